@@ -1,0 +1,104 @@
+# Copyright (c) ocihooks.ssh contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Look users up in the text of a passwd(5) file.
+
+The file may have hundreds of thousands of lines, and a container's start waits for the answer, so
+a look-up searches the bytes and parses only lines that can match. Lines that are no entry (blank,
+comments, NIS ``+`` and ``-`` lines, wrong number of fields, odd numbers) are passed over. Of
+several entries with the same name or uid the first counts, as it does for getpwnam(3).
+
+The hook and the Ansible modules share this file: it imports nothing of theirs.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+MAX_ID = 0xFFFFFFFE  # the kernel's (uid_t)-1 means "no user"
+
+
+class Entry:
+    """One user of a passwd file: name, uid, gid, gecos, home and shell.
+
+    Text is decoded as UTF-8 with ``surrogateescape``, so that any bytes survive a round trip.
+    """
+
+    __slots__ = ("gecos", "gid", "home", "name", "shell", "uid")
+
+    def __init__(self, name: str, uid: int, gid: int, gecos: str, home: str, shell: str) -> None:
+        self.name = name
+        self.uid = uid
+        self.gid = gid
+        self.gecos = gecos
+        self.home = home
+        self.shell = shell
+
+
+def find_by_uid(data: bytes, uid: int) -> Entry | None:
+    """Return the first entry of the passwd file `data` with the numeric user id `uid`, or None."""
+    return _search(data, b":%d:" % uid, lambda entry: entry.uid == uid)
+
+
+def find_by_name(data: bytes, name: str) -> Entry | None:
+    """Return the first entry of the passwd file `data` for the user `name`, or None."""
+    prefix = name.encode("utf-8", "surrogateescape") + b":"
+    if data.startswith(prefix):
+        entry = _parse(data[: _line_end(data, 0)])
+        if entry is not None and entry.name == name:
+            return entry
+    return _search(data, b"\n" + prefix, lambda entry: entry.name == name)
+
+
+def iterate(data: bytes) -> Iterator[Entry]:
+    """Yield every entry of the passwd file `data`, in the file's order, duplicates included."""
+    start = 0
+    while start < len(data):
+        end = _line_end(data, start)
+        entry = _parse(data[start:end])
+        if entry is not None:
+            yield entry
+        start = end + 1
+
+
+def _search(data: bytes, needle: bytes, wanted: Callable[[Entry], bool]) -> Entry | None:
+    """Return the first entry that is `wanted` among the lines in which `needle` is found."""
+    hit = data.find(needle)
+    while hit >= 0:
+        # A needle may begin with the newline that ends the line before; hit + 1 keeps that one in sight.
+        start = data.rfind(b"\n", 0, hit + 1) + 1
+        end = _line_end(data, start)
+        entry = _parse(data[start:end])
+        if entry is not None and wanted(entry):
+            return entry
+        hit = data.find(needle, end)
+    return None
+
+
+def _line_end(data: bytes, start: int) -> int:
+    end = data.find(b"\n", start)
+    return len(data) if end < 0 else end
+
+
+def _parse(line: bytes) -> Entry | None:
+    """Return the entry in `line`, or None if the line holds none."""
+    fields = line.split(b":")
+    if len(fields) != 7 or not fields[0] or fields[0][:1] in (b"#", b"+", b"-"):
+        return None
+    uid, gid = _number(fields[2]), _number(fields[3])
+    if uid is None or gid is None:
+        return None
+    name, gecos, home, shell = (
+        field.decode("utf-8", "surrogateescape") for field in (fields[0], fields[4], fields[5], fields[6])
+    )
+    return Entry(name, uid, gid, gecos, home, shell)
+
+
+def _number(field: bytes) -> int | None:
+    """Return the id written in `field`, or None if it is not the one decimal form of an id."""
+    if not field.isdigit() or len(field) > 10 or (field[:1] == b"0" and field != b"0"):
+        return None
+    value = int(field)
+    return value if value <= MAX_ID else None
