@@ -1,0 +1,55 @@
+# Everything a developer types; what the recipes call says more.
+PYTHON ?= /usr/bin/python3
+PARTS := lint unit sanity integration hook-tests molecule
+
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+.PHONY: help venv test $(PARTS) bench demo demo-down
+.DEFAULT_GOAL := help
+
+help:
+	@echo 'make demo         bring up a small cluster, deploy to it, and show ssh from container to container'
+	@echo 'make demo-down    remove every trace of it'
+	@echo 'make test         all of the checks below, one after the other, with a summary'
+	@echo 'make lint         linters, types, documentation, changelog; quick'
+	@echo 'make unit         unit tests, on the oldest and the newest Python of this machine'
+	@echo 'make sanity       ansible-test sanity'
+	@echo 'make integration  the modules, by ansible-test integration'
+	@echo 'make hook-tests   the hook, in real containers'
+	@echo 'make molecule     the roles, on a cluster of nodes'
+	@echo 'make bench        how long the hook takes'
+	@echo 'make venv         only the development tools, in .venv (PYTHON=... chooses the Python)'
+
+venv:
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || tests/testbed/packages python3-venv
+	@tests/venv .venv requirements-dev.txt $(PYTHON)
+
+test: venv
+	@tests/run $(PARTS)
+
+lint: venv
+	@tests/lint/run
+
+unit: venv
+	@tests/unit/run
+
+sanity: venv
+	@tests/sanity
+
+integration: venv
+	@tests/integration/run
+
+hook-tests: venv
+	@tests/hook/run
+
+molecule: venv
+	@tests/testbed/molecule
+
+bench: venv
+	@tests/hook/bench
+
+demo: venv
+	@demo/up
+
+demo-down:
+	@demo/down

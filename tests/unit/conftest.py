@@ -1,0 +1,18 @@
+"""Lets unit tests import the hook's package and the collection's own modules from the checkout, without Ansible."""
+
+from __future__ import annotations
+
+import sys
+import types
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+sys.path.insert(0, str(ROOT / "files" / "hook"))
+sys.path.insert(0, str(ROOT / "plugins" / "module_utils"))
+
+# What Ansible's own loader gives: ansible_collections.ocihooks.ssh is the checkout, whatever its directory is called.
+for name, places in (("ansible_collections", []), ("ansible_collections.ocihooks", []), ("ansible_collections.ocihooks.ssh", [str(ROOT)])):
+    package = types.ModuleType(name)
+    package.__path__ = places
+    sys.modules[name] = package
