@@ -50,9 +50,23 @@ PRIVATE_KEY = "id_dropbear"
 AUTHORIZED_KEYS = "authorized_keys"
 HOST_KEYS = {"ecdsa": "dropbear_ecdsa_host_key", "ed25519": "dropbear_ed25519_host_key"}
 
+_BELOW_HOME = (".oci-hooks", "ssh")
+_CURRENT = "keys"
+_OLD = "keys.old"
+_TEMPORARY = "keys.tmp."
+_LOCK = "keygen.lock"
+_LOCK_SECONDS = 30.0
+_REPLACE = "to replace the set run 'ssh_hook keygen --overwrite'"
+
+_PRIVATE_KEY_LIMIT = 16 * 1024  # bytes; an RSA key of 16384 bits takes 9 KiB
+_AUTHORIZED_KEYS_LIMIT = 64 * 1024
+
+_CURVES = {b"nistp256": 32, b"nistp384": 48, b"nistp521": 66}  # bytes of one coordinate
+_RENAME_EXCHANGE = 2  # linux/fs.h
+
 
 class KeyStoreError(Exception):
-    """Something is wrong with a key set; the text is one whole sentence, ready for the user."""
+    """Something is wrong with a key set; the text is one whole line, ready for the user."""
 
 
 class MissingKeysError(KeyStoreError):
@@ -66,7 +80,7 @@ class MissingLibraryError(KeyStoreError):
 class KeySet:
     """The contents of one key set.
 
-    ``id_dropbear``, ``authorized_keys`` and ``host_key`` are the files' bytes, ``host_key_name``
+    ``id_dropbear``, ``authorized_keys`` and ``host_key`` are the files' bytes; ``host_key_name``
     is the name of the host key's file.
     """
 
@@ -82,9 +96,13 @@ class KeySet:
 def key_directory(base_dir: str, name: str) -> str:
     """Return the path of the key directory of the user `name`: ``<base_dir>/<name>/.oci-hooks/ssh/keys``.
 
-    Raises KeyStoreError for a base that is not an absolute path, or a name that is no file name.
+    Raises KeyStoreError if the base is no absolute path, or the name cannot name a directory.
     """
-    raise NotImplementedError
+    if not base_dir.startswith("/") or not _printable(base_dir):
+        raise KeyStoreError(f"the base directory of the users' keys must be an absolute path, not {base_dir!r}")
+    if name in ("", ".", "..") or "/" in name or not _printable(name):
+        raise KeyStoreError(f"{name!r} cannot be the name of a user who has SSH keys")
+    return "/".join((base_dir.rstrip("/"), name, *_BELOW_HOME, _CURRENT))
 
 
 def load(directory: str, name: str) -> KeySet:
@@ -93,12 +111,38 @@ def load(directory: str, name: str) -> KeySet:
     Raises MissingKeysError if there is none (the text says how to make one), and KeyStoreError if
     it is incomplete, malformed, not the user's own, or open to others.
     """
-    raise NotImplementedError
+    try:
+        parent = _open_parent(directory)
+    except FileNotFoundError:
+        raise _missing(directory, name) from None
+    try:
+        return _load(parent, directory, name)
+    finally:
+        os.close(parent)
 
 
-def exists(directory: str, name: str) -> bool:
-    """Tell whether `directory` holds a complete, valid set: as `load`, but False if there is none."""
-    raise NotImplementedError
+def exists(directory: str) -> bool:
+    """Tell whether `directory` holds a complete, valid set; raises KeyStoreError if it holds a bad one."""
+    try:
+        load(directory, "")
+    except MissingKeysError:
+        return False
+    return True
+
+
+def examine(directory: str, name: str, overwrite: bool = False) -> KeySet | None:
+    """Return the set that `generate` would find, or None if there is none, or (if `overwrite`) a bad one.
+
+    Changes nothing. Raises KeyStoreError where `generate` would, as far as that can be known before.
+    """
+    try:
+        parent = _open_parent(directory)
+    except FileNotFoundError:
+        return None
+    try:
+        return _examine(parent, directory, name, overwrite)
+    finally:
+        os.close(parent)
 
 
 def generate(directory: str, name: str, key_type: str = KEY_TYPES[0], overwrite: bool = False) -> tuple[bool, KeySet]:
@@ -107,24 +151,604 @@ def generate(directory: str, name: str, key_type: str = KEY_TYPES[0], overwrite:
     An existing set is kept, whatever its type, unless `overwrite`. An incomplete or broken one is
     an error unless `overwrite`: it may hold the only copy of a private key.
 
-    Raises KeyStoreError, or MissingLibraryError, and leaves what was there as it was.
+    Raises KeyStoreError, or MissingLibraryError, and then the set that was there is still there.
     """
-    raise NotImplementedError
+    if key_type not in KEY_TYPES:
+        raise KeyStoreError(f"the type of SSH keys must be one of {', '.join(KEY_TYPES)}, not {key_type!r}")
+    existing = examine(directory, name, overwrite)
+    if existing and not overwrite and not _left_behind(directory):
+        return False, existing
+    # Made before anything is touched, so that a missing library leaves no trace.
+    fresh = None if existing and not overwrite else _new_set(key_type, name)
+    mask = os.umask(0o077)
+    try:
+        parent = _open_parent(directory, create=True)
+        try:
+            lock = _lock(parent, directory)
+            try:
+                _tidy(parent, directory)
+                existing = _examine(parent, directory, name, overwrite)
+                if existing and not overwrite:
+                    return False, existing
+                fresh = fresh or _new_set(key_type, name)
+                _install(parent, directory, fresh)
+                return True, fresh
+            finally:
+                os.close(lock)
+        finally:
+            os.close(parent)
+    except OSError as error:
+        raise KeyStoreError(f"cannot make SSH keys in {directory}: {error.strerror}") from error
+    finally:
+        os.umask(mask)
 
 
-def remove(directory: str, name: str) -> bool:
-    """Remove the key set in `directory`, and the directories above it that are then empty.
+def removable(directory: str) -> bool:
+    """Tell whether there is anything that `remove` would remove. Raises KeyStoreError if it would."""
+    try:
+        parent = _open_parent(directory)
+    except FileNotFoundError:
+        return False
+    try:
+        return _check_replaceable(parent, directory) or bool(_leftovers(parent))
+    finally:
+        os.close(parent)
 
-    Returns whether there was anything to remove.
+
+def remove(directory: str) -> bool:
+    """Remove the key set in `directory`, and the directories above it that are then empty, up to the home.
+
+    Returns whether there was anything to remove. Raises KeyStoreError.
     """
-    raise NotImplementedError
+    if not removable(directory):
+        return False
+    try:
+        parent = _open_parent(directory)
+        try:
+            lock = _lock(parent, directory)
+            try:
+                _tidy(parent, directory)
+                if _check_replaceable(parent, directory):
+                    # Out of sight first, in one step: half a set must never be seen under its own name.
+                    trash = _temporary_name()
+                    _rename(parent, _CURRENT, trash)
+                    _discard(parent, directory, trash)
+                os.unlink(_LOCK, dir_fd=parent)
+            finally:
+                os.close(lock)
+        finally:
+            os.close(parent)
+        _remove_empty_parents(directory)
+    except OSError as error:
+        raise KeyStoreError(f"cannot remove the SSH keys in {directory}: {error.strerror}") from error
+    return True
 
 
 def public_key(keys: KeySet) -> str:
     """Return the user's public key as OpenSSH writes it, without a comment: ``<type> <base64>``."""
-    raise NotImplementedError
+    return _public_line(_public_blob(keys.id_dropbear))
 
 
 def fingerprint(keys: KeySet) -> str:
     """Return the fingerprint of the user's public key as ``ssh-keygen -l`` writes it: ``SHA256:<base64>``."""
-    raise NotImplementedError
+    import binascii
+    import hashlib
+
+    digest = hashlib.sha256(_public_blob(keys.id_dropbear)).digest()
+    return "SHA256:" + binascii.b2a_base64(digest, newline=False).decode().rstrip("=")
+
+
+# Directories and files
+
+
+def _printable(text: str) -> bool:
+    """Tell whether `text` can stand in a path and in a message of one line."""
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+    return not any(character < " " or character == "\x7f" for character in text)
+
+
+def _missing(directory: str, name: str) -> MissingKeysError:
+    return MissingKeysError(f"{name} has no SSH keys in {directory}: run 'ssh_hook keygen'")
+
+
+def _home(directory: str) -> str:
+    """Return the part of a key directory's path that is the site's: ``<base>/<name>``."""
+    tail = "/".join(("", *_BELOW_HOME, _CURRENT))
+    if not directory.startswith("/") or not directory.endswith(tail):
+        raise KeyStoreError(f"{directory} is not the path of a key directory: it must end in {tail}")
+    return directory[: -len(tail)]
+
+
+def _open_parent(directory: str, create: bool = False) -> int:
+    """Open the directory that holds the key directory; return its descriptor.
+
+    Raises FileNotFoundError if a step below the home is missing (unless `create`), else KeyStoreError.
+    """
+    path = _home(directory)
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise KeyStoreError(f"cannot open {path}, where {directory} would be: {error.strerror}") from error
+    try:
+        _check_owner(os.fstat(fd), path, 0o022)
+        for step in _BELOW_HOME:
+            path = f"{path}/{step}"
+            if create:
+                _make_directory(fd, step)
+            below = _open_directory(fd, step, path)
+            os.close(fd)
+            fd = below
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _make_directory(parent: int, name: str) -> None:
+    try:
+        os.mkdir(name, 0o700, dir_fd=parent)
+    except FileExistsError:
+        return
+
+
+def _open_directory(parent: int, name: str, path: str) -> int:
+    """Open the directory `name` in `parent`, which may be no link; raises FileNotFoundError if it is missing."""
+    try:
+        fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
+    except FileNotFoundError:
+        raise
+    except NotADirectoryError:
+        raise KeyStoreError(f"{path} must be a directory, and is a file or a link: move it away") from None
+    except OSError as error:
+        raise KeyStoreError(f"cannot open {path}: {error.strerror}") from error
+    try:
+        _check_owner(os.fstat(fd), path, 0o022)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _check_owner(status: os.stat_result, path: str, forbidden: int) -> None:
+    """Raise KeyStoreError unless the caller owns what has this status, and no bit in `forbidden` is set."""
+    if status.st_uid != os.geteuid():
+        raise KeyStoreError(f"{path} belongs to uid {status.st_uid}, and must belong to uid {os.geteuid()}")
+    if status.st_mode & forbidden & 0o022:
+        raise KeyStoreError(f"{path} can be written by others: run chmod go-w {path}")
+    if status.st_mode & forbidden:
+        raise KeyStoreError(f"{path} can be read by others: run chmod go= {path}")
+
+
+def _read_file(parent: int, name: str, directory: str, limit: int, forbidden: int) -> bytes | None:
+    """Return the bytes of the file `name` in the set `parent`, or None if there is no such file."""
+    path = f"{directory}/{name}"
+    try:
+        # O_NONBLOCK: a pipe planted here must not hold up the start of a container.
+        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY, dir_fd=parent)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):
+            raise KeyStoreError(f"{path} must be a regular file, and is a link or a socket: {_REPLACE}") from None
+        raise KeyStoreError(f"cannot open {path}: {error.strerror}") from error
+    try:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise KeyStoreError(f"{path} must be a regular file: {_REPLACE}")
+        _check_owner(status, path, forbidden)
+        data = b""
+        while len(data) <= limit:
+            more = os.read(fd, limit + 1 - len(data))
+            if not more:
+                return data
+            data += more
+    except OSError as error:
+        raise KeyStoreError(f"cannot read {path}: {error.strerror}") from error
+    finally:
+        os.close(fd)
+    raise KeyStoreError(f"{path} is larger than {limit} bytes: {_REPLACE}")
+
+
+# Reading a set
+
+
+def _load(parent: int, directory: str, name: str) -> KeySet:
+    # A writer may put another set in place while this one is being read; the second look then finds that one.
+    for _ in range(3):
+        for entry in (_CURRENT, _OLD):
+            try:
+                fd = _open_directory(parent, entry, f"{directory[: -len(_CURRENT)]}{entry}")
+            except FileNotFoundError:
+                continue
+            try:
+                return _read_set(fd, directory, name)
+            except MissingKeysError:
+                continue
+            except KeyStoreError:
+                if _is_entry(fd, parent, entry):
+                    raise
+            finally:
+                os.close(fd)
+    raise _missing(directory, name)
+
+
+def _is_entry(fd: int, parent: int, entry: str) -> bool:
+    """Tell whether `entry` in `parent` is still what was opened as `fd`."""
+    try:
+        return os.path.samestat(os.fstat(fd), os.stat(entry, dir_fd=parent, follow_symlinks=False))
+    except FileNotFoundError:
+        return False
+
+
+def _read_set(fd: int, directory: str, name: str) -> KeySet:
+    """Read and check the files in the directory `fd`; raises MissingKeysError if it has none of them."""
+    private = _read_file(fd, PRIVATE_KEY, directory, _PRIVATE_KEY_LIMIT, 0o077)
+    authorized = _read_file(fd, AUTHORIZED_KEYS, directory, _AUTHORIZED_KEYS_LIMIT, 0o022)
+    host_key = None
+    for host_key_name in HOST_KEYS.values():
+        host_key = _read_file(fd, host_key_name, directory, _PRIVATE_KEY_LIMIT, 0o077)
+        if host_key is not None:
+            break
+    if private is None and authorized is None and host_key is None:
+        raise _missing(directory, name)
+    if private is None:
+        raise _incomplete(directory, PRIVATE_KEY)
+    if authorized is None:
+        raise _incomplete(directory, AUTHORIZED_KEYS)
+    if host_key is None:
+        raise _incomplete(directory, " or ".join(HOST_KEYS.values()))
+    _check_private_key(private, f"{directory}/{PRIVATE_KEY}")
+    kind = _check_private_key(host_key, f"{directory}/{host_key_name}")
+    if b"ed25519" in kind if "ecdsa" in host_key_name else b"ecdsa" in kind:
+        raise KeyStoreError(f"{directory}/{host_key_name} holds a key of type {kind.decode()}: {_REPLACE}")
+    if not _has_public_key(authorized):
+        raise KeyStoreError(f"{directory}/{AUTHORIZED_KEYS} holds no public key: {_REPLACE}")
+    return KeySet(private, authorized, host_key, host_key_name)
+
+
+def _incomplete(directory: str, file_name: str) -> KeyStoreError:
+    return KeyStoreError(f"the SSH keys in {directory} are not complete, {file_name} is missing: {_REPLACE}")
+
+
+def _has_public_key(text: bytes) -> bool:
+    """Tell whether an authorized_keys file has a line that is neither blank nor a comment, and no binary data."""
+    return b"\0" not in text and any(
+        line and not line.startswith(b"#") for line in (line.strip() for line in text.split(b"\n"))
+    )
+
+
+# Formats. A string is a 32-bit big-endian length and that many bytes; an mpint is a string that holds a number,
+# big-endian, signed, as short as can be (RFC 4251, section 5).
+
+
+def _string(data: bytes) -> bytes:
+    return len(data).to_bytes(4, "big") + data
+
+
+def _mpint(number: int) -> bytes:
+    """Return a positive number as an mpint: one more zero byte where the top bit would make it negative."""
+    return _string(number.to_bytes(number.bit_length() // 8 + 1, "big"))
+
+
+def _strings(data: bytes) -> list[bytes] | None:
+    """Return the strings that `data` is made of, or None if it is not a sequence of strings."""
+    fields = []
+    position = 0
+    while position < len(data):
+        start = position + 4
+        position = start + int.from_bytes(data[position:start], "big")
+        fields.append(data[start:position])
+    return fields if position == len(data) else None
+
+
+def _check_private_key(data: bytes, path: str) -> bytes:
+    """Return the type of the private key in `data`; raises KeyStoreError if Dropbear could not read it."""
+    if data.startswith(b"-----BEGIN"):
+        raise KeyStoreError(f"{path} is in the format of OpenSSH: convert it with dropbearconvert, or {_REPLACE}")
+    fields = _strings(data)
+    if not fields or not _well_formed(fields):
+        raise KeyStoreError(f"{path} is not a private key of Dropbear, or is damaged: {_REPLACE}")
+    return fields[0]
+
+
+def _well_formed(fields: list[bytes]) -> bool:
+    """Tell whether these are the fields of a private key in Dropbear's format."""
+    kind, values = fields[0], fields[1:]
+    if kind == b"ssh-ed25519":
+        return len(values) == 1 and len(values[0]) == 64
+    if kind == b"ssh-rsa":
+        return len(values) == 5 and all(values)
+    if kind == b"ssh-dss":
+        return len(values) == 5 and all(values)
+    if len(values) != 3 or kind != b"ecdsa-sha2-" + values[0] or values[0] not in _CURVES:
+        return False
+    size = _CURVES[values[0]]
+    point, secret = values[1], values[2]
+    return (
+        len(point) == 1 + 2 * size and point[0] == 4 and 0 < len(secret) <= size + 1 and secret[0] < 128 and any(secret)
+    )
+
+
+def _public_blob(private: bytes) -> bytes:
+    """Return the public key, in the format of the SSH protocol, that belongs to a well-formed private key."""
+    fields = _strings(private) or []
+    kind = fields[0]
+    if kind == b"ssh-ed25519":
+        public = [kind, fields[1][32:]]
+    elif kind == b"ssh-dss":
+        public = fields[:5]
+    else:
+        public = fields[:3]
+    return b"".join(map(_string, public))
+
+
+def _public_line(blob: bytes) -> str:
+    import binascii
+
+    kind = (_strings(blob) or [])[0]
+    return f"{kind.decode()} {binascii.b2a_base64(blob, newline=False).decode()}"
+
+
+# Making a set
+
+
+def _new_set(key_type: str, name: str) -> KeySet:
+    make = _new_ed25519 if key_type == "ed25519" else _new_ecdsa
+    try:
+        private, host_key = make(), make()
+    except ImportError as error:
+        raise MissingLibraryError(f"cannot make SSH keys without the Python package cryptography: {error}") from error
+    line = f"{_public_line(_public_blob(private))} {name}@ocihooks\n"
+    return KeySet(private, os.fsencode(line), host_key, HOST_KEYS[key_type])
+
+
+def _new_ecdsa() -> bytes:
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1()).private_numbers()
+    point = b"\x04" + key.public_numbers.x.to_bytes(32, "big") + key.public_numbers.y.to_bytes(32, "big")
+    return _string(b"ecdsa-sha2-nistp256") + _string(b"nistp256") + _string(point) + _mpint(key.private_value)
+
+
+def _new_ed25519() -> bytes:
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ed25519
+
+    key = ed25519.Ed25519PrivateKey.generate()
+    seed = key.private_bytes(
+        serialization.Encoding.Raw, serialization.PrivateFormat.Raw, serialization.NoEncryption()
+    )
+    public = key.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
+    return _string(b"ssh-ed25519") + _string(seed + public)
+
+
+# Putting a set in place. What follows needs the lock, except for what only looks.
+
+
+def _lock(parent: int, directory: str) -> int:
+    """Take the writers' lock; return the descriptor that holds it until it is closed.
+
+    Raises KeyStoreError if another process holds it for too long, or the file system has no locks.
+    """
+    import time
+
+    path = f"{directory[: -len(_CURRENT)]}{_LOCK}"
+    deadline = time.monotonic() + _LOCK_SECONDS
+    while True:
+        try:
+            fd = os.open(_LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600, dir_fd=parent)
+        except OSError as error:
+            raise KeyStoreError(f"cannot open the lock {path}: {error.strerror}") from error
+        try:
+            _check_owner(os.fstat(fd), path, 0o022)
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_entry(fd, parent, _LOCK):  # and not one that `remove` has just unlinked
+                return fd
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            os.close(fd)
+            raise KeyStoreError(
+                f"cannot lock {path}: {error.strerror}: its file system must be mounted with support for file locks"
+            ) from error
+        except BaseException:
+            os.close(fd)
+            raise
+        os.close(fd)
+        if time.monotonic() > deadline:
+            raise KeyStoreError(
+                f"another process is changing these SSH keys and holds the lock {path} for more than"
+                f" {_LOCK_SECONDS:.0f} s: wait for it, or end it"
+            )
+        time.sleep(0.05)
+
+
+def _examine(parent: int, directory: str, name: str, overwrite: bool) -> KeySet | None:
+    if overwrite:
+        _check_replaceable(parent, directory)
+    try:
+        return _load(parent, directory, name)
+    except MissingKeysError:
+        if not overwrite and _check_replaceable(parent, directory):
+            raise KeyStoreError(f"{directory} is not empty, yet holds no SSH keys: {_REPLACE}") from None
+        return None
+    except KeyStoreError:
+        if overwrite:
+            return None
+        raise
+
+
+def _check_replaceable(parent: int, directory: str) -> bool:
+    """Tell whether there is anything in the key directory; raises KeyStoreError if it must not be replaced."""
+    try:
+        fd = os.open(_CURRENT, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
+    except FileNotFoundError:
+        return False
+    except NotADirectoryError:
+        raise KeyStoreError(f"{directory} must be a directory, and is a file or a link: move it away") from None
+    except OSError as error:
+        raise KeyStoreError(f"cannot open {directory}: {error.strerror}") from error
+    try:
+        _check_owner(os.fstat(fd), directory, 0)
+        empty = True
+        for name in os.listdir(fd):
+            empty = False
+            if stat.S_ISDIR(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode):
+                raise KeyStoreError(f"{directory}/{name} is a directory, and no part of a key set: move it away")
+        return not empty
+    except OSError as error:
+        raise KeyStoreError(f"cannot read {directory}: {error.strerror}") from error
+    finally:
+        os.close(fd)
+
+
+def _install(parent: int, directory: str, keys: KeySet) -> None:
+    """Put `keys` in place of whatever set there is, as the description of this module says."""
+    fresh = _temporary_name()
+    try:
+        _write_set(parent, directory, fresh, keys)
+        replaced = _put_in_place(parent, fresh)
+    except BaseException:
+        _discard(parent, directory, fresh)
+        raise
+    os.fsync(parent)
+    if replaced:
+        _discard(parent, directory, replaced)
+
+
+def _temporary_name() -> str:
+    return _TEMPORARY + os.urandom(8).hex()
+
+
+def _write_set(parent: int, directory: str, entry: str, keys: KeySet) -> None:
+    """Make the directory `entry` with the files of `keys`, on disk, and check that they can be read back."""
+    os.mkdir(entry, 0o700, dir_fd=parent)
+    fd = os.open(entry, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
+    try:
+        _write_file(fd, PRIVATE_KEY, keys.id_dropbear)
+        _write_file(fd, AUTHORIZED_KEYS, keys.authorized_keys)
+        _write_file(fd, keys.host_key_name, keys.host_key)
+        os.fsync(fd)
+        # A file system that keeps no modes, say, must not cost the user the old set.
+        _read_set(fd, directory, "")
+    finally:
+        os.close(fd)
+
+
+def _write_file(parent: int, name: str, data: bytes) -> None:
+    fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=parent)
+    try:
+        while data:
+            data = data[os.write(fd, data) :]
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _put_in_place(parent: int, fresh: str) -> str | None:
+    """Give the set `fresh` its final name; return the name under which the set that it replaced now is."""
+    try:
+        _rename(parent, fresh, _CURRENT)  # replaces an empty directory, too
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+    else:
+        return None
+    if _exchange(parent, fresh, _CURRENT):
+        return fresh
+    _rename(parent, _CURRENT, _OLD)
+    try:
+        _rename(parent, fresh, _CURRENT)
+    except BaseException:
+        _rename(parent, _OLD, _CURRENT)
+        raise
+    return _OLD
+
+
+def _rename(parent: int, source: str, target: str) -> None:
+    os.rename(source, target, src_dir_fd=parent, dst_dir_fd=parent)
+
+
+def _exchange(parent: int, first: str, second: str) -> bool:
+    """Swap two names in one step; return False where libc, kernel or file system cannot."""
+    try:
+        import ctypes
+
+        renameat2 = ctypes.CDLL(None).renameat2
+    except (ImportError, AttributeError):
+        return False
+    return bool(renameat2(parent, os.fsencode(first), parent, os.fsencode(second), _RENAME_EXCHANGE) == 0)
+
+
+def _left_behind(directory: str) -> bool:
+    """Tell whether a writer was killed here, or is at work."""
+    parent = _open_parent(directory)
+    try:
+        return bool(_leftovers(parent))
+    finally:
+        os.close(parent)
+
+
+def _leftovers(parent: int) -> list[str]:
+    return [entry for entry in os.listdir(parent) if entry == _OLD or entry.startswith(_TEMPORARY)]
+
+
+def _tidy(parent: int, directory: str) -> None:
+    """Bring back the set that a killed writer had moved aside, and remove whatever else it left."""
+    for entry in _leftovers(parent):
+        if entry == _OLD and _moved_back(parent):
+            continue
+        _discard(parent, directory, entry)
+
+
+def _moved_back(parent: int) -> bool:
+    try:
+        _rename(parent, _OLD, _CURRENT)  # only where nothing, or an empty directory, is in its place
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        return False
+    return True
+
+
+def _discard(parent: int, directory: str, entry: str) -> None:
+    """Remove the directory `entry` and the files in it."""
+    if entry == _OLD:
+        # Half a set must not be found under this name.
+        entry = _temporary_name()
+        _rename(parent, _OLD, entry)
+    try:
+        fd = os.open(entry, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
+    except FileNotFoundError:
+        return
+    try:
+        os.fchmod(fd, 0o700)
+        for name in os.listdir(fd):
+            os.unlink(name, dir_fd=fd)
+        os.rmdir(entry, dir_fd=parent)
+    except OSError as error:
+        # NFS keeps a file that somebody has open as .nfsXXXX until it is closed; the next writer tries again.
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            path = f"{directory[: -len(_CURRENT)]}{entry}"
+            raise KeyStoreError(f"cannot remove {path}: {error.strerror}: remove it by hand") from error
+    finally:
+        os.close(fd)
+
+
+def _remove_empty_parents(directory: str) -> None:
+    home = os.open(_home(directory), os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        outer = os.open(_BELOW_HOME[0], os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=home)
+        try:
+            os.rmdir(_BELOW_HOME[1], dir_fd=outer)
+        finally:
+            os.close(outer)
+        os.rmdir(_BELOW_HOME[0], dir_fd=home)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
+            raise
+    finally:
+        os.close(home)

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The container as its runtime describes it: the state on standard input and config.json in the bundle.
+
+Formats: https://github.com/opencontainers/runtime-spec (runtime.md, config.md, config-linux.md), version 1.0 and later.
+"""
+
+from __future__ import annotations
+
+import os
+
+from .errors import HookError
+from .settings import parse_port, printable
+from .strictjson import Node, parse
+
+_MAX_STATE = 1 << 20  # bytes
+_MAX_CONFIG = 16 << 20  # bytes; podman writes some 50 kB
+_MAX_ID = 2**32 - 2  # the highest user or group id; 2**32 - 1 means "no change" to the kernel
+_MAX_LIMIT = 2**64 - 1
+_DEFAULT_UMASK = 0o022
+DEFAULT_PIDFILE = "/opt/oci-hooks/ssh/dropbear/dropbear.pid"
+
+
+class State:
+    """The runtime's state of a container.
+
+    Attributes: status; pid, the container's first process in the runtime's pid namespace, 0 when there is none;
+    bundle, an absolute path.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        """Raises HookError for anything that is not such a state."""
+        state = Node(parse(data, "the container's state on standard input"), "the container's state")
+        self.status = state.text("status")
+        self.pid = state.integer("pid", 0, 2**31 - 1) if state.has("pid") else 0
+        self.bundle = state.text("bundle")
+        if not self.bundle.startswith("/"):
+            raise HookError(f"the container's state: 'bundle' is '{printable(self.bundle)}', not an absolute path")
+
+
+class Annotations:
+    """What the container asks for by its annotations (com.hooks.ssh.* and com.hooks.logging.*).
+
+    Attributes: port, None where it is not set; pidfile_container; pidfile_host and authorize_ssh_key, empty where
+    they are not set; log_level, 0 (debug) to 4; log_stdout and log_stderr, a path or a descriptor's number.
+    """
+
+    def __init__(self, annotations: Node) -> None:
+        """Raises HookError that names the annotation."""
+        self._annotations = annotations
+        port = "com.hooks.ssh.port"
+        text = self._text(port)
+        self.port = None if text is None else parse_port(text, f"the annotation {port}")
+        self.pidfile_container = self._path("com.hooks.ssh.pidfile_container") or DEFAULT_PIDFILE
+        self.pidfile_host = self._path("com.hooks.ssh.pidfile_host")
+        self.authorize_ssh_key = self._path("com.hooks.ssh.authorize_ssh_key")
+        self.log_level = self._log_level("com.hooks.logging.level")
+        self.log_stdout = self._text("com.hooks.logging.stdoutfd") or ""
+        self.log_stderr = self._text("com.hooks.logging.stderrfd") or ""
+
+    def _text(self, name: str) -> str | None:
+        return self._annotations.text(name) if self._annotations.has(name) else None
+
+    def _path(self, name: str) -> str:
+        text = self._text(name)
+        if text is None:
+            return ""
+        if not text.startswith("/") or text.endswith("/"):
+            raise HookError(f"the annotation {name} is '{printable(text)}': give the absolute path of a file")
+        return text
+
+    def _log_level(self, name: str) -> int:
+        text = self._text(name)
+        if text is None:
+            return 2
+        if text not in ("0", "1", "2", "3", "4"):
+            raise HookError(f"the annotation {name} is '{printable(text)}': give a level from 0 (debug) to 3 (errors only)")
+        return int(text)
+
+
+class Container:
+    """What config.json says of the container's process.
+
+    Attributes: uid, gid, groups, in the container's user namespace; umask; environment, a dict; rootfs, an absolute
+    path; rlimits, (name, soft, hard) each; bounding, the names of the capabilities that stay, or None where config.json
+    does not say; no_new_privileges; oom_score_adj, None where it is not set; annotations.
+    """
+
+    def __init__(self, data: bytes, bundle: str) -> None:
+        """Raises HookError for a config.json that is not as the specification says."""
+        where = f"{bundle}/config.json"
+        config = Node(parse(data, where), where)
+        self.annotations = Annotations(config.node("annotations"))
+        process = config.node("process")
+        user = process.node("user")
+        self.uid = user.integer("uid", 0, _MAX_ID)
+        self.gid = user.integer("gid", 0, _MAX_ID)
+        self.groups = user.integers("additionalGids", 0, _MAX_ID)
+        self.umask = user.integer("umask", 0, 0o777) if user.has("umask") else _DEFAULT_UMASK
+        self.environment = dict(entry.split("=", 1) for entry in process.texts("env") if "=" in entry)
+        self.environment.pop("", None)
+        self.no_new_privileges = process.boolean("noNewPrivileges")
+        self.oom_score_adj = process.integer("oomScoreAdj", -1000, 1000) if process.has("oomScoreAdj") else None
+        self.bounding = process.node("capabilities").texts("bounding") if process.has("capabilities") else None
+        self.rlimits = [
+            (limit.text("type"), limit.integer("soft", 0, _MAX_LIMIT), limit.integer("hard", 0, _MAX_LIMIT))
+            for limit in process.nodes("rlimits")
+        ]
+        self.rootfs = os.path.join(bundle, config.node("root").text("path"))
+
+
+def read_state(descriptor: int) -> State:
+    """The state that the runtime writes to `descriptor`. Raises HookError."""
+    return State(_read_all(descriptor, _MAX_STATE, "the container's state on standard input"))
+
+
+def read_container(bundle_descriptor: int, bundle: str) -> Container:
+    """The container whose bundle directory is open. Raises HookError."""
+    where = f"{bundle}/config.json"
+    try:
+        descriptor = os.open("config.json", os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY, dir_fd=bundle_descriptor)
+    except OSError as error:
+        raise HookError(f"cannot read {where}: {error.strerror}") from None
+    try:
+        return Container(_read_all(descriptor, _MAX_CONFIG, where), bundle)
+    finally:
+        os.close(descriptor)
+
+
+def _read_all(descriptor: int, limit: int, what: str) -> bytes:
+    chunks: list[bytes] = []
+    size = 0
+    while size <= limit:
+        try:
+            chunk = os.read(descriptor, 1 << 20)
+        except OSError as error:
+            raise HookError(f"cannot read {what}: {error.strerror}") from None
+        if not chunk:
+            return b"".join(chunks)
+        chunks.append(chunk)
+        size += len(chunk)
+    raise HookError(f"{what} is larger than {limit} bytes")

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Messages: to standard error as the annotations com.hooks.logging.* direct, and to syslog.
+
+syslog gets warnings and errors whatever the level, since a runtime may drop what a hook prints.
+"""
+
+from __future__ import annotations
+
+import os
+import syslog
+
+DEBUG, INFO, WARNING, ERROR = range(4)
+_NAMES = ("debug", "info", "warning", "error")
+_PRIORITIES = (syslog.LOG_DEBUG, syslog.LOG_INFO, syslog.LOG_WARNING, syslog.LOG_ERR)
+
+
+class Log:
+    """Attributes: level, the lowest level that is printed; stderr, the descriptor of messages; to_syslog."""
+
+    def __init__(self) -> None:
+        self.level = WARNING
+        self.stderr = 2
+        self.to_syslog = False
+
+    def __call__(self, level: int, message: str) -> None:
+        """Report one line. Never raises: a message that cannot be written must not change what the hook does."""
+        line = f"ssh_hook: {_NAMES[level]}: {message}".replace("\n", "\\n")
+        if level >= self.level or level == ERROR:
+            try:
+                os.write(self.stderr, (line + "\n").encode("utf-8", "backslashreplace"))
+            except OSError:
+                pass  # nobody reads; syslog has it
+        if self.to_syslog and level >= WARNING:
+            safe = message.encode("ascii", "backslashreplace").decode().replace("\0", "\\0")
+            syslog.openlog("ssh_hook", syslog.LOG_PID, syslog.LOG_DAEMON)
+            syslog.syslog(_PRIORITIES[level], safe)
+            syslog.closelog()  # its descriptor must not reach the container
+
+
+log = Log()

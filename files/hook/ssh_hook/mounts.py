@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Mounts on descriptors: ``/proc/self/fd/N`` as the path means just the object that was checked, whatever its name
+leads to by now. That works on every kernel, and takes one system call where fsopen(2) takes four.
+"""
+
+from __future__ import annotations
+
+import os
+
+from . import linux
+from .errors import HookError
+from .identity import ActingAs, Identity
+
+_LOCKED = {  # what a user namespace may not take off a mount that it inherited, and so has to repeat
+    os.ST_NOSUID: linux.MS_NOSUID,
+    os.ST_NODEV: linux.MS_NODEV,
+    os.ST_NOEXEC: linux.MS_NOEXEC,
+    os.ST_NOATIME: linux.MS_NOATIME,
+    os.ST_NODIRATIME: linux.MS_NODIRATIME,
+    os.ST_RELATIME: linux.MS_RELATIME,
+}
+
+
+class MountTable:
+    """/proc/self/mountinfo (proc_pid_mountinfo(5)) as it was when the object was made."""
+
+    def __init__(self) -> None:
+        self._shared: dict[str, bool] = {}
+        self._devices: dict[str, int] = {}
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+            for line in file:
+                before, _, after = line.partition(" - ")
+                fields = before.split(" ")
+                major, _, minor = fields[2].partition(":")
+                self._shared[fields[0]] = any(field.startswith("shared:") for field in fields[6:])
+                self._devices[after.split(" ")[1]] = os.makedev(int(major), int(minor))
+
+    def refuse_shared(self, target: int, path: str) -> None:
+        """Raises HookError where something mounted on the descriptor `target` would appear elsewhere too."""
+        with open(f"/proc/self/fdinfo/{target}", encoding="ascii") as file:
+            for line in file:
+                if line.startswith("mnt_id:") and not self._shared.get(line[len("mnt_id:") :].strip(), True):
+                    return
+        raise HookError(
+            f"{path} in the container lies on a shared mount, so that what is mounted there would appear on the host: "
+            "mount that volume private or slave"
+        )
+
+    def device(self, source: str) -> int | None:
+        """The device number of the file system that was mounted from `source`."""
+        return self._devices.get(source)
+
+
+def mount_tmpfs(target: int, source: str, size: int) -> None:
+    """Mount a tmpfs of at most `size` bytes, mode 0755, on the directory `target`."""
+    data = f"mode=0755,size={size},nr_inodes=1024".encode()
+    linux.mount(source.encode(), _path(target), b"tmpfs", linux.MS_NOSUID | linux.MS_NODEV, data)
+
+
+def mount_bind(source: int, target: int) -> None:
+    """Mount the file or directory `source` on `target`."""
+    linux.mount(_path(source), _path(target), b"", linux.MS_BIND)
+
+
+def make_read_only(mounted: int) -> None:
+    """Make the bind mount whose root is open as `mounted` read-only, nosuid, and nodev."""
+    flags = linux.MS_REMOUNT | linux.MS_BIND | linux.MS_RDONLY | linux.MS_NOSUID | linux.MS_NODEV
+    present = os.fstatvfs(mounted).f_flag
+    for status, flag in _LOCKED.items():
+        if present & status:
+            flags |= flag
+    linux.mount(b"", _path(mounted), b"", flags)
+
+
+def mount_overlay(lower: int, upper: int, work: int, target: int, user: Identity, in_user_namespace: bool) -> None:
+    """Mount an overlay on the directory `target`.
+
+    The kernel reaches into the layers with the credentials of the mounter: the user's ids, so that a home that squashes
+    root is served, and capabilities, which mounting takes.
+    """
+    data = f"lowerdir=/proc/self/fd/{lower},upperdir=/proc/self/fd/{upper},workdir=/proc/self/fd/{work}"
+    if in_user_namespace:
+        data += ",userxattr"
+    with ActingAs(user, privileged=True):
+        linux.mount(b"ocihooks-ssh", _path(target), b"overlay", linux.MS_NOSUID | linux.MS_NODEV, data.encode())
+
+
+def _path(descriptor: int) -> bytes:
+    return b"/proc/self/fd/%d" % descriptor

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The namespaces and the cgroup of the container's first process."""
+
+from __future__ import annotations
+
+import os
+
+from . import linux
+from .errors import HookError
+
+_KINDS = {
+    "cgroup": linux.CLONE_NEWCGROUP,
+    "ipc": linux.CLONE_NEWIPC,
+    "uts": linux.CLONE_NEWUTS,
+    "net": linux.CLONE_NEWNET,
+    "pid": linux.CLONE_NEWPID,
+    "mnt": linux.CLONE_NEWNS,
+    "user": linux.CLONE_NEWUSER,
+}
+
+
+class Namespaces:
+    """The namespaces of a process that differ from the hook's own, held open."""
+
+    def __init__(self, process: int) -> None:
+        """`process` is a descriptor of the process's directory in /proc. Raises OSError."""
+        self._descriptors: dict[str, int] = {}
+        for name in _KINDS:
+            theirs = os.stat(f"ns/{name}", dir_fd=process)
+            ours = os.stat(f"/proc/self/ns/{name}")
+            if (theirs.st_dev, theirs.st_ino) != (ours.st_dev, ours.st_ino):
+                self._descriptors[name] = os.open(f"ns/{name}", os.O_RDONLY | os.O_CLOEXEC, dir_fd=process)
+
+    def has(self, name: str) -> bool:
+        """Whether the process has a namespace `name` that is not the hook's."""
+        return name in self._descriptors
+
+    def join(self, *names: str) -> None:
+        """Join those of `names` that differ; a user namespace last, since its owner has all rights over the others.
+
+        Joining "pid" takes effect for the children of the caller only.
+        """
+        for name in names:
+            if name in self._descriptors:
+                try:
+                    linux.setns(self._descriptors[name], _KINDS[name])
+                except OSError as error:
+                    raise HookError(f"cannot join the container's {name} namespace: {error.strerror}") from None
+
+
+class Cgroups:
+    """The cgroups of a process that differ from the hook's own.
+
+    Attributes: directory, a descriptor of the cgroup of version 2, or None; processes, descriptors of the
+    cgroup.procs files to which a process writes "0" to move itself.
+    """
+
+    def __init__(self, process: int, rootless: bool) -> None:
+        """`process` is a descriptor of the process's directory in /proc.
+
+        Raises HookError where a cgroup cannot be opened, unless `rootless`: there the session is no less confined than
+        any process that the user starts outside of the container.
+        """
+        self.directory: int | None = None
+        self.processes: list[int] = []
+        ours = set(_read("/proc/self/cgroup", None).splitlines())
+        theirs = [line for line in _read("cgroup", process).splitlines() if line not in ours]
+        mounts = _cgroup_mounts() if theirs else []
+        for line in theirs:
+            _, controllers, path = line.split(":", 2)
+            try:
+                self._open(controllers, path, mounts)
+            except OSError as error:
+                if not rootless:
+                    raise HookError(f"cannot open the container's cgroup {path}: {error.strerror}") from None
+
+    def _open(self, controllers: str, path: str, mounts: list[tuple[str, str, str]]) -> None:
+        for mounted, root, mount_point in mounts:
+            if mounted == controllers and (path + "/").startswith(root.rstrip("/") + "/"):
+                below = path[len(root.rstrip("/")) :].lstrip("/")
+                directory = os.open(os.path.join(mount_point, below), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                self.processes.append(os.open("cgroup.procs", os.O_WRONLY | os.O_CLOEXEC, dir_fd=directory))
+                if controllers == "":
+                    self.directory = directory
+                else:
+                    os.close(directory)
+                return
+
+
+def _cgroup_mounts() -> list[tuple[str, str, str]]:
+    """Mounted hierarchies: controllers as /proc/PID/cgroup names them ("" for version 2), root, mount point."""
+    mounts = []
+    for line in _read("/proc/self/mountinfo", None).splitlines():
+        before, _, after = line.partition(" - ")
+        kind, _, options = after.split(" ", 2)
+        _, _, _, root, mount_point = before.split(" ", 5)[:5]
+        if kind == "cgroup2":
+            mounts.append(("", root, mount_point))
+        elif kind == "cgroup":
+            names = [option for option in options.split(",") if option not in ("rw", "ro", "xattr", "noprefix")]
+            mounts.append((",".join(names), root, mount_point))
+    return mounts
+
+
+def _read(path: str, directory: int | None) -> str:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
+    with open(descriptor, encoding="utf-8", errors="surrogateescape") as file:
+        return file.read()

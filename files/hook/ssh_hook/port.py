@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whether the port is free in the container's network namespace, and who holds it if not."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+
+# The C half of the socket module: all that a bind takes, at a fiftieth of the import time.
+from _socket import AF_INET, AF_INET6, IPPROTO_IPV6, IPV6_V6ONLY, SO_REUSEADDR, SOCK_STREAM, SOL_SOCKET, socket
+
+from .errors import HookError
+from .identity import ActingAs, Identity
+
+_TCP_LISTEN = 10
+_ABSENT = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)  # no such address family here
+
+
+def require_free(port: int, user: Identity, packages: list[str]) -> None:
+    """Bind `port` as `user` on both address families, and let it go.
+
+    One family is not enough: Dropbear is content with either, and would serve half of its clients. `packages` are the
+    directories that hold pyroute2, for the name of the holder.
+
+    Raises HookError that names the port, and its holder as far as it can be seen.
+    """
+    for family, address in ((AF_INET, "0.0.0.0"), (AF_INET6, "::")):
+        try:
+            with ActingAs(user):
+                _bind(family, address, port)
+        except OSError as error:
+            if error.errno in _ABSENT:
+                continue
+            if error.errno == errno.EACCES:
+                raise HookError(
+                    f"the container's user may not listen on port {port}: choose one from 1024 on, by the annotation "
+                    "com.hooks.ssh.port or SERVER_PORT_DEFAULT"
+                ) from None
+            if error.errno == errno.EADDRINUSE:
+                raise HookError(
+                    f"port {port} is in use{_holder(port, packages)}: choose another by the annotation "
+                    "com.hooks.ssh.port, or stop what holds it"
+                ) from None
+            raise HookError(f"cannot listen on port {port}: {error.strerror}") from None
+
+
+def _bind(family: int, address: str, port: int) -> None:
+    probe = socket(family, SOCK_STREAM)
+    try:
+        probe.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)  # as the server does: an old connection is no obstacle
+        if family == AF_INET6:
+            probe.setsockopt(IPPROTO_IPV6, IPV6_V6ONLY, 1)
+        probe.bind((address, port))
+    finally:
+        probe.close()
+
+
+def _holder(port: int, packages: list[str]) -> str:
+    """Who listens on `port`, as words for a message; empty where that cannot be found out."""
+    sys.path.extend(packages)
+    try:
+        from pyroute2 import DiagSocket
+    except ImportError:
+        return ""
+    with DiagSocket() as diagnosis:
+        for family in (AF_INET, AF_INET6):
+            for sock in diagnosis.get_sock_stats(states=1 << _TCP_LISTEN, family=family):
+                if sock["idiag_sport"] == port:
+                    return _describe(sock["idiag_inode"], sock["idiag_uid"])
+    return ""
+
+
+def _describe(inode: int, uid: int) -> str:
+    wanted = f"socket:[{inode}]"
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            for descriptor in os.listdir(f"/proc/{pid}/fd"):
+                if os.readlink(f"/proc/{pid}/fd/{descriptor}") == wanted:
+                    with open(f"/proc/{pid}/comm", encoding="utf-8", errors="backslashreplace") as file:
+                        return f" by process {pid} ({file.read().strip()}) of uid {uid}"
+        except OSError:
+            continue  # it ended, or is not ours to see
+    return f" by a process of uid {uid}"

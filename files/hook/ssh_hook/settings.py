@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The site's settings: the environment variables of the OCI hook's JSON file."""
+
+from __future__ import annotations
+
+from .errors import HookError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_WHERE = "in the 'env' of the OCI hook's JSON file"
+
+
+class Settings:
+    """What ``start-ssh-daemon`` is told by the site.
+
+    Attributes: base_dir (HOOK_BASE_DIR), passwd_file (PASSWD_FILE) and dropbear_dir (DROPBEAR_DIR), absolute paths;
+    port (SERVER_PORT_DEFAULT, or the deprecated SERVER_PORT), 1 to 65535; overlay (OVERLAY_MOUNT_HOME_SSH) and join
+    (JOIN_NAMESPACES), true where they are not set.
+    """
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        """Raises HookError that names the variable which is missing or wrong."""
+        self.base_dir = _absolute_path(environment, "HOOK_BASE_DIR")
+        self.passwd_file = _absolute_path(environment, "PASSWD_FILE")
+        self.dropbear_dir = _absolute_path(environment, "DROPBEAR_DIR")
+        name = "SERVER_PORT" if "SERVER_PORT_DEFAULT" not in environment else "SERVER_PORT_DEFAULT"
+        self.port = parse_port(_required(environment, name, "SERVER_PORT_DEFAULT"), f"{name} {_WHERE}")
+        self.overlay = _switch(environment, "OVERLAY_MOUNT_HOME_SSH")
+        self.join = _switch(environment, "JOIN_NAMESPACES")
+
+
+def parse_port(text: str, where: str) -> int:
+    """A TCP port from decimal digits alone; HookError that names `where` for anything else."""
+    if text.isascii() and text.isdigit() and len(text) <= 5 and 1 <= int(text) <= 65535:
+        return int(text)
+    raise HookError(f"{where} is '{printable(text)}': give a port number from 1 to 65535")
+
+
+def printable(text: str) -> str:
+    """`text` for a one-line message: what does not print is escaped, and what is long is cut."""
+    shown = text if text.isprintable() else ascii(text)[1:-1]
+    return shown if len(shown) <= 100 else shown[:100] + "..."
+
+
+def _required(environment: Mapping[str, str], name: str, wanted: str = "") -> str:
+    value = environment.get(name, "")
+    if not value:
+        raise HookError(f"{wanted or name} is not set: give it {_WHERE}")
+    return value
+
+
+def _absolute_path(environment: Mapping[str, str], name: str) -> str:
+    value = _required(environment, name)
+    if not value.startswith("/"):
+        raise HookError(f"{name} {_WHERE} is '{printable(value)}': give an absolute path")
+    return value
+
+
+def _switch(environment: Mapping[str, str], name: str) -> bool:
+    value = environment.get(name, "true").lower()
+    if value not in ("true", "false"):
+        raise HookError(f"{name} {_WHERE} is '{printable(value)}': give true or false")
+    return value == "true"
