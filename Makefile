@@ -25,13 +25,13 @@ venv:
 	@tests/venv .venv requirements-dev.txt $(PYTHON)
 
 test: venv
-	@tests/run $(PARTS)
+	@tests/run.py $(PARTS)
 
 lint: venv
-	@tests/lint/run
+	@tests/lint/run.py
 
 unit: venv
-	@tests/unit/run
+	@tests/unit/run.py
 
 sanity: venv
 	@tests/sanity

@@ -53,7 +53,14 @@ def main(arguments: list[str]) -> int:
         directory = ROOT / ".cache" / "unit" / name
         print(f"unit tests on Python {name} ({found[version]})", flush=True)
         subprocess.run([ROOT / "tests" / "venv", directory, ROOT / "requirements-unit.txt", found[version]], check=True)
-        command = [directory / "bin" / "python", "-B", "-m", "pytest", "--quiet", *(arguments or ["tests/unit"])]
+        command: list[str | Path] = [
+            directory / "bin" / "python",
+            "-B",
+            "-m",
+            "pytest",
+            "--quiet",
+            *(arguments or ["tests/unit"]),
+        ]
         failed |= subprocess.run(command, cwd=ROOT, check=False).returncode != 0
     return int(failed)
 

@@ -22,7 +22,9 @@ LIMIT = 30 * 60  # seconds; a part that hangs is ended, and has failed
 TAIL = 40  # lines
 
 # The closing line of pytest, and of our own runners: "12 passed", "1 failed, 11 passed in 0.4s", "3 passed, 0 failed".
-CLOSING = re.compile(r"^[=\s]*(?:\w+: )?((?:\d+ [a-z]+, )*\d+ (?:passed|failed)(?:, \d+ [a-z]+)*)(?: in [\d.]+s.*)?[=\s]*$")
+CLOSING = re.compile(
+    r"^[=\s]*(?:\w+: )?((?:\d+ [a-z]+, )*\d+ (?:passed|failed)(?:, \d+ [a-z]+)*)(?: in [\d.]+s.*)?[=\s]*$"
+)
 
 
 class Result(NamedTuple):
@@ -53,7 +55,11 @@ def run(part: str) -> Result:
     with path.open("wb") as log:
         process = subprocess.Popen(
             ["make", "--no-print-directory", part],
-            cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
         try:
             status = process.wait(LIMIT)
@@ -98,19 +104,25 @@ def summarise(results: list[Result]) -> None:
     print(f"\n{'part':<12} {'passed':>7} {'failed':>7} {'time':>8}")
     for result in results:
         print(f"{result.part:<12} {result.passed:>7} {result.failed:>7} {result.seconds:>6.0f} s")
-    print(f"{'all':<12} {'':>7} {'':>7} {sum(result.seconds for result in results):>6.0f} s\n")
-    print(f"{sum(result.passed for result in results)} passed, {sum(result.failed for result in results)} failed")
+    seconds, passed, failed = (sum(column) for column in zip(*(result[1:] for result in results)))
+    print(f"{'all':<12} {passed:>7} {failed:>7} {seconds:>6.0f} s\n")
+    print(f"{passed} passed, {failed} failed")
 
 
 def main(parts: list[str]) -> int:
     """Run the parts and return the exit status."""
     if not parts:
-        print("usage: tests/run PART...", file=sys.stderr)
+        print("usage: tests/run.py PART...", file=sys.stderr)
         return 2
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended from outside: end the part as well
     LOGS.mkdir(parents=True, exist_ok=True)
     results = []
     for part in parts:
-        results.append(run(part))
+        try:
+            results.append(run(part))
+        except KeyboardInterrupt:
+            print(f"interrupted in {part}", file=sys.stderr)
+            return 130
         report(results[-1])
     summarise(results)
     return int(any(result.failed for result in results))

@@ -1,0 +1,122 @@
+#!/usr/bin/env python3
+"""Runs every linter on the checkout, two at a time, and shows what the failing ones say.
+
+Needs the development tools first on PATH, as `make lint` sees to.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from texts import ROOT, texts
+
+CACHE = ROOT / ".cache" / "lint"
+
+
+def command(*arguments: str | Path) -> str:
+    """Run a command in the checkout; return what it printed when it failed, and nothing when it did not."""
+    done = subprocess.run(
+        arguments,
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    return "" if done.returncode == 0 else done.stdout or f"{arguments[0]}: exit status {done.returncode}"
+
+
+def programs(language: str) -> list[Path]:
+    """Return the files whose first line names an interpreter of the language ("python", "sh"), wherever they are."""
+    firsts = ((path, text.partition("\n")[0]) for path, text in texts())
+    return [
+        path
+        for path, first in firsts
+        if first.startswith("#!") and first.split()[-1].rstrip("0123456789.").endswith(language)
+    ]
+
+
+def ruff(*mode: str) -> str:
+    """Python: the files that ruff finds by itself, and programs without .py in their name."""
+    return command("ruff", *mode, "--quiet", ".", *(path for path in programs("python") if path.suffix != ".py"))
+
+
+def types() -> str:
+    """Types of the hook, of the plugins under the name that Ansible gives them, and of the test suite's tools."""
+    collection = CACHE / "ansible_collections" / "ocihooks" / "ssh"
+    if not collection.is_symlink():
+        collection.parent.mkdir(parents=True, exist_ok=True)
+        collection.symlink_to(ROOT)
+    packages = command("mypy", "-p", "ssh_hook", "-p", "ansible_collections.ocihooks.ssh.plugins")
+    tools = [path for path in programs("python") if path.parts[0] == "tests"]
+    return packages + command("mypy", *tools)
+
+
+def shell() -> str:
+    """Shell texts of the checkout, and those that the hook and the roles make."""
+    generated = CACHE / "shell"
+    shutil.rmtree(generated, ignore_errors=True)
+    generated.mkdir(parents=True)
+    problem = command(sys.executable, "-B", "tests/lint/generated_shell.py", generated)
+    made = sorted(path for path in generated.rglob("*") if path.is_file())
+    if not problem and not made:
+        problem = "tests/lint/generated_shell.py wrote no file\n"
+    return problem + command("shellcheck", "--external-sources", *programs("sh"), *made)
+
+
+def documentation() -> str:
+    """The collection's documentation, from a copy that has the place in the tree that antsibull-docs expects."""
+    copy = CACHE / "documentation"
+    return command("tests/snapshot", copy) or command(
+        "antsibull-docs",
+        "lint-collection-docs",
+        "--plugin-docs",
+        "--skip-rstcheck",
+        copy / "ansible_collections/ocihooks/ssh",
+    )
+
+
+CHECKS: dict[str, Callable[[], str]] = {
+    "ansible-lint": lambda: command("ansible-lint", "--offline", "--strict", "--nocolor", "-q"),
+    "mypy": types,
+    "antsibull-docs": documentation,
+    "antsibull-changelog": lambda: command("antsibull-changelog", "lint"),
+    "ruff check": lambda: ruff("check"),
+    "ruff format": lambda: ruff("format", "--check", "--diff"),
+    "shellcheck": shell,
+    "argument specs": lambda: command(sys.executable, "-B", "tests/lint/argument_specs.py"),
+    "texts": lambda: command(sys.executable, "-B", "tests/lint/texts.py"),
+}
+
+
+def timed(name: str) -> tuple[str, str, float]:
+    """Run one check; return its name, its complaint and its time in seconds."""
+    start = time.monotonic()
+    complaint = CHECKS[name]()
+    return name, complaint, time.monotonic() - start
+
+
+def main() -> int:
+    """Run all checks; the exit status is 0 when none has anything to say."""
+    os.environ["PATH"] = f"{Path(sys.prefix) / 'bin'}:{os.environ['PATH']}"
+    failed = 0
+    with ThreadPoolExecutor(2) as pool:
+        for name, complaint, seconds in pool.map(timed, CHECKS):
+            print(f"{name:<20} {'FAILED' if complaint else 'ok':<7} {seconds:5.1f} s", flush=True)
+            if complaint:
+                failed += 1
+                print(complaint, flush=True)
+    print(f"{len(CHECKS) - failed} passed, {failed} failed")
+    return int(failed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,55 @@
+#!/usr/bin/env python3
+"""Checks what holds for every text of the checkout, whatever its language."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+RULES = {
+    r"[ \t]+$": "blanks at the end of the line",
+    r"\r": "carriage return",
+    r"\b(pypi|deb|security|registry|galaxy|archive)\.(org|debian|ubuntu|npmjs|ansible)\b": "host of a package registry",
+    r"\bpythonhosted\b|\bci-files\.": "host of a package registry",
+    r"(?<![\w.>$}/-])/(work|root|home/(?!alice|bob))/\w+/": "a path of one machine",
+    r"\bnoqa\b|type:\s*ignore|pragma:\s*no cover|\bignore_errors:|\bfailed_when:\s*false\b|pytest\.mark\.skip": "a check switched off",
+}
+
+
+def texts() -> Iterator[tuple[Path, str]]:
+    """Yield the path, relative to the checkout, and the text of each file that git tracks or does not ignore."""
+    listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(listing, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
+    for path in map(Path, filter(None, names)):
+        if (ROOT / path).is_file() and not (ROOT / path).is_symlink():
+            data = (ROOT / path).read_bytes()
+            if b"\0" not in data:
+                yield path, data.decode("utf-8")
+
+
+def complaints(path: Path, text: str) -> Iterator[str]:
+    """Yield one line for each place where a text breaks a rule."""
+    if text and not text.endswith("\n"):
+        yield f"{path}: no newline at the end"
+    if path == Path(__file__).relative_to(ROOT):
+        return  # names what it looks for
+    for number, line in enumerate(text.split("\n"), 1):
+        for rule, meaning in RULES.items():
+            if re.search(rule, line):
+                yield f"{path}:{number}: {meaning}: {line.strip()}"
+
+
+def main() -> int:
+    """Print every complaint; the exit status is 0 when there is none."""
+    found = [complaint for path, text in texts() for complaint in complaints(path, text)]
+    print("\n".join(found))
+    return int(bool(found))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
