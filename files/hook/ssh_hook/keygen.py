@@ -3,21 +3,64 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What users call: ``ssh_hook keygen`` and ``ssh_hook check-user-has-sshkeys``.
 
-Both act for the user who calls them, and name that user by uid from PASSWD_FILE.
+Both act for the user who calls them, and find that user's name by uid in PASSWD_FILE.
 """
 
 from __future__ import annotations
 
+import os
+import sys
+
+from ssh_hook import keystore, passwd
+from ssh_hook.keystore import KeyStoreError
+
 
 def keygen(settings: dict[str, str], overwrite: bool = False) -> str:
-    """Make the caller's key set; return one line for the caller that says what was done.
+    """Make the caller's key set, unless there is one; return one line that says what was done.
 
-    `settings` gives HOOK_BASE_DIR, PASSWD_FILE, and PYTHON_PACKAGES (optional: directories that
-    hold the package cryptography, separated by colons). Raises KeyStoreError.
+    `settings` gives HOOK_BASE_DIR, PASSWD_FILE and, optionally, PYTHON_PACKAGES: directories that
+    hold the package cryptography, separated by colons. With `overwrite` a set that is there is
+    replaced. Raises KeyStoreError.
     """
-    raise NotImplementedError
+    directory, name = _caller(settings)
+    # At the end: nothing in these directories may stand in for the standard library.
+    sys.path += [path for path in settings.get("PYTHON_PACKAGES", "").split(":") if path.startswith("/")]
+    try:
+        made, keys = keystore.generate(directory, name, overwrite=overwrite)
+    except keystore.MissingLibraryError as error:
+        raise KeyStoreError(
+            f"{error}: install it for {sys.executable} (Debian: python3-cryptography),"
+            " or let the administrator name its directory in PYTHON_PACKAGES"
+        ) from error
+    if made:
+        return f"made SSH keys for {name} in {directory}: {_describe(keys)}"
+    return f"{name} already has SSH keys in {directory} ({_describe(keys)}): use --overwrite to replace them"
 
 
 def check(settings: dict[str, str]) -> str:
-    """Return one line that names the caller's key set; raise KeyStoreError if it is not complete."""
-    raise NotImplementedError
+    """Return one line that names the caller's key set; raises KeyStoreError if there is no complete one."""
+    directory, name = _caller(settings)
+    keys = keystore.load(directory, name)
+    return f"{name} has SSH keys in {directory}: {_describe(keys)}"
+
+
+def _caller(settings: dict[str, str]) -> tuple[str, str]:
+    """Return the key directory and the name of the user who runs this process."""
+    for setting in ("HOOK_BASE_DIR", "PASSWD_FILE"):
+        if not settings.get(setting):
+            raise KeyStoreError(f"{setting} is not set: it is set in the environment or by the installation")
+    path = settings["PASSWD_FILE"]
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+    except OSError as error:
+        raise KeyStoreError(f"cannot read PASSWD_FILE {path}: {error.strerror}") from error
+    uid = os.getuid()
+    entry = passwd.find_by_uid(data, uid)
+    if entry is None:
+        raise KeyStoreError(f"no user with uid {uid} in PASSWD_FILE {path}: ask the administrator to refresh it")
+    return keystore.key_directory(settings["HOOK_BASE_DIR"], entry.name), entry.name
+
+
+def _describe(keys: keystore.KeySet) -> str:
+    return f"{keystore.public_key(keys).split()[0]} {keystore.fingerprint(keys)}"

@@ -190,7 +190,7 @@ def removable(directory: str) -> bool:
     except FileNotFoundError:
         return False
     try:
-        return _check_replaceable(parent, directory) or bool(_leftovers(parent))
+        return _contents(parent, directory) is not None or bool(_leftovers(parent))
     finally:
         os.close(parent)
 
@@ -208,7 +208,7 @@ def remove(directory: str) -> bool:
             lock = _lock(parent, directory)
             try:
                 _tidy(parent, directory)
-                if _check_replaceable(parent, directory):
+                if _contents(parent, directory) is not None:
                     # Out of sight first, in one step: half a set must never be seen under its own name.
                     trash = _temporary_name()
                     _rename(parent, _CURRENT, trash)
@@ -388,7 +388,7 @@ def _read_set(fd: int, directory: str, name: str) -> KeySet:
     private = _read_file(fd, PRIVATE_KEY, directory, _PRIVATE_KEY_LIMIT, 0o077)
     authorized = _read_file(fd, AUTHORIZED_KEYS, directory, _AUTHORIZED_KEYS_LIMIT, 0o022)
     host_key = None
-    for host_key_name in HOST_KEYS.values():
+    for key_type, host_key_name in HOST_KEYS.items():
         host_key = _read_file(fd, host_key_name, directory, _PRIVATE_KEY_LIMIT, 0o077)
         if host_key is not None:
             break
@@ -402,7 +402,7 @@ def _read_set(fd: int, directory: str, name: str) -> KeySet:
         raise _incomplete(directory, " or ".join(HOST_KEYS.values()))
     _check_private_key(private, f"{directory}/{PRIVATE_KEY}")
     kind = _check_private_key(host_key, f"{directory}/{host_key_name}")
-    if b"ed25519" in kind if "ecdsa" in host_key_name else b"ecdsa" in kind:
+    if key_type not in kind.decode():
         raise KeyStoreError(f"{directory}/{host_key_name} holds a key of type {kind.decode()}: {_REPLACE}")
     if not _has_public_key(authorized):
         raise KeyStoreError(f"{directory}/{AUTHORIZED_KEYS} holds no public key: {_REPLACE}")
@@ -518,9 +518,7 @@ def _new_ed25519() -> bytes:
     from cryptography.hazmat.primitives.asymmetric import ed25519
 
     key = ed25519.Ed25519PrivateKey.generate()
-    seed = key.private_bytes(
-        serialization.Encoding.Raw, serialization.PrivateFormat.Raw, serialization.NoEncryption()
-    )
+    seed = key.private_bytes(serialization.Encoding.Raw, serialization.PrivateFormat.Raw, serialization.NoEncryption())
     public = key.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
     return _string(b"ssh-ed25519") + _string(seed + public)
 
@@ -568,11 +566,11 @@ def _lock(parent: int, directory: str) -> int:
 
 def _examine(parent: int, directory: str, name: str, overwrite: bool) -> KeySet | None:
     if overwrite:
-        _check_replaceable(parent, directory)
+        _contents(parent, directory)
     try:
         return _load(parent, directory, name)
     except MissingKeysError:
-        if not overwrite and _check_replaceable(parent, directory):
+        if not overwrite and _contents(parent, directory):
             raise KeyStoreError(f"{directory} is not empty, yet holds no SSH keys: {_REPLACE}") from None
         return None
     except KeyStoreError:
@@ -581,24 +579,26 @@ def _examine(parent: int, directory: str, name: str, overwrite: bool) -> KeySet 
         raise
 
 
-def _check_replaceable(parent: int, directory: str) -> bool:
-    """Tell whether there is anything in the key directory; raises KeyStoreError if it must not be replaced."""
+def _contents(parent: int, directory: str) -> list[str] | None:
+    """Return the names of the files in the key directory, or None if it is missing.
+
+    Raises KeyStoreError if it is nothing that may be replaced or removed.
+    """
     try:
         fd = os.open(_CURRENT, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
     except FileNotFoundError:
-        return False
+        return None
     except NotADirectoryError:
         raise KeyStoreError(f"{directory} must be a directory, and is a file or a link: move it away") from None
     except OSError as error:
         raise KeyStoreError(f"cannot open {directory}: {error.strerror}") from error
     try:
         _check_owner(os.fstat(fd), directory, 0)
-        empty = True
-        for name in os.listdir(fd):
-            empty = False
+        names = os.listdir(fd)
+        for name in names:
             if stat.S_ISDIR(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode):
                 raise KeyStoreError(f"{directory}/{name} is a directory, and no part of a key set: move it away")
-        return not empty
+        return names
     except OSError as error:
         raise KeyStoreError(f"cannot read {directory}: {error.strerror}") from error
     finally:
@@ -705,6 +705,8 @@ def _tidy(parent: int, directory: str) -> None:
 
 
 def _moved_back(parent: int) -> bool:
+    if not stat.S_ISDIR(os.stat(_OLD, dir_fd=parent, follow_symlinks=False).st_mode):
+        return False
     try:
         _rename(parent, _OLD, _CURRENT)  # only where nothing, or an empty directory, is in its place
     except OSError as error:
@@ -723,6 +725,9 @@ def _discard(parent: int, directory: str, entry: str) -> None:
     try:
         fd = os.open(entry, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
     except FileNotFoundError:
+        return
+    except NotADirectoryError:
+        os.unlink(entry, dir_fd=parent)
         return
     try:
         os.fchmod(fd, 0o700)
