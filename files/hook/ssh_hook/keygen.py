@@ -11,8 +11,8 @@ from __future__ import annotations
 import os
 import sys
 
-from ssh_hook import keystore, passwd
-from ssh_hook.keystore import KeyStoreError
+from . import keystore, passwd
+from .keystore import KeyStoreError
 
 
 def keygen(settings: dict[str, str], overwrite: bool = False) -> str:

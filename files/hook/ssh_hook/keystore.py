@@ -387,11 +387,7 @@ def _read_set(fd: int, directory: str, name: str) -> KeySet:
     """Read and check the files in the directory `fd`; raises MissingKeysError if it has none of them."""
     private = _read_file(fd, PRIVATE_KEY, directory, _PRIVATE_KEY_LIMIT, 0o077)
     authorized = _read_file(fd, AUTHORIZED_KEYS, directory, _AUTHORIZED_KEYS_LIMIT, 0o022)
-    host_key = None
-    for key_type, host_key_name in HOST_KEYS.items():
-        host_key = _read_file(fd, host_key_name, directory, _PRIVATE_KEY_LIMIT, 0o077)
-        if host_key is not None:
-            break
+    host_key = _read_host_key(fd, directory)
     if private is None and authorized is None and host_key is None:
         raise _missing(directory, name)
     if private is None:
@@ -401,12 +397,21 @@ def _read_set(fd: int, directory: str, name: str) -> KeySet:
     if host_key is None:
         raise _incomplete(directory, " or ".join(HOST_KEYS.values()))
     _check_private_key(private, f"{directory}/{PRIVATE_KEY}")
-    kind = _check_private_key(host_key, f"{directory}/{host_key_name}")
-    if key_type not in kind.decode():
-        raise KeyStoreError(f"{directory}/{host_key_name} holds a key of type {kind.decode()}: {_REPLACE}")
     if not _has_public_key(authorized):
         raise KeyStoreError(f"{directory}/{AUTHORIZED_KEYS} holds no public key: {_REPLACE}")
-    return KeySet(private, authorized, host_key, host_key_name)
+    return KeySet(private, authorized, *host_key)
+
+
+def _read_host_key(fd: int, directory: str) -> tuple[bytes, str] | None:
+    """Return the bytes and the file name of the host key in the directory `fd`, or None if there is none."""
+    for key_type, name in HOST_KEYS.items():
+        data = _read_file(fd, name, directory, _PRIVATE_KEY_LIMIT, 0o077)
+        if data is not None:
+            kind = _check_private_key(data, f"{directory}/{name}").decode()
+            if key_type not in kind:
+                raise KeyStoreError(f"{directory}/{name} holds a key of type {kind}: {_REPLACE}")
+            return data, name
+    return None
 
 
 def _incomplete(directory: str, file_name: str) -> KeyStoreError:
