@@ -1,5 +1,5 @@
 # Copyright (c) ocihooks.ssh contributors
-# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What users call: ``ssh_hook keygen`` and ``ssh_hook check-user-has-sshkeys``.
 

@@ -1,5 +1,5 @@
 # Copyright (c) ocihooks.ssh contributors
-# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The key store: one user's SSH keys in ``<base>/<name>/.oci-hooks/ssh/keys``.
 
@@ -41,11 +41,15 @@ of theirs.
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import stat
 
 KEY_TYPES = ("ecdsa", "ed25519")  # the first is the default
+KEY_LIBRARIES = (  # what `generate` imports; a program that forks for each user does it once before
+    "cryptography.hazmat.primitives.serialization",
+    "cryptography.hazmat.primitives.asymmetric.ec",
+    "cryptography.hazmat.primitives.asymmetric.ed25519",
+)
 PRIVATE_KEY = "id_dropbear"
 AUTHORIZED_KEYS = "authorized_keys"
 HOST_KEYS = {"ecdsa": "dropbear_ecdsa_host_key", "ed25519": "dropbear_ed25519_host_key"}
@@ -536,6 +540,7 @@ def _lock(parent: int, directory: str) -> int:
 
     Raises KeyStoreError if another process holds it for too long, or the file system has no locks.
     """
+    import fcntl
     import time
 
     path = f"{directory[: -len(_CURRENT)]}{_LOCK}"

@@ -1,5 +1,5 @@
 # Copyright (c) ocihooks.ssh contributors
-# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Look users up in the text of a passwd(5) file.
 

@@ -1,0 +1,179 @@
+# Copyright (c) ocihooks.ssh contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Do work in a user's own directories with no more rights than that user has.
+
+Each piece of work runs in a child process that gives up root for good before it touches anything.
+So what users plant in their directories can harm nobody but themselves, and an NFS server that
+does not trust root serves the request.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import Any, NoReturn
+
+    from .passwd import Entry
+
+    Work = Callable[[Entry], "dict[str, Any]"]
+
+CHILDREN = 4  # at once; the work waits for disks and file servers, not for processors
+TIMEOUT = 120.0  # seconds for one user, after which a file system that does not answer is given up
+_RESULT_LIMIT = 1024 * 1024  # bytes
+
+
+class AsUserError(Exception):
+    """The work for one user failed; the text is one line that says why."""
+
+
+class _Child:
+    """A running child: whom it works for, and what it has answered so far."""
+
+    def __init__(self, user: Entry, pid: int, answers: int) -> None:
+        self.user = user
+        self.pid = pid
+        self.answers = answers
+        self.deadline = time.monotonic() + TIMEOUT
+        self.data = b""
+
+
+def run_as_users(users: Iterable[Entry], work: Work) -> Iterator[tuple[Entry, dict[str, Any] | AsUserError]]:
+    """Run ``work(user)`` as each user; yield each user with the result, or with the error, as they end.
+
+    The result must be something that JSON can hold. An exception in `work` becomes an AsUserError
+    with its text. Without root's rights only the caller's own user can be worked for.
+    """
+    waiting = iter(users)
+    running: dict[int, _Child] = {}
+    try:
+        while True:
+            for user in waiting:
+                child = _start(user, work, list(running))
+                running[child.answers] = child
+                if len(running) == CHILDREN:
+                    break
+            if not running:
+                return
+            for child in _ended(running):
+                del running[child.answers]
+                os.close(child.answers)
+                yield child.user, _result(child)
+    finally:
+        for child in running.values():
+            os.close(child.answers)
+            os.kill(child.pid, signal.SIGKILL)
+            _reap(child.pid)
+
+
+def become(user: Entry) -> None:
+    """Give up the process's identity for the user's: groups, gid and uid, with no way back.
+
+    Raises AsUserError if that is not possible.
+    """
+    if os.geteuid() != 0:
+        if (os.getuid(), os.geteuid()) != (user.uid, user.uid):
+            raise AsUserError(f"only root can act as {user.name}: run the task with become")
+        return
+    try:
+        os.setgroups(os.getgrouplist(user.name, user.gid))
+        os.setresgid(user.gid, user.gid, user.gid)
+        os.setresuid(user.uid, user.uid, user.uid)
+    except OSError as error:
+        raise AsUserError(f"cannot become {user.name}: {error.strerror}") from error
+    if user.uid != 0 and _can_be_root():
+        raise AsUserError(f"cannot give up root's rights for those of {user.name}")
+
+
+def _can_be_root() -> bool:
+    try:
+        os.setresuid(0, 0, 0)
+    except PermissionError:
+        return False
+    return True
+
+
+def _start(user: Entry, work: Work, others: list[int]) -> _Child:
+    answers, answer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        for descriptor in (answers, *others):
+            os.close(descriptor)
+        _child(user, work, answer)
+    os.close(answer)
+    return _Child(user, pid, answers)
+
+
+def _child(user: Entry, work: Work, answer: int) -> NoReturn:
+    """Do the work, write its outcome to the pipe, and end: nothing of the parent's may run on in the child."""
+    try:
+        try:
+            os.chdir("/")
+            os.umask(0o077)
+            become(user)
+            outcome: dict[str, Any] = {"result": work(user)}
+        except Exception as error:
+            # Whatever it is: the other users' work must go on, and this one's reason must be told.
+            outcome = {"error": str(error) or type(error).__name__}
+        data = json.dumps(outcome).encode()
+        while data:
+            data = data[os.write(answer, data) :]
+        os._exit(0)
+    finally:
+        os._exit(1)
+
+
+def _ended(running: dict[int, _Child]) -> list[_Child]:
+    """Wait until at least one child has answered in full or has run out of time; return those."""
+    poll = select.poll()
+    for descriptor in running:
+        poll.register(descriptor, select.POLLIN)
+    while True:
+        remaining = min(child.deadline for child in running.values()) - time.monotonic()
+        ready = [running[descriptor] for descriptor, _event in poll.poll(max(remaining, 0) * 1000 + 1)]
+        ended = [child for child in ready if not _more(child)]
+        ended += [child for child in running.values() if child not in ready and child.deadline < time.monotonic()]
+        if ended:
+            return ended
+
+
+def _more(child: _Child) -> bool:
+    """Read what the child has written; return False when it has closed the pipe or written too much."""
+    data = os.read(child.answers, 65536)
+    child.data += data
+    return bool(data) and len(child.data) <= _RESULT_LIMIT
+
+
+def _result(child: _Child) -> dict[str, Any] | AsUserError:
+    if child.deadline < time.monotonic() or len(child.data) > _RESULT_LIMIT:
+        os.kill(child.pid, signal.SIGKILL)  # not yet waited for, so the number is still this child's
+    status = _reap(child.pid)
+    if status is None or (os.WIFSIGNALED(status) and child.deadline < time.monotonic()):
+        return AsUserError(f"gave up after {TIMEOUT:.0f} s: a file system does not answer")
+    if status != 0:
+        return AsUserError(f"the process that acted as {child.user.name} ended unexpectedly, with status {status}")
+    outcome = json.loads(child.data)
+    if "error" in outcome:
+        return AsUserError(outcome["error"])
+    result: dict[str, Any] = outcome["result"]
+    return result
+
+
+def _reap(pid: int) -> int | None:
+    """Return the wait status of a child that is about to end, or None if even a kill does not end it."""
+    delay = 0.001
+    deadline = time.monotonic() + 5.0
+    while time.monotonic() < deadline:
+        waited, status = os.waitpid(pid, os.WNOHANG)
+        if waited:
+            return status
+        time.sleep(delay)
+        delay = min(2 * delay, 0.1)
+    return None

@@ -1,0 +1,382 @@
+#!/usr/bin/python
+# Copyright (c) ocihooks.ssh contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Makes and removes the SSH key sets of users, as those users."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: user_keys
+short_description: Make or remove the SSH keys that users log in to their containers with
+version_added: "1.0.0"
+author: The ocihooks.ssh contributors (@ocihooks)
+description:
+  - Makes for each user what that user's own C(ssh_hook keygen) makes, the key set in
+    C(<base_dir>/<name>/.oci-hooks/ssh/keys), or removes it.
+  - All work in a user's directories is done B(as that user), by a process that has given up root's rights.
+    So it works on NFS homes that are exported with C(root_squash), and a link that a user has planted harms nobody.
+  - A new set is made aside and put in place as a whole. A working set is never lost, not even if the host crashes.
+  - Private keys are never returned, and never appear in the output at any verbosity.
+requirements:
+  - cryptography >= 3.1 (for O(state=present))
+attributes:
+  check_mode:
+    description: Can run in check mode and report what it would change, without changing it.
+    support: full
+  diff_mode:
+    description: Reports the fingerprint of each user's key before and after, where it changes.
+    support: full
+    details: In check mode the fingerprint of a key that does not exist yet is shown as V((new)).
+  platform:
+    description: The systems on which the module runs.
+    support: full
+    platforms: linux
+options:
+  users:
+    description:
+      - Names or numeric ids of the users, all of which must be in O(passwd_file).
+      - What is a name there is taken as a name.
+      - Without this option all users of O(passwd_file) whose uid is from O(uid_min) to O(uid_max).
+    type: list
+    elements: str
+  uid_min:
+    description: The lowest uid that counts if O(users) is not given.
+    type: int
+    default: 1000
+  uid_max:
+    description:
+      - The highest uid that counts if O(users) is not given.
+      - Sites with users above V(60000), from a directory service say, must raise it.
+    type: int
+    default: 60000
+  base_dir:
+    description:
+      - The directory that holds a directory for each user, by name; E(HOOK_BASE_DIR) of the hook.
+      - The user's directory must exist, belong to the user and be writable by nobody else.
+    type: path
+    default: /home
+  passwd_file:
+    description: The file in the format of V(/etc/passwd) that lists the users; E(PASSWD_FILE) of the hook.
+    type: path
+    default: /opt/oci-hooks/etc/passwd
+  key_type:
+    description:
+      - Type of the keys that are made. V(ecdsa) is NIST P-256.
+      - A set of the other type that is there already is kept, unless O(overwrite=true).
+    type: str
+    choices: [ecdsa, ed25519]
+    default: ecdsa
+  state:
+    description:
+      - V(present) makes a set where there is none.
+      - V(absent) removes the set, and the directories below the user's that are then empty.
+    type: str
+    choices: [present, absent]
+    default: present
+  overwrite:
+    description:
+      - Replaces sets that are there, also incomplete or broken ones, which are an error otherwise.
+      - Such a task reports a change each time it runs.
+    type: bool
+    default: false
+notes:
+  - If a user cannot be served, the others are, and then the task fails and says who was served and who not, and why.
+  - Needs root, unless the only user is the one who runs the task.
+seealso:
+  - module: ansible.builtin.user
+"""
+
+EXAMPLES = r"""
+- name: Make keys for every user of the cluster who has none
+  ocihooks.ssh.user_keys:
+    uid_max: 200000
+  become: true
+
+- name: Make keys for two users, whose homes are elsewhere
+  ocihooks.ssh.user_keys:
+    users: [alice, "1002"]
+    base_dir: /cluster/home
+    key_type: ed25519
+  become: true
+
+- name: Replace the keys of a user whose laptop was stolen
+  ocihooks.ssh.user_keys:
+    users: [alice]
+    overwrite: true
+  become: true
+
+- name: Remove the keys of a user who leaves
+  ocihooks.ssh.user_keys:
+    users: [bob]
+    state: absent
+  become: true
+"""
+
+RETURN = r"""
+users:
+  description: The outcome for each user, in the order of their uids. Also returned if the task fails.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: Name of the user.
+      type: str
+      sample: alice
+    uid:
+      description: Numeric id of the user; null if there is no such user.
+      type: int
+      sample: 1001
+    changed:
+      description: Whether the user's key set was changed.
+      type: bool
+      sample: true
+    error:
+      description: Why the user could not be served; null if all is well.
+      type: str
+      sample: null
+    public_key:
+      description: The public key; null if there is none, or none yet in check mode.
+      type: str
+      sample: ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAAIbmlzdHAyNTY...
+    fingerprint:
+      description: SHA256 fingerprint of the public key; null where RV(users[].public_key) is.
+      type: str
+      sample: SHA256:Vjc6v1lVH0Xa75RfIkf7WHgBK19pXxCnIn+acQO/sPQ
+    paths:
+      description: Where the files of the set are, or would be; null if there is no such user.
+      type: dict
+      contains:
+        directory:
+          description: The key directory.
+          type: str
+          sample: /home/alice/.oci-hooks/ssh/keys
+        private_key:
+          description: The user's private key.
+          type: str
+          sample: /home/alice/.oci-hooks/ssh/keys/id_dropbear
+        authorized_keys:
+          description: The file with the public key.
+          type: str
+          sample: /home/alice/.oci-hooks/ssh/keys/authorized_keys
+        host_key:
+          description: The host key of the user's own SSH server.
+          type: str
+          sample: /home/alice/.oci-hooks/ssh/keys/dropbear_ecdsa_host_key
+"""
+
+import importlib
+import os
+import traceback
+
+from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible_collections.ocihooks.ssh.plugins.module_utils import keystore, passwd
+from ansible_collections.ocihooks.ssh.plugins.module_utils.as_user import AsUserError, run_as_users
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+NAMES_SHOWN = 20  # in a message; the result has them all
+
+
+def import_cryptography() -> str | None:
+    """Load what makes keys once, and not in each child; return the traceback if that fails."""
+    try:
+        for name in keystore.KEY_LIBRARIES:
+            importlib.import_module(name)
+    except ImportError:
+        return traceback.format_exc()
+    return None
+
+
+def select_users(data: bytes, wanted: list[str]) -> tuple[list[passwd.Entry], list[str]]:
+    """Return the entries of the passwd file `data` for the names and uids in `wanted`, and what is not there."""
+    names: dict[str, passwd.Entry] = {}
+    uids: dict[str, passwd.Entry] = {}
+    asked = set(wanted)
+    for entry in passwd.iterate(data):
+        if entry.name in asked:
+            names.setdefault(entry.name, entry)
+        if str(entry.uid) in asked:
+            uids.setdefault(str(entry.uid), entry)
+    found = {**uids, **names}
+    chosen = {found[item].name: found[item] for item in wanted if item in found}
+    return list(chosen.values()), sorted(asked - found.keys())
+
+
+def users_in_range(data: bytes, uid_min: int, uid_max: int) -> list[passwd.Entry]:
+    """Return the entries of the passwd file `data` from one uid to the other, one for each name."""
+    chosen: dict[str, passwd.Entry] = {}
+    for entry in passwd.iterate(data):
+        if uid_min <= entry.uid <= uid_max:
+            chosen.setdefault(entry.name, entry)
+    return list(chosen.values())
+
+
+def describe(keys: keystore.KeySet) -> str:
+    """Return the line that stands for a key set in a diff."""
+    return f"{keystore.public_key(keys).split()[0]} {keystore.fingerprint(keys)}\n"
+
+
+def state_of(directory: str, name: str) -> str:
+    """Return the text that stands for what is in a key directory in a diff."""
+    try:
+        return describe(keystore.load(directory, name))
+    except keystore.MissingKeysError:
+        return ""
+    except keystore.KeyStoreError:
+        return "(not a valid key set)\n"
+
+
+class KeyTask:
+    """What the task asks for; its methods run as the user, in a child process, and return what JSON can hold."""
+
+    def __init__(self, params: dict[str, Any], check_mode: bool) -> None:
+        """Takes the module's parameters."""
+        self.base_dir: str = params["base_dir"]
+        self.key_type: str = params["key_type"]
+        self.overwrite: bool = params["overwrite"]
+        self.absent: bool = params["state"] == "absent"
+        self.check_mode = check_mode
+
+    def __call__(self, user: passwd.Entry) -> dict[str, Any]:
+        """Do, or in check mode foretell, the work for one user. Raises KeyStoreError."""
+        directory = keystore.key_directory(self.base_dir, user.name)
+        before = state_of(directory, user.name)
+        outcome = self._remove(directory) if self.absent else self._make(directory, user.name)
+        outcome["before"] = before
+        return outcome
+
+    def _make(self, directory: str, name: str) -> dict[str, Any]:
+        if self.check_mode:
+            existing = keystore.examine(directory, name, self.overwrite)
+            if self.overwrite or existing is None:
+                return {"changed": True, "after": "(new)\n", "host_key_name": keystore.HOST_KEYS[self.key_type]}
+            changed, keys = False, existing
+        else:
+            changed, keys = keystore.generate(directory, name, self.key_type, self.overwrite)
+        return {
+            "changed": changed,
+            "after": describe(keys),
+            "public_key": keystore.public_key(keys),
+            "fingerprint": keystore.fingerprint(keys),
+            "host_key_name": keys.host_key_name,
+        }
+
+    def _remove(self, directory: str) -> dict[str, Any]:
+        changed = keystore.removable(directory) if self.check_mode else keystore.remove(directory)
+        return {"changed": changed, "after": "", "host_key_name": keystore.HOST_KEYS[self.key_type]}
+
+    def result(self, user: passwd.Entry, outcome: dict[str, Any] | AsUserError) -> dict[str, Any]:
+        """Return what the module returns for one user."""
+        error = str(outcome) if isinstance(outcome, AsUserError) else None
+        values = {} if isinstance(outcome, AsUserError) else outcome
+        directory = f"{self.base_dir.rstrip('/')}/{user.name}/.oci-hooks/ssh/keys"
+        return {
+            "name": user.name,
+            "uid": user.uid,
+            "changed": values.get("changed", False),
+            "error": error,
+            "public_key": values.get("public_key"),
+            "fingerprint": values.get("fingerprint"),
+            "paths": {
+                "directory": directory,
+                "private_key": f"{directory}/{keystore.PRIVATE_KEY}",
+                "authorized_keys": f"{directory}/{keystore.AUTHORIZED_KEYS}",
+                "host_key": f"{directory}/{values.get('host_key_name', keystore.HOST_KEYS[self.key_type])}",
+            },
+        }
+
+
+def unknown_user(name: str, passwd_file: str) -> dict[str, Any]:
+    """Return what the module returns for a user who is not in the passwd file."""
+    return {
+        "name": name,
+        "uid": None,
+        "changed": False,
+        "error": f"there is no such user in {passwd_file}",
+        "public_key": None,
+        "fingerprint": None,
+        "paths": None,
+    }
+
+
+def shortened(items: list[str], separator: str) -> str:
+    """Join `items` for a message, but not more than can be read."""
+    shown = separator.join(items[:NAMES_SHOWN])
+    return shown if len(items) <= NAMES_SHOWN else f"{shown}{separator}and {len(items) - NAMES_SHOWN} more"
+
+
+def failure_message(results: list[dict[str, Any]]) -> str | None:
+    """Return one line that says who could not be served, why, and who was, or None if all were."""
+    failed = [f"{result['name']}: {result['error']}" for result in results if result["error"]]
+    served = [result["name"] for result in results if not result["error"]]
+    if not failed:
+        return None
+    done = shortened(served, ", ") if served else "nobody"
+    return f"{len(failed)} of {len(results)} users failed: {shortened(failed, '; ')}. Done: {done}."
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "users": {"type": "list", "elements": "str"},
+            "uid_min": {"type": "int", "default": 1000},
+            "uid_max": {"type": "int", "default": 60000},
+            "base_dir": {"type": "path", "default": "/home"},
+            "passwd_file": {"type": "path", "default": "/opt/oci-hooks/etc/passwd", "no_log": False},
+            "key_type": {"type": "str", "choices": list(keystore.KEY_TYPES), "default": keystore.KEY_TYPES[0]},
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "overwrite": {"type": "bool", "default": False},
+        },
+        supports_check_mode=True,
+    )
+    params = module.params
+    if params["state"] == "present":
+        problem = import_cryptography()
+        if problem:
+            module.fail_json(msg=missing_required_lib("cryptography >= 3.1"), exception=problem)
+    if not os.path.isabs(params["base_dir"]):
+        module.fail_json(msg=f"base_dir must be an absolute path, not {params['base_dir']}")
+    try:
+        with open(params["passwd_file"], "rb") as file:
+            data = file.read()
+    except OSError as error:
+        module.fail_json(msg=f"cannot read passwd_file {params['passwd_file']}: {error.strerror}")
+
+    unknown: list[str] = []
+    if params["users"] is None:
+        users = users_in_range(data, params["uid_min"], params["uid_max"])
+    else:
+        users, unknown = select_users(data, params["users"])
+
+    task = KeyTask(params, module.check_mode)
+    results = [unknown_user(name, params["passwd_file"]) for name in unknown]
+    diffs = []
+    for user, outcome in run_as_users(users, task):
+        result = task.result(user, outcome)
+        results.append(result)
+        if result["changed"] and not isinstance(outcome, AsUserError):
+            path = result["paths"]["directory"]
+            diffs.append(
+                {
+                    "before_header": path,
+                    "after_header": path,
+                    "before": outcome["before"],
+                    "after": outcome["after"],
+                }
+            )
+    results.sort(key=lambda result: (result["uid"] is None, result["uid"], result["name"]))
+    diffs.sort(key=lambda diff: diff["before_header"])
+    values = {"changed": bool(diffs), "users": results, "diff": diffs}
+    message = failure_message(results)
+    if message:
+        module.fail_json(msg=message, **values)
+    module.exit_json(**values)
+
+
+if __name__ == "__main__":
+    main()
