@@ -25,16 +25,16 @@ venv:
 	@tests/venv .venv requirements-dev.txt $(PYTHON)
 
 test: venv
-	@tests/run.py $(PARTS)
+	@python tests/run.py $(PARTS)
 
 lint: venv
-	@tests/lint/run.py
+	@python tests/lint/run.py
 
 unit: venv
-	@tests/unit/run.py
+	@python tests/unit/run.py
 
 sanity: venv
-	@tests/sanity
+	@tests/sanity/run
 
 integration: venv
 	@tests/integration/run

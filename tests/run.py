@@ -1,4 +1,3 @@
-#!/usr/bin/python3
 """Runs parts of the test suite one after the other and sums them up.
 
 Each argument is a target of the Makefile. What a part prints goes to .cache/logs/PART.log, and its end is shown when
@@ -112,7 +111,7 @@ def summarise(results: list[Result]) -> None:
 def main(parts: list[str]) -> int:
     """Run the parts and return the exit status."""
     if not parts:
-        print("usage: tests/run.py PART...", file=sys.stderr)
+        print("usage: python tests/run.py PART...", file=sys.stderr)
         return 2
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended from outside: end the part as well
     LOGS.mkdir(parents=True, exist_ok=True)

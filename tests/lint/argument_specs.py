@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Compares the options in each role's meta/argument_specs.yml with the variables in its defaults/main.yml.
 
 An option with a default must be there with the same value, one without a default (required, or unset) must not.

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Checks what holds for every text of the checkout, whatever its language."""
 
 from __future__ import annotations

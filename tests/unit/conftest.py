@@ -12,7 +12,11 @@ sys.path.insert(0, str(ROOT / "files" / "hook"))
 sys.path.insert(0, str(ROOT / "plugins" / "module_utils"))
 
 # What Ansible's own loader gives: ansible_collections.ocihooks.ssh is the checkout, whatever its directory is called.
-for name, places in (("ansible_collections", []), ("ansible_collections.ocihooks", []), ("ansible_collections.ocihooks.ssh", [str(ROOT)])):
+for name, places in (
+    ("ansible_collections", []),
+    ("ansible_collections.ocihooks", []),
+    ("ansible_collections.ocihooks.ssh", [str(ROOT)]),
+):
     package = types.ModuleType(name)
     package.__path__ = places
     sys.modules[name] = package

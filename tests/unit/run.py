@@ -1,4 +1,3 @@
-#!/usr/bin/python3
 """Runs the unit tests on the oldest Python from 3.9 on and on the newest one that this machine has."""
 
 from __future__ import annotations
