@@ -275,7 +275,7 @@ def _open_parent(directory: str, create: bool = False) -> int:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
-        raise KeyStoreError(f"cannot open {path}, where {directory} would be: {error.strerror}") from error
+        raise KeyStoreError(f"cannot open the user's directory {path}: {error.strerror}") from error
     try:
         _check_owner(os.fstat(fd), path, 0o022)
         for step in _BELOW_HOME:
