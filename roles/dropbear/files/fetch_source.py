@@ -1,0 +1,182 @@
+# Copyright: (c) 2026, The ocihooks.ssh contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Fetch Dropbear's release archive, from the first origin that answers.
+
+    DROPBEAR_SOURCE='{...}' python3 fetch_source.py
+
+The request (JSON, see `Request`) comes in the environment, so that nothing has to be copied to the
+build host. First the URLs in their order, then, where apt is, Debian's archive of the same version
+(the same file, byte for byte) from the mirrors that this host is set up to use.
+
+An origin that does not answer is passed over. One that gives another file than the pinned one ends
+the search: somebody should look. Nothing is written before the digest is verified. Exit status 2: one
+error, said on stderr.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import http.client
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+SILENCE = 10.0  # seconds without a byte, after which an origin is given up
+DEADLINE = 120.0  # seconds that one download may take in all
+LIMIT = 32 * 1024 * 1024  # bytes; the archive has 2.4 million
+
+APT_HELPER = "/usr/lib/apt/apt-helper"
+# Where a distribution may keep Dropbear: Debian in main, Ubuntu in universe.
+COMPONENTS = ("main", "universe")
+
+
+class SourceError(Exception):
+    """A failure that its text explains completely, to the person who runs the play."""
+
+
+class OriginError(Exception):
+    """This origin has no archive for us; the next one may."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What to fetch: `urls` are tried in order, `destination` is the file to write (absolute path)."""
+
+    version: str
+    sha256: str
+    urls: tuple[str, ...]
+    destination: str
+
+    @classmethod
+    def from_json(cls, text: str) -> Request:
+        """Read a request; raises SourceError if a field is missing or unknown."""
+        fields = json.loads(text)
+        try:
+            return cls(**{**fields, "urls": tuple(fields["urls"])})
+        except (KeyError, TypeError) as error:
+            raise SourceError(f"DROPBEAR_SOURCE is not a request: {error}") from None
+
+
+def download(url: str) -> bytes:
+    """Return what `url` gives; raises OriginError. Proxies are taken from the environment."""
+    end = time.monotonic() + DEADLINE
+    data = bytearray()
+    try:
+        with urllib.request.urlopen(url, timeout=SILENCE) as response:
+            while chunk := response.read1(65536):
+                data += chunk
+                if len(data) > LIMIT:
+                    raise OriginError(f"sends more than {LIMIT} bytes")
+                if time.monotonic() > end:
+                    raise OriginError(f"not done after {DEADLINE:.0f} s")
+    except urllib.error.URLError as error:
+        raise OriginError(str(error.reason)) from None
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        raise OriginError(str(error) or type(error).__name__) from None
+    return bytes(data)
+
+
+def apt_download(url: str) -> bytes:
+    """Return what `url` gives by apt's own means, which know the host's proxy and credentials."""
+    options = [f"Acquire::{method}::Timeout={SILENCE:.0f}" for method in ("http", "https")] + ["Acquire::Retries=0"]
+    with tempfile.TemporaryDirectory() as directory:
+        file = Path(directory, "archive")
+        command = [APT_HELPER, *(f"-o{option}" for option in options), "download-file", url, str(file)]
+        try:
+            result = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE, check=False)
+        except subprocess.TimeoutExpired:
+            raise OriginError(f"not done after {DEADLINE:.0f} s") from None
+        if result.returncode != 0:
+            lines = [line[3:] for line in (result.stdout + result.stderr).splitlines() if line.startswith("E: ")]
+            raise OriginError("; ".join(lines) or f"{APT_HELPER} exited with status {result.returncode}")
+        return file.read_bytes()
+
+
+def mirror_addresses(uri: str) -> list[str]:
+    """Return the addresses behind one of apt's: a mirror list (`mirror+file:`) stands for its entries."""
+    prefix = "mirror+file:"
+    if not uri.startswith(prefix):
+        return [uri]
+    entries = Path(uri[len(prefix) :].rstrip("/")).read_text().splitlines()
+    return [entry.split()[0] for entry in entries if entry.strip() and not entry.startswith("#")]
+
+
+def apt_urls(version: str) -> list[str]:
+    """Return where the mirrors of this host would have the archive; empty without apt or its package lists."""
+    if shutil.which("apt-get") is None or not os.access(APT_HELPER, os.X_OK):
+        return []
+    targets = subprocess.run(
+        ["apt-get", "indextargets", "--format", "$(COMPONENT) $(REPO_URI)", "Created-By: Packages"],
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout
+    urls: dict[str, None] = {}  # in order, each once
+    for line in targets.splitlines():
+        component, _, uri = line.partition(" ")
+        if component not in COMPONENTS:
+            continue
+        for address in mirror_addresses(uri):
+            urls[f"{address.rstrip('/')}/pool/{component}/d/dropbear/dropbear_{version}.orig.tar.bz2"] = None
+    return list(urls)
+
+
+def find(request: Request) -> bytes:
+    """Return the verified archive; raises SourceError if an origin gives a wrong one or none has it."""
+    origins: list[tuple[str, Callable[[str], bytes]]] = [(url, download) for url in request.urls]
+    origins += [(url, apt_download) for url in apt_urls(request.version)]
+    failures = []
+    for url, get in origins:
+        try:
+            data = get(url)
+        except OriginError as error:
+            failures.append(f"{url} ({error})")
+            continue
+        digest = hashlib.sha256(data).hexdigest()
+        if digest != request.sha256:
+            raise SourceError(
+                f"{url} gives a file with sha256 {digest}, but Dropbear {request.version} has {request.sha256}: refused"
+            )
+        return data
+    raise SourceError(
+        f"no origin gives Dropbear {request.version}: set dropbear_source_archive to a copy of"
+        f" dropbear-{request.version}.tar.bz2 (sha256 {request.sha256}). Tried: {'; '.join(failures) or 'none'}"
+    )
+
+
+def write(data: bytes, destination: Path) -> None:
+    """Put `data` at `destination` as a whole."""
+    destination.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=destination.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+        Path(temporary).chmod(0o644)
+        Path(temporary).rename(destination)
+    except BaseException:
+        Path(temporary).unlink()
+        raise
+
+
+def main(environment: Mapping[str, str]) -> int:
+    """Do what the module's docstring says and return the exit status."""
+    try:
+        request = Request.from_json(environment["DROPBEAR_SOURCE"])
+        write(find(request), Path(request.destination))
+    except (SourceError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(os.environ))
