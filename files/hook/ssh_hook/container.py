@@ -64,7 +64,7 @@ class Annotations:
         text = self._text(name)
         if text is None:
             return ""
-        if not text.startswith("/") or text.endswith("/"):
+        if not text.startswith("/") or text.endswith("/") or any(character < " " for character in text):
             raise HookError(f"the annotation {name} is '{printable(text)}': give the absolute path of a file")
         return text
 
@@ -73,7 +73,9 @@ class Annotations:
         if text is None:
             return 2
         if text not in ("0", "1", "2", "3", "4"):
-            raise HookError(f"the annotation {name} is '{printable(text)}': give a level from 0 (debug) to 3 (errors only)")
+            raise HookError(
+                f"the annotation {name} is '{printable(text)}': give a level from 0 (debug) to 3 (errors only)"
+            )
         return int(text)
 
 

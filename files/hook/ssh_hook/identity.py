@@ -32,7 +32,7 @@ class ActingAs:
 
     def __enter__(self) -> None:
         self._groups = os.getgroups()
-        _drop_groups()
+        set_groups([])
         os.setegid(self._identity.gid)
         os.seteuid(self._identity.uid)
         if self._privileged:
@@ -42,16 +42,16 @@ class ActingAs:
     def __exit__(self, *_: object) -> None:
         os.seteuid(0)
         os.setegid(0)
-        if self._groups and os.getgroups() != self._groups:
-            os.setgroups(self._groups)
+        set_groups(self._groups)
 
 
-def _drop_groups() -> None:
+def set_groups(groups: list[int]) -> None:
+    """setgroups(2), but in a user namespace of one user, which denies it, that user's own groups stay."""
     try:
-        os.setgroups([])
+        os.setgroups(groups)
     except PermissionError:
-        with open("/proc/self/setgroups", encoding="ascii") as file:
-            if file.read().strip() != "deny":  # a user namespace of one user keeps that user's own groups
+        with open("/proc/self/setgroups", encoding="utf-8") as file:
+            if file.read().strip() != "deny":
                 raise
 
 

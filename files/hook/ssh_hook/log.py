@@ -15,10 +15,13 @@ _PRIORITIES = (syslog.LOG_DEBUG, syslog.LOG_INFO, syslog.LOG_WARNING, syslog.LOG
 
 
 class Log:
-    """Attributes: level, the lowest level that is printed; stderr, the descriptor of messages; to_syslog."""
+    """Attributes: level, the lowest level that is printed; stdout and stderr, the descriptors for messages below a
+    warning and for the others; to_syslog.
+    """
 
     def __init__(self) -> None:
         self.level = WARNING
+        self.stdout = 1
         self.stderr = 2
         self.to_syslog = False
 
@@ -27,7 +30,9 @@ class Log:
         line = f"ssh_hook: {_NAMES[level]}: {message}".replace("\n", "\\n")
         if level >= self.level or level == ERROR:
             try:
-                os.write(self.stderr, (line + "\n").encode("utf-8", "backslashreplace"))
+                os.write(
+                    self.stdout if level < WARNING else self.stderr, (line + "\n").encode("utf-8", "backslashreplace")
+                )
             except OSError:
                 pass  # nobody reads; syslog has it
         if self.to_syslog and level >= WARNING:

@@ -37,7 +37,7 @@ class MountTable:
 
     def refuse_shared(self, target: int, path: str) -> None:
         """Raises HookError where something mounted on the descriptor `target` would appear elsewhere too."""
-        with open(f"/proc/self/fdinfo/{target}", encoding="ascii") as file:
+        with open(f"/proc/self/fdinfo/{target}", encoding="utf-8") as file:
             for line in file:
                 if line.startswith("mnt_id:") and not self._shared.get(line[len("mnt_id:") :].strip(), True):
                     return

@@ -51,8 +51,8 @@ class Namespaces:
 class Cgroups:
     """The cgroups of a process that differ from the hook's own.
 
-    Attributes: directory, a descriptor of the cgroup of version 2, or None; processes, descriptors of the
-    cgroup.procs files to which a process writes "0" to move itself.
+    Attributes: directory, a descriptor of the cgroup of version 2, or None; processes, descriptors of the cgroup.procs
+    files of version 1.
     """
 
     def __init__(self, process: int, rootless: bool) -> None:
@@ -79,12 +79,33 @@ class Cgroups:
             if mounted == controllers and (path + "/").startswith(root.rstrip("/") + "/"):
                 below = path[len(root.rstrip("/")) :].lstrip("/")
                 directory = os.open(os.path.join(mount_point, below), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-                self.processes.append(os.open("cgroup.procs", os.O_WRONLY | os.O_CLOEXEC, dir_fd=directory))
                 if controllers == "":
                     self.directory = directory
                 else:
+                    self.processes.append(_open_processes(directory))
                     os.close(directory)
                 return
+
+    def fork(self) -> int:
+        """Fork a child that is in these cgroups; returns as os.fork() does. Raises OSError, in the child too."""
+        pid = -1
+        if self.directory is not None:
+            try:
+                pid = linux.clone3_into_cgroup(self.directory)
+            except OSError:
+                pass  # before Linux 5.7, or refused: then moving there tells why
+        moving = list(self.processes)
+        if pid < 0:
+            moving += [] if self.directory is None else [_open_processes(self.directory)]
+            pid = os.fork()
+        if pid == 0:
+            for processes in moving:
+                os.write(processes, b"0")
+        return pid
+
+
+def _open_processes(directory: int) -> int:
+    return os.open("cgroup.procs", os.O_WRONLY | os.O_CLOEXEC, dir_fd=directory)
 
 
 def _cgroup_mounts() -> list[tuple[str, str, str]]:

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The command line of ``ssh_hook``: the interface of Sarus's SSH hook."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from .errors import HookError
+from .log import DEBUG, ERROR, INFO, log
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from signal import SIG_DFL, SIG_SETMASK, SIGCHLD, pthread_sigmask
+    from signal import signal as set_signal
+else:  # the C half of signal: its other half imports enum
+    from _signal import SIG_DFL, SIG_SETMASK, SIGCHLD, pthread_sigmask
+    from _signal import signal as set_signal
+
+_USAGE = """usage: ssh_hook keygen [--overwrite] [--verbose | --debug]     make your SSH keys for containers
+       ssh_hook check-user-has-sshkeys [--verbose | --debug]   exit with 0 if you have them
+       ssh_hook start-ssh-daemon                               for OCI runtimes: the container's state is on stdin"""
+
+
+def main(arguments: list[str], defaults: dict[str, str]) -> int:
+    """Run one command; returns the exit status: 0, or 1 after an error that was reported.
+
+    `defaults` are the site's settings, for what the environment does not set; PYTHON_PACKAGES, directories separated by
+    colons that hold cryptography and pyroute2, is only there.
+    """
+    try:
+        if arguments == ["start-ssh-daemon"]:
+            return _start_or_stop([path for path in defaults.get("PYTHON_PACKAGES", "").split(":") if path])
+        packages = defaults.get(
+            "PYTHON_PACKAGES", ""
+        )  # a directory to import from is the site's to name, not the caller's
+        return _user_command(arguments, {**defaults, **os.environ, "PYTHON_PACKAGES": packages})
+    except HookError as error:
+        log(ERROR, str(error))
+    except Exception as error:
+        log(ERROR, _describe(error))
+    return 1
+
+
+def _start_or_stop(packages: list[str]) -> int:
+    from .container import read_container, read_state
+    from .keystore import KeyStoreError
+    from .settings import Settings
+
+    log.to_syslog = True
+    pthread_sigmask(SIG_SETMASK, [])  # crun blocks every signal, and a daemon that inherits that never reaps
+    set_signal(SIGCHLD, SIG_DFL)
+    os.umask(0o022)
+    state = read_state(0)
+    if state.status == "stopped" or state.pid == 0:
+        from .stop import stop
+
+        stop(state)
+        return 0
+    settings = Settings(os.environ)
+    bundle = os.open(state.bundle, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    container = read_container(bundle, state.bundle)
+    log.level = container.annotations.log_level
+    from .start import start
+
+    try:
+        start(settings, state, container, bundle, packages)
+    except KeyStoreError as error:
+        raise HookError(str(error)) from None
+    return 0
+
+
+def _user_command(arguments: list[str], settings: dict[str, str]) -> int:
+    command, *options = arguments or [""]
+    allowed = {"keygen": {"--overwrite", "--verbose", "--debug"}, "check-user-has-sshkeys": {"--verbose", "--debug"}}
+    if command in ("-h", "--help", "help"):
+        print(_USAGE)
+        return 0
+    if command not in allowed or not set(options) <= allowed[command]:
+        print(_USAGE, file=sys.stderr)
+        return 1
+    log.level = DEBUG if "--debug" in options else INFO if "--verbose" in options else log.level
+    from . import keygen
+    from .keystore import KeyStoreError
+
+    try:
+        if command == "keygen":
+            print(keygen.keygen(settings, "--overwrite" in options))
+        else:
+            log(INFO, keygen.check(settings))
+    except KeyStoreError as error:
+        raise HookError(str(error)) from None
+    return 0
+
+
+def _describe(error: Exception) -> str:
+    """One line for a failure that no check foresaw, with the place in the code."""
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    where = "" if place is None else f" at {os.path.basename(place.tb_frame.f_code.co_filename)}:{place.tb_lineno}"
+    return f"{error.__class__.__name__}{where}: {error}"

@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The texts that the hook generates for a container: pure functions, bytes where the container's values are in them."""
+
+from __future__ import annotations
+
+import os
+
+BASE = "/opt/oci-hooks/ssh"
+DROPBEAR = f"{BASE}/dropbear"
+ENVIRONMENT = f"{DROPBEAR}/environment"
+CLIENT_HOME = f"{BASE}/home"
+PROFILE_MODULE = "/etc/profile.d/ssh-hook.sh"
+SSH = "/usr/bin/ssh"
+DEFAULT_SHELL = "/bin/sh"
+
+# Of each session its own, or a shell's own business.
+_NOT_RESTORED = frozenset(
+    [
+        "BASHOPTS",
+        "BASH_VERSINFO",
+        "EUID",
+        "HOME",
+        "IFS",
+        "LOGNAME",
+        "OLDPWD",
+        "PPID",
+        "PWD",
+        "SHELL",
+        "SHELLOPTS",
+        "SHLVL",
+        "TERM",
+        "UID",
+        "USER",
+        "_",
+        "SSH_AUTH_SOCK",
+        "SSH_CLIENT",
+        "SSH_CONNECTION",
+        "SSH_ORIGINAL_COMMAND",
+        "SSH_TTY",
+    ]
+)
+_NO_LOGIN = ("nologin", "false")
+_STANDARD_SHELLS = ("/bin/sh", "/bin/csh")  # what getusershell(3) gives where there is no /etc/shells
+
+
+def quote(value: str) -> str:
+    """`value` as one word of a POSIX shell, whatever it holds."""
+    return "'" + value.replace("'", "'\\''") + "'"
+
+
+def environment_file(environment: dict[str, str]) -> bytes:
+    """Shell commands that export the container's variables; those that a shell cannot name are left out."""
+    lines = [
+        f"export {name}={quote(value)}\n"
+        for name, value in environment.items()
+        if name not in _NOT_RESTORED and name.isascii() and name.isidentifier()
+    ]
+    return os.fsencode("".join(lines))
+
+
+def profile_module() -> bytes:
+    """What a login shell reads from /etc/profile.d."""
+    return f"""# shellcheck shell=sh
+# In SSH sessions, give back what /etc/profile may have changed of the container's variables.
+if [ -n "${{SSH_CONNECTION-}}" ] && [ -r {ENVIRONMENT} ]; then
+    # shellcheck source=/dev/null
+    . {ENVIRONMENT}
+fi
+""".encode()
+
+
+def ssh_wrapper(port: int, private_key: str, login_name: str) -> bytes:
+    """The container's ssh: Dropbear's client with the containers' port, the user's key and login name.
+
+    Its HOME is a directory of its own, so that the host keys of containers stay apart from those of the hosts of the same
+    names in the user's known_hosts.
+    """
+    return os.fsencode(
+        f"""#!/bin/sh
+HOME={CLIENT_HOME} exec {DROPBEAR}/bin/dbclient -y -p {port} -i {quote(private_key)} -l {quote(login_name)} "$@"
+"""
+    )
+
+
+class Account:
+    """The user's account in the container, and what has to change there for a login.
+
+    Attributes: home, an absolute path; login_name; passwd, the new content of /etc/passwd, or None where the present one
+    serves; shells, likewise of /etc/shells.
+    """
+
+    def __init__(self, home: str, login_name: str, passwd: bytes | None, shells: bytes | None) -> None:
+        self.home = home
+        self.login_name = login_name
+        self.passwd = passwd
+        self.shells = shells
+
+
+class AccountRequest:
+    """Who is to log in: uid and gid in the container, name on the cluster, and HOME of the container's process."""
+
+    def __init__(self, uid: int, gid: int, name: str, home: str) -> None:
+        self.uid = uid
+        self.gid = gid
+        self.name = name
+        self.home = home if home.startswith("/") and home != "/" and _is_field(home) else f"/home/{name}"
+
+
+def account(
+    wanted: AccountRequest, passwd: bytes, shells: bytes | None, usable: Callable[[str], bool]
+) -> Account | None:
+    """Make an account out of the container's /etc/passwd and /etc/shells (None where there is no such file).
+
+    The user can log in under the image's name for the uid and under the name on the cluster, which is the same in all
+    containers. `usable` tells whether a path is a program in the container. Dropbear wants an entry whose gid is the
+    process's, and a shell that /etc/shells lists.
+
+    Returns None where the container has no shell.
+    """
+    entries = [os.fsdecode(line).split(":") for line in passwd.split(b"\n")]
+    names = {fields[0] for fields in entries if len(fields) == 7}
+    mine = [index for index, fields in enumerate(entries) if _is_of(fields, wanted.uid)]
+    original = list(entries)
+    if wanted.name not in names or not mine:
+        while entries and entries[-1] == [""]:
+            entries.pop()
+        template = entries[mine[0]] if mine else ["", "x", str(wanted.uid), str(wanted.gid), "", wanted.home, ""]
+        mine.append(len(entries))
+        entries.extend(([_free_name(wanted, names), *template[1:]], [""]))
+    for index in mine:
+        repaired = _repair(entries[index], wanted, usable)
+        if repaired is None:
+            return None
+        entries[index] = repaired
+    own = [entries[index] for index in mine]
+    listed = _STANDARD_SHELLS if shells is None else _shell_lines(shells)
+    missing = sorted({fields[6] or DEFAULT_SHELL for fields in own} - set(listed))
+    return Account(
+        own[0][5],
+        next((fields[0] for fields in own if fields[0] == wanted.name), own[0][0]),
+        os.fsencode("\n".join(":".join(fields) for fields in entries)) if entries != original else None,
+        os.fsencode("".join(f"{shell}\n" for shell in (*listed, *missing))) if missing else None,
+    )
+
+
+def entries_of(passwd: bytes, uid: int) -> bytes:
+    """The lines of a passwd file that are entries of `uid`."""
+    lines = passwd.split(b"\n")
+    return b"".join(line + b"\n" for line in lines if _is_of(os.fsdecode(line).split(":"), uid))
+
+
+def _is_of(fields: list[str], uid: int) -> bool:
+    return len(fields) == 7 and fields[0] != "" and fields[2] == str(uid)
+
+
+def _free_name(wanted: AccountRequest, names: set[str]) -> str:
+    """The user's name on the cluster, unless the image gave that to another uid."""
+    name = wanted.name
+    while name in names:
+        name = f"uid{wanted.uid}" if name == wanted.name else name + "_"
+    return name
+
+
+def _repair(fields: list[str], wanted: AccountRequest, usable: Callable[[str], bool]) -> list[str] | None:
+    """The passwd entry with the process's gid, a home, and a shell that is there; None if none is."""
+    name, password, uid, _, gecos, home, shell = fields
+    if not home.startswith("/") or home == "/nonexistent":
+        home = wanted.home
+    if os.path.basename(shell) in _NO_LOGIN or (shell and not (shell.startswith("/") and usable(shell))):
+        shell = DEFAULT_SHELL
+    if shell in ("", DEFAULT_SHELL) and not usable(DEFAULT_SHELL):
+        return None
+    return [name, password, uid, str(wanted.gid), gecos, home, shell]
+
+
+def _shell_lines(shells: bytes) -> tuple[str, ...]:
+    return tuple(line for line in os.fsdecode(shells).split("\n") if line and not line.startswith("#"))
+
+
+def _is_field(text: str) -> bool:
+    return ":" not in text and "\n" not in text
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable

@@ -1,0 +1,341 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the hook's child does in the container that is being made: join it, mount, start the daemon.
+
+Nothing of the container runs yet, and its mount namespace still shows the host's tree at /, the container's root file
+system below it. Everything generated goes to one small tmpfs, so that no key touches the image's layer or a disk.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+
+from . import content, linux
+from .content import BASE, DROPBEAR
+from .daemon import PIDFILE, Daemon, wait_until_listening
+from .errors import HookError
+from .identity import ActingAs, Identity, set_groups
+from .mounts import MountTable, make_read_only, mount_bind, mount_overlay, mount_tmpfs
+from .port import require_free
+from .rootfs import Rootfs
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .container import Container
+    from .keystore import KeySet
+    from .namespaces import Cgroups, Namespaces
+    from .owner import Owner
+
+_MAX_PASSWD = 64 << 20  # bytes
+_MAX_SHELLS = 64 << 10  # bytes
+_MAX_AUTHORIZED_KEYS = 1 << 20  # bytes
+_SPARE = 1 << 20  # bytes of the tmpfs for what sessions write into ~/.ssh and for the host keys that clients learn
+_BLOCK = 4096  # bytes
+_ROOT = Identity(0, 0)
+
+
+class Plan:
+    """All that the child takes along from the host."""
+
+    def __init__(
+        self,
+        container: Container,
+        owner: Owner,
+        keys: KeySet,
+        authorized_keys: bytes,
+        namespaces: Namespaces | None,
+        cgroups: Cgroups,
+        port: int,
+        dropbear_dir: str,
+        overlay: bool,
+        packages: list[str],
+        null: int,
+        warn: Callable[[str], None],
+    ) -> None:
+        self.container = container
+        self.owner = owner
+        self.keys = keys
+        self.authorized_keys = authorized_keys
+        self.namespaces = namespaces
+        self.cgroups = cgroups
+        self.port = port
+        self.dropbear_dir = dropbear_dir
+        self.overlay = overlay
+        self.packages = packages
+        self.null = null
+        self.warn = warn
+        self.user = Identity(container.uid, container.gid)  # in the container's user namespace
+        self.has_user_namespace = owner.rootless or (namespaces is not None and namespaces.has("user"))
+
+
+def start_inside(plan: Plan) -> int:
+    """Join the container, set it up, and start its daemon; returns the pid as the caller's pid namespace sees it.
+
+    Raises HookError, and OSError for what no check foresaw.
+    """
+    _adjust_oom_score(plan.container.oom_score_adj)
+    linux.prctl(linux.PR_SET_DUMPABLE, 0)  # no process of the container may look into this one
+    if plan.namespaces is not None:
+        plan.namespaces.join("cgroup", "ipc", "uts", "net")
+    require_free(plan.port, plan.owner.user, plan.packages)
+    _close_imports()
+    if plan.namespaces is not None:
+        plan.namespaces.join("pid", "mnt", "user")
+        if plan.namespaces.has("user"):
+            _become_root()
+    rootfs = Rootfs(_open_root(plan.container.rootfs), plan.user)
+    options, pidfile = _Setup(plan, rootfs).run()
+    daemon = Daemon(plan.container, rootfs.descriptor, plan.cgroups, plan.null, options)
+    pid = daemon.spawn()
+    wait_until_listening(pid, pidfile, plan.port)
+    return pid
+
+
+def _adjust_oom_score(score: int | None) -> None:
+    if score is None:
+        return
+    try:
+        with open("/proc/self/oom_score_adj", "w", encoding="utf-8") as file:
+            file.write(str(score))
+    except PermissionError:
+        pass  # lowering takes a right that an engine without root lacks; the session is killed the sooner
+
+
+def _close_imports() -> None:
+    """From here on no module can come from the container."""
+    sys.path.clear()
+    sys.meta_path.clear()
+    sys.path_hooks.clear()
+
+
+def _become_root() -> None:
+    set_groups([])
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
+
+
+def _open_root(path: str) -> int:
+    os.chdir("/")
+    try:
+        descriptor = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise HookError(f"cannot open the container's root directory {path}: {error.strerror}") from None
+    if os.path.samestat(os.fstat(descriptor), os.stat("/")):
+        raise HookError(f"the container's root directory {path} is the host's own")
+    return descriptor
+
+
+class _Setup:
+    """Puts everything into place in the container."""
+
+    def __init__(self, plan: Plan, rootfs: Rootfs) -> None:
+        self._plan = plan
+        self._rootfs = rootfs
+        self._table = MountTable()
+
+    def run(self) -> tuple[list[str], int]:
+        """Returns Dropbear's options, and a descriptor of its pidfile, which is empty until it listens."""
+        plan = self._plan
+        account, passwd = self._account()
+        home = self._home(account.home)
+        ssh_path = f"{account.home.rstrip('/')}/.ssh"
+        ssh = self._rootfs.user_directory(home, ".ssh", ssh_path)
+
+        environment = content.environment_file(plan.container.environment)
+        base = self._mount_base(len(environment) + len(passwd or b"") + len(account.shells or b""))
+        dropbear = _make_directory(base, "dropbear", 0o755, _ROOT)
+        _write_file(dropbear, "environment", environment, 0o600, plan.user)
+        pidfile = _write_file(dropbear, os.path.basename(PIDFILE), b"", 0o644, plan.user)
+        _make_directory(_make_directory(base, "home", 0o700, plan.user), ".ssh", 0o700, plan.user)
+        self._bind_dropbear(_make_directory(dropbear, "bin", 0o755, _ROOT), dropbear)
+
+        if plan.overlay:
+            self._overlay(ssh, base, ssh_path)
+        else:
+            self._write_keys(ssh, ssh_path, self._merged_authorized_keys(ssh, ssh_path))
+
+        etc = _make_directory(base, "etc", 0o755, _ROOT)
+        self._cover_optional("/etc/passwd", etc, "passwd", passwd)
+        self._cover_optional("/etc/shells", etc, "shells", account.shells)
+        if self._has_directory(os.path.dirname(content.PROFILE_MODULE)):
+            self._cover_optional(content.PROFILE_MODULE, etc, "ssh-hook.sh", content.profile_module())
+        wrapper = content.ssh_wrapper(plan.port, f"{ssh_path}/id_dropbear", account.login_name)
+        binaries = _make_directory(base, "bin", 0o755, _ROOT)
+        self._cover_ssh(_write_file(binaries, "ssh", wrapper, 0o755, _ROOT))
+
+        options = ["-r", f"{ssh_path}/{plan.keys.host_key_name}", "-p", str(plan.port)]
+        if self._is_refused(home) or (not plan.overlay and self._is_refused(ssh)):
+            _write_file(dropbear, "authorized_keys", plan.authorized_keys, 0o600, plan.user)
+            options += ["-D", DROPBEAR]
+        return options, pidfile
+
+    def _account(self) -> tuple[content.Account, bytes | None]:
+        """The user's account, and the content of a new /etc/passwd if it takes one."""
+        plan = self._plan
+        passwd = self._rootfs.read("/etc/passwd", _MAX_PASSWD) or b""
+        is_readable = passwd == b"" or self._is_readable("/etc/passwd")
+        if not is_readable:
+            passwd = content.entries_of(passwd, plan.user.uid)  # what the user may not read, the user's copy lacks
+        wanted = content.AccountRequest(
+            plan.user.uid, plan.user.gid, plan.owner.name, plan.container.environment.get("HOME", "")
+        )
+        account = content.account(wanted, passwd, self._rootfs.read("/etc/shells", _MAX_SHELLS), self._is_program)
+        if account is None:
+            raise HookError("the container has no shell: a session takes a /bin/sh in its image")
+        return account, passwd if account.passwd is None and not is_readable else account.passwd
+
+    def _is_readable(self, path: str) -> bool:
+        """Whether the container's user may read `path`."""
+        try:
+            with ActingAs(self._plan.user):
+                os.close(self._rootfs.open(path, os.O_RDONLY | os.O_NONBLOCK))
+        except OSError:
+            return False
+        return True
+
+    def _is_program(self, path: str) -> bool:
+        try:
+            descriptor = self._rootfs.open(path, os.O_PATH)
+        except OSError:
+            return False
+        status = os.fstat(descriptor)
+        os.close(descriptor)
+        return stat.S_ISREG(status.st_mode) and status.st_mode & 0o111 != 0
+
+    def _has_directory(self, path: str) -> bool:
+        try:
+            os.close(self._rootfs.open(path, os.O_PATH | os.O_DIRECTORY))
+        except OSError:
+            return False
+        return True
+
+    def _is_refused(self, directory: int) -> bool:
+        """Whether Dropbear would not trust an authorized_keys file in `directory`."""
+        status = os.fstat(directory)
+        return status.st_mode & 0o022 != 0 or status.st_uid not in (0, self._plan.user.uid)
+
+    def _home(self, path: str) -> int:
+        """The home directory, made if it is missing."""
+        parent_path, name = os.path.split(path.rstrip("/"))
+        if not name:
+            return self._rootfs.directory("/")
+        try:
+            return self._rootfs.open(path, os.O_PATH | os.O_DIRECTORY)
+        except FileNotFoundError:
+            return self._rootfs.user_directory(self._rootfs.directory(parent_path), name, path)
+        except OSError as error:
+            raise HookError(f"cannot open the home {path} in the container: {error.strerror}") from None
+
+    def _mount_base(self, size: int) -> int:
+        """Mount the tmpfs for all that is generated; returns a descriptor of its root directory."""
+        target = self._rootfs.directory(BASE)
+        self._table.refuse_shared(target, BASE)
+        source = "ocihooks-ssh-" + os.urandom(8).hex()
+        mount_tmpfs(target, source, (size // _BLOCK + 1) * _BLOCK + _SPARE)
+        base = self._rootfs.open(BASE, os.O_RDONLY | os.O_DIRECTORY)
+        if os.fstat(base).st_dev != MountTable().device(source):
+            raise HookError(f"{BASE} in the container was moved while it was set up")
+        return base
+
+    def _bind_dropbear(self, target: int, parent: int) -> None:
+        path = f"{self._plan.dropbear_dir}/bin"
+        try:
+            source = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise HookError(
+                f"cannot open {path} (DROPBEAR_DIR in the OCI hook's JSON file): {error.strerror}"
+            ) from None
+        mount_bind(source, target)
+        make_read_only(os.open("bin", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=parent))
+
+    def _overlay(self, ssh: int, base: int, path: str) -> None:
+        self._table.refuse_shared(ssh, path)
+        layers = _make_directory(base, "overlay", 0o700, _ROOT)
+        upper = _make_directory(layers, "upper", 0o700, self._plan.user)
+        work = _make_directory(layers, "work", 0o700, self._plan.user)
+        self._write_keys(upper, path, self._plan.authorized_keys)
+        try:
+            mount_overlay(ssh, upper, work, ssh, self._plan.user, self._plan.has_user_namespace)
+        except OSError as error:
+            raise HookError(
+                f"cannot mount an overlay on {path} in the container: {error.strerror}; "
+                "OVERLAY_MOUNT_HOME_SSH=false in the OCI hook's JSON file does without"
+            ) from None
+
+    def _write_keys(self, directory: int, path: str, authorized_keys: bytes) -> None:
+        """Write the key set into a directory of the user's, as the user; each file appears whole or not at all."""
+        keys = self._plan.keys
+        files = {"id_dropbear": keys.id_dropbear, keys.host_key_name: keys.host_key, "authorized_keys": authorized_keys}
+        try:
+            with ActingAs(self._plan.user):
+                for name, data in files.items():
+                    temporary = f".{name}.{os.urandom(8).hex()}"
+                    os.close(_write_file(directory, temporary, data, 0o600, None))
+                    os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+        except OSError as error:
+            raise HookError(f"cannot write the keys into {path} in the container: {error.strerror}") from None
+
+    def _merged_authorized_keys(self, ssh: int, path: str) -> bytes:
+        """The user's own authorized_keys, and the container's where they are not in it."""
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+        try:
+            with ActingAs(self._plan.user):
+                descriptor = os.open("authorized_keys", flags, dir_fd=ssh)
+                try:
+                    present = os.read(descriptor, _MAX_AUTHORIZED_KEYS + 1)
+                finally:
+                    os.close(descriptor)
+        except FileNotFoundError:
+            return self._plan.authorized_keys
+        except OSError as error:
+            raise HookError(f"cannot read {path}/authorized_keys in the container: {error.strerror}") from None
+        if len(present) > _MAX_AUTHORIZED_KEYS:
+            raise HookError(f"{path}/authorized_keys in the container is larger than {_MAX_AUTHORIZED_KEYS} bytes")
+        lines = present.splitlines()
+        lines += [line for line in self._plan.authorized_keys.splitlines() if line not in lines]
+        return b"".join(line + b"\n" for line in lines)
+
+    def _cover_optional(self, path: str, directory: int, name: str, data: bytes | None) -> None:
+        """Show `data`, unless it is None, at `path` in the container."""
+        if data is not None:
+            self._cover(path, _write_file(directory, name, data, 0o644, _ROOT))
+
+    def _cover(self, path: str, source: int) -> None:
+        target = self._rootfs.file(path)
+        self._table.refuse_shared(target, path)
+        mount_bind(source, target)
+
+    def _cover_ssh(self, wrapper: int) -> None:
+        """Show the wrapper at /usr/bin/ssh, unless that leads to a program of many names, which must stay usable."""
+        try:
+            target = self._rootfs.open(content.SSH, os.O_PATH)
+            name = os.path.basename(os.readlink(f"/proc/self/fd/{target}"))
+            os.close(target)
+        except OSError:
+            name = "ssh"  # missing, or what opening it again tells
+        if "ssh" in name:
+            self._cover(content.SSH, wrapper)
+        else:
+            self._plan.warn(f"{content.SSH} in the container is a link to {name}: use {BASE}/bin/ssh instead")
+
+
+def _make_directory(parent: int, name: str, mode: int, owner: Identity) -> int:
+    os.mkdir(name, mode, dir_fd=parent)
+    descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    os.fchown(descriptor, owner.uid, owner.gid)
+    return descriptor
+
+
+def _write_file(parent: int, name: str, data: bytes, mode: int, owner: Identity | None) -> int:
+    """Create a file, the caller's where `owner` is None; returns a descriptor of it."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(name, flags, mode, dir_fd=parent)
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+    if owner is not None:
+        os.fchown(descriptor, owner.uid, owner.gid)
+    return descriptor

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The record of a running daemon, beside the bundle, by which poststop knows it again.
+
+A pid alone says nothing: it may be another process's by now, and a pidfile may be anybody's to write. The record is
+root's, and names a process by pid, start time and boot, and its program by device and inode.
+
+Format: a line "ssh_hook 1", then "name=value" lines; values hold no control characters.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from .errors import HookError
+
+NAME = "ssh_hook.daemon"
+_VERSION = "ssh_hook 1"
+_MAX_SIZE = 64 << 10  # bytes
+_NUMBERS = ("pid", "start_time", "program_device", "program_inode", "uid", "gid")
+
+
+class Record:
+    """Attributes: pid; start_time, clock ticks since boot; boot_id; program_device and program_inode; pidfile_host,
+    empty where there is none; uid and gid of the user who owns it. All as the hook's namespaces see them.
+    """
+
+    def __init__(self, numbers: dict[str, int], boot_id: str, pidfile_host: str) -> None:
+        self.numbers = numbers
+        self.boot_id = boot_id
+        self.pidfile_host = pidfile_host
+
+    @property
+    def pid(self) -> int:
+        """The daemon's pid."""
+        return self.numbers["pid"]
+
+    def is_running(self) -> bool:
+        """Whether the recorded process, and no other with its pid, is alive. A zombie is not."""
+        return _boot_id() == self.boot_id and _identify(self.pid) == tuple(self.numbers[name] for name in _NUMBERS[:4])
+
+
+def record_of(pid: int, uid: int, gid: int, pidfile_host: str) -> Record:
+    """The record of the living process `pid`. Raises HookError where there is none."""
+    identity = _identify(pid)
+    if identity is None:
+        raise HookError("the SSH daemon ended right after its start")
+    return Record(dict(zip(_NUMBERS, (*identity, uid, gid))), _boot_id(), pidfile_host)
+
+
+def write(record: Record, bundle: int) -> None:
+    """Write `record` into the open directory `bundle`; one of an earlier start is replaced. Raises OSError."""
+    fields = [f"{name}={value}" for name, value in record.numbers.items()]
+    lines = [_VERSION, *fields, f"boot_id={record.boot_id}", f"pidfile_host={record.pidfile_host}", ""]
+    temporary = NAME + ".new"
+    remove(bundle, temporary)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(temporary, flags, 0o600, dir_fd=bundle)
+    try:
+        os.write(descriptor, os.fsencode("\n".join(lines)))
+    finally:
+        os.close(descriptor)
+    os.rename(temporary, NAME, src_dir_fd=bundle, dst_dir_fd=bundle)
+
+
+def read(bundle: int) -> Record | None:
+    """The record in the open directory `bundle`; None where there is none.
+
+    Raises HookError for one that is not root's alone to write, or not of this format.
+    """
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        descriptor = os.open(NAME, flags, dir_fd=bundle)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise HookError(f"cannot read {NAME} in the bundle: {error.strerror}") from None
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o022:
+            raise HookError(f"{NAME} in the bundle is not a file that only root can write: it is not trusted")
+        text = os.fsdecode(os.read(descriptor, _MAX_SIZE))
+    finally:
+        os.close(descriptor)
+    return _parse(text)
+
+
+def remove(bundle: int, name: str = NAME) -> None:
+    """Remove the record from the open directory `bundle`, if it is there. Raises OSError."""
+    try:
+        os.unlink(name, dir_fd=bundle)
+    except FileNotFoundError:
+        pass
+
+
+def _parse(text: str) -> Record:
+    version, *lines = text.split("\n")
+    fields = dict(line.split("=", 1) for line in lines if "=" in line)
+    try:
+        if version != _VERSION:
+            raise ValueError
+        numbers = {name: int(fields[name]) for name in _NUMBERS}
+        if min(numbers.values()) < 0 or numbers["pid"] < 2:
+            raise ValueError
+        return Record(numbers, fields["boot_id"], fields["pidfile_host"])
+    except (KeyError, ValueError):
+        raise HookError(f"{NAME} in the bundle is not a record of this hook") from None
+
+
+def _identify(pid: int) -> tuple[int, int, int, int] | None:
+    """(pid, start time, device and inode of the program) of a living process; None where there is none."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()  # the name before may hold blanks and parentheses
+        program = os.stat(f"/proc/{pid}/exe")
+    except OSError:
+        return None
+    return (pid, int(fields[19]), program.st_dev, program.st_ino)
+
+
+def _boot_id() -> str:
+    with open("/proc/sys/kernel/random/boot_id", encoding="utf-8") as file:
+        return file.read().strip()

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The hook's work at createRuntime: an SSH server inside the container that is being made.
+
+The hook itself stays on the host: it reads what belongs to the user as the user, keeps the record and reports. Its
+child joins the container, starts the daemon, and ends, so that nothing of the hook stays in the container's pid
+namespace, where even a zombie would keep the container from ending.
+"""
+
+from __future__ import annotations
+
+import os
+
+from . import keystore, record, userfiles
+from .container import Container, State
+from .errors import HookError
+from .identity import ActingAs
+from .inside import Plan, start_inside
+from .log import ERROR, INFO, WARNING, log
+from .namespaces import Cgroups, Namespaces
+from .owner import find_owner
+from .settings import Settings
+from .stop import end
+
+
+def start(settings: Settings, state: State, container: Container, bundle: int, packages: list[str]) -> None:
+    """Start the daemon of `container` and record it in its bundle, whose directory is open as `bundle`.
+
+    `packages` are directories that hold pyroute2. Raises HookError; then nothing stays behind.
+    """
+    _require_own_mount_namespace(settings)
+    process = _open_process(state.pid if settings.join else os.getpid())
+    namespaces = Namespaces(process) if settings.join else None
+    owner = find_owner(
+        container,
+        process if namespaces is not None and namespaces.has("user") else None,
+        settings.passwd_file,
+    )
+    log.stdout = userfiles.log_descriptor(container.annotations.log_stdout, owner.keeper, log.stdout)
+    log.stderr = userfiles.log_descriptor(container.annotations.log_stderr, owner.keeper, log.stderr)
+    directory = keystore.key_directory(settings.base_dir, owner.name)
+    with ActingAs(owner.keeper):
+        keys = keystore.load(directory, owner.name)
+    authorized_keys = keys.authorized_keys.rstrip(b"\n") + b"\n"
+    if container.annotations.authorize_ssh_key:
+        authorized_keys += userfiles.read_public_keys(container.annotations.authorize_ssh_key, owner.keeper)
+    reader, writer = os.pipe()
+    plan = Plan(
+        container,
+        owner,
+        keys,
+        authorized_keys,
+        namespaces,
+        Cgroups(process, owner.rootless),
+        container.annotations.port or settings.port,
+        settings.dropbear_dir,
+        settings.overlay,
+        packages,
+        os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC),
+        lambda message: _send(writer, "warning", message),
+    )
+    child = os.fork()
+    if child == 0:
+        _run_child(plan, writer)
+    os.close(writer)
+    pid = _await_child(child, reader)
+    daemon = record.record_of(pid, owner.keeper.uid, owner.keeper.gid, container.annotations.pidfile_host)
+    try:
+        record.write(daemon, bundle)
+        if daemon.pidfile_host:
+            userfiles.write_pidfile(daemon.pidfile_host, pid, owner.keeper)
+    except (OSError, HookError) as error:
+        end(daemon)
+        record.remove(bundle)
+        if isinstance(error, OSError):
+            raise HookError(f"cannot record the SSH daemon in {state.bundle}: {error.strerror}") from None
+        raise
+    log(INFO, f"the SSH daemon of {owner.name} listens on port {plan.port} (pid {pid})")
+
+
+def _require_own_mount_namespace(settings: Settings) -> None:
+    """Without joining, the hook has to be in the container's mount namespace already, and not in the host's."""
+    if settings.join:
+        return
+    try:
+        ours, init = os.stat("/proc/self/ns/mnt"), os.stat("/proc/1/ns/mnt")
+    except PermissionError:
+        return  # not the host's root, so not in the host's mount namespace
+    if os.path.samestat(ours, init):
+        raise HookError(
+            "JOIN_NAMESPACES is false, but the hook runs in the host's mount namespace: run it at createContainer, or "
+            "set JOIN_NAMESPACES=true in the OCI hook's JSON file"
+        )
+
+
+def _open_process(pid: int) -> int:
+    if pid == 0:
+        raise HookError("the container's state names no process: the hook is for the stages createRuntime and poststop")
+    try:
+        return os.open(f"/proc/{pid}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise HookError(f"cannot open the container's process {pid} in /proc: {error.strerror}") from None
+
+
+def _send(writer: int, kind: str, text: str) -> None:
+    os.write(writer, f"{kind} {text}\0".encode("utf-8", "backslashreplace"))
+
+
+def _run_child(plan: Plan, writer: int) -> None:
+    """Do the child's part, tell the parent how it went, and end."""
+    try:
+        _send(writer, "started", str(start_inside(plan)))
+    except HookError as error:
+        _send(writer, "error", str(error))
+    except Exception as error:
+        name = getattr(error, "filename", None)
+        where = f" ({name})" if name else ""
+        _send(writer, "error", f"cannot set the container up: {error.__class__.__name__}: {error}{where}")
+    finally:
+        os._exit(0)
+
+
+def _await_child(child: int, reader: int) -> int:
+    """The daemon's pid. Raises HookError with what the child says, or if it says nothing."""
+    with open(reader, encoding="utf-8", errors="replace") as file:
+        messages = file.read().split("\0")[:-1]
+    _, status = os.waitpid(child, 0)
+    pid = 0
+    for message in messages:
+        kind, _, text = message.partition(" ")
+        if kind == "warning":
+            log(WARNING, text)
+        elif kind == "error":
+            raise HookError(text)
+        else:
+            pid = int(text)
+    if not pid:
+        log(ERROR, f"the hook's child ended with wait status {status}")
+        raise HookError("the container could not be set up: the hook's child was killed; is the node out of memory?")
+    return pid

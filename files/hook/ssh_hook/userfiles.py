@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Files of the user on the host that annotations name. All is done as the user, never as root: a path that leads to
+what only root may touch fails as it would for the user, on a file system that squashes root too.
+"""
+
+from __future__ import annotations
+
+import binascii
+import os
+import stat
+
+from .errors import HookError
+from .identity import ActingAs, Identity
+from .settings import printable
+
+_MAX_PUBLIC_KEYS = 64 << 10  # bytes
+_KEY_TYPES = (
+    "ssh-ed25519",
+    "ssh-rsa",
+    "ecdsa-sha2-nistp256",
+    "ecdsa-sha2-nistp384",
+    "ecdsa-sha2-nistp521",
+    "sk-ssh-ed25519@openssh.com",
+    "sk-ecdsa-sha2-nistp256@openssh.com",
+)
+_ANNOTATION_KEY = "the annotation com.hooks.ssh.authorize_ssh_key"
+_ANNOTATION_PIDFILE = "the annotation com.hooks.ssh.pidfile_host"
+
+
+def read_public_keys(path: str, user: Identity) -> bytes:
+    """The public keys in the file `path`, one on each line, as lines for authorized_keys.
+
+    Raises HookError for a file that `user` cannot read, and for one that holds anything but public keys.
+    """
+    try:
+        with ActingAs(user):
+            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError as error:
+        raise HookError(f"{_ANNOTATION_KEY}: cannot read {printable(path)}: {error.strerror}") from None
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise HookError(f"{_ANNOTATION_KEY}: {printable(path)} is not a regular file")
+        data = os.read(descriptor, _MAX_PUBLIC_KEYS + 1)
+    except OSError as error:
+        raise HookError(f"{_ANNOTATION_KEY}: cannot read {printable(path)}: {error.strerror}") from None
+    finally:
+        os.close(descriptor)
+    return parse_public_keys(data, printable(path))
+
+
+def parse_public_keys(data: bytes, path: str) -> bytes:
+    """Check the text of a public key file; returns its keys, each with its newline.
+
+    Format: "type base64 comment" (RFC 4253, section 6.6, in OpenSSH's one-line form), blank lines and "#" comments.
+    Options before a key are refused: they could run commands. Raises HookError that names `path` and the line.
+    """
+    keys = []
+    for number, line in enumerate(data.splitlines(), 1):
+        fields = line.split()
+        if not fields or fields[0].startswith(b"#"):
+            continue
+        if len(data) > _MAX_PUBLIC_KEYS or len(fields) < 2 or not _is_key(fields[0], fields[1]):
+            raise HookError(f"{_ANNOTATION_KEY}: line {number} of {path} is not an SSH public key")
+        keys.append(b" ".join(fields) + b"\n")
+    if not keys:
+        raise HookError(f"{_ANNOTATION_KEY}: {path} holds no SSH public key")
+    return b"".join(keys)
+
+
+def _is_key(kind: bytes, encoded: bytes) -> bool:
+    try:
+        blob = binascii.a2b_base64(encoded)
+    except binascii.Error:
+        return False
+    name = kind.decode("utf-8", "replace")
+    return name in _KEY_TYPES and blob.startswith(len(kind).to_bytes(4, "big") + kind) and len(blob) > len(kind) + 4
+
+
+def write_pidfile(path: str, pid: int, user: Identity) -> None:
+    """Write `pid` to the file `path` as `user`. Raises HookError where the user may not, or it is no regular file."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    try:
+        with ActingAs(user):
+            descriptor = os.open(path, flags, 0o644)
+            try:
+                if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                    raise HookError(f"{_ANNOTATION_PIDFILE}: {printable(path)} is not a regular file")
+                os.ftruncate(descriptor, 0)
+                os.write(descriptor, b"%d\n" % pid)
+            finally:
+                os.close(descriptor)
+    except OSError as error:
+        message = f"{_ANNOTATION_PIDFILE}: cannot write {printable(path)} as the container's user: {error.strerror}"
+        raise HookError(message) from None
+
+
+def remove_pidfile(path: str, pid: int, user: Identity) -> None:
+    """Remove the file `path` as `user`, if it still holds `pid`. What cannot be removed stays."""
+    try:
+        with ActingAs(user):
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+            try:
+                ours = os.read(descriptor, 32) == b"%d\n" % pid
+            finally:
+                os.close(descriptor)
+            if ours:
+                os.unlink(path)
+    except OSError:
+        pass  # it is gone, or the user made it another
+
+
+def log_descriptor(target: str, user: Identity, default: int) -> int:
+    """A descriptor to log to, as an annotation com.hooks.logging.*fd names it: the number of one that the hook was
+    given, or the path of a file, which is opened as `user`. `default` where `target` is empty.
+
+    Raises HookError where there is none to write to.
+    """
+    if not target:
+        return default
+    where = f"the annotation com.hooks.logging.stdoutfd or .stderrfd: cannot log to {printable(target)}"
+    try:
+        if target.isascii() and target.isdigit():
+            descriptor = int(target[:10])
+            if descriptor > 2 and not os.get_inheritable(descriptor):
+                raise HookError(f"{where}: the hook was given no such descriptor")
+            os.fstat(descriptor)
+            return descriptor
+        with ActingAs(user):
+            return os.open(target, os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError as error:
+        raise HookError(f"{where}: {error.strerror}") from None
