@@ -72,8 +72,8 @@ fi
 def ssh_wrapper(port: int, private_key: str, login_name: str) -> bytes:
     """The container's ssh: Dropbear's client with the containers' port, the user's key and login name.
 
-    Its HOME is a directory of its own, so that the host keys of containers stay apart from those of the hosts of the same
-    names in the user's known_hosts.
+    Its HOME is a directory of its own, so that the host keys of containers stay apart from those of the hosts of the
+    same names in the user's known_hosts.
     """
     return os.fsencode(
         f"""#!/bin/sh
@@ -85,8 +85,8 @@ HOME={CLIENT_HOME} exec {DROPBEAR}/bin/dbclient -y -p {port} -i {quote(private_k
 class Account:
     """The user's account in the container, and what has to change there for a login.
 
-    Attributes: home, an absolute path; login_name; passwd, the new content of /etc/passwd, or None where the present one
-    serves; shells, likewise of /etc/shells.
+    Attributes: home, an absolute path; login_name; passwd, the new content of /etc/passwd, or None where the present
+    one serves; shells, likewise of /etc/shells.
     """
 
     def __init__(self, home: str, login_name: str, passwd: bytes | None, shells: bytes | None) -> None:

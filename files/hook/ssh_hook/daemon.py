@@ -11,6 +11,7 @@ from . import linux
 from .content import DROPBEAR
 from .errors import HookError
 from .identity import set_groups
+from .settings import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,14 +35,14 @@ _LAST_CAPABILITY = 63
 # setrlimit(2); include/uapi/asm-generic/resource.h
 _LIMITS = """
 CPU FSIZE DATA STACK CORE RSS NPROC NOFILE MEMLOCK AS LOCKS SIGPENDING MSGQUEUE NICE RTPRIO RTTIME
-""".split()
+"""
 # capabilities(7); include/uapi/linux/capability.h
 _CAPABILITIES = """
 CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE NET_BIND_SERVICE
 NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT SYS_PTRACE SYS_PACCT SYS_ADMIN
 SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL SETFCAP MAC_OVERRIDE
 MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF CHECKPOINT_RESTORE
-""".split()
+"""
 
 
 class Daemon:
@@ -169,9 +170,7 @@ def _describe(status: int) -> str:
 
 
 def _limit(name: str) -> int:
-    if name.startswith("RLIMIT_") and name[len("RLIMIT_") :] in _LIMITS:
-        return _LIMITS.index(name[len("RLIMIT_") :])
-    raise HookError(f"config.json: the limit '{name}' is unknown")
+    return _number(name, "RLIMIT_", _LIMITS)
 
 
 def _size(value: int) -> int:
@@ -179,6 +178,11 @@ def _size(value: int) -> int:
 
 
 def _capability(name: str) -> int:
-    if name.startswith("CAP_") and name[len("CAP_") :] in _CAPABILITIES:
-        return _CAPABILITIES.index(name[len("CAP_") :])
-    raise HookError(f"config.json: the capability '{name}' is unknown")
+    return _number(name, "CAP_", _CAPABILITIES)
+
+
+def _number(name: str, prefix: str, names: str) -> int:
+    known = names.split()
+    if name.startswith(prefix) and name[len(prefix) :] in known:
+        return known.index(name[len(prefix) :])
+    raise HookError(f"config.json: this hook does not know '{printable(name)}'")
