@@ -1,0 +1,102 @@
+"""Check that a file is an OCI hook of schema 1.0.0. Prints what is wrong with it, one line, and exits 1.
+
+Usage: python3 -I -S check_json.py FILE
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+
+STAGES = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
+CONDITIONS = {"always": bool, "annotations": dict, "commands": list, "hasBindMounts": bool}
+
+
+class BadHook(Exception):
+    """The hook is not of the schema; str() is the reason."""
+
+
+def need(condition: object, reason: str) -> None:
+    """Refuse the hook for a reason unless the condition holds."""
+    if not condition:
+        raise BadHook(reason)
+
+
+def keys(value: object, where: str, required: set[str], optional: set[str]) -> dict[str, object]:
+    """The value as an object that has the required keys and no unknown ones."""
+    if not isinstance(value, dict):
+        raise BadHook(f"{where} is not an object")
+    for name in sorted(required - set(value)):
+        raise BadHook(f"{where} has no '{name}'")
+    for name in sorted(set(value) - required - optional):
+        raise BadHook(f"{where} has the unknown key '{name}'")
+    return value
+
+
+def strings(value: object, where: str) -> list[str]:
+    """The value as a list of strings that can be passed to a program."""
+    if not isinstance(value, list) or not all(isinstance(item, str) and "\0" not in item for item in value):
+        raise BadHook(f"{where} is not a list of strings")
+    return value
+
+
+def pattern(value: object, where: str) -> None:
+    """Refuse what is not a regular expression."""
+    try:
+        re.compile(str(value))
+    except re.error as error:
+        raise BadHook(f"{where} is not a regular expression: {error}") from error
+    need(isinstance(value, str), f"{where} is not a string")
+
+
+def check(text: str) -> None:
+    """Raise BadHook unless the text is an OCI hook of schema 1.0.0 that can be run on this node."""
+    try:
+        root = keys(json.loads(text), "the file", {"version", "hook", "when", "stages"}, set())
+    except ValueError as error:
+        raise BadHook(f"not JSON: {error}") from error
+    need(root["version"] == "1.0.0", "version is not '1.0.0'")
+
+    hook = keys(root["hook"], "hook", {"path"}, {"args", "env", "timeout"})
+    path = hook["path"]
+    if not isinstance(path, str) or not os.path.isabs(path):
+        raise BadHook("hook.path is not an absolute path")
+    need(os.path.isfile(path) and os.access(path, os.X_OK), f"hook.path {path} is not a program")
+    need(strings(hook.get("args", ["hook"]), "hook.args"), "hook.args is empty")
+    for item in strings(hook.get("env", []), "hook.env"):
+        need(re.match(r"[A-Za-z_][A-Za-z0-9_]*=", item), f"hook.env has '{item}', which is not NAME=value")
+    timeout = hook.get("timeout", 1)
+    need(type(timeout) is int and timeout > 0, "hook.timeout is not a number of seconds from 1 on")
+
+    when = keys(root["when"], "when", set(), set(CONDITIONS))
+    need(when, "when names no condition")
+    for name, value in when.items():
+        need(isinstance(value, CONDITIONS[name]), f"when.{name} is not a {CONDITIONS[name].__name__}")
+    annotations = when.get("annotations", {})
+    for name, value in annotations.items() if isinstance(annotations, dict) else ():
+        pattern(name, f"when.annotations: '{name}'")
+        pattern(value, f"when.annotations: the value of '{name}'")
+    for value in strings(when.get("commands", []), "when.commands"):
+        pattern(value, f"when.commands: '{value}'")
+
+    stages = strings(root["stages"], "stages")
+    need(stages, "stages is empty")
+    for stage in stages:
+        need(stage in STAGES, f"stages has '{stage}', which is none of {', '.join(STAGES)}")
+
+
+def main(path: str) -> int:
+    """Check one file; 0 when it is right."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            check(file.read())
+    except (BadHook, OSError, UnicodeDecodeError) as error:
+        print(f"{path} is not an OCI hook of schema 1.0.0: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

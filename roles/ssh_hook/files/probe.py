@@ -1,0 +1,184 @@
+"""Report what a node has to offer to the SSH hook, as one line of JSON. Changes nothing.
+
+Usage: python3 -I -S probe.py QUESTION
+
+QUESTION, a JSON object:
+  prefix        directory of the installation
+  dropbear_dir  directory of Dropbear
+  port          TCP port of the SSH daemons
+  packages_dir  the site's directory of Python packages, or "" for the distribution's
+  passwd_file   passwd file of the hook
+  directories   directories that are to exist
+
+The report, a JSON object:
+  kernel        release of the running kernel, "6.12.0-1-amd64"
+  engines       container engine -> absolute path of its program
+  hooks_dirs    engine -> directories from which it reads OCI hooks
+  port_holders  who listens on the port in the node's network namespace, our own daemons left out: "name (pid 1)"
+  daemons       pids of the SSH daemons that run from dropbear_dir or an older version beside it
+  import_path   where an isolated interpreter finds the standard library
+  packages      Python package -> the directory that holds it, or null
+  passwd_file   whether the passwd file exists
+  missing       those of the directories that do not exist
+  versions      directories of the versions of the hook that are installed, the newest first
+"""
+
+from __future__ import annotations
+
+import glob
+import importlib.machinery
+import json
+import os
+import re
+import shutil
+import site
+import subprocess
+import sys
+from typing import Any
+
+ENGINES = ("podman", "crun", "runc", "sarus")
+PACKAGES = ("cryptography", "pyroute2")
+SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+LISTENING = "0A"
+DROPBEAR_PROGRAM = "dropbearmulti"
+
+
+def engines() -> dict[str, str]:
+    """Container engines of the node, also a Sarus that only a module puts on PATH."""
+    path = ":".join([SEARCH_PATH, *glob.glob("/opt/sarus/*/bin")])
+    found = {name: shutil.which(name, path=path) for name in ENGINES}
+    return {name: program for name, program in found.items() if program}
+
+
+def podman_hooks_dirs(program: str) -> list[str]:
+    """Directories from which podman reads hooks, by its own help, which knows what containers.conf says."""
+    answer = subprocess.run([program, "--help"], stdout=subprocess.PIPE, text=True, timeout=60, check=False)
+    option = re.search(r"--hooks-dir .*\(default \[(.*)\]\)", answer.stdout)
+    return option.group(1).split(",") if option else []
+
+
+def sarus_hooks_dirs(program: str) -> list[str]:
+    """Directory from which Sarus reads hooks, named by the sarus.json of its own installation."""
+    settings = os.path.join(os.path.dirname(os.path.dirname(os.path.realpath(program))), "etc/sarus.json")
+    try:
+        with open(settings, encoding="utf-8") as file:
+            directory = json.load(file).get("hooksDir")
+    except (OSError, ValueError, AttributeError):
+        return []
+    return [directory] if isinstance(directory, str) else []
+
+
+def hooks_dirs(found: dict[str, str]) -> dict[str, list[str]]:
+    """Directories from which engines read hooks; crun and runc read none."""
+    readers = {"podman": podman_hooks_dirs, "sarus": sarus_hooks_dirs}
+    return {name: reader(found[name]) for name, reader in readers.items() if name in found}
+
+
+def listening_inodes(port: int) -> set[str]:
+    """Inodes of the sockets that listen on a TCP port, of either address family."""
+    inodes = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        try:
+            with open(table, encoding="ascii") as file:
+                rows = file.read().splitlines()[1:]
+        except FileNotFoundError:  # a kernel without IPv6
+            continue
+        for row in rows:
+            fields = row.split()
+            if fields[3] == LISTENING and int(fields[1].rpartition(":")[2], 16) == port:
+                inodes.add(fields[9])
+    return inodes
+
+
+def processes() -> list[int]:
+    """Pids of all processes."""
+    return sorted(int(name) for name in os.listdir("/proc") if name.isdigit())
+
+
+def socket_inodes(pid: int) -> set[str]:
+    """Inodes of the sockets that a process holds; empty when it has ended meanwhile."""
+    inodes = set()
+    try:
+        for name in os.listdir(f"/proc/{pid}/fd"):
+            target = os.readlink(f"/proc/{pid}/fd/{name}")
+            if target.startswith("socket:["):
+                inodes.add(target[len("socket:[") : -1])
+    except OSError:
+        pass
+    return inodes
+
+
+def process_name(pid: int) -> str:
+    """Name of a process; "a process" when it has ended meanwhile."""
+    try:
+        with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
+            return file.read().strip()
+    except OSError:
+        return "a process"
+
+
+def running_daemons(dropbear_dir: str) -> list[int]:
+    """Pids of what runs our Dropbear, also in a container (same file, other path) or after its removal."""
+    statuses = [os.stat(path) for path in glob.glob(glob.escape(dropbear_dir) + f"*/bin/{DROPBEAR_PROGRAM}")]
+    programs = {(status.st_dev, status.st_ino) for status in statuses}
+    daemons = []
+    for pid in processes():
+        try:
+            status = os.stat(f"/proc/{pid}/exe")
+            name = os.path.basename(os.readlink(f"/proc/{pid}/exe"))
+        except OSError:  # it has ended, or is a thread of the kernel
+            continue
+        if (status.st_dev, status.st_ino) in programs or name == f"{DROPBEAR_PROGRAM} (deleted)":
+            daemons.append(pid)
+    return daemons
+
+
+def port_holders(port: int, daemons: list[int]) -> list[str]:
+    """Who listens on a port, other than our daemons: "name (pid 1)"."""
+    wanted = listening_inodes(port)
+    holders = []
+    for pid in processes() if wanted else []:
+        held = wanted & socket_inodes(pid)
+        wanted -= held
+        if held and pid not in daemons:
+            holders.append(f"{process_name(pid)} (pid {pid})")
+    return holders + ["a process of another pid namespace"] * bool(wanted)
+
+
+def package_homes(packages_dir: str) -> dict[str, str | None]:
+    """Where the Python packages are. What is below /usr/local did not come from the distribution."""
+    distribution = [path for path in site.getsitepackages() if not path.startswith("/usr/local/")]
+    homes: dict[str, str | None] = dict.fromkeys(PACKAGES)
+    for name in PACKAGES:
+        for path in [packages_dir] if packages_dir else distribution:
+            if homes[name] is None and importlib.machinery.PathFinder.find_spec(name, [path]):
+                homes[name] = path
+    return homes
+
+
+def versions(prefix: str) -> list[str]:
+    """Directories of the hook's versions, the newest first."""
+    found = glob.glob(os.path.join(glob.escape(prefix), "lib/ssh_hook-*"))
+    return sorted(found, key=lambda path: os.stat(path).st_mtime, reverse=True)
+
+
+def report(question: dict[str, Any]) -> dict[str, object]:
+    """The whole report."""
+    found = engines()
+    daemons = running_daemons(question["dropbear_dir"])
+    return {
+        "kernel": os.uname().release,
+        "engines": found,
+        "hooks_dirs": hooks_dirs(found),
+        "port_holders": port_holders(int(question["port"]), daemons),
+        "daemons": daemons,
+        "import_path": [path for path in sys.path if os.path.exists(path)],
+        "packages": package_homes(question["packages_dir"]),
+        "passwd_file": os.path.isfile(question["passwd_file"]),
+        "missing": [path for path in question["directories"] if not os.path.isdir(path)],
+        "versions": versions(question["prefix"]),
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(report(json.loads(sys.argv[1]))))

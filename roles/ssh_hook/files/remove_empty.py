@@ -1,0 +1,27 @@
+"""Remove those of some directories that are empty, in the order given. Prints what was removed, one a line.
+
+Usage: python3 -I -S remove_empty.py DIRECTORY...
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+
+
+def remove_empty(path: str) -> bool:
+    """Remove a directory if it is empty, and say whether it was."""
+    try:
+        os.rmdir(path)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTEMPTY, errno.ENOTDIR, errno.EBUSY):
+            return False
+        raise
+    return True
+
+
+if __name__ == "__main__":
+    for directory in sys.argv[1:]:
+        if remove_empty(directory):
+            print(directory)
