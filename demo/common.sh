@@ -1,0 +1,24 @@
+# Read by the demo's scripts: where things are, and how to reach the bed with the cluster.
+# shellcheck shell=bash
+repo=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
+testbed=$repo/tests/testbed
+export TB_DIR=$repo/.cache/demo/bed
+export ANSIBLE_CONFIG=$repo/demo/ansible.cfg
+export PATH=$repo/.venv/bin:$PATH
+
+in_bed() {
+    "$testbed/bed" exec "$@"
+}
+
+on_node() {
+    in_bed "$testbed/cluster" ssh "$@"
+}
+
+die() {
+    printf '%s\n' "$*" >&2
+    exit 1
+}
+
+need_root() {
+    [ "$(id -u)" = 0 ] || die "The demo makes namespaces and mounts, so it needs root: run it with sudo."
+}
