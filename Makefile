@@ -23,6 +23,7 @@ help:
 venv:
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || tests/testbed/packages python3-venv
 	@tests/venv .venv requirements-dev.txt $(PYTHON)
+	@command -v shellcheck >/dev/null || tests/testbed/packages shellcheck
 
 test: venv
 	@python tests/run.py $(PARTS)
