@@ -39,10 +39,19 @@ PROGRAMS = "dropbear dbclient dropbearkey scp"
 CFLAGS = "-O3 -fPIC -fstack-protector-strong -fno-strict-overflow -Wno-pointer-sign"
 LDFLAGS = "-Wl,-z,relro,-z,now,-z,noexecstack -s"
 # Without the utmp and wtmp switches musl logs an error at every terminal.
-CONFIGURE = (
-    "--disable-harden --disable-zlib --enable-bundled-libtom --disable-lastlog --disable-utmp --disable-utmpx "
-    "--disable-wtmp --disable-wtmpx --disable-loginfunc --disable-pututline --disable-pututxline"
-).split()
+CONFIGURE = [
+    "--disable-harden",
+    "--disable-zlib",
+    "--enable-bundled-libtom",
+    "--disable-lastlog",
+    "--disable-utmp",
+    "--disable-utmpx",
+    "--disable-wtmp",
+    "--disable-wtmpx",
+    "--disable-loginfunc",
+    "--disable-pututline",
+    "--disable-pututxline",
+]
 
 LOG_TAIL = 20  # lines of a failed build that are shown
 
