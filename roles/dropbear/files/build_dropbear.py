@@ -233,6 +233,8 @@ def _read_elf(data: bytes) -> Elf:
     entry_size, count = struct.unpack_from("<HH", data, 54)
     # Of each program header: type, flags, file offset, virtual address, size in the file.
     headers = [struct.unpack_from("<IIQQ8xQ", data, table + number * entry_size) for number in range(count)]
+    if any(offset + size > len(data) for _header, _flags, offset, _address, size in headers):
+        raise ValueError("cut short")
 
     def contents(wanted: int) -> bytes:
         for header, _flags, offset, _address, size in headers:

@@ -1,0 +1,235 @@
+from __future__ import annotations
+
+import importlib.util
+import json
+import platform
+import struct
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "roles" / "dropbear" / "files" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+build = load("build_dropbear")
+
+X86_64 = 62
+PT_LOAD, PT_DYNAMIC, PT_INTERP, PT_GNU_STACK, PT_GNU_RELRO = 1, 2, 3, 0x6474E551, 0x6474E552
+DT_NEEDED, DT_STRTAB, DT_FLAGS, DT_FLAGS_1 = 1, 5, 30, 0x6FFFFFFB
+BIND_NOW, NOW = 8, 1
+BASE = 0x1000  # where the file is loaded
+
+
+def elf(
+    kind: int = 3,
+    machine: int = X86_64,
+    interpreter: bytes = b"",
+    needed: tuple[bytes, ...] = (),
+    relro: bool = True,
+    flags: tuple[tuple[int, int], ...] = ((DT_FLAGS, BIND_NOW), (DT_FLAGS_1, NOW)),
+    stack: int | None = 6,
+) -> bytes:
+    """Make an ELF file that holds what the checks look at, and nothing else. Addresses are offsets + BASE."""
+    strings = b"\0" + b"".join(name + b"\0" for name in needed)
+    dynamic = list(flags)
+    place = 1
+    for name in needed:
+        dynamic.append((DT_NEEDED, place))
+        place += len(name) + 1
+    kinds = [PT_LOAD, PT_DYNAMIC] + [PT_INTERP] * bool(interpreter) + [PT_GNU_RELRO] * relro
+    kinds += [PT_GNU_STACK] * (stack is not None)
+    start = 64 + 56 * len(kinds)
+    dynamic += [(DT_STRTAB, BASE + start), (0, 0)]
+    table = b"".join(struct.pack("<QQ", *entry) for entry in dynamic)
+    contents = {PT_DYNAMIC: (start + len(strings), len(table))}
+    contents[PT_INTERP] = (start + len(strings) + len(table), len(interpreter) + 1)
+    data = strings + table + interpreter + b"\0"
+    contents[PT_LOAD] = (0, start + len(data))
+    headers = b""
+    for header in kinds:
+        offset, size = contents.get(header, (0, 0))
+        permissions = (stack or 0) if header == PT_GNU_STACK else 4
+        headers += struct.pack("<IIQQQQQQ", header, permissions, offset, BASE + offset, 0, size, size, 8)
+    ident = b"\x7fELF\x02\x01\x01".ljust(16, b"\0")
+    return (
+        ident
+        + struct.pack("<HHIQQQIHHHHHH", kind, machine, 1, 0, 64, 0, 0, 64, 56, len(kinds), 0, 0, 0)
+        + headers
+        + data
+    )
+
+
+def faults(data: bytes, architecture: str = "x86_64") -> list[str]:
+    found: list[str] = build.faults(build.read_elf(data), architecture)
+    return found
+
+
+def test_a_static_position_independent_program_is_accepted() -> None:
+    assert faults(elf()) == []
+
+
+@pytest.mark.parametrize("flags", [((DT_FLAGS, BIND_NOW),), ((DT_FLAGS_1, NOW),), ((24, 0),)])
+def test_each_way_to_say_bind_now_counts(flags: tuple[tuple[int, int], ...]) -> None:
+    assert faults(elf(flags=flags)) == []
+
+
+@pytest.mark.parametrize(
+    ("data", "fault"),
+    [
+        (elf(interpreter=b"/lib/ld-musl-x86_64.so.1"), "needs the interpreter /lib/ld-musl-x86_64.so.1"),
+        (elf(needed=(b"libc.so", b"libz.so.1")), "needs libc.so, libz.so.1"),
+        (elf(kind=2), "is not position-independent"),
+        (elf(relro=False), "does not bind all symbols at start, read-only"),
+        (elf(flags=()), "does not bind all symbols at start, read-only"),
+        (elf(stack=7), "has an executable stack"),
+        (elf(stack=None), "has an executable stack"),
+        (elf(machine=183), "is for another machine (ELF number 183)"),
+    ],
+)
+def test_every_fault_is_named(data: bytes, fault: str) -> None:
+    assert faults(data) == [fault]
+
+
+def test_this_python_needs_an_interpreter_and_a_libc() -> None:
+    data = Path(sys.executable).resolve().read_bytes()
+    found = build.read_elf(data)
+    assert found.machine == build.ELF_MACHINES[platform.machine()]
+    assert found.interpreter.startswith("/lib")
+    assert "libc.so.6" in found.needed
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"#!/bin/sh\n", b"\x7fELF\x01\x01" + bytes(200), b"\x7fELF\x02\x02" + bytes(200)]
+)
+def test_what_is_no_64_bit_little_endian_program_is_refused(data: bytes) -> None:
+    with pytest.raises(build.BuildError, match="not a 64-bit little-endian ELF file"):
+        build.read_elf(data)
+
+
+def test_a_file_cut_short_anywhere_is_refused_in_a_sentence() -> None:
+    whole = elf(interpreter=b"/lib/ld", needed=(b"libc.so",))
+    for length in range(len(whole)):
+        with pytest.raises(build.BuildError):
+            build.read_elf(whole[:length])
+
+
+def test_the_refusal_names_file_architecture_and_faults(tmp_path: Path) -> None:
+    program = tmp_path / "dropbearmulti"
+    program.write_bytes(elf(interpreter=b"/lib/ld.so", needed=(b"libc.so",)))
+    with pytest.raises(build.BuildError) as refusal:
+        build.check_program(program, "x86_64")
+    assert str(refusal.value) == "dropbearmulti for x86_64 needs the interpreter /lib/ld.so; needs libc.so: refused"
+    program.write_bytes(b"junk")
+    with pytest.raises(
+        build.BuildError, match="dropbearmulti for x86_64 is not a 64-bit little-endian ELF file: refused"
+    ):
+        build.check_program(program, "x86_64")
+
+
+def job(directory: Path, **changes: object) -> dict[str, object]:
+    return {
+        "version": "2026.94",
+        "source_sha256": "0" * 64,
+        "build_dir": str(directory),
+        "architectures": ["riscv64"],
+        "native_compiler": "zig",
+        "localoptions": "#define DO_MOTD 0\n",
+        "zig_requirement": "ziglang==0\n",
+        **changes,
+    }
+
+
+def directory_of(fields: dict[str, object]) -> Path:
+    made = build.Job.from_json(json.dumps(fields))
+    directory = build.artefact_directory(made, made.architectures[0])
+    assert isinstance(directory, Path)
+    return directory
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"version": "2025.89"},
+        {"source_sha256": "1" * 64},
+        {"architectures": ["ppc64le"]},
+        {"localoptions": "#define DO_MOTD 1\n"},
+        {"zig_requirement": "ziglang==1\n"},
+    ],
+)
+def test_all_that_shapes_a_build_is_in_its_key(tmp_path: Path, change: dict[str, object]) -> None:
+    assert directory_of(job(tmp_path)).name != directory_of(job(tmp_path, **change)).name
+
+
+def test_the_key_does_not_depend_on_the_place(tmp_path: Path) -> None:
+    assert directory_of(job(tmp_path)).name == directory_of(job(tmp_path / "elsewhere")).name
+
+
+def test_a_build_is_found_again_and_a_damaged_one_is_not(tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    program.write_bytes(elf())
+    directory = directory_of(job(tmp_path))
+    assert build.find(directory).sha256 is None
+    kept = build.keep(program, directory, tmp_path)
+    assert kept.built
+    assert build.find(directory) == build.Artefact(str(directory / "dropbearmulti"), build.sha256(program))
+    (directory / "dropbearmulti").write_bytes(elf(kind=2))
+    assert build.find(directory).sha256 is None
+    assert build.keep(program, directory, tmp_path) == kept
+    assert build.find(directory).sha256 == kept.sha256
+
+
+def test_looking_changes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    directory = tmp_path / "not there"
+    assert build.main(["look"], {"DROPBEAR_JOB": json.dumps(job(directory))}) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["source"] is False
+    assert answer["artefacts"]["riscv64"]["sha256"] is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_build_directory_that_others_can_write_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tmp_path.chmod(0o775)
+    assert build.main(["build"], {"DROPBEAR_JOB": json.dumps(job(tmp_path))}) == 2
+    assert (
+        capsys.readouterr().err
+        == f"the build directory {tmp_path} is writable by others: run 'chmod go-w {tmp_path}'\n"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_source_with_another_digest_is_not_unpacked(tmp_path: Path) -> None:
+    made = build.Job.from_json(json.dumps(job(tmp_path)))
+    made.source.parent.mkdir()
+    made.source.write_bytes(b"other")
+    with pytest.raises(build.BuildError, match=f"has sha256 {build.sha256(made.source)}, but 2026.94 has {'0' * 64}"):
+        build.unpack(made, tmp_path / "unpacked")
+    assert not (tmp_path / "unpacked").exists()
+
+
+def test_a_failed_step_shows_the_end_of_its_log(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    script = "for n in $(seq 100); do echo line $n; done; echo 'boom: error' >&2; exit 3"
+    with pytest.raises(build.BuildError) as failure:
+        build.run_step(["/bin/sh", "-c", script], tmp_path, {"PATH": "/usr/bin:/bin"}, log)
+    lines = str(failure.value).splitlines()
+    assert lines[0] == f"'/bin/sh' failed with status 3; the last lines of {log}:"
+    assert lines[1] == "line 82"
+    assert lines[-1] == "boom: error"
+
+
+@pytest.mark.parametrize("text", ["{}", '{"architectures": [], "colour": 1}'])
+def test_what_is_no_job_is_refused(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert build.main(["look"], {"DROPBEAR_JOB": text}) == 2
+    assert capsys.readouterr().err.startswith("DROPBEAR_JOB is not a job: ")

@@ -1,0 +1,209 @@
+from __future__ import annotations
+
+import hashlib
+import http.server
+import importlib.util
+import json
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any, ClassVar
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "roles" / "dropbear" / "files" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+source = load("fetch_source")
+
+ARCHIVE = b"the release archive"
+DIGEST = hashlib.sha256(ARCHIVE).hexdigest()
+OTHER = hashlib.sha256(b"another file").hexdigest()
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    answers: ClassVar[dict[str, bytes]] = {"/good": ARCHIVE, "/bad": b"another file"}
+
+    def do_GET(self) -> None:
+        body = self.answers.get(self.path)
+        self.send_response(404 if body is None else 200)
+        self.end_headers()
+        self.wfile.write(body or b"")
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as made:
+        thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"http://127.0.0.1:{made.server_address[1]}"
+        made.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def no_mirrors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source, "apt_urls", lambda version: [])
+
+
+def fetch(urls: list[str], destination: Path) -> int:
+    request = {"version": "2026.94", "sha256": DIGEST, "urls": urls, "destination": str(destination)}
+    status: int = source.main({"DROPBEAR_SOURCE": json.dumps(request)})
+    return status
+
+
+@pytest.mark.usefixtures("no_mirrors")
+def test_the_first_origin_that_has_it_gives_it(server: str, tmp_path: Path) -> None:
+    destination = tmp_path / "sources" / "archive"
+    assert fetch([f"{server}/missing", f"{server}/good", f"{server}/bad"], destination) == 0
+    assert destination.read_bytes() == ARCHIVE
+    assert destination.stat().st_mode & 0o777 == 0o644
+    assert [path.name for path in destination.parent.iterdir()] == ["archive"]
+
+
+@pytest.mark.usefixtures("no_mirrors")
+def test_a_wrong_digest_ends_the_search_and_leaves_nothing(
+    server: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fetch([f"{server}/bad", f"{server}/good"], tmp_path / "sources" / "archive") == 2
+    expected = f"{server}/bad gives a file with sha256 {OTHER}, but Dropbear 2026.94 has {DIGEST}: refused\n"
+    assert capsys.readouterr().err == expected
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("no_mirrors")
+def test_the_error_lists_what_was_tried(server: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))  # bound and not listening: refuses
+        refusing = f"http://127.0.0.1:{unused.getsockname()[1]}/x"
+        assert fetch([f"{server}/missing", refusing, "http://host.invalid/x", "no url"], tmp_path / "archive") == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "set dropbear_source_archive to a copy of dropbear-2026.94.tar.bz2" in error
+    for tried in (
+        f"{server}/missing (Not Found)",
+        f"{refusing} ([Errno 111] Connection refused)",
+        "http://host.invalid/x (",
+        "no url (",
+    ):
+        assert tried in error
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("no_mirrors")
+def test_an_origin_that_says_nothing_is_given_up(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source, "SILENCE", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        start = time.monotonic()
+        assert fetch([f"http://127.0.0.1:{silent.getsockname()[1]}/x", f"{server}/good"], tmp_path / "archive") == 0
+    assert time.monotonic() - start < 5
+
+
+@pytest.mark.usefixtures("no_mirrors")
+def test_an_origin_that_sends_too_much_is_given_up(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(source, "LIMIT", 4)
+    assert fetch([f"{server}/good"], tmp_path / "archive") == 2
+    assert "sends more than 4 bytes" in capsys.readouterr().err
+
+
+@pytest.fixture
+def apt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An apt with one mirror, which is a directory: the text of `targets` is what it lists."""
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    (tools / "apt-get").write_text(f"#!/bin/sh\ncat {tools}/targets\n")
+    (tools / "apt-helper").write_text(
+        '#!/bin/sh\nwhile [ "$1" != download-file ]; do shift; done\ncp "${2#test:}" "$3" && exit\necho "E: no such file"\nexit 1\n'
+    )
+    for tool in tools.iterdir():
+        tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tools}:/usr/bin:/bin")
+    monkeypatch.setattr(source, "APT_HELPER", str(tools / "apt-helper"))
+    return tools
+
+
+def test_debians_archive_comes_last(apt: Path, server: str, tmp_path: Path) -> None:
+    pool = tmp_path / "mirror" / "pool" / "main" / "d" / "dropbear"
+    pool.mkdir(parents=True)
+    (pool / "dropbear_2026.94.orig.tar.bz2").write_bytes(ARCHIVE)
+    (apt / "targets").write_text(f"main test:{tmp_path}/other/\nmain test:{tmp_path}/mirror/\n")
+    assert fetch([f"{server}/missing"], tmp_path / "archive") == 0
+    assert (tmp_path / "archive").read_bytes() == ARCHIVE
+
+
+def test_a_wrong_digest_from_a_mirror_is_refused(apt: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pool = tmp_path / "mirror" / "pool" / "main" / "d" / "dropbear"
+    pool.mkdir(parents=True)
+    (pool / "dropbear_2026.94.orig.tar.bz2").write_bytes(b"another file")
+    (apt / "targets").write_text(f"main test:{tmp_path}/mirror/\n")
+    assert fetch([], tmp_path / "archive") == 2
+    error = capsys.readouterr().err
+    assert DIGEST in error
+    assert OTHER in error
+    assert not (tmp_path / "archive").exists()
+
+
+def test_mirrors_are_asked_once_and_only_where_dropbear_can_be(apt: Path, tmp_path: Path) -> None:
+    (tmp_path / "list").write_text("# comment\n\nhttp://one.test/debian/\nhttp://two.test/debian\tpriority:2\n")
+    (apt / "targets").write_text(
+        "main http://a.test/debian/\nmain http://a.test/debian/\nnon-free http://a.test/debian/\n"
+        f"universe http://b.test/ubuntu/\nmain mirror+file:{tmp_path}/list/\n$(COMPONENT) file:/srv/flat/\n"
+    )
+    assert source.apt_urls("2026.94") == [
+        "http://a.test/debian/pool/main/d/dropbear/dropbear_2026.94.orig.tar.bz2",
+        "http://b.test/ubuntu/pool/universe/d/dropbear/dropbear_2026.94.orig.tar.bz2",
+        "http://one.test/debian/pool/main/d/dropbear/dropbear_2026.94.orig.tar.bz2",
+        "http://two.test/debian/pool/main/d/dropbear/dropbear_2026.94.orig.tar.bz2",
+    ]
+
+
+def test_a_mirror_without_it_is_named_with_apts_reason(
+    apt: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (apt / "targets").write_text(f"main test:{tmp_path}/mirror/\n")
+    assert fetch([], tmp_path / "archive") == 2
+    assert (
+        f"test:{tmp_path}/mirror/pool/main/d/dropbear/dropbear_2026.94.orig.tar.bz2 (no such file)"
+        in capsys.readouterr().err
+    )
+
+
+def test_without_apt_there_are_no_mirrors(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert source.apt_urls("2026.94") == []
+
+
+def test_what_cannot_be_written_is_said_in_a_line(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(source, "apt_urls", lambda version: [])
+    (tmp_path / "file").write_text("")
+    assert fetch([f"{server}/good"], tmp_path / "file" / "archive") == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert str(tmp_path / "file") in error
+
+
+def test_what_is_no_request_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert source.main({"DROPBEAR_SOURCE": '{"urls": []}'}) == 2
+    assert capsys.readouterr().err.startswith("DROPBEAR_SOURCE is not a request: ")
