@@ -34,18 +34,15 @@ class Rootfs:
 
     def open(self, path: str, flags: int) -> int:
         """Open `path`, following links within the container. Raises OSError as open(2) does."""
+        flags |= os.O_CLOEXEC
         for _ in range(_ATTEMPTS):
             try:
                 return linux.openat2(
-                    self.descriptor,
-                    os.fsencode(path),
-                    flags | os.O_NOCTTY | os.O_CLOEXEC,
-                    0,
-                    linux.RESOLVE_IN_ROOT | linux.RESOLVE_NO_MAGICLINKS,
+                    self.descriptor, os.fsencode(path), flags, 0, linux.RESOLVE_IN_ROOT | linux.RESOLVE_NO_MAGICLINKS
                 )
             except OSError as error:
                 if error.errno == errno.ENOSYS:
-                    return _walk(self.descriptor, path, flags | os.O_NOCTTY | os.O_CLOEXEC)
+                    return _walk(self.descriptor, path, flags)
                 if error.errno not in (errno.EAGAIN, errno.EINTR):
                     raise
         raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
