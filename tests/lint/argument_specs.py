@@ -38,7 +38,8 @@ def differences(role: Path) -> Iterator[str]:
         elif name not in variables:
             yield f"{role.name}: {name} has a default in meta/argument_specs.yml, but is not in defaults/main.yml"
         elif variables[name] != option["default"]:
-            yield f"{role.name}: {name} is {variables[name]!r} in defaults/main.yml, {option['default']!r} in meta/argument_specs.yml"
+            values = f"{variables[name]!r} in defaults/main.yml, {option['default']!r} in meta/argument_specs.yml"
+            yield f"{role.name}: {name} is {values}"
 
 
 def main() -> int:

@@ -50,10 +50,6 @@ def ruff(*mode: str) -> str:
 
 def types() -> str:
     """Types of the hook, of the plugins under the name that Ansible gives them, and of the test suite's tools."""
-    collection = CACHE / "ansible_collections" / "ocihooks" / "ssh"
-    if not collection.is_symlink():
-        collection.parent.mkdir(parents=True, exist_ok=True)
-        collection.symlink_to(ROOT)
     packages = command("mypy", "-p", "ssh_hook", "-p", "ansible_collections.ocihooks.ssh.plugins")
     return packages + command("mypy", "tests/run.py", "tests/unit/run.py", "tests/sanity", "tests/lint")
 
@@ -104,6 +100,11 @@ def timed(name: str) -> tuple[str, str, float]:
 
 def main() -> int:
     """Run all checks; the exit status is 0 when none has anything to say."""
+    collection = CACHE / "ansible_collections" / "ocihooks" / "ssh"  # where mypy and Ansible find what imports name
+    if not collection.is_symlink():
+        collection.parent.mkdir(parents=True, exist_ok=True)
+        collection.symlink_to(ROOT)
+    os.environ["ANSIBLE_COLLECTIONS_PATH"] = str(CACHE)
     os.environ["PATH"] = f"{Path(sys.prefix) / 'bin'}:{os.environ['PATH']}"
     failed = 0
     with ThreadPoolExecutor(2) as pool:

@@ -1,4 +1,7 @@
-"""Stands where ansible-test keeps pip's bootstrap script, which it would fetch: the pip that Python brings installs the wanted one."""
+"""Stands where ansible-test keeps the bootstrap script of pip, so that it fetches none.
+
+The pip that every Python brings installs the wanted one.
+"""
 
 from __future__ import annotations
 
