@@ -1,0 +1,95 @@
+"""Fixtures of the tests that start real containers. They run in a bed: see tests/hook/run."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from containers import Container, Engine, traces, wait_for
+
+Start = Callable[..., Container]
+
+
+def pytest_sessionstart() -> None:
+    """Nothing here may touch the machine itself: it signals processes and starts engines."""
+    if not Path("/run/hook-test-dev").is_dir():
+        pytest.exit("these tests run in a bed only: use tests/hook/run", returncode=2)
+
+
+class Syslog:
+    """What the bed's processes send to /dev/log."""
+
+    def __init__(self) -> None:
+        self._messages: list[str] = []
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._path = Path("/dev/log")
+        self._path.unlink(missing_ok=True)
+        self._socket.bind(str(self._path))
+        self._path.chmod(0o666)
+        threading.Thread(target=self._collect, daemon=True).start()
+
+    def _collect(self) -> None:
+        while True:
+            self._messages.append(self._socket.recv(65536).decode(errors="replace"))
+
+    def clear(self) -> None:
+        """Forget what came so far."""
+        self._messages.clear()
+
+    def of_hook(self) -> list[str]:
+        """The hook's messages, in order."""
+        return [message for message in self._messages if "ssh_hook[" in message]
+
+
+@pytest.fixture(scope="session")
+def log_socket() -> Syslog:
+    return Syslog()
+
+
+@pytest.fixture
+def syslog(log_socket: Syslog) -> Syslog:
+    log_socket.clear()
+    return log_socket
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(log_socket: Syslog) -> Iterator[None]:
+    """After each test the bed is as it was before: no process, port, mount or record of the hook more."""
+    before = traces()
+    yield
+    wait_for(lambda: traces() <= before, f"end of what the test started, {sorted(traces() - before)}")
+
+
+class Starter:
+    """Starts containers and removes them at the end."""
+
+    def __init__(self) -> None:
+        self._started: list[Container] = []
+
+    def __call__(self, engine: str, image: str = "debian", **options: Any) -> Container:
+        container = Engine(engine).start(image, **options)
+        self._started.append(container)
+        return container
+
+    def remove_all(self) -> None:
+        for container in reversed(self._started):
+            container.remove()
+
+
+@pytest.fixture
+def start(nothing_left: None) -> Iterator[Start]:
+    starter = Starter()
+    yield starter
+    starter.remove_all()
+
+
+@pytest.fixture(scope="module")
+def start_shared() -> Iterator[Start]:
+    """Like `start`, for containers that all tests of a module use."""
+    starter = Starter()
+    yield starter
+    starter.remove_all()

@@ -1,0 +1,477 @@
+"""Real containers for the tests of the hook: podman with crun and runc, rootless podman, plain crun and runc."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+ROOT = Path(__file__).resolve().parents[2]
+IMAGES = ROOT / ".cache" / "images"
+WORK = Path("/run/hook-test")
+LAUNCHER = "/opt/oci-hooks/bin/ssh_hook"
+PORT = 15263
+RECORD = "ssh_hook.daemon"
+TIMEOUT = 60.0  # seconds; nothing here takes a tenth of it
+ENABLED = {"com.hooks.ssh.enabled": "true"}
+SETTINGS = {
+    "HOOK_BASE_DIR": "/home",
+    "PASSWD_FILE": "/opt/oci-hooks/etc/passwd",
+    "DROPBEAR_DIR": "/opt/oci-hooks/dropbear",
+    "SERVER_PORT_DEFAULT": str(PORT),
+}
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+ALICE = 2001
+BOB = 2002
+
+
+class Result(NamedTuple):
+    """What a command gave."""
+
+    status: int
+    out: bytes
+    err: bytes
+
+    @property
+    def text(self) -> str:
+        """Standard output, without its last newline."""
+        return self.out.decode("utf-8", "surrogateescape").removesuffix("\n")
+
+    def checked(self) -> Result:
+        """This result, if the command succeeded; else AssertionError with what it said."""
+        assert self.status == 0, f"exit status {self.status}: {self.err.decode(errors='replace')}{self.text}"
+        return self
+
+
+class StartFailed(Exception):
+    """A container did not start; what the hook said is in `hook`, what the engine said in `engine`."""
+
+    def __init__(self, status: int, hook: str, engine: str) -> None:
+        super().__init__(f"exit status {status}; hook: {hook!r}; engine: {engine!r}")
+        self.status = status
+        self.hook = hook
+        self.engine = engine
+
+
+def run(
+    command: Sequence[str | bytes | Path],
+    stdin: bytes = b"",
+    env: Mapping[str, str] | None = None,
+    cwd: str | Path | None = None,
+) -> Result:
+    """Run a command of this bed to its end."""
+    # Files, not pipes: what the command leaves running may keep them open for ever.
+    with tempfile.TemporaryFile() as source, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        source.write(stdin)
+        source.seek(0)
+        done = subprocess.run(
+            command, stdin=source, stdout=out, stderr=err, env=env, cwd=cwd, timeout=TIMEOUT, check=False
+        )
+        out.seek(0)
+        err.seek(0)
+        return Result(done.returncode, out.read(), err.read())
+
+
+def as_user(uid: int, *command: str, name: str = "alice") -> list[str]:
+    """A command that runs `command` as a user who has logged in."""
+    environment = [
+        f"HOME=/home/{name}",
+        f"USER={name}",
+        f"XDG_RUNTIME_DIR=/run/user/{uid}",
+        "PATH=/usr/bin:/bin:/usr/sbin:/sbin",
+        "PODMAN_IGNORE_CGROUPSV1_WARNING=1",
+    ]
+    return [
+        "setpriv",
+        f"--reuid={uid}",
+        f"--regid={uid}",
+        "--clear-groups",
+        "env",
+        "-i",
+        "-C",
+        "/",
+        *environment,
+        *command,
+    ]
+
+
+def wait_for(condition: Callable[[], object], what: str, seconds: float = 10.0) -> None:
+    """Poll until `condition` holds; AssertionError that names `what` when it does not come."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
+        time.sleep(0.01)
+
+
+class Container:
+    """A running container."""
+
+    name: str
+
+    def exec(self, *command: str | bytes, stdin: bytes = b"") -> Result:
+        """Run a command in it, as its user and with its environment."""
+        raise NotImplementedError
+
+    def init(self) -> int:
+        """The pid of its first process in this bed."""
+        raise NotImplementedError
+
+    def bundle(self) -> Path:
+        """The directory with its config.json."""
+        raise NotImplementedError
+
+    def stop(self) -> Result:
+        """End it, so that poststop runs; what the engine said."""
+        raise NotImplementedError
+
+    def remove(self) -> None:
+        """End it if it runs, and remove all that is left of it."""
+        raise NotImplementedError
+
+    def ssh(self, *arguments: str | bytes, stdin: bytes = b"", host: str = "127.0.0.1") -> Result:
+        """`ssh HOST ARGUMENTS...`, from inside the container to its own daemon."""
+        return self.exec("ssh", host, *arguments, stdin=stdin)
+
+    def daemon(self) -> int:
+        """The pid of its SSH daemon in this bed, by the record."""
+        lines = (self.bundle() / RECORD).read_text(encoding="utf-8").splitlines()
+        return int(next(line.removeprefix("pid=") for line in lines if line.startswith("pid=")))
+
+    def path(self, path: str) -> Path:
+        """A path in the container, as this bed reaches it."""
+        return Path(f"/proc/{self.init()}/root{path}")
+
+
+class HookErrors:
+    """The file to which crun redirects the hook's stderr."""
+
+    def __init__(self) -> None:
+        WORK.mkdir(mode=0o755, exist_ok=True)
+        descriptor, path = tempfile.mkstemp(dir=WORK, prefix="stderr-")
+        os.fchmod(descriptor, 0o666)
+        os.close(descriptor)
+        self.path = Path(path)
+
+    def take(self) -> str:
+        """What the hook wrote; the file is gone then."""
+        text = self.path.read_text(encoding="utf-8", errors="replace") if self.path.exists() else ""
+        self.path.unlink(missing_ok=True)
+        return text
+
+
+class Podman(Container):
+    """A container of podman; rootless podman is alice's."""
+
+    def __init__(self, engine: Engine, name: str, errors: HookErrors) -> None:
+        self.name = name
+        self._engine = engine
+        self._errors = errors
+        self._init = 0
+
+    def podman(self, *arguments: str | bytes, stdin: bytes = b"") -> Result:
+        """Run podman, as the user whose container it is."""
+        return run([*self._engine.podman, *arguments], stdin)
+
+    def exec(self, *command: str | bytes, stdin: bytes = b"") -> Result:
+        return self.podman("exec", "-i", self.name, *command, stdin=stdin)
+
+    def inspect(self, template: str) -> str:
+        return self.podman("inspect", "--format", template, self.name).checked().text
+
+    def init(self) -> int:
+        if not self._init:
+            self._init = int(self.inspect("{{.State.Pid}}"))
+        return self._init
+
+    def bundle(self) -> Path:
+        return Path(self.inspect("{{.OCIConfigPath}}")).parent
+
+    def stop(self) -> Result:
+        return self.podman("stop", "-t0", self.name)
+
+    def remove(self) -> None:
+        self._errors.take()
+        self.podman("rm", "-f", "-t0", "-i", self.name).checked()
+
+
+class Plain(Container):
+    """A container of crun or runc without an engine around it; `root` is its root file system."""
+
+    def __init__(self, runtime: str, name: str, directory: Path, errors: HookErrors) -> None:
+        self.name = name
+        self.directory = directory
+        self.root = directory / "rootfs"
+        self._runtime = runtime
+        self._errors = errors
+
+    def runtime(self, *arguments: str | bytes, stdin: bytes = b"") -> Result:
+        """Run the runtime."""
+        return run([self._runtime, *arguments], stdin)
+
+    def exec(self, *command: str | bytes, stdin: bytes = b"") -> Result:
+        return self.runtime("exec", self.name, *command, stdin=stdin)
+
+    def state(self) -> dict[str, Any]:
+        """The runtime's state of the container."""
+        state: dict[str, Any] = json.loads(self.runtime("state", self.name).checked().out)
+        return state
+
+    def init(self) -> int:
+        return int(self.state()["pid"])
+
+    def bundle(self) -> Path:
+        return self.directory
+
+    def stop(self) -> Result:
+        return self.runtime("delete", "--force", self.name)
+
+    def remove(self) -> None:
+        if self.runtime("state", self.name).status == 0:
+            self.runtime("delete", "--force", self.name).checked()
+        self._errors.take()
+        discard_bundle(self.directory)
+
+
+class Engine:
+    """What starts containers. `name` is podman-crun, podman-runc, rootless, crun or runc."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.is_podman = name in ("podman-crun", "podman-runc", "rootless")
+        self.runtime = "runc" if name.endswith("runc") else "crun"
+        own = ["podman", "--runtime", self.runtime]
+        self.podman = as_user(ALICE, *own) if name == "rootless" else own
+
+    def start(self, image: str = "debian", **options: Any) -> Container:
+        """Start a container; see `podman_start` and `plain_start` for the options. Raises StartFailed."""
+        return podman_start(self, image, **options) if self.is_podman else plain_start(self.runtime, image, **options)
+
+
+ENGINES = ("podman-crun", "podman-runc", "rootless", "crun", "runc")
+
+
+def new_name() -> str:
+    return f"t-{os.urandom(4).hex()}"
+
+
+def podman_start(
+    engine: Engine,
+    image: str,
+    options: Iterable[str] = (),
+    command: Sequence[str] = ("/bin/sleep", "1000"),
+    env: Mapping[str, str] | None = None,
+    annotations: Mapping[str, str] | None = None,
+    hooks_dir: str | Path | None = None,
+    user: str | None = None,
+    network: str = "host",
+    home: str = "/home/alice",
+) -> Podman:
+    """`podman run --detach`, as alice with her home (rootless: as the container's root, with the image's), and ssh."""
+    name = new_name()
+    errors = HookErrors()
+    arguments = ["--detach", "--name", name, "--network", network]
+    if engine.name != "rootless":
+        arguments += ["--user", f"{ALICE}:{ALICE}" if user is None else user]
+        arguments += ["--volume", f"{home}:/home/alice", "--env", "HOME=/home/alice"]
+    elif user is not None:
+        arguments += ["--user", user]
+    for key, value in {**ENABLED, "run.oci.hooks.stderr": str(errors.path), **(annotations or {})}.items():
+        arguments += ["--annotation", f"{key}={value}"]
+    for key, value in (env or {}).items():
+        arguments += ["--env", f"{key}={value}"]
+    container = Podman(engine, name, errors)
+    started = container.podman(
+        *(["--hooks-dir", str(hooks_dir)] if hooks_dir else []),
+        "run",
+        *arguments,
+        *options,
+        f"localhost/ssh-test/{image}",
+        *command,
+    )
+    if started.status != 0:
+        container.podman("rm", "-f", "-t0", "-i", name)
+        raise StartFailed(
+            started.status, errors.take() or hook_lines(started.err), started.err.decode(errors="replace")
+        )
+    return container
+
+
+def hook_lines(text: bytes) -> str:
+    """What the hook said, out of what runc says, which repeats it between quotes of its own."""
+    decoded = text.decode(errors="replace")
+    start = decoded.find("ssh_hook: ")
+    if start < 0:
+        return ""
+    return decoded[start:].rstrip().removesuffix('"').replace("\\n", "\n")
+
+
+def configuration() -> dict[str, Any]:
+    """A config.json for alice's container, on the bed's network."""
+    capabilities = ["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_KILL", "CAP_SETGID", "CAP_SETUID"]
+    return {
+        "ociVersion": "1.0.2",
+        "hostname": "plain",
+        "process": {
+            "terminal": False,
+            "user": {"uid": ALICE, "gid": ALICE},
+            "args": ["/bin/sleep", "1000"],
+            "env": [f"PATH={PATH}", "HOME=/home/alice"],
+            "cwd": "/",
+            "capabilities": {"bounding": capabilities, "effective": [], "permitted": [], "inheritable": []},
+            "rlimits": [{"type": "RLIMIT_NOFILE", "soft": 1024, "hard": 4096}],
+            "noNewPrivileges": False,
+        },
+        "root": {"path": "rootfs"},
+        "mounts": [
+            {"destination": "/proc", "type": "proc", "source": "proc"},
+            {
+                "destination": "/dev",
+                "type": "tmpfs",
+                "source": "tmpfs",
+                "options": ["nosuid", "mode=755", "size=64k"],
+            },
+            {
+                "destination": "/dev/pts",
+                "type": "devpts",
+                "source": "devpts",
+                "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+            },
+            {
+                "destination": "/home/alice",
+                "type": "bind",
+                "source": "/home/alice",
+                "options": ["rbind", "rprivate", "rw"],
+            },
+        ],
+        "annotations": {},
+        "linux": {"namespaces": [{"type": kind} for kind in ("pid", "mount", "ipc", "uts")]},
+    }
+
+
+def hook_json(settings: Mapping[str, str], launcher: str = LAUNCHER) -> dict[str, Any]:
+    """The hook as config.json lists it, with the site's settings."""
+    return {
+        "path": launcher,
+        "args": ["ssh_hook", "start-ssh-daemon"],
+        "env": [f"{name}={value}" for name, value in settings.items()],
+    }
+
+
+def make_bundle(image: str, config: dict[str, Any], prepare: Callable[[Path], None] | None = None) -> Path:
+    """A bundle with a throw-away layer over the image; `prepare` gets the root file system, to change it."""
+    directory = WORK / new_name()
+    for name in ("rootfs", "layer"):
+        (directory / name).mkdir(parents=True)
+    run(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", directory / "layer"]).checked()
+    for name in ("upper", "work"):
+        (directory / "layer" / name).mkdir()
+    lower = (IMAGES / f"{image}.rootfs").resolve()
+    layers = f"lowerdir={lower},upperdir={directory}/layer/upper,workdir={directory}/layer/work"
+    run(["mount", "-t", "overlay", "-o", layers, "overlay", directory / "rootfs"]).checked()
+    if prepare is not None:
+        prepare(directory / "rootfs")
+    (directory / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    return directory
+
+
+def discard_bundle(directory: Path) -> None:
+    """Remove what `make_bundle` made; AssertionError if the hook's record is still in it."""
+    left = [path.name for path in directory.glob(f"{RECORD}*")]
+    run(["umount", directory / "rootfs"]).checked()
+    run(["umount", directory / "layer"]).checked()
+    run(["rm", "-rf", "--one-file-system", directory]).checked()
+    assert not left, f"the hook left {left} in the bundle"
+
+
+def plain_start(
+    runtime: str,
+    image: str,
+    prepare: Callable[[Path], None] | None = None,
+    change: Callable[[dict[str, Any]], None] | None = None,
+    settings: Mapping[str, str | None] | None = None,
+    annotations: Mapping[str, str] | None = None,
+    env: Mapping[str, str] | None = None,
+    launcher: str = LAUNCHER,
+    stage: str = "createRuntime",
+    network: str = "host",
+) -> Plain:
+    """Create and start a container of `image`.
+
+    `prepare` changes its root file system, `change` its config.json; `settings` are added to the site's, or taken away
+    where they are None; `network` is host or private.
+    """
+    errors = HookErrors()
+    config = copy.deepcopy(configuration())
+    hook = hook_json({k: v for k, v in {**SETTINGS, **(settings or {})}.items() if v is not None}, launcher)
+    config["hooks"] = {stage: [hook], "poststop": [hook]}
+    config["annotations"] = {**ENABLED, "run.oci.hooks.stderr": str(errors.path), **(annotations or {})}
+    config["process"]["env"] += [f"{key}={value}" for key, value in (env or {}).items()]
+    if network == "private":
+        config["linux"]["namespaces"].append({"type": "network"})
+    if change is not None:
+        change(config)
+    directory = make_bundle(image, config, prepare)
+    container = Plain(runtime, directory.name, directory, errors)
+    started = container.runtime("run", "--detach", "--bundle", str(directory), container.name)
+    if started.status != 0:
+        hook_said = errors.take() or hook_lines(started.err)
+        container.remove()
+        raise StartFailed(started.status, hook_said, started.err.decode(errors="replace"))
+    return container
+
+
+def listening() -> set[int]:
+    """The TCP ports on which something listens in the bed's own network namespace."""
+    ports = set()
+    for path in ("/proc/net/tcp", "/proc/net/tcp6"):
+        for line in Path(path).read_text(encoding="ascii").splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A":
+                ports.add(int(fields[1].rpartition(":")[2], 16))
+    return ports
+
+
+def processes() -> dict[int, str]:
+    """The hook's processes in the bed: daemons, sessions, clients, and the hook itself; with their names."""
+    found = {}
+    for pid in (int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()):
+        try:
+            name = Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").strip()
+            line = Path(f"/proc/{pid}/cmdline").read_bytes()
+        except OSError:
+            continue
+        if name.startswith(("dropbear", "dbclient", "ssh_hook")) or LAUNCHER.encode() in line:
+            found[pid] = name
+    return found
+
+
+def records() -> set[str]:
+    """The hook's records, of daemons that run and of others."""
+    places = [
+        Path("/var/lib/containers/storage/overlay-containers"),
+        Path("/home/alice/.local/share/containers/storage/overlay-containers"),
+        WORK,
+    ]
+    return {str(path) for place in places for path in place.glob(f"**/{RECORD}*")}
+
+
+def mounts() -> set[str]:
+    """The hook's mounts in the bed's own mount namespace."""
+    lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
+    return {line for line in lines if "ocihooks-ssh" in line or "/opt/oci-hooks/dropbear" in line}
+
+
+def traces() -> set[str]:
+    """All that a hook may have left in the bed, in words."""
+    return {
+        *(f"process {pid} {name}" for pid, name in processes().items()),
+        *(f"port {port}" for port in listening()),
+        *(f"record {path}" for path in records()),
+        *(f"mount {line}" for line in mounts()),
+    }

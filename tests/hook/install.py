@@ -1,0 +1,137 @@
+"""Makes a bed a node where the hook is installed, as the roles do it but without Ansible, in a second.
+
+Run as root in a bed. There are two users then, alice (2001) and bob (2002), with homes, keys and rootless podman.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import jinja2
+from containers import ALICE, SETTINGS, as_user
+
+ROOT = Path(__file__).resolve().parents[2]
+ROLE = ROOT / "roles" / "ssh_hook"
+PREFIX = Path("/opt/oci-hooks")
+PACKAGE = PREFIX / "lib" / "ssh_hook-test"
+HOOKS = Path("/usr/share/containers/oci/hooks.d")
+PYTHON = "/usr/bin/python3"
+USERS = {"alice": 2001, "bob": 2002}
+
+
+def call(*command: str | Path, text: str | None = None) -> None:
+    subprocess.run(command, check=True, input=text, text=True, stdout=subprocess.DEVNULL)
+
+
+def make_dev_private() -> None:
+    """Give the bed a /dev of its own: a runtime may chown /dev/null, and the tests put a log socket there."""
+    layer = Path("/run/hook-test-dev")
+    submounts = [
+        fields[4]
+        for fields in (line.split() for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines())
+        if fields[4].startswith("/dev/")
+    ]
+    for name in ("upper", "work", "merged"):
+        (layer / name).mkdir(parents=True, mode=0o755)
+    options = f"lowerdir=/dev,upperdir={layer}/upper,workdir={layer}/work"
+    call("mount", "-t", "overlay", "-o", options, "overlay", layer / "merged")
+    for path in dict.fromkeys(submounts):
+        call("mount", "--bind", path, f"{layer}/merged/{path.removeprefix('/dev/')}")
+    call("mount", "--rbind", layer / "merged", "/dev")
+    os.chown("/dev/null", 0, 0)
+
+
+def template(name: str, **values: object) -> str:
+    environment = jinja2.Environment(trim_blocks=True, keep_trailing_newline=True, undefined=jinja2.StrictUndefined)
+    environment.filters |= {
+        "to_json": json.dumps,
+        "to_nice_json": lambda value, indent: json.dumps(value, indent=indent),
+    }
+    return environment.from_string((ROLE / "templates" / name).read_text(encoding="utf-8")).render(values)
+
+
+def install_hook() -> None:
+    for directory in ("bin", "etc", "dropbear/bin"):
+        (PREFIX / directory).mkdir(parents=True, exist_ok=True)
+    PACKAGE.mkdir(parents=True, exist_ok=True)
+    sources = sorted((ROOT / "files" / "hook" / "ssh_hook").glob("*.py"))
+    package = {source.name: source.read_text(encoding="utf-8") for source in sources}
+    (PACKAGE / "package.json").write_text(json.dumps(package), encoding="utf-8")
+    call(PYTHON, "-I", "-S", ROLE / "files" / "place_package.py", PACKAGE)
+
+    launcher = PREFIX / "bin" / "ssh_hook"
+    values = {
+        "ssh_hook_python": PYTHON,
+        "ssh_hook__package_dir": str(PACKAGE),
+        "ssh_hook__settings": SETTINGS,
+        "ssh_hook__python_packages": ["/usr/lib/python3/dist-packages"],
+    }
+    launcher.write_text(template("ssh_hook.j2", **values), encoding="utf-8")
+    launcher.chmod(0o755)
+
+    HOOKS.mkdir(parents=True, exist_ok=True)
+    values = {
+        "ssh_hook__launcher": str(launcher),
+        "ssh_hook__environment": SETTINGS,
+        "ssh_hook_stages": ["createRuntime", "poststop"],
+    }
+    (HOOKS / "07-ssh-hook.json").write_text(template("hook.json.j2", **values), encoding="utf-8")
+
+
+def install_dropbear() -> None:
+    binaries = PREFIX / "dropbear" / "bin"
+    shutil.copy(ROOT / ".cache" / "hook" / "dropbearmulti", binaries)
+    for name in ("dropbear", "dbclient", "dropbearkey", "scp"):
+        (binaries / name).unlink(missing_ok=True)
+        (binaries / name).symlink_to("dropbearmulti")
+
+
+def add_users() -> None:
+    passwd = [f"root:x:0:0:root:/root:/bin/bash\n"]
+    for name, uid in USERS.items():
+        if subprocess.run(["getent", "passwd", name], stdout=subprocess.DEVNULL, check=False).returncode != 0:
+            call("useradd", "--uid", str(uid), "--create-home", "--shell", "/bin/bash", name)
+        passwd.append(f"{name}:x:{uid}:{uid}::/home/{name}:/bin/bash\n")
+    (PREFIX / "etc" / "passwd").write_text("".join(passwd), encoding="utf-8")
+    for name, uid in USERS.items():
+        runtime = Path(f"/run/user/{uid}")
+        runtime.mkdir(mode=0o700, exist_ok=True)
+        os.chown(runtime, uid, uid)
+        as_user = ("setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "env", "-i")
+        call(*as_user, f"HOME=/home/{name}", "PATH=/usr/bin:/bin", PREFIX / "bin" / "ssh_hook", "keygen")
+    root_home = Path("/home/root")  # root's own keys: HOOK_BASE_DIR is the same for all
+    root_home.mkdir(mode=0o700, exist_ok=True)
+    call("env", "-i", "PATH=/usr/bin:/bin", PREFIX / "bin" / "ssh_hook", "keygen")
+
+
+def import_images() -> None:
+    """Rootless podman cannot read the store of root's images, so alice has two in her own."""
+    configuration = Path("/home/alice/.config/containers")
+    configuration.mkdir(parents=True, exist_ok=True)
+    storage = configuration / "storage.conf"  # instead of the bed's, which names that store
+    storage.write_text('[storage]\ndriver = "overlay"\n', encoding="utf-8")
+    for path in (configuration.parent, configuration, storage):
+        os.chown(path, ALICE, ALICE)
+    for image in ("debian", "busybox"):
+        with (ROOT / ".cache" / "images" / f"{image}.tar").open("rb") as tar:
+            command = as_user(ALICE, "podman", "import", "--quiet", "-", f"localhost/ssh-test/{image}")
+            subprocess.run(command, check=True, stdin=tar, stdout=subprocess.DEVNULL)
+
+
+def main() -> int:
+    os.umask(0o022)
+    make_dev_private()
+    install_hook()
+    install_dropbear()
+    add_users()
+    import_images()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,27 @@
+"""Every engine and image: a login, and nothing left after it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from conftest import Start
+from containers import ENGINES, PORT, listening, processes, records, wait_for
+
+
+def cgroups(pid: int | str) -> list[str]:
+    return sorted(Path(f"/proc/{pid}/cgroup").read_text(encoding="utf-8").splitlines())
+
+
+@pytest.mark.parametrize("image", ["debian", "busybox"])
+@pytest.mark.parametrize("engine", ENGINES)
+def test_login(start: Start, engine: str, image: str) -> None:
+    container = start(engine, image)
+    assert container.ssh("exit 7").status == 7
+    assert container.ssh("cat; echo end", stdin=b"\0\xff\n").checked().out == b"\0\xff\nend\n"
+    assert PORT in listening()
+
+    container.stop().checked()
+    wait_for(lambda: not processes(), f"end of {processes()}")
+    assert PORT not in listening()
+    assert not records()
