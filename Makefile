@@ -1,6 +1,6 @@
 # Everything a developer types; what the recipes call says more.
 PYTHON ?= /usr/bin/python3
-PARTS := lint unit sanity integration hook-tests molecule
+PARTS := lint unit sanity integration role-dropbear role-ssh-hook hook-tests molecule
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
@@ -15,6 +15,7 @@ help:
 	@echo 'make unit         unit tests, on the oldest and the newest Python of this machine'
 	@echo 'make sanity       ansible-test sanity'
 	@echo 'make integration  the modules, by ansible-test integration'
+	@echo 'make role-dropbear, make role-ssh-hook  one role alone, on this machine and in a bed'
 	@echo 'make hook-tests   the hook, in real containers'
 	@echo 'make molecule     the roles, on a cluster of nodes'
 	@echo 'make bench        how long the hook takes'
@@ -39,6 +40,12 @@ sanity: venv
 
 integration: venv
 	@tests/integration/run
+
+role-dropbear: venv
+	@tests/role_dropbear/run
+
+role-ssh-hook: venv
+	@tests/role_ssh_hook/run
 
 hook-tests: venv
 	@tests/hook/run

@@ -89,7 +89,7 @@ def end(process: subprocess.Popen[bytes]) -> None:
 def report(result: Result) -> None:
     """Print the line of a part, and the end of its log when it failed."""
     outcome = "FAILED" if result.failed else "ok"
-    print(f"{result.part:<12} {outcome:<7} {result.seconds:6.0f} s", flush=True)
+    print(f"{result.part:<14} {outcome:<7} {result.seconds:6.0f} s", flush=True)
     if result.failed:
         path = LOGS / f"{result.part}.log"
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -100,11 +100,11 @@ def report(result: Result) -> None:
 
 def summarise(results: list[Result]) -> None:
     """Print the table of all parts and the line that counts their tests."""
-    print(f"\n{'part':<12} {'passed':>7} {'failed':>7} {'time':>8}")
+    print(f"\n{'part':<14} {'passed':>7} {'failed':>7} {'time':>8}")
     for result in results:
-        print(f"{result.part:<12} {result.passed:>7} {result.failed:>7} {result.seconds:>6.0f} s")
+        print(f"{result.part:<14} {result.passed:>7} {result.failed:>7} {result.seconds:>6.0f} s")
     seconds, passed, failed = (sum(column) for column in zip(*(result[1:] for result in results)))
-    print(f"{'all':<12} {passed:>7} {failed:>7} {seconds:>6.0f} s\n")
+    print(f"{'all':<14} {passed:>7} {failed:>7} {seconds:>6.0f} s\n")
     print(f"{passed} passed, {failed} failed")
 
 

@@ -49,9 +49,10 @@ def ruff(*mode: str) -> str:
 
 
 def types() -> str:
-    """Types of the hook, of the plugins under the name that Ansible gives them, and of the test suite's tools."""
+    """Types of the hook, of the plugins under the names that Ansible gives them, of the roles' programs and of our tools."""
     packages = command("mypy", "-p", "ssh_hook", "-p", "ansible_collections.ocihooks.ssh.plugins")
-    return packages + command("mypy", "tests/run.py", "tests/unit/run.py", "tests/sanity", "tests/lint")
+    roles = [path for path, _text in texts() if path.parts[0] == "roles" and path.suffix == ".py"]
+    return packages + command("mypy", *roles, "tests/run.py", "tests/unit/run.py", "tests/sanity", "tests/lint")
 
 
 def shell() -> str:
@@ -106,13 +107,14 @@ def main() -> int:
         collection.symlink_to(ROOT)
     os.environ["ANSIBLE_COLLECTIONS_PATH"] = str(CACHE)
     os.environ["PATH"] = f"{Path(sys.prefix) / 'bin'}:{os.environ['PATH']}"
-    failed = 0
     with ThreadPoolExecutor(2) as pool:
-        for name, complaint, seconds in pool.map(timed, CHECKS):
-            print(f"{name:<20} {'FAILED' if complaint else 'ok':<7} {seconds:5.1f} s", flush=True)
-            if complaint:
-                failed += 1
-                print(complaint, flush=True)
+        results = list(pool.map(timed, CHECKS))
+    for name, complaint, _seconds in results:
+        if complaint:
+            print(f"---- {name}\n{complaint}")
+    for name, complaint, seconds in results:
+        print(f"{name:<20} {'FAILED' if complaint else 'ok':<7} {seconds:5.1f} s")
+    failed = sum(bool(complaint) for _name, complaint, _seconds in results)
     print(f"{len(CHECKS) - failed} passed, {failed} failed")
     return int(failed > 0)
 
