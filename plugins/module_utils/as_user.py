@@ -18,7 +18,7 @@ import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable
     from typing import Any, NoReturn
 
     from .passwd import Entry
@@ -45,7 +45,9 @@ class _Child:
         self.data = b""
 
 
-def run_as_users(users: Iterable[Entry], work: Work) -> Iterator[tuple[Entry, dict[str, Any] | AsUserError]]:
+def run_as_users(
+    users: Iterable[Entry], work: Work
+) -> Generator[tuple[Entry, dict[str, Any] | AsUserError], None, None]:
     """Run ``work(user)`` as each user; yield each user with the result, or with the error, as they end.
 
     The result must be something that JSON can hold. An exception in `work` becomes an AsUserError

@@ -164,7 +164,7 @@ def generate(directory: str, name: str, key_type: str = KEY_TYPES[0], overwrite:
         return False, existing
     # Made before anything is touched, so that a missing library leaves no trace.
     fresh = None if existing and not overwrite else _new_set(key_type, name)
-    mask = os.umask(0o077)
+    mask = os.umask(0o077)  # a stricter one, of the user's, would keep us out of our own new directories
     try:
         parent = _open_parent(directory, create=True)
         try:
@@ -729,7 +729,7 @@ def _moved_back(parent: int) -> bool:
 def _discard(parent: int, directory: str, entry: str) -> None:
     """Remove the directory `entry` and the files in it."""
     if entry == _OLD:
-        # Half a set must not be found under this name.
+        # This name must be free for the next one, whatever NFS may keep in the directory (see below).
         entry = _temporary_name()
         _rename(parent, _OLD, entry)
     try:

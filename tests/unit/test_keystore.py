@@ -1,0 +1,942 @@
+from __future__ import annotations
+
+import base64
+import fcntl
+import functools
+import hashlib
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa
+from hypothesis import given
+from hypothesis import strategies as st
+from ssh_hook import keystore
+from ssh_hook.keystore import KeyStoreError, MissingKeysError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+FILES = {"ecdsa": "dropbear_ecdsa_host_key", "ed25519": "dropbear_ed25519_host_key"}
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> str:
+    """Return the key directory of a user who has a home and nothing in it."""
+    (tmp_path / "alice").mkdir(mode=0o755)
+    return keystore.key_directory(str(tmp_path), "alice")
+
+
+@pytest.fixture
+def keys(directory: str) -> Path:
+    """Return the key directory of a user who has a set of keys."""
+    keystore.generate(directory, "alice")
+    return Path(directory)
+
+
+@pytest.fixture(params=["exchange", "two renames"])
+def swap(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Replace sets as a file system does that can exchange names, and as one does that cannot."""
+    if request.param == "two renames":
+        monkeypatch.setattr(keystore, "_exchange", lambda *_arguments: False)
+    return str(request.param)
+
+
+def string(data: bytes) -> bytes:
+    return len(data).to_bytes(4, "big") + data
+
+
+def mpint(number: int) -> bytes:
+    return string(number.to_bytes((number.bit_length() + 8) // 8, "big"))
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.lstat().st_mode)
+
+
+def entries(keys: Path) -> set[str]:
+    return {path.name for path in keys.parent.iterdir()}
+
+
+def is_consistent(loaded: keystore.KeySet) -> bool:
+    return loaded.authorized_keys.startswith(keystore.public_key(loaded).encode() + b" ")
+
+
+# The directory's name
+
+
+def test_the_directory_is_where_the_peer_has_it() -> None:
+    assert keystore.key_directory("/home", "alice") == "/home/alice/.oci-hooks/ssh/keys"
+    assert keystore.key_directory("/", "alice") == "/alice/.oci-hooks/ssh/keys"
+    assert keystore.key_directory("/x/y/", "DOM\\a b") == "/x/y/DOM\\a b/.oci-hooks/ssh/keys"
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "/", "a/b", "../root", "a\0", "a\nb", "\x7f", "\ud800"])
+def test_a_name_that_could_lead_elsewhere_is_refused(name: str) -> None:
+    with pytest.raises(KeyStoreError, match="cannot be the name of a user"):
+        keystore.key_directory("/home", name)
+
+
+@pytest.mark.parametrize("base", ["", "home", "./home", "/ho\nme", "/ho\0me"])
+def test_a_base_that_is_no_absolute_path_is_refused(base: str) -> None:
+    with pytest.raises(KeyStoreError, match="absolute path"):
+        keystore.key_directory(base, "alice")
+
+
+@given(st.text(max_size=12))
+def test_a_name_is_refused_or_stays_one_component(name: str) -> None:
+    try:
+        directory = keystore.key_directory("/home", name)
+    except KeyStoreError as error:
+        message = str(error)
+    else:
+        message = ""
+        assert directory.split("/") == ["", "home", name, ".oci-hooks", "ssh", "keys"]
+        assert os.path.normpath(directory) == directory
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("directory", ["", "/", "/tmp/keys", ".oci-hooks/ssh/keys", "x/.oci-hooks/ssh/keys"])
+def test_any_other_directory_is_refused(directory: str) -> None:
+    for call in (keystore.exists, keystore.remove, lambda path: keystore.generate(path, "alice")):
+        with pytest.raises(KeyStoreError, match="must end in"):
+            call(directory)
+
+
+# Making sets
+
+
+@pytest.mark.parametrize("key_type", keystore.KEY_TYPES)
+def test_a_new_set(directory: str, key_type: str) -> None:
+    old_mask = os.umask(0)  # as crun starts hooks
+    try:
+        made, new = keystore.generate(directory, "alice", key_type)
+        assert os.umask(0) == 0
+    finally:
+        os.umask(old_mask)
+    assert made
+    assert new.host_key_name == FILES[key_type]
+    keys = Path(directory)
+    assert {path.name for path in keys.iterdir()} == {"id_dropbear", "authorized_keys", FILES[key_type]}
+    assert {mode(path) for path in keys.iterdir()} == {0o600}
+    assert {mode(path) for path in (keys, keys.parent, keys.parent.parent)} == {0o700}
+    assert mode(keys.parents[2]) == 0o755, "the user's own directory stays as it is"
+    assert entries(keys) == {"keys", "keygen.lock"}
+    loaded = keystore.load(directory, "alice")
+    for name in keystore.KeySet.__slots__:
+        assert getattr(loaded, name) == getattr(new, name)
+    assert keystore.exists(directory)
+    assert loaded.host_key != loaded.id_dropbear
+
+
+def test_the_default_is_what_the_peer_makes() -> None:
+    assert keystore.KEY_TYPES[0] == "ecdsa"
+
+
+def test_a_strict_umask_does_no_harm(directory: str) -> None:
+    old_mask = os.umask(0o777)
+    try:
+        made, _keys = keystore.generate(directory, "alice")
+    finally:
+        os.umask(old_mask)
+    assert made
+    assert mode(Path(directory)) == 0o700
+
+
+@pytest.mark.parametrize("key_type", keystore.KEY_TYPES)
+def test_public_key_and_fingerprint_are_those_that_cryptography_gives(directory: str, key_type: str) -> None:
+    _made, keys = keystore.generate(directory, "alice", key_type)
+    if key_type == "ecdsa":
+        secret = int.from_bytes(keys.id_dropbear[-32:], "big")
+        key: Any = ec.derive_private_key(secret, ec.SECP256R1())
+    else:
+        key = ed25519.Ed25519PrivateKey.from_private_bytes(keys.id_dropbear[-64:-32])
+    line = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+    assert keystore.public_key(keys).encode() == line
+    assert keys.authorized_keys == line + b" alice@ocihooks\n"
+    digest = base64.b64encode(hashlib.sha256(base64.b64decode(line.split()[1])).digest()).decode()
+    assert keystore.fingerprint(keys) == "SHA256:" + digest.rstrip("=")
+
+
+@pytest.mark.parametrize(
+    ("secret", "tail"),
+    [
+        (1, "0000000101"),
+        (0x7F, "000000017f"),
+        (0x80, "000000020080"),
+        (2**247, "000000200080" + 30 * "00"),
+        (2**248 - 1, "0000002000" + 31 * "ff"),
+        (2**254, "0000002040" + 31 * "00"),
+        (2**255, "000000210080" + 31 * "00"),
+    ],
+)
+def test_a_secret_number_is_as_short_as_can_be_and_positive(
+    directory: str, monkeypatch: pytest.MonkeyPatch, secret: int, tail: str
+) -> None:
+    key = ec.derive_private_key(secret, ec.SECP256R1())
+    monkeypatch.setattr(ec, "generate_private_key", lambda _curve: key)
+    _made, keys = keystore.generate(directory, "alice")
+    point = key.public_key().public_bytes(serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint)
+    head = string(b"ecdsa-sha2-nistp256") + string(b"nistp256") + string(point)
+    assert keys.id_dropbear == head + bytes.fromhex(tail)
+    assert keystore.exists(directory)
+
+
+def test_an_unknown_type_of_key_is_refused(directory: str) -> None:
+    with pytest.raises(KeyStoreError, match="one of ecdsa, ed25519, not 'rsa'"):
+        keystore.generate(directory, "alice", "rsa")
+    assert not os.path.exists(os.path.dirname(directory))
+
+
+def test_a_missing_library_leaves_no_trace(directory: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def make() -> bytes:
+        raise ImportError("No module named 'cryptography'")
+
+    monkeypatch.setattr(keystore, "_new_ecdsa", make)
+    with pytest.raises(keystore.MissingLibraryError, match="cryptography"):
+        keystore.generate(directory, "alice")
+    assert os.listdir(os.path.dirname(os.path.dirname(os.path.dirname(directory)))) == []
+
+
+def test_the_libraries_that_are_named_for_forking_programs_are_those_that_are_used(
+    directory: str, tmp_path: Path
+) -> None:
+    program = """
+import importlib, sys
+sys.path.insert(0, sys.argv[1])
+from ssh_hook import keystore
+for name in keystore.KEY_LIBRARIES:
+    importlib.import_module(name)
+before = set(sys.modules)
+keystore._new_ecdsa(); keystore._new_ed25519()
+print(*(set(sys.modules) - before))
+"""
+    hook = str(Path(keystore.__file__).parents[1])
+    output = subprocess.run([sys.executable, "-c", program, hook], capture_output=True, text=True, check=True)
+    assert output.stdout == "\n"
+
+
+# A set that is there
+
+
+def test_a_set_is_kept(keys: Path) -> None:
+    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in keys.iterdir()}
+    made, _keys = keystore.generate(str(keys), "alice", "ed25519")
+    assert not made
+    assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in keys.iterdir()} == before
+
+
+def test_overwrite_replaces_the_whole_set(keys: Path, swap: str) -> None:
+    old = keystore.load(str(keys), "alice")
+    (keys / "id_dropbear.pub").write_text("what a newer dropbearkey leaves")
+    made, new = keystore.generate(str(keys), "alice", "ed25519", overwrite=True)
+    assert made
+    assert {path.name for path in keys.iterdir()} == {"id_dropbear", "authorized_keys", FILES["ed25519"]}
+    assert keystore.fingerprint(new) != keystore.fingerprint(old)
+    assert keystore.load(str(keys), "alice").id_dropbear == new.id_dropbear
+    assert entries(keys) == {"keys", "keygen.lock"}
+
+
+def test_a_set_as_the_peer_makes_it(keys: Path) -> None:
+    for path in (keys, keys.parent, keys.parent.parent):
+        path.chmod(0o755)
+    (keys / "authorized_keys").chmod(0o644)
+    (keys.parent / "keys.lock").touch()  # left by a peer that was killed: it must not hold us up
+    assert keystore.exists(str(keys))
+    assert keystore.generate(str(keys), "alice", overwrite=True)[0]
+    assert (keys.parent / "keys.lock").exists()
+
+
+@pytest.mark.parametrize("missing", ["id_dropbear", "authorized_keys", "dropbear_ecdsa_host_key"])
+def test_an_incomplete_set_is_an_error_and_is_kept(keys: Path, missing: str) -> None:
+    (keys / missing).unlink()
+    kept = {path.name: path.read_bytes() for path in keys.iterdir()}
+    for call in (keystore.exists, lambda path: keystore.generate(path, "alice"), lambda path: keystore.load(path, "")):
+        with pytest.raises(KeyStoreError, match=f"not complete, {missing}.* missing: .*keygen --overwrite"):
+            call(str(keys))
+    assert {path.name: path.read_bytes() for path in keys.iterdir()} == kept
+    assert keystore.generate(str(keys), "alice", overwrite=True)[0]
+
+
+def test_an_empty_directory_counts_as_no_set(keys: Path) -> None:
+    for path in keys.iterdir():
+        path.unlink()
+    assert not keystore.exists(str(keys))
+    assert keystore.generate(str(keys), "alice")[0]
+
+
+def test_other_files_in_the_directory_are_not_lost_unasked(keys: Path) -> None:
+    for path in keys.iterdir():
+        path.unlink()
+    (keys / "notes").touch()
+    with pytest.raises(KeyStoreError, match="not empty, yet holds no SSH keys"):
+        keystore.generate(str(keys), "alice")
+    assert [path.name for path in keys.iterdir()] == ["notes"]
+    assert keystore.generate(str(keys), "alice", overwrite=True)[0]
+
+
+def test_a_directory_in_the_set_is_never_removed(keys: Path) -> None:
+    (keys / "precious").mkdir()
+    for call in (lambda path: keystore.generate(path, "alice", overwrite=True), keystore.remove):
+        with pytest.raises(KeyStoreError, match="precious is a directory"):
+            call(str(keys))
+    assert keystore.exists(str(keys))
+
+
+def test_no_set_is_told_with_the_way_out(directory: str) -> None:
+    assert not keystore.exists(directory)
+    assert keystore.examine(directory, "alice") is None
+    with pytest.raises(
+        MissingKeysError, match=r"^alice has no SSH keys in /.*/alice/.oci-hooks/ssh/keys: run 'ssh_hook"
+    ):
+        keystore.load(directory, "alice")
+    assert os.listdir(os.path.dirname(os.path.dirname(os.path.dirname(directory)))) == []
+
+
+def test_examine_foretells_and_changes_nothing(keys: Path) -> None:
+    found = keystore.examine(str(keys), "alice", overwrite=True)
+    assert found is not None
+    (keys / "authorized_keys").unlink()
+    assert keystore.examine(str(keys), "alice", overwrite=True) is None
+    assert entries(keys) == {"keys", "keygen.lock"}
+
+
+# Removing sets
+
+
+def test_remove(keys: Path) -> None:
+    (keys.parent / "keys.old").mkdir()
+    assert keystore.removable(str(keys))
+    assert keystore.remove(str(keys))
+    assert list(keys.parents[2].iterdir()) == []
+    assert not keystore.removable(str(keys))
+    assert not keystore.remove(str(keys))
+
+
+def test_remove_leaves_what_is_not_its_own(keys: Path) -> None:
+    (keys.parent / "keys.lock").touch()
+    assert keystore.remove(str(keys))
+    assert entries(keys) == {"keys.lock"}
+
+
+# Hostile directories and files
+
+
+def replace_by_link(path: Path) -> Path:
+    """Move `path` to where its owner has it as well, and put a link in its place."""
+    target = path.parent.parent / f"real {path.name}"
+    path.rename(target)
+    path.symlink_to(target)
+    return target
+
+
+@pytest.mark.parametrize("step", [0, 1, 2])
+def test_no_link_below_the_home_is_followed(keys: Path, step: int) -> None:
+    target = replace_by_link([keys, *keys.parents][step])
+    before = sorted(target.rglob("*"))
+    for call in (
+        keystore.exists,
+        keystore.remove,
+        lambda path: keystore.generate(path, "alice"),
+        lambda path: keystore.generate(path, "alice", overwrite=True),
+    ):
+        with pytest.raises(KeyStoreError, match="must be a directory, and is a file or a link"):
+            call(str(keys))
+    assert sorted(target.rglob("*")) == before
+
+
+def test_the_home_may_be_a_link(keys: Path) -> None:
+    replace_by_link(keys.parents[2])
+    assert keystore.exists(str(keys))
+    assert keystore.generate(str(keys), "alice", overwrite=True)[0]
+
+
+def test_a_missing_home_is_told(tmp_path: Path) -> None:
+    directory = keystore.key_directory(str(tmp_path), "nobody")
+    for call in (keystore.exists, keystore.remove, lambda path: keystore.generate(path, "nobody")):
+        with pytest.raises(KeyStoreError, match=r"cannot open the user's directory .*/nobody: No such file"):
+            call(directory)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("step", [0, 1, 2, 3])
+@pytest.mark.parametrize("bits", [0o020, 0o002])
+def test_a_directory_that_others_can_write_is_refused(keys: Path, step: int, bits: int) -> None:
+    path = [keys, *keys.parents][step]
+    path.chmod(0o700 | bits)
+    with pytest.raises(KeyStoreError, match=f"^{path} can be written by others: run chmod go-w {path}$"):
+        keystore.load(str(keys), "alice")
+
+
+def test_what_belongs_to_another_user_is_refused(keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    owner = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
+    for call in (keystore.exists, keystore.remove, lambda path: keystore.generate(path, "alice", overwrite=True)):
+        with pytest.raises(KeyStoreError, match=f"alice belongs to uid {owner}, and must belong to uid {owner + 1}"):
+            call(str(keys))
+
+
+def status_of_another(path: Path) -> Callable[[int], os.stat_result]:
+    """Return a fstat that says that `path` belongs to somebody else."""
+    real, foreign = os.fstat, path.stat().st_ino
+
+    def fstat(fd: int) -> os.stat_result:
+        status = real(fd)
+        if status.st_ino == foreign:
+            return os.stat_result([*status[:4], status.st_uid + 1, *status[5:10]])
+        return status
+
+    return fstat
+
+
+@pytest.mark.parametrize("name", ["id_dropbear", "authorized_keys", "dropbear_ecdsa_host_key"])
+def test_a_file_that_belongs_to_another_user_is_refused(keys: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(os, "fstat", status_of_another(keys / name))
+    with pytest.raises(KeyStoreError, match=f"/{name} belongs to uid"):
+        keystore.load(str(keys), "alice")
+
+
+@pytest.mark.parametrize("name", ["id_dropbear", "dropbear_ecdsa_host_key"])
+@pytest.mark.parametrize("bits", [0o040, 0o004, 0o020, 0o002, 0o010, 0o001])
+def test_a_private_key_that_is_open_to_others_is_refused(keys: Path, name: str, bits: int) -> None:
+    (keys / name).chmod(0o600 | bits)
+    with pytest.raises(KeyStoreError, match=f"/{name} can be (read|written) by others: run chmod"):
+        keystore.load(str(keys), "alice")
+
+
+def test_authorized_keys_may_be_read_but_not_written_by_others(keys: Path) -> None:
+    (keys / "authorized_keys").chmod(0o644)
+    assert keystore.exists(str(keys))
+    (keys / "authorized_keys").chmod(0o666)
+    with pytest.raises(KeyStoreError, match="can be written by others"):
+        keystore.load(str(keys), "alice")
+
+
+def plant_link(path: Path) -> None:
+    path.rename(path.parent.parent / "real")
+    path.symlink_to("../real")
+
+
+def plant_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path, 0o600)
+
+
+def plant_socket(path: Path) -> None:
+    path.unlink()
+    here = os.getcwd()
+    os.chdir(path.parent)  # the address of a socket is short
+    try:
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(path.name)
+    finally:
+        os.chdir(here)
+    path.chmod(0o600)
+
+
+def plant_directory(path: Path) -> None:
+    path.unlink()
+    path.mkdir(0o700)
+
+
+def plant_endless(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.truncate(2**40)
+
+
+@pytest.mark.parametrize("name", ["id_dropbear", "authorized_keys", "dropbear_ecdsa_host_key"])
+@pytest.mark.parametrize("plant", [plant_link, plant_pipe, plant_socket, plant_directory, plant_endless])
+def test_only_a_small_regular_file_is_read(keys: Path, name: str, plant: Callable[[Path], None]) -> None:
+    plant(keys / name)
+    with pytest.raises(KeyStoreError, match=f"/{name} (must be a regular file|is larger than [0-9]+ bytes)"):
+        keystore.load(str(keys), "alice")
+
+
+@pytest.mark.parametrize("name", ["keys.tmp.0", "keys.old"])
+def test_a_link_in_the_place_of_a_left_set_is_removed_and_not_followed(keys: Path, name: str) -> None:
+    victim = keys.parents[2] / "victim"
+    victim.mkdir()
+    (victim / "file").touch()
+    (keys.parent / name).symlink_to(victim)
+    assert keystore.generate(str(keys), "alice", overwrite=True)[0]
+    assert (victim / "file").exists()
+    assert entries(keys) == {"keys", "keygen.lock"}
+
+
+def test_a_link_in_the_place_of_the_lock_is_refused(keys: Path) -> None:
+    victim = keys.parents[2] / "victim"
+    (keys.parent / "keygen.lock").unlink()
+    (keys.parent / "keygen.lock").symlink_to(victim)
+    with pytest.raises(KeyStoreError, match=r"cannot open the lock .*keygen.lock"):
+        keystore.generate(str(keys), "alice", overwrite=True)
+    assert not victim.exists()
+    assert keystore.exists(str(keys))
+
+
+# Formats
+
+
+def rsa_file() -> bytes:
+    key = rsa.generate_private_key(65537, 2048).private_numbers()
+    numbers = (key.public_numbers.e, key.public_numbers.n, key.d, key.p, key.q)
+    return string(b"ssh-rsa") + b"".join(map(mpint, numbers))
+
+
+def dss_file() -> bytes:
+    key = dsa.generate_private_key(1024).private_numbers()
+    parameters = key.public_numbers.parameter_numbers
+    numbers = (parameters.p, parameters.q, parameters.g, key.public_numbers.y, key.x)
+    return string(b"ssh-dss") + b"".join(map(mpint, numbers))
+
+
+def ecdsa_file(curve: ec.EllipticCurve, name: bytes) -> bytes:
+    key = ec.generate_private_key(curve)
+    point = key.public_key().public_bytes(serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint)
+    return string(b"ecdsa-sha2-" + name) + string(name) + string(point) + mpint(key.private_numbers().private_value)
+
+
+def p256_file() -> bytes:
+    return ecdsa_file(ec.SECP256R1(), b"nistp256")
+
+
+def ed25519_file() -> bytes:
+    return string(b"ssh-ed25519") + string(bytes(range(64)))
+
+
+@pytest.mark.parametrize(
+    ("make", "kind", "public_fields"),
+    [
+        (rsa_file, "ssh-rsa", 3),
+        (dss_file, "ssh-dss", 5),
+        (lambda: ecdsa_file(ec.SECP384R1(), b"nistp384"), "ecdsa-sha2-nistp384", 3),
+        (lambda: ecdsa_file(ec.SECP521R1(), b"nistp521"), "ecdsa-sha2-nistp521", 3),
+    ],
+)
+def test_a_users_own_key_of_another_type_is_accepted(
+    keys: Path, make: Callable[[], bytes], kind: str, public_fields: int
+) -> None:
+    data = make()
+    (keys / "id_dropbear").write_bytes(data)
+    loaded = keystore.load(str(keys), "alice")
+    name, blob = keystore.public_key(loaded).split()
+    assert name == kind
+    public = base64.b64decode(blob)
+    assert data.startswith(public)
+    assert len(keystore._strings(public) or []) == public_fields
+
+
+def cut(data: bytes) -> bytes:
+    return data[:-1]
+
+
+DAMAGED: dict[str, Callable[[], bytes]] = {
+    "empty": lambda: b"",
+    "zeros": lambda: bytes(140),
+    "text": lambda: b"hello, world\n",
+    "length beyond the end": lambda: b"\xff\xff\xff\xff" + bytes(100),
+    "type only": lambda: string(b"ssh-ed25519"),
+    "unknown type": lambda: string(b"ssh-magic") + string(bytes(64)),
+    "ecdsa cut": lambda: cut(p256_file()),
+    "ed25519 cut": lambda: cut(ed25519_file()),
+    "rsa cut": lambda: cut(rsa_file()),
+    "more behind": lambda: ed25519_file() + b"\0",
+    "two keys": lambda: ed25519_file() + ed25519_file(),
+    "public key": lambda: string(b"ssh-ed25519") + string(bytes(32)),
+    "wrong curve": lambda: p256_file().replace(b"\0\0\0\x08nistp256", b"\0\0\0\x08nistp384"),
+    "compressed point": lambda: p256_file().replace(b"\0\0\0\x41\x04", b"\0\0\0\x41\x02"),
+    "negative secret": lambda: p256_file()[:104] + string(b"\xff" * 32),
+    "no secret": lambda: p256_file()[:104] + string(b""),
+    "secret of zero": lambda: p256_file()[:104] + string(bytes(32)),
+    "long secret": lambda: p256_file()[:104] + string(b"\1" * 34),
+}
+
+
+def test_the_samples_of_damage_are_cut_where_the_secret_begins() -> None:
+    assert p256_file()[104:107] == b"\0\0\0"
+
+
+@pytest.mark.parametrize("name", ["id_dropbear", "dropbear_ecdsa_host_key"])
+@pytest.mark.parametrize("damage", DAMAGED)
+def test_a_damaged_private_key_is_refused(keys: Path, name: str, damage: str) -> None:
+    (keys / name).write_bytes(DAMAGED[damage]())
+    with pytest.raises(KeyStoreError, match=f"/{name} is not a private key of Dropbear, or is damaged"):
+        keystore.load(str(keys), "alice")
+
+
+def test_a_private_key_of_openssh_is_told_apart(keys: Path) -> None:
+    (keys / "id_dropbear").write_text("-----BEGIN OPENSSH PRIVATE KEY-----\n")
+    with pytest.raises(KeyStoreError, match="in the format of OpenSSH: convert it with dropbearconvert"):
+        keystore.load(str(keys), "alice")
+
+
+def test_a_host_key_must_be_of_the_type_in_its_name(keys: Path) -> None:
+    (keys / "dropbear_ecdsa_host_key").write_bytes(ed25519_file())
+    with pytest.raises(KeyStoreError, match="dropbear_ecdsa_host_key holds a key of type ssh-ed25519"):
+        keystore.load(str(keys), "alice")
+
+
+def test_the_ecdsa_host_key_is_preferred(keys: Path) -> None:
+    other = keys / "dropbear_ed25519_host_key"
+    other.write_bytes(ed25519_file())
+    other.chmod(0o600)
+    assert keystore.load(str(keys), "alice").host_key_name == "dropbear_ecdsa_host_key"
+    (keys / "dropbear_ecdsa_host_key").unlink()
+    assert keystore.load(str(keys), "alice").host_key_name == "dropbear_ed25519_host_key"
+
+
+@pytest.mark.parametrize("text", [b"", b"\n", b"# comment only\n", b"  \n\t\n", b"ssh-ed25519 AAAA\0\n"])
+def test_authorized_keys_without_a_key_is_refused(keys: Path, text: bytes) -> None:
+    (keys / "authorized_keys").write_bytes(text)
+    with pytest.raises(KeyStoreError, match="authorized_keys holds no public key"):
+        keystore.load(str(keys), "alice")
+
+
+@given(st.binary(max_size=64))
+def test_any_bytes_are_refused_as_a_key_with_one_line(data: bytes) -> None:
+    with pytest.raises(KeyStoreError) as caught:
+        keystore._check_private_key(data, "/x/id_dropbear")
+    assert "\n" not in str(caught.value)
+
+
+@given(st.lists(st.binary(max_size=40), max_size=6))
+def test_what_is_made_of_strings_is_taken_apart_again(fields: list[bytes]) -> None:
+    data = b"".join(map(string, fields))
+    assert keystore._strings(data) == fields
+    assert keystore._strings(data + b"\0") is None
+
+
+@given(st.binary(max_size=60))
+def test_strings_are_what_they_are_made_of(data: bytes) -> None:
+    fields = keystore._strings(data)
+    assert fields is None or b"".join(map(string, fields)) == data
+
+
+@given(st.sampled_from([p256_file(), ed25519_file()]), st.data())
+def test_a_key_with_any_length_field_changed_is_refused(key: bytes, data: st.DataObject) -> None:
+    position = data.draw(st.sampled_from([0, 1, 2, 3]))
+    value = data.draw(st.integers(0, 255).filter(lambda value: value != key[position]))
+    with pytest.raises(KeyStoreError):
+        keystore._check_private_key(key[:position] + bytes([value]) + key[position + 1 :], "/x/id_dropbear")
+
+
+@given(st.integers(1, 2**256))
+def test_numbers_are_written_as_the_protocol_says(number: int) -> None:
+    data = keystore._mpint(number)
+    value = data[4:]
+    assert int.from_bytes(data[:4], "big") == len(value)
+    assert int.from_bytes(value, "big", signed=True) == number
+    assert value[0] != 0 or value[1] & 0x80, "no shorter form exists"
+
+
+# Other writers and readers
+
+
+def child(work: Callable[[], object]) -> int:
+    """Run `work` in a child process; return the child's number. It exits with 0 if the work succeeds."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            work()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    return pid
+
+
+@pytest.fixture
+def children() -> Iterator[list[int]]:
+    """Give a list for the numbers of children, which are ended with the test."""
+    started: list[int] = []
+    yield started
+    for pid in started:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
+class MortalOs:
+    """The module os, but the process is killed just before the given call that changes or opens something."""
+
+    DEADLY = frozenset({"open", "mkdir", "write", "fsync", "rename", "unlink", "rmdir", "close", "fchmod", "listdir"})
+
+    def __init__(self, lifetime: int) -> None:
+        self._left = lifetime
+
+    def __getattr__(self, name: str) -> Any:
+        real = getattr(os, name)
+        if name not in self.DEADLY:
+            return real
+
+        def call(*arguments: Any, **options: Any) -> Any:
+            if self._left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            self._left -= 1
+            return real(*arguments, **options)
+
+        return call
+
+
+def dies_after(work: Callable[[], object], lifetime: int) -> bool:
+    """Run `work` in a child that is killed after so many system calls; return False if it ended before that."""
+
+    def mortal() -> None:
+        vars(keystore)["os"] = MortalOs(lifetime)
+        work()
+
+    _pid, status = os.waitpid(child(mortal), 0)
+    if os.WIFSIGNALED(status):
+        return True
+    assert status == 0
+    return False
+
+
+def test_killed_at_any_call_a_first_generation_leaves_nothing_or_a_whole_set(tmp_path: Path) -> None:
+    for lifetime in range(200):
+        home = tmp_path / str(lifetime)
+        home.mkdir()
+        directory = keystore.key_directory(str(tmp_path), home.name)
+        died = dies_after(functools.partial(keystore.generate, directory, "alice"), lifetime)
+        if keystore.exists(directory):
+            assert is_consistent(keystore.load(directory, "alice"))
+        keystore.generate(directory, "alice")
+        assert entries(Path(directory)) == {"keys", "keygen.lock"}
+        assert keystore.exists(directory)
+        if not died:
+            break
+    assert 20 < lifetime < 199
+
+
+@pytest.mark.parametrize("next_call", ["load", "generate", "overwrite", "remove"])
+def test_killed_at_any_call_a_replacement_leaves_the_old_or_the_new_set(
+    directory: str, swap: str, next_call: str
+) -> None:
+    outcomes = set()
+    for lifetime in range(200):
+        keystore.generate(directory, "alice")
+        old = keystore.load(directory, "alice").id_dropbear
+        died = dies_after(lambda: keystore.generate(directory, "alice", "ed25519", overwrite=True), lifetime)
+        left = keystore.load(directory, "alice")
+        assert is_consistent(left)
+        assert left.id_dropbear == old or b"ed25519" in left.id_dropbear
+        outcomes.add(left.id_dropbear == old)
+        if next_call == "generate":
+            made, kept = keystore.generate(directory, "alice")
+            assert not made
+            assert kept.id_dropbear == left.id_dropbear
+            assert entries(Path(directory)) == {"keys", "keygen.lock"}
+        if next_call == "overwrite":
+            keystore.generate(directory, "alice", overwrite=True)
+            assert entries(Path(directory)) == {"keys", "keygen.lock"}
+        keystore.remove(directory)
+        assert not keystore.exists(directory)
+        assert list(Path(directory).parents[2].iterdir()) == []
+        if not died:
+            break
+    assert outcomes == {True, False}
+    assert 20 < lifetime < 199
+
+
+def test_killed_at_any_call_a_removal_leaves_a_whole_set_or_none(directory: str) -> None:
+    for lifetime in range(200):
+        keystore.generate(directory, "alice")
+        died = dies_after(lambda: keystore.remove(directory), lifetime)
+        if keystore.exists(directory):
+            assert is_consistent(keystore.load(directory, "alice"))
+        keystore.remove(directory)
+        assert list(Path(directory).parents[2].iterdir()) == [] or not keystore.removable(directory)
+        if not died:
+            break
+    assert 10 < lifetime < 199
+
+
+def test_readers_always_find_a_whole_set_while_it_is_replaced(keys: Path, swap: str, children: list[int]) -> None:
+    def replace_for_ever() -> None:
+        while True:
+            keystore.generate(str(keys), "alice", overwrite=True)
+
+    children += [child(replace_for_ever), child(replace_for_ever)]
+    seen: set[bytes] = set()
+    deadline = time.monotonic() + 60
+    while len(seen) < 30 and time.monotonic() < deadline:
+        loaded = keystore.load(str(keys), "alice")
+        assert is_consistent(loaded)
+        seen.add(loaded.id_dropbear)
+    assert len(seen) == 30
+
+
+def test_of_several_first_writers_one_makes_the_set(directory: str) -> None:
+    def generate() -> None:
+        made, _keys = keystore.generate(directory, "alice")
+        os._exit(10 if made else 20)
+
+    pids = [child(generate) for _ in range(8)]
+    statuses = sorted(os.WEXITSTATUS(os.waitpid(pid, 0)[1]) for pid in pids)
+    assert statuses == [10] + 7 * [20]
+    assert keystore.exists(directory)
+
+
+def test_writers_and_removers_do_not_trip_over_each_other(directory: str) -> None:
+    def churn() -> None:
+        for turn in range(40):
+            try:
+                if turn % 2:
+                    keystore.remove(directory)
+                else:
+                    keystore.generate(directory, "alice", overwrite=True)
+            except KeyStoreError as error:
+                # The directory that one was about to lock has been removed by another.
+                if "No such file" not in str(error):
+                    raise
+
+    statuses = [os.waitpid(pid, 0)[1] for pid in [child(churn) for _ in range(4)]]
+    assert statuses == [0, 0, 0, 0]
+    keystore.generate(directory, "alice")
+    assert entries(Path(directory)) == {"keys", "keygen.lock"}
+
+
+def test_a_held_lock_is_told_and_ends_with_its_holder(
+    keys: Path, monkeypatch: pytest.MonkeyPatch, children: list[int]
+) -> None:
+    lock = keys.parent / "keygen.lock"
+    ready, told = os.pipe()
+
+    def hold() -> None:
+        fd = os.open(lock, os.O_RDWR)
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        os.write(told, b"x")
+        signal.pause()
+
+    children.append(child(hold))
+    os.read(ready, 1)
+    os.close(ready)
+    os.close(told)
+    monkeypatch.setattr(keystore, "_LOCK_SECONDS", 0.2)
+    with pytest.raises(KeyStoreError, match=f"holds the lock {lock} for more than 0 s"):
+        keystore.generate(str(keys), "alice", overwrite=True)
+    assert keystore.exists(str(keys)), "readers need no lock"
+    assert not keystore.generate(str(keys), "alice")[0], "nor does a caller who has keys already"
+    os.kill(children[0], signal.SIGKILL)
+    assert keystore.generate(str(keys), "alice", overwrite=True)[0]
+
+
+def test_a_lock_that_was_removed_while_it_was_awaited_is_no_lock(keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = fcntl.flock
+    calls: list[int] = []
+
+    def flock(fd: int, operation: int) -> None:
+        if not calls:
+            (keys.parent / "keygen.lock").unlink()
+        calls.append(fd)
+        real(fd, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    assert keystore.generate(str(keys), "alice", overwrite=True)[0]
+    assert len(calls) == 2
+    assert entries(keys) == {"keys", "keygen.lock"}
+
+
+def test_a_file_of_the_old_set_that_nfs_keeps_open_is_no_obstacle(
+    keys: Path, swap: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def rmdir(_path: str, **_options: int) -> None:
+        raise OSError(39, "Directory not empty")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rmdir", rmdir)
+        assert keystore.generate(str(keys), "alice", overwrite=True)[0]
+        assert keystore.generate(str(keys), "alice", overwrite=True)[0]
+    assert "keys.old" not in entries(keys)
+    assert keystore.generate(str(keys), "alice", overwrite=True)[0]
+    assert entries(keys) == {"keys", "keygen.lock"}
+
+
+def test_a_file_system_without_locks_is_told(keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def flock(_fd: int, _operation: int) -> None:
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(KeyStoreError, match=r"cannot lock .*: Function not implemented: .* support for file locks"):
+        keystore.generate(str(keys), "alice", overwrite=True)
+    assert keystore.exists(str(keys))
+
+
+@pytest.mark.parametrize("failing", ["write", "fsync", "rename", "mkdir"])
+def test_a_full_or_failing_disk_costs_nothing(
+    keys: Path, swap: str, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    before = keystore.load(str(keys), "alice").id_dropbear
+    with monkeypatch.context() as patch:
+
+        def fail(*_arguments: object, **_options: object) -> None:
+            raise OSError(122, "Disk quota exceeded")
+
+        patch.setattr(os, failing, fail)
+        with pytest.raises(KeyStoreError, match=r"cannot make SSH keys in .*: Disk quota exceeded"):
+            keystore.generate(str(keys), "alice", overwrite=True)
+    assert keystore.load(str(keys), "alice").id_dropbear == before
+    assert entries(keys) == {"keys", "keygen.lock"}
+
+
+def test_the_second_rename_failing_brings_the_old_set_back(keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keystore, "_exchange", lambda *_arguments: False)
+    before = keystore.load(str(keys), "alice").id_dropbear
+    real = os.rename
+
+    def rename(source: str, target: str, **options: int) -> None:
+        if source.startswith("keys.tmp.") and not keys.exists():
+            raise OSError(5, "Input/output error")
+        real(source, target, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", rename)
+        with pytest.raises(KeyStoreError, match="Input/output error"):
+            keystore.generate(str(keys), "alice", overwrite=True)
+    assert keystore.load(str(keys), "alice").id_dropbear == before
+    assert entries(keys) == {"keys", "keygen.lock"}
+
+
+def test_a_file_system_that_keeps_no_modes_costs_nothing(keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = keystore.load(str(keys), "alice").id_dropbear
+    real = os.open
+
+    def open_for_all(name: str, flags: int, mode: int = 0o777, **options: Any) -> int:
+        fd = real(name, flags, mode, **options)
+        if flags & os.O_CREAT and name == "id_dropbear":
+            os.chmod(fd, 0o644)
+        return fd
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", open_for_all)
+        with pytest.raises(KeyStoreError, match="id_dropbear can be read by others"):
+            keystore.generate(str(keys), "alice", overwrite=True)
+    assert keystore.load(str(keys), "alice").id_dropbear == before
+
+
+def test_no_descriptor_is_lost(keys: Path) -> None:
+    def descriptors() -> int:
+        return len(os.listdir("/proc/self/fd"))
+
+    before = descriptors()
+    keystore.generate(str(keys), "alice", overwrite=True)
+    keystore.load(str(keys), "alice")
+    (keys / "authorized_keys").unlink()
+    with pytest.raises(KeyStoreError):
+        keystore.load(str(keys), "alice")
+    keystore.remove(str(keys))
+    assert descriptors() == before
+
+
+def test_the_start_of_a_container_imports_next_to_nothing() -> None:
+    program = "import sys; sys.path.insert(0, sys.argv[1]); before = set(sys.modules)\n"
+    program += "import ssh_hook.keystore, ssh_hook.passwd; print(*sorted(set(sys.modules) - before))"
+    hook = str(Path(keystore.__file__).parents[1])
+    output = subprocess.run([sys.executable, "-ISc", program, hook], capture_output=True, text=True, check=True)
+    extra = set(output.stdout.split()) - {"ssh_hook", "ssh_hook.keystore", "ssh_hook.passwd", "__future__", "errno"}
+    assert extra <= {"os", "stat", "_stat", "posixpath", "genericpath", "_collections_abc", "os.path"}
