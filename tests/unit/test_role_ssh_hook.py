@@ -1,0 +1,255 @@
+"""The scripts that the role ssh_hook runs on nodes, as far as they need neither root nor a node."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import json
+import os
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+FILES = Path(__file__).resolve().parents[2] / "roles/ssh_hook/files"
+
+
+def script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"role_ssh_hook_{name}", FILES / f"{name}.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+check_json = script("check_json")
+probe = script("probe")
+refresh_passwd = script("refresh_passwd")
+remove_empty = script("remove_empty")
+
+HOOK: dict[str, Any] = {
+    "version": "1.0.0",
+    "hook": {"path": "/bin/sh", "args": ["ssh_hook", "start-ssh-daemon"], "env": ["PORT=15263", "EMPTY="]},
+    "when": {"annotations": {r"^com\.hooks\.ssh\.enabled$": "^true$"}},
+    "stages": ["createRuntime", "poststop"],
+}
+
+
+def test_a_right_hook_is_accepted() -> None:
+    check_json.check(json.dumps(HOOK))
+    check_json.check(json.dumps({**HOOK, "hook": {"path": "/bin/sh", "timeout": 3}, "when": {"always": True}}))
+
+
+@pytest.mark.parametrize(
+    ("harm", "reason"),
+    [
+        (lambda hook: hook.pop("version"), "the file has no 'version'"),
+        (lambda hook: hook.update(version="1.1.0"), "version is not '1.0.0'"),
+        (lambda hook: hook.update(stage=["poststop"]), "the file has the unknown key 'stage'"),
+        (lambda hook: hook.update(hook="/bin/sh"), "hook is not an object"),
+        (lambda hook: hook["hook"].update(path="bin/sh"), "hook.path is not an absolute path"),
+        (
+            lambda hook: hook["hook"].update(path="/bin/no such program"),
+            "hook.path /bin/no such program is not a program",
+        ),
+        (lambda hook: hook["hook"].update(args=[]), "hook.args is empty"),
+        (lambda hook: hook["hook"].update(args="ssh_hook"), "hook.args is not a list of strings"),
+        (lambda hook: hook["hook"].update(args=["a\0b"]), "hook.args is not a list of strings"),
+        (lambda hook: hook["hook"].update(env=["PORT"]), "hook.env has 'PORT', which is not NAME=value"),
+        (lambda hook: hook["hook"].update(env=[15263]), "hook.env is not a list of strings"),
+        (lambda hook: hook["hook"].update(environment=[]), "hook has the unknown key 'environment'"),
+        (lambda hook: hook["hook"].update(timeout=True), "hook.timeout is not a number of seconds from 1 on"),
+        (lambda hook: hook.update(when={}), "when names no condition"),
+        (lambda hook: hook.update(when={"annotation": {}}), "when has the unknown key 'annotation'"),
+        (lambda hook: hook.update(when={"annotations": []}), "when.annotations is not a dict"),
+        (
+            lambda hook: hook.update(when={"annotations": {"(": "x"}}),
+            "when.annotations: '(' is not a regular expression",
+        ),
+        (
+            lambda hook: hook.update(when={"annotations": {"x": True}}),
+            "when.annotations: the value of 'x' is not a string",
+        ),
+        (lambda hook: hook.update(when={"commands": ["*"]}), "when.commands: '*' is not a regular expression"),
+        (lambda hook: hook.update(stages=[]), "stages is empty"),
+        (lambda hook: hook.update(stages=["createruntime"]), "stages has 'createruntime', which is none of"),
+    ],
+)
+def test_a_wrong_hook_is_refused_for_its_reason(harm: Callable[[dict[str, Any]], object], reason: str) -> None:
+    hook = copy.deepcopy(HOOK)
+    harm(hook)
+    with pytest.raises(check_json.BadHook) as refused:
+        check_json.check(json.dumps(hook))
+    assert str(refused.value).startswith(reason)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", json.dumps(HOOK)[:-1]])
+def test_what_is_no_object_is_refused(text: str) -> None:
+    with pytest.raises(check_json.BadHook):
+        check_json.check(text)
+
+
+def test_the_checker_says_it_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "hook.json"
+    assert check_json.main(str(path)) == 1
+    path.write_bytes(b"\xff")
+    assert check_json.main(str(path)) == 1
+    path.write_text(json.dumps(HOOK), encoding="utf-8")
+    assert check_json.main(str(path)) == 0
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 2
+    assert all(line.startswith(f"{path} is not an OCI hook of schema 1.0.0: ") for line in said)
+
+
+def test_accounts_lose_their_passwords_and_what_is_none_is_left_out() -> None:
+    listing = b"""\
+root:$6$secret:0:0:root:/root:/bin/sh
+
+# comment
++@group::::::
+-mallory:x:7:7::/:/bin/sh
+short:x:1:1
+word:x:one:1::/:/bin/sh
+b\xe9a:x:5:5:B\xe9a:/home/bea:/bin/sh
+root:other:0:0:later:/:/bin/sh
+ctrl\tname:x:8:8::/:/bin/sh
+"""
+    assert list(refresh_passwd.entries(listing).values()) == [
+        b"root:x:0:0:root:/root:/bin/sh",
+        b"b\xe9a:x:5:5:B\xe9a:/home/bea:/bin/sh",
+    ]
+
+
+def accounts(people: int) -> dict[bytes, bytes]:
+    lines = [b"root:x:0:0::/root:/bin/sh", b"nobody:x:65534:65534::/:/bin/false"]
+    lines += [b"user%d:x:%d:1::/:/bin/sh" % (uid, uid) for uid in range(1000, 1000 + people)]
+    return dict(refresh_passwd.entries(b"\n".join(lines)))
+
+
+@pytest.mark.parametrize(("before", "now"), [(0, 0), (0, 5), (1, 0), (2, 1), (10, 5), (10, 10)])
+def test_a_plausible_listing_is_accepted(before: int, now: int) -> None:
+    refresh_passwd.accepted(accounts(now), accounts(before), "/etc/p")
+
+
+@pytest.mark.parametrize(("before", "now"), [(2, 0), (3, 1), (10, 4), (1000, 0)])
+def test_a_listing_that_lost_most_users_is_refused(before: int, now: int) -> None:
+    with pytest.raises(
+        refresh_passwd.NotRefreshed, match=f"no longer lists {before - now} of the {before} users in /etc/p"
+    ):
+        refresh_passwd.accepted(accounts(now), accounts(before), "/etc/p")
+
+
+def test_an_empty_listing_is_refused_even_where_no_file_is() -> None:
+    with pytest.raises(refresh_passwd.NotRefreshed, match="does not list root"):
+        refresh_passwd.accepted({}, {}, "/etc/p")
+
+
+def test_a_directory_that_is_missing_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(refresh_passwd, "list_accounts", lambda: b"root:x:0:0::/root:/bin/sh\n")
+    path = tmp_path / "missing" / "passwd"
+    assert refresh_passwd.main(["--check", str(path)]) == 0
+    assert refresh_passwd.main([str(path)]) == 1
+    assert capsys.readouterr().err == f"{path} cannot be refreshed: No such file or directory\n"
+
+
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
+def test_the_holder_of_a_port_is_named_unless_it_is_ours(family: socket.AddressFamily) -> None:
+    with socket.socket(family, socket.SOCK_STREAM) as taken:
+        taken.bind(("127.0.0.1" if family == socket.AF_INET else "::1", 0))
+        port = taken.getsockname()[1]
+        assert probe.port_holders(port, []) == []  # not listening yet
+        taken.listen()
+        holders = probe.port_holders(port, [])
+        assert [holder.rpartition(" (")[2] for holder in holders] == [f"pid {os.getpid()})"]
+        assert probe.port_holders(port, [os.getpid()]) == []
+    assert probe.port_holders(port, []) == []
+
+
+def test_engines_are_found_on_the_search_path_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "SEARCH_PATH", str(tmp_path))
+    monkeypatch.setattr(probe.glob, "glob", lambda pattern: [])
+    (tmp_path / "crun").touch(mode=0o755)
+    (tmp_path / "runc").touch(mode=0o644)
+    assert probe.engines() == {"crun": str(tmp_path / "crun")}
+
+
+@pytest.mark.parametrize(
+    ("text", "directories"),
+    [
+        ('{"hooksDir": "/opt/sarus/etc/hooks.d", "centralizedRepositoryDir": "/x"}', ["/opt/sarus/etc/hooks.d"]),
+        ("{}", []),
+        ("[]", []),
+        ("{", []),
+        ('{"hooksDir": 1}', []),
+        (None, []),
+    ],
+)
+def test_sarus_says_where_it_reads_hooks(tmp_path: Path, text: str | None, directories: list[str]) -> None:
+    program = tmp_path / "bin/sarus"
+    if text is not None:
+        (tmp_path / "etc").mkdir()
+        (tmp_path / "etc/sarus.json").write_text(text, encoding="utf-8")
+    assert probe.hooks_dirs({"sarus": str(program), "crun": "/bin/crun"}) == {"sarus": directories}
+
+
+@pytest.mark.parametrize(
+    ("text", "directories"),
+    [
+        ("--hooks-dir strings  Set it (may be set multiple times) (default [/usr/share/x])", ["/usr/share/x"]),
+        ("--hooks-dir stringArray  Set it (default [/usr/share/x,/etc/y])", ["/usr/share/x", "/etc/y"]),
+        ("--hooks-dir strings  Set it", []),
+        ("--log-level (default [x])", []),
+    ],
+)
+def test_podman_says_where_it_reads_hooks(tmp_path: Path, text: str, directories: list[str]) -> None:
+    podman = tmp_path / "podman"
+    podman.write_text(
+        f"#!/bin/sh\necho 'Options:'\necho '      {text}'\necho '  --other (default [z])'\n", encoding="utf-8"
+    )
+    podman.chmod(0o755)
+    assert probe.hooks_dirs({"podman": str(podman)}) == {"podman": directories}
+
+
+def test_python_packages_are_looked_for_in_the_sites_directory(tmp_path: Path) -> None:
+    (tmp_path / "cryptography").mkdir()
+    (tmp_path / "pyroute2").mkdir()
+    (tmp_path / "pyroute2/__init__.py").touch()
+    assert probe.package_homes(str(tmp_path)) == {"cryptography": None, "pyroute2": str(tmp_path)}
+
+
+def test_the_report_is_json(tmp_path: Path) -> None:
+    question = {
+        "prefix": str(tmp_path),
+        "dropbear_dir": str(tmp_path / "dropbear"),
+        "port": "15263",
+        "packages_dir": "",
+        "passwd_file": "/etc/passwd",
+        "directories": [str(tmp_path), str(tmp_path / "none")],
+    }
+    (tmp_path / "lib/ssh_hook-1").mkdir(parents=True)
+    (tmp_path / "lib/ssh_hook-2").mkdir()
+    os.utime(tmp_path / "lib/ssh_hook-1", (2, 2))
+    os.utime(tmp_path / "lib/ssh_hook-2", (1, 1))
+    report = json.loads(json.dumps(probe.report(question)))
+    assert report["kernel"] == os.uname().release
+    assert report["missing"] == [str(tmp_path / "none")]
+    assert report["passwd_file"] is True
+    assert report["versions"] == [str(tmp_path / "lib/ssh_hook-1"), str(tmp_path / "lib/ssh_hook-2")]
+    assert report["import_path"] == [path for path in sys.path if os.path.exists(path)]
+
+
+def test_only_empty_directories_are_removed(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/file").touch()
+    removed = [
+        name for name in ("empty", "full", "full/file", "none") if remove_empty.remove_empty(str(tmp_path / name))
+    ]
+    assert removed == ["empty"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["full"]
