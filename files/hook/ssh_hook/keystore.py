@@ -361,7 +361,7 @@ def _read_file(parent: int, name: str, directory: str, limit: int, forbidden: in
 
 def _load(parent: int, directory: str, name: str) -> KeySet:
     # A writer may put another set in place while this one is being read; the second look then finds that one.
-    for _ in range(3):
+    for _attempt in range(3):
         for entry in (_CURRENT, _OLD):
             try:
                 fd = _open_directory(parent, entry, f"{directory[: -len(_CURRENT)]}{entry}")
