@@ -398,8 +398,6 @@ def _resolve(path: bytes, *, follow: bool, visit: Callable[[File], None]) -> Fil
             name, origin = pending.pop()
             below = os.path.join(here.path, name)
             try:
-                if not here.is_directory:
-                    raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
                 there = _above(here) if name == b".." else _open(name, here)
             except OSError as error:
                 raise _Unreachable(error, below, origin) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import random
@@ -301,6 +302,12 @@ def test_an_acl_without_effective_write_permission_is_none(tree: Path) -> None:
     assert verify(tree) == []
 
 
+def test_the_mode_decides_even_where_an_acl_gives_nobody_else_anything(tree: Path) -> None:
+    make(tree / "x")
+    os.setxattr(tree / "x", "system.posix_acl_access", full_acl((USER, 6, 0)))
+    assert rules(tree) == {(f"{tree}/x", "group_writable")}
+
+
 def test_a_default_acl_gives_nothing_on_what_is_there(tree: Path) -> None:
     os.setxattr(tree, "system.posix_acl_default", full_acl((USER, 6, STRANGER)))
     assert verify(tree) == []
@@ -361,6 +368,13 @@ def test_the_target_of_a_link_and_all_above_it_count(tree: Path, asked_for: bool
     assert found[0].message == (
         f"{outside}, to which {critical}/link leads, is writable by its group root (gid 0) and must not be"
     )
+
+
+def test_a_name_that_begins_like_another_is_not_below_it(tree: Path) -> None:
+    make(tree / "critical-too", 0o646)
+    link(tree / "critical", "critical-too")
+    (violation,) = verify(tree / "critical")
+    assert violation.message.startswith(f"{tree}/critical-too, to which {tree}/critical leads, is writable")
 
 
 def test_every_hop_of_a_chain_counts_with_the_directories_above_it(tree: Path) -> None:
@@ -447,12 +461,19 @@ def test_as_many_links_as_the_kernel_follows(tree: Path) -> None:
         (tree / "41").stat()
 
 
-def test_nested_and_repeated_paths_are_walked_once_and_reported_once(tree: Path) -> None:
+def test_nested_and_repeated_paths_are_walked_once_and_reported_once(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     make(tree / "a" / "b" / "file", 0o646)
     link(tree / "a" / "b" / "loop", tree)
+    link(tree / "a" / "b" / "other", tree / "a" / "b")
+    listed = []
+    real = os.listdir
+    monkeypatch.setattr(os, "listdir", lambda place: listed.append(place) or real(place))
     assert rules(tree, tree / "a", tree / "a" / "b", tree / "a" / "b" / "file", tree / "a" / "b" / "loop") == {
         (f"{tree}/a/b/file", "other_writable")
     }
+    assert len(listed) == 3
 
 
 # Hostile trees
@@ -663,10 +684,10 @@ def test_below_a_link_in_the_way_that_belongs_to_others_nothing_is_repaired(tree
     make(tree / "real" / "file", 0o646)
     link(tree / "way", "real", STRANGER)
     assert repair(tree / "way" / "file").repairs == []
-    assert [change.path for change in repair(tree / "way" / "file", tree / "way").repairs] == [
-        f"{tree}/way",
-        f"{tree}/real/file",
-    ]
+    for apply in (False, True):
+        outcome = repair(tree / "way" / "file", tree / "way", apply=apply)
+        assert [change.path for change in outcome.repairs] == [f"{tree}/way", f"{tree}/real/file"]
+        assert outcome.refused == {}
 
 
 def test_a_hard_link_is_not_given_to_root(tree: Path) -> None:
@@ -724,16 +745,17 @@ def test_what_the_kernel_refuses_is_a_violation_with_its_reason(tree: Path) -> N
     )
 
 
-def test_below_a_directory_that_cannot_be_repaired_nothing_is(tree: Path) -> None:
-    top = directory(tree / "top", 0o777)
-    make(top / "mine", 0o646, STRANGER)
-    os.seteuid(STRANGER)
-    try:
-        outcome = repair(top)
-    finally:
-        os.seteuid(0)
-    assert outcome.repairs == []
-    assert owner_and_mode(top / "mine") == (STRANGER, 0o646)
+def test_below_a_directory_that_cannot_be_repaired_nothing_is(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    top = directory(tree / "top", 0o755, STRANGER)
+    make(top / "file", 0o646)
+
+    def refuse(*arguments: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(os, "chown", refuse)
+    outcome = repair(top)
+    assert outcome == secure_path.Outcome([], {}, {os.fsencode(top): "Read-only file system"})
+    assert owner_and_mode(top / "file") == (0, 0o646)
 
 
 def test_a_missing_path_is_left_to_verify(tree: Path) -> None:
