@@ -776,7 +776,7 @@ def test_of_several_first_writers_one_makes_the_set(directory: str) -> None:
         made, _keys = keystore.generate(directory, "alice")
         os._exit(10 if made else 20)
 
-    pids = [child(generate) for _ in range(8)]
+    pids = [child(generate) for _number in range(8)]
     statuses = sorted(os.WEXITSTATUS(os.waitpid(pid, 0)[1]) for pid in pids)
     assert statuses == [10] + 7 * [20]
     assert keystore.exists(directory)
@@ -795,7 +795,7 @@ def test_writers_and_removers_do_not_trip_over_each_other(directory: str) -> Non
                 if "No such file" not in str(error):
                     raise
 
-    statuses = [os.waitpid(pid, 0)[1] for pid in [child(churn) for _ in range(4)]]
+    statuses = [os.waitpid(pid, 0)[1] for pid in [child(churn) for _number in range(4)]]
     assert statuses == [0, 0, 0, 0]
     keystore.generate(directory, "alice")
     assert entries(Path(directory)) == {"keys", "keygen.lock"}
