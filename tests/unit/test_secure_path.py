@@ -496,7 +496,7 @@ def test_odd_names_are_shown_on_one_line(tree: Path) -> None:
 def test_a_tree_deeper_than_any_limit(tree: Path) -> None:
     depth, name = 3000, "deep"
     above = os.open(tree, os.O_RDONLY)
-    for _ in range(depth):
+    for _level in range(depth):
         os.mkdir(name, 0o755, dir_fd=above)
         below = os.open(name, os.O_RDONLY, dir_fd=above)
         os.close(above)
