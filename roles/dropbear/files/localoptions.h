@@ -29,7 +29,7 @@
 #define INETD_MODE 0
 #define DROPBEAR_DELAY_HOSTKEY 0
 
-/* A session's PATH is the daemon's, which is the container's. */
+/* A session's PATH is that of the daemon, which ssh_hook starts with -e and the container's environment. */
 #define DEFAULT_PATH (getenv("PATH") ? getenv("PATH") : "/usr/local/bin:/usr/bin:/bin")
 #define DEFAULT_ROOT_PATH (getenv("PATH") ? getenv("PATH") : "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
 

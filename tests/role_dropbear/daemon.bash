@@ -1,0 +1,28 @@
+# shellcheck shell=bash
+# Sourced inside `alone`: a Dropbear daemon with keys of its own, on port 2222 of loopback.
+
+keys=/mnt/home/.ssh
+
+# make_keys DROPBEARKEY...: with this command
+make_keys() {
+    mkdir -m 0700 "$keys"
+    "$@" -t ecdsa -f "$keys/host_key" >/dev/null
+    "$@" -t ed25519 -f "$keys/id_dropbear" | grep '^ssh-' >"$keys/authorized_keys"
+    chmod 0600 "$keys/authorized_keys"
+}
+
+# start_daemon DROPBEAR...: with this command and environment, and wait until it listens
+start_daemon() {
+    "$@" -F -E -e -p 127.0.0.1:2222 -r "$keys/host_key" -P /mnt/daemon.pid 2>/mnt/daemon.log &
+    for _ in $(seq 100); do
+        [ ! -s /mnt/daemon.pid ] || return 0
+        sleep 0.1
+    done
+    cat /mnt/daemon.log >&2
+    return 1
+}
+
+# log_in DBCLIENT... COMMAND: with this command; stdin goes to the session
+log_in() {
+    "${@:1:$#-1}" -y -p 2222 -i "$keys/id_dropbear" root@127.0.0.1 "${@: -1}" 2>>/mnt/client.log
+}

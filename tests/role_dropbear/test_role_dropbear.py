@@ -1,0 +1,403 @@
+from __future__ import annotations
+
+import functools
+import hashlib
+import http.server
+import json
+import os
+import re
+import shutil
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
+
+import pytest
+import yaml
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+VERSION = "2026.94"
+OTHER_VERSION = "2025.89"
+PROGRAMS = ("dbclient", "dropbear", "dropbearkey", "scp")
+NOTHING: Mapping[str, str] = MappingProxyType({})
+
+DEPLOY = [{"hosts": "all:!builder", "gather_facts": False, "roles": ["ocihooks.ssh.dropbear"]}]
+# Of these nodes one says that it is another machine.
+BUILD = [
+    {
+        "hosts": "all",
+        "gather_subset": ["!all", "min"],
+        "tasks": [
+            {
+                "name": "Pretend to be an aarch64 node",
+                "ansible.builtin.set_fact": {"ansible_architecture": "aarch64", "cacheable": True},
+                "when": "inventory_hostname == 'arm'",
+            },
+            {"name": "Build", "ansible.builtin.import_role": {"name": "ocihooks.ssh.dropbear", "tasks_from": "build"}},
+        ],
+    }
+]
+
+
+class Play(NamedTuple):
+    """How a play went: its exit status, its output, and how many tasks changed something, over all hosts."""
+
+    status: int
+    output: str
+    changed: int
+
+
+class Site:
+    """A prefix on the nodes and a build directory, below one directory that is empty at first."""
+
+    def __init__(self, directory: Path, settings: Path) -> None:
+        self.directory = directory
+        self.settings = settings
+        self.prefix = directory / "prefix"
+        self.build_dir = directory / "build"
+
+    def command(
+        self, *arguments: str, variables: Mapping[str, str] = NOTHING, hosts: str = "node", playbook: object = DEPLOY
+    ) -> list[str]:
+        """Return the command that runs a play; the variables are the role's, without `dropbear_`."""
+        text = json.dumps(playbook)
+        path = self.settings / f"{hashlib.sha256(text.encode()).hexdigest()}.yml"
+        path.write_text(text)
+        extra = {"prefix": str(self.prefix), "build_dir": str(self.build_dir), **variables}
+        extra = {f"dropbear_{name}": value for name, value in extra.items()} | {
+            "ansible_python_interpreter": sys.executable
+        }
+        return ["ansible-playbook", "-i", f"{hosts},", "-c", "local", "-e", json.dumps(extra), str(path), *arguments]
+
+    def environment(self, changes: Mapping[str, str]) -> dict[str, str]:
+        return {
+            **os.environ,
+            "ANSIBLE_CONFIG": str(self.settings / "ansible.cfg"),
+            "ANSIBLE_COLLECTIONS_PATH": str(self.settings / "collections"),
+            "ANSIBLE_HOME": str(self.settings / "ansible"),
+            "ANSIBLE_LOCALHOST_WARNING": "false",
+            "ANSIBLE_NOCOLOR": "true",
+            "no_proxy": "127.0.0.1",
+            **changes,
+        }
+
+    def start(self, command: list[str], environment: Mapping[str, str] = NOTHING) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            command,
+            env=self.environment(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def play(
+        self,
+        *arguments: str,
+        variables: Mapping[str, str] = NOTHING,
+        hosts: str = "node",
+        playbook: object = DEPLOY,
+        environment: Mapping[str, str] = NOTHING,
+    ) -> Play:
+        command = self.command(*arguments, variables=variables, hosts=hosts, playbook=playbook)
+        return outcome(self.start(command, environment))
+
+    def files(self) -> list[str]:
+        return sorted(str(path.relative_to(self.directory)) for path in self.directory.rglob("*"))
+
+    def artefacts(self, architecture: str = os.uname().machine, version: str = VERSION) -> list[Path]:
+        return sorted(self.build_dir.glob(f"artefacts/dropbear-{version}-{architecture}-*/dropbearmulti"))
+
+
+def outcome(process: subprocess.Popen[str]) -> Play:
+    output, _ = process.communicate()
+    return Play(process.returncode, output, sum(map(int, re.findall(r"\bchanged=(\d+)", output))))
+
+
+def succeeded(play: Play) -> Play:
+    assert play.status == 0, play.output
+    return play
+
+
+def run(*command: str | Path) -> str:
+    """Return what a command prints, on both outputs; it must succeed."""
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=600
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def alone(*command: str | Path) -> list[str]:
+    """Return the lines that a command prints that runs by itself (see the program `alone`)."""
+    done = subprocess.run([HERE / "alone", *command], capture_output=True, text=True, check=False, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout.splitlines()
+
+
+@pytest.fixture(scope="session")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where Ansible finds this checkout as the collection."""
+    directory = tmp_path_factory.mktemp("settings")
+    namespace = directory / "collections" / "ansible_collections" / "ocihooks"
+    namespace.mkdir(parents=True)
+    (namespace / "ssh").symlink_to(ROOT)
+    (directory / "ansible.cfg").write_text("[defaults]\n")  # none of the machine's
+    return directory
+
+
+@pytest.fixture
+def site(tmp_path: Path, settings: Path) -> Site:
+    """A site where nothing was done yet."""
+    directory = tmp_path / "site"
+    directory.mkdir()
+    return Site(directory, settings)
+
+
+class First(NamedTuple):
+    """A site deployed for the first time, and the plays that were run, in this order."""
+
+    site: Site
+    check: Play
+    files_after_check: list[str]
+    deploy: Play
+    check_again: Play
+    deploy_again: Play
+
+
+@pytest.fixture(scope="session")
+def first(tmp_path_factory: pytest.TempPathFactory, settings: Path) -> First:
+    site = Site(tmp_path_factory.mktemp("first"), settings)
+    check = site.play("--check", "--diff")
+    files = site.files()
+    deploy = succeeded(site.play())
+    return First(site, check, files, deploy, site.play("--check", "--diff"), site.play("--diff"))
+
+
+@pytest.fixture(scope="session")
+def archive(first: First) -> Path:
+    """Return upstream's archive, as the first deployment fetched it."""
+    return first.site.build_dir / "sources" / f"dropbear-{VERSION}.tar.bz2"
+
+
+@pytest.fixture(scope="session")
+def tampered(tmp_path_factory: pytest.TempPathFactory, archive: Path) -> Path:
+    path = tmp_path_factory.mktemp("tampered") / f"dropbear-{VERSION}.tar.bz2"
+    path.write_bytes(archive.read_bytes() + b"\n")
+    return path
+
+
+def digests(wrong: Path) -> tuple[str, str]:
+    """Return the digest of a file and the one that the role pins."""
+    pinned = yaml.safe_load((ROOT / "roles/dropbear/vars/main.yml").read_text())["dropbear__source_sha256"][VERSION]
+    return hashlib.sha256(wrong.read_bytes()).hexdigest(), pinned
+
+
+def test_check_mode_before_the_first_run_completes_and_changes_nothing(first: First) -> None:
+    assert succeeded(first.check).changed == 2
+    assert f"Dropbear {VERSION} would be built for {os.uname().machine}." in first.check.output
+    assert f"Dropbear {VERSION} would be installed in {first.site.prefix}/dropbear/bin." in first.check.output
+    assert first.files_after_check == []
+
+
+def test_the_second_run_changes_nothing(first: First) -> None:
+    assert first.deploy.changed > 0
+    assert succeeded(first.check_again).changed == 0
+    assert succeeded(first.deploy_again).changed == 0
+
+
+def test_only_root_can_write_what_is_installed(first: First) -> None:
+    found = [first.site.prefix, *first.site.prefix.rglob("*")]
+    for path in found:
+        status = path.lstat()
+        assert (status.st_uid, status.st_gid) == (0, 0), path
+        assert stat.S_ISLNK(status.st_mode) or stat.S_IMODE(status.st_mode) == 0o755, path
+    assert (first.site.prefix / "dropbear").is_symlink()
+    directory = first.site.prefix / "dropbear" / "bin"
+    assert sorted(path.name for path in directory.iterdir()) == sorted([*PROGRAMS, "dropbearmulti"])
+    assert {os.readlink(directory / name) for name in PROGRAMS} == {"dropbearmulti"}
+
+
+def test_the_program_is_static_and_position_independent_to_another_reader_too(first: First) -> None:
+    (program,) = first.site.artefacts()
+    text = run("readelf", "--wide", "--file-header", "--program-headers", "--dynamic", program)
+    assert "DYN (" in text
+    assert "INTERP" not in text
+    assert "(NEEDED)" not in text
+    assert "GNU_RELRO" in text
+    assert "NOW PIE" in text
+
+
+def test_the_program_runs_where_there_is_nothing_else(first: First, tmp_path: Path) -> None:
+    (program,) = first.site.artefacts()
+    shutil.copy(program, tmp_path)
+    assert run("chroot", tmp_path, "/dropbearmulti", "dropbear", "-V") == f"Dropbear v{VERSION}\n"
+
+
+def test_one_logs_in_with_what_is_installed(first: First) -> None:
+    lines = alone(HERE / "login", first.site.prefix / "dropbear" / "bin" / "dropbearmulti")
+    assert lines == [f"root PATH={os.environ['PATH']}:/from/the/daemon", "status 7"]
+
+
+def test_two_plays_at_once_build_once_and_make_the_same_file(first: First, site: Site, archive: Path) -> None:
+    variables = {"source_archive": str(archive)}
+    others = {**variables, "prefix": str(site.directory / "other-prefix")}
+    processes = [site.start(site.command(variables=each)) for each in (variables, others)]
+    plays = [succeeded(outcome(process)) for process in processes]
+    builds = [re.findall(r"TASK \[[^\n]*Build what is missing\][^\n]*\n(\w+):", play.output) for play in plays]
+    assert [["changed"], ["ok"]] in (builds, builds[::-1])
+    (program,) = site.artefacts()
+    assert site.build_dir != first.site.build_dir
+    assert program.read_bytes() == first.site.artefacts()[0].read_bytes()
+    assert sorted(path.name for path in site.build_dir.iterdir()) == ["artefacts", "lock", "sources"]
+
+
+def test_a_local_archive_with_a_wrong_digest_is_refused(site: Site, tampered: Path) -> None:
+    play = site.play(variables={"source_archive": str(tampered)})
+    assert play.status != 0
+    wrong, pinned = digests(tampered)
+    assert f"{tampered} has sha256 {wrong}, but Dropbear {VERSION} has {pinned}: refused." in play.output
+    assert site.files() == []
+
+
+@pytest.fixture
+def served(tampered: Path) -> Iterator[str]:
+    """The tampered archive's URL."""
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(tampered.parent))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}/{tampered.name}"
+        server.shutdown()
+        thread.join()
+
+
+def test_a_download_with_a_wrong_digest_is_refused(site: Site, tampered: Path, served: str) -> None:
+    play = site.play("-e", json.dumps({"dropbear_source_urls": ["http://host.invalid/x", served]}))
+    assert play.status != 0
+    wrong, pinned = digests(tampered)
+    assert f"{served} gives a file with sha256 {wrong}, but Dropbear {VERSION} has {pinned}: refused" in play.output
+    assert site.files() == []
+
+
+def compiler(directory: Path, text: str) -> dict[str, str]:
+    """Return an environment in which musl-gcc is this shell text; the real one is in $real."""
+    program = directory / "musl-gcc"
+    program.write_text(f"#!/bin/bash\nreal={shutil.which('musl-gcc')}\n{text}\n")
+    program.chmod(0o755)
+    return {"PATH": f"{directory}:{os.environ['PATH']}"}
+
+
+def test_a_program_that_needs_a_libc_is_refused(site: Site, archive: Path, tmp_path: Path) -> None:
+    environment = compiler(tmp_path, 'exec "$real" "${@/#-static-pie/-pie}"')
+    play = site.play(variables={"source_archive": str(archive)}, environment=environment)
+    assert play.status != 0
+    assert re.search(
+        r"dropbearmulti for \w+ needs the interpreter /lib/ld-musl-\w+\.so\.1; needs libc\.so: refused", play.output
+    )
+    assert site.artefacts() == []
+    assert not site.prefix.exists()
+
+
+def test_a_failed_build_shows_what_the_compiler_said(site: Site, archive: Path, tmp_path: Path) -> None:
+    environment = compiler(
+        tmp_path, 'case "$*" in *svr-main.c*) echo "svr-main.c:1: error: no" >&2; exit 1;; esac; exec "$real" "$@"'
+    )
+    play = site.play(variables={"source_archive": str(archive)}, environment=environment)
+    assert play.status != 0
+    log = site.build_dir / f"build-{VERSION}-{os.uname().machine}.log"
+    assert f"'make' failed with status 2; the last lines of {log}:" in play.output
+    assert "svr-main.c:1: error: no" in play.output
+    assert sorted(path.name for path in site.build_dir.iterdir()) == [log.name, "lock", "sources"]
+    assert not site.prefix.exists()
+
+
+def test_the_program_for_aarch64_runs_under_emulation(first: First) -> None:
+    site = first.site
+    succeeded(site.play(playbook=BUILD, hosts="node,arm"))
+    (program,) = site.artefacts("aarch64")
+    emulator = shutil.which("qemu-aarch64") or ""
+    assert run(emulator, program, "dropbear", "-V") == f"Dropbear v{VERSION}\n"
+    lines = alone(HERE / "login", emulator, program)
+    assert lines == [f"root PATH={os.environ['PATH']}:/from/the/daemon", "status 7"]
+    assert succeeded(site.play(playbook=BUILD, hosts="node,arm")).changed == 0
+
+
+def test_a_new_version_replaces_the_old_at_once_and_sessions_stay(first: First, site: Site) -> None:
+    site.build_dir = first.site.build_dir
+    succeeded(site.play())
+    before = os.readlink(site.prefix / "dropbear")
+    other = {"version": OTHER_VERSION}
+    succeeded(site.play(playbook=BUILD, variables=other))
+    command = site.command(variables=other)
+    environment = [f"{name}={value}" for name, value in site.environment(NOTHING).items()]
+    seen = alone(HERE / "replace", site.prefix, "env", *environment, *command)
+    after = os.readlink(site.prefix / "dropbear")
+    assert after.startswith(f"dropbear-{OTHER_VERSION}-")
+    assert seen == [
+        "before: yes",
+        "after: yes",
+        "session: 0",
+        "old daemon: answers",
+        f"banner: SSH-2.0-dropbear_{VERSION}",
+        f"watched: Dropbear v{OTHER_VERSION}",
+        f"watched: Dropbear v{VERSION}",
+        "left: dropbear",
+        "left: dropbear-0-busy",
+        f"left: {after}",
+        f"left: {before}",
+    ]
+
+
+def test_a_remote_build_host_gives_its_builds_by_way_of_the_controller(first: First, site: Site) -> None:
+    site.build_dir = first.site.build_dir
+    home = site.directory / "home"
+    for arguments in ([], ["--check"]):
+        play = site.play(
+            *arguments, variables={"build_host": "builder"}, hosts="node,builder", environment={"HOME": str(home)}
+        )
+        succeeded(play)
+    assert play.changed == 0
+    assert "-> builder" in play.output
+    installed = site.prefix / "dropbear" / "bin" / "dropbearmulti"
+    assert installed.read_bytes() == first.site.artefacts()[0].read_bytes()
+
+
+def test_another_installations_directory_is_left_alone(first: First, site: Site) -> None:
+    site.build_dir = first.site.build_dir
+    (site.prefix / "dropbear" / "bin").mkdir(parents=True)
+    play = site.play()
+    assert play.status != 0
+    assert f"{site.prefix}/dropbear is not a link made by this role: move away" in play.output
+    assert site.files() == ["prefix", "prefix/dropbear", "prefix/dropbear/bin"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("version", "2020.81", "dropbear_version 2020.81 is not known to this role: set one of 2025.89, 2026.94."),
+        ("prefix", "opt", "dropbear_prefix is 'opt': set an absolute path without blanks."),
+        ("build_dir", "a b", "dropbear_build_dir is 'a b': set an absolute path without blanks, or leave it empty."),
+        ("source_archive", "/no/such/file", "dropbear_source_archive /no/such/file is not a file on the controller"),
+    ],
+    ids=["version", "prefix", "build_dir", "source_archive"],
+)
+def test_a_bad_value_is_refused_in_a_sentence(site: Site, name: str, value: str, sentence: str) -> None:
+    play = site.play(variables={name: value})
+    assert play.status != 0
+    assert sentence in play.output
+    assert play.changed == 0
+    assert site.files() == []
+
+
+def test_one_play_has_one_version(site: Site) -> None:
+    version = "{{ '2025.89' if inventory_hostname == 'other' else '2026.94' }}"
+    play = site.play(variables={"version": version}, hosts="node,other")
+    assert play.status != 0
+    assert "dropbear_version is 2025.89 here and 2026.94 on another host of this play" in play.output
+    assert site.files() == []
