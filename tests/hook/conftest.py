@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -9,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from containers import Container, Engine, traces, wait_for
+from containers import Container, Engine, processes, records, traces, wait_for
 
 Start = Callable[..., Container]
 
@@ -60,8 +62,24 @@ def syslog(log_socket: Syslog) -> Syslog:
 def nothing_left(log_socket: Syslog) -> Iterator[None]:
     """After each test the bed is as it was before: no process, port, mount or record of the hook more."""
     before = traces()
+    pids = set(processes())
     yield
-    wait_for(lambda: traces() <= before, f"end of what the test started, {sorted(traces() - before)}")
+    try:
+        wait_for(lambda: traces() <= before, "end of what the test started")
+    except AssertionError:
+        left = sorted(traces() - before)
+        clear(set(processes()) - pids)
+        raise AssertionError(f"left behind: {left}") from None
+
+
+def clear(pids: set[int]) -> None:
+    """After a failure: end these processes, so that the tests that follow say something of their own."""
+    for pid in pids:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        state, parent = fields[0], int(fields[1])
+        os.kill(parent if state == "Z" and parent not in (1, os.getpid()) else pid, signal.SIGKILL)
+    for record in records():
+        Path(record).unlink()
 
 
 class Starter:

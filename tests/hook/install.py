@@ -92,7 +92,7 @@ def install_dropbear() -> None:
 
 
 def add_users() -> None:
-    passwd = [f"root:x:0:0:root:/root:/bin/bash\n"]
+    passwd = ["root:x:0:0:root:/root:/bin/bash\n"]
     for name, uid in USERS.items():
         if subprocess.run(["getent", "passwd", name], stdout=subprocess.DEVNULL, check=False).returncode != 0:
             call("useradd", "--uid", str(uid), "--create-home", "--shell", "/bin/bash", name)

@@ -1,0 +1,32 @@
+"""What every error of the hook has to be: one line, on stderr and in syslog, and no container."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from conftest import Starter, Syslog
+from containers import StartFailed, wait_for
+
+
+def assert_one_line(text: str, *words: str) -> None:
+    """`text` is one line of the hook's that names `words`."""
+    assert text.startswith("ssh_hook: error: ")
+    assert text.count("\n") == 1
+    assert text.endswith("\n")
+    assert "Traceback" not in text
+    assert [word for word in words if word not in text] == []
+
+
+def assert_refused(start: Starter, syslog: Syslog, engine: str, *words: str, **options: Any) -> str:
+    """A start with these options fails with a message that names `words`; returns it."""
+    syslog.clear()
+    with pytest.raises(StartFailed) as failure:
+        start(engine, **options)
+    message = failure.value.hook if failure.value.hook.endswith("\n") else failure.value.hook + "\n"
+    assert_one_line(message, *words)
+    assert failure.value.status == (126 if engine in ("podman-crun", "podman-runc", "rootless") else 1)
+    wait_for(syslog.of_hook, "a message in syslog")
+    said = message.removeprefix("ssh_hook: error: ").rstrip("\n").encode("ascii", "backslashreplace").decode()
+    assert [entry for entry in syslog.of_hook() if said in entry], syslog.of_hook()
+    return message

@@ -1,0 +1,88 @@
+"""The container's environment, exact in every kind of session."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from conftest import Start
+from containers import ALICE, PATH, Container
+
+VALUES = {
+    "QUOTES": "it's \"quoted\" \\ and \\' so",
+    "DOLLAR": "$HOME ${HOME} $(id) $$",
+    "BACKTICK": "`id`",
+    "NEWLINE": "one\ntwo\n\nfour\n",
+    "BLANKS": "  a   b\t",
+    "GLOB": "* ? [a-z] ~ ! #",
+    "UMLAUT": "Grüße €",
+    "EMPTY": "",
+    "EQUALS": "a=b=c",
+    "SEMICOLON": "; exit 9; &",
+    "LANG": "C.UTF-8",
+    "_UNDERSCORE1": "x",
+}
+ODD_NAMES = {"dash-ed": "1", "dot.ted": "2", "1digit": "3", "sp ace": "4", "semi;colon": "$(id)", "quo'te": "5"}
+OWN_PATH = f"/opt/my tools/bin:{PATH}:."
+
+SHELLS = {"bash": ("debian", "/bin/bash"), "dash": ("debian", "/bin/dash"), "busybox": ("busybox", "/bin/sh")}
+
+
+def with_shell(shell: str) -> object:
+    def prepare(root: Path) -> None:
+        (root / "etc").mkdir(exist_ok=True)
+        with (root / "etc/passwd").open("a", encoding="utf-8") as file:
+            file.write(f"alice:x:{ALICE}:{ALICE}::/home/alice:{shell}\n")
+
+    return prepare
+
+
+@pytest.fixture(scope="module", params=SHELLS)
+def container(request: pytest.FixtureRequest, start_shared: Start) -> Container:
+    image, shell = SHELLS[request.param]
+    env = {**VALUES, **ODD_NAMES, "PATH": OWN_PATH}
+
+    def change(config: dict[str, dict[str, list[str]]]) -> None:
+        config["process"]["env"] = ["HOME=/home/alice", *(f"{name}={value}" for name, value in env.items())]
+
+    return start_shared("crun", image, network="private", prepare=with_shell(shell), change=change)
+
+
+def parse(output: bytes) -> dict[str, str]:
+    return dict(entry.decode().split("=", 1) for entry in output.split(b"\0") if b"=" in entry)
+
+
+def assert_exact(got: dict[str, str], names: dict[str, str]) -> None:
+    assert {name: got.get(name) for name in names} == names
+
+
+def test_command(container: Container) -> None:
+    assert_exact(parse(container.ssh("env -0").checked().out), {**VALUES, "PATH": OWN_PATH})
+
+
+def test_login_shell(container: Container) -> None:
+    assert_exact(parse(container.ssh(stdin=b"env -0\n").checked().out), {**VALUES, "PATH": OWN_PATH})
+
+
+def test_login_shell_by_command(container: Container) -> None:
+    assert_exact(parse(container.ssh("exec $SHELL -l -c 'env -0'").checked().out), {**VALUES, "PATH": OWN_PATH})
+
+
+def test_sh_as_login_shell(container: Container) -> None:
+    assert_exact(parse(container.ssh("exec sh -lc 'env -0'").checked().out), {**VALUES, "PATH": OWN_PATH})
+
+
+def test_nothing_of_the_environment_was_run(container: Container) -> None:
+    result = container.ssh("true")
+    assert result.status == 0
+    assert b"uid=" not in result.out + result.err
+    login = container.ssh(stdin=b"true\n")
+    assert login.status == 0
+    assert b"uid=" not in login.out + login.err
+
+
+def test_sessions_have_what_a_login_sets(container: Container) -> None:
+    got = parse(container.ssh("env -0").checked().out)
+    assert (got["USER"], got["LOGNAME"], got["HOME"]) == ("alice", "alice", "/home/alice")
+    assert got["SHELL"].startswith("/bin/")
+    assert got["SSH_CONNECTION"]

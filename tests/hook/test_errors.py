@@ -1,0 +1,285 @@
+"""Errors: each is one line that says what to do, the container does not start, and nothing stays."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Starter, Syslog
+from containers import ALICE, ENGINES, SETTINGS, WORK, Plain, call_hook, configuration, keys, wait_for
+from refusals import assert_one_line, assert_refused
+
+PORT_ANNOTATION = "com.hooks.ssh.port"
+BAD_PORTS = ["0", "70000", "65536", "-1", "15263abc", "", " 15263", "+1", "0x10", "१२"]
+
+
+@pytest.fixture
+def no_keys() -> Iterator[None]:
+    """alice has no keys for a while."""
+    aside = keys().with_name("aside")
+    keys().rename(aside)
+    yield
+    aside.rename(keys())
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_no_keys(start: Starter, syslog: Syslog, no_keys: None, engine: str) -> None:
+    assert_refused(start, syslog, engine, "alice has no SSH keys in", str(keys()), "run 'ssh_hook keygen'")
+
+
+@pytest.mark.parametrize("engine", ["crun", "runc"])
+def test_user_is_not_in_passwd_file(start: Starter, syslog: Syslog, engine: str) -> None:
+    def change(config: dict[str, Any]) -> None:
+        config["process"]["user"]["uid"] = 2999
+
+    assert_refused(start, syslog, engine, "2999", "PASSWD_FILE", SETTINGS["PASSWD_FILE"], change=change)
+
+
+@pytest.mark.parametrize("value", BAD_PORTS)
+def test_bad_port_in_the_annotation(start: Starter, syslog: Syslog, value: str) -> None:
+    assert_refused(start, syslog, "crun", PORT_ANNOTATION, "1 to 65535", annotations={PORT_ANNOTATION: value})
+
+
+@pytest.mark.parametrize("name", ["SERVER_PORT_DEFAULT", "SERVER_PORT"])
+@pytest.mark.parametrize("value", ["0", "70000", "-1", "15263abc"])
+def test_bad_port_in_the_settings(start: Starter, syslog: Syslog, name: str, value: str) -> None:
+    settings: dict[str, str | None] = {"SERVER_PORT_DEFAULT": None, name: value}
+    assert_refused(start, syslog, "crun", name, "1 to 65535", settings=settings)
+
+
+@pytest.mark.parametrize("name", ["HOOK_BASE_DIR", "PASSWD_FILE", "DROPBEAR_DIR", "SERVER_PORT_DEFAULT"])
+@pytest.mark.parametrize("value", [None, ""])
+def test_missing_setting(start: Starter, syslog: Syslog, name: str, value: str | None) -> None:
+    assert_refused(start, syslog, "crun", name, "not set", settings={name: value})
+
+
+@pytest.mark.parametrize("name", ["OVERLAY_MOUNT_HOME_SSH", "JOIN_NAMESPACES"])
+@pytest.mark.parametrize("value", ["yes", "1", "", "true "])
+def test_switch_that_is_neither_true_nor_false(start: Starter, syslog: Syslog, name: str, value: str) -> None:
+    assert_refused(start, syslog, "crun", name, "true or false", settings={name: value})
+
+
+@pytest.mark.parametrize("name", ["HOOK_BASE_DIR", "PASSWD_FILE", "DROPBEAR_DIR"])
+def test_relative_path_in_a_setting(start: Starter, syslog: Syslog, name: str) -> None:
+    assert_refused(start, syslog, "crun", name, "absolute path", settings={name: "relative"})
+
+
+@pytest.mark.parametrize("directory", ["/no/such/dropbear", "/etc"])
+def test_dropbear_is_missing(start: Starter, syslog: Syslog, directory: str) -> None:
+    assert_refused(start, syslog, "crun", "DROPBEAR_DIR", directory, settings={"DROPBEAR_DIR": directory})
+
+
+def test_dropbear_dir_without_a_server(start: Starter, syslog: Syslog, tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir(parents=True)
+    assert_refused(start, syslog, "crun", "dropbear", settings={"DROPBEAR_DIR": str(tmp_path)})
+
+
+def test_passwd_file_is_missing(start: Starter, syslog: Syslog) -> None:
+    assert_refused(start, syslog, "crun", "/no/such/passwd", settings={"PASSWD_FILE": "/no/such/passwd"})
+
+
+@pytest.mark.parametrize(("family", "address"), [(socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")])
+@pytest.mark.parametrize("engine", ["crun", "podman-crun", "rootless"])
+def test_port_is_taken(start: Starter, syslog: Syslog, engine: str, family: socket.AddressFamily, address: str) -> None:
+    with socket.socket(family) as holder:
+        if family == socket.AF_INET6:
+            holder.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        holder.bind((address, 16001))
+        holder.listen()
+        words = ["16001", PORT_ANNOTATION]
+        # rootless: another user's processes are not the hook's to see
+        words.append("uid" if engine == "rootless" else f"process {os.getpid()} ")
+        assert_refused(start, syslog, engine, *words, annotations={PORT_ANNOTATION: "16001"})
+
+
+def test_port_is_taken_by_another_container(start: Starter, syslog: Syslog) -> None:
+    first = start("crun")
+    message = assert_refused(start, syslog, "crun", "15263", f"process {first.daemon()} (dropbear)", f"uid {ALICE}")
+    assert message
+    assert first.ssh("echo still").checked().text == "still"
+
+
+def test_port_that_the_user_may_not_use(start: Starter, syslog: Syslog) -> None:
+    limit = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+    before = limit.read_text(encoding="ascii")
+    limit.write_text("1024", encoding="ascii")
+    try:
+        assert_refused(start, syslog, "crun", "port 22", "1024", annotations={PORT_ANNOTATION: "22"})
+    finally:
+        limit.write_text(before, encoding="ascii")
+
+
+def test_image_without_a_shell(start: Starter, syslog: Syslog) -> None:
+    def prepare(root: Path) -> None:
+        for name in ("sh", "ash", "hush", "bash"):
+            (root / "bin" / name).unlink(missing_ok=True)
+
+    assert_refused(start, syslog, "crun", "no shell", "/bin/sh", image="busybox", prepare=prepare)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("com.hooks.ssh.pidfile_container", "relative"),
+        ("com.hooks.ssh.pidfile_host", "/a\nb"),
+        ("com.hooks.ssh.pidfile_host", "relative"),
+        ("com.hooks.ssh.authorize_ssh_key", "relative"),
+        ("com.hooks.ssh.authorize_ssh_key", "/no/such/key.pub"),
+        ("com.hooks.ssh.authorize_ssh_key", "/etc/hostname"),
+        ("com.hooks.ssh.authorize_ssh_key", "/home"),
+        ("com.hooks.ssh.pidfile_host", "/root/pid"),
+        ("com.hooks.ssh.pidfile_host", "/no/such/directory/pid"),
+        ("com.hooks.ssh.pidfile_container", "/no/such/directory/pid"),
+        ("com.hooks.ssh.pidfile_container", "/etc/pid"),
+        ("com.hooks.logging.level", "5"),
+        ("com.hooks.logging.level", "debug"),
+        ("com.hooks.logging.stderrfd", "/root/log"),
+        ("com.hooks.logging.stdoutfd", "99"),
+    ],
+)
+def test_bad_annotation(start: Starter, syslog: Syslog, name: str, value: str) -> None:
+    words = [name] if "logging.std" not in name else ["com.hooks.logging.", value]
+    assert_refused(start, syslog, "crun", *words, annotations={name: value})
+
+
+def test_key_that_only_root_may_read(start: Starter, syslog: Syslog, tmp_path: Path) -> None:
+    secret = WORK / "secret.pub"
+    secret.write_text("ssh-ed25519 AAAA\n", encoding="utf-8")
+    secret.chmod(0o600)
+    name = "com.hooks.ssh.authorize_ssh_key"
+    assert_refused(start, syslog, "crun", name, "Permission denied", annotations={name: str(secret)})
+    secret.unlink()
+
+
+# The hook called with what no runtime would hand over.
+
+
+def state(bundle: Path, **values: object) -> dict[str, object]:
+    return {"ociVersion": "1.0.2", "id": "x", "status": "created", "pid": 1, "bundle": str(bundle), **values}
+
+
+def refused(data: dict[str, object] | bytes, syslog: Syslog, *words: str) -> None:
+    result = call_hook(data)
+    assert result.status == 1
+    assert result.out == ""
+    assert_one_line(result.err, *words)
+    wait_for(syslog.of_hook, "a message in syslog")
+    assert len(syslog.of_hook()) == 1
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"{",
+        b"null",
+        b"[]",
+        b'"text"',
+        b"{}",
+        b'{"status": "created", "pid": 1',
+        b'{"status": "created", "pid": "1", "bundle": "/"}',
+        b'{"status": "created", "pid": -1, "bundle": "/"}',
+        b'{"status": "created", "pid": 1e99, "bundle": "/"}',
+        b'{"status": "created", "pid": true, "bundle": "/"}',
+        b'{"status": 1, "pid": 1, "bundle": "/"}',
+        b'{"status": "created", "pid": 1, "bundle": "relative"}',
+        b'{"status": "created", "pid": 1, "bundle": "/no/such/bundle"}',
+        b'{"status": "created", "pid": 1, "bundle": "/etc/passwd"}',
+        b'{"status": "created", "pid": NaN, "bundle": "/"}',
+        b'{"status": "created", "pid": 1, "bundle": "/\\u0000"}',
+        b'{"a": ' * 100_000,
+        b"[" * 1_000_000,
+        b'{"status": "' + b"x" * 2_000_000 + b'"}',
+        b"\0\xff\xfe",
+    ],
+    ids=lambda data: data[:60].decode("ascii", "replace"),
+)
+def test_state_that_is_none(syslog: Syslog, data: bytes) -> None:
+    refused(data, syslog)
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    return tmp_path
+
+
+def edited(edit: Callable[[dict[str, Any]], object]) -> bytes:
+    config = copy.deepcopy(configuration())
+    edit(config)
+    return json.dumps(config).encode()
+
+
+@pytest.mark.parametrize(
+    ("data", "word"),
+    [
+        (b"", "config.json"),
+        (edited(lambda config: None)[:-40], "config.json"),
+        (b'{"process": ' * 50_000, "nested"),
+        (b"[]", "config.json"),
+        (edited(lambda config: config["process"].pop("user")), "uid"),
+        (edited(lambda config: config.pop("process")), "uid"),
+        (edited(lambda config: config["process"]["user"].pop("uid")), "uid"),
+        (edited(lambda config: config["process"]["user"].update(uid="2001")), "uid"),
+        (edited(lambda config: config["process"]["user"].update(uid=-1)), "uid"),
+        (edited(lambda config: config["process"]["user"].update(uid=2**32 - 1)), "uid"),
+        (edited(lambda config: config["process"]["user"].update(gid=None)), "gid"),
+        (edited(lambda config: config["process"]["user"].update(additionalGids=[2**40])), "additionalGids"),
+        (edited(lambda config: config["process"].update(env="A=b")), "env"),
+        (edited(lambda config: config["process"].update(env=["A=b\0c"])), "env"),
+        (edited(lambda config: config.pop("root")), "path"),
+        (edited(lambda config: config.update(annotations={"com.hooks.ssh.port": 5})), "com.hooks.ssh.port"),
+        (edited(lambda config: config.update(annotations=[])), "annotations"),
+    ],
+)
+def test_config_json_that_is_none(bundle: Path, syslog: Syslog, data: bytes, word: str) -> None:
+    (bundle / "config.json").write_bytes(data)
+    refused(state(bundle), syslog, word)
+
+
+def test_config_json_is_missing(bundle: Path, syslog: Syslog) -> None:
+    refused(state(bundle), syslog, "config.json", "No such file")
+
+
+def test_config_json_is_huge(bundle: Path, syslog: Syslog) -> None:
+    with (bundle / "config.json").open("wb") as file:
+        file.truncate(1 << 34)
+    refused(state(bundle), syslog, "larger than")
+
+
+def test_process_of_the_state_is_gone(bundle: Path, syslog: Syslog) -> None:
+    (bundle / "config.json").write_bytes(edited(lambda config: None))
+    ended = subprocess.Popen(["/bin/true"])
+    ended.wait()
+    refused(state(bundle, pid=ended.pid), syslog, str(ended.pid))
+
+
+def test_unknown_capability_or_limit(start: Starter, syslog: Syslog) -> None:
+    """The runtime would refuse these by itself, so the hook is called by hand."""
+    container = start("crun", network="private", hooks=False, only_create=True)
+    assert isinstance(container, Plain)
+    for edit in (
+        lambda config: config["process"]["rlimits"].append({"type": "RLIMIT_NONSENSE", "soft": 1, "hard": 1}),
+        lambda config: config["process"]["capabilities"]["bounding"].append("CAP_NONSENSE"),
+    ):
+        (container.directory / "config.json").write_bytes(edited(edit))
+        syslog.clear()
+        refused(container.state(), syslog, "NONSENSE")
+
+
+def test_failed_start_leaves_the_image_as_it_was(start: Starter, syslog: Syslog) -> None:
+    """Late failures, when most is done: empty mount points stay, and nothing else."""
+    container = start("crun", network="private", hooks=False, only_create=True)
+    assert isinstance(container, Plain)
+    config = configuration()
+    config["annotations"]["com.hooks.ssh.pidfile_host"] = "/root/pid"
+    (container.directory / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    refused(container.state(), syslog, "pidfile_host")
+    upper = container.directory / "layer" / "upper"
+    assert [path for path in upper.rglob("*") if path.is_file() and path.stat().st_size] == []

@@ -1,0 +1,165 @@
+"""However a container ends, the daemon and all of its sessions end with it, and nothing stays."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import openssh
+import pytest
+from conftest import Start
+from containers import ENGINES, PORT, Container, Podman, keys, listening, processes, records, wait_for
+
+PODMAN = ("podman-crun", "podman-runc", "rootless")
+
+
+@pytest.fixture(scope="module")
+def key(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return openssh.convert(keys() / "id_dropbear", tmp_path_factory.mktemp("keys") / "id")
+
+
+def gone() -> bool:
+    return not processes() and PORT not in listening() and not records()
+
+
+def ended(container: Container) -> None:
+    wait_for(gone, f"end of {processes()} {records()} of {container.name}")
+
+
+class Session:
+    """A login from the bed that stays open, in which `sleep` runs."""
+
+    def __init__(self, key: Path) -> None:
+        self.client = subprocess.Popen(
+            [*openssh.client(key), "alice@127.0.0.1", "echo open; exec sleep 987654"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        assert self.client.stdout is not None
+        assert self.client.stdout.readline() == b"open\n"
+
+    @staticmethod
+    def sleeps() -> list[str]:
+        found = []
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                if path.read_bytes() == b"sleep\x00987654\x00":
+                    found.append(path.parent.name)
+            except OSError:
+                continue
+        return found
+
+    def close(self) -> None:
+        self.client.kill()
+        self.client.wait()
+        assert self.client.stdout is not None
+        self.client.stdout.close()
+
+
+@pytest.fixture
+def session(key: Path) -> Iterator[list[Session]]:
+    opened: list[Session] = []
+    yield opened
+    for one in opened:
+        one.close()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("pid", ["private", "host"])
+def test_open_sessions_end_at_stop(start: Start, session: list[Session], key: Path, engine: str, pid: str) -> None:
+    if engine in PODMAN:
+        container = start(engine, options=["--pid=host"] if pid == "host" else [])
+    else:
+        container = start(engine, change=lambda config: without_namespace(config, "pid") if pid == "host" else None)
+    session.append(Session(key))
+    wait_for(session[0].sleeps, "the session's command")
+    container.stop().checked()
+    ended(container)
+    wait_for(lambda: not session[0].sleeps(), "end of the session")
+    session[0].client.wait(10)
+
+
+def without_namespace(config: dict[str, object], kind: str) -> None:
+    linux = config["linux"]
+    assert isinstance(linux, dict)
+    linux["namespaces"] = [entry for entry in linux["namespaces"] if entry["type"] != kind]
+
+
+@pytest.mark.parametrize("engine", PODMAN)
+def test_podman_kill(start: Start, engine: str) -> None:
+    container = start(engine)
+    assert isinstance(container, Podman)
+    container.podman("kill", container.name).checked()
+    ended(container)
+
+
+@pytest.mark.parametrize("engine", PODMAN)
+def test_podman_rm_of_a_running_container(start: Start, engine: str) -> None:
+    container = start(engine)
+    assert isinstance(container, Podman)
+    container.podman("rm", "-f", "-t0", container.name).checked()
+    ended(container)
+
+
+@pytest.mark.parametrize("engine", PODMAN)
+def test_podman_restart(start: Start, engine: str) -> None:
+    container = start(engine)
+    assert isinstance(container, Podman)
+    first = container.daemon()
+    container.podman("restart", "-t0", container.name).checked()
+    assert container.daemon() != first
+    assert not os.path.exists(f"/proc/{first}")
+    assert container.ssh("echo again").checked().text == "again"
+    container.stop().checked()
+    ended(container)
+
+
+@pytest.mark.parametrize("engine", PODMAN)
+def test_podman_run_rm_that_ends_by_itself(start: Start, engine: str) -> None:
+    container = start(
+        engine, options=["--rm"], command=["/bin/sh", "-c", "while [ ! -e /tmp/stop ]; do sleep 0.05; done"]
+    )
+    assert container.ssh("echo works; touch /tmp/stop").checked().text == "works"
+    ended(container)
+
+
+def test_container_whose_first_process_is_killed(start: Start) -> None:
+    container = start("podman-crun")
+    os.kill(container.init(), signal.SIGKILL)
+    ended(container)
+
+
+def test_command_that_is_not_in_the_image(start: Start) -> None:
+    from containers import StartFailed
+
+    with pytest.raises(StartFailed) as failure:
+        start("podman-crun", command=["/bin/no-such-program"])
+    assert failure.value.hook == ""
+    wait_for(gone, "end of the daemon")
+
+
+def test_daemon_that_died_before_the_stop(start: Start) -> None:
+    container = start("crun")
+    os.kill(container.daemon(), signal.SIGKILL)
+    wait_for(lambda: PORT not in listening(), "end of the daemon")
+    container.stop().checked()
+    ended(container)
+
+
+def test_container_ends_although_the_daemon_runs(start: Start) -> None:
+    """Nothing of the hook keeps a container from ending when its process does."""
+    container = start("crun", change=lambda config: config["process"].update(args=["/bin/sh", "-c", "exec sleep 0.5"]))
+    init = container.init()
+    wait_for(lambda: not os.path.exists(f"/proc/{init}"), "end of the container")
+    wait_for(lambda: not processes(), "end of the daemon")
+
+
+def test_hook_does_nothing_without_its_annotation(start: Start) -> None:
+    container = start("podman-crun", annotations={"com.hooks.ssh.enabled": "false"})
+    assert not processes()
+    assert not records()
+    assert not container.path("/opt/oci-hooks").exists()

@@ -1,0 +1,90 @@
+"""The annotations com.hooks.logging.*, and syslog."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import Start, Syslog
+from containers import ALICE, WORK, Plain, StartFailed, call_hook, wait_for
+
+LEVEL, OUT, ERR = (f"com.hooks.logging.{name}" for name in ("level", "stdoutfd", "stderrfd"))
+
+
+@pytest.fixture
+def file() -> Iterator[Path]:
+    """A file of alice's that the hook can log to."""
+    path = WORK / "log"
+    path.touch(mode=0o644)
+    os.chown(path, ALICE, ALICE)
+    yield path
+    path.unlink()
+
+
+@pytest.mark.parametrize(("level", "lines"), [("0", 1), ("1", 1), ("2", 0), ("3", 0)])
+def test_level(start: Start, file: Path, level: str, lines: int) -> None:
+    start("crun", network="private", annotations={LEVEL: level, OUT: str(file)})
+    text = file.read_text(encoding="utf-8")
+    assert text.count("\n") == lines
+    assert ("listens on port 15263" in text) == (lines > 0)
+    assert text == "" or text.startswith("ssh_hook: info: ")
+
+
+def test_level_is_warning_by_default(start: Start, file: Path) -> None:
+    start("crun", network="private", annotations={OUT: str(file), ERR: str(file)})
+    assert file.read_text(encoding="utf-8") == ""
+
+
+@pytest.mark.parametrize("engine", ["crun", "podman-crun", "rootless"])
+def test_errors_to_a_path(start: Start, file: Path, engine: str) -> None:
+    file.write_text("before\n", encoding="utf-8")
+    annotations = {ERR: str(file), "com.hooks.ssh.authorize_ssh_key": "/no/such/key"}
+    with pytest.raises(StartFailed) as failure:
+        start(engine, annotations=annotations)
+    assert failure.value.hook == ""
+    assert file.read_text(encoding="utf-8").startswith("before\nssh_hook: error: the annotation ")
+
+
+def test_messages_to_a_descriptor(start: Start) -> None:
+    """crun redirects descriptor 2, so that is where the message of level info comes."""
+    container = start("crun", network="private", annotations={LEVEL: "1", OUT: "2"})
+    errors = Path(next(iter(WORK.glob("stderr-*"))))
+    assert "listens on port 15263" in errors.read_text(encoding="utf-8")
+    assert container.ssh("true").status == 0
+
+
+def test_messages_to_a_descriptor_that_the_hook_was_given(start: Start) -> None:
+    container = start("crun", network="private", hooks=False, only_create=True, annotations={LEVEL: "1"})
+    assert isinstance(container, Plain)
+    reader, writer = os.pipe()
+    set_annotation(container, OUT, str(writer))
+    assert call_hook(container.state(), pass_fds=[writer]) == (0, "", "")
+    os.close(writer)
+    with open(reader, encoding="utf-8") as pipe:
+        assert "listens on port 15263" in pipe.read()  # and it ends: the daemon does not hold it
+    assert call_hook({**container.state(), "status": "stopped", "pid": 0}) == (0, "", "")
+
+
+def set_annotation(container: Plain, name: str, value: str) -> None:
+    path = container.directory / "config.json"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace('"annotations": {', f'"annotations": {{"{name}": "{value}", ', 1), encoding="utf-8")
+
+
+def test_syslog_of_a_good_start_is_silent(start: Start, syslog: Syslog) -> None:
+    container = start("crun", network="private")
+    container.stop().checked()
+    assert syslog.of_hook() == []
+
+
+def test_syslog_has_errors_whatever_the_level(start: Start, syslog: Syslog) -> None:
+    with pytest.raises(StartFailed) as failure:
+        start("crun", annotations={LEVEL: "4", "com.hooks.ssh.authorize_ssh_key": "/no/such/key"})
+    wait_for(syslog.of_hook, "a message in syslog")
+    message = syslog.of_hook()[0]
+    assert message.startswith("<27>")  # daemon, error
+    assert "ssh_hook[" in message
+    assert "/no/such/key" in message
+    assert "/no/such/key" in failure.value.hook

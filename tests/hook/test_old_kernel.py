@@ -1,0 +1,127 @@
+"""Kernels that lack the newer system calls: a filter answers ENOSYS to each of them, to the hook alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from conftest import Start
+from containers import LAUNCHER, Container, processes, run, wait_for
+
+# Their numbers are the same on all architectures.
+CALLS = {
+    "open_tree": 428,
+    "move_mount": 429,
+    "fsopen": 430,
+    "fsconfig": 431,
+    "fsmount": 432,
+    "pidfd_open": 434,
+    "clone3": 435,
+    "close_range": 436,
+    "openat2": 437,
+    "mount_setattr": 442,
+}
+WRAPPER = f"""#!/usr/bin/python3 -IS
+import ctypes, os, struct, sys
+LOAD_NUMBER, JUMP_IF_EQUAL, RETURN = 0x20, 0x15, 0x06
+ALLOW, ENOSYS = 0x7FFF0000, 0x00050000 | 38
+numbers = {list(CALLS.values())}
+program = [(LOAD_NUMBER, 0, 0, 0)]
+program += [(JUMP_IF_EQUAL, len(numbers) - place, 0, number) for place, number in enumerate(numbers)]
+program += [(RETURN, 0, 0, ALLOW), (RETURN, 0, 0, ENOSYS)]
+code = b"".join(struct.pack("HBBI", *instruction) for instruction in program)
+buffer = ctypes.create_string_buffer(code)
+filter = ctypes.create_string_buffer(struct.pack("HxxxxxxP", len(program), ctypes.addressof(buffer)))
+libc = ctypes.CDLL(None, use_errno=True)
+if libc.prctl(22, 2, ctypes.byref(filter), 0, 0):  # PR_SET_SECCOMP, SECCOMP_MODE_FILTER
+    raise OSError(ctypes.get_errno(), "no filter")
+os.execv(sys.argv[2], sys.argv[2:]) if sys.argv[1] == "run" else os.execv({LAUNCHER!r}, sys.argv)
+"""
+PROBE = f"""
+import ctypes
+libc = ctypes.CDLL(None, use_errno=True)
+for number in {list(CALLS.values())}:
+    ctypes.set_errno(0)
+    libc.syscall(number, -1, 0, 0, 0, 0, 0)
+    print(ctypes.get_errno())
+"""
+
+
+@pytest.fixture
+def wrapper(tmp_path: Path) -> str:
+    path = tmp_path / "old_kernel"
+    path.write_text(WRAPPER, encoding="utf-8")
+    path.chmod(0o755)
+    return str(path)
+
+
+def seccomp(pid: int) -> str:
+    lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
+    return next(line.split()[1] for line in lines if line.startswith("Seccomp:"))
+
+
+def test_filter_is_in_force(wrapper: str) -> None:
+    probe = ["/usr/bin/python3", "-I", "-c", PROBE]
+    assert set(run([wrapper, "run", *probe]).checked().text.split()) == {"38"}
+    assert "38" not in run(probe).checked().text.split()
+
+
+@pytest.mark.parametrize("image", ["debian", "busybox"])
+@pytest.mark.parametrize("engine", ["crun", "runc"])
+def test_login(start: Start, wrapper: str, engine: str, image: str) -> None:
+    container = start(engine, image, launcher=wrapper, network="private")
+    assert_works(container)
+    container.stop().checked()
+    wait_for(lambda: not processes(), "end of the daemon")
+
+
+def assert_works(container: Container) -> None:
+    assert container.ssh("cat; exit 3", stdin=b"\0x").out == b"\0x"
+    assert container.ssh("exit 3").status == 3
+    assert seccomp(container.daemon()) == "2"  # so the hook that started it was under the filter
+    assert seccomp(container.init()) == "0"
+    written = container.ssh("cat /proc/self/cgroup").checked().text
+    assert sorted(written.splitlines()) == sorted(container.exec("cat", "/proc/1/cgroup").checked().text.splitlines())
+
+
+def test_links_in_the_image(start: Start, wrapper: str) -> None:
+    """The walk that stands in for openat2 follows links as that does."""
+
+    def prepare(root: Path) -> None:
+        (root / "usr/local/real/opt").mkdir(parents=True)
+        (root / "opt").rmdir()
+        (root / "opt").symlink_to("../../usr/local/./real/../real/opt")
+        (root / "etc/profile.d").rename(root / "usr/local/profile.d")
+        (root / "etc/profile.d").symlink_to("/usr/local/profile.d")
+
+    container = start("crun", launcher=wrapper, network="private", prepare=prepare)
+    assert_works(container)
+    assert container.exec("/usr/local/real/opt/oci-hooks/ssh/dropbear/bin/dbclient", "-V").checked()
+
+
+@pytest.mark.parametrize("target", ["/proc/1/root/opt", "/proc/self/cwd", "/proc/1/cwd"])
+def test_link_out_of_the_container_is_refused(start: Start, wrapper: str, target: str) -> None:
+    from containers import StartFailed
+
+    def prepare(root: Path) -> None:
+        (root / "opt").rmdir()
+        (root / "opt").symlink_to(target)
+
+    with pytest.raises(StartFailed) as failure:
+        start("crun", launcher=wrapper, network="private", prepare=prepare)
+    assert "/opt" in failure.value.hook
+
+
+def test_open_sessions_end_without_pidfd(start: Start, wrapper: str) -> None:
+    def change(config: dict[str, dict[str, list[dict[str, str]]]]) -> None:
+        config["linux"]["namespaces"] = [e for e in config["linux"]["namespaces"] if e["type"] != "pid"]
+
+    container = start("crun", launcher=wrapper, change=change)
+    script = (
+        "ssh 127.0.0.1 'echo $$ >/tmp/session; exec sleep 987655' & while [ ! -s /tmp/session ]; do sleep 0.05; done"
+    )
+    container.exec("/bin/sh", "-c", f"({script}) >/dev/null 2>&1")
+    session = int(container.exec("cat", "/tmp/session").checked().text)
+    assert Path(f"/proc/{session}").exists()
+    container.stop().checked()
+    wait_for(lambda: not processes() and not Path(f"/proc/{session}").exists(), "end of daemon and session")
