@@ -13,6 +13,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from signal import SIG_DFL, SIG_SETMASK, SIGCHLD, pthread_sigmask
     from signal import signal as set_signal
+
+    from .container import State
 else:  # the C half of signal: its other half imports enum
     from _signal import SIG_DFL, SIG_SETMASK, SIGCHLD, pthread_sigmask
     from _signal import signal as set_signal
@@ -43,9 +45,8 @@ def main(arguments: list[str], defaults: dict[str, str]) -> int:
 
 
 def _start_or_stop(packages: list[str]) -> int:
-    from .container import read_container, read_state
-    from .keystore import KeyStoreError
-    from .settings import Settings
+    """Only what a stage takes is imported: poststop takes little."""
+    from .container import read_state
 
     log.to_syslog = True
     pthread_sigmask(SIG_SETMASK, [])  # crun blocks every signal, and a daemon that inherits that never reaps
@@ -56,18 +57,25 @@ def _start_or_stop(packages: list[str]) -> int:
         from .stop import stop
 
         stop(state)
-        return 0
+    else:
+        _start(state, packages)
+    return 0
+
+
+def _start(state: State, packages: list[str]) -> None:
+    from .container import read_container
+    from .keystore import KeyStoreError
+    from .settings import Settings
+    from .start import start
+
     settings = Settings(os.environ)
     bundle = os.open(state.bundle, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     container = read_container(bundle, state.bundle)
     log.level = container.annotations.log_level
-    from .start import start
-
     try:
         start(settings, state, container, bundle, packages)
     except KeyStoreError as error:
         raise HookError(str(error)) from None
-    return 0
 
 
 def _user_command(arguments: list[str], settings: dict[str, str]) -> int:

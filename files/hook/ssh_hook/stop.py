@@ -8,10 +8,8 @@ import time
 
 from . import record
 from .errors import HookError
-from .identity import Identity
 from .log import DEBUG, INFO, log
 from .record import Record
-from .userfiles import remove_pidfile
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,6 +53,9 @@ def end(known: Record) -> None:
         log(INFO, f"ending the SSH daemon with pid {known.pid}")
         _end_all(known)
     if known.pidfile_host:
+        from .identity import Identity
+        from .userfiles import remove_pidfile
+
         remove_pidfile(known.pidfile_host, known.pid, Identity(known.numbers["uid"], known.numbers["gid"]))
 
 
