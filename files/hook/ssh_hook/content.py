@@ -39,6 +39,8 @@ _NOT_RESTORED = frozenset(
         "SSH_TTY",
     ]
 )
+_MAX_ENTRIES = 16  # of one uid
+_MAX_LINE = 4096  # bytes
 _NO_LOGIN = ("nologin", "false")
 _STANDARD_SHELLS = ("/bin/sh", "/bin/csh")  # what getusershell(3) gives where there is no /etc/shells
 
@@ -117,48 +119,74 @@ def account(
 
     Returns None where the container has no shell.
     """
-    entries = [os.fsdecode(line).split(":") for line in passwd.split(b"\n")]
-    names = {fields[0] for fields in entries if len(fields) == 7}
-    mine = [index for index, fields in enumerate(entries) if _is_of(fields, wanted.uid)]
-    original = list(entries)
-    if wanted.name not in names or not mine:
-        while entries and entries[-1] == [""]:
-            entries.pop()
-        template = entries[mine[0]] if mine else ["", "x", str(wanted.uid), str(wanted.gid), "", wanted.home, ""]
-        mine.append(len(entries))
-        entries.extend(([_free_name(wanted, names), *template[1:]], [""]))
-    for index in mine:
-        repaired = _repair(entries[index], wanted, usable)
+    lines = _own_lines(passwd, wanted.uid)
+    present = [os.fsdecode(passwd[start:end]).split(":") for start, end in lines]
+    added = [] if present and _has_name(passwd, wanted.name) else [_new_entry(wanted, passwd, present)]
+    own = []
+    for fields in present + added:
+        repaired = _repair(fields, wanted, usable)
         if repaired is None:
             return None
-        entries[index] = repaired
-    own = [entries[index] for index in mine]
+        own.append(repaired)
     listed = _STANDARD_SHELLS if shells is None else _shell_lines(shells)
     missing = sorted({fields[6] or DEFAULT_SHELL for fields in own} - set(listed))
     return Account(
         own[0][5],
         next((fields[0] for fields in own if fields[0] == wanted.name), own[0][0]),
-        os.fsencode("\n".join(":".join(fields) for fields in entries)) if entries != original else None,
+        None if own == present else _with_entries(passwd, lines, [os.fsencode(":".join(fields)) for fields in own]),
         os.fsencode("".join(f"{shell}\n" for shell in (*listed, *missing))) if missing else None,
     )
 
 
 def entries_of(passwd: bytes, uid: int) -> bytes:
     """The lines of a passwd file that are entries of `uid`."""
-    lines = passwd.split(b"\n")
-    return b"".join(line + b"\n" for line in lines if _is_of(os.fsdecode(line).split(":"), uid))
+    return b"".join(passwd[start:end] + b"\n" for start, end in _own_lines(passwd, uid))
+
+
+def _own_lines(passwd: bytes, uid: int) -> list[tuple[int, int]]:
+    """Start and end of the first entries of `uid`. An image's file may have millions of lines: only these are split."""
+    needle = b":%d:" % uid
+    lines: list[tuple[int, int]] = []
+    hit = passwd.find(needle)
+    while hit >= 0 and len(lines) < _MAX_ENTRIES:
+        start = passwd.rfind(b"\n", 0, hit) + 1
+        end = passwd.find(b"\n", hit)
+        end = len(passwd) if end < 0 else end
+        if end - start < _MAX_LINE and _is_of(os.fsdecode(passwd[start:end]).split(":"), uid):
+            lines.append((start, end))
+        hit = passwd.find(needle, end)
+    return lines
+
+
+def _has_name(passwd: bytes, name: str) -> bool:
+    prefix = os.fsencode(name) + b":"
+    return passwd.startswith(prefix) or b"\n" + prefix in passwd
+
+
+def _new_entry(wanted: AccountRequest, passwd: bytes, present: list[list[str]]) -> list[str]:
+    """An entry under the user's name on the cluster, unless the image gave that to another uid."""
+    other = f"uid{wanted.uid}"
+    names = [wanted.name, other, *(f"{other}_{number}" for number in range(_MAX_ENTRIES))]
+    name = next((name for name in names if not _has_name(passwd, name)), wanted.name)
+    template = present[0] if present else ["", "x", str(wanted.uid), str(wanted.gid), "", wanted.home, ""]
+    return [name, *template[1:]]
+
+
+def _with_entries(passwd: bytes, lines: list[tuple[int, int]], entries: list[bytes]) -> bytes:
+    """`passwd` with the first of `entries` in place of `lines`, and the others at the end."""
+    pieces = []
+    done = 0
+    for (start, end), entry in zip(lines, entries):
+        pieces += [passwd[done:start], entry]
+        done = end
+    rest = passwd[done:].rstrip(b"\n")
+    return b"".join(
+        [*pieces, rest, b"\n" if pieces or rest else b"", *(entry + b"\n" for entry in entries[len(lines) :])]
+    )
 
 
 def _is_of(fields: list[str], uid: int) -> bool:
     return len(fields) == 7 and fields[0] != "" and fields[2] == str(uid)
-
-
-def _free_name(wanted: AccountRequest, names: set[str]) -> str:
-    """The user's name on the cluster, unless the image gave that to another uid."""
-    name = wanted.name
-    while name in names:
-        name = f"uid{wanted.uid}" if name == wanted.name else name + "_"
-    return name
 
 
 def _repair(fields: list[str], wanted: AccountRequest, usable: Callable[[str], bool]) -> list[str] | None:

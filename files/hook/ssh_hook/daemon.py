@@ -46,14 +46,19 @@ MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF CHECKPOINT_REST
 
 
 class Daemon:
-    """What to run: the container it belongs to, its root directory, cgroups, /dev/null, and Dropbear's options."""
+    """What to run: the container it belongs to, its root directory, cgroups, /dev/null, Dropbear's options, and a pidfile
+    to write beside Dropbear's own, or None.
+    """
 
-    def __init__(self, container: Container, root: int, cgroups: Cgroups, null: int, options: list[str]) -> None:
+    def __init__(
+        self, container: Container, root: int, cgroups: Cgroups, null: int, options: list[str], pidfile: int | None
+    ) -> None:
         """Raises HookError for a limit or capability that the kernel does not have."""
         self.container = container
         self.root = root
         self.cgroups = cgroups
         self.null = null
+        self.pidfile = pidfile
         self.arguments = ["dropbear", "-F", "-e", *options, "-P", PIDFILE]
         self.limits = [(_limit(name), _size(soft), _size(hard)) for name, soft, hard in container.rlimits]
         self.kept = {_capability(name) for name in container.bounding or ()}
@@ -112,7 +117,8 @@ class Daemon:
                 pass  # SIGKILL, SIGSTOP, and what the C library keeps for itself
         pthread_sigmask(SIG_SETMASK, [])
         os.umask(container.umask)
-        _write_pidfile(container.annotations.pidfile_container)
+        if self.pidfile is not None:
+            os.write(self.pidfile, b"%d\n" % os.getpid())
         os.execve(PROGRAM, self.arguments, container.environment)
 
     def _drop_capabilities(self) -> None:
@@ -150,17 +156,6 @@ def _problem(error: Exception) -> str:
     if not isinstance(error, OSError):
         return str(error)
     return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
-
-
-def _write_pidfile(path: str) -> None:
-    if path == PIDFILE:
-        return
-    try:
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(f"{os.getpid()}\n")
-    except OSError as error:
-        problem = f"the annotation com.hooks.ssh.pidfile_container: cannot write {path} as the container's user"
-        raise HookError(f"{problem}: {error.strerror}") from None
 
 
 def _describe(status: int) -> str:

@@ -32,12 +32,16 @@ class ActingAs:
 
     def __enter__(self) -> None:
         self._groups = os.getgroups()
-        set_groups([])
-        os.setegid(self._identity.gid)
-        os.seteuid(self._identity.uid)
-        if self._privileged:
-            _, permitted, inheritable = linux.capget()
-            linux.capset(permitted, permitted, inheritable)
+        try:
+            set_groups([])
+            os.setegid(self._identity.gid)
+            os.seteuid(self._identity.uid)
+            if self._privileged:
+                _, permitted, inheritable = linux.capget()
+                linux.capset(permitted, permitted, inheritable)
+        except BaseException:
+            self.__exit__()  # not called for us then
+            raise
 
     def __exit__(self, *_: object) -> None:
         os.seteuid(0)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from .namespaces import Cgroups, Namespaces
     from .owner import Owner
 
-_MAX_PASSWD = 64 << 20  # bytes
+_MAX_PASSWD = 32 << 20  # bytes
 _MAX_SHELLS = 64 << 10  # bytes
 _MAX_AUTHORIZED_KEYS = 1 << 20  # bytes
 _SPARE = 1 << 20  # bytes of the tmpfs for what sessions write into ~/.ssh and for the host keys that clients learn
@@ -88,7 +88,8 @@ def start_inside(plan: Plan) -> int:
             _become_root()
     rootfs = Rootfs(_open_root(plan.container.rootfs), plan.user)
     options, pidfile = _Setup(plan, rootfs).run()
-    daemon = Daemon(plan.container, rootfs.descriptor, plan.cgroups, plan.null, options)
+    own_pidfile = _open_pidfile(rootfs, plan.container.annotations.pidfile_container)
+    daemon = Daemon(plan.container, rootfs.descriptor, plan.cgroups, plan.null, options, own_pidfile)
     pid = daemon.spawn()
     wait_until_listening(pid, pidfile, plan.port)
     return pid
@@ -126,6 +127,17 @@ def _open_root(path: str) -> int:
     if os.path.samestat(os.fstat(descriptor), os.stat("/")):
         raise HookError(f"the container's root directory {path} is the host's own")
     return descriptor
+
+
+def _open_pidfile(rootfs: Rootfs, path: str) -> int | None:
+    """The pidfile that the annotation names; None where it is Dropbear's own."""
+    if path == PIDFILE:
+        return None
+    try:
+        return rootfs.pidfile(path)
+    except OSError as error:
+        problem = f"the annotation com.hooks.ssh.pidfile_container: cannot write {path} as the container's user"
+        raise HookError(f"{problem}: {error.strerror}") from None
 
 
 class _Setup:
@@ -175,26 +187,28 @@ class _Setup:
     def _account(self) -> tuple[content.Account, bytes | None]:
         """The user's account, and the content of a new /etc/passwd if it takes one."""
         plan = self._plan
-        passwd = self._rootfs.read("/etc/passwd", _MAX_PASSWD) or b""
-        is_readable = passwd == b"" or self._is_readable("/etc/passwd")
-        if not is_readable:
-            passwd = content.entries_of(passwd, plan.user.uid)  # what the user may not read, the user's copy lacks
+        is_readable = True
+        try:
+            passwd = self._rootfs.read("/etc/passwd", _MAX_PASSWD) or b""
+        except PermissionError:  # then the user's copy has the user's own entries only
+            is_readable = False
+            passwd = content.entries_of(
+                self._rootfs.read("/etc/passwd", _MAX_PASSWD, as_root=True) or b"", plan.user.uid
+            )
         wanted = content.AccountRequest(
             plan.user.uid, plan.user.gid, plan.owner.name, plan.container.environment.get("HOME", "")
         )
-        account = content.account(wanted, passwd, self._rootfs.read("/etc/shells", _MAX_SHELLS), self._is_program)
+        account = content.account(wanted, passwd, self._shells(), self._is_program)
         if account is None:
             raise HookError("the container has no shell: a session takes a /bin/sh in its image")
         return account, passwd if account.passwd is None and not is_readable else account.passwd
 
-    def _is_readable(self, path: str) -> bool:
-        """Whether the container's user may read `path`."""
+    def _shells(self) -> bytes | None:
+        """The content of /etc/shells; None where the server, which is the user's, will find none."""
         try:
-            with ActingAs(self._plan.user):
-                os.close(self._rootfs.open(path, os.O_RDONLY | os.O_NONBLOCK))
-        except OSError:
-            return False
-        return True
+            return self._rootfs.read("/etc/shells", _MAX_SHELLS)
+        except PermissionError:
+            return None
 
     def _is_program(self, path: str) -> bool:
         try:

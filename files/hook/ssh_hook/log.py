@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import syslog
 
+PREFIX = "ssh_hook: "  # of every line
 DEBUG, INFO, WARNING, ERROR = range(4)
 _NAMES = ("debug", "info", "warning", "error")
 _PRIORITIES = (syslog.LOG_DEBUG, syslog.LOG_INFO, syslog.LOG_WARNING, syslog.LOG_ERR)
@@ -27,7 +28,8 @@ class Log:
 
     def __call__(self, level: int, message: str) -> None:
         """Report one line. Never raises: a message that cannot be written must not change what the hook does."""
-        line = f"ssh_hook: {_NAMES[level]}: {message}".replace("\n", "\\n")
+        message = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in message)  # an image's words are in some
+        line = f"{PREFIX}{_NAMES[level]}: {message}"
         if level >= self.level or level == ERROR:
             try:
                 os.write(
@@ -36,7 +38,7 @@ class Log:
             except OSError:
                 pass  # nobody reads; syslog has it
         if self.to_syslog and level >= WARNING:
-            safe = message.encode("ascii", "backslashreplace").decode().replace("\0", "\\0")
+            safe = message.encode("ascii", "backslashreplace").decode()
             syslog.openlog("ssh_hook", syslog.LOG_PID, syslog.LOG_DAEMON)
             syslog.syslog(_PRIORITIES[level], safe)
             syslog.closelog()  # its descriptor must not reach the container

@@ -37,18 +37,21 @@ class MountTable:
 
     def refuse_shared(self, target: int, path: str) -> None:
         """Raises HookError where something mounted on the descriptor `target` would appear elsewhere too."""
-        with open(f"/proc/self/fdinfo/{target}", encoding="utf-8") as file:
-            for line in file:
-                if line.startswith("mnt_id:") and not self._shared.get(line[len("mnt_id:") :].strip(), True):
-                    return
-        raise HookError(
-            f"{path} in the container lies on a shared mount, so that what is mounted there would appear on the host: "
-            "mount that volume private or slave"
-        )
+        if self._shared.get(mount_id(target), True):
+            raise HookError(
+                f"{path} in the container lies on a shared mount, so that what is mounted there would appear on the "
+                "host: mount that volume private or slave"
+            )
 
     def device(self, source: str) -> int | None:
         """The device number of the file system that was mounted from `source`."""
         return self._devices.get(source)
+
+
+def mount_id(descriptor: int) -> str:
+    """The number, as in mountinfo, of the mount that `descriptor` lies on."""
+    with open(f"/proc/self/fdinfo/{descriptor}", encoding="utf-8") as file:
+        return next(line for line in file if line.startswith("mnt_id:"))[len("mnt_id:") :].strip()
 
 
 def mount_tmpfs(target: int, source: str, size: int) -> None:

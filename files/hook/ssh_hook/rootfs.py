@@ -15,6 +15,8 @@ import stat
 from . import linux
 from .errors import HookError
 from .identity import ActingAs, Identity
+from .mounts import mount_id
+from .userfiles import open_pidfile
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 _MAX_LINKS = 40  # as the kernel's own limit
 _ATTEMPTS = 100  # EAGAIN: something was renamed meanwhile
+_ROOT = Identity(0, 0)
 
 
 class Rootfs:
@@ -30,7 +33,7 @@ class Rootfs:
     def __init__(self, descriptor: int, user: Identity) -> None:
         self.descriptor = descriptor
         self._user = user
-        self._device = os.fstat(descriptor).st_dev
+        self._mount = mount_id(descriptor)
 
     def open(self, path: str, flags: int) -> int:
         """Open `path`, following links within the container. Raises OSError as open(2) does."""
@@ -47,23 +50,40 @@ class Rootfs:
                     raise
         raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
-    def read(self, path: str, limit: int) -> bytes | None:
+    def read(self, path: str, limit: int, as_root: bool = False) -> bytes | None:
         """The content of a regular file of at most `limit` bytes; None where there is no such path.
 
-        Raises HookError for anything else.
+        It is read as the user: a link may lead to a file of a volume that only root may read, and what is read here
+        may be shown. Raises PermissionError where the user may not read it, unless `as_root`; HookError for all else.
         """
         try:
-            descriptor = self.open(path, os.O_PATH)
+            with ActingAs(_ROOT if as_root else self._user):
+                return self._read(path, limit)
         except FileNotFoundError:
             return None
+        except PermissionError:
+            raise
         except OSError as error:
-            raise HookError(f"cannot open {path} in the container: {error.strerror}") from None
+            raise HookError(f"cannot read {path} in the container: {error.strerror}") from None
+
+    def _read(self, path: str, limit: int) -> bytes:
+        descriptor = self.open(path, os.O_PATH)
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise HookError(f"{path} in the container is not a regular file")
             return _read_regular(descriptor, path, limit)
         finally:
             os.close(descriptor)
+
+    def pidfile(self, path: str) -> int:
+        """A descriptor to write to of the pidfile `path`, opened or made as the user. Raises OSError."""
+        parent_path, name = os.path.split(path)
+        with ActingAs(self._user):
+            parent = self.open(parent_path, os.O_PATH | os.O_DIRECTORY)
+            try:
+                return open_pidfile(name, parent)
+            finally:
+                os.close(parent)
 
     def directory(self, path: str) -> int:
         """An O_PATH descriptor of the directory `path`, made (mode 0755) with its parents where it is missing.
@@ -130,7 +150,8 @@ class Rootfs:
     def _create(self, parent: int, path: str, create: Callable[[], None]) -> bool:
         """Create below `parent` as the user, or where the user may not, and it is no volume, as root: then True.
 
-        Where the user may not write, nobody but root can swap what is created before it is opened.
+        Where the user may not write, nobody but root can swap what is created before it is opened; but a directory's
+        owner may at any time. A volume has a mount of its own; its device may be that of the root file system.
         """
         try:
             with ActingAs(self._user):
@@ -141,7 +162,7 @@ class Rootfs:
         except OSError as error:
             refused = error
         try:
-            if os.fstat(parent).st_dev != self._device:
+            if mount_id(parent) != self._mount or os.fstat(parent).st_uid == self._user.uid:
                 raise refused
             create()
             return True
@@ -160,12 +181,14 @@ def _read_regular(handle: int, path: str, limit: int) -> bytes:
     """Read the regular file behind an O_PATH descriptor, which nobody can have swapped for something else."""
     descriptor = os.open(f"/proc/self/fd/{handle}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
-        data = b""
-        while len(data) <= limit:
-            chunk = os.read(descriptor, limit + 1 - len(data))
+        chunks: list[bytes] = []
+        size = 0
+        while size <= limit:
+            chunk = os.read(descriptor, limit + 1 - size)
             if not chunk:
-                return data
-            data += chunk
+                return b"".join(chunks)
+            chunks.append(chunk)
+            size += len(chunk)
     finally:
         os.close(descriptor)
     raise HookError(f"{path} in the container is larger than {limit} bytes")

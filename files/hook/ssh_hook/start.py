@@ -13,13 +13,20 @@ import os
 from . import keystore, record, userfiles
 from .container import Container, State
 from .errors import HookError
-from .identity import ActingAs
+from .identity import ActingAs, Identity
 from .inside import Plan, start_inside
-from .log import ERROR, INFO, WARNING, log
+from .log import INFO, WARNING, log
 from .namespaces import Cgroups, Namespaces
 from .owner import find_owner
 from .settings import Settings
-from .stop import end
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from signal import SIGKILL
+else:  # the C half of signal: its other half imports enum
+    from _signal import SIGKILL
+
+_KEEP = b"k"
 
 
 def start(settings: Settings, state: State, container: Container, bundle: int, packages: list[str]) -> None:
@@ -30,6 +37,8 @@ def start(settings: Settings, state: State, container: Container, bundle: int, p
     _require_own_mount_namespace(settings)
     process = _open_process(state.pid if settings.join else os.getpid())
     namespaces = Namespaces(process) if settings.join else None
+    if namespaces is not None and not namespaces.has("mnt"):
+        raise HookError("the container has no mount namespace of its own: what the hook mounts would stay on the host")
     owner = find_owner(
         container,
         process if namespaces is not None and namespaces.has("user") else None,
@@ -44,6 +53,7 @@ def start(settings: Settings, state: State, container: Container, bundle: int, p
     if container.annotations.authorize_ssh_key:
         authorized_keys += userfiles.read_public_keys(container.annotations.authorize_ssh_key, owner.keeper)
     reader, writer = os.pipe()
+    release, keep = os.pipe()
     plan = Plan(
         container,
         owner,
@@ -60,21 +70,31 @@ def start(settings: Settings, state: State, container: Container, bundle: int, p
     )
     child = os.fork()
     if child == 0:
-        _run_child(plan, writer)
+        os.close(keep)
+        _run_child(plan, writer, release)
     os.close(writer)
-    pid = _await_child(child, reader)
-    daemon = record.record_of(pid, owner.keeper.uid, owner.keeper.gid, container.annotations.pidfile_host)
+    os.close(release)
     try:
-        record.write(daemon, bundle)
-        if daemon.pidfile_host:
-            userfiles.write_pidfile(daemon.pidfile_host, pid, owner.keeper)
-    except (OSError, HookError) as error:
-        end(daemon)
-        record.remove(bundle)
-        if isinstance(error, OSError):
-            raise HookError(f"cannot record the SSH daemon in {state.bundle}: {error.strerror}") from None
-        raise
+        pid = _started(reader)
+        daemon = record.record_of(pid, owner.keeper.uid, owner.keeper.gid, container.annotations.pidfile_host)
+        _record(daemon, bundle, owner.keeper)
+        os.write(keep, _KEEP)
+    except OSError as error:
+        raise HookError(f"cannot record the SSH daemon in {state.bundle}: {error.strerror}") from None
+    finally:
+        os.close(keep)
+        os.waitpid(child, 0)
     log(INFO, f"the SSH daemon of {owner.name} listens on port {plan.port} (pid {pid})")
+
+
+def _record(daemon: record.Record, bundle: int, keeper: Identity) -> None:
+    record.write(daemon, bundle)
+    try:
+        if daemon.pidfile_host:
+            userfiles.write_pidfile(daemon.pidfile_host, daemon.pid, keeper)
+    except BaseException:
+        record.remove(bundle)
+        raise
 
 
 def _require_own_mount_namespace(settings: Settings) -> None:
@@ -105,10 +125,19 @@ def _send(writer: int, kind: str, text: str) -> None:
     os.write(writer, f"{kind} {text}\0".encode("utf-8", "backslashreplace"))
 
 
-def _run_child(plan: Plan, writer: int) -> None:
-    """Do the child's part, tell the parent how it went, and end."""
+def _run_child(plan: Plan, writer: int, release: int) -> None:
+    """Do the child's part, tell the parent how it went, and end.
+
+    The child waits until the parent has recorded the daemon: till then it is the child's to reap, so that its pid can
+    be no other process's. If the parent fails or is killed, so is the daemon.
+    """
     try:
-        _send(writer, "started", str(start_inside(plan)))
+        pid = start_inside(plan)
+        _send(writer, "started", str(pid))
+        os.close(writer)
+        if os.read(release, 1) != _KEEP:
+            os.kill(pid, SIGKILL)
+            os.waitpid(pid, 0)
     except HookError as error:
         _send(writer, "error", str(error))
     except Exception as error:
@@ -119,12 +148,10 @@ def _run_child(plan: Plan, writer: int) -> None:
         os._exit(0)
 
 
-def _await_child(child: int, reader: int) -> int:
+def _started(reader: int) -> int:
     """The daemon's pid. Raises HookError with what the child says, or if it says nothing."""
     with open(reader, encoding="utf-8", errors="replace") as file:
         messages = file.read().split("\0")[:-1]
-    _, status = os.waitpid(child, 0)
-    pid = 0
     for message in messages:
         kind, _, text = message.partition(" ")
         if kind == "warning":
@@ -132,8 +159,5 @@ def _await_child(child: int, reader: int) -> int:
         elif kind == "error":
             raise HookError(text)
         else:
-            pid = int(text)
-    if not pid:
-        log(ERROR, f"the hook's child ended with wait status {status}")
-        raise HookError("the container could not be set up: the hook's child was killed; is the node out of memory?")
-    return pid
+            return int(text)
+    raise HookError("the container could not be set up: the hook's child was killed; is the node out of memory?")

@@ -6,11 +6,14 @@ what only root may touch fails as it would for the user, on a file system that s
 from __future__ import annotations
 
 import binascii
+import errno
 import os
 import stat
 
+from . import linux
 from .errors import HookError
 from .identity import ActingAs, Identity
+from .log import PREFIX
 from .settings import printable
 
 _MAX_PUBLIC_KEYS = 64 << 10  # bytes
@@ -76,16 +79,40 @@ def _is_key(kind: bytes, encoded: bytes) -> bool:
     return name in _KEY_TYPES and blob.startswith(len(kind).to_bytes(4, "big") + kind) and len(blob) > len(kind) + 4
 
 
+def open_pidfile(path: str, directory: int | None = None) -> int:
+    """A descriptor to write to of the file `path`, empty; relative to `directory` if that is given.
+
+    The annotation that names it may be the image's own, which some engines pass on: so no file is overwritten that
+    holds anything but a pid, no link followed, no device or pipe opened. Raises OSError.
+    """
+    flags = os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | flags, 0o644, dir_fd=directory)
+    except FileExistsError:
+        pass
+    handle = os.open(path, os.O_PATH | flags, dir_fd=directory)
+    try:
+        is_regular = stat.S_ISREG(os.fstat(handle).st_mode)
+        if not is_regular or linux.filesystem_type(handle) in (linux.PROC_SUPER_MAGIC, linux.SYSFS_MAGIC):
+            raise OSError(errno.EINVAL, "it is not a regular file")
+        descriptor = os.open(f"/proc/self/fd/{handle}", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    finally:
+        os.close(handle)
+    present = os.read(descriptor, 32).strip()
+    if present and not present.isdigit():
+        os.close(descriptor)
+        raise OSError(errno.EEXIST, "it holds something that is not a pid")
+    os.ftruncate(descriptor, 0)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor
+
+
 def write_pidfile(path: str, pid: int, user: Identity) -> None:
-    """Write `pid` to the file `path` as `user`. Raises HookError where the user may not, or it is no regular file."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    """Write `pid` to the file `path` as `user`. Raises HookError where the user may not, or it is another's file."""
     try:
         with ActingAs(user):
-            descriptor = os.open(path, flags, 0o644)
+            descriptor = open_pidfile(path)
             try:
-                if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                    raise HookError(f"{_ANNOTATION_PIDFILE}: {printable(path)} is not a regular file")
-                os.ftruncate(descriptor, 0)
                 os.write(descriptor, b"%d\n" % pid)
             finally:
                 os.close(descriptor)
@@ -113,6 +140,9 @@ def log_descriptor(target: str, user: Identity, default: int) -> int:
     """A descriptor to log to, as an annotation com.hooks.logging.*fd names it: the number of one that the hook was
     given, or the path of a file, which is opened as `user`. `default` where `target` is empty.
 
+    The annotation may be the image's own, which some engines pass on, and so may be words in what is logged: only a
+    file that is empty or a log of ours is added to, or what a process has open.
+
     Raises HookError where there is none to write to.
     """
     if not target:
@@ -126,6 +156,26 @@ def log_descriptor(target: str, user: Identity, default: int) -> int:
             os.fstat(descriptor)
             return descriptor
         with ActingAs(user):
-            return os.open(target, os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+            return _open_log(target)
     except OSError as error:
         raise HookError(f"{where}: {error.strerror}") from None
+
+
+def _open_log(path: str) -> int:
+    flags = os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    descriptor = os.open(path, os.O_WRONLY | flags)
+    is_log = not stat.S_ISREG(os.fstat(descriptor).st_mode) or os.fstat(descriptor).st_size == 0
+    if not is_log and not _is_of_process(path):
+        reader = os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY | os.O_CLOEXEC)
+        is_log = os.read(reader, len(PREFIX)) == PREFIX.encode()
+        os.close(reader)
+        if not is_log:
+            os.close(descriptor)
+            raise OSError(errno.EEXIST, "it holds something that is not a log of this hook")
+    return descriptor
+
+
+def _is_of_process(path: str) -> bool:
+    """Whether `path` is /proc/PID/fd/NUMBER."""
+    fields = path.split("/")
+    return len(fields) == 5 and fields[:2] == ["", "proc"] and fields[2].isdigit() and fields[3] == "fd"
