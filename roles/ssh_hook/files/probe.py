@@ -20,6 +20,7 @@ The report, a JSON object:
   packages      Python package -> the directory that holds it, or null
   passwd_file   whether the passwd file exists
   missing       those of the directories that do not exist
+  timer         whether the timer that refreshes the passwd file is installed
   versions      directories of the versions of the hook that are installed, the newest first
 """
 
@@ -41,6 +42,7 @@ PACKAGES = ("cryptography", "pyroute2")
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 LISTENING = "0A"
 DROPBEAR_PROGRAM = "dropbearmulti"
+TIMER = "/etc/systemd/system/ssh-hook-passwd.timer"
 
 
 def engines() -> dict[str, str]:
@@ -145,15 +147,17 @@ def port_holders(port: int, daemons: list[int]) -> list[str]:
     return holders + ["a process of another pid namespace"] * bool(wanted)
 
 
+def holds(directory: str, name: str) -> bool:
+    """Whether a directory holds a Python package; an empty directory of that name is none."""
+    spec = importlib.machinery.PathFinder.find_spec(name, [directory])
+    return spec is not None and spec.origin is not None
+
+
 def package_homes(packages_dir: str) -> dict[str, str | None]:
     """Where the Python packages are. What is below /usr/local did not come from the distribution."""
     distribution = [path for path in site.getsitepackages() if not path.startswith("/usr/local/")]
-    homes: dict[str, str | None] = dict.fromkeys(PACKAGES)
-    for name in PACKAGES:
-        for path in [packages_dir] if packages_dir else distribution:
-            if homes[name] is None and importlib.machinery.PathFinder.find_spec(name, [path]):
-                homes[name] = path
-    return homes
+    directories = [packages_dir] if packages_dir else distribution
+    return {name: next((path for path in directories if holds(path, name)), None) for name in PACKAGES}
 
 
 def versions(prefix: str) -> list[str]:
@@ -176,6 +180,7 @@ def report(question: dict[str, Any]) -> dict[str, object]:
         "packages": package_homes(question["packages_dir"]),
         "passwd_file": os.path.isfile(question["passwd_file"]),
         "missing": [path for path in question["directories"] if not os.path.isdir(path)],
+        "timer": os.path.lexists(TIMER),
         "versions": versions(question["prefix"]),
     }
 

@@ -1,0 +1,87 @@
+"""What the tests of the role need: plays against this node, and lists of what is on it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import stat
+import subprocess
+from pathlib import Path
+from typing import Any, NamedTuple
+
+ROOT = Path(__file__).resolve().parents[2]
+PREFIX = Path("/opt/oci-hooks")
+HOOK_JSON = Path("/usr/share/containers/oci/hooks.d/07-ssh-hook.json")
+LAUNCHER = PREFIX / "bin/ssh_hook"
+PASSWD = PREFIX / "etc/passwd"
+PORT = 15263
+SETTINGS = {
+    "ansible_connection": "local",
+    "ansible_python_interpreter": "/usr/bin/python3",
+    "dropbear_build_dir": str(ROOT / ".cache/dropbear"),
+    "ssh_hook_hosts": "all",
+}
+
+
+class Play(NamedTuple):
+    """What a play did: its exit status, how many tasks changed something, and all that it said."""
+
+    status: int
+    changed: int
+    said: str
+
+
+def play(name: str, *arguments: str, before: tuple[str, ...] = (), collections: str = "", **variables: Any) -> Play:
+    """Run a playbook (a name in playbooks/, or a file beside this one) on this node.
+
+    `before` is a command that runs ansible-playbook as its last arguments, `collections` another place of the collection.
+    """
+    own = Path(__file__).with_name(f"{name}.yml")
+    answer = subprocess.run(
+        [
+            *before,
+            "ansible-playbook",
+            "--inventory=node,",
+            f"--extra-vars={json.dumps({**SETTINGS, **variables})}",
+            *arguments,
+            own if own.exists() else f"ocihooks.ssh.{name}",
+        ],
+        env={
+            **os.environ,
+            **({"ANSIBLE_COLLECTIONS_PATH": collections} if collections else {}),
+            "ANSIBLE_NOCOLOR": "1",
+        },
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    recap = re.search(r"^node +: ok=\d+ +changed=(\d+)", answer.stdout, re.MULTILINE)
+    assert recap, answer.stdout
+    return Play(answer.returncode, int(recap[1]), answer.stdout)
+
+
+def listing(*trees: str) -> dict[str, str]:
+    """Kind, mode, owner and content of all that could be changed on this node."""
+    found = {}
+    for tree in trees or ("/etc", "/opt", "/usr/share/containers", "/var/lib/systemd"):
+        for place, directories, files in os.walk(tree):
+            for path in [place, *(os.path.join(place, name) for name in [*directories, *files])]:
+                status = os.lstat(path)
+                content = ""
+                if stat.S_ISLNK(status.st_mode):
+                    content = os.readlink(path)
+                elif stat.S_ISREG(status.st_mode):
+                    content = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+                found[path] = f"{stat.filemode(status.st_mode)} {status.st_uid}:{status.st_gid} {content}"
+    return found
+
+
+def package() -> Path:
+    """The directory of the version of the hook that the launcher runs."""
+    found = re.search(r'"(.*/lib/ssh_hook-[0-9a-f]{12})"', LAUNCHER.read_text(encoding="utf-8"))
+    assert found
+    return Path(found[1])

@@ -1,0 +1,490 @@
+"""One node's life with the hook, in the order of this file: nothing, deployed, harmed, repaired, upgraded, removed."""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import re
+import signal
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from node import HOOK_JSON, LAUNCHER, PASSWD, PORT, PREFIX, ROOT, listing, package, play
+
+WITHOUT_ENGINES = (
+    "unshare",
+    "--mount",
+    "sh",
+    "-c",
+    'for e in podman crun runc; do mount --bind /dev/null "$(command -v $e)"; done; exec "$@"',
+    "-",
+)
+WITHOUT_PACKAGES = (
+    "unshare",
+    "--mount",
+    "sh",
+    "-c",
+    'mount -t tmpfs none /usr/lib/python3/dist-packages/pyroute2; exec "$@"',
+    "-",
+)
+AS_OLD_KERNEL = ("setarch", "--uname-2.6")
+
+
+@pytest.fixture(scope="module")
+def untouched() -> dict[str, str]:
+    """What is on the node before anything was deployed."""
+    return listing()
+
+
+@contextmanager
+def listener(address: str, family: socket.AddressFamily) -> Iterator[None]:
+    """Something else that listens on the port."""
+    with socket.socket(family, socket.SOCK_STREAM) as taken:
+        taken.bind((address, PORT))
+        taken.listen()
+        yield
+
+
+@contextmanager
+def daemon() -> Iterator[int]:
+    """Dropbear as a container runs it: the file from the node, at another path."""
+    key = Path("/run/role-test-host-key")
+    subprocess.run([PREFIX / "dropbear/bin/dropbearkey", "-t", "ecdsa", "-f", key], check=True, capture_output=True)
+    elsewhere = Path("/run/role-test-dropbear")
+    elsewhere.touch()
+    subprocess.run(["mount", "--bind", PREFIX / "dropbear/bin/dropbearmulti", elsewhere], check=True)
+    process = subprocess.Popen(["dropbear", "-F", "-E", "-r", key, "-p", str(PORT)], executable=elsewhere)
+    try:
+        yield process.pid
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        subprocess.run(["umount", elsewhere], check=True)
+        elsewhere.unlink()
+        key.unlink()
+
+
+BAD_VALUES: dict[str, dict[str, object]] = {
+    "ssh_hook_prefix is 'opt/oci-hooks': it must be an absolute path": {"ssh_hook_prefix": "opt/oci-hooks"},
+    "ssh_hook_base_dir is '/users/../home': it must be an absolute path": {"ssh_hook_base_dir": "/users/../home"},
+    "ssh_hook_dropbear_dir is '/opt/drop bear': it must be an absolute path": {
+        "ssh_hook_dropbear_dir": "/opt/drop bear"
+    },
+    "ssh_hook_hooks_dirs is '/etc/hooks/': it must be an absolute path": {
+        "ssh_hook_hooks_dirs": ["/etc/ok", "/etc/hooks/"]
+    },
+    "ssh_hook_python_packages_dir is 'lib': it must be an absolute path": {"ssh_hook_python_packages_dir": "lib"},
+    "ssh_hook_json_name is 'hook.conf': it must be a file name": {"ssh_hook_json_name": "hook.conf"},
+    "ssh_hook_server_port is 70000, and a TCP port is a number from 1 to 65535.": {"ssh_hook_server_port": 70000},
+    "ssh_hook_stages is [poststop]: without createRuntime no daemon is ever started.": {
+        "ssh_hook_stages": ["poststop"]
+    },
+    "ssh_hook_passwd_refresh_minutes is 0, and the timer needs": {"ssh_hook_passwd_refresh_minutes": 0},
+}
+
+
+def test_bad_values_are_refused_each_by_its_sentence(untouched: dict[str, str]) -> None:
+    every = {name: value for values in BAD_VALUES.values() for name, value in values.items()}
+    refused = play("deploy", **every)
+    assert refused.status != 0
+    assert [sentence for sentence in BAD_VALUES if sentence not in refused.said] == []
+    assert listing() == untouched
+
+
+@pytest.mark.parametrize(
+    ("variables", "sentences"),
+    [
+        (
+            {"ssh_hook_prefix": "/", "ssh_hook_hooks_dirs": [], "ssh_hook_python": "/opt/" + 100 * "x"},
+            [
+                "ssh_hook_prefix is '/': it must be an absolute path",
+                "ssh_hook_hooks_dirs is empty, so no engine would learn of the hook",
+                "ssh_hook_python has 105 characters",
+            ],
+        ),
+        (
+            {
+                "ssh_hook_server_port": "15263abc",
+                "ssh_hook_passwd_source": "ldap",
+                "ssh_hook_stages": ["createRuntime", "poststart"],
+                "ssh_hook_join_namespaces": "maybe",
+            },
+            [
+                "ssh_hook_server_port",
+                "value of ssh_hook_passwd_source must be one of: getent, file",
+                "value of ssh_hook_stages must be one or more of: createRuntime, poststop",
+                "ssh_hook_join_namespaces",
+            ],
+        ),
+        (
+            {"ssh_hook_python": "/opt/no-such-python"},
+            ["There is no program /opt/no-such-python (ssh_hook_python) on node"],
+        ),
+        ({"ssh_hook_python": "/usr/bin"}, ["There is no program /usr/bin (ssh_hook_python) on node"]),
+        (
+            {"ssh_hook_python": "/bin/true"},
+            ["/bin/true (ssh_hook_python) on node is not Python, and the hook needs Python 3.9"],
+        ),
+        (
+            {
+                "ssh_hook_python_packages_dir": "/opt",
+                "ssh_hook_passwd_source": "file",
+                "ssh_hook_passwd_file": "/etc/no-such-passwd",
+            },
+            [
+                "/opt (ssh_hook_python_packages_dir) on node does not hold cryptography and pyroute2: install what is",
+                "There is no file /etc/no-such-passwd (ssh_hook_passwd_file) on node: put it there",
+            ],
+        ),
+    ],
+)
+def test_preflight_says_what_is_wrong(
+    untouched: dict[str, str], variables: dict[str, object], sentences: list[str]
+) -> None:
+    refused = play("preflight", **variables)
+    assert refused.status != 0
+    assert [sentence for sentence in sentences if sentence not in refused.said] == []
+    assert "Traceback" not in refused.said
+    assert listing() == untouched
+
+
+def test_an_old_python_is_refused(tmp_path: Path) -> None:
+    old = tmp_path / "python3.8"
+    old.write_text("#!/bin/sh\necho Python 3.8\n", encoding="utf-8")
+    old.chmod(0o755)
+    refused = play("preflight", ssh_hook_python=str(old))
+    assert (
+        f"{old} (ssh_hook_python) on node is Python 3.8, and the hook needs Python 3.9 or newer: name another."
+        in refused.said
+    )
+    assert refused.status != 0
+
+
+def test_a_node_without_an_engine_is_refused() -> None:
+    refused = play("preflight", before=WITHOUT_ENGINES)
+    assert "There is no container engine on node: install podman, crun, runc or sarus first." in refused.said
+    assert refused.status != 0
+
+
+@pytest.mark.parametrize(("address", "family"), [("127.0.0.1", socket.AF_INET), ("::1", socket.AF_INET6)])
+def test_a_port_that_is_taken_is_refused(address: str, family: socket.AddressFamily) -> None:
+    with listener(address, family):
+        refused = play("preflight")
+    name = Path("/proc/self/comm").read_text(encoding="utf-8").strip()
+    assert (
+        f"Port {PORT} (ssh_hook_server_port) on node is taken by {name} (pid {os.getpid()}): choose a port"
+        in refused.said
+    )
+    assert refused.status != 0
+
+
+def test_an_old_kernel_is_told_of_and_only_where_it_matters() -> None:
+    sentence = "rootless containers get an SSH daemon there only with ssh_hook_overlay_mount_home_ssh set to false."
+    told = play("preflight", before=AS_OLD_KERNEL)
+    assert (told.status, sentence in told.said) == (0, True)
+    silent = play("preflight", before=AS_OLD_KERNEL, ssh_hook_overlay_mount_home_ssh=False)
+    assert (silent.status, sentence in silent.said) == (0, False)
+
+
+def found(pattern: str, text: str) -> tuple[str, ...]:
+    """The groups of a pattern that has to be there."""
+    match = re.search(pattern, text, re.MULTILINE)
+    assert match, text
+    return match.groups()
+
+
+def test_a_directory_that_podman_does_not_read_is_told_of_and_the_advice_is_right() -> None:
+    unread = {"ssh_hook_hooks_dirs": ["/usr/share/containers/oci/hooks.d", "/etc/containers/oci/hooks.d"]}
+    told = play("preflight", **unread)
+    assert told.status == 0
+    assert "podman on node does not read /etc/containers/oci/hooks.d (ssh_hook_hooks_dirs)" in told.said
+    message = json.loads(found(r'"msg": (".*does not read.*")$', told.said)[0])
+    drop_in, *lines = found(r"write to (\S+) the lines '(.*?)' and '(.*?)'\.$", message)
+    path = Path(drop_in)
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    try:
+        assert "podman on node does not read" not in play("preflight", **unread).said
+    finally:
+        path.unlink()
+
+
+def test_check_mode_before_the_first_run_changes_nothing(untouched: dict[str, str]) -> None:
+    checked = play("deploy", "--check", "--diff")
+    assert checked.status == 0, checked.said
+    assert checked.changed > 0
+    assert '+    "path": "/opt/oci-hooks/bin/ssh_hook"' in checked.said
+    assert listing() == untouched
+
+
+def test_check_mode_names_the_packages_that_are_missing(untouched: dict[str, str]) -> None:
+    checked = play("converge", "--check", before=WITHOUT_PACKAGES)
+    assert checked.status == 0, checked.said
+    assert "To be installed: python3-cryptography, python3-pyroute2" in checked.said
+    assert listing() == untouched
+
+
+def test_deployment_installs_all_of_it_whatever_the_umask(untouched: dict[str, str]) -> None:
+    old = os.umask(0o077)
+    try:
+        deployed = play("deploy")
+    finally:
+        os.umask(old)
+    assert deployed.status == 0, deployed.said
+    after = listing()
+    assert {path: after[path] for path in untouched} == untouched
+    new = {path: seen for path, seen in after.items() if path not in untouched}
+    assert {path: seen for path, seen in new.items() if " 0:0 " not in seen} == {}
+    modes = {
+        path: seen.split()[0]
+        for path, seen in new.items()
+        if seen.split()[0] not in ("drwxr-xr-x", "-rw-r--r--", "lrwxrwxrwx")
+    }
+    assert set(modes.values()) == {"-rwxr-xr-x"}
+    assert {path for path in modes if "/dropbear" not in path} == {str(LAUNCHER)}
+
+
+def test_the_json_says_what_the_variables_say() -> None:
+    assert json.loads(HOOK_JSON.read_text(encoding="utf-8")) == {
+        "version": "1.0.0",
+        "hook": {
+            "path": "/opt/oci-hooks/bin/ssh_hook",
+            "args": ["ssh_hook", "start-ssh-daemon"],
+            "env": [
+                "DROPBEAR_DIR=/opt/oci-hooks/dropbear",
+                "HOOK_BASE_DIR=/home",
+                "JOIN_NAMESPACES=true",
+                "OVERLAY_MOUNT_HOME_SSH=true",
+                "PASSWD_FILE=/opt/oci-hooks/etc/passwd",
+                "SERVER_PORT_DEFAULT=15263",
+            ],
+        },
+        "when": {"annotations": {r"^com\.hooks\.ssh\.enabled$": "^true$"}},
+        "stages": ["createRuntime", "poststop"],
+    }
+
+
+def test_the_passwd_file_lists_every_account_without_passwords() -> None:
+    listed = [line.split(":") for line in PASSWD.read_text(encoding="utf-8").splitlines()]
+    assert [(line[0], int(line[2]), int(line[3]), line[4], line[5], line[6]) for line in listed] == [
+        (entry.pw_name, entry.pw_uid, entry.pw_gid, entry.pw_gecos, entry.pw_dir, entry.pw_shell)
+        for entry in pwd.getpwall()
+    ]
+    assert {line[1] for line in listed} == {"x"}
+
+
+def test_an_ordinary_user_can_call_the_launcher() -> None:
+    answer = subprocess.run(
+        ["setpriv", "--reuid=4711", "--regid=4711", "--clear-groups", LAUNCHER, "--help"],
+        env={"PYTHONPATH": "/nonexistent", "PYTHONSTARTUP": "/nonexistent"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (answer.returncode, answer.stderr) == (0, "")
+    assert "keygen" in answer.stdout
+
+
+def test_the_hook_runs_from_the_bytecode_that_was_installed() -> None:
+    traced = subprocess.run(
+        ["/usr/bin/python3", "-ISv", LAUNCHER, "--help"], capture_output=True, text=True, check=True
+    ).stderr
+    loaded = re.findall(r"^# code object from (\S+)", traced, re.MULTILINE)
+    own = [path.strip("'") for path in loaded if str(PREFIX) in path]
+    assert f"{package()}/ssh_hook/__pycache__/cli.cpython-" in " ".join(own)
+    assert {Path(path).parent.name for path in own} == {"__pycache__"}
+
+
+def test_a_second_run_changes_nothing_also_in_check_mode() -> None:
+    before = listing()
+    again = play("deploy")
+    assert (again.status, again.changed) == (0, 0), again.said
+    checked = play("converge", "--check", "--diff")
+    assert (checked.status, checked.changed) == (0, 0), checked.said
+    assert listing() == before
+
+
+def test_an_audit_finds_nothing_and_changes_nothing() -> None:
+    before = listing()
+    audited = play("audit")
+    assert (audited.status, audited.changed) == (0, 0), audited.said
+    assert listing() == before
+
+
+def test_a_daemon_of_ours_is_no_other_service_but_stops_removal() -> None:
+    with daemon() as pid:
+        assert play("preflight").status == 0
+        checked = play("remove", "--check")
+        assert f"On node SSH daemons of containers still run (pids {pid}), and the hook is to end them" in checked.said
+        assert checked.status != 0
+        assert play("remove", "--check", ssh_hook_remove_running=True).status == 0
+
+
+TAMPERED = (
+    PREFIX / "dropbear/bin/dropbearmulti",
+    PREFIX / "libexec/ssh_hook/check_json.py",
+    LAUNCHER,
+    PASSWD,
+    HOOK_JSON,
+    PREFIX,
+    HOOK_JSON.parent,
+)
+
+
+def test_an_audit_finds_all_that_could_be_tampered_with() -> None:
+    harmed = [*TAMPERED, package() / "ssh_hook/cli.py"]
+    modes = {path: path.stat().st_mode for path in harmed}
+    for path in harmed:
+        path.chmod(modes[path] | 0o020)
+    planted = package() / "ssh_hook/planted.py"
+    planted.touch()
+    os.chown(planted, 4711, 4711)
+    expected = {str(path.resolve()) for path in [*harmed, planted]}
+    try:
+        audited = play("audit")
+    finally:
+        planted.unlink()
+        for path, mode in modes.items():
+            path.chmod(mode)
+    assert audited.status != 0
+    assert [path for path in expected if f'"path": "{path}"' not in audited.said] == []
+
+
+def test_a_deployment_fails_where_it_may_not_repair() -> None:
+    HOOK_JSON.parent.chmod(0o775)
+    try:
+        deployed = play("converge")
+    finally:
+        HOOK_JSON.parent.chmod(0o755)
+    assert deployed.status != 0
+    assert f"{HOOK_JSON.parent}, above {HOOK_JSON}, is writable by its group" in deployed.said
+
+
+def test_what_was_changed_is_found_and_repaired() -> None:
+    right = listing()
+    module = package() / "ssh_hook/settings.py"
+    compiled = next((package() / "ssh_hook/__pycache__").glob("cli.*.pyc"))
+    module.write_text("raise SystemExit('harmed')\n", encoding="utf-8")
+    compiled.write_bytes(b"\0" * 16 + compiled.read_bytes()[16:])
+    (package() / "ssh_hook/extra.py").write_text("", encoding="utf-8")
+    LAUNCHER.write_text("#!/bin/sh\n", encoding="utf-8")
+    HOOK_JSON.write_text("{}\n", encoding="utf-8")
+    PASSWD.chmod(0o600)
+    audited = play("audit")
+    assert audited.status != 0
+    for sentence in ("the hook is not the one of this collection", f"{LAUNCHER} is not as", f"{HOOK_JSON} is not as"):
+        assert sentence in audited.said
+    assert play("converge").status == 0
+    assert listing() == right
+
+
+def test_containers_that_start_during_an_upgrade_never_fail(tmp_path: Path) -> None:
+    first = package()
+    results: list[int] = []
+    done = threading.Event()
+
+    def start_all_the_time() -> None:
+        while not done.is_set():
+            results.append(subprocess.run([LAUNCHER, "--help"], capture_output=True, check=False).returncode)
+            done.wait(0.05)
+
+    starter = threading.Thread(target=start_all_the_time)
+    starter.start()
+    versions = []
+    try:
+        for number in ("second", "third"):
+            subprocess.run([ROOT / "tests/snapshot", tmp_path], check=True)
+            for module in (tmp_path / "ansible_collections/ocihooks/ssh/files/hook/ssh_hook").glob("*.py"):
+                with module.open("a", encoding="utf-8") as file:
+                    file.write(f"# {number}\n")
+            upgraded = play("converge", collections=str(tmp_path))
+            assert upgraded.status == 0, upgraded.said
+            versions.append({*map(str, (PREFIX / "lib").iterdir())})
+    finally:
+        done.set()
+        starter.join()
+    third = str(package())
+    assert len(results) > 20
+    assert set(results) == {0}
+    assert {str(first), third} - versions[0] == {third}
+    assert str(first) not in versions[1]
+    assert len(versions[1]) == 2
+
+
+def test_a_json_that_engines_would_not_read_never_replaces_the_old_one() -> None:
+    before = HOOK_JSON.read_bytes()
+    refused = play("converge", ssh_hook__environment={"NOT A NAME": "x"})
+    assert refused.status != 0
+    assert "hook.env has 'NOT A NAME=x', which is not NAME=value" in refused.said
+    assert HOOK_JSON.read_bytes() == before
+
+
+def refresh() -> subprocess.CompletedProcess[str]:
+    """What the timer runs."""
+    script = PREFIX / "libexec/ssh_hook/refresh_passwd.py"
+    return subprocess.run(["/usr/bin/python3", "-IS", script, PASSWD], capture_output=True, text=True, check=False)
+
+
+def test_a_name_service_that_lost_its_users_never_empties_the_passwd_file() -> None:
+    accounts = Path("/etc/passwd")
+    before = accounts.read_text(encoding="utf-8")
+    users = [f"user{uid}:*:{uid}:{uid}::/home/user{uid}:/bin/sh\n" for uid in range(3000, 3010)]
+    try:
+        accounts.write_text(before + "".join(users), encoding="utf-8")
+        assert (refresh().stdout, refresh().stdout) == ("changed\n", "unchanged\n")
+        kept = PASSWD.read_bytes()
+        assert b"user3009:x:3009:3009::/home/user3009:/bin/sh\n" in kept
+        for broken in ("", before + "".join(users[:4])):
+            accounts.write_text(broken, encoding="utf-8")
+            refused = refresh()
+            assert refused.returncode == 1
+            assert str(PASSWD) in refused.stderr
+            assert refused.stderr.count("\n") == 1
+            assert PASSWD.read_bytes() == kept
+        accounts.write_text(before + "".join(users[:6]), encoding="utf-8")
+        assert refresh().stdout == "changed\n"
+        assert PASSWD.read_bytes().count(b"\nuser3") == 6
+        PASSWD.unlink()
+        accounts.write_text(before, encoding="utf-8")
+        assert refresh().stdout == "changed\n"
+    finally:
+        accounts.write_text(before, encoding="utf-8")
+        os.chmod(accounts, 0o644)
+
+
+def test_the_sites_own_passwd_file_is_left_alone() -> None:
+    own = Path("/etc/site-passwd")
+    own.write_text("alice:x:2001:2001::/home/alice:/bin/sh\n", encoding="utf-8")
+    site = {"ssh_hook_passwd_source": "file", "ssh_hook_passwd_file": str(own)}
+    try:
+        before = own.stat()
+        assert play("converge", **site).status == 0
+        assert '"PASSWD_FILE": "/etc/site-passwd"' in LAUNCHER.read_text(encoding="utf-8")
+        assert own.stat() == before
+        assert play("remove", "--check", **site).status == 0
+    finally:
+        own.unlink()
+
+
+def test_systemd_accepts_the_units(tmp_path: Path) -> None:
+    rendered = play("units", destination=str(tmp_path))
+    assert rendered.status == 0, rendered.said
+    units = sorted(str(path) for path in tmp_path.iterdir())
+    assert [os.path.basename(unit) for unit in units] == ["ssh-hook-passwd.service", "ssh-hook-passwd.timer"]
+    verified = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", *units], capture_output=True, text=True, check=False
+    )
+    assert (verified.returncode, verified.stderr) == (0, "")
+
+
+def test_removal_leaves_nothing(untouched: dict[str, str]) -> None:
+    removed = play("remove")
+    assert removed.status == 0, removed.said
+    assert listing() == untouched
+    again = play("remove")
+    assert (again.status, again.changed) == (0, 0), again.said
