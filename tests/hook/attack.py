@@ -79,15 +79,19 @@ def one_line(text: str) -> str:
 
 
 def attempt(begin: Callable[[], Container], command: str = "true") -> Outcome:
-    """Start a container and log in to it; a start that fails must say why in one line."""
-    try:
-        container = begin()
-    except StartFailed as failed:
-        return Outcome(one_line(failed.hook))
-    try:
-        return Outcome("", container.exec("/opt/oci-hooks/ssh/bin/ssh", "127.0.0.1", command).checked().text)
-    finally:
-        container.remove()
+    """Start a container, log in to it, and remove it, which may not touch the host.
+
+    A start that fails must say why in one line.
+    """
+    with host_untouched():
+        try:
+            container = begin()
+        except StartFailed as failed:
+            return Outcome(one_line(failed.hook))
+        try:
+            return Outcome("", container.exec("/opt/oci-hooks/ssh/bin/ssh", "127.0.0.1", command).checked().text)
+        finally:
+            container.remove()
 
 
 def bind(source: str | Path, destination: str, *options: str) -> dict[str, Any]:
@@ -100,14 +104,11 @@ def bind(source: str | Path, destination: str, *options: str) -> dict[str, Any]:
     }
 
 
-def replace(path: Path) -> Path:
-    """Take `path` out of an image's tree, so that something else can be put there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.is_symlink() or path.exists():
-        path.rename(path.with_name(path.name + ".replaced"))
-    return path
+def without_home(config: dict[str, Any]) -> None:
+    """Leave the home to the image."""
+    config["mounts"] = [mount for mount in config["mounts"] if mount["destination"] != "/home/alice"]
 
 
-def plain(runtime: str = "crun", image: str = "busybox", **options: Any) -> Outcome:
+def plain(runtime: str = "crun", image: str = "busybox", command: str = "true", **options: Any) -> Outcome:
     """A container of a runtime without an engine, and how it went."""
-    return attempt(lambda: plain_start(runtime, image, **options))
+    return attempt(lambda: plain_start(runtime, image, **options), command)

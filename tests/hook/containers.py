@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import os
 import subprocess
@@ -400,20 +399,16 @@ def plain_start(
     launcher: str = LAUNCHER,
     stage: str = "createRuntime",
     network: str = "host",
-    only_create: bool = False,
-    hooks: bool = True,
 ) -> Plain:
     """Create and start a container of `image`.
 
     `prepare` changes its root file system, `change` its config.json; `settings` are added to the site's, or taken away
-    where they are None; `network` is host or private. With `only_create` its process is not started; without `hooks`
-    the runtime knows of none, for a test that calls the hook itself.
+    where they are None; `network` is host or private.
     """
     errors = HookErrors()
-    config = copy.deepcopy(configuration())
+    config = configuration()
     hook = hook_json({k: v for k, v in {**SETTINGS, **(settings or {})}.items() if v is not None}, launcher)
-    if hooks:
-        config["hooks"] = {stage: [hook], "poststop": [hook]}
+    config["hooks"] = {stage: [hook], "poststop": [hook]}
     config["annotations"] = {**ENABLED, "run.oci.hooks.stderr": str(errors.path), **(annotations or {})}
     config["process"]["env"] += [f"{key}={value}" for key, value in (env or {}).items()]
     if network == "private":
@@ -422,8 +417,7 @@ def plain_start(
         change(config)
     directory = make_bundle(image, config, prepare)
     container = Plain(runtime, directory.name, directory, errors)
-    how = ["create"] if only_create else ["run", "--detach"]
-    started = container.runtime(*how, "--bundle", str(directory), container.name)
+    started = container.runtime("run", "--detach", "--bundle", str(directory), container.name)
     if started.status != 0:
         hook_said = errors.take() or hook_lines(started.err)
         container.remove()
@@ -466,6 +460,16 @@ def call_hook(
         out.seek(0)
         err.seek(0)
         return Call(done.returncode, out.read().decode(errors="replace"), err.read().decode(errors="replace"))
+
+
+def shell_around(path: Path, script: str) -> str:
+    """Write a program that does what `script` says, in which `hook "$@"` is the hook; returns its path.
+
+    It runs in the bundle, as the hook.
+    """
+    path.write_text(f'#!/bin/sh\nhook() {{ {LAUNCHER} "$@"; }}\n{script}\n', encoding="utf-8")
+    path.chmod(0o755)
+    return str(path)
 
 
 def keys(name: str = "alice") -> Path:

@@ -1,84 +1,337 @@
-"""Images, volumes, homes and annotations that are out for the host: it stays as it was, whatever becomes of the start."""
+"""Images and volumes that are out for the host: it stays as it was, whatever becomes of the start."""
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Iterator
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from attack import CANARY, SECRET, attempt, bind, host_untouched, plain, plant, replace
-from containers import IMAGES, plain_start
+from attack import CANARY, SECRET, attempt, bind, host_untouched, one_line, plain, plant, without_home
+from containers import ALICE, IMAGES, Engine, StartFailed, as_user, plain_start, run
+from test_old_kernel import WRAPPER
+
+# What the hook works on in a container, and what of the host's is like it.
+PLACES = {
+    "usr/bin": "bin",
+    "usr/bin/ssh": "bin/ssh",
+    "etc": ".",
+    "etc/passwd": "passwd",
+    "etc/shells": "shells",
+    "etc/profile.d": "profile.d",
+    "opt": ".",
+    "opt/oci-hooks": "oci-hooks",
+    "opt/oci-hooks/ssh": "oci-hooks/ssh",
+    "home": ".",
+    "home/alice": "home",
+    "home/alice/.ssh": "home/.ssh",
+}
+UP = "/.." * 12
+MAGIC_LINKS = {
+    "init-root": "/proc/1/root",
+    "init-cwd": f"/proc/1/cwd{UP}",
+    "self-fd": f"/proc/self/fd/3{UP}",
+    "thread-root": "/proc/thread-self/root",
+}
+LINKS = {**MAGIC_LINKS, "absolute": "", "dots": f"..{UP}", "dangling": "/nowhere"}
+OPTIONAL = ("usr/bin/ssh", "etc/profile.d")  # a session does without
 
 
 @pytest.fixture(autouse=True)
 def canaries(nothing_left: None) -> Iterator[None]:
     shutil.rmtree(CANARY, ignore_errors=True)
     plant()
+    yield
+    shutil.rmtree(CANARY)
+
+
+@pytest.fixture(scope="module")
+def old_kernel() -> Iterator[str]:
+    with tempfile.TemporaryDirectory(dir="/run") as directory:
+        path = Path(directory, "old_kernel")
+        path.write_text(WRAPPER, encoding="utf-8")
+        path.chmod(0o755)
+        Path(directory).chmod(0o755)
+        yield str(path)
+
+
+def furnish(root: Path) -> None:
+    """Give busybox's tree all that the hook looks for."""
+    for name in ("usr/bin", "etc/profile.d", "opt/oci-hooks/ssh", "home/alice/.ssh"):
+        (root / name).mkdir(parents=True, exist_ok=True)
+    (root / "etc/passwd").write_text(f"alice:x:{ALICE}:{ALICE}::/home/alice:/bin/sh\n", encoding="ascii")
+    (root / "etc/shells").write_text("/bin/sh\n", encoding="ascii")
+    (root / "usr/bin/ssh").write_text("not the hook's\n", encoding="ascii")
+    for path in ("home/alice", "home/alice/.ssh"):
+        os.chown(root / path, ALICE, ALICE)
+        (root / path).chmod(0o700)
+
+
+def vacate(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+def prepared(place: str, put: Callable[[Path], object]) -> Callable[[Path], None]:
+    """Prepares an image's tree where `put` has made something else of `place`."""
+
+    def prepare(root: Path) -> None:
+        furnish(root)
+        vacate(root / place)
+        put(root / place)
+        os.chown(root / place, ALICE, ALICE, follow_symlinks=False)
+
+    return prepare
+
+
+def canary_of(place: str) -> str:
+    return str(CANARY / ("alice" if place.startswith("home") else "root") / PLACES[place])
+
+
+def link(place: str, kind: str) -> Callable[[Path], None]:
+    """Makes a link of this kind to the host's counterpart of `place`."""
+    return prepared(place, lambda path: path.symlink_to(f"{LINKS[kind]}{canary_of(place)}"))
+
+
+def make_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as made:
+        here = os.getcwd()
+        os.chdir(path.parent)
+        made.bind(path.name)
+        os.chdir(here)
+
+
+def make_huge(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(1 << 30)
+
+
+OBJECTS: dict[str, Callable[[Path], object]] = {
+    "loop": lambda path: path.symlink_to(path.name),
+    "link-to-directory": lambda path: path.symlink_to("/var"),
+    "link-to-file": lambda path: path.symlink_to("/bin/busybox"),
+    "link-to-fifo": lambda path: (os.mkfifo(path.parent / "pipe"), path.symlink_to("pipe")),
+    "directory": lambda path: path.mkdir(),
+    "file": lambda path: path.write_text("no colon\n", encoding="ascii"),
+    "fifo": os.mkfifo,
+    "zero": lambda path: os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(1, 5)),
+    "socket": make_socket,
+    "huge": make_huge,
+    "kernel-log": lambda path: path.symlink_to("/proc/kmsg"),
+    "unreadable": lambda path: path.mkdir(mode=0),
+}
+
+
+@pytest.mark.parametrize("kernel", ["openat2", "walk"])
+@pytest.mark.parametrize("kind", LINKS)
+@pytest.mark.parametrize("place", PLACES)
+def test_link_to_the_host(place: str, kind: str, kernel: str, old_kernel: str) -> None:
+    options = {"launcher": old_kernel} if kernel == "walk" else {}
+    outcome = plain(prepare=link(place, kind), change=without_home, command="cat /etc/passwd /etc/shells", **options)
+    assert SECRET not in outcome.said
+    if kind in MAGIC_LINKS and place not in OPTIONAL:
+        assert "in the container" in outcome.error
+
+
+@pytest.mark.parametrize("kind", OBJECTS)
+@pytest.mark.parametrize("place", PLACES)
+def test_something_else_in_place(place: str, kind: str) -> None:
+    plain(prepare=prepared(place, OBJECTS[kind]), change=without_home)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_link_within_the_image_is_followed(place: str, old_kernel: str) -> None:
+    def prepare(root: Path) -> None:
+        furnish(root)
+        (root / place).rename(root / "moved")
+        (root / place).symlink_to("/moved")
+
+    for options in ({}, {"launcher": old_kernel}):
+        outcome = plain(prepare=prepare, change=without_home, **options)
+        assert outcome.error == "" or place == "home/alice/.ssh"
+
+
+@pytest.mark.parametrize("kind", ["init-root", "init-cwd"])
+@pytest.mark.parametrize("place", ["usr/bin/ssh", "etc/passwd", "opt", "home/alice/.ssh"])
+def test_link_to_the_host_under_runc(place: str, kind: str) -> None:
+    outcome = plain("runc", prepare=link(place, kind), change=without_home)
+    assert outcome.error != "" or place in OPTIONAL
+
+
+@pytest.mark.parametrize("place", ["usr/bin/ssh", "etc/passwd", "opt"])
+@pytest.mark.parametrize("engine", ["podman-crun", "rootless"])
+def test_link_to_the_host_under_podman(engine: str, place: str) -> None:
+    """Rootless, the host's files that are at stake are the user's own."""
+    podman = Engine(engine).podman
+    with tempfile.TemporaryDirectory(dir="/run") as directory:
+        root = Path(directory, "root")
+        shutil.copytree(IMAGES / "busybox.rootfs", root, symlinks=True)
+        furnish(root)
+        vacate(root / place)
+        (root / place).symlink_to(f"/proc/1/root{CANARY}/{'alice' if engine == 'rootless' else 'root'}/{PLACES[place]}")
+        tree = run(["tar", "-C", root, "-c", "."]).checked().out
+    run([*podman, "import", "--quiet", "-", "localhost/ssh-test/hostile"], tree).checked()
     try:
-        with host_untouched():
-            yield
+        outcome = attempt(lambda: Engine(engine).start("hostile"))
     finally:
-        shutil.rmtree(CANARY)
+        run([*podman, "rmi", "-f", "localhost/ssh-test/hostile"]).checked()
+    assert outcome.error != "" or place in OPTIONAL
+
+
+def test_own_ssh_directory_that_is_etc() -> None:
+    outcome = plain(prepare=prepared("home/alice/.ssh", lambda path: path.symlink_to("/etc")), change=without_home)
+    assert "/home/alice/.ssh" in outcome.error
+
+
+def test_own_ssh_directory_that_is_anothers() -> None:
+    def prepare(root: Path) -> None:
+        furnish(root)
+        os.chown(root / "home/alice/.ssh", 0, 0)
+
+    assert "not a directory of its user" in plain(prepare=prepare, change=without_home).error
+
+
+def test_home_that_is_procfs() -> None:
+    def change(config: dict[str, Any]) -> None:
+        without_home(config)
+        config["process"]["env"].append("HOME=/proc/1/root/run/hook-canary/alice/home")
+
+    assert "cannot open the" in plain(change=change).error
+
+
+@pytest.mark.parametrize("content", [b"\n", b"a:x:%d:1::/:\n" % ALICE, b"uid2001_:x:1:1::/:\n"])
+def test_passwd_of_many_megabytes(content: bytes) -> None:
+    """It is parsed outside of the container's limits, so it must cost next to nothing."""
+
+    def prepare(root: Path) -> None:
+        furnish(root)
+        (root / "etc/passwd").write_bytes(content * ((16 << 20) // len(content)))
+
+    begin = time.monotonic()
+    assert plain(prepare=prepare, change=without_home).error == ""
+    assert time.monotonic() - begin < 5
 
 
 # Volumes
 
 
-def test_root_creates_nothing_in_a_volume_on_the_file_system_of_the_root(tmp_path: Path) -> None:
+def test_root_creates_nothing_in_a_volume_on_the_file_system_of_the_root() -> None:
     """A bundle's root and a volume may lie on one file system: the device number tells nothing."""
-    root = CANARY.parent / "hook-root"
-    shutil.copytree(IMAGES / "busybox.rootfs", root, symlinks=True)
-    (root / "home/alice").mkdir(parents=True)
+    with tempfile.TemporaryDirectory(dir="/run") as directory:
+        root = Path(directory, "root")
+        shutil.copytree(IMAGES / "busybox.rootfs", root, symlinks=True)
+        (root / "home/alice").mkdir(parents=True)
 
-    def change(config: dict[str, Any]) -> None:
-        config["root"]["path"] = str(root)
-        config["mounts"].append(bind(CANARY / "root/bin", "/opt"))
+        def change(config: dict[str, Any]) -> None:
+            config["root"]["path"] = str(root)
+            config["mounts"].append(bind(CANARY / "root/bin", "/opt"))
 
-    try:
-        outcome = attempt(lambda: plain_start("crun", "busybox", change=change))
-    finally:
-        shutil.rmtree(root)
-    assert "/opt" in outcome.error
+        assert "/opt" in plain(change=change).error
 
 
 @pytest.mark.parametrize("name", ["passwd", "shells"])
 def test_what_only_root_can_read_stays_secret(name: str) -> None:
-    def prepare(root: Path) -> None:
-        replace(root / "etc" / name).symlink_to(f"/volume/{name}")
-
-    outcome = attempt(
-        lambda: plain_start(
-            "crun",
-            "busybox",
-            prepare=prepare,
-            change=lambda config: config["mounts"].append(bind(CANARY / "root", "/volume")),
-        ),
-        f"cat /etc/{name} /volume/{name}; true",
+    outcome = plain(
+        prepare=prepared(f"etc/{name}", lambda path: path.symlink_to(f"/volume/{name}")),
+        change=lambda config: config["mounts"].append(bind(CANARY / "root", "/volume")),
+        command=f"cat /etc/{name} /volume/{name}; true",
     )
     assert outcome.error == ""
+    # An entry of one's own uid in an unreadable passwd is one's own to know.
     assert name == "passwd" or SECRET not in outcome.said
 
 
-PIDFILE = "com.hooks.ssh.pidfile_container"
+@pytest.mark.parametrize("engine", ["crun", "podman-crun", "podman-runc"])
+@pytest.mark.parametrize("place", ["/opt", "/home/alice/.ssh"])
+def test_shared_volume(engine: str, place: str) -> None:
+    with tempfile.TemporaryDirectory(dir="/run") as directory:
+        os.chown(directory, ALICE, ALICE)
+        run(["mount", "--bind", directory, directory]).checked()
+        run(["mount", "--make-shared", directory]).checked()
+        try:
+            if engine == "crun":
+                volume = bind(directory, place, "rshared")
+                outcome = plain(change=lambda config: config["mounts"].append(volume))
+            else:
+                options = ["--volume", f"{directory}:{place}:rshared"]
+                outcome = attempt(lambda: Engine(engine).start("busybox", options=options))
+            assert f"{place}" in outcome.error
+            assert "shared mount" in outcome.error
+        finally:
+            run(["umount", directory]).checked()
 
 
-@pytest.mark.parametrize("uid", [0, 2001])
-@pytest.mark.parametrize("link", ["/proc/1/root", "/proc/self/fd/3/../../../..", "/proc/1/cwd/../../..", ".."])
-def test_the_pidfile_in_the_container_stays_there(uid: int, link: str) -> None:
-    owner = "root" if uid == 0 else "alice"
-
-    def change(config: dict[str, Any]) -> None:
-        config["process"]["user"] = {"uid": uid, "gid": uid}
-        if uid == 0:
-            config["mounts"] = [mount for mount in config["mounts"] if mount["destination"] != "/home/alice"]
-            config["process"]["env"].append("HOME=/root")
-
-    for target in ("new.pid", "file"):
-        outcome = plain(
-            prepare=lambda root: (root / "run").symlink_to(f"{link}{CANARY}/{owner}"),
-            change=change,
-            annotations={PIDFILE: f"/run/{target}"},
+def test_no_mount_namespace() -> None:
+    """Then what the hook mounts would be mounted on the host."""
+    with host_untouched(), pytest.raises(StartFailed):
+        plain_start(
+            "crun",
+            "busybox",
+            change=lambda config: config["linux"].update(namespaces=[{"type": "pid"}, {"type": "ipc"}]),
         )
-        assert PIDFILE in outcome.error
+
+
+SWAP = """
+import ctypes, sys
+exchange = ctypes.CDLL(None).renameat2
+first, second = sys.argv[1].encode(), sys.argv[2].encode()
+print("swapping", flush=True)
+while True:
+    exchange(-100, first, -100, second, 2)
+"""
+
+
+@pytest.mark.parametrize("where", ["opt", "home", "etc"])
+def test_directory_that_turns_into_a_link(where: str, old_kernel: str) -> None:
+    """The user changes a volume while containers start with it."""
+    names = {"opt": "oci-hooks", "home": ".ssh", "etc": "shells"}
+    targets = ("/proc/1/root" + str(CANARY / "alice"), f"..{UP}{CANARY}/root", "/volume")
+    with tempfile.TemporaryDirectory(dir="/run") as directory:
+        real, other = Path(directory, names[where]), Path(directory, "link")
+        real.write_text("/bin/sh\n", encoding="ascii") if where == "etc" else real.mkdir()
+        for path in (Path(directory), real):
+            os.chown(path, ALICE, ALICE)
+        destination = {"opt": "/opt", "home": "/home/alice", "etc": "/etc"}[where]
+
+        def change(config: dict[str, Any]) -> None:
+            if where == "home":
+                without_home(config)
+            config["mounts"].append(bind(directory, destination))
+            config["mounts"].append(bind(CANARY / "root", "/volume"))
+
+        with host_untouched():
+            for number in range(20):
+                target = targets[number % 3] + ("/shells" if where == "etc" else "")
+                other.symlink_to(target)
+                os.chown(other, ALICE, ALICE, follow_symlinks=False)
+                command = as_user(ALICE, sys.executable, "-IS", "-c", SWAP, str(real), str(other))
+                with subprocess.Popen(command, stdout=subprocess.PIPE) as swapper:
+                    assert swapper.stdout is not None
+                    swapper.stdout.readline()
+                    options = {"launcher": old_kernel} if number % 2 else {}
+                    try:
+                        container = plain_start("crun", "busybox", change=change, **options)
+                    except StartFailed as failed:
+                        one_line(failed.hook)
+                    else:
+                        said = container.exec("/bin/sh", "-c", "cat /etc/shells").out.decode()
+                        container.remove()
+                        assert SECRET not in said
+                    finally:
+                        swapper.kill()
+                if not other.is_symlink():
+                    other.rename(real.with_name("real"))
+                    real.unlink()
+                    real.with_name("real").rename(real)
+                else:
+                    other.unlink()

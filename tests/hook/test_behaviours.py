@@ -227,7 +227,7 @@ def test_no_overlay_twice_adds_the_key_once(start: Start, home: Path) -> None:
         ({"SERVER_PORT_DEFAULT": None, "SERVER_PORT": "17002"}, {}, 17002),
         ({"SERVER_PORT_DEFAULT": "17003", "SERVER_PORT": "17004"}, {}, 17003),
         ({}, {"com.hooks.ssh.port": "17005"}, 17005),
-        ({"SERVER_PORT_DEFAULT": "17006"}, {"com.hooks.ssh.port": "017"}, 17),
+        ({"SERVER_PORT_DEFAULT": "17006"}, {"com.hooks.ssh.port": "05007"}, 5007),
     ],
 )
 def test_port(start: Start, settings: dict[str, str | None], annotations: dict[str, str], port: int) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Start, Syslog
-from containers import ALICE, WORK, Plain, StartFailed, call_hook, wait_for
+from containers import ALICE, WORK, StartFailed, shell_around, wait_for
 
 LEVEL, OUT, ERR = (f"com.hooks.logging.{name}" for name in ("level", "stdoutfd", "stderrfd"))
 
@@ -55,22 +55,11 @@ def test_messages_to_a_descriptor(start: Start) -> None:
     assert container.ssh("true").status == 0
 
 
-def test_messages_to_a_descriptor_that_the_hook_was_given(start: Start) -> None:
-    container = start("crun", network="private", hooks=False, only_create=True, annotations={LEVEL: "1"})
-    assert isinstance(container, Plain)
-    reader, writer = os.pipe()
-    set_annotation(container, OUT, str(writer))
-    assert call_hook(container.state(), pass_fds=[writer]) == (0, "", "")
-    os.close(writer)
-    with open(reader, encoding="utf-8") as pipe:
-        assert "listens on port 15263" in pipe.read()  # and it ends: the daemon does not hold it
-    assert call_hook({**container.state(), "status": "stopped", "pid": 0}) == (0, "", "")
-
-
-def set_annotation(container: Plain, name: str, value: str) -> None:
-    path = container.directory / "config.json"
-    text = path.read_text(encoding="utf-8")
-    path.write_text(text.replace('"annotations": {', f'"annotations": {{"{name}": "{value}", ', 1), encoding="utf-8")
+def test_messages_to_a_descriptor_that_the_hook_was_given(start: Start, file: Path, tmp_path: Path) -> None:
+    launcher = shell_around(tmp_path / "hook", f'exec 9>>{file}; hook "$@"')
+    container = start("crun", network="private", launcher=launcher, annotations={LEVEL: "1", OUT: "9"})
+    assert "listens on port 15263" in file.read_text(encoding="utf-8")
+    assert not Path(f"/proc/{container.daemon()}/fd/9").exists()
 
 
 def test_syslog_of_a_good_start_is_silent(start: Start, syslog: Syslog) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from pathlib import Path
 
+import openssh
 import pytest
 from conftest import Start
-from containers import LAUNCHER, Container, processes, run, wait_for
+from containers import LAUNCHER, Container, StartFailed, keys, processes, run, wait_for
 
 # Their numbers are the same on all architectures.
 CALLS = {
@@ -91,7 +94,8 @@ def test_links_in_the_image(start: Start, wrapper: str) -> None:
         (root / "usr/local/real/opt").mkdir(parents=True)
         (root / "opt").rmdir()
         (root / "opt").symlink_to("../../usr/local/./real/../real/opt")
-        (root / "etc/profile.d").rename(root / "usr/local/profile.d")
+        shutil.rmtree(root / "etc/profile.d")
+        (root / "usr/local/profile.d").mkdir()
         (root / "etc/profile.d").symlink_to("/usr/local/profile.d")
 
     container = start("crun", launcher=wrapper, network="private", prepare=prepare)
@@ -101,8 +105,6 @@ def test_links_in_the_image(start: Start, wrapper: str) -> None:
 
 @pytest.mark.parametrize("target", ["/proc/1/root/opt", "/proc/self/cwd", "/proc/1/cwd"])
 def test_link_out_of_the_container_is_refused(start: Start, wrapper: str, target: str) -> None:
-    from containers import StartFailed
-
     def prepare(root: Path) -> None:
         (root / "opt").rmdir()
         (root / "opt").symlink_to(target)
@@ -112,16 +114,20 @@ def test_link_out_of_the_container_is_refused(start: Start, wrapper: str, target
     assert "/opt" in failure.value.hook
 
 
-def test_open_sessions_end_without_pidfd(start: Start, wrapper: str) -> None:
+def test_open_sessions_end_without_pidfd(start: Start, wrapper: str, tmp_path: Path) -> None:
     def change(config: dict[str, dict[str, list[dict[str, str]]]]) -> None:
         config["linux"]["namespaces"] = [e for e in config["linux"]["namespaces"] if e["type"] != "pid"]
 
     container = start("crun", launcher=wrapper, change=change)
-    script = (
-        "ssh 127.0.0.1 'echo $$ >/tmp/session; exec sleep 987655' & while [ ! -s /tmp/session ]; do sleep 0.05; done"
-    )
-    container.exec("/bin/sh", "-c", f"({script}) >/dev/null 2>&1")
-    session = int(container.exec("cat", "/tmp/session").checked().text)
-    assert Path(f"/proc/{session}").exists()
-    container.stop().checked()
-    wait_for(lambda: not processes() and not Path(f"/proc/{session}").exists(), "end of daemon and session")
+    key = openssh.convert(keys() / "id_dropbear", tmp_path / "id")
+    with subprocess.Popen(
+        [*openssh.client(key), "alice@127.0.0.1", "echo $$; exec sleep 987655"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    ) as client:
+        assert client.stdout is not None
+        session = Path("/proc") / client.stdout.readline().decode().strip()
+        assert session.exists()
+        container.stop().checked()
+        wait_for(lambda: not processes() and not session.exists(), "end of daemon and session")

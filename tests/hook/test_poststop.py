@@ -1,0 +1,209 @@
+"""poststop ends what the hook started and nothing else. A canary process stands for everything else of the node."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import Start, Syslog
+from containers import ALICE, PORT, RECORD, Container, call_hook, listening, wait_for
+from refusals import assert_one_line
+
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+
+
+@pytest.fixture
+def canary() -> Iterator[subprocess.Popen[bytes]]:
+    """A process of root's and one of alice's."""
+    process = subprocess.Popen(["/bin/sleep", "1000"])
+    alices = subprocess.Popen(["setpriv", f"--reuid={ALICE}", "--clear-groups", "/bin/sleep", "1000"])
+    yield process
+    alive = process.poll() is None and alices.poll() is None
+    for one in (process, alices):
+        one.kill()
+        one.wait()
+    assert alive
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Iterator[Path]:
+    """A bundle without a container."""
+    yield tmp_path
+    shutil.rmtree(tmp_path)
+
+
+def stop(bundle: Path, **state: object) -> tuple[int, str, str]:
+    return call_hook({"ociVersion": "1.0.2", "id": "x", "status": "stopped", "bundle": str(bundle), **state})
+
+
+def describe(pid: int) -> dict[str, object]:
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    program = Path(f"/proc/{pid}/exe").stat()
+    return {
+        "pid": pid,
+        "start_time": int(fields[19]),
+        "program_device": program.st_dev,
+        "program_inode": program.st_ino,
+        "uid": ALICE,
+        "gid": ALICE,
+        "boot_id": BOOT_ID,
+        "pidfile_host": "",
+    }
+
+
+def write_record(bundle: Path, values: dict[str, object]) -> Path:
+    path = bundle / RECORD
+    path.write_text("\n".join(["ssh_hook 1", *(f"{k}={v}" for k, v in values.items()), ""]), encoding="utf-8")
+    path.chmod(0o600)
+    return path
+
+
+def test_record_says_what_runs(start: Start) -> None:
+    container = start("crun", network="private")
+    path = container.bundle() / RECORD
+    status = path.stat()
+    assert (status.st_uid, status.st_mode & 0o7777) == (0, 0o600)
+    lines = dict(line.split("=", 1) for line in path.read_text(encoding="utf-8").splitlines()[1:])
+    assert lines == {name: str(value) for name, value in describe(container.daemon()).items()}
+
+
+def test_this_test_would_notice_a_kill(bundle: Path) -> None:
+    """A record that names a process truly is followed: the canaries of the tests below are worth something."""
+    process = subprocess.Popen(["/bin/sleep", "1000"])
+    write_record(bundle, describe(process.pid))
+    assert stop(bundle) == (0, "", "")
+    assert process.wait(5) == -signal.SIGKILL
+    assert not (bundle / RECORD).exists()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"start_time": 1},
+        {"boot_id": "00000000-0000-0000-0000-000000000000"},
+        {"program_inode": 1},
+        {"program_device": 1},
+    ],
+)
+def test_pid_that_is_another_process(bundle: Path, canary: subprocess.Popen[bytes], wrong: dict[str, object]) -> None:
+    record = write_record(bundle, {**describe(canary.pid), **wrong})
+    assert stop(bundle) == (0, "", "")
+    assert not record.exists()
+
+
+def test_pid_of_nobody(bundle: Path, canary: subprocess.Popen[bytes]) -> None:
+    values = describe(canary.pid)
+    ended = subprocess.Popen(["/bin/true"])
+    ended.wait()
+    record = write_record(bundle, {**values, "pid": ended.pid})
+    assert stop(bundle) == (0, "", "")
+    assert not record.exists()
+
+
+@pytest.mark.parametrize("pid", [-1, 0, 1])
+def test_pid_that_means_many(bundle: Path, canary: subprocess.Popen[bytes], syslog: Syslog, pid: int) -> None:
+    write_record(bundle, {**describe(canary.pid), "pid": pid})
+    assert_refused(bundle, syslog, "record")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"garbage",
+        b"\0" * 1000,
+        b"ssh_hook 1\n",
+        b"ssh_hook 2\npid=5\n",
+        b"\xff\xfe\npid=1",
+        b"ssh_hook 1\n" * 9999,
+    ],
+    ids=range(7),
+)
+def test_garbage(bundle: Path, canary: subprocess.Popen[bytes], syslog: Syslog, content: bytes) -> None:
+    (bundle / RECORD).write_bytes(content)
+    (bundle / RECORD).chmod(0o600)
+    assert_refused(bundle, syslog, RECORD, "record")
+
+
+def assert_refused(bundle: Path, syslog: Syslog, *words: str) -> None:
+    status, out, err = stop(bundle)
+    assert (status, out) == (1, "")
+    assert_one_line(err, *words)
+    wait_for(syslog.of_hook, "a message in syslog")
+
+
+def test_record_of_another_owner(bundle: Path, canary: subprocess.Popen[bytes], syslog: Syslog) -> None:
+    record = write_record(bundle, describe(canary.pid))
+    os.chown(record, ALICE, ALICE)
+    assert_refused(bundle, syslog, RECORD, "root")
+
+
+@pytest.mark.parametrize("mode", [0o620, 0o602, 0o666])
+def test_record_that_others_can_write(bundle: Path, canary: subprocess.Popen[bytes], syslog: Syslog, mode: int) -> None:
+    write_record(bundle, describe(canary.pid)).chmod(mode)
+    assert_refused(bundle, syslog, RECORD, "root")
+
+
+@pytest.mark.parametrize("kind", ["link", "directory", "pipe"])
+def test_record_that_is_no_file(bundle: Path, canary: subprocess.Popen[bytes], syslog: Syslog, kind: str) -> None:
+    if kind == "link":
+        write_record(bundle, describe(canary.pid)).rename(bundle / "elsewhere")
+        (bundle / RECORD).symlink_to("elsewhere")
+    elif kind == "directory":
+        (bundle / RECORD).mkdir()
+    else:
+        os.mkfifo(bundle / RECORD)
+    assert_refused(bundle, syslog, RECORD)
+
+
+def test_without_a_start(bundle: Path, canary: subprocess.Popen[bytes]) -> None:
+    assert stop(bundle) == (0, "", "")
+    assert stop(bundle, pid=0) == (0, "", "")
+
+
+def test_bundle_is_gone(tmp_path: Path, canary: subprocess.Popen[bytes], syslog: Syslog) -> None:
+    assert_refused(tmp_path / "gone", syslog, "gone", "No such file")
+
+
+def stopped(container: Container) -> tuple[int, str, str]:
+    return stop(container.bundle(), pid=0)
+
+
+def test_twice(start: Start, canary: subprocess.Popen[bytes]) -> None:
+    container = start("crun")
+    daemon = container.daemon()
+    assert PORT in listening()
+    assert stopped(container) == (0, "", "")
+    assert PORT not in listening()
+    assert not Path(f"/proc/{daemon}").exists()
+    assert stopped(container) == (0, "", "")
+    assert stopped(container) == (0, "", "")
+
+
+def test_pidfile_in_the_container_says_nothing(start: Start, canary: subprocess.Popen[bytes]) -> None:
+    """It is the user's to write."""
+    container = start("crun")
+    container.exec("/bin/sh", "-c", f"echo {canary.pid} >/opt/oci-hooks/ssh/dropbear/dropbear.pid").checked()
+    assert stopped(container) == (0, "", "")
+    assert PORT not in listening()
+
+
+def test_container_that_shares_the_hosts_pids(start: Start, canary: subprocess.Popen[bytes]) -> None:
+    def change(config: dict[str, dict[str, list[dict[str, str]]]]) -> None:
+        config["linux"]["namespaces"] = [e for e in config["linux"]["namespaces"] if e["type"] != "pid"]
+
+    container = start("crun", change=change)
+    container.stop().checked()
+    assert PORT not in listening()
+
+
+def test_other_containers_go_on(start: Start) -> None:
+    first = start("crun", annotations={"com.hooks.ssh.port": "16100"})
+    second = start("crun", annotations={"com.hooks.ssh.port": "16200"})
+    first.stop().checked()
+    assert second.ssh("echo still").checked().text == "still"
