@@ -31,6 +31,8 @@ def call(*command: str | Path, text: str | None = None) -> None:
 def make_dev_private() -> None:
     """Give the bed a /dev of its own: a runtime may chown /dev/null, and the tests put a log socket there."""
     layer = Path("/run/hook-test-dev")
+    if layer.exists():
+        return
     submounts = [
         fields[4]
         for fields in (line.split() for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines())

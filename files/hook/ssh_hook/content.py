@@ -42,6 +42,7 @@ _NOT_RESTORED = frozenset(
 _MAX_ENTRIES = 16  # of one uid
 _MAX_LINE = 4096  # bytes
 _NO_LOGIN = ("nologin", "false")
+_NO_NAME = "#+-"  # comments, and lines of the old NIS
 _STANDARD_SHELLS = ("/bin/sh", "/bin/csh")  # what getusershell(3) gives where there is no /etc/shells
 
 
@@ -130,9 +131,10 @@ def account(
         own.append(repaired)
     listed = _STANDARD_SHELLS if shells is None else _shell_lines(shells)
     missing = sorted({fields[6] or DEFAULT_SHELL for fields in own} - set(listed))
+    login = next((fields for fields in own if fields[0] == wanted.name), own[0])
     return Account(
-        own[0][5],
-        next((fields[0] for fields in own if fields[0] == wanted.name), own[0][0]),
+        login[5],
+        login[0],
         None if own == present else _with_entries(passwd, lines, [os.fsencode(":".join(fields)) for fields in own]),
         os.fsencode("".join(f"{shell}\n" for shell in (*listed, *missing))) if missing else None,
     )
@@ -186,7 +188,7 @@ def _with_entries(passwd: bytes, lines: list[tuple[int, int]], entries: list[byt
 
 
 def _is_of(fields: list[str], uid: int) -> bool:
-    return len(fields) == 7 and fields[0] != "" and fields[2] == str(uid)
+    return len(fields) == 7 and fields[0] != "" and fields[0][0] not in _NO_NAME and fields[2] == str(uid)
 
 
 def _repair(fields: list[str], wanted: AccountRequest, usable: Callable[[str], bool]) -> list[str] | None:
