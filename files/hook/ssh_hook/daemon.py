@@ -43,6 +43,8 @@ NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHRO
 SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL SETFCAP MAC_OVERRIDE
 MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF CHECKPOINT_RESTORE
 """
+# Until the runtime pivots, some milliseconds after the daemon's start, only a chroot keeps a session from the host's tree.
+_WITHHELD = "CAP_SYS_CHROOT"
 
 
 class Daemon:
@@ -61,7 +63,7 @@ class Daemon:
         self.pidfile = pidfile
         self.arguments = ["dropbear", "-F", "-e", *options, "-P", PIDFILE]
         self.limits = [(_limit(name), _size(soft), _size(hard)) for name, soft, hard in container.rlimits]
-        self.kept = {_capability(name) for name in container.bounding or ()}
+        self.kept = {_capability(name) for name in container.bounding or () if name != _WITHHELD}
 
     def spawn(self) -> int:
         """Start the daemon in the pid namespace that is set for children; returns its pid as the caller sees it.
