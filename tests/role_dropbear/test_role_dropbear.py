@@ -26,7 +26,7 @@ OTHER_VERSION = "2025.89"
 PROGRAMS = ("dbclient", "dropbear", "dropbearkey", "scp")
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
-DEPLOY = [{"hosts": "all:!builder", "gather_facts": False, "roles": ["ocihooks.ssh.dropbear"]}]
+DEPLOY = ({"hosts": "all:!builder", "gather_facts": False, "roles": ["ocihooks.ssh.dropbear"]},)
 # Of these nodes one says that it is another machine.
 BUILD = [
     {
@@ -115,7 +115,7 @@ class Site:
 
 
 def outcome(process: subprocess.Popen[str]) -> Play:
-    output, _ = process.communicate()
+    output, _errors = process.communicate()
     return Play(process.returncode, output, sum(map(int, re.findall(r"\bchanged=(\d+)", output))))
 
 

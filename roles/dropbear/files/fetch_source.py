@@ -122,7 +122,7 @@ def apt_urls(version: str) -> list[str]:
     ).stdout
     urls: dict[str, None] = {}  # in order, each once
     for line in targets.splitlines():
-        component, _, uri = line.partition(" ")
+        component, _blank, uri = line.partition(" ")
         if component not in COMPONENTS:
             continue
         for address in mirror_addresses(uri):
