@@ -29,7 +29,7 @@ def write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> Path:
 
 def convert(source: Path, target: Path) -> Path:
     """Write a private ECDSA key in Dropbear's format anew in OpenSSH's."""
-    kind, curve, _, secret = _strings(source.read_bytes())
+    kind, curve, _public, secret = _strings(source.read_bytes())
     assert (kind, curve) == (b"ecdsa-sha2-nistp256", b"nistp256")
     return write_key(target, ec.derive_private_key(int.from_bytes(secret, "big"), ec.SECP256R1()))
 

@@ -209,7 +209,7 @@ def test_no_overlay(start: Start, home: Path, value: str) -> None:
 
 
 def test_no_overlay_twice_adds_the_key_once(start: Start, home: Path) -> None:
-    for _ in range(2):
+    for _time in range(2):
         container = start("crun", network="private", settings={"OVERLAY_MOUNT_HOME_SSH": "false"}, change=bind(home))
         container.ssh("true").checked()
         container.stop().checked()

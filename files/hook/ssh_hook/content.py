@@ -193,7 +193,7 @@ def _is_of(fields: list[str], uid: int) -> bool:
 
 def _repair(fields: list[str], wanted: AccountRequest, usable: Callable[[str], bool]) -> list[str] | None:
     """The passwd entry with the process's gid, a home, and a shell that is there; None if none is."""
-    name, password, uid, _, gecos, home, shell = fields
+    name, password, uid, _gid, gecos, home, shell = fields
     if not home.startswith("/") or home == "/nonexistent":
         home = wanted.home
     if os.path.basename(shell) in _NO_LOGIN or (shell and not (shell.startswith("/") and usable(shell))):

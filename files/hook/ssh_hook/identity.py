@@ -37,7 +37,7 @@ class ActingAs:
             os.setegid(self._identity.gid)
             os.seteuid(self._identity.uid)
             if self._privileged:
-                _, permitted, inheritable = linux.capget()
+                _effective, permitted, inheritable = linux.capget()
                 linux.capset(permitted, permitted, inheritable)
         except BaseException:
             self.__exit__()  # not called for us then

@@ -67,7 +67,7 @@ class Cgroups:
         theirs = [line for line in _read("cgroup", process).splitlines() if line not in ours]
         mounts = _cgroup_mounts() if theirs else []
         for line in theirs:
-            _, controllers, path = line.split(":", 2)
+            _number, controllers, path = line.split(":", 2)
             try:
                 self._open(controllers, path, mounts)
             except OSError as error:
@@ -112,9 +112,9 @@ def _cgroup_mounts() -> list[tuple[str, str, str]]:
     """Mounted hierarchies: controllers as /proc/PID/cgroup names them ("" for version 2), root, mount point."""
     mounts = []
     for line in _read("/proc/self/mountinfo", None).splitlines():
-        before, _, after = line.partition(" - ")
-        kind, _, options = after.split(" ", 2)
-        _, _, _, root, mount_point = before.split(" ", 5)[:5]
+        before, _dash, after = line.partition(" - ")
+        kind, _source, options = after.split(" ", 2)
+        root, mount_point = before.split(" ", 5)[3:5]
         if kind == "cgroup2":
             mounts.append(("", root, mount_point))
         elif kind == "cgroup":

@@ -38,7 +38,7 @@ class Rootfs:
     def open(self, path: str, flags: int) -> int:
         """Open `path`, following links within the container. Raises OSError as open(2) does."""
         flags |= os.O_CLOEXEC
-        for _ in range(_ATTEMPTS):
+        for _attempt in range(_ATTEMPTS):
             try:
                 return linux.openat2(
                     self.descriptor, os.fsencode(path), flags, 0, linux.RESOLVE_IN_ROOT | linux.RESOLVE_NO_MAGICLINKS

@@ -143,7 +143,8 @@ def _run_child(plan: Plan, writer: int, release: int) -> None:
     except Exception as error:
         name = getattr(error, "filename", None)
         where = f" ({name})" if name else ""
-        _send(writer, "error", f"cannot set the container up: {error.__class__.__name__}: {error}{where}")
+        what = error.strerror if isinstance(error, OSError) else f"{error.__class__.__name__}: {error}"
+        _send(writer, "error", f"cannot set the container up: {what}{where}")
     finally:
         os._exit(0)
 
@@ -153,7 +154,7 @@ def _started(reader: int) -> int:
     with open(reader, encoding="utf-8", errors="replace") as file:
         messages = file.read().split("\0")[:-1]
     for message in messages:
-        kind, _, text = message.partition(" ")
+        kind, _blank, text = message.partition(" ")
         if kind == "warning":
             log(WARNING, text)
         elif kind == "error":

@@ -58,7 +58,7 @@ def list_accounts() -> bytes:
         raise NotRefreshed("there is no getent on this node: install it, or set ssh_hook_passwd_source to 'file'")
     try:
         answer = subprocess.run(
-            [program, "passwd"], stdin=subprocess.DEVNULL, capture_output=True, timeout=GETENT_SECONDS
+            [program, "passwd"], stdin=subprocess.DEVNULL, capture_output=True, timeout=GETENT_SECONDS, check=False
         )
     except subprocess.TimeoutExpired as error:
         raise NotRefreshed(f"'getent passwd' gave no answer in {GETENT_SECONDS} seconds: {REMEDY}") from error
