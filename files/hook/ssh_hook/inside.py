@@ -249,10 +249,13 @@ class _Setup:
         self._table.refuse_shared(target, BASE)
         source = "ocihooks-ssh-" + os.urandom(8).hex()
         mount_tmpfs(target, source, (size // _BLOCK + 1) * _BLOCK + _SPARE)
-        base = self._rootfs.open(BASE, os.O_RDONLY | os.O_DIRECTORY)
-        if os.fstat(base).st_dev != MountTable().device(source):
-            raise HookError(f"{BASE} in the container was moved while it was set up")
-        return base
+        try:
+            base = self._rootfs.open(BASE, os.O_RDONLY | os.O_DIRECTORY)
+            if os.fstat(base).st_dev == MountTable().device(source):
+                return base
+        except OSError:
+            pass  # what has taken its place cannot even be opened
+        raise HookError(f"{BASE} in the container was moved while it was set up")
 
     def _bind_dropbear(self, target: int, parent: int) -> None:
         path = f"{self._plan.dropbear_dir}/bin"

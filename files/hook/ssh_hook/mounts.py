@@ -29,9 +29,9 @@ class MountTable:
         self._devices: dict[str, int] = {}
         with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
             for line in file:
-                before, _, after = line.partition(" - ")
+                before, _dash, after = line.partition(" - ")
                 fields = before.split(" ")
-                major, _, minor = fields[2].partition(":")
+                major, _colon, minor = fields[2].partition(":")
                 self._shared[fields[0]] = any(field.startswith("shared:") for field in fields[6:])
                 self._devices[after.split(" ")[1]] = os.makedev(int(major), int(minor))
 
@@ -66,13 +66,16 @@ def mount_bind(source: int, target: int) -> None:
 
 
 def make_read_only(mounted: int) -> None:
-    """Make the bind mount whose root is open as `mounted` read-only, nosuid, and nodev."""
+    """Make the bind mount whose root is open as `mounted` read-only, nosuid, nodev, and private: as a copy of a shared
+    mount it would pass on to the host what a container mounts on it.
+    """
     flags = linux.MS_REMOUNT | linux.MS_BIND | linux.MS_RDONLY | linux.MS_NOSUID | linux.MS_NODEV
     present = os.fstatvfs(mounted).f_flag
     for status, flag in _LOCKED.items():
         if present & status:
             flags |= flag
     linux.mount(b"", _path(mounted), b"", flags)
+    linux.mount(b"", _path(mounted), b"", linux.MS_PRIVATE)
 
 
 def mount_overlay(lower: int, upper: int, work: int, target: int, user: Identity, in_user_namespace: bool) -> None:
