@@ -36,14 +36,14 @@ class Result(NamedTuple):
 
 
 def count(log: str) -> tuple[int, int]:
-    """Return how many tests passed and failed by the closing lines in a log."""
+    """Return how many tests passed and failed by the closing lines in a log; one that was skipped did not pass."""
     passed = failed = 0
     for line in log.splitlines():
         closing = CLOSING.match(line)
         if closing:
             for number, outcome in re.findall(r"(\d+) ([a-z]+)", closing.group(1)):
                 passed += int(number) if outcome == "passed" else 0
-                failed += int(number) if outcome in ("failed", "error", "errors") else 0
+                failed += int(number) if outcome in ("failed", "error", "errors", "skipped") else 0
     return passed, failed
 
 

@@ -131,7 +131,7 @@ class Daemon:
                 break  # the kernel's last was the one before
             if present and number not in self.kept:
                 linux.prctl(linux.PR_CAPBSET_DROP, number)
-        effective, permitted, _ = linux.capget()
+        effective, permitted, _inheritable = linux.capget()
         linux.capset(effective, permitted, 0)
 
 

@@ -68,7 +68,10 @@ def check(text: str) -> None:
     for item in strings(hook.get("env", []), "hook.env"):
         need(re.match(r"[A-Za-z_][A-Za-z0-9_]*=", item), f"hook.env has '{item}', which is not NAME=value")
     timeout = hook.get("timeout", 1)
-    need(isinstance(timeout, int) and timeout is not True and timeout > 0, "hook.timeout is not a number of seconds from 1 on")
+    need(
+        isinstance(timeout, int) and timeout is not True and timeout > 0,
+        "hook.timeout is not a number of seconds from 1 on",
+    )
 
     when = keys(root["when"], "when", set(), set(CONDITIONS))
     need(when, "when names no condition")
