@@ -8,8 +8,9 @@ import os
 import re
 import stat
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
 PREFIX = Path("/opt/oci-hooks")
@@ -33,7 +34,13 @@ class Play(NamedTuple):
     said: str
 
 
-def play(name: str, *arguments: str, before: tuple[str, ...] = (), collections: str = "", **variables: Any) -> Play:
+def play(
+    name: str,
+    *arguments: str,
+    variables: Mapping[str, object] | None = None,
+    before: tuple[str, ...] = (),
+    collections: str = "",
+) -> Play:
     """Run a playbook (a name in playbooks/, or a file beside this one) on this node.
 
     `before` is a command that runs ansible-playbook as its last arguments, `collections` another place of the collection.
@@ -44,7 +51,7 @@ def play(name: str, *arguments: str, before: tuple[str, ...] = (), collections: 
             *before,
             "ansible-playbook",
             "--inventory=node,",
-            f"--extra-vars={json.dumps({**SETTINGS, **variables})}",
+            f"--extra-vars={json.dumps({**SETTINGS, **(variables or {})})}",
             *arguments,
             own if own.exists() else f"ocihooks.ssh.{name}",
         ],

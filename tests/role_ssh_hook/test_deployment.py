@@ -91,7 +91,7 @@ BAD_VALUES: dict[str, dict[str, object]] = {
 
 def test_bad_values_are_refused_each_by_its_sentence(untouched: dict[str, str]) -> None:
     every = {name: value for values in BAD_VALUES.values() for name, value in values.items()}
-    refused = play("deploy", **every)
+    refused = play("deploy", variables=every)
     assert refused.status != 0
     assert [sentence for sentence in BAD_VALUES if sentence not in refused.said] == []
     assert listing() == untouched
@@ -147,7 +147,7 @@ def test_bad_values_are_refused_each_by_its_sentence(untouched: dict[str, str]) 
 def test_preflight_says_what_is_wrong(
     untouched: dict[str, str], variables: dict[str, object], sentences: list[str]
 ) -> None:
-    refused = play("preflight", **variables)
+    refused = play("preflight", variables=variables)
     assert refused.status != 0
     assert [sentence for sentence in sentences if sentence not in refused.said] == []
     assert "Traceback" not in refused.said
@@ -158,7 +158,7 @@ def test_an_old_python_is_refused(tmp_path: Path) -> None:
     old = tmp_path / "python3.8"
     old.write_text("#!/bin/sh\necho Python 3.8\n", encoding="utf-8")
     old.chmod(0o755)
-    refused = play("preflight", ssh_hook_python=str(old))
+    refused = play("preflight", variables={"ssh_hook_python": str(old)})
     assert (
         f"{old} (ssh_hook_python) on node is Python 3.8, and the hook needs Python 3.9 or newer: name another."
         in refused.said
@@ -188,7 +188,7 @@ def test_an_old_kernel_is_told_of_and_only_where_it_matters() -> None:
     sentence = "rootless containers get an SSH daemon there only with ssh_hook_overlay_mount_home_ssh set to false."
     told = play("preflight", before=AS_OLD_KERNEL)
     assert (told.status, sentence in told.said) == (0, True)
-    silent = play("preflight", before=AS_OLD_KERNEL, ssh_hook_overlay_mount_home_ssh=False)
+    silent = play("preflight", before=AS_OLD_KERNEL, variables={"ssh_hook_overlay_mount_home_ssh": False})
     assert (silent.status, sentence in silent.said) == (0, False)
 
 
@@ -201,7 +201,7 @@ def found(pattern: str, text: str) -> tuple[str, ...]:
 
 def test_a_directory_that_podman_does_not_read_is_told_of_and_the_advice_is_right() -> None:
     unread = {"ssh_hook_hooks_dirs": ["/usr/share/containers/oci/hooks.d", "/etc/containers/oci/hooks.d"]}
-    told = play("preflight", **unread)
+    told = play("preflight", variables=unread)
     assert told.status == 0
     assert "podman on node does not read /etc/containers/oci/hooks.d (ssh_hook_hooks_dirs)" in told.said
     message = json.loads(found(r'"msg": (".*does not read.*")$', told.said)[0])
@@ -209,7 +209,7 @@ def test_a_directory_that_podman_does_not_read_is_told_of_and_the_advice_is_righ
     path = Path(drop_in)
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     try:
-        assert "podman on node does not read" not in play("preflight", **unread).said
+        assert "podman on node does not read" not in play("preflight", variables=unread).said
     finally:
         path.unlink()
 
@@ -322,7 +322,7 @@ def test_a_daemon_of_ours_is_no_other_service_but_stops_removal() -> None:
         checked = play("remove", "--check")
         assert f"On node SSH daemons of containers still run (pids {pid}), and the hook is to end them" in checked.said
         assert checked.status != 0
-        assert play("remove", "--check", ssh_hook_remove_running=True).status == 0
+        assert play("remove", "--check", variables={"ssh_hook_remove_running": True}).status == 0
 
 
 TAMPERED = (
@@ -418,7 +418,7 @@ def test_containers_that_start_during_an_upgrade_never_fail(tmp_path: Path) -> N
 
 def test_a_json_that_engines_would_not_read_never_replaces_the_old_one() -> None:
     before = HOOK_JSON.read_bytes()
-    refused = play("converge", ssh_hook__environment={"NOT A NAME": "x"})
+    refused = play("converge", variables={"ssh_hook__environment": {"NOT A NAME": "x"}})
     assert refused.status != 0
     assert "hook.env has 'NOT A NAME=x', which is not NAME=value" in refused.said
     assert HOOK_JSON.read_bytes() == before
@@ -463,16 +463,16 @@ def test_the_sites_own_passwd_file_is_left_alone() -> None:
     site = {"ssh_hook_passwd_source": "file", "ssh_hook_passwd_file": str(own)}
     try:
         before = own.stat()
-        assert play("converge", **site).status == 0
+        assert play("converge", variables=site).status == 0
         assert '"PASSWD_FILE": "/etc/site-passwd"' in LAUNCHER.read_text(encoding="utf-8")
         assert own.stat() == before
-        assert play("remove", "--check", **site).status == 0
+        assert play("remove", "--check", variables=site).status == 0
     finally:
         own.unlink()
 
 
 def test_systemd_accepts_the_units(tmp_path: Path) -> None:
-    rendered = play("units", destination=str(tmp_path))
+    rendered = play("units", variables={"destination": str(tmp_path)})
     assert rendered.status == 0, rendered.said
     units = sorted(str(path) for path in tmp_path.iterdir())
     assert [os.path.basename(unit) for unit in units] == ["ssh-hook-passwd.service", "ssh-hook-passwd.timer"]
