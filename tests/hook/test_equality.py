@@ -12,6 +12,7 @@ from containers import PORT, Container, listening, run
 
 # Of /proc/PID/status; what tells who one is and what one may do.
 STATUS = ("Uid", "Gid", "Groups", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Umask")
+CAP_SYS_CHROOT = 1 << 18
 NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")
 
 PODMAN_OPTIONS: dict[str, list[str]] = {
@@ -43,7 +44,11 @@ def facts(output: str) -> dict[str, object]:
     text, cgroup, limits, oom = output.split("---\n")
     status = dict(line.split(":", 1) for line in text.splitlines())
     found: dict[str, object] = {name: status[name].split() for name in STATUS}
-    found["Groups"] = sorted(status["Groups"].split())
+    for name in STATUS:
+        if name.startswith("Cap"):  # the hook withholds CAP_SYS_CHROOT from sessions
+            found[name] = int(status[name], 16) & ~CAP_SYS_CHROOT
+    # Whether a process's own group is among the others makes no difference to what it may do.
+    found["Groups"] = sorted({*status["Groups"].split(), status["Gid"].split()[1]})
     return {**found, "cgroup": sorted(cgroup.splitlines()), "limits": limits, "oom": oom.strip()}
 
 

@@ -39,12 +39,13 @@ def test_level_is_warning_by_default(start: Start, file: Path) -> None:
 
 @pytest.mark.parametrize("engine", ["crun", "podman-crun", "rootless"])
 def test_errors_to_a_path(start: Start, file: Path, engine: str) -> None:
-    file.write_text("before\n", encoding="utf-8")
+    earlier = "ssh_hook: info: of an earlier start\n"
+    file.write_text(earlier, encoding="utf-8")
     annotations = {ERR: str(file), "com.hooks.ssh.authorize_ssh_key": "/no/such/key"}
     with pytest.raises(StartFailed) as failure:
         start(engine, annotations=annotations)
     assert failure.value.hook == ""
-    assert file.read_text(encoding="utf-8").startswith("before\nssh_hook: error: the annotation ")
+    assert file.read_text(encoding="utf-8").startswith(f"{earlier}ssh_hook: error: the annotation ")
 
 
 def test_messages_to_a_descriptor(start: Start) -> None:
