@@ -30,6 +30,9 @@ def plant() -> None:
     for path in sorted((CANARY / "alice").glob("**/*")):
         os.chown(path, ALICE, ALICE)
     os.chown(CANARY / "alice", ALICE, ALICE)
+    mount_point = Path("/home/alice/.ssh")  # the one thing that a start may make in a home
+    mount_point.mkdir(mode=0o700, exist_ok=True)
+    os.chown(mount_point, ALICE, ALICE)
 
 
 def _entry(path: str) -> tuple[int, ...]:
