@@ -86,3 +86,19 @@ def test_sessions_have_what_a_login_sets(container: Container) -> None:
     assert (got["USER"], got["LOGNAME"], got["HOME"]) == ("alice", "alice", "/home/alice")
     assert got["SHELL"].startswith("/bin/")
     assert got["SSH_CONNECTION"]
+
+
+def test_names_that_a_shell_cannot_write(container: Container) -> None:
+    """The shell has them; bash hands them on, other shells do not."""
+    assert_exact(parse(container.ssh("cat /proc/$$/environ; true").checked().out), ODD_NAMES)
+    if container.ssh("echo $0").checked().text == "bash":
+        assert_exact(parse(container.ssh("env -0").checked().out), ODD_NAMES)
+
+
+@pytest.mark.parametrize("engine", ["podman-crun", "podman-runc"])
+def test_variables_of_podman(start: Start, engine: str) -> None:
+    container = start(engine, env={**VALUES, "PATH": OWN_PATH})
+    expected = parse(Path(f"/proc/{container.init()}/environ").read_bytes())
+    assert {**VALUES, "PATH": OWN_PATH, "HOME": "/home/alice"}.items() <= expected.items()
+    assert_exact(parse(container.ssh("env -0").checked().out), expected)
+    assert_exact(parse(container.ssh(stdin=b"env -0\n").checked().out), expected)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from conftest import Start
 from containers import ENGINES, PORT, listening, processes, records, wait_for
 
 
-def cgroups(pid: int | str) -> list[str]:
-    return sorted(Path(f"/proc/{pid}/cgroup").read_text(encoding="utf-8").splitlines())
+def cgroups(text: str) -> list[str]:
+    return sorted(text.splitlines())
 
 
 @pytest.mark.parametrize("image", ["debian", "busybox"])
@@ -20,6 +18,8 @@ def test_login(start: Start, engine: str, image: str) -> None:
     assert container.ssh("exit 7").status == 7
     assert container.ssh("cat; echo end", stdin=b"\0\xff\n").checked().out == b"\0\xff\nend\n"
     assert PORT in listening()
+    session = container.ssh("cat /proc/self/cgroup").checked().text
+    assert cgroups(session) == cgroups(container.exec("/bin/cat", "/proc/1/cgroup").checked().text)
 
     container.stop().checked()
     wait_for(lambda: not processes(), f"end of {processes()}")

@@ -106,7 +106,8 @@ class AccountRequest:
         self.uid = uid
         self.gid = gid
         self.name = name
-        self.home = home if home.startswith("/") and home != "/" and _is_field(home) else f"/home/{name}"
+        self.has_home = home.startswith("/") and home != "/" and _is_field(home)
+        self.home = home if self.has_home else f"/home/{name}"
 
 
 def account(
@@ -194,7 +195,8 @@ def _is_of(fields: list[str], uid: int) -> bool:
 def _repair(fields: list[str], wanted: AccountRequest, usable: Callable[[str], bool]) -> list[str] | None:
     """The passwd entry with the process's gid, a home, and a shell that is there; None if none is."""
     name, password, uid, _gid, gecos, home, shell = fields
-    if not home.startswith("/") or home == "/nonexistent":
+    # podman gives a user whom the image does not know an entry with "/", whatever HOME is
+    if not home.startswith("/") or home == "/nonexistent" or (home == "/" and wanted.has_home):
         home = wanted.home
     if os.path.basename(shell) in _NO_LOGIN or (shell and not (shell.startswith("/") and usable(shell))):
         shell = DEFAULT_SHELL
