@@ -271,8 +271,8 @@ def test_what_only_root_can_read_stays_secret(name: str) -> None:
         ("crun", "/opt"),
         ("crun", "/home/alice/.ssh"),
         ("podman-crun", "/opt"),
-        ("podman-crun", "/.ssh"),  # for a uid that the image does not know podman makes the home /
-        ("podman-runc", "/.ssh"),
+        ("podman-crun", "/home/alice/.ssh"),
+        ("podman-runc", "/home/alice/.ssh"),
     ],
 )
 def test_shared_volume(engine: str, place: str) -> None:
