@@ -118,7 +118,7 @@ def test_bad_values_are_refused_each_by_its_sentence(untouched: dict[str, str]) 
             [
                 "ssh_hook_server_port",
                 "value of ssh_hook_passwd_source must be one of: getent, file",
-                "value of ssh_hook_stages must be one or more of: createRuntime, poststop",
+                "value of ssh_hook_stages must be one or more of: createRuntime, createContainer, poststop",
                 "ssh_hook_join_namespaces",
             ],
         ),

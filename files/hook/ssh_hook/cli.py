@@ -53,7 +53,7 @@ def _start_or_stop(packages: list[str]) -> int:
     set_signal(SIGCHLD, SIG_DFL)
     os.umask(0o022)
     state = read_state(0)
-    if state.status == "stopped" or state.pid == 0:
+    if state.status == "stopped":
         from .stop import stop
 
         stop(state)

@@ -11,17 +11,18 @@ from . import linux
 from .content import DROPBEAR
 from .errors import HookError
 from .identity import set_groups
+from .process import Process
 from .settings import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from signal import SIG_DFL, SIG_SETMASK, SIGKILL, pthread_sigmask
+    from signal import SIG_DFL, SIG_SETMASK, pthread_sigmask
     from signal import signal as set_signal
 
     from .container import Container
     from .namespaces import Cgroups
 else:  # the C half of signal: its other half imports enum
-    from _signal import SIG_DFL, SIG_SETMASK, SIGKILL, pthread_sigmask
+    from _signal import SIG_DFL, SIG_SETMASK, pthread_sigmask
     from _signal import signal as set_signal
 
 PROGRAM = f"{DROPBEAR}/bin/dropbear"
@@ -45,6 +46,7 @@ MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF CHECKPOINT_REST
 """
 # Until the runtime pivots, some milliseconds after the daemon's start, only a chroot keeps a session from the host's tree.
 _WITHHELD = "CAP_SYS_CHROOT"
+_ROOT_NEEDS = "CAP_SETGID"  # Dropbear, as root, sets the groups of whom it logs in
 
 
 class Daemon:
@@ -55,7 +57,7 @@ class Daemon:
     def __init__(
         self, container: Container, root: int, cgroups: Cgroups, null: int, options: list[str], pidfile: int | None
     ) -> None:
-        """Raises HookError for a limit or capability that the kernel does not have."""
+        """Raises HookError for a limit or capability that the hook does not know, and where Dropbear could log nobody in."""
         self.container = container
         self.root = root
         self.cgroups = cgroups
@@ -64,32 +66,51 @@ class Daemon:
         self.arguments = ["dropbear", "-F", "-e", *options, "-P", PIDFILE]
         self.limits = [(_limit(name), _size(soft), _size(hard)) for name, soft, hard in container.rlimits]
         self.kept = {_capability(name) for name in container.bounding or () if name != _WITHHELD}
+        if container.uid == 0 and _capability(_ROOT_NEEDS) not in self.kept:
+            raise HookError(
+                f"the container runs as root without {_ROOT_NEEDS}, which the SSH daemon takes to log root in: "
+                "add that capability, or run it as another user"
+            )
 
-    def spawn(self) -> int:
-        """Start the daemon in the pid namespace that is set for children; returns its pid as the caller sees it.
+    def spawn(self) -> Process:
+        """Start the daemon in the pid namespace that is set for children.
+
+        A process between, which ends at once, is its parent, so that the daemon falls to the first process of its own
+        pid namespace: that could not end while one of its processes is another namespace's to reap.
 
         Raises HookError with what stopped it before it ran.
         """
         reader, writer = os.pipe()
-        caller = os.getpid()
-        try:
-            pid = self.cgroups.fork()
-            if pid == 0:
-                self._become()
-        except Exception as error:
-            if os.getpid() == caller:
-                raise
-            os.write(writer, _problem(error).encode("utf-8", "backslashreplace"))
-        finally:
-            if os.getpid() != caller:
-                os._exit(127)  # a child must never return into its parent's code
+        go_reader, go_writer = os.pipe()
+        middle = os.fork()
+        if middle == 0:
+            try:
+                os.close(go_writer)
+                self._run(writer, go_reader)
+            except Exception as error:
+                os.write(writer, _problem(error).encode("utf-8", "backslashreplace"))
+            finally:
+                os._exit(0)
         os.close(writer)
-        with open(reader, encoding="utf-8") as file:
-            problem = file.read()
-        if problem:
-            os.waitpid(pid, 0)
-            raise HookError(f"cannot start the SSH daemon: {problem}")
-        return pid
+        os.close(go_reader)
+        os.waitpid(middle, 0)
+        with open(reader, encoding="utf-8", errors="replace") as file:
+            first = file.readline()
+            if first[:-1].isdigit():
+                process = Process(int(first))
+                os.write(go_writer, b"g")
+            problem = file.read() if first[:-1].isdigit() else first
+        os.close(go_writer)
+        if problem or not first:
+            raise HookError(f"cannot start the SSH daemon: {problem or 'it was killed'}")
+        return process
+
+    def _run(self, writer: int, go: int) -> None:
+        """Fork the daemon, which tells its pid, and becomes Dropbear when that process is held by its directory."""
+        if self.cgroups.fork() == 0:
+            os.write(writer, f"{os.readlink('/proc/self')}\n".encode())  # as the host's /proc numbers it
+            if os.read(go, 1):
+                self._become()
 
     def _become(self) -> None:
         container = self.container
@@ -135,21 +156,17 @@ class Daemon:
         linux.capset(effective, permitted, 0)
 
 
-def wait_until_listening(pid: int, pidfile: int, port: int) -> None:
-    """Return when the child `pid` has written its pidfile (open as `pidfile`), which it does once it listens.
+def wait_until_listening(process: Process, pidfile: int, port: int) -> None:
+    """Return when the daemon has written its pidfile (open as `pidfile`), which it does once it listens.
 
     Raises HookError when it ends first or takes too long; then it is gone.
     """
     deadline = time.monotonic() + _START_TIMEOUT
     while os.fstat(pidfile).st_size == 0:
-        ended, status = os.waitpid(pid, os.WNOHANG)
-        if ended:
-            raise HookError(
-                f"the SSH daemon ended at its start ({_describe(status)}) and does not listen on port {port}"
-            )
+        if not process.is_alive():
+            raise HookError(f"the SSH daemon ended at its start and does not listen on port {port}")
         if time.monotonic() > deadline:
-            os.kill(pid, SIGKILL)
-            os.waitpid(pid, 0)
+            process.kill()
             raise HookError(f"the SSH daemon does not listen on port {port} after {_START_TIMEOUT:.0f} s")
         time.sleep(_POLL)
 
@@ -158,12 +175,6 @@ def _problem(error: Exception) -> str:
     if not isinstance(error, OSError):
         return str(error)
     return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
-
-
-def _describe(status: int) -> str:
-    if os.WIFSIGNALED(status):
-        return f"signal {os.WTERMSIG(status)}"
-    return f"exit status {os.WEXITSTATUS(status)}"
 
 
 def _limit(name: str) -> int:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .keystore import KeySet
     from .namespaces import Cgroups, Namespaces
     from .owner import Owner
+    from .process import Process
 
 _MAX_PASSWD = 32 << 20  # bytes
 _MAX_SHELLS = 64 << 10  # bytes
@@ -71,8 +72,8 @@ class Plan:
         self.has_user_namespace = owner.rootless or (namespaces is not None and namespaces.has("user"))
 
 
-def start_inside(plan: Plan) -> int:
-    """Join the container, set it up, and start its daemon; returns the pid as the caller's pid namespace sees it.
+def start_inside(plan: Plan) -> Process:
+    """Join the container, set it up, and start its daemon, which listens on return.
 
     Raises HookError, and OSError for what no check foresaw.
     """
@@ -90,9 +91,9 @@ def start_inside(plan: Plan) -> int:
     options, pidfile = _Setup(plan, rootfs).run()
     own_pidfile = _open_pidfile(rootfs, plan.container.annotations.pidfile_container)
     daemon = Daemon(plan.container, rootfs.descriptor, plan.cgroups, plan.null, options, own_pidfile)
-    pid = daemon.spawn()
-    wait_until_listening(pid, pidfile, plan.port)
-    return pid
+    process = daemon.spawn()
+    wait_until_listening(process, pidfile, plan.port)
+    return process
 
 
 def _adjust_oom_score(score: int | None) -> None:

@@ -13,6 +13,7 @@ import os
 import stat
 
 from .errors import HookError
+from .process import Process
 
 NAME = "ssh_hook.daemon"
 _VERSION = "ssh_hook 1"
@@ -35,16 +36,26 @@ class Record:
         """The daemon's pid."""
         return self.numbers["pid"]
 
-    def is_running(self) -> bool:
-        """Whether the recorded process, and no other with its pid, is alive. A zombie is not."""
-        return _boot_id() == self.boot_id and _identify(self.pid) == tuple(self.numbers[name] for name in _NUMBERS[:4])
+    def process(self) -> Process | None:
+        """The recorded process; None where it is gone, whoever has its pid by now."""
+        try:
+            process = Process(self.pid)
+        except OSError:
+            return None
+        try:
+            if process.is_alive() and _boot_id() == self.boot_id and process.identity() == self._identity():
+                return process
+        except OSError:
+            pass  # it ended meanwhile
+        process.close()
+        return None
+
+    def _identity(self) -> tuple[int, ...]:
+        return tuple(self.numbers[name] for name in _NUMBERS[:4])
 
 
-def record_of(pid: int, uid: int, gid: int, pidfile_host: str) -> Record:
-    """The record of the living process `pid`. Raises HookError where there is none."""
-    identity = _identify(pid)
-    if identity is None:
-        raise HookError("the SSH daemon ended right after its start")
+def record_of(identity: tuple[int, int, int, int], uid: int, gid: int, pidfile_host: str) -> Record:
+    """The record of a process with that `identity`, as Process.identity() gives it, on this boot."""
     return Record(dict(zip(_NUMBERS, (*identity, uid, gid))), _boot_id(), pidfile_host)
 
 
@@ -105,17 +116,6 @@ def _parse(text: str) -> Record:
         return Record(numbers, fields["boot_id"], fields["pidfile_host"])
     except (KeyError, ValueError):
         raise HookError(f"{NAME} in the bundle is not a record of this hook") from None
-
-
-def _identify(pid: int) -> tuple[int, int, int, int] | None:
-    """(pid, start time, device and inode of the program) of a living process; None where there is none."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            fields = file.read().rpartition(b")")[2].split()  # the name before may hold blanks and parentheses
-        program = os.stat(f"/proc/{pid}/exe")
-    except OSError:
-        return None
-    return (pid, int(fields[19]), program.st_dev, program.st_ino)
 
 
 def _boot_id() -> str:

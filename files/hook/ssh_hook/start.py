@@ -20,12 +20,6 @@ from .namespaces import Cgroups, Namespaces
 from .owner import find_owner
 from .settings import Settings
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from signal import SIGKILL
-else:  # the C half of signal: its other half imports enum
-    from _signal import SIGKILL
-
 _KEEP = b"k"
 
 
@@ -35,7 +29,7 @@ def start(settings: Settings, state: State, container: Container, bundle: int, p
     `packages` are directories that hold pyroute2. Raises HookError; then nothing stays behind.
     """
     _require_own_mount_namespace(settings)
-    process = _open_process(state.pid if settings.join else os.getpid())
+    process = _open_process(state.pid, settings)
     namespaces = Namespaces(process) if settings.join else None
     if namespaces is not None and not namespaces.has("mnt"):
         raise HookError("the container has no mount namespace of its own: what the hook mounts would stay on the host")
@@ -75,8 +69,9 @@ def start(settings: Settings, state: State, container: Container, bundle: int, p
     os.close(writer)
     os.close(release)
     try:
-        pid = _started(reader)
-        daemon = record.record_of(pid, owner.keeper.uid, owner.keeper.gid, container.annotations.pidfile_host)
+        daemon = record.record_of(
+            _started(reader), owner.keeper.uid, owner.keeper.gid, container.annotations.pidfile_host
+        )
         _record(daemon, bundle, owner.keeper)
         os.write(keep, _KEEP)
     except OSError as error:
@@ -84,7 +79,7 @@ def start(settings: Settings, state: State, container: Container, bundle: int, p
     finally:
         os.close(keep)
         os.waitpid(child, 0)
-    log(INFO, f"the SSH daemon of {owner.name} listens on port {plan.port} (pid {pid})")
+    log(INFO, f"the SSH daemon of {owner.name} listens on port {plan.port} (pid {daemon.pid})")
 
 
 def _record(daemon: record.Record, bundle: int, keeper: Identity) -> None:
@@ -112,13 +107,15 @@ def _require_own_mount_namespace(settings: Settings) -> None:
         )
 
 
-def _open_process(pid: int) -> int:
-    if pid == 0:
-        raise HookError("the container's state names no process: the hook is for the stages createRuntime and poststop")
+def _open_process(pid: int, settings: Settings) -> int:
+    """The directory in /proc of the container's first process, or of the hook if that is in the container already."""
+    if settings.join and pid == 0:
+        raise HookError("the container's state names no process: the hook joins at the stage createRuntime")
+    name = str(pid) if settings.join else "self"
     try:
-        return os.open(f"/proc/{pid}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        return os.open(f"/proc/{name}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
-        raise HookError(f"cannot open the container's process {pid} in /proc: {error.strerror}") from None
+        raise HookError(f"cannot open the container's process in /proc/{name}: {error.strerror}") from None
 
 
 def _send(writer: int, kind: str, text: str) -> None:
@@ -128,16 +125,18 @@ def _send(writer: int, kind: str, text: str) -> None:
 def _run_child(plan: Plan, writer: int, release: int) -> None:
     """Do the child's part, tell the parent how it went, and end.
 
-    The child waits until the parent has recorded the daemon: till then it is the child's to reap, so that its pid can
-    be no other process's. If the parent fails or is killed, so is the daemon.
+    The child waits until the parent has recorded the daemon. If the parent fails or is killed, so is the daemon.
     """
     try:
-        pid = start_inside(plan)
-        _send(writer, "started", str(pid))
-        os.close(writer)
-        if os.read(release, 1) != _KEEP:
-            os.kill(pid, SIGKILL)
-            os.waitpid(pid, 0)
+        process = start_inside(plan)
+        try:
+            _send(writer, "started", " ".join(map(str, process.identity())))
+            os.close(writer)
+            is_kept = os.read(release, 1) == _KEEP
+        except OSError:
+            is_kept = False
+        if not is_kept:
+            process.kill()
     except HookError as error:
         _send(writer, "error", str(error))
     except Exception as error:
@@ -149,8 +148,8 @@ def _run_child(plan: Plan, writer: int, release: int) -> None:
         os._exit(0)
 
 
-def _started(reader: int) -> int:
-    """The daemon's pid. Raises HookError with what the child says, or if it says nothing."""
+def _started(reader: int) -> tuple[int, int, int, int]:
+    """The daemon's identity. Raises HookError with what the child says, or if it says nothing."""
     with open(reader, encoding="utf-8", errors="replace") as file:
         messages = file.read().split("\0")[:-1]
     for message in messages:
@@ -160,5 +159,6 @@ def _started(reader: int) -> int:
         elif kind == "error":
             raise HookError(text)
         else:
-            return int(text)
+            pid, start_time, device, inode = map(int, text.split())
+            return pid, start_time, device, inode
     raise HookError("the container could not be set up: the hook's child was killed; is the node out of memory?")

@@ -9,16 +9,12 @@ import time
 from . import record
 from .errors import HookError
 from .log import DEBUG, INFO, log
+from .process import Process, all_processes
 from .record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from signal import SIGKILL, pidfd_send_signal
-
     from .container import State
-else:  # the C half of signal: its other half imports enum
-    from _signal import SIGKILL, pidfd_send_signal
 
 _TIMEOUT = 5.0  # seconds
 _POLL = 0.002  # seconds
@@ -49,9 +45,11 @@ def end(known: Record) -> None:
 
     Raises HookError when one stays alive.
     """
-    if known.is_running():
+    daemon = known.process()
+    if daemon is not None:
         log(INFO, f"ending the SSH daemon with pid {known.pid}")
-        _end_all(known)
+        _end_all(daemon)
+        daemon.close()
     if known.pidfile_host:
         from .identity import Identity
         from .userfiles import remove_pidfile
@@ -59,83 +57,42 @@ def end(known: Record) -> None:
         remove_pidfile(known.pidfile_host, known.pid, Identity(known.numbers["uid"], known.numbers["gid"]))
 
 
-def _end_all(known: Record) -> None:
+def _end_all(daemon: Process) -> None:
     """Kill the sessions first: as long as the daemon lives, its mount namespace cannot be another's."""
-    own = _mount_namespace("self")
-    theirs = _mount_namespace(str(known.pid))
+    hook = Process(os.getpid())
+    namespace = daemon.mount_namespace()
+    shared = namespace is None or namespace == hook.mount_namespace()
+    hook.close()
     deadline = time.monotonic() + _TIMEOUT
-    while True:
-        family = _processes_in(theirs) if theirs not in (None, own) else _descendants(known.pid)
-        sessions = [pid for pid in family if pid != known.pid]
-        for pid in sessions:
-            _kill_session(pid, None if theirs == own else theirs)
-        if not sessions:
-            _kill(known.pid, known.is_running)
-        if not known.is_running():
-            return
+    while daemon.is_alive():
         if time.monotonic() > deadline:
-            raise HookError(f"the SSH daemon with pid {known.pid} does not end")
+            raise HookError(f"the SSH daemon with pid {daemon.pid} does not end")
+        processes = all_processes()
+        family = _descendants(processes, daemon.pid) if shared else _processes_in(processes, namespace)
+        sessions = [process for process in family if process.pid != daemon.pid]
+        for process in sessions or [daemon]:
+            process.kill()
+        for process in processes:
+            process.close()
         time.sleep(_POLL)
 
 
-def _kill_session(pid: int, namespace: tuple[int, int] | None) -> None:
-    _kill(pid, lambda: namespace is None or _mount_namespace(str(pid)) == namespace)
+def _processes_in(processes: list[Process], namespace: tuple[int, int] | None) -> list[Process]:
+    return [process for process in processes if process.mount_namespace() == namespace]
 
 
-def _kill(pid: int, is_it: Callable[[], bool]) -> None:
-    """Kill the process `pid` if `is_it` still says so once a pidfd keeps its number from being reused."""
-    try:
-        descriptor = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    except OSError:  # before Linux 5.3
-        if is_it():
-            _ignoring_gone(lambda: os.kill(pid, SIGKILL))
-        return
-    try:
-        if is_it():
-            _ignoring_gone(lambda: pidfd_send_signal(descriptor, SIGKILL))
-    finally:
-        os.close(descriptor)
-
-
-def _ignoring_gone(action: Callable[[], None]) -> None:
-    try:
-        action()
-    except ProcessLookupError:
-        pass
-
-
-def _pids() -> list[int]:
-    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
-
-
-def _processes_in(namespace: tuple[int, int] | None) -> list[int]:
-    return [pid for pid in _pids() if _mount_namespace(str(pid)) == namespace]
-
-
-def _descendants(ancestor: int) -> list[int]:
-    parents = {pid: _parent(pid) for pid in _pids()}
+def _descendants(processes: list[Process], ancestor: int) -> list[Process]:
+    parents = {process.pid: _parent(process) for process in processes}
     found = {ancestor}
     size = 0
     while len(found) > size:
         size = len(found)
         found.update(pid for pid, parent in parents.items() if parent in found)
-    return sorted(found)
+    return [process for process in processes if process.pid in found]
 
 
-def _parent(pid: int) -> int:
+def _parent(process: Process) -> int:
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return int(file.read().rpartition(b")")[2].split()[1])
+        return process.parent()
     except OSError:
         return 0
-
-
-def _mount_namespace(process: str) -> tuple[int, int] | None:
-    """The identity of a process's mount namespace; None where the process is gone or a zombie."""
-    try:
-        status = os.stat(f"/proc/{process}/ns/mnt")
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
