@@ -67,7 +67,7 @@ def keygen() -> list[int]:
     """How long it takes alice to make keys, each time where there are none."""
     times = []
     base = PLACE / "home"
-    for _ in range(KEYGEN_ROUNDS):
+    for _round in range(KEYGEN_ROUNDS):
         (base / "alice").mkdir(parents=True)
         os.chown(base / "alice", ALICE, ALICE)
         env = {**SETTINGS, "HOOK_BASE_DIR": str(base)}
@@ -104,7 +104,7 @@ def main() -> int:
     wrapper = program("wrapper", WRAPPER)
     start_and_stop(wrapper)  # warms the caches
     (PLACE / "times").unlink()
-    for _ in range(ROUNDS):
+    for _round in range(ROUNDS):
         start_and_stop(wrapper)
     start_and_stop(program("imports-of-start", IMPORTS))
     times: dict[str, list[int]] = {}
@@ -122,9 +122,11 @@ def main() -> int:
         print(f"{name:<28} {middle:>6.1f} ms {least:>6.1f} ms {most:>6.1f} ms {len(values):>7}")
 
     found = imports()
-    start = found[: next((i for i, (_, _, name) in enumerate(found[1:], 1) if name == found[0][2]), len(found))]
-    print(f"\nimports of a start: {len(start)} modules, {sum(own for own, _, _ in start) / 1000:.1f} ms, the longest:")
-    for own, _, name in sorted(start, reverse=True)[:TOP]:
+    start = found[: next((i for i, (*_times, name) in enumerate(found[1:], 1) if name == found[0][2]), len(found))]
+    print(
+        f"\nimports of a start: {len(start)} modules, {sum(own for own, *_others in start) / 1000:.1f} ms, the longest:"
+    )
+    for own, _cumulative, name in sorted(start, reverse=True)[:TOP]:
         print(f"{name:<28} {own / 1000:>6.2f} ms")
     shutil.rmtree(PLACE)
     return 0

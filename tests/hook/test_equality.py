@@ -95,7 +95,7 @@ ROOTLESS: dict[str, tuple[str | None, str, list[str]]] = {
     "keep-id-read-only": ("2001:2001", "host", ["--userns=keep-id", "--read-only"]),
     "another-uid": ("1000:1000", "host", []),
     "pid-host": (None, "host", ["--pid=host"]),
-    "cap-drop": (None, "host", ["--cap-drop=all"]),
+    "cap-drop": (None, "host", ["--cap-drop=all", "--cap-add=SETGID"]),
     "limits": (None, "host", ["--ulimit=nofile=300:400"]),
     "keep-groups": ("2001:2001", "host", ["--userns=keep-id", "--group-add=1234"]),
 }
