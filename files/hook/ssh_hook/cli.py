@@ -11,6 +11,7 @@ from .log import DEBUG, ERROR, INFO, log
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from signal import SIG_DFL, SIG_SETMASK, SIGCHLD, pthread_sigmask
     from signal import signal as set_signal
 
@@ -30,13 +31,17 @@ def main(arguments: list[str], defaults: dict[str, str]) -> int:
     `defaults` are the site's settings, for what the environment does not set; PYTHON_PACKAGES, directories separated by
     colons that hold cryptography and pyroute2, is only there.
     """
+    packages = defaults.get("PYTHON_PACKAGES", "")  # where to import from is the site's to say, not the caller's
+    if arguments == ["start-ssh-daemon"]:
+        status = _guarded(lambda: _start_or_stop([path for path in packages.split(":") if path]))
+        os._exit(status)  # a container waits, and there is nothing to flush: the interpreter's tidying up takes 2 ms
+    return _guarded(lambda: _user_command(arguments, {**defaults, **os.environ, "PYTHON_PACKAGES": packages}))
+
+
+def _guarded(command: Callable[[], int]) -> int:
+    """The exit status of `command`, every failure of which ends in one line."""
     try:
-        if arguments == ["start-ssh-daemon"]:
-            return _start_or_stop([path for path in defaults.get("PYTHON_PACKAGES", "").split(":") if path])
-        packages = defaults.get(
-            "PYTHON_PACKAGES", ""
-        )  # a directory to import from is the site's to name, not the caller's
-        return _user_command(arguments, {**defaults, **os.environ, "PYTHON_PACKAGES": packages})
+        return command()
     except HookError as error:
         log(ERROR, str(error))
     except Exception as error:
