@@ -28,8 +28,8 @@ _USAGE = """usage: ssh_hook keygen [--overwrite] [--verbose | --debug]     make 
 def main(arguments: list[str], defaults: dict[str, str]) -> int:
     """Run one command; returns the exit status: 0, or 1 after an error that was reported.
 
-    `defaults` are the site's settings, for what the environment does not set; PYTHON_PACKAGES, directories separated by
-    colons that hold cryptography and pyroute2, is only there.
+    `defaults` are the site's settings, for what a user's environment does not set (an OCI runtime's has them all);
+    PYTHON_PACKAGES, directories separated by colons that hold cryptography and pyroute2, is only there.
     """
     packages = defaults.get("PYTHON_PACKAGES", "")  # where to import from is the site's to say, not the caller's
     if arguments == ["start-ssh-daemon"]:

@@ -25,9 +25,6 @@ class _Context:
     parse_float = float
     parse_int = int
 
-    def __init__(self) -> None:
-        self.memo: dict[str, str] = {}
-
     @staticmethod
     def parse_constant(name: str) -> float:
         raise ValueError(f"{name} is not JSON")
