@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 help:
 	@echo 'make demo         bring up a small cluster, deploy to it, and show ssh from container to container'
-	@echo 'make demo-down    remove every trace of it'
+	@echo 'make demo-down    remove every trace of it but what was built, in .cache and .venv'
 	@echo 'make test         all of the checks below, one after the other, with a summary'
 	@echo 'make lint         linters, types, documentation, changelog; quick'
 	@echo 'make unit         unit tests, on the oldest and the newest Python of this machine'

@@ -164,3 +164,20 @@ def test_hook_does_nothing_without_its_annotation(start: Start) -> None:
     assert not processes()
     assert not records()
     assert not container.path("/opt/oci-hooks").exists()
+
+
+@pytest.mark.parametrize("engine", PODMAN)
+def test_no_key_is_in_the_layer_or_in_a_commit(start: Start, engine: str) -> None:
+    container = start(engine)
+    assert isinstance(container, Podman)
+    assert container.ssh("true").status == 0
+    changes = container.podman("diff", container.name).checked().text.split("\n")
+    assert [change for change in changes if "dropbear" in change or "environment" in change] == []
+    image = "localhost/ssh-test/committed"
+    container.podman("commit", "--quiet", container.name, image).checked()
+    try:
+        search = "find / -xdev -type f '(' -path '*/.ssh/*' -o -path '/opt/oci-hooks/*' ')'"
+        found = container.podman("run", "--rm", "--pull=never", "--network=none", "--user=0", image, "sh", "-c", search)
+        assert found.checked().text == ""
+    finally:
+        container.podman("rmi", image).checked()

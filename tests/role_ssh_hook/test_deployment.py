@@ -97,6 +97,13 @@ def test_bad_values_are_refused_each_by_its_sentence(untouched: dict[str, str]) 
     assert listing() == untouched
 
 
+def test_another_name_of_dropbears_directory_is_refused(untouched: dict[str, str]) -> None:
+    refused = play("deploy", variables={"ssh_hook_dropbear_dir": "/opt/oci-hooks/static-dropbear"})
+    assert refused.status != 0
+    assert "ssh_hook_dropbear_dir is '/opt/oci-hooks/static-dropbear': this playbook installs" in refused.said
+    assert listing() == untouched
+
+
 @pytest.mark.parametrize(
     ("variables", "sentences"),
     [

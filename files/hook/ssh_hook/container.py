@@ -74,7 +74,7 @@ class Annotations:
             return 2
         if text not in ("0", "1", "2", "3", "4"):
             raise HookError(
-                f"the annotation {name} is '{printable(text)}': give a level from 0 (debug) to 3 (errors only)"
+                f"the annotation {name} is '{printable(text)}': give a level from 0 (debug) to 4 (errors only)"
             )
         return int(text)
 

@@ -164,7 +164,10 @@ def wait_until_listening(process: Process, pidfile: int, port: int) -> None:
     deadline = time.monotonic() + _START_TIMEOUT
     while os.fstat(pidfile).st_size == 0:
         if not process.is_alive():
-            raise HookError(f"the SSH daemon ended at its start and does not listen on port {port}")
+            raise HookError(
+                f"the SSH daemon ended at its start and does not listen on port {port}: try another by the annotation "
+                "com.hooks.ssh.port, and see whether bin/dropbear in DROPBEAR_DIR runs on this node"
+            )
         if time.monotonic() > deadline:
             process.kill()
             raise HookError(f"the SSH daemon does not listen on port {port} after {_START_TIMEOUT:.0f} s")
@@ -193,4 +196,4 @@ def _number(name: str, prefix: str, names: str) -> int:
     known = names.split()
     if name.startswith(prefix) and name[len(prefix) :] in known:
         return known.index(name[len(prefix) :])
-    raise HookError(f"config.json: this hook does not know '{printable(name)}'")
+    raise HookError(f"config.json: this hook does not know '{printable(name)}': upgrade ocihooks.ssh")

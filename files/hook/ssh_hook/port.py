@@ -57,17 +57,18 @@ def _bind(family: int, address: str, port: int) -> None:
 
 
 def _holder(port: int, packages: list[str]) -> str:
-    """Who listens on `port`, as words for a message; empty where that cannot be found out."""
+    """Who listens on `port`, as words for a message; empty where that cannot be found out, for whatever reason."""
     sys.path.extend(packages)
     try:
         from pyroute2 import DiagSocket
-    except ImportError:
-        return ""
-    with DiagSocket() as diagnosis:
-        for family in (AF_INET, AF_INET6):
-            for sock in diagnosis.get_sock_stats(states=1 << _TCP_LISTEN, family=family):
-                if sock["idiag_sport"] == port:
-                    return _describe(sock["idiag_inode"], sock["idiag_uid"])
+
+        with DiagSocket() as diagnosis:
+            for family in (AF_INET, AF_INET6):
+                for sock in diagnosis.get_sock_stats(states=1 << _TCP_LISTEN, family=family):
+                    if sock["idiag_sport"] == port:
+                        return _describe(sock["idiag_inode"], sock["idiag_uid"])
+    except Exception:
+        pass  # the library, or the kernel's sock_diag, is missing: that the port is in use is known without
     return ""
 
 

@@ -89,7 +89,9 @@ def read(bundle: int) -> Record | None:
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o022:
-            raise HookError(f"{NAME} in the bundle is not a file that only root can write: it is not trusted")
+            raise HookError(
+                f"{NAME} in the bundle is not a file that only root can write: remove it when its container is gone"
+            )
         text = os.fsdecode(os.read(descriptor, _MAX_SIZE))
     finally:
         os.close(descriptor)
@@ -115,7 +117,9 @@ def _parse(text: str) -> Record:
             raise ValueError
         return Record(numbers, fields["boot_id"], fields["pidfile_host"])
     except (KeyError, ValueError):
-        raise HookError(f"{NAME} in the bundle is not a record of this hook") from None
+        raise HookError(
+            f"{NAME} in the bundle is not a record of this hook: remove it when its container is gone"
+        ) from None
 
 
 def _boot_id() -> str:
