@@ -17,6 +17,7 @@ from pathlib import Path
 from texts import ROOT, texts
 
 CACHE = ROOT / ".cache" / "lint"
+NAME = Path("ansible_collections/ocihooks/ssh")
 
 
 def command(*arguments: str | Path) -> str:
@@ -77,14 +78,38 @@ def documentation() -> str:
         "lint-collection-docs",
         "--plugin-docs",
         "--skip-rstcheck",
-        copy / "ansible_collections/ocihooks/ssh",
+        copy / NAME,
     )
+
+
+def package() -> str:
+    """The collection as a site gets it: built, installed, its links kept, its playbooks found by their names."""
+    copy, built, site = (CACHE / "package" / name for name in ("copy", "built", "site"))
+    problem = (
+        command("tests/snapshot", copy)
+        or command("ansible-galaxy", "collection", "build", "--force", "--output-path", built, copy / NAME)
+        or command(
+            *("ansible-galaxy", "collection", "install", "--offline", "--force", "--collections-path", site),
+            *sorted(built.glob("ocihooks-ssh-*.tar.gz")),
+        )
+    )
+    for link in ("keystore.py", "passwd.py"):
+        if not problem and not (site / NAME / "plugins/module_utils" / link).is_file():
+            problem = f"the built collection lacks plugins/module_utils/{link}\n"
+    environment = f"ANSIBLE_COLLECTIONS_PATH={site}"
+    for playbook in ("deploy", "audit", "remove"):
+        problem = problem or command(
+            *("env", environment, "ansible-playbook", "--inventory", "compute_nodes,", "--syntax-check"),
+            f"ocihooks.ssh.{playbook}",
+        )
+    return problem
 
 
 CHECKS: dict[str, Callable[[], str]] = {
     "ansible-lint": lambda: command("ansible-lint", "--offline", "--strict", "--nocolor", "-q"),
     "mypy": types,
     "antsibull-docs": documentation,
+    "package": package,
     "antsibull-changelog": lambda: command("antsibull-changelog", "lint"),
     "ruff check": lambda: ruff("check"),
     "ruff format": lambda: ruff("format", "--check", "--diff"),
