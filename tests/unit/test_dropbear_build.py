@@ -1,29 +1,15 @@
 from __future__ import annotations
 
-import importlib.util
 import json
 import platform
 import struct
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+from role_scripts import load
 
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, ROOT / "roles" / "dropbear" / "files" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-build = load("build_dropbear")
+build = load("dropbear", "build_dropbear")
 
 X86_64 = 62
 PT_LOAD, PT_DYNAMIC, PT_INTERP, PT_GNU_STACK, PT_GNU_RELRO = 1, 2, 3, 0x6474E551, 0x6474E552

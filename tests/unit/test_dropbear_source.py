@@ -2,33 +2,18 @@ from __future__ import annotations
 
 import hashlib
 import http.server
-import importlib.util
 import json
 import socket
-import sys
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any, ClassVar
 
 import pytest
+from role_scripts import load
 
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, ROOT / "roles" / "dropbear" / "files" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-source = load("fetch_source")
+source = load("dropbear", "fetch_source")
 
 ARCHIVE = b"the release archive"
 DIGEST = hashlib.sha256(ARCHIVE).hexdigest()

@@ -3,33 +3,24 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 import json
 import os
 import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
+from role_scripts import load
 
 FILES = Path(__file__).resolve().parents[2] / "roles/ssh_hook/files"
 
 
-def script(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"role_ssh_hook_{name}", FILES / f"{name}.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-check_json = script("check_json")
-probe = script("probe")
-refresh_passwd = script("refresh_passwd")
-remove_empty = script("remove_empty")
+check_json = load("ssh_hook", "check_json")
+probe = load("ssh_hook", "probe")
+refresh_passwd = load("ssh_hook", "refresh_passwd")
+remove_empty = load("ssh_hook", "remove_empty")
 
 HOOK: dict[str, Any] = {
     "version": "1.0.0",
