@@ -14,9 +14,6 @@ from typing import Any
 import pytest
 from role_scripts import load
 
-FILES = Path(__file__).resolve().parents[2] / "roles/ssh_hook/files"
-
-
 check_json = load("ssh_hook", "check_json")
 probe = load("ssh_hook", "probe")
 refresh_passwd = load("ssh_hook", "refresh_passwd")
