@@ -18,6 +18,9 @@ class Identity:
         self.gid = gid
 
 
+ROOT = Identity(0, 0)
+
+
 class ActingAs:
     """Context manager: the effective ids are the user's, without supplementary groups, and root's again afterwards.
 

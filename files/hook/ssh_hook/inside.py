@@ -15,7 +15,7 @@ from . import content, linux
 from .content import BASE, DROPBEAR
 from .daemon import PIDFILE, Daemon, wait_until_listening
 from .errors import HookError
-from .identity import ActingAs, Identity, set_groups
+from .identity import ROOT, ActingAs, Identity, set_groups
 from .mounts import MountTable, make_read_only, mount_bind, mount_overlay, mount_tmpfs
 from .port import require_free
 from .rootfs import Rootfs
@@ -35,7 +35,6 @@ _MAX_SHELLS = 64 << 10  # bytes
 _MAX_AUTHORIZED_KEYS = 1 << 20  # bytes
 _SPARE = 1 << 20  # bytes of the tmpfs for what sessions write into ~/.ssh and for the host keys that clients learn
 _BLOCK = 4096  # bytes
-_ROOT = Identity(0, 0)
 
 
 class Plan:
@@ -159,25 +158,25 @@ class _Setup:
 
         environment = content.environment_file(plan.container.environment)
         base = self._mount_base(len(environment) + len(passwd or b"") + len(account.shells or b""))
-        dropbear = _make_directory(base, "dropbear", 0o755, _ROOT)
+        dropbear = _make_directory(base, "dropbear", 0o755, ROOT)
         _write_file(dropbear, "environment", environment, 0o600, plan.user)
         pidfile = _write_file(dropbear, os.path.basename(PIDFILE), b"", 0o644, plan.user)
         _make_directory(_make_directory(base, "home", 0o700, plan.user), ".ssh", 0o700, plan.user)
-        self._bind_dropbear(_make_directory(dropbear, "bin", 0o755, _ROOT), dropbear)
+        self._bind_dropbear(_make_directory(dropbear, "bin", 0o755, ROOT), dropbear)
 
         if plan.overlay:
             self._overlay(ssh, base, ssh_path)
         else:
             self._write_keys(ssh, ssh_path, self._merged_authorized_keys(ssh, ssh_path))
 
-        etc = _make_directory(base, "etc", 0o755, _ROOT)
+        etc = _make_directory(base, "etc", 0o755, ROOT)
         self._cover_optional("/etc/passwd", etc, "passwd", passwd)
         self._cover_optional("/etc/shells", etc, "shells", account.shells)
         if self._has_directory(os.path.dirname(content.PROFILE_MODULE)):
             self._cover_optional(content.PROFILE_MODULE, etc, "ssh-hook.sh", content.profile_module())
         wrapper = content.ssh_wrapper(plan.port, f"{ssh_path}/id_dropbear", account.login_name)
-        binaries = _make_directory(base, "bin", 0o755, _ROOT)
-        self._cover_ssh(_write_file(binaries, "ssh", wrapper, 0o755, _ROOT))
+        binaries = _make_directory(base, "bin", 0o755, ROOT)
+        self._cover_ssh(_write_file(binaries, "ssh", wrapper, 0o755, ROOT))
 
         options = ["-r", f"{ssh_path}/{plan.keys.host_key_name}", "-p", str(plan.port)]
         if self._is_refused(home) or (not plan.overlay and self._is_refused(ssh)):
@@ -271,7 +270,7 @@ class _Setup:
 
     def _overlay(self, ssh: int, base: int, path: str) -> None:
         self._table.refuse_shared(ssh, path)
-        layers = _make_directory(base, "overlay", 0o700, _ROOT)
+        layers = _make_directory(base, "overlay", 0o700, ROOT)
         upper = _make_directory(layers, "upper", 0o700, self._plan.user)
         work = _make_directory(layers, "work", 0o700, self._plan.user)
         self._write_keys(upper, path, self._plan.authorized_keys)
@@ -319,7 +318,7 @@ class _Setup:
     def _cover_optional(self, path: str, directory: int, name: str, data: bytes | None) -> None:
         """Show `data`, unless it is None, at `path` in the container."""
         if data is not None:
-            self._cover(path, _write_file(directory, name, data, 0o644, _ROOT))
+            self._cover(path, _write_file(directory, name, data, 0o644, ROOT))
 
     def _cover(self, path: str, source: int) -> None:
         target = self._rootfs.file(path)

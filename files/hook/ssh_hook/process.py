@@ -10,6 +10,7 @@ import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from signal import SIGKILL, pidfd_send_signal
 else:  # the C half of signal: its other half imports enum
     from _signal import SIGKILL, pidfd_send_signal
@@ -75,13 +76,17 @@ class Process:
             os.close(descriptor)
 
 
-def all_processes() -> list[Process]:
-    """Every process in /proc at this moment."""
-    processes = []
+def all_processes() -> Iterator[Process]:
+    """Every process in /proc at this moment. Each is let go of when the next is asked for: a node may have more
+    processes than a process may have descriptors.
+    """
     for name in os.listdir("/proc"):
         if name.isdigit():
             try:
-                processes.append(Process(int(name)))
+                process = Process(int(name))
             except OSError:
-                pass  # it ended meanwhile
-    return processes
+                continue  # it ended meanwhile
+            try:
+                yield process
+            finally:
+                process.close()

@@ -14,7 +14,7 @@ import stat
 
 from . import linux
 from .errors import HookError
-from .identity import ActingAs, Identity
+from .identity import ROOT, ActingAs, Identity
 from .mounts import mount_id
 from .userfiles import open_pidfile
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 _MAX_LINKS = 40  # as the kernel's own limit
 _ATTEMPTS = 100  # EAGAIN: something was renamed meanwhile
-_ROOT = Identity(0, 0)
 
 
 class Rootfs:
@@ -57,7 +56,7 @@ class Rootfs:
         may be shown. Raises PermissionError where the user may not read it, unless `as_root`; HookError for all else.
         """
         try:
-            with ActingAs(_ROOT if as_root else self._user):
+            with ActingAs(ROOT if as_root else self._user):
                 return self._read(path, limit)
         except FileNotFoundError:
             return None

@@ -67,28 +67,27 @@ def _end_all(daemon: Process) -> None:
     while daemon.is_alive():
         if time.monotonic() > deadline:
             raise HookError(f"the SSH daemon with pid {daemon.pid} does not end")
-        processes = all_processes()
-        family = _descendants(processes, daemon.pid) if shared else _processes_in(processes, namespace)
-        sessions = [process for process in family if process.pid != daemon.pid]
-        for process in sessions or [daemon]:
-            process.kill()
-        for process in processes:
-            process.close()
+        family = _descendants(daemon.pid) if shared else set()
+        has_sessions = False
+        for process in all_processes():
+            is_family = _parent(process) in family if shared else process.mount_namespace() == namespace
+            if is_family and process.pid != daemon.pid and process.is_alive():
+                process.kill()
+                has_sessions = True
+        if not has_sessions:
+            daemon.kill()
         time.sleep(_POLL)
 
 
-def _processes_in(processes: list[Process], namespace: tuple[int, int] | None) -> list[Process]:
-    return [process for process in processes if process.mount_namespace() == namespace]
-
-
-def _descendants(processes: list[Process], ancestor: int) -> list[Process]:
-    parents = {process.pid: _parent(process) for process in processes}
+def _descendants(ancestor: int) -> set[int]:
+    """The pids of `ancestor` and of all that descend from it."""
+    parents = {process.pid: _parent(process) for process in all_processes()}
     found = {ancestor}
     size = 0
     while len(found) > size:
         size = len(found)
         found.update(pid for pid, parent in parents.items() if parent in found)
-    return [process for process in processes if process.pid in found]
+    return found
 
 
 def _parent(process: Process) -> int:
