@@ -47,8 +47,9 @@ def main(arguments: list[str]) -> int:
     if not found:
         print("unit: no Python from 3.9 on that can make virtual environments: install python3-venv", file=sys.stderr)
         return 1
-    if shutil.which("busybox") is None:  # one of the shells that read what the hook generates
-        subprocess.run([ROOT / "tests" / "testbed" / "packages", "busybox"], check=True)
+    # One of the shells that read what the hook generates; what applies the role's patches.
+    if missing := [name for name in ("busybox", "patch") if shutil.which(name) is None]:
+        subprocess.run([ROOT / "tests" / "testbed" / "packages", *missing], check=True)
     failed = False
     for version in sorted({min(found), max(found)}):
         name = ".".join(map(str, version))

@@ -132,6 +132,7 @@ def job(directory: Path, **changes: object) -> dict[str, object]:
         "architectures": ["riscv64"],
         "native_compiler": "zig",
         "localoptions": "#define DO_MOTD 0\n",
+        "patches": {},
         "zig_requirement": "ziglang==0\n",
         **changes,
     }
@@ -151,6 +152,7 @@ def directory_of(fields: dict[str, object]) -> Path:
         {"source_sha256": "1" * 64},
         {"architectures": ["ppc64le"]},
         {"localoptions": "#define DO_MOTD 1\n"},
+        {"patches": {"01-a.patch": "text"}},
         {"zig_requirement": "ziglang==1\n"},
     ],
 )
@@ -202,6 +204,51 @@ def test_a_source_with_another_digest_is_not_unpacked(tmp_path: Path) -> None:
     with pytest.raises(build.BuildError, match=f"has sha256 {build.sha256(made.source)}, but 2026.94 has {'0' * 64}"):
         build.unpack(made, tmp_path / "unpacked")
     assert not (tmp_path / "unpacked").exists()
+
+
+def change(old: str, new: str) -> str:
+    """Return a patch with a reason at its head."""
+    return f"Why\n\n--- a/src/file\n+++ b/src/file\n@@ -1,3 +1,3 @@\n first\n-{old}\n+{new}\n last\n"
+
+
+def patched(directory: Path, patches: dict[str, str]) -> str:
+    (directory / "src").mkdir()
+    (directory / "src" / "file").write_text("first\none\nlast\n")
+    build.apply_patches(build.Job.from_json(json.dumps(job(directory, patches=patches))), directory)
+    return (directory / "src" / "file").read_text()
+
+
+def test_patches_are_applied_in_the_order_of_their_names(tmp_path: Path) -> None:
+    patches = {"02-b.patch": change("two", "three"), "01-a.patch": change("one", "two")}
+    assert patched(tmp_path, patches) == "first\nthree\nlast\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (change("other", "two"), "1 out of 1 hunk FAILED -- saving rejects to file src/file.rej"),
+        (
+            change("one", "two").replace(" last", " almost"),
+            "1 out of 1 hunk FAILED -- saving rejects to file src/file.rej",
+        ),
+        ("no patch\n", "patch: **** Only garbage was found in the patch input."),
+    ],
+    ids=["another line", "another neighbour", "no patch"],
+)
+def test_a_patch_that_does_not_fit_is_named_in_one_line(tmp_path: Path, text: str, reason: str) -> None:
+    with pytest.raises(build.BuildError) as failure:
+        patched(tmp_path, {"01-a.patch": text})
+    assert str(failure.value) == (
+        f"01-a.patch does not fit Dropbear 2026.94 ({reason}): set a dropbear_version that it fits"
+    )
+
+
+def test_a_host_without_patch_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = build.Job.from_json(json.dumps(job(tmp_path)))
+    assert "patch" not in build.missing_tools(made, ["riscv64"])
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert build.missing_tools(made, ["riscv64"])[:2] == ["make", "patch"]
+    assert build.missing_tools(made, []) == []
 
 
 def test_a_failed_step_shows_the_end_of_its_log(tmp_path: Path) -> None:

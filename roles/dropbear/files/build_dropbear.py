@@ -8,8 +8,8 @@ The job (JSON, see `Job`) comes in the environment, so that nothing has to be co
 host. `look` only reads: it tells which builds are there. `build` makes those that are missing. Both
 print {"source": bool, "missing_tools": [...], "artefacts": {architecture: {"path", "sha256", "built"}}}.
 
-A build is kept under a key made of all that shapes it: source, options, compiler, architecture and
-this file. Exit status 2: one error, said on stderr.
+A build is kept under a key made of all that shapes it: source, patches, options, compiler,
+architecture and this file. Exit status 2: one error, said on stderr.
 """
 
 from __future__ import annotations
@@ -74,7 +74,8 @@ class Job:
 
     `build_dir` is where sources and builds are kept, `native_compiler` ("musl-gcc" or "zig") serves
     the build host's own architecture (every other is built by zig), `zig_requirement` is a pip
-    requirements file with digests, `localoptions` the text of localoptions.h.
+    requirements file with digests, `localoptions` the text of localoptions.h, `patches` the texts of
+    unified diffs by their names, which give their order.
     """
 
     version: str
@@ -83,6 +84,7 @@ class Job:
     architectures: tuple[str, ...]
     native_compiler: str
     localoptions: str
+    patches: Mapping[str, str]
     zig_requirement: str
 
     @classmethod
@@ -125,7 +127,7 @@ def pip_command() -> list[str] | None:
 def missing_tools(job: Job, architectures: Sequence[str]) -> list[str]:
     """Return the tools that building for `architectures` needs and this host lacks."""
     compilers = {job.compiler(architecture) for architecture in architectures}
-    tools = ["make"] if compilers else []
+    tools = ["make", "patch"] if compilers else []
     if "musl-gcc" in compilers:
         tools += ["gcc", "musl-gcc"]
     missing = [tool for tool in tools if shutil.which(tool) is None]
@@ -312,6 +314,25 @@ def unpack(job: Job, directory: Path) -> Path:
     return directory / f"dropbear-{job.version}"
 
 
+def apply_patches(job: Job, source: Path) -> None:
+    """Apply the patches to the unpacked source; raises BuildError, in one line, if one does not fit exactly."""
+    for name, text in sorted(job.patches.items()):
+        result = subprocess.run(
+            ["patch", "--strip=1", "--fuzz=0", "--batch", "--quiet"],
+            cwd=source,
+            input=text,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        if result.returncode != 0:
+            reason = "; ".join(result.stdout.split("\n")).rstrip("; ")
+            raise BuildError(
+                f"{name} does not fit Dropbear {job.version} ({reason}): set a dropbear_version that it fits"
+            )
+
+
 def run_step(command: Sequence[str], directory: Path, environment: Mapping[str, str], log: Path) -> None:
     """Run one command of the build, its output to the end of `log`; raises BuildError with the last of it."""
     with log.open("a") as output:
@@ -330,6 +351,7 @@ def compile_dropbear(job: Job, architecture: str, scratch: Path) -> Path:
     environment = compiler_settings(job, architecture, scratch)
     with tempfile.TemporaryDirectory(dir=scratch, prefix=f"{architecture}-") as directory:
         source = unpack(job, Path(directory))
+        apply_patches(job, source)
         (source / "localoptions.h").write_text(job.localoptions)
         host = [f"--host={ZIG_TARGETS[architecture]}"] if job.compiler(architecture) == "zig" else []
         jobs = len(os.sched_getaffinity(0))
@@ -361,7 +383,8 @@ def artefact_directory(job: Job, architecture: str) -> Path | None:
     if identity is None:
         return None
     recipe = Path(__file__).read_text()
-    inputs = [job.version, job.source_sha256, job.localoptions, compiler, identity, architecture, recipe]
+    patches = sorted(job.patches.items())
+    inputs = [job.version, job.source_sha256, patches, job.localoptions, compiler, identity, architecture, recipe]
     key = hashlib.sha256(json.dumps(inputs).encode()).hexdigest()
     return Path(job.build_dir, "artefacts", f"dropbear-{job.version}-{architecture}-{key[:12]}")
 

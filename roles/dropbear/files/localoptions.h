@@ -5,6 +5,11 @@
  * sometimes hangs at its end. DROPBEAR_REEXEC stays on: fresh memory layout for each session.
  */
 
+/* The daemon serves the one user whom it runs as, root too, and never changes uid, gid or groups: a session
+ * has what the daemon was started with, and needs no capability. The second option is our own patch's. */
+#define DROPBEAR_SVR_MULTIUSER 0
+#define DROPBEAR_SVR_OWN_USER_ONLY 1
+
 /* Speed over size: ciphers and hashes are about twice as fast. */
 #define DROPBEAR_SMALL_CODE 0
 
