@@ -83,8 +83,9 @@ class Container:
     """What config.json says of the container's process.
 
     Attributes: uid, gid, groups, in the container's user namespace; umask; environment, a dict; rootfs, an absolute
-    path; rlimits, (name, soft, hard) each; bounding, the names of the capabilities that stay, or None where config.json
-    does not say; no_new_privileges; oom_score_adj, None where it is not set; annotations.
+    path; rlimits, (name, soft, hard) each; bounding, inheritable and ambient, names of capabilities; no_new_privileges;
+    oom_score_adj, None where it is not set; apparmor_profile, selinux_label and mount_label (SELinux's, for mounts), empty
+    where they are not set; seccomp, the object of the profile, None where there is none; annotations.
     """
 
     def __init__(self, data: bytes, bundle: str) -> None:
@@ -102,7 +103,15 @@ class Container:
         self.environment.pop("", None)
         self.no_new_privileges = process.boolean("noNewPrivileges")
         self.oom_score_adj = process.integer("oomScoreAdj", -1000, 1000) if process.has("oomScoreAdj") else None
-        self.bounding = process.node("capabilities").texts("bounding") if process.has("capabilities") else None
+        capabilities = process.node("capabilities")
+        self.bounding = capabilities.texts("bounding")
+        self.inheritable = capabilities.texts("inheritable")
+        self.ambient = capabilities.texts("ambient")
+        self.apparmor_profile = process.text("apparmorProfile") if process.has("apparmorProfile") else ""
+        self.selinux_label = process.text("selinuxLabel") if process.has("selinuxLabel") else ""
+        linux = config.node("linux")
+        self.mount_label = linux.text("mountLabel") if linux.has("mountLabel") else ""
+        self.seccomp = linux.node("seccomp") if linux.has("seccomp") else None
         self.rlimits = [
             (limit.text("type"), limit.integer("soft", 0, _MAX_LIMIT), limit.integer("hard", 0, _MAX_LIMIT))
             for limit in process.nodes("rlimits")

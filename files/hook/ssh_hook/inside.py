@@ -24,6 +24,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from .confinement import Confinement
     from .container import Container
     from .keystore import KeySet
     from .namespaces import Cgroups, Namespaces
@@ -48,7 +49,9 @@ class Plan:
         authorized_keys: bytes,
         namespaces: Namespaces | None,
         cgroups: Cgroups,
+        confinement: Confinement,
         port: int,
+        listen: list[str],
         dropbear_dir: str,
         overlay: bool,
         packages: list[str],
@@ -61,7 +64,9 @@ class Plan:
         self.authorized_keys = authorized_keys
         self.namespaces = namespaces
         self.cgroups = cgroups
+        self.confinement = confinement
         self.port = port
+        self.listen = listen
         self.dropbear_dir = dropbear_dir
         self.overlay = overlay
         self.packages = packages
@@ -80,7 +85,7 @@ def start_inside(plan: Plan) -> Process:
     linux.prctl(linux.PR_SET_DUMPABLE, 0)  # no process of the container may look into this one
     if plan.namespaces is not None:
         plan.namespaces.join("cgroup", "ipc", "uts", "net")
-    require_free(plan.port, plan.owner.user, plan.packages)
+    require_free(plan.port, plan.listen, plan.owner.user, plan.packages)
     _close_imports()
     if plan.namespaces is not None:
         plan.namespaces.join("pid", "mnt", "user")
@@ -89,7 +94,16 @@ def start_inside(plan: Plan) -> Process:
     rootfs = Rootfs(_open_root(plan.container.rootfs), plan.user)
     options, pidfile = _Setup(plan, rootfs).run()
     own_pidfile = _open_pidfile(rootfs, plan.container.annotations.pidfile_container)
-    daemon = Daemon(plan.container, rootfs.descriptor, plan.cgroups, plan.null, options, own_pidfile)
+    daemon = Daemon(
+        options,
+        plan.container.environment,
+        rootfs.descriptor,
+        plan.null,
+        own_pidfile,
+        plan.confinement,
+        plan.cgroups,
+        plan.namespaces,
+    )
     process = daemon.spawn()
     wait_until_listening(process, pidfile, plan.port)
     return process
@@ -178,11 +192,15 @@ class _Setup:
         binaries = _make_directory(base, "bin", 0o755, ROOT)
         self._cover_ssh(_write_file(binaries, "ssh", wrapper, 0o755, ROOT))
 
-        options = ["-r", f"{ssh_path}/{plan.keys.host_key_name}", "-p", str(plan.port)]
+        # Named, since an image may give the user's uid a second account, with a home and keys of the image's author.
+        authorized = f"{account.home}/.ssh"
         if self._is_refused(home) or (not plan.overlay and self._is_refused(ssh)):
             _write_file(dropbear, "authorized_keys", plan.authorized_keys, 0o600, plan.user)
-            options += ["-D", DROPBEAR]
-        return options, pidfile
+            authorized = DROPBEAR
+        options = ["-r", f"{ssh_path}/{plan.keys.host_key_name}", "-D", authorized]
+        for address in plan.listen:
+            options += ["-p", f"[{address}]:{plan.port}"]
+        return options + ([] if plan.listen else ["-p", str(plan.port)]), pidfile
 
     def _account(self) -> tuple[content.Account, bytes | None]:
         """The user's account, and the content of a new /etc/passwd if it takes one."""
@@ -248,7 +266,8 @@ class _Setup:
         target = self._rootfs.directory(BASE)
         self._table.refuse_shared(target, BASE)
         source = "ocihooks-ssh-" + os.urandom(8).hex()
-        mount_tmpfs(target, source, (size // _BLOCK + 1) * _BLOCK + _SPARE)
+        context = self._plan.confinement.labels.mount_context
+        mount_tmpfs(target, source, (size // _BLOCK + 1) * _BLOCK + _SPARE, context)
         try:
             base = self._rootfs.open(BASE, os.O_RDONLY | os.O_DIRECTORY)
             if os.fstat(base).st_dev == MountTable().device(source):

@@ -13,6 +13,7 @@ import os
 import sys
 from _ctypes import FUNCFLAG_CDECL, FUNCFLAG_USE_ERRNO, CFuncPtr, _SimpleCData, addressof, dlopen, dlsym, get_errno
 
+CLONE_NEWTIME = 0x00000080
 CLONE_NEWNS = 0x00020000
 CLONE_NEWCGROUP = 0x02000000
 CLONE_NEWUTS = 0x04000000
@@ -37,12 +38,20 @@ MS_PRIVATE = 0x40000
 MS_RELATIME = 0x200000
 
 PR_SET_DUMPABLE = 4
+PR_SET_KEEPCAPS = 8
 PR_CAPBSET_READ = 23
 PR_CAPBSET_DROP = 24
 PR_SET_NO_NEW_PRIVS = 38
+PR_CAP_AMBIENT = 47
+PR_CAP_AMBIENT_RAISE = 2
 
 PROC_SUPER_MAGIC = 0x9FA0
 SYSFS_MAGIC = 0x62656572
+
+_PR_SET_SECCOMP = 22
+_SECCOMP_MODE_FILTER = 2
+_SECCOMP_SET_MODE_FILTER = 1
+_SYS_SECCOMP = {"x86_64": 317, "aarch64": 277, "riscv64": 277, "ppc64le": 358, "s390x": 348}
 
 _LINUX_CAPABILITY_VERSION_3 = 0x20080522
 _SYS_CLONE3 = 435  # system calls from 424 on have one number on all architectures
@@ -64,12 +73,21 @@ class _Long(_LongBase):
     _type_ = "l"
 
 
+class _Int(_LongBase):
+    _type_ = "i"
+
+
 class _Char(_CharBase):
     _type_ = "c"
 
 
-class _Function(CFuncPtr):
+class _IntFunction(CFuncPtr):
     _flags_ = FUNCFLAG_CDECL | FUNCFLAG_USE_ERRNO
+    _restype_ = _Int  # of a function that returns an int, only these bits are defined
+
+
+class _PointerFunction(CFuncPtr):
+    _flags_ = FUNCFLAG_CDECL
     _restype_ = _Long
 
 
@@ -78,7 +96,7 @@ _LIBC = dlopen(_PROGRAM, 0)
 
 def _call(name: str, *arguments: int) -> int:
     """Call a libc function whose arguments are all integers or addresses; raise OSError when it returns -1."""
-    function = _Function(dlsym(_LIBC, name))
+    function = _IntFunction(dlsym(_LIBC, name))
     result: int = function(*[_Long(argument) for argument in arguments])
     if result == -1:
         number = get_errno()
@@ -95,22 +113,52 @@ class _Buffer:
         self.address = addressof(self._array)
 
 
-def _integers(*fields: tuple[int, int]) -> bytes:
-    """Pack (value, size in bytes) pairs in the machine's byte order."""
+def integers(*fields: tuple[int, int]) -> bytes:
+    """(value, size in bytes) pairs, one after the other, in the machine's byte order."""
     return b"".join(value.to_bytes(size, sys.byteorder) for value, size in fields)
+
+
+class Library:
+    """A shared library whose functions take integers, pointers and bytes."""
+
+    def __init__(self, name: str) -> None:
+        """Raises OSError, whose text says why, where the library cannot be loaded."""
+        self._handle = dlopen(name, 0)
+
+    def call(self, name: str, *arguments: int | bytes) -> int:
+        """The result of a function that returns an int, or nothing (then any number)."""
+        return self._call(_IntFunction, name, arguments)
+
+    def pointer(self, name: str, *arguments: int | bytes) -> int:
+        """The result of a function that returns a pointer."""
+        return self._call(_PointerFunction, name, arguments)
+
+    def _call(
+        self, kind: type[_IntFunction] | type[_PointerFunction], name: str, arguments: tuple[int | bytes, ...]
+    ) -> int:
+        values: list[int] = []
+        buffers = []  # they have to live until the call is over
+        for argument in arguments:
+            if isinstance(argument, bytes):
+                buffers.append(_Buffer(argument))
+                values.append(buffers[-1].address)
+            else:
+                values.append(argument)
+        result: int = kind(dlsym(self._handle, name))(*map(_Long, values))
+        return result
 
 
 def openat2(directory: int, path: bytes, flags: int, mode: int, resolve: int) -> int:
     """Open `path` below `directory` under the limits of `resolve` (RESOLVE_*); the descriptor is close-on-exec."""
     name = _Buffer(path)
-    how = _Buffer(_integers((flags | os.O_CLOEXEC, 8), (mode, 8), (resolve, 8)))
+    how = _Buffer(integers((flags | os.O_CLOEXEC, 8), (mode, 8), (resolve, 8)))
     return _call("syscall", _SYS_OPENAT2, directory, name.address, how.address, 24)
 
 
 def clone3_into_cgroup(cgroup: int) -> int:
     """Fork into the cgroup (version 2) whose directory `cgroup` is open; returns as os.fork() does."""
     fields = [(CLONE_INTO_CGROUP, 8), (0, 8), (0, 8), (0, 8), (_SIGCHLD, 8), *[(0, 8)] * 5, (cgroup, 8)]
-    arguments = _Buffer(_integers(*fields))
+    arguments = _Buffer(integers(*fields))
     return _call("syscall", _SYS_CLONE3, arguments.address, 88)
 
 
@@ -125,14 +173,14 @@ def mount(source: bytes, target: bytes, kind: bytes, flags: int, data: bytes = b
     _call("mount", buffers[0].address, buffers[1].address, buffers[2].address, flags, buffers[3].address)
 
 
-def prctl(option: int, argument: int = 0) -> int:
-    """prctl(2) with the option's first argument."""
-    return _call("prctl", option, argument, 0, 0, 0)
+def prctl(option: int, first: int = 0, second: int = 0) -> int:
+    """prctl(2) with the option's first two arguments."""
+    return _call("prctl", option, first, second, 0, 0)
 
 
 def capget() -> tuple[int, int, int]:
     """The calling thread's (effective, permitted, inheritable) capabilities as bit masks."""
-    header = _Buffer(_integers((_LINUX_CAPABILITY_VERSION_3, 4), (0, 4)))
+    header = _Buffer(integers((_LINUX_CAPABILITY_VERSION_3, 4), (0, 4)))
     data = _Buffer(bytes(24))
     _call("capget", header.address, data.address)
     words = [int.from_bytes(data.memory[i : i + 4], sys.byteorder) for i in range(0, 24, 4)]
@@ -141,10 +189,10 @@ def capget() -> tuple[int, int, int]:
 
 def capset(effective: int, permitted: int, inheritable: int) -> None:
     """Set the calling thread's capabilities from bit masks."""
-    header = _Buffer(_integers((_LINUX_CAPABILITY_VERSION_3, 4), (0, 4)))
+    header = _Buffer(integers((_LINUX_CAPABILITY_VERSION_3, 4), (0, 4)))
     low, high = 0xFFFFFFFF, 32
     data = _Buffer(
-        _integers(
+        integers(
             (effective & low, 4),
             (permitted & low, 4),
             (inheritable & low, 4),
@@ -154,6 +202,16 @@ def capset(effective: int, permitted: int, inheritable: int) -> None:
         )
     )
     _call("capset", header.address, data.address)
+
+
+def set_filter(program: bytes, flags: int) -> None:
+    """Put the calling process and all that it starts under a seccomp filter, BPF instructions of eight bytes each."""
+    code = _Buffer(program)
+    header = _Buffer(integers((len(program) // 8, 2), (0, 6), (code.address, 8)))
+    if flags == 0:
+        _call("prctl", _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, header.address, 0, 0)
+    else:
+        _call("syscall", _SYS_SECCOMP[os.uname().machine], _SECCOMP_SET_MODE_FILTER, flags, header.address)
 
 
 def filesystem_type(descriptor: int) -> int:

@@ -54,10 +54,14 @@ def mount_id(descriptor: int) -> str:
         return next(line for line in file if line.startswith("mnt_id:"))[len("mnt_id:") :].strip()
 
 
-def mount_tmpfs(target: int, source: str, size: int) -> None:
-    """Mount a tmpfs of at most `size` bytes, mode 0755, on the directory `target`."""
-    data = f"mode=0755,size={size},nr_inodes=1024".encode()
-    linux.mount(source.encode(), _path(target), b"tmpfs", linux.MS_NOSUID | linux.MS_NODEV, data)
+def mount_tmpfs(target: int, source: str, size: int, context: str) -> None:
+    """Mount a tmpfs of at most `size` bytes, mode 0755, on the directory `target`; `context` is its SELinux label, empty
+    where it has none.
+    """
+    data = f"mode=0755,size={size},nr_inodes=1024"
+    if context:
+        data += f',context="{context}"'
+    linux.mount(source.encode(), _path(target), b"tmpfs", linux.MS_NOSUID | linux.MS_NODEV, os.fsencode(data))
 
 
 def mount_bind(source: int, target: int) -> None:

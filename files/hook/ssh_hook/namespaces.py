@@ -16,6 +16,7 @@ _KINDS = {
     "pid": linux.CLONE_NEWPID,
     "mnt": linux.CLONE_NEWNS,
     "user": linux.CLONE_NEWUSER,
+    "time": linux.CLONE_NEWTIME,
 }
 
 
@@ -26,7 +27,10 @@ class Namespaces:
         """`process` is a descriptor of the process's directory in /proc. Raises OSError."""
         self._descriptors: dict[str, int] = {}
         for name in _KINDS:
-            theirs = os.stat(f"ns/{name}", dir_fd=process)
+            try:
+                theirs = os.stat(f"ns/{name}", dir_fd=process)
+            except FileNotFoundError:
+                continue  # time namespaces came with Linux 5.6
             ours = os.stat(f"/proc/self/ns/{name}")
             if (theirs.st_dev, theirs.st_ino) != (ours.st_dev, ours.st_ino):
                 self._descriptors[name] = os.open(f"ns/{name}", os.O_RDONLY | os.O_CLOEXEC, dir_fd=process)
@@ -64,17 +68,24 @@ class Cgroups:
         self.directory: int | None = None
         self.processes: list[int] = []
         ours = set(_read("/proc/self/cgroup", None).splitlines())
-        theirs = [line for line in _read("cgroup", process).splitlines() if line not in ours]
+        lines = _read("cgroup", process).splitlines()
+        theirs = [line for line in lines if line not in ours]
         mounts = _cgroup_mounts() if theirs else []
         for line in theirs:
             _number, controllers, path = line.split(":", 2)
             try:
-                self._open(controllers, path, mounts)
+                is_open = self._open(controllers, path, mounts)
             except OSError as error:
                 if not rootless:
                     raise HookError(f"cannot open the container's cgroup {path}: {error.strerror}") from None
+                continue
+            if not is_open and not rootless and _limits(controllers, lines):
+                raise HookError(
+                    f"cannot join the container's cgroup {path}: its hierarchy ({controllers or 'version 2'}) is not mounted on this node"
+                )
 
-    def _open(self, controllers: str, path: str, mounts: list[tuple[str, str, str]]) -> None:
+    def _open(self, controllers: str, path: str, mounts: list[tuple[str, str, str]]) -> bool:
+        """Whether the hierarchy is mounted."""
         for mounted, root, mount_point in mounts:
             if mounted == controllers and (path + "/").startswith(root.rstrip("/") + "/"):
                 below = path[len(root.rstrip("/")) :].lstrip("/")
@@ -84,7 +95,8 @@ class Cgroups:
                 else:
                     self.processes.append(_open_processes(directory))
                     os.close(directory)
-                return
+                return True
+        return False
 
     def fork(self) -> int:
         """Fork a child that is in these cgroups; returns as os.fork() does. Raises OSError, in the child too."""
@@ -102,6 +114,13 @@ class Cgroups:
             for processes in moving:
                 os.write(processes, b"0")
         return pid
+
+
+def _limits(controllers: str, lines: list[str]) -> bool:
+    """Whether a hierarchy can limit anything: a named one cannot, nor version 2 where version 1 has the controllers."""
+    if controllers:
+        return not controllers.startswith("name=")
+    return not any(_limits(line.split(":", 2)[1], []) for line in lines if not line.startswith("0:"))
 
 
 def _open_processes(directory: int) -> int:

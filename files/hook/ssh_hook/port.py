@@ -8,30 +8,54 @@ import os
 import sys
 
 # The C half of the socket module: all that a bind takes, at a fiftieth of the import time.
-from _socket import AF_INET, AF_INET6, IPPROTO_IPV6, IPV6_V6ONLY, SO_REUSEADDR, SOCK_STREAM, SOL_SOCKET, socket
+from _socket import (
+    AF_INET,
+    AF_INET6,
+    IPPROTO_IPV6,
+    IPV6_V6ONLY,
+    SO_REUSEADDR,
+    SOCK_STREAM,
+    SOL_SOCKET,
+    inet_pton,
+    socket,
+)
 
 from .errors import HookError
 from .identity import ActingAs, Identity
 
 _TCP_LISTEN = 10
+_ALL = ["0.0.0.0", "::"]
 _ABSENT = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)  # no such address family here
 
 
-def require_free(port: int, user: Identity, packages: list[str]) -> None:
-    """Bind `port` as `user` on both address families, and let it go.
+def is_address(text: str) -> bool:
+    """Whether `text` is an IPv4 or IPv6 address."""
+    try:
+        inet_pton(_family(text), text)
+    except (OSError, ValueError):
+        return False
+    return True
 
-    One family is not enough: Dropbear is content with either, and would serve half of its clients. `packages` are the
-    directories that hold pyroute2, for the name of the holder.
+
+def require_free(port: int, addresses: list[str], user: Identity, packages: list[str]) -> None:
+    """Bind `port` as `user` on each of `addresses`, or on all of both families where there is none, and let it go.
+
+    All have to be free: Dropbear is content with one, and would serve some of its clients. `packages` are the directories
+    that hold pyroute2, for the name of the holder.
 
     Raises HookError that names the port, and its holder as far as it can be seen.
     """
-    for family, address in ((AF_INET, "0.0.0.0"), (AF_INET6, "::")):
+    for address in addresses or _ALL:
         try:
             with ActingAs(user):
-                _bind(family, address, port)
+                _bind(_family(address), address, port)
         except OSError as error:
-            if error.errno in _ABSENT:
+            if error.errno in _ABSENT and not addresses:
                 continue
+            if error.errno in _ABSENT:
+                raise HookError(
+                    f"{address} is not an address of this node: mend LISTEN_ADDRESSES in the OCI hook's JSON file"
+                ) from None
             if error.errno == errno.EACCES:
                 raise HookError(
                     f"the container's user may not listen on port {port}: choose one from 1024 on, by the annotation "
@@ -43,6 +67,10 @@ def require_free(port: int, user: Identity, packages: list[str]) -> None:
                     "com.hooks.ssh.port, or stop what holds it"
                 ) from None
             raise HookError(f"cannot listen on port {port}: {error.strerror}") from None
+
+
+def _family(address: str) -> int:
+    return AF_INET6 if ":" in address else AF_INET
 
 
 def _bind(family: int, address: str, port: int) -> None:

@@ -9,6 +9,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+_MAX_ADDRESSES = 10  # Dropbear's DROPBEAR_MAX_PORTS
 _WHERE = "in the 'env' of the OCI hook's JSON file"
 
 
@@ -16,8 +17,9 @@ class Settings:
     """What ``start-ssh-daemon`` is told by the site.
 
     Attributes: base_dir (HOOK_BASE_DIR), passwd_file (PASSWD_FILE) and dropbear_dir (DROPBEAR_DIR), absolute paths;
-    port (SERVER_PORT_DEFAULT, or the deprecated SERVER_PORT), 1 to 65535; overlay (OVERLAY_MOUNT_HOME_SSH) and join
-    (JOIN_NAMESPACES), true where they are not set.
+    port (SERVER_PORT_DEFAULT, or the deprecated SERVER_PORT), 1 to 65535; overlay (OVERLAY_MOUNT_HOME_SSH), join
+    (JOIN_NAMESPACES) and require_seccomp (REQUIRE_SECCOMP), true where they are not set; listen (LISTEN_ADDRESSES), the
+    node's addresses to listen on, empty for all.
     """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
@@ -29,6 +31,8 @@ class Settings:
         self.port = parse_port(_required(environment, name, "SERVER_PORT_DEFAULT"), f"{name} {_WHERE}")
         self.overlay = _switch(environment, "OVERLAY_MOUNT_HOME_SSH")
         self.join = _switch(environment, "JOIN_NAMESPACES")
+        self.require_seccomp = _switch(environment, "REQUIRE_SECCOMP")
+        self.listen = _addresses(environment, "LISTEN_ADDRESSES")
 
 
 def parse_port(text: str, where: str) -> int:
@@ -56,6 +60,20 @@ def _absolute_path(environment: Mapping[str, str], name: str) -> str:
     if not value.startswith("/"):
         raise HookError(f"{name} {_WHERE} is '{printable(value)}': give an absolute path")
     return value
+
+
+def _addresses(environment: Mapping[str, str], name: str) -> list[str]:
+    if not environment.get(name):
+        return []
+    from .port import is_address
+
+    addresses = environment[name].split(",")
+    for address in addresses:
+        if not is_address(address):
+            raise HookError(f"{name} {_WHERE}: '{printable(address)}' is not an IP address")
+    if len(addresses) > _MAX_ADDRESSES:
+        raise HookError(f"{name} {_WHERE} has {len(addresses)} addresses: Dropbear takes {_MAX_ADDRESSES}")
+    return addresses
 
 
 def _switch(environment: Mapping[str, str], name: str) -> bool:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 
 from . import keystore, record, userfiles
+from .confinement import Confinement
 from .container import Container, State
 from .errors import HookError
 from .identity import ActingAs, Identity
@@ -55,7 +56,9 @@ def start(settings: Settings, state: State, container: Container, bundle: int, p
         authorized_keys,
         namespaces,
         Cgroups(process, owner.rootless),
+        Confinement(container, settings.require_seccomp, owner.state_directory),
         container.annotations.port or settings.port,
+        settings.listen if _is_on_nodes_network(namespaces) else [],
         settings.dropbear_dir,
         settings.overlay,
         packages,
@@ -105,6 +108,15 @@ def _require_own_mount_namespace(settings: Settings) -> None:
             "JOIN_NAMESPACES is false, but the hook runs in the host's mount namespace: run it at createContainer, or "
             "set JOIN_NAMESPACES=true in the OCI hook's JSON file"
         )
+
+
+def _is_on_nodes_network(namespaces: Namespaces | None) -> bool:
+    if namespaces is not None:
+        return not namespaces.has("net")
+    try:
+        return os.path.samestat(os.stat("/proc/self/ns/net"), os.stat("/proc/1/ns/net"))
+    except PermissionError:
+        return True  # a rootless engine: then the addresses have to be there
 
 
 def _open_process(pid: int, settings: Settings) -> int:

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a session may do: no more than the container's own process, by what config.json says of that.
+
+Format: https://github.com/opencontainers/runtime-spec (config.md, config-linux.md).
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+
+from . import linux
+from .errors import HookError
+from .identity import set_groups
+from .labels import Labels
+from .log import WARNING, log
+from .settings import printable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from signal import SIG_DFL, SIG_SETMASK, pthread_sigmask
+    from signal import signal as set_signal
+
+    from .container import Container
+    from .seccomp import Filter
+else:  # the C half of signal: its other half imports enum
+    from _signal import SIG_DFL, SIG_SETMASK, pthread_sigmask
+    from _signal import signal as set_signal
+
+_INFINITE = 2**63  # limits from here on are RLIM_INFINITY
+_LAST_SIGNAL = 64
+_LAST_CAPABILITY = 63
+
+# setrlimit(2); include/uapi/asm-generic/resource.h
+_LIMITS = """
+CPU FSIZE DATA STACK CORE RSS NPROC NOFILE MEMLOCK AS LOCKS SIGPENDING MSGQUEUE NICE RTPRIO RTTIME
+"""
+# capabilities(7); include/uapi/linux/capability.h
+_CAPABILITIES = """
+CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE NET_BIND_SERVICE
+NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT SYS_PTRACE SYS_PACCT SYS_ADMIN
+SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL SETFCAP MAC_OVERRIDE
+MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF CHECKPOINT_RESTORE
+"""
+# Until the runtime pivots, some milliseconds after the daemon's start, only a chroot keeps a session from the host's tree.
+_WITHHELD = "CAP_SYS_CHROOT"
+
+
+class Confinement:
+    """The confinement of a container's own process, to be taken on by another. Attributes: labels."""
+
+    def __init__(self, container: Container, require_seccomp: bool, state_directory: str) -> None:
+        """Raises HookError for a part of config.json that cannot be applied. Without `require_seccomp` a seccomp profile
+        may be one. `state_directory` is the caller's own, to keep what takes long to make.
+        """
+        self._container = container
+        self._limits = [(_limit(name), _size(soft), _size(hard)) for name, soft, hard in container.rlimits]
+        self._bounding = _capabilities(container.bounding)
+        self._inheritable = _capabilities(container.inheritable) & self._bounding
+        self._ambient = _capabilities(container.ambient) & self._inheritable
+        self.labels = Labels(container)
+        self._filter = _filter(container, require_seccomp, state_directory)
+
+    def apply(self, root: int) -> None:
+        """Confine the calling process, which has all capabilities over its user namespace, to the directory `root` and to
+        the container's rights. What it may do depends on its next program, which it has to run at once: until then
+        it has capabilities that the filter took. Raises OSError and HookError.
+        """
+        container = self._container
+        self.labels.apply()
+        set_groups(container.groups)
+        os.fchdir(root)
+        os.chroot(".")
+        for number, soft, hard in self._limits:
+            resource.setrlimit(number, (soft, hard))
+        self._drop_bounding()
+        linux.prctl(linux.PR_SET_KEEPCAPS, 1)  # setting the filter takes one; the next program loses them
+        os.setresgid(container.gid, container.gid, container.gid)
+        os.setresuid(container.uid, container.uid, container.uid)
+        self._set_capabilities()
+        _reset_signals()
+        os.umask(container.umask)
+        if container.no_new_privileges:
+            linux.prctl(linux.PR_SET_NO_NEW_PRIVS, 1)
+        if self._filter is not None:
+            linux.set_filter(self._filter.program, self._filter.flags)
+
+    def _drop_bounding(self) -> None:
+        for number in range(_LAST_CAPABILITY + 1):
+            try:
+                present = linux.prctl(linux.PR_CAPBSET_READ, number)
+            except OSError:
+                break  # the kernel's last was the one before
+            if present and not self._bounding >> number & 1:
+                linux.prctl(linux.PR_CAPBSET_DROP, number)
+
+    def _set_capabilities(self) -> None:
+        _effective, permitted, _inheritable = linux.capget()
+        linux.capset(permitted, permitted, self._inheritable & permitted)
+        for number in range(_LAST_CAPABILITY + 1):
+            if self._ambient & permitted & 1 << number:
+                linux.prctl(linux.PR_CAP_AMBIENT, linux.PR_CAP_AMBIENT_RAISE, number)
+
+
+def _filter(container: Container, require: bool, state_directory: str) -> Filter | None:
+    if container.seccomp is None:
+        return None
+    from .seccomp import make_filter
+
+    try:
+        return make_filter(container.seccomp, state_directory)
+    except HookError as error:
+        problem = f"the container's seccomp profile cannot be applied to SSH sessions: {error}"
+        if require:
+            raise HookError(problem) from None
+        log(WARNING, f"{problem}; they start without it, since REQUIRE_SECCOMP is false")
+    return None
+
+
+def _reset_signals() -> None:
+    for number in range(1, _LAST_SIGNAL + 1):
+        try:
+            set_signal(number, SIG_DFL)
+        except (OSError, ValueError):
+            pass  # SIGKILL, SIGSTOP, and what the C library keeps for itself
+    pthread_sigmask(SIG_SETMASK, [])
+
+
+def _limit(name: str) -> int:
+    return _number(name, "RLIMIT_", _LIMITS)
+
+
+def _size(value: int) -> int:
+    return resource.RLIM_INFINITY if value >= _INFINITE else value
+
+
+def _capabilities(names: list[str]) -> int:
+    """The capabilities as a bit mask, without the one that is withheld."""
+    mask = 0
+    for name in names:
+        if name != _WITHHELD:
+            mask |= 1 << _number(name, "CAP_", _CAPABILITIES)
+    return mask
+
+
+def _number(name: str, prefix: str, names: str) -> int:
+    known = names.split()
+    if name.startswith(prefix) and name[len(prefix) :] in known:
+        return known.index(name[len(prefix) :])
+    raise HookError(f"config.json: this hook does not know '{printable(name)}': upgrade ocihooks.ssh")
