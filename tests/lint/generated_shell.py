@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "files" / "hook"))
 
-from ssh_hook import content
+from ssh_hook import client, content
 
 HOSTILE = {
     "PLAIN": "value",
@@ -21,7 +21,9 @@ HOSTILE = {
 def main() -> None:
     """Write one file for each text."""
     directory = Path(sys.argv[1])
-    directory.joinpath("ssh").write_bytes(content.ssh_wrapper(15263, "/home/o'brien/.ssh/id_dropbear", "o'brien"))
+    directory.joinpath("ssh").write_bytes(
+        client.script(15263, "/home/o'brien/.ssh/id_dropbear", "o'brien", ["o'brien", "guest"])
+    )
     directory.joinpath("ssh-hook.sh").write_bytes(content.profile_module())
     directory.joinpath("environment").write_bytes(b"# shellcheck shell=sh\n" + content.environment_file(HOSTILE))
 

@@ -87,16 +87,3 @@ def test_the_profile_module_acts_in_ssh_sessions_only(shell: list[str], tmp_path
     script = b"PATH=/changed\n" + module + b'echo "$PATH $X"'
     assert printed(shell, script) == b"/changed \n"
     assert printed(shell, script, SSH_CONNECTION="1 2 3 4") == b"/container it's\n"
-
-
-def test_the_wrapper_passes_its_arguments_on(shell: list[str], tmp_path: Path) -> None:
-    client = tmp_path / "dbclient"
-    client.write_text('#!/bin/sh\nprintf \'%s|\' "$HOME" "$@"\n')
-    client.chmod(0o755)
-    wrapper = tmp_path / "ssh"
-    text = content.ssh_wrapper(2222, "/home/o'brien/.ssh/id_dropbear", "o'brien")
-    wrapper.write_bytes(text.replace(f"{content.DROPBEAR}/bin/dbclient".encode(), os.fsencode(client)))
-    arguments = ["host", "echo 'a   b' '*'", "", "$(id)"]
-    result = subprocess.run([*shell, wrapper, *arguments], capture_output=True, check=True, text=True)
-    options = ["-y", "-p", "2222", "-i", "/home/o'brien/.ssh/id_dropbear", "-l", "o'brien"]
-    assert result.stdout == "|".join([content.CLIENT_HOME, *options, *arguments, ""])

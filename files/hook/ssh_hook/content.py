@@ -8,7 +8,6 @@ import os
 BASE = "/opt/oci-hooks/ssh"
 DROPBEAR = f"{BASE}/dropbear"
 ENVIRONMENT = f"{DROPBEAR}/environment"
-CLIENT_HOME = f"{BASE}/home"
 PROFILE_MODULE = "/etc/profile.d/ssh-hook.sh"
 SSH = "/usr/bin/ssh"
 DEFAULT_SHELL = "/bin/sh"
@@ -72,29 +71,19 @@ fi
 """.encode()
 
 
-def ssh_wrapper(port: int, private_key: str, login_name: str) -> bytes:
-    """The container's ssh: Dropbear's client with the containers' port, the user's key and login name.
-
-    Its HOME is a directory of its own, so that the host keys of containers stay apart from those of the hosts of the
-    same names in the user's known_hosts.
-    """
-    return os.fsencode(
-        f"""#!/bin/sh
-HOME={CLIENT_HOME} exec {DROPBEAR}/bin/dbclient -y -p {port} -i {quote(private_key)} -l {quote(login_name)} "$@"
-"""
-    )
-
-
 class Account:
     """The user's account in the container, and what has to change there for a login.
 
-    Attributes: home, an absolute path; login_name; passwd, the new content of /etc/passwd, or None where the present
-    one serves; shells, likewise of /etc/shells.
+    Attributes: home, an absolute path; login_name; names, all under which the user can log in; passwd, the new content
+    of /etc/passwd, or None where the present one serves; shells, likewise of /etc/shells.
     """
 
-    def __init__(self, home: str, login_name: str, passwd: bytes | None, shells: bytes | None) -> None:
+    def __init__(
+        self, home: str, login_name: str, names: list[str], passwd: bytes | None, shells: bytes | None
+    ) -> None:
         self.home = home
         self.login_name = login_name
+        self.names = names
         self.passwd = passwd
         self.shells = shells
 
@@ -136,6 +125,7 @@ def account(
     return Account(
         login[5],
         login[0],
+        [fields[0] for fields in own],
         None if own == present else _with_entries(passwd, lines, [os.fsencode(":".join(fields)) for fields in own]),
         os.fsencode("".join(f"{shell}\n" for shell in (*listed, *missing))) if missing else None,
     )
@@ -189,7 +179,9 @@ def _with_entries(passwd: bytes, lines: list[tuple[int, int]], entries: list[byt
 
 
 def _is_of(fields: list[str], uid: int) -> bool:
-    return len(fields) == 7 and fields[0] != "" and fields[0][0] not in _NO_NAME and fields[2] == str(uid)
+    """Whether the C library that Dropbear has takes `fields` for an entry of `uid`: it stops at a NUL."""
+    is_entry = len(fields) == 7 and fields[0] != "" and fields[0][0] not in _NO_NAME and fields[2] == str(uid)
+    return is_entry and "\0" not in "".join(fields)
 
 
 def _repair(fields: list[str], wanted: AccountRequest, usable: Callable[[str], bool]) -> list[str] | None:
@@ -206,7 +198,8 @@ def _repair(fields: list[str], wanted: AccountRequest, usable: Callable[[str], b
 
 
 def _shell_lines(shells: bytes) -> tuple[str, ...]:
-    return tuple(line for line in os.fsdecode(shells).split("\n") if line and not line.startswith("#"))
+    lines = os.fsdecode(shells).split("\n")
+    return tuple(line for line in lines if line and not line.startswith("#") and "\0" not in line)
 
 
 def _is_field(text: str) -> bool:

@@ -11,12 +11,13 @@ import os
 import stat
 import sys
 
-from . import content, linux
+from . import client, content, linux
 from .content import BASE, DROPBEAR
 from .daemon import PIDFILE, Daemon, wait_until_listening
 from .errors import HookError
 from .identity import ROOT, ActingAs, Identity, set_groups
-from .mounts import MountTable, make_read_only, mount_bind, mount_overlay, mount_tmpfs
+from .keystore import host_public_key
+from .mounts import MountTable, make_read_only, mount_bind, mount_id, mount_overlay, mount_tmpfs
 from .port import require_free
 from .rootfs import Rootfs
 
@@ -61,6 +62,7 @@ class Plan:
         self.container = container
         self.owner = owner
         self.keys = keys
+        self.host_public_key = host_public_key(keys)
         self.authorized_keys = authorized_keys
         self.namespaces = namespaces
         self.cgroups = cgroups
@@ -175,7 +177,6 @@ class _Setup:
         dropbear = _make_directory(base, "dropbear", 0o755, ROOT)
         _write_file(dropbear, "environment", environment, 0o600, plan.user)
         pidfile = _write_file(dropbear, os.path.basename(PIDFILE), b"", 0o644, plan.user)
-        _make_directory(_make_directory(base, "home", 0o700, plan.user), ".ssh", 0o700, plan.user)
         self._bind_dropbear(_make_directory(dropbear, "bin", 0o755, ROOT), dropbear)
 
         if plan.overlay:
@@ -188,9 +189,10 @@ class _Setup:
         self._cover_optional("/etc/shells", etc, "shells", account.shells)
         if self._has_directory(os.path.dirname(content.PROFILE_MODULE)):
             self._cover_optional(content.PROFILE_MODULE, etc, "ssh-hook.sh", content.profile_module())
-        wrapper = content.ssh_wrapper(plan.port, f"{ssh_path}/id_dropbear", account.login_name)
+        _write_file(base, os.path.basename(client.KNOWN_HOSTS), client.known_hosts(plan.host_public_key), 0o644, ROOT)
+        script = client.script(plan.port, f"{ssh_path}/id_dropbear", account.login_name, account.names)
         binaries = _make_directory(base, "bin", 0o755, ROOT)
-        self._cover_ssh(_write_file(binaries, "ssh", wrapper, 0o755, ROOT))
+        self._cover_ssh(_write_file(binaries, "ssh", script, 0o755, ROOT), binaries)
 
         # Named, since an image may give the user's uid a second account, with a home and keys of the image's author.
         authorized = f"{account.home}/.ssh"
@@ -233,9 +235,9 @@ class _Setup:
             descriptor = self._rootfs.open(path, os.O_PATH)
         except OSError:
             return False
-        status = os.fstat(descriptor)
+        is_program = _is_program(descriptor)
         os.close(descriptor)
-        return stat.S_ISREG(status.st_mode) and status.st_mode & 0o111 != 0
+        return is_program
 
     def _has_directory(self, path: str) -> bool:
         try:
@@ -315,7 +317,11 @@ class _Setup:
             raise HookError(f"cannot write the keys into {path} in the container: {error.strerror}") from None
 
     def _merged_authorized_keys(self, ssh: int, path: str) -> bytes:
-        """The user's own authorized_keys, and the container's where they are not in it."""
+        """The user's own authorized_keys, and the container's where they are not in it. A file of the image's is not the
+        user's: it would let the image's author in.
+        """
+        if mount_id(ssh) == mount_id(self._rootfs.descriptor):
+            return self._plan.authorized_keys
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
         try:
             with ActingAs(self._plan.user):
@@ -344,18 +350,28 @@ class _Setup:
         self._table.refuse_shared(target, path)
         mount_bind(source, target)
 
-    def _cover_ssh(self, wrapper: int) -> None:
-        """Show the wrapper at /usr/bin/ssh, unless that leads to a program of many names, which must stay usable."""
+    def _cover_ssh(self, script: int, directory: int) -> None:
+        """Show `script` at /usr/bin/ssh, and the image's own client in `directory`. What leads to a program of many names,
+        which must stay usable, is not covered.
+        """
         try:
             target = self._rootfs.open(content.SSH, os.O_PATH)
-            name = os.path.basename(os.readlink(f"/proc/self/fd/{target}"))
-            os.close(target)
         except OSError:
-            name = "ssh"  # missing, or what opening it again tells
+            self._cover(content.SSH, script)  # missing, or what opening it again tells
+            return
+        name = os.path.basename(os.readlink(f"/proc/self/fd/{target}"))
         if "ssh" in name:
-            self._cover(content.SSH, wrapper)
+            if _is_program(target):
+                mount_bind(target, _write_file(directory, os.path.basename(client.OWN_CLIENT), b"", 0o755, ROOT))
+            self._cover(content.SSH, script)
         else:
             self._plan.warn(f"{content.SSH} in the container is a link to {name}: use {BASE}/bin/ssh instead")
+
+
+def _is_program(descriptor: int) -> bool:
+    """Whether it is open on an executable file that is not empty, as one is that only served as a mount point."""
+    status = os.fstat(descriptor)
+    return stat.S_ISREG(status.st_mode) and status.st_mode & 0o111 != 0 and status.st_size > 0
 
 
 def _make_directory(parent: int, name: str, mode: int, owner: Identity) -> int:

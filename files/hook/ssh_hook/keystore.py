@@ -233,6 +233,11 @@ def public_key(keys: KeySet) -> str:
     return _public_line(_public_blob(keys.id_dropbear))
 
 
+def host_public_key(keys: KeySet) -> str:
+    """Return the public key of the user's containers as OpenSSH writes it, without a comment: ``<type> <base64>``."""
+    return _public_line(_public_blob(keys.host_key))
+
+
 def fingerprint(keys: KeySet) -> str:
     """Return the fingerprint of the user's public key as ``ssh-keygen -l`` writes it: ``SHA256:<base64>``."""
     import binascii

@@ -9,6 +9,7 @@ to import, in the start of every container.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from _ctypes import FUNCFLAG_CDECL, FUNCFLAG_USE_ERRNO, CFuncPtr, _SimpleCData, addressof, dlopen, dlsym, get_errno
@@ -150,6 +151,8 @@ class Library:
 
 def openat2(directory: int, path: bytes, flags: int, mode: int, resolve: int) -> int:
     """Open `path` below `directory` under the limits of `resolve` (RESOLVE_*); the descriptor is close-on-exec."""
+    if b"\0" in path:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
     name = _Buffer(path)
     how = _Buffer(integers((flags | os.O_CLOEXEC, 8), (mode, 8), (resolve, 8)))
     return _call("syscall", _SYS_OPENAT2, directory, name.address, how.address, 24)

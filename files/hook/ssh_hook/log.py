@@ -10,6 +10,7 @@ import os
 import syslog
 
 PREFIX = "ssh_hook: "  # of every line
+_MAX_LENGTH = 1000  # characters of a message
 DEBUG, INFO, WARNING, ERROR = range(4)
 _NAMES = ("debug", "info", "warning", "error")
 _PRIORITIES = (syslog.LOG_DEBUG, syslog.LOG_INFO, syslog.LOG_WARNING, syslog.LOG_ERR)
@@ -28,6 +29,7 @@ class Log:
 
     def __call__(self, level: int, message: str) -> None:
         """Report one line. Never raises: a message that cannot be written must not change what the hook does."""
+        message = message if len(message) <= _MAX_LENGTH else message[:_MAX_LENGTH] + "..."
         message = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in message)  # an image's words are in some
         line = f"{PREFIX}{_NAMES[level]}: {message}"
         if level >= self.level or level == ERROR:

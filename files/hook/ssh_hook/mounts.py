@@ -27,13 +27,14 @@ class MountTable:
     def __init__(self) -> None:
         self._shared: dict[str, bool] = {}
         self._devices: dict[str, int] = {}
-        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-            for line in file:
-                before, _dash, after = line.partition(" - ")
-                fields = before.split(" ")
-                major, _colon, minor = fields[2].partition(":")
-                self._shared[fields[0]] = any(field.startswith("shared:") for field in fields[6:])
-                self._devices[after.split(" ")[1]] = os.makedev(int(major), int(minor))
+        with open("/proc/self/mountinfo", "rb") as file:
+            lines = file.read().split(b"\n")[:-1]  # mount points may hold what else Python takes for a line's end
+        for line in map(os.fsdecode, lines):
+            before, _dash, after = line.partition(" - ")
+            fields = before.split(" ")
+            major, _colon, minor = fields[2].partition(":")
+            self._shared[fields[0]] = any(field.startswith("shared:") for field in fields[6:])
+            self._devices[after.split(" ")[1]] = os.makedev(int(major), int(minor))
 
     def refuse_shared(self, target: int, path: str) -> None:
         """Raises HookError where something mounted on the descriptor `target` would appear elsewhere too."""
@@ -46,6 +47,12 @@ class MountTable:
     def device(self, source: str) -> int | None:
         """The device number of the file system that was mounted from `source`."""
         return self._devices.get(source)
+
+
+def unescape(field: str) -> str:
+    """A field of mountinfo as it was before the kernel wrote blank, tab, newline and backslash as "\\" and octal digits."""
+    start, *rest = field.split("\\")
+    return start + "".join(chr(int(part[:3], 8)) + part[3:] for part in rest)
 
 
 def mount_id(descriptor: int) -> str:

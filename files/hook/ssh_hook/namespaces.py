@@ -7,6 +7,7 @@ import os
 
 from . import linux
 from .errors import HookError
+from .mounts import unescape
 
 _KINDS = {
     "cgroup": linux.CLONE_NEWCGROUP,
@@ -67,8 +68,8 @@ class Cgroups:
         """
         self.directory: int | None = None
         self.processes: list[int] = []
-        ours = set(_read("/proc/self/cgroup", None).splitlines())
-        lines = _read("cgroup", process).splitlines()
+        ours = set(_lines("/proc/self/cgroup", None))
+        lines = _lines("cgroup", process)
         theirs = [line for line in lines if line not in ours]
         mounts = _cgroup_mounts() if theirs else []
         for line in theirs:
@@ -130,10 +131,10 @@ def _open_processes(directory: int) -> int:
 def _cgroup_mounts() -> list[tuple[str, str, str]]:
     """Mounted hierarchies: controllers as /proc/PID/cgroup names them ("" for version 2), root, mount point."""
     mounts = []
-    for line in _read("/proc/self/mountinfo", None).splitlines():
+    for line in _lines("/proc/self/mountinfo", None):
         before, _dash, after = line.partition(" - ")
         kind, _source, options = after.split(" ", 2)
-        root, mount_point = before.split(" ", 5)[3:5]
+        root, mount_point = map(unescape, before.split(" ", 5)[3:5])
         if kind == "cgroup2":
             mounts.append(("", root, mount_point))
         elif kind == "cgroup":
@@ -142,7 +143,8 @@ def _cgroup_mounts() -> list[tuple[str, str, str]]:
     return mounts
 
 
-def _read(path: str, directory: int | None) -> str:
+def _lines(path: str, directory: int | None) -> list[str]:
+    """The lines of a file of /proc. Names of users' choice are in them, with what else Python takes for a line's end."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
-    with open(descriptor, encoding="utf-8", errors="surrogateescape") as file:
-        return file.read()
+    with open(descriptor, "rb") as file:
+        return os.fsdecode(file.read()).split("\n")[:-1]

@@ -18,6 +18,9 @@ from .process import Process
 NAME = "ssh_hook.daemon"
 _VERSION = "ssh_hook 1"
 _MAX_SIZE = 64 << 10  # bytes
+_MAX_PID = 2**31 - 1
+_MAX_ID = 2**32 - 2
+_MAX_DIGITS = 20  # of 64 bits
 _NUMBERS = ("pid", "start_time", "program_device", "program_inode", "uid", "gid")
 
 
@@ -112,14 +115,20 @@ def _parse(text: str) -> Record:
     try:
         if version != _VERSION:
             raise ValueError
-        numbers = {name: int(fields[name]) for name in _NUMBERS}
-        if min(numbers.values()) < 0 or numbers["pid"] < 2:
+        numbers = {name: _number(fields[name]) for name in _NUMBERS}
+        if not 2 <= numbers["pid"] <= _MAX_PID or max(numbers["uid"], numbers["gid"]) > _MAX_ID or "\0" in text:
             raise ValueError
         return Record(numbers, fields["boot_id"], fields["pidfile_host"])
     except (KeyError, ValueError):
         raise HookError(
             f"{NAME} in the bundle is not a record of this hook: remove it when its container is gone"
         ) from None
+
+
+def _number(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS):
+        raise ValueError
+    return int(text)
 
 
 def _boot_id() -> str:

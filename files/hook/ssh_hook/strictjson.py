@@ -13,6 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+_MAX_DIGITS = 40
 _WHITESPACE = " \t\n\r"
 
 
@@ -23,7 +24,12 @@ class _Context:
     object_hook = None
     object_pairs_hook = None
     parse_float = float
-    parse_int = int
+
+    @staticmethod
+    def parse_int(digits: str) -> int:
+        if len(digits) > _MAX_DIGITS:
+            raise ValueError(f"a number of {len(digits)} digits")  # to make it would take long
+        return int(digits)
 
     @staticmethod
     def parse_constant(name: str) -> float:
@@ -36,7 +42,7 @@ def _scan(text: str) -> Any:
     except ImportError:
         import json
 
-        return json.loads(text, parse_constant=_Context.parse_constant)
+        return json.loads(text, parse_int=_Context.parse_int, parse_constant=_Context.parse_constant)
     start = len(text) - len(text.lstrip(_WHITESPACE))
     context: Any = _Context()
     value, end = make_scanner(context)(text, start)
@@ -98,20 +104,25 @@ class Node:
         return [Node(value, f"{self.where}: {name}[{index}]") for index, value in enumerate(values)]
 
     def text(self, name: str) -> str:
-        """The string at `name`, which must be there and hold no NUL."""
+        """The string at `name`, which must be there, be encodable and hold no NUL."""
         value: str = self._get(name, str, "a string")
-        if "\0" in value:
-            raise HookError(f"{self.where}: '{name}' holds a NUL character")
-        return value
+        return self._usable(name, value)
 
     def texts(self, name: str) -> list[str]:
         """The list of strings at `name`; an empty one where it is absent."""
         values = self._get(name, list, "a list") if self.has(name) else []
         if not all(isinstance(value, str) for value in values):
             raise HookError(f"{self.where}: '{name}' is not a list of strings")
-        if any("\0" in value for value in values):
+        return [self._usable(name, value) for value in values]
+
+    def _usable(self, name: str, value: str) -> str:
+        if "\0" in value:
             raise HookError(f"{self.where}: '{name}' holds a NUL character")
-        return list(values)
+        try:
+            value.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError:
+            raise HookError(f"{self.where}: '{name}' holds half a character (\\ud800 to \\udfff)") from None
+        return value
 
     def integer(self, name: str, low: int, high: int) -> int:
         """The integer at `name`, which must be there and lie between `low` and `high`."""

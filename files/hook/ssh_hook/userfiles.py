@@ -75,6 +75,8 @@ def _is_key(kind: bytes, encoded: bytes) -> bool:
         blob = binascii.a2b_base64(encoded)
     except binascii.Error:
         return False
+    if binascii.b2a_base64(blob, newline=False) != encoded:
+        return False  # the decoder passes over what is not base64
     name = kind.decode("utf-8", "replace")
     return name in _KEY_TYPES and blob.startswith(len(kind).to_bytes(4, "big") + kind) and len(blob) > len(kind) + 4
 
@@ -150,7 +152,7 @@ def log_descriptor(target: str, user: Identity, default: int) -> int:
     where = f"the annotation com.hooks.logging.stdoutfd or .stderrfd: cannot log to {printable(target)}"
     try:
         if target.isascii() and target.isdigit():
-            descriptor = int(target[:10])
+            descriptor = int(target[:9])
             if descriptor > 2 and not os.get_inheritable(descriptor):
                 raise HookError(f"{where}: the hook was given no such descriptor")
             os.fstat(descriptor)
