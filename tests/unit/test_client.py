@@ -71,6 +71,8 @@ TO_A_CONTAINER = [
     ["host", "ssh", "-p", "22", "other"],
     ["host", "--", "-p", "22"],
     ["::1"],
+    ["host/2222"],
+    ["-p", "22", "o'brien@host^2222"],
     ["-4", "--", "host", "echo 'a   b' '*'", "", "$(id)", "a\nb"],
 ]
 TO_ANOTHER = [

@@ -46,7 +46,11 @@ read_arguments() {
 
 is_container() {
     case $destination in
-        '' | *[/^,]*) return 1 ;;
+        '' | *,* | *://*) return 1 ;;
+        *[/^]*) to=${destination##*[/^]} ;;
+        *) ;;
+    esac
+    case $destination in
         *@*) user=${user:-${destination%@*}} ;;
         *) ;;
     esac
