@@ -26,3 +26,10 @@ start_daemon() {
 log_in() {
     "${@:1:$#-1}" -y -p 2222 -i "$keys/id_dropbear" root@127.0.0.1 "${@: -1}" 2>>/mnt/client.log
 }
+
+# add_alice: a user of uid 1234, with keys as root's
+add_alice() {
+    cp -r /mnt/home /mnt/alice
+    chown -R 1234:99 /mnt/alice
+    echo alice:x:1234:99::/mnt/alice:/bin/sh >>/mnt/passwd
+}

@@ -244,6 +244,84 @@ def test_one_logs_in_with_what_is_installed(first: First) -> None:
     assert lines == [f"root PATH={os.environ['PATH']}:/from/the/daemon", "status 7"]
 
 
+@pytest.fixture(scope="session", params=[VERSION, OTHER_VERSION])
+def program(first: First, request: pytest.FixtureRequest) -> Path:
+    """Return what is built of each version."""
+    succeeded(first.site.play(playbook=BUILD, variables={"version": request.param}))
+    (path,) = first.site.artefacts(version=request.param)
+    return path
+
+
+WITHOUT_CAPABILITIES = ("--bounding-set=-all", "--inh-caps=-all")
+AS_ALICE = ("--reuid=1234", "--regid=4242")  # not the group of her passwd entry
+
+
+@pytest.mark.parametrize(
+    ("name", "privileges"),
+    [("root", ()), ("root", WITHOUT_CAPABILITIES), ("toor", ()), ("alice", AS_ALICE)],
+    ids=["root", "root without capabilities", "another name of root", "another group than in passwd"],
+)
+def test_a_session_has_the_groups_and_capabilities_of_the_daemon(
+    program: Path, name: str, privileges: tuple[str, ...]
+) -> None:
+    groups = "0 4242" if privileges != AS_ALICE else "4242 555"
+    options = [*privileges, f"--groups={groups.replace(' ', ',')}"]
+    mine = run("setpriv", *options, "sed", "-n", "s/^CapEff:\t//p", "/proc/self/status").rstrip()
+    session = f"{name}, groups {groups}, capabilities {mine}"
+    assert alone(HERE / "account", program, name, *options) == [f"pipe: {session}", f"terminal: {session}"]
+
+
+@pytest.mark.parametrize(("name", "privileges"), [("alice", ()), ("root", AS_ALICE)], ids=["root", "alice"])
+def test_a_daemon_lets_in_nobody_but_its_own_user(program: Path, name: str, privileges: tuple[str, ...]) -> None:
+    assert alone(HERE / "account", program, name, "--groups=4242", *privileges) == ["status 1", "status 1"]
+
+
+@pytest.fixture(scope="session")
+def host_keys(program: Path) -> dict[str, str]:
+    """What came of each login of the program `host_keys`."""
+    return dict(line.partition(": ")[::2] for line in alone(HERE / "host_keys", program))
+
+
+UNKNOWN = r"1: dbclient: Host '127\.0\.0\.1' key unknown\. .* exited: Not accepted automatically"
+
+
+def test_a_host_key_is_known_under_an_alias(host_keys: dict[str, str]) -> None:
+    assert host_keys["known under the alias"] == "0: in"
+    assert host_keys["known under its own name"] == "0: in"
+    for what in ("without the alias", "under another alias", "known under its own name, with the alias"):
+        assert re.fullmatch(UNKNOWN, host_keys[what]), what
+    mismatch = r"1: dbclient: .* ecdsa-sha2-nistp256 host key mismatch for 127\.0\.0\.1 ! .*"
+    assert re.fullmatch(mismatch, host_keys["another key under the alias"])
+    assert host_keys["an empty alias"] == "1: dbclient: Exited: HostKeyAlias needs a name"
+    assert host_keys["new"].startswith("0: ")
+    assert host_keys["written"] == "containers ecdsa-sha2-nistp256"
+    assert "\tHostKeyAlias" in host_keys
+
+
+def test_the_first_options_about_host_keys_count(host_keys: dict[str, str]) -> None:
+    assert host_keys["known in a file"] == "0: in"
+    assert host_keys["known in a file, which later options do not name"] == "0: in"
+    assert re.fullmatch(UNKNOWN, host_keys["later options"])
+    assert host_keys["no file"] == "1: dbclient: Exited: UserKnownHostsFile needs a path"
+    assert "\tUserKnownHostsFile" in host_keys
+
+
+def test_an_unknown_host_is_refused_where_nobody_can_answer(host_keys: dict[str, str]) -> None:
+    assert re.fullmatch(r"1: .* exited: Didn't validate host key", host_keys["nobody to ask"])
+
+
+def test_a_command_that_died_of_a_signal_is_no_success(program: Path) -> None:
+    assert alone(HERE / "signals", program) == ["SIGTERM: 255", "SIGKILL: 255", "SIGSYS: 255", "SIGXCPU: 255"]
+
+
+def test_a_patch_that_does_not_fit_ends_the_play_in_a_sentence(site: Site, archive: Path, tmp_path: Path) -> None:
+    environment = tool(tmp_path, "patch", 'echo "1 out of 1 hunk FAILED"; exit 1')
+    play = site.play(variables={"source_archive": str(archive)}, environment=environment)
+    assert play.status != 0
+    assert f"01-host-key-alias.patch does not fit Dropbear {VERSION} (1 out of 1 hunk FAILED): set a" in play.output
+    assert sorted(path.name for path in site.build_dir.iterdir()) == ["lock", "sources"]
+
+
 def test_two_plays_at_once_build_once_and_make_the_same_file(first: First, site: Site, archive: Path) -> None:
     variables = {"source_archive": str(archive)}
     others = {**variables, "prefix": str(site.directory / "other-prefix")}
@@ -285,16 +363,16 @@ def test_a_download_with_a_wrong_digest_is_refused(site: Site, tampered: Path, s
     assert site.files() == []
 
 
-def compiler(directory: Path, text: str) -> dict[str, str]:
-    """Return an environment in which musl-gcc is this shell text; the real one is in $real."""
-    program = directory / "musl-gcc"
-    program.write_text(f"#!/bin/bash\nreal={shutil.which('musl-gcc')}\n{text}\n")
+def tool(directory: Path, name: str, text: str) -> dict[str, str]:
+    """Return an environment in which a tool is this shell text; the real one is in $real."""
+    program = directory / name
+    program.write_text(f"#!/bin/bash\nreal={shutil.which(name)}\n{text}\n")
     program.chmod(0o755)
     return {"PATH": f"{directory}:{os.environ['PATH']}"}
 
 
 def test_a_program_that_needs_a_libc_is_refused(site: Site, archive: Path, tmp_path: Path) -> None:
-    environment = compiler(tmp_path, 'exec "$real" "${@/#-static-pie/-pie}"')
+    environment = tool(tmp_path, "musl-gcc", 'exec "$real" "${@/#-static-pie/-pie}"')
     play = site.play(variables={"source_archive": str(archive)}, environment=environment)
     assert play.status != 0
     assert re.search(
@@ -305,8 +383,10 @@ def test_a_program_that_needs_a_libc_is_refused(site: Site, archive: Path, tmp_p
 
 
 def test_a_failed_build_shows_what_the_compiler_said(site: Site, archive: Path, tmp_path: Path) -> None:
-    environment = compiler(
-        tmp_path, 'case "$*" in *svr-main.c*) echo "svr-main.c:1: error: no" >&2; exit 1;; esac; exec "$real" "$@"'
+    environment = tool(
+        tmp_path,
+        "musl-gcc",
+        'case "$*" in *svr-main.c*) echo "svr-main.c:1: error: no" >&2; exit 1;; esac; exec "$real" "$@"',
     )
     play = site.play(variables={"source_archive": str(archive)}, environment=environment)
     assert play.status != 0
