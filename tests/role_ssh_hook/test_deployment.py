@@ -33,6 +33,14 @@ WITHOUT_PACKAGES = (
     'mount -t tmpfs none /usr/lib/python3/dist-packages/pyroute2; exec "$@"',
     "-",
 )
+WITHOUT_LIBSECCOMP = (
+    "unshare",
+    "--mount",
+    "sh",
+    "-c",
+    'for l in $(ldconfig -p | sed -n "s/.*libseccomp.* => //p"); do mount --bind /dev/null "$l"; done; exec "$@"',
+    "-",
+)
 AS_OLD_KERNEL = ("setarch", "--uname-2.6")
 
 
@@ -85,6 +93,9 @@ BAD_VALUES: dict[str, dict[str, object]] = {
     "ssh_hook_stages is [poststop]: without createRuntime no daemon is ever started.": {
         "ssh_hook_stages": ["poststop"]
     },
+    "ssh_hook_listen_addresses has 'ib0' and '10.0.0.0/8' and 'fe80::1%eth0': give": {
+        "ssh_hook_listen_addresses": ["ib0", "10.0.0.0/8", "::1", "fe80::1%eth0"]
+    },
     "ssh_hook_passwd_refresh_minutes is 0, and the timer needs": {"ssh_hook_passwd_refresh_minutes": 0},
 }
 
@@ -121,13 +132,23 @@ def test_another_name_of_dropbears_directory_is_refused(untouched: dict[str, str
                 "ssh_hook_passwd_source": "ldap",
                 "ssh_hook_stages": ["createRuntime", "poststart"],
                 "ssh_hook_join_namespaces": "maybe",
+                "ssh_hook_require_seccomp": "perhaps",
             },
             [
                 "ssh_hook_server_port",
                 "value of ssh_hook_passwd_source must be one of: getent, file",
                 "value of ssh_hook_stages must be one or more of: createRuntime, createContainer, poststop",
                 "ssh_hook_join_namespaces",
+                "ssh_hook_require_seccomp",
             ],
+        ),
+        (
+            {"ssh_hook_listen_addresses": ["::1", *(f"127.0.0.{number}" for number in range(1, 10)), "::1"]},
+            ["127.0.0.9, ::1]: give each address once.", "has 11 addresses, and Dropbear listens at 10 at most."],
+        ),
+        (
+            {"ssh_hook_listen_addresses": ["127.0.0.1", "192.0.2.1", "2001:db8::1", "bad.cafe", "::1"]},
+            ["192.0.2.1 and 2001:db8::1 and bad.cafe (ssh_hook_listen_addresses) cannot be listened at on node: name"],
         ),
         (
             {"ssh_hook_python": "/opt/no-such-python"},
@@ -189,6 +210,15 @@ def test_a_port_that_is_taken_is_refused(address: str, family: socket.AddressFam
         in refused.said
     )
     assert refused.status != 0
+
+
+def test_a_python_without_libseccomp_is_refused_and_only_where_it_matters() -> None:
+    sentence = "/usr/bin/python3 (ssh_hook_python) on node cannot load libseccomp.so.2, by which sessions get"
+    refused = play("preflight", before=WITHOUT_LIBSECCOMP)
+    assert sentence in refused.said
+    assert refused.status != 0
+    accepted = play("preflight", before=WITHOUT_LIBSECCOMP, variables={"ssh_hook_require_seccomp": False})
+    assert (accepted.status, sentence in accepted.said) == (0, False), accepted.said
 
 
 def test_an_old_kernel_is_told_of_and_only_where_it_matters() -> None:
@@ -268,12 +298,26 @@ def test_the_json_says_what_the_variables_say() -> None:
                 "JOIN_NAMESPACES=true",
                 "OVERLAY_MOUNT_HOME_SSH=true",
                 "PASSWD_FILE=/opt/oci-hooks/etc/passwd",
+                "REQUIRE_SECCOMP=true",
                 "SERVER_PORT_DEFAULT=15263",
             ],
         },
         "when": {"annotations": {r"^com\.hooks\.ssh\.enabled$": "^true$"}},
         "stages": ["createRuntime", "poststop"],
     }
+
+
+def test_the_json_names_the_nodes_own_addresses() -> None:
+    variables = {
+        "ssh_hook_listen_addresses": ["{{ ansible_facts.lo.ipv4.address }}", "::1"],
+        "ssh_hook_require_seccomp": False,
+    }
+    for playbook in (["deploy", "--check", "--diff"], ["audit", "--diff"]):
+        said = play(*playbook, variables=variables).said
+        assert '+      "LISTEN_ADDRESSES=127.0.0.1,::1",' in said
+        assert '+      "REQUIRE_SECCOMP=false",' in said
+    assert f"On node {HOOK_JSON} is not as the variables say. Run the deployment." in said
+    assert play("remove", "--check", variables=variables).status == 0
 
 
 def test_the_passwd_file_lists_every_account_without_passwords() -> None:

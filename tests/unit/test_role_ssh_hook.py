@@ -216,6 +216,7 @@ def test_the_report_is_json(tmp_path: Path) -> None:
         "prefix": str(tmp_path),
         "dropbear_dir": str(tmp_path / "dropbear"),
         "port": "15263",
+        "addresses": ["127.0.0.1", "192.0.2.1"],
         "packages_dir": "",
         "passwd_file": "/etc/passwd",
         "directories": [str(tmp_path), str(tmp_path / "none")],
@@ -228,8 +229,25 @@ def test_the_report_is_json(tmp_path: Path) -> None:
     assert report["kernel"] == os.uname().release
     assert report["missing"] == [str(tmp_path / "none")]
     assert report["passwd_file"] is True
+    assert report["foreign"] == ["192.0.2.1"]
+    assert report["libseccomp"] == probe.loads("libseccomp.so.2")
     assert report["versions"] == [str(tmp_path / "lib/ssh_hook-1"), str(tmp_path / "lib/ssh_hook-2")]
     assert report["import_path"] == [path for path in sys.path if os.path.exists(path)]
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1", "0:0:0::1"])
+def test_a_node_can_listen_at_its_own_addresses(address: str) -> None:
+    assert probe.can_listen(address)
+
+
+@pytest.mark.parametrize("address", ["192.0.2.1", "2001:db8::1", "localhost", "127.1", "bad.cafe", "::1%lo", "", ":"])
+def test_a_node_cannot_listen_at_what_is_no_address_of_its_own(address: str) -> None:
+    assert not probe.can_listen(address)
+
+
+def test_a_library_can_be_loaded_or_not() -> None:
+    assert probe.loads("libc.so.6")
+    assert not probe.loads("libc.so.66")
 
 
 def test_only_empty_directories_are_removed(tmp_path: Path) -> None:

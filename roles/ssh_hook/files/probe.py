@@ -6,6 +6,7 @@ QUESTION, a JSON object:
   prefix        directory of the installation
   dropbear_dir  directory of Dropbear
   port          TCP port of the SSH daemons
+  addresses     IP addresses at which the SSH daemons are to listen
   packages_dir  the site's directory of Python packages, or "" for the distribution's
   passwd_file   passwd file of the hook
   directories   directories that are to exist
@@ -15,6 +16,8 @@ The report, a JSON object:
   engines       container engine -> absolute path of its program
   hooks_dirs    engine -> directories from which it reads OCI hooks
   port_holders  who listens on the port in the node's network namespace, our own daemons left out: "name (pid 1)"
+  foreign       those of the addresses at which nothing can listen on this node
+  libseccomp    whether the interpreter can load libseccomp
   daemons       pids of the SSH daemons that run from dropbear_dir or an older version beside it
   import_path   where an isolated interpreter finds the standard library
   packages      Python package -> the directory that holds it, or null
@@ -26,6 +29,7 @@ The report, a JSON object:
 
 from __future__ import annotations
 
+import ctypes
 import glob
 import importlib.machinery
 import json
@@ -33,6 +37,7 @@ import os
 import re
 import shutil
 import site
+import socket
 import subprocess
 import sys
 from typing import Any
@@ -41,6 +46,7 @@ ENGINES = ("podman", "crun", "runc", "sarus")
 PACKAGES = ("cryptography", "pyroute2")
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 LISTENING = "0A"
+LIBSECCOMP = "libseccomp.so.2"
 DROPBEAR_PROGRAM = "dropbearmulti"
 TIMER = "/etc/systemd/system/ssh-hook-passwd.timer"
 
@@ -147,6 +153,27 @@ def port_holders(port: int, daemons: list[int]) -> list[str]:
     return holders + ["a process of another pid namespace"] * bool(wanted)
 
 
+def can_listen(address: str) -> bool:
+    """Whether this node has an IP address; a name, also one that could be resolved, is none."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        socket.inet_pton(family, address)
+        with socket.socket(family, socket.SOCK_STREAM) as probed:
+            probed.bind((address, 0))
+    except OSError:
+        return False
+    return True
+
+
+def loads(library: str) -> bool:
+    """Whether this interpreter can load a shared library."""
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
+
+
 def holds(directory: str, name: str) -> bool:
     """Whether a directory holds a Python package; an empty directory of that name is none."""
     spec = importlib.machinery.PathFinder.find_spec(name, [directory])
@@ -175,6 +202,8 @@ def report(question: dict[str, Any]) -> dict[str, object]:
         "engines": found,
         "hooks_dirs": hooks_dirs(found),
         "port_holders": port_holders(int(question["port"]), daemons),
+        "foreign": [address for address in question["addresses"] if not can_listen(address)],
+        "libseccomp": loads(LIBSECCOMP),
         "daemons": daemons,
         "import_path": [path for path in sys.path if os.path.exists(path)],
         "packages": package_homes(question["packages_dir"]),
