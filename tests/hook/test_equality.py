@@ -8,13 +8,23 @@ from typing import Any
 
 import pytest
 from conftest import Start
-from containers import PORT, Container, listening, run
+from containers import PORT, Container, Podman, listening, run
 
-# Of /proc/PID/status; what tells who one is and what one may do.
-STATUS = ("Uid", "Gid", "Groups", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Umask")
-CAP_SYS_CHROOT = 1 << 18
-NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")
-
+# Of /proc/PID/status what is each process's own: its place in the tree, its memory, its time, what its program handles.
+OWN = set(
+    """
+    Name State Tgid Ngid Pid PPid TracerPid NStgid NSpid NSpgid NSsid Kthread FDSize HugetlbPages CoreDumping THP_enabled
+    untag_mask Threads SigQ SigPnd ShdPnd SigBlk SigIgn SigCgt Cpus_allowed Cpus_allowed_list voluntary_ctxt_switches
+    nonvoluntary_ctxt_switches x86_Thread_features x86_Thread_features_locked
+    """.split()
+)
+CAPABILITY_SETS = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
+CAP_SYS_CHROOT = 1 << 18  # which the hook withholds from sessions
+# What podman's own exec leaves out.
+NOT_OF_EXEC = {"Groups", "oom_score_adj"}
+# Of each login its own.
+LOGIN = set("USER LOGNAME HOME SHELL TERM PWD OLDPWD SHLVL _ SSH_CLIENT SSH_CONNECTION SSH_PUBKEYINFO".split())
+NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
 PODMAN_OPTIONS: dict[str, list[str]] = {
     "default": [],
     "bridge": ["--network", "bridge"],
@@ -36,20 +46,34 @@ PODMAN_OPTIONS: dict[str, list[str]] = {
 
 
 # What tells, one after the other, all of it; $P is the process.
-SCRIPT = "; echo ---; ".join(f"cat /proc/$P/{name}" for name in ("status", "cgroup", "limits", "oom_score_adj"))
+FILES = ("status", "cgroup", "limits", "oom_score_adj", "attr/current", "timens_offsets")
+SCRIPT = "; echo ---; ".join(f"cat /proc/$P/{name} 2>/dev/null || echo none" for name in FILES)
 
 
 def facts(output: str) -> dict[str, object]:
-    """What the output of SCRIPT says of a process."""
-    text, cgroup, limits, oom = output.split("---\n")
+    """What the output of SCRIPT says of a process: each field of its status, and of the other files."""
+    text, cgroup, limits, oom, label, offsets = output.split("---\n")
     status = dict(line.split(":", 1) for line in text.splitlines())
-    found: dict[str, object] = {name: status[name].split() for name in STATUS}
-    for name in STATUS:
-        if name.startswith("Cap"):  # the hook withholds CAP_SYS_CHROOT from sessions
-            found[name] = int(status[name], 16) & ~CAP_SYS_CHROOT
+    found: dict[str, object] = {
+        name: value.split() for name, value in status.items() if name not in OWN and not name.startswith(("Vm", "Rss"))
+    }
+    for name in CAPABILITY_SETS:
+        found[name] = int(status[name], 16)
     # Whether a process's own group is among the others makes no difference to what it may do.
     found["Groups"] = sorted({*status["Groups"].split(), status["Gid"].split()[1]})
-    return {**found, "cgroup": sorted(cgroup.splitlines()), "limits": limits, "oom": oom.strip()}
+    lines = {f"limits: {line[:25].strip()}": line[25:].split() for line in limits.splitlines()[1:]}
+    return {
+        **found,
+        **lines,
+        "cgroup": sorted(cgroup.splitlines()),
+        "oom_score_adj": oom.strip(),
+        "label": label.strip("\0\n"),
+        "clocks": offsets,
+    }
+
+
+def environment(output: bytes) -> dict[bytes, bytes]:
+    return dict(entry.split(b"=", 1) for entry in output.split(b"\0") if entry)
 
 
 def namespaces(pid: int) -> dict[str, tuple[int, int]]:
@@ -60,14 +84,34 @@ def namespaces(pid: int) -> dict[str, tuple[int, int]]:
     return found
 
 
-def assert_equal(container: Container) -> None:
-    session = facts(container.ssh(SCRIPT.replace("$P", "self")).checked().text)
+def of_init(container: Container) -> dict[str, object]:
+    """The facts of the container's first process, as the container sees them."""
     init = container.init()
     theirs, ours = namespaces(init), namespaces(os.getpid())
-    enter = [f"--{name}" for name in ("user", "cgroup") if theirs[name] != ours[name]]  # as the container sees it
+    enter = [f"--{name}" for name in ("user", "cgroup") if theirs[name] != ours[name]]
     look = ["nsenter", "--target", str(init), "--preserve-credentials", *enter] if enter else []
-    assert session == facts(run([*look, "/bin/sh", "-c", SCRIPT.replace("$P", str(init))]).checked().text)
-    assert namespaces(container.daemon()) == theirs
+    return facts(run([*look, "/bin/sh", "-c", SCRIPT.replace("$P", str(init))]).checked().text + "\n")
+
+
+def assert_equal(container: Container) -> None:
+    """A session is the container's first process in every field; what the engine's own exec gives is that too."""
+    init = of_init(container)
+    session = facts(container.ssh(SCRIPT.replace("$P", "self")).checked().text + "\n")
+    executed = facts(container.exec("/bin/sh", "-c", SCRIPT.replace("$P", "self")).checked().text + "\n")
+    assert len(session) > 35
+    if isinstance(container, Podman):
+        assert {name for name in executed if executed[name] != init[name]} <= NOT_OF_EXEC
+    for name in CAPABILITY_SETS:
+        value = init[name]
+        assert isinstance(value, int)
+        init[name] = value & ~CAP_SYS_CHROOT
+    assert session == init
+    assert namespaces(container.daemon()) == namespaces(container.init())
+    theirs = environment(Path(f"/proc/{container.init()}/environ").read_bytes())
+    ours = environment(container.ssh("cat /proc/self/environ").checked().out)
+    assert {name: value for name, value in ours.items() if name.decode() not in LOGIN} == {
+        name: value for name, value in theirs.items() if name.decode() not in LOGIN
+    }
 
 
 @pytest.mark.parametrize("name", PODMAN_OPTIONS)
@@ -134,6 +178,15 @@ def plain_changes() -> dict[str, Any]:
     def cgroup_namespace(config: dict[str, Any]) -> None:
         config["linux"]["namespaces"].append({"type": "cgroup"})
 
+    def time_namespace(config: dict[str, Any]) -> None:
+        config["linux"]["namespaces"].append({"type": "time"})
+        config["linux"]["timeOffsets"] = {"monotonic": {"secs": 1000000}, "boottime": {"secs": 2000000}}
+
+    def ambient(config: dict[str, Any]) -> None:
+        capabilities = config["process"]["capabilities"]
+        for kind in ("effective", "permitted", "inheritable", "ambient"):
+            capabilities[kind] = ["CAP_CHOWN", "CAP_KILL"]
+
     def user_namespace(config: dict[str, Any]) -> None:
         config["linux"]["namespaces"].append({"type": "user"})
         config["linux"]["uidMappings"] = config["linux"]["gidMappings"] = [
@@ -142,14 +195,32 @@ def plain_changes() -> dict[str, Any]:
 
     return {
         change.__name__: change
-        for change in (groups, another_group, umask, limits, privileges, cgroup, cgroup_namespace, user_namespace)
+        for change in (
+            groups,
+            another_group,
+            umask,
+            limits,
+            privileges,
+            ambient,
+            cgroup,
+            cgroup_namespace,
+            time_namespace,
+            user_namespace,
+        )
     }
 
 
-@pytest.mark.parametrize("change", plain_changes().values(), ids=plain_changes())
-@pytest.mark.parametrize("engine", ["crun", "runc"])
-def test_under_plain_runtimes(start: Start, engine: str, change: Any) -> None:
-    assert_equal(start(engine, network="private", change=change))
+@pytest.mark.parametrize(
+    ("engine", "name"),  # runc knows no time namespace before its version 1.2
+    [
+        (engine, name)
+        for engine in ("crun", "runc")
+        for name in plain_changes()
+        if (engine, name) != ("runc", "time_namespace")
+    ],
+)
+def test_under_plain_runtimes(start: Start, engine: str, name: str) -> None:
+    assert_equal(start(engine, network="private", change=plain_changes()[name]))
 
 
 def test_daemon_listens_in_the_containers_network_only(start: Start) -> None:
