@@ -1,10 +1,12 @@
 # Everything a developer types; what the recipes call says more.
 PYTHON ?= /usr/bin/python3
-PARTS := lint unit sanity integration role-dropbear role-ssh-hook hook-tests molecule
+PARTS := lint unit fuzz sanity integration role-dropbear role-ssh-hook hook-tests molecule
+FUZZ_SECONDS ?= 60
+SOAK_SECONDS ?= 600
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help venv test $(PARTS) bench demo demo-down
+.PHONY: help venv test $(PARTS) soak bench demo demo-down
 .DEFAULT_GOAL := help
 
 help:
@@ -13,11 +15,13 @@ help:
 	@echo 'make test         all of the checks below, one after the other, with a summary'
 	@echo 'make lint         linters, types, documentation, changelog; quick'
 	@echo 'make unit         unit tests, on the oldest and the newest Python of this machine'
+	@echo 'make fuzz         the parsers, by inputs without end for FUZZ_SECONDS (60; in make test 20)'
 	@echo 'make sanity       ansible-test sanity'
 	@echo 'make integration  the modules, by ansible-test integration'
 	@echo 'make role-dropbear, make role-ssh-hook  one role alone, on this machine and in a bed'
 	@echo 'make hook-tests   the hook, in real containers'
 	@echo 'make molecule     the roles, on a cluster of nodes'
+	@echo 'make soak         the long forms: starts raced by the thousand, and fuzzing for SOAK_SECONDS (600)'
 	@echo 'make bench        how long the hook takes'
 	@echo 'make venv         only the development tools, in .venv (PYTHON=... chooses the Python)'
 
@@ -26,6 +30,7 @@ venv:
 	@tests/venv .venv requirements-dev.txt $(PYTHON)
 	@command -v shellcheck >/dev/null || tests/testbed/packages shellcheck
 
+test: export FUZZ_SECONDS = 20
 test: venv
 	@python tests/run.py $(PARTS)
 
@@ -34,6 +39,9 @@ lint: venv
 
 unit: venv
 	@python tests/unit/run.py
+
+fuzz: venv
+	@python -B tests/fuzz/run.py $(FUZZ_SECONDS)
 
 sanity: venv
 	@tests/sanity/run
@@ -52,6 +60,10 @@ hook-tests: venv
 
 molecule: venv
 	@tests/testbed/molecule
+
+soak: venv
+	@tests/hook/soak
+	@python -B tests/fuzz/run.py $(SOAK_SECONDS)
 
 bench: venv
 	@tests/hook/bench

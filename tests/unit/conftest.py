@@ -10,6 +10,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 sys.path.insert(0, str(ROOT / "files" / "hook"))
 sys.path.insert(0, str(ROOT / "plugins" / "module_utils"))
+sys.path.insert(0, str(ROOT / "tests" / "fuzz"))
 
 # What Ansible's own loader gives: ansible_collections.ocihooks.ssh is the checkout, whatever its directory is called.
 for name, places in (

@@ -1,0 +1,274 @@
+"""What is fuzzed: each target gives bytes to a parser of the hook, and fails where that does other than it promises.
+
+A parser takes its input or refuses it by one short line. What it took has to be what an independent reading of the same
+bytes gives: that of Python's json and shlex, or of the C library that Dropbear is linked with.
+
+The fuzzer, the property tests and the kept corpus all call these.
+"""
+
+from __future__ import annotations
+
+import binascii
+import ipaddress
+import json
+import os
+import re
+import shlex
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, TypeVar
+
+from ssh_hook import content, keystore, passwd, record, strictjson, userfiles
+from ssh_hook.container import Container, State
+from ssh_hook.errors import HookError
+from ssh_hook.keystore import KeySet, KeyStoreError
+from ssh_hook.libseccomp import compile_profile
+from ssh_hook.log import ERROR, Log
+from ssh_hook.settings import Settings
+from ssh_hook.strictjson import Node
+
+Result = TypeVar("Result")
+
+LONGEST = 1000  # characters of a message
+MAX_ID = 2**32 - 2
+PASSWD_LINE = re.compile(rb"([^:#+-][^:]*):[^:]*:(0|[1-9][0-9]{0,9}):(0|[1-9][0-9]{0,9}):([^:]*):([^:]*):([^:]*)")
+LIBC_LINE = re.compile(rb"(.[^:]*):[^:]*:([0-9]*):([0-9]*):[^:]*:([^:]*):(.*)", re.DOTALL)
+SEPARATOR = b"\n--\n"  # between the parts of an input that has several
+
+
+def accepted(parse: Callable[..., Result], *arguments: object) -> Result | None:
+    """What `parse` gives; None where it refuses, which it may do by one short printable line alone."""
+    try:
+        return parse(*arguments)
+    except (HookError, KeyStoreError) as error:
+        message = str(error)
+    assert message.isprintable(), message
+    assert 0 < len(message) <= LONGEST, message
+    return None
+
+
+def document_of(data: bytes) -> Any:
+    """The JSON document in `data` as Python's json reads it; None where it is none."""
+
+    def refuse(name: str) -> None:
+        raise ValueError(name)
+
+    try:
+        return json.loads(data.decode("utf-8", "surrogateescape"), parse_constant=refuse)
+    except (ValueError, RecursionError):
+        return None
+
+
+def json_object(data: bytes) -> None:
+    """Any bytes, against Python's json; numbers without end are refused."""
+    value = accepted(strictjson.parse, data, "it")
+    expected = document_of(data)
+    if not re.search(rb"[0-9]{40}", data):
+        assert value == (expected if isinstance(expected, dict) else None)
+    elif value is not None:
+        assert value == expected
+
+
+def state(data: bytes) -> None:
+    """The runtime's state of a container."""
+    it = accepted(State, data)
+    if it is not None:
+        document = document_of(data)
+        assert (it.status, it.pid, it.bundle) == (document["status"], document.get("pid") or 0, document["bundle"])
+        assert 0 <= it.pid < 2**31
+        assert os.fsencode(it.bundle).startswith(b"/")
+        assert "\0" not in it.bundle
+
+
+def config(data: bytes) -> None:
+    """The config.json of a bundle."""
+    it = accepted(Container, data, "/bundle")
+    if it is None:
+        return
+    process = document_of(data)["process"]
+    user = process["user"]
+    assert (it.uid, it.gid, it.groups) == (user["uid"], user["gid"], user.get("additionalGids") or [])
+    assert all(type(number) is int and 0 <= number <= MAX_ID for number in (it.uid, it.gid, *it.groups))
+    assert 0 <= it.umask <= 0o777
+    given = process.get("env") or []
+    assert set(it.environment) == {entry.partition("=")[0] for entry in given if "=" in entry} - {""}
+    for name, value in it.environment.items():
+        assert f"{name}={value}" in given
+        assert b"\0" not in os.fsencode(name + value)
+    assert os.fsencode(it.rootfs).startswith(b"/")
+    for path in (it.annotations.pidfile_container, it.annotations.pidfile_host, it.annotations.authorize_ssh_key):
+        assert not path or (path[0] == "/" and path[-1] != "/" and b"\n" not in os.fsencode(path))
+    assert it.annotations.port is None or 0 < it.annotations.port < 65536
+    assert it.annotations.log_level in range(5)
+
+
+def seccomp(data: bytes) -> None:
+    """A seccomp profile, which libseccomp compiles into instructions of eight bytes."""
+    profile = document_of(data)
+    if isinstance(profile, dict):
+        program = accepted(compile_profile, Node(profile, "config.json: linux: seccomp"))
+        assert program is None or (program and len(program) % 8 == 0)
+
+
+def environment(data: bytes) -> None:
+    """Variables, as in /proc/PID/environ, in the file that a login shell reads."""
+    entries = (entry.split("=", 1) for entry in os.fsdecode(data).split("\0") if "=" in entry)
+    variables = {name: value for name, value in entries if name}
+    words = shlex.split(os.fsdecode(content.environment_file(variables)))
+    assert words[0::2] == ["export"] * (len(words) // 2)
+    exported = dict(word.split("=", 1) for word in words[1::2])
+    assert exported.items() <= variables.items()
+    assert {name for name in variables if re.fullmatch("X[A-Z0-9_]*", name)} <= set(exported)
+
+
+def settings(data: bytes) -> None:
+    """The site's settings, as in /proc/PID/environ."""
+    variables = dict(entry.split("=", 1) for entry in os.fsdecode(data).split("\0") if "=" in entry)
+    it = accepted(Settings, variables)
+    if it is not None:
+        assert all(path.startswith("/") for path in (it.base_dir, it.passwd_file, it.dropbear_dir))
+        port = variables["SERVER_PORT_DEFAULT" if "SERVER_PORT_DEFAULT" in variables else "SERVER_PORT"]
+        assert re.fullmatch("[0-9]{1,5}", port)
+        assert 0 < it.port == int(port) < 65536
+        switches = {
+            "OVERLAY_MOUNT_HOME_SSH": it.overlay,
+            "JOIN_NAMESPACES": it.join,
+            "REQUIRE_SECCOMP": it.require_seccomp,
+        }
+        assert {name: variables.get(name, "true").lower() for name in switches} == {
+            name: str(value).lower() for name, value in switches.items()
+        }
+        assert ",".join(it.listen) == variables.get("LISTEN_ADDRESSES", "")
+        assert all(ipaddress.ip_address(address).version in (4, 6) for address in it.listen)
+
+
+def passwd_file(data: bytes) -> None:
+    """PASSWD_FILE: every look-up finds the first line that a regular expression takes for the entry."""
+    expected = [
+        (match[1], int(match[2]), int(match[3]), match[4], match[5], match[6])
+        for match in map(PASSWD_LINE.fullmatch, data.split(b"\n"))
+        if match and int(match[2]) <= MAX_ID and int(match[3]) <= MAX_ID
+    ]
+    assert [_fields(entry) for entry in passwd.iterate(data)] == expected
+    for name, uid, *_others in expected:
+        first = next(entry for entry in expected if entry[0] == name)
+        assert _fields(passwd.find_by_name(data, name.decode("utf-8", "surrogateescape"))) == first
+        assert _fields(passwd.find_by_uid(data, uid)) == next(entry for entry in expected if entry[1] == uid)
+
+
+def _fields(entry: passwd.Entry | None) -> tuple[object, ...] | None:
+    if entry is None:
+        return None
+    texts = [text.encode("utf-8", "surrogateescape") for text in (entry.name, entry.gecos, entry.home, entry.shell)]
+    return texts[0], entry.uid, entry.gid, *texts[1:]
+
+
+class Login(NamedTuple):
+    """An entry of a passwd file."""
+
+    name: bytes
+    uid: int
+    gid: int
+    home: bytes
+    shell: bytes
+
+
+def logins(data: bytes) -> Iterator[Login]:
+    """The entries of a passwd file as musl's getpwent(3) reads them, which takes much for an entry."""
+    for line in re.findall(rb"[^\n]*\n|[^\n]+", data):
+        match = LIBC_LINE.fullmatch(line[:-1].partition(b"\0")[0])  # the last character goes, newline or not
+        if match:
+            uid, gid = (int(match[number] or b"0") % 2**32 for number in (2, 3))
+            yield Login(match[1], uid, gid, match[4], match[5])
+
+
+def login_shells(data: bytes) -> set[bytes]:
+    """What musl's getusershell(3) gives for the content of /etc/shells."""
+    return {line.partition(b"\0")[0] for line in data.split(b"\n")}
+
+
+def account(data: bytes) -> None:
+    """HOME, /etc/shells and /etc/passwd of an image: Dropbear, which is linked with musl, can log the user in."""
+    home, shells, before = [*data.split(SEPARATOR, 2), b"", b""][:3]
+    wanted = content.AccountRequest(1000, 100, "alice", os.fsdecode(home))
+    it = content.account(wanted, before, shells or None, lambda path: path.endswith("sh"))
+    assert it is not None
+    after = before if it.passwd is None else it.passwd
+    listed = it.shells or shells or b"/bin/sh\n/bin/csh\n"
+    name = os.fsencode(it.login_name)
+    login = next(entry for entry in logins(after) if entry.name == name)
+    assert login == Login(name, 1000, 100, os.fsencode(it.home), login.shell)
+    assert login.home.startswith(b"/")
+    assert (login.shell or b"/bin/sh") in login_shells(listed)
+    assert (login.shell or b"/bin/sh").endswith(b"sh")
+    others = [line for line in before.split(b"\n") if b":1000:" not in line]
+    kept = iter(after.split(b"\n"))
+    assert all(line in kept for line in others if line)  # in their order: `in` takes from the iterator
+
+
+def private_key(data: bytes) -> None:
+    """A private key in Dropbear's format: one that is taken has a public key that holds nothing else of it."""
+    kind = accepted(keystore._check_private_key, data, "/keys/id_dropbear")
+    if kind is None:
+        return
+    keys = KeySet(data, b"", data, "")
+    name, encoded = keystore.public_key(keys).split(" ")
+    blob = binascii.a2b_base64(encoded)
+    assert name.encode() == kind
+    assert blob.startswith(len(kind).to_bytes(4, "big") + kind)
+    assert len(keystore.fingerprint(keys)) == len("SHA256:") + 43
+    if kind != b"ssh-dss":  # no key to let in any more
+        line = f"{name} {encoded}\n".encode()
+        assert userfiles.parse_public_keys(line, "it") == line
+
+
+def public_keys(data: bytes) -> None:
+    """A file of public keys: what is taken of it is one key on each line, without options, and exact base64."""
+    taken = accepted(userfiles.parse_public_keys, data, "/key.pub")
+    if taken is not None:
+        assert userfiles.parse_public_keys(taken, "it") == taken
+        assert keystore._has_public_key(taken)
+        for line in taken.split(b"\n")[:-1]:
+            kind, encoded = line.split(b" ")[:2]
+            blob = binascii.a2b_base64(encoded)
+            assert binascii.b2a_base64(blob, newline=False) == encoded
+            assert blob.startswith(len(kind).to_bytes(4, "big") + kind)
+
+
+def daemon_record(data: bytes) -> None:
+    """The record of a daemon."""
+    it = accepted(record._parse, os.fsdecode(data))
+    if it is not None:
+        assert 2 <= it.pid < 2**31
+        assert all(0 <= it.numbers[name] <= MAX_ID for name in ("uid", "gid"))
+        assert b"\0" not in os.fsencode(it.pidfile_host)
+
+
+def log_line(data: bytes) -> None:
+    """A message with words of an image's or user's in it: one printable line, and not an endless one."""
+    log = Log()
+    log.stderr = os.memfd_create("log")
+    try:
+        log(ERROR, os.fsdecode(data))
+        line = os.pread(log.stderr, 1 << 20, 0).decode()
+    finally:
+        os.close(log.stderr)
+    assert line.startswith("ssh_hook: error: ")
+    assert line.endswith("\n")
+    assert line[:-1].isprintable()
+
+
+JSON_TARGETS = ("state", "config", "seccomp")  # to be fuzzed by changing values of a document
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    "json": json_object,
+    "state": state,
+    "config": config,
+    "seccomp": seccomp,
+    "environment": environment,
+    "settings": settings,
+    "passwd": passwd_file,
+    "account": account,
+    "private_key": private_key,
+    "public_keys": public_keys,
+    "record": daemon_record,
+    "log": log_line,
+}
