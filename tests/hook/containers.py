@@ -375,7 +375,8 @@ def make_bundle(image: str, config: dict[str, Any], prepare: Callable[[Path], No
     run(["mount", "-t", "overlay", "-o", layers, "overlay", directory / "rootfs"]).checked()
     if prepare is not None:
         prepare(directory / "rootfs")
-    (directory / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    text = json.dumps(config, ensure_ascii=False)  # bytes that are no UTF-8 as such
+    (directory / "config.json").write_bytes(os.fsencode(text))
     return directory
 
 

@@ -1,0 +1,102 @@
+"""What a session's shell makes of the container's variables: the very bytes that config.json gives, whatever they are."""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Start
+from containers import Container
+from test_environment import SHELLS, with_shell
+
+COUNT = 300
+LENGTHS = (100_000, 65_536, 4096, 1)  # of the longest values, in bytes
+PIECES = [
+    *(
+        b"'",
+        b"''",
+        b'"',
+        b"\\",
+        b"\\'",
+        b"$",
+        b"$(id)",
+        b"${X0}",
+        b"`id`",
+        b"$'\\n'",
+        b"!",
+        b"!!",
+        b"#",
+        b"~",
+        b"~root",
+    ),
+    *(b"\n", b"\r\n", b"\t", b" ", b"  ", b"\x01", b"\x1b[0m", b"\x7f", b"\x80", b"\xff", b"\xc3", b"\xed\xa0\x80"),
+    *(b"%s", b"%", b"-n", b"--", b"=", b":", b";", b"&", b"|", b"<", b">", b"(", b")", b"{a,b}", b"[a-z]", b"*", b"?"),
+    *(b"\xc3\xa9", b"\xe2\x82\xac", b"\xf0\x9f\x98\x80", b"\xe2\x80\xa8", b"\xc2\x85", b"\nEOF\n", b"export A", b"x"),
+]
+
+
+def values() -> dict[str, bytes]:
+    """Other ones at each run; a failure shows which."""
+    dice = random.Random()
+    generated = [b"".join(dice.choices(PIECES, k=dice.randrange(12))) for _number in range(COUNT)]
+    generated += [bytes(dice.randrange(1, 256) for _byte in range(60)) for _number in range(COUNT // 10)]
+    generated += [(b"'\\\n\"$(id)" * length)[:length] for length in LENGTHS]
+    return {f"X{number}": value for number, value in enumerate([*PIECES, *generated])}
+
+
+class Session:
+    """A container in which every shell is the one to be tested, and the variables that config.json gives it."""
+
+    def __init__(self, container: Container, variables: dict[str, bytes]) -> None:
+        self.container = container
+        self.variables = variables
+        words = " ".join(f'"${name}"' for name in variables)
+        self.script = f"printf '%s\\0' {words}\n"
+
+    def check(self, output: bytes) -> None:
+        """Fails on the first variable whose value is not what config.json says."""
+        got = output.split(b"\0")
+        assert len(got) == len(self.variables) + 1
+        for (name, value), there in zip(self.variables.items(), got):
+            assert there == value, name
+
+
+@pytest.fixture(scope="module", params=SHELLS)
+def session(request: pytest.FixtureRequest, start_shared: Start) -> Session:
+    image, shell = SHELLS[request.param]
+    variables = values()
+
+    def change(config: dict[str, Any]) -> None:
+        config["process"]["env"] += [f"{name}={os.fsdecode(value)}" for name, value in variables.items()]
+
+    container = start_shared("runc", image, network="private", prepare=with_shell(shell), change=change)
+    return Session(container, variables)
+
+
+def test_the_container_has_these_values(session: Session) -> None:
+    """runc writes U+FFFD for what is no UTF-8 (crun refuses it)."""
+    there = set(Path(f"/proc/{session.container.init()}/environ").read_bytes().split(b"\0"))
+    for name, value in session.variables.items():
+        if os.fsdecode(value).isprintable() or value.isascii():
+            assert f"{name}=".encode() + value in there
+
+
+def test_command(session: Session) -> None:
+    session.check(session.container.ssh(session.script).checked().out)
+
+
+def test_login_shell(session: Session) -> None:
+    session.check(session.container.ssh(stdin=session.script.encode()).checked().out)
+
+
+def test_login_shell_by_command(session: Session) -> None:
+    script = f"exec $SHELL -l -s <<'EOF'\n{session.script}EOF\n"
+    session.check(session.container.ssh(script).checked().out)
+
+
+@pytest.mark.parametrize("name", [f"X{number}" for number in range(len(PIECES))])
+def test_one_value(session: Session, name: str) -> None:
+    assert session.container.ssh(f'printf %s "${name}"').checked().out == session.variables[name]
