@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,8 +13,10 @@ from containers import ALICE, Container, StartFailed, plain_start
 
 CANARY = Path("/run/hook-canary")  # stands for the host: root's and alice's files, which no start may change
 SECRET = "canary-secret-5f1c"
-_TREES = ("/run/hook-canary", "/etc", "/opt/oci-hooks", "/home/alice")
-_DIRECTORIES = ("/", "/opt", "/root", "/home", "/usr/bin")
+OTHERS = "canary-others-77aa"  # in a passwd that only root can read, beside an entry of alice's
+_TREES = ("/run/hook-canary", "/etc", "/opt/oci-hooks", "/home/alice", "/home/bob", "/home/root")
+_DIRECTORIES = ("/", "/opt", "/home", "/usr/bin")
+_NEW = ("/root/.ssh", "/root/pid", "/root/log")  # the machine's own, where others may work meanwhile
 _NOT_THE_HOSTS = {"/home/alice/.local", "/home/alice/.config", "/home/alice/.cache", "/home/alice/.ssh"}
 
 
@@ -26,6 +29,8 @@ def plant() -> None:
         for name in ("file", "bin/ssh", "passwd", "shells", "home/.ssh/authorized_keys", "home/.ssh/id_dropbear"):
             (top / name).write_text(f"{SECRET}:x:{ALICE}:{ALICE}::/home/alice:/bin/sh\n", encoding="ascii")
             (top / name).chmod(0o600)
+        with (top / "passwd").open("a", encoding="ascii") as file:
+            file.write(f"{OTHERS}:x:1:1::/:/bin/sh\n")
         (top / "home/.ssh").chmod(0o700)
     for path in sorted((CANARY / "alice").glob("**/*")):
         os.chown(path, ALICE, ALICE)
@@ -35,14 +40,16 @@ def plant() -> None:
     os.chown(mount_point, ALICE, ALICE)
 
 
-def _entry(path: str) -> tuple[int, ...]:
+def _entry(path: str) -> tuple[object, ...]:
     status = os.lstat(path)  # the time of the last change tells of any, of content, mode, owner, or links
-    return status.st_ino, status.st_mode, status.st_uid, status.st_gid, status.st_size, status.st_ctime_ns
+    found = status.st_ino, status.st_mode, status.st_uid, status.st_gid, status.st_size, status.st_ctime_ns
+    is_canary = path.startswith(f"{CANARY}/") and stat.S_ISREG(status.st_mode)
+    return (*found, status.st_mtime_ns, Path(path).read_bytes() if is_canary else b"")
 
 
-def snapshot() -> dict[str, tuple[int, ...]]:
-    """Every path of the host that is watched, and what tells whether it changed."""
-    found = {path: _entry(path) for path in _DIRECTORIES}
+def snapshot() -> dict[str, tuple[object, ...]]:
+    """Every path of the host that is watched, and what tells whether it changed: content, owner, mode, times."""
+    found = {path: _entry(path) for path in (*_DIRECTORIES, *filter(os.path.lexists, _NEW))}
     for directory in _DIRECTORIES:
         found.update({os.path.join(directory, name): () for name in os.listdir(directory)})
     for top in _TREES:

@@ -1,0 +1,80 @@
+"""Long forms of the tests of races and of faults, in a bed where the hook is installed: see tests/hook/soak."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import faults
+import races
+from attack import CANARY, host_untouched, plant
+from conftest import Syslog
+from containers import LAUNCHER
+from test_old_kernel import WRAPPER
+
+
+def race(starts: int) -> int:
+    """Race `starts` starts, and print how they went; returns how many lost a canary."""
+    started = refused = lost = 0
+    begin = time.monotonic()
+    with tempfile.TemporaryDirectory(dir="/run") as directory:
+        Path(directory).chmod(0o755)
+        old_kernel = Path(directory, "old_kernel")
+        old_kernel.write_text(WRAPPER, encoding="utf-8")
+        old_kernel.chmod(0o755)
+        places = list(races.PLACES)
+        for number in range(starts):
+            place, turn = places[number % len(places)], number // len(places)
+            try:
+                error = races.race(place, turn, str(old_kernel) if turn % 2 else LAUNCHER)
+            except AssertionError as problem:
+                print(f"{place}, start {turn}: {problem}", flush=True)
+                lost += 1
+                continue
+            started += not error
+            refused += bool(error)
+    seconds = time.monotonic() - begin
+    print(
+        f"races: {starts} starts, {started} started, {refused} refused, {lost} canaries lost ({seconds:.0f} s)",
+        flush=True,
+    )
+    return lost
+
+
+def fail() -> int:
+    """Make every call of a start fail in every way, and print how they went; returns how many went wrong."""
+    good = faults.start(None, faults.KILL)
+    total = 0
+    for how in (*faults.ERRORS, faults.KILL):
+        begin, wrong, refused, missed = time.monotonic(), 0, 0, 0
+        calls = [call for call in good.calls if how == faults.KILL or faults.may_fail(call)]
+        for call in calls:
+            with host_untouched():
+                outcome = faults.start(call, how)
+            refused += outcome.status != 0
+            missed += not outcome.hit  # how often the hook polls is not the same each time
+            problem = outcome.problem(good) if outcome.hit else ""
+            if problem:
+                print(f"{how} from {call}: {problem}", flush=True)
+                wrong += 1
+        seconds = time.monotonic() - begin
+        went = f"{len(calls)} starts, {refused} refused, {missed} not reached, {wrong} wrong"
+        print(f"{how}: {went} ({seconds:.0f} s)", flush=True)
+        total += wrong
+    return total
+
+
+def main(starts: int) -> int:
+    """The exit status is 0 when no canary is lost, and nothing is wrong."""
+    shutil.rmtree(CANARY, ignore_errors=True)
+    plant()
+    races.plant_keys()
+    Syslog()
+    return int(race(starts) + fail() > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1])))
