@@ -1,0 +1,90 @@
+"""SELinux in enforcing mode: a session is confined as the container's first process is, and what the hook mounts is the
+container's. The policy is selinux.cil.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Start
+from containers import PORT, SETTINGS, WORK, StartFailed, listening, new_name, shell_around
+from labels import RUNTIMES, assert_all_labelled, label
+from refusals import assert_one_line
+
+HOST = "system_u:system_r:host_t:s0-s0:c0.c2"
+PROCESS = "system_u:system_r:box_t:s0:c0,c2"
+MOUNT = "system_u:object_r:box_file_t:s0:c0,c2"
+UNKNOWN = "system_u:object_r:unknown_t:s0"
+XATTR = "security.selinux"
+
+
+def boxed(**process: object) -> Callable[[dict[str, Any]], None]:
+    def change(config: dict[str, Any]) -> None:
+        config["process"].update({"selinuxLabel": PROCESS, **process})
+        config["linux"]["mountLabel"] = MOUNT
+
+    return change
+
+
+def file_label(path: Path) -> str:
+    return os.getxattr(path, XATTR).rstrip(b"\0").decode()
+
+
+def test_enforcing() -> None:
+    assert Path("/sys/fs/selinux/enforce").read_text(encoding="ascii") == "1"
+    assert label(os.getpid()) == HOST
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_label(start: Start, runtime: str) -> None:
+    container = start(runtime, "busybox", change=boxed())
+    assert_all_labelled(container, PROCESS)
+    assert container.ssh("echo x >/home/alice/x").status == 1  # alice's own, but not the container's
+    assert not Path("/home/alice/x").exists()
+
+
+def test_label_under_no_new_privileges(start: Start) -> None:
+    container = start("crun", "busybox", change=boxed(noNewPrivileges=True))
+    assert_all_labelled(container, PROCESS)
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_no_label(start: Start, runtime: str) -> None:
+    container = start(runtime, "busybox")
+    assert_all_labelled(container, HOST)
+    container.ssh("echo x >/home/alice/x && rm /home/alice/x").checked()
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_mount_label(start: Start, runtime: str) -> None:
+    container = start(runtime, "busybox", change=boxed())
+    generated = ("/opt/oci-hooks/ssh", "/opt/oci-hooks/ssh/dropbear/environment", "/usr/bin/ssh", "/etc/passwd")
+    for path in (*generated, "/home/alice/.ssh", "/home/alice/.ssh/authorized_keys"):
+        assert (path, file_label(container.path(path))) == (path, MOUNT)
+    container.ssh("echo x >/home/alice/.ssh/x").checked()
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize("known", [PROCESS, MOUNT], ids=["process", "mount"])
+def test_label_that_the_policy_does_not_know(start: Start, runtime: str, known: str) -> None:
+    # the runtime would refuse it at once, so the hook alone sees it
+    launcher = shell_around(WORK / new_name(), f'sed -i "s/{known}/{UNKNOWN}/" config.json && hook "$@"')
+    with pytest.raises(StartFailed) as failure:
+        start(runtime, "busybox", change=boxed(), launcher=launcher)
+    assert_one_line(failure.value.hook.rstrip("\n") + "\n", f"SELinux label '{UNKNOWN}'")
+    assert PORT not in listening()
+
+
+def test_dropbear_that_the_container_may_not_run(start: Start) -> None:
+    directory = WORK / new_name()
+    shutil.copytree(SETTINGS["DROPBEAR_DIR"], directory, symlinks=True)
+    os.setxattr(directory / "bin" / "dropbearmulti", XATTR, b"system_u:object_r:private_t:s0")
+    with pytest.raises(StartFailed) as failure:
+        start("crun", "busybox", change=boxed(), settings={"DROPBEAR_DIR": str(directory)})
+    assert_one_line(failure.value.hook, "Permission denied", "SELinux")
+    assert PORT not in listening()
