@@ -15,13 +15,13 @@ _ALIAS = "oci-hooks"  # in known_hosts: one line serves for all hosts and ports
 _SCRIPT = r"""
 # A container is reached at this port by one of the user's own names. Its host key is the one that all containers of the
 # user have, and no option of the caller's changes that. Anything else is for the image's own client.
-destination='' to='' user=''
+destination='' ports='' user=''
 
 read_option() {
     value=${1#*[= ]}
     value=${value#"${value%%[!= ]*}"}
     case $1 in
-        [Pp][Oo][Rr][Tt][=\ ]*) to=${to:-$value} ;;
+        [Pp][Oo][Rr][Tt][=\ ]*) ports="$ports $value " ;;
         [Uu][Ss][Ee][Rr][=\ ]*) user=${user:-$value} ;;
     esac
 }
@@ -31,7 +31,7 @@ read_arguments() {
         OPTIND=1
         while getopts :46AaB:b:Cc:D:E:e:F:fGgI:i:J:KkL:l:Mm:NnO:o:P:p:Q:qR:S:sTtVvW:w:XxYy option; do
             case $option in
-                p) to=${to:-$OPTARG} ;;
+                p) ports="$ports $OPTARG " ;;
                 l) user=${user:-$OPTARG} ;;
                 o) read_option "$OPTARG" ;;
                 *) ;;
@@ -47,14 +47,17 @@ read_arguments() {
 is_container() {
     case $destination in
         '' | *,* | *://*) return 1 ;;
-        *[/^]*) to=${destination##*[/^]} ;;
+        *[/^]*) ports="$ports ${destination##*[/^]} " ;;
         *) ;;
     esac
     case $destination in
         *@*) user=${user:-${destination%@*}} ;;
         *) ;;
     esac
-    [ "${to:-$port}" = "$port" ] || return 1
+    case ${ports:- $port } in # clients differ in which of several they take
+        *" $port "*) ;;
+        *) return 1 ;;
+    esac
     case "
 $names
 " in

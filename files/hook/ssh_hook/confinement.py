@@ -6,6 +6,7 @@ Format: https://github.com/opencontainers/runtime-spec (config.md, config-linux.
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 
@@ -89,7 +90,9 @@ class Confinement:
         for number in range(_LAST_CAPABILITY + 1):
             try:
                 present = linux.prctl(linux.PR_CAPBSET_READ, number)
-            except OSError:
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise
                 break  # the kernel's last was the one before
             if present and not self._bounding >> number & 1:
                 linux.prctl(linux.PR_CAPBSET_DROP, number)
@@ -121,8 +124,11 @@ def _reset_signals() -> None:
     for number in range(1, _LAST_SIGNAL + 1):
         try:
             set_signal(number, SIG_DFL)
-        except (OSError, ValueError):
-            pass  # SIGKILL, SIGSTOP, and what the C library keeps for itself
+        except ValueError:
+            pass  # what the C library keeps for itself
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # SIGKILL and SIGSTOP
+                raise
     pthread_sigmask(SIG_SETMASK, [])
 
 

@@ -126,7 +126,9 @@ def account(
         login[5],
         login[0],
         [fields[0] for fields in own],
-        None if own == present else _with_entries(passwd, lines, [os.fsencode(":".join(fields)) for fields in own]),
+        None
+        if own == present and passwd.endswith(b"\n")
+        else _with_entries(passwd, lines, [os.fsencode(":".join(fields)) for fields in own]),
         os.fsencode("".join(f"{shell}\n" for shell in (*listed, *missing))) if missing else None,
     )
 
@@ -145,15 +147,25 @@ def _own_lines(passwd: bytes, uid: int) -> list[tuple[int, int]]:
         start = passwd.rfind(b"\n", 0, hit) + 1
         end = passwd.find(b"\n", hit)
         end = len(passwd) if end < 0 else end
-        if end - start < _MAX_LINE and _is_of(os.fsdecode(passwd[start:end]).split(":"), uid):
-            lines.append((start, end))
+        if end - start < _MAX_LINE:
+            fields = os.fsdecode(passwd[start:end]).split(":")
+            if _is_of(fields, uid) and _find_name(passwd, fields[0]) == start:  # else another line is found by its name
+                lines.append((start, end))
         hit = passwd.find(needle, end)
     return lines
 
 
 def _has_name(passwd: bytes, name: str) -> bool:
+    return _find_name(passwd, name) >= 0
+
+
+def _find_name(passwd: bytes, name: str) -> int:
+    """Where the first line with that name starts; -1 where there is none."""
     prefix = os.fsencode(name) + b":"
-    return passwd.startswith(prefix) or b"\n" + prefix in passwd
+    if passwd.startswith(prefix):
+        return 0
+    hit = passwd.find(b"\n" + prefix)
+    return hit if hit < 0 else hit + 1
 
 
 def _new_entry(wanted: AccountRequest, passwd: bytes, present: list[list[str]]) -> list[str]:
@@ -203,7 +215,7 @@ def _shell_lines(shells: bytes) -> tuple[str, ...]:
 
 
 def _is_field(text: str) -> bool:
-    return ":" not in text and "\n" not in text
+    return not any(character in text for character in ":\n\0")
 
 
 TYPE_CHECKING = False

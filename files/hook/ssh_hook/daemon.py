@@ -12,6 +12,8 @@ from .process import Process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .confinement import Confinement
     from .namespaces import Cgroups, Namespaces
 
@@ -46,8 +48,9 @@ class Daemon:
         self.cgroups = cgroups
         self.namespaces = namespaces
 
-    def spawn(self) -> Process:
-        """Start the daemon in the pid namespace that is set for children.
+    def spawn(self, announce: Callable[[Process], None]) -> Process:
+        """Start the daemon in the pid namespace that is set for children. `announce` hears of the process before it is more
+        than a waiting copy of the caller, which ends with the caller.
 
         A process between, which ends at once, is its parent, so that the daemon falls to the first process of its own
         pid namespace: that could not end while one of its processes is another namespace's to reap.
@@ -72,6 +75,7 @@ class Daemon:
             first = file.readline()
             if first[:-1].isdigit():
                 process = Process(int(first))
+                announce(process)
                 os.write(go_writer, b"g")
             problem = file.read() if first[:-1].isdigit() else first
         os.close(go_writer)

@@ -57,8 +57,9 @@ class Plan:
         overlay: bool,
         packages: list[str],
         null: int,
-        warn: Callable[[str], None],
+        tell: Callable[[str, str], None],
     ) -> None:
+        """`tell` sends the hook a message: its kind and its text."""
         self.container = container
         self.owner = owner
         self.keys = keys
@@ -73,7 +74,7 @@ class Plan:
         self.overlay = overlay
         self.packages = packages
         self.null = null
-        self.warn = warn
+        self.tell = tell
         self.user = Identity(container.uid, container.gid)  # in the container's user namespace
         self.has_user_namespace = owner.rootless or (namespaces is not None and namespaces.has("user"))
 
@@ -106,8 +107,13 @@ def start_inside(plan: Plan) -> Process:
         plan.cgroups,
         plan.namespaces,
     )
-    process = daemon.spawn()
-    wait_until_listening(process, pidfile, plan.port)
+    try:
+        process = daemon.spawn(lambda process: plan.tell("spawned", f"{process.pid} {process.start_time()}"))
+        wait_until_listening(process, pidfile, plan.port)
+    except BaseException:
+        if own_pidfile is not None:
+            os.ftruncate(own_pidfile, 0)
+        raise
     return process
 
 
@@ -365,7 +371,9 @@ class _Setup:
                 mount_bind(target, _write_file(directory, os.path.basename(client.OWN_CLIENT), b"", 0o755, ROOT))
             self._cover(content.SSH, script)
         else:
-            self._plan.warn(f"{content.SSH} in the container is a link to {name}: use {BASE}/bin/ssh instead")
+            self._plan.tell(
+                "warning", f"{content.SSH} in the container is a link to {name}: use {BASE}/bin/ssh instead"
+            )
 
 
 def _is_program(descriptor: int) -> bool:

@@ -32,15 +32,19 @@ class Process:
         os.close(self._directory)
 
     def is_alive(self) -> bool:
-        """Whether it has not ended. A zombie has."""
+        """Whether it has not ended. A zombie has. Raises OSError where that cannot be found out."""
         try:
             return self._stat()[_STATE] not in _DEAD
-        except OSError:
+        except (FileNotFoundError, ProcessLookupError):
             return False
 
     def parent(self) -> int:
         """The pid of its parent. Raises OSError where it is gone."""
         return int(self._stat()[_PARENT])
+
+    def start_time(self) -> int:
+        """When it started, in clock ticks since boot. Raises OSError where it is gone."""
+        return int(self._stat()[_START_TIME])
 
     def identity(self) -> tuple[int, int, int, int]:
         """Its pid, start time (clock ticks since boot), and the device and inode of its program.
@@ -48,7 +52,7 @@ class Process:
         Raises OSError where it is gone.
         """
         program = os.stat("exe", dir_fd=self._directory)
-        return self.pid, int(self._stat()[_START_TIME]), program.st_dev, program.st_ino
+        return self.pid, self.start_time(), program.st_dev, program.st_ino
 
     def mount_namespace(self) -> tuple[int, int] | None:
         """Device and inode of its mount namespace; None where it is gone or a zombie."""

@@ -16,6 +16,7 @@ from .errors import HookError
 from .process import Process
 
 NAME = "ssh_hook.daemon"
+_TEMPORARY = NAME + ".new"
 _VERSION = "ssh_hook 1"
 _MAX_SIZE = 64 << 10  # bytes
 _MAX_PID = 2**31 - 1
@@ -40,15 +41,15 @@ class Record:
         return self.numbers["pid"]
 
     def process(self) -> Process | None:
-        """The recorded process; None where it is gone, whoever has its pid by now."""
+        """The recorded process; None where it is gone, whoever has its pid by now. Raises OSError."""
         try:
             process = Process(self.pid)
-        except OSError:
+        except (FileNotFoundError, ProcessLookupError):
             return None
         try:
             if process.is_alive() and _boot_id() == self.boot_id and process.identity() == self._identity():
                 return process
-        except OSError:
+        except (FileNotFoundError, ProcessLookupError):
             pass  # it ended meanwhile
         process.close()
         return None
@@ -66,15 +67,14 @@ def write(record: Record, bundle: int) -> None:
     """Write `record` into the open directory `bundle`; one of an earlier start is replaced. Raises OSError."""
     fields = [f"{name}={value}" for name, value in record.numbers.items()]
     lines = [_VERSION, *fields, f"boot_id={record.boot_id}", f"pidfile_host={record.pidfile_host}", ""]
-    temporary = NAME + ".new"
-    remove(bundle, temporary)
+    remove(bundle)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(temporary, flags, 0o600, dir_fd=bundle)
+    descriptor = os.open(_TEMPORARY, flags, 0o600, dir_fd=bundle)
     try:
         os.write(descriptor, os.fsencode("\n".join(lines)))
     finally:
         os.close(descriptor)
-    os.rename(temporary, NAME, src_dir_fd=bundle, dst_dir_fd=bundle)
+    os.rename(_TEMPORARY, NAME, src_dir_fd=bundle, dst_dir_fd=bundle)
 
 
 def read(bundle: int) -> Record | None:
@@ -101,12 +101,13 @@ def read(bundle: int) -> Record | None:
     return _parse(text)
 
 
-def remove(bundle: int, name: str = NAME) -> None:
-    """Remove the record from the open directory `bundle`, if it is there. Raises OSError."""
-    try:
-        os.unlink(name, dir_fd=bundle)
-    except FileNotFoundError:
-        pass
+def remove(bundle: int) -> None:
+    """Remove the record from the open directory `bundle`, and one that was not finished. Raises OSError."""
+    for name in (_TEMPORARY, NAME):
+        try:
+            os.unlink(name, dir_fd=bundle)
+        except FileNotFoundError:
+            pass
 
 
 def _parse(text: str) -> Record:

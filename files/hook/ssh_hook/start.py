@@ -19,6 +19,7 @@ from .inside import Plan, start_inside
 from .log import INFO, WARNING, log
 from .namespaces import Cgroups, Namespaces
 from .owner import find_owner
+from .process import Process
 from .settings import Settings
 
 _KEEP = b"k"
@@ -47,8 +48,7 @@ def start(settings: Settings, state: State, container: Container, bundle: int, p
     authorized_keys = keys.authorized_keys.rstrip(b"\n") + b"\n"
     if container.annotations.authorize_ssh_key:
         authorized_keys += userfiles.read_public_keys(container.annotations.authorize_ssh_key, owner.keeper)
-    reader, writer = os.pipe()
-    release, keep = os.pipe()
+    child = _Child()
     plan = Plan(
         container,
         owner,
@@ -63,35 +63,32 @@ def start(settings: Settings, state: State, container: Container, bundle: int, p
         settings.overlay,
         packages,
         os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC),
-        lambda message: _send(writer, "warning", message),
+        child.tell,
     )
-    child = os.fork()
-    if child == 0:
-        os.close(keep)
-        _run_child(plan, writer, release)
-    os.close(writer)
-    os.close(release)
+    child.run(plan)
     try:
         daemon = record.record_of(
-            _started(reader), owner.keeper.uid, owner.keeper.gid, container.annotations.pidfile_host
+            child.daemon(), owner.keeper.uid, owner.keeper.gid, container.annotations.pidfile_host
         )
-        _record(daemon, bundle, owner.keeper)
-        os.write(keep, _KEEP)
+        _keep(daemon, bundle, owner.keeper, child)
     except OSError as error:
         raise HookError(f"cannot record the SSH daemon in {state.bundle}: {error.strerror}") from None
     finally:
-        os.close(keep)
-        os.waitpid(child, 0)
+        child.end()
     log(INFO, f"the SSH daemon of {owner.name} listens on port {plan.port} (pid {daemon.pid})")
 
 
-def _record(daemon: record.Record, bundle: int, keeper: Identity) -> None:
-    record.write(daemon, bundle)
+def _keep(daemon: record.Record, bundle: int, keeper: Identity, child: _Child) -> None:
+    """Record the daemon and let it go on. Raises HookError and OSError; then there is no trace of it."""
     try:
+        record.write(daemon, bundle)
         if daemon.pidfile_host:
             userfiles.write_pidfile(daemon.pidfile_host, daemon.pid, keeper)
+        child.release()
     except BaseException:
         record.remove(bundle)
+        if daemon.pidfile_host:
+            userfiles.remove_pidfile(daemon.pidfile_host, daemon.pid, keeper)
         raise
 
 
@@ -130,47 +127,84 @@ def _open_process(pid: int, settings: Settings) -> int:
         raise HookError(f"cannot open the container's process in /proc/{name}: {error.strerror}") from None
 
 
-def _send(writer: int, kind: str, text: str) -> None:
-    os.write(writer, f"{kind} {text}\0".encode("utf-8", "backslashreplace"))
+class _Child:
+    """The process that does the work inside of the container, and then waits until the hook has recorded the daemon.
 
-
-def _run_child(plan: Plan, writer: int, release: int) -> None:
-    """Do the child's part, tell the parent how it went, and end.
-
-    The child waits until the parent has recorded the daemon. If the parent fails or is killed, so is the daemon.
+    Whatever becomes of either, a daemon that is not released ends: each of them sees to that.
     """
-    try:
-        process = start_inside(plan)
+
+    def __init__(self) -> None:
+        self._reader, self._writer = os.pipe()
+        self._wait, self._release = os.pipe()
+        self._pid = 0
+        self._spawned: list[int] = []  # pid and start time of the daemon
+        self._is_released = False
+
+    def tell(self, kind: str, text: str) -> None:
+        """Send a message from the child to the hook."""
+        os.write(self._writer, f"{kind} {text}\0".encode("utf-8", "backslashreplace"))
+
+    def run(self, plan: Plan) -> None:
+        """Fork, and do the work in the child."""
+        self._pid = os.fork()
+        if self._pid == 0:
+            os.close(self._release)
+            self._work(plan)
+        os.close(self._writer)
+        os.close(self._wait)
+
+    def _work(self, plan: Plan) -> None:
         try:
-            _send(writer, "started", " ".join(map(str, process.identity())))
-            os.close(writer)
-            is_kept = os.read(release, 1) == _KEEP
-        except OSError:
-            is_kept = False
-        if not is_kept:
-            process.kill()
-    except HookError as error:
-        _send(writer, "error", str(error))
-    except Exception as error:
-        name = getattr(error, "filename", None)
-        where = f" ({name})" if name else ""
-        what = error.strerror if isinstance(error, OSError) else f"{error.__class__.__name__}: {error}"
-        _send(writer, "error", f"cannot set the container up: {what}{where}")
-    finally:
-        os._exit(0)
+            process = start_inside(plan)
+            try:
+                self.tell("started", " ".join(map(str, process.identity())))
+                os.close(self._writer)
+                is_kept = os.read(self._wait, 1) == _KEEP
+            except OSError:
+                is_kept = False
+            if not is_kept:
+                process.kill()
+        except HookError as error:
+            self.tell("error", str(error))
+        except Exception as error:
+            name = getattr(error, "filename", None)
+            where = f" ({name})" if name else ""
+            what = error.strerror if isinstance(error, OSError) else f"{error.__class__.__name__}: {error}"
+            self.tell("error", f"cannot set the container up: {what}{where}")
+        finally:
+            os._exit(0)
 
+    def daemon(self) -> tuple[int, int, int, int]:
+        """The daemon's identity. Raises HookError with what the child says, or if it says nothing."""
+        with open(self._reader, encoding="utf-8", errors="replace") as file:
+            messages = file.read().split("\0")[:-1]
+        for message in messages:
+            kind, _blank, text = message.partition(" ")
+            if kind == "warning":
+                log(WARNING, text)
+            elif kind == "error":
+                raise HookError(text)
+            elif kind == "spawned":
+                self._spawned = [int(number) for number in text.split()]
+            else:
+                pid, start_time, device, inode = map(int, text.split())
+                return pid, start_time, device, inode
+        raise HookError("the container could not be set up: the hook's child was killed; is the node out of memory?")
 
-def _started(reader: int) -> tuple[int, int, int, int]:
-    """The daemon's identity. Raises HookError with what the child says, or if it says nothing."""
-    with open(reader, encoding="utf-8", errors="replace") as file:
-        messages = file.read().split("\0")[:-1]
-    for message in messages:
-        kind, _blank, text = message.partition(" ")
-        if kind == "warning":
-            log(WARNING, text)
-        elif kind == "error":
-            raise HookError(text)
-        else:
-            pid, start_time, device, inode = map(int, text.split())
-            return pid, start_time, device, inode
-    raise HookError("the container could not be set up: the hook's child was killed; is the node out of memory?")
+    def release(self) -> None:
+        """Let the daemon go on for good. Raises OSError where the child is gone."""
+        os.write(self._release, _KEEP)
+        self._is_released = True
+
+    def end(self) -> None:
+        """Wait for the child. The daemon ends, unless it was released."""
+        os.close(self._release)
+        if self._spawned and not self._is_released:
+            pid, start_time = self._spawned
+            try:
+                process = Process(pid)
+                if process.start_time() == start_time:
+                    process.kill()
+            except OSError:
+                pass  # it ended meanwhile
+        os.waitpid(self._pid, 0)

@@ -33,8 +33,8 @@ def stop(state: State) -> None:
         known = record.read(bundle)
         if known is None:
             log(DEBUG, f"no SSH daemon is recorded in {state.bundle}")
-            return
-        end(known)
+        else:
+            end(known)
         record.remove(bundle)
     finally:
         os.close(bundle)

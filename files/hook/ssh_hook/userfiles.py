@@ -116,6 +116,9 @@ def write_pidfile(path: str, pid: int, user: Identity) -> None:
             descriptor = open_pidfile(path)
             try:
                 os.write(descriptor, b"%d\n" % pid)
+            except OSError:
+                os.unlink(path)
+                raise
             finally:
                 os.close(descriptor)
     except OSError as error:
