@@ -126,8 +126,11 @@ def test_under_podman_with_runc(start: Start, name: str) -> None:
     assert_equal(start("podman-runc", options=PODMAN_OPTIONS[name]))
 
 
-def test_root_in_a_container_of_root(start: Start) -> None:
-    assert_equal(start("podman-crun", user="0:0", home="/home/root", options=["--cap-drop", "SYS_CHROOT"]))
+@pytest.mark.parametrize(
+    "options", [[], ["--cap-drop", "all"], ["--group-add", "1234"], ["--security-opt", "no-new-privileges"]], ids=str
+)
+def test_root_in_a_container_of_root(start: Start, options: list[str]) -> None:
+    assert_equal(start("podman-crun", user="0:0", home="/home/root", options=options))
 
 
 ROOTLESS: dict[str, tuple[str | None, str, list[str]]] = {
@@ -139,7 +142,7 @@ ROOTLESS: dict[str, tuple[str | None, str, list[str]]] = {
     "keep-id-read-only": ("2001:2001", "host", ["--userns=keep-id", "--read-only"]),
     "another-uid": ("1000:1000", "host", []),
     "pid-host": (None, "host", ["--pid=host"]),
-    "cap-drop": (None, "host", ["--cap-drop=all", "--cap-add=SETGID"]),
+    "cap-drop": (None, "host", ["--cap-drop=all"]),
     "limits": (None, "host", ["--ulimit=nofile=300:400"]),
     "keep-groups": ("2001:2001", "host", ["--userns=keep-id", "--group-add=1234"]),
 }

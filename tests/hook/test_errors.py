@@ -289,12 +289,3 @@ def test_failure_leaves_nothing_but_empty_mount_points(start: Starter, syslog: S
     assert (tmp_path / "files").read_text(encoding="utf-8") == ""
     assert (tmp_path / "mounts").read_text(encoding="utf-8") == "0\n"
     assert not Path("/root/pid").exists()
-
-
-@pytest.mark.parametrize("engine", ["crun", "runc"])
-def test_root_that_dropbear_could_not_log_in(start: Starter, syslog: Syslog, engine: str) -> None:
-    def change(config: dict[str, Any]) -> None:
-        config["process"]["user"] = {"uid": 0, "gid": 0}
-        config["process"]["capabilities"] = {"bounding": ["CAP_CHOWN", "CAP_SETUID"]}
-
-    assert_refused(start, syslog, engine, "root", "CAP_SETGID", "add that capability", change=change)
