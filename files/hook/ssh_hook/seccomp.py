@@ -116,10 +116,13 @@ class _Kept:
                 temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=directory
             )
             try:
-                os.write(descriptor, program)
+                is_whole = os.write(descriptor, program) == len(program)  # a full disk takes a part
             finally:
                 os.close(descriptor)
-            os.rename(temporary, self._name, src_dir_fd=directory, dst_dir_fd=directory)
+            if is_whole:
+                os.rename(temporary, self._name, src_dir_fd=directory, dst_dir_fd=directory)
+            else:
+                os.unlink(temporary, dir_fd=directory)
         except OSError:
             pass  # a full disk, or another hook that tidied up meanwhile
         finally:
