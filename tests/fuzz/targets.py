@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, TypeVar
 
 from ssh_hook import content, keystore, passwd, record, strictjson, userfiles
-from ssh_hook.container import Container, State
+from ssh_hook.container import DEFAULT_PIDFILE, Annotations, Container, State
 from ssh_hook.errors import HookError
 from ssh_hook.keystore import KeySet, KeyStoreError
 from ssh_hook.libseccomp import compile_profile
@@ -32,6 +32,12 @@ LONGEST = 1000  # characters of a message
 MAX_ID = 2**32 - 2
 PASSWD_LINE = re.compile(rb"([^:#+-][^:]*):[^:]*:(0|[1-9][0-9]{0,9}):(0|[1-9][0-9]{0,9}):([^:]*):([^:]*):([^:]*)")
 LIBC_LINE = re.compile(rb"(.[^:]*):[^:]*:([0-9]*):([0-9]*):[^:]*:([^:]*):(.*)", re.DOTALL)
+BLOB_SIZES = {
+    "ssh-ed25519": 51,
+    "ecdsa-sha2-nistp256": 104,
+    "ecdsa-sha2-nistp384": 136,
+    "ecdsa-sha2-nistp521": 172,
+}  # bytes
 SEPARATOR = b"\n--\n"  # between the parts of an input that has several
 
 
@@ -95,10 +101,26 @@ def config(data: bytes) -> None:
         assert f"{name}={value}" in given
         assert b"\0" not in os.fsencode(name + value)
     assert os.fsencode(it.rootfs).startswith(b"/")
-    for path in (it.annotations.pidfile_container, it.annotations.pidfile_host, it.annotations.authorize_ssh_key):
-        assert not path or (path[0] == "/" and path[-1] != "/" and b"\n" not in os.fsencode(path))
-    assert it.annotations.port is None or 0 < it.annotations.port < 65536
-    assert it.annotations.log_level in range(5)
+    asked = {name: text for name, text in (document_of(data).get("annotations") or {}).items() if text is not None}
+    _check_annotations(it.annotations, asked)
+
+
+def _check_annotations(it: Annotations, asked: dict[str, str]) -> None:
+    port = asked.get("com.hooks.ssh.port")
+    assert port is None or re.fullmatch("[0-9]{1,5}", port)
+    assert it.port == (None if port is None else int(port))
+    assert it.port is None or 0 < it.port < 65536
+    for path, name, default in (
+        (it.pidfile_container, "pidfile_container", DEFAULT_PIDFILE),
+        (it.pidfile_host, "pidfile_host", ""),
+        (it.authorize_ssh_key, "authorize_ssh_key", ""),
+    ):
+        assert path == asked.get(f"com.hooks.ssh.{name}", default)
+        assert not path or re.fullmatch(rb"/[^\0-\x1f]*[^\0-\x1f/]", os.fsencode(path))
+    assert str(it.log_level) == asked.get("com.hooks.logging.level", "2")
+    assert it.log_level in range(5)
+    assert it.log_stdout == asked.get("com.hooks.logging.stdoutfd", "")
+    assert it.log_stderr == asked.get("com.hooks.logging.stderrfd", "")
 
 
 def seccomp(data: bytes) -> None:
@@ -117,6 +139,7 @@ def environment(data: bytes) -> None:
     assert words[0::2] == ["export"] * (len(words) // 2)
     exported = dict(word.split("=", 1) for word in words[1::2])
     assert exported.items() <= variables.items()
+    assert all(re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", name) for name in exported)
     assert {name for name in variables if re.fullmatch("X[A-Z0-9_]*", name)} <= set(exported)
 
 
@@ -213,12 +236,22 @@ def private_key(data: bytes) -> None:
     keys = KeySet(data, b"", data, "")
     name, encoded = keystore.public_key(keys).split(" ")
     blob = binascii.a2b_base64(encoded)
-    assert name.encode() == kind
-    assert blob.startswith(len(kind).to_bytes(4, "big") + kind)
+    fields = _strings(data)
+    assert fields[0] == name.encode() == kind == _strings(blob)[0]
+    assert len(blob) == BLOB_SIZES.get(name, len(blob))
     assert len(keystore.fingerprint(keys)) == len("SHA256:") + 43
     if kind != b"ssh-dss":  # no key to let in any more
         line = f"{name} {encoded}\n".encode()
         assert userfiles.parse_public_keys(line, "it") == line
+
+
+def _strings(data: bytes) -> list[bytes]:
+    """The strings (RFC 4251, section 5) of which `data` is made, with nothing after the last."""
+    if not data:
+        return []
+    end = 4 + int.from_bytes(data[:4], "big")
+    assert end <= len(data)
+    return [data[4:end], *_strings(data[end:])]
 
 
 def public_keys(data: bytes) -> None:
@@ -240,7 +273,9 @@ def daemon_record(data: bytes) -> None:
     if it is not None:
         assert 2 <= it.pid < 2**31
         assert all(0 <= it.numbers[name] <= MAX_ID for name in ("uid", "gid"))
-        assert b"\0" not in os.fsencode(it.pidfile_host)
+        for name, number in it.numbers.items():
+            assert re.search(rb"^%s=0*%d$" % (name.encode(), number), data, re.MULTILINE)
+        assert b"\0" not in data
 
 
 def log_line(data: bytes) -> None:

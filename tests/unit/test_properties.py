@@ -20,6 +20,28 @@ from targets import MAX_ID, SEPARATOR, TARGETS, accepted
 
 CHARACTERS = st.characters(exclude_categories=[])  # lone surrogates too
 TEXTS = st.text(CHARACTERS, max_size=20) | st.sampled_from(["", "\0", "\n", "$(id)", "/", "\ud800", "x" * 5000])
+NUMBERS = [-1, 0o1000, 1001, -1001, 2**31, 2**32 - 2, 2**32 - 1, 2**64 - 1, 2**64, 10**50, 0.5, 1e400]
+WRONG = [
+    None,
+    True,
+    "",
+    "\0",
+    "/\0",
+    "\n",
+    "/a\nb",
+    "/",
+    "/d/",
+    "a=\ud800",
+    "/\udcff",
+    "22",
+    "२२",
+    "²",
+    "+1",
+    " 1",
+    [],
+    [1],
+    {},
+]
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=True) | TEXTS,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
@@ -109,15 +131,35 @@ CONFIG = {
 STATE = {"status": "created", "pid": 4, "bundle": "/b"}
 
 
-@settings(max_examples=300)
-@given(st.sampled_from(places(CONFIG)), VALUES)
-def test_any_value_anywhere_in_config(path: tuple[Any, ...], value: Any) -> None:
-    TARGETS["config"](json.dumps(replaced(CONFIG, path, value)).encode())
+PROFILE = {
+    "defaultAction": "SCMP_ACT_ERRNO",
+    "defaultErrnoRet": 38,
+    "architectures": ["SCMP_ARCH_X86_64"],
+    "syscalls": [
+        {"names": ["read", "write"], "action": "SCMP_ACT_ALLOW"},
+        {
+            "names": ["clone"],
+            "action": "SCMP_ACT_TRACE",
+            "errnoRet": 5,
+            "args": [{"index": 1, "value": 2, "valueTwo": 3, "op": "SCMP_CMP_MASKED_EQ"}],
+        },
+    ],
+}
+DOCUMENTS = {"config": CONFIG, "state": STATE, "seccomp": PROFILE}
 
 
-@given(st.sampled_from(places(STATE)), VALUES)
-def test_any_value_anywhere_in_the_state(path: tuple[Any, ...], value: Any) -> None:
-    TARGETS["state"](json.dumps(replaced(STATE, path, value)).encode())
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_each_wrong_value_at_each_place(name: str) -> None:
+    for path in places(DOCUMENTS[name]):
+        for value in (*NUMBERS, *WRONG):
+            TARGETS[name](json.dumps(replaced(DOCUMENTS[name], path, value)).encode())
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+@given(st.data())
+def test_any_value_at_any_place(name: str, data: st.DataObject) -> None:
+    path = data.draw(st.sampled_from(places(DOCUMENTS[name])))
+    TARGETS[name](json.dumps(replaced(DOCUMENTS[name], path, data.draw(VALUES))).encode())
 
 
 @given(st.dictionaries(TEXTS, VALUES), st.booleans(), st.binary(max_size=3))
@@ -145,14 +187,16 @@ def test_settings(values: dict[str, bytes]) -> None:
 
 
 @settings(deadline=None)
-@given(st.lists(st.tuples(st.from_regex(r"\AX?[A-Za-z0-9_ ;$=-]{0,4}\Z").map(os.fsencode), OTHER)))
+@given(st.lists(st.tuples(st.from_regex(r"\AX?[A-Za-z0-9_ ;$=é-]{0,4}\Z").map(os.fsencode), OTHER)))
 @example([(b"X", b"'" * 3000)])
 @example([(b"X", b"\xff\n$(id)`id`\\" * 300)])
 def test_environment(pairs: list[tuple[bytes, bytes]]) -> None:
     TARGETS["environment"](b"\0".join(name + b"=" + value for name, value in pairs))
 
 
-@given(TEXTS | st.integers(-10, 70000).map(str))
+@given(TEXTS | st.integers(-10, 70000).map(str) | st.sampled_from(WRONG).map(str))
+@example("२२")
+@example("²")
 def test_a_port_is_what_five_digits_say(text: str) -> None:
     is_port = re.fullmatch("[0-9]{1,5}", text) and 1 <= int(text) <= 65535
     assert accepted(parse_port, text, "it") == (int(text) if is_port else None)

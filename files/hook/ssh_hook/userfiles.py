@@ -62,7 +62,7 @@ def parse_public_keys(data: bytes, path: str) -> bytes:
         fields = line.split()
         if not fields or fields[0].startswith(b"#"):
             continue
-        if len(data) > _MAX_PUBLIC_KEYS or len(fields) < 2 or not _is_key(fields[0], fields[1]):
+        if len(data) > _MAX_PUBLIC_KEYS or len(fields) < 2 or b"\0" in line or not _is_key(fields[0], fields[1]):
             raise HookError(f"{_ANNOTATION_KEY}: line {number} of {path} is not an SSH public key")
         keys.append(b" ".join(fields) + b"\n")
     if not keys:
