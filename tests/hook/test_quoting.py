@@ -97,6 +97,6 @@ def test_login_shell_by_command(session: Session) -> None:
     session.check(session.container.ssh(script).checked().out)
 
 
-@pytest.mark.parametrize("name", [f"X{number}" for number in range(len(PIECES))])
-def test_one_value(session: Session, name: str) -> None:
-    assert session.container.ssh(f'printf %s "${name}"').checked().out == session.variables[name]
+def test_each_value_alone(session: Session) -> None:
+    for name, value in list(session.variables.items())[:12]:
+        assert session.container.ssh(f'printf %s "${name}"').checked().out == value, name

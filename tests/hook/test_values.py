@@ -1,0 +1,108 @@
+"""Every annotation and every setting with values of every wrong kind: one line, exit status 1, and no container.
+
+The hook is shown these values behind the runtime's back, which refuses some of them by itself.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import Start, Starter, Syslog
+from containers import LAUNCHER, WORK, configuration, run, shell_around
+from refusals import assert_refused
+
+LONG = b"/" + b"x" * 100_000
+SHELL = b"/;$(id)`id`'\"|&<>*?~!#"
+NO_UTF8 = b"/\xff\xfe\xed\xa0\x80"
+KINDS = {  # as they stand in config.json
+    "empty": b'""',
+    "overlong": b'"%s"' % LONG,
+    "NUL": b'"/a\\u0000b"',
+    "newline": b'"/a\\nb"',
+    "terminal": b'"/\\u001b[2J\\u0007\\r"',
+    "shell": json.dumps(SHELL.decode()).encode(),
+    "no UTF-8": b'"%s"' % NO_UTF8,
+    "half a character": b'"/\\ud800"',
+    "number": b"22",
+    "fraction": b"1e400",
+    "endless number": b"9" * 100_000,
+    "true": b"true",
+    "list": b'["22"]',
+    "object": b'{"22": "22"}',
+    "no JSON": b'"22',
+}
+MAY_BE_EMPTY = ("com.hooks.logging.stdoutfd", "com.hooks.logging.stderrfd")
+ANNOTATIONS = (
+    "com.hooks.ssh.port",
+    "com.hooks.ssh.pidfile_container",
+    "com.hooks.ssh.pidfile_host",
+    "com.hooks.ssh.authorize_ssh_key",
+    "com.hooks.logging.level",
+    *MAY_BE_EMPTY,
+)
+SETTINGS = (
+    *("HOOK_BASE_DIR", "PASSWD_FILE", "DROPBEAR_DIR", "SERVER_PORT_DEFAULT"),
+    *("OVERLAY_MOUNT_HOME_SSH", "JOIN_NAMESPACES", "REQUIRE_SECCOMP", "LISTEN_ADDRESSES"),
+)
+
+
+def with_config(directory: Path, annotation: str, value: bytes) -> str:
+    """A hook that is shown another config.json, with this annotation."""
+    config = {**configuration(), "annotations": {annotation: "@"}}
+    (directory / "config.json").write_bytes(json.dumps(config).encode().replace(b'"@"', value))
+    return shell_around(directory / "hook", f'cp {directory}/config.json . && hook "$@"')
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ANNOTATIONS)
+def test_annotation(start: Start, syslog: Syslog, tmp_path: Path, name: str, kind: str) -> None:
+    launcher = with_config(tmp_path, name, KINDS[kind])
+    if kind == "empty" and name in MAY_BE_EMPTY:
+        assert start("crun", launcher=launcher).ssh("true").status == 0
+    else:
+        is_parsed = kind not in ("no JSON", "endless number")
+        words = ["config.json"] if not is_parsed else ["com.hooks.logging."] if name in MAY_BE_EMPTY else [name]
+        message = assert_refused(start, syslog, "crun", *words, launcher=launcher)
+        assert len(message) < 400  # a long value is cut, what is wrong with it is not
+        assert "uid=" not in message
+
+
+@pytest.mark.parametrize(
+    "value", [b"", LONG, b"/a\nb", SHELL, NO_UTF8, b"\x1b[2J\r"], ids=lambda value: repr(value[:9])
+)
+@pytest.mark.parametrize("name", SETTINGS)
+def test_setting(start: Starter, syslog: Syslog, tmp_path: Path, name: str, value: bytes) -> None:
+    quoted = b"'" + value.replace(b"'", b"'\\''") + b"'"
+    (tmp_path / "hook").write_bytes(f"#!/bin/sh\n{name}=".encode() + quoted + f' exec {LAUNCHER} "$@"\n'.encode())
+    (tmp_path / "hook").chmod(0o755)
+    is_path = name in ("HOOK_BASE_DIR", "PASSWD_FILE", "DROPBEAR_DIR") and value.startswith(b"/")
+    if name == "LISTEN_ADDRESSES" and not value:
+        assert start("crun", launcher=str(tmp_path / "hook")).ssh("true").status == 0
+    else:
+        message = assert_refused(start, syslog, "crun", *([] if is_path else [name]), launcher=str(tmp_path / "hook"))
+        assert len(message) < 1100
+        assert "uid=" not in message
+
+
+@pytest.fixture
+def odd_mounts() -> Iterator[None]:
+    """File systems that a user may mount, FUSE's, on directories with names that look like more lines to Python."""
+    places = [WORK / name for name in ("a\rb", "a\x0cb", "a\x850 0 0:0 - cgroup2 x", "a\u2028b \\040", "new\nline")]
+    for place in places:
+        place.mkdir(parents=True)
+        run(["mount", "-t", "tmpfs", "-o", "size=64k", f"source {place.name}", place]).checked()
+    yield
+    for place in places:
+        run(["umount", place]).checked()
+        place.rmdir()
+
+
+@pytest.mark.parametrize("engine", ["podman-crun", "runc"])
+def test_mount_points_of_odd_names(start: Start, odd_mounts: None, engine: str) -> None:
+    container = start(engine)
+    assert container.ssh("echo here").checked().text == "here"
+    init = Path(f"/proc/{container.init()}/cgroup").read_bytes()
+    assert Path(f"/proc/{container.daemon()}/cgroup").read_bytes() == init
