@@ -1,6 +1,6 @@
 # Everything a developer types; what the recipes call says more.
 PYTHON ?= /usr/bin/python3
-PARTS := lint unit fuzz sanity integration role-dropbear role-ssh-hook hook-tests molecule
+PARTS := lint unit fuzz sanity integration role-dropbear role-ssh-hook hook-tests vm-tests molecule
 FUZZ_SECONDS ?= 60
 SOAK_SECONDS ?= 600
 
@@ -20,6 +20,7 @@ help:
 	@echo 'make integration  the modules, by ansible-test integration'
 	@echo 'make role-dropbear, make role-ssh-hook  one role alone, on this machine and in a bed'
 	@echo 'make hook-tests   the hook, in real containers'
+	@echo 'make vm-tests     the hook under AppArmor and under SELinux, in virtual machines'
 	@echo 'make molecule     the roles, on a cluster of nodes'
 	@echo 'make soak         the long forms: starts raced by the thousand, and fuzzing for SOAK_SECONDS (600)'
 	@echo 'make bench        how long the hook takes'
@@ -57,6 +58,9 @@ role-ssh-hook: venv
 
 hook-tests: venv
 	@tests/hook/run
+
+vm-tests: venv
+	@tests/vm/run
 
 molecule: venv
 	@tests/testbed/molecule
