@@ -1,8 +1,7 @@
 /* What this build changes of Dropbear's defaults (src/default_options.h says what each option does).
  *
- * The daemon made here serves one user in one container; ssh_hook starts it. Receive window and
- * packet size stay at upstream's values on purpose: with larger ones a session with much output
- * sometimes hangs at its end. DROPBEAR_REEXEC stays on: fresh memory layout for each session.
+ * The daemon made here serves one user in one container; ssh_hook starts it.
+ * DROPBEAR_REEXEC stays on: fresh memory layout for each session.
  */
 
 /* The daemon serves the one user whom it runs as, root too, and never changes uid, gid or groups: a session
