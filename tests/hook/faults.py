@@ -39,6 +39,7 @@ ERRORS = {"EIO": errno.EIO, "EPERM": errno.EPERM, "ENOSYS": errno.ENOSYS}
 KILL = "SIGKILL"
 _ALICES = WORK / "fault"
 PIDFILE = _ALICES / "hook.pid"
+PIDFILE_IN_CONTAINER = "layer/upper/tmp/hook.pid"
 _CERTAIN = ("close", "wait4")  # they do not fail for a pipe, a descriptor of one's own, and a child of one's own
 # Memory is not what this is about; the others never return, or would hold up the sending of the listener.
 _QUIET = "brk mmap munmap mremap madvise mprotect futex sendmsg exit exit_group rt_sigreturn restart_syscall".split()
@@ -188,24 +189,26 @@ class Outcome(NamedTuple):
     confinement: dict[str, str]
     calls: list[Call]
 
-    def problem(self, good: Outcome) -> str:
+    def problem(self, good: Outcome, how: str) -> str:
         """What is wrong with it, in words, by the measure of a start in which nothing failed; "" for nothing.
 
         A hook that fails says so in one line and leaves nothing. One that is killed leaves what the container's end and
-        poststop take away. And one that goes on starts a daemon that is confined all the same.
+        poststop take away, and maybe a pid in the container. And one that goes on starts a daemon that is confined all
+        the same.
         """
         if not self.hit:
             return "the call was not made"
         if self.status == 0:
             different = {name for name, value in good.confinement.items() if self.confinement.get(name) != value}
             return f"the daemon differs in {sorted(different)}" if different else ""
-        files = [what for what in self.left if what.startswith("layer/")]
+        left = [what for what in self.left if how != KILL or what != PIDFILE_IN_CONTAINER]
         if self.status < 0:
+            files = [what for what in left if what.startswith("layer/")]
             return f"left {files}" if files else ""
         is_line = self.said.startswith("ssh_hook: error: ") and self.said[:-1].isprintable() and self.said[-1] == "\n"
         if not is_line or "Traceback" in self.said:
             return f"said {self.said!r}"
-        return f"left {self.left}" if self.left else ""
+        return f"left {left}" if left else ""
 
 
 @functools.cache
@@ -237,7 +240,8 @@ def _numbered(calls: list[list[int]]) -> list[Call]:
 
 def may_fail(call: Call) -> bool:
     """Whether there is any way in which the kernel refuses it."""
-    return call.name not in _CERTAIN
+    goes_back = call.name == "setresuid" and call.role == 0 and call.occurrence % 2 == 0  # to an id that it kept
+    return call.name not in _CERTAIN and not goes_back
 
 
 def _confinement(pid: int) -> dict[str, str]:

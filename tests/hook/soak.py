@@ -56,7 +56,7 @@ def fail() -> int:
                 outcome = faults.start(call, how)
             refused += outcome.status != 0
             missed += not outcome.hit  # how often the hook polls is not the same each time
-            problem = outcome.problem(good) if outcome.hit else ""
+            problem = outcome.problem(good, how) if outcome.hit else ""
             if problem:
                 print(f"{how} from {call}: {problem}", flush=True)
                 wrong += 1

@@ -6,28 +6,37 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from conftest import Start, Syslog
-from containers import ALICE, PORT, RECORD, Container, call_hook, listening, wait_for
+from containers import ALICE, PORT, RECORD, Container, as_user, call_hook, listening, run, wait_for
 from refusals import assert_one_line
 
+LAST_PID = Path("/proc/sys/kernel/ns_last_pid")
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
 
 
+def sleeper(*prefix: str) -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen([*prefix, "/bin/sleep", "1000"]) as process:
+        yield process
+        is_alive = process.poll() is None
+        process.kill()
+    assert is_alive
+
+
 @pytest.fixture
-def canary() -> Iterator[subprocess.Popen[bytes]]:
-    """A process of root's and one of alice's."""
-    process = subprocess.Popen(["/bin/sleep", "1000"])
-    alices = subprocess.Popen(["setpriv", f"--reuid={ALICE}", "--clear-groups", "/bin/sleep", "1000"])
-    yield process
-    alive = process.poll() is None and alices.poll() is None
-    for one in (process, alices):
-        one.kill()
-        one.wait()
-    assert alive
+def alices() -> Iterator[subprocess.Popen[bytes]]:
+    """A process of alice's that has to stay."""
+    yield from sleeper("setpriv", f"--reuid={ALICE}", "--clear-groups")
+
+
+@pytest.fixture
+def canary(alices: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+    """A process of root's that has to stay, beside one of alice's."""
+    yield from sleeper()
 
 
 @pytest.fixture
@@ -105,8 +114,26 @@ def test_pid_of_nobody(bundle: Path, canary: subprocess.Popen[bytes]) -> None:
     assert not record.exists()
 
 
-@pytest.mark.parametrize("pid", [-1, 0, 1])
-def test_pid_that_means_many(bundle: Path, canary: subprocess.Popen[bytes], syslog: Syslog, pid: int) -> None:
+def test_pid_that_was_given_again(bundle: Path) -> None:
+    """The kernel is made to give an ended daemon's pid to the next process."""
+    ended = subprocess.Popen(["/bin/sleep", "1000"])
+    record = write_record(bundle, describe(ended.pid))
+    ended.kill()
+    ended.wait()
+    time.sleep(2 / os.sysconf("SC_CLK_TCK"))  # start times have this step
+    LAST_PID.write_text(str(ended.pid - 1), encoding="ascii")
+    with subprocess.Popen(["/bin/sleep", "1000"]) as process:
+        try:
+            assert process.pid == ended.pid
+            assert stop(bundle) == (0, "", "")
+            assert not record.exists()
+            assert process.poll() is None
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("pid", [-1, 0, 1, 2**31, 2**32 + 1, 10**30, "1_0", "0x10", ""])
+def test_pid_that_means_many(bundle: Path, canary: subprocess.Popen[bytes], syslog: Syslog, pid: object) -> None:
     write_record(bundle, {**describe(canary.pid), "pid": pid})
     assert_refused(bundle, syslog, "record")
 
@@ -185,10 +212,28 @@ def test_twice(start: Start, canary: subprocess.Popen[bytes]) -> None:
     assert stopped(container) == (0, "", "")
 
 
-def test_pidfile_in_the_container_says_nothing(start: Start, canary: subprocess.Popen[bytes]) -> None:
-    """It is the user's to write."""
-    container = start("crun")
-    container.exec("/bin/sh", "-c", f"echo {canary.pid} >/opt/oci-hooks/ssh/dropbear/dropbear.pid").checked()
+@pytest.mark.parametrize("text", ["", "x", "-1", "0", "1", "9" * 30, "canary", "alices"])
+@pytest.mark.parametrize("place", ["container", "host"])
+def test_users_own_pidfile_says_nothing(
+    start: Start, canary: subprocess.Popen[bytes], alices: subprocess.Popen[bytes], place: str, text: str
+) -> None:
+    pidfile = Path("/home/alice/daemon.pid")
+    container = start("crun", annotations={"com.hooks.ssh.pidfile_host": str(pidfile)})
+    pids = {"canary": canary.pid, "alices": alices.pid}
+    command = f"printf %s '{pids.get(text, text)}' >"
+    if place == "host":
+        run(as_user(ALICE, "sh", "-c", f"{command} {pidfile}")).checked()
+    else:
+        container.exec("/bin/sh", "-c", f"{command} /opt/oci-hooks/ssh/dropbear/dropbear.pid").checked()
+    assert stopped(container) == (0, "", "")
+    assert PORT not in listening()
+    pidfile.unlink(missing_ok=True)
+
+
+def test_users_own_pidfile_is_gone(start: Start) -> None:
+    pidfile = Path("/home/alice/daemon.pid")
+    container = start("crun", annotations={"com.hooks.ssh.pidfile_host": str(pidfile)})
+    run(as_user(ALICE, "rm", str(pidfile))).checked()
     assert stopped(container) == (0, "", "")
     assert PORT not in listening()
 

@@ -17,15 +17,18 @@ from containers import ALICE, Container, wait_for
 from refusals import assert_refused
 
 KEPT = Path("/run/ocihooks-ssh/seccomp")
+ROOTLESS_KEPT = Path(f"/run/user/{ALICE}/ocihooks-ssh/seccomp")
 FORBIDDEN = {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": errno.EXDEV}
 PROFILE = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [FORBIDDEN]}
 
 
 @pytest.fixture(autouse=True)
 def nothing_kept() -> Iterator[None]:
-    shutil.rmtree(KEPT.parent, ignore_errors=True)
+    for directory in (KEPT.parent, ROOTLESS_KEPT.parent):
+        shutil.rmtree(directory, ignore_errors=True)
     yield
-    shutil.rmtree(KEPT.parent, ignore_errors=True)
+    for directory in (KEPT.parent, ROOTLESS_KEPT.parent):
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def with_profile(profile: dict[str, Any], **process: Any) -> Callable[[dict[str, Any]], None]:
@@ -67,9 +70,7 @@ def test_under_rootless_podman(start: Start, user: str | None) -> None:
     options = [f"--security-opt=seccomp={profile_file()}", *(["--userns=keep-id"] if user else [])]
     container = start("rootless", user=user, options=options)
     assert os.strerror(errno.EXDEV).encode() in container.ssh("mkdir /tmp/new").err
-    directory = Path(f"/run/user/{ALICE}/ocihooks-ssh/seccomp")
-    assert [path.stat().st_uid for path in directory.iterdir()] == [ALICE]
-    shutil.rmtree(directory.parent)
+    assert [path.stat().st_uid for path in ROOTLESS_KEPT.iterdir()] == [ALICE]
 
 
 def profile_file() -> Path:
@@ -279,4 +280,4 @@ def test_what_can_be_applied_is_applied_where_the_site_could_do_without(start: S
 
 def test_profile_that_leaves_no_server(start: Start, syslog: Syslog) -> None:
     profile = {**PROFILE, "syscalls": [{"names": ["listen"], "action": "SCMP_ACT_ERRNO"}]}
-    assert_refused(start, syslog, "crun", "seccomp profile allows a server", change=with_profile(profile))
+    assert_refused(start, syslog, "crun", "SELinux profile allows a server", change=with_profile(profile))

@@ -47,6 +47,7 @@ class Daemon:
         self.confinement = confinement
         self.cgroups = cgroups
         self.namespaces = namespaces
+        self._process: Process | None = None
 
     def spawn(self, announce: Callable[[Process], None]) -> Process:
         """Start the daemon in the pid namespace that is set for children. `announce` hears of the process before it is more
@@ -74,7 +75,7 @@ class Daemon:
         with open(reader, encoding="utf-8", errors="replace") as file:
             first = file.readline()
             if first[:-1].isdigit():
-                process = Process(int(first))
+                process = self._process = Process(int(first))
                 announce(process)
                 os.write(go_writer, b"g")
             problem = file.read() if first[:-1].isdigit() else first
@@ -82,6 +83,13 @@ class Daemon:
         if problem or not first:
             raise HookError(f"cannot start the SSH daemon: {problem or 'it was killed'}")
         return process
+
+    def take_back(self) -> None:
+        """End the daemon, wherever its start has come to, and empty its pidfile."""
+        if self._process is not None:
+            self._process.kill()
+        if self.pidfile is not None:
+            os.ftruncate(self.pidfile, 0)
 
     def _run(self, writer: int, go: int) -> None:
         """Fork the daemon, which tells its pid, and becomes Dropbear when that process is held by its directory."""
@@ -105,13 +113,19 @@ class Daemon:
         if self.pidfile is not None:
             os.write(self.pidfile, b"%d\n" % os.getpid())
         self.confinement.apply(self.root)
-        os.execve(PROGRAM, self.arguments, self.environment)
+        try:
+            os.execve(PROGRAM, self.arguments, self.environment)
+        except PermissionError as error:
+            raise HookError(
+                f"{PROGRAM}: {error.strerror}: the container's AppArmor or SELinux profile, or the file system of "
+                "DROPBEAR_DIR (noexec), does not allow it to run"
+            ) from None
 
 
 def wait_until_listening(process: Process, pidfile: int, port: int) -> None:
     """Return when the daemon has written its pidfile (open as `pidfile`), which it does once it listens.
 
-    Raises HookError when it ends first or takes too long; then it is gone.
+    Raises HookError when it ends first or takes too long.
     """
     deadline = time.monotonic() + _START_TIMEOUT
     while os.fstat(pidfile).st_size == 0:
@@ -119,10 +133,9 @@ def wait_until_listening(process: Process, pidfile: int, port: int) -> None:
             raise HookError(
                 f"the SSH daemon ended at its start and does not listen on port {port}: try another by the annotation "
                 "com.hooks.ssh.port, and see whether bin/dropbear in DROPBEAR_DIR runs on this node and the container's "
-                "seccomp profile allows a server"
+                "seccomp, AppArmor or SELinux profile allows a server"
             )
         if time.monotonic() > deadline:
-            process.kill()
             raise HookError(f"the SSH daemon does not listen on port {port} after {_START_TIMEOUT:.0f} s")
         time.sleep(_POLL)
 

@@ -20,6 +20,7 @@ from .keystore import host_public_key
 from .mounts import MountTable, make_read_only, mount_bind, mount_id, mount_overlay, mount_tmpfs
 from .port import require_free
 from .rootfs import Rootfs
+from .settings import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -79,8 +80,8 @@ class Plan:
         self.has_user_namespace = owner.rootless or (namespaces is not None and namespaces.has("user"))
 
 
-def start_inside(plan: Plan) -> Process:
-    """Join the container, set it up, and start its daemon, which listens on return.
+def start_inside(plan: Plan) -> tuple[Process, Callable[[], None]]:
+    """Join the container, set it up, and start its daemon, which listens on return. Returns also what takes it back.
 
     Raises HookError, and OSError for what no check foresaw.
     """
@@ -111,10 +112,9 @@ def start_inside(plan: Plan) -> Process:
         process = daemon.spawn(lambda process: plan.tell("spawned", f"{process.pid} {process.start_time()}"))
         wait_until_listening(process, pidfile, plan.port)
     except BaseException:
-        if own_pidfile is not None:
-            os.ftruncate(own_pidfile, 0)
+        daemon.take_back()
         raise
-    return process
+    return process, daemon.take_back
 
 
 def _adjust_oom_score(score: int | None) -> None:
@@ -158,7 +158,9 @@ def _open_pidfile(rootfs: Rootfs, path: str) -> int | None:
     try:
         return rootfs.pidfile(path)
     except OSError as error:
-        problem = f"the annotation com.hooks.ssh.pidfile_container: cannot write {path} as the container's user"
+        problem = (
+            f"the annotation com.hooks.ssh.pidfile_container: cannot write {printable(path)} as the container's user"
+        )
         raise HookError(f"{problem}: {error.strerror}") from None
 
 
@@ -275,7 +277,11 @@ class _Setup:
         self._table.refuse_shared(target, BASE)
         source = "ocihooks-ssh-" + os.urandom(8).hex()
         context = self._plan.confinement.labels.mount_context
-        mount_tmpfs(target, source, (size // _BLOCK + 1) * _BLOCK + _SPARE, context)
+        try:
+            mount_tmpfs(target, source, (size // _BLOCK + 1) * _BLOCK + _SPARE, context)
+        except OSError as error:
+            label = f" with the SELinux label '{printable(context)}'" if context else ""
+            raise HookError(f"cannot mount a tmpfs{label} on {BASE} in the container: {error.strerror}") from None
         try:
             base = self._rootfs.open(BASE, os.O_RDONLY | os.O_DIRECTORY)
             if os.fstat(base).st_dev == MountTable().device(source):

@@ -155,7 +155,7 @@ class _Child:
 
     def _work(self, plan: Plan) -> None:
         try:
-            process = start_inside(plan)
+            process, take_back = start_inside(plan)
             try:
                 self.tell("started", " ".join(map(str, process.identity())))
                 os.close(self._writer)
@@ -163,7 +163,7 @@ class _Child:
             except OSError:
                 is_kept = False
             if not is_kept:
-                process.kill()
+                take_back()
         except HookError as error:
             self.tell("error", str(error))
         except Exception as error:
