@@ -42,7 +42,7 @@ unit: venv
 	@python tests/unit/run.py
 
 fuzz: venv
-	@python -B tests/fuzz/run.py $(FUZZ_SECONDS)
+	@python -B tests/fuzz/campaign.py $(FUZZ_SECONDS)
 
 sanity: venv
 	@tests/sanity/run
@@ -67,7 +67,7 @@ molecule: venv
 
 soak: venv
 	@tests/hook/soak
-	@python -B tests/fuzz/run.py $(SOAK_SECONDS)
+	@python -B tests/fuzz/campaign.py $(SOAK_SECONDS)
 
 bench: venv
 	@tests/hook/bench

@@ -1,4 +1,4 @@
-"""Fuzzes every target for a bounded time, two at a time: run.py SECONDS (of all together).
+"""Fuzzes every target for a bounded time, two at a time: campaign.py SECONDS (of all together).
 
 A failing input stays in .cache/fuzz/failing, and is shown by .cache/fuzz/venv/bin/python tests/fuzz/fuzz.py TARGET FILE.
 The exit status is 0 when there was none.
@@ -70,7 +70,7 @@ def report(outcome: Outcome) -> None:
 def main(arguments: list[str]) -> int:
     """Fuzz all targets and return the exit status."""
     if len(arguments) != 1 or not arguments[0].isdigit():
-        print("usage: python tests/fuzz/run.py SECONDS", file=sys.stderr)
+        print("usage: python tests/fuzz/campaign.py SECONDS", file=sys.stderr)
         return 2
     interpreter = Path(sys.base_prefix) / "bin" / f"python{sys.version_info[0]}.{sys.version_info[1]}"
     subprocess.run([ROOT / "tests" / "venv", CACHE / "venv", ROOT / "requirements-fuzz.txt", interpreter], check=True)
