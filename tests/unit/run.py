@@ -10,6 +10,11 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = {
+    "busybox": "busybox",  # one of the shells that read what the hook generates
+    "patch": "patch",  # applies the role's patches
+    "ssh-keygen": "openssh-client",  # reads the keys
+}
 OLDEST = (3, 9)
 
 # Says what an interpreter is, and nothing when it cannot make virtual environments or is no final release.
@@ -47,8 +52,7 @@ def main(arguments: list[str]) -> int:
     if not found:
         print("unit: no Python from 3.9 on that can make virtual environments: install python3-venv", file=sys.stderr)
         return 1
-    # One of the shells that read what the hook generates; what applies the role's patches.
-    if missing := [name for name in ("busybox", "patch") if shutil.which(name) is None]:
+    if missing := [package for program, package in PACKAGES.items() if shutil.which(program) is None]:
         subprocess.run([ROOT / "tests" / "testbed" / "packages", *missing], check=True)
     failed = False
     for version in sorted({min(found), max(found)}):

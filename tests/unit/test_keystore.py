@@ -533,6 +533,67 @@ def test_a_users_own_key_of_another_type_is_accepted(
     assert len(keystore._strings(public) or []) == public_fields
 
 
+def new_ed25519_file() -> bytes:
+    key = ed25519.Ed25519PrivateKey.generate()
+    raw = (serialization.Encoding.Raw, serialization.PrivateFormat.Raw, serialization.NoEncryption())
+    return string(b"ssh-ed25519") + string(key.private_bytes(*raw) + key.public_key().public_bytes_raw())
+
+
+def small_secret_file() -> bytes:
+    """Return a key whose secret has a zero byte at its start: its number is shorter than the others'."""
+    key = ec.derive_private_key(1 << 200, ec.SECP256R1()).public_key()
+    point = key.public_bytes(serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint)
+    return string(b"ecdsa-sha2-nistp256") + string(b"nistp256") + string(point) + mpint(1 << 200)
+
+
+def ssh_keygen(*arguments: str | Path, given: bytes = b"") -> str:
+    done = subprocess.run(["ssh-keygen", *arguments], input=given, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.decode()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        rsa_file,
+        p256_file,
+        small_secret_file,
+        lambda: ecdsa_file(ec.SECP384R1(), b"nistp384"),
+        lambda: ecdsa_file(ec.SECP521R1(), b"nistp521"),
+        new_ed25519_file,
+    ],
+)
+def test_openssh_takes_the_private_key(keys: Path, make: Callable[[], bytes]) -> None:
+    (keys / "id_dropbear").write_bytes(make())
+    loaded = keystore.load(str(keys), "alice")
+    text = keystore.openssh_private_key(loaded)
+    assert text == keystore.openssh_private_key(loaded)
+    key = keys.parent / "id_oci"
+    key.write_bytes(text)
+    key.chmod(0o600)
+    public = keystore.public_key(loaded)
+    assert ssh_keygen("-y", "-f", key).split()[:2] == public.split()
+    assert ssh_keygen("-l", "-f", key).split()[1] == keystore.fingerprint(loaded)
+    # Signing takes the secret part, and is verified with the public key that the key store names.
+    (keys.parent / "signers").write_text(f"alice {public}\n")
+    signature = keys.parent / "signature"
+    signature.write_text(ssh_keygen("-Y", "sign", "-f", key, "-n", "test", given=b"text"))
+    signers = ("-f", keys.parent / "signers", "-I", "alice")
+    ssh_keygen("-Y", "verify", *signers, "-n", "test", "-s", signature, given=b"text")
+
+
+def test_a_key_that_openssh_does_not_take_is_named(keys: Path) -> None:
+    (keys / "id_dropbear").write_bytes(dss_file())
+    with pytest.raises(KeyStoreError, match="OpenSSH does not take keys of type ssh-dss"):
+        keystore.openssh_private_key(keystore.load(str(keys), "alice"))
+
+
+def test_an_rsa_key_whose_primes_are_none_is_refused(keys: Path) -> None:
+    (keys / "id_dropbear").write_bytes(string(b"ssh-rsa") + b"".join(map(mpint, (3, 15, 3, 4, 2))))
+    with pytest.raises(KeyStoreError, match="the RSA key in id_dropbear is damaged"):
+        keystore.openssh_private_key(keystore.load(str(keys), "alice"))
+
+
 def cut(data: bytes) -> bytes:
     return data[:-1]
 

@@ -238,6 +238,24 @@ def host_public_key(keys: KeySet) -> str:
     return _public_line(_public_blob(keys.host_key))
 
 
+def openssh_private_key(keys: KeySet) -> bytes:
+    """Return the user's private key as a file of OpenSSH (openssh-key-v1), without a passphrase.
+
+    The same key always gives the same bytes. Raises KeyStoreError for what OpenSSH no longer takes.
+    """
+    import binascii
+
+    fields = _openssh_fields(_strings(keys.id_dropbear) or [])
+    # Two equal numbers tell a right passphrase from a wrong one; with none, any do. Then the key, and an empty comment.
+    private = bytes(8) + b"".join(map(_string, [*fields, b""]))
+    private += bytes(range(1, 1 + -len(private) % 8))
+    one_key = (1).to_bytes(4, "big")
+    header = b"openssh-key-v1\0" + _string(b"none") + _string(b"none") + _string(b"") + one_key
+    data = header + _string(_public_blob(keys.id_dropbear)) + _string(private)
+    lines = [binascii.b2a_base64(data[start : start + 48]) for start in range(0, len(data), 48)]
+    return b"".join([b"-----BEGIN OPENSSH PRIVATE KEY-----\n", *lines, b"-----END OPENSSH PRIVATE KEY-----\n"])
+
+
 def fingerprint(keys: KeySet) -> str:
     """Return the fingerprint of the user's public key as ``ssh-keygen -l`` writes it: ``SHA256:<base64>``."""
     import binascii
@@ -497,6 +515,26 @@ def _public_blob(private: bytes) -> bytes:
     else:
         public = fields[:3]
     return b"".join(map(_string, public))
+
+
+def _openssh_fields(fields: list[bytes]) -> list[bytes]:
+    """Return the fields of a well-formed private key as OpenSSH orders them."""
+    kind, values = fields[0], fields[1:]
+    if kind == b"ssh-ed25519":
+        return [kind, values[0][32:], values[0]]
+    if kind == b"ssh-rsa":
+        e, n, d, p, q = values
+        return [kind, n, e, d, _inverse(q, p), p, q]
+    if kind == b"ssh-dss":
+        raise KeyStoreError(f"OpenSSH does not take keys of type ssh-dss any more: {_REPLACE}")
+    return fields
+
+
+def _inverse(number: bytes, modulus: bytes) -> bytes:
+    try:
+        return _mpint(pow(int.from_bytes(number, "big"), -1, int.from_bytes(modulus, "big")))[4:]
+    except ValueError:
+        raise KeyStoreError(f"the RSA key in {PRIVATE_KEY} is damaged: {_REPLACE}") from None
 
 
 def _public_line(blob: bytes) -> str:
