@@ -24,6 +24,7 @@ AUTHORIZE = "com.hooks.ssh.authorize_ssh_key"
 STDERR = "com.hooks.logging.stderrfd"
 OWN = CANARY / "alice"
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+SYSTEM = "/proc/sys/kernel/domainname"  # an empty file to the eye, and a setting of the node
 LINKS = ("/proc/1/root", "/proc/1/cwd" + "/.." * 12, "/proc/self/fd/3" + "/.." * 12, "/.." * 12)
 
 
@@ -228,13 +229,28 @@ def test_authorized_key_that_the_user_may_not_read(path: str | Path) -> None:
     assert AUTHORIZE in plain(annotations={AUTHORIZE: str(path)}).error
 
 
+def test_authorized_key_that_another_user_left() -> None:
+    path = CANARY / "bobs.pub"
+    path.write_text(f"{KEY}\n", encoding="ascii")
+    os.chown(path, BOB, BOB)
+    path.chmod(0o644)
+    assert "another user's file" in plain(annotations={AUTHORIZE: str(path)}).error
+
+
 # Logs
 
 
 @pytest.mark.parametrize("uid", [ALICE, 0])
 @pytest.mark.parametrize(
     "target",
-    ["/etc/passwd", *(str(OWN / name) for name in ("file", "to-own", "fifo", "home", "nowhere")), "97", "-1", "x"],
+    [
+        "/etc/passwd",
+        *(str(OWN / name) for name in ("file", "to-own", "fifo", "home", "nowhere")),
+        "97",
+        "-1",
+        "x",
+        SYSTEM,
+    ],
 )
 def test_log(uid: int, target: str) -> None:
     """What is logged may hold words of the image's, which must not get into a file that means something."""

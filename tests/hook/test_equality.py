@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,9 @@ CAP_SYS_CHROOT = 1 << 18  # which the hook withholds from sessions
 NOT_OF_EXEC = {"Groups", "oom_score_adj"}
 # Of each login its own.
 LOGIN = set("USER LOGNAME HOME SHELL TERM PWD OLDPWD SHLVL _ SSH_CLIENT SSH_CONNECTION SSH_PUBKEYINFO".split())
+# keyctl(2), add_key(2) on x86_64
+ADD_KEY, KEYCTL = 248, 250
+JOIN_SESSION_KEYRING, SESSION_KEYRING = 1, -3
 NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
 PODMAN_OPTIONS: dict[str, list[str]] = {
     "default": [],
@@ -190,6 +194,15 @@ def plain_changes() -> dict[str, Any]:
         for kind in ("effective", "permitted", "inheritable", "ambient"):
             capabilities[kind] = ["CAP_CHOWN", "CAP_KILL"]
 
+    def fewer_capabilities(config: dict[str, Any]) -> None:
+        config["process"]["user"]["uid"] = 0
+        config["process"]["noNewPrivileges"] = True
+        for kind in ("effective", "permitted"):
+            config["process"]["capabilities"][kind] = ["CAP_CHOWN"]
+
+    def masks(config: dict[str, Any]) -> None:
+        config["linux"].update(maskedPaths=["/proc/kcore", "/proc/acpi"], readonlyPaths=["/proc/sys", "/proc/none"])
+
     def user_namespace(config: dict[str, Any]) -> None:
         config["linux"]["namespaces"].append({"type": "user"})
         config["linux"]["uidMappings"] = config["linux"]["gidMappings"] = [
@@ -205,6 +218,8 @@ def plain_changes() -> dict[str, Any]:
             limits,
             privileges,
             ambient,
+            fewer_capabilities,
+            masks,
             cgroup,
             cgroup_namespace,
             time_namespace,
@@ -240,6 +255,17 @@ def test_nothing_of_the_hook_is_open_in_a_session(start: Start) -> None:
     daemon = [path.readlink() for path in Path(f"/proc/{container.daemon()}/fd").iterdir()]
     allowed = ("/dev/null", "socket:", "pipe:", "/dev/urandom")
     assert [str(target) for target in daemon if not str(target).startswith(allowed)] == []
+
+
+def test_keys_of_the_engines_session_are_out_of_reach(start: Start) -> None:
+    call = ctypes.CDLL(None, use_errno=True).syscall
+    assert call(KEYCTL, JOIN_SESSION_KEYRING, None) > 0
+    assert call(ADD_KEY, b"user", b"engines-key", b"secret", 6, SESSION_KEYRING) > 0
+    assert "engines-key" in Path("/proc/keys").read_text(encoding="utf-8")
+    container = start("crun", network="private")
+    listed = container.ssh("cat /proc/keys").checked().text
+    assert "engines-key" not in listed
+    assert "_ses" in listed
 
 
 def test_signals_are_neither_blocked_nor_ignored(start: Start) -> None:

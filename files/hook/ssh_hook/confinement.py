@@ -57,6 +57,7 @@ class Confinement:
         self._container = container
         self._limits = [(_limit(name), _size(soft), _size(hard)) for name, soft, hard in container.rlimits]
         self._bounding = _capabilities(container.bounding)
+        self._permitted = _capabilities(container.permitted)
         self._inheritable = _capabilities(container.inheritable) & self._bounding
         self._ambient = _capabilities(container.ambient) & self._inheritable
         self.labels = Labels(container)
@@ -64,8 +65,7 @@ class Confinement:
 
     def apply(self, root: int) -> None:
         """Confine the calling process, which has all capabilities over its user namespace, to the directory `root` and to
-        the container's rights. What it may do depends on its next program, which it has to run at once: until then
-        it has capabilities that the filter took. Raises OSError and HookError.
+        the container's rights; its next program, which it has to run at once, has them. Raises OSError and HookError.
         """
         container = self._container
         self.labels.apply()
@@ -75,16 +75,20 @@ class Confinement:
         for number, soft, hard in self._limits:
             resource.setrlimit(number, (soft, hard))
         self._drop_bounding()
-        linux.prctl(linux.PR_SET_KEEPCAPS, 1)  # setting the filter takes one; the next program loses them
+        _leave_session_keyring()
+        linux.prctl(linux.PR_SET_KEEPCAPS, 1)  # setting the filter takes one
         os.setresgid(container.gid, container.gid, container.gid)
         os.setresuid(container.uid, container.uid, container.uid)
-        self._set_capabilities()
+        self._set_ambient_capabilities()
         _reset_signals()
         os.umask(container.umask)
         if container.no_new_privileges:
+            self._drop_capabilities()  # with which root would keep them in the next program
             linux.prctl(linux.PR_SET_NO_NEW_PRIVS, 1)
         if self._filter is not None:
             linux.set_filter(self._filter.program, self._filter.flags)
+        if not container.no_new_privileges:
+            self._drop_capabilities()  # the path of the next program is the container's, and root's rights end before
 
     def _drop_bounding(self) -> None:
         for number in range(_LAST_CAPABILITY + 1):
@@ -97,12 +101,30 @@ class Confinement:
             if present and not self._bounding >> number & 1:
                 linux.prctl(linux.PR_CAPBSET_DROP, number)
 
-    def _set_capabilities(self) -> None:
+    def _set_ambient_capabilities(self) -> None:
         _effective, permitted, _inheritable = linux.capget()
         linux.capset(permitted, permitted, self._inheritable & permitted)
         for number in range(_LAST_CAPABILITY + 1):
             if self._ambient & permitted & 1 << number:
                 linux.prctl(linux.PR_CAP_AMBIENT, linux.PR_CAP_AMBIENT_RAISE, number)
+
+    def _drop_capabilities(self) -> None:
+        _effective, permitted, inheritable = linux.capget()
+        try:
+            linux.capset(self._permitted & permitted, self._permitted & permitted, inheritable)
+        except PermissionError:
+            raise HookError(
+                "the container's seccomp profile forbids capset, which the daemon takes, as the runtime does"
+            ) from None
+
+
+def _leave_session_keyring() -> None:
+    """It is that of whoever ran the engine."""
+    try:
+        linux.join_new_session_keyring()
+    except OSError as error:
+        if error.errno != errno.ENOSYS:  # a kernel without keys
+            raise
 
 
 def _filter(container: Container, require: bool, state_directory: str) -> Filter | None:

@@ -83,7 +83,8 @@ class Container:
     """What config.json says of the container's process.
 
     Attributes: uid, gid, groups, in the container's user namespace; umask; environment, a dict; rootfs, an absolute
-    path; rlimits, (name, soft, hard) each; bounding, inheritable and ambient, names of capabilities; no_new_privileges;
+    path; rlimits, (name, soft, hard) each; bounding, permitted, inheritable and ambient, names of capabilities;
+    no_new_privileges; masked_paths and readonly_paths, in the container;
     oom_score_adj, None where it is not set; apparmor_profile, selinux_label and mount_label (SELinux's, for mounts), empty
     where they are not set; seccomp, the object of the profile, None where there is none; annotations.
     """
@@ -105,6 +106,7 @@ class Container:
         self.oom_score_adj = process.integer("oomScoreAdj", -1000, 1000) if process.has("oomScoreAdj") else None
         capabilities = process.node("capabilities")
         self.bounding = capabilities.texts("bounding")
+        self.permitted = capabilities.texts("permitted")
         self.inheritable = capabilities.texts("inheritable")
         self.ambient = capabilities.texts("ambient")
         self.apparmor_profile = process.text("apparmorProfile") if process.has("apparmorProfile") else ""
@@ -112,6 +114,8 @@ class Container:
         linux = config.node("linux")
         self.mount_label = linux.text("mountLabel") if linux.has("mountLabel") else ""
         self.seccomp = linux.node("seccomp") if linux.has("seccomp") else None
+        self.masked_paths = linux.texts("maskedPaths")
+        self.readonly_paths = linux.texts("readonlyPaths")
         self.rlimits = [
             (limit.text("type"), limit.integer("soft", 0, _MAX_LIMIT), limit.integer("hard", 0, _MAX_LIMIT))
             for limit in process.nodes("rlimits")

@@ -17,7 +17,17 @@ from .daemon import PIDFILE, Daemon, wait_until_listening
 from .errors import HookError
 from .identity import ROOT, ActingAs, Identity, set_groups
 from .keystore import host_public_key
-from .mounts import MountTable, make_read_only, mount_bind, mount_id, mount_overlay, mount_tmpfs
+from .mounts import (
+    MountTable,
+    make_private,
+    make_read_only,
+    mount_bind,
+    mount_id,
+    mount_mask,
+    mount_overlay,
+    mount_tmpfs,
+    mount_tree,
+)
 from .port import require_free
 from .rootfs import Rootfs
 from .settings import printable
@@ -38,6 +48,7 @@ _MAX_SHELLS = 64 << 10  # bytes
 _MAX_AUTHORIZED_KEYS = 1 << 20  # bytes
 _SPARE = 1 << 20  # bytes of the tmpfs for what sessions write into ~/.ssh and for the host keys that clients learn
 _BLOCK = 4096  # bytes
+_NULL = os.makedev(1, 3)
 
 
 class Plan:
@@ -57,7 +68,6 @@ class Plan:
         dropbear_dir: str,
         overlay: bool,
         packages: list[str],
-        null: int,
         tell: Callable[[str, str], None],
     ) -> None:
         """`tell` sends the hook a message: its kind and its text."""
@@ -74,7 +84,6 @@ class Plan:
         self.dropbear_dir = dropbear_dir
         self.overlay = overlay
         self.packages = packages
-        self.null = null
         self.tell = tell
         self.user = Identity(container.uid, container.gid)  # in the container's user namespace
         self.has_user_namespace = owner.rootless or (namespaces is not None and namespaces.has("user"))
@@ -96,13 +105,16 @@ def start_inside(plan: Plan) -> tuple[Process, Callable[[], None]]:
         if plan.namespaces.has("user"):
             _become_root()
     rootfs = Rootfs(_open_root(plan.container.rootfs), plan.user)
-    options, pidfile = _Setup(plan, rootfs).run()
+    null = _open_null(rootfs)
+    setup = _Setup(plan, rootfs)
+    options, pidfile = setup.run()
+    setup.restrict(null)
     own_pidfile = _open_pidfile(rootfs, plan.container.annotations.pidfile_container)
     daemon = Daemon(
         options,
         plan.container.environment,
         rootfs.descriptor,
-        plan.null,
+        null,
         own_pidfile,
         plan.confinement,
         plan.cgroups,
@@ -149,6 +161,18 @@ def _open_root(path: str) -> int:
     if os.path.samestat(os.fstat(descriptor), os.stat("/")):
         raise HookError(f"the container's root directory {path} is the host's own")
     return descriptor
+
+
+def _open_null(rootfs: Rootfs) -> int:
+    """The container's own /dev/null: the host's would be the container's root's to change."""
+    try:
+        handle = rootfs.open("/dev/null", os.O_PATH)
+        status = os.fstat(handle)
+        if not stat.S_ISCHR(status.st_mode) or status.st_rdev != _NULL:
+            raise HookError("/dev/null in the container is not the null device")
+        return os.open(f"/proc/self/fd/{handle}", os.O_RDWR | os.O_CLOEXEC)
+    except OSError as error:
+        raise HookError(f"cannot open /dev/null in the container, which a session takes: {error.strerror}") from None
 
 
 def _open_pidfile(rootfs: Rootfs, path: str) -> int | None:
@@ -211,6 +235,37 @@ class _Setup:
         for address in plan.listen:
             options += ["-p", f"[{address}]:{plan.port}"]
         return options + ([] if plan.listen else ["-p", str(plan.port)]), pidfile
+
+    def restrict(self, null: int) -> None:
+        """Take away what the runtime takes away only when the container starts, so that no session has it before.
+
+        The runtime does it once more, on top. `null` is open on the container's /dev/null.
+        """
+        container = self._plan.container
+        context = self._plan.confinement.labels.mount_context
+        for path in container.readonly_paths:
+            self._restrict(path, lambda target: mount_tree(target, target), make_read_only)
+        for path in container.masked_paths:
+            self._restrict(path, lambda target: mount_mask(target, null, context))
+
+    def _restrict(self, path: str, mount: Callable[[int], None], finish: Callable[[int], None] | None = None) -> None:
+        """Let `mount` mount on `path`, if that is there, and `finish` do the rest with what is mounted."""
+        try:
+            target = self._rootfs.open(path, os.O_PATH)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        except OSError as error:
+            raise HookError(f"cannot open {printable(path)} in the container: {error.strerror}") from None
+        self._table.refuse_shared(target, printable(path))
+        try:
+            mount(target)
+            if finish is not None:
+                mounted = self._rootfs.open(path, os.O_PATH)
+                finish(mounted)
+                os.close(mounted)
+        except OSError as error:
+            raise HookError(f"cannot restrict {printable(path)} in the container: {error.strerror}") from None
+        os.close(target)
 
     def _account(self) -> tuple[content.Account, bytes | None]:
         """The user's account, and the content of a new /etc/passwd if it takes one."""
@@ -299,7 +354,9 @@ class _Setup:
                 f"cannot open {path} (DROPBEAR_DIR in the OCI hook's JSON file): {error.strerror}"
             ) from None
         mount_bind(source, target)
-        make_read_only(os.open("bin", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=parent))
+        mounted = os.open("bin", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=parent)
+        make_read_only(mounted, linux.MS_NOSUID | linux.MS_NODEV)
+        make_private(mounted)
 
     def _overlay(self, ssh: int, base: int, path: str) -> None:
         self._table.refuse_shared(ssh, path)

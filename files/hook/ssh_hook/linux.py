@@ -35,6 +35,7 @@ MS_REMOUNT = 0x20
 MS_NOATIME = 0x400
 MS_NODIRATIME = 0x800
 MS_BIND = 0x1000
+MS_REC = 0x4000
 MS_PRIVATE = 0x40000
 MS_RELATIME = 0x200000
 
@@ -47,12 +48,28 @@ PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_RAISE = 2
 
 PROC_SUPER_MAGIC = 0x9FA0
-SYSFS_MAGIC = 0x62656572
+# The kernel's own (magic.h): what is written to one of their files is not kept but done.
+KERNEL_FILE_SYSTEMS = (
+    PROC_SUPER_MAGIC,
+    0x62656572,  # SYSFS
+    0x0027E0EB,  # CGROUP
+    0x63677270,  # CGROUP2
+    0x62656570,  # CONFIGFS
+    0x64626720,  # DEBUGFS
+    0x74726163,  # TRACEFS
+    0x73636673,  # SECURITYFS
+    0xF97CFF8C,  # SELINUX
+    0x42494E4D,  # BINFMTFS
+    0xCAFE4A11,  # BPF
+    0xDE5E81E4,  # EFIVARFS
+)
 
 _PR_SET_SECCOMP = 22
 _SECCOMP_MODE_FILTER = 2
 _SECCOMP_SET_MODE_FILTER = 1
-_SYS_SECCOMP = {"x86_64": 317, "aarch64": 277, "riscv64": 277, "ppc64le": 358, "s390x": 348}
+_SYS_SECCOMP = {"x86_64": 317, "aarch64": 277, "riscv64": 277, "loongarch64": 277, "ppc64le": 358, "s390x": 348}
+_SYS_KEYCTL = {"x86_64": 250, "aarch64": 219, "riscv64": 219, "loongarch64": 219, "ppc64le": 271, "s390x": 280}
+_KEYCTL_JOIN_SESSION_KEYRING = 1
 
 _LINUX_CAPABILITY_VERSION_3 = 0x20080522
 _SYS_CLONE3 = 435  # system calls from 424 on have one number on all architectures
@@ -214,7 +231,19 @@ def set_filter(program: bytes, flags: int) -> None:
     if flags == 0:
         _call("prctl", _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, header.address, 0, 0)
     else:
-        _call("syscall", _SYS_SECCOMP[os.uname().machine], _SECCOMP_SET_MODE_FILTER, flags, header.address)
+        _call("syscall", _number(_SYS_SECCOMP), _SECCOMP_SET_MODE_FILTER, flags, header.address)
+
+
+def join_new_session_keyring() -> None:
+    """Give up the session keyring, with all keys in it, for an empty one."""
+    _call("syscall", _number(_SYS_KEYCTL), _KEYCTL_JOIN_SESSION_KEYRING, 0)
+
+
+def _number(numbers: dict[str, int]) -> int:
+    machine = os.uname().machine
+    if machine not in numbers:
+        raise OSError(errno.ENOEXEC, f"this hook does not know the architecture {machine}")
+    return numbers[machine]
 
 
 def filesystem_type(descriptor: int) -> int:

@@ -6,6 +6,7 @@ leads to by now. That works on every kernel, and takes one system call where fso
 from __future__ import annotations
 
 import os
+import stat
 
 from . import linux
 from .errors import HookError
@@ -65,9 +66,7 @@ def mount_tmpfs(target: int, source: str, size: int, context: str) -> None:
     """Mount a tmpfs of at most `size` bytes, mode 0755, on the directory `target`; `context` is its SELinux label, empty
     where it has none.
     """
-    data = f"mode=0755,size={size},nr_inodes=1024"
-    if context:
-        data += f',context="{context}"'
+    data = f"mode=0755,size={size},nr_inodes=1024" + _context(context)
     linux.mount(source.encode(), _path(target), b"tmpfs", linux.MS_NOSUID | linux.MS_NODEV, os.fsencode(data))
 
 
@@ -76,16 +75,32 @@ def mount_bind(source: int, target: int) -> None:
     linux.mount(_path(source), _path(target), b"", linux.MS_BIND)
 
 
-def make_read_only(mounted: int) -> None:
-    """Make the bind mount whose root is open as `mounted` read-only, nosuid, nodev, and private: as a copy of a shared
-    mount it would pass on to the host what a container mounts on it.
-    """
-    flags = linux.MS_REMOUNT | linux.MS_BIND | linux.MS_RDONLY | linux.MS_NOSUID | linux.MS_NODEV
+def mount_mask(target: int, null: int, context: str) -> None:
+    """Hide the directory `target` behind an empty one, or the file `target` behind the null device `null`."""
+    if stat.S_ISDIR(os.fstat(target).st_mode):
+        data = "mode=0555,size=4096,nr_inodes=1" + _context(context)
+        linux.mount(b"tmpfs", _path(target), b"tmpfs", linux.MS_RDONLY, os.fsencode(data))
+    else:
+        mount_bind(null, target)
+
+
+def mount_tree(source: int, target: int) -> None:
+    """Mount the file or directory `source`, with all that is mounted below it, on `target`."""
+    linux.mount(_path(source), _path(target), b"", linux.MS_BIND | linux.MS_REC)
+
+
+def make_read_only(mounted: int, flags: int = 0) -> None:
+    """Make the bind mount whose root is open as `mounted` read-only, with more `flags` (MS_NOSUID and the like)."""
+    flags |= linux.MS_REMOUNT | linux.MS_BIND | linux.MS_RDONLY
     present = os.fstatvfs(mounted).f_flag
     for status, flag in _LOCKED.items():
         if present & status:
             flags |= flag
     linux.mount(b"", _path(mounted), b"", flags)
+
+
+def make_private(mounted: int) -> None:
+    """Let nothing that is mounted below `mounted` appear elsewhere, as it would in the copy of a shared mount."""
     linux.mount(b"", _path(mounted), b"", linux.MS_PRIVATE)
 
 
@@ -100,6 +115,10 @@ def mount_overlay(lower: int, upper: int, work: int, target: int, user: Identity
         data += ",userxattr"
     with ActingAs(user, privileged=True):
         linux.mount(b"ocihooks-ssh", _path(target), b"overlay", linux.MS_NOSUID | linux.MS_NODEV, data.encode())
+
+
+def _context(label: str) -> str:
+    return f',context="{label}"' if label else ""
 
 
 def _path(descriptor: int) -> bytes:

@@ -9,6 +9,7 @@ Format: a line "ssh_hook 1", then "name=value" lines; values hold no control cha
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
@@ -71,7 +72,9 @@ def write(record: Record, bundle: int) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(_TEMPORARY, flags, 0o600, dir_fd=bundle)
     try:
-        os.write(descriptor, os.fsencode("\n".join(lines)))
+        data = os.fsencode("\n".join(lines))
+        if os.write(descriptor, data) != len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     finally:
         os.close(descriptor)
     os.rename(_TEMPORARY, NAME, src_dir_fd=bundle, dst_dir_fd=bundle)

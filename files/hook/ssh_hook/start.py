@@ -23,6 +23,7 @@ from .process import Process
 from .settings import Settings
 
 _KEEP = b"k"
+_KILLED = "the container could not be set up: the hook's child was killed; is the node out of memory?"
 
 
 def start(settings: Settings, state: State, container: Container, bundle: int, packages: list[str]) -> None:
@@ -62,7 +63,6 @@ def start(settings: Settings, state: State, container: Container, bundle: int, p
         settings.dropbear_dir,
         settings.overlay,
         packages,
-        os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC),
         child.tell,
     )
     child.run(plan)
@@ -189,11 +189,14 @@ class _Child:
             else:
                 pid, start_time, device, inode = map(int, text.split())
                 return pid, start_time, device, inode
-        raise HookError("the container could not be set up: the hook's child was killed; is the node out of memory?")
+        raise HookError(_KILLED)
 
     def release(self) -> None:
-        """Let the daemon go on for good. Raises OSError where the child is gone."""
-        os.write(self._release, _KEEP)
+        """Let the daemon go on for good. Raises HookError where the child is gone."""
+        try:
+            os.write(self._release, _KEEP)
+        except BrokenPipeError:
+            raise HookError(_KILLED) from None
         self._is_released = True
 
     def end(self) -> None:

@@ -33,6 +33,7 @@ _ANNOTATION_PIDFILE = "the annotation com.hooks.ssh.pidfile_host"
 def read_public_keys(path: str, user: Identity) -> bytes:
     """The public keys in the file `path`, one on each line, as lines for authorized_keys.
 
+    The annotation may be the image's own, which some engines pass on: a file that another user left for it is refused.
     Raises HookError for a file that `user` cannot read, and for one that holds anything but public keys.
     """
     try:
@@ -41,8 +42,11 @@ def read_public_keys(path: str, user: Identity) -> bytes:
     except OSError as error:
         raise HookError(f"{_ANNOTATION_KEY}: cannot read {printable(path)}: {error.strerror}") from None
     try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
             raise HookError(f"{_ANNOTATION_KEY}: {printable(path)} is not a regular file")
+        if status.st_uid not in (user.uid, 0):
+            raise HookError(f"{_ANNOTATION_KEY}: {printable(path)} is another user's file")
         data = os.read(descriptor, _MAX_PUBLIC_KEYS + 1)
     except OSError as error:
         raise HookError(f"{_ANNOTATION_KEY}: cannot read {printable(path)}: {error.strerror}") from None
@@ -95,7 +99,7 @@ def open_pidfile(path: str, directory: int | None = None) -> int:
     handle = os.open(path, os.O_PATH | flags, dir_fd=directory)
     try:
         is_regular = stat.S_ISREG(os.fstat(handle).st_mode)
-        if not is_regular or linux.filesystem_type(handle) in (linux.PROC_SUPER_MAGIC, linux.SYSFS_MAGIC):
+        if not is_regular or linux.filesystem_type(handle) in linux.KERNEL_FILE_SYSTEMS:
             raise OSError(errno.EINVAL, "it is not a regular file")
         descriptor = os.open(f"/proc/self/fd/{handle}", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     finally:
@@ -169,6 +173,9 @@ def log_descriptor(target: str, user: Identity, default: int) -> int:
 def _open_log(path: str) -> int:
     flags = os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
     descriptor = os.open(path, os.O_WRONLY | flags)
+    if stat.S_ISREG(os.fstat(descriptor).st_mode) and linux.filesystem_type(descriptor) in linux.KERNEL_FILE_SYSTEMS:
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is the kernel's own")
     is_log = not stat.S_ISREG(os.fstat(descriptor).st_mode) or os.fstat(descriptor).st_size == 0
     if not is_log and not _is_of_process(path):
         reader = os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY | os.O_CLOEXEC)

@@ -1,0 +1,70 @@
+"""A session may be open before its container has started: what the runtime takes away last, it does not have then either."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import openssh
+import pytest
+from attack import without_home
+from conftest import Start
+from containers import WORK, keys, new_name, shell_around
+
+# As podman has them.
+MASKED = "/proc/acpi /proc/kcore /proc/keys /proc/latency_stats /proc/timer_list /proc/scsi /sys/firmware".split()
+READ_ONLY = "/proc/asound /proc/bus /proc/fs /proc/irq /proc/sys /proc/sysrq-trigger".split()
+# Opens for writing, and writes nothing.
+PROBE = """
+for path in /proc/sys/kernel/core_pattern /proc/sys/kernel/modprobe /proc/sysrq-trigger; do
+    (: >>$path) 2>/dev/null && echo "may write $path"
+done
+for path in /proc/kcore /proc/keys /proc/timer_list; do
+    [ ! -s $path ] && [ -z "$(head -c 1 $path 2>/dev/null)" ] || echo "may read $path"
+done
+ls -A /sys/firmware /proc/scsi 2>/dev/null | grep -v ':$' | grep .
+echo probed
+"""
+
+
+def of_root(config: dict[str, Any]) -> None:
+    without_home(config)
+    config["process"].update(user={"uid": 0, "gid": 0}, env=["HOME=/root", "PATH=/bin"])
+    capabilities = config["process"]["capabilities"]
+    capabilities.update(effective=capabilities["bounding"], permitted=capabilities["bounding"])
+    config["mounts"].append({"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["ro"]})
+    config["linux"].update(maskedPaths=MASKED, readonlyPaths=READ_ONLY)
+    config["linux"]["namespaces"].append({"type": "network"})
+
+
+@pytest.mark.parametrize("engine", ["crun", "runc"])
+def test_masked_and_read_only_paths(start: Start, engine: str, tmp_path: Path) -> None:
+    """Of root, without a user namespace: who could write there would be root on the node."""
+    key = openssh.convert(keys("root") / "id_dropbear", tmp_path / "key")
+    WORK.mkdir(exist_ok=True)
+    log = WORK / new_name()
+    login = shlex.join([*openssh.client(key), "root@127.0.0.1", PROBE])
+    # the hook is told the first process's pid on its standard input
+    script = f"""
+        state=$(cat)
+        printf %s "$state" | hook "$@" || exit
+        [ ! -e {log} ] || exit 0
+        pid=$(printf %s "$state" | /usr/bin/sed 's/.*"pid": *\\([0-9]*\\).*/\\1/')
+        PATH=/usr/bin:/bin /usr/bin/nsenter --net --target "$pid" {login} >{log} 2>&1
+        """
+    container = start(engine, "busybox", change=of_root, launcher=shell_around(WORK / new_name(), script))
+    assert log.read_text(encoding="utf-8") == "probed\n"
+    assert openssh.login(key, PROBE, user="root", container=container).checked().text == "probed"
+    executed = container.exec("/bin/sh", "-c", PROBE).checked()
+    assert executed.text == "probed"
+
+
+def test_nodes_null_device_is_not_the_containers(start: Start, tmp_path: Path) -> None:
+    key = openssh.convert(keys("root") / "id_dropbear", tmp_path / "key")
+    container = start("crun", "busybox", change=of_root)
+    before = Path("/dev/null").stat()
+    script = "cd /proc/$(cat /opt/oci-hooks/ssh/dropbear/dropbear.pid)/fd && chmod 600 0 1 2; stat -c %a /dev/null"
+    assert openssh.login(key, script, user="root", container=container).checked().text == "600"
+    after = Path("/dev/null").stat()
+    assert (after.st_mode, after.st_ctime_ns) == (before.st_mode, before.st_ctime_ns)
