@@ -22,7 +22,10 @@ else:  # the C half of signal: its other half imports enum
 
 _USAGE = """usage: ssh_hook keygen [--overwrite] [--verbose | --debug]     make your SSH keys for containers
        ssh_hook check-user-has-sshkeys [--verbose | --debug]   exit with 0 if you have them
-       ssh_hook start-ssh-daemon                               for OCI runtimes: the container's state is on stdin"""
+       ssh_hook client-config [--port PORT] [HOSTS]            set up ssh outside of containers
+       ssh_hook wait [--timeout SECONDS] [--port PORT] [HOSTS] wait for the containers on these hosts
+       ssh_hook start-ssh-daemon                               for OCI runtimes: the container's state is on stdin
+HOSTS: names such as node1 or gpu[001-128], or --hostfile FILE, or else those of the Slurm job"""
 
 
 def main(arguments: list[str], defaults: dict[str, str]) -> int:
@@ -88,22 +91,34 @@ def _user_command(arguments: list[str], settings: dict[str, str]) -> int:
     allowed = {"keygen": {"--overwrite", "--verbose", "--debug"}, "check-user-has-sshkeys": {"--verbose", "--debug"}}
     if command in ("-h", "--help", "help"):
         print(_USAGE)
-        return 0
-    if command not in allowed or not set(options) <= allowed[command]:
+    elif command == "wait":
+        from .wait import wait
+
+        wait(options, settings)
+    elif command == "client-config" or (command in allowed and set(options) <= allowed[command]):
+        _key_command(command, options, settings)
+    else:
         print(_USAGE, file=sys.stderr)
         return 1
-    log.level = DEBUG if "--debug" in options else INFO if "--verbose" in options else log.level
+    return 0
+
+
+def _key_command(command: str, options: list[str], settings: dict[str, str]) -> None:
     from . import keygen
     from .keystore import KeyStoreError
 
+    log.level = DEBUG if "--debug" in options else INFO if "--verbose" in options else log.level
     try:
         if command == "keygen":
             print(keygen.keygen(settings, "--overwrite" in options))
+        elif command == "client-config":
+            from .client_config import client_config
+
+            print(client_config(options, settings))
         else:
             log(INFO, keygen.check(settings))
     except KeyStoreError as error:
         raise HookError(str(error)) from None
-    return 0
 
 
 def _describe(error: Exception) -> str:

@@ -22,7 +22,7 @@ def keygen(settings: dict[str, str], overwrite: bool = False) -> str:
     hold the package cryptography, separated by colons. With `overwrite` a set that is there is
     replaced. Raises KeyStoreError.
     """
-    directory, name = _caller(settings)
+    directory, name = caller(settings)
     # At the end: nothing in these directories may stand in for the standard library.
     sys.path += [path for path in settings.get("PYTHON_PACKAGES", "").split(":") if path.startswith("/")]
     try:
@@ -39,12 +39,12 @@ def keygen(settings: dict[str, str], overwrite: bool = False) -> str:
 
 def check(settings: dict[str, str]) -> str:
     """Return one line that names the caller's key set; raises KeyStoreError if there is no complete one."""
-    directory, name = _caller(settings)
+    directory, name = caller(settings)
     keys = keystore.load(directory, name)
     return f"{name} has SSH keys in {directory}: {_describe(keys)}"
 
 
-def _caller(settings: dict[str, str]) -> tuple[str, str]:
+def caller(settings: dict[str, str]) -> tuple[str, str]:
     """Return the key directory and the name of the user who runs this process."""
     for setting in ("HOOK_BASE_DIR", "PASSWD_FILE"):
         if not settings.get(setting):

@@ -12,6 +12,9 @@ A *set* is three files in that directory, in Dropbear's own formats:
 ``dropbear_ecdsa_host_key`` or ``dropbear_ed25519_host_key``
     the private key of the user's own server. If both are there the first one counts.
 
+``<base>/<name>/.oci-hooks/ssh/client``, beside it, holds what an OpenSSH client outside of containers needs, the private
+key in that client's format too; it goes when the set is removed.
+
 Everything here acts with the caller's effective identity, which must be the user's: so it works on
 an NFS home with root_squash, and a link or a pipe that the user has planted can harm nobody else.
 ``<base>/<name>`` may be a link, that is the site's business; below it none is followed. Every
@@ -56,6 +59,7 @@ HOST_KEYS = {"ecdsa": "dropbear_ecdsa_host_key", "ed25519": "dropbear_ed25519_ho
 
 _BELOW_HOME = (".oci-hooks", "ssh")
 _CURRENT = "keys"
+_CLIENT = "client"
 _OLD = "keys.old"
 _TEMPORARY = "keys.tmp."
 _LOCK = "keygen.lock"
@@ -194,7 +198,8 @@ def removable(directory: str) -> bool:
     except FileNotFoundError:
         return False
     try:
-        return _contents(parent, directory) is not None or bool(_leftovers(parent))
+        left = _contents(parent, directory) is not None or bool(_leftovers(parent))
+        return left or _CLIENT in os.listdir(parent)
     finally:
         os.close(parent)
 
@@ -217,6 +222,7 @@ def remove(directory: str) -> bool:
                     trash = _temporary_name()
                     _rename(parent, _CURRENT, trash)
                     _discard(parent, directory, trash)
+                _discard(parent, directory, _CLIENT)
                 os.unlink(_LOCK, dir_fd=parent)
             finally:
                 os.close(lock)
@@ -226,6 +232,41 @@ def remove(directory: str) -> bool:
     except OSError as error:
         raise KeyStoreError(f"cannot remove the SSH keys in {directory}: {error.strerror}") from error
     return True
+
+
+def client_directory(directory: str) -> str:
+    """Return the path of the directory, beside the key directory, for a client outside of containers."""
+    return f"{_home(directory)}/{'/'.join(_BELOW_HOME)}/{_CLIENT}"
+
+
+def write_client(directory: str, files: dict[str, bytes]) -> None:
+    """Write files into the client's directory beside the key directory, in this order; what is there already stays.
+
+    Each is replaced in one step, and is for the user alone. Raises KeyStoreError.
+    """
+    path = client_directory(directory)
+    mask = os.umask(0o077)
+    try:
+        parent = _open_parent(directory)
+        try:
+            lock = _lock(parent, directory)
+            try:
+                _make_directory(parent, _CLIENT)
+                fd = _open_directory(parent, _CLIENT, path)
+                try:
+                    os.fchmod(fd, 0o700)
+                    for name, data in files.items():
+                        _write_client_file(fd, name, data)
+                finally:
+                    os.close(fd)
+            finally:
+                os.close(lock)
+        finally:
+            os.close(parent)
+    except OSError as error:
+        raise KeyStoreError(f"cannot write into {path}: {error.strerror}") from error
+    finally:
+        os.umask(mask)
 
 
 def public_key(keys: KeySet) -> str:
@@ -697,6 +738,33 @@ def _write_file(parent: int, name: str, data: bytes) -> None:
         while data:
             data = data[os.write(fd, data) :]
         os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _write_client_file(parent: int, name: str, data: bytes) -> None:
+    """Give the file `name` this content, unless it has it already. Whatever else has that name is replaced."""
+    if _holds(parent, name, data):
+        return
+    fresh = f".{name}.new"
+    try:
+        os.unlink(fresh, dir_fd=parent)  # of a killed writer
+    except FileNotFoundError:
+        pass
+    _write_file(parent, fresh, data)
+    _rename(parent, fresh, name)
+
+
+def _holds(parent: int, name: str, data: bytes) -> bool:
+    try:
+        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY, dir_fd=parent)
+    except OSError:
+        return False
+    try:
+        status = os.fstat(fd)
+        if status.st_mode != stat.S_IFREG | 0o600 or status.st_uid != os.geteuid() or status.st_size != len(data):
+            return False
+        return os.pread(fd, len(data), 0) == data
     finally:
         os.close(fd)
 

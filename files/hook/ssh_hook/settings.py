@@ -27,12 +27,17 @@ class Settings:
         self.base_dir = _absolute_path(environment, "HOOK_BASE_DIR")
         self.passwd_file = _absolute_path(environment, "PASSWD_FILE")
         self.dropbear_dir = _absolute_path(environment, "DROPBEAR_DIR")
-        name = "SERVER_PORT" if "SERVER_PORT_DEFAULT" not in environment else "SERVER_PORT_DEFAULT"
-        self.port = parse_port(_required(environment, name, "SERVER_PORT_DEFAULT"), f"{name} {_WHERE}")
+        self.port = default_port(environment)
         self.overlay = _switch(environment, "OVERLAY_MOUNT_HOME_SSH")
         self.join = _switch(environment, "JOIN_NAMESPACES")
         self.require_seccomp = _switch(environment, "REQUIRE_SECCOMP")
         self.listen = _addresses(environment, "LISTEN_ADDRESSES")
+
+
+def default_port(environment: Mapping[str, str]) -> int:
+    """The port of containers that name none."""
+    name = "SERVER_PORT" if "SERVER_PORT_DEFAULT" not in environment else "SERVER_PORT_DEFAULT"
+    return parse_port(_required(environment, name, "SERVER_PORT_DEFAULT"), f"{name} {_WHERE}")
 
 
 def parse_port(text: str, where: str) -> int:
