@@ -10,6 +10,7 @@ DROPBEAR = f"{BASE}/dropbear"
 ENVIRONMENT = f"{DROPBEAR}/environment"
 PROFILE_MODULE = "/etc/profile.d/ssh-hook.sh"
 SSH = "/usr/bin/ssh"
+SCP = "/usr/bin/scp"
 DEFAULT_SHELL = "/bin/sh"
 
 # Of each session its own, or a shell's own business.
@@ -69,6 +70,11 @@ if [ -n "${{SSH_CONNECTION-}}" ] && [ -r {ENVIRONMENT} ]; then
     . {ENVIRONMENT}
 fi
 """.encode()
+
+
+def scp_script() -> bytes:
+    """What runs Dropbear's scp."""
+    return f'#!/bin/sh\nexec {DROPBEAR}/bin/scp "$@"\n'.encode()
 
 
 class Account:

@@ -16,7 +16,7 @@ from .content import BASE, DROPBEAR
 from .daemon import PIDFILE, Daemon, wait_until_listening
 from .errors import HookError
 from .identity import ROOT, ActingAs, Identity, set_groups
-from .keystore import host_public_key
+from .keystore import KeyStoreError, host_public_key, openssh_private_key
 from .mounts import (
     MountTable,
     make_private,
@@ -75,6 +75,7 @@ class Plan:
         self.owner = owner
         self.keys = keys
         self.host_public_key = host_public_key(keys)
+        self.openssh_key = _openssh_key(keys)
         self.authorized_keys = authorized_keys
         self.namespaces = namespaces
         self.cgroups = cgroups
@@ -127,6 +128,13 @@ def start_inside(plan: Plan) -> tuple[Process, Callable[[], None]]:
         daemon.take_back()
         raise
     return process, daemon.take_back
+
+
+def _openssh_key(keys: KeySet) -> bytes | None:
+    try:
+        return openssh_private_key(keys)
+    except KeyStoreError:
+        return None  # of a kind that OpenSSH does not take; Dropbear does
 
 
 def _adjust_oom_score(score: int | None) -> None:
@@ -224,7 +232,9 @@ class _Setup:
         _write_file(base, os.path.basename(client.KNOWN_HOSTS), client.known_hosts(plan.host_public_key), 0o644, ROOT)
         script = client.script(plan.port, f"{ssh_path}/id_dropbear", account.login_name, account.names)
         binaries = _make_directory(base, "bin", 0o755, ROOT)
-        self._cover_ssh(_write_file(binaries, "ssh", script, 0o755, ROOT), binaries)
+        if self._cover_ssh(_write_file(binaries, "ssh", script, 0o755, ROOT), binaries) and plan.openssh_key:
+            _write_file(base, os.path.basename(client.OPENSSH_KEY), plan.openssh_key, 0o600, plan.user)
+        self._cover_scp(binaries)
 
         # Named, since an image may give the user's uid a second account, with a home and keys of the image's author.
         authorized = f"{account.home}/.ssh"
@@ -419,24 +429,41 @@ class _Setup:
         self._table.refuse_shared(target, path)
         mount_bind(source, target)
 
-    def _cover_ssh(self, script: int, directory: int) -> None:
-        """Show `script` at /usr/bin/ssh, and the image's own client in `directory`. What leads to a program of many names,
-        which must stay usable, is not covered.
+    def _cover_ssh(self, script: int, directory: int) -> bool:
+        """Show `script` at /usr/bin/ssh, and the image's own client in `directory`; returns whether there is one. What
+        leads to a program of many names, which must stay usable, is not covered.
         """
         try:
             target = self._rootfs.open(content.SSH, os.O_PATH)
         except OSError:
             self._cover(content.SSH, script)  # missing, or what opening it again tells
-            return
+            return False
         name = os.path.basename(os.readlink(f"/proc/self/fd/{target}"))
-        if "ssh" in name:
-            if _is_program(target):
-                mount_bind(target, _write_file(directory, os.path.basename(client.OWN_CLIENT), b"", 0o755, ROOT))
-            self._cover(content.SSH, script)
-        else:
+        if "ssh" not in name:
             self._plan.tell(
                 "warning", f"{content.SSH} in the container is a link to {name}: use {BASE}/bin/ssh instead"
             )
+            return False
+        has_own = _is_program(target)
+        if has_own:
+            mount_bind(target, _write_file(directory, os.path.basename(client.OWN_CLIENT), b"", 0o755, ROOT))
+        self._cover(content.SSH, script)
+        return has_own
+
+    def _cover_scp(self, directory: int) -> None:
+        """Show Dropbear's scp at /usr/bin/scp, unless the image has one; where that cannot be, sessions do without."""
+        try:
+            status = os.fstat(self._rootfs.open(content.SCP, os.O_PATH))
+            if not stat.S_ISREG(status.st_mode) or status.st_size > 0:
+                return
+        except FileNotFoundError:
+            pass
+        except OSError:
+            return
+        try:
+            self._cover(content.SCP, _write_file(directory, "scp", content.scp_script(), 0o755, ROOT))
+        except HookError:
+            pass
 
 
 def _is_program(descriptor: int) -> bool:
