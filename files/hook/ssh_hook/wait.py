@@ -92,9 +92,9 @@ class _Watch:
         for count in range(wanted):
             try:
                 threading.Thread(target=self._work, daemon=True).start()
-            except RuntimeError:  # the user's limit of processes
+            except RuntimeError as error:
                 if count == 0:
-                    raise
+                    raise HookError(f"{error}: the user's limit of processes is reached (ulimit -u)") from None
                 return count
         return wanted
 

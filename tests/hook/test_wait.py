@@ -1,0 +1,204 @@
+"""`ssh_hook wait` on a node: peers that are there, come late, never come, or are something else."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cable import address, plug
+from conftest import Start
+from containers import ALICE, LAUNCHER, PORT, Container, Result, as_user, run
+
+
+def command(*arguments: str, env: tuple[str, ...] = ()) -> list[str]:
+    return as_user(ALICE, *env, LAUNCHER, "wait", *arguments)
+
+
+def wait(*arguments: str, env: tuple[str, ...] = ()) -> Result:
+    return run(command(*arguments, env=env))
+
+
+def refusal(result: Result) -> str:
+    """The one line with which it failed."""
+    assert (result.status, result.out) == (1, b"")
+    line = result.err.decode()
+    assert line.startswith("ssh_hook: error: ")
+    assert line.count("\n") == 1
+    return line.rstrip("\n")
+
+
+def listen_on(start: Start, address: str) -> Container:
+    return start("crun", "busybox", settings={"LISTEN_ADDRESSES": address})
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """An address at which something accepts connections and says nothing."""
+    with socket.create_server(("127.0.7.1", PORT), backlog=64):
+        yield "127.0.7.1"
+
+
+@pytest.fixture
+def swallowed() -> Iterator[str]:
+    """An address whose packets go nowhere."""
+    lost = "10.97.0.1"
+    run(["ip", "link", "add", "nowhere", "type", "veth", "peer", "name", "nobody"]).checked()
+    for name in ("nowhere", "nobody"):
+        run(["ip", "link", "set", name, "up"]).checked()
+    run(["ip", "route", "add", lost, "dev", "nowhere"]).checked()
+    run(["ip", "neighbour", "add", lost, "lladdr", "02:00:00:00:00:01", "dev", "nowhere"]).checked()
+    yield lost
+    run(["ip", "link", "del", "nowhere"]).checked()
+
+
+def test_all_are_there(start: Start) -> None:
+    containers = [listen_on(start, f"127.0.6.{number}") for number in (1, 2, 3)]
+    started = time.monotonic()
+    result = wait("127.0.6.[1-3]")
+    assert (result.status, result.out, result.err) == (0, b"", b"")
+    assert time.monotonic() - started < 3
+    for number, container in enumerate(containers, 1):
+        assert container.ssh("echo here", host=f"127.0.6.{number}").text == "here", "the probe did no harm"
+
+
+def test_peers_that_come_late(start: Start) -> None:
+    listen_on(start, "127.0.6.1")
+    with subprocess.Popen(command("--timeout", "15", "127.0.6.[1-3]"), stderr=subprocess.PIPE) as waiting:
+        for number in (2, 3):
+            time.sleep(0.7)
+            assert waiting.poll() is None, "it waits for all"
+            listen_on(start, f"127.0.6.{number}")
+        came = time.monotonic()
+        assert waiting.wait(10) == 0
+        assert time.monotonic() - came < 2.5, "the longest delay between two attempts is 2 s"
+        assert waiting.stderr is not None
+        assert waiting.stderr.read() == b""
+
+
+def test_each_that_does_not_answer_is_named_with_its_reason(start: Start, silent: str, swallowed: str) -> None:
+    listen_on(start, "127.0.6.1")
+    started = time.monotonic()
+    result = wait("--timeout", "3", "127.0.6.[1-3]", silent, swallowed, "no-such-host.invalid")
+    assert 3 <= time.monotonic() - started < 4.5
+    line = refusal(result)
+    assert line.startswith(f"ssh_hook: error: 5 of 6 hosts do not answer on port {PORT} after 3 s: ")
+    assert "127.0.6.2, 127.0.6.3 (connection refused)" in line
+    assert f"{swallowed} (no answer)" in line
+    assert "no-such-host.invalid (not resolved: " in line
+    assert "127.0.6.1" not in line
+
+
+def test_one_that_accepts_and_says_nothing(silent: str) -> None:
+    assert f"{silent} (connected, but no SSH server speaks)" in refusal(wait("--timeout", "6", silent))
+
+
+def test_resolver_that_does_not_answer(tmp_path: Path) -> None:
+    """Nothing interrupts the C library there; the time is kept all the same."""
+    configuration = tmp_path / "resolv.conf"
+    configuration.write_text("nameserver 127.0.0.153\n", encoding="ascii")
+    script = 'mount --bind "$0" /etc/resolv.conf && exec "$@"'
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.153", 53))
+        started = time.monotonic()
+        asked = command("--timeout", "2", "some-host.example")
+        line = refusal(run(["unshare", "--mount", "sh", "-c", script, configuration, *asked]))
+        assert 2 <= time.monotonic() - started < 3.5
+        server.settimeout(0)
+        assert b"some-host" in server.recv(1000)
+    assert line.endswith(" after 2 s: some-host.example (no answer)")
+
+
+def test_hundreds_of_hosts(start: Start) -> None:
+    start("crun", "busybox")
+    started = time.monotonic()
+    assert wait("--timeout", "15", "127.0.[1-4].[1-200]").status == 0
+    assert time.monotonic() - started < 10
+
+
+def test_many_dead_hosts_are_cut_and_cost_little() -> None:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    line = refusal(wait("--timeout", "4", "127.0.[1-4].[1-100]"))
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert " 400 of 400 hosts do not answer " in line
+    assert line.endswith(" and 392 more (connection refused)")
+    assert len(line) < 300
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 2.5
+
+
+def test_user_with_few_processes_left(start: Start) -> None:
+    start("crun", "busybox")
+    stranger = ALICE + 1000  # whose processes are these alone
+
+    def limited(processes: int) -> Result:
+        return run(as_user(stranger, "prlimit", f"--nproc={processes}", LAUNCHER, "wait", "127.0.1.[1-50]"))
+
+    assert limited(8).checked().err == b""
+    assert "the user's limit of processes is reached (ulimit -u)" in refusal(limited(1))
+
+
+def test_hosts_of_slurm_and_of_a_file(start: Start, tmp_path: Path) -> None:
+    start("crun", "busybox")
+    slurm = "SLURM_JOB_NODELIST=127.0.0.[1-3],localhost"
+    assert wait(env=(slurm,)).checked().err == b""
+    assert "127.0.0.1" in refusal(wait("--port", str(PORT + 1), "--timeout", "1", env=(slurm,)))
+    file = tmp_path / "hosts"
+    file.write_text("# nodes\n127.0.0.1 slots=4\n127.0.0.2:4\n", encoding="ascii")
+    for path in (tmp_path, *tmp_path.parents[:2]):
+        path.chmod(0o755)
+    assert wait("--hostfile", str(file)).checked().err == b""
+    refusal(wait("--port", str(PORT + 1), "--timeout", "1", "--hostfile", str(file)))
+
+
+def test_containers_in_networks_of_their_own(start: Start) -> None:
+    """Each on a cable of its own to the node; the last one is plugged in while the wait is on."""
+    containers = [start("crun", "busybox", network="private") for number in range(3)]
+    first, second, third = [address(number) for number in range(3)]
+    plug(containers[0].init(), 0)
+    plug(containers[1].init(), 1)
+    assert wait(first, second).status == 0
+    with subprocess.Popen(command("--timeout", "15", first, second, third)) as waiting:
+        time.sleep(1)
+        assert waiting.poll() is None
+        plug(containers[2].init(), 2)
+        assert waiting.wait(12) == 0
+
+
+def test_interrupted_it_ends_at_once_and_says_nothing() -> None:
+    with subprocess.Popen(command("127.0.6.9"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as waiting:
+        time.sleep(0.5)
+        waiting.send_signal(signal.SIGINT)
+        assert waiting.wait(2) == -signal.SIGINT
+        assert waiting.stdout is not None
+        assert waiting.stdout.read() == b""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "no hosts: name them"),
+        (["--", "-oProxyCommand=touch /tmp/x"], "no name or address of a host"),
+        (["a\nb"], "no name or address of a host"),
+        (["n[1-99999999]"], "more than 65536 hosts"),
+        (["--timeout", "soon", "a"], "--timeout is 'soon'"),
+        (["--port", "0", "a"], "--port is '0'"),
+        (["--hostfile", "/root/secret"], "cannot read --hostfile /root/secret: Permission denied"),
+        (["--fast", "a"], "option --fast not recognized: see 'ssh_hook --help'"),
+    ],
+)
+def test_bad_calls(arguments: list[str], words: str) -> None:
+    assert words in refusal(wait(*arguments))
+
+
+def test_what_was_found_does_not_depend_on_the_callers_directory(tmp_path: Path) -> None:
+    """Python modules of the caller's are not imported."""
+    (tmp_path / "queue.py").write_text("raise SystemExit('imported')\n", encoding="ascii")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    result = run([LAUNCHER, "wait", "--timeout", "1", "127.0.6.9"], env=environment, cwd=tmp_path)
+    assert "connection refused" in refusal(result)
