@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 
 import pytest
 from conftest import Start, Syslog
-from containers import PORT, Container, run
+from containers import PORT, SETTINGS, WORK, Container, new_name, run
 from refusals import assert_refused
 
 ADDRESS, OTHER = "10.99.0.1", "fd00:99::1"
@@ -82,3 +83,19 @@ def test_port_in_use_on_one_of_the_addresses(start: Start, syslog: Syslog) -> No
     start("crun", settings={"LISTEN_ADDRESSES": ADDRESS})
     words = (f"port {PORT} is in use", "dropbear")
     assert_refused(start, syslog, "crun", *words, settings={"LISTEN_ADDRESSES": f"{OTHER},{ADDRESS}"})
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0", "::"])
+def test_port_that_is_half_taken_after_the_hook_looked(start: Start, syslog: Syslog, address: str) -> None:
+    """The server listens in both families or not at all; the other half of its port would be somebody else's."""
+    directory = WORK / new_name()
+    shutil.copytree(f"{SETTINGS['DROPBEAR_DIR']}/bin", directory / "bin", symlinks=True)
+    program = directory / "bin/dropbear"
+    program.unlink()
+    program.write_text(
+        f"#!/bin/sh\nnc -l -s {address} -p {PORT} >/dev/null &\nsleep 0.3\n"
+        'exec /opt/oci-hooks/ssh/dropbear/bin/dropbearmulti dropbear "$@"\n',
+        encoding="ascii",
+    )
+    program.chmod(0o755)
+    assert_refused(start, syslog, "crun", f"port {PORT}", image="busybox", settings={"DROPBEAR_DIR": str(directory)})

@@ -59,9 +59,25 @@ def test_arguments_are_joined_by_single_blanks(container: Container) -> None:
     assert container.ssh("echo", "'a   b'", "'*'").checked().text == "a   b *"
 
 
-def test_long_command(container: Container) -> None:
-    text = "x" * 8000
-    assert container.ssh(f"echo {text}").checked().text == text
+LONGEST = 131071  # bytes: what Linux gives to a program as one argument
+
+
+@pytest.mark.parametrize("size", [9001, 40000, LONGEST])
+def test_long_command(container: Container, key: Path, size: int) -> None:
+    halves = ["echo fine; :", "x" * (size // 2)]  # one argument alone may not be as long
+    halves.append("y" * (size - len(" ".join(halves)) - 1))
+    assert len(" ".join(halves)) == size
+    assert container.ssh(*halves).checked().text == "fine"
+    assert openssh.login(key, *halves, container=container).checked().text == "fine"
+
+
+def test_command_that_is_too_long(container: Container, key: Path) -> None:
+    halves = ["echo fine; :", "x" * 70000, "y" * 61060]
+    result = container.ssh(*halves)
+    assert (result.status, result.out) == (255, b"")
+    assert f"more than {LONGEST}".encode() in result.err
+    result = openssh.login(key, *halves, container=container)
+    assert (result.status, result.out) == (255, b"")
 
 
 def test_openssh_client(container: Container, key: Path) -> None:
