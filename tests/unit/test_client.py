@@ -20,7 +20,7 @@ OPENSSH_PINNED = [
     *("-p", "2222", "-l", "o'brien", "-i", client.OPENSSH_KEY, "-o", "IdentitiesOnly=yes"),
     *TRUSTED,
     *("-o", "GlobalKnownHostsFile=/dev/null", "-o", "KnownHostsCommand=none", "-o", "VerifyHostKeyDNS=no"),
-    *("-o", "UpdateHostKeys=no", "-o", "NoHostAuthenticationForLocalhost=no"),
+    *("-o", "UpdateHostKeys=no", "-o", "NoHostAuthenticationForLocalhost=no", "-o", "ConnectionAttempts=1"),
 ]
 LOST = "takes OpenSSH's client, which this image lacks: leave it out, or add the client"
 RECORDER = """#!/bin/sh
@@ -37,10 +37,10 @@ def pinned(*words: str, user: str = "o'brien") -> list[str]:
 class Client:
     """The script, with programs that tell how they were called. `openssh` is the image's own client, or `own`."""
 
-    def __init__(self, shell: list[str], directory: Path) -> None:
+    def __init__(self, shell: list[str], directory: Path, wait: int = 0) -> None:
         self._shell = shell
         self._directory = directory
-        text = client.script(2222, KEY, "o'brien", ["o'brien", "the guest"])
+        text = client.script(2222, wait, KEY, "o'brien", ["o'brien", "the guest"])
         for name, path in (("dbclient", f"{content.DROPBEAR}/bin/dbclient"), ("own", client.OWN_CLIENT)):
             text = text.replace(path.encode(), os.fsencode(directory / name))
         (directory / "ssh").write_bytes(text)
@@ -130,7 +130,7 @@ TO_A_CONTAINER: list[tuple[list[str], list[str], list[str]]] = [
     (["-y", "-oStrictHostKeyChecking=no", "-oUserKnownHostsFile=/dev/null", "host"], [], ["host"]),
     (["-oGlobalKnownHostsFile=/dev/null", "-oHostKeyAlias=x", "-oCheckHostIP=no", "host"], [], ["host"]),
     (["-oControlMaster=auto", "-oControlPersist=60", "-oControlPath=none", "host"], [], ["host"]),
-    (["-oSendEnv=LANG LC_*", "-oLogLevel=ERROR", "-oConnectTimeout=10", "-oTCPKeepAlive=yes", "host"], [], ["host"]),
+    (["-oSendEnv=LANG LC_*", "-oLogLevel=ERROR", "-oConnectionAttempts=2", "-oTCPKeepAlive=yes", "host"], [], ["host"]),
     (["-oPasswordAuthentication=no", "-oPreferredAuthentications=publickey", "host"], [], ["host"]),
     (["-oNumberOfPasswordPrompts=0", "-oIdentitiesOnly=yes", "-oCompression=yes", "host"], [], ["host"]),
     (["-oAddressFamily=inet", "-oForwardX11=yes", "-oForwardX11Trusted=no", "host"], [], ["host"]),
@@ -172,6 +172,9 @@ TO_A_CONTAINER: list[tuple[list[str], list[str], list[str]]] = [
     (["-oBATCHMODE true", "host"], ["-o", "batchmode=yes"], ["host"]),
     (["-oExitOnForwardFailure=false", "host"], ["-o", "exitonforwardfailure=no"], ["host"]),
     (["-oServerAliveInterval=15", "host"], ["-o", "serveraliveinterval=15"], ["host"]),
+    (["-oConnectTimeout=10", "host"], ["-o", "connecttimeout=10"], ["host"]),
+    (["-oConnectTimeout=none", "host"], [], ["host"]),
+    (["-E", "/tmp/a b", "host"], ["-E", "/tmp/a b"], ["host"]),
 ]  # fmt: skip
 
 
@@ -193,6 +196,17 @@ def test_what_openssh_with_scp_and_sftp_pass(ssh: Client) -> None:
     options += ["-oRequestTTY=no", "-oForwardAgent=no", "-l", "o'brien"]
     assert ssh("-x", *options, "-s", "--", "host", "sftp") == pinned("-T", "-s", "host", "sftp")
     assert ssh("-x", *options, "--", "host", "scp -t -- 'a b'") == pinned("-T", "host", "scp -t -- 'a b'")
+
+
+@pytest.mark.parametrize("shell", SHELLS.values(), ids=SHELLS.keys())
+def test_waiting_for_containers_alone(shell: list[str], tmp_path: Path) -> None:
+    ssh = Client(shell, tmp_path, wait=300)
+    assert ssh("host", "true") == pinned("-o", "ConnectWait=300", "host", "true")
+    ssh.image_has("OpenSSH_10.0p2")
+    openssh = [*OPENSSH_PINNED[:-1], "ConnectionAttempts=301"]
+    assert ssh("-D1080", "host") == ["own", *openssh, "-D1080", "host"]
+    ssh.image_has(None)
+    assert ssh("-p22", "host") == ["dbclient", "-p", "22", "host"]
 
 
 # Standard input
@@ -262,6 +276,7 @@ FOR_OPENSSH = [
     ["-oTunnel=yes"],
     ["-oForwardAgent=$SOCK"],
     ["-oServerAliveInterval=1m"],
+    ["-oConnectTimeout="],
     ["-oBatchMode=maybe"],
     ["-oRequestTTY=maybe"],
     ["-oWhatever=yes"],

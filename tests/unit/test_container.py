@@ -111,6 +111,24 @@ def test_a_good_port(text: str, port: int) -> None:
     assert container(**{"ssh.port": text}).annotations.port == port
 
 
+@pytest.mark.parametrize(
+    "text", ["86401", "-1", "+1", "1s", "", " 1", "1 ", "1.0", "0x10", "\uff11", "9" * 5000, 5, None, ["5"]]
+)
+def test_a_bad_wait_is_named_with_its_annotation(text: object) -> None:
+    with pytest.raises(HookError, match=r"com\.hooks\.ssh\.wait") as caught:
+        container(**{"ssh.wait": text})
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("0", 0), ("60", 60), ("86400", 86400), ("00060", 60)])
+def test_a_good_wait(text: str, seconds: int) -> None:
+    assert container(**{"ssh.wait": text}).annotations.wait == seconds
+
+
+def test_no_wait_by_default() -> None:
+    assert container().annotations.wait == 0
+
+
 @pytest.mark.parametrize("name", ["ssh.pidfile_container", "ssh.pidfile_host", "ssh.authorize_ssh_key"])
 @pytest.mark.parametrize("value", ["relative", "/directory/", "/new\nline", "", 5, ["/x"], "/nul\0"])
 def test_a_bad_path_is_named_with_its_annotation(name: str, value: object) -> None:

@@ -19,7 +19,7 @@ _SCRIPT = r"""
 # takes several for others, and some for a reason to succeed without running anything.
 host='' user='' ports='' first_port='' needs='' wants='' version=''
 agent='' background='' clear='' null='' session='' tty='' netcat=''
-options='' forwards='' foreign='' count=0 # the three are lists of words for Dropbear's client
+options='' forwards='' foreign='' count=0 last='' # the three are lists of words for Dropbear's client
 
 fail() {
     printf 'ssh: %s\n' "$1" >&2
@@ -32,10 +32,10 @@ need() { # what only OpenSSH's client can do
 
 add() { # LIST WORD...: each word becomes a variable, so that it stays as it is
     list=$1
-    shift
-    for word; do
+    while [ $# -gt 1 ]; do
         count=$((count + 1))
-        eval "word_$count=\$word $list=\"\$$list \\\"\\\$word_$count\\\"\""
+        eval "word_$count=\$2 $list=\"\$$list \\\"\\\$word_$count\\\"\""
+        shift
     done
 }
 
@@ -95,6 +95,7 @@ take() { # LETTER VALUE
                 *) add options "-$1" "$2" ;;
             esac
             ;;
+        E) add options -E "$2" ;;
         e)
             case $2 in
                 none | \~) ;;
@@ -179,8 +180,9 @@ take_keyword() { # "KEYWORD=VALUE", "KEYWORD VALUE"
             ;;
         batchmode=true | exitonforwardfailure=true) add options -o "$keyword=yes" ;;
         batchmode=false | exitonforwardfailure=false) add options -o "$keyword=no" ;;
-        serveraliveinterval= | serveraliveinterval=*[!0123456789]*) need "-o $1" ;;
-        serveraliveinterval=*) add options -o "$keyword=$value" ;;
+        serveraliveinterval=none | connecttimeout=none) ;;
+        serveraliveinterval=*[!0123456789]* | connecttimeout=*[!0123456789]*) need "-o $1" ;;
+        serveraliveinterval=?* | connecttimeout=?*) add options -o "$keyword=$value" ;;
         stricthostkeychecking=* | userknownhostsfile=* | hostkeyalias=*) add foreign -o "$keyword=$value" ;;
         # They take no effect here: what is asked for is how it is, or is about other keys, names and files.
         proxycommand=none | proxyjump=none | remotecommand=none | tunnel=no | tunnel=false | sessiontype=default | \
@@ -188,7 +190,7 @@ take_keyword() { # "KEYWORD=VALUE", "KEYWORD VALUE"
             permitlocalcommand=false | forkafterauthentication=no | forkafterauthentication=false | \
             clearallforwardings=no | clearallforwardings=false | canonicalizehostname=no | canonicalizehostname=none) ;;
         addkeystoagent=* | addressfamily=* | casignaturealgorithms=* | certificatefile=* | checkhostip=* | \
-            compression=* | connectionattempts=* | connecttimeout=* | controlmaster=* | controlpersist=* | \
+            compression=* | connectionattempts=* | controlmaster=* | controlpersist=* | \
             enableescapecommandline=* | fingerprinthash=* | forwardx11=* | forwardx11timeout=* | \
             forwardx11trusted=* | globalknownhostsfile=* | gssapi*=* | hashknownhosts=* | \
             hostbased*=* | hostkeyalgorithms=* | identitiesonly=* | identityagent=* | ignoreunknown=* | ipqos=* | \
@@ -295,10 +297,11 @@ else
         exec "$own_client" -p "$port" -l "${user:-$login}" -i "$openssh_key" -o IdentitiesOnly=yes \
             -o StrictHostKeyChecking=yes -o "HostKeyAlias=$alias" -o "UserKnownHostsFile=$known_hosts" \
             -o GlobalKnownHostsFile=/dev/null -o KnownHostsCommand=none -o VerifyHostKeyDNS=no -o UpdateHostKeys=no \
-            -o NoHostAuthenticationForLocalhost=no "$@"
+            -o NoHostAuthenticationForLocalhost=no -o ConnectionAttempts=$((wait + 1)) "$@"
     fi
     add target -o StrictHostKeyChecking=yes -o "HostKeyAlias=$alias" -o "UserKnownHostsFile=$known_hosts" \
         -p "$port" -i "$key" -l "${user:-$login}"
+    [ "$wait" -eq 0 ] || add target -o "ConnectWait=$wait"
 fi
 [ -z "$needs" ] || fail "$needs takes OpenSSH's client, which this image lacks: leave it out, or add the client"
 case $user in
@@ -349,12 +352,14 @@ exec "$dbclient" "$@"
 """
 
 
-def script(port: int, private_key: str, login_name: str, names: list[str]) -> bytes:
-    """The text of ssh. `port` is that of containers, `private_key` the path of the user's key, and `names` all names
-    under which the user can log in, of which `login_name` is the first choice.
+def script(port: int, wait: int, private_key: str, login_name: str, names: list[str]) -> bytes:
+    """The text of ssh. `port` is that of containers, `wait` the seconds to wait for one that does not answer yet,
+    `private_key` the path of the user's key, and `names` all names under which the user can log in, of which
+    `login_name` is the first choice.
     """
     settings = {
         "port": str(port),
+        "wait": str(wait),
         "key": private_key,
         "login": login_name,
         "names": "\n".join(names),

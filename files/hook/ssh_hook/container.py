@@ -17,6 +17,7 @@ _MAX_CONFIG = 16 << 20  # bytes; podman writes some 50 kB
 _MAX_ID = 2**32 - 2  # the highest user or group id; 2**32 - 1 means "no change" to the kernel
 _MAX_LIMIT = 2**64 - 1
 _DEFAULT_UMASK = 0o022
+_MAX_WAIT = 24 * 60 * 60  # seconds
 DEFAULT_PIDFILE = "/opt/oci-hooks/ssh/dropbear/dropbear.pid"
 
 
@@ -40,7 +41,7 @@ class State:
 class Annotations:
     """What the container asks for by its annotations (com.hooks.ssh.* and com.hooks.logging.*).
 
-    Attributes: port, None where it is not set; pidfile_container; pidfile_host and authorize_ssh_key, empty where
+    Attributes: port, None where it is not set; wait, seconds; pidfile_container; pidfile_host and authorize_ssh_key, empty where
     they are not set; log_level, 0 (debug) to 4; log_stdout and log_stderr, a path or a descriptor's number.
     """
 
@@ -50,6 +51,7 @@ class Annotations:
         port = "com.hooks.ssh.port"
         text = self._text(port)
         self.port = None if text is None else parse_port(text, f"the annotation {port}")
+        self.wait = self._wait("com.hooks.ssh.wait")
         self.pidfile_container = self._path("com.hooks.ssh.pidfile_container") or DEFAULT_PIDFILE
         self.pidfile_host = self._path("com.hooks.ssh.pidfile_host")
         self.authorize_ssh_key = self._path("com.hooks.ssh.authorize_ssh_key")
@@ -67,6 +69,14 @@ class Annotations:
         if not text.startswith("/") or text.endswith("/") or any(character < " " for character in text):
             raise HookError(f"the annotation {name} is '{printable(text)}': give the absolute path of a file")
         return text
+
+    def _wait(self, name: str) -> int:
+        text = self._text(name)
+        if text is None:
+            return 0
+        if not (text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= _MAX_WAIT):
+            raise HookError(f"the annotation {name} is '{printable(text)}': give seconds from 0 to {_MAX_WAIT}")
+        return int(text)
 
     def _log_level(self, name: str) -> int:
         text = self._text(name)

@@ -230,7 +230,8 @@ class _Setup:
         if self._has_directory(os.path.dirname(content.PROFILE_MODULE)):
             self._cover_optional(content.PROFILE_MODULE, etc, "ssh-hook.sh", content.profile_module())
         _write_file(base, os.path.basename(client.KNOWN_HOSTS), client.known_hosts(plan.host_public_key), 0o644, ROOT)
-        script = client.script(plan.port, f"{ssh_path}/id_dropbear", account.login_name, account.names)
+        wait = plan.container.annotations.wait
+        script = client.script(plan.port, wait, f"{ssh_path}/id_dropbear", account.login_name, account.names)
         binaries = _make_directory(base, "bin", 0o755, ROOT)
         if self._cover_ssh(_write_file(binaries, "ssh", script, 0o755, ROOT), binaries) and plan.openssh_key:
             _write_file(base, os.path.basename(client.OPENSSH_KEY), plan.openssh_key, 0o600, plan.user)
