@@ -87,8 +87,9 @@ def install_hook() -> None:
 
 def install_dropbear() -> None:
     binaries = PREFIX / "dropbear" / "bin"
-    shutil.copy(ROOT / ".cache" / "hook" / "dropbearmulti", binaries)
-    for name in ("dropbear", "dbclient", "dropbearkey", "scp"):
+    for program in ("dropbearmulti", "scp", "sftp", "sftp-server"):
+        shutil.copy(ROOT / ".cache" / "hook" / program, binaries)
+    for name in ("dropbear", "dbclient", "dropbearkey"):
         (binaries / name).unlink(missing_ok=True)
         (binaries / name).symlink_to("dropbearmulti")
 

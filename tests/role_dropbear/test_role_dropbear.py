@@ -6,6 +6,7 @@ import http.server
 import json
 import os
 import re
+import shlex
 import shutil
 import stat
 import subprocess
@@ -23,7 +24,9 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 VERSION = "2026.94"
 OTHER_VERSION = "2025.89"
-PROGRAMS = ("dbclient", "dropbear", "dropbearkey", "scp")
+OPENSSH = "openssh-10.0p1.tar.gz"
+PROGRAMS = ("dropbearmulti", "scp", "sftp", "sftp-server")
+NAMES = ("dbclient", "dropbear", "dropbearkey")  # of dropbearmulti
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
 DEPLOY = ({"hosts": "all:!builder", "gather_facts": False, "roles": ["ocihooks.ssh.dropbear"]},)
@@ -110,8 +113,11 @@ class Site:
     def files(self) -> list[str]:
         return sorted(str(path.relative_to(self.directory)) for path in self.directory.rglob("*"))
 
-    def artefacts(self, architecture: str = os.uname().machine, version: str = VERSION) -> list[Path]:
-        return sorted(self.build_dir.glob(f"artefacts/dropbear-{version}-{architecture}-*/dropbearmulti"))
+    def artefacts(
+        self, program: str = "dropbearmulti", architecture: str = os.uname().machine, version: str = VERSION
+    ) -> list[Path]:
+        release = f"dropbear-{version}" if program == "dropbearmulti" else OPENSSH.removesuffix(".tar.gz")
+        return sorted(self.build_dir.glob(f"artefacts/{release}-{architecture}-*/{program}"))
 
 
 def outcome(process: subprocess.Popen[str]) -> Play:
@@ -180,28 +186,35 @@ def first(tmp_path_factory: pytest.TempPathFactory, settings: Path) -> First:
 
 
 @pytest.fixture(scope="session")
-def archive(first: First) -> Path:
-    """Return upstream's archive, as the first deployment fetched it."""
-    return first.site.build_dir / "sources" / f"dropbear-{VERSION}.tar.bz2"
+def archives(first: First) -> dict[str, str]:
+    """Return upstream's archives, as the first deployment fetched them, by the variables that name them."""
+    sources = first.site.build_dir / "sources"
+    return {
+        "source_archive": str(sources / f"dropbear-{VERSION}.tar.bz2"),
+        "openssh_source_archive": str(sources / OPENSSH),
+    }
 
 
-@pytest.fixture(scope="session")
-def tampered(tmp_path_factory: pytest.TempPathFactory, archive: Path) -> Path:
-    path = tmp_path_factory.mktemp("tampered") / f"dropbear-{VERSION}.tar.bz2"
-    path.write_bytes(archive.read_bytes() + b"\n")
+def tamper(archive: str, directory: Path) -> Path:
+    path = directory / Path(archive).name
+    path.write_bytes(Path(archive).read_bytes() + b"\n")
     return path
 
 
 def digests(wrong: Path) -> tuple[str, str]:
     """Return the digest of a file and the one that the role pins."""
-    pinned = yaml.safe_load((ROOT / "roles/dropbear/vars/main.yml").read_text())["dropbear__source_sha256"][VERSION]
-    return hashlib.sha256(wrong.read_bytes()).hexdigest(), pinned
+    pinned = yaml.safe_load((ROOT / "roles/dropbear/vars/main.yml").read_text())
+    right = pinned["dropbear__openssh_sha256"] if wrong.name == OPENSSH else pinned["dropbear__source_sha256"][VERSION]
+    return hashlib.sha256(wrong.read_bytes()).hexdigest(), right
 
 
 def test_check_mode_before_the_first_run_completes_and_changes_nothing(first: First) -> None:
     assert succeeded(first.check).changed == 2
-    assert f"Dropbear {VERSION} would be built for {os.uname().machine}." in first.check.output
-    assert f"Dropbear {VERSION} would be installed in {first.site.prefix}/dropbear/bin." in first.check.output
+    assert f"Dropbear {VERSION} and OpenSSH 10.0p1 would be built for {os.uname().machine}." in first.check.output
+    assert (
+        f"Dropbear {VERSION} and OpenSSH 10.0p1 would be installed in {first.site.prefix}/dropbear/bin."
+        in first.check.output
+    )
     assert first.files_after_check == []
 
 
@@ -219,12 +232,13 @@ def test_only_root_can_write_what_is_installed(first: First) -> None:
         assert stat.S_ISLNK(status.st_mode) or stat.S_IMODE(status.st_mode) == 0o755, path
     assert (first.site.prefix / "dropbear").is_symlink()
     directory = first.site.prefix / "dropbear" / "bin"
-    assert sorted(path.name for path in directory.iterdir()) == sorted([*PROGRAMS, "dropbearmulti"])
-    assert {os.readlink(directory / name) for name in PROGRAMS} == {"dropbearmulti"}
+    assert sorted(path.name for path in directory.iterdir()) == sorted([*NAMES, *PROGRAMS])
+    assert {os.readlink(directory / name) for name in NAMES} == {"dropbearmulti"}
 
 
-def test_the_program_is_static_and_position_independent_to_another_reader_too(first: First) -> None:
-    (program,) = first.site.artefacts()
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_program_is_static_and_position_independent_to_another_reader_too(first: First, name: str) -> None:
+    (program,) = first.site.artefacts(name)
     text = run("readelf", "--wide", "--file-header", "--program-headers", "--dynamic", program)
     assert "DYN (" in text
     assert "INTERP" not in text
@@ -233,10 +247,42 @@ def test_the_program_is_static_and_position_independent_to_another_reader_too(fi
     assert "NOW PIE" in text
 
 
-def test_the_program_runs_where_there_is_nothing_else(first: First, tmp_path: Path) -> None:
-    (program,) = first.site.artefacts()
-    shutil.copy(program, tmp_path)
+def test_the_programs_run_where_there_is_nothing_else(first: First, tmp_path: Path) -> None:
+    for name in PROGRAMS:
+        shutil.copy(first.site.prefix / "dropbear" / "bin" / name, tmp_path)
     assert run("chroot", tmp_path, "/dropbearmulti", "dropbear", "-V") == f"Dropbear v{VERSION}\n"
+    (tmp_path / "dev").mkdir()
+    os.mknod(tmp_path / "dev" / "null", 0o666 | stat.S_IFCHR, os.makedev(1, 3))  # every container has it
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc" / "passwd").write_text("root:x:0:0::/:/bin/sh\n")  # and the hook sees to this
+    assert "posix-rename" in run("chroot", tmp_path, "/sftp-server", "-Q", "requests").splitlines()
+    (tmp_path / "from").write_bytes(os.urandom(300_000))
+    run("chroot", tmp_path, "/scp", "from", "by_scp")
+    (tmp_path / "batch").write_text("put from by_sftp\n")
+    run("chroot", tmp_path, "/sftp", "-D", "/sftp-server", "-b", "batch")
+    for copy in ("by_scp", "by_sftp"):
+        assert (tmp_path / copy).read_bytes() == (tmp_path / "from").read_bytes()
+
+
+def test_scp_and_sftp_take_the_ssh_that_the_hook_puts_into_containers(first: First, tmp_path: Path) -> None:
+    for command in (["scp", tmp_path, "host:"], ["sftp", "host"]):
+        done = subprocess.run(
+            [first.site.prefix / "dropbear" / "bin" / command[0], *command[1:]],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode != 0
+        assert "/opt/oci-hooks/ssh/bin/ssh: No such file" in done.stderr
+
+
+def copy_by_sftp(directory: Path, *emulator: str, sftp: Path, server: Path) -> None:
+    """Have sftp bring a file to a server, which it starts itself, and back, all with one architecture's programs."""
+    (directory / "a").write_bytes(os.urandom(300_000))
+    (directory / "batch").write_text(f"put -p {directory}/a {directory}/b\nget {directory}/b {directory}/c\n")
+    run(*emulator, sftp, "-D", shlex.join([*emulator, str(server)]), "-b", directory / "batch")
+    assert (directory / "c").read_bytes() == (directory / "a").read_bytes()
+    assert int((directory / "b").stat().st_mtime) == int((directory / "a").stat().st_mtime)
 
 
 def test_one_logs_in_with_what_is_installed(first: First) -> None:
@@ -314,53 +360,72 @@ def test_a_command_that_died_of_a_signal_is_no_success(program: Path) -> None:
     assert alone(HERE / "signals", program) == ["SIGTERM: 255", "SIGKILL: 255", "SIGSYS: 255", "SIGXCPU: 255"]
 
 
-def test_a_patch_that_does_not_fit_ends_the_play_in_a_sentence(site: Site, archive: Path, tmp_path: Path) -> None:
+def test_a_patch_that_does_not_fit_ends_the_play_in_a_sentence(
+    site: Site, archives: dict[str, str], tmp_path: Path
+) -> None:
     environment = tool(tmp_path, "patch", 'echo "1 out of 1 hunk FAILED"; exit 1')
-    play = site.play(variables={"source_archive": str(archive)}, environment=environment)
+    play = site.play(variables=archives, environment=environment)
     assert play.status != 0
-    assert f"01-host-key-alias.patch does not fit Dropbear {VERSION} (1 out of 1 hunk FAILED): set a" in play.output
-    assert sorted(path.name for path in site.build_dir.iterdir()) == ["lock", "sources"]
+    assert f"01-host-key-alias.patch does not fit dropbear-{VERSION} (1 out of 1 hunk FAILED): set a" in play.output
+    assert site.artefacts() == []
+    assert not site.prefix.exists()
 
 
-def test_two_plays_at_once_build_once_and_make_the_same_file(first: First, site: Site, archive: Path) -> None:
-    variables = {"source_archive": str(archive)}
-    others = {**variables, "prefix": str(site.directory / "other-prefix")}
-    processes = [site.start(site.command(variables=each)) for each in (variables, others)]
+def test_two_plays_at_once_build_once_and_make_the_same_files(
+    first: First, site: Site, archives: dict[str, str]
+) -> None:
+    others = {**archives, "prefix": str(site.directory / "other-prefix")}
+    processes = [site.start(site.command(variables=each)) for each in (archives, others)]
     plays = [succeeded(outcome(process)) for process in processes]
     builds = [re.findall(r"TASK \[[^\n]*Build what is missing\][^\n]*\n(\w+):", play.output) for play in plays]
     assert [["changed"], ["ok"]] in (builds, builds[::-1])
-    (program,) = site.artefacts()
     assert site.build_dir != first.site.build_dir
-    assert program.read_bytes() == first.site.artefacts()[0].read_bytes()
+    for name in PROGRAMS:
+        (program,) = site.artefacts(name)
+        assert program.read_bytes() == first.site.artefacts(name)[0].read_bytes()
     assert sorted(path.name for path in site.build_dir.iterdir()) == ["artefacts", "lock", "sources"]
 
 
-def test_a_local_archive_with_a_wrong_digest_is_refused(site: Site, tampered: Path) -> None:
-    play = site.play(variables={"source_archive": str(tampered)})
+@pytest.mark.parametrize("variable", ["source_archive", "openssh_source_archive"])
+def test_a_local_archive_with_a_wrong_digest_is_refused(
+    site: Site, archives: dict[str, str], tmp_path: Path, variable: str
+) -> None:
+    tampered = tamper(archives[variable], tmp_path)
+    play = site.play(variables={**archives, variable: str(tampered)})
     assert play.status != 0
     wrong, pinned = digests(tampered)
-    assert f"{tampered} has sha256 {wrong}, but Dropbear {VERSION} has {pinned}: refused." in play.output
-    assert site.files() == []
+    assert f"{tampered} has sha256 {wrong}, but {tampered.name} has {pinned}: refused." in play.output
+    assert f"build/sources/{tampered.name}" not in site.files()
+    assert site.artefacts() + site.artefacts("sftp-server") == []
 
 
 @pytest.fixture
-def served(tampered: Path) -> Iterator[str]:
-    """The tampered archive's URL."""
-    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(tampered.parent))
+def served(tmp_path: Path) -> Iterator[str]:
+    """The URL of an empty directory, `tmp_path`/served."""
+    directory = tmp_path / "served"
+    directory.mkdir()
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(directory))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}/{tampered.name}"
+        yield f"http://127.0.0.1:{server.server_address[1]}"
         server.shutdown()
         thread.join()
 
 
-def test_a_download_with_a_wrong_digest_is_refused(site: Site, tampered: Path, served: str) -> None:
-    play = site.play("-e", json.dumps({"dropbear_source_urls": ["http://host.invalid/x", served]}))
+@pytest.mark.parametrize("variable", ["source_archive", "openssh_source_archive"])
+def test_a_download_with_a_wrong_digest_is_refused(
+    site: Site, archives: dict[str, str], tmp_path: Path, served: str, variable: str
+) -> None:
+    tampered = tamper(archives[variable], tmp_path / "served")
+    url = f"{served}/{tampered.name}"
+    urls = {f"dropbear_{variable.replace('archive', 'urls')}": ["http://host.invalid/x", url]}
+    play = site.play("-e", json.dumps(urls), variables={**archives, variable: ""})
     assert play.status != 0
     wrong, pinned = digests(tampered)
-    assert f"{served} gives a file with sha256 {wrong}, but Dropbear {VERSION} has {pinned}: refused" in play.output
-    assert site.files() == []
+    assert f"{url} gives a file with sha256 {wrong}, but {tampered.name} has {pinned}: refused" in play.output
+    assert f"build/sources/{tampered.name}" not in site.files()
+    assert site.artefacts() + site.artefacts("sftp-server") == []
 
 
 def tool(directory: Path, name: str, text: str) -> dict[str, str]:
@@ -371,40 +436,44 @@ def tool(directory: Path, name: str, text: str) -> dict[str, str]:
     return {"PATH": f"{directory}:{os.environ['PATH']}"}
 
 
-def test_a_program_that_needs_a_libc_is_refused(site: Site, archive: Path, tmp_path: Path) -> None:
+def test_a_program_that_needs_a_libc_is_refused(site: Site, archives: dict[str, str], tmp_path: Path) -> None:
     environment = tool(tmp_path, "musl-gcc", 'exec "$real" "${@/#-static-pie/-pie}"')
-    play = site.play(variables={"source_archive": str(archive)}, environment=environment)
+    play = site.play(variables=archives, environment=environment)
     assert play.status != 0
     assert re.search(
         r"dropbearmulti for \w+ needs the interpreter /lib/ld-musl-\w+\.so\.1; needs libc\.so: refused", play.output
     )
-    assert site.artefacts() == []
+    assert site.artefacts() + site.artefacts("sftp-server") == []
     assert not site.prefix.exists()
 
 
-def test_a_failed_build_shows_what_the_compiler_said(site: Site, archive: Path, tmp_path: Path) -> None:
+def test_a_failed_build_shows_what_the_compiler_said(site: Site, archives: dict[str, str], tmp_path: Path) -> None:
     environment = tool(
         tmp_path,
         "musl-gcc",
         'case "$*" in *svr-main.c*) echo "svr-main.c:1: error: no" >&2; exit 1;; esac; exec "$real" "$@"',
     )
-    play = site.play(variables={"source_archive": str(archive)}, environment=environment)
+    play = site.play(variables=archives, environment=environment)
     assert play.status != 0
-    log = site.build_dir / f"build-{VERSION}-{os.uname().machine}.log"
+    log = site.build_dir / f"build-dropbear-{VERSION}-{os.uname().machine}.log"
     assert f"'make' failed with status 2; the last lines of {log}:" in play.output
     assert "svr-main.c:1: error: no" in play.output
-    assert sorted(path.name for path in site.build_dir.iterdir()) == [log.name, "lock", "sources"]
+    assert sorted(path.name for path in site.build_dir.iterdir()) == ["artefacts", log.name, "lock", "sources"]
+    assert site.artefacts() == []
+    assert len(site.artefacts("sftp-server")) == 1  # which is not made again
     assert not site.prefix.exists()
 
 
-def test_the_program_for_aarch64_runs_under_emulation(first: First) -> None:
+def test_the_programs_for_aarch64_run_under_emulation(first: First, tmp_path: Path) -> None:
     site = first.site
     succeeded(site.play(playbook=BUILD, hosts="node,arm"))
-    (program,) = site.artefacts("aarch64")
+    (program,) = site.artefacts(architecture="aarch64")
+    ((sftp,), (server,)) = (site.artefacts(name, "aarch64") for name in ("sftp", "sftp-server"))
     emulator = shutil.which("qemu-aarch64") or ""
     assert run(emulator, program, "dropbear", "-V") == f"Dropbear v{VERSION}\n"
     lines = alone(HERE / "login", emulator, program)
     assert lines == [f"root PATH={os.environ['PATH']}:/from/the/daemon", "status 7"]
+    copy_by_sftp(tmp_path, emulator, sftp=sftp, server=server)
     assert succeeded(site.play(playbook=BUILD, hosts="node,arm")).changed == 0
 
 
@@ -444,8 +513,9 @@ def test_a_remote_build_host_gives_its_builds_by_way_of_the_controller(first: Fi
         succeeded(play)
     assert play.changed == 0
     assert "-> builder" in play.output
-    installed = site.prefix / "dropbear" / "bin" / "dropbearmulti"
-    assert installed.read_bytes() == first.site.artefacts()[0].read_bytes()
+    for name in PROGRAMS:
+        installed = site.prefix / "dropbear" / "bin" / name
+        assert installed.read_bytes() == first.site.artefacts(name)[0].read_bytes()
 
 
 def test_another_installations_directory_is_left_alone(first: First, site: Site) -> None:
@@ -464,8 +534,13 @@ def test_another_installations_directory_is_left_alone(first: First, site: Site)
         ("prefix", "opt", "dropbear_prefix is 'opt': set an absolute path without blanks."),
         ("build_dir", "a b", "dropbear_build_dir is 'a b': set an absolute path without blanks, or leave it empty."),
         ("source_archive", "/no/such/file", "dropbear_source_archive /no/such/file is not a file on the controller"),
+        (
+            "openssh_source_archive",
+            "x",
+            "dropbear_openssh_source_archive is 'x': set an absolute path without blanks, or",
+        ),
     ],
-    ids=["version", "prefix", "build_dir", "source_archive"],
+    ids=["version", "prefix", "build_dir", "source_archive", "openssh_source_archive"],
 )
 def test_a_bad_value_is_refused_in_a_sentence(site: Site, name: str, value: str, sentence: str) -> None:
     play = site.play(variables={name: value})

@@ -4,12 +4,14 @@ import json
 import platform
 import struct
 import sys
+import tarfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from role_scripts import load
 
-build = load("dropbear", "build_dropbear")
+build = load("dropbear", "build_programs")
 
 X86_64 = 62
 PT_LOAD, PT_DYNAMIC, PT_INTERP, PT_GNU_STACK, PT_GNU_RELRO = 1, 2, 3, 0x6474E551, 0x6474E552
@@ -124,66 +126,114 @@ def test_the_refusal_names_file_architecture_and_faults(tmp_path: Path) -> None:
         build.check_program(program, "x86_64")
 
 
-def job(directory: Path, **changes: object) -> dict[str, object]:
-    return {
-        "version": "2026.94",
-        "source_sha256": "0" * 64,
+def source(**changes: object) -> dict[str, object]:
+    archive = {"archive": "dropbear-2026.94.tar.bz2", "sha256": "0" * 64, "files": {"a.h": "text"}, "patches": {}}
+    return {**archive, **changes}
+
+
+def job(directory: Path, *, name: str = "dropbear", **changes: object) -> dict[str, object]:
+    """Return a job; the changes are to its fields, or to those of its one source."""
+    fields: dict[str, object] = {
         "build_dir": str(directory),
         "architectures": ["riscv64"],
         "native_compiler": "zig",
-        "localoptions": "#define DO_MOTD 0\n",
-        "patches": {},
         "zig_requirement": "ziglang==0\n",
-        **changes,
+        "sources": {name: source(**{field: value for field, value in changes.items() if field in source()})},
     }
+    return fields | {field: value for field, value in changes.items() if field in fields}
 
 
-def directory_of(fields: dict[str, object]) -> Path:
-    made = build.Job.from_json(json.dumps(fields))
-    directory = build.artefact_directory(made, made.architectures[0])
-    assert isinstance(directory, Path)
-    return directory
+def made(fields: dict[str, object]) -> Any:
+    return build.Job.from_json(json.dumps(fields))
+
+
+def wish(fields: dict[str, object]) -> Any:
+    """Return the one build of a job that has none yet."""
+    (wanted,) = build.look(made(fields))
+    assert wanted.digests is None
+    return wanted
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        {"version": "2025.89"},
-        {"source_sha256": "1" * 64},
+        {"name": "openssh"},
+        {"archive": "dropbear-2025.89.tar.bz2"},
+        {"sha256": "1" * 64},
         {"architectures": ["ppc64le"]},
-        {"localoptions": "#define DO_MOTD 1\n"},
+        {"files": {"a.h": "another text"}},
+        {"files": {"b.h": "text"}},
         {"patches": {"01-a.patch": "text"}},
         {"zig_requirement": "ziglang==1\n"},
     ],
 )
-def test_all_that_shapes_a_build_is_in_its_key(tmp_path: Path, change: dict[str, object]) -> None:
-    assert directory_of(job(tmp_path)).name != directory_of(job(tmp_path, **change)).name
+def test_all_that_shapes_a_build_is_in_its_key(tmp_path: Path, change: dict[str, Any]) -> None:
+    key = wish(job(tmp_path)).directory.name
+    other = wish(job(tmp_path, **change)).directory.name
+    assert key.rpartition("-")[2] != other.rpartition("-")[2]
 
 
 def test_the_key_does_not_depend_on_the_place(tmp_path: Path) -> None:
-    assert directory_of(job(tmp_path)).name == directory_of(job(tmp_path / "elsewhere")).name
+    names = {wish(job(directory)).directory.name for directory in (tmp_path, tmp_path / "elsewhere")}
+    assert len(names) == 1
 
 
-def test_a_build_is_found_again_and_a_damaged_one_is_not(tmp_path: Path) -> None:
-    program = tmp_path / "program"
+@pytest.mark.parametrize("name", build.RECIPES)
+def test_a_build_is_found_again_and_a_damaged_one_is_not(tmp_path: Path, name: str) -> None:
+    programs = [tmp_path / program for program in build.RECIPES[name].programs]
+    for program in programs:
+        program.write_bytes(elf() + program.name.encode())
+    fields = job(tmp_path, name=name)
+    missing = wish(fields)
+    kept = build.keep(programs, missing, missing.directory, tmp_path)
+    assert [file["program"] for file in kept.files()] == [program.name for program in programs]
+    for file, program in zip(kept.files(), programs):
+        assert Path(file["path"]).read_bytes() == program.read_bytes()
+        assert file["sha256"] == build.sha256(program)
+    for program in programs:
+        assert build.look(made(fields)) == [kept]
+        (missing.directory / program.name).write_bytes(elf(kind=2))
+        assert wish(fields) == missing
+        assert build.keep(programs, missing, missing.directory, tmp_path) == kept
+        (missing.directory / program.name).unlink()
+        assert wish(fields) == missing
+        assert build.keep(programs, missing, missing.directory, tmp_path) == kept
+
+
+def test_each_source_for_each_architecture_is_looked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sources = {"openssh": source(archive="openssh-1.tar.gz"), "dropbear": source()}
+    fields = job(tmp_path, sources=sources, architectures=["riscv64", "aarch64"])
+    program = tmp_path / "dropbearmulti"
     program.write_bytes(elf())
-    directory = directory_of(job(tmp_path))
-    assert build.find(directory).sha256 is None
-    kept = build.keep(program, directory, tmp_path)
-    assert kept.built
-    assert build.find(directory) == build.Artefact(str(directory / "dropbearmulti"), build.sha256(program))
-    (directory / "dropbearmulti").write_bytes(elf(kind=2))
-    assert build.find(directory).sha256 is None
-    assert build.keep(program, directory, tmp_path) == kept
-    assert build.find(directory).sha256 == kept.sha256
+    first = build.look(made(fields))[0]
+    build.keep([program], first, first.directory, tmp_path)
+    assert build.main(["look"], {"DROPBEAR_JOB": json.dumps(fields)}) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["built"] is False
+    assert answer["missing"] == ["aarch64", "riscv64"]
+    assert answer["missing_sources"] == ["openssh", "dropbear"]
+    assert [(file["architecture"], file["program"]) for file in answer["files"]] == [("riscv64", "dropbearmulti")]
+
+
+def test_only_sources_of_what_is_missing_are_asked_for(tmp_path: Path) -> None:
+    archive = tmp_path / "sources" / "dropbear-2026.94.tar.bz2"
+    archive.parent.mkdir()
+    archive.write_bytes(b"the release")
+    fields = job(tmp_path, sha256=build.sha256(archive))
+    missing = wish(fields)
+    assert build.missing_sources(made(fields), [missing]) == []
+    archive.write_bytes(b"damaged")
+    assert build.missing_sources(made(fields), [missing]) == ["dropbear"]
+    assert build.missing_sources(made(fields), []) == []
 
 
 def test_looking_changes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     directory = tmp_path / "not there"
     assert build.main(["look"], {"DROPBEAR_JOB": json.dumps(job(directory))}) == 0
     answer = json.loads(capsys.readouterr().out)
-    assert answer["source"] is False
-    assert answer["artefacts"]["riscv64"]["sha256"] is None
+    assert answer["missing"] == ["riscv64"]
+    assert answer["missing_sources"] == ["dropbear"]
+    assert answer["files"] == []
     assert list(tmp_path.iterdir()) == []
 
 
@@ -198,12 +248,24 @@ def test_a_build_directory_that_others_can_write_is_refused(tmp_path: Path, caps
 
 
 def test_a_source_with_another_digest_is_not_unpacked(tmp_path: Path) -> None:
-    made = build.Job.from_json(json.dumps(job(tmp_path)))
-    made.source.parent.mkdir()
-    made.source.write_bytes(b"other")
-    with pytest.raises(build.BuildError, match=f"has sha256 {build.sha256(made.source)}, but 2026.94 has {'0' * 64}"):
-        build.unpack(made, tmp_path / "unpacked")
+    archive = tmp_path / "archive"
+    archive.write_bytes(b"other")
+    with pytest.raises(
+        build.BuildError, match=f"has sha256 {build.sha256(archive)}, but dropbear-2026.94 has {'0' * 64}"
+    ):
+        build.unpack(archive, build.Source(**source()), tmp_path / "unpacked")
     assert not (tmp_path / "unpacked").exists()
+
+
+def test_files_are_added_to_the_unpacked_source(tmp_path: Path) -> None:
+    (tmp_path / "release-1").mkdir()
+    (tmp_path / "release-1" / "configure").write_text("#!/bin/sh\n")
+    archive = tmp_path / "release-1.tar.gz"
+    with tarfile.open(archive, "w:gz") as opened:
+        opened.add(tmp_path / "release-1", "release-1")
+    changed = source(archive=archive.name, sha256=build.sha256(archive), files={"options.h": "text"})
+    top = build.unpack(archive, build.Source(**changed), tmp_path / "unpacked")
+    assert {path.name: path.read_text() for path in top.iterdir()} == {"configure": "#!/bin/sh\n", "options.h": "text"}
 
 
 def change(old: str, new: str) -> str:
@@ -214,7 +276,7 @@ def change(old: str, new: str) -> str:
 def patched(directory: Path, patches: dict[str, str]) -> str:
     (directory / "src").mkdir()
     (directory / "src" / "file").write_text("first\none\nlast\n")
-    build.apply_patches(build.Job.from_json(json.dumps(job(directory, patches=patches))), directory)
+    build.apply_patches(build.Source(**source(patches=patches)), directory)
     return (directory / "src" / "file").read_text()
 
 
@@ -239,16 +301,16 @@ def test_a_patch_that_does_not_fit_is_named_in_one_line(tmp_path: Path, text: st
     with pytest.raises(build.BuildError) as failure:
         patched(tmp_path, {"01-a.patch": text})
     assert str(failure.value) == (
-        f"01-a.patch does not fit Dropbear 2026.94 ({reason}): set a dropbear_version that it fits"
+        f"01-a.patch does not fit dropbear-2026.94 ({reason}): set a dropbear_version that it fits"
     )
 
 
 def test_a_host_without_patch_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = build.Job.from_json(json.dumps(job(tmp_path)))
-    assert "patch" not in build.missing_tools(made, ["riscv64"])
+    wanted = made(job(tmp_path))
+    assert "patch" not in build.missing_tools(wanted, ["riscv64"])
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert build.missing_tools(made, ["riscv64"])[:2] == ["make", "patch"]
-    assert build.missing_tools(made, []) == []
+    assert build.missing_tools(wanted, ["riscv64"])[:2] == ["make", "patch"]
+    assert build.missing_tools(wanted, []) == []
 
 
 def test_a_failed_step_shows_the_end_of_its_log(tmp_path: Path) -> None:
@@ -262,7 +324,16 @@ def test_a_failed_step_shows_the_end_of_its_log(tmp_path: Path) -> None:
     assert lines[-1] == "boom: error"
 
 
-@pytest.mark.parametrize("text", ["{}", '{"architectures": [], "colour": 1}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{}",
+        '{"architectures": [], "sources": {}, "colour": 1}',
+        '{"sources": {"dropbear": {}}}',
+        '{"sources": {"dropbear": []}}',
+        json.dumps(job(Path("/"), name="cat")),
+    ],
+)
 def test_what_is_no_job_is_refused(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert build.main(["look"], {"DROPBEAR_JOB": text}) == 2
     assert capsys.readouterr().err.startswith("DROPBEAR_JOB is not a job: ")

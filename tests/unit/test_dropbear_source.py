@@ -16,6 +16,7 @@ from role_scripts import load
 source = load("dropbear", "fetch_source")
 
 ARCHIVE = b"the release archive"
+NAME = "dropbear-2026.94.tar.bz2"
 DIGEST = hashlib.sha256(ARCHIVE).hexdigest()
 OTHER = hashlib.sha256(b"another file").hexdigest()
 
@@ -46,11 +47,17 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 @pytest.fixture
 def no_mirrors(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(source, "apt_urls", lambda version: [])
+    monkeypatch.setattr(source, "apt_urls", lambda archive: [])
 
 
 def fetch(urls: list[str], destination: Path) -> int:
-    request = {"version": "2026.94", "sha256": DIGEST, "urls": urls, "destination": str(destination)}
+    request = {
+        "archive": NAME,
+        "sha256": DIGEST,
+        "urls": urls,
+        "destination": str(destination),
+        "variable": "dropbear_source_archive",
+    }
     status: int = source.main({"DROPBEAR_SOURCE": json.dumps(request)})
     return status
 
@@ -69,7 +76,7 @@ def test_a_wrong_digest_ends_the_search_and_leaves_nothing(
     server: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert fetch([f"{server}/bad", f"{server}/good"], tmp_path / "sources" / "archive") == 2
-    expected = f"{server}/bad gives a file with sha256 {OTHER}, but Dropbear 2026.94 has {DIGEST}: refused\n"
+    expected = f"{server}/bad gives a file with sha256 {OTHER}, but {NAME} has {DIGEST}: refused\n"
     assert capsys.readouterr().err == expected
     assert list(tmp_path.iterdir()) == []
 
@@ -82,7 +89,7 @@ def test_the_error_lists_what_was_tried(server: str, tmp_path: Path, capsys: pyt
         assert fetch([f"{server}/missing", refusing, "http://host.invalid/x", "no url"], tmp_path / "archive") == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
-    assert "set dropbear_source_archive to a copy of dropbear-2026.94.tar.bz2" in error
+    assert f"no origin gives {NAME}: set dropbear_source_archive to a copy of it (sha256 {DIGEST}). Tried: " in error
     for tried in (
         f"{server}/missing (Not Found)",
         f"{refusing} ([Errno 111] Connection refused)",
@@ -154,12 +161,16 @@ def test_mirrors_are_asked_once_and_only_where_dropbear_can_be(apt: Path, tmp_pa
         "main http://a.test/debian/\nmain http://a.test/debian/\nnon-free http://a.test/debian/\n"
         f"universe http://b.test/ubuntu/\nmain mirror+file:{tmp_path}/list/\n$(COMPONENT) file:/srv/flat/\n"
     )
-    assert source.apt_urls("2026.94") == [
+    assert source.apt_urls(NAME) == [
         "http://a.test/debian/pool/main/d/dropbear/dropbear_2026.94.orig.tar.bz2",
         "http://b.test/ubuntu/pool/universe/d/dropbear/dropbear_2026.94.orig.tar.bz2",
         "http://one.test/debian/pool/main/d/dropbear/dropbear_2026.94.orig.tar.bz2",
         "http://two.test/debian/pool/main/d/dropbear/dropbear_2026.94.orig.tar.bz2",
     ]
+
+
+def test_a_mirror_keeps_each_release_under_its_own_name() -> None:
+    assert source.pool_path("openssh-10.0p1.tar.gz") == "o/openssh/openssh_10.0p1.orig.tar.gz"
 
 
 def test_a_mirror_without_it_is_named_with_apts_reason(
@@ -175,13 +186,13 @@ def test_a_mirror_without_it_is_named_with_apts_reason(
 
 def test_without_apt_there_are_no_mirrors(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert source.apt_urls("2026.94") == []
+    assert source.apt_urls(NAME) == []
 
 
 def test_what_cannot_be_written_is_said_in_a_line(
     server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(source, "apt_urls", lambda version: [])
+    monkeypatch.setattr(source, "apt_urls", lambda archive: [])
     (tmp_path / "file").write_text("")
     assert fetch([f"{server}/good"], tmp_path / "file" / "archive") == 2
     error = capsys.readouterr().err

@@ -1,11 +1,11 @@
 # Copyright: (c) 2026, The ocihooks.ssh contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Fetch Dropbear's release archive, from the first origin that answers.
+"""Fetch a release archive, from the first origin that answers.
 
     DROPBEAR_SOURCE='{...}' python3 fetch_source.py
 
 The request (JSON, see `Request`) comes in the environment, so that nothing has to be copied to the
-build host. First the URLs in their order, then, where apt is, Debian's archive of the same version
+build host. First the URLs in their order, then, where apt is, Debian's archive of the same release
 (the same file, byte for byte) from the mirrors that this host is set up to use.
 
 An origin that does not answer is passed over. One that gives another file than the pinned one ends
@@ -32,10 +32,10 @@ from pathlib import Path
 
 SILENCE = 10.0  # seconds without a byte, after which an origin is given up
 DEADLINE = 120.0  # seconds that one download may take in all
-LIMIT = 32 * 1024 * 1024  # bytes; the archive has 2.4 million
+LIMIT = 32 * 1024 * 1024  # bytes; the largest archive has 2.4 million
 
 APT_HELPER = "/usr/lib/apt/apt-helper"
-# Where a distribution may keep Dropbear: Debian in main, Ubuntu in universe.
+# Where a distribution may keep it: Debian in main, Ubuntu also in universe.
 COMPONENTS = ("main", "universe")
 
 
@@ -49,12 +49,17 @@ class OriginError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """What to fetch: `urls` are tried in order, `destination` is the file to write (absolute path)."""
+    """What to fetch.
 
-    version: str
+    `archive` is the file's name, such as dropbear-2026.94.tar.bz2; `urls` are tried in order;
+    `destination` is the file to write (absolute path); `variable` is the role's for a local copy.
+    """
+
+    archive: str
     sha256: str
     urls: tuple[str, ...]
     destination: str
+    variable: str
 
     @classmethod
     def from_json(cls, text: str) -> Request:
@@ -110,7 +115,14 @@ def mirror_addresses(uri: str) -> list[str]:
     return [entry.split()[0] for entry in entries if entry.strip() and not entry.startswith("#")]
 
 
-def apt_urls(version: str) -> list[str]:
+def pool_path(archive: str) -> str:
+    """Return where a mirror has a release archive, below a component's part of its pool."""
+    release, _dot, suffix = archive.partition(".tar.")
+    name, _dash, version = release.partition("-")
+    return f"{name[0]}/{name}/{name}_{version}.orig.tar.{suffix}"
+
+
+def apt_urls(archive: str) -> list[str]:
     """Return where the mirrors of this host would have the archive; empty without apt or its package lists."""
     if shutil.which("apt-get") is None or not os.access(APT_HELPER, os.X_OK):
         return []
@@ -126,14 +138,14 @@ def apt_urls(version: str) -> list[str]:
         if component not in COMPONENTS:
             continue
         for address in mirror_addresses(uri):
-            urls[f"{address.rstrip('/')}/pool/{component}/d/dropbear/dropbear_{version}.orig.tar.bz2"] = None
+            urls[f"{address.rstrip('/')}/pool/{component}/{pool_path(archive)}"] = None
     return list(urls)
 
 
 def find(request: Request) -> bytes:
     """Return the verified archive; raises SourceError if an origin gives a wrong one or none has it."""
     origins: list[tuple[str, Callable[[str], bytes]]] = [(url, download) for url in request.urls]
-    origins += [(url, apt_download) for url in apt_urls(request.version)]
+    origins += [(url, apt_download) for url in apt_urls(request.archive)]
     failures = []
     for url, get in origins:
         try:
@@ -144,12 +156,12 @@ def find(request: Request) -> bytes:
         digest = hashlib.sha256(data).hexdigest()
         if digest != request.sha256:
             raise SourceError(
-                f"{url} gives a file with sha256 {digest}, but Dropbear {request.version} has {request.sha256}: refused"
+                f"{url} gives a file with sha256 {digest}, but {request.archive} has {request.sha256}: refused"
             )
         return data
     raise SourceError(
-        f"no origin gives Dropbear {request.version}: set dropbear_source_archive to a copy of"
-        f" dropbear-{request.version}.tar.bz2 (sha256 {request.sha256}). Tried: {'; '.join(failures) or 'none'}"
+        f"no origin gives {request.archive}: set {request.variable} to a copy of it (sha256 {request.sha256})."
+        f" Tried: {'; '.join(failures) or 'none'}"
     )
 
 

@@ -1,12 +1,13 @@
 # Copyright: (c) 2026, The ocihooks.ssh contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Build Dropbear as one static, position-independent program per architecture, once.
+"""Build Dropbear, and OpenSSH's programs for files, as static, position-independent programs, once per architecture.
 
-    DROPBEAR_JOB='{...}' python3 build_dropbear.py look|build
+    DROPBEAR_JOB='{...}' python3 build_programs.py look|build
 
 The job (JSON, see `Job`) comes in the environment, so that nothing has to be copied to the build
 host. `look` only reads: it tells which builds are there. `build` makes those that are missing. Both
-print {"source": bool, "missing_tools": [...], "artefacts": {architecture: {"path", "sha256", "built"}}}.
+print {"built": bool, "missing": [architecture, ...], "missing_sources": [...], "missing_tools": [...],
+"files": [{"architecture", "program", "path", "sha256"}, ...]}.
 
 A build is kept under a key made of all that shapes it: source, patches, options, compiler,
 architecture and this file. Exit status 2: one error, said on stderr.
@@ -14,9 +15,11 @@ architecture and this file. Exit status 2: one error, said on stderr.
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import dataclasses
 import fcntl
+import functools
 import hashlib
 import json
 import os
@@ -31,28 +34,71 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-BINARY = "dropbearmulti"
-PROGRAMS = "dropbear dbclient dropbearkey scp"
-
-# -fno-strict-overflow and the stack protector are upstream's own hardening, which --disable-harden
+# -fno-strict-overflow and the stack protector are Dropbear's own hardening, which --disable-harden
 # switches off because it would also choose a linking of its own.
 CFLAGS = "-O3 -fPIC -fstack-protector-strong -fno-strict-overflow -Wno-pointer-sign"
 LDFLAGS = "-Wl,-z,relro,-z,now,-z,noexecstack -s"
-# Without the utmp and wtmp switches musl logs an error at every terminal.
-CONFIGURE = [
-    "--disable-harden",
-    "--disable-zlib",
-    "--enable-bundled-libtom",
-    "--disable-lastlog",
-    "--disable-utmp",
-    "--disable-utmpx",
-    "--disable-wtmp",
-    "--disable-wtmpx",
-    "--disable-loginfunc",
-    "--disable-pututline",
-    "--disable-pututxline",
-]
 
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How programs are made of a source: the arguments of its configure, and of make."""
+
+    programs: tuple[str, ...]
+    configure: tuple[str, ...]
+    make: tuple[str, ...]
+
+
+# Without the utmp and wtmp switches musl logs an error at every terminal.
+DROPBEAR = Recipe(
+    programs=("dropbearmulti",),
+    configure=(
+        "--disable-harden",
+        "--disable-zlib",
+        "--enable-bundled-libtom",
+        "--disable-lastlog",
+        "--disable-utmp",
+        "--disable-utmpx",
+        "--disable-wtmp",
+        "--disable-wtmpx",
+        "--disable-loginfunc",
+        "--disable-pututline",
+        "--disable-pututxline",
+    ),
+    make=("MULTI=1", "PROGRAMS=dropbear dbclient dropbearkey"),
+)
+
+# What these programs take of OpenSSH's library, instead of the whole: a quarter of the time.
+OPENSSH_OBJECTS = (
+    "addr addrmatch atomicio cleanup fatal log match misc platform-misc platform-pledge platform-tracing sftp-realpath"
+    " sshbuf sshbuf-getput-basic sshbuf-misc ssherr utf8 xmalloc"
+)
+# The stack protector and the linking are those above; scp and sftp take the hook's ssh, which is there in any image.
+OPENSSH = Recipe(
+    programs=("scp", "sftp", "sftp-server"),
+    configure=(
+        "--without-openssl",
+        "--without-zlib",
+        "--without-pam",
+        "--without-shadow",
+        "--without-sandbox",
+        "--disable-security-key",
+        "--disable-pkcs11",
+        "--without-stackprotect",
+        "--without-pie",
+    ),
+    make=(
+        "scp",
+        "sftp",
+        "sftp-server",
+        "LIBSSH_OBJS=" + " ".join(f"{name}.o" for name in OPENSSH_OBJECTS.split()),
+        "SSH_PROGRAM=/opt/oci-hooks/ssh/bin/ssh",
+    ),
+)
+
+RECIPES = {"dropbear": DROPBEAR, "openssh": OPENSSH}
+
+DIGESTS = "SHA256SUMS"  # of a build's programs, beside them
 LOG_TAIL = 20  # lines of a failed build that are shown
 
 ELF_MACHINES = {"x86_64": 62, "aarch64": 183, "ppc64le": 21, "riscv64": 243}
@@ -69,41 +115,64 @@ class BuildError(Exception):
 
 
 @dataclasses.dataclass(frozen=True)
+class Source:
+    """A release archive, and what is done to what it holds.
+
+    `archive` is its name, such as dropbear-2026.94.tar.bz2. `files` are texts that are added, by
+    their names, `patches` unified diffs by their names, which give their order.
+    """
+
+    archive: str
+    sha256: str
+    files: Mapping[str, str]
+    patches: Mapping[str, str]
+
+    @property
+    def release(self) -> str:
+        """The release's name, which is also that of the one directory in the archive."""
+        return self.archive.partition(".tar.")[0]
+
+
+@dataclasses.dataclass(frozen=True)
 class Job:
     """What to build, as the role says it.
 
     `build_dir` is where sources and builds are kept, `native_compiler` ("musl-gcc" or "zig") serves
     the build host's own architecture (every other is built by zig), `zig_requirement` is a pip
-    requirements file with digests, `localoptions` the text of localoptions.h, `patches` the texts of
-    unified diffs by their names, which give their order.
+    requirements file with digests, `sources` are by their recipes' names.
     """
 
-    version: str
-    source_sha256: str
     build_dir: str
     architectures: tuple[str, ...]
     native_compiler: str
-    localoptions: str
-    patches: Mapping[str, str]
     zig_requirement: str
+    sources: Mapping[str, Source]
 
     @classmethod
     def from_json(cls, text: str) -> Job:
         """Read a job; raises BuildError if a field is missing or unknown."""
         fields = json.loads(text)
         try:
-            return cls(**{**fields, "architectures": tuple(fields["architectures"])})
-        except (KeyError, TypeError) as error:
+            sources = {name: Source(**source) for name, source in sorted(fields["sources"].items())}
+            job = cls(**{**fields, "architectures": tuple(fields["architectures"]), "sources": sources})
+        except (AttributeError, KeyError, TypeError) as error:
             raise BuildError(f"DROPBEAR_JOB is not a job: {error}") from None
+        if unknown := sources.keys() - RECIPES.keys():
+            raise BuildError(f"DROPBEAR_JOB is not a job: {', '.join(unknown)} cannot be built")
+        return job
 
-    @property
-    def source(self) -> Path:
+    def archive(self, source: Source) -> Path:
         """The release archive, put there by fetch_source.py."""
-        return Path(self.build_dir, "sources", f"dropbear-{self.version}.tar.bz2")
+        return Path(self.build_dir, "sources", source.archive)
 
     def compiler(self, architecture: str) -> str:
         """Return "musl-gcc" or "zig", whichever builds for `architecture` on this host."""
         return self.native_compiler if architecture == platform.machine() else "zig"
+
+
+def cores() -> int:
+    """Return how many of the machine's cores this process may use."""
+    return len(os.sched_getaffinity(0))
 
 
 def sha256(path: Path) -> str:
@@ -136,6 +205,7 @@ def missing_tools(job: Job, architectures: Sequence[str]) -> list[str]:
     return missing
 
 
+@functools.cache
 def gcc_identity() -> str | None:
     """Return a digest of every file that shapes what musl-gcc makes, or None where it is absent."""
     if shutil.which("gcc") is None or shutil.which("musl-gcc") is None:
@@ -162,8 +232,13 @@ def gcc_identity() -> str | None:
     return hashlib.sha256("".join(sha256(Path(name)) for name in sorted(files)).encode()).hexdigest()
 
 
-def install_zig(job: Job, directory: Path) -> Path:
-    """Install the pinned zig below `directory` and return its program. pip checks the digest."""
+def zig_program(directory: Path) -> Path:
+    """Return where `install_zig` puts the compiler."""
+    return directory / "zig" / "ziglang" / "zig"
+
+
+def install_zig(job: Job, directory: Path) -> None:
+    """Install the pinned zig below `directory`. pip checks the digest."""
     pip = pip_command()
     if pip is None:
         raise BuildError("zig is installed by pip, which this host lacks: install python3-pip")
@@ -174,7 +249,6 @@ def install_zig(job: Job, directory: Path) -> Path:
     result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     if result.returncode != 0:
         raise BuildError(f"pip could not install the compiler zig:\n{last_lines(result.stdout)}")
-    return directory / "zig" / "ziglang" / "zig"
 
 
 def compiler_settings(job: Job, architecture: str, scratch: Path) -> dict[str, str]:
@@ -189,9 +263,7 @@ def compiler_settings(job: Job, architecture: str, scratch: Path) -> dict[str, s
     }
     if job.compiler(architecture) == "musl-gcc":
         return {**environment, "CC": "musl-gcc", "LDFLAGS": f"-static-pie {LDFLAGS}"}
-    zig = scratch / "zig" / "ziglang" / "zig"
-    if not zig.exists():
-        install_zig(job, scratch)
+    zig = zig_program(scratch)
     return {
         **environment,
         "CC": f"{zig} cc -target {ZIG_TARGETS[architecture]}",
@@ -301,25 +373,28 @@ def last_lines(text: str) -> str:
     return "\n".join(line for line in text.splitlines()[-LOG_TAIL:] if line.strip())
 
 
-def unpack(job: Job, directory: Path) -> Path:
+def unpack(archive: Path, source: Source, directory: Path) -> Path:
     """Unpack the source below `directory` and return its top; raises BuildError on a wrong digest."""
-    data = job.source.read_bytes()
-    digest = hashlib.sha256(data).hexdigest()
-    if digest != job.source_sha256:
-        raise BuildError(f"{job.source} has sha256 {digest}, but {job.version} has {job.source_sha256}: remove it")
-    with tarfile.open(job.source) as archive:
+    digest = sha256(archive)
+    if digest != source.sha256:
+        raise BuildError(f"{archive} has sha256 {digest}, but {source.release} has {source.sha256}: remove it")
+    with tarfile.open(archive) as opened:
         if hasattr(tarfile, "data_filter"):
-            archive.extraction_filter = tarfile.data_filter
-        archive.extractall(directory)
-    return directory / f"dropbear-{job.version}"
+            opened.extraction_filter = tarfile.data_filter
+        opened.extractall(directory)
+    top = directory / source.release
+    for name, text in source.files.items():
+        (top / name).write_text(text)
+    apply_patches(source, top)
+    return top
 
 
-def apply_patches(job: Job, source: Path) -> None:
+def apply_patches(source: Source, top: Path) -> None:
     """Apply the patches to the unpacked source; raises BuildError, in one line, if one does not fit exactly."""
-    for name, text in sorted(job.patches.items()):
+    for name, text in sorted(source.patches.items()):
         result = subprocess.run(
             ["patch", "--strip=1", "--fuzz=0", "--batch", "--quiet"],
-            cwd=source,
+            cwd=top,
             input=text,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -328,9 +403,7 @@ def apply_patches(job: Job, source: Path) -> None:
         )
         if result.returncode != 0:
             reason = "; ".join(result.stdout.split("\n")).rstrip("; ")
-            raise BuildError(
-                f"{name} does not fit Dropbear {job.version} ({reason}): set a dropbear_version that it fits"
-            )
+            raise BuildError(f"{name} does not fit {source.release} ({reason}): set a dropbear_version that it fits")
 
 
 def run_step(command: Sequence[str], directory: Path, environment: Mapping[str, str], log: Path) -> None:
@@ -344,77 +417,96 @@ def run_step(command: Sequence[str], directory: Path, environment: Mapping[str, 
         raise BuildError(f"'{command[0]}' failed with status {status}; the last lines of {log}:\n{last_lines(text)}")
 
 
-def compile_dropbear(job: Job, architecture: str, scratch: Path) -> Path:
-    """Build for one architecture below `scratch` and return the checked program."""
-    log = Path(job.build_dir, f"build-{job.version}-{architecture}.log")
+def compile_programs(job: Job, build: Build, scratch: Path) -> list[Path]:
+    """Make a build in the new directory `scratch` and return its programs, checked."""
+    source, recipe = job.sources[build.source], RECIPES[build.source]
+    log = Path(job.build_dir, f"build-{source.release}-{build.architecture}.log")
     log.unlink(missing_ok=True)
-    environment = compiler_settings(job, architecture, scratch)
-    with tempfile.TemporaryDirectory(dir=scratch, prefix=f"{architecture}-") as directory:
-        source = unpack(job, Path(directory))
-        apply_patches(job, source)
-        (source / "localoptions.h").write_text(job.localoptions)
-        host = [f"--host={ZIG_TARGETS[architecture]}"] if job.compiler(architecture) == "zig" else []
-        jobs = len(os.sched_getaffinity(0))
-        run_step(["./configure", *CONFIGURE, *host], source, environment, log)
-        run_step(["make", f"-j{jobs}", "MULTI=1", f"PROGRAMS={PROGRAMS}"], source, environment, log)
-        check_program(source / BINARY, architecture)
-        result = scratch / f"{BINARY}-{architecture}"
-        shutil.copyfile(source / BINARY, result)
+    environment = compiler_settings(job, build.architecture, scratch.parent)
+    top = unpack(job.archive(source), source, scratch)
+    host = [f"--host={ZIG_TARGETS[build.architecture]}"] if job.compiler(build.architecture) == "zig" else []
+    run_step(["./configure", *recipe.configure, *host], top, environment, log)
+    run_step(["make", f"-j{cores()}", *recipe.make], top, environment, log)
+    programs = [top / program for program in recipe.programs]
+    for program in programs:
+        check_program(program, build.architecture)
     log.unlink()
-    return result
+    return programs
 
 
 # --- The store ----------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True)
-class Artefact:
-    """One finished or future build. `sha256` is None if it is not there; `path` is then a wish."""
+class Build:
+    """What is made of one source for one architecture, and where it is kept.
 
-    path: str
-    sha256: str | None
-    built: bool = False
+    `digests` are the SHA-256 of its programs, None if it is not there; `directory` is then a wish,
+    or None if the compiler is not installed yet.
+    """
+
+    source: str
+    architecture: str
+    directory: Path | None
+    digests: Mapping[str, str] | None = None
+
+    def files(self) -> list[dict[str, str]]:
+        """The programs, as the role takes them."""
+        return [
+            {
+                "architecture": self.architecture,
+                "program": program,
+                "path": f"{self.directory}/{program}",
+                "sha256": digest,
+            }
+            for program, digest in sorted((self.digests or {}).items())
+        ]
 
 
-def artefact_directory(job: Job, architecture: str) -> Path | None:
+def build_directory(job: Job, name: str, architecture: str) -> Path | None:
     """Return where a build of these inputs is kept, or None if its compiler is not installed yet."""
     compiler = job.compiler(architecture)
     identity = gcc_identity() if compiler == "musl-gcc" else job.zig_requirement
     if identity is None:
         return None
-    recipe = Path(__file__).read_text()
-    patches = sorted(job.patches.items())
-    inputs = [job.version, job.source_sha256, patches, job.localoptions, compiler, identity, architecture, recipe]
-    key = hashlib.sha256(json.dumps(inputs).encode()).hexdigest()
-    return Path(job.build_dir, "artefacts", f"dropbear-{job.version}-{architecture}-{key[:12]}")
+    source = job.sources[name]
+    inputs = [name, dataclasses.asdict(source), compiler, identity, architecture, Path(__file__).read_text()]
+    key = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
+    return Path(job.build_dir, "artefacts", f"{source.release}-{architecture}-{key[:12]}")
 
 
-def find(directory: Path | None) -> Artefact:
-    """Return the build kept in `directory`, as not there unless it has the digest recorded beside it."""
-    if directory is None:
-        return Artefact(path="", sha256=None)
-    binary = directory / BINARY
+def find(job: Job, name: str, architecture: str) -> Build:
+    """Return a build, as not there unless its programs have the digests recorded beside them."""
+    build = Build(name, architecture, build_directory(job, name, architecture))
+    if build.directory is None:
+        return build
     try:
-        digest = sha256(binary)
-        recorded = (directory / f"{BINARY}.sha256").read_text().split()[0]
-    except (FileNotFoundError, IndexError):
-        return Artefact(str(binary), sha256=None)
-    return Artefact(str(binary), sha256=digest if digest == recorded else None)
+        digests = {program: sha256(build.directory / program) for program in RECIPES[name].programs}
+        recorded = (build.directory / DIGESTS).read_text()
+    except FileNotFoundError:
+        return build
+    return dataclasses.replace(build, digests=digests) if recorded == digest_lines(digests) else build
 
 
-def keep(binary: Path, directory: Path, scratch: Path) -> Artefact:
-    """Move a build into the store as a whole, with its digest beside it."""
+def digest_lines(digests: Mapping[str, str]) -> str:
+    """Return digests as sha256sum(1) reads them."""
+    return "".join(f"{digest}  {program}\n" for program, digest in sorted(digests.items()))
+
+
+def keep(programs: Sequence[Path], build: Build, directory: Path, scratch: Path) -> Build:
+    """Move a build's programs into its directory in the store as a whole, with their digests beside them."""
     made = Path(tempfile.mkdtemp(dir=scratch))
-    digest = sha256(binary)
-    shutil.copyfile(binary, made / BINARY)
-    (made / BINARY).chmod(0o755)
-    (made / f"{BINARY}.sha256").write_text(f"{digest}  {BINARY}\n")
+    for program in programs:
+        shutil.copyfile(program, made / program.name)
+        (made / program.name).chmod(0o755)
+    digests = {program.name: sha256(program) for program in programs}
+    (made / DIGESTS).write_text(digest_lines(digests))
     made.chmod(0o755)
     directory.parent.mkdir(mode=0o755, exist_ok=True)
     if directory.exists():  # a damaged one, or it would have been found
         shutil.rmtree(directory)
     made.rename(directory)
-    return Artefact(str(directory / BINARY), digest, built=True)
+    return dataclasses.replace(build, digests=digests)
 
 
 def check_build_directory(path: Path) -> None:
@@ -434,48 +526,75 @@ def locked(directory: Path) -> Iterator[None]:
         yield
 
 
-def look(job: Job) -> dict[str, Artefact]:
-    """Return what is there, per architecture."""
-    return {architecture: find(artefact_directory(job, architecture)) for architecture in job.architectures}
+def look(job: Job) -> list[Build]:
+    """Return what is there, and what is missing, of each source for each architecture."""
+    return [find(job, name, architecture) for architecture in job.architectures for name in job.sources]
 
 
-def build(job: Job) -> dict[str, Artefact]:
-    """Make what is missing and return everything, per architecture."""
+def missing(builds: Sequence[Build]) -> list[Build]:
+    """Return those that are not there."""
+    return [build for build in builds if build.digests is None]
+
+
+def architectures(builds: Sequence[Build]) -> list[str]:
+    """Return their architectures, each once."""
+    return sorted({build.architecture for build in builds})
+
+
+def make(job: Job, build: Build, scratch: Path) -> Build:
+    """Make a build and keep it; one that is there is returned as it is."""
+    if build.digests is not None:
+        return build
+    if build.directory is None:
+        raise BuildError(f"the compiler for {build.architecture} came during the build: run the play again")
+    with tempfile.TemporaryDirectory(dir=scratch, prefix=f"{build.architecture}-") as directory:
+        return keep(compile_programs(job, build, Path(directory)), build, build.directory, scratch)
+
+
+def make_all(job: Job) -> tuple[list[Build], bool]:
+    """Make what is missing. Return everything, and whether anything was made."""
     base = Path(job.build_dir)
     check_build_directory(base)
     with locked(base):
-        artefacts = look(job)  # again: another play may have built meanwhile
-        wanted = [architecture for architecture, artefact in artefacts.items() if artefact.sha256 is None]
-        if missing := missing_tools(job, wanted):
-            raise BuildError(f"the build host {platform.node()} lacks {', '.join(missing)}: install what provides it")
+        builds = look(job)  # again: another play may have built meanwhile
+        wanted = architectures(missing(builds))
+        if tools := missing_tools(job, wanted):
+            raise BuildError(f"the build host {platform.node()} lacks {', '.join(tools)}: install what provides it")
         with tempfile.TemporaryDirectory(dir=base, prefix="work-") as scratch:
-            for architecture in wanted:
-                directory = artefact_directory(job, architecture)
-                if directory is None:
-                    raise BuildError(f"the compiler for {architecture} went away during the build: run the play again")
-                binary = compile_dropbear(job, architecture, Path(scratch))
-                artefacts[architecture] = keep(binary, directory, Path(scratch))
-    return artefacts
+            if "zig" in {job.compiler(architecture) for architecture in wanted}:
+                install_zig(job, Path(scratch))
+            # configure keeps one core busy
+            with concurrent.futures.ThreadPoolExecutor(cores()) as pool:
+                return list(pool.map(lambda build: make(job, build, Path(scratch)), builds)), bool(wanted)
+
+
+def missing_sources(job: Job, builds: Sequence[Build]) -> list[str]:
+    """Return the sources of `builds` whose release archive is not there, or damaged."""
+    sources = {build.source: job.sources[build.source] for build in builds}
+    return [
+        name
+        for name, source in sources.items()
+        if not job.archive(source).is_file() or sha256(job.archive(source)) != source.sha256
+    ]
 
 
 def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     """Do what the module's docstring says and return the exit status."""
     try:
         job = Job.from_json(environment["DROPBEAR_JOB"])
-        artefacts = build(job) if list(arguments) == ["build"] else look(job)
+        builds, built = make_all(job) if list(arguments) == ["build"] else (look(job), False)
     except (BuildError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
-    wanted = [architecture for architecture, artefact in artefacts.items() if artefact.sha256 is None]
-    print(
-        json.dumps(
-            {
-                "source": job.source.is_file() and sha256(job.source) == job.source_sha256,
-                "missing_tools": missing_tools(job, wanted),
-                "artefacts": {name: dataclasses.asdict(artefact) for name, artefact in artefacts.items()},
-            }
-        )
-    )
+    unbuilt = missing(builds)
+    answer = {
+        "built": built,
+        "missing": architectures(unbuilt),
+        "missing_sources": missing_sources(job, unbuilt),
+        "missing_tools": missing_tools(job, architectures(unbuilt)),
+        "files": [file for build in builds for file in build.files()],
+    }
+    print(json.dumps(answer))
     return 0
 
 
