@@ -1,4 +1,4 @@
-"""Long forms of the tests of races and of faults, in a bed where the hook is installed: see tests/hook/soak."""
+"""Long forms of tests (races, faults, many sessions), in a bed where the hook is installed: see tests/hook/soak."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import time
 from pathlib import Path
 
 import faults
+import many
 import races
 from attack import CANARY, host_untouched, plant
 from conftest import Syslog
-from containers import LAUNCHER
+from containers import LAUNCHER, Engine
 from test_old_kernel import WRAPPER
 
 
@@ -67,13 +68,25 @@ def fail() -> int:
     return total
 
 
-def main(starts: int) -> int:
+def output(sessions: int) -> int:
+    """Make sessions with much output, through a fast pipe and a slow one; returns how many went wrong."""
+    begin = time.monotonic()
+    container = Engine("crun").start("debian", network="private")
+    client = many.own_client(container)
+    problems = [problem for pause in (0, 0.002) for problem in many.with_output(container, client, sessions, pause)]
+    container.remove()
+    print("\n".join([*problems, f"output: {sessions} sessions twice, {len(problems)} wrong"]), end="")
+    print(f" ({time.monotonic() - begin:.0f} s)", flush=True)
+    return len(problems)
+
+
+def main(count: int) -> int:
     """The exit status is 0 when no canary is lost, and nothing is wrong."""
     shutil.rmtree(CANARY, ignore_errors=True)
     plant()
     races.plant_keys()
     Syslog()
-    return int(race(starts) + fail() > 0)
+    return int(race(count) + fail() + output(count) > 0)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from conftest import Start
@@ -25,27 +26,48 @@ VALUES = {
 ODD_NAMES = {"dash-ed": "1", "dot.ted": "2", "1digit": "3", "sp ace": "4", "semi;colon": "$(id)", "quo'te": "5"}
 OWN_PATH = f"/opt/my tools/bin:{PATH}:."
 
-SHELLS = {"bash": ("debian", "/bin/bash"), "dash": ("debian", "/bin/dash"), "busybox": ("busybox", "/bin/sh")}
+
+class Shell(NamedTuple):
+    """A login shell, the image that has it, and what a distribution's zsh reads at login."""
+
+    image: str
+    path: str
+    zprofile: str = ""
 
 
-def with_shell(shell: str) -> object:
+SHELLS = {
+    "bash": Shell("debian", "/bin/bash"),
+    "dash": Shell("debian", "/bin/dash"),
+    "zsh": Shell("debian", "/bin/zsh"),
+    "zsh-profile": Shell("debian", "/bin/zsh", "emulate sh -c 'source /etc/profile'\n"),
+    "busybox": Shell("busybox", "/bin/sh"),
+}
+
+
+def with_shell(shell: Shell) -> object:
     def prepare(root: Path) -> None:
         (root / "etc").mkdir(exist_ok=True)
         with (root / "etc/passwd").open("a", encoding="utf-8") as file:
-            file.write(f"alice:x:{ALICE}:{ALICE}::/home/alice:{shell}\n")
+            file.write(f"alice:x:{ALICE}:{ALICE}::/home/alice:{shell.path}\n")
+        if shell.zprofile:
+            (root / "etc/zsh/zprofile").write_text(shell.zprofile, encoding="utf-8")
 
     return prepare
 
 
 @pytest.fixture(scope="module", params=SHELLS)
-def container(request: pytest.FixtureRequest, start_shared: Start) -> Container:
-    image, shell = SHELLS[request.param]
+def shell(request: pytest.FixtureRequest) -> Shell:
+    return SHELLS[request.param]
+
+
+@pytest.fixture(scope="module")
+def container(shell: Shell, start_shared: Start) -> Container:
     env = {**VALUES, **ODD_NAMES, "PATH": OWN_PATH}
 
     def change(config: dict[str, dict[str, list[str]]]) -> None:
         config["process"]["env"] = ["HOME=/home/alice", *(f"{name}={value}" for name, value in env.items())]
 
-    return start_shared("crun", image, network="private", prepare=with_shell(shell), change=change)
+    return start_shared("crun", shell.image, network="private", prepare=with_shell(shell), change=change)
 
 
 def parse(output: bytes) -> dict[str, str]:
@@ -54,6 +76,12 @@ def parse(output: bytes) -> dict[str, str]:
 
 def assert_exact(got: dict[str, str], names: dict[str, str]) -> None:
     assert {name: got.get(name) for name in names} == names
+
+
+def test_sessions_run_that_shell(shell: Shell, container: Container) -> None:
+    name = Path(shell.path).name
+    assert container.ssh("echo $0").checked().text == name
+    assert container.ssh(stdin=b"echo $0\n").checked().text == f"-{name}"
 
 
 def test_command(container: Container) -> None:

@@ -66,13 +66,13 @@ class Session:
 
 @pytest.fixture(scope="module", params=SHELLS)
 def session(request: pytest.FixtureRequest, start_shared: Start) -> Session:
-    image, shell = SHELLS[request.param]
+    shell = SHELLS[request.param]
     variables = values()
 
     def change(config: dict[str, Any]) -> None:
         config["process"]["env"] += [f"{name}={os.fsdecode(value)}" for name, value in variables.items()]
 
-    container = start_shared("runc", image, network="private", prepare=with_shell(shell), change=change)
+    container = start_shared("runc", shell.image, network="private", prepare=with_shell(shell), change=change)
     return Session(container, variables)
 
 
