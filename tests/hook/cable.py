@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from containers import run
+from containers import run, wait_for
 
 NETWORK = "10.98.0"
 
@@ -21,6 +21,8 @@ def plug(pid: int, number: int) -> str:
     """Lay cable `number` into the network of the process `pid`; returns the address there. It goes with that network."""
     enter = ["nsenter", "--net", "--target", str(pid), "ip"]
     near = f"cable{number}"
+    # A network outlives its last process by a moment.
+    wait_for(lambda: run(["ip", "link", "show", near]).status != 0, f"end of the earlier {near}")
     run(["ip", "link", "add", near, "type", "veth", "peer", "name", "eth0", "netns", str(pid)]).checked()
     run([*enter, "address", "add", f"{address(number)}/30", "dev", "eth0"]).checked()
     run([*enter, "link", "set", "eth0", "up"]).checked()

@@ -12,12 +12,12 @@ from .log import DEBUG, ERROR, INFO, log
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from signal import SIG_DFL, SIG_SETMASK, SIGCHLD, pthread_sigmask
+    from signal import SIG_DFL, SIG_SETMASK, SIGCHLD, SIGINT, pthread_sigmask
     from signal import signal as set_signal
 
     from .container import State
 else:  # the C half of signal: its other half imports enum
-    from _signal import SIG_DFL, SIG_SETMASK, SIGCHLD, pthread_sigmask
+    from _signal import SIG_DFL, SIG_SETMASK, SIGCHLD, SIGINT, pthread_sigmask
     from _signal import signal as set_signal
 
 _USAGE = """usage: ssh_hook keygen [--overwrite] [--verbose | --debug]     make your SSH keys for containers
@@ -87,6 +87,7 @@ def _start(state: State, packages: list[str]) -> None:
 
 
 def _user_command(arguments: list[str], settings: dict[str, str]) -> int:
+    set_signal(SIGINT, SIG_DFL)  # an interrupt needs no traceback
     command, *options = arguments or [""]
     allowed = {"keygen": {"--overwrite", "--verbose", "--debug"}, "check-user-has-sshkeys": {"--verbose", "--debug"}}
     if command in ("-h", "--help", "help"):

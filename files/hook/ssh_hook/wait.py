@@ -8,7 +8,6 @@ which nothing interrupts, when the time is over.
 from __future__ import annotations
 
 import queue
-import signal
 import socket
 import threading
 import time
@@ -34,7 +33,6 @@ _NO_ANSWER = "no answer"
 
 def wait(arguments: list[str], settings: Mapping[str, str]) -> None:
     """Wait for the hosts in `arguments`; raises HookError that names those which do not answer in time."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # an interrupt needs no traceback
     options = Options(arguments, settings, ["timeout"])
     seconds = _seconds(options.values.get("timeout", str(_TIMEOUT)))
     failing = _Watch(options.hosts, options.port, seconds).run()
