@@ -227,23 +227,52 @@ TRUSTING = [
     [f"-yp{PORT}"],
     ["-K", "5", "-y"],
     ["-J", "true", "-y"],
+    # the port in other words
+    ["-p", f"0{PORT}", "-y"],
+    [f"-p+{PORT}", "-oStrictHostKeyChecking=no"],
+    ["-o", f'Port="{PORT}"', "-y"],
+    ["-o", f"Port\t{PORT}", "-oStrictHostKeyChecking=no"],
+    ["-o", f'Po"rt" {PORT}', "-oStrictHostKeyChecking=no"],
+    # what only OpenSSH understands
+    ["-D1080", "-oStrictHostKeyChecking=no", "-oUserKnownHostsFile=/dev/null"],
+    ["-D1080", "-oNoHostAuthenticationForLocalhost=yes"],
+    ["-D1080", "-oKnownHostsCommand=/bin/cat /home/alice/.ssh/known_hosts"],
+    ["-D1080", "-oGlobalKnownHostsFile=/home/alice/.ssh/known_hosts", "-oHostKeyAlias=127.0.0.1"],
+    ["-D1080", "-oVerifyHostKeyDNS=yes", "-oUpdateHostKeys=yes", "-oCheckHostIP=no"],
+    ["-F", "/home/alice/.ssh/trusting"],
+    ["-F", "/home/alice/.ssh/trusting", "-p", str(OTHER_PORT), "-p", str(PORT)],
+    ["-S", "/tmp/none", "-oStrictHostKeyChecking=off"],
+    ["-oHostName=127.0.0.2", "-oStrictHostKeyChecking=no"],
+    [f"-oProxyCommand=ssh -W 127.0.0.2:{PORT} 127.0.0.1", "-oStrictHostKeyChecking=no"],
 ]
+IMPOSTORS = [
+    *("127.0.0.1", "alice@127.0.0.2", f"127.0.0.2/{PORT}", f"127.0.0.2^{PORT}", f"ssh://alice@127.0.0.1:{PORT}"),
+    *(f"ssh://127.0.0.1:0{PORT}", f"127.0.0.1/{PORT},127.0.0.2/{PORT}"),
+]
+TRUSTING_FILE = f"""
+Port {PORT}
+StrictHostKeyChecking no
+UserKnownHostsFile /dev/null
+NoHostAuthenticationForLocalhost yes
+"""
 
 
-def test_impostor_is_refused(start: Start, place: Path) -> None:
+@pytest.mark.parametrize("image", ["busybox", "debian"])
+def test_impostor_is_refused(start: Start, place: Path, image: str) -> None:
     """Whatever is asked for: without a question, with an exit status that tells, and nothing is run or written.
 
-    Alice's own client knows the impostor and would accept it.
+    Alice's own client knows the impostor and would accept it; the one image has OpenSSH, the other has none.
     """
-    container = start("crun", "busybox")
+    container = start("crun", image, prepare=with_openssh if image == "debian" else None)
     assert container.ssh("echo right").checked().text == "right"
     without_daemon(container)
     with server(PORT, place) as log:
         mine = known(place, "127.0.0.1", "127.0.0.2", f"[127.0.0.2]:{PORT}")
-        write = "cat >/home/alice/.ssh/known_hosts"
-        container.exec("/bin/sh", "-c", write, stdin=mine.encode()).checked()
+        for name, text in (("known_hosts", mine), ("config", TRUSTING_FILE), ("trusting", TRUSTING_FILE)):
+            write = f"umask 077; cat >/home/alice/.ssh/{name}"
+            container.exec("/bin/sh", "-c", write, stdin=text.encode()).checked()
         for options in TRUSTING:
-            for host in ("127.0.0.1", "alice@127.0.0.2", f"127.0.0.2/{PORT}"):
+            for host in IMPOSTORS:
                 result = container.exec("ssh", *options, host, "echo wrong", stdin=b"y\nyes\n" * 5)
                 assert result.status != 0, (options, host)
                 assert result.out == b"", (options, host)

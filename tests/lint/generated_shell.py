@@ -24,7 +24,7 @@ def main() -> None:
     directory.joinpath("ssh").write_bytes(
         client.script(15263, 60, "/home/o'brien/.ssh/id_dropbear", "o'brien", ["o'brien", "guest"])
     )
-    directory.joinpath("scp").write_bytes(content.scp_script())
+    directory.joinpath("scp").write_bytes(content.copier("scp"))
     directory.joinpath("ssh-hook.sh").write_bytes(content.profile_module())
     directory.joinpath("environment").write_bytes(b"# shellcheck shell=sh\n" + content.environment_file(HOSTILE))
 

@@ -10,7 +10,7 @@ DROPBEAR = f"{BASE}/dropbear"
 ENVIRONMENT = f"{DROPBEAR}/environment"
 PROFILE_MODULE = "/etc/profile.d/ssh-hook.sh"
 SSH = "/usr/bin/ssh"
-SCP = "/usr/bin/scp"
+COPIERS = ("scp", "sftp")  # shown in /usr/bin where the image has none
 DEFAULT_SHELL = "/bin/sh"
 
 # Of each session its own, or a shell's own business.
@@ -72,9 +72,9 @@ fi
 """.encode()
 
 
-def scp_script() -> bytes:
-    """What runs Dropbear's scp."""
-    return f'#!/bin/sh\nexec {DROPBEAR}/bin/scp "$@"\n'.encode()
+def copier(name: str) -> bytes:
+    """What runs one of COPIERS."""
+    return f'#!/bin/sh\nexec {DROPBEAR}/bin/{name} "$@"\n'.encode()
 
 
 class Account:

@@ -235,7 +235,8 @@ class _Setup:
         binaries = _make_directory(base, "bin", 0o755, ROOT)
         if self._cover_ssh(_write_file(binaries, "ssh", script, 0o755, ROOT), binaries) and plan.openssh_key:
             _write_file(base, os.path.basename(client.OPENSSH_KEY), plan.openssh_key, 0o600, plan.user)
-        self._cover_scp(binaries)
+        for name in content.COPIERS:
+            self._cover_copier(name, binaries)
 
         # Named, since an image may give the user's uid a second account, with a home and keys of the image's author.
         authorized = f"{account.home}/.ssh"
@@ -451,10 +452,13 @@ class _Setup:
         self._cover(content.SSH, script)
         return has_own
 
-    def _cover_scp(self, directory: int) -> None:
-        """Show Dropbear's scp at /usr/bin/scp, unless the image has one; where that cannot be, sessions do without."""
+    def _cover_copier(self, name: str, directory: int) -> None:
+        """Show the hook's own scp or sftp in /usr/bin, unless the image has one; where that cannot be, sessions do
+        without.
+        """
+        path = f"/usr/bin/{name}"
         try:
-            status = os.fstat(self._rootfs.open(content.SCP, os.O_PATH))
+            status = os.fstat(self._rootfs.open(path, os.O_PATH))
             if not stat.S_ISREG(status.st_mode) or status.st_size > 0:
                 return
         except FileNotFoundError:
@@ -462,7 +466,7 @@ class _Setup:
         except OSError:
             return
         try:
-            self._cover(content.SCP, _write_file(directory, "scp", content.scp_script(), 0o755, ROOT))
+            self._cover(path, _write_file(directory, name, content.copier(name), 0o755, ROOT))
         except HookError:
             pass
 

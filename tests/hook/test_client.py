@@ -1,0 +1,745 @@
+"""The container's ssh towards another container: what each option of OpenSSH's command line does there."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import pty
+import select
+import shutil
+import signal
+import struct
+import subprocess
+import termios
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Start
+from containers import ALICE, PORT, Container, Plain, Podman, Result, run, wait_for
+from test_trust import with_openssh
+
+NETWORK = "10.98.7"
+OWN = "/opt/oci-hooks/ssh/bin/ssh.image"
+DEAD = f"{NETWORK}.200"
+
+
+def named(prepare: Callable[[Path], None] | None = None) -> Callable[[Path], None]:
+    """Prepares an image in which the other container has a name; `prepare` prepares it further."""
+
+    def prepared(root: Path) -> None:
+        (root / "etc").mkdir(exist_ok=True)
+        (root / "etc/hosts").write_text(f"127.0.0.1 localhost\n{NETWORK}.1 far\n{DEAD} dead\n", encoding="ascii")
+        if prepare is not None:
+            prepare(root)
+
+    return prepared
+
+
+def programs_of_openssh(root: Path) -> None:
+    with_openssh(root)
+    shutil.copy("/usr/bin/ssh-agent", root / "usr/bin")
+
+
+def connect(far: Container, near: Container, number: int) -> None:
+    """A cable between the networks of two containers; `number` is that of the address at its near end."""
+    enter = ["nsenter", "--net", "--target"]
+    cable = f"to{number}"
+    far_ip = [*enter, str(far.init()), "ip"]
+    near_ip = [*enter, str(near.init()), "ip"]
+    run([*far_ip, "link", "add", cable, "type", "veth", "peer", "name", "eth0", "netns", str(near.init())]).checked()
+    run([*far_ip, "link", "set", cable, "master", "bridge"]).checked()
+    run([*far_ip, "link", "set", cable, "up"]).checked()
+    run([*near_ip, "address", "add", f"{NETWORK}.{number}/24", "dev", "eth0"]).checked()
+    run([*near_ip, "link", "set", "eth0", "up"]).checked()
+
+
+@pytest.fixture(scope="module")
+def far(start_shared: Start) -> Container:
+    """The container at the other end."""
+    container = start_shared("crun", "busybox", network="private")
+    ip = ["nsenter", "--net", "--target", str(container.init()), "ip"]
+    run([*ip, "link", "add", "bridge", "type", "bridge"]).checked()
+    run([*ip, "address", "add", f"{NETWORK}.1/24", "dev", "bridge"]).checked()
+    run([*ip, "link", "set", "bridge", "up"]).checked()
+    return container
+
+
+@pytest.fixture(scope="module")
+def busybox(start_shared: Start, far: Container) -> Container:
+    """A container without OpenSSH."""
+    container = start_shared("crun", "busybox", network="private", prepare=named())
+    connect(far, container, 2)
+    return container
+
+
+@pytest.fixture(scope="module")
+def openssh(start_shared: Start, far: Container) -> Container:
+    """A container with OpenSSH's client."""
+    container = start_shared("crun", "debian", network="private", prepare=named(programs_of_openssh))
+    connect(far, container, 3)
+    return container
+
+
+@pytest.fixture(scope="module", params=["busybox", "openssh"])
+def near(request: pytest.FixtureRequest) -> Container:
+    container: Container = request.getfixturevalue(request.param)
+    return container
+
+
+def ssh(container: Container, *arguments: str | bytes, stdin: bytes = b"") -> Result:
+    return container.exec("ssh", *arguments, stdin=stdin)
+
+
+def in_network(container: Container, *command: str) -> list[str]:
+    """A command of the bed in the container's network."""
+    return ["nsenter", "--net", "--target", str(container.init()), *command]
+
+
+def address(container: Container) -> str:
+    """Of the container, as the other one reaches it."""
+    said = run(in_network(container, "ip", "-4", "-o", "address", "show", "dev", "eth0")).checked().text
+    return said.split(" inet ")[1].split("/")[0]
+
+
+def is_listening(container: Container, port: int) -> bool:
+    said = run(in_network(container, "ss", "-Hltn", f"sport = :{port}")).checked().text
+    return said != ""
+
+
+SERVICE = """
+import socket, sys
+with socket.create_server(("127.0.0.1", int(sys.argv[1]))) as server:
+    while True:
+        with server.accept()[0] as connection:
+            connection.sendall(b"served\\n")
+"""
+
+
+@contextmanager
+def service(container: Container, port: int) -> Iterator[None]:
+    """Something that says "served" to whoever connects to the loopback port in the container's network."""
+    command = in_network(container, "python3", "-c", SERVICE, str(port))
+    with subprocess.Popen(command) as process:
+        wait_for(lambda: is_listening(container, port), "the service")
+        yield
+        process.kill()
+
+
+def fetch(container: Container, port: int, host: str = "127.0.0.1") -> str:
+    """What is said at a port that the container reaches."""
+    return run(in_network(container, "bash", "-c", f"exec 3<>/dev/tcp/{host}/{port} && cat <&3")).text
+
+
+@pytest.fixture
+def background() -> Iterator[Callable[[], None]]:
+    """Ends, when called and at the end, the clients that were left in the background."""
+
+    def end() -> None:
+        for path in Path("/proc").iterdir():
+            try:
+                line = (path / "cmdline").read_bytes()
+            except (OSError, ValueError):
+                continue
+            if path.name.isdigit() and line.startswith((b"/opt/oci-hooks/ssh/dropbear/bin/dbclient\0", OWN.encode())):
+                os.kill(int(path.name), signal.SIGTERM)
+
+    yield end
+    end()
+
+
+# Commands
+
+RIGHT = (0, b"right\n", b"")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["-4"],
+        ["-6CKkMvxXY"],
+        ["-vvv"],
+        ["-q"],
+        ["-a"],
+        ["-n"],
+        ["-T"],
+        ["-p", str(PORT)],
+        ["-l", "alice"],
+        ["-i", "/nosuch/id_rsa"],
+        ["-F", "none"],
+        ["-e", "none"],
+        ["-S", "none"],
+        ["-g"],
+        ["-y"],
+        ["-c", "aes256-ctr", "-m", "hmac-sha2-256"],
+        ["-o", "BatchMode=yes", "-o", "ConnectTimeout=5", "-o", "StrictHostKeyChecking=no"],
+        ["-oUserKnownHostsFile=/dev/null", "-oLogLevel=ERROR", "-oForwardX11=no", "-oForwardAgent=no"],
+        ["-oControlMaster=auto", "-oControlPersist=60s", "-oServerAliveInterval=15", "-oServerAliveCountMax=3"],
+        ["-oPermitLocalCommand=no", "-oClearAllForwardings=yes", "-oRemoteCommand=none", "-oRequestTTY=no"],
+        ["-oSendEnv=LANG", "-oPasswordAuthentication=no", "-oPreferredAuthentications=publickey"],
+        ["-oNumberOfPasswordPrompts=0", "-oExitOnForwardFailure=yes", "-oIdentitiesOnly=yes", "-oCompression=no"],
+        [f"-oPort={PORT}", "-oUser=alice", "-oTCPKeepAlive=yes", "-oAddressFamily=any", "-oProxyCommand=none"],
+    ],
+    ids=str,
+)
+def test_options_before_and_after_the_host(near: Container, options: list[str]) -> None:
+    assert ssh(near, *options, "far", "echo right") == RIGHT
+    assert ssh(near, "far", *options, "echo right") == RIGHT
+
+
+@pytest.mark.parametrize(
+    "destination", ["far", "alice@far", "ssh://far", f"ssh://alice@far:{PORT}/", f"{NETWORK}.1", "ssh://far/"]
+)
+def test_destinations(near: Container, destination: str) -> None:
+    assert ssh(near, destination, "echo right") == RIGHT
+    assert ssh(near, "--", destination, "echo right") == RIGHT
+
+
+def test_it_is_the_other_container(near: Container, far: Container) -> None:
+    there = far.exec("readlink", "/proc/self/ns/net").checked().text
+    assert ssh(near, "far", "readlink /proc/self/ns/net").checked().text == there
+    assert near.exec("readlink", "/proc/self/ns/net").checked().text != there
+
+
+def test_arguments_are_exact(near: Container) -> None:
+    words = [
+        "'a   b'",
+        "'*'",
+        "''",
+        '"$HOME"',
+        "'`id`$(id)'",
+        "'line\none'",
+        "\\\\",
+        '"\'"',
+        "-n",
+        "--",
+        "'\t'",
+        "\udcff",
+    ]
+    result = ssh(near, "-x", "-oBatchMode=yes", "far", "printf", "'[%s]'", *map(os.fsencode, words))
+    expected = ["a   b", "*", "", "/home/alice", "`id`$(id)", "line\none", "\\", "'", "-n", "--", "\t", "\udcff"]
+    assert result.checked().out == os.fsencode("".join(f"[{word}]" for word in expected))
+
+
+def test_input_and_output_are_exact(near: Container) -> None:
+    data = os.urandom(2_000_000)
+    result = ssh(near, "-oBatchMode=yes", "far", "cat; echo to stderr >&2", stdin=data).checked()
+    assert hashlib.sha256(result.out).digest() == hashlib.sha256(data).digest()
+    assert result.err == b"to stderr\n"
+
+
+def test_commands_that_begin_like_options(near: Container, far: Container) -> None:
+    """They are run, and not taken for options of the client."""
+    far.path("/tmp/-V").write_text('#!/bin/sh\necho "ran $*"\n', encoding="ascii")
+    far.path("/tmp/-V").chmod(0o755)
+    assert ssh(near, "far", "--", "-V").status == 127
+    assert ssh(near, "--", "far", "-V").status == 127
+    assert ssh(near, "far", "--", "PATH=/tmp", "-V", "-p").checked().text == "ran -p"
+
+
+@pytest.mark.parametrize("status", [0, 1, 42, 255])
+def test_exit_status(near: Container, status: int) -> None:
+    assert ssh(near, "far", f"exit {status}").status == status
+    assert ssh(near, "-tt", "far", f"exit {status}").status == status
+
+
+@pytest.mark.parametrize("name", ["HUP", "INT", "KILL", "TERM", "SEGV", "SYS", "XCPU"])
+def test_command_that_dies_of_a_signal(near: Container, name: str) -> None:
+    for options in ([], ["-tt"], ["-T", "-q"]):
+        assert ssh(near, *options, "far", f"kill -{name} $$").status == 255
+
+
+def test_server_that_dies(near: Container) -> None:
+    assert ssh(near, "far", "kill -9 $PPID").status == 255
+
+
+def test_long_commands(near: Container) -> None:
+    for length in (9_001, 65_536, 131_000):
+        said = ssh(near, "-q", "far", f"echo {'x' * length} | wc -c").checked()
+        assert int(said.text) == length + 1
+    result = ssh(near, "far", "echo", "x" * 70_000, "y" * 70_000)
+    assert (result.status, result.out) == (255, b"")
+    assert b"The command has 140006 bytes, which are more than 131071" in result.err
+
+
+# Standard input
+
+
+def test_input_is_kept_for_what_follows(near: Container) -> None:
+    def loop(options: str) -> str:
+        script = f'printf "one\\ntwo\\n" | while read -r line; do ssh {options} far cat; echo "read $line"; done'
+        return near.exec("/bin/sh", "-c", script).checked().text
+
+    assert loop("-n") == "read one\nread two"
+    assert loop("-oStdinNull=yes") == "read one\nread two"
+    assert loop("") == "two\nread one", "without -n the first command takes it all"
+
+
+@pytest.mark.parametrize("option", ["-f", "-oForkAfterAuthentication=yes"])
+def test_background(near: Container, far: Container, option: str) -> None:
+    started = time.monotonic()
+    assert ssh(near, option, "far", "sleep 2; cat; echo done >/tmp/background", stdin=b"not for it").status == 0
+    assert time.monotonic() - started < 1.5
+    wait_for(lambda: far.exec("cat", "/tmp/background").text == "done", "the command in the background")
+    far.exec("rm", "/tmp/background").checked()
+    assert ssh(near, option, "dead", "true").status == 255, "before it goes to the background"
+
+
+# Terminals
+
+
+def test_terminal_on_demand(near: Container) -> None:
+    assert ssh(near, "-tt", "far", "tty; exit 3") == (3, b"/dev/pts/0\r\n", b"")
+    assert ssh(near, "-oRequestTTY=force", "far", "sleep 0.2; tty").checked().out == b"/dev/pts/0\r\n"
+    assert ssh(near, "-T", "far", "tty").out == b"not a tty\n"
+    result = ssh(near, "-t", "far", "tty")
+    assert (result.out, result.err) == (
+        b"not a tty\n",
+        b"ssh: no terminal for the command: standard input is none\n",
+    )
+
+
+def on_terminal(container: Container, *command: str, send: bytes = b"", when: bytes = b"ready") -> tuple[int, bytes]:
+    """Run a command on a terminal of 50 lines and 132 columns, and type `send` when it has said `when`."""
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 132, 0, 0))
+    enter = ["crun", "exec", "--tty", container.name, *command]
+    with subprocess.Popen(enter, stdin=slave, stdout=slave, stderr=slave, start_new_session=True) as process:
+        os.close(slave)
+        said = b""
+        try:
+            while select.select([master], [], [], 10)[0]:
+                said += os.read(master, 65536)
+                if send and when in said:
+                    os.write(master, send)
+                    send = b""
+        except OSError:
+            pass  # nobody has the other end any more
+        os.close(master)  # which hangs up
+        return process.wait(10), said
+
+
+def test_terminal_at_the_client(near: Container) -> None:
+    assert on_terminal(near, "ssh", "-t", "far", "tty; stty size; exit 5") == (5, b"/dev/pts/0\r\n50 132\r\n")
+    assert on_terminal(near, "ssh", "far", "tty; exit 5")[1] == b"not a tty\r\n", "none for a command"
+    assert on_terminal(near, "ssh", "-nt", "far", "tty")[1].endswith(b"\r\nnot a tty\r\n")
+    status, said = on_terminal(near, "ssh", "-t", "far", "echo ready; read x; echo got $x; exit 6", send=b"typed\r")
+    assert (status, said.endswith(b"got typed\r\n")) == (6, True)
+
+
+def test_interrupted_command(near: Container) -> None:
+    status, said = on_terminal(near, "ssh", "-t", "far", "echo ready; exec sleep 100", send=b"\x03")
+    assert (status, said) == (255, b"ready\r\n^C")
+
+
+def test_login_shell(near: Container) -> None:
+    status, said = on_terminal(near, "ssh", "far", send=b"tty; exit 7\r", when=b"$ ")
+    assert (status, said.endswith(b"/dev/pts/0\r\n")) == (7, True)
+    piped = ssh(near, "far", stdin=b"tty; exit 8\n")
+    assert (piped.status, piped.out) == (8, b"not a tty\n")
+
+
+# Forwarding
+
+
+def test_local_forward(near: Container, far: Container, background: Callable[[], None]) -> None:
+    """-f -N -L: in the background, without a command; on the loopback only, unless -g."""
+    with service(far, 7001):
+        assert ssh(near, "-f", "-N", "-L", "8001:127.0.0.1:7001", "far") == (0, b"", b"")
+        assert fetch(near, 8001) == "served"
+        assert fetch(far, 8001, address(near)) == ""
+        assert ssh(near, "-fNg", "-oLocalForward=8002 127.0.0.1:7001", "far") == (0, b"", b"")
+        assert fetch(far, 8002, address(near)) == "served"
+        assert ssh(near, "-fN", "-L", "*:8003:127.0.0.1:7001", "far") == (0, b"", b"")
+        assert fetch(far, 8003, address(near)) == "served"
+        background()
+        wait_for(lambda: not is_listening(near, 8001), "end of the forwarding")
+
+
+def test_remote_forward(near: Container, far: Container, background: Callable[[], None]) -> None:
+    with service(near, 7002):
+        assert ssh(near, "-fN", "-R", "8004:127.0.0.1:7002", "far") == (0, b"", b"")
+        assert fetch(far, 8004) == "served"
+        background()
+        wait_for(lambda: not is_listening(far, 8004), "end of the forwarding")
+
+
+def test_forwarding_while_a_command_runs(near: Container, far: Container) -> None:
+    with service(far, 7003):
+        command = "echo ready; read x; exit 4"
+        process = subprocess.Popen(
+            ["crun", "exec", near.name, "ssh", "-L", "127.0.0.1:8005:127.0.0.1:7003", "far", command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        with process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"ready\n"
+            assert fetch(near, 8005) == "served"
+            process.communicate(b"\n")
+        assert process.returncode == 4
+        assert not is_listening(near, 8005)
+
+
+def test_forwarding_that_fails(near: Container) -> None:
+    """By default the command runs all the same, as with OpenSSH."""
+    for option, value in (("-L", f"{PORT}:127.0.0.1:9"), ("-R", f"{PORT}:127.0.0.1:9")):
+        result = ssh(near, option, value, "far", "sleep 0.3; echo right")
+        assert (result.status, result.out) == (0, b"right\n")
+        assert b"orward" in result.err
+        result = ssh(near, "-oExitOnForwardFailure=yes", option, value, "far", "sleep 0.3; echo wrong")
+        assert (result.status, result.out) == (255, b"")
+    assert ssh(near, "-N", "-oExitOnForwardFailure=yes", "-L", f"{PORT}:127.0.0.1:9", "far").status == 255
+    assert ssh(near, "-oClearAllForwardings=yes", "-L", f"{PORT}:127.0.0.1:9", "far", "echo right") == RIGHT
+
+
+def test_standard_streams_to_a_port(near: Container, far: Container) -> None:
+    with service(far, 7004):
+        assert ssh(near, "-W", "127.0.0.1:7004", "far") == (0, b"served\n", b"")
+    result = ssh(near, "-W", "127.0.0.1:7004", "far")
+    assert (result.status, result.out) == (255, b"")
+    assert b"Connection refused" in result.err
+    assert ssh(near, "-W", "127.0.0.1:7004", "far", "true").status == 255
+
+
+def test_agent(near: Container, openssh: Container) -> None:
+    for option in ("-A", "-oForwardAgent=yes"):
+        script = f"ssh {option} far 'test -S \"$SSH_AUTH_SOCK\" && echo right'"
+        assert openssh.exec("ssh-agent", "/bin/sh", "-c", script) == RIGHT
+    without = "ssh far 'test -z \"$SSH_AUTH_SOCK\" && echo right'"
+    assert openssh.exec("ssh-agent", "/bin/sh", "-c", without) == RIGHT
+    assert ssh(near, "-A", "far", "echo right") == RIGHT, "without an agent"
+
+
+def test_address_of_the_client(near: Container) -> None:
+    assert ssh(near, "-b", address(near), "far", "echo ${SSH_CLIENT%% *}").checked().text == address(near)
+    assert ssh(near, "-b", f"{NETWORK}.99", "far", "true").status == 255
+
+
+# Subsystems, messages, versions
+
+
+def test_subsystem(near: Container) -> None:
+    version = rb"\0\0\0\5\1\0\0\0\3"
+    script = f"(printf '{version.decode()}'; sleep 1) | ssh -s far sftp"
+    assert near.exec("/bin/sh", "-c", script).checked().out[4:9] == b"\2\0\0\0\3"
+    result = ssh(near, "-s", "far", "nosuch")
+    assert (result.status, result.out) == (255, b"")
+    assert ssh(near, "-s", "far").status == 255
+
+
+def test_messages_go_to_a_file(near: Container) -> None:
+    """Those of the client; the command's stay where they are."""
+    log = "/tmp/log of 'ssh'"
+    near.path(log).write_text("before\n", encoding="ascii")
+    near.path(log).chmod(0o666)
+    assert ssh(near, "-E", log, "far", "echo right; echo wrong >&2; exit 4") == (4, b"right\n", b"wrong\n")
+    assert near.path(log).read_text(encoding="ascii") == "before\n"
+    assert ssh(near, "-E", log, "-W", "127.0.0.1:7", "far") == (255, b"", b"")
+    assert ssh(near, "-E", log, "-oConnectTimeout=1", "dead", "true") == (255, b"", b"")
+    before, refused, dead = near.path(log).read_text(encoding="ascii").splitlines()
+    assert before == "before"
+    assert "Connection refused" in refused
+    assert "dead" in dead and "No answer within 1 s" in dead
+    near.path(log).unlink()
+    result = ssh(near, "-E", "/nosuch/log", "far", "echo wrong")
+    assert (result.status, result.out) == (255, b"")
+
+
+def test_version(busybox: Container, openssh: Container) -> None:
+    for container, version in ((busybox, b"Dropbear v"), (openssh, b"OpenSSH_")):
+        for options in (["-V"], ["-V", "far"]):
+            result = ssh(container, *options)
+            assert result.status == 0
+            assert (result.out + result.err).startswith(version)
+
+
+def test_usage(near: Container) -> None:
+    result = ssh(near)
+    assert (result.status, result.out) == (255, b"")
+    assert result.err.lower().startswith((b"usage: ssh ", b"ssh: usage: ssh "))
+
+
+# What is refused
+
+
+def test_destination_that_is_read_as_an_option(near: Container) -> None:
+    for arguments in (["--", "-Jtouch /tmp/pwned", "true"], ["--", "-J", "touch /tmp/pwned"], ["-", "true"]):
+        result = ssh(near, *arguments)
+        assert (result.status, result.out) == (255, b"")
+    assert not near.path("/tmp/pwned").exists()
+
+
+ONLY_OPENSSH = [
+    *(["-D", "1080"], ["-J", "far"], ["-J", "touch /tmp/pwned"], ["-F", "/tmp/file"], ["-O", "check"], ["-w", "0"]),
+    *(["-e", "x"], ["-G"], ["-Q", "cipher"], ["-c", "help"], ["-m", "help"], ["-o", "help"], ["-o", "Whatever=1"]),
+    *(["-I", "/tmp/x"], ["-B", "lo"], ["-L", "/tmp/a:/tmp/b"], ["-oProxyCommand=touch /tmp/pwned"], ["-Z"]),
+    *(
+        ["-oDynamicForward=1080"],
+        ["-oRemoteCommand=true"],
+        ["-oTunnel=yes"],
+        ["-h"],
+        ["-u"],
+        ["-z"],
+        ["-oUseSyslog=yes"],
+    ),
+]
+
+
+@pytest.mark.parametrize("options", ONLY_OPENSSH, ids=str)
+def test_without_openssh(busybox: Container, options: list[str]) -> None:
+    """One sentence, and no success."""
+    result = ssh(busybox, *options, "far", "echo wrong")
+    assert (result.status, result.out) == (255, b"")
+    assert result.err.startswith(b"ssh: -") and result.err.count(b"\n") == 1
+    assert b"takes OpenSSH's client" in result.err
+    assert not busybox.path("/tmp/pwned").exists()
+
+
+def test_nobody_there(near: Container) -> None:
+    for options, host, words in (
+        ([], "dead", b"Host is unreachable"),
+        (["-oConnectTimeout=1"], "dead", b"No answer within 1 s"),
+        (["-oConnectTimeout=1"], "nosuch.invalid", b"nosuch.invalid"),
+    ):
+        result = ssh(near, *options, host, "echo wrong")
+        assert (result.status, result.out) == (255, b"")
+        assert words in result.err and host.encode() in result.err
+
+
+# What only OpenSSH does, where the image has it
+
+
+def test_key_of_the_users_own(openssh: Container, busybox: Container) -> None:
+    status = openssh.path("/opt/oci-hooks/ssh/id_openssh").stat()
+    assert (status.st_mode & 0o7777, status.st_uid, status.st_gid) == (0o600, ALICE, ALICE)
+    assert not busybox.path("/opt/oci-hooks/ssh/id_openssh").exists()
+
+
+SOCKS = """
+import socket, sys
+with socket.create_connection(("127.0.0.1", int(sys.argv[1]))) as s:
+    s.sendall(b"\\5\\1\\0")
+    assert s.recv(2) == b"\\5\\0"
+    s.sendall(b"\\5\\1\\0\\1\\x7f\\0\\0\\1" + int(sys.argv[2]).to_bytes(2, "big"))
+    assert s.recv(10)[1] == 0
+    print(s.recv(100).decode(), end="")
+"""
+
+
+def test_dynamic_forward(openssh: Container, far: Container, background: Callable[[], None]) -> None:
+    with service(far, 7005):
+        assert ssh(openssh, "-f", "-N", "-D", "8006", "far") == (0, b"", b"")
+        script = run(in_network(openssh, "python3", "-c", SOCKS, "8006", "7005"))
+        assert script.checked().text == "served"
+        background()
+
+
+def test_through_another(openssh: Container) -> None:
+    """The command that makes the connection is the container's own ssh."""
+    result = ssh(openssh, "-o", "ProxyCommand=ssh -W 127.0.0.1:%p far", "there", "echo right; exit 3")
+    assert result == (3, b"right\n", b"")
+
+
+def test_shared_connection(openssh: Container) -> None:
+    socket = ["-S", "/tmp/master"]
+    assert ssh(openssh, *socket, "-O", "check", "far").status == 255
+    assert ssh(openssh, "-M", "-f", "-N", *socket, "far") == (0, b"", b"")
+    assert ssh(openssh, *socket, "-O", "check", "far").status == 0
+    assert ssh(openssh, *socket, "far", "echo right") == RIGHT
+    assert ssh(openssh, "-oControlPath=/tmp/master", "far", "exit 6").status == 6
+    assert ssh(openssh, *socket, "-O", "exit", "far").status == 0
+    assert ssh(openssh, *socket, "far", "echo right") == RIGHT, "as with OpenSSH, there need be none"
+
+
+CONFIGURATION = """
+Host other
+    HostName far
+Host *
+    Port 22
+    User bob
+    IdentityFile /nosuch
+    StrictHostKeyChecking no
+    UserKnownHostsFile /dev/null
+    HostKeyAlias far
+    SetEnv X=Y
+"""
+
+
+def test_configuration_file(openssh: Container) -> None:
+    """It gives aliases, and does not change what makes a container's connection."""
+    path = openssh.path("/tmp/configuration")
+    path.write_text(CONFIGURATION, encoding="ascii")
+    path.chmod(0o644)
+    assert ssh(openssh, "-F", "/tmp/configuration", "other", "echo right") == RIGHT
+    shown = ssh(openssh, "-F", "/tmp/configuration", "-G", "other").checked().text.splitlines()
+    for line in ("hostname far", "user alice", f"port {PORT}", "hostkeyalias oci-hooks", "stricthostkeychecking true"):
+        assert line in shown
+    assert "userknownhostsfile /opt/oci-hooks/ssh/known_hosts" in shown
+    assert "globalknownhostsfile /dev/null" in shown
+
+
+def test_openssh_gets_arguments_exactly(openssh: Container) -> None:
+    words = ["'a   b'", "'*'", "''", "'`id`$(id)'", "'line\none'", "-n"]
+    result = ssh(openssh, "-oSetEnv=X=1", "-D8007", "far", "printf", "'[%s]'", *words)
+    assert result.checked().text == "[a   b][*][][`id`$(id)][line\none][-n]"
+    assert ssh(openssh, "-D8007", "far", "kill -9 $$").status == 255
+    assert ssh(openssh, "-D8007", "far", "exit 9").status == 9
+
+
+# Waiting
+
+FIRST, LATE, NEVER = "127.0.9.1", "127.0.9.2", "127.0.9.3"
+
+
+def waiting(start: Start, seconds: str, image: str = "busybox", prepare: Callable[[Path], None] | None = None) -> Plain:
+    container = start(
+        "crun",
+        image,
+        settings={"LISTEN_ADDRESSES": FIRST},
+        annotations={"com.hooks.ssh.wait": seconds},
+        prepare=named(prepare),
+    )
+    assert isinstance(container, Plain)
+    return container
+
+
+@contextmanager
+def started(container: Container, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A client that is still running."""
+    command = ["crun", "exec", container.name, "ssh", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        time.sleep(2)
+        assert process.poll() is None
+        yield process
+
+
+def result(process: subprocess.Popen[bytes]) -> Result:
+    out, err = process.communicate(timeout=15)
+    return Result(process.returncode, out, err)
+
+
+def test_peer_that_comes_late(start: Start) -> None:
+    container = waiting(start, "60")
+    with started(container, LATE, "echo right") as process:
+        time.sleep(1)
+        start("crun", "busybox", settings={"LISTEN_ADDRESSES": LATE})
+        came = time.monotonic()
+        assert result(process) == RIGHT
+        assert time.monotonic() - came < 2.5, "the longest pause between two attempts is 1 s"
+    assert ssh(container, LATE, "echo right") == RIGHT
+    before = time.monotonic()
+    assert ssh(container, "-p", str(PORT + 1), LATE, "true").status == 255
+    assert time.monotonic() - before < 1.5, "what is no container is not waited for"
+
+
+def test_name_that_is_known_late(start: Start) -> None:
+    container = waiting(start, "60")
+    start("crun", "busybox", settings={"LISTEN_ADDRESSES": LATE})
+    with started(container, "newcomer", "echo right") as process:
+        with container.path("/etc/hosts").open("a", encoding="ascii") as hosts:
+            hosts.write(f"{LATE} newcomer\n")
+        assert result(process) == RIGHT
+
+
+def test_peer_that_comes_late_for_openssh(start: Start) -> None:
+    container = waiting(start, "60", "debian", programs_of_openssh)
+    with started(container, "-D8008", LATE, "echo right") as process:
+        start("crun", "busybox", settings={"LISTEN_ADDRESSES": LATE})
+        assert result(process) == RIGHT
+
+
+def test_peer_that_never_comes(start: Start) -> None:
+    container = waiting(start, "2")
+    for host, words in ((NEVER, b"Connection refused within 2 s"), ("nosuch.invalid", b"nosuch.invalid")):
+        before = time.monotonic()
+        said = ssh(container, host, "echo wrong")
+        assert 2 <= time.monotonic() - before < 4
+        assert (said.status, said.out) == (255, b"")
+        assert host.encode() in said.err and words in said.err
+    before = time.monotonic()
+    assert ssh(waiting_not(start), NEVER, "true").status == 255
+    assert time.monotonic() - before < 1.5
+
+
+def waiting_not(start: Start) -> Container:
+    return start("crun", "busybox", settings={"LISTEN_ADDRESSES": LATE}, annotations={"com.hooks.ssh.wait": "0"})
+
+
+# scp and sftp
+
+
+@pytest.mark.parametrize("name", ["file", "a  b 'c' $x \"\udcff"])
+def test_scp_where_no_image_has_one(near: Container, far: Container, name: str) -> None:
+    data = os.urandom(300_000)
+    near.path("/tmp/sent").write_bytes(data)
+    near.path("/tmp/sent").chmod(0o644)
+    path = os.fsencode(f"/tmp/{name}")
+    assert near.exec("scp", "/tmp/sent", b"far:" + path) == (0, b"", b"")
+    assert far.path(f"/tmp/{name}").read_bytes() == data
+    assert near.exec("scp", b"alice@far:" + path, b"/tmp/back " + os.fsencode(name)) == (0, b"", b"")
+    assert near.path(f"/tmp/back {name}").read_bytes() == data
+    assert near.exec("scp", "far:/nosuch", "/tmp/back").status == 1
+    far.exec("rm", path).checked()
+
+
+def test_sftp_where_no_image_has_one(near: Container, far: Container) -> None:
+    near.path("/tmp/mine").write_text("mine", encoding="ascii")
+    near.path("/tmp/mine").chmod(0o644)
+    near.exec("sftp", "-b", "-", "far", stdin=b"put /tmp/mine /tmp/theirs\nget /tmp/theirs /tmp/again\n").checked()
+    assert far.path("/tmp/theirs").read_text(encoding="ascii") == "mine"
+    assert near.path("/tmp/again").read_text(encoding="ascii") == "mine"
+    far.exec("rm", "/tmp/theirs").checked()
+
+
+def test_the_images_own_stay(start: Start) -> None:
+    def prepare(root: Path) -> None:
+        (root / "usr/bin").mkdir(parents=True)
+        for name in ("scp", "sftp"):
+            (root / "usr/bin" / name).write_text("#!/bin/sh\necho own\n", encoding="ascii")
+            (root / "usr/bin" / name).chmod(0o755)
+
+    container = start("crun", "busybox", network="private", prepare=prepare)
+    assert [container.exec(name).checked().text for name in ("scp", "sftp")] == ["own", "own"]
+
+
+def scp_works(container: Container) -> bool:
+    script = "echo right >/tmp/x && scp 127.0.0.1:/tmp/x /tmp/y && cat /tmp/y && rm /tmp/x /tmp/y"
+    return container.exec("/bin/sh", "-c", script) == RIGHT
+
+
+def test_scp_after_a_restart(start: Start) -> None:
+    """The mount point of the first time is there then."""
+    container = start("podman-crun", "busybox")
+    assert scp_works(container)
+    assert isinstance(container, Podman)
+    container.podman("restart", "-t0", container.name).checked()
+    assert scp_works(container)
+
+
+def test_scp_with_a_read_only_root(start: Start) -> None:
+    options = ["--read-only", "--tmpfs", "/tmp"]
+    assert scp_works(start("podman-crun", "busybox", options=options))
+
+
+def test_session_without_scp_where_none_can_be_shown(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "ssh").write_text("#!/bin/sh\n", encoding="ascii")
+    for path in (tmp_path / "ssh", tmp_path, *tmp_path.parents[:2]):
+        path.chmod(0o755)
+
+    def change(config: dict[str, Any]) -> None:
+        mount = {
+            "destination": "/usr/bin",
+            "type": "bind",
+            "source": str(tmp_path),
+            "options": ["rbind", "rprivate", "ro"],
+        }
+        config["mounts"].append(mount)
+
+    container = start("crun", "busybox", network="private", change=change)
+    assert container.ssh("echo right") == RIGHT
+    assert container.exec("/bin/busybox", "ls", "/usr/bin").checked().text == "ssh"
