@@ -23,6 +23,7 @@ from test_old_kernel import WRAPPER
 PLACES = {
     "usr/bin": "bin",
     "usr/bin/ssh": "bin/ssh",
+    "usr/bin/scp": "bin/ssh",
     "etc": ".",
     "etc/passwd": "passwd",
     "etc/shells": "shells",
@@ -42,7 +43,7 @@ MAGIC_LINKS = {
 }
 LINKS = {**MAGIC_LINKS, "absolute": "", "dots": f"..{UP}", "dangling": "/nowhere"}
 RACED_STARTS = 7  # at each place, of which there are fifteen
-OPTIONAL = ("usr/bin/ssh", "etc/profile.d", "etc/shells")  # a session does without
+OPTIONAL = ("usr/bin/ssh", "usr/bin/scp", "etc/profile.d", "etc/shells")  # a session does without
 
 
 @pytest.fixture(autouse=True)
@@ -70,6 +71,7 @@ def furnish(root: Path) -> None:
     (root / "etc/passwd").write_text(f"alice:x:{ALICE}:{ALICE}::/home/alice:/bin/sh\n", encoding="ascii")
     (root / "etc/shells").write_text("/bin/sh\n", encoding="ascii")
     (root / "usr/bin/ssh").write_text("not the hook's\n", encoding="ascii")
+    (root / "usr/bin/scp").touch()  # as the hook left it
     for path in ("home/alice", "home/alice/.ssh"):
         os.chown(root / path, ALICE, ALICE)
         (root / path).chmod(0o700)
