@@ -19,7 +19,6 @@ from programs import add_programs
 
 # Containers of alice's on the node's network have the same port on different addresses.
 HERE, THERE, ELSEWHERE = "127.0.0.1", "127.0.0.2", "127.0.0.3"
-DROPBEAR = "/opt/oci-hooks/ssh/dropbear/bin"
 OTHER_PORT = 15300  # of containers that listen on all addresses, beside those
 
 RSYNC_AND_GIT = ("/usr/bin/rsync", "/usr/bin/git", "/usr/bin/git-upload-pack", "/usr/bin/git-receive-pack")
@@ -374,7 +373,7 @@ def test_sftp_in_a_container_without_one(container: Container, there: Container)
     target.write_bytes(data[:500_000])
     os.chown(target, ALICE, ALICE)
     batch = b"reput /tmp/whole /tmp/target\nreget /tmp/target /tmp/back\n"
-    container.exec(f"{DROPBEAR}/sftp", "-b", "-", THERE, stdin=batch).checked()
+    container.exec("sftp", "-b", "-", THERE, stdin=batch).checked()
     assert target.read_bytes() == container.path("/tmp/back").read_bytes() == data
 
 

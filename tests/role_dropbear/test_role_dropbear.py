@@ -257,11 +257,9 @@ def test_the_programs_run_where_there_is_nothing_else(first: First, tmp_path: Pa
     (tmp_path / "etc" / "passwd").write_text("root:x:0:0::/:/bin/sh\n")  # and the hook sees to this
     assert "posix-rename" in run("chroot", tmp_path, "/sftp-server", "-Q", "requests").splitlines()
     (tmp_path / "from").write_bytes(os.urandom(300_000))
-    run("chroot", tmp_path, "/scp", "from", "by_scp")
-    (tmp_path / "batch").write_text("put from by_sftp\n")
+    (tmp_path / "batch").write_text("put from to\n")
     run("chroot", tmp_path, "/sftp", "-D", "/sftp-server", "-b", "batch")
-    for copy in ("by_scp", "by_sftp"):
-        assert (tmp_path / copy).read_bytes() == (tmp_path / "from").read_bytes()
+    assert (tmp_path / "to").read_bytes() == (tmp_path / "from").read_bytes()
 
 
 def test_scp_and_sftp_take_the_ssh_that_the_hook_puts_into_containers(first: First, tmp_path: Path) -> None:
@@ -319,7 +317,7 @@ def test_a_session_has_the_groups_and_capabilities_of_the_daemon(
 
 @pytest.mark.parametrize(("name", "privileges"), [("alice", ()), ("root", AS_ALICE)], ids=["root", "alice"])
 def test_a_daemon_lets_in_nobody_but_its_own_user(program: Path, name: str, privileges: tuple[str, ...]) -> None:
-    assert alone(HERE / "account", program, name, "--groups=4242", *privileges) == ["status 1", "status 1"]
+    assert alone(HERE / "account", program, name, "--groups=4242", *privileges) == ["status 255", "status 255"]
 
 
 @pytest.fixture(scope="session")
@@ -328,7 +326,7 @@ def host_keys(program: Path) -> dict[str, str]:
     return dict(line.partition(": ")[::2] for line in alone(HERE / "host_keys", program))
 
 
-UNKNOWN = r"1: dbclient: Host '127\.0\.0\.1' key unknown\. .* exited: Not accepted automatically"
+UNKNOWN = r"255: dbclient: Host '127\.0\.0\.1' key unknown\. .* exited: Not accepted automatically"
 
 
 def test_a_host_key_is_known_under_an_alias(host_keys: dict[str, str]) -> None:
@@ -336,9 +334,9 @@ def test_a_host_key_is_known_under_an_alias(host_keys: dict[str, str]) -> None:
     assert host_keys["known under its own name"] == "0: in"
     for what in ("without the alias", "under another alias", "known under its own name, with the alias"):
         assert re.fullmatch(UNKNOWN, host_keys[what]), what
-    mismatch = r"1: dbclient: .* ecdsa-sha2-nistp256 host key mismatch for 127\.0\.0\.1 ! .*"
+    mismatch = r"255: dbclient: .* ecdsa-sha2-nistp256 host key mismatch for 127\.0\.0\.1 ! .*"
     assert re.fullmatch(mismatch, host_keys["another key under the alias"])
-    assert host_keys["an empty alias"] == "1: dbclient: Exited: HostKeyAlias needs a name"
+    assert host_keys["an empty alias"] == "255: dbclient: Exited: HostKeyAlias needs a name"
     assert host_keys["new"].startswith("0: ")
     assert host_keys["written"] == "containers ecdsa-sha2-nistp256"
     assert "\tHostKeyAlias" in host_keys
@@ -348,12 +346,12 @@ def test_the_first_options_about_host_keys_count(host_keys: dict[str, str]) -> N
     assert host_keys["known in a file"] == "0: in"
     assert host_keys["known in a file, which later options do not name"] == "0: in"
     assert re.fullmatch(UNKNOWN, host_keys["later options"])
-    assert host_keys["no file"] == "1: dbclient: Exited: UserKnownHostsFile needs a path"
+    assert host_keys["no file"] == "255: dbclient: Exited: UserKnownHostsFile needs a path"
     assert "\tUserKnownHostsFile" in host_keys
 
 
 def test_an_unknown_host_is_refused_where_nobody_can_answer(host_keys: dict[str, str]) -> None:
-    assert re.fullmatch(r"1: .* exited: Didn't validate host key", host_keys["nobody to ask"])
+    assert re.fullmatch(r"255: .* exited: Didn't validate host key", host_keys["nobody to ask"])
 
 
 def test_a_command_that_died_of_a_signal_is_no_success(program: Path) -> None:
@@ -516,6 +514,38 @@ def test_a_remote_build_host_gives_its_builds_by_way_of_the_controller(first: Fi
     for name in PROGRAMS:
         installed = site.prefix / "dropbear" / "bin" / name
         assert installed.read_bytes() == first.site.artefacts(name)[0].read_bytes()
+
+
+VERIFY = [
+    {
+        "hosts": "all",
+        "gather_facts": False,
+        "tasks": [
+            {"name": "Verify", "ansible.builtin.import_role": {"name": "ocihooks.ssh.dropbear", "tasks_from": "verify"}}
+        ],
+    }
+]
+
+
+@pytest.mark.parametrize(
+    ("program", "sentence"),
+    [
+        ("dropbear", f"dropbear should be {VERSION}, but asked for its version it says 'something else'."),
+        ("sftp-server", "sftp-server should say which requests it understands, but says 'something else'."),
+    ],
+    ids=["dropbear", "sftp-server"],
+)
+def test_an_installed_program_that_is_none_is_named(first: First, site: Site, program: str, sentence: str) -> None:
+    site.build_dir = first.site.build_dir
+    succeeded(site.play())
+    assert succeeded(site.play(playbook=VERIFY)).changed == 0
+    path = site.prefix / "dropbear" / "bin" / program
+    path.unlink()
+    path.write_text("#!/bin/sh\necho something else\n")
+    path.chmod(0o755)
+    play = site.play(playbook=VERIFY)
+    assert play.status != 0
+    assert f"{path.parent}/{sentence}" in play.output
 
 
 def test_another_installations_directory_is_left_alone(first: First, site: Site) -> None:

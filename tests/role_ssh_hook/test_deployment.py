@@ -341,6 +341,19 @@ def test_an_ordinary_user_can_call_the_launcher() -> None:
     assert "keygen" in answer.stdout
 
 
+def test_an_ordinary_user_waits_at_the_sites_port() -> None:
+    waiting = [LAUNCHER, "wait", "--timeout", "1", "127.0.0.9"]
+    answer = subprocess.run(
+        ["setpriv", "--reuid=4711", "--regid=4711", "--clear-groups", *waiting],
+        env={"LC_ALL": "C"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    said = f"1 of 1 hosts do not answer on port {PORT} after 1 s: 127.0.0.9 (connection refused)"
+    assert (answer.returncode, answer.stderr) == (1, f"ssh_hook: error: {said}\n")
+
+
 def test_the_hook_runs_from_the_bytecode_that_was_installed() -> None:
     traced = subprocess.run(
         ["/usr/bin/python3", "-ISv", LAUNCHER, "--help"], capture_output=True, text=True, check=True
@@ -378,6 +391,7 @@ def test_a_daemon_of_ours_is_no_other_service_but_stops_removal() -> None:
 
 TAMPERED = (
     PREFIX / "dropbear/bin/dropbearmulti",
+    PREFIX / "dropbear/bin/sftp-server",
     PREFIX / "libexec/ssh_hook/check_json.py",
     LAUNCHER,
     PASSWD,

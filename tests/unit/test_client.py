@@ -58,6 +58,10 @@ class Client:
         if version is not None:
             self._program("own", version)
 
+    def image_says(self, command: str) -> None:
+        """The image's own client runs this command."""
+        (self._directory / "own").write_text(f"#!/bin/sh\n{command}\n", encoding="ascii")
+
     def run(self, *arguments: str, stdin: int = subprocess.PIPE) -> subprocess.CompletedProcess[str]:
         command = [*self._shell, str(self._directory / "ssh"), *arguments]
         return subprocess.run(command, stdin=stdin, capture_output=True, check=False, text=True)
@@ -365,6 +369,8 @@ HOSTILE = [
     ["ssh://host:"],
     ["ssh://[::1]:+2222"],
     ["ssh://::1:2222:x"],
+    ["ssh://o%27brien@host:2222"],
+    ["ssh://o'brien;x=y@host:2222"],
     # the user's name in other words
     ["-o", "User=o\\'brien", "-p", "2222", "host"],
     ["-o", 'User=o"\'"brien', "host"],
@@ -448,6 +454,16 @@ def test_without_a_client_of_the_images_own(ssh: Client, arguments: list[str], w
 def test_dropbear_gets_nothing_that_it_reads_otherwise(ssh: Client, options: list[str]) -> None:
     ssh.image_has(None)
     assert ssh.refusal("-p22", *options, "host", "true").endswith(LOST)
+
+
+def test_variables_of_the_callers_stay(ssh: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients hand them on, and to commands that they run."""
+    names = ["host", "user", "port", "key", "login", "names", "alias", "options", "value", "word_1", "wait"]
+    for name in names:
+        monkeypatch.setenv(name, "kept")
+    ssh.image_says("env")
+    said = ssh.run("-p22", "-oBatchMode=yes", "-v", "host").stdout.splitlines()
+    assert [name for name in names if f"{name}=kept" not in said] == []
 
 
 # Without a host

@@ -16,10 +16,11 @@ _SCRIPT = r"""
 # Takes the command line of OpenSSH's ssh(1). A container is reached at this port by one of the user's own names; its host
 # key is the one that all containers of the user have, whatever the caller's options say. Anything else is for the
 # image's own client. Dropbear's client gets what it understands alone, and never an option as the caller wrote it: it
-# takes several for others, and some for a reason to succeed without running anything.
-host='' user='' ports='' first_port='' needs='' wants='' version=''
-agent='' background='' clear='' null='' session='' tty='' netcat=''
-options='' forwards='' foreign='' count=0 last='' # the three are lists of words for Dropbear's client
+# takes several for others, and some for a reason to succeed without running anything. Variables begin with "_", so that
+# they are not the caller's, which the clients are given.
+_host='' _user='' _ports='' _first_port='' _needs='' _wants='' _version=''
+_agent='' _background='' _clear='' _null='' _session='' _tty='' _netcat=''
+_options='' _forwards='' _foreign='' _count=0 _last='' # the three are lists of words for Dropbear's client
 
 fail() {
     printf 'ssh: %s\n' "$1" >&2
@@ -27,28 +28,28 @@ fail() {
 }
 
 need() { # what only OpenSSH's client can do
-    needs=${needs:-$1}
+    _needs=${_needs:-$1}
 }
 
 add() { # LIST WORD...: each word becomes a variable, so that it stays as it is
-    list=$1
+    _list=$1
     while [ $# -gt 1 ]; do
-        count=$((count + 1))
-        eval "word_$count=\$2 $list=\"\$$list \\\"\\\$word_$count\\\"\""
+        _count=$((_count + 1))
+        eval "_word_$_count=\$2 _$_list=\"\$_$_list \\\"\\\$_word_$_count\\\"\""
         shift
     done
 }
 
 lower() {
-    lower=$1
+    _lower=$1
     case $1 in
         *[ABCDEFGHIJKLMNOPQRSTUVWXYZ]*) ;;
         *) return ;;
     esac
-    for letter in Aa Bb Cc Dd Ee Ff Gg Hh Ii Jj Kk Ll Mm Nn Oo Pp Qq Rr Ss Tt Uu Vv Ww Xx Yy Zz; do
+    for _letter in Aa Bb Cc Dd Ee Ff Gg Hh Ii Jj Kk Ll Mm Nn Oo Pp Qq Rr Ss Tt Uu Vv Ww Xx Yy Zz; do
         while :; do
-            case $lower in
-                *"${letter%?}"*) lower=${lower%%"${letter%?}"*}${letter#?}${lower#*"${letter%?}"} ;;
+            case $_lower in
+                *"${_letter%?}"*) _lower=${_lower%%"${_letter%?}"*}${_letter#?}${_lower#*"${_letter%?}"} ;;
                 *) break ;;
             esac
         done
@@ -57,7 +58,7 @@ lower() {
 
 is_own() { # NAME: is it one of the user's?
     case "
-$names
+$_names
 " in
         *"
 $1
@@ -71,7 +72,7 @@ take_port() {
         '' | 0* | *[!0123456789]* | ??????*) fail "the port '$1' is no number from 1 to 65535" ;;
         *) [ "$1" -le 65535 ] || fail "the port $1 is larger than 65535" ;;
     esac
-    ports="$ports $1 " first_port=${first_port:-$1}
+    _ports="$_ports $1 " _first_port=${_first_port:-$1}
 }
 
 take_forward() { # -L|-R [ADDRESS:]PORT:HOST:PORT
@@ -86,8 +87,8 @@ take_forward() { # -L|-R [ADDRESS:]PORT:HOST:PORT
 take() { # LETTER VALUE
     case $1 in
         [46CKMPYXkvx]) ;; # no matter here, or never on
-        A) agent=yes ;;
-        a) agent=no ;;
+        A) _agent=yes ;;
+        a) _agent=no ;;
         b) add options -b "[$2]" ;;
         [cm])
             case $2 in
@@ -108,82 +109,82 @@ take() { # LETTER VALUE
                 *) need "-F $2" ;;
             esac
             ;;
-        f) background=yes ;;
+        f) _background=yes ;;
         g) add options -g ;;
         i) add foreign -i "$2" ;; # containers take the one key
         [LR]) take_forward "-$1" "$2" ;;
-        l) user=${user:-$2} ;;
-        N) session=none ;;
-        n) null=yes ;;
+        l) _user=${_user:-$2} ;;
+        N) _session=none ;;
+        n) _null=yes ;;
         p) take_port "$2" ;;
         q) add options -q ;;
-        S) [ "$2" = none ] || wants=yes ;; # without OpenSSH there is no connection to share
-        s) session=subsystem ;;
-        T) tty=no ;;
+        S) [ "$2" = none ] || _wants=yes ;; # without OpenSSH there is no connection to share
+        s) _session=subsystem ;;
+        T) _tty=no ;;
         t)
-            case $tty in
-                yes | force) tty=force ;;
-                *) tty=yes ;;
+            case $_tty in
+                yes | force) _tty=force ;;
+                *) _tty=yes ;;
             esac
             ;;
-        V) version=yes ;;
-        W) netcat=${netcat:-$2} ;;
+        V) _version=yes ;;
+        W) _netcat=${_netcat:-$2} ;;
         y) add foreign -y ;;
         *) need "-$1" ;;
     esac
 }
 
 take_keyword() { # "KEYWORD=VALUE", "KEYWORD VALUE"
-    value=${1#"${1%%[![:space:]]*}"}
-    keyword=${value%%[[:space:]=]*}
-    value=${value#"$keyword"}
-    value=${value#"${value%%[![:space:]=$quotes]*}"}
-    value=${value%"${value##*[![:space:]$quotes]}"}
-    case $keyword in
-        *[$quotes]*) fail "-o '$1': the option's name has quotes" ;;
+    _value=${1#"${1%%[![:space:]]*}"}
+    _keyword=${_value%%[[:space:]=]*}
+    _value=${_value#"$_keyword"}
+    _value=${_value#"${_value%%[![:space:]=$_quotes]*}"}
+    _value=${_value%"${_value##*[![:space:]$_quotes]}"}
+    case $_keyword in
+        *[$_quotes]*) fail "-o '$1': the option's name has quotes" ;;
         *) ;;
     esac
-    lower "$keyword"
-    keyword=$lower
-    lower "$value"
-    case $keyword=$lower in
-        port=*) take_port "$value" ;;
+    lower "$_keyword"
+    _keyword=$_lower
+    lower "$_value"
+    case $_keyword=$_lower in
+        port=*) take_port "$_value" ;;
         user=*)
-            case $value in
-                *[\\%\$$quotes]*) is_own "$value" || fail "-o '$1': give the name as it is" ;;
+            case $_value in
+                *[\\%\$$_quotes]*) is_own "$_value" || fail "-o '$1': give the name as it is" ;;
                 *) ;;
             esac
-            user=${user:-$value}
+            _user=${_user:-$_value}
             ;;
-        identityfile=*) take i "$value" ;;
-        localforward=*' '*) take L "${value%% *}:${value##* }" ;;
-        remoteforward=*' '*) take R "${value%% *}:${value##* }" ;;
-        bindaddress=*) take b "$value" ;;
-        ciphers=*) take c "$value" ;;
-        macs=*) take m "$value" ;;
-        escapechar=*) take e "$value" ;;
-        controlpath=*) take S "$value" ;;
+        identityfile=*) take i "$_value" ;;
+        localforward=*' '*) take L "${_value%% *}:${_value##* }" ;;
+        remoteforward=*' '*) take R "${_value%% *}:${_value##* }" ;;
+        bindaddress=*) take b "$_value" ;;
+        ciphers=*) take c "$_value" ;;
+        macs=*) take m "$_value" ;;
+        escapechar=*) take e "$_value" ;;
+        controlpath=*) take S "$_value" ;;
         loglevel=quiet) take q ;;
         sessiontype=none) take N ;;
         sessiontype=subsystem) take s ;;
         gatewayports=yes | gatewayports=true) take g ;;
         stdinnull=yes | stdinnull=true) take n ;;
         forkafterauthentication=yes | forkafterauthentication=true) take f ;;
-        clearallforwardings=yes | clearallforwardings=true) clear=yes ;;
-        forwardagent=yes | forwardagent=true) agent=${agent:-yes} ;;
-        forwardagent=no | forwardagent=false) agent=${agent:-no} ;;
-        requesttty=yes | requesttty=true) tty=${tty:-yes} ;;
-        requesttty=no | requesttty=false) tty=${tty:-no} ;;
-        requesttty=force | requesttty=auto) tty=${tty:-$lower} ;;
+        clearallforwardings=yes | clearallforwardings=true) _clear=yes ;;
+        forwardagent=yes | forwardagent=true) _agent=${_agent:-yes} ;;
+        forwardagent=no | forwardagent=false) _agent=${_agent:-no} ;;
+        requesttty=yes | requesttty=true) _tty=${_tty:-yes} ;;
+        requesttty=no | requesttty=false) _tty=${_tty:-no} ;;
+        requesttty=force | requesttty=auto) _tty=${_tty:-$_lower} ;;
         batchmode=yes | batchmode=no | exitonforwardfailure=yes | exitonforwardfailure=no)
-            add options -o "$keyword=$lower"
+            add options -o "$_keyword=$_lower"
             ;;
-        batchmode=true | exitonforwardfailure=true) add options -o "$keyword=yes" ;;
-        batchmode=false | exitonforwardfailure=false) add options -o "$keyword=no" ;;
+        batchmode=true | exitonforwardfailure=true) add options -o "$_keyword=yes" ;;
+        batchmode=false | exitonforwardfailure=false) add options -o "$_keyword=no" ;;
         serveraliveinterval=none | connecttimeout=none) ;;
         serveraliveinterval=*[!0123456789]* | connecttimeout=*[!0123456789]*) need "-o $1" ;;
-        serveraliveinterval=?* | connecttimeout=?*) add options -o "$keyword=$value" ;;
-        stricthostkeychecking=* | userknownhostsfile=* | hostkeyalias=*) add foreign -o "$keyword=$value" ;;
+        serveraliveinterval=?* | connecttimeout=?*) add options -o "$_keyword=$_value" ;;
+        stricthostkeychecking=* | userknownhostsfile=* | hostkeyalias=*) add foreign -o "$_keyword=$_value" ;;
         # They take no effect here: what is asked for is how it is, or is about other keys, names and files.
         proxycommand=none | proxyjump=none | remotecommand=none | tunnel=no | tunnel=false | sessiontype=default | \
             gatewayports=no | gatewayports=false | stdinnull=no | stdinnull=false | permitlocalcommand=no | \
@@ -206,116 +207,116 @@ take_keyword() { # "KEYWORD=VALUE", "KEYWORD VALUE"
 }
 
 take_destination() { # [USER@]HOST, ssh://[USER@]HOST[:PORT]
-    host=${1#ssh://}
-    case $host in
+    _host=${1#ssh://}
+    case $_host in
         *@*)
-            user=${user:-${host%@*}}
-            host=${host##*@}
+            _user=${_user:-${_host%@*}}
+            _host=${_host##*@}
             ;;
         *) ;;
     esac
     case $1 in
         ssh://*)
-            host=${host%/}
-            case $host in
+            _host=${_host%/}
+            case $_host in
                 *\]) ;;
                 \[*\]:* | *:*)
-                    take_port "${host##*:}"
-                    host=${host%:*}
+                    take_port "${_host##*:}"
+                    _host=${_host%:*}
                     ;;
                 *) ;;
             esac
             ;;
         *) ;;
     esac
-    case $host in
+    case $_host in
         \[*\])
-            host=${host#\[}
-            host=${host%\]}
+            _host=${_host#\[}
+            _host=${_host%\]}
             ;;
         *) ;;
     esac
-    case $host in
+    case $_host in
         '' | -* | *[,/^]*) fail "'$1' is no destination: give [user@]host, and a port by -p" ;;
         *) ;;
     esac
     case $1 in
-        -* | @* | ssh://@*) fail "'$1' is no destination: give [user@]host, and a port by -p" ;;
+        -* | @* | ssh://@* | ssh://*[%\;]*@*) fail "'$1' is no destination: give [user@]host, and a port by -p" ;;
         *) ;;
     esac
 }
 
 read_arguments() {
-    words=$#
+    _words=$#
     while :; do
         OPTIND=1
-        while getopts :46AaB:b:Cc:D:E:e:F:fGgI:i:J:KkL:l:Mm:NnO:o:P:p:Q:qR:S:sTtVvW:w:XxYy option; do
-            case $option in
+        while getopts :46AaB:b:Cc:D:E:e:F:fGgI:i:J:KkL:l:Mm:NnO:o:P:p:Q:qR:S:sTtVvW:w:XxYy _option; do
+            case $_option in
                 o) take_keyword "$OPTARG" ;;
                 [:?]) need "-$OPTARG" ;;
-                *) take "$option" "${OPTARG-}" ;;
+                *) take "$_option" "${OPTARG-}" ;;
             esac
         done
-        eval "last=\${$((OPTIND - 1))}"
+        eval "_last=\${$((OPTIND - 1))}"
         shift $((OPTIND - 1))
-        [ -z "$host" ] && [ $# -gt 0 ] || break
+        [ -z "$_host" ] && [ $# -gt 0 ] || break
         take_destination "$1"
         shift
-        [ "$last" != -- ] || break
+        [ "$_last" != -- ] || break
     done
-    words=$((words - $#))
+    _words=$((_words - $#))
 }
 
 is_container() {
-    case ${ports:- $port } in # clients differ in which of several they take
-        *" $port "*) is_own "${user:-$login}" ;;
+    case ${_ports:- $_port } in # clients differ in which of several they take
+        *" $_port "*) is_own "${_user:-$_login}" ;;
         *) return 1 ;;
     esac
 }
 
 is_openssh() {
-    [ -x "$own_client" ] || return 1
-    case $("$own_client" -V 2>&1) in
+    [ -x "$_own_client" ] || return 1
+    case $("$_own_client" -V 2>&1) in
         OpenSSH*) return 0 ;;
         *) return 1 ;;
     esac
 }
 
 read_arguments "$@"
-if [ -n "$version" ]; then
-    [ ! -x "$own_client" ] || exec "$own_client" -V
-    exec "$dbclient" -V
-elif [ -z "$host" ] || ! is_container; then
-    [ ! -x "$own_client" ] || exec "$own_client" "$@"
-    [ -n "$host" ] || fail 'usage: ssh [options] [user@]host [command]'
-    target=$foreign
-    [ -z "$first_port" ] || add target -p "$first_port"
-    [ -z "$user" ] || add target -l "$user"
+if [ -n "$_version" ]; then
+    [ ! -x "$_own_client" ] || exec "$_own_client" -V
+    exec "$_dbclient" -V
+elif [ -z "$_host" ] || ! is_container; then
+    [ ! -x "$_own_client" ] || exec "$_own_client" "$@"
+    [ -n "$_host" ] || fail 'usage: ssh [options] [user@]host [command]'
+    _target=$_foreign
+    [ -z "$_first_port" ] || add target -p "$_first_port"
+    [ -z "$_user" ] || add target -l "$_user"
 else
-    target=''
-    if [ -n "$needs$wants" ] && is_openssh; then
-        exec "$own_client" -p "$port" -l "${user:-$login}" -i "$openssh_key" -o IdentitiesOnly=yes \
-            -o StrictHostKeyChecking=yes -o "HostKeyAlias=$alias" -o "UserKnownHostsFile=$known_hosts" \
+    _target=''
+    if [ -n "$_needs$_wants" ] && is_openssh; then
+        exec "$_own_client" -p "$_port" -l "${_user:-$_login}" -i "$_openssh_key" -o IdentitiesOnly=yes \
+            -o StrictHostKeyChecking=yes -o "HostKeyAlias=$_alias" -o "UserKnownHostsFile=$_known_hosts" \
             -o GlobalKnownHostsFile=/dev/null -o KnownHostsCommand=none -o VerifyHostKeyDNS=no -o UpdateHostKeys=no \
-            -o NoHostAuthenticationForLocalhost=no -o ConnectionAttempts=$((wait + 1)) "$@"
+            -o NoHostAuthenticationForLocalhost=no -o ConnectionAttempts=$((_wait + 1)) "$@"
     fi
-    add target -o StrictHostKeyChecking=yes -o "HostKeyAlias=$alias" -o "UserKnownHostsFile=$known_hosts" \
-        -p "$port" -i "$key" -l "${user:-$login}"
-    [ "$wait" -eq 0 ] || add target -o "ConnectWait=$wait"
+    add target -o StrictHostKeyChecking=yes -o "HostKeyAlias=$_alias" -o "UserKnownHostsFile=$_known_hosts" \
+        -p "$_port" -i "$_key" -l "${_user:-$_login}"
+    [ "$_wait" -eq 0 ] || add target -o "ConnectWait=$_wait"
 fi
-[ -z "$needs" ] || fail "$needs takes OpenSSH's client, which this image lacks: leave it out, or add the client"
-case $user in
-    *,*) fail "the user's name '$user' has a comma" ;; # it would be a host on the way
+[ -z "$_needs" ] || fail "$_needs takes OpenSSH's client, which this image lacks: leave it out, or add the client"
+case $_user in
+    *,*) fail "the user's name '$_user' has a comma" ;; # it would be a host on the way
     *) ;;
 esac
 
-shift "$words"
-[ "$clear" = yes ] || options="$options$forwards"
-[ "$agent" != yes ] || add options -A
-case $tty in
+shift "$_words"
+[ "$_clear" = yes ] || _options="$_options$_forwards"
+[ "$_agent" != yes ] || add options -A
+case $_tty in
     force) add options -t ;;
     yes)
-        if [ -z "$null$background" ] && [ -t 0 ]; then
+        if [ -z "$_null$_background" ] && [ -t 0 ]; then
             add options -t
         else
             printf '%s\n' 'ssh: no terminal for the command: standard input is none' >&2
@@ -324,31 +325,31 @@ case $tty in
     no) add options -T ;;
     *) ;;
 esac
-case $netcat in
+case $_netcat in
     '') ;;
-    *[][]* | *:*:*) fail "-W '$netcat': give HOST:PORT" ;;
-    *) add options -B "$netcat" ;;
+    *[][]* | *:*:*) fail "-W '$_netcat': give HOST:PORT" ;;
+    *) add options -B "$_netcat" ;;
 esac
-case $session in
+case $_session in
     none) add options -N ;;
     subsystem) add options -s ;;
     *) ;;
 esac
-case $#,$session,$background,$netcat in
+case $#,$_session,$_background,$_netcat in
     0,subsystem,*) fail '-s takes the name of a subsystem' ;;
     0,none,* | 0,*,,* ) ;;
     0,*) fail '-f takes a command, or -N' ;;
     *,) ;;
     *) fail '-W takes no command' ;;
 esac
-[ -z "$background" ] || add options -f
+[ -z "$_background" ] || add options -f
 case ${1-} in
     -*) set -- '' "$@" ;; # else it would be an option; a leading blank is nothing to the shell there
     *) ;;
 esac
-eval "set -- $target $options \"\$host\" \"\$@\""
-[ -z "$null$background" ] || exec </dev/null
-exec "$dbclient" "$@"
+eval "set -- $_target $_options \"\$_host\" \"\$@\""
+[ -z "$_null$_background" ] || exec </dev/null
+exec "$_dbclient" "$@"
 """
 
 
@@ -370,7 +371,7 @@ def script(port: int, wait: int, private_key: str, login_name: str, names: list[
         "dbclient": f"{DROPBEAR}/bin/dbclient",
         "quotes": "\"'",
     }
-    lines = [f"{name}={quote(value)}\n" for name, value in settings.items()]
+    lines = [f"_{name}={quote(value)}\n" for name, value in settings.items()]
     return os.fsencode("#!/bin/sh\n" + "".join(lines) + _SCRIPT)
 
 

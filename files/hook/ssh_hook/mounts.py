@@ -26,7 +26,8 @@ class MountTable:
     """/proc/self/mountinfo (proc_pid_mountinfo(5)) as it was when the object was made."""
 
     def __init__(self) -> None:
-        self._shared: dict[str, bool] = {}
+        self._private: set[str] = set()  # numbers of mounts
+        self._has_shared = False
         self._devices: dict[str, int] = {}
         with open("/proc/self/mountinfo", "rb") as file:
             lines = file.read().split(b"\n")[:-1]  # mount points may hold what else Python takes for a line's end
@@ -34,12 +35,15 @@ class MountTable:
             before, _dash, after = line.partition(" - ")
             fields = before.split(" ")
             major, _colon, minor = fields[2].partition(":")
-            self._shared[fields[0]] = any(field.startswith("shared:") for field in fields[6:])
+            if any(field.startswith("shared:") for field in fields[6:]):
+                self._has_shared = True
+            else:
+                self._private.add(fields[0])
             self._devices[after.split(" ")[1]] = os.makedev(int(major), int(minor))
 
     def refuse_shared(self, target: int, path: str) -> None:
         """Raises HookError where something mounted on the descriptor `target` would appear elsewhere too."""
-        if self._shared.get(mount_id(target), True):
+        if self._has_shared and mount_id(target) not in self._private:
             raise HookError(
                 f"{path} in the container lies on a shared mount, so that what is mounted there would appear on the "
                 "host: mount that volume private or slave"
