@@ -93,7 +93,7 @@ def config(data: bytes) -> None:
     process = document_of(data)["process"]
     user = process["user"]
     assert (it.uid, it.gid, it.groups) == (user["uid"], user["gid"], user.get("additionalGids") or [])
-    assert all(type(number) is int and 0 <= number <= MAX_ID for number in (it.uid, it.gid, *it.groups))
+    assert all(not isinstance(number, bool) and 0 <= number <= MAX_ID for number in (it.uid, it.gid, *it.groups))
     assert 0 <= it.umask <= 0o777
     given = process.get("env") or []
     assert set(it.environment) == {entry.partition("=")[0] for entry in given if "=" in entry} - {""}

@@ -117,6 +117,10 @@ class Container:
         """Run a command in it, as its user and with its environment."""
         raise NotImplementedError
 
+    def at_terminal(self, *command: str) -> list[str]:
+        """The command line that runs a command in it at the caller's terminal."""
+        raise NotImplementedError
+
     def init(self) -> int:
         """The pid of its first process in this bed."""
         raise NotImplementedError
@@ -180,6 +184,9 @@ class Podman(Container):
     def exec(self, *command: str | bytes, stdin: bytes = b"") -> Result:
         return self.podman("exec", "-i", self.name, *command, stdin=stdin)
 
+    def at_terminal(self, *command: str) -> list[str]:
+        return [*self._engine.podman, "exec", "-it", self.name, *command]
+
     def inspect(self, template: str) -> str:
         return self.podman("inspect", "--format", template, self.name).checked().text
 
@@ -215,6 +222,9 @@ class Plain(Container):
 
     def exec(self, *command: str | bytes, stdin: bytes = b"") -> Result:
         return self.runtime("exec", self.name, *command, stdin=stdin)
+
+    def at_terminal(self, *command: str) -> list[str]:
+        return [self._runtime, "exec", "--tty", self.name, *command]
 
     def state(self) -> dict[str, Any]:
         """The runtime's state of the container."""

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
-import pty
-import select
 import shutil
 import signal
-import struct
 import subprocess
-import termios
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +16,7 @@ from typing import Any
 import pytest
 from conftest import Start
 from containers import ALICE, PORT, Container, Plain, Podman, Result, run, wait_for
+from terminal import terminal
 from test_trust import with_openssh
 
 NETWORK = "10.98.7"
@@ -304,23 +300,14 @@ def test_terminal_on_demand(near: Container) -> None:
 
 
 def on_terminal(container: Container, *command: str, send: bytes = b"", when: bytes = b"ready") -> tuple[int, bytes]:
-    """Run a command on a terminal of 50 lines and 132 columns, and type `send` when it has said `when`."""
-    master, slave = pty.openpty()
-    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 132, 0, 0))
-    enter = ["crun", "exec", "--tty", container.name, *command]
-    with subprocess.Popen(enter, stdin=slave, stdout=slave, stderr=slave, start_new_session=True) as process:
-        os.close(slave)
+    """Run a command on a terminal, type `send` when it has said `when`; its exit status and all that it said."""
+    with terminal(container.at_terminal(*command)) as opened:
         said = b""
-        try:
-            while select.select([master], [], [], 10)[0]:
-                said += os.read(master, 65536)
-                if send and when in said:
-                    os.write(master, send)
-                    send = b""
-        except OSError:
-            pass  # nobody has the other end any more
-        os.close(master)  # which hangs up
-        return process.wait(10), said
+        if send:
+            said = opened.expect(when)
+            opened.type(send)
+        status, rest = opened.end()
+        return status, said + rest
 
 
 def test_terminal_at_the_client(near: Container) -> None:
