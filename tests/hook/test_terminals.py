@@ -1,0 +1,119 @@
+"""Terminals of sessions: of the container, of their user, with window size, keys, job control and hang-ups."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+
+import pytest
+from conftest import Start
+from containers import Container, wait_for
+from terminal import Terminal, terminal
+
+PROMPT = b"<> "
+KINDS = ["podman-crun", "podman-runc", "rootless", "keep-id", "crun", "runc"]
+
+
+@pytest.fixture(params=KINDS)
+def container(request: pytest.FixtureRequest, start: Start) -> Container:
+    if request.param == "keep-id":
+        return start("rootless", options=["--userns=keep-id"])
+    return start(request.param)
+
+
+@pytest.fixture
+def shell(container: Container) -> Iterator[Terminal]:
+    """A login shell in the container, by its ssh."""
+    with terminal(container.at_terminal("ssh", "127.0.0.1")) as opened:
+        # Typed in two parts, so that what the terminal echoes is not the prompt.
+        opened.type(b"PS1='<''> '; export TERM=dumb\r")
+        opened.expect(b"\n" + PROMPT)
+        yield opened
+
+
+def ask(shell: Terminal, line: str) -> str:
+    """What a line of the shell says."""
+    shell.type(line.encode() + b"\r")
+    shell.expect(b"\r\n")  # the end of the line as it is echoed
+    said = shell.expect(PROMPT).removesuffix(PROMPT)
+    return said.decode().replace("\r\n", "\n").removesuffix("\n")
+
+
+def comes_to_run(container: Container, name: str, count: int = 1) -> None:
+    wait_for(lambda: running(container, name) == count, f"{count} processes {name}")
+
+
+def running(container: Container, name: str) -> int:
+    """How many processes of the container have exactly this command line."""
+    found = 0
+    root = f"/proc/{container.init()}/root/proc"
+    for pid in os.listdir(root):
+        try:
+            with open(f"{root}/{pid}/cmdline", "rb") as file:
+                found += file.read() == name.replace(" ", "\0").encode() + b"\0"
+        except OSError:
+            continue
+    return found
+
+
+def test_a_terminal_is_the_containers_and_the_users(container: Container, shell: Terminal) -> None:
+    name = ask(shell, "tty")
+    assert re.fullmatch(r"/dev/pts/[0-9]+", name)
+    assert ask(shell, f"ls -ln {name} | cut -c 1-10,11- | tr -s ' ' | cut -d ' ' -f 3") == ask(shell, "id -u")
+    assert ask(shell, f"test -w {name} && test -r {name} && ls -l /dev/pts >/dev/null && echo usable") == "usable"
+    assert ask(shell, "echo by its name >/dev/tty") == "by its name"
+    assert container.path(name).is_char_device()
+    shell.type(b"exit 5\r")
+    assert shell.end()[0] == 5
+
+
+def test_window(container: Container, shell: Terminal) -> None:
+    assert ask(shell, "stty size") == "50 132"
+    shell.type(b"sh -c 'trap \"stty size; exit\" WINCH; echo rea''dy; while :; do sleep 0.1; done'\r")
+    shell.expect(b"ready\r\n")
+    shell.resize(24, 80)
+    assert shell.expect(PROMPT).endswith(b"24 80\r\n" + PROMPT)
+    assert ask(shell, "stty size") == "24 80"
+
+
+def test_keys(container: Container, shell: Terminal) -> None:
+    shell.type(b"sleep 4321\r")
+    comes_to_run(container, "sleep 4321")
+    shell.type(b"\x03")
+    shell.expect(PROMPT)
+    assert ask(shell, "echo $?") == "130"
+    comes_to_run(container, "sleep 4321", 0)
+
+    shell.type(b"sleep 4322\r")
+    comes_to_run(container, "sleep 4322")
+    shell.type(b"\x1a")
+    shell.expect(PROMPT)
+    assert re.search("(?i)stopped.*sleep 4322", ask(shell, "jobs"))
+    assert ask(shell, "kill %1; fg; echo $(( $? > 128 ))").endswith("1")
+    comes_to_run(container, "sleep 4322", 0)
+
+    shell.type(b"cat\r")
+    shell.expect(b"cat\r\n")
+    shell.type(b"a line\r")
+    shell.expect(b"a line\r\na line\r\n")
+    shell.type(b"\x04")
+    shell.expect(PROMPT)
+
+
+def test_hang_up_ends_what_has_the_terminal(container: Container, shell: Terminal) -> None:
+    ask(shell, "nohup sleep 4323 >/dev/null 2>&1 &")
+    shell.type(b"sleep 4324\r")
+    comes_to_run(container, "sleep 4324")
+    shell.hang_up()
+    comes_to_run(container, "sleep 4324", 0)
+    assert running(container, "sleep 4323") == 1, "what was told to stay has ended too"
+
+
+def test_client_that_is_killed_leaves_no_command(start: Start) -> None:
+    container = start("crun")
+    with terminal(container.at_terminal("ssh", "-t", "127.0.0.1", "sleep 4325")) as client:
+        comes_to_run(container, "sleep 4325")
+        client.process.kill()
+        container.exec("pkill", "-KILL", "dbclient")
+        comes_to_run(container, "sleep 4325", 0)
