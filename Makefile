@@ -1,6 +1,6 @@
 # Everything a developer types; what the recipes call says more.
 PYTHON ?= /usr/bin/python3
-PARTS := lint unit fuzz sanity integration role-dropbear role-ssh-hook hook-tests vm-tests molecule
+PARTS := lint unit fuzz sanity integration role-dropbear role-ssh-hook hook-tests vm-tests molecule launchers
 FUZZ_SECONDS ?= 60
 SOAK_SECONDS ?= 600
 
@@ -22,6 +22,7 @@ help:
 	@echo 'make hook-tests   the hook, in real containers'
 	@echo 'make vm-tests     the hook under AppArmor and under SELinux, in virtual machines'
 	@echo 'make molecule     the roles, on a cluster of nodes'
+	@echo 'make launchers    MPI, pdsh and their like, from container to container on a cluster of nodes'
 	@echo 'make soak         the long forms: starts raced by the thousand, and fuzzing for SOAK_SECONDS (600)'
 	@echo 'make bench        how long the hook takes'
 	@echo 'make venv         only the development tools, in .venv (PYTHON=... chooses the Python)'
@@ -63,7 +64,10 @@ vm-tests: venv
 	@tests/vm/run
 
 molecule: venv
-	@tests/testbed/molecule
+	@tests/testbed/molecule default
+
+launchers: venv
+	@tests/testbed/molecule launchers
 
 soak: venv
 	@tests/hook/soak
