@@ -50,18 +50,17 @@ class Daemon:
         self._process: Process | None = None
 
     def spawn(self, announce: Callable[[Process], None]) -> Process:
-        """Start the daemon in the pid namespace that is set for children. `announce` hears of the process before it is more
-        than a waiting copy of the caller, which ends with the caller.
+        """Start the daemon. `announce` hears of the process before it is more than a waiting copy of the caller, which ends
+        with the caller.
 
-        A process between, which ends at once, is its parent, so that the daemon falls to the first process of its own
-        pid namespace: that could not end while one of its processes is another namespace's to reap.
+        The caller is a process of the daemon's pid namespace, so that the daemon falls to that one's first process when
+        the caller ends: it could not end while one of its processes is another namespace's to reap.
 
         Raises HookError with what stopped it before it ran.
         """
         reader, writer = os.pipe()
         go_reader, go_writer = os.pipe()
-        middle = os.fork()
-        if middle == 0:
+        if self.cgroups.fork() == 0:
             try:
                 os.close(go_writer)
                 self._run(writer, go_reader)
@@ -71,7 +70,6 @@ class Daemon:
                 os._exit(0)
         os.close(writer)
         os.close(go_reader)
-        os.waitpid(middle, 0)
         with open(reader, encoding="utf-8", errors="replace") as file:
             first = file.readline()
             if first[:-1].isdigit():
@@ -92,11 +90,11 @@ class Daemon:
             os.ftruncate(self.pidfile, 0)
 
     def _run(self, writer: int, go: int) -> None:
-        """Fork the daemon, which tells its pid, and becomes Dropbear when that process is held by its directory."""
-        if self.cgroups.fork() == 0:
-            os.write(writer, f"{os.readlink('/proc/self')}\n".encode())  # as the host's /proc numbers it
-            if os.read(go, 1):
-                self._become()
+        """Tell the pid, as the host's /proc numbers it, and become Dropbear when the caller holds this process's directory."""
+        self.cgroups.enter()
+        os.write(writer, f"{os.readlink('/proc/self')}\n".encode())
+        if os.read(go, 1):
+            self._become()
 
     def _become(self) -> None:
         os.setsid()

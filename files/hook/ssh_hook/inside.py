@@ -102,7 +102,7 @@ def start_inside(plan: Plan) -> tuple[Process, Callable[[], None]]:
     require_free(plan.port, plan.listen, plan.owner.user, plan.packages)
     _close_imports()
     if plan.namespaces is not None:
-        plan.namespaces.join("pid", "mnt", "user")
+        plan.namespaces.join("mnt", "user")
         if plan.namespaces.has("user"):
             _become_root()
     rootfs = Rootfs(_open_root(plan.container.rootfs), plan.user)

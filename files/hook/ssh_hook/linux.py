@@ -110,12 +110,15 @@ class _PointerFunction(CFuncPtr):
 
 
 _LIBC = dlopen(_PROGRAM, 0)
+_functions: dict[str, _IntFunction] = {}
 
 
-def _call(name: str, *arguments: int) -> int:
-    """Call a libc function whose arguments are all integers or addresses; raise OSError when it returns -1."""
-    function = _IntFunction(dlsym(_LIBC, name))
-    result: int = function(*[_Long(argument) for argument in arguments])
+def _call(name: str, *arguments: int | bytes) -> int:
+    """Call a libc function with integers, addresses, and bytes that it reads; raise OSError when it returns -1."""
+    function = _functions.get(name)
+    if function is None:
+        function = _functions[name] = _IntFunction(dlsym(_LIBC, name))
+    result: int = function(*[_Long(argument) if isinstance(argument, int) else argument for argument in arguments])
     if result == -1:
         number = get_errno()
         raise OSError(number, os.strerror(number))
@@ -154,15 +157,8 @@ class Library:
     def _call(
         self, kind: type[_IntFunction] | type[_PointerFunction], name: str, arguments: tuple[int | bytes, ...]
     ) -> int:
-        values: list[int] = []
-        buffers = []  # they have to live until the call is over
-        for argument in arguments:
-            if isinstance(argument, bytes):
-                buffers.append(_Buffer(argument))
-                values.append(buffers[-1].address)
-            else:
-                values.append(argument)
-        result: int = kind(dlsym(self._handle, name))(*map(_Long, values))
+        values = [_Long(argument) if isinstance(argument, int) else argument for argument in arguments]
+        result: int = kind(dlsym(self._handle, name))(*values)
         return result
 
 
@@ -170,16 +166,15 @@ def openat2(directory: int, path: bytes, flags: int, mode: int, resolve: int) ->
     """Open `path` below `directory` under the limits of `resolve` (RESOLVE_*); the descriptor is close-on-exec."""
     if b"\0" in path:
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
-    name = _Buffer(path)
-    how = _Buffer(integers((flags | os.O_CLOEXEC, 8), (mode, 8), (resolve, 8)))
-    return _call("syscall", _SYS_OPENAT2, directory, name.address, how.address, 24)
+    how = integers((flags | os.O_CLOEXEC, 8), (mode, 8), (resolve, 8))
+    return _call("syscall", _SYS_OPENAT2, directory, path, how, len(how))
 
 
 def clone3_into_cgroup(cgroup: int) -> int:
     """Fork into the cgroup (version 2) whose directory `cgroup` is open; returns as os.fork() does."""
     fields = [(CLONE_INTO_CGROUP, 8), (0, 8), (0, 8), (0, 8), (_SIGCHLD, 8), *[(0, 8)] * 5, (cgroup, 8)]
-    arguments = _Buffer(integers(*fields))
-    return _call("syscall", _SYS_CLONE3, arguments.address, 88)
+    arguments = integers(*fields)
+    return _call("syscall", _SYS_CLONE3, arguments, len(arguments))
 
 
 def setns(descriptor: int, kind: int) -> None:
@@ -189,8 +184,7 @@ def setns(descriptor: int, kind: int) -> None:
 
 def mount(source: bytes, target: bytes, kind: bytes, flags: int, data: bytes = b"") -> None:
     """mount(2)."""
-    buffers = [_Buffer(value) for value in (source, target, kind, data)]
-    _call("mount", buffers[0].address, buffers[1].address, buffers[2].address, flags, buffers[3].address)
+    _call("mount", source, target, kind, flags, data)
 
 
 def prctl(option: int, first: int = 0, second: int = 0) -> int:
@@ -200,38 +194,36 @@ def prctl(option: int, first: int = 0, second: int = 0) -> int:
 
 def capget() -> tuple[int, int, int]:
     """The calling thread's (effective, permitted, inheritable) capabilities as bit masks."""
-    header = _Buffer(integers((_LINUX_CAPABILITY_VERSION_3, 4), (0, 4)))
+    header = integers((_LINUX_CAPABILITY_VERSION_3, 4), (0, 4))
     data = _Buffer(bytes(24))
-    _call("capget", header.address, data.address)
+    _call("capget", header, data.address)
     words = [int.from_bytes(data.memory[i : i + 4], sys.byteorder) for i in range(0, 24, 4)]
     return words[0] | words[3] << 32, words[1] | words[4] << 32, words[2] | words[5] << 32
 
 
 def capset(effective: int, permitted: int, inheritable: int) -> None:
     """Set the calling thread's capabilities from bit masks."""
-    header = _Buffer(integers((_LINUX_CAPABILITY_VERSION_3, 4), (0, 4)))
+    header = integers((_LINUX_CAPABILITY_VERSION_3, 4), (0, 4))
     low, high = 0xFFFFFFFF, 32
-    data = _Buffer(
-        integers(
-            (effective & low, 4),
-            (permitted & low, 4),
-            (inheritable & low, 4),
-            (effective >> high, 4),
-            (permitted >> high, 4),
-            (inheritable >> high, 4),
-        )
+    data = integers(
+        (effective & low, 4),
+        (permitted & low, 4),
+        (inheritable & low, 4),
+        (effective >> high, 4),
+        (permitted >> high, 4),
+        (inheritable >> high, 4),
     )
-    _call("capset", header.address, data.address)
+    _call("capset", header, data)
 
 
 def set_filter(program: bytes, flags: int) -> None:
     """Put the calling process and all that it starts under a seccomp filter, BPF instructions of eight bytes each."""
     code = _Buffer(program)
-    header = _Buffer(integers((len(program) // 8, 2), (0, 6), (code.address, 8)))
+    header = integers((len(program) // 8, 2), (0, 6), (code.address, 8))
     if flags == 0:
-        _call("prctl", _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, header.address, 0, 0)
+        _call("prctl", _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, header, 0, 0)
     else:
-        _call("syscall", _number(_SYS_SECCOMP), _SECCOMP_SET_MODE_FILTER, flags, header.address)
+        _call("syscall", _number(_SYS_SECCOMP), _SECCOMP_SET_MODE_FILTER, flags, header)
 
 
 def join_new_session_keyring() -> None:

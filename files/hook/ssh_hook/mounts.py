@@ -26,32 +26,35 @@ class MountTable:
     """/proc/self/mountinfo (proc_pid_mountinfo(5)) as it was when the object was made."""
 
     def __init__(self) -> None:
-        self._private: set[str] = set()  # numbers of mounts
-        self._has_shared = False
-        self._devices: dict[str, int] = {}
         with open("/proc/self/mountinfo", "rb") as file:
-            lines = file.read().split(b"\n")[:-1]  # mount points may hold what else Python takes for a line's end
-        for line in map(os.fsdecode, lines):
-            before, _dash, after = line.partition(" - ")
-            fields = before.split(" ")
-            major, _colon, minor = fields[2].partition(":")
-            if any(field.startswith("shared:") for field in fields[6:]):
-                self._has_shared = True
-            else:
-                self._private.add(fields[0])
-            self._devices[after.split(" ")[1]] = os.makedev(int(major), int(minor))
+            data = file.read()
+        self._lines = data.split(b"\n")[:-1]  # mount points may hold what else Python takes for a line's end
+        # On most nodes nothing in a container is shared, which is known without a look at each of a hundred mounts.
+        self._private = self._private_mounts() if b" shared:" in data else None
+
+    def _private_mounts(self) -> set[bytes]:
+        """The numbers of the mounts that are not shared."""
+        fields = [line.partition(b" - ")[0].split(b" ") for line in self._lines]
+        return {line[0] for line in fields if not any(field.startswith(b"shared:") for field in line[6:])}
 
     def refuse_shared(self, target: int, path: str) -> None:
         """Raises HookError where something mounted on the descriptor `target` would appear elsewhere too."""
-        if self._has_shared and mount_id(target) not in self._private:
+        if self._private is not None and mount_id(target).encode() not in self._private:
             raise HookError(
                 f"{path} in the container lies on a shared mount, so that what is mounted there would appear on the "
                 "host: mount that volume private or slave"
             )
 
     def device(self, source: str) -> int | None:
-        """The device number of the file system that was mounted from `source`."""
-        return self._devices.get(source)
+        """The device number of the file system that was mounted last from `source`."""
+        wanted = os.fsencode(source)
+        for line in reversed(self._lines):
+            if wanted in line:
+                before, _dash, after = line.partition(b" - ")
+                if after.split(b" ")[1] == wanted:
+                    major, minor = before.split(b" ")[2].split(b":")
+                    return os.makedev(int(major), int(minor))
+        return None
 
 
 def unescape(field: str) -> str:

@@ -100,21 +100,18 @@ class Cgroups:
         return False
 
     def fork(self) -> int:
-        """Fork a child that is in these cgroups; returns as os.fork() does. Raises OSError, in the child too."""
-        pid = -1
+        """Fork a child, which has to `enter` these cgroups first; returns as os.fork() does. Raises OSError."""
         if self.directory is not None:
             try:
-                pid = linux.clone3_into_cgroup(self.directory)
+                return linux.clone3_into_cgroup(self.directory)
             except OSError:
-                pass  # before Linux 5.7, or refused: then moving there tells why
-        moving = list(self.processes)
-        if pid < 0:
-            moving += [] if self.directory is None else [_open_processes(self.directory)]
-            pid = os.fork()
-        if pid == 0:
-            for processes in moving:
-                os.write(processes, b"0")
-        return pid
+                self.processes.append(_open_processes(self.directory))  # before Linux 5.7, or refused: moving tells why
+        return os.fork()
+
+    def enter(self) -> None:
+        """Move the caller into those cgroups in which `fork` did not start it. Raises OSError."""
+        for processes in self.processes:
+            os.write(processes, b"0")
 
 
 def _limits(controllers: str, lines: list[str]) -> bool:

@@ -2,8 +2,8 @@
 """The hook's work at createRuntime: an SSH server inside the container that is being made.
 
 The hook itself stays on the host: it reads what belongs to the user as the user, keeps the record and reports. Its
-child joins the container, starts the daemon, and ends, so that nothing of the hook stays in the container's pid
-namespace, where even a zombie would keep the container from ending.
+child is a process of the container's pid namespace. It joins the rest of the container, starts the daemon, and ends, so
+that nothing of the hook stays there, where even a zombie would keep the container from ending.
 """
 
 from __future__ import annotations
@@ -65,6 +65,8 @@ def start(settings: Settings, state: State, container: Container, bundle: int, p
         packages,
         child.tell,
     )
+    if namespaces is not None:
+        namespaces.join("pid")  # of the child
     child.run(plan)
     try:
         daemon = record.record_of(
@@ -145,8 +147,12 @@ class _Child:
         os.write(self._writer, f"{kind} {text}\0".encode("utf-8", "backslashreplace"))
 
     def run(self, plan: Plan) -> None:
-        """Fork, and do the work in the child."""
-        self._pid = os.fork()
+        """Fork, and do the work in the child. Raises HookError."""
+        try:
+            self._pid = os.fork()
+        except OSError as error:
+            reason = error.strerror  # of an ended pid namespace that is "Cannot allocate memory"
+            raise HookError(f"cannot start a process in the container: {reason}; has the container ended?") from None
         if self._pid == 0:
             os.close(self._release)
             self._work(plan)
