@@ -1,0 +1,68 @@
+"""What a container with the hook takes: on disks, in memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import lab
+from containers import WORK, Engine, Podman, wait_for
+from table import Row, at_most
+
+SARUS_BYTES, SARUS_DAEMON = 835, 380  # kB; its version 1.7 on a machine like this one
+TMPFS = "/opt/oci-hooks/ssh"
+
+
+def written(container: Podman) -> dict[str, int]:
+    """The size of each file and directory on the node's disks that is of this container of alice's; a directory's is 0."""
+    places = {
+        "layer": Path(container.inspect("{{.GraphDriver.Data.UpperDir}}")),
+        "bundle": container.bundle(),
+        "home": Path("/home/alice/.ssh"),
+    }
+    return {
+        f"{name}/{path.relative_to(place)}": 0 if path.is_dir() else path.lstat().st_size
+        for name, place in places.items()
+        for path in (place, *place.rglob("*"))
+    }
+
+
+def used(directory: Path) -> int:
+    """The bytes that the file system of a directory has given out."""
+    status = os.statvfs(directory)
+    return (status.f_blocks - status.f_bfree) * status.f_frsize
+
+
+def shared_evenly(pid: int) -> int:
+    """A process's memory in bytes, with its part of what it shares."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) * 1024
+
+
+def rows() -> Iterator[Row]:
+    """On disks, on the container's tmpfs, and the daemon's memory."""
+    empty = WORK / "no-hooks"
+    empty.mkdir(parents=True, exist_ok=True)
+    engine = Engine("podman-crun")
+    without = engine.start("debian", hooks_dir=empty)
+    before = written(without)
+    without.remove()
+    container = engine.start("debian")
+    new = {path: size for path, size in written(container).items() if path not in before}
+    points = sum(size == 0 for size in new.values())
+    memory = used(container.path(TMPFS))
+    container.remove()
+    bound = (at_most(16, "kB"),)
+    sarus = "Sarus 1.7, as measured then"
+    yield Row(
+        f"on disks per container, and {points} empty entries", sum(new.values()) / 1e3, SARUS_BYTES, "kB", sarus, bound
+    )
+    yield Row("in the container's tmpfs", memory / 1e3, SARUS_BYTES, "kB", sarus, bound)
+
+    with lab.containers(1) as [other]:
+        wait_for(lambda: shared_evenly(other.daemon()) > 0, "the daemon")
+        ours, sshd = shared_evenly(other.daemon()) / 1e3, shared_evenly(other.init()) / 1e3
+    bound = (at_most(600, "kB"),)
+    yield Row("memory of an idle daemon (its part of shared pages)", ours, SARUS_DAEMON, "kB", sarus, bound)
+    yield Row("memory of an idle daemon (its part of shared pages)", ours, sshd, "kB", "OpenSSH's sshd", bound)
