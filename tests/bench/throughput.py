@@ -38,11 +38,11 @@ def ciphers(here: Plain, host: str) -> tuple[str, str]:
     """The cipher that our client asks for first, and the one that OpenSSH's takes with its sshd."""
     listed = here.exec("/opt/oci-hooks/ssh/dropbear/bin/dbclient", "-c", "help", host).err.decode()
     said = here.exec(*lab.OPENSSH, "-v", host, "true").checked().err.decode()
-    ours = re.search(r"(?m)^([a-z0-9-]+)(@openssh\.com)?,?", listed.partition("\n")[2])
+    ours = re.search(r"ciphers: ([^,\s]+)", listed)
     theirs = re.search(r"kex: client->server cipher: (\S+)", said)
     assert ours is not None, listed
     assert theirs is not None, said
-    return ours.group(0).rstrip(","), theirs.group(1)
+    return ours.group(1), theirs.group(1)
 
 
 def copy(ssh: list[str], direction: str, host: str, count: int) -> list[str]:
