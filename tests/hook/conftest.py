@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from containers import Container, Engine, processes, records, traces, wait_for
+from containers import ALICE, Container, Engine, processes, records, traces, wait_for
 
 Start = Callable[..., Container]
 
@@ -111,3 +112,23 @@ def start_shared() -> Iterator[Start]:
     starter = Starter()
     yield starter
     starter.remove_all()
+
+
+def sleeper(*prefix: str) -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen([*prefix, "/bin/sleep", "1000"]) as process:
+        yield process
+        is_alive = process.poll() is None
+        process.kill()
+    assert is_alive
+
+
+@pytest.fixture
+def alices() -> Iterator[subprocess.Popen[bytes]]:
+    """A process of alice's that has to stay."""
+    yield from sleeper("setpriv", f"--reuid={ALICE}", "--clear-groups")
+
+
+@pytest.fixture
+def canary(alices: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+    """A process of root's that has to stay, beside one of alice's."""
+    yield from sleeper()

@@ -17,6 +17,8 @@ WORK = Path("/run/hook-test")
 LAUNCHER = "/opt/oci-hooks/bin/ssh_hook"
 PORT = 15263
 RECORD = "ssh_hook.daemon"
+COPIES = Path("/var/lib/ocihooks-ssh/daemons")  # of the records of root's containers
+ALICES_COPIES = Path("/run/user/2001/ocihooks-ssh/daemons")
 TIMEOUT = 20.0  # seconds; nothing here takes a fifth of it
 ENABLED = {"com.hooks.ssh.enabled": "true"}
 SETTINGS = {
@@ -522,7 +524,8 @@ def records() -> set[str]:
         Path("/home/alice/.local/share/containers/storage/overlay-containers"),
         WORK,
     ]
-    return {str(path) for place in places for path in place.glob(f"**/{RECORD}*")}
+    copies = {str(path) for directory in (COPIES, ALICES_COPIES) for path in directory.glob("*")}
+    return copies | {str(path) for place in places for path in place.glob(f"**/{RECORD}*")}
 
 
 def mounts() -> set[str]:

@@ -11,11 +11,13 @@ import errno
 import functools
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from containers import (
     ALICE,
+    COPIES,
     ENABLED,
     LAUNCHER,
     RECORD,
@@ -30,9 +32,11 @@ from containers import (
     keys,
     make_bundle,
     processes,
+    run,
     traces,
     wait_for,
 )
+from recorded import age
 
 ROLES = ("the hook", "its child", "the daemon")
 ERRORS = {"EIO": errno.EIO, "EPERM": errno.EPERM, "ENOSYS": errno.ENOSYS}
@@ -311,6 +315,7 @@ def start(call: Call | None, how: str) -> Outcome:
     orders["occurrence"] = call.occurrence if call else 0
     _ORDERS.write_text(json.dumps(orders), encoding="ascii")
     PIDFILE.unlink(missing_ok=True)
+    shutil.rmtree(COPIES.parent, ignore_errors=True)  # so that each start makes the same calls
     directory = make_bundle("busybox", _configuration(launcher, errors))
     container = Plain("crun", directory.name, directory, errors)
     confinement: dict[str, str] = {}
@@ -325,6 +330,9 @@ def start(call: Call | None, how: str) -> Outcome:
     finally:
         container.runtime("delete", "--force", container.name)
         call_hook({"status": "stopped", "bundle": str(directory)})
+        if how == KILL:  # the hook may have been about to write the record that poststop reads
+            age()
+            run([LAUNCHER, "sweep"]).checked()
         said = errors.take()
         discard_bundle(directory)
     wait_for(lambda: not traces(), "end of all that the hook left")

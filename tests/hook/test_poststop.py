@@ -12,31 +12,11 @@ from pathlib import Path
 
 import pytest
 from conftest import Start, Syslog
-from containers import ALICE, PORT, RECORD, Container, as_user, call_hook, listening, run, wait_for
+from containers import ALICE, COPIES, PORT, RECORD, Container, as_user, call_hook, listening, run, wait_for
+from recorded import BOOT_ID, describe, write_record
 from refusals import assert_one_line
 
 LAST_PID = Path("/proc/sys/kernel/ns_last_pid")
-BOOT_ID = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-
-
-def sleeper(*prefix: str) -> Iterator[subprocess.Popen[bytes]]:
-    with subprocess.Popen([*prefix, "/bin/sleep", "1000"]) as process:
-        yield process
-        is_alive = process.poll() is None
-        process.kill()
-    assert is_alive
-
-
-@pytest.fixture
-def alices() -> Iterator[subprocess.Popen[bytes]]:
-    """A process of alice's that has to stay."""
-    yield from sleeper("setpriv", f"--reuid={ALICE}", "--clear-groups")
-
-
-@pytest.fixture
-def canary(alices: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]:
-    """A process of root's that has to stay, beside one of alice's."""
-    yield from sleeper()
 
 
 @pytest.fixture
@@ -50,26 +30,17 @@ def stop(bundle: Path, **state: object) -> tuple[int, str, str]:
     return call_hook({"ociVersion": "1.0.2", "id": "x", "status": "stopped", "bundle": str(bundle), **state})
 
 
-def describe(pid: int) -> dict[str, object]:
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-    program = Path(f"/proc/{pid}/exe").stat()
+def record_of(container: Container) -> dict[str, object]:
+    """What a record of the container has to say."""
+    daemon, init = describe(container.daemon()), describe(container.init())
+    copy = COPIES / f"{daemon['pid']}-{daemon['start_time']}-{BOOT_ID[:8]}"
     return {
-        "pid": pid,
-        "start_time": int(fields[19]),
-        "program_device": program.st_dev,
-        "program_inode": program.st_ino,
-        "uid": ALICE,
-        "gid": ALICE,
-        "boot_id": BOOT_ID,
-        "pidfile_host": "",
+        **daemon,
+        "init_pid": init["pid"],
+        "init_start_time": init["start_time"],
+        "bundle": container.bundle(),
+        "copy": copy,
     }
-
-
-def write_record(bundle: Path, values: dict[str, object]) -> Path:
-    path = bundle / RECORD
-    path.write_text("\n".join(["ssh_hook 1", *(f"{k}={v}" for k, v in values.items()), ""]), encoding="utf-8")
-    path.chmod(0o600)
-    return path
 
 
 def test_record_says_what_runs(start: Start) -> None:
@@ -78,7 +49,13 @@ def test_record_says_what_runs(start: Start) -> None:
     status = path.stat()
     assert (status.st_uid, status.st_mode & 0o7777) == (0, 0o600)
     lines = dict(line.split("=", 1) for line in path.read_text(encoding="utf-8").splitlines()[1:])
-    assert lines == {name: str(value) for name, value in describe(container.daemon()).items()}
+    assert lines == {name: str(value) for name, value in record_of(container).items()}
+    copy = Path(lines["copy"])
+    assert copy.read_bytes() == path.read_bytes()
+    assert (copy.stat().st_uid, copy.stat().st_mode & 0o7777) == (0, 0o600)
+    assert copy.parent.stat().st_mode & 0o7777 == 0o700
+    container.stop().checked()
+    assert not copy.exists()
 
 
 def test_this_test_would_notice_a_kill(bundle: Path) -> None:

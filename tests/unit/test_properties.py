@@ -14,7 +14,7 @@ from corpus import kept, names
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from ssh_hook import keystore, record
-from ssh_hook.identity import IdMap
+from ssh_hook.identity import Identity, IdMap
 from ssh_hook.settings import parse_port
 from targets import MAX_ID, SEPARATOR, TARGETS, accepted
 
@@ -236,16 +236,22 @@ def test_passwd(data: bytes) -> None:
 @given(st.binary(max_size=64), st.integers(2, 2**31 - 1), st.integers(0, MAX_ID), st.integers(0, MAX_ID))
 def test_a_record_is_read_as_it_was_written(path: bytes, pid: int, uid: int, gid: int) -> None:
     pidfile = os.fsdecode(b"/" + path.replace(b"\0", b"").replace(b"\n", b""))
-    written = record.record_of((pid, 2**63, 2**32, 2**64 - 1), uid, gid, pidfile)
+    identity = (pid, 2**63, 2**32, 2**64 - 1)
     with tempfile.TemporaryDirectory() as name:
         bundle = os.open(name, os.O_RDONLY)
         try:
+            written = record.record_of(identity, None, Identity(uid, gid), pidfile, bundle, f"{name}/state/copies")
             record.write(written, bundle)
-            there = record.read(bundle)
+            found = [record.read(bundle), record.read(bundle, written.texts["copy"])]
+            record.remove(bundle, written)
+            assert os.listdir(bundle) == ["state"]
+            assert os.listdir(f"{name}/state/copies") == []
         finally:
             os.close(bundle)
-    assert there is not None
-    assert (there.numbers, there.boot_id, there.pidfile_host) == (written.numbers, written.boot_id, pidfile)
+    for there in found:
+        assert there is not None
+        assert (there.numbers, there.texts, there.pidfile_host) == (written.numbers, written.texts, pidfile)
+    assert (written.bundle, written.numbers["init_pid"], written.numbers["uid"]) == (os.path.realpath(name), pid, uid)
 
 
 EXTENTS = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 2**32 - 40), st.integers(1, 10)), max_size=4)

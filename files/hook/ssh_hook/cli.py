@@ -24,6 +24,7 @@ _USAGE = """usage: ssh_hook keygen [--overwrite] [--verbose | --debug]     make 
        ssh_hook check-user-has-sshkeys [--verbose | --debug]   exit with 0 if you have them
        ssh_hook client-config [--port PORT] [HOSTS]            set up ssh outside of containers
        ssh_hook wait [--timeout SECONDS] [--port PORT] [HOSTS] wait for the containers on these hosts
+       ssh_hook sweep [--verbose | --debug]                    end and remove what killed container runtimes left
        ssh_hook start-ssh-daemon                               for OCI runtimes: the container's state is on stdin
 HOSTS: names such as node1 or gpu[001-128], or --hostfile FILE, or else those of the Slurm job"""
 
@@ -96,6 +97,8 @@ def _user_command(arguments: list[str], settings: dict[str, str]) -> int:
         from .wait import wait
 
         wait(options, settings)
+    elif command == "sweep":
+        return _sweep(options)
     elif command == "client-config" or (command in allowed and set(options) <= allowed[command]):
         _key_command(command, options, settings)
     else:
@@ -104,11 +107,27 @@ def _user_command(arguments: list[str], settings: dict[str, str]) -> int:
     return 0
 
 
+def _sweep(options: list[str]) -> int:
+    for option in options:
+        if option not in ("--verbose", "--debug"):
+            from .settings import printable
+
+            raise HookError(f"sweep takes --verbose or --debug, and not '{printable(option)}': see 'ssh_hook --help'")
+    from .sweep import sweep
+
+    _set_level(options)
+    return sweep()
+
+
+def _set_level(options: list[str]) -> None:
+    log.level = DEBUG if "--debug" in options else INFO if "--verbose" in options else log.level
+
+
 def _key_command(command: str, options: list[str], settings: dict[str, str]) -> None:
     from . import keygen
     from .keystore import KeyStoreError
 
-    log.level = DEBUG if "--debug" in options else INFO if "--verbose" in options else log.level
+    _set_level(options)
     try:
         if command == "keygen":
             print(keygen.keygen(settings, "--overwrite" in options))

@@ -14,20 +14,35 @@ if TYPE_CHECKING:
     from .container import Container
 
 _MAX_PASSWD_FILE = 256 << 20  # bytes
+_NOBODY = 2**32 - 1  # no user's uid
 
 
 class Owner:
     """Attributes: name, in PASSWD_FILE; keeper, who owns the name's files; user, the container's user. The ids are
     those of the hook's user namespace. rootless tells whether the engine runs in a user namespace of the user's own.
-    state_directory is where only the one who runs the engine can write, and what is written lasts until the next boot.
+    runner is the uid of who runs the engine, see `runner`. state_directory is where only that one can write, and what
+    is written lasts until the next boot.
     """
 
-    def __init__(self, name: str, keeper: Identity, user: Identity, rootless: bool, state_directory: str) -> None:
+    def __init__(self, name: str, keeper: Identity, user: Identity, rootless: bool, runner: int) -> None:
         self.name = name
         self.keeper = keeper
         self.user = user
         self.rootless = rootless
-        self.state_directory = state_directory
+        self.runner = runner
+        self.state_directory = f"/run/user/{runner}" if runner else "/run"
+
+
+def runner() -> int:
+    """The uid, on the node, of who runs this; of root in a user namespace, that of the user whose it is."""
+    return _runner(IdMap(_read("/proc/self/uid_map").decode()))
+
+
+def _runner(ours: IdMap) -> int:
+    if ours.is_initial():
+        return os.geteuid()
+    outside = ours.outside(0)
+    return _NOBODY if outside is None else outside
 
 
 def find_owner(container: Container, process: int | None, passwd_file: str) -> Owner:
@@ -43,17 +58,15 @@ def find_owner(container: Container, process: int | None, passwd_file: str) -> O
         user = Identity(_outside(process, "uid_map", container.uid), _outside(process, "gid_map", container.gid))
     data = _read(passwd_file)
     ours = IdMap(_read("/proc/self/uid_map").decode())
-    state_directory = "/run"
+    caller = _runner(ours)
     if not ours.is_initial():
-        runner = ours.outside(0)
-        state_directory = f"/run/user/{runner}"
-        entry = None if runner is None else passwd.find_by_uid(data, runner)
+        entry = None if caller == _NOBODY else passwd.find_by_uid(data, caller)
         if entry is not None:
-            return Owner(entry.name, Identity(0, 0), user, True, state_directory)
+            return Owner(entry.name, Identity(0, 0), user, True, caller)
     entry = passwd.find_by_uid(data, user.uid)
     if entry is None:
         raise HookError(f"no user has the uid {user.uid} in PASSWD_FILE {passwd_file}: add one, or refresh the file")
-    return Owner(entry.name, user, user, not ours.is_initial(), state_directory)
+    return Owner(entry.name, user, user, not ours.is_initial(), caller)
 
 
 def _outside(process: int, kind: str, inside: int) -> int:

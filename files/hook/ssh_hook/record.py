@@ -4,6 +4,8 @@
 A pid alone says nothing: it may be another process's by now, and a pidfile may be anybody's to write. The record is
 root's, and names a process by pid, start time and boot, and its program by device and inode.
 
+A copy of it lies with those of all other daemons in one directory, by which a sweep finds what nobody ended.
+
 Format: a line "ssh_hook 1", then "name=value" lines; values hold no control characters.
 """
 
@@ -15,31 +17,55 @@ import stat
 
 from .errors import HookError
 from .process import Process
+from .settings import printable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .identity import Identity
 
 NAME = "ssh_hook.daemon"
-_TEMPORARY = NAME + ".new"
+TEMPORARY = NAME + ".new"
 _VERSION = "ssh_hook 1"
 _MAX_SIZE = 64 << 10  # bytes
 _MAX_PID = 2**31 - 1
 _MAX_ID = 2**32 - 2
 _MAX_DIGITS = 20  # of 64 bits
-_NUMBERS = ("pid", "start_time", "program_device", "program_inode", "uid", "gid")
+_PIDS = ("pid", "init_pid")
+_NUMBERS = ("pid", "start_time", "program_device", "program_inode", "uid", "gid", "init_pid", "init_start_time")
+_TEXTS = ("boot_id", "pidfile_host", "bundle", "copy")
+_ROOTS_COPIES = "/var/lib/ocihooks-ssh/daemons"
 
 
 class Record:
-    """Attributes: pid; start_time, clock ticks since boot; boot_id; program_device and program_inode; pidfile_host,
-    empty where there is none; uid and gid of the user who owns it. All as the hook's namespaces see them.
+    """Attributes: numbers, by name: pid; start_time, clock ticks since boot; program_device and program_inode; uid and
+    gid of the user who owns pidfile_host; init_pid and init_start_time of the container's first process. And texts:
+    boot_id; pidfile_host, empty where there is none; bundle, a path without links, empty where that is not to be had;
+    copy, the path of the record's copy. All as the hook's namespaces see them.
     """
 
-    def __init__(self, numbers: dict[str, int], boot_id: str, pidfile_host: str) -> None:
+    def __init__(self, numbers: dict[str, int], texts: dict[str, str]) -> None:
         self.numbers = numbers
-        self.boot_id = boot_id
-        self.pidfile_host = pidfile_host
+        self.texts = texts
 
     @property
     def pid(self) -> int:
         """The daemon's pid."""
         return self.numbers["pid"]
+
+    @property
+    def pidfile_host(self) -> str:
+        """The pidfile on the host; empty where there is none."""
+        return self.texts["pidfile_host"]
+
+    @property
+    def bundle(self) -> str:
+        """The container's bundle, a path without links; empty where it has no usable one."""
+        return self.texts["bundle"]
+
+    def data(self) -> bytes:
+        """The content of its file."""
+        fields = [f"{name}={value}" for name, value in [*self.numbers.items(), *self.texts.items()]]
+        return os.fsencode("\n".join([_VERSION, *fields, ""]))
 
     def process(self) -> Process | None:
         """The recorded process; None where it is gone, whoever has its pid by now. Raises OSError."""
@@ -48,85 +74,164 @@ class Record:
         except (FileNotFoundError, ProcessLookupError):
             return None
         try:
-            if process.is_alive() and _boot_id() == self.boot_id and process.identity() == self._identity():
+            if process.is_alive() and self._is_of_this_boot() and process.identity() == self._identity():
                 return process
         except (FileNotFoundError, ProcessLookupError):
             pass  # it ended meanwhile
         process.close()
         return None
 
+    def container_is_gone(self) -> bool:
+        """Whether the container's first process has ended. Raises OSError where that cannot be found out."""
+        if not self._is_of_this_boot():
+            return True
+        try:
+            init = Process(self.numbers["init_pid"])
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+        try:
+            return not (init.is_alive() and init.start_time() == self.numbers["init_start_time"])
+        except (FileNotFoundError, ProcessLookupError):
+            return True  # it ended meanwhile
+        finally:
+            init.close()
+
+    def _is_of_this_boot(self) -> bool:
+        return _boot_id() == self.texts["boot_id"]
+
     def _identity(self) -> tuple[int, ...]:
         return tuple(self.numbers[name] for name in _NUMBERS[:4])
 
 
-def record_of(identity: tuple[int, int, int, int], uid: int, gid: int, pidfile_host: str) -> Record:
-    """The record of a process with that `identity`, as Process.identity() gives it, on this boot."""
-    return Record(dict(zip(_NUMBERS, (*identity, uid, gid))), _boot_id(), pidfile_host)
+def record_of(
+    identity: tuple[int, int, int, int],
+    init: Process | None,
+    keeper: Identity,
+    pidfile_host: str,
+    bundle: int,
+    copies: str,
+) -> Record:
+    """The record of a process with that `identity`, as Process.identity() gives it, on this boot.
+
+    `init` is the container's first process; None where it is not known: then the container lasts as long as the
+    daemon. `keeper` owns `pidfile_host`. `bundle` is the open directory of the bundle, `copies` the directory for the
+    record's copy. Raises OSError.
+    """
+    pid, start_time = identity[:2]
+    container = identity[:2] if init is None else (init.pid, init.start_time())
+    path = os.readlink(f"/proc/self/fd/{bundle}")
+    boot_id = _boot_id()
+    texts = (boot_id, pidfile_host, path if path.isprintable() else "", f"{copies}/{pid}-{start_time}-{boot_id[:8]}")
+    return Record(dict(zip(_NUMBERS, (*identity, keeper.uid, keeper.gid, *container))), dict(zip(_TEXTS, texts)))
+
+
+def directory_of_copies(runner: int) -> str:
+    """Where the copies are of records whose engine was run by the user `runner`.
+
+    A power cut must not take root's away, and users have no such place that is certain to be the node's own.
+    """
+    return _ROOTS_COPIES if runner == 0 else f"/run/user/{runner}/ocihooks-ssh/daemons"
 
 
 def write(record: Record, bundle: int) -> None:
     """Write `record` into the open directory `bundle`; one of an earlier start is replaced. Raises OSError."""
-    fields = [f"{name}={value}" for name, value in record.numbers.items()]
-    lines = [_VERSION, *fields, f"boot_id={record.boot_id}", f"pidfile_host={record.pidfile_host}", ""]
+    data = record.data()
+    _write_copy(record.texts["copy"], data)  # first: a record is never without a copy
     remove(bundle)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(_TEMPORARY, flags, 0o600, dir_fd=bundle)
+    _write_new(TEMPORARY, data, bundle)
+    os.rename(TEMPORARY, NAME, src_dir_fd=bundle, dst_dir_fd=bundle)
+
+
+def _write_copy(path: str, data: bytes) -> None:
+    """Keep a copy if that can be done: poststop needs none."""
+    directory = os.path.dirname(path)
     try:
-        data = os.fsencode("\n".join(lines))
+        try:
+            _write_new(path, data)
+        except FileNotFoundError:
+            for missing in (os.path.dirname(directory), directory):
+                try:
+                    os.mkdir(missing, 0o700)
+                except FileExistsError:
+                    pass
+            _write_new(path, data)
+    except OSError:
+        _remove_copy(path)
+
+
+def _remove_copy(path: str) -> None:
+    try:
+        os.unlink(path)
+    except OSError:
+        pass  # it could not be written, or is a sweep's to remove
+
+
+def _write_new(path: str, data: bytes, directory: int | None = None) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(path, flags, 0o600, dir_fd=directory)
+    try:
         if os.write(descriptor, data) != len(data):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     finally:
         os.close(descriptor)
-    os.rename(_TEMPORARY, NAME, src_dir_fd=bundle, dst_dir_fd=bundle)
 
 
-def read(bundle: int) -> Record | None:
-    """The record in the open directory `bundle`; None where there is none.
+def read(directory: int, name: str = NAME, where: str = "the bundle") -> Record | None:
+    """The record in the open `directory`, which messages call `where`; None where there is none.
 
     Raises HookError for one that is not root's alone to write, or not of this format.
     """
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
     try:
-        descriptor = os.open(NAME, flags, dir_fd=bundle)
+        descriptor = os.open(name, flags, dir_fd=directory)
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise HookError(f"cannot read {NAME} in the bundle: {error.strerror}") from None
+        raise HookError(f"cannot read {printable(name)} in {where}: {error.strerror}") from None
+    what = f"{printable(name)} in {where} is not"
+    remedy = "remove it when its container is gone"
     try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o022:
-            raise HookError(
-                f"{NAME} in the bundle is not a file that only root can write: remove it when its container is gone"
-            )
+        if not is_own(os.fstat(descriptor)):
+            raise HookError(f"{what} a file that only root can write: {remedy}")
         text = os.fsdecode(os.read(descriptor, _MAX_SIZE))
     finally:
         os.close(descriptor)
-    return _parse(text)
+    record = _parse(text)
+    if record is None:
+        raise HookError(f"{what} a record of this hook: {remedy}")
+    return record
 
 
-def remove(bundle: int) -> None:
-    """Remove the record from the open directory `bundle`, and one that was not finished. Raises OSError."""
-    for name in (_TEMPORARY, NAME):
+def is_own(status: os.stat_result) -> bool:
+    """Whether it is a regular file that only the caller can write."""
+    return stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid() and status.st_mode & 0o022 == 0
+
+
+def remove(bundle: int, record: Record | None = None) -> None:
+    """Remove the record from the open directory `bundle`, and one that was not finished; and the copy of `record`.
+
+    Raises OSError.
+    """
+    for name in (TEMPORARY, NAME):
         try:
             os.unlink(name, dir_fd=bundle)
         except FileNotFoundError:
             pass
+    if record is not None:
+        _remove_copy(record.texts["copy"])
 
 
-def _parse(text: str) -> Record:
+def _parse(text: str) -> Record | None:
     version, *lines = text.split("\n")
     fields = dict(line.split("=", 1) for line in lines if "=" in line)
     try:
-        if version != _VERSION:
-            raise ValueError
         numbers = {name: _number(fields[name]) for name in _NUMBERS}
-        if not 2 <= numbers["pid"] <= _MAX_PID or max(numbers["uid"], numbers["gid"]) > _MAX_ID or "\0" in text:
-            raise ValueError
-        return Record(numbers, fields["boot_id"], fields["pidfile_host"])
+        texts = {name: fields[name] for name in _TEXTS}
     except (KeyError, ValueError):
-        raise HookError(
-            f"{NAME} in the bundle is not a record of this hook: remove it when its container is gone"
-        ) from None
+        return None
+    are_pids = all(2 <= numbers[name] <= _MAX_PID for name in _PIDS)
+    are_ids = max(numbers["uid"], numbers["gid"]) <= _MAX_ID
+    return Record(numbers, texts) if version == _VERSION and are_pids and are_ids and "\0" not in text else None
 
 
 def _number(text: str) -> int:

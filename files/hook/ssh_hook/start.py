@@ -33,6 +33,7 @@ def start(settings: Settings, state: State, container: Container, bundle: int, p
     """
     _require_own_mount_namespace(settings)
     process = _open_process(state.pid, settings)
+    init = Process(state.pid) if settings.join else None  # at createContainer runc numbers it as the container does
     namespaces = Namespaces(process) if settings.join else None
     if namespaces is not None and not namespaces.has("mnt"):
         raise HookError("the container has no mount namespace of its own: what the hook mounts would stay on the host")
@@ -70,7 +71,12 @@ def start(settings: Settings, state: State, container: Container, bundle: int, p
     child.run(plan)
     try:
         daemon = record.record_of(
-            child.daemon(), owner.keeper.uid, owner.keeper.gid, container.annotations.pidfile_host
+            child.daemon(),
+            init,
+            owner.keeper,
+            container.annotations.pidfile_host,
+            bundle,
+            record.directory_of_copies(owner.runner),
         )
         _keep(daemon, bundle, owner.keeper, child)
     except OSError as error:
@@ -88,7 +94,7 @@ def _keep(daemon: record.Record, bundle: int, keeper: Identity, child: _Child) -
             userfiles.write_pidfile(daemon.pidfile_host, daemon.pid, keeper)
         child.release()
     except BaseException:
-        record.remove(bundle)
+        record.remove(bundle, daemon)
         if daemon.pidfile_host:
             userfiles.remove_pidfile(daemon.pidfile_host, daemon.pid, keeper)
         raise

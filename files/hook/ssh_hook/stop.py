@@ -35,7 +35,7 @@ def stop(state: State) -> None:
             log(DEBUG, f"no SSH daemon is recorded in {state.bundle}")
         else:
             end(known)
-        record.remove(bundle)
+        record.remove(bundle, known)
     finally:
         os.close(bundle)
 
@@ -52,9 +52,12 @@ def end(known: Record) -> None:
         daemon.close()
     if known.pidfile_host:
         from .identity import Identity
-        from .userfiles import remove_pidfile
+        from .userfiles import remove_own_pidfile, remove_pidfile
 
-        remove_pidfile(known.pidfile_host, known.pid, Identity(known.numbers["uid"], known.numbers["gid"]))
+        if os.geteuid() == 0:
+            remove_pidfile(known.pidfile_host, known.pid, Identity(known.numbers["uid"], known.numbers["gid"]))
+        else:  # a sweep of the user's own, outside of the engine's user namespace
+            remove_own_pidfile(known.pidfile_host, known.pid)
 
 
 def _end_all(daemon: Process) -> None:

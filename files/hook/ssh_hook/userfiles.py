@@ -134,13 +134,21 @@ def remove_pidfile(path: str, pid: int, user: Identity) -> None:
     """Remove the file `path` as `user`, if it still holds `pid`. What cannot be removed stays."""
     try:
         with ActingAs(user):
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-            try:
-                ours = os.read(descriptor, 32) == b"%d\n" % pid
-            finally:
-                os.close(descriptor)
-            if ours:
-                os.unlink(path)
+            remove_own_pidfile(path, pid)
+    except OSError:
+        pass  # no such user here
+
+
+def remove_own_pidfile(path: str, pid: int) -> None:
+    """Remove the file `path` as the caller, if it still holds `pid`. What cannot be removed stays."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        try:
+            ours = os.read(descriptor, 32) == b"%d\n" % pid
+        finally:
+            os.close(descriptor)
+        if ours:
+            os.unlink(path)
     except OSError:
         pass  # it is gone, or the user made it another
 

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""``ssh_hook sweep``: collects what a container's runtime never cleaned up since it was killed, and nothing else.
+
+Each daemon's record has a copy in one directory, which only the hook of the same user writes to. A record is worth
+something until its container's first process has ended.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from . import record
+from .errors import HookError
+from .log import DEBUG, ERROR, INFO, log
+from .owner import runner
+from .record import Record
+from .settings import printable
+from .stop import end
+
+_GRACE = 60  # seconds; a hook that is at work now has not been for as long
+
+
+def sweep() -> int:
+    """End and remove what containers of this user left that are gone; returns the exit status, 1 after a failure.
+
+    Raises HookError where nothing can be done at all.
+    """
+    path = record.directory_of_copies(runner())
+    try:
+        directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        log(DEBUG, f"no container of this user has had an SSH daemon: there is no {path}")
+        return 0
+    except OSError as error:
+        raise HookError(f"cannot open {path}: {error.strerror}") from None
+    status = os.fstat(directory)
+    if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+        raise HookError(f"others can write to {path}, so what is in it cannot be trusted: remove it")
+    failures = 0
+    for name in sorted(os.listdir(directory)):
+        try:
+            _look_at(directory, name, path)
+        except (HookError, OSError) as error:
+            what = str(error) if isinstance(error, HookError) else f"{path}/{printable(name)}: {error.strerror}"
+            log(ERROR, f"cannot sweep: {what}")
+            failures = 1
+    os.close(directory)
+    return failures
+
+
+def _look_at(directory: int, name: str, path: str) -> None:
+    """Collect what the record `name` in the open `directory` tells of, if its container is gone."""
+    try:
+        status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return  # poststop was quicker
+    if _is_young(status):
+        return
+    if not _is_empty(status):
+        known = record.read(directory, name, path)
+        if known is None:
+            return
+        if not known.container_is_gone():
+            log(DEBUG, f"{known.bundle}: the container runs")
+            return
+        end(known)
+        _tidy(known)
+        log(INFO, f"{known.bundle}: collected what was left of a container that is gone")
+    _unlink(name, directory)
+
+
+def _tidy(known: Record) -> None:
+    """Remove the record beside the bundle. A later one, of a container that was started again, stays."""
+    try:
+        bundle = _open_without_links(known.bundle)
+    except OSError:
+        return  # it is gone, or not to be seen from here
+    try:
+        for name in (record.TEMPORARY, record.NAME):
+            if _is_same(known, bundle, name):
+                _unlink(name, bundle)
+    finally:
+        os.close(bundle)
+
+
+def _open_without_links(path: str) -> int:
+    """The directory `path`, which was free of links when it was written down. Raises OSError where it is not so now."""
+    if not path.startswith("/"):
+        raise FileNotFoundError
+    directory = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    for name in path.split("/")[1:]:
+        try:
+            below = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+        finally:
+            os.close(directory)
+        directory = below
+    return directory
+
+
+def _is_same(known: Record, bundle: int, name: str) -> bool:
+    """Whether the file `name` in the open directory `bundle` is that record, or was to become one."""
+    try:
+        status = os.stat(name, dir_fd=bundle, follow_symlinks=False)
+        if name == record.TEMPORARY and _is_empty(status):
+            return not _is_young(status)
+        found = record.read(bundle, name)
+    except (HookError, FileNotFoundError):
+        return False
+    return found is not None and found.data() == known.data()
+
+
+def _is_young(status: os.stat_result) -> bool:
+    return 0 <= time.time() - status.st_mtime < _GRACE
+
+
+def _is_empty(status: os.stat_result) -> bool:
+    """Whether it is a file whose writer was killed before it wrote."""
+    return record.is_own(status) and status.st_size == 0
+
+
+def _unlink(name: str, directory: int) -> None:
+    try:
+        os.unlink(name, dir_fd=directory)
+    except FileNotFoundError:
+        pass  # another sweep, or poststop, was quicker

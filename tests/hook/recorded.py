@@ -1,0 +1,46 @@
+"""Records of daemons, as the hook would write them."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from containers import ALICE, ALICES_COPIES, COPIES, RECORD
+
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+
+
+def describe(pid: int) -> dict[str, object]:
+    """What a record says of the process `pid`, as if that were a daemon and a container's first process in one."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    program = Path(f"/proc/{pid}/exe").stat()
+    return {
+        "pid": pid,
+        "start_time": int(fields[19]),
+        "program_device": program.st_dev,
+        "program_inode": program.st_ino,
+        "uid": ALICE,
+        "gid": ALICE,
+        "boot_id": BOOT_ID,
+        "pidfile_host": "",
+        "init_pid": pid,
+        "init_start_time": int(fields[19]),
+        "bundle": "/no/such/bundle",
+        "copy": "/no/such/copy",
+    }
+
+
+def write_record(directory: Path, values: Mapping[str, object], name: str = RECORD) -> Path:
+    """Write a record of `values` into `directory`; returns its path."""
+    path = directory / name
+    path.write_text("\n".join(["ssh_hook 1", *(f"{k}={v}" for k, v in values.items()), ""]), encoding="utf-8")
+    path.chmod(0o600)
+    return path
+
+
+def age(*paths: Path) -> None:
+    """Make files, or else all copies of records, as old as what a sweep looks at."""
+    for path in paths or [*COPIES.glob("*"), *ALICES_COPIES.glob("*")]:
+        os.utime(path, (time.time() - 120,) * 2, follow_symlinks=False)
