@@ -44,6 +44,30 @@ WITHOUT_LIBSECCOMP = (
 AS_OLD_KERNEL = ("setarch", "--uname-2.6")
 
 
+@pytest.fixture
+def as_on_systemd() -> Iterator[tuple[str, ...]]:
+    """A command that runs another where the first process is called systemd. Nothing hears what systemctl has to say to
+    it, but systemctl itself does its part: it enables and disables.
+    """
+    first = Path("/run/role-test/systemd")
+    first.parent.mkdir()
+    first.symlink_to("/bin/sh")
+    yield (
+        "env",
+        "SYSTEMD_OFFLINE=1",
+        "unshare",
+        "--pid",
+        "--fork",
+        "--mount-proc",
+        str(first),
+        "-c",
+        '"$@"; exit $?',
+        "-",
+    )
+    first.unlink()
+    first.parent.rmdir()
+
+
 @pytest.fixture(scope="module")
 def untouched() -> dict[str, str]:
     """What is on the node before anything was deployed."""
@@ -536,20 +560,55 @@ def test_the_sites_own_passwd_file_is_left_alone() -> None:
         own.unlink()
 
 
+UNITS = ["ssh-hook-passwd.service", "ssh-hook-passwd.timer", "ssh-hook-sweep.service", "ssh-hook-sweep.timer"]
+
+
 def test_systemd_accepts_the_units(tmp_path: Path) -> None:
     rendered = play("units", variables={"destination": str(tmp_path)})
     assert rendered.status == 0, rendered.said
     units = sorted(str(path) for path in tmp_path.iterdir())
-    assert [os.path.basename(unit) for unit in units] == ["ssh-hook-passwd.service", "ssh-hook-passwd.timer"]
+    assert [os.path.basename(unit) for unit in units] == UNITS
     verified = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", *units], capture_output=True, text=True, check=False
     )
     assert (verified.returncode, verified.stderr) == (0, "")
 
 
-def test_removal_leaves_nothing(untouched: dict[str, str]) -> None:
-    removed = play("remove")
+def units() -> set[str]:
+    """The units that are on the node, and links by which systemd starts timers."""
+    place = Path("/etc/systemd/system")
+    return {str(path.relative_to(place)) for path in place.rglob("ssh-hook-*") if path.is_file()}
+
+
+ENABLED = {f"timers.target.wants/{unit}" for unit in UNITS if unit.endswith(".timer")}
+
+
+def test_a_node_with_systemd_gets_the_timers(as_on_systemd: tuple[str, ...]) -> None:
+    assert units() == set()
+    deployed = play("converge", before=as_on_systemd)
+    assert deployed.status == 0, deployed.said
+    assert units() == {*UNITS, *ENABLED}
+    audited = play("audit", before=as_on_systemd)
+    assert (audited.status, audited.changed) == (0, 0), audited.said
+    harmed = Path("/etc/systemd/system/ssh-hook-sweep.service")
+    harmed.write_text("[Service]\nExecStart=/bin/true\n", encoding="utf-8")
+    found = play("audit", before=as_on_systemd)
+    assert "On node the systemd timers are not as the variables say. Run the deployment." in found.said
+    assert found.status != 0
+    site = {"ssh_hook_passwd_source": "file"}
+    assert play("converge", before=as_on_systemd, variables=site).status == 0
+    assert units() == {unit for unit in {*UNITS, *ENABLED} if "sweep" in unit}
+    assert play("converge", before=as_on_systemd).status == 0
+    assert units() == {*UNITS, *ENABLED}
+
+
+def test_removal_leaves_nothing(untouched: dict[str, str], as_on_systemd: tuple[str, ...]) -> None:
+    known = Path("/var/lib/ocihooks-ssh/daemons/1-2-3")
+    known.parent.mkdir(parents=True)
+    known.touch()
+    removed = play("remove", before=as_on_systemd)
     assert removed.status == 0, removed.said
     assert listing() == untouched
+    assert not known.parent.parent.exists()
     again = play("remove")
     assert (again.status, again.changed) == (0, 0), again.said

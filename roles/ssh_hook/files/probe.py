@@ -23,7 +23,7 @@ The report, a JSON object:
   packages      Python package -> the directory that holds it, or null
   passwd_file   whether the passwd file exists
   missing       those of the directories that do not exist
-  timer         whether the timer that refreshes the passwd file is installed
+  timers        names of the systemd timers of the hook that are installed
   versions      directories of the versions of the hook that are installed, the newest first
 """
 
@@ -48,7 +48,8 @@ SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 LISTENING = "0A"
 LIBSECCOMP = "libseccomp.so.2"
 DROPBEAR_PROGRAM = "dropbearmulti"
-TIMER = "/etc/systemd/system/ssh-hook-passwd.timer"
+UNITS = "/etc/systemd/system"
+TIMERS = ("ssh-hook-passwd", "ssh-hook-sweep")
 
 
 def engines() -> dict[str, str]:
@@ -209,7 +210,7 @@ def report(question: dict[str, Any]) -> dict[str, object]:
         "packages": package_homes(question["packages_dir"]),
         "passwd_file": os.path.isfile(question["passwd_file"]),
         "missing": [path for path in question["directories"] if not os.path.isdir(path)],
-        "timer": os.path.lexists(TIMER),
+        "timers": [name for name in TIMERS if os.path.lexists(f"{UNITS}/{name}.timer")],
         "versions": versions(question["prefix"]),
     }
 
