@@ -6,7 +6,7 @@ SOAK_SECONDS ?= 600
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help venv test $(PARTS) soak bench bench-deploy demo demo-down
+.PHONY: help venv test $(PARTS) slurm soak bench bench-deploy demo demo-down
 .DEFAULT_GOAL := help
 
 help:
@@ -23,6 +23,7 @@ help:
 	@echo 'make vm-tests     the hook under AppArmor and under SELinux, in virtual machines'
 	@echo 'make molecule     the roles, on a cluster of nodes'
 	@echo 'make launchers    MPI, pdsh and their like, from container to container on a cluster of nodes'
+	@echo 'make slurm        jobs of users in Slurm, on a cluster of nodes; not part of make test'
 	@echo 'make soak         the long forms: starts raced by the thousand, and fuzzing for SOAK_SECONDS (600)'
 	@echo 'make bench        what all of it takes, against its peers; eight minutes'
 	@echo 'make bench-deploy a deployment to three nodes, twice: seconds, and the slowest tasks'
@@ -69,6 +70,9 @@ molecule: venv
 
 launchers: venv
 	@tests/testbed/molecule launchers
+
+slurm: venv
+	@tests/testbed/molecule slurm
 
 soak: venv
 	@tests/hook/soak
