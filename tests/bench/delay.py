@@ -68,16 +68,16 @@ def relay(first: int, second: int, delay: float) -> None:
 def line(pids: tuple[int, int], round_trip: float) -> Iterator[None]:
     """Lay a line between the networks of two processes; its ends have ADDRESSES."""
     names = ("delay0", "delay1")
-    descriptors = [interface(name) for name in names]
+    first, second = (interface(name) for name in names)
     for name, pid, address in zip(names, pids, ADDRESSES):
         give(name, pid, address)
     child = os.fork()
     if child == 0:
         try:
-            relay(*descriptors, round_trip / 2)
+            relay(first, second, round_trip / 2)
         finally:
             os._exit(1)
-    for descriptor in descriptors:
+    for descriptor in (first, second):
         os.close(descriptor)
     try:
         yield

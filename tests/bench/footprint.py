@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import lab
-from containers import WORK, Engine, Podman, wait_for
+from containers import WORK, Engine, Podman, podman_start, wait_for
 from table import Row, at_most
 
 SARUS_BYTES, SARUS_DAEMON = 835, 380  # kB; its version 1.7 on a machine like this one
@@ -45,10 +45,10 @@ def rows() -> Iterator[Row]:
     empty = WORK / "no-hooks"
     empty.mkdir(parents=True, exist_ok=True)
     engine = Engine("podman-crun")
-    without = engine.start("debian", hooks_dir=empty)
+    without = podman_start(engine, "debian", hooks_dir=empty)
     before = written(without)
     without.remove()
-    container = engine.start("debian")
+    container = podman_start(engine, "debian")
     new = {path: size for path, size in written(container).items() if path not in before}
     points = sum(size == 0 for size in new.values())
     memory = used(container.path(TMPFS))

@@ -82,7 +82,7 @@ def play(tasks: str) -> float:
         "localhost,",
         "-e",
         "ansible_python_interpreter=/usr/bin/python3",
-        playbook,
+        str(playbook),
     ]
     start = time.monotonic()
     done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)

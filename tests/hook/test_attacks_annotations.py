@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 from attack import CANARY, SECRET, host_untouched, one_line, plain, plant
-from containers import ALICE, BOB, PORT, RECORD, call_hook, keys, plain_start, run
+from containers import ALICE, BOB, PORT, call_hook, keys, plain_start, run
+from recorded import describe, write_record
 
 PIDFILE_HOST = "com.hooks.ssh.pidfile_host"
 PIDFILE_CONTAINER = "com.hooks.ssh.pidfile_container"
@@ -292,21 +293,14 @@ def test_record_that_names_another_process(tmp_path: Path, spoil: str) -> None:
     """poststop signals nothing by a record that is not root's, or that does not fit the process in all it says."""
     with subprocess.Popen(["sleep", "1000"]) as victim:
         try:
-            fields = Path(f"/proc/{victim.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-            program = os.stat(f"/proc/{victim.pid}/exe")
-            lines = {
-                "pid": victim.pid,
-                "start_time": int(fields[19]) + (spoil == "start"),
-                "program_device": program.st_dev,
-                "program_inode": program.st_ino + (spoil == "program"),
-                "uid": ALICE,
-                "gid": ALICE,
-                "boot_id": Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-                + "x" * (spoil == "boot"),
-                "pidfile_host": "",
-            }
-            record = tmp_path / RECORD
-            record.write_text("ssh_hook 1\n" + "".join(f"{k}={v}\n" for k, v in lines.items()), encoding="ascii")
+            values = describe(victim.pid)
+            if spoil == "start":
+                values["start_time"] = values["init_start_time"] = 1
+            elif spoil == "program":
+                values["program_inode"] = 1
+            elif spoil == "boot":
+                values["boot_id"] = f"{values['boot_id']}x"
+            record = write_record(tmp_path, values)
             record.chmod(0o622 if spoil == "mode" else 0o600)
             if spoil == "owner":
                 os.chown(record, ALICE, ALICE)
