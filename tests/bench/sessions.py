@@ -13,7 +13,7 @@ HOSTS = 64
 
 def login_rows() -> Iterator[Row]:
     """One command on another host."""
-    with lab.containers(2) as [here, _there], lab.clock(here) as clock:
+    with lab.containers(2) as made, lab.clock(made[0]) as clock:
         host = lab.address(2)
         seconds = medians(
             40,
@@ -34,7 +34,7 @@ def login_rows() -> Iterator[Row]:
 
 def many_logins_rows() -> Iterator[Row]:
     """Many at once to one container, until the last has ended."""
-    with lab.containers(2) as [here, _there], lab.clock(here) as clock:
+    with lab.containers(2) as made, lab.clock(made[0]) as clock:
         host = lab.address(2)
         seconds = medians(
             5,
@@ -55,7 +55,7 @@ def many_logins_rows() -> Iterator[Row]:
 
 def launch_rows() -> Iterator[Row]:
     """One command in many containers, by pdsh."""
-    with lab.containers(HOSTS + 1) as [here, *_others], lab.clock(here) as clock:
+    with lab.containers(HOSTS + 1) as made, lab.clock(made[0]) as clock:
         hosts = f"{lab.NETWORK}.[2-{HOSTS + 1}]"
         pdsh = ["pdsh", "-S", "-R", "ssh", "-f", str(HOSTS), "-w", hosts, "true"]
         # pdsh takes the first ssh of PATH

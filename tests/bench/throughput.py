@@ -63,7 +63,8 @@ def copy(ssh: list[str], direction: str, host: str, count: int) -> list[str]:
 
 def rows() -> Iterator[Row]:
     """Each line, each way, against OpenSSH and against no encryption at all."""
-    with lab.containers(2) as [here, there], lab.clock(here) as clock:
+    with lab.containers(2) as made, lab.clock(made[0]) as clock:
+        here, there = made
         ours, theirs = ciphers(here, lab.address(2))
         peers = {f"OpenSSH's default, {theirs}": lab.OPENSSH}
         if ours != theirs:
