@@ -517,6 +517,19 @@ def processes() -> dict[int, str]:
     return found
 
 
+def running(*command: str, proc: str | Path = "/proc") -> set[str]:
+    """The pids of the processes with just this command line, as the process file system at `proc` numbers them."""
+    wanted = "".join(f"{word}\0" for word in command).encode()
+    found = set()
+    for path in Path(proc).glob("[0-9]*/cmdline"):
+        try:
+            if path.read_bytes() == wanted:
+                found.add(path.parent.name)
+        except OSError:
+            continue  # it ended meanwhile
+    return found
+
+
 def records() -> set[str]:
     """The hook's records, of daemons that run and of others."""
     places = [

@@ -11,6 +11,14 @@ from containers import ALICE, ALICES_COPIES, COPIES, RECORD
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
 
+# What a record may say of a process that is not the one which has its pid.
+OTHERS: tuple[dict[str, object], ...] = (
+    {"start_time": 1},
+    {"boot_id": "00000000-0000-0000-0000-000000000000"},
+    {"program_inode": 1},
+    {"program_device": 1},
+)
+
 
 def describe(pid: int) -> dict[str, object]:
     """What a record says of the process `pid`, as if that were a daemon and a container's first process in one."""

@@ -24,8 +24,8 @@ class Terminal:
         self.said = b""
         self.resize(rows, columns)
         # Its own session, so that the terminal is the one that it controls; the first to open it gets it.
-        steal = ["setsid", "--ctty", *command]
-        self.process = subprocess.Popen(steal, stdin=slave, stdout=slave, stderr=slave)
+        leader = ["setsid", "--ctty", *command]
+        self.process = subprocess.Popen(leader, stdin=slave, stdout=slave, stderr=slave)
         os.close(slave)
 
     def resize(self, rows: int, columns: int) -> None:

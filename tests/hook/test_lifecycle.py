@@ -11,7 +11,21 @@ from pathlib import Path
 import openssh
 import pytest
 from conftest import Start
-from containers import ENGINES, LAUNCHER, PORT, Container, Podman, keys, listening, processes, records, run, wait_for
+from containers import (
+    ENGINES,
+    LAUNCHER,
+    PORT,
+    Container,
+    Podman,
+    StartFailed,
+    keys,
+    listening,
+    processes,
+    records,
+    run,
+    running,
+    wait_for,
+)
 from recorded import age
 
 PODMAN = ("podman-crun", "podman-runc", "rootless")
@@ -44,15 +58,8 @@ class Session:
         assert self.client.stdout.readline() == b"open\n"
 
     @staticmethod
-    def sleeps() -> list[str]:
-        found = []
-        for path in Path("/proc").glob("[0-9]*/cmdline"):
-            try:
-                if path.read_bytes() == b"sleep\x00987654\x00":
-                    found.append(path.parent.name)
-            except OSError:
-                continue
-        return found
+    def sleeps() -> set[str]:
+        return running("sleep", "987654")
 
     def close(self) -> None:
         self.client.kill()
@@ -136,8 +143,6 @@ def test_container_whose_first_process_is_killed(start: Start) -> None:
 
 
 def test_command_that_is_not_in_the_image(start: Start) -> None:
-    from containers import StartFailed
-
     with pytest.raises(StartFailed) as failure:
         start("podman-crun", command=["/bin/no-such-program"])
     assert failure.value.hook == ""

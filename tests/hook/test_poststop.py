@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from conftest import Start, Syslog
 from containers import ALICE, COPIES, PORT, RECORD, Container, as_user, call_hook, listening, run, wait_for
-from recorded import BOOT_ID, describe, write_record
+from recorded import BOOT_ID, OTHERS, describe, write_record
 from refusals import assert_one_line
 
 LAST_PID = Path("/proc/sys/kernel/ns_last_pid")
@@ -69,12 +69,7 @@ def test_this_test_would_notice_a_kill(bundle: Path) -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [
-        {"start_time": 1},
-        {"boot_id": "00000000-0000-0000-0000-000000000000"},
-        {"program_inode": 1},
-        {"program_device": 1},
-    ],
+    OTHERS,
 )
 def test_pid_that_is_another_process(bundle: Path, canary: subprocess.Popen[bytes], wrong: dict[str, object]) -> None:
     record = write_record(bundle, {**describe(canary.pid), **wrong})

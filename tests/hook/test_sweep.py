@@ -31,10 +31,11 @@ from containers import (
     processes,
     records,
     run,
+    running,
     shell_around,
     wait_for,
 )
-from recorded import BOOT_ID, age, describe, write_record
+from recorded import BOOT_ID, OTHERS, age, describe, write_record
 from refusals import assert_one_line
 
 PIDFILE = Path("/home/alice/sweep.pid")
@@ -106,14 +107,7 @@ def is_alive(pid: int) -> bool:
 
 def sleeps() -> set[str]:
     """The processes of open sessions."""
-    found = set()
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            if path.read_bytes() == b"sleep\x00456789\x00":
-                found.add(path.parent.name)
-        except OSError:
-            continue
-    return found
+    return running("sleep", "456789")
 
 
 @pytest.fixture
@@ -392,12 +386,7 @@ def test_first_process_that_nobody_reaps(bundle: Path, canary: subprocess.Popen[
 
 @pytest.mark.parametrize(
     "wrong",
-    [
-        {"start_time": 1},
-        {"boot_id": "00000000-0000-0000-0000-000000000000"},
-        {"program_inode": 1},
-        {"program_device": 1},
-    ],
+    OTHERS,
     ids=lambda wrong: next(iter(wrong)),
 )
 def test_pid_of_another_process(bundle: Path, canary: subprocess.Popen[bytes], wrong: Values) -> None:

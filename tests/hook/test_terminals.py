@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 from conftest import Start
-from containers import Container, processes, wait_for
+from containers import Container, processes, running, wait_for
 from terminal import Terminal, terminal
 
 PROMPT = b"<> "
@@ -42,21 +42,12 @@ def ask(shell: Terminal, line: str) -> str:
     return said.decode().replace("\r\n", "\n").removesuffix("\n")
 
 
-def comes_to_run(container: Container, name: str, count: int = 1) -> None:
-    wait_for(lambda: running(container, name) == count, f"{count} processes {name}")
+def comes_to_run(container: Container, command: str, count: int = 1) -> None:
+    wait_for(lambda: len(runs(container, command)) == count, f"{count} processes {command}")
 
 
-def running(container: Container, name: str) -> int:
-    """How many processes of the container have exactly this command line."""
-    found = 0
-    root = f"/proc/{container.init()}/root/proc"
-    for pid in os.listdir(root):
-        try:
-            with open(f"{root}/{pid}/cmdline", "rb") as file:
-                found += file.read() == name.replace(" ", "\0").encode() + b"\0"
-        except OSError:
-            continue
-    return found
+def runs(container: Container, command: str) -> set[str]:
+    return running(*command.split(), proc=container.path("/proc"))
 
 
 def test_a_terminal_is_the_containers_and_the_users(container: Container, shell: Terminal) -> None:
@@ -109,7 +100,7 @@ def test_end_of_the_connection_ends_what_has_the_terminal(container: Container, 
     comes_to_run(container, "sleep 4324")
     assert kill_clients(container) > 0
     comes_to_run(container, "sleep 4324", 0)
-    assert running(container, "sleep 4323") == 1, "what was told to stay has ended too"
+    assert len(runs(container, "sleep 4323")) == 1, "what was told to stay has ended too"
 
 
 @pytest.mark.parametrize("runtime", ["crun", "runc"])  # podman goes on when its terminal has gone

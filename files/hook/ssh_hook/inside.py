@@ -75,7 +75,6 @@ class Plan:
         self.owner = owner
         self.keys = keys
         self.host_public_key = host_public_key(keys)
-        self.openssh_key = _openssh_key(keys)
         self.authorized_keys = authorized_keys
         self.namespaces = namespaces
         self.cgroups = cgroups
@@ -128,13 +127,6 @@ def start_inside(plan: Plan) -> tuple[Process, Callable[[], None]]:
         daemon.take_back()
         raise
     return process, daemon.take_back
-
-
-def _openssh_key(keys: KeySet) -> bytes | None:
-    try:
-        return openssh_private_key(keys)
-    except KeyStoreError:
-        return None  # of a kind that OpenSSH does not take; Dropbear does
 
 
 def _adjust_oom_score(score: int | None) -> None:
@@ -233,8 +225,8 @@ class _Setup:
         wait = plan.container.annotations.wait
         script = client.script(plan.port, wait, f"{ssh_path}/id_dropbear", account.login_name, account.names)
         binaries = _make_directory(base, "bin", 0o755, ROOT)
-        if self._cover_ssh(_write_file(binaries, "ssh", script, 0o755, ROOT), binaries) and plan.openssh_key:
-            _write_file(base, os.path.basename(client.OPENSSH_KEY), plan.openssh_key, 0o600, plan.user)
+        if self._cover_ssh(_write_file(binaries, "ssh", script, 0o755, ROOT), binaries):
+            self._write_openssh_key(base)
         for name in content.COPIERS:
             self._cover_copier(name, binaries)
 
@@ -420,6 +412,14 @@ class _Setup:
         lines = present.splitlines()
         lines += [line for line in self._plan.authorized_keys.splitlines() if line not in lines]
         return b"".join(line + b"\n" for line in lines)
+
+    def _write_openssh_key(self, base: int) -> None:
+        """Write the user's key as the image's own client takes it. What that imports, the host's public key has brought."""
+        try:
+            key = openssh_private_key(self._plan.keys)
+        except KeyStoreError:
+            return  # of a kind that OpenSSH does not take; Dropbear does
+        _write_file(base, os.path.basename(client.OPENSSH_KEY), key, 0o600, self._plan.user)
 
     def _cover_optional(self, path: str, directory: int, name: str, data: bytes | None) -> None:
         """Show `data`, unless it is None, at `path` in the container."""

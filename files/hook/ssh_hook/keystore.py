@@ -170,21 +170,14 @@ def generate(directory: str, name: str, key_type: str = KEY_TYPES[0], overwrite:
     fresh = None if existing and not overwrite else _new_set(key_type, name)
     mask = os.umask(0o077)  # a stricter one, of the user's, would keep us out of our own new directories
     try:
-        parent = _open_parent(directory, create=True)
-        try:
-            lock = _lock(parent, directory)
-            try:
-                _tidy(parent, directory)
-                existing = _examine(parent, directory, name, overwrite)
-                if existing and not overwrite:
-                    return False, existing
-                fresh = fresh or _new_set(key_type, name)
-                _install(parent, directory, fresh)
-                return True, fresh
-            finally:
-                os.close(lock)
-        finally:
-            os.close(parent)
+        with _Locked(directory, create=True) as parent:
+            _tidy(parent, directory)
+            existing = _examine(parent, directory, name, overwrite)
+            if existing and not overwrite:
+                return False, existing
+            fresh = fresh or _new_set(key_type, name)
+            _install(parent, directory, fresh)
+            return True, fresh
     except OSError as error:
         raise KeyStoreError(f"cannot make SSH keys in {directory}: {error.strerror}") from error
     finally:
@@ -212,22 +205,15 @@ def remove(directory: str) -> bool:
     if not removable(directory):
         return False
     try:
-        parent = _open_parent(directory)
-        try:
-            lock = _lock(parent, directory)
-            try:
-                _tidy(parent, directory)
-                if _contents(parent, directory) is not None:
-                    # Out of sight first, in one step: half a set must never be seen under its own name.
-                    trash = _temporary_name()
-                    _rename(parent, _CURRENT, trash)
-                    _discard(parent, directory, trash)
-                _discard(parent, directory, _CLIENT)
-                os.unlink(_LOCK, dir_fd=parent)
-            finally:
-                os.close(lock)
-        finally:
-            os.close(parent)
+        with _Locked(directory) as parent:
+            _tidy(parent, directory)
+            if _contents(parent, directory) is not None:
+                # Out of sight first, in one step: half a set must never be seen under its own name.
+                trash = _temporary_name()
+                _rename(parent, _CURRENT, trash)
+                _discard(parent, directory, trash)
+            _discard(parent, directory, _CLIENT)
+            os.unlink(_LOCK, dir_fd=parent)
         _remove_empty_parents(directory)
     except OSError as error:
         raise KeyStoreError(f"cannot remove the SSH keys in {directory}: {error.strerror}") from error
@@ -247,22 +233,15 @@ def write_client(directory: str, files: dict[str, bytes]) -> None:
     path = client_directory(directory)
     mask = os.umask(0o077)
     try:
-        parent = _open_parent(directory)
-        try:
-            lock = _lock(parent, directory)
+        with _Locked(directory) as parent:
+            _make_directory(parent, _CLIENT)
+            fd = _open_directory(parent, _CLIENT, path)
             try:
-                _make_directory(parent, _CLIENT)
-                fd = _open_directory(parent, _CLIENT, path)
-                try:
-                    os.fchmod(fd, 0o700)
-                    for name, data in files.items():
-                        _write_client_file(fd, name, data)
-                finally:
-                    os.close(fd)
+                os.fchmod(fd, 0o700)
+                for name, data in files.items():
+                    _write_client_file(fd, name, data)
             finally:
-                os.close(lock)
-        finally:
-            os.close(parent)
+                os.close(fd)
     except OSError as error:
         raise KeyStoreError(f"cannot write into {path}: {error.strerror}") from error
     finally:
@@ -617,6 +596,28 @@ def _new_ed25519() -> bytes:
 
 
 # Putting a set in place. What follows needs the lock, except for what only looks.
+
+
+class _Locked:
+    """Context manager: a descriptor of the directory above a key directory, in which nobody else writes meanwhile."""
+
+    def __init__(self, directory: str, create: bool = False) -> None:
+        self._directory = directory
+        self._create = create
+        self._descriptors: list[int] = []
+
+    def __enter__(self) -> int:
+        parent = _open_parent(self._directory, self._create)
+        try:
+            self._descriptors = [_lock(parent, self._directory), parent]
+        except BaseException:
+            os.close(parent)
+            raise
+        return parent
+
+    def __exit__(self, *_exception: object) -> None:
+        for descriptor in self._descriptors:
+            os.close(descriptor)
 
 
 def _lock(parent: int, directory: str) -> int:

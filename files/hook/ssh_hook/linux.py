@@ -113,12 +113,17 @@ _LIBC = dlopen(_PROGRAM, 0)
 _functions: dict[str, _IntFunction] = {}
 
 
+def _converted(arguments: tuple[int | bytes, ...]) -> list[_Long | bytes]:
+    """Arguments as a C function takes them: integers as wide as pointers, and bytes by their address."""
+    return [_Long(argument) if isinstance(argument, int) else argument for argument in arguments]
+
+
 def _call(name: str, *arguments: int | bytes) -> int:
     """Call a libc function with integers, addresses, and bytes that it reads; raise OSError when it returns -1."""
     function = _functions.get(name)
     if function is None:
         function = _functions[name] = _IntFunction(dlsym(_LIBC, name))
-    result: int = function(*[_Long(argument) if isinstance(argument, int) else argument for argument in arguments])
+    result: int = function(*_converted(arguments))
     if result == -1:
         number = get_errno()
         raise OSError(number, os.strerror(number))
@@ -157,8 +162,7 @@ class Library:
     def _call(
         self, kind: type[_IntFunction] | type[_PointerFunction], name: str, arguments: tuple[int | bytes, ...]
     ) -> int:
-        values = [_Long(argument) if isinstance(argument, int) else argument for argument in arguments]
-        result: int = kind(dlsym(self._handle, name))(*values)
+        result: int = kind(dlsym(self._handle, name))(*_converted(arguments))
         return result
 
 

@@ -202,9 +202,9 @@ def read(directory: int, name: str = NAME, where: str = "the bundle") -> Record 
     return record
 
 
-def is_own(status: os.stat_result) -> bool:
-    """Whether it is a regular file that only the caller can write."""
-    return stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid() and status.st_mode & 0o022 == 0
+def is_own(status: os.stat_result, kind: int = stat.S_IFREG) -> bool:
+    """Whether it is a regular file, or of another `kind` (S_IFDIR and the like), that only the caller can write."""
+    return stat.S_IFMT(status.st_mode) == kind and status.st_uid == os.geteuid() and status.st_mode & 0o022 == 0
 
 
 def remove(bundle: int, record: Record | None = None) -> None:

@@ -13,6 +13,7 @@ import os
 import stat
 
 from .errors import HookError
+from .record import is_own
 from .settings import printable
 
 TYPE_CHECKING = False
@@ -87,7 +88,7 @@ class _Kept:
                 self._name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory
             )
             try:
-                program = os.read(descriptor, _MAX_PROGRAM + 1) if _is_own(os.fstat(descriptor), stat.S_IFREG) else b""
+                program = os.read(descriptor, _MAX_PROGRAM + 1) if is_own(os.fstat(descriptor)) else b""
             finally:
                 os.close(descriptor)
         except OSError:
@@ -133,13 +134,9 @@ class _Kept:
         outer = os.open(f"{self._parent}/{_DIRECTORY}", flags)
         try:
             directory = os.open("seccomp", flags, dir_fd=outer)
-            if _is_own(os.fstat(outer), stat.S_IFDIR) and _is_own(os.fstat(directory), stat.S_IFDIR):
+            if is_own(os.fstat(outer), stat.S_IFDIR) and is_own(os.fstat(directory), stat.S_IFDIR):
                 return directory
             os.close(directory)
         finally:
             os.close(outer)
         raise PermissionError
-
-
-def _is_own(status: os.stat_result, kind: int) -> bool:
-    return stat.S_IFMT(status.st_mode) == kind and status.st_uid == os.geteuid() and status.st_mode & 0o022 == 0

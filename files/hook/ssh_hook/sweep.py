@@ -8,6 +8,7 @@ something until its container's first process has ended.
 from __future__ import annotations
 
 import os
+import stat
 import time
 
 from . import record
@@ -34,8 +35,7 @@ def sweep() -> int:
         return 0
     except OSError as error:
         raise HookError(f"cannot open {path}: {error.strerror}") from None
-    status = os.fstat(directory)
-    if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+    if not record.is_own(os.fstat(directory), stat.S_IFDIR):
         raise HookError(f"others can write to {path}, so what is in it cannot be trusted: remove it")
     failures = 0
     for name in sorted(os.listdir(directory)):
