@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+import openssh
 import pytest
 from conftest import Start
-from containers import ALICE, PATH, Container
+from containers import ALICE, PATH, Container, keys, wait_for
 
 VALUES = {
     "QUOTES": "it's \"quoted\" \\ and \\' so",
@@ -130,3 +135,53 @@ def test_variables_of_podman(start: Start, engine: str) -> None:
     assert {**VALUES, "PATH": OWN_PATH, "HOME": "/home/alice"}.items() <= expected.items()
     assert_exact(parse(container.ssh("env -0").checked().out), expected)
     assert_exact(parse(container.ssh(stdin=b"env -0\n").checked().out), expected)
+
+
+def servers() -> list[Path]:
+    """The directories in /proc of the sftp servers in the bed."""
+    return [path for path in Path("/proc").glob("[0-9]*") if "sftp-server" in program(path)]
+
+
+def program(process: Path) -> str:
+    """The program of a process; empty where the process is gone."""
+    try:
+        return os.readlink(process / "exe")
+    except OSError:
+        return ""
+
+
+@contextmanager
+def transfer(container: Container, *command: str) -> Iterator[dict[str, str]]:
+    """The variables of the server at the other end of a transfer, which lasts for the context."""
+    enter = ["nsenter", "--net", "--target", str(container.init())]
+    with subprocess.Popen([*enter, *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        try:
+            wait_for(servers, "an sftp server")
+            [server] = servers()
+            yield parse((server / "environ").read_bytes())
+        finally:
+            process.kill()
+            wait_for(lambda: not servers(), "the end of the sftp server")
+
+
+def copier(program: str, tmp_path: Path) -> list[str]:
+    key = openssh.convert(keys() / "id_dropbear", tmp_path / "id")
+    command = openssh.client(key)
+    command[0] = program
+    command[command.index("-p")] = "-P"
+    return command
+
+
+def test_sftp(container: Container, tmp_path: Path) -> None:
+    with transfer(container, *copier("sftp", tmp_path), "-b", "-", "alice@127.0.0.1") as variables:
+        assert_exact(variables, {**VALUES, "PATH": OWN_PATH})
+
+
+def test_scp(container: Container, tmp_path: Path) -> None:
+    """At a kilobyte a second, which lasts."""
+    large = tmp_path / "large"
+    large.touch()
+    os.truncate(large, 1 << 20)
+    slow = [*copier("scp", tmp_path), "-l", "8", str(large), "alice@127.0.0.1:/dev/null"]
+    with transfer(container, *slow) as variables:
+        assert_exact(variables, {**VALUES, "PATH": OWN_PATH})
