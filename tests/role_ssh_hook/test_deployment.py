@@ -378,14 +378,27 @@ def test_an_ordinary_user_waits_at_the_sites_port() -> None:
     assert (answer.returncode, answer.stderr) == (1, f"ssh_hook: error: {said}\n")
 
 
-def test_the_hook_runs_from_the_bytecode_that_was_installed() -> None:
+def imported(command: str | Path) -> list[str]:
+    """The loader, as Python prints it, of each of the hook's modules that `command --help` imports."""
     traced = subprocess.run(
-        ["/usr/bin/python3", "-ISv", LAUNCHER, "--help"], capture_output=True, text=True, check=True
+        ["/usr/bin/python3", "-ISv", command, "--help"], capture_output=True, text=True, check=True
     ).stderr
-    loaded = re.findall(r"^# code object from (\S+)", traced, re.MULTILINE)
-    own = [path.strip("'") for path in loaded if str(PREFIX) in path]
-    assert f"{package()}/ssh_hook/__pycache__/cli.cpython-" in " ".join(own)
-    assert {Path(path).parent.name for path in own} == {"__pycache__"}
+    return re.findall(r"^import 'ssh_hook[a-z_.]*' # <(\S+)", traced, re.MULTILINE)
+
+
+def test_the_hook_runs_from_the_bytecode_that_was_installed() -> None:
+    assert set(imported(LAUNCHER)) == {"ssh_hook.bytecode.Finder"}
+
+
+def test_the_hook_runs_from_its_sources_where_the_interpreter_was_upgraded(tmp_path: Path) -> None:
+    bytecode = package() / "ssh_hook/bytecode"
+    other = tmp_path / "bytecode"
+    other.write_bytes(b"cpython-27 0\n" + bytecode.read_bytes().partition(b"\n")[2])
+    launcher = tmp_path / "ssh_hook"
+    launcher.write_text(LAUNCHER.read_text(encoding="utf-8").replace(str(bytecode), str(other)), encoding="utf-8")
+    loaders = imported(launcher)
+    assert loaders
+    assert not any("bytecode" in loader for loader in loaders)
 
 
 def test_a_second_run_changes_nothing_also_in_check_mode() -> None:
@@ -457,9 +470,9 @@ def test_a_deployment_fails_where_it_may_not_repair() -> None:
 def test_what_was_changed_is_found_and_repaired() -> None:
     right = listing()
     module = package() / "ssh_hook/settings.py"
-    compiled = next((package() / "ssh_hook/__pycache__").glob("cli.*.pyc"))
+    compiled = package() / "ssh_hook/bytecode"
     module.write_text("raise SystemExit('harmed')\n", encoding="utf-8")
-    compiled.write_bytes(b"\0" * 16 + compiled.read_bytes()[16:])
+    compiled.write_bytes(b"cpython-27" + compiled.read_bytes()[10:])
     (package() / "ssh_hook/extra.py").write_text("", encoding="utf-8")
     LAUNCHER.write_text("#!/bin/sh\n", encoding="utf-8")
     HOOK_JSON.write_text("{}\n", encoding="utf-8")

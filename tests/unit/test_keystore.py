@@ -5,6 +5,7 @@ import fcntl
 import functools
 import hashlib
 import os
+import posix
 import signal
 import socket
 import stat
@@ -378,7 +379,7 @@ def test_a_directory_that_others_can_write_is_refused(keys: Path, step: int, bit
 
 def test_what_belongs_to_another_user_is_refused(keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     owner = os.geteuid()
-    monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
+    monkeypatch.setattr(posix, "geteuid", lambda: owner + 1)
     for call in (keystore.exists, keystore.remove, lambda path: keystore.generate(path, "alice", overwrite=True)):
         with pytest.raises(KeyStoreError, match=f"alice belongs to uid {owner}, and must belong to uid {owner + 1}"):
             call(str(keys))
@@ -399,7 +400,7 @@ def status_of_another(path: Path) -> Callable[[int], os.stat_result]:
 
 @pytest.mark.parametrize("name", ["id_dropbear", "authorized_keys", "dropbear_ecdsa_host_key"])
 def test_a_file_that_belongs_to_another_user_is_refused(keys: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    monkeypatch.setattr(os, "fstat", status_of_another(keys / name))
+    monkeypatch.setattr(posix, "fstat", status_of_another(keys / name))
     with pytest.raises(KeyStoreError, match=f"/{name} belongs to uid"):
         keystore.load(str(keys), "alice")
 
@@ -722,8 +723,8 @@ def children() -> Iterator[list[int]]:
         os.waitpid(pid, 0)
 
 
-class MortalOs:
-    """The module os, but the process is killed just before the given call that changes or opens something."""
+class MortalPosix:
+    """The module posix, but the process is killed just before the given call that changes or opens something."""
 
     DEADLY = frozenset({"open", "mkdir", "write", "fsync", "rename", "unlink", "rmdir", "close", "fchmod", "listdir"})
 
@@ -731,7 +732,7 @@ class MortalOs:
         self._left = lifetime
 
     def __getattr__(self, name: str) -> Any:
-        real = getattr(os, name)
+        real = getattr(posix, name)
         if name not in self.DEADLY:
             return real
 
@@ -748,7 +749,7 @@ def dies_after(work: Callable[[], object], lifetime: int) -> bool:
     """Run `work` in a child that is killed after so many system calls; return False if it ended before that."""
 
     def mortal() -> None:
-        vars(keystore)["os"] = MortalOs(lifetime)
+        vars(keystore)["posix"] = MortalPosix(lifetime)
         work()
 
     _pid, status = os.waitpid(child(mortal), 0)
@@ -910,7 +911,7 @@ def test_a_file_of_the_old_set_that_nfs_keeps_open_is_no_obstacle(
         raise OSError(39, "Directory not empty")
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "rmdir", rmdir)
+        patch.setattr(posix, "rmdir", rmdir)
         assert keystore.generate(str(keys), "alice", overwrite=True)[0]
         assert keystore.generate(str(keys), "alice", overwrite=True)[0]
     assert "keys.old" not in entries(keys)
@@ -938,7 +939,7 @@ def test_a_full_or_failing_disk_costs_nothing(
         def fail(*_arguments: object, **_options: object) -> None:
             raise OSError(122, "Disk quota exceeded")
 
-        patch.setattr(os, failing, fail)
+        patch.setattr(posix, failing, fail)
         with pytest.raises(KeyStoreError, match=r"cannot make SSH keys in .*: Disk quota exceeded"):
             keystore.generate(str(keys), "alice", overwrite=True)
     assert keystore.load(str(keys), "alice").id_dropbear == before
@@ -956,7 +957,7 @@ def test_the_second_rename_failing_brings_the_old_set_back(keys: Path, monkeypat
         real(source, target, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "rename", rename)
+        patch.setattr(posix, "rename", rename)
         with pytest.raises(KeyStoreError, match="Input/output error"):
             keystore.generate(str(keys), "alice", overwrite=True)
     assert keystore.load(str(keys), "alice").id_dropbear == before
@@ -974,7 +975,7 @@ def test_a_file_system_that_keeps_no_modes_costs_nothing(keys: Path, monkeypatch
         return fd
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "open", open_for_all)
+        patch.setattr(posix, "open", open_for_all)
         with pytest.raises(KeyStoreError, match="id_dropbear can be read by others"):
             keystore.generate(str(keys), "alice", overwrite=True)
     assert keystore.load(str(keys), "alice").id_dropbear == before
@@ -1000,4 +1001,4 @@ def test_the_start_of_a_container_imports_next_to_nothing() -> None:
     hook = str(Path(keystore.__file__).parents[1])
     output = subprocess.run([sys.executable, "-ISc", program, hook], capture_output=True, text=True, check=True)
     extra = set(output.stdout.split()) - {"ssh_hook", "ssh_hook.keystore", "ssh_hook.passwd", "__future__", "errno"}
-    assert extra <= {"os", "stat", "_stat", "posixpath", "genericpath", "_collections_abc", "os.path"}
+    assert extra <= {"stat", "_stat"}

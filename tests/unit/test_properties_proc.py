@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import posix
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,8 +28,8 @@ def escaped(text: str) -> str:
     return "".join(f"\\{ord(character):03o}" if character in " \t\n\\#" else character for character in text)
 
 
-class FakeOs:
-    """The module os, but opening one of `files` gives its content, and a path below `tree` notes it in `opened`."""
+class FakePosix:
+    """The module posix, but opening one of `files` gives its content, and a path below `tree` notes it in `opened`."""
 
     def __init__(self, files: dict[str, str], tree: str) -> None:
         self.opened: list[str] = []
@@ -36,7 +37,7 @@ class FakeOs:
         self._tree = tree
 
     def __getattr__(self, name: str) -> object:
-        return getattr(os, name)
+        return getattr(posix, name)
 
     def open(self, path: str, flags: int, dir_fd: int | None = None) -> int:
         """open(2)."""
@@ -57,15 +58,15 @@ def memory(text: str) -> int:
 
 
 @contextmanager
-def proc(mountinfo: list[str], cgroup: str, tree: str) -> Iterator[FakeOs]:
+def proc(mountinfo: list[str], cgroup: str, tree: str) -> Iterator[FakePosix]:
     """The module `namespaces` sees these mounts, and a process with this cgroup of version 2."""
     files = {
         "/proc/self/mountinfo": "".join(f"{line}\n" for line in mountinfo),
         "/proc/self/cgroup": "0::/own\n",
         "cgroup": f"0::{cgroup}\n",
     }
-    fake = FakeOs(files, tree)
-    with mock.patch.object(namespaces, "os", fake):
+    fake = FakePosix(files, tree)
+    with mock.patch.object(namespaces, "posix", fake):
         yield fake
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import posix
 from pathlib import Path
 
 import pytest
@@ -54,7 +55,7 @@ def test_what_others_can_write_is_not_taken(kept: Path) -> None:
 def test_full_disk_keeps_nothing(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write = os.write
     with monkeypatch.context() as patched:
-        patched.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:8]))
+        patched.setattr(posix, "write", lambda descriptor, data: write(descriptor, data[:8]))
         program = make(kept)
     assert list(kept.iterdir()) == []
     assert make(kept) == program

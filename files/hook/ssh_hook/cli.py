@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
-import os
+import posix
 import sys
 
 from .errors import HookError
 from .log import DEBUG, ERROR, INFO, log
+from .paths import basename, environment
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,8 +39,8 @@ def main(arguments: list[str], defaults: dict[str, str]) -> int:
     packages = defaults.get("PYTHON_PACKAGES", "")  # where to import from is the site's to say, not the caller's
     if arguments == ["start-ssh-daemon"]:
         status = _guarded(lambda: _start_or_stop([path for path in packages.split(":") if path]))
-        os._exit(status)  # a container waits, and there is nothing to flush: the interpreter's tidying up takes 2 ms
-    return _guarded(lambda: _user_command(arguments, {**defaults, **os.environ, "PYTHON_PACKAGES": packages}))
+        posix._exit(status)  # a container waits, and there is nothing to flush: the interpreter's tidying up takes 2 ms
+    return _guarded(lambda: _user_command(arguments, {**defaults, **environment(), "PYTHON_PACKAGES": packages}))
 
 
 def _guarded(command: Callable[[], int]) -> int:
@@ -60,7 +61,7 @@ def _start_or_stop(packages: list[str]) -> int:
     log.to_syslog = True
     pthread_sigmask(SIG_SETMASK, [])  # crun blocks every signal, and a daemon that inherits that never reaps
     set_signal(SIGCHLD, SIG_DFL)
-    os.umask(0o022)
+    posix.umask(0o022)
     state = read_state(0)
     if state.status == "stopped":
         from .stop import stop
@@ -77,8 +78,8 @@ def _start(state: State, packages: list[str]) -> None:
     from .settings import Settings
     from .start import start
 
-    settings = Settings(os.environ)
-    bundle = os.open(state.bundle, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    settings = Settings(environment())
+    bundle = posix.open(state.bundle, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
     container = read_container(bundle, state.bundle)
     log.level = container.annotations.log_level
     try:
@@ -146,5 +147,5 @@ def _describe(error: Exception) -> str:
     place = error.__traceback__
     while place is not None and place.tb_next is not None:
         place = place.tb_next
-    where = "" if place is None else f" at {os.path.basename(place.tb_frame.f_code.co_filename)}:{place.tb_lineno}"
+    where = "" if place is None else f" at {basename(place.tb_frame.f_code.co_filename)}:{place.tb_lineno}"
     return f"{error.__class__.__name__}{where}: {error}"

@@ -3,9 +3,8 @@
 
 from __future__ import annotations
 
-import os
-
 from .content import BASE, DROPBEAR, quote
+from .paths import fsencode
 
 KNOWN_HOSTS = f"{BASE}/known_hosts"
 OWN_CLIENT = f"{BASE}/bin/ssh.image"
@@ -372,7 +371,7 @@ def script(port: int, wait: int, private_key: str, login_name: str, names: list[
         "quotes": "\"'",
     }
     lines = [f"_{name}={quote(value)}\n" for name, value in settings.items()]
-    return os.fsencode("#!/bin/sh\n" + "".join(lines) + _SCRIPT)
+    return fsencode("#!/bin/sh\n" + "".join(lines) + _SCRIPT)
 
 
 def known_hosts(public_key: str) -> bytes:

@@ -7,7 +7,7 @@ Format: https://github.com/opencontainers/runtime-spec (config.md, config-linux.
 from __future__ import annotations
 
 import errno
-import os
+import posix
 import resource
 
 from . import linux
@@ -70,18 +70,18 @@ class Confinement:
         container = self._container
         self.labels.apply()
         set_groups(container.groups)
-        os.fchdir(root)
-        os.chroot(".")
+        posix.fchdir(root)
+        posix.chroot(".")
         for number, soft, hard in self._limits:
             resource.setrlimit(number, (soft, hard))
         self._drop_bounding()
         _leave_session_keyring()
         linux.prctl(linux.PR_SET_KEEPCAPS, 1)  # setting the filter takes one
-        os.setresgid(container.gid, container.gid, container.gid)
-        os.setresuid(container.uid, container.uid, container.uid)
+        posix.setresgid(container.gid, container.gid, container.gid)
+        posix.setresuid(container.uid, container.uid, container.uid)
         self._set_ambient_capabilities()
         _reset_signals()
-        os.umask(container.umask)
+        posix.umask(container.umask)
         if container.no_new_privileges:
             self._drop_capabilities()  # with which root would keep them in the next program
             linux.prctl(linux.PR_SET_NO_NEW_PRIVS, 1)

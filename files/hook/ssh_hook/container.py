@@ -6,7 +6,7 @@ Formats: https://github.com/opencontainers/runtime-spec (runtime.md, config.md, 
 
 from __future__ import annotations
 
-import os
+import posix
 
 from .errors import HookError
 from .settings import parse_port, printable
@@ -130,7 +130,8 @@ class Container:
             (limit.text("type"), limit.integer("soft", 0, _MAX_LIMIT), limit.integer("hard", 0, _MAX_LIMIT))
             for limit in process.nodes("rlimits")
         ]
-        self.rootfs = os.path.join(bundle, config.node("root").text("path"))
+        rootfs = config.node("root").text("path")
+        self.rootfs = rootfs if rootfs.startswith("/") else f"{bundle}/{rootfs}"
 
 
 def read_state(descriptor: int) -> State:
@@ -142,13 +143,15 @@ def read_container(bundle_descriptor: int, bundle: str) -> Container:
     """The container whose bundle directory is open. Raises HookError."""
     where = f"{bundle}/config.json"
     try:
-        descriptor = os.open("config.json", os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY, dir_fd=bundle_descriptor)
+        descriptor = posix.open(
+            "config.json", posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NOCTTY, dir_fd=bundle_descriptor
+        )
     except OSError as error:
         raise HookError(f"cannot read {where}: {error.strerror}") from None
     try:
         return Container(_read_all(descriptor, _MAX_CONFIG, where), bundle)
     finally:
-        os.close(descriptor)
+        posix.close(descriptor)
 
 
 def _read_all(descriptor: int, limit: int, what: str) -> bytes:
@@ -156,7 +159,7 @@ def _read_all(descriptor: int, limit: int, what: str) -> bytes:
     size = 0
     while size <= limit:
         try:
-            chunk = os.read(descriptor, 1 << 20)
+            chunk = posix.read(descriptor, 1 << 20)
         except OSError as error:
             raise HookError(f"cannot read {what}: {error.strerror}") from None
         if not chunk:

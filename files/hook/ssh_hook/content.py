@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import os
+from .paths import basename, fsdecode, fsencode
 
 BASE = "/opt/oci-hooks/ssh"
 DROPBEAR = f"{BASE}/dropbear"
@@ -58,7 +58,7 @@ def environment_file(environment: dict[str, str]) -> bytes:
         for name, value in environment.items()
         if name not in _NOT_RESTORED and name.isascii() and name.isidentifier()
     ]
-    return os.fsencode("".join(lines))
+    return fsencode("".join(lines))
 
 
 def profile_module() -> bytes:
@@ -117,7 +117,7 @@ def account(
     Returns None where the container has no shell.
     """
     lines = _own_lines(passwd, wanted.uid)
-    present = [os.fsdecode(passwd[start:end]).split(":") for start, end in lines]
+    present = [fsdecode(passwd[start:end]).split(":") for start, end in lines]
     added = [] if present and _has_name(passwd, wanted.name) else [_new_entry(wanted, passwd, present)]
     own = []
     for fields in present + added:
@@ -134,8 +134,8 @@ def account(
         [fields[0] for fields in own],
         None
         if own == present and passwd.endswith(b"\n")
-        else _with_entries(passwd, lines, [os.fsencode(":".join(fields)) for fields in own]),
-        os.fsencode("".join(f"{shell}\n" for shell in (*listed, *missing))) if missing else None,
+        else _with_entries(passwd, lines, [fsencode(":".join(fields)) for fields in own]),
+        fsencode("".join(f"{shell}\n" for shell in (*listed, *missing))) if missing else None,
     )
 
 
@@ -154,7 +154,7 @@ def _own_lines(passwd: bytes, uid: int) -> list[tuple[int, int]]:
         end = passwd.find(b"\n", hit)
         end = len(passwd) if end < 0 else end
         if end - start < _MAX_LINE:
-            fields = os.fsdecode(passwd[start:end]).split(":")
+            fields = fsdecode(passwd[start:end]).split(":")
             if _is_of(fields, uid) and _find_name(passwd, fields[0]) == start:  # else another line is found by its name
                 lines.append((start, end))
         hit = passwd.find(needle, end)
@@ -167,7 +167,7 @@ def _has_name(passwd: bytes, name: str) -> bool:
 
 def _find_name(passwd: bytes, name: str) -> int:
     """Where the first line with that name starts; -1 where there is none."""
-    prefix = os.fsencode(name) + b":"
+    prefix = fsencode(name) + b":"
     if passwd.startswith(prefix):
         return 0
     hit = passwd.find(b"\n" + prefix)
@@ -208,7 +208,7 @@ def _repair(fields: list[str], wanted: AccountRequest, usable: Callable[[str], b
     # podman gives a user whom the image does not know an entry with "/", whatever HOME is
     if not home.startswith("/") or home == "/nonexistent" or (home == "/" and wanted.has_home):
         home = wanted.home
-    if os.path.basename(shell) in _NO_LOGIN or (shell and not (shell.startswith("/") and usable(shell))):
+    if basename(shell) in _NO_LOGIN or (shell and not (shell.startswith("/") and usable(shell))):
         shell = DEFAULT_SHELL
     if shell in ("", DEFAULT_SHELL) and not usable(DEFAULT_SHELL):
         return None
@@ -216,7 +216,7 @@ def _repair(fields: list[str], wanted: AccountRequest, usable: Callable[[str], b
 
 
 def _shell_lines(shells: bytes) -> tuple[str, ...]:
-    lines = os.fsdecode(shells).split("\n")
+    lines = fsdecode(shells).split("\n")
     return tuple(line for line in lines if line and not line.startswith("#") and "\0" not in line)
 
 

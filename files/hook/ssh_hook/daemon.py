@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import os
+import posix
 import time
 
 from .content import DROPBEAR
@@ -58,26 +58,26 @@ class Daemon:
 
         Raises HookError with what stopped it before it ran.
         """
-        reader, writer = os.pipe()
-        go_reader, go_writer = os.pipe()
+        reader, writer = posix.pipe()
+        go_reader, go_writer = posix.pipe()
         if self.cgroups.fork() == 0:
             try:
-                os.close(go_writer)
+                posix.close(go_writer)
                 self._run(writer, go_reader)
             except Exception as error:
-                os.write(writer, _problem(error).encode("utf-8", "backslashreplace"))
+                posix.write(writer, _problem(error).encode("utf-8", "backslashreplace"))
             finally:
-                os._exit(0)
-        os.close(writer)
-        os.close(go_reader)
+                posix._exit(0)
+        posix.close(writer)
+        posix.close(go_reader)
         with open(reader, encoding="utf-8", errors="replace") as file:
             first = file.readline()
             if first[:-1].isdigit():
                 process = self._process = Process(int(first))
                 announce(process)
-                os.write(go_writer, b"g")
+                posix.write(go_writer, b"g")
             problem = file.read() if first[:-1].isdigit() else first
-        os.close(go_writer)
+        posix.close(go_writer)
         if problem or not first:
             raise HookError(f"cannot start the SSH daemon: {problem or 'it was killed'}")
         return process
@@ -87,32 +87,32 @@ class Daemon:
         if self._process is not None:
             self._process.kill()
         if self.pidfile is not None:
-            os.ftruncate(self.pidfile, 0)
+            posix.ftruncate(self.pidfile, 0)
 
     def _run(self, writer: int, go: int) -> None:
         """Tell the pid, as the host's /proc numbers it, and become Dropbear when the caller holds this process's directory."""
         self.cgroups.enter()
-        os.write(writer, f"{os.readlink('/proc/self')}\n".encode())
-        if os.read(go, 1):
+        posix.write(writer, f"{posix.readlink('/proc/self')}\n".encode())
+        if posix.read(go, 1):
             self._become()
 
     def _become(self) -> None:
-        os.setsid()
+        posix.setsid()
         for descriptor in (0, 1, 2):
-            os.dup2(self.null, descriptor)
-        inherited = [int(name) for name in os.listdir("/proc/self/fd") if int(name) > 2]
+            posix.dup2(self.null, descriptor)
+        inherited = [int(name) for name in posix.listdir("/proc/self/fd") if int(name) > 2]
         for descriptor in inherited:
             try:
-                os.set_inheritable(descriptor, False)
+                posix.set_inheritable(descriptor, False)
             except OSError:
                 pass  # the listing's own
         if self.namespaces is not None:
             self.namespaces.join("time")  # here, so that the hook reads start times on the host's clock
         if self.pidfile is not None:
-            os.write(self.pidfile, b"%d\n" % os.getpid())
+            posix.write(self.pidfile, b"%d\n" % posix.getpid())
         self.confinement.apply(self.root)
         try:
-            os.execve(PROGRAM, self.arguments, self.environment)
+            posix.execve(PROGRAM, self.arguments, self.environment)
         except PermissionError as error:
             raise HookError(
                 f"{PROGRAM}: {error.strerror}: the container's AppArmor or SELinux profile, or the file system of "
@@ -126,7 +126,7 @@ def wait_until_listening(process: Process, pidfile: int, port: int) -> None:
     Raises HookError when it ends first or takes too long.
     """
     deadline = time.monotonic() + _START_TIMEOUT
-    while os.fstat(pidfile).st_size == 0:
+    while posix.fstat(pidfile).st_size == 0:
         if not process.is_alive():
             raise HookError(
                 f"the SSH daemon ended at its start and does not listen on port {port}: try another by the annotation "

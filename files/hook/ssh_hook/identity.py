@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import os
+import posix
 
 from . import linux
 
@@ -34,11 +34,11 @@ class ActingAs:
         self._groups: list[int] = []
 
     def __enter__(self) -> None:
-        self._groups = os.getgroups()
+        self._groups = posix.getgroups()
         try:
             set_groups([])
-            os.setegid(self._identity.gid)
-            os.seteuid(self._identity.uid)
+            posix.setegid(self._identity.gid)
+            posix.seteuid(self._identity.uid)
             if self._privileged:
                 _effective, permitted, inheritable = linux.capget()
                 linux.capset(permitted, permitted, inheritable)
@@ -47,15 +47,15 @@ class ActingAs:
             raise
 
     def __exit__(self, *_: object) -> None:
-        os.seteuid(0)
-        os.setegid(0)
+        posix.seteuid(0)
+        posix.setegid(0)
         set_groups(self._groups)
 
 
 def set_groups(groups: list[int]) -> None:
     """setgroups(2), but in a user namespace of one user, which denies it, that user's own groups stay."""
     try:
-        os.setgroups(groups)
+        posix.setgroups(groups)
     except PermissionError:
         with open("/proc/self/setgroups", encoding="utf-8") as file:
             if file.read().strip() != "deny":

@@ -7,7 +7,7 @@ system below it. Everything generated goes to one small tmpfs, so that no key to
 
 from __future__ import annotations
 
-import os
+import posix
 import stat
 import sys
 
@@ -28,6 +28,7 @@ from .mounts import (
     mount_tmpfs,
     mount_tree,
 )
+from .paths import basename, dirname, is_same, split
 from .port import require_free
 from .rootfs import Rootfs
 from .settings import printable
@@ -48,7 +49,7 @@ _MAX_SHELLS = 64 << 10  # bytes
 _MAX_AUTHORIZED_KEYS = 1 << 20  # bytes
 _SPARE = 1 << 20  # bytes of the tmpfs for what sessions write into ~/.ssh and for the host keys that clients learn
 _BLOCK = 4096  # bytes
-_NULL = os.makedev(1, 3)
+_NULL = posix.makedev(1, 3)
 
 
 class Plan:
@@ -148,17 +149,17 @@ def _close_imports() -> None:
 
 def _become_root() -> None:
     set_groups([])
-    os.setresgid(0, 0, 0)
-    os.setresuid(0, 0, 0)
+    posix.setresgid(0, 0, 0)
+    posix.setresuid(0, 0, 0)
 
 
 def _open_root(path: str) -> int:
-    os.chdir("/")
+    posix.chdir("/")
     try:
-        descriptor = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        descriptor = posix.open(path, posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
     except OSError as error:
         raise HookError(f"cannot open the container's root directory {path}: {error.strerror}") from None
-    if os.path.samestat(os.fstat(descriptor), os.stat("/")):
+    if is_same(posix.fstat(descriptor), posix.stat("/")):
         raise HookError(f"the container's root directory {path} is the host's own")
     return descriptor
 
@@ -166,11 +167,11 @@ def _open_root(path: str) -> int:
 def _open_null(rootfs: Rootfs) -> int:
     """The container's own /dev/null: the host's would be the container's root's to change."""
     try:
-        handle = rootfs.open("/dev/null", os.O_PATH)
-        status = os.fstat(handle)
+        handle = rootfs.open("/dev/null", posix.O_PATH)
+        status = posix.fstat(handle)
         if not stat.S_ISCHR(status.st_mode) or status.st_rdev != _NULL:
             raise HookError("/dev/null in the container is not the null device")
-        return os.open(f"/proc/self/fd/{handle}", os.O_RDWR | os.O_CLOEXEC)
+        return posix.open(f"/proc/self/fd/{handle}", posix.O_RDWR | posix.O_CLOEXEC)
     except OSError as error:
         raise HookError(f"cannot open /dev/null in the container, which a session takes: {error.strerror}") from None
 
@@ -208,7 +209,7 @@ class _Setup:
         base = self._mount_base(len(environment) + len(passwd or b"") + len(account.shells or b""))
         dropbear = _make_directory(base, "dropbear", 0o755, ROOT)
         _write_file(dropbear, "environment", environment, 0o600, plan.user)
-        pidfile = _write_file(dropbear, os.path.basename(PIDFILE), b"", 0o644, plan.user)
+        pidfile = _write_file(dropbear, basename(PIDFILE), b"", 0o644, plan.user)
         self._bind_dropbear(_make_directory(dropbear, "bin", 0o755, ROOT), dropbear)
 
         if plan.overlay:
@@ -219,9 +220,9 @@ class _Setup:
         etc = _make_directory(base, "etc", 0o755, ROOT)
         self._cover_optional("/etc/passwd", etc, "passwd", passwd)
         self._cover_optional("/etc/shells", etc, "shells", account.shells)
-        if self._has_directory(os.path.dirname(content.PROFILE_MODULE)):
+        if self._has_directory(dirname(content.PROFILE_MODULE)):
             self._cover_optional(content.PROFILE_MODULE, etc, "ssh-hook.sh", content.profile_module())
-        _write_file(base, os.path.basename(client.KNOWN_HOSTS), client.known_hosts(plan.host_public_key), 0o644, ROOT)
+        _write_file(base, basename(client.KNOWN_HOSTS), client.known_hosts(plan.host_public_key), 0o644, ROOT)
         wait = plan.container.annotations.wait
         script = client.script(plan.port, wait, f"{ssh_path}/id_dropbear", account.login_name, account.names)
         binaries = _make_directory(base, "bin", 0o755, ROOT)
@@ -255,7 +256,7 @@ class _Setup:
     def _restrict(self, path: str, mount: Callable[[int], None], finish: Callable[[int], None] | None = None) -> None:
         """Let `mount` mount on `path`, if that is there, and `finish` do the rest with what is mounted."""
         try:
-            target = self._rootfs.open(path, os.O_PATH)
+            target = self._rootfs.open(path, posix.O_PATH)
         except (FileNotFoundError, NotADirectoryError):
             return
         except OSError as error:
@@ -264,12 +265,12 @@ class _Setup:
         try:
             mount(target)
             if finish is not None:
-                mounted = self._rootfs.open(path, os.O_PATH)
+                mounted = self._rootfs.open(path, posix.O_PATH)
                 finish(mounted)
-                os.close(mounted)
+                posix.close(mounted)
         except OSError as error:
             raise HookError(f"cannot restrict {printable(path)} in the container: {error.strerror}") from None
-        os.close(target)
+        posix.close(target)
 
     def _account(self) -> tuple[content.Account, bytes | None]:
         """The user's account, and the content of a new /etc/passwd if it takes one."""
@@ -299,32 +300,32 @@ class _Setup:
 
     def _is_program(self, path: str) -> bool:
         try:
-            descriptor = self._rootfs.open(path, os.O_PATH)
+            descriptor = self._rootfs.open(path, posix.O_PATH)
         except OSError:
             return False
         is_program = _is_program(descriptor)
-        os.close(descriptor)
+        posix.close(descriptor)
         return is_program
 
     def _has_directory(self, path: str) -> bool:
         try:
-            os.close(self._rootfs.open(path, os.O_PATH | os.O_DIRECTORY))
+            posix.close(self._rootfs.open(path, posix.O_PATH | posix.O_DIRECTORY))
         except OSError:
             return False
         return True
 
     def _is_refused(self, directory: int) -> bool:
         """Whether Dropbear would not trust an authorized_keys file in `directory`."""
-        status = os.fstat(directory)
+        status = posix.fstat(directory)
         return status.st_mode & 0o022 != 0 or status.st_uid not in (0, self._plan.user.uid)
 
     def _home(self, path: str) -> int:
         """The home directory, made if it is missing."""
-        parent_path, name = os.path.split(path.rstrip("/"))
+        parent_path, name = split(path.rstrip("/"))
         if not name:
             return self._rootfs.directory("/")
         try:
-            return self._rootfs.open(path, os.O_PATH | os.O_DIRECTORY)
+            return self._rootfs.open(path, posix.O_PATH | posix.O_DIRECTORY)
         except FileNotFoundError:
             return self._rootfs.user_directory(self._rootfs.directory(parent_path), name, path)
         except OSError as error:
@@ -334,7 +335,7 @@ class _Setup:
         """Mount the tmpfs for all that is generated; returns a descriptor of its root directory."""
         target = self._rootfs.directory(BASE)
         self._table.refuse_shared(target, BASE)
-        source = "ocihooks-ssh-" + os.urandom(8).hex()
+        source = "ocihooks-ssh-" + posix.urandom(8).hex()
         context = self._plan.confinement.labels.mount_context
         try:
             mount_tmpfs(target, source, (size // _BLOCK + 1) * _BLOCK + _SPARE, context)
@@ -342,8 +343,8 @@ class _Setup:
             label = f" with the SELinux label '{printable(context)}'" if context else ""
             raise HookError(f"cannot mount a tmpfs{label} on {BASE} in the container: {error.strerror}") from None
         try:
-            base = self._rootfs.open(BASE, os.O_RDONLY | os.O_DIRECTORY)
-            if os.fstat(base).st_dev == MountTable().device(source):
+            base = self._rootfs.open(BASE, posix.O_RDONLY | posix.O_DIRECTORY)
+            if posix.fstat(base).st_dev == MountTable().device(source):
                 return base
         except OSError:
             pass  # what has taken its place cannot even be opened
@@ -352,13 +353,13 @@ class _Setup:
     def _bind_dropbear(self, target: int, parent: int) -> None:
         path = f"{self._plan.dropbear_dir}/bin"
         try:
-            source = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            source = posix.open(path, posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
         except OSError as error:
             raise HookError(
                 f"cannot open {path} (DROPBEAR_DIR in the OCI hook's JSON file): {error.strerror}"
             ) from None
         mount_bind(source, target)
-        mounted = os.open("bin", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=parent)
+        mounted = posix.open("bin", posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC, dir_fd=parent)
         make_read_only(mounted, linux.MS_NOSUID | linux.MS_NODEV)
         make_private(mounted)
 
@@ -383,9 +384,9 @@ class _Setup:
         try:
             with ActingAs(self._plan.user):
                 for name, data in files.items():
-                    temporary = f".{name}.{os.urandom(8).hex()}"
-                    os.close(_write_file(directory, temporary, data, 0o600, None))
-                    os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+                    temporary = f".{name}.{posix.urandom(8).hex()}"
+                    posix.close(_write_file(directory, temporary, data, 0o600, None))
+                    posix.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
         except OSError as error:
             raise HookError(f"cannot write the keys into {path} in the container: {error.strerror}") from None
 
@@ -395,14 +396,14 @@ class _Setup:
         """
         if mount_id(ssh) == mount_id(self._rootfs.descriptor):
             return self._plan.authorized_keys
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+        flags = posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_NONBLOCK | posix.O_NOCTTY | posix.O_CLOEXEC
         try:
             with ActingAs(self._plan.user):
-                descriptor = os.open("authorized_keys", flags, dir_fd=ssh)
+                descriptor = posix.open("authorized_keys", flags, dir_fd=ssh)
                 try:
-                    present = os.read(descriptor, _MAX_AUTHORIZED_KEYS + 1)
+                    present = posix.read(descriptor, _MAX_AUTHORIZED_KEYS + 1)
                 finally:
-                    os.close(descriptor)
+                    posix.close(descriptor)
         except FileNotFoundError:
             return self._plan.authorized_keys
         except OSError as error:
@@ -419,7 +420,7 @@ class _Setup:
             key = openssh_private_key(self._plan.keys)
         except KeyStoreError:
             return  # of a kind that OpenSSH does not take; Dropbear does
-        _write_file(base, os.path.basename(client.OPENSSH_KEY), key, 0o600, self._plan.user)
+        _write_file(base, basename(client.OPENSSH_KEY), key, 0o600, self._plan.user)
 
     def _cover_optional(self, path: str, directory: int, name: str, data: bytes | None) -> None:
         """Show `data`, unless it is None, at `path` in the container."""
@@ -436,11 +437,11 @@ class _Setup:
         leads to a program of many names, which must stay usable, is not covered.
         """
         try:
-            target = self._rootfs.open(content.SSH, os.O_PATH)
+            target = self._rootfs.open(content.SSH, posix.O_PATH)
         except OSError:
             self._cover(content.SSH, script)  # missing, or what opening it again tells
             return False
-        name = os.path.basename(os.readlink(f"/proc/self/fd/{target}"))
+        name = basename(posix.readlink(f"/proc/self/fd/{target}"))
         if "ssh" not in name:
             self._plan.tell(
                 "warning", f"{content.SSH} in the container is a link to {name}: use {BASE}/bin/ssh instead"
@@ -448,7 +449,7 @@ class _Setup:
             return False
         has_own = _is_program(target)
         if has_own:
-            mount_bind(target, _write_file(directory, os.path.basename(client.OWN_CLIENT), b"", 0o755, ROOT))
+            mount_bind(target, _write_file(directory, basename(client.OWN_CLIENT), b"", 0o755, ROOT))
         self._cover(content.SSH, script)
         return has_own
 
@@ -458,7 +459,7 @@ class _Setup:
         """
         path = f"/usr/bin/{name}"
         try:
-            status = os.fstat(self._rootfs.open(path, os.O_PATH))
+            status = posix.fstat(self._rootfs.open(path, posix.O_PATH))
             if not stat.S_ISREG(status.st_mode) or status.st_size > 0:
                 return
         except FileNotFoundError:
@@ -473,24 +474,26 @@ class _Setup:
 
 def _is_program(descriptor: int) -> bool:
     """Whether it is open on an executable file that is not empty, as one is that only served as a mount point."""
-    status = os.fstat(descriptor)
+    status = posix.fstat(descriptor)
     return stat.S_ISREG(status.st_mode) and status.st_mode & 0o111 != 0 and status.st_size > 0
 
 
 def _make_directory(parent: int, name: str, mode: int, owner: Identity) -> int:
-    os.mkdir(name, mode, dir_fd=parent)
-    descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
-    os.fchown(descriptor, owner.uid, owner.gid)
+    posix.mkdir(name, mode, dir_fd=parent)
+    descriptor = posix.open(
+        name, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC, dir_fd=parent
+    )
+    posix.fchown(descriptor, owner.uid, owner.gid)
     return descriptor
 
 
 def _write_file(parent: int, name: str, data: bytes, mode: int, owner: Identity | None) -> int:
     """Create a file, the caller's where `owner` is None; returns a descriptor of it."""
-    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(name, flags, mode, dir_fd=parent)
+    flags = posix.O_RDWR | posix.O_CREAT | posix.O_EXCL | posix.O_NOFOLLOW | posix.O_CLOEXEC
+    descriptor = posix.open(name, flags, mode, dir_fd=parent)
     view = memoryview(data)
     while view:
-        view = view[os.write(descriptor, view) :]
+        view = view[posix.write(descriptor, view) :]
     if owner is not None:
-        os.fchown(descriptor, owner.uid, owner.gid)
+        posix.fchown(descriptor, owner.uid, owner.gid)
     return descriptor

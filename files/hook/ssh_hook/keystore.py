@@ -44,7 +44,7 @@ of theirs.
 from __future__ import annotations
 
 import errno
-import os
+import posix
 import stat
 
 KEY_TYPES = ("ecdsa", "ed25519")  # the first is the default
@@ -126,7 +126,7 @@ def load(directory: str, name: str) -> KeySet:
     try:
         return _load(parent, directory, name)
     finally:
-        os.close(parent)
+        posix.close(parent)
 
 
 def exists(directory: str) -> bool:
@@ -150,7 +150,7 @@ def examine(directory: str, name: str, overwrite: bool = False) -> KeySet | None
     try:
         return _examine(parent, directory, name, overwrite)
     finally:
-        os.close(parent)
+        posix.close(parent)
 
 
 def generate(directory: str, name: str, key_type: str = KEY_TYPES[0], overwrite: bool = False) -> tuple[bool, KeySet]:
@@ -168,7 +168,7 @@ def generate(directory: str, name: str, key_type: str = KEY_TYPES[0], overwrite:
         return False, existing
     # Made before anything is touched, so that a missing library leaves no trace.
     fresh = None if existing and not overwrite else _new_set(key_type, name)
-    mask = os.umask(0o077)  # a stricter one, of the user's, would keep us out of our own new directories
+    mask = posix.umask(0o077)  # a stricter one, of the user's, would keep us out of our own new directories
     try:
         with _Locked(directory, create=True) as parent:
             _tidy(parent, directory)
@@ -181,7 +181,7 @@ def generate(directory: str, name: str, key_type: str = KEY_TYPES[0], overwrite:
     except OSError as error:
         raise KeyStoreError(f"cannot make SSH keys in {directory}: {error.strerror}") from error
     finally:
-        os.umask(mask)
+        posix.umask(mask)
 
 
 def removable(directory: str) -> bool:
@@ -192,9 +192,9 @@ def removable(directory: str) -> bool:
         return False
     try:
         left = _contents(parent, directory) is not None or bool(_leftovers(parent))
-        return left or _CLIENT in os.listdir(parent)
+        return left or _CLIENT in posix.listdir(parent)
     finally:
-        os.close(parent)
+        posix.close(parent)
 
 
 def remove(directory: str) -> bool:
@@ -213,7 +213,7 @@ def remove(directory: str) -> bool:
                 _rename(parent, _CURRENT, trash)
                 _discard(parent, directory, trash)
             _discard(parent, directory, _CLIENT)
-            os.unlink(_LOCK, dir_fd=parent)
+            posix.unlink(_LOCK, dir_fd=parent)
         _remove_empty_parents(directory)
     except OSError as error:
         raise KeyStoreError(f"cannot remove the SSH keys in {directory}: {error.strerror}") from error
@@ -231,21 +231,21 @@ def write_client(directory: str, files: dict[str, bytes]) -> None:
     Each is replaced in one step, and is for the user alone. Raises KeyStoreError.
     """
     path = client_directory(directory)
-    mask = os.umask(0o077)
+    mask = posix.umask(0o077)
     try:
         with _Locked(directory) as parent:
             _make_directory(parent, _CLIENT)
             fd = _open_directory(parent, _CLIENT, path)
             try:
-                os.fchmod(fd, 0o700)
+                posix.fchmod(fd, 0o700)
                 for name, data in files.items():
                     _write_client_file(fd, name, data)
             finally:
-                os.close(fd)
+                posix.close(fd)
     except OSError as error:
         raise KeyStoreError(f"cannot write into {path}: {error.strerror}") from error
     finally:
-        os.umask(mask)
+        posix.umask(mask)
 
 
 def public_key(keys: KeySet) -> str:
@@ -291,7 +291,7 @@ def fingerprint(keys: KeySet) -> str:
 def _printable(text: str) -> bool:
     """Tell whether `text` can stand in a path and in a message of one line."""
     try:
-        os.fsencode(text)
+        text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
         return False
     return not any(character < " " or character == "\x7f" for character in text)
@@ -316,27 +316,27 @@ def _open_parent(directory: str, create: bool = False) -> int:
     """
     path = _home(directory)
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        fd = posix.open(path, posix.O_RDONLY | posix.O_DIRECTORY)
     except OSError as error:
         raise KeyStoreError(f"cannot open the user's directory {path}: {error.strerror}") from error
     try:
-        _check_owner(os.fstat(fd), path, 0o022)
+        _check_owner(posix.fstat(fd), path, 0o022)
         for step in _BELOW_HOME:
             path = f"{path}/{step}"
             if create:
                 _make_directory(fd, step)
             below = _open_directory(fd, step, path)
-            os.close(fd)
+            posix.close(fd)
             fd = below
     except BaseException:
-        os.close(fd)
+        posix.close(fd)
         raise
     return fd
 
 
 def _make_directory(parent: int, name: str) -> None:
     try:
-        os.mkdir(name, 0o700, dir_fd=parent)
+        posix.mkdir(name, 0o700, dir_fd=parent)
     except FileExistsError:
         return
 
@@ -344,7 +344,7 @@ def _make_directory(parent: int, name: str) -> None:
 def _open_directory(parent: int, name: str, path: str) -> int:
     """Open the directory `name` in `parent`, which may be no link; raises FileNotFoundError if it is missing."""
     try:
-        fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
+        fd = posix.open(name, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW, dir_fd=parent)
     except FileNotFoundError:
         raise
     except NotADirectoryError:
@@ -352,17 +352,17 @@ def _open_directory(parent: int, name: str, path: str) -> int:
     except OSError as error:
         raise KeyStoreError(f"cannot open {path}: {error.strerror}") from error
     try:
-        _check_owner(os.fstat(fd), path, 0o022)
+        _check_owner(posix.fstat(fd), path, 0o022)
     except BaseException:
-        os.close(fd)
+        posix.close(fd)
         raise
     return fd
 
 
-def _check_owner(status: os.stat_result, path: str, forbidden: int) -> None:
+def _check_owner(status: posix.stat_result, path: str, forbidden: int) -> None:
     """Raise KeyStoreError unless the caller owns what has this status, and no bit in `forbidden` is set."""
-    if status.st_uid != os.geteuid():
-        raise KeyStoreError(f"{path} belongs to uid {status.st_uid}, and must belong to uid {os.geteuid()}")
+    if status.st_uid != posix.geteuid():
+        raise KeyStoreError(f"{path} belongs to uid {status.st_uid}, and must belong to uid {posix.geteuid()}")
     if status.st_mode & forbidden & 0o022:
         raise KeyStoreError(f"{path} can be written by others: run chmod go-w {path}")
     if status.st_mode & forbidden:
@@ -374,7 +374,7 @@ def _read_file(parent: int, name: str, directory: str, limit: int, forbidden: in
     path = f"{directory}/{name}"
     try:
         # O_NONBLOCK: a pipe planted here must not hold up the start of a container.
-        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY, dir_fd=parent)
+        fd = posix.open(name, posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_NONBLOCK | posix.O_NOCTTY, dir_fd=parent)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -382,20 +382,20 @@ def _read_file(parent: int, name: str, directory: str, limit: int, forbidden: in
             raise KeyStoreError(f"{path} must be a regular file, and is a link or a socket: {_REPLACE}") from None
         raise KeyStoreError(f"cannot open {path}: {error.strerror}") from error
     try:
-        status = os.fstat(fd)
+        status = posix.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
             raise KeyStoreError(f"{path} must be a regular file: {_REPLACE}")
         _check_owner(status, path, forbidden)
         data = b""
         while len(data) <= limit:
-            more = os.read(fd, limit + 1 - len(data))
+            more = posix.read(fd, limit + 1 - len(data))
             if not more:
                 return data
             data += more
     except OSError as error:
         raise KeyStoreError(f"cannot read {path}: {error.strerror}") from error
     finally:
-        os.close(fd)
+        posix.close(fd)
     raise KeyStoreError(f"{path} is larger than {limit} bytes: {_REPLACE}")
 
 
@@ -418,16 +418,18 @@ def _load(parent: int, directory: str, name: str) -> KeySet:
                 if _is_entry(fd, parent, entry):
                     raise
             finally:
-                os.close(fd)
+                posix.close(fd)
     raise _missing(directory, name)
 
 
 def _is_entry(fd: int, parent: int, entry: str) -> bool:
     """Tell whether `entry` in `parent` is still what was opened as `fd`."""
     try:
-        return os.path.samestat(os.fstat(fd), os.stat(entry, dir_fd=parent, follow_symlinks=False))
+        present = posix.stat(entry, dir_fd=parent, follow_symlinks=False)
     except FileNotFoundError:
         return False
+    opened = posix.fstat(fd)
+    return (opened.st_dev, opened.st_ino) == (present.st_dev, present.st_ino)
 
 
 def _read_set(fd: int, directory: str, name: str) -> KeySet:
@@ -574,7 +576,7 @@ def _new_set(key_type: str, name: str) -> KeySet:
     except ImportError as error:
         raise MissingLibraryError(f"cannot make SSH keys without the Python package cryptography: {error}") from error
     line = f"{_public_line(_public_blob(private))} {name}@ocihooks\n"
-    return KeySet(private, os.fsencode(line), host_key, HOST_KEYS[key_type])
+    return KeySet(private, line.encode("utf-8", "surrogateescape"), host_key, HOST_KEYS[key_type])
 
 
 def _new_ecdsa() -> bytes:
@@ -611,13 +613,13 @@ class _Locked:
         try:
             self._descriptors = [_lock(parent, self._directory), parent]
         except BaseException:
-            os.close(parent)
+            posix.close(parent)
             raise
         return parent
 
     def __exit__(self, *_exception: object) -> None:
         for descriptor in self._descriptors:
-            os.close(descriptor)
+            posix.close(descriptor)
 
 
 def _lock(parent: int, directory: str) -> int:
@@ -632,25 +634,27 @@ def _lock(parent: int, directory: str) -> int:
     deadline = time.monotonic() + _LOCK_SECONDS
     while True:
         try:
-            fd = os.open(_LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600, dir_fd=parent)
+            fd = posix.open(
+                _LOCK, posix.O_RDWR | posix.O_CREAT | posix.O_NOFOLLOW | posix.O_NONBLOCK, 0o600, dir_fd=parent
+            )
         except OSError as error:
             raise KeyStoreError(f"cannot open the lock {path}: {error.strerror}") from error
         try:
-            _check_owner(os.fstat(fd), path, 0o022)
+            _check_owner(posix.fstat(fd), path, 0o022)
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if _is_entry(fd, parent, _LOCK):  # and not one that `remove` has just unlinked
                 return fd
         except BlockingIOError:
             pass
         except OSError as error:
-            os.close(fd)
+            posix.close(fd)
             raise KeyStoreError(
                 f"cannot lock {path}: {error.strerror}: its file system must be mounted with support for file locks"
             ) from error
         except BaseException:
-            os.close(fd)
+            posix.close(fd)
             raise
-        os.close(fd)
+        posix.close(fd)
         if time.monotonic() > deadline:
             raise KeyStoreError(
                 f"another process is changing these SSH keys and holds the lock {path} for more than"
@@ -680,7 +684,7 @@ def _contents(parent: int, directory: str) -> list[str] | None:
     Raises KeyStoreError if it is nothing that may be replaced or removed.
     """
     try:
-        fd = os.open(_CURRENT, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
+        fd = posix.open(_CURRENT, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW, dir_fd=parent)
     except FileNotFoundError:
         return None
     except NotADirectoryError:
@@ -688,16 +692,16 @@ def _contents(parent: int, directory: str) -> list[str] | None:
     except OSError as error:
         raise KeyStoreError(f"cannot open {directory}: {error.strerror}") from error
     try:
-        _check_owner(os.fstat(fd), directory, 0)
-        names = os.listdir(fd)
+        _check_owner(posix.fstat(fd), directory, 0)
+        names = posix.listdir(fd)
         for name in names:
-            if stat.S_ISDIR(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode):
+            if stat.S_ISDIR(posix.stat(name, dir_fd=fd, follow_symlinks=False).st_mode):
                 raise KeyStoreError(f"{directory}/{name} is a directory, and no part of a key set: move it away")
         return names
     except OSError as error:
         raise KeyStoreError(f"cannot read {directory}: {error.strerror}") from error
     finally:
-        os.close(fd)
+        posix.close(fd)
 
 
 def _install(parent: int, directory: str, keys: KeySet) -> None:
@@ -709,38 +713,38 @@ def _install(parent: int, directory: str, keys: KeySet) -> None:
     except BaseException:
         _discard(parent, directory, fresh)
         raise
-    os.fsync(parent)
+    posix.fsync(parent)
     if replaced:
         _discard(parent, directory, replaced)
 
 
 def _temporary_name() -> str:
-    return _TEMPORARY + os.urandom(8).hex()
+    return _TEMPORARY + posix.urandom(8).hex()
 
 
 def _write_set(parent: int, directory: str, entry: str, keys: KeySet) -> None:
     """Make the directory `entry` with the files of `keys`, on disk, and check that they can be read back."""
-    os.mkdir(entry, 0o700, dir_fd=parent)
-    fd = os.open(entry, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
+    posix.mkdir(entry, 0o700, dir_fd=parent)
+    fd = posix.open(entry, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW, dir_fd=parent)
     try:
         _write_file(fd, PRIVATE_KEY, keys.id_dropbear)
         _write_file(fd, AUTHORIZED_KEYS, keys.authorized_keys)
         _write_file(fd, keys.host_key_name, keys.host_key)
-        os.fsync(fd)
+        posix.fsync(fd)
         # A file system that keeps no modes, say, must not cost the user the old set.
         _read_set(fd, directory, "")
     finally:
-        os.close(fd)
+        posix.close(fd)
 
 
 def _write_file(parent: int, name: str, data: bytes) -> None:
-    fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=parent)
+    fd = posix.open(name, posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL, 0o600, dir_fd=parent)
     try:
         while data:
-            data = data[os.write(fd, data) :]
-        os.fsync(fd)
+            data = data[posix.write(fd, data) :]
+        posix.fsync(fd)
     finally:
-        os.close(fd)
+        posix.close(fd)
 
 
 def _write_client_file(parent: int, name: str, data: bytes) -> None:
@@ -749,7 +753,7 @@ def _write_client_file(parent: int, name: str, data: bytes) -> None:
         return
     fresh = f".{name}.new"
     try:
-        os.unlink(fresh, dir_fd=parent)  # of a killed writer
+        posix.unlink(fresh, dir_fd=parent)  # of a killed writer
     except FileNotFoundError:
         pass
     _write_file(parent, fresh, data)
@@ -758,16 +762,16 @@ def _write_client_file(parent: int, name: str, data: bytes) -> None:
 
 def _holds(parent: int, name: str, data: bytes) -> bool:
     try:
-        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY, dir_fd=parent)
+        fd = posix.open(name, posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_NONBLOCK | posix.O_NOCTTY, dir_fd=parent)
     except OSError:
         return False
     try:
-        status = os.fstat(fd)
-        if status.st_mode != stat.S_IFREG | 0o600 or status.st_uid != os.geteuid() or status.st_size != len(data):
+        status = posix.fstat(fd)
+        if status.st_mode != stat.S_IFREG | 0o600 or status.st_uid != posix.geteuid() or status.st_size != len(data):
             return False
-        return os.pread(fd, len(data), 0) == data
+        return posix.pread(fd, len(data), 0) == data
     finally:
-        os.close(fd)
+        posix.close(fd)
 
 
 def _put_in_place(parent: int, fresh: str) -> str | None:
@@ -791,7 +795,7 @@ def _put_in_place(parent: int, fresh: str) -> str | None:
 
 
 def _rename(parent: int, source: str, target: str) -> None:
-    os.rename(source, target, src_dir_fd=parent, dst_dir_fd=parent)
+    posix.rename(source, target, src_dir_fd=parent, dst_dir_fd=parent)
 
 
 def _exchange(parent: int, first: str, second: str) -> bool:
@@ -802,7 +806,7 @@ def _exchange(parent: int, first: str, second: str) -> bool:
         renameat2 = ctypes.CDLL(None).renameat2
     except (ImportError, AttributeError):
         return False
-    return bool(renameat2(parent, os.fsencode(first), parent, os.fsencode(second), _RENAME_EXCHANGE) == 0)
+    return bool(renameat2(parent, first.encode(), parent, second.encode(), _RENAME_EXCHANGE) == 0)
 
 
 def _left_behind(directory: str) -> bool:
@@ -811,11 +815,11 @@ def _left_behind(directory: str) -> bool:
     try:
         return bool(_leftovers(parent))
     finally:
-        os.close(parent)
+        posix.close(parent)
 
 
 def _leftovers(parent: int) -> list[str]:
-    return [entry for entry in os.listdir(parent) if entry == _OLD or entry.startswith(_TEMPORARY)]
+    return [entry for entry in posix.listdir(parent) if entry == _OLD or entry.startswith(_TEMPORARY)]
 
 
 def _tidy(parent: int, directory: str) -> None:
@@ -827,7 +831,7 @@ def _tidy(parent: int, directory: str) -> None:
 
 
 def _moved_back(parent: int) -> bool:
-    if not stat.S_ISDIR(os.stat(_OLD, dir_fd=parent, follow_symlinks=False).st_mode):
+    if not stat.S_ISDIR(posix.stat(_OLD, dir_fd=parent, follow_symlinks=False).st_mode):
         return False
     try:
         _rename(parent, _OLD, _CURRENT)  # only where nothing, or an empty directory, is in its place
@@ -845,37 +849,37 @@ def _discard(parent: int, directory: str, entry: str) -> None:
         entry = _temporary_name()
         _rename(parent, _OLD, entry)
     try:
-        fd = os.open(entry, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
+        fd = posix.open(entry, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW, dir_fd=parent)
     except FileNotFoundError:
         return
     except NotADirectoryError:
-        os.unlink(entry, dir_fd=parent)
+        posix.unlink(entry, dir_fd=parent)
         return
     try:
-        os.fchmod(fd, 0o700)
-        for name in os.listdir(fd):
-            os.unlink(name, dir_fd=fd)
-        os.rmdir(entry, dir_fd=parent)
+        posix.fchmod(fd, 0o700)
+        for name in posix.listdir(fd):
+            posix.unlink(name, dir_fd=fd)
+        posix.rmdir(entry, dir_fd=parent)
     except OSError as error:
         # NFS keeps a file that somebody has open as .nfsXXXX until it is closed; the next writer tries again.
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             path = f"{directory[: -len(_CURRENT)]}{entry}"
             raise KeyStoreError(f"cannot remove {path}: {error.strerror}: remove it by hand") from error
     finally:
-        os.close(fd)
+        posix.close(fd)
 
 
 def _remove_empty_parents(directory: str) -> None:
-    home = os.open(_home(directory), os.O_RDONLY | os.O_DIRECTORY)
+    home = posix.open(_home(directory), posix.O_RDONLY | posix.O_DIRECTORY)
     try:
-        outer = os.open(_BELOW_HOME[0], os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=home)
+        outer = posix.open(_BELOW_HOME[0], posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW, dir_fd=home)
         try:
-            os.rmdir(_BELOW_HOME[1], dir_fd=outer)
+            posix.rmdir(_BELOW_HOME[1], dir_fd=outer)
         finally:
-            os.close(outer)
-        os.rmdir(_BELOW_HOME[0], dir_fd=home)
+            posix.close(outer)
+        posix.rmdir(_BELOW_HOME[0], dir_fd=home)
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
             raise
     finally:
-        os.close(home)
+        posix.close(home)

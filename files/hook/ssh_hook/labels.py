@@ -8,9 +8,10 @@ Formats: https://github.com/opencontainers/runtime-spec (config.md, config-linux
 
 from __future__ import annotations
 
-import os
+import posix
 
 from .errors import HookError
+from .paths import exists, fsencode
 from .settings import printable
 
 TYPE_CHECKING = False
@@ -41,7 +42,7 @@ class Labels:
                     _APPARMOR_FILES,
                 )
             )
-        if os.path.exists(_SELINUX):
+        if exists(_SELINUX):
             if container.selinux_label:
                 self._of_process.append(
                     (f"SELinux label '{container.selinux_label}'", container.selinux_label, _SELINUX_FILES)
@@ -70,9 +71,9 @@ def _has_apparmor() -> bool:
 
 
 def _write(files: tuple[str, ...], value: str) -> None:
-    path = next((path for path in files if os.path.exists(path)), files[-1])
-    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    path = next((path for path in files if exists(path)), files[-1])
+    descriptor = posix.open(path, posix.O_WRONLY | posix.O_CLOEXEC)
     try:
-        os.write(descriptor, os.fsencode(value))
+        posix.write(descriptor, fsencode(value))
     finally:
-        os.close(descriptor)
+        posix.close(descriptor)

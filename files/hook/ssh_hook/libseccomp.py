@@ -10,7 +10,7 @@ Formats: https://github.com/opencontainers/runtime-spec (config-linux.md, Seccom
 from __future__ import annotations
 
 import errno
-import os
+import posix
 
 from . import linux
 from .errors import HookError
@@ -117,18 +117,18 @@ def _comparison(argument: Node) -> tuple[int, bytes]:
 
 def _check(result: int, node: Node, allowed: tuple[int, ...]) -> None:
     if result < 0 and -result not in allowed:
-        raise HookError(f"{node.where}: libseccomp does not take it: {os.strerror(-result)}")
+        raise HookError(f"{node.where}: libseccomp does not take it: {posix.strerror(-result)}")
 
 
 def _export(library: linux.Library, context: int) -> bytes:
-    descriptor = os.memfd_create("seccomp")
+    descriptor = posix.memfd_create("seccomp")
     try:
         result = library.call("seccomp_export_bpf", context, descriptor)
         if result < 0:
-            raise HookError(f"libseccomp cannot write the program: {os.strerror(-result)}")
-        return os.pread(descriptor, _MAX_PROGRAM, 0)
+            raise HookError(f"libseccomp cannot write the program: {posix.strerror(-result)}")
+        return posix.pread(descriptor, _MAX_PROGRAM, 0)
     finally:
-        os.close(descriptor)
+        posix.close(descriptor)
 
 
 def _text(value: str) -> bytes:

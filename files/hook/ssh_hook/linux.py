@@ -10,7 +10,7 @@ to import, in the start of every container.
 from __future__ import annotations
 
 import errno
-import os
+import posix
 import sys
 from _ctypes import FUNCFLAG_CDECL, FUNCFLAG_USE_ERRNO, CFuncPtr, _SimpleCData, addressof, dlopen, dlsym, get_errno
 
@@ -126,7 +126,7 @@ def _call(name: str, *arguments: int | bytes) -> int:
     result: int = function(*_converted(arguments))
     if result == -1:
         number = get_errno()
-        raise OSError(number, os.strerror(number))
+        raise OSError(number, posix.strerror(number))
     return result
 
 
@@ -169,13 +169,13 @@ class Library:
 def openat2(directory: int, path: bytes, flags: int, mode: int, resolve: int) -> int:
     """Open `path` below `directory` under the limits of `resolve` (RESOLVE_*); the descriptor is close-on-exec."""
     if b"\0" in path:
-        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
-    how = integers((flags | os.O_CLOEXEC, 8), (mode, 8), (resolve, 8))
+        raise OSError(errno.EINVAL, posix.strerror(errno.EINVAL))
+    how = integers((flags | posix.O_CLOEXEC, 8), (mode, 8), (resolve, 8))
     return _call("syscall", _SYS_OPENAT2, directory, path, how, len(how))
 
 
 def clone3_into_cgroup(cgroup: int) -> int:
-    """Fork into the cgroup (version 2) whose directory `cgroup` is open; returns as os.fork() does."""
+    """Fork into the cgroup (version 2) whose directory `cgroup` is open; returns as posix.fork() does."""
     fields = [(CLONE_INTO_CGROUP, 8), (0, 8), (0, 8), (0, 8), (_SIGCHLD, 8), *[(0, 8)] * 5, (cgroup, 8)]
     arguments = integers(*fields)
     return _call("syscall", _SYS_CLONE3, arguments, len(arguments))
@@ -236,7 +236,7 @@ def join_new_session_keyring() -> None:
 
 
 def _number(numbers: dict[str, int]) -> int:
-    machine = os.uname().machine
+    machine = posix.uname().machine
     if machine not in numbers:
         raise OSError(errno.ENOEXEC, f"this hook does not know the architecture {machine}")
     return numbers[machine]

@@ -6,7 +6,7 @@ syslog gets warnings and errors whatever the level, since a runtime may drop wha
 
 from __future__ import annotations
 
-import os
+import posix
 import syslog
 
 PREFIX = "ssh_hook: "  # of every line
@@ -34,7 +34,7 @@ class Log:
         line = f"{PREFIX}{_NAMES[level]}: {message}"
         if level >= self.level or level == ERROR:
             try:
-                os.write(
+                posix.write(
                     self.stdout if level < WARNING else self.stderr, (line + "\n").encode("utf-8", "backslashreplace")
                 )
             except OSError:

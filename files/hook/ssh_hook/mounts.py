@@ -5,20 +5,21 @@ leads to by now. That works on every kernel, and takes one system call where fso
 
 from __future__ import annotations
 
-import os
+import posix
 import stat
 
 from . import linux
 from .errors import HookError
 from .identity import ActingAs, Identity
+from .paths import fsencode
 
 _LOCKED = {  # what a user namespace may not take off a mount that it inherited, and so has to repeat
-    os.ST_NOSUID: linux.MS_NOSUID,
-    os.ST_NODEV: linux.MS_NODEV,
-    os.ST_NOEXEC: linux.MS_NOEXEC,
-    os.ST_NOATIME: linux.MS_NOATIME,
-    os.ST_NODIRATIME: linux.MS_NODIRATIME,
-    os.ST_RELATIME: linux.MS_RELATIME,
+    posix.ST_NOSUID: linux.MS_NOSUID,
+    posix.ST_NODEV: linux.MS_NODEV,
+    posix.ST_NOEXEC: linux.MS_NOEXEC,
+    posix.ST_NOATIME: linux.MS_NOATIME,
+    posix.ST_NODIRATIME: linux.MS_NODIRATIME,
+    posix.ST_RELATIME: linux.MS_RELATIME,
 }
 
 
@@ -47,13 +48,13 @@ class MountTable:
 
     def device(self, source: str) -> int | None:
         """The device number of the file system that was mounted last from `source`."""
-        wanted = os.fsencode(source)
+        wanted = fsencode(source)
         for line in reversed(self._lines):
             if wanted in line:
                 before, _dash, after = line.partition(b" - ")
                 if after.split(b" ")[1] == wanted:
                     major, minor = before.split(b" ")[2].split(b":")
-                    return os.makedev(int(major), int(minor))
+                    return posix.makedev(int(major), int(minor))
         return None
 
 
@@ -74,7 +75,7 @@ def mount_tmpfs(target: int, source: str, size: int, context: str) -> None:
     where it has none.
     """
     data = f"mode=0755,size={size},nr_inodes=1024" + _context(context)
-    linux.mount(source.encode(), _path(target), b"tmpfs", linux.MS_NOSUID | linux.MS_NODEV, os.fsencode(data))
+    linux.mount(source.encode(), _path(target), b"tmpfs", linux.MS_NOSUID | linux.MS_NODEV, fsencode(data))
 
 
 def mount_bind(source: int, target: int) -> None:
@@ -84,9 +85,9 @@ def mount_bind(source: int, target: int) -> None:
 
 def mount_mask(target: int, null: int, context: str) -> None:
     """Hide the directory `target` behind an empty one, or the file `target` behind the null device `null`."""
-    if stat.S_ISDIR(os.fstat(target).st_mode):
+    if stat.S_ISDIR(posix.fstat(target).st_mode):
         data = "mode=0555,size=4096,nr_inodes=1" + _context(context)
-        linux.mount(b"tmpfs", _path(target), b"tmpfs", linux.MS_RDONLY, os.fsencode(data))
+        linux.mount(b"tmpfs", _path(target), b"tmpfs", linux.MS_RDONLY, fsencode(data))
     else:
         mount_bind(null, target)
 
@@ -99,7 +100,7 @@ def mount_tree(source: int, target: int) -> None:
 def make_read_only(mounted: int, flags: int = 0) -> None:
     """Make the bind mount whose root is open as `mounted` read-only, with more `flags` (MS_NOSUID and the like)."""
     flags |= linux.MS_REMOUNT | linux.MS_BIND | linux.MS_RDONLY
-    present = os.fstatvfs(mounted).f_flag
+    present = posix.fstatvfs(mounted).f_flag
     for status, flag in _LOCKED.items():
         if present & status:
             flags |= flag

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
-import os
+import posix
 
 from . import linux
 from .errors import HookError
 from .mounts import unescape
+from .paths import fsdecode
 
 _KINDS = {
     "cgroup": linux.CLONE_NEWCGROUP,
@@ -29,12 +30,12 @@ class Namespaces:
         self._descriptors: dict[str, int] = {}
         for name in _KINDS:
             try:
-                theirs = os.stat(f"ns/{name}", dir_fd=process)
+                theirs = posix.stat(f"ns/{name}", dir_fd=process)
             except FileNotFoundError:
                 continue  # time namespaces came with Linux 5.6
-            ours = os.stat(f"/proc/self/ns/{name}")
+            ours = posix.stat(f"/proc/self/ns/{name}")
             if (theirs.st_dev, theirs.st_ino) != (ours.st_dev, ours.st_ino):
-                self._descriptors[name] = os.open(f"ns/{name}", os.O_RDONLY | os.O_CLOEXEC, dir_fd=process)
+                self._descriptors[name] = posix.open(f"ns/{name}", posix.O_RDONLY | posix.O_CLOEXEC, dir_fd=process)
 
     def has(self, name: str) -> bool:
         """Whether the process has a namespace `name` that is not the hook's."""
@@ -90,28 +91,28 @@ class Cgroups:
         for mounted, root, mount_point in mounts:
             if mounted == controllers and (path + "/").startswith(root.rstrip("/") + "/"):
                 below = path[len(root.rstrip("/")) :].lstrip("/")
-                directory = os.open(os.path.join(mount_point, below), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                directory = posix.open(f"{mount_point}/{below}", posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
                 if controllers == "":
                     self.directory = directory
                 else:
                     self.processes.append(_open_processes(directory))
-                    os.close(directory)
+                    posix.close(directory)
                 return True
         return False
 
     def fork(self) -> int:
-        """Fork a child, which has to `enter` these cgroups first; returns as os.fork() does. Raises OSError."""
+        """Fork a child, which has to `enter` these cgroups first; returns as posix.fork() does. Raises OSError."""
         if self.directory is not None:
             try:
                 return linux.clone3_into_cgroup(self.directory)
             except OSError:
                 self.processes.append(_open_processes(self.directory))  # before Linux 5.7, or refused: moving tells why
-        return os.fork()
+        return posix.fork()
 
     def enter(self) -> None:
         """Move the caller into those cgroups in which `fork` did not start it. Raises OSError."""
         for processes in self.processes:
-            os.write(processes, b"0")
+            posix.write(processes, b"0")
 
 
 def _limits(controllers: str, lines: list[str]) -> bool:
@@ -122,7 +123,7 @@ def _limits(controllers: str, lines: list[str]) -> bool:
 
 
 def _open_processes(directory: int) -> int:
-    return os.open("cgroup.procs", os.O_WRONLY | os.O_CLOEXEC, dir_fd=directory)
+    return posix.open("cgroup.procs", posix.O_WRONLY | posix.O_CLOEXEC, dir_fd=directory)
 
 
 def _cgroup_mounts() -> list[tuple[str, str, str]]:
@@ -142,6 +143,6 @@ def _cgroup_mounts() -> list[tuple[str, str, str]]:
 
 def _lines(path: str, directory: int | None) -> list[str]:
     """The lines of a file of /proc. Names of users' choice are in them, with what else Python takes for a line's end."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
+    descriptor = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC, dir_fd=directory)
     with open(descriptor, "rb") as file:
-        return os.fsdecode(file.read()).split("\n")[:-1]
+        return fsdecode(file.read()).split("\n")[:-1]

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import os
+import posix
 
 from . import passwd
 from .errors import HookError
@@ -40,7 +40,7 @@ def runner() -> int:
 
 def _runner(ours: IdMap) -> int:
     if ours.is_initial():
-        return os.geteuid()
+        return posix.geteuid()
     outside = ours.outside(0)
     return _NOBODY if outside is None else outside
 
@@ -78,7 +78,7 @@ def _outside(process: int, kind: str, inside: int) -> int:
 
 def _read(path: str, directory: int | None = None) -> bytes:
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY, dir_fd=directory)
+        descriptor = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NOCTTY, dir_fd=directory)
         with open(descriptor, "rb") as file:
             data = file.read(_MAX_PASSWD_FILE + 1)
     except OSError as error:

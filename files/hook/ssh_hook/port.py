@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import errno
-import os
+import posix
 import sys
 
 # The C half of the socket module: all that a bind takes, at a fiftieth of the import time.
@@ -102,10 +102,10 @@ def _holder(port: int, packages: list[str]) -> str:
 
 def _describe(inode: int, uid: int) -> str:
     wanted = f"socket:[{inode}]"
-    for pid in filter(str.isdigit, os.listdir("/proc")):
+    for pid in filter(str.isdigit, posix.listdir("/proc")):
         try:
-            for descriptor in os.listdir(f"/proc/{pid}/fd"):
-                if os.readlink(f"/proc/{pid}/fd/{descriptor}") == wanted:
+            for descriptor in posix.listdir(f"/proc/{pid}/fd"):
+                if posix.readlink(f"/proc/{pid}/fd/{descriptor}") == wanted:
                     with open(f"/proc/{pid}/comm", encoding="utf-8", errors="backslashreplace") as file:
                         return f" by process {pid} ({file.read().strip()}) of uid {uid}"
         except OSError:

@@ -6,7 +6,7 @@ Format: proc_pid_stat(5).
 
 from __future__ import annotations
 
-import os
+import posix
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,11 +25,11 @@ class Process:
     def __init__(self, pid: int) -> None:
         """Raises OSError where there is no such process."""
         self.pid = pid
-        self._directory = os.open(f"/proc/{pid}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._directory = posix.open(f"/proc/{pid}", posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
 
     def close(self) -> None:
         """Let go of it."""
-        os.close(self._directory)
+        posix.close(self._directory)
 
     def is_alive(self) -> bool:
         """Whether it has not ended. A zombie has. Raises OSError where that cannot be found out."""
@@ -51,13 +51,13 @@ class Process:
 
         Raises OSError where it is gone.
         """
-        program = os.stat("exe", dir_fd=self._directory)
+        program = posix.stat("exe", dir_fd=self._directory)
         return self.pid, self.start_time(), program.st_dev, program.st_ino
 
     def mount_namespace(self) -> tuple[int, int] | None:
         """Device and inode of its mount namespace; None where it is gone or a zombie."""
         try:
-            status = os.stat("ns/mnt", dir_fd=self._directory)
+            status = posix.stat("ns/mnt", dir_fd=self._directory)
         except OSError:
             return None
         return status.st_dev, status.st_ino
@@ -70,21 +70,21 @@ class Process:
             pass
         except OSError:  # before Linux 5.1
             if self.is_alive():
-                os.kill(self.pid, SIGKILL)
+                posix.kill(self.pid, SIGKILL)
 
     def _stat(self) -> list[bytes]:
-        descriptor = os.open("stat", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._directory)
+        descriptor = posix.open("stat", posix.O_RDONLY | posix.O_CLOEXEC, dir_fd=self._directory)
         try:
-            return os.read(descriptor, 4096).rpartition(b")")[2].split()  # the name before may hold blanks and ")"
+            return posix.read(descriptor, 4096).rpartition(b")")[2].split()  # the name before may hold blanks and ")"
         finally:
-            os.close(descriptor)
+            posix.close(descriptor)
 
 
 def all_processes() -> Iterator[Process]:
     """Every process in /proc at this moment. Each is let go of when the next is asked for: a node may have more
     processes than a process may have descriptors.
     """
-    for name in os.listdir("/proc"):
+    for name in posix.listdir("/proc"):
         if name.isdigit():
             try:
                 process = Process(int(name))

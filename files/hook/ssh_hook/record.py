@@ -12,10 +12,11 @@ Format: a line "ssh_hook 1", then "name=value" lines; values hold no control cha
 from __future__ import annotations
 
 import errno
-import os
+import posix
 import stat
 
 from .errors import HookError
+from .paths import dirname, fsdecode, fsencode
 from .process import Process
 from .settings import printable
 
@@ -65,7 +66,7 @@ class Record:
     def data(self) -> bytes:
         """The content of its file."""
         fields = [f"{name}={value}" for name, value in [*self.numbers.items(), *self.texts.items()]]
-        return os.fsencode("\n".join([_VERSION, *fields, ""]))
+        return fsencode("\n".join([_VERSION, *fields, ""]))
 
     def process(self) -> Process | None:
         """The recorded process; None where it is gone, whoever has its pid by now. Raises OSError."""
@@ -119,7 +120,7 @@ def record_of(
     """
     pid, start_time = identity[:2]
     container = identity[:2] if init is None else (init.pid, init.start_time())
-    path = os.readlink(f"/proc/self/fd/{bundle}")
+    path = posix.readlink(f"/proc/self/fd/{bundle}")
     boot_id = _boot_id()
     texts = (boot_id, pidfile_host, path if path.isprintable() else "", f"{copies}/{pid}-{start_time}-{boot_id[:8]}")
     return Record(dict(zip(_NUMBERS, (*identity, keeper.uid, keeper.gid, *container))), dict(zip(_TEXTS, texts)))
@@ -139,19 +140,19 @@ def write(record: Record, bundle: int) -> None:
     _write_copy(record.texts["copy"], data)  # first: a record is never without a copy
     remove(bundle)
     _write_new(TEMPORARY, data, bundle)
-    os.rename(TEMPORARY, NAME, src_dir_fd=bundle, dst_dir_fd=bundle)
+    posix.rename(TEMPORARY, NAME, src_dir_fd=bundle, dst_dir_fd=bundle)
 
 
 def _write_copy(path: str, data: bytes) -> None:
     """Keep a copy if that can be done: poststop needs none."""
-    directory = os.path.dirname(path)
+    directory = dirname(path)
     try:
         try:
             _write_new(path, data)
         except FileNotFoundError:
-            for missing in (os.path.dirname(directory), directory):
+            for missing in (dirname(directory), directory):
                 try:
-                    os.mkdir(missing, 0o700)
+                    posix.mkdir(missing, 0o700)
                 except FileExistsError:
                     pass
             _write_new(path, data)
@@ -161,19 +162,19 @@ def _write_copy(path: str, data: bytes) -> None:
 
 def _remove_copy(path: str) -> None:
     try:
-        os.unlink(path)
+        posix.unlink(path)
     except OSError:
         pass  # it could not be written, or is a sweep's to remove
 
 
 def _write_new(path: str, data: bytes, directory: int | None = None) -> None:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(path, flags, 0o600, dir_fd=directory)
+    flags = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_NOFOLLOW | posix.O_CLOEXEC
+    descriptor = posix.open(path, flags, 0o600, dir_fd=directory)
     try:
-        if os.write(descriptor, data) != len(data):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if posix.write(descriptor, data) != len(data):
+            raise OSError(errno.ENOSPC, posix.strerror(errno.ENOSPC))
     finally:
-        os.close(descriptor)
+        posix.close(descriptor)
 
 
 def read(directory: int, name: str = NAME, where: str = "the bundle") -> Record | None:
@@ -181,9 +182,9 @@ def read(directory: int, name: str = NAME, where: str = "the bundle") -> Record 
 
     Raises HookError for one that is not root's alone to write, or not of this format.
     """
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    flags = posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_NONBLOCK | posix.O_NOCTTY | posix.O_CLOEXEC
     try:
-        descriptor = os.open(name, flags, dir_fd=directory)
+        descriptor = posix.open(name, flags, dir_fd=directory)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -191,20 +192,20 @@ def read(directory: int, name: str = NAME, where: str = "the bundle") -> Record 
     what = f"{printable(name)} in {where} is not"
     remedy = "remove it when its container is gone"
     try:
-        if not is_own(os.fstat(descriptor)):
+        if not is_own(posix.fstat(descriptor)):
             raise HookError(f"{what} a file that only root can write: {remedy}")
-        text = os.fsdecode(os.read(descriptor, _MAX_SIZE))
+        text = fsdecode(posix.read(descriptor, _MAX_SIZE))
     finally:
-        os.close(descriptor)
+        posix.close(descriptor)
     record = _parse(text)
     if record is None:
         raise HookError(f"{what} a record of this hook: {remedy}")
     return record
 
 
-def is_own(status: os.stat_result, kind: int = stat.S_IFREG) -> bool:
+def is_own(status: posix.stat_result, kind: int = stat.S_IFREG) -> bool:
     """Whether it is a regular file, or of another `kind` (S_IFDIR and the like), that only the caller can write."""
-    return stat.S_IFMT(status.st_mode) == kind and status.st_uid == os.geteuid() and status.st_mode & 0o022 == 0
+    return stat.S_IFMT(status.st_mode) == kind and status.st_uid == posix.geteuid() and status.st_mode & 0o022 == 0
 
 
 def remove(bundle: int, record: Record | None = None) -> None:
@@ -214,7 +215,7 @@ def remove(bundle: int, record: Record | None = None) -> None:
     """
     for name in (TEMPORARY, NAME):
         try:
-            os.unlink(name, dir_fd=bundle)
+            posix.unlink(name, dir_fd=bundle)
         except FileNotFoundError:
             pass
     if record is not None:

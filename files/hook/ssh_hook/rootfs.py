@@ -9,13 +9,14 @@ descriptors. A chroot would not do: the container's /proc is mounted already and
 from __future__ import annotations
 
 import errno
-import os
+import posix
 import stat
 
 from . import linux
 from .errors import HookError
 from .identity import ROOT, ActingAs, Identity
 from .mounts import mount_id
+from .paths import fsencode, split
 from .userfiles import open_pidfile
 
 TYPE_CHECKING = False
@@ -36,18 +37,18 @@ class Rootfs:
 
     def open(self, path: str, flags: int) -> int:
         """Open `path`, following links within the container. Raises OSError as open(2) does."""
-        flags |= os.O_CLOEXEC
+        flags |= posix.O_CLOEXEC
         for _attempt in range(_ATTEMPTS):
             try:
                 return linux.openat2(
-                    self.descriptor, os.fsencode(path), flags, 0, linux.RESOLVE_IN_ROOT | linux.RESOLVE_NO_MAGICLINKS
+                    self.descriptor, fsencode(path), flags, 0, linux.RESOLVE_IN_ROOT | linux.RESOLVE_NO_MAGICLINKS
                 )
             except OSError as error:
                 if error.errno == errno.ENOSYS:
                     return _walk(self.descriptor, path, flags)
                 if error.errno not in (errno.EAGAIN, errno.EINTR):
                     raise
-        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        raise OSError(errno.EAGAIN, posix.strerror(errno.EAGAIN))
 
     def read(self, path: str, limit: int, as_root: bool = False) -> bytes | None:
         """The content of a regular file of at most `limit` bytes; None where there is no such path.
@@ -66,23 +67,23 @@ class Rootfs:
             raise HookError(f"cannot read {path} in the container: {error.strerror}") from None
 
     def _read(self, path: str, limit: int) -> bytes:
-        descriptor = self.open(path, os.O_PATH)
+        descriptor = self.open(path, posix.O_PATH)
         try:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            if not stat.S_ISREG(posix.fstat(descriptor).st_mode):
                 raise HookError(f"{path} in the container is not a regular file")
             return _read_regular(descriptor, path, limit)
         finally:
-            os.close(descriptor)
+            posix.close(descriptor)
 
     def pidfile(self, path: str) -> int:
         """A descriptor to write to of the pidfile `path`, opened or made as the user. Raises OSError."""
-        parent_path, name = os.path.split(path)
+        parent_path, name = split(path)
         with ActingAs(self._user):
-            parent = self.open(parent_path, os.O_PATH | os.O_DIRECTORY)
+            parent = self.open(parent_path, posix.O_PATH | posix.O_DIRECTORY)
             try:
                 return open_pidfile(name, parent)
             finally:
-                os.close(parent)
+                posix.close(parent)
 
     def directory(self, path: str) -> int:
         """An O_PATH descriptor of the directory `path`, made (mode 0755) with its parents where it is missing.
@@ -90,18 +91,18 @@ class Rootfs:
         Raises HookError.
         """
         try:
-            return self.open(path, os.O_PATH | os.O_DIRECTORY)
+            return self.open(path, posix.O_PATH | posix.O_DIRECTORY)
         except FileNotFoundError:
             pass
         except OSError as error:
             raise HookError(f"cannot open the directory {path} in the container: {error.strerror}") from None
-        parent_path, name = os.path.split(path.rstrip("/"))
+        parent_path, name = split(path.rstrip("/"))
         parent = self.directory(parent_path)
         try:
-            self._create(parent, path, lambda: os.mkdir(name, 0o755, dir_fd=parent))
-            return _open_created(parent, name, path, os.O_DIRECTORY)
+            self._create(parent, path, lambda: posix.mkdir(name, 0o755, dir_fd=parent))
+            return _open_created(parent, name, path, posix.O_DIRECTORY)
         finally:
-            os.close(parent)
+            posix.close(parent)
 
     def user_directory(self, parent: int, name: str, path: str) -> int:
         """An O_PATH descriptor of the directory `name` below `parent`, which must be the user's own and no link.
@@ -110,16 +111,16 @@ class Rootfs:
         """
         made_by_root = False
         try:
-            os.stat(name, dir_fd=parent, follow_symlinks=False)
+            posix.stat(name, dir_fd=parent, follow_symlinks=False)
         except FileNotFoundError:
-            made_by_root = self._create(parent, path, lambda: os.mkdir(name, 0o700, dir_fd=parent))
+            made_by_root = self._create(parent, path, lambda: posix.mkdir(name, 0o700, dir_fd=parent))
         except OSError as error:
             raise HookError(f"cannot open {path} in the container: {error.strerror}") from None
-        descriptor = _open_created(parent, name, path, os.O_DIRECTORY)
+        descriptor = _open_created(parent, name, path, posix.O_DIRECTORY)
         if made_by_root:
-            os.chown(f"/proc/self/fd/{descriptor}", self._user.uid, self._user.gid)
-        if os.fstat(descriptor).st_uid != self._user.uid:
-            os.close(descriptor)
+            posix.chown(f"/proc/self/fd/{descriptor}", self._user.uid, self._user.gid)
+        if posix.fstat(descriptor).st_uid != self._user.uid:
+            posix.close(descriptor)
             raise HookError(f"{path} in the container is not a directory of its user (uid {self._user.uid})")
         return descriptor
 
@@ -129,20 +130,20 @@ class Rootfs:
         Raises HookError.
         """
         try:
-            descriptor = self.open(path, os.O_PATH)
+            descriptor = self.open(path, posix.O_PATH)
         except FileNotFoundError:
-            parent_path, name = os.path.split(path)
+            parent_path, name = split(path)
             parent = self.directory(parent_path)
-            flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+            flags = posix.O_CREAT | posix.O_EXCL | posix.O_WRONLY | posix.O_NOFOLLOW | posix.O_CLOEXEC
             try:
-                self._create(parent, path, lambda: os.close(os.open(name, flags, 0o644, dir_fd=parent)))
+                self._create(parent, path, lambda: posix.close(posix.open(name, flags, 0o644, dir_fd=parent)))
                 descriptor = _open_created(parent, name, path, 0)
             finally:
-                os.close(parent)
+                posix.close(parent)
         except OSError as error:
             raise HookError(f"cannot open {path} in the container: {error.strerror}") from None
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            os.close(descriptor)
+        if not stat.S_ISREG(posix.fstat(descriptor).st_mode):
+            posix.close(descriptor)
             raise HookError(f"{path} in the container is not a regular file")
         return descriptor
 
@@ -161,7 +162,7 @@ class Rootfs:
         except OSError as error:
             refused = error
         try:
-            if mount_id(parent) != self._mount or os.fstat(parent).st_uid == self._user.uid:
+            if mount_id(parent) != self._mount or posix.fstat(parent).st_uid == self._user.uid:
                 raise refused
             create()
             return True
@@ -171,25 +172,25 @@ class Rootfs:
 
 def _open_created(parent: int, name: str, path: str, flags: int) -> int:
     try:
-        return os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC | flags, dir_fd=parent)
+        return posix.open(name, posix.O_PATH | posix.O_NOFOLLOW | posix.O_CLOEXEC | flags, dir_fd=parent)
     except OSError as error:
         raise HookError(f"cannot open {path} in the container without following a link: {error.strerror}") from None
 
 
 def _read_regular(handle: int, path: str, limit: int) -> bytes:
     """Read the regular file behind an O_PATH descriptor, which nobody can have swapped for something else."""
-    descriptor = os.open(f"/proc/self/fd/{handle}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    descriptor = posix.open(f"/proc/self/fd/{handle}", posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK)
     try:
         chunks: list[bytes] = []
         size = 0
         while size <= limit:
-            chunk = os.read(descriptor, limit + 1 - size)
+            chunk = posix.read(descriptor, limit + 1 - size)
             if not chunk:
                 return b"".join(chunks)
             chunks.append(chunk)
             size += len(chunk)
     finally:
-        os.close(descriptor)
+        posix.close(descriptor)
     raise HookError(f"{path} in the container is larger than {limit} bytes")
 
 
@@ -199,7 +200,7 @@ def _walk(root: int, path: str, flags: int) -> int:
     `stack` holds a descriptor of every directory from the root down, so that ".." goes back to where the walk came
     from, whatever is renamed meanwhile.
     """
-    stack = [os.dup(root)]
+    stack = [posix.dup(root)]
     pending = [name for name in reversed(path.split("/")) if name not in ("", ".")]
     links = 0
     try:
@@ -207,33 +208,33 @@ def _walk(root: int, path: str, flags: int) -> int:
             name = pending.pop()
             if name == "..":
                 if len(stack) > 1:
-                    os.close(stack.pop())
+                    posix.close(stack.pop())
                 continue
-            handle = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=stack[-1])
+            handle = posix.open(name, posix.O_PATH | posix.O_NOFOLLOW | posix.O_CLOEXEC, dir_fd=stack[-1])
             stack.append(handle)
-            if not stat.S_ISLNK(os.fstat(handle).st_mode):
+            if not stat.S_ISLNK(posix.fstat(handle).st_mode):
                 continue  # the last one, or the next open says that it is no directory
             stack.pop()
             try:
-                if not pending and flags & os.O_NOFOLLOW:
-                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+                if not pending and flags & posix.O_NOFOLLOW:
+                    raise OSError(errno.ELOOP, posix.strerror(errno.ELOOP))
                 target = _read_link(handle)
             finally:
-                os.close(handle)
+                posix.close(handle)
             links += 1
             if links > _MAX_LINKS:
-                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+                raise OSError(errno.ELOOP, posix.strerror(errno.ELOOP))
             if target.startswith("/"):
                 while len(stack) > 1:
-                    os.close(stack.pop())
+                    posix.close(stack.pop())
             pending.extend(part for part in reversed(target.split("/")) if part not in ("", "."))
-        return os.open(f"/proc/self/fd/{stack[-1]}", flags & ~os.O_NOFOLLOW)
+        return posix.open(f"/proc/self/fd/{stack[-1]}", flags & ~posix.O_NOFOLLOW)
     finally:
         for descriptor in stack:
-            os.close(descriptor)
+            posix.close(descriptor)
 
 
 def _read_link(handle: int) -> str:
     if linux.filesystem_type(handle) == linux.PROC_SUPER_MAGIC:
         raise OSError(errno.ELOOP, "a link of procfs may lead anywhere")
-    return os.readlink("", dir_fd=handle)
+    return posix.readlink("", dir_fd=handle)

@@ -9,7 +9,7 @@ Formats: https://github.com/opencontainers/runtime-spec (config-linux.md, Seccom
 
 from __future__ import annotations
 
-import os
+import posix
 import stat
 
 from .errors import HookError
@@ -74,7 +74,7 @@ class _Kept:
 
     def __init__(self, state_directory: str, profile: Node) -> None:
         self._parent = state_directory
-        text = f"{os.uname().machine} {profile.value!r}"
+        text = f"{posix.uname().machine} {profile.value!r}"
         self._name = sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
     def read(self) -> bytes | None:
@@ -84,17 +84,17 @@ class _Kept:
         except OSError:
             return None
         try:
-            descriptor = os.open(
-                self._name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory
+            descriptor = posix.open(
+                self._name, posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_NONBLOCK | posix.O_CLOEXEC, dir_fd=directory
             )
             try:
-                program = os.read(descriptor, _MAX_PROGRAM + 1) if is_own(os.fstat(descriptor)) else b""
+                program = posix.read(descriptor, _MAX_PROGRAM + 1) if is_own(posix.fstat(descriptor)) else b""
             finally:
-                os.close(descriptor)
+                posix.close(descriptor)
         except OSError:
             return None
         finally:
-            os.close(directory)
+            posix.close(directory)
         return program if 0 < len(program) <= _MAX_PROGRAM and len(program) % 8 == 0 else None
 
     def write(self, program: bytes) -> None:
@@ -102,41 +102,41 @@ class _Kept:
         try:
             for path in (f"{self._parent}/{_DIRECTORY}", f"{self._parent}/{_DIRECTORY}/seccomp"):
                 try:
-                    os.mkdir(path, 0o700)
+                    posix.mkdir(path, 0o700)
                 except FileExistsError:
                     pass
             directory = self._open()
         except OSError:
             return
         try:
-            names = os.listdir(directory)
+            names = posix.listdir(directory)
             for name in names if len(names) >= _MAX_KEPT else []:
-                os.unlink(name, dir_fd=directory)
-            temporary = f".{os.urandom(8).hex()}"
-            descriptor = os.open(
-                temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=directory
+                posix.unlink(name, dir_fd=directory)
+            temporary = f".{posix.urandom(8).hex()}"
+            descriptor = posix.open(
+                temporary, posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC, 0o600, dir_fd=directory
             )
             try:
-                is_whole = os.write(descriptor, program) == len(program)  # a full disk takes a part
+                is_whole = posix.write(descriptor, program) == len(program)  # a full disk takes a part
             finally:
-                os.close(descriptor)
+                posix.close(descriptor)
             if is_whole:
-                os.rename(temporary, self._name, src_dir_fd=directory, dst_dir_fd=directory)
+                posix.rename(temporary, self._name, src_dir_fd=directory, dst_dir_fd=directory)
             else:
-                os.unlink(temporary, dir_fd=directory)
+                posix.unlink(temporary, dir_fd=directory)
         except OSError:
             pass  # a full disk, or another hook that tidied up meanwhile
         finally:
-            os.close(directory)
+            posix.close(directory)
 
     def _open(self) -> int:
-        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-        outer = os.open(f"{self._parent}/{_DIRECTORY}", flags)
+        flags = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC
+        outer = posix.open(f"{self._parent}/{_DIRECTORY}", flags)
         try:
-            directory = os.open("seccomp", flags, dir_fd=outer)
-            if is_own(os.fstat(outer), stat.S_IFDIR) and is_own(os.fstat(directory), stat.S_IFDIR):
+            directory = posix.open("seccomp", flags, dir_fd=outer)
+            if is_own(posix.fstat(outer), stat.S_IFDIR) and is_own(posix.fstat(directory), stat.S_IFDIR):
                 return directory
-            os.close(directory)
+            posix.close(directory)
         finally:
-            os.close(outer)
+            posix.close(outer)
         raise PermissionError

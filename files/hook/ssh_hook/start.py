@@ -8,7 +8,7 @@ that nothing of the hook stays there, where even a zombie would keep the contain
 
 from __future__ import annotations
 
-import os
+import posix
 
 from . import keystore, record, userfiles
 from .confinement import Confinement
@@ -19,6 +19,7 @@ from .inside import Plan, start_inside
 from .log import INFO, WARNING, log
 from .namespaces import Cgroups, Namespaces
 from .owner import find_owner
+from .paths import is_same
 from .process import Process
 from .settings import Settings
 
@@ -105,10 +106,10 @@ def _require_own_mount_namespace(settings: Settings) -> None:
     if settings.join:
         return
     try:
-        ours, init = os.stat("/proc/self/ns/mnt"), os.stat("/proc/1/ns/mnt")
+        ours, init = posix.stat("/proc/self/ns/mnt"), posix.stat("/proc/1/ns/mnt")
     except PermissionError:
         return  # not the host's root, so not in the host's mount namespace
-    if os.path.samestat(ours, init):
+    if is_same(ours, init):
         raise HookError(
             "JOIN_NAMESPACES is false, but the hook runs in the host's mount namespace: run it at createContainer, or "
             "set JOIN_NAMESPACES=true in the OCI hook's JSON file"
@@ -119,7 +120,7 @@ def _is_on_nodes_network(namespaces: Namespaces | None) -> bool:
     if namespaces is not None:
         return not namespaces.has("net")
     try:
-        return os.path.samestat(os.stat("/proc/self/ns/net"), os.stat("/proc/1/ns/net"))
+        return is_same(posix.stat("/proc/self/ns/net"), posix.stat("/proc/1/ns/net"))
     except PermissionError:
         return True  # a rootless engine: then the addresses have to be there
 
@@ -130,7 +131,7 @@ def _open_process(pid: int, settings: Settings) -> int:
         raise HookError("the container's state names no process: the hook joins at the stage createRuntime")
     name = str(pid) if settings.join else "self"
     try:
-        return os.open(f"/proc/{name}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        return posix.open(f"/proc/{name}", posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
     except OSError as error:
         raise HookError(f"cannot open the container's process in /proc/{name}: {error.strerror}") from None
 
@@ -142,36 +143,36 @@ class _Child:
     """
 
     def __init__(self) -> None:
-        self._reader, self._writer = os.pipe()
-        self._wait, self._release = os.pipe()
+        self._reader, self._writer = posix.pipe()
+        self._wait, self._release = posix.pipe()
         self._pid = 0
         self._spawned: list[int] = []  # pid and start time of the daemon
         self._is_released = False
 
     def tell(self, kind: str, text: str) -> None:
         """Send a message from the child to the hook."""
-        os.write(self._writer, f"{kind} {text}\0".encode("utf-8", "backslashreplace"))
+        posix.write(self._writer, f"{kind} {text}\0".encode("utf-8", "backslashreplace"))
 
     def run(self, plan: Plan) -> None:
         """Fork, and do the work in the child. Raises HookError."""
         try:
-            self._pid = os.fork()
+            self._pid = posix.fork()
         except OSError as error:
             reason = error.strerror  # of an ended pid namespace that is "Cannot allocate memory"
             raise HookError(f"cannot start a process in the container: {reason}; has the container ended?") from None
         if self._pid == 0:
-            os.close(self._release)
+            posix.close(self._release)
             self._work(plan)
-        os.close(self._writer)
-        os.close(self._wait)
+        posix.close(self._writer)
+        posix.close(self._wait)
 
     def _work(self, plan: Plan) -> None:
         try:
             process, take_back = start_inside(plan)
             try:
                 self.tell("started", " ".join(map(str, process.identity())))
-                os.close(self._writer)
-                is_kept = os.read(self._wait, 1) == _KEEP
+                posix.close(self._writer)
+                is_kept = posix.read(self._wait, 1) == _KEEP
             except OSError:
                 is_kept = False
             if not is_kept:
@@ -184,7 +185,7 @@ class _Child:
             what = error.strerror if isinstance(error, OSError) else f"{error.__class__.__name__}: {error}"
             self.tell("error", f"cannot set the container up: {what}{where}")
         finally:
-            os._exit(0)
+            posix._exit(0)
 
     def daemon(self) -> tuple[int, int, int, int]:
         """The daemon's identity. Raises HookError with what the child says, or if it says nothing."""
@@ -206,14 +207,14 @@ class _Child:
     def release(self) -> None:
         """Let the daemon go on for good. Raises HookError where the child is gone."""
         try:
-            os.write(self._release, _KEEP)
+            posix.write(self._release, _KEEP)
         except BrokenPipeError:
             raise HookError(_KILLED) from None
         self._is_released = True
 
     def end(self) -> None:
         """Wait for the child. The daemon ends, unless it was released."""
-        os.close(self._release)
+        posix.close(self._release)
         if self._spawned and not self._is_released:
             pid, start_time = self._spawned
             try:
@@ -222,4 +223,4 @@ class _Child:
                     process.kill()
             except OSError:
                 pass  # it ended meanwhile
-        os.waitpid(self._pid, 0)
+        posix.waitpid(self._pid, 0)

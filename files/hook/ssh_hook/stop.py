@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import os
+import posix
 import time
 
 from . import record
@@ -26,7 +26,7 @@ def stop(state: State) -> None:
     Raises HookError when something stays alive, or the record cannot be trusted.
     """
     try:
-        bundle = os.open(state.bundle, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        bundle = posix.open(state.bundle, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
     except OSError as error:
         raise HookError(f"cannot open the bundle {state.bundle}: {error.strerror}") from None
     try:
@@ -37,7 +37,7 @@ def stop(state: State) -> None:
             end(known)
         record.remove(bundle, known)
     finally:
-        os.close(bundle)
+        posix.close(bundle)
 
 
 def end(known: Record) -> None:
@@ -54,7 +54,7 @@ def end(known: Record) -> None:
         from .identity import Identity
         from .userfiles import remove_own_pidfile, remove_pidfile
 
-        if os.geteuid() == 0:
+        if posix.geteuid() == 0:
             remove_pidfile(known.pidfile_host, known.pid, Identity(known.numbers["uid"], known.numbers["gid"]))
         else:  # a sweep of the user's own, outside of the engine's user namespace
             remove_own_pidfile(known.pidfile_host, known.pid)
@@ -62,7 +62,7 @@ def end(known: Record) -> None:
 
 def _end_all(daemon: Process) -> None:
     """Kill the sessions first: as long as the daemon lives, its mount namespace cannot be another's."""
-    hook = Process(os.getpid())
+    hook = Process(posix.getpid())
     namespace = daemon.mount_namespace()
     shared = namespace is None or namespace == hook.mount_namespace()
     hook.close()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import binascii
 import errno
-import os
+import posix
 import stat
 
 from . import linux
@@ -38,20 +38,20 @@ def read_public_keys(path: str, user: Identity) -> bytes:
     """
     try:
         with ActingAs(user):
-            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+            descriptor = posix.open(path, posix.O_RDONLY | posix.O_NONBLOCK | posix.O_NOCTTY | posix.O_CLOEXEC)
     except OSError as error:
         raise HookError(f"{_ANNOTATION_KEY}: cannot read {printable(path)}: {error.strerror}") from None
     try:
-        status = os.fstat(descriptor)
+        status = posix.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise HookError(f"{_ANNOTATION_KEY}: {printable(path)} is not a regular file")
         if status.st_uid not in (user.uid, 0):
             raise HookError(f"{_ANNOTATION_KEY}: {printable(path)} is another user's file")
-        data = os.read(descriptor, _MAX_PUBLIC_KEYS + 1)
+        data = posix.read(descriptor, _MAX_PUBLIC_KEYS + 1)
     except OSError as error:
         raise HookError(f"{_ANNOTATION_KEY}: cannot read {printable(path)}: {error.strerror}") from None
     finally:
-        os.close(descriptor)
+        posix.close(descriptor)
     return parse_public_keys(data, printable(path))
 
 
@@ -91,25 +91,25 @@ def open_pidfile(path: str, directory: int | None = None) -> int:
     The annotation that names it may be the image's own, which some engines pass on: so no file is overwritten that
     holds anything but a pid, no link followed, no device or pipe opened. Raises OSError.
     """
-    flags = os.O_NOFOLLOW | os.O_CLOEXEC
+    flags = posix.O_NOFOLLOW | posix.O_CLOEXEC
     try:
-        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | flags, 0o644, dir_fd=directory)
+        return posix.open(path, posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | flags, 0o644, dir_fd=directory)
     except FileExistsError:
         pass
-    handle = os.open(path, os.O_PATH | flags, dir_fd=directory)
+    handle = posix.open(path, posix.O_PATH | flags, dir_fd=directory)
     try:
-        is_regular = stat.S_ISREG(os.fstat(handle).st_mode)
+        is_regular = stat.S_ISREG(posix.fstat(handle).st_mode)
         if not is_regular or linux.filesystem_type(handle) in linux.KERNEL_FILE_SYSTEMS:
             raise OSError(errno.EINVAL, "it is not a regular file")
-        descriptor = os.open(f"/proc/self/fd/{handle}", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = posix.open(f"/proc/self/fd/{handle}", posix.O_RDWR | posix.O_NONBLOCK | posix.O_CLOEXEC)
     finally:
-        os.close(handle)
-    present = os.read(descriptor, 32).strip()
+        posix.close(handle)
+    present = posix.read(descriptor, 32).strip()
     if present and not present.isdigit():
-        os.close(descriptor)
+        posix.close(descriptor)
         raise OSError(errno.EEXIST, "it holds something that is not a pid")
-    os.ftruncate(descriptor, 0)
-    os.lseek(descriptor, 0, os.SEEK_SET)
+    posix.ftruncate(descriptor, 0)
+    posix.lseek(descriptor, 0, 0)
     return descriptor
 
 
@@ -119,12 +119,12 @@ def write_pidfile(path: str, pid: int, user: Identity) -> None:
         with ActingAs(user):
             descriptor = open_pidfile(path)
             try:
-                os.write(descriptor, b"%d\n" % pid)
+                posix.write(descriptor, b"%d\n" % pid)
             except OSError:
-                os.unlink(path)
+                posix.unlink(path)
                 raise
             finally:
-                os.close(descriptor)
+                posix.close(descriptor)
     except OSError as error:
         message = f"{_ANNOTATION_PIDFILE}: cannot write {printable(path)} as the container's user: {error.strerror}"
         raise HookError(message) from None
@@ -142,13 +142,15 @@ def remove_pidfile(path: str, pid: int, user: Identity) -> None:
 def remove_own_pidfile(path: str, pid: int) -> None:
     """Remove the file `path` as the caller, if it still holds `pid`. What cannot be removed stays."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        descriptor = posix.open(
+            path, posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_NONBLOCK | posix.O_NOCTTY | posix.O_CLOEXEC
+        )
         try:
-            ours = os.read(descriptor, 32) == b"%d\n" % pid
+            ours = posix.read(descriptor, 32) == b"%d\n" % pid
         finally:
-            os.close(descriptor)
+            posix.close(descriptor)
         if ours:
-            os.unlink(path)
+            posix.unlink(path)
     except OSError:
         pass  # it is gone, or the user made it another
 
@@ -168,9 +170,9 @@ def log_descriptor(target: str, user: Identity, default: int) -> int:
     try:
         if target.isascii() and target.isdigit():
             descriptor = int(target[:9])
-            if descriptor > 2 and not os.get_inheritable(descriptor):
+            if descriptor > 2 and not posix.get_inheritable(descriptor):
                 raise HookError(f"{where}: the hook was given no such descriptor")
-            os.fstat(descriptor)
+            posix.fstat(descriptor)
             return descriptor
         with ActingAs(user):
             return _open_log(target)
@@ -179,18 +181,18 @@ def log_descriptor(target: str, user: Identity, default: int) -> int:
 
 
 def _open_log(path: str) -> int:
-    flags = os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-    descriptor = os.open(path, os.O_WRONLY | flags)
-    if stat.S_ISREG(os.fstat(descriptor).st_mode) and linux.filesystem_type(descriptor) in linux.KERNEL_FILE_SYSTEMS:
-        os.close(descriptor)
+    flags = posix.O_APPEND | posix.O_NONBLOCK | posix.O_NOCTTY | posix.O_CLOEXEC
+    descriptor = posix.open(path, posix.O_WRONLY | flags)
+    if stat.S_ISREG(posix.fstat(descriptor).st_mode) and linux.filesystem_type(descriptor) in linux.KERNEL_FILE_SYSTEMS:
+        posix.close(descriptor)
         raise OSError(errno.EINVAL, "it is the kernel's own")
-    is_log = not stat.S_ISREG(os.fstat(descriptor).st_mode) or os.fstat(descriptor).st_size == 0
+    is_log = not stat.S_ISREG(posix.fstat(descriptor).st_mode) or posix.fstat(descriptor).st_size == 0
     if not is_log and not _is_of_process(path):
-        reader = os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY | os.O_CLOEXEC)
-        is_log = os.read(reader, len(PREFIX)) == PREFIX.encode()
-        os.close(reader)
+        reader = posix.open(f"/proc/self/fd/{descriptor}", posix.O_RDONLY | posix.O_CLOEXEC)
+        is_log = posix.read(reader, len(PREFIX)) == PREFIX.encode()
+        posix.close(reader)
         if not is_log:
-            os.close(descriptor)
+            posix.close(descriptor)
             raise OSError(errno.EEXIST, "it holds something that is not a log of this hook")
     return descriptor
 

@@ -1,29 +1,32 @@
-"""Write the hook's Python package from its package.json, with compiled bytecode. Prints "changed" or "unchanged".
+"""Write the hook's Python package from its package.json, and its bytecode. Prints "changed" or "unchanged".
 
 Usage: python3 -I -S place_package.py [--check] DIRECTORY
 
 DIRECTORY/package.json holds an object, file name -> text. The files go to DIRECTORY/ssh_hook, owned by root and not
 writable by others whatever the umask; what else is there is removed. With --check nothing is written.
-The bytecode is of the unchecked kind: the interpreter does not look at the source when a container starts.
+The bytecode is one file, DIRECTORY/ssh_hook/bytecode; its format is that of the hook's bytecode.py.
 """
 
 from __future__ import annotations
 
-import importlib.util
+import ast
+import hashlib
 import json
+import marshal
 import os
-import py_compile
 import shutil
 import sys
 import tempfile
+from types import CodeType
 
-UNCHECKED_HASH = (1).to_bytes(4, "little")  # flags field of a .pyc, PEP 552
-HEADER_SIZE = 16
+PACKAGE = "ssh_hook"
+BYTECODE = "bytecode"
 
 
-def header(source: bytes) -> bytes:
-    """First bytes of the .pyc that belongs to a source."""
-    return importlib.util.MAGIC_NUMBER + UNCHECKED_HASH + importlib.util.source_hash(source)
+def header(package: dict[str, str]) -> bytes:
+    """First line of the bytecode of these sources."""
+    digest = hashlib.sha256(json.dumps(package, sort_keys=True).encode()).hexdigest()
+    return f"{sys.implementation.cache_tag} {digest}\n".encode()
 
 
 def read(path: str, size: int = -1) -> bytes:
@@ -48,13 +51,22 @@ def write(path: str, content: bytes) -> None:
     os.rename(temporary, path)
 
 
-def compile_source(path: str) -> None:
-    """Compile a source to the place where the interpreter looks for its bytecode."""
-    cached = importlib.util.cache_from_source(path)
-    unchecked = py_compile.PycInvalidationMode.UNCHECKED_HASH
-    py_compile.compile(path, cfile=cached, doraise=True, invalidation_mode=unchecked)
-    os.chmod(cached, 0o644)
-    os.chown(cached, 0, 0)
+def compile_source(source: str, path: str) -> CodeType:
+    """Compile a module, without docstrings; what it imports from __future__ is a flag to the compiler."""
+    tree = ast.parse(source, path)
+    tree.body = [node for node in tree.body if not (isinstance(node, ast.ImportFrom) and node.module == "__future__")]
+    code: CodeType = compile(tree, path, "exec", flags=annotations.compiler_flag, dont_inherit=True, optimize=2)
+    return code
+
+
+def bytecode(package: dict[str, str], directory: str) -> bytes:
+    """The bytecode of all modules, whose sources lie in the directory."""
+    codes = {}
+    for name, text in package.items():
+        stem = os.path.splitext(name)[0]
+        module = PACKAGE if stem == "__init__" else f"{PACKAGE}.{stem}"
+        codes[module] = marshal.dumps(compile_source(text, os.path.join(directory, name)))
+    return header(package) + marshal.dumps(codes)
 
 
 def make_directory(path: str, check: bool) -> bool:
@@ -95,22 +107,22 @@ def place(directory: str, check: bool) -> bool:
         if check:
             return True
         raise
-    target = os.path.join(directory, "ssh_hook")
-    cache = os.path.join(target, "__pycache__")
-    changed = [make_directory(path, check) for path in (target, cache)]
+    target = os.path.join(directory, PACKAGE)
+    changed = [make_directory(target, check)]
     for name, text in package.items():
         path = os.path.join(target, name)
         source = text.encode()
         differs = read(path) != source
-        stale = differs or read(importlib.util.cache_from_source(path), HEADER_SIZE) != header(source)
-        changed.append(stale)
+        changed.append(differs)
         if differs and not check:
             write(path, source)
-        if stale and not check:
-            compile_source(path)
-    changed.append(remove_others(target, {*package, "__pycache__"}, check))
-    compiled = {os.path.basename(importlib.util.cache_from_source(name)) for name in package}
-    changed.append(remove_others(cache, compiled, check))
+    path = os.path.join(target, BYTECODE)
+    wanted = header(package)
+    stale = read(path, len(wanted)) != wanted
+    changed.append(stale)
+    if stale and not check:
+        write(path, bytecode(package, target))
+    changed.append(remove_others(target, {*package, BYTECODE}, check))
     return any(changed)
 
 
