@@ -12,7 +12,19 @@ START = ["cli", "container", "keystore", "settings", "start", "seccomp"]
 STOP = ["cli", "container", "stop"]
 # Modules in C, and what takes as little; where `os` came in, it would come with a dozen more.
 CHEAP = {
-    *{"__future__", "_ctypes", "_sha2", "_sha256", "_socket", "_stat", "binascii", "errno", "posix", "resource", "stat"},
+    *{
+        "__future__",
+        "_ctypes",
+        "_sha2",
+        "_sha256",
+        "_socket",
+        "_stat",
+        "binascii",
+        "errno",
+        "posix",
+        "resource",
+        "stat",
+    },
     *{"_signal", "syslog", "time"},
 }
 

@@ -13,7 +13,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .container import Container
 
-_MAX_PASSWD_FILE = 256 << 20  # bytes
+_MAX_MAP = 64 << 10  # bytes
+_CHUNK = 256 << 10  # bytes, of which a line of PASSWD_FILE is shorter
 _NOBODY = 2**32 - 1  # no user's uid
 
 
@@ -56,17 +57,39 @@ def find_owner(container: Container, process: int | None, passwd_file: str) -> O
     user = Identity(container.uid, container.gid)
     if process is not None:
         user = Identity(_outside(process, "uid_map", container.uid), _outside(process, "gid_map", container.gid))
-    data = _read(passwd_file)
     ours = IdMap(_read("/proc/self/uid_map").decode())
     caller = _runner(ours)
     if not ours.is_initial():
-        entry = None if caller == _NOBODY else passwd.find_by_uid(data, caller)
+        entry = None if caller == _NOBODY else _find_by_uid(passwd_file, caller)
         if entry is not None:
             return Owner(entry.name, Identity(0, 0), user, True, caller)
-    entry = passwd.find_by_uid(data, user.uid)
+    entry = _find_by_uid(passwd_file, user.uid)
     if entry is None:
         raise HookError(f"no user has the uid {user.uid} in PASSWD_FILE {passwd_file}: add one, or refresh the file")
     return Owner(entry.name, user, user, not ours.is_initial(), caller)
+
+
+def _find_by_uid(path: str, uid: int) -> passwd.Entry | None:
+    """The first entry of `uid` in a passwd file. A large one is read in parts: memory for all of it takes longer to get
+    than to search.
+    """
+    try:
+        descriptor = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NOCTTY)
+        try:
+            offset = 0
+            while data := posix.pread(descriptor, _CHUNK, offset):
+                end = data.rfind(b"\n") + 1 or len(data)  # the last line may have no end
+                if end == _CHUNK and data[-1:] != b"\n":
+                    raise HookError(f"PASSWD_FILE {path} has a line of more than {_CHUNK} bytes: refresh the file")
+                entry = passwd.find_by_uid(data[:end], uid)
+                if entry is not None:
+                    return entry
+                offset += end
+        finally:
+            posix.close(descriptor)
+    except OSError as error:
+        raise HookError(f"cannot read {path}: {error.strerror}") from None
+    return None
 
 
 def _outside(process: int, kind: str, inside: int) -> int:
@@ -80,9 +103,9 @@ def _read(path: str, directory: int | None = None) -> bytes:
     try:
         descriptor = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NOCTTY, dir_fd=directory)
         with open(descriptor, "rb") as file:
-            data = file.read(_MAX_PASSWD_FILE + 1)
+            data = file.read(_MAX_MAP + 1)
     except OSError as error:
         raise HookError(f"cannot read {path}: {error.strerror}") from None
-    if len(data) > _MAX_PASSWD_FILE:
-        raise HookError(f"{path} is larger than {_MAX_PASSWD_FILE} bytes")
+    if len(data) > _MAX_MAP:
+        raise HookError(f"{path} is larger than {_MAX_MAP} bytes")
     return data
