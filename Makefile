@@ -1,6 +1,6 @@
 # Everything a developer types; what the recipes call says more.
 PYTHON ?= /usr/bin/python3
-PARTS := lint unit fuzz sanity integration role-dropbear role-ssh-hook hook-tests vm-tests molecule launchers
+PARTS := lint unit fuzz sanity integration role-dropbear role-ssh-hook hook-tests vm-tests molecule launchers demo-test
 FUZZ_SECONDS ?= 60
 SOAK_SECONDS ?= 600
 
@@ -23,6 +23,7 @@ help:
 	@echo 'make vm-tests     the hook under AppArmor and under SELinux, in virtual machines'
 	@echo 'make molecule     the roles, on a cluster of nodes'
 	@echo 'make launchers    MPI, pdsh and their like, from container to container on a cluster of nodes'
+	@echo 'make demo-test    the demo, up and down again, beside one that is up'
 	@echo 'make slurm        jobs of users in Slurm, on a cluster of nodes; not part of make test'
 	@echo 'make soak         the long forms: starts raced by the thousand, and fuzzing for SOAK_SECONDS (600)'
 	@echo 'make bench        what all of it takes, against its peers; eight minutes'
@@ -70,6 +71,9 @@ molecule: venv
 
 launchers: venv
 	@tests/testbed/molecule launchers
+
+demo-test: venv
+	@tests/demo
 
 slurm: venv
 	@tests/testbed/molecule slurm

@@ -2,8 +2,9 @@
 # shellcheck shell=bash
 repo=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 testbed=$repo/tests/testbed
-export TB_DIR=$repo/.cache/demo/bed
-export ANSIBLE_CONFIG=$repo/demo/ansible.cfg
+place=${DEMO_DIR:-$repo/.cache/demo} # the test of the demo has another, beside a developer's
+export TB_DIR=$place/bed
+export ANSIBLE_CONFIG=$repo/demo/ansible.cfg ANSIBLE_COLLECTIONS_PATH=$place ANSIBLE_HOME=$place/ansible
 export PATH=$repo/.venv/bin:$PATH
 
 in_bed() {
