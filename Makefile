@@ -6,7 +6,7 @@ SOAK_SECONDS ?= 600
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help venv test $(PARTS) slurm soak bench bench-deploy demo demo-down
+.PHONY: help venv test $(PARTS) slurm soak bench bench-deploy scale demo demo-down
 .DEFAULT_GOAL := help
 
 help:
@@ -28,6 +28,7 @@ help:
 	@echo 'make soak         the long forms: starts raced by the thousand, and fuzzing for SOAK_SECONDS (600)'
 	@echo 'make bench        what all of it takes, against its peers; eight minutes'
 	@echo 'make bench-deploy a deployment to three nodes, twice: seconds, and the slowest tasks'
+	@echo 'make scale        a deployment to as many as a hundred nodes, twice: seconds, processor time and memory; half an hour'
 	@echo 'make venv         only the development tools, in .venv (PYTHON=... chooses the Python)'
 
 venv:
@@ -87,6 +88,9 @@ bench: venv
 
 bench-deploy: venv
 	@tests/bench/deploy
+
+scale: venv
+	@tests/bench/scale
 
 demo: venv
 	@demo/up
