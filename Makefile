@@ -6,7 +6,7 @@ SOAK_SECONDS ?= 600
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help venv test $(PARTS) slurm soak bench bench-deploy scale demo demo-down
+.PHONY: help venv test $(PARTS) slurm upgrade-from-sarus soak bench bench-deploy scale demo demo-down
 .DEFAULT_GOAL := help
 
 help:
@@ -25,6 +25,7 @@ help:
 	@echo 'make launchers    MPI, pdsh and their like, from container to container on a cluster of nodes'
 	@echo 'make demo-test    the demo, up and down again, beside one that is up'
 	@echo 'make slurm        jobs of users in Slurm, on a cluster of nodes; not part of make test'
+	@echo 'make upgrade-from-sarus  from the SSH hook of Sarus to this one and back, likewise'
 	@echo 'make soak         the long forms: starts raced by the thousand, and fuzzing for SOAK_SECONDS (600)'
 	@echo 'make bench        what all of it takes, against its peers; eight minutes'
 	@echo 'make bench-deploy a deployment to three nodes, twice: seconds, and the slowest tasks'
@@ -78,6 +79,9 @@ demo-test: venv
 
 slurm: venv
 	@tests/testbed/molecule slurm
+
+upgrade-from-sarus: venv
+	@tests/testbed/molecule upgrade-from-sarus
 
 soak: venv
 	@tests/hook/soak

@@ -60,6 +60,26 @@ def test_masked_and_read_only_paths(start: Start, engine: str, tmp_path: Path) -
     assert executed.text == "probed"
 
 
+@pytest.mark.parametrize("engine", ["crun", "runc"])
+def test_kernel_parameters_are_set_all_the_same(start: Start, engine: str, tmp_path: Path) -> None:
+    """runc sets them when the hook has made their files read-only. Nobody else may, in a running container."""
+    key = openssh.convert(keys("root") / "id_dropbear", tmp_path / "key")
+    wanted = {"net.ipv4.ping_group_range": "7\t9", "net.ipv4.conf.lo.forwarding": "1", "kernel.shmmni": "77"}
+    files = ["/proc/sys/" + name.replace(".", "/") for name in wanted]
+
+    def change(config: dict[str, Any]) -> None:
+        of_root(config)
+        config["linux"]["sysctl"] = wanted
+
+    container = start(engine, "busybox", change=change)
+    probe = (
+        f"cat {' '.join(files)}; for file in {' '.join(files)}; do (: >>$file) 2>/dev/null && echo $file; done; {PROBE}"
+    )
+    expected = [*wanted.values(), "probed"]
+    assert openssh.login(key, probe, user="root", container=container).checked().text.splitlines() == expected
+    assert container.exec("/bin/sh", "-c", probe).checked().text.splitlines() == expected
+
+
 def test_nodes_null_device_is_not_the_containers(start: Start, tmp_path: Path) -> None:
     key = openssh.convert(keys("root") / "id_dropbear", tmp_path / "key")
     container = start("crun", "busybox", change=of_root)

@@ -236,6 +236,27 @@ def test_a_port_that_is_taken_is_refused(address: str, family: socket.AddressFam
     assert refused.status != 0
 
 
+@pytest.mark.parametrize("name", ["07-ssh-hook.json", "08-ssh-hook.json"])
+def test_another_ssh_hook_is_refused_and_removal_leaves_it(untouched: dict[str, str], name: str) -> None:
+    other = HOOK_JSON.with_name(name)
+    made = [directory for directory in list(other.parents)[:2] if not directory.exists()]
+    other.parent.mkdir(parents=True, exist_ok=True)
+    hook = {"path": "/opt/sarus/bin/ssh_hook", "args": ["ssh_hook", "start-ssh-daemon"]}
+    when = {"annotations": {"^com.hooks.ssh.enabled$": "^true$"}}
+    text = json.dumps({"version": "1.0.0", "hook": hook, "when": when, "stages": ["createRuntime"]})
+    other.write_text(text, encoding="utf-8")
+    refused = play("preflight")
+    removed = play("remove")
+    assert other.read_text(encoding="utf-8") == text
+    other.unlink()
+    for directory in made:
+        directory.rmdir()
+    assert f"On node {other} names another SSH hook for the same containers" in refused.said
+    assert refused.status != 0
+    assert removed.status == 0, removed.said
+    assert listing() == untouched
+
+
 def test_a_python_without_libseccomp_is_refused_and_only_where_it_matters() -> None:
     sentence = "/usr/bin/python3 (ssh_hook_python) on node cannot load libseccomp.so.2, by which sessions get"
     refused = play("preflight", before=WITHOUT_LIBSECCOMP)

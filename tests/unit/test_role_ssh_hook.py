@@ -204,6 +204,36 @@ def test_podman_says_where_it_reads_hooks(tmp_path: Path, text: str, directories
     assert probe.hooks_dirs({"podman": str(podman)}) == {"podman": directories}
 
 
+OTHER = {**HOOK, "hook": {**HOOK["hook"], "path": "/opt/sarus/bin/ssh_hook"}}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "found"),
+    [
+        ("07-ssh-hook.json", HOOK, False),  # ours
+        ("07-ssh-hook.json", OTHER, True),  # that ours would replace
+        ("08-ssh-hook.json", HOOK, True),  # ours under an old name
+        ("08-ssh-hook.json", OTHER, True),
+        ("08-ssh-hook.json.old", OTHER, False),
+        ("08-ssh-hook.json", {**OTHER, "when": {"annotations": {"^com.hooks.ssh.enabled$": "^true$"}}}, True),
+        ("08-ssh-hook.json", {**OTHER, "when": {"annotations": {"^com.hooks.ssh.enabled$": "^sarus$"}}}, False),
+        ("08-ssh-hook.json", {**OTHER, "when": {"annotations": {"^com.hooks.mpi.enabled$": "^true$"}}}, False),
+        ("08-ssh-hook.json", {**OTHER, "when": {"annotations": {"(": "x"}}}, False),
+        ("08-ssh-hook.json", {**OTHER, "when": {"always": True}}, False),
+        ("08-ssh-hook.json", {**OTHER, "hook": {"path": "/bin/log"}}, False),
+        ("08-ssh-hook.json", {**OTHER, "hook": {"path": "/bin/log", "args": ["log", "start"]}}, False),
+        ("08-ssh-hook.json", ["start-ssh-daemon"], False),
+    ],
+)
+def test_another_ssh_hook_is_found(tmp_path: Path, name: str, content: object, found: bool) -> None:
+    (tmp_path / name).write_text(json.dumps(content), encoding="utf-8")
+    (tmp_path / "09-broken.json").write_text("{", encoding="utf-8")
+    (tmp_path / "10-nowhere.json").symlink_to("nowhere")
+    directories = [str(tmp_path), str(tmp_path / "none"), str(tmp_path)]
+    others = probe.other_ssh_hooks(directories, "/bin/sh", [str(tmp_path / "07-ssh-hook.json")])
+    assert others == [str(tmp_path / name)] * found
+
+
 def test_python_packages_are_looked_for_in_the_sites_directory(tmp_path: Path) -> None:
     (tmp_path / "cryptography").mkdir()
     (tmp_path / "pyroute2").mkdir()
@@ -220,7 +250,10 @@ def test_the_report_is_json(tmp_path: Path) -> None:
         "packages_dir": "",
         "passwd_file": "/etc/passwd",
         "directories": [str(tmp_path), str(tmp_path / "none")],
+        "launcher": "/bin/sh",
+        "json_files": [str(tmp_path / "07-ssh-hook.json")],
     }
+    (tmp_path / "08-ssh-hook.json").write_text(json.dumps(OTHER), encoding="utf-8")
     (tmp_path / "lib/ssh_hook-1").mkdir(parents=True)
     (tmp_path / "lib/ssh_hook-2").mkdir()
     os.utime(tmp_path / "lib/ssh_hook-1", (2, 2))
@@ -230,6 +263,7 @@ def test_the_report_is_json(tmp_path: Path) -> None:
     assert report["missing"] == [str(tmp_path / "none")]
     assert report["passwd_file"] is True
     assert report["foreign"] == ["192.0.2.1"]
+    assert report["other_hooks"] == [str(tmp_path / "08-ssh-hook.json")]
     assert report["libseccomp"] == probe.loads("libseccomp.so.2")
     assert report["versions"] == [str(tmp_path / "lib/ssh_hook-1"), str(tmp_path / "lib/ssh_hook-2")]
     assert report["import_path"] == [path for path in sys.path if os.path.exists(path)]

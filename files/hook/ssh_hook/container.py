@@ -18,6 +18,12 @@ _MAX_ID = 2**32 - 2  # the highest user or group id; 2**32 - 1 means "no change"
 _MAX_LIMIT = 2**64 - 1
 _DEFAULT_UMASK = 0o022
 _MAX_WAIT = 24 * 60 * 60  # seconds
+# Kernel parameters that each namespace of a kind has for itself: the beginnings of their names.
+_OWN_SYSCTLS = {
+    "network": ("net.",),
+    "ipc": ("fs.mqueue.", "kernel.msg", "kernel.sem", "kernel.shm"),
+    "uts": ("kernel.domainname", "kernel.hostname"),
+}
 DEFAULT_PIDFILE = "/opt/oci-hooks/ssh/dropbear/dropbear.pid"
 
 
@@ -94,7 +100,8 @@ class Container:
 
     Attributes: uid, gid, groups, in the container's user namespace; umask; environment, a dict; rootfs, an absolute
     path; rlimits, (name, soft, hard) each; bounding, permitted, inheritable and ambient, names of capabilities;
-    no_new_privileges; masked_paths and readonly_paths, in the container;
+    no_new_privileges; masked_paths and readonly_paths, in the container; sysctl_paths, the files below
+    those of kernel parameters that the runtime sets and that are the container's own;
     oom_score_adj, None where it is not set; apparmor_profile, selinux_label and mount_label (SELinux's, for mounts), empty
     where they are not set; seccomp, the object of the profile, None where there is none; annotations.
     """
@@ -126,12 +133,21 @@ class Container:
         self.seccomp = linux.node("seccomp") if linux.has("seccomp") else None
         self.masked_paths = linux.texts("maskedPaths")
         self.readonly_paths = linux.texts("readonlyPaths")
+        self.sysctl_paths = _sysctl_paths(linux, self.readonly_paths)
         self.rlimits = [
             (limit.text("type"), limit.integer("soft", 0, _MAX_LIMIT), limit.integer("hard", 0, _MAX_LIMIT))
             for limit in process.nodes("rlimits")
         ]
         rootfs = config.node("root").text("path")
         self.rootfs = rootfs if rootfs.startswith("/") else f"{bundle}/{rootfs}"
+
+
+def _sysctl_paths(linux: Node, readonly_paths: list[str]) -> list[str]:
+    kinds = [namespace.text("type") for namespace in linux.nodes("namespaces")]
+    own = tuple(beginning for kind in kinds for beginning in _OWN_SYSCTLS.get(kind, ()))
+    names = [name.replace("/", ".") for name in linux.node("sysctl").names()]
+    paths = ["/proc/sys/" + name.replace(".", "/") for name in names if name.startswith(own)]
+    return [path for path in paths if path.startswith(tuple(f"{readonly}/" for readonly in readonly_paths))]
 
 
 def read_state(descriptor: int) -> State:

@@ -21,6 +21,7 @@ from .mounts import (
     MountTable,
     make_private,
     make_read_only,
+    make_unbindable,
     mount_bind,
     mount_id,
     mount_mask,
@@ -244,23 +245,25 @@ class _Setup:
     def restrict(self, null: int) -> None:
         """Take away what the runtime takes away only when the container starts, so that no session has it before.
 
-        The runtime does it once more, on top. `null` is open on the container's /dev/null.
+        The runtime does it once more, on top. `null` is open on the container's /dev/null. Before that, runc sets kernel
+        parameters: their files stay as they are until it covers them too, with a copy that lacks these mounts.
         """
         container = self._plan.container
         context = self._plan.confinement.labels.mount_context
+        sysctls = {path: self._open_present(path) for path in container.sysctl_paths}
         for path in container.readonly_paths:
             self._restrict(path, lambda target: mount_tree(target, target), make_read_only)
+        for path, file in sysctls.items():
+            if file is not None:
+                self._uncover(path, file)
         for path in container.masked_paths:
             self._restrict(path, lambda target: mount_mask(target, null, context))
 
     def _restrict(self, path: str, mount: Callable[[int], None], finish: Callable[[int], None] | None = None) -> None:
         """Let `mount` mount on `path`, if that is there, and `finish` do the rest with what is mounted."""
-        try:
-            target = self._rootfs.open(path, posix.O_PATH)
-        except (FileNotFoundError, NotADirectoryError):
+        target = self._open_present(path)
+        if target is None:
             return
-        except OSError as error:
-            raise HookError(f"cannot open {printable(path)} in the container: {error.strerror}") from None
         self._table.refuse_shared(target, printable(path))
         try:
             mount(target)
@@ -271,6 +274,19 @@ class _Setup:
         except OSError as error:
             raise HookError(f"cannot restrict {printable(path)} in the container: {error.strerror}") from None
         posix.close(target)
+
+    def _uncover(self, path: str, file: int) -> None:
+        """Have at `path` the `file` that was there before."""
+        self._restrict(path, lambda target: mount_bind(file, target), make_unbindable)
+
+    def _open_present(self, path: str) -> int | None:
+        """Open `path`, to name it; None where it is not there."""
+        try:
+            return self._rootfs.open(path, posix.O_PATH)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise HookError(f"cannot open {printable(path)} in the container: {error.strerror}") from None
 
     def _account(self) -> tuple[content.Account, bytes | None]:
         """The user's account, and the content of a new /etc/passwd if it takes one."""

@@ -112,6 +112,11 @@ def make_private(mounted: int) -> None:
     linux.mount(b"", _path(mounted), b"", linux.MS_PRIVATE)
 
 
+def make_unbindable(mounted: int) -> None:
+    """Have the mount whose root is open as `mounted` missing in copies that are made of what it lies on."""
+    linux.mount(b"", _path(mounted), b"", linux.MS_UNBINDABLE)
+
+
 def mount_overlay(lower: int, upper: int, work: int, target: int, user: Identity, in_user_namespace: bool) -> None:
     """Mount an overlay on the directory `target`.
 

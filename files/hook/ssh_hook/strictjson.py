@@ -91,6 +91,10 @@ class Node:
         """Whether the object has `name` with a value other than null."""
         return self.value.get(name) is not None
 
+    def names(self) -> list[str]:
+        """The names of all its members."""
+        return [self._usable(name, name) for name in self.value]
+
     def node(self, name: str) -> Node:
         """The object at `name`; an empty one where it is absent."""
         value = self._get(name, dict, "an object") if self.has(name) else {}

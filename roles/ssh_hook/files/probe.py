@@ -10,11 +10,14 @@ QUESTION, a JSON object:
   packages_dir  the site's directory of Python packages, or "" for the distribution's
   passwd_file   passwd file of the hook
   directories   directories that are to exist
+  launcher      the program that our hook JSON names
+  json_files    paths of our hook JSON
 
 The report, a JSON object:
   kernel        release of the running kernel, "6.12.0-1-amd64"
   engines       container engine -> absolute path of its program
   hooks_dirs    engine -> directories from which it reads OCI hooks
+  other_hooks   JSON files, in these directories or where ours go, by which containers get an SSH hook that is not ours
   port_holders  who listens on the port in the node's network namespace, our own daemons left out: "name (pid 1)"
   foreign       those of the addresses at which nothing can listen on this node
   libseccomp    whether the interpreter can load libseccomp
@@ -50,6 +53,8 @@ LIBSECCOMP = "libseccomp.so.2"
 DROPBEAR_PROGRAM = "dropbearmulti"
 UNITS = "/etc/systemd/system"
 TIMERS = ("ssh-hook-passwd", "ssh-hook-sweep")
+ENABLED = ("com.hooks.ssh.enabled", "true")
+COMMAND = "start-ssh-daemon"
 
 
 def engines() -> dict[str, str]:
@@ -81,6 +86,28 @@ def hooks_dirs(found: dict[str, str]) -> dict[str, list[str]]:
     """Directories from which engines read hooks; crun and runc read none."""
     readers = {"podman": podman_hooks_dirs, "sarus": sarus_hooks_dirs}
     return {name: reader(found[name]) for name, reader in readers.items() if name in found}
+
+
+def ssh_hook_program(path: str) -> str | None:
+    """The program that a JSON file names as the SSH hook of containers with our annotation; None when it names none."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            root = json.load(file)
+        patterns = root["when"]["annotations"].items()
+        if COMMAND not in root["hook"]["args"] or not any(
+            all(re.search(pattern, text) for pattern, text in zip(condition, ENABLED)) for condition in patterns
+        ):
+            return None
+        return str(root["hook"]["path"])
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, re.error):
+        return None  # no hook of schema 1.0.0, or none that depends on annotations
+
+
+def other_ssh_hooks(directories: list[str], launcher: str, json_files: list[str]) -> list[str]:
+    """JSON files in hooks directories that name an SSH hook, but for ours with our launcher."""
+    paths = sorted({path for name in directories for path in glob.glob(os.path.join(glob.escape(name), "*.json"))})
+    programs = {path: ssh_hook_program(path) for path in paths}
+    return [path for path in paths if programs[path] and not (path in json_files and programs[path] == launcher)]
 
 
 def listening_inodes(port: int) -> set[str]:
@@ -198,10 +225,14 @@ def report(question: dict[str, Any]) -> dict[str, object]:
     """The whole report."""
     found = engines()
     daemons = running_daemons(question["dropbear_dir"])
+    read = hooks_dirs(found)
+    searched = [os.path.dirname(path) for path in question["json_files"]]
+    searched += [directory for directories in read.values() for directory in directories]
     return {
         "kernel": os.uname().release,
         "engines": found,
-        "hooks_dirs": hooks_dirs(found),
+        "hooks_dirs": read,
+        "other_hooks": other_ssh_hooks(searched, question["launcher"], question["json_files"]),
         "port_holders": port_holders(int(question["port"]), daemons),
         "foreign": [address for address in question["addresses"] if not can_listen(address)],
         "libseccomp": loads(LIBSECCOMP),
