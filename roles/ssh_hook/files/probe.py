@@ -24,7 +24,7 @@ The report, a JSON object:
   passwd_file   whether the passwd file exists
   missing       those of the directories that do not exist
   timers        names of the systemd timers of the hook that are installed
-  versions      directories of the versions of the hook that are installed, the newest first
+  versions      directories of the versions of the hook that are installed: the one that the launcher runs, then the newest first
 """
 
 from __future__ import annotations
@@ -188,10 +188,21 @@ def package_homes(packages_dir: str) -> dict[str, str | None]:
     return {name: next((path for path in directories if holds(path, name)), None) for name in PACKAGES}
 
 
+def launched(prefix: str) -> str:
+    """Directory of the version that the launcher runs; empty where there is none."""
+    try:
+        with open(os.path.join(prefix, "bin/ssh_hook"), encoding="utf-8") as file:
+            named = re.search(r'^sys\.path\.insert\(0, "(.*)"\)$', file.read(), re.MULTILINE)
+    except (OSError, UnicodeDecodeError):
+        return ""
+    return named.group(1) if named else ""
+
+
 def versions(prefix: str) -> list[str]:
-    """Directories of the hook's versions, the newest first."""
+    """Directories of the hook's versions: the one that the launcher runs, then the newest first."""
     found = glob.glob(os.path.join(glob.escape(prefix), "lib/ssh_hook-*"))
-    return sorted(found, key=lambda path: os.stat(path).st_mtime, reverse=True)
+    current = launched(prefix)
+    return sorted(found, key=lambda path: (path == current, os.stat(path).st_mtime), reverse=True)
 
 
 def report(question: dict[str, Any]) -> dict[str, object]:
