@@ -93,6 +93,35 @@ def test_the_checker_says_it_in_one_line(tmp_path: Path, capsys: pytest.CaptureF
     assert all(line.startswith(f"{path} is not an OCI hook of schema 1.0.0: ") for line in said)
 
 
+def test_a_right_hook_is_put_in_its_place_and_a_wrong_one_changes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, place = tmp_path / "source", tmp_path / "hooks.d" / "hook.json"
+    source.write_text(json.dumps(HOOK), encoding="utf-8")
+    assert check_json.main(str(source), str(place)) == 1
+    place.parent.mkdir()
+    assert check_json.main(str(source), str(place)) == 0
+    source.write_text("{", encoding="utf-8")
+    assert check_json.main(str(source), str(place)) == 1
+    assert (json.loads(place.read_text(encoding="utf-8")), place.stat().st_mode) == (HOOK, 0o100644)
+    assert list(place.parent.iterdir()) == [place]
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == f"{place} cannot be written: No such file or directory"
+    assert said[1].startswith(f"{place} is not an OCI hook of schema 1.0.0: ")
+
+
+def test_the_version_that_runs_comes_before_newer_ones(tmp_path: Path) -> None:
+    old, new = (tmp_path / "lib" / f"ssh_hook-{name}" for name in ("old", "new"))
+    for age, directory in enumerate((new, old)):
+        directory.mkdir(parents=True)
+        os.utime(directory, (1000 - age, 1000 - age))
+    assert probe.versions(str(tmp_path)) == [str(new), str(old)]
+    launcher = tmp_path / "bin" / "ssh_hook"
+    launcher.parent.mkdir()
+    launcher.write_text(f'import sys\n\nsys.path.insert(0, "{old}")\n', encoding="utf-8")
+    assert probe.versions(str(tmp_path)) == [str(old), str(new)]
+
+
 def test_accounts_lose_their_passwords_and_what_is_none_is_left_out() -> None:
     listing = b"""\
 root:$6$secret:0:0:root:/root:/bin/sh
@@ -220,6 +249,7 @@ def test_the_report_is_json(tmp_path: Path) -> None:
         "packages_dir": "",
         "passwd_file": "/etc/passwd",
         "directories": [str(tmp_path), str(tmp_path / "none")],
+        "written": [str(tmp_path / "none"), "/proc/self"],
     }
     (tmp_path / "lib/ssh_hook-1").mkdir(parents=True)
     (tmp_path / "lib/ssh_hook-2").mkdir()
@@ -228,6 +258,7 @@ def test_the_report_is_json(tmp_path: Path) -> None:
     report = json.loads(json.dumps(probe.report(question)))
     assert report["kernel"] == os.uname().release
     assert report["missing"] == [str(tmp_path / "none")]
+    assert (report["read_only"], report["full"]) == ([], ["/proc/self"])
     assert report["passwd_file"] is True
     assert report["foreign"] == ["192.0.2.1"]
     assert report["libseccomp"] == probe.loads("libseccomp.so.2")

@@ -10,6 +10,7 @@ QUESTION, a JSON object:
   packages_dir  the site's directory of Python packages, or "" for the distribution's
   passwd_file   passwd file of the hook
   directories   directories that are to exist
+  written       directories in which the play writes
 
 The report, a JSON object:
   kernel        release of the running kernel, "6.12.0-1-amd64"
@@ -23,6 +24,8 @@ The report, a JSON object:
   packages      Python package -> the directory that holds it, or null
   passwd_file   whether the passwd file exists
   missing       those of the directories that do not exist
+  read_only     those of the written directories that lie on a read-only file system
+  full          those of the others that lie on a file system with too little room
   timers        names of the systemd timers of the hook that are installed
   versions      directories of the versions of the hook that are installed: the one that the launcher runs, then the newest first
 """
@@ -49,6 +52,7 @@ LISTENING = "0A"
 LIBSECCOMP = "libseccomp.so.2"
 DROPBEAR_PROGRAM = "dropbearmulti"
 UNITS = "/etc/systemd/system"
+ROOM = 8 << 20  # bytes: Dropbear and the hook, with their next versions beside them
 TIMERS = ("ssh-hook-passwd", "ssh-hook-sweep")
 
 
@@ -188,6 +192,24 @@ def package_homes(packages_dir: str) -> dict[str, str | None]:
     return {name: next((path for path in directories if holds(path, name)), None) for name in PACKAGES}
 
 
+def file_system(path: str) -> os.statvfs_result:
+    """The file system on which a directory lies, or would if it were made."""
+    while not os.path.isdir(path):
+        path = os.path.dirname(path)
+    return os.statvfs(path)
+
+
+def read_only(path: str) -> bool:
+    """Whether a directory lies on a read-only file system."""
+    return bool(file_system(path).f_flag & os.ST_RDONLY)
+
+
+def full(path: str) -> bool:
+    """Whether a directory lies on a file system with too little room for what is installed."""
+    status = file_system(path)
+    return status.f_bavail * status.f_frsize < ROOM
+
+
 def launched(prefix: str) -> str:
     """Directory of the version that the launcher runs; empty where there is none."""
     try:
@@ -221,6 +243,8 @@ def report(question: dict[str, Any]) -> dict[str, object]:
         "packages": package_homes(question["packages_dir"]),
         "passwd_file": os.path.isfile(question["passwd_file"]),
         "missing": [path for path in question["directories"] if not os.path.isdir(path)],
+        "read_only": [path for path in question["written"] if read_only(path)],
+        "full": [path for path in question["written"] if not read_only(path) and full(path)],
         "timers": [name for name in TIMERS if os.path.lexists(f"{UNITS}/{name}.timer")],
         "versions": versions(question["prefix"]),
     }
