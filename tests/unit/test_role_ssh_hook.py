@@ -110,6 +110,18 @@ def test_a_right_hook_is_put_in_its_place_and_a_wrong_one_changes_nothing(
     assert said[1].startswith(f"{place} is not an OCI hook of schema 1.0.0: ")
 
 
+def test_a_hook_json_of_ours_is_stale_where_it_is_not_to_be(tmp_path: Path) -> None:
+    launcher, other = tmp_path / "ssh_hook", tmp_path / "other"
+    launcher.write_text(f"#!/usr/bin/python3\n# {probe.MARK}: changes here do not last.\n", encoding="utf-8")
+    other.write_text("#!/bin/sh\n", encoding="utf-8")
+    hooks = {"new": launcher, "old": launcher, "sites": other, "gone": tmp_path / "none"}
+    for name, program in hooks.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps({"hook": {"path": str(program)}}), encoding="utf-8")
+    for name, text in {"broken": "{", "list": "[]"}.items():
+        (tmp_path / f"{name}.json").write_text(text, encoding="utf-8")
+    assert probe.stale({"podman": [str(tmp_path)]}, [str(tmp_path / "new.json")]) == [str(tmp_path / "old.json")]
+
+
 def test_the_version_that_runs_comes_before_newer_ones(tmp_path: Path) -> None:
     old, new = (tmp_path / "lib" / f"ssh_hook-{name}" for name in ("old", "new"))
     for age, directory in enumerate((new, old)):
@@ -249,6 +261,7 @@ def test_the_report_is_json(tmp_path: Path) -> None:
         "packages_dir": "",
         "passwd_file": "/etc/passwd",
         "directories": [str(tmp_path), str(tmp_path / "none")],
+        "json_files": [],
         "written": [str(tmp_path / "none"), "/proc/self"],
     }
     (tmp_path / "lib/ssh_hook-1").mkdir(parents=True)

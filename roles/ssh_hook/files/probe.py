@@ -11,6 +11,7 @@ QUESTION, a JSON object:
   passwd_file   passwd file of the hook
   directories   directories that are to exist
   written       directories in which the play writes
+  json_files    where the hook JSON is to be
 
 The report, a JSON object:
   kernel        release of the running kernel, "6.12.0-1-amd64"
@@ -26,6 +27,7 @@ The report, a JSON object:
   missing       those of the directories that do not exist
   read_only     those of the written directories that lie on a read-only file system
   full          those of the others that lie on a file system with too little room
+  stale         hook JSONs of the role's that engines read elsewhere: of another name, or in another directory
   timers        names of the systemd timers of the hook that are installed
   versions      directories of the versions of the hook that are installed: the one that the launcher runs, then the newest first
 """
@@ -51,6 +53,7 @@ SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 LISTENING = "0A"
 LIBSECCOMP = "libseccomp.so.2"
 DROPBEAR_PROGRAM = "dropbearmulti"
+MARK = "Written by the role ocihooks.ssh.ssh_hook"
 UNITS = "/etc/systemd/system"
 ROOM = 8 << 20  # bytes: Dropbear and the hook, with their next versions beside them
 TIMERS = ("ssh-hook-passwd", "ssh-hook-sweep")
@@ -210,6 +213,28 @@ def full(path: str) -> bool:
     return status.f_bavail * status.f_frsize < ROOM
 
 
+def runs_ours(path: str) -> bool:
+    """Whether a hook JSON calls a launcher that this role wrote."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            launcher = json.load(file)["hook"]["path"]
+        with open(launcher, encoding="utf-8") as file:
+            return MARK in file.read()
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
+
+
+def stale(read: dict[str, list[str]], json_files: list[str]) -> list[str]:
+    """Our hook JSONs that engines read beside those that are to be: each would start a daemon more."""
+    found = [
+        path
+        for directories in read.values()
+        for name in directories
+        for path in glob.glob(f"{glob.escape(name)}/*.json")
+    ]
+    return sorted(path for path in {*found} - {*json_files} if runs_ours(path))
+
+
 def launched(prefix: str) -> str:
     """Directory of the version that the launcher runs; empty where there is none."""
     try:
@@ -230,11 +255,12 @@ def versions(prefix: str) -> list[str]:
 def report(question: dict[str, Any]) -> dict[str, object]:
     """The whole report."""
     found = engines()
+    read = hooks_dirs(found)
     daemons = running_daemons(question["dropbear_dir"])
     return {
         "kernel": os.uname().release,
         "engines": found,
-        "hooks_dirs": hooks_dirs(found),
+        "hooks_dirs": read,
         "port_holders": port_holders(int(question["port"]), daemons),
         "foreign": [address for address in question["addresses"] if not can_listen(address)],
         "libseccomp": loads(LIBSECCOMP),
@@ -245,6 +271,7 @@ def report(question: dict[str, Any]) -> dict[str, object]:
         "missing": [path for path in question["directories"] if not os.path.isdir(path)],
         "read_only": [path for path in question["written"] if read_only(path)],
         "full": [path for path in question["written"] if not read_only(path) and full(path)],
+        "stale": stale(read, question["json_files"]),
         "timers": [name for name in TIMERS if os.path.lexists(f"{UNITS}/{name}.timer")],
         "versions": versions(question["prefix"]),
     }
