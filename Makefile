@@ -6,7 +6,7 @@ SOAK_SECONDS ?= 600
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help venv test $(PARTS) slurm soak bench bench-deploy demo demo-down
+.PHONY: help venv test $(PARTS) slurm lifecycle soak bench bench-deploy demo demo-down
 .DEFAULT_GOAL := help
 
 help:
@@ -24,6 +24,7 @@ help:
 	@echo 'make molecule     the roles, on a cluster of nodes'
 	@echo 'make launchers    MPI, pdsh and their like, from container to container on a cluster of nodes'
 	@echo 'make slurm        jobs of users in Slurm, on a cluster of nodes; not part of make test'
+	@echo 'make lifecycle    years of a deployment: upgrades under load, faults, other values, removal; not part of make test'
 	@echo 'make soak         the long forms: starts raced by the thousand, and fuzzing for SOAK_SECONDS (600)'
 	@echo 'make bench        what all of it takes, against its peers; eight minutes'
 	@echo 'make bench-deploy a deployment to three nodes, twice: seconds, and the slowest tasks'
@@ -73,6 +74,9 @@ launchers: venv
 
 slurm: venv
 	@tests/testbed/molecule slurm
+
+lifecycle: venv
+	@tests/testbed/molecule lifecycle
 
 soak: venv
 	@tests/hook/soak
