@@ -6,7 +6,7 @@ SOAK_SECONDS ?= 600
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help venv test $(PARTS) slurm upgrade-from-sarus soak bench bench-deploy scale demo demo-down
+.PHONY: help venv test $(PARTS) slurm lifecycle upgrade-from-sarus soak bench bench-deploy scale demo demo-down
 .DEFAULT_GOAL := help
 
 help:
@@ -26,6 +26,7 @@ help:
 	@echo 'make demo-test    the demo, up and down again, beside one that is up'
 	@echo 'make slurm        jobs of users in Slurm, on a cluster of nodes; not part of make test'
 	@echo 'make upgrade-from-sarus  from the SSH hook of Sarus to this one and back, likewise'
+	@echo 'make lifecycle    years of a deployment: upgrades under load, faults, other values, removal; not part of make test'
 	@echo 'make soak         the long forms: starts raced by the thousand, and fuzzing for SOAK_SECONDS (600)'
 	@echo 'make bench        what all of it takes, against its peers; eight minutes'
 	@echo 'make bench-deploy a deployment to three nodes, twice: seconds, and the slowest tasks'
@@ -82,6 +83,9 @@ slurm: venv
 
 upgrade-from-sarus: venv
 	@tests/testbed/molecule upgrade-from-sarus
+
+lifecycle: venv
+	@tests/testbed/molecule lifecycle
 
 soak: venv
 	@tests/hook/soak

@@ -93,6 +93,35 @@ def test_the_checker_says_it_in_one_line(tmp_path: Path, capsys: pytest.CaptureF
     assert all(line.startswith(f"{path} is not an OCI hook of schema 1.0.0: ") for line in said)
 
 
+def test_a_right_hook_is_put_in_its_place_and_a_wrong_one_changes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, place = tmp_path / "source", tmp_path / "hooks.d" / "hook.json"
+    source.write_text(json.dumps(HOOK), encoding="utf-8")
+    assert check_json.main(str(source), str(place)) == 1
+    place.parent.mkdir()
+    assert check_json.main(str(source), str(place)) == 0
+    source.write_text("{", encoding="utf-8")
+    assert check_json.main(str(source), str(place)) == 1
+    assert (json.loads(place.read_text(encoding="utf-8")), place.stat().st_mode) == (HOOK, 0o100644)
+    assert list(place.parent.iterdir()) == [place]
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == f"{place} cannot be written: No such file or directory"
+    assert said[1].startswith(f"{place} is not an OCI hook of schema 1.0.0: ")
+
+
+def test_the_version_that_runs_comes_before_newer_ones(tmp_path: Path) -> None:
+    old, new = (tmp_path / "lib" / f"ssh_hook-{name}" for name in ("old", "new"))
+    for age, directory in enumerate((new, old)):
+        directory.mkdir(parents=True)
+        os.utime(directory, (1000 - age, 1000 - age))
+    assert probe.versions(str(tmp_path)) == [str(new), str(old)]
+    launcher = tmp_path / "bin" / "ssh_hook"
+    launcher.parent.mkdir()
+    launcher.write_text(f'import sys\n\nif True:\n    sys.path.insert(0, "{old}")\n', encoding="utf-8")
+    assert probe.versions(str(tmp_path)) == [str(old), str(new)]
+
+
 def test_accounts_lose_their_passwords_and_what_is_none_is_left_out() -> None:
     listing = b"""\
 root:$6$secret:0:0:root:/root:/bin/sh
@@ -212,7 +241,6 @@ OTHER = {**HOOK, "hook": {**HOOK["hook"], "path": "/opt/sarus/bin/ssh_hook"}}
     [
         ("07-ssh-hook.json", HOOK, False),  # ours
         ("07-ssh-hook.json", OTHER, True),  # that ours would replace
-        ("08-ssh-hook.json", HOOK, True),  # ours under an old name
         ("08-ssh-hook.json", OTHER, True),
         ("08-ssh-hook.json.old", OTHER, False),
         ("08-ssh-hook.json", {**OTHER, "when": {"annotations": {"^com.hooks.ssh.enabled$": "^true$"}}}, True),
@@ -230,8 +258,29 @@ def test_another_ssh_hook_is_found(tmp_path: Path, name: str, content: object, f
     (tmp_path / "09-broken.json").write_text("{", encoding="utf-8")
     (tmp_path / "10-nowhere.json").symlink_to("nowhere")
     directories = [str(tmp_path), str(tmp_path / "none"), str(tmp_path)]
-    others = probe.other_ssh_hooks(directories, "/bin/sh", [str(tmp_path / "07-ssh-hook.json")])
-    assert others == [str(tmp_path / name)] * found
+    stale, others = probe.superfluous_hooks(directories, "/bin/sh", [str(tmp_path / "07-ssh-hook.json")])
+    assert (stale, others) == ([], [str(tmp_path / name)] * found)
+
+
+def test_an_ssh_hook_of_ours_is_superfluous_where_it_is_not_to_be(tmp_path: Path) -> None:
+    launcher, older, link = tmp_path / "ssh_hook", tmp_path / "older", tmp_path / "link"
+    for program in (launcher, older):
+        program.write_text(f"#!/usr/bin/python3\n# {probe.MARK}: changes here do not last.\n", encoding="utf-8")
+    link.symlink_to(launcher)
+    named = {
+        "new": older,
+        "old": launcher,
+        "older": older,
+        "linked": link,
+        "sites": "/bin/sh",
+        "gone": tmp_path / "none",
+    }
+    for name, program in named.items():
+        content = {**HOOK, "hook": {**HOOK["hook"], "path": str(program)}}
+        (tmp_path / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
+    stale, others = probe.superfluous_hooks([str(tmp_path)], str(launcher), [str(tmp_path / "new.json")])
+    assert stale == [str(tmp_path / f"{name}.json") for name in ("old", "older")]
+    assert others == [str(tmp_path / f"{name}.json") for name in ("gone", "linked", "sites")]
 
 
 def test_python_packages_are_looked_for_in_the_sites_directory(tmp_path: Path) -> None:
@@ -252,6 +301,7 @@ def test_the_report_is_json(tmp_path: Path) -> None:
         "directories": [str(tmp_path), str(tmp_path / "none")],
         "launcher": "/bin/sh",
         "json_files": [str(tmp_path / "07-ssh-hook.json")],
+        "written": [str(tmp_path / "none"), "/proc/self"],
     }
     (tmp_path / "08-ssh-hook.json").write_text(json.dumps(OTHER), encoding="utf-8")
     (tmp_path / "lib/ssh_hook-1").mkdir(parents=True)
@@ -261,6 +311,7 @@ def test_the_report_is_json(tmp_path: Path) -> None:
     report = json.loads(json.dumps(probe.report(question)))
     assert report["kernel"] == os.uname().release
     assert report["missing"] == [str(tmp_path / "none")]
+    assert (report["read_only"], report["full"]) == ([], ["/proc/self"])
     assert report["passwd_file"] is True
     assert report["foreign"] == ["192.0.2.1"]
     assert report["other_hooks"] == [str(tmp_path / "08-ssh-hook.json")]

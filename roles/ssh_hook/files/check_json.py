@@ -1,6 +1,8 @@
 """Check that a file is an OCI hook of schema 1.0.0. Prints what is wrong with it, one line, and exits 1.
 
-Usage: python3 -I -S check_json.py FILE
+Usage: python3 -I -S check_json.py FILE [DESTINATION]
+
+With a DESTINATION, the hook is put there: by a rename, and under a name that engines do not read until then.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ import json
 import os
 import re
 import sys
+import tempfile
 
 STAGES = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
 CONDITIONS = {"always": bool, "annotations": dict, "commands": list, "hasBindMounts": bool}
@@ -90,16 +93,39 @@ def check(text: str) -> None:
         need(stage in STAGES, f"stages has '{stage}', which is none of {', '.join(STAGES)}")
 
 
-def main(path: str) -> int:
-    """Check one file; 0 when it is right."""
+def place(text: str, destination: str) -> None:
+    """Replace a file atomically by one of the caller's own."""
+    descriptor, temporary = tempfile.mkstemp(prefix=".hook-", suffix=".new", dir=os.path.dirname(destination))
+    try:
+        with open(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            os.fchmod(file.fileno(), 0o644)
+            os.fchown(file.fileno(), os.geteuid(), os.getegid())  # whatever the directory's group
+            file.flush()
+            os.fsync(file.fileno())
+        os.rename(temporary, destination)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def main(path: str, destination: str = "") -> int:
+    """Check one file, and put it in its place; 0 when it is right."""
     try:
         with open(path, encoding="utf-8") as file:
-            check(file.read())
+            text = file.read()
+        check(text)
     except (BadHook, OSError, UnicodeDecodeError) as error:
-        print(f"{path} is not an OCI hook of schema 1.0.0: {error}", file=sys.stderr)
+        print(f"{destination or path} is not an OCI hook of schema 1.0.0: {error}", file=sys.stderr)
+        return 1
+    try:
+        if destination:
+            place(text, destination)
+    except OSError as error:
+        print(f"{destination} cannot be written: {error.strerror}", file=sys.stderr)
         return 1
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(*sys.argv[1:]))

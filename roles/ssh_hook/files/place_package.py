@@ -44,11 +44,15 @@ def read(path: str, size: int = -1) -> bytes:
 def write(path: str, content: bytes) -> None:
     """Replace a file atomically."""
     descriptor, temporary = tempfile.mkstemp(dir=os.path.dirname(path))
-    with open(descriptor, "wb") as file:
-        file.write(content)
-        os.fchmod(file.fileno(), 0o644)
-        os.fchown(file.fileno(), 0, 0)
-    os.rename(temporary, path)
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(content)
+            os.fchmod(file.fileno(), 0o644)
+            os.fchown(file.fileno(), 0, 0)
+        os.rename(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
 
 
 def compile_source(source: str, path: str) -> CodeType:
@@ -128,4 +132,7 @@ def place(directory: str, check: bool) -> bool:
 
 if __name__ == "__main__":
     os.umask(0o022)
-    print("changed" if place(sys.argv[-1], "--check" in sys.argv[1:-1]) else "unchanged")
+    try:
+        print("changed" if place(sys.argv[-1], "--check" in sys.argv[1:-1]) else "unchanged")
+    except OSError as error:
+        sys.exit(f"{error.filename or sys.argv[-1]} cannot be written: {error.strerror}")

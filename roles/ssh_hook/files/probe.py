@@ -11,7 +11,8 @@ QUESTION, a JSON object:
   passwd_file   passwd file of the hook
   directories   directories that are to exist
   launcher      the program that our hook JSON names
-  json_files    paths of our hook JSON
+  json_files    where the hook JSON is to be
+  written       directories in which the play writes
 
 The report, a JSON object:
   kernel        release of the running kernel, "6.12.0-1-amd64"
@@ -26,8 +27,11 @@ The report, a JSON object:
   packages      Python package -> the directory that holds it, or null
   passwd_file   whether the passwd file exists
   missing       those of the directories that do not exist
+  read_only     those of the written directories that lie on a read-only file system
+  full          those of the others that lie on a file system with too little room
+  stale         hook JSONs of the role's that engines read elsewhere: of another name, or in another directory
   timers        names of the systemd timers of the hook that are installed
-  versions      directories of the versions of the hook that are installed, the newest first
+  versions      directories of the versions of the hook that are installed: the one that the launcher runs, then the newest first
 """
 
 from __future__ import annotations
@@ -51,7 +55,9 @@ SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 LISTENING = "0A"
 LIBSECCOMP = "libseccomp.so.2"
 DROPBEAR_PROGRAM = "dropbearmulti"
+MARK = "Written by the role ocihooks.ssh.ssh_hook"
 UNITS = "/etc/systemd/system"
+ROOM = 8 << 20  # bytes: Dropbear and the hook, with their next versions beside them
 TIMERS = ("ssh-hook-passwd", "ssh-hook-sweep")
 ENABLED = ("com.hooks.ssh.enabled", "true")
 COMMAND = "start-ssh-daemon"
@@ -103,11 +109,28 @@ def ssh_hook_program(path: str) -> str | None:
         return None  # no hook of schema 1.0.0, or none that depends on annotations
 
 
-def other_ssh_hooks(directories: list[str], launcher: str, json_files: list[str]) -> list[str]:
-    """JSON files in hooks directories that name an SSH hook, but for ours with our launcher."""
-    paths = sorted({path for name in directories for path in glob.glob(os.path.join(glob.escape(name), "*.json"))})
-    programs = {path: ssh_hook_program(path) for path in paths}
-    return [path for path in paths if programs[path] and not (path in json_files and programs[path] == launcher)]
+def is_ours(program: str) -> bool:
+    """Whether this role wrote a program. A link to one is the site's."""
+    try:
+        with open(program, encoding="utf-8") as file:
+            return MARK in file.read() and not os.path.islink(program)
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def superfluous_hooks(directories: list[str], launcher: str, json_files: list[str]) -> tuple[list[str], list[str]]:
+    """JSON files in hooks directories by which containers get an SSH hook more: those of this role's, and of others."""
+    ours: list[str] = []
+    others: list[str] = []
+    for path in sorted({path for name in directories for path in glob.glob(os.path.join(glob.escape(name), "*.json"))}):
+        program = ssh_hook_program(path)
+        if program is None or (program == launcher and path in json_files):
+            continue
+        if not is_ours(program):
+            others.append(path)
+        elif path not in json_files:
+            ours.append(path)
+    return ours, others
 
 
 def listening_inodes(port: int) -> set[str]:
@@ -215,24 +238,54 @@ def package_homes(packages_dir: str) -> dict[str, str | None]:
     return {name: next((path for path in directories if holds(path, name)), None) for name in PACKAGES}
 
 
+def file_system(path: str) -> os.statvfs_result:
+    """The file system on which a directory lies, or would if it were made."""
+    while not os.path.isdir(path):
+        path = os.path.dirname(path)
+    return os.statvfs(path)
+
+
+def read_only(path: str) -> bool:
+    """Whether a directory lies on a read-only file system."""
+    return bool(file_system(path).f_flag & os.ST_RDONLY)
+
+
+def full(path: str) -> bool:
+    """Whether a directory lies on a file system with too little room for what is installed."""
+    status = file_system(path)
+    return status.f_bavail * status.f_frsize < ROOM
+
+
+def launched(prefix: str) -> str:
+    """Directory of the version that the launcher runs; empty where there is none."""
+    try:
+        with open(os.path.join(prefix, "bin/ssh_hook"), encoding="utf-8") as file:
+            named = re.search(r'^ *sys\.path\.insert\(0, "(.*)"\)$', file.read(), re.MULTILINE)
+    except (OSError, UnicodeDecodeError):
+        return ""
+    return named.group(1) if named else ""
+
+
 def versions(prefix: str) -> list[str]:
-    """Directories of the hook's versions, the newest first."""
+    """Directories of the hook's versions: the one that the launcher runs, then the newest first."""
     found = glob.glob(os.path.join(glob.escape(prefix), "lib/ssh_hook-*"))
-    return sorted(found, key=lambda path: os.stat(path).st_mtime, reverse=True)
+    current = launched(prefix)
+    return sorted(found, key=lambda path: (path == current, os.stat(path).st_mtime), reverse=True)
 
 
 def report(question: dict[str, Any]) -> dict[str, object]:
     """The whole report."""
     found = engines()
-    daemons = running_daemons(question["dropbear_dir"])
     read = hooks_dirs(found)
+    daemons = running_daemons(question["dropbear_dir"])
     searched = [os.path.dirname(path) for path in question["json_files"]]
     searched += [directory for directories in read.values() for directory in directories]
+    stale, others = superfluous_hooks(searched, question["launcher"], question["json_files"])
     return {
         "kernel": os.uname().release,
         "engines": found,
         "hooks_dirs": read,
-        "other_hooks": other_ssh_hooks(searched, question["launcher"], question["json_files"]),
+        "other_hooks": others,
         "port_holders": port_holders(int(question["port"]), daemons),
         "foreign": [address for address in question["addresses"] if not can_listen(address)],
         "libseccomp": loads(LIBSECCOMP),
@@ -241,6 +294,9 @@ def report(question: dict[str, Any]) -> dict[str, object]:
         "packages": package_homes(question["packages_dir"]),
         "passwd_file": os.path.isfile(question["passwd_file"]),
         "missing": [path for path in question["directories"] if not os.path.isdir(path)],
+        "read_only": [path for path in question["written"] if read_only(path)],
+        "full": [path for path in question["written"] if not read_only(path) and full(path)],
+        "stale": stale,
         "timers": [name for name in TIMERS if os.path.lexists(f"{UNITS}/{name}.timer")],
         "versions": versions(question["prefix"]),
     }
