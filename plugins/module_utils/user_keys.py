@@ -68,8 +68,12 @@ class KeyTask:
     def __call__(self, user: passwd.Entry) -> dict[str, Any]:
         """Do, or in check mode foretell, the work for one user. Raises KeyStoreError."""
         directory = keystore.key_directory(self.base_dir, user.name)
-        before = state_of(directory, user.name)
-        outcome = self._remove(directory) if self.absent else self._make(directory, user.name)
+        if self.absent or self.overwrite:
+            before = state_of(directory, user.name)
+            outcome = self._remove(directory) if self.absent else self._make(directory, user.name)
+        else:  # what is there is kept or an error, so that it need not be read twice
+            outcome = self._make(directory, user.name)
+            before = "" if outcome["changed"] else outcome["after"]
         outcome["before"] = before
         return outcome
 

@@ -166,23 +166,11 @@ users:
           sample: /home/alice/.oci-hooks/ssh/keys/dropbear_ecdsa_host_key
 """
 
-import importlib
 import os
-import traceback
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
-from ansible_collections.ocihooks.ssh.plugins.module_utils import keystore, user_keys
-from ansible_collections.ocihooks.ssh.plugins.module_utils.as_user import AsUserError, run_as_users
-
-
-def import_cryptography() -> str | None:
-    """Load what makes keys once, and not in each child; return the traceback if that fails."""
-    try:
-        for name in keystore.KEY_LIBRARIES:
-            importlib.import_module(name)
-    except ImportError:
-        return traceback.format_exc()
-    return None
+from ansible_collections.ocihooks.ssh.plugins.module_utils import key_worker, user_keys
+from ansible_collections.ocihooks.ssh.plugins.module_utils.as_user import AsUserError
 
 
 def main() -> None:
@@ -201,10 +189,6 @@ def main() -> None:
         supports_check_mode=True,
     )
     params = module.params
-    if params["state"] == "present":
-        problem = import_cryptography()
-        if problem:
-            module.fail_json(msg=missing_required_lib("cryptography >= 3.1"), exception=problem)
     if not os.path.isabs(params["base_dir"]):
         module.fail_json(msg=f"base_dir must be an absolute path, not {params['base_dir']}")
     try:
@@ -222,11 +206,14 @@ def main() -> None:
     task = user_keys.KeyTask(params, module.check_mode)
     results = [user_keys.unknown_user(name, params["passwd_file"]) for name in unknown]
     diffs = []
-    for user, outcome in run_as_users(users, task):
-        result = task.result(user, outcome)
-        results.append(result)
-        if not isinstance(outcome, AsUserError) and outcome["changed"]:
-            diffs.append(user_keys.difference(result, outcome))
+    try:
+        for user, outcome in key_worker.run(users, params, module.check_mode):
+            result = task.result(user, outcome)
+            results.append(result)
+            if not isinstance(outcome, AsUserError) and outcome["changed"]:
+                diffs.append(user_keys.difference(result, outcome))
+    except key_worker.MissingLibraryError as error:
+        module.fail_json(msg=missing_required_lib("cryptography >= 3.1"), exception=str(error))
     results.sort(key=lambda result: (result["uid"] is None, result["uid"], result["name"]))
     diffs.sort(key=lambda diff: diff["before_header"])
     message = user_keys.failure_message(results)
