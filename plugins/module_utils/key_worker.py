@@ -15,6 +15,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import traceback
 
 from . import keystore
@@ -49,20 +50,15 @@ def run(
         "params": {name: params[name] for name in ("base_dir", "key_type", "overwrite", "state")},
         "check_mode": check_mode,
     }
-    process = subprocess.Popen(
-        [sys.executable, "-BIS", "-c", _PROGRAM],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    assert process.stdin and process.stdout and process.stderr
     waiting = dict(enumerate(users))
+    with tempfile.TemporaryFile() as file:
+        file.write(json.dumps(order).encode())
+        file.seek(0)
+        process = subprocess.Popen(
+            [sys.executable, "-BIS", "-c", _PROGRAM], stdin=file, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+    assert process.stdout and process.stderr
     with process:
-        try:
-            process.stdin.write(json.dumps(order).encode())
-            process.stdin.close()
-        except BrokenPipeError:
-            pass  # it has ended, and says why below
         for line in process.stdout:
             index, outcome, error = json.loads(line)
             if index is None:
