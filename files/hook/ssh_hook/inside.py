@@ -384,8 +384,12 @@ class _Setup:
             with ActingAs(self._plan.user):
                 for name, data in files.items():
                     temporary = f".{name}.{os.urandom(8).hex()}"
-                    os.close(_write_file(directory, temporary, data, 0o600, None))
-                    os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+                    try:
+                        os.close(_write_file(directory, temporary, data, 0o600, None))
+                        os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+                    except OSError:
+                        _remove(directory, temporary)
+                        raise
         except OSError as error:
             raise HookError(f"cannot write the keys into {path} in the container: {error.strerror}") from None
 
@@ -482,6 +486,13 @@ def _make_directory(parent: int, name: str, mode: int, owner: Identity) -> int:
     descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
     os.fchown(descriptor, owner.uid, owner.gid)
     return descriptor
+
+
+def _remove(parent: int, name: str) -> None:
+    try:
+        os.unlink(name, dir_fd=parent)
+    except OSError:
+        pass  # it could not be made
 
 
 def _write_file(parent: int, name: str, data: bytes, mode: int, owner: Identity | None) -> int:

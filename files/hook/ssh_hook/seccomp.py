@@ -117,7 +117,9 @@ class _Kept:
                 temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=directory
             )
             try:
-                is_whole = os.write(descriptor, program) == len(program)  # a full disk takes a part
+                is_whole = os.write(descriptor, program) == len(program)  # a full disk takes a part, or none
+            except OSError:
+                is_whole = False
             finally:
                 os.close(descriptor)
             if is_whole:
