@@ -80,9 +80,10 @@ def _read(path: str, directory: int | None = None) -> bytes:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY, dir_fd=directory)
         with open(descriptor, "rb") as file:
-            data = file.read(_MAX_PASSWD_FILE + 1)
+            is_too_large = os.fstat(descriptor).st_size > _MAX_PASSWD_FILE
+            data = b"" if is_too_large else file.read()  # without a size: memory is taken for all that is asked for
     except OSError as error:
         raise HookError(f"cannot read {path}: {error.strerror}") from None
-    if len(data) > _MAX_PASSWD_FILE:
+    if is_too_large:
         raise HookError(f"{path} is larger than {_MAX_PASSWD_FILE} bytes")
     return data
