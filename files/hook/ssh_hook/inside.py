@@ -13,7 +13,7 @@ import sys
 
 from . import client, content, linux
 from .content import BASE, DROPBEAR
-from .daemon import PIDFILE, Daemon, wait_until_listening
+from .daemon import PIDFILE, Daemon
 from .errors import HookError
 from .identity import ROOT, ActingAs, Identity, set_groups
 from .keystore import KeyStoreError, host_public_key, openssh_private_key
@@ -122,7 +122,7 @@ def start_inside(plan: Plan) -> tuple[Process, Callable[[], None]]:
     )
     try:
         process = daemon.spawn(lambda process: plan.tell("spawned", f"{process.pid} {process.start_time()}"))
-        wait_until_listening(process, pidfile, plan.port)
+        daemon.wait_until_listening(pidfile, plan.port)
     except BaseException:
         daemon.take_back()
         raise
