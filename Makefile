@@ -24,7 +24,7 @@ help:
 	@echo 'make molecule     the roles, on a cluster of nodes'
 	@echo 'make launchers    MPI, pdsh and their like, from container to container on a cluster of nodes'
 	@echo 'make slurm        jobs of users in Slurm, on a cluster of nodes; not part of make test'
-	@echo 'make soak         the long forms: starts raced by the thousand, and fuzzing for SOAK_SECONDS (600)'
+	@echo 'make soak         the long forms: starts and races by the thousand, and fuzzing for SOAK_SECONDS (600)'
 	@echo 'make bench        what all of it takes, against its peers; eight minutes'
 	@echo 'make bench-deploy a deployment to three nodes, twice: seconds, and the slowest tasks'
 	@echo 'make venv         only the development tools, in .venv (PYTHON=... chooses the Python)'
