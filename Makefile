@@ -27,7 +27,7 @@ help:
 	@echo 'make slurm        jobs of users in Slurm, on a cluster of nodes; not part of make test'
 	@echo 'make upgrade-from-sarus  from the SSH hook of Sarus to this one and back, likewise'
 	@echo 'make lifecycle    years of a deployment: upgrades under load, faults, other values, removal; not part of make test'
-	@echo 'make soak         the long forms: starts raced by the thousand, and fuzzing for SOAK_SECONDS (600)'
+	@echo 'make soak         the long forms: starts and races by the thousand, and fuzzing for SOAK_SECONDS (600)'
 	@echo 'make bench        what all of it takes, against its peers; eight minutes'
 	@echo 'make bench-deploy a deployment to three nodes, twice: seconds, and the slowest tasks'
 	@echo 'make scale        a deployment to as many as a hundred nodes, twice: seconds, processor time and memory; half an hour'

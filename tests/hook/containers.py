@@ -181,7 +181,8 @@ class Podman(Container):
 
     def podman(self, *arguments: str | bytes, stdin: bytes = b"") -> Result:
         """Run podman, as the user whose container it is."""
-        return run([*self._engine.podman, *arguments], stdin)
+        # conmon, which it starts, writes a file `oom` into its directory
+        return run([*self._engine.podman, *arguments], stdin, cwd="/run")
 
     def exec(self, *command: str | bytes, stdin: bytes = b"") -> Result:
         return self.podman("exec", "-i", self.name, *command, stdin=stdin)

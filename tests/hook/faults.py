@@ -1,4 +1,4 @@
-"""Makes a chosen system call of the hook fail, or the process end that makes it, and tells what the hook leaves.
+"""Makes a chosen system call of the hook fail, or kills a process at it, and tells what the hook leaves.
 
 The hook runs under a filter that asks a supervisor about every call (seccomp_unotify(2)). So the very call that is
 meant fails, in the very process that is meant, and nothing of the hook is changed for it.
@@ -12,6 +12,7 @@ import functools
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,7 +41,9 @@ from recorded import age
 
 ROLES = ("the hook", "its child", "the daemon")
 ERRORS = {"EIO": errno.EIO, "EPERM": errno.EPERM, "ENOSYS": errno.ENOSYS}
-KILL = "SIGKILL"
+KILL = "SIGKILL"  # of the process that makes the call
+KILL_CONTAINER = "SIGKILL of the container"  # of its first process
+KILL_RUNTIME = "SIGKILL of the runtime"
 _ALICES = WORK / "fault"
 PIDFILE = _ALICES / "hook.pid"
 PIDFILE_IN_CONTAINER = "layer/upper/tmp/hook.pid"
@@ -56,6 +59,7 @@ import array, ctypes, fcntl, json, os, select, signal, socket, struct, sys, time
 RECEIVE, SEND = 0xC0502100, 0xC0182101  # SECCOMP_IOCTL_NOTIF_*
 CONTINUE = 1
 orders = json.load(open({str(_ORDERS)!r}))
+state = sys.stdin.buffer.read()
 
 
 def run_hook(supervisor):
@@ -71,6 +75,10 @@ def run_hook(supervisor):
     supervisor.sendmsg([b"f"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, message)])
     supervisor.close()
     os.close(listener)
+    reader, writer = os.pipe()
+    os.write(writer, state)
+    os.close(writer)
+    os.dup2(reader, 0)
     os.execv({LAUNCHER!r}, sys.argv)
 
 
@@ -107,8 +115,17 @@ class Supervisor:
         self.hit = True
         if orders["error"]:
             return orders["error"]
-        os.kill(pid, signal.SIGKILL)
+        init = json.loads(state)["pid"]
+        os.kill({{{KILL_CONTAINER!r}: init, {KILL_RUNTIME!r}: os.getppid()}}.get(orders["how"], pid), signal.SIGKILL)
+        if orders["how"] != {KILL!r}:
+            self.await_end(init)
         return 0
+
+    # A runtime that is killed takes the container along, which may last until the hook has reaped its child.
+    def await_end(self, init):
+        patience = time.monotonic() + 1
+        while alive(init) and time.monotonic() < patience and (len(self.pids) == 1 or any(map(alive, self.pids[1:]))):
+            time.sleep(0.001)
 
     def serve(self, until):
         poll = select.poll()
@@ -142,6 +159,7 @@ status = os.waitstatus_to_exitcode(os.waitpid(hook, 0)[1])
 patience = time.monotonic() + (2 if status else 0)
 supervisor.serve(lambda: time.monotonic() > patience or not any(map(alive, supervisor.pids)))
 report = {{
+    "init": json.loads(state)["pid"],
     "status": status,
     "hit": supervisor.hit,
     "calls": supervisor.calls,
@@ -155,8 +173,9 @@ report = {{
     "record": sorted(name for name in os.listdir(".") if name.startswith({RECORD!r})),
     "pidfile": os.path.exists({str(PIDFILE)!r}),
 }}
-with open({str(_REPORT)!r}, "w") as file:
+with open({str(_REPORT)!r} + ".new", "w") as file:
     json.dump(report, file)
+os.rename(file.name, {str(_REPORT)!r})
 if os.fork() == 0:  # sessions are under the filter too
     os.setsid()
     null = os.open("/dev/null", os.O_RDWR)
@@ -300,8 +319,14 @@ def _configuration(launcher: Path, errors: HookErrors) -> dict[str, Any]:
     return config
 
 
-def start(call: Call | None, how: str) -> Outcome:
-    """Start a container in which `call`, if there is one, fails as `how` says (a key of ERRORS, or KILL); then end it.
+def _sweep() -> None:
+    age()
+    run([LAUNCHER, "sweep"]).checked()
+
+
+def start(call: Call | None, how: str, change: Callable[[dict[str, Any]], None] | None = None) -> Outcome:
+    """Start a container in which `call`, if there is one, fails as `how` says (a key of ERRORS, or KILL...); then end it.
+    `change` changes its config.json.
 
     AssertionError where anything of the hook stays for good.
     """
@@ -312,27 +337,37 @@ def start(call: Call | None, how: str) -> Outcome:
     orders: dict[str, Any] = {name: _number(name) for name in ("seccomp", "read", "execve")}
     orders.update(quiet=[_number(name) for name in _QUIET if _number(name) >= 0], error=ERRORS.get(how, 0))
     orders["call"] = [call.role, _number(call.name)] if call else []
-    orders["occurrence"] = call.occurrence if call else 0
+    orders.update(occurrence=call.occurrence if call else 0, how=how)
+    _REPORT.unlink(missing_ok=True)
     _ORDERS.write_text(json.dumps(orders), encoding="ascii")
     PIDFILE.unlink(missing_ok=True)
     shutil.rmtree(COPIES.parent, ignore_errors=True)  # so that each start makes the same calls
-    directory = make_bundle("busybox", _configuration(launcher, errors))
+    config = _configuration(launcher, errors)
+    if change is not None:
+        change(config)
+    directory = make_bundle("busybox", config)
     container = Plain("crun", directory.name, directory, errors)
     confinement: dict[str, str] = {}
     try:
-        started = container.runtime("run", "--detach", "--bundle", str(directory), container.name).status == 0
+        run_status = container.runtime("run", "--detach", "--bundle", str(directory), container.name).status
+        wait_for(_REPORT.exists, "end of the hook")  # which a killed runtime does not await
         report = json.loads(_REPORT.read_text(encoding="utf-8"))
-        if started:
+        if run_status == 0 and how not in (KILL_CONTAINER, KILL_RUNTIME):
             confinement = _confinement(container.daemon())
             container.exec("ssh", "127.0.0.1", "true").checked()
             container.stop().checked()
+        if how == KILL_RUNTIME:  # nobody is left to call poststop
+            wait_for(lambda: not Path(f"/proc/{report['init']}").exists(), "end of the container")
+            _sweep()
+        if how == KILL_CONTAINER:
+            call_hook({"status": "stopped", "bundle": str(directory)})
         wait_for(lambda: not processes(), "end of all processes of a container that is gone")
     finally:
         container.runtime("delete", "--force", container.name)
-        call_hook({"status": "stopped", "bundle": str(directory)})
+        if how != KILL_RUNTIME:
+            call_hook({"status": "stopped", "bundle": str(directory)})
         if how == KILL:  # the hook may have been about to write the record that poststop reads
-            age()
-            run([LAUNCHER, "sweep"]).checked()
+            _sweep()
         said = errors.take()
         discard_bundle(directory)
     wait_for(lambda: not traces(), "end of all that the hook left")

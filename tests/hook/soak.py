@@ -1,4 +1,4 @@
-"""Long forms of tests (races, faults, many sessions), in a bed where the hook is installed: see tests/hook/soak."""
+"""Long forms of tests (lives of containers, races, faults, many sessions), in a bed where the hook is installed: see tests/hook/soak."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import faults
+import lives
 import many
 import races
 from attack import CANARY, host_untouched, plant
@@ -80,13 +81,30 @@ def output(sessions: int) -> int:
     return len(problems)
 
 
+def live(count: int) -> int:
+    """Start and stop `count` containers, and print what the node has before and after; returns how many went wrong."""
+    lives.warm_up()
+    begin, before, machine = time.monotonic(), lives.node(), lives.machine()
+    problems = lives.live_all(count)
+    seconds = time.monotonic() - begin
+    try:
+        lives.await_same(before)
+    except AssertionError as problem:
+        problems.append(str(problem))
+    problems += lives.grown(machine)
+    print("\n".join([*problems, f"lives: {count} containers, {len(problems)} problems ({seconds:.0f} s)"]))
+    for one, other in ((before, lives.node()), (machine, lives.machine())):
+        print(f"before: {one}\nafter:  {other}", flush=True)
+    return len(problems)
+
+
 def main(count: int) -> int:
     """The exit status is 0 when no canary is lost, and nothing is wrong."""
     shutil.rmtree(CANARY, ignore_errors=True)
     plant()
     races.plant_keys()
     Syslog()
-    return int(race(count) + fail() + output(count) > 0)
+    return int(live(count) + race(count) + fail() + output(count) > 0)
 
 
 if __name__ == "__main__":

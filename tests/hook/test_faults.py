@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from typing import Any
 
 import faults
 import pytest
@@ -65,6 +66,11 @@ def of_role(good: Outcome, role: int) -> list[Call]:
     return [call for call in good.calls if call.role == role]
 
 
+def spread(calls: list[Call]) -> list[Call]:
+    """Some of the calls, from the first one on."""
+    return calls[:: -(-len(calls) // _KILLS)]
+
+
 def test_nothing_fails(good: Outcome) -> None:
     assert (good.status, good.said, good.hit) == (0, "", False)
     assert {call.role for call in good.calls} == set(range(len(ROLES)))
@@ -83,7 +89,25 @@ def test_confining_call_is_refused(good: Outcome, how: str) -> None:
     assert problems(calls, how, good) == []
 
 
+def without_pid_namespace(config: dict[str, Any]) -> None:
+    linux = config["linux"]
+    linux["namespaces"] = [entry for entry in linux["namespaces"] if entry["type"] != "pid"]
+
+
+@pytest.mark.parametrize("pid", ["private", "host"])
+@pytest.mark.parametrize("how", [faults.KILL_CONTAINER, faults.KILL_RUNTIME])
+def test_container_or_its_runtime_is_killed(good: Outcome, how: str, pid: str) -> None:
+    """Before the daemon is recorded, the hook says so; after that poststop, or a sweep, ends and removes what there is."""
+    change = without_pid_namespace if pid == "host" else None
+    of_hook, names = of_role(good, 0), [call.name for call in of_role(good, 0)]
+    before = [*of_hook[: names.index("clone")], *of_role(good, 1), *of_role(good, 2)]
+    released = len(names) - names[::-1].index("write")
+    found = [faults.start(call, how, change) for call in spread(before)]
+    assert [outcome.status for outcome in found] == [1] * len(found)
+    assert [problem for outcome in found if (problem := outcome.problem(good, faults.KILL))] == []
+    assert [faults.start(call, how, change).status for call in of_hook[released:]] == [0] * len(of_hook[released:])
+
+
 @pytest.mark.parametrize("role", range(len(ROLES)))
 def test_process_is_killed(good: Outcome, role: int) -> None:
-    calls = of_role(good, role)
-    assert problems(calls[:: -(-len(calls) // _KILLS)], faults.KILL, good) == []
+    assert problems(spread(of_role(good, role)), faults.KILL, good) == []

@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import lives
 import openssh
 import pytest
 from conftest import Start
@@ -190,3 +191,11 @@ def test_no_key_is_in_the_layer_or_in_a_commit(start: Start, engine: str) -> Non
         assert found.checked().text == ""
     finally:
         container.podman("rmi", image).checked()
+
+
+def test_forty_starts_and_stops_leave_the_node_as_it_was() -> None:
+    """Of all engines, eight at a time, each with sessions. A thousand of them: make soak."""
+    lives.warm_up()
+    before = lives.node()
+    assert lives.live_all(40) == []
+    lives.await_same(before)

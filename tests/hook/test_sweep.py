@@ -134,7 +134,7 @@ def session() -> Iterator[Callable[[Plain], subprocess.Popen[bytes]]]:
 def test_daemon_of_a_dead_container(start: Start, engine: str) -> None:
     orphan(start, engine)
     assert swept() == ""
-    assert is_clean()
+    wait_for(is_clean, "end of what was left")
 
 
 def test_sessions_of_a_dead_container_end(start: Start, session: Callable[[Plain], object]) -> None:
@@ -145,7 +145,7 @@ def test_sessions_of_a_dead_container_end(start: Start, session: Callable[[Plain
     assert sleeps()
     assert swept() == ""
     assert not sleeps()
-    assert is_clean()
+    wait_for(is_clean, "end of what was left")
 
 
 @pytest.mark.parametrize("engine", ["crun", "runc"])
@@ -156,7 +156,7 @@ def test_runtime_that_deletes_without_the_hook(start: Start, engine: str) -> Non
     assert PIDFILE.exists()
     assert len(records()) == 2
     assert swept() == ""
-    assert is_clean()
+    wait_for(is_clean, "end of what was left")
 
 
 @pytest.mark.parametrize("mode", [[], ["--pid=host"]], ids=["private", "host"])
@@ -166,7 +166,7 @@ def test_killed_conmon(start: Start, engine: str, mode: list[str]) -> None:
     kill_podmans(container)
     assert bool(processes()) == bool(mode)
     assert swept() == ""
-    assert is_clean()
+    wait_for(is_clean, "end of what was left")
     forget(container)
 
 
@@ -206,7 +206,7 @@ def test_ordinary_user(start: Start, options: list[str], sweeper: tuple[str, ...
     assert swept(*as_user(BOB, name="bob")) == ""
     assert (records(), processes()) == (before, daemons)
     assert swept(*as_alice(*sweeper)) == ""
-    assert is_clean()
+    wait_for(is_clean, "end of what was left")
     forget(container)
 
 
@@ -245,7 +245,7 @@ def test_running_container_and_its_session_stay(
     assert running.ssh("echo still").checked().text == "still"
     assert call_hook({"status": "stopped", "bundle": str(running.bundle())}) == (0, "", "")
     assert not sleeps()
-    assert is_clean()
+    wait_for(is_clean, "end of what was left")
 
 
 def test_container_that_does_not_move_stays(start: Start) -> None:
@@ -257,7 +257,7 @@ def test_container_that_does_not_move_stays(start: Start) -> None:
     assert container.ssh("echo still").checked().text == "still"
     kill_init(container)
     assert swept() == ""
-    assert is_clean()
+    wait_for(is_clean, "end of what was left")
 
 
 def test_container_that_is_being_created(start: Start, tmp_path: Path) -> None:
@@ -274,7 +274,7 @@ def test_container_that_is_being_created(start: Start, tmp_path: Path) -> None:
     ) == f"ssh_hook: debug: {container.bundle()}: the container runs\n"
     assert container.ssh("echo works").checked().text == "works"
     container.stop().checked()
-    assert is_clean()
+    wait_for(is_clean, "end of what was left")
 
 
 def test_sweeps_all_the_while(start: Start, tmp_path: Path) -> None:
@@ -310,7 +310,7 @@ def test_what_is_younger_than_a_minute_stays(start: Start) -> None:
     assert PORT in listening()
     assert len(records()) == 2
     assert swept() == ""
-    assert is_clean()
+    wait_for(is_clean, "end of what was left")
 
 
 def test_container_that_was_started_again(start: Start, tmp_path: Path) -> None:
@@ -323,7 +323,7 @@ def test_container_that_was_started_again(start: Start, tmp_path: Path) -> None:
     assert swept() == ""
     assert records() == before - {str(COPIES / "old")}
     container.stop().checked()
-    assert is_clean()
+    wait_for(is_clean, "end of what was left")
 
 
 def values_of(record: Path) -> dict[str, str]:
@@ -614,7 +614,7 @@ def test_the_units_capabilities_are_enough(start: Start) -> None:
     names = [name.removeprefix("CAP_").lower() for name in line.partition("=")[2].split()]
     sets = ",".join(["-all", *(f"+{name}" for name in names)])
     assert swept("setpriv", "--no-new-privs", f"--bounding-set={sets}", f"--inh-caps={sets}") == ""
-    assert is_clean()
+    wait_for(is_clean, "end of what was left")
 
 
 @pytest.mark.parametrize("options", [["--overwrite"], ["now"], [""], ["--verbose", "x\ny"]])

@@ -6,7 +6,7 @@ from __future__ import annotations
 import posix
 import sys
 
-from .errors import HookError
+from .errors import NO_MEMORY, HookError
 from .log import DEBUG, ERROR, INFO, log
 from .paths import basename, environment
 
@@ -49,6 +49,8 @@ def _guarded(command: Callable[[], int]) -> int:
         return command()
     except HookError as error:
         log(ERROR, str(error))
+    except MemoryError:
+        log(ERROR, NO_MEMORY)
     except Exception as error:
         log(ERROR, _describe(error))
     return 1

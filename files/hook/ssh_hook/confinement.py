@@ -43,6 +43,8 @@ NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHRO
 SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL SETFCAP MAC_OVERRIDE
 MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF CHECKPOINT_RESTORE
 """
+# What the hook itself takes, with a dozen hierarchies of cgroups and as many masked paths; how much memory, it finds out.
+_NEEDED = {"NOFILE": 64, "FSIZE": 64 << 10, "AS": 0, "DATA": 0}
 # Until the runtime pivots, some milliseconds after the daemon's start, only a chroot keeps a session from the host's tree.
 _WITHHELD = "CAP_SYS_CHROOT"
 
@@ -116,6 +118,24 @@ class Confinement:
             raise HookError(
                 "the container's seccomp profile forbids capset, which the daemon takes, as the runtime does"
             ) from None
+
+
+def raise_own_limits(container: Container) -> None:
+    """Raise soft limits to the hard ones, where the hook needs that: crun holds its hooks to the container's. The daemon
+    sets all of those again. Raises HookError where the hook could not do its work.
+    """
+    listed = {name for name, _soft, _hard in container.rlimits}
+    for short, needed in _NEEDED.items():
+        name = f"RLIMIT_{short}"
+        if name not in listed:
+            continue
+        hard = resource.getrlimit(_limit(name))[1]
+        resource.setrlimit(_limit(name), (hard, hard))
+        if hard != resource.RLIM_INFINITY and hard < needed:
+            raise HookError(
+                f"the container's limit {name} is too low for the hook, which crun holds to it too: raise it from {hard} "
+                f"to {needed} or more"
+            )
 
 
 def _leave_session_keyring() -> None:

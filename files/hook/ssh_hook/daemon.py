@@ -48,6 +48,7 @@ class Daemon:
         self.cgroups = cgroups
         self.namespaces = namespaces
         self._process: Process | None = None
+        self._pid = 0  # as the caller's pid namespace numbers it
 
     def spawn(self, announce: Callable[[Process], None]) -> Process:
         """Start the daemon. `announce` hears of the process before it is more than a waiting copy of the caller, which ends
@@ -60,7 +61,8 @@ class Daemon:
         """
         reader, writer = posix.pipe()
         go_reader, go_writer = posix.pipe()
-        if self.cgroups.fork() == 0:
+        self._pid = self.cgroups.fork()
+        if self._pid == 0:
             try:
                 posix.close(go_writer)
                 self._run(writer, go_reader)
@@ -79,7 +81,7 @@ class Daemon:
             problem = file.read() if first[:-1].isdigit() else first
         posix.close(go_writer)
         if problem or not first:
-            raise HookError(f"cannot start the SSH daemon: {problem or 'it was killed'}")
+            raise HookError(f"cannot start the SSH daemon: {problem or self._end()}")
         return process
 
     def take_back(self) -> None:
@@ -88,6 +90,32 @@ class Daemon:
             self._process.kill()
         if self.pidfile is not None:
             posix.ftruncate(self.pidfile, 0)
+
+    def wait_until_listening(self, pidfile: int, port: int) -> None:
+        """Return when the daemon has written its pidfile (open as `pidfile`), which it does once it listens.
+
+        Raises HookError when it ends first or takes too long.
+        """
+        deadline = time.monotonic() + _START_TIMEOUT
+        while posix.fstat(pidfile).st_size == 0:
+            if self._process is None or not self._process.is_alive():
+                raise HookError(f"the SSH daemon does not listen on port {port}: {self._end()}")
+            if time.monotonic() > deadline:
+                raise HookError(f"the SSH daemon does not listen on port {port} after {_START_TIMEOUT:.0f} s")
+            time.sleep(_POLL)
+
+    def _end(self) -> str:
+        """How the daemon, which has ended, came to that, and what to do."""
+        _pid, status = posix.waitpid(self._pid, 0)
+        if posix.WIFSIGNALED(status):
+            return (
+                f"it was killed by signal {posix.WTERMSIG(status)} at its start; are the container's limits too low for it "
+                "(podman: --memory, --ulimit)?"
+            )
+        return (
+            "it ended at its start; try another port by the annotation com.hooks.ssh.port, and see whether bin/dropbear in "
+            "DROPBEAR_DIR runs on this node and the container's seccomp, AppArmor or SELinux profile allows a server"
+        )
 
     def _run(self, writer: int, go: int) -> None:
         """Tell the pid, as the host's /proc numbers it, and become Dropbear when the caller holds this process's directory."""
@@ -118,24 +146,8 @@ class Daemon:
                 f"{PROGRAM}: {error.strerror}: the container's AppArmor or SELinux profile, or the file system of "
                 "DROPBEAR_DIR (noexec), does not allow it to run"
             ) from None
-
-
-def wait_until_listening(process: Process, pidfile: int, port: int) -> None:
-    """Return when the daemon has written its pidfile (open as `pidfile`), which it does once it listens.
-
-    Raises HookError when it ends first or takes too long.
-    """
-    deadline = time.monotonic() + _START_TIMEOUT
-    while posix.fstat(pidfile).st_size == 0:
-        if not process.is_alive():
-            raise HookError(
-                f"the SSH daemon ended at its start and does not listen on port {port}: try another by the annotation "
-                "com.hooks.ssh.port, and see whether bin/dropbear in DROPBEAR_DIR runs on this node and the container's "
-                "seccomp, AppArmor or SELinux profile allows a server"
-            )
-        if time.monotonic() > deadline:
-            raise HookError(f"the SSH daemon does not listen on port {port} after {_START_TIMEOUT:.0f} s")
-        time.sleep(_POLL)
+        except BlockingIOError:
+            raise HookError("its user has more processes than the container's limit RLIMIT_NPROC") from None
 
 
 def _problem(error: Exception) -> str:

@@ -13,7 +13,7 @@ import sys
 
 from . import client, content, linux
 from .content import BASE, DROPBEAR
-from .daemon import PIDFILE, Daemon, wait_until_listening
+from .daemon import PIDFILE, Daemon
 from .errors import HookError
 from .identity import ROOT, ActingAs, Identity, set_groups
 from .keystore import KeyStoreError, host_public_key, openssh_private_key
@@ -124,7 +124,7 @@ def start_inside(plan: Plan) -> tuple[Process, Callable[[], None]]:
     )
     try:
         process = daemon.spawn(lambda process: plan.tell("spawned", f"{process.pid} {process.start_time()}"))
-        wait_until_listening(process, pidfile, plan.port)
+        daemon.wait_until_listening(pidfile, plan.port)
     except BaseException:
         daemon.take_back()
         raise
@@ -401,8 +401,12 @@ class _Setup:
             with ActingAs(self._plan.user):
                 for name, data in files.items():
                     temporary = f".{name}.{posix.urandom(8).hex()}"
-                    posix.close(_write_file(directory, temporary, data, 0o600, None))
-                    posix.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+                    try:
+                        posix.close(_write_file(directory, temporary, data, 0o600, None))
+                        posix.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+                    except OSError:
+                        _remove(directory, temporary)
+                        raise
         except OSError as error:
             raise HookError(f"cannot write the keys into {path} in the container: {error.strerror}") from None
 
@@ -501,6 +505,13 @@ def _make_directory(parent: int, name: str, mode: int, owner: Identity) -> int:
     )
     posix.fchown(descriptor, owner.uid, owner.gid)
     return descriptor
+
+
+def _remove(parent: int, name: str) -> None:
+    try:
+        posix.unlink(name, dir_fd=parent)
+    except OSError:
+        pass  # it could not be made
 
 
 def _write_file(parent: int, name: str, data: bytes, mode: int, owner: Identity | None) -> int:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import posix
 
 from . import linux
-from .errors import HookError
+from .errors import CONTAINER_ENDED, HookError
 from .mounts import unescape
 from .paths import fsdecode
 
@@ -26,16 +26,21 @@ class Namespaces:
     """The namespaces of a process that differ from the hook's own, held open."""
 
     def __init__(self, process: int) -> None:
-        """`process` is a descriptor of the process's directory in /proc. Raises OSError."""
+        """`process` is a descriptor of the process's directory in /proc. Raises OSError, and HookError where it has ended."""
         self._descriptors: dict[str, int] = {}
         for name in _KINDS:
             try:
                 theirs = posix.stat(f"ns/{name}", dir_fd=process)
             except FileNotFoundError:
-                continue  # time namespaces came with Linux 5.6
+                if name != "time":  # they came with Linux 5.6
+                    raise HookError(CONTAINER_ENDED) from None
+                continue
             ours = posix.stat(f"/proc/self/ns/{name}")
             if (theirs.st_dev, theirs.st_ino) != (ours.st_dev, ours.st_ino):
-                self._descriptors[name] = posix.open(f"ns/{name}", posix.O_RDONLY | posix.O_CLOEXEC, dir_fd=process)
+                try:
+                    self._descriptors[name] = posix.open(f"ns/{name}", posix.O_RDONLY | posix.O_CLOEXEC, dir_fd=process)
+                except (FileNotFoundError, ProcessLookupError):
+                    raise HookError(CONTAINER_ENDED) from None
 
     def has(self, name: str) -> bool:
         """Whether the process has a namespace `name` that is not the hook's."""
@@ -70,7 +75,10 @@ class Cgroups:
         self.directory: int | None = None
         self.processes: list[int] = []
         ours = set(_lines("/proc/self/cgroup", None))
-        lines = _lines("cgroup", process)
+        try:
+            lines = _lines("cgroup", process)
+        except (FileNotFoundError, ProcessLookupError):
+            raise HookError(CONTAINER_ENDED) from None
         theirs = [line for line in lines if line not in ours]
         mounts = _cgroup_mounts() if theirs else []
         for line in theirs:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _MAX_LINKS = 40  # as the kernel's own limit
+_CHUNK = 1 << 20  # bytes; memory is taken for as much as is asked for
 _ATTEMPTS = 100  # EAGAIN: something was renamed meanwhile
 
 
@@ -184,7 +185,7 @@ def _read_regular(handle: int, path: str, limit: int) -> bytes:
         chunks: list[bytes] = []
         size = 0
         while size <= limit:
-            chunk = posix.read(descriptor, limit + 1 - size)
+            chunk = posix.read(descriptor, min(limit + 1 - size, _CHUNK))
             if not chunk:
                 return b"".join(chunks)
             chunks.append(chunk)

@@ -117,7 +117,9 @@ class _Kept:
                 temporary, posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC, 0o600, dir_fd=directory
             )
             try:
-                is_whole = posix.write(descriptor, program) == len(program)  # a full disk takes a part
+                is_whole = posix.write(descriptor, program) == len(program)  # a full disk takes a part, or none
+            except OSError:
+                is_whole = False
             finally:
                 posix.close(descriptor)
             if is_whole:

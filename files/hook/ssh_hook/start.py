@@ -11,9 +11,9 @@ from __future__ import annotations
 import posix
 
 from . import keystore, record, userfiles
-from .confinement import Confinement
+from .confinement import Confinement, raise_own_limits
 from .container import Container, State
-from .errors import HookError
+from .errors import CONTAINER_ENDED, NO_MEMORY, HookError
 from .identity import ActingAs, Identity
 from .inside import Plan, start_inside
 from .log import INFO, WARNING, log
@@ -24,7 +24,10 @@ from .process import Process
 from .settings import Settings
 
 _KEEP = b"k"
-_KILLED = "the container could not be set up: the hook's child was killed; is the node out of memory?"
+_KILLED = (
+    "the container could not be set up: the hook's child was killed; has the container ended, or is the node out of "
+    "memory?"
+)
 
 
 def start(settings: Settings, state: State, container: Container, bundle: int, packages: list[str]) -> None:
@@ -33,6 +36,7 @@ def start(settings: Settings, state: State, container: Container, bundle: int, p
     `packages` are directories that hold pyroute2. Raises HookError; then nothing stays behind.
     """
     _require_own_mount_namespace(settings)
+    raise_own_limits(container)
     process = _open_process(state.pid, settings)
     init = Process(state.pid) if settings.join else None  # at createContainer runc numbers it as the container does
     namespaces = Namespaces(process) if settings.join else None
@@ -71,8 +75,11 @@ def start(settings: Settings, state: State, container: Container, bundle: int, p
         namespaces.join("pid")  # of the child
     child.run(plan)
     try:
+        identity = child.daemon()
+        if init is not None and not init.is_alive():
+            raise HookError(CONTAINER_ENDED)
         daemon = record.record_of(
-            child.daemon(),
+            identity,
             init,
             owner.keeper,
             container.annotations.pidfile_host,
@@ -179,6 +186,8 @@ class _Child:
                 take_back()
         except HookError as error:
             self.tell("error", str(error))
+        except MemoryError:
+            self.tell("error", NO_MEMORY)
         except Exception as error:
             name = getattr(error, "filename", None)
             where = f" ({name})" if name else ""
