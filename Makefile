@@ -6,7 +6,7 @@ SOAK_SECONDS ?= 600
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help venv test $(PARTS) slurm lifecycle upgrade-from-sarus soak bench bench-deploy scale demo demo-down
+.PHONY: help venv test $(PARTS) slurm lifecycle upgrade-from-sarus rootless engines soak bench bench-deploy scale demo demo-down
 .DEFAULT_GOAL := help
 
 help:
@@ -27,6 +27,8 @@ help:
 	@echo 'make slurm        jobs of users in Slurm, on a cluster of nodes; not part of make test'
 	@echo 'make upgrade-from-sarus  from the SSH hook of Sarus to this one and back, likewise'
 	@echo 'make lifecycle    years of a deployment: upgrades under load, faults, other values, removal; not part of make test'
+	@echo 'make rootless     rootless podman: networks, user namespaces, runtimes, overlays, two users on a node, likewise'
+	@echo 'make engines      containers of crun, runc, podman and in the way of Sarus, which reach each other, likewise'
 	@echo 'make soak         the long forms: starts and races by the thousand, and fuzzing for SOAK_SECONDS (600)'
 	@echo 'make bench        what all of it takes, against its peers; eight minutes'
 	@echo 'make bench-deploy a deployment to three nodes, twice: seconds, and the slowest tasks'
@@ -86,6 +88,12 @@ upgrade-from-sarus: venv
 
 lifecycle: venv
 	@tests/testbed/molecule lifecycle
+
+rootless: venv
+	@tests/testbed/molecule rootless
+
+engines: venv
+	@tests/testbed/molecule engines
 
 soak: venv
 	@tests/hook/soak

@@ -247,7 +247,6 @@ def test_authorized_key_that_another_user_left() -> None:
     [
         "/etc/passwd",
         *(str(OWN / name) for name in ("file", "to-own", "fifo", "home", "nowhere")),
-        "97",
         "-1",
         "x",
         SYSTEM,

@@ -140,7 +140,7 @@ def test_image_without_a_shell(start: Starter, syslog: Syslog) -> None:
         ("com.hooks.logging.level", "5"),
         ("com.hooks.logging.level", "debug"),
         ("com.hooks.logging.stderrfd", "/root/log"),
-        ("com.hooks.logging.stdoutfd", "99"),
+        ("com.hooks.logging.stdoutfd", "/no/such/log"),
     ],
 )
 def test_bad_annotation(start: Starter, syslog: Syslog, name: str, value: str) -> None:

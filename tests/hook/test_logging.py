@@ -16,6 +16,7 @@ LEVEL, OUT, ERR = (f"com.hooks.logging.{name}" for name in ("level", "stdoutfd",
 @pytest.fixture
 def file() -> Iterator[Path]:
     """A file of alice's that the hook can log to."""
+    WORK.mkdir(mode=0o755, exist_ok=True)
     path = WORK / "log"
     path.touch(mode=0o644)
     os.chown(path, ALICE, ALICE)
@@ -61,6 +62,16 @@ def test_messages_to_a_descriptor_that_the_hook_was_given(start: Start, file: Pa
     container = start("crun", network="private", launcher=launcher, annotations={LEVEL: "1", OUT: "9"})
     assert "listens on port 15263" in file.read_text(encoding="utf-8")
     assert not Path(f"/proc/{container.daemon()}/fd/9").exists()
+
+
+@pytest.mark.parametrize("target", ["99", f"/proc/{os.getpid()}/fd/0", f"/proc/{os.getpid()}/fd/999"])
+def test_descriptor_of_the_engine_that_is_not_to_be_had(start: Start, syslog: Syslog, target: str) -> None:
+    """Sarus, as root, names its own, and no user could do anything about it."""
+    container = start("crun", network="private", annotations={LEVEL: "1", OUT: target, ERR: target})
+    errors = Path(next(iter(WORK.glob("stderr-*"))))
+    assert container.ssh("id -u").checked().text == str(ALICE)
+    assert syslog.of_hook() == []
+    assert errors.read_text(encoding="utf-8") == ""
 
 
 def test_syslog_of_a_good_start_is_silent(start: Start, syslog: Syslog) -> None:

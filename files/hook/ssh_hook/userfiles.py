@@ -13,7 +13,7 @@ import stat
 from . import linux
 from .errors import HookError
 from .identity import ActingAs, Identity
-from .log import PREFIX
+from .log import INFO, PREFIX, log
 from .settings import printable
 
 _MAX_PUBLIC_KEYS = 64 << 10  # bytes
@@ -157,27 +157,36 @@ def remove_own_pidfile(path: str, pid: int) -> None:
 
 def log_descriptor(target: str, user: Identity, default: int) -> int:
     """A descriptor to log to, as an annotation com.hooks.logging.*fd names it: the number of one that the hook was
-    given, or the path of a file, which is opened as `user`. `default` where `target` is empty.
+    given, or the path of a file, which is opened as `user`. `default` where `target` is empty, and where it is a
+    descriptor of a process that is not to be had: Sarus names its own, which is root's, and runtimes close them.
 
     The annotation may be the image's own, which some engines pass on, and so may be words in what is logged: only a
     file that is empty or a log of ours is added to, or what a process has open.
 
-    Raises HookError where there is none to write to.
+    Raises HookError where there is no such file to write to.
     """
     if not target:
         return default
-    where = f"the annotation com.hooks.logging.stdoutfd or .stderrfd: cannot log to {printable(target)}"
+    is_number = target.isascii() and target.isdigit()
     try:
-        if target.isascii() and target.isdigit():
-            descriptor = int(target[:9])
-            if descriptor > 2 and not posix.get_inheritable(descriptor):
-                raise HookError(f"{where}: the hook was given no such descriptor")
-            posix.fstat(descriptor)
-            return descriptor
+        if is_number:
+            return _given(int(target[:9]))
         with ActingAs(user):
             return _open_log(target)
     except OSError as error:
-        raise HookError(f"{where}: {error.strerror}") from None
+        message = f"the annotation com.hooks.logging.stdoutfd or .stderrfd: cannot log to {printable(target)}: {error.strerror}"
+        if not is_number and not _is_of_process(target):
+            raise HookError(message) from None
+        log(INFO, message)
+        return default
+
+
+def _given(descriptor: int) -> int:
+    """The descriptor, if the hook has it from its caller. Raises OSError."""
+    if descriptor > 2 and not posix.get_inheritable(descriptor):
+        raise OSError(errno.EBADF, "the hook was given no such descriptor")
+    posix.fstat(descriptor)
+    return descriptor
 
 
 def _open_log(path: str) -> int:
