@@ -1,12 +1,13 @@
 # Everything a developer types; what the recipes call says more.
 PYTHON ?= /usr/bin/python3
 PARTS := lint unit fuzz sanity integration role-dropbear role-ssh-hook hook-tests vm-tests molecule launchers demo-test
+LONG := upgrade-from-sarus rootless engines lifecycle slurm soak
 FUZZ_SECONDS ?= 60
 SOAK_SECONDS ?= 600
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help venv test $(PARTS) slurm lifecycle upgrade-from-sarus rootless engines soak bench bench-deploy scale demo demo-down
+.PHONY: help venv test test-all $(PARTS) $(LONG) bench bench-deploy scale demo demo-down
 .DEFAULT_GOAL := help
 
 help:
@@ -24,12 +25,13 @@ help:
 	@echo 'make molecule     the roles, on a cluster of nodes'
 	@echo 'make launchers    MPI, pdsh and their like, from container to container on a cluster of nodes'
 	@echo 'make demo-test    the demo, up and down again, beside one that is up'
-	@echo 'make slurm        jobs of users in Slurm, on a cluster of nodes; not part of make test'
-	@echo 'make upgrade-from-sarus  from the SSH hook of Sarus to this one and back, likewise'
-	@echo 'make lifecycle    years of a deployment: upgrades under load, faults, other values, removal; not part of make test'
-	@echo 'make rootless     rootless podman: networks, user namespaces, runtimes, overlays, two users on a node, likewise'
-	@echo 'make engines      containers of crun, runc, podman and in the way of Sarus, which reach each other, likewise'
-	@echo 'make soak         the long forms: starts and races by the thousand, and fuzzing for SOAK_SECONDS (600)'
+	@echo 'make test-all     all of these and of the long ones below'
+	@echo 'make upgrade-from-sarus  from the SSH hook of Sarus to this one and back'
+	@echo 'make rootless     rootless podman: networks, user namespaces, runtimes, overlays, two users on a node'
+	@echo 'make engines      containers of crun, runc, podman and in the way of Sarus, which reach each other'
+	@echo 'make lifecycle    years of a deployment: upgrades under load, faults, other values, removal'
+	@echo 'make slurm        jobs of users in Slurm'
+	@echo 'make soak         starts and races by the thousand, and fuzzing for SOAK_SECONDS (600)'
 	@echo 'make bench        what all of it takes, against its peers; eight minutes'
 	@echo 'make bench-deploy a deployment to three nodes, twice: seconds, and the slowest tasks'
 	@echo 'make scale        a deployment to as many as a hundred nodes, twice: seconds, processor time and memory; half an hour'
@@ -43,6 +45,9 @@ venv:
 test: export FUZZ_SECONDS = 20
 test: venv
 	@python tests/run.py $(PARTS)
+
+test-all: venv
+	@python tests/run.py $(PARTS) $(LONG)
 
 lint: venv
 	@python tests/lint/run.py
