@@ -39,7 +39,9 @@ class Entry:
 
 def find_by_uid(data: bytes, uid: int) -> Entry | None:
     """Return the first entry of the passwd file `data` with the numeric user id `uid`, or None."""
-    return _search(data, b":%d:" % uid, lambda entry: entry.uid == uid)
+    # bytes.find stops at whatever begins like the needle: at each colon, or for long numbers better at a few digits.
+    needle = b"%d:" % uid if uid >= 1000 else b":%d:" % uid
+    return _search(data, needle, lambda entry: entry.uid == uid)
 
 
 def find_by_name(data: bytes, name: str) -> Entry | None:
