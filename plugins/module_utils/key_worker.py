@@ -57,14 +57,13 @@ def run(
         process = subprocess.Popen(
             [sys.executable, "-BIS", "-c", _PROGRAM], stdin=file, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
-    assert process.stdout and process.stderr
     with process:
-        for line in process.stdout:
+        for line in process.stdout or ():  # the type leaves open whether it is a pipe
             index, outcome, error = json.loads(line)
             if index is None:
                 raise MissingLibraryError(error)
             yield waiting.pop(index), outcome if error is None else AsUserError(error)
-        said = process.stderr.read().decode(errors="replace").splitlines()
+        said = process.stderr.read().decode(errors="replace").splitlines() if process.stderr else []
         reason = said[-1] if said else f"status {process.wait()}"
     for user in waiting.values():
         yield user, AsUserError(f"the process that works for the users ended unexpectedly: {reason}")
