@@ -1,13 +1,13 @@
 # Everything a developer types; what the recipes call says more.
 PYTHON ?= /usr/bin/python3
 PARTS := lint unit fuzz sanity integration role-dropbear role-ssh-hook hook-tests vm-tests molecule launchers demo-test
-LONG := upgrade-from-sarus rootless engines lifecycle slurm soak
+SCENARIOS := upgrade-from-sarus rootless engines lifecycle slurm
 FUZZ_SECONDS ?= 60
 SOAK_SECONDS ?= 600
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help venv test test-all $(PARTS) $(LONG) bench bench-deploy scale demo demo-down
+.PHONY: help venv test test-all $(PARTS) $(SCENARIOS) soak bench bench-deploy scale demo demo-down
 .DEFAULT_GOAL := help
 
 help:
@@ -25,7 +25,7 @@ help:
 	@echo 'make molecule     the roles, on a cluster of nodes'
 	@echo 'make launchers    MPI, pdsh and their like, from container to container on a cluster of nodes'
 	@echo 'make demo-test    the demo, up and down again, beside one that is up'
-	@echo 'make test-all     all of these and of the long ones below'
+	@echo 'make test-all     all of these, and the scenarios below'
 	@echo 'make upgrade-from-sarus  from the SSH hook of Sarus to this one and back'
 	@echo 'make rootless     rootless podman: networks, user namespaces, runtimes, overlays, two users on a node'
 	@echo 'make engines      containers of crun, runc, podman and in the way of Sarus, which reach each other'
@@ -47,7 +47,7 @@ test: venv
 	@python tests/run.py $(PARTS)
 
 test-all: venv
-	@python tests/run.py $(PARTS) $(LONG)
+	@python tests/run.py $(PARTS) $(SCENARIOS)
 
 lint: venv
 	@python tests/lint/run.py
