@@ -402,7 +402,7 @@ def test_an_ordinary_user_waits_at_the_sites_port() -> None:
 def imported(command: str | Path) -> list[str]:
     """The loader, as Python prints it, of each of the hook's modules that `command --help` imports."""
     traced = subprocess.run(
-        ["/usr/bin/python3", "-ISv", command, "--help"], capture_output=True, text=True, check=True
+        ["/usr/bin/python3", "-BISv", command, "--help"], capture_output=True, text=True, check=True
     ).stderr
     return re.findall(r"^import 'ssh_hook[a-z_.]*' # <(\S+)", traced, re.MULTILINE)
 
