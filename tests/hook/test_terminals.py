@@ -50,6 +50,12 @@ def runs(container: Container, command: str) -> set[str]:
     return running(*command.split(), proc=container.path("/proc"))
 
 
+def states(container: Container, command: str) -> set[str]:
+    """The states of the processes with this command line: "S" for one that sleeps, "T" for one that is stopped."""
+    stats = [container.path("/proc") / pid / "stat" for pid in runs(container, command)]
+    return {stat.read_text(encoding="ascii").rpartition(")")[2].split()[0] for stat in stats}
+
+
 def test_a_terminal_is_the_containers_and_the_users(container: Container, shell: Terminal) -> None:
     name = ask(shell, "tty")
     assert re.fullmatch(r"/dev/pts/[0-9]+", name)
@@ -83,7 +89,11 @@ def test_keys(container: Container, shell: Terminal) -> None:
     shell.type(b"\x1a")
     shell.expect(PROMPT)
     assert re.search("(?i)stopped.*sleep 4322", ask(shell, "jobs"))
-    assert ask(shell, "kill %1; fg; echo $(( $? > 128 ))").endswith("1")
+    shell.type(b"fg\r")
+    wait_for(lambda: states(container, "sleep 4322") == {"S"}, "a process that goes on")
+    shell.type(b"\x03")
+    shell.expect(PROMPT)
+    assert ask(shell, "echo $?") == "130"
     comes_to_run(container, "sleep 4322", 0)
 
     shell.type(b"cat\r")
