@@ -51,6 +51,14 @@ def client(key: Path, *options: str, port: int = PORT) -> list[str]:
     return [*command, *options]
 
 
+def copier(program: str, key: Path, *options: str, port: int = PORT) -> list[str]:
+    """The command `sftp` or `scp`, likewise."""
+    command = client(key, *options, port=port)
+    command[0] = program
+    command[command.index("-p")] = "-P"
+    return command
+
+
 def login(
     key: Path,
     *command: str,

@@ -164,24 +164,21 @@ def transfer(container: Container, *command: str) -> Iterator[dict[str, str]]:
             wait_for(lambda: not servers(), "the end of the sftp server")
 
 
-def copier(program: str, tmp_path: Path) -> list[str]:
-    key = openssh.convert(keys() / "id_dropbear", tmp_path / "id")
-    command = openssh.client(key)
-    command[0] = program
-    command[command.index("-p")] = "-P"
-    return command
+@pytest.fixture
+def key(tmp_path: Path) -> Path:
+    return openssh.convert(keys() / "id_dropbear", tmp_path / "id")
 
 
-def test_sftp(container: Container, tmp_path: Path) -> None:
-    with transfer(container, *copier("sftp", tmp_path), "-b", "-", "alice@127.0.0.1") as variables:
+def test_sftp(container: Container, key: Path) -> None:
+    with transfer(container, *openssh.copier("sftp", key), "-b", "-", "alice@127.0.0.1") as variables:
         assert_exact(variables, {**VALUES, "PATH": OWN_PATH})
 
 
-def test_scp(container: Container, tmp_path: Path) -> None:
+def test_scp(container: Container, key: Path, tmp_path: Path) -> None:
     """At a kilobyte a second, which lasts."""
     large = tmp_path / "large"
     large.touch()
     os.truncate(large, 1 << 20)
-    slow = [*copier("scp", tmp_path), "-l", "8", str(large), "alice@127.0.0.1:/dev/null"]
+    slow = [*openssh.copier("scp", key), "-l", "8", str(large), "alice@127.0.0.1:/dev/null"]
     with transfer(container, *slow) as variables:
         assert_exact(variables, {**VALUES, "PATH": OWN_PATH})

@@ -76,21 +76,15 @@ def with_openssh(start_shared: Start) -> Container:
     )
 
 
-def client(program: str, key: Path, *options: str, port: int = PORT) -> list[str]:
-    """The command `sftp` or `scp` with what reaches a container from the bed."""
-    command = openssh.client(key, *options, port=port)
-    command[0] = program
-    command[command.index("-p")] = "-P"
-    return command
-
-
 def sftp(key: Path, *lines: str, host: str = HERE) -> Result:
     """What sftp gives that is told these lines; it ends at the first that fails."""
-    return run([*client("sftp", key, "-b", "-"), f"alice@{host}"], "".join(f"{line}\n" for line in lines).encode())
+    return run(
+        [*openssh.copier("sftp", key, "-b", "-"), f"alice@{host}"], "".join(f"{line}\n" for line in lines).encode()
+    )
 
 
 def scp(key: Path, *arguments: str | bytes | Path, options: tuple[str, ...] = ()) -> Result:
-    return run([*client("scp", key, *options), "--", *arguments])
+    return run([*openssh.copier("scp", key, *options), "--", *arguments])
 
 
 def remote(path: str | bytes, host: str = HERE) -> bytes:
@@ -142,7 +136,7 @@ def test_sftp_in_every_engine(start: Start, key: Path, tmp_path: Path, engine: s
     (tmp_path / "a").write_bytes(data)
     user = container.exec("/bin/id", "-un").text if engine == "rootless" else "alice"
     batch = f"put {tmp_path}/a /tmp/a\nget /tmp/a {tmp_path}/b\n".encode()
-    run([*client("sftp", key, "-b", "-", port=OTHER_PORT), f"{user}@{HERE}"], batch).checked()
+    run([*openssh.copier("sftp", key, "-b", "-", port=OTHER_PORT), f"{user}@{HERE}"], batch).checked()
     assert (tmp_path / "b").read_bytes() == data
     assert (container.path("/tmp/a")).read_bytes() == data
 
@@ -260,10 +254,10 @@ def test_a_file_of_one_gibibyte(start: Start, key: Path, tmp_path: Path) -> None
         wanted = digest(source)
         batch = tmp_path / "batch"
         batch.write_text(f"put {source} {there}\n")
-        long_run([*client("sftp", key, "-q", "-b", str(batch), port=OTHER_PORT), f"alice@{HERE}"])
+        long_run([*openssh.copier("sftp", key, "-q", "-b", str(batch), port=OTHER_PORT), f"alice@{HERE}"])
         assert digest(there) == wanted
         source.unlink()
-        long_run([*client("scp", key, "-q", port=OTHER_PORT), remote(str(there)), back])
+        long_run([*openssh.copier("scp", key, "-q", port=OTHER_PORT), remote(str(there)), back])
         assert digest(back) == wanted
     finally:
         for path in (source, there, back):

@@ -8,7 +8,7 @@ import posix
 from . import linux
 from .errors import CONTAINER_ENDED, HookError
 from .mounts import unescape
-from .paths import fsdecode
+from .paths import fsdecode, is_same
 
 _KINDS = {
     "cgroup": linux.CLONE_NEWCGROUP,
@@ -36,7 +36,7 @@ class Namespaces:
                     raise HookError(CONTAINER_ENDED) from None
                 continue
             ours = posix.stat(f"/proc/self/ns/{name}")
-            if (theirs.st_dev, theirs.st_ino) != (ours.st_dev, ours.st_ino):
+            if not is_same(theirs, ours):
                 try:
                     self._descriptors[name] = posix.open(f"ns/{name}", posix.O_RDONLY | posix.O_CLOEXEC, dir_fd=process)
                 except (FileNotFoundError, ProcessLookupError):
