@@ -100,12 +100,15 @@ def test_container_or_its_runtime_is_killed(good: Outcome, how: str, pid: str) -
     """Before the daemon is recorded, the hook says so; after that poststop, or a sweep, ends and removes what there is."""
     change = without_pid_namespace if pid == "host" else None
     of_hook, names = of_role(good, 0), [call.name for call in of_role(good, 0)]
-    before = [*of_hook[: names.index("clone")], *of_role(good, 1), *of_role(good, 2)]
-    released = len(names) - names[::-1].index("write")
+    forked, has_told = names.index("clone"), names.index("wait4")
+    before = [*of_hook[:forked], *of_role(good, 1), *of_role(good, 2)]
     found = [faults.start(call, how, change) for call in spread(before)]
     assert [outcome.status for outcome in found] == [1] * len(found)
     assert [problem for outcome in found if (problem := outcome.problem(good, faults.KILL))] == []
-    assert [faults.start(call, how, change).status for call in of_hook[released:]] == [0] * len(of_hook[released:])
+    between = [faults.start(call, how, change) for call in spread(of_hook[forked:has_told])]
+    failed = [outcome for outcome in between if outcome.status]
+    assert [problem for outcome in failed if (problem := outcome.problem(good, faults.KILL))] == []
+    assert [faults.start(call, how, change).status for call in of_hook[has_told:]] == [0] * len(of_hook[has_told:])
 
 
 @pytest.mark.parametrize("role", range(len(ROLES)))

@@ -7,82 +7,76 @@ import posix
 import time
 
 from .content import DROPBEAR
+from .entry import Entry
 from .errors import HookError
+from .paths import fsencode
 from .process import Process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from .confinement import Confinement
-    from .namespaces import Cgroups, Namespaces
+    from .inside import Plan
 
 PROGRAM = f"{DROPBEAR}/bin/dropbear"
 PIDFILE = f"{DROPBEAR}/dropbear.pid"
 _START_TIMEOUT = 10.0  # seconds
-_POLL = 0.0005  # seconds
+_POLL = 0.0002  # seconds
+_END = b"\0"  # of an order: an argument that is empty
 
 
 class Daemon:
-    """What to run, and where: Dropbear's options, its environment, and descriptors of the root directory, of /dev/null, and
-    of a pidfile to write beside Dropbear's own, or None.
+    """The daemon of the container that `plan` is about. Attributes: pidfile, a descriptor of a pidfile to write beside
+    Dropbear's own, or None.
     """
 
-    def __init__(
-        self,
-        options: list[str],
-        environment: dict[str, str],
-        root: int,
-        null: int,
-        pidfile: int | None,
-        confinement: Confinement,
-        cgroups: Cgroups,
-        namespaces: Namespaces | None,
-    ) -> None:
-        self.arguments = ["dropbear", "-F", "-e", *options, "-P", PIDFILE]
-        self.environment = environment
-        self.root = root
-        self.null = null
-        self.pidfile = pidfile
-        self.confinement = confinement
-        self.cgroups = cgroups
-        self.namespaces = namespaces
-        self._process: Process | None = None
+    def __init__(self, plan: Plan) -> None:
+        self.pidfile: int | None = None
+        self._plan = plan
         self._pid = 0  # as the caller's pid namespace numbers it
+        self._process: Process | None = None
+        self._words = self._order = -1
 
-    def spawn(self, announce: Callable[[Process], None]) -> Process:
-        """Start the daemon. `announce` hears of the process before it is more than a waiting copy of the caller, which ends
-        with the caller.
+    def fork(self) -> None:
+        """Fork the daemon's process. Beside the caller's work it becomes all that Dropbear will be, and waits.
 
         The caller is a process of the daemon's pid namespace, so that the daemon falls to that one's first process when
-        the caller ends: it could not end while one of its processes is another namespace's to reap.
-
-        Raises HookError with what stopped it before it ran.
+        the caller ends: it could not end while one of its processes is another namespace's to reap. Until `run` the
+        process ends with the caller.
         """
-        reader, writer = posix.pipe()
-        go_reader, go_writer = posix.pipe()
-        self._pid = self.cgroups.fork()
+        self._words, writer = posix.pipe()
+        reader, self._order = posix.pipe()
+        self._pid = self._plan.cgroups.fork()
         if self._pid == 0:
-            try:
-                posix.close(go_writer)
-                self._run(writer, go_reader)
-            except Exception as error:
-                posix.write(writer, _problem(error).encode("utf-8", "backslashreplace"))
-            finally:
-                posix._exit(0)
+            posix.close(self._order)
+            self._become(writer, reader)
         posix.close(writer)
-        posix.close(go_reader)
-        with open(reader, encoding="utf-8", errors="replace") as file:
-            first = file.readline()
-            if first[:-1].isdigit():
-                process = self._process = Process(int(first))
-                announce(process)
-                posix.write(go_writer, b"g")
-            problem = file.read() if first[:-1].isdigit() else first
-        posix.close(go_writer)
-        if problem or not first:
-            raise HookError(f"cannot start the SSH daemon: {problem or self._end()}")
-        return process
+        posix.close(reader)
+
+    def process(self) -> Process:
+        """The daemon's process. Raises HookError with what kept it from telling its pid."""
+        if self._process is None:
+            pid = b""
+            while not pid.endswith(b"\n"):
+                more = posix.read(self._words, 1)
+                if not more:
+                    raise HookError(f"cannot start the SSH daemon: {pid.decode('utf-8', 'replace') or self._end()}")
+                pid += more
+            self._process = Process(int(pid))
+        return self._process
+
+    def run(self, options: list[str]) -> None:
+        """Let the process run Dropbear. Raises HookError with what stopped it before that."""
+        if self.pidfile is not None:
+            posix.write(self.pidfile, b"%d\n" % self._pid)
+        arguments = ["dropbear", "-F", "-e", *options, "-P", PIDFILE]
+        try:
+            posix.write(self._order, b"".join(fsencode(argument) + b"\0" for argument in arguments) + _END)
+        except BrokenPipeError:
+            pass  # it says why
+        posix.close(self._order)
+        with open(self._words, encoding="utf-8", errors="replace") as file:
+            problem = file.read()
+        if problem:
+            raise HookError(f"cannot start the SSH daemon: {problem}")
 
     def take_back(self) -> None:
         """End the daemon, wherever its start has come to, and empty its pidfile."""
@@ -117,37 +111,59 @@ class Daemon:
             "DROPBEAR_DIR runs on this node and the container's seccomp, AppArmor or SELinux profile allows a server"
         )
 
-    def _run(self, writer: int, go: int) -> None:
-        """Tell the pid, as the host's /proc numbers it, and become Dropbear when the caller holds this process's directory."""
-        self.cgroups.enter()
-        posix.write(writer, f"{posix.readlink('/proc/self')}\n".encode())
-        if posix.read(go, 1):
-            self._become()
-
-    def _become(self) -> None:
-        posix.setsid()
-        for descriptor in (0, 1, 2):
-            posix.dup2(self.null, descriptor)
-        inherited = [int(name) for name in posix.listdir("/proc/self/fd") if int(name) > 2]
-        for descriptor in inherited:
-            try:
-                posix.set_inheritable(descriptor, False)
-            except OSError:
-                pass  # the listing's own
-        if self.namespaces is not None:
-            self.namespaces.join("time")  # here, so that the hook reads start times on the host's clock
-        if self.pidfile is not None:
-            posix.write(self.pidfile, b"%d\n" % posix.getpid())
-        self.confinement.apply(self.root)
+    def _become(self, writer: int, order: int) -> None:
+        """In the new process: tell its pid, as the host's /proc numbers it; be confined; on order run Dropbear."""
         try:
-            posix.execve(PROGRAM, self.arguments, self.environment)
-        except PermissionError as error:
-            raise HookError(
-                f"{PROGRAM}: {error.strerror}: the container's AppArmor or SELinux profile, or the file system of "
-                "DROPBEAR_DIR (noexec), does not allow it to run"
-            ) from None
-        except BlockingIOError:
-            raise HookError("its user has more processes than the container's limit RLIMIT_NPROC") from None
+            posix.write(writer, f"{posix.readlink('/proc/self')}\n".encode())
+            self._plan.cgroups.enter()
+            entry = Entry(self._plan.namespaces, self._plan.container.rootfs, self._plan.user)
+            _detach(entry.null)
+            if self._plan.namespaces is not None:
+                self._plan.namespaces.join("time")
+            self._plan.confinement.apply(entry.rootfs.descriptor)
+            arguments = _read_order(order)
+            if arguments:
+                _execute(arguments, self._plan.container.environment)
+        except Exception as error:
+            posix.write(writer, _problem(error).encode("utf-8", "backslashreplace"))
+        finally:
+            posix._exit(0)
+
+
+def _detach(null: int) -> None:
+    """Leave the engine's session, and let no descriptor of the hook's get to Dropbear."""
+    posix.setsid()
+    for descriptor in (0, 1, 2):
+        posix.dup2(null, descriptor)
+    inherited = [int(name) for name in posix.listdir("/proc/self/fd") if int(name) > 2]
+    for descriptor in inherited:
+        try:
+            posix.set_inheritable(descriptor, False)
+        except OSError:
+            pass  # the listing's own
+
+
+def _read_order(descriptor: int) -> list[bytes]:
+    """The arguments to run Dropbear with; none where who would give them has ended."""
+    order = b""
+    while not order.endswith(b"\0" + _END):
+        more = posix.read(descriptor, 4096)
+        if not more:
+            return []
+        order += more
+    return order.split(b"\0")[:-2]
+
+
+def _execute(arguments: list[bytes], environment: dict[str, str]) -> None:
+    try:
+        posix.execve(PROGRAM, arguments, environment)
+    except PermissionError as error:
+        raise HookError(
+            f"{PROGRAM}: {error.strerror}: the container's AppArmor or SELinux profile, or the file system of "
+            "DROPBEAR_DIR (noexec), does not allow it to run"
+        ) from None
+    except BlockingIOError:
+        raise HookError("its user has more processes than the container's limit RLIMIT_NPROC") from None
 
 
 def _problem(error: Exception) -> str:

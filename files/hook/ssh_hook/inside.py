@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import posix
 import stat
-import sys
 
 from . import client, content, linux
 from .content import BASE, DROPBEAR
 from .daemon import PIDFILE, Daemon
-from .errors import HookError
-from .identity import ROOT, ActingAs, Identity, set_groups
+from .entry import Entry
+from .errors import CONTAINER_ENDED, HookError
+from .identity import ROOT, ActingAs, Identity
 from .keystore import KeyStoreError, host_public_key, openssh_private_key
 from .mounts import (
     MountTable,
@@ -29,9 +29,8 @@ from .mounts import (
     mount_tmpfs,
     mount_tree,
 )
-from .paths import basename, dirname, is_same, split
+from .paths import basename, dirname, split
 from .port import require_free
-from .rootfs import Rootfs
 from .settings import printable
 
 TYPE_CHECKING = False
@@ -44,13 +43,13 @@ if TYPE_CHECKING:
     from .namespaces import Cgroups, Namespaces
     from .owner import Owner
     from .process import Process
+    from .rootfs import Rootfs
 
 _MAX_PASSWD = 32 << 20  # bytes
 _MAX_SHELLS = 64 << 10  # bytes
 _MAX_AUTHORIZED_KEYS = 1 << 20  # bytes
 _SPARE = 1 << 20  # bytes of the tmpfs for what sessions write into ~/.ssh and for the host keys that clients learn
 _BLOCK = 4096  # bytes
-_NULL = posix.makedev(1, 3)
 
 
 class Plan:
@@ -62,6 +61,7 @@ class Plan:
         owner: Owner,
         keys: KeySet,
         authorized_keys: bytes,
+        init: Process | None,
         namespaces: Namespaces | None,
         cgroups: Cgroups,
         confinement: Confinement,
@@ -71,13 +71,17 @@ class Plan:
         overlay: bool,
         packages: list[str],
         tell: Callable[[str, str], None],
+        await_record: Callable[[], None],
     ) -> None:
-        """`tell` sends the hook a message: its kind and its text."""
+        """`init` is the container's first process. `tell` sends the hook a message: its kind and its text. `await_record`
+        returns when the hook has recorded the daemon, which it can be once it is forked.
+        """
         self.container = container
         self.owner = owner
         self.keys = keys
         self.host_public_key = host_public_key(keys)
         self.authorized_keys = authorized_keys
+        self.init = init
         self.namespaces = namespaces
         self.cgroups = cgroups
         self.confinement = confinement
@@ -87,12 +91,13 @@ class Plan:
         self.overlay = overlay
         self.packages = packages
         self.tell = tell
+        self.await_record = await_record
         self.user = Identity(container.uid, container.gid)  # in the container's user namespace
         self.has_user_namespace = owner.rootless or (namespaces is not None and namespaces.has("user"))
 
 
-def start_inside(plan: Plan) -> tuple[Process, Callable[[], None]]:
-    """Join the container, set it up, and start its daemon, which listens on return. Returns also what takes it back.
+def start_inside(plan: Plan) -> Callable[[], None]:
+    """Join the container, set it up, and start its daemon, which listens on return. Returns what takes it back.
 
     Raises HookError, and OSError for what no check foresaw.
     """
@@ -100,35 +105,28 @@ def start_inside(plan: Plan) -> tuple[Process, Callable[[], None]]:
     linux.prctl(linux.PR_SET_DUMPABLE, 0)  # no process of the container may look into this one
     if plan.namespaces is not None:
         plan.namespaces.join("cgroup", "ipc", "uts", "net")
-    require_free(plan.port, plan.listen, plan.owner.user, plan.packages)
-    _close_imports()
-    if plan.namespaces is not None:
-        plan.namespaces.join("mnt", "user")
-        if plan.namespaces.has("user"):
-            _become_root()
-    rootfs = Rootfs(_open_root(plan.container.rootfs), plan.user)
-    null = _open_null(rootfs)
-    setup = _Setup(plan, rootfs)
-    options, pidfile = setup.run()
-    setup.restrict(null)
-    own_pidfile = _open_pidfile(rootfs, plan.container.annotations.pidfile_container)
-    daemon = Daemon(
-        options,
-        plan.container.environment,
-        rootfs.descriptor,
-        null,
-        own_pidfile,
-        plan.confinement,
-        plan.cgroups,
-        plan.namespaces,
-    )
+    daemon = Daemon(plan)
     try:
-        process = daemon.spawn(lambda process: plan.tell("spawned", f"{process.pid} {process.start_time()}"))
+        daemon.fork()
+        require_free(plan.port, plan.listen, plan.owner.user, plan.packages)
+        entry = Entry(plan.namespaces, plan.container.rootfs, plan.user)
+        programs = _open_programs(f"{plan.dropbear_dir}/bin")
+        program = posix.stat("dropbear", dir_fd=programs)
+        process = daemon.process()
+        plan.tell("forked", f"{process.pid} {process.start_time()} {program.st_dev} {program.st_ino}")
+        setup = _Setup(plan, entry.rootfs)
+        options, pidfile = setup.run(programs)
+        setup.restrict(entry.null)
+        daemon.pidfile = _open_pidfile(entry.rootfs, plan.container.annotations.pidfile_container)
+        plan.await_record()
+        daemon.run(options)
         daemon.wait_until_listening(pidfile, plan.port)
+        if plan.init is not None and not plan.init.is_alive():
+            raise HookError(CONTAINER_ENDED)
     except BaseException:
         daemon.take_back()
         raise
-    return process, daemon.take_back
+    return daemon.take_back
 
 
 def _adjust_oom_score(score: int | None) -> None:
@@ -141,40 +139,12 @@ def _adjust_oom_score(score: int | None) -> None:
         pass  # lowering takes a right that an engine without root lacks; the session is killed the sooner
 
 
-def _close_imports() -> None:
-    """From here on no module can come from the container."""
-    sys.path.clear()
-    sys.meta_path.clear()
-    sys.path_hooks.clear()
-
-
-def _become_root() -> None:
-    set_groups([])
-    posix.setresgid(0, 0, 0)
-    posix.setresuid(0, 0, 0)
-
-
-def _open_root(path: str) -> int:
-    posix.chdir("/")
+def _open_programs(path: str) -> int:
     try:
         descriptor = posix.open(path, posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
     except OSError as error:
-        raise HookError(f"cannot open the container's root directory {path}: {error.strerror}") from None
-    if is_same(posix.fstat(descriptor), posix.stat("/")):
-        raise HookError(f"the container's root directory {path} is the host's own")
+        raise HookError(f"cannot open {path} (DROPBEAR_DIR in the OCI hook's JSON file): {error.strerror}") from None
     return descriptor
-
-
-def _open_null(rootfs: Rootfs) -> int:
-    """The container's own /dev/null: the host's would be the container's root's to change."""
-    try:
-        handle = rootfs.open("/dev/null", posix.O_PATH)
-        status = posix.fstat(handle)
-        if not stat.S_ISCHR(status.st_mode) or status.st_rdev != _NULL:
-            raise HookError("/dev/null in the container is not the null device")
-        return posix.open(f"/proc/self/fd/{handle}", posix.O_RDWR | posix.O_CLOEXEC)
-    except OSError as error:
-        raise HookError(f"cannot open /dev/null in the container, which a session takes: {error.strerror}") from None
 
 
 def _open_pidfile(rootfs: Rootfs, path: str) -> int | None:
@@ -198,8 +168,10 @@ class _Setup:
         self._rootfs = rootfs
         self._table = MountTable()
 
-    def run(self) -> tuple[list[str], int]:
-        """Returns Dropbear's options, and a descriptor of its pidfile, which is empty until it listens."""
+    def run(self, programs: int) -> tuple[list[str], int]:
+        """Returns Dropbear's options, and a descriptor of its pidfile, which is empty until it listens. `programs` is the
+        open directory that Dropbear is in.
+        """
         plan = self._plan
         account, passwd = self._account()
         home = self._home(account.home)
@@ -211,7 +183,10 @@ class _Setup:
         dropbear = _make_directory(base, "dropbear", 0o755, ROOT)
         _write_file(dropbear, "environment", environment, 0o600, plan.user)
         pidfile = _write_file(dropbear, basename(PIDFILE), b"", 0o644, plan.user)
-        self._bind_dropbear(_make_directory(dropbear, "bin", 0o755, ROOT), dropbear)
+        mount_bind(programs, _make_directory(dropbear, "bin", 0o755, ROOT))
+        mounted = posix.open("bin", posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC, dir_fd=dropbear)
+        make_read_only(mounted, linux.MS_NOSUID | linux.MS_NODEV)
+        make_private(mounted)
 
         if plan.overlay:
             self._overlay(ssh, base, ssh_path)
@@ -365,19 +340,6 @@ class _Setup:
         except OSError:
             pass  # what has taken its place cannot even be opened
         raise HookError(f"{BASE} in the container was moved while it was set up")
-
-    def _bind_dropbear(self, target: int, parent: int) -> None:
-        path = f"{self._plan.dropbear_dir}/bin"
-        try:
-            source = posix.open(path, posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
-        except OSError as error:
-            raise HookError(
-                f"cannot open {path} (DROPBEAR_DIR in the OCI hook's JSON file): {error.strerror}"
-            ) from None
-        mount_bind(source, target)
-        mounted = posix.open("bin", posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC, dir_fd=parent)
-        make_read_only(mounted, linux.MS_NOSUID | linux.MS_NODEV)
-        make_private(mounted)
 
     def _overlay(self, ssh: int, base: int, path: str) -> None:
         self._table.refuse_shared(ssh, path)

@@ -62,8 +62,8 @@ class Namespaces:
 class Cgroups:
     """The cgroups of a process that differ from the hook's own.
 
-    Attributes: directory, a descriptor of the cgroup of version 2, or None; processes, descriptors of the cgroup.procs
-    files of version 1.
+    Attributes: directory, a descriptor of the cgroup of version 2, or None; files, descriptors of what takes a caller in:
+    the tasks files of version 1.
     """
 
     def __init__(self, process: int, rootless: bool) -> None:
@@ -73,7 +73,7 @@ class Cgroups:
         any process that the user starts outside of the container.
         """
         self.directory: int | None = None
-        self.processes: list[int] = []
+        self.files: list[int] = []
         ours = set(_lines("/proc/self/cgroup", None))
         try:
             lines = _lines("cgroup", process)
@@ -103,24 +103,30 @@ class Cgroups:
                 if controllers == "":
                     self.directory = directory
                 else:
-                    self.processes.append(_open_processes(directory))
+                    self.files.append(
+                        _open("tasks", directory)
+                    )  # cgroup.procs waits up to 10 ms for a grace period of RCU
                     posix.close(directory)
                 return True
         return False
 
     def fork(self) -> int:
-        """Fork a child, which has to `enter` these cgroups first; returns as posix.fork() does. Raises OSError."""
+        """Fork a child, which has to `enter` these cgroups while it has one thread; returns as posix.fork() does. Raises
+        OSError.
+        """
         if self.directory is not None:
             try:
                 return linux.clone3_into_cgroup(self.directory)
             except OSError:
-                self.processes.append(_open_processes(self.directory))  # before Linux 5.7, or refused: moving tells why
+                self.files.append(
+                    _open("cgroup.procs", self.directory)
+                )  # before Linux 5.7, or refused: moving tells why
         return posix.fork()
 
     def enter(self) -> None:
         """Move the caller into those cgroups in which `fork` did not start it. Raises OSError."""
-        for processes in self.processes:
-            posix.write(processes, b"0")
+        for file in self.files:
+            posix.write(file, b"0")
 
 
 def _limits(controllers: str, lines: list[str]) -> bool:
@@ -130,8 +136,8 @@ def _limits(controllers: str, lines: list[str]) -> bool:
     return not any(_limits(line.split(":", 2)[1], []) for line in lines if not line.startswith("0:"))
 
 
-def _open_processes(directory: int) -> int:
-    return posix.open("cgroup.procs", posix.O_WRONLY | posix.O_CLOEXEC, dir_fd=directory)
+def _open(name: str, directory: int) -> int:
+    return posix.open(name, posix.O_WRONLY | posix.O_CLOEXEC, dir_fd=directory)
 
 
 def _cgroup_mounts() -> list[tuple[str, str, str]]:

@@ -13,7 +13,7 @@ import posix
 from . import keystore, record, userfiles
 from .confinement import Confinement, raise_own_limits
 from .container import Container, State
-from .errors import CONTAINER_ENDED, NO_MEMORY, HookError
+from .errors import NO_MEMORY, HookError
 from .identity import ActingAs, Identity
 from .inside import Plan, start_inside
 from .log import INFO, WARNING, log
@@ -23,7 +23,7 @@ from .paths import is_same
 from .process import Process
 from .settings import Settings
 
-_KEEP = b"k"
+_RECORDED = b"r"
 _KILLED = (
     "the container could not be set up: the hook's child was killed; has the container ended, or is the node out of "
     "memory?"
@@ -61,6 +61,7 @@ def start(settings: Settings, state: State, container: Container, bundle: int, p
         owner,
         keys,
         authorized_keys,
+        init,
         namespaces,
         Cgroups(process, owner.rootless),
         Confinement(container, settings.require_seccomp, owner.state_directory),
@@ -70,16 +71,14 @@ def start(settings: Settings, state: State, container: Container, bundle: int, p
         settings.overlay,
         packages,
         child.tell,
+        child.await_record,
     )
     if namespaces is not None:
         namespaces.join("pid")  # of the child
     child.run(plan)
     try:
-        identity = child.daemon()
-        if init is not None and not init.is_alive():
-            raise HookError(CONTAINER_ENDED)
         daemon = record.record_of(
-            identity,
+            child.daemon(),
             init,
             owner.keeper,
             container.annotations.pidfile_host,
@@ -95,13 +94,14 @@ def start(settings: Settings, state: State, container: Container, bundle: int, p
 
 
 def _keep(daemon: record.Record, bundle: int, keeper: Identity, child: _Child) -> None:
-    """Record the daemon and let it go on. Raises HookError and OSError; then there is no trace of it."""
+    """Record the daemon, and have it started. Raises HookError and OSError; then there is no trace of it."""
     try:
         record.write(daemon, bundle)
         if daemon.pidfile_host:
             userfiles.write_pidfile(daemon.pidfile_host, daemon.pid, keeper)
-        child.release()
+        child.go_on()
     except BaseException:
+        child.take_back()
         record.remove(bundle, daemon)
         if daemon.pidfile_host:
             userfiles.remove_pidfile(daemon.pidfile_host, daemon.pid, keeper)
@@ -144,21 +144,27 @@ def _open_process(pid: int, settings: Settings) -> int:
 
 
 class _Child:
-    """The process that does the work inside of the container, and then waits until the hook has recorded the daemon.
+    """The process that does the work inside of the container.
 
-    Whatever becomes of either, a daemon that is not released ends: each of them sees to that.
+    It starts the daemon when the hook has recorded that. Whichever of the two ends, the other one ends the daemon where
+    the start is not complete.
     """
 
     def __init__(self) -> None:
         self._reader, self._writer = posix.pipe()
-        self._wait, self._release = posix.pipe()
+        self._recorded_reader, self._recorded = posix.pipe()
+        self._received = b""
         self._pid = 0
-        self._spawned: list[int] = []  # pid and start time of the daemon
-        self._is_released = False
+        self._daemon: Process | None = None
 
     def tell(self, kind: str, text: str) -> None:
         """Send a message from the child to the hook."""
         posix.write(self._writer, f"{kind} {text}\0".encode("utf-8", "backslashreplace"))
+
+    def await_record(self) -> None:
+        """In the child: return when the hook has recorded the daemon. Raises HookError where the hook is gone."""
+        if posix.read(self._recorded_reader, 1) != _RECORDED:
+            raise HookError("the hook was killed")
 
     def run(self, plan: Plan) -> None:
         """Fork, and do the work in the child. Raises HookError."""
@@ -168,21 +174,18 @@ class _Child:
             reason = error.strerror  # of an ended pid namespace that is "Cannot allocate memory"
             raise HookError(f"cannot start a process in the container: {reason}; has the container ended?") from None
         if self._pid == 0:
-            posix.close(self._release)
+            posix.close(self._reader)
+            posix.close(self._recorded)
             self._work(plan)
         posix.close(self._writer)
-        posix.close(self._wait)
+        posix.close(self._recorded_reader)
 
     def _work(self, plan: Plan) -> None:
         try:
-            process, take_back = start_inside(plan)
+            take_back = start_inside(plan)
             try:
-                self.tell("started", " ".join(map(str, process.identity())))
-                posix.close(self._writer)
-                is_kept = posix.read(self._wait, 1) == _KEEP
-            except OSError:
-                is_kept = False
-            if not is_kept:
+                self.tell("started", "")
+            except OSError:  # the hook is gone
                 take_back()
         except HookError as error:
             self.tell("error", str(error))
@@ -197,39 +200,52 @@ class _Child:
             posix._exit(0)
 
     def daemon(self) -> tuple[int, int, int, int]:
-        """The daemon's identity. Raises HookError with what the child says, or if it says nothing."""
-        with open(self._reader, encoding="utf-8", errors="replace") as file:
-            messages = file.read().split("\0")[:-1]
-        for message in messages:
-            kind, _blank, text = message.partition(" ")
-            if kind == "warning":
-                log(WARNING, text)
-            elif kind == "error":
-                raise HookError(text)
-            elif kind == "spawned":
-                self._spawned = [int(number) for number in text.split()]
-            else:
-                pid, start_time, device, inode = map(int, text.split())
-                return pid, start_time, device, inode
-        raise HookError(_KILLED)
+        """The identity that the daemon will have, which waits to be recorded: as Process.identity() gives it.
 
-    def release(self) -> None:
-        """Let the daemon go on for good. Raises HookError where the child is gone."""
+        Raises HookError with what the child says, or if it says nothing.
+        """
+        pid, start_time, device, inode = map(int, self._await("forked").split())
         try:
-            posix.write(self._release, _KEEP)
+            process = Process(pid)
+            if process.start_time() == start_time:
+                self._daemon = process
+        except OSError:
+            pass  # it ended meanwhile, of which the child will tell
+        return pid, start_time, device, inode
+
+    def go_on(self) -> None:
+        """Tell that the daemon is recorded, and return when it listens. Raises HookError as daemon() does."""
+        try:
+            posix.write(self._recorded, _RECORDED)
         except BrokenPipeError:
-            raise HookError(_KILLED) from None
-        self._is_released = True
+            pass  # the child has told why it ended
+        self._await("started")
+
+    def take_back(self) -> None:
+        """End the daemon."""
+        if self._daemon is not None:
+            self._daemon.kill()
 
     def end(self) -> None:
-        """Wait for the child. The daemon ends, unless it was released."""
-        posix.close(self._release)
-        if self._spawned and not self._is_released:
-            pid, start_time = self._spawned
-            try:
-                process = Process(pid)
-                if process.start_time() == start_time:
-                    process.kill()
-            except OSError:
-                pass  # it ended meanwhile
+        """Wait for the child, which does not go on where it is not told to."""
+        posix.close(self._recorded)
         posix.waitpid(self._pid, 0)
+
+    def _await(self, wanted: str) -> str:
+        """The text of the child's next message of this kind."""
+        while True:
+            kind, _blank, text = self._next().partition(" ")
+            if kind == wanted:
+                return text
+            if kind == "error":
+                raise HookError(text)
+            log(WARNING, text)
+
+    def _next(self) -> str:
+        while b"\0" not in self._received:
+            more = posix.read(self._reader, 1 << 16)
+            if not more:
+                raise HookError(_KILLED)
+            self._received += more
+        message, _end, self._received = self._received.partition(b"\0")
+        return message.decode("utf-8", "replace")
