@@ -12,7 +12,8 @@ from unittest import mock
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from ssh_hook import mounts, namespaces
+from ssh_hook import cgroups as module
+from ssh_hook import mounts
 from ssh_hook.errors import HookError
 
 ENDS = "\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"  # what Python takes for the end of a line, and the kernel does not
@@ -58,15 +59,15 @@ def memory(text: str) -> int:
 
 
 @contextmanager
-def proc(mountinfo: list[str], cgroup: str, tree: str) -> Iterator[FakePosix]:
-    """The module `namespaces` sees these mounts, and a process with this cgroup of version 2."""
+def proc(mountinfo: list[str], cgroup: str, tree: str, controllers: str = "") -> Iterator[FakePosix]:
+    """The module `cgroups` sees these mounts, and a process with this cgroup, of version 2 without `controllers`."""
     files = {
         "/proc/self/mountinfo": "".join(f"{line}\n" for line in mountinfo),
-        "/proc/self/cgroup": "0::/own\n",
-        "cgroup": f"0::{cgroup}\n",
+        "/proc/self/cgroup": f"0:{controllers}:/own\n",
+        "cgroup": f"0:{controllers}:{cgroup}\n",
     }
     fake = FakePosix(files, tree)
-    with mock.patch.object(namespaces, "posix", fake):
+    with mock.patch.object(module, "posix", fake):
         yield fake
 
 
@@ -83,16 +84,26 @@ def test_a_cgroup_is_the_one_that_the_kernel_names(cgroup: str, fuse: str, hiera
     tree = f"/sys/{hierarchy}"
     lines = [mount_line("/", fuse, "fuse"), mount_line("/", tree, "cgroup2"), mount_line(fuse, fuse, "tmpfs", fuse)]
     with proc(lines, cgroup, tree) as fake:
-        cgroups = namespaces.Cgroups(-1, rootless=False)
+        cgroups = module.Cgroups(-1, rootless=False)
     assert fake.opened == [os.path.join(tree, cgroup.lstrip("/"))]
     assert cgroups.directory is not None
     os.close(cgroups.directory)
-    assert cgroups.processes == []
+    assert cgroups.files == []
+
+
+def test_a_cgroup_of_version_1_is_entered_by_its_tasks() -> None:
+    line = f"{mount_line('/', '/sys/cpu', 'cgroup')},cpu,cpuacct"
+    with proc([line], "/job", "/sys/cpu", "cpu,cpuacct") as fake:
+        cgroups = module.Cgroups(-1, rootless=False)
+    assert fake.opened == ["/sys/cpu/job/tasks"]
+    assert cgroups.directory is None
+    assert len(cgroups.files) == 1
+    os.close(cgroups.files[0])
 
 
 def test_a_cgroup_that_cannot_be_opened_is_told() -> None:
     with proc([mount_line("/", "/nowhere", "cgroup2")], "/x\r\n", "/sys"), pytest.raises(HookError) as caught:
-        namespaces.Cgroups(-1, rootless=False)
+        module.Cgroups(-1, rootless=False)
     assert "cannot open the container's cgroup" in str(caught.value)
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 import posix
 import sys
 
@@ -60,6 +61,7 @@ def _start_or_stop(packages: list[str]) -> int:
     """Only what a stage takes is imported: poststop takes little."""
     from .container import read_state
 
+    gc.disable()  # there is little garbage, and forked processes would each copy what it looks at
     log.to_syslog = True
     pthread_sigmask(SIG_SETMASK, [])  # crun blocks every signal, and a daemon that inherits that never reaps
     set_signal(SIGCHLD, SIG_DFL)
@@ -75,19 +77,12 @@ def _start_or_stop(packages: list[str]) -> int:
 
 
 def _start(state: State, packages: list[str]) -> None:
-    from .container import read_container
-    from .keystore import KeyStoreError
     from .settings import Settings
     from .start import start
 
     settings = Settings(environment())
     bundle = posix.open(state.bundle, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
-    container = read_container(bundle, state.bundle)
-    log.level = container.annotations.log_level
-    try:
-        start(settings, state, container, bundle, packages)
-    except KeyStoreError as error:
-        raise HookError(str(error)) from None
+    start(settings, state, bundle, packages)
 
 
 def _user_command(arguments: list[str], settings: dict[str, str]) -> int:

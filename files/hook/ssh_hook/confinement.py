@@ -14,11 +14,11 @@ from . import linux
 from .errors import HookError
 from .identity import set_groups
 from .labels import Labels
-from .log import WARNING, log
-from .settings import printable
+from .limits import limit, ordinal, size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from signal import SIG_DFL, SIG_SETMASK, pthread_sigmask
     from signal import signal as set_signal
 
@@ -28,14 +28,9 @@ else:  # the C half of signal: its other half imports enum
     from _signal import SIG_DFL, SIG_SETMASK, pthread_sigmask
     from _signal import signal as set_signal
 
-_INFINITE = 2**63  # limits from here on are RLIM_INFINITY
 _LAST_SIGNAL = 64
 _LAST_CAPABILITY = 63
 
-# setrlimit(2); include/uapi/asm-generic/resource.h
-_LIMITS = """
-CPU FSIZE DATA STACK CORE RSS NPROC NOFILE MEMLOCK AS LOCKS SIGPENDING MSGQUEUE NICE RTPRIO RTTIME
-"""
 # capabilities(7); include/uapi/linux/capability.h
 _CAPABILITIES = """
 CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE NET_BIND_SERVICE
@@ -43,8 +38,6 @@ NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHRO
 SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL SETFCAP MAC_OVERRIDE
 MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF CHECKPOINT_RESTORE
 """
-# What the hook itself takes, with a dozen hierarchies of cgroups and as many masked paths; how much memory, it finds out.
-_NEEDED = {"NOFILE": 64, "FSIZE": 64 << 10, "AS": 0, "DATA": 0}
 # Until the runtime pivots, some milliseconds after the daemon's start, only a chroot keeps a session from the host's tree.
 _WITHHELD = "CAP_SYS_CHROOT"
 
@@ -52,18 +45,20 @@ _WITHHELD = "CAP_SYS_CHROOT"
 class Confinement:
     """The confinement of a container's own process, to be taken on by another. Attributes: labels."""
 
-    def __init__(self, container: Container, require_seccomp: bool, state_directory: str) -> None:
+    def __init__(
+        self, container: Container, require_seccomp: bool, state_directory: str, warn: Callable[[str], None]
+    ) -> None:
         """Raises HookError for a part of config.json that cannot be applied. Without `require_seccomp` a seccomp profile
-        may be one. `state_directory` is the caller's own, to keep what takes long to make.
+        may be one. `state_directory` is the caller's own, to keep what takes long to make. `warn` takes a message.
         """
         self._container = container
-        self._limits = [(_limit(name), _size(soft), _size(hard)) for name, soft, hard in container.rlimits]
+        self._limits = [(limit(name), size(soft), size(hard)) for name, soft, hard in container.rlimits]
         self._bounding = _capabilities(container.bounding)
         self._permitted = _capabilities(container.permitted)
         self._inheritable = _capabilities(container.inheritable) & self._bounding
         self._ambient = _capabilities(container.ambient) & self._inheritable
         self.labels = Labels(container)
-        self._filter = _filter(container, require_seccomp, state_directory)
+        self._filter = _filter(container, require_seccomp, state_directory, warn)
 
     def apply(self, root: int) -> None:
         """Confine the calling process, which has all capabilities over its user namespace, to the directory `root` and to
@@ -120,24 +115,6 @@ class Confinement:
             ) from None
 
 
-def raise_own_limits(container: Container) -> None:
-    """Raise soft limits to the hard ones, where the hook needs that: crun holds its hooks to the container's. The daemon
-    sets all of those again. Raises HookError where the hook could not do its work.
-    """
-    listed = {name for name, _soft, _hard in container.rlimits}
-    for short, needed in _NEEDED.items():
-        name = f"RLIMIT_{short}"
-        if name not in listed:
-            continue
-        hard = resource.getrlimit(_limit(name))[1]
-        resource.setrlimit(_limit(name), (hard, hard))
-        if hard != resource.RLIM_INFINITY and hard < needed:
-            raise HookError(
-                f"the container's limit {name} is too low for the hook, which crun holds to it too: raise it from {hard} "
-                f"to {needed} or more"
-            )
-
-
 def _leave_session_keyring() -> None:
     """It is that of whoever ran the engine."""
     try:
@@ -147,7 +124,7 @@ def _leave_session_keyring() -> None:
             raise
 
 
-def _filter(container: Container, require: bool, state_directory: str) -> Filter | None:
+def _filter(container: Container, require: bool, state_directory: str, warn: Callable[[str], None]) -> Filter | None:
     if container.seccomp is None:
         return None
     from .seccomp import make_filter
@@ -158,7 +135,7 @@ def _filter(container: Container, require: bool, state_directory: str) -> Filter
         problem = f"the container's seccomp profile cannot be applied to SSH sessions: {error}"
         if require:
             raise HookError(problem) from None
-        log(WARNING, f"{problem}; they start without it, since REQUIRE_SECCOMP is false")
+        warn(f"{problem}; they start without it, since REQUIRE_SECCOMP is false")
     return None
 
 
@@ -174,25 +151,10 @@ def _reset_signals() -> None:
     pthread_sigmask(SIG_SETMASK, [])
 
 
-def _limit(name: str) -> int:
-    return _number(name, "RLIMIT_", _LIMITS)
-
-
-def _size(value: int) -> int:
-    return resource.RLIM_INFINITY if value >= _INFINITE else value
-
-
 def _capabilities(names: list[str]) -> int:
     """The capabilities as a bit mask, without the one that is withheld."""
     mask = 0
     for name in names:
         if name != _WITHHELD:
-            mask |= 1 << _number(name, "CAP_", _CAPABILITIES)
+            mask |= 1 << ordinal(name, "CAP_", _CAPABILITIES)
     return mask
-
-
-def _number(name: str, prefix: str, names: str) -> int:
-    known = names.split()
-    if name.startswith(prefix) and name[len(prefix) :] in known:
-        return known.index(name[len(prefix) :])
-    raise HookError(f"config.json: this hook does not know '{printable(name)}': upgrade ocihooks.ssh")

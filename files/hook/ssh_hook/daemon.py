@@ -1,36 +1,43 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The SSH daemon: a process of the container's own, beside its first one."""
+"""The SSH daemon: a process of the container's own, beside its first one.
+
+The daemon's process imports by itself what it takes, beside the hook's child, so that both are ready the sooner.
+"""
 
 from __future__ import annotations
 
 import posix
 import time
 
-from .content import DROPBEAR
-from .entry import Entry
 from .errors import HookError
 from .paths import fsencode
 from .process import Process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .inside import Plan
+    from .cgroups import Cgroups
+    from .child import Child
+    from .container import Container
+    from .settings import Settings
+    from .target import Target
 
-PROGRAM = f"{DROPBEAR}/bin/dropbear"
-PIDFILE = f"{DROPBEAR}/dropbear.pid"
 _START_TIMEOUT = 10.0  # seconds
 _POLL = 0.0002  # seconds
 _END = b"\0"  # of an order: an argument that is empty
 
 
 class Daemon:
-    """The daemon of the container that `plan` is about. Attributes: pidfile, a descriptor of a pidfile to write beside
-    Dropbear's own, or None.
-    """
+    """The daemon of a container. Attributes: pidfile, a descriptor of a pidfile to write beside Dropbear's own, or None."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(
+        self, target: Target, container: Container, cgroups: Cgroups, settings: Settings, child: Child
+    ) -> None:
         self.pidfile: int | None = None
-        self._plan = plan
+        self._target = target
+        self._container = container
+        self._cgroups = cgroups
+        self._settings = settings
+        self._child = child
         self._pid = 0  # as the caller's pid namespace numbers it
         self._process: Process | None = None
         self._words = self._order = -1
@@ -44,7 +51,7 @@ class Daemon:
         """
         self._words, writer = posix.pipe()
         reader, self._order = posix.pipe()
-        self._pid = self._plan.cgroups.fork()
+        self._pid = self._cgroups.fork()
         if self._pid == 0:
             posix.close(self._order)
             self._become(writer, reader)
@@ -54,20 +61,21 @@ class Daemon:
     def process(self) -> Process:
         """The daemon's process. Raises HookError with what kept it from telling its pid."""
         if self._process is None:
-            pid = b""
-            while not pid.endswith(b"\n"):
-                more = posix.read(self._words, 1)
-                if not more:
-                    raise HookError(f"cannot start the SSH daemon: {pid.decode('utf-8', 'replace') or self._end()}")
-                pid += more
-            self._process = Process(int(pid))
+            self._process = Process(int(self._line()))
         return self._process
 
-    def run(self, options: list[str]) -> None:
+    def require_confinable(self) -> None:
+        """Return when the process knows that it can take on all of the container's rights and no more.
+
+        Raises HookError.
+        """
+        self._line()
+
+    def run(self, program: str, options: list[str]) -> None:
         """Let the process run Dropbear. Raises HookError with what stopped it before that."""
         if self.pidfile is not None:
             posix.write(self.pidfile, b"%d\n" % self._pid)
-        arguments = ["dropbear", "-F", "-e", *options, "-P", PIDFILE]
+        arguments = [program, "dropbear", "-F", "-e", *options]
         try:
             posix.write(self._order, b"".join(fsencode(argument) + b"\0" for argument in arguments) + _END)
         except BrokenPipeError:
@@ -111,19 +119,40 @@ class Daemon:
             "DROPBEAR_DIR runs on this node and the container's seccomp, AppArmor or SELinux profile allows a server"
         )
 
+    def _line(self) -> str:
+        """The next line that the process writes, which may be empty; HookError with what it says where it gives up."""
+        line = b""
+        while not line.endswith(b"\n"):
+            more = posix.read(self._words, 1)
+            if not more:
+                problem = line.decode("utf-8", "replace") or f"cannot start the SSH daemon: {self._end()}"
+                raise HookError(problem)
+            line += more
+        return line.decode()
+
     def _become(self, writer: int, order: int) -> None:
         """In the new process: tell its pid, as the host's /proc numbers it; be confined; on order run Dropbear."""
         try:
             posix.write(writer, f"{posix.readlink('/proc/self')}\n".encode())
-            self._plan.cgroups.enter()
-            entry = Entry(self._plan.namespaces, self._plan.container.rootfs, self._plan.user)
+            from .confinement import Confinement
+            from .engine import Engine
+            from .entry import Entry
+
+            container, namespaces = self._container, self._target.namespaces
+            state_directory = Engine().state_directory
+            confinement = Confinement(container, self._settings.require_seccomp, state_directory, self._child.warn)
+            posix.write(writer, b"\n")
+            self._cgroups.enter()
+            if namespaces is not None:
+                namespaces.join_unrooted()
+            entry = Entry(namespaces, container)
             _detach(entry.null)
-            if self._plan.namespaces is not None:
-                self._plan.namespaces.join("time")
-            self._plan.confinement.apply(entry.rootfs.descriptor)
+            if namespaces is not None:
+                namespaces.join("time")  # here, so that its start time is on the host's clock
+            confinement.apply(entry.rootfs.descriptor)
             arguments = _read_order(order)
             if arguments:
-                _execute(arguments, self._plan.container.environment)
+                _execute(arguments, container.environment)
         except Exception as error:
             posix.write(writer, _problem(error).encode("utf-8", "backslashreplace"))
         finally:
@@ -144,7 +173,7 @@ def _detach(null: int) -> None:
 
 
 def _read_order(descriptor: int) -> list[bytes]:
-    """The arguments to run Dropbear with; none where who would give them has ended."""
+    """The program to run and its arguments; none where who would tell has ended."""
     order = b""
     while not order.endswith(b"\0" + _END):
         more = posix.read(descriptor, 4096)
@@ -154,12 +183,13 @@ def _read_order(descriptor: int) -> list[bytes]:
     return order.split(b"\0")[:-2]
 
 
-def _execute(arguments: list[bytes], environment: dict[str, str]) -> None:
+def _execute(order: list[bytes], environment: dict[str, str]) -> None:
+    program, *arguments = order
     try:
-        posix.execve(PROGRAM, arguments, environment)
+        posix.execve(program, arguments, environment)
     except PermissionError as error:
         raise HookError(
-            f"{PROGRAM}: {error.strerror}: the container's AppArmor or SELinux profile, or the file system of "
+            f"{program.decode()}: {error.strerror}: the container's AppArmor or SELinux profile, or the file system of "
             "DROPBEAR_DIR (noexec), does not allow it to run"
         ) from None
     except BlockingIOError:
@@ -169,4 +199,5 @@ def _execute(arguments: list[bytes], environment: dict[str, str]) -> None:
 def _problem(error: Exception) -> str:
     if not isinstance(error, OSError):
         return str(error)
-    return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
+    name = error.filename.decode() if isinstance(error.filename, bytes) else error.filename
+    return f"{name}: {error.strerror}" if name else str(error.strerror)

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
+import _stat as stat
 import posix
-import stat
 import sys
 
 from .errors import HookError
@@ -14,6 +14,7 @@ from .rootfs import Rootfs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from .container import Container
     from .namespaces import Namespaces
 
 _NULL = posix.makedev(1, 3)
@@ -25,14 +26,14 @@ class Entry:
     Attributes: rootfs, the container's root directory; null, a descriptor of its /dev/null.
     """
 
-    def __init__(self, namespaces: Namespaces | None, rootfs: str, user: Identity) -> None:
-        """Join, where there is something to join, and open the directory `rootfs`. Raises HookError."""
+    def __init__(self, namespaces: Namespaces | None, container: Container) -> None:
+        """Join, where there is something to join, and open the container's root directory. Raises HookError."""
         _close_imports()
         if namespaces is not None:
             namespaces.join("mnt", "user")
             if namespaces.has("user"):
                 _become_root()
-        self.rootfs = Rootfs(_open_root(rootfs), user)
+        self.rootfs = Rootfs(_open_root(container.rootfs), Identity(container.uid, container.gid))
         self.null = _open_null(self.rootfs)
 
 

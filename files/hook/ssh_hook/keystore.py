@@ -43,9 +43,9 @@ of theirs.
 
 from __future__ import annotations
 
+import _stat as stat
 import errno
 import posix
-import stat
 
 KEY_TYPES = ("ecdsa", "ed25519")  # the first is the default
 KEY_LIBRARIES = (  # what `generate` imports; a program that forks for each user does it once before

@@ -5,8 +5,8 @@ leads to by now. That works on every kernel, and takes one system call where fso
 
 from __future__ import annotations
 
+import _stat as stat
 import posix
-import stat
 
 from . import linux
 from .errors import HookError

@@ -6,47 +6,29 @@ from __future__ import annotations
 import posix
 
 from . import passwd
+from .engine import NOBODY, Engine, read_map
 from .errors import HookError
-from .identity import Identity, IdMap
+from .identity import Identity
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .container import Container
 
-_MAX_MAP = 64 << 10  # bytes
 _CHUNK = 256 << 10  # bytes, of which a line of PASSWD_FILE is shorter
-_NOBODY = 2**32 - 1  # no user's uid
 
 
 class Owner:
     """Attributes: name, in PASSWD_FILE; keeper, who owns the name's files; user, the container's user. The ids are
-    those of the hook's user namespace. rootless tells whether the engine runs in a user namespace of the user's own.
-    runner is the uid of who runs the engine, see `runner`. state_directory is where only that one can write, and what
-    is written lasts until the next boot.
+    those of the hook's user namespace.
     """
 
-    def __init__(self, name: str, keeper: Identity, user: Identity, rootless: bool, runner: int) -> None:
+    def __init__(self, name: str, keeper: Identity, user: Identity) -> None:
         self.name = name
         self.keeper = keeper
         self.user = user
-        self.rootless = rootless
-        self.runner = runner
-        self.state_directory = f"/run/user/{runner}" if runner else "/run"
 
 
-def runner() -> int:
-    """The uid, on the node, of who runs this; of root in a user namespace, that of the user whose it is."""
-    return _runner(IdMap(_read("/proc/self/uid_map").decode()))
-
-
-def _runner(ours: IdMap) -> int:
-    if ours.is_initial():
-        return posix.geteuid()
-    outside = ours.outside(0)
-    return _NOBODY if outside is None else outside
-
-
-def find_owner(container: Container, process: int | None, passwd_file: str) -> Owner:
+def find_owner(container: Container, engine: Engine, process: int | None, passwd_file: str) -> Owner:
     """Find the user of `container` in `passwd_file`.
 
     `process` is a descriptor of its first process's directory in /proc if that has a user namespace of its own. An
@@ -57,16 +39,14 @@ def find_owner(container: Container, process: int | None, passwd_file: str) -> O
     user = Identity(container.uid, container.gid)
     if process is not None:
         user = Identity(_outside(process, "uid_map", container.uid), _outside(process, "gid_map", container.gid))
-    ours = IdMap(_read("/proc/self/uid_map").decode())
-    caller = _runner(ours)
-    if not ours.is_initial():
-        entry = None if caller == _NOBODY else _find_by_uid(passwd_file, caller)
+    if engine.is_rootless:
+        entry = None if engine.runner == NOBODY else _find_by_uid(passwd_file, engine.runner)
         if entry is not None:
-            return Owner(entry.name, Identity(0, 0), user, True, caller)
+            return Owner(entry.name, Identity(0, 0), user)
     entry = _find_by_uid(passwd_file, user.uid)
     if entry is None:
         raise HookError(f"no user has the uid {user.uid} in PASSWD_FILE {passwd_file}: add one, or refresh the file")
-    return Owner(entry.name, user, user, not ours.is_initial(), caller)
+    return Owner(entry.name, user, user)
 
 
 def _find_by_uid(path: str, uid: int) -> passwd.Entry | None:
@@ -93,19 +73,7 @@ def _find_by_uid(path: str, uid: int) -> passwd.Entry | None:
 
 
 def _outside(process: int, kind: str, inside: int) -> int:
-    outside = IdMap(_read(kind, process).decode()).outside(inside)
+    outside = read_map(kind, process).outside(inside)
     if outside is None:
         raise HookError(f"the container's process has the id {inside}, which its user namespace does not map ({kind})")
     return outside
-
-
-def _read(path: str, directory: int | None = None) -> bytes:
-    try:
-        descriptor = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NOCTTY, dir_fd=directory)
-        with open(descriptor, "rb") as file:
-            data = file.read(_MAX_MAP + 1)
-    except OSError as error:
-        raise HookError(f"cannot read {path}: {error.strerror}") from None
-    if len(data) > _MAX_MAP:
-        raise HookError(f"{path} is larger than {_MAX_MAP} bytes")
-    return data

@@ -11,9 +11,9 @@ Format: a line "ssh_hook 1", then "name=value" lines; values hold no control cha
 
 from __future__ import annotations
 
+import _stat as stat
 import errno
 import posix
-import stat
 
 from .errors import HookError
 from .paths import dirname, fsdecode, fsencode

@@ -8,9 +8,9 @@ descriptors. A chroot would not do: the container's /proc is mounted already and
 
 from __future__ import annotations
 
+import _stat as stat
 import errno
 import posix
-import stat
 
 from . import linux
 from .errors import HookError

@@ -9,8 +9,8 @@ Formats: https://github.com/opencontainers/runtime-spec (config-linux.md, Seccom
 
 from __future__ import annotations
 
+import _stat as stat
 import posix
-import stat
 
 from .errors import HookError
 from .record import is_own

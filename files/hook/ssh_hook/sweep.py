@@ -7,14 +7,14 @@ something until its container's first process has ended.
 
 from __future__ import annotations
 
+import _stat as stat
 import os
-import stat
 import time
 
 from . import record
+from .engine import Engine
 from .errors import HookError
 from .log import DEBUG, ERROR, INFO, log
-from .owner import runner
 from .record import Record
 from .settings import printable
 from .stop import end
@@ -27,7 +27,7 @@ def sweep() -> int:
 
     Raises HookError where nothing can be done at all.
     """
-    path = record.directory_of_copies(runner())
+    path = record.directory_of_copies(Engine().runner)
     try:
         directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:

@@ -5,10 +5,10 @@ what only root may touch fails as it would for the user, on a file system that s
 
 from __future__ import annotations
 
+import _stat as stat
 import binascii
 import errno
 import posix
-import stat
 
 from . import linux
 from .errors import HookError

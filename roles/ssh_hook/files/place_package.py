@@ -21,12 +21,13 @@ from types import CodeType
 
 PACKAGE = "ssh_hook"
 BYTECODE = "bytecode"
+HEADER_SIZE = 128  # bytes
 
 
 def header(package: dict[str, str]) -> bytes:
-    """First line of the bytecode of these sources."""
+    """The beginning of the bytecode of these sources."""
     digest = hashlib.sha256(json.dumps(package, sort_keys=True).encode()).hexdigest()
-    return f"{sys.implementation.cache_tag} {digest}\n".encode()
+    return f"{sys.implementation.cache_tag} {digest} ".encode()
 
 
 def read(path: str, size: int = -1) -> bytes:
@@ -55,22 +56,36 @@ def write(path: str, content: bytes) -> None:
         raise
 
 
-def compile_source(source: str, path: str) -> CodeType:
-    """Compile a module, without docstrings; what it imports from __future__ is a flag to the compiler."""
+def compile_source(source: str, path: str) -> tuple[CodeType, list[str]]:
+    """Compile a module, without docstrings; what it imports from __future__ is a flag to the compiler.
+
+    Returns also the modules of the package that it imports at once.
+    """
     tree = ast.parse(source, path)
+    imports = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
     tree.body = [node for node in tree.body if not (isinstance(node, ast.ImportFrom) and node.module == "__future__")]
     code: CodeType = compile(tree, path, "exec", flags=annotations.compiler_flag, dont_inherit=True, optimize=2)
-    return code
+    own = [[node.module] if node.module else [name.name for name in node.names] for node in imports if node.level]
+    return code, [f"{PACKAGE}.{name}" for names in own for name in names]
 
 
 def bytecode(package: dict[str, str], directory: str) -> bytes:
     """The bytecode of all modules, whose sources lie in the directory."""
-    codes = {}
+    content = b""
+    index = {}
+    finder = None
     for name, text in package.items():
         stem = os.path.splitext(name)[0]
         module = PACKAGE if stem == "__init__" else f"{PACKAGE}.{stem}"
-        codes[module] = marshal.dumps(compile_source(text, os.path.join(directory, name)))
-    return header(package) + marshal.dumps(codes)
+        code, imported = compile_source(text, os.path.join(directory, name))
+        data = marshal.dumps(code)
+        index[module] = (HEADER_SIZE + len(content), len(data), imported)
+        content += data
+        if stem == BYTECODE:
+            finder = code
+    ending = marshal.dumps((finder, index))
+    beginning = header(package) + f"{HEADER_SIZE + len(content)} {len(ending)}".encode()
+    return beginning.ljust(HEADER_SIZE - 1) + b"\n" + content + ending
 
 
 def make_directory(path: str, check: bool) -> bool:

@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The hook's child, and what the two say to each other."""
+
+from __future__ import annotations
+
+import posix
+from marshal import dumps, loads
+
+from .errors import NO_MEMORY, HookError
+from .log import WARNING, log
+from .process import Process
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_RECORDED = b"r"
+_SIZE = 8  # bytes of the number that tells how many follow
+_GONE = "the hook was killed"
+_KILLED = (
+    "the container could not be set up: the hook's child was killed; has the container ended, or is the node out of "
+    "memory?"
+)
+
+
+class Login:
+    """What the child has to know of the container's user.
+
+    Attributes: name, of the user; uid and gid, in the hook's user namespace; id_dropbear, host_key and authorized_keys, the
+    contents of these files; host_key_name, the name of the host key's; host_public_key, a line; openssh_key, the user's
+    private key for the image's own client, empty where there is none.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        uid: int,
+        gid: int,
+        id_dropbear: bytes,
+        host_key: bytes,
+        host_key_name: str,
+        host_public_key: str,
+        openssh_key: bytes,
+        authorized_keys: bytes,
+    ) -> None:
+        self.name = name
+        self.uid = uid
+        self.gid = gid
+        self.id_dropbear = id_dropbear
+        self.host_key = host_key
+        self.host_key_name = host_key_name
+        self.host_public_key = host_public_key
+        self.openssh_key = openssh_key
+        self.authorized_keys = authorized_keys
+
+
+class Child:
+    """The process that does the work inside of the container.
+
+    It is forked before all is known, so that hook and child work side by side, and starts the daemon when the hook has
+    recorded that. Whichever of the two ends, the other one ends the daemon where the start is not complete.
+    """
+
+    def __init__(self) -> None:
+        self._words, self._words_writer = posix.pipe()
+        self._orders_reader, self._orders = posix.pipe()
+        self._received = b""
+        self._pid = 0
+        self._daemon: Process | None = None
+
+    # In the hook
+
+    def fork(self, work: Callable[[], Callable[[], None]]) -> None:
+        """Start the child, which does `work`: that starts the daemon, and returns what ends it. Raises HookError."""
+        try:
+            self._pid = posix.fork()
+        except OSError as error:
+            reason = error.strerror  # of an ended pid namespace that is "Cannot allocate memory"
+            raise HookError(f"cannot start a process in the container: {reason}; has the container ended?") from None
+        if self._pid == 0:
+            posix.close(self._words)
+            posix.close(self._orders)
+            self._do(work)
+        posix.close(self._words_writer)
+        posix.close(self._orders_reader)
+
+    def introduce(self, login: Login) -> None:
+        """Tell the child of the user."""
+        data = dumps(tuple(vars(login).values()))
+        self._order(len(data).to_bytes(_SIZE, "little") + data)
+
+    def daemon(self) -> tuple[int, int, int, int]:
+        """The identity that the daemon will have, which waits to be recorded: as Process.identity() gives it.
+
+        Raises HookError with what the child says, or if it says nothing.
+        """
+        pid, start_time, device, inode = map(int, self._await("forked").split())
+        try:
+            process = Process(pid)
+            if process.start_time() == start_time:
+                self._daemon = process
+        except OSError:
+            pass  # it ended meanwhile, of which the child will tell
+        return pid, start_time, device, inode
+
+    def go_on(self) -> None:
+        """Tell that the daemon is recorded, and return when it listens. Raises HookError as daemon() does."""
+        self._order(_RECORDED)
+        self._await("started")
+
+    def take_back(self) -> None:
+        """End the daemon."""
+        if self._daemon is not None:
+            self._daemon.kill()
+
+    def end(self) -> None:
+        """Wait for the child, which does not go on where it is not told to."""
+        posix.close(self._orders)
+        posix.waitpid(self._pid, 0)
+
+    def _order(self, data: bytes) -> None:
+        try:
+            while data:
+                data = data[posix.write(self._orders, data) :]
+        except BrokenPipeError:
+            pass  # the child has told why it ended
+
+    def _await(self, wanted: str) -> str:
+        """The text of the child's next message of this kind."""
+        while True:
+            kind, _blank, text = self._next().partition(" ")
+            if kind == wanted:
+                return text
+            if kind == "error":
+                raise HookError(text)
+            log(WARNING, text)
+
+    def _next(self) -> str:
+        while b"\0" not in self._received:
+            more = posix.read(self._words, 1 << 16)
+            if not more:
+                raise HookError(_KILLED)
+            self._received += more
+        message, _end, self._received = self._received.partition(b"\0")
+        return message.decode("utf-8", "replace")
+
+    # In the child
+
+    def tell(self, kind: str, text: str) -> None:
+        """Send a message to the hook."""
+        posix.write(self._words_writer, f"{kind} {text}\0".encode("utf-8", "backslashreplace"))
+
+    def warn(self, text: str) -> None:
+        """Have the hook report a warning."""
+        self.tell("warning", text)
+
+    def await_login(self) -> Login:
+        """What the hook tells of the user. Raises HookError where the hook is gone."""
+        return Login(*loads(self._read(int.from_bytes(self._read(_SIZE), "little"))))
+
+    def await_record(self) -> None:
+        """Return when the hook has recorded the daemon. Raises HookError where the hook is gone."""
+        self._read(len(_RECORDED))
+
+    def _read(self, size: int) -> bytes:
+        data = b""
+        while len(data) < size:
+            more = posix.read(self._orders_reader, size - len(data))
+            if not more:
+                raise HookError(_GONE)
+            data += more
+        return data
+
+    def _do(self, work: Callable[[], Callable[[], None]]) -> None:
+        try:
+            take_back = work()
+            try:
+                self.tell("started", "")
+            except OSError:  # the hook is gone
+                take_back()
+        except HookError as error:
+            self.tell("error", str(error))
+        except MemoryError:
+            self.tell("error", NO_MEMORY)
+        except Exception as error:
+            name = getattr(error, "filename", None)
+            where = f" ({name})" if name else ""
+            what = error.strerror if isinstance(error, OSError) else f"{error.__class__.__name__}: {error}"
+            self.tell("error", f"cannot set the container up: {what}{where}")
+        finally:
+            posix._exit(0)

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Who runs the container engine, and the hook with it."""
+
+from __future__ import annotations
+
+import posix
+
+from .errors import HookError
+from .identity import IdMap
+
+NOBODY = 2**32 - 1  # no user's uid
+_MAX_MAP = 64 << 10  # bytes
+
+
+class Engine:
+    """Attributes: is_rootless, whether it runs in a user namespace; runner, the uid on the node of who runs it: of root in a
+    user namespace, that of the user whose it is; state_directory, where only that one can write, and what is written
+    lasts until the next boot.
+    """
+
+    def __init__(self) -> None:
+        """Of the calling process. Raises HookError."""
+        ours = read_map("/proc/self/uid_map")
+        self.is_rootless = not ours.is_initial()
+        outside = ours.outside(0)
+        self.runner = posix.geteuid() if not self.is_rootless else NOBODY if outside is None else outside
+        self.state_directory = f"/run/user/{self.runner}" if self.runner else "/run"
+
+
+def read_map(path: str, directory: int | None = None) -> IdMap:
+    """The map of ids in the file `path` of /proc. Raises HookError."""
+    try:
+        descriptor = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NOCTTY, dir_fd=directory)
+        with open(descriptor, "rb") as file:
+            data = file.read(_MAX_MAP + 1)
+    except OSError as error:
+        raise HookError(f"cannot read {path}: {error.strerror}") from None
+    if len(data) > _MAX_MAP:
+        raise HookError(f"{path} is larger than {_MAX_MAP} bytes")
+    return IdMap(data.decode())

@@ -1,0 +1,382 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the hook puts into the container: mounts, files, and the user's account.
+
+Nothing of the container runs yet, and its mount namespace still shows the host's tree at /, the container's root file
+system below it. Everything generated goes to one small tmpfs, so that no key touches the image's layer or a disk.
+"""
+
+from __future__ import annotations
+
+import _stat as stat
+import posix
+
+from . import client, content, linux
+from .container import DEFAULT_PIDFILE
+from .content import BASE, DROPBEAR
+from .errors import HookError
+from .identity import ROOT, ActingAs, Identity
+from .mounts import (
+    MountTable,
+    make_private,
+    make_read_only,
+    make_unbindable,
+    mount_bind,
+    mount_id,
+    mount_mask,
+    mount_overlay,
+    mount_tmpfs,
+    mount_tree,
+)
+from .paths import basename, dirname, split
+from .settings import printable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .child import Login
+    from .container import Container
+    from .rootfs import Rootfs
+    from .settings import Settings
+
+_MAX_PASSWD = 32 << 20  # bytes
+_MAX_SHELLS = 64 << 10  # bytes
+_MAX_AUTHORIZED_KEYS = 1 << 20  # bytes
+_SPARE = 1 << 20  # bytes of the tmpfs for what sessions write into ~/.ssh and for the host keys that clients learn
+_BLOCK = 4096  # bytes
+
+
+class Setup:
+    """Puts everything into place in the container."""
+
+    def __init__(
+        self,
+        container: Container,
+        login: Login,
+        settings: Settings,
+        rootfs: Rootfs,
+        mount_context: str,
+        in_user_namespace: bool,
+        warn: Callable[[str], None],
+    ) -> None:
+        """`mount_context` is the SELinux label of what is mounted, empty where there is none."""
+        self._container = container
+        self._login = login
+        self._settings = settings
+        self._rootfs = rootfs
+        self._context = mount_context
+        self._in_user_namespace = in_user_namespace
+        self._warn = warn
+        self._user = Identity(container.uid, container.gid)  # in the container's user namespace
+        self._table = MountTable()
+
+    def run(self, programs: int) -> tuple[list[str], int]:
+        """Returns Dropbear's options for keys, and a descriptor of its pidfile, which is empty until it listens. `programs`
+        is the open directory that Dropbear is in.
+        """
+        account, passwd = self._account()
+        home = self._home(account.home)
+        ssh_path = f"{account.home.rstrip('/')}/.ssh"
+        ssh = self._rootfs.user_directory(home, ".ssh", ssh_path)
+
+        environment = content.environment_file(self._container.environment)
+        base = self._mount_base(len(environment) + len(passwd or b"") + len(account.shells or b""))
+        dropbear = _make_directory(base, "dropbear", 0o755, ROOT)
+        _write_file(dropbear, "environment", environment, 0o600, self._user)
+        pidfile = _write_file(dropbear, basename(DEFAULT_PIDFILE), b"", 0o644, self._user)
+        mount_bind(programs, _make_directory(dropbear, "bin", 0o755, ROOT))
+        mounted = posix.open("bin", posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC, dir_fd=dropbear)
+        make_read_only(mounted, linux.MS_NOSUID | linux.MS_NODEV)
+        make_private(mounted)
+
+        if self._settings.overlay:
+            self._overlay(ssh, base, ssh_path)
+        else:
+            self._write_keys(ssh, ssh_path, self._merged_authorized_keys(ssh, ssh_path))
+
+        etc = _make_directory(base, "etc", 0o755, ROOT)
+        self._cover_optional("/etc/passwd", etc, "passwd", passwd)
+        self._cover_optional("/etc/shells", etc, "shells", account.shells)
+        if self._has_directory(dirname(content.PROFILE_MODULE)):
+            self._cover_optional(content.PROFILE_MODULE, etc, "ssh-hook.sh", content.profile_module())
+        _write_file(base, basename(client.KNOWN_HOSTS), client.known_hosts(self._login.host_public_key), 0o644, ROOT)
+        annotations = self._container.annotations
+        port = annotations.port or self._settings.port
+        script = client.script(port, annotations.wait, f"{ssh_path}/id_dropbear", account.login_name, account.names)
+        binaries = _make_directory(base, "bin", 0o755, ROOT)
+        if self._cover_ssh(_write_file(binaries, "ssh", script, 0o755, ROOT), binaries):
+            self._write_openssh_key(base)
+        for name in content.COPIERS:
+            self._cover_copier(name, binaries)
+
+        # Named, since an image may give the user's uid a second account, with a home and keys of the image's author.
+        authorized = f"{account.home}/.ssh"
+        if self._is_refused(home) or (not self._settings.overlay and self._is_refused(ssh)):
+            _write_file(dropbear, "authorized_keys", self._login.authorized_keys, 0o600, self._user)
+            authorized = DROPBEAR
+        options = ["-r", f"{ssh_path}/{self._login.host_key_name}", "-D", authorized]
+        return options, pidfile
+
+    def restrict(self, null: int) -> None:
+        """Take away what the runtime takes away only when the container starts, so that no session has it before.
+
+        The runtime does it once more, on top. `null` is open on the container's /dev/null. Before that, runc sets kernel
+        parameters: their files stay as they are until it covers them too, with a copy that lacks these mounts.
+        """
+        container = self._container
+        context = self._context
+        sysctls = {path: self._open_present(path) for path in container.sysctl_paths}
+        for path in container.readonly_paths:
+            self._restrict(path, lambda target: mount_tree(target, target), make_read_only)
+        for path, file in sysctls.items():
+            if file is not None:
+                self._uncover(path, file)
+        for path in container.masked_paths:
+            self._restrict(path, lambda target: mount_mask(target, null, context))
+
+    def _restrict(self, path: str, mount: Callable[[int], None], finish: Callable[[int], None] | None = None) -> None:
+        """Let `mount` mount on `path`, if that is there, and `finish` do the rest with what is mounted."""
+        target = self._open_present(path)
+        if target is None:
+            return
+        self._table.refuse_shared(target, printable(path))
+        try:
+            mount(target)
+            if finish is not None:
+                mounted = self._rootfs.open(path, posix.O_PATH)
+                finish(mounted)
+                posix.close(mounted)
+        except OSError as error:
+            raise HookError(f"cannot restrict {printable(path)} in the container: {error.strerror}") from None
+        posix.close(target)
+
+    def _uncover(self, path: str, file: int) -> None:
+        """Have at `path` the `file` that was there before."""
+        self._restrict(path, lambda target: mount_bind(file, target), make_unbindable)
+
+    def _open_present(self, path: str) -> int | None:
+        """Open `path`, to name it; None where it is not there."""
+        try:
+            return self._rootfs.open(path, posix.O_PATH)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise HookError(f"cannot open {printable(path)} in the container: {error.strerror}") from None
+
+    def _account(self) -> tuple[content.Account, bytes | None]:
+        """The user's account, and the content of a new /etc/passwd if it takes one."""
+        is_readable = True
+        try:
+            passwd = self._rootfs.read("/etc/passwd", _MAX_PASSWD) or b""
+        except PermissionError:  # then the user's copy has the user's own entries only
+            is_readable = False
+            passwd = content.entries_of(
+                self._rootfs.read("/etc/passwd", _MAX_PASSWD, as_root=True) or b"", self._user.uid
+            )
+        wanted = content.AccountRequest(
+            self._user.uid, self._user.gid, self._login.name, self._container.environment.get("HOME", "")
+        )
+        account = content.account(wanted, passwd, self._shells(), self._is_program)
+        if account is None:
+            raise HookError("the container has no shell: a session takes a /bin/sh in its image")
+        return account, passwd if account.passwd is None and not is_readable else account.passwd
+
+    def _shells(self) -> bytes | None:
+        """The content of /etc/shells; None where the server, which is the user's, will find none."""
+        try:
+            return self._rootfs.read("/etc/shells", _MAX_SHELLS)
+        except PermissionError:
+            return None
+
+    def _is_program(self, path: str) -> bool:
+        try:
+            descriptor = self._rootfs.open(path, posix.O_PATH)
+        except OSError:
+            return False
+        is_program = _is_program(descriptor)
+        posix.close(descriptor)
+        return is_program
+
+    def _has_directory(self, path: str) -> bool:
+        try:
+            posix.close(self._rootfs.open(path, posix.O_PATH | posix.O_DIRECTORY))
+        except OSError:
+            return False
+        return True
+
+    def _is_refused(self, directory: int) -> bool:
+        """Whether Dropbear would not trust an authorized_keys file in `directory`."""
+        status = posix.fstat(directory)
+        return status.st_mode & 0o022 != 0 or status.st_uid not in (0, self._user.uid)
+
+    def _home(self, path: str) -> int:
+        """The home directory, made if it is missing."""
+        parent_path, name = split(path.rstrip("/"))
+        if not name:
+            return self._rootfs.directory("/")
+        try:
+            return self._rootfs.open(path, posix.O_PATH | posix.O_DIRECTORY)
+        except FileNotFoundError:
+            return self._rootfs.user_directory(self._rootfs.directory(parent_path), name, path)
+        except OSError as error:
+            raise HookError(f"cannot open the home {path} in the container: {error.strerror}") from None
+
+    def _mount_base(self, size: int) -> int:
+        """Mount the tmpfs for all that is generated; returns a descriptor of its root directory."""
+        target = self._rootfs.directory(BASE)
+        self._table.refuse_shared(target, BASE)
+        source = "ocihooks-ssh-" + posix.urandom(8).hex()
+        context = self._context
+        try:
+            mount_tmpfs(target, source, (size // _BLOCK + 1) * _BLOCK + _SPARE, context)
+        except OSError as error:
+            label = f" with the SELinux label '{printable(context)}'" if context else ""
+            raise HookError(f"cannot mount a tmpfs{label} on {BASE} in the container: {error.strerror}") from None
+        try:
+            base = self._rootfs.open(BASE, posix.O_RDONLY | posix.O_DIRECTORY)
+            if posix.fstat(base).st_dev == MountTable().device(source):
+                return base
+        except OSError:
+            pass  # what has taken its place cannot even be opened
+        raise HookError(f"{BASE} in the container was moved while it was set up")
+
+    def _overlay(self, ssh: int, base: int, path: str) -> None:
+        self._table.refuse_shared(ssh, path)
+        layers = _make_directory(base, "overlay", 0o700, ROOT)
+        upper = _make_directory(layers, "upper", 0o700, self._user)
+        work = _make_directory(layers, "work", 0o700, self._user)
+        self._write_keys(upper, path, self._login.authorized_keys)
+        try:
+            mount_overlay(ssh, upper, work, ssh, self._user, self._in_user_namespace)
+        except OSError as error:
+            raise HookError(
+                f"cannot mount an overlay on {path} in the container: {error.strerror}; "
+                "OVERLAY_MOUNT_HOME_SSH=false in the OCI hook's JSON file does without"
+            ) from None
+
+    def _write_keys(self, directory: int, path: str, authorized_keys: bytes) -> None:
+        """Write the key set into a directory of the user's, as the user; each file appears whole or not at all."""
+        keys = self._login
+        files = {"id_dropbear": keys.id_dropbear, keys.host_key_name: keys.host_key, "authorized_keys": authorized_keys}
+        try:
+            with ActingAs(self._user):
+                for name, data in files.items():
+                    temporary = f".{name}.{posix.urandom(8).hex()}"
+                    try:
+                        posix.close(_write_file(directory, temporary, data, 0o600, None))
+                        posix.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+                    except OSError:
+                        _remove(directory, temporary)
+                        raise
+        except OSError as error:
+            raise HookError(f"cannot write the keys into {path} in the container: {error.strerror}") from None
+
+    def _merged_authorized_keys(self, ssh: int, path: str) -> bytes:
+        """The user's own authorized_keys, and the container's where they are not in it. A file of the image's is not the
+        user's: it would let the image's author in.
+        """
+        if mount_id(ssh) == mount_id(self._rootfs.descriptor):
+            return self._login.authorized_keys
+        flags = posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_NONBLOCK | posix.O_NOCTTY | posix.O_CLOEXEC
+        try:
+            with ActingAs(self._user):
+                descriptor = posix.open("authorized_keys", flags, dir_fd=ssh)
+                try:
+                    present = posix.read(descriptor, _MAX_AUTHORIZED_KEYS + 1)
+                finally:
+                    posix.close(descriptor)
+        except FileNotFoundError:
+            return self._login.authorized_keys
+        except OSError as error:
+            raise HookError(f"cannot read {path}/authorized_keys in the container: {error.strerror}") from None
+        if len(present) > _MAX_AUTHORIZED_KEYS:
+            raise HookError(f"{path}/authorized_keys in the container is larger than {_MAX_AUTHORIZED_KEYS} bytes")
+        lines = present.splitlines()
+        lines += [line for line in self._login.authorized_keys.splitlines() if line not in lines]
+        return b"".join(line + b"\n" for line in lines)
+
+    def _write_openssh_key(self, base: int) -> None:
+        """Write the user's key as the image's own client takes it."""
+        if self._login.openssh_key:
+            _write_file(base, basename(client.OPENSSH_KEY), self._login.openssh_key, 0o600, self._user)
+
+    def _cover_optional(self, path: str, directory: int, name: str, data: bytes | None) -> None:
+        """Show `data`, unless it is None, at `path` in the container."""
+        if data is not None:
+            self._cover(path, _write_file(directory, name, data, 0o644, ROOT))
+
+    def _cover(self, path: str, source: int) -> None:
+        target = self._rootfs.file(path)
+        self._table.refuse_shared(target, path)
+        mount_bind(source, target)
+
+    def _cover_ssh(self, script: int, directory: int) -> bool:
+        """Show `script` at /usr/bin/ssh, and the image's own client in `directory`; returns whether there is one. What
+        leads to a program of many names, which must stay usable, is not covered.
+        """
+        try:
+            target = self._rootfs.open(content.SSH, posix.O_PATH)
+        except OSError:
+            self._cover(content.SSH, script)  # missing, or what opening it again tells
+            return False
+        name = basename(posix.readlink(f"/proc/self/fd/{target}"))
+        if "ssh" not in name:
+            self._warn(f"{content.SSH} in the container is a link to {name}: use {BASE}/bin/ssh instead")
+            return False
+        has_own = _is_program(target)
+        if has_own:
+            mount_bind(target, _write_file(directory, basename(client.OWN_CLIENT), b"", 0o755, ROOT))
+        self._cover(content.SSH, script)
+        return has_own
+
+    def _cover_copier(self, name: str, directory: int) -> None:
+        """Show the hook's own scp or sftp in /usr/bin, unless the image has one; where that cannot be, sessions do
+        without.
+        """
+        path = f"/usr/bin/{name}"
+        try:
+            status = posix.fstat(self._rootfs.open(path, posix.O_PATH))
+            if not stat.S_ISREG(status.st_mode) or status.st_size > 0:
+                return
+        except FileNotFoundError:
+            pass
+        except OSError:
+            return
+        try:
+            self._cover(path, _write_file(directory, name, content.copier(name), 0o755, ROOT))
+        except HookError:
+            pass
+
+
+def _is_program(descriptor: int) -> bool:
+    """Whether it is open on an executable file that is not empty, as one is that only served as a mount point."""
+    status = posix.fstat(descriptor)
+    return stat.S_ISREG(status.st_mode) and status.st_mode & 0o111 != 0 and status.st_size > 0
+
+
+def _make_directory(parent: int, name: str, mode: int, owner: Identity) -> int:
+    posix.mkdir(name, mode, dir_fd=parent)
+    descriptor = posix.open(
+        name, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC, dir_fd=parent
+    )
+    posix.fchown(descriptor, owner.uid, owner.gid)
+    return descriptor
+
+
+def _remove(parent: int, name: str) -> None:
+    try:
+        posix.unlink(name, dir_fd=parent)
+    except OSError:
+        pass  # it could not be made
+
+
+def _write_file(parent: int, name: str, data: bytes, mode: int, owner: Identity | None) -> int:
+    """Create a file, the caller's where `owner` is None; returns a descriptor of it."""
+    flags = posix.O_RDWR | posix.O_CREAT | posix.O_EXCL | posix.O_NOFOLLOW | posix.O_CLOEXEC
+    descriptor = posix.open(name, flags, mode, dir_fd=parent)
+    view = memoryview(data)
+    while view:
+        view = view[posix.write(descriptor, view) :]
+    if owner is not None:
+        posix.fchown(descriptor, owner.uid, owner.gid)
+    return descriptor
