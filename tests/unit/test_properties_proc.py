@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from ssh_hook import cgroups as module
-from ssh_hook import mounts
+from ssh_hook import linux, mounts
 from ssh_hook.errors import HookError
 
 ENDS = "\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"  # what Python takes for the end of a line, and the kernel does not
@@ -71,6 +71,15 @@ def proc(mountinfo: list[str], cgroup: str, tree: str, controllers: str = "") ->
         yield fake
 
 
+def start(cgroups: module.Cgroups) -> int:
+    """Start a child in these cgroups, which are none. Returns its status."""
+    with mock.patch.object(linux, "clone3_into_cgroup", lambda _directory: os.fork()):
+        child = cgroups.fork()
+        if child == 0:
+            os._exit(0)
+    return os.waitpid(child, 0)[1]
+
+
 def mount_line(root: str, mount_point: str, kind: str, source: str = "x") -> str:
     """A line of mountinfo."""
     fields = (*map(escaped, (root, mount_point)), "rw,relatime", "shared:1", "-", kind, escaped(source), "rw")
@@ -84,26 +93,23 @@ def test_a_cgroup_is_the_one_that_the_kernel_names(cgroup: str, fuse: str, hiera
     tree = f"/sys/{hierarchy}"
     lines = [mount_line("/", fuse, "fuse"), mount_line("/", tree, "cgroup2"), mount_line(fuse, fuse, "tmpfs", fuse)]
     with proc(lines, cgroup, tree) as fake:
-        cgroups = module.Cgroups(-1, rootless=False)
+        assert start(module.Cgroups(-1, rootless=False)) == 0
     assert fake.opened == [os.path.join(tree, cgroup.lstrip("/"))]
-    assert cgroups.directory is not None
-    os.close(cgroups.directory)
-    assert cgroups.files == []
 
 
 def test_a_cgroup_of_version_1_is_entered_by_its_tasks() -> None:
     line = f"{mount_line('/', '/sys/cpu', 'cgroup')},cpu,cpuacct"
     with proc([line], "/job", "/sys/cpu", "cpu,cpuacct") as fake:
         cgroups = module.Cgroups(-1, rootless=False)
+        assert start(cgroups) == 0
+        assert fake.opened == []
+        cgroups.open()
     assert fake.opened == ["/sys/cpu/job/tasks"]
-    assert cgroups.directory is None
-    assert len(cgroups.files) == 1
-    os.close(cgroups.files[0])
 
 
 def test_a_cgroup_that_cannot_be_opened_is_told() -> None:
-    with proc([mount_line("/", "/nowhere", "cgroup2")], "/x\r\n", "/sys"), pytest.raises(HookError) as caught:
-        module.Cgroups(-1, rootless=False)
+    with proc([mount_line("/", "/nowhere", "cgroup2")], "/x\r", "/sys"), pytest.raises(HookError) as caught:
+        module.Cgroups(-1, rootless=False).fork()
     assert "cannot open the container's cgroup" in str(caught.value)
 
 

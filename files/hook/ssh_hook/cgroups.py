@@ -7,85 +7,90 @@ import posix
 
 from . import linux
 from .errors import CONTAINER_ENDED, HookError
-from .mounts import unescape
 from .paths import fsdecode
 
 
 class Cgroups:
-    """The cgroups of a process that differ from the hook's own.
-
-    Attributes: directory, a descriptor of the cgroup of version 2, or None; files, descriptors of what takes a caller in:
-    the tasks files of version 1.
-    """
+    """The cgroups of a process that differ from the hook's own."""
 
     def __init__(self, process: int, rootless: bool) -> None:
-        """`process` is a descriptor of the process's directory in /proc.
+        """`process` is a descriptor of the process's directory in /proc. Raises HookError where it has ended.
 
-        Raises HookError where a cgroup cannot be opened, unless `rootless`: there the session is no less confined than
-        any process that the user starts outside of the container.
+        `rootless`, a cgroup may be one that cannot be opened: there the session is no less confined than any process that
+        the user starts outside of the container.
         """
-        self.directory: int | None = None
-        self.files: list[int] = []
         ours = set(_lines("/proc/self/cgroup", None))
         try:
             lines = _lines("cgroup", process)
         except (FileNotFoundError, ProcessLookupError):
             raise HookError(CONTAINER_ENDED) from None
-        theirs = [line for line in lines if line not in ours]
-        mounts = _cgroup_mounts() if theirs else []
-        for line in theirs:
-            _number, controllers, path = line.split(":", 2)
-            try:
-                is_open = self._open(controllers, path, mounts)
-            except OSError as error:
-                if not rootless:
-                    raise HookError(f"cannot open the container's cgroup {path}: {error.strerror}") from None
-                continue
-            if not is_open and not rootless and _limits(controllers, lines):
-                raise HookError(
-                    f"cannot join the container's cgroup {path}: its hierarchy ({controllers or 'version 2'}) is not mounted on this node"
-                )
-
-    def _open(self, controllers: str, path: str, mounts: list[tuple[str, str, str]]) -> bool:
-        """Whether the hierarchy is mounted."""
-        for mounted, root, mount_point in mounts:
-            if mounted == controllers and (path + "/").startswith(root.rstrip("/") + "/"):
-                below = path[len(root.rstrip("/")) :].lstrip("/")
-                directory = f"{mount_point}/{below}"
-                if controllers:  # cgroup.procs would wait up to 10 ms for a grace period of RCU
-                    self.files.append(posix.open(f"{directory}/tasks", posix.O_WRONLY | posix.O_CLOEXEC))
-                else:
-                    self.directory = posix.open(directory, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
-                return True
-        return False
+        theirs = [line.split(":", 2) for line in lines if line not in ours]
+        self._rootless = rootless
+        self._all = [line.split(":", 2)[1] for line in lines]
+        self._version_1 = [(controllers, path) for _number, controllers, path in theirs if controllers]
+        self._version_2 = [path for _number, controllers, path in theirs if not controllers]
+        self._mounts: list[tuple[str, str, str]] | None = None
+        self._files: list[int] = []
 
     def fork(self) -> int:
-        """Fork a child, which has to `enter` these cgroups while it has one thread; returns as posix.fork() does. Raises
-        OSError.
+        """Fork a child, which has to `open` and `enter` these cgroups while it has one thread; returns as posix.fork() does.
+
+        Raises HookError where a cgroup cannot be opened, and OSError.
         """
-        if self.directory is not None:
-            try:
-                return linux.clone3_into_cgroup(self.directory)
-            except OSError:  # before Linux 5.7, or refused: moving tells why
-                flags = posix.O_WRONLY | posix.O_CLOEXEC
-                self.files.append(posix.open("cgroup.procs", flags, dir_fd=self.directory))
+        for path in self._version_2:
+            directory = self._open("", path, posix.O_RDONLY | posix.O_DIRECTORY)
+            if directory is not None:
+                try:
+                    return linux.clone3_into_cgroup(directory)
+                except OSError:  # before Linux 5.7, or refused: moving tells why
+                    flags = posix.O_WRONLY | posix.O_CLOEXEC
+                    self._files.append(posix.open("cgroup.procs", flags, dir_fd=directory))
         return posix.fork()
 
+    def open(self) -> None:
+        """Open those cgroups in which `fork` does not start a child. Raises HookError."""
+        for controllers, path in self._version_1:
+            tasks = self._open(controllers, f"{path}/tasks", posix.O_WRONLY)  # cgroup.procs waits 10 ms, for RCU
+            if tasks is not None:
+                self._files.append(tasks)
+
     def enter(self) -> None:
-        """Move the caller into those cgroups in which `fork` did not start it. Raises OSError."""
-        for file in self.files:
+        """Move the caller into those cgroups. Raises OSError."""
+        for file in self._files:
             posix.write(file, b"0")
 
+    def _open(self, controllers: str, path: str, flags: int) -> int | None:
+        """Open `path` in the hierarchy of these controllers; None where that does not matter."""
+        if self._mounts is None:
+            self._mounts = _cgroup_mounts()
+        try:
+            for mounted, root, mount_point in self._mounts:
+                if mounted == controllers and (path + "/").startswith(root.rstrip("/") + "/"):
+                    below = path[len(root.rstrip("/")) :].lstrip("/")
+                    return posix.open(f"{mount_point}/{below}", flags | posix.O_CLOEXEC)
+        except OSError as error:
+            if self._rootless:
+                return None
+            raise HookError(f"cannot open the container's cgroup {path}: {error.strerror}") from None
+        if not self._rootless and _limits(controllers, self._all):
+            hierarchy = controllers or "version 2"
+            raise HookError(
+                f"cannot join the container's cgroup {path}: its hierarchy ({hierarchy}) is not mounted on this node"
+            )
+        return None
 
-def _limits(controllers: str, lines: list[str]) -> bool:
+
+def _limits(controllers: str, all_controllers: list[str]) -> bool:
     """Whether a hierarchy can limit anything: a named one cannot, nor version 2 where version 1 has the controllers."""
     if controllers:
         return not controllers.startswith("name=")
-    return not any(_limits(line.split(":", 2)[1], []) for line in lines if not line.startswith("0:"))
+    return not any(_limits(others, []) for others in all_controllers if others)
 
 
 def _cgroup_mounts() -> list[tuple[str, str, str]]:
     """Mounted hierarchies: controllers as /proc/PID/cgroup names them ("" for version 2), root, mount point."""
+    from .mounts import unescape  # brings along what a daemon's process on version 1 alone takes
+
     mounts = []
     for line in _lines("/proc/self/mountinfo", None):
         if " - cgroup" not in line:

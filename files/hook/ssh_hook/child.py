@@ -26,16 +26,14 @@ _KILLED = (
 class Login:
     """What the child has to know of the container's user.
 
-    Attributes: name, of the user; uid and gid, in the hook's user namespace; id_dropbear, host_key and authorized_keys, the
-    contents of these files; host_key_name, the name of the host key's; host_public_key, a line; openssh_key, the user's
-    private key for the image's own client, empty where there is none.
+    Attributes: name, of the user; id_dropbear, host_key and authorized_keys, the contents of these files; host_key_name, the
+    name of the host key's; host_public_key, a line; openssh_key, the user's private key for the image's own client, empty
+    where there is none.
     """
 
     def __init__(
         self,
         name: str,
-        uid: int,
-        gid: int,
         id_dropbear: bytes,
         host_key: bytes,
         host_key_name: str,
@@ -44,8 +42,6 @@ class Login:
         authorized_keys: bytes,
     ) -> None:
         self.name = name
-        self.uid = uid
-        self.gid = gid
         self.id_dropbear = id_dropbear
         self.host_key = host_key
         self.host_key_name = host_key_name

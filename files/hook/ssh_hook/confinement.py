@@ -14,7 +14,7 @@ from . import linux
 from .errors import HookError
 from .identity import set_groups
 from .labels import Labels
-from .limits import limit, ordinal, size
+from .limits import INFINITE, limit, ordinal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Confinement:
         may be one. `state_directory` is the caller's own, to keep what takes long to make. `warn` takes a message.
         """
         self._container = container
-        self._limits = [(limit(name), size(soft), size(hard)) for name, soft, hard in container.rlimits]
+        self._limits = [(limit(name), _size(soft), _size(hard)) for name, soft, hard in container.rlimits]
         self._bounding = _capabilities(container.bounding)
         self._permitted = _capabilities(container.permitted)
         self._inheritable = _capabilities(container.inheritable) & self._bounding
@@ -149,6 +149,10 @@ def _reset_signals() -> None:
             if error.errno != errno.EINVAL:  # SIGKILL and SIGSTOP
                 raise
     pthread_sigmask(SIG_SETMASK, [])
+
+
+def _size(value: int) -> int:
+    return resource.RLIM_INFINITY if value >= INFINITE else value
 
 
 def _capabilities(names: list[str]) -> int:

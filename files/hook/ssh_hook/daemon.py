@@ -9,35 +9,33 @@ from __future__ import annotations
 import posix
 import time
 
+from .engine import Engine, outside_user
+from .entry import Entry
 from .errors import HookError
 from .paths import fsencode
 from .process import Process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .cgroups import Cgroups
-    from .child import Child
-    from .container import Container
-    from .settings import Settings
     from .target import Target
 
 _START_TIMEOUT = 10.0  # seconds
-_POLL = 0.0002  # seconds
+_POLL = 0.0001  # seconds
 _END = b"\0"  # of an order: an argument that is empty
 
 
 class Daemon:
     """The daemon of a container. Attributes: pidfile, a descriptor of a pidfile to write beside Dropbear's own, or None."""
 
-    def __init__(
-        self, target: Target, container: Container, cgroups: Cgroups, settings: Settings, child: Child
-    ) -> None:
+    def __init__(self, target: Target, cgroups: Cgroups, warn: Callable[[str], None]) -> None:
+        """`warn` takes a message."""
         self.pidfile: int | None = None
         self._target = target
-        self._container = container
         self._cgroups = cgroups
-        self._settings = settings
-        self._child = child
+        self._warn = warn
         self._pid = 0  # as the caller's pid namespace numbers it
         self._process: Process | None = None
         self._words = self._order = -1
@@ -64,8 +62,8 @@ class Daemon:
             self._process = Process(int(self._line()))
         return self._process
 
-    def require_confinable(self) -> None:
-        """Return when the process knows that it can take on all of the container's rights and no more.
+    def require_startable(self) -> None:
+        """Return when the process knows that the port is free, and that it can be confined as the container is.
 
         Raises HookError.
         """
@@ -93,11 +91,12 @@ class Daemon:
         if self.pidfile is not None:
             posix.ftruncate(self.pidfile, 0)
 
-    def wait_until_listening(self, pidfile: int, port: int) -> None:
+    def wait_until_listening(self, pidfile: int) -> None:
         """Return when the daemon has written its pidfile (open as `pidfile`), which it does once it listens.
 
         Raises HookError when it ends first or takes too long.
         """
+        port = self._target.port
         deadline = time.monotonic() + _START_TIMEOUT
         while posix.fstat(pidfile).st_size == 0:
             if self._process is None or not self._process.is_alive():
@@ -134,18 +133,20 @@ class Daemon:
         """In the new process: tell its pid, as the host's /proc numbers it; be confined; on order run Dropbear."""
         try:
             posix.write(writer, f"{posix.readlink('/proc/self')}\n".encode())
-            from .confinement import Confinement
-            from .engine import Engine
-            from .entry import Entry
+            from .confinement import Confinement  # here, where it is in nobody's way
+            from .port import require_free
 
-            container, namespaces = self._container, self._target.namespaces
+            target, container, namespaces = self._target, self._target.container, self._target.namespaces
+            user = outside_user(target)
             state_directory = Engine().state_directory
-            confinement = Confinement(container, self._settings.require_seccomp, state_directory, self._child.warn)
-            posix.write(writer, b"\n")
-            self._cgroups.enter()
+            confinement = Confinement(container, target.settings.require_seccomp, state_directory, self._warn)
+            self._cgroups.open()
             if namespaces is not None:
                 namespaces.join_unrooted()
-            entry = Entry(namespaces, container)
+            require_free(target.port, target.listen, user, target.packages)
+            posix.write(writer, b"\n")
+            self._cgroups.enter()
+            entry = Entry(target)
             _detach(entry.null)
             if namespaces is not None:
                 namespaces.join("time")  # here, so that its start time is on the host's clock

@@ -6,7 +6,11 @@ from __future__ import annotations
 import posix
 
 from .errors import HookError
-from .identity import IdMap
+from .identity import Identity, IdMap
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .target import Target
 
 NOBODY = 2**32 - 1  # no user's uid
 _MAX_MAP = 64 << 10  # bytes
@@ -25,6 +29,21 @@ class Engine:
         outside = ours.outside(0)
         self.runner = posix.geteuid() if not self.is_rootless else NOBODY if outside is None else outside
         self.state_directory = f"/run/user/{self.runner}" if self.runner else "/run"
+
+
+def outside_user(target: Target) -> Identity:
+    """The container's user in the hook's user namespace. Raises HookError where there is none."""
+    container, process = target.container, target.process
+    if not target.has_user_namespace():
+        return Identity(container.uid, container.gid)
+    return Identity(_outside(process, "uid_map", container.uid), _outside(process, "gid_map", container.gid))
+
+
+def _outside(process: int, kind: str, inside: int) -> int:
+    outside = read_map(kind, process).outside(inside)
+    if outside is None:
+        raise HookError(f"the container's process has the id {inside}, which its user namespace does not map ({kind})")
+    return outside
 
 
 def read_map(path: str, directory: int | None = None) -> IdMap:

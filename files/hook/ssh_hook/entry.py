@@ -14,8 +14,7 @@ from .rootfs import Rootfs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .container import Container
-    from .namespaces import Namespaces
+    from .target import Target
 
 _NULL = posix.makedev(1, 3)
 
@@ -26,8 +25,9 @@ class Entry:
     Attributes: rootfs, the container's root directory; null, a descriptor of its /dev/null.
     """
 
-    def __init__(self, namespaces: Namespaces | None, container: Container) -> None:
+    def __init__(self, target: Target) -> None:
         """Join, where there is something to join, and open the container's root directory. Raises HookError."""
+        container, namespaces = target.container, target.namespaces
         _close_imports()
         if namespaces is not None:
             namespaces.join("mnt", "user")

@@ -8,72 +8,56 @@ import posix
 from . import linux
 from .cgroups import Cgroups
 from .container import DEFAULT_PIDFILE
+from .content import DROPBEAR
 from .daemon import Daemon
 from .engine import Engine
+from .entry import Entry
 from .errors import CONTAINER_ENDED, HookError
-from .identity import Identity
+from .labels import Labels
 from .settings import printable
+from .setup import Setup
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .child import Child
-    from .container import Container
     from .rootfs import Rootfs
-    from .settings import Settings
     from .target import Target
 
 
-def start_inside(
-    target: Target, container: Container, settings: Settings, packages: list[str], child: Child
-) -> Callable[[], None]:
+def start_inside(target: Target, child: Child) -> Callable[[], None]:
     """Join the container, set it up, and start its daemon, which listens on return. Returns what takes it back.
 
     Raises HookError, and OSError for what no check foresaw.
     """
+    container, settings = target.container, target.settings
     _adjust_oom_score(container.oom_score_adj)
     linux.prctl(linux.PR_SET_DUMPABLE, 0)  # no process of the container may look into this one
     is_rootless = Engine().is_rootless
-    daemon = Daemon(target, container, Cgroups(target.process, is_rootless), settings, child)
+    daemon = Daemon(target, Cgroups(target.process, is_rootless), child.warn)
     try:
         daemon.fork()
-        from .content import DROPBEAR  # the daemon's process takes none of this
-        from .entry import Entry
-        from .labels import Labels
-        from .port import require_free
-        from .setup import Setup
-
-        labels = Labels(container)
+        context = Labels(container).mount_context
         if target.namespaces is not None:
             target.namespaces.join_unrooted()
         login = child.await_login()
-        port = container.annotations.port or settings.port
-        listen = settings.listen if target.is_on_nodes_network() else []
-        require_free(port, listen, Identity(login.uid, login.gid), packages)
-        entry = Entry(target.namespaces, container)
+        entry = Entry(target)
         programs = _open_programs(f"{settings.dropbear_dir}/bin")
         program = posix.stat("dropbear", dir_fd=programs)
         process = daemon.process()
         child.tell("forked", f"{process.pid} {process.start_time()} {program.st_dev} {program.st_ino}")
-        setup = Setup(
-            container,
-            login,
-            settings,
-            entry.rootfs,
-            labels.mount_context,
-            is_rootless or target.has_user_namespace(),
-            child.warn,
-        )
-        daemon.require_confinable()
+        is_in_user_namespace = is_rootless or target.has_user_namespace()
+        setup = Setup(container, login, settings, entry.rootfs, context, is_in_user_namespace, child.warn)
+        daemon.require_startable()
         options, pidfile = setup.run(programs)
         setup.restrict(entry.null)
         daemon.pidfile = _open_pidfile(entry.rootfs, container.annotations.pidfile_container)
         child.await_record()
-        for place in [f"[{address}]:{port}" for address in listen] or [str(port)]:
+        for place in [f"[{address}]:{target.port}" for address in target.listen] or [str(target.port)]:
             options += ["-p", place]
         daemon.run(f"{DROPBEAR}/bin/dropbear", [*options, "-P", DEFAULT_PIDFILE])
-        daemon.wait_until_listening(pidfile, port)
+        daemon.wait_until_listening(pidfile)
         if target.init is not None and not target.init.is_alive():
             raise HookError(CONTAINER_ENDED)
     except BaseException:

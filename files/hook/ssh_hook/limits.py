@@ -6,8 +6,6 @@ Format: https://github.com/opencontainers/runtime-spec (config.md, rlimits).
 
 from __future__ import annotations
 
-import resource
-
 from .errors import HookError
 from .settings import printable
 
@@ -15,42 +13,37 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .container import Container
 
-_INFINITE = 2**63  # limits from here on are RLIM_INFINITY
+INFINITE = 2**63  # limits from here on are RLIM_INFINITY
 
 # setrlimit(2); include/uapi/asm-generic/resource.h
 _LIMITS = """
 CPU FSIZE DATA STACK CORE RSS NPROC NOFILE MEMLOCK AS LOCKS SIGPENDING MSGQUEUE NICE RTPRIO RTTIME
 """
 # What the hook itself takes, with a dozen hierarchies of cgroups and as many masked paths; how much memory, it finds out.
-_NEEDED = {"NOFILE": 64, "FSIZE": 64 << 10, "AS": 0, "DATA": 0}
+_ENOUGH = {"RLIMIT_NOFILE": 64, "RLIMIT_FSIZE": 64 << 10, "RLIMIT_AS": INFINITE, "RLIMIT_DATA": INFINITE}
 
 
 def raise_own_limits(container: Container) -> None:
     """Raise soft limits to the hard ones, where the hook needs that: crun holds its hooks to the container's. The daemon
     sets all of those again. Raises HookError where the hook could not do its work.
     """
-    listed = {name for name, _soft, _hard in container.rlimits}
-    for short, needed in _NEEDED.items():
-        name = f"RLIMIT_{short}"
-        if name not in listed:
-            continue
-        hard = resource.getrlimit(limit(name))[1]
-        resource.setrlimit(limit(name), (hard, hard))
-        if hard != resource.RLIM_INFINITY and hard < needed:
-            raise HookError(
-                f"the container's limit {name} is too low for the hook, which crun holds to it too: raise it from {hard} "
-                f"to {needed} or more"
-            )
+    for name, soft, _hard in container.rlimits:
+        needed = _ENOUGH.get(name, 0)
+        if soft < needed:
+            import resource  # which few containers take
+
+            hard = resource.getrlimit(limit(name))[1]
+            resource.setrlimit(limit(name), (hard, hard))
+            if hard != resource.RLIM_INFINITY and hard < needed < INFINITE:
+                raise HookError(
+                    f"the container's limit {name} is too low for the hook, which crun holds to it too: raise it from "
+                    f"{hard} to {needed} or more"
+                )
 
 
 def limit(name: str) -> int:
     """The number of a limit that config.json names. Raises HookError where there is none such."""
     return ordinal(name, "RLIMIT_", _LIMITS)
-
-
-def size(value: int) -> int:
-    """What the kernel takes for a size in config.json."""
-    return resource.RLIM_INFINITY if value >= _INFINITE else value
 
 
 def ordinal(name: str, prefix: str, names: str) -> int:

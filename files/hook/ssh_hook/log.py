@@ -7,13 +7,11 @@ syslog gets warnings and errors whatever the level, since a runtime may drop wha
 from __future__ import annotations
 
 import posix
-import syslog
 
 PREFIX = "ssh_hook: "  # of every line
 _MAX_LENGTH = 1000  # characters of a message
 DEBUG, INFO, WARNING, ERROR = range(4)
 _NAMES = ("debug", "info", "warning", "error")
-_PRIORITIES = (syslog.LOG_DEBUG, syslog.LOG_INFO, syslog.LOG_WARNING, syslog.LOG_ERR)
 
 
 class Log:
@@ -40,9 +38,12 @@ class Log:
             except OSError:
                 pass  # nobody reads; syslog has it
         if self.to_syslog and level >= WARNING:
+            import syslog  # for this alone
+
+            priority = syslog.LOG_WARNING if level == WARNING else syslog.LOG_ERR
             safe = message.encode("ascii", "backslashreplace").decode()
             syslog.openlog("ssh_hook", syslog.LOG_PID, syslog.LOG_DAEMON)
-            syslog.syslog(_PRIORITIES[level], safe)
+            syslog.syslog(priority, safe)
             syslog.closelog()  # its descriptor must not reach the container
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from . import keystore, record, userfiles
 from .child import Child, Login
-from .engine import Engine
+from .engine import Engine, outside_user
 from .errors import HookError
 from .identity import ActingAs, Identity
 from .log import INFO, log
@@ -19,10 +19,11 @@ if TYPE_CHECKING:
     from .target import Target
 
 
-def accompany(child: Child, target: Target, container: Container, settings: Settings) -> None:
+def accompany(target: Target, child: Child) -> None:
     """Tell the child what it has to know of the user, and record the daemon. Raises HookError; then there is no daemon."""
+    container, settings = target.container, target.settings
     engine = Engine()
-    owner = find_owner(container, engine, target.process if target.has_user_namespace() else None, settings.passwd_file)
+    owner = find_owner(outside_user(target), engine, settings.passwd_file)
     log.stdout = userfiles.log_descriptor(container.annotations.log_stdout, owner.keeper, log.stdout)
     log.stderr = userfiles.log_descriptor(container.annotations.log_stderr, owner.keeper, log.stderr)
     try:
@@ -41,8 +42,7 @@ def accompany(child: Child, target: Target, container: Container, settings: Sett
         _keep(daemon, target.bundle, owner.keeper, child)
     except OSError as error:
         raise HookError(f"cannot record the SSH daemon in {target.path}: {error.strerror}") from None
-    port = container.annotations.port or settings.port
-    log(INFO, f"the SSH daemon of {owner.name} listens on port {port} (pid {daemon.pid})")
+    log(INFO, f"the SSH daemon of {owner.name} listens on port {target.port} (pid {daemon.pid})")
 
 
 def _login(container: Container, owner: Owner, settings: Settings) -> Login:
@@ -55,8 +55,6 @@ def _login(container: Container, owner: Owner, settings: Settings) -> Login:
         authorized_keys += userfiles.read_public_keys(container.annotations.authorize_ssh_key, owner.keeper)
     return Login(
         owner.name,
-        owner.user.uid,
-        owner.user.gid,
         keys.id_dropbear,
         keys.host_key,
         keys.host_key_name,

@@ -6,13 +6,9 @@ from __future__ import annotations
 import posix
 
 from . import passwd
-from .engine import NOBODY, Engine, read_map
+from .engine import NOBODY, Engine
 from .errors import HookError
 from .identity import Identity
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from .container import Container
 
 _CHUNK = 256 << 10  # bytes, of which a line of PASSWD_FILE is shorter
 
@@ -28,17 +24,13 @@ class Owner:
         self.user = user
 
 
-def find_owner(container: Container, engine: Engine, process: int | None, passwd_file: str) -> Owner:
-    """Find the user of `container` in `passwd_file`.
+def find_owner(user: Identity, engine: Engine, passwd_file: str) -> Owner:
+    """Find the container's `user` in `passwd_file`.
 
-    `process` is a descriptor of its first process's directory in /proc if that has a user namespace of its own. An
-    engine that runs rootless is the user's own, whatever uid the container's process has.
+    An engine that runs rootless is the user's own, whatever uid the container's process has.
 
     Raises HookError where there is no such user.
     """
-    user = Identity(container.uid, container.gid)
-    if process is not None:
-        user = Identity(_outside(process, "uid_map", container.uid), _outside(process, "gid_map", container.gid))
     if engine.is_rootless:
         entry = None if engine.runner == NOBODY else _find_by_uid(passwd_file, engine.runner)
         if entry is not None:
@@ -70,10 +62,3 @@ def _find_by_uid(path: str, uid: int) -> passwd.Entry | None:
     except OSError as error:
         raise HookError(f"cannot read {path}: {error.strerror}") from None
     return None
-
-
-def _outside(process: int, kind: str, inside: int) -> int:
-    outside = read_map(kind, process).outside(inside)
-    if outside is None:
-        raise HookError(f"the container's process has the id {inside}, which its user namespace does not map ({kind})")
-    return outside

@@ -7,6 +7,7 @@ the interpreter's own start.
 
 from __future__ import annotations
 
+import _stat as stat
 import posix
 
 _ENCODING = "utf-8"  # the interpreter runs in its UTF-8 mode, so that the system calls use it too
@@ -55,3 +56,8 @@ def exists(path: str) -> bool:
 def is_same(first: posix.stat_result, second: posix.stat_result) -> bool:
     """Whether both are of one file."""
     return (first.st_dev, first.st_ino) == (second.st_dev, second.st_ino)
+
+
+def is_own(status: posix.stat_result, kind: int = stat.S_IFREG) -> bool:
+    """Whether it is a regular file, or of another `kind` (S_IFDIR and the like), that only the caller can write."""
+    return stat.S_IFMT(status.st_mode) == kind and status.st_uid == posix.geteuid() and status.st_mode & 0o022 == 0

@@ -11,12 +11,11 @@ Format: a line "ssh_hook 1", then "name=value" lines; values hold no control cha
 
 from __future__ import annotations
 
-import _stat as stat
 import errno
 import posix
 
 from .errors import HookError
-from .paths import dirname, fsdecode, fsencode
+from .paths import dirname, fsdecode, fsencode, is_own
 from .process import Process
 from .settings import printable
 
@@ -201,11 +200,6 @@ def read(directory: int, name: str = NAME, where: str = "the bundle") -> Record 
     if record is None:
         raise HookError(f"{what} a record of this hook: {remedy}")
     return record
-
-
-def is_own(status: posix.stat_result, kind: int = stat.S_IFREG) -> bool:
-    """Whether it is a regular file, or of another `kind` (S_IFDIR and the like), that only the caller can write."""
-    return stat.S_IFMT(status.st_mode) == kind and status.st_uid == posix.geteuid() and status.st_mode & 0o022 == 0
 
 
 def remove(bundle: int, record: Record | None = None) -> None:

@@ -17,7 +17,7 @@ from .errors import HookError
 from .identity import ROOT, ActingAs, Identity
 from .mounts import mount_id
 from .paths import fsencode, split
-from .userfiles import open_pidfile
+from .pidfile import open_pidfile
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

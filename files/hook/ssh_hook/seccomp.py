@@ -13,7 +13,7 @@ import _stat as stat
 import posix
 
 from .errors import HookError
-from .record import is_own
+from .paths import is_own
 from .settings import printable
 
 TYPE_CHECKING = False

@@ -13,14 +13,13 @@ from __future__ import annotations
 
 from .child import Child
 from .container import read_container
+from .inside import start_inside
 from .limits import raise_own_limits
 from .log import log
 from .target import Target
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from .container import State
     from .settings import Settings
 
@@ -33,20 +32,14 @@ def start(settings: Settings, state: State, bundle: int, packages: list[str]) ->
     container = read_container(bundle, state.bundle)
     log.level = container.annotations.log_level
     raise_own_limits(container)
-    target = Target(settings, state, bundle)
+    target = Target(container, settings, packages, state, bundle)
     child = Child()
-
-    def work() -> Callable[[], None]:
-        from .inside import start_inside
-
-        return start_inside(target, container, settings, packages, child)
-
     if target.namespaces is not None:
         target.namespaces.join("pid")  # of the child
-    child.fork(work)
+    child.fork(lambda: start_inside(target, child))
     try:
         from .outside import accompany
 
-        accompany(child, target, container, settings)
+        accompany(target, child)
     finally:
         child.end()

@@ -15,6 +15,7 @@ from . import record
 from .engine import Engine
 from .errors import HookError
 from .log import DEBUG, ERROR, INFO, log
+from .paths import is_own
 from .record import Record
 from .settings import printable
 from .stop import end
@@ -35,7 +36,7 @@ def sweep() -> int:
         return 0
     except OSError as error:
         raise HookError(f"cannot open {path}: {error.strerror}") from None
-    if not record.is_own(os.fstat(directory), stat.S_IFDIR):
+    if not is_own(os.fstat(directory), stat.S_IFDIR):
         raise HookError(f"others can write to {path}, so what is in it cannot be trusted: remove it")
     failures = 0
     for name in sorted(os.listdir(directory)):
@@ -116,7 +117,7 @@ def _is_young(status: os.stat_result) -> bool:
 
 def _is_empty(status: os.stat_result) -> bool:
     """Whether it is a file whose writer was killed before it wrote."""
-    return record.is_own(status) and status.st_size == 0
+    return is_own(status) and status.st_size == 0
 
 
 def _unlink(name: str, directory: int) -> None:

@@ -12,21 +12,27 @@ from .process import Process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .container import State
+    from .container import Container, State
     from .settings import Settings
 
 
 class Target:
-    """Where the daemon is to run.
+    """What daemon is to run, and where.
 
-    Attributes: bundle, an open directory; path, the bundle's; process, a descriptor of the directory in /proc of the
-    container's first process, or of the hook where that is in the container already; init, that first process, and
-    namespaces, what the hook has to join: None in the latter case.
+    Attributes: container; settings; packages, directories that hold pyroute2; bundle, an open directory; path, the bundle's;
+    process, a descriptor of the directory in /proc of the container's first process, or of the hook where that is in the
+    container already; init, that first process, and namespaces, what the hook has to join: None in the latter case; port;
+    listen, the addresses to listen on, empty for all.
     """
 
-    def __init__(self, settings: Settings, state: State, bundle: int) -> None:
+    def __init__(
+        self, container: Container, settings: Settings, packages: list[str], state: State, bundle: int
+    ) -> None:
         """Raises HookError where the hook cannot work there."""
         _require_own_mount_namespace(settings)
+        self.container = container
+        self.settings = settings
+        self.packages = packages
         self.bundle = bundle
         self.path = state.bundle
         self.process = _open_process(state.pid, settings)
@@ -37,12 +43,14 @@ class Target:
             raise HookError(
                 "the container has no mount namespace of its own: what the hook mounts would stay on the host"
             )
+        self.port = container.annotations.port or settings.port
+        self.listen = settings.listen if settings.listen and self._is_on_nodes_network() else []
 
     def has_user_namespace(self) -> bool:
         """Whether the container has one that is not the hook's own."""
         return self.namespaces is not None and self.namespaces.has("user")
 
-    def is_on_nodes_network(self) -> bool:
+    def _is_on_nodes_network(self) -> bool:
         """Whether the container has no network of its own."""
         if self.namespaces is not None:
             return not self.namespaces.has("net")
