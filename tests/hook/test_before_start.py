@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import openssh
 import pytest
 from attack import without_home
 from conftest import Start
-from containers import WORK, keys, new_name, shell_around
+from containers import ALICE, WORK, as_user, keys, new_name, plain_start, shell_around
 
 # As podman has them.
 MASKED = "/proc/acpi /proc/kcore /proc/keys /proc/latency_stats /proc/timer_list /proc/scsi /sys/firmware".split()
@@ -88,3 +89,45 @@ def test_nodes_null_device_is_not_the_containers(start: Start, tmp_path: Path) -
     assert openssh.login(key, script, user="root", container=container).checked().text == "600"
     after = Path("/dev/null").stat()
     assert (after.st_mode, after.st_ctime_ns) == (before.st_mode, before.st_ctime_ns)
+
+
+# Looks at every waiting process of alice's that is still the hook's, and says what it could open of one.
+SPY = """
+import os, time
+seen, opened = 0, set()
+end = time.monotonic() + 6
+while time.monotonic() < end:
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            status = open(f"/proc/{pid}/status").read()
+            if "Name:\\tssh_hook" not in status or "\\nUid:\\t2001\\t2001" not in status or "State:\\tS" not in status:
+                continue
+            seen += 1
+            for name in ("fd", "mem", "maps", "environ", "root", "cwd"):
+                path = f"/proc/{pid}/{name}"
+                try:
+                    os.listdir(path) if name == "fd" else os.open(path, os.O_RDONLY)
+                except PermissionError:
+                    continue
+                if "Name:\\tssh_hook" in open(f"/proc/{pid}/status").read():
+                    opened.add(name)
+        except OSError:
+            continue
+print(seen > 0, *sorted(opened))
+"""
+
+
+def beside_others(config: dict[str, Any]) -> None:
+    """Among the processes of others, as in a pod."""
+    config["linux"]["namespaces"] = [entry for entry in config["linux"]["namespaces"] if entry["type"] != "pid"]
+
+
+def test_nobody_looks_into_the_process_that_waits_to_be_the_daemon() -> None:
+    """It is the user's already, and copied from the hook."""
+    command = as_user(ALICE, "/usr/bin/python3", "-ISB", "-c", SPY)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as spy:
+        while spy.poll() is None:
+            container = plain_start("crun", "busybox", change=beside_others)
+            container.stop().checked()
+            container.remove()
+        assert spy.communicate()[0] == "True\n"

@@ -62,7 +62,7 @@ class Confinement:
 
     def apply(self, root: int) -> None:
         """Confine the calling process, which has all capabilities over its user namespace, to the directory `root` and to
-        the container's rights; its next program, which it has to run at once, has them. Raises OSError and HookError.
+        the container's rights; its next program, which is all that it may still run, has them. Raises OSError and HookError.
         """
         container = self._container
         self.labels.apply()
@@ -76,6 +76,7 @@ class Confinement:
         linux.prctl(linux.PR_SET_KEEPCAPS, 1)  # setting the filter takes one
         posix.setresgid(container.gid, container.gid, container.gid)
         posix.setresuid(container.uid, container.uid, container.uid)
+        linux.prctl(linux.PR_SET_DUMPABLE, 0)  # a change of ids may allow what was forbidden before
         self._set_ambient_capabilities()
         _reset_signals()
         posix.umask(container.umask)

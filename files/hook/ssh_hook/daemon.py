@@ -147,9 +147,9 @@ class Daemon:
             posix.write(writer, b"\n")
             self._cgroups.enter()
             entry = Entry(target)
-            _detach(entry.null)
             if namespaces is not None:
                 namespaces.join("time")  # here, so that its start time is on the host's clock
+            _detach(entry.null, {writer, order, entry.rootfs.descriptor})
             confinement.apply(entry.rootfs.descriptor)
             arguments = _read_order(order)
             if arguments:
@@ -160,17 +160,19 @@ class Daemon:
             posix._exit(0)
 
 
-def _detach(null: int) -> None:
-    """Leave the engine's session, and let no descriptor of the hook's get to Dropbear."""
+def _detach(null: int, kept: set[int]) -> None:
+    """Leave the engine's session, and let go of all descriptors but those `kept`: some lead to the host."""
     posix.setsid()
     for descriptor in (0, 1, 2):
         posix.dup2(null, descriptor)
-    inherited = [int(name) for name in posix.listdir("/proc/self/fd") if int(name) > 2]
-    for descriptor in inherited:
+    inherited = {int(name) for name in posix.listdir("/proc/self/fd")}
+    for descriptor in inherited - kept - {0, 1, 2}:
         try:
-            posix.set_inheritable(descriptor, False)
+            posix.close(descriptor)
         except OSError:
             pass  # the listing's own
+    for descriptor in kept:
+        posix.set_inheritable(descriptor, False)
 
 
 def _read_order(descriptor: int) -> list[bytes]:
