@@ -1,7 +1,7 @@
 # Everything a developer types; what the recipes call says more.
 PYTHON ?= /usr/bin/python3
-PARTS := lint unit fuzz sanity integration role-dropbear role-ssh-hook hook-tests vm-tests molecule launchers demo-test
-SCENARIOS := upgrade-from-sarus rootless engines lifecycle slurm
+PARTS := lint unit fuzz sanity integration role-dropbear role-ssh-hook hook-tests vm-tests molecule engines launchers demo-test
+SCENARIOS := upgrade-from-sarus rootless lifecycle slurm
 FUZZ_SECONDS ?= 60
 SOAK_SECONDS ?= 600
 
@@ -23,12 +23,12 @@ help:
 	@echo 'make hook-tests   the hook, in real containers'
 	@echo 'make vm-tests     the hook under AppArmor and under SELinux, in virtual machines'
 	@echo 'make molecule     the roles, on a cluster of nodes'
+	@echo 'make engines      containers of crun, runc, podman and in the way of Sarus, which reach each other'
 	@echo 'make launchers    MPI, pdsh and their like, from container to container on a cluster of nodes'
 	@echo 'make demo-test    the demo, up and down again, beside one that is up'
 	@echo 'make test-all     all of these, and the scenarios below'
 	@echo 'make upgrade-from-sarus  from the SSH hook of Sarus to this one and back'
 	@echo 'make rootless     rootless podman: networks, user namespaces, runtimes, overlays, two users on a node'
-	@echo 'make engines      containers of crun, runc, podman and in the way of Sarus, which reach each other'
 	@echo 'make lifecycle    years of a deployment: upgrades under load, faults, other values, removal'
 	@echo 'make slurm        jobs of users in Slurm'
 	@echo 'make soak         starts and races by the thousand, and fuzzing for SOAK_SECONDS (600)'
