@@ -22,6 +22,7 @@ import yaml
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
+PATCHES = ROOT / "roles" / "dropbear" / "files" / "patches"
 VERSION = "2026.94"
 OTHER_VERSION = "2025.89"
 OPENSSH = "openssh-10.0p1.tar.gz"
@@ -356,6 +357,27 @@ def test_an_unknown_host_is_refused_where_nobody_can_answer(host_keys: dict[str,
 
 def test_a_command_that_died_of_a_signal_is_no_success(program: Path) -> None:
     assert alone(HERE / "signals", program) == ["SIGTERM: 255", "SIGKILL: 255", "SIGSYS: 255", "SIGXCPU: 255"]
+
+
+def test_chacha20_is_that_of_the_rfc_and_upstreams(archives: dict[str, str], tmp_path: Path) -> None:
+    for name in ("upstream", "patched"):
+        (tmp_path / name).mkdir()
+        run("tar", "-xf", archives["source_archive"], "-C", tmp_path / name, "--strip-components=1")
+    run("patch", "-d", tmp_path / "patched", "-p1", "-i", PATCHES / "15-four-blocks.patch")
+    (tmp_path / "options.h").write_text("#define DROPBEAR_OPTIONS_H\n#define DROPBEAR_CHACHA20POLY1305 1\n")
+    upstream = tmp_path / "upstream"
+    chacha = upstream / "libtomcrypt/src/stream/chacha"
+    compiler = ["gcc", "-O3", "-Wall", "-Wextra", "-Werror", "-DARGTYPE=3"]
+    compiler += [f"-I{tmp_path}", f"-I{upstream}/libtomcrypt/src/headers", f"-I{upstream}/src"]
+    own = tmp_path / "upstream.o"
+    run(*compiler, "-Dchacha_crypt=upstream_crypt", "-c", "-o", own, chacha / "chacha_crypt.c")
+    run(
+        *compiler,
+        f"-I{tmp_path}/patched/libtomcrypt/src/stream/chacha",
+        *("-o", tmp_path / "chacha", HERE / "chacha.c", own),
+        *(chacha / f"chacha_{name}.c" for name in ("setup", "ivctr32", "ivctr64")),
+    )
+    assert run(tmp_path / "chacha") == ""
 
 
 def test_a_patch_that_does_not_fit_ends_the_play_in_a_sentence(
