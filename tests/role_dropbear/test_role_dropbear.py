@@ -359,25 +359,62 @@ def test_a_command_that_died_of_a_signal_is_no_success(program: Path) -> None:
     assert alone(HERE / "signals", program) == ["SIGTERM: 255", "SIGKILL: 255", "SIGSYS: 255", "SIGXCPU: 255"]
 
 
-def test_chacha20_is_that_of_the_rfc_and_upstreams(archives: dict[str, str], tmp_path: Path) -> None:
-    for name in ("upstream", "patched"):
-        (tmp_path / name).mkdir()
-        run("tar", "-xf", archives["source_archive"], "-C", tmp_path / name, "--strip-components=1")
-    run("patch", "-d", tmp_path / "patched", "-p1", "-i", PATCHES / "15-four-blocks.patch")
-    (tmp_path / "options.h").write_text("#define DROPBEAR_OPTIONS_H\n#define DROPBEAR_CHACHA20POLY1305 1\n")
-    upstream = tmp_path / "upstream"
-    chacha = upstream / "libtomcrypt/src/stream/chacha"
-    compiler = ["gcc", "-O3", "-Wall", "-Wextra", "-Werror", "-DARGTYPE=3"]
-    compiler += [f"-I{tmp_path}", f"-I{upstream}/libtomcrypt/src/headers", f"-I{upstream}/src"]
-    own = tmp_path / "upstream.o"
-    run(*compiler, "-Dchacha_crypt=upstream_crypt", "-c", "-o", own, chacha / "chacha_crypt.c")
-    run(
-        *compiler,
-        f"-I{tmp_path}/patched/libtomcrypt/src/stream/chacha",
-        *("-o", tmp_path / "chacha", HERE / "chacha.c", own),
-        *(chacha / f"chacha_{name}.c" for name in ("setup", "ivctr32", "ivctr64")),
-    )
-    assert run(tmp_path / "chacha") == ""
+class Sources(NamedTuple):
+    """Dropbear's source, unpacked twice."""
+
+    upstream: Path
+    patched: Path
+
+
+@pytest.fixture(scope="session")
+def sources(archives: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Sources:
+    made = Sources(tmp_path_factory.mktemp("upstream"), tmp_path_factory.mktemp("patched"))
+    for directory in made:
+        run("tar", "-xf", archives["source_archive"], "-C", directory, "--strip-components=1")
+    for patch in sorted(PATCHES.glob("*.patch")):
+        run("patch", "-d", made.patched, "-p1", "-i", patch)
+    return made
+
+
+class Compiler:
+    """Compiles single files of Dropbear, without its configuration; `options` are those of Dropbear that are on."""
+
+    def __init__(self, directory: Path, upstream: Path, *options: str) -> None:
+        self.directory = directory
+        lines = [f"#define {name} 1\n" for name in options]
+        (directory / "options.h").write_text("#define DROPBEAR_OPTIONS_H\n" + "".join(lines))
+        (directory / "includes.h").write_text('#include "tomcrypt.h"\n')
+        (directory / "dbrandom.h").write_text("void genrandom(unsigned char *buf, unsigned int len);\n")
+        headers = (directory, upstream / "libtomcrypt/src/headers", upstream / "src")
+        self.command = ["gcc", "-O3", "-Wall", "-Werror", "-DARGTYPE=3", "-DLTC_SOURCE"]
+        self.command += [f"-I{path}" for path in headers]
+
+    def make(self, name: str, *arguments: str | Path) -> Path:
+        """Make a program or an object file."""
+        run(*self.command, "-o", self.directory / name, *arguments)
+        return self.directory / name
+
+
+def test_chacha20_is_that_of_the_rfc_and_upstreams(sources: Sources, tmp_path: Path) -> None:
+    compiler = Compiler(tmp_path, sources.upstream, "DROPBEAR_CHACHA20POLY1305")
+    upstream, patched = (source / "libtomcrypt/src/stream/chacha" for source in sources)
+    own = compiler.make("upstream.o", "-Dchacha_crypt=upstream_crypt", "-c", upstream / "chacha_crypt.c")
+    others = [upstream / f"chacha_{name}.c" for name in ("setup", "ivctr32", "ivctr64")]
+    assert run(compiler.make("chacha", f"-I{patched}", HERE / "chacha.c", own, *others)) == ""
+
+
+def test_curve25519_is_that_of_the_rfcs_and_upstreams(sources: Sources, tmp_path: Path) -> None:
+    sha512 = sources.upstream / "libtomcrypt/src/hashes/sha2/sha512.c"
+    options = ("DROPBEAR_SHA512", "DROPBEAR_CURVE25519_DEP", "DROPBEAR_ED25519", "DROPBEAR_SIGNKEY_VERIFY")
+    said = []
+    for name, source in sources._asdict().items():
+        place = tmp_path / name
+        place.mkdir()
+        for file in ("curve25519.c", "curve25519.h"):
+            shutil.copy(source / "src" / file, place)  # away from headers that need a configuration
+        compiler = Compiler(place, sources.upstream, *options)
+        said.append(run(compiler.make("x25519", f"-D{name.upper()}", HERE / "x25519.c", sha512)))
+    assert said[0] == said[1]
 
 
 def test_a_patch_that_does_not_fit_ends_the_play_in_a_sentence(
