@@ -22,6 +22,7 @@ import yaml
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
+PATCHES = ROOT / "roles" / "dropbear" / "files" / "patches"
 VERSION = "2026.94"
 OTHER_VERSION = "2025.89"
 OPENSSH = "openssh-10.0p1.tar.gz"
@@ -356,6 +357,64 @@ def test_an_unknown_host_is_refused_where_nobody_can_answer(host_keys: dict[str,
 
 def test_a_command_that_died_of_a_signal_is_no_success(program: Path) -> None:
     assert alone(HERE / "signals", program) == ["SIGTERM: 255", "SIGKILL: 255", "SIGSYS: 255", "SIGXCPU: 255"]
+
+
+class Sources(NamedTuple):
+    """Dropbear's source, unpacked twice."""
+
+    upstream: Path
+    patched: Path
+
+
+@pytest.fixture(scope="session")
+def sources(archives: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Sources:
+    made = Sources(tmp_path_factory.mktemp("upstream"), tmp_path_factory.mktemp("patched"))
+    for directory in made:
+        run("tar", "-xf", archives["source_archive"], "-C", directory, "--strip-components=1")
+    for patch in sorted(PATCHES.glob("*.patch")):
+        run("patch", "-d", made.patched, "-p1", "-i", patch)
+    return made
+
+
+class Compiler:
+    """Compiles single files of Dropbear, without its configuration; `options` are those of Dropbear that are on."""
+
+    def __init__(self, directory: Path, upstream: Path, *options: str) -> None:
+        self.directory = directory
+        lines = [f"#define {name} 1\n" for name in options]
+        (directory / "options.h").write_text("#define DROPBEAR_OPTIONS_H\n" + "".join(lines))
+        (directory / "includes.h").write_text('#include "tomcrypt.h"\n')
+        (directory / "dbrandom.h").write_text("void genrandom(unsigned char *buf, unsigned int len);\n")
+        headers = (directory, upstream / "libtomcrypt/src/headers", upstream / "src")
+        self.command = ["gcc", "-O3", "-Wall", "-Werror", "-DARGTYPE=3", "-DLTC_SOURCE"]
+        self.command += [f"-I{path}" for path in headers]
+
+    def make(self, name: str, *arguments: str | Path) -> Path:
+        """Make a program or an object file."""
+        run(*self.command, "-o", self.directory / name, *arguments)
+        return self.directory / name
+
+
+def test_chacha20_is_that_of_the_rfc_and_upstreams(sources: Sources, tmp_path: Path) -> None:
+    compiler = Compiler(tmp_path, sources.upstream, "DROPBEAR_CHACHA20POLY1305")
+    upstream, patched = (source / "libtomcrypt/src/stream/chacha" for source in sources)
+    own = compiler.make("upstream.o", "-Dchacha_crypt=upstream_crypt", "-c", upstream / "chacha_crypt.c")
+    others = [upstream / f"chacha_{name}.c" for name in ("setup", "ivctr32", "ivctr64")]
+    assert run(compiler.make("chacha", f"-I{patched}", HERE / "chacha.c", own, *others)) == ""
+
+
+def test_curve25519_is_that_of_the_rfcs_and_upstreams(sources: Sources, tmp_path: Path) -> None:
+    sha512 = sources.upstream / "libtomcrypt/src/hashes/sha2/sha512.c"
+    options = ("DROPBEAR_SHA512", "DROPBEAR_CURVE25519_DEP", "DROPBEAR_ED25519", "DROPBEAR_SIGNKEY_VERIFY")
+    said = []
+    for name, source in sources._asdict().items():
+        place = tmp_path / name
+        place.mkdir()
+        for file in ("curve25519.c", "curve25519.h"):
+            shutil.copy(source / "src" / file, place)  # away from headers that need a configuration
+        compiler = Compiler(place, sources.upstream, *options)
+        said.append(run(compiler.make("x25519", f"-D{name.upper()}", HERE / "x25519.c", sha512)))
+    assert said[0] == said[1]
 
 
 def test_a_patch_that_does_not_fit_ends_the_play_in_a_sentence(
