@@ -1,18 +1,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The SSH daemon: a process of the container's own, beside its first one.
-
-The daemon's process imports by itself what it takes, beside the hook's child, so that both are ready the sooner.
-"""
+"""The SSH daemon: a process of the container's own, beside its first one."""
 
 from __future__ import annotations
 
 import posix
 import time
 
+from .confinement import Confinement
 from .engine import Engine, outside_user
 from .entry import Entry
 from .errors import HookError
 from .paths import fsencode
+from .port import require_free
 from .process import Process
 
 TYPE_CHECKING = False
@@ -133,9 +132,6 @@ class Daemon:
         """In the new process: tell its pid, as the host's /proc numbers it; be confined; on order run Dropbear."""
         try:
             posix.write(writer, f"{posix.readlink('/proc/self')}\n".encode())
-            from .confinement import Confinement  # here, where it is in nobody's way
-            from .port import require_free
-
             target, container, namespaces = self._target, self._target.container, self._target.namespaces
             user = outside_user(target)
             state_directory = Engine().state_directory

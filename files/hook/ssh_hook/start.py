@@ -5,8 +5,7 @@ The hook itself stays on the host: it reads what belongs to the user as the user
 child is a process of the container's pid namespace. It joins the rest of the container, starts the daemon, and ends, so
 that nothing of the hook stays there, where even a zombie would keep the container from ending.
 
-They part as soon as can be, and import what they take only then: they do so side by side, and what was in memory before
-would have to be copied.
+They part before the user is known: what that takes, the hook imports and reads while the others are at work.
 """
 
 from __future__ import annotations
