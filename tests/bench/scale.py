@@ -31,6 +31,8 @@ SETTINGS = {
     "no pipelining, Ansible's default": {"ANSIBLE_PIPELINING": "false"},
     "strategy free": {"ANSIBLE_STRATEGY": "free"},
 }
+# What facts alone cost, of OF_SETTINGS hosts: those that the playbook gathers, and Ansible's default.
+FACTS = {"only facts, as the playbook's": ["min", "network"], "only facts, Ansible's default": ["all"]}
 
 
 class Cost(NamedTuple):
@@ -90,13 +92,13 @@ def end_connections() -> float:
     return seconds
 
 
-def deploy(inventory: Path, settings: dict[str, str]) -> Cost:
+def deploy(inventory: Path, settings: dict[str, str], playbook: str | Path = "ocihooks.ssh.deploy") -> Cost:
     """Run the playbook once; RuntimeError with the end of what it says where it fails."""
     log = PLACE / "log"
     before, start, most = busy(), time.monotonic(), 0.0
     with log.open("wb") as output:
         process = subprocess.Popen(
-            ["ansible-playbook", "--inventory", inventory, "ocihooks.ssh.deploy"],
+            ["ansible-playbook", "--inventory", inventory, playbook],
             env={**os.environ, **BASE, **settings},
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -113,6 +115,13 @@ def deploy(inventory: Path, settings: dict[str, str]) -> Cost:
         raise RuntimeError(log.read_text(encoding="utf-8", errors="replace")[-4000:])
     controller = usage.ru_utime + usage.ru_stime + end_connections()
     return Cost(wall, controller, busy() - before - controller, most)
+
+
+def gathering(subset: list[str]) -> Path:
+    """A playbook that gathers this subset of facts, and does nothing else."""
+    playbook = PLACE / "facts.yml"
+    playbook.write_text(json.dumps([{"hosts": "all", "gather_facts": True, "gather_subset": subset}]), encoding="utf-8")
+    return playbook
 
 
 def cluster(hosts: int) -> Path:
@@ -164,6 +173,8 @@ def main(arguments: list[str]) -> int:
         deploy(inventory, {})
         for name, settings in SETTINGS.items():
             report(f"second run, {name}", OF_SETTINGS, deploy(inventory, settings))
+        for name, subset in FACTS.items():
+            report(name, OF_SETTINGS, deploy(inventory, {}, gathering(subset)))
     except RuntimeError as error:
         print(error, file=sys.stderr)
         return 1
