@@ -414,7 +414,8 @@ def test_the_hook_runs_from_the_bytecode_that_was_installed() -> None:
 def test_the_hook_runs_from_its_sources_where_the_interpreter_was_upgraded(tmp_path: Path) -> None:
     bytecode = package() / "ssh_hook/bytecode"
     other = tmp_path / "bytecode"
-    other.write_bytes(b"cpython-27 " + bytecode.read_bytes().partition(b" ")[2])
+    tag, blank, rest = bytecode.read_bytes().partition(b" ")
+    other.write_bytes(b"cpython-27".ljust(len(tag)) + blank + rest)
     launcher = tmp_path / "ssh_hook"
     launcher.write_text(LAUNCHER.read_text(encoding="utf-8").replace(str(bytecode), str(other)), encoding="utf-8")
     loaders = imported(launcher)
