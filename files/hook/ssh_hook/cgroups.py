@@ -7,6 +7,7 @@ import posix
 
 from . import linux
 from .errors import CONTAINER_ENDED, HookError
+from .mounts import unescape
 from .paths import fsdecode
 
 
@@ -89,8 +90,6 @@ def _limits(controllers: str, all_controllers: list[str]) -> bool:
 
 def _cgroup_mounts() -> list[tuple[str, str, str]]:
     """Mounted hierarchies: controllers as /proc/PID/cgroup names them ("" for version 2), root, mount point."""
-    from .mounts import unescape  # brings along what a daemon's process on version 1 alone takes
-
     mounts = []
     for line in _lines("/proc/self/mountinfo", None):
         if " - cgroup" not in line:

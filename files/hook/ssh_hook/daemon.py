@@ -7,7 +7,7 @@ import posix
 import time
 
 from .confinement import Confinement
-from .engine import Engine, outside_user
+from .engine import outside_user
 from .entry import Entry
 from .errors import HookError
 from .paths import fsencode
@@ -134,7 +134,7 @@ class Daemon:
             posix.write(writer, f"{posix.readlink('/proc/self')}\n".encode())
             target, container, namespaces = self._target, self._target.container, self._target.namespaces
             user = outside_user(target)
-            state_directory = Engine().state_directory
+            state_directory = target.engine.state_directory
             confinement = Confinement(container, target.settings.require_seccomp, state_directory, self._warn)
             self._cgroups.open()
             if namespaces is not None:

@@ -10,7 +10,6 @@ from .cgroups import Cgroups
 from .container import DEFAULT_PIDFILE
 from .content import DROPBEAR
 from .daemon import Daemon
-from .engine import Engine
 from .entry import Entry
 from .errors import CONTAINER_ENDED, HookError
 from .labels import Labels
@@ -34,7 +33,7 @@ def start_inside(target: Target, child: Child) -> Callable[[], None]:
     container, settings = target.container, target.settings
     _adjust_oom_score(container.oom_score_adj)
     linux.prctl(linux.PR_SET_DUMPABLE, 0)  # no process of the container may look into this one
-    is_rootless = Engine().is_rootless
+    is_rootless = target.engine.is_rootless
     daemon = Daemon(target, Cgroups(target.process, is_rootless), child.warn)
     try:
         daemon.fork()

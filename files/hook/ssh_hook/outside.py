@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from . import keystore, record, userfiles
 from .child import Child, Login
-from .engine import Engine, outside_user
+from .engine import outside_user
 from .errors import HookError
 from .identity import ActingAs, Identity
 from .log import INFO, log
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def accompany(target: Target, child: Child) -> None:
     """Tell the child what it has to know of the user, and record the daemon. Raises HookError; then there is no daemon."""
     container, settings = target.container, target.settings
-    engine = Engine()
+    engine = target.engine
     owner = find_owner(outside_user(target), engine, settings.passwd_file)
     log.stdout = userfiles.log_descriptor(container.annotations.log_stdout, owner.keeper, log.stdout)
     log.stderr = userfiles.log_descriptor(container.annotations.log_stderr, owner.keeper, log.stderr)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import posix
 
+from .engine import Engine
 from .errors import HookError
 from .namespaces import Namespaces
 from .paths import is_same
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 class Target:
     """What daemon is to run, and where.
 
-    Attributes: container; settings; packages, directories that hold pyroute2; bundle, an open directory; path, the bundle's;
+    Attributes: container; settings; packages, directories that hold pyroute2; engine; bundle, an open directory; path, the bundle's;
     process, a descriptor of the directory in /proc of the container's first process, or of the hook where that is in the
     container already; init, that first process, and namespaces, what the hook has to join: None in the latter case; port;
     listen, the addresses to listen on, empty for all.
@@ -33,6 +34,7 @@ class Target:
         self.container = container
         self.settings = settings
         self.packages = packages
+        self.engine = Engine()
         self.bundle = bundle
         self.path = state.bundle
         self.process = _open_process(state.pid, settings)
