@@ -13,10 +13,7 @@ import gc
 import importlib
 import json
 import os
-import subprocess
 import sys
-import tempfile
-import traceback
 
 from . import keystore
 from .as_user import AsUserError, run_as_users
@@ -44,6 +41,9 @@ def run(
 
     `params` are those of KeyTask. Raises MissingLibraryError, before anything is done.
     """
+    import subprocess  # not in the worker: with threading in it, each fork would take twice as long
+    import tempfile
+
     order = {
         "path": sys.path,
         "users": [[user.name, user.uid, user.gid] for user in users],
@@ -76,6 +76,8 @@ def work(order: dict[str, Any]) -> None:
         for name in (*_LIBRARIES, *(() if task.absent else keystore.KEY_LIBRARIES)):
             importlib.import_module(name)  # once, and not in each child
     except ImportError:
+        import traceback
+
         _answer(None, None, traceback.format_exc())
         return
     os.getgrouplist("root", 0)  # the C library reads its settings once, and not in each child

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -635,6 +636,52 @@ def test_a_node_with_systemd_gets_the_timers(as_on_systemd: tuple[str, ...]) -> 
     assert units() == {unit for unit in {*UNITS, *ENABLED} if "sweep" in unit}
     assert play("converge", before=as_on_systemd).status == 0
     assert units() == {*UNITS, *ENABLED}
+
+
+# A systemd that knows the hook's units and no others, with their timers at once in place of minutes later.
+SYSTEMD = r"""
+set -e
+mount -t tmpfs none /run
+units=/run/units
+mkdir "$units"
+cp -a /etc/systemd/system/ssh-hook-* /etc/systemd/system/timers.target.wants "$units"
+for other in basic sysinit shutdown timers nss-user-lookup; do
+    printf '[Unit]\nDefaultDependencies=no\n' >"$units/$other.target"
+done
+for timer in sweep passwd; do
+    mkdir "$units/ssh-hook-$timer.timer.d"
+    printf '[Timer]\nOnBootSec=\nOnBootSec=1\nRandomizedDelaySec=0\n' >"$units/ssh-hook-$timer.timer.d/now.conf"
+done
+exec env -i container=test PATH="$PATH" SYSTEMD_UNIT_PATH="$units" SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1 \
+    /lib/systemd/systemd --unit=timers.target --log-target=console --default-standard-output=inherit
+"""
+
+
+def test_systemd_runs_what_the_timers_are_for(as_on_systemd: tuple[str, ...]) -> None:
+    assert play("converge", before=as_on_systemd).status == 0
+    abandoned = Path("/var/lib/ocihooks-ssh/daemons/1-2-3")
+    abandoned.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    abandoned.touch()
+    os.utime(abandoned, (0, 0))
+    accounts = Path("/etc/passwd")
+    before = accounts.read_text(encoding="utf-8")
+    accounts.write_text(f"{before}newcomer:*:3999:3999::/home/newcomer:/bin/sh\n", encoding="utf-8")
+    manager = subprocess.Popen(
+        ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", SYSTEMD],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    try:
+        deadline = time.monotonic() + 60.0
+        while abandoned.exists() or b"newcomer:x:3999:" not in PASSWD.read_bytes():
+            assert manager.poll() is None and time.monotonic() < deadline, "systemd did not run both"
+            time.sleep(0.1)
+    finally:
+        manager.kill()
+        said, _nothing = manager.communicate()
+        print(said.decode(errors="replace"))  # pytest shows it where the test fails
+        accounts.write_text(before, encoding="utf-8")
 
 
 def test_removal_leaves_nothing(untouched: dict[str, str], as_on_systemd: tuple[str, ...]) -> None:
