@@ -15,7 +15,7 @@ import json
 import os
 import sys
 
-from . import keystore
+from . import keywriter
 from .as_user import AsUserError, run_as_users
 from .passwd import Entry
 from .user_keys import KeyTask
@@ -73,7 +73,7 @@ def work(order: dict[str, Any]) -> None:
     """The worker: do what `run` orders, and print a line of JSON for each user."""
     task = KeyTask(order["params"], order["check_mode"])
     try:
-        for name in (*_LIBRARIES, *(() if task.absent else keystore.KEY_LIBRARIES)):
+        for name in (*_LIBRARIES, *(() if task.absent else keywriter.KEY_LIBRARIES)):
             importlib.import_module(name)  # once, and not in each child
     except ImportError:
         import traceback

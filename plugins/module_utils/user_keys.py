@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from . import keystore, passwd
+from . import keystore, keywriter, passwd
 from .as_user import AsUserError
 
 TYPE_CHECKING = False
@@ -79,12 +79,12 @@ class KeyTask:
 
     def _make(self, directory: str, name: str) -> dict[str, Any]:
         if self.check_mode:
-            existing = keystore.examine(directory, name, self.overwrite)
+            existing = keywriter.examine(directory, name, self.overwrite)
             if self.overwrite or existing is None:
                 return {"changed": True, "after": "(new)\n", "host_key_name": keystore.HOST_KEYS[self.key_type]}
             changed, keys = False, existing
         else:
-            changed, keys = keystore.generate(directory, name, self.key_type, self.overwrite)
+            changed, keys = keywriter.generate(directory, name, self.key_type, self.overwrite)
         return {
             "changed": changed,
             "after": describe(keys),
@@ -94,7 +94,7 @@ class KeyTask:
         }
 
     def _remove(self, directory: str) -> dict[str, Any]:
-        changed = keystore.removable(directory) if self.check_mode else keystore.remove(directory)
+        changed = keywriter.removable(directory) if self.check_mode else keywriter.remove(directory)
         return {"changed": changed, "after": "", "host_key_name": keystore.HOST_KEYS[self.key_type]}
 
     def result(self, user: passwd.Entry, outcome: dict[str, Any] | AsUserError) -> dict[str, Any]:

@@ -94,7 +94,7 @@ def package() -> str:
             *sorted(built.glob("ocihooks-ssh-*.tar.gz")),
         )
     )
-    for link in ("keystore.py", "passwd.py"):
+    for link in ("keystore.py", "keywriter.py", "passwd.py"):
         if not problem and not (site / NAME / "plugins/module_utils" / link).is_file():
             problem = f"the built collection lacks plugins/module_utils/{link}\n"
     environment = f"ANSIBLE_COLLECTIONS_PATH={site}"

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from ssh_hook import keygen, keystore
+from ssh_hook import keygen, keystore, keywriter
 from ssh_hook.cli import main
 from ssh_hook.client_config import client_config, config
 from ssh_hook.errors import HookError
@@ -192,9 +192,9 @@ def test_what_the_user_keeps_there_stays(settings: dict[str, str], client: Path)
 def test_it_goes_with_the_keys(settings: dict[str, str], client: Path) -> None:
     client_config(["node1"], settings)
     directory = keystore.key_directory(settings["HOOK_BASE_DIR"], "alice")
-    assert keystore.remove(directory)
+    assert keywriter.remove(directory)
     assert not client.parent.exists()
-    assert not keystore.removable(directory)
+    assert not keywriter.removable(directory)
 
 
 def test_a_copy_of_the_private_key_alone_is_removed_too(settings: dict[str, str], client: Path) -> None:
@@ -203,8 +203,8 @@ def test_a_copy_of_the_private_key_alone_is_removed_too(settings: dict[str, str]
     for path in Path(directory).iterdir():
         path.unlink()
     Path(directory).rmdir()
-    assert keystore.removable(directory)
-    assert keystore.remove(directory)
+    assert keywriter.removable(directory)
+    assert keywriter.remove(directory)
     assert not client.exists()
 
 

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa
 from hypothesis import given
 from hypothesis import strategies as st
-from ssh_hook import keystore
+from ssh_hook import keystore, keywriter
 from ssh_hook.keystore import KeyStoreError, MissingKeysError
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def directory(tmp_path: Path) -> str:
 @pytest.fixture
 def keys(directory: str) -> Path:
     """Return the key directory of a user who has a set of keys."""
-    keystore.generate(directory, "alice")
+    keywriter.generate(directory, "alice")
     return Path(directory)
 
 
@@ -47,8 +47,17 @@ def keys(directory: str) -> Path:
 def swap(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Replace sets as a file system does that can exchange names, and as one does that cannot."""
     if request.param == "two renames":
-        monkeypatch.setattr(keystore, "_exchange", lambda *_arguments: False)
+        monkeypatch.setattr(keywriter, "_exchange", lambda *_arguments: False)
     return str(request.param)
+
+
+def exists(directory: str) -> bool:
+    """Tell whether there is a set; raises KeyStoreError where there is a bad one."""
+    try:
+        keystore.load(directory, "")
+    except MissingKeysError:
+        return False
+    return True
 
 
 def string(data: bytes) -> bytes:
@@ -107,7 +116,7 @@ def test_a_name_is_refused_or_stays_one_component(name: str) -> None:
 
 @pytest.mark.parametrize("directory", ["", "/", "/tmp/keys", ".oci-hooks/ssh/keys", "x/.oci-hooks/ssh/keys"])
 def test_any_other_directory_is_refused(directory: str) -> None:
-    for call in (keystore.exists, keystore.remove, lambda path: keystore.generate(path, "alice")):
+    for call in (exists, keywriter.remove, lambda path: keywriter.generate(path, "alice")):
         with pytest.raises(KeyStoreError, match="must end in"):
             call(directory)
 
@@ -115,11 +124,11 @@ def test_any_other_directory_is_refused(directory: str) -> None:
 # Making sets
 
 
-@pytest.mark.parametrize("key_type", keystore.KEY_TYPES)
+@pytest.mark.parametrize("key_type", keywriter.KEY_TYPES)
 def test_a_new_set(directory: str, key_type: str) -> None:
     old_mask = os.umask(0)  # as crun starts hooks
     try:
-        made, new = keystore.generate(directory, "alice", key_type)
+        made, new = keywriter.generate(directory, "alice", key_type)
         assert os.umask(0) == 0
     finally:
         os.umask(old_mask)
@@ -134,27 +143,27 @@ def test_a_new_set(directory: str, key_type: str) -> None:
     loaded = keystore.load(directory, "alice")
     for name in keystore.KeySet.__slots__:
         assert getattr(loaded, name) == getattr(new, name)
-    assert keystore.exists(directory)
+    assert exists(directory)
     assert loaded.host_key != loaded.id_dropbear
 
 
 def test_the_default_is_what_the_peer_makes() -> None:
-    assert keystore.KEY_TYPES[0] == "ecdsa"
+    assert keywriter.KEY_TYPES[0] == "ecdsa"
 
 
 def test_a_strict_umask_does_no_harm(directory: str) -> None:
     old_mask = os.umask(0o777)
     try:
-        made, _keys = keystore.generate(directory, "alice")
+        made, _keys = keywriter.generate(directory, "alice")
     finally:
         os.umask(old_mask)
     assert made
     assert mode(Path(directory)) == 0o700
 
 
-@pytest.mark.parametrize("key_type", keystore.KEY_TYPES)
+@pytest.mark.parametrize("key_type", keywriter.KEY_TYPES)
 def test_public_key_and_fingerprint_are_those_that_cryptography_gives(directory: str, key_type: str) -> None:
-    _made, keys = keystore.generate(directory, "alice", key_type)
+    _made, keys = keywriter.generate(directory, "alice", key_type)
     if key_type == "ecdsa":
         secret = int.from_bytes(keys.id_dropbear[-32:], "big")
         key: Any = ec.derive_private_key(secret, ec.SECP256R1())
@@ -184,16 +193,16 @@ def test_a_secret_number_is_as_short_as_can_be_and_positive(
 ) -> None:
     key = ec.derive_private_key(secret, ec.SECP256R1())
     monkeypatch.setattr(ec, "generate_private_key", lambda _curve: key)
-    _made, keys = keystore.generate(directory, "alice")
+    _made, keys = keywriter.generate(directory, "alice")
     point = key.public_key().public_bytes(serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint)
     head = string(b"ecdsa-sha2-nistp256") + string(b"nistp256") + string(point)
     assert keys.id_dropbear == head + bytes.fromhex(tail)
-    assert keystore.exists(directory)
+    assert exists(directory)
 
 
 def test_an_unknown_type_of_key_is_refused(directory: str) -> None:
     with pytest.raises(KeyStoreError, match="one of ecdsa, ed25519, not 'rsa'"):
-        keystore.generate(directory, "alice", "rsa")
+        keywriter.generate(directory, "alice", "rsa")
     assert not os.path.exists(os.path.dirname(directory))
 
 
@@ -201,9 +210,9 @@ def test_a_missing_library_leaves_no_trace(directory: str, monkeypatch: pytest.M
     def make() -> bytes:
         raise ImportError("No module named 'cryptography'")
 
-    monkeypatch.setattr(keystore, "_new_ecdsa", make)
-    with pytest.raises(keystore.MissingLibraryError, match="cryptography"):
-        keystore.generate(directory, "alice")
+    monkeypatch.setattr(keywriter, "_new_ecdsa", make)
+    with pytest.raises(keywriter.MissingLibraryError, match="cryptography"):
+        keywriter.generate(directory, "alice")
     assert os.listdir(os.path.dirname(os.path.dirname(os.path.dirname(directory)))) == []
 
 
@@ -213,11 +222,11 @@ def test_the_libraries_that_are_named_for_forking_programs_are_those_that_are_us
     program = """
 import importlib, sys
 sys.path.insert(0, sys.argv[1])
-from ssh_hook import keystore
-for name in keystore.KEY_LIBRARIES:
+from ssh_hook import keywriter
+for name in keywriter.KEY_LIBRARIES:
     importlib.import_module(name)
 before = set(sys.modules)
-keystore._new_ecdsa(); keystore._new_ed25519()
+keywriter._new_ecdsa(); keywriter._new_ed25519()
 print(*(set(sys.modules) - before))
 """
     hook = str(Path(keystore.__file__).parents[1])
@@ -230,7 +239,7 @@ print(*(set(sys.modules) - before))
 
 def test_a_set_is_kept(keys: Path) -> None:
     before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in keys.iterdir()}
-    made, _keys = keystore.generate(str(keys), "alice", "ed25519")
+    made, _keys = keywriter.generate(str(keys), "alice", "ed25519")
     assert not made
     assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in keys.iterdir()} == before
 
@@ -238,7 +247,7 @@ def test_a_set_is_kept(keys: Path) -> None:
 def test_overwrite_replaces_the_whole_set(keys: Path, swap: str) -> None:
     old = keystore.load(str(keys), "alice")
     (keys / "id_dropbear.pub").write_text("what a newer dropbearkey leaves")
-    made, new = keystore.generate(str(keys), "alice", "ed25519", overwrite=True)
+    made, new = keywriter.generate(str(keys), "alice", "ed25519", overwrite=True)
     assert made
     assert {path.name for path in keys.iterdir()} == {"id_dropbear", "authorized_keys", FILES["ed25519"]}
     assert keystore.fingerprint(new) != keystore.fingerprint(old)
@@ -251,8 +260,8 @@ def test_a_set_as_the_peer_makes_it(keys: Path) -> None:
         path.chmod(0o755)
     (keys / "authorized_keys").chmod(0o644)
     (keys.parent / "keys.lock").touch()  # left by a peer that was killed: it must not hold us up
-    assert keystore.exists(str(keys))
-    assert keystore.generate(str(keys), "alice", overwrite=True)[0]
+    assert exists(str(keys))
+    assert keywriter.generate(str(keys), "alice", overwrite=True)[0]
     assert (keys.parent / "keys.lock").exists()
 
 
@@ -260,18 +269,18 @@ def test_a_set_as_the_peer_makes_it(keys: Path) -> None:
 def test_an_incomplete_set_is_an_error_and_is_kept(keys: Path, missing: str) -> None:
     (keys / missing).unlink()
     kept = {path.name: path.read_bytes() for path in keys.iterdir()}
-    for call in (keystore.exists, lambda path: keystore.generate(path, "alice"), lambda path: keystore.load(path, "")):
+    for call in (exists, lambda path: keywriter.generate(path, "alice"), lambda path: keystore.load(path, "")):
         with pytest.raises(KeyStoreError, match=f"not complete, {missing}.* missing: .*keygen --overwrite"):
             call(str(keys))
     assert {path.name: path.read_bytes() for path in keys.iterdir()} == kept
-    assert keystore.generate(str(keys), "alice", overwrite=True)[0]
+    assert keywriter.generate(str(keys), "alice", overwrite=True)[0]
 
 
 def test_an_empty_directory_counts_as_no_set(keys: Path) -> None:
     for path in keys.iterdir():
         path.unlink()
-    assert not keystore.exists(str(keys))
-    assert keystore.generate(str(keys), "alice")[0]
+    assert not exists(str(keys))
+    assert keywriter.generate(str(keys), "alice")[0]
 
 
 def test_other_files_in_the_directory_are_not_lost_unasked(keys: Path) -> None:
@@ -279,22 +288,22 @@ def test_other_files_in_the_directory_are_not_lost_unasked(keys: Path) -> None:
         path.unlink()
     (keys / "notes").touch()
     with pytest.raises(KeyStoreError, match="not empty, yet holds no SSH keys"):
-        keystore.generate(str(keys), "alice")
+        keywriter.generate(str(keys), "alice")
     assert [path.name for path in keys.iterdir()] == ["notes"]
-    assert keystore.generate(str(keys), "alice", overwrite=True)[0]
+    assert keywriter.generate(str(keys), "alice", overwrite=True)[0]
 
 
 def test_a_directory_in_the_set_is_never_removed(keys: Path) -> None:
     (keys / "precious").mkdir()
-    for call in (lambda path: keystore.generate(path, "alice", overwrite=True), keystore.remove):
+    for call in (lambda path: keywriter.generate(path, "alice", overwrite=True), keywriter.remove):
         with pytest.raises(KeyStoreError, match="precious is a directory"):
             call(str(keys))
-    assert keystore.exists(str(keys))
+    assert exists(str(keys))
 
 
 def test_no_set_is_told_with_the_way_out(directory: str) -> None:
-    assert not keystore.exists(directory)
-    assert keystore.examine(directory, "alice") is None
+    assert not exists(directory)
+    assert keywriter.examine(directory, "alice") is None
     with pytest.raises(
         MissingKeysError, match=r"^alice has no SSH keys in /.*/alice/.oci-hooks/ssh/keys: run 'ssh_hook"
     ):
@@ -303,10 +312,10 @@ def test_no_set_is_told_with_the_way_out(directory: str) -> None:
 
 
 def test_examine_foretells_and_changes_nothing(keys: Path) -> None:
-    found = keystore.examine(str(keys), "alice", overwrite=True)
+    found = keywriter.examine(str(keys), "alice", overwrite=True)
     assert found is not None
     (keys / "authorized_keys").unlink()
-    assert keystore.examine(str(keys), "alice", overwrite=True) is None
+    assert keywriter.examine(str(keys), "alice", overwrite=True) is None
     assert entries(keys) == {"keys", "keygen.lock"}
 
 
@@ -315,16 +324,16 @@ def test_examine_foretells_and_changes_nothing(keys: Path) -> None:
 
 def test_remove(keys: Path) -> None:
     (keys.parent / "keys.old").mkdir()
-    assert keystore.removable(str(keys))
-    assert keystore.remove(str(keys))
+    assert keywriter.removable(str(keys))
+    assert keywriter.remove(str(keys))
     assert list(keys.parents[2].iterdir()) == []
-    assert not keystore.removable(str(keys))
-    assert not keystore.remove(str(keys))
+    assert not keywriter.removable(str(keys))
+    assert not keywriter.remove(str(keys))
 
 
 def test_remove_leaves_what_is_not_its_own(keys: Path) -> None:
     (keys.parent / "keys.lock").touch()
-    assert keystore.remove(str(keys))
+    assert keywriter.remove(str(keys))
     assert entries(keys) == {"keys.lock"}
 
 
@@ -344,10 +353,10 @@ def test_no_link_below_the_home_is_followed(keys: Path, step: int) -> None:
     target = replace_by_link([keys, *keys.parents][step])
     before = sorted(target.rglob("*"))
     for call in (
-        keystore.exists,
-        keystore.remove,
-        lambda path: keystore.generate(path, "alice"),
-        lambda path: keystore.generate(path, "alice", overwrite=True),
+        exists,
+        keywriter.remove,
+        lambda path: keywriter.generate(path, "alice"),
+        lambda path: keywriter.generate(path, "alice", overwrite=True),
     ):
         with pytest.raises(KeyStoreError, match="must be a directory, and is a file or a link"):
             call(str(keys))
@@ -356,13 +365,13 @@ def test_no_link_below_the_home_is_followed(keys: Path, step: int) -> None:
 
 def test_the_home_may_be_a_link(keys: Path) -> None:
     replace_by_link(keys.parents[2])
-    assert keystore.exists(str(keys))
-    assert keystore.generate(str(keys), "alice", overwrite=True)[0]
+    assert exists(str(keys))
+    assert keywriter.generate(str(keys), "alice", overwrite=True)[0]
 
 
 def test_a_missing_home_is_told(tmp_path: Path) -> None:
     directory = keystore.key_directory(str(tmp_path), "nobody")
-    for call in (keystore.exists, keystore.remove, lambda path: keystore.generate(path, "nobody")):
+    for call in (exists, keywriter.remove, lambda path: keywriter.generate(path, "nobody")):
         with pytest.raises(KeyStoreError, match=r"cannot open the user's directory .*/nobody: No such file"):
             call(directory)
     assert list(tmp_path.iterdir()) == []
@@ -380,7 +389,7 @@ def test_a_directory_that_others_can_write_is_refused(keys: Path, step: int, bit
 def test_what_belongs_to_another_user_is_refused(keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     owner = os.geteuid()
     monkeypatch.setattr(posix, "geteuid", lambda: owner + 1)
-    for call in (keystore.exists, keystore.remove, lambda path: keystore.generate(path, "alice", overwrite=True)):
+    for call in (exists, keywriter.remove, lambda path: keywriter.generate(path, "alice", overwrite=True)):
         with pytest.raises(KeyStoreError, match=f"alice belongs to uid {owner}, and must belong to uid {owner + 1}"):
             call(str(keys))
 
@@ -415,7 +424,7 @@ def test_a_private_key_that_is_open_to_others_is_refused(keys: Path, name: str, 
 
 def test_authorized_keys_may_be_read_but_not_written_by_others(keys: Path) -> None:
     (keys / "authorized_keys").chmod(0o644)
-    assert keystore.exists(str(keys))
+    assert exists(str(keys))
     (keys / "authorized_keys").chmod(0o666)
     with pytest.raises(KeyStoreError, match="can be written by others"):
         keystore.load(str(keys), "alice")
@@ -467,7 +476,7 @@ def test_a_link_in_the_place_of_a_left_set_is_removed_and_not_followed(keys: Pat
     victim.mkdir()
     (victim / "file").touch()
     (keys.parent / name).symlink_to(victim)
-    assert keystore.generate(str(keys), "alice", overwrite=True)[0]
+    assert keywriter.generate(str(keys), "alice", overwrite=True)[0]
     assert (victim / "file").exists()
     assert entries(keys) == {"keys", "keygen.lock"}
 
@@ -477,9 +486,9 @@ def test_a_link_in_the_place_of_the_lock_is_refused(keys: Path) -> None:
     (keys.parent / "keygen.lock").unlink()
     (keys.parent / "keygen.lock").symlink_to(victim)
     with pytest.raises(KeyStoreError, match=r"cannot open the lock .*keygen.lock"):
-        keystore.generate(str(keys), "alice", overwrite=True)
+        keywriter.generate(str(keys), "alice", overwrite=True)
     assert not victim.exists()
-    assert keystore.exists(str(keys))
+    assert exists(str(keys))
 
 
 # Formats
@@ -691,7 +700,7 @@ def test_a_key_with_any_length_field_changed_is_refused(key: bytes, data: st.Dat
 
 @given(st.integers(1, 2**256))
 def test_numbers_are_written_as_the_protocol_says(number: int) -> None:
-    data = keystore._mpint(number)
+    data = keystore.mpint(number)
     value = data[4:]
     assert int.from_bytes(data[:4], "big") == len(value)
     assert int.from_bytes(value, "big", signed=True) == number
@@ -749,7 +758,7 @@ def dies_after(work: Callable[[], object], lifetime: int) -> bool:
     """Run `work` in a child that is killed after so many system calls; return False if it ended before that."""
 
     def mortal() -> None:
-        vars(keystore)["posix"] = MortalPosix(lifetime)
+        vars(keystore)["posix"] = vars(keywriter)["posix"] = MortalPosix(lifetime)
         work()
 
     _pid, status = os.waitpid(child(mortal), 0)
@@ -764,12 +773,12 @@ def test_killed_at_any_call_a_first_generation_leaves_nothing_or_a_whole_set(tmp
         home = tmp_path / str(lifetime)
         home.mkdir()
         directory = keystore.key_directory(str(tmp_path), home.name)
-        died = dies_after(functools.partial(keystore.generate, directory, "alice"), lifetime)
-        if keystore.exists(directory):
+        died = dies_after(functools.partial(keywriter.generate, directory, "alice"), lifetime)
+        if exists(directory):
             assert is_consistent(keystore.load(directory, "alice"))
-        keystore.generate(directory, "alice")
+        keywriter.generate(directory, "alice")
         assert entries(Path(directory)) == {"keys", "keygen.lock"}
-        assert keystore.exists(directory)
+        assert exists(directory)
         if not died:
             break
     assert 20 < lifetime < 199
@@ -781,23 +790,23 @@ def test_killed_at_any_call_a_replacement_leaves_the_old_or_the_new_set(
 ) -> None:
     outcomes = set()
     for lifetime in range(200):
-        keystore.generate(directory, "alice")
+        keywriter.generate(directory, "alice")
         old = keystore.load(directory, "alice").id_dropbear
-        died = dies_after(lambda: keystore.generate(directory, "alice", "ed25519", overwrite=True), lifetime)
+        died = dies_after(lambda: keywriter.generate(directory, "alice", "ed25519", overwrite=True), lifetime)
         left = keystore.load(directory, "alice")
         assert is_consistent(left)
         assert left.id_dropbear == old or b"ed25519" in left.id_dropbear
         outcomes.add(left.id_dropbear == old)
         if next_call == "generate":
-            made, kept = keystore.generate(directory, "alice")
+            made, kept = keywriter.generate(directory, "alice")
             assert not made
             assert kept.id_dropbear == left.id_dropbear
             assert entries(Path(directory)) == {"keys", "keygen.lock"}
         if next_call == "overwrite":
-            keystore.generate(directory, "alice", overwrite=True)
+            keywriter.generate(directory, "alice", overwrite=True)
             assert entries(Path(directory)) == {"keys", "keygen.lock"}
-        keystore.remove(directory)
-        assert not keystore.exists(directory)
+        keywriter.remove(directory)
+        assert not exists(directory)
         assert list(Path(directory).parents[2].iterdir()) == []
         if not died:
             break
@@ -807,12 +816,12 @@ def test_killed_at_any_call_a_replacement_leaves_the_old_or_the_new_set(
 
 def test_killed_at_any_call_a_removal_leaves_a_whole_set_or_none(directory: str) -> None:
     for lifetime in range(200):
-        keystore.generate(directory, "alice")
-        died = dies_after(lambda: keystore.remove(directory), lifetime)
-        if keystore.exists(directory):
+        keywriter.generate(directory, "alice")
+        died = dies_after(lambda: keywriter.remove(directory), lifetime)
+        if exists(directory):
             assert is_consistent(keystore.load(directory, "alice"))
-        keystore.remove(directory)
-        assert list(Path(directory).parents[2].iterdir()) == [] or not keystore.removable(directory)
+        keywriter.remove(directory)
+        assert list(Path(directory).parents[2].iterdir()) == [] or not keywriter.removable(directory)
         if not died:
             break
     assert 10 < lifetime < 199
@@ -821,7 +830,7 @@ def test_killed_at_any_call_a_removal_leaves_a_whole_set_or_none(directory: str)
 def test_readers_always_find_a_whole_set_while_it_is_replaced(keys: Path, swap: str, children: list[int]) -> None:
     def replace_for_ever() -> None:
         while True:
-            keystore.generate(str(keys), "alice", overwrite=True)
+            keywriter.generate(str(keys), "alice", overwrite=True)
 
     children += [child(replace_for_ever), child(replace_for_ever)]
     seen: set[bytes] = set()
@@ -835,13 +844,13 @@ def test_readers_always_find_a_whole_set_while_it_is_replaced(keys: Path, swap: 
 
 def test_of_several_first_writers_one_makes_the_set(directory: str) -> None:
     def generate() -> None:
-        made, _keys = keystore.generate(directory, "alice")
+        made, _keys = keywriter.generate(directory, "alice")
         os._exit(10 if made else 20)
 
     pids = [child(generate) for _number in range(8)]
     statuses = sorted(os.WEXITSTATUS(os.waitpid(pid, 0)[1]) for pid in pids)
     assert statuses == [10] + 7 * [20]
-    assert keystore.exists(directory)
+    assert exists(directory)
 
 
 def test_writers_and_removers_do_not_trip_over_each_other(directory: str) -> None:
@@ -849,9 +858,9 @@ def test_writers_and_removers_do_not_trip_over_each_other(directory: str) -> Non
         for turn in range(40):
             try:
                 if turn % 2:
-                    keystore.remove(directory)
+                    keywriter.remove(directory)
                 else:
-                    keystore.generate(directory, "alice", overwrite=True)
+                    keywriter.generate(directory, "alice", overwrite=True)
             except KeyStoreError as error:
                 # The directory that one was about to lock has been removed by another.
                 if "No such file" not in str(error):
@@ -859,7 +868,7 @@ def test_writers_and_removers_do_not_trip_over_each_other(directory: str) -> Non
 
     statuses = [os.waitpid(pid, 0)[1] for pid in [child(churn) for _number in range(4)]]
     assert statuses == [0, 0, 0, 0]
-    keystore.generate(directory, "alice")
+    keywriter.generate(directory, "alice")
     assert entries(Path(directory)) == {"keys", "keygen.lock"}
 
 
@@ -879,13 +888,13 @@ def test_a_held_lock_is_told_and_ends_with_its_holder(
     os.read(ready, 1)
     os.close(ready)
     os.close(told)
-    monkeypatch.setattr(keystore, "_LOCK_SECONDS", 0.2)
+    monkeypatch.setattr(keywriter, "_LOCK_SECONDS", 0.2)
     with pytest.raises(KeyStoreError, match=f"holds the lock {lock} for more than 0 s"):
-        keystore.generate(str(keys), "alice", overwrite=True)
-    assert keystore.exists(str(keys)), "readers need no lock"
-    assert not keystore.generate(str(keys), "alice")[0], "nor does a caller who has keys already"
+        keywriter.generate(str(keys), "alice", overwrite=True)
+    assert exists(str(keys)), "readers need no lock"
+    assert not keywriter.generate(str(keys), "alice")[0], "nor does a caller who has keys already"
     os.kill(children[0], signal.SIGKILL)
-    assert keystore.generate(str(keys), "alice", overwrite=True)[0]
+    assert keywriter.generate(str(keys), "alice", overwrite=True)[0]
 
 
 def test_a_lock_that_was_removed_while_it_was_awaited_is_no_lock(keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -899,7 +908,7 @@ def test_a_lock_that_was_removed_while_it_was_awaited_is_no_lock(keys: Path, mon
         real(fd, operation)
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    assert keystore.generate(str(keys), "alice", overwrite=True)[0]
+    assert keywriter.generate(str(keys), "alice", overwrite=True)[0]
     assert len(calls) == 2
     assert entries(keys) == {"keys", "keygen.lock"}
 
@@ -912,10 +921,10 @@ def test_a_file_of_the_old_set_that_nfs_keeps_open_is_no_obstacle(
 
     with monkeypatch.context() as patch:
         patch.setattr(posix, "rmdir", rmdir)
-        assert keystore.generate(str(keys), "alice", overwrite=True)[0]
-        assert keystore.generate(str(keys), "alice", overwrite=True)[0]
+        assert keywriter.generate(str(keys), "alice", overwrite=True)[0]
+        assert keywriter.generate(str(keys), "alice", overwrite=True)[0]
     assert "keys.old" not in entries(keys)
-    assert keystore.generate(str(keys), "alice", overwrite=True)[0]
+    assert keywriter.generate(str(keys), "alice", overwrite=True)[0]
     assert entries(keys) == {"keys", "keygen.lock"}
 
 
@@ -925,8 +934,8 @@ def test_a_file_system_without_locks_is_told(keys: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(fcntl, "flock", flock)
     with pytest.raises(KeyStoreError, match=r"cannot lock .*: Function not implemented: .* support for file locks"):
-        keystore.generate(str(keys), "alice", overwrite=True)
-    assert keystore.exists(str(keys))
+        keywriter.generate(str(keys), "alice", overwrite=True)
+    assert exists(str(keys))
 
 
 @pytest.mark.parametrize("failing", ["write", "fsync", "rename", "mkdir"])
@@ -941,13 +950,13 @@ def test_a_full_or_failing_disk_costs_nothing(
 
         patch.setattr(posix, failing, fail)
         with pytest.raises(KeyStoreError, match=r"cannot make SSH keys in .*: Disk quota exceeded"):
-            keystore.generate(str(keys), "alice", overwrite=True)
+            keywriter.generate(str(keys), "alice", overwrite=True)
     assert keystore.load(str(keys), "alice").id_dropbear == before
     assert entries(keys) == {"keys", "keygen.lock"}
 
 
 def test_the_second_rename_failing_brings_the_old_set_back(keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keystore, "_exchange", lambda *_arguments: False)
+    monkeypatch.setattr(keywriter, "_exchange", lambda *_arguments: False)
     before = keystore.load(str(keys), "alice").id_dropbear
     real = os.rename
 
@@ -959,7 +968,7 @@ def test_the_second_rename_failing_brings_the_old_set_back(keys: Path, monkeypat
     with monkeypatch.context() as patch:
         patch.setattr(posix, "rename", rename)
         with pytest.raises(KeyStoreError, match="Input/output error"):
-            keystore.generate(str(keys), "alice", overwrite=True)
+            keywriter.generate(str(keys), "alice", overwrite=True)
     assert keystore.load(str(keys), "alice").id_dropbear == before
     assert entries(keys) == {"keys", "keygen.lock"}
 
@@ -977,7 +986,7 @@ def test_a_file_system_that_keeps_no_modes_costs_nothing(keys: Path, monkeypatch
     with monkeypatch.context() as patch:
         patch.setattr(posix, "open", open_for_all)
         with pytest.raises(KeyStoreError, match="id_dropbear can be read by others"):
-            keystore.generate(str(keys), "alice", overwrite=True)
+            keywriter.generate(str(keys), "alice", overwrite=True)
     assert keystore.load(str(keys), "alice").id_dropbear == before
 
 
@@ -986,12 +995,12 @@ def test_no_descriptor_is_lost(keys: Path) -> None:
         return len(os.listdir("/proc/self/fd"))
 
     before = descriptors()
-    keystore.generate(str(keys), "alice", overwrite=True)
+    keywriter.generate(str(keys), "alice", overwrite=True)
     keystore.load(str(keys), "alice")
     (keys / "authorized_keys").unlink()
     with pytest.raises(KeyStoreError):
         keystore.load(str(keys), "alice")
-    keystore.remove(str(keys))
+    keywriter.remove(str(keys))
     assert descriptors() == before
 
 

@@ -13,7 +13,7 @@ import pytest
 from corpus import kept, names
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from ssh_hook import keystore, record
+from ssh_hook import keystore, keywriter, record
 from ssh_hook.identity import Identity, IdMap
 from ssh_hook.settings import parse_port
 from targets import MAX_ID, SEPARATOR, TARGETS, accepted
@@ -273,7 +273,7 @@ def key_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("home")
     (home / "alice").mkdir(mode=0o755)
     directory = keystore.key_directory(str(home), "alice")
-    keystore.generate(directory, "alice")
+    keywriter.generate(directory, "alice")
     return Path(directory)
 
 

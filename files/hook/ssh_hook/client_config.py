@@ -7,7 +7,7 @@ import os
 import pwd
 import re
 
-from . import keystore
+from . import keystore, keywriter
 from .errors import HookError
 from .hosts import Options
 from .keygen import caller
@@ -31,14 +31,14 @@ def client_config(arguments: list[str], settings: dict[str, str]) -> str:
     options = Options(arguments, settings)
     directory, name = caller(settings)
     keys = keystore.load(directory, name)
-    path = _shown(keystore.client_directory(directory))
+    path = _shown(keywriter.client_directory(directory))
     text = config(options.hosts, options.port, name, path)
     files = {
         _KEY: keystore.openssh_private_key(keys),
         _KNOWN_HOSTS: f"{_ALIAS} {keystore.host_public_key(keys)}\n".encode(),
         _CONFIG: text.encode(),
     }
-    keystore.write_client(directory, files)
+    keywriter.write_client(directory, files)
     include = _quoted(f"{path}/{_CONFIG}")
     others = len(options.hosts) - 1
     return (

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import sys
 
-from . import keystore, passwd
+from . import keystore, keywriter, passwd
 from .keystore import KeyStoreError
 
 
@@ -26,8 +26,8 @@ def keygen(settings: dict[str, str], overwrite: bool = False) -> str:
     # At the end: nothing in these directories may stand in for the standard library.
     sys.path += [path for path in settings.get("PYTHON_PACKAGES", "").split(":") if path.startswith("/")]
     try:
-        made, keys = keystore.generate(directory, name, overwrite=overwrite)
-    except keystore.MissingLibraryError as error:
+        made, keys = keywriter.generate(directory, name, overwrite=overwrite)
+    except keywriter.MissingLibraryError as error:
         raise KeyStoreError(
             f"{error}: install it for {sys.executable} (Debian: python3-cryptography),"
             " or let the administrator name its directory in PYTHON_PACKAGES"
