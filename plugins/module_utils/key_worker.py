@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Runs the work of the module user_keys in an interpreter of its own.
 
-There is a process for each user, and what a fork takes goes by the size of the process that forks: with Ansible's own
-modules in it, it takes three times as long.
+There is a process for each user who needs keys, and what a fork takes goes by the size of the process that forks: with
+Ansible's own modules in it, it takes three times as long.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import os
 import sys
 
 from . import keywriter
-from .as_user import AsUserError, run_as_users
+from .as_user import AsUserError, look_as_users, run_as_users
 from .passwd import Entry
 from .user_keys import KeyTask
 
@@ -72,6 +72,12 @@ def run(
 def work(order: dict[str, Any]) -> None:
     """The worker: do what `run` orders, and print a line of JSON for each user."""
     task = KeyTask(order["params"], order["check_mode"])
+    waiting = {Entry(name, uid, gid, "", "", ""): index for index, (name, uid, gid) in enumerate(order["users"])}
+    os.getgrouplist("root", 0)  # the C library reads its settings once, and not in each child
+    for user, settled in look_as_users(list(waiting), task.look):
+        _answer(waiting.pop(user), settled, None)
+    if not waiting:
+        return
     try:
         for name in (*_LIBRARIES, *(() if task.absent else keywriter.KEY_LIBRARIES)):
             importlib.import_module(name)  # once, and not in each child
@@ -80,12 +86,10 @@ def work(order: dict[str, Any]) -> None:
 
         _answer(None, None, traceback.format_exc())
         return
-    os.getgrouplist("root", 0)  # the C library reads its settings once, and not in each child
     gc.disable()  # a collection touches all memory, which each child would get a copy of
-    users = {Entry(name, uid, gid, "", "", ""): index for index, (name, uid, gid) in enumerate(order["users"])}
-    for user, outcome in run_as_users(users, task):
+    for user, outcome in run_as_users(list(waiting), task):
         is_error = isinstance(outcome, AsUserError)
-        _answer(users[user], None if is_error else outcome, str(outcome) if is_error else None)
+        _answer(waiting[user], None if is_error else outcome, str(outcome) if is_error else None)
 
 
 def _answer(index: int | None, outcome: object, error: str | None) -> None:

@@ -77,6 +77,16 @@ class KeyTask:
         outcome["before"] = before
         return outcome
 
+    def look(self, user: passwd.Entry) -> dict[str, Any] | None:
+        """Return what `__call__` would, if there is nothing to do, else None. Changes nothing. Raises KeyStoreError."""
+        directory = keystore.key_directory(self.base_dir, user.name)
+        if self.absent:
+            return None if keywriter.removable(directory) else {**self._removed(False), "before": ""}
+        if self.overwrite:
+            return None
+        outcome = _made(False, keystore.load(directory, user.name))
+        return None if keywriter.left_behind(directory) else {**outcome, "before": outcome["after"]}
+
     def _make(self, directory: str, name: str) -> dict[str, Any]:
         if self.check_mode:
             existing = keywriter.examine(directory, name, self.overwrite)
@@ -85,16 +95,12 @@ class KeyTask:
             changed, keys = False, existing
         else:
             changed, keys = keywriter.generate(directory, name, self.key_type, self.overwrite)
-        return {
-            "changed": changed,
-            "after": describe(keys),
-            "public_key": keystore.public_key(keys),
-            "fingerprint": keystore.fingerprint(keys),
-            "host_key_name": keys.host_key_name,
-        }
+        return _made(changed, keys)
 
     def _remove(self, directory: str) -> dict[str, Any]:
-        changed = keywriter.removable(directory) if self.check_mode else keywriter.remove(directory)
+        return self._removed(keywriter.removable(directory) if self.check_mode else keywriter.remove(directory))
+
+    def _removed(self, changed: bool) -> dict[str, Any]:
         return {"changed": changed, "after": "", "host_key_name": keystore.HOST_KEYS[self.key_type]}
 
     def result(self, user: passwd.Entry, outcome: dict[str, Any] | AsUserError) -> dict[str, Any]:
@@ -116,6 +122,16 @@ class KeyTask:
                 "host_key": f"{directory}/{values.get('host_key_name', keystore.HOST_KEYS[self.key_type])}",
             },
         }
+
+
+def _made(changed: bool, keys: keystore.KeySet) -> dict[str, Any]:
+    return {
+        "changed": changed,
+        "after": describe(keys),
+        "public_key": keystore.public_key(keys),
+        "fingerprint": keystore.fingerprint(keys),
+        "host_key_name": keys.host_key_name,
+    }
 
 
 def difference(result: dict[str, Any], outcome: dict[str, Any]) -> dict[str, str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from ansible_collections.ocihooks.ssh.plugins.module_utils import as_user
-from ansible_collections.ocihooks.ssh.plugins.module_utils.as_user import AsUserError, run_as_users
+from ansible_collections.ocihooks.ssh.plugins.module_utils.as_user import AsUserError, look_as_users, run_as_users
 from ansible_collections.ocihooks.ssh.plugins.module_utils.passwd import Entry
 
 if TYPE_CHECKING:
@@ -86,6 +86,53 @@ def test_a_large_result_comes_whole() -> None:
 def test_an_endless_result_is_cut_off() -> None:
     results = outcomes(["alice"], lambda who: {"text": "x" * 3_000_000})
     assert isinstance(results["alice"], AsUserError)
+
+
+def test_one_child_looks_at_many_users_and_tells_of_those_who_have_a_result() -> None:
+    users = [user(f"user{number}") for number in range(2 * as_user.BATCH + 1)]
+
+    def look(who: Entry) -> dict[str, Any] | None:
+        if who.name.endswith("7"):
+            raise ValueError("no luck")
+        return None if who.name.endswith("5") else {"name": who.name, "pid": os.getpid(), "mask": os.umask(0o077)}
+
+    seen = {who.name: result for who, result in look_as_users(users, look)}
+    assert set(seen) == {who.name for who in users if who.name[-1] not in "57"}
+    assert all((result["name"], result["mask"]) == (name, 0o077) for name, result in seen.items())
+    pids = {result["pid"] for result in seen.values()}
+    assert len(pids) == 3
+    assert os.getpid() not in pids
+
+
+@pytest.mark.parametrize("end", [lambda: os._exit(3), lambda: os.kill(os.getpid(), signal.SIGKILL), signal.pause])
+def test_a_look_that_does_not_end_well_is_no_result(end: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(as_user, "TIMEOUT", 0.3)
+    monkeypatch.setattr(as_user, "BATCH", 2)
+    users = [user(name) for name in ("good", "bad", "third")]
+    assert [who.name for who, _result in look_as_users(users, lambda who: end() if who.name == "bad" else {})] == [
+        "third"
+    ]
+
+
+def test_a_look_has_the_users_identity_and_the_next_one_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[object, ...]] = []
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    for name in ("setgroups", "setegid", "seteuid"):
+        monkeypatch.setattr(os, name, lambda value, name=name: calls.append((name, value)))
+    with as_user._acting_as(Entry("nobody-of-that-name", 1235, 77, "", "/", "/bin/sh")):
+        assert calls == [("setgroups", [77]), ("setegid", 77), ("seteuid", 1235)]
+        calls.clear()
+    assert calls == [("seteuid", 0), ("setegid", 0)]
+
+
+def test_only_root_can_look_as_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1234)
+
+    def refused(*_ids: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "setresuid", refused)
+    assert as_user._look_as(user("alice", 1235), lambda who: {}) is None
 
 
 def test_leaving_early_ends_the_children() -> None:

@@ -27,7 +27,7 @@ def collections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def users(base: Path, *names: str) -> list[Entry]:
     """Entries of the user who runs the tests, by these names, with a home each."""
     for name in names:
-        (base / name).mkdir(parents=True, mode=0o755)
+        (base / name).mkdir(parents=True, mode=0o755, exist_ok=True)
     return [Entry(name, os.geteuid(), os.getegid(), "", "/", "/bin/sh") for name in names]
 
 
@@ -44,6 +44,16 @@ def test_every_user_is_served(tmp_path: Path) -> None:
         keys = keystore.load(str(tmp_path / "homes" / name / ".oci-hooks/ssh/keys"), name)
         assert (outcome["changed"], outcome["before"]) == (True, "")
         assert outcome["fingerprint"] == keystore.fingerprint(keys)
+
+
+def test_who_has_keys_is_seen_without_what_makes_them(tmp_path: Path, collections: Path) -> None:
+    names = [f"user{number}" for number in range(9)]
+    made = run(tmp_path / "homes", *names)
+    (collections / "cryptography").mkdir()
+    (collections / "cryptography/__init__.py").write_text("raise ImportError('none here')\n", encoding="utf-8")
+    for check_mode in (False, True):
+        seen = run(tmp_path / "homes", *names, check_mode=check_mode)
+        assert seen == {name: {**made[name], "changed": False, "before": made[name]["after"]} for name in names}
 
 
 def test_in_check_mode_nothing_is_made(tmp_path: Path) -> None:

@@ -75,6 +75,14 @@ def task(base: Path, check_mode: bool = False, **params: Any) -> user_keys.KeyTa
     return user_keys.KeyTask({**defaults, **params}, check_mode)
 
 
+def look(base: Path, user: Entry, **params: Any) -> dict[str, Any] | None:
+    """What a look finds that is to stay; None where there is work, or something wrong."""
+    try:
+        return task(base, **params).look(user)
+    except keystore.KeyStoreError:
+        return None
+
+
 def tree(base: Path) -> list[tuple[Path, int]]:
     return sorted((path, path.lstat().st_mtime_ns) for path in base.rglob("*"))
 
@@ -92,7 +100,9 @@ def test_check_run_check_run(tmp_path: Path, alice: Entry, params: dict[str, Any
     for expected in (first, again):
         before = tree(tmp_path)
         foretold = task(tmp_path, True, **params)(alice)
+        seen = look(tmp_path, alice, **params)
         assert tree(tmp_path) == before
+        assert seen == (None if expected else foretold)
         done = task(tmp_path, **params)(alice)
         assert foretold["changed"] is done["changed"] is expected
         assert foretold["before"] == done["before"]
@@ -118,11 +128,22 @@ def test_a_broken_set_is_an_error_unless_it_is_to_be_replaced_or_removed(
     Path(keystore.key_directory(str(tmp_path), "alice"), "id_dropbear").unlink()
     with pytest.raises(keystore.KeyStoreError, match="id_dropbear is missing"):
         task(tmp_path, check_mode)(alice)
+    assert look(tmp_path, alice) is None
     outcome = task(tmp_path, check_mode, overwrite=True)(alice)
     assert outcome["changed"]
     assert outcome["before"] == "(not a valid key set)\n"
     Path(keystore.key_directory(str(tmp_path), "alice"), "id_dropbear").write_bytes(b"")
     assert task(tmp_path, check_mode, state="absent")(alice)["changed"]
+
+
+def test_what_a_killed_writer_left_is_work(tmp_path: Path, alice: Entry) -> None:
+    made = task(tmp_path)(alice)
+    left = Path(keystore.key_directory(str(tmp_path), "alice")).parent / "keys.tmp.0123"
+    left.mkdir()
+    assert look(tmp_path, alice) is None
+    assert not task(tmp_path)(alice)["changed"]
+    assert not left.exists()
+    assert look(tmp_path, alice) == {**made, "changed": False, "before": made["after"]}
 
 
 def test_results_hold_public_things_only(tmp_path: Path, alice: Entry) -> None:

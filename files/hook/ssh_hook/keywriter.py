@@ -97,7 +97,7 @@ def generate(directory: str, name: str, key_type: str = KEY_TYPES[0], overwrite:
     if key_type not in KEY_TYPES:
         raise KeyStoreError(f"the type of SSH keys must be one of {', '.join(KEY_TYPES)}, not {key_type!r}")
     existing = examine(directory, name, overwrite)
-    if existing and not overwrite and not _left_behind(directory):
+    if existing and not overwrite and not left_behind(directory):
         return False, existing
     # Made before anything is touched, so that a missing library leaves no trace.
     fresh = None if existing and not overwrite else _new_set(key_type, name)
@@ -151,6 +151,15 @@ def remove(directory: str) -> bool:
     except OSError as error:
         raise KeyStoreError(f"cannot remove the SSH keys in {directory}: {error.strerror}") from error
     return True
+
+
+def left_behind(directory: str) -> bool:
+    """Tell whether a writer was killed here, or is at work. Raises FileNotFoundError where there is nothing, and KeyStoreError."""
+    parent = open_parent(directory)
+    try:
+        return bool(_leftovers(parent))
+    finally:
+        posix.close(parent)
 
 
 def client_directory(directory: str) -> str:
@@ -422,15 +431,6 @@ def _exchange(parent: int, first: str, second: str) -> bool:
     except (ImportError, AttributeError):
         return False
     return bool(renameat2(parent, first.encode(), parent, second.encode(), _RENAME_EXCHANGE) == 0)
-
-
-def _left_behind(directory: str) -> bool:
-    """Tell whether a writer was killed here, or is at work."""
-    parent = open_parent(directory)
-    try:
-        return bool(_leftovers(parent))
-    finally:
-        posix.close(parent)
 
 
 def _leftovers(parent: int) -> list[str]:
