@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shutil
+import socket
 from collections.abc import Iterator
 
 import pytest
 from conftest import Start, Syslog
-from containers import PORT, SETTINGS, WORK, Container, new_name, run
+from containers import ALICE, PORT, SETTINGS, WORK, Container, new_name, run
 from refusals import assert_refused
 
 ADDRESS, OTHER = "10.99.0.1", "fd00:99::1"
@@ -83,6 +84,17 @@ def test_port_in_use_on_one_of_the_addresses(start: Start, syslog: Syslog) -> No
     start("crun", settings={"LISTEN_ADDRESSES": ADDRESS})
     words = (f"port {PORT} is in use", "dropbear")
     assert_refused(start, syslog, "crun", *words, settings={"LISTEN_ADDRESSES": f"{OTHER},{ADDRESS}"})
+
+
+@pytest.mark.parametrize("engine", ["rootless", "crun"])
+def test_a_user_without_root_is_told_that_the_port_is_the_users_own(start: Start, syslog: Syslog, engine: str) -> None:
+    start(engine)
+    assert_refused(start, syslog, "rootless", f"port {PORT} is in use by", f"of uid {ALICE}: choose another")
+
+
+def test_a_user_without_root_is_told_that_the_port_is_anothers(start: Start, syslog: Syslog) -> None:
+    with socket.create_server(("127.0.0.1", PORT)):
+        assert_refused(start, syslog, "rootless", f"port {PORT} is in use by a process of another user: choose another")
 
 
 def test_port_that_is_half_taken_after_the_hook_looked(start: Start, syslog: Syslog) -> None:

@@ -20,10 +20,12 @@ from _socket import (
     socket,
 )
 
+from .engine import read_map
 from .errors import HookError
 from .identity import ActingAs, Identity
 
 _TCP_LISTEN = 10
+_OVERFLOW_UID = 65534  # whom a user namespace does not know is this one to it
 _ALL = ["0.0.0.0", "::"]
 _ABSENT = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)  # no such address family here
 
@@ -101,13 +103,22 @@ def _holder(port: int, packages: list[str]) -> str:
 
 
 def _describe(inode: int, uid: int) -> str:
-    wanted = f"socket:[{inode}]"
+    wanted, owner = f"socket:[{inode}]", _owner(uid)
     for pid in filter(str.isdigit, posix.listdir("/proc")):
         try:
             for descriptor in posix.listdir(f"/proc/{pid}/fd"):
                 if posix.readlink(f"/proc/{pid}/fd/{descriptor}") == wanted:
                     with open(f"/proc/{pid}/comm", encoding="utf-8", errors="backslashreplace") as file:
-                        return f" by process {pid} ({file.read().strip()}) of uid {uid}"
+                        return f" by process {pid} ({file.read().strip()}) of {owner}"
         except OSError:
             continue  # it ended, or is not ours to see
-    return f" by a process of uid {uid}"
+    return f" by a process of {owner}"
+
+
+def _owner(uid: int) -> str:
+    """The user whom the kernel tells this user namespace as `uid`, as the node numbers users."""
+    ours = read_map("/proc/self/uid_map")
+    if ours.is_initial():
+        return f"uid {uid}"
+    outside = None if uid == _OVERFLOW_UID else ours.outside(uid)
+    return "another user" if outside is None else f"uid {outside}"
