@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
 CHILDREN = 4  # at once; the work waits for disks and file servers, not for processors
 BATCH = 100  # users whom one child looks at
-TIMEOUT = 120.0  # seconds for one child, after which a file system that does not answer is given up
+TIMEOUT = 120.0  # seconds for one user, after which a file system that does not answer is given up
+LOOK_TIMEOUT = 20.0  # seconds for one child that looks; who is left then gets a process, and TIMEOUT, of the user's own
 _RESULT_LIMIT = 1024 * 1024  # bytes
 
 
@@ -43,11 +44,11 @@ class AsUserError(Exception):
 class _Child:
     """A running child: whom it works for, and what it has answered so far."""
 
-    def __init__(self, users: Users, pid: int, answers: int) -> None:
+    def __init__(self, users: Users, pid: int, answers: int, timeout: float) -> None:
         self.users = users
         self.pid = pid
         self.answers = answers
-        self.deadline = time.monotonic() + TIMEOUT
+        self.deadline = time.monotonic() + timeout
         self.data = b""
 
 
@@ -64,36 +65,41 @@ def run_as_users(
         become(alone[0])
         return work(alone[0])
 
-    for alone, outcome in _run([(user,) for user in users], as_user):
+    for alone, outcome in _run([(user,) for user in users], as_user, TIMEOUT):
         yield alone[0], outcome
 
 
 def look_as_users(users: Users, look: Look) -> Generator[tuple[Entry, dict[str, Any]], None, None]:
     """Call ``look(user)``, which changes nothing, as each user; yield each who has a result, with it.
 
-    Those for whom it is None, or fails, or takes too long, and who share a child with one who lets it
-    end, are left out: `run_as_users` will say why.
+    Left out is for whom that is None, or fails, who comes too late in a slow child, and who shares one
+    with a user for whom it does not end: `run_as_users` will do, or say why not.
     """
 
     def as_each(batch: Users) -> list[dict[str, Any] | None]:
-        return [_look_as(user, look) for user in batch]
+        last = time.monotonic() + LOOK_TIMEOUT / 2
+        return [_look_as(user, look) if time.monotonic() < last else None for user in batch]
 
-    batches = [users[start : start + BATCH] for start in range(0, len(users), BATCH)]
-    for batch, results in _run(batches, as_each):
+    size = max(1, min(BATCH, -(-len(users) // CHILDREN)))
+    batches = [users[start : start + size] for start in range(0, len(users), size)]
+    for batch, results in _run(batches, as_each, LOOK_TIMEOUT):
         if not isinstance(results, AsUserError):
             yield from ((user, result) for user, result in zip(batch, results) if result is not None)
 
 
 def _run(
-    groups: Iterable[Users], work: Callable[[Users], Any]
+    groups: Iterable[Users], work: Callable[[Users], Any], timeout: float
 ) -> Generator[tuple[Users, Any | AsUserError], None, None]:
-    """Run ``work(users)`` for each group of users in a child; yield each group with the result, or the error, as they end."""
+    """Run ``work(users)`` for each group of users in a child; yield each group with the result, or the error, as they end.
+
+    `timeout` is in seconds, for one group.
+    """
     waiting = iter(groups)
     running: dict[int, _Child] = {}
     try:
         while True:
             for users in waiting:
-                child = _start(users, work, list(running))
+                child = _start(users, work, timeout, list(running))
                 running[child.answers] = child
                 if len(running) == CHILDREN:
                     break
@@ -116,8 +122,7 @@ def become(user: Entry) -> None:
     Raises AsUserError if that is not possible.
     """
     if os.geteuid() != 0:
-        if (os.getuid(), os.geteuid()) != (user.uid, user.uid):
-            raise AsUserError(f"only root can act as {user.name}: run the task with become")
+        _require_same(user)
         return
     try:
         os.setgroups(os.getgrouplist(user.name, user.gid))
@@ -127,6 +132,11 @@ def become(user: Entry) -> None:
         raise AsUserError(f"cannot become {user.name}: {error.strerror}") from error
     if user.uid != 0 and _can_be_root():
         raise AsUserError(f"cannot give up root's rights for those of {user.name}")
+
+
+def _require_same(user: Entry) -> None:
+    if (os.getuid(), os.geteuid()) != (user.uid, user.uid):
+        raise AsUserError(f"only root can act as {user.name}: run the task with become")
 
 
 def _look_as(user: Entry, look: Look) -> dict[str, Any] | None:
@@ -139,9 +149,9 @@ def _look_as(user: Entry, look: Look) -> dict[str, Any] | None:
 
 @contextmanager
 def _acting_as(user: Entry) -> Iterator[None]:
-    """Have the effective identity of the user, and root's again afterwards. Raises OSError."""
+    """Have the effective identity of the user, and root's again afterwards. Raises AsUserError and OSError."""
     if os.geteuid() != 0:
-        os.setresuid(user.uid, user.uid, user.uid)  # the caller's own, or refused
+        _require_same(user)
         yield
         return
     try:
@@ -162,7 +172,7 @@ def _can_be_root() -> bool:
     return True
 
 
-def _start(users: Users, work: Callable[[Users], Any], others: list[int]) -> _Child:
+def _start(users: Users, work: Callable[[Users], Any], timeout: float, others: list[int]) -> _Child:
     answers, answer = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -170,7 +180,7 @@ def _start(users: Users, work: Callable[[Users], Any], others: list[int]) -> _Ch
             os.close(descriptor)
         _child(users, work, answer)
     os.close(answer)
-    return _Child(users, pid, answers)
+    return _Child(users, pid, answers, timeout)
 
 
 def _child(users: Users, work: Callable[[Users], Any], answer: int) -> NoReturn:
@@ -221,7 +231,10 @@ def _result(child: _Child) -> Any | AsUserError:
     if status != 0:
         names = ", ".join(user.name for user in child.users)
         return AsUserError(f"the process that acted as {names} ended unexpectedly, with status {status}")
-    outcome = json.loads(child.data)
+    try:
+        outcome = json.loads(child.data)
+    except ValueError:
+        return AsUserError("the answer is too long, or came too late")
     if "error" in outcome:
         return AsUserError(outcome["error"])
     return outcome["result"]

@@ -74,13 +74,15 @@ def work(order: dict[str, Any]) -> None:
     task = KeyTask(order["params"], order["check_mode"])
     waiting = {Entry(name, uid, gid, "", "", ""): index for index, (name, uid, gid) in enumerate(order["users"])}
     os.getgrouplist("root", 0)  # the C library reads its settings once, and not in each child
+    for name in _LIBRARIES:  # once, and as root: a user may not read where the interpreter is
+        importlib.import_module(name)
     for user, settled in look_as_users(list(waiting), task.look):
         _answer(waiting.pop(user), settled, None)
     if not waiting:
         return
     try:
-        for name in (*_LIBRARIES, *(() if task.absent else keywriter.KEY_LIBRARIES)):
-            importlib.import_module(name)  # once, and not in each child
+        for name in () if task.absent else keywriter.KEY_LIBRARIES:
+            importlib.import_module(name)
     except ImportError:
         import traceback
 

@@ -641,6 +641,9 @@ def test_a_node_with_systemd_gets_the_timers(as_on_systemd: tuple[str, ...]) -> 
 # A systemd that knows the hook's units and no others, with their timers at once in place of minutes later.
 SYSTEMD = r"""
 set -e
+mount --bind /proc/sys /proc/sys
+mount -o remount,bind,ro /proc/sys # the machine's settings stay as they are
+mount --bind /dev/null /dev/console
 mount -t tmpfs none /run
 units=/run/units
 mkdir "$units"
@@ -650,7 +653,7 @@ for other in basic sysinit shutdown timers nss-user-lookup; do
 done
 for timer in sweep passwd; do
     mkdir "$units/ssh-hook-$timer.timer.d"
-    printf '[Timer]\nOnBootSec=\nOnBootSec=1\nRandomizedDelaySec=0\n' >"$units/ssh-hook-$timer.timer.d/now.conf"
+    printf '[Timer]\nOnBootSec=\nOnBootSec=1\nAccuracySec=1\nRandomizedDelaySec=0\n' >"$units/ssh-hook-$timer.timer.d/now.conf"
 done
 exec env -i container=test PATH="$PATH" SYSTEMD_UNIT_PATH="$units" SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1 \
     /lib/systemd/systemd --unit=timers.target --log-target=console --default-standard-output=inherit
@@ -659,8 +662,12 @@ exec env -i container=test PATH="$PATH" SYSTEMD_UNIT_PATH="$units" SYSTEMD_CGROU
 
 def test_systemd_runs_what_the_timers_are_for(as_on_systemd: tuple[str, ...]) -> None:
     assert play("converge", before=as_on_systemd).status == 0
+    for timer in ("sweep", "passwd"):  # of which only the first time is another in what follows
+        installed = Path(f"/etc/systemd/system/ssh-hook-{timer}.timer").read_text(encoding="utf-8")
+        assert "\nOnBootSec=" in installed
+        assert "\nOnUnitActiveSec=15min\n" in installed
     abandoned = Path("/var/lib/ocihooks-ssh/daemons/1-2-3")
-    abandoned.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    abandoned.parent.mkdir(mode=0o700, parents=True)
     abandoned.touch()
     os.utime(abandoned, (0, 0))
     accounts = Path("/etc/passwd")
@@ -682,6 +689,8 @@ def test_systemd_runs_what_the_timers_are_for(as_on_systemd: tuple[str, ...]) ->
         said, _nothing = manager.communicate()
         print(said.decode(errors="replace"))  # pytest shows it where the test fails
         accounts.write_text(before, encoding="utf-8")
+    abandoned.parent.rmdir()
+    abandoned.parent.parent.rmdir()
 
 
 def test_removal_leaves_nothing(untouched: dict[str, str], as_on_systemd: tuple[str, ...]) -> None:

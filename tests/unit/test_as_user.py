@@ -89,7 +89,7 @@ def test_an_endless_result_is_cut_off() -> None:
 
 
 def test_one_child_looks_at_many_users_and_tells_of_those_who_have_a_result() -> None:
-    users = [user(f"user{number}") for number in range(2 * as_user.BATCH + 1)]
+    users = [user(f"user{number}") for number in range(as_user.CHILDREN * as_user.BATCH + 1)]
 
     def look(who: Entry) -> dict[str, Any] | None:
         if who.name.endswith("7"):
@@ -100,18 +100,40 @@ def test_one_child_looks_at_many_users_and_tells_of_those_who_have_a_result() ->
     assert set(seen) == {who.name for who in users if who.name[-1] not in "57"}
     assert all((result["name"], result["mask"]) == (name, 0o077) for name, result in seen.items())
     pids = {result["pid"] for result in seen.values()}
-    assert len(pids) == 3
+    assert len(pids) == as_user.CHILDREN + 1
     assert os.getpid() not in pids
 
 
 @pytest.mark.parametrize("end", [lambda: os._exit(3), lambda: os.kill(os.getpid(), signal.SIGKILL), signal.pause])
 def test_a_look_that_does_not_end_well_is_no_result(end: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(as_user, "TIMEOUT", 0.3)
-    monkeypatch.setattr(as_user, "BATCH", 2)
+    monkeypatch.setattr(as_user, "LOOK_TIMEOUT", 1.0)
+    monkeypatch.setattr(as_user, "CHILDREN", 2)
     users = [user(name) for name in ("good", "bad", "third")]
     assert [who.name for who, _result in look_as_users(users, lambda who: end() if who.name == "bad" else {})] == [
         "third"
     ]
+
+
+def test_a_slow_look_leaves_out_who_would_come_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(as_user, "LOOK_TIMEOUT", 2.0)
+    monkeypatch.setattr(as_user, "CHILDREN", 1)
+
+    def look(who: Entry) -> dict[str, Any]:
+        if who.name == "slow":
+            time.sleep(1.1)
+        return {}
+
+    assert [who.name for who, _result in look_as_users([user("first"), user("slow"), user("last")], look)] == [
+        "first",
+        "slow",
+    ]
+
+
+def test_looks_with_more_results_than_fit_lose_nobody_else() -> None:
+    users = [user(f"user{number}") for number in range(2 * as_user.BATCH)]
+    text = "x" * (as_user._RESULT_LIMIT // as_user.BATCH * 2)
+    seen = dict(look_as_users(users, lambda who: {"text": text if who in users[: as_user.BATCH // 2] else ""}))
+    assert set(users[as_user.BATCH :]) <= set(seen)
 
 
 def test_a_look_has_the_users_identity_and_the_next_one_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,10 +150,6 @@ def test_a_look_has_the_users_identity_and_the_next_one_its_own(monkeypatch: pyt
 def test_only_root_can_look_as_another(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1234)
 
-    def refused(*_ids: int) -> None:
-        raise PermissionError
-
-    monkeypatch.setattr(os, "setresuid", refused)
     assert as_user._look_as(user("alice", 1235), lambda who: {}) is None
 
 

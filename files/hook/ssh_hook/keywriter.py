@@ -154,8 +154,11 @@ def remove(directory: str) -> bool:
 
 
 def left_behind(directory: str) -> bool:
-    """Tell whether a writer was killed here, or is at work. Raises FileNotFoundError where there is nothing, and KeyStoreError."""
-    parent = open_parent(directory)
+    """Tell whether a writer was killed here, or is at work. Raises KeyStoreError."""
+    try:
+        parent = open_parent(directory)
+    except FileNotFoundError:
+        return False
     try:
         return bool(_leftovers(parent))
     finally:

@@ -25,7 +25,6 @@ from .errors import HookError
 from .identity import ActingAs, Identity
 
 _TCP_LISTEN = 10
-_OVERFLOW_UID = 65534  # whom a user namespace does not know is this one to it
 _ALL = ["0.0.0.0", "::"]
 _ABSENT = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)  # no such address family here
 
@@ -120,5 +119,7 @@ def _owner(uid: int) -> str:
     ours = read_map("/proc/self/uid_map")
     if ours.is_initial():
         return f"uid {uid}"
-    outside = None if uid == _OVERFLOW_UID else ours.outside(uid)
+    with open("/proc/sys/kernel/overflowuid", encoding="ascii") as file:
+        unknown = int(file.read())  # whom a user namespace does not know is this one to it
+    outside = None if uid == unknown else ours.outside(uid)
     return "another user" if outside is None else f"uid {outside}"
