@@ -94,7 +94,7 @@ def test_port_is_taken(start: Starter, syslog: Syslog, engine: str, family: sock
         holder.listen()
         words = ["16001", PORT_ANNOTATION]
         # rootless: another user's processes are not the hook's to see
-        words.append("uid" if engine == "rootless" else f"process {os.getpid()} ")
+        words.append("another user" if engine == "rootless" else f"process {os.getpid()} ")
         assert_refused(start, syslog, engine, *words, annotations={PORT_ANNOTATION: "16001"})
 
 
