@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from ssh_hook import cgroups as module
-from ssh_hook import linux, mounts
+from ssh_hook import linux, mounts, paths
 from ssh_hook.errors import HookError
 
 ENDS = "\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"  # what Python takes for the end of a line, and the kernel does not
@@ -67,7 +67,7 @@ def proc(mountinfo: list[str], cgroup: str, tree: str, controllers: str = "") ->
         "cgroup": f"0:{controllers}:{cgroup}\n",
     }
     fake = FakePosix(files, tree)
-    with mock.patch.object(module, "posix", fake):
+    with mock.patch.object(module, "posix", fake), mock.patch.object(paths, "posix", fake):
         yield fake
 
 
@@ -120,21 +120,14 @@ def test_a_mount_is_the_one_that_the_kernel_lists(entries: list[tuple[str, str, 
     for number, (point, source, is_shared) in enumerate(entries):
         optional = "shared:7 " if is_shared else ""
         lines.append(f"{number} 0 0:{number} / {escaped(point)} rw {optional}- tmpfs {escaped(source)} rw\n")
-    real = open
-
-    def fake_open(path: str, *arguments: str, **options: str) -> object:
-        if path == "/proc/self/mountinfo":
-            return real(memory("".join(lines)), *arguments, **options)
-        return real(path, *arguments, **options)
-
-    with mock.patch("builtins.open", fake_open):
+    with mock.patch.object(paths, "posix", FakePosix({"/proc/self/mountinfo": "".join(lines)}, "/nowhere")):
         table = mounts.MountTable()
     last = {source: number for number, (_point, source, _is_shared) in enumerate(entries)}
     assert {source: table.device(escaped(source)) for source in last} == {
         source: os.makedev(0, number) for source, number in last.items()
     }
     for number, (_point, _source, is_shared) in enumerate(entries):
-        with mock.patch.object(mounts, "mount_id", lambda _target, number=number: str(number)):
+        with mock.patch.object(mounts, "mount_id", lambda _target, number=number: b"%d" % number):
             if is_shared:
                 with pytest.raises(HookError, match="lies on a shared mount"):
                     table.refuse_shared(-1, "/x")

@@ -8,7 +8,7 @@ import posix
 from . import linux
 from .errors import CONTAINER_ENDED, HookError
 from .mounts import unescape
-from .paths import fsdecode
+from .paths import fsdecode, read_file
 
 
 class Cgroups:
@@ -34,7 +34,7 @@ class Cgroups:
         self._files: list[int] = []
 
     def fork(self) -> int:
-        """Fork a child, which has to `open` and `enter` these cgroups while it has one thread; returns as posix.fork() does.
+        """Fork a child, which has to `open` and `enter` these cgroups while it has one thread; returns as fork() does.
 
         Raises HookError where a cgroup cannot be opened, and OSError.
         """
@@ -46,7 +46,7 @@ class Cgroups:
                 except OSError:  # before Linux 5.7, or refused: moving tells why
                     flags = posix.O_WRONLY | posix.O_CLOEXEC
                     self._files.append(posix.open("cgroup.procs", flags, dir_fd=directory))
-        return posix.fork()
+        return linux.fork()
 
     def open(self) -> None:
         """Open those cgroups in which `fork` does not start a child. Raises HookError."""
@@ -107,6 +107,4 @@ def _cgroup_mounts() -> list[tuple[str, str, str]]:
 
 def _lines(path: str, directory: int | None) -> list[str]:
     """The lines of a file of /proc. Names of users' choice are in them, with what else Python takes for a line's end."""
-    descriptor = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC, dir_fd=directory)
-    with open(descriptor, "rb") as file:
-        return fsdecode(file.read()).split("\n")[:-1]
+    return fsdecode(read_file(path, directory)).split("\n")[:-1]

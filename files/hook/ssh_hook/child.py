@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import posix
-from marshal import dumps, loads
 
+from . import linux
 from .errors import NO_MEMORY, HookError
 from .log import WARNING, log
 from .process import Process
@@ -15,46 +15,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _RECORDED = b"r"
-_SIZE = 8  # bytes of the number that tells how many follow
-_GONE = "the hook was killed"
 _KILLED = (
     "the container could not be set up: the hook's child was killed; has the container ended, or is the node out of "
     "memory?"
 )
 
 
-class Login:
-    """What the child has to know of the container's user.
-
-    Attributes: name, of the user; id_dropbear, host_key and authorized_keys, the contents of these files; host_key_name, the
-    name of the host key's; host_public_key, a line; openssh_key, the user's private key for the image's own client, empty
-    where there is none.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        id_dropbear: bytes,
-        host_key: bytes,
-        host_key_name: str,
-        host_public_key: str,
-        openssh_key: bytes,
-        authorized_keys: bytes,
-    ) -> None:
-        self.name = name
-        self.id_dropbear = id_dropbear
-        self.host_key = host_key
-        self.host_key_name = host_key_name
-        self.host_public_key = host_public_key
-        self.openssh_key = openssh_key
-        self.authorized_keys = authorized_keys
-
-
 class Child:
     """The process that does the work inside of the container.
 
-    It is forked before all is known, so that hook and child work side by side, and starts the daemon when the hook has
-    recorded that. Whichever of the two ends, the other one ends the daemon where the start is not complete.
+    It starts the daemon when the hook has recorded that. Whichever of the two ends, the other one ends the daemon where the start is not complete.
     """
 
     def __init__(self) -> None:
@@ -69,7 +39,7 @@ class Child:
     def fork(self, work: Callable[[], Callable[[], None]]) -> None:
         """Start the child, which does `work`: that starts the daemon, and returns what ends it. Raises HookError."""
         try:
-            self._pid = posix.fork()
+            self._pid = linux.fork()
         except OSError as error:
             reason = error.strerror  # of an ended pid namespace that is "Cannot allocate memory"
             raise HookError(f"cannot start a process in the container: {reason}; has the container ended?") from None
@@ -79,11 +49,6 @@ class Child:
             self._do(work)
         posix.close(self._words_writer)
         posix.close(self._orders_reader)
-
-    def introduce(self, login: Login) -> None:
-        """Tell the child of the user."""
-        data = dumps(tuple(vars(login).values()))
-        self._order(len(data).to_bytes(_SIZE, "little") + data)
 
     def daemon(self) -> tuple[int, int, int, int]:
         """The identity that the daemon will have, which waits to be recorded: as Process.identity() gives it.
@@ -101,7 +66,10 @@ class Child:
 
     def go_on(self) -> None:
         """Tell that the daemon is recorded, and return when it listens. Raises HookError as daemon() does."""
-        self._order(_RECORDED)
+        try:
+            posix.write(self._orders, _RECORDED)
+        except BrokenPipeError:
+            pass  # the child has told why it ended
         self._await("started")
 
     def take_back(self) -> None:
@@ -113,13 +81,6 @@ class Child:
         """Wait for the child, which does not go on where it is not told to."""
         posix.close(self._orders)
         posix.waitpid(self._pid, 0)
-
-    def _order(self, data: bytes) -> None:
-        try:
-            while data:
-                data = data[posix.write(self._orders, data) :]
-        except BrokenPipeError:
-            pass  # the child has told why it ended
 
     def _await(self, wanted: str) -> str:
         """The text of the child's next message of this kind."""
@@ -150,22 +111,10 @@ class Child:
         """Have the hook report a warning."""
         self.tell("warning", text)
 
-    def await_login(self) -> Login:
-        """What the hook tells of the user. Raises HookError where the hook is gone."""
-        return Login(*loads(self._read(int.from_bytes(self._read(_SIZE), "little"))))
-
     def await_record(self) -> None:
         """Return when the hook has recorded the daemon. Raises HookError where the hook is gone."""
-        self._read(len(_RECORDED))
-
-    def _read(self, size: int) -> bytes:
-        data = b""
-        while len(data) < size:
-            more = posix.read(self._orders_reader, size - len(data))
-            if not more:
-                raise HookError(_GONE)
-            data += more
-        return data
+        if not posix.read(self._orders_reader, len(_RECORDED)):
+            raise HookError("the hook was killed")
 
     def _do(self, work: Callable[[], Callable[[], None]]) -> None:
         try:

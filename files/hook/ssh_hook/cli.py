@@ -7,9 +7,11 @@ import gc
 import posix
 import sys
 
+from .container import read_state
 from .errors import NO_MEMORY, HookError
 from .log import DEBUG, ERROR, INFO, log
 from .paths import basename, environment
+from .settings import Settings, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,8 +61,6 @@ def _guarded(command: Callable[[], int]) -> int:
 
 def _start_or_stop(packages: list[str]) -> int:
     """Only what a stage takes is imported: poststop takes little."""
-    from .container import read_state
-
     gc.disable()  # there is little garbage, and forked processes would each copy what it looks at
     log.to_syslog = True
     pthread_sigmask(SIG_SETMASK, [])  # crun blocks every signal, and a daemon that inherits that never reaps
@@ -77,7 +77,6 @@ def _start_or_stop(packages: list[str]) -> int:
 
 
 def _start(state: State, packages: list[str]) -> None:
-    from .settings import Settings
     from .start import start
 
     settings = Settings(environment())
@@ -108,8 +107,6 @@ def _user_command(arguments: list[str], settings: dict[str, str]) -> int:
 def _sweep(options: list[str]) -> int:
     for option in options:
         if option not in ("--verbose", "--debug"):
-            from .settings import printable
-
             raise HookError(f"sweep takes --verbose or --debug, and not '{printable(option)}': see 'ssh_hook --help'")
     from .sweep import sweep
 

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import errno
 import posix
-import resource
 
 from . import linux
 from .errors import HookError
 from .identity import set_groups
-from .labels import Labels
 from .limits import INFINITE, limit, ordinal
+from .seccomp import make_filter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from signal import signal as set_signal
 
     from .container import Container
+    from .labels import Labels
     from .seccomp import Filter
 else:  # the C half of signal: its other half imports enum
     from _signal import SIG_DFL, SIG_SETMASK, pthread_sigmask
@@ -43,10 +43,15 @@ _WITHHELD = "CAP_SYS_CHROOT"
 
 
 class Confinement:
-    """The confinement of a container's own process, to be taken on by another. Attributes: labels."""
+    """The confinement of a container's own process, to be taken on by another."""
 
     def __init__(
-        self, container: Container, require_seccomp: bool, state_directory: str, warn: Callable[[str], None]
+        self,
+        container: Container,
+        labels: Labels,
+        require_seccomp: bool,
+        state_directory: str,
+        warn: Callable[[str], None],
     ) -> None:
         """Raises HookError for a part of config.json that cannot be applied. Without `require_seccomp` a seccomp profile
         may be one. `state_directory` is the caller's own, to keep what takes long to make. `warn` takes a message.
@@ -57,7 +62,7 @@ class Confinement:
         self._permitted = _capabilities(container.permitted)
         self._inheritable = _capabilities(container.inheritable) & self._bounding
         self._ambient = _capabilities(container.ambient) & self._inheritable
-        self.labels = Labels(container)
+        self._labels = labels
         self._filter = _filter(container, require_seccomp, state_directory, warn)
 
     def apply(self, root: int) -> None:
@@ -65,12 +70,12 @@ class Confinement:
         the container's rights; its next program, which is all that it may still run, has them. Raises OSError and HookError.
         """
         container = self._container
-        self.labels.apply()
+        self._labels.apply()
         set_groups(container.groups)
         posix.fchdir(root)
         posix.chroot(".")
         for number, soft, hard in self._limits:
-            resource.setrlimit(number, (soft, hard))
+            linux.setrlimit(number, soft, hard)
         self._drop_bounding()
         _leave_session_keyring()
         linux.prctl(linux.PR_SET_KEEPCAPS, 1)  # setting the filter takes one
@@ -128,8 +133,6 @@ def _leave_session_keyring() -> None:
 def _filter(container: Container, require: bool, state_directory: str, warn: Callable[[str], None]) -> Filter | None:
     if container.seccomp is None:
         return None
-    from .seccomp import make_filter
-
     try:
         return make_filter(container.seccomp, state_directory)
     except HookError as error:
@@ -153,7 +156,7 @@ def _reset_signals() -> None:
 
 
 def _size(value: int) -> int:
-    return resource.RLIM_INFINITY if value >= INFINITE else value
+    return linux.RLIM_INFINITY if value >= INFINITE else value
 
 
 def _capabilities(names: list[str]) -> int:

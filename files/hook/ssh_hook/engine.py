@@ -7,13 +7,13 @@ import posix
 
 from .errors import HookError
 from .identity import Identity, IdMap
+from .paths import read_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .target import Target
+    from .container import Container
 
 NOBODY = 2**32 - 1  # no user's uid
-_MAX_MAP = 64 << 10  # bytes
 
 
 class Engine:
@@ -31,10 +31,11 @@ class Engine:
         self.state_directory = f"/run/user/{self.runner}" if self.runner else "/run"
 
 
-def outside_user(target: Target) -> Identity:
-    """The container's user in the hook's user namespace. Raises HookError where there is none."""
-    container, process = target.container, target.process
-    if not target.has_user_namespace():
+def outside_user(container: Container, process: int, has_user_namespace: bool) -> Identity:
+    """The container's user in the hook's user namespace. Raises HookError where there is none. `process` is a descriptor
+    of the directory in /proc of the container's first process, which may have a user namespace of its own.
+    """
+    if not has_user_namespace:
         return Identity(container.uid, container.gid)
     return Identity(_outside(process, "uid_map", container.uid), _outside(process, "gid_map", container.gid))
 
@@ -49,11 +50,6 @@ def _outside(process: int, kind: str, inside: int) -> int:
 def read_map(path: str, directory: int | None = None) -> IdMap:
     """The map of ids in the file `path` of /proc. Raises HookError."""
     try:
-        descriptor = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NOCTTY, dir_fd=directory)
-        with open(descriptor, "rb") as file:
-            data = file.read(_MAX_MAP + 1)
+        return IdMap(read_file(path, directory).decode())
     except OSError as error:
         raise HookError(f"cannot read {path}: {error.strerror}") from None
-    if len(data) > _MAX_MAP:
-        raise HookError(f"{path} is larger than {_MAX_MAP} bytes")
-    return IdMap(data.decode())

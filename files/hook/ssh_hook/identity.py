@@ -6,6 +6,7 @@ from __future__ import annotations
 import posix
 
 from . import linux
+from .paths import read_file
 
 _ALL_IDS = 2**32 - 1
 
@@ -57,9 +58,8 @@ def set_groups(groups: list[int]) -> None:
     try:
         posix.setgroups(groups)
     except PermissionError:
-        with open("/proc/self/setgroups", encoding="utf-8") as file:
-            if file.read().strip() != "deny":
-                raise
+        if read_file("/proc/self/setgroups").strip() != b"deny":
+            raise
 
 
 class IdMap:

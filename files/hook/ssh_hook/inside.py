@@ -6,13 +6,12 @@ from __future__ import annotations
 import posix
 
 from . import linux
-from .cgroups import Cgroups
 from .container import DEFAULT_PIDFILE
 from .content import DROPBEAR
 from .daemon import Daemon
 from .entry import Entry
 from .errors import CONTAINER_ENDED, HookError
-from .labels import Labels
+from .restrictions import Restrictions
 from .settings import printable
 from .setup import Setup
 
@@ -21,36 +20,35 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .child import Child
+    from .login import Login
     from .rootfs import Rootfs
     from .target import Target
 
 
-def start_inside(target: Target, child: Child) -> Callable[[], None]:
+def start_inside(target: Target, login: Login, child: Child) -> Callable[[], None]:
     """Join the container, set it up, and start its daemon, which listens on return. Returns what takes it back.
 
     Raises HookError, and OSError for what no check foresaw.
     """
     container, settings = target.container, target.settings
-    _adjust_oom_score(container.oom_score_adj)
     linux.prctl(linux.PR_SET_DUMPABLE, 0)  # no process of the container may look into this one
-    is_rootless = target.engine.is_rootless
-    daemon = Daemon(target, Cgroups(target.process, is_rootless), child.warn)
+    daemon = Daemon(target, child.warn)
     try:
         daemon.fork()
-        context = Labels(container).mount_context
         if target.namespaces is not None:
             target.namespaces.join_unrooted()
-        login = child.await_login()
         entry = Entry(target)
         programs = _open_programs(f"{settings.dropbear_dir}/bin")
-        program = posix.stat("dropbear", dir_fd=programs)
         process = daemon.process()
-        child.tell("forked", f"{process.pid} {process.start_time()} {program.st_dev} {program.st_ino}")
-        is_in_user_namespace = is_rootless or target.has_user_namespace()
+        is_in_user_namespace = target.engine.is_rootless or target.has_user_namespace()
+        context = target.labels.mount_context
         setup = Setup(container, login, settings, entry.rootfs, context, is_in_user_namespace, child.warn)
         daemon.require_startable()
-        options, pidfile = setup.run(programs)
-        setup.restrict(entry.null)
+        pidfile = setup.mount(programs)
+        program = posix.stat("dropbear", dir_fd=programs)
+        child.tell("forked", f"{process.pid} {process.start_time()} {program.st_dev} {program.st_ino}")
+        options = setup.cover()
+        Restrictions(container, entry, context).apply(in_kernel=False)
         daemon.pidfile = _open_pidfile(entry.rootfs, container.annotations.pidfile_container)
         child.await_record()
         for place in [f"[{address}]:{target.port}" for address in target.listen] or [str(target.port)]:
@@ -63,16 +61,6 @@ def start_inside(target: Target, child: Child) -> Callable[[], None]:
         daemon.take_back()
         raise
     return daemon.take_back
-
-
-def _adjust_oom_score(score: int | None) -> None:
-    if score is None:
-        return
-    try:
-        with open("/proc/self/oom_score_adj", "w", encoding="utf-8") as file:
-            file.write(str(score))
-    except PermissionError:
-        pass  # lowering takes a right that an engine without root lacks; the session is killed the sooner
 
 
 def _open_programs(path: str) -> int:

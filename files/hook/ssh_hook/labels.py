@@ -11,7 +11,7 @@ from __future__ import annotations
 import posix
 
 from .errors import HookError
-from .paths import exists, fsencode
+from .paths import exists, fsencode, read_file
 from .settings import printable
 
 TYPE_CHECKING = False
@@ -64,8 +64,7 @@ class Labels:
 
 def _has_apparmor() -> bool:
     try:
-        with open(_APPARMOR_SWITCH, encoding="utf-8") as file:
-            return file.read(1) == "Y"
+        return read_file(_APPARMOR_SWITCH).startswith(b"Y")
     except OSError:
         return False
 

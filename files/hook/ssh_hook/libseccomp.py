@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 _LIBRARY = "libseccomp.so.2"
 _MAX_PROGRAM = 1 << 20  # bytes; the kernel refuses what is far smaller
 _MAX_ARGUMENTS = 6  # of a system call
+# SCMP_FLTATR_CTL_OPTIMIZE. Without a tree the kernel takes 0.6 ms more to check the program, and a call as much more as its
+# place in the list says. Few calls need none, and libseccomp 2.5.0 to 2.5.3 have trouble with an empty one.
+_OPTIMIZE, _TREE = 8, 2
+_TREE_FROM = 32  # calls
 _UNKNOWN_CALL = -1
 _ERRNO = 0x00050000
 _TRACE = 0x7FF00000
@@ -59,8 +63,9 @@ def compile_profile(profile: Node) -> bytes:
         raise HookError(f"{profile.where}: libseccomp does not take the default action")
     try:
         _add_architectures(library, context, profile)
-        for rule in profile.nodes("syscalls"):
-            _add_rule(library, context, rule, default)
+        calls = sum(_add_rule(library, context, rule, default) for rule in profile.nodes("syscalls"))
+        if calls >= _TREE_FROM:
+            library.call("seccomp_attr_set", context, _OPTIMIZE, _TREE)  # unknown before 2.5: a list does too
         return _export(library, context)
     finally:
         library.call("seccomp_release", context)
@@ -86,15 +91,17 @@ def _add_architectures(library: linux.Library, context: int, profile: Node) -> N
         _check(library.call("seccomp_arch_add", context, token), profile, (errno.EEXIST,))
 
 
-def _add_rule(library: linux.Library, context: int, rule: Node, default: int) -> None:
+def _add_rule(library: linux.Library, context: int, rule: Node, default: int) -> int:
+    """Returns for how many system calls."""
     action = _action(rule, "action", "errnoRet")
     if action == default:
-        return  # libseccomp refuses what changes nothing
+        return 0  # libseccomp refuses what changes nothing
     comparisons = [_comparison(argument) for argument in rule.nodes("args")]
     indices = [index for index, _packed in comparisons]
     # Two conditions on one argument are alternatives: libseccomp takes them as rules of their own.
     alternatives = [[packed] for _index, packed in comparisons]
     together = [[packed for _index, packed in comparisons]]
+    added = 0
     for name in rule.texts("names"):
         number = library.call("seccomp_syscall_resolve_name", _text(name))
         if number == _UNKNOWN_CALL:
@@ -102,6 +109,8 @@ def _add_rule(library: linux.Library, context: int, rule: Node, default: int) ->
         for conditions in together if len(set(indices)) == len(indices) else alternatives:
             packed = b"".join(conditions)
             _check(library.call("seccomp_rule_add_array", context, action, number, len(conditions), packed), rule, ())
+        added += 1
+    return added
 
 
 def _comparison(argument: Node) -> tuple[int, bytes]:

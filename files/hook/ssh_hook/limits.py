@@ -6,6 +6,7 @@ Format: https://github.com/opencontainers/runtime-spec (config.md, rlimits).
 
 from __future__ import annotations
 
+from . import linux
 from .errors import HookError
 from .settings import printable
 
@@ -30,11 +31,9 @@ def raise_own_limits(container: Container) -> None:
     for name, soft, _hard in container.rlimits:
         needed = _ENOUGH.get(name, 0)
         if soft < needed:
-            import resource  # which few containers take
-
-            hard = resource.getrlimit(limit(name))[1]
-            resource.setrlimit(limit(name), (hard, hard))
-            if hard != resource.RLIM_INFINITY and hard < needed < INFINITE:
+            _soft, hard = linux.getrlimit(limit(name))
+            linux.setrlimit(limit(name), hard, hard)
+            if hard != linux.RLIM_INFINITY and hard < needed < INFINITE:
                 raise HookError(
                     f"the container's limit {name} is too low for the hook, which crun holds to it too: raise it from "
                     f"{hard} to {needed} or more"

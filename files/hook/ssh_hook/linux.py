@@ -44,9 +44,12 @@ PR_SET_DUMPABLE = 4
 PR_SET_KEEPCAPS = 8
 PR_CAPBSET_READ = 23
 PR_CAPBSET_DROP = 24
+PR_SET_TIMERSLACK = 29
 PR_SET_NO_NEW_PRIVS = 38
 PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_RAISE = 2
+
+RLIM_INFINITY = 2**64 - 1
 
 PROC_SUPER_MAGIC = 0x9FA0
 # The kernel's own (magic.h): what is written to one of their files is not kept but done.
@@ -136,8 +139,8 @@ class _Buffer:
 
     def __init__(self, content: bytes) -> None:
         self.memory = bytearray(content + b"\0")
-        self._array = (_Char * len(self.memory)).from_buffer(self.memory)
-        self.address = addressof(self._array)
+        self._first = _Char.from_buffer(self.memory)  # an array of all would be a type to make
+        self.address = addressof(self._first)
 
 
 def integers(*fields: tuple[int, int]) -> bytes:
@@ -175,8 +178,13 @@ def openat2(directory: int, path: bytes, flags: int, mode: int, resolve: int) ->
     return _call("syscall", _SYS_OPENAT2, directory, path, how, len(how))
 
 
+def fork() -> int:
+    """fork(2) of a process of one thread; posix.fork() takes 0.2 ms more, to count threads and to forget the others."""
+    return _call("fork")
+
+
 def clone3_into_cgroup(cgroup: int) -> int:
-    """Fork into the cgroup (version 2) whose directory `cgroup` is open; returns as posix.fork() does."""
+    """Fork into the cgroup (version 2) whose directory `cgroup` is open; returns as fork() does."""
     fields = [(CLONE_INTO_CGROUP, 8), (0, 8), (0, 8), (0, 8), (_SIGCHLD, 8), *[(0, 8)] * 5, (cgroup, 8)]
     arguments = integers(*fields)
     return _call("syscall", _SYS_CLONE3, arguments, len(arguments))
@@ -195,6 +203,18 @@ def mount(source: bytes, target: bytes, kind: bytes, flags: int, data: bytes = b
 def prctl(option: int, first: int = 0, second: int = 0) -> int:
     """prctl(2) with the option's first two arguments."""
     return _call("prctl", option, first, second, 0, 0)
+
+
+def getrlimit(number: int) -> tuple[int, int]:
+    """The calling process's (soft, hard) limit; RLIM_INFINITY where there is none."""
+    data = _Buffer(bytes(16))
+    _call("prlimit", 0, number, 0, data.address)
+    return int.from_bytes(data.memory[:8], sys.byteorder), int.from_bytes(data.memory[8:16], sys.byteorder)
+
+
+def setrlimit(number: int, soft: int, hard: int) -> None:
+    """Set the calling process's limit."""
+    _call("prlimit", 0, number, integers((soft, 8), (hard, 8)), 0)
 
 
 def capget() -> tuple[int, int, int]:

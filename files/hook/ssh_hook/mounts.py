@@ -11,7 +11,7 @@ import posix
 from . import linux
 from .errors import HookError
 from .identity import ActingAs, Identity
-from .paths import fsencode
+from .paths import fsencode, read_file
 
 _LOCKED = {  # what a user namespace may not take off a mount that it inherited, and so has to repeat
     posix.ST_NOSUID: linux.MS_NOSUID,
@@ -27,8 +27,7 @@ class MountTable:
     """/proc/self/mountinfo (proc_pid_mountinfo(5)) as it was when the object was made."""
 
     def __init__(self) -> None:
-        with open("/proc/self/mountinfo", "rb") as file:
-            data = file.read()
+        data = read_file("/proc/self/mountinfo")
         self._lines = data.split(b"\n")[:-1]  # mount points may hold what else Python takes for a line's end
         # On most nodes nothing in a container is shared, which is known without a look at each of a hundred mounts.
         self._private = self._private_mounts() if b" shared:" in data else None
@@ -40,7 +39,7 @@ class MountTable:
 
     def refuse_shared(self, target: int, path: str) -> None:
         """Raises HookError where something mounted on the descriptor `target` would appear elsewhere too."""
-        if self._private is not None and mount_id(target).encode() not in self._private:
+        if self._private is not None and mount_id(target) not in self._private:
             raise HookError(
                 f"{path} in the container lies on a shared mount, so that what is mounted there would appear on the "
                 "host: mount that volume private or slave"
@@ -64,10 +63,9 @@ def unescape(field: str) -> str:
     return start + "".join(chr(int(part[:3], 8)) + part[3:] for part in rest)
 
 
-def mount_id(descriptor: int) -> str:
+def mount_id(descriptor: int) -> bytes:
     """The number, as in mountinfo, of the mount that `descriptor` lies on."""
-    with open(f"/proc/self/fdinfo/{descriptor}", encoding="utf-8") as file:
-        return next(line for line in file if line.startswith("mnt_id:"))[len("mnt_id:") :].strip()
+    return read_file(f"/proc/self/fdinfo/{descriptor}").partition(b"mnt_id:")[2].split(None, 1)[0]
 
 
 def mount_tmpfs(target: int, source: str, size: int, context: str) -> None:

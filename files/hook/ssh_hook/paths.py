@@ -10,6 +10,7 @@ from __future__ import annotations
 import _stat as stat
 import posix
 
+_CHUNK = 1 << 16  # bytes
 _ENCODING = "utf-8"  # the interpreter runs in its UTF-8 mode, so that the system calls use it too
 
 
@@ -42,6 +43,23 @@ def dirname(path: str) -> str:
 def basename(path: str) -> str:
     """The last component of `path`."""
     return split(path)[1]
+
+
+def read_file(path: str, directory: int | None = None) -> bytes:
+    """The content of a file, one of /proc for instance. Python's own files take ten times as long. Raises OSError."""
+    descriptor = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC, dir_fd=directory)
+    try:
+        return read_to_end(descriptor)
+    finally:
+        posix.close(descriptor)
+
+
+def read_to_end(descriptor: int) -> bytes:
+    """All that is left to read. Raises OSError."""
+    data = b""
+    while more := posix.read(descriptor, _CHUNK):
+        data += more
+    return data
 
 
 def exists(path: str) -> bool:

@@ -15,7 +15,7 @@ import errno
 import posix
 
 from .errors import HookError
-from .paths import dirname, fsdecode, fsencode, is_own
+from .paths import dirname, fsdecode, fsencode, is_own, read_file
 from .process import Process
 from .settings import printable
 
@@ -236,5 +236,4 @@ def _number(text: str) -> int:
 
 
 def _boot_id() -> str:
-    with open("/proc/sys/kernel/random/boot_id", encoding="utf-8") as file:
-        return file.read().strip()
+    return read_file("/proc/sys/kernel/random/boot_id").decode().strip()

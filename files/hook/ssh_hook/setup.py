@@ -19,13 +19,10 @@ from .mounts import (
     MountTable,
     make_private,
     make_read_only,
-    make_unbindable,
     mount_bind,
     mount_id,
-    mount_mask,
     mount_overlay,
     mount_tmpfs,
-    mount_tree,
 )
 from .paths import basename, dirname, split
 from .settings import printable
@@ -34,8 +31,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .child import Login
     from .container import Container
+    from .login import Login
     from .rootfs import Rootfs
     from .settings import Settings
 
@@ -47,7 +44,7 @@ _BLOCK = 4096  # bytes
 
 
 class Setup:
-    """Puts everything into place in the container."""
+    """Puts everything into place in the container; to make the object only looks at what is there."""
 
     def __init__(
         self,
@@ -59,7 +56,7 @@ class Setup:
         in_user_namespace: bool,
         warn: Callable[[str], None],
     ) -> None:
-        """`mount_context` is the SELinux label of what is mounted, empty where there is none."""
+        """`mount_context` is the SELinux label of what is mounted, empty where there is none. Raises HookError."""
         self._container = container
         self._login = login
         self._settings = settings
@@ -69,101 +66,59 @@ class Setup:
         self._warn = warn
         self._user = Identity(container.uid, container.gid)  # in the container's user namespace
         self._table = MountTable()
+        self._account, self._passwd = self._find_account()
+        self._ssh_path = f"{self._account.home.rstrip('/')}/.ssh"
+        self._home = self._ssh = self._base = self._dropbear = -1  # directories that `mount` opens
 
-    def run(self, programs: int) -> tuple[list[str], int]:
-        """Returns Dropbear's options for keys, and a descriptor of its pidfile, which is empty until it listens. `programs`
-        is the open directory that Dropbear is in.
+    def mount(self, programs: int) -> int:
+        """Mount the hook's own directory, with Dropbear out of the open directory `programs`, and the user's keys. Returns a
+        descriptor of Dropbear's pidfile, which is empty until it listens.
         """
-        account, passwd = self._account()
-        home = self._home(account.home)
-        ssh_path = f"{account.home.rstrip('/')}/.ssh"
-        ssh = self._rootfs.user_directory(home, ".ssh", ssh_path)
-
+        self._home = self._open_home(self._account.home)
+        self._ssh = self._rootfs.user_directory(self._home, ".ssh", self._ssh_path)
         environment = content.environment_file(self._container.environment)
-        base = self._mount_base(len(environment) + len(passwd or b"") + len(account.shells or b""))
-        dropbear = _make_directory(base, "dropbear", 0o755, ROOT)
-        _write_file(dropbear, "environment", environment, 0o600, self._user)
-        pidfile = _write_file(dropbear, basename(DEFAULT_PIDFILE), b"", 0o644, self._user)
-        mount_bind(programs, _make_directory(dropbear, "bin", 0o755, ROOT))
-        mounted = posix.open("bin", posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC, dir_fd=dropbear)
+        self._base = self._mount_base(len(environment) + len(self._passwd or b"") + len(self._account.shells or b""))
+        self._dropbear = _make_directory(self._base, "dropbear", 0o755, ROOT)
+        _write_file(self._dropbear, "environment", environment, 0o600, self._user)
+        pidfile = _write_file(self._dropbear, basename(DEFAULT_PIDFILE), b"", 0o644, self._user)
+        mount_bind(programs, _make_directory(self._dropbear, "bin", 0o755, ROOT))
+        mounted = posix.open("bin", posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC, dir_fd=self._dropbear)
         make_read_only(mounted, linux.MS_NOSUID | linux.MS_NODEV)
         make_private(mounted)
-
         if self._settings.overlay:
-            self._overlay(ssh, base, ssh_path)
+            self._overlay()
         else:
-            self._write_keys(ssh, ssh_path, self._merged_authorized_keys(ssh, ssh_path))
+            self._write_keys(self._ssh, self._merged_authorized_keys())
+        return pidfile
 
-        etc = _make_directory(base, "etc", 0o755, ROOT)
-        self._cover_optional("/etc/passwd", etc, "passwd", passwd)
+    def cover(self) -> list[str]:
+        """Show what is generated over the image's files. Returns Dropbear's options for keys."""
+        account = self._account
+        etc = _make_directory(self._base, "etc", 0o755, ROOT)
+        self._cover_optional("/etc/passwd", etc, "passwd", self._passwd)
         self._cover_optional("/etc/shells", etc, "shells", account.shells)
         if self._has_directory(dirname(content.PROFILE_MODULE)):
             self._cover_optional(content.PROFILE_MODULE, etc, "ssh-hook.sh", content.profile_module())
-        _write_file(base, basename(client.KNOWN_HOSTS), client.known_hosts(self._login.host_public_key), 0o644, ROOT)
+        known_hosts = client.known_hosts(self._login.host_public_key)
+        _write_file(self._base, basename(client.KNOWN_HOSTS), known_hosts, 0o644, ROOT)
         annotations = self._container.annotations
         port = annotations.port or self._settings.port
-        script = client.script(port, annotations.wait, f"{ssh_path}/id_dropbear", account.login_name, account.names)
-        binaries = _make_directory(base, "bin", 0o755, ROOT)
+        key = f"{self._ssh_path}/id_dropbear"
+        script = client.script(port, annotations.wait, key, account.login_name, account.names)
+        binaries = _make_directory(self._base, "bin", 0o755, ROOT)
         if self._cover_ssh(_write_file(binaries, "ssh", script, 0o755, ROOT), binaries):
-            self._write_openssh_key(base)
+            self._write_openssh_key()
         for name in content.COPIERS:
             self._cover_copier(name, binaries)
 
         # Named, since an image may give the user's uid a second account, with a home and keys of the image's author.
         authorized = f"{account.home}/.ssh"
-        if self._is_refused(home) or (not self._settings.overlay and self._is_refused(ssh)):
-            _write_file(dropbear, "authorized_keys", self._login.authorized_keys, 0o600, self._user)
+        if self._is_refused(self._home) or (not self._settings.overlay and self._is_refused(self._ssh)):
+            _write_file(self._dropbear, "authorized_keys", self._login.authorized_keys, 0o600, self._user)
             authorized = DROPBEAR
-        options = ["-r", f"{ssh_path}/{self._login.host_key_name}", "-D", authorized]
-        return options, pidfile
+        return ["-r", f"{self._ssh_path}/{self._login.host_key_name}", "-D", authorized]
 
-    def restrict(self, null: int) -> None:
-        """Take away what the runtime takes away only when the container starts, so that no session has it before.
-
-        The runtime does it once more, on top. `null` is open on the container's /dev/null. Before that, runc sets kernel
-        parameters: their files stay as they are until it covers them too, with a copy that lacks these mounts.
-        """
-        container = self._container
-        context = self._context
-        sysctls = {path: self._open_present(path) for path in container.sysctl_paths}
-        for path in container.readonly_paths:
-            self._restrict(path, lambda target: mount_tree(target, target), make_read_only)
-        for path, file in sysctls.items():
-            if file is not None:
-                self._uncover(path, file)
-        for path in container.masked_paths:
-            self._restrict(path, lambda target: mount_mask(target, null, context))
-
-    def _restrict(self, path: str, mount: Callable[[int], None], finish: Callable[[int], None] | None = None) -> None:
-        """Let `mount` mount on `path`, if that is there, and `finish` do the rest with what is mounted."""
-        target = self._open_present(path)
-        if target is None:
-            return
-        self._table.refuse_shared(target, printable(path))
-        try:
-            mount(target)
-            if finish is not None:
-                mounted = self._rootfs.open(path, posix.O_PATH)
-                finish(mounted)
-                posix.close(mounted)
-        except OSError as error:
-            raise HookError(f"cannot restrict {printable(path)} in the container: {error.strerror}") from None
-        posix.close(target)
-
-    def _uncover(self, path: str, file: int) -> None:
-        """Have at `path` the `file` that was there before."""
-        self._restrict(path, lambda target: mount_bind(file, target), make_unbindable)
-
-    def _open_present(self, path: str) -> int | None:
-        """Open `path`, to name it; None where it is not there."""
-        try:
-            return self._rootfs.open(path, posix.O_PATH)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except OSError as error:
-            raise HookError(f"cannot open {printable(path)} in the container: {error.strerror}") from None
-
-    def _account(self) -> tuple[content.Account, bytes | None]:
+    def _find_account(self) -> tuple[content.Account, bytes | None]:
         """The user's account, and the content of a new /etc/passwd if it takes one."""
         is_readable = True
         try:
@@ -209,7 +164,7 @@ class Setup:
         status = posix.fstat(directory)
         return status.st_mode & 0o022 != 0 or status.st_uid not in (0, self._user.uid)
 
-    def _home(self, path: str) -> int:
+    def _open_home(self, path: str) -> int:
         """The home directory, made if it is missing."""
         parent_path, name = split(path.rstrip("/"))
         if not name:
@@ -240,21 +195,21 @@ class Setup:
             pass  # what has taken its place cannot even be opened
         raise HookError(f"{BASE} in the container was moved while it was set up")
 
-    def _overlay(self, ssh: int, base: int, path: str) -> None:
-        self._table.refuse_shared(ssh, path)
-        layers = _make_directory(base, "overlay", 0o700, ROOT)
+    def _overlay(self) -> None:
+        self._table.refuse_shared(self._ssh, self._ssh_path)
+        layers = _make_directory(self._base, "overlay", 0o700, ROOT)
         upper = _make_directory(layers, "upper", 0o700, self._user)
         work = _make_directory(layers, "work", 0o700, self._user)
-        self._write_keys(upper, path, self._login.authorized_keys)
+        self._write_keys(upper, self._login.authorized_keys)
         try:
-            mount_overlay(ssh, upper, work, ssh, self._user, self._in_user_namespace)
+            mount_overlay(self._ssh, upper, work, self._ssh, self._user, self._in_user_namespace)
         except OSError as error:
             raise HookError(
-                f"cannot mount an overlay on {path} in the container: {error.strerror}; "
+                f"cannot mount an overlay on {self._ssh_path} in the container: {error.strerror}; "
                 "OVERLAY_MOUNT_HOME_SSH=false in the OCI hook's JSON file does without"
             ) from None
 
-    def _write_keys(self, directory: int, path: str, authorized_keys: bytes) -> None:
+    def _write_keys(self, directory: int, authorized_keys: bytes) -> None:
         """Write the key set into a directory of the user's, as the user; each file appears whole or not at all."""
         keys = self._login
         files = {"id_dropbear": keys.id_dropbear, keys.host_key_name: keys.host_key, "authorized_keys": authorized_keys}
@@ -269,18 +224,18 @@ class Setup:
                         _remove(directory, temporary)
                         raise
         except OSError as error:
-            raise HookError(f"cannot write the keys into {path} in the container: {error.strerror}") from None
+            raise HookError(f"cannot write the keys into {self._ssh_path} in the container: {error.strerror}") from None
 
-    def _merged_authorized_keys(self, ssh: int, path: str) -> bytes:
+    def _merged_authorized_keys(self) -> bytes:
         """The user's own authorized_keys, and the container's where they are not in it. A file of the image's is not the
         user's: it would let the image's author in.
         """
-        if mount_id(ssh) == mount_id(self._rootfs.descriptor):
+        if mount_id(self._ssh) == mount_id(self._rootfs.descriptor):
             return self._login.authorized_keys
         flags = posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_NONBLOCK | posix.O_NOCTTY | posix.O_CLOEXEC
         try:
             with ActingAs(self._user):
-                descriptor = posix.open("authorized_keys", flags, dir_fd=ssh)
+                descriptor = posix.open("authorized_keys", flags, dir_fd=self._ssh)
                 try:
                     present = posix.read(descriptor, _MAX_AUTHORIZED_KEYS + 1)
                 finally:
@@ -288,17 +243,21 @@ class Setup:
         except FileNotFoundError:
             return self._login.authorized_keys
         except OSError as error:
-            raise HookError(f"cannot read {path}/authorized_keys in the container: {error.strerror}") from None
+            raise HookError(
+                f"cannot read {self._ssh_path}/authorized_keys in the container: {error.strerror}"
+            ) from None
         if len(present) > _MAX_AUTHORIZED_KEYS:
-            raise HookError(f"{path}/authorized_keys in the container is larger than {_MAX_AUTHORIZED_KEYS} bytes")
+            raise HookError(
+                f"{self._ssh_path}/authorized_keys in the container is larger than {_MAX_AUTHORIZED_KEYS} bytes"
+            )
         lines = present.splitlines()
         lines += [line for line in self._login.authorized_keys.splitlines() if line not in lines]
         return b"".join(line + b"\n" for line in lines)
 
-    def _write_openssh_key(self, base: int) -> None:
+    def _write_openssh_key(self) -> None:
         """Write the user's key as the image's own client takes it."""
         if self._login.openssh_key:
-            _write_file(base, basename(client.OPENSSH_KEY), self._login.openssh_key, 0o600, self._user)
+            _write_file(self._base, basename(client.OPENSSH_KEY), self._login.openssh_key, 0o600, self._user)
 
     def _cover_optional(self, path: str, directory: int, name: str, data: bytes | None) -> None:
         """Show `data`, unless it is None, at `path` in the container."""

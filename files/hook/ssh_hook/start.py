@@ -5,16 +5,21 @@ The hook itself stays on the host: it reads what belongs to the user as the user
 child is a process of the container's pid namespace. It joins the rest of the container, starts the daemon, and ends, so
 that nothing of the hook stays there, where even a zombie would keep the container from ending.
 
-They part before the user is known: what that takes, the hook imports and reads while the others are at work.
+They part when all is read: each page that forked processes share is copied when one of them first writes to it, which
+takes longer than the work that they could do side by side.
 """
 
 from __future__ import annotations
 
+from . import userfiles
 from .child import Child
 from .container import read_container
 from .inside import start_inside
 from .limits import raise_own_limits
 from .log import log
+from .login import read_login
+from .outside import accompany
+from .owner import find_owner
 from .target import Target
 
 TYPE_CHECKING = False
@@ -32,13 +37,15 @@ def start(settings: Settings, state: State, bundle: int, packages: list[str]) ->
     log.level = container.annotations.log_level
     raise_own_limits(container)
     target = Target(container, settings, packages, state, bundle)
+    owner = find_owner(target.user, target.engine, settings.passwd_file)
+    log.stdout = userfiles.log_descriptor(container.annotations.log_stdout, owner.keeper, log.stdout)
+    log.stderr = userfiles.log_descriptor(container.annotations.log_stderr, owner.keeper, log.stderr)
+    login = read_login(container, owner, settings)
     child = Child()
     if target.namespaces is not None:
         target.namespaces.join("pid")  # of the child
-    child.fork(lambda: start_inside(target, child))
+    child.fork(lambda: start_inside(target, login, child))
     try:
-        from .outside import accompany
-
-        accompany(target, child)
+        accompany(target, owner, child)
     finally:
         child.end()

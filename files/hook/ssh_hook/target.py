@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import posix
 
-from .engine import Engine
+from .cgroups import Cgroups
+from .engine import Engine, outside_user
 from .errors import HookError
+from .labels import Labels
 from .namespaces import Namespaces
 from .paths import is_same
 from .process import Process
@@ -21,9 +23,10 @@ class Target:
     """What daemon is to run, and where.
 
     Attributes: container; settings; packages, directories that hold pyroute2; engine; bundle, an open directory; path, the bundle's;
-    process, a descriptor of the directory in /proc of the container's first process, or of the hook where that is in the
-    container already; init, that first process, and namespaces, what the hook has to join: None in the latter case; port;
-    listen, the addresses to listen on, empty for all.
+    labels, the container's; process, a descriptor of the directory in /proc of the container's first process, or of the hook
+    where that is in the container already; cgroups, that process's; init, that first process, and namespaces, what the hook
+    has to join: None in the latter case; user, the container's in the hook's user namespace; port; listen, the addresses to
+    listen on, empty for all.
     """
 
     def __init__(
@@ -37,7 +40,9 @@ class Target:
         self.engine = Engine()
         self.bundle = bundle
         self.path = state.bundle
+        self.labels = Labels(container)
         self.process = _open_process(state.pid, settings)
+        self.cgroups = Cgroups(self.process, self.engine.is_rootless)
         # at createContainer runc numbers it as the container does
         self.init = Process(state.pid) if settings.join else None
         self.namespaces = Namespaces(self.process) if settings.join else None
@@ -45,6 +50,7 @@ class Target:
             raise HookError(
                 "the container has no mount namespace of its own: what the hook mounts would stay on the host"
             )
+        self.user = outside_user(container, self.process, self.has_user_namespace())
         self.port = container.annotations.port or settings.port
         self.listen = settings.listen if settings.listen and self._is_on_nodes_network() else []
 

@@ -17,10 +17,12 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Sequence
 from types import CodeType
 
 PACKAGE = "ssh_hook"
 BYTECODE = "bytecode"
+ENTRY = f"{PACKAGE}.cli"  # what the launcher imports
 HEADER_SIZE = 128  # bytes
 
 
@@ -56,36 +58,66 @@ def write(path: str, content: bytes) -> None:
         raise
 
 
-def compile_source(source: str, path: str) -> tuple[CodeType, list[str]]:
+def compile_source(source: str, path: str) -> tuple[CodeType, list[str], list[str]]:
     """Compile a module, without docstrings; what it imports from __future__ is a flag to the compiler.
 
-    Returns also the modules of the package that it imports at once.
+    Returns also the modules of the package that it imports at once, and those that its functions import.
     """
     tree = ast.parse(source, path)
-    imports = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
     tree.body = [node for node in tree.body if not (isinstance(node, ast.ImportFrom) and node.module == "__future__")]
     code: CodeType = compile(tree, path, "exec", flags=annotations.compiler_flag, dont_inherit=True, optimize=2)
-    own = [[node.module] if node.module else [name.name for name in node.names] for node in imports if node.level]
-    return code, [f"{PACKAGE}.{name}" for names in own for name in names]
+    in_functions = [
+        node
+        for outer in tree.body
+        if isinstance(outer, (ast.FunctionDef, ast.ClassDef))
+        for node in ast.walk(outer)
+    ]
+    return code, own_imports(tree.body), own_imports(in_functions)
+
+
+def own_imports(nodes: Sequence[ast.AST]) -> list[str]:
+    """The modules of the package that are imported by those of the nodes that are imports."""
+    imports = [node for node in nodes if isinstance(node, ast.ImportFrom) and node.level]
+    own = [[node.module] if node.module else [name.name for name in node.names] for node in imports]
+    return [f"{PACKAGE}.{name}" for names in own for name in names]
 
 
 def bytecode(package: dict[str, str], directory: str) -> bytes:
     """The bytecode of all modules, whose sources lie in the directory."""
-    content = b""
-    index = {}
-    finder = None
+    codes = {}
+    at_once = {}
+    roots = [PACKAGE, ENTRY]
     for name, text in package.items():
         stem = os.path.splitext(name)[0]
         module = PACKAGE if stem == "__init__" else f"{PACKAGE}.{stem}"
-        code, imported = compile_source(text, os.path.join(directory, name))
-        data = marshal.dumps(code)
-        index[module] = (HEADER_SIZE + len(content), len(data), imported)
-        content += data
-        if stem == BYTECODE:
-            finder = code
-    ending = marshal.dumps((finder, index))
+        codes[module], at_once[module], later = compile_source(text, os.path.join(directory, name))
+        roots += later
+
+    present = closure(ENTRY, at_once)
+    content = b""
+    index = {}
+    for root in dict.fromkeys(roots):
+        names = [name for name in closure(root, at_once) if root == ENTRY or name not in present]
+        group = marshal.dumps([(name, codes[name]) for name in names])
+        index[root] = (HEADER_SIZE + len(content), len(group))
+        content += group
+    ending = marshal.dumps((codes[f"{PACKAGE}.{BYTECODE}"], index))
     beginning = header(package) + f"{HEADER_SIZE + len(content)} {len(ending)}".encode()
     return beginning.ljust(HEADER_SIZE - 1) + b"\n" + content + ending
+
+
+def closure(module: str, at_once: dict[str, list[str]]) -> list[str]:
+    """The module and all that it takes, each after what it imports at once."""
+    found: list[str] = []
+
+    def add(name: str) -> None:
+        for imported in at_once[name]:
+            if imported not in found:
+                add(imported)
+        found.append(name)
+
+    add(module)
+    return found
 
 
 def make_directory(path: str, check: bool) -> bool:
