@@ -8,7 +8,6 @@ import posix
 from . import linux
 from .errors import NO_MEMORY, HookError
 from .log import WARNING, log
-from .process import Process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +23,8 @@ _KILLED = (
 class Child:
     """The process that does the work inside of the container.
 
-    It starts the daemon when the hook has recorded that. Whichever of the two ends, the other one ends the daemon where the start is not complete.
+    It starts the daemon when the hook has recorded that, and ends. Whichever of the two is killed before that, the other one ends the
+    daemon.
     """
 
     def __init__(self) -> None:
@@ -32,7 +32,6 @@ class Child:
         self._orders_reader, self._orders = posix.pipe()
         self._received = b""
         self._pid = 0
-        self._daemon: Process | None = None
 
     # In the hook
 
@@ -50,32 +49,19 @@ class Child:
         posix.close(self._words_writer)
         posix.close(self._orders_reader)
 
-    def daemon(self) -> tuple[int, int, int, int]:
-        """The identity that the daemon will have, which waits to be recorded: as Process.identity() gives it.
-
-        Raises HookError with what the child says, or if it says nothing.
+    def daemon(self) -> list[int]:
+        """What Watch takes of the daemon, which waits to be recorded. Raises HookError with what the child says, or if it says
+        nothing.
         """
-        pid, start_time, device, inode = map(int, self._await("forked").split())
-        try:
-            process = Process(pid)
-            if process.start_time() == start_time:
-                self._daemon = process
-        except OSError:
-            pass  # it ended meanwhile, of which the child will tell
-        return pid, start_time, device, inode
+        return [int(number) for number in self._await("forked").split()]
 
     def go_on(self) -> None:
-        """Tell that the daemon is recorded, and return when it listens. Raises HookError as daemon() does."""
+        """Tell that the daemon is recorded, and return when it has been told to run. Raises HookError as daemon() does."""
         try:
             posix.write(self._orders, _RECORDED)
         except BrokenPipeError:
             pass  # the child has told why it ended
         self._await("started")
-
-    def take_back(self) -> None:
-        """End the daemon."""
-        if self._daemon is not None:
-            self._daemon.kill()
 
     def end(self) -> None:
         """Wait for the child, which does not go on where it is not told to."""

@@ -4,16 +4,15 @@
 from __future__ import annotations
 
 import posix
-import time
 
-from . import linux
 from .confinement import Confinement
 from .entry import Entry
 from .errors import HookError
-from .paths import fsencode, read_to_end
+from .paths import fsencode
 from .port import require_free
 from .process import Process
 from .restrictions import Restrictions
+from .watch import end_in_words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,13 +20,13 @@ if TYPE_CHECKING:
 
     from .target import Target
 
-_START_TIMEOUT = 10.0  # seconds
-_POLL = 0.00003  # seconds
 _END = b"\0"  # of an order: an argument that is empty
 
 
 class Daemon:
-    """The daemon of a container. Attributes: pidfile, a descriptor of a pidfile to write beside Dropbear's own, or None."""
+    """The daemon of a container, until its program runs. Attributes: pidfile, a descriptor of a pidfile to write beside Dropbear's
+    own, or None; words, a descriptor of what the process has to say, which ends when its program runs.
+    """
 
     def __init__(self, target: Target, warn: Callable[[str], None]) -> None:
         """`warn` takes a message."""
@@ -36,7 +35,7 @@ class Daemon:
         self._warn = warn
         self._pid = 0  # as the caller's pid namespace numbers it
         self._process: Process | None = None
-        self._words = self._order = -1
+        self.words = self._order = -1
 
     def fork(self) -> None:
         """Fork the daemon's process. Beside the caller's work it becomes all that Dropbear will be, and waits.
@@ -45,7 +44,7 @@ class Daemon:
         the caller ends: it could not end while one of its processes is another namespace's to reap. Until `run` the
         process ends with the caller.
         """
-        self._words, writer = posix.pipe()
+        self.words, writer = posix.pipe()
         reader, self._order = posix.pipe()
         self._pid = self._target.cgroups.fork()
         if self._pid == 0:
@@ -68,7 +67,7 @@ class Daemon:
         self._line()
 
     def run(self, program: str, options: list[str]) -> None:
-        """Let the process run Dropbear. Raises HookError with what stopped it before that."""
+        """Let the process run Dropbear."""
         if self.pidfile is not None:
             posix.write(self.pidfile, b"%d\n" % self._pid)
         arguments = [program, "dropbear", "-F", "-e", *options]
@@ -76,10 +75,6 @@ class Daemon:
             posix.write(self._order, b"".join(fsencode(argument) + b"\0" for argument in arguments) + _END)
         except BrokenPipeError:
             pass  # it says why
-        posix.close(self._order)
-        problem = read_to_end(self._words)
-        if problem:
-            raise HookError(f"cannot start the SSH daemon: {problem.decode('utf-8', 'replace')}")
 
     def take_back(self) -> None:
         """End the daemon, wherever its start has come to, and empty its pidfile."""
@@ -88,42 +83,16 @@ class Daemon:
         if self.pidfile is not None:
             posix.ftruncate(self.pidfile, 0)
 
-    def wait_until_listening(self, pidfile: int) -> None:
-        """Return when the daemon has written its pidfile (open as `pidfile`), which it does once it listens.
-
-        Raises HookError when it ends first or takes too long.
-        """
-        port = self._target.port
-        linux.prctl(linux.PR_SET_TIMERSLACK, 1)  # nanosecond; by default the kernel adds up to 50 µs to each wait
-        deadline = time.monotonic() + _START_TIMEOUT
-        while posix.fstat(pidfile).st_size == 0:
-            if self._process is None or not self._process.is_alive():
-                raise HookError(f"the SSH daemon does not listen on port {port}: {self._end()}")
-            if time.monotonic() > deadline:
-                raise HookError(f"the SSH daemon does not listen on port {port} after {_START_TIMEOUT:.0f} s")
-            time.sleep(_POLL)
-
-    def _end(self) -> str:
-        """How the daemon, which has ended, came to that, and what to do."""
-        _pid, status = posix.waitpid(self._pid, 0)
-        if posix.WIFSIGNALED(status):
-            return (
-                f"it was killed by signal {posix.WTERMSIG(status)} at its start; are the container's limits too low for it "
-                "(podman: --memory, --ulimit)?"
-            )
-        return (
-            "it ended at its start; try another port by the annotation com.hooks.ssh.port, and see whether bin/dropbear in "
-            "DROPBEAR_DIR runs on this node and the container's seccomp, AppArmor or SELinux profile allows a server"
-        )
-
     def _line(self) -> str:
         """The next line that the process writes, which may be empty; HookError with what it says where it gives up."""
         line = b""
         while not line.endswith(b"\n"):
-            more = posix.read(self._words, 1)
+            more = posix.read(self.words, 1)
             if not more:
-                problem = line.decode("utf-8", "replace") or f"cannot start the SSH daemon: {self._end()}"
-                raise HookError(problem)
+                _pid, status = posix.waitpid(self._pid, 0)
+                raise HookError(
+                    line.decode("utf-8", "replace") or f"cannot start the SSH daemon: {end_in_words(status)}"
+                )
             line += more
         return line.decode()
 

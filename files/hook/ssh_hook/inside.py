@@ -10,7 +10,7 @@ from .container import DEFAULT_PIDFILE
 from .content import DROPBEAR
 from .daemon import Daemon
 from .entry import Entry
-from .errors import CONTAINER_ENDED, HookError
+from .errors import HookError
 from .restrictions import Restrictions
 from .settings import printable
 from .setup import Setup
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def start_inside(target: Target, login: Login, child: Child) -> Callable[[], None]:
-    """Join the container, set it up, and start its daemon, which listens on return. Returns what takes it back.
+    """Join the container, set it up, and have its daemon run. Returns what takes that back.
 
     Raises HookError, and OSError for what no check foresaw.
     """
@@ -45,18 +45,17 @@ def start_inside(target: Target, login: Login, child: Child) -> Callable[[], Non
         setup = Setup(container, login, settings, entry.rootfs, context, is_in_user_namespace, child.warn)
         daemon.require_startable()
         pidfile = setup.mount(programs)
+        daemon.pidfile = _open_pidfile(entry.rootfs, container.annotations.pidfile_container)
         program = posix.stat("dropbear", dir_fd=programs)
-        child.tell("forked", f"{process.pid} {process.start_time()} {program.st_dev} {program.st_ino}")
+        identity = process.pid, process.start_time(), program.st_dev, program.st_ino
+        descriptors = daemon.words, pidfile, -1 if daemon.pidfile is None else daemon.pidfile
+        child.tell("forked", " ".join(map(str, (*identity, posix.readlink("/proc/self"), *descriptors))))
         options = setup.cover()
         Restrictions(container, entry, context).apply(in_kernel=False)
-        daemon.pidfile = _open_pidfile(entry.rootfs, container.annotations.pidfile_container)
         child.await_record()
         for place in [f"[{address}]:{target.port}" for address in target.listen] or [str(target.port)]:
             options += ["-p", place]
         daemon.run(f"{DROPBEAR}/bin/dropbear", [*options, "-P", DEFAULT_PIDFILE])
-        daemon.wait_until_listening(pidfile)
-        if target.init is not None and not target.init.is_alive():
-            raise HookError(CONTAINER_ENDED)
     except BaseException:
         daemon.take_back()
         raise

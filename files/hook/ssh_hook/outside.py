@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 from . import record, userfiles
-from .errors import HookError
+from .errors import CONTAINER_ENDED, HookError
 from .log import INFO, log
+from .watch import Watch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,32 +18,35 @@ if TYPE_CHECKING:
 
 def accompany(target: Target, owner: Owner, child: Child) -> None:
     """Record the daemon, and have it started. Raises HookError; then there is no daemon."""
-    container = target.container
     try:
+        watch = Watch(*child.daemon())
         daemon = record.record_of(
-            child.daemon(),
+            watch.identity,
             target.init,
             owner.keeper,
-            container.annotations.pidfile_host,
+            target.container.annotations.pidfile_host,
             target.bundle,
             record.directory_of_copies(target.engine.runner),
         )
-        _keep(daemon, target.bundle, owner.keeper, child)
+        _keep(daemon, target, owner.keeper, child, watch)
     except OSError as error:
         raise HookError(f"cannot record the SSH daemon in {target.path}: {error.strerror}") from None
     log(INFO, f"the SSH daemon of {owner.name} listens on port {target.port} (pid {daemon.pid})")
 
 
-def _keep(daemon: record.Record, bundle: int, keeper: Identity, child: Child) -> None:
-    """Record the daemon, and have it started. Raises HookError and OSError; then there is no trace of it."""
+def _keep(daemon: record.Record, target: Target, keeper: Identity, child: Child, watch: Watch) -> None:
+    """Record the daemon, and have it started, until it listens. Raises HookError and OSError; then there is no trace of it."""
     try:
-        record.write(daemon, bundle)
+        record.write(daemon, target.bundle)
         if daemon.pidfile_host:
             userfiles.write_pidfile(daemon.pidfile_host, daemon.pid, keeper)
         child.go_on()
+        watch.wait_until_listening(target.port)
+        if target.init is not None and not target.init.is_alive():
+            raise HookError(CONTAINER_ENDED)
     except BaseException:
-        child.take_back()
-        record.remove(bundle, daemon)
+        watch.take_back()
+        record.remove(target.bundle, daemon)
         if daemon.pidfile_host:
             userfiles.remove_pidfile(daemon.pidfile_host, daemon.pid, keeper)
         raise

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 else:  # the C half of signal: its other half imports enum
     from _signal import SIGKILL, pidfd_send_signal
 
-_STATE, _PARENT, _START_TIME = 0, 1, 19  # among the fields of stat after the name
+_STATE, _PARENT, _START_TIME, _EXIT_STATUS = 0, 1, 19, 49  # among the fields of stat after the name
 _DEAD = (b"Z", b"X")
 
 
@@ -41,6 +41,13 @@ class Process:
     def parent(self) -> int:
         """The pid of its parent. Raises OSError where it is gone."""
         return int(self._stat()[_PARENT])
+
+    def exit_status(self) -> int:
+        """What wait(2) tells whoever waits for it; 0 where it is gone, or has not ended."""
+        try:
+            return int(self._stat()[_EXIT_STATUS])
+        except (FileNotFoundError, ProcessLookupError):
+            return 0
 
     def start_time(self) -> int:
         """When it started, in clock ticks since boot. Raises OSError where it is gone."""
