@@ -15,7 +15,8 @@ class Cgroups:
     """The cgroups of a process that differ from the hook's own."""
 
     def __init__(self, process: int, rootless: bool) -> None:
-        """`process` is a descriptor of the process's directory in /proc. Raises HookError where it has ended.
+        """`process` is a descriptor of the process's directory in /proc. Raises HookError where it has ended, or a
+        cgroup of version 2 cannot be opened.
 
         `rootless`, a cgroup may be one that cannot be opened: there the session is no less confined than any process that
         the user starts outside of the container.
@@ -29,17 +30,17 @@ class Cgroups:
         self._rootless = rootless
         self._all = [line.split(":", 2)[1] for line in lines]
         self._version_1 = [(controllers, path) for _number, controllers, path in theirs if controllers]
-        self._version_2 = [path for _number, controllers, path in theirs if not controllers]
         self._mounts: list[tuple[str, str, str]] | None = None
+        version_2 = [path for _number, controllers, path in theirs if not controllers]
+        self._directories = [self._open("", path, posix.O_RDONLY | posix.O_DIRECTORY) for path in version_2]
         self._files: list[int] = []
 
     def fork(self) -> int:
         """Fork a child, which has to `open` and `enter` these cgroups while it has one thread; returns as fork() does.
 
-        Raises HookError where a cgroup cannot be opened, and OSError.
+        Raises OSError.
         """
-        for path in self._version_2:
-            directory = self._open("", path, posix.O_RDONLY | posix.O_DIRECTORY)
+        for directory in self._directories:
             if directory is not None:
                 try:
                     return linux.clone3_into_cgroup(directory)
@@ -49,7 +50,7 @@ class Cgroups:
         return linux.fork()
 
     def open(self) -> None:
-        """Open those cgroups in which `fork` does not start a child. Raises HookError."""
+        """Open those cgroups in which `fork` does not start a child: those of version 1. Raises HookError."""
         for controllers, path in self._version_1:
             tasks = self._open(controllers, f"{path}/tasks", posix.O_WRONLY)  # cgroup.procs waits 10 ms, for RCU
             if tasks is not None:

@@ -29,13 +29,14 @@ class Daemon:
     """
 
     def __init__(self, target: Target, warn: Callable[[str], None]) -> None:
-        """`warn` takes a message."""
+        """`warn` takes a message. The object is made in the hook: what a forked process changes, it has to copy first."""
         self.pidfile: int | None = None
         self._target = target
         self._warn = warn
         self._pid = 0  # as the caller's pid namespace numbers it
         self._process: Process | None = None
-        self.words = self._order = -1
+        self.words, self._writer = posix.pipe()
+        self._reader, self._order = posix.pipe()
 
     def fork(self) -> None:
         """Fork the daemon's process. Beside the caller's work it becomes all that Dropbear will be, and waits.
@@ -44,14 +45,17 @@ class Daemon:
         the caller ends: it could not end while one of its processes is another namespace's to reap. Until `run` the
         process ends with the caller.
         """
-        self.words, writer = posix.pipe()
-        reader, self._order = posix.pipe()
         self._pid = self._target.cgroups.fork()
         if self._pid == 0:
             posix.close(self._order)
-            self._become(writer, reader)
-        posix.close(writer)
-        posix.close(reader)
+            self._become(self._writer, self._reader)
+        posix.close(self._writer)
+        posix.close(self._reader)
+
+    def leave(self) -> None:
+        """In the hook: let go of all but `words`."""
+        for descriptor in (self._writer, self._reader, self._order):
+            posix.close(descriptor)
 
     def process(self) -> Process:
         """The daemon's process. Raises HookError with what kept it from telling its pid."""

@@ -5,10 +5,8 @@ from __future__ import annotations
 
 import posix
 
-from . import linux
 from .container import DEFAULT_PIDFILE
 from .content import DROPBEAR
-from .daemon import Daemon
 from .entry import Entry
 from .errors import HookError
 from .restrictions import Restrictions
@@ -20,19 +18,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .child import Child
+    from .daemon import Daemon
     from .login import Login
     from .rootfs import Rootfs
     from .target import Target
 
 
-def start_inside(target: Target, login: Login, child: Child) -> Callable[[], None]:
+def start_inside(target: Target, login: Login, daemon: Daemon, child: Child) -> Callable[[], None]:
     """Join the container, set it up, and have its daemon run. Returns what takes that back.
 
     Raises HookError, and OSError for what no check foresaw.
     """
     container, settings = target.container, target.settings
-    linux.prctl(linux.PR_SET_DUMPABLE, 0)  # no process of the container may look into this one
-    daemon = Daemon(target, child.warn)
     try:
         daemon.fork()
         if target.namespaces is not None:
@@ -48,7 +45,7 @@ def start_inside(target: Target, login: Login, child: Child) -> Callable[[], Non
         daemon.pidfile = _open_pidfile(entry.rootfs, container.annotations.pidfile_container)
         program = posix.stat("dropbear", dir_fd=programs)
         identity = process.pid, process.start_time(), program.st_dev, program.st_ino
-        descriptors = daemon.words, pidfile, -1 if daemon.pidfile is None else daemon.pidfile
+        descriptors = pidfile, -1 if daemon.pidfile is None else daemon.pidfile
         child.tell("forked", " ".join(map(str, (*identity, posix.readlink("/proc/self"), *descriptors))))
         options = setup.cover()
         Restrictions(container, entry, context).apply(in_kernel=False)

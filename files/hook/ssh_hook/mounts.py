@@ -21,6 +21,7 @@ _LOCKED = {  # what a user namespace may not take off a mount that it inherited,
     posix.ST_NODIRATIME: linux.MS_NODIRATIME,
     posix.ST_RELATIME: linux.MS_RELATIME,
 }
+_TMPFS_FLAGS = linux.MS_NOSUID | linux.MS_NODEV
 
 
 class MountTable:
@@ -28,14 +29,8 @@ class MountTable:
 
     def __init__(self) -> None:
         data = read_file("/proc/self/mountinfo")
-        self._lines = data.split(b"\n")[:-1]  # mount points may hold what else Python takes for a line's end
         # On most nodes nothing in a container is shared, which is known without a look at each of a hundred mounts.
-        self._private = self._private_mounts() if b" shared:" in data else None
-
-    def _private_mounts(self) -> set[bytes]:
-        """The numbers of the mounts that are not shared."""
-        fields = [line.partition(b" - ")[0].split(b" ") for line in self._lines]
-        return {line[0] for line in fields if not any(field.startswith(b"shared:") for field in line[6:])}
+        self._private = _private_mounts(data) if b" shared:" in data else None
 
     def refuse_shared(self, target: int, path: str) -> None:
         """Raises HookError where something mounted on the descriptor `target` would appear elsewhere too."""
@@ -45,16 +40,12 @@ class MountTable:
                 "host: mount that volume private or slave"
             )
 
-    def device(self, source: str) -> int | None:
-        """The device number of the file system that was mounted last from `source`."""
-        wanted = fsencode(source)
-        for line in reversed(self._lines):
-            if wanted in line:
-                before, _dash, after = line.partition(b" - ")
-                if after.split(b" ")[1] == wanted:
-                    major, minor = before.split(b" ")[2].split(b":")
-                    return posix.makedev(int(major), int(minor))
-        return None
+
+def _private_mounts(data: bytes) -> set[bytes]:
+    """The numbers of the mounts of a mountinfo that are not shared."""
+    lines = data.split(b"\n")[:-1]  # mount points may hold what else Python takes for a line's end
+    fields = [line.partition(b" - ")[0].split(b" ") for line in lines]
+    return {line[0] for line in fields if not any(field.startswith(b"shared:") for field in line[6:])}
 
 
 def unescape(field: str) -> str:
@@ -68,12 +59,17 @@ def mount_id(descriptor: int) -> bytes:
     return read_file(f"/proc/self/fdinfo/{descriptor}").partition(b"mnt_id:")[2].split(None, 1)[0]
 
 
-def mount_tmpfs(target: int, source: str, size: int, context: str) -> None:
-    """Mount a tmpfs of at most `size` bytes, mode 0755, on the directory `target`; `context` is its SELinux label, empty
-    where it has none.
+def mount_tmpfs(target: int, size: int, inodes: int, context: str) -> None:
+    """Mount a tmpfs of at most `size` bytes and so many `inodes`, mode 0755, on the directory `target`; `context` is its SELinux
+    label, empty where it has none.
     """
-    data = f"mode=0755,size={size},nr_inodes=1024" + _context(context)
-    linux.mount(source.encode(), _path(target), b"tmpfs", linux.MS_NOSUID | linux.MS_NODEV, fsencode(data))
+    data = f"mode=0755,size={size},nr_inodes={inodes}" + _context(context)
+    linux.mount(b"ocihooks-ssh", _path(target), b"tmpfs", _TMPFS_FLAGS, fsencode(data))
+
+
+def limit_inodes(mounted: int, inodes: int) -> None:
+    """Give the tmpfs whose root is open as `mounted` another limit of `inodes`."""
+    linux.mount(b"", _path(mounted), b"", _TMPFS_FLAGS | linux.MS_REMOUNT, b"nr_inodes=%d" % inodes)
 
 
 def mount_bind(source: int, target: int) -> None:

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from .target import Target
 
 
-def accompany(target: Target, owner: Owner, child: Child) -> None:
-    """Record the daemon, and have it started. Raises HookError; then there is no daemon."""
+def accompany(target: Target, owner: Owner, words: int, child: Child) -> None:
+    """Record the daemon, and have it started. Raises HookError; then there is no daemon. `words` is what Watch takes."""
     try:
-        watch = Watch(*child.daemon())
+        watch = Watch(words, *child.daemon())
         daemon = record.record_of(
             watch.identity,
             target.init,

@@ -17,6 +17,7 @@ from .errors import HookError
 from .identity import ROOT, ActingAs, Identity
 from .mounts import (
     MountTable,
+    limit_inodes,
     make_private,
     make_read_only,
     mount_bind,
@@ -41,6 +42,7 @@ _MAX_SHELLS = 64 << 10  # bytes
 _MAX_AUTHORIZED_KEYS = 1 << 20  # bytes
 _SPARE = 1 << 20  # bytes of the tmpfs for what sessions write into ~/.ssh and for the host keys that clients learn
 _BLOCK = 4096  # bytes
+_INODES = 1024  # of the tmpfs
 
 
 class Setup:
@@ -177,19 +179,22 @@ class Setup:
             raise HookError(f"cannot open the home {path} in the container: {error.strerror}") from None
 
     def _mount_base(self, size: int) -> int:
-        """Mount the tmpfs for all that is generated; returns a descriptor of its root directory."""
+        """Mount the tmpfs for all that is generated; returns a descriptor of its root directory. What somebody else has moved
+        there meanwhile is told by its number of inodes, which is one at random at first.
+        """
         target = self._rootfs.directory(BASE)
         self._table.refuse_shared(target, BASE)
-        source = "ocihooks-ssh-" + posix.urandom(8).hex()
+        inodes = _INODES + int.from_bytes(posix.urandom(4), "little")
         context = self._context
         try:
-            mount_tmpfs(target, source, (size // _BLOCK + 1) * _BLOCK + _SPARE, context)
+            mount_tmpfs(target, (size // _BLOCK + 1) * _BLOCK + _SPARE, inodes, context)
         except OSError as error:
             label = f" with the SELinux label '{printable(context)}'" if context else ""
             raise HookError(f"cannot mount a tmpfs{label} on {BASE} in the container: {error.strerror}") from None
         try:
             base = self._rootfs.open(BASE, posix.O_RDONLY | posix.O_DIRECTORY)
-            if posix.fstat(base).st_dev == MountTable().device(source):
+            if posix.fstatvfs(base).f_files == inodes:
+                limit_inodes(base, _INODES)
                 return base
         except OSError:
             pass  # what has taken its place cannot even be opened

@@ -11,9 +11,10 @@ takes longer than the work that they could do side by side.
 
 from __future__ import annotations
 
-from . import userfiles
+from . import linux, userfiles
 from .child import Child
 from .container import read_container
+from .daemon import Daemon
 from .inside import start_inside
 from .limits import raise_own_limits
 from .log import log
@@ -41,11 +42,14 @@ def start(settings: Settings, state: State, bundle: int, packages: list[str]) ->
     log.stdout = userfiles.log_descriptor(container.annotations.log_stdout, owner.keeper, log.stdout)
     log.stderr = userfiles.log_descriptor(container.annotations.log_stderr, owner.keeper, log.stderr)
     login = read_login(container, owner, settings)
+    linux.prctl(linux.PR_SET_DUMPABLE, 0)  # no process of the container may look into those of the hook that join it
     child = Child()
+    daemon = Daemon(target, child.warn)
     if target.namespaces is not None:
         target.namespaces.join("pid")  # of the child
-    child.fork(lambda: start_inside(target, login, child))
+    child.fork(lambda: start_inside(target, login, daemon, child))
+    daemon.leave()
     try:
-        accompany(target, owner, child)
+        accompany(target, owner, daemon.words, child)
     finally:
         child.end()

@@ -23,22 +23,22 @@ class Watch:
 
     def __init__(
         self,
+        words: int,
         pid: int,
         start_time: int,
         device: int,
         inode: int,
         child: int,
-        words: int,
         pidfile: int,
         second_pidfile: int,
     ) -> None:
-        """`device` and `inode` are those of its program. What follows are descriptors of the process `child`: of what the daemon
-        says until its program runs, of its pidfile, which has a content when it listens, and of one to empty if it does not,
-        -1 where there is none. Raises OSError.
+        """`words` is a descriptor of what the daemon says until its program runs, of which `device` and `inode` are. What
+        follows are descriptors of the process `child`: of the pidfile, which has a content when the daemon listens, and of one
+        to empty if it does not, -1 where there is none. Raises OSError.
         """
         self.identity = pid, start_time, device, inode
         self._process = _process(pid, start_time)
-        self._words = _open(child, words, posix.O_RDONLY)
+        self._words = words
         self._pidfile = _open(child, pidfile, posix.O_RDONLY)
         self._second_pidfile: int | None = None
         if second_pidfile >= 0:

@@ -67,10 +67,7 @@ def compile_source(source: str, path: str) -> tuple[CodeType, list[str], list[st
     tree.body = [node for node in tree.body if not (isinstance(node, ast.ImportFrom) and node.module == "__future__")]
     code: CodeType = compile(tree, path, "exec", flags=annotations.compiler_flag, dont_inherit=True, optimize=2)
     in_functions = [
-        node
-        for outer in tree.body
-        if isinstance(outer, (ast.FunctionDef, ast.ClassDef))
-        for node in ast.walk(outer)
+        node for outer in tree.body if isinstance(outer, (ast.FunctionDef, ast.ClassDef)) for node in ast.walk(outer)
     ]
     return code, own_imports(tree.body), own_imports(in_functions)
 
