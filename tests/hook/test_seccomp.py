@@ -6,11 +6,13 @@ import errno
 import json
 import os
 import shutil
+import signal
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import bpf
 import pytest
 from conftest import Start, Syslog
 from containers import ALICE, Container, wait_for
@@ -169,17 +171,34 @@ PROFILES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", PROFILES)
+@pytest.mark.parametrize("name", sorted(PROFILES.keys() - {"allow-list"}))
 def test_program_is_cruns_own_to_the_byte(start: Start, name: str) -> None:
     container = start("crun", change=with_profile(PROFILES[name]))
     assert [path.read_bytes() for path in kept()] == [of_crun(container)]
     assert container.ssh("grep Seccomp: /proc/self/status").checked().text.split() == ["Seccomp:", "2"]
 
 
+def assert_tree_of(list_of_calls: bytes) -> None:
+    """The program that was kept answers every call as crun's does, but in a few steps."""
+    (path,) = kept()
+    ours, theirs = (bpf.instructions(program) for program in (path.read_bytes(), list_of_calls))
+    longest = [0, 0]
+    for call in bpf.calls(theirs):
+        answers = [bpf.answer(program, call) for program in (ours, theirs)]
+        assert answers[0][0] == answers[1][0], f"{call}: {answers}"
+        longest = [max(before, steps) for before, (_answer, steps) in zip(longest, answers, strict=True)]
+    assert longest[0] * 2 < longest[1]
+
+
+def test_program_of_many_calls_is_a_tree(start: Start) -> None:
+    container = start("crun", change=with_profile(PROFILES["allow-list"]))
+    assert_tree_of(of_crun(container))
+    assert container.ssh("grep Seccomp: /proc/self/status").checked().text.split() == ["Seccomp:", "2"]
+
+
 def test_podmans_own_profile(start: Start) -> None:
     container = start("podman-crun")
-    program = Path(f"/run/crun/{container.inspect('{{.Id}}')}/seccomp.bpf").read_bytes()
-    assert [path.read_bytes() for path in kept()] == [program]
+    assert_tree_of(Path(f"/run/crun/{container.inspect('{{.Id}}')}/seccomp.bpf").read_bytes())
     assert container.ssh("grep Seccomp: /proc/self/status").checked().text.split() == ["Seccomp:", "2"]
 
 
@@ -281,3 +300,16 @@ def test_what_can_be_applied_is_applied_where_the_site_could_do_without(start: S
 def test_profile_that_leaves_no_server(start: Start, syslog: Syslog) -> None:
     profile = {**PROFILE, "syscalls": [{"names": ["listen"], "action": "SCMP_ACT_ERRNO"}]}
     assert_refused(start, syslog, "crun", "SELinux profile allows a server", change=with_profile(profile))
+
+
+def test_profile_that_kills_the_server(start: Start, syslog: Syslog) -> None:
+    """What is told of its end is what /proc has of it; its pidfile, which stays behind on a volume, names no process."""
+    profile = {**PROFILE, "syscalls": [{"names": ["listen"], "action": "SCMP_ACT_KILL_PROCESS"}]}
+    pidfile = Path("/home/alice/daemon.pid")
+    annotations = {"com.hooks.ssh.pidfile_container": str(pidfile)}
+    words = f"it was killed by signal {signal.SIGSYS:d} at its start"
+    try:
+        assert_refused(start, syslog, "crun", words, change=with_profile(profile), annotations=annotations)
+        assert pidfile.read_bytes() == b""
+    finally:
+        pidfile.unlink(missing_ok=True)

@@ -141,5 +141,6 @@ def _describe(error: Exception) -> str:
     place = error.__traceback__
     while place is not None and place.tb_next is not None:
         place = place.tb_next
-    where = "" if place is None else f" at {basename(place.tb_frame.f_code.co_filename)}:{place.tb_lineno}"
+    code = None if place is None else place.tb_frame.f_code
+    where = "" if code is None else f" in {code.co_name} ({basename(code.co_filename)})"
     return f"{error.__class__.__name__}{where}: {error}"

@@ -51,6 +51,15 @@ PR_CAP_AMBIENT_RAISE = 2
 
 RLIM_INFINITY = 2**64 - 1
 
+AF_INET = 2
+AF_INET6 = 10
+SOCK_STREAM = 1
+SOCK_CLOEXEC = 0o2000000
+SOL_SOCKET = 1
+SO_REUSEADDR = 2
+IPPROTO_IPV6 = 41
+IPV6_V6ONLY = 26
+
 PROC_SUPER_MAGIC = 0x9FA0
 # The kernel's own (magic.h): what is written to one of their files is not kept but done.
 KERNEL_FILE_SYSTEMS = (
@@ -215,6 +224,32 @@ def getrlimit(number: int) -> tuple[int, int]:
 def setrlimit(number: int, soft: int, hard: int) -> None:
     """Set the calling process's limit."""
     _call("prlimit", 0, number, integers((soft, 8), (hard, 8)), 0)
+
+
+def socket(family: int, kind: int) -> int:
+    """socket(2)."""
+    return _call("socket", family, kind, 0)
+
+
+def setsockopt(descriptor: int, level: int, name: int, value: int) -> None:
+    """setsockopt(2) of an option that is an int."""
+    _call("setsockopt", descriptor, level, name, integers((value, 4)), 4)
+
+
+def bind(descriptor: int, address: bytes) -> None:
+    """bind(2); `address` is a struct sockaddr."""
+    _call("bind", descriptor, address, len(address))
+
+
+def socket_address(family: int, address: str, port: int) -> bytes:
+    """struct sockaddr_in or sockaddr_in6 of an IP address and a port. Raises OSError where `address` is none."""
+    packed = _Buffer(bytes(16))
+    if "\0" in address or _call("inet_pton", family, address.encode("utf-8", "surrogateescape"), packed.address) != 1:
+        raise OSError(errno.EINVAL, posix.strerror(errno.EINVAL))
+    start = integers((family, 2)) + port.to_bytes(2, "big")
+    if family == AF_INET6:
+        return start + bytes(4) + bytes(packed.memory[:16]) + bytes(4)
+    return start + bytes(packed.memory[:4]) + bytes(8)
 
 
 def capget() -> tuple[int, int, int]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def accompany(target: Target, owner: Owner, words: int, child: Child) -> None:
     """Record the daemon, and have it started. Raises HookError; then there is no daemon. `words` is what Watch takes."""
     try:
-        watch = Watch(words, *child.daemon())
+        watch = _watch(words, child)
         daemon = record.record_of(
             watch.identity,
             target.init,
@@ -32,6 +32,15 @@ def accompany(target: Target, owner: Owner, words: int, child: Child) -> None:
     except OSError as error:
         raise HookError(f"cannot record the SSH daemon in {target.path}: {error.strerror}") from None
     log(INFO, f"the SSH daemon of {owner.name} listens on port {target.port} (pid {daemon.pid})")
+
+
+def _watch(words: int, child: Child) -> Watch:
+    numbers = child.daemon()
+    try:
+        return Watch(words, *numbers)
+    except FileNotFoundError:
+        child.go_on()  # it has ended, and tells why
+        raise
 
 
 def _keep(daemon: record.Record, target: Target, keeper: Identity, child: Child, watch: Watch) -> None:

@@ -7,19 +7,7 @@ import errno
 import posix
 import sys
 
-# The C half of the socket module: all that a bind takes, at a fiftieth of the import time.
-from _socket import (
-    AF_INET,
-    AF_INET6,
-    IPPROTO_IPV6,
-    IPV6_V6ONLY,
-    SO_REUSEADDR,
-    SOCK_STREAM,
-    SOL_SOCKET,
-    inet_pton,
-    socket,
-)
-
+from . import linux
 from .engine import read_map
 from .errors import HookError
 from .identity import ActingAs, Identity
@@ -32,8 +20,8 @@ _ABSENT = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)  # no such address family he
 def is_address(text: str) -> bool:
     """Whether `text` is an IPv4 or IPv6 address."""
     try:
-        inet_pton(_family(text), text)
-    except (OSError, ValueError):
+        linux.socket_address(_family(text), text, 0)
+    except OSError:
         return False
     return True
 
@@ -49,7 +37,7 @@ def require_free(port: int, addresses: list[str], user: Identity, packages: list
     for address in addresses or _ALL:
         try:
             with ActingAs(user):
-                _bind(_family(address), address, port)
+                _bind(address, port)
         except OSError as error:
             if error.errno in _ABSENT and not addresses:
                 continue
@@ -71,18 +59,20 @@ def require_free(port: int, addresses: list[str], user: Identity, packages: list
 
 
 def _family(address: str) -> int:
-    return AF_INET6 if ":" in address else AF_INET
+    return linux.AF_INET6 if ":" in address else linux.AF_INET
 
 
-def _bind(family: int, address: str, port: int) -> None:
-    probe = socket(family, SOCK_STREAM)
+def _bind(address: str, port: int) -> None:
+    family = _family(address)
+    probe = linux.socket(family, linux.SOCK_STREAM | linux.SOCK_CLOEXEC)
     try:
-        probe.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)  # as the server does: an old connection is no obstacle
-        if family == AF_INET6:
-            probe.setsockopt(IPPROTO_IPV6, IPV6_V6ONLY, 1)
-        probe.bind((address, port))
+        # As the server does: an old connection is no obstacle.
+        linux.setsockopt(probe, linux.SOL_SOCKET, linux.SO_REUSEADDR, 1)
+        if family == linux.AF_INET6:
+            linux.setsockopt(probe, linux.IPPROTO_IPV6, linux.IPV6_V6ONLY, 1)
+        linux.bind(probe, linux.socket_address(family, address, port))
     finally:
-        probe.close()
+        posix.close(probe)
 
 
 def _holder(port: int, packages: list[str]) -> str:
@@ -92,7 +82,7 @@ def _holder(port: int, packages: list[str]) -> str:
         from pyroute2 import DiagSocket
 
         with DiagSocket() as diagnosis:
-            for family in (AF_INET, AF_INET6):
+            for family in (linux.AF_INET, linux.AF_INET6):
                 for sock in diagnosis.get_sock_stats(states=1 << _TCP_LISTEN, family=family):
                     if sock["idiag_sport"] == port:
                         return _describe(sock["idiag_inode"], sock["idiag_uid"])

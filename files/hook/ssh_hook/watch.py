@@ -34,7 +34,7 @@ class Watch:
     ) -> None:
         """`words` is a descriptor of what the daemon says until its program runs, of which `device` and `inode` are. What
         follows are descriptors of the process `child`: of the pidfile, which has a content when the daemon listens, and of one
-        to empty if it does not, -1 where there is none. Raises OSError.
+        to empty if it does not, -1 where there is none. Raises OSError, FileNotFoundError where `child` has ended.
         """
         self.identity = pid, start_time, device, inode
         self._process = _process(pid, start_time)
