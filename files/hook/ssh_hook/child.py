@@ -12,6 +12,7 @@ from .log import WARNING, log
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import NoReturn
 
 _RECORDED = b"r"
 _KILLED = (
@@ -63,10 +64,21 @@ class Child:
             pass  # the child has told why it ended
         self._await("started")
 
+    def give_up(self) -> NoReturn:
+        """Have the child end, if it has not. Raises HookError with what it said, as daemon() does."""
+        self._close_orders()
+        self._await("")
+        raise HookError(_KILLED)
+
     def end(self) -> None:
         """Wait for the child, which does not go on where it is not told to."""
-        posix.close(self._orders)
+        self._close_orders()
         posix.waitpid(self._pid, 0)
+
+    def _close_orders(self) -> None:
+        if self._orders >= 0:
+            posix.close(self._orders)
+            self._orders = -1
 
     def _await(self, wanted: str) -> str:
         """The text of the child's next message of this kind."""

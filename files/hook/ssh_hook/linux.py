@@ -61,6 +61,7 @@ IPPROTO_IPV6 = 41
 IPV6_V6ONLY = 26
 
 PROC_SUPER_MAGIC = 0x9FA0
+TMPFS_MAGIC = 0x01021994
 # The kernel's own (magic.h): what is written to one of their files is not kept but done.
 KERNEL_FILE_SYSTEMS = (
     PROC_SUPER_MAGIC,

@@ -21,7 +21,6 @@ _LOCKED = {  # what a user namespace may not take off a mount that it inherited,
     posix.ST_NODIRATIME: linux.MS_NODIRATIME,
     posix.ST_RELATIME: linux.MS_RELATIME,
 }
-_TMPFS_FLAGS = linux.MS_NOSUID | linux.MS_NODEV
 
 
 class MountTable:
@@ -64,12 +63,7 @@ def mount_tmpfs(target: int, size: int, inodes: int, context: str) -> None:
     label, empty where it has none.
     """
     data = f"mode=0755,size={size},nr_inodes={inodes}" + _context(context)
-    linux.mount(b"ocihooks-ssh", _path(target), b"tmpfs", _TMPFS_FLAGS, fsencode(data))
-
-
-def limit_inodes(mounted: int, inodes: int) -> None:
-    """Give the tmpfs whose root is open as `mounted` another limit of `inodes`."""
-    linux.mount(b"", _path(mounted), b"", _TMPFS_FLAGS | linux.MS_REMOUNT, b"nr_inodes=%d" % inodes)
+    linux.mount(b"ocihooks-ssh", _path(target), b"tmpfs", linux.MS_NOSUID | linux.MS_NODEV, fsencode(data))
 
 
 def mount_bind(source: int, target: int) -> None:

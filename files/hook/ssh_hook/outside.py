@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 def accompany(target: Target, owner: Owner, words: int, child: Child) -> None:
     """Record the daemon, and have it started. Raises HookError; then there is no daemon. `words` is what Watch takes."""
+    watch = _watch(words, child)
     try:
-        watch = _watch(words, child)
         daemon = record.record_of(
             watch.identity,
             target.init,
@@ -28,27 +28,10 @@ def accompany(target: Target, owner: Owner, words: int, child: Child) -> None:
             target.bundle,
             record.directory_of_copies(target.engine.runner),
         )
-        _keep(daemon, target, owner.keeper, child, watch)
     except OSError as error:
-        raise HookError(f"cannot record the SSH daemon in {target.path}: {error.strerror}") from None
-    log(INFO, f"the SSH daemon of {owner.name} listens on port {target.port} (pid {daemon.pid})")
-
-
-def _watch(words: int, child: Child) -> Watch:
-    numbers = child.daemon()
+        raise _unrecorded(target, error) from None
     try:
-        return Watch(words, *numbers)
-    except FileNotFoundError:
-        child.go_on()  # it has ended, and tells why
-        raise
-
-
-def _keep(daemon: record.Record, target: Target, keeper: Identity, child: Child, watch: Watch) -> None:
-    """Record the daemon, and have it started, until it listens. Raises HookError and OSError; then there is no trace of it."""
-    try:
-        record.write(daemon, target.bundle)
-        if daemon.pidfile_host:
-            userfiles.write_pidfile(daemon.pidfile_host, daemon.pid, keeper)
+        _write(daemon, target, owner.keeper)
         child.go_on()
         watch.wait_until_listening(target.port)
         if target.init is not None and not target.init.is_alive():
@@ -57,5 +40,27 @@ def _keep(daemon: record.Record, target: Target, keeper: Identity, child: Child,
         watch.take_back()
         record.remove(target.bundle, daemon)
         if daemon.pidfile_host:
-            userfiles.remove_pidfile(daemon.pidfile_host, daemon.pid, keeper)
+            userfiles.remove_pidfile(daemon.pidfile_host, daemon.pid, owner.keeper)
         raise
+    log(INFO, f"the SSH daemon of {owner.name} listens on port {target.port} (pid {daemon.pid})")
+
+
+def _watch(words: int, child: Child) -> Watch:
+    numbers = child.daemon()
+    try:
+        return Watch(words, *numbers)
+    except OSError:
+        child.give_up()  # it has ended: nothing of a process is denied to the hook before that
+
+
+def _write(daemon: record.Record, target: Target, keeper: Identity) -> None:
+    try:
+        record.write(daemon, target.bundle)
+        if daemon.pidfile_host:
+            userfiles.write_pidfile(daemon.pidfile_host, daemon.pid, keeper)
+    except OSError as error:
+        raise _unrecorded(target, error) from None
+
+
+def _unrecorded(target: Target, error: OSError) -> HookError:
+    return HookError(f"cannot record the SSH daemon in {target.path}: {error.strerror}")

@@ -42,12 +42,12 @@ class Process:
         """The pid of its parent. Raises OSError where it is gone."""
         return int(self._stat()[_PARENT])
 
-    def exit_status(self) -> int:
-        """What wait(2) tells whoever waits for it; 0 where it is gone, or has not ended."""
+    def exit_status(self) -> int | None:
+        """What wait(2) tells whoever waits for it, if it has ended; None where somebody has waited."""
         try:
             return int(self._stat()[_EXIT_STATUS])
         except (FileNotFoundError, ProcessLookupError):
-            return 0
+            return None
 
     def start_time(self) -> int:
         """When it started, in clock ticks since boot. Raises OSError where it is gone."""
@@ -76,8 +76,11 @@ class Process:
         except ProcessLookupError:
             pass
         except OSError:  # before Linux 5.1
-            if self.is_alive():
-                posix.kill(self.pid, SIGKILL)
+            try:
+                if self.is_alive():
+                    posix.kill(self.pid, SIGKILL)
+            except ProcessLookupError:
+                pass
 
     def _stat(self) -> list[bytes]:
         descriptor = posix.open("stat", posix.O_RDONLY | posix.O_CLOEXEC, dir_fd=self._directory)

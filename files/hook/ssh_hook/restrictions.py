@@ -42,6 +42,8 @@ class Restrictions:
         files = {path: self._open_present(path) for path in sysctls}
         for path in readonly:
             self._restrict(path, lambda target: mount_tree(target, target), make_read_only)
+        if files:
+            self._table = None  # they may lie on what was just mounted
         for path, file in files.items():
             if file is not None:
                 self._uncover(path, file)
@@ -80,4 +82,4 @@ class Restrictions:
 
 
 def _is_kernels(path: str) -> bool:
-    return path.startswith(("/proc/", "/sys/")) and "/.." not in path
+    return f"{path}/".startswith(("/proc/", "/sys/")) and "/.." not in path

@@ -17,7 +17,6 @@ from .errors import HookError
 from .identity import ROOT, ActingAs, Identity
 from .mounts import (
     MountTable,
-    limit_inodes,
     make_private,
     make_read_only,
     mount_bind,
@@ -42,7 +41,7 @@ _MAX_SHELLS = 64 << 10  # bytes
 _MAX_AUTHORIZED_KEYS = 1 << 20  # bytes
 _SPARE = 1 << 20  # bytes of the tmpfs for what sessions write into ~/.ssh and for the host keys that clients learn
 _BLOCK = 4096  # bytes
-_INODES = 1024  # of the tmpfs
+_INODES = 4096  # of the tmpfs, at least; and less than twice as many
 
 
 class Setup:
@@ -180,11 +179,11 @@ class Setup:
 
     def _mount_base(self, size: int) -> int:
         """Mount the tmpfs for all that is generated; returns a descriptor of its root directory. What somebody else has moved
-        there meanwhile is told by its number of inodes, which is one at random at first.
+        there meanwhile is no tmpfs, or not one with just as many inodes.
         """
         target = self._rootfs.directory(BASE)
         self._table.refuse_shared(target, BASE)
-        inodes = _INODES + int.from_bytes(posix.urandom(4), "little")
+        inodes = _INODES + int.from_bytes(posix.urandom(2), "little") % _INODES
         context = self._context
         try:
             mount_tmpfs(target, (size // _BLOCK + 1) * _BLOCK + _SPARE, inodes, context)
@@ -193,8 +192,7 @@ class Setup:
             raise HookError(f"cannot mount a tmpfs{label} on {BASE} in the container: {error.strerror}") from None
         try:
             base = self._rootfs.open(BASE, posix.O_RDONLY | posix.O_DIRECTORY)
-            if posix.fstatvfs(base).f_files == inodes:
-                limit_inodes(base, _INODES)
+            if linux.filesystem_type(base) == linux.TMPFS_MAGIC and posix.fstatvfs(base).f_files == inodes:
                 return base
         except OSError:
             pass  # what has taken its place cannot even be opened

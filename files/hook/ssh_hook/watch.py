@@ -34,7 +34,7 @@ class Watch:
     ) -> None:
         """`words` is a descriptor of what the daemon says until its program runs, of which `device` and `inode` are. What
         follows are descriptors of the process `child`: of the pidfile, which has a content when the daemon listens, and of one
-        to empty if it does not, -1 where there is none. Raises OSError, FileNotFoundError where `child` has ended.
+        to empty if it does not, -1 where there is none. Raises OSError where `child` has ended.
         """
         self.identity = pid, start_time, device, inode
         self._process = _process(pid, start_time)
@@ -56,7 +56,7 @@ class Watch:
         deadline = time.monotonic() + _START_TIMEOUT
         while posix.fstat(self._pidfile).st_size == 0:
             if self._process is None or not self._process.is_alive():
-                status = 0 if self._process is None else self._process.exit_status()
+                status = None if self._process is None else self._process.exit_status()
                 raise HookError(f"the SSH daemon does not listen on port {port}: {end_in_words(status)}")
             if time.monotonic() > deadline:
                 raise HookError(f"the SSH daemon does not listen on port {port} after {_START_TIMEOUT:.0f} s")
@@ -67,7 +67,10 @@ class Watch:
         if self._process is not None:
             self._process.kill()
         if self._second_pidfile is not None:
-            posix.ftruncate(self._second_pidfile, 0)
+            try:
+                posix.ftruncate(self._second_pidfile, 0)
+            except OSError:
+                pass  # as above
 
 
 def _process(pid: int, start_time: int) -> Process | None:
@@ -83,14 +86,13 @@ def _open(process: int, descriptor: int, flags: int) -> int:
     return posix.open(f"/proc/{process}/fd/{descriptor}", flags | posix.O_CLOEXEC)
 
 
-def end_in_words(status: int) -> str:
-    """How a daemon that has ended with `status` (wait(2)) at its start came to that, and what to do."""
-    if posix.WIFSIGNALED(status):
-        return (
-            f"it was killed by signal {posix.WTERMSIG(status)} at its start; are the container's limits too low for it "
-            "(podman: --memory, --ulimit)?"
-        )
+def end_in_words(status: int | None) -> str:
+    """How a daemon that has ended with `status` (wait(2); None where it is not known) at its start came to that, and what to do."""
+    limits = "are the container's limits too low for it (podman: --memory, --ulimit)?"
+    if status is not None and posix.WIFSIGNALED(status):
+        return f"it was killed by signal {posix.WTERMSIG(status)} at its start; {limits}"
     return (
-        "it ended at its start; try another port by the annotation com.hooks.ssh.port, and see whether bin/dropbear in "
-        "DROPBEAR_DIR runs on this node and the container's seccomp, AppArmor or SELinux profile allows a server"
+        f"it ended at its start; {limits + ' Else ' if status is None else ''}try another port by the annotation "
+        "com.hooks.ssh.port, and see whether bin/dropbear in DROPBEAR_DIR runs on this node and the container's seccomp, "
+        "AppArmor or SELinux profile allows a server"
     )
