@@ -39,7 +39,7 @@ def test_a_line_that_is_longer_than_a_part_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "passwd"
     path.write_bytes(b"a:x:1:1::/:\n" + b"x" * (1 << 20) + b"\nb:x:2:2::/:\n")
     assert owner._find_by_uid(str(path), 1) is not None
-    with pytest.raises(HookError, match=f"^PASSWD_FILE {path} has a line of more than 262144 bytes: refresh the file$"):
+    with pytest.raises(HookError, match=f"^PASSWD_FILE {path} has a line of more than 65536 bytes: refresh the file$"):
         owner._find_by_uid(str(path), 2)
 
 

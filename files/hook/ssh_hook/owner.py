@@ -10,7 +10,7 @@ from .engine import NOBODY, Engine
 from .errors import HookError
 from .identity import Identity
 
-_CHUNK = 256 << 10  # bytes, of which a line of PASSWD_FILE is shorter
+_CHUNK = 64 << 10  # bytes, of which a line of PASSWD_FILE is shorter
 
 
 class Owner:
@@ -42,18 +42,20 @@ def find_owner(user: Identity, engine: Engine, passwd_file: str) -> Owner:
 
 
 def _find_by_uid(path: str, uid: int) -> passwd.Entry | None:
-    """The first entry of `uid` in a passwd file. A large one is read in parts: memory for all of it takes longer to get
-    than to search.
+    """The first entry of `uid` in a passwd file. A large one is read in parts, into the same memory: to get memory takes longer
+    than to search it.
     """
     try:
         descriptor = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NOCTTY)
         try:
             offset = 0
-            while data := posix.pread(descriptor, _CHUNK, offset):
+            buffer = bytearray(_CHUNK)
+            while size := posix.preadv(descriptor, [buffer], offset):
+                data = buffer if size == _CHUNK else buffer[:size]
                 end = data.rfind(b"\n") + 1 or len(data)  # the last line may have no end
                 if end == _CHUNK and data[-1:] != b"\n":
                     raise HookError(f"PASSWD_FILE {path} has a line of more than {_CHUNK} bytes: refresh the file")
-                entry = passwd.find_by_uid(data[:end], uid)
+                entry = passwd.find_by_uid(data, uid, end)
                 if entry is not None:
                     return entry
                 offset += end

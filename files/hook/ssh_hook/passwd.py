@@ -37,11 +37,11 @@ class Entry:
         self.shell = shell
 
 
-def find_by_uid(data: bytes, uid: int) -> Entry | None:
-    """Return the first entry of the passwd file `data` with the numeric user id `uid`, or None."""
+def find_by_uid(data: bytes | bytearray, uid: int, end: int | None = None) -> Entry | None:
+    """Return the first entry of the passwd file `data`, or of its lines before `end`, with the numeric user id `uid`, or None."""
     # bytes.find stops at whatever begins like the needle: at each colon, or for long numbers better at a few digits.
     needle = b"%d:" % uid if uid >= 1000 else b":%d:" % uid
-    return _search(data, needle, lambda entry: entry.uid == uid)
+    return _search(data, needle, lambda entry: entry.uid == uid, len(data) if end is None else end)
 
 
 def find_by_name(data: bytes, name: str) -> Entry | None:
@@ -51,7 +51,7 @@ def find_by_name(data: bytes, name: str) -> Entry | None:
         entry = _parse(data[: _line_end(data, 0)])
         if entry is not None and entry.name == name:
             return entry
-    return _search(data, b"\n" + prefix, lambda entry: entry.name == name)
+    return _search(data, b"\n" + prefix, lambda entry: entry.name == name, len(data))
 
 
 def iterate(data: bytes) -> Iterator[Entry]:
@@ -65,9 +65,9 @@ def iterate(data: bytes) -> Iterator[Entry]:
         start = end + 1
 
 
-def _search(data: bytes, needle: bytes, wanted: Callable[[Entry], bool]) -> Entry | None:
-    """Return the first entry that is `wanted` among the lines in which `needle` is found."""
-    hit = data.find(needle)
+def _search(data: bytes | bytearray, needle: bytes, wanted: Callable[[Entry], bool], limit: int) -> Entry | None:
+    """Return the first entry that is `wanted` among the lines before `limit` in which `needle` is found."""
+    hit = data.find(needle, 0, limit)
     while hit >= 0:
         # A needle may begin with the newline that ends the line before; hit + 1 keeps that one in sight.
         start = data.rfind(b"\n", 0, hit + 1) + 1
@@ -75,16 +75,16 @@ def _search(data: bytes, needle: bytes, wanted: Callable[[Entry], bool]) -> Entr
         entry = _parse(data[start:end])
         if entry is not None and wanted(entry):
             return entry
-        hit = data.find(needle, end)
+        hit = data.find(needle, end, limit)
     return None
 
 
-def _line_end(data: bytes, start: int) -> int:
+def _line_end(data: bytes | bytearray, start: int) -> int:
     end = data.find(b"\n", start)
     return len(data) if end < 0 else end
 
 
-def _parse(line: bytes) -> Entry | None:
+def _parse(line: bytes | bytearray) -> Entry | None:
     """Return the entry in `line`, or None if the line holds none."""
     fields = line.split(b":")
     if len(fields) != 7 or not fields[0] or fields[0][:1] in (b"#", b"+", b"-"):
@@ -98,7 +98,7 @@ def _parse(line: bytes) -> Entry | None:
     return Entry(name, uid, gid, gecos, home, shell)
 
 
-def _number(field: bytes) -> int | None:
+def _number(field: bytes | bytearray) -> int | None:
     """Return the id written in `field`, or None if it is not the one decimal form of an id."""
     if not field.isdigit() or len(field) > 10 or (field[:1] == b"0" and field != b"0"):
         return None
