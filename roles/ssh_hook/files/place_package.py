@@ -19,6 +19,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from types import CodeType
+from typing import Any
 
 PACKAGE = "ssh_hook"
 BYTECODE = "bytecode"
@@ -86,9 +87,9 @@ class TypesRemover(ast.NodeTransformer):
 def without_lines(code: CodeType) -> CodeType:
     """The code without the tables of its line numbers, a sixth of its size."""
     consts = tuple(without_lines(const) if isinstance(const, CodeType) else const for const in code.co_consts)
-    if sys.version_info >= (3, 10):
-        return code.replace(co_consts=consts, co_linetable=b"")
-    return code.replace(co_consts=consts, co_lnotab=b"")
+    table = "co_linetable" if hasattr(code, "co_linetable") else "co_lnotab"  # before Python 3.10
+    changes: dict[str, Any] = {"co_consts": consts, table: b""}
+    return code.replace(**changes)
 
 
 def compile_source(source: str, path: str) -> tuple[CodeType, list[str], list[str]]:
