@@ -48,7 +48,7 @@ class Daemon:
         self._pid = self._target.cgroups.fork()
         if self._pid == 0:
             posix.close(self._order)
-            self._become(self._writer, self._reader)
+            self._become()
         posix.close(self._writer)
         posix.close(self._reader)
 
@@ -100,10 +100,10 @@ class Daemon:
             line += more
         return line.decode()
 
-    def _become(self, writer: int, order: int) -> None:
+    def _become(self) -> None:
         """In the new process: tell its pid, as the host's /proc numbers it; be confined; on order run Dropbear."""
         try:
-            posix.write(writer, f"{posix.readlink('/proc/self')}\n".encode())
+            posix.write(self._writer, f"{posix.readlink('/proc/self')}\n".encode())
             target, container, namespaces = self._target, self._target.container, self._target.namespaces
             _adjust_oom_score(container.oom_score_adj)
             state_directory = target.engine.state_directory
@@ -114,19 +114,19 @@ class Daemon:
             if namespaces is not None:
                 namespaces.join_unrooted()
             require_free(target.port, target.listen, target.user, target.packages)
-            posix.write(writer, b"\n")
+            posix.write(self._writer, b"\n")
             target.cgroups.enter()
             entry = Entry(target)
             Restrictions(container, entry, target.labels.mount_context).apply(in_kernel=True)
             if namespaces is not None:
                 namespaces.join("time")  # here, so that its start time is on the host's clock
-            _detach(entry.null, {writer, order, entry.rootfs.descriptor})
+            _detach(entry.null, {self._writer, self._reader, entry.rootfs.descriptor})
             confinement.apply(entry.rootfs.descriptor)
-            arguments = _read_order(order)
+            arguments = _read_order(self._reader)
             if arguments:
                 _execute(arguments, container.environment)
         except Exception as error:
-            posix.write(writer, _problem(error).encode("utf-8", "backslashreplace"))
+            posix.write(self._writer, _problem(error).encode("utf-8", "backslashreplace"))
         finally:
             posix._exit(0)
 
