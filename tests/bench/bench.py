@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable
 
 import footprint
+import gate
 import keys
 import podman_run
 import sessions
@@ -24,6 +25,7 @@ import throughput
 ROWS: dict[str, Callable[[], Iterable[table.Row]]] = {
     "start": start.rows,
     "passwd": start.passwd_rows,
+    "gate": gate.rows,
     "run": podman_run.rows,
     "footprint": footprint.rows,
     "login": sessions.login_rows,

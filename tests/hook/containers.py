@@ -229,6 +229,10 @@ class Plain(Container):
     def at_terminal(self, *command: str) -> list[str]:
         return [self._runtime, "exec", "--tty", self.name, *command]
 
+    def begin(self) -> None:
+        """Let the process of a container run that was only created."""
+        self.runtime("start", self.name).checked()
+
     def state(self) -> dict[str, Any]:
         """The runtime's state of the container."""
         state: dict[str, Any] = json.loads(self.runtime("state", self.name).checked().out)
@@ -413,8 +417,9 @@ def plain_start(
     launcher: str = LAUNCHER,
     stage: str = "createRuntime",
     network: str = "host",
+    only_created: bool = False,
 ) -> Plain:
-    """Create and start a container of `image`.
+    """Create and start a container of `image`; with `only_created` its own process waits for `begin`.
 
     `prepare` changes its root file system, `change` its config.json; `settings` are added to the site's, or taken away
     where they are None; `network` is host or private.
@@ -431,7 +436,8 @@ def plain_start(
         change(config)
     directory = make_bundle(image, config, prepare)
     container = Plain(runtime, directory.name, directory, errors)
-    started = container.runtime("run", "--detach", "--bundle", str(directory), container.name)
+    command = ["create"] if only_created else ["run", "--detach"]
+    started = container.runtime(*command, "--bundle", str(directory), container.name)
     if started.status != 0:
         hook_said = errors.take() or hook_lines(started.err)
         container.remove()

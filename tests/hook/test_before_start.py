@@ -1,8 +1,7 @@
-"""A session may be open before its container has started: what the runtime takes away last, it does not have then either."""
+"""What the runtime takes away from a container last, sessions do not have; and what waits for it, nobody looks into."""
 
 from __future__ import annotations
 
-import shlex
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import openssh
 import pytest
 from attack import without_home
 from conftest import Start
-from containers import ALICE, WORK, as_user, keys, new_name, plain_start, shell_around
+from containers import ALICE, as_user, keys, plain_start
 
 # As podman has them.
 MASKED = "/proc/acpi /proc/kcore /proc/keys /proc/latency_stats /proc/timer_list /proc/scsi /sys/firmware".split()
@@ -40,30 +39,8 @@ def of_root(config: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("engine", ["crun", "runc"])
-def test_masked_and_read_only_paths(start: Start, engine: str, tmp_path: Path) -> None:
-    """Of root, without a user namespace: who could write there would be root on the node."""
-    key = openssh.convert(keys("root") / "id_dropbear", tmp_path / "key")
-    WORK.mkdir(exist_ok=True)
-    log = WORK / new_name()
-    login = shlex.join([*openssh.client(key), "root@127.0.0.1", PROBE])
-    # the hook is told the first process's pid on its standard input
-    script = f"""
-        state=$(cat)
-        printf %s "$state" | hook "$@" || exit
-        [ ! -e {log} ] || exit 0
-        pid=$(printf %s "$state" | /usr/bin/sed 's/.*"pid": *\\([0-9]*\\).*/\\1/')
-        PATH=/usr/bin:/bin /usr/bin/nsenter --net --target "$pid" {login} >{log} 2>&1
-        """
-    container = start(engine, "busybox", change=of_root, launcher=shell_around(WORK / new_name(), script))
-    assert log.read_text(encoding="utf-8") == "probed\n"
-    assert openssh.login(key, PROBE, user="root", container=container).checked().text == "probed"
-    executed = container.exec("/bin/sh", "-c", PROBE).checked()
-    assert executed.text == "probed"
-
-
-@pytest.mark.parametrize("engine", ["crun", "runc"])
 def test_kernel_parameters_are_set_all_the_same(start: Start, engine: str, tmp_path: Path) -> None:
-    """runc sets them when the hook has made their files read-only. Nobody else may, in a running container."""
+    """Nobody else may, in a running container, nor write or read what the runtime masks."""
     key = openssh.convert(keys("root") / "id_dropbear", tmp_path / "key")
     wanted = {"net.ipv4.ping_group_range": "7\t9", "net.ipv4.conf.lo.forwarding": "1", "kernel.shmmni": "77"}
     files = ["/proc/sys/" + name.replace(".", "/") for name in wanted]

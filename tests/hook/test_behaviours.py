@@ -101,7 +101,7 @@ def test_injected_key(start: Start, tmp_path: Path, ending: str) -> None:
     public = WORK / "injected.pub"
     line = openssh.new_key(tmp_path / "injected")
     public.write_bytes(f"{line} me@laptop{ending}".encode())
-    public.chmod(0o644)
+    os.chown(public, ALICE, ALICE)
     container = start("crun", network="private", annotations={"com.hooks.ssh.authorize_ssh_key": str(public)})
     public.unlink()
     assert openssh.login(tmp_path / "injected", "id -u", container=container).checked().text == str(ALICE)
@@ -115,7 +115,7 @@ def test_two_injected_keys(start: Start, tmp_path: Path) -> None:
     lines = [openssh.new_key(tmp_path / name) for name in ("one", "two")]
     public = WORK / "injected.pub"
     public.write_text("\n".join(lines), encoding="utf-8")
-    public.chmod(0o644)
+    os.chown(public, ALICE, ALICE)
     container = start("crun", network="private", annotations={"com.hooks.ssh.authorize_ssh_key": str(public)})
     public.unlink()
     for name in ("one", "two"):

@@ -8,9 +8,9 @@ import posix
 import sys
 
 from .container import read_state
-from .errors import NO_MEMORY, HookError
+from .errors import HookError, describe_failure
 from .log import DEBUG, ERROR, INFO, log
-from .paths import basename, environment
+from .paths import environment
 from .settings import Settings, printable
 
 TYPE_CHECKING = False
@@ -50,12 +50,8 @@ def _guarded(command: Callable[[], int]) -> int:
     """The exit status of `command`, every failure of which ends in one line."""
     try:
         return command()
-    except HookError as error:
-        log(ERROR, str(error))
-    except MemoryError:
-        log(ERROR, NO_MEMORY)
     except Exception as error:
-        log(ERROR, _describe(error))
+        log(ERROR, describe_failure(error))
     return 1
 
 
@@ -134,13 +130,3 @@ def _key_command(command: str, options: list[str], settings: dict[str, str]) -> 
             log(INFO, keygen.check(settings))
     except KeyStoreError as error:
         raise HookError(str(error)) from None
-
-
-def _describe(error: Exception) -> str:
-    """One line for a failure that no check foresaw, with the place in the code."""
-    place = error.__traceback__
-    while place is not None and place.tb_next is not None:
-        place = place.tb_next
-    code = None if place is None else place.tb_frame.f_code
-    where = "" if code is None else f" in {code.co_name} ({basename(code.co_filename)})"
-    return f"{error.__class__.__name__}{where}: {error}"

@@ -10,6 +10,7 @@ import errno
 import posix
 
 from . import linux
+from .channel import Warned
 from .errors import HookError
 from .identity import set_groups
 from .limits import INFINITE, limit, ordinal
@@ -17,10 +18,10 @@ from .seccomp import make_filter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from signal import SIG_DFL, SIG_SETMASK, pthread_sigmask
     from signal import signal as set_signal
 
+    from .channel import Pipe
     from .container import Container
     from .labels import Labels
     from .seccomp import Filter
@@ -38,8 +39,6 @@ NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHRO
 SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL SETFCAP MAC_OVERRIDE
 MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF CHECKPOINT_RESTORE
 """
-# Until the runtime pivots, some milliseconds after the daemon's start, only a chroot keeps a session from the host's tree.
-_WITHHELD = "CAP_SYS_CHROOT"
 
 
 class Confinement:
@@ -51,10 +50,10 @@ class Confinement:
         labels: Labels,
         require_seccomp: bool,
         state_directory: str,
-        warn: Callable[[str], None],
+        warnings: Pipe,
     ) -> None:
         """Raises HookError for a part of config.json that cannot be applied. Without `require_seccomp` a seccomp profile
-        may be one. `state_directory` is the caller's own, to keep what takes long to make. `warn` takes a message.
+        may be one. `state_directory` is the caller's own, to keep what takes long to make. `warnings` takes messages.
         """
         self._container = container
         self._limits = [(limit(name), _size(soft), _size(hard)) for name, soft, hard in container.rlimits]
@@ -63,17 +62,19 @@ class Confinement:
         self._inheritable = _capabilities(container.inheritable) & self._bounding
         self._ambient = _capabilities(container.ambient) & self._inheritable
         self._labels = labels
-        self._filter = _filter(container, require_seccomp, state_directory, warn)
+        self._filter = _filter(container, require_seccomp, state_directory, warnings)
 
-    def apply(self, root: int) -> None:
+    def apply(self, root: int, directory: int) -> None:
         """Confine the calling process, which has all capabilities over its user namespace, to the directory `root` and to
-        the container's rights; its next program, which is all that it may still run, has them. Raises OSError and HookError.
+        the container's rights, and enter `directory`; its next program, which is all that it may still run, has them.
+        Raises OSError and HookError.
         """
         container = self._container
         self._labels.apply()
         set_groups(container.groups)
         posix.fchdir(root)
         posix.chroot(".")
+        posix.fchdir(directory)
         for number, soft, hard in self._limits:
             linux.setrlimit(number, soft, hard)
         self._drop_bounding()
@@ -91,7 +92,7 @@ class Confinement:
         if self._filter is not None:
             linux.set_filter(self._filter.program, self._filter.flags)
         if not container.no_new_privileges:
-            self._drop_capabilities()  # the path of the next program is the container's, and root's rights end before
+            self._drop_capabilities()
 
     def _drop_bounding(self) -> None:
         for number in range(_LAST_CAPABILITY + 1):
@@ -112,9 +113,12 @@ class Confinement:
                 linux.prctl(linux.PR_CAP_AMBIENT, linux.PR_CAP_AMBIENT_RAISE, number)
 
     def _drop_capabilities(self) -> None:
+        """Drop what the container's process does not have. None is effective until the next program runs, where root's are again:
+        so root, too, may not read the file of Dropbear, and the kernel lets nobody trace a program that its user may not read.
+        """
         _effective, permitted, inheritable = linux.capget()
         try:
-            linux.capset(self._permitted & permitted, self._permitted & permitted, inheritable)
+            linux.capset(0, self._permitted & permitted, inheritable)
         except PermissionError:
             raise HookError(
                 "the container's seccomp profile forbids capset, which the daemon takes, as the runtime does"
@@ -130,7 +134,7 @@ def _leave_session_keyring() -> None:
             raise
 
 
-def _filter(container: Container, require: bool, state_directory: str, warn: Callable[[str], None]) -> Filter | None:
+def _filter(container: Container, require: bool, state_directory: str, warnings: Pipe) -> Filter | None:
     if container.seccomp is None:
         return None
     try:
@@ -139,7 +143,7 @@ def _filter(container: Container, require: bool, state_directory: str, warn: Cal
         problem = f"the container's seccomp profile cannot be applied to SSH sessions: {error}"
         if require:
             raise HookError(problem) from None
-        warn(f"{problem}; they start without it, since REQUIRE_SECCOMP is false")
+        warnings.send(Warned(f"{problem}; they start without it, since REQUIRE_SECCOMP is false"))
     return None
 
 
@@ -160,9 +164,8 @@ def _size(value: int) -> int:
 
 
 def _capabilities(names: list[str]) -> int:
-    """The capabilities as a bit mask, without the one that is withheld."""
+    """The capabilities as a bit mask."""
     mask = 0
     for name in names:
-        if name != _WITHHELD:
-            mask |= 1 << ordinal(name, "CAP_", _CAPABILITIES)
+        mask |= 1 << ordinal(name, "CAP_", _CAPABILITIES)
     return mask

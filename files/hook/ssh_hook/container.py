@@ -6,6 +6,7 @@ Formats: https://github.com/opencontainers/runtime-spec (runtime.md, config.md, 
 
 from __future__ import annotations
 
+import _stat as stat
 import posix
 
 from .errors import HookError
@@ -18,12 +19,16 @@ _MAX_ID = 2**32 - 2  # the highest user or group id; 2**32 - 1 means "no change"
 _MAX_LIMIT = 2**64 - 1
 _DEFAULT_UMASK = 0o022
 _MAX_WAIT = 24 * 60 * 60  # seconds
-# Kernel parameters that each namespace of a kind has for itself: the beginnings of their names.
-_OWN_SYSCTLS = {
-    "network": ("net.",),
-    "ipc": ("fs.mqueue.", "kernel.msg", "kernel.sem", "kernel.shm"),
-    "uts": ("kernel.domainname", "kernel.hostname"),
-}
+# What only the Kubernetes CRI sets: containerd's annotations, and CRI-O's. podman's pods carry others of CRI-O's.
+_CRI_ANNOTATIONS = (
+    "io.kubernetes.cri.sandbox-id",
+    "io.kubernetes.cri.sandbox-namespace",
+    "io.kubernetes.cri-o.SandboxName",
+    "io.kubernetes.pod.namespace",
+)
+_HANDLER = (
+    "run.oci.handler"  # of crun: runs the container by a library or in a virtual machine, and never executes a program
+)
 DEFAULT_PIDFILE = "/opt/oci-hooks/ssh/dropbear/dropbear.pid"
 
 
@@ -47,7 +52,8 @@ class State:
 class Annotations:
     """What the container asks for by its annotations (com.hooks.ssh.* and com.hooks.logging.*).
 
-    Attributes: port, None where it is not set; wait, seconds; pidfile_container; pidfile_host and authorize_ssh_key, empty where
+    Attributes: port, None where it is not set; user, empty where it is not set; wait, seconds; pidfile_container;
+    pidfile_host and authorize_ssh_key, empty where
     they are not set; log_level, 0 (debug) to 4; log_stdout and log_stderr, a path or a descriptor's number.
     """
 
@@ -57,6 +63,7 @@ class Annotations:
         port = "com.hooks.ssh.port"
         text = self._text(port)
         self.port = None if text is None else parse_port(text, f"the annotation {port}")
+        self.user = self._text("com.hooks.ssh.user") or ""
         self.wait = self._wait("com.hooks.ssh.wait")
         self.pidfile_container = self._path("com.hooks.ssh.pidfile_container") or DEFAULT_PIDFILE
         self.pidfile_host = self._path("com.hooks.ssh.pidfile_host")
@@ -100,9 +107,7 @@ class Container:
 
     Attributes: uid, gid, groups, in the container's user namespace; umask; environment, a dict; rootfs, an absolute
     path; rlimits, (name, soft, hard) each; bounding, permitted, inheritable and ambient, names of capabilities;
-    no_new_privileges; masked_paths and readonly_paths, in the container; sysctl_paths, the files below
-    those of kernel parameters that the runtime sets and that are the container's own;
-    oom_score_adj, None where it is not set; apparmor_profile, selinux_label and mount_label (SELinux's, for mounts), empty
+    no_new_privileges; oom_score_adj, None where it is not set; apparmor_profile, selinux_label and mount_label (SELinux's, for mounts), empty
     where they are not set; seccomp, the object of the profile, None where there is none; annotations.
     """
 
@@ -110,7 +115,9 @@ class Container:
         """Raises HookError for a config.json that is not as the specification says."""
         where = f"{bundle}/config.json"
         config = Node(parse(data, where), where)
-        self.annotations = Annotations(config.node("annotations"))
+        annotations = config.node("annotations")
+        _refuse_others_users(annotations)
+        self.annotations = Annotations(annotations)
         process = config.node("process")
         user = process.node("user")
         self.uid = user.integer("uid", 0, _MAX_ID)
@@ -131,9 +138,6 @@ class Container:
         linux = config.node("linux")
         self.mount_label = linux.text("mountLabel") if linux.has("mountLabel") else ""
         self.seccomp = linux.node("seccomp") if linux.has("seccomp") else None
-        self.masked_paths = linux.texts("maskedPaths")
-        self.readonly_paths = linux.texts("readonlyPaths")
-        self.sysctl_paths = _sysctl_paths(linux, self.readonly_paths)
         self.rlimits = [
             (limit.text("type"), limit.integer("soft", 0, _MAX_LIMIT), limit.integer("hard", 0, _MAX_LIMIT))
             for limit in process.nodes("rlimits")
@@ -142,12 +146,19 @@ class Container:
         self.rootfs = rootfs if rootfs.startswith("/") else f"{bundle}/{rootfs}"
 
 
-def _sysctl_paths(linux: Node, readonly_paths: list[str]) -> list[str]:
-    kinds = [namespace.text("type") for namespace in linux.nodes("namespaces")]
-    own = tuple(beginning for kind in kinds for beginning in _OWN_SYSCTLS.get(kind, ()))
-    names = [name.replace("/", ".") for name in linux.node("sysctl").names()]
-    paths = ["/proc/sys/" + name.replace(".", "/") for name in names if name.startswith(own)]
-    return [path for path in paths if path.startswith(tuple(f"{readonly}/" for readonly in readonly_paths))]
+def _refuse_others_users(annotations: Node) -> None:
+    """Raise HookError for a container whose user is not who its engine says, or that has no process of its own."""
+    for name in _CRI_ANNOTATIONS:
+        if annotations.has(name):
+            raise HookError(
+                f"the container was made through the Kubernetes CRI (annotation {name}): whoever makes a pod chooses its uid, "
+                "and would get that user's SSH key, so the hook serves no such container"
+            )
+    if annotations.has(_HANDLER):
+        raise HookError(
+            f"the annotation {_HANDLER} has crun run the container by '{printable(annotations.text(_HANDLER))}', which executes "
+            "no program that an SSH session could be beside: start it without com.hooks.ssh.enabled"
+        )
 
 
 def read_state(descriptor: int) -> State:
@@ -160,11 +171,15 @@ def read_container(bundle_descriptor: int, bundle: str) -> Container:
     where = f"{bundle}/config.json"
     try:
         descriptor = posix.open(
-            "config.json", posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NOCTTY, dir_fd=bundle_descriptor
+            "config.json",
+            posix.O_RDONLY | posix.O_NONBLOCK | posix.O_CLOEXEC | posix.O_NOCTTY,
+            dir_fd=bundle_descriptor,
         )
     except OSError as error:
         raise HookError(f"cannot read {where}: {error.strerror}") from None
     try:
+        if not stat.S_ISREG(posix.fstat(descriptor).st_mode):
+            raise HookError(f"{where} is not a regular file")
         return Container(_read_all(descriptor, _MAX_CONFIG, where), bundle)
     finally:
         posix.close(descriptor)

@@ -1,134 +1,94 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The SSH daemon: a process of the container's own, beside its first one."""
+"""The daemon's process, which becomes Dropbear: it takes on all that the container's own process has, and waits to be released."""
 
 from __future__ import annotations
 
 import posix
 
+from .channel import EndOfMessagesError, Failed, Forked, NoAnswerError, PortIsFree, ProgramsMounted, Run
 from .confinement import Confinement
+from .content import DROPBEAR
 from .entry import Entry
-from .errors import HookError
-from .paths import fsencode
+from .errors import HookError, describe_failure
+from .paths import is_same
 from .port import require_free
 from .process import Process
-from .restrictions import Restrictions
-from .watch import end_in_words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from typing import NoReturn
 
+    from .channel import Message, Pipes
     from .target import Target
 
-_END = b"\0"  # of an order: an argument that is empty
+PROGRAMS = f"{DROPBEAR}/bin"
+_PROGRAM = "dropbear"
+_PATIENCE = 30.0  # seconds; by then whoever has to answer has given up
 
 
-class Daemon:
-    """The daemon of a container, until its program runs. Attributes: pidfile, a descriptor of a pidfile to write beside Dropbear's
-    own, or None; words, a descriptor of what the process has to say, which ends when its program runs.
-    """
-
-    def __init__(self, target: Target, warn: Callable[[str], None]) -> None:
-        """`warn` takes a message. The object is made in the hook: what a forked process changes, it has to copy first."""
-        self.pidfile: int | None = None
-        self._target = target
-        self._warn = warn
-        self._pid = 0  # as the caller's pid namespace numbers it
-        self._process: Process | None = None
-        self.words, self._writer = posix.pipe()
-        self._reader, self._order = posix.pipe()
-
-    def fork(self) -> None:
-        """Fork the daemon's process. Beside the caller's work it becomes all that Dropbear will be, and waits.
-
-        The caller is a process of the daemon's pid namespace, so that the daemon falls to that one's first process when
-        the caller ends: it could not end while one of its processes is another namespace's to reap. Until `run` the
-        process ends with the caller.
-        """
-        self._pid = self._target.cgroups.fork()
-        if self._pid == 0:
-            posix.close(self._order)
-            self._become()
-        posix.close(self._writer)
-        posix.close(self._reader)
-
-    def leave(self) -> None:
-        """In the hook: let go of all but `words`."""
-        for descriptor in (self._writer, self._reader, self._order):
-            posix.close(descriptor)
-
-    def process(self) -> Process:
-        """The daemon's process. Raises HookError with what kept it from telling its pid."""
-        if self._process is None:
-            self._process = Process(int(self._line()))
-        return self._process
-
-    def require_startable(self) -> None:
-        """Return when the process knows that the port is free, and that it can be confined as the container is.
-
-        Raises HookError.
-        """
-        self._line()
-
-    def run(self, program: str, options: list[str]) -> None:
-        """Let the process run Dropbear."""
-        if self.pidfile is not None:
-            posix.write(self.pidfile, b"%d\n" % self._pid)
-        arguments = [program, "dropbear", "-F", "-e", *options]
+def become_daemon(target: Target, pipes: Pipes) -> NoReturn:
+    """Be the daemon of `target`: report to the hook, be confined, and when the hook says so run Dropbear."""
+    try:
+        pipes.close_others(pipes.from_daemon.writer, pipes.to_provisioner.writer, *_kept(pipes))
+        _become(target, pipes)
+    except (EndOfMessagesError, NoAnswerError, BrokenPipeError):
+        pass  # hook or provisioner has ended, and nobody waits for the daemon
+    except Exception as error:
+        prefix = "" if isinstance(error, HookError) else "cannot start the SSH daemon: "
         try:
-            posix.write(self._order, b"".join(fsencode(argument) + b"\0" for argument in arguments) + _END)
-        except BrokenPipeError:
-            pass  # it says why
+            pipes.from_daemon.send(Failed(prefix + describe_failure(error)))
+        except OSError:
+            pass
+    finally:
+        posix._exit(1)
 
-    def take_back(self) -> None:
-        """End the daemon, wherever its start has come to, and empty its pidfile."""
-        if self._process is not None:
-            self._process.kill()
-        if self.pidfile is not None:
-            posix.ftruncate(self.pidfile, 0)
 
-    def _line(self) -> str:
-        """The next line that the process writes, which may be empty; HookError with what it says where it gives up."""
-        line = b""
-        while not line.endswith(b"\n"):
-            more = posix.read(self.words, 1)
-            if not more:
-                _pid, status = posix.waitpid(self._pid, 0)
-                raise HookError(
-                    line.decode("utf-8", "replace") or f"cannot start the SSH daemon: {end_in_words(status)}"
-                )
-            line += more
-        return line.decode()
+def _kept(pipes: Pipes) -> tuple[int, ...]:
+    return pipes.release.reader, pipes.hook.reader, pipes.to_daemon.reader, pipes.ready.writer
 
-    def _become(self) -> None:
-        """In the new process: tell its pid, as the host's /proc numbers it; be confined; on order run Dropbear."""
-        try:
-            posix.write(self._writer, f"{posix.readlink('/proc/self')}\n".encode())
-            target, container, namespaces = self._target, self._target.container, self._target.namespaces
-            _adjust_oom_score(container.oom_score_adj)
-            state_directory = target.engine.state_directory
-            confinement = Confinement(
-                container, target.labels, target.settings.require_seccomp, state_directory, self._warn
-            )
-            target.cgroups.open()
-            if namespaces is not None:
-                namespaces.join_unrooted()
-            require_free(target.port, target.listen, target.user, target.packages)
-            posix.write(self._writer, b"\n")
-            target.cgroups.enter()
-            entry = Entry(target)
-            Restrictions(container, entry, target.labels.mount_context).apply(in_kernel=True)
-            if namespaces is not None:
-                namespaces.join("time")  # here, so that its start time is on the host's clock
-            _detach(entry.null, {self._writer, self._reader, entry.rootfs.descriptor})
-            confinement.apply(entry.rootfs.descriptor)
-            arguments = _read_order(self._reader)
-            if arguments:
-                _execute(arguments, container.environment)
-        except Exception as error:
-            posix.write(self._writer, _problem(error).encode("utf-8", "backslashreplace"))
-        finally:
-            posix._exit(0)
+
+def _become(target: Target, pipes: Pipes) -> None:
+    container, namespaces = target.container, target.namespaces
+    process = Process(int(posix.readlink("/proc/self")))  # as the host's /proc, which is still in sight, numbers it
+    pipes.from_daemon.send(Forked(str(process.pid), str(process.start_time())))
+    _adjust_oom_score(container.oom_score_adj)
+    confinement = Confinement(
+        container,
+        target.labels,
+        target.settings.require_seccomp,
+        target.engine.state_directory,
+        pipes.from_daemon,
+    )
+    program = posix.stat(f"{target.settings.dropbear_dir}/bin/{_PROGRAM}")
+    target.cgroups.open()
+    if namespaces is not None:
+        namespaces.join_all_but_mount_and_user()
+    require_free(target.port, target.listen, target.user, target.packages)
+    pipes.to_provisioner.send(PortIsFree(str(posix.getpid())))
+
+    target.cgroups.enter()
+    entry = Entry(target)
+    if namespaces is not None:
+        namespaces.join("time")  # here, so that its start time is on the host's clock
+    _detach(entry.null, {pipes.from_daemon.writer, *_kept(pipes), target.init.stat, entry.rootfs.descriptor})
+    _expect(pipes.to_daemon.receive(_PATIENCE), ProgramsMounted)
+    programs = _open_programs(entry, program)
+    for descriptor in (target.init.stat, pipes.ready.writer):
+        posix.set_inheritable(descriptor, True)
+    arguments = [_PROGRAM, "-F", "-e", "-S", f"{target.init.stat},{pipes.ready.writer}"]
+    confinement.apply(entry.rootfs.descriptor, programs)
+
+    # From here on only what any profile of system calls has to allow: the hook sees to it that this does not take long.
+    options = _expect(pipes.release.receive_by_read(), Run).texts
+    if not pipes.hook.is_alive():
+        raise EndOfMessagesError  # the process was stopped meanwhile, and the hook has given up
+    _execute([*arguments, *options], container.environment)
+
+
+def _expect(message: Message, kind: type[Message]) -> Message:
+    if not isinstance(message, kind):
+        raise EndOfMessagesError
+    return message
 
 
 def _adjust_oom_score(score: int | None) -> None:
@@ -156,32 +116,29 @@ def _detach(null: int, kept: set[int]) -> None:
         posix.set_inheritable(descriptor, False)
 
 
-def _read_order(descriptor: int) -> list[bytes]:
-    """The program to run and its arguments; none where who would tell has ended."""
-    order = b""
-    while not order.endswith(b"\0" + _END):
-        more = posix.read(descriptor, 4096)
-        if not more:
-            return []
-        order += more
-    return order.split(b"\0")[:-2]
+def _open_programs(entry: Entry, program: posix.stat_result) -> int:
+    """The directory of Dropbear's programs in the container, where the hook has mounted it, with `program` in it.
+
+    Who owns a directory above it can have the path lead to a program of her own, which must not run before the container:
+    so the one that is run is found by this descriptor, and has to be the node's own, on a mount that nobody can write.
+    """
+    directory = entry.rootfs.open(PROGRAMS, posix.O_PATH | posix.O_DIRECTORY)
+    is_read_only = posix.fstatvfs(directory).f_flag & posix.ST_RDONLY
+    if not is_read_only or not is_same(program, posix.stat(_PROGRAM, dir_fd=directory)):
+        raise HookError(f"{PROGRAMS} in the container was moved while it was set up")
+    return directory
 
 
-def _execute(order: list[bytes], environment: dict[str, str]) -> None:
-    program, *arguments = order
+def _execute(arguments: list[str], environment: dict[str, str]) -> None:
+    """Run the first of `arguments` out of the current directory."""
     try:
-        posix.execve(program, arguments, environment)
+        posix.execve(arguments[0], arguments, environment)
     except PermissionError as error:
         raise HookError(
-            f"{program.decode()}: {error.strerror}: the container's AppArmor or SELinux profile, or the file system of "
-            "DROPBEAR_DIR (noexec), does not allow it to run"
+            f"cannot start the SSH daemon: {PROGRAMS}/{arguments[0]}: {error.strerror}: the container's AppArmor or SELinux "
+            "profile, or the file system of DROPBEAR_DIR (noexec), does not allow it to run"
         ) from None
     except BlockingIOError:
-        raise HookError("its user has more processes than the container's limit RLIMIT_NPROC") from None
-
-
-def _problem(error: Exception) -> str:
-    if not isinstance(error, OSError):
-        return str(error)
-    name = error.filename.decode() if isinstance(error.filename, bytes) else error.filename
-    return f"{name}: {error.strerror}" if name else str(error.strerror)
+        raise HookError(
+            "cannot start the SSH daemon: its user has more processes than the container's limit RLIMIT_NPROC"
+        ) from None

@@ -33,7 +33,7 @@ class Entry:
             namespaces.join("mnt", "user")
             if namespaces.has("user"):
                 _become_root()
-        self.rootfs = Rootfs(_open_root(container.rootfs), Identity(container.uid, container.gid))
+        self.rootfs = Rootfs(_open_root(container.rootfs, target.rootfs), Identity(container.uid, container.gid))
         self.null = _open_null(self.rootfs)
 
 
@@ -50,13 +50,16 @@ def _become_root() -> None:
     posix.setresuid(0, 0, 0)
 
 
-def _open_root(path: str) -> int:
+def _open_root(path: str, known: posix.stat_result | None) -> int:
+    """Open the container's root directory, which is `known` to the hook. A runtime may have pivoted to it already."""
     posix.chdir("/")
+    if known is not None and is_same(known, posix.stat("/")):
+        path = "/"
     try:
         descriptor = posix.open(path, posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
     except OSError as error:
         raise HookError(f"cannot open the container's root directory {path}: {error.strerror}") from None
-    if is_same(posix.fstat(descriptor), posix.stat("/")):
+    if path != "/" and is_same(posix.fstat(descriptor), posix.stat("/")):
         raise HookError(f"the container's root directory {path} is the host's own")
     return descriptor
 

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The one exception of the hook, and what is said in more than one place."""
+"""The one exception of the hook, and the words for a failure, in whichever process it happens."""
 
 from __future__ import annotations
+
+from .paths import basename
 
 NO_MEMORY = (
     "there is not enough memory for the hook: is the node out of it, or is the container's limit RLIMIT_AS or "
@@ -12,3 +14,24 @@ CONTAINER_ENDED = "the container has ended while it was created: see what its en
 
 class HookError(Exception):
     """A failure whose text is the whole message: one line that says what is wrong, where, and what to do."""
+
+
+class LateError(HookError):
+    """What a user can hold up without end has not answered within the time."""
+
+
+def describe_failure(error: BaseException) -> str:
+    """Return one line for `error`: a HookError's own text, else what failed, and where in the code no check foresaw it."""
+    if isinstance(error, HookError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return NO_MEMORY
+    if isinstance(error, OSError) and error.strerror:
+        name = error.filename.decode("utf-8", "replace") if isinstance(error.filename, bytes) else error.filename
+        return f"{name}: {error.strerror}" if name else error.strerror
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    code = None if place is None else place.tb_frame.f_code
+    where = "" if code is None else f" in {code.co_name} ({basename(code.co_filename)})"
+    return f"{error.__class__.__name__}{where}: {error}"

@@ -36,7 +36,6 @@ MS_NOATIME = 0x400
 MS_NODIRATIME = 0x800
 MS_BIND = 0x1000
 MS_REC = 0x4000
-MS_UNBINDABLE = 0x20000
 MS_PRIVATE = 0x40000
 MS_RELATIME = 0x200000
 
@@ -44,12 +43,12 @@ PR_SET_DUMPABLE = 4
 PR_SET_KEEPCAPS = 8
 PR_CAPBSET_READ = 23
 PR_CAPBSET_DROP = 24
-PR_SET_TIMERSLACK = 29
 PR_SET_NO_NEW_PRIVS = 38
 PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_RAISE = 2
 
 RLIM_INFINITY = 2**64 - 1
+AT_FDCWD = -100
 
 AF_INET = 2
 AF_INET6 = 10
@@ -59,6 +58,8 @@ SOL_SOCKET = 1
 SO_REUSEADDR = 2
 IPPROTO_IPV6 = 41
 IPV6_V6ONLY = 26
+
+_POLLIN = 0x1
 
 PROC_SUPER_MAGIC = 0x9FA0
 TMPFS_MAGIC = 0x01021994
@@ -198,6 +199,18 @@ def clone3_into_cgroup(cgroup: int) -> int:
     fields = [(CLONE_INTO_CGROUP, 8), (0, 8), (0, 8), (0, 8), (_SIGCHLD, 8), *[(0, 8)] * 5, (cgroup, 8)]
     arguments = integers(*fields)
     return _call("syscall", _SYS_CLONE3, arguments, len(arguments))
+
+
+def poll(descriptors: list[int], seconds: float) -> list[int]:
+    """Wait until one of `descriptors` has something to read, or its other end is closed; return those, or none after `seconds`."""
+    data = _Buffer(b"".join(integers((descriptor, 4), (_POLLIN, 2), (0, 2)) for descriptor in descriptors))
+    try:
+        _call("poll", data.address, len(descriptors), max(0, int(seconds * 1000)))
+    except InterruptedError:
+        return []  # the caller looks at its deadline, and waits again
+    return [
+        descriptor for number, descriptor in enumerate(descriptors) if any(data.memory[8 * number + 6 : 8 * number + 8])
+    ]
 
 
 def setns(descriptor: int, kind: int) -> None:

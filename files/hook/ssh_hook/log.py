@@ -8,21 +8,32 @@ from __future__ import annotations
 
 import posix
 
+from .errors import HookError, LateError
+
 PREFIX = "ssh_hook: "  # of every line
 _MAX_LENGTH = 1000  # characters of a message
 DEBUG, INFO, WARNING, ERROR = range(4)
 _NAMES = ("debug", "info", "warning", "error")
+_TIMEOUT = 2.0  # seconds, for a message
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Union
+
+    from .userfiles import LogFile
+
+    Target = Union[int, LogFile]
 
 
 class Log:
-    """Attributes: level, the lowest level that is printed; stdout and stderr, the descriptors for messages below a
-    warning and for the others; to_syslog.
+    """Attributes: level, the lowest level that is printed; stdout and stderr, where messages below a warning go, and the
+    others, a descriptor or a file of the user's; to_syslog.
     """
 
     def __init__(self) -> None:
         self.level = WARNING
-        self.stdout = 1
-        self.stderr = 2
+        self.stdout: Target = 1
+        self.stderr: Target = 2
         self.to_syslog = False
 
     def __call__(self, level: int, message: str) -> None:
@@ -31,12 +42,9 @@ class Log:
         message = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in message)  # an image's words are in some
         line = f"{PREFIX}{_NAMES[level]}: {message}"
         if level >= self.level or level == ERROR:
-            try:
-                posix.write(
-                    self.stdout if level < WARNING else self.stderr, (line + "\n").encode("utf-8", "backslashreplace")
-                )
-            except OSError:
-                pass  # nobody reads; syslog has it
+            self._print(
+                self.stdout if level < WARNING else self.stderr, (line + "\n").encode("utf-8", "backslashreplace")
+            )
         if self.to_syslog and level >= WARNING:
             import syslog  # for this alone
 
@@ -45,6 +53,32 @@ class Log:
             syslog.openlog("ssh_hook", syslog.LOG_PID, syslog.LOG_DAEMON)
             syslog.syslog(priority, safe)
             syslog.closelog()  # its descriptor must not reach the container
+
+    def _print(self, target: Target, line: bytes) -> None:
+        try:
+            if not self.to_syslog:  # a user's command, who waits
+                _write(target, line)
+                return
+            from . import disposable  # which imports what a stage without messages does without
+
+            user = None if isinstance(target, int) else target.user
+            kept = (target,) if isinstance(target, int) else ()
+            try:
+                disposable.run(lambda: _write(target, line), "cannot log", user, kept, _TIMEOUT)
+            except LateError:
+                self.stdout, self.stderr = 1, 2  # the next message is not to wait as long
+            except HookError:
+                _write(target if isinstance(target, int) else 2, line)  # no process is to be had
+        except OSError:
+            pass  # nobody reads; syslog has it
+
+
+def _write(target: Target, line: bytes) -> bytes:
+    if isinstance(target, int):
+        posix.write(target, line)
+    else:
+        target.append(line)
+    return b""
 
 
 log = Log()

@@ -3,9 +3,8 @@
 
 from __future__ import annotations
 
-from . import keystore, userfiles
+from . import disposable, keystore, userfiles
 from .errors import HookError
-from .identity import ActingAs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,29 +41,46 @@ class Login:
 
 
 def read_login(container: Container, owner: Owner, settings: Settings) -> Login:
-    """Read the user's keys, as the user. Raises HookError."""
+    """Read the user's keys, by a disposable process that is the user's. Raises HookError."""
+    path = container.annotations.authorize_ssh_key
     try:
-        return _read(container, owner, settings)
+        directory = keystore.key_directory(settings.base_dir, owner.name)
+        answer = disposable.run(
+            lambda: _read(directory, owner.name, path), f"cannot read the SSH keys in {directory}", owner.file_owner
+        )
+        keys, public_keys = _take(answer)
+        keystore.check_contents(keys, directory)
+        return Login(
+            owner.name,
+            keys.id_dropbear,
+            keys.host_key,
+            keys.host_key_name,
+            keystore.host_public_key(keys),
+            _openssh_key(keys),
+            keys.authorized_keys.rstrip(b"\n") + b"\n" + public_keys,
+        )
     except keystore.KeyStoreError as error:
         raise HookError(str(error)) from None
 
 
-def _read(container: Container, owner: Owner, settings: Settings) -> Login:
-    directory = keystore.key_directory(settings.base_dir, owner.name)
-    with ActingAs(owner.keeper):
-        keys = keystore.load(directory, owner.name)
-    authorized_keys = keys.authorized_keys.rstrip(b"\n") + b"\n"
-    if container.annotations.authorize_ssh_key:
-        authorized_keys += userfiles.read_public_keys(container.annotations.authorize_ssh_key, owner.keeper)
-    return Login(
-        owner.name,
-        keys.id_dropbear,
-        keys.host_key,
-        keys.host_key_name,
-        keystore.host_public_key(keys),
-        _openssh_key(keys),
-        authorized_keys,
-    )
+def _read(directory: str, name: str, path: str) -> bytes:
+    """The user's keys, and the public keys in the file `path` if there is one, as strings of the SSH protocol."""
+    try:
+        keys = keystore.load(directory, name)
+    except keystore.KeyStoreError as error:
+        raise HookError(str(error)) from None
+    public_keys = userfiles.read_public_keys(path) if path else b""
+    fields = keys.id_dropbear, keys.authorized_keys, keys.host_key, keys.host_key_name.encode(), public_keys
+    return b"".join(map(keystore.string, fields))
+
+
+def _take(answer: bytes) -> tuple[keystore.KeySet, bytes]:
+    """What `_read` gave, as a process of the user's says."""
+    fields = keystore.strings(answer) or []
+    if len(fields) != 5:
+        raise HookError("the SSH keys cannot be read: the process that reads them was changed")
+    id_dropbear, authorized_keys, host_key, name, public_keys = fields
+    return keystore.KeySet(id_dropbear, authorized_keys, host_key, name.decode("ascii", "replace")), public_keys
 
 
 def _openssh_key(keys: keystore.KeySet) -> bytes:

@@ -5,7 +5,6 @@ leads to by now. That works on every kernel, and takes one system call where fso
 
 from __future__ import annotations
 
-import _stat as stat
 import posix
 
 from . import linux
@@ -71,20 +70,6 @@ def mount_bind(source: int, target: int) -> None:
     linux.mount(_path(source), _path(target), b"", linux.MS_BIND)
 
 
-def mount_mask(target: int, null: int, context: str) -> None:
-    """Hide the directory `target` behind an empty one, or the file `target` behind the null device `null`."""
-    if stat.S_ISDIR(posix.fstat(target).st_mode):
-        data = "mode=0555,size=4096,nr_inodes=1" + _context(context)
-        linux.mount(b"tmpfs", _path(target), b"tmpfs", linux.MS_RDONLY, fsencode(data))
-    else:
-        mount_bind(null, target)
-
-
-def mount_tree(source: int, target: int) -> None:
-    """Mount the file or directory `source`, with all that is mounted below it, on `target`."""
-    linux.mount(_path(source), _path(target), b"", linux.MS_BIND | linux.MS_REC)
-
-
 def make_read_only(mounted: int, flags: int = 0) -> None:
     """Make the bind mount whose root is open as `mounted` read-only, with more `flags` (MS_NOSUID and the like)."""
     flags |= linux.MS_REMOUNT | linux.MS_BIND | linux.MS_RDONLY
@@ -98,11 +83,6 @@ def make_read_only(mounted: int, flags: int = 0) -> None:
 def make_private(mounted: int) -> None:
     """Let nothing that is mounted below `mounted` appear elsewhere, as it would in the copy of a shared mount."""
     linux.mount(b"", _path(mounted), b"", linux.MS_PRIVATE)
-
-
-def make_unbindable(mounted: int) -> None:
-    """Have the mount whose root is open as `mounted` missing in copies that are made of what it lies on."""
-    linux.mount(b"", _path(mounted), b"", linux.MS_UNBINDABLE)
 
 
 def mount_overlay(lower: int, upper: int, work: int, target: int, user: Identity, in_user_namespace: bool) -> None:

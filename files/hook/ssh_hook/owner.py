@@ -9,28 +9,49 @@ from . import passwd
 from .engine import NOBODY, Engine
 from .errors import HookError
 from .identity import Identity
+from .paths import read_file
+from .settings import printable
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .settings import Settings
+
+_ANNOTATION = "the annotation com.hooks.ssh.user"
+_UNSET = 2**32 - 1  # loginuid of what no login started
 _CHUNK = 64 << 10  # bytes, of which a line of PASSWD_FILE is shorter
 
 
 class Owner:
-    """Attributes: name, in PASSWD_FILE; keeper, who owns the name's files; user, the container's user. The ids are
-    those of the hook's user namespace.
+    """Attributes: name, in PASSWD_FILE; file_owner, the credentials that the user's files on the host are opened with; user,
+    the container's user. The ids are those of the hook's user namespace.
     """
 
-    def __init__(self, name: str, keeper: Identity, user: Identity) -> None:
+    def __init__(self, name: str, file_owner: Identity, user: Identity) -> None:
         self.name = name
-        self.keeper = keeper
+        self.file_owner = file_owner
         self.user = user
 
 
-def find_owner(user: Identity, engine: Engine, passwd_file: str) -> Owner:
-    """Find the container's `user` in `passwd_file`.
+def find_owner(user: Identity, engine: Engine, settings: Settings, claimed: str) -> Owner:
+    """Find the container's `user` in PASSWD_FILE. `claimed` is the name that its annotation gives, empty where there is none.
 
-    An engine that runs rootless is the user's own, whatever uid the container's process has.
+    An engine that runs rootless is the user's own, whatever uid the container's process has. With any other, an image may
+    have chosen the uid, so somebody has to vouch for it: who started the engine, by the kernel's loginuid, or the site.
 
-    Raises HookError where there is no such user.
+    Raises HookError where there is no such user, or nobody vouches for it.
     """
+    owner = _find(user, engine, settings.passwd_file)
+    if claimed and claimed != owner.name:
+        raise HookError(
+            f"{_ANNOTATION} is '{printable(claimed)}', but the container runs as {owner.name} (uid {user.uid}): run it as the "
+            "user whom it names"
+        )
+    if not engine.is_rootless:
+        _require_vouched(user.uid, owner.name, settings, claimed)
+    return owner
+
+
+def _find(user: Identity, engine: Engine, passwd_file: str) -> Owner:
     if engine.is_rootless:
         entry = None if engine.runner == NOBODY else _find_by_uid(passwd_file, engine.runner)
         if entry is not None:
@@ -39,6 +60,27 @@ def find_owner(user: Identity, engine: Engine, passwd_file: str) -> Owner:
     if entry is None:
         raise HookError(f"no user has the uid {user.uid} in PASSWD_FILE {passwd_file}: add one, or refresh the file")
     return Owner(entry.name, user, user)
+
+
+def _require_vouched(uid: int, name: str, settings: Settings, claimed: str) -> None:
+    login = _login_uid()
+    if login not in (uid, 0, _UNSET):
+        raise HookError(
+            f"the container runs as {name} (uid {uid}), but uid {login} started its engine: their SSH keys are nobody else's "
+            f"(podman: --user {login})"
+        )
+    if login != uid and settings.require_user_annotation and not claimed:
+        raise HookError(
+            f"the container runs as {name} (uid {uid}), which its image may have chosen: name the user by {_ANNOTATION}={name}"
+        )
+
+
+def _login_uid() -> int:
+    """The uid of the login that the engine comes from; _UNSET where there was none. Format: proc_pid_loginuid(5)."""
+    try:
+        return int(read_file("/proc/self/loginuid"))
+    except OSError:
+        return _UNSET  # a kernel without audit
 
 
 def _find_by_uid(path: str, uid: int) -> passwd.Entry | None:

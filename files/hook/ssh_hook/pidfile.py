@@ -9,6 +9,8 @@ import posix
 
 from . import linux
 
+_MAX_SIZE = 32  # bytes: the digits of a pid, and a newline
+
 
 def open_pidfile(path: str, directory: int | None = None) -> int:
     """A descriptor to write to of the file `path`, empty; relative to `directory` if that is given.
@@ -29,8 +31,8 @@ def open_pidfile(path: str, directory: int | None = None) -> int:
         descriptor = posix.open(f"/proc/self/fd/{handle}", posix.O_RDWR | posix.O_NONBLOCK | posix.O_CLOEXEC)
     finally:
         posix.close(handle)
-    present = posix.read(descriptor, 32).strip()
-    if present and not present.isdigit():
+    present = posix.read(descriptor, _MAX_SIZE + 1)
+    if present and not (len(present) <= _MAX_SIZE and present[-1:] == b"\n" and present[:-1].isdigit()):
         posix.close(descriptor)
         raise OSError(errno.EEXIST, "it holds something that is not a pid")
     posix.ftruncate(descriptor, 0)

@@ -11,9 +11,11 @@ from . import linux
 from .engine import read_map
 from .errors import HookError
 from .identity import ActingAs, Identity
+from .paths import read_file
 
 _TCP_LISTEN = 10
 _ALL = ["0.0.0.0", "::"]
+_SHOWING = ("hidepid=0", "hidepid=off")
 _ABSENT = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)  # no such address family here
 
 
@@ -52,7 +54,7 @@ def require_free(port: int, addresses: list[str], user: Identity, packages: list
                 ) from None
             if error.errno == errno.EADDRINUSE:
                 raise HookError(
-                    f"port {port} is in use{_holder(port, packages)}: choose another by the annotation "
+                    f"port {port} is in use{_holder(port, user, packages)}: choose another by the annotation "
                     "com.hooks.ssh.port, or stop what holds it"
                 ) from None
             raise HookError(f"cannot listen on port {port}: {error.strerror}") from None
@@ -75,8 +77,8 @@ def _bind(address: str, port: int) -> None:
         posix.close(probe)
 
 
-def _holder(port: int, packages: list[str]) -> str:
-    """Who listens on `port`, as words for a message; empty where that cannot be found out, for whatever reason."""
+def _holder(port: int, user: Identity, packages: list[str]) -> str:
+    """Who listens on `port`, as words for a message to `user`; empty where that cannot be found out, for whatever reason."""
     sys.path.extend(packages)
     try:
         from pyroute2 import DiagSocket
@@ -85,14 +87,16 @@ def _holder(port: int, packages: list[str]) -> str:
             for family in (linux.AF_INET, linux.AF_INET6):
                 for sock in diagnosis.get_sock_stats(states=1 << _TCP_LISTEN, family=family):
                     if sock["idiag_sport"] == port:
-                        return _describe(sock["idiag_inode"], sock["idiag_uid"])
+                        return _describe(sock["idiag_inode"], sock["idiag_uid"], user)
     except Exception:
         pass  # the library, or the kernel's sock_diag, is missing: that the port is in use is known without
     return ""
 
 
-def _describe(inode: int, uid: int) -> str:
+def _describe(inode: int, uid: int, user: Identity) -> str:
     wanted, owner = f"socket:[{inode}]", _owner(uid)
+    if uid != user.uid and _hides_processes():
+        return f" by a process of {owner}"
     for pid in filter(str.isdigit, posix.listdir("/proc")):
         try:
             for descriptor in posix.listdir(f"/proc/{pid}/fd"):
@@ -102,6 +106,13 @@ def _describe(inode: int, uid: int) -> str:
         except OSError:
             continue  # it ended, or is not ours to see
     return f" by a process of {owner}"
+
+
+def _hides_processes() -> bool:
+    """Whether the node's /proc shows users no processes of others: then a message to one of them must not either."""
+    mounts = [line.split() for line in read_file("/proc/self/mountinfo").decode("utf-8", "replace").splitlines()]
+    options = [line[-1].split(",") for line in mounts if line[4] == "/proc"]
+    return any(option.startswith("hidepid=") and option not in _SHOWING for option in (options or [[]])[-1])
 
 
 def _owner(uid: int) -> str:

@@ -15,21 +15,33 @@ if TYPE_CHECKING:
 else:  # the C half of signal: its other half imports enum
     from _signal import SIGKILL, pidfd_send_signal
 
-_STATE, _PARENT, _START_TIME, _EXIT_STATUS = 0, 1, 19, 49  # among the fields of stat after the name
+_STATE, _PARENT, _FLAGS, _START_TIME, _EXIT_STATUS = 0, 1, 6, 19, 49  # among the fields of stat after the name
+_PF_FORKNOEXEC = 0x40  # include/linux/sched.h
 _DEAD = (b"Z", b"X")
 
 
 class Process:
-    """A process that was alive when the object was made. Attributes: pid."""
+    """A process that was alive when the object was made. Attributes: pid; stat, an open descriptor of its /proc/PID/stat."""
 
     def __init__(self, pid: int) -> None:
         """Raises OSError where there is no such process."""
         self.pid = pid
         self._directory = posix.open(f"/proc/{pid}", posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
+        # Open from the start: where /proc is mounted with hidepid, a process that cannot be traced hides its files later.
+        try:
+            self.stat = posix.open("stat", posix.O_RDONLY | posix.O_CLOEXEC, dir_fd=self._directory)
+        except OSError:
+            posix.close(self._directory)
+            raise
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close its descriptors."""
         posix.close(self._directory)
+        posix.close(self.stat)
+
+    def is_before_exec(self) -> bool:
+        """Whether it was forked and has not run a program of its own yet. Raises OSError where it is gone."""
+        return int(self._stat()[_FLAGS]) & _PF_FORKNOEXEC != 0
 
     def is_alive(self) -> bool:
         """Whether it has not ended. A zombie has. Raises OSError where that cannot be found out."""
@@ -53,13 +65,13 @@ class Process:
         """When it started, in clock ticks since boot. Raises OSError where it is gone."""
         return int(self._stat()[_START_TIME])
 
-    def identity(self) -> tuple[int, int, int, int]:
-        """Its pid, start time (clock ticks since boot), and the device and inode of its program.
-
-        Raises OSError where it is gone.
-        """
-        program = posix.stat("exe", dir_fd=self._directory)
-        return self.pid, self.start_time(), program.st_dev, program.st_ino
+    def program(self) -> tuple[int, int] | None:
+        """Device and inode of its program; None where that is not to be seen: it is gone, or another's, or not to be traced."""
+        try:
+            status = posix.stat("exe", dir_fd=self._directory)
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
 
     def mount_namespace(self) -> tuple[int, int] | None:
         """Device and inode of its mount namespace; None where it is gone or a zombie."""
@@ -83,11 +95,8 @@ class Process:
                 pass
 
     def _stat(self) -> list[bytes]:
-        descriptor = posix.open("stat", posix.O_RDONLY | posix.O_CLOEXEC, dir_fd=self._directory)
-        try:
-            return posix.read(descriptor, 4096).rpartition(b")")[2].split()  # the name before may hold blanks and ")"
-        finally:
-            posix.close(descriptor)
+        # the name before may hold blanks and ")"
+        return posix.pread(self.stat, 4096, 0).rpartition(b")")[2].split()
 
 
 def all_processes() -> Iterator[Process]:

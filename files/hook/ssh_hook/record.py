@@ -2,7 +2,8 @@
 """The record of a running daemon, beside the bundle, by which poststop knows it again.
 
 A pid alone says nothing: it may be another process's by now, and a pidfile may be anybody's to write. The record is
-root's, and names a process by pid, start time and boot, and its program by device and inode.
+root's, and names a process by pid, start time and boot, and its program by device and inode. The program is the one that
+the daemon's process will run: until it does, it is known by the others alone.
 
 A copy of it lies with those of all other daemons in one directory, by which a sweep finds what nobody ended.
 
@@ -74,7 +75,10 @@ class Record:
         except (FileNotFoundError, ProcessLookupError):
             return None
         try:
-            if process.is_alive() and self._is_of_this_boot() and process.identity() == self._identity():
+            is_it = (
+                process.is_alive() and self._is_of_this_boot() and process.start_time() == self.numbers["start_time"]
+            )
+            if is_it and (process.is_before_exec() or process.program() in (None, self._program())):
                 return process
         except (FileNotFoundError, ProcessLookupError):
             pass  # it ended meanwhile
@@ -96,33 +100,34 @@ class Record:
         finally:
             init.close()
 
+    def _program(self) -> tuple[int, int]:
+        return self.numbers["program_device"], self.numbers["program_inode"]
+
     def _is_of_this_boot(self) -> bool:
         return _boot_id() == self.texts["boot_id"]
-
-    def _identity(self) -> tuple[int, ...]:
-        return tuple(self.numbers[name] for name in _NUMBERS[:4])
 
 
 def record_of(
     identity: tuple[int, int, int, int],
-    init: Process | None,
-    keeper: Identity,
+    init: Process,
+    file_owner: Identity,
     pidfile_host: str,
     bundle: int,
     copies: str,
 ) -> Record:
-    """The record of a process with that `identity`, as Process.identity() gives it, on this boot.
+    """The record of a process with that `identity` (pid, start time, device and inode of its program) on this boot.
 
-    `init` is the container's first process; None where it is not known: then the container lasts as long as the
-    daemon. `keeper` owns `pidfile_host`. `bundle` is the open directory of the bundle, `copies` the directory for the
+    `init` is the container's first process. `file_owner` owns `pidfile_host`. `bundle` is the open directory of the bundle, `copies` the directory for the
     record's copy. Raises OSError.
     """
-    pid, start_time = identity[:2]
-    container = identity[:2] if init is None else (init.pid, init.start_time())
+    pid, start_time, *_program = identity
+    container = init.pid, init.start_time()
     path = posix.readlink(f"/proc/self/fd/{bundle}")
     boot_id = _boot_id()
     texts = (boot_id, pidfile_host, path if path.isprintable() else "", f"{copies}/{pid}-{start_time}-{boot_id[:8]}")
-    return Record(dict(zip(_NUMBERS, (*identity, keeper.uid, keeper.gid, *container))), dict(zip(_TEXTS, texts)))
+    return Record(
+        dict(zip(_NUMBERS, (*identity, file_owner.uid, file_owner.gid, *container))), dict(zip(_TEXTS, texts))
+    )
 
 
 def directory_of_copies(runner: int) -> str:

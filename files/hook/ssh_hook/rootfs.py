@@ -171,6 +171,20 @@ class Rootfs:
             raise HookError(f"cannot create {path} in the container: {error.strerror}") from None
 
 
+def open_without_magic_links(path: str, flags: int) -> int:
+    """Open the absolute `path` of the caller's own root, following links but those of procfs. Raises OSError."""
+    try:
+        return linux.openat2(linux.AT_FDCWD, fsencode(path), flags, 0, linux.RESOLVE_NO_MAGICLINKS)
+    except OSError as error:
+        if error.errno != errno.ENOSYS:
+            raise
+    root = posix.open("/", posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
+    try:
+        return _walk(root, path, flags | posix.O_CLOEXEC)
+    finally:
+        posix.close(root)
+
+
 def _open_created(parent: int, name: str, path: str, flags: int) -> int:
     try:
         return posix.open(name, posix.O_PATH | posix.O_NOFOLLOW | posix.O_CLOEXEC | flags, dir_fd=parent)

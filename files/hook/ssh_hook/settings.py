@@ -18,8 +18,9 @@ class Settings:
 
     Attributes: base_dir (HOOK_BASE_DIR), passwd_file (PASSWD_FILE) and dropbear_dir (DROPBEAR_DIR), absolute paths;
     port (SERVER_PORT_DEFAULT, or the deprecated SERVER_PORT), 1 to 65535; overlay (OVERLAY_MOUNT_HOME_SSH), join
-    (JOIN_NAMESPACES) and require_seccomp (REQUIRE_SECCOMP), true where they are not set; listen (LISTEN_ADDRESSES), the
-    node's addresses to listen on, empty for all.
+    (JOIN_NAMESPACES) and require_seccomp (REQUIRE_SECCOMP), true where they are not set; require_user_annotation
+    (REQUIRE_USER_ANNOTATION), false where it is not set; listen (LISTEN_ADDRESSES), the node's addresses to listen on, empty
+    for all.
     """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
@@ -31,6 +32,7 @@ class Settings:
         self.overlay = _switch(environment, "OVERLAY_MOUNT_HOME_SSH")
         self.join = _switch(environment, "JOIN_NAMESPACES")
         self.require_seccomp = _switch(environment, "REQUIRE_SECCOMP")
+        self.require_user_annotation = _switch(environment, "REQUIRE_USER_ANNOTATION", "false")
         self.listen = _addresses(environment, "LISTEN_ADDRESSES")
 
 
@@ -81,8 +83,8 @@ def _addresses(environment: Mapping[str, str], name: str) -> list[str]:
     return addresses
 
 
-def _switch(environment: Mapping[str, str], name: str) -> bool:
-    value = environment.get(name, "true").lower()
+def _switch(environment: Mapping[str, str], name: str, default: str = "true") -> bool:
+    value = environment.get(name, default).lower()
     if value not in ("true", "false"):
         raise HookError(f"{name} {_WHERE} is '{printable(value)}': give true or false")
     return value == "true"

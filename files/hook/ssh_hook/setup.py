@@ -24,19 +24,18 @@ from .mounts import (
     mount_overlay,
     mount_tmpfs,
 )
-from .paths import basename, dirname, split
+from .paths import basename, dirname, is_own, split
 from .settings import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from .container import Container
     from .login import Login
     from .rootfs import Rootfs
     from .settings import Settings
 
 _MAX_PASSWD = 32 << 20  # bytes
+_MAX_PASSWD_COPY = 1 << 20  # bytes: what lies on the hook's tmpfs is not charged to the container
 _MAX_SHELLS = 64 << 10  # bytes
 _MAX_AUTHORIZED_KEYS = 1 << 20  # bytes
 _SPARE = 1 << 20  # bytes of the tmpfs for what sessions write into ~/.ssh and for the host keys that clients learn
@@ -45,7 +44,9 @@ _INODES = 4096  # of the tmpfs, at least; and less than twice as many
 
 
 class Setup:
-    """Puts everything into place in the container; to make the object only looks at what is there."""
+    """Puts everything into place in the container; to make the object only looks at what is there. Attributes: warnings,
+    what the user should know.
+    """
 
     def __init__(
         self,
@@ -55,45 +56,56 @@ class Setup:
         rootfs: Rootfs,
         mount_context: str,
         in_user_namespace: bool,
-        warn: Callable[[str], None],
     ) -> None:
         """`mount_context` is the SELinux label of what is mounted, empty where there is none. Raises HookError."""
+        self.warnings: list[str] = []
         self._container = container
         self._login = login
         self._settings = settings
         self._rootfs = rootfs
         self._context = mount_context
         self._in_user_namespace = in_user_namespace
-        self._warn = warn
         self._user = Identity(container.uid, container.gid)  # in the container's user namespace
         self._table = MountTable()
         self._account, self._passwd = self._find_account()
         self._ssh_path = f"{self._account.home.rstrip('/')}/.ssh"
         self._home = self._ssh = self._base = self._dropbear = -1  # directories that `mount` opens
+        self._environment = b""
+        self._keys: KeyFiles | None = None
 
-    def mount(self, programs: int) -> int:
-        """Mount the hook's own directory, with Dropbear out of the open directory `programs`, and the user's keys. Returns a
-        descriptor of Dropbear's pidfile, which is empty until it listens.
-        """
+    def keep(self) -> None:
+        """Leave all in place."""
+        if self._keys is not None:
+            self._keys.keep()
+
+    def take_back(self) -> None:
+        """Take the keys out of a home that outlives the container. What else was put there ends with its mount namespace."""
+        if self._keys is not None:
+            self._keys.take_back()
+
+    def mount(self, programs: int) -> None:
+        """Mount the hook's own directory, with Dropbear out of the open directory `programs`."""
         self._home = self._open_home(self._account.home)
         self._ssh = self._rootfs.user_directory(self._home, ".ssh", self._ssh_path)
-        environment = content.environment_file(self._container.environment)
-        self._base = self._mount_base(len(environment) + len(self._passwd or b"") + len(self._account.shells or b""))
+        self._environment = content.environment_file(self._container.environment)
+        self._base = self._mount_base(
+            len(self._environment) + len(self._passwd or b"") + len(self._account.shells or b"")
+        )
         self._dropbear = _make_directory(self._base, "dropbear", 0o755, ROOT)
-        _write_file(self._dropbear, "environment", environment, 0o600, self._user)
-        pidfile = _write_file(self._dropbear, basename(DEFAULT_PIDFILE), b"", 0o644, self._user)
         mount_bind(programs, _make_directory(self._dropbear, "bin", 0o755, ROOT))
         mounted = posix.open("bin", posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC, dir_fd=self._dropbear)
         make_read_only(mounted, linux.MS_NOSUID | linux.MS_NODEV)
         make_private(mounted)
+
+    def provide(self) -> list[str]:
+        """Put the user's keys into place, and show what is generated over the image's files. Returns Dropbear's options for keys."""
+        _write_file(self._dropbear, "environment", self._environment, 0o600, self._user)
+        _write_file(self._dropbear, basename(DEFAULT_PIDFILE), b"", 0o644, self._user)
         if self._settings.overlay:
             self._overlay()
         else:
-            self._write_keys(self._ssh, self._merged_authorized_keys())
-        return pidfile
-
-    def cover(self) -> list[str]:
-        """Show what is generated over the image's files. Returns Dropbear's options for keys."""
+            self._keys = KeyFiles(self._ssh, self._ssh_path, self._user)
+            self._keys.write(self._key_files(self._merged_authorized_keys()))
         account = self._account
         etc = _make_directory(self._base, "etc", 0o755, ROOT)
         self._cover_optional("/etc/passwd", etc, "passwd", self._passwd)
@@ -135,7 +147,14 @@ class Setup:
         account = content.account(wanted, passwd, self._shells(), self._is_program)
         if account is None:
             raise HookError("the container has no shell: a session takes a /bin/sh in its image")
-        return account, passwd if account.passwd is None and not is_readable else account.passwd
+        shown = passwd if account.passwd is None and not is_readable else account.passwd
+        if shown is not None and len(shown) > _MAX_PASSWD_COPY:
+            shown = content.entries_of(shown, self._user.uid)
+            self.warnings.append(
+                f"/etc/passwd in the container is larger than {_MAX_PASSWD_COPY} bytes, and has no entry for a login of "
+                f"{self._login.name}: it shows the entries of uid {self._user.uid} alone"
+            )
+        return account, shown
 
     def _shells(self) -> bytes | None:
         """The content of /etc/shells; None where the server, which is the user's, will find none."""
@@ -203,7 +222,7 @@ class Setup:
         layers = _make_directory(self._base, "overlay", 0o700, ROOT)
         upper = _make_directory(layers, "upper", 0o700, self._user)
         work = _make_directory(layers, "work", 0o700, self._user)
-        self._write_keys(upper, self._login.authorized_keys)
+        KeyFiles(upper, self._ssh_path, self._user).write(self._key_files(self._login.authorized_keys))
         try:
             mount_overlay(self._ssh, upper, work, self._ssh, self._user, self._in_user_namespace)
         except OSError as error:
@@ -212,22 +231,9 @@ class Setup:
                 "OVERLAY_MOUNT_HOME_SSH=false in the OCI hook's JSON file does without"
             ) from None
 
-    def _write_keys(self, directory: int, authorized_keys: bytes) -> None:
-        """Write the key set into a directory of the user's, as the user; each file appears whole or not at all."""
+    def _key_files(self, authorized_keys: bytes) -> dict[str, bytes]:
         keys = self._login
-        files = {"id_dropbear": keys.id_dropbear, keys.host_key_name: keys.host_key, "authorized_keys": authorized_keys}
-        try:
-            with ActingAs(self._user):
-                for name, data in files.items():
-                    temporary = f".{name}.{posix.urandom(8).hex()}"
-                    try:
-                        posix.close(_write_file(directory, temporary, data, 0o600, None))
-                        posix.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
-                    except OSError:
-                        _remove(directory, temporary)
-                        raise
-        except OSError as error:
-            raise HookError(f"cannot write the keys into {self._ssh_path} in the container: {error.strerror}") from None
+        return {"id_dropbear": keys.id_dropbear, keys.host_key_name: keys.host_key, "authorized_keys": authorized_keys}
 
     def _merged_authorized_keys(self) -> bytes:
         """The user's own authorized_keys, and the container's where they are not in it. A file of the image's is not the
@@ -283,7 +289,7 @@ class Setup:
             return False
         name = basename(posix.readlink(f"/proc/self/fd/{target}"))
         if "ssh" not in name:
-            self._warn(f"{content.SSH} in the container is a link to {name}: use {BASE}/bin/ssh instead")
+            self.warnings.append(f"{content.SSH} in the container is a link to {name}: use {BASE}/bin/ssh instead")
             return False
         has_own = _is_program(target)
         if has_own:
@@ -308,6 +314,87 @@ class Setup:
             self._cover(path, _write_file(directory, name, content.copier(name), 0o755, ROOT))
         except HookError:
             pass
+
+
+class KeyFiles:
+    """The user's keys in a directory of the user's, which may lie on a volume."""
+
+    def __init__(self, directory: int, path: str, user: Identity) -> None:
+        """`directory` is open; `path` names it in messages; `user` is its owner."""
+        self._directory = directory
+        self._path = path
+        self._user = user
+        self._backups: dict[str, str | None] = {}  # of what was written: the name of what was there before
+
+    def write(self, files: dict[str, bytes]) -> None:
+        """Write `files`, by name, as the user; each appears whole or not at all. Raises HookError."""
+        try:
+            with ActingAs(self._user):
+                for name, data in files.items():
+                    if not self._has(name, data):
+                        self._replace(name, data)
+        except OSError as error:
+            raise HookError(f"cannot write the keys into {self._path} in the container: {error.strerror}") from None
+
+    def keep(self) -> None:
+        """Forget what was there before."""
+        with ActingAs(self._user):
+            for backup in self._backups.values():
+                if backup is not None:
+                    _remove(self._directory, backup)
+
+    def take_back(self) -> None:
+        """Have the files as they were before. What cannot be, stays."""
+        with ActingAs(self._user):
+            for name, backup in self._backups.items():
+                if backup is None:
+                    _remove(self._directory, name)
+                    continue
+                try:
+                    self._rename(backup, name)
+                except OSError:
+                    pass  # the user has moved it
+
+    def _has(self, name: str, data: bytes) -> bool:
+        """Whether there is a file with just that content already, which nobody else can read or write."""
+        flags = posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_NONBLOCK | posix.O_NOCTTY | posix.O_CLOEXEC
+        try:
+            descriptor = posix.open(name, flags, dir_fd=self._directory)
+        except OSError:
+            return False
+        try:
+            status = posix.fstat(descriptor)
+            is_private = is_own(status) and status.st_mode & 0o077 == 0 and status.st_size == len(data)
+            return is_private and posix.read(descriptor, len(data) + 1) == data
+        finally:
+            posix.close(descriptor)
+
+    def _replace(self, name: str, data: bytes) -> None:
+        unique = posix.urandom(8).hex()
+        temporary, backup = f".{name}.{unique}", f".{name}.{unique}.old"
+        try:
+            posix.close(_write_file(self._directory, temporary, data, 0o600, None))
+            try:
+                self._set_aside(name, backup)
+                self._backups[name] = backup
+            except FileNotFoundError:
+                self._backups[name] = None
+            self._rename(temporary, name)
+        except OSError:
+            _remove(self._directory, temporary)
+            raise
+
+    def _set_aside(self, name: str, backup: str) -> None:
+        """Give what is there a second name, so that it is never missing; or where there are no hard links, another one."""
+        try:
+            posix.link(name, backup, src_dir_fd=self._directory, dst_dir_fd=self._directory, follow_symlinks=False)
+        except FileNotFoundError:
+            raise
+        except OSError:
+            self._rename(name, backup)
+
+    def _rename(self, old: str, new: str) -> None:
+        posix.rename(old, new, src_dir_fd=self._directory, dst_dir_fd=self._directory)
 
 
 def _is_program(descriptor: int) -> bool:

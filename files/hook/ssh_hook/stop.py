@@ -52,12 +52,11 @@ def end(known: Record) -> None:
         daemon.close()
     if known.pidfile_host:
         from .identity import Identity
-        from .userfiles import remove_own_pidfile, remove_pidfile
+        from .userfiles import remove_pidfile
 
-        if posix.geteuid() == 0:
-            remove_pidfile(known.pidfile_host, known.pid, Identity(known.numbers["uid"], known.numbers["gid"]))
-        else:  # a sweep of the user's own, outside of the engine's user namespace
-            remove_own_pidfile(known.pidfile_host, known.pid)
+        is_root = posix.geteuid() == 0  # else it is a sweep of the user's own, outside of the engine's user namespace
+        user = Identity(known.numbers["uid"], known.numbers["gid"]) if is_root else None
+        remove_pidfile(known.pidfile_host, known.pid, user)
 
 
 def _end_all(daemon: Process) -> None:

@@ -11,7 +11,7 @@ import _stat as stat
 import os
 import time
 
-from . import record
+from . import disposable, record
 from .engine import Engine
 from .errors import HookError
 from .log import DEBUG, ERROR, INFO, log
@@ -66,23 +66,27 @@ def _look_at(directory: int, name: str, path: str) -> None:
             log(DEBUG, f"{known.bundle}: the container runs")
             return
         end(known)
-        _tidy(known)
+        try:
+            disposable.run(lambda: _tidy(known), f"{known.bundle}: cannot remove the record", None)
+        except HookError as error:
+            log(ERROR, str(error))  # and not again at the next sweep: it says nothing of a daemon any more
         log(INFO, f"{known.bundle}: collected what was left of a container that is gone")
     _unlink(name, directory)
 
 
-def _tidy(known: Record) -> None:
+def _tidy(known: Record) -> bytes:
     """Remove the record beside the bundle. A later one, of a container that was started again, stays."""
     try:
         bundle = _open_without_links(known.bundle)
     except OSError:
-        return  # it is gone, or not to be seen from here
+        return b""  # it is gone, or not to be seen from here
     try:
         for name in (record.TEMPORARY, record.NAME):
             if _is_same(known, bundle, name):
                 _unlink(name, bundle)
     finally:
         os.close(bundle)
+    return b""
 
 
 def _open_without_links(path: str) -> int:

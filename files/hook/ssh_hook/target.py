@@ -7,10 +7,10 @@ import posix
 
 from .cgroups import Cgroups
 from .engine import Engine, outside_user
-from .errors import HookError
+from .errors import CONTAINER_ENDED, HookError
 from .labels import Labels
 from .namespaces import Namespaces
-from .paths import is_same
+from .paths import is_same, read_file
 from .process import Process
 
 TYPE_CHECKING = False
@@ -24,9 +24,9 @@ class Target:
 
     Attributes: container; settings; packages, directories that hold pyroute2; engine; bundle, an open directory; path, the bundle's;
     labels, the container's; process, a descriptor of the directory in /proc of the container's first process, or of the hook
-    where that is in the container already; cgroups, that process's; init, that first process, and namespaces, what the hook
-    has to join: None in the latter case; user, the container's in the hook's user namespace; port; listen, the addresses to
-    listen on, empty for all.
+    where that is in the container already; cgroups, that process's; init, the container's first process; namespaces, what the
+    hook has to join, None where it is there already; rootfs, the status of the container's root directory; user, the
+    container's in the hook's user namespace; port; listen, the addresses to listen on, empty for all.
     """
 
     def __init__(
@@ -34,6 +34,7 @@ class Target:
     ) -> None:
         """Raises HookError where the hook cannot work there."""
         _require_own_mount_namespace(settings)
+        _require_undumpable()
         self.container = container
         self.settings = settings
         self.packages = packages
@@ -43,13 +44,13 @@ class Target:
         self.labels = Labels(container)
         self.process = _open_process(state.pid, settings)
         self.cgroups = Cgroups(self.process, self.engine.is_rootless)
-        # at createContainer runc numbers it as the container does
-        self.init = Process(state.pid) if settings.join else None
         self.namespaces = Namespaces(self.process) if settings.join else None
         if self.namespaces is not None and not self.namespaces.has("mnt"):
             raise HookError(
                 "the container has no mount namespace of its own: what the hook mounts would stay on the host"
             )
+        self.init = _first_process(state.pid, settings)
+        self.rootfs = _rootfs_status(container.rootfs)
         self.user = outside_user(container, self.process, self.has_user_namespace())
         self.port = container.annotations.port or settings.port
         self.listen = settings.listen if settings.listen and self._is_on_nodes_network() else []
@@ -81,6 +82,53 @@ def _require_own_mount_namespace(settings: Settings) -> None:
             "JOIN_NAMESPACES is false, but the hook runs in the host's mount namespace: run it at createContainer, or "
             "set JOIN_NAMESPACES=true in the OCI hook's JSON file"
         )
+
+
+def _require_undumpable() -> None:
+    """Raise HookError where the kernel lets a program be traced that its user may not read: Dropbear waits for the container."""
+    if read_file("/proc/sys/fs/suid_dumpable").strip() == b"1":
+        raise HookError(
+            "the node's fs.suid_dumpable is 1, so that users could trace Dropbear before their container has started: "
+            "set it to 0 or 2 by sysctl"
+        )
+
+
+def _first_process(pid: int, settings: Settings) -> Process:
+    """The container's first process, which has yet to run its program. Raises HookError.
+
+    At createContainer the runtime may have numbered it as the container does. There it calls the hook itself, perhaps by way
+    of another program, so that it is the hook's next ancestor that has not run a program.
+    """
+    try:
+        if settings.join:
+            process = Process(pid)
+            if process.is_before_exec():
+                return process
+            raise HookError(
+                f"the container's first process (pid {pid}) runs a program already: the hook belongs to the stage "
+                "createRuntime, or with JOIN_NAMESPACES=false to createContainer"
+            )
+        process = Process(int(posix.readlink("/proc/self")))
+        while process.parent() > 0:
+            process = Process(process.parent())
+            if process.is_before_exec():
+                return process
+    except (FileNotFoundError, ProcessLookupError):
+        raise HookError(CONTAINER_ENDED) from None
+    raise HookError(
+        "JOIN_NAMESPACES is false, but no container's first process called the hook: run it at createContainer"
+    )
+
+
+def _rootfs_status(path: str) -> posix.stat_result | None:
+    """The status of the container's root directory as the hook sees it; None where it does not."""
+    try:
+        status = posix.stat(path)
+    except OSError:
+        return None
+    if is_same(status, posix.stat("/")):
+        raise HookError(f"the container's root directory {path} is the host's own")
+    return status
 
 
 def _open_process(pid: int, settings: Settings) -> int:

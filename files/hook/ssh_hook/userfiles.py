@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Files of the user on the host that annotations name. All is done as the user, never as root: a path that leads to
-what only root may touch fails as it would for the user, on a file system that squashes root too.
+"""Files of the user on the host that annotations name. All is done by a disposable process that is the user's, never as
+root: a path that leads to what only root may touch fails as it would for the user, on a file system that squashes root too,
+and one that never answers holds up no more than that process.
 """
 
 from __future__ import annotations
@@ -10,12 +11,17 @@ import binascii
 import errno
 import posix
 
-from . import linux
+from . import disposable, linux
 from .errors import HookError
-from .identity import ActingAs, Identity
-from .log import INFO, PREFIX, log
+from .log import INFO, PREFIX, WARNING, log
 from .pidfile import open_pidfile
+from .rootfs import open_without_magic_links
 from .settings import printable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .identity import Identity
+    from .log import Target
 
 _MAX_PUBLIC_KEYS = 64 << 10  # bytes
 _KEY_TYPES = (
@@ -31,26 +37,27 @@ _ANNOTATION_KEY = "the annotation com.hooks.ssh.authorize_ssh_key"
 _ANNOTATION_PIDFILE = "the annotation com.hooks.ssh.pidfile_host"
 
 
-def read_public_keys(path: str, user: Identity) -> bytes:
-    """The public keys in the file `path`, one on each line, as lines for authorized_keys.
+def read_public_keys(path: str) -> bytes:
+    """Return the public keys in the caller's file `path`, one on each line, as lines for authorized_keys.
 
-    The annotation may be the image's own, which some engines pass on: a file that another user left for it is refused.
-    Raises HookError for a file that `user` cannot read, and for one that holds anything but public keys.
+    The annotation may be the image's own, which some engines pass on: so the file has to be the caller's, and no link of
+    procfs may lead to it, as /proc/self/cwd or a descriptor of the engine's would lead into the image. Raises HookError for
+    a file that the caller cannot read, and for one that holds anything but public keys.
     """
+    what = f"{_ANNOTATION_KEY}: cannot read {printable(path)}"
     try:
-        with ActingAs(user):
-            descriptor = posix.open(path, posix.O_RDONLY | posix.O_NONBLOCK | posix.O_NOCTTY | posix.O_CLOEXEC)
+        descriptor = open_without_magic_links(path, posix.O_RDONLY | posix.O_NONBLOCK | posix.O_NOCTTY)
     except OSError as error:
-        raise HookError(f"{_ANNOTATION_KEY}: cannot read {printable(path)}: {error.strerror}") from None
+        raise HookError(f"{what}: {error.strerror}") from None
     try:
         status = posix.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
+        if not stat.S_ISREG(status.st_mode) or linux.filesystem_type(descriptor) in linux.KERNEL_FILE_SYSTEMS:
             raise HookError(f"{_ANNOTATION_KEY}: {printable(path)} is not a regular file")
-        if status.st_uid not in (user.uid, 0):
+        if status.st_uid != posix.geteuid():
             raise HookError(f"{_ANNOTATION_KEY}: {printable(path)} is another user's file")
         data = posix.read(descriptor, _MAX_PUBLIC_KEYS + 1)
     except OSError as error:
-        raise HookError(f"{_ANNOTATION_KEY}: cannot read {printable(path)}: {error.strerror}") from None
+        raise HookError(f"{what}: {error.strerror}") from None
     finally:
         posix.close(descriptor)
     return parse_public_keys(data, printable(path))
@@ -88,8 +95,10 @@ def _is_key(kind: bytes, encoded: bytes) -> bool:
 
 def write_pidfile(path: str, pid: int, user: Identity) -> None:
     """Write `pid` to the file `path` as `user`. Raises HookError where the user may not, or it is another's file."""
-    try:
-        with ActingAs(user):
+    what = f"{_ANNOTATION_PIDFILE}: cannot write {printable(path)} as the container's user"
+
+    def write() -> bytes:
+        try:
             descriptor = open_pidfile(path)
             try:
                 posix.write(descriptor, b"%d\n" % pid)
@@ -98,39 +107,59 @@ def write_pidfile(path: str, pid: int, user: Identity) -> None:
                 raise
             finally:
                 posix.close(descriptor)
-    except OSError as error:
-        message = f"{_ANNOTATION_PIDFILE}: cannot write {printable(path)} as the container's user: {error.strerror}"
-        raise HookError(message) from None
+        except OSError as error:
+            raise HookError(f"{what}: {error.strerror}") from None
+        return b""
+
+    disposable.run(write, what, user)
 
 
-def remove_pidfile(path: str, pid: int, user: Identity) -> None:
-    """Remove the file `path` as `user`, if it still holds `pid`. What cannot be removed stays."""
-    try:
-        with ActingAs(user):
-            remove_own_pidfile(path, pid)
-    except OSError:
-        pass  # no such user here
+def remove_pidfile(path: str, pid: int, user: Identity | None) -> None:
+    """Remove the file `path` as `user`, or as the caller where that is None, if it still holds `pid`. What cannot be removed
+    stays; what takes too long is reported.
+    """
 
-
-def remove_own_pidfile(path: str, pid: int) -> None:
-    """Remove the file `path` as the caller, if it still holds `pid`. What cannot be removed stays."""
-    try:
-        descriptor = posix.open(
-            path, posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_NONBLOCK | posix.O_NOCTTY | posix.O_CLOEXEC
-        )
+    def remove() -> bytes:
         try:
-            ours = posix.read(descriptor, 32) == b"%d\n" % pid
+            descriptor = posix.open(
+                path, posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_NONBLOCK | posix.O_NOCTTY | posix.O_CLOEXEC
+            )
+            try:
+                ours = posix.read(descriptor, 32) == b"%d\n" % pid
+            finally:
+                posix.close(descriptor)
+            if ours:
+                posix.unlink(path)
+        except OSError:
+            pass  # it is gone, or the user made it another
+        return b""
+
+    try:
+        disposable.run(remove, f"cannot remove the pidfile {printable(path)}", user)
+    except HookError as error:
+        log(WARNING, str(error))
+
+
+class LogFile:
+    """A file of the user's on the host that the hook's messages go to. Attributes: path; user."""
+
+    def __init__(self, path: str, user: Identity) -> None:
+        self.path = path
+        self.user = user
+
+    def append(self, line: bytes) -> bytes:
+        """Add `line` to the file, as the caller. Raises OSError."""
+        descriptor = _open_log(self.path)
+        try:
+            posix.write(descriptor, line)
         finally:
             posix.close(descriptor)
-        if ours:
-            posix.unlink(path)
-    except OSError:
-        pass  # it is gone, or the user made it another
+        return b""
 
 
-def log_descriptor(target: str, user: Identity, default: int) -> int:
-    """A descriptor to log to, as an annotation com.hooks.logging.*fd names it: the number of one that the hook was
-    given, or the path of a file, which is opened as `user`. `default` where `target` is empty, and where it is a
+def log_target(target: str, user: Identity, default: Target) -> Target:
+    """Where to log to, as an annotation com.hooks.logging.*fd names it: the number of a descriptor that the hook was
+    given, or the path of a file of the `user`'s. `default` where `target` is empty, and where it is a
     descriptor of a process that is not to be had: Sarus names its own, which is root's, and runtimes close them.
 
     The annotation may be the image's own, which some engines pass on, and so may be words in what is logged: only a
@@ -140,17 +169,29 @@ def log_descriptor(target: str, user: Identity, default: int) -> int:
     """
     if not target:
         return default
+    message = f"the annotation com.hooks.logging.stdoutfd or .stderrfd: cannot log to {printable(target)}"
     is_number = target.isascii() and target.isdigit()
     try:
         if is_number:
             return _given(int(target[:9]))
-        with ActingAs(user):
-            return _open_log(target)
     except OSError as error:
-        message = f"the annotation com.hooks.logging.stdoutfd or .stderrfd: cannot log to {printable(target)}: {error.strerror}"
-        if not is_number and not _is_of_process(target):
-            raise HookError(message) from None
-        log(INFO, message)
+        log(INFO, f"{message}: {error.strerror}")
+        return default
+    file = LogFile(target, user)
+
+    def try_it() -> bytes:
+        try:
+            return file.append(b"")
+        except OSError as error:
+            raise HookError(f"{message}: {error.strerror}") from None
+
+    try:
+        disposable.run(try_it, message, user)
+        return file
+    except HookError as error:
+        if not _is_of_process(target):
+            raise
+        log(INFO, str(error))
         return default
 
 

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The provisioner: a process of the hook's that joins the container, puts into it what sessions take, and ends.
+
+It stays in the hook's own pid namespace, out of the container's sight, so that the container can end even where the
+provisioner is held up by a directory of the user's. The daemon's process it forks by way of one in the container's pid
+namespace, which ends at once: so the daemon falls to the container's first process, and the namespace can end.
+"""
+
+from __future__ import annotations
+
+import posix
+
+from . import linux
+from .channel import EndOfMessagesError, Failed, Keep, NoAnswerError, PortIsFree, ProgramsMounted, Provisioned, Warned
+from .container import DEFAULT_PIDFILE
+from .daemon import become_daemon
+from .entry import Entry
+from .errors import HookError, describe_failure
+from .settings import printable
+from .setup import Setup
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from .channel import Pipes
+    from .login import Login
+    from .rootfs import Rootfs
+    from .target import Target
+
+_PATIENCE = 30.0  # seconds; by then whoever has to answer has given up
+
+
+def provision(target: Target, login: Login, pipes: Pipes) -> NoReturn:
+    """Be the provisioner: fork the daemon's process, set the container up, and take that back unless the hook says to keep it."""
+    try:
+        _fork_daemon(target, pipes)
+        pipes.close_others(
+            pipes.from_provisioner.writer, pipes.to_provisioner.reader, pipes.to_daemon.writer, pipes.verdict.reader
+        )
+        _provision(target, login, pipes)
+    except (EndOfMessagesError, NoAnswerError, BrokenPipeError):
+        pass  # the daemon's process has told the hook why, or the hook is gone
+    except Exception as error:
+        prefix = "" if isinstance(error, HookError) else "cannot set the container up: "
+        try:
+            pipes.from_provisioner.send(Failed(prefix + describe_failure(error)))
+        except OSError:
+            pass
+    finally:
+        posix._exit(0)
+
+
+def _fork_daemon(target: Target, pipes: Pipes) -> None:
+    if target.namespaces is not None:
+        target.namespaces.join("pid")  # of the children
+    try:
+        pid = linux.fork()
+    except OSError as error:
+        reason = error.strerror  # of an ended pid namespace that is "Cannot allocate memory"
+        raise HookError(f"cannot start a process in the container: {reason}; has the container ended?") from None
+    if pid == 0:
+        status = 1
+        try:
+            if target.cgroups.fork() == 0:
+                become_daemon(target, pipes)
+            status = 0
+        except OSError as error:
+            pipes.from_provisioner.send(Failed(f"cannot start a process in the container: {error.strerror}"))
+        finally:
+            posix._exit(status)
+    posix.waitpid(pid, 0)
+
+
+def _provision(target: Target, login: Login, pipes: Pipes) -> None:
+    container, settings = target.container, target.settings
+    entry = Entry(target)
+    programs = _open_programs(f"{settings.dropbear_dir}/bin")
+    in_user_namespace = target.engine.is_rootless or target.has_user_namespace()
+    setup = Setup(container, login, settings, entry.rootfs, target.labels.mount_context, in_user_namespace)
+    free = pipes.to_provisioner.receive(_PATIENCE)
+    if not isinstance(free, PortIsFree):
+        raise EndOfMessagesError
+    pidfile = None
+    try:
+        setup.mount(programs)
+        pipes.to_daemon.send(ProgramsMounted())
+        options = setup.provide()
+        for warning in setup.warnings:
+            pipes.from_provisioner.send(Warned(warning))
+        pidfile = _write_pidfile(entry.rootfs, container.annotations.pidfile_container, free.texts[0])
+        for place in [f"[{address}]:{target.port}" for address in target.listen] or [str(target.port)]:
+            options += ["-p", place]
+        pipes.from_provisioner.send(Provisioned(*options, "-P", DEFAULT_PIDFILE))
+        if pidfile is None and settings.overlay:
+            return  # all else ends with the container
+        if not isinstance(pipes.verdict.receive(_PATIENCE), Keep):
+            raise EndOfMessagesError
+        setup.keep()
+    except BaseException:
+        setup.take_back()
+        if pidfile is not None:
+            posix.ftruncate(pidfile, 0)
+        raise
+
+
+def _open_programs(path: str) -> int:
+    try:
+        descriptor = posix.open(path, posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
+    except OSError as error:
+        raise HookError(f"cannot open {path} (DROPBEAR_DIR in the OCI hook's JSON file): {error.strerror}") from None
+    return descriptor
+
+
+def _write_pidfile(rootfs: Rootfs, path: str, pid: str) -> int | None:
+    """Write the pidfile that the annotation names, and return its descriptor; None where it is Dropbear's own."""
+    if path == DEFAULT_PIDFILE:
+        return None
+    try:
+        descriptor = rootfs.pidfile(path)
+        posix.write(descriptor, f"{pid}\n".encode())
+        return descriptor
+    except OSError as error:
+        problem = (
+            f"the annotation com.hooks.ssh.pidfile_container: cannot write {printable(path)} as the container's user"
+        )
+        raise HookError(f"{problem}: {error.strerror}") from None

@@ -1,0 +1,128 @@
+"""The daemon listens before its container runs, and serves nobody before the container's first process runs its program."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import openssh
+import pytest
+from conftest import Start
+from containers import ALICE, PORT, Plain, as_user, keys, plain_start, processes, wait_for
+
+BANNER = b"SSH-2.0-"
+QUIET = 0.5  # seconds; an open gate takes a hundredth of that
+SOON = 5.0  # seconds
+# What opens another process without being root: each of these would show the host's tree, or the daemon's memory.
+LOOK = """
+import os, sys
+opened = []
+for name in ("fd/0", "mem", "root/.", "cwd/.", "environ", "exe", "ns/mnt"):
+    try:
+        os.close(os.open(f"/proc/{sys.argv[1]}/{name}", os.O_RDONLY))
+        opened.append(name)
+    except PermissionError:
+        pass
+print(*opened)
+"""
+# What a container of root's has by default under podman, by its number.
+CAPABILITIES = "chown,dac_override,fowner,fsetid,kill,net_bind_service,setfcap,setgid,setpcap,setuid,sys_chroot"
+
+
+def beside_others(config: dict[str, Any]) -> None:
+    """Among the processes of others, as in a pod: what ends the container ends no other process."""
+    config["linux"]["namespaces"] = [entry for entry in config["linux"]["namespaces"] if entry["type"] != "pid"]
+
+
+@pytest.fixture(params=["crun", "runc"])
+def created(request: pytest.FixtureRequest, nothing_left: None) -> Iterator[Plain]:
+    """A container that is only created."""
+    container = plain_start(request.param, "busybox", change=beside_others, only_created=True)
+    yield container
+    container.remove()
+
+
+def connect() -> socket.socket:
+    return socket.create_connection(("127.0.0.1", PORT), timeout=SOON)
+
+
+def test_who_comes_early_waits_and_is_served(created: Plain) -> None:
+    with closing(connect()) as early:
+        early.settimeout(QUIET)
+        with pytest.raises(TimeoutError):
+            early.recv(64)
+        created.begin()
+        early.settimeout(SOON)
+        assert early.recv(64).startswith(BANNER)
+    assert created.ssh("echo here").checked().text == "here"
+
+
+def test_it_opens_soon_after_a_long_wait(created: Plain) -> None:
+    """It looks less often then, but ten times a second at least."""
+    time.sleep(3)
+    with closing(connect()) as early:
+        created.begin()
+        begun = time.monotonic()
+        assert early.recv(64).startswith(BANNER)
+        assert time.monotonic() - begun < 1
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "ended"])
+def test_it_ends_with_a_container_that_never_runs(created: Plain, end: signal.Signals) -> None:
+    daemon = created.daemon()
+    assert daemon in processes()
+    created.runtime("kill", created.name, str(int(end)))
+    created.runtime("kill", created.name, str(int(signal.SIGKILL)))
+    wait_for(lambda: daemon not in processes(), "end of the daemon", SOON)
+
+
+def test_it_ends_when_it_is_told_to(created: Plain) -> None:
+    daemon = created.daemon()
+    subprocess.run(["kill", str(daemon)], check=True)
+    wait_for(lambda: daemon not in processes(), "end of the daemon", SOON)
+
+
+def test_its_user_cannot_look_into_it(created: Plain) -> None:
+    command = as_user(ALICE, "/usr/bin/python3", "-ISB", "-c", LOOK, str(created.daemon()))
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "\n"
+    created.begin()
+    wait_for(
+        lambda: "fd/0" in subprocess.run(command, capture_output=True, text=True, check=True).stdout, "an open gate"
+    )
+
+
+def test_root_of_another_container_cannot_look_into_it(start: Start) -> None:
+    """In a pod, root of one container sees the daemon of another one, which is root's too."""
+
+    def change(config: dict[str, Any]) -> None:
+        beside_others(config)
+        config["process"].update(user={"uid": 0, "gid": 0}, env=["HOME=/root", "PATH=/bin:/usr/bin"])
+        config["mounts"] = [mount for mount in config["mounts"] if mount["destination"] != "/home/alice"]
+        names = [f"CAP_{name.upper()}" for name in CAPABILITIES.split(",")]
+        config["process"]["capabilities"] = dict.fromkeys(("bounding", "effective", "permitted"), names)
+
+    container = start("crun", "busybox", change=change, only_created=True)
+    assert isinstance(container, Plain)
+    bounding = ",".join(["-all", *(f"+{name}" for name in CAPABILITIES.split(","))])
+    look = ["setpriv", "--inh-caps=-all", f"--bounding-set={bounding}", "/usr/bin/python3", "-ISB", "-c", LOOK]
+    for _ in range(5):
+        assert (
+            subprocess.run([*look, str(container.daemon())], capture_output=True, text=True, check=True).stdout == "\n"
+        )
+    container.begin()
+    container.ssh("true").checked()
+
+
+def test_each_session_has_a_memory_layout_of_its_own(start: Start, tmp_path: Path) -> None:
+    container = start("crun", "busybox")
+    key = openssh.convert(keys() / "id_dropbear", tmp_path / "key")
+    layout = "head -n 1 /proc/$PPID/maps"
+    found = {openssh.login(key, layout).checked().text.split()[0] for _ in range(3)}
+    maps = Path(f"/proc/{container.daemon()}/maps").read_text(encoding="ascii")
+    assert len(found | {maps.split()[0]}) == 4
