@@ -42,6 +42,14 @@ WITHOUT_LIBSECCOMP = (
     'for l in $(ldconfig -p | sed -n "s/.*libseccomp.* => //p"); do mount --bind /dev/null "$l"; done; exec "$@"',
     "-",
 )
+WITH_SUID_DUMPABLE = (
+    "unshare",
+    "--mount",
+    "sh",
+    "-c",
+    'mount -t tmpfs none /mnt; echo 1 >/mnt/1; mount --bind /mnt/1 /proc/sys/fs/suid_dumpable; exec "$@"',
+    "-",
+)
 AS_OLD_KERNEL = ("setarch", "--uname-2.6")
 
 
@@ -269,6 +277,13 @@ def test_a_python_without_libseccomp_is_refused_and_only_where_it_matters() -> N
     assert (accepted.status, sentence in accepted.said) == (0, False), accepted.said
 
 
+def test_a_kernel_by_which_dropbear_could_be_traced_is_refused() -> None:
+    refused = play("preflight", before=WITH_SUID_DUMPABLE)
+    assert "On node fs.suid_dumpable is 1, by which a program that its user may not read can be traced" in refused.said
+    assert "set it to 0 (sysctl fs.suid_dumpable=0), or to 2." in refused.said
+    assert refused.status != 0
+
+
 def test_an_old_kernel_is_told_of_and_only_where_it_matters() -> None:
     sentence = "rootless containers get an SSH daemon there only with ssh_hook_overlay_mount_home_ssh set to false."
     told = play("preflight", before=AS_OLD_KERNEL)
@@ -443,6 +458,12 @@ def test_an_audit_finds_nothing_and_changes_nothing() -> None:
     audited = play("audit")
     assert (audited.status, audited.changed) == (0, 0), audited.said
     assert listing() == before
+
+
+def test_an_audit_tells_of_a_kernel_by_which_dropbear_could_be_traced() -> None:
+    audited = play("audit", before=WITH_SUID_DUMPABLE)
+    assert "On node fs.suid_dumpable is 1, by which Dropbear can be traced: first set it to 0 or 2. Run" in audited.said
+    assert (audited.status != 0, audited.changed) == (True, 0)
 
 
 def test_a_daemon_of_ours_is_no_other_service_but_stops_removal() -> None:
