@@ -6,6 +6,7 @@ import json
 import os
 import pwd
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -345,7 +346,9 @@ def test_deployment_installs_all_of_it_whatever_the_umask(untouched: dict[str, s
         for path, seen in new.items()
         if seen.split()[0] not in ("drwxr-xr-x", "-rw-r--r--", "lrwxrwxrwx")
     }
-    assert set(modes.values()) == {"-rwxr-xr-x"}
+    assert {path for path, mode in modes.items() if mode != "-rwxr-xr-x"} == {
+        str((PREFIX / "dropbear/bin/dropbearmulti").resolve())
+    }
     assert {path for path in modes if "/dropbear" not in path} == {str(LAUNCHER)}
 
 
@@ -514,6 +517,103 @@ def test_a_deployment_fails_where_it_may_not_repair() -> None:
         HOOK_JSON.parent.chmod(0o755)
     assert deployed.status != 0
     assert f"{HOOK_JSON.parent}, above {HOOK_JSON}, is writable by its group" in deployed.said
+
+
+def ldconfig() -> None:
+    """Make the cache of the dynamic loader anew, in /etc, which is the bed's, and change nothing outside of it."""
+    tmpfs = "mount -t tmpfs none /var/cache && exec ldconfig -X"
+    subprocess.run(["unshare", "--mount", "sh", "-c", tmpfs], check=True)
+
+
+def libseccomp() -> str:
+    """The path of the library that the interpreter loads."""
+    code = "import ctypes; ctypes.CDLL('libseccomp.so.2'); print(open('/proc/self/maps').read())"
+    maps = subprocess.run(["/usr/bin/python3", "-ISBc", code], capture_output=True, text=True, check=True).stdout
+    return found(r" (/\S*/libseccomp\.so\S*)$", maps)[0]
+
+
+@pytest.fixture
+def loader_directory() -> Iterator[Path]:
+    """A directory of daemon's, in which the dynamic loader finds libseccomp since /etc/ld.so.conf.d names it."""
+    directory = Path("/opt/loader/lib")
+    directory.mkdir(parents=True)
+    shutil.copy(libseccomp(), directory / "libseccomp.so.2")
+    os.chown(directory, 1, 1)
+    configuration = Path("/etc/ld.so.conf.d/00-loader.conf")
+    configuration.write_text(f"{directory}  # of the department\n", encoding="utf-8")
+    cache = Path("/etc/ld.so.cache")
+    before = cache.read_bytes()
+    ldconfig()
+    assert libseccomp() == str(directory / "libseccomp.so.2")
+    yield directory
+    configuration.unlink()
+    cache.write_bytes(before)
+    shutil.rmtree(directory.parent)
+
+
+@pytest.mark.parametrize("playbook", ["converge", "audit"])
+def test_a_library_that_a_user_can_replace_is_found(loader_directory: Path, playbook: str) -> None:
+    refused = play(playbook)
+    assert refused.status != 0
+    assert (
+        f"On node {loader_directory} is owned by daemon (uid 1) and must be owned by root: whoever can change"
+        " this can run code as root when a container starts. Give it to root, and take write permission from group and"
+        " others, or remove the directory from /etc/ld.so.conf.d/00-loader.conf and run ldconfig."
+    ) in refused.said
+    os.chown(loader_directory, 0, 0)
+    accepted = play(playbook)
+    assert (accepted.status, accepted.changed) == (0, 0), accepted.said
+
+
+def test_a_library_that_a_user_owns_in_a_directory_of_roots_is_found(loader_directory: Path) -> None:
+    os.chown(loader_directory, 0, 0)
+    os.chown(loader_directory / "libseccomp.so.2", 1, 1)
+    refused = play("audit")
+    assert refused.status != 0
+    assert f"On node {loader_directory}/libseccomp.so.2 is owned by daemon (uid 1) and must" in refused.said
+
+
+@pytest.mark.parametrize(
+    ("path", "text"), [("/etc/ld.so.preload", "\n"), ("/etc/ld.so.conf.d/zz-loader.conf", "# none\n")]
+)
+def test_what_configures_the_dynamic_loader_must_be_roots(path: str, text: str) -> None:
+    configuration = Path(path)
+    configuration.write_text(text, encoding="utf-8")
+    os.chown(configuration, 1, 1)
+    try:
+        refused = play("audit")
+    finally:
+        configuration.unlink()
+    assert refused.status != 0
+    assert f"On node {configuration} is owned by daemon (uid 1) and must be owned by root" in refused.said
+
+
+def test_a_library_to_preload_that_a_user_can_make_is_found() -> None:
+    preload = Path("/etc/ld.so.preload")
+    preload.write_text("/run/user/preloaded.so\n", encoding="utf-8")
+    directory = Path("/run/user")
+    os.chown(directory, 1, 1)
+    try:
+        refused = play("audit")
+    finally:
+        os.chown(directory, 0, 0)
+        preload.unlink()
+    assert refused.status != 0
+    assert f"On node {directory} is owned by daemon (uid 1) and must be owned by root" in refused.said
+
+
+def test_packages_that_cannot_be_loaded_are_one_sentence() -> None:
+    packages = Path("/run/role-test-packages")
+    for name in ("cryptography", "pyroute2"):
+        (packages / name).mkdir(parents=True)
+        (packages / name / "__init__.py").write_text("raise ImportError('for another')\n", encoding="utf-8")
+    refused = play("converge", variables={"ssh_hook_python_packages_dir": str(packages)})
+    again = play("converge")
+    shutil.rmtree(packages)
+    said = "/usr/bin/python3 cannot import cryptography and pyroute2 as an ordinary user: ImportError: for another."
+    assert f"On node {said}" in refused.said
+    assert refused.status != 0
+    assert again.status == 0, again.said
 
 
 def test_what_was_changed_is_found_and_repaired() -> None:

@@ -55,6 +55,7 @@ PACKAGES = ("cryptography", "pyroute2")
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 LISTENING = "0A"
 LIBSECCOMP = "libseccomp.so.2"
+NOBODY = 65534
 DROPBEAR_PROGRAM = "dropbearmulti"
 MARK = "Written by the role ocihooks.ssh.ssh_hook"
 UNITS = "/etc/systemd/system"
@@ -219,12 +220,19 @@ def can_listen(address: str) -> bool:
 
 
 def loads(library: str) -> bool:
-    """Whether this interpreter can load a shared library."""
+    """Whether this interpreter can load a shared library. As nobody, since who can replace it is not known yet."""
+    child = os.fork()
+    if child:
+        return os.waitpid(child, 0)[1] == 0
     try:
+        if os.geteuid() == 0:
+            os.setgroups([])
+            os.setgid(NOBODY)
+            os.setuid(NOBODY)
         ctypes.CDLL(library)
     except OSError:
-        return False
-    return True
+        os._exit(1)
+    os._exit(0)
 
 
 def holds(directory: str, name: str) -> bool:
