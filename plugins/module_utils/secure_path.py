@@ -183,14 +183,20 @@ def parse_paths(paths: Sequence[str]) -> list[bytes]:
 def verify(
     *,
     paths: Sequence[bytes],
+    directories: Sequence[bytes] = (),
     planned: Mapping[Identity, Permissions] | None = None,
     refused: Mapping[bytes, str] | None = None,
 ) -> list[Violation]:
     """Return all violations of the given paths (of `parse_paths`), each place and rule once.
 
+    directories must be safe, and so must the directories above them; what they hold is not checked. Where one does not
+    exist, whoever can write to the nearest directory above it that does exist could make it, so that one is checked.
+
     planned, of `Outcome`, is believed instead of what a file is now; refused adds the reason to a violation's message.
     """
     verification = _Verification(planned or {}, refused or {})
+    for directory in directories:
+        verification.check_alone(directory)
     for path in paths:
         verification.add(path)
     verification.run()
@@ -515,6 +521,14 @@ class _Verification:
                 self._check(via)
             except _Unreachable as unreachable:
                 self._report_unreachable(unreachable, via)
+
+    def check_alone(self, directory: bytes) -> None:
+        """Check a directory and those above it, and nothing that it holds."""
+        try:
+            _resolve(directory, follow=True, visit=lambda passed: self._judge(passed, directory)).close()
+        except _Unreachable as unreachable:
+            if unreachable.error.errno not in (errno.ENOENT, errno.ENOTDIR):
+                self._report_unreachable(unreachable, directory)
 
     def _check(self, via: bytes) -> None:
         file = _resolve(via, follow=True, visit=lambda passed: self._judge(passed, via))

@@ -25,6 +25,16 @@ options:
     type: list
     elements: path
     required: true
+  directory:
+    description:
+      - Directories, by their absolute paths, that must be safe with every directory above them, whatever they hold.
+        For a search path, of which what is found is named in O(path). A V(..) is not accepted.
+      - One that does not exist is no violation. Checked is then the nearest directory above it that exists, since
+        whoever can write there could make it.
+      - They are verified only, with O(state=enforced) too.
+    type: list
+    elements: path
+    default: []
   state:
     description:
       - V(verified) changes nothing, and fails if there is any violation.
@@ -79,6 +89,13 @@ EXAMPLES = r"""
     path:
       - /opt/oci-hooks
     state: enforced
+
+- name: Verify that nobody but root can put a library where the dynamic loader looks first
+  ocihooks.ssh.secure_path:
+    path:
+      - /etc/ld.so.cache
+    directory:
+      - /usr/local/lib
 """
 
 RETURN = r"""
@@ -173,6 +190,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "path": {"type": "list", "elements": "path", "required": True},
+            "directory": {"type": "list", "elements": "path", "default": []},
             "state": {"type": "str", "choices": ["verified", "enforced"], "default": "verified"},
         },
         supports_check_mode=True,
@@ -180,12 +198,15 @@ def main() -> None:
     result: dict[str, Any] = {"changed": False}
     try:
         paths = secure_path.parse_paths(module.params["path"])
+        directories = secure_path.parse_paths(module.params["directory"]) if module.params["directory"] else []
         if module.params["state"] == "enforced":
             outcome = secure_path.repair(paths=paths, apply=not module.check_mode)
             result.update(secure_path.report(outcome))
-            violations = secure_path.verify(paths=paths, planned=outcome.planned, refused=outcome.refused)
+            violations = secure_path.verify(
+                paths=paths, directories=directories, planned=outcome.planned, refused=outcome.refused
+            )
         else:
-            violations = secure_path.verify(paths=paths)
+            violations = secure_path.verify(paths=paths, directories=directories)
     except ValueError as error:
         module.fail_json(msg=str(error))
     result["violations"] = [violation._asdict() for violation in violations]

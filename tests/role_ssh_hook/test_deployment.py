@@ -6,6 +6,7 @@ import json
 import os
 import pwd
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -40,6 +41,14 @@ WITHOUT_LIBSECCOMP = (
     "sh",
     "-c",
     'for l in $(ldconfig -p | sed -n "s/.*libseccomp.* => //p"); do mount --bind /dev/null "$l"; done; exec "$@"',
+    "-",
+)
+WITH_SUID_DUMPABLE = (
+    "unshare",
+    "--mount",
+    "sh",
+    "-c",
+    'mount -t tmpfs none /mnt; echo 1 >/mnt/1; mount --bind /mnt/1 /proc/sys/fs/suid_dumpable; exec "$@"',
     "-",
 )
 AS_OLD_KERNEL = ("setarch", "--uname-2.6")
@@ -158,6 +167,7 @@ def test_another_name_of_dropbears_directory_is_refused(untouched: dict[str, str
                 "ssh_hook_stages": ["createRuntime", "poststart"],
                 "ssh_hook_join_namespaces": "maybe",
                 "ssh_hook_require_seccomp": "perhaps",
+                "ssh_hook_require_user_annotation": "sometimes",
             },
             [
                 "ssh_hook_server_port",
@@ -165,6 +175,7 @@ def test_another_name_of_dropbears_directory_is_refused(untouched: dict[str, str
                 "value of ssh_hook_stages must be one or more of: createRuntime, createContainer, poststop",
                 "ssh_hook_join_namespaces",
                 "ssh_hook_require_seccomp",
+                "ssh_hook_require_user_annotation",
             ],
         ),
         (
@@ -267,6 +278,13 @@ def test_a_python_without_libseccomp_is_refused_and_only_where_it_matters() -> N
     assert (accepted.status, sentence in accepted.said) == (0, False), accepted.said
 
 
+def test_a_kernel_by_which_dropbear_could_be_traced_is_refused() -> None:
+    refused = play("preflight", before=WITH_SUID_DUMPABLE)
+    assert "On node fs.suid_dumpable is 1, by which a program that its user may not read can be traced" in refused.said
+    assert "set it to 0 (sysctl fs.suid_dumpable=0), or to 2." in refused.said
+    assert refused.status != 0
+
+
 def test_an_old_kernel_is_told_of_and_only_where_it_matters() -> None:
     sentence = "rootless containers get an SSH daemon there only with ssh_hook_overlay_mount_home_ssh set to false."
     told = play("preflight", before=AS_OLD_KERNEL)
@@ -328,7 +346,9 @@ def test_deployment_installs_all_of_it_whatever_the_umask(untouched: dict[str, s
         for path, seen in new.items()
         if seen.split()[0] not in ("drwxr-xr-x", "-rw-r--r--", "lrwxrwxrwx")
     }
-    assert set(modes.values()) == {"-rwxr-xr-x"}
+    assert {path for path, mode in modes.items() if mode != "-rwxr-xr-x"} == {
+        str((PREFIX / "dropbear/bin/dropbearmulti").resolve())
+    }
     assert {path for path in modes if "/dropbear" not in path} == {str(LAUNCHER)}
 
 
@@ -345,6 +365,7 @@ def test_the_json_says_what_the_variables_say() -> None:
                 "OVERLAY_MOUNT_HOME_SSH=true",
                 "PASSWD_FILE=/opt/oci-hooks/etc/passwd",
                 "REQUIRE_SECCOMP=true",
+                "REQUIRE_USER_ANNOTATION=false",
                 "SERVER_PORT_DEFAULT=15263",
             ],
         },
@@ -357,11 +378,13 @@ def test_the_json_names_the_nodes_own_addresses() -> None:
     variables = {
         "ssh_hook_listen_addresses": ["{{ ansible_facts.lo.ipv4.address }}", "::1"],
         "ssh_hook_require_seccomp": False,
+        "ssh_hook_require_user_annotation": True,
     }
     for playbook in (["deploy", "--check", "--diff"], ["audit", "--diff"]):
         said = play(*playbook, variables=variables).said
         assert '+      "LISTEN_ADDRESSES=127.0.0.1,::1",' in said
         assert '+      "REQUIRE_SECCOMP=false",' in said
+        assert '+      "REQUIRE_USER_ANNOTATION=true",' in said
     assert f"On node {HOOK_JSON} is not as the variables say. Run the deployment." in said
     assert play("remove", "--check", variables=variables).status == 0
 
@@ -440,6 +463,12 @@ def test_an_audit_finds_nothing_and_changes_nothing() -> None:
     assert listing() == before
 
 
+def test_an_audit_tells_of_a_kernel_by_which_dropbear_could_be_traced() -> None:
+    audited = play("audit", before=WITH_SUID_DUMPABLE)
+    assert "On node fs.suid_dumpable is 1, by which Dropbear can be traced: first set it to 0 or 2. Run" in audited.said
+    assert (audited.status != 0, audited.changed) == (True, 0)
+
+
 def test_a_daemon_of_ours_is_no_other_service_but_stops_removal() -> None:
     with daemon() as pid:
         assert play("preflight").status == 0
@@ -488,6 +517,103 @@ def test_a_deployment_fails_where_it_may_not_repair() -> None:
         HOOK_JSON.parent.chmod(0o755)
     assert deployed.status != 0
     assert f"{HOOK_JSON.parent}, above {HOOK_JSON}, is writable by its group" in deployed.said
+
+
+def ldconfig() -> None:
+    """Make the cache of the dynamic loader anew, in /etc, which is the bed's, and change nothing outside of it."""
+    tmpfs = "mount -t tmpfs none /var/cache && exec ldconfig -X"
+    subprocess.run(["unshare", "--mount", "sh", "-c", tmpfs], check=True)
+
+
+def libseccomp() -> str:
+    """The path of the library that the interpreter loads."""
+    code = "import ctypes; ctypes.CDLL('libseccomp.so.2'); print(open('/proc/self/maps').read())"
+    maps = subprocess.run(["/usr/bin/python3", "-ISBc", code], capture_output=True, text=True, check=True).stdout
+    return found(r" (/\S*/libseccomp\.so\S*)$", maps)[0]
+
+
+@pytest.fixture
+def loader_directory() -> Iterator[Path]:
+    """A directory of daemon's, in which the dynamic loader finds libseccomp since /etc/ld.so.conf.d names it."""
+    directory = Path("/opt/loader/lib")
+    directory.mkdir(parents=True)
+    shutil.copy(libseccomp(), directory / "libseccomp.so.2")
+    os.chown(directory, 1, 1)
+    configuration = Path("/etc/ld.so.conf.d/00-loader.conf")
+    configuration.write_text(f"{directory}  # of the department\n", encoding="utf-8")
+    cache = Path("/etc/ld.so.cache")
+    before = cache.read_bytes()
+    ldconfig()
+    assert libseccomp() == str(directory / "libseccomp.so.2")
+    yield directory
+    configuration.unlink()
+    cache.write_bytes(before)
+    shutil.rmtree(directory.parent)
+
+
+@pytest.mark.parametrize("playbook", ["converge", "audit"])
+def test_a_library_that_a_user_can_replace_is_found(loader_directory: Path, playbook: str) -> None:
+    refused = play(playbook)
+    assert refused.status != 0
+    assert (
+        f"On node {loader_directory} is owned by daemon (uid 1) and must be owned by root: whoever can change"
+        " this can run code as root when a container starts. Give it to root, and take write permission from group and"
+        " others, or remove the directory from /etc/ld.so.conf.d/00-loader.conf and run ldconfig."
+    ) in refused.said
+    os.chown(loader_directory, 0, 0)
+    accepted = play(playbook)
+    assert (accepted.status, accepted.changed) == (0, 0), accepted.said
+
+
+def test_a_library_that_a_user_owns_in_a_directory_of_roots_is_found(loader_directory: Path) -> None:
+    os.chown(loader_directory, 0, 0)
+    os.chown(loader_directory / "libseccomp.so.2", 1, 1)
+    refused = play("audit")
+    assert refused.status != 0
+    assert f"On node {loader_directory}/libseccomp.so.2 is owned by daemon (uid 1) and must" in refused.said
+
+
+@pytest.mark.parametrize(
+    ("path", "text"), [("/etc/ld.so.preload", "\n"), ("/etc/ld.so.conf.d/zz-loader.conf", "# none\n")]
+)
+def test_what_configures_the_dynamic_loader_must_be_roots(path: str, text: str) -> None:
+    configuration = Path(path)
+    configuration.write_text(text, encoding="utf-8")
+    os.chown(configuration, 1, 1)
+    try:
+        refused = play("audit")
+    finally:
+        configuration.unlink()
+    assert refused.status != 0
+    assert f"On node {configuration} is owned by daemon (uid 1) and must be owned by root" in refused.said
+
+
+def test_a_library_to_preload_that_a_user_can_make_is_found() -> None:
+    preload = Path("/etc/ld.so.preload")
+    preload.write_text("/run/user/preloaded.so\n", encoding="utf-8")
+    directory = Path("/run/user")
+    os.chown(directory, 1, 1)
+    try:
+        refused = play("audit")
+    finally:
+        os.chown(directory, 0, 0)
+        preload.unlink()
+    assert refused.status != 0
+    assert f"On node {directory} is owned by daemon (uid 1) and must be owned by root" in refused.said
+
+
+def test_packages_that_cannot_be_loaded_are_one_sentence() -> None:
+    packages = Path("/run/role-test-packages")
+    for name in ("cryptography", "pyroute2"):
+        (packages / name).mkdir(parents=True)
+        (packages / name / "__init__.py").write_text("raise ImportError('for another')\n", encoding="utf-8")
+    refused = play("converge", variables={"ssh_hook_python_packages_dir": str(packages)})
+    again = play("converge")
+    shutil.rmtree(packages)
+    said = "/usr/bin/python3 cannot import cryptography and pyroute2 as an ordinary user: ImportError: for another."
+    assert f"On node {said}" in refused.said
+    assert refused.status != 0
+    assert again.status == 0, again.said
 
 
 def test_what_was_changed_is_found_and_repaired() -> None:

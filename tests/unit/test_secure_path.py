@@ -98,6 +98,12 @@ def full_acl(*named: tuple[int, int, int], group: int = 4, mask: int = 6) -> byt
     return acl(*sorted((*own, *named)))  # the kernel wants them in the order of their tags
 
 
+def alone(*directories: Path | str) -> dict[str, tuple[str, str]]:
+    """Path -> rule and message of what is wrong with directories that are checked without what they hold."""
+    found = secure_path.verify(paths=[], directories=parsed(*directories))
+    return {violation.path: (violation.rule, violation.message) for violation in found}
+
+
 # What is asked for
 
 
@@ -201,6 +207,38 @@ def test_every_directory_above_counts_and_sticky_is_no_excuse(tree: Path, mode: 
 def test_an_unsafe_parent_of_several_paths_is_reported_once(tree: Path) -> None:
     parent = directory(tree / "parent", uid=STRANGER)
     assert rules(make(parent / "a"), make(parent / "b")) == {(str(parent), "owner")}
+
+
+def test_a_directory_can_be_checked_without_what_it_holds(tree: Path) -> None:
+    make(tree / "library/file", uid=STRANGER)
+    assert alone(tree / "library") == {}
+    assert rules(tree / "library") == {(str(tree / "library/file"), "owner")}
+    (tree / "library").chmod(0o775)
+    said = f"{tree}/library is writable by its group root (gid 0) and must not be"
+    assert alone(tree / "library") == {str(tree / "library"): ("group_writable", said)}
+    both = secure_path.verify(paths=parsed(tree / "library/file"), directories=parsed(tree / "library"))
+    assert [(found.rule, found.via) for found in both] == [
+        ("group_writable", str(tree / "library")),
+        ("owner", str(tree / "library/file")),
+    ]
+
+
+def test_a_directory_that_could_be_made_is_judged_by_the_nearest_one_above_it(tree: Path) -> None:
+    missing = directory(tree / "above") / "not/yet/there"
+    assert alone(missing) == {}
+    (tree / "above").chmod(0o757)
+    rule, said = alone(missing)[str(tree / "above")]
+    assert (rule, said) == (
+        "other_writable",
+        f"{tree}/above, above {missing}, is writable by everyone and must not be",
+    )
+    behind = link(tree / "link", missing, uid=STRANGER)
+    assert {path: rule for path, (rule, _said) in alone(behind).items()} == {
+        str(behind): "owner",
+        str(tree / "above"): "other_writable",
+    }
+    circle = link(tree / "circle", "circle")
+    assert [rule for rule, _said in alone(circle).values()] == ["link_loop"]
 
 
 def test_what_is_below_tmp_is_never_safe() -> None:

@@ -22,6 +22,7 @@ The report, a JSON object:
   port_holders  who listens on the port in the node's network namespace, our own daemons left out: "name (pid 1)"
   foreign       those of the addresses at which nothing can listen on this node
   libseccomp    whether the interpreter can load libseccomp
+  suid_dumpable the kernel parameter fs.suid_dumpable
   daemons       pids of the SSH daemons that run from dropbear_dir or an older version beside it
   import_path   where an isolated interpreter finds the standard library
   packages      Python package -> the directory that holds it, or null
@@ -54,6 +55,7 @@ PACKAGES = ("cryptography", "pyroute2")
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 LISTENING = "0A"
 LIBSECCOMP = "libseccomp.so.2"
+NOBODY = 65534
 DROPBEAR_PROGRAM = "dropbearmulti"
 MARK = "Written by the role ocihooks.ssh.ssh_hook"
 UNITS = "/etc/systemd/system"
@@ -61,6 +63,7 @@ ROOM = 8 << 20  # bytes: Dropbear and the hook, with their next versions beside 
 TIMERS = ("ssh-hook-passwd", "ssh-hook-sweep")
 ENABLED = ("com.hooks.ssh.enabled", "true")
 COMMAND = "start-ssh-daemon"
+SUID_DUMPABLE = "/proc/sys/fs/suid_dumpable"
 
 
 def engines() -> dict[str, str]:
@@ -217,12 +220,19 @@ def can_listen(address: str) -> bool:
 
 
 def loads(library: str) -> bool:
-    """Whether this interpreter can load a shared library."""
+    """Whether this interpreter can load a shared library. As nobody, since who can replace it is not known yet."""
+    child = os.fork()
+    if child:
+        return os.waitpid(child, 0)[1] == 0
     try:
+        if os.geteuid() == 0:
+            os.setgroups([])
+            os.setgid(NOBODY)
+            os.setuid(NOBODY)
         ctypes.CDLL(library)
     except OSError:
-        return False
-    return True
+        os._exit(1)
+    os._exit(0)
 
 
 def holds(directory: str, name: str) -> bool:
@@ -254,6 +264,15 @@ def full(path: str) -> bool:
     """Whether a directory lies on a file system with too little room for what is installed."""
     status = file_system(path)
     return status.f_bavail * status.f_frsize < ROOM
+
+
+def suid_dumpable(path: str) -> int:
+    """The kernel parameter fs.suid_dumpable, which the file `path` holds."""
+    try:
+        with open(path, encoding="ascii") as file:
+            return int(file.read())
+    except FileNotFoundError:
+        return 0
 
 
 def launched(prefix: str) -> str:
@@ -289,6 +308,7 @@ def report(question: dict[str, Any]) -> dict[str, object]:
         "port_holders": port_holders(int(question["port"]), daemons),
         "foreign": [address for address in question["addresses"] if not can_listen(address)],
         "libseccomp": loads(LIBSECCOMP),
+        "suid_dumpable": suid_dumpable(SUID_DUMPABLE),
         "daemons": daemons,
         "import_path": [path for path in sys.path if os.path.exists(path)],
         "packages": package_homes(question["packages_dir"]),

@@ -1,0 +1,173 @@
+"""Report what an interpreter loads for the SSH hook, and where the dynamic loader looks for it, as one line of JSON.
+
+Usage: python3 -I -S loaded.py [PACKAGES...]
+
+PACKAGES are the directories that hold cryptography and pyroute2.
+
+The report, a JSON object:
+  files        what the interpreter has mapped after it has loaded libseccomp and these packages, the names by which the
+               dynamic loader opened them, and the files that configure the dynamic loader
+  directories  where the dynamic loader looked, or will look after the next ldconfig
+  configured   those of the directories that its configuration names -> the file that does
+
+It runs the interpreter as the launcher does, but as the user nobody and without the caller's environment: who can
+replace a library is not known yet. Exits with 1 and one line on standard error where the interpreter cannot import the
+packages.
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+NOBODY = 65534
+FLAGS = "-BISXutf8"  # of the launcher
+PRELOAD = "/etc/ld.so.preload"
+CACHE = "/etc/ld.so.cache"
+CONFIGURATION = "/etc/ld.so.conf"
+
+# What the hook and "ssh_hook keygen" import of the packages. ssh_hook_require_seccomp says whether libseccomp may miss.
+LOAD = """
+import sys
+from ctypes import CDLL
+
+sys.path += sys.argv[1:]
+import cryptography.hazmat.primitives.asymmetric.ec
+import cryptography.hazmat.primitives.asymmetric.ed25519
+import cryptography.hazmat.primitives.serialization
+import pyroute2
+
+try:
+    CDLL("libseccomp.so.2")
+except OSError:
+    pass
+print(open("/proc/self/maps", errors="surrogateescape").read())
+"""
+
+
+class LoadError(Exception):
+    """The interpreter cannot load what the hook needs."""
+
+
+def load(packages: list[str]) -> tuple[set[str], set[str]]:
+    """Return the files that the interpreter has mapped, and the paths at which the dynamic loader looked for libraries.
+
+    Raises LoadError.
+    """
+    nobody = NOBODY if os.geteuid() == 0 else None
+    try:
+        answer = subprocess.run(
+            [sys.executable, FLAGS, "-c", LOAD, *packages],
+            env={"LD_DEBUG": "libs"},
+            cwd="/",
+            user=nobody,
+            group=nobody,
+            extra_groups=None if nobody is None else [],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            errors="surrogateescape",
+            check=False,
+        )
+    except OSError as error:
+        raise LoadError(f"{sys.executable} cannot be run by an ordinary user: {error.strerror}") from None
+    if answer.returncode != 0:
+        said = [line for line in answer.stderr.splitlines() if not re.match(r" +\d+:\t", line)]
+        reason = said[-1] if said else f"exit status {answer.returncode}"
+        raise LoadError(f"{sys.executable} cannot import cryptography and pyroute2 as an ordinary user: {reason}")
+    return set(mapped(answer.stdout)), set(tried(answer.stderr))
+
+
+def mapped(maps: str) -> Iterator[str]:
+    """Yield the regular files in a text of /proc/PID/maps."""
+    for line in maps.splitlines():
+        _numbers, slash, path = line.partition("/")
+        if slash and os.path.isfile(slash + path):  # not so a device, and what is deleted, as libffi's closures are
+            yield slash + path
+
+
+def tried(debug: str) -> Iterator[str]:
+    """Yield the paths at which glibc's dynamic loader looked for libraries, from what it says with LD_DEBUG=libs."""
+    for found in re.finditer(r"^ +\d+:\t +trying file=(.*)$", debug, re.MULTILINE):
+        directory, name = os.path.split(found[1])
+        if ".." in directory.split("/"):  # as in a run path of $ORIGIN/../lib
+            directory = os.path.realpath(directory)
+        yield os.path.join(directory, name)
+
+
+def lines(path: str) -> list[str]:
+    """Return the lines of a configuration file without comments; none where it cannot be read."""
+    try:
+        text = Path(path).read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError:
+        return []
+    return [line.partition("#")[0].strip() for line in text.splitlines()]
+
+
+def preloaded(path: str) -> list[str]:
+    """Return the libraries that a file such as /etc/ld.so.preload names by their paths."""
+    return [name for line in lines(path) for name in re.split(r"[\s:]+", line) if name.startswith("/")]
+
+
+class Configuration:
+    """What ldconfig reads. Attributes: files; directories, of libraries -> the file that names each; searched, the
+    directories in which more files would be read.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.files: list[str] = []
+        self.directories: dict[str, str] = {}
+        self.searched: set[str] = set()
+        self._read(path)
+
+    def _read(self, path: str) -> None:
+        if path in self.files or not os.path.isfile(path):
+            return
+        self.files.append(path)
+        for line in lines(path):
+            first, _blank, rest = line.partition(" ")
+            if first == "include":
+                for pattern in rest.split():
+                    self._include(os.path.join(os.path.dirname(path), pattern))
+            elif line.startswith("/"):
+                self.directories.setdefault(line.partition("=")[0].rstrip("/ ") or "/", path)
+
+    def _include(self, pattern: str) -> None:
+        directory = os.path.dirname(pattern)
+        while glob.has_magic(directory):
+            directory = os.path.dirname(directory)
+        self.searched.add(directory)
+        for path in sorted(glob.glob(pattern)):
+            self._read(path)
+
+
+def report(packages: list[str]) -> dict[str, object]:
+    """Return the whole report. Raises LoadError."""
+    files, places = load(packages)
+    configuration = Configuration(CONFIGURATION)
+    places.update(preloaded(PRELOAD))
+    files.update(path for path in [PRELOAD, CACHE, *configuration.files, *places] if os.path.exists(path))
+    # Also where there is nothing yet: who can make a directory, or a file in it, decides what is loaded the next time.
+    directories = {os.path.dirname(path) for path in [PRELOAD, *places]}
+    directories.update(configuration.searched, configuration.directories)
+    return {"files": sorted(files), "directories": sorted(directories), "configured": configuration.directories}
+
+
+def main(packages: list[str]) -> int:
+    """Print the report, and return the exit status."""
+    try:
+        print(json.dumps(report(packages)))
+    except LoadError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
