@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import races
 from attack import CANARY, OTHERS, SECRET, attempt, bind, host_untouched, one_line, plain, plant, without_home
-from containers import ALICE, IMAGES, LAUNCHER, Engine, call_hook, configuration, run
+from containers import ALICE, IMAGES, LAUNCHER, Engine, call_hook, configuration, plain_start, run
 from test_old_kernel import WRAPPER
 
 # What the hook works on in a container, and what of the host's is like it.
@@ -236,6 +236,24 @@ def test_passwd_of_many_megabytes(content: bytes) -> None:
     begin = time.monotonic()
     assert plain(prepare=prepare, change=without_home).error == ""
     assert time.monotonic() - begin < 5
+
+
+def test_what_is_copied_of_a_passwd_is_bounded() -> None:
+    """It lies in memory that the container is not charged for."""
+
+    def prepare(root: Path) -> None:
+        furnish(root)
+        lines = b"".join(b"u%d:x:%d:1::/:\n" % (uid, uid) for uid in range(100_000, 300_000))
+        (root / "etc/passwd").write_bytes(lines * 4)
+
+    container = plain_start("crun", "busybox", prepare=prepare, change=without_home)
+    try:
+        status = os.statvfs(container.path("/opt/oci-hooks/ssh"))
+        assert status.f_blocks * status.f_frsize < 4 << 20
+        said = container.exec("/opt/oci-hooks/ssh/bin/ssh", "127.0.0.1", "id -un; wc -l </etc/passwd").checked().text
+        assert said.split() == ["alice", "1"]
+    finally:
+        container.remove()
 
 
 # Volumes

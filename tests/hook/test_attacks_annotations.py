@@ -18,6 +18,7 @@ import pytest
 from attack import CANARY, SECRET, host_untouched, one_line, plain, plant
 from containers import ALICE, BOB, PORT, call_hook, keys, plain_start, run
 from recorded import describe, write_record
+from test_old_kernel import WRAPPER
 
 PIDFILE_HOST = "com.hooks.ssh.pidfile_host"
 PIDFILE_CONTAINER = "com.hooks.ssh.pidfile_container"
@@ -150,6 +151,20 @@ def test_pidfile_that_is_no_path(path: str) -> None:
         assert name in plain(annotations={name: path}).error
 
 
+@pytest.mark.parametrize("beginning", [b" " * 40, b"1" * 32, b"\n" * 40, b"12\n34\n", b"12"], ids=repr)
+@pytest.mark.parametrize("annotation", [PIDFILE_HOST, PIDFILE_CONTAINER])
+def test_pidfile_that_means_something(annotation: str, beginning: bytes) -> None:
+    content = beginning + b"what alice wrote\n" * 70
+    file = Path("/home/alice/notes")  # the home is in the container too
+    file.write_bytes(content)
+    os.chown(file, ALICE, ALICE)
+    try:
+        assert annotation in plain(annotations={annotation: str(file)}).error
+        assert file.read_bytes() == content
+    finally:
+        file.unlink()
+
+
 # The pidfile in the container, which is opened before the runtime has left the host's tree
 
 
@@ -210,7 +225,7 @@ def test_pidfile_in_the_container_on_procfs(path: str) -> None:
 )
 def test_authorized_key_that_is_none(content: str) -> None:
     (OWN / "key.pub").write_text(content, encoding="ascii")
-    (OWN / "key.pub").chmod(0o644)
+    os.chown(OWN / "key.pub", ALICE, ALICE)
     assert AUTHORIZE in plain(annotations={AUTHORIZE: str(OWN / "key.pub")}).error
 
 
@@ -230,12 +245,32 @@ def test_authorized_key_that_the_user_may_not_read(path: str | Path) -> None:
     assert AUTHORIZE in plain(annotations={AUTHORIZE: str(path)}).error
 
 
-def test_authorized_key_that_another_user_left() -> None:
+@pytest.mark.parametrize("owner", [BOB, 0])
+def test_authorized_key_that_another_user_left(owner: int) -> None:
     path = CANARY / "bobs.pub"
     path.write_text(f"{KEY}\n", encoding="ascii")
-    os.chown(path, BOB, BOB)
+    os.chown(path, owner, owner)
     path.chmod(0o644)
     assert "another user's file" in plain(annotations={AUTHORIZE: str(path)}).error
+
+
+@pytest.mark.parametrize("kernel", ["openat2", "walk"])
+@pytest.mark.parametrize("way", ["self/cwd", "thread-self/cwd", "self/fd/3"])
+def test_authorized_key_of_the_image(tmp_path: Path, way: str, kernel: str) -> None:
+    """The bundle is the hook's current directory: a link of procfs to it, or to a descriptor, would lead into the image."""
+
+    def prepare(root: Path) -> None:
+        (root / "key.pub").write_text(f"{KEY}\n", encoding="ascii")
+        os.chown(root / "key.pub", ALICE, ALICE)
+
+    tmp_path.chmod(0o755)
+    launcher = tmp_path / "old_kernel"
+    launcher.write_text(WRAPPER, encoding="utf-8")
+    launcher.chmod(0o755)
+    (OWN / "here").symlink_to(f"/proc/{way}")
+    for path in (f"/proc/{way}/rootfs/key.pub", f"{OWN}/here/rootfs/key.pub"):
+        program = {"launcher": str(launcher)} if kernel == "walk" else {}
+        assert AUTHORIZE in plain(annotations={AUTHORIZE: path}, prepare=prepare, **program).error
 
 
 # Logs

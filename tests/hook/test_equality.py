@@ -248,7 +248,7 @@ def test_nothing_of_the_hook_is_open_in_a_session(start: Start) -> None:
     descriptors = [line.split()[8:] for line in listing.splitlines()[1:]]
     assert [fields[0] for fields in descriptors] == ["0", "1", "2", "3"]  # the last is the listing's own
     daemon = [path.readlink() for path in Path(f"/proc/{container.daemon()}/fd").iterdir()]
-    own_program = "/opt/oci-hooks/dropbear/bin/dropbearmulti"  # which it runs anew for each session; by O_PATH
+    own_program = "/opt/oci-hooks/ssh/dropbear/bin/dropbearmulti"  # which it runs anew for each session; by O_PATH
     allowed = ("/dev/null", "socket:", "pipe:", "/dev/urandom", own_program)
     assert [str(target) for target in daemon if not str(target).startswith(allowed)] == []
 

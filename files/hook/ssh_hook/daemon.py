@@ -59,7 +59,6 @@ def _become(target: Target, pipes: Pipes) -> None:
         target.engine.state_directory,
         pipes.from_daemon,
     )
-    program = posix.stat(f"{target.settings.dropbear_dir}/bin/{_PROGRAM}")
     target.cgroups.open()
     if namespaces is not None:
         namespaces.join_all_but_mount_and_user()
@@ -72,7 +71,7 @@ def _become(target: Target, pipes: Pipes) -> None:
         namespaces.join("time")  # here, so that its start time is on the host's clock
     _detach(entry.null, {pipes.from_daemon.writer, *_kept(pipes), target.init.stat, entry.rootfs.descriptor})
     _expect(pipes.to_daemon.receive(_PATIENCE), ProgramsMounted)
-    programs = _open_programs(entry, program)
+    programs = _open_programs(entry, target.program)
     for descriptor in (target.init.stat, pipes.ready.writer):
         posix.set_inheritable(descriptor, True)
     arguments = [_PROGRAM, "-F", "-e", "-S", f"{target.init.stat},{pipes.ready.writer}"]

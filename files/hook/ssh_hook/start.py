@@ -167,9 +167,8 @@ class Start:
         pidfile = target.container.annotations.pidfile_host
         try:
             self._daemon = _process(pid, start_time)
-            program = posix.stat(f"{target.settings.dropbear_dir}/bin/dropbear")
             self._record = record.record_of(
-                (pid, start_time, program.st_dev, program.st_ino),
+                (pid, start_time, target.program.st_dev, target.program.st_ino),
                 target.init,
                 owner.file_owner,
                 pidfile,

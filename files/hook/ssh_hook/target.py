@@ -26,7 +26,7 @@ class Target:
     labels, the container's; process, a descriptor of the directory in /proc of the container's first process, or of the hook
     where that is in the container already; cgroups, that process's; init, the container's first process; namespaces, what the
     hook has to join, None where it is there already; rootfs, the status of the container's root directory; user, the
-    container's in the hook's user namespace; port; listen, the addresses to listen on, empty for all.
+    container's in the hook's user namespace; program, the status of Dropbear's; port; listen, the addresses to listen on, empty for all.
     """
 
     def __init__(
@@ -52,6 +52,7 @@ class Target:
         self.init = _first_process(state.pid, settings)
         self.rootfs = _rootfs_status(container.rootfs)
         self.user = outside_user(container, self.process, self.has_user_namespace())
+        self.program = _program_status(f"{settings.dropbear_dir}/bin/dropbear")
         self.port = container.annotations.port or settings.port
         self.listen = settings.listen if settings.listen and self._is_on_nodes_network() else []
 
@@ -129,6 +130,13 @@ def _rootfs_status(path: str) -> posix.stat_result | None:
     if is_same(status, posix.stat("/")):
         raise HookError(f"the container's root directory {path} is the host's own")
     return status
+
+
+def _program_status(path: str) -> posix.stat_result:
+    try:
+        return posix.stat(path)
+    except OSError as error:
+        raise HookError(f"cannot find {path} (DROPBEAR_DIR in the OCI hook's JSON file): {error.strerror}") from None
 
 
 def _open_process(pid: int, settings: Settings) -> int:

@@ -1,0 +1,51 @@
+"""Nodes whose /proc shows users no processes of others."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+from conftest import Start, Starter, Syslog
+from containers import ALICE, run
+from refusals import assert_refused
+
+PORT_ANNOTATION = "com.hooks.ssh.port"
+
+
+@pytest.fixture(autouse=True)
+def hidepid() -> Iterator[None]:
+    """The bed's /proc hides processes for a while."""
+    run(["mount", "-o", "remount,hidepid=2", "/proc"]).checked()
+    yield
+    run(["mount", "-o", "remount,hidepid=0", "/proc"]).checked()
+
+
+@pytest.mark.parametrize("options", [[], ["--pid=host"]], ids=["own", "host"])
+@pytest.mark.parametrize("engine", ["podman-crun", "rootless"])
+def test_start_and_stop(start: Start, engine: str, options: list[str]) -> None:
+    container = start(engine, "busybox", options=options)
+    session = container.exec("ssh", "127.0.0.1", "echo here")
+    assert session.checked().text == "here"
+    container.stop().checked()  # whatever is left fails the test
+
+
+def test_port_of_another_users(start: Starter, syslog: Syslog) -> None:
+    """Its process is not named to a user who may not see it; one of her own is."""
+    annotations = {PORT_ANNOTATION: "16001"}
+    with socket.socket() as holder:
+        holder.bind(("0.0.0.0", 16001))
+        holder.listen()
+        message = assert_refused(start, syslog, "crun", "16001", "by a process of uid 0", annotations=annotations)
+        assert str(os.getpid()) not in message
+    listen = f"import socket, time; s = socket.create_server(('', 16001)); print(flush=True); time.sleep({60})"
+    command = ["setpriv", f"--reuid={ALICE}", f"--regid={ALICE}", "--clear-groups", "python3", "-c", listen]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as own:
+        assert own.stdout is not None
+        own.stdout.readline()
+        try:
+            assert_refused(start, syslog, "crun", f"by process {own.pid} (python3)", annotations=annotations)
+        finally:
+            own.kill()
