@@ -40,6 +40,7 @@ _NOT_RESTORED = frozenset(
     ]
 )
 _MAX_ENTRIES = 16  # of one uid
+_MAX_HITS = 4096  # places that look like an entry of it
 _MAX_LINE = 4096  # bytes
 _NO_LOGIN = ("nologin", "false")
 _NO_NAME = "#+-"  # comments, and lines of the old NIS
@@ -148,8 +149,9 @@ def _own_lines(passwd: bytes, uid: int) -> list[tuple[int, int]]:
     """Start and end of the first entries of `uid`. An image's file may have millions of lines: only these are split."""
     needle = b":%d:" % uid
     lines: list[tuple[int, int]] = []
-    hit = passwd.find(needle)
-    while hit >= 0 and len(lines) < _MAX_ENTRIES:
+    hit, hits = passwd.find(needle), 0
+    while hit >= 0 and len(lines) < _MAX_ENTRIES and hits < _MAX_HITS:
+        hits += 1
         start = passwd.rfind(b"\n", 0, hit) + 1
         end = passwd.find(b"\n", hit)
         end = len(passwd) if end < 0 else end
