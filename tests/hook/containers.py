@@ -300,9 +300,10 @@ def podman_start(
     user: str | None = None,
     network: str = "host",
     home: str = "/home/alice",
+    name: str | None = None,
 ) -> Podman:
     """`podman run --detach`, as alice with her home (rootless: as the container's root, with the image's), and ssh."""
-    name = new_name()
+    name = new_name() if name is None else name
     errors = HookErrors()
     arguments = ["--detach", "--name", name, "--network", network]
     if engine.name != "rootless":
