@@ -64,6 +64,7 @@ class Starts:
         self._pool = ThreadPoolExecutor(16)
         self._containers: list[Callable[[], object]] = []
         self._ports = iter(range(16400, 16500))
+        self._others = set(processes())
 
     def begin(self, engine: str, annotations: Mapping[str, str] | None = None, **options: Any) -> Future[Outcome]:
         """Start a container with a port of its own, and remove it if it has started."""
@@ -99,6 +100,10 @@ class Starts:
     def call(self, action: Callable[[], Any]) -> Future[Any]:
         """Do something that may hang."""
         return self._pool.submit(action)
+
+    def wait_until_none_is_left(self) -> None:
+        """Return when no process of the hook's is left."""
+        wait_for(lambda: set(processes()) <= self._others, "end of the hook's processes")
 
     def end(self) -> None:
         self._pool.shutdown()
@@ -156,7 +161,7 @@ def test_pidfile_in_a_held_directory(starts: Starts, start: Start) -> None:
         assert_others_go_on(starts, start)
         for outcome in outcomes:
             assert_refused(outcome)
-    wait_for(lambda: not processes(), "end of the hook's processes")
+    starts.wait_until_none_is_left()
     assert os.listdir(path) == []
 
 
@@ -174,7 +179,7 @@ def test_poststop_with_a_held_pidfile(starts: Starts, start: Start, syslog: Sysl
         wait_for(syslog.of_hook, "a message in syslog")
     (message,) = syslog.of_hook()
     assert WORDS in message
-    wait_for(lambda: not processes(), "end of the hook's processes")
+    starts.wait_until_none_is_left()
 
 
 def is_sleep(pid: int) -> bool:
@@ -206,7 +211,7 @@ def test_sweep_with_a_held_pidfile(starts: Starts) -> None:
             starts.call(lambda: run([LAUNCHER, "sweep"])).result(LIMIT)
         last = starts.call(lambda: run([LAUNCHER, "sweep"])).result(AT_ONCE)
         assert (last.status, last.err) == (0, b"")
-        wait_for(lambda: not processes(), "end of the hook's processes")
+        starts.wait_until_none_is_left()
         assert list(COPIES.iterdir()) == []
     finally:
         for daemon in daemons.values():
@@ -238,7 +243,7 @@ def test_keys_in_a_held_directory(starts: Starts, start: Start) -> None:
             assert_others_go_on(starts, start)
             for outcome in outcomes:
                 assert_refused(outcome)
-        wait_for(lambda: not processes(), "end of the hook's processes")
+        starts.wait_until_none_is_left()
 
 
 def test_public_keys_in_a_held_directory(starts: Starts, start: Start) -> None:
@@ -247,7 +252,7 @@ def test_public_keys_in_a_held_directory(starts: Starts, start: Start) -> None:
         outcome = starts.begin("crun", {"com.hooks.ssh.authorize_ssh_key": str(path / "key")})
         assert_others_go_on(starts, start)
         assert_refused(outcome)
-    wait_for(lambda: not processes(), "end of the hook's processes")
+    starts.wait_until_none_is_left()
 
 
 def test_held_log_file(starts: Starts, start: Start, syslog: Syslog) -> None:
@@ -261,7 +266,7 @@ def test_held_log_file(starts: Starts, start: Start, syslog: Syslog) -> None:
         error, seconds = outcome.result(LIMIT)
         assert seconds < LIMIT
         assert WORDS in error or [message for message in syslog.of_hook() if WORDS in message]
-    wait_for(lambda: not processes(), "end of the hook's processes")
+    starts.wait_until_none_is_left()
 
 
 def test_held_volumes(starts: Starts, start: Start) -> None:
@@ -295,7 +300,7 @@ def test_held_volumes(starts: Starts, start: Start) -> None:
         assert_others_go_on(starts, start)
         swept = starts.call(lambda: run([LAUNCHER, "sweep"])).result(AT_ONCE)
         assert (swept.status, swept.err) == (0, b"")
-    wait_for(lambda: not processes(), "end of the hook's processes")
+    starts.wait_until_none_is_left()
 
 
 # Stops each process that the hook starts as alice, as soon as she sees it, and tells their names in the end.
@@ -343,4 +348,4 @@ def test_stopped_processes(starts: Starts, start: Start, change: Callable[[dict[
         for pid in processes():
             os.kill(pid, signal.SIGCONT)
     starts.end()
-    wait_for(lambda: not processes(), "end of the hook's processes")
+    starts.wait_until_none_is_left()
