@@ -223,6 +223,19 @@ class Plain(Container):
         """Run the runtime."""
         return run([self._runtime, *arguments], stdin)
 
+    def start(self, *options: str) -> Result:
+        """Start it with these options of the runtime's command `run`; what the runtime said."""
+        return self.runtime("run", "--detach", *options, "--bundle", str(self.directory), self.name)
+
+    def create(self, *options: str) -> Result:
+        """As `start`, but its own process waits for `begin`."""
+        return self.runtime("create", *options, "--bundle", str(self.directory), self.name)
+
+    def failure(self, started: Result) -> StartFailed:
+        """The error that tells of a start that failed."""
+        hook_said = self._errors.take() or hook_lines(started.err)
+        return StartFailed(started.status, hook_said, started.err.decode(errors="replace"))
+
     def exec(self, *command: str | bytes, stdin: bytes = b"") -> Result:
         return self.runtime("exec", self.name, *command, stdin=stdin)
 
@@ -287,9 +300,10 @@ def podman_start(
     user: str | None = None,
     network: str = "host",
     home: str = "/home/alice",
+    name: str | None = None,
 ) -> Podman:
     """`podman run --detach`, as alice with her home (rootless: as the container's root, with the image's), and ssh."""
-    name = new_name()
+    name = new_name() if name is None else name
     errors = HookErrors()
     arguments = ["--detach", "--name", name, "--network", network]
     if engine.name != "rootless":
@@ -418,12 +432,36 @@ def plain_start(
     stage: str = "createRuntime",
     network: str = "host",
     only_created: bool = False,
+    options: Iterable[str] = (),
 ) -> Plain:
     """Create and start a container of `image`; with `only_created` its own process waits for `begin`.
 
     `prepare` changes its root file system, `change` its config.json; `settings` are added to the site's, or taken away
-    where they are None; `network` is host or private.
+    where they are None; `network` is host or private; `options` are those of the runtime's command `run`
+    or `create`.
     """
+    container = plain_create(runtime, image, prepare, change, settings, annotations, env, launcher, stage, network)
+    started = container.create(*options) if only_created else container.start(*options)
+    if started.status != 0:
+        failure = container.failure(started)
+        container.remove()
+        raise failure
+    return container
+
+
+def plain_create(
+    runtime: str,
+    image: str,
+    prepare: Callable[[Path], None] | None = None,
+    change: Callable[[dict[str, Any]], None] | None = None,
+    settings: Mapping[str, str | None] | None = None,
+    annotations: Mapping[str, str] | None = None,
+    env: Mapping[str, str] | None = None,
+    launcher: str = LAUNCHER,
+    stage: str = "createRuntime",
+    network: str = "host",
+) -> Plain:
+    """Make the bundle of a container, which is to be started by its `start`; see `plain_start`."""
     errors = HookErrors()
     config = configuration()
     hook = hook_json({k: v for k, v in {**SETTINGS, **(settings or {})}.items() if v is not None}, launcher)
@@ -435,14 +473,7 @@ def plain_start(
     if change is not None:
         change(config)
     directory = make_bundle(image, config, prepare)
-    container = Plain(runtime, directory.name, directory, errors)
-    command = ["create"] if only_created else ["run", "--detach"]
-    started = container.runtime(*command, "--bundle", str(directory), container.name)
-    if started.status != 0:
-        hook_said = errors.take() or hook_lines(started.err)
-        container.remove()
-        raise StartFailed(started.status, hook_said, started.err.decode(errors="replace"))
-    return container
+    return Plain(runtime, directory.name, directory, errors)
 
 
 class Call(NamedTuple):

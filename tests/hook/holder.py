@@ -1,0 +1,152 @@
+"""Holds an inode's lock without end, as an unprivileged user: a program for `held.py`, run from its text.
+
+    holder.py ACTION[,ACTION...] PATH SECONDS
+
+Actions: list, a directory; write, a regular file; queue, after list: wait for the directory's lock as a writer.
+
+The kernel copies to and from a caller's buffer while it holds the lock of an inode. Here the buffer is a page of a file
+on a FUSE mount of the caller's own, whose server never answers the read that the copy waits for.
+
+The program prints one line when the lock is held. When it ends, by SIGKILL or after SECONDS, the kernel aborts the
+FUSE connection, the copy fails, and the lock is free again. Its standard output ends with the last of its processes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import select
+import struct
+import sys
+import time
+
+PAGE = mmap.PAGESIZE
+MOUNT_POINT = "/etc/passwd"  # any file: it is covered in the mount namespace of this program alone
+CLONE_NEWNS, CLONE_NEWUSER = 0x00020000, 0x10000000
+MS_NOSUID, MS_NODEV = 2, 4
+
+# include/uapi/linux/fuse.h
+GETATTR, OPEN, READ, INIT = 3, 14, 15, 26
+REQUEST = struct.Struct("=IIQQIIII")  # length, opcode, unique, node, uid, gid, pid, padding
+REPLY = struct.Struct("=IiQ")  # length, error, unique
+INIT_REPLY = struct.Struct("=IIIIHHI")  # of protocol 7.22, which is the last one with so short a reply
+ATTRIBUTES = struct.Struct("=QII6Q10I")
+OPEN_REPLY = struct.Struct("=QII")
+ENOSYS = 38
+
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+def check(result: int) -> int:
+    """Return the result of a C function. Raises OSError where it failed."""
+    if result < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return result
+
+
+def mount() -> int:
+    """Mount a FUSE file system of one file in a new user and mount namespace; return the descriptor of its server."""
+    uid, gid = os.getuid(), os.getgid()
+    check(libc.unshare(CLONE_NEWUSER | CLONE_NEWNS))
+    for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
+        with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
+            file.write(text)
+    server = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
+    options = f"fd={server},rootmode=100600,user_id={uid},group_id={gid}"
+    check(libc.mount(b"fuse", MOUNT_POINT.encode(), b"fuse", MS_NOSUID | MS_NODEV, options.encode()))
+    return server
+
+
+def serve(server: int, asked: int, deadline: float) -> None:
+    """Answer requests until one reads the file; tell that to `asked`, and answer nothing from then on."""
+    uid, gid = os.getuid(), os.getgid()
+    attributes = ATTRIBUTES.pack(3600, 0, 0, 1, PAGE, 8, 0, 0, 0, 0, 0, 0, 0o100600, 1, uid, gid, 0, PAGE, 0)
+    answers = {
+        INIT: INIT_REPLY.pack(7, 22, 0, 0, 1, 1, PAGE),
+        GETATTR: attributes,
+        OPEN: OPEN_REPLY.pack(1, 0, 0),
+    }
+    while (left := deadline - time.monotonic()) > 0 and select.select([server], [], [], left)[0]:
+        _length, opcode, unique, *_rest = REQUEST.unpack_from(os.read(server, 1 << 17))
+        if opcode == READ:
+            os.write(asked, b"r")
+            time.sleep(max(0.0, deadline - time.monotonic()))
+            return
+        data = answers.get(opcode, b"")
+        os.write(server, REPLY.pack(REPLY.size + len(data), 0 if data else -ENOSYS, unique) + data)
+
+
+def unanswered_page() -> int:
+    """Return the address of a page whose content the kernel waits for as long as the server lives."""
+    descriptor = os.open(MOUNT_POINT, os.O_RDONLY | os.O_CLOEXEC)
+    os.fstat(descriptor)  # the kernel asks for the size only then
+    libc.mmap.restype = ctypes.c_void_p
+    libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+    address: int = libc.mmap(None, PAGE, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE, descriptor, 0)
+    return address
+
+
+def list_directory(path: str) -> None:
+    """Hold a directory's lock, shared: nobody can make, rename or remove anything in it."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    libc.getdents64(descriptor, ctypes.c_void_p(unanswered_page()), PAGE)
+
+
+def write_file(path: str) -> None:
+    """Hold a regular file's lock: nobody can write to it."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+    libc.write(descriptor, ctypes.c_void_p(unanswered_page()), PAGE)
+
+
+def make_and_remove(path: str) -> None:
+    """Queue for a directory's lock as a writer, behind whom readers queue too."""
+    os.mkdir(f"{path}/queued")
+    os.rmdir(f"{path}/queued")
+
+
+def start(action: str, path: str) -> int:
+    """Run ACTIONS[action] in a child; return its pid."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            ACTIONS[action](path)
+        finally:
+            os._exit(0)
+    return pid
+
+
+def wait_until_queued(pid: int) -> None:
+    """Return when the process sleeps for longer than any disk takes, and no signal could wake it."""
+    waits = 0
+    while waits < 20:
+        with open(f"/proc/{pid}/stat", encoding="utf-8") as file:
+            waits = waits + 1 if file.read().rpartition(")")[2].split()[0] == "D" else 0
+        time.sleep(0.001)
+
+
+ACTIONS = {"list": list_directory, "write": write_file, "queue": make_and_remove}
+
+
+def main() -> int:
+    actions, path, seconds = sys.argv[1:]
+    holder, *queued = actions.split(",")
+    server = mount()
+    reader, asked = os.pipe()
+    if os.fork() == 0:
+        os.close(server)  # of the process that serves alone: its end is the connection's
+        os.close(asked)
+        try:
+            start(holder, path)
+            if os.read(reader, 1):
+                for action in queued:
+                    wait_until_queued(start(action, path))
+                print("held", flush=True)
+        finally:
+            os._exit(0)
+    serve(server, asked, time.monotonic() + float(seconds))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

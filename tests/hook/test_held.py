@@ -1,0 +1,351 @@
+"""A user who lets the hook wait without end: by the lock of an inode of hers (see held.py), or by SIGSTOP.
+
+Nothing of the hook's waits for her longer than its deadline, and nobody else notices.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from attack import bind, one_line
+from conftest import Start, Syslog
+from containers import (
+    ALICE,
+    BOB,
+    COPIES,
+    LAUNCHER,
+    PORT,
+    Engine,
+    Plain,
+    StartFailed,
+    as_user,
+    keys,
+    listening,
+    new_name,
+    plain_create,
+    processes,
+    records,
+    run,
+    wait_for,
+)
+from held import NO_CHANGES, NO_LOOKUPS, NO_WRITES, held
+from recorded import age, describe, write_record
+from test_before_start import beside_others
+
+LIMIT = 19.0  # seconds for what the user holds up; the hook's own deadline is 10
+AT_ONCE = 5.0  # seconds for what nobody holds up, on a busy machine
+TOP = Path("/home/alice/held")  # on a disk; what alice holds is below
+WORDS = "no answer within"
+PIDFILE = "com.hooks.ssh.pidfile_host"
+
+
+class Outcome(NamedTuple):
+    """How a start went: the hook's error, or "" for a container that runs; and how long it took, in seconds."""
+
+    error: str
+    seconds: float
+
+
+class Starts:
+    """Starts and commands that may hang. All of it is ended at the end, when alice holds nothing any more."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(16)
+        self._containers: list[Callable[[], object]] = []
+        self._ports = iter(range(16400, 16500))
+        self._others = set(processes())
+
+    def begin(self, engine: str, annotations: Mapping[str, str] | None = None, **options: Any) -> Future[Outcome]:
+        """Start a container with a port of its own, and remove it if it has started."""
+        with_port = {"com.hooks.ssh.port": str(next(self._ports)), **(annotations or {})}
+        name = new_name()
+        if Engine(engine).is_podman:
+            remove = [*Engine(engine).podman, "rm", "-f", "-t0", "-i", name]
+            self._containers.append(lambda: run(remove, cwd="/run").checked())
+            return self._pool.submit(self._start_podman, engine, annotations=with_port, name=name, **options)
+        container = plain_create(engine, "busybox", annotations=with_port, **options)
+        self._containers.append(container.remove)
+        return self._pool.submit(self._start_plain, container)
+
+    def _start_podman(self, engine: str, **options: Any) -> Outcome:
+        begin = time.monotonic()
+        try:
+            Engine(engine).start("busybox", **options)
+        except StartFailed as failed:  # podman has removed it
+            return Outcome(one_line(failed.hook), time.monotonic() - begin)
+        return Outcome("", time.monotonic() - begin)
+
+    def _start_plain(self, container: Plain) -> Outcome:
+        begin = time.monotonic()
+        started = container.start()
+        if started.status == 0:
+            return Outcome("", time.monotonic() - begin)
+        outcome = Outcome(one_line(container.failure(started).hook), time.monotonic() - begin)
+        container.runtime("delete", "--force", container.name)  # which the runtime may have done by itself
+        assert container.runtime("state", container.name).status != 0
+        assert time.monotonic() - begin < outcome.seconds + AT_ONCE
+        return outcome
+
+    def call(self, action: Callable[[], Any]) -> Future[Any]:
+        """Do something that may hang."""
+        return self._pool.submit(action)
+
+    def wait_until_none_is_left(self) -> None:
+        """Return when no process of the hook's is left."""
+        wait_for(lambda: set(processes()) <= self._others, "end of the hook's processes")
+
+    def end(self) -> None:
+        self._pool.shutdown()
+        while self._containers:
+            self._containers.pop()()
+
+
+@pytest.fixture
+def starts(nothing_left: None) -> Iterator[Starts]:
+    starts = Starts()
+    yield starts
+    starts.end()
+    shutil.rmtree(TOP, ignore_errors=True)
+
+
+def directory(name: str) -> Path:
+    """A new directory of alice's."""
+    path = TOP / name
+    path.mkdir(parents=True)
+    os.chown(TOP, ALICE, ALICE)
+    os.chown(path, ALICE, ALICE)
+    return path
+
+
+def of_bob(config: dict[str, Any]) -> None:
+    """Make the container bob's."""
+    config["process"]["user"] = {"uid": BOB, "gid": BOB}
+    config["process"]["env"].append("HOME=/home/bob")
+    config["mounts"][-1] = bind("/home/bob", "/home/bob")
+
+
+def assert_refused(outcome: Future[Outcome]) -> None:
+    error, seconds = outcome.result(LIMIT)
+    assert WORDS in error
+    assert seconds < LIMIT
+
+
+def assert_others_go_on(starts: Starts, start: Start) -> None:
+    """A container of bob's starts, works and stops at once."""
+
+    def live() -> None:
+        container = start("crun", "busybox", change=of_bob, annotations={"com.hooks.ssh.port": "16399"})
+        assert container.exec("/opt/oci-hooks/ssh/bin/ssh", "127.0.0.1", "echo works").checked().text == "works"
+        container.stop().checked()
+
+    starts.call(live).result(AT_ONCE)
+
+
+def test_pidfile_in_a_held_directory(starts: Starts, start: Start) -> None:
+    path = directory("pidfile")
+    with held(path, NO_CHANGES):
+        outcomes = [
+            starts.begin(engine, {PIDFILE: str(path / engine)}) for engine in ("crun", "podman-crun", "rootless")
+        ]
+        assert_others_go_on(starts, start)
+        for outcome in outcomes:
+            assert_refused(outcome)
+    starts.wait_until_none_is_left()
+    assert os.listdir(path) == []
+
+
+@pytest.mark.parametrize("engine", ["crun", "podman-crun"])
+def test_poststop_with_a_held_pidfile(starts: Starts, start: Start, syslog: Syslog, engine: str) -> None:
+    path = directory("pidfile")
+    container = start(engine, "busybox", annotations={PIDFILE: str(path / "pid")})
+    daemon = container.daemon()
+    with held(path, NO_CHANGES):
+        stopped = starts.call(container.stop)
+        stopped.result(LIMIT)
+        assert not Path(f"/proc/{daemon}").exists()
+        assert PORT not in listening()
+        assert records() == set()
+        wait_for(syslog.of_hook, "a message in syslog")
+    (message,) = syslog.of_hook()
+    assert WORDS in message
+    starts.wait_until_none_is_left()
+
+
+def is_sleep(pid: int) -> bool:
+    return Path(f"/proc/{pid}/comm").read_text(encoding="utf-8") == "sleep\n"
+
+
+def test_sweep_with_a_held_pidfile(starts: Starts) -> None:
+    """The records are those of containers that are gone. alice's comes first; bob's daemon runs on."""
+    path = directory("pidfile")
+    COPIES.mkdir(mode=0o700, parents=True, exist_ok=True)
+    COPIES.parent.chmod(0o700)
+    bobs = Path("/home/bob/sweep.pid")
+    daemons = {uid: subprocess.Popen([*as_user(uid, "/bin/sleep", "1000")]) for uid in (ALICE, BOB)}
+    pidfiles = {ALICE: path / "pid", BOB: bobs}
+    try:
+        for uid, daemon in daemons.items():
+            wait_for(partial(is_sleep, daemon.pid), "the daemon")
+            pidfiles[uid].write_text(f"{daemon.pid}\n", encoding="ascii")
+            os.chown(pidfiles[uid], uid, uid)
+            gone = {"init_start_time": 1, "uid": uid, "gid": uid, "pidfile_host": pidfiles[uid]}
+            write_record(COPIES, {**describe(daemon.pid), **gone}, f"record-{uid}")
+        age()
+        with held(path, NO_CHANGES):
+            first = starts.call(lambda: run([LAUNCHER, "sweep"])).result(LIMIT)
+            assert [daemon.wait(AT_ONCE) for daemon in daemons.values()] == [-9, -9]
+            assert not bobs.exists()
+            assert not (COPIES / f"record-{BOB}").exists()
+            assert WORDS in one_line(first.err.decode())
+            starts.call(lambda: run([LAUNCHER, "sweep"])).result(LIMIT)
+        last = starts.call(lambda: run([LAUNCHER, "sweep"])).result(AT_ONCE)
+        assert (last.status, last.err) == (0, b"")
+        starts.wait_until_none_is_left()
+        assert list(COPIES.iterdir()) == []
+    finally:
+        for daemon in daemons.values():
+            daemon.kill()
+            daemon.wait()
+        bobs.unlink(missing_ok=True)
+        for copy in COPIES.iterdir():
+            copy.unlink()
+
+
+@contextmanager
+def uncached(path: Path) -> Iterator[None]:
+    """The name `path` is one that the kernel has to look up, since a file that was open was removed there."""
+    status = path.stat()
+    with path.open("rb") as file:
+        path.unlink()
+        try:
+            yield
+        finally:
+            path.write_bytes(file.read())
+            path.chmod(status.st_mode)
+            os.chown(path, status.st_uid, status.st_gid)
+
+
+def test_keys_in_a_held_directory(starts: Starts, start: Start) -> None:
+    with uncached(keys() / "authorized_keys"):
+        with held(keys(), NO_LOOKUPS):
+            outcomes = [starts.begin(engine) for engine in ("crun", "podman-crun", "rootless")]
+            assert_others_go_on(starts, start)
+            for outcome in outcomes:
+                assert_refused(outcome)
+        starts.wait_until_none_is_left()
+
+
+def test_public_keys_in_a_held_directory(starts: Starts, start: Start) -> None:
+    path = directory("public")
+    with held(path, NO_LOOKUPS):
+        outcome = starts.begin("crun", {"com.hooks.ssh.authorize_ssh_key": str(path / "key")})
+        assert_others_go_on(starts, start)
+        assert_refused(outcome)
+    starts.wait_until_none_is_left()
+
+
+def test_held_log_file(starts: Starts, start: Start, syslog: Syslog) -> None:
+    """What cannot be logged there is said elsewhere."""
+    path = directory("log") / "log"
+    path.touch()
+    os.chown(path, ALICE, ALICE)
+    with held(path, NO_WRITES):
+        outcome = starts.begin("crun", {"com.hooks.logging.stdoutfd": str(path), "com.hooks.logging.level": "1"})
+        assert_others_go_on(starts, start)
+        error, seconds = outcome.result(LIMIT)
+        assert seconds < LIMIT
+        assert WORDS in error or [message for message in syslog.of_hook() if WORDS in message]
+    starts.wait_until_none_is_left()
+
+
+def test_held_volumes(starts: Starts, start: Start) -> None:
+    """The home, where the hook has to make ~/.ssh; and ~/.ssh, on which it mounts, or into which it writes keys."""
+    homes = {name: directory(name) for name in ("crun", "runc", "podman-crun")}
+    shared = {name: directory(name) for name in ("mounted", "written")}
+
+    mount_point = Path("/home/alice/.ssh")
+    mount_point.mkdir(mode=0o700, exist_ok=True)
+    os.chown(mount_point, ALICE, ALICE)
+
+    def at(path: Path, destination: str) -> Callable[[dict[str, Any]], None]:
+        return lambda config: config["mounts"].append(bind(path, destination))
+
+    with ExitStack() as stack:
+        for path in (*homes.values(), *shared.values()):
+            stack.enter_context(held(path, NO_CHANGES))
+        outcomes = [
+            *(starts.begin(name, change=at(homes[name], "/home/alice")) for name in ("crun", "runc")),
+            starts.begin("podman-crun", home=str(homes["podman-crun"])),
+            starts.begin("crun", change=at(shared["mounted"], "/home/alice/.ssh")),
+            starts.begin(
+                "crun",
+                change=at(shared["written"], "/home/alice/.ssh"),
+                settings={"OVERLAY_MOUNT_HOME_SSH": "false"},
+            ),
+        ]
+        assert_others_go_on(starts, start)
+        for outcome in outcomes:
+            assert_refused(outcome)
+        assert_others_go_on(starts, start)
+        swept = starts.call(lambda: run([LAUNCHER, "sweep"])).result(AT_ONCE)
+        assert (swept.status, swept.err) == (0, b"")
+    starts.wait_until_none_is_left()
+
+
+# Stops each process that the hook starts as alice, as soon as she sees it, and tells their names in the end.
+STOPPER = """
+import os, select, signal, sys
+stopped = {}
+print("ready", flush=True)
+while not select.select([sys.stdin], [], [], 0)[0]:
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            status = open(f"/proc/{pid}/status").read()
+            if status.startswith(("Name:\\tssh_hook", "Name:\\tdropbear")) and "\\nUid:\\t2001\\t2001" in status:
+                os.kill(int(pid), signal.SIGSTOP)
+                stopped.setdefault(pid, status.split()[1])
+        except OSError:
+            continue
+print(*stopped.values(), flush=True)
+"""
+
+
+@contextmanager
+def stopper() -> Iterator[Callable[[], list[str]]]:
+    """Gives a function that ends the stopping, and returns the names of the processes that were stopped."""
+    command = as_user(ALICE, "/usr/bin/python3", "-ISBc", STOPPER)
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        try:
+            yield lambda: process.communicate("")[0].split()
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("change", [None, beside_others], ids=["private", "host"])
+def test_stopped_processes(starts: Starts, start: Start, change: Callable[[dict[str, Any]], None] | None) -> None:
+    """A start fails, or was complete when she stopped the daemon."""
+    try:
+        with stopper() as end:
+            outcomes = [starts.begin("crun", change=change) for _number in range(6)]
+            assert_others_go_on(starts, start)
+            seconds = [outcome.result(LIMIT).seconds for outcome in outcomes]
+            assert max(seconds) < LIMIT
+            assert end()
+    finally:
+        for pid in processes():
+            os.kill(pid, signal.SIGCONT)
+    starts.end()
+    starts.wait_until_none_is_left()
