@@ -45,6 +45,11 @@ class Namespaces:
         """Whether the process has a namespace `name` that is not the hook's."""
         return name in self._descriptors
 
+    def close(self) -> None:
+        """Let go of them: who has one open keeps it from ending."""
+        for descriptor in self._descriptors.values():
+            posix.close(descriptor)
+
     def join_all_but_mount_and_user(self) -> None:
         """Join those after which the host's files are still in sight, and the caller is still the host's."""
         self.join("cgroup", "ipc", "uts", "net")

@@ -34,6 +34,7 @@ _PATIENCE = 30.0  # seconds; by then whoever has to answer has given up
 def provision(target: Target, login: Login, pipes: Pipes) -> NoReturn:
     """Be the provisioner: fork the daemon's process, set the container up, and take that back unless the hook says to keep it."""
     try:
+        _close_output()
         _fork_daemon(target, pipes)
         pipes.close_others(
             pipes.from_provisioner.writer, pipes.to_provisioner.reader, pipes.to_daemon.writer, pipes.verdict.reader
@@ -49,6 +50,13 @@ def provision(target: Target, login: Login, pipes: Pipes) -> NoReturn:
             pass
     finally:
         posix._exit(0)
+
+
+def _close_output() -> None:
+    """Let go of what a runtime waits for: it has to see the hook's end, and not the provisioner's, which may be held up."""
+    null = posix.open("/dev/null", posix.O_RDWR)
+    for descriptor in (0, 1, 2):
+        posix.dup2(null, descriptor)
 
 
 def _fork_daemon(target: Target, pipes: Pipes) -> None:
@@ -75,6 +83,8 @@ def _fork_daemon(target: Target, pipes: Pipes) -> None:
 def _provision(target: Target, login: Login, pipes: Pipes) -> None:
     container, settings = target.container, target.settings
     entry = Entry(target)
+    if target.namespaces is not None:
+        target.namespaces.close()
     programs = _open_programs(f"{settings.dropbear_dir}/bin")
     in_user_namespace = target.engine.is_rootless or target.has_user_namespace()
     setup = Setup(container, login, settings, entry.rootfs, target.labels.mount_context, in_user_namespace)

@@ -87,6 +87,7 @@ class Start:
         self._provisioner = provisioner
         self._daemon: Process | None = None
         self._record: record.Record | None = None
+        self._has_pidfile = False  # on the host
 
     def supervise(self) -> None:
         """Record the daemon, release it, and return when it listens. Raises HookError; then there is no daemon."""
@@ -182,6 +183,7 @@ class Start:
             raise HookError(f"cannot record the SSH daemon in {target.path}: {error.strerror}") from None
         if pidfile:
             userfiles.write_pidfile(pidfile, pid, owner.file_owner)
+            self._has_pidfile = True
 
     def _release(self, options: list[str]) -> None:
         try:
@@ -227,7 +229,7 @@ class Start:
             disposable.reap(self._provisioner, _END_TIMEOUT)
         if self._record is not None:
             record.remove(self._target.bundle, self._record)
-            if self._record.pidfile_host:
+            if self._has_pidfile:
                 userfiles.remove_pidfile(self._record.pidfile_host, self._record.pid, self._owner.file_owner)
 
 

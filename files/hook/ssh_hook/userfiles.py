@@ -13,7 +13,8 @@ import posix
 
 from . import disposable, linux
 from .errors import HookError
-from .log import INFO, PREFIX, WARNING, log
+from .log import ERROR, INFO, PREFIX, log
+from .paths import dirname
 from .pidfile import open_pidfile
 from .rootfs import open_without_magic_links
 from .settings import printable
@@ -99,6 +100,10 @@ def write_pidfile(path: str, pid: int, user: Identity) -> None:
 
     def write() -> bytes:
         try:
+            try:  # waits where somebody holds the directory, but makes nothing there when that is let go too late
+                posix.unlink(f"{dirname(path)}/.{posix.urandom(8).hex()}")
+            except OSError:
+                pass  # there is no such file
             descriptor = open_pidfile(path)
             try:
                 posix.write(descriptor, b"%d\n" % pid)
@@ -137,7 +142,7 @@ def remove_pidfile(path: str, pid: int, user: Identity | None) -> None:
     try:
         disposable.run(remove, f"cannot remove the pidfile {printable(path)}", user)
     except HookError as error:
-        log(WARNING, str(error))
+        log(ERROR, str(error))
 
 
 class LogFile:
