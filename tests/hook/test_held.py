@@ -162,7 +162,8 @@ def test_pidfile_in_a_held_directory(starts: Starts, start: Start) -> None:
         for outcome in outcomes:
             assert_refused(outcome)
     starts.wait_until_none_is_left()
-    assert os.listdir(path) == []
+    # An open that was killed while it waited still makes its file.
+    assert [name for name in os.listdir(path) if (path / name).stat().st_size] == []
 
 
 @pytest.mark.parametrize("engine", ["crun", "podman-crun"])
