@@ -223,13 +223,10 @@ class Plain(Container):
         """Run the runtime."""
         return run([self._runtime, *arguments], stdin)
 
-    def start(self, *options: str) -> Result:
-        """Start it with these options of the runtime's command `run`; what the runtime said."""
-        return self.runtime("run", "--detach", *options, "--bundle", str(self.directory), self.name)
-
-    def create(self, *options: str) -> Result:
-        """As `start`, but its own process waits for `begin`."""
-        return self.runtime("create", *options, "--bundle", str(self.directory), self.name)
+    def start(self, *options: str, only_created: bool = False) -> Result:
+        """Start it with these options of the runtime's command `run` or `create`; what the runtime said."""
+        command = ["create"] if only_created else ["run", "--detach"]
+        return self.runtime(*command, *options, "--bundle", str(self.directory), self.name)
 
     def failure(self, started: Result) -> StartFailed:
         """The error that tells of a start that failed."""
@@ -437,11 +434,10 @@ def plain_start(
     """Create and start a container of `image`; with `only_created` its own process waits for `begin`.
 
     `prepare` changes its root file system, `change` its config.json; `settings` are added to the site's, or taken away
-    where they are None; `network` is host or private; `options` are those of the runtime's command `run`
-    or `create`.
+    where they are None; `network` is host or private; `options` are the runtime's.
     """
     container = plain_create(runtime, image, prepare, change, settings, annotations, env, launcher, stage, network)
-    started = container.create(*options) if only_created else container.start(*options)
+    started = container.start(*options, only_created=only_created)
     if started.status != 0:
         failure = container.failure(started)
         container.remove()

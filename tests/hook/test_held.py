@@ -44,7 +44,7 @@ from recorded import age, describe, write_record
 from test_before_start import beside_others
 
 LIMIT = 19.0  # seconds for what the user holds up; the hook's own deadline is 10
-AT_ONCE = 5.0  # seconds for what nobody holds up, on a busy machine
+AT_ONCE = 8.0  # seconds for what nobody holds up, on a busy machine
 TOP = Path("/home/alice/held")  # on a disk; what alice holds is below
 WORDS = "no answer within"
 PIDFILE = "com.hooks.ssh.pidfile_host"
@@ -162,7 +162,8 @@ def test_pidfile_in_a_held_directory(starts: Starts, start: Start) -> None:
         for outcome in outcomes:
             assert_refused(outcome)
     starts.wait_until_none_is_left()
-    assert os.listdir(path) == []
+    # An open that was killed while it waited still makes its file.
+    assert [name for name in os.listdir(path) if (path / name).stat().st_size] == []
 
 
 @pytest.mark.parametrize("engine", ["crun", "podman-crun"])
@@ -207,7 +208,9 @@ def test_sweep_with_a_held_pidfile(starts: Starts) -> None:
             assert [daemon.wait(AT_ONCE) for daemon in daemons.values()] == [-9, -9]
             assert not bobs.exists()
             assert not (COPIES / f"record-{BOB}").exists()
-            assert WORDS in one_line(first.err.decode())
+            (line,) = first.err.decode().splitlines()
+            assert line.startswith("ssh_hook: ")
+            assert WORDS in line
             starts.call(lambda: run([LAUNCHER, "sweep"])).result(LIMIT)
         last = starts.call(lambda: run([LAUNCHER, "sweep"])).result(AT_ONCE)
         assert (last.status, last.err) == (0, b"")
