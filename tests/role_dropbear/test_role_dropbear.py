@@ -11,6 +11,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import tarfile
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -379,9 +380,11 @@ class Sources(NamedTuple):
 
 @pytest.fixture(scope="session")
 def sources(archives: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Sources:
-    made = Sources(tmp_path_factory.mktemp("upstream"), tmp_path_factory.mktemp("patched"))
+    release = f"dropbear-{VERSION}"
+    made = Sources(tmp_path_factory.mktemp("upstream") / release, tmp_path_factory.mktemp("patched") / release)
     for directory in made:
-        run("tar", "-xf", archives["source_archive"], "-C", directory, "--strip-components=1")
+        with tarfile.open(archives["source_archive"]) as archive:  # tar would need the program bzip2
+            archive.extractall(directory.parent, filter="tar")
     for patch in sorted(PATCHES.glob("*.patch")):
         run("patch", "-d", made.patched, "-p1", "-i", patch)
     return made
@@ -397,7 +400,7 @@ class Compiler:
         (directory / "includes.h").write_text('#include "tomcrypt.h"\n')
         (directory / "dbrandom.h").write_text("void genrandom(unsigned char *buf, unsigned int len);\n")
         headers = (directory, upstream / "libtomcrypt/src/headers", upstream / "src")
-        self.command = ["gcc", "-O3", "-Wall", "-Werror", "-DARGTYPE=3", "-DLTC_SOURCE"]
+        self.command = ["musl-gcc", "-O3", "-Wall", "-Werror", "-DARGTYPE=3", "-DLTC_SOURCE"]
         self.command += [f"-I{path}" for path in headers]
 
     def make(self, name: str, *arguments: str | Path) -> Path:
