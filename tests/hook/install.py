@@ -89,6 +89,7 @@ def install_dropbear() -> None:
     binaries = PREFIX / "dropbear" / "bin"
     for program in ("dropbearmulti", "scp", "sftp", "sftp-server"):
         shutil.copy(ROOT / ".cache" / "hook" / program, binaries)
+    (binaries / "dropbearmulti").chmod(0o111)  # as the role dropbear installs it
     for name in ("dropbear", "dbclient", "dropbearkey"):
         (binaries / name).unlink(missing_ok=True)
         (binaries / name).symlink_to("dropbearmulti")

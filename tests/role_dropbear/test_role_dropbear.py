@@ -230,7 +230,8 @@ def test_only_root_can_write_what_is_installed(first: First) -> None:
     for path in found:
         status = path.lstat()
         assert (status.st_uid, status.st_gid) == (0, 0), path
-        assert stat.S_ISLNK(status.st_mode) or stat.S_IMODE(status.st_mode) == 0o755, path
+        mode = 0o111 if path.name == "dropbearmulti" else 0o755
+        assert stat.S_ISLNK(status.st_mode) or stat.S_IMODE(status.st_mode) == mode, path
     assert (first.site.prefix / "dropbear").is_symlink()
     directory = first.site.prefix / "dropbear" / "bin"
     assert sorted(path.name for path in directory.iterdir()) == sorted([*NAMES, *PROGRAMS])
@@ -314,6 +315,16 @@ def test_a_session_has_the_groups_and_capabilities_of_the_daemon(
     mine = run("setpriv", *options, "sed", "-n", "s/^CapEff:\t//p", "/proc/self/status").rstrip()
     session = f"{name}, groups {groups}, capabilities {mine}"
     assert alone(HERE / "account", program, name, *options) == [f"pipe: {session}", f"terminal: {session}"]
+
+
+@pytest.mark.parametrize("privileges", [WITHOUT_CAPABILITIES, AS_ALICE], ids=["root without capabilities", "alice"])
+def test_whoever_runs_the_installed_daemon_may_neither_read_nor_trace_it(
+    first: First, privileges: tuple[str, ...]
+) -> None:
+    installed = first.site.prefix / "dropbear" / "bin" / "dropbearmulti"
+    command = (HERE / "traced", installed, "--clear-groups", *privileges)
+    assert alone(*command) == ["read it: no", "trace it: no"]
+    assert alone(HERE / "traced", "--mode=0755", *command[1:]) == ["read it: yes", "trace it: yes"]
 
 
 @pytest.mark.parametrize(("name", "privileges"), [("alice", ()), ("root", AS_ALICE)], ids=["root", "alice"])

@@ -74,7 +74,7 @@ class Record:
         except (FileNotFoundError, ProcessLookupError):
             return None
         try:
-            if process.is_alive() and self._is_of_this_boot() and process.identity() == self._identity():
+            if process.is_alive() and self._is_of_this_boot() and self._names(process):
                 return process
         except (FileNotFoundError, ProcessLookupError):
             pass  # it ended meanwhile
@@ -98,6 +98,15 @@ class Record:
 
     def _is_of_this_boot(self) -> bool:
         return _boot_id() == self.texts["boot_id"]
+
+    def _names(self, process: Process) -> bool:
+        """Whether `process`, of this boot, is the recorded one. Raises OSError where that cannot be found out."""
+        try:
+            return process.identity() == self._identity()
+        except PermissionError:
+            # Dropbear's program cannot be read, so that a rootless engine's user is not told what the process runs
+            # (ptrace(2), PTRACE_MODE_READ). Pid, start time and boot tell it from all others.
+            return (process.pid, process.start_time()) == self._identity()[:2]
 
     def _identity(self) -> tuple[int, ...]:
         return tuple(self.numbers[name] for name in _NUMBERS[:4])
