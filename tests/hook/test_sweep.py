@@ -210,6 +210,22 @@ def test_ordinary_user(start: Start, options: list[str], sweeper: tuple[str, ...
     forget(container)
 
 
+HIDDEN = ("unshare", "--mount", "sh", "-c", 'mount -t proc -o hidepid=2 proc /proc && exec "$@"', "sh")
+
+
+def test_daemon_that_its_user_cannot_see_stays_recorded(start: Start) -> None:
+    """It cannot be traced, so that /proc hides it from its own user too."""
+    container = start("rootless", options=ROOTLESS["root"])
+    kill_podmans(container)
+    before = records(), processes()
+    daemon = next(iter(before[1]))
+    assert f"does not tell whether the SSH daemon with pid {daemon} still runs" in swept(*HIDDEN, *as_alice())
+    assert (records(), processes()) == before
+    assert swept(*as_alice()) == ""
+    wait_for(is_clean, "end of what was left")
+    forget(container)
+
+
 # What is not left, but in use
 
 
@@ -220,8 +236,7 @@ def test_running_rootless_container_stays(start: Start, options: list[str]) -> N
     before = records(), processes()
     assert swept(*as_alice()) == ""
     assert (records(), processes()) == before
-    hidden = ("unshare", "--mount", "sh", "-c", 'mount -t proc -o hidepid=2 proc /proc && exec "$@"', "sh")
-    assert swept(*hidden, *as_alice()) == ""
+    assert swept(*HIDDEN, *as_alice()) == ""
     assert (records(), processes()) == before
     container.stop().checked()
     wait_for(is_clean, "end of the daemon")

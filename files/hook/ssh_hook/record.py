@@ -68,10 +68,14 @@ class Record:
         return fsencode("\n".join([_VERSION, *fields, ""]))
 
     def process(self) -> Process | None:
-        """The recorded process; None where it is gone, whoever has its pid by now. Raises OSError."""
+        """The recorded process; None where it is gone, whoever has its pid by now. Raises OSError and HookError."""
         try:
             process = Process(self.pid)
         except (FileNotFoundError, ProcessLookupError):
+            if self._is_of_this_boot() and _is_hidden(self.pid):
+                raise HookError(
+                    f"/proc is mounted with hidepid, and does not tell whether the SSH daemon with pid {self.pid} still runs"
+                ) from None
             return None
         try:
             if process.is_alive() and self._is_of_this_boot() and self._names(process):
@@ -242,6 +246,15 @@ def _number(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS):
         raise ValueError
     return int(text)
+
+
+def _is_hidden(pid: int) -> bool:
+    """Whether the caller may signal a process that /proc does not show, as it may not trace it (hidepid, proc(5))."""
+    try:
+        posix.kill(pid, 0)
+    except OSError:
+        return False
+    return True
 
 
 def _boot_id() -> str:
