@@ -39,7 +39,16 @@ from containers import (
 )
 from recorded import age
 
-ROLES = ("the hook", "its child", "the daemon")
+# In the order in which they make their first calls.
+ROLES = (
+    "the hook",
+    "the reader of the user's keys",
+    "the provisioner",
+    "the forker of the daemon",
+    "the daemon",
+    "the writer of the pidfile",
+)
+DAEMON = ROLES.index("the daemon")
 ERRORS = {"EIO": errno.EIO, "EPERM": errno.EPERM, "ENOSYS": errno.ENOSYS}
 KILL = "SIGKILL"  # of the process that makes the call
 KILL_CONTAINER = "SIGKILL of the container"  # of its first process
@@ -107,7 +116,7 @@ class Supervisor:
         if pid not in self.pids:
             self.pids.append(pid)
         role = self.pids.index(pid)
-        if role > 2 or [2, orders["execve"]] in self.calls and role == 2:
+        if role >= {len(ROLES)} or [{DAEMON}, orders["execve"]] in self.calls and role == {DAEMON}:
             return 0  # Dropbear, and what it starts
         self.calls.append([role, call])
         if [role, call] != orders["call"] or self.calls.count([role, call]) != orders["occurrence"]:
@@ -216,7 +225,7 @@ class Outcome(NamedTuple):
         """What is wrong with it, in words, by the measure of a start in which nothing failed; "" for nothing.
 
         A hook that fails says so in one line and leaves nothing. One that is killed leaves what the container's end and
-        poststop take away, and maybe a pid in the container. And one that goes on starts a daemon that is confined all
+        poststop take away, and maybe an empty pidfile. And one that goes on starts a daemon that is confined all
         the same.
         """
         if not self.hit:
@@ -224,7 +233,7 @@ class Outcome(NamedTuple):
         if self.status == 0:
             different = {name for name, value in good.confinement.items() if self.confinement.get(name) != value}
             return f"the daemon differs in {sorted(different)}" if different else ""
-        left = [what for what in self.left if how != KILL or what != PIDFILE_IN_CONTAINER]
+        left = [what for what in self.left if how != KILL or what not in (PIDFILE_IN_CONTAINER, str(PIDFILE))]
         if self.status < 0:
             files = [what for what in left if what.startswith("layer/")]
             return f"left {files}" if files else ""

@@ -256,6 +256,41 @@ def test_what_is_copied_of_a_passwd_is_bounded() -> None:
         container.remove()
 
 
+CLIMBING = ("/nope/../../../../home/alice", "/home/alice/nope/../../../..", "/nope/..", "/nope/.", "/../nope/../..")
+
+
+@pytest.mark.parametrize("overlay", ["true", "false"])
+@pytest.mark.parametrize("home", CLIMBING)
+@pytest.mark.parametrize("uid", [ALICE, 0])
+def test_home_that_climbs(uid: int, home: str, overlay: str) -> None:
+    """What is missing is made; nothing is made, nor opened, above the container's root."""
+
+    def change(config: dict[str, Any]) -> None:
+        without_home(config)
+        config["process"]["user"] = {"uid": uid, "gid": uid}
+        config["process"]["env"] = [f"HOME={home}", "PATH=/bin:/usr/bin"]
+
+    def prepare(root: Path) -> None:
+        furnish(root)
+        (root / "etc/passwd").write_bytes(b"")
+
+    outcome = plain(prepare=prepare, change=change, settings={"OVERLAY_MOUNT_HOME_SSH": overlay})
+    assert "is no name" in outcome.error
+
+
+@pytest.mark.parametrize("home", CLIMBING)
+def test_home_of_the_images_passwd_that_climbs(home: str) -> None:
+    def prepare(root: Path) -> None:
+        furnish(root)
+        (root / "etc/passwd").write_text(f"a:x:{ALICE}:{ALICE}::{home}:/bin/sh\n", encoding="ascii")
+
+    def change(config: dict[str, Any]) -> None:
+        without_home(config)
+        config["process"]["env"] = ["PATH=/bin:/usr/bin"]
+
+    assert "is no name" in plain(prepare=prepare, change=change).error
+
+
 # Volumes
 
 

@@ -189,7 +189,7 @@ def test_few_descriptors_under_runc(start: Start) -> None:
 
 
 def test_no_descriptors_for_a_session(start: Start) -> None:
-    container = start("runc", "busybox", change=with_limits(NOFILE=12))
+    container = start("runc", "busybox", change=with_limits(NOFILE=11))
     daemon = container.daemon()
     assert_login_refused(container, NOT_RUN)
     assert container.daemon() == daemon

@@ -63,9 +63,9 @@ def of_role(good: Outcome, role: int) -> list[Call]:
     return [call for call in good.calls if call.role == role]
 
 
-def spread(calls: list[Call]) -> list[Call]:
-    """Some of the calls, from the first one on."""
-    return calls[:: -(-len(calls) // _KILLS)]
+def spread(calls: list[Call], number: int = _KILLS) -> list[Call]:
+    """So many of the calls at most, from the first one on."""
+    return calls[:: -(-len(calls) // number)]
 
 
 def test_nothing_fails(good: Outcome) -> None:
@@ -86,9 +86,9 @@ def test_confining_call_is_refused(good: Outcome, how: str) -> None:
     assert problems(calls, how, good) == []
 
 
-def last_word_but_one(calls: list[Call]) -> int:
-    """The place of the last write but one."""
-    return [place for place, call in enumerate(calls) if call.name == "write"][-2]
+def until_write(calls: list[Call], number: int) -> int:
+    """How many calls there are up to the write with that number, from 0 on, or from the end; without it."""
+    return [place for place, call in enumerate(calls) if call.name == "write"][number]
 
 
 def without_pid_namespace(config: dict[str, Any]) -> None:
@@ -101,19 +101,26 @@ def without_pid_namespace(config: dict[str, Any]) -> None:
 def test_container_or_its_runtime_is_killed(good: Outcome, how: str, pid: str) -> None:
     """Before the daemon is recorded, the hook says so; after that poststop, or a sweep, ends and removes what there is."""
     change = without_pid_namespace if pid == "host" else None
-    of_hook, names = of_role(good, 0), [call.name for call in of_role(good, 0)]
-    forked, has_told = names.index("clone"), names.index("wait4")
-    of_child = of_role(good, 1)  # after its last word but one, which starts the daemon, it looks once more
-    before = [*of_hook[:forked], *of_child[: last_word_but_one(of_child)], *of_role(good, 2)]
-    found = [faults.start_hitting(call, how, change) for call in spread(before)]
+    of_hook = of_role(good, 0)
+    released, listens = (
+        until_write(of_hook, -2),
+        until_write(of_hook, -1),
+    )  # the last words: to the daemon, to the provisioner
+    provisioner = of_role(good, ROLES.index("the provisioner"))
+    others = [call for call in good.calls if ROLES[call.role] not in ("the hook", "the provisioner")]
+    before = [
+        *of_hook[:released],
+        *others,
+        *provisioner[: until_write(provisioner, -2)],
+    ]  # its last word is the pidfile's
+    found = [faults.start_hitting(call, how, change) for call in spread(before, 40)]
     assert [outcome.status for outcome in found] == [1] * len(found)
     assert [problem for outcome in found if (problem := outcome.problem(good, faults.KILL))] == []
-    between = [faults.start_hitting(call, how, change) for call in spread(of_hook[forked:has_told])]
+    between = [faults.start_hitting(call, how, change) for call in spread(of_hook[released:listens])]
     failed = [outcome for outcome in between if outcome.status]
     assert [problem for outcome in failed if (problem := outcome.problem(good, faults.KILL))] == []
-    assert [faults.start_hitting(call, how, change).status for call in of_hook[has_told:]] == [0] * len(
-        of_hook[has_told:]
-    )
+    after = of_hook[listens + 1 :]
+    assert [faults.start_hitting(call, how, change).status for call in after] == [0] * len(after)
 
 
 @pytest.mark.parametrize("role", range(len(ROLES)))

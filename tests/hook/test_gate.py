@@ -7,6 +7,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,19 @@ from typing import Any
 import openssh
 import pytest
 from conftest import Start
-from containers import ALICE, PORT, Plain, as_user, keys, plain_start, processes, wait_for
+from containers import (
+    ALICE,
+    PORT,
+    WORK,
+    Plain,
+    as_user,
+    keys,
+    listening,
+    plain_start,
+    processes,
+    shell_around,
+    wait_for,
+)
 
 BANNER = b"SSH-2.0-"
 QUIET = 0.5  # seconds; an open gate takes a hundredth of that
@@ -126,3 +139,21 @@ def test_each_session_has_a_memory_layout_of_its_own(start: Start, tmp_path: Pat
     found = {openssh.login(key, layout).checked().text.split()[0] for _ in range(3)}
     maps = Path(f"/proc/{container.daemon()}/maps").read_text(encoding="ascii")
     assert len(found | {maps.split()[0]}) == 4
+
+
+@pytest.mark.parametrize("engine", ["crun", "runc"])
+def test_the_first_process_is_not_a_shell_in_between(start: Start, engine: str) -> None:
+    """Without joining, the hook looks for it among its ancestors; a forked shell has not executed anything either."""
+    WORK.mkdir(exist_ok=True)
+    launcher = shell_around(WORK / "between", '( hook "$@" || exit; exec /usr/bin/sleep 1 )')
+    options = {"stage": "createContainer", "settings": {"JOIN_NAMESPACES": "false"}, "launcher": launcher}
+    with ThreadPoolExecutor(1) as pool:
+        begun = pool.submit(start, engine, "busybox", **options)
+        wait_for(lambda: PORT in listening(), "a daemon that listens")
+        with closing(connect()) as early:
+            early.settimeout(QUIET)
+            with pytest.raises(TimeoutError):
+                early.recv(64)
+            early.settimeout(SOON)
+            assert early.recv(64).startswith(BANNER)
+        assert begun.result().ssh("echo here").checked().text == "here"

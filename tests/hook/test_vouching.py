@@ -75,6 +75,22 @@ def test_containers_of_kubernetes_are_refused(start: Starter, syslog: Syslog, en
     assert_refused(start, syslog, engine, "Kubernetes", name, annotations=annotations)
 
 
+def test_a_user_namespace_of_another_container_is_refused(start: Starter, syslog: Syslog) -> None:
+    """Who has CAP_SYS_ADMIN there can have the kernel run another program in place of the daemon's (binfmt_misc)."""
+
+    def own(config: dict[str, Any]) -> None:
+        config["linux"]["namespaces"].append({"type": "user"})
+        mapping = [{"containerID": 0, "hostID": 0, "size": 65536}]
+        config["linux"].update(uidMappings=mapping, gidMappings=mapping)
+
+    first = start("crun", "busybox", network="private", change=own)
+
+    def shared(config: dict[str, Any]) -> None:
+        config["linux"]["namespaces"].append({"type": "user", "path": f"/proc/{first.init()}/ns/user"})
+
+    assert_refused(start, syslog, "crun", "shares the user namespace", network="private", change=shared)
+
+
 def test_handlers_that_execute_nothing_are_refused(start: Starter, syslog: Syslog) -> None:
     annotations = {"run.oci.handler": "krun"}  # crun's; runc does not know it
     assert_refused(start, syslog, "runc", "run.oci.handler", "krun", annotations=annotations)

@@ -43,27 +43,6 @@ def container(**annotations: Any) -> Container:
     return Container(json.dumps(config).encode(), "/bundle")
 
 
-@pytest.mark.parametrize(
-    ("kinds", "readonly", "kept"),
-    [
-        (["network", "ipc", "uts"], ["/proc/sys"], ["net/ipv4/ping_group_range", "kernel/shmmni", "kernel/domainname"]),
-        (["network"], ["/proc/sys"], ["net/ipv4/ping_group_range"]),
-        (["pid", "mount"], ["/proc/sys"], []),  # these would be the node's
-        (["network", "ipc", "uts"], ["/proc/sy", "/proc/bus"], []),  # nothing keeps the runtime from setting them
-        (["network", "ipc", "uts"], ["/proc/sys/net"], ["net/ipv4/ping_group_range"]),
-    ],
-)
-def test_files_of_the_containers_own_kernel_parameters(kinds: list[str], readonly: list[str], kept: list[str]) -> None:
-    names = ["net.ipv4.ping_group_range", "kernel/shmmni", "kernel.domainname", "kernel.core_pattern", "vm.swappiness"]
-    linux = {
-        "namespaces": [{"type": kind} for kind in kinds],
-        "sysctl": dict.fromkeys(names, "1"),
-        "readonlyPaths": readonly,
-    }
-    it = Container(json.dumps({**CONFIG, "linux": linux}).encode(), "/bundle")
-    assert it.sysctl_paths == [f"/proc/sys/{name}" for name in kept]
-
-
 def test_config_as_a_runtime_writes_it() -> None:
     it = container()
     assert (it.uid, it.gid, it.groups, it.umask) == (1000, 100, [4, 5], 0o022)

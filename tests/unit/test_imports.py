@@ -7,14 +7,13 @@ import sys
 from pathlib import Path
 
 HOOK = Path(__file__).resolve().parents[2] / "files" / "hook"
-# What the hook, its child and the daemon's process import at createRuntime, for a container with a seccomp profile.
+# What the hook, its provisioner and the daemon's process import at createRuntime, for a container with a seccomp profile.
 START = [
     "cli",
     "container",
     "settings",
     "start",
-    "outside",
-    "inside",
+    "provisioner",
     "entry",
     "labels",
     "port",

@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import random
 from pathlib import Path
+from typing import cast
 
 import pytest
 from ssh_hook import owner, passwd
+from ssh_hook.engine import Engine
 from ssh_hook.errors import HookError
+from ssh_hook.identity import Identity
+from ssh_hook.settings import Settings
 
 
 def lines(numbers: random.Random, count: int) -> bytes:
@@ -59,3 +63,47 @@ def test_a_pipe_is_an_error(tmp_path: Path) -> None:
             owner._find_by_uid(str(path), 1000)
     finally:
         os.close(descriptor)
+
+
+class Runner:
+    """An engine. `runner` runs it; `is_rootless`, in a user namespace."""
+
+    def __init__(self, runner: int, is_rootless: bool) -> None:
+        self.runner = runner
+        self.is_rootless = is_rootless
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    (tmp_path / "passwd").write_text("root:x:0:0::/root:/bin/sh\nalice:x:2001:2001::/:\nbob:x:2002:2002::/:\n")
+    values = {"HOOK_BASE_DIR": "/home", "DROPBEAR_DIR": "/opt", "SERVER_PORT_DEFAULT": "1"}
+    values.update(PASSWD_FILE=str(tmp_path / "passwd"), REQUIRE_USER_ANNOTATION="true")
+    return Settings(values)
+
+
+@pytest.mark.parametrize("login", [2**32 - 1, 0])
+@pytest.mark.parametrize(
+    "engine",
+    [
+        Runner(0, False),
+        Runner(0, True),  # root of a system container, whose ids are the node's
+        Runner(100000, True),  # root of a system container with ids of its own
+        Runner(owner.NOBODY, True),
+    ],
+    ids=["node", "same ids", "own ids", "unknown"],
+)
+def test_a_rootful_engine_vouches_for_nobody(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings, engine: Engine, login: int
+) -> None:
+    """In a user namespace, as of a system container, it is rootful all the same."""
+    monkeypatch.setattr(owner, "_login_uid", lambda: login)
+    with pytest.raises(HookError, match=r"name the user by the annotation com\.hooks\.ssh\.user=alice"):
+        owner.find_owner(Identity(2001, 2001), engine, settings, "")
+    found = owner.find_owner(Identity(2001, 2001), engine, settings, "alice")
+    assert (found.name, found.file_owner.uid, found.user.uid) == ("alice", 2001, 2001)
+
+
+def test_a_rootless_engine_is_its_users_own(settings: Settings) -> None:
+    engine = cast("Engine", Runner(2002, True))
+    found = owner.find_owner(Identity(2001, 2001), engine, settings, "")
+    assert (found.name, found.file_owner.uid, found.user.uid) == ("bob", 0, 2001)

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from ssh_hook import keystore, keywriter, record
 from ssh_hook.identity import Identity, IdMap
+from ssh_hook.process import Process
 from ssh_hook.settings import parse_port
 from targets import MAX_ID, SEPARATOR, TARGETS, accepted
 
@@ -240,7 +241,9 @@ def test_a_record_is_read_as_it_was_written(path: bytes, pid: int, uid: int, gid
     with tempfile.TemporaryDirectory() as name:
         bundle = os.open(name, os.O_RDONLY)
         try:
-            written = record.record_of(identity, None, Identity(uid, gid), pidfile, bundle, f"{name}/state/copies")
+            init = Process(os.getpid())
+            written = record.record_of(identity, init, Identity(uid, gid), pidfile, bundle, f"{name}/state/copies")
+            init.close()
             record.write(written, bundle)
             found = [record.read(bundle), record.read(bundle, written.texts["copy"])]
             record.remove(bundle, written)
@@ -251,7 +254,11 @@ def test_a_record_is_read_as_it_was_written(path: bytes, pid: int, uid: int, gid
     for there in found:
         assert there is not None
         assert (there.numbers, there.texts, there.pidfile_host) == (written.numbers, written.texts, pidfile)
-    assert (written.bundle, written.numbers["init_pid"], written.numbers["uid"]) == (os.path.realpath(name), pid, uid)
+    assert (written.bundle, written.numbers["init_pid"], written.numbers["uid"]) == (
+        os.path.realpath(name),
+        os.getpid(),
+        uid,
+    )
 
 
 EXTENTS = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 2**32 - 40), st.integers(1, 10)), max_size=4)

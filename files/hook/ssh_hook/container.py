@@ -26,9 +26,8 @@ _CRI_ANNOTATIONS = (
     "io.kubernetes.cri-o.SandboxName",
     "io.kubernetes.pod.namespace",
 )
-_HANDLER = (
-    "run.oci.handler"  # of crun: runs the container by a library or in a virtual machine, and never executes a program
-)
+# Of crun: the container is run by a library or in a virtual machine, and no program is executed.
+_HANDLERS = ("run.oci.handler", "module.wasm.image/variant")
 DEFAULT_PIDFILE = "/opt/oci-hooks/ssh/dropbear/dropbear.pid"
 
 
@@ -108,7 +107,8 @@ class Container:
     Attributes: uid, gid, groups, in the container's user namespace; umask; environment, a dict; rootfs, an absolute
     path; rlimits, (name, soft, hard) each; bounding, permitted, inheritable and ambient, names of capabilities;
     no_new_privileges; oom_score_adj, None where it is not set; apparmor_profile, selinux_label and mount_label (SELinux's, for mounts), empty
-    where they are not set; seccomp, the object of the profile, None where there is none; annotations.
+    where they are not set; seccomp, the object of the profile, None where there is none; has_shared_user_namespace, whether it joins another's;
+    annotations.
     """
 
     def __init__(self, data: bytes, bundle: str) -> None:
@@ -138,6 +138,10 @@ class Container:
         linux = config.node("linux")
         self.mount_label = linux.text("mountLabel") if linux.has("mountLabel") else ""
         self.seccomp = linux.node("seccomp") if linux.has("seccomp") else None
+        self.has_shared_user_namespace = any(
+            namespace.text("type") == "user" and namespace.has("path") and namespace.text("path") != ""
+            for namespace in linux.nodes("namespaces")
+        )
         self.rlimits = [
             (limit.text("type"), limit.integer("soft", 0, _MAX_LIMIT), limit.integer("hard", 0, _MAX_LIMIT))
             for limit in process.nodes("rlimits")
@@ -154,11 +158,12 @@ def _refuse_others_users(annotations: Node) -> None:
                 f"the container was made through the Kubernetes CRI (annotation {name}): whoever makes a pod chooses its uid, "
                 "and would get that user's SSH key, so the hook serves no such container"
             )
-    if annotations.has(_HANDLER):
-        raise HookError(
-            f"the annotation {_HANDLER} has crun run the container by '{printable(annotations.text(_HANDLER))}', which executes "
-            "no program that an SSH session could be beside: start it without com.hooks.ssh.enabled"
-        )
+    for name in _HANDLERS:
+        if annotations.has(name):
+            raise HookError(
+                f"the annotation {name} has crun run the container by '{printable(annotations.text(name))}', which executes "
+                "no program that an SSH session could be beside: start it without com.hooks.ssh.enabled"
+            )
 
 
 def read_state(descriptor: int) -> State:

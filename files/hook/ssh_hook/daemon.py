@@ -7,22 +7,22 @@ import posix
 
 from .channel import EndOfMessagesError, Failed, Forked, NoAnswerError, PortIsFree, ProgramsMounted, Run
 from .confinement import Confinement
-from .content import DROPBEAR
+from .content import DROPBEAR as BASE_DROPBEAR
 from .entry import Entry
 from .errors import HookError, describe_failure
 from .paths import is_same
 from .port import require_free
 from .process import Process
+from .target import DROPBEAR
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
     from .channel import Message, Pipes
-    from .target import Target
+    from .target import Programs, Target
 
-PROGRAMS = f"{DROPBEAR}/bin"
-_PROGRAM = "dropbear"
+PROGRAMS = f"{BASE_DROPBEAR}/bin"
 _PATIENCE = 30.0  # seconds; by then whoever has to answer has given up
 
 
@@ -71,17 +71,17 @@ def _become(target: Target, pipes: Pipes) -> None:
         namespaces.join("time")  # here, so that its start time is on the host's clock
     _detach(entry.null, {pipes.from_daemon.writer, *_kept(pipes), target.init.stat, entry.rootfs.descriptor})
     _expect(pipes.to_daemon.receive(_PATIENCE), ProgramsMounted)
-    programs = _open_programs(entry, target.program)
+    programs = _open_programs(entry, target.programs)
     for descriptor in (target.init.stat, pipes.ready.writer):
         posix.set_inheritable(descriptor, True)
-    arguments = [_PROGRAM, "-F", "-e", "-S", f"{target.init.stat},{pipes.ready.writer}"]
+    arguments = [DROPBEAR, "-F", "-e", "-S", f"{target.init.stat},{pipes.ready.writer}"]
     confinement.apply(entry.rootfs.descriptor, programs)
 
     # From here on only what any profile of system calls has to allow: the hook sees to it that this does not take long.
     options = _expect(pipes.release.receive_by_read(), Run).texts
     if not pipes.hook.is_alive():
         raise EndOfMessagesError  # the process was stopped meanwhile, and the hook has given up
-    _execute([*arguments, *options], container.environment)
+    _execute(target.programs.name, [*arguments, *options], container.environment)
 
 
 def _expect(message: Message, kind: type[Message]) -> Message:
@@ -115,23 +115,26 @@ def _detach(null: int, kept: set[int]) -> None:
         posix.set_inheritable(descriptor, False)
 
 
-def _open_programs(entry: Entry, program: posix.stat_result) -> int:
-    """The directory of Dropbear's programs in the container, where the hook has mounted it, with `program` in it.
+def _open_programs(entry: Entry, known: Programs) -> int:
+    """The directory of Dropbear's programs in the container, where the hook has mounted it: `known` on the node.
 
-    Who owns a directory above it can have the path lead to a program of her own, which must not run before the container:
-    so the one that is run is found by this descriptor, and has to be the node's own, on a mount that nobody can write.
+    Who owns a directory above it can have the path lead to another one of hers, with a program that must not run before the
+    container. So directory and file have to be the node's own, on a mount that nobody can write, and the file no link: that
+    would lead elsewhere once the container's root is the process's.
     """
     directory = entry.rootfs.open(PROGRAMS, posix.O_PATH | posix.O_DIRECTORY)
-    is_read_only = posix.fstatvfs(directory).f_flag & posix.ST_RDONLY
-    if not is_read_only or not is_same(program, posix.stat(_PROGRAM, dir_fd=directory)):
+    file = posix.open(known.name, posix.O_PATH | posix.O_NOFOLLOW | posix.O_CLOEXEC, dir_fd=directory)
+    is_known = is_same(known.directory, posix.fstat(directory)) and is_same(known.file, posix.fstat(file))
+    if not is_known or not posix.fstatvfs(directory).f_flag & posix.ST_RDONLY:
         raise HookError(f"{PROGRAMS} in the container was moved while it was set up")
+    posix.close(file)
     return directory
 
 
-def _execute(arguments: list[str], environment: dict[str, str]) -> None:
-    """Run the first of `arguments` out of the current directory."""
+def _execute(program: str, arguments: list[str], environment: dict[str, str]) -> None:
+    """Run `program` out of the current directory."""
     try:
-        posix.execve(arguments[0], arguments, environment)
+        posix.execve(program, arguments, environment)
     except PermissionError as error:
         raise HookError(
             f"cannot start the SSH daemon: {PROGRAMS}/{arguments[0]}: {error.strerror}: the container's AppArmor or SELinux "

@@ -28,7 +28,6 @@ else:  # the C half of signal: its other half imports enum
 TIMEOUT = 10.0  # seconds
 _REAP_TIMEOUT = 1.0  # seconds, for a process that has nothing left to do
 _POLL = 0.0001  # seconds
-_MAX_DESCRIPTOR = 1024  # callers have fewer open
 _CHUNK = 1 << 16  # bytes
 _MAX_ANSWER = 1 << 20  # bytes
 _DONE, _FAILED = b"+", b"-"
@@ -69,16 +68,18 @@ def run(
     raise HookError(answer[1:].decode("utf-8", "replace") or f"{what}: the process for that was killed")
 
 
-def reap(pid: int, timeout: float) -> bool:
-    """Wait for the child `pid` for `timeout` seconds at most, and tell whether it has ended: one that hangs in the kernel is left
-    to whoever comes after.
+def reap(pid: int, timeout: float) -> int | None:
+    """Wait for the child `pid` for `timeout` seconds at most; return its wait status (wait(2)), None where it has not ended: one
+    that hangs in the kernel is left to whoever comes after.
     """
     deadline = time.monotonic() + timeout
-    while posix.waitpid(pid, posix.WNOHANG)[0] == 0:
+    while True:
+        ended, status = posix.waitpid(pid, posix.WNOHANG)
+        if ended != 0:
+            return status
         if time.monotonic() >= deadline:
-            return False
+            return None
         time.sleep(_POLL)
-    return True
 
 
 def _work(work: Callable[[], bytes], user: Identity | None, writer: int, kept: tuple[int, ...]) -> NoReturn:
@@ -105,11 +106,11 @@ def _close_others(kept: set[int]) -> None:
     null = posix.open("/dev/null", posix.O_RDWR)
     for descriptor in {0, 1, 2} - kept:
         posix.dup2(null, descriptor)
-    first = 3
-    for descriptor in sorted(descriptor for descriptor in kept if descriptor > 2):
-        posix.closerange(first, descriptor)
-        first = descriptor + 1
-    posix.closerange(first, max(first, _MAX_DESCRIPTOR))
+    for descriptor in {int(name) for name in posix.listdir("/proc/self/fd")} - kept - {0, 1, 2}:
+        try:
+            posix.close(descriptor)
+        except OSError:
+            pass  # the listing's own
 
 
 def _read(reader: int, deadline: float) -> bytes | None:

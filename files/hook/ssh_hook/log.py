@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import posix
 
-from .errors import HookError, LateError
+from .errors import LateError
 
 PREFIX = "ssh_hook: "  # of every line
 _MAX_LENGTH = 1000  # characters of a message
@@ -55,22 +55,31 @@ class Log:
             syslog.closelog()  # its descriptor must not reach the container
 
     def _print(self, target: Target, line: bytes) -> None:
+        """Write `line`. While a runtime waits for the hook, a process does that which can be left behind: the file of a user's
+        may hang, or what crun redirects the hook's messages to.
+        """
         try:
-            if not self.to_syslog:  # a user's command, who waits
-                _write(target, line)
+            if self.to_syslog and self._print_by_another(target, line):
                 return
+            _write(target, line)
+        except OSError:
+            pass  # nobody reads; syslog has it
+
+    def _print_by_another(self, target: Target, line: bytes) -> bool:
+        """Whether there was a process for that."""
+        try:
             from . import disposable  # which imports what a stage without messages does without
 
             user = None if isinstance(target, int) else target.user
             kept = (target,) if isinstance(target, int) else ()
-            try:
-                disposable.run(lambda: _write(target, line), "cannot log", user, kept, _TIMEOUT)
-            except LateError:
-                self.stdout, self.stderr = 1, 2  # the next message is not to wait as long
-            except HookError:
-                _write(target if isinstance(target, int) else 2, line)  # no process is to be had
-        except OSError:
-            pass  # nobody reads; syslog has it
+            disposable.run(lambda: _write(target, line), "cannot log", user, kept, _TIMEOUT)
+        except LateError:
+            self.stdout, self.stderr = 1, 2  # the next message is not to wait as long
+        except Exception:
+            return not isinstance(
+                target, int
+            )  # the hook may not even be able to import: then by itself, but no user's file
+        return True
 
 
 def _write(target: Target, line: bytes) -> bytes:

@@ -35,31 +35,36 @@ class Owner:
 def find_owner(user: Identity, engine: Engine, settings: Settings, claimed: str) -> Owner:
     """Find the container's `user` in PASSWD_FILE. `claimed` is the name that its annotation gives, empty where there is none.
 
-    An engine that runs rootless is the user's own, whatever uid the container's process has. With any other, an image may
-    have chosen the uid, so somebody has to vouch for it: who started the engine, by the kernel's loginuid, or the site.
+    A rootless engine is its user's own, whatever uid the container's process has. With any other, an image may have chosen
+    the uid, so somebody has to vouch for it: who started the engine, by the kernel's loginuid, or the site.
 
     Raises HookError where there is no such user, or nobody vouches for it.
     """
-    owner = _find(user, engine, settings.passwd_file)
+    owner = _owner_of_engine(user, engine, settings.passwd_file)
+    is_vouched = owner is not None
+    if owner is None:
+        entry = _find_by_uid(settings.passwd_file, user.uid)
+        if entry is None:
+            raise HookError(
+                f"no user has the uid {user.uid} in PASSWD_FILE {settings.passwd_file}: add one, or refresh the file"
+            )
+        owner = Owner(entry.name, user, user)
     if claimed and claimed != owner.name:
         raise HookError(
             f"{_ANNOTATION} is '{printable(claimed)}', but the container runs as {owner.name} (uid {user.uid}): run it as the "
             "user whom it names"
         )
-    if not engine.is_rootless:
+    if not is_vouched:
         _require_vouched(user.uid, owner.name, settings, claimed)
     return owner
 
 
-def _find(user: Identity, engine: Engine, passwd_file: str) -> Owner:
-    if engine.is_rootless:
-        entry = None if engine.runner == NOBODY else _find_by_uid(passwd_file, engine.runner)
-        if entry is not None:
-            return Owner(entry.name, Identity(0, 0), user)
-    entry = _find_by_uid(passwd_file, user.uid)
-    if entry is None:
-        raise HookError(f"no user has the uid {user.uid} in PASSWD_FILE {passwd_file}: add one, or refresh the file")
-    return Owner(entry.name, user, user)
+def _owner_of_engine(user: Identity, engine: Engine, passwd_file: str) -> Owner | None:
+    """Whose rootless engine it is; None for a rootful one, which may be in a user namespace too: in a system container."""
+    if not engine.is_rootless or engine.runner in (0, NOBODY):
+        return None
+    entry = _find_by_uid(passwd_file, engine.runner)
+    return None if entry is None else Owner(entry.name, Identity(0, 0), user)
 
 
 def _require_vouched(uid: int, name: str, settings: Settings, claimed: str) -> None:

@@ -32,7 +32,10 @@ _PATIENCE = 30.0  # seconds; by then whoever has to answer has given up
 
 
 def provision(target: Target, login: Login, pipes: Pipes) -> NoReturn:
-    """Be the provisioner: fork the daemon's process, set the container up, and take that back unless the hook says to keep it."""
+    """Be the provisioner: fork the daemon's process, and set the container up. What outlives the container waits until the
+    daemon listens. The exit status is 0 when all is done.
+    """
+    status = 1
     try:
         _close_output()
         _fork_daemon(target, pipes)
@@ -40,6 +43,7 @@ def provision(target: Target, login: Login, pipes: Pipes) -> NoReturn:
             pipes.from_provisioner.writer, pipes.to_provisioner.reader, pipes.to_daemon.writer, pipes.verdict.reader
         )
         _provision(target, login, pipes)
+        status = 0
     except (EndOfMessagesError, NoAnswerError, BrokenPipeError):
         pass  # the daemon's process has told the hook why, or the hook is gone
     except Exception as error:
@@ -49,7 +53,7 @@ def provision(target: Target, login: Login, pipes: Pipes) -> NoReturn:
         except OSError:
             pass
     finally:
-        posix._exit(0)
+        posix._exit(status)
 
 
 def _close_output() -> None:
@@ -91,27 +95,22 @@ def _provision(target: Target, login: Login, pipes: Pipes) -> None:
     free = pipes.to_provisioner.receive(_PATIENCE)
     if not isinstance(free, PortIsFree):
         raise EndOfMessagesError
-    pidfile = None
-    try:
-        setup.mount(programs)
-        pipes.to_daemon.send(ProgramsMounted())
-        options = setup.provide()
-        for warning in setup.warnings:
-            pipes.from_provisioner.send(Warned(warning))
-        pidfile = _write_pidfile(entry.rootfs, container.annotations.pidfile_container, free.texts[0])
-        for place in [f"[{address}]:{target.port}" for address in target.listen] or [str(target.port)]:
-            options += ["-p", place]
-        pipes.from_provisioner.send(Provisioned(*options, "-P", DEFAULT_PIDFILE))
-        if pidfile is None and settings.overlay:
-            return  # all else ends with the container
-        if not isinstance(pipes.verdict.receive(_PATIENCE), Keep):
-            raise EndOfMessagesError
-        setup.keep()
-    except BaseException:
-        setup.take_back()
-        if pidfile is not None:
-            posix.ftruncate(pidfile, 0)
-        raise
+    setup.mount(programs)
+    pipes.to_daemon.send(ProgramsMounted())
+    options = setup.provide()
+    for warning in setup.warnings:
+        pipes.from_provisioner.send(Warned(warning))
+    pidfile = _open_pidfile(entry.rootfs, container.annotations.pidfile_container)
+    for place in [f"[{address}]:{target.port}" for address in target.listen] or [str(target.port)]:
+        options += ["-p", place]
+    pipes.from_provisioner.send(Provisioned(*options, "-P", DEFAULT_PIDFILE))
+    if pidfile is None and settings.overlay:
+        return  # nothing of it outlives the container
+    if not isinstance(pipes.verdict.receive(_PATIENCE), Keep):
+        raise EndOfMessagesError
+    if pidfile is not None:
+        posix.write(pidfile, f"{free.texts[0]}\n".encode())
+    setup.finish()
 
 
 def _open_programs(path: str) -> int:
@@ -122,14 +121,12 @@ def _open_programs(path: str) -> int:
     return descriptor
 
 
-def _write_pidfile(rootfs: Rootfs, path: str, pid: str) -> int | None:
-    """Write the pidfile that the annotation names, and return its descriptor; None where it is Dropbear's own."""
+def _open_pidfile(rootfs: Rootfs, path: str) -> int | None:
+    """The pidfile that the annotation names, empty; None where it is Dropbear's own."""
     if path == DEFAULT_PIDFILE:
         return None
     try:
-        descriptor = rootfs.pidfile(path)
-        posix.write(descriptor, f"{pid}\n".encode())
-        return descriptor
+        return rootfs.pidfile(path)
     except OSError as error:
         problem = (
             f"the annotation com.hooks.ssh.pidfile_container: cannot write {printable(path)} as the container's user"

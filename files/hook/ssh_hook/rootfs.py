@@ -154,6 +154,8 @@ class Rootfs:
         Where the user may not write, nobody but root can swap what is created before it is opened; but a directory's
         owner may at any time. A volume has a mount of its own; its device may be that of the root file system.
         """
+        if split(path)[1] in ("", ".", ".."):  # what is created is opened without the walk that stays below the root
+            raise HookError(f"cannot create {path} in the container: its end is no name")
         try:
             with ActingAs(self._user):
                 create()
@@ -186,6 +188,8 @@ def open_without_magic_links(path: str, flags: int) -> int:
 
 
 def _open_created(parent: int, name: str, path: str, flags: int) -> int:
+    if name in ("", ".", ".."):
+        raise HookError(f"cannot open {path} in the container: its end is no name")
     try:
         return posix.open(name, posix.O_PATH | posix.O_NOFOLLOW | posix.O_CLOEXEC | flags, dir_fd=parent)
     except OSError as error:

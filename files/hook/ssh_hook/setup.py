@@ -24,7 +24,7 @@ from .mounts import (
     mount_overlay,
     mount_tmpfs,
 )
-from .paths import basename, dirname, is_own, split
+from .paths import basename, dirname, split
 from .settings import printable
 
 TYPE_CHECKING = False
@@ -71,17 +71,6 @@ class Setup:
         self._ssh_path = f"{self._account.home.rstrip('/')}/.ssh"
         self._home = self._ssh = self._base = self._dropbear = -1  # directories that `mount` opens
         self._environment = b""
-        self._keys: KeyFiles | None = None
-
-    def keep(self) -> None:
-        """Leave all in place."""
-        if self._keys is not None:
-            self._keys.keep()
-
-    def take_back(self) -> None:
-        """Take the keys out of a home that outlives the container. What else was put there ends with its mount namespace."""
-        if self._keys is not None:
-            self._keys.take_back()
 
     def mount(self, programs: int) -> None:
         """Mount the hook's own directory, with Dropbear out of the open directory `programs`."""
@@ -98,14 +87,15 @@ class Setup:
         make_private(mounted)
 
     def provide(self) -> list[str]:
-        """Put the user's keys into place, and show what is generated over the image's files. Returns Dropbear's options for keys."""
+        """Put into place what ends with the container, and show what is generated over the image's files. Returns Dropbear's
+        options for keys.
+        """
         _write_file(self._dropbear, "environment", self._environment, 0o600, self._user)
         _write_file(self._dropbear, basename(DEFAULT_PIDFILE), b"", 0o644, self._user)
+        host_key = self._login.host_key_name
+        _write_file(self._dropbear, host_key, self._login.host_key, 0o600, self._user)
         if self._settings.overlay:
             self._overlay()
-        else:
-            self._keys = KeyFiles(self._ssh, self._ssh_path, self._user)
-            self._keys.write(self._key_files(self._merged_authorized_keys()))
         account = self._account
         etc = _make_directory(self._base, "etc", 0o755, ROOT)
         self._cover_optional("/etc/passwd", etc, "passwd", self._passwd)
@@ -129,7 +119,14 @@ class Setup:
         if self._is_refused(self._home) or (not self._settings.overlay and self._is_refused(self._ssh)):
             _write_file(self._dropbear, "authorized_keys", self._login.authorized_keys, 0o600, self._user)
             authorized = DROPBEAR
-        return ["-r", f"{self._ssh_path}/{self._login.host_key_name}", "-D", authorized]
+        return ["-r", f"{DROPBEAR}/{host_key}", "-D", authorized]
+
+    def finish(self) -> None:
+        """Without an overlay, write the user's keys into ~/.ssh, which may lie on a volume. It is the last step of a start, so
+        that one that fails leaves none there, and takes none away from another container.
+        """
+        if not self._settings.overlay:
+            self._write_keys(self._ssh, self._merged_authorized_keys())
 
     def _find_account(self) -> tuple[content.Account, bytes | None]:
         """The user's account, and the content of a new /etc/passwd if it takes one."""
@@ -222,7 +219,7 @@ class Setup:
         layers = _make_directory(self._base, "overlay", 0o700, ROOT)
         upper = _make_directory(layers, "upper", 0o700, self._user)
         work = _make_directory(layers, "work", 0o700, self._user)
-        KeyFiles(upper, self._ssh_path, self._user).write(self._key_files(self._login.authorized_keys))
+        self._write_keys(upper, self._login.authorized_keys)
         try:
             mount_overlay(self._ssh, upper, work, self._ssh, self._user, self._in_user_namespace)
         except OSError as error:
@@ -231,9 +228,23 @@ class Setup:
                 "OVERLAY_MOUNT_HOME_SSH=false in the OCI hook's JSON file does without"
             ) from None
 
-    def _key_files(self, authorized_keys: bytes) -> dict[str, bytes]:
+    def _write_keys(self, directory: int, authorized_keys: bytes) -> None:
+        """Write the key set into a directory of the user's, as the user; each file appears whole or not at all."""
         keys = self._login
-        return {"id_dropbear": keys.id_dropbear, keys.host_key_name: keys.host_key, "authorized_keys": authorized_keys}
+        files = {"id_dropbear": keys.id_dropbear, keys.host_key_name: keys.host_key, "authorized_keys": authorized_keys}
+        written: list[str] = []
+        try:
+            with ActingAs(self._user):
+                for name, data in files.items():
+                    temporary = f".{name}.{posix.urandom(8).hex()}"
+                    written.append(temporary)
+                    posix.close(_write_file(directory, temporary, data, 0o600, None))
+                for temporary, name in zip(tuple(written), files):
+                    posix.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+        except OSError as error:
+            for temporary in written:
+                _remove(directory, temporary)
+            raise HookError(f"cannot write the keys into {self._ssh_path} in the container: {error.strerror}") from None
 
     def _merged_authorized_keys(self) -> bytes:
         """The user's own authorized_keys, and the container's where they are not in it. A file of the image's is not the
@@ -314,87 +325,6 @@ class Setup:
             self._cover(path, _write_file(directory, name, content.copier(name), 0o755, ROOT))
         except HookError:
             pass
-
-
-class KeyFiles:
-    """The user's keys in a directory of the user's, which may lie on a volume."""
-
-    def __init__(self, directory: int, path: str, user: Identity) -> None:
-        """`directory` is open; `path` names it in messages; `user` is its owner."""
-        self._directory = directory
-        self._path = path
-        self._user = user
-        self._backups: dict[str, str | None] = {}  # of what was written: the name of what was there before
-
-    def write(self, files: dict[str, bytes]) -> None:
-        """Write `files`, by name, as the user; each appears whole or not at all. Raises HookError."""
-        try:
-            with ActingAs(self._user):
-                for name, data in files.items():
-                    if not self._has(name, data):
-                        self._replace(name, data)
-        except OSError as error:
-            raise HookError(f"cannot write the keys into {self._path} in the container: {error.strerror}") from None
-
-    def keep(self) -> None:
-        """Forget what was there before."""
-        with ActingAs(self._user):
-            for backup in self._backups.values():
-                if backup is not None:
-                    _remove(self._directory, backup)
-
-    def take_back(self) -> None:
-        """Have the files as they were before. What cannot be, stays."""
-        with ActingAs(self._user):
-            for name, backup in self._backups.items():
-                if backup is None:
-                    _remove(self._directory, name)
-                    continue
-                try:
-                    self._rename(backup, name)
-                except OSError:
-                    pass  # the user has moved it
-
-    def _has(self, name: str, data: bytes) -> bool:
-        """Whether there is a file with just that content already, which nobody else can read or write."""
-        flags = posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_NONBLOCK | posix.O_NOCTTY | posix.O_CLOEXEC
-        try:
-            descriptor = posix.open(name, flags, dir_fd=self._directory)
-        except OSError:
-            return False
-        try:
-            status = posix.fstat(descriptor)
-            is_private = is_own(status) and status.st_mode & 0o077 == 0 and status.st_size == len(data)
-            return is_private and posix.read(descriptor, len(data) + 1) == data
-        finally:
-            posix.close(descriptor)
-
-    def _replace(self, name: str, data: bytes) -> None:
-        unique = posix.urandom(8).hex()
-        temporary, backup = f".{name}.{unique}", f".{name}.{unique}.old"
-        try:
-            posix.close(_write_file(self._directory, temporary, data, 0o600, None))
-            try:
-                self._set_aside(name, backup)
-                self._backups[name] = backup
-            except FileNotFoundError:
-                self._backups[name] = None
-            self._rename(temporary, name)
-        except OSError:
-            _remove(self._directory, temporary)
-            raise
-
-    def _set_aside(self, name: str, backup: str) -> None:
-        """Give what is there a second name, so that it is never missing; or where there are no hard links, another one."""
-        try:
-            posix.link(name, backup, src_dir_fd=self._directory, dst_dir_fd=self._directory, follow_symlinks=False)
-        except FileNotFoundError:
-            raise
-        except OSError:
-            self._rename(name, backup)
-
-    def _rename(self, old: str, new: str) -> None:
-        posix.rename(old, new, src_dir_fd=self._directory, dst_dir_fd=self._directory)
 
 
 def _is_program(descriptor: int) -> bool:

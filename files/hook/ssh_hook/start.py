@@ -49,7 +49,7 @@ else:  # the C half of signal: its other half imports enum
     from _signal import SIGKILL
 
 _TIMEOUT = 10.0  # seconds, of each wait
-_END_TIMEOUT = 1.0  # seconds, for a provisioner that has nothing left to do
+_END_TIMEOUT = 1.0  # seconds, for a process that was killed
 
 
 def start(settings: Settings, state: State, bundle: int, packages: list[str]) -> None:
@@ -97,7 +97,7 @@ class Start:
             self._await_listening()
             if not self._target.init.is_alive():
                 raise HookError(CONTAINER_ENDED)
-            self._keep()
+            self._finish()
         except BaseException:
             self._roll_back()
             raise
@@ -152,6 +152,8 @@ class Start:
                 pass
         if not self._target.init.is_alive():
             return HookError(CONTAINER_ENDED)
+        if self._daemon is not None and not self._daemon.is_alive():
+            return HookError(f"cannot start the SSH daemon: {explain_wait_status(self._daemon.exit_status())}")
         return HookError(
             "the container could not be set up: a process of the hook was killed; has the container ended, or is the node "
             "out of memory?"
@@ -169,7 +171,7 @@ class Start:
         try:
             self._daemon = _process(pid, start_time)
             self._record = record.record_of(
-                (pid, start_time, target.program.st_dev, target.program.st_ino),
+                (pid, start_time, target.programs.file.st_dev, target.programs.file.st_ino),
                 target.init,
                 owner.file_owner,
                 pidfile,
@@ -182,8 +184,12 @@ class Start:
                 raise HookError(CONTAINER_ENDED) from None
             raise HookError(f"cannot record the SSH daemon in {target.path}: {error.strerror}") from None
         if pidfile:
-            userfiles.write_pidfile(pidfile, pid, owner.file_owner)
             self._has_pidfile = True
+            try:
+                userfiles.write_pidfile(pidfile, pid, owner.file_owner)
+            except LateError:
+                self._has_pidfile = False  # to remove it would be late too
+                raise
 
     def _release(self, options: list[str]) -> None:
         try:
@@ -208,29 +214,33 @@ class Start:
             status = None if self._daemon is None else self._daemon.exit_status()
             raise HookError(f"the SSH daemon does not listen on port {port}: {explain_wait_status(status)}")
 
-    def _keep(self) -> None:
-        """Let the provisioner end, if it has not, and wait for that: it sees the host's tree from inside of the container."""
+    def _finish(self) -> None:
+        """Let the provisioner write what outlives the container, and wait for its end. Raises HookError where it fails."""
         try:
             self._pipes.verdict.send(Keep())
         except BrokenPipeError:
-            pass  # there was nothing to wait for
-        disposable.reap(self._provisioner, _END_TIMEOUT)
+            pass  # there was nothing to write, and it has ended
+        status = disposable.reap(self._provisioner, _TIMEOUT)
+        if status is None:
+            raise self._late()
+        self._provisioner = 0  # its pid may be another's from now on
+        if status != 0:
+            raise self._ended()
 
     def _roll_back(self) -> None:
-        """End the daemon wherever its start has come to, have the provisioner take back what does not end with the container,
-        and remove the record.
-        """
+        """End the daemon wherever its start has come to, and the provisioner, and remove the record and the pidfile."""
         if self._daemon is not None:
             self._daemon.kill()
-        for writer in (self._pipes.hook.writer, self._pipes.release.writer, self._pipes.verdict.writer):
-            posix.close(writer)
-        if not disposable.reap(self._provisioner, _END_TIMEOUT):
+        if self._provisioner:
             posix.kill(self._provisioner, SIGKILL)
             disposable.reap(self._provisioner, _END_TIMEOUT)
         if self._record is not None:
             record.remove(self._target.bundle, self._record)
             if self._has_pidfile:
-                userfiles.remove_pidfile(self._record.pidfile_host, self._record.pid, self._owner.file_owner)
+                try:
+                    userfiles.remove_pidfile(self._record.pidfile_host, self._record.pid, self._owner.file_owner)
+                except HookError as error:
+                    log(WARNING, str(error))
 
 
 def _process(pid: int, start_time: int) -> Process | None:

@@ -7,8 +7,8 @@ import posix
 import time
 
 from . import record
-from .errors import HookError
-from .log import DEBUG, INFO, log
+from .errors import HookError, LateError
+from .log import DEBUG, ERROR, INFO, log
 from .process import Process, all_processes
 from .record import Record
 
@@ -34,16 +34,23 @@ def stop(state: State) -> None:
         if known is None:
             log(DEBUG, f"no SSH daemon is recorded in {state.bundle}")
         else:
-            end(known)
+            _end_at_poststop(known)
         record.remove(bundle, known)
     finally:
         posix.close(bundle)
 
 
+def _end_at_poststop(known: Record) -> None:
+    try:
+        end(known)
+    except LateError as error:
+        log(ERROR, str(error))  # the daemon has ended; who holds up her own pidfile keeps it
+
+
 def end(known: Record) -> None:
     """End the recorded daemon and all processes of its container, and take its pidfile away.
 
-    Raises HookError when one stays alive.
+    Raises HookError when one stays alive, and LateError where the pidfile's user holds that up.
     """
     daemon = known.process()
     if daemon is not None:

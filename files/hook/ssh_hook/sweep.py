@@ -13,7 +13,7 @@ import time
 
 from . import disposable, record
 from .engine import Engine
-from .errors import HookError
+from .errors import HookError, LateError
 from .log import DEBUG, ERROR, INFO, log
 from .paths import is_own
 from .record import Record
@@ -39,9 +39,10 @@ def sweep() -> int:
     if not is_own(os.fstat(directory), stat.S_IFDIR):
         raise HookError(f"others can write to {path}, so what is in it cannot be trusted: remove it")
     failures = 0
+    late: set[int] = set()
     for name in sorted(os.listdir(directory)):
         try:
-            _look_at(directory, name, path)
+            _look_at(directory, name, path, late)
         except (HookError, OSError) as error:
             what = str(error) if isinstance(error, HookError) else f"{path}/{printable(name)}: {error.strerror}"
             log(ERROR, f"cannot sweep: {what}")
@@ -50,8 +51,10 @@ def sweep() -> int:
     return failures
 
 
-def _look_at(directory: int, name: str, path: str) -> None:
-    """Collect what the record `name` in the open `directory` tells of, if its container is gone."""
+def _look_at(directory: int, name: str, path: str, late: set[int]) -> None:
+    """Collect what the record `name` in the open `directory` tells of, if its container is gone. Who holds up one of her records
+    is added to the uids `late`, and her others wait for the next sweep.
+    """
     try:
         status = os.stat(name, dir_fd=directory, follow_symlinks=False)
     except FileNotFoundError:
@@ -65,11 +68,14 @@ def _look_at(directory: int, name: str, path: str) -> None:
         if not known.container_is_gone():
             log(DEBUG, f"{known.bundle}: the container runs")
             return
-        end(known)
+        if known.numbers["uid"] in late:
+            return
         try:
+            end(known)
             disposable.run(lambda: _tidy(known), f"{known.bundle}: cannot remove the record", None)
-        except HookError as error:
-            log(ERROR, str(error))  # and not again at the next sweep: it says nothing of a daemon any more
+        except LateError:
+            late.add(known.numbers["uid"])
+            raise
         log(INFO, f"{known.bundle}: collected what was left of a container that is gone")
     _unlink(name, directory)
 

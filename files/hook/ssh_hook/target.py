@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import _stat as stat
+import errno
 import posix
 
 from .cgroups import Cgroups
@@ -13,10 +15,48 @@ from .namespaces import Namespaces
 from .paths import is_same, read_file
 from .process import Process
 
+DROPBEAR = "dropbear"  # in the directory of its programs
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .container import Container, State
     from .settings import Settings
+
+
+class Programs:
+    """The directory of Dropbear's programs on the node. Attributes: directory, its status; name, of the file in it that is
+    Dropbear; file, the status of that.
+    """
+
+    def __init__(self, path: str) -> None:
+        """Raises HookError for a file that its users may read, since they could trace it then before the container runs."""
+        try:
+            self.directory = posix.stat(path)
+            self.name = _link(f"{path}/{DROPBEAR}") or DROPBEAR
+            if "/" in self.name:
+                raise HookError(f"{path}/{DROPBEAR} is a link out of its directory: install it by the role dropbear")
+            self.file = posix.stat(f"{path}/{self.name}", follow_symlinks=False)
+        except OSError as error:
+            raise HookError(
+                f"cannot find {path}/{DROPBEAR} (DROPBEAR_DIR in the OCI hook's JSON file): {error.strerror}"
+            ) from None
+        if not stat.S_ISREG(self.file.st_mode):
+            raise HookError(f"{path}/{self.name} is not a regular file: install it by the role dropbear")
+        if self.file.st_mode & 0o444:
+            raise HookError(
+                f"{path}/{self.name} can be read, so that its users could trace it before their container runs: run chmod 0111 on "
+                "it, or the role dropbear again"
+            )
+
+
+def _link(path: str) -> str:
+    """Where a link leads; empty where `path` is none."""
+    try:
+        return posix.readlink(path)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+    return ""
 
 
 class Target:
@@ -26,7 +66,7 @@ class Target:
     labels, the container's; process, a descriptor of the directory in /proc of the container's first process, or of the hook
     where that is in the container already; cgroups, that process's; init, the container's first process; namespaces, what the
     hook has to join, None where it is there already; rootfs, the status of the container's root directory; user, the
-    container's in the hook's user namespace; program, the status of Dropbear's; port; listen, the addresses to listen on, empty for all.
+    container's in the hook's user namespace; programs, Dropbear's; port; listen, the addresses to listen on, empty for all.
     """
 
     def __init__(
@@ -51,8 +91,13 @@ class Target:
             )
         self.init = _first_process(state.pid, settings)
         self.rootfs = _rootfs_status(container.rootfs)
+        if container.has_shared_user_namespace and not self.engine.is_rootless:
+            raise HookError(
+                "the container shares the user namespace of another one (linux.namespaces in config.json): a process with "
+                "CAP_SYS_ADMIN there could have the kernel run a program of its own in place of the SSH daemon"
+            )
         self.user = outside_user(container, self.process, self.has_user_namespace())
-        self.program = _program_status(f"{settings.dropbear_dir}/bin/dropbear")
+        self.programs = Programs(f"{settings.dropbear_dir}/bin")
         self.port = container.annotations.port or settings.port
         self.listen = settings.listen if settings.listen and self._is_on_nodes_network() else []
 
@@ -97,8 +142,8 @@ def _require_undumpable() -> None:
 def _first_process(pid: int, settings: Settings) -> Process:
     """The container's first process, which has yet to run its program. Raises HookError.
 
-    At createContainer the runtime may have numbered it as the container does. There it calls the hook itself, perhaps by way
-    of another program, so that it is the hook's next ancestor that has not run a program.
+    At createContainer it calls the hook itself, perhaps by way of another program, and the state may number it as the
+    container does, or not at all: it is the hook's outermost ancestor in the container's mount namespace.
     """
     try:
         if settings.join:
@@ -110,10 +155,11 @@ def _first_process(pid: int, settings: Settings) -> Process:
                 "createRuntime, or with JOIN_NAMESPACES=false to createContainer"
             )
         process = Process(int(posix.readlink("/proc/self")))
-        while process.parent() > 0:
-            process = Process(process.parent())
-            if process.is_before_exec():
-                return process
+        namespace = process.mount_namespace()
+        while (parent := process.parent()) > 0 and (ancestor := Process(parent)).mount_namespace() == namespace:
+            process = ancestor
+        if process.is_before_exec():
+            return process
     except (FileNotFoundError, ProcessLookupError):
         raise HookError(CONTAINER_ENDED) from None
     raise HookError(
@@ -130,13 +176,6 @@ def _rootfs_status(path: str) -> posix.stat_result | None:
     if is_same(status, posix.stat("/")):
         raise HookError(f"the container's root directory {path} is the host's own")
     return status
-
-
-def _program_status(path: str) -> posix.stat_result:
-    try:
-        return posix.stat(path)
-    except OSError as error:
-        raise HookError(f"cannot find {path} (DROPBEAR_DIR in the OCI hook's JSON file): {error.strerror}") from None
 
 
 def _open_process(pid: int, settings: Settings) -> int:

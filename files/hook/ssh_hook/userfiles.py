@@ -13,7 +13,7 @@ import posix
 
 from . import disposable, linux
 from .errors import HookError
-from .log import ERROR, INFO, PREFIX, log
+from .log import INFO, PREFIX, log
 from .paths import dirname
 from .pidfile import open_pidfile
 from .rootfs import open_without_magic_links
@@ -121,7 +121,7 @@ def write_pidfile(path: str, pid: int, user: Identity) -> None:
 
 def remove_pidfile(path: str, pid: int, user: Identity | None) -> None:
     """Remove the file `path` as `user`, or as the caller where that is None, if it still holds `pid`. What cannot be removed
-    stays; what takes too long is reported.
+    stays. Raises HookError where there is no process for that, and LateError.
     """
 
     def remove() -> bytes:
@@ -139,10 +139,7 @@ def remove_pidfile(path: str, pid: int, user: Identity | None) -> None:
             pass  # it is gone, or the user made it another
         return b""
 
-    try:
-        disposable.run(remove, f"cannot remove the pidfile {printable(path)}", user)
-    except HookError as error:
-        log(ERROR, str(error))
+    disposable.run(remove, f"cannot remove the pidfile {printable(path)}", user)
 
 
 class LogFile:
