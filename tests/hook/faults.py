@@ -56,7 +56,8 @@ KILL_RUNTIME = "SIGKILL of the runtime"
 _ALICES = WORK / "fault"
 PIDFILE = _ALICES / "hook.pid"
 PIDFILE_IN_CONTAINER = "layer/upper/tmp/hook.pid"
-_CERTAIN = ("close", "wait4")  # they do not fail for a pipe, a descriptor of one's own, and a child of one's own
+# They do not fail for a pipe, a descriptor of one's own, a child of one's own, and a time that is one.
+_CERTAIN = ("close", "wait4", "clock_nanosleep")
 # Memory is not what this is about; the others never return, or would hold up the sending of the listener.
 _QUIET = "brk mmap munmap mremap madvise mprotect futex sendmsg exit exit_group rt_sigreturn restart_syscall".split()
 _ORDERS = WORK / "fault.json"
@@ -276,6 +277,14 @@ def may_fail(call: Call) -> bool:
     return call.name not in _CERTAIN and not goes_back
 
 
+def _serves(pid: int) -> bool:
+    """Whether the daemon has let go of the stat of its container's first process."""
+    try:
+        return not any(os.readlink(path).endswith("/stat") for path in Path(f"/proc/{pid}/fd").iterdir())
+    except FileNotFoundError:
+        return False  # one was just closed
+
+
 def _confinement(pid: int) -> dict[str, str]:
     """All that tells what the process may do."""
     directory = Path(f"/proc/{pid}")
@@ -373,7 +382,9 @@ def start(call: Call | None, how: str, change: Callable[[dict[str, Any]], None] 
         report = json.loads(_REPORT.read_text(encoding="utf-8"))
         how = how if report["hit"] else ""
         if run_status == 0 and how not in (KILL_CONTAINER, KILL_RUNTIME):
-            confinement = _confinement(container.daemon())
+            daemon = container.daemon()
+            wait_for(lambda: _serves(daemon), "an open gate")
+            confinement = _confinement(daemon)
             container.exec("ssh", "127.0.0.1", "true").checked()
             container.stop().checked()
         if how == KILL_RUNTIME:  # nobody is left to call poststop

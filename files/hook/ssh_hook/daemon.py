@@ -81,7 +81,7 @@ def _become(target: Target, pipes: Pipes) -> None:
     options = _expect(pipes.release.receive_by_read(), Run).texts
     if not pipes.hook.is_alive():
         raise EndOfMessagesError  # the process was stopped meanwhile, and the hook has given up
-    _execute(target.programs.name, [*arguments, *options], container.environment)
+    _execute([*arguments, *options], container.environment)
 
 
 def _expect(message: Message, kind: type[Message]) -> Message:
@@ -119,22 +119,23 @@ def _open_programs(entry: Entry, known: Programs) -> int:
     """The directory of Dropbear's programs in the container, where the hook has mounted it: `known` on the node.
 
     Who owns a directory above it can have the path lead to another one of hers, with a program that must not run before the
-    container. So directory and file have to be the node's own, on a mount that nobody can write, and the file no link: that
-    would lead elsewhere once the container's root is the process's.
+    container. So directory and file have to be the node's own, on a mount that nobody can write, and a link in it may lead to
+    nothing but that file: another would lead elsewhere once the container's root is the process's.
     """
     directory = entry.rootfs.open(PROGRAMS, posix.O_PATH | posix.O_DIRECTORY)
     file = posix.open(known.name, posix.O_PATH | posix.O_NOFOLLOW | posix.O_CLOEXEC, dir_fd=directory)
     is_known = is_same(known.directory, posix.fstat(directory)) and is_same(known.file, posix.fstat(file))
+    is_known = is_known and (known.name == DROPBEAR or posix.readlink(DROPBEAR, dir_fd=directory) == known.name)
     if not is_known or not posix.fstatvfs(directory).f_flag & posix.ST_RDONLY:
         raise HookError(f"{PROGRAMS} in the container was moved while it was set up")
     posix.close(file)
     return directory
 
 
-def _execute(program: str, arguments: list[str], environment: dict[str, str]) -> None:
-    """Run `program` out of the current directory."""
+def _execute(arguments: list[str], environment: dict[str, str]) -> None:
+    """Run the first of `arguments` out of the current directory."""
     try:
-        posix.execve(program, arguments, environment)
+        posix.execve(arguments[0], arguments, environment)
     except PermissionError as error:
         raise HookError(
             f"cannot start the SSH daemon: {PROGRAMS}/{arguments[0]}: {error.strerror}: the container's AppArmor or SELinux "
