@@ -42,7 +42,6 @@ from recorded import age
 # In the order in which they make their first calls.
 ROLES = (
     "the hook",
-    "the reader of the user's keys",
     "the provisioner",
     "the forker of the daemon",
     "the daemon",

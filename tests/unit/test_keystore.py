@@ -540,7 +540,7 @@ def test_a_users_own_key_of_another_type_is_accepted(
     assert name == kind
     public = base64.b64decode(blob)
     assert data.startswith(public)
-    assert len(keystore.strings(public) or []) == public_fields
+    assert len(keystore._strings(public) or []) == public_fields
 
 
 def new_ed25519_file() -> bytes:
@@ -680,13 +680,13 @@ def test_any_bytes_are_refused_as_a_key_with_one_line(data: bytes) -> None:
 @given(st.lists(st.binary(max_size=40), max_size=6))
 def test_what_is_made_of_strings_is_taken_apart_again(fields: list[bytes]) -> None:
     data = b"".join(map(string, fields))
-    assert keystore.strings(data) == fields
-    assert keystore.strings(data + b"\0") is None
+    assert keystore._strings(data) == fields
+    assert keystore._strings(data + b"\0") is None
 
 
 @given(st.binary(max_size=60))
 def test_strings_are_what_they_are_made_of(data: bytes) -> None:
-    fields = keystore.strings(data)
+    fields = keystore._strings(data)
     assert fields is None or b"".join(map(string, fields)) == data
 
 

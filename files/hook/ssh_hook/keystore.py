@@ -116,7 +116,7 @@ def openssh_private_key(keys: KeySet) -> bytes:
     """
     import binascii
 
-    fields = _openssh_fields(strings(keys.id_dropbear) or [])
+    fields = _openssh_fields(_strings(keys.id_dropbear) or [])
     # Two equal numbers tell a right passphrase from a wrong one; with none, any do. Then the key, and an empty comment.
     private = bytes(8) + b"".join(map(string, [*fields, b""]))
     private += bytes(range(1, 1 + -len(private) % 8))
@@ -298,26 +298,20 @@ def read_set(fd: int, directory: str, name: str) -> KeySet:
         raise _incomplete(directory, AUTHORIZED_KEYS)
     if host_key is None:
         raise _incomplete(directory, " or ".join(HOST_KEYS.values()))
-    keys = KeySet(private, authorized, *host_key)
-    check_contents(keys, directory)
-    return keys
-
-
-def check_contents(keys: KeySet, directory: str) -> None:
-    """Raise KeyStoreError unless `keys`, which come from `directory`, are what Dropbear can read."""
-    _check_private_key(keys.id_dropbear, f"{directory}/{PRIVATE_KEY}")
-    kind = _check_private_key(keys.host_key, f"{directory}/{keys.host_key_name}").decode()
-    if not any(key_type in kind for key_type, name in HOST_KEYS.items() if name == keys.host_key_name):
-        raise KeyStoreError(f"{directory}/{keys.host_key_name} holds a key of type {kind}: {REPLACE}")
-    if not _has_public_key(keys.authorized_keys):
+    _check_private_key(private, f"{directory}/{PRIVATE_KEY}")
+    if not _has_public_key(authorized):
         raise KeyStoreError(f"{directory}/{AUTHORIZED_KEYS} holds no public key: {REPLACE}")
+    return KeySet(private, authorized, *host_key)
 
 
 def _read_host_key(fd: int, directory: str) -> tuple[bytes, str] | None:
     """Return the bytes and the file name of the host key in the directory `fd`, or None if there is none."""
-    for name in HOST_KEYS.values():
+    for key_type, name in HOST_KEYS.items():
         data = _read_file(fd, name, directory, _PRIVATE_KEY_LIMIT, 0o077)
         if data is not None:
+            kind = _check_private_key(data, f"{directory}/{name}").decode()
+            if key_type not in kind:
+                raise KeyStoreError(f"{directory}/{name} holds a key of type {kind}: {REPLACE}")
             return data, name
     return None
 
@@ -347,7 +341,7 @@ def mpint(number: int) -> bytes:
     return string(number.to_bytes(number.bit_length() // 8 + 1, "big"))
 
 
-def strings(data: bytes) -> list[bytes] | None:
+def _strings(data: bytes) -> list[bytes] | None:
     """Return the strings that `data` is made of, or None if it is not a sequence of strings."""
     fields = []
     position = 0
@@ -362,7 +356,7 @@ def _check_private_key(data: bytes, path: str) -> bytes:
     """Return the type of the private key in `data`; raises KeyStoreError if Dropbear could not read it."""
     if data.startswith(b"-----BEGIN"):
         raise KeyStoreError(f"{path} is in the format of OpenSSH: convert it with dropbearconvert, or {REPLACE}")
-    fields = strings(data)
+    fields = _strings(data)
     if not fields or not _well_formed(fields):
         raise KeyStoreError(f"{path} is not a private key of Dropbear, or is damaged: {REPLACE}")
     return fields[0]
@@ -388,7 +382,7 @@ def _well_formed(fields: list[bytes]) -> bool:
 
 def public_blob(private: bytes) -> bytes:
     """Return the public key, in the format of the SSH protocol, that belongs to a well-formed private key."""
-    fields = strings(private) or []
+    fields = _strings(private) or []
     kind = fields[0]
     if kind == b"ssh-ed25519":
         public = [kind, fields[1][32:]]
@@ -423,5 +417,5 @@ def public_line(blob: bytes) -> str:
     """Return the public key `blob` as OpenSSH writes it: ``<type> <base64>``."""
     import binascii
 
-    kind = (strings(blob) or [])[0]
+    kind = (_strings(blob) or [])[0]
     return f"{kind.decode()} {binascii.b2a_base64(blob, newline=False).decode()}"

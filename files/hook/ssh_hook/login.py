@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-from . import disposable, keystore, userfiles
+from . import keystore, userfiles
 from .errors import HookError
+from .identity import ActingAs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,15 +42,13 @@ class Login:
 
 
 def read_login(container: Container, owner: Owner, settings: Settings) -> Login:
-    """Read the user's keys, by a disposable process that is the user's. Raises HookError."""
+    """Read the user's keys, as the user. Raises HookError."""
     path = container.annotations.authorize_ssh_key
     try:
         directory = keystore.key_directory(settings.base_dir, owner.name)
-        answer = disposable.run(
-            lambda: _read(directory, owner.name, path), f"cannot read the SSH keys in {directory}", owner.file_owner
-        )
-        keys, public_keys = _take(answer)
-        keystore.check_contents(keys, directory)
+        with ActingAs(owner.file_owner):
+            keys = keystore.load(directory, owner.name)
+            public_keys = userfiles.read_public_keys(path) if path else b""
         return Login(
             owner.name,
             keys.id_dropbear,
@@ -61,26 +60,6 @@ def read_login(container: Container, owner: Owner, settings: Settings) -> Login:
         )
     except keystore.KeyStoreError as error:
         raise HookError(str(error)) from None
-
-
-def _read(directory: str, name: str, path: str) -> bytes:
-    """The user's keys, and the public keys in the file `path` if there is one, as strings of the SSH protocol."""
-    try:
-        keys = keystore.load(directory, name)
-    except keystore.KeyStoreError as error:
-        raise HookError(str(error)) from None
-    public_keys = userfiles.read_public_keys(path) if path else b""
-    fields = keys.id_dropbear, keys.authorized_keys, keys.host_key, keys.host_key_name.encode(), public_keys
-    return b"".join(map(keystore.string, fields))
-
-
-def _take(answer: bytes) -> tuple[keystore.KeySet, bytes]:
-    """What `_read` gave, as a process of the user's says."""
-    fields = keystore.strings(answer) or []
-    if len(fields) != 5:
-        raise HookError("the SSH keys cannot be read: the process that reads them was changed")
-    id_dropbear, authorized_keys, host_key, name, public_keys = fields
-    return keystore.KeySet(id_dropbear, authorized_keys, host_key, name.decode("ascii", "replace")), public_keys
 
 
 def _openssh_key(keys: keystore.KeySet) -> bytes:

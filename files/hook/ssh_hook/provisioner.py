@@ -16,6 +16,7 @@ from .container import DEFAULT_PIDFILE
 from .daemon import become_daemon
 from .entry import Entry
 from .errors import HookError, describe_failure
+from .login import read_login
 from .settings import printable
 from .setup import Setup
 
@@ -24,14 +25,14 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from .channel import Pipes
-    from .login import Login
+    from .owner import Owner
     from .rootfs import Rootfs
     from .target import Target
 
 _PATIENCE = 30.0  # seconds; by then whoever has to answer has given up
 
 
-def provision(target: Target, login: Login, pipes: Pipes) -> NoReturn:
+def provision(target: Target, owner: Owner, pipes: Pipes) -> NoReturn:
     """Be the provisioner: fork the daemon's process, and set the container up. What outlives the container waits until the
     daemon listens. The exit status is 0 when all is done.
     """
@@ -42,7 +43,7 @@ def provision(target: Target, login: Login, pipes: Pipes) -> NoReturn:
         pipes.close_others(
             pipes.from_provisioner.writer, pipes.to_provisioner.reader, pipes.to_daemon.writer, pipes.verdict.reader
         )
-        _provision(target, login, pipes)
+        _provision(target, owner, pipes)
         status = 0
     except (EndOfMessagesError, NoAnswerError, BrokenPipeError):
         pass  # the daemon's process has told the hook why, or the hook is gone
@@ -84,20 +85,23 @@ def _fork_daemon(target: Target, pipes: Pipes) -> None:
     posix.waitpid(pid, 0)
 
 
-def _provision(target: Target, login: Login, pipes: Pipes) -> None:
+def _provision(target: Target, owner: Owner, pipes: Pipes) -> None:
     container, settings = target.container, target.settings
+    login = read_login(
+        container, owner, settings
+    )  # here, since whoever holds up the user's files must not hold up the hook
     entry = Entry(target)
     if target.namespaces is not None:
         target.namespaces.close()
     programs = _open_programs(f"{settings.dropbear_dir}/bin")
     in_user_namespace = target.engine.is_rootless or target.has_user_namespace()
-    setup = Setup(container, login, settings, entry.rootfs, target.labels.mount_context, in_user_namespace)
+    setup = Setup(container, owner.name, settings, entry.rootfs, target.labels.mount_context, in_user_namespace)
     free = pipes.to_provisioner.receive(_PATIENCE)
     if not isinstance(free, PortIsFree):
         raise EndOfMessagesError
     setup.mount(programs)
     pipes.to_daemon.send(ProgramsMounted())
-    options = setup.provide()
+    options = setup.provide(login)
     for warning in setup.warnings:
         pipes.from_provisioner.send(Warned(warning))
     pidfile = _open_pidfile(entry.rootfs, container.annotations.pidfile_container)
@@ -110,7 +114,7 @@ def _provision(target: Target, login: Login, pipes: Pipes) -> None:
         raise EndOfMessagesError
     if pidfile is not None:
         posix.write(pidfile, f"{free.texts[0]}\n".encode())
-    setup.finish()
+    setup.finish(login)
 
 
 def _open_programs(path: str) -> int:

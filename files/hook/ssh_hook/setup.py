@@ -51,16 +51,18 @@ class Setup:
     def __init__(
         self,
         container: Container,
-        login: Login,
+        name: str,
         settings: Settings,
         rootfs: Rootfs,
         mount_context: str,
         in_user_namespace: bool,
     ) -> None:
-        """`mount_context` is the SELinux label of what is mounted, empty where there is none. Raises HookError."""
+        """`name` is the user's on the cluster, `mount_context` the SELinux label of what is mounted, empty where there is none.
+        Raises HookError.
+        """
         self.warnings: list[str] = []
         self._container = container
-        self._login = login
+        self._name = name
         self._settings = settings
         self._rootfs = rootfs
         self._context = mount_context
@@ -86,23 +88,23 @@ class Setup:
         make_read_only(mounted, linux.MS_NOSUID | linux.MS_NODEV)
         make_private(mounted)
 
-    def provide(self) -> list[str]:
+    def provide(self, login: Login) -> list[str]:
         """Put into place what ends with the container, and show what is generated over the image's files. Returns Dropbear's
         options for keys.
         """
         _write_file(self._dropbear, "environment", self._environment, 0o600, self._user)
         _write_file(self._dropbear, basename(DEFAULT_PIDFILE), b"", 0o644, self._user)
-        host_key = self._login.host_key_name
-        _write_file(self._dropbear, host_key, self._login.host_key, 0o600, self._user)
+        host_key = login.host_key_name
+        _write_file(self._dropbear, host_key, login.host_key, 0o600, self._user)
         if self._settings.overlay:
-            self._overlay()
+            self._overlay(login)
         account = self._account
         etc = _make_directory(self._base, "etc", 0o755, ROOT)
         self._cover_optional("/etc/passwd", etc, "passwd", self._passwd)
         self._cover_optional("/etc/shells", etc, "shells", account.shells)
         if self._has_directory(dirname(content.PROFILE_MODULE)):
             self._cover_optional(content.PROFILE_MODULE, etc, "ssh-hook.sh", content.profile_module())
-        known_hosts = client.known_hosts(self._login.host_public_key)
+        known_hosts = client.known_hosts(login.host_public_key)
         _write_file(self._base, basename(client.KNOWN_HOSTS), known_hosts, 0o644, ROOT)
         annotations = self._container.annotations
         port = annotations.port or self._settings.port
@@ -110,23 +112,23 @@ class Setup:
         script = client.script(port, annotations.wait, key, account.login_name, account.names)
         binaries = _make_directory(self._base, "bin", 0o755, ROOT)
         if self._cover_ssh(_write_file(binaries, "ssh", script, 0o755, ROOT), binaries):
-            self._write_openssh_key()
+            self._write_openssh_key(login)
         for name in content.COPIERS:
             self._cover_copier(name, binaries)
 
         # Named, since an image may give the user's uid a second account, with a home and keys of the image's author.
         authorized = f"{account.home}/.ssh"
         if self._is_refused(self._home) or (not self._settings.overlay and self._is_refused(self._ssh)):
-            _write_file(self._dropbear, "authorized_keys", self._login.authorized_keys, 0o600, self._user)
+            _write_file(self._dropbear, "authorized_keys", login.authorized_keys, 0o600, self._user)
             authorized = DROPBEAR
         return ["-r", f"{DROPBEAR}/{host_key}", "-D", authorized]
 
-    def finish(self) -> None:
+    def finish(self, login: Login) -> None:
         """Without an overlay, write the user's keys into ~/.ssh, which may lie on a volume. It is the last step of a start, so
         that one that fails leaves none there, and takes none away from another container.
         """
         if not self._settings.overlay:
-            self._write_keys(self._ssh, self._merged_authorized_keys())
+            self._write_keys(self._ssh, login, self._merged_authorized_keys(login))
 
     def _find_account(self) -> tuple[content.Account, bytes | None]:
         """The user's account, and the content of a new /etc/passwd if it takes one."""
@@ -139,7 +141,7 @@ class Setup:
                 self._rootfs.read("/etc/passwd", _MAX_PASSWD, as_root=True) or b"", self._user.uid
             )
         wanted = content.AccountRequest(
-            self._user.uid, self._user.gid, self._login.name, self._container.environment.get("HOME", "")
+            self._user.uid, self._user.gid, self._name, self._container.environment.get("HOME", "")
         )
         account = content.account(wanted, passwd, self._shells(), self._is_program)
         if account is None:
@@ -149,7 +151,7 @@ class Setup:
             shown = content.entries_of(shown, self._user.uid)
             self.warnings.append(
                 f"/etc/passwd in the container is larger than {_MAX_PASSWD_COPY} bytes, and has no entry for a login of "
-                f"{self._login.name}: it shows the entries of uid {self._user.uid} alone"
+                f"{self._name}: it shows the entries of uid {self._user.uid} alone"
             )
         return account, shown
 
@@ -214,12 +216,12 @@ class Setup:
             pass  # what has taken its place cannot even be opened
         raise HookError(f"{BASE} in the container was moved while it was set up")
 
-    def _overlay(self) -> None:
+    def _overlay(self, login: Login) -> None:
         self._table.refuse_shared(self._ssh, self._ssh_path)
         layers = _make_directory(self._base, "overlay", 0o700, ROOT)
         upper = _make_directory(layers, "upper", 0o700, self._user)
         work = _make_directory(layers, "work", 0o700, self._user)
-        self._write_keys(upper, self._login.authorized_keys)
+        self._write_keys(upper, login, login.authorized_keys)
         try:
             mount_overlay(self._ssh, upper, work, self._ssh, self._user, self._in_user_namespace)
         except OSError as error:
@@ -228,9 +230,8 @@ class Setup:
                 "OVERLAY_MOUNT_HOME_SSH=false in the OCI hook's JSON file does without"
             ) from None
 
-    def _write_keys(self, directory: int, authorized_keys: bytes) -> None:
+    def _write_keys(self, directory: int, keys: Login, authorized_keys: bytes) -> None:
         """Write the key set into a directory of the user's, as the user; each file appears whole or not at all."""
-        keys = self._login
         files = {"id_dropbear": keys.id_dropbear, keys.host_key_name: keys.host_key, "authorized_keys": authorized_keys}
         written: list[str] = []
         try:
@@ -246,12 +247,12 @@ class Setup:
                 _remove(directory, temporary)
             raise HookError(f"cannot write the keys into {self._ssh_path} in the container: {error.strerror}") from None
 
-    def _merged_authorized_keys(self) -> bytes:
+    def _merged_authorized_keys(self, login: Login) -> bytes:
         """The user's own authorized_keys, and the container's where they are not in it. A file of the image's is not the
         user's: it would let the image's author in.
         """
         if mount_id(self._ssh) == mount_id(self._rootfs.descriptor):
-            return self._login.authorized_keys
+            return login.authorized_keys
         flags = posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_NONBLOCK | posix.O_NOCTTY | posix.O_CLOEXEC
         try:
             with ActingAs(self._user):
@@ -261,7 +262,7 @@ class Setup:
                 finally:
                     posix.close(descriptor)
         except FileNotFoundError:
-            return self._login.authorized_keys
+            return login.authorized_keys
         except OSError as error:
             raise HookError(
                 f"cannot read {self._ssh_path}/authorized_keys in the container: {error.strerror}"
@@ -271,13 +272,13 @@ class Setup:
                 f"{self._ssh_path}/authorized_keys in the container is larger than {_MAX_AUTHORIZED_KEYS} bytes"
             )
         lines = present.splitlines()
-        lines += [line for line in self._login.authorized_keys.splitlines() if line not in lines]
+        lines += [line for line in login.authorized_keys.splitlines() if line not in lines]
         return b"".join(line + b"\n" for line in lines)
 
-    def _write_openssh_key(self) -> None:
+    def _write_openssh_key(self, login: Login) -> None:
         """Write the user's key as the image's own client takes it."""
-        if self._login.openssh_key:
-            _write_file(self._base, basename(client.OPENSSH_KEY), self._login.openssh_key, 0o600, self._user)
+        if login.openssh_key:
+            _write_file(self._base, basename(client.OPENSSH_KEY), login.openssh_key, 0o600, self._user)
 
     def _cover_optional(self, path: str, directory: int, name: str, data: bytes | None) -> None:
         """Show `data`, unless it is None, at `path` in the container."""

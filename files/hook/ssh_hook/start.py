@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The hook's work at createRuntime: an SSH server inside the container that is being made.
 
-The hook itself stays on the host: it has the user's keys read as the user, keeps the daemon's record, and reports. Its
-provisioner joins the container and sets it up; the daemon's process takes on the container's confinement meanwhile. When
-both are done, and the daemon is recorded, the hook has the daemon's process run Dropbear, and waits until that listens.
-Dropbear serves nobody until the container's first process runs its own program.
+The hook itself stays on the host: it keeps the daemon's record, and reports. Its provisioner reads the user's keys, joins the
+container and sets it up; the daemon's process takes on the container's confinement meanwhile. When both are done, and the
+daemon is recorded, the hook has the daemon's process run Dropbear, and waits until that listens. Dropbear serves nobody until
+the container's first process runs its own program.
 
-All is read before they part: each page that forked processes share is copied when one of them first writes to it.
+All but the keys is read before they part: each page that forked processes share is copied when one of them first writes to it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ from .container import read_container
 from .errors import CONTAINER_ENDED, HookError, LateError
 from .limits import raise_own_limits
 from .log import INFO, WARNING, log
-from .login import read_login
 from .owner import find_owner
 from .process import Process
 from .provisioner import provision
@@ -65,12 +64,11 @@ def start(settings: Settings, state: State, bundle: int, packages: list[str]) ->
     owner = find_owner(target.user, target.engine, settings, annotations.user)
     log.stdout = userfiles.log_target(annotations.log_stdout, owner.file_owner, log.stdout)
     log.stderr = userfiles.log_target(annotations.log_stderr, owner.file_owner, log.stderr)
-    login = read_login(container, owner, settings)
     linux.prctl(linux.PR_SET_DUMPABLE, 0)  # no process of the container may look into those of the hook that join it
     pipes = Pipes()
     pid = linux.fork()
     if pid == 0:
-        provision(target, login, pipes)
+        provision(target, owner, pipes)
     ends = (pipes.from_provisioner.reader, pipes.from_daemon.reader, pipes.ready.reader)
     pipes.close_others(*ends, pipes.release.writer, pipes.verdict.writer, pipes.hook.writer)
     Start(target, owner, pipes, pid).supervise()
@@ -161,8 +159,8 @@ class Start:
 
     def _late(self) -> HookError:
         return LateError(
-            f"cannot set the container up: no answer within {_TIMEOUT:.0f} s: the file system of its home or of another volume "
-            "hangs, or somebody holds a directory there, or has stopped a process of the hook's"
+            f"cannot set the container up: no answer within {_TIMEOUT:.0f} s: the file system of its user's keys, of its home or of "
+            "another volume hangs, or somebody holds a directory there, or has stopped a process of the hook's"
         )
 
     def _write_record(self, pid: int, start_time: int) -> None:
