@@ -6,6 +6,12 @@ import sys
 import types
 from pathlib import Path
 
+from hypothesis import settings
+
+# How long an example takes says something of the machine, which may be busy.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
+
 ROOT = Path(__file__).resolve().parents[2]
 
 sys.path.insert(0, str(ROOT / "files" / "hook"))
