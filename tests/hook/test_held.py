@@ -12,7 +12,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -351,4 +351,37 @@ def test_stopped_processes(starts: Starts, start: Start, change: Callable[[dict[
         for pid in processes():
             os.kill(pid, signal.SIGCONT)
     starts.end()
+    starts.wait_until_none_is_left()
+
+
+def stopped() -> set[int]:
+    """The hook's processes that are stopped."""
+    return {pid for pid in processes() if "\nState:\tT" in Path(f"/proc/{pid}/status").read_text(encoding="utf-8")}
+
+
+def test_stopped_process_is_not_forgotten(starts: Starts) -> None:
+    """Among the node's processes: who stops the daemon's before it is Dropbear, and has runtime and hook killed, gets no daemon
+    when she lets it go on after the sweep.
+    """
+    caught: list[str] = []
+    for _attempt in range(20):
+        with stopper() as end:
+            starts.begin("crun", change=beside_others)
+            wait_for(stopped, "a process that was stopped")
+            caught += end()
+        daemon = stopped()
+        subprocess.run(["pkill", "-KILL", "-x", "crun"], check=False)
+        for pid in set(processes()) - daemon:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+        def is_swept() -> bool:
+            age()
+            run([LAUNCHER, "sweep"]).checked()
+            return not processes()
+
+        wait_for(is_swept, "end of what was stopped")
+        if "ssh_hook" in caught:
+            break
+    assert "ssh_hook" in caught
     starts.wait_until_none_is_left()
