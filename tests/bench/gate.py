@@ -79,7 +79,7 @@ def login_at_once() -> float:
 def rows() -> Iterator[Row]:
     """A banner, and a whole login, for who has waited."""
     taken: dict[Callable[[], float], list[float]] = {banner: [], login: [], login_at_once: []}
-    for _ in range(ROUNDS):
+    for _round in range(ROUNDS):
         for measure, values in taken.items():
             values.append(measure() * 1e3)
     milliseconds = {measure: statistics.median(values) for measure, values in taken.items()}

@@ -124,7 +124,7 @@ def test_root_of_another_container_cannot_look_into_it(start: Start) -> None:
     assert isinstance(container, Plain)
     bounding = ",".join(["-all", *(f"+{name}" for name in CAPABILITIES.split(","))])
     look = ["setpriv", "--inh-caps=-all", f"--bounding-set={bounding}", "/usr/bin/python3", "-ISB", "-c", LOOK]
-    for _ in range(5):
+    for _attempt in range(5):
         assert (
             subprocess.run([*look, str(container.daemon())], capture_output=True, text=True, check=True).stdout == "\n"
         )
@@ -136,7 +136,7 @@ def test_each_session_has_a_memory_layout_of_its_own(start: Start, tmp_path: Pat
     container = start("crun", "busybox")
     key = openssh.convert(keys() / "id_dropbear", tmp_path / "key")
     layout = "head -n 1 /proc/$PPID/maps"
-    found = {openssh.login(key, layout).checked().text.split()[0] for _ in range(3)}
+    found = {openssh.login(key, layout).checked().text.split()[0] for _session in range(3)}
     maps = Path(f"/proc/{container.daemon()}/maps").read_text(encoding="ascii")
     assert len(found | {maps.split()[0]}) == 4
 

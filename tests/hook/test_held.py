@@ -331,8 +331,12 @@ def stopper() -> Iterator[Callable[[], list[str]]]:
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         process.stdout.readline()
+
+        def end() -> list[str]:
+            return process.communicate("")[0].split()
+
         try:
-            yield lambda: process.communicate("")[0].split()
+            yield end
         finally:
             process.kill()
 

@@ -104,6 +104,6 @@ def test_a_rootful_engine_vouches_for_nobody(
 
 
 def test_a_rootless_engine_is_its_users_own(settings: Settings) -> None:
-    engine = cast("Engine", Runner(2002, True))
+    engine = cast(Engine, Runner(2002, True))
     found = owner.find_owner(Identity(2001, 2001), engine, settings, "")
     assert (found.name, found.file_owner.uid, found.user.uid) == ("bob", 0, 2001)

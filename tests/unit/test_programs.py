@@ -54,12 +54,12 @@ def test_another_directory(tmp_path: Path, node: Path, make: Callable[[Path, Pat
     other.mkdir()
     make(node, other)
     with pytest.raises((HookError, OSError), match=r"was moved while it was set up|symbolic links"):
-        daemon._open_programs(cast("Entry", There(other)), Programs(str(node)))
+        daemon._open_programs(cast(Entry, There(other)), Programs(str(node)))
 
 
 def test_a_mount_that_can_be_written(node: Path) -> None:
     with pytest.raises(HookError, match="was moved while it was set up"):
-        daemon._open_programs(cast("Entry", There(node)), Programs(str(node)))
+        daemon._open_programs(cast(Entry, There(node)), Programs(str(node)))
 
 
 def test_a_link_out_of_the_directory(tmp_path: Path, node: Path) -> None:
