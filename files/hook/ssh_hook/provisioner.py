@@ -87,9 +87,7 @@ def _fork_daemon(target: Target, pipes: Pipes) -> None:
 
 def _provision(target: Target, owner: Owner, pipes: Pipes) -> None:
     container, settings = target.container, target.settings
-    login = read_login(
-        container, owner, settings
-    )  # here, since whoever holds up the user's files must not hold up the hook
+    login = read_login(container, owner, settings)  # by this process, since a user can hold up whoever reads her files
     entry = Entry(target)
     if target.namespaces is not None:
         target.namespaces.close()
