@@ -319,7 +319,7 @@ def test_a_session_has_the_groups_and_capabilities_of_the_daemon(
 
 
 @pytest.mark.parametrize("privileges", [WITHOUT_CAPABILITIES, AS_ALICE], ids=["root without capabilities", "alice"])
-def test_whoever_runs_the_installed_daemon_may_neither_read_nor_trace_it(
+def test_whoever_runs_an_installed_program_may_neither_read_nor_trace_it(
     first: First, privileges: tuple[str, ...]
 ) -> None:
     installed = first.site.prefix / "dropbear" / "bin" / "dropbearmulti"
