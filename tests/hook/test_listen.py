@@ -91,16 +91,27 @@ def test_a_user_without_root_is_told_that_the_port_is_the_users_own(start: Start
     assert_refused(start, syslog, "rootless", f"port {PORT} is in use by", f"of uid {ALICE}: choose another")
 
 
+HALF = f"""
+#include <arpa/inet.h>
+#include <sys/socket.h>
+#include <unistd.h>
+int main(int argc, char **argv) {{
+    struct sockaddr_in any = {{.sin_family = AF_INET, .sin_port = htons({PORT})}};
+    int taken = socket(AF_INET, SOCK_STREAM, 0), on = argc > 0;
+    setsockopt(taken, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    if (bind(taken, (struct sockaddr *)&any, sizeof any) == 0 && listen(taken, 1) == 0)
+        execv("/opt/oci-hooks/ssh/dropbear/bin/dropbearmulti", argv); /* which keeps the socket */
+    return 9;
+}}
+"""
+
+
 def test_port_that_is_half_taken_after_the_hook_looked(start: Start, syslog: Syslog) -> None:
     """The server listens in both families or not at all; the other half of its port would be somebody else's."""
     directory = WORK / new_name()
     shutil.copytree(f"{SETTINGS['DROPBEAR_DIR']}/bin", directory / "bin", symlinks=True)
     program = directory / "bin/dropbear"
     program.unlink()
-    program.write_text(
-        f"#!/bin/sh\nhttpd -h /home -p 0.0.0.0:{PORT}\n"
-        'exec /opt/oci-hooks/ssh/dropbear/bin/dropbearmulti dropbear "$@"\n',
-        encoding="ascii",
-    )
-    program.chmod(0o755)
+    run(["musl-gcc", "-static", "-x", "c", "-", "-o", program], HALF.encode()).checked()
+    program.chmod(0o111)
     assert_refused(start, syslog, "crun", f"port {PORT}", image="busybox", settings={"DROPBEAR_DIR": str(directory)})
