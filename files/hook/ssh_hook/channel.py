@@ -10,8 +10,10 @@ import posix
 import time
 
 from . import linux
+from .errors import HookError, describe_failure
 from .paths import fsdecode, fsencode
 
+PATIENCE = 30.0  # seconds; by then whoever has to answer has given up
 _CHUNK = 1 << 16  # bytes
 
 
@@ -86,6 +88,14 @@ class Pipe:
         """Send `message`. Raises OSError where the receiver has ended."""
         posix.write(self.writer, message.encode())
 
+    def send_failure(self, error: Exception, what: str) -> None:
+        """Send what went wrong, if there is a receiver; `what` begins the text where no check foresaw the failure."""
+        text = describe_failure(error)
+        try:
+            self.send(Failed(text if isinstance(error, HookError) else f"{what}: {text}"))
+        except OSError:
+            pass
+
     def receive(self, seconds: float) -> Message:
         """Return the next message. Raises EndOfMessagesError, and NoAnswerError after `seconds`."""
         deadline = time.monotonic() + seconds
@@ -116,6 +126,13 @@ class Pipe:
         end = 4 + int.from_bytes(self._received[:4], "big")
         data, self._received = self._received[4:end], self._received[end:]
         return _decode(data)
+
+
+def expect(message: Message, kind: type[Message]) -> Message:
+    """Return `message`, which has to be of this `kind`. Raises EndOfMessagesError: nobody who is at work sends another."""
+    if not isinstance(message, kind):
+        raise EndOfMessagesError
+    return message
 
 
 class Lifeline:

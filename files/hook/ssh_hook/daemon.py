@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import posix
 
-from .channel import EndOfMessagesError, Failed, Forked, NoAnswerError, PortIsFree, ProgramsMounted, Run
+from .channel import PATIENCE, EndOfMessagesError, Forked, NoAnswerError, PortIsFree, ProgramsMounted, Run, expect
 from .confinement import Confinement
 from .content import DROPBEAR as BASE_DROPBEAR
 from .entry import Entry
-from .errors import HookError, describe_failure
-from .paths import is_same
+from .errors import HookError
+from .paths import close_all_but, is_same
 from .port import require_free
 from .process import Process
 from .target import DROPBEAR
@@ -19,11 +19,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
-    from .channel import Message, Pipes
+    from .channel import Pipes
     from .target import Programs, Target
 
 PROGRAMS = f"{BASE_DROPBEAR}/bin"
-_PATIENCE = 30.0  # seconds; by then whoever has to answer has given up
 
 
 def become_daemon(target: Target, pipes: Pipes) -> NoReturn:
@@ -34,11 +33,7 @@ def become_daemon(target: Target, pipes: Pipes) -> NoReturn:
     except (EndOfMessagesError, NoAnswerError, BrokenPipeError):
         pass  # hook or provisioner has ended, and nobody waits for the daemon
     except Exception as error:
-        prefix = "" if isinstance(error, HookError) else "cannot start the SSH daemon: "
-        try:
-            pipes.from_daemon.send(Failed(prefix + describe_failure(error)))
-        except OSError:
-            pass
+        pipes.from_daemon.send_failure(error, "cannot start the SSH daemon")
     finally:
         posix._exit(1)
 
@@ -70,7 +65,7 @@ def _become(target: Target, pipes: Pipes) -> None:
     if namespaces is not None:
         namespaces.join("time")  # here, so that its start time is on the host's clock
     _detach(entry.null, {pipes.from_daemon.writer, *_kept(pipes), target.init.stat, entry.rootfs.descriptor})
-    _expect(pipes.to_daemon.receive(_PATIENCE), ProgramsMounted)
+    expect(pipes.to_daemon.receive(PATIENCE), ProgramsMounted)
     programs = _open_programs(entry, target.programs)
     for descriptor in (target.init.stat, pipes.ready.writer):
         posix.set_inheritable(descriptor, True)
@@ -78,16 +73,10 @@ def _become(target: Target, pipes: Pipes) -> None:
     confinement.apply(entry.rootfs.descriptor, programs)
 
     # From here on only what any profile of system calls has to allow: the hook sees to it that this does not take long.
-    options = _expect(pipes.release.receive_by_read(), Run).texts
+    options = expect(pipes.release.receive_by_read(), Run).texts
     if not pipes.hook.is_alive():
         raise EndOfMessagesError  # the process was stopped meanwhile, and the hook has given up
     _execute([*arguments, *options], container.environment)
-
-
-def _expect(message: Message, kind: type[Message]) -> Message:
-    if not isinstance(message, kind):
-        raise EndOfMessagesError
-    return message
 
 
 def _adjust_oom_score(score: int | None) -> None:
@@ -103,14 +92,7 @@ def _adjust_oom_score(score: int | None) -> None:
 def _detach(null: int, kept: set[int]) -> None:
     """Leave the engine's session, and let go of all descriptors but those `kept`: some lead to the host."""
     posix.setsid()
-    for descriptor in (0, 1, 2):
-        posix.dup2(null, descriptor)
-    inherited = {int(name) for name in posix.listdir("/proc/self/fd")}
-    for descriptor in inherited - kept - {0, 1, 2}:
-        try:
-            posix.close(descriptor)
-        except OSError:
-            pass  # the listing's own
+    close_all_but(kept, null)
     for descriptor in kept:
         posix.set_inheritable(descriptor, False)
 

@@ -14,6 +14,7 @@ import time
 from . import linux
 from .errors import HookError, LateError, describe_failure
 from .identity import set_groups
+from .paths import close_all_but
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -85,7 +86,9 @@ def reap(pid: int, timeout: float) -> int | None:
 def _work(work: Callable[[], bytes], user: Identity | None, writer: int, kept: tuple[int, ...]) -> NoReturn:
     answer = b""
     try:
-        _close_others({writer, *kept})
+        close_all_but(
+            {writer, *kept}, posix.open("/dev/null", posix.O_RDWR)
+        )  # a runtime waits for the end of its hook's output
         if user is not None:
             set_groups([])
             posix.setresgid(user.gid, user.gid, user.gid)
@@ -99,18 +102,6 @@ def _work(work: Callable[[], bytes], user: Identity | None, writer: int, kept: t
         while view:
             view = view[posix.write(writer, view) :]
         posix._exit(0)
-
-
-def _close_others(kept: set[int]) -> None:
-    """Close all descriptors but those `kept`: a runtime waits until its hook's output is closed."""
-    null = posix.open("/dev/null", posix.O_RDWR)
-    for descriptor in {0, 1, 2} - kept:
-        posix.dup2(null, descriptor)
-    for descriptor in {int(name) for name in posix.listdir("/proc/self/fd")} - kept - {0, 1, 2}:
-        try:
-            posix.close(descriptor)
-        except OSError:
-            pass  # the listing's own
 
 
 def _read(reader: int, deadline: float) -> bytes | None:

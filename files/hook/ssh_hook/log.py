@@ -76,9 +76,8 @@ class Log:
         except LateError:
             self.stdout, self.stderr = 1, 2  # the next message is not to wait as long
         except Exception:
-            return not isinstance(
-                target, int
-            )  # the hook may not even be able to import: then by itself, but no user's file
+            # The hook may not even be able to import: then it writes by itself, but into no file of a user's.
+            return not isinstance(target, int)
         return True
 
 

@@ -62,6 +62,17 @@ def read_to_end(descriptor: int) -> bytes:
     return data
 
 
+def close_all_but(kept: set[int], null: int) -> None:
+    """Close all descriptors of the process but those `kept`; standard input and output become `null`, a null device."""
+    for descriptor in {0, 1, 2} - kept:
+        posix.dup2(null, descriptor)
+    for descriptor in {int(name) for name in posix.listdir("/proc/self/fd")} - kept - {0, 1, 2}:
+        try:
+            posix.close(descriptor)
+        except OSError:
+            pass  # the listing's own
+
+
 def exists(path: str) -> bool:
     """Whether `path` leads to something that the caller can see."""
     try:

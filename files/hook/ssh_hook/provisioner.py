@@ -11,11 +11,22 @@ from __future__ import annotations
 import posix
 
 from . import linux
-from .channel import EndOfMessagesError, Failed, Keep, NoAnswerError, PortIsFree, ProgramsMounted, Provisioned, Warned
+from .channel import (
+    PATIENCE,
+    EndOfMessagesError,
+    Failed,
+    Keep,
+    NoAnswerError,
+    PortIsFree,
+    ProgramsMounted,
+    Provisioned,
+    Warned,
+    expect,
+)
 from .container import DEFAULT_PIDFILE
 from .daemon import become_daemon
 from .entry import Entry
-from .errors import HookError, describe_failure
+from .errors import HookError
 from .login import read_login
 from .settings import printable
 from .setup import Setup
@@ -28,8 +39,6 @@ if TYPE_CHECKING:
     from .owner import Owner
     from .rootfs import Rootfs
     from .target import Target
-
-_PATIENCE = 30.0  # seconds; by then whoever has to answer has given up
 
 
 def provision(target: Target, owner: Owner, pipes: Pipes) -> NoReturn:
@@ -48,11 +57,7 @@ def provision(target: Target, owner: Owner, pipes: Pipes) -> NoReturn:
     except (EndOfMessagesError, NoAnswerError, BrokenPipeError):
         pass  # the daemon's process has told the hook why, or the hook is gone
     except Exception as error:
-        prefix = "" if isinstance(error, HookError) else "cannot set the container up: "
-        try:
-            pipes.from_provisioner.send(Failed(prefix + describe_failure(error)))
-        except OSError:
-            pass
+        pipes.from_provisioner.send_failure(error, "cannot set the container up")
     finally:
         posix._exit(status)
 
@@ -94,9 +99,7 @@ def _provision(target: Target, owner: Owner, pipes: Pipes) -> None:
     programs = _open_programs(f"{settings.dropbear_dir}/bin")
     in_user_namespace = target.engine.is_rootless or target.has_user_namespace()
     setup = Setup(container, owner.name, settings, entry.rootfs, target.labels.mount_context, in_user_namespace)
-    free = pipes.to_provisioner.receive(_PATIENCE)
-    if not isinstance(free, PortIsFree):
-        raise EndOfMessagesError
+    free = expect(pipes.to_provisioner.receive(PATIENCE), PortIsFree)
     setup.mount(programs)
     pipes.to_daemon.send(ProgramsMounted())
     options = setup.provide(login)
@@ -108,8 +111,7 @@ def _provision(target: Target, owner: Owner, pipes: Pipes) -> None:
     pipes.from_provisioner.send(Provisioned(*options, "-P", DEFAULT_PIDFILE))
     if pidfile is None and settings.overlay:
         return  # nothing of it outlives the container
-    if not isinstance(pipes.verdict.receive(_PATIENCE), Keep):
-        raise EndOfMessagesError
+    expect(pipes.verdict.receive(PATIENCE), Keep)
     if pidfile is not None:
         posix.write(pidfile, f"{free.texts[0]}\n".encode())
     setup.finish(login)
