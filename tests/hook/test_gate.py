@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
@@ -97,7 +98,7 @@ def test_it_ends_with_a_container_that_never_runs(created: Plain, end: signal.Si
 
 def test_it_ends_when_it_is_told_to(created: Plain) -> None:
     daemon = created.daemon()
-    subprocess.run(["kill", str(daemon)], check=True)
+    os.kill(daemon, signal.SIGTERM)
     wait_for(lambda: daemon not in processes(), "end of the daemon", SOON)
 
 

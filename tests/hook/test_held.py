@@ -363,6 +363,16 @@ def stopped() -> set[int]:
     return {pid for pid in processes() if "\nState:\tT" in Path(f"/proc/{pid}/status").read_text(encoding="utf-8")}
 
 
+def runtimes() -> list[int]:
+    """The processes of crun."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/comm"):
+        with suppress(OSError):  # it has ended
+            if path.read_text(encoding="utf-8") == "crun\n":
+                found.append(int(path.parent.name))
+    return found
+
+
 def test_stopped_process_is_not_forgotten(starts: Starts) -> None:
     """Among the node's processes: who stops the daemon's before it is Dropbear, and has runtime and hook killed, gets no daemon
     when she lets it go on after the sweep.
@@ -374,8 +384,7 @@ def test_stopped_process_is_not_forgotten(starts: Starts) -> None:
             wait_for(stopped, "a process that was stopped")
             caught += end()
         daemon = stopped()
-        subprocess.run(["pkill", "-KILL", "-x", "crun"], check=False)
-        for pid in set(processes()) - daemon:
+        for pid in runtimes() + list(set(processes()) - daemon):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 

@@ -81,16 +81,23 @@ def copier(name: str) -> bytes:
 class Account:
     """The user's account in the container, and what has to change there for a login.
 
-    Attributes: home, an absolute path; login_name; names, all under which the user can log in; passwd, the new content
-    of /etc/passwd, or None where the present one serves; shells, likewise of /etc/shells.
+    Attributes: home, an absolute path; login_name; names, all under which the user can log in; entries, the user's lines
+    of /etc/passwd; passwd, its new content, or None where the present one serves; shells, likewise of /etc/shells.
     """
 
     def __init__(
-        self, home: str, login_name: str, names: list[str], passwd: bytes | None, shells: bytes | None
+        self,
+        home: str,
+        login_name: str,
+        names: list[str],
+        entries: list[bytes],
+        passwd: bytes | None,
+        shells: bytes | None,
     ) -> None:
         self.home = home
         self.login_name = login_name
         self.names = names
+        self.entries = entries
         self.passwd = passwd
         self.shells = shells
 
@@ -129,13 +136,13 @@ def account(
     listed = _STANDARD_SHELLS if shells is None else _shell_lines(shells)
     missing = sorted({fields[6] or DEFAULT_SHELL for fields in own} - set(listed))
     login = next((fields for fields in own if fields[0] == wanted.name), own[0])
+    entries = [fsencode(":".join(fields)) for fields in own]
     return Account(
         login[5],
         login[0],
         [fields[0] for fields in own],
-        None
-        if own == present and passwd.endswith(b"\n")
-        else _with_entries(passwd, lines, [fsencode(":".join(fields)) for fields in own]),
+        entries,
+        None if own == present and passwd.endswith(b"\n") else _with_entries(passwd, lines, entries),
         fsencode("".join(f"{shell}\n" for shell in (*listed, *missing))) if missing else None,
     )
 

@@ -148,7 +148,7 @@ class Setup:
             raise HookError("the container has no shell: a session takes a /bin/sh in its image")
         shown = passwd if account.passwd is None and not is_readable else account.passwd
         if shown is not None and len(shown) > _MAX_PASSWD_COPY:
-            shown = content.entries_of(shown, self._user.uid)
+            shown = b"".join(entry + b"\n" for entry in account.entries)
             self.warnings.append(
                 f"/etc/passwd in the container is larger than {_MAX_PASSWD_COPY} bytes, and has no entry for a login of "
                 f"{self._name}: it shows the entries of uid {self._user.uid} alone"
