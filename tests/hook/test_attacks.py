@@ -360,7 +360,7 @@ def test_no_mount_namespace(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("place", races.PLACES)
 def test_what_turns_into_a_link(place: str, old_kernel: str) -> None:
-    """The user swaps it over and over while containers start: see races.py, and tests/hook/soak for a thousand starts."""
+    """The user swaps it over and over while containers start: see lib/races.py; tests/hook/soak starts a thousand."""
     races.plant_keys()
     for number in range(RACED_STARTS):
         races.race(place, number, old_kernel if number % 2 else LAUNCHER)

@@ -1,4 +1,4 @@
-"""Each system call of createRuntime fails once: see faults.py. This takes a sample, tests/hook/soak all of them."""
+"""Each system call of createRuntime fails once: see lib/faults.py. This takes a sample, tests/hook/soak all of them."""
 
 from __future__ import annotations
 

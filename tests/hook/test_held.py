@@ -1,4 +1,4 @@
-"""A user who lets the hook wait without end: by the lock of an inode of hers (see held.py), or by SIGSTOP.
+"""A user who lets the hook wait without end: by the lock of an inode of hers (see lib/held.py), or by SIGSTOP.
 
 Nothing of the hook's waits for her longer than its deadline, and nobody else notices.
 """

@@ -1,6 +1,6 @@
 """Makes the virtual machine a node where the hook is installed, and loads the policy of the security module that it has.
 
-Runs as root in the machine; the directory tests/hook is among those of Python's modules.
+Runs as root in the machine; tests/hook/lib is on PYTHONPATH.
 """
 
 from __future__ import annotations

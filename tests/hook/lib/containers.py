@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 IMAGES = ROOT / ".cache" / "images"
 WORK = Path("/run/hook-test")
 LAUNCHER = "/opt/oci-hooks/bin/ssh_hook"

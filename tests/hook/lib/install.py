@@ -15,7 +15,7 @@ from pathlib import Path
 import jinja2
 from containers import ALICE, SETTINGS, as_user
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 ROLE = ROOT / "roles" / "ssh_hook"
 PREFIX = Path("/opt/oci-hooks")
 PACKAGE = PREFIX / "lib" / "ssh_hook-test"
