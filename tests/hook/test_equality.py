@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Start
 from containers import PORT, Container, Podman, listening, run
+from starter import Start
 
 # Of /proc/PID/status what is each process's own: its place in the tree, its memory, its time, what its program handles.
 OWN = set(

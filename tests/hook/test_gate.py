@@ -15,7 +15,6 @@ from typing import Any
 
 import openssh
 import pytest
-from conftest import Start
 from containers import (
     ALICE,
     PORT,
@@ -29,6 +28,7 @@ from containers import (
     shell_around,
     wait_for,
 )
+from starter import Start
 
 BANNER = b"SSH-2.0-"
 QUIET = 0.5  # seconds; an open gate takes a hundredth of that

@@ -21,8 +21,8 @@ from typing import Any
 import openssh
 import pytest
 from cable import address, near_address, plug
-from conftest import Start, Starter
 from containers import ALICE, BOB, IMAGES, LAUNCHER, PORT, SETTINGS, Container, Result, as_user, keys, run, wait_for
+from starter import Start, Starter
 
 HOME = Path("/home/alice")
 CLIENT = HOME / ".oci-hooks/ssh/client"

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Start
 from containers import Container
-from test_environment import SHELLS, with_shell
+from shells import SHELLS, with_shell
+from starter import Start
 
 COUNT = 300
 LENGTHS = (100_000, 65_536, 4096, 1)  # of the longest values, in bytes

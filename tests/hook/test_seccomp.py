@@ -14,9 +14,10 @@ from typing import Any
 
 import bpf
 import pytest
-from conftest import Start, Syslog
-from containers import ALICE, Container, wait_for
+from containers import ALICE, Container, Podman, wait_for
+from hook_log import Syslog
 from refusals import assert_refused
+from starter import Start
 
 KEPT = Path("/run/ocihooks-ssh/seccomp")
 ROOTLESS_KEPT = Path(f"/run/user/{ALICE}/ocihooks-ssh/seccomp")
@@ -198,6 +199,7 @@ def test_program_of_many_calls_is_a_tree(start: Start) -> None:
 
 def test_podmans_own_profile(start: Start) -> None:
     container = start("podman-crun")
+    assert isinstance(container, Podman)
     assert_tree_of(Path(f"/run/crun/{container.inspect('{{.Id}}')}/seccomp.bpf").read_bytes())
     assert container.ssh("grep Seccomp: /proc/self/status").checked().text.split() == ["Seccomp:", "2"]
 

@@ -25,7 +25,7 @@ def load_apparmor() -> None:
 def load_selinux() -> None:
     """From here on the kernel enforces: it does so without being told, because of its command line."""
     policy = Path("/run/policy")
-    output = ["--output", policy, "--filecontext", "/dev/null"]
+    output: list[str | Path] = ["--output", policy, "--filecontext", "/dev/null"]
     run(["secilc", "--policyvers", POLICY_VERSION, *output, HERE / "selinux.cil"]).checked()
     run(["mount", "-t", "selinuxfs", "selinuxfs", SELINUX]).checked()
     (SELINUX / "load").write_bytes(policy.read_bytes())

@@ -65,6 +65,7 @@ def run(
     stdin: bytes = b"",
     env: Mapping[str, str] | None = None,
     cwd: str | Path | None = None,
+    pass_fds: Sequence[int] = (),
 ) -> Result:
     """Run a command of this bed to its end."""
     # Files, not pipes: what the command leaves running may keep them open for ever.
@@ -72,7 +73,15 @@ def run(
         source.write(stdin)
         source.seek(0)
         done = subprocess.run(
-            command, stdin=source, stdout=out, stderr=err, env=env, cwd=cwd, timeout=TIMEOUT, check=False
+            command,
+            stdin=source,
+            stdout=out,
+            stderr=err,
+            env=env,
+            cwd=cwd,
+            timeout=TIMEOUT,
+            check=False,
+            pass_fds=pass_fds,
         )
         out.seek(0)
         err.seek(0)
@@ -153,6 +162,13 @@ class Container:
         return Path(f"/proc/{self.init()}/root{path}")
 
 
+def assert_alive(container: Container, daemon: int) -> None:
+    """The container runs, its SSH daemon is `daemon` still, and answers."""
+    assert container.exec("true").status == 0
+    assert container.daemon() == daemon
+    assert container.ssh("echo here").checked().text == "here"
+
+
 class HookErrors:
     """The file to which crun redirects the hook's stderr."""
 
@@ -230,8 +246,7 @@ class Plain(Container):
 
     def failure(self, started: Result) -> StartFailed:
         """The error that tells of a start that failed."""
-        hook_said = self._errors.take() or hook_lines(started.err)
-        return StartFailed(started.status, hook_said, started.err.decode(errors="replace"))
+        return start_failed(started, self._errors)
 
     def exec(self, *command: str | bytes, stdin: bytes = b"") -> Result:
         return self.runtime("exec", self.name, *command, stdin=stdin)
@@ -323,10 +338,14 @@ def podman_start(
     )
     if started.status != 0:
         container.podman("rm", "-f", "-t0", "-i", name)
-        raise StartFailed(
-            started.status, errors.take() or hook_lines(started.err), started.err.decode(errors="replace")
-        )
+        raise start_failed(started, errors)
     return container
+
+
+def start_failed(started: Result, errors: HookErrors) -> StartFailed:
+    """The error that tells of a start that failed, with what the hook said; runc puts that into its own error."""
+    hook_said = errors.take() or hook_lines(started.err)
+    return StartFailed(started.status, hook_said, started.err.decode(errors="replace"))
 
 
 def hook_lines(text: bytes) -> str:
@@ -381,6 +400,11 @@ def configuration() -> dict[str, Any]:
     }
 
 
+def with_settings(changes: Mapping[str, str | None] | None) -> dict[str, str]:
+    """The site's settings with these changes; None takes a setting away."""
+    return {name: value for name, value in {**SETTINGS, **(changes or {})}.items() if value is not None}
+
+
 def hook_json(settings: Mapping[str, str], launcher: str = LAUNCHER) -> dict[str, Any]:
     """The hook as config.json lists it, with the site's settings."""
     return {
@@ -418,25 +442,13 @@ def discard_bundle(directory: Path) -> None:
 
 
 def plain_start(
-    runtime: str,
-    image: str,
-    prepare: Callable[[Path], None] | None = None,
-    change: Callable[[dict[str, Any]], None] | None = None,
-    settings: Mapping[str, str | None] | None = None,
-    annotations: Mapping[str, str] | None = None,
-    env: Mapping[str, str] | None = None,
-    launcher: str = LAUNCHER,
-    stage: str = "createRuntime",
-    network: str = "host",
-    only_created: bool = False,
-    options: Iterable[str] = (),
+    runtime: str, image: str, *, only_created: bool = False, options: Iterable[str] = (), **bundle: Any
 ) -> Plain:
     """Create and start a container of `image`; with `only_created` its own process waits for `begin`.
 
-    `prepare` changes its root file system, `change` its config.json; `settings` are added to the site's, or taken away
-    where they are None; `network` is host or private; `options` are the runtime's.
+    `options` are the runtime's, `bundle` the arguments of `plain_create`.
     """
-    container = plain_create(runtime, image, prepare, change, settings, annotations, env, launcher, stage, network)
+    container = plain_create(runtime, image, **bundle)
     started = container.start(*options, only_created=only_created)
     if started.status != 0:
         failure = container.failure(started)
@@ -457,10 +469,14 @@ def plain_create(
     stage: str = "createRuntime",
     network: str = "host",
 ) -> Plain:
-    """Make the bundle of a container, which is to be started by its `start`; see `plain_start`."""
+    """Make the bundle of a container of `image`, which is to be started by its `start`.
+
+    `prepare` changes its root file system, `change` its config.json; `settings` are added to the site's, or taken away
+    where they are None; `network` is host or private.
+    """
     errors = HookErrors()
     config = configuration()
-    hook = hook_json({k: v for k, v in {**SETTINGS, **(settings or {})}.items() if v is not None}, launcher)
+    hook = hook_json(with_settings(settings), launcher)
     config["hooks"] = {stage: [hook], "poststop": [hook]}
     config["annotations"] = {**ENABLED, "run.oci.hooks.stderr": str(errors.path), **(annotations or {})}
     config["process"]["env"] += [f"{key}={value}" for key, value in (env or {}).items()]
@@ -487,26 +503,11 @@ def call_hook(
     pass_fds: Sequence[int] = (),
 ) -> Call:
     """Call the hook as a runtime does, with `state` on its standard input."""
-    environment = {k: v for k, v in {**SETTINGS, **(settings or {})}.items() if v is not None}
     data = state if isinstance(state, bytes) else json.dumps(state).encode()
     bundle = "/" if isinstance(state, bytes) else state.get("bundle", "/")
-    with tempfile.TemporaryFile() as source, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        source.write(data)
-        source.seek(0)
-        done = subprocess.run(
-            [launcher, "start-ssh-daemon"],
-            stdin=source,
-            stdout=out,
-            stderr=err,
-            env=environment,
-            cwd=bundle if os.path.isdir(str(bundle)) else "/",
-            timeout=TIMEOUT,
-            check=False,
-            pass_fds=pass_fds,
-        )
-        out.seek(0)
-        err.seek(0)
-        return Call(done.returncode, out.read().decode(errors="replace"), err.read().decode(errors="replace"))
+    cwd = bundle if os.path.isdir(str(bundle)) else "/"
+    done = run([launcher, "start-ssh-daemon"], data, with_settings(settings), cwd, pass_fds)
+    return Call(done.status, done.out.decode(errors="replace"), done.err.decode(errors="replace"))
 
 
 def shell_around(path: Path, script: str) -> str:
