@@ -4,6 +4,7 @@ PARTS := lint unit fuzz sanity integration role-dropbear role-ssh-hook hook-test
 SCENARIOS := upgrade-from-sarus rootless lifecycle slurm
 FUZZ_SECONDS ?= 60
 SOAK_SECONDS ?= 600
+ARGS := # only from the command line of make, not from the environment
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
@@ -26,6 +27,7 @@ help:
 	@echo 'make engines      containers of crun, runc, podman and in the way of Sarus, which reach each other'
 	@echo 'make launchers    MPI, pdsh and their like, from container to container on a cluster of nodes'
 	@echo 'make demo-test    the demo, up and down again, beside one that is up'
+	@echo 'make unit ARGS="FILE -k NAME"  one test of unit, role-dropbear, role-ssh-hook, hook-tests or vm-tests: arguments of pytest'
 	@echo 'make test-all     all of these, and the scenarios below'
 	@echo 'make upgrade-from-sarus  from the SSH hook of Sarus to this one and back'
 	@echo 'make rootless     rootless podman: networks, user namespaces, runtimes, overlays, two users on a node'
@@ -38,9 +40,9 @@ help:
 	@echo 'make venv         only the development tools, in .venv (PYTHON=... chooses the Python)'
 
 venv:
-	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || tests/testbed/packages python3-venv
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || tests/testbed/packages --only python3-venv
 	@tests/venv .venv requirements-dev.txt $(PYTHON)
-	@command -v shellcheck >/dev/null || tests/testbed/packages shellcheck
+	@command -v shellcheck >/dev/null || tests/testbed/packages --only shellcheck
 
 test: export FUZZ_SECONDS = 20
 test: venv
@@ -53,28 +55,28 @@ lint: venv
 	@python tests/lint/run.py
 
 unit: venv
-	@python tests/unit/run.py
+	@python tests/unit/run.py $(ARGS)
 
 fuzz: venv
 	@python -B tests/fuzz/campaign.py $(FUZZ_SECONDS)
 
 sanity: venv
-	@tests/sanity/run
+	@tests/sanity/run $(ARGS)
 
 integration: venv
-	@tests/integration/run
+	@tests/integration/run $(ARGS)
 
 role-dropbear: venv
-	@tests/role_dropbear/run
+	@tests/role_dropbear/run $(ARGS)
 
 role-ssh-hook: venv
-	@tests/role_ssh_hook/run
+	@tests/role_ssh_hook/run $(ARGS)
 
 hook-tests: venv
-	@tests/hook/run
+	@tests/hook/run $(ARGS)
 
 vm-tests: venv
-	@tests/vm/run
+	@tests/vm/run $(ARGS)
 
 molecule: venv
 	@tests/testbed/molecule default
