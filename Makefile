@@ -14,7 +14,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 help:
 	@echo 'make demo         bring up a small cluster, deploy to it, and show ssh from container to container'
 	@echo 'make demo-down    remove every trace of it but what was built, in .cache and .venv'
-	@echo 'make test         all of the checks below, one after the other, with a summary'
+	@echo 'make test         all of the checks below, two at a time, with a summary (LANES=1: one at a time)'
 	@echo 'make lint         linters, types, documentation, changelog; quick'
 	@echo 'make unit         unit tests, on the oldest and the newest Python of this machine'
 	@echo 'make fuzz         the parsers, by inputs without end for FUZZ_SECONDS (60; in make test 20)'
@@ -27,7 +27,7 @@ help:
 	@echo 'make engines      containers of crun, runc, podman and in the way of Sarus, which reach each other'
 	@echo 'make launchers    MPI, pdsh and their like, from container to container on a cluster of nodes'
 	@echo 'make demo-test    the demo, up and down again, beside one that is up'
-	@echo 'make unit ARGS="FILE -k NAME"  one test of unit, role-dropbear, role-ssh-hook, hook-tests or vm-tests: arguments of pytest'
+	@echo 'make unit ARGS="FILE -k NAME"  arguments for pytest; so do role-dropbear, role-ssh-hook, hook-tests and vm-tests'
 	@echo 'make test-all     all of these, and the scenarios below'
 	@echo 'make upgrade-from-sarus  from the SSH hook of Sarus to this one and back'
 	@echo 'make rootless     rootless podman: networks, user namespaces, runtimes, overlays, two users on a node'
