@@ -182,7 +182,7 @@ repaired:
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.ocihooks.ssh.plugins.module_utils import secure_path
+from ansible_collections.ocihooks.ssh.plugins.module_utils import _secure_path
 
 
 def main() -> None:
@@ -197,21 +197,21 @@ def main() -> None:
     )
     result: dict[str, Any] = {"changed": False}
     try:
-        paths = secure_path.parse_paths(module.params["path"])
-        directories = secure_path.parse_paths(module.params["directory"]) if module.params["directory"] else []
+        paths = _secure_path.parse_paths(module.params["path"])
+        directories = _secure_path.parse_paths(module.params["directory"]) if module.params["directory"] else []
         if module.params["state"] == "enforced":
-            outcome = secure_path.repair(paths=paths, apply=not module.check_mode)
-            result.update(secure_path.report(outcome))
-            violations = secure_path.verify(
+            outcome = _secure_path.repair(paths=paths, apply=not module.check_mode)
+            result.update(_secure_path.report(outcome))
+            violations = _secure_path.verify(
                 paths=paths, directories=directories, planned=outcome.planned, refused=outcome.refused
             )
         else:
-            violations = secure_path.verify(paths=paths, directories=directories)
+            violations = _secure_path.verify(paths=paths, directories=directories)
     except ValueError as error:
         module.fail_json(msg=str(error))
     result["violations"] = [violation._asdict() for violation in violations]
     if violations:
-        module.fail_json(msg=secure_path.summary(violations), **result)
+        module.fail_json(msg=_secure_path.summary(violations), **result)
     module.exit_json(**result)
 
 

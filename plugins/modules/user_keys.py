@@ -169,8 +169,8 @@ users:
 import os
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
-from ansible_collections.ocihooks.ssh.plugins.module_utils import key_worker, user_keys
-from ansible_collections.ocihooks.ssh.plugins.module_utils.as_user import AsUserError
+from ansible_collections.ocihooks.ssh.plugins.module_utils import _key_worker, _user_keys
+from ansible_collections.ocihooks.ssh.plugins.module_utils._as_user import AsUserError
 
 
 def main() -> None:
@@ -199,24 +199,24 @@ def main() -> None:
 
     unknown: list[str] = []
     if params["users"] is None:
-        users = user_keys.users_in_range(data, params["uid_min"], params["uid_max"])
+        users = _user_keys.users_in_range(data, params["uid_min"], params["uid_max"])
     else:
-        users, unknown = user_keys.select_users(data, params["users"])
+        users, unknown = _user_keys.select_users(data, params["users"])
 
-    task = user_keys.KeyTask(params, module.check_mode)
-    results = [user_keys.unknown_user(name, params["passwd_file"]) for name in unknown]
+    task = _user_keys.KeyTask(params, module.check_mode)
+    results = [_user_keys.unknown_user(name, params["passwd_file"]) for name in unknown]
     diffs = []
     try:
-        for user, outcome in key_worker.run(users, params, module.check_mode):
+        for user, outcome in _key_worker.run(users, params, module.check_mode):
             result = task.result(user, outcome)
             results.append(result)
             if not isinstance(outcome, AsUserError) and outcome["changed"]:
-                diffs.append(user_keys.difference(result, outcome))
-    except key_worker.MissingLibraryError as error:
+                diffs.append(_user_keys.difference(result, outcome))
+    except _key_worker.MissingLibraryError as error:
         module.fail_json(msg=missing_required_lib("cryptography >= 3.1"), exception=str(error))
     results.sort(key=lambda result: (result["uid"] is None, result["uid"], result["name"]))
     diffs.sort(key=lambda diff: diff["before_header"])
-    message = user_keys.failure_message(results)
+    message = _user_keys.failure_message(results)
     if message:
         module.fail_json(msg=message, changed=bool(diffs), users=results, diff=diffs)
     module.exit_json(changed=bool(diffs), users=results, diff=diffs)
