@@ -78,7 +78,7 @@ options:
   overwrite:
     description:
       - Replaces existing sets, also incomplete or broken ones. These are an error otherwise.
-      - Such a task is not idempotent: it reports a change each time.
+      - Such a task is not idempotent. It reports a change each time.
     type: bool
     default: false
 notes:
