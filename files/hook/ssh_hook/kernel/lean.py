@@ -26,26 +26,7 @@ if TYPE_CHECKING:
 else:
     import _signal as signal
 
-__all__ = [
-    "TYPE_CHECKING",
-    "basename",
-    "closing",
-    "create_file",
-    "dirname",
-    "environment",
-    "exists",
-    "fsdecode",
-    "fsencode",
-    "load_json",
-    "os",
-    "read_all",
-    "read_file",
-    "sha256",
-    "signal",
-    "split",
-    "stat",
-    "write_all",
-]
+__all__ = ["os", "signal", "stat"]
 
 _CHUNK = 1 << 16  # bytes; reading takes memory for as much as it asks for
 _NO_LIMIT = 1 << 62  # bytes

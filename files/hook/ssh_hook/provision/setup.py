@@ -9,21 +9,20 @@ from __future__ import annotations
 
 from ..errors import HookError, printable
 from ..kernel import syscalls
-from ..kernel.identity import ROOT, ActingAs, Identity
-from ..kernel.lean import TYPE_CHECKING, basename, closing, create_file, dirname, os, read_all, split, stat
+from ..kernel.identity import ROOT, Identity
+from ..kernel.lean import TYPE_CHECKING, basename, closing, create_file, dirname, os, stat
 from ..kernel.mounts import (
     MountTable,
     make_private,
     make_read_only,
     mount_bind,
-    mount_id,
-    mount_overlay,
     mount_tmpfs,
 )
 from ..keys.formats import known_hosts_line
 from ..keys.store import AUTHORIZED_KEYS, PRIVATE_KEY
 from ..spec import container_paths as paths
 from .account import AccountRequest, entries_of, find_account
+from .home import Home, make_directory
 from .ssh import script
 from .texts import copier, environment_file, profile_module
 
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
 _MAX_PASSWD = 32 << 20  # bytes
 _MAX_PASSWD_COPY = 1 << 20  # bytes: what lies on the hook's tmpfs is not charged to the container
 _MAX_SHELLS = 64 << 10  # bytes
-_MAX_AUTHORIZED_KEYS = 1 << 20  # bytes
 _SPARE = 1 << 20  # bytes of the tmpfs for what sessions write into ~/.ssh and for the host keys that clients learn
 _BLOCK = 4096  # bytes
 _INODES = 4096  # of the tmpfs, at least; and less than twice as many
@@ -70,20 +68,18 @@ class Setup:
         self._user = Identity(container.uid, container.gid)  # in the container's user namespace
         self._table = MountTable()
         self._account, self._passwd = self._find_account()
-        self._ssh_path = f"{self._account.home.rstrip('/')}/.ssh"
-        self._home = self._ssh = self._base = self._dropbear = -1  # directories that `mount` opens
-        self._environment = b""
+        self._home = Home(rootfs, self._user, self._account.home)
+        self._environment = environment_file(container.environment)
+        self._base = self._dropbear = -1  # directories that `mount` opens
 
     def mount(self, programs: int) -> None:
         """Mount the hook's own directory, with Dropbear out of the open directory `programs`."""
-        self._home = self._open_home(self._account.home)
-        self._ssh = self._rootfs.user_directory(self._home, ".ssh", self._ssh_path)
-        self._environment = environment_file(self._container.environment)
+        self._home.open()
         self._base = self._mount_base(
             len(self._environment) + len(self._passwd or b"") + len(self._account.shells or b"")
         )
-        self._dropbear = _make_directory(self._base, "dropbear", 0o755, ROOT)
-        mount_bind(programs, _make_directory(self._dropbear, "bin", 0o755, ROOT))
+        self._dropbear = make_directory(self._base, "dropbear", 0o755, ROOT)
+        mount_bind(programs, make_directory(self._dropbear, "bin", 0o755, ROOT))
         mounted = os.open("bin", os.O_PATH | os.O_DIRECTORY, dir_fd=self._dropbear)
         make_read_only(mounted, syscalls.MS_NOSUID | syscalls.MS_NODEV)
         make_private(mounted)
@@ -97,9 +93,10 @@ class Setup:
         host_key = credentials.host_key_name
         _write_file(self._dropbear, host_key, credentials.host_key, 0o600, self._user)
         if self._settings.overlay:
-            self._overlay(credentials)
+            self._table.refuse_shared(self._home.ssh, self._home.ssh_path)
+            self._home.cover(credentials, self._base, self._in_user_namespace)
         account = self._account
-        etc = _make_directory(self._base, "etc", 0o755, ROOT)
+        etc = make_directory(self._base, "etc", 0o755, ROOT)
         self._cover_optional(paths.PASSWD, etc, "passwd", self._passwd)
         self._cover_optional(paths.SHELLS, etc, "shells", account.shells)
         if self._has_directory(dirname(paths.PROFILE_MODULE)):
@@ -108,9 +105,9 @@ class Setup:
         _write_file(self._base, basename(paths.KNOWN_HOSTS), known_hosts, 0o644, ROOT)
         annotations = self._container.annotations
         port = annotations.port or self._settings.port
-        key = f"{self._ssh_path}/{PRIVATE_KEY}"
+        key = f"{self._home.ssh_path}/{PRIVATE_KEY}"
         client = script(port, annotations.wait, key, account.login_name, account.names)
-        binaries = _make_directory(self._base, "bin", 0o755, ROOT)
+        binaries = make_directory(self._base, "bin", 0o755, ROOT)
         if self._cover_ssh(_write_file(binaries, "ssh", client, 0o755, ROOT), binaries):
             self._write_openssh_key(credentials)
         for name in paths.COPIERS:
@@ -118,7 +115,7 @@ class Setup:
 
         # Named, since an image may give the user's uid a second account, with a home and keys of the image's author.
         authorized = f"{account.home}/.ssh"
-        if self._is_refused(self._home) or (not self._settings.overlay and self._is_refused(self._ssh)):
+        if self._home.is_refused(self._settings.overlay):
             _write_file(self._dropbear, AUTHORIZED_KEYS, credentials.authorized_keys, 0o600, self._user)
             authorized = paths.DROPBEAR
         return ["-r", f"{paths.DROPBEAR}/{host_key}", "-D", authorized]
@@ -128,7 +125,7 @@ class Setup:
         that one that fails leaves none there, and takes none away from another container.
         """
         if not self._settings.overlay:
-            self._write_keys(self._ssh, credentials, self._merged_authorized_keys(credentials))
+            self._home.write(credentials)
 
     def _find_account(self) -> tuple[Account, bytes | None]:
         """The user's account, and the content of a new /etc/passwd if it takes one."""
@@ -173,23 +170,6 @@ class Setup:
             return False
         return True
 
-    def _is_refused(self, directory: int) -> bool:
-        """Whether Dropbear would not trust an authorized_keys file in `directory`."""
-        status = os.fstat(directory)
-        return status.st_mode & 0o022 != 0 or status.st_uid not in (0, self._user.uid)
-
-    def _open_home(self, path: str) -> int:
-        """The home directory, made if it is missing."""
-        parent_path, name = split(path.rstrip("/"))
-        if not name:
-            return self._rootfs.directory("/")
-        try:
-            return self._rootfs.open(path, os.O_PATH | os.O_DIRECTORY)
-        except FileNotFoundError:
-            return self._rootfs.user_directory(self._rootfs.directory(parent_path), name, path)
-        except OSError as error:
-            raise HookError(f"cannot open the home {path} in the container: {error.strerror}") from None
-
     def _mount_base(self, size: int) -> int:
         """Mount the tmpfs for all that is generated; returns a descriptor of its root directory. What somebody else has moved
         there meanwhile is no tmpfs, or not one with just as many inodes.
@@ -210,65 +190,6 @@ class Setup:
         except OSError:
             pass  # what has taken its place cannot even be opened
         raise HookError(f"{paths.BASE} in the container was moved while it was set up")
-
-    def _overlay(self, credentials: Credentials) -> None:
-        self._table.refuse_shared(self._ssh, self._ssh_path)
-        layers = _make_directory(self._base, "overlay", 0o700, ROOT)
-        upper = _make_directory(layers, "upper", 0o700, self._user)
-        work = _make_directory(layers, "work", 0o700, self._user)
-        self._write_keys(upper, credentials, credentials.authorized_keys)
-        try:
-            mount_overlay(self._ssh, upper, work, self._ssh, self._user, self._in_user_namespace)
-        except OSError as error:
-            raise HookError(
-                f"cannot mount an overlay on {self._ssh_path} in the container: {error.strerror}; "
-                "OVERLAY_MOUNT_HOME_SSH=false in the OCI hook's JSON file does without"
-            ) from None
-
-    def _write_keys(self, directory: int, credentials: Credentials, authorized_keys: bytes) -> None:
-        """Write the key set into a directory of the user's, as the user; each file appears whole or not at all."""
-        files = {
-            PRIVATE_KEY: credentials.id_dropbear,
-            credentials.host_key_name: credentials.host_key,
-            AUTHORIZED_KEYS: authorized_keys,
-        }
-        written: list[str] = []
-        try:
-            with ActingAs(self._user):
-                for name, data in files.items():
-                    temporary = f".{name}.{os.urandom(8).hex()}"
-                    written.append(temporary)
-                    os.close(create_file(temporary, data, 0o600, directory))
-                for temporary, name in zip(tuple(written), files):
-                    os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
-        except OSError as error:
-            for temporary in written:
-                _remove(directory, temporary)
-            raise HookError(f"cannot write the keys into {self._ssh_path} in the container: {error.strerror}") from None
-
-    def _merged_authorized_keys(self, credentials: Credentials) -> bytes:
-        """The user's own authorized_keys, and the container's where they are not in it. A file of the image's is not the
-        user's: it would let the image's author in.
-        """
-        if mount_id(self._ssh) == mount_id(self._rootfs.descriptor):
-            return credentials.authorized_keys
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
-        try:
-            with ActingAs(self._user), closing(os.open(AUTHORIZED_KEYS, flags, dir_fd=self._ssh)) as descriptor:
-                present = read_all(descriptor, _MAX_AUTHORIZED_KEYS)
-        except FileNotFoundError:
-            return credentials.authorized_keys
-        except OSError as error:
-            raise HookError(
-                f"cannot read {self._ssh_path}/{AUTHORIZED_KEYS} in the container: {error.strerror}"
-            ) from None
-        if len(present) > _MAX_AUTHORIZED_KEYS:
-            raise HookError(
-                f"{self._ssh_path}/{AUTHORIZED_KEYS} in the container is larger than {_MAX_AUTHORIZED_KEYS} bytes"
-            )
-        lines = present.splitlines()
-        lines += [line for line in credentials.authorized_keys.splitlines() if line not in lines]
-        return b"".join(line + b"\n" for line in lines)
 
     def _write_openssh_key(self, credentials: Credentials) -> None:
         """Write the user's key as the image's own client takes it."""
@@ -327,20 +248,6 @@ def _is_program(descriptor: int) -> bool:
     """Whether it is open on an executable file that is not empty, as one is that only served as a mount point."""
     status = os.fstat(descriptor)
     return stat.S_ISREG(status.st_mode) and status.st_mode & 0o111 != 0 and status.st_size > 0
-
-
-def _make_directory(parent: int, name: str, mode: int, owner: Identity) -> int:
-    os.mkdir(name, mode, dir_fd=parent)
-    descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
-    os.fchown(descriptor, owner.uid, owner.gid)
-    return descriptor
-
-
-def _remove(parent: int, name: str) -> None:
-    try:
-        os.unlink(name, dir_fd=parent)
-    except OSError:
-        pass  # it could not be made
 
 
 def _write_file(parent: int, name: str, data: bytes, mode: int, owner: Identity) -> int:
