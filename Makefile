@@ -1,4 +1,4 @@
-# Everything a developer types; what the recipes call says more.
+# A developer's commands; the scripts that the recipes call say more.
 PYTHON ?= /usr/bin/python3
 PARTS := lint unit fuzz sanity integration role-dropbear role-ssh-hook hook-tests vm-tests molecule engines launchers demo-test
 SCENARIOS := upgrade-from-sarus rootless lifecycle slurm
@@ -12,31 +12,31 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 .DEFAULT_GOAL := help
 
 help:
-	@echo 'make demo         bring up a small cluster, deploy to it, and show ssh from container to container'
-	@echo 'make demo-down    remove every trace of it but what was built, in .cache and .venv'
+	@echo 'make demo         start a small cluster, deploy to it, and show ssh from container to container'
+	@echo 'make demo-down    remove the cluster; only build results stay, in .cache and .venv'
 	@echo 'make test         all of the checks below, two at a time, with a summary (LANES=1: one at a time)'
 	@echo 'make lint         linters, types, documentation, changelog; quick'
 	@echo 'make unit         unit tests, on the oldest and the newest Python of this machine'
-	@echo 'make fuzz         the parsers, by inputs without end for FUZZ_SECONDS (60; in make test 20)'
+	@echo 'make fuzz         the parsers, with random inputs for FUZZ_SECONDS (60; in make test 20)'
 	@echo 'make sanity       ansible-test sanity'
 	@echo 'make integration  the modules, by ansible-test integration'
-	@echo 'make role-dropbear, make role-ssh-hook  one role alone, on this machine and in a bed'
+	@echo 'make role-dropbear, make role-ssh-hook  each role alone, on this machine and in a bed'
 	@echo 'make hook-tests   the hook, in real containers'
 	@echo 'make vm-tests     the hook under AppArmor and under SELinux, in virtual machines'
 	@echo 'make molecule     the roles, on a cluster of nodes'
-	@echo 'make engines      containers of crun, runc, podman and in the way of Sarus, which reach each other'
-	@echo 'make launchers    MPI, pdsh and their like, from container to container on a cluster of nodes'
-	@echo 'make demo-test    the demo, up and down again, beside one that is up'
+	@echo 'make engines      sessions between containers of crun, runc, podman, and started as Sarus does'
+	@echo 'make launchers    MPI, pdsh and similar launchers between containers on a cluster of nodes'
+	@echo 'make demo-test    the demo, started and removed, beside one that is running'
 	@echo 'make unit ARGS="FILE -k NAME"  arguments for pytest; so do role-dropbear, role-ssh-hook, hook-tests and vm-tests'
 	@echo 'make test-all     all of these, and the scenarios below'
 	@echo 'make upgrade-from-sarus  from the SSH hook of Sarus to this one and back'
 	@echo 'make rootless     rootless podman: networks, user namespaces, runtimes, overlays, two users on a node'
-	@echo 'make lifecycle    years of a deployment: upgrades under load, faults, other values, removal'
-	@echo 'make slurm        jobs of users in Slurm'
-	@echo 'make soak         starts and races by the thousand, and fuzzing for SOAK_SECONDS (600)'
-	@echo 'make bench        what all of it takes, against its peers; eight minutes'
+	@echo 'make lifecycle    years of a deployment: upgrades under load, faults, changed variables, removal'
+	@echo 'make slurm        users' jobs in Slurm'
+	@echo 'make soak         thousands of starts and races, and fuzzing for SOAK_SECONDS (600)'
+	@echo 'make bench        performance of the hook and its peers; seven minutes'
 	@echo 'make bench-deploy a deployment to three nodes, twice: seconds, and the slowest tasks'
-	@echo 'make scale        a deployment to as many as a hundred nodes, twice: seconds, processor time and memory; half an hour'
+	@echo 'make scale        a deployment to up to a hundred nodes, twice: seconds, processor time and memory; half an hour'
 	@echo 'make venv         only the development tools, in .venv (PYTHON=... chooses the Python)'
 
 venv:

@@ -1,8 +1,8 @@
-# Read by the demo's scripts: where things are, and how to reach the bed with the cluster.
+# Sourced by the demo's scripts: paths, and functions that run commands in the bed with the cluster.
 # shellcheck shell=bash
 repo=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 testbed=$repo/tests/testbed
-place=${DEMO_DIR:-$repo/.cache/demo} # the test of the demo has another, beside a developer's
+place=${DEMO_DIR:-$repo/.cache/demo} # the test of the demo uses another directory
 export TB_DIR=$place/bed
 export ANSIBLE_CONFIG=$repo/demo/ansible.cfg ANSIBLE_COLLECTIONS_PATH=$place ANSIBLE_HOME=$place/ansible
 export PATH=$repo/.venv/bin:$PATH
@@ -21,5 +21,5 @@ die() {
 }
 
 need_root() {
-    [ "$(id -u)" = 0 ] || die "The demo makes namespaces and mounts, so it needs root: run it with sudo."
+    [ "$(id -u)" = 0 ] || die "The demo creates namespaces and mounts, so it needs root: run it with sudo."
 }

@@ -10,40 +10,41 @@ module: secure_path
 short_description: Verify that only root can change critical files and directories
 version_added: "1.0.0"
 description:
-  - Verifies that nobody but root can tamper with the given files and directories, or takes care of it.
-  - A path is safe when it is owned by root (uid 0) and writable by neither group nor others, and so is every
-    directory above it, up to C(/). Of a directory, all that it holds is checked as well, at any depth.
-  - Links are checked at both ends. The link itself must be owned by root and lie in a safe place, and so must
-    where it leads, with the directories above that and, if it is a directory, with what that holds.
+  - Verifies that only root can change the given files and directories, or repairs them.
+  - A path is safe if it is owned by root (uid 0) and writable by neither group nor others, and so is every
+    directory above it, up to C(/). The contents of a directory are checked as well, at any depth.
+  - Links are checked at both ends. The link must be owned by root and be in a safe directory. Its target must be
+    safe, with the directories above it and, if it is a directory, with its contents.
   - All violations are reported, not only the first one.
 author:
   - The ocihooks.ssh contributors (@ocihooks)
 options:
   path:
     description:
-      - The files and directories to check, by their absolute paths. A V(..) is not accepted.
+      - Absolute paths of the files and directories to check. A V(..) is not accepted.
     type: list
     elements: path
     required: true
   directory:
     description:
-      - Directories, by their absolute paths, that must be safe with every directory above them, whatever they hold.
-        For a search path, of which what is found is named in O(path). A V(..) is not accepted.
-      - One that does not exist is no violation. Checked is then the nearest directory above it that exists, since
-        whoever can write there could make it.
-      - They are verified only, with O(state=enforced) too.
+      - Absolute paths of directories that are checked without their contents, with every directory above them.
+        A V(..) is not accepted.
+      - Use it for the directories of a search path, and name the files that are found there in O(path).
+      - If one does not exist, the nearest existing directory above it is checked, since whoever can write there
+        could create it.
+      - These directories are never repaired, not even with O(state=enforced).
     type: list
     elements: path
     default: []
   state:
     description:
       - V(verified) changes nothing, and fails if there is any violation.
-      - V(enforced) first repairs each path and what lies below it - the owner becomes root, and group and others
-        lose write permission - and then verifies, and fails if a violation is left.
-      - Never changed are the directories above a path and what a link leads to. Name these in O(path) as well if they
-        are yours to repair.
-      - Nothing is repaired below a directory that stays unsafe, since others could swap what is repaired there.
-      - A file with several hard links is not repaired if it has to be, since another of its names may lie elsewhere.
+      - V(enforced) first repairs each path and everything below it. The owner becomes root, and group and others
+        lose write permission. Then it verifies, and fails if a violation is left.
+      - The directories above a path and the targets of links are never changed. Name them in O(path) as well to have
+        them repaired.
+      - Nothing is repaired below a directory that stays unsafe, since others could replace files there.
+      - A violation of a file with several hard links is not repaired, since the file may have another name elsewhere.
       - A file whose owner changes loses the set-user-ID and set-group-ID bits.
       - The path C(/) cannot be enforced.
     type: str
@@ -53,7 +54,7 @@ options:
     default: verified
 attributes:
   check_mode:
-    description: Can run in check mode and tell what would change, and which violations would be left.
+    description: Can run in check mode and report what would change, and which violations would be left.
     support: full
   diff_mode:
     description: Shows owner and mode of each repaired path, before and after.
@@ -63,15 +64,15 @@ attributes:
     support: full
     platforms: linux
 notes:
-  - Run it as root. What it may not look at is a violation.
-  - A sticky directory that others can write to, such as C(/tmp), is a violation too. They cannot replace what root has
-    there, but they can be the first to make it.
-  - Access control lists are covered, since the group bits of a mode are the upper bound of what a POSIX ACL gives. A
-    default ACL is not a violation, for it gives nothing on what is there already.
-  - Contents are not judged. What others have written into a file before it was repaired stays there, and so do the
-    descriptors that they hold open.
-  - In what is returned, characters that are not printable, bytes that are not UTF-8, and the backslash are written
-    as backslash escapes.
+  - Run it as root. A path that it cannot inspect is a violation.
+  - A sticky directory that others can write to, such as C(/tmp), is a violation too. Others cannot replace root's files
+    there, but they can create a file before root does.
+  - Access control lists are covered, since the group bits of a mode are the upper bound of a POSIX ACL's permissions. A
+    default ACL is not a violation, since it does not apply to existing files.
+  - File contents are not checked. What others have written to a file before its repair stays, and so do their open
+    descriptors.
+  - In return values, unprintable characters, bytes that are not UTF-8, and the backslash are written as backslash
+    escapes.
 seealso:
   - module: ansible.builtin.file
 """
@@ -101,21 +102,21 @@ EXAMPLES = r"""
 RETURN = r"""
 violations:
   description:
-    - All violations, each place and rule once. Empty when the task succeeds.
+    - All violations, each file and rule once. Empty if the task succeeds.
   returned: always
   type: list
   elements: dict
   contains:
     path:
-      description: The file that breaks the rule, without links on the way to it.
+      description: Path of the file that breaks the rule, with links resolved.
       type: str
       returned: always
       sample: /opt/oci-hooks/bin/ssh_hook
     rule:
       description:
         - V(missing) if the path does not exist.
-        - V(dangling_link) if a link leads to what does not exist.
-        - V(link_loop) if a link leads in a circle, or through more than 40 links.
+        - V(dangling_link) if the target of a link does not exist.
+        - V(link_loop) if links form a loop, or there are more than 40.
         - V(owner) if it is not owned by root.
         - V(group_writable) if its group can write to it.
         - V(acl_writable) if its access control list lets other users or groups write to it.
@@ -130,28 +131,28 @@ violations:
       returned: always
       sample: /opt/oci-hooks/bin/ssh_hook is writable by its group staff (gid 50) and must not be
     owner:
-      description: Name of its owner; null if there is none, or it cannot be known.
+      description: Name of its owner; null if the owner has no name or is unknown.
       type: str
       returned: always
       sample: root
     uid:
-      description: User id of its owner; null if it cannot be known.
+      description: User id of its owner; null if unknown.
       type: int
       returned: always
       sample: 0
     mode:
-      description: Its permissions as an octal number; null if they cannot be known.
+      description: Its permissions as an octal number; null if unknown.
       type: str
       returned: always
       sample: "0775"
     via:
-      description: The path asked for, or the link below it, that led to the file.
+      description: The path in O(path) or O(directory), or the link below it, that led to the file.
       type: str
       returned: always
       sample: /opt/oci-hooks
 repaired:
   description:
-    - What was repaired, in that order, or would be in check mode.
+    - The repairs, in their order; in check mode those that would be made.
   returned: when O(state=enforced)
   type: list
   elements: dict
@@ -182,7 +183,7 @@ repaired:
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.ocihooks.ssh.plugins.module_utils import secure_path
+from ansible_collections.ocihooks.ssh.plugins.module_utils import _secure_path
 
 
 def main() -> None:
@@ -197,21 +198,21 @@ def main() -> None:
     )
     result: dict[str, Any] = {"changed": False}
     try:
-        paths = secure_path.parse_paths(module.params["path"])
-        directories = secure_path.parse_paths(module.params["directory"]) if module.params["directory"] else []
+        paths = _secure_path.parse_paths(module.params["path"])
+        directories = _secure_path.parse_paths(module.params["directory"]) if module.params["directory"] else []
         if module.params["state"] == "enforced":
-            outcome = secure_path.repair(paths=paths, apply=not module.check_mode)
-            result.update(secure_path.report(outcome))
-            violations = secure_path.verify(
+            outcome = _secure_path.repair(paths=paths, apply=not module.check_mode)
+            result.update(_secure_path.report(outcome))
+            violations = _secure_path.verify(
                 paths=paths, directories=directories, planned=outcome.planned, refused=outcome.refused
             )
         else:
-            violations = secure_path.verify(paths=paths, directories=directories)
+            violations = _secure_path.verify(paths=paths, directories=directories)
     except ValueError as error:
         module.fail_json(msg=str(error))
     result["violations"] = [violation._asdict() for violation in violations]
     if violations:
-        module.fail_json(msg=secure_path.summary(violations), **result)
+        module.fail_json(msg=_secure_path.summary(violations), **result)
     module.exit_json(**result)
 
 

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: user_keys
-short_description: Make or remove the SSH keys that users log in to their containers with
+short_description: Make or remove the SSH keys with which users log in to their containers
 version_added: "1.0.0"
 author: The ocihooks.ssh contributors (@ocihooks)
 description:
-  - Makes for each user what that user's own C(ssh_hook keygen) makes, the key set in
-    C(<base_dir>/<name>/.oci-hooks/ssh/keys), or removes it.
-  - All work in a user's directories is done B(as that user), by a process that has given up root's rights.
-    So it works on NFS homes that are exported with C(root_squash), and a link that a user has planted harms nobody.
-  - A new set is made aside and put in place as a whole. A working set is never lost, not even if the host crashes.
+  - Makes or removes each user's key set in C(<base_dir>/<name>/.oci-hooks/ssh/keys). The set is the same that the user
+    gets from C(ssh_hook keygen).
+  - A process that has dropped root's privileges does all work in a user's directories B(as that user).
+    It therefore works on NFS homes that are exported with C(root_squash), and links planted by a user do no harm.
+  - A new set is written beside the old one and replaces it as a whole. A working set is never lost, not even if the
+    host crashes.
   - Private keys are never returned, and never appear in the output at any verbosity.
 requirements:
   - cryptography >= 3.1 (for O(state=present))
@@ -35,24 +36,24 @@ attributes:
 options:
   users:
     description:
-      - Names or numeric ids of the users, all of which must be in O(passwd_file).
-      - What is a name there is taken as a name.
-      - Without this option all users of O(passwd_file) whose uid is from O(uid_min) to O(uid_max).
+      - Names or numeric ids of the users. All of them must be in O(passwd_file).
+      - A value that is a name in that file is taken as a name.
+      - Without this option, all users in O(passwd_file) with a uid from O(uid_min) to O(uid_max).
     type: list
     elements: str
   uid_min:
-    description: The lowest uid that counts if O(users) is not given.
+    description: The lowest uid if O(users) is not given.
     type: int
     default: 1000
   uid_max:
     description:
-      - The highest uid that counts if O(users) is not given.
-      - Sites with users above V(60000), from a directory service say, must raise it.
+      - The highest uid if O(users) is not given.
+      - Raise it if the site has users above V(60000), for example from a directory service.
     type: int
     default: 60000
   base_dir:
     description:
-      - The directory that holds a directory for each user, by name; E(HOOK_BASE_DIR) of the hook.
+      - The parent directory of the users' directories, which have the users' names; E(HOOK_BASE_DIR) of the hook.
       - The user's directory must exist, belong to the user and be writable by nobody else.
     type: path
     default: /home
@@ -62,27 +63,28 @@ options:
     default: /opt/oci-hooks/etc/passwd
   key_type:
     description:
-      - Type of the keys that are made. V(ecdsa) is NIST P-256.
-      - A set of the other type that is there already is kept, unless O(overwrite=true).
+      - Type of new keys. V(ecdsa) is NIST P-256.
+      - An existing set of the other type is kept, unless O(overwrite=true).
     type: str
     choices: [ecdsa, ed25519]
     default: ecdsa
   state:
     description:
-      - V(present) makes a set where there is none.
-      - V(absent) removes the set, and the directories below the user's that are then empty.
+      - V(present) makes a set if there is none.
+      - V(absent) removes the set, and then the empty directories below the user's directory.
     type: str
     choices: [present, absent]
     default: present
   overwrite:
     description:
-      - Replaces sets that are there, also incomplete or broken ones, which are an error otherwise.
-      - Such a task reports a change each time it runs.
+      - Replaces existing sets, also incomplete or broken ones. These are an error otherwise.
+      - Such a task is not idempotent. It reports a change each time.
     type: bool
     default: false
 notes:
-  - If a user cannot be served, the others are, and then the task fails and says who was served and who not, and why.
-  - Needs root, unless the only user is the one who runs the task.
+  - If the task fails for a user, it continues with the others. At its end it fails, and names the users for whom it
+    succeeded and failed, with the reason.
+  - It needs root, unless the only user is the one who runs the task.
 seealso:
   - module: ansible.builtin.user
 """
@@ -133,7 +135,7 @@ users:
       type: bool
       sample: true
     error:
-      description: Why the user could not be served; null if all is well.
+      description: Why the task failed for the user; null if it succeeded.
       type: str
       sample: null
     public_key:
@@ -141,11 +143,11 @@ users:
       type: str
       sample: ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAAIbmlzdHAyNTY...
     fingerprint:
-      description: SHA256 fingerprint of the public key; null where RV(users[].public_key) is.
+      description: SHA256 fingerprint of the public key; null if RV(users[].public_key) is.
       type: str
       sample: SHA256:Vjc6v1lVH0Xa75RfIkf7WHgBK19pXxCnIn+acQO/sPQ
     paths:
-      description: Where the files of the set are, or would be; null if there is no such user.
+      description: Paths of the set's files, also if they do not exist; null if there is no such user.
       type: dict
       contains:
         directory:
@@ -169,8 +171,8 @@ users:
 import os
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
-from ansible_collections.ocihooks.ssh.plugins.module_utils import key_worker, user_keys
-from ansible_collections.ocihooks.ssh.plugins.module_utils.as_user import AsUserError
+from ansible_collections.ocihooks.ssh.plugins.module_utils import _key_worker, _user_keys
+from ansible_collections.ocihooks.ssh.plugins.module_utils._as_user import AsUserError
 
 
 def main() -> None:
@@ -199,24 +201,24 @@ def main() -> None:
 
     unknown: list[str] = []
     if params["users"] is None:
-        users = user_keys.users_in_range(data, params["uid_min"], params["uid_max"])
+        users = _user_keys.users_in_range(data, params["uid_min"], params["uid_max"])
     else:
-        users, unknown = user_keys.select_users(data, params["users"])
+        users, unknown = _user_keys.select_users(data, params["users"])
 
-    task = user_keys.KeyTask(params, module.check_mode)
-    results = [user_keys.unknown_user(name, params["passwd_file"]) for name in unknown]
+    task = _user_keys.KeyTask(params, module.check_mode)
+    results = [_user_keys.unknown_user(name, params["passwd_file"]) for name in unknown]
     diffs = []
     try:
-        for user, outcome in key_worker.run(users, params, module.check_mode):
+        for user, outcome in _key_worker.run(users, params, module.check_mode):
             result = task.result(user, outcome)
             results.append(result)
             if not isinstance(outcome, AsUserError) and outcome["changed"]:
-                diffs.append(user_keys.difference(result, outcome))
-    except key_worker.MissingLibraryError as error:
+                diffs.append(_user_keys.difference(result, outcome))
+    except _key_worker.MissingLibraryError as error:
         module.fail_json(msg=missing_required_lib("cryptography >= 3.1"), exception=str(error))
     results.sort(key=lambda result: (result["uid"] is None, result["uid"], result["name"]))
     diffs.sort(key=lambda diff: diff["before_header"])
-    message = user_keys.failure_message(results)
+    message = _user_keys.failure_message(results)
     if message:
         module.fail_json(msg=message, changed=bool(diffs), users=results, diff=diffs)
     module.exit_json(changed=bool(diffs), users=results, diff=diffs)

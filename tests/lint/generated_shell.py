@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "files" / "hook"))
 
-from ssh_hook import client, content
+from ssh_hook.provision import ssh, texts
 
 HOSTILE = {
     "PLAIN": "value",
@@ -22,11 +22,11 @@ def main() -> None:
     """Write one file for each text."""
     directory = Path(sys.argv[1])
     directory.joinpath("ssh").write_bytes(
-        client.script(15263, 60, "/home/o'brien/.ssh/id_dropbear", "o'brien", ["o'brien", "guest"])
+        ssh.script(15263, 60, "/home/o'brien/.ssh/id_dropbear", "o'brien", ["o'brien", "guest"])
     )
-    directory.joinpath("scp").write_bytes(content.copier("scp"))
-    directory.joinpath("ssh-hook.sh").write_bytes(content.profile_module())
-    directory.joinpath("environment").write_bytes(b"# shellcheck shell=sh\n" + content.environment_file(HOSTILE))
+    directory.joinpath("scp").write_bytes(texts.copier("scp"))
+    directory.joinpath("ssh-hook.sh").write_bytes(texts.profile_module())
+    directory.joinpath("environment").write_bytes(b"# shellcheck shell=sh\n" + texts.environment_file(HOSTILE))
 
 
 if __name__ == "__main__":

@@ -94,9 +94,8 @@ def package() -> str:
             *sorted(built.glob("ocihooks-ssh-*.tar.gz")),
         )
     )
-    for link in ("keystore.py", "keywriter.py", "passwd.py"):
-        if not problem and not (site / NAME / "plugins/module_utils" / link).is_file():
-            problem = f"the built collection lacks plugins/module_utils/{link}\n"
+    if not problem and not (site / NAME / "plugins/module_utils/_keys/store.py").is_file():
+        problem = "the built collection lacks plugins/module_utils/_keys, a link to the key store\n"
     environment = f"ANSIBLE_COLLECTIONS_PATH={site}"
     for playbook in ("deploy", "audit", "remove"):
         problem = problem or command(
@@ -109,6 +108,7 @@ def package() -> str:
 CHECKS: dict[str, Callable[[], str]] = {
     "ansible-lint": lambda: command("ansible-lint", "--offline", "--strict", "--nocolor", "-q"),
     "mypy": types,
+    "import-linter": lambda: command("env", f"PYTHONPATH={ROOT}/files/hook", "lint-imports", "--no-cache"),
     "antsibull-docs": documentation,
     "package": package,
     "antsibull-changelog": lambda: command("antsibull-changelog", "lint"),

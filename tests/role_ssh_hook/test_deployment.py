@@ -432,7 +432,7 @@ def imported(command: str | Path) -> list[str]:
 
 
 def test_the_hook_runs_from_the_bytecode_that_was_installed() -> None:
-    assert set(imported(LAUNCHER)) == {"ssh_hook.bytecode.Finder"}
+    assert set(imported(LAUNCHER)) == {"ssh_hook.bundle.Finder"}
 
 
 def test_the_hook_runs_from_its_sources_where_the_interpreter_was_upgraded(tmp_path: Path) -> None:
@@ -618,7 +618,7 @@ def test_packages_that_cannot_be_loaded_are_one_sentence() -> None:
 
 def test_what_was_changed_is_found_and_repaired() -> None:
     right = listing()
-    module = package() / "ssh_hook/settings.py"
+    module = package() / "ssh_hook/spec/settings.py"
     compiled = package() / "ssh_hook/bytecode"
     module.write_text("raise SystemExit('harmed')\n", encoding="utf-8")
     compiled.write_bytes(b"cpython-27" + compiled.read_bytes()[10:])

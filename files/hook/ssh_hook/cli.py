@@ -4,25 +4,17 @@
 from __future__ import annotations
 
 import gc
-import posix
 import sys
 
-from .container import read_state
-from .errors import HookError, describe_failure
+from .errors import HookError, describe_failure, printable
+from .kernel.lean import TYPE_CHECKING, environment, os, signal
 from .log import DEBUG, ERROR, INFO, log
-from .paths import environment
-from .settings import Settings, printable
+from .spec.state import read_state
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from signal import SIG_DFL, SIG_SETMASK, SIGCHLD, SIGINT, pthread_sigmask
-    from signal import signal as set_signal
 
-    from .container import State
-else:  # the C half of signal: its other half imports enum
-    from _signal import SIG_DFL, SIG_SETMASK, SIGCHLD, SIGINT, pthread_sigmask
-    from _signal import signal as set_signal
+    from .spec.state import State
 
 _USAGE = """usage: ssh_hook keygen [--overwrite] [--verbose | --debug]     make your SSH keys for containers
        ssh_hook check-user-has-sshkeys [--verbose | --debug]   exit with 0 if you have them
@@ -41,8 +33,8 @@ def main(arguments: list[str], defaults: dict[str, str]) -> int:
     """
     packages = defaults.get("PYTHON_PACKAGES", "")  # where to import from is the site's to say, not the caller's
     if arguments == ["start-ssh-daemon"]:
-        status = _guarded(lambda: _start_or_stop([path for path in packages.split(":") if path]))
-        posix._exit(status)  # a container waits, and there is nothing to flush: the interpreter's tidying up takes 2 ms
+        status = _guarded(lambda: _run_stage([path for path in packages.split(":") if path]))
+        os._exit(status)  # a container waits, and there is nothing to flush: the interpreter's tidying up takes 2 ms
     return _guarded(lambda: _user_command(arguments, {**defaults, **environment(), "PYTHON_PACKAGES": packages}))
 
 
@@ -55,39 +47,42 @@ def _guarded(command: Callable[[], int]) -> int:
     return 1
 
 
-def _start_or_stop(packages: list[str]) -> int:
+def _run_stage(packages: list[str]) -> int:
     """Only what a stage takes is imported: poststop takes little."""
     gc.disable()  # there is little garbage, and forked processes would each copy what it looks at
     log.to_syslog = True
-    pthread_sigmask(SIG_SETMASK, [])  # crun blocks every signal, and a daemon that inherits that never reaps
-    set_signal(SIGCHLD, SIG_DFL)
-    posix.umask(0o022)
+    signal.pthread_sigmask(
+        signal.SIG_SETMASK, []
+    )  # crun blocks every signal, and a daemon that inherits that never reaps
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    os.umask(0o022)
     state = read_state(0)
     if state.status == "stopped":
-        from .stop import stop
+        from .stages.poststop import poststop
 
-        stop(state)
+        poststop(state)
     else:
-        _start(state, packages)
+        _create_runtime(state, packages)
     return 0
 
 
-def _start(state: State, packages: list[str]) -> None:
-    from .start import start
+def _create_runtime(state: State, packages: list[str]) -> None:
+    from .spec.settings import Settings
+    from .stages.create_runtime import create_runtime
 
     settings = Settings(environment())
-    bundle = posix.open(state.bundle, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
-    start(settings, state, bundle, packages)
+    bundle = os.open(state.bundle, os.O_RDONLY | os.O_DIRECTORY)
+    create_runtime(settings, state, bundle, packages)
 
 
 def _user_command(arguments: list[str], settings: dict[str, str]) -> int:
-    set_signal(SIGINT, SIG_DFL)  # an interrupt needs no traceback
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # an interrupt needs no traceback
     command, *options = arguments or [""]
     allowed = {"keygen": {"--overwrite", "--verbose", "--debug"}, "check-user-has-sshkeys": {"--verbose", "--debug"}}
     if command in ("-h", "--help", "help"):
         print(_USAGE)
     elif command == "wait":
-        from .wait import wait
+        from .commands.wait import wait
 
         wait(options, settings)
     elif command == "sweep":
@@ -104,7 +99,7 @@ def _sweep(options: list[str]) -> int:
     for option in options:
         if option not in ("--verbose", "--debug"):
             raise HookError(f"sweep takes --verbose or --debug, and not '{printable(option)}': see 'ssh_hook --help'")
-    from .sweep import sweep
+    from .commands.sweep import sweep
 
     _set_level(options)
     return sweep()
@@ -115,15 +110,15 @@ def _set_level(options: list[str]) -> None:
 
 
 def _key_command(command: str, options: list[str], settings: dict[str, str]) -> None:
-    from . import keygen
-    from .keystore import KeyStoreError
+    from .commands import keygen
+    from .keys.errors import KeyStoreError
 
     _set_level(options)
     try:
         if command == "keygen":
             print(keygen.keygen(settings, "--overwrite" in options))
         elif command == "client-config":
-            from .client_config import client_config
+            from .commands.client_config import client_config
 
             print(client_config(options, settings))
         else:

@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The one exception of the hook, and the words for a failure, in whichever process it happens."""
+"""The hook's exceptions, and the one line that tells a failure, in whichever process it happens."""
 
 from __future__ import annotations
-
-from .paths import basename
 
 NO_MEMORY = (
     "there is not enough memory for the hook: is the node out of it, or is the container's limit RLIMIT_AS or "
     "RLIMIT_DATA, to which crun holds its hooks too, too low?"
 )
 CONTAINER_ENDED = "the container has ended while it was created: see what its engine says of that"
+_MAX_SHOWN = 100  # characters
 
 
 class HookError(Exception):
@@ -18,6 +17,12 @@ class HookError(Exception):
 
 class LateError(HookError):
     """What a user can hold up without end has not answered within the time."""
+
+
+def printable(text: str) -> str:
+    """Return `text` for a message of one line: what does not print is escaped, and what is long is cut."""
+    shown = text if text.isprintable() else ascii(text)[1:-1]
+    return shown if len(shown) <= _MAX_SHOWN else shown[:_MAX_SHOWN] + "..."
 
 
 def describe_failure(error: BaseException) -> str:
@@ -33,5 +38,5 @@ def describe_failure(error: BaseException) -> str:
     while place is not None and place.tb_next is not None:
         place = place.tb_next
     code = None if place is None else place.tb_frame.f_code
-    where = "" if code is None else f" in {code.co_name} ({basename(code.co_filename)})"
+    where = "" if code is None else f" in {code.co_name} ({code.co_filename.rpartition('/')[2]})"
     return f"{error.__class__.__name__}{where}: {error}"

@@ -6,9 +6,8 @@ syslog gets warnings and errors whatever the level, since a runtime may drop wha
 
 from __future__ import annotations
 
-import posix
-
 from .errors import LateError
+from .kernel.lean import TYPE_CHECKING, os
 
 PREFIX = "ssh_hook: "  # of every line
 _MAX_LENGTH = 1000  # characters of a message
@@ -16,24 +15,40 @@ DEBUG, INFO, WARNING, ERROR = range(4)
 _NAMES = ("debug", "info", "warning", "error")
 _TIMEOUT = 2.0  # seconds, for a message
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Union
+    from .kernel.identity import Identity
 
-    from .userfiles import LogFile
 
-    Target = Union[int, LogFile]
+class LogTarget:
+    """Where messages go: an open descriptor, or what a subclass makes of that.
+
+    Attributes:
+        descriptor: -1 where there is none yet.
+        user: who has to write; None for the caller.
+    """
+
+    def __init__(self, descriptor: int, user: Identity | None = None) -> None:
+        self.descriptor = descriptor
+        self.user = user
+
+    def write(self, line: bytes) -> None:
+        """Write `line`. Raises OSError."""
+        os.write(self.descriptor, line)
 
 
 class Log:
-    """Attributes: level, the lowest level that is printed; stdout and stderr, where messages below a warning go, and the
-    others, a descriptor or a file of the user's; to_syslog.
+    """The hook's messages.
+
+    Attributes:
+        level: the lowest level that is printed.
+        stdout: where messages below a warning go; stderr: where the others go.
+        to_syslog: whether warnings and errors go there too.
     """
 
     def __init__(self) -> None:
         self.level = WARNING
-        self.stdout: Target = 1
-        self.stderr: Target = 2
+        self.stdout = LogTarget(1)
+        self.stderr = LogTarget(2)
         self.to_syslog = False
 
     def __call__(self, level: int, message: str) -> None:
@@ -54,39 +69,34 @@ class Log:
             syslog.syslog(priority, safe)
             syslog.closelog()  # its descriptor must not reach the container
 
-    def _print(self, target: Target, line: bytes) -> None:
+    def _print(self, target: LogTarget, line: bytes) -> None:
         """Write `line`. While a runtime waits for the hook, a process does that which can be left behind: the file of a user's
         may hang, or what crun redirects the hook's messages to.
         """
         try:
-            if self.to_syslog and self._print_by_another(target, line):
-                return
-            _write(target, line)
+            if not (self.to_syslog and self._print_by_another(target, line)):
+                target.write(line)
         except OSError:
             pass  # nobody reads; syslog has it
 
-    def _print_by_another(self, target: Target, line: bytes) -> bool:
-        """Whether there was a process for that."""
-        try:
-            from . import disposable  # which imports what a stage without messages does without
+    def _print_by_another(self, target: LogTarget, line: bytes) -> bool:
+        """Tell whether there was a process for that."""
 
-            user = None if isinstance(target, int) else target.user
-            kept = (target,) if isinstance(target, int) else ()
-            disposable.run(lambda: _write(target, line), "cannot log", user, kept, _TIMEOUT)
+        def write() -> bytes:
+            target.write(line)
+            return b""
+
+        try:
+            from .kernel import disposable  # which imports what a stage without messages does without
+
+            kept = (target.descriptor,) if target.user is None else ()
+            disposable.run(write, "cannot log", target.user, kept, _TIMEOUT)
         except LateError:
-            self.stdout, self.stderr = 1, 2  # the next message is not to wait as long
+            self.stdout, self.stderr = LogTarget(1), LogTarget(2)  # the next message is not to wait as long
         except Exception:
             # The hook may not even be able to import: then it writes by itself, but into no file of a user's.
-            return not isinstance(target, int)
+            return target.user is not None
         return True
-
-
-def _write(target: Target, line: bytes) -> bytes:
-    if isinstance(target, int):
-        posix.write(target, line)
-    else:
-        target.append(line)
-    return b""
 
 
 log = Log()

@@ -2,7 +2,7 @@
 #SBATCH --nodes 3
 #SBATCH --ntasks-per-node 1
 
-port=$((20000 + SLURM_JOB_ID % 10000)) # the same in all containers of a job, and not in other jobs'
+port=$((20000 + SLURM_JOB_ID % 10000)) # the same in all containers of this job
 name=job$SLURM_JOB_ID
 
 srun --kill-on-bad-exit podman run --rm --name "$name" --init --network host --volume "$HOME:$HOME" --workdir "$PWD" \
@@ -10,7 +10,7 @@ srun --kill-on-bad-exit podman run --rm --name "$name" --init --network host --v
     --annotation "run.oci.hooks.stderr=$PWD/hook-$SLURM_JOB_ID.log" \
     solver sleep infinity &
 /opt/oci-hooks/bin/ssh_hook wait --port "$port" &
-wait -n || exit # all containers answer, or some could not start
+wait -n || exit # go on when all containers answer, exit when one could not start
 
 scontrol show hostnames | sed 's/$/ slots=2/' >"hosts-$SLURM_JOB_ID"
 podman exec "$name" mpirun --allow-run-as-root --hostfile "hosts-$SLURM_JOB_ID" "$@"

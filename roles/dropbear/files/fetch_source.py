@@ -1,16 +1,16 @@
 # Copyright: (c) 2026, The ocihooks.ssh contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Fetch a release archive, from the first origin that answers.
+"""Fetch a release archive from the first origin that answers.
 
     DROPBEAR_SOURCE='{...}' python3 fetch_source.py
 
-The request (JSON, see `Request`) comes in the environment, so that nothing has to be copied to the
-build host. First the URLs in their order, then, where apt is, Debian's archive of the same release
-(the same file, byte for byte) from the mirrors that this host is set up to use.
+The request (JSON, see `Request`) is passed in the environment, so that nothing has to be copied to the
+build host. The origins are the URLs in their order, and then, if the host has apt, Debian's archive of
+the same release (the same file, byte for byte) from the host's mirrors.
 
-An origin that does not answer is passed over. One that gives another file than the pinned one ends
-the search: somebody should look. Nothing is written before the digest is verified. Exit status 2: one
-error, said on stderr.
+An origin that does not answer is skipped. An origin with a file of another digest ends the search with
+an error, because somebody should look. Nothing is written before the digest is verified. Exit status 2:
+one error, on stderr.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ import urllib.request
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-SILENCE = 10.0  # seconds without a byte, after which an origin is given up
+SILENCE = 10.0  # seconds without a byte, after which an origin is skipped
 DEADLINE = 120.0  # seconds that one download may take in all
 LIMIT = 32 * 1024 * 1024  # bytes; the largest archive has 2.4 million
 
 APT_HELPER = "/usr/lib/apt/apt-helper"
-# Where a distribution may keep it: Debian in main, Ubuntu also in universe.
+# Components of the distribution that may hold the archive: Debian's main, Ubuntu's universe.
 COMPONENTS = ("main", "universe")
 
 

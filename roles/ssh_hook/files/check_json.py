@@ -1,8 +1,8 @@
-"""Check that a file is an OCI hook of schema 1.0.0. Prints what is wrong with it, one line, and exits 1.
+"""Check that a file is an OCI hook of schema 1.0.0. If not, prints one line with the reason and exits with 1.
 
 Usage: python3 -I -S check_json.py FILE [DESTINATION]
 
-With a DESTINATION, the hook is put there: by a rename, and under a name that engines do not read until then.
+With a DESTINATION, installs the hook there: by an atomic rename of a file with a name that engines do not read.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ CONDITIONS = {"always": bool, "annotations": dict, "commands": list, "hasBindMou
 
 
 class BadHook(Exception):
-    """The hook is not of the schema; str() is the reason."""
+    """The hook does not conform to the schema; str() is the reason."""
 
 
 def need(condition: object, reason: str) -> None:
-    """Refuse the hook for a reason unless the condition holds."""
+    """Raise BadHook with the reason unless the condition holds."""
     if not condition:
         raise BadHook(reason)
 
 
 def keys(value: object, where: str, required: set[str], optional: set[str]) -> dict[str, object]:
-    """The value as an object that has the required keys and no unknown ones."""
+    """Return the value, an object that has the required keys and no unknown ones; raises BadHook."""
     if not isinstance(value, dict):
         raise BadHook(f"{where} is not an object")
     for name in sorted(required - set(value)):
@@ -39,14 +39,14 @@ def keys(value: object, where: str, required: set[str], optional: set[str]) -> d
 
 
 def strings(value: object, where: str) -> list[str]:
-    """The value as a list of strings that can be passed to a program."""
+    """Return the value, a list of strings that can be passed to a program; raises BadHook."""
     if not isinstance(value, list) or not all(isinstance(item, str) and "\0" not in item for item in value):
         raise BadHook(f"{where} is not a list of strings")
     return value
 
 
 def pattern(value: object, where: str) -> None:
-    """Refuse what is not a regular expression."""
+    """Raise BadHook unless the value is a regular expression."""
     try:
         re.compile(str(value))
     except re.error as error:
@@ -94,7 +94,7 @@ def check(text: str) -> None:
 
 
 def place(text: str, destination: str) -> None:
-    """Replace a file atomically by one of the caller's own."""
+    """Replace a file by an atomic rename of a new one that belongs to the caller."""
     descriptor, temporary = tempfile.mkstemp(prefix=".hook-", suffix=".new", dir=os.path.dirname(destination))
     try:
         with open(descriptor, "w", encoding="utf-8") as file:
@@ -110,7 +110,7 @@ def place(text: str, destination: str) -> None:
 
 
 def main(path: str, destination: str = "") -> int:
-    """Check one file, and put it in its place; 0 when it is right."""
+    """Check one file and install it. Return 0 on success."""
     try:
         with open(path, encoding="utf-8") as file:
             text = file.read()

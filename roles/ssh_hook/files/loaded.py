@@ -5,13 +5,13 @@ Usage: python3 -I -S loaded.py [PACKAGES...]
 PACKAGES are the directories that hold cryptography and pyroute2.
 
 The report, a JSON object:
-  files        what the interpreter has mapped after it has loaded libseccomp and these packages, the names by which the
+  files        files that the interpreter has mapped after loading libseccomp and these packages, the names by which the
                dynamic loader opened them, and the files that configure the dynamic loader
-  directories  where the dynamic loader looked, or will look after the next ldconfig
-  configured   those of the directories that its configuration names -> the file that does
+  directories  directories that the dynamic loader searched, or will search after the next ldconfig
+  configured   those of the directories that its configuration names -> the file that names it
 
-It runs the interpreter as the launcher does, but as the user nobody and without the caller's environment: who can
-replace a library is not known yet. Exits with 1 and one line on standard error where the interpreter cannot import the
+The interpreter runs with the launcher's options, but as the user nobody and without the caller's environment, because
+others may have replaced a library. Exits with 1 and one line on standard error if the interpreter cannot import the
 packages.
 """
 
@@ -88,12 +88,12 @@ def mapped(maps: str) -> Iterator[str]:
     """Yield the regular files in a text of /proc/PID/maps."""
     for line in maps.splitlines():
         _numbers, slash, path = line.partition("/")
-        if slash and os.path.isfile(slash + path):  # not so a device, and what is deleted, as libffi's closures are
+        if slash and os.path.isfile(slash + path):  # excludes devices and deleted files, such as libffi's closures
             yield slash + path
 
 
 def tried(debug: str) -> Iterator[str]:
-    """Yield the paths at which glibc's dynamic loader looked for libraries, from what it says with LD_DEBUG=libs."""
+    """Yield the paths at which glibc's dynamic loader looked for libraries, from its output with LD_DEBUG=libs."""
     for found in re.finditer(r"^ +\d+:\t +trying file=(.*)$", debug, re.MULTILINE):
         directory, name = os.path.split(found[1])
         if ".." in directory.split("/"):  # as in a run path of $ORIGIN/../lib
@@ -102,7 +102,7 @@ def tried(debug: str) -> Iterator[str]:
 
 
 def lines(path: str) -> list[str]:
-    """Return the lines of a configuration file without comments; none where it cannot be read."""
+    """Return the lines of a configuration file without comments; none if it cannot be read."""
     try:
         text = Path(path).read_text(encoding="utf-8", errors="surrogateescape")
     except OSError:
@@ -116,8 +116,12 @@ def preloaded(path: str) -> list[str]:
 
 
 class Configuration:
-    """What ldconfig reads. Attributes: files; directories, of libraries -> the file that names each; searched, the
-    directories in which more files would be read.
+    """The configuration that ldconfig reads.
+
+    Attributes:
+        files: its files
+        directories: directory of libraries -> the file that names it
+        searched: directories in which ldconfig would read further files
     """
 
     def __init__(self, path: str) -> None:
@@ -153,7 +157,7 @@ def report(packages: list[str]) -> dict[str, object]:
     configuration = Configuration(CONFIGURATION)
     places.update(preloaded(PRELOAD))
     files.update(path for path in [PRELOAD, CACHE, *configuration.files, *places] if os.path.exists(path))
-    # Also where there is nothing yet: who can make a directory, or a file in it, decides what is loaded the next time.
+    # Also directories that do not exist: whoever can create them, or a file in them, decides what is loaded next time.
     directories = {os.path.dirname(path) for path in [PRELOAD, *places]}
     directories.update(configuration.searched, configuration.directories)
     return {"files": sorted(files), "directories": sorted(directories), "configured": configuration.directories}

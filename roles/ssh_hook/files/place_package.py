@@ -2,9 +2,9 @@
 
 Usage: python3 -I -S place_package.py [--check] DIRECTORY
 
-DIRECTORY/package.json holds an object, file name -> text. The files go to DIRECTORY/ssh_hook, owned by root and not
-writable by others whatever the umask; what else is there is removed. With --check nothing is written.
-The bytecode is one file, DIRECTORY/ssh_hook/bytecode; its format is that of the hook's bytecode.py.
+DIRECTORY/package.json holds an object, path -> text. The files go to these paths below DIRECTORY/ssh_hook, owned by root and
+not writable by others whatever the umask; what else is there is removed. With --check nothing is written.
+The bytecode is one file, DIRECTORY/ssh_hook/bytecode; its format is that of the hook's bundle.py.
 """
 
 from __future__ import annotations
@@ -17,13 +17,15 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable
 from types import CodeType
 from typing import Any
 
 PACKAGE = "ssh_hook"
 BYTECODE = "bytecode"
 ENTRY = f"{PACKAGE}.cli"  # what the launcher imports
+IMPORTER = f"{PACKAGE}.bundle"
+INIT = ".__init__"
 HEADER_SIZE = 128  # bytes
 
 
@@ -92,47 +94,65 @@ def without_lines(code: CodeType) -> CodeType:
     return code.replace(**changes)
 
 
-def compile_source(source: str, path: str) -> tuple[CodeType, list[str], list[str]]:
-    """Compile a module, without docstrings, annotations and line numbers: reading them would take 3 % of a container's start.
-
-    Returns also the modules of the package that it imports at once, and those that its functions import.
-    """
+def compile_source(source: str, path: str) -> tuple[CodeType, ast.Module]:
+    """Compile a module, without docstrings, annotations and line numbers: reading them would take 3 % of a container's start."""
     tree = TypesRemover().visit(ast.parse(source, path))
     tree.body = [node for node in tree.body if not (isinstance(node, ast.ImportFrom) and node.module == "__future__")]
     code: CodeType = compile(ast.fix_missing_locations(tree), path, "exec", dont_inherit=True, optimize=2)
-    in_functions = [
+    return without_lines(code), tree
+
+
+def own_imports(nodes: Iterable[ast.AST], package: str, modules: Collection[str]) -> list[str]:
+    """Those of the `modules` that the nodes, of a module in `package`, import by relative imports."""
+    found = []
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = ".".join([*package.split(".")[: package.count(".") + 2 - node.level], *filter(None, [node.module])])
+            names = [f"{base}.{alias.name}" for alias in node.names]
+            found += [name if name in modules else base for name in names]
+    return list(dict.fromkeys(found))
+
+
+def in_functions(tree: ast.Module) -> list[ast.AST]:
+    """The nodes of what a module does not do at once."""
+    return [
         node for outer in tree.body if isinstance(outer, (ast.FunctionDef, ast.ClassDef)) for node in ast.walk(outer)
     ]
-    return without_lines(code), own_imports(tree.body), own_imports(in_functions)
 
 
-def own_imports(nodes: Sequence[ast.AST]) -> list[str]:
-    """The modules of the package that are imported by those of the nodes that are imports."""
-    imports = [node for node in nodes if isinstance(node, ast.ImportFrom) and node.level]
-    own = [[node.module] if node.module else [name.name for name in node.names] for node in imports]
-    return [f"{PACKAGE}.{name}" for names in own for name in names]
+def module_name(path: str) -> str:
+    """The name of the module in the file `path`, relative to the package's directory."""
+    name = f"{PACKAGE}/{os.path.splitext(path)[0]}".replace("/", ".")
+    return name[: -len(INIT)] if name.endswith(INIT) else name
 
 
 def bytecode(package: dict[str, str], directory: str) -> bytes:
-    """The bytecode of all modules, whose sources lie in the directory."""
+    """The bytecode of all modules, whose sources lie in the directory, and the content of the other files."""
+    modules = {module_name(path): path for path in package if path.endswith(".py")}
+    packages = {name for name, path in modules.items() if path.endswith("__init__.py")}
     codes = {}
     at_once = {}
-    roots = [PACKAGE, ENTRY]
-    for name, text in package.items():
-        stem = os.path.splitext(name)[0]
-        module = PACKAGE if stem == "__init__" else f"{PACKAGE}.{stem}"
-        codes[module], at_once[module], later = compile_source(text, os.path.join(directory, name))
-        roots += later
+    roots = [*sorted(packages), ENTRY]
+    for name, path in modules.items():
+        parent = name.rpartition(".")[0]
+        own_package = name if name in packages else parent
+        codes[name], tree = compile_source(package[path], os.path.join(directory, path))
+        at_once[name] = [parent] * bool(parent) + own_imports(tree.body, own_package, modules)
+        roots += own_imports(in_functions(tree), own_package, modules)
 
     present = closure(ENTRY, at_once)
     content = b""
     index = {}
     for root in dict.fromkeys(roots):
-        names = [name for name in closure(root, at_once) if root == ENTRY or name not in present]
+        names = [name for name in closure(root, at_once) if name == root or root == ENTRY or name not in present]
         group = marshal.dumps([(name, codes[name]) for name in names])
-        index[root] = (HEADER_SIZE + len(content), len(group))
+        index[root] = (HEADER_SIZE + len(content), len(group), root in packages)
         content += group
-    ending = marshal.dumps((codes[f"{PACKAGE}.{BYTECODE}"], index))
+    for path in package.keys() - modules.values():
+        data = package[path].encode()
+        index[path] = (HEADER_SIZE + len(content), len(data), False)
+        content += data
+    ending = marshal.dumps((codes[IMPORTER], index))
     beginning = header(package) + f"{HEADER_SIZE + len(content)} {len(ending)}".encode()
     return beginning.ljust(HEADER_SIZE - 1) + b"\n" + content + ending
 
@@ -190,7 +210,8 @@ def place(directory: str, check: bool) -> bool:
             return True
         raise
     target = os.path.join(directory, PACKAGE)
-    changed = [make_directory(target, check)]
+    folders = {os.path.dirname(path) for path in package}
+    changed = [make_directory(os.path.join(target, folder), check) for folder in sorted(folders)]
     for name, text in package.items():
         path = os.path.join(target, name)
         source = text.encode()
@@ -204,7 +225,10 @@ def place(directory: str, check: bool) -> bool:
     changed.append(stale)
     if stale and not check:
         write(path, bytecode(package, target))
-    changed.append(remove_others(target, {*package, BYTECODE}, check))
+    for folder in folders:
+        names = {os.path.basename(path) for path in package if os.path.dirname(path) == folder}
+        others = {BYTECODE, *folders} if folder == "" else set()
+        changed.append(remove_others(os.path.join(target, folder), names | others, check))
     return any(changed)
 
 

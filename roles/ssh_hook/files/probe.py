@@ -1,4 +1,4 @@
-"""Report what a node has to offer to the SSH hook, as one line of JSON. Changes nothing.
+"""Report the properties of a node that matter to the SSH hook, as one line of JSON. Changes nothing.
 
 Usage: python3 -I -S probe.py QUESTION
 
@@ -9,30 +9,30 @@ QUESTION, a JSON object:
   addresses     IP addresses at which the SSH daemons are to listen
   packages_dir  the site's directory of Python packages, or "" for the distribution's
   passwd_file   passwd file of the hook
-  directories   directories that are to exist
+  directories   directories that must exist
   launcher      the program that our hook JSON names
-  json_files    where the hook JSON is to be
+  json_files    paths of the hook JSON
   written       directories in which the play writes
 
 The report, a JSON object:
   kernel        release of the running kernel, "6.12.0-1-amd64"
   engines       container engine -> absolute path of its program
   hooks_dirs    engine -> directories from which it reads OCI hooks
-  other_hooks   JSON files, in these directories or where ours go, by which containers get an SSH hook that is not ours
-  port_holders  who listens on the port in the node's network namespace, our own daemons left out: "name (pid 1)"
-  foreign       those of the addresses at which nothing can listen on this node
+  other_hooks   JSON files of other SSH hooks, in these directories or in those of our JSON
+  port_holders  processes other than our daemons that listen on the port in the node's network namespace: "name (pid 1)"
+  foreign       those of the addresses on which nothing can listen on this node
   libseccomp    whether the interpreter can load libseccomp
   suid_dumpable the kernel parameter fs.suid_dumpable
   daemons       pids of the SSH daemons that run from dropbear_dir or an older version beside it
-  import_path   where an isolated interpreter finds the standard library
+  import_path   directories of the standard library of an isolated interpreter
   packages      Python package -> the directory that holds it, or null
   passwd_file   whether the passwd file exists
   missing       those of the directories that do not exist
   read_only     those of the written directories that lie on a read-only file system
   full          those of the others that lie on a file system with too little room
-  stale         hook JSONs of the role's that engines read elsewhere: of another name, or in another directory
+  stale         the role's hook JSON files with another name or in another directory that engines read
   timers        names of the systemd timers of the hook that are installed
-  versions      directories of the versions of the hook that are installed: the one that the launcher runs, then the newest first
+  versions      directories of the installed versions of the hook: the one that the launcher runs, then the newest first
 """
 
 from __future__ import annotations
@@ -67,21 +67,21 @@ SUID_DUMPABLE = "/proc/sys/fs/suid_dumpable"
 
 
 def engines() -> dict[str, str]:
-    """Container engines of the node, also a Sarus that only a module puts on PATH."""
+    """Return the container engines of the node, also a Sarus that only an environment module puts on PATH."""
     path = ":".join([SEARCH_PATH, *glob.glob("/opt/sarus/*/bin")])
     found = {name: shutil.which(name, path=path) for name in ENGINES}
     return {name: program for name, program in found.items() if program}
 
 
 def podman_hooks_dirs(program: str) -> list[str]:
-    """Directories from which podman reads hooks, by its own help, which knows what containers.conf says."""
+    """Return the directories from which podman reads hooks. Its --help shows the values of containers.conf."""
     answer = subprocess.run([program, "--help"], stdout=subprocess.PIPE, text=True, timeout=60, check=False)
     option = re.search(r"--hooks-dir .*\(default \[(.*)\]\)", answer.stdout)
     return option.group(1).split(",") if option else []
 
 
 def sarus_hooks_dirs(program: str) -> list[str]:
-    """Directory from which Sarus reads hooks, named by the sarus.json of its own installation."""
+    """Return the directory from which Sarus reads hooks, from the sarus.json of its installation."""
     settings = os.path.join(os.path.dirname(os.path.dirname(os.path.realpath(program))), "etc/sarus.json")
     try:
         with open(settings, encoding="utf-8") as file:
@@ -92,13 +92,13 @@ def sarus_hooks_dirs(program: str) -> list[str]:
 
 
 def hooks_dirs(found: dict[str, str]) -> dict[str, list[str]]:
-    """Directories from which engines read hooks; crun and runc read none."""
+    """Return the directories from which engines read hooks; crun and runc read none."""
     readers = {"podman": podman_hooks_dirs, "sarus": sarus_hooks_dirs}
     return {name: reader(found[name]) for name, reader in readers.items() if name in found}
 
 
 def ssh_hook_program(path: str) -> str | None:
-    """The program that a JSON file names as the SSH hook of containers with our annotation; None when it names none."""
+    """Return the program that a JSON file names as the SSH hook of containers with our annotation, or None."""
     try:
         with open(path, encoding="utf-8") as file:
             root = json.load(file)
@@ -113,7 +113,7 @@ def ssh_hook_program(path: str) -> str | None:
 
 
 def is_ours(program: str) -> bool:
-    """Whether this role wrote a program. A link to one is the site's."""
+    """Return whether this role wrote a program. A link to one is the site's."""
     try:
         with open(program, encoding="utf-8") as file:
             return MARK in file.read() and not os.path.islink(program)
@@ -122,7 +122,7 @@ def is_ours(program: str) -> bool:
 
 
 def superfluous_hooks(directories: list[str], launcher: str, json_files: list[str]) -> tuple[list[str], list[str]]:
-    """JSON files in hooks directories by which containers get an SSH hook more: those of this role's, and of others."""
+    """Return the JSON files that would give containers a second SSH hook: those of this role, and those of others."""
     ours: list[str] = []
     others: list[str] = []
     for path in sorted({path for name in directories for path in glob.glob(os.path.join(glob.escape(name), "*.json"))}):
@@ -137,7 +137,7 @@ def superfluous_hooks(directories: list[str], launcher: str, json_files: list[st
 
 
 def listening_inodes(port: int) -> set[str]:
-    """Inodes of the sockets that listen on a TCP port, of either address family."""
+    """Return the inodes of the sockets that listen on a TCP port, of both address families."""
     inodes = set()
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         try:
@@ -153,12 +153,12 @@ def listening_inodes(port: int) -> set[str]:
 
 
 def processes() -> list[int]:
-    """Pids of all processes."""
+    """Return the pids of all processes."""
     return sorted(int(name) for name in os.listdir("/proc") if name.isdigit())
 
 
 def socket_inodes(pid: int) -> set[str]:
-    """Inodes of the sockets that a process holds; empty when it has ended meanwhile."""
+    """Return the inodes of the sockets that a process holds; empty if it has ended meanwhile."""
     inodes = set()
     try:
         for name in os.listdir(f"/proc/{pid}/fd"):
@@ -171,7 +171,7 @@ def socket_inodes(pid: int) -> set[str]:
 
 
 def process_name(pid: int) -> str:
-    """Name of a process; "a process" when it has ended meanwhile."""
+    """Return the name of a process; "a process" if it has ended meanwhile."""
     try:
         with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
             return file.read().strip()
@@ -180,7 +180,7 @@ def process_name(pid: int) -> str:
 
 
 def running_daemons(dropbear_dir: str) -> list[int]:
-    """Pids of what runs our Dropbear, also in a container (same file, other path) or after its removal."""
+    """Return the pids of processes that run our Dropbear, also in containers (another path) or after its removal."""
     statuses = [os.stat(path) for path in glob.glob(glob.escape(dropbear_dir) + f"*/bin/{DROPBEAR_PROGRAM}")]
     programs = {(status.st_dev, status.st_ino) for status in statuses}
     daemons = []
@@ -196,7 +196,7 @@ def running_daemons(dropbear_dir: str) -> list[int]:
 
 
 def port_holders(port: int, daemons: list[int]) -> list[str]:
-    """Who listens on a port, other than our daemons: "name (pid 1)"."""
+    """Return the processes that listen on a port, except for our daemons: "name (pid 1)"."""
     wanted = listening_inodes(port)
     holders = []
     for pid in processes() if wanted else []:
@@ -208,7 +208,7 @@ def port_holders(port: int, daemons: list[int]) -> list[str]:
 
 
 def can_listen(address: str) -> bool:
-    """Whether this node has an IP address; a name, also one that could be resolved, is none."""
+    """Return whether this node has an IP address. Names are not resolved."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
         socket.inet_pton(family, address)
@@ -220,7 +220,7 @@ def can_listen(address: str) -> bool:
 
 
 def loads(library: str) -> bool:
-    """Whether this interpreter can load a shared library. As nobody, since who can replace it is not known yet."""
+    """Return whether this interpreter can load a shared library. Tries it as nobody: others may have replaced it."""
     child = os.fork()
     if child:
         return os.waitpid(child, 0)[1] == 0
@@ -236,38 +236,38 @@ def loads(library: str) -> bool:
 
 
 def holds(directory: str, name: str) -> bool:
-    """Whether a directory holds a Python package; an empty directory of that name is none."""
+    """Return whether a directory holds a Python package; an empty directory of that name is none."""
     spec = importlib.machinery.PathFinder.find_spec(name, [directory])
     return spec is not None and spec.origin is not None
 
 
 def package_homes(packages_dir: str) -> dict[str, str | None]:
-    """Where the Python packages are. What is below /usr/local did not come from the distribution."""
+    """Return the directory of each Python package. Those below /usr/local are not the distribution's."""
     distribution = [path for path in site.getsitepackages() if not path.startswith("/usr/local/")]
     directories = [packages_dir] if packages_dir else distribution
     return {name: next((path for path in directories if holds(path, name)), None) for name in PACKAGES}
 
 
 def file_system(path: str) -> os.statvfs_result:
-    """The file system on which a directory lies, or would if it were made."""
+    """Return the status of a directory's file system; the directory need not exist."""
     while not os.path.isdir(path):
         path = os.path.dirname(path)
     return os.statvfs(path)
 
 
 def read_only(path: str) -> bool:
-    """Whether a directory lies on a read-only file system."""
+    """Return whether a directory is on a read-only file system."""
     return bool(file_system(path).f_flag & os.ST_RDONLY)
 
 
 def full(path: str) -> bool:
-    """Whether a directory lies on a file system with too little room for what is installed."""
+    """Return whether a directory is on a file system with too little free space for the installation."""
     status = file_system(path)
     return status.f_bavail * status.f_frsize < ROOM
 
 
 def suid_dumpable(path: str) -> int:
-    """The kernel parameter fs.suid_dumpable, which the file `path` holds."""
+    """Return the kernel parameter fs.suid_dumpable, from the file `path`."""
     try:
         with open(path, encoding="ascii") as file:
             return int(file.read())
@@ -276,7 +276,7 @@ def suid_dumpable(path: str) -> int:
 
 
 def launched(prefix: str) -> str:
-    """Directory of the version that the launcher runs; empty where there is none."""
+    """Return the directory of the version that the launcher runs; empty if there is none."""
     try:
         with open(os.path.join(prefix, "bin/ssh_hook"), encoding="utf-8") as file:
             named = re.search(r'^ *sys\.path\.insert\(0, "(.*)"\)$', file.read(), re.MULTILINE)
@@ -286,14 +286,14 @@ def launched(prefix: str) -> str:
 
 
 def versions(prefix: str) -> list[str]:
-    """Directories of the hook's versions: the one that the launcher runs, then the newest first."""
+    """Return the directories of the hook's versions: the one that the launcher runs, then the newest first."""
     found = glob.glob(os.path.join(glob.escape(prefix), "lib/ssh_hook-*"))
     current = launched(prefix)
     return sorted(found, key=lambda path: (path == current, os.stat(path).st_mtime), reverse=True)
 
 
 def report(question: dict[str, Any]) -> dict[str, object]:
-    """The whole report."""
+    """Return the report."""
     found = engines()
     read = hooks_dirs(found)
     daemons = running_daemons(question["dropbear_dir"])

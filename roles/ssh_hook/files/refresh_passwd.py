@@ -25,13 +25,13 @@ ENTRY = re.compile(rb"([^:\s+\-][^:\x00-\x20]*):[^:]*:([0-9]{1,10}):([0-9]{1,10}
 
 
 class NotRefreshed(Exception):
-    """The file was left as it is; str() is the whole line for the admin."""
+    """The file was not changed; str() is the line for the admin."""
 
 
 def entries(listing: bytes) -> dict[bytes, bytes]:
-    """Accounts of a listing in passwd's format, name -> line without password.
+    """Return the accounts of a listing in passwd's format, name -> line without password.
 
-    The first line of a name counts, as it does for lookups. What is not an account is left out.
+    The first line of a name counts, as in lookups. Lines that are no account are omitted.
     """
     found: dict[bytes, bytes] = {}
     for line in listing.split(b"\n"):
@@ -42,13 +42,13 @@ def entries(listing: bytes) -> dict[bytes, bytes]:
 
 
 def people(accounts: dict[bytes, bytes]) -> set[bytes]:
-    """Names of the accounts that are not the system's."""
+    """Return the names of accounts that are not system accounts."""
     uids = {name: int(line.split(b":")[2]) for name, line in accounts.items()}
     return {name for name, uid in uids.items() if uid >= FIRST_PERSON and uid != NOBODY}
 
 
 def list_accounts() -> bytes:
-    """What the name service lists.
+    """Return the accounts that the name service lists.
 
     Raises:
         NotRefreshed: it cannot be asked.
@@ -68,9 +68,9 @@ def list_accounts() -> bytes:
 
 
 def accepted(new: dict[bytes, bytes], old: dict[bytes, bytes], path: str) -> None:
-    """Refuse a listing that a broken name service would give.
+    """Refuse a listing that looks like one of a broken name service.
 
-    A directory server that does not answer is no error for getent: its accounts are just not listed.
+    If a directory server does not answer, getent reports no error and omits its accounts.
 
     Raises:
         NotRefreshed: the listing has no root, or lacks more than half of the people listed before, and two at least.
@@ -87,7 +87,7 @@ def accepted(new: dict[bytes, bytes], old: dict[bytes, bytes], path: str) -> Non
 
 
 def read(path: str) -> tuple[bytes, bool]:
-    """Content of the file, and whether its owner and mode are as they should be; nothing when there is no such file."""
+    """Return the file's content and whether its owner and mode are right; empty and False if it does not exist."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -98,7 +98,7 @@ def read(path: str) -> tuple[bytes, bool]:
 
 
 def write(path: str, content: bytes) -> None:
-    """Replace the file atomically."""
+    """Replace the file by an atomic rename."""
     descriptor, temporary = tempfile.mkstemp(prefix=".passwd-", dir=os.path.dirname(path))
     try:
         with open(descriptor, "wb") as file:
@@ -114,7 +114,7 @@ def write(path: str, content: bytes) -> None:
 
 
 def refresh(path: str, check: bool) -> bool:
-    """Bring the file up to date, and say whether it was not."""
+    """Update the file. Return whether it had to be changed."""
     old, intact = read(path)
     new = entries(list_accounts())
     accepted(new, entries(old), path)
@@ -127,7 +127,7 @@ def refresh(path: str, check: bool) -> bool:
 
 
 def main(arguments: list[str]) -> int:
-    """Refresh the file named by the last argument; 0 when it is up to date."""
+    """Refresh the file named by the last argument. Return 0 if it is up to date then."""
     path = arguments[-1]
     try:
         print("changed" if refresh(path, "--check" in arguments[:-1]) else "unchanged")

@@ -1,4 +1,4 @@
-"""Remove those of some directories that are empty, in the order given. Prints what was removed, one a line.
+"""Remove the empty ones of the given directories, in their order. Prints each removed directory on a line.
 
 Usage: python3 -I -S remove_empty.py DIRECTORY...
 """
@@ -11,7 +11,7 @@ import sys
 
 
 def remove_empty(path: str) -> bool:
-    """Remove a directory if it is empty, and say whether it was."""
+    """Remove a directory if it is empty. Return whether it was removed."""
     try:
         os.rmdir(path)
     except OSError as error:

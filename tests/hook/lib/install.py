@@ -61,8 +61,9 @@ def install_hook() -> None:
     for directory in ("bin", "etc", "dropbear/bin"):
         (PREFIX / directory).mkdir(parents=True, exist_ok=True)
     PACKAGE.mkdir(parents=True, exist_ok=True)
-    sources = sorted((ROOT / "files" / "hook" / "ssh_hook").glob("*.py"))
-    package = {source.name: source.read_text(encoding="utf-8") for source in sources}
+    top = ROOT / "files" / "hook" / "ssh_hook"
+    sources = sorted(path for path in top.rglob("*") if path.suffix in (".py", ".sh"))
+    package = {str(path.relative_to(top)): path.read_text(encoding="utf-8") for path in sources}
     (PACKAGE / "package.json").write_text(json.dumps(package), encoding="utf-8")
     call(PYTHON, "-I", "-S", ROLE / "files" / "place_package.py", PACKAGE)
 

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""``ssh_hook client-config``: what OpenSSH's client outside of containers needs, on a login node or a laptop."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+
+from ..errors import HookError, printable
+from ..keys import formats, store, writer
+from .hosts import Options
+from .keygen import caller
+
+PREFIX = "container-"  # of aliases: the hosts' own names stay what they are
+_KEY = "id_container"
+_KNOWN_HOSTS = "known_hosts"
+_CONFIG = "config"
+_USER = re.compile(r"[\w.@+-]+(\\[\w.@+-]+)?")
+_BELOW_HOME = "/.oci-hooks/ssh/client"
+_SPECIAL = set('"\\%$*?[')  # in a path: ssh would read them as something else
+
+
+def client_config(arguments: list[str], settings: dict[str, str]) -> str:
+    """Write the caller's key, known_hosts and configuration for the hosts in `arguments`; returns what to do with them.
+
+    Raises HookError and KeyStoreError.
+    """
+    options = Options(arguments, settings)
+    directory, name = caller(settings)
+    keys = store.load(directory, name)
+    path = _shown(writer.client_directory(directory))
+    text = config(options.hosts, options.port, name, path)
+    files = {
+        _KEY: formats.openssh_private_key(keys.id_dropbear),
+        _KNOWN_HOSTS: formats.known_hosts_line(store.host_public_key(keys)).encode(),
+        _CONFIG: text.encode(),
+    }
+    writer.write_client(directory, files)
+    include = _quoted(f"{path}/{_CONFIG}")
+    others = len(options.hosts) - 1
+    return (
+        f"Have this line at the top of ~/.ssh/config:\nInclude {include}\n"
+        f"Then: ssh {PREFIX}{options.hosts[0]}{f', and {others} more hosts alike' if others else ''}"
+    )
+
+
+def config(hosts: list[str], port: int, user: str, directory: str) -> str:
+    """The text of a configuration for containers on these hosts, with key and known_hosts in `directory`."""
+    if not _USER.fullmatch(user):
+        raise HookError(f"ssh's configuration cannot hold the user's name '{printable(user)}'")
+    entries = [f"Host {PREFIX}{host}\n    HostName {host}\n" for host in hosts]
+    common = [
+        f"Host {PREFIX}*",
+        f"Port {port}",
+        f"User {user}",
+        f"IdentityFile {_quoted(f'{directory}/{_KEY}')}",
+        "IdentitiesOnly yes",
+        f"HostKeyAlias {formats.HOST_KEY_ALIAS}",
+        f"UserKnownHostsFile {_quoted(f'{directory}/{_KNOWN_HOSTS}')}",
+        "GlobalKnownHostsFile /dev/null",
+        "StrictHostKeyChecking yes",
+        "ForwardX11 no",
+    ]
+    title = "# Written by 'ssh_hook client-config': its next run replaces this file.\n"
+    return title + "".join(entries) + "\n    ".join(common) + "\n"
+
+
+def _shown(directory: str) -> str:
+    """The path as ssh is told it: from ``~`` on where it is below the home, so that a copy on a laptop serves too."""
+    try:
+        if os.path.samefile(directory.removesuffix(_BELOW_HOME), pwd.getpwuid(os.getuid()).pw_dir):
+            return f"~{_BELOW_HOME}"
+    except (KeyError, OSError):
+        pass  # no entry, or no home, on this machine
+    return directory
+
+
+def _quoted(path: str) -> str:
+    if _SPECIAL & set(path):
+        raise HookError(
+            f"ssh's configuration cannot hold the path {printable(path)}: ask the administrator for another"
+        )
+    return f'"{path}"' if " " in path or "#" in path else path

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which hosts a user's command is about: named on the command line, in a host file, or by Slurm."""
+
+from __future__ import annotations
+
+import getopt
+import itertools
+import re
+from collections.abc import Iterable, Mapping
+
+from ..errors import HookError, printable
+from ..spec.settings import default_port, parse_port
+
+MAX_HOSTS = 65536
+_MAX_FILE = 1 << 20  # bytes
+_HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,252}")
+_ITEM = re.compile(r"(?:[^\[\],]|\[[^\[\]]*\])+")  # of a list: commas in brackets do not end it
+_RANGE = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
+_SLOTS = re.compile(r"([^:]+):[0-9]+")
+
+
+class Options:
+    """A command line: hosts, each once and in order; port; and the values of the command's own options by name."""
+
+    def __init__(self, arguments: list[str], settings: Mapping[str, str], own: Iterable[str] = ()) -> None:
+        """`own` names options that take a value, beside --port and --hostfile. Raises HookError."""
+        try:
+            pairs, words = getopt.gnu_getopt(arguments, "", [f"{name}=" for name in ("port", "hostfile", *own)])
+        except getopt.GetoptError as error:
+            raise HookError(f"{printable(error.msg)}: see 'ssh_hook --help'") from None
+        self.values = {name[2:]: value for name, value in pairs}
+        port = self.values.get("port")
+        self.port = default_port(settings) if port is None else parse_port(port, "--port")
+        self.hosts = _hosts(words, self.values.get("hostfile"), settings.get("SLURM_JOB_NODELIST"))
+
+
+def _hosts(words: list[str], file: str | None, nodelist: str | None) -> list[str]:
+    lists = [(word, "the command line") for word in words]
+    if file is not None:
+        lists += _read_host_file(file)
+    elif not words:
+        if not nodelist:
+            raise HookError("no hosts: name them, or a file with --hostfile, or run this in a Slurm job")
+        lists = [(nodelist, "SLURM_JOB_NODELIST")]
+    hosts: dict[str, None] = {}
+    for text, where in lists:
+        hosts.update(dict.fromkeys(expand(text, where)))
+        if len(hosts) > MAX_HOSTS:
+            raise _too_many(where)
+    if not hosts:
+        raise HookError(f"--hostfile {printable(file or '')} names no host")
+    return list(hosts)
+
+
+def _read_host_file(path: str) -> list[tuple[str, str]]:
+    """The first word of each line, without MPICH's ``:slots``, and where it stands. Comments begin with ``#``."""
+    try:
+        with open(path, "rb") as file:
+            data = file.read(_MAX_FILE + 1)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not a path"
+        raise HookError(f"cannot read --hostfile {printable(path)}: {reason}") from None
+    if len(data) > _MAX_FILE:
+        raise HookError(f"--hostfile {printable(path)} is larger than {_MAX_FILE} bytes")
+    found = []
+    for number, line in enumerate(data.decode("utf-8", "backslashreplace").splitlines(), 1):
+        words = line.partition("#")[0].split()
+        if words:
+            slots = _SLOTS.fullmatch(words[0])
+            found.append((slots.group(1) if slots else words[0], f"{printable(path)} line {number}"))
+    return found
+
+
+def expand(text: str, where: str) -> list[str]:
+    """The hosts of a list as Slurm writes it: ``login1,gpu[001-003,7],rack[1-2]n[0-1]``.
+
+    Raises HookError, which names `where` the list is, for what is no such list, no name of a host, or too many.
+    """
+    hosts: list[str] = []
+    position = 0
+    while True:
+        item = _ITEM.match(text, position)
+        if item is None:
+            raise HookError(f"{where} has '{printable(text)}': that is no host and no list of hosts")
+        hosts += _expand_item(item.group(), where, MAX_HOSTS - len(hosts))
+        position = item.end() + 1
+        if position > len(text):
+            return hosts
+        if text[position - 1] != ",":
+            raise HookError(f"{where} has '{printable(text)}': its brackets do not match")
+
+
+def _expand_item(item: str, where: str, limit: int) -> list[str]:
+    parts = re.split(r"\[([^\]]*)\]", item)  # literal text, and every second one the inside of brackets
+    choices: list[list[str]] = []
+    count = 1
+    for index, part in enumerate(parts):
+        choice = [part] if index % 2 == 0 else _numbers(part, item, where, limit)
+        count *= len(choice)
+        if count > limit:
+            raise _too_many(where)
+        choices.append(choice)
+    hosts = []
+    for host in map("".join, itertools.product(*choices)):
+        if not _HOST.fullmatch(host):
+            raise HookError(f"{where} has '{printable(item)}': that is no name or address of a host")
+        hosts.append(host)
+    return hosts
+
+
+def _numbers(ranges: str, item: str, where: str, limit: int) -> list[str]:
+    """The numbers in ``001-003,7``, as wide as the first of each range is written."""
+    numbers: list[str] = []
+    for text in ranges.split(","):
+        found = _RANGE.fullmatch(text)
+        first = int(found.group(1)) if found else 0
+        last = int(found.group(2) or first) if found else -1
+        if found is None or last < first:
+            raise HookError(f"{where} has '{printable(item)}': '{printable(text)}' is no range of numbers")
+        if last - first >= limit - len(numbers):
+            raise _too_many(where)
+        width = len(found.group(1))
+        numbers += [f"{number:0{width}d}" for number in range(first, last + 1)]
+    return numbers
+
+
+def _too_many(where: str) -> HookError:
+    return HookError(f"{where} has more than {MAX_HOSTS} hosts")

@@ -1,0 +1,66 @@
+# Copyright (c) ocihooks.ssh contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What users call: ``ssh_hook keygen`` and ``ssh_hook check-user-has-sshkeys``.
+
+Both act for the user who calls them, and find that user's name by uid in PASSWD_FILE.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from ..keys import passwd, store, writer
+from ..keys.errors import KeyStoreError, MissingLibraryError
+
+
+def keygen(settings: dict[str, str], overwrite: bool = False) -> str:
+    """Make the caller's key set, unless there is one; return one line that says what was done.
+
+    `settings` gives HOOK_BASE_DIR, PASSWD_FILE and, optionally, PYTHON_PACKAGES: directories that
+    hold the package cryptography, separated by colons. With `overwrite` a set that is there is
+    replaced. Raises KeyStoreError.
+    """
+    directory, name = caller(settings)
+    # At the end: nothing in these directories may stand in for the standard library.
+    sys.path += [path for path in settings.get("PYTHON_PACKAGES", "").split(":") if path.startswith("/")]
+    try:
+        made, keys = writer.generate(directory, name, overwrite=overwrite)
+    except MissingLibraryError as error:
+        raise KeyStoreError(
+            f"{error}: install it for {sys.executable} (Debian: python3-cryptography),"
+            " or let the administrator name its directory in PYTHON_PACKAGES"
+        ) from error
+    if made:
+        return f"made SSH keys for {name} in {directory}: {_describe(keys)}"
+    return f"{name} already has SSH keys in {directory} ({_describe(keys)}): use --overwrite to replace them"
+
+
+def check(settings: dict[str, str]) -> str:
+    """Return one line that names the caller's key set; raises KeyStoreError if there is no complete one."""
+    directory, name = caller(settings)
+    keys = store.load(directory, name)
+    return f"{name} has SSH keys in {directory}: {_describe(keys)}"
+
+
+def caller(settings: dict[str, str]) -> tuple[str, str]:
+    """Return the key directory and the name of the user who runs this process."""
+    for setting in ("HOOK_BASE_DIR", "PASSWD_FILE"):
+        if not settings.get(setting):
+            raise KeyStoreError(f"{setting} is not set: it is set in the environment or by the installation")
+    path = settings["PASSWD_FILE"]
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+    except OSError as error:
+        raise KeyStoreError(f"cannot read PASSWD_FILE {path}: {error.strerror}") from error
+    uid = os.getuid()
+    entry = passwd.find_by_uid(data, uid)
+    if entry is None:
+        raise KeyStoreError(f"no user with uid {uid} in PASSWD_FILE {path}: ask the administrator to refresh it")
+    return store.key_directory(settings["HOOK_BASE_DIR"], entry.name), entry.name
+
+
+def _describe(keys: store.KeySet) -> str:
+    return f"{store.public_key(keys).split()[0]} {store.fingerprint(keys)}"

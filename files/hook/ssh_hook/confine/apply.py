@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a session may do: no more than the container's own process, by what config.json says of that.
+
+Format: https://github.com/opencontainers/runtime-spec (config.md, config-syscalls.md).
+"""
+
+from __future__ import annotations
+
+import errno
+
+from ..errors import HookError
+from ..kernel import syscalls
+from ..kernel.identity import set_groups
+from ..kernel.lean import TYPE_CHECKING, os, signal
+from .rlimits import INFINITE, limit, ordinal
+from .seccomp import make_filter
+
+if TYPE_CHECKING:
+    from ..spec.config import Container
+    from .lsm import Labels
+    from .seccomp import Filter
+
+_LAST_SIGNAL = 64
+_LAST_CAPABILITY = 63
+
+# capabilities(7); include/uapi/linux/capability.h
+_CAPABILITIES = """
+CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE NET_BIND_SERVICE
+NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT SYS_PTRACE SYS_PACCT SYS_ADMIN
+SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL SETFCAP MAC_OVERRIDE
+MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF CHECKPOINT_RESTORE
+"""
+
+
+class Confinement:
+    """The confinement of a container's own process, to be taken on by another. Attributes: warnings, for the user."""
+
+    def __init__(
+        self,
+        container: Container,
+        labels: Labels,
+        require_seccomp: bool,
+        state_directory: str,
+    ) -> None:
+        """Raises HookError for a part of config.json that cannot be applied. Without `require_seccomp` a seccomp profile
+        may be one. `state_directory` is the caller's own, to keep what takes long to make.
+        """
+        self.warnings: list[str] = []
+        self._container = container
+        self._limits = [(limit(name), _size(soft), _size(hard)) for name, soft, hard in container.rlimits]
+        self._bounding = _capabilities(container.bounding)
+        self._permitted = _capabilities(container.permitted)
+        self._inheritable = _capabilities(container.inheritable) & self._bounding
+        self._ambient = _capabilities(container.ambient) & self._inheritable
+        self._labels = labels
+        self._filter = self._make_filter(require_seccomp, state_directory)
+
+    def _make_filter(self, require: bool, state_directory: str) -> Filter | None:
+        profile = self._container.seccomp
+        if profile is None:
+            return None
+        try:
+            return make_filter(profile, state_directory)
+        except HookError as error:
+            problem = f"the container's seccomp profile cannot be applied to SSH sessions: {error}"
+            if require:
+                raise HookError(problem) from None
+            self.warnings.append(f"{problem}; they start without it, since REQUIRE_SECCOMP is false")
+        return None
+
+    def apply(self, root: int, directory: int) -> None:
+        """Confine the calling process, which has all capabilities over its user namespace, to the directory `root` and to
+        the container's rights, and enter `directory`; its next program, which is all that it may still run, has them.
+        Raises OSError and HookError.
+        """
+        container = self._container
+        self._labels.apply()
+        set_groups(container.groups)
+        os.fchdir(root)
+        os.chroot(".")
+        os.fchdir(directory)
+        for number, soft, hard in self._limits:
+            syscalls.setrlimit(number, soft, hard)
+        self._drop_bounding()
+        _leave_session_keyring()
+        syscalls.prctl(syscalls.PR_SET_KEEPCAPS, 1)  # setting the filter takes one
+        os.setresgid(container.gid, container.gid, container.gid)
+        os.setresuid(container.uid, container.uid, container.uid)
+        syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)  # a change of ids may allow what was forbidden before
+        self._set_ambient_capabilities()
+        _reset_signals()
+        os.umask(container.umask)
+        if container.no_new_privileges:
+            self._drop_capabilities()  # with which root would keep them in the next program
+            syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
+        if self._filter is not None:
+            syscalls.set_filter(self._filter.program, self._filter.flags)
+        if not container.no_new_privileges:
+            self._drop_capabilities()
+
+    def _drop_bounding(self) -> None:
+        for number in range(_LAST_CAPABILITY + 1):
+            try:
+                present = syscalls.prctl(syscalls.PR_CAPBSET_READ, number)
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise
+                break  # the kernel's last was the one before
+            if present and not self._bounding >> number & 1:
+                syscalls.prctl(syscalls.PR_CAPBSET_DROP, number)
+
+    def _set_ambient_capabilities(self) -> None:
+        _effective, permitted, _inheritable = syscalls.capget()
+        syscalls.capset(permitted, permitted, self._inheritable & permitted)
+        for number in range(_LAST_CAPABILITY + 1):
+            if self._ambient & permitted & 1 << number:
+                syscalls.prctl(syscalls.PR_CAP_AMBIENT, syscalls.PR_CAP_AMBIENT_RAISE, number)
+
+    def _drop_capabilities(self) -> None:
+        """Drop what the container's process does not have. None is effective until the next program runs, where root's are again:
+        so root, too, may not read the file of Dropbear, and the kernel lets nobody trace a program that its user may not read.
+        """
+        _effective, permitted, inheritable = syscalls.capget()
+        try:
+            syscalls.capset(0, self._permitted & permitted, inheritable)
+        except PermissionError:
+            raise HookError(
+                "the container's seccomp profile forbids capset, which the daemon takes, as the runtime does"
+            ) from None
+
+
+def _leave_session_keyring() -> None:
+    """It is that of whoever ran the engine."""
+    try:
+        syscalls.join_new_session_keyring()
+    except OSError as error:
+        if error.errno != errno.ENOSYS:  # a kernel without keys
+            raise
+
+
+def _reset_signals() -> None:
+    for number in range(1, _LAST_SIGNAL + 1):
+        try:
+            signal.signal(number, signal.SIG_DFL)
+        except ValueError:
+            pass  # what the C library keeps for itself
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # SIGKILL and SIGSTOP
+                raise
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+
+
+def _size(value: int) -> int:
+    return syscalls.RLIM_INFINITY if value >= INFINITE else value
+
+
+def _capabilities(names: list[str]) -> int:
+    """The capabilities as a bit mask."""
+    mask = 0
+    for name in names:
+        mask |= 1 << ordinal(name, "CAP_", _CAPABILITIES)
+    return mask

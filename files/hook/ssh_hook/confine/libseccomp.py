@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Compile a seccomp profile with libseccomp, as crun and runc do.
+
+libseccomp's own Python module is built for one Python of the distribution and is in no index of packages, so that a
+site's other Python would lack it; the few functions of the library that this takes are called directly.
+
+Formats: https://github.com/opencontainers/runtime-spec (config-syscalls.md, Seccomp); libseccomp's seccomp.h.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from ..errors import HookError, printable
+from ..kernel import syscalls
+from ..kernel.lean import TYPE_CHECKING, closing, fsencode, os
+
+if TYPE_CHECKING:
+    from ..spec.json_reader import Node
+
+_LIBRARY = "libseccomp.so.2"
+_MAX_PROGRAM = 1 << 20  # bytes; the kernel refuses what is far smaller
+_MAX_ARGUMENTS = 6  # of a system call
+# SCMP_FLTATR_CTL_OPTIMIZE. Without a tree the kernel takes 0.6 ms more to check the program, and a call as much more as its
+# place in the list says. Few calls need none, and libseccomp 2.5.0 to 2.5.3 have trouble with an empty one.
+_OPTIMIZE, _TREE = 8, 2
+_TREE_FROM = 32  # calls
+_UNKNOWN_CALL = -1
+_ERRNO = 0x00050000
+_TRACE = 0x7FF00000
+_ACTIONS = {
+    "SCMP_ACT_KILL": 0x00000000,
+    "SCMP_ACT_KILL_THREAD": 0x00000000,
+    "SCMP_ACT_KILL_PROCESS": 0x80000000,
+    "SCMP_ACT_TRAP": 0x00030000,
+    "SCMP_ACT_ERRNO": _ERRNO,
+    "SCMP_ACT_TRACE": _TRACE,
+    "SCMP_ACT_LOG": 0x7FFC0000,
+    "SCMP_ACT_ALLOW": 0x7FFF0000,
+}
+_COMPARISONS = {
+    "SCMP_CMP_NE": 1,
+    "SCMP_CMP_LT": 2,
+    "SCMP_CMP_LE": 3,
+    "SCMP_CMP_EQ": 4,
+    "SCMP_CMP_GE": 5,
+    "SCMP_CMP_GT": 6,
+    "SCMP_CMP_MASKED_EQ": 7,
+}
+
+
+def compile_profile(profile: Node) -> bytes:
+    """The BPF program of `profile`, the object `linux.seccomp` of config.json. Raises HookError."""
+    try:
+        library = syscalls.Library(_LIBRARY)
+    except OSError as error:
+        raise HookError(f"{_LIBRARY} cannot be loaded ({error}): install libseccomp") from None
+    default = _action(profile, "defaultAction", "defaultErrnoRet")
+    context = library.pointer("seccomp_init", default)
+    if context == 0:
+        raise HookError(f"{profile.where}: libseccomp does not take the default action")
+    try:
+        _add_architectures(library, context, profile)
+        calls = sum(_add_rule(library, context, rule, default) for rule in profile.nodes("syscalls"))
+        if calls >= _TREE_FROM:
+            library.call("seccomp_attr_set", context, _OPTIMIZE, _TREE)  # unknown before 2.5: a list does too
+        return _export(library, context)
+    finally:
+        library.call("seccomp_release", context)
+
+
+def _action(node: Node, name: str, errno_name: str) -> int:
+    action = node.text(name)
+    if action == "SCMP_ACT_NOTIFY":
+        raise HookError(f"{node.where}: it leaves system calls to another process (SCMP_ACT_NOTIFY)")
+    if action not in _ACTIONS:
+        raise HookError(f"{node.where}: this hook does not know the action '{printable(action)}'")
+    value = _ACTIONS[action]
+    if value not in (_ERRNO, _TRACE):
+        return value
+    return value | (node.integer(errno_name, 0, 0xFFFF) if node.has(errno_name) else errno.EPERM)
+
+
+def _add_architectures(library: syscalls.Library, context: int, profile: Node) -> None:
+    for name in profile.texts("architectures"):
+        token = library.call("seccomp_arch_resolve_name", fsencode(name.replace("SCMP_ARCH_", "", 1).lower()))
+        if token == 0:
+            raise HookError(f"{profile.where}: libseccomp does not know the architecture '{printable(name)}'")
+        _check(library.call("seccomp_arch_add", context, token), profile, (errno.EEXIST,))
+
+
+def _add_rule(library: syscalls.Library, context: int, rule: Node, default: int) -> int:
+    """Returns for how many system calls."""
+    action = _action(rule, "action", "errnoRet")
+    if action == default:
+        return 0  # libseccomp refuses what changes nothing
+    comparisons = [_comparison(argument) for argument in rule.nodes("args")]
+    indices = [index for index, _packed in comparisons]
+    # Two conditions on one argument are alternatives: libseccomp takes them as rules of their own.
+    alternatives = [[packed] for _index, packed in comparisons]
+    together = [[packed for _index, packed in comparisons]]
+    added = 0
+    for name in rule.texts("names"):
+        number = library.call("seccomp_syscall_resolve_name", fsencode(name))
+        if number == _UNKNOWN_CALL:
+            continue  # newer than the library, or of another system: the runtimes pass over it too
+        for conditions in together if len(set(indices)) == len(indices) else alternatives:
+            packed = b"".join(conditions)
+            _check(library.call("seccomp_rule_add_array", context, action, number, len(conditions), packed), rule, ())
+        added += 1
+    return added
+
+
+def _comparison(argument: Node) -> tuple[int, bytes]:
+    """Index of the argument, and struct scmp_arg_cmp."""
+    operator = argument.text("op")
+    if operator not in _COMPARISONS:
+        raise HookError(f"{argument.where}: this hook does not know the operator '{printable(operator)}'")
+    index = argument.integer("index", 0, _MAX_ARGUMENTS - 1)
+    first = argument.integer("value", 0, 2**64 - 1)
+    second = argument.integer("valueTwo", 0, 2**64 - 1) if argument.has("valueTwo") else 0
+    return index, syscalls.integers((index, 4), (_COMPARISONS[operator], 4), (first, 8), (second, 8))
+
+
+def _check(result: int, node: Node, allowed: tuple[int, ...]) -> None:
+    if result < 0 and -result not in allowed:
+        raise HookError(f"{node.where}: libseccomp does not take it: {os.strerror(-result)}")
+
+
+def _export(library: syscalls.Library, context: int) -> bytes:
+    with closing(os.memfd_create("seccomp")) as descriptor:
+        result = library.call("seccomp_export_bpf", context, descriptor)
+        if result < 0:
+            raise HookError(f"libseccomp cannot write the program: {os.strerror(-result)}")
+        return os.pread(descriptor, _MAX_PROGRAM, 0)

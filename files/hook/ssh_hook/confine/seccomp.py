@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The container's seccomp profile as a filter for its SSH sessions.
+
+libseccomp, which every node with crun or runc has, makes the kernel's program out of the profile in config.json. That
+takes some 20 ms, so programs are kept: root's below /run, a rootless engine's in the directory that is its user's own.
+
+Formats: https://github.com/opencontainers/runtime-spec (config-linux.md, Seccomp); seccomp(2); libseccomp's seccomp.h.
+"""
+
+from __future__ import annotations
+
+from ..errors import HookError, printable
+from ..kernel.files import is_own
+from ..kernel.lean import TYPE_CHECKING, closing, create_file, fsencode, os, read_all, sha256, stat
+
+if TYPE_CHECKING:
+    from ..spec.json_reader import Node
+
+_MAX_PROGRAM = 4096 * 8  # bytes: the kernel takes 4,096 instructions
+_MAX_KEPT = 64  # programs; a site has a handful of profiles
+_DIRECTORY = "ocihooks-ssh"
+_FLAGS = {
+    "SECCOMP_FILTER_FLAG_TSYNC": 1 << 0,
+    "SECCOMP_FILTER_FLAG_LOG": 1 << 1,
+    "SECCOMP_FILTER_FLAG_SPEC_ALLOW": 1 << 2,
+    "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV": 1 << 5,
+}
+
+
+class Filter:
+    """Attributes: program, BPF instructions as the kernel takes them; flags, of seccomp(2)."""
+
+    def __init__(self, program: bytes, flags: int) -> None:
+        self.program = program
+        self.flags = flags
+
+
+def make_filter(profile: Node, state_directory: str) -> Filter:
+    """The filter of `profile`, the object `linux.seccomp` of config.json; programs are kept below `state_directory`.
+
+    Raises HookError that says why there can be none.
+    """
+    flags = 0
+    for name in profile.texts("flags"):
+        if name not in _FLAGS:
+            raise HookError(f"{profile.where}: this hook does not know the flag '{printable(name)}'")
+        flags |= _FLAGS[name]
+    kept = _Kept(state_directory, profile)
+    program = kept.read()
+    if program is None:
+        from .libseccomp import compile_profile
+
+        program = compile_profile(profile)
+        kept.write(program)
+    return Filter(program, flags)
+
+
+class _Kept:
+    """The place of a profile's program. Whatever is wrong with it, the program is made anew."""
+
+    def __init__(self, state_directory: str, profile: Node) -> None:
+        self._parent = state_directory
+        self._name = sha256(fsencode(f"{os.uname().machine} {profile.value!r}")).hex()
+
+    def read(self) -> bytes | None:
+        """Return the program; None where it is not there, or anybody else could have written it."""
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+        try:
+            with closing(self._open()) as directory, closing(os.open(self._name, flags, dir_fd=directory)) as file:
+                program = read_all(file, _MAX_PROGRAM) if is_own(os.fstat(file)) else b""
+        except OSError:
+            return None
+        return program if 0 < len(program) <= _MAX_PROGRAM and len(program) % 8 == 0 else None
+
+    def write(self, program: bytes) -> None:
+        """Keep `program`, if that can be done."""
+        try:
+            for path in (f"{self._parent}/{_DIRECTORY}", f"{self._parent}/{_DIRECTORY}/seccomp"):
+                try:
+                    os.mkdir(path, 0o700)
+                except FileExistsError:
+                    pass
+            with closing(self._open()) as directory:
+                names = os.listdir(directory)
+                for name in names if len(names) >= _MAX_KEPT else []:
+                    os.unlink(name, dir_fd=directory)
+                self._replace(program, directory)
+        except OSError:
+            pass  # a full disk, or another hook that tidied up meanwhile
+
+    def _replace(self, program: bytes, directory: int) -> None:
+        """Put the program in place by an atomic rename. Raises OSError."""
+        temporary = f".{os.urandom(8).hex()}"
+        try:
+            os.close(create_file(temporary, program, dir_fd=directory))
+            os.rename(temporary, self._name, src_dir_fd=directory, dst_dir_fd=directory)
+        except OSError:
+            os.unlink(temporary, dir_fd=directory)
+            raise
+
+    def _open(self) -> int:
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+        with closing(os.open(f"{self._parent}/{_DIRECTORY}", flags)) as outer:
+            directory = os.open("seccomp", flags, dir_fd=outer)
+            if is_own(os.fstat(outer), stat.S_IFDIR) and is_own(os.fstat(directory), stat.S_IFDIR):
+                return directory
+        os.close(directory)
+        raise PermissionError

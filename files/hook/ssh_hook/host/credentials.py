@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The user's keys, as a container's sessions use them."""
+
+from __future__ import annotations
+
+from ..errors import HookError
+from ..kernel.identity import ActingAs
+from ..kernel.lean import TYPE_CHECKING
+from ..keys import store
+from ..keys.errors import KeyStoreError
+from ..keys.formats import openssh_private_key
+from . import userfiles
+
+if TYPE_CHECKING:
+    from ..spec.config import Container
+    from ..spec.settings import Settings
+    from .owner import Owner
+
+
+class Credentials:
+    """What sessions of a container use of its user.
+
+    Attributes:
+        name: of the user.
+        id_dropbear, host_key, authorized_keys: the contents of these files.
+        host_key_name: the name of the host key's file.
+        host_public_key: a line.
+        openssh_key: the user's private key for the image's own client; empty where that takes no such key.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        id_dropbear: bytes,
+        host_key: bytes,
+        host_key_name: str,
+        host_public_key: str,
+        openssh_key: bytes,
+        authorized_keys: bytes,
+    ) -> None:
+        self.name = name
+        self.id_dropbear = id_dropbear
+        self.host_key = host_key
+        self.host_key_name = host_key_name
+        self.host_public_key = host_public_key
+        self.openssh_key = openssh_key
+        self.authorized_keys = authorized_keys
+
+
+def read_credentials(container: Container, owner: Owner, settings: Settings) -> Credentials:
+    """Read the user's keys, as the user. Raises HookError."""
+    path = container.annotations.authorize_ssh_key
+    try:
+        directory = store.key_directory(settings.base_dir, owner.name)
+        with ActingAs(owner.file_owner):
+            keys = store.load(directory, owner.name)
+            public_keys = userfiles.read_public_keys(path) if path else b""
+        return Credentials(
+            owner.name,
+            keys.id_dropbear,
+            keys.host_key,
+            keys.host_key_name,
+            store.host_public_key(keys),
+            _openssh_key(keys),
+            keys.authorized_keys.rstrip(b"\n") + b"\n" + public_keys,
+        )
+    except KeyStoreError as error:
+        raise HookError(str(error)) from None
+
+
+def _openssh_key(keys: store.KeySet) -> bytes:
+    try:
+        return openssh_private_key(keys.id_dropbear)
+    except KeyStoreError:
+        return b""  # of a kind that OpenSSH does not take; Dropbear does

@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The record of a running daemon, beside the bundle, by which poststop knows it again.
+
+A pid alone says nothing: it may be another process's by now, and a pidfile may be anybody's to write. The record is
+root's, and names a process by pid, start time and boot, and its program by device and inode. The program is the one that
+the daemon's process will run: until it does, it is known by the others alone.
+
+A copy of it lies with those of all other daemons in one directory, by which a sweep finds what nobody ended.
+
+Format: a line "ssh_hook 1", then "name=value" lines; values hold no control characters.
+"""
+
+from __future__ import annotations
+
+from ..errors import HookError, printable
+from ..kernel.files import is_own
+from ..kernel.lean import TYPE_CHECKING, closing, create_file, dirname, fsdecode, fsencode, os, read_all, read_file
+from ..kernel.process import Process
+
+if TYPE_CHECKING:
+    from ..kernel.identity import Identity
+
+NAME = "ssh_hook.daemon"
+TEMPORARY = NAME + ".new"
+_VERSION = "ssh_hook 1"
+_MAX_SIZE = 64 << 10  # bytes
+_MAX_PID = 2**31 - 1
+_MAX_ID = 2**32 - 2
+_MAX_DIGITS = 20  # of 64 bits
+_PIDS = ("pid", "init_pid")
+_NUMBERS = ("pid", "start_time", "program_device", "program_inode", "uid", "gid", "init_pid", "init_start_time")
+_TEXTS = ("boot_id", "pidfile_host", "bundle", "copy")
+_ROOTS_COPIES = "/var/lib/ocihooks-ssh/daemons"
+
+
+class Record:
+    """What is known of one daemon, as the hook's namespaces see it.
+
+    Attributes:
+        numbers: by name: pid; start_time, in clock ticks since boot; program_device and program_inode; uid and gid of the user
+            who owns pidfile_host; init_pid and init_start_time of the container's first process.
+        texts: by name: boot_id; pidfile_host, empty where there is none; bundle, a path without links, empty where that is not
+            to be had; copy, the path of the record's copy.
+    """
+
+    def __init__(self, numbers: dict[str, int], texts: dict[str, str]) -> None:
+        self.numbers = numbers
+        self.texts = texts
+
+    @property
+    def pid(self) -> int:
+        """The daemon's pid."""
+        return self.numbers["pid"]
+
+    @property
+    def pidfile_host(self) -> str:
+        """The pidfile on the host; empty where there is none."""
+        return self.texts["pidfile_host"]
+
+    @property
+    def bundle(self) -> str:
+        """The container's bundle, a path without links; empty where it has no usable one."""
+        return self.texts["bundle"]
+
+    def data(self) -> bytes:
+        """The content of its file."""
+        fields = [f"{name}={value}" for name, value in [*self.numbers.items(), *self.texts.items()]]
+        return fsencode("\n".join([_VERSION, *fields, ""]))
+
+    def process(self) -> Process | None:
+        """The recorded process; None where it is gone, whoever has its pid by now. Raises OSError."""
+        try:
+            process = Process(self.pid)
+        except (FileNotFoundError, ProcessLookupError):
+            return None
+        try:
+            is_it = (
+                process.is_alive() and self._is_of_this_boot() and process.start_time() == self.numbers["start_time"]
+            )
+            if is_it and (process.is_before_exec() or process.program() in (None, self._program())):
+                return process
+        except (FileNotFoundError, ProcessLookupError):
+            pass  # it ended meanwhile
+        process.close()
+        return None
+
+    def container_is_gone(self) -> bool:
+        """Whether the container's first process has ended. Raises OSError where that cannot be found out."""
+        if not self._is_of_this_boot():
+            return True
+        try:
+            init = Process(self.numbers["init_pid"])
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+        try:
+            return not (init.is_alive() and init.start_time() == self.numbers["init_start_time"])
+        except (FileNotFoundError, ProcessLookupError):
+            return True  # it ended meanwhile
+        finally:
+            init.close()
+
+    def _program(self) -> tuple[int, int]:
+        return self.numbers["program_device"], self.numbers["program_inode"]
+
+    def _is_of_this_boot(self) -> bool:
+        return _boot_id() == self.texts["boot_id"]
+
+
+def record_of(
+    identity: tuple[int, int, int, int],
+    init: Process,
+    file_owner: Identity,
+    pidfile_host: str,
+    bundle: int,
+    copies: str,
+) -> Record:
+    """Return the record of a process with that `identity` (pid, start time, device and inode of its program) on this boot.
+
+    `init` is the container's first process. `file_owner` owns `pidfile_host`. `bundle` is the open directory of the bundle,
+    `copies` the directory for the record's copy. Raises OSError.
+    """
+    pid, start_time, *_program = identity
+    container = init.pid, init.start_time()
+    path = os.readlink(f"/proc/self/fd/{bundle}")
+    boot_id = _boot_id()
+    texts = (boot_id, pidfile_host, path if path.isprintable() else "", f"{copies}/{pid}-{start_time}-{boot_id[:8]}")
+    return Record(
+        dict(zip(_NUMBERS, (*identity, file_owner.uid, file_owner.gid, *container))), dict(zip(_TEXTS, texts))
+    )
+
+
+def directory_of_copies(host_uid: int) -> str:
+    """Return where the copies are of records whose engine has `host_uid` in the initial user namespace.
+
+    A power cut must not take root's away, and users have no such place that is certain to be the node's own.
+    """
+    return _ROOTS_COPIES if host_uid == 0 else f"/run/user/{host_uid}/ocihooks-ssh/daemons"
+
+
+def write(record: Record, bundle: int) -> None:
+    """Write `record` into the open directory `bundle`; one of an earlier start is replaced. Raises OSError."""
+    data = record.data()
+    _write_copy(record.texts["copy"], data)  # first: a record is never without a copy
+    remove(bundle)
+    os.close(create_file(TEMPORARY, data, dir_fd=bundle))
+    os.rename(TEMPORARY, NAME, src_dir_fd=bundle, dst_dir_fd=bundle)
+
+
+def _write_copy(path: str, data: bytes) -> None:
+    """Keep a copy if that can be done: poststop needs none."""
+    directory = dirname(path)
+    try:
+        try:
+            os.close(create_file(path, data))
+        except FileNotFoundError:
+            for missing in (dirname(directory), directory):
+                try:
+                    os.mkdir(missing, 0o700)
+                except FileExistsError:
+                    pass
+            os.close(create_file(path, data))
+    except OSError:
+        _remove_copy(path)
+
+
+def _remove_copy(path: str) -> None:
+    try:
+        os.unlink(path)
+    except OSError:
+        pass  # it could not be written, or is a sweep's to remove
+
+
+def read(directory: int, name: str = NAME, where: str = "the bundle") -> Record | None:
+    """The record in the open `directory`, which messages call `where`; None where there is none.
+
+    Raises HookError for one that is not root's alone to write, or not of this format.
+    """
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
+    try:
+        descriptor = os.open(name, flags, dir_fd=directory)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise HookError(f"cannot read {printable(name)} in {where}: {error.strerror}") from None
+    what = f"{printable(name)} in {where} is not"
+    remedy = "remove it when its container is gone"
+    with closing(descriptor):
+        if not is_own(os.fstat(descriptor)):
+            raise HookError(f"{what} a file that only root can write: {remedy}")
+        text = fsdecode(read_all(descriptor, _MAX_SIZE))
+    record = _parse(text)
+    if record is None:
+        raise HookError(f"{what} a record of this hook: {remedy}")
+    return record
+
+
+def remove(bundle: int, record: Record | None = None) -> None:
+    """Remove the record from the open directory `bundle`, and one that was not finished; and the copy of `record`.
+
+    Raises OSError.
+    """
+    for name in (TEMPORARY, NAME):
+        try:
+            os.unlink(name, dir_fd=bundle)
+        except FileNotFoundError:
+            pass
+    if record is not None:
+        _remove_copy(record.texts["copy"])
+
+
+def _parse(text: str) -> Record | None:
+    version, *lines = text.split("\n")
+    fields = dict(line.split("=", 1) for line in lines if "=" in line)
+    try:
+        numbers = {name: _number(fields[name]) for name in _NUMBERS}
+        texts = {name: fields[name] for name in _TEXTS}
+    except (KeyError, ValueError):
+        return None
+    are_pids = all(2 <= numbers[name] <= _MAX_PID for name in _PIDS)
+    are_ids = max(numbers["uid"], numbers["gid"]) <= _MAX_ID
+    return Record(numbers, texts) if version == _VERSION and are_pids and are_ids and "\0" not in text else None
+
+
+def _number(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS):
+        raise ValueError
+    return int(text)
+
+
+def _boot_id() -> str:
+    return read_file("/proc/sys/kernel/random/boot_id").decode().strip()

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A disposable process for what may never come back: the files of a user's.
+
+Who owns a directory can hold its inode lock without end, and then whoever opens or removes a file there waits in the
+kernel where even SIGKILL does not help; and a file system of hers may never answer. So a process of its own does that, as
+the user for good. When it is late, it is killed and left behind, with nothing of its caller's open.
+"""
+
+from __future__ import annotations
+
+import time
+
+from ..errors import HookError, LateError, describe_failure
+from . import syscalls
+from .files import close_all_but
+from .identity import set_groups
+from .lean import TYPE_CHECKING, closing, os, signal, write_all
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import NoReturn
+
+    from .identity import Identity
+
+TIMEOUT = 10.0  # seconds
+_REAP_TIMEOUT = 1.0  # seconds, for a process that has nothing left to do
+_POLL = 0.0001  # seconds
+_CHUNK = 1 << 16  # bytes
+_MAX_ANSWER = 1 << 20  # bytes
+_DONE, _FAILED = b"+", b"-"
+
+
+def run(
+    work: Callable[[], bytes], what: str, user: Identity | None, kept: tuple[int, ...] = (), timeout: float = TIMEOUT
+) -> bytes:
+    """Return what `work` returns, which a forked process runs as `user`, or as the caller where that is None.
+
+    `what` begins the message of a process that is late, such as "cannot read FILE". `kept` are the descriptors that `work`
+    takes; all others are closed. What comes back is the user's word. Raises HookError: `work`'s
+    own, or LateError after `timeout` seconds.
+    """
+    reader, writer = os.pipe()
+    try:
+        pid = syscalls.fork()
+    except OSError as error:
+        os.close(reader)
+        os.close(writer)
+        raise HookError(f"{what}: cannot start a process: {error.strerror}") from None
+    if pid == 0:
+        _work(work, user, writer, kept)
+    os.close(writer)
+    with closing(reader):
+        answer = _read(reader, time.monotonic() + timeout)
+    if answer is None:
+        os.kill(pid, signal.SIGKILL)
+        reap(pid, 0)
+        raise LateError(
+            f"{what}: no answer within {timeout:.0f} s: the file system hangs, or a process holds the file or its directory"
+        )
+    reap(pid, _REAP_TIMEOUT)
+    if answer[:1] == _DONE:
+        return answer[1:]
+    raise HookError(answer[1:].decode("utf-8", "replace") or f"{what}: the process for that was killed")
+
+
+def reap(pid: int, timeout: float) -> int | None:
+    """Wait for the child `pid` for `timeout` seconds at most; return its wait status (wait(2)), None where it has not ended: one
+    that hangs in the kernel is left to whoever comes after.
+    """
+    deadline = time.monotonic() + timeout
+    while True:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended != 0:
+            return status
+        if time.monotonic() >= deadline:
+            return None
+        time.sleep(_POLL)
+
+
+def _work(work: Callable[[], bytes], user: Identity | None, writer: int, kept: tuple[int, ...]) -> NoReturn:
+    answer = b""
+    try:
+        close_all_but(
+            {writer, *kept}, os.open("/dev/null", os.O_RDWR)
+        )  # a runtime waits for the end of its hook's output
+        if user is not None:
+            set_groups([])
+            os.setresgid(user.gid, user.gid, user.gid)
+            os.setresuid(user.uid, user.uid, user.uid)
+            syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)  # a change of ids may allow what was forbidden before
+        answer = _DONE + work()
+    except BaseException as error:
+        answer = _FAILED + describe_failure(error).encode("utf-8", "backslashreplace")
+    finally:
+        write_all(writer, answer)
+        os._exit(0)
+
+
+def _read(reader: int, deadline: float) -> bytes | None:
+    """All that comes until the end; None where that has not come by `deadline`."""
+    data = b""
+    while True:
+        left = deadline - time.monotonic()
+        if syscalls.poll([reader], left):
+            more = os.read(reader, _CHUNK)
+            if not more or len(data) > _MAX_ANSWER:
+                return data[: _MAX_ANSWER + 1]
+            data += more
+        elif left <= 0:
+            return None

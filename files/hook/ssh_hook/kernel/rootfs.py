@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Paths of the container, resolved so that none can lead out of its root file system.
+
+The image, its links and its volumes are a stranger's. The kernel resolves for us (openat2 with RESOLVE_IN_ROOT and
+RESOLVE_NO_MAGICLINKS); before Linux 5.6 a walk of our own does, component by component. All work is then done on
+descriptors. A chroot would not do: the container's /proc is mounted already and its magic links lead out of one.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from ..errors import HookError
+from . import syscalls
+from .identity import ROOT, ActingAs, Identity
+from .lean import TYPE_CHECKING, closing, create_file, fsencode, os, read_all, split, stat
+from .mounts import mount_id
+from .pidfile import open_pidfile
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_MAX_LINKS = 40  # as the kernel's own limit
+_ATTEMPTS = 100  # EAGAIN: something was renamed meanwhile
+
+
+class Rootfs:
+    """The root directory of a container, held open as `descriptor`; `user` is its user, in its user namespace."""
+
+    def __init__(self, descriptor: int, user: Identity) -> None:
+        self.descriptor = descriptor
+        self._user = user
+        self._mount = mount_id(descriptor)
+
+    def open(self, path: str, flags: int) -> int:
+        """Open `path`, following links within the container. Raises OSError as open(2) does."""
+        flags |= os.O_CLOEXEC
+        for _attempt in range(_ATTEMPTS):
+            try:
+                return syscalls.openat2(
+                    self.descriptor, fsencode(path), flags, 0, syscalls.RESOLVE_IN_ROOT | syscalls.RESOLVE_NO_MAGICLINKS
+                )
+            except OSError as error:
+                if error.errno == errno.ENOSYS:
+                    return _walk(self.descriptor, path, flags)
+                if error.errno not in (errno.EAGAIN, errno.EINTR):
+                    raise
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    def read(self, path: str, limit: int, as_root: bool = False) -> bytes | None:
+        """The content of a regular file of at most `limit` bytes; None where there is no such path.
+
+        It is read as the user: a link may lead to a file of a volume that only root may read, and what is read here
+        may be shown. Raises PermissionError where the user may not read it, unless `as_root`; HookError for all else.
+        """
+        try:
+            with ActingAs(ROOT if as_root else self._user):
+                return self._read(path, limit)
+        except FileNotFoundError:
+            return None
+        except PermissionError:
+            raise
+        except OSError as error:
+            raise HookError(f"cannot read {path} in the container: {error.strerror}") from None
+
+    def _read(self, path: str, limit: int) -> bytes:
+        with closing(self.open(path, os.O_PATH)) as handle:
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
+                raise HookError(f"{path} in the container is not a regular file")
+            # Nobody can have swapped what the handle is on.
+            with closing(os.open(f"/proc/self/fd/{handle}", os.O_RDONLY | os.O_NONBLOCK)) as descriptor:
+                data = read_all(descriptor, limit)
+        if len(data) > limit:
+            raise HookError(f"{path} in the container is larger than {limit} bytes")
+        return data
+
+    def pidfile(self, path: str) -> int:
+        """A descriptor to write to of the pidfile `path`, opened or made as the user. Raises OSError."""
+        parent_path, name = split(path)
+        with ActingAs(self._user), closing(self.open(parent_path, os.O_PATH | os.O_DIRECTORY)) as parent:
+            return open_pidfile(name, parent)
+
+    def directory(self, path: str) -> int:
+        """An O_PATH descriptor of the directory `path`, made (mode 0755) with its parents where it is missing.
+
+        Raises HookError.
+        """
+        try:
+            return self.open(path, os.O_PATH | os.O_DIRECTORY)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise HookError(f"cannot open the directory {path} in the container: {error.strerror}") from None
+        parent_path, name = split(path.rstrip("/"))
+        with closing(self.directory(parent_path)) as parent:
+            self._create(parent, path, lambda: os.mkdir(name, 0o755, dir_fd=parent))
+            return _open_created(parent, name, path, os.O_DIRECTORY)
+
+    def user_directory(self, parent: int, name: str, path: str) -> int:
+        """An O_PATH descriptor of the directory `name` below `parent`, which must be the user's own and no link.
+
+        It is made (mode 0700) where it is missing. `path` names it in messages. Raises HookError.
+        """
+        made_by_root = False
+        try:
+            os.stat(name, dir_fd=parent, follow_symlinks=False)
+        except FileNotFoundError:
+            made_by_root = self._create(parent, path, lambda: os.mkdir(name, 0o700, dir_fd=parent))
+        except OSError as error:
+            raise HookError(f"cannot open {path} in the container: {error.strerror}") from None
+        descriptor = _open_created(parent, name, path, os.O_DIRECTORY)
+        if made_by_root:
+            os.chown(f"/proc/self/fd/{descriptor}", self._user.uid, self._user.gid)
+        if os.fstat(descriptor).st_uid != self._user.uid:
+            os.close(descriptor)
+            raise HookError(f"{path} in the container is not a directory of its user (uid {self._user.uid})")
+        return descriptor
+
+    def file(self, path: str) -> int:
+        """An O_PATH descriptor of the regular file `path`, made empty with its parents where it is missing.
+
+        Raises HookError.
+        """
+        try:
+            descriptor = self.open(path, os.O_PATH)
+        except FileNotFoundError:
+            parent_path, name = split(path)
+            with closing(self.directory(parent_path)) as parent:
+                self._create(parent, path, lambda: os.close(create_file(name, b"", 0o644, parent)))
+                descriptor = _open_created(parent, name, path, 0)
+        except OSError as error:
+            raise HookError(f"cannot open {path} in the container: {error.strerror}") from None
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise HookError(f"{path} in the container is not a regular file")
+        return descriptor
+
+    def _create(self, parent: int, path: str, create: Callable[[], None]) -> bool:
+        """Create below `parent` as the user, or where the user may not, and it is no volume, as root: then True.
+
+        Where the user may not write, nobody but root can swap what is created before it is opened; but a directory's
+        owner may at any time. A volume has a mount of its own; its device may be that of the root file system.
+        """
+        if split(path)[1] in ("", ".", ".."):  # what is created is opened without the walk that stays below the root
+            raise HookError(f"cannot create {path} in the container: its end is no name")
+        try:
+            with ActingAs(self._user):
+                create()
+            return False
+        except FileExistsError:
+            return False  # somebody was faster, or it is a dangling link: opening it without following tells
+        except OSError as error:
+            refused = error
+        try:
+            if mount_id(parent) != self._mount or os.fstat(parent).st_uid == self._user.uid:
+                raise refused
+            create()
+            return True
+        except OSError as error:
+            raise HookError(f"cannot create {path} in the container: {error.strerror}") from None
+
+
+def open_without_magic_links(path: str, flags: int) -> int:
+    """Open the absolute `path` of the caller's own root, following links but those of procfs. Raises OSError."""
+    try:
+        return syscalls.openat2(syscalls.AT_FDCWD, fsencode(path), flags, 0, syscalls.RESOLVE_NO_MAGICLINKS)
+    except OSError as error:
+        if error.errno != errno.ENOSYS:
+            raise
+    with closing(os.open("/", os.O_PATH | os.O_DIRECTORY)) as root:
+        return _walk(root, path, flags)
+
+
+def _open_created(parent: int, name: str, path: str, flags: int) -> int:
+    if name in ("", ".", ".."):
+        raise HookError(f"cannot open {path} in the container: its end is no name")
+    try:
+        return os.open(name, os.O_PATH | os.O_NOFOLLOW | flags, dir_fd=parent)
+    except OSError as error:
+        raise HookError(f"cannot open {path} in the container without following a link: {error.strerror}") from None
+
+
+def _walk(root: int, path: str, flags: int) -> int:
+    """What openat2 does with RESOLVE_IN_ROOT and RESOLVE_NO_MAGICLINKS, for kernels without it.
+
+    `stack` holds a descriptor of every directory from the root down, so that ".." goes back to where the walk came
+    from, whatever is renamed meanwhile.
+    """
+    stack = [os.dup(root)]
+    pending = [name for name in reversed(path.split("/")) if name not in ("", ".")]
+    links = 0
+    try:
+        while pending:
+            name = pending.pop()
+            if name == "..":
+                if len(stack) > 1:
+                    os.close(stack.pop())
+                continue
+            handle = os.open(name, os.O_PATH | os.O_NOFOLLOW, dir_fd=stack[-1])
+            stack.append(handle)
+            if not stat.S_ISLNK(os.fstat(handle).st_mode):
+                continue  # the last one, or the next open says that it is no directory
+            stack.pop()
+            try:
+                if not pending and flags & os.O_NOFOLLOW:
+                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+                target = _read_link(handle)
+            finally:
+                os.close(handle)
+            links += 1
+            if links > _MAX_LINKS:
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+            if target.startswith("/"):
+                while len(stack) > 1:
+                    os.close(stack.pop())
+            pending.extend(part for part in reversed(target.split("/")) if part not in ("", "."))
+        return os.open(f"/proc/self/fd/{stack[-1]}", flags & ~os.O_NOFOLLOW)
+    finally:
+        for descriptor in stack:
+            os.close(descriptor)
+
+
+def _read_link(handle: int) -> str:
+    if syscalls.filesystem_type(handle) == syscalls.PROC_SUPER_MAGIC:
+        raise OSError(errno.ELOOP, "a link of procfs may lead anywhere")
+    return os.readlink("", dir_fd=handle)

@@ -1,0 +1,128 @@
+# Copyright (c) ocihooks.ssh contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Private and public keys in the formats of Dropbear, OpenSSH and the SSH protocol.
+
+A *string* is a 32-bit big-endian length and that many bytes; an *mpint* is a string that holds a number, big-endian,
+signed, as short as can be (RFC 4251, section 5). Dropbear's private keys are the strings of signkey.c.
+"""
+
+from __future__ import annotations
+
+from .errors import REPLACE, KeyStoreError
+from .lean import sha256
+
+HOST_KEY_ALIAS = "oci-hooks"  # in known_hosts: one line serves for all hosts and ports
+
+_CURVES = {b"nistp256": 32, b"nistp384": 48, b"nistp521": 66}  # bytes of one coordinate
+
+
+def string(data: bytes) -> bytes:
+    """Return `data` as a string of the SSH protocol."""
+    return len(data).to_bytes(4, "big") + data
+
+
+def mpint(number: int) -> bytes:
+    """Return a positive number as an mpint: one more zero byte where the top bit would make it negative."""
+    return string(number.to_bytes(number.bit_length() // 8 + 1, "big"))
+
+
+def _strings(data: bytes) -> list[bytes] | None:
+    """Return the strings that `data` is made of, or None if it is not a sequence of strings."""
+    fields = []
+    position = 0
+    while position < len(data):
+        start = position + 4
+        position = start + int.from_bytes(data[position:start], "big")
+        fields.append(data[start:position])
+    return fields if position == len(data) else None
+
+
+def check_private_key(data: bytes, path: str) -> bytes:
+    """Return the type of the private key in `data`; raises KeyStoreError if Dropbear could not read it."""
+    if data.startswith(b"-----BEGIN"):
+        raise KeyStoreError(f"{path} is in the format of OpenSSH: convert it with dropbearconvert, or {REPLACE}")
+    fields = _strings(data)
+    if not fields or not _well_formed(fields):
+        raise KeyStoreError(f"{path} is not a private key of Dropbear, or is damaged: {REPLACE}")
+    return fields[0]
+
+
+def _well_formed(fields: list[bytes]) -> bool:
+    """Tell whether these are the fields of a private key in Dropbear's format."""
+    kind, values = fields[0], fields[1:]
+    if kind == b"ssh-ed25519":
+        return len(values) == 1 and len(values[0]) == 64
+    if kind == b"ssh-rsa":
+        return len(values) == 5 and all(values)
+    if len(values) != 3 or kind != b"ecdsa-sha2-" + values[0] or values[0] not in _CURVES:
+        return False
+    size = _CURVES[values[0]]
+    point, secret = values[1], values[2]
+    return (
+        len(point) == 1 + 2 * size and point[0] == 4 and 0 < len(secret) <= size + 1 and secret[0] < 128 and any(secret)
+    )
+
+
+def public_blob(private: bytes) -> bytes:
+    """Return the public key, in the format of the SSH protocol, that belongs to a well-formed private key."""
+    fields = _strings(private) or []
+    kind = fields[0]
+    public = [kind, fields[1][32:]] if kind == b"ssh-ed25519" else fields[:3]
+    return b"".join(map(string, public))
+
+
+def _openssh_fields(fields: list[bytes]) -> list[bytes]:
+    """Return the fields of a well-formed private key as OpenSSH orders them."""
+    kind, values = fields[0], fields[1:]
+    if kind == b"ssh-ed25519":
+        return [kind, values[0][32:], values[0]]
+    if kind == b"ssh-rsa":
+        e, n, d, p, q = values
+        return [kind, n, e, d, _inverse(q, p), p, q]
+    return fields
+
+
+def _inverse(number: bytes, modulus: bytes) -> bytes:
+    try:
+        return mpint(pow(int.from_bytes(number, "big"), -1, int.from_bytes(modulus, "big")))[4:]
+    except ValueError:
+        raise KeyStoreError(f"the RSA key in id_dropbear is damaged: {REPLACE}") from None
+
+
+def public_line(blob: bytes) -> str:
+    """Return the public key `blob` as OpenSSH writes it: ``<type> <base64>``."""
+    import binascii
+
+    kind = (_strings(blob) or [])[0]
+    return f"{kind.decode()} {binascii.b2a_base64(blob, newline=False).decode()}"
+
+
+def known_hosts_line(public_key: str) -> str:
+    """Return the line of known_hosts for a user's containers, whose public key is ``<type> <base64>``."""
+    return f"{HOST_KEY_ALIAS} {public_key}\n"
+
+
+def blob_fingerprint(blob: bytes) -> str:
+    """Return the fingerprint of the public key `blob` as ``ssh-keygen -l`` writes it: ``SHA256:<base64>``."""
+    import binascii
+
+    return "SHA256:" + binascii.b2a_base64(sha256(blob), newline=False).decode().rstrip("=")
+
+
+def openssh_private_key(private_key: bytes) -> bytes:
+    """Return a well-formed private key as a file of OpenSSH (openssh-key-v1), without a passphrase.
+
+    The same key always gives the same bytes. Raises KeyStoreError for a damaged RSA key.
+    """
+    import binascii
+
+    fields = _openssh_fields(_strings(private_key) or [])
+    # Two equal numbers tell a right passphrase from a wrong one; with none, any do. Then the key, and an empty comment.
+    private = bytes(8) + b"".join(map(string, [*fields, b""]))
+    private += bytes(range(1, 1 + -len(private) % 8))
+    one_key = (1).to_bytes(4, "big")
+    header = b"openssh-key-v1\0" + string(b"none") + string(b"none") + string(b"") + one_key
+    data = header + string(public_blob(private_key)) + string(private)
+    lines = [binascii.b2a_base64(data[start : start + 48]) for start in range(0, len(data), 48)]
+    return b"".join([b"-----BEGIN OPENSSH PRIVATE KEY-----\n", *lines, b"-----END OPENSSH PRIVATE KEY-----\n"])

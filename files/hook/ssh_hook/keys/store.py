@@ -1,0 +1,289 @@
+# Copyright (c) ocihooks.ssh contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The key store: one user's SSH keys in ``<base>/<name>/.oci-hooks/ssh/keys``.
+
+A *set* is three files in that directory, in Dropbear's own formats:
+
+``id_dropbear``
+    the private key that the user's client logs in with;
+``authorized_keys``
+    its public key, one line;
+``dropbear_ecdsa_host_key`` or ``dropbear_ed25519_host_key``
+    the private key of the user's own server. If both are there the first one counts.
+
+``<base>/<name>/.oci-hooks/ssh/client``, beside it, holds what an OpenSSH client outside of containers needs, the private
+key in that client's format too; it goes when the set is removed.
+
+Everything here acts with the caller's effective identity, which must be the user's: so it works on
+an NFS home with root_squash, and a link or a pipe that the user has planted can harm nobody else.
+``<base>/<name>`` may be a link, that is the site's business; below it none is followed. Every
+directory must belong to the user and be writable by nobody else.
+
+writer.py makes, replaces and removes sets; readers need no lock. Where ``keys`` is missing, ``keys.old`` counts.
+
+The start of every container imports this file, so it imports next to nothing. The hook and the
+Ansible modules share it: it imports nothing of theirs.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from .errors import REPLACE, KeyStoreError, MissingKeysError
+from .formats import blob_fingerprint, check_private_key, public_blob, public_line
+from .lean import closing, os, read_all, stat
+
+PRIVATE_KEY = "id_dropbear"
+AUTHORIZED_KEYS = "authorized_keys"
+HOST_KEYS = {"ecdsa": "dropbear_ecdsa_host_key", "ed25519": "dropbear_ed25519_host_key"}
+
+BELOW_HOME = (".oci-hooks", "ssh")
+CURRENT = "keys"
+OLD = "keys.old"
+
+_PRIVATE_KEY_LIMIT = 16 * 1024  # bytes; an RSA key of 16384 bits takes 9 KiB
+_AUTHORIZED_KEYS_LIMIT = 64 * 1024
+
+
+class KeySet:
+    """The contents of one key set.
+
+    ``id_dropbear``, ``authorized_keys`` and ``host_key`` are the files' bytes; ``host_key_name``
+    is the name of the host key's file.
+    """
+
+    __slots__ = ("authorized_keys", "host_key", "host_key_name", "id_dropbear")
+
+    def __init__(self, id_dropbear: bytes, authorized_keys: bytes, host_key: bytes, host_key_name: str) -> None:
+        self.id_dropbear = id_dropbear
+        self.authorized_keys = authorized_keys
+        self.host_key = host_key
+        self.host_key_name = host_key_name
+
+
+def key_directory(base_dir: str, name: str) -> str:
+    """Return the path of the key directory of the user `name`: ``<base_dir>/<name>/.oci-hooks/ssh/keys``.
+
+    Raises KeyStoreError if the base is no absolute path, or the name cannot name a directory.
+    """
+    if not base_dir.startswith("/") or not _is_printable(base_dir):
+        raise KeyStoreError(f"the base directory of the users' keys must be an absolute path, not {base_dir!r}")
+    if name in ("", ".", "..") or "/" in name or not _is_printable(name):
+        raise KeyStoreError(f"{name!r} cannot be the name of a user who has SSH keys")
+    return "/".join((base_dir.rstrip("/"), name, *BELOW_HOME, CURRENT))
+
+
+def load(directory: str, name: str) -> KeySet:
+    """Read and check the key set in `directory`, which `key_directory` gave for the user `name`.
+
+    Raises MissingKeysError if there is none (the text says how to make one), and KeyStoreError if
+    it is incomplete, malformed, not the user's own, or open to others.
+    """
+    try:
+        parent = open_parent(directory)
+    except FileNotFoundError:
+        raise _missing(directory, name) from None
+    with closing(parent):
+        return load_below(parent, directory, name)
+
+
+def public_key(keys: KeySet) -> str:
+    """Return the user's public key as OpenSSH writes it, without a comment: ``<type> <base64>``."""
+    return public_line(public_blob(keys.id_dropbear))
+
+
+def host_public_key(keys: KeySet) -> str:
+    """Return the public key of the user's containers as OpenSSH writes it, without a comment: ``<type> <base64>``."""
+    return public_line(public_blob(keys.host_key))
+
+
+def fingerprint(keys: KeySet) -> str:
+    """Return the fingerprint of the user's public key as ``ssh-keygen -l`` writes it: ``SHA256:<base64>``."""
+    return blob_fingerprint(public_blob(keys.id_dropbear))
+
+
+# Directories and files
+
+
+def _is_printable(text: str) -> bool:
+    """Tell whether `text` can stand in a path and in a message of one line."""
+    try:
+        text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return False
+    return not any(character < " " or character == "\x7f" for character in text)
+
+
+def _missing(directory: str, name: str) -> MissingKeysError:
+    return MissingKeysError(f"{name} has no SSH keys in {directory}: run 'ssh_hook keygen'")
+
+
+def home_of(directory: str) -> str:
+    """Return the part of a key directory's path that is the site's: ``<base>/<name>``."""
+    tail = "/".join(("", *BELOW_HOME, CURRENT))
+    if not directory.startswith("/") or not directory.endswith(tail):
+        raise KeyStoreError(f"{directory} is not the path of a key directory: it must end in {tail}")
+    return directory[: -len(tail)]
+
+
+def open_parent(directory: str, create: bool = False) -> int:
+    """Open the directory that holds the key directory; return its descriptor.
+
+    Raises FileNotFoundError if a step below the home is missing (unless `create`), else KeyStoreError.
+    """
+    path = home_of(directory)
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise KeyStoreError(f"cannot open the user's directory {path}: {error.strerror}") from error
+    try:
+        check_owner(os.fstat(fd), path, 0o022)
+        for step in BELOW_HOME:
+            path = f"{path}/{step}"
+            if create:
+                make_directory(fd, step)
+            below = open_directory(fd, step, path)
+            os.close(fd)
+            fd = below
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def make_directory(parent: int, name: str) -> None:
+    """Make the directory `name` in `parent`, for its owner alone; one that is there stays. Raises OSError."""
+    try:
+        os.mkdir(name, 0o700, dir_fd=parent)
+    except FileExistsError:
+        pass
+
+
+def open_directory(parent: int, name: str, path: str) -> int:
+    """Open the directory `name` in `parent`, which may be no link; raises FileNotFoundError if it is missing."""
+    try:
+        fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
+    except FileNotFoundError:
+        raise
+    except NotADirectoryError:
+        raise KeyStoreError(f"{path} must be a directory, and is a file or a link: move it away") from None
+    except OSError as error:
+        raise KeyStoreError(f"cannot open {path}: {error.strerror}") from error
+    try:
+        check_owner(os.fstat(fd), path, 0o022)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def check_owner(status: os.stat_result, path: str, forbidden: int) -> None:
+    """Raise KeyStoreError unless the caller owns what has this status, and no bit in `forbidden` is set."""
+    if status.st_uid != os.geteuid():
+        raise KeyStoreError(f"{path} belongs to uid {status.st_uid}, and must belong to uid {os.geteuid()}")
+    if status.st_mode & forbidden & 0o022:
+        raise KeyStoreError(f"{path} can be written by others: run chmod go-w {path}")
+    if status.st_mode & forbidden:
+        raise KeyStoreError(f"{path} can be read by others: run chmod go= {path}")
+
+
+def _read_file(parent: int, name: str, directory: str, limit: int, forbidden: int) -> bytes | None:
+    """Return the bytes of the file `name` in the set `parent`, or None if there is no such file."""
+    path = f"{directory}/{name}"
+    try:
+        # O_NONBLOCK: a pipe planted here must not hold up the start of a container.
+        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY, dir_fd=parent)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):
+            raise KeyStoreError(f"{path} must be a regular file, and is a link or a socket: {REPLACE}") from None
+        raise KeyStoreError(f"cannot open {path}: {error.strerror}") from error
+    with closing(fd):
+        try:
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode):
+                raise KeyStoreError(f"{path} must be a regular file: {REPLACE}")
+            check_owner(status, path, forbidden)
+            data = read_all(fd, limit)
+        except OSError as error:
+            raise KeyStoreError(f"cannot read {path}: {error.strerror}") from error
+    if len(data) > limit:
+        raise KeyStoreError(f"{path} is larger than {limit} bytes: {REPLACE}")
+    return data
+
+
+# Reading a set
+
+
+def load_below(parent: int, directory: str, name: str) -> KeySet:
+    """As `load`, with the directory above `directory` open as `parent`."""
+    # A writer may put another set in place while this one is being read; the second look then finds that one.
+    for _attempt in range(3):
+        for entry in (CURRENT, OLD):
+            try:
+                fd = open_directory(parent, entry, f"{directory[: -len(CURRENT)]}{entry}")
+            except FileNotFoundError:
+                continue
+            with closing(fd):
+                try:
+                    return read_set(fd, directory, name)
+                except MissingKeysError:
+                    continue
+                except KeyStoreError:
+                    if is_entry(fd, parent, entry):
+                        raise
+    raise _missing(directory, name)
+
+
+def is_entry(fd: int, parent: int, entry: str) -> bool:
+    """Tell whether `entry` in `parent` is still what was opened as `fd`."""
+    try:
+        present = os.stat(entry, dir_fd=parent, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    opened = os.fstat(fd)
+    return (opened.st_dev, opened.st_ino) == (present.st_dev, present.st_ino)
+
+
+def read_set(fd: int, directory: str, name: str) -> KeySet:
+    """Read and check the files in the directory `fd`; raises MissingKeysError if it has none of them."""
+    private = _read_file(fd, PRIVATE_KEY, directory, _PRIVATE_KEY_LIMIT, 0o077)
+    authorized = _read_file(fd, AUTHORIZED_KEYS, directory, _AUTHORIZED_KEYS_LIMIT, 0o022)
+    host_key = _read_host_key(fd, directory)
+    if private is None and authorized is None and host_key is None:
+        raise _missing(directory, name)
+    if private is None:
+        raise _incomplete(directory, PRIVATE_KEY)
+    if authorized is None:
+        raise _incomplete(directory, AUTHORIZED_KEYS)
+    if host_key is None:
+        raise _incomplete(directory, " or ".join(HOST_KEYS.values()))
+    check_private_key(private, f"{directory}/{PRIVATE_KEY}")
+    if not _has_public_key(authorized):
+        raise KeyStoreError(f"{directory}/{AUTHORIZED_KEYS} holds no public key: {REPLACE}")
+    return KeySet(private, authorized, *host_key)
+
+
+def _read_host_key(fd: int, directory: str) -> tuple[bytes, str] | None:
+    """Return the bytes and the file name of the host key in the directory `fd`, or None if there is none."""
+    for key_type, name in HOST_KEYS.items():
+        data = _read_file(fd, name, directory, _PRIVATE_KEY_LIMIT, 0o077)
+        if data is not None:
+            kind = check_private_key(data, f"{directory}/{name}").decode()
+            if key_type not in kind:
+                raise KeyStoreError(f"{directory}/{name} holds a key of type {kind}: {REPLACE}")
+            return data, name
+    return None
+
+
+def _incomplete(directory: str, file_name: str) -> KeyStoreError:
+    return KeyStoreError(f"the SSH keys in {directory} are not complete, {file_name} is missing: {REPLACE}")
+
+
+def _has_public_key(text: bytes) -> bool:
+    """Tell whether an authorized_keys file has a line that is neither blank nor a comment, and no binary data."""
+    return b"\0" not in text and any(
+        line and not line.startswith(b"#") for line in (line.strip() for line in text.split(b"\n"))
+    )

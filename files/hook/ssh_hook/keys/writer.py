@@ -1,0 +1,466 @@
+# Copyright (c) ocihooks.ssh contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Makes, replaces and removes the key sets that store.py describes and reads.
+
+A set is only ever replaced as a whole. A new one is made in ``keys.tmp.<random>`` beside ``keys``,
+flushed to disk, read back, and then put in place
+
+* by one rename, if there is no set yet;
+* by renameat2(RENAME_EXCHANGE), one step too, where the file system can do that;
+* else (NFS, Lustre, ...) by two renames, ``keys`` to ``keys.old`` and the new one to ``keys``. Who
+  finds ``keys`` missing between the two, or after a crash there, uses ``keys.old``: `store.load`
+  reads it, and the next `generate` or `remove` moves it back first.
+
+So at every instant a complete set can be loaded, and after a crash it is the old or the new one.
+Writers exclude each other with flock(2) on ``keygen.lock``, which the kernel releases when its
+holder dies. (Linux NFS clients turn it into a lock on the server, so it holds across nodes too,
+unless the mount says ``nolock`` or ``local_lock``.) What a killed writer left is removed by the next
+one. ``keys.lock`` is not used: to the peer hook that file's mere existence means "locked".
+
+What only some of this takes is imported where it does.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from .errors import REPLACE, KeyStoreError, MissingKeysError, MissingLibraryError
+from .formats import mpint, public_blob, public_line, string
+from .lean import closing, create_file, os, stat
+from .store import (
+    AUTHORIZED_KEYS,
+    BELOW_HOME,
+    CURRENT,
+    HOST_KEYS,
+    OLD,
+    PRIVATE_KEY,
+    KeySet,
+    check_owner,
+    home_of,
+    is_entry,
+    load_below,
+    make_directory,
+    open_directory,
+    open_parent,
+    read_set,
+)
+
+KEY_TYPES = ("ecdsa", "ed25519")  # the first is the default
+KEY_LIBRARIES = (  # what `generate` imports; a program that forks for each user does it once before
+    "cryptography.hazmat.primitives.serialization",
+    "cryptography.hazmat.primitives.asymmetric.ec",
+    "cryptography.hazmat.primitives.asymmetric.ed25519",
+)
+
+_CLIENT = "client"
+_TEMPORARY = "keys.tmp."
+_LOCK = "keygen.lock"
+_LOCK_SECONDS = 30.0
+_RENAME_EXCHANGE = 2  # linux/fs.h
+
+
+def examine(directory: str, name: str, overwrite: bool = False) -> KeySet | None:
+    """Return the set that `generate` would find, or None if there is none, or (if `overwrite`) a bad one.
+
+    Changes nothing. Raises KeyStoreError where `generate` would, as far as that can be known before.
+    """
+    try:
+        parent = open_parent(directory)
+    except FileNotFoundError:
+        return None
+    with closing(parent):
+        return _examine(parent, directory, name, overwrite)
+
+
+def generate(directory: str, name: str, key_type: str = KEY_TYPES[0], overwrite: bool = False) -> tuple[bool, KeySet]:
+    """Make sure that `directory` holds a key set; return whether one was made, and the set.
+
+    An existing set is kept, whatever its type, unless `overwrite`. An incomplete or broken one is
+    an error unless `overwrite`: it may hold the only copy of a private key.
+
+    Raises KeyStoreError, or MissingLibraryError, and then the set that was there is still there.
+    """
+    if key_type not in KEY_TYPES:
+        raise KeyStoreError(f"the type of SSH keys must be one of {', '.join(KEY_TYPES)}, not {key_type!r}")
+    existing = examine(directory, name, overwrite)
+    if existing and not overwrite and not left_behind(directory):
+        return False, existing
+    # Made before anything is touched, so that a missing library leaves no trace.
+    fresh = None if existing and not overwrite else _new_set(key_type, name)
+    mask = os.umask(0o077)  # a stricter one, of the user's, would keep us out of our own new directories
+    try:
+        with _Locked(directory, create=True) as parent:
+            _tidy(parent, directory)
+            existing = _examine(parent, directory, name, overwrite)
+            if existing and not overwrite:
+                return False, existing
+            fresh = fresh or _new_set(key_type, name)
+            _install(parent, directory, fresh)
+            return True, fresh
+    except OSError as error:
+        raise KeyStoreError(f"cannot make SSH keys in {directory}: {error.strerror}") from error
+    finally:
+        os.umask(mask)
+
+
+def removable(directory: str) -> bool:
+    """Tell whether there is anything that `remove` would remove. Raises KeyStoreError if it would."""
+    try:
+        parent = open_parent(directory)
+    except FileNotFoundError:
+        return False
+    with closing(parent):
+        left = _contents(parent, directory) is not None or bool(_leftovers(parent))
+        return left or _CLIENT in os.listdir(parent)
+
+
+def remove(directory: str) -> bool:
+    """Remove the key set in `directory`, and the directories above it that are then empty, up to the home.
+
+    Returns whether there was anything to remove. Raises KeyStoreError.
+    """
+    if not removable(directory):
+        return False
+    try:
+        with _Locked(directory) as parent:
+            _tidy(parent, directory)
+            if _contents(parent, directory) is not None:
+                # Out of sight first, in one step: half a set must never be seen under its own name.
+                trash = _temporary_name()
+                _rename(parent, CURRENT, trash)
+                _discard(parent, directory, trash)
+            _discard(parent, directory, _CLIENT)
+            os.unlink(_LOCK, dir_fd=parent)
+        _remove_empty_parents(directory)
+    except OSError as error:
+        raise KeyStoreError(f"cannot remove the SSH keys in {directory}: {error.strerror}") from error
+    return True
+
+
+def left_behind(directory: str) -> bool:
+    """Tell whether a writer was killed here, or is at work. Raises KeyStoreError."""
+    try:
+        parent = open_parent(directory)
+    except FileNotFoundError:
+        return False
+    with closing(parent):
+        return bool(_leftovers(parent))
+
+
+def client_directory(directory: str) -> str:
+    """Return the path of the directory, beside the key directory, for a client outside of containers."""
+    return f"{home_of(directory)}/{'/'.join(BELOW_HOME)}/{_CLIENT}"
+
+
+def write_client(directory: str, files: dict[str, bytes]) -> None:
+    """Write files into the client's directory beside the key directory, in this order; what is there already stays.
+
+    Each is replaced in one step, and is for the user alone. Raises KeyStoreError.
+    """
+    path = client_directory(directory)
+    mask = os.umask(0o077)
+    try:
+        with _Locked(directory) as parent:
+            make_directory(parent, _CLIENT)
+            with closing(open_directory(parent, _CLIENT, path)) as fd:
+                os.fchmod(fd, 0o700)
+                for name, data in files.items():
+                    _write_client_file(fd, name, data)
+    except OSError as error:
+        raise KeyStoreError(f"cannot write into {path}: {error.strerror}") from error
+    finally:
+        os.umask(mask)
+
+
+# Making a set
+
+
+def _new_set(key_type: str, name: str) -> KeySet:
+    make = _new_ed25519 if key_type == "ed25519" else _new_ecdsa
+    try:
+        private, host_key = make(), make()
+    except ImportError as error:
+        raise MissingLibraryError(f"cannot make SSH keys without the Python package cryptography: {error}") from error
+    line = f"{public_line(public_blob(private))} {name}@ocihooks\n"
+    return KeySet(private, line.encode("utf-8", "surrogateescape"), host_key, HOST_KEYS[key_type])
+
+
+def _new_ecdsa() -> bytes:
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1()).private_numbers()
+    point = b"\x04" + key.public_numbers.x.to_bytes(32, "big") + key.public_numbers.y.to_bytes(32, "big")
+    return string(b"ecdsa-sha2-nistp256") + string(b"nistp256") + string(point) + mpint(key.private_value)
+
+
+def _new_ed25519() -> bytes:
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ed25519
+
+    key = ed25519.Ed25519PrivateKey.generate()
+    seed = key.private_bytes(serialization.Encoding.Raw, serialization.PrivateFormat.Raw, serialization.NoEncryption())
+    public = key.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
+    return string(b"ssh-ed25519") + string(seed + public)
+
+
+# Putting a set in place. What follows needs the lock, except for what only looks.
+
+
+class _Locked:
+    """Context manager: a descriptor of the directory above a key directory, in which nobody else writes meanwhile."""
+
+    def __init__(self, directory: str, create: bool = False) -> None:
+        self._directory = directory
+        self._create = create
+        self._descriptors: list[int] = []
+
+    def __enter__(self) -> int:
+        parent = open_parent(self._directory, self._create)
+        try:
+            self._descriptors = [_lock(parent, self._directory), parent]
+        except BaseException:
+            os.close(parent)
+            raise
+        return parent
+
+    def __exit__(self, *_exception: object) -> None:
+        for descriptor in self._descriptors:
+            os.close(descriptor)
+
+
+def _lock(parent: int, directory: str) -> int:
+    """Take the writers' lock; return the descriptor that holds it until it is closed.
+
+    Raises KeyStoreError if another process holds it for too long, or the file system has no locks.
+    """
+    import fcntl
+    import time
+
+    path = f"{directory[: -len(CURRENT)]}{_LOCK}"
+    deadline = time.monotonic() + _LOCK_SECONDS
+    while True:
+        try:
+            fd = os.open(_LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600, dir_fd=parent)
+        except OSError as error:
+            raise KeyStoreError(f"cannot open the lock {path}: {error.strerror}") from error
+        try:
+            check_owner(os.fstat(fd), path, 0o022)
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if is_entry(fd, parent, _LOCK):  # and not one that `remove` has just unlinked
+                return fd
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            os.close(fd)
+            raise KeyStoreError(
+                f"cannot lock {path}: {error.strerror}: its file system must be mounted with support for file locks"
+            ) from error
+        except BaseException:
+            os.close(fd)
+            raise
+        os.close(fd)
+        if time.monotonic() > deadline:
+            raise KeyStoreError(
+                f"another process is changing these SSH keys and holds the lock {path} for more than"
+                f" {_LOCK_SECONDS:.0f} s: wait for it, or end it"
+            )
+        time.sleep(0.05)
+
+
+def _examine(parent: int, directory: str, name: str, overwrite: bool) -> KeySet | None:
+    if overwrite:
+        _contents(parent, directory)
+    try:
+        return load_below(parent, directory, name)
+    except MissingKeysError:
+        if not overwrite and _contents(parent, directory):
+            raise KeyStoreError(f"{directory} is not empty, yet holds no SSH keys: {REPLACE}") from None
+        return None
+    except KeyStoreError:
+        if overwrite:
+            return None
+        raise
+
+
+def _contents(parent: int, directory: str) -> list[str] | None:
+    """Return the names of the files in the key directory, or None if it is missing.
+
+    Raises KeyStoreError if it is nothing that may be replaced or removed.
+    """
+    try:
+        fd = os.open(CURRENT, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
+    except FileNotFoundError:
+        return None
+    except NotADirectoryError:
+        raise KeyStoreError(f"{directory} must be a directory, and is a file or a link: move it away") from None
+    except OSError as error:
+        raise KeyStoreError(f"cannot open {directory}: {error.strerror}") from error
+    try:
+        check_owner(os.fstat(fd), directory, 0)
+        names = os.listdir(fd)
+        for name in names:
+            if stat.S_ISDIR(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode):
+                raise KeyStoreError(f"{directory}/{name} is a directory, and no part of a key set: move it away")
+        return names
+    except OSError as error:
+        raise KeyStoreError(f"cannot read {directory}: {error.strerror}") from error
+    finally:
+        os.close(fd)
+
+
+def _install(parent: int, directory: str, keys: KeySet) -> None:
+    """Put `keys` in place of whatever set there is, as the description of this module says."""
+    fresh = _temporary_name()
+    try:
+        _write_set(parent, directory, fresh, keys)
+        replaced = _put_in_place(parent, fresh)
+    except BaseException:
+        _discard(parent, directory, fresh)
+        raise
+    os.fsync(parent)
+    if replaced:
+        _discard(parent, directory, replaced)
+
+
+def _temporary_name() -> str:
+    return _TEMPORARY + os.urandom(8).hex()
+
+
+def _write_set(parent: int, directory: str, entry: str, keys: KeySet) -> None:
+    """Make the directory `entry` with the files of `keys`, on disk, and check that they can be read back."""
+    os.mkdir(entry, 0o700, dir_fd=parent)
+    with closing(os.open(entry, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)) as fd:
+        _write_file(fd, PRIVATE_KEY, keys.id_dropbear)
+        _write_file(fd, AUTHORIZED_KEYS, keys.authorized_keys)
+        _write_file(fd, keys.host_key_name, keys.host_key)
+        os.fsync(fd)
+        # A file system that keeps no modes, say, must not cost the user the old set.
+        read_set(fd, directory, "")
+
+
+def _write_file(parent: int, name: str, data: bytes) -> None:
+    with closing(create_file(name, data, 0o600, parent)) as fd:
+        os.fsync(fd)
+
+
+def _write_client_file(parent: int, name: str, data: bytes) -> None:
+    """Give the file `name` this content, unless it has it already. Whatever else has that name is replaced."""
+    if _holds(parent, name, data):
+        return
+    fresh = f".{name}.new"
+    try:
+        os.unlink(fresh, dir_fd=parent)  # of a killed writer
+    except FileNotFoundError:
+        pass
+    _write_file(parent, fresh, data)
+    _rename(parent, fresh, name)
+
+
+def _holds(parent: int, name: str, data: bytes) -> bool:
+    try:
+        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY, dir_fd=parent)
+    except OSError:
+        return False
+    with closing(fd):
+        status = os.fstat(fd)
+        if status.st_mode != stat.S_IFREG | 0o600 or status.st_uid != os.geteuid() or status.st_size != len(data):
+            return False
+        return os.pread(fd, len(data), 0) == data
+
+
+def _put_in_place(parent: int, fresh: str) -> str | None:
+    """Give the set `fresh` its final name; return the name under which the set that it replaced now is."""
+    try:
+        _rename(parent, fresh, CURRENT)  # replaces an empty directory, too
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+    else:
+        return None
+    if _exchange(parent, fresh, CURRENT):
+        return fresh
+    _rename(parent, CURRENT, OLD)
+    try:
+        _rename(parent, fresh, CURRENT)
+    except BaseException:
+        _rename(parent, OLD, CURRENT)
+        raise
+    return OLD
+
+
+def _rename(parent: int, source: str, target: str) -> None:
+    os.rename(source, target, src_dir_fd=parent, dst_dir_fd=parent)
+
+
+def _exchange(parent: int, first: str, second: str) -> bool:
+    """Swap two names in one step; return False where libc, kernel or file system cannot."""
+    try:
+        import ctypes
+
+        renameat2 = ctypes.CDLL(None).renameat2
+    except (ImportError, AttributeError):
+        return False
+    return bool(renameat2(parent, first.encode(), parent, second.encode(), _RENAME_EXCHANGE) == 0)
+
+
+def _leftovers(parent: int) -> list[str]:
+    return [entry for entry in os.listdir(parent) if entry == OLD or entry.startswith(_TEMPORARY)]
+
+
+def _tidy(parent: int, directory: str) -> None:
+    """Bring back the set that a killed writer had moved aside, and remove whatever else it left."""
+    for entry in _leftovers(parent):
+        if entry == OLD and _moved_back(parent):
+            continue
+        _discard(parent, directory, entry)
+
+
+def _moved_back(parent: int) -> bool:
+    if not stat.S_ISDIR(os.stat(OLD, dir_fd=parent, follow_symlinks=False).st_mode):
+        return False
+    try:
+        _rename(parent, OLD, CURRENT)  # only where nothing, or an empty directory, is in its place
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        return False
+    return True
+
+
+def _discard(parent: int, directory: str, entry: str) -> None:
+    """Remove the directory `entry` and the files in it."""
+    if entry == OLD:
+        # This name must be free for the next one, whatever NFS may keep in the directory (see below).
+        entry = _temporary_name()
+        _rename(parent, OLD, entry)
+    try:
+        fd = os.open(entry, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
+    except FileNotFoundError:
+        return
+    except NotADirectoryError:
+        os.unlink(entry, dir_fd=parent)
+        return
+    try:
+        os.fchmod(fd, 0o700)
+        for name in os.listdir(fd):
+            os.unlink(name, dir_fd=fd)
+        os.rmdir(entry, dir_fd=parent)
+    except OSError as error:
+        # NFS keeps a file that somebody has open as .nfsXXXX until it is closed; the next writer tries again.
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            path = f"{directory[: -len(CURRENT)]}{entry}"
+            raise KeyStoreError(f"cannot remove {path}: {error.strerror}: remove it by hand") from error
+    finally:
+        os.close(fd)
+
+
+def _remove_empty_parents(directory: str) -> None:
+    with closing(os.open(home_of(directory), os.O_RDONLY | os.O_DIRECTORY)) as home:
+        try:
+            with closing(os.open(BELOW_HOME[0], os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=home)) as outer:
+                os.rmdir(BELOW_HOME[1], dir_fd=outer)
+            os.rmdir(BELOW_HOME[0], dir_fd=home)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
+                raise

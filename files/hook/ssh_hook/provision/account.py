@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The user's account in the container: what its /etc/passwd and /etc/shells have, and what they lack for a login.
+
+Formats: passwd(5), shells(5), getusershell(3).
+"""
+
+from __future__ import annotations
+
+from ..kernel.lean import TYPE_CHECKING, basename, fsdecode, fsencode
+from ..spec.container_paths import DEFAULT_SHELL
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_MAX_ENTRIES = 16  # of one uid
+_MAX_HITS = 4096  # places that look like an entry of it
+_MAX_LINE = 4096  # bytes
+_NO_LOGIN = ("nologin", "false")
+_NO_NAME = "#+-"  # comments, and lines of the old NIS
+_STANDARD_SHELLS = ("/bin/sh", "/bin/csh")  # what getusershell(3) gives where there is no /etc/shells
+
+
+class Account:
+    """The user's account in the container, and what has to change there for a login.
+
+    Attributes:
+        home: an absolute path.
+        login_name: the user's first name there; names: all under which the user can log in.
+        entries: the user's lines of /etc/passwd.
+        passwd: the new content of /etc/passwd, None where the present one serves; shells: likewise of /etc/shells.
+    """
+
+    def __init__(
+        self,
+        home: str,
+        login_name: str,
+        names: list[str],
+        entries: list[bytes],
+        passwd: bytes | None,
+        shells: bytes | None,
+    ) -> None:
+        self.home = home
+        self.login_name = login_name
+        self.names = names
+        self.entries = entries
+        self.passwd = passwd
+        self.shells = shells
+
+
+class AccountRequest:
+    """Who is to log in: uid and gid in the container, name on the cluster, and HOME of the container's process."""
+
+    def __init__(self, uid: int, gid: int, name: str, home: str) -> None:
+        self.uid = uid
+        self.gid = gid
+        self.name = name
+        self.has_home = home.startswith("/") and home != "/" and _is_field(home)
+        self.home = home if self.has_home else f"/home/{name}"
+
+
+def find_account(
+    wanted: AccountRequest, passwd: bytes, shells: bytes | None, usable: Callable[[str], bool]
+) -> Account | None:
+    """Make an account out of the container's /etc/passwd and /etc/shells (None where there is no such file).
+
+    The user can log in under the image's name for the uid and under the name on the cluster, which is the same in all
+    containers. `usable` tells whether a path is a program in the container. Dropbear wants an entry whose gid is the
+    process's, and a shell that /etc/shells lists.
+
+    Returns None where the container has no shell.
+    """
+    lines = _own_lines(passwd, wanted.uid)
+    present = [fsdecode(passwd[start:end]).split(":") for start, end in lines]
+    added = [] if present and _has_name(passwd, wanted.name) else [_new_entry(wanted, passwd, present)]
+    own = []
+    for fields in present + added:
+        repaired = _repair(fields, wanted, usable)
+        if repaired is None:
+            return None
+        own.append(repaired)
+    listed = _STANDARD_SHELLS if shells is None else _shell_lines(shells)
+    missing = sorted({fields[6] or DEFAULT_SHELL for fields in own} - set(listed))
+    login = next((fields for fields in own if fields[0] == wanted.name), own[0])
+    entries = [fsencode(":".join(fields)) for fields in own]
+    return Account(
+        login[5],
+        login[0],
+        [fields[0] for fields in own],
+        entries,
+        None if own == present and passwd.endswith(b"\n") else _with_entries(passwd, lines, entries),
+        fsencode("".join(f"{shell}\n" for shell in (*listed, *missing))) if missing else None,
+    )
+
+
+def entries_of(passwd: bytes, uid: int) -> bytes:
+    """The lines of a passwd file that are entries of `uid`."""
+    return b"".join(passwd[start:end] + b"\n" for start, end in _own_lines(passwd, uid))
+
+
+def _own_lines(passwd: bytes, uid: int) -> list[tuple[int, int]]:
+    """Start and end of the first entries of `uid`. An image's file may have millions of lines: only these are split."""
+    needle = b":%d:" % uid
+    lines: list[tuple[int, int]] = []
+    hit, hits = passwd.find(needle), 0
+    while hit >= 0 and len(lines) < _MAX_ENTRIES and hits < _MAX_HITS:
+        hits += 1
+        start = passwd.rfind(b"\n", 0, hit) + 1
+        end = passwd.find(b"\n", hit)
+        end = len(passwd) if end < 0 else end
+        if end - start < _MAX_LINE:
+            fields = fsdecode(passwd[start:end]).split(":")
+            if _is_of(fields, uid) and _find_name(passwd, fields[0]) == start:  # else another line is found by its name
+                lines.append((start, end))
+        hit = passwd.find(needle, end)
+    return lines
+
+
+def _has_name(passwd: bytes, name: str) -> bool:
+    return _find_name(passwd, name) >= 0
+
+
+def _find_name(passwd: bytes, name: str) -> int:
+    """Where the first line with that name starts; -1 where there is none."""
+    prefix = fsencode(name) + b":"
+    if passwd.startswith(prefix):
+        return 0
+    hit = passwd.find(b"\n" + prefix)
+    return hit if hit < 0 else hit + 1
+
+
+def _new_entry(wanted: AccountRequest, passwd: bytes, present: list[list[str]]) -> list[str]:
+    """An entry under the user's name on the cluster, unless the image gave that to another uid."""
+    other = f"uid{wanted.uid}"
+    names = [wanted.name, other, *(f"{other}_{number}" for number in range(_MAX_ENTRIES))]
+    name = next((name for name in names if not _has_name(passwd, name)), wanted.name)
+    template = present[0] if present else ["", "x", str(wanted.uid), str(wanted.gid), "", wanted.home, ""]
+    return [name, *template[1:]]
+
+
+def _with_entries(passwd: bytes, lines: list[tuple[int, int]], entries: list[bytes]) -> bytes:
+    """`passwd` with the first of `entries` in place of `lines`, and the others at the end."""
+    pieces = []
+    done = 0
+    for (start, end), entry in zip(lines, entries):
+        pieces += [passwd[done:start], entry]
+        done = end
+    rest = passwd[done:].rstrip(b"\n")
+    return b"".join(
+        [*pieces, rest, b"\n" if pieces or rest else b"", *(entry + b"\n" for entry in entries[len(lines) :])]
+    )
+
+
+def _is_of(fields: list[str], uid: int) -> bool:
+    """Whether the C library that Dropbear has takes `fields` for an entry of `uid`: it stops at a NUL."""
+    is_entry = len(fields) == 7 and fields[0] != "" and fields[0][0] not in _NO_NAME and fields[2] == str(uid)
+    return is_entry and "\0" not in "".join(fields)
+
+
+def _repair(fields: list[str], wanted: AccountRequest, usable: Callable[[str], bool]) -> list[str] | None:
+    """The passwd entry with the process's gid, a home, and a shell that is there; None if none is."""
+    name, password, uid, _gid, gecos, home, shell = fields
+    # podman gives a user whom the image does not know an entry with "/", whatever HOME is
+    if not home.startswith("/") or home == "/nonexistent" or (home == "/" and wanted.has_home):
+        home = wanted.home
+    if basename(shell) in _NO_LOGIN or (shell and not (shell.startswith("/") and usable(shell))):
+        shell = DEFAULT_SHELL
+    if shell in ("", DEFAULT_SHELL) and not usable(DEFAULT_SHELL):
+        return None
+    return [name, password, uid, str(wanted.gid), gecos, home, shell]
+
+
+def _shell_lines(shells: bytes) -> tuple[str, ...]:
+    lines = fsdecode(shells).split("\n")
+    return tuple(line for line in lines if line and not line.startswith("#") and "\0" not in line)
+
+
+def _is_field(text: str) -> bool:
+    return not any(character in text for character in ":\n\0")

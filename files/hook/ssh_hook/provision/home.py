@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The user's home directory in the container, and the keys in its .ssh."""
+
+from __future__ import annotations
+
+from ..errors import HookError
+from ..kernel.identity import ROOT, ActingAs
+from ..kernel.lean import TYPE_CHECKING, closing, create_file, os, read_all, split
+from ..kernel.mounts import mount_id, mount_overlay
+from ..keys.store import AUTHORIZED_KEYS, PRIVATE_KEY
+
+if TYPE_CHECKING:
+    from ..host.credentials import Credentials
+    from ..kernel.identity import Identity
+    from ..kernel.rootfs import Rootfs
+
+_MAX_AUTHORIZED_KEYS = 1 << 20  # bytes
+
+
+class Home:
+    """The home of the container's user. Attributes: ssh_path, of its .ssh; ssh, an open directory."""
+
+    def __init__(self, rootfs: Rootfs, user: Identity, path: str) -> None:
+        """`user` has the ids of the container's user namespace."""
+        self._rootfs = rootfs
+        self._user = user
+        self._path = path
+        self._home = -1
+        self.ssh_path = f"{path.rstrip('/')}/.ssh"
+        self.ssh = -1
+
+    def open(self) -> None:
+        """Open the home and its .ssh, and make what is missing. Raises HookError."""
+        self._home = self._open_home()
+        self.ssh = self._rootfs.user_directory(self._home, ".ssh", self.ssh_path)
+
+    def is_refused(self, is_covered: bool) -> bool:
+        """Tell whether Dropbear would not trust an authorized_keys file there; `is_covered` tells whether an overlay is on .ssh."""
+        return self._is_refused(self._home) or (not is_covered and self._is_refused(self.ssh))
+
+    def cover(self, credentials: Credentials, base: int, in_user_namespace: bool) -> None:
+        """Mount an overlay with the user's keys on .ssh; its upper layer is in the directory `base`. Raises HookError."""
+        layers = make_directory(base, "overlay", 0o700, ROOT)
+        upper = make_directory(layers, "upper", 0o700, self._user)
+        work = make_directory(layers, "work", 0o700, self._user)
+        self._write_keys(upper, credentials, credentials.authorized_keys)
+        try:
+            mount_overlay(self.ssh, upper, work, self.ssh, self._user, in_user_namespace)
+        except OSError as error:
+            raise HookError(
+                f"cannot mount an overlay on {self.ssh_path} in the container: {error.strerror}; "
+                "OVERLAY_MOUNT_HOME_SSH=false in the OCI hook's JSON file does without"
+            ) from None
+
+    def write(self, credentials: Credentials) -> None:
+        """Write the user's keys into .ssh itself. Raises HookError."""
+        self._write_keys(self.ssh, credentials, self._merged_authorized_keys(credentials))
+
+    def _open_home(self) -> int:
+        path = self._path
+        parent_path, name = split(path.rstrip("/"))
+        if not name:
+            return self._rootfs.directory("/")
+        try:
+            return self._rootfs.open(path, os.O_PATH | os.O_DIRECTORY)
+        except FileNotFoundError:
+            return self._rootfs.user_directory(self._rootfs.directory(parent_path), name, path)
+        except OSError as error:
+            raise HookError(f"cannot open the home {path} in the container: {error.strerror}") from None
+
+    def _is_refused(self, directory: int) -> bool:
+        status = os.fstat(directory)
+        return status.st_mode & 0o022 != 0 or status.st_uid not in (0, self._user.uid)
+
+    def _write_keys(self, directory: int, credentials: Credentials, authorized_keys: bytes) -> None:
+        """Write the key set into a directory of the user's, as the user; each file appears whole or not at all."""
+        files = {
+            PRIVATE_KEY: credentials.id_dropbear,
+            credentials.host_key_name: credentials.host_key,
+            AUTHORIZED_KEYS: authorized_keys,
+        }
+        written: list[str] = []
+        try:
+            with ActingAs(self._user):
+                for name, data in files.items():
+                    temporary = f".{name}.{os.urandom(8).hex()}"
+                    written.append(temporary)
+                    os.close(create_file(temporary, data, 0o600, directory))
+                for temporary, name in zip(tuple(written), files):
+                    os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+        except OSError as error:
+            for temporary in written:
+                _remove(directory, temporary)
+            raise HookError(f"cannot write the keys into {self.ssh_path} in the container: {error.strerror}") from None
+
+    def _merged_authorized_keys(self, credentials: Credentials) -> bytes:
+        """Return the user's own authorized_keys, and the container's lines that are not in it. A file of the image's is not the
+        user's: it would let the image's author in.
+        """
+        if mount_id(self.ssh) == mount_id(self._rootfs.descriptor):
+            return credentials.authorized_keys
+        path = f"{self.ssh_path}/{AUTHORIZED_KEYS}"
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
+        try:
+            with ActingAs(self._user), closing(os.open(AUTHORIZED_KEYS, flags, dir_fd=self.ssh)) as descriptor:
+                present = read_all(descriptor, _MAX_AUTHORIZED_KEYS)
+        except FileNotFoundError:
+            return credentials.authorized_keys
+        except OSError as error:
+            raise HookError(f"cannot read {path} in the container: {error.strerror}") from None
+        if len(present) > _MAX_AUTHORIZED_KEYS:
+            raise HookError(f"{path} in the container is larger than {_MAX_AUTHORIZED_KEYS} bytes")
+        lines = present.splitlines()
+        lines += [line for line in credentials.authorized_keys.splitlines() if line not in lines]
+        return b"".join(line + b"\n" for line in lines)
+
+
+def make_directory(parent: int, name: str, mode: int, owner: Identity) -> int:
+    """Make a directory; return a descriptor of it. Raises OSError."""
+    os.mkdir(name, mode, dir_fd=parent)
+    descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
+    os.fchown(descriptor, owner.uid, owner.gid)
+    return descriptor
+
+
+def _remove(parent: int, name: str) -> None:
+    try:
+        os.unlink(name, dir_fd=parent)
+    except OSError:
+        pass  # it could not be made

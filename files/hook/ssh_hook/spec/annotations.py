@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a container asks for by its annotations (com.hooks.ssh.* and com.hooks.logging.*).
+
+Format: https://github.com/opencontainers/runtime-spec (config.md, annotations): every value is a string.
+"""
+
+from __future__ import annotations
+
+from ..errors import HookError, printable
+from ..kernel.lean import TYPE_CHECKING
+from .container_paths import PIDFILE
+from .settings import parse_port
+
+if TYPE_CHECKING:
+    from .json_reader import Node
+
+PORT = "com.hooks.ssh.port"
+USER = "com.hooks.ssh.user"
+WAIT = "com.hooks.ssh.wait"
+PIDFILE_CONTAINER = "com.hooks.ssh.pidfile_container"
+PIDFILE_HOST = "com.hooks.ssh.pidfile_host"
+AUTHORIZE_SSH_KEY = "com.hooks.ssh.authorize_ssh_key"
+LOG_LEVEL = "com.hooks.logging.level"
+LOG_STDOUT = "com.hooks.logging.stdoutfd"
+LOG_STDERR = "com.hooks.logging.stderrfd"
+
+_MAX_WAIT = 24 * 60 * 60  # seconds
+_DEFAULT_LOG_LEVEL = 2  # warnings
+
+
+class Annotations:
+    """The values of the annotations, checked.
+
+    Attributes:
+        port: None where it is not set.
+        user: a name; empty where it is not set.
+        wait: seconds.
+        pidfile_container: an absolute path; Dropbear's own pidfile where it is not set.
+        pidfile_host, authorize_ssh_key: absolute paths; empty where they are not set.
+        log_level: 0 (debug) to 4 (errors only).
+        log_stdout, log_stderr: a path, or a descriptor's number; empty where they are not set.
+    """
+
+    def __init__(self, annotations: Node) -> None:
+        """Read the annotations of config.json. Raises HookError that names the annotation."""
+        self._annotations = annotations
+        port = self._text(PORT)
+        self.port = parse_port(port, f"the annotation {PORT}") if port is not None else None
+        self.user = self._text(USER) or ""
+        self.wait = self._wait()
+        self.pidfile_container = self._path(PIDFILE_CONTAINER) or PIDFILE
+        self.pidfile_host = self._path(PIDFILE_HOST)
+        self.authorize_ssh_key = self._path(AUTHORIZE_SSH_KEY)
+        self.log_level = self._log_level()
+        self.log_stdout = self._text(LOG_STDOUT) or ""
+        self.log_stderr = self._text(LOG_STDERR) or ""
+
+    def _text(self, name: str) -> str | None:
+        return self._annotations.text(name) if self._annotations.has(name) else None
+
+    def _path(self, name: str) -> str:
+        text = self._text(name)
+        if text is None:
+            return ""
+        if not text.startswith("/") or text.endswith("/") or any(character < " " for character in text):
+            raise HookError(f"the annotation {name} is '{printable(text)}': give the absolute path of a file")
+        return text
+
+    def _wait(self) -> int:
+        text = self._text(WAIT)
+        if text is None:
+            return 0
+        if not (text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= _MAX_WAIT):
+            raise HookError(f"the annotation {WAIT} is '{printable(text)}': give seconds from 0 to {_MAX_WAIT}")
+        return int(text)
+
+    def _log_level(self) -> int:
+        text = self._text(LOG_LEVEL)
+        if text is None:
+            return _DEFAULT_LOG_LEVEL
+        if text not in ("0", "1", "2", "3", "4"):
+            raise HookError(
+                f"the annotation {LOG_LEVEL} is '{printable(text)}': give a level from 0 (debug) to 4 (errors only)"
+            )
+        return int(text)

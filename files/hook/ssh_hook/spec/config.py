@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What config.json in the bundle says of the container's process.
+
+Formats: https://github.com/opencontainers/runtime-spec (config.md, config-linux.md), version 1.0 and later.
+"""
+
+from __future__ import annotations
+
+from ..errors import HookError, printable
+from ..kernel.lean import closing, os, stat
+from .annotations import Annotations
+from .json_reader import Node, parse, read_document
+
+_MAX_SIZE = 16 << 20  # bytes; podman writes some 50 kB
+_MAX_ID = 2**32 - 2  # the highest user or group id; 2**32 - 1 means "no change" to the kernel
+_MAX_LIMIT = 2**64 - 1
+_DEFAULT_UMASK = 0o022
+# What only the Kubernetes CRI sets: containerd's annotations, and CRI-O's. podman's pods carry others of CRI-O's.
+_CRI_ANNOTATIONS = (
+    "io.kubernetes.cri.sandbox-id",
+    "io.kubernetes.cri.sandbox-namespace",
+    "io.kubernetes.cri-o.SandboxName",
+    "io.kubernetes.pod.namespace",
+)
+# Of crun: the container is run by a library or in a virtual machine, and no program is executed.
+_HANDLERS = ("run.oci.handler", "module.wasm.image/variant")
+
+
+class Container:
+    """A container, as config.json describes its process. Ids are those of the container's user namespace.
+
+    Attributes:
+        annotations: what it asks for.
+        uid, gid, groups: of its process.
+        umask: the process's.
+        environment: the process's variables, by name.
+        rootfs: the absolute path of its root directory.
+        rlimits: a (name, soft, hard) each.
+        bounding, permitted, inheritable, ambient: names of capabilities.
+        no_new_privileges: whether the process has given up more rights for good.
+        oom_score_adj: None where it is not set.
+        apparmor_profile, selinux_label: of the process; empty where they are not set.
+        mount_label: the SELinux label of its mounts; empty where it is not set.
+        seccomp: the profile; None where there is none.
+        has_shared_user_namespace: whether it joins another container's.
+    """
+
+    def __init__(self, data: bytes, bundle: str) -> None:
+        """Raises HookError for a config.json that is not as the specification says."""
+        where = f"{bundle}/config.json"
+        config = Node(parse(data, where), where)
+        annotations = config.node("annotations")
+        _refuse_others_users(annotations)
+        self.annotations = Annotations(annotations)
+        process = config.node("process")
+        user = process.node("user")
+        self.uid = user.integer("uid", 0, _MAX_ID)
+        self.gid = user.integer("gid", 0, _MAX_ID)
+        self.groups = user.integers("additionalGids", 0, _MAX_ID)
+        self.umask = user.integer("umask", 0, 0o777) if user.has("umask") else _DEFAULT_UMASK
+        self.environment = dict(entry.split("=", 1) for entry in process.texts("env") if "=" in entry)
+        self.environment.pop("", None)
+        self.no_new_privileges = process.boolean("noNewPrivileges")
+        self.oom_score_adj = process.integer("oomScoreAdj", -1000, 1000) if process.has("oomScoreAdj") else None
+        capabilities = process.node("capabilities")
+        self.bounding = capabilities.texts("bounding")
+        self.permitted = capabilities.texts("permitted")
+        self.inheritable = capabilities.texts("inheritable")
+        self.ambient = capabilities.texts("ambient")
+        self.apparmor_profile = process.text("apparmorProfile") if process.has("apparmorProfile") else ""
+        self.selinux_label = process.text("selinuxLabel") if process.has("selinuxLabel") else ""
+        linux = config.node("linux")
+        self.mount_label = linux.text("mountLabel") if linux.has("mountLabel") else ""
+        self.seccomp = linux.node("seccomp") if linux.has("seccomp") else None
+        self.has_shared_user_namespace = any(
+            namespace.text("type") == "user" and namespace.has("path") and namespace.text("path") != ""
+            for namespace in linux.nodes("namespaces")
+        )
+        self.rlimits = [
+            (limit.text("type"), limit.integer("soft", 0, _MAX_LIMIT), limit.integer("hard", 0, _MAX_LIMIT))
+            for limit in process.nodes("rlimits")
+        ]
+        rootfs = config.node("root").text("path")
+        self.rootfs = rootfs if rootfs.startswith("/") else f"{bundle}/{rootfs}"
+
+
+def _refuse_others_users(annotations: Node) -> None:
+    """Raise HookError for a container whose user is not who its engine says, or that has no process of its own."""
+    for name in _CRI_ANNOTATIONS:
+        if annotations.has(name):
+            raise HookError(
+                f"the container was made through the Kubernetes CRI (annotation {name}): whoever makes a pod chooses its uid, "
+                "and would get that user's SSH key, so the hook serves no such container"
+            )
+    for name in _HANDLERS:
+        if annotations.has(name):
+            raise HookError(
+                f"the annotation {name} has crun run the container by '{printable(annotations.text(name))}', which executes "
+                "no program that an SSH session could be beside: start it without com.hooks.ssh.enabled"
+            )
+
+
+def read_container(bundle_descriptor: int, bundle: str) -> Container:
+    """Read config.json in the open directory of the bundle, whose path is `bundle`. Raises HookError."""
+    where = f"{bundle}/config.json"
+    try:
+        descriptor = os.open("config.json", os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY, dir_fd=bundle_descriptor)
+    except OSError as error:
+        raise HookError(f"cannot read {where}: {error.strerror}") from None
+    with closing(descriptor):
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise HookError(f"{where} is not a regular file")
+        return Container(read_document(descriptor, _MAX_SIZE, where), bundle)

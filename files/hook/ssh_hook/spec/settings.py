@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The site's settings: the environment variables of the OCI hook's JSON file."""
+
+from __future__ import annotations
+
+from ..errors import HookError, printable
+from ..kernel.lean import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_MAX_ADDRESSES = 10  # Dropbear's DROPBEAR_MAX_PORTS
+_WHERE = "in the 'env' of the OCI hook's JSON file"
+
+
+class Settings:
+    """What ``start-ssh-daemon`` is told by the site.
+
+    Attributes: base_dir (HOOK_BASE_DIR), passwd_file (PASSWD_FILE) and dropbear_dir (DROPBEAR_DIR), absolute paths;
+    port (SERVER_PORT_DEFAULT, or the deprecated SERVER_PORT), 1 to 65535; overlay (OVERLAY_MOUNT_HOME_SSH), join
+    (JOIN_NAMESPACES) and require_seccomp (REQUIRE_SECCOMP), true where they are not set; require_user_annotation
+    (REQUIRE_USER_ANNOTATION), false where it is not set; listen (LISTEN_ADDRESSES), the node's addresses to listen on, empty
+    for all.
+    """
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        """Raises HookError that names the variable which is missing or wrong."""
+        self.base_dir = _absolute_path(environment, "HOOK_BASE_DIR")
+        self.passwd_file = _absolute_path(environment, "PASSWD_FILE")
+        self.dropbear_dir = _absolute_path(environment, "DROPBEAR_DIR")
+        self.port = default_port(environment)
+        self.overlay = _switch(environment, "OVERLAY_MOUNT_HOME_SSH")
+        self.join = _switch(environment, "JOIN_NAMESPACES")
+        self.require_seccomp = _switch(environment, "REQUIRE_SECCOMP")
+        self.require_user_annotation = _switch(environment, "REQUIRE_USER_ANNOTATION", "false")
+        self.listen = _addresses(environment, "LISTEN_ADDRESSES")
+
+
+def default_port(environment: Mapping[str, str]) -> int:
+    """The port of containers that name none."""
+    name = "SERVER_PORT" if "SERVER_PORT_DEFAULT" not in environment else "SERVER_PORT_DEFAULT"
+    return parse_port(_required(environment, name, "SERVER_PORT_DEFAULT"), f"{name} {_WHERE}")
+
+
+def parse_port(text: str, where: str) -> int:
+    """A TCP port from decimal digits alone; HookError that names `where` for anything else."""
+    if text.isascii() and text.isdigit() and len(text) <= 5 and 1 <= int(text) <= 65535:
+        return int(text)
+    raise HookError(f"{where} is '{printable(text)}': give a port number from 1 to 65535")
+
+
+def _required(environment: Mapping[str, str], name: str, wanted: str = "") -> str:
+    value = environment.get(name, "")
+    if not value:
+        raise HookError(f"{wanted or name} is not set: give it {_WHERE}")
+    return value
+
+
+def _absolute_path(environment: Mapping[str, str], name: str) -> str:
+    value = _required(environment, name)
+    if not value.startswith("/"):
+        raise HookError(f"{name} {_WHERE} is '{printable(value)}': give an absolute path")
+    return value
+
+
+def _addresses(environment: Mapping[str, str], name: str) -> list[str]:
+    if not environment.get(name):
+        return []
+
+    from ..kernel import syscalls  # for this alone
+
+    addresses = environment[name].split(",")
+    for address in addresses:
+        if not syscalls.is_address(address):
+            raise HookError(f"{name} {_WHERE}: '{printable(address)}' is not an IP address")
+    if len(addresses) > _MAX_ADDRESSES:
+        raise HookError(f"{name} {_WHERE} has {len(addresses)} addresses: Dropbear takes {_MAX_ADDRESSES}")
+    return addresses
+
+
+def _switch(environment: Mapping[str, str], name: str, default: str = "true") -> bool:
+    value = environment.get(name, default).lower()
+    if value not in ("true", "false"):
+        raise HookError(f"{name} {_WHERE} is '{printable(value)}': give true or false")
+    return value == "true"

@@ -1,0 +1,341 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the three processes of a start say to each other: typed messages, over pipes of one sender and one receiver each.
+
+    provisioner  ->  hook          Warned*, Provisioned; or Failed
+    daemon       ->  hook          Forked, Warned*; or Failed; then Dropbear's newline when it listens
+    daemon       ->  provisioner   PortIsFree
+    provisioner  ->  daemon        ProgramsMounted
+    hook         ->  daemon        Run
+    hook         ->  provisioner   Keep
+
+The hook makes a Channel and forks. Each process then takes its own end, which closes all other descriptors: so whoever reads
+sees when the writer has ended. An end has a method for each message that its process sends or awaits. What may only be said
+after an answer takes that answer as an argument.
+
+Format of a message: its size, four bytes, big-endian; then its kind and its fields, separated by NUL.
+"""
+
+from __future__ import annotations
+
+import time
+
+from ..errors import HookError, describe_failure
+from ..kernel import syscalls
+from ..kernel.lean import TYPE_CHECKING, fsdecode, fsencode, os
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeVar
+
+    M = TypeVar("M", bound="Message")
+
+_PATIENCE = 30.0  # seconds; by then whoever has to answer has given up
+_CHUNK = 1 << 16  # bytes
+
+
+class EndOfMessagesError(Exception):
+    """The sender has ended."""
+
+
+class NoAnswerError(Exception):
+    """Nothing has come within the time."""
+
+
+class Message:
+    """A message of one kind. Its attributes are its fields, which hold no NUL; a pipe has them as text."""
+
+    def fields(self) -> list[str]:
+        """Return what the constructor makes the same message of."""
+        return [str(value) for value in self.__dict__.values()]
+
+
+class _Text(Message):
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+
+class _Options(Message):
+    def __init__(self, *options: str) -> None:
+        self.options = options
+
+    def fields(self) -> list[str]:
+        return list(self.options)
+
+
+class Warned(_Text):
+    """The `text` of a warning, for the hook to report."""
+
+
+class Failed(_Text):
+    """The sender has failed and ends: `text` says why, in one line."""
+
+
+class Forked(Message):
+    """The daemon's process exists: its `pid`, as the host's /proc numbers it, and its `start_time` in clock ticks since boot."""
+
+    def __init__(self, pid: int | str, start_time: int | str) -> None:
+        self.pid = int(pid)
+        self.start_time = int(start_time)
+
+
+class PortIsFree(Message):
+    """The daemon's process can be confined, and its port is free. `pid` is its own, as the container numbers it."""
+
+    def __init__(self, pid: int | str) -> None:
+        self.pid = int(pid)
+
+
+class ProgramsMounted(Message):
+    """Dropbear's programs are mounted in the container."""
+
+
+class Provisioned(_Options):
+    """All is in place in the container: the `options` that Dropbear takes."""
+
+
+class Run(_Options):
+    """The daemon is recorded, and may run Dropbear with these `options`."""
+
+
+class Keep(Message):
+    """The daemon listens: what was put into the container stays."""
+
+
+_KINDS: dict[str, Callable[..., Message]] = {
+    kind.__name__: kind for kind in (Warned, Failed, Forked, PortIsFree, ProgramsMounted, Provisioned, Run, Keep)
+}
+
+
+def encode(message: Message) -> bytes:
+    """Return the message as it stands on a pipe."""
+    data = b"\0".join(map(fsencode, [message.__class__.__name__, *message.fields()]))
+    return len(data).to_bytes(4, "big") + data
+
+
+def decode(data: bytes) -> Message:
+    """Return the message that `encode` made the bytes `data` of, without the size."""
+    kind, *fields = fsdecode(data).split("\0")
+    return _KINDS[kind](*fields)
+
+
+class Sender:
+    """The end of a pipe that messages are sent from. Attributes: descriptor."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+
+    def send(self, message: Message) -> None:
+        """Send `message`. Raises OSError where the receiver has ended."""
+        os.write(self.descriptor, encode(message))
+
+    def fail(self, error: Exception, what: str) -> None:
+        """Send what went wrong, if there is a receiver; `what` begins the text where no check foresaw the failure."""
+        text = describe_failure(error)
+        try:
+            self.send(Failed(text if isinstance(error, HookError) else f"{what}: {text}"))
+        except OSError:
+            pass
+
+
+class Receiver:
+    """The end of a pipe that messages are received from. Attributes: descriptor."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+        self._received = b""
+
+    def receive(self, kind: type[M], seconds: float) -> M:
+        """Return the next message. Raises NoAnswerError after `seconds`, and EndOfMessagesError where it is of another `kind`,
+        which nobody who is at work sends.
+        """
+        deadline = time.monotonic() + seconds
+        while not self.has_message():
+            if syscalls.poll([self.descriptor], deadline - time.monotonic()):
+                self.read()
+            elif time.monotonic() >= deadline:
+                raise NoAnswerError
+        return self._take(kind)
+
+    def receive_by_read(self, kind: type[M]) -> M:
+        """As `receive`, without end, and by no other system call than read(2)."""
+        while not self.has_message():
+            self.read()
+        return self._take(kind)
+
+    def has_message(self) -> bool:
+        """Tell whether a whole message has been read that was not taken yet."""
+        return len(self._received) >= 4 + int.from_bytes(self._received[:4], "big") > 4
+
+    def read(self) -> None:
+        """Wait for a part of a message, and keep it. Raises EndOfMessagesError."""
+        more = os.read(self.descriptor, _CHUNK)
+        if not more:
+            raise EndOfMessagesError
+        self._received += more
+
+    def _take(self, kind: type[M]) -> M:
+        end = 4 + int.from_bytes(self._received[:4], "big")
+        data, self._received = self._received[4:end], self._received[end:]
+        message = decode(data)
+        if not isinstance(message, kind):
+            raise EndOfMessagesError
+        return message
+
+
+class HookEnd:
+    """What the hook receives and sends."""
+
+    def __init__(self, provisioner: Receiver, daemon: Receiver, ready: int, run: Sender, keep: Sender) -> None:
+        self._receivers = (daemon, provisioner)
+        self._ready = ready
+        self._run = run
+        self._keep = keep
+
+    def receive(self, seconds: float) -> Message:
+        """Return the next message of either. Raises EndOfMessagesError where one has ended, and NoAnswerError after `seconds`."""
+        deadline = time.monotonic() + seconds
+        while True:
+            for receiver in self._receivers:
+                if receiver.has_message():
+                    return receiver.receive(Message, 0)
+            ready = syscalls.poll([receiver.descriptor for receiver in self._receivers], deadline - time.monotonic())
+            for receiver in self._receivers:
+                if receiver.descriptor in ready:
+                    receiver.read()
+            if not ready and time.monotonic() >= deadline:
+                raise NoAnswerError
+
+    def failure(self, seconds: float) -> str | None:
+        """Return why one of them has failed, if it says so; wait `seconds` for each message."""
+        for receiver in self._receivers:
+            try:
+                while True:
+                    message = receiver.receive(Message, seconds)
+                    if isinstance(message, Failed):
+                        return message.text
+            except (EndOfMessagesError, NoAnswerError):
+                pass
+        return None
+
+    def release(self, provisioned: Provisioned) -> None:
+        """Let the daemon run. Raises OSError where it has ended."""
+        self._run.send(Run(*provisioned.options))
+
+    def is_ready(self, seconds: float) -> bool:
+        """Tell whether Dropbear listens, as soon as it does; False where it has ended. Raises NoAnswerError after `seconds`."""
+        deadline = time.monotonic() + seconds
+        while not syscalls.poll([self._ready], deadline - time.monotonic()):
+            if time.monotonic() >= deadline:
+                raise NoAnswerError
+        return os.read(self._ready, 1) != b""
+
+    def keep(self) -> None:
+        """Let the provisioner write what outlives the container, if it waits for that."""
+        try:
+            self._keep.send(Keep())
+        except BrokenPipeError:
+            pass  # there is nothing to write, and it has ended
+
+
+class ProvisionerEnd:
+    """What the provisioner receives and sends. Attributes: to_hook."""
+
+    def __init__(self, to_hook: Sender, port: Receiver, programs: Sender, keep: Receiver) -> None:
+        self.to_hook = to_hook
+        self._port = port
+        self._programs = programs
+        self._keep = keep
+
+    def await_port(self) -> PortIsFree:
+        """Return when the daemon can be confined, and its port is free. Raises EndOfMessagesError and NoAnswerError."""
+        return self._port.receive(PortIsFree, _PATIENCE)
+
+    def announce_programs(self, _after: PortIsFree) -> None:
+        """Tell the daemon that Dropbear's programs are mounted. Raises OSError where it has ended."""
+        self._programs.send(ProgramsMounted())
+
+    def await_keep(self, _after: Provisioned) -> None:
+        """Return when the daemon listens. Raises EndOfMessagesError and NoAnswerError."""
+        self._keep.receive(Keep, _PATIENCE)
+
+
+class DaemonEnd:
+    """What the daemon's process receives and sends. Attributes: to_hook; ready, the descriptor that Dropbear writes a newline to
+    when it listens.
+    """
+
+    def __init__(self, to_hook: Sender, port: Sender, programs: Receiver, run: Receiver, ready: int, hook: int) -> None:
+        self.to_hook = to_hook
+        self.ready = ready
+        self._port = port
+        self._programs = programs
+        self._run = run
+        self._hook = hook
+
+    def kept(self) -> set[int]:
+        """Return the descriptors that the process still takes after `announce_port`."""
+        return {self.to_hook.descriptor, self._programs.descriptor, self._run.descriptor, self.ready, self._hook}
+
+    def announce_port(self, pid: int) -> None:
+        """Tell the provisioner that the port is free. Raises OSError where it has ended."""
+        self._port.send(PortIsFree(pid))
+
+    def await_programs(self) -> ProgramsMounted:
+        """Return when Dropbear's programs are mounted. Raises EndOfMessagesError and NoAnswerError."""
+        return self._programs.receive(ProgramsMounted, _PATIENCE)
+
+    def await_run(self, _after: ProgramsMounted) -> Run:
+        """Return when the hook lets the daemon run, by no other system call than read(2): a profile of system calls may be in
+        force. Raises EndOfMessagesError where the hook has given up, even after it sent that.
+        """
+        run = self._run.receive_by_read(Run)
+        try:
+            os.read(self._hook, 1)
+        except BlockingIOError:
+            return run
+        raise EndOfMessagesError
+
+
+class Channel:
+    """The pipes of a start, made before its processes part."""
+
+    def __init__(self) -> None:
+        self._provisioner_to_hook = os.pipe()
+        self._daemon_to_hook = os.pipe()
+        self._daemon_to_provisioner = os.pipe()
+        self._provisioner_to_daemon = os.pipe()
+        self._hook_to_daemon = os.pipe()
+        self._hook_to_provisioner = os.pipe()
+        self._ready = os.pipe()
+        self._hook_lives = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)  # nothing is written to it
+
+    def fail(self, error: Exception, what: str) -> None:
+        """Tell the hook, as the provisioner that has not taken its end, what went wrong; see Sender.fail."""
+        Sender(self._provisioner_to_hook[1]).fail(error, what)
+
+    def hook_end(self) -> HookEnd:
+        """Take the hook's end."""
+        provisioner, daemon, ready = self._provisioner_to_hook[0], self._daemon_to_hook[0], self._ready[0]
+        run, keep = self._hook_to_daemon[1], self._hook_to_provisioner[1]
+        self._close_all_but(provisioner, daemon, ready, run, keep, self._hook_lives[1])
+        return HookEnd(Receiver(provisioner), Receiver(daemon), ready, Sender(run), Sender(keep))
+
+    def provisioner_end(self) -> ProvisionerEnd:
+        """Take the provisioner's end."""
+        to_hook, port = self._provisioner_to_hook[1], self._daemon_to_provisioner[0]
+        programs, keep = self._provisioner_to_daemon[1], self._hook_to_provisioner[0]
+        self._close_all_but(to_hook, port, programs, keep)
+        return ProvisionerEnd(Sender(to_hook), Receiver(port), Sender(programs), Receiver(keep))
+
+    def daemon_end(self) -> DaemonEnd:
+        """Take the end of the daemon's process."""
+        to_hook, port, ready = self._daemon_to_hook[1], self._daemon_to_provisioner[1], self._ready[1]
+        programs, run, hook = self._provisioner_to_daemon[0], self._hook_to_daemon[0], self._hook_lives[0]
+        self._close_all_but(to_hook, port, programs, run, ready, hook)
+        return DaemonEnd(Sender(to_hook), Sender(port), Receiver(programs), Receiver(run), ready, hook)
+
+    def _close_all_but(self, *own: int) -> None:
+        for pipe in self.__dict__.values():
+            for descriptor in pipe:
+                if descriptor not in own:
+                    os.close(descriptor)

@@ -1,0 +1,99 @@
+# Copyright (c) ocihooks.ssh contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Runs the work of the module user_keys in an interpreter of its own.
+
+There is a process for each user who needs keys, and what a fork takes goes by the size of the process that forks: with
+Ansible's own modules in it, it takes three times as long.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import json
+import os
+import sys
+
+from ._as_user import AsUserError, look_as_users, run_as_users
+from ._keys import writer
+from ._keys.passwd import Entry
+from ._user_keys import KeyTask
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from typing import Any
+
+_PROGRAM = f"import json, sys; order = json.load(sys.stdin); sys.path[:] = order['path']; import {__name__} as w; w.work(order)"
+
+_LIBRARIES = ("binascii", "fcntl", "hashlib", "time")  # which the key store imports where it needs them
+
+
+class MissingLibraryError(Exception):
+    """What makes keys cannot be imported; the text is the traceback."""
+
+
+def run(
+    users: list[Entry], params: dict[str, Any], check_mode: bool
+) -> Generator[tuple[Entry, dict[str, Any] | AsUserError], None, None]:
+    """Do what the task asks for as each of the users; yield each with the result, or with the error, as they end.
+
+    `params` are those of KeyTask. Raises MissingLibraryError, before anything is done.
+    """
+    import subprocess  # not in the worker: with threading in it, each fork would take twice as long
+    import tempfile
+
+    order = {
+        "path": sys.path,
+        "users": [[user.name, user.uid, user.gid] for user in users],
+        "params": {name: params[name] for name in ("base_dir", "key_type", "overwrite", "state")},
+        "check_mode": check_mode,
+    }
+    waiting = dict(enumerate(users))
+    with tempfile.TemporaryFile() as file:
+        file.write(json.dumps(order).encode())
+        file.seek(0)
+        process = subprocess.Popen(
+            [sys.executable, "-BIS", "-c", _PROGRAM], stdin=file, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+    with process:
+        for line in process.stdout or ():  # the type leaves open whether it is a pipe
+            index, outcome, error = json.loads(line)
+            if index is None:
+                raise MissingLibraryError(error)
+            yield waiting.pop(index), outcome if error is None else AsUserError(error)
+        said = process.stderr.read().decode(errors="replace").splitlines() if process.stderr else []
+        reason = said[-1] if said else f"status {process.wait()}"
+    for user in waiting.values():
+        yield user, AsUserError(f"the process that works for the users ended unexpectedly: {reason}")
+
+
+def work(order: dict[str, Any]) -> None:
+    """The worker: do what `run` orders, and print a line of JSON for each user."""
+    task = KeyTask(order["params"], order["check_mode"])
+    waiting = {Entry(name, uid, gid, "", "", ""): index for index, (name, uid, gid) in enumerate(order["users"])}
+    os.getgrouplist("root", 0)  # the C library reads its settings once, and not in each child
+    for name in _LIBRARIES:  # once, and as root: a user may not read where the interpreter is
+        importlib.import_module(name)
+    for user, settled in look_as_users(list(waiting), task.look):
+        _answer(waiting.pop(user), settled, None)
+    if not waiting:
+        return
+    try:
+        for name in () if task.absent else writer.KEY_LIBRARIES:
+            importlib.import_module(name)
+    except ImportError:
+        import traceback
+
+        _answer(None, None, traceback.format_exc())
+        return
+    gc.disable()  # a collection touches all memory, which each child would get a copy of
+    for user, outcome in run_as_users(list(waiting), task):
+        is_error = isinstance(outcome, AsUserError)
+        _answer(waiting[user], None if is_error else outcome, str(outcome) if is_error else None)
+
+
+def _answer(index: int | None, outcome: object, error: str | None) -> None:
+    sys.stdout.write(json.dumps([index, outcome, error]) + "\n")
+    sys.stdout.flush()

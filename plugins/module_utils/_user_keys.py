@@ -1,0 +1,170 @@
+# Copyright (c) ocihooks.ssh contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The work of the module user_keys, without Ansible."""
+
+from __future__ import annotations
+
+from ._as_user import AsUserError
+from ._keys import passwd, store, writer
+from ._keys.errors import KeyStoreError, MissingKeysError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+NAMES_SHOWN = 20  # in a message; the result has them all
+
+
+def select_users(data: bytes, wanted: list[str]) -> tuple[list[passwd.Entry], list[str]]:
+    """Return the entries of the passwd file `data` for the names and uids in `wanted`, and what is not there."""
+    names: dict[str, passwd.Entry] = {}
+    uids: dict[str, passwd.Entry] = {}
+    asked = set(wanted)
+    for entry in passwd.iterate(data):
+        if entry.name in asked:
+            names.setdefault(entry.name, entry)
+        if str(entry.uid) in asked:
+            uids.setdefault(str(entry.uid), entry)
+    found = {**uids, **names}
+    chosen = {found[item].name: found[item] for item in wanted if item in found}
+    return list(chosen.values()), sorted(asked - found.keys())
+
+
+def users_in_range(data: bytes, uid_min: int, uid_max: int) -> list[passwd.Entry]:
+    """Return the entries of the passwd file `data` from one uid to the other, one for each name."""
+    chosen: dict[str, passwd.Entry] = {}
+    for entry in passwd.iterate(data):
+        if uid_min <= entry.uid <= uid_max:
+            chosen.setdefault(entry.name, entry)
+    return list(chosen.values())
+
+
+def describe(keys: store.KeySet) -> str:
+    """Return the line that stands for a key set in a diff."""
+    return f"{store.public_key(keys).split()[0]} {store.fingerprint(keys)}\n"
+
+
+def state_of(directory: str, name: str) -> str:
+    """Return the text that stands for what is in a key directory in a diff."""
+    try:
+        return describe(store.load(directory, name))
+    except MissingKeysError:
+        return ""
+    except KeyStoreError:
+        return "(not a valid key set)\n"
+
+
+class KeyTask:
+    """What the task asks for; its methods run as the user, in a child process, and return what JSON can hold."""
+
+    def __init__(self, params: dict[str, Any], check_mode: bool) -> None:
+        """Takes the module's parameters."""
+        self.base_dir: str = params["base_dir"]
+        self.key_type: str = params["key_type"]
+        self.overwrite: bool = params["overwrite"]
+        self.absent: bool = params["state"] == "absent"
+        self.check_mode = check_mode
+
+    def __call__(self, user: passwd.Entry) -> dict[str, Any]:
+        """Do, or in check mode foretell, the work for one user. Raises KeyStoreError."""
+        directory = store.key_directory(self.base_dir, user.name)
+        if self.absent or self.overwrite:
+            before = state_of(directory, user.name)
+            outcome = self._remove(directory) if self.absent else self._make(directory, user.name)
+        else:  # what is there is kept or an error, so that it need not be read twice
+            outcome = self._make(directory, user.name)
+            before = "" if outcome["changed"] else outcome["after"]
+        outcome["before"] = before
+        return outcome
+
+    def look(self, user: passwd.Entry) -> dict[str, Any] | None:
+        """Return what `__call__` would, if there is nothing to do, else None. Changes nothing. Raises KeyStoreError."""
+        directory = store.key_directory(self.base_dir, user.name)
+        if self.absent:
+            return None if writer.removable(directory) else {**self._removed(False), "before": ""}
+        if self.overwrite:
+            return None
+        outcome = _made(False, store.load(directory, user.name))
+        return None if writer.left_behind(directory) else {**outcome, "before": outcome["after"]}
+
+    def _make(self, directory: str, name: str) -> dict[str, Any]:
+        if self.check_mode:
+            existing = writer.examine(directory, name, self.overwrite)
+            if self.overwrite or existing is None:
+                return {"changed": True, "after": "(new)\n", "host_key_name": store.HOST_KEYS[self.key_type]}
+            changed, keys = False, existing
+        else:
+            changed, keys = writer.generate(directory, name, self.key_type, self.overwrite)
+        return _made(changed, keys)
+
+    def _remove(self, directory: str) -> dict[str, Any]:
+        return self._removed(writer.removable(directory) if self.check_mode else writer.remove(directory))
+
+    def _removed(self, changed: bool) -> dict[str, Any]:
+        return {"changed": changed, "after": "", "host_key_name": store.HOST_KEYS[self.key_type]}
+
+    def result(self, user: passwd.Entry, outcome: dict[str, Any] | AsUserError) -> dict[str, Any]:
+        """Return what the module returns for one user."""
+        error = str(outcome) if isinstance(outcome, AsUserError) else None
+        values = {} if isinstance(outcome, AsUserError) else outcome
+        directory = f"{self.base_dir.rstrip('/')}/{user.name}/.oci-hooks/ssh/keys"
+        return {
+            "name": user.name,
+            "uid": user.uid,
+            "changed": values.get("changed", False),
+            "error": error,
+            "public_key": values.get("public_key"),
+            "fingerprint": values.get("fingerprint"),
+            "paths": {
+                "directory": directory,
+                "private_key": f"{directory}/{store.PRIVATE_KEY}",
+                "authorized_keys": f"{directory}/{store.AUTHORIZED_KEYS}",
+                "host_key": f"{directory}/{values.get('host_key_name', store.HOST_KEYS[self.key_type])}",
+            },
+        }
+
+
+def _made(changed: bool, keys: store.KeySet) -> dict[str, Any]:
+    return {
+        "changed": changed,
+        "after": describe(keys),
+        "public_key": store.public_key(keys),
+        "fingerprint": store.fingerprint(keys),
+        "host_key_name": keys.host_key_name,
+    }
+
+
+def difference(result: dict[str, Any], outcome: dict[str, Any]) -> dict[str, str]:
+    """Return what the module shows in diff mode for one user whose keys are changed."""
+    path = result["paths"]["directory"]
+    return {"before_header": path, "after_header": path, "before": outcome["before"], "after": outcome["after"]}
+
+
+def unknown_user(name: str, passwd_file: str) -> dict[str, Any]:
+    """Return what the module returns for a user who is not in the passwd file."""
+    return {
+        "name": name,
+        "uid": None,
+        "changed": False,
+        "error": f"there is no such user in {passwd_file}",
+        "public_key": None,
+        "fingerprint": None,
+        "paths": None,
+    }
+
+
+def shortened(items: list[str], separator: str) -> str:
+    """Join `items` for a message, but not more than can be read."""
+    shown = separator.join(items[:NAMES_SHOWN])
+    return shown if len(items) <= NAMES_SHOWN else f"{shown}{separator}and {len(items) - NAMES_SHOWN} more"
+
+
+def failure_message(results: list[dict[str, Any]]) -> str | None:
+    """Return one line that says who could not be served, why, and who was, or None if all were."""
+    failed = [f"{result['name']}: {result['error']}" for result in results if result["error"]]
+    served = [result["name"] for result in results if not result["error"]]
+    if not failed:
+        return None
+    done = shortened(served, ", ") if served else "nobody"
+    return f"{len(failed)} of {len(results)} users failed: {shortened(failed, '; ')}. Done: {done}."

@@ -1,0 +1,248 @@
+from __future__ import annotations
+
+import os
+import pwd
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+from ssh_hook.cli import main
+from ssh_hook.commands import keygen
+from ssh_hook.commands.client_config import client_config, config
+from ssh_hook.errors import HookError
+from ssh_hook.keys import formats, store, writer
+from ssh_hook.keys.errors import KeyStoreError, MissingKeysError
+
+FILES = {"id_container", "known_hosts", "config"}
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> dict[str, str]:
+    """Return the settings of a site where the caller is called alice, and has no keys."""
+    (tmp_path / "home" / "alice").mkdir(parents=True, mode=0o755)
+    (tmp_path / "passwd").write_text(f"alice:x:{os.getuid()}:100::/elsewhere:/bin/sh\n")
+    home, passwd = str(tmp_path / "home"), str(tmp_path / "passwd")
+    return {"HOOK_BASE_DIR": home, "PASSWD_FILE": passwd, "SERVER_PORT_DEFAULT": "15263"}
+
+
+@pytest.fixture
+def client(settings: dict[str, str]) -> Path:
+    """Return the client's directory of a user who has keys, and no such directory yet."""
+    keygen.keygen(settings)
+    return Path(settings["HOOK_BASE_DIR"], "alice", ".oci-hooks/ssh/client")
+
+
+def loaded(settings: dict[str, str]) -> store.KeySet:
+    return store.load(store.key_directory(settings["HOOK_BASE_DIR"], "alice"), "alice")
+
+
+def ssh_reads(file: Path, host: str) -> dict[str, str]:
+    """Return what OpenSSH's client makes of the configuration in `file`."""
+    done = subprocess.run(["ssh", "-T", "-G", "-F", file, host], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    return dict(line.split(" ", 1) for line in done.stdout.splitlines() if " " in line)
+
+
+def identities(directory: Path) -> dict[str, tuple[int, int, int]]:
+    """Return what changes when a file is written or replaced."""
+    found = [directory, *directory.iterdir()]
+    return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns, path.stat().st_mode) for path in found}
+
+
+def test_three_files_for_the_user_alone(settings: dict[str, str], client: Path) -> None:
+    old_mask = os.umask(0)
+    try:
+        told = client_config(["node1"], settings)
+        assert os.umask(0) == 0
+    finally:
+        os.umask(old_mask)
+    assert {path.name: stat.S_IMODE(path.stat().st_mode) for path in client.iterdir()} == dict.fromkeys(FILES, 0o600)
+    assert stat.S_IMODE(client.stat().st_mode) == 0o700
+    assert told.splitlines()[1:] == [f"Include {client}/config", "Then: ssh container-node1"]
+    keys = loaded(settings)
+    assert (client / "id_container").read_bytes() == formats.openssh_private_key(keys.id_dropbear)
+    assert (client / "known_hosts").read_text() == f"oci-hooks {store.host_public_key(keys)}\n"
+
+
+def test_what_ssh_makes_of_it(settings: dict[str, str], client: Path) -> None:
+    client_config(["node1", "gpu[01-02]", "fd00::1"], settings)
+    for host in ("node1", "gpu01", "gpu02", "fd00::1"):
+        read = ssh_reads(client / "config", f"container-{host}")
+        expected = {
+            "hostname": host,
+            "port": "15263",
+            "user": "alice",
+            "identityfile": f"{client}/id_container",
+            "identitiesonly": "yes",
+            "hostkeyalias": "oci-hooks",
+            "userknownhostsfile": f"{client}/known_hosts",
+            "globalknownhostsfile": "/dev/null",
+            "stricthostkeychecking": "true",
+            "forwardx11": "no",
+            "updatehostkeys": "false",
+        }
+        assert {name: read[name] for name in expected} == expected
+    assert ssh_reads(client / "config", "node1")["port"] == "22", "the host itself is reached as ever"
+
+
+def test_included_it_leaves_the_rest_as_it_is(settings: dict[str, str], client: Path, tmp_path: Path) -> None:
+    include = client_config(["node1"], settings).splitlines()[1]
+    own = tmp_path / "own"
+    own.write_text(f"{include}\nUser zoe\nPort 2222\nHost other\n    User bob\n")
+    assert ssh_reads(own, "elsewhere")["user"] == "zoe"
+    assert ssh_reads(own, "elsewhere")["port"] == "2222"
+    assert ssh_reads(own, "container-node1")["user"] == "alice"
+    assert ssh_reads(own, "container-node1")["port"] == "15263"
+
+
+def test_port_and_hosts_of_the_last_run_count(settings: dict[str, str], client: Path) -> None:
+    client_config(["node1", "--port", "16000"], settings)
+    assert ssh_reads(client / "config", "container-node1")["port"] == "16000"
+    assert client_config(["node[2-4]"], settings).endswith("Then: ssh container-node2, and 2 more hosts alike")
+    assert ssh_reads(client / "config", "container-node1")["hostname"] == "container-node1"
+    assert ssh_reads(client / "config", "container-node2")["port"] == "15263"
+
+
+def test_once_more_changes_nothing(settings: dict[str, str], client: Path) -> None:
+    told = client_config(["node1"], settings)
+    before = identities(client)
+    assert client_config(["node1"], settings) == told
+    assert identities(client) == before
+
+
+def test_after_new_keys_it_has_those(settings: dict[str, str], client: Path) -> None:
+    client_config(["node1"], settings)
+    keygen.keygen(settings, overwrite=True)
+    client_config(["node1"], settings)
+    keys = loaded(settings)
+    assert (client / "id_container").read_bytes() == formats.openssh_private_key(keys.id_dropbear)
+    assert store.host_public_key(keys) in (client / "known_hosts").read_text()
+
+
+def test_without_keys_it_says_how_to_make_them(settings: dict[str, str]) -> None:
+    with pytest.raises(MissingKeysError, match=r"^alice has no SSH keys in .*: run 'ssh_hook keygen'$"):
+        client_config(["node1"], settings)
+    assert os.listdir(Path(settings["HOOK_BASE_DIR"], "alice")) == []
+
+
+def test_nothing_is_written_for_a_bad_host(settings: dict[str, str], client: Path) -> None:
+    for host in ("-oProxyCommand=x", "a\nProxyCommand x", "gpu*", "a b"):
+        with pytest.raises(HookError, match="the command line has"):
+            client_config(["node1", "--", host], settings)
+    assert not client.exists()
+
+
+def test_no_secret_is_told(settings: dict[str, str], client: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["client-config", "node1"], settings) == 0
+    out, err = capfd.readouterr()
+    assert err == ""
+    secrets = (client / "id_container").read_text().splitlines()[1:-1]
+    assert not [line for line in secrets if line in out]
+    assert "PRIVATE" not in out
+
+
+@pytest.mark.parametrize("name", sorted(FILES))
+@pytest.mark.parametrize("kind", ["link", "open to all", "other content", "fifo", "left over"])
+def test_whatever_is_in_its_place_is_replaced(settings: dict[str, str], client: Path, name: str, kind: str) -> None:
+    client_config(["node1"], settings)
+    path = client / name
+    right = path.read_bytes()
+    victim = client.parent / "victim"
+    victim.write_bytes(right)
+    if kind == "open to all":
+        path.chmod(0o644)
+    elif kind == "other content":
+        path.write_bytes(right[:-1] + b"x")
+    elif kind == "left over":
+        path.unlink()
+        (client / f".{name}.new").write_bytes(b"half")
+    else:
+        path.unlink()
+        path.symlink_to(victim) if kind == "link" else os.mkfifo(path, 0o600)
+    client_config(["node1"], settings)
+    status = path.lstat()
+    assert status.st_mode == stat.S_IFREG | 0o600
+    assert path.read_bytes() == right
+    assert victim.read_bytes() == right
+    assert {entry.name for entry in client.iterdir()} == FILES
+
+
+def test_a_link_in_the_place_of_the_directory_is_refused(settings: dict[str, str], client: Path) -> None:
+    victim = client.parent / "victim"
+    victim.mkdir()
+    client.symlink_to(victim)
+    with pytest.raises(KeyStoreError, match="/client must be a directory, and is a file or a link"):
+        client_config(["node1"], settings)
+    assert not list(victim.iterdir())
+
+
+def test_a_directory_in_the_place_of_a_file_is_an_error(settings: dict[str, str], client: Path) -> None:
+    (client / "config").mkdir(parents=True)
+    with pytest.raises(KeyStoreError, match=r"^cannot write into .*/client: Is a directory$"):
+        client_config(["node1"], settings)
+
+
+def test_what_the_user_keeps_there_stays(settings: dict[str, str], client: Path) -> None:
+    client_config(["node1"], settings)
+    (client / "notes").write_text("mine")
+    client_config(["node2"], settings)
+    assert (client / "notes").read_text() == "mine"
+
+
+def test_it_goes_with_the_keys(settings: dict[str, str], client: Path) -> None:
+    client_config(["node1"], settings)
+    directory = store.key_directory(settings["HOOK_BASE_DIR"], "alice")
+    assert writer.remove(directory)
+    assert not client.parent.exists()
+    assert not writer.removable(directory)
+
+
+def test_a_copy_of_the_private_key_alone_is_removed_too(settings: dict[str, str], client: Path) -> None:
+    client_config(["node1"], settings)
+    directory = store.key_directory(settings["HOOK_BASE_DIR"], "alice")
+    for path in Path(directory).iterdir():
+        path.unlink()
+    Path(directory).rmdir()
+    assert writer.removable(directory)
+    assert writer.remove(directory)
+    assert not client.exists()
+
+
+def test_below_the_home_paths_begin_there(
+    settings: dict[str, str], client: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that the directory can be copied to the same place on another machine."""
+    entry = pwd.struct_passwd(("alice", "x", os.getuid(), 100, "", str(client.parents[2]), "/bin/sh"))
+    monkeypatch.setattr(pwd, "getpwuid", {os.getuid(): entry}.__getitem__)
+    assert client_config(["node1"], settings).splitlines()[1] == "Include ~/.oci-hooks/ssh/client/config"
+    text = (client / "config").read_text()
+    assert "\n    IdentityFile ~/.oci-hooks/ssh/client/id_container\n" in text
+    assert str(client) not in text
+
+
+def test_a_directory_with_blanks(settings: dict[str, str], client: Path, tmp_path: Path) -> None:
+    (tmp_path / "a b#").symlink_to(settings["HOOK_BASE_DIR"])
+    include = client_config(["node1"], {**settings, "HOOK_BASE_DIR": f"{tmp_path}/a b#"}).splitlines()[1]
+    (tmp_path / "own").write_text(include + "\n")
+    read = ssh_reads(tmp_path / "own", "container-node1")
+    assert read["identityfile"] == f"{tmp_path}/a b#/alice/.oci-hooks/ssh/client/id_container"
+    assert client.exists()
+
+
+@pytest.mark.parametrize("name", ["alice", "alice.b-c_d@site", "DOM\\alice"])
+def test_names_of_users(tmp_path: Path, name: str) -> None:
+    (tmp_path / "config").write_text(config(["node1"], 1, name, "/x"))
+    assert ssh_reads(tmp_path / "config", "container-node1")["user"] == name
+
+
+@pytest.mark.parametrize("name", ["a b", 'a"b', "a#", "a%h", "a$b", "a\\", "", "a\nPort 1"])
+def test_names_that_ssh_would_read_as_something_else(name: str) -> None:
+    with pytest.raises(HookError, match="cannot hold the user's name"):
+        config(["node1"], 1, name, "/x")
+
+
+@pytest.mark.parametrize("path", ["/a%h", "/a$x", '/a"', "/a\\b", "/a*", "/a?", "/a[b]"])
+def test_paths_that_ssh_would_read_as_something_else(path: str) -> None:
+    with pytest.raises(HookError, match="cannot hold the path"):
+        config(["node1"], 1, "alice", path)

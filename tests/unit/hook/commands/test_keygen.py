@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cryptography
+import pytest
+from ssh_hook.commands import keygen
+from ssh_hook.keys import store
+from ssh_hook.keys.errors import KeyStoreError
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> dict[str, str]:
+    """Return the settings of a site where the caller is called alice, and has a home."""
+    (tmp_path / "home" / "alice").mkdir(parents=True, mode=0o755)
+    passwd = tmp_path / "passwd"
+    passwd.write_text(f"other:x:{os.getuid() + 1}:100::/:/bin/sh\nalice:x:{os.getuid()}:100::/elsewhere:/bin/sh\n")
+    return {"HOOK_BASE_DIR": str(tmp_path / "home"), "PASSWD_FILE": str(passwd)}
+
+
+def test_keygen_makes_the_set_of_the_caller(settings: dict[str, str]) -> None:
+    told = keygen.keygen(settings)
+    directory = store.key_directory(settings["HOOK_BASE_DIR"], "alice")
+    keys = store.load(directory, "alice")
+    assert told == f"made SSH keys for alice in {directory}: ecdsa-sha2-nistp256 {store.fingerprint(keys)}"
+
+
+def test_keygen_keeps_a_set_and_says_how_to_replace_it(settings: dict[str, str]) -> None:
+    keygen.keygen(settings)
+    before = store.load(store.key_directory(settings["HOOK_BASE_DIR"], "alice"), "alice")
+    told = keygen.keygen(settings, overwrite=False)
+    assert told.startswith("alice already has SSH keys in ")
+    assert store.fingerprint(before) in told
+    assert told.endswith("use --overwrite to replace them")
+    assert store.fingerprint(before) not in keygen.keygen(settings, overwrite=True)
+
+
+def test_check(settings: dict[str, str]) -> None:
+    with pytest.raises(KeyStoreError, match=r"^alice has no SSH keys in .*: run 'ssh_hook keygen'$"):
+        keygen.check(settings)
+    keygen.keygen(settings)
+    assert "alice has SSH keys in " in keygen.check(settings)
+    Path(store.key_directory(settings["HOOK_BASE_DIR"], "alice"), "authorized_keys").unlink()
+    with pytest.raises(KeyStoreError, match="not complete, authorized_keys is missing"):
+        keygen.check(settings)
+
+
+def test_no_private_key_is_told(settings: dict[str, str]) -> None:
+    told = keygen.keygen(settings) + keygen.keygen(settings) + keygen.check(settings)
+    secret = store.load(store.key_directory(settings["HOOK_BASE_DIR"], "alice"), "alice").id_dropbear[-16:]
+    assert secret.hex() not in told
+    assert told.isprintable()
+
+
+@pytest.mark.parametrize("setting", ["HOOK_BASE_DIR", "PASSWD_FILE"])
+@pytest.mark.parametrize("value", [None, ""])
+def test_a_setting_that_is_missing_is_named(settings: dict[str, str], setting: str, value: str | None) -> None:
+    del settings[setting]
+    if value is not None:
+        settings[setting] = value
+    for call in (keygen.keygen, keygen.check):
+        with pytest.raises(KeyStoreError, match=f"^{setting} is not set"):
+            call(settings)
+
+
+def test_a_passwd_file_that_cannot_be_read_is_named(settings: dict[str, str]) -> None:
+    settings["PASSWD_FILE"] += ".missing"
+    with pytest.raises(KeyStoreError, match=r"cannot read PASSWD_FILE .*passwd.missing: No such file"):
+        keygen.keygen(settings)
+
+
+def test_a_caller_who_is_not_in_the_passwd_file_is_told(settings: dict[str, str]) -> None:
+    Path(settings["PASSWD_FILE"]).write_text("")
+    with pytest.raises(
+        KeyStoreError, match=f"no user with uid {os.getuid()} in PASSWD_FILE /.*: ask the administrator"
+    ):
+        keygen.keygen(settings)
+
+
+def test_a_hostile_name_in_the_passwd_file_is_refused(settings: dict[str, str]) -> None:
+    Path(settings["PASSWD_FILE"]).write_text(f"../alice:x:{os.getuid()}:100::/:/bin/sh\n")
+    with pytest.raises(KeyStoreError, match=r"'../alice' cannot be the name"):
+        keygen.keygen(settings)
+
+
+def isolated_keygen(settings: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run keygen as the launcher does, with an interpreter that has nothing but the standard library."""
+    program = f"""
+import sys
+sys.path.insert(0, {str(Path(keygen.__file__).parents[2])!r})
+from ssh_hook.commands import keygen
+from ssh_hook.keys.errors import KeyStoreError
+try:
+    print(keygen.keygen({settings!r}))
+except KeyStoreError as error:
+    sys.exit(str(error))
+"""
+    return subprocess.run([sys.executable, "-ISc", program], capture_output=True, text=True, check=False)
+
+
+def test_cryptography_is_looked_for_in_python_packages(settings: dict[str, str]) -> None:
+    packages = str(Path(cryptography.__file__).parents[1])
+    done = isolated_keygen({**settings, "PYTHON_PACKAGES": f"/nonexistent:{packages}"})
+    assert done.stderr == ""
+    assert done.stdout.startswith("made SSH keys for alice in ")
+
+
+@pytest.mark.parametrize("packages", ["", "relative", "/nonexistent", ":"])
+def test_without_cryptography_keygen_says_what_to_install_or_set(settings: dict[str, str], packages: str) -> None:
+    done = isolated_keygen({**settings, "PYTHON_PACKAGES": packages})
+    assert done.stderr.startswith("cannot make SSH keys without the Python package cryptography: ")
+    assert f"install it for {sys.executable}" in done.stderr
+    assert "PYTHON_PACKAGES" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert os.listdir(Path(settings["HOOK_BASE_DIR"], "alice")) == []

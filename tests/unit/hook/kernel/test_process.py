@@ -1,0 +1,50 @@
+"""Processes by their directories in /proc: all of them, and each let go of."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+from ssh_hook.kernel.process import Process, all_processes
+
+COUNT = 60
+
+
+@pytest.fixture
+def sleepers() -> Iterator[set[int]]:
+    children = [subprocess.Popen(["sleep", "60"]) for _number in range(COUNT)]
+    yield {child.pid for child in children}
+    for child in children:
+        child.kill()
+        child.wait()
+
+
+def test_more_processes_than_descriptors_are_all_seen(sleepers: set[int]) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    before = len(os.listdir("/proc/self/fd"))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (before + COUNT // 2, hard))
+    try:
+        seen = {process.pid for process in all_processes()}
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert sleepers <= seen
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_process_that_ended_is_not_taken_for_another() -> None:
+    child = subprocess.Popen(["sleep", "60"])
+    process = Process(child.pid)
+    assert process.is_alive()
+    assert process.program() is not None
+    assert process.parent() == os.getpid()
+    process.kill()
+    child.wait()
+    assert not process.is_alive()
+    assert process.mount_namespace() is None
+    with pytest.raises(OSError, match="No such process"):
+        process.parent()
+    process.kill()  # nothing happens
+    process.close()

@@ -1,0 +1,196 @@
+from __future__ import annotations
+
+import os
+import signal
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from ansible_collections.ocihooks.ssh.plugins.module_utils import _as_user as as_user
+from ansible_collections.ocihooks.ssh.plugins.module_utils._as_user import AsUserError, look_as_users, run_as_users
+from ansible_collections.ocihooks.ssh.plugins.module_utils._keys.passwd import Entry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def user(name: str, uid: int | None = None) -> Entry:
+    return Entry(name, os.geteuid() if uid is None else uid, os.getegid(), "", "/", "/bin/sh")
+
+
+def outcomes(names: list[str], work: as_user.Work) -> dict[str, Any]:
+    return {who.name: outcome for who, outcome in run_as_users([user(name) for name in names], work)}
+
+
+@pytest.fixture(autouse=True)
+def no_child_and_no_descriptor_is_left() -> Iterator[None]:
+    before = os.listdir("/proc/self/fd")
+    yield
+    assert os.listdir("/proc/self/fd") == before
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+def test_each_result_comes_with_its_user_however_many_there_are() -> None:
+    names = [f"user{number}" for number in range(3 * as_user.CHILDREN + 1)]
+    results = outcomes(names, lambda who: {"name": who.name, "pid": os.getpid()})
+    assert {name: result["name"] for name, result in results.items()} == {name: name for name in names}
+    pids = {result["pid"] for result in results.values()}
+    assert len(pids) == len(names)
+    assert os.getpid() not in pids
+
+
+def test_no_users() -> None:
+    assert outcomes([], lambda who: {}) == {}
+
+
+def test_one_failure_does_not_stop_the_others() -> None:
+    def work(who: Entry) -> dict[str, Any]:
+        if who.name == "bad":
+            raise ValueError("no luck")
+        return {}
+
+    results = outcomes(["good", "bad", "last"], work)
+    assert results["good"] == results["last"] == {}
+    assert isinstance(results["bad"], AsUserError)
+    assert str(results["bad"]) == "no luck"
+
+
+@pytest.mark.parametrize(
+    ("end", "status"), [(lambda: os._exit(3), "status 768"), (lambda: os.kill(os.getpid(), signal.SIGKILL), "status 9")]
+)
+def test_a_child_that_dies_is_told(end: Any, status: str) -> None:
+    results = outcomes(["bad", "good"], lambda who: end() if who.name == "bad" else {"well": True})
+    assert f"the process that acted as bad ended unexpectedly, with {status}" in str(results["bad"])
+    assert results["good"] == {"well": True}
+
+
+def test_a_child_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(as_user, "TIMEOUT", 0.3)
+
+    def work(who: Entry) -> dict[str, Any]:
+        if who.name == "bad":
+            signal.pause()
+        return {}
+
+    start = time.monotonic()
+    results = outcomes(["bad", "good"], work)
+    assert "a file system does not answer" in str(results["bad"])
+    assert time.monotonic() - start < 60
+
+
+def test_a_large_result_comes_whole() -> None:
+    assert outcomes(["alice"], lambda who: {"text": "x" * 300_000})["alice"] == {"text": "x" * 300_000}
+
+
+def test_an_endless_result_is_cut_off() -> None:
+    results = outcomes(["alice"], lambda who: {"text": "x" * 3_000_000})
+    assert isinstance(results["alice"], AsUserError)
+
+
+def test_one_child_looks_at_many_users_and_tells_of_those_who_have_a_result() -> None:
+    users = [user(f"user{number}") for number in range(as_user.CHILDREN * as_user.BATCH + 1)]
+
+    def look(who: Entry) -> dict[str, Any] | None:
+        if who.name.endswith("7"):
+            raise ValueError("no luck")
+        return None if who.name.endswith("5") else {"name": who.name, "pid": os.getpid(), "mask": os.umask(0o077)}
+
+    seen = {who.name: result for who, result in look_as_users(users, look)}
+    assert set(seen) == {who.name for who in users if who.name[-1] not in "57"}
+    assert all((result["name"], result["mask"]) == (name, 0o077) for name, result in seen.items())
+    pids = {result["pid"] for result in seen.values()}
+    assert len(pids) == as_user.CHILDREN + 1
+    assert os.getpid() not in pids
+
+
+@pytest.mark.parametrize("end", [lambda: os._exit(3), lambda: os.kill(os.getpid(), signal.SIGKILL), signal.pause])
+def test_a_look_that_does_not_end_well_is_no_result(end: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(as_user, "LOOK_TIMEOUT", 1.0)
+    monkeypatch.setattr(as_user, "CHILDREN", 2)
+    users = [user(name) for name in ("good", "bad", "third")]
+    assert [who.name for who, _result in look_as_users(users, lambda who: end() if who.name == "bad" else {})] == [
+        "third"
+    ]
+
+
+def test_a_slow_look_leaves_out_who_would_come_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(as_user, "LOOK_TIMEOUT", 2.0)
+    monkeypatch.setattr(as_user, "CHILDREN", 1)
+
+    def look(who: Entry) -> dict[str, Any]:
+        if who.name == "slow":
+            time.sleep(1.1)
+        return {}
+
+    assert [who.name for who, _result in look_as_users([user("first"), user("slow"), user("last")], look)] == [
+        "first",
+        "slow",
+    ]
+
+
+def test_looks_with_more_results_than_fit_lose_nobody_else() -> None:
+    users = [user(f"user{number}") for number in range(2 * as_user.BATCH)]
+    text = "x" * (as_user._RESULT_LIMIT // as_user.BATCH * 2)
+    seen = dict(look_as_users(users, lambda who: {"text": text if who in users[: as_user.BATCH // 2] else ""}))
+    assert set(users[as_user.BATCH :]) <= set(seen)
+
+
+def test_a_look_has_the_users_identity_and_the_next_one_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[object, ...]] = []
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    for name in ("setgroups", "setegid", "seteuid"):
+        monkeypatch.setattr(os, name, lambda value, name=name: calls.append((name, value)))
+    with as_user._acting_as(Entry("nobody-of-that-name", 1235, 77, "", "/", "/bin/sh")):
+        assert calls == [("setgroups", [77]), ("setegid", 77), ("seteuid", 1235)]
+        calls.clear()
+    assert calls == [("seteuid", 0), ("setegid", 0)]
+
+
+def test_only_root_can_look_as_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1234)
+
+    assert as_user._look_as(user("alice", 1235), lambda who: {}) is None
+
+
+def test_leaving_early_ends_the_children() -> None:
+    def work(who: Entry) -> dict[str, Any]:
+        if who.name != "first":
+            signal.pause()
+        return {}
+
+    running = run_as_users([user("first"), user("second"), user("third")], work)
+    assert next(iter(running))[0].name == "first"
+    running.close()
+
+
+def test_the_mask_keeps_what_is_made_private() -> None:
+    def work(_who: Entry) -> dict[str, Any]:
+        return {"mask": os.umask(0), "directory": os.getcwd()}
+
+    assert outcomes(["alice"], work)["alice"] == {"mask": 0o077, "directory": "/"}
+
+
+def test_only_root_can_be_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1234)
+    with pytest.raises(AsUserError, match="only root can act as alice: run the task with become"):
+        as_user.become(user("alice", 1235))
+
+
+def test_an_identity_is_given_up_in_the_order_that_leaves_no_way_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[object, ...]] = []
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "setgroups", lambda groups: calls.append(("groups", *groups)))
+    monkeypatch.setattr(os, "setresgid", lambda *ids: calls.append(("gid", *ids)))
+
+    def setresuid(*ids: int) -> None:
+        calls.append(("uid", *ids))
+        if ids == (0, 0, 0):
+            raise PermissionError
+
+    monkeypatch.setattr(os, "setresuid", setresuid)
+    as_user.become(Entry("nobody-of-that-name", 1235, 77, "", "/", "/bin/sh"))
+    assert calls == [("groups", 77), ("gid", 77, 77, 77), ("uid", 1235, 1235, 1235), ("uid", 0, 0, 0)]
+    monkeypatch.setattr(os, "setresuid", lambda *ids: None)
+    with pytest.raises(AsUserError, match="cannot give up root's rights"):
+        as_user.become(Entry("alice", 1235, 77, "", "/", "/bin/sh"))
