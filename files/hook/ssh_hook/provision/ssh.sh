@@ -141,7 +141,7 @@ take_keyword() { # "KEYWORD=VALUE", "KEYWORD VALUE"
     _value=${_value#"$_keyword"}
     # shellcheck disable=SC2295 # characters of a bracket expression
     _value=${_value#"${_value%%[![:space:]=$_quotes]*}"}
-    # shellcheck disable=SC2295
+    # shellcheck disable=SC2295 # likewise
     _value=${_value%"${_value##*[![:space:]$_quotes]}"}
     case $_keyword in
         *[$_quotes]*) fail "-o '$1': the option's name has quotes" ;;
