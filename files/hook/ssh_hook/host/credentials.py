@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The user's keys, as a container's sessions use them."""
+"""The user's keys for the sessions of a container."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 
 class Credentials:
-    """What sessions of a container use of its user.
+    """The keys of one user.
 
     Attributes:
-        name: of the user.
+        name: the user's name.
         id_dropbear, host_key, authorized_keys: the contents of these files.
         host_key_name: the name of the host key's file.
-        host_public_key: a line.
-        openssh_key: the user's private key for the image's own client; empty where that takes no such key.
+        host_public_key: ``<type> <base64>``.
+        openssh_key: the user's private key in OpenSSH's format; empty where that has no such type.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Credentials:
 
 
 def read_credentials(container: Container, owner: Owner, settings: Settings) -> Credentials:
-    """Read the user's keys, as the user. Raises HookError."""
+    """Read the key set and the annotation's public keys with the user's credentials. Raises HookError."""
     path = container.annotations.authorize_ssh_key
     try:
         directory = store.key_directory(settings.base_dir, owner.name)
@@ -72,4 +72,4 @@ def _openssh_key(keys: store.KeySet) -> bytes:
     try:
         return openssh_private_key(keys.id_dropbear)
     except KeyStoreError:
-        return b""  # of a kind that OpenSSH does not take; Dropbear does
+        return b""  # a key that Dropbear accepts, but OpenSSH cannot
