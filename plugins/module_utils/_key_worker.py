@@ -33,7 +33,7 @@ _PROGRAM = (
 _LIBRARIES = ("binascii", "fcntl", "hashlib", "time")  # those that the key store imports in functions
 
 
-class MissingLibraryError(Exception):
+class WorkerImportError(Exception):
     """The package cryptography cannot be imported. The text is the traceback."""
 
 
@@ -42,7 +42,7 @@ def run(
 ) -> Generator[tuple[Entry, dict[str, Any] | AsUserError], None, None]:
     """Do the task as each of the users; yield (user, result or error) in the order in which they end.
 
-    `params` are those of KeyTask. Raises MissingLibraryError, before any key is made.
+    `params` are those of KeyTask. Raises WorkerImportError, before any key is made.
     """
     import subprocess  # here: it imports threading, with which each fork of the worker would take twice as long
     import tempfile
@@ -54,20 +54,19 @@ def run(
         "check_mode": check_mode,
     }
     waiting = dict(enumerate(users))
-    with tempfile.TemporaryFile() as file:
+    with tempfile.TemporaryFile() as file, tempfile.TemporaryFile() as errors:
         file.write(json.dumps(order).encode())
         file.seek(0)
-        process = subprocess.Popen(
-            [sys.executable, "-BIS", "-c", _PROGRAM], stdin=file, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
-    with process:
-        for line in process.stdout or ():  # never None here, which the type does not tell
-            index, outcome, error = json.loads(line)
-            if index is None:
-                raise MissingLibraryError(error)
-            yield waiting.pop(index), outcome if error is None else AsUserError(error)
-        messages = process.stderr.read().decode(errors="replace").splitlines() if process.stderr else []
-        reason = messages[-1] if messages else f"status {process.wait()}"
+        command = [sys.executable, "-BIS", "-c", _PROGRAM]
+        with subprocess.Popen(command, stdin=file, stdout=subprocess.PIPE, stderr=errors) as process:
+            for line in process.stdout or ():  # never None here, which the type does not tell
+                index, outcome, error = json.loads(line)
+                if index is None:
+                    raise WorkerImportError(error)
+                yield waiting.pop(index), outcome if error is None else AsUserError(error)
+        errors.seek(0)
+        messages = errors.read().decode(errors="replace").splitlines()
+        reason = messages[-1] if messages else f"status {process.returncode}"
     for user in waiting.values():
         yield user, AsUserError(f"the process that works for the users ended unexpectedly: {reason}")
 

@@ -43,7 +43,8 @@ def _report_failure(command: Callable[[], int]) -> int:
     try:
         return command()
     except Exception as error:
-        log(ERROR, describe_failure(error))
+        failure = describe_failure(error)
+    log(ERROR, failure)  # after the handler: the exception keeps what its frames hold, which may be all of the memory
     return 1
 
 

@@ -39,10 +39,8 @@ def client_config(arguments: list[str], settings: dict[str, str]) -> str:
     writer.write_client(directory, files)
     include = _quoted(f"{path}/{_CONFIG}")
     others = len(options.hosts) - 1
-    return (
-        f"Have this line at the top of ~/.ssh/config:\nInclude {include}\n"
-        f"Then: ssh {PREFIX}{options.hosts[0]}{f', and {others} more hosts alike' if others else ''}"
-    )
+    more = f", and {others} more host{'s' if others > 1 else ''} alike" if others else ""
+    return f"Have this line at the top of ~/.ssh/config:\nInclude {include}\nThen: ssh {PREFIX}{options.hosts[0]}{more}"
 
 
 def config(hosts: list[str], port: int, user: str, directory: str) -> str:

@@ -21,30 +21,20 @@ class Credentials:
     """The keys of one user.
 
     Attributes:
-        name: the user's name.
         id_dropbear, host_key, authorized_keys: the contents of these files.
         host_key_name: the name of the host key's file.
         host_public_key: ``<type> <base64>``.
         openssh_key: the user's private key in OpenSSH's format; empty where that has no such type.
     """
 
-    def __init__(
-        self,
-        name: str,
-        id_dropbear: bytes,
-        host_key: bytes,
-        host_key_name: str,
-        host_public_key: str,
-        openssh_key: bytes,
-        authorized_keys: bytes,
-    ) -> None:
-        self.name = name
-        self.id_dropbear = id_dropbear
-        self.host_key = host_key
-        self.host_key_name = host_key_name
-        self.host_public_key = host_public_key
-        self.openssh_key = openssh_key
-        self.authorized_keys = authorized_keys
+    def __init__(self, keys: store.KeySet, public_keys: bytes) -> None:
+        """`public_keys` are lines for authorized_keys beside the set's own."""
+        self.id_dropbear = keys.id_dropbear
+        self.host_key = keys.host_key
+        self.host_key_name = keys.host_key_name
+        self.host_public_key = store.host_public_key(keys)
+        self.openssh_key = _openssh_key(keys)
+        self.authorized_keys = keys.authorized_keys.rstrip(b"\n") + b"\n" + public_keys
 
 
 def read_credentials(container: Container, owner: Owner, settings: Settings) -> Credentials:
@@ -54,16 +44,7 @@ def read_credentials(container: Container, owner: Owner, settings: Settings) -> 
         directory = store.key_directory(settings.base_dir, owner.name)
         with ActingAs(owner.file_owner):
             keys = store.load(directory, owner.name)
-            public_keys = userfiles.read_public_keys(path) if path else b""
-        return Credentials(
-            owner.name,
-            keys.id_dropbear,
-            keys.host_key,
-            keys.host_key_name,
-            store.host_public_key(keys),
-            _openssh_key(keys),
-            keys.authorized_keys.rstrip(b"\n") + b"\n" + public_keys,
-        )
+            return Credentials(keys, userfiles.read_public_keys(path) if path else b"")
     except KeyStoreError as error:
         raise HookError(str(error)) from None
 

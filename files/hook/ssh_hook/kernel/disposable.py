@@ -93,8 +93,10 @@ def _run_child(work: Callable[[], bytes], user: Identity | None, writer: int, ke
     except BaseException as error:
         answer = _FAILED + describe_failure(error).encode("utf-8", "backslashreplace")
     finally:
-        write_all(writer, answer)
-        os._exit(0)
+        try:
+            write_all(writer, answer)
+        finally:  # also where the caller has ended: its own code must never run in this process
+            os._exit(0)
 
 
 def _read(reader: int, deadline: float) -> bytes | None:

@@ -64,10 +64,6 @@ class Node:
         """Tell whether the object has a member `name` that is not null."""
         return self.value.get(name) is not None
 
-    def names(self) -> list[str]:
-        """Return the names of all members."""
-        return [self._checked_text(name, name) for name in self.value]
-
     def node(self, name: str) -> Node:
         """Return the object at `name`; an empty one where it is absent."""
         value = self._get(name, dict, "an object") if self.has(name) else {}

@@ -15,7 +15,7 @@ from __future__ import annotations
 import time
 
 from ..confine.rlimits import raise_own_limits
-from ..errors import CONTAINER_ENDED, HookError, LateError
+from ..errors import CONTAINER_ENDED, HookError, LateError, describe_failure
 from ..host import record, userfiles
 from ..host.owner import find_owner
 from ..kernel import disposable, syscalls
@@ -192,13 +192,14 @@ class Supervisor:
         if self._provisioner:
             os.kill(self._provisioner, signal.SIGKILL)
             disposable.reap(self._provisioner, _END_TIMEOUT)
-        if self._record is not None:
+        if self._record is None:
+            return
+        try:
             record.remove(self._context.bundle, self._record)
             if self._has_pidfile:
-                try:
-                    userfiles.remove_pidfile(self._record.pidfile_host, self._record.pid, self._owner.file_owner)
-                except HookError as error:
-                    log(WARNING, str(error))
+                userfiles.remove_pidfile(self._record.pidfile_host, self._record.pid, self._owner.file_owner)
+        except (HookError, OSError) as error:  # the error that the rollback is for must be told
+            log(WARNING, describe_failure(error))
 
 
 def _find_process(daemon: Forked) -> Process | None:
