@@ -86,10 +86,10 @@ class Log:
             return b""
 
         try:
-            from .kernel import disposable  # here: a poststop without messages does not need it
+            from .kernel import disposable_process  # here: a poststop without messages does not need it
 
             kept = (target.descriptor,) if target.user is None else ()
-            disposable.run(write, "cannot log", target.user, kept, _TIMEOUT)
+            disposable_process.run(write, "cannot log", target.user, kept, _TIMEOUT)
         except LateError:
             self.stdout, self.stderr = LogTarget(1), LogTarget(2)  # the next message must not wait as well
         except Exception:

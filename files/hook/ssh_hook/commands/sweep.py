@@ -15,7 +15,7 @@ from ..errors import HookError, LateError, printable
 from ..host import record
 from ..host.engine import Engine
 from ..host.record import Record
-from ..kernel import disposable
+from ..kernel import disposable_process
 from ..kernel.files import is_own
 from ..kernel.lean import closing
 from ..log import DEBUG, ERROR, INFO, log
@@ -75,7 +75,7 @@ def _sweep_record(directory: int, name: str, path: str, late_uids: set[int]) -> 
             return
         try:
             end(known)
-            disposable.run(lambda: _remove_record(known), f"{known.bundle}: cannot remove the record", None)
+            disposable_process.run(lambda: _remove_record(known), f"{known.bundle}: cannot remove the record", None)
         except LateError:
             late_uids.add(known.numbers["uid"])
             raise

@@ -16,7 +16,7 @@ from .rlimits import INFINITE, limit, ordinal
 from .seccomp import make_filter
 
 if TYPE_CHECKING:
-    from ..spec.config import Container
+    from ..spec.oci_config import Container
     from .lsm import Labels
     from .seccomp import Filter
 

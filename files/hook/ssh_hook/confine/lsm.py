@@ -12,7 +12,7 @@ from ..errors import HookError, printable
 from ..kernel.lean import TYPE_CHECKING, closing, exists, fsencode, os, read_file
 
 if TYPE_CHECKING:
-    from ..spec.config import Container
+    from ..spec.oci_config import Container
 
 _APPARMOR_SWITCH = "/sys/module/apparmor/parameters/enabled"
 _SELINUX = "/sys/fs/selinux/enforce"

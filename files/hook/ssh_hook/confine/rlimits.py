@@ -11,7 +11,7 @@ from ..kernel import syscalls
 from ..kernel.lean import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ..spec.config import Container
+    from ..spec.oci_config import Container
 
 INFINITE = 2**63  # this and any higher limit means RLIM_INFINITY
 

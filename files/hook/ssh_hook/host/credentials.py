@@ -12,7 +12,7 @@ from ..keys.formats import openssh_private_key
 from . import userfiles
 
 if TYPE_CHECKING:
-    from ..spec.config import Container
+    from ..spec.oci_config import Container
     from ..spec.settings import Settings
     from .owner import Owner
 

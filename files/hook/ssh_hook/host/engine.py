@@ -8,7 +8,7 @@ from ..kernel.identity import Identity, IdMap
 from ..kernel.lean import TYPE_CHECKING, os, read_file
 
 if TYPE_CHECKING:
-    from ..spec.config import Container
+    from ..spec.oci_config import Container
 
 NOBODY = 2**32 - 1  # not a valid uid
 

@@ -12,7 +12,7 @@ import binascii
 import errno
 
 from ..errors import HookError, printable
-from ..kernel import disposable, syscalls
+from ..kernel import disposable_process, syscalls
 from ..kernel.lean import TYPE_CHECKING, closing, dirname, os, read_all, stat
 from ..kernel.pidfile import MAX_PIDFILE, open_pidfile
 from ..kernel.rootfs import open_without_magic_links
@@ -111,7 +111,7 @@ def write_pidfile(path: str, pid: int, user: Identity) -> None:
             raise HookError(f"{what}: {error.strerror}") from None
         return b""
 
-    disposable.run(write, what, user)
+    disposable_process.run(write, what, user)
 
 
 def remove_pidfile(path: str, pid: int, user: Identity | None) -> None:
@@ -130,7 +130,7 @@ def remove_pidfile(path: str, pid: int, user: Identity | None) -> None:
             pass  # it is gone, or the user replaced it
         return b""
 
-    disposable.run(remove, f"cannot remove the pidfile {printable(path)}", user)
+    disposable_process.run(remove, f"cannot remove the pidfile {printable(path)}", user)
 
 
 class LogFile(LogTarget):
@@ -176,7 +176,7 @@ def log_target(target: str, user: Identity, default: LogTarget) -> LogTarget:
         return b""
 
     try:
-        disposable.run(probe, message, user)
+        disposable_process.run(probe, message, user)
         return file
     except HookError as error:
         if not _is_proc_fd(target):

@@ -30,7 +30,7 @@ from .texts import copier, environment_file, profile_module
 if TYPE_CHECKING:
     from ..host.credentials import Credentials
     from ..kernel.rootfs import Rootfs
-    from ..spec.config import Container
+    from ..spec.oci_config import Container
     from ..spec.settings import Settings
     from .account import Account
 

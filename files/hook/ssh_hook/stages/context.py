@@ -17,7 +17,7 @@ from ..kernel.process import Process
 DROPBEAR = "dropbear"  # the server's name in the directory of programs
 
 if TYPE_CHECKING:
-    from ..spec.config import Container
+    from ..spec.oci_config import Container
     from ..spec.settings import Settings
     from ..spec.state import State
 

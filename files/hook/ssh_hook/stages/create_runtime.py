@@ -18,12 +18,12 @@ from ..confine.rlimits import raise_own_limits
 from ..errors import CONTAINER_ENDED, HookError, LateError, describe_failure
 from ..host import record, userfiles
 from ..host.owner import find_owner
-from ..kernel import disposable, syscalls
+from ..kernel import disposable_process, syscalls
 from ..kernel.lean import TYPE_CHECKING, os, signal
 from ..kernel.process import Process
 from ..log import INFO, WARNING, log
 from ..spec.annotations import PORT
-from ..spec.config import read_container
+from ..spec.oci_config import read_container
 from .channel import Channel, EndOfMessagesError, Failed, Forked, NoAnswerError, Provisioned, Warned
 from .context import StartContext
 from .provisioner import provision
@@ -178,7 +178,7 @@ class Supervisor:
     def _reap_provisioner(self) -> None:
         """Let the provisioner write the files that outlive the container, and reap it. Raises HookError."""
         self._channel.keep()
-        status = disposable.reap(self._provisioner, _TIMEOUT)
+        status = disposable_process.reap(self._provisioner, _TIMEOUT)
         if status is None:
             raise self._timeout_error()
         self._provisioner = 0  # reaped: its pid may be reused
@@ -191,7 +191,7 @@ class Supervisor:
             self._daemon.kill()
         if self._provisioner:
             os.kill(self._provisioner, signal.SIGKILL)
-            disposable.reap(self._provisioner, _END_TIMEOUT)
+            disposable_process.reap(self._provisioner, _END_TIMEOUT)
         if self._record is None:
             return
         try:
