@@ -432,7 +432,7 @@ def imported(command: str | Path) -> list[str]:
 
 
 def test_the_hook_runs_from_the_bytecode_that_was_installed() -> None:
-    assert set(imported(LAUNCHER)) == {"ssh_hook.bundle.Finder"}
+    assert set(imported(LAUNCHER)) == {"ssh_hook.importer.Finder"}
 
 
 def test_the_hook_runs_from_its_sources_where_the_interpreter_was_upgraded(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ Usage: python3 -I -S place_package.py [--check] DIRECTORY
 
 DIRECTORY/package.json holds an object, path -> text. The files go to these paths below DIRECTORY/ssh_hook, owned by root and
 not writable by others whatever the umask; what else is there is removed. With --check nothing is written.
-The bytecode is one file, DIRECTORY/ssh_hook/bytecode; its format is that of the hook's bundle.py.
+The bytecode is one file, DIRECTORY/ssh_hook/bytecode; its format is that of the hook's importer.py.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Any
 PACKAGE = "ssh_hook"
 BYTECODE = "bytecode"
 ENTRY = f"{PACKAGE}.cli"  # what the launcher imports
-IMPORTER = f"{PACKAGE}.bundle"
+IMPORTER = f"{PACKAGE}.importer"
 INIT = ".__init__"
 HEADER_SIZE = 128  # bytes
 
