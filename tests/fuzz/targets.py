@@ -133,8 +133,8 @@ def _check_annotations(it: Annotations, asked: dict[str, str]) -> None:
 
 
 def may_loop(profile: dict[str, object]) -> bool:
-    """Whether libseccomp (2.6.0) may never come back from it, as from two rules of one call that begin with the same condition.
-    A start ends then by the hook's deadline.
+    """Whether libseccomp (2.6.0) may never come back from it, as from two rules of one call that begin with the same
+    condition. A start ends then by the hook's deadline.
     """
     rules = profile.get("syscalls")
     seen: set[object] = set()

@@ -257,7 +257,9 @@ def test_authorized_key_that_another_user_left(owner: int) -> None:
 @pytest.mark.parametrize("kernel", ["openat2", "walk"])
 @pytest.mark.parametrize("way", ["self/cwd", "thread-self/cwd", "self/fd/3"])
 def test_authorized_key_of_the_image(tmp_path: Path, way: str, kernel: str) -> None:
-    """The bundle is the hook's current directory: a link of procfs to it, or to a descriptor, would lead into the image."""
+    """The bundle is the hook's current directory: a link of procfs to it, or to a descriptor, would lead into the
+    image.
+    """
 
     def prepare(root: Path) -> None:
         (root / "key.pub").write_text(f"{KEY}\n", encoding="ascii")

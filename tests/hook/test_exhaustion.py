@@ -1,8 +1,8 @@
 """A node or a container that is out of something: a session works all the same, or one sentence says what is wrong.
 
 Elsewhere: a session that takes too much memory or starts too many processes (test_limits.py), the hook's own processes
-killed as by the OOM killer, the container or its runtime killed while the hook works (test_faults.py), a root file system
-or home that is read-only (test_odd_images.py), no keys for lack of room (tests/unit/test_keystore.py).
+killed as by the OOM killer, the container or its runtime killed while the hook works (test_faults.py), a root file
+system or home that is read-only (test_odd_images.py), no keys for lack of room (tests/unit/test_keystore.py).
 """
 
 from __future__ import annotations
@@ -71,7 +71,9 @@ def with_limits(**limits: int | tuple[int, int]) -> Change:
 
 @pytest.mark.parametrize("engine", ["crun", "podman-crun"])
 def test_no_room_for_the_daemon(start: Start, engine: str) -> None:
-    """The kernel lets a process be moved into a cgroup that is full; it can start no other there, as runc's exec has to."""
+    """The kernel lets a process be moved into a cgroup that is full; it can start no other there, as runc's exec has
+    to.
+    """
     container = start(engine, "busybox", **with_pids(engine, 1))
     daemon = container.daemon()
     assert_login_refused(container, CLOSED)

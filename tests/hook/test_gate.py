@@ -1,4 +1,6 @@
-"""The daemon listens before its container runs, and serves nobody before the container's first process runs its program."""
+"""The daemon listens before its container runs, and serves nobody before the container's first process runs its
+program.
+"""
 
 from __future__ import annotations
 

@@ -375,8 +375,8 @@ def runtimes() -> list[int]:
 
 
 def test_stopped_process_is_not_forgotten(starts: Starts) -> None:
-    """Among the node's processes: who stops the daemon's before it is Dropbear, and has runtime and hook killed, gets no daemon
-    when she lets it go on after the sweep.
+    """Among the node's processes: who stops the daemon's before it is Dropbear, and has runtime and hook killed, gets
+    no daemon when she lets it go on after the sweep.
     """
     caught: list[str] = []
     for _attempt in range(20):

@@ -470,7 +470,8 @@ def test_from_a_laptop_by_a_jump_host(container: Container, laptop: int) -> None
     text = (
         "Include ~/.oci-hooks/ssh/client/config\n"
         "Host container-*\n    ProxyJump login\n"
-        f"Host login\n    HostName {near_address(3)}\n    Port {LOGIN_PORT}\n    User alice\n    IdentityFile ~/.ssh/laptop\n"
+        f"Host login\n    HostName {near_address(3)}\n    Port {LOGIN_PORT}\n"
+        "    User alice\n    IdentityFile ~/.ssh/laptop\n"
         "    StrictHostKeyChecking accept-new\n"
     )
     from_there = ["nsenter", "--net", "--target", str(laptop), *as_user(BOB, "ssh", name="bob")]

@@ -1,4 +1,4 @@
-"""What a session's shell makes of the container's variables: the very bytes that config.json gives, whatever they are."""
+"""What a session's shell makes of the container's variables: the very bytes of config.json, whatever they are."""
 
 from __future__ import annotations
 

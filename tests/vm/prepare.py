@@ -1,4 +1,5 @@
-"""Makes the virtual machine a node where the hook is installed, and loads the policy of the security module that it has.
+"""Makes the virtual machine a node where the hook is installed, and loads the policy of the security module that it
+has.
 
 Runs as root in the machine; tests/hook/lib is on PYTHONPATH.
 """

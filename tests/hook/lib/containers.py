@@ -544,7 +544,7 @@ def listening() -> set[int]:
 
 
 def _listeners(family: int) -> Iterator[int]:
-    """Ask the kernel for listeners alone, by sock_diag(7): /proc/net/tcp takes 5 ms, for all connections that could be."""
+    """Ask the kernel for listeners alone, by sock_diag(7): /proc/net/tcp takes 5 ms for all connections."""
     request = struct.pack("=BBxxI48x", family, socket.IPPROTO_TCP, 1 << _TCP_LISTEN)
     header = struct.pack("=IHHII", 16 + len(request), _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST_DUMP, 1, 0)
     with socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, _NETLINK_SOCK_DIAG) as netlink:

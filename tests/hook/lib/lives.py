@@ -156,7 +156,7 @@ def live_all(count: int) -> list[str]:
 
 
 def warm_up() -> None:
-    """Let each engine make once what it keeps, and wait until nothing changes: podman tidies up behind its containers."""
+    """Let each engine make what it keeps, and wait until nothing changes: podman tidies up behind its containers."""
     assert live_all(2 * len(ENGINES)) == []
     before, since = node(), time.monotonic()
 

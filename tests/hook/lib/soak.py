@@ -1,4 +1,6 @@
-"""Long forms of tests (lives of containers, races, faults, many sessions), in a bed where the hook is installed: see tests/hook/soak."""
+"""Long forms of tests (lives of containers, races, faults, many sessions), in a bed where the hook is installed: see
+tests/hook/soak.
+"""
 
 from __future__ import annotations
 
