@@ -35,13 +35,7 @@ MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF CHECKPOINT_REST
 class Confinement:
     """The confinement of one container's process, for the daemon to take on. Attributes: warnings, for the user."""
 
-    def __init__(
-        self,
-        container: Container,
-        labels: Labels,
-        require_seccomp: bool,
-        state_directory: str,
-    ) -> None:
+    def __init__(self, container: Container, labels: Labels, require_seccomp: bool, state_directory: str) -> None:
         """Prepare the confinement, and compile the seccomp profile. Raises HookError where a part cannot be applied.
 
         Without `require_seccomp`, a profile that cannot be applied is only a warning. Programs are cached in

@@ -12,13 +12,7 @@ from ..errors import HookError, printable
 from ..kernel import syscalls
 from ..kernel.identity import ROOT, Identity
 from ..kernel.lean import TYPE_CHECKING, basename, closing, create_file, dirname, os, stat
-from ..kernel.mounts import (
-    MountTable,
-    make_private,
-    make_read_only,
-    mount_bind,
-    mount_tmpfs,
-)
+from ..kernel.mounts import MountTable, make_private, make_read_only, mount_bind, mount_tmpfs
 from ..keys.formats import known_hosts_line
 from ..keys.store import AUTHORIZED_KEYS, PRIVATE_KEY
 from ..spec import container_paths as paths
