@@ -7,12 +7,14 @@ import os
 import shutil
 import subprocess
 import sys
+from ctypes.util import find_library
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = (
     "busybox",  # one of the shells that read what the hook generates
     "patch",  # applies the role's patches
+    "puttygen",  # reads the keys, as libssh does
     "ssh-keygen",  # reads the keys
 )
 OLDEST = (3, 9)
@@ -52,7 +54,7 @@ def main(arguments: list[str]) -> int:
     if not found:
         print("unit: no Python from 3.9 on that can make virtual environments: install python3-venv", file=sys.stderr)
         return 1
-    if not all(map(shutil.which, PROGRAMS)):
+    if not all(map(shutil.which, PROGRAMS)) or find_library("ssh") is None:
         subprocess.run([ROOT / "tests" / "testbed" / "packages", "unit"], check=True)
     failed = False
     for version in sorted({min(found), max(found)}):

@@ -15,6 +15,7 @@ from .keygen import caller
 PREFIX = "container-"  # of aliases; ssh to a host's own name still reaches the host
 _KEY = "id_container"
 _KNOWN_HOSTS = "known_hosts"
+_SSH_PORT = 22  # which known_hosts does not name
 _CONFIG = "config"
 _USER = re.compile(r"[\w.@+-]+(\\[\w.@+-]+)?")
 _BELOW_HOME = "/.oci-hooks/ssh/client"
@@ -30,10 +31,11 @@ def client_config(arguments: list[str], settings: dict[str, str]) -> str:
     directory, name = caller(settings)
     keys = store.load(directory, name)
     path = _tilde_path(writer.client_directory(directory))
+    names = options.hosts if options.port == _SSH_PORT else [f"[{host}]:{options.port}" for host in options.hosts]
     text = config(options.hosts, options.port, name, path)
     files = {
-        _KEY: formats.openssh_private_key(keys.id_dropbear),
-        _KNOWN_HOSTS: formats.known_hosts_line(store.host_public_key(keys)).encode(),
+        _KEY: formats.openssh_private_key(keys.id_dropbear, formats.key_comment(name)),
+        _KNOWN_HOSTS: formats.known_hosts(store.host_public_key(keys), names),
         _CONFIG: text.encode(),
     }
     writer.write_client(directory, files)

@@ -8,7 +8,7 @@ from ..kernel.identity import ActingAs
 from ..kernel.lean import TYPE_CHECKING
 from ..keys import store
 from ..keys.errors import KeyStoreError
-from ..keys.formats import openssh_private_key
+from ..keys.formats import key_comment, openssh_private_key
 from . import userfiles
 
 if TYPE_CHECKING:
@@ -27,13 +27,13 @@ class Credentials:
         openssh_key: the user's private key in OpenSSH's format; empty where that has no such type.
     """
 
-    def __init__(self, keys: store.KeySet, public_keys: bytes) -> None:
-        """`public_keys` are lines for authorized_keys beside the set's own."""
+    def __init__(self, name: str, keys: store.KeySet, public_keys: bytes) -> None:
+        """`name` is the user's; `public_keys` are lines for authorized_keys beside the set's own."""
         self.id_dropbear = keys.id_dropbear
         self.host_key = keys.host_key
         self.host_key_name = keys.host_key_name
         self.host_public_key = store.host_public_key(keys)
-        self.openssh_key = _openssh_key(keys)
+        self.openssh_key = _openssh_key(keys, name)
         self.authorized_keys = keys.authorized_keys.rstrip(b"\n") + b"\n" + public_keys
 
 
@@ -44,13 +44,13 @@ def read_credentials(container: Container, owner: Owner, settings: Settings) -> 
         directory = store.key_directory(settings.base_dir, owner.name)
         with ActingAs(owner.file_owner):
             keys = store.load(directory, owner.name)
-            return Credentials(keys, userfiles.read_public_keys(path) if path else b"")
+            return Credentials(owner.name, keys, userfiles.read_public_keys(path) if path else b"")
     except KeyStoreError as error:
         raise HookError(str(error)) from None
 
 
-def _openssh_key(keys: store.KeySet) -> bytes:
+def _openssh_key(keys: store.KeySet, name: str) -> bytes:
     try:
-        return openssh_private_key(keys.id_dropbear)
+        return openssh_private_key(keys.id_dropbear, key_comment(name))
     except KeyStoreError:
         return b""  # a key that Dropbear accepts, but OpenSSH cannot

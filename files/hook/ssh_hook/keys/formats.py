@@ -10,7 +10,10 @@ signed, as short as can be (RFC 4251, section 5). Dropbear's private keys are th
 from __future__ import annotations
 
 from .errors import REPLACE, KeyStoreError
-from .lean import sha256
+from .lean import TYPE_CHECKING, fsencode, sha256
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 HOST_KEY_ALIAS = "oci-hooks"  # in known_hosts: one line serves for all hosts and ports
 
@@ -98,9 +101,12 @@ def public_line(blob: bytes) -> str:
     return f"{kind.decode()} {binascii.b2a_base64(blob, newline=False).decode()}"
 
 
-def known_hosts_line(public_key: str) -> str:
-    """Return the line of known_hosts for a user's containers, whose public key is ``<type> <base64>``."""
-    return f"{HOST_KEY_ALIAS} {public_key}\n"
+def known_hosts(public_key: str, names: Iterable[str] = ()) -> bytes:
+    """Return a known_hosts file for a user's containers, whose host key is ``<type> <base64>``.
+
+    It has their alias, and `names` for clients that know no aliases: ``host``, or ``[host]:port``.
+    """
+    return "".join(f"{name} {public_key}\n" for name in (HOST_KEY_ALIAS, *names)).encode()
 
 
 def blob_fingerprint(blob: bytes) -> str:
@@ -110,16 +116,22 @@ def blob_fingerprint(blob: bytes) -> str:
     return "SHA256:" + binascii.b2a_base64(sha256(blob), newline=False).decode().rstrip("=")
 
 
-def openssh_private_key(private_key: bytes) -> bytes:
+def key_comment(name: str) -> str:
+    """Return the comment of the keys of the user `name`."""
+    return f"{name}@ocihooks"
+
+
+def openssh_private_key(private_key: bytes, comment: str) -> bytes:
     """Return a well-formed private key as a file of OpenSSH (openssh-key-v1), without a passphrase.
 
-    The same key always gives the same bytes. Raises KeyStoreError for a damaged RSA key.
+    The same key and `comment` always give the same bytes. The comment must not be empty: paramiko takes the end of a
+    key without one for padding, which half of these keys lack. Raises KeyStoreError for a damaged RSA key.
     """
     import binascii
 
     fields = _openssh_fields(_strings(private_key) or [])
-    # Two equal check numbers, which may be 0 without a passphrase; then the key, and an empty comment.
-    private = bytes(8) + b"".join(map(string, [*fields, b""]))
+    # Two equal check numbers, which may be 0 without a passphrase; then the key, and the comment.
+    private = bytes(8) + b"".join(map(string, [*fields, fsencode(comment)]))
     private += bytes(range(1, 1 + -len(private) % 8))
     one_key = (1).to_bytes(4, "big")
     header = b"openssh-key-v1\0" + string(b"none") + string(b"none") + string(b"") + one_key

@@ -39,11 +39,14 @@ class Entry:
 def find_by_uid(data: bytes | bytearray, uid: int, end: int | None = None) -> Entry | None:
     """Return the first entry for `uid` in the passwd file `data`, or in `data[:end]`; None if there is none."""
     # bytes.find() is slower if the needle begins with a frequent byte, as the colon; long numbers need no colon.
-    needle = b"%d:" % uid if uid >= 1000 else b":%d:" % uid
+    needle, colons = (b"%d:" % uid, 2) if uid >= 1000 else (b":%d:" % uid, 1)
     limit = len(data) if end is None else end
     hit = data.find(needle, 0, limit)
     while hit >= 0:
         start = data.rfind(b"\n", 0, hit) + 1
+        if data.count(b":", start, hit) != colons:  # it is in another field
+            hit = data.find(needle, hit + 1, limit)
+            continue
         line_end = _line_end(data, start)
         entry = _parse(data[start:line_end])
         if entry is not None and entry.uid == uid:

@@ -25,7 +25,7 @@ from __future__ import annotations
 import errno
 
 from .errors import REPLACE, KeyStoreError, MissingKeysError, MissingLibraryError
-from .formats import mpint, public_blob, public_line, string
+from .formats import key_comment, mpint, public_blob, public_line, string
 from .lean import closing, create_file, os, stat
 from .store import (
     AUTHORIZED_KEYS,
@@ -181,7 +181,7 @@ def _new_set(key_type: str, name: str) -> KeySet:
         private, host_key = make(), make()
     except ImportError as error:
         raise MissingLibraryError(f"cannot make SSH keys without the Python package cryptography: {error}") from error
-    line = f"{public_line(public_blob(private))} {name}@ocihooks\n"
+    line = f"{public_line(public_blob(private))} {key_comment(name)}\n"
     return KeySet(private, line.encode("utf-8", "surrogateescape"), host_key, HOST_KEYS[key_type])
 
 

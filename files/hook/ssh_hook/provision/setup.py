@@ -13,7 +13,7 @@ from ..kernel import syscalls
 from ..kernel.identity import ROOT, Identity
 from ..kernel.lean import TYPE_CHECKING, basename, closing, create_file, dirname, os, stat
 from ..kernel.mounts import MountTable, make_private, make_read_only, mount_bind, mount_tmpfs
-from ..keys.formats import known_hosts_line
+from ..keys.formats import known_hosts
 from ..keys.store import AUTHORIZED_KEYS, PRIVATE_KEY
 from ..spec import container_paths as paths
 from .account import AccountRequest, entries_of, find_account
@@ -96,8 +96,7 @@ class Setup:
         self._cover_optional(paths.SHELLS, etc, "shells", account.shells)
         if self._has_directory(dirname(paths.PROFILE_MODULE)):
             self._cover_optional(paths.PROFILE_MODULE, etc, "ssh-hook.sh", profile_module())
-        known_hosts = known_hosts_line(credentials.host_public_key).encode()
-        _write_file(self._base, basename(paths.KNOWN_HOSTS), known_hosts, 0o644, ROOT)
+        _write_file(self._base, basename(paths.KNOWN_HOSTS), known_hosts(credentials.host_public_key), 0o644, ROOT)
         annotations = self._container.annotations
         port = annotations.port or self._settings.port
         key = f"{self._home.ssh_path}/{PRIVATE_KEY}"

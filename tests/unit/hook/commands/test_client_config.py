@@ -61,8 +61,9 @@ def test_three_files_for_the_user_alone(settings: dict[str, str], client: Path) 
     assert stat.S_IMODE(client.stat().st_mode) == 0o700
     assert told.splitlines()[1:] == [f"Include {client}/config", "Then: ssh container-node1"]
     keys = loaded(settings)
-    assert (client / "id_container").read_bytes() == formats.openssh_private_key(keys.id_dropbear)
-    assert (client / "known_hosts").read_text() == f"oci-hooks {store.host_public_key(keys)}\n"
+    assert (client / "id_container").read_bytes() == formats.openssh_private_key(keys.id_dropbear, "alice@ocihooks")
+    public = store.host_public_key(keys)
+    assert (client / "known_hosts").read_text() == f"oci-hooks {public}\n[node1]:15263 {public}\n"
 
 
 def test_what_ssh_makes_of_it(settings: dict[str, str], client: Path) -> None:
@@ -116,7 +117,7 @@ def test_after_new_keys_it_has_those(settings: dict[str, str], client: Path) -> 
     keygen.keygen(settings, overwrite=True)
     client_config(["node1"], settings)
     keys = loaded(settings)
-    assert (client / "id_container").read_bytes() == formats.openssh_private_key(keys.id_dropbear)
+    assert (client / "id_container").read_bytes() == formats.openssh_private_key(keys.id_dropbear, "alice@ocihooks")
     assert store.host_public_key(keys) in (client / "known_hosts").read_text()
 
 

@@ -568,8 +568,8 @@ def ssh_keygen(*arguments: str | Path, given: bytes = b"") -> str:
 def test_openssh_takes_the_private_key(keys: Path, make: Callable[[], bytes]) -> None:
     (keys / "id_dropbear").write_bytes(make())
     loaded = store.load(str(keys), "alice")
-    text = formats.openssh_private_key(loaded.id_dropbear)
-    assert text == formats.openssh_private_key(loaded.id_dropbear)
+    text = formats.openssh_private_key(loaded.id_dropbear, "alice@ocihooks")
+    assert text == formats.openssh_private_key(loaded.id_dropbear, "alice@ocihooks")
     key = keys.parent / "id_oci"
     key.write_bytes(text)
     key.chmod(0o600)
@@ -587,7 +587,7 @@ def test_openssh_takes_the_private_key(keys: Path, make: Callable[[], bytes]) ->
 def test_an_rsa_key_whose_primes_are_none_is_refused(keys: Path) -> None:
     (keys / "id_dropbear").write_bytes(string(b"ssh-rsa") + b"".join(map(mpint, (3, 15, 3, 4, 2))))
     with pytest.raises(KeyStoreError, match="the RSA key in id_dropbear is damaged"):
-        formats.openssh_private_key(store.load(str(keys), "alice").id_dropbear)
+        formats.openssh_private_key(store.load(str(keys), "alice").id_dropbear, "alice@ocihooks")
 
 
 def cut(data: bytes) -> bytes:

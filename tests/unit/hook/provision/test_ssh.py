@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from ssh_hook.keys.formats import known_hosts_line
+from ssh_hook.keys.formats import known_hosts
 from ssh_hook.provision.ssh import script
 from ssh_hook.spec import container_paths as paths
 
@@ -490,4 +490,4 @@ def test_usage(ssh: Client) -> None:
 
 
 def test_known_hosts_has_one_name_for_all_containers() -> None:
-    assert known_hosts_line("ssh-ed25519 AAAA") == "oci-hooks ssh-ed25519 AAAA\n"
+    assert known_hosts("ssh-ed25519 AAAA") == b"oci-hooks ssh-ed25519 AAAA\n"
