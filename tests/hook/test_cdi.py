@@ -99,15 +99,17 @@ def test_a_restart_starts_another_daemon(start: Start) -> None:
 
 
 @pytest.mark.parametrize("order", [(SETTINGS, OF_CDI), (OF_CDI, SETTINGS)], ids=["hooks.d first", "device first"])
+@pytest.mark.parametrize("stage", ["createRuntime", "createContainer"])
 @pytest.mark.parametrize("runtime", ["crun", "runc"])
-def test_both_orders(start: Start, runtime: str, order: tuple[Mapping[str, str], ...]) -> None:
+def test_both_orders(start: Start, runtime: str, stage: str, order: tuple[Mapping[str, str], ...]) -> None:
     log = WORK / "twice"
     WORK.mkdir(exist_ok=True)
     launcher = shell_around(WORK / "twice-hook", f'exec >>{log}; hook "$@"; status=$?; echo "$status"; exit "$status"')
 
     def twice(config: dict[str, Any]) -> None:
-        hooks = [hook_json(settings, launcher) for settings in order]
-        config["hooks"] = {"createRuntime": hooks, "poststop": hooks}
+        join = {"JOIN_NAMESPACES": "true" if stage == "createRuntime" else "false"}
+        hooks = [hook_json({**settings, **join}, launcher) for settings in order]
+        config["hooks"] = {stage: hooks, "poststop": hooks}
 
     try:
         container = start(runtime, "busybox", change=twice, annotations={**NAMED, "com.hooks.logging.level": "1"})
