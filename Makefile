@@ -4,6 +4,7 @@ PARTS := lint unit fuzz sanity integration role-dropbear role-ssh-hook hook-test
 SCENARIOS := upgrade-from-sarus rootless lifecycle slurm
 FUZZ_SECONDS ?= 60
 SOAK_SECONDS ?= 600
+ARGS := # only from the command line of make, not from the environment
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
@@ -13,7 +14,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 help:
 	@echo 'make demo         start a small cluster, deploy to it, and show ssh from container to container'
 	@echo 'make demo-down    remove the cluster; only build results stay, in .cache and .venv'
-	@echo 'make test         all of the checks below, one after the other, with a summary'
+	@echo 'make test         all of the checks below, two at a time, with a summary (LANES=1: one at a time)'
 	@echo 'make lint         linters, types, documentation, changelog; quick'
 	@echo 'make unit         unit tests, on the oldest and the newest Python of this machine'
 	@echo 'make fuzz         the parsers, with random inputs for FUZZ_SECONDS (60; in make test 20)'
@@ -26,6 +27,7 @@ help:
 	@echo 'make engines      sessions between containers of crun, runc, podman, and started as Sarus does'
 	@echo 'make launchers    MPI, pdsh and similar launchers between containers on a cluster of nodes'
 	@echo 'make demo-test    the demo, started and removed, beside one that is running'
+	@echo 'make unit ARGS="FILE -k NAME"  arguments for pytest; so do role-dropbear, role-ssh-hook, hook-tests and vm-tests'
 	@echo 'make test-all     all of these, and the scenarios below'
 	@echo 'make upgrade-from-sarus  from the SSH hook of Sarus to this one and back'
 	@echo 'make rootless     rootless podman: networks, user namespaces, runtimes, overlays, two users on a node'
@@ -38,9 +40,9 @@ help:
 	@echo 'make venv         only the development tools, in .venv (PYTHON=... chooses the Python)'
 
 venv:
-	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || tests/testbed/packages python3-venv
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || tests/testbed/packages --only python3-venv
 	@tests/venv .venv requirements-dev.txt $(PYTHON)
-	@command -v shellcheck >/dev/null || tests/testbed/packages shellcheck
+	@command -v shellcheck >/dev/null || tests/testbed/packages --only shellcheck
 
 test: export FUZZ_SECONDS = 20
 test: venv
@@ -53,28 +55,28 @@ lint: venv
 	@python tests/lint/run.py
 
 unit: venv
-	@python tests/unit/run.py
+	@python tests/unit/run.py $(ARGS)
 
 fuzz: venv
 	@python -B tests/fuzz/campaign.py $(FUZZ_SECONDS)
 
 sanity: venv
-	@tests/sanity/run
+	@tests/sanity/run $(ARGS)
 
 integration: venv
-	@tests/integration/run
+	@tests/integration/run $(ARGS)
 
 role-dropbear: venv
-	@tests/role_dropbear/run
+	@tests/role_dropbear/run $(ARGS)
 
 role-ssh-hook: venv
-	@tests/role_ssh_hook/run
+	@tests/role_ssh_hook/run $(ARGS)
 
 hook-tests: venv
-	@tests/hook/run
+	@tests/hook/run $(ARGS)
 
 vm-tests: venv
-	@tests/vm/run
+	@tests/vm/run $(ARGS)
 
 molecule: venv
 	@tests/testbed/molecule default

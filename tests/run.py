@@ -1,7 +1,7 @@
-"""Runs parts of the test suite one after the other and sums them up.
+"""Runs parts of the test suite, two at a time where the machine has the processors for it, and sums them up.
 
 Each argument is a target of the Makefile. What a part prints goes to .cache/logs/PART.log, and its end is shown when
-the part failed. The exit status is 0 when every part ran and passed.
+the part failed. The exit status is 0 when every part ran and passed. LANES=1 in the environment runs one at a time.
 """
 
 from __future__ import annotations
@@ -18,7 +18,44 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parents[1]
 LOGS = ROOT / ".cache" / "logs"
 LIMIT = 30 * 60  # seconds; a part that hangs is ended, and has failed
+PATIENCE = 60  # seconds; so long may an ended part clean up
+POLL = 0.2  # seconds
+LANES = 2  # a part keeps one processor busy, most of the time
 TAIL = 40  # lines
+
+# Seconds, roughly, that the parts take; the longest start first, so that the lanes end at about the same time.
+EXPECTED = {
+    "lifecycle": 1200,
+    "hook-tests": 1000,
+    "role-ssh-hook": 660,
+    "role-dropbear": 600,
+    "slurm": 360,
+    "rootless": 300,
+    "molecule": 210,
+    "vm-tests": 140,
+    "sanity": 130,
+    "upgrade-from-sarus": 120,
+    "launchers": 120,
+    "engines": 100,
+    "integration": 90,
+    "unit": 80,
+    "lint": 60,
+    "demo-test": 50,
+    "fuzz": 30,
+}
+
+# Each part has a bed, ports, a network and directories below .cache of its own. What they share has locks: apt
+# (tests/testbed/packages), images, the builds of Dropbear, .cache/hook (tests/hook/prepare). Kept apart are those that
+# take more processors than one from those that tell by the clock whether something works:
+ALONE = {
+    "vm-tests": "two emulated machines at a time, which have a deadline",
+}
+APART = {
+    ("hook-tests", "role-dropbear"): "time limits of the hook; make -j",
+    ("hook-tests", "lint"): "time limits of the hook; two linters at a time",
+    ("hook-tests", "sanity"): "time limits of the hook; a pylint for each processor",
+    ("hook-tests", "fuzz"): "time limits of the hook; two targets at a time",
+}
 
 # The closing line of pytest, and of our own runners: "12 passed", "1 failed, 11 passed in 0.4s", "3 passed, 0 failed".
 CLOSING = re.compile(
@@ -47,43 +84,90 @@ def count(log: str) -> tuple[int, int]:
     return passed, failed
 
 
-def run(part: str) -> Result:
-    """Run one part in a session of its own, so that all of it can be ended."""
-    path = LOGS / f"{part}.log"
-    start = time.monotonic()
-    with path.open("wb") as log:
-        process = subprocess.Popen(
-            ["make", "--no-print-directory", part],
-            cwd=ROOT,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        try:
-            status = process.wait(LIMIT)
-        except subprocess.TimeoutExpired:
-            status = -1
-            log.write(f"\nended: it took longer than {LIMIT} seconds\n".encode())
-        finally:
-            end(process)
-    passed, failed = count(path.read_text(encoding="utf-8", errors="replace"))
-    if status == 0:
-        passed = passed or 1  # a part that does not count its tests is one
-    else:
-        failed = failed or 1
-    return Result(part, time.monotonic() - start, passed, failed)
+class Run:
+    """A part that runs, in a session of its own, so that all of it can be ended."""
+
+    def __init__(self, part: str) -> None:
+        self.part = part
+        self._start = time.monotonic()
+        self._path = LOGS / f"{part}.log"
+        with self._path.open("wb") as log:
+            self._process = subprocess.Popen(
+                ["make", "--no-print-directory", part],
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def is_over(self) -> bool:
+        """Tell whether it has ended; end it if it has run too long."""
+        if self._process.poll() is None and time.monotonic() - self._start > LIMIT:
+            self.end()
+            with self._path.open("ab") as log:
+                log.write(f"\nended: it took longer than {LIMIT} seconds\n".encode())
+        return self._process.returncode is not None
+
+    def end(self) -> None:
+        """End what is left of it: politely, so that it can clean up, and then for good."""
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGTERM)
+            try:
+                self._process.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                os.killpg(self._process.pid, signal.SIGKILL)
+                self._process.wait()
+
+    def result(self) -> Result:
+        """Return how it went; it is over."""
+        passed, failed = count(self._path.read_text(encoding="utf-8", errors="replace"))
+        if self._process.returncode == 0:
+            passed = passed or 1  # a part that does not count its tests is one
+        else:
+            failed = failed or 1
+        return Result(self.part, time.monotonic() - self._start, passed, failed)
 
 
-def end(process: subprocess.Popen[bytes]) -> None:
-    """End what is left of a part: politely, so that it can clean up, and then for good."""
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGTERM)
-        try:
-            process.wait(60)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+def are_apart(part: str, other: str) -> bool:
+    """Tell whether two parts must not run at the same time."""
+    return part in ALONE or other in ALONE or (part, other) in APART or (other, part) in APART
+
+
+def choose(waiting: list[str], running: list[str], lanes: int) -> str | None:
+    """Return the part to start now, or None while there is no room for one of those that wait.
+
+    With more than one lane those that run alone come first, then the longest.
+    """
+    if len(running) >= lanes:
+        return None
+    if lanes > 1:
+        waiting = sorted(waiting, key=lambda part: (part not in ALONE, -EXPECTED.get(part, 0)))
+    return next((part for part in waiting if not any(are_apart(part, other) for other in running)), None)
+
+
+def run_all(parts: list[str], lanes: int) -> dict[str, Result]:
+    """Run the parts, report each one when it ends, and return how they went."""
+    waiting = list(dict.fromkeys(parts))
+    running: list[Run] = []
+    results: dict[str, Result] = {}
+    try:
+        while waiting or running:
+            while part := choose(waiting, [run.part for run in running], lanes):
+                waiting.remove(part)
+                running.append(Run(part))
+            time.sleep(POLL)
+            for run in [run for run in running if run.is_over()]:
+                running.remove(run)
+                results[run.part] = run.result()
+                report(results[run.part])
+    except KeyboardInterrupt:
+        print(f"interrupted in {', '.join(run.part for run in running)}", file=sys.stderr)
+        raise
+    finally:
+        for run in running:
+            run.end()
+    return results
 
 
 def report(result: Result) -> None:
@@ -98,12 +182,12 @@ def report(result: Result) -> None:
         print("----", flush=True)
 
 
-def summarise(results: list[Result]) -> None:
-    """Print the table of all parts and the line that counts their tests."""
+def summarise(results: list[Result], seconds: float) -> None:
+    """Print the table of all parts and the line that counts their tests; seconds is the time of all together."""
     print(f"\n{'part':<14} {'passed':>7} {'failed':>7} {'time':>8}")
     for result in results:
         print(f"{result.part:<14} {result.passed:>7} {result.failed:>7} {result.seconds:>6.0f} s")
-    seconds, passed, failed = (sum(column) for column in zip(*(result[1:] for result in results)))
+    passed, failed = (sum(result.passed for result in results), sum(result.failed for result in results))
     print(f"{'all':<14} {passed:>7} {failed:>7} {seconds:>6.0f} s\n")
     print(f"{passed} passed, {failed} failed")
 
@@ -113,18 +197,18 @@ def main(parts: list[str]) -> int:
     if not parts:
         print("usage: python tests/run.py PART...", file=sys.stderr)
         return 2
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended from outside: end the part as well
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended from outside: end the parts as well
     LOGS.mkdir(parents=True, exist_ok=True)
-    results = []
-    for part in parts:
-        try:
-            results.append(run(part))
-        except KeyboardInterrupt:
-            print(f"interrupted in {part}", file=sys.stderr)
-            return 130
-        report(results[-1])
-    summarise(results)
-    return int(any(result.failed for result in results))
+    start = time.monotonic()
+    try:
+        # Now and not while another part runs: the tests of attacks see what changes on the machine. A part that lacks a
+        # package nevertheless says so itself.
+        subprocess.run([ROOT / "tests" / "testbed" / "packages", *parts], check=False)
+        results = run_all(parts, int(os.environ.get("LANES", min(LANES, len(os.sched_getaffinity(0))))))
+    except KeyboardInterrupt:
+        return 130
+    summarise([results[part] for part in dict.fromkeys(parts)], time.monotonic() - start)
+    return int(any(result.failed for result in results.values()))
 
 
 if __name__ == "__main__":

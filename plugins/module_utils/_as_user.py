@@ -3,11 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Do work in a user's own directories with no more rights than that user has.
 
-So what users plant in their directories can harm nobody but themselves, and an NFS server that
-does not trust root serves the request. Work that may change something runs in a child process for
-each user, which gives up root for good before it touches anything. That takes a millisecond. To
-look at what is there, as the hook does at each start of a container, one child acts as a hundred
-users in turn.
+So a link or file that users plant there can harm nobody else, and an NFS server with root_squash serves the requests.
+Work that may change files runs in a child process for each user, which drops privileges for good first. That takes a
+millisecond. Checks that only read, as the hook does at each start of a container, run for a hundred users in one child,
+which switches its effective ids.
 """
 
 from __future__ import annotations
@@ -31,18 +30,26 @@ if TYPE_CHECKING:
     Users = Sequence[Entry]
 
 CHILDREN = 4  # at once; the work waits for disks and file servers, not for processors
-BATCH = 100  # users whom one child looks at
-TIMEOUT = 120.0  # seconds for one user, after which a file system that does not answer is given up
-LOOK_TIMEOUT = 20.0  # seconds for one child that looks; who is left then gets a process, and TIMEOUT, of the user's own
+BATCH = 100  # users for one child that checks
+TIMEOUT = 120.0  # seconds for one user
+LOOK_TIMEOUT = 20.0  # seconds for one child that checks; each user who is left then gets a child, and TIMEOUT
 _RESULT_LIMIT = 1024 * 1024  # bytes
 
 
 class AsUserError(Exception):
-    """The work for one user failed; the text is one line that says why."""
+    """The work for one user failed. The text is one line that says why."""
 
 
 class _Child:
-    """A running child: whom it works for, and what it has answered so far."""
+    """A running child process.
+
+    Attributes:
+        users: the users whom it works for.
+        pid: its pid.
+        answers: the read end of its pipe.
+        deadline: a time of time.monotonic().
+        data: its answer so far.
+    """
 
     def __init__(self, users: Users, pid: int, answers: int, timeout: float) -> None:
         self.users = users
@@ -55,25 +62,25 @@ class _Child:
 def run_as_users(
     users: Iterable[Entry], work: Work
 ) -> Generator[tuple[Entry, dict[str, Any] | AsUserError], None, None]:
-    """Run ``work(user)`` as each user; yield each user with the result, or with the error, as they end.
+    """Run ``work(user)`` as each user; yield (user, result or error) in the order in which the children end.
 
-    The result must be something that JSON can hold. An exception in `work` becomes an AsUserError
-    with its text. Without root's rights only the caller's own user can be worked for.
+    JSON must be able to represent the result. An exception in `work` becomes an AsUserError with its text. A caller
+    other than root can only act as itself.
     """
 
-    def as_user(alone: Users) -> dict[str, Any]:
-        become(alone[0])
-        return work(alone[0])
+    def as_user(single: Users) -> dict[str, Any]:
+        become(single[0])
+        return work(single[0])
 
-    for alone, outcome in _run([(user,) for user in users], as_user, TIMEOUT):
-        yield alone[0], outcome
+    for single, outcome in _run([(user,) for user in users], as_user, TIMEOUT):
+        yield single[0], outcome
 
 
 def look_as_users(users: Users, look: Look) -> Generator[tuple[Entry, dict[str, Any]], None, None]:
-    """Call ``look(user)``, which changes nothing, as each user; yield each who has a result, with it.
+    """Call ``look(user)``, which changes nothing, as each user; yield (user, result).
 
-    Left out is for whom that is None, or fails, who comes too late in a slow child, and who shares one
-    with a user for whom it does not end: `run_as_users` will do, or say why not.
+    Users are omitted whose check returned None or failed, and those whose child timed out; `run_as_users` handles them
+    or reports why not.
     """
 
     def as_each(batch: Users) -> list[dict[str, Any] | None]:
@@ -90,7 +97,7 @@ def look_as_users(users: Users, look: Look) -> Generator[tuple[Entry, dict[str, 
 def _run(
     groups: Iterable[Users], work: Callable[[Users], Any], timeout: float
 ) -> Generator[tuple[Users, Any | AsUserError], None, None]:
-    """Run ``work(users)`` for each group of users in a child; yield each group with the result, or the error, as they end.
+    """Run ``work(users)`` for each group of users in a child; yield (group, result or error) as the children end.
 
     `timeout` is in seconds, for one group.
     """
@@ -105,7 +112,7 @@ def _run(
                     break
             if not running:
                 return
-            for child in _ended(running):
+            for child in _wait_for_children(running):
                 del running[child.answers]
                 os.close(child.answers)
                 yield child.users, _result(child)
@@ -117,10 +124,7 @@ def _run(
 
 
 def become(user: Entry) -> None:
-    """Give up the process's identity for the user's: groups, gid and uid, with no way back.
-
-    Raises AsUserError if that is not possible.
-    """
+    """Drop privileges for good: set groups, gid and uid to the user's. Raises AsUserError if that is not possible."""
     if os.geteuid() != 0:
         _require_same(user)
         return
@@ -144,12 +148,12 @@ def _look_as(user: Entry, look: Look) -> dict[str, Any] | None:
         with _acting_as(user):
             return look(user)
     except Exception:
-        return None  # whatever it is, it will come again where it is told
+        return None  # run_as_users() will meet the same error, and report it
 
 
 @contextmanager
 def _acting_as(user: Entry) -> Iterator[None]:
-    """Have the effective identity of the user, and root's again afterwards. Raises AsUserError and OSError."""
+    """Set the effective ids to the user's in a `with` block, then restore root's. Raises AsUserError and OSError."""
     if os.geteuid() != 0:
         _require_same(user)
         yield
@@ -184,14 +188,14 @@ def _start(users: Users, work: Callable[[Users], Any], timeout: float, others: l
 
 
 def _child(users: Users, work: Callable[[Users], Any], answer: int) -> NoReturn:
-    """Do the work, write its outcome to the pipe, and end: nothing of the parent's may run on in the child."""
+    """Do the work, write its outcome to the pipe, and exit, so that the child runs no code of the parent."""
     try:
         try:
             os.chdir("/")
             os.umask(0o077)
             outcome: dict[str, Any] = {"result": work(users)}
         except Exception as error:
-            # Whatever it is: the other users' work must go on, and this one's reason must be told.
+            # Any exception: report it, and go on with the other users.
             outcome = {"error": str(error) or type(error).__name__}
         data = json.dumps(outcome).encode()
         while data:
@@ -201,22 +205,22 @@ def _child(users: Users, work: Callable[[Users], Any], answer: int) -> NoReturn:
         os._exit(1)
 
 
-def _ended(running: dict[int, _Child]) -> list[_Child]:
-    """Wait until at least one child has answered in full or has run out of time; return those."""
+def _wait_for_children(running: dict[int, _Child]) -> list[_Child]:
+    """Wait until at least one child has ended its answer, or timed out; return all that have."""
     poll = select.poll()
     for descriptor in running:
         poll.register(descriptor, select.POLLIN)
     while True:
         remaining = min(child.deadline for child in running.values()) - time.monotonic()
         ready = [running[descriptor] for descriptor, _event in poll.poll(max(remaining, 0) * 1000 + 1)]
-        ended = [child for child in ready if not _more(child)]
+        ended = [child for child in ready if not _read_answer(child)]
         ended += [child for child in running.values() if child not in ready and child.deadline < time.monotonic()]
         if ended:
             return ended
 
 
-def _more(child: _Child) -> bool:
-    """Read what the child has written; return False when it has closed the pipe or written too much."""
+def _read_answer(child: _Child) -> bool:
+    """Read from the child; return False where it has closed the pipe, or exceeded `_RESULT_LIMIT`."""
     data = os.read(child.answers, 65536)
     child.data += data
     return bool(data) and len(child.data) <= _RESULT_LIMIT
@@ -224,7 +228,7 @@ def _more(child: _Child) -> bool:
 
 def _result(child: _Child) -> Any | AsUserError:
     if child.deadline < time.monotonic() or len(child.data) > _RESULT_LIMIT:
-        os.kill(child.pid, signal.SIGKILL)  # not yet waited for, so the number is still this child's
+        os.kill(child.pid, signal.SIGKILL)  # not reaped yet, so its pid cannot be reused
     status = _reap(child.pid)
     if status is None or (os.WIFSIGNALED(status) and child.deadline < time.monotonic()):
         return AsUserError(f"gave up after {TIMEOUT:.0f} s: a file system does not answer")
@@ -241,7 +245,7 @@ def _result(child: _Child) -> Any | AsUserError:
 
 
 def _reap(pid: int) -> int | None:
-    """Return the wait status of a child that is about to end, or None if even a kill does not end it."""
+    """Reap a child that is about to end within 5 s; return its wait status, or None if it hangs in the kernel."""
     delay = 0.001
     deadline = time.monotonic() + 5.0
     while time.monotonic() < deadline:

@@ -1,10 +1,10 @@
 # Copyright (c) ocihooks.ssh contributors
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Runs the work of the module user_keys in an interpreter of its own.
+"""Run the work of the module user_keys in an interpreter of its own.
 
-There is a process for each user who needs keys, and what a fork takes goes by the size of the process that forks: with
-Ansible's own modules in it, it takes three times as long.
+It forks for each user who needs keys, and the time of a fork depends on the size of the process: with Ansible's modules
+loaded it takes three times as long.
 """
 
 from __future__ import annotations
@@ -25,23 +25,26 @@ if TYPE_CHECKING:
     from collections.abc import Generator
     from typing import Any
 
-_PROGRAM = f"import json, sys; order = json.load(sys.stdin); sys.path[:] = order['path']; import {__name__} as w; w.work(order)"
+_PROGRAM = (
+    f"import json, sys; order = json.load(sys.stdin); sys.path[:] = order['path']; import {__name__} as w; "
+    "w.work(order)"
+)
 
-_LIBRARIES = ("binascii", "fcntl", "hashlib", "time")  # which the key store imports where it needs them
+_LIBRARIES = ("binascii", "fcntl", "hashlib", "time")  # those that the key store imports in functions
 
 
-class MissingLibraryError(Exception):
-    """What makes keys cannot be imported; the text is the traceback."""
+class WorkerImportError(Exception):
+    """The package cryptography cannot be imported. The text is the traceback."""
 
 
 def run(
     users: list[Entry], params: dict[str, Any], check_mode: bool
 ) -> Generator[tuple[Entry, dict[str, Any] | AsUserError], None, None]:
-    """Do what the task asks for as each of the users; yield each with the result, or with the error, as they end.
+    """Do the task as each of the users; yield (user, result or error) in the order in which they end.
 
-    `params` are those of KeyTask. Raises MissingLibraryError, before anything is done.
+    `params` are those of KeyTask. Raises WorkerImportError, before any key is made.
     """
-    import subprocess  # not in the worker: with threading in it, each fork would take twice as long
+    import subprocess  # here: it imports threading, with which each fork of the worker would take twice as long
     import tempfile
 
     order = {
@@ -51,30 +54,29 @@ def run(
         "check_mode": check_mode,
     }
     waiting = dict(enumerate(users))
-    with tempfile.TemporaryFile() as file:
+    with tempfile.TemporaryFile() as file, tempfile.TemporaryFile() as errors:
         file.write(json.dumps(order).encode())
         file.seek(0)
-        process = subprocess.Popen(
-            [sys.executable, "-BIS", "-c", _PROGRAM], stdin=file, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
-    with process:
-        for line in process.stdout or ():  # the type leaves open whether it is a pipe
-            index, outcome, error = json.loads(line)
-            if index is None:
-                raise MissingLibraryError(error)
-            yield waiting.pop(index), outcome if error is None else AsUserError(error)
-        said = process.stderr.read().decode(errors="replace").splitlines() if process.stderr else []
-        reason = said[-1] if said else f"status {process.wait()}"
+        command = [sys.executable, "-BIS", "-c", _PROGRAM]
+        with subprocess.Popen(command, stdin=file, stdout=subprocess.PIPE, stderr=errors) as process:
+            for line in process.stdout or ():  # never None here, which the type does not tell
+                index, outcome, error = json.loads(line)
+                if index is None:
+                    raise WorkerImportError(error)
+                yield waiting.pop(index), outcome if error is None else AsUserError(error)
+        errors.seek(0)
+        messages = errors.read().decode(errors="replace").splitlines()
+        reason = messages[-1] if messages else f"status {process.returncode}"
     for user in waiting.values():
         yield user, AsUserError(f"the process that works for the users ended unexpectedly: {reason}")
 
 
 def work(order: dict[str, Any]) -> None:
-    """The worker: do what `run` orders, and print a line of JSON for each user."""
+    """Run the worker: do the `order` of `run`, and print a line of JSON for each user."""
     task = KeyTask(order["params"], order["check_mode"])
     waiting = {Entry(name, uid, gid, "", "", ""): index for index, (name, uid, gid) in enumerate(order["users"])}
-    os.getgrouplist("root", 0)  # the C library reads its settings once, and not in each child
-    for name in _LIBRARIES:  # once, and as root: a user may not read where the interpreter is
+    os.getgrouplist("root", 0)  # the C library reads nsswitch.conf here, and not in each child
+    for name in _LIBRARIES:  # once, and as root: users may lack access to the interpreter's files
         importlib.import_module(name)
     for user, settled in look_as_users(list(waiting), task.look):
         _answer(waiting.pop(user), settled, None)
@@ -88,7 +90,7 @@ def work(order: dict[str, Any]) -> None:
 
         _answer(None, None, traceback.format_exc())
         return
-    gc.disable()  # a collection touches all memory, which each child would get a copy of
+    gc.disable()  # a collection in the children causes copy-on-write faults
     for user, outcome in run_as_users(list(waiting), task):
         is_error = isinstance(outcome, AsUserError)
         _answer(waiting[user], None if is_error else outcome, str(outcome) if is_error else None)

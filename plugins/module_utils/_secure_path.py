@@ -1,21 +1,21 @@
 # Copyright (c) ocihooks.ssh contributors
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Finds, and repairs, files and directories that somebody other than root could tamper with.
+"""Find and repair files and directories that somebody other than root could tamper with.
 
 A path is safe when it and every directory above it, up to ``/``, are owned by root and writable by neither group nor
 others. What a directory holds must be safe too, at any depth. A symbolic link must be owned by root (its mode means
 nothing), and where it leads must be safe just like a path that was asked for, including the directories above it.
 
-*   A sticky directory gets no leave. Others cannot rename root's entries in ``/tmp``, but they can put their own there
+*   A sticky directory is no exception. Others cannot rename root's entries in ``/tmp``, but they can create their own
     before root does, and after every reboot or clean-up that emptied it.
 *   Devices, sockets and FIFOs are judged by the same rules, and are never opened.
-*   Access control lists need no rule of their own to be found: the group bits of a file's mode are the upper bound of
-    all that its ACL gives to named users and groups. The ACL only tells who it is. Default ACLs give nothing today.
+*   Access control lists need no rule of their own: the group bits of a file's mode are the upper bound (mask) of what
+    its ACL grants to named users and groups. The ACL only tells who they are. Default ACLs grant nothing by themselves.
 *   Set-user-ID and hard links let nobody change a file of root's, so they are no violations.
 
-Everything is looked up from ``/`` on by descriptors (O_PATH, O_NOFOLLOW), each directory judged before a name is
-looked up in it. So when no violation is found, nobody but root can have swapped anything on the way.
+Paths are resolved from ``/`` on by descriptors (O_PATH, O_NOFOLLOW), and each directory is checked before a name is
+looked up in it. So if no violation is found, only root can have replaced a component of a path.
 
 Paths are bytes, as they are for the kernel; reports show them through `printable`.
 """
@@ -63,28 +63,29 @@ _ACL_WRITE = 0x02
 
 
 class Permissions(NamedTuple):
-    """What decides who can write to a file: its owner's uid, and its mode without the file type."""
+    """The owner of a file (a uid), and its mode without the file type."""
 
     uid: int
     mode: int
 
     def shown(self) -> dict[str, object]:
-        """Return them for a report: owner (None if the uid has no name), uid, and mode as an octal string."""
+        """Return a dict for a report: owner (None if the uid has no name), uid, and mode as an octal string."""
         return {"owner": user_name(self.uid), "uid": self.uid, "mode": f"{self.mode:04o}"}
 
     def text(self) -> str:
-        """Return them as lines for a diff."""
+        """Return lines for a diff."""
         return f"owner: {_with_number(user_name(self.uid), 'uid', self.uid)}\nmode: {self.mode:04o}\n"
 
 
 class Violation(NamedTuple):
-    """One rule broken in one place.
+    """One rule that one file violates.
 
-    path: the file that breaks it, printable.
-    rule: one of the names at the top of this file.
-    message: one sentence, without a full stop.
-    owner, uid, mode: name, number, octal string; None where they cannot be known.
-    via: the path asked for, or the link below it, that led to the file; printable.
+    Attributes:
+        path: the file's path, printable.
+        rule: one of the constants above.
+        message: one sentence, without a full stop.
+        owner, uid, mode: name, number, octal string; None where they are unknown.
+        via: the requested path, or the link below it, that led to the file; printable.
     """
 
     path: str
@@ -97,7 +98,7 @@ class Violation(NamedTuple):
 
 
 class Repair(NamedTuple):
-    """What was, or would be, changed in one place; path is printable."""
+    """One change of a file, made or (in check mode) planned. path is printable."""
 
     path: str
     before: Permissions
@@ -105,11 +106,12 @@ class Repair(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What a repair did.
+    """The outcome of a repair.
 
-    repairs: each change, in the order it was made.
-    planned: in check mode, what files would be afterwards.
-    refused: why a file was not repaired, by path.
+    Attributes:
+        repairs: the changes in their order.
+        planned: in check mode, the permissions that files would have.
+        refused: why a file was not repaired, by path.
     """
 
     repairs: list[Repair]
@@ -118,7 +120,7 @@ class Outcome(NamedTuple):
 
 
 class File(NamedTuple):
-    """An open file: a descriptor that names it and cannot read it, its path without links, and its status."""
+    """An open file: an O_PATH descriptor, its path without links, and its status."""
 
     fd: int
     path: bytes
@@ -126,7 +128,7 @@ class File(NamedTuple):
 
     @property
     def identity(self) -> Identity:
-        """Return what tells the file from all others."""
+        """Return device and inode number."""
         return self.status.st_dev, self.status.st_ino
 
     @property
@@ -136,12 +138,12 @@ class File(NamedTuple):
 
     @property
     def is_directory(self) -> bool:
-        """Return whether it is a directory."""
+        """Tell whether it is a directory."""
         return stat.S_ISDIR(self.status.st_mode)
 
     @property
     def is_link(self) -> bool:
-        """Return whether it is a symbolic link."""
+        """Tell whether it is a symbolic link."""
         return stat.S_ISLNK(self.status.st_mode)
 
     def close(self) -> None:
@@ -150,7 +152,7 @@ class File(NamedTuple):
 
 
 class _Unreachable(Exception):
-    """A path cannot be followed to its end; link is the one whose text it was, or None for the path asked for."""
+    """A path cannot be resolved; link is the one that contains it, or None for the requested path."""
 
     def __init__(self, error: OSError, path: bytes, link: File | None) -> None:
         super().__init__(str(error))
@@ -160,9 +162,9 @@ class _Unreachable(Exception):
 
 
 def parse_paths(paths: Sequence[str]) -> list[bytes]:
-    """Return the paths, without duplicates and in order, as the kernel wants them.
+    """Return the paths as normalized bytes, sorted and without duplicates.
 
-    Raises ValueError, with a sentence, if there is none or one is not absolute, has a ``..`` or a NUL character.
+    Raises ValueError if there is none, or one is not absolute, or contains ``..`` or a NUL character.
     """
     if not paths:
         raise ValueError("path is an empty list: name at least one path")
@@ -177,7 +179,7 @@ def parse_paths(paths: Sequence[str]) -> list[bytes]:
         if b".." in parts:
             raise ValueError(f"path '{shown}' must not contain '..': name the directory that is meant")
         parsed.add(b"/" + b"/".join(parts))
-    return sorted(parsed)  # and so a link comes before what is asked for below it
+    return sorted(parsed)  # a link comes before paths below it
 
 
 def verify(
@@ -187,12 +189,12 @@ def verify(
     planned: Mapping[Identity, Permissions] | None = None,
     refused: Mapping[bytes, str] | None = None,
 ) -> list[Violation]:
-    """Return all violations of the given paths (of `parse_paths`), each place and rule once.
+    """Return all violations in the given paths (of `parse_paths`), each pair of file and rule once.
 
-    directories must be safe, and so must the directories above them; what they hold is not checked. Where one does not
-    exist, whoever can write to the nearest directory above it that does exist could make it, so that one is checked.
+    directories are checked with the directories above them, but without their contents. Where one does not exist, the
+    nearest existing directory above it is checked, as whoever can write to that could create it.
 
-    planned, of `Outcome`, is believed instead of what a file is now; refused adds the reason to a violation's message.
+    planned, of `Outcome`, overrides the permissions of files; refused adds the reason to a violation's message.
     """
     verification = _Verification(planned or {}, refused or {})
     for directory in directories:
@@ -204,28 +206,28 @@ def verify(
 
 
 def repair(*, paths: Sequence[bytes], apply: bool) -> Outcome:
-    """Give the paths, and all below them, to root and take write permission from group and others.
+    """Make root own the paths and all below them, and remove write permission of group and others. Idempotent.
 
-    What is not below a path stays: the directories above it, and where links lead. Nor is anything repaired below a
-    directory that stays unsafe, for others could swap what is repaired there. A file with several hard links is
-    refused: another name of it may lie outside, put there by the one who owns it. Files that change owner lose
-    set-user-ID and set-group-ID. The group stays as it is, for it can no longer write.
+    Directories above a path, and the targets of links, stay as they are. Nothing is repaired below a directory that
+    stays unsafe, as others could replace files there. A file with several hard links is refused: its owner may have put
+    another name of it elsewhere. Files that change owner lose set-user-ID and set-group-ID. The group stays, as it can
+    no longer write.
 
-    Contents are not judged: what others wrote stays, and so do descriptors that they hold open.
+    Contents are not checked: what others wrote stays, and so do descriptors that they hold open.
 
-    With apply=False nothing is changed, and the outcome is what would be. What cannot be repaired is left to `verify`.
-    Raises ValueError if a path is ``/``.
+    With apply=False nothing is changed, and the outcome is the plan. `verify` reports what cannot be repaired. Raises
+    ValueError if a path is ``/``.
     """
     if b"/" in paths:
         raise ValueError("path '/' cannot be enforced: that would give every file of the system to root")
-    reparation = _Reparation(apply)
+    repair_run = _RepairRun(apply)
     for path in paths:
-        reparation.run(path)
-    return reparation.outcome
+        repair_run.run(path)
+    return repair_run.outcome
 
 
 def summary(violations: Sequence[Violation]) -> str:
-    """Return one line that counts the violations and says the first ones."""
+    """Return one line with the number of violations and the first messages."""
     shown = [violation.message for violation in violations[:_SHOWN]]
     if len(violations) > _SHOWN:
         shown.append(f"and {len(violations) - _SHOWN} more")
@@ -233,7 +235,7 @@ def summary(violations: Sequence[Violation]) -> str:
 
 
 def report(outcome: Outcome) -> dict[str, object]:
-    """Return what a repair did as a module's result: changed, repaired, and diff with one entry for each file."""
+    """Return a module's result for a repair: changed, repaired, and diff with one entry for each file."""
     repaired = [
         {"path": repair.path, "before": repair.before.shown(), "after": repair.after.shown()}
         for repair in outcome.repairs
@@ -251,7 +253,7 @@ def report(outcome: Outcome) -> dict[str, object]:
 
 
 def printable(path: bytes) -> str:
-    """Return a path on one line: what is not printable, and the backslash itself, as a backslash escape."""
+    """Return a path on one line, with unprintable characters and the backslash itself escaped by a backslash."""
 
     def shown(character: str) -> str:
         if character.isprintable() and character != "\\":
@@ -317,24 +319,24 @@ def _access_acl(file: File) -> bytes:
     try:
         return os.getxattr(f"/proc/self/fd/{file.fd}", _ACL_ATTRIBUTE)
     except OSError:
-        return b""  # none, or a file system without; the mode alone decides then
+        return b""  # none, or the file system has no ACLs: the mode alone decides
 
 
-def _broken(file: File, permissions: Permissions) -> Iterator[tuple[str, str]]:
-    """Yield each rule that a file with these permissions breaks, and the sentence that follows its path."""
+def _violated_rules(file: File, permissions: Permissions) -> Iterator[tuple[str, str]]:
+    """Yield each rule that a file with these permissions violates, and the message without the path."""
     if permissions.uid != 0:
         owner = _with_number(user_name(permissions.uid), "uid", permissions.uid)
         yield OWNER, f"is owned by {owner} and must be owned by root"
     if file.is_link:
         return
     if permissions.mode & stat.S_IWGRP:
-        yield from _group_broken(file)
+        yield from _violated_group_rules(file)
     if permissions.mode & stat.S_IWOTH:
         yield OTHER_WRITABLE, "is writable by everyone and must not be"
 
 
-def _group_broken(file: File) -> Iterator[tuple[str, str]]:
-    """Yield what is wrong with a file whose mode lets the group write: it may be the group, or others by an ACL."""
+def _violated_group_rules(file: File) -> Iterator[tuple[str, str]]:
+    """Yield the rules that a group-writable file violates: the group, or the ACL's users and groups, can write."""
     try:
         named, own_group = acl_writers(_access_acl(file))
     except ValueError:
@@ -347,7 +349,7 @@ def _group_broken(file: File) -> Iterator[tuple[str, str]]:
 
 
 def _is_safe(file: File, permissions: Permissions) -> bool:
-    return next(_broken(file, permissions), None) is None
+    return next(_violated_rules(file, permissions), None) is None
 
 
 def _as_file(fd: int, path: bytes) -> File:
@@ -363,9 +365,9 @@ def _root() -> File:
 
 
 def _open(name: bytes, parent: File) -> File:
-    """Open an entry of a directory, not following it."""
+    """Open an entry of a directory without following a link."""
     try:
-        # As a directory first, for that is what makes an automounter mount what belongs there.
+        # With O_DIRECTORY first: it triggers an automount.
         fd = os.open(name, _HANDLE | os.O_DIRECTORY, dir_fd=parent.fd)
     except NotADirectoryError:
         fd = os.open(name, _HANDLE, dir_fd=parent.fd)
@@ -380,7 +382,7 @@ def _above(directory: File) -> File:
 
 
 def _names(directory: File) -> list[bytes]:
-    """Return the names in a directory, the last one first."""
+    """Return the names in a directory in descending order."""
     fd = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory.fd)
     try:
         names = os.listdir(fd)
@@ -390,10 +392,10 @@ def _names(directory: File) -> list[bytes]:
 
 
 def _resolve(path: bytes, *, follow: bool, visit: Callable[[File], None]) -> File:
-    """Follow a path from ``/`` to its end; the last component only if told to, if it is a link.
+    """Resolve a path from ``/``; follow a link as the last component only with `follow`.
 
-    visit is called with each file on the way and the last one, open, in order, before it is used. The caller closes
-    the file that is returned. Raises _Unreachable.
+    visit is called with each open file in order, the last one too, before a name is looked up in it. The caller has to
+    close the returned file. Raises _Unreachable.
     """
     pending = _components(path, None)
     here = _root()
@@ -434,15 +436,15 @@ def _resolve(path: bytes, *, follow: bool, visit: Callable[[File], None]) -> Fil
 
 
 def _components(path: bytes, origin: File | None) -> list[tuple[bytes, File | None]]:
-    """Return the names in a path, the last one first, each with the link whose text the path is."""
+    """Return the components of a path in reverse order, each with the link that contains the path."""
     return [(name, origin) for name in reversed(path.split(b"/")) if name not in (b"", b".")]
 
 
 def _walk(top: File, *, visit: Callable[[File], bool], fail: Callable[[bytes, OSError], None]) -> None:
-    """Visit all that a directory holds, at any depth, each directory before what it holds.
+    """Visit all files in a directory, at any depth, each directory before its contents.
 
-    visit is called with each open file, and says of a directory whether to enter it. fail is called with a path
-    that cannot be visited or entered, and why. Holds one directory open, however deep it is, and goes back up by "..".
+    visit is called with each open file, and tells whether to enter a directory. fail is called with a path that cannot
+    be visited or entered, and the error. Only one directory is open at a time: the walk goes up by "..".
     """
     here = File(os.dup(top.fd), top.path, top.status)
     levels: list[tuple[Identity, list[bytes]]] = []
@@ -464,7 +466,7 @@ def _walk(top: File, *, visit: Callable[[File], bool], fail: Callable[[bytes, OS
                 try:
                     child = _open(name, here)
                 except FileNotFoundError:
-                    continue  # removed since the directory was read
+                    continue  # removed meanwhile
                 except OSError as error:
                     fail(os.path.join(here.path, name), error)
                     continue
@@ -484,7 +486,7 @@ def _walk(top: File, *, visit: Callable[[File], bool], fail: Callable[[bytes, OS
 
 
 def _back(directory: File, expected: Identity) -> File:
-    """Return the directory above, if it is still the one that this one was entered from."""
+    """Open the directory above. Raises _Unreachable where it is not the `expected` one: it was moved."""
     try:
         above = _above(directory)
     except OSError as error:
@@ -497,7 +499,7 @@ def _back(directory: File, expected: Identity) -> File:
 
 
 class _Verification:
-    """One run of `verify`: a queue of paths and links to follow, and the violations found so far."""
+    """One run of `verify`. Attributes: violations, those found so far."""
 
     def __init__(self, planned: Mapping[Identity, Permissions], refused: Mapping[bytes, str]) -> None:
         self.violations: dict[tuple[bytes, str], Violation] = {}
@@ -508,13 +510,13 @@ class _Verification:
         self._walked: set[bytes] = set()
 
     def add(self, path: bytes) -> None:
-        """Put a path, or a link found on the way, into the queue, if it never was there."""
+        """Queue a requested path, or a link that was found, unless it was queued before."""
         if path not in self._queued:
             self._queued.add(path)
             self._queue.append(path)
 
     def run(self) -> None:
-        """Check what is in the queue, and all that it leads to."""
+        """Check all queued paths, and the links that they lead to."""
         while self._queue:
             via = self._queue.popleft()
             try:
@@ -523,7 +525,7 @@ class _Verification:
                 self._report_unreachable(unreachable, via)
 
     def check_alone(self, directory: bytes) -> None:
-        """Check a directory and those above it, and nothing that it holds."""
+        """Check a directory and those above it, but not its contents."""
         try:
             _resolve(directory, follow=True, visit=lambda passed: self._judge(passed, directory)).close()
         except _Unreachable as unreachable:
@@ -544,7 +546,7 @@ class _Verification:
             file.close()
 
     def _was_walked(self, path: bytes) -> bool:
-        """Return whether a directory, or one above it, was walked: then all in it was seen, and loops end here."""
+        """Tell whether a directory, or one above it, was walked before, which also ends loops of links."""
         while path not in self._walked:
             if path == b"/":
                 return False
@@ -559,7 +561,7 @@ class _Verification:
 
     def _judge(self, file: File, via: bytes) -> None:
         permissions = self._planned.get(file.identity, file.permissions)
-        for rule, sentence in _broken(file, permissions):
+        for rule, sentence in _violated_rules(file, permissions):
             self._report(file.path, rule, sentence, permissions, via)
 
     def _report_unreachable(self, unreachable: _Unreachable, via: bytes) -> None:
@@ -600,7 +602,7 @@ class _Verification:
 
 
 def _place(path: bytes, via: bytes) -> str:
-    """Return a path for a sentence, with the reason why it matters unless that is plain."""
+    """Return a path for a message, with its relation to `via` unless it is below that."""
     if _is_at_or_below(path, via):
         return printable(path)
     if _is_at_or_below(via, path):
@@ -612,8 +614,8 @@ def _is_at_or_below(path: bytes, directory: bytes) -> bool:
     return path == directory or path.startswith(directory.rstrip(b"/") + b"/")
 
 
-class _Reparation:
-    """One run of `repair`."""
+class _RepairRun:
+    """One run of `repair`. Attributes: outcome."""
 
     def __init__(self, apply: bool) -> None:
         self.outcome = Outcome([], {}, {})
@@ -630,13 +632,13 @@ class _Reparation:
         try:
             file = _resolve(path, follow=False, visit=visit)
         except _Unreachable:
-            return  # there is nothing to repair
+            return  # it does not exist; `verify` reports that
         try:
             above = [place for place in unsafe if place != file.path]
             if above:
                 self.outcome.refused[file.path] = f"{printable(above[0])} must be safe first"
             elif self._repair(file):
-                # What cannot be read is left as it is.
+                # `verify` reports what cannot be read.
                 _walk(file, visit=self._repair, fail=lambda _path, _error: None)
         finally:
             file.close()
@@ -645,7 +647,7 @@ class _Reparation:
         return self.outcome.planned.get(file.identity, file.permissions)
 
     def _repair(self, file: File) -> bool:
-        """Repair one file, and return whether it is a directory whose contents are worth repairing."""
+        """Repair one file; tell whether it is a safe directory, whose contents can be repaired."""
         before = self._permissions(file)
         after = _repaired(file, before)
         if after != before:
@@ -662,10 +664,10 @@ class _Reparation:
         return file.is_directory and _is_safe(file, after)
 
     def _change(self, file: File, before: Permissions, after: Permissions) -> Permissions:
-        """Change a file by its descriptor, and return what became of it."""
-        place = f"/proc/self/fd/{file.fd}"  # leads to that very file, a link too
+        """Change a file by its descriptor; return its permissions afterwards."""
+        place = f"/proc/self/fd/{file.fd}"  # the opened file itself, even if it is a link
         try:
-            # The owner first, or the old one could take the mode back.
+            # The owner first, else the old one could restore the mode.
             if after.uid != before.uid:
                 os.chown(place, after.uid, -1)
             if not file.is_link and stat.S_IMODE(os.fstat(file.fd).st_mode) != after.mode:
@@ -677,10 +679,10 @@ class _Reparation:
 
 
 def _repaired(file: File, before: Permissions) -> Permissions:
-    """Return what a file must become."""
+    """Return the permissions that a file must get."""
     mode = before.mode
     if not file.is_link:
         mode &= ~(stat.S_IWGRP | stat.S_IWOTH)
         if before.uid != 0 and not file.is_directory:
-            mode &= ~(stat.S_ISUID | stat.S_ISGID)  # nobody's program becomes one that makes its users root
+            mode &= ~(stat.S_ISUID | stat.S_ISGID)  # another user's program must not become set-user-ID root
     return Permissions(0, mode)

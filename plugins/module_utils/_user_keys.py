@@ -17,7 +17,7 @@ NAMES_SHOWN = 20  # in a message; the result has them all
 
 
 def select_users(data: bytes, wanted: list[str]) -> tuple[list[passwd.Entry], list[str]]:
-    """Return the entries of the passwd file `data` for the names and uids in `wanted`, and what is not there."""
+    """Return the entries of the passwd file `data` for the names and uids in `wanted`, and the missing ones."""
     names: dict[str, passwd.Entry] = {}
     uids: dict[str, passwd.Entry] = {}
     asked = set(wanted)
@@ -32,7 +32,7 @@ def select_users(data: bytes, wanted: list[str]) -> tuple[list[passwd.Entry], li
 
 
 def users_in_range(data: bytes, uid_min: int, uid_max: int) -> list[passwd.Entry]:
-    """Return the entries of the passwd file `data` from one uid to the other, one for each name."""
+    """Return the entries of the passwd file `data` from `uid_min` to `uid_max`, inclusive, one for each name."""
     chosen: dict[str, passwd.Entry] = {}
     for entry in passwd.iterate(data):
         if uid_min <= entry.uid <= uid_max:
@@ -41,12 +41,12 @@ def users_in_range(data: bytes, uid_min: int, uid_max: int) -> list[passwd.Entry
 
 
 def describe(keys: store.KeySet) -> str:
-    """Return the line that stands for a key set in a diff."""
+    """Return the line that represents a key set in a diff."""
     return f"{store.public_key(keys).split()[0]} {store.fingerprint(keys)}\n"
 
 
 def state_of(directory: str, name: str) -> str:
-    """Return the text that stands for what is in a key directory in a diff."""
+    """Return the text that represents the content of a key directory in a diff."""
     try:
         return describe(store.load(directory, name))
     except MissingKeysError:
@@ -56,10 +56,10 @@ def state_of(directory: str, name: str) -> str:
 
 
 class KeyTask:
-    """What the task asks for; its methods run as the user, in a child process, and return what JSON can hold."""
+    """The task of one module call. `__call__` and `look` run as the user in a child process; results are JSON."""
 
     def __init__(self, params: dict[str, Any], check_mode: bool) -> None:
-        """Takes the module's parameters."""
+        """Store the module's parameters."""
         self.base_dir: str = params["base_dir"]
         self.key_type: str = params["key_type"]
         self.overwrite: bool = params["overwrite"]
@@ -67,19 +67,19 @@ class KeyTask:
         self.check_mode = check_mode
 
     def __call__(self, user: passwd.Entry) -> dict[str, Any]:
-        """Do, or in check mode foretell, the work for one user. Raises KeyStoreError."""
+        """Do the work for one user, or in check mode predict its result. Raises KeyStoreError."""
         directory = store.key_directory(self.base_dir, user.name)
         if self.absent or self.overwrite:
             before = state_of(directory, user.name)
             outcome = self._remove(directory) if self.absent else self._make(directory, user.name)
-        else:  # what is there is kept or an error, so that it need not be read twice
+        else:  # an existing set is kept or an error, so that it need not be read twice
             outcome = self._make(directory, user.name)
             before = "" if outcome["changed"] else outcome["after"]
         outcome["before"] = before
         return outcome
 
     def look(self, user: passwd.Entry) -> dict[str, Any] | None:
-        """Return what `__call__` would, if there is nothing to do, else None. Changes nothing. Raises KeyStoreError."""
+        """Return the result of `__call__` if there is nothing to do, else None. Raises KeyStoreError."""
         directory = store.key_directory(self.base_dir, user.name)
         if self.absent:
             return None if writer.removable(directory) else {**self._removed(False), "before": ""}
@@ -105,7 +105,7 @@ class KeyTask:
         return {"changed": changed, "after": "", "host_key_name": store.HOST_KEYS[self.key_type]}
 
     def result(self, user: passwd.Entry, outcome: dict[str, Any] | AsUserError) -> dict[str, Any]:
-        """Return what the module returns for one user."""
+        """Return the module's result for one user."""
         error = str(outcome) if isinstance(outcome, AsUserError) else None
         values = {} if isinstance(outcome, AsUserError) else outcome
         directory = f"{self.base_dir.rstrip('/')}/{user.name}/.oci-hooks/ssh/keys"
@@ -136,13 +136,13 @@ def _made(changed: bool, keys: store.KeySet) -> dict[str, Any]:
 
 
 def difference(result: dict[str, Any], outcome: dict[str, Any]) -> dict[str, str]:
-    """Return what the module shows in diff mode for one user whose keys are changed."""
+    """Return the diff for one user whose keys are changed."""
     path = result["paths"]["directory"]
     return {"before_header": path, "after_header": path, "before": outcome["before"], "after": outcome["after"]}
 
 
 def unknown_user(name: str, passwd_file: str) -> dict[str, Any]:
-    """Return what the module returns for a user who is not in the passwd file."""
+    """Return the module's result for a user who is not in the passwd file."""
     return {
         "name": name,
         "uid": None,
@@ -155,13 +155,13 @@ def unknown_user(name: str, passwd_file: str) -> dict[str, Any]:
 
 
 def shortened(items: list[str], separator: str) -> str:
-    """Join `items` for a message, but not more than can be read."""
+    """Join the first `NAMES_SHOWN` of `items` for a message."""
     shown = separator.join(items[:NAMES_SHOWN])
     return shown if len(items) <= NAMES_SHOWN else f"{shown}{separator}and {len(items) - NAMES_SHOWN} more"
 
 
 def failure_message(results: list[dict[str, Any]]) -> str | None:
-    """Return one line that says who could not be served, why, and who was, or None if all were."""
+    """Return one line that names the users whose work failed, why, and the others; None if none failed."""
     failed = [f"{result['name']}: {result['error']}" for result in results if result["error"]]
     served = [result["name"] for result in results if not result["error"]]
     if not failed:

@@ -214,7 +214,7 @@ def main() -> None:
             results.append(result)
             if not isinstance(outcome, AsUserError) and outcome["changed"]:
                 diffs.append(_user_keys.difference(result, outcome))
-    except _key_worker.MissingLibraryError as error:
+    except _key_worker.WorkerImportError as error:
         module.fail_json(msg=missing_required_lib("cryptography >= 3.1"), exception=str(error))
     results.sort(key=lambda result: (result["uid"] is None, result["uid"], result["name"]))
     diffs.sort(key=lambda diff: diff["before_header"])

@@ -15,7 +15,7 @@ TMPFS = "/opt/oci-hooks/ssh"
 
 
 def written(container: Podman) -> dict[str, int]:
-    """The size of each file and directory on the node's disks that is of this container of alice's; a directory's is 0."""
+    """The size of each file on the node's disks that is of this container of alice's; 0 of each directory."""
     places = {
         "layer": Path(container.inspect("{{.GraphDriver.Data.UpperDir}}")),
         "bundle": container.bundle(),

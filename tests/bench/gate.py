@@ -1,4 +1,4 @@
-"""How soon a client that came before the container ran is served, from when the container's process runs its program."""
+"""How soon a client that came before the container ran is served, once the container's process runs its program."""
 
 from __future__ import annotations
 

@@ -55,7 +55,9 @@ def address(number: int) -> str:
 
 
 def prepare(root: Path) -> None:
-    """Put the peer's configuration and our programs into a container's file system; its own ssh aside, for ours covers it."""
+    """Put the peer's configuration and our programs into a container's file system; its own ssh aside, for ours covers
+    it.
+    """
     place = root / PLACE.lstrip("/")
     (place / "bin").mkdir(parents=True)
     shutil.copy(root / "usr/bin/ssh", place / "bin/ssh")

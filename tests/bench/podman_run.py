@@ -18,8 +18,8 @@ ENGINES = {"podman-crun": "podman", "rootless": "rootless podman"}
 
 
 def timed(engine: str, hooks_dir: str | Path, whole: bool) -> Callable[[], float]:
-    """A measure: the seconds that `podman run --rm ... true` takes with the hooks of a directory; the whole, or until its
-    command runs.
+    """A measure: the seconds that `podman run --rm ... true` takes with the hooks of a directory; the whole, or until
+    its command runs.
     """
     command = [*Engine(engine).podman, "--hooks-dir", hooks_dir, "run", "--rm", "--network", "host"]
     if engine == "podman-crun":

@@ -36,8 +36,8 @@ FACTS = {"only facts, as the playbook's": ["min", "network"], "only facts, Ansib
 
 
 class Cost(NamedTuple):
-    """Of one run: seconds until its end; seconds of processor time that the controller, and the nodes, took; MiB of memory
-    of the controller at its most.
+    """Of one run: seconds until its end; seconds of processor time that the controller, and the nodes, took; MiB of
+    memory of the controller at its most.
     """
 
     wall: float

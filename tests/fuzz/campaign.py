@@ -1,7 +1,7 @@
 """Fuzzes every target for a bounded time, two at a time: campaign.py SECONDS (of all together).
 
-A failing input stays in .cache/fuzz/failing, and is shown by .cache/fuzz/venv/bin/python tests/fuzz/fuzz.py TARGET FILE.
-The exit status is 0 when there was none.
+A failing input stays in .cache/fuzz/failing, and is shown by .cache/fuzz/venv/bin/python tests/fuzz/fuzz.py TARGET
+FILE. The exit status is 0 when there was none.
 """
 
 from __future__ import annotations

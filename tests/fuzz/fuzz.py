@@ -1,4 +1,5 @@
-"""Fuzzes one target with libFuzzer, guided by the coverage of the hook's own code: fuzz.py TARGET [LIBFUZZER ARGUMENTS...]
+"""Fuzzes one target with libFuzzer, guided by the coverage of the hook's own code: fuzz.py TARGET [LIBFUZZER
+ARGUMENTS...]
 
 A file among the arguments is an input to run once.
 """

@@ -29,9 +29,9 @@ from ssh_hook.provision import texts
 from ssh_hook.provision.account import AccountRequest, find_account
 from ssh_hook.spec import json_reader
 from ssh_hook.spec.annotations import Annotations
-from ssh_hook.spec.config import Container
 from ssh_hook.spec.container_paths import PIDFILE
 from ssh_hook.spec.json_reader import Node
+from ssh_hook.spec.oci_config import Container
 from ssh_hook.spec.settings import Settings
 from ssh_hook.spec.state import State
 
@@ -133,8 +133,8 @@ def _check_annotations(it: Annotations, asked: dict[str, str]) -> None:
 
 
 def may_loop(profile: dict[str, object]) -> bool:
-    """Whether libseccomp (2.6.0) may never come back from it, as from two rules of one call that begin with the same condition.
-    A start ends then by the hook's deadline.
+    """Whether libseccomp (2.6.0) may never come back from it, as from two rules of one call that begin with the same
+    condition. A start ends then by the hook's deadline.
     """
     rules = profile.get("syscalls")
     seen: set[object] = set()

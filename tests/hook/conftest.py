@@ -4,48 +4,20 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from containers import ALICE, Container, Engine, processes, records, traces, wait_for
-
-Start = Callable[..., Container]
+from containers import ALICE, processes, records, traces, wait_for
+from hook_log import Syslog
+from starter import Start, Starter
 
 
 def pytest_sessionstart() -> None:
     """Nothing here may touch the machine itself: it signals processes and starts engines."""
     if not Path("/run/hook-test-dev").is_dir():
         pytest.exit("these tests run in a bed only: use tests/hook/run", returncode=2)
-
-
-class Syslog:
-    """What the bed's processes send to /dev/log."""
-
-    def __init__(self) -> None:
-        self._messages: list[str] = []
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._path = Path("/dev/log")
-        self._path.unlink(missing_ok=True)
-        self._socket.bind(str(self._path))
-        self._path.chmod(0o666)
-        threading.Thread(target=self._collect, daemon=True).start()
-
-    def _collect(self) -> None:
-        while True:
-            self._messages.append(self._socket.recv(65536).decode(errors="replace"))
-
-    def clear(self) -> None:
-        """Forget what came so far."""
-        self._messages.clear()
-
-    def of_hook(self) -> list[str]:
-        """The hook's messages, in order."""
-        return [message for message in self._messages if "ssh_hook[" in message]
 
 
 @pytest.fixture(scope="session")
@@ -81,22 +53,6 @@ def clear(pids: set[int]) -> None:
         os.kill(parent if state == "Z" and parent not in (1, os.getpid()) else pid, signal.SIGKILL)
     for record in records():
         Path(record).unlink()
-
-
-class Starter:
-    """Starts containers and removes them at the end."""
-
-    def __init__(self) -> None:
-        self._started: list[Container] = []
-
-    def __call__(self, engine: str, image: str = "debian", **options: Any) -> Container:
-        container = Engine(engine).start(image, **options)
-        self._started.append(container)
-        return container
-
-    def remove_all(self) -> None:
-        for container in reversed(self._started):
-            container.remove()
 
 
 @pytest.fixture

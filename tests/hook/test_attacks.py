@@ -15,9 +15,10 @@ from typing import Any
 
 import pytest
 import races
-from attack import CANARY, OTHERS, SECRET, attempt, bind, host_untouched, one_line, plain, plant, without_home
+from attack import CANARY, OTHERS, SECRET, attempt, host_untouched, one_line, plain, plant
+from changes import bind, without_home
 from containers import ALICE, IMAGES, LAUNCHER, Engine, call_hook, configuration, plain_start, run
-from test_old_kernel import WRAPPER
+from old_kernel import write_wrapper
 
 # What the hook works on in a container, and what of the host's is like it.
 PLACES = {
@@ -57,11 +58,8 @@ def canaries(nothing_left: None) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def old_kernel() -> Iterator[str]:
     with tempfile.TemporaryDirectory(dir="/run") as directory:
-        path = Path(directory, "old_kernel")
-        path.write_text(WRAPPER, encoding="utf-8")
-        path.chmod(0o755)
         Path(directory).chmod(0o755)
-        yield str(path)
+        yield write_wrapper(Path(directory, "old_kernel"))
 
 
 def furnish(root: Path) -> None:
@@ -360,7 +358,7 @@ def test_no_mount_namespace(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("place", races.PLACES)
 def test_what_turns_into_a_link(place: str, old_kernel: str) -> None:
-    """The user swaps it over and over while containers start: see races.py, and tests/hook/soak for a thousand starts."""
+    """The user swaps it over and over while containers start: see lib/races.py; tests/hook/soak starts a thousand."""
     races.plant_keys()
     for number in range(RACED_STARTS):
         races.race(place, number, old_kernel if number % 2 else LAUNCHER)

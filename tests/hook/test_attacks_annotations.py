@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 from attack import CANARY, SECRET, host_untouched, one_line, plain, plant
 from containers import ALICE, BOB, PORT, call_hook, keys, plain_start, run
+from old_kernel import write_wrapper
 from recorded import describe, write_record
-from test_old_kernel import WRAPPER
 
 PIDFILE_HOST = "com.hooks.ssh.pidfile_host"
 PIDFILE_CONTAINER = "com.hooks.ssh.pidfile_container"
@@ -257,19 +257,19 @@ def test_authorized_key_that_another_user_left(owner: int) -> None:
 @pytest.mark.parametrize("kernel", ["openat2", "walk"])
 @pytest.mark.parametrize("way", ["self/cwd", "thread-self/cwd", "self/fd/3"])
 def test_authorized_key_of_the_image(tmp_path: Path, way: str, kernel: str) -> None:
-    """The bundle is the hook's current directory: a link of procfs to it, or to a descriptor, would lead into the image."""
+    """The bundle is the hook's current directory: a link of procfs to it, or to a descriptor, would lead into the
+    image.
+    """
 
     def prepare(root: Path) -> None:
         (root / "key.pub").write_text(f"{KEY}\n", encoding="ascii")
         os.chown(root / "key.pub", ALICE, ALICE)
 
     tmp_path.chmod(0o755)
-    launcher = tmp_path / "old_kernel"
-    launcher.write_text(WRAPPER, encoding="utf-8")
-    launcher.chmod(0o755)
+    launcher = write_wrapper(tmp_path / "old_kernel")
     (OWN / "here").symlink_to(f"/proc/{way}")
     for path in (f"/proc/{way}/rootfs/key.pub", f"{OWN}/here/rootfs/key.pub"):
-        program = {"launcher": str(launcher)} if kernel == "walk" else {}
+        program = {"launcher": launcher} if kernel == "walk" else {}
         assert AUTHORIZE in plain(annotations={AUTHORIZE: path}, prepare=prepare, **program).error
 
 

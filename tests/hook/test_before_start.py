@@ -8,9 +8,9 @@ from typing import Any
 
 import openssh
 import pytest
-from attack import without_home
-from conftest import Start
+from changes import beside_others, without_home
 from containers import ALICE, as_user, keys, plain_start
+from starter import Start
 
 # As podman has them.
 MASKED = "/proc/acpi /proc/kcore /proc/keys /proc/latency_stats /proc/timer_list /proc/scsi /sys/firmware".split()
@@ -92,11 +92,6 @@ while time.monotonic() < end:
             continue
 print(seen > 0, *sorted(opened))
 """
-
-
-def beside_others(config: dict[str, Any]) -> None:
-    """Among the processes of others, as in a pod."""
-    config["linux"]["namespaces"] = [entry for entry in config["linux"]["namespaces"] if entry["type"] != "pid"]
 
 
 def test_nobody_looks_into_the_process_that_waits_to_be_the_daemon() -> None:

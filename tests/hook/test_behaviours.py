@@ -11,7 +11,6 @@ from typing import Any
 
 import openssh
 import pytest
-from conftest import Start
 from containers import (
     ALICE,
     LAUNCHER,
@@ -26,6 +25,7 @@ from containers import (
     run,
     wait_for,
 )
+from starter import Start
 
 
 def entry(home: str, shell: str = "/bin/sh") -> Callable[[Path], None]:

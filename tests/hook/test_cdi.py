@@ -10,7 +10,6 @@ from typing import Any
 
 import dockerd
 import pytest
-from conftest import Start, Starter, Syslog
 from containers import (
     ALICE,
     BOB,
@@ -31,9 +30,11 @@ from containers import (
     shell_around,
     wait_for,
 )
+from hook_log import Syslog
 from install import PYTHON, ROLE, template
 from recorded import describe, write_record
 from refusals import assert_one_line, assert_refused
+from starter import Start
 
 DEVICE = ["--device", "ocihooks.org/ssh=on"]
 SPEC = Path("/etc/cdi/ocihooks-ssh.json")
@@ -52,7 +53,15 @@ def spec() -> Iterator[None]:
         "ssh_hook_stages": ["createRuntime", "poststop"],
     }
     SPEC.parent.mkdir(exist_ok=True)
-    check = [PYTHON, "-I", "-S", ROLE / "files" / "check_json.py", "--cdi", "/dev/stdin", SPEC]
+    check: list[str | bytes | Path] = [
+        PYTHON,
+        "-I",
+        "-S",
+        ROLE / "files" / "check_json.py",
+        "--cdi",
+        "/dev/stdin",
+        SPEC,
+    ]
     run(check, template("cdi.json.j2", **values).encode()).checked()
     yield
     SPEC.unlink()
@@ -135,7 +144,7 @@ def test_the_record_of_an_earlier_start_does_not_count(canary: Any) -> None:
         container.remove()
 
 
-def test_a_rootful_engine_without_a_login_has_the_user_named(start: Starter, syslog: Syslog) -> None:
+def test_a_rootful_engine_without_a_login_has_the_user_named(start: Start, syslog: Syslog) -> None:
     options: dict[str, Any] = {"image": "busybox", "options": DEVICE, "annotations": BY_DEVICE_ALONE}
     assert_refused(start, syslog, "podman-crun", f"{USER}=alice", "its image may have chosen", **options)
 
@@ -158,7 +167,7 @@ def docker() -> Iterator[None]:
     dockerd.WORK.mkdir(exist_ok=True)
     dockerd.SETTINGS.parent.mkdir(exist_ok=True)
     dockerd.SETTINGS.write_text(json.dumps(dockerd.IN_A_BED), encoding="utf-8")
-    switch_on = [PYTHON, "-I", "-S", ROLE / "files" / "docker_cdi.py", dockerd.SETTINGS]
+    switch_on: list[str | bytes | Path] = [PYTHON, "-I", "-S", ROLE / "files" / "docker_cdi.py", dockerd.SETTINGS]
     assert run(switch_on).checked().text == "changed"
     assert run(switch_on).checked().text == "unchanged"
     with dockerd.daemons():
@@ -229,7 +238,12 @@ def test_docker_without_the_device(started: list[dockerd.Docker]) -> None:
     ids=["image", "option", "label", "image of another", "root", "nobody"],
 )
 def test_docker_refuses(
-    docker: None, nothing_left: None, image: str, options: list[str], annotations: dict[str, str], words: tuple[str]
+    docker: None,
+    nothing_left: None,
+    image: str,
+    options: list[str],
+    annotations: dict[str, str],
+    words: tuple[str, ...],
 ) -> None:
     with pytest.raises(StartFailed) as failure:
         dockerd.start(image, options, annotations)

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Start
 from containers import ALICE, PORT, Container, Plain, Podman, Result, run, wait_for
+from programs import with_openssh
+from starter import Start
 from terminal import terminal
-from test_trust import with_openssh
 
 NETWORK = "10.98.7"
 OWN = "/opt/oci-hooks/ssh/bin/ssh.image"

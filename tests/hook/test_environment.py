@@ -7,12 +7,12 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 import openssh
 import pytest
-from conftest import Start
-from containers import ALICE, PATH, Container, keys, wait_for
+from containers import PATH, Container, keys, wait_for
+from shells import SHELLS, Shell, with_shell
+from starter import Start
 
 VALUES = {
     "QUOTES": "it's \"quoted\" \\ and \\' so",
@@ -30,34 +30,6 @@ VALUES = {
 }
 ODD_NAMES = {"dash-ed": "1", "dot.ted": "2", "1digit": "3", "sp ace": "4", "semi;colon": "$(id)", "quo'te": "5"}
 OWN_PATH = f"/opt/my tools/bin:{PATH}:."
-
-
-class Shell(NamedTuple):
-    """A login shell, the image that has it, and what a distribution's zsh reads at login."""
-
-    image: str
-    path: str
-    zprofile: str = ""
-
-
-SHELLS = {
-    "bash": Shell("debian", "/bin/bash"),
-    "dash": Shell("debian", "/bin/dash"),
-    "zsh": Shell("debian", "/bin/zsh"),
-    "zsh-profile": Shell("debian", "/bin/zsh", "emulate sh -c 'source /etc/profile'\n"),
-    "busybox": Shell("busybox", "/bin/sh"),
-}
-
-
-def with_shell(shell: Shell) -> object:
-    def prepare(root: Path) -> None:
-        (root / "etc").mkdir(exist_ok=True)
-        with (root / "etc/passwd").open("a", encoding="utf-8") as file:
-            file.write(f"alice:x:{ALICE}:{ALICE}::/home/alice:{shell.path}\n")
-        if shell.zprofile:
-            (root / "etc/zsh/zprofile").write_text(shell.zprofile, encoding="utf-8")
-
-    return prepare
 
 
 @pytest.fixture(scope="module", params=SHELLS)

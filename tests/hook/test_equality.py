@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Start
 from containers import PORT, Container, Podman, listening, run
+from starter import Start
 
 # Of /proc/PID/status what is each process's own: its place in the tree, its memory, its time, what its program handles.
 OWN = set(
     """
-    Name State Tgid Ngid Pid PPid TracerPid NStgid NSpid NSpgid NSsid Kthread FDSize HugetlbPages CoreDumping THP_enabled
-    untag_mask Threads SigQ SigPnd ShdPnd SigBlk SigIgn SigCgt Cpus_allowed Cpus_allowed_list voluntary_ctxt_switches
-    nonvoluntary_ctxt_switches x86_Thread_features x86_Thread_features_locked
+    Name State Tgid Ngid Pid PPid TracerPid NStgid NSpid NSpgid NSsid Kthread FDSize HugetlbPages CoreDumping
+    THP_enabled untag_mask Threads SigQ SigPnd ShdPnd SigBlk SigIgn SigCgt Cpus_allowed Cpus_allowed_list
+    voluntary_ctxt_switches nonvoluntary_ctxt_switches x86_Thread_features x86_Thread_features_locked
     """.split()
 )
 CAPABILITY_SETS = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")

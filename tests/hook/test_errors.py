@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Starter, Syslog
 from containers import ALICE, ENGINES, SETTINGS, WORK, call_hook, configuration, keys, shell_around, wait_for
+from hook_log import Syslog
 from refusals import assert_one_line, assert_refused
+from starter import Starter
 
 PORT_ANNOTATION = "com.hooks.ssh.port"
 BAD_PORTS = ["0", "70000", "65536", "-1", "15263abc", "", " 15263", "+1", "0x10", "१२"]

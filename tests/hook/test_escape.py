@@ -1,7 +1,7 @@
 """A user who logs in before the container's first process has run, and an image made for that: nobody gets to the host.
 
-The runtime's way into the container's root leads past the host's: see early.c, which the image's programs are. The user
-connects from before the start, and a slow hook, or a log file that the user holds, gives the session time.
+The runtime's way into the container's root leads past the host's: see lib/early.c, which the image's programs are. The
+user connects from before the start, and a slow hook, or a log file that the user holds, gives the session time.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from held import NO_WRITES, held
 STARTS = 20  # of each case
 AT_ONCE = 2
 FIRST_PORT = 16300
-HOST = Path("/run/hook-escape")  # stands for the host's tree; early.c looks for it
+HOST = Path("/run/hook-escape")  # stands for the host's tree; lib/early.c looks for it
 SECRETS = {"roots": 0, "alices": ALICE}  # files in it, and their owners, who alone may read them
 IMAGE = "localhost/ssh-test/early"
 SLOW = {"path": "/bin/sleep", "args": ["sleep", "0.3"]}  # a hook after ours; a login takes half as long
@@ -103,7 +103,7 @@ def bed() -> Iterator[Bed]:
         directory = Path(name)
         directory.chmod(0o755)
         made = Bed(*(directory / name for name in ("program", "hooks", "no_pivot.conf", "key")))
-        source = Path(__file__).with_name("early.c")
+        source = Path(__file__).with_name("lib") / "early.c"
         run(["musl-gcc", "-O1", "-static", "-Wall", "-Wextra", "-Werror", "-o", made.program, source]).checked()
         openssh.convert(keys() / "id_dropbear", made.key)
         made.no_pivot.write_text("[engine]\nno_pivot_root = true\n", encoding="ascii")

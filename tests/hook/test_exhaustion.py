@@ -1,8 +1,8 @@
 """A node or a container that is out of something: a session works all the same, or one sentence says what is wrong.
 
 Elsewhere: a session that takes too much memory or starts too many processes (test_limits.py), the hook's own processes
-killed as by the OOM killer, the container or its runtime killed while the hook works (test_faults.py), a root file system
-or home that is read-only (test_odd_images.py), no keys for lack of room (tests/unit/test_keystore.py).
+killed as by the OOM killer, the container or its runtime killed while the hook works (test_faults.py), a root file
+system or home that is read-only (test_odd_images.py), no keys for lack of room (tests/unit/test_keystore.py).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Start, Starter, Syslog
+from changes import with_home, with_resources
 from containers import (
     ALICE,
     COPIES,
@@ -25,6 +25,7 @@ from containers import (
     Plain,
     Podman,
     StartFailed,
+    assert_alive,
     processes,
     records,
     run,
@@ -32,9 +33,9 @@ from containers import (
     shell_around,
     wait_for,
 )
+from hook_log import Syslog
 from refusals import assert_one_line, assert_refused
-from test_limits import assert_alive, with_resources
-from test_odd_images import bind
+from starter import Start, Starter
 
 Change = Callable[[dict[str, Any]], None]
 
@@ -70,7 +71,9 @@ def with_limits(**limits: int | tuple[int, int]) -> Change:
 
 @pytest.mark.parametrize("engine", ["crun", "podman-crun"])
 def test_no_room_for_the_daemon(start: Start, engine: str) -> None:
-    """The kernel lets a process be moved into a cgroup that is full; it can start no other there, as runc's exec has to."""
+    """The kernel lets a process be moved into a cgroup that is full; it can start no other there, as runc's exec has
+    to.
+    """
     container = start(engine, "busybox", **with_pids(engine, 1))
     daemon = container.daemon()
     assert_login_refused(container, CLOSED)
@@ -338,7 +341,7 @@ def test_no_room_for_keys_in_the_home(alices_home: Path, start: Starter, syslog:
     (alices_home / ".ssh").mkdir(mode=0o700)
     os.chown(alices_home / ".ssh", ALICE, ALICE)
     fill_disk(alices_home, resource)
-    change = bind(alices_home)
+    change = with_home(alices_home)
     words = ("cannot write the keys into /home/alice/.ssh", NO_SPACE)
     assert_refused(start, syslog, "crun", *words, change=change, settings={"OVERLAY_MOUNT_HOME_SSH": "false"})
     assert list((alices_home / ".ssh").iterdir()) == []

@@ -1,4 +1,4 @@
-"""Each system call of createRuntime fails once: see faults.py. This takes a sample, tests/hook/soak all of them."""
+"""Each system call of createRuntime fails once: see lib/faults.py. This takes a sample, tests/hook/soak all of them."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def without_pid_namespace(config: dict[str, Any]) -> None:
 @pytest.mark.parametrize("pid", ["private", "host"])
 @pytest.mark.parametrize("how", [faults.KILL_CONTAINER, faults.KILL_RUNTIME])
 def test_container_or_its_runtime_is_killed(good: Outcome, how: str, pid: str) -> None:
-    """Before the daemon is recorded, the hook says so; after that poststop, or a sweep, ends and removes what there is."""
+    """Before the daemon is recorded, the hook says so; then poststop, or a sweep, ends and removes what there is."""
     change = without_pid_namespace if pid == "host" else None
     of_hook = of_role(good, 0)
     released, listens = (

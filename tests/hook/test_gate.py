@@ -1,4 +1,6 @@
-"""The daemon listens before its container runs, and serves nobody before the container's first process runs its program."""
+"""The daemon listens before its container runs, and serves nobody before the container's first process runs its
+program.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,6 @@ from typing import Any
 
 import openssh
 import pytest
-from conftest import Start
 from containers import (
     ALICE,
     PORT,
@@ -29,6 +30,7 @@ from containers import (
     shell_around,
     wait_for,
 )
+from starter import Start
 
 BANNER = b"SSH-2.0-"
 QUIET = 0.5  # seconds; an open gate takes a hundredth of that

@@ -1,4 +1,4 @@
-"""A user who lets the hook wait without end: by the lock of an inode of hers (see held.py), or by SIGSTOP.
+"""A user who lets the hook wait without end: by the lock of an inode of hers (see lib/held.py), or by SIGSTOP.
 
 Nothing of the hook's waits for her longer than its deadline, and nobody else notices.
 """
@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from attack import bind, one_line
-from conftest import Start, Syslog
+from attack import one_line
+from changes import beside_others, bind
 from containers import (
     ALICE,
     BOB,
@@ -40,8 +40,9 @@ from containers import (
     wait_for,
 )
 from held import NO_CHANGES, NO_LOOKUPS, NO_WRITES, held
+from hook_log import Syslog
 from recorded import age, describe, write_record
-from test_before_start import beside_others
+from starter import Start
 
 LIMIT = 19.0  # seconds for what the user holds up; the hook's own deadline is 10
 AT_ONCE = 8.0  # seconds for what nobody holds up, on a busy machine
@@ -374,8 +375,8 @@ def runtimes() -> list[int]:
 
 
 def test_stopped_process_is_not_forgotten(starts: Starts) -> None:
-    """Among the node's processes: who stops the daemon's before it is Dropbear, and has runtime and hook killed, gets no daemon
-    when she lets it go on after the sweep.
+    """Among the node's processes: who stops the daemon's before it is Dropbear, and has runtime and hook killed, gets
+    no daemon when she lets it go on after the sweep.
     """
     caught: list[str] = []
     for _attempt in range(20):

@@ -8,9 +8,10 @@ import subprocess
 from collections.abc import Iterator
 
 import pytest
-from conftest import Start, Starter, Syslog
 from containers import ALICE, run
+from hook_log import Syslog
 from refusals import assert_refused
+from starter import Start, Starter
 
 PORT_ANNOTATION = "com.hooks.ssh.port"
 

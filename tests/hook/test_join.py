@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
-from conftest import Start, Starter, Syslog
 from containers import ENABLED, PORT, SETTINGS, WORK, hook_json, listening, processes, wait_for
+from hook_log import Syslog
 from refusals import assert_refused
+from starter import Start, Starter
 
 
 @pytest.mark.parametrize("image", ["debian", "busybox"])

@@ -11,7 +11,6 @@ from pathlib import Path
 import lives
 import openssh
 import pytest
-from conftest import Start
 from containers import (
     ENGINES,
     LAUNCHER,
@@ -28,6 +27,7 @@ from containers import (
     wait_for,
 )
 from recorded import age
+from starter import Start
 
 PODMAN = ("podman-crun", "podman-runc", "rootless")
 

@@ -7,27 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Start, Syslog
-from containers import LAUNCHER, Container, run
+from changes import with_resources
+from containers import LAUNCHER, assert_alive, run
+from hook_log import Syslog
 from refusals import assert_refused
+from starter import Start
 
 MEBIBYTE = 1 << 20
 # What takes more memory than it may; dd has one block of that size.
 GREEDY = "dd if=/dev/zero of=/dev/null bs={size}M count=1"
-
-
-def with_resources(**resources: Any) -> Any:
-    def change(config: dict[str, Any]) -> None:
-        config["linux"]["cgroupsPath"] = "/hook-test/limits"
-        config["linux"]["resources"] = resources
-
-    return change
-
-
-def assert_alive(container: Container, daemon: int) -> None:
-    assert container.exec("true").status == 0
-    assert container.daemon() == daemon
-    assert container.ssh("echo here").checked().text == "here"
 
 
 @pytest.mark.parametrize("engine", ["crun", "runc"])

@@ -6,9 +6,10 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
-from conftest import Start, Syslog
 from containers import ALICE, PORT, SETTINGS, WORK, Container, new_name, run
+from hook_log import Syslog
 from refusals import assert_refused
+from starter import Start
 
 ADDRESS, OTHER = "10.99.0.1", "fd00:99::1"
 

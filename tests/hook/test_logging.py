@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Start, Syslog
 from containers import ALICE, WORK, StartFailed, shell_around, wait_for
+from hook_log import Syslog
+from starter import Start
 
 LEVEL, OUT, ERR = (f"com.hooks.logging.{name}" for name in ("level", "stdoutfd", "stderrfd"))
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import many
 import openssh
 import pytest
-from conftest import Start
 from containers import Container, keys
+from starter import Start
 
 CLIENTS = ("ours", "openssh")
 

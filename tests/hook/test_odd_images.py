@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Start
+from changes import with_home, without_home
 from containers import ALICE, ENGINES, WORK, Container
+from starter import Start
 
 
 def assert_works(container: Container, program: str = "ssh") -> None:
@@ -172,21 +173,9 @@ def home() -> Iterator[Path]:
     shutil.rmtree(path)
 
 
-def bind(home: Path | None) -> Callable[[dict[str, Any]], None]:
-    def change(config: dict[str, Any]) -> None:
-        mounts = config["mounts"]
-        mount = next(mount for mount in mounts if mount["destination"] == "/home/alice")
-        if home is None:
-            mounts.remove(mount)
-        else:
-            mount["source"] = str(home)
-
-    return change
-
-
 @pytest.mark.parametrize("image", ["debian", "busybox"])
 def test_no_home(start: Start, image: str) -> None:
-    assert_works(start("crun", image, network="private", change=bind(None)))
+    assert_works(start("crun", image, network="private", change=without_home))
 
 
 def test_home_variable_is_not_set(start: Start) -> None:
@@ -201,7 +190,7 @@ def test_home_variable_is_not_set(start: Start) -> None:
 def test_mode_of_the_home(start: Start, home: Path, mode: int, overlay: str) -> None:
     home.chmod(mode)
     settings = {"OVERLAY_MOUNT_HOME_SSH": overlay}
-    assert_works(start("crun", network="private", change=bind(home), settings=settings))
+    assert_works(start("crun", network="private", change=with_home(home), settings=settings))
     assert home.stat().st_mode & 0o7777 == mode
 
 
@@ -212,13 +201,13 @@ def test_mode_of_the_ssh_directory(start: Start, home: Path, mode: int, overlay:
     (home / ".ssh").chmod(mode)
     os.chown(home / ".ssh", ALICE, ALICE)
     settings = {"OVERLAY_MOUNT_HOME_SSH": overlay}
-    assert_works(start("crun", network="private", change=bind(home), settings=settings))
+    assert_works(start("crun", network="private", change=with_home(home), settings=settings))
 
 
 def test_home_that_the_group_owns(start: Start, home: Path) -> None:
     os.chown(home, ALICE, 5000)
     home.chmod(0o2770)
-    assert_works(start("crun", network="private", change=bind(home)))
+    assert_works(start("crun", network="private", change=with_home(home)))
 
 
 def test_read_only_home(start: Start, home: Path) -> None:
@@ -226,7 +215,7 @@ def test_read_only_home(start: Start, home: Path) -> None:
     os.chown(home / ".ssh", ALICE, ALICE)
 
     def change(config: dict[str, Any]) -> None:
-        bind(home)(config)
+        with_home(home)(config)
         mount = next(mount for mount in config["mounts"] if mount["destination"] == "/home/alice")
         mount["options"] = ["rbind", "rprivate", "ro"]
 

@@ -8,38 +8,10 @@ from pathlib import Path
 
 import openssh
 import pytest
-from conftest import Start
-from containers import LAUNCHER, Container, StartFailed, keys, processes, run, wait_for
+from containers import Container, StartFailed, keys, processes, run, wait_for
+from old_kernel import CALLS, write_wrapper
+from starter import Start
 
-# Their numbers are the same on all architectures.
-CALLS = {
-    "open_tree": 428,
-    "move_mount": 429,
-    "fsopen": 430,
-    "fsconfig": 431,
-    "fsmount": 432,
-    "pidfd_open": 434,
-    "clone3": 435,
-    "close_range": 436,
-    "openat2": 437,
-    "mount_setattr": 442,
-}
-WRAPPER = f"""#!/usr/bin/python3 -IS
-import ctypes, os, struct, sys
-LOAD_NUMBER, JUMP_IF_EQUAL, RETURN = 0x20, 0x15, 0x06
-ALLOW, ENOSYS = 0x7FFF0000, 0x00050000 | 38
-numbers = {list(CALLS.values())}
-program = [(LOAD_NUMBER, 0, 0, 0)]
-program += [(JUMP_IF_EQUAL, len(numbers) - place, 0, number) for place, number in enumerate(numbers)]
-program += [(RETURN, 0, 0, ALLOW), (RETURN, 0, 0, ENOSYS)]
-code = b"".join(struct.pack("HBBI", *instruction) for instruction in program)
-buffer = ctypes.create_string_buffer(code)
-filter = ctypes.create_string_buffer(struct.pack("HxxxxxxP", len(program), ctypes.addressof(buffer)))
-libc = ctypes.CDLL(None, use_errno=True)
-if libc.prctl(22, 2, ctypes.byref(filter), 0, 0):  # PR_SET_SECCOMP, SECCOMP_MODE_FILTER
-    raise OSError(ctypes.get_errno(), "no filter")
-os.execv(sys.argv[2], sys.argv[2:]) if sys.argv[1] == "run" else os.execv({LAUNCHER!r}, sys.argv)
-"""
 PROBE = f"""
 import ctypes
 libc = ctypes.CDLL(None, use_errno=True)
@@ -52,10 +24,7 @@ for number in {list(CALLS.values())}:
 
 @pytest.fixture
 def wrapper(tmp_path: Path) -> str:
-    path = tmp_path / "old_kernel"
-    path.write_text(WRAPPER, encoding="utf-8")
-    path.chmod(0o755)
-    return str(path)
+    return write_wrapper(tmp_path / "old_kernel")
 
 
 def seccomp(pid: int) -> str:

@@ -21,8 +21,8 @@ from typing import Any
 import openssh
 import pytest
 from cable import address, near_address, plug
-from conftest import Start, Starter
 from containers import ALICE, BOB, IMAGES, LAUNCHER, PORT, SETTINGS, Container, Result, as_user, keys, run, wait_for
+from starter import Start, Starter
 
 HOME = Path("/home/alice")
 CLIENT = HOME / ".oci-hooks/ssh/client"
@@ -470,7 +470,8 @@ def test_from_a_laptop_by_a_jump_host(container: Container, laptop: int) -> None
     text = (
         "Include ~/.oci-hooks/ssh/client/config\n"
         "Host container-*\n    ProxyJump login\n"
-        f"Host login\n    HostName {near_address(3)}\n    Port {LOGIN_PORT}\n    User alice\n    IdentityFile ~/.ssh/laptop\n"
+        f"Host login\n    HostName {near_address(3)}\n    Port {LOGIN_PORT}\n"
+        "    User alice\n    IdentityFile ~/.ssh/laptop\n"
         "    StrictHostKeyChecking accept-new\n"
     )
     from_there = ["nsenter", "--net", "--target", str(laptop), *as_user(BOB, "ssh", name="bob")]

@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Start, Syslog
 from containers import ALICE, COPIES, PORT, RECORD, Container, as_user, call_hook, listening, run, wait_for
+from hook_log import Syslog
 from recorded import BOOT_ID, OTHERS, describe, write_record
 from refusals import assert_one_line
+from starter import Start
 
 LAST_PID = Path("/proc/sys/kernel/ns_last_pid")
 

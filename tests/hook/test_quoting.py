@@ -1,4 +1,4 @@
-"""What a session's shell makes of the container's variables: the very bytes that config.json gives, whatever they are."""
+"""What a session's shell makes of the container's variables: the very bytes of config.json, whatever they are."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Start
 from containers import Container
-from test_environment import SHELLS, with_shell
+from shells import SHELLS, with_shell
+from starter import Start
 
 COUNT = 300
 LENGTHS = (100_000, 65_536, 4096, 1)  # of the longest values, in bytes

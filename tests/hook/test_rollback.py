@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Start, Starter, Syslog
 from containers import ALICE, SETTINGS, run
+from hook_log import Syslog
 from refusals import assert_refused
+from starter import Start, Starter
 
 SETTING = {"OVERLAY_MOUNT_HOME_SSH": "false"}
 SSH = Path("/home/alice/.ssh")

@@ -14,9 +14,10 @@ from typing import Any
 
 import bpf
 import pytest
-from conftest import Start, Syslog
-from containers import ALICE, Container, wait_for
+from containers import ALICE, Container, Podman, wait_for
+from hook_log import Syslog
 from refusals import assert_refused
+from starter import Start
 
 KEPT = Path("/run/ocihooks-ssh/seccomp")
 ROOTLESS_KEPT = Path(f"/run/user/{ALICE}/ocihooks-ssh/seccomp")
@@ -90,17 +91,18 @@ PROFILES: dict[str, dict[str, Any]] = {
         "syscalls": [
             {
                 "names": """
-                    accept accept4 access arch_prctl bind brk capget capset chdir chroot clone clone3 close close_range connect
-                    dup dup2 dup3 epoll_create1 epoll_ctl epoll_wait execve exit exit_group faccessat faccessat2 fchdir fchmod
-                    fchown fcntl fork fstat fstatfs futex getcwd getdents getdents64 getegid geteuid getgid getgroups getpeername
-                    getpgrp getpid getppid getrandom getresgid getresuid getrlimit getsockname getsockopt gettid getuid ioctl
-                    kill listen lseek lstat madvise mmap mprotect mremap munmap nanosleep clock_nanosleep newfstatat open openat
-                    openat2 pipe pipe2 poll ppoll prctl pread64 prlimit64 pselect6 pwrite64 read readlink readlinkat readv
-                    recvfrom recvmsg restart_syscall rseq rt_sigaction rt_sigprocmask rt_sigreturn rt_sigsuspend
-                    rt_sigtimedwait select
-                    sendmsg sendto set_robust_list set_tid_address setgid setgroups setitimer setpgid setresgid setresuid setsid
-                    setsockopt setuid shutdown sigaltstack socket socketpair stat statx sysinfo time umask uname unlink vfork
-                    wait4 waitid write writev setpriority getpriority mkdir no_such_call
+                    accept accept4 access arch_prctl bind brk capget capset chdir chroot clone clone3 close
+                    close_range connect dup dup2 dup3 epoll_create1 epoll_ctl epoll_wait execve exit exit_group
+                    faccessat faccessat2 fchdir fchmod fchown fcntl fork fstat fstatfs futex getcwd getdents
+                    getdents64 getegid geteuid getgid getgroups getpeername getpgrp getpid getppid getrandom getresgid
+                    getresuid getrlimit getsockname getsockopt gettid getuid ioctl kill listen lseek lstat madvise
+                    mmap mprotect mremap munmap nanosleep clock_nanosleep newfstatat open openat openat2 pipe pipe2
+                    poll ppoll prctl pread64 prlimit64 pselect6 pwrite64 read readlink readlinkat readv recvfrom
+                    recvmsg restart_syscall rseq rt_sigaction rt_sigprocmask rt_sigreturn rt_sigsuspend
+                    rt_sigtimedwait select sendmsg sendto set_robust_list set_tid_address setgid setgroups setitimer
+                    setpgid setresgid setresuid setsid setsockopt setuid shutdown sigaltstack socket socketpair stat
+                    statx sysinfo time umask uname unlink vfork wait4 waitid write writev setpriority getpriority
+                    mkdir no_such_call
                 """.split(),
                 "action": "SCMP_ACT_ALLOW",
             }
@@ -198,6 +200,7 @@ def test_program_of_many_calls_is_a_tree(start: Start) -> None:
 
 def test_podmans_own_profile(start: Start) -> None:
     container = start("podman-crun")
+    assert isinstance(container, Podman)
     assert_tree_of(Path(f"/run/crun/{container.inspect('{{.Id}}')}/seccomp.bpf").read_bytes())
     assert container.ssh("grep Seccomp: /proc/self/status").checked().text.split() == ["Seccomp:", "2"]
 
@@ -303,7 +306,7 @@ def test_profile_that_leaves_no_server(start: Start, syslog: Syslog) -> None:
 
 
 def test_profile_that_kills_the_server(start: Start, syslog: Syslog) -> None:
-    """What is told of its end is what /proc has of it; its pidfile, which stays behind on a volume, names no process."""
+    """What is told of its end is what /proc has of it; its pidfile, which stays on a volume, names no process."""
     profile = {**PROFILE, "syscalls": [{"names": ["listen"], "action": "SCMP_ACT_KILL_PROCESS"}]}
     pidfile = Path("/home/alice/daemon.pid")
     annotations = {"com.hooks.ssh.pidfile_container": str(pidfile)}

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import openssh
 import pytest
-from conftest import Start
 from containers import Container, keys
+from starter import Start
 
 
 @pytest.fixture(scope="module", params=["debian", "busybox"])

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from conftest import Start
 from containers import ENGINES, PORT, listening, processes, records, wait_for
+from starter import Start
 
 
 def cgroups(text: str) -> list[str]:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Start
 from containers import (
     ALICE,
     BOB,
@@ -37,6 +36,7 @@ from containers import (
 )
 from recorded import BOOT_ID, OTHERS, age, describe, write_record
 from refusals import assert_one_line
+from starter import Start
 
 PIDFILE = Path("/home/alice/sweep.pid")
 WITH_PIDFILE = {"com.hooks.ssh.pidfile_host": str(PIDFILE)}

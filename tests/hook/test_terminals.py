@@ -8,8 +8,8 @@ import signal
 from collections.abc import Iterator
 
 import pytest
-from conftest import Start
 from containers import Container, processes, running, wait_for
+from starter import Start
 from terminal import Terminal, terminal
 
 PROMPT = b"<> "

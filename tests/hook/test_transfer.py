@@ -13,9 +13,9 @@ from pathlib import Path
 
 import openssh
 import pytest
-from conftest import Start, Starter
 from containers import ALICE, ENGINES, PORT, Container, Result, keys, run
 from programs import add_programs
+from starter import Start, Starter
 
 # Containers of alice's on the node's network have the same port on different addresses.
 HERE, THERE, ELSEWHERE = "127.0.0.1", "127.0.0.2", "127.0.0.3"

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import openssh
 import pytest
-from attack import without_home
-from conftest import Start
+from changes import without_home
 from containers import ALICE, BOB, PORT, SETTINGS, WORK, Container, Result, as_user, keys, listening, run, wait_for
+from programs import with_openssh
+from starter import Start
 
 BINARIES = Path(SETTINGS["DROPBEAR_DIR"]) / "bin"
 OTHER_PORT = 15999
@@ -315,15 +316,6 @@ def test_other_port_is_for_the_images_own_client(start: Start, place_of_port: st
     result = container.exec("ssh", *arguments)
     assert (result.status, result.text) == (7, "".join(f"[{argument}]" for argument in arguments))
     assert container.ssh("echo right").checked().text == "right"
-
-
-def with_openssh(root: Path) -> None:
-    """Put this machine's OpenSSH client into an image of the same distribution."""
-    shutil.copy("/usr/bin/ssh", root / "usr/bin/ssh")
-    for line in run(["ldd", "/usr/bin/ssh"]).checked().text.splitlines():
-        library = next((field for field in line.split() if field.startswith("/")), "")
-        if library and not (root / library.lstrip("/")).exists():
-            shutil.copy(library, root / "usr/lib")
 
 
 def test_other_port_by_openssh(start: Start, place: Path, alices: Path) -> None:

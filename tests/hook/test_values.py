@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Start, Starter, Syslog
 from containers import LAUNCHER, WORK, configuration, run, shell_around
+from hook_log import Syslog
 from refusals import assert_refused
+from starter import Start, Starter
 
 LONG = b"/" + b"x" * 100_000
 SHELL = b"/;$(id)`id`'\"|&<>*?~!#"

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Start, Starter, Syslog
 from containers import ALICE, BOB, ENABLED, LAUNCHER, SETTINGS, WORK, Engine, run, shell_around
+from hook_log import Syslog
 from refusals import assert_refused
+from starter import Start, Starter
 
 USER = "com.hooks.ssh.user"
 REQUIRE = {"REQUIRE_USER_ANNOTATION": "true"}

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 from cable import address, plug
-from conftest import Start
 from containers import ALICE, LAUNCHER, PORT, Container, Result, as_user, run
+from starter import Start
 
 
 def command(*arguments: str, env: tuple[str, ...] = ()) -> list[str]:

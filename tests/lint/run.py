@@ -50,10 +50,12 @@ def ruff(*mode: str) -> str:
 
 
 def types() -> str:
-    """Types of the hook, of the plugins under the names that Ansible gives them, of the roles' programs and of our tools."""
+    """Types of the hook, of the plugins under the names that Ansible gives them, of the roles' programs and of our
+    tools.
+    """
     packages = command("mypy", "-p", "ssh_hook", "-p", "ansible_collections.ocihooks.ssh.plugins")
     roles = [path for path, _text in texts() if path.parts[0] == "roles" and path.suffix == ".py"]
-    tools = ("run.py", "unit/run.py", "sanity", "lint", "bench", "fuzz/campaign.py", "fuzz/targets.py")
+    tools = ("run.py", "unit/run.py", "sanity", "lint", "bench", "fuzz/campaign.py", "fuzz/targets.py", "hook", "vm")
     return packages + command("mypy", *roles, *(f"tests/{tool}" for tool in tools))
 
 

@@ -44,7 +44,8 @@ def play(
 ) -> Play:
     """Run a playbook (a name in playbooks/, or a file beside this one) on this node.
 
-    `before` is a command that runs ansible-playbook as its last arguments, `collections` another place of the collection.
+    `before` is a command that runs ansible-playbook as its last arguments, `collections` another place of the
+    collection.
     """
     own = Path(__file__).with_name(f"{name}.yml")
     answer = subprocess.run(

@@ -445,7 +445,7 @@ def imported(command: str | Path) -> list[str]:
 
 
 def test_the_hook_runs_from_the_bytecode_that_was_installed() -> None:
-    assert set(imported(LAUNCHER)) == {"ssh_hook.bundle.Finder"}
+    assert set(imported(LAUNCHER)) == {"ssh_hook.importer.Finder"}
 
 
 def test_the_hook_runs_from_its_sources_where_the_interpreter_was_upgraded(tmp_path: Path) -> None:
@@ -871,8 +871,9 @@ for other in basic sysinit shutdown timers nss-user-lookup; do
     printf '[Unit]\nDefaultDependencies=no\n' >"$units/$other.target"
 done
 for timer in sweep passwd; do
-    mkdir "$units/ssh-hook-$timer.timer.d"
-    printf '[Timer]\nOnBootSec=\nOnBootSec=1\nAccuracySec=1\nRandomizedDelaySec=0\n' >"$units/ssh-hook-$timer.timer.d/now.conf"
+    drop_ins=$units/ssh-hook-$timer.timer.d
+    mkdir "$drop_ins"
+    printf '[Timer]\nOnBootSec=\nOnBootSec=1\nAccuracySec=1\nRandomizedDelaySec=0\n' >"$drop_ins/now.conf"
 done
 exec env -i container=test PATH="$PATH" SYSTEMD_UNIT_PATH="$units" SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1 \
     /lib/systemd/systemd --unit=timers.target --log-target=console --default-standard-output=inherit

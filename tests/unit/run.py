@@ -10,11 +10,11 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = {
-    "busybox": "busybox",  # one of the shells that read what the hook generates
-    "patch": "patch",  # applies the role's patches
-    "ssh-keygen": "openssh-client",  # reads the keys
-}
+PROGRAMS = (
+    "busybox",  # one of the shells that read what the hook generates
+    "patch",  # applies the role's patches
+    "ssh-keygen",  # reads the keys
+)
 OLDEST = (3, 9)
 
 # Says what an interpreter is, and nothing when it cannot make virtual environments or is no final release.
@@ -52,8 +52,8 @@ def main(arguments: list[str]) -> int:
     if not found:
         print("unit: no Python from 3.9 on that can make virtual environments: install python3-venv", file=sys.stderr)
         return 1
-    if missing := [package for program, package in PACKAGES.items() if shutil.which(program) is None]:
-        subprocess.run([ROOT / "tests" / "testbed" / "packages", *missing], check=True)
+    if not all(map(shutil.which, PROGRAMS)):
+        subprocess.run([ROOT / "tests" / "testbed" / "packages", "unit"], check=True)
     failed = False
     for version in sorted({min(found), max(found)}):
         name = ".".join(map(str, version))
@@ -66,7 +66,9 @@ def main(arguments: list[str]) -> int:
             "-m",
             "pytest",
             "--quiet",
-            *(arguments or ["tests/unit"]),
+            "--override-ini",
+            "testpaths=tests/unit",
+            *arguments,
         ]
         failed |= subprocess.run(command, cwd=ROOT, check=False).returncode != 0
     return int(failed)

@@ -1,6 +1,7 @@
-"""Makes the virtual machine a node where the hook is installed, and loads the policy of the security module that it has.
+"""Makes the virtual machine a node where the hook is installed, and loads the policy of the security module that it
+has.
 
-Runs as root in the machine; the directory tests/hook is among those of Python's modules.
+Runs as root in the machine; tests/hook/lib is on PYTHONPATH.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ def load_apparmor() -> None:
 def load_selinux() -> None:
     """From here on the kernel enforces: it does so without being told, because of its command line."""
     policy = Path("/run/policy")
-    output = ["--output", policy, "--filecontext", "/dev/null"]
+    output: list[str | Path] = ["--output", policy, "--filecontext", "/dev/null"]
     run(["secilc", "--policyvers", POLICY_VERSION, *output, HERE / "selinux.cil"]).checked()
     run(["mount", "-t", "selinuxfs", "selinuxfs", SELINUX]).checked()
     (SELINUX / "load").write_bytes(policy.read_bytes())

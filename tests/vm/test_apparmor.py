@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Start
 from containers import ALICE, IMAGES, StartFailed, processes, run
 from labels import RUNTIMES, assert_all_labelled, label
 from refusals import assert_one_line
+from starter import Start
 
 
 def under(profile: str, **process: object) -> Callable[[dict[str, Any]], None]:

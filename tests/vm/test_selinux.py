@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Start
 from containers import PORT, SETTINGS, WORK, StartFailed, listening, new_name, shell_around
 from labels import RUNTIMES, assert_all_labelled, label
 from refusals import assert_one_line
+from starter import Start
 
 HOST = "system_u:system_r:host_t:s0-s0:c0.c2"
 PROCESS = "system_u:system_r:box_t:s0:c0,c2"

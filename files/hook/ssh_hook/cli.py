@@ -26,34 +26,34 @@ HOSTS: names such as node1 or gpu[001-128], or --hostfile FILE, or else those of
 
 
 def main(arguments: list[str], defaults: dict[str, str]) -> int:
-    """Run one command; returns the exit status: 0, or 1 after an error that was reported.
+    """Run one command; return the exit status: 0, or 1 after an error that was reported.
 
-    `defaults` are the site's settings, for what a user's environment does not set (an OCI runtime's has them all);
-    PYTHON_PACKAGES, directories separated by colons that hold cryptography and pyroute2, is only there.
+    `defaults` are the site's settings. The caller's environment overrides them, except PYTHON_PACKAGES: colon-separated
+    directories that hold cryptography and pyroute2. For an OCI runtime the environment has all settings.
     """
-    packages = defaults.get("PYTHON_PACKAGES", "")  # where to import from is the site's to say, not the caller's
+    packages = defaults.get("PYTHON_PACKAGES", "")  # the site decides where to import from, not the caller
     if arguments == ["start-ssh-daemon"]:
-        status = _guarded(lambda: _run_stage([path for path in packages.split(":") if path]))
-        os._exit(status)  # a container waits, and there is nothing to flush: the interpreter's tidying up takes 2 ms
-    return _guarded(lambda: _user_command(arguments, {**defaults, **environment(), "PYTHON_PACKAGES": packages}))
+        status = _report_failure(lambda: _run_stage([path for path in packages.split(":") if path]))
+        os._exit(status)  # nothing is left to flush, and the interpreter's finalization would take 2 ms of the start
+    return _report_failure(lambda: _user_command(arguments, {**defaults, **environment(), "PYTHON_PACKAGES": packages}))
 
 
-def _guarded(command: Callable[[], int]) -> int:
-    """The exit status of `command`, every failure of which ends in one line."""
+def _report_failure(command: Callable[[], int]) -> int:
+    """Return the exit status of `command`; log any exception as one line and return 1."""
     try:
         return command()
     except Exception as error:
-        log(ERROR, describe_failure(error))
+        failure = describe_failure(error)
+    log(ERROR, failure)  # after the handler: the exception keeps what its frames hold, which may be all of the memory
     return 1
 
 
 def _run_stage(packages: list[str]) -> int:
-    """Only what a stage takes is imported: poststop takes little."""
-    gc.disable()  # there is little garbage, and forked processes would each copy what it looks at
+    """Run the stage that the state on standard input calls for; import only the modules that this stage needs."""
+    gc.disable()  # there is little garbage, and a collection in forked processes causes copy-on-write faults
     log.to_syslog = True
-    signal.pthread_sigmask(
-        signal.SIG_SETMASK, []
-    )  # crun blocks every signal, and a daemon that inherits that never reaps
+    # crun blocks every signal, and a daemon that inherits this mask never reaps its children.
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     os.umask(0o022)
     state = read_state(0)
@@ -76,7 +76,7 @@ def _create_runtime(state: State, packages: list[str]) -> None:
 
 
 def _user_command(arguments: list[str], settings: dict[str, str]) -> int:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # an interrupt needs no traceback
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback after Ctrl-C
     command, *options = arguments or [""]
     allowed = {"keygen": {"--overwrite", "--verbose", "--debug"}, "check-user-has-sshkeys": {"--verbose", "--debug"}}
     if command in ("-h", "--help", "help"):

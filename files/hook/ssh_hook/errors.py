@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The hook's exceptions, and the one line that tells a failure, in whichever process it happens."""
+"""The hook's exceptions, and the one-line description of a failure in any of its processes."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ class HookError(Exception):
 
 
 class LateError(HookError):
-    """What a user can hold up without end has not answered within the time."""
+    """An operation that a user can block without end did not finish before its timeout."""
 
 
 def printable(text: str) -> str:
-    """Return `text` for a message of one line: what does not print is escaped, and what is long is cut."""
+    """Return `text` for a message of one line: escaped where it is not printable, and truncated."""
     shown = text if text.isprintable() else ascii(text)[1:-1]
     return shown if len(shown) <= _MAX_SHOWN else shown[:_MAX_SHOWN] + "..."
 
 
 def describe_failure(error: BaseException) -> str:
-    """Return one line for `error`: a HookError's own text, else what failed, and where in the code no check foresaw it."""
+    """Return one line for `error`: a HookError's text, an OSError's reason, else also the place in the code."""
     if isinstance(error, HookError):
         return str(error)
     if isinstance(error, MemoryError):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Messages: to standard error as the annotations com.hooks.logging.* direct, and to syslog.
+"""Messages of the hook: to where the annotations com.hooks.logging.* direct them, and to syslog.
 
-syslog gets warnings and errors whatever the level, since a runtime may drop what a hook prints.
+syslog gets warnings and errors at any log level, since a runtime may drop the output of its hooks.
 """
 
 from __future__ import annotations
@@ -10,21 +10,21 @@ from .errors import LateError
 from .kernel.lean import TYPE_CHECKING, os
 
 PREFIX = "ssh_hook: "  # of every line
-_MAX_LENGTH = 1000  # characters of a message
+_MAX_LENGTH = 1000  # characters
 DEBUG, INFO, WARNING, ERROR = range(4)
 _NAMES = ("debug", "info", "warning", "error")
-_TIMEOUT = 2.0  # seconds, for a message
+_TIMEOUT = 2.0  # seconds to write one message
 
 if TYPE_CHECKING:
     from .kernel.identity import Identity
 
 
 class LogTarget:
-    """Where messages go: an open descriptor, or what a subclass makes of that.
+    """A destination of messages: an open descriptor, or a file that a subclass opens.
 
     Attributes:
         descriptor: -1 where there is none yet.
-        user: who has to write; None for the caller.
+        user: whose credentials it is written with; None for the caller's.
     """
 
     def __init__(self, descriptor: int, user: Identity | None = None) -> None:
@@ -40,9 +40,10 @@ class Log:
     """The hook's messages.
 
     Attributes:
-        level: the lowest level that is printed.
-        stdout: where messages below a warning go; stderr: where the others go.
-        to_syslog: whether warnings and errors go there too.
+        level: the lowest level that is printed. Errors always are.
+        stdout: the destination of debug and info messages.
+        stderr: the destination of warnings and errors.
+        to_syslog: whether warnings and errors go to syslog too. Set while a runtime waits for the hook.
     """
 
     def __init__(self) -> None:
@@ -52,49 +53,47 @@ class Log:
         self.to_syslog = False
 
     def __call__(self, level: int, message: str) -> None:
-        """Report one line. Never raises: a message that cannot be written must not change what the hook does."""
+        """Log one line. Never raises: a message that cannot be written must not fail the hook."""
         message = message if len(message) <= _MAX_LENGTH else message[:_MAX_LENGTH] + "..."
-        message = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in message)  # an image's words are in some
+        message = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in message)  # some quote the image
         line = f"{PREFIX}{_NAMES[level]}: {message}"
         if level >= self.level or level == ERROR:
             self._print(
                 self.stdout if level < WARNING else self.stderr, (line + "\n").encode("utf-8", "backslashreplace")
             )
         if self.to_syslog and level >= WARNING:
-            import syslog  # for this alone
+            import syslog  # here: most starts log no warning
 
             priority = syslog.LOG_WARNING if level == WARNING else syslog.LOG_ERR
             safe = message.encode("ascii", "backslashreplace").decode()
             syslog.openlog("ssh_hook", syslog.LOG_PID, syslog.LOG_DAEMON)
             syslog.syslog(priority, safe)
-            syslog.closelog()  # its descriptor must not reach the container
+            syslog.closelog()  # the container must not inherit its descriptor
 
     def _print(self, target: LogTarget, line: bytes) -> None:
-        """Write `line`. While a runtime waits for the hook, a process does that which can be left behind: the file of a user's
-        may hang, or what crun redirects the hook's messages to.
-        """
+        """Write `line`; in a child while a runtime waits, since a user's file or crun's redirected output may hang."""
         try:
-            if not (self.to_syslog and self._print_by_another(target, line)):
+            if not (self.to_syslog and self._print_in_child(target, line)):
                 target.write(line)
         except OSError:
-            pass  # nobody reads; syslog has it
+            pass  # nobody reads it; syslog has it
 
-    def _print_by_another(self, target: LogTarget, line: bytes) -> bool:
-        """Tell whether there was a process for that."""
+    def _print_in_child(self, target: LogTarget, line: bytes) -> bool:
+        """Write `line` in a disposable process; return False where the caller has to write it."""
 
         def write() -> bytes:
             target.write(line)
             return b""
 
         try:
-            from .kernel import disposable  # which imports what a stage without messages does without
+            from .kernel import disposable_process  # here: a poststop without messages does not need it
 
             kept = (target.descriptor,) if target.user is None else ()
-            disposable.run(write, "cannot log", target.user, kept, _TIMEOUT)
+            disposable_process.run(write, "cannot log", target.user, kept, _TIMEOUT)
         except LateError:
-            self.stdout, self.stderr = LogTarget(1), LogTarget(2)  # the next message is not to wait as long
+            self.stdout, self.stderr = LogTarget(1), LogTarget(2)  # the next message must not wait as well
         except Exception:
-            # The hook may not even be able to import: then it writes by itself, but into no file of a user's.
+            # No memory to fork or import: the hook itself may write to its own output, but to no file of a user.
             return target.user is not None
         return True
 

@@ -1,4 +1,5 @@
-"""A worker of a job as DeepSpeed's and PyTorch's launchers start it, told by MASTER_ADDR, MASTER_PORT, RANK and WORLD_SIZE.
+"""A worker of a job as DeepSpeed's and PyTorch's launchers start it, told by MASTER_ADDR, MASTER_PORT, RANK and
+WORLD_SIZE.
 
 Each gives WEIGHT, a variable of its container; all of them get the sum, by way of rank 0, and print it.
 """

@@ -1,9 +1,11 @@
-"""Tell what happens to files that containers need in their start, other than that a name leads to a new file from one moment to the next.
+"""Tell what happens to files that containers need in their start, other than that a name leads to a new file from one
+moment to the next.
 
 watch.py DIRECTORY... [-- DIRECTORY...]
 
-Of the first directories nothing may change; in the others a name may only be replaced, by a rename, and what is new may not be
-seen by engines, which read all names that end in .json. Prints a line for each event that breaks this, until /run/load/stop is there.
+Of the first directories nothing may change; in the others a name may only be replaced, by a rename, and what is new may
+not be seen by engines, which read all names that end in .json. Prints a line for each event that breaks this, until
+/run/load/stop is there.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ EVENTS = {0x2: "written", 0x4: "changed", 0x40: "moved away", 0x80: "replaced", 
 
 
 def complaints(data: bytes, still: dict[int, str], renewed: dict[int, str], names: set[str]) -> list[str]:
-    """What of these events must not happen to the `still` directories and to what was in the `renewed` ones, `names`."""
+    """Which events must not happen to the `still` directories and to what was in the `renewed` ones, `names`."""
     found = []
     while data:
         watch, mask, _cookie, length = HEADER.unpack_from(data)

@@ -95,7 +95,7 @@ def items(value: object, where: str) -> list[object]:
 
 
 def check_cdi(text: str) -> None:
-    """Raise BadHook unless the text is a CDI spec whose devices have OCI hooks that can be run on this node, and no more."""
+    """Raise BadHook unless the text is a CDI spec of OCI hooks, and nothing else, that can be run on this node."""
     root = keys(json_of(text), "the file", {"cdiVersion", "kind", "devices"}, set())
     named(root["cdiVersion"], CDI_VERSION, "cdiVersion")
     named(root["kind"], CDI_KIND, "kind")

@@ -2,9 +2,9 @@
 
 Usage: python3 -I -S place_package.py [--check] DIRECTORY
 
-DIRECTORY/package.json holds an object, path -> text. The files go to these paths below DIRECTORY/ssh_hook, owned by root and
-not writable by others whatever the umask; what else is there is removed. With --check nothing is written.
-The bytecode is one file, DIRECTORY/ssh_hook/bytecode; its format is that of the hook's bundle.py.
+DIRECTORY/package.json holds an object, path -> text. The files go to these paths below DIRECTORY/ssh_hook, owned by
+root and not writable by others whatever the umask; what else is there is removed. With --check nothing is written. The
+bytecode is one file, DIRECTORY/ssh_hook/bytecode; its format is that of the hook's importer.py.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Any
 PACKAGE = "ssh_hook"
 BYTECODE = "bytecode"
 ENTRY = f"{PACKAGE}.cli"  # what the launcher imports
-IMPORTER = f"{PACKAGE}.bundle"
+IMPORTER = f"{PACKAGE}.importer"
 INIT = ".__init__"
 HEADER_SIZE = 128  # bytes
 
@@ -95,7 +95,9 @@ def without_lines(code: CodeType) -> CodeType:
 
 
 def compile_source(source: str, path: str) -> tuple[CodeType, ast.Module]:
-    """Compile a module, without docstrings, annotations and line numbers: reading them would take 3 % of a container's start."""
+    """Compile a module, without docstrings, annotations and line numbers: reading them would take 3 % of a container's
+    start.
+    """
     tree = TypesRemover().visit(ast.parse(source, path))
     tree.body = [node for node in tree.body if not (isinstance(node, ast.ImportFrom) and node.module == "__future__")]
     code: CodeType = compile(ast.fix_missing_locations(tree), path, "exec", dont_inherit=True, optimize=2)

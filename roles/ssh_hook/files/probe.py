@@ -33,7 +33,8 @@ The report, a JSON object:
   missing       those of the directories that do not exist
   read_only     those of the written directories that lie on a read-only file system
   full          those of the others that lie on a file system with too little room
-  stale         the role's hook JSON files with another name or in another directory that engines read, and those that must not exist
+  stale         the role's hook JSON files with another name or in another directory that engines read, and those of the
+                unwanted that exist
   timers        names of the systemd timers of the hook that are installed
   versions      directories of the installed versions of the hook: the one that the launcher runs, then the newest first
 """

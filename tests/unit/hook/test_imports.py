@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 HOOK = Path(__file__).resolve().parents[3] / "files" / "hook"
-# What the hook, its provisioner and the daemon's process import at createRuntime, for a container with a seccomp profile.
+# What the hook, its provisioner and the daemon's process import at createRuntime, for a container with a seccomp
+# profile.
 START = [
     "cli",
     "spec.settings",

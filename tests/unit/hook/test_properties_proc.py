@@ -1,4 +1,6 @@
-"""What the hook reads in /proc: names of a user's choice are in it, and must not look like lines or fields of the kernel's."""
+"""What the hook reads in /proc: names of a user's choice are in it, and must not look like lines or fields of the
+kernel's.
+"""
 
 from __future__ import annotations
 

@@ -125,7 +125,8 @@ def apt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     tools.mkdir()
     (tools / "apt-get").write_text(f"#!/bin/sh\ncat {tools}/targets\n")
     (tools / "apt-helper").write_text(
-        '#!/bin/sh\nwhile [ "$1" != download-file ]; do shift; done\ncp "${2#test:}" "$3" && exit\necho "E: no such file"\nexit 1\n'
+        '#!/bin/sh\nwhile [ "$1" != download-file ]; do shift; done\n'
+        'cp "${2#test:}" "$3" && exit\necho "E: no such file"\nexit 1\n'
     )
     for tool in tools.iterdir():
         tool.chmod(0o755)

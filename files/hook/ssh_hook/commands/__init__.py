@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What people and timers call: each file is a command of ``ssh_hook``."""
+"""The commands for users and timers: each file is a command of ``ssh_hook``."""

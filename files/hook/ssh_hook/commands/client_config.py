@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``ssh_hook client-config``: what OpenSSH's client outside of containers needs, on a login node or a laptop."""
+"""``ssh_hook client-config``: set up OpenSSH's client outside of containers, on a login node or a laptop."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from ..keys import formats, store, writer
 from .hosts import Options
 from .keygen import caller
 
-PREFIX = "container-"  # of aliases: the hosts' own names stay what they are
+PREFIX = "container-"  # of aliases; ssh to a host's own name still reaches the host
 _KEY = "id_container"
 _KNOWN_HOSTS = "known_hosts"
 _CONFIG = "config"
 _USER = re.compile(r"[\w.@+-]+(\\[\w.@+-]+)?")
 _BELOW_HOME = "/.oci-hooks/ssh/client"
-_SPECIAL = set('"\\%$*?[')  # in a path: ssh would read them as something else
+_NOT_QUOTABLE = set('"\\%$*?[')  # in a path: they have a meaning in ssh_config(5)
 
 
 def client_config(arguments: list[str], settings: dict[str, str]) -> str:
-    """Write the caller's key, known_hosts and configuration for the hosts in `arguments`; returns what to do with them.
+    """Write the caller's key, known_hosts and configuration for the hosts in `arguments`; return instructions.
 
     Raises HookError and KeyStoreError.
     """
     options = Options(arguments, settings)
     directory, name = caller(settings)
     keys = store.load(directory, name)
-    path = _shown(writer.client_directory(directory))
+    path = _tilde_path(writer.client_directory(directory))
     text = config(options.hosts, options.port, name, path)
     files = {
         _KEY: formats.openssh_private_key(keys.id_dropbear),
@@ -39,14 +39,12 @@ def client_config(arguments: list[str], settings: dict[str, str]) -> str:
     writer.write_client(directory, files)
     include = _quoted(f"{path}/{_CONFIG}")
     others = len(options.hosts) - 1
-    return (
-        f"Have this line at the top of ~/.ssh/config:\nInclude {include}\n"
-        f"Then: ssh {PREFIX}{options.hosts[0]}{f', and {others} more hosts alike' if others else ''}"
-    )
+    more = f", and {others} more host{'s' if others > 1 else ''} alike" if others else ""
+    return f"Have this line at the top of ~/.ssh/config:\nInclude {include}\nThen: ssh {PREFIX}{options.hosts[0]}{more}"
 
 
 def config(hosts: list[str], port: int, user: str, directory: str) -> str:
-    """The text of a configuration for containers on these hosts, with key and known_hosts in `directory`."""
+    """Return an ssh_config(5) for containers on `hosts`, with key and known_hosts in `directory`. Raises HookError."""
     if not _USER.fullmatch(user):
         raise HookError(f"ssh's configuration cannot hold the user's name '{printable(user)}'")
     entries = [f"Host {PREFIX}{host}\n    HostName {host}\n" for host in hosts]
@@ -66,18 +64,18 @@ def config(hosts: list[str], port: int, user: str, directory: str) -> str:
     return title + "".join(entries) + "\n    ".join(common) + "\n"
 
 
-def _shown(directory: str) -> str:
-    """The path as ssh is told it: from ``~`` on where it is below the home, so that a copy on a laptop serves too."""
+def _tilde_path(directory: str) -> str:
+    """Return the path, from ``~`` on where it is below the home, so that a copy on a laptop works too."""
     try:
         if os.path.samefile(directory.removesuffix(_BELOW_HOME), pwd.getpwuid(os.getuid()).pw_dir):
             return f"~{_BELOW_HOME}"
     except (KeyError, OSError):
-        pass  # no entry, or no home, on this machine
+        pass  # the user has no entry or no home on this machine
     return directory
 
 
 def _quoted(path: str) -> str:
-    if _SPECIAL & set(path):
+    if _NOT_QUOTABLE & set(path):
         raise HookError(
             f"ssh's configuration cannot hold the path {printable(path)}: ask the administrator for another"
         )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which hosts a user's command is about: named on the command line, in a host file, or by Slurm."""
+"""Hosts of a user's command: from the command line, a host file, or Slurm."""
 
 from __future__ import annotations
 
@@ -14,27 +14,35 @@ from ..spec.settings import default_port, parse_port
 MAX_HOSTS = 65536
 _MAX_FILE = 1 << 20  # bytes
 _HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,252}")
-_ITEM = re.compile(r"(?:[^\[\],]|\[[^\[\]]*\])+")  # of a list: commas in brackets do not end it
+_ITEM = re.compile(r"(?:[^\[\],]|\[[^\[\]]*\])+")  # of a list; commas in brackets do not separate items
 _RANGE = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
 _SLOTS = re.compile(r"([^:]+):[0-9]+")
 
 
 class Options:
-    """A command line: hosts, each once and in order; port; and the values of the command's own options by name."""
+    """A parsed command line.
 
-    def __init__(self, arguments: list[str], settings: Mapping[str, str], own: Iterable[str] = ()) -> None:
-        """`own` names options that take a value, beside --port and --hostfile. Raises HookError."""
+    Attributes:
+        hosts: each once, in order.
+        port: the port of containers.
+        values: the values of all options by name, without dashes.
+    """
+
+    def __init__(self, arguments: list[str], settings: Mapping[str, str], extra_options: Iterable[str] = ()) -> None:
+        """Parse `arguments`; `extra_options` names further options that take a value. Raises HookError."""
         try:
-            pairs, words = getopt.gnu_getopt(arguments, "", [f"{name}=" for name in ("port", "hostfile", *own)])
+            pairs, words = getopt.gnu_getopt(
+                arguments, "", [f"{name}=" for name in ("port", "hostfile", *extra_options)]
+            )
         except getopt.GetoptError as error:
             raise HookError(f"{printable(error.msg)}: see 'ssh_hook --help'") from None
         self.values = {name[2:]: value for name, value in pairs}
         port = self.values.get("port")
         self.port = default_port(settings) if port is None else parse_port(port, "--port")
-        self.hosts = _hosts(words, self.values.get("hostfile"), settings.get("SLURM_JOB_NODELIST"))
+        self.hosts = _select_hosts(words, self.values.get("hostfile"), settings.get("SLURM_JOB_NODELIST"))
 
 
-def _hosts(words: list[str], file: str | None, nodelist: str | None) -> list[str]:
+def _select_hosts(words: list[str], file: str | None, nodelist: str | None) -> list[str]:
     lists = [(word, "the command line") for word in words]
     if file is not None:
         lists += _read_host_file(file)
@@ -53,7 +61,7 @@ def _hosts(words: list[str], file: str | None, nodelist: str | None) -> list[str
 
 
 def _read_host_file(path: str) -> list[tuple[str, str]]:
-    """The first word of each line, without MPICH's ``:slots``, and where it stands. Comments begin with ``#``."""
+    """Return the first word of each line, without MPICH's ``:slots``, and its place. Comments begin with ``#``."""
     try:
         with open(path, "rb") as file:
             data = file.read(_MAX_FILE + 1)
@@ -72,9 +80,9 @@ def _read_host_file(path: str) -> list[tuple[str, str]]:
 
 
 def expand(text: str, where: str) -> list[str]:
-    """The hosts of a list as Slurm writes it: ``login1,gpu[001-003,7],rack[1-2]n[0-1]``.
+    """Return the hosts of a list in Slurm's notation: ``login1,gpu[001-003,7],rack[1-2]n[0-1]``.
 
-    Raises HookError, which names `where` the list is, for what is no such list, no name of a host, or too many.
+    Raises HookError, which begins with `where`, for a malformed list, an invalid host name, or too many hosts.
     """
     hosts: list[str] = []
     position = 0
@@ -91,7 +99,7 @@ def expand(text: str, where: str) -> list[str]:
 
 
 def _expand_item(item: str, where: str, limit: int) -> list[str]:
-    parts = re.split(r"\[([^\]]*)\]", item)  # literal text, and every second one the inside of brackets
+    parts = re.split(r"\[([^\]]*)\]", item)  # alternately literal text and the inside of brackets
     choices: list[list[str]] = []
     count = 1
     for index, part in enumerate(parts):
@@ -109,7 +117,7 @@ def _expand_item(item: str, where: str, limit: int) -> list[str]:
 
 
 def _numbers(ranges: str, item: str, where: str, limit: int) -> list[str]:
-    """The numbers in ``001-003,7``, as wide as the first of each range is written."""
+    """Return the numbers in ``001-003,7``, each as wide as the first of its range is written."""
     numbers: list[str] = []
     for text in ranges.split(","):
         found = _RANGE.fullmatch(text)

@@ -1,9 +1,9 @@
 # Copyright (c) ocihooks.ssh contributors
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What users call: ``ssh_hook keygen`` and ``ssh_hook check-user-has-sshkeys``.
+"""``ssh_hook keygen`` and ``ssh_hook check-user-has-sshkeys``.
 
-Both act for the user who calls them, and find that user's name by uid in PASSWD_FILE.
+Both act for the calling user, whose name they find by uid in PASSWD_FILE.
 """
 
 from __future__ import annotations
@@ -18,12 +18,11 @@ from ..keys.errors import KeyStoreError, MissingLibraryError
 def keygen(settings: dict[str, str], overwrite: bool = False) -> str:
     """Make the caller's key set, unless there is one; return one line that says what was done.
 
-    `settings` gives HOOK_BASE_DIR, PASSWD_FILE and, optionally, PYTHON_PACKAGES: directories that
-    hold the package cryptography, separated by colons. With `overwrite` a set that is there is
-    replaced. Raises KeyStoreError.
+    `settings` has HOOK_BASE_DIR, PASSWD_FILE and, optionally, PYTHON_PACKAGES: colon-separated directories that hold
+    the package cryptography. With `overwrite` an existing set is replaced. Raises KeyStoreError.
     """
     directory, name = caller(settings)
-    # At the end: nothing in these directories may stand in for the standard library.
+    # Appended: nothing in these directories may shadow the standard library.
     sys.path += [path for path in settings.get("PYTHON_PACKAGES", "").split(":") if path.startswith("/")]
     try:
         made, keys = writer.generate(directory, name, overwrite=overwrite)
@@ -38,14 +37,14 @@ def keygen(settings: dict[str, str], overwrite: bool = False) -> str:
 
 
 def check(settings: dict[str, str]) -> str:
-    """Return one line that names the caller's key set; raises KeyStoreError if there is no complete one."""
+    """Return one line that names the caller's key set. Raises KeyStoreError if there is no complete one."""
     directory, name = caller(settings)
     keys = store.load(directory, name)
     return f"{name} has SSH keys in {directory}: {_describe(keys)}"
 
 
 def caller(settings: dict[str, str]) -> tuple[str, str]:
-    """Return the key directory and the name of the user who runs this process."""
+    """Return the key directory and the name of the calling user. Raises KeyStoreError."""
     for setting in ("HOOK_BASE_DIR", "PASSWD_FILE"):
         if not settings.get(setting):
             raise KeyStoreError(f"{setting} is not set: it is set in the environment or by the installation")

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``ssh_hook sweep``: collects what a container's runtime never cleaned up since it was killed, and nothing else.
+"""``ssh_hook sweep``: end daemons and remove files of containers whose runtime was killed before poststop.
 
-Each daemon's record has a copy in one directory, which only the hook of the same user writes to. A record is worth
-something until its container's first process has ended.
+Each daemon's record has a copy in one directory, to which only the same user's hook writes. A record is stale when the
+first process of its container has ended.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from ..errors import HookError, LateError, printable
 from ..host import record
 from ..host.engine import Engine
 from ..host.record import Record
-from ..kernel import disposable
+from ..kernel import disposable_process
 from ..kernel.files import is_own
 from ..kernel.lean import closing
 from ..log import DEBUG, ERROR, INFO, log
 from ..stages.poststop import end
 
-_GRACE = 60  # seconds; a hook that is at work now has not been for as long
+_GRACE_PERIOD = 60  # seconds; longer than a hook waits for its processes
 
 
 def sweep() -> int:
-    """End and remove what containers of this user left that are gone; returns the exit status, 1 after a failure.
+    """End and remove what ended containers of this user left; return the exit status, 1 after a failure.
 
-    Raises HookError where nothing can be done at all.
+    Raises HookError where the directory of copies cannot be used.
     """
     path = record.directory_of_copies(Engine().host_uid)
     try:
@@ -40,10 +40,10 @@ def sweep() -> int:
     if not is_own(os.fstat(directory), stat.S_IFDIR):
         raise HookError(f"others can write to {path}, so what is in it cannot be trusted: remove it")
     failures = 0
-    late: set[int] = set()
+    late_uids: set[int] = set()
     for name in sorted(os.listdir(directory)):
         try:
-            _look_at(directory, name, path, late)
+            _sweep_record(directory, name, path, late_uids)
         except (HookError, OSError) as error:
             what = str(error) if isinstance(error, HookError) else f"{path}/{printable(name)}: {error.strerror}"
             log(ERROR, f"cannot sweep: {what}")
@@ -52,9 +52,11 @@ def sweep() -> int:
     return failures
 
 
-def _look_at(directory: int, name: str, path: str, late: set[int]) -> None:
-    """Collect what the record `name` in the open `directory` tells of, if its container is gone. Who holds up one of her records
-    is added to the uids `late`, and her others wait for the next sweep.
+def _sweep_record(directory: int, name: str, path: str, late_uids: set[int]) -> None:
+    """End the daemon and remove the files of the record `name` in the open `directory`, if its container is gone.
+
+    `path` is the directory's. The uid of a user who blocks a record is added to `late_uids`; that user's other records
+    are skipped until the next sweep. Raises HookError and OSError.
     """
     try:
         status = os.stat(name, dir_fd=directory, follow_symlinks=False)
@@ -69,33 +71,33 @@ def _look_at(directory: int, name: str, path: str, late: set[int]) -> None:
         if not known.container_is_gone():
             log(DEBUG, f"{known.bundle}: the container runs")
             return
-        if known.numbers["uid"] in late:
+        if known.numbers["uid"] in late_uids:
             return
         try:
             end(known)
-            disposable.run(lambda: _tidy(known), f"{known.bundle}: cannot remove the record", None)
+            disposable_process.run(lambda: _remove_record(known), f"{known.bundle}: cannot remove the record", None)
         except LateError:
-            late.add(known.numbers["uid"])
+            late_uids.add(known.numbers["uid"])
             raise
         log(INFO, f"{known.bundle}: collected what was left of a container that is gone")
     _unlink(name, directory)
 
 
-def _tidy(known: Record) -> bytes:
-    """Remove the record beside the bundle. A later one, of a container that was started again, stays."""
+def _remove_record(known: Record) -> bytes:
+    """Remove the record from the bundle, but not a later one of a container that was started again."""
     try:
         bundle = _open_without_links(known.bundle)
     except OSError:
-        return b""  # it is gone, or not to be seen from here
+        return b""  # it is gone, or not visible to the caller
     with closing(bundle):
         for name in (record.TEMPORARY, record.NAME):
-            if _is_same(known, bundle, name):
+            if _is_copy_of(known, bundle, name):
                 _unlink(name, bundle)
     return b""
 
 
 def _open_without_links(path: str) -> int:
-    """The directory `path`, which was free of links when it was written down. Raises OSError where it is not so now."""
+    """Open the directory `path`, which had no links when it was recorded. Raises OSError where it has one now."""
     if not path.startswith("/"):
         raise FileNotFoundError
     directory = os.open("/", os.O_PATH | os.O_DIRECTORY)
@@ -105,8 +107,8 @@ def _open_without_links(path: str) -> int:
     return directory
 
 
-def _is_same(known: Record, bundle: int, name: str) -> bool:
-    """Whether the file `name` in the open directory `bundle` is that record, or was to become one."""
+def _is_copy_of(known: Record, bundle: int, name: str) -> bool:
+    """Tell whether the file `name` in the open directory `bundle` is the same record, or an unfinished one."""
     try:
         status = os.stat(name, dir_fd=bundle, follow_symlinks=False)
         if name == record.TEMPORARY and _is_empty(status):
@@ -118,11 +120,11 @@ def _is_same(known: Record, bundle: int, name: str) -> bool:
 
 
 def _is_young(status: os.stat_result) -> bool:
-    return 0 <= time.time() - status.st_mtime < _GRACE
+    return 0 <= time.time() - status.st_mtime < _GRACE_PERIOD
 
 
 def _is_empty(status: os.stat_result) -> bool:
-    """Whether it is a file whose writer was killed before it wrote."""
+    """Tell whether it is an empty file, whose writer was killed before it wrote."""
     return is_own(status) and status.st_size == 0
 
 

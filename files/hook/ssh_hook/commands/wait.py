@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``ssh_hook wait``: returns when an SSH server answers on each of many hosts, or says which do not.
+"""``ssh_hook wait``: wait until an SSH server answers on each of many hosts, or say which do not.
 
-A thread for each host, up to a bound, asks it again and again. They are daemon threads: one may be in the resolver,
-which nothing interrupts, when the time is over.
+Up to `_THREADS` threads probe the hosts again and again. They are daemon threads, since on timeout one may be in the
+resolver, which cannot be interrupted.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from .hosts import Options
 _TIMEOUT = 60  # seconds
 _MAX_TIMEOUT = 86400
 _THREADS = 512
-_STACK = 512 << 10  # bytes: a batch job's limit on address space counts all of it
+_STACK = 512 << 10  # bytes: RLIMIT_AS of a batch job counts all of it
 _ATTEMPT = 5.0  # seconds for one address
 _FIRST_DELAY, _LAST_DELAY = 0.1, 2.0  # seconds between two attempts; doubled each time
 _MAX_GREETING = 8192  # bytes; a server may send other lines before it identifies itself (RFC 4253, section 4.2)
-_SHOWN = 8  # hosts for each reason
+_MAX_SHOWN = 8  # hosts with the same reason
 _NO_ANSWER = "no answer"
 
 
 def wait(arguments: list[str], settings: Mapping[str, str]) -> None:
-    """Wait for the hosts in `arguments`; raises HookError that names those which do not answer in time."""
+    """Wait for the hosts in `arguments`. Raises HookError, which names those that do not answer in time."""
     options = Options(arguments, settings, ["timeout"])
-    seconds = _seconds(options.values.get("timeout", str(_TIMEOUT)))
-    failing = _Watch(options.hosts, options.port, seconds).run()
+    seconds = _parse_timeout(options.values.get("timeout", str(_TIMEOUT)))
+    failing = _Prober(options.hosts, options.port, seconds).run()
     if failing:
         raise HookError(
             f"{len(failing)} of {len(options.hosts)} hosts do not answer on port {options.port} after {seconds} s: "
@@ -39,27 +39,27 @@ def wait(arguments: list[str], settings: Mapping[str, str]) -> None:
         )
 
 
-def _seconds(text: str) -> int:
+def _parse_timeout(text: str) -> int:
     if text.isascii() and text.isdigit() and len(text) <= 5 and 1 <= int(text) <= _MAX_TIMEOUT:
         return int(text)
     raise HookError(f"--timeout is '{printable(text)}': give seconds from 1 to {_MAX_TIMEOUT}")
 
 
 def describe(failing: Mapping[str, str]) -> str:
-    """Hosts, each with its reason, as ``a, b (reason); c (other reason)``; only some, where they are many."""
+    """Format hosts and reasons as ``a, b (reason); c (other reason)``; only the first hosts of each reason."""
     groups: dict[str, list[str]] = {}
     for host, reason in failing.items():
         groups.setdefault(reason, []).append(host)
-    return "; ".join(f"{_some(hosts)} ({reason})" for reason, hosts in groups.items())
+    return "; ".join(f"{_shorten(hosts)} ({reason})" for reason, hosts in groups.items())
 
 
-def _some(hosts: list[str]) -> str:
-    others = len(hosts) - _SHOWN
-    return ", ".join(hosts[:_SHOWN]) + (f" and {others} more" if others > 0 else "")
+def _shorten(hosts: list[str]) -> str:
+    others = len(hosts) - _MAX_SHOWN
+    return ", ".join(hosts[:_MAX_SHOWN]) + (f" and {others} more" if others > 0 else "")
 
 
-class _Watch:
-    """Asks hosts until each has answered, or the time is over."""
+class _Prober:
+    """Probes hosts until each has answered, or the time is over."""
 
     def __init__(self, hosts: list[str], port: int, seconds: float) -> None:
         self._deadline = time.monotonic() + seconds
@@ -67,13 +67,13 @@ class _Watch:
         self._failing = dict.fromkeys(hosts, _NO_ANSWER)
         self._lock = threading.Lock()
         self._all_answered = threading.Event()
-        # When to ask, and how long to wait after that; no host: the end.
+        # When to probe the host, and the delay after that, in seconds; an empty host ends a thread.
         self._queue: queue.PriorityQueue[tuple[float, float, str]] = queue.PriorityQueue()
         for host in hosts:
             self._queue.put((0.0, _FIRST_DELAY, host))
 
     def run(self) -> dict[str, str]:
-        """The hosts that have not answered, with the last reason of each."""
+        """Return the hosts that have not answered, with the last reason of each. Raises HookError."""
         threads = self._start_threads(min(len(self._failing), _THREADS))
         self._all_answered.wait(max(0.0, self._deadline - time.monotonic()))
         for thread in range(threads):
@@ -85,14 +85,14 @@ class _Watch:
         threading.stack_size(_STACK)
         for count in range(wanted):
             try:
-                threading.Thread(target=self._work, daemon=True).start()
+                threading.Thread(target=self._probe_hosts, daemon=True).start()
             except RuntimeError as error:
                 if count == 0:
                     raise HookError(f"{error}: the user's limit of processes is reached (ulimit -u)") from None
                 return count
         return wanted
 
-    def _work(self) -> None:
+    def _probe_hosts(self) -> None:
         while True:
             due, delay, host = self._queue.get()
             if not host:
@@ -110,9 +110,12 @@ class _Watch:
 
 
 def attempt(host: str, port: int, deadline: float) -> str:
-    """Ask each address of `host` once; returns nothing if an SSH server answers, else why not."""
+    """Probe each address of `host` once; return why no SSH server answers, or an empty string if one does.
+
+    `deadline` is a time of time.monotonic().
+    """
     try:
-        # As bytes: a name as text would go through IDNA, with errors of its own.
+        # As bytes: getaddrinfo() would encode text by IDNA, which raises UnicodeError.
         found = socket.getaddrinfo(host.encode(), port, type=socket.SOCK_STREAM)
     except OSError as error:
         return f"not resolved: {error.strerror}"
@@ -120,7 +123,7 @@ def attempt(host: str, port: int, deadline: float) -> str:
     for family, kind, protocol, _name, address in found:
         try:
             with socket.socket(family, kind, protocol) as peer:
-                reason = _ask(peer, address, min(deadline, time.monotonic() + _ATTEMPT))
+                reason = _read_greeting(peer, address, min(deadline, time.monotonic() + _ATTEMPT))
         except socket.timeout:
             reason = _NO_ANSWER
         except OSError as error:
@@ -130,15 +133,15 @@ def attempt(host: str, port: int, deadline: float) -> str:
     return reason
 
 
-def _ask(peer: socket.socket, address: tuple[object, ...], deadline: float) -> str:
-    _limit(peer, deadline)
+def _read_greeting(peer: socket.socket, address: tuple[object, ...], deadline: float) -> str:
+    _set_timeout(peer, deadline)
     peer.connect(address)
     greeting = b""
     while len(greeting) < _MAX_GREETING:
         if any(line.startswith(b"SSH-") for line in greeting.splitlines()):
             return ""
         try:
-            _limit(peer, deadline)
+            _set_timeout(peer, deadline)
             more = peer.recv(_MAX_GREETING)
         except socket.timeout:
             return "connected, but no SSH server speaks"
@@ -148,5 +151,5 @@ def _ask(peer: socket.socket, address: tuple[object, ...], deadline: float) -> s
     return "connected, but no SSH server speaks"
 
 
-def _limit(peer: socket.socket, deadline: float) -> None:
+def _set_timeout(peer: socket.socket, deadline: float) -> None:
     peer.settimeout(max(0.001, deadline - time.monotonic()))

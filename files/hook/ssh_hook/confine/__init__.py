@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a session may do: no more than the container's own process."""
+"""The confinement of sessions: that of the container's own process."""

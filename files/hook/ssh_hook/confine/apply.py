@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a session may do: no more than the container's own process, by what config.json says of that.
+"""Confine the daemon as config.json confines the container's own process.
 
 Format: https://github.com/opencontainers/runtime-spec (config.md, config-syscalls.md).
 """
@@ -16,7 +16,7 @@ from .rlimits import INFINITE, limit, ordinal
 from .seccomp import make_filter
 
 if TYPE_CHECKING:
-    from ..spec.config import Container
+    from ..spec.oci_config import Container
     from .lsm import Labels
     from .seccomp import Filter
 
@@ -33,7 +33,7 @@ MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF CHECKPOINT_REST
 
 
 class Confinement:
-    """The confinement of a container's own process, to be taken on by another. Attributes: warnings, for the user."""
+    """The confinement of one container's process, for the daemon to take on. Attributes: warnings, for the user."""
 
     def __init__(
         self,
@@ -42,12 +42,16 @@ class Confinement:
         require_seccomp: bool,
         state_directory: str,
     ) -> None:
-        """Raises HookError for a part of config.json that cannot be applied. Without `require_seccomp` a seccomp profile
-        may be one. `state_directory` is the caller's own, to keep what takes long to make.
+        """Prepare the confinement, and compile the seccomp profile. Raises HookError where a part cannot be applied.
+
+        Without `require_seccomp`, a profile that cannot be applied is only a warning. Programs are cached in
+        `state_directory`.
         """
         self.warnings: list[str] = []
         self._container = container
-        self._limits = [(limit(name), _size(soft), _size(hard)) for name, soft, hard in container.rlimits]
+        self._rlimits = [
+            (limit(name), _rlimit_value(soft), _rlimit_value(hard)) for name, soft, hard in container.rlimits
+        ]
         self._bounding = _capabilities(container.bounding)
         self._permitted = _capabilities(container.permitted)
         self._inheritable = _capabilities(container.inheritable) & self._bounding
@@ -69,9 +73,10 @@ class Confinement:
         return None
 
     def apply(self, root: int, directory: int) -> None:
-        """Confine the calling process, which has all capabilities over its user namespace, to the directory `root` and to
-        the container's rights, and enter `directory`; its next program, which is all that it may still run, has them.
-        Raises OSError and HookError.
+        """Confine the calling process, chroot it to `root`, and enter `directory`. Raises OSError and HookError.
+
+        The process needs all capabilities over its user namespace. Afterwards it can only exec the next program, for
+        which LSM labels and effective capabilities take effect.
         """
         container = self._container
         self._labels.apply()
@@ -79,19 +84,19 @@ class Confinement:
         os.fchdir(root)
         os.chroot(".")
         os.fchdir(directory)
-        for number, soft, hard in self._limits:
+        for number, soft, hard in self._rlimits:
             syscalls.setrlimit(number, soft, hard)
         self._drop_bounding()
         _leave_session_keyring()
-        syscalls.prctl(syscalls.PR_SET_KEEPCAPS, 1)  # setting the filter takes one
+        syscalls.prctl(syscalls.PR_SET_KEEPCAPS, 1)  # loading the filter takes CAP_SYS_ADMIN
         os.setresgid(container.gid, container.gid, container.gid)
         os.setresuid(container.uid, container.uid, container.uid)
-        syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)  # a change of ids may allow what was forbidden before
+        syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)  # the change of ids may have reset it
         self._set_ambient_capabilities()
         _reset_signals()
         os.umask(container.umask)
         if container.no_new_privileges:
-            self._drop_capabilities()  # with which root would keep them in the next program
+            self._drop_capabilities()  # with no_new_privs, root would keep them across execve(2)
             syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
         if self._filter is not None:
             syscalls.set_filter(self._filter.program, self._filter.flags)
@@ -105,7 +110,7 @@ class Confinement:
             except OSError as error:
                 if error.errno != errno.EINVAL:
                     raise
-                break  # the kernel's last was the one before
+                break  # the kernel knows no more
             if present and not self._bounding >> number & 1:
                 syscalls.prctl(syscalls.PR_CAPBSET_DROP, number)
 
@@ -117,8 +122,10 @@ class Confinement:
                 syscalls.prctl(syscalls.PR_CAP_AMBIENT, syscalls.PR_CAP_AMBIENT_RAISE, number)
 
     def _drop_capabilities(self) -> None:
-        """Drop what the container's process does not have. None is effective until the next program runs, where root's are again:
-        so root, too, may not read the file of Dropbear, and the kernel lets nobody trace a program that its user may not read.
+        """Drop the capabilities that the container's process lacks, and make none effective until execve(2).
+
+        Without effective capabilities root cannot read the file of Dropbear either, and the kernel lets nobody trace a
+        program that its user may not read. Raises HookError.
         """
         _effective, permitted, inheritable = syscalls.capget()
         try:
@@ -130,11 +137,11 @@ class Confinement:
 
 
 def _leave_session_keyring() -> None:
-    """It is that of whoever ran the engine."""
+    """Replace the session keyring, which is that of the user who started the engine."""
     try:
         syscalls.join_new_session_keyring()
     except OSError as error:
-        if error.errno != errno.ENOSYS:  # a kernel without keys
+        if error.errno != errno.ENOSYS:  # a kernel without CONFIG_KEYS
             raise
 
 
@@ -143,19 +150,19 @@ def _reset_signals() -> None:
         try:
             signal.signal(number, signal.SIG_DFL)
         except ValueError:
-            pass  # what the C library keeps for itself
+            pass  # reserved by the C library
         except OSError as error:
             if error.errno != errno.EINVAL:  # SIGKILL and SIGSTOP
                 raise
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
 
 
-def _size(value: int) -> int:
+def _rlimit_value(value: int) -> int:
     return syscalls.RLIM_INFINITY if value >= INFINITE else value
 
 
 def _capabilities(names: list[str]) -> int:
-    """The capabilities as a bit mask."""
+    """Return the capabilities `names` as a bit mask. Raises HookError."""
     mask = 0
     for name in names:
         mask |= 1 << ordinal(name, "CAP_", _CAPABILITIES)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Compile a seccomp profile with libseccomp, as crun and runc do.
 
-libseccomp's own Python module is built for one Python of the distribution and is in no index of packages, so that a
-site's other Python would lack it; the few functions of the library that this takes are called directly.
+libseccomp's own Python module exists only for the distribution's Python, and in no package index. So this calls the few
+functions of the library that it needs directly.
 
 Formats: https://github.com/opencontainers/runtime-spec (config-syscalls.md, Seccomp); libseccomp's seccomp.h.
 """
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 _LIBRARY = "libseccomp.so.2"
 _MAX_PROGRAM = 1 << 20  # bytes; the kernel refuses what is far smaller
 _MAX_ARGUMENTS = 6  # of a system call
-# SCMP_FLTATR_CTL_OPTIMIZE. Without a tree the kernel takes 0.6 ms more to check the program, and a call as much more as its
-# place in the list says. Few calls need none, and libseccomp 2.5.0 to 2.5.3 have trouble with an empty one.
+# SCMP_FLTATR_CTL_OPTIMIZE: 2 is a binary tree. Without it the kernel takes 0.6 ms more to check podman's program, and
+# each call is compared with all before it in the list. libseccomp 2.5.0 to 2.5.3 fail to build an empty tree.
 _OPTIMIZE, _TREE = 8, 2
-_TREE_FROM = 32  # calls
+_MIN_CALLS_FOR_TREE = 32  # calls
 _UNKNOWN_CALL = -1
 _ERRNO = 0x00050000
 _TRACE = 0x7FF00000
@@ -50,7 +50,7 @@ _COMPARISONS = {
 
 
 def compile_profile(profile: Node) -> bytes:
-    """The BPF program of `profile`, the object `linux.seccomp` of config.json. Raises HookError."""
+    """Compile `profile`, the object `linux.seccomp` of config.json, to a BPF program. Raises HookError."""
     try:
         library = syscalls.Library(_LIBRARY)
     except OSError as error:
@@ -62,8 +62,8 @@ def compile_profile(profile: Node) -> bytes:
     try:
         _add_architectures(library, context, profile)
         calls = sum(_add_rule(library, context, rule, default) for rule in profile.nodes("syscalls"))
-        if calls >= _TREE_FROM:
-            library.call("seccomp_attr_set", context, _OPTIMIZE, _TREE)  # unknown before 2.5: a list does too
+        if calls >= _MIN_CALLS_FOR_TREE:
+            library.call("seccomp_attr_set", context, _OPTIMIZE, _TREE)  # fails before 2.5, which does no harm
         return _export(library, context)
     finally:
         library.call("seccomp_release", context)
@@ -90,20 +90,20 @@ def _add_architectures(library: syscalls.Library, context: int, profile: Node) -
 
 
 def _add_rule(library: syscalls.Library, context: int, rule: Node, default: int) -> int:
-    """Returns for how many system calls."""
+    """Add `rule` to the filter `context`; return the number of system calls in it. Raises HookError."""
     action = _action(rule, "action", "errnoRet")
     if action == default:
-        return 0  # libseccomp refuses what changes nothing
+        return 0  # libseccomp refuses a rule with the default action
     comparisons = [_comparison(argument) for argument in rule.nodes("args")]
     indices = [index for index, _packed in comparisons]
-    # Two conditions on one argument are alternatives: libseccomp takes them as rules of their own.
+    # Several conditions on one argument are alternatives, which libseccomp takes as separate rules.
     alternatives = [[packed] for _index, packed in comparisons]
     together = [[packed for _index, packed in comparisons]]
     added = 0
     for name in rule.texts("names"):
         number = library.call("seccomp_syscall_resolve_name", fsencode(name))
         if number == _UNKNOWN_CALL:
-            continue  # newer than the library, or of another system: the runtimes pass over it too
+            continue  # newer than the library, or of another architecture: runtimes skip it too
         for conditions in together if len(set(indices)) == len(indices) else alternatives:
             packed = b"".join(conditions)
             _check(library.call("seccomp_rule_add_array", context, action, number, len(conditions), packed), rule, ())
@@ -112,7 +112,7 @@ def _add_rule(library: syscalls.Library, context: int, rule: Node, default: int)
 
 
 def _comparison(argument: Node) -> tuple[int, bytes]:
-    """Index of the argument, and struct scmp_arg_cmp."""
+    """Return the index of the system call's argument, and a struct scmp_arg_cmp. Raises HookError."""
     operator = argument.text("op")
     if operator not in _COMPARISONS:
         raise HookError(f"{argument.where}: this hook does not know the operator '{printable(operator)}'")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The labels that Linux security modules give to the container's processes and mounts.
+"""LSM labels (AppArmor, SELinux) of the container's processes and mounts.
 
-Where the kernel has no such module, a label means nothing, to the runtime as to the hook.
+The hook, as the runtime, ignores the label of a module that is not enabled.
 
 Formats: https://github.com/opencontainers/runtime-spec (config.md, config-linux.md); proc_pid_attr(5).
 """
@@ -12,26 +12,28 @@ from ..errors import HookError, printable
 from ..kernel.lean import TYPE_CHECKING, closing, exists, fsencode, os, read_file
 
 if TYPE_CHECKING:
-    from ..spec.config import Container
+    from ..spec.oci_config import Container
 
 _APPARMOR_SWITCH = "/sys/module/apparmor/parameters/enabled"
 _SELINUX = "/sys/fs/selinux/enforce"
-# Before Linux 5.8 AppArmor has no directory of its own, and is alone in the other.
+# Before Linux 5.8 AppArmor has no directory of its own, and uses the common file.
 _APPARMOR_FILES = ("/proc/self/attr/apparmor/exec", "/proc/self/attr/exec")
 _SELINUX_FILES = ("/proc/self/attr/exec",)
 
 
 class Labels:
-    """The labels of `container` that this kernel's modules enforce. Attributes: mount_context, the SELinux label of what
-    is mounted for the container, empty where there is none.
+    """The labels of one container that this kernel enforces.
+
+    Attributes:
+        mount_context: the SELinux label for new mounts; empty for none.
     """
 
     def __init__(self, container: Container) -> None:
-        """Raises HookError for a label that cannot be one."""
-        self._of_process: list[tuple[str, str, tuple[str, ...]]] = []
+        """Select the labels of `container`. Raises HookError for a mount label that cannot be a mount option."""
+        self._process_labels: list[tuple[str, str, tuple[str, ...]]] = []
         self.mount_context = ""
         if container.apparmor_profile and _has_apparmor():
-            self._of_process.append(
+            self._process_labels.append(
                 (
                     f"AppArmor profile '{container.apparmor_profile}'",
                     f"exec {container.apparmor_profile}",
@@ -40,7 +42,7 @@ class Labels:
             )
         if exists(_SELINUX):
             if container.selinux_label:
-                self._of_process.append(
+                self._process_labels.append(
                     (f"SELinux label '{container.selinux_label}'", container.selinux_label, _SELINUX_FILES)
                 )
             if '"' in container.mount_label:
@@ -50,8 +52,8 @@ class Labels:
             self.mount_context = container.mount_label
 
     def apply(self) -> None:
-        """Give the calling process's next program the labels. Raises HookError where the kernel refuses one."""
-        for name, value, files in self._of_process:
+        """Set the labels for the next execve(2) of the caller. Raises HookError where the kernel refuses one."""
+        for name, value, files in self._process_labels:
             try:
                 _write(files, value)
             except OSError as error:

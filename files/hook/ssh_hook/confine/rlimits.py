@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Resource limits: the container's, and the hook's own, which crun holds to them.
+"""The container's rlimits, which crun sets for its hooks as well.
 
 Format: https://github.com/opencontainers/runtime-spec (config.md, rlimits).
 """
@@ -11,24 +11,25 @@ from ..kernel import syscalls
 from ..kernel.lean import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ..spec.config import Container
+    from ..spec.oci_config import Container
 
-INFINITE = 2**63  # limits from here on are RLIM_INFINITY
+INFINITE = 2**63  # this and any higher limit means RLIM_INFINITY
 
 # setrlimit(2); include/uapi/asm-generic/resource.h
 _LIMITS = """
 CPU FSIZE DATA STACK CORE RSS NPROC NOFILE MEMLOCK AS LOCKS SIGPENDING MSGQUEUE NICE RTPRIO RTTIME
 """
-# What the hook itself takes, with a dozen hierarchies of cgroups and as many masked paths; how much memory, it finds out.
-_ENOUGH = {"RLIMIT_NOFILE": 64, "RLIMIT_FSIZE": 64 << 10, "RLIMIT_AS": INFINITE, "RLIMIT_DATA": INFINITE}
+# Limits that the hook itself needs, with a dozen cgroup hierarchies and as many masked paths. Memory varies.
+_NEEDED = {"RLIMIT_NOFILE": 64, "RLIMIT_FSIZE": 64 << 10, "RLIMIT_AS": INFINITE, "RLIMIT_DATA": INFINITE}
 
 
 def raise_own_limits(container: Container) -> None:
-    """Raise soft limits to the hard ones, where the hook needs that: crun holds its hooks to the container's. The daemon
-    sets all of those again. Raises HookError where the hook could not do its work.
+    """Raise soft limits of the hook that are too low to the hard ones: crun sets the container's limits for hooks too.
+
+    The daemon sets all of them again. Raises HookError where a hard limit is too low for the hook.
     """
     for name, soft, _hard in container.rlimits:
-        needed = _ENOUGH.get(name, 0)
+        needed = _NEEDED.get(name, 0)
         if soft < needed:
             _soft, hard = syscalls.getrlimit(limit(name))
             syscalls.setrlimit(limit(name), hard, hard)
@@ -40,12 +41,12 @@ def raise_own_limits(container: Container) -> None:
 
 
 def limit(name: str) -> int:
-    """The number of a limit that config.json names. Raises HookError where there is none such."""
+    """Return the kernel's number of the limit `name`, such as "RLIMIT_NOFILE". Raises HookError where it is unknown."""
     return ordinal(name, "RLIMIT_", _LIMITS)
 
 
 def ordinal(name: str, prefix: str, names: str) -> int:
-    """The place of a `name` of config.json, which starts with `prefix`, among the kernel's `names`. Raises HookError."""
+    """Return the index of `name`, without `prefix`, among the kernel's `names`. Raises HookError where it has none."""
     known = names.split()
     if name.startswith(prefix) and name[len(prefix) :] in known:
         return known.index(name[len(prefix) :])

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The container's seccomp profile as a filter for its SSH sessions.
 
-libseccomp, which every node with crun or runc has, makes the kernel's program out of the profile in config.json. That
-takes some 20 ms, so programs are kept: root's below /run, a rootless engine's in the directory that is its user's own.
+libseccomp, which every node with crun or runc has, compiles the profile in config.json. That takes some 20 ms, so
+programs are cached: root's below /run, those of a rootless engine below its user's /run/user/UID.
 
 Formats: https://github.com/opencontainers/runtime-spec (config-linux.md, Seccomp); seccomp(2); libseccomp's seccomp.h.
 """
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..spec.json_reader import Node
 
 _MAX_PROGRAM = 4096 * 8  # bytes: the kernel takes 4,096 instructions
-_MAX_KEPT = 64  # programs; a site has a handful of profiles
+_MAX_CACHED = 64  # programs; a site has a handful of profiles
 _DIRECTORY = "ocihooks-ssh"
 _FLAGS = {
     "SECCOMP_FILTER_FLAG_TSYNC": 1 << 0,
@@ -28,7 +28,7 @@ _FLAGS = {
 
 
 class Filter:
-    """Attributes: program, BPF instructions as the kernel takes them; flags, of seccomp(2)."""
+    """A seccomp filter. Attributes: program, its BPF instructions; flags, those of seccomp(2)."""
 
     def __init__(self, program: bytes, flags: int) -> None:
         self.program = program
@@ -36,34 +36,34 @@ class Filter:
 
 
 def make_filter(profile: Node, state_directory: str) -> Filter:
-    """The filter of `profile`, the object `linux.seccomp` of config.json; programs are kept below `state_directory`.
+    """Return the filter for `profile`, the object `linux.seccomp` of config.json; cache it below `state_directory`.
 
-    Raises HookError that says why there can be none.
+    Raises HookError where the profile cannot be compiled.
     """
     flags = 0
     for name in profile.texts("flags"):
         if name not in _FLAGS:
             raise HookError(f"{profile.where}: this hook does not know the flag '{printable(name)}'")
         flags |= _FLAGS[name]
-    kept = _Kept(state_directory, profile)
-    program = kept.read()
+    cached = _CachedProgram(state_directory, profile)
+    program = cached.read()
     if program is None:
         from .libseccomp import compile_profile
 
         program = compile_profile(profile)
-        kept.write(program)
+        cached.write(program)
     return Filter(program, flags)
 
 
-class _Kept:
-    """The place of a profile's program. Whatever is wrong with it, the program is made anew."""
+class _CachedProgram:
+    """The cache entry of a profile's program. Any error with it is a miss."""
 
     def __init__(self, state_directory: str, profile: Node) -> None:
         self._parent = state_directory
         self._name = sha256(fsencode(f"{os.uname().machine} {profile.value!r}")).hex()
 
     def read(self) -> bytes | None:
-        """Return the program; None where it is not there, or anybody else could have written it."""
+        """Return the program; None where it is not cached, or somebody else could have written it."""
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
         try:
             with closing(self._open()) as directory, closing(os.open(self._name, flags, dir_fd=directory)) as file:
@@ -73,7 +73,7 @@ class _Kept:
         return program if 0 < len(program) <= _MAX_PROGRAM and len(program) % 8 == 0 else None
 
     def write(self, program: bytes) -> None:
-        """Keep `program`, if that can be done."""
+        """Cache `program`, if possible; empty a full cache first."""
         try:
             for path in (f"{self._parent}/{_DIRECTORY}", f"{self._parent}/{_DIRECTORY}/seccomp"):
                 try:
@@ -82,11 +82,11 @@ class _Kept:
                     pass
             with closing(self._open()) as directory:
                 names = os.listdir(directory)
-                for name in names if len(names) >= _MAX_KEPT else []:
+                for name in names if len(names) >= _MAX_CACHED else []:
                     os.unlink(name, dir_fd=directory)
                 self._replace(program, directory)
         except OSError:
-            pass  # a full disk, or another hook that tidied up meanwhile
+            pass  # a full disk, or another hook emptied the cache meanwhile
 
     def _replace(self, program: bytes, directory: int) -> None:
         """Put the program in place by an atomic rename. Raises OSError."""

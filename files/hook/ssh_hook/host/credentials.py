@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The user's keys, as a container's sessions use them."""
+"""The user's keys for the sessions of a container."""
 
 from __future__ import annotations
 
@@ -12,58 +12,39 @@ from ..keys.formats import openssh_private_key
 from . import userfiles
 
 if TYPE_CHECKING:
-    from ..spec.config import Container
+    from ..spec.oci_config import Container
     from ..spec.settings import Settings
     from .owner import Owner
 
 
 class Credentials:
-    """What sessions of a container use of its user.
+    """The keys of one user.
 
     Attributes:
-        name: of the user.
         id_dropbear, host_key, authorized_keys: the contents of these files.
         host_key_name: the name of the host key's file.
-        host_public_key: a line.
-        openssh_key: the user's private key for the image's own client; empty where that takes no such key.
+        host_public_key: ``<type> <base64>``.
+        openssh_key: the user's private key in OpenSSH's format; empty where that has no such type.
     """
 
-    def __init__(
-        self,
-        name: str,
-        id_dropbear: bytes,
-        host_key: bytes,
-        host_key_name: str,
-        host_public_key: str,
-        openssh_key: bytes,
-        authorized_keys: bytes,
-    ) -> None:
-        self.name = name
-        self.id_dropbear = id_dropbear
-        self.host_key = host_key
-        self.host_key_name = host_key_name
-        self.host_public_key = host_public_key
-        self.openssh_key = openssh_key
-        self.authorized_keys = authorized_keys
+    def __init__(self, keys: store.KeySet, public_keys: bytes) -> None:
+        """`public_keys` are lines for authorized_keys beside the set's own."""
+        self.id_dropbear = keys.id_dropbear
+        self.host_key = keys.host_key
+        self.host_key_name = keys.host_key_name
+        self.host_public_key = store.host_public_key(keys)
+        self.openssh_key = _openssh_key(keys)
+        self.authorized_keys = keys.authorized_keys.rstrip(b"\n") + b"\n" + public_keys
 
 
 def read_credentials(container: Container, owner: Owner, settings: Settings) -> Credentials:
-    """Read the user's keys, as the user. Raises HookError."""
+    """Read the key set and the annotation's public keys with the user's credentials. Raises HookError."""
     path = container.annotations.authorize_ssh_key
     try:
         directory = store.key_directory(settings.base_dir, owner.name)
         with ActingAs(owner.file_owner):
             keys = store.load(directory, owner.name)
-            public_keys = userfiles.read_public_keys(path) if path else b""
-        return Credentials(
-            owner.name,
-            keys.id_dropbear,
-            keys.host_key,
-            keys.host_key_name,
-            store.host_public_key(keys),
-            _openssh_key(keys),
-            keys.authorized_keys.rstrip(b"\n") + b"\n" + public_keys,
-        )
+            return Credentials(keys, userfiles.read_public_keys(path) if path else b"")
     except KeyStoreError as error:
         raise HookError(str(error)) from None
 
@@ -72,4 +53,4 @@ def _openssh_key(keys: store.KeySet) -> bytes:
     try:
         return openssh_private_key(keys.id_dropbear)
     except KeyStoreError:
-        return b""  # of a kind that OpenSSH does not take; Dropbear does
+        return b""  # a key that Dropbear accepts, but OpenSSH cannot

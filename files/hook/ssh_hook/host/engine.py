@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Who runs the container engine, and the hook with it."""
+"""The container engine that runs the hook, and its user."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from ..kernel.identity import Identity, IdMap
 from ..kernel.lean import TYPE_CHECKING, os, read_file
 
 if TYPE_CHECKING:
-    from ..spec.config import Container
+    from ..spec.oci_config import Container
 
-NOBODY = 2**32 - 1  # no user's uid
+NOBODY = 2**32 - 1  # not a valid uid
 
 
 class Engine:
@@ -18,29 +18,30 @@ class Engine:
 
     Attributes:
         is_rootless: whether it runs in a user namespace.
-        host_uid: the engine's uid in the initial user namespace.
-        state_directory: where only that uid can write; what is there lasts until the next boot.
+        host_uid: the engine's uid in the initial user namespace; NOBODY where that is not mapped.
+        state_directory: a directory in which only that uid can write, and which a reboot empties.
     """
 
     def __init__(self) -> None:
-        """Of the calling process. Raises HookError."""
-        ours = read_map("/proc/self/uid_map")
-        self.is_rootless = not ours.is_initial()
-        outside = ours.outside(0)
+        """Read the calling process's uid map. Raises HookError."""
+        own_map = read_map("/proc/self/uid_map")
+        self.is_rootless = not own_map.is_initial()
+        outside = own_map.outside(0)
         self.host_uid = os.geteuid() if not self.is_rootless else NOBODY if outside is None else outside
         self.state_directory = f"/run/user/{self.host_uid}" if self.host_uid else "/run"
 
 
 def outside_user(container: Container, process: int, has_user_namespace: bool) -> Identity:
-    """The container's user in the hook's user namespace. Raises HookError where there is none. `process` is a descriptor
-    of the directory in /proc of the container's first process, which may have a user namespace of its own.
+    """Return the container's user by ids of the hook's user namespace. Raises HookError where they are not mapped.
+
+    `process` is the open directory in /proc of a process in the container's user namespace, if it has one of its own.
     """
     if not has_user_namespace:
         return Identity(container.uid, container.gid)
-    return Identity(_outside(process, "uid_map", container.uid), _outside(process, "gid_map", container.gid))
+    return Identity(_map_id(process, "uid_map", container.uid), _map_id(process, "gid_map", container.gid))
 
 
-def _outside(process: int, kind: str, inside: int) -> int:
+def _map_id(process: int, kind: str, inside: int) -> int:
     outside = read_map(kind, process).outside(inside)
     if outside is None:
         raise HookError(f"the container's process has the id {inside}, which its user namespace does not map ({kind})")
@@ -48,7 +49,7 @@ def _outside(process: int, kind: str, inside: int) -> int:
 
 
 def read_map(path: str, directory: int | None = None) -> IdMap:
-    """The map of ids in the file `path` of /proc. Raises HookError."""
+    """Read a uid_map or gid_map; `path` is relative to the open `directory` in /proc if given. Raises HookError."""
     try:
         return IdMap(read_file(path, directory).decode())
     except OSError as error:

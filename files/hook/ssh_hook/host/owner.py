@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whose container it is: the ids of its user in each user namespace, and the user's name on the cluster."""
+"""The owner of a container: the user's name on the cluster, and the ids in each user namespace."""
 
 from __future__ import annotations
 
@@ -14,13 +14,17 @@ if TYPE_CHECKING:
     from ..spec.settings import Settings
 
 _ANNOTATION = f"the annotation {USER}"
-_UNSET = 2**32 - 1  # loginuid of what no login started
-_CHUNK = 64 << 10  # bytes, of which a line of PASSWD_FILE is shorter
+_UNSET = 2**32 - 1  # the loginuid of a process that no login started
+_CHUNK = 64 << 10  # bytes; a line of PASSWD_FILE must be shorter
 
 
 class Owner:
-    """Attributes: name, in PASSWD_FILE; file_owner, the credentials that the user's files on the host are opened with; user,
-    the container's user. The ids are those of the hook's user namespace.
+    """The owner of one container. Ids are those of the hook's user namespace.
+
+    Attributes:
+        name: the name in PASSWD_FILE.
+        file_owner: the credentials that the user's files on the host are opened with.
+        user: the container's user.
     """
 
     def __init__(self, name: str, file_owner: Identity, user: Identity) -> None:
@@ -30,15 +34,15 @@ class Owner:
 
 
 def find_owner(user: Identity, engine: Engine, settings: Settings, claimed: str) -> Owner:
-    """Find the container's `user` in PASSWD_FILE. `claimed` is the name that its annotation gives, empty where there is none.
+    """Find the container's `user` in PASSWD_FILE. `claimed` is the name in the annotation, empty where it is not set.
 
-    A rootless engine is its user's own, whatever uid the container's process has. With any other, an image may have chosen
-    the uid, so somebody has to vouch for it: who started the engine, by the kernel's loginuid, or the site.
+    The owner of a rootless engine's container is the engine's user, whatever uid its process has. With a rootful engine
+    the image may have chosen the uid. So the loginuid of the engine, or the site's policy, has to confirm it.
 
-    Raises HookError where there is no such user, or nobody vouches for it.
+    Raises HookError where there is no such user, or the uid is not confirmed.
     """
     owner = _owner_of_engine(user, engine, settings.passwd_file)
-    is_vouched = owner is not None
+    is_verified = owner is not None
     if owner is None:
         entry = _find_by_uid(settings.passwd_file, user.uid)
         if entry is None:
@@ -48,46 +52,48 @@ def find_owner(user: Identity, engine: Engine, settings: Settings, claimed: str)
         owner = Owner(entry.name, user, user)
     if claimed and claimed != owner.name:
         raise HookError(
-            f"{_ANNOTATION} is '{printable(claimed)}', but the container runs as {owner.name} (uid {user.uid}): run it as the "
-            "user whom it names"
+            f"{_ANNOTATION} is '{printable(claimed)}', but the container runs as {owner.name} (uid {user.uid}): run it "
+            "as the user whom it names"
         )
-    if not is_vouched:
-        _require_vouched(user.uid, owner.name, settings, claimed)
+    if not is_verified:
+        _verify_uid(user.uid, owner.name, settings, claimed)
     return owner
 
 
 def _owner_of_engine(user: Identity, engine: Engine, passwd_file: str) -> Owner | None:
-    """Whose rootless engine it is; None for a rootful one, which may be in a user namespace too: in a system container."""
+    """Return the user of a rootless engine; None for a rootful one, even in a system container's user namespace."""
     if not engine.is_rootless or engine.host_uid in (0, NOBODY):
         return None
     entry = _find_by_uid(passwd_file, engine.host_uid)
     return None if entry is None else Owner(entry.name, Identity(0, 0), user)
 
 
-def _require_vouched(uid: int, name: str, settings: Settings, claimed: str) -> None:
+def _verify_uid(uid: int, name: str, settings: Settings, claimed: str) -> None:
     login = _login_uid()
     if login not in (uid, 0, _UNSET):
         raise HookError(
-            f"the container runs as {name} (uid {uid}), but uid {login} started its engine: their SSH keys are nobody else's "
-            f"(podman: --user {login})"
+            f"the container runs as {name} (uid {uid}), but uid {login} started its engine: their SSH keys are nobody "
+            f"else's (podman: --user {login})"
         )
     if login != uid and settings.require_user_annotation and not claimed:
         raise HookError(
-            f"the container runs as {name} (uid {uid}), which its image may have chosen: name the user by {_ANNOTATION}={name}"
+            f"the container runs as {name} (uid {uid}), which its image may have chosen: name the user by "
+            f"{_ANNOTATION}={name}"
         )
 
 
 def _login_uid() -> int:
-    """The uid of the login that the engine comes from; _UNSET where there was none. Format: proc_pid_loginuid(5)."""
+    """Return the uid of the login that started the engine; _UNSET without a login. Format: proc_pid_loginuid(5)."""
     try:
         return int(read_file("/proc/self/loginuid"))
     except OSError:
-        return _UNSET  # a kernel without audit
+        return _UNSET  # a kernel without CONFIG_AUDIT
 
 
 def _find_by_uid(path: str, uid: int) -> passwd.Entry | None:
-    """The first entry of `uid` in a passwd file. A large one is read in parts, into the same memory: to get memory takes longer
-    than to search it.
+    """Return the first entry of `uid` in the passwd file `path`, or None. Raises HookError.
+
+    A large file is read in parts into one buffer, since allocating memory takes longer than searching it.
     """
     try:
         with closing(os.open(path, os.O_RDONLY | os.O_NOCTTY)) as descriptor:
@@ -95,7 +101,7 @@ def _find_by_uid(path: str, uid: int) -> passwd.Entry | None:
             buffer = bytearray(_CHUNK)
             while size := os.preadv(descriptor, [buffer], offset):
                 data = buffer if size == _CHUNK else buffer[:size]
-                end = data.rfind(b"\n") + 1 or len(data)  # the last line may have no end
+                end = data.rfind(b"\n") + 1 or len(data)  # the last line may lack a newline
                 if end == _CHUNK and data[-1:] != b"\n":
                     raise HookError(f"PASSWD_FILE {path} has a line of more than {_CHUNK} bytes: refresh the file")
                 entry = passwd.find_by_uid(data, uid, end)

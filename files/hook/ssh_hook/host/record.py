@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The record of a running daemon, beside the bundle, by which poststop knows it again.
+"""The record of a running daemon in the bundle, by which poststop identifies it.
 
-A pid alone says nothing: it may be another process's by now, and a pidfile may be anybody's to write. The record is
-root's, and names a process by pid, start time and boot, and its program by device and inode. The program is the one that
-the daemon's process will run: until it does, it is known by the others alone.
+A pid alone does not identify a process, since it may have been reused, and a pidfile may be writable for others. Only
+root can write the record. It identifies the process by pid, start time and boot id, and its program by device and
+inode. The program is the one that the process will exec: before that, only the others count.
 
-A copy of it lies with those of all other daemons in one directory, by which a sweep finds what nobody ended.
+A directory holds copies of all records, by which a sweep finds daemons that no poststop ended.
 
 Format: a line "ssh_hook 1", then "name=value" lines; values hold no control characters.
 """
@@ -30,17 +30,17 @@ _MAX_DIGITS = 20  # of 64 bits
 _PIDS = ("pid", "init_pid")
 _NUMBERS = ("pid", "start_time", "program_device", "program_inode", "uid", "gid", "init_pid", "init_start_time")
 _TEXTS = ("boot_id", "pidfile_host", "bundle", "copy")
-_ROOTS_COPIES = "/var/lib/ocihooks-ssh/daemons"
+_ROOT_COPIES = "/var/lib/ocihooks-ssh/daemons"
 
 
 class Record:
-    """What is known of one daemon, as the hook's namespaces see it.
+    """The record of one daemon; ids are those of the hook's namespaces.
 
     Attributes:
-        numbers: by name: pid; start_time, in clock ticks since boot; program_device and program_inode; uid and gid of the user
-            who owns pidfile_host; init_pid and init_start_time of the container's first process.
-        texts: by name: boot_id; pidfile_host, empty where there is none; bundle, a path without links, empty where that is not
-            to be had; copy, the path of the record's copy.
+        numbers: by name: pid; start_time, in clock ticks since boot; program_device and program_inode; uid and gid of
+            the owner of pidfile_host; init_pid and init_start_time of the container's first process.
+        texts: by name: boot_id; pidfile_host, empty where there is none; bundle, a path without links, empty where it
+            is not printable; copy, the path of the record's copy.
     """
 
     def __init__(self, numbers: dict[str, int], texts: dict[str, str]) -> None:
@@ -49,35 +49,35 @@ class Record:
 
     @property
     def pid(self) -> int:
-        """The daemon's pid."""
+        """Return the daemon's pid."""
         return self.numbers["pid"]
 
     @property
     def pidfile_host(self) -> str:
-        """The pidfile on the host; empty where there is none."""
+        """Return the path of the pidfile on the host; empty where there is none."""
         return self.texts["pidfile_host"]
 
     @property
     def bundle(self) -> str:
-        """The container's bundle, a path without links; empty where it has no usable one."""
+        """Return the path of the bundle, without links; empty where it is not printable."""
         return self.texts["bundle"]
 
     def data(self) -> bytes:
-        """The content of its file."""
+        """Return the content of the record's file."""
         fields = [f"{name}={value}" for name, value in [*self.numbers.items(), *self.texts.items()]]
         return fsencode("\n".join([_VERSION, *fields, ""]))
 
     def process(self) -> Process | None:
-        """The recorded process; None where it is gone, whoever has its pid by now. Raises OSError."""
+        """Return the recorded process; None where it is gone, even if its pid was reused. Raises OSError."""
         try:
             process = Process(self.pid)
         except (FileNotFoundError, ProcessLookupError):
             return None
         try:
-            is_it = (
+            is_same = (
                 process.is_alive() and self._is_of_this_boot() and process.start_time() == self.numbers["start_time"]
             )
-            if is_it and (process.is_before_exec() or process.program() in (None, self._program())):
+            if is_same and (process.is_before_exec() or process.program() in (None, self._program())):
                 return process
         except (FileNotFoundError, ProcessLookupError):
             pass  # it ended meanwhile
@@ -85,7 +85,7 @@ class Record:
         return None
 
     def container_is_gone(self) -> bool:
-        """Whether the container's first process has ended. Raises OSError where that cannot be found out."""
+        """Tell whether the container's first process has ended. Raises OSError where that cannot be read."""
         if not self._is_of_this_boot():
             return True
         try:
@@ -100,7 +100,7 @@ class Record:
             init.close()
 
     def is_of(self, init: Process) -> bool:
-        """Whether `init` is the recorded first process of the container. Raises OSError where it is gone."""
+        """Tell whether `init` is the recorded first process of the container. Raises OSError where it is gone."""
         recorded = self.numbers["init_pid"], self.numbers["init_start_time"]
         return self._is_of_this_boot() and recorded == (init.pid, init.start_time())
 
@@ -119,10 +119,10 @@ def record_of(
     bundle: int,
     copies: str,
 ) -> Record:
-    """Return the record of a process with that `identity` (pid, start time, device and inode of its program) on this boot.
+    """Return a record with the `identity` (pid, start time, device and inode of the program) of a process of this boot.
 
-    `init` is the container's first process. `file_owner` owns `pidfile_host`. `bundle` is the open directory of the bundle,
-    `copies` the directory for the record's copy. Raises OSError.
+    `init` is the container's first process. `file_owner` owns `pidfile_host`. `bundle` is the open directory of the
+    bundle, `copies` the path of the directory for the record's copy. Raises OSError.
     """
     pid, start_time, *_program = identity
     container = init.pid, init.start_time()
@@ -135,24 +135,24 @@ def record_of(
 
 
 def directory_of_copies(host_uid: int) -> str:
-    """Return where the copies are of records whose engine has `host_uid` in the initial user namespace.
+    """Return the directory for copies of the records of an engine with `host_uid` in the initial user namespace.
 
-    A power cut must not take root's away, and users have no such place that is certain to be the node's own.
+    Root's survives a power cut. Users have no persistent directory that is certain to be local to the node.
     """
-    return _ROOTS_COPIES if host_uid == 0 else f"/run/user/{host_uid}/ocihooks-ssh/daemons"
+    return _ROOT_COPIES if host_uid == 0 else f"/run/user/{host_uid}/ocihooks-ssh/daemons"
 
 
 def write(record: Record, bundle: int) -> None:
-    """Write `record` into the open directory `bundle`; one of an earlier start is replaced. Raises OSError."""
+    """Write `record` into the open directory `bundle`, in place of an earlier start's. Raises OSError."""
     data = record.data()
-    _write_copy(record.texts["copy"], data)  # first: a record is never without a copy
+    _write_copy(record.texts["copy"], data)  # first, so that a sweep finds every record
     remove(bundle)
     os.close(create_file(TEMPORARY, data, dir_fd=bundle))
     os.rename(TEMPORARY, NAME, src_dir_fd=bundle, dst_dir_fd=bundle)
 
 
 def _write_copy(path: str, data: bytes) -> None:
-    """Keep a copy if that can be done: poststop needs none."""
+    """Write the copy, if possible: poststop does not need it."""
     directory = dirname(path)
     try:
         try:
@@ -172,13 +172,13 @@ def _remove_copy(path: str) -> None:
     try:
         os.unlink(path)
     except OSError:
-        pass  # it could not be written, or is a sweep's to remove
+        pass  # it was never written, or a sweep removes it
 
 
 def read(directory: int, name: str = NAME, where: str = "the bundle") -> Record | None:
-    """The record in the open `directory`, which messages call `where`; None where there is none.
+    """Read the record `name` in the open `directory`, which messages call `where`; return None where there is none.
 
-    Raises HookError for one that is not root's alone to write, or not of this format.
+    Raises HookError where others than the caller can write it, or its format is wrong.
     """
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
     try:
@@ -200,9 +200,9 @@ def read(directory: int, name: str = NAME, where: str = "the bundle") -> Record 
 
 
 def is_started(bundle: int, init: Process) -> bool:
-    """Whether the open directory `bundle` has the record of a daemon that was started for `init`, its first process.
+    """Tell whether the open directory `bundle` has the record of a daemon of the container's first process `init`.
 
-    A restart keeps the bundle, but has another first process. Raises OSError.
+    A restart keeps the bundle, but has another first process. Raises OSError where `init` is gone.
     """
     try:
         known = read(bundle)
@@ -212,10 +212,7 @@ def is_started(bundle: int, init: Process) -> bool:
 
 
 def remove(bundle: int, record: Record | None = None) -> None:
-    """Remove the record from the open directory `bundle`, and one that was not finished; and the copy of `record`.
-
-    Raises OSError.
-    """
+    """Remove the record, finished or not, from the open directory `bundle`, and `record`'s copy. Raises OSError."""
     for name in (TEMPORARY, NAME):
         try:
             os.unlink(name, dir_fd=bundle)

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Files of the user on the host that annotations name. All is done by a disposable process that is the user's, never as
-root: a path that leads to what only root may touch fails as it would for the user, on a file system that squashes root too,
-and one that never answers holds up no more than that process.
+"""The user's files on the host that annotations name.
+
+They are only accessed with the user's credentials, never as root: the kernel checks every path as for the user, also
+with root_squash. That happens in the provisioner or in a disposable process, which the hook can leave behind where a
+file system never answers.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ import binascii
 import errno
 
 from ..errors import HookError, printable
-from ..kernel import disposable, syscalls
+from ..kernel import disposable_process, syscalls
 from ..kernel.lean import TYPE_CHECKING, closing, dirname, os, read_all, stat
 from ..kernel.pidfile import MAX_PIDFILE, open_pidfile
 from ..kernel.rootfs import open_without_magic_links
@@ -35,11 +37,11 @@ _ANNOTATION_PIDFILE = f"the annotation {PIDFILE_HOST}"
 
 
 def read_public_keys(path: str) -> bytes:
-    """Return the public keys in the caller's file `path`, one on each line, as lines for authorized_keys.
+    """Return the public keys in the file `path` as lines for authorized_keys. The caller must act as the user.
 
-    The annotation may be the image's own, which some engines pass on: so the file has to be the caller's, and no link of
-    procfs may lead to it, as /proc/self/cwd or a descriptor of the engine's would lead into the image. Raises HookError for
-    a file that the caller cannot read, and for one that holds anything but public keys.
+    The annotation may come from the image, as some engines pass these on. So the caller must own the file, and no magic
+    link of procfs may lead to it: /proc/self/cwd or a descriptor of the engine could lead into the image. Raises
+    HookError where the caller cannot read the file, or it holds anything but public keys.
     """
     what = f"{_ANNOTATION_KEY}: cannot read {printable(path)}"
     try:
@@ -60,10 +62,10 @@ def read_public_keys(path: str) -> bytes:
 
 
 def parse_public_keys(data: bytes, path: str) -> bytes:
-    """Check the text of a public key file; returns its keys, each with its newline.
+    """Validate the content of a public key file; return its keys, one a line.
 
     Format: "type base64 comment" (RFC 4253, section 6.6, in OpenSSH's one-line form), blank lines and "#" comments.
-    Options before a key are refused: they could run commands. Raises HookError that names `path` and the line.
+    Options before a key are refused: they could run commands. Raises HookError, which names `path` and the line.
     """
     keys = []
     for number, line in enumerate(data.splitlines(), 1):
@@ -84,21 +86,21 @@ def _is_key(kind: bytes, encoded: bytes) -> bool:
     except binascii.Error:
         return False
     if binascii.b2a_base64(blob, newline=False) != encoded:
-        return False  # the decoder passes over what is not base64
+        return False  # the decoder skips characters that are not base64
     name = kind.decode("utf-8", "replace")
     return name in _KEY_TYPES and blob.startswith(len(kind).to_bytes(4, "big") + kind) and len(blob) > len(kind) + 4
 
 
 def write_pidfile(path: str, pid: int, user: Identity) -> None:
-    """Write `pid` to the file `path` as `user`. Raises HookError where the user may not, or it is another's file."""
+    """Write `pid` to the file `path` as `user`. Raises HookError where the user may not, or it is not a pidfile."""
     what = f"{_ANNOTATION_PIDFILE}: cannot write {printable(path)} as the container's user"
 
     def write() -> bytes:
         try:
-            try:  # waits where somebody holds the directory, but makes nothing there when that is let go too late
+            try:  # waits for the directory's lock first: a child that is killed meanwhile creates no pidfile
                 os.unlink(f"{dirname(path)}/.{os.urandom(8).hex()}")
             except OSError:
-                pass  # there is no such file
+                pass  # no such file
             with closing(open_pidfile(path)) as descriptor:
                 try:
                     os.write(descriptor, b"%d\n" % pid)
@@ -109,12 +111,13 @@ def write_pidfile(path: str, pid: int, user: Identity) -> None:
             raise HookError(f"{what}: {error.strerror}") from None
         return b""
 
-    disposable.run(write, what, user)
+    disposable_process.run(write, what, user)
 
 
 def remove_pidfile(path: str, pid: int, user: Identity | None) -> None:
-    """Remove the file `path` as `user`, or as the caller where that is None, if it still holds `pid`. What cannot be removed
-    stays. Raises HookError where there is no process for that, and LateError.
+    """Remove the file `path` as `user` (None: as the caller), if it still holds `pid`; ignore a failure to remove it.
+
+    Raises HookError where no child can be forked, and LateError.
     """
 
     def remove() -> bytes:
@@ -124,34 +127,34 @@ def remove_pidfile(path: str, pid: int, user: Identity | None) -> None:
             if ours:
                 os.unlink(path)
         except OSError:
-            pass  # it is gone, or the user made it another
+            pass  # it is gone, or the user replaced it
         return b""
 
-    disposable.run(remove, f"cannot remove the pidfile {printable(path)}", user)
+    disposable_process.run(remove, f"cannot remove the pidfile {printable(path)}", user)
 
 
 class LogFile(LogTarget):
-    """A file of the `user` on the host that the hook's messages go to. Attributes: path."""
+    """A log file of the user's on the host. Attributes: path."""
 
     def __init__(self, path: str, user: Identity) -> None:
         super().__init__(-1, user)
         self.path = path
 
     def write(self, line: bytes) -> None:
-        """As LogTarget says; `user` has to be the caller."""
+        """Append `line`; the caller must have the credentials of `user`. Raises OSError."""
         with closing(_open_log(self.path)) as descriptor:
             os.write(descriptor, line)
 
 
 def log_target(target: str, user: Identity, default: LogTarget) -> LogTarget:
-    """Where to log to, as an annotation com.hooks.logging.*fd names it: the number of a descriptor that the hook was
-    given, or the path of a file of the `user`'s. `default` where `target` is empty, and where it is a
-    descriptor of a process that is not to be had: Sarus names its own, which is root's, and runtimes close them.
+    """Return the destination that an annotation com.hooks.logging.*fd names by `target`; `default` where that is empty.
 
-    The annotation may be the image's own, which some engines pass on, and so may be words in what is logged: only a
-    file that is empty or a log of ours is added to, or what a process has open.
+    `target` is the number of a descriptor that the hook inherited, or the path of a file that `user` can write. It is
+    `default` too where a descriptor, by number or as /proc/PID/fd/N, is closed or not permitted: Sarus names its own,
+    which is root's, and runtimes close them.
 
-    Raises HookError where there is no such file to write to.
+    The annotation may come from the image, as some engines pass these on, and so may words in messages. So a regular
+    file must be empty or a log of this hook, unless a process has it open. Raises HookError where it is not usable.
     """
     if not target:
         return default
@@ -159,13 +162,13 @@ def log_target(target: str, user: Identity, default: LogTarget) -> LogTarget:
     is_number = target.isascii() and target.isdigit()
     try:
         if is_number:
-            return LogTarget(_given(int(target[:9])))
+            return LogTarget(_require_inherited(int(target[:9])))
     except OSError as error:
         log(INFO, f"{message}: {error.strerror}")
         return default
     file = LogFile(target, user)
 
-    def try_it() -> bytes:
+    def probe() -> bytes:
         try:
             file.write(b"")
         except OSError as error:
@@ -173,17 +176,17 @@ def log_target(target: str, user: Identity, default: LogTarget) -> LogTarget:
         return b""
 
     try:
-        disposable.run(try_it, message, user)
+        disposable_process.run(probe, message, user)
         return file
     except HookError as error:
-        if not _is_of_process(target):
+        if not _is_proc_fd(target):
             raise
         log(INFO, str(error))
         return default
 
 
-def _given(descriptor: int) -> int:
-    """The descriptor, if the hook has it from its caller. Raises OSError."""
+def _require_inherited(descriptor: int) -> int:
+    """Return `descriptor` if the hook inherited it. Raises OSError."""
     if descriptor > 2 and not os.get_inheritable(descriptor):
         raise OSError(errno.EBADF, "the hook was given no such descriptor")
     os.fstat(descriptor)
@@ -200,7 +203,7 @@ def _open_log(path: str) -> int:
         os.close(descriptor)
         raise OSError(errno.EINVAL, "it is the kernel's own")
     is_log = not stat.S_ISREG(os.fstat(descriptor).st_mode) or os.fstat(descriptor).st_size == 0
-    if not is_log and not _is_of_process(path):
+    if not is_log and not _is_proc_fd(path):
         reader = os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY)
         is_log = os.read(reader, len(PREFIX)) == PREFIX.encode()
         os.close(reader)
@@ -210,7 +213,7 @@ def _open_log(path: str) -> int:
     return descriptor
 
 
-def _is_of_process(path: str) -> bool:
-    """Whether `path` is /proc/PID/fd/NUMBER."""
+def _is_proc_fd(path: str) -> bool:
+    """Tell whether `path` is /proc/PID/fd/NUMBER."""
     fields = path.split("/")
     return len(fields) == 5 and fields[:2] == ["", "proc"] and fields[2].isdigit() and fields[3] == "fd"

@@ -10,13 +10,12 @@ from .mounts import unescape
 
 
 class Cgroups:
-    """The cgroups of a process that differ from the hook's own."""
+    """Those cgroups of a process that differ from the hook's own."""
 
     def __init__(self, process: int, rootless: bool) -> None:
-        """`process` is a descriptor of the process's directory in /proc. Raises HookError where it has ended, or a
-        cgroup of version 2 cannot be opened.
+        """Open those of version 2; `process` is a descriptor of a directory in /proc. Raises HookError.
 
-        `rootless`, a cgroup may be one that cannot be opened: there the session is no less confined than any process that
+        With `rootless`, a cgroup that cannot be opened is skipped: the session is then confined as any process is that
         the user starts outside of the container.
         """
         ours = set(_lines("/proc/self/cgroup", None))
@@ -26,7 +25,7 @@ class Cgroups:
             raise HookError(CONTAINER_ENDED) from None
         theirs = [line.split(":", 2) for line in lines if line not in ours]
         self._rootless = rootless
-        self._all = [line.split(":", 2)[1] for line in lines]
+        self._all_controllers = [line.split(":", 2)[1] for line in lines]
         self._version_1 = [(controllers, path) for _number, controllers, path in theirs if controllers]
         self._mounts: list[tuple[str, str, str]] | None = None
         version_2 = [path for _number, controllers, path in theirs if not controllers]
@@ -34,33 +33,35 @@ class Cgroups:
         self._files: list[int] = []
 
     def fork(self) -> int:
-        """Fork a child, which has to `open` and `enter` these cgroups while it has one thread; returns as fork() does.
+        """Fork a child into the cgroup of version 2, by clone3() where possible; return as fork() does. Raises OSError.
 
-        Raises OSError.
+        The child has to call `open` and `enter` for the other cgroups while it has one thread.
         """
         for directory in self._directories:
             if directory is not None:
                 try:
                     return syscalls.clone3_into_cgroup(directory)
-                except OSError:  # before Linux 5.7, or refused: moving tells why
+                except OSError:  # before Linux 5.7, or refused: `enter` then reports why
                     flags = os.O_WRONLY
                     self._files.append(os.open("cgroup.procs", flags, dir_fd=directory))
         return syscalls.fork()
 
     def open(self) -> None:
-        """Open those cgroups in which `fork` does not start a child: those of version 1. Raises HookError."""
+        """Open the cgroups of version 1, into which `fork` cannot fork. Raises HookError."""
         for controllers, path in self._version_1:
-            tasks = self._open(controllers, f"{path}/tasks", os.O_WRONLY)  # cgroup.procs waits 10 ms, for RCU
+            tasks = self._open(
+                controllers, f"{path}/tasks", os.O_WRONLY
+            )  # cgroup.procs waits up to 10 ms for an RCU grace period
             if tasks is not None:
                 self._files.append(tasks)
 
     def enter(self) -> None:
-        """Move the caller into those cgroups. Raises OSError."""
+        """Move the calling process into the cgroups that it was not forked into. Raises OSError."""
         for file in self._files:
             os.write(file, b"0")
 
     def _open(self, controllers: str, path: str, flags: int) -> int | None:
-        """Open `path` in the hierarchy of these controllers; None where that does not matter."""
+        """Open `path` in the hierarchy of `controllers`; return None where it may be skipped. Raises HookError."""
         if self._mounts is None:
             self._mounts = _cgroup_mounts()
         try:
@@ -72,7 +73,7 @@ class Cgroups:
             if self._rootless:
                 return None
             raise HookError(f"cannot open the container's cgroup {path}: {error.strerror}") from None
-        if not self._rootless and _limits(controllers, self._all):
+        if not self._rootless and _can_limit(controllers, self._all_controllers):
             hierarchy = controllers or "version 2"
             raise HookError(
                 f"cannot join the container's cgroup {path}: its hierarchy ({hierarchy}) is not mounted on this node"
@@ -80,15 +81,15 @@ class Cgroups:
         return None
 
 
-def _limits(controllers: str, all_controllers: list[str]) -> bool:
-    """Whether a hierarchy can limit anything: a named one cannot, nor version 2 where version 1 has the controllers."""
+def _can_limit(controllers: str, all_controllers: list[str]) -> bool:
+    """Tell whether a hierarchy can limit resources: not a named one, nor version 2 if version 1 has the controllers."""
     if controllers:
         return not controllers.startswith("name=")
-    return not any(_limits(others, []) for others in all_controllers if others)
+    return not any(_can_limit(others, []) for others in all_controllers if others)
 
 
 def _cgroup_mounts() -> list[tuple[str, str, str]]:
-    """Mounted hierarchies: controllers as /proc/PID/cgroup names them ("" for version 2), root, mount point."""
+    """Return (controllers as in /proc/PID/cgroup, "" for version 2; root; mount point) of each mounted hierarchy."""
     mounts = []
     for line in _lines("/proc/self/mountinfo", None):
         if " - cgroup" not in line:
@@ -105,5 +106,5 @@ def _cgroup_mounts() -> list[tuple[str, str, str]]:
 
 
 def _lines(path: str, directory: int | None) -> list[str]:
-    """The lines of a file of /proc. Names of users' choice are in them, with what else Python takes for a line's end."""
+    """Return the lines of a file of /proc; splitlines() would split at other characters that names may contain."""
     return fsdecode(read_file(path, directory)).split("\n")[:-1]

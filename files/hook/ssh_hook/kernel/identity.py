@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Act as another user for a moment, and translate ids between user namespaces."""
+"""Switch to another user's credentials temporarily, and map ids between user namespaces."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _ALL_IDS = 2**32 - 1
 
 
 class Identity:
-    """A user and group id, in the user namespace of the process that uses it."""
+    """A uid and gid, in the user namespace of the process that uses it."""
 
     def __init__(self, uid: int, gid: int) -> None:
         self.uid = uid
@@ -21,10 +21,10 @@ ROOT = Identity(0, 0)
 
 
 class ActingAs:
-    """Context manager: the effective ids are the user's, without supplementary groups, and root's again afterwards.
+    """Context manager that sets the effective ids to a user's, without supplementary groups, and restores root's.
 
-    With `privileged` the process keeps its capabilities meanwhile: only what it creates, and what it leaves as its
-    credentials in a mount, is the user's. Without, the kernel checks every access as the user's own.
+    The kernel then checks every access as the user's. With `privileged` the process keeps its effective capabilities:
+    only the owner of new files, and the credentials that mount(2) saves, are the user's.
     """
 
     def __init__(self, identity: Identity, privileged: bool = False) -> None:
@@ -42,7 +42,7 @@ class ActingAs:
                 _effective, permitted, inheritable = syscalls.capget()
                 syscalls.capset(permitted, permitted, inheritable)
         except BaseException:
-            self.__exit__()  # not called for us then
+            self.__exit__()  # Python does not call it where __enter__ fails
             raise
 
     def __exit__(self, *_: object) -> None:
@@ -52,7 +52,7 @@ class ActingAs:
 
 
 def set_groups(groups: list[int]) -> None:
-    """setgroups(2), but in a user namespace of one user, which denies it, that user's own groups stay."""
+    """Call setgroups(2); where the user namespace denies it (/proc/self/setgroups), keep the present groups."""
     try:
         os.setgroups(groups)
     except PermissionError:
@@ -61,22 +61,22 @@ def set_groups(groups: list[int]) -> None:
 
 
 class IdMap:
-    """A user namespace's map of user or group ids.
+    """The map of uids or gids of a user namespace.
 
-    Format: user_namespaces(7), /proc/PID/uid_map: "inside outside count" on each line, where "outside" is an id of
-    the reader's user namespace (or, when the process reads its own, of the parent's).
+    Format: user_namespaces(7), /proc/PID/uid_map: lines "inside outside count". "outside" is an id of the reader's user
+    namespace, or of the parent namespace where a process reads its own map.
     """
 
     def __init__(self, text: str) -> None:
         self._extents = [tuple(int(field) for field in line.split()) for line in text.splitlines()]
 
     def outside(self, inside: int) -> int | None:
-        """The outer id of `inside`; None where it is not mapped."""
+        """Return the id outside of the namespace that `inside` is mapped to; None where it is not mapped."""
         for first, outer, count in self._extents:
             if first <= inside < first + count:
                 return outer + inside - first
         return None
 
     def is_initial(self) -> bool:
-        """Whether this is the map of the initial user namespace, which maps every id to itself."""
+        """Tell whether this is the map of the initial user namespace, which maps every id to itself."""
         return self._extents == [(0, 0, _ALL_IDS)]

@@ -1,17 +1,17 @@
 # Copyright (c) ocihooks.ssh contributors
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the start of a container uses in place of slow modules of the standard library.
+"""Replacements for slow modules of the standard library, for the start of a container.
 
 The interpreter itself starts in some 8 ms. Importing ``os`` takes 1.5 ms more, ``json`` as much as the interpreter, and
-``signal``, ``hashlib`` and ``typing`` a millisecond each. So `os`, `stat` and `signal` are the halves of these modules that
-are written in C. They have the same functions and constants, but for what the other halves add: no ``os.path``, no
-``os.environ``, no enums. Functions stand for what else is needed of ``os.path``, ``io``, ``contextlib``, ``hashlib`` and
+``signal``, ``hashlib`` and ``typing`` a millisecond each. So `os`, `stat` and `signal` are the C halves of these
+modules. They have the same functions and constants, except what the Python halves add: no ``os.path``, no decoded
+``os.environ``, no enums. Functions replace what else is needed of ``os.path``, ``io``, ``contextlib``, ``hashlib`` and
 ``json``.
 
 `os.open` makes every descriptor close-on-exec, as Python's own does.
 
-The package keys, which imports nothing of the hook's others, has this file by a link.
+The package keys, which imports no other package of the hook, has a symbolic link to this file.
 """
 
 from __future__ import annotations
@@ -28,27 +28,27 @@ else:
 
 __all__ = ["os", "signal", "stat"]
 
-_CHUNK = 1 << 16  # bytes; reading takes memory for as much as it asks for
+_CHUNK = 1 << 16  # bytes; os.read() allocates as much as it is asked for
 _NO_LIMIT = 1 << 62  # bytes
-_MAX_DIGITS = 40  # of a number in JSON: to make a long one takes long
+_MAX_DIGITS = 40  # of a number in JSON: int() takes quadratic time
 _WHITESPACE = " \t\n\r"
 
 
-# In place of os and os.path. The interpreter runs in its UTF-8 mode, so that the system calls use that encoding too.
+# In place of os and os.path. The interpreter runs in UTF-8 mode, so that system calls use the same encoding.
 
 
 def fsencode(text: str) -> bytes:
-    """Return the bytes that the kernel has for `text`."""
+    """Encode `text` for the kernel, as os.fsencode() does."""
     return text.encode("utf-8", "surrogateescape")
 
 
 def fsdecode(data: bytes) -> str:
-    """Return `data` as a string, of which `fsencode` makes the same bytes again."""
+    """Decode `data` so that `fsencode` restores the same bytes, as os.fsdecode() does."""
     return data.decode("utf-8", "surrogateescape")
 
 
 def environment() -> dict[str, str]:
-    """Return the variables that the process was started with."""
+    """Return the environment variables that the process was started with."""
     return {fsdecode(name): fsdecode(value) for name, value in os.environ.items()}
 
 
@@ -69,7 +69,7 @@ def basename(path: str) -> str:
 
 
 def exists(path: str) -> bool:
-    """Tell whether `path` leads to something that the caller can see."""
+    """Tell whether `path` exists, following links, as far as the caller can see."""
     try:
         os.stat(path)
     except OSError:
@@ -81,7 +81,7 @@ def exists(path: str) -> bool:
 
 
 class closing:
-    """Context manager: a descriptor, which is closed at the end."""
+    """Context manager that returns a descriptor and closes it at the end."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -94,10 +94,7 @@ class closing:
 
 
 def read_all(descriptor: int, limit: int = _NO_LIMIT) -> bytes:
-    """Return all that is left to read. More than `limit` bytes come back where there are more; then that is not all.
-
-    Raises OSError.
-    """
+    """Read to the end. Where more than `limit` bytes follow, return the first `limit` + 1 of them. Raises OSError."""
     chunks = []
     left = limit + 1
     while left > 0 and (chunk := os.read(descriptor, min(left, _CHUNK))):
@@ -107,22 +104,22 @@ def read_all(descriptor: int, limit: int = _NO_LIMIT) -> bytes:
 
 
 def read_file(path: str, dir_fd: int | None = None) -> bytes:
-    """Return the content of a file, one of /proc for instance. Raises OSError."""
+    """Return the content of a file, whose size may be unknown as in /proc. Raises OSError."""
     with closing(os.open(path, os.O_RDONLY, dir_fd=dir_fd)) as descriptor:
         return read_all(descriptor)
 
 
 def write_all(descriptor: int, data: bytes) -> None:
-    """Write all of `data`, however few bytes the kernel takes at a time. Raises OSError."""
+    """Write all of `data`, with as many calls of write(2) as it takes. Raises OSError."""
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
 
 
 def create_file(path: str, data: bytes, mode: int = 0o600, dir_fd: int | None = None) -> int:
-    """Create a file with this content; return a descriptor for reading and writing.
+    """Create a file with the content `data`; return a descriptor for reading and writing.
 
-    Raises FileExistsError where there is anything under that name, a link too, and OSError; then the file may be there in part.
+    Raises FileExistsError where the name exists, even as a link; other OSErrors may leave a partial file.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode, dir_fd=dir_fd)
     try:
@@ -142,7 +139,7 @@ def sha256(data: bytes) -> bytes:
         from hashlib import sha256 as digest
     else:
         try:
-            from _sha2 import sha256 as digest  # from Python 3.12 on
+            from _sha2 import sha256 as digest  # since Python 3.12
         except ImportError:
             try:
                 from _sha256 import sha256 as digest
@@ -152,7 +149,7 @@ def sha256(data: bytes) -> bytes:
 
 
 class _Scanner:
-    """What the C scanner of ``json`` asks of its context: the defaults of json.JSONDecoder, but no NaN and no Infinity."""
+    """The context of json's C scanner: the defaults of json.JSONDecoder, but without NaN and Infinity."""
 
     strict = True
     object_hook = None
@@ -171,13 +168,13 @@ class _Scanner:
 
 
 def load_json(text: str) -> Any:
-    """Return the value of the JSON document `text`.
+    """Parse the JSON document `text`.
 
     Raises ValueError, RecursionError, and StopIteration with the position where a value is missing.
     """
     try:
         from _json import make_scanner
-    except ImportError:  # the scanner is private
+    except ImportError:  # a private module, which another Python may lack
         import json
 
         return json.loads(text, parse_int=_Scanner.parse_int, parse_constant=_Scanner.parse_constant)

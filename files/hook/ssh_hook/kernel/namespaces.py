@@ -21,16 +21,16 @@ _KINDS = {
 
 
 class Namespaces:
-    """The namespaces of a process that differ from the hook's own, held open."""
+    """Open descriptors of those namespaces of a process that differ from the hook's own."""
 
     def __init__(self, process: int) -> None:
-        """`process` is a descriptor of the process's directory in /proc. Raises OSError, and HookError where it has ended."""
+        """Open them; `process` is an open directory in /proc. Raises OSError, and HookError where it has ended."""
         self._descriptors: dict[str, int] = {}
         for name in _KINDS:
             try:
                 theirs = os.stat(f"ns/{name}", dir_fd=process)
             except FileNotFoundError:
-                if name != "time":  # they came with Linux 5.6
+                if name != "time":  # since Linux 5.6
                     raise HookError(CONTAINER_ENDED) from None
                 continue
             ours = os.stat(f"/proc/self/ns/{name}")
@@ -41,22 +41,22 @@ class Namespaces:
                     raise HookError(CONTAINER_ENDED) from None
 
     def has(self, name: str) -> bool:
-        """Whether the process has a namespace `name` that is not the hook's."""
+        """Tell whether the process's namespace `name` (as in /proc/PID/ns) differs from the hook's."""
         return name in self._descriptors
 
     def close(self) -> None:
-        """Let go of them: who has one open keeps it from ending."""
+        """Close the descriptors: an open one keeps its namespace alive."""
         for descriptor in self._descriptors.values():
             os.close(descriptor)
 
     def join_all_but_mount_and_user(self) -> None:
-        """Join those after which the host's files are still in sight, and the caller is still the host's."""
+        """Join the others, after which the caller still sees the host's files and has the host's credentials."""
         self.join("cgroup", "ipc", "uts", "net")
 
     def join(self, *names: str) -> None:
-        """Join those of `names` that differ; a user namespace last, since its owner has all rights over the others.
+        """Join those of `names` that differ, in this order; "pid" only for the caller's children. Raises HookError.
 
-        Joining "pid" takes effect for the children of the caller only.
+        "user" must come last: joining it loses the rights over namespaces that the engine's user namespace owns.
         """
         for name in names:
             if name in self._descriptors:

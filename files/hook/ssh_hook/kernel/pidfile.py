@@ -12,10 +12,10 @@ MAX_PIDFILE = 32  # bytes: the digits of a pid, and a newline
 
 
 def open_pidfile(path: str, dir_fd: int | None = None) -> int:
-    """Open the file `path` for writing, empty; relative to `dir_fd` if that is given.
+    """Open the file `path` for writing, and truncate it; relative to `dir_fd` if that is given. Raises OSError.
 
-    The annotation that names it may be the image's own, which some engines pass on: so no file is overwritten that
-    holds anything but a pid, no link followed, no device or pipe opened. Raises OSError.
+    The annotation that names it may come from the image, as some engines pass these on. So this follows no link, opens
+    no device or FIFO, and truncates only a file that holds a pid.
     """
     try:
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644, dir_fd=dir_fd)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A process by its directory in /proc, which stays that of the one process, whatever becomes of its pid.
+"""Processes identified by an open directory in /proc: it never refers to another process that reuses the pid.
 
 Format: proc_pid_stat(5).
 """
@@ -11,19 +11,24 @@ from .lean import TYPE_CHECKING, os, signal
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_STATE, _PARENT, _FLAGS, _START_TIME, _EXIT_STATUS = 0, 1, 6, 19, 49  # among the fields of stat after the name
+_STATE, _PARENT, _FLAGS, _START_TIME, _EXIT_STATUS = 0, 1, 6, 19, 49  # fields of stat, counted after the name
 _PF_FORKNOEXEC = 0x40  # include/linux/sched.h
 _DEAD = (b"Z", b"X")
 
 
 class Process:
-    """A process that was alive when the object was made. Attributes: pid; stat, an open descriptor of its /proc/PID/stat."""
+    """A process that existed when the object was made. Methods raise OSError where it is gone, or say otherwise.
+
+    Attributes:
+        pid: its pid when the object was made.
+        stat: an open descriptor of its /proc/PID/stat.
+    """
 
     def __init__(self, pid: int) -> None:
-        """Raises OSError where there is no such process."""
+        """Open the process's directory in /proc. Raises OSError where there is no such process."""
         self.pid = pid
         self._directory = os.open(f"/proc/{pid}", os.O_RDONLY | os.O_DIRECTORY)
-        # Open from the start: where /proc is mounted with hidepid, a process that cannot be traced hides its files later.
+        # Opened now: on a /proc with hidepid, the files of a process that becomes untraceable cannot be opened later.
         try:
             self.stat = os.open("stat", os.O_RDONLY, dir_fd=self._directory)
         except OSError:
@@ -31,38 +36,38 @@ class Process:
             raise
 
     def close(self) -> None:
-        """Close its descriptors."""
+        """Close the descriptors."""
         os.close(self._directory)
         os.close(self.stat)
 
     def is_before_exec(self) -> bool:
-        """Whether it was forked and has not run a program of its own yet. Raises OSError where it is gone."""
+        """Tell whether the process was forked and has not called execve(2) yet (PF_FORKNOEXEC)."""
         return int(self._stat()[_FLAGS]) & _PF_FORKNOEXEC != 0
 
     def is_alive(self) -> bool:
-        """Whether it has not ended. A zombie has. Raises OSError where that cannot be found out."""
+        """Tell whether the process has not ended; a zombie has. Raises OSError only where that cannot be read."""
         try:
             return self._stat()[_STATE] not in _DEAD
         except (FileNotFoundError, ProcessLookupError):
             return False
 
     def parent(self) -> int:
-        """The pid of its parent. Raises OSError where it is gone."""
+        """Return the pid of the parent."""
         return int(self._stat()[_PARENT])
 
     def exit_status(self) -> int | None:
-        """What wait(2) tells whoever waits for it, if it has ended; None where somebody has waited."""
+        """Return the wait status (wait(2)) of a process that has ended; None where it has been reaped."""
         try:
             return int(self._stat()[_EXIT_STATUS])
         except (FileNotFoundError, ProcessLookupError):
             return None
 
     def start_time(self) -> int:
-        """When it started, in clock ticks since boot. Raises OSError where it is gone."""
+        """Return the start time in clock ticks since boot."""
         return int(self._stat()[_START_TIME])
 
     def program(self) -> tuple[int, int] | None:
-        """Device and inode of its program; None where that is not to be seen: it is gone, or another's, or not to be traced."""
+        """Return device and inode of the program; None where the process is gone, or the caller may not trace it."""
         try:
             status = os.stat("exe", dir_fd=self._directory)
         except OSError:
@@ -70,7 +75,7 @@ class Process:
         return status.st_dev, status.st_ino
 
     def mount_namespace(self) -> tuple[int, int] | None:
-        """Device and inode of its mount namespace; None where it is gone or a zombie."""
+        """Return device and inode of the mount namespace; None where it is gone, a zombie, or not traceable."""
         try:
             status = os.stat("ns/mnt", dir_fd=self._directory)
         except OSError:
@@ -78,9 +83,9 @@ class Process:
         return status.st_dev, status.st_ino
 
     def kill(self) -> None:
-        """Send SIGKILL to it and to no other. Nothing happens where it is gone."""
+        """Send SIGKILL to this process, and to no other that reuses its pid. Do nothing where it is gone."""
         try:
-            signal.pidfd_send_signal(self._directory, signal.SIGKILL)  # takes a directory of /proc for a pidfd
+            signal.pidfd_send_signal(self._directory, signal.SIGKILL)  # accepts a directory of /proc as pidfd
         except ProcessLookupError:
             pass
         except OSError:  # before Linux 5.1
@@ -91,14 +96,12 @@ class Process:
                 pass
 
     def _stat(self) -> list[bytes]:
-        # the name before may hold blanks and ")"
+        # The name, the field before, may contain blanks and ")".
         return os.pread(self.stat, 4096, 0).rpartition(b")")[2].split()
 
 
 def all_processes() -> Iterator[Process]:
-    """Every process in /proc at this moment. Each is let go of when the next is asked for: a node may have more
-    processes than a process may have descriptors.
-    """
+    """Yield every process in /proc; close each before the next, as there may be more processes than RLIMIT_NOFILE."""
     for name in os.listdir("/proc"):
         if name.isdigit():
             try:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Paths of the container, resolved so that none can lead out of its root file system.
+"""Resolve paths of the container so that none can lead out of its root file system.
 
-The image, its links and its volumes are a stranger's. The kernel resolves for us (openat2 with RESOLVE_IN_ROOT and
-RESOLVE_NO_MAGICLINKS); before Linux 5.6 a walk of our own does, component by component. All work is then done on
-descriptors. A chroot would not do: the container's /proc is mounted already and its magic links lead out of one.
+The image, its links and its volumes are untrusted. The kernel resolves the paths (openat2 with RESOLVE_IN_ROOT and
+RESOLVE_NO_MAGICLINKS); before Linux 5.6 `_walk` does, component by component. All work is then done on descriptors. A
+chroot is not enough: the container's /proc is mounted already, and its magic links lead out of a chroot.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from .pidfile import open_pidfile
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_MAX_LINKS = 40  # as the kernel's own limit
-_ATTEMPTS = 100  # EAGAIN: something was renamed meanwhile
+_MAX_LINKS = 40  # the kernel's own limit
+_ATTEMPTS = 100  # openat2 fails with EAGAIN where something was renamed meanwhile
 
 
 class Rootfs:
-    """The root directory of a container, held open as `descriptor`; `user` is its user, in its user namespace."""
+    """The root directory of a container, open as `descriptor`. `user` is its user, by ids of its user namespace."""
 
     def __init__(self, descriptor: int, user: Identity) -> None:
         self.descriptor = descriptor
@@ -33,7 +33,7 @@ class Rootfs:
         self._mount = mount_id(descriptor)
 
     def open(self, path: str, flags: int) -> int:
-        """Open `path`, following links within the container. Raises OSError as open(2) does."""
+        """Open `path`, following links within the container. Raises OSError."""
         flags |= os.O_CLOEXEC
         for _attempt in range(_ATTEMPTS):
             try:
@@ -48,10 +48,10 @@ class Rootfs:
         raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
     def read(self, path: str, limit: int, as_root: bool = False) -> bytes | None:
-        """The content of a regular file of at most `limit` bytes; None where there is no such path.
+        """Return the content of a regular file of at most `limit` bytes; None where there is no such path.
 
-        It is read as the user: a link may lead to a file of a volume that only root may read, and what is read here
-        may be shown. Raises PermissionError where the user may not read it, unless `as_root`; HookError for all else.
+        The file is opened as the user, since a link may lead to a file of a volume that only root may read, and the
+        user may see the content. Raises PermissionError where the user may not read it, unless `as_root`; HookError.
         """
         try:
             with ActingAs(ROOT if as_root else self._user):
@@ -67,7 +67,7 @@ class Rootfs:
         with closing(self.open(path, os.O_PATH)) as handle:
             if not stat.S_ISREG(os.fstat(handle).st_mode):
                 raise HookError(f"{path} in the container is not a regular file")
-            # Nobody can have swapped what the handle is on.
+            # By the handle: nobody can replace the file that was just checked.
             with closing(os.open(f"/proc/self/fd/{handle}", os.O_RDONLY | os.O_NONBLOCK)) as descriptor:
                 data = read_all(descriptor, limit)
         if len(data) > limit:
@@ -75,16 +75,13 @@ class Rootfs:
         return data
 
     def pidfile(self, path: str) -> int:
-        """A descriptor to write to of the pidfile `path`, opened or made as the user. Raises OSError."""
+        """Open or create the pidfile `path` as the user; return a descriptor for writing. Raises OSError."""
         parent_path, name = split(path)
         with ActingAs(self._user), closing(self.open(parent_path, os.O_PATH | os.O_DIRECTORY)) as parent:
             return open_pidfile(name, parent)
 
     def directory(self, path: str) -> int:
-        """An O_PATH descriptor of the directory `path`, made (mode 0755) with its parents where it is missing.
-
-        Raises HookError.
-        """
+        """Open the directory `path` as O_PATH; create it and parents (mode 0755) where missing. Raises HookError."""
         try:
             return self.open(path, os.O_PATH | os.O_DIRECTORY)
         except FileNotFoundError:
@@ -97,9 +94,9 @@ class Rootfs:
             return _open_created(parent, name, path, os.O_DIRECTORY)
 
     def user_directory(self, parent: int, name: str, path: str) -> int:
-        """An O_PATH descriptor of the directory `name` below `parent`, which must be the user's own and no link.
+        """Open the directory `name` in `parent` as O_PATH; create it for the user (mode 0700) where missing.
 
-        It is made (mode 0700) where it is missing. `path` names it in messages. Raises HookError.
+        `path` names it in messages. Raises HookError, also where it is a link, or another user owns it.
         """
         made_by_root = False
         try:
@@ -117,10 +114,7 @@ class Rootfs:
         return descriptor
 
     def file(self, path: str) -> int:
-        """An O_PATH descriptor of the regular file `path`, made empty with its parents where it is missing.
-
-        Raises HookError.
-        """
+        """Open the regular file `path` as O_PATH; create it empty, and its parents, where missing. Raises HookError."""
         try:
             descriptor = self.open(path, os.O_PATH)
         except FileNotFoundError:
@@ -136,19 +130,19 @@ class Rootfs:
         return descriptor
 
     def _create(self, parent: int, path: str, create: Callable[[], None]) -> bool:
-        """Create below `parent` as the user, or where the user may not, and it is no volume, as root: then True.
+        """Call `create` as the user, else as root; tell whether root did. `path` is for messages. Raises HookError.
 
-        Where the user may not write, nobody but root can swap what is created before it is opened; but a directory's
-        owner may at any time. A volume has a mount of its own; its device may be that of the root file system.
+        Root creates nothing in a volume, nor in a directory of the user's, where the user could replace it before it is
+        opened. The mount id tells a volume, since its device may be that of the root file system.
         """
-        if split(path)[1] in ("", ".", ".."):  # what is created is opened without the walk that stays below the root
+        if split(path)[1] in ("", ".", ".."):  # `_open_created` opens the name without RESOLVE_IN_ROOT
             raise HookError(f"cannot create {path} in the container: its end is no name")
         try:
             with ActingAs(self._user):
                 create()
             return False
         except FileExistsError:
-            return False  # somebody was faster, or it is a dangling link: opening it without following tells
+            return False  # created meanwhile, or a dangling link, which O_NOFOLLOW then refuses
         except OSError as error:
             refused = error
         try:
@@ -161,7 +155,7 @@ class Rootfs:
 
 
 def open_without_magic_links(path: str, flags: int) -> int:
-    """Open the absolute `path` of the caller's own root, following links but those of procfs. Raises OSError."""
+    """Open the absolute `path` in the caller's root, following all links except procfs's. Raises OSError."""
     try:
         return syscalls.openat2(syscalls.AT_FDCWD, fsencode(path), flags, 0, syscalls.RESOLVE_NO_MAGICLINKS)
     except OSError as error:
@@ -181,10 +175,10 @@ def _open_created(parent: int, name: str, path: str, flags: int) -> int:
 
 
 def _walk(root: int, path: str, flags: int) -> int:
-    """What openat2 does with RESOLVE_IN_ROOT and RESOLVE_NO_MAGICLINKS, for kernels without it.
+    """Open `path` as openat2 does with RESOLVE_IN_ROOT and RESOLVE_NO_MAGICLINKS, for kernels before 5.6.
 
-    `stack` holds a descriptor of every directory from the root down, so that ".." goes back to where the walk came
-    from, whatever is renamed meanwhile.
+    `stack` holds a descriptor of every directory from the root down, so that ".." returns to where the walk came from,
+    even if a directory is moved meanwhile.
     """
     stack = [os.dup(root)]
     pending = [name for name in reversed(path.split("/")) if name not in ("", ".")]
@@ -199,7 +193,7 @@ def _walk(root: int, path: str, flags: int) -> int:
             handle = os.open(name, os.O_PATH | os.O_NOFOLLOW, dir_fd=stack[-1])
             stack.append(handle)
             if not stat.S_ISLNK(os.fstat(handle).st_mode):
-                continue  # the last one, or the next open says that it is no directory
+                continue  # where this is not a directory, the next open fails with ENOTDIR
             stack.pop()
             try:
                 if not pending and flags & os.O_NOFOLLOW:

@@ -3,8 +3,7 @@
 
 Every function raises ``OSError`` with the kernel's errno. Constants are those of Linux's uapi headers.
 
-The C half of ``ctypes`` is used directly: it is always there where ``ctypes`` is, and costs a third of the time
-to import, in the start of every container.
+They call the C half of ``ctypes`` directly: it is there wherever ``ctypes`` is, and imports in a third of the time.
 """
 
 from __future__ import annotations
@@ -64,7 +63,7 @@ _POLLIN = 0x1
 
 PROC_SUPER_MAGIC = 0x9FA0
 TMPFS_MAGIC = 0x01021994
-# The kernel's own (magic.h): what is written to one of their files is not kept but done.
+# Pseudo file systems (magic.h): a write to one of their files changes the kernel's state.
 KERNEL_FILE_SYSTEMS = (
     PROC_SUPER_MAGIC,
     0x62656572,  # SYSFS
@@ -88,7 +87,7 @@ _SYS_KEYCTL = {"x86_64": 250, "aarch64": 219, "riscv64": 219, "loongarch64": 219
 _KEYCTL_JOIN_SESSION_KEYRING = 1
 
 _LINUX_CAPABILITY_VERSION_3 = 0x20080522
-_SYS_CLONE3 = 435  # system calls from 424 on have one number on all architectures
+_SYS_CLONE3 = 435  # system calls from 424 on have the same number on all architectures
 _SYS_OPENAT2 = 437
 _SIGCHLD = 17
 
@@ -99,7 +98,7 @@ if TYPE_CHECKING:  # the type stub and the module differ in these three
     _PROGRAM = ""
 else:
     _LongBase = _CharBase = _SimpleCData
-    _PROGRAM = None  # dlopen(NULL): what the interpreter itself is linked with
+    _PROGRAM = None  # dlopen(NULL): the interpreter and its libraries
 
 
 class _Long(_LongBase):
@@ -116,7 +115,7 @@ class _Char(_CharBase):
 
 class _IntFunction(CFuncPtr):
     _flags_ = FUNCFLAG_CDECL | FUNCFLAG_USE_ERRNO
-    _restype_ = _Int  # of a function that returns an int, only these bits are defined
+    _restype_ = _Int  # the upper half of the register is undefined for a function that returns an int
 
 
 class _PointerFunction(CFuncPtr):
@@ -128,17 +127,17 @@ _LIBC = dlopen(_PROGRAM, 0)
 _functions: dict[str, _IntFunction] = {}
 
 
-def _converted(arguments: tuple[int | bytes, ...]) -> list[_Long | bytes]:
-    """Arguments as a C function takes them: integers as wide as pointers, and bytes by their address."""
+def _c_arguments(arguments: tuple[int | bytes, ...]) -> list[_Long | bytes]:
+    """Convert arguments for a C function: integers to pointer width; bytes are passed by address."""
     return [_Long(argument) if isinstance(argument, int) else argument for argument in arguments]
 
 
 def _call(name: str, *arguments: int | bytes) -> int:
-    """Call a libc function with integers, addresses, and bytes that it reads; raise OSError when it returns -1."""
+    """Call a libc function with integers, addresses, and bytes that it reads. Raises OSError where it returns -1."""
     function = _functions.get(name)
     if function is None:
         function = _functions[name] = _IntFunction(dlsym(_LIBC, name))
-    result: int = function(*_converted(arguments))
+    result: int = function(*_c_arguments(arguments))
     if result == -1:
         number = get_errno()
         raise OSError(number, os.strerror(number))
@@ -146,16 +145,16 @@ def _call(name: str, *arguments: int | bytes) -> int:
 
 
 class _Buffer:
-    """Bytes at a fixed address, NUL-terminated, for as long as the object lives."""
+    """A NUL-terminated memory area at a fixed `address`, valid as long as the object lives."""
 
     def __init__(self, content: bytes) -> None:
         self.memory = bytearray(content + b"\0")
-        self._first = _Char.from_buffer(self.memory)  # an array of all would be a type to make
+        self._first = _Char.from_buffer(self.memory)  # for an array, ctypes would have to create a type
         self.address = addressof(self._first)
 
 
 def integers(*fields: tuple[int, int]) -> bytes:
-    """(value, size in bytes) pairs, one after the other, in the machine's byte order."""
+    """Pack (value, size in bytes) pairs one after the other in the machine's byte order."""
     return b"".join(value.to_bytes(size, sys.byteorder) for value, size in fields)
 
 
@@ -163,26 +162,26 @@ class Library:
     """A shared library whose functions take integers, pointers and bytes."""
 
     def __init__(self, name: str) -> None:
-        """Raises OSError, whose text says why, where the library cannot be loaded."""
+        """Load the library `name`. Raises OSError, whose text says why it cannot be loaded."""
         self._handle = dlopen(name, 0)
 
     def call(self, name: str, *arguments: int | bytes) -> int:
-        """The result of a function that returns an int, or nothing (then any number)."""
+        """Call a function that returns int or void; return its result, which is undefined for void."""
         return self._call(_IntFunction, name, arguments)
 
     def pointer(self, name: str, *arguments: int | bytes) -> int:
-        """The result of a function that returns a pointer."""
+        """Call a function that returns a pointer; return the address."""
         return self._call(_PointerFunction, name, arguments)
 
     def _call(
         self, kind: type[_IntFunction] | type[_PointerFunction], name: str, arguments: tuple[int | bytes, ...]
     ) -> int:
-        result: int = kind(dlsym(self._handle, name))(*_converted(arguments))
+        result: int = kind(dlsym(self._handle, name))(*_c_arguments(arguments))
         return result
 
 
 def openat2(directory: int, path: bytes, flags: int, mode: int, resolve: int) -> int:
-    """Open `path` below `directory` under the limits of `resolve` (RESOLVE_*); the descriptor is close-on-exec."""
+    """Open `path` relative to `directory`, as `resolve` (RESOLVE_*) restricts it; the descriptor is close-on-exec."""
     if b"\0" in path:
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
     how = integers((flags | os.O_CLOEXEC, 8), (mode, 8), (resolve, 8))
@@ -190,24 +189,24 @@ def openat2(directory: int, path: bytes, flags: int, mode: int, resolve: int) ->
 
 
 def fork() -> int:
-    """fork(2) of a process of one thread; os.fork() takes 0.2 ms more, to count threads and to forget the others."""
+    """Call fork(2), from a process with one thread; os.fork() takes 0.2 ms more for its handling of threads."""
     return _call("fork")
 
 
 def clone3_into_cgroup(cgroup: int) -> int:
-    """Fork into the cgroup (version 2) whose directory `cgroup` is open; returns as fork() does."""
+    """Fork a child into the cgroup (version 2) whose directory is open as `cgroup`; return as fork() does."""
     fields = [(CLONE_INTO_CGROUP, 8), (0, 8), (0, 8), (0, 8), (_SIGCHLD, 8), *[(0, 8)] * 5, (cgroup, 8)]
     arguments = integers(*fields)
     return _call("syscall", _SYS_CLONE3, arguments, len(arguments))
 
 
 def poll(descriptors: list[int], seconds: float) -> list[int]:
-    """Wait until one of `descriptors` has something to read, or its other end is closed; return those, or none after `seconds`."""
+    """Wait until some of `descriptors` are readable or at EOF; return these, or none after `seconds` or a signal."""
     data = _Buffer(b"".join(integers((descriptor, 4), (_POLLIN, 2), (0, 2)) for descriptor in descriptors))
     try:
         _call("poll", data.address, len(descriptors), max(0, int(seconds * 1000)))
     except InterruptedError:
-        return []  # the caller looks at its deadline, and waits again
+        return []  # the caller checks its deadline, and waits again
     return [
         descriptor for number, descriptor in enumerate(descriptors) if any(data.memory[8 * number + 6 : 8 * number + 8])
     ]
@@ -219,44 +218,44 @@ def setns(descriptor: int, kind: int) -> None:
 
 
 def mount(source: bytes, target: bytes, kind: bytes, flags: int, data: bytes = b"") -> None:
-    """mount(2)."""
+    """Call mount(2)."""
     _call("mount", source, target, kind, flags, data)
 
 
 def prctl(option: int, first: int = 0, second: int = 0) -> int:
-    """prctl(2) with the option's first two arguments."""
+    """Call prctl(2) with the first two arguments of `option`."""
     return _call("prctl", option, first, second, 0, 0)
 
 
 def getrlimit(number: int) -> tuple[int, int]:
-    """The calling process's (soft, hard) limit; RLIM_INFINITY where there is none."""
+    """Return the (soft, hard) rlimit of the calling process; RLIM_INFINITY where there is none."""
     data = _Buffer(bytes(16))
     _call("prlimit", 0, number, 0, data.address)
     return int.from_bytes(data.memory[:8], sys.byteorder), int.from_bytes(data.memory[8:16], sys.byteorder)
 
 
 def setrlimit(number: int, soft: int, hard: int) -> None:
-    """Set the calling process's limit."""
+    """Set an rlimit of the calling process."""
     _call("prlimit", 0, number, integers((soft, 8), (hard, 8)), 0)
 
 
 def socket(family: int, kind: int) -> int:
-    """socket(2)."""
+    """Call socket(2)."""
     return _call("socket", family, kind, 0)
 
 
 def setsockopt(descriptor: int, level: int, name: int, value: int) -> None:
-    """setsockopt(2) of an option that is an int."""
+    """Call setsockopt(2) for an option of type int."""
     _call("setsockopt", descriptor, level, name, integers((value, 4)), 4)
 
 
 def bind(descriptor: int, address: bytes) -> None:
-    """bind(2); `address` is a struct sockaddr."""
+    """Call bind(2); `address` is a struct sockaddr."""
     _call("bind", descriptor, address, len(address))
 
 
 def address_family(address: str) -> int:
-    """Return AF_INET6 or AF_INET, whichever `address`, an IP address, is of."""
+    """Return the address family of the IP address `address`: AF_INET6 or AF_INET."""
     return AF_INET6 if ":" in address else AF_INET
 
 
@@ -270,7 +269,7 @@ def is_address(text: str) -> bool:
 
 
 def socket_address(family: int, address: str, port: int) -> bytes:
-    """struct sockaddr_in or sockaddr_in6 of an IP address and a port. Raises OSError where `address` is none."""
+    """Return a struct sockaddr_in or sockaddr_in6. Raises OSError where `address` is not an IP address."""
     packed = _Buffer(bytes(16))
     if "\0" in address or _call("inet_pton", family, address.encode("utf-8", "surrogateescape"), packed.address) != 1:
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
@@ -281,7 +280,7 @@ def socket_address(family: int, address: str, port: int) -> bytes:
 
 
 def capget() -> tuple[int, int, int]:
-    """The calling thread's (effective, permitted, inheritable) capabilities as bit masks."""
+    """Return the (effective, permitted, inheritable) capabilities of the calling thread as bit masks."""
     header = integers((_LINUX_CAPABILITY_VERSION_3, 4), (0, 4))
     data = _Buffer(bytes(24))
     _call("capget", header, data.address)
@@ -290,7 +289,7 @@ def capget() -> tuple[int, int, int]:
 
 
 def capset(effective: int, permitted: int, inheritable: int) -> None:
-    """Set the calling thread's capabilities from bit masks."""
+    """Set the capabilities of the calling thread, given as bit masks."""
     header = integers((_LINUX_CAPABILITY_VERSION_3, 4), (0, 4))
     low, high = 0xFFFFFFFF, 32
     data = integers(
@@ -305,21 +304,21 @@ def capset(effective: int, permitted: int, inheritable: int) -> None:
 
 
 def set_filter(program: bytes, flags: int) -> None:
-    """Put the calling process and all that it starts under a seccomp filter, BPF instructions of eight bytes each."""
+    """Install a seccomp filter, BPF instructions of eight bytes each; `flags` are those of seccomp(2)."""
     code = _Buffer(program)
     header = integers((len(program) // 8, 2), (0, 6), (code.address, 8))
     if flags == 0:
         _call("prctl", _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, header, 0, 0)
     else:
-        _call("syscall", _number(_SYS_SECCOMP), _SECCOMP_SET_MODE_FILTER, flags, header)
+        _call("syscall", _syscall_number(_SYS_SECCOMP), _SECCOMP_SET_MODE_FILTER, flags, header)
 
 
 def join_new_session_keyring() -> None:
-    """Give up the session keyring, with all keys in it, for an empty one."""
-    _call("syscall", _number(_SYS_KEYCTL), _KEYCTL_JOIN_SESSION_KEYRING, 0)
+    """Replace the session keyring of the calling process by a new, empty one."""
+    _call("syscall", _syscall_number(_SYS_KEYCTL), _KEYCTL_JOIN_SESSION_KEYRING, 0)
 
 
-def _number(numbers: dict[str, int]) -> int:
+def _syscall_number(numbers: dict[str, int]) -> int:
     machine = os.uname().machine
     if machine not in numbers:
         raise OSError(errno.ENOEXEC, f"this hook does not know the architecture {machine}")
@@ -327,7 +326,7 @@ def _number(numbers: dict[str, int]) -> int:
 
 
 def filesystem_type(descriptor: int) -> int:
-    """The magic number of the file system that `descriptor` lies on (f_type of fstatfs(2))."""
+    """Return the magic number of the file system that `descriptor` is on (f_type of fstatfs(2))."""
     buffer = _Buffer(bytes(256))  # struct statfs is 120 bytes or less; f_type, a long, is its first field
     _call("fstatfs", descriptor, buffer.address)
     return int.from_bytes(buffer.memory[:8], sys.byteorder) & 0xFFFFFFFF

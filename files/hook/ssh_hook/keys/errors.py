@@ -1,7 +1,7 @@
 # Copyright (c) ocihooks.ssh contributors
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What can be wrong with a key set."""
+"""Exceptions of the key store."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ REPLACE = "to replace the set run 'ssh_hook keygen --overwrite'"
 
 
 class KeyStoreError(Exception):
-    """Something is wrong with a key set; the text is one whole line, ready for the user."""
+    """An error with a key set; the text is one complete line for the user."""
 
 
 class MissingKeysError(KeyStoreError):

@@ -39,7 +39,7 @@ def _strings(data: bytes) -> list[bytes] | None:
 
 
 def check_private_key(data: bytes, path: str) -> bytes:
-    """Return the type of the private key in `data`; raises KeyStoreError if Dropbear could not read it."""
+    """Return the type of the private key in `data`. Raises KeyStoreError if Dropbear cannot read it."""
     if data.startswith(b"-----BEGIN"):
         raise KeyStoreError(f"{path} is in the format of OpenSSH: convert it with dropbearconvert, or {REPLACE}")
     fields = _strings(data)
@@ -65,7 +65,7 @@ def _well_formed(fields: list[bytes]) -> bool:
 
 
 def public_blob(private: bytes) -> bytes:
-    """Return the public key, in the format of the SSH protocol, that belongs to a well-formed private key."""
+    """Return the public key of a well-formed private key, in the format of the SSH protocol."""
     fields = _strings(private) or []
     kind = fields[0]
     public = [kind, fields[1][32:]] if kind == b"ssh-ed25519" else fields[:3]
@@ -118,7 +118,7 @@ def openssh_private_key(private_key: bytes) -> bytes:
     import binascii
 
     fields = _openssh_fields(_strings(private_key) or [])
-    # Two equal numbers tell a right passphrase from a wrong one; with none, any do. Then the key, and an empty comment.
+    # Two equal check numbers, which may be 0 without a passphrase; then the key, and an empty comment.
     private = bytes(8) + b"".join(map(string, [*fields, b""]))
     private += bytes(range(1, 1 + -len(private) % 8))
     one_key = (1).to_bytes(4, "big")

@@ -5,7 +5,7 @@
 
 The file may have hundreds of thousands of lines, and a container's start waits for the answer, so
 a look-up searches the bytes and parses only lines that can match. Lines that are no entry (blank,
-comments, NIS ``+`` and ``-`` lines, wrong number of fields, odd numbers) are passed over. Of
+comments, NIS ``+`` and ``-`` lines, wrong number of fields, malformed numbers) are skipped. Of
 several entries with the same name or uid the first counts, as it does for getpwnam(3).
 """
 
@@ -37,8 +37,8 @@ class Entry:
 
 
 def find_by_uid(data: bytes | bytearray, uid: int, end: int | None = None) -> Entry | None:
-    """Return the first entry of the passwd file `data`, or of its lines before `end`, for the user id `uid`; None without one."""
-    # bytes.find stops at whatever begins like the needle: at each colon, or for long numbers better at a few digits.
+    """Return the first entry for `uid` in the passwd file `data`, or in `data[:end]`; None if there is none."""
+    # bytes.find() is slower if the needle begins with a frequent byte, as the colon; long numbers need no colon.
     needle = b"%d:" % uid if uid >= 1000 else b":%d:" % uid
     limit = len(data) if end is None else end
     hit = data.find(needle, 0, limit)

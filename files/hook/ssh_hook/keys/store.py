@@ -12,18 +12,16 @@ A *set* is three files in that directory, in Dropbear's own formats:
 ``dropbear_ecdsa_host_key`` or ``dropbear_ed25519_host_key``
     the private key of the user's own server. If both are there the first one counts.
 
-``<base>/<name>/.oci-hooks/ssh/client``, beside it, holds what an OpenSSH client outside of containers needs, the private
-key in that client's format too; it goes when the set is removed.
+``<base>/<name>/.oci-hooks/ssh/client`` holds the files of an OpenSSH client outside of containers, with the private key
+in OpenSSH's format. It is removed with the set.
 
-Everything here acts with the caller's effective identity, which must be the user's: so it works on
-an NFS home with root_squash, and a link or a pipe that the user has planted can harm nobody else.
-``<base>/<name>`` may be a link, that is the site's business; below it none is followed. Every
-directory must belong to the user and be writable by nobody else.
+All functions act with the caller's effective ids, which must be the user's: so they work on an NFS home with
+root_squash, and a link or FIFO that the user has planted can harm nobody else. ``<base>/<name>`` may be a link, which
+only the site can make; below it no link is followed. Every directory must be the user's, and writable by nobody else.
 
-writer.py makes, replaces and removes sets; readers need no lock. Where ``keys`` is missing, ``keys.old`` counts.
+writer.py makes, replaces and removes sets; readers need no lock. Where ``keys`` is missing, ``keys.old`` is read.
 
-The start of every container imports this file, so it imports next to nothing. The hook and the
-Ansible modules share it: it imports nothing of theirs.
+The start of every container imports this file, so it imports few modules, and none of the hook or of Ansible.
 """
 
 from __future__ import annotations
@@ -49,8 +47,9 @@ _AUTHORIZED_KEYS_LIMIT = 64 * 1024
 class KeySet:
     """The contents of one key set.
 
-    ``id_dropbear``, ``authorized_keys`` and ``host_key`` are the files' bytes; ``host_key_name``
-    is the name of the host key's file.
+    Attributes:
+        id_dropbear, authorized_keys, host_key: the contents of these files.
+        host_key_name: the name of the host key's file.
     """
 
     __slots__ = ("authorized_keys", "host_key", "host_key_name", "id_dropbear")
@@ -65,7 +64,7 @@ class KeySet:
 def key_directory(base_dir: str, name: str) -> str:
     """Return the path of the key directory of the user `name`: ``<base_dir>/<name>/.oci-hooks/ssh/keys``.
 
-    Raises KeyStoreError if the base is no absolute path, or the name cannot name a directory.
+    Raises KeyStoreError if the base is not an absolute path, or the name cannot be a directory's.
     """
     if not base_dir.startswith("/") or not _is_printable(base_dir):
         raise KeyStoreError(f"the base directory of the users' keys must be an absolute path, not {base_dir!r}")
@@ -120,7 +119,7 @@ def _missing(directory: str, name: str) -> MissingKeysError:
 
 
 def home_of(directory: str) -> str:
-    """Return the part of a key directory's path that is the site's: ``<base>/<name>``."""
+    """Return ``<base>/<name>`` of a key directory's path. Raises KeyStoreError where it is not such a path."""
     tail = "/".join(("", *BELOW_HOME, CURRENT))
     if not directory.startswith("/") or not directory.endswith(tail):
         raise KeyStoreError(f"{directory} is not the path of a key directory: it must end in {tail}")
@@ -130,7 +129,8 @@ def home_of(directory: str) -> str:
 def open_parent(directory: str, create: bool = False) -> int:
     """Open the directory that holds the key directory; return its descriptor.
 
-    Raises FileNotFoundError if a step below the home is missing (unless `create`), else KeyStoreError.
+    With `create`, missing directories below the home are made. Raises FileNotFoundError where one is missing, else
+    KeyStoreError.
     """
     path = home_of(directory)
     try:
@@ -153,7 +153,7 @@ def open_parent(directory: str, create: bool = False) -> int:
 
 
 def make_directory(parent: int, name: str) -> None:
-    """Make the directory `name` in `parent`, for its owner alone; one that is there stays. Raises OSError."""
+    """Make the directory `name` in `parent` with mode 0700, unless it exists. Raises OSError."""
     try:
         os.mkdir(name, 0o700, dir_fd=parent)
     except FileExistsError:
@@ -161,7 +161,7 @@ def make_directory(parent: int, name: str) -> None:
 
 
 def open_directory(parent: int, name: str, path: str) -> int:
-    """Open the directory `name` in `parent`, which may be no link; raises FileNotFoundError if it is missing."""
+    """Open the directory `name`, not a link, in `parent`. Raises FileNotFoundError, or KeyStoreError naming `path`."""
     try:
         fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
     except FileNotFoundError:
@@ -179,7 +179,7 @@ def open_directory(parent: int, name: str, path: str) -> int:
 
 
 def check_owner(status: os.stat_result, path: str, forbidden: int) -> None:
-    """Raise KeyStoreError unless the caller owns what has this status, and no bit in `forbidden` is set."""
+    """Raise KeyStoreError unless the caller owns the file with `status`, and its mode has no bit of `forbidden`."""
     if status.st_uid != os.geteuid():
         raise KeyStoreError(f"{path} belongs to uid {status.st_uid}, and must belong to uid {os.geteuid()}")
     if status.st_mode & forbidden & 0o022:
@@ -189,10 +189,13 @@ def check_owner(status: os.stat_result, path: str, forbidden: int) -> None:
 
 
 def _read_file(parent: int, name: str, directory: str, limit: int, forbidden: int) -> bytes | None:
-    """Return the bytes of the file `name` in the set `parent`, or None if there is no such file."""
+    """Return the content of the file `name` in the set `parent`, or None if there is none. Raises KeyStoreError.
+
+    `limit` is in bytes; `forbidden` are mode bits that may not be set.
+    """
     path = f"{directory}/{name}"
     try:
-        # O_NONBLOCK: a pipe planted here must not hold up the start of a container.
+        # O_NONBLOCK: a FIFO planted here must not block the start of a container.
         fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY, dir_fd=parent)
     except FileNotFoundError:
         return None
@@ -218,8 +221,8 @@ def _read_file(parent: int, name: str, directory: str, limit: int, forbidden: in
 
 
 def load_below(parent: int, directory: str, name: str) -> KeySet:
-    """As `load`, with the directory above `directory` open as `parent`."""
-    # A writer may put another set in place while this one is being read; the second look then finds that one.
+    """Read a key set as `load` does, with the directory above `directory` open as `parent`."""
+    # A writer may replace the set while it is being read: then read the new one.
     for _attempt in range(3):
         for entry in (CURRENT, OLD):
             try:
@@ -238,7 +241,7 @@ def load_below(parent: int, directory: str, name: str) -> KeySet:
 
 
 def is_entry(fd: int, parent: int, entry: str) -> bool:
-    """Tell whether `entry` in `parent` is still what was opened as `fd`."""
+    """Tell whether `entry` in `parent` is still the file that was opened as `fd`."""
     try:
         present = os.stat(entry, dir_fd=parent, follow_symlinks=False)
     except FileNotFoundError:
@@ -248,7 +251,7 @@ def is_entry(fd: int, parent: int, entry: str) -> bool:
 
 
 def read_set(fd: int, directory: str, name: str) -> KeySet:
-    """Read and check the files in the directory `fd`; raises MissingKeysError if it has none of them."""
+    """Read and check the files in the directory `fd`. Raises MissingKeysError if it has none, or KeyStoreError."""
     private = _read_file(fd, PRIVATE_KEY, directory, _PRIVATE_KEY_LIMIT, 0o077)
     authorized = _read_file(fd, AUTHORIZED_KEYS, directory, _AUTHORIZED_KEYS_LIMIT, 0o022)
     host_key = _read_host_key(fd, directory)

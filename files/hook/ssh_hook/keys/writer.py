@@ -1,24 +1,23 @@
 # Copyright (c) ocihooks.ssh contributors
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Makes, replaces and removes the key sets that store.py describes and reads.
+"""Make, replace and remove the key sets that store.py describes and reads.
 
-A set is only ever replaced as a whole. A new one is made in ``keys.tmp.<random>`` beside ``keys``,
-flushed to disk, read back, and then put in place
+A set is only ever replaced as a whole. A new one is made in ``keys.tmp.<random>`` beside ``keys``, flushed to disk,
+read back, and then put in place
 
-* by one rename, if there is no set yet;
-* by renameat2(RENAME_EXCHANGE), one step too, where the file system can do that;
-* else (NFS, Lustre, ...) by two renames, ``keys`` to ``keys.old`` and the new one to ``keys``. Who
-  finds ``keys`` missing between the two, or after a crash there, uses ``keys.old``: `store.load`
-  reads it, and the next `generate` or `remove` moves it back first.
+* by one atomic rename, if there is no set yet;
+* by renameat2(RENAME_EXCHANGE), which is atomic too, where the file system supports it;
+* else (NFS, Lustre, ...) by two renames, ``keys`` to ``keys.old`` and the new one to ``keys``. Where ``keys`` is
+  missing, between the two or after a crash, `store.load` reads ``keys.old``, and the next `generate` or `remove` moves
+  it back first.
 
-So at every instant a complete set can be loaded, and after a crash it is the old or the new one.
-Writers exclude each other with flock(2) on ``keygen.lock``, which the kernel releases when its
-holder dies. (Linux NFS clients turn it into a lock on the server, so it holds across nodes too,
-unless the mount says ``nolock`` or ``local_lock``.) What a killed writer left is removed by the next
-one. ``keys.lock`` is not used: to the peer hook that file's mere existence means "locked".
+So at every instant a complete set can be loaded, and after a crash it is the old or the new one. Writers exclude each
+other with flock(2) on ``keygen.lock``, which the kernel releases when its holder dies. (Linux NFS clients turn it into
+a lock on the server, so it holds across nodes too, unless the mount says ``nolock`` or ``local_lock``.) The next writer
+removes what a killed one left. ``keys.lock`` is not used: to the peer hook that file's mere existence means "locked".
 
-What only some of this takes is imported where it does.
+Modules that only some functions need are imported there.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ from .store import (
 )
 
 KEY_TYPES = ("ecdsa", "ed25519")  # the first is the default
-KEY_LIBRARIES = (  # what `generate` imports; a program that forks for each user does it once before
+KEY_LIBRARIES = (  # imported by `generate`; a program that forks for each user imports them before
     "cryptography.hazmat.primitives.serialization",
     "cryptography.hazmat.primitives.asymmetric.ec",
     "cryptography.hazmat.primitives.asymmetric.ed25519",
@@ -61,9 +60,9 @@ _RENAME_EXCHANGE = 2  # linux/fs.h
 
 
 def examine(directory: str, name: str, overwrite: bool = False) -> KeySet | None:
-    """Return the set that `generate` would find, or None if there is none, or (if `overwrite`) a bad one.
+    """Return the set that `generate` would find; None if there is none, or with `overwrite` an invalid one.
 
-    Changes nothing. Raises KeyStoreError where `generate` would, as far as that can be known before.
+    Changes nothing. Raises KeyStoreError where `generate` would, as far as that can be foreseen.
     """
     try:
         parent = open_parent(directory)
@@ -74,24 +73,24 @@ def examine(directory: str, name: str, overwrite: bool = False) -> KeySet | None
 
 
 def generate(directory: str, name: str, key_type: str = KEY_TYPES[0], overwrite: bool = False) -> tuple[bool, KeySet]:
-    """Make sure that `directory` holds a key set; return whether one was made, and the set.
+    """Make a key set in `directory` unless it holds one; return whether one was made, and the set.
 
-    An existing set is kept, whatever its type, unless `overwrite`. An incomplete or broken one is
-    an error unless `overwrite`: it may hold the only copy of a private key.
+    An existing set of any type is kept, unless `overwrite`. An incomplete or invalid one is an error unless
+    `overwrite`, since it may hold the only copy of a private key.
 
-    Raises KeyStoreError, or MissingLibraryError, and then the set that was there is still there.
+    Raises KeyStoreError, or MissingLibraryError; an existing set then is unchanged.
     """
     if key_type not in KEY_TYPES:
         raise KeyStoreError(f"the type of SSH keys must be one of {', '.join(KEY_TYPES)}, not {key_type!r}")
     existing = examine(directory, name, overwrite)
     if existing and not overwrite and not left_behind(directory):
         return False, existing
-    # Made before anything is touched, so that a missing library leaves no trace.
+    # Before any change, so that a missing library leaves nothing behind.
     fresh = None if existing and not overwrite else _new_set(key_type, name)
-    mask = os.umask(0o077)  # a stricter one, of the user's, would keep us out of our own new directories
+    mask = os.umask(0o077)  # the user's may be stricter, and deny access to new directories
     try:
         with _Locked(directory, create=True) as parent:
-            _tidy(parent, directory)
+            _clean_up(parent, directory)
             existing = _examine(parent, directory, name, overwrite)
             if existing and not overwrite:
                 return False, existing
@@ -105,7 +104,7 @@ def generate(directory: str, name: str, key_type: str = KEY_TYPES[0], overwrite:
 
 
 def removable(directory: str) -> bool:
-    """Tell whether there is anything that `remove` would remove. Raises KeyStoreError if it would."""
+    """Tell whether `remove` would remove anything. Raises KeyStoreError if `remove` would."""
     try:
         parent = open_parent(directory)
     except FileNotFoundError:
@@ -116,21 +115,21 @@ def removable(directory: str) -> bool:
 
 
 def remove(directory: str) -> bool:
-    """Remove the key set in `directory`, and the directories above it that are then empty, up to the home.
+    """Remove the key set in `directory`, and then empty directories above it, up to the home.
 
-    Returns whether there was anything to remove. Raises KeyStoreError.
+    Return whether there was anything to remove. Raises KeyStoreError.
     """
     if not removable(directory):
         return False
     try:
         with _Locked(directory) as parent:
-            _tidy(parent, directory)
+            _clean_up(parent, directory)
             if _contents(parent, directory) is not None:
-                # Out of sight first, in one step: half a set must never be seen under its own name.
+                # Renamed first: a reader must never see half a set.
                 trash = _temporary_name()
                 _rename(parent, CURRENT, trash)
-                _discard(parent, directory, trash)
-            _discard(parent, directory, _CLIENT)
+                _remove_entry(parent, directory, trash)
+            _remove_entry(parent, directory, _CLIENT)
             os.unlink(_LOCK, dir_fd=parent)
         _remove_empty_parents(directory)
     except OSError as error:
@@ -139,7 +138,7 @@ def remove(directory: str) -> bool:
 
 
 def left_behind(directory: str) -> bool:
-    """Tell whether a writer was killed here, or is at work. Raises KeyStoreError."""
+    """Tell whether a writer was killed in `directory`, or is at work. Raises KeyStoreError."""
     try:
         parent = open_parent(directory)
     except FileNotFoundError:
@@ -149,14 +148,14 @@ def left_behind(directory: str) -> bool:
 
 
 def client_directory(directory: str) -> str:
-    """Return the path of the directory, beside the key directory, for a client outside of containers."""
+    """Return the path of the directory for a client outside of containers, beside the key directory."""
     return f"{home_of(directory)}/{'/'.join(BELOW_HOME)}/{_CLIENT}"
 
 
 def write_client(directory: str, files: dict[str, bytes]) -> None:
-    """Write files into the client's directory beside the key directory, in this order; what is there already stays.
+    """Write files (mode 0600) into the client's directory, in this order, each by an atomic rename.
 
-    Each is replaced in one step, and is for the user alone. Raises KeyStoreError.
+    Other files there stay. Raises KeyStoreError.
     """
     path = client_directory(directory)
     mask = os.umask(0o077)
@@ -204,11 +203,11 @@ def _new_ed25519() -> bytes:
     return string(b"ssh-ed25519") + string(seed + public)
 
 
-# Putting a set in place. What follows needs the lock, except for what only looks.
+# Putting a set in place. All functions below that change anything need the lock.
 
 
 class _Locked:
-    """Context manager: a descriptor of the directory above a key directory, in which nobody else writes meanwhile."""
+    """Context manager that takes the writers' lock, and returns a descriptor of the directory above a key directory."""
 
     def __init__(self, directory: str, create: bool = False) -> None:
         self._directory = directory
@@ -230,9 +229,9 @@ class _Locked:
 
 
 def _lock(parent: int, directory: str) -> int:
-    """Take the writers' lock; return the descriptor that holds it until it is closed.
+    """Take the writers' lock; return a descriptor that holds it until it is closed.
 
-    Raises KeyStoreError if another process holds it for too long, or the file system has no locks.
+    Raises KeyStoreError if another process holds it for `_LOCK_SECONDS`, or the file system does not support locks.
     """
     import fcntl
     import time
@@ -247,7 +246,7 @@ def _lock(parent: int, directory: str) -> int:
         try:
             check_owner(os.fstat(fd), path, 0o022)
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if is_entry(fd, parent, _LOCK):  # and not one that `remove` has just unlinked
+            if is_entry(fd, parent, _LOCK):  # else `remove` has just unlinked it
                 return fd
         except BlockingIOError:
             pass
@@ -286,7 +285,7 @@ def _examine(parent: int, directory: str, name: str, overwrite: bool) -> KeySet 
 def _contents(parent: int, directory: str) -> list[str] | None:
     """Return the names of the files in the key directory, or None if it is missing.
 
-    Raises KeyStoreError if it is nothing that may be replaced or removed.
+    Raises KeyStoreError if it may not be replaced or removed.
     """
     try:
         fd = os.open(CURRENT, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
@@ -310,17 +309,17 @@ def _contents(parent: int, directory: str) -> list[str] | None:
 
 
 def _install(parent: int, directory: str, keys: KeySet) -> None:
-    """Put `keys` in place of whatever set there is, as the description of this module says."""
+    """Put `keys` in place of any present set, as the module's docstring says. Raises OSError and KeyStoreError."""
     fresh = _temporary_name()
     try:
         _write_set(parent, directory, fresh, keys)
         replaced = _put_in_place(parent, fresh)
     except BaseException:
-        _discard(parent, directory, fresh)
+        _remove_entry(parent, directory, fresh)
         raise
     os.fsync(parent)
     if replaced:
-        _discard(parent, directory, replaced)
+        _remove_entry(parent, directory, replaced)
 
 
 def _temporary_name() -> str:
@@ -328,14 +327,14 @@ def _temporary_name() -> str:
 
 
 def _write_set(parent: int, directory: str, entry: str, keys: KeySet) -> None:
-    """Make the directory `entry` with the files of `keys`, on disk, and check that they can be read back."""
+    """Make the directory `entry` with the files of `keys`, flush it to disk, and read it back."""
     os.mkdir(entry, 0o700, dir_fd=parent)
     with closing(os.open(entry, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)) as fd:
         _write_file(fd, PRIVATE_KEY, keys.id_dropbear)
         _write_file(fd, AUTHORIZED_KEYS, keys.authorized_keys)
         _write_file(fd, keys.host_key_name, keys.host_key)
         os.fsync(fd)
-        # A file system that keeps no modes, say, must not cost the user the old set.
+        # Before the old set is replaced: the file system may ignore modes, for example.
         read_set(fd, directory, "")
 
 
@@ -345,8 +344,8 @@ def _write_file(parent: int, name: str, data: bytes) -> None:
 
 
 def _write_client_file(parent: int, name: str, data: bytes) -> None:
-    """Give the file `name` this content, unless it has it already. Whatever else has that name is replaced."""
-    if _holds(parent, name, data):
+    """Replace the file `name`, or whatever has that name, by one with the content `data`, unless it is one."""
+    if _has_content(parent, name, data):
         return
     fresh = f".{name}.new"
     try:
@@ -357,7 +356,7 @@ def _write_client_file(parent: int, name: str, data: bytes) -> None:
     _rename(parent, fresh, name)
 
 
-def _holds(parent: int, name: str, data: bytes) -> bool:
+def _has_content(parent: int, name: str, data: bytes) -> bool:
     try:
         fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY, dir_fd=parent)
     except OSError:
@@ -370,7 +369,7 @@ def _holds(parent: int, name: str, data: bytes) -> bool:
 
 
 def _put_in_place(parent: int, fresh: str) -> str | None:
-    """Give the set `fresh` its final name; return the name under which the set that it replaced now is."""
+    """Rename the set `fresh` to its final name; return the new name of the set that it replaced, or None."""
     try:
         _rename(parent, fresh, CURRENT)  # replaces an empty directory, too
     except OSError as error:
@@ -394,7 +393,7 @@ def _rename(parent: int, source: str, target: str) -> None:
 
 
 def _exchange(parent: int, first: str, second: str) -> bool:
-    """Swap two names in one step; return False where libc, kernel or file system cannot."""
+    """Swap two names atomically; return False where libc, kernel or file system does not support it."""
     try:
         import ctypes
 
@@ -408,19 +407,19 @@ def _leftovers(parent: int) -> list[str]:
     return [entry for entry in os.listdir(parent) if entry == OLD or entry.startswith(_TEMPORARY)]
 
 
-def _tidy(parent: int, directory: str) -> None:
-    """Bring back the set that a killed writer had moved aside, and remove whatever else it left."""
+def _clean_up(parent: int, directory: str) -> None:
+    """Restore the set that a killed writer had moved aside, and remove its other files."""
     for entry in _leftovers(parent):
-        if entry == OLD and _moved_back(parent):
+        if entry == OLD and _restore_old(parent):
             continue
-        _discard(parent, directory, entry)
+        _remove_entry(parent, directory, entry)
 
 
-def _moved_back(parent: int) -> bool:
+def _restore_old(parent: int) -> bool:
     if not stat.S_ISDIR(os.stat(OLD, dir_fd=parent, follow_symlinks=False).st_mode):
         return False
     try:
-        _rename(parent, OLD, CURRENT)  # only where nothing, or an empty directory, is in its place
+        _rename(parent, OLD, CURRENT)  # fails unless CURRENT is missing or an empty directory
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
@@ -428,10 +427,10 @@ def _moved_back(parent: int) -> bool:
     return True
 
 
-def _discard(parent: int, directory: str, entry: str) -> None:
+def _remove_entry(parent: int, directory: str, entry: str) -> None:
     """Remove the directory `entry` and the files in it."""
     if entry == OLD:
-        # This name must be free for the next one, whatever NFS may keep in the directory (see below).
+        # Renamed first, so that the name is free even if NFS keeps a file in the directory (see below).
         entry = _temporary_name()
         _rename(parent, OLD, entry)
     try:

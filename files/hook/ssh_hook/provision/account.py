@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The user's account in the container: what its /etc/passwd and /etc/shells have, and what they lack for a login.
+"""The user's account in the container, by its /etc/passwd and /etc/shells, and what these lack for a login.
 
 Formats: passwd(5), shells(5), getusershell(3).
 """
@@ -12,22 +12,23 @@ from ..spec.container_paths import DEFAULT_SHELL
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_MAX_ENTRIES = 16  # of one uid
-_MAX_HITS = 4096  # places that look like an entry of it
+_MAX_ENTRIES = 16  # for one uid
+_MAX_HITS = 4096  # occurrences of ":UID:" in the file
 _MAX_LINE = 4096  # bytes
 _NO_LOGIN = ("nologin", "false")
-_NO_NAME = "#+-"  # comments, and lines of the old NIS
-_STANDARD_SHELLS = ("/bin/sh", "/bin/csh")  # what getusershell(3) gives where there is no /etc/shells
+_NOT_NAMES = "#+-"  # first characters of comments and of NIS lines
+_STANDARD_SHELLS = ("/bin/sh", "/bin/csh")  # those of getusershell(3) without /etc/shells
 
 
 class Account:
-    """The user's account in the container, and what has to change there for a login.
+    """The user's account in the container, with the files that have to change for a login.
 
     Attributes:
         home: an absolute path.
-        login_name: the user's first name there; names: all under which the user can log in.
+        login_name: the preferred login name.
+        names: all names under which the user can log in.
         entries: the user's lines of /etc/passwd.
-        passwd: the new content of /etc/passwd, None where the present one serves; shells: likewise of /etc/shells.
+        passwd, shells: the new content of /etc/passwd and /etc/shells; None where the file stays as it is.
     """
 
     def __init__(
@@ -48,7 +49,14 @@ class Account:
 
 
 class AccountRequest:
-    """Who is to log in: uid and gid in the container, name on the cluster, and HOME of the container's process."""
+    """The user who is to log in.
+
+    Attributes:
+        uid, gid: in the container's user namespace.
+        name: the name on the cluster.
+        home: HOME of the container's process, or else a default.
+        has_home: whether that HOME is usable.
+    """
 
     def __init__(self, uid: int, gid: int, name: str, home: str) -> None:
         self.uid = uid
@@ -59,28 +67,27 @@ class AccountRequest:
 
 
 def find_account(
-    wanted: AccountRequest, passwd: bytes, shells: bytes | None, usable: Callable[[str], bool]
+    request: AccountRequest, passwd: bytes, shells: bytes | None, is_program: Callable[[str], bool]
 ) -> Account | None:
-    """Make an account out of the container's /etc/passwd and /etc/shells (None where there is no such file).
+    """Return the account for `request`; None where the container has no shell.
 
-    The user can log in under the image's name for the uid and under the name on the cluster, which is the same in all
-    containers. `usable` tells whether a path is a program in the container. Dropbear wants an entry whose gid is the
-    process's, and a shell that /etc/shells lists.
-
-    Returns None where the container has no shell.
+    `passwd` and `shells` are the container's files, None for a missing one. `is_program` tells whether a path is a
+    program in the container. The user can log in under the image's name for the uid and under the name on the cluster,
+    which is the same in all containers. Dropbear requires an entry with the gid of the process, and a shell that
+    /etc/shells lists.
     """
-    lines = _own_lines(passwd, wanted.uid)
+    lines = _find_lines(passwd, request.uid)
     present = [fsdecode(passwd[start:end]).split(":") for start, end in lines]
-    added = [] if present and _has_name(passwd, wanted.name) else [_new_entry(wanted, passwd, present)]
+    added = [] if present and _has_name(passwd, request.name) else [_new_entry(request, passwd, present)]
     own = []
     for fields in present + added:
-        repaired = _repair(fields, wanted, usable)
+        repaired = _repair(fields, request, is_program)
         if repaired is None:
             return None
         own.append(repaired)
     listed = _STANDARD_SHELLS if shells is None else _shell_lines(shells)
     missing = sorted({fields[6] or DEFAULT_SHELL for fields in own} - set(listed))
-    login = next((fields for fields in own if fields[0] == wanted.name), own[0])
+    login = next((fields for fields in own if fields[0] == request.name), own[0])
     entries = [fsencode(":".join(fields)) for fields in own]
     return Account(
         login[5],
@@ -93,12 +100,12 @@ def find_account(
 
 
 def entries_of(passwd: bytes, uid: int) -> bytes:
-    """The lines of a passwd file that are entries of `uid`."""
-    return b"".join(passwd[start:end] + b"\n" for start, end in _own_lines(passwd, uid))
+    """Return the lines of a passwd file that are entries of `uid`."""
+    return b"".join(passwd[start:end] + b"\n" for start, end in _find_lines(passwd, uid))
 
 
-def _own_lines(passwd: bytes, uid: int) -> list[tuple[int, int]]:
-    """Start and end of the first entries of `uid`. An image's file may have millions of lines: only these are split."""
+def _find_lines(passwd: bytes, uid: int) -> list[tuple[int, int]]:
+    """Return start and end of the first entries of `uid`; split no other line, as a file may have millions."""
     needle = b":%d:" % uid
     lines: list[tuple[int, int]] = []
     hit, hits = passwd.find(needle), 0
@@ -109,7 +116,7 @@ def _own_lines(passwd: bytes, uid: int) -> list[tuple[int, int]]:
         end = len(passwd) if end < 0 else end
         if end - start < _MAX_LINE:
             fields = fsdecode(passwd[start:end]).split(":")
-            if _is_of(fields, uid) and _find_name(passwd, fields[0]) == start:  # else another line is found by its name
+            if _is_entry_of(fields, uid) and _find_name(passwd, fields[0]) == start:  # else its name finds another line
                 lines.append((start, end))
         hit = passwd.find(needle, end)
     return lines
@@ -120,7 +127,7 @@ def _has_name(passwd: bytes, name: str) -> bool:
 
 
 def _find_name(passwd: bytes, name: str) -> int:
-    """Where the first line with that name starts; -1 where there is none."""
+    """Return where the first line with `name` starts; -1 where there is none."""
     prefix = fsencode(name) + b":"
     if passwd.startswith(prefix):
         return 0
@@ -128,17 +135,17 @@ def _find_name(passwd: bytes, name: str) -> int:
     return hit if hit < 0 else hit + 1
 
 
-def _new_entry(wanted: AccountRequest, passwd: bytes, present: list[list[str]]) -> list[str]:
-    """An entry under the user's name on the cluster, unless the image gave that to another uid."""
-    other = f"uid{wanted.uid}"
-    names = [wanted.name, other, *(f"{other}_{number}" for number in range(_MAX_ENTRIES))]
-    name = next((name for name in names if not _has_name(passwd, name)), wanted.name)
-    template = present[0] if present else ["", "x", str(wanted.uid), str(wanted.gid), "", wanted.home, ""]
+def _new_entry(request: AccountRequest, passwd: bytes, present: list[list[str]]) -> list[str]:
+    """Return an entry under the name on the cluster, or another free name if the image gave it to another uid."""
+    other = f"uid{request.uid}"
+    names = [request.name, other, *(f"{other}_{number}" for number in range(_MAX_ENTRIES))]
+    name = next((name for name in names if not _has_name(passwd, name)), request.name)
+    template = present[0] if present else ["", "x", str(request.uid), str(request.gid), "", request.home, ""]
     return [name, *template[1:]]
 
 
 def _with_entries(passwd: bytes, lines: list[tuple[int, int]], entries: list[bytes]) -> bytes:
-    """`passwd` with the first of `entries` in place of `lines`, and the others at the end."""
+    """Return `passwd` with the first of `entries` in place of `lines`, and the others appended."""
     pieces = []
     done = 0
     for (start, end), entry in zip(lines, entries):
@@ -150,23 +157,23 @@ def _with_entries(passwd: bytes, lines: list[tuple[int, int]], entries: list[byt
     )
 
 
-def _is_of(fields: list[str], uid: int) -> bool:
-    """Whether the C library that Dropbear has takes `fields` for an entry of `uid`: it stops at a NUL."""
-    is_entry = len(fields) == 7 and fields[0] != "" and fields[0][0] not in _NO_NAME and fields[2] == str(uid)
+def _is_entry_of(fields: list[str], uid: int) -> bool:
+    """Tell whether Dropbear's C library takes `fields` for an entry of `uid`: it stops at a NUL."""
+    is_entry = len(fields) == 7 and fields[0] != "" and fields[0][0] not in _NOT_NAMES and fields[2] == str(uid)
     return is_entry and "\0" not in "".join(fields)
 
 
-def _repair(fields: list[str], wanted: AccountRequest, usable: Callable[[str], bool]) -> list[str] | None:
-    """The passwd entry with the process's gid, a home, and a shell that is there; None if none is."""
+def _repair(fields: list[str], request: AccountRequest, is_program: Callable[[str], bool]) -> list[str] | None:
+    """Return the entry with the gid of the process, a home, and a shell that exists; None where no shell does."""
     name, password, uid, _gid, gecos, home, shell = fields
-    # podman gives a user whom the image does not know an entry with "/", whatever HOME is
-    if not home.startswith("/") or home == "/nonexistent" or (home == "/" and wanted.has_home):
-        home = wanted.home
-    if basename(shell) in _NO_LOGIN or (shell and not (shell.startswith("/") and usable(shell))):
+    # podman gives a user who is not in the image an entry with the home "/", whatever HOME is.
+    if not home.startswith("/") or home == "/nonexistent" or (home == "/" and request.has_home):
+        home = request.home
+    if basename(shell) in _NO_LOGIN or (shell and not (shell.startswith("/") and is_program(shell))):
         shell = DEFAULT_SHELL
-    if shell in ("", DEFAULT_SHELL) and not usable(DEFAULT_SHELL):
+    if shell in ("", DEFAULT_SHELL) and not is_program(DEFAULT_SHELL):
         return None
-    return [name, password, uid, str(wanted.gid), gecos, home, shell]
+    return [name, password, uid, str(request.gid), gecos, home, shell]
 
 
 def _shell_lines(shells: bytes) -> tuple[str, ...]:

@@ -18,10 +18,10 @@ _MAX_AUTHORIZED_KEYS = 1 << 20  # bytes
 
 
 class Home:
-    """The home of the container's user. Attributes: ssh_path, of its .ssh; ssh, an open directory."""
+    """The home directory of the container's user. Attributes: ssh, its open .ssh directory; ssh_path, the path."""
 
     def __init__(self, rootfs: Rootfs, user: Identity, path: str) -> None:
-        """`user` has the ids of the container's user namespace."""
+        """Describe the home at `path`; `user` has the ids of the container's user namespace."""
         self._rootfs = rootfs
         self._user = user
         self._path = path
@@ -30,16 +30,16 @@ class Home:
         self.ssh = -1
 
     def open(self) -> None:
-        """Open the home and its .ssh, and make what is missing. Raises HookError."""
+        """Open the home and its .ssh, and create them where missing. Raises HookError."""
         self._home = self._open_home()
         self.ssh = self._rootfs.user_directory(self._home, ".ssh", self.ssh_path)
 
     def is_refused(self, is_covered: bool) -> bool:
-        """Tell whether Dropbear would not trust an authorized_keys file there; `is_covered` tells whether an overlay is on .ssh."""
+        """Tell whether Dropbear refuses this home for its owner or mode; `is_covered`: an overlay is on .ssh."""
         return self._is_refused(self._home) or (not is_covered and self._is_refused(self.ssh))
 
     def cover(self, credentials: Credentials, base: int, in_user_namespace: bool) -> None:
-        """Mount an overlay with the user's keys on .ssh; its upper layer is in the directory `base`. Raises HookError."""
+        """Mount an overlay with the user's keys on .ssh; its upper layer is below `base`. Raises HookError."""
         layers = make_directory(base, "overlay", 0o700, ROOT)
         upper = make_directory(layers, "upper", 0o700, self._user)
         work = make_directory(layers, "work", 0o700, self._user)
@@ -73,7 +73,7 @@ class Home:
         return status.st_mode & 0o022 != 0 or status.st_uid not in (0, self._user.uid)
 
     def _write_keys(self, directory: int, credentials: Credentials, authorized_keys: bytes) -> None:
-        """Write the key set into a directory of the user's, as the user; each file appears whole or not at all."""
+        """Write the key set into a directory as the user, each file by an atomic rename. Raises HookError."""
         files = {
             PRIVATE_KEY: credentials.id_dropbear,
             credentials.host_key_name: credentials.host_key,
@@ -94,8 +94,9 @@ class Home:
             raise HookError(f"cannot write the keys into {self.ssh_path} in the container: {error.strerror}") from None
 
     def _merged_authorized_keys(self, credentials: Credentials) -> bytes:
-        """Return the user's own authorized_keys, and the container's lines that are not in it. A file of the image's is not the
-        user's: it would let the image's author in.
+        """Return the user's present authorized_keys, with the lines that it lacks appended. Raises HookError.
+
+        On the root file system that file is the image's, and ignored: it would let the image's author in.
         """
         if mount_id(self.ssh) == mount_id(self._rootfs.descriptor):
             return credentials.authorized_keys
@@ -116,7 +117,7 @@ class Home:
 
 
 def make_directory(parent: int, name: str, mode: int, owner: Identity) -> int:
-    """Make a directory; return a descriptor of it. Raises OSError."""
+    """Create a directory; return a descriptor of it. Raises OSError."""
     os.mkdir(name, mode, dir_fd=parent)
     descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
     os.fchown(descriptor, owner.uid, owner.gid)
@@ -127,4 +128,4 @@ def _remove(parent: int, name: str) -> None:
     try:
         os.unlink(name, dir_fd=parent)
     except OSError:
-        pass  # it could not be made
+        pass  # it could not be created

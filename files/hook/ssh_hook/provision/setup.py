@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the hook puts into the container: mounts, files, and the user's account.
+"""Set the container up for sessions: mounts, files, and the user's account.
 
-Nothing of the container runs yet, and its mount namespace still shows the host's tree at /, the container's root file
-system below it. All generated files lie on one small tmpfs, so that no key touches the image's layer or a disk.
+No program of the container runs yet, and its mount namespace still shows the host's tree at /, with the container's
+root file system below it. All generated files are on one small tmpfs, so that no key reaches the image's layer or a
+disk.
 """
 
 from __future__ import annotations
@@ -29,22 +30,20 @@ from .texts import copier, environment_file, profile_module
 if TYPE_CHECKING:
     from ..host.credentials import Credentials
     from ..kernel.rootfs import Rootfs
-    from ..spec.config import Container
+    from ..spec.oci_config import Container
     from ..spec.settings import Settings
     from .account import Account
 
 _MAX_PASSWD = 32 << 20  # bytes
-_MAX_PASSWD_COPY = 1 << 20  # bytes: what lies on the hook's tmpfs is not charged to the container
+_MAX_PASSWD_COPY = 1 << 20  # bytes: the hook's tmpfs is not charged to the container
 _MAX_SHELLS = 64 << 10  # bytes
-_SPARE = 1 << 20  # bytes of the tmpfs for what sessions write into ~/.ssh and for the host keys that clients learn
+_SPARE = 1 << 20  # bytes of the tmpfs for what sessions write into ~/.ssh, such as host keys
 _BLOCK = 4096  # bytes
-_INODES = 4096  # of the tmpfs, at least; and less than twice as many
+_INODES = 4096  # minimum for the tmpfs; the actual number is random, less than twice as many
 
 
 class Setup:
-    """Puts everything into place in the container; to make the object only looks at what is there. Attributes: warnings,
-    what the user should know.
-    """
+    """The setup of one container, in three steps: mount, provide, finish. Attributes: warnings, for the user."""
 
     def __init__(
         self,
@@ -55,25 +54,26 @@ class Setup:
         mount_context: str,
         in_user_namespace: bool,
     ) -> None:
-        """`name` is the user's on the cluster, `mount_context` the SELinux label of what is mounted, empty where there is none.
-        Raises HookError.
+        """Read the container's files, and change nothing. Raises HookError.
+
+        `name` is the user's name on the cluster, `mount_context` the SELinux label of new mounts, empty for none.
         """
         self.warnings: list[str] = []
         self._container = container
         self._name = name
         self._settings = settings
         self._rootfs = rootfs
-        self._context = mount_context
+        self._mount_context = mount_context
         self._in_user_namespace = in_user_namespace
         self._user = Identity(container.uid, container.gid)  # in the container's user namespace
-        self._table = MountTable()
+        self._mount_table = MountTable()
         self._account, self._passwd = self._find_account()
         self._home = Home(rootfs, self._user, self._account.home)
         self._environment = environment_file(container.environment)
-        self._base = self._dropbear = -1  # directories that `mount` opens
+        self._base = self._dropbear = -1  # opened by `mount`
 
     def mount(self, programs: int) -> None:
-        """Mount the hook's own directory, with Dropbear out of the open directory `programs`."""
+        """Mount the hook's tmpfs, and the open directory `programs` read-only in it. Raises HookError and OSError."""
         self._home.open()
         self._base = self._mount_base(
             len(self._environment) + len(self._passwd or b"") + len(self._account.shells or b"")
@@ -85,15 +85,16 @@ class Setup:
         make_private(mounted)
 
     def provide(self, credentials: Credentials) -> list[str]:
-        """Put into place what ends with the container, and show what is generated over the image's files. Returns Dropbear's
-        options for keys.
+        """Write the files that end with the container, and bind mount some over the image's. Raises HookError, OSError.
+
+        Return Dropbear's options for host key and authorized keys.
         """
         _write_file(self._dropbear, "environment", self._environment, 0o600, self._user)
         _write_file(self._dropbear, basename(paths.PIDFILE), b"", 0o644, self._user)
         host_key = credentials.host_key_name
         _write_file(self._dropbear, host_key, credentials.host_key, 0o600, self._user)
         if self._settings.overlay:
-            self._table.refuse_shared(self._home.ssh, self._home.ssh_path)
+            self._mount_table.refuse_shared(self._home.ssh, self._home.ssh_path)
             self._home.cover(credentials, self._base, self._in_user_namespace)
         account = self._account
         etc = make_directory(self._base, "etc", 0o755, ROOT)
@@ -113,7 +114,7 @@ class Setup:
         for name in paths.COPIERS:
             self._cover_copier(name, binaries)
 
-        # Named, since an image may give the user's uid a second account, with a home and keys of the image's author.
+        # -D, since an image may give the user's uid a second account, with a home and keys of the image's author.
         authorized = f"{account.home}/.ssh"
         if self._home.is_refused(self._settings.overlay):
             _write_file(self._dropbear, AUTHORIZED_KEYS, credentials.authorized_keys, 0o600, self._user)
@@ -121,35 +122,36 @@ class Setup:
         return ["-r", f"{paths.DROPBEAR}/{host_key}", "-D", authorized]
 
     def finish(self, credentials: Credentials) -> None:
-        """Without an overlay, write the user's keys into ~/.ssh, which may lie on a volume. It is the last step of a start, so
-        that one that fails leaves none there, and takes none away from another container.
+        """Without an overlay, write the user's keys into ~/.ssh, which may be on a volume. Raises HookError.
+
+        This is the last step, so that a failed start neither leaves keys there nor has to remove another container's.
         """
         if not self._settings.overlay:
             self._home.write(credentials)
 
     def _find_account(self) -> tuple[Account, bytes | None]:
-        """The user's account, and the content of a new /etc/passwd if it takes one."""
+        """Return the user's account, and the content of /etc/passwd for sessions; None where the image's stays."""
         is_readable = True
         try:
             passwd = self._rootfs.read(paths.PASSWD, _MAX_PASSWD) or b""
-        except PermissionError:  # then the user's copy has the user's own entries only
+        except PermissionError:  # then sessions get a copy with the user's own entries only
             is_readable = False
             passwd = entries_of(self._rootfs.read(paths.PASSWD, _MAX_PASSWD, as_root=True) or b"", self._user.uid)
         wanted = AccountRequest(self._user.uid, self._user.gid, self._name, self._container.environment.get("HOME", ""))
-        account = find_account(wanted, passwd, self._shells(), self._is_program)
+        account = find_account(wanted, passwd, self._read_shells(), self._is_program)
         if account is None:
             raise HookError("the container has no shell: a session takes a /bin/sh in its image")
         shown = passwd if account.passwd is None and not is_readable else account.passwd
         if shown is not None and len(shown) > _MAX_PASSWD_COPY:
             shown = b"".join(entry + b"\n" for entry in account.entries)
             self.warnings.append(
-                f"/etc/passwd in the container is larger than {_MAX_PASSWD_COPY} bytes, and has no entry for a login of "
-                f"{self._name}: it shows the entries of uid {self._user.uid} alone"
+                f"/etc/passwd in the container is larger than {_MAX_PASSWD_COPY} bytes, and has no entry for a login "
+                f"of {self._name}: it shows the entries of uid {self._user.uid} alone"
             )
         return account, shown
 
-    def _shells(self) -> bytes | None:
-        """The content of /etc/shells; None where the server, which is the user's, will find none."""
+    def _read_shells(self) -> bytes | None:
+        """Return the content of /etc/shells; None where Dropbear, which runs as the user, cannot read it."""
         try:
             return self._rootfs.read(paths.SHELLS, _MAX_SHELLS)
         except PermissionError:
@@ -171,13 +173,14 @@ class Setup:
         return True
 
     def _mount_base(self, size: int) -> int:
-        """Mount the tmpfs for all that is generated; returns a descriptor of its root directory. What somebody else has moved
-        there meanwhile is no tmpfs, or not one with just as many inodes.
+        """Mount the tmpfs for all generated files; return a descriptor of its root directory. Raises HookError.
+
+        File system type and random number of inodes tell it from a directory that somebody moves there meanwhile.
         """
         target = self._rootfs.directory(paths.BASE)
-        self._table.refuse_shared(target, paths.BASE)
+        self._mount_table.refuse_shared(target, paths.BASE)
         inodes = _INODES + int.from_bytes(os.urandom(2), "little") % _INODES
-        context = self._context
+        context = self._mount_context
         try:
             mount_tmpfs(target, (size // _BLOCK + 1) * _BLOCK + _SPARE, inodes, context)
         except OSError as error:
@@ -188,32 +191,33 @@ class Setup:
             if syscalls.filesystem_type(base) == syscalls.TMPFS_MAGIC and os.fstatvfs(base).f_files == inodes:
                 return base
         except OSError:
-            pass  # what has taken its place cannot even be opened
+            pass  # replaced by something that cannot even be opened
         raise HookError(f"{paths.BASE} in the container was moved while it was set up")
 
     def _write_openssh_key(self, credentials: Credentials) -> None:
-        """Write the user's key as the image's own client takes it."""
+        """Write the user's key in OpenSSH's format, for the image's own client."""
         if credentials.openssh_key:
             _write_file(self._base, basename(paths.OPENSSH_KEY), credentials.openssh_key, 0o600, self._user)
 
     def _cover_optional(self, path: str, directory: int, name: str, data: bytes | None) -> None:
-        """Show `data`, unless it is None, at `path` in the container."""
+        """Bind mount a file with `data`, unless that is None, on `path` in the container."""
         if data is not None:
             self._cover(path, _write_file(directory, name, data, 0o644, ROOT))
 
     def _cover(self, path: str, source: int) -> None:
         target = self._rootfs.file(path)
-        self._table.refuse_shared(target, path)
+        self._mount_table.refuse_shared(target, path)
         mount_bind(source, target)
 
     def _cover_ssh(self, script: int, directory: int) -> bool:
-        """Show `script` at /usr/bin/ssh, and the image's own client in `directory`; returns whether there is one. What
-        leads to a program of many names, which must stay usable, is not covered.
+        """Bind mount `script` on /usr/bin/ssh, and the image's client in `directory`; tell whether it has one.
+
+        A link to a multi-call program (busybox, toybox) is left alone, since the mount would cover all its commands.
         """
         try:
             target = self._rootfs.open(paths.SSH, os.O_PATH)
         except OSError:
-            self._cover(paths.SSH, script)  # missing, or what opening it again tells
+            self._cover(paths.SSH, script)  # missing, else this raises the reason
             return False
         name = basename(os.readlink(f"/proc/self/fd/{target}"))
         if "ssh" not in name:
@@ -226,9 +230,7 @@ class Setup:
         return has_own
 
     def _cover_copier(self, name: str, directory: int) -> None:
-        """Show the hook's own scp or sftp in /usr/bin, unless the image has one; where that cannot be, sessions do
-        without.
-        """
+        """Bind mount the hook's scp or sftp in /usr/bin, if the image has none and it is possible."""
         path = f"/usr/bin/{name}"
         try:
             status = os.fstat(self._rootfs.open(path, os.O_PATH))
@@ -245,13 +247,13 @@ class Setup:
 
 
 def _is_program(descriptor: int) -> bool:
-    """Whether it is open on an executable file that is not empty, as one is that only served as a mount point."""
+    """Tell whether `descriptor` is an executable file, and not empty like a mount point that an earlier start left."""
     status = os.fstat(descriptor)
     return stat.S_ISREG(status.st_mode) and status.st_mode & 0o111 != 0 and status.st_size > 0
 
 
 def _write_file(parent: int, name: str, data: bytes, mode: int, owner: Identity) -> int:
-    """Create a file; return a descriptor of it."""
+    """Create a file; return a descriptor of it. Raises OSError."""
     descriptor = create_file(name, data, mode, parent)
     os.fchown(descriptor, owner.uid, owner.gid)
     return descriptor

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The ssh of the container: the script ssh.sh, with what differs from start to start above it."""
+"""The ssh command of the container: the script ssh.sh, after lines with the settings of one start."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ def _read_script() -> bytes:
     return bytes(script)
 
 
-_SCRIPT = _read_script()  # now: later the host's files are out of sight
+_SCRIPT = _read_script()  # at import: later the host's files are no longer visible
 
 
 def script(port: int, wait: int, private_key: str, login_name: str, names: list[str]) -> bytes:
-    """Return the text of ssh: `port` is that of containers, `wait` the seconds to wait for one that does not answer yet,
-    `private_key` the path of the user's key, and `names` all names under which the user can log in, of which
-    `login_name` is the first choice.
+    """Return the text of ssh.
+
+    `port` is the port of containers, `wait` the seconds to wait for one that does not answer yet, and `private_key` the
+    path of the user's key. `names` are all names under which the user can log in; `login_name` is the preferred one.
     """
     settings = {
         "port": str(port),

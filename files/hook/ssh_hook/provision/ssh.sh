@@ -1,9 +1,9 @@
 #!/bin/sh
-# The container's ssh. It takes the command line of OpenSSH's ssh(1). A container is reached at this port by one of the user's
-# own names; its host key is the one that all containers of the user have, whatever the caller's options say. Anything else
-# is for the image's own client. Dropbear's client gets what it understands alone, and never an option as the caller wrote
-# it: it takes several for others, and some for a reason to succeed without running anything. Variables begin with "_", so
-# that they are not the caller's, which the clients are given.
+# The container's ssh. It takes the command line of OpenSSH's ssh(1). A connection to this port under one of the user's
+# own names is to a container, and goes to Dropbear's client, which must see the host key of the user's containers,
+# whatever the caller's options say. Anything else goes to the image's own client. Dropbear's client gets translated
+# options only: it gives several another meaning, and for some it succeeds without running anything. Variables begin
+# with "_", so that they cannot be the caller's, which the clients inherit.
 #
 # The hook writes lines above this one which set
 #   _port   the port of containers
@@ -141,7 +141,7 @@ take_keyword() { # "KEYWORD=VALUE", "KEYWORD VALUE"
     _value=${_value#"$_keyword"}
     # shellcheck disable=SC2295 # characters of a bracket expression
     _value=${_value#"${_value%%[![:space:]=$_quotes]*}"}
-    # shellcheck disable=SC2295
+    # shellcheck disable=SC2295 # likewise
     _value=${_value%"${_value##*[![:space:]$_quotes]}"}
     case $_keyword in
         *[$_quotes]*) fail "-o '$1': the option's name has quotes" ;;

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The texts that the hook generates for a container: pure functions, bytes where the container's values are in them."""
+"""Texts that the hook generates for a container, by pure functions: as bytes where they hold the container's values."""
 
 from __future__ import annotations
 
 from ..kernel.lean import fsencode
 from ..spec.container_paths import ENVIRONMENT, PROGRAMS
 
-# Of each session its own, or a shell's own business.
+# Variables that each session or shell sets for itself.
 _NOT_RESTORED = frozenset(
     """
     BASHOPTS BASH_VERSINFO EUID HOME IFS LOGNAME OLDPWD PPID PWD SHELL SHELLOPTS SHLVL TERM UID USER _
@@ -16,12 +16,12 @@ _NOT_RESTORED = frozenset(
 
 
 def quote(value: str) -> str:
-    """`value` as one word of a POSIX shell, whatever it holds."""
+    """Quote any `value` as one word for a POSIX shell."""
     return "'" + value.replace("'", "'\\''") + "'"
 
 
 def environment_file(environment: dict[str, str]) -> bytes:
-    """Shell commands that export the container's variables; those that a shell cannot name are left out."""
+    """Return shell commands that export the container's variables, except those whose name a shell does not allow."""
     lines = [
         f"export {name}={quote(value)}\n"
         for name, value in environment.items()
@@ -31,7 +31,7 @@ def environment_file(environment: dict[str, str]) -> bytes:
 
 
 def profile_module() -> bytes:
-    """What a login shell reads from /etc/profile.d."""
+    """Return the script for /etc/profile.d, which login shells read."""
     return f"""# shellcheck shell=sh
 # In SSH sessions, give back what /etc/profile may have changed of the container's variables.
 if [ -n "${{SSH_CONNECTION-}}" ] && [ -r {ENVIRONMENT} ]; then
@@ -42,5 +42,5 @@ fi
 
 
 def copier(name: str) -> bytes:
-    """What runs one of COPIERS."""
+    """Return the script that runs `name`, one of COPIERS."""
     return f'#!/bin/sh\nexec {PROGRAMS}/{name} "$@"\n'.encode()

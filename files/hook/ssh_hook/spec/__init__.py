@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the hook is told: the site's settings, the container's state, its config.json and its annotations."""
+"""The inputs of the hook: the site's settings, the container's state, its config.json and its annotations."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a container asks for by its annotations (com.hooks.ssh.* and com.hooks.logging.*).
+"""The annotations of a container: com.hooks.ssh.* and com.hooks.logging.*.
 
 Format: https://github.com/opencontainers/runtime-spec (config.md, annotations): every value is a string.
 """
@@ -29,20 +29,20 @@ _DEFAULT_LOG_LEVEL = 2  # warnings
 
 
 class Annotations:
-    """The values of the annotations, checked.
+    """The validated annotations of one container.
 
     Attributes:
         port: None where it is not set.
-        user: a name; empty where it is not set.
-        wait: seconds.
+        user: the name of the container's user; empty where it is not set.
+        wait: how long the container's ssh waits for a server that does not answer yet, in seconds.
         pidfile_container: an absolute path; Dropbear's own pidfile where it is not set.
         pidfile_host, authorize_ssh_key: absolute paths; empty where they are not set.
         log_level: 0 (debug) to 4 (errors only).
-        log_stdout, log_stderr: a path, or a descriptor's number; empty where they are not set.
+        log_stdout, log_stderr: a path, or the number of a descriptor; empty where they are not set.
     """
 
     def __init__(self, annotations: Node) -> None:
-        """Read the annotations of config.json. Raises HookError that names the annotation."""
+        """Validate the object `annotations` of config.json. Raises HookError, which names the annotation."""
         self._annotations = annotations
         port = self._text(PORT)
         self.port = parse_port(port, f"the annotation {PORT}") if port is not None else None

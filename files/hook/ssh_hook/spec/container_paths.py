@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Paths inside the container that the hook puts something at."""
+"""Paths in the container at which the hook creates or bind mounts files."""
 
 from __future__ import annotations
 
-BASE = "/opt/oci-hooks/ssh"  # a tmpfs: no key touches the image's layer or a disk
+BASE = "/opt/oci-hooks/ssh"  # a tmpfs: no key reaches the image's layer or a disk
 KNOWN_HOSTS = f"{BASE}/known_hosts"
-OPENSSH_KEY = f"{BASE}/id_openssh"  # the user's key, as the image's own client takes it
-IMAGE_CLIENT = f"{BASE}/bin/ssh.image"  # the image's own client
+OPENSSH_KEY = f"{BASE}/id_openssh"  # the user's key in OpenSSH's format
+IMAGE_CLIENT = f"{BASE}/bin/ssh.image"  # the client of the image
 
-DROPBEAR = f"{BASE}/dropbear"  # what the daemon reads and writes
-PROGRAMS = f"{DROPBEAR}/bin"  # the node's directory of Dropbear's programs
+DROPBEAR = f"{BASE}/dropbear"  # files that the daemon reads and writes
+PROGRAMS = f"{DROPBEAR}/bin"  # bind mount of the node's directory with Dropbear's programs
 DBCLIENT = f"{PROGRAMS}/dbclient"
 ENVIRONMENT = f"{DROPBEAR}/environment"
 PIDFILE = f"{DROPBEAR}/dropbear.pid"

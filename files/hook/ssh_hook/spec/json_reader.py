@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Read the JSON that a runtime hands over, and take values of the expected type out of it."""
+"""Read the JSON documents that a runtime passes to the hook, and check the types of their values."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def read_document(descriptor: int, limit: int, what: str) -> bytes:
-    """Return all that is left to read, of at most `limit` bytes. Raises HookError, which names `what`."""
+    """Read `descriptor` to its end, at most `limit` bytes. Raises HookError, which names `what`."""
     try:
         data = read_all(descriptor, limit)
     except OSError as error:
@@ -22,12 +22,10 @@ def read_document(descriptor: int, limit: int, what: str) -> bytes:
 
 
 def parse(data: bytes, what: str) -> dict[str, Any]:
-    """Parse `data`, which must be one JSON object.
+    """Parse `data`, which must be one JSON object. Raises HookError, which names `what`.
 
-    Bytes that are not UTF-8 are kept as lone surrogates (``surrogateescape``), so that a value of a container's
-    environment leaves as the bytes that came in.
-
-    Raises HookError, which names `what`, for anything else.
+    Bytes that are not UTF-8 become lone surrogates (``surrogateescape``), so that the container's environment reaches
+    the session unchanged.
     """
     try:
         value = load_json(fsdecode(data))
@@ -43,7 +41,12 @@ def parse(data: bytes, what: str) -> dict[str, Any]:
 
 
 class Node:
-    """A JSON object together with its place in the document, for messages that say where a wrong value stands."""
+    """A JSON object of a document. All methods raise HookError, which says where, for a value of the wrong type.
+
+    Attributes:
+        value: its members.
+        where: its place in the document, for messages.
+    """
 
     def __init__(self, value: dict[str, Any], where: str) -> None:
         self.value = value
@@ -58,38 +61,34 @@ class Node:
         return value
 
     def has(self, name: str) -> bool:
-        """Whether the object has `name` with a value other than null."""
+        """Tell whether the object has a member `name` that is not null."""
         return self.value.get(name) is not None
 
-    def names(self) -> list[str]:
-        """The names of all its members."""
-        return [self._usable(name, name) for name in self.value]
-
     def node(self, name: str) -> Node:
-        """The object at `name`; an empty one where it is absent."""
+        """Return the object at `name`; an empty one where it is absent."""
         value = self._get(name, dict, "an object") if self.has(name) else {}
         return Node(value, f"{self.where}: {name}")
 
     def nodes(self, name: str) -> list[Node]:
-        """The list of objects at `name`; an empty one where it is absent."""
+        """Return the list of objects at `name`; an empty one where it is absent."""
         values = self._get(name, list, "a list") if self.has(name) else []
         if not all(isinstance(value, dict) for value in values):
             raise HookError(f"{self.where}: '{name}' is not a list of objects")
         return [Node(value, f"{self.where}: {name}[{index}]") for index, value in enumerate(values)]
 
     def text(self, name: str) -> str:
-        """The string at `name`, which must be there, be encodable and hold no NUL."""
+        """Return the string at `name`, which must be present, encodable and without NUL."""
         value: str = self._get(name, str, "a string")
-        return self._usable(name, value)
+        return self._checked_text(name, value)
 
     def texts(self, name: str) -> list[str]:
-        """The list of strings at `name`; an empty one where it is absent."""
+        """Return the list of strings at `name`; an empty one where it is absent."""
         values = self._get(name, list, "a list") if self.has(name) else []
         if not all(isinstance(value, str) for value in values):
             raise HookError(f"{self.where}: '{name}' is not a list of strings")
-        return [self._usable(name, value) for value in values]
+        return [self._checked_text(name, value) for value in values]
 
-    def _usable(self, name: str, value: str) -> str:
+    def _checked_text(self, name: str, value: str) -> str:
         if "\0" in value:
             raise HookError(f"{self.where}: '{name}' holds a NUL character")
         try:
@@ -99,22 +98,22 @@ class Node:
         return value
 
     def integer(self, name: str, low: int, high: int) -> int:
-        """The integer at `name`, which must be there and lie between `low` and `high`."""
+        """Return the integer at `name`, which must be present and between `low` and `high`, inclusive."""
         value: int = self._get(name, int, "an integer")
-        return self._bounded(name, value, low, high)
+        return self._checked_integer(name, value, low, high)
 
     def integers(self, name: str, low: int, high: int) -> list[int]:
-        """The list of integers at `name`; an empty one where it is absent."""
+        """Return the list of integers at `name`, each between `low` and `high`; an empty one where it is absent."""
         values = self._get(name, list, "a list") if self.has(name) else []
         if not all(isinstance(value, int) and not isinstance(value, bool) for value in values):
             raise HookError(f"{self.where}: '{name}' is not a list of integers")
-        return [self._bounded(name, value, low, high) for value in values]
+        return [self._checked_integer(name, value, low, high) for value in values]
 
-    def _bounded(self, name: str, value: int, low: int, high: int) -> int:
+    def _checked_integer(self, name: str, value: int, low: int, high: int) -> int:
         if not low <= value <= high:
             raise HookError(f"{self.where}: '{name}' is {value}, which is not between {low} and {high}")
         return value
 
     def boolean(self, name: str) -> bool:
-        """The boolean at `name`; False where it is absent."""
+        """Return the boolean at `name`; False where it is absent."""
         return bool(self._get(name, bool, "a boolean")) if self.has(name) else False

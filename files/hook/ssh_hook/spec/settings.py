@@ -14,36 +14,37 @@ _WHERE = "in the 'env' of the OCI hook's JSON file"
 
 
 class Settings:
-    """What ``start-ssh-daemon`` is told by the site.
+    """The site's settings for ``start-ssh-daemon``.
 
-    Attributes: base_dir (HOOK_BASE_DIR), passwd_file (PASSWD_FILE) and dropbear_dir (DROPBEAR_DIR), absolute paths;
-    port (SERVER_PORT_DEFAULT, or the deprecated SERVER_PORT), 1 to 65535; overlay (OVERLAY_MOUNT_HOME_SSH), join
-    (JOIN_NAMESPACES) and require_seccomp (REQUIRE_SECCOMP), true where they are not set; require_user_annotation
-    (REQUIRE_USER_ANNOTATION), false where it is not set; listen (LISTEN_ADDRESSES), the node's addresses to listen on, empty
-    for all.
+    Attributes:
+        base_dir, passwd_file, dropbear_dir: absolute paths (HOOK_BASE_DIR, PASSWD_FILE, DROPBEAR_DIR).
+        port: 1 to 65535 (SERVER_PORT_DEFAULT, or the deprecated SERVER_PORT).
+        overlay, join, require_seccomp: true by default (OVERLAY_MOUNT_HOME_SSH, JOIN_NAMESPACES, REQUIRE_SECCOMP).
+        require_user_annotation: false by default (REQUIRE_USER_ANNOTATION).
+        listen: the node's addresses to listen on; empty for all (LISTEN_ADDRESSES).
     """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
-        """Raises HookError that names the variable which is missing or wrong."""
+        """Validate the variables of `environment`. Raises HookError, which names the missing or wrong variable."""
         self.base_dir = _absolute_path(environment, "HOOK_BASE_DIR")
         self.passwd_file = _absolute_path(environment, "PASSWD_FILE")
         self.dropbear_dir = _absolute_path(environment, "DROPBEAR_DIR")
         self.port = default_port(environment)
-        self.overlay = _switch(environment, "OVERLAY_MOUNT_HOME_SSH")
-        self.join = _switch(environment, "JOIN_NAMESPACES")
-        self.require_seccomp = _switch(environment, "REQUIRE_SECCOMP")
-        self.require_user_annotation = _switch(environment, "REQUIRE_USER_ANNOTATION", "false")
+        self.overlay = _boolean(environment, "OVERLAY_MOUNT_HOME_SSH")
+        self.join = _boolean(environment, "JOIN_NAMESPACES")
+        self.require_seccomp = _boolean(environment, "REQUIRE_SECCOMP")
+        self.require_user_annotation = _boolean(environment, "REQUIRE_USER_ANNOTATION", "false")
         self.listen = _addresses(environment, "LISTEN_ADDRESSES")
 
 
 def default_port(environment: Mapping[str, str]) -> int:
-    """The port of containers that name none."""
+    """Return the port of containers that do not choose one. Raises HookError."""
     name = "SERVER_PORT" if "SERVER_PORT_DEFAULT" not in environment else "SERVER_PORT_DEFAULT"
     return parse_port(_required(environment, name, "SERVER_PORT_DEFAULT"), f"{name} {_WHERE}")
 
 
 def parse_port(text: str, where: str) -> int:
-    """A TCP port from decimal digits alone; HookError that names `where` for anything else."""
+    """Return `text`, decimal digits only, as a TCP port. Raises HookError, which begins with `where`."""
     if text.isascii() and text.isdigit() and len(text) <= 5 and 1 <= int(text) <= 65535:
         return int(text)
     raise HookError(f"{where} is '{printable(text)}': give a port number from 1 to 65535")
@@ -67,7 +68,7 @@ def _addresses(environment: Mapping[str, str], name: str) -> list[str]:
     if not environment.get(name):
         return []
 
-    from ..kernel import syscalls  # for this alone
+    from ..kernel import syscalls  # here: most sites set no addresses
 
     addresses = environment[name].split(",")
     for address in addresses:
@@ -78,7 +79,7 @@ def _addresses(environment: Mapping[str, str], name: str) -> list[str]:
     return addresses
 
 
-def _switch(environment: Mapping[str, str], name: str, default: str = "true") -> bool:
+def _boolean(environment: Mapping[str, str], name: str, default: str = "true") -> bool:
     value = environment.get(name, default).lower()
     if value not in ("true", "false"):
         raise HookError(f"{name} {_WHERE} is '{printable(value)}': give true or false")

@@ -18,12 +18,12 @@ class State:
 
     Attributes:
         status: "creating", "stopped" and the like.
-        pid: of the container's first process, in the runtime's pid namespace; 0 where there is none.
+        pid: the container's first process, in the runtime's pid namespace; 0 where there is none.
         bundle: an absolute path.
     """
 
     def __init__(self, data: bytes) -> None:
-        """Parse the JSON in `data`. Raises HookError for anything that is not such a state."""
+        """Parse the JSON in `data`. Raises HookError where it is not a state."""
         state = Node(parse(data, _WHAT), "the container's state")
         self.status = state.text("status")
         self.pid = state.integer("pid", 0, 2**31 - 1) if state.has("pid") else 0

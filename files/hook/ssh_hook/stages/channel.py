@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the three processes of a start say to each other: typed messages, over pipes of one sender and one receiver each.
+"""The protocol of the three processes of a start: typed messages, over pipes of one sender and one receiver each.
 
     provisioner  ->  hook          Warned*, Provisioned; or Failed
     daemon       ->  hook          Forked, Warned*; or Failed; then Dropbear's newline when it listens
@@ -8,9 +8,9 @@
     hook         ->  daemon        Run
     hook         ->  provisioner   Keep
 
-The hook makes a Channel and forks. Each process then takes its own end, which closes all other descriptors: so whoever reads
-sees when the writer has ended. An end has a method for each message that its process sends or awaits. What may only be said
-after an answer takes that answer as an argument.
+The hook makes a Channel and forks. Each process then takes its own end and closes all other descriptors, so that a
+reader gets EOF when the writer has ended. An end has a method for each message that its process sends or awaits. A
+method that must follow an answer takes that answer as an argument.
 
 Format of a message: its size, four bytes, big-endian; then its kind and its fields, separated by NUL.
 """
@@ -29,23 +29,23 @@ if TYPE_CHECKING:
 
     M = TypeVar("M", bound="Message")
 
-_PATIENCE = 30.0  # seconds; by then whoever has to answer has given up
+_TIMEOUT = 30.0  # seconds; longer than the hook waits, which then ends the other side
 _CHUNK = 1 << 16  # bytes
 
 
 class EndOfMessagesError(Exception):
-    """The sender has ended."""
+    """The sender has ended, or violates the protocol."""
 
 
 class NoAnswerError(Exception):
-    """Nothing has come within the time."""
+    """No message has arrived before the timeout."""
 
 
 class Message:
-    """A message of one kind. Its attributes are its fields, which hold no NUL; a pipe has them as text."""
+    """A message of one kind. Its attributes are its fields, which are sent as text without NUL."""
 
     def fields(self) -> list[str]:
-        """Return what the constructor makes the same message of."""
+        """Return the arguments from which the constructor makes an equal message."""
         return [str(value) for value in self.__dict__.values()]
 
 
@@ -63,15 +63,20 @@ class _Options(Message):
 
 
 class Warned(_Text):
-    """The `text` of a warning, for the hook to report."""
+    """A warning for the hook to log. Attributes: text."""
 
 
 class Failed(_Text):
-    """The sender has failed and ends: `text` says why, in one line."""
+    """The sender has failed, and ends. Attributes: text, one line that says why."""
 
 
 class Forked(Message):
-    """The daemon's process exists: its `pid`, as the host's /proc numbers it, and its `start_time` in clock ticks since boot."""
+    """The daemon's process exists.
+
+    Attributes:
+        pid: its pid in the pid namespace of the host's /proc.
+        start_time: in clock ticks since boot.
+    """
 
     def __init__(self, pid: int | str, start_time: int | str) -> None:
         self.pid = int(pid)
@@ -79,7 +84,7 @@ class Forked(Message):
 
 
 class PortIsFree(Message):
-    """The daemon's process can be confined, and its port is free. `pid` is its own, as the container numbers it."""
+    """The daemon's process can be confined, and its port is free. Attributes: pid, in the container's pid namespace."""
 
     def __init__(self, pid: int | str) -> None:
         self.pid = int(pid)
@@ -90,15 +95,15 @@ class ProgramsMounted(Message):
 
 
 class Provisioned(_Options):
-    """All is in place in the container: the `options` that Dropbear takes."""
+    """The container is set up. Attributes: options, of Dropbear's command line."""
 
 
 class Run(_Options):
-    """The daemon is recorded, and may run Dropbear with these `options`."""
+    """The daemon is recorded, and may exec Dropbear. Attributes: options, of its command line."""
 
 
 class Keep(Message):
-    """The daemon listens: what was put into the container stays."""
+    """The daemon listens: the provisioner may write files that outlive the container."""
 
 
 _KINDS: dict[str, Callable[..., Message]] = {
@@ -107,29 +112,29 @@ _KINDS: dict[str, Callable[..., Message]] = {
 
 
 def encode(message: Message) -> bytes:
-    """Return the message as it stands on a pipe."""
+    """Return `message` as sent on a pipe."""
     data = b"\0".join(map(fsencode, [message.__class__.__name__, *message.fields()]))
     return len(data).to_bytes(4, "big") + data
 
 
 def decode(data: bytes) -> Message:
-    """Return the message that `encode` made the bytes `data` of, without the size."""
+    """Return the message in `data`, the result of `encode` without the size."""
     kind, *fields = fsdecode(data).split("\0")
     return _KINDS[kind](*fields)
 
 
 class Sender:
-    """The end of a pipe that messages are sent from. Attributes: descriptor."""
+    """The write end of a pipe. Attributes: descriptor."""
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
 
     def send(self, message: Message) -> None:
-        """Send `message`. Raises OSError where the receiver has ended."""
+        """Send `message`. Raises BrokenPipeError where the receiver has ended."""
         os.write(self.descriptor, encode(message))
 
     def fail(self, error: Exception, what: str) -> None:
-        """Send what went wrong, if there is a receiver; `what` begins the text where no check foresaw the failure."""
+        """Send `error` as Failed, if the receiver lives; `what` begins the text of any error but a HookError."""
         text = describe_failure(error)
         try:
             self.send(Failed(text if isinstance(error, HookError) else f"{what}: {text}"))
@@ -138,16 +143,14 @@ class Sender:
 
 
 class Receiver:
-    """The end of a pipe that messages are received from. Attributes: descriptor."""
+    """The read end of a pipe. Attributes: descriptor."""
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
         self._received = b""
 
     def receive(self, kind: type[M], seconds: float) -> M:
-        """Return the next message. Raises NoAnswerError after `seconds`, and EndOfMessagesError where it is of another `kind`,
-        which nobody who is at work sends.
-        """
+        """Return the next message, of `kind`. Raises EndOfMessagesError, and NoAnswerError after `seconds`."""
         deadline = time.monotonic() + seconds
         while not self.has_message():
             if syscalls.poll([self.descriptor], deadline - time.monotonic()):
@@ -157,17 +160,17 @@ class Receiver:
         return self._take(kind)
 
     def receive_by_read(self, kind: type[M]) -> M:
-        """As `receive`, without end, and by no other system call than read(2)."""
+        """Return the next message as `receive` does, without a timeout, and with no system call but read(2)."""
         while not self.has_message():
             self.read()
         return self._take(kind)
 
     def has_message(self) -> bool:
-        """Tell whether a whole message has been read that was not taken yet."""
+        """Tell whether a complete message is buffered."""
         return len(self._received) >= 4 + int.from_bytes(self._received[:4], "big") > 4
 
     def read(self) -> None:
-        """Wait for a part of a message, and keep it. Raises EndOfMessagesError."""
+        """Wait for a part of a message, and buffer it. Raises EndOfMessagesError."""
         more = os.read(self.descriptor, _CHUNK)
         if not more:
             raise EndOfMessagesError
@@ -183,7 +186,7 @@ class Receiver:
 
 
 class HookEnd:
-    """What the hook receives and sends."""
+    """The hook's end of the channel."""
 
     def __init__(self, provisioner: Receiver, daemon: Receiver, ready: int, run: Sender, keep: Sender) -> None:
         self._receivers = (daemon, provisioner)
@@ -192,7 +195,10 @@ class HookEnd:
         self._keep = keep
 
     def receive(self, seconds: float) -> Message:
-        """Return the next message of either. Raises EndOfMessagesError where one has ended, and NoAnswerError after `seconds`."""
+        """Return the next message of provisioner or daemon. Raises NoAnswerError after `seconds`.
+
+        Raises EndOfMessagesError where one of them has ended.
+        """
         deadline = time.monotonic() + seconds
         while True:
             for receiver in self._receivers:
@@ -206,7 +212,7 @@ class HookEnd:
                 raise NoAnswerError
 
     def failure(self, seconds: float) -> str | None:
-        """Return why one of them has failed, if it says so; wait `seconds` for each message."""
+        """Return the text of the first Failed that either sends, or None; wait `seconds` for each message."""
         for receiver in self._receivers:
             try:
                 while True:
@@ -218,11 +224,11 @@ class HookEnd:
         return None
 
     def release(self, provisioned: Provisioned) -> None:
-        """Let the daemon run. Raises OSError where it has ended."""
+        """Let the daemon exec Dropbear. Raises BrokenPipeError where it has ended."""
         self._run.send(Run(*provisioned.options))
 
     def is_ready(self, seconds: float) -> bool:
-        """Tell whether Dropbear listens, as soon as it does; False where it has ended. Raises NoAnswerError after `seconds`."""
+        """Wait until Dropbear listens; return False where it has ended. Raises NoAnswerError after `seconds`."""
         deadline = time.monotonic() + seconds
         while not syscalls.poll([self._ready], deadline - time.monotonic()):
             if time.monotonic() >= deadline:
@@ -230,15 +236,15 @@ class HookEnd:
         return os.read(self._ready, 1) != b""
 
     def keep(self) -> None:
-        """Let the provisioner write what outlives the container, if it waits for that."""
+        """Let the provisioner write the files that outlive the container, if there are any."""
         try:
             self._keep.send(Keep())
         except BrokenPipeError:
-            pass  # there is nothing to write, and it has ended
+            pass  # there are none, and it has ended
 
 
 class ProvisionerEnd:
-    """What the provisioner receives and sends. Attributes: to_hook."""
+    """The provisioner's end of the channel. Attributes: to_hook."""
 
     def __init__(self, to_hook: Sender, port: Receiver, programs: Sender, keep: Receiver) -> None:
         self.to_hook = to_hook
@@ -247,21 +253,24 @@ class ProvisionerEnd:
         self._keep = keep
 
     def await_port(self) -> PortIsFree:
-        """Return when the daemon can be confined, and its port is free. Raises EndOfMessagesError and NoAnswerError."""
-        return self._port.receive(PortIsFree, _PATIENCE)
+        """Wait until the daemon can be confined, and its port is free. Raises EndOfMessagesError and NoAnswerError."""
+        return self._port.receive(PortIsFree, _TIMEOUT)
 
     def announce_programs(self, _after: PortIsFree) -> None:
-        """Tell the daemon that Dropbear's programs are mounted. Raises OSError where it has ended."""
+        """Tell the daemon that Dropbear's programs are mounted. Raises BrokenPipeError where it has ended."""
         self._programs.send(ProgramsMounted())
 
     def await_keep(self, _after: Provisioned) -> None:
-        """Return when the daemon listens. Raises EndOfMessagesError and NoAnswerError."""
-        self._keep.receive(Keep, _PATIENCE)
+        """Wait until the daemon listens. Raises EndOfMessagesError and NoAnswerError."""
+        self._keep.receive(Keep, _TIMEOUT)
 
 
 class DaemonEnd:
-    """What the daemon's process receives and sends. Attributes: to_hook; ready, the descriptor that Dropbear writes a newline to
-    when it listens.
+    """The end of the daemon's process.
+
+    Attributes:
+        to_hook: the sender of messages to the hook.
+        ready: the descriptor to which Dropbear writes a newline when it listens.
     """
 
     def __init__(self, to_hook: Sender, port: Sender, programs: Receiver, run: Receiver, ready: int, hook: int) -> None:
@@ -273,31 +282,32 @@ class DaemonEnd:
         self._hook = hook
 
     def kept(self) -> set[int]:
-        """Return the descriptors that the process still takes after `announce_port`."""
+        """Return the descriptors that the process still needs after `announce_port`."""
         return {self.to_hook.descriptor, self._programs.descriptor, self._run.descriptor, self.ready, self._hook}
 
     def announce_port(self, pid: int) -> None:
-        """Tell the provisioner that the port is free. Raises OSError where it has ended."""
+        """Tell the provisioner that the port is free. Raises BrokenPipeError where it has ended."""
         self._port.send(PortIsFree(pid))
 
     def await_programs(self) -> ProgramsMounted:
-        """Return when Dropbear's programs are mounted. Raises EndOfMessagesError and NoAnswerError."""
-        return self._programs.receive(ProgramsMounted, _PATIENCE)
+        """Wait until Dropbear's programs are mounted. Raises EndOfMessagesError and NoAnswerError."""
+        return self._programs.receive(ProgramsMounted, _TIMEOUT)
 
     def await_run(self, _after: ProgramsMounted) -> Run:
-        """Return when the hook lets the daemon run, by no other system call than read(2): a profile of system calls may be in
-        force. Raises EndOfMessagesError where the hook has given up, even after it sent that.
+        """Wait for the hook to release the daemon, with no system call but read(2): a seccomp filter may be loaded.
+
+        Raises EndOfMessagesError where the hook has ended, even after it sent Run.
         """
         run = self._run.receive_by_read(Run)
         try:
             os.read(self._hook, 1)
         except BlockingIOError:
-            return run
+            return run  # no EOF: the hook lives
         raise EndOfMessagesError
 
 
 class Channel:
-    """The pipes of a start, made before its processes part."""
+    """All pipes of a start, made before the hook forks."""
 
     def __init__(self) -> None:
         self._provisioner_to_hook = os.pipe()
@@ -307,30 +317,30 @@ class Channel:
         self._hook_to_daemon = os.pipe()
         self._hook_to_provisioner = os.pipe()
         self._ready = os.pipe()
-        self._hook_lives = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)  # nothing is written to it
+        self._hook_alive = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)  # never written: EOF when the hook ends
 
     def fail(self, error: Exception, what: str) -> None:
-        """Tell the hook, as the provisioner that has not taken its end, what went wrong; see Sender.fail."""
+        """Send an error to the hook, as a provisioner that has not taken its end yet; see Sender.fail."""
         Sender(self._provisioner_to_hook[1]).fail(error, what)
 
     def hook_end(self) -> HookEnd:
-        """Take the hook's end."""
+        """Return the hook's end, and close all other descriptors."""
         provisioner, daemon, ready = self._provisioner_to_hook[0], self._daemon_to_hook[0], self._ready[0]
         run, keep = self._hook_to_daemon[1], self._hook_to_provisioner[1]
-        self._close_all_but(provisioner, daemon, ready, run, keep, self._hook_lives[1])
+        self._close_all_but(provisioner, daemon, ready, run, keep, self._hook_alive[1])
         return HookEnd(Receiver(provisioner), Receiver(daemon), ready, Sender(run), Sender(keep))
 
     def provisioner_end(self) -> ProvisionerEnd:
-        """Take the provisioner's end."""
+        """Return the provisioner's end, and close all other descriptors."""
         to_hook, port = self._provisioner_to_hook[1], self._daemon_to_provisioner[0]
         programs, keep = self._provisioner_to_daemon[1], self._hook_to_provisioner[0]
         self._close_all_but(to_hook, port, programs, keep)
         return ProvisionerEnd(Sender(to_hook), Receiver(port), Sender(programs), Receiver(keep))
 
     def daemon_end(self) -> DaemonEnd:
-        """Take the end of the daemon's process."""
+        """Return the end of the daemon's process, and close all other descriptors."""
         to_hook, port, ready = self._daemon_to_hook[1], self._daemon_to_provisioner[1], self._ready[1]
-        programs, run, hook = self._provisioner_to_daemon[0], self._hook_to_daemon[0], self._hook_lives[0]
+        programs, run, hook = self._provisioner_to_daemon[0], self._hook_to_daemon[0], self._hook_alive[0]
         self._close_all_but(to_hook, port, programs, run, ready, hook)
         return DaemonEnd(Sender(to_hook), Sender(port), Receiver(programs), Receiver(run), ready, hook)
 

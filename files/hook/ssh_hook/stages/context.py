@@ -14,10 +14,10 @@ from ..kernel.lean import TYPE_CHECKING, os, read_file, stat
 from ..kernel.namespaces import Namespaces
 from ..kernel.process import Process
 
-DROPBEAR = "dropbear"  # in the directory of its programs
+DROPBEAR = "dropbear"  # the server's name in the directory of programs
 
 if TYPE_CHECKING:
-    from ..spec.config import Container
+    from ..spec.oci_config import Container
     from ..spec.settings import Settings
     from ..spec.state import State
 
@@ -26,15 +26,19 @@ class Programs:
     """The directory of Dropbear's programs on the node.
 
     Attributes:
-        directory: its status.
-        name: of the file in it that is Dropbear; file: the status of that.
+        directory: the status of the directory.
+        name: the name of Dropbear's program file in it, to which the link `dropbear` may lead.
+        file: the status of that file.
     """
 
     def __init__(self, path: str) -> None:
-        """Raises HookError for a file that its users may read, since they could trace it then before the container runs."""
+        """Find Dropbear in the directory `path`.
+
+        Raises HookError, also for a readable file: its users could trace it before the container runs.
+        """
         try:
             self.directory = os.stat(path)
-            self.name = _link(f"{path}/{DROPBEAR}") or DROPBEAR
+            self.name = _read_link(f"{path}/{DROPBEAR}") or DROPBEAR
             if "/" in self.name:
                 raise HookError(f"{path}/{DROPBEAR} is a link out of its directory: install it by the role dropbear")
             self.file = os.stat(f"{path}/{self.name}", follow_symlinks=False)
@@ -46,13 +50,13 @@ class Programs:
             raise HookError(f"{path}/{self.name} is not a regular file: install it by the role dropbear")
         if self.file.st_mode & 0o444:
             raise HookError(
-                f"{path}/{self.name} can be read, so that its users could trace it before their container runs: run chmod 0111 on "
-                "it, or the role dropbear again"
+                f"{path}/{self.name} can be read, so that its users could trace it before their container runs: run "
+                "chmod 0111 on it, or the role dropbear again"
             )
 
 
-def _link(path: str) -> str:
-    """Where a link leads; empty where `path` is none."""
+def _read_link(path: str) -> str:
+    """Return the target of the link `path`; empty where it is not a link. Raises OSError."""
     try:
         return os.readlink(path)
     except OSError as error:
@@ -65,25 +69,28 @@ class StartContext:
     """The inputs of one createRuntime call.
 
     Attributes:
-        container, settings: as config.json and the site have them.
+        container: the container as config.json describes it.
+        settings: the site's settings.
         packages: directories that hold pyroute2.
-        engine: who runs the container.
-        bundle: an open directory; path: its path.
+        engine: the engine that runs the container.
+        bundle: the open directory of the bundle.
+        path: the path of the bundle.
         labels: the container's LSM labels.
-        process: an open directory in /proc, of the container's first process, or of the hook where that is in the container.
-        cgroups: that process's.
+        process: the open directory in /proc of the container's first process; of the hook where it does not join.
+        cgroups: the cgroups of that process.
         init: the container's first process.
-        namespaces: what the hook has to join; None where it is in the container already.
+        namespaces: the namespaces to join; None where the hook is in the container already.
         rootfs: the status of the container's root directory; None where the hook does not see it.
-        user: the container's user, in the hook's user namespace.
-        programs: Dropbear's.
-        port: to listen on; listen: the addresses, none for all.
+        user: the container's user, by ids of the hook's user namespace.
+        programs: Dropbear's programs on the node.
+        port: the port to listen on.
+        listen: the addresses to listen on; empty for all.
     """
 
     def __init__(
         self, container: Container, settings: Settings, packages: list[str], state: State, bundle: int
     ) -> None:
-        """Raises HookError where the hook cannot work there."""
+        """Read all inputs; `bundle` is an open directory. Raises HookError where the container cannot be served."""
         _require_own_mount_namespace(settings)
         _require_undumpable()
         self.container = container
@@ -93,7 +100,7 @@ class StartContext:
         self.bundle = bundle
         self.path = state.bundle
         self.labels = Labels(container)
-        self.process = _open_process(state.pid, settings)
+        self.process = _open_proc_directory(state.pid, settings)
         self.cgroups = Cgroups(self.process, self.engine.is_rootless)
         self.namespaces = Namespaces(self.process) if settings.join else None
         if self.namespaces is not None and not self.namespaces.has("mnt"):
@@ -104,36 +111,36 @@ class StartContext:
         self.rootfs = _rootfs_status(container.rootfs)
         if container.has_shared_user_namespace and not self.engine.is_rootless:
             raise HookError(
-                "the container shares the user namespace of another one (linux.namespaces in config.json): a process with "
-                "CAP_SYS_ADMIN there could have the kernel run a program of its own in place of the SSH daemon"
+                "the container shares the user namespace of another one (linux.namespaces in config.json): a process "
+                "with CAP_SYS_ADMIN there could have the kernel run a program of its own in place of the SSH daemon"
             )
         self.user = outside_user(container, self.process, self.has_user_namespace())
         self.programs = Programs(f"{settings.dropbear_dir}/bin")
         self.port = container.annotations.port or settings.port
-        self.listen = settings.listen if settings.listen and self._is_on_nodes_network() else []
+        self.listen = settings.listen if settings.listen and self._shares_host_network() else []
 
     def has_user_namespace(self) -> bool:
-        """Whether the container has one that is not the hook's own."""
+        """Tell whether the container has a user namespace other than the hook's."""
         return self.namespaces is not None and self.namespaces.has("user")
 
-    def _is_on_nodes_network(self) -> bool:
-        """Whether the container has no network of its own."""
+    def _shares_host_network(self) -> bool:
+        """Tell whether the container has no network namespace of its own."""
         if self.namespaces is not None:
             return not self.namespaces.has("net")
         try:
             return is_same(os.stat("/proc/self/ns/net"), os.stat("/proc/1/ns/net"))
         except PermissionError:
-            return True  # a rootless engine: then the addresses have to be there
+            return True  # a rootless engine; a missing address is then an error
 
 
 def _require_own_mount_namespace(settings: Settings) -> None:
-    """Without joining, the hook has to be in the container's mount namespace already, and not in the host's."""
+    """Raise HookError where the hook neither joins the container's mount namespace nor is in one of its own."""
     if settings.join:
         return
     try:
         ours, init = os.stat("/proc/self/ns/mnt"), os.stat("/proc/1/ns/mnt")
     except PermissionError:
-        return  # not the host's root, so not in the host's mount namespace
+        return  # only the host's root can be in the host's mount namespace
     if is_same(ours, init):
         raise HookError(
             "JOIN_NAMESPACES is false, but the hook runs in the host's mount namespace: run it at createContainer, or "
@@ -142,7 +149,7 @@ def _require_own_mount_namespace(settings: Settings) -> None:
 
 
 def _require_undumpable() -> None:
-    """Raise HookError where the kernel lets a program be traced that its user may not read: Dropbear waits for the container."""
+    """Raise HookError where fs.suid_dumpable lets users trace a program that they may not read, as Dropbear is."""
     if read_file("/proc/sys/fs/suid_dumpable").strip() == b"1":
         raise HookError(
             "the node's fs.suid_dumpable is 1, so that users could trace Dropbear before their container has started: "
@@ -151,10 +158,10 @@ def _require_undumpable() -> None:
 
 
 def _first_process(pid: int, settings: Settings) -> Process:
-    """The container's first process, which has yet to run its program. Raises HookError.
+    """Return the container's first process, before its first execve(2). Raises HookError.
 
-    At createContainer it calls the hook itself, perhaps by way of another program, and the state may number it as the
-    container does, or not at all: it is the hook's outermost ancestor in the container's mount namespace.
+    At createContainer that process runs the hook, perhaps by way of another program. The state may have its pid in the
+    container's pid namespace, or none. So it is the hook's outermost ancestor in the container's mount namespace.
     """
     try:
         if settings.join:
@@ -179,7 +186,7 @@ def _first_process(pid: int, settings: Settings) -> Process:
 
 
 def _rootfs_status(path: str) -> os.stat_result | None:
-    """The status of the container's root directory as the hook sees it; None where it does not."""
+    """Return the status of the container's root directory; None where the hook does not see it. Raises HookError."""
     try:
         status = os.stat(path)
     except OSError:
@@ -189,8 +196,8 @@ def _rootfs_status(path: str) -> os.stat_result | None:
     return status
 
 
-def _open_process(pid: int, settings: Settings) -> int:
-    """The directory in /proc of the container's first process, or of the hook if that is in the container already."""
+def _open_proc_directory(pid: int, settings: Settings) -> int:
+    """Open the directory in /proc of the first process, or of the hook if it does not join. Raises HookError."""
     if settings.join and pid == 0:
         raise HookError("the container's state names no process: the hook joins at the stage createRuntime")
     name = str(pid) if settings.join else "self"

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The stage createRuntime: start an SSH server inside the container that is being made.
 
-The hook itself stays on the host: it writes the daemon's record, and reports. Its provisioner reads the user's keys, joins
-the container and sets it up. The daemon's process takes on the container's confinement meanwhile. When both are done, and
-the daemon is recorded, the hook lets the daemon's process run Dropbear, and waits until that listens. Dropbear serves nobody
-until the container's first process runs its own program.
+The hook itself stays on the host, records the daemon, and logs. Its provisioner reads the user's keys, joins the
+container and sets it up, while the daemon's process takes on the container's confinement. When both are done, and the
+daemon is recorded, the hook releases the daemon's process, which execs Dropbear, and waits until Dropbear listens.
+Dropbear accepts no connection until the container's first process has executed its program.
 
 All input but the keys is read before the first fork: copy-on-write faults of shared pages cost more than reading in
 parallel saves.
@@ -15,15 +15,15 @@ from __future__ import annotations
 import time
 
 from ..confine.rlimits import raise_own_limits
-from ..errors import CONTAINER_ENDED, HookError, LateError
+from ..errors import CONTAINER_ENDED, HookError, LateError, describe_failure
 from ..host import record, userfiles
 from ..host.owner import find_owner
-from ..kernel import disposable, syscalls
+from ..kernel import disposable_process, syscalls
 from ..kernel.lean import TYPE_CHECKING, os, signal
 from ..kernel.process import Process
 from ..log import INFO, WARNING, log
 from ..spec.annotations import PORT
-from ..spec.config import read_container
+from ..spec.oci_config import read_container
 from .channel import Channel, EndOfMessagesError, Failed, Forked, NoAnswerError, Provisioned, Warned
 from .context import StartContext
 from .provisioner import provision
@@ -34,14 +34,14 @@ if TYPE_CHECKING:
     from ..spec.state import State
     from .channel import HookEnd
 
-_TIMEOUT = 10.0  # seconds, of each wait
-_END_TIMEOUT = 1.0  # seconds, for a process that was killed
+_TIMEOUT = 10.0  # seconds for each wait
+_END_TIMEOUT = 1.0  # seconds for a process that ends or was killed
 
 
 def create_runtime(settings: Settings, state: State, bundle: int, packages: list[str]) -> None:
-    """Start the daemon of the container and record it in its bundle, whose directory is open as `bundle`.
+    """Start the container's daemon and record it in the bundle, which is open as `bundle`.
 
-    `packages` are directories that hold pyroute2. Raises HookError; then nothing stays behind.
+    `packages` are directories that hold pyroute2. Raises HookError, after a rollback.
     """
     container = read_container(bundle, state.bundle)
     annotations = container.annotations
@@ -53,9 +53,8 @@ def create_runtime(settings: Settings, state: State, bundle: int, packages: list
     owner = find_owner(context.user, context.engine, settings, annotations.user)
     log.stdout = userfiles.log_target(annotations.log_stdout, owner.file_owner, log.stdout)
     log.stderr = userfiles.log_target(annotations.log_stderr, owner.file_owner, log.stderr)
-    syscalls.prctl(
-        syscalls.PR_SET_DUMPABLE, 0
-    )  # no process of the container may look into those of the hook that join it
+    # Processes of the container must not trace those of the hook that join it.
+    syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
     channel = Channel()
     provisioner = syscalls.fork()
     if provisioner == 0:
@@ -64,7 +63,7 @@ def create_runtime(settings: Settings, state: State, bundle: int, packages: list
 
 
 def _is_started(context: StartContext) -> bool:
-    """Whether an earlier hook of this very start has started the daemon: hooks.d and a CDI device may both name the hook."""
+    """Tell whether an earlier hook of this start has started the daemon: hooks.d and a CDI device may both name it."""
     try:
         is_started = record.is_started(context.bundle, context.init)
     except (FileNotFoundError, ProcessLookupError):
@@ -75,10 +74,10 @@ def _is_started(context: StartContext) -> bool:
 
 
 class Supervisor:
-    """The hook itself, from when the processes of the start have parted."""
+    """The hook itself after the fork: it waits for provisioner and daemon, and rolls back where one fails."""
 
     def __init__(self, context: StartContext, owner: Owner, channel: HookEnd, provisioner: int) -> None:
-        """`provisioner` is the pid of that process, a child."""
+        """Supervise `provisioner`, the pid of a child, and the daemon that it forks."""
         self._context = context
         self._owner = owner
         self._channel = channel
@@ -88,13 +87,13 @@ class Supervisor:
         self._has_pidfile = False  # on the host
 
     def supervise(self) -> None:
-        """Record the daemon, release it, and return when it listens. Raises HookError; then there is no daemon."""
+        """Record the daemon, release it, and wait until it listens. Raises HookError, after a rollback."""
         try:
             self._release(self._await_setup())
             self._await_listening()
             if not self._context.init.is_alive():
                 raise HookError(CONTAINER_ENDED)
-            self._finish()
+            self._reap_provisioner()
         except BaseException:
             self._roll_back()
             raise
@@ -102,16 +101,16 @@ class Supervisor:
         log(INFO, f"the SSH daemon of {self._owner.name} listens on port {self._context.port} (pid {pid})")
 
     def _await_setup(self) -> Provisioned:
-        """Record the daemon as soon as its process is there; return when the container is set up."""
+        """Wait until the container is set up; record the daemon as soon as it is forked. Raises HookError."""
         deadline = time.monotonic() + _TIMEOUT
         provisioned: Provisioned | None = None
         while provisioned is None or self._record is None:
             try:
                 message = self._channel.receive(deadline - time.monotonic())
             except NoAnswerError:
-                raise self._late() from None
+                raise self._timeout_error() from None
             except EndOfMessagesError:
-                raise self._ended() from None
+                raise self._explain_end() from None
             if isinstance(message, Failed):
                 raise HookError(message.text)
             if isinstance(message, Warned):
@@ -122,8 +121,8 @@ class Supervisor:
                 provisioned = message
         return provisioned
 
-    def _ended(self) -> HookError:
-        """Why provisioner or daemon's process has ended, as the other one may know: it ends then too."""
+    def _explain_end(self) -> HookError:
+        """Return why provisioner or daemon has ended. If one fails, the other ends too, so either may know."""
         failure = self._channel.failure(_END_TIMEOUT)
         if failure is not None:
             return HookError(failure)
@@ -132,21 +131,22 @@ class Supervisor:
         if self._daemon is not None and not self._daemon.is_alive():
             return HookError(f"cannot start the SSH daemon: {explain_wait_status(self._daemon.exit_status())}")
         return HookError(
-            "the container could not be set up: a process of the hook was killed; has the container ended, or is the node "
-            "out of memory?"
+            "the container could not be set up: a process of the hook was killed; has the container ended, or is the "
+            "node out of memory?"
         )
 
-    def _late(self) -> HookError:
+    def _timeout_error(self) -> HookError:
         return LateError(
-            f"cannot set the container up: no answer within {_TIMEOUT:.0f} s: the file system of its user's keys, of its home "
-            "or of another volume hangs, or somebody holds a directory there, or has stopped a process of the hook's"
+            f"cannot set the container up: no answer within {_TIMEOUT:.0f} s: the file system of its user's keys, of "
+            "its home or of another volume hangs, or somebody holds a directory there, or has stopped a process of the "
+            "hook's"
         )
 
     def _write_record(self, daemon: Forked) -> None:
         context, owner = self._context, self._owner
         pidfile = context.container.annotations.pidfile_host
         try:
-            self._daemon = _process(daemon)
+            self._daemon = _find_process(daemon)
             self._record = record.record_of(
                 (daemon.pid, daemon.start_time, context.programs.file.st_dev, context.programs.file.st_ino),
                 context.init,
@@ -165,17 +165,17 @@ class Supervisor:
             try:
                 userfiles.write_pidfile(pidfile, daemon.pid, owner.file_owner)
             except LateError:
-                self._has_pidfile = False  # to remove it would be late too
+                self._has_pidfile = False  # its removal would time out too
                 raise
 
     def _release(self, provisioned: Provisioned) -> None:
         try:
             self._channel.release(provisioned)
         except BrokenPipeError:
-            raise self._ended() from None
+            raise self._explain_end() from None
 
     def _await_listening(self) -> None:
-        """Return when Dropbear says that it listens. Raises HookError with what kept it from running, or from that."""
+        """Wait until Dropbear listens. Raises HookError, which says why it does not run or listen."""
         problem = f"the SSH daemon does not listen on port {self._context.port}"
         try:
             if self._channel.is_ready(_TIMEOUT):
@@ -188,33 +188,34 @@ class Supervisor:
         status = None if self._daemon is None else self._daemon.exit_status()
         raise HookError(f"{problem}: {explain_wait_status(status)}")
 
-    def _finish(self) -> None:
-        """Let the provisioner write what outlives the container, and wait for its end. Raises HookError where it fails."""
+    def _reap_provisioner(self) -> None:
+        """Let the provisioner write the files that outlive the container, and reap it. Raises HookError."""
         self._channel.keep()
-        status = disposable.reap(self._provisioner, _TIMEOUT)
+        status = disposable_process.reap(self._provisioner, _TIMEOUT)
         if status is None:
-            raise self._late()
-        self._provisioner = 0  # its pid may be another's from now on
+            raise self._timeout_error()
+        self._provisioner = 0  # reaped: its pid may be reused
         if status != 0:
-            raise self._ended()
+            raise self._explain_end()
 
     def _roll_back(self) -> None:
-        """End the daemon wherever its start has come to, and the provisioner, and remove the record and the pidfile."""
+        """Kill the daemon, at whatever step it is, and the provisioner; remove the record and the host's pidfile."""
         if self._daemon is not None:
             self._daemon.kill()
         if self._provisioner:
             os.kill(self._provisioner, signal.SIGKILL)
-            disposable.reap(self._provisioner, _END_TIMEOUT)
-        if self._record is not None:
+            disposable_process.reap(self._provisioner, _END_TIMEOUT)
+        if self._record is None:
+            return
+        try:
             record.remove(self._context.bundle, self._record)
             if self._has_pidfile:
-                try:
-                    userfiles.remove_pidfile(self._record.pidfile_host, self._record.pid, self._owner.file_owner)
-                except HookError as error:
-                    log(WARNING, str(error))
+                userfiles.remove_pidfile(self._record.pidfile_host, self._record.pid, self._owner.file_owner)
+        except (HookError, OSError) as error:  # the error that the rollback is for must be told
+            log(WARNING, describe_failure(error))
 
 
-def _process(daemon: Forked) -> Process | None:
+def _find_process(daemon: Forked) -> Process | None:
     """Return the daemon's process; None where it has ended."""
     try:
         process = Process(daemon.pid)
@@ -224,7 +225,7 @@ def _process(daemon: Forked) -> Process | None:
 
 
 def explain_wait_status(status: int | None) -> str:
-    """Explain how a daemon ended at its start, by its wait status (wait(2); None where it is not known), and what to do."""
+    """Say how a daemon ended at its start, and what to do; `status` is its wait status, None where that is unknown."""
     limits = "are the container's limits too low for it (podman: --memory, --ulimit)?"
     if status is not None and os.WIFSIGNALED(status):
         return f"it was killed by signal {os.WTERMSIG(status)} at its start; {limits}"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The daemon's process: it takes on the confinement of the container's own process, waits for the hook, and becomes Dropbear."""
+"""The daemon's process: it takes on the container's confinement, waits for the hook, and execs Dropbear."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ if TYPE_CHECKING:
 
 
 def become_daemon(context: StartContext, channel: Channel) -> NoReturn:
-    """Be the daemon's process: report to the hook, be confined, and run Dropbear when the hook says so."""
+    """Run the daemon's process: send Forked, enter and confine, await Run, and exec Dropbear. Errors go to the hook."""
     end = channel.daemon_end()
     try:
-        _become(context, end)
+        _run_daemon(context, end)
     except (EndOfMessagesError, NoAnswerError, BrokenPipeError):
-        pass  # hook or provisioner has ended, and nobody waits for the daemon
+        pass  # the hook or the provisioner has ended, and the start has failed
     except Exception as error:
         end.to_hook.fail(error, "cannot start the SSH daemon")
     finally:
         os._exit(1)
 
 
-def _become(context: StartContext, end: DaemonEnd) -> None:
+def _run_daemon(context: StartContext, end: DaemonEnd) -> None:
     container, namespaces = context.container, context.namespaces
-    process = Process(int(os.readlink("/proc/self")))  # as the host's /proc, which is still in sight, numbers it
+    process = Process(int(os.readlink("/proc/self")))  # its pid in the host's /proc, still mounted here
     end.to_hook.send(Forked(process.pid, process.start_time()))
     _adjust_oom_score(container.oom_score_adj)
     state_directory = context.engine.state_directory
@@ -52,7 +52,7 @@ def _become(context: StartContext, end: DaemonEnd) -> None:
     context.cgroups.enter()
     entered = EnteredContainer(context)
     if namespaces is not None:
-        namespaces.join("time")  # here, so that its start time is on the host's clock
+        namespaces.join("time")  # after Forked, whose start time has to be by the host's clock
     _detach(entered.null, {*end.kept(), context.init.stat, entered.rootfs.descriptor})
     programs_mounted = end.await_programs()
     programs = _open_programs(entered, context.programs)
@@ -61,7 +61,7 @@ def _become(context: StartContext, end: DaemonEnd) -> None:
     arguments = [DROPBEAR, "-F", "-e", "-S", f"{context.init.stat},{end.ready}"]
     confinement.apply(entered.rootfs.descriptor, programs)
 
-    # From here on only what any profile of system calls has to allow: the hook sees to it that this does not take long.
+    # From here on only read(2) and execve(2), which every seccomp profile must allow. The hook enforces the timeout.
     run = end.await_run(programs_mounted)
     _execute([*arguments, *run.options], container.environment)
 
@@ -73,42 +73,44 @@ def _adjust_oom_score(score: int | None) -> None:
         with closing(os.open("/proc/self/oom_score_adj", os.O_WRONLY)) as descriptor:
             os.write(descriptor, str(score).encode())
     except PermissionError:
-        pass  # lowering takes a right that an engine without root lacks; the session is killed the sooner
+        pass  # lowering takes CAP_SYS_RESOURCE, which a rootless engine lacks
 
 
 def _detach(null: int, kept: set[int]) -> None:
-    """Leave the engine's session, and let go of all descriptors but those `kept`: some lead to the host."""
+    """Start a session (setsid(2)), and close all descriptors except `kept`: some refer to the host's files."""
     os.setsid()
     close_all_but(kept, null)
     for descriptor in kept:
         os.set_inheritable(descriptor, False)
 
 
-def _open_programs(entered: EnteredContainer, known: Programs) -> int:
-    """Open the directory of Dropbear's programs in the container, where the provisioner has mounted it: `known` on the node.
+def _open_programs(entered: EnteredContainer, expected: Programs) -> int:
+    """Open the directory in the container on which the provisioner has mounted Dropbear's programs. Raises HookError.
 
-    Who owns a directory above it can have the path lead to another one of hers, with a program that must not run before the
-    container. So directory and file have to be the node's own, on a mount that nobody can write, and a link in it may lead to
-    nothing but that file: another would lead elsewhere once the container's root is the process's.
+    The owner of a directory above it could replace it by one with another program. So directory and file must be the
+    node's (`expected`), on a read-only mount. A link there must name that very file: the daemon follows it after
+    chroot(2), where another target could lead elsewhere.
     """
     directory = entered.rootfs.open(PROGRAMS, os.O_PATH | os.O_DIRECTORY)
-    with closing(os.open(known.name, os.O_PATH | os.O_NOFOLLOW, dir_fd=directory)) as file:
-        is_known = is_same(known.directory, os.fstat(directory)) and is_same(known.file, os.fstat(file))
-    is_known = is_known and (known.name == DROPBEAR or os.readlink(DROPBEAR, dir_fd=directory) == known.name)
-    if not is_known or not os.fstatvfs(directory).f_flag & os.ST_RDONLY:
+    with closing(os.open(expected.name, os.O_PATH | os.O_NOFOLLOW, dir_fd=directory)) as file:
+        is_expected = is_same(expected.directory, os.fstat(directory)) and is_same(expected.file, os.fstat(file))
+    is_expected = is_expected and (
+        expected.name == DROPBEAR or os.readlink(DROPBEAR, dir_fd=directory) == expected.name
+    )
+    if not is_expected or not os.fstatvfs(directory).f_flag & os.ST_RDONLY:
         raise HookError(f"{PROGRAMS} in the container was moved while it was set up")
     return directory
 
 
 def _execute(arguments: list[str], environment: dict[str, str]) -> None:
-    """Run the first of `arguments` out of the current directory."""
+    """Exec the program `arguments[0]` in the current directory. Raises HookError."""
     problem = "cannot start the SSH daemon"
     try:
         os.execve(arguments[0], arguments, environment)
     except PermissionError as error:
         raise HookError(
-            f"{problem}: {PROGRAMS}/{arguments[0]}: {error.strerror}: the container's AppArmor or SELinux profile, or the file "
-            "system of DROPBEAR_DIR (noexec), does not allow it to run"
+            f"{problem}: {PROGRAMS}/{arguments[0]}: {error.strerror}: the container's AppArmor or SELinux profile, or "
+            "the file system of DROPBEAR_DIR (noexec), does not allow it to run"
         ) from None
     except BlockingIOError:
         raise HookError(f"{problem}: its user has more processes than the container's limit RLIMIT_NPROC") from None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Enter the container that is being made, as the provisioner and the daemon's process do."""
+"""Enter the container's mount and user namespaces, as provisioner and daemon do."""
 
 from __future__ import annotations
 
@@ -18,15 +18,17 @@ _NULL = os.makedev(1, 3)
 
 
 class EnteredContainer:
-    """The caller in the container's mount and user namespaces, with all rights over the latter; nothing is imported any more.
+    """The container as the calling process has entered it, with all capabilities over its user namespace.
 
-    Attributes: rootfs, the container's root directory; null, a descriptor of its /dev/null.
+    Attributes:
+        rootfs: the container's root directory.
+        null: a descriptor of the container's /dev/null.
     """
 
     def __init__(self, context: StartContext) -> None:
-        """Join, where there is something to join, and open the container's root directory. Raises HookError."""
+        """Disable imports, join the namespaces, and open the container's root directory. Raises HookError."""
         container, namespaces = context.container, context.namespaces
-        _close_imports()
+        _disable_imports()
         if namespaces is not None:
             namespaces.join("mnt", "user")
             if namespaces.has("user"):
@@ -35,8 +37,8 @@ class EnteredContainer:
         self.null = _open_null(self.rootfs)
 
 
-def _close_imports() -> None:
-    """From here on no module can come from the container."""
+def _disable_imports() -> None:
+    """Make every further import fail, so that no module can come from the image."""
     sys.path.clear()
     sys.meta_path.clear()
     sys.path_hooks.clear()
@@ -48,10 +50,13 @@ def _become_root() -> None:
     os.setresuid(0, 0, 0)
 
 
-def _open_root(path: str, known: os.stat_result | None) -> int:
-    """Open the container's root directory, which is `known` to the hook. A runtime may have pivoted to it already."""
+def _open_root(path: str, expected: os.stat_result | None) -> int:
+    """Open the container's root directory at `path`, or at / where the runtime has already pivoted to `expected`.
+
+    `expected` is the directory's status, None where it is not known. Raises HookError.
+    """
     os.chdir("/")
-    if known is not None and is_same(known, os.stat("/")):
+    if expected is not None and is_same(expected, os.stat("/")):
         path = "/"
     try:
         descriptor = os.open(path, os.O_PATH | os.O_DIRECTORY)
@@ -63,7 +68,7 @@ def _open_root(path: str, known: os.stat_result | None) -> int:
 
 
 def _open_null(rootfs: Rootfs) -> int:
-    """The container's own /dev/null: the host's would be the container's root's to change."""
+    """Open the container's own /dev/null: root in the container could change mode and owner of the host's."""
     try:
         handle = rootfs.open("/dev/null", os.O_PATH)
         status = os.fstat(handle)

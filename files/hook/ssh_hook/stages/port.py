@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether the port is free in the container's network namespace, and who holds it if not."""
+"""Check that the port is free in the container's network namespace, and find out who listens on it if not."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from ..kernel.identity import ActingAs, Identity
 from ..kernel.lean import closing, os, read_file
 
 _TCP_LISTEN = 10
-_ALL = ["0.0.0.0", "::"]
-_SHOWING = ("hidepid=0", "hidepid=off")
-_ABSENT = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)  # no such address family here
+_WILDCARDS = ["0.0.0.0", "::"]
+_HIDEPID_OFF = ("hidepid=0", "hidepid=off")
+_NO_SUCH_ADDRESS = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)  # errors of bind(2) for an unsupported address family
 
 
 def require_free(port: int, addresses: list[str], user: Identity, packages: list[str]) -> None:
-    """Bind `port` as `user` on each of `addresses`, or on all of both families where there is none, and let it go.
+    """Bind `port` as `user` on each of `addresses`, or on the wildcards of both families without any, and close it.
 
-    All have to be free: Dropbear is content with one, and would serve some of its clients. `packages` are the directories
-    that hold pyroute2, for the name of the holder.
+    All must be free: Dropbear starts if it can bind one of them, and would then miss some clients. `packages` are
+    directories that hold pyroute2, which finds the process that listens.
 
-    Raises HookError that names the port, and its holder as far as it can be seen.
+    Raises HookError, which names the port, and the process as far as that is visible.
     """
-    for address in addresses or _ALL:
+    for address in addresses or _WILDCARDS:
         try:
             with ActingAs(user):
                 _bind(address, port)
         except OSError as error:
-            if error.errno in _ABSENT and not addresses:
+            if error.errno in _NO_SUCH_ADDRESS and not addresses:
                 continue
-            if error.errno in _ABSENT:
+            if error.errno in _NO_SUCH_ADDRESS:
                 raise HookError(
                     f"{address} is not an address of this node: mend LISTEN_ADDRESSES in the OCI hook's JSON file"
                 ) from None
@@ -44,7 +44,7 @@ def require_free(port: int, addresses: list[str], user: Identity, packages: list
                 ) from None
             if error.errno == errno.EADDRINUSE:
                 raise HookError(
-                    f"port {port} is in use{_holder(port, user, packages)}: choose another by the annotation "
+                    f"port {port} is in use{_describe_holder(port, user, packages)}: choose another by the annotation "
                     "com.hooks.ssh.port, or stop what holds it"
                 ) from None
             raise HookError(f"cannot listen on port {port}: {error.strerror}") from None
@@ -53,15 +53,15 @@ def require_free(port: int, addresses: list[str], user: Identity, packages: list
 def _bind(address: str, port: int) -> None:
     family = syscalls.address_family(address)
     with closing(syscalls.socket(family, syscalls.SOCK_STREAM | syscalls.SOCK_CLOEXEC)) as probe:
-        # As the server does: an old connection is no obstacle.
+        # As Dropbear does: connections in TIME_WAIT must not block the port.
         syscalls.setsockopt(probe, syscalls.SOL_SOCKET, syscalls.SO_REUSEADDR, 1)
         if family == syscalls.AF_INET6:
             syscalls.setsockopt(probe, syscalls.IPPROTO_IPV6, syscalls.IPV6_V6ONLY, 1)
         syscalls.bind(probe, syscalls.socket_address(family, address, port))
 
 
-def _holder(port: int, user: Identity, packages: list[str]) -> str:
-    """Who listens on `port`, as words for a message to `user`; empty where that cannot be found out, for whatever reason."""
+def _describe_holder(port: int, user: Identity, packages: list[str]) -> str:
+    """Return words for a message to `user` that say who listens on `port`; empty where that is unknown."""
     sys.path.extend(packages)
     try:
         from pyroute2 import DiagSocket
@@ -70,14 +70,14 @@ def _holder(port: int, user: Identity, packages: list[str]) -> str:
             for family in (syscalls.AF_INET, syscalls.AF_INET6):
                 for sock in diagnosis.get_sock_stats(states=1 << _TCP_LISTEN, family=family):
                     if sock["idiag_sport"] == port:
-                        return _describe(sock["idiag_inode"], sock["idiag_uid"], user)
+                        return _describe_process(sock["idiag_inode"], sock["idiag_uid"], user)
     except Exception:
-        pass  # the library, or the kernel's sock_diag, is missing: that the port is in use is known without
+        pass  # pyroute2 or the kernel's sock_diag is missing; the message does without
     return ""
 
 
-def _describe(inode: int, uid: int, user: Identity) -> str:
-    wanted, owner = f"socket:[{inode}]", _owner(uid)
+def _describe_process(inode: int, uid: int, user: Identity) -> str:
+    wanted, owner = f"socket:[{inode}]", _describe_uid(uid)
     if uid != user.uid and _hides_processes():
         return f" by a process of {owner}"
     for pid in filter(str.isdigit, os.listdir("/proc")):
@@ -87,23 +87,23 @@ def _describe(inode: int, uid: int, user: Identity) -> str:
                     with open(f"/proc/{pid}/comm", encoding="utf-8", errors="backslashreplace") as file:
                         return f" by process {pid} ({file.read().strip()}) of {owner}"
         except OSError:
-            continue  # it ended, or is not ours to see
+            continue  # it ended, or the caller may not see it
     return f" by a process of {owner}"
 
 
 def _hides_processes() -> bool:
-    """Whether the node's /proc shows users no processes of others: then a message to one of them must not either."""
+    """Tell whether the node's /proc is mounted with hidepid: then messages must not reveal other users' processes."""
     mounts = [line.split() for line in read_file("/proc/self/mountinfo").decode("utf-8", "replace").splitlines()]
     options = [line[-1].split(",") for line in mounts if line[4] == "/proc"]
-    return any(option.startswith("hidepid=") and option not in _SHOWING for option in (options or [[]])[-1])
+    return any(option.startswith("hidepid=") and option not in _HIDEPID_OFF for option in (options or [[]])[-1])
 
 
-def _owner(uid: int) -> str:
-    """The user whom the kernel tells this user namespace as `uid`, as the node numbers users."""
+def _describe_uid(uid: int) -> str:
+    """Describe the user with `uid` in this user namespace by the uid in the initial one."""
     ours = read_map("/proc/self/uid_map")
     if ours.is_initial():
         return f"uid {uid}"
     with open("/proc/sys/kernel/overflowuid", encoding="ascii") as file:
-        unknown = int(file.read())  # whom a user namespace does not know is this one to it
+        unknown = int(file.read())  # stands for every uid that is not mapped
     outside = None if uid == unknown else ours.outside(uid)
     return "another user" if outside is None else f"uid {outside}"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The stage poststop: end what createRuntime started, by identity, and nothing else."""
+"""The stage poststop: end the recorded daemon and its sessions, and no other process."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _POLL = 0.002  # seconds
 
 
 def poststop(state: State) -> None:
-    """End the daemon that a start recorded beside the bundle, with its sessions; without a record, do nothing.
+    """End the daemon that is recorded in the bundle, and its sessions; without a record, do nothing.
 
-    Raises HookError when something stays alive, or the record cannot be trusted.
+    Raises HookError where a process stays alive, or the record cannot be trusted.
     """
     try:
         bundle = os.open(state.bundle, os.O_RDONLY | os.O_DIRECTORY)
@@ -36,31 +36,31 @@ def poststop(state: State) -> None:
             try:
                 end(known)
             except LateError as error:
-                log(ERROR, str(error))  # the daemon has ended; who holds up her own pidfile keeps it
+                log(ERROR, str(error))  # the daemon has ended; the user blocks only the removal of the pidfile
         record.remove(bundle, known)
 
 
 def end(known: Record) -> None:
-    """End the recorded daemon and all processes of its container, and take its pidfile away.
+    """Kill the recorded daemon and all processes in its container, and remove its pidfile on the host.
 
-    Raises HookError when one stays alive, and LateError where the pidfile's user holds that up.
+    Raises HookError where a process stays alive, and LateError where the pidfile's user blocks the removal.
     """
     daemon = known.process()
     if daemon is not None:
         log(INFO, f"ending the SSH daemon with pid {known.pid}")
-        _end_all(daemon)
+        _kill_all(daemon)
         daemon.close()
     if known.pidfile_host:
         from ..host.userfiles import remove_pidfile
         from ..kernel.identity import Identity
 
-        is_root = os.geteuid() == 0  # else it is a sweep of the user's own, outside of the engine's user namespace
+        is_root = os.geteuid() == 0  # else: a user's own sweep, outside of the user namespace
         user = Identity(known.numbers["uid"], known.numbers["gid"]) if is_root else None
         remove_pidfile(known.pidfile_host, known.pid, user)
 
 
-def _end_all(daemon: Process) -> None:
-    """Kill the sessions first: as long as the daemon lives, its mount namespace cannot be another's."""
+def _kill_all(daemon: Process) -> None:
+    """Kill the sessions, then the daemon: while it lives, the inode of its mount namespace cannot be reused."""
     hook = Process(os.getpid())
     namespace = daemon.mount_namespace()
     shared = namespace is None or namespace == hook.mount_namespace()
@@ -69,11 +69,11 @@ def _end_all(daemon: Process) -> None:
     while daemon.is_alive():
         if time.monotonic() > deadline:
             raise HookError(f"the SSH daemon with pid {daemon.pid} does not end")
-        family = _descendants(daemon.pid) if shared else set()
+        descendants = _descendants(daemon.pid) if shared else set()
         has_sessions = False
         for process in all_processes():
-            is_family = _parent(process) in family if shared else process.mount_namespace() == namespace
-            if is_family and process.pid != daemon.pid and process.is_alive():
+            is_session = _parent(process) in descendants if shared else process.mount_namespace() == namespace
+            if is_session and process.pid != daemon.pid and process.is_alive():
                 process.kill()
                 has_sessions = True
         if not has_sessions:
@@ -82,7 +82,7 @@ def _end_all(daemon: Process) -> None:
 
 
 def _descendants(ancestor: int) -> set[int]:
-    """The pids of `ancestor` and of all that descend from it."""
+    """Return the pids of `ancestor` and of its descendants."""
     parents = {process.pid: _parent(process) for process in all_processes()}
     found = {ancestor}
     size = 0

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The provisioner: a process of the hook that joins the container, puts into it what sessions need, and ends.
+"""The provisioner: a child of the hook that joins the container, sets it up for sessions, and ends.
 
-It stays in the hook's own pid namespace, out of the container's sight, so that the container can end even while a directory
-of the user's holds the provisioner up. It forks the daemon's process by way of one in the container's pid namespace, which
-ends at once. So the container's first process becomes the daemon's parent, and the namespace can end.
+It stays in the hook's pid namespace, so that the container can end even while a directory of the user's blocks it. It
+forks the daemon by way of an intermediate process in the container's pid namespace, which ends at once: the
+container's first process then is the daemon's parent and reaps it, so that the pid namespace can end.
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ _PROBLEM = "cannot set the container up"
 
 
 def provision(context: StartContext, owner: Owner, channel: Channel) -> NoReturn:
-    """Be the provisioner: fork the daemon's process, and set the container up. What outlives the container is written when the
-    daemon listens. The exit status is 0 when all is done.
+    """Run the provisioner: fork the daemon, and set the container up. Errors go to the hook; the exit status is 0 or 1.
+
+    It writes files that outlive the container last, when the daemon listens.
     """
     status = 1
     try:
@@ -43,7 +44,7 @@ def provision(context: StartContext, owner: Owner, channel: Channel) -> NoReturn
             _provision(context, owner, end)
             status = 0
         except (EndOfMessagesError, NoAnswerError, BrokenPipeError):
-            pass  # the daemon's process has told the hook why, or the hook is gone
+            pass  # the daemon has sent the reason to the hook, or the hook has ended
         except Exception as error:
             end.to_hook.fail(error, _PROBLEM)
     except Exception as error:
@@ -53,7 +54,7 @@ def provision(context: StartContext, owner: Owner, channel: Channel) -> NoReturn
 
 
 def _close_output() -> None:
-    """Let go of the runtime's pipes: it waits for their end, which has to be the hook's, and a user may hold up this process."""
+    """Close the runtime's pipes: it waits for EOF, and a user may block this process longer than the hook lives."""
     null = os.open("/dev/null", os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(null, descriptor)
@@ -62,10 +63,10 @@ def _close_output() -> None:
 def _fork_daemon(context: StartContext, channel: Channel) -> None:
     problem = "cannot start a process in the container"
     if context.namespaces is not None:
-        context.namespaces.join("pid")  # of the children
+        context.namespaces.join("pid")  # for children only
     try:
         pid = syscalls.fork()
-    except OSError as error:  # of an ended pid namespace that is "Cannot allocate memory"
+    except OSError as error:  # ENOMEM where the pid namespace has ended
         raise HookError(f"{problem}: {error.strerror}; has the container ended?") from None
     if pid == 0:
         try:
@@ -80,9 +81,8 @@ def _fork_daemon(context: StartContext, channel: Channel) -> None:
 
 def _provision(context: StartContext, owner: Owner, end: ProvisionerEnd) -> None:
     container, settings = context.container, context.settings
-    credentials = read_credentials(
-        container, owner, settings
-    )  # by this process, since a user can hold up who reads her files
+    # Not in the hook, since a user can block whoever reads the files.
+    credentials = read_credentials(container, owner, settings)
     entered = EnteredContainer(context)
     if context.namespaces is not None:
         context.namespaces.close()
@@ -101,7 +101,7 @@ def _provision(context: StartContext, owner: Owner, end: ProvisionerEnd) -> None
     provisioned = Provisioned(*options, "-P", PIDFILE)
     end.to_hook.send(provisioned)
     if pidfile is None and settings.overlay:
-        return  # nothing of it outlives the container
+        return  # no file outlives the container
     end.await_keep(provisioned)
     if pidfile is not None:
         write_all(pidfile, b"%d\n" % port_is_free.pid)
@@ -116,7 +116,7 @@ def _open_programs(path: str) -> int:
 
 
 def _open_pidfile(rootfs: Rootfs, path: str) -> int | None:
-    """Open the pidfile that the annotation names, empty; None where it is Dropbear's own."""
+    """Open and truncate the annotation's pidfile; return None where it is Dropbear's own. Raises HookError."""
     if path == PIDFILE:
         return None
     try:

@@ -172,7 +172,11 @@ TO_A_CONTAINER: list[tuple[list[str], list[str], list[str]]] = [
     (["-L8080:other:80", "-oClearAllForwardings=yes", "host"], [], ["host"]),
     (["-b", "127.0.0.1", "host"], ["-b", "[127.0.0.1]"], ["host"]),
     (["-oBindAddress=::1", "host"], ["-b", "[::1]"], ["host"]),
-    (["-c", "aes128-ctr,aes256-ctr", "-mhmac-sha2-256", "host"], ["-c", "aes128-ctr,aes256-ctr", "-m", "hmac-sha2-256"], ["host"]),
+    (
+        ["-c", "aes128-ctr,aes256-ctr", "-mhmac-sha2-256", "host"],
+        ["-c", "aes128-ctr,aes256-ctr", "-m", "hmac-sha2-256"],
+        ["host"],
+    ),
     (["-oCiphers=aes128-ctr", "host"], ["-c", "aes128-ctr"], ["host"]),
     (["-oBatchMode=yes", "host"], ["-o", "batchmode=yes"], ["host"]),
     (["-oBATCHMODE true", "host"], ["-o", "batchmode=yes"], ["host"]),

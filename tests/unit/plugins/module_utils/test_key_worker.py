@@ -77,7 +77,7 @@ def test_what_one_user_lacks_does_not_stop_the_others(tmp_path: Path) -> None:
 def test_a_missing_library_is_told_before_anything_is_done(tmp_path: Path, collections: Path) -> None:
     (collections / "cryptography").mkdir()
     (collections / "cryptography/__init__.py").write_text("raise ImportError('none here')\n", encoding="utf-8")
-    with pytest.raises(key_worker.MissingLibraryError, match="ImportError: none here"):
+    with pytest.raises(key_worker.WorkerImportError, match="ImportError: none here"):
         run(tmp_path / "homes", "alice")
     assert list((tmp_path / "homes/alice").iterdir()) == []
 

@@ -1,4 +1,6 @@
-"""What a seccomp filter answers, by an interpreter of the kernel's instructions of old (seccomp(2), linux/bpf_common.h)."""
+"""What a seccomp filter answers, by an interpreter of the kernel's instructions of old (seccomp(2),
+linux/bpf_common.h).
+"""
 
 from __future__ import annotations
 
@@ -66,7 +68,9 @@ def answer(program: Sequence[Instruction], call: Call) -> tuple[int, int]:
 
 
 def calls(program: Sequence[Instruction]) -> Iterator[Call]:
-    """Every system call, with no arguments and with each of the values in turn that the program could ask for, and near them."""
+    """Every system call, with no arguments and with each of the values in turn that the program could ask for, and near
+    them.
+    """
     asked = {instruction.value for instruction in program if instruction.code in (_EQUAL, _GREATER, _GREATER_EQUAL)}
     values = sorted({0, 2**64 - 1} | {value + near for value in asked if value > LAST_CALL for near in (-1, 0, 1)})
     for architecture in ARCHITECTURES:

@@ -104,21 +104,6 @@ def attempt(begin: Callable[[], Container], command: str = "true") -> Outcome:
             container.remove()
 
 
-def bind(source: str | Path, destination: str, *options: str) -> dict[str, Any]:
-    """A bind mount for config.json."""
-    return {
-        "destination": destination,
-        "type": "bind",
-        "source": str(source),
-        "options": ["rbind", *(options or ("rprivate", "rw"))],
-    }
-
-
-def without_home(config: dict[str, Any]) -> None:
-    """Leave the home to the image."""
-    config["mounts"] = [mount for mount in config["mounts"] if mount["destination"] != "/home/alice"]
-
-
 def plain(runtime: str = "crun", image: str = "busybox", command: str = "true", **options: Any) -> Outcome:
     """A container of a runtime without an engine, and how it went."""
     return attempt(lambda: plain_start(runtime, image, **options), command)

@@ -15,7 +15,7 @@ from pathlib import Path
 import jinja2
 from containers import ALICE, SETTINGS, as_user
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 ROLE = ROOT / "roles" / "ssh_hook"
 PREFIX = Path("/opt/oci-hooks")
 PACKAGE = PREFIX / "lib" / "ssh_hook-test"
@@ -61,9 +61,9 @@ def install_hook() -> None:
     for directory in ("bin", "etc", "dropbear/bin"):
         (PREFIX / directory).mkdir(parents=True, exist_ok=True)
     PACKAGE.mkdir(parents=True, exist_ok=True)
-    directory = ROOT / "files" / "hook" / "ssh_hook"
-    sources = sorted(path for path in directory.rglob("*") if path.suffix in (".py", ".sh"))
-    package = {str(path.relative_to(directory)): path.read_text(encoding="utf-8") for path in sources}
+    top = ROOT / "files" / "hook" / "ssh_hook"
+    sources = sorted(path for path in top.rglob("*") if path.suffix in (".py", ".sh"))
+    package = {str(path.relative_to(top)): path.read_text(encoding="utf-8") for path in sources}
     (PACKAGE / "package.json").write_text(json.dumps(package), encoding="utf-8")
     call(PYTHON, "-I", "-S", ROLE / "files" / "place_package.py", PACKAGE)
 

@@ -12,7 +12,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from attack import CANARY, OTHERS, SECRET, bind, host_untouched, one_line, without_home
+from attack import CANARY, OTHERS, SECRET, host_untouched, one_line
+from changes import bind, without_home
 from containers import ALICE, LAUNCHER, StartFailed, as_user, keys, plain_start, run
 
 _SWAPPERS = 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,6 +17,7 @@ from containers import listening as ports
 AT_ONCE = 8
 FIRST_PORT = 16000
 _PATIENCE = 60.0  # seconds for what ends late, as what the kernel frees
+_SETTLED = 2.0  # seconds
 _STATE = ("/run", "/var/lib/ocihooks-ssh", "/var/lib/containers/storage", "/home/alice/.local/share/containers")
 _DEVICES = "/run/hook-test-dev"  # the bed's own /dev, and nothing of a container
 
@@ -154,8 +156,18 @@ def live_all(count: int) -> list[str]:
 
 
 def warm_up() -> None:
-    """Let each engine make once what it keeps."""
+    """Let each engine make what it keeps, and wait until nothing changes: podman tidies up behind its containers."""
     assert live_all(2 * len(ENGINES)) == []
+    before, since = node(), time.monotonic()
+
+    def is_settled() -> bool:
+        nonlocal before, since
+        now = node()
+        if now != before:
+            before, since = now, time.monotonic()
+        return time.monotonic() - since > _SETTLED
+
+    wait_for(is_settled, "end of what the warming up started", _PATIENCE)
 
 
 def await_same(before: Node) -> None:

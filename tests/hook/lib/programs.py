@@ -17,3 +17,8 @@ def add_programs(root: Path, *programs: str) -> None:
             library = next((field for field in line.split() if field.startswith("/")), "")
             if library and not (root / library.lstrip("/")).exists():
                 shutil.copy(library, root / "usr/lib")
+
+
+def with_openssh(root: Path) -> None:
+    """Put this machine's OpenSSH client into an image."""
+    add_programs(root, "/usr/bin/ssh")

@@ -1,4 +1,6 @@
-"""Long forms of tests (lives of containers, races, faults, many sessions), in a bed where the hook is installed: see tests/hook/soak."""
+"""Long forms of tests (lives of containers, races, faults, many sessions), in a bed where the hook is installed: see
+tests/hook/soak.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +15,9 @@ import lives
 import many
 import races
 from attack import CANARY, host_untouched, plant
-from conftest import Syslog
 from containers import LAUNCHER, Engine
-from test_old_kernel import WRAPPER
+from hook_log import Syslog
+from old_kernel import write_wrapper
 
 
 def race(starts: int) -> int:
@@ -24,14 +26,12 @@ def race(starts: int) -> int:
     begin = time.monotonic()
     with tempfile.TemporaryDirectory(dir="/run") as directory:
         Path(directory).chmod(0o755)
-        old_kernel = Path(directory, "old_kernel")
-        old_kernel.write_text(WRAPPER, encoding="utf-8")
-        old_kernel.chmod(0o755)
+        old_kernel = write_wrapper(Path(directory, "old_kernel"))
         places = list(races.PLACES)
         for number in range(starts):
             place, turn = places[number % len(places)], number // len(places)
             try:
-                error = races.race(place, turn, str(old_kernel) if turn % 2 else LAUNCHER)
+                error = races.race(place, turn, old_kernel if turn % 2 else LAUNCHER)
             except AssertionError as problem:
                 print(f"{place}, start {turn}: {problem}", flush=True)
                 lost += 1

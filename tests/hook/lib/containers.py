@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import select
+import socket
+import struct
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 IMAGES = ROOT / ".cache" / "images"
 WORK = Path("/run/hook-test")
 LAUNCHER = "/opt/oci-hooks/bin/ssh_hook"
@@ -30,6 +33,9 @@ SETTINGS = {
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 ALICE = 2001
 BOB = 2002
+# of linux/netlink.h, linux/sock_diag.h and net/tcp_states.h
+_NETLINK_SOCK_DIAG, _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST_DUMP, _NLMSG_ERROR, _NLMSG_DONE = 4, 20, 0x301, 2, 3
+_TCP_LISTEN = 10
 
 
 class Result(NamedTuple):
@@ -65,18 +71,34 @@ def run(
     stdin: bytes = b"",
     env: Mapping[str, str] | None = None,
     cwd: str | Path | None = None,
+    pass_fds: Sequence[int] = (),
 ) -> Result:
     """Run a command of this bed to its end."""
     # Files, not pipes: what the command leaves running may keep them open for ever.
     with tempfile.TemporaryFile() as source, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         source.write(stdin)
         source.seek(0)
-        done = subprocess.run(
-            command, stdin=source, stdout=out, stderr=err, env=env, cwd=cwd, timeout=TIMEOUT, check=False
-        )
+        with subprocess.Popen(
+            command, stdin=source, stdout=out, stderr=err, env=env, cwd=cwd, pass_fds=pass_fds
+        ) as process:
+            status = _wait(process)
         out.seek(0)
         err.seek(0)
-        return Result(done.returncode, out.read(), err.read())
+        return Result(status, out.read(), err.read())
+
+
+def _wait(process: subprocess.Popen[bytes]) -> int:
+    """Return the exit status of a command; kill one that does not end. Popen.wait() would notice an end 50 ms late."""
+    descriptor = os.pidfd_open(process.pid)
+    try:
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN)
+        if not poll.poll(TIMEOUT * 1000):
+            process.kill()
+            raise subprocess.TimeoutExpired(process.args, TIMEOUT)
+    finally:
+        os.close(descriptor)
+    return process.wait()
 
 
 def as_user(uid: int, *command: str, name: str = "alice") -> list[str]:
@@ -151,6 +173,13 @@ class Container:
     def path(self, path: str) -> Path:
         """A path in the container, as this bed reaches it."""
         return Path(f"/proc/{self.init()}/root{path}")
+
+
+def assert_alive(container: Container, daemon: int) -> None:
+    """The container runs, its SSH daemon is `daemon` still, and answers."""
+    assert container.exec("true").status == 0
+    assert container.daemon() == daemon
+    assert container.ssh("echo here").checked().text == "here"
 
 
 class HookErrors:
@@ -230,8 +259,7 @@ class Plain(Container):
 
     def failure(self, started: Result) -> StartFailed:
         """The error that tells of a start that failed."""
-        hook_said = self._errors.take() or hook_lines(started.err)
-        return StartFailed(started.status, hook_said, started.err.decode(errors="replace"))
+        return start_failed(started, self._errors)
 
     def exec(self, *command: str | bytes, stdin: bytes = b"") -> Result:
         return self.runtime("exec", self.name, *command, stdin=stdin)
@@ -323,10 +351,14 @@ def podman_start(
     )
     if started.status != 0:
         container.podman("rm", "-f", "-t0", "-i", name)
-        raise StartFailed(
-            started.status, errors.take() or hook_lines(started.err), started.err.decode(errors="replace")
-        )
+        raise start_failed(started, errors)
     return container
+
+
+def start_failed(started: Result, errors: HookErrors) -> StartFailed:
+    """The error that tells of a start that failed, with what the hook said; runc puts that into its own error."""
+    hook_said = errors.take() or hook_lines(started.err)
+    return StartFailed(started.status, hook_said, started.err.decode(errors="replace"))
 
 
 def hook_lines(text: bytes) -> str:
@@ -381,6 +413,11 @@ def configuration() -> dict[str, Any]:
     }
 
 
+def with_settings(changes: Mapping[str, str | None] | None) -> dict[str, str]:
+    """The site's settings with these changes; None takes a setting away."""
+    return {name: value for name, value in {**SETTINGS, **(changes or {})}.items() if value is not None}
+
+
 def hook_json(settings: Mapping[str, str], launcher: str = LAUNCHER) -> dict[str, Any]:
     """The hook as config.json lists it, with the site's settings."""
     return {
@@ -418,25 +455,13 @@ def discard_bundle(directory: Path) -> None:
 
 
 def plain_start(
-    runtime: str,
-    image: str,
-    prepare: Callable[[Path], None] | None = None,
-    change: Callable[[dict[str, Any]], None] | None = None,
-    settings: Mapping[str, str | None] | None = None,
-    annotations: Mapping[str, str] | None = None,
-    env: Mapping[str, str] | None = None,
-    launcher: str = LAUNCHER,
-    stage: str = "createRuntime",
-    network: str = "host",
-    only_created: bool = False,
-    options: Iterable[str] = (),
+    runtime: str, image: str, *, only_created: bool = False, options: Iterable[str] = (), **bundle: Any
 ) -> Plain:
     """Create and start a container of `image`; with `only_created` its own process waits for `begin`.
 
-    `prepare` changes its root file system, `change` its config.json; `settings` are added to the site's, or taken away
-    where they are None; `network` is host or private; `options` are the runtime's.
+    `options` are the runtime's, `bundle` the arguments of `plain_create`.
     """
-    container = plain_create(runtime, image, prepare, change, settings, annotations, env, launcher, stage, network)
+    container = plain_create(runtime, image, **bundle)
     started = container.start(*options, only_created=only_created)
     if started.status != 0:
         failure = container.failure(started)
@@ -457,10 +482,14 @@ def plain_create(
     stage: str = "createRuntime",
     network: str = "host",
 ) -> Plain:
-    """Make the bundle of a container, which is to be started by its `start`; see `plain_start`."""
+    """Make the bundle of a container of `image`, which is to be started by its `start`.
+
+    `prepare` changes its root file system, `change` its config.json; `settings` are added to the site's, or taken away
+    where they are None; `network` is host or private.
+    """
     errors = HookErrors()
     config = configuration()
-    hook = hook_json({k: v for k, v in {**SETTINGS, **(settings or {})}.items() if v is not None}, launcher)
+    hook = hook_json(with_settings(settings), launcher)
     config["hooks"] = {stage: [hook], "poststop": [hook]}
     config["annotations"] = {**ENABLED, "run.oci.hooks.stderr": str(errors.path), **(annotations or {})}
     config["process"]["env"] += [f"{key}={value}" for key, value in (env or {}).items()]
@@ -487,26 +516,11 @@ def call_hook(
     pass_fds: Sequence[int] = (),
 ) -> Call:
     """Call the hook as a runtime does, with `state` on its standard input."""
-    environment = {k: v for k, v in {**SETTINGS, **(settings or {})}.items() if v is not None}
     data = state if isinstance(state, bytes) else json.dumps(state).encode()
     bundle = "/" if isinstance(state, bytes) else state.get("bundle", "/")
-    with tempfile.TemporaryFile() as source, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        source.write(data)
-        source.seek(0)
-        done = subprocess.run(
-            [launcher, "start-ssh-daemon"],
-            stdin=source,
-            stdout=out,
-            stderr=err,
-            env=environment,
-            cwd=bundle if os.path.isdir(str(bundle)) else "/",
-            timeout=TIMEOUT,
-            check=False,
-            pass_fds=pass_fds,
-        )
-        out.seek(0)
-        err.seek(0)
-        return Call(done.returncode, out.read().decode(errors="replace"), err.read().decode(errors="replace"))
+    cwd = bundle if os.path.isdir(str(bundle)) else "/"
+    done = run([launcher, "start-ssh-daemon"], data, with_settings(settings), cwd, pass_fds)
+    return Call(done.status, done.out.decode(errors="replace"), done.err.decode(errors="replace"))
 
 
 def shell_around(path: Path, script: str) -> str:
@@ -526,13 +540,33 @@ def keys(name: str = "alice") -> Path:
 
 def listening() -> set[int]:
     """The TCP ports on which something listens in the bed's own network namespace."""
-    ports = set()
-    for path in ("/proc/net/tcp", "/proc/net/tcp6"):
-        for line in Path(path).read_text(encoding="ascii").splitlines()[1:]:
-            fields = line.split()
-            if fields[3] == "0A":
-                ports.add(int(fields[1].rpartition(":")[2], 16))
-    return ports
+    return {port for family in (socket.AF_INET, socket.AF_INET6) for port in _listeners(family)}
+
+
+def _listeners(family: int) -> Iterator[int]:
+    """Ask the kernel for listeners alone, by sock_diag(7): /proc/net/tcp takes 5 ms for all connections."""
+    request = struct.pack("=BBxxI48x", family, socket.IPPROTO_TCP, 1 << _TCP_LISTEN)
+    header = struct.pack("=IHHII", 16 + len(request), _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST_DUMP, 1, 0)
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, _NETLINK_SOCK_DIAG) as netlink:
+        netlink.sendall(header + request)
+        while True:
+            answer = netlink.recv(1 << 16)
+            while answer:
+                length, kind = struct.unpack_from("=IH", answer)
+                if kind == _NLMSG_DONE:
+                    return
+                if kind == _NLMSG_ERROR:  # the kernel lacks the module tcp_diag
+                    yield from _listeners_of_proc("tcp6" if family == socket.AF_INET6 else "tcp")
+                    return
+                yield struct.unpack_from("!H", answer, 20)[0]  # struct inet_diag_msg, idiag_sport
+                answer = answer[length + -length % 4 :]
+
+
+def _listeners_of_proc(name: str) -> Iterator[int]:
+    for line in Path("/proc/net", name).read_text(encoding="ascii").splitlines()[1:]:
+        fields = line.split()
+        if fields[3] == "0A":
+            yield int(fields[1].rpartition(":")[2], 16)
 
 
 def processes() -> dict[int, str]:
@@ -565,14 +599,19 @@ def running(*command: str, proc: str | Path = "/proc") -> set[str]:
 
 
 def records() -> set[str]:
-    """The hook's records, of daemons that run and of others."""
+    """The hook's records, of daemons that run and of others; they are in no container's root file system."""
     places = [
         Path("/var/lib/containers/storage/overlay-containers"),
         Path("/home/alice/.local/share/containers/storage/overlay-containers"),
         WORK,
     ]
     copies = {str(path) for directory in (COPIES, ALICES_COPIES) for path in directory.glob("*")}
-    return copies | {str(path) for place in places for path in place.glob(f"**/{RECORD}*")}
+    found = set()
+    for place in places:
+        for directory, names, files in os.walk(place):
+            names[:] = [name for name in names if name not in ("rootfs", "layer")]  # of `make_bundle`
+            found |= {os.path.join(directory, name) for name in (*names, *files) if name.startswith(RECORD)}
+    return copies | found
 
 
 def mounts() -> set[str]:

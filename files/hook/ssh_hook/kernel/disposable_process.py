@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A disposable process for what may never come back: the files of a user's.
+"""Disposable processes for operations that may block for ever: those on files of a user.
 
-Who owns a directory can hold its inode lock without end, and then whoever opens or removes a file there waits in the
-kernel where even SIGKILL does not help; and a file system of hers may never answer. So a process of its own does that, as
-the user for good. When it is late, it is killed and left behind, with nothing of its caller's open.
+The owner of a directory can hold its inode lock without end. Whoever then opens or removes a file there waits in the
+kernel, where even SIGKILL does not help. A FUSE file system of the user's may never answer either. So a child does such
+work: it drops privileges for good, and closes its caller's descriptors. On timeout it is killed and left behind.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .identity import Identity
 
 TIMEOUT = 10.0  # seconds
-_REAP_TIMEOUT = 1.0  # seconds, for a process that has nothing left to do
+_REAP_TIMEOUT = 1.0  # seconds, for a child that has answered
 _POLL = 0.0001  # seconds
 _CHUNK = 1 << 16  # bytes
 _MAX_ANSWER = 1 << 20  # bytes
@@ -33,11 +33,11 @@ _DONE, _FAILED = b"+", b"-"
 def run(
     work: Callable[[], bytes], what: str, user: Identity | None, kept: tuple[int, ...] = (), timeout: float = TIMEOUT
 ) -> bytes:
-    """Return what `work` returns, which a forked process runs as `user`, or as the caller where that is None.
+    """Run `work` in a child as `user`, or as the caller where that is None; return its result.
 
-    `what` begins the message of a process that is late, such as "cannot read FILE". `kept` are the descriptors that `work`
-    takes; all others are closed. What comes back is the user's word. Raises HookError: `work`'s
-    own, or LateError after `timeout` seconds.
+    `what` begins the message of a failure, such as "cannot read FILE". `kept` are the descriptors that `work` needs;
+    the child closes all others. The user can forge the result. Raises HookError that `work` raised, or LateError after
+    `timeout` seconds.
     """
     reader, writer = os.pipe()
     try:
@@ -47,7 +47,7 @@ def run(
         os.close(writer)
         raise HookError(f"{what}: cannot start a process: {error.strerror}") from None
     if pid == 0:
-        _work(work, user, writer, kept)
+        _run_child(work, user, writer, kept)
     os.close(writer)
     with closing(reader):
         answer = _read(reader, time.monotonic() + timeout)
@@ -55,7 +55,8 @@ def run(
         os.kill(pid, signal.SIGKILL)
         reap(pid, 0)
         raise LateError(
-            f"{what}: no answer within {timeout:.0f} s: the file system hangs, or a process holds the file or its directory"
+            f"{what}: no answer within {timeout:.0f} s: the file system hangs, or a process holds the file or its "
+            "directory"
         )
     reap(pid, _REAP_TIMEOUT)
     if answer[:1] == _DONE:
@@ -64,8 +65,9 @@ def run(
 
 
 def reap(pid: int, timeout: float) -> int | None:
-    """Wait for the child `pid` for `timeout` seconds at most; return its wait status (wait(2)), None where it has not ended: one
-    that hangs in the kernel is left to whoever comes after.
+    """Reap the child `pid` within `timeout` seconds; return its wait status (wait(2)), or None on timeout.
+
+    A child that hangs in the kernel becomes init's to reap when the hook ends.
     """
     deadline = time.monotonic() + timeout
     while True:
@@ -77,27 +79,28 @@ def reap(pid: int, timeout: float) -> int | None:
         time.sleep(_POLL)
 
 
-def _work(work: Callable[[], bytes], user: Identity | None, writer: int, kept: tuple[int, ...]) -> NoReturn:
+def _run_child(work: Callable[[], bytes], user: Identity | None, writer: int, kept: tuple[int, ...]) -> NoReturn:
     answer = b""
     try:
-        close_all_but(
-            {writer, *kept}, os.open("/dev/null", os.O_RDWR)
-        )  # a runtime waits for the end of its hook's output
+        # Standard output too: a runtime waits for EOF on the output of its hook.
+        close_all_but({writer, *kept}, os.open("/dev/null", os.O_RDWR))
         if user is not None:
             set_groups([])
             os.setresgid(user.gid, user.gid, user.gid)
             os.setresuid(user.uid, user.uid, user.uid)
-            syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)  # a change of ids may allow what was forbidden before
+            syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)  # the change of ids may have reset it
         answer = _DONE + work()
     except BaseException as error:
         answer = _FAILED + describe_failure(error).encode("utf-8", "backslashreplace")
     finally:
-        write_all(writer, answer)
-        os._exit(0)
+        try:
+            write_all(writer, answer)
+        finally:  # also where the caller has ended: its own code must never run in this process
+            os._exit(0)
 
 
 def _read(reader: int, deadline: float) -> bytes | None:
-    """All that comes until the end; None where that has not come by `deadline`."""
+    """Read until EOF or more than `_MAX_ANSWER` bytes; return None where neither has come by `deadline`."""
     data = b""
     while True:
         left = deadline - time.monotonic()

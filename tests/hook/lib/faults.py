@@ -342,8 +342,8 @@ def _sweep() -> None:
 
 
 def start_hitting(call: Call, how: str, change: Callable[[dict[str, Any]], None] | None = None) -> Outcome:
-    """As `start`, but where the hook does not make the call, it is the last one of this kind that it does make: it waits by
-    asking again, now more often and now less.
+    """As `start`, but where the hook does not make the call, it is the last one of this kind that it does make: it
+    waits by asking again, now more often and now less.
     """
     outcome = start(call, how, change)
     while not outcome.hit and (last := [made for made in outcome.calls if made[:2] == call[:2]]):
@@ -352,8 +352,8 @@ def start_hitting(call: Call, how: str, change: Callable[[dict[str, Any]], None]
 
 
 def start(call: Call | None, how: str, change: Callable[[dict[str, Any]], None] | None = None) -> Outcome:
-    """Start a container in which `call`, if there is one, fails as `how` says (a key of ERRORS, or KILL...); then end it.
-    `change` changes its config.json.
+    """Start a container in which `call`, if there is one, fails as `how` says (a key of ERRORS, or KILL...); then end
+    it. `change` changes its config.json.
 
     AssertionError where anything of the hook stays for good.
     """

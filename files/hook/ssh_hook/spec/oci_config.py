@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What config.json in the bundle says of the container's process.
+"""The container as config.json in its bundle describes it.
 
 Formats: https://github.com/opencontainers/runtime-spec (config.md, config-linux.md), version 1.0 and later.
 """
@@ -15,42 +15,41 @@ _MAX_SIZE = 16 << 20  # bytes; podman writes some 50 kB
 _MAX_ID = 2**32 - 2  # the highest user or group id; 2**32 - 1 means "no change" to the kernel
 _MAX_LIMIT = 2**64 - 1
 _DEFAULT_UMASK = 0o022
-# What only the Kubernetes CRI sets: containerd's annotations, and CRI-O's. podman's pods carry others of CRI-O's.
+# Annotations that only the Kubernetes CRI sets, by containerd and CRI-O. podman's pods carry others of CRI-O's.
 _CRI_ANNOTATIONS = (
     "io.kubernetes.cri.sandbox-id",
     "io.kubernetes.cri.sandbox-namespace",
     "io.kubernetes.cri-o.SandboxName",
     "io.kubernetes.pod.namespace",
 )
-# Of crun: the container is run by a library or in a virtual machine, and no program is executed.
+# Annotations of crun: it runs the container by a library or a virtual machine, and executes no program.
 _HANDLERS = ("run.oci.handler", "module.wasm.image/variant")
 
 
 class Container:
-    """A container, as config.json describes its process. Ids are those of the container's user namespace.
+    """One container and its process. Ids are those of the container's user namespace.
 
     Attributes:
-        annotations: what it asks for.
-        uid, gid, groups: of its process.
-        umask: the process's.
-        environment: the process's variables, by name.
-        rootfs: the absolute path of its root directory.
-        rlimits: a (name, soft, hard) each.
-        bounding, permitted, inheritable, ambient: names of capabilities.
-        no_new_privileges: whether the process has given up more rights for good.
+        annotations: the validated annotations.
+        uid, gid, groups, umask: those of the process.
+        environment: the variables of the process, by name.
+        rootfs: the absolute path of the container's root directory.
+        rlimits: (name, soft, hard) for each rlimit of the process.
+        bounding, permitted, inheritable, ambient: names of the process's capabilities.
+        no_new_privileges: whether the runtime sets no_new_privs for the process.
         oom_score_adj: None where it is not set.
-        apparmor_profile, selinux_label: of the process; empty where they are not set.
-        mount_label: the SELinux label of its mounts; empty where it is not set.
-        seccomp: the profile; None where there is none.
-        has_shared_user_namespace: whether it joins another container's.
+        apparmor_profile, selinux_label: LSM labels of the process; empty where they are not set.
+        mount_label: the SELinux label of the container's mounts; empty where it is not set.
+        seccomp: the seccomp profile; None where there is none.
+        has_shared_user_namespace: whether the container joins another one's user namespace.
     """
 
     def __init__(self, data: bytes, bundle: str) -> None:
-        """Raises HookError for a config.json that is not as the specification says."""
+        """Parse `data`, the config.json of `bundle`, a path. Raises HookError where it violates the specification."""
         where = f"{bundle}/config.json"
         config = Node(parse(data, where), where)
         annotations = config.node("annotations")
-        _refuse_others_users(annotations)
+        _refuse_unsupported(annotations)
         self.annotations = Annotations(annotations)
         process = config.node("process")
         user = process.node("user")
@@ -84,24 +83,25 @@ class Container:
         self.rootfs = rootfs if rootfs.startswith("/") else f"{bundle}/{rootfs}"
 
 
-def _refuse_others_users(annotations: Node) -> None:
-    """Raise HookError for a container whose user is not who its engine says, or that has no process of its own."""
+def _refuse_unsupported(annotations: Node) -> None:
+    """Raise HookError for a container of Kubernetes, whose uid proves nothing, or one that executes no program."""
     for name in _CRI_ANNOTATIONS:
         if annotations.has(name):
             raise HookError(
-                f"the container was made through the Kubernetes CRI (annotation {name}): whoever makes a pod chooses its uid, "
-                "and would get that user's SSH key, so the hook serves no such container"
+                f"the container was made through the Kubernetes CRI (annotation {name}): whoever makes a pod chooses "
+                "its uid, and would get that user's SSH key, so the hook serves no such container"
             )
     for name in _HANDLERS:
         if annotations.has(name):
             raise HookError(
-                f"the annotation {name} has crun run the container by '{printable(annotations.text(name))}', which executes "
-                "no program that an SSH session could be beside: start it without com.hooks.ssh.enabled and the CDI device"
+                f"the annotation {name} has crun run the container by '{printable(annotations.text(name))}', which "
+                "executes no program that an SSH session could be beside: start it without com.hooks.ssh.enabled and "
+                "the CDI device"
             )
 
 
 def read_container(bundle_descriptor: int, bundle: str) -> Container:
-    """Read config.json in the open directory of the bundle, whose path is `bundle`. Raises HookError."""
+    """Read config.json in the bundle: an open directory, whose path is `bundle`. Raises HookError."""
     where = f"{bundle}/config.json"
     try:
         descriptor = os.open("config.json", os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY, dir_fd=bundle_descriptor)

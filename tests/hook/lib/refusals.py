@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from conftest import Starter, Syslog
 from containers import StartFailed, wait_for
+from hook_log import Syslog
+from starter import Start
 
 
 def assert_one_line(text: str, *words: str) -> None:
@@ -18,7 +19,7 @@ def assert_one_line(text: str, *words: str) -> None:
     assert [word for word in words if word not in text] == []
 
 
-def assert_refused(start: Starter, syslog: Syslog, engine: str, *words: str, **options: Any) -> str:
+def assert_refused(start: Start, syslog: Syslog, engine: str, *words: str, **options: Any) -> str:
     """A start with these options fails with a message that names `words`; returns it."""
     syslog.clear()
     with pytest.raises(StartFailed) as failure:

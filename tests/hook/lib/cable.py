@@ -18,7 +18,7 @@ def near_address(number: int) -> str:
 
 
 def plug(pid: int, number: int) -> str:
-    """Lay cable `number` into the network of the process `pid`; returns the address there. It goes with that network."""
+    """Lay cable `number` into the network of the process `pid`; return the address there. It goes with that network."""
     enter = ["nsenter", "--net", "--target", str(pid), "ip"]
     near = f"cable{number}"
     # A network outlives its last process by a moment.
