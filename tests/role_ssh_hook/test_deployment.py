@@ -481,9 +481,9 @@ WITH_CDI: dict[str, object] = {"ssh_hook_cdi": True}
 
 def test_the_cdi_spec_comes_and_goes_with_its_variable() -> None:
     right = listing()
-    checked = play("converge", "--check", "--diff", variables=WITH_CDI)
-    assert (checked.status, '+  "kind": "ocihooks.org/ssh",' in checked.said) == (0, True), checked.said
-    assert f"On node {CDI_SPEC} is not as the variables say. Run" in play("audit", variables=WITH_CDI).said
+    audited = play("audit", "--diff", variables=WITH_CDI)
+    assert f"On node {CDI_SPEC} is not as the variables say. Run" in audited.said
+    assert '+  "kind": "ocihooks.org/ssh",' in audited.said
     assert listing() == right
 
     assert play("converge", variables=WITH_CDI).status == 0
@@ -500,17 +500,12 @@ def test_the_cdi_spec_comes_and_goes_with_its_variable() -> None:
         str(CDI_SPEC.parent): ["drwxr-xr-x", "0:0"],
         str(CDI_SPEC): ["-rw-r--r--", "0:0"],
     }
-    for playbook in ("converge", "audit"):
-        again = play(playbook, variables=WITH_CDI)
-        assert (again.status, again.changed) == (0, 0), again.said
-
-    CDI_SPEC.chmod(0o664)
-    assert f"{CDI_SPEC} is writable by its group" in play("audit", variables=WITH_CDI).said
     CDI_SPEC.write_text("{}\n", encoding="utf-8")
+    CDI_SPEC.chmod(0o664)
+    audited = play("audit", variables=WITH_CDI)
+    assert f"{CDI_SPEC} is writable by its group" in audited.said
+    assert f"On node {CDI_SPEC} is not as the variables say. Run" in audited.said
     assert play("converge", variables=WITH_CDI).status == 0
-    assert listing() == with_spec
-    broken = {**WITH_CDI, "ssh_hook__cdi_environment": {"NOT A NAME": "x"}}
-    assert "hooks[0].env has 'NOT A NAME=x', which is not NAME=value" in play("converge", variables=broken).said
     assert listing() == with_spec
 
     assert f"On node {CDI_SPEC} is one hook JSON too many. Run" in play("audit").said
@@ -539,9 +534,8 @@ def test_what_docker_lacks_is_told_and_set_only_where_asked_for() -> None:
     assert f"{settings} is not JSON" in refused.said
     assert refused.status != 0
     settings.write_text('{"log-level": "warn"}', encoding="utf-8")
-    assert play("converge", "--check", before=WITH_DOCKER, variables=switched).changed > 0
-    assert settings.read_text(encoding="utf-8") == '{"log-level": "warn"}'
     assert f"{settings} does not switch on CDI" in play("audit", before=WITH_DOCKER, variables=switched).said
+    assert settings.read_text(encoding="utf-8") == '{"log-level": "warn"}'
 
     deployed = play("converge", before=WITH_DOCKER, variables=switched)
     assert (deployed.status, "run systemctl restart docker when" in deployed.said) == (0, True), deployed.said
