@@ -15,6 +15,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parents[2]
 PREFIX = Path("/opt/oci-hooks")
 HOOK_JSON = Path("/usr/share/containers/oci/hooks.d/07-ssh-hook.json")
+CDI_SPEC = Path("/etc/cdi/ocihooks-ssh.json")
 LAUNCHER = PREFIX / "bin/ssh_hook"
 PASSWD = PREFIX / "etc/passwd"
 PORT = 15263

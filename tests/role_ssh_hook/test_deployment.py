@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from node import HOOK_JSON, LAUNCHER, PASSWD, PORT, PREFIX, ROOT, listing, package, play
+from node import CDI_SPEC, HOOK_JSON, LAUNCHER, PASSWD, PORT, PREFIX, ROOT, listing, package, play
 
 WITHOUT_ENGINES = (
     "unshare",
@@ -49,6 +49,14 @@ WITH_SUID_DUMPABLE = (
     "sh",
     "-c",
     'mount -t tmpfs none /mnt; echo 1 >/mnt/1; mount --bind /mnt/1 /proc/sys/fs/suid_dumpable; exec "$@"',
+    "-",
+)
+WITH_DOCKER = (
+    "unshare",
+    "--mount",
+    "sh",
+    "-c",
+    f'mount --bind {ROOT}/.cache/docker/usr/sbin /usr/local/sbin; exec "$@"',
     "-",
 )
 AS_OLD_KERNEL = ("setarch", "--uname-2.6")
@@ -130,6 +138,9 @@ BAD_VALUES: dict[str, dict[str, object]] = {
     "ssh_hook_listen_addresses has 'ib0' and '10.0.0.0/8' and 'fe80::1%eth0': give": {
         "ssh_hook_listen_addresses": ["ib0", "10.0.0.0/8", "::1", "fe80::1%eth0"]
     },
+    "ssh_hook_docker_cdi is true and ssh_hook_cdi is false, so Docker would find no device": {
+        "ssh_hook_docker_cdi": True
+    },
     "ssh_hook_passwd_refresh_minutes is 0, and the timer needs": {"ssh_hook_passwd_refresh_minutes": 0},
 }
 
@@ -168,6 +179,7 @@ def test_another_name_of_dropbears_directory_is_refused(untouched: dict[str, str
                 "ssh_hook_join_namespaces": "maybe",
                 "ssh_hook_require_seccomp": "perhaps",
                 "ssh_hook_require_user_annotation": "sometimes",
+                "ssh_hook_cdi": "often",
             },
             [
                 "ssh_hook_server_port",
@@ -176,6 +188,7 @@ def test_another_name_of_dropbears_directory_is_refused(untouched: dict[str, str
                 "ssh_hook_join_namespaces",
                 "ssh_hook_require_seccomp",
                 "ssh_hook_require_user_annotation",
+                "ssh_hook_cdi",
             ],
         ),
         (
@@ -461,6 +474,80 @@ def test_an_audit_finds_nothing_and_changes_nothing() -> None:
     audited = play("audit")
     assert (audited.status, audited.changed) == (0, 0), audited.said
     assert listing() == before
+
+
+WITH_CDI: dict[str, object] = {"ssh_hook_cdi": True}
+
+
+def test_the_cdi_spec_comes_and_goes_with_its_variable() -> None:
+    right = listing()
+    audited = play("audit", "--diff", variables=WITH_CDI)
+    assert f"On node {CDI_SPEC} is not as the variables say. Run" in audited.said
+    assert '+  "kind": "ocihooks.org/ssh",' in audited.said
+    assert listing() == right
+
+    assert play("converge", variables=WITH_CDI).status == 0
+    hook = json.loads(HOOK_JSON.read_text(encoding="utf-8"))["hook"]
+    environment = [entry.replace("ANNOTATION=false", "ANNOTATION=true") for entry in hook["env"]]
+    hooks = [{"hookName": stage, **hook, "env": environment} for stage in ("createRuntime", "poststop")]
+    assert json.loads(CDI_SPEC.read_text(encoding="utf-8")) == {
+        "cdiVersion": "0.5.0",
+        "kind": "ocihooks.org/ssh",
+        "devices": [{"name": "on", "containerEdits": {"hooks": hooks}}],
+    }
+    with_spec = listing()
+    assert {path: seen.split()[:2] for path, seen in with_spec.items() if path not in right} == {
+        str(CDI_SPEC.parent): ["drwxr-xr-x", "0:0"],
+        str(CDI_SPEC): ["-rw-r--r--", "0:0"],
+    }
+    CDI_SPEC.write_text("{}\n", encoding="utf-8")
+    CDI_SPEC.chmod(0o664)
+    audited = play("audit", variables=WITH_CDI)
+    assert f"{CDI_SPEC} is writable by its group" in audited.said
+    assert f"On node {CDI_SPEC} is not as the variables say. Run" in audited.said
+    assert play("converge", variables=WITH_CDI).status == 0
+    assert listing() == with_spec
+
+    assert f"On node {CDI_SPEC} is one hook JSON too many. Run" in play("audit").said
+    assert play("converge").status == 0
+    CDI_SPEC.parent.rmdir()
+    assert listing() == right
+
+
+def test_a_site_may_have_the_cdi_spec_alone() -> None:
+    alone = {**WITH_CDI, "ssh_hook_hooks_dirs": []}
+    checked = play("converge", "--check", variables=alone)
+    assert (checked.status, checked.changed > 0) == (0, True), checked.said
+
+
+def test_what_docker_lacks_is_told_and_set_only_where_asked_for() -> None:
+    right = listing()
+    settings = Path("/etc/docker/daemon.json")
+    sentence = "Docker 26.1 on node takes no CDI devices (ssh_hook_cdi): add"
+    told = play("preflight", before=WITH_DOCKER, variables=WITH_CDI)
+    assert (told.status, sentence in told.said) == (0, True), told.said
+
+    settings.parent.mkdir()
+    switched = {**WITH_CDI, "ssh_hook_docker_cdi": True}
+    settings.write_text('{"log-level": ', encoding="utf-8")
+    refused = play("preflight", before=WITH_DOCKER, variables=switched)
+    assert f"{settings} is not JSON" in refused.said
+    assert refused.status != 0
+    settings.write_text('{"log-level": "warn"}', encoding="utf-8")
+    assert f"{settings} does not switch on CDI" in play("audit", before=WITH_DOCKER, variables=switched).said
+    assert settings.read_text(encoding="utf-8") == '{"log-level": "warn"}'
+
+    deployed = play("converge", before=WITH_DOCKER, variables=switched)
+    assert (deployed.status, "run systemctl restart docker when" in deployed.said) == (0, True), deployed.said
+    assert json.loads(settings.read_text(encoding="utf-8")) == {"log-level": "warn", "features": {"cdi": True}}
+    again = play("converge", before=WITH_DOCKER, variables=switched)
+    assert (again.status, again.changed, "systemctl restart" in again.said) == (0, 0, False), again.said
+    untold = play("converge", before=WITH_DOCKER)
+    assert (untold.status, sentence in untold.said) == (0, False), untold.said
+    settings.unlink()
+    settings.parent.rmdir()
+    CDI_SPEC.parent.rmdir()
+    assert listing() == right
 
 
 def test_an_audit_tells_of_a_kernel_by_which_dropbear_could_be_traced() -> None:
@@ -824,6 +911,8 @@ def test_removal_leaves_nothing(untouched: dict[str, str], as_on_systemd: tuple[
     known = Path("/var/lib/ocihooks-ssh/daemons/1-2-3")
     known.parent.mkdir(parents=True)
     known.touch()
+    CDI_SPEC.parent.mkdir()
+    CDI_SPEC.write_text("{}\n", encoding="utf-8")
     removed = play("remove", before=as_on_systemd)
     assert removed.status == 0, removed.said
     assert listing() == untouched

@@ -1,8 +1,9 @@
 """Check that a file is an OCI hook of schema 1.0.0. If not, prints one line with the reason and exits with 1.
 
-Usage: python3 -I -S check_json.py FILE [DESTINATION]
+Usage: python3 -I -S check_json.py [--cdi] FILE [DESTINATION]
 
-With a DESTINATION, installs the hook there: by an atomic rename of a file with a name that engines do not read.
+With --cdi, checks that it is a CDI spec whose devices have OCI hooks and nothing else. With a DESTINATION, installs the
+file there: by an atomic rename of a file with a name that engines do not read.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ import sys
 import tempfile
 
 STAGES = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
+CDI_VERSION = r"0\.[3-9]\.[0-9]+|1\.[0-9]+\.[0-9]+"
+CDI_KIND = r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?/[A-Za-z]([A-Za-z0-9_-]*[A-Za-z0-9])?"
+CDI_NAME = r"[A-Za-z0-9]([A-Za-z0-9_.:-]*[A-Za-z0-9])?"
 CONDITIONS = {"always": bool, "annotations": dict, "commands": list, "hasBindMounts": bool}
 
 
@@ -54,27 +58,64 @@ def pattern(value: object, where: str) -> None:
     need(isinstance(value, str), f"{where} is not a string")
 
 
-def check(text: str) -> None:
-    """Raise BadHook unless the text is an OCI hook of schema 1.0.0 that can be run on this node."""
+def json_of(text: str) -> object:
+    """Return what the JSON text says; raises BadHook."""
     try:
-        root = keys(json.loads(text), "the file", {"version", "hook", "when", "stages"}, set())
+        return json.loads(text)
     except ValueError as error:
         raise BadHook(f"not JSON: {error}") from error
-    need(root["version"] == "1.0.0", "version is not '1.0.0'")
 
-    hook = keys(root["hook"], "hook", {"path"}, {"args", "env", "timeout"})
+
+def program(hook: dict[str, object], where: str) -> None:
+    """Raise BadHook unless an OCI hook names a program of this node, and how to run it."""
     path = hook["path"]
     if not isinstance(path, str) or not os.path.isabs(path):
-        raise BadHook("hook.path is not an absolute path")
-    need(os.path.isfile(path) and os.access(path, os.X_OK), f"hook.path {path} is not a program")
-    need(strings(hook.get("args", ["hook"]), "hook.args"), "hook.args is empty")
-    for item in strings(hook.get("env", []), "hook.env"):
-        need(re.match(r"[A-Za-z_][A-Za-z0-9_]*=", item), f"hook.env has '{item}', which is not NAME=value")
+        raise BadHook(f"{where}.path is not an absolute path")
+    need(os.path.isfile(path) and os.access(path, os.X_OK), f"{where}.path {path} is not a program")
+    need(strings(hook.get("args", ["hook"]), f"{where}.args"), f"{where}.args is empty")
+    for item in strings(hook.get("env", []), f"{where}.env"):
+        need(re.match(r"[A-Za-z_][A-Za-z0-9_]*=", item), f"{where}.env has '{item}', which is not NAME=value")
     timeout = hook.get("timeout", 1)
     need(
         isinstance(timeout, int) and timeout is not True and timeout > 0,
-        "hook.timeout is not a number of seconds from 1 on",
+        f"{where}.timeout is not a number of seconds from 1 on",
     )
+
+
+def named(value: object, pattern_text: str, where: str) -> None:
+    """Raise BadHook unless the value is a string of this form."""
+    need(isinstance(value, str) and re.fullmatch(pattern_text, value), f"{where} is '{value}', which CDI does not take")
+
+
+def items(value: object, where: str) -> list[object]:
+    """Return the value, a list that is not empty; raises BadHook."""
+    if not isinstance(value, list) or not value:
+        raise BadHook(f"{where} is not a list with an entry")
+    return value
+
+
+def check_cdi(text: str) -> None:
+    """Raise BadHook unless the text is a CDI spec of OCI hooks, and nothing else, that can be run on this node."""
+    root = keys(json_of(text), "the file", {"cdiVersion", "kind", "devices"}, set())
+    named(root["cdiVersion"], CDI_VERSION, "cdiVersion")
+    named(root["kind"], CDI_KIND, "kind")
+    for number, entry in enumerate(items(root["devices"], "devices")):
+        where = f"devices[{number}]"
+        device = keys(entry, where, {"name", "containerEdits"}, set())
+        named(device["name"], CDI_NAME, f"{where}.name")
+        edits = keys(device["containerEdits"], f"{where}.containerEdits", {"hooks"}, set())
+        for index, item in enumerate(items(edits["hooks"], f"{where}.hooks")):
+            name = f"{where}.hooks[{index}]"
+            hook = keys(item, name, {"hookName", "path"}, {"args", "env", "timeout"})
+            need(hook["hookName"] in STAGES, f"{name}.hookName is '{hook['hookName']}', none of {', '.join(STAGES)}")
+            program(hook, name)
+
+
+def check(text: str) -> None:
+    """Raise BadHook unless the text is an OCI hook of schema 1.0.0 that can be run on this node."""
+    root = keys(json_of(text), "the file", {"version", "hook", "when", "stages"}, set())
+    need(root["version"] == "1.0.0", "version is not '1.0.0'")
+    program(keys(root["hook"], "hook", {"path"}, {"args", "env", "timeout"}), "hook")
 
     when = keys(root["when"], "when", set(), set(CONDITIONS))
     need(when, "when names no condition")
@@ -109,14 +150,17 @@ def place(text: str, destination: str) -> None:
         raise
 
 
-def main(path: str, destination: str = "") -> int:
+def main(arguments: list[str]) -> int:
     """Check one file and install it. Return 0 on success."""
+    is_cdi = arguments[0] == "--cdi"
+    path, destination = (*arguments[is_cdi:], "")[:2]
+    kind = "a CDI spec of OCI hooks" if is_cdi else "an OCI hook of schema 1.0.0"
     try:
         with open(path, encoding="utf-8") as file:
             text = file.read()
-        check(text)
+        (check_cdi if is_cdi else check)(text)
     except (BadHook, OSError, UnicodeDecodeError) as error:
-        print(f"{destination or path} is not an OCI hook of schema 1.0.0: {error}", file=sys.stderr)
+        print(f"{destination or path} is not {kind}: {error}", file=sys.stderr)
         return 1
     try:
         if destination:
@@ -128,4 +172,4 @@ def main(path: str, destination: str = "") -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    sys.exit(main(sys.argv[1:]))

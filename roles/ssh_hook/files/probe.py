@@ -12,11 +12,14 @@ QUESTION, a JSON object:
   directories   directories that must exist
   launcher      the program that our hook JSON names
   json_files    paths of the hook JSON
+  unwanted      hook JSON files that must not exist
   written       directories in which the play writes
+  docker_json   Docker's daemon.json
 
 The report, a JSON object:
   kernel        release of the running kernel, "6.12.0-1-amd64"
   engines       container engine -> absolute path of its program
+  docker        Docker's daemon: its version, and whether it takes CDI devices; or null
   hooks_dirs    engine -> directories from which it reads OCI hooks
   other_hooks   JSON files of other SSH hooks, in these directories or in those of our JSON
   port_holders  processes other than our daemons that listen on the port in the node's network namespace: "name (pid 1)"
@@ -30,7 +33,8 @@ The report, a JSON object:
   missing       those of the directories that do not exist
   read_only     those of the written directories that lie on a read-only file system
   full          those of the others that lie on a file system with too little room
-  stale         the role's hook JSON files with another name or in another directory that engines read
+  stale         the role's hook JSON files with another name or in another directory that engines read, and those of the
+                unwanted that exist
   timers        names of the systemd timers of the hook that are installed
   versions      directories of the installed versions of the hook: the one that the launcher runs, then the newest first
 """
@@ -59,6 +63,8 @@ NOBODY = 65534
 DROPBEAR_PROGRAM = "dropbearmulti"
 MARK = "Written by the role ocihooks.ssh.ssh_hook"
 UNITS = "/etc/systemd/system"
+DOCKER_CDI = (25, 0)  # the first version with CDI
+DOCKER_CDI_DEFAULT = (28, 2)  # the first in which it is on by default
 ROOM = 8 << 20  # bytes: Dropbear and the hook, with their next versions beside them
 TIMERS = ("ssh-hook-passwd", "ssh-hook-sweep")
 ENABLED = ("com.hooks.ssh.enabled", "true")
@@ -71,6 +77,27 @@ def engines() -> dict[str, str]:
     path = ":".join([SEARCH_PATH, *glob.glob("/opt/sarus/*/bin")])
     found = {name: shutil.which(name, path=path) for name in ENGINES}
     return {name: program for name, program in found.items() if program}
+
+
+def docker(settings: str) -> dict[str, object] | None:
+    """Return the version of Docker's daemon, and whether it takes CDI devices with its daemon.json `settings`.
+
+    From 28.2 on it does unless told otherwise, from 25 on only if told so, and before never.
+    """
+    program = shutil.which("dockerd", path=SEARCH_PATH)
+    if program is None:
+        return None
+    answer = subprocess.run([program, "--version"], stdout=subprocess.PIPE, text=True, timeout=60, check=False)
+    numbers = re.search(r"version v?([0-9]+)\.([0-9]+)", answer.stdout)
+    if numbers is None:
+        return None
+    version = int(numbers[1]), int(numbers[2])
+    try:
+        with open(settings, encoding="utf-8") as file:
+            is_on = json.load(file)["features"]["cdi"] is True
+    except (OSError, ValueError, LookupError, TypeError):
+        is_on = version >= DOCKER_CDI_DEFAULT
+    return {"version": f"{version[0]}.{version[1]}", "cdi": is_on and version >= DOCKER_CDI}
 
 
 def podman_hooks_dirs(program: str) -> list[str]:
@@ -303,6 +330,7 @@ def report(question: dict[str, Any]) -> dict[str, object]:
     return {
         "kernel": os.uname().release,
         "engines": found,
+        "docker": docker(question["docker_json"]),
         "hooks_dirs": read,
         "other_hooks": others,
         "port_holders": port_holders(int(question["port"]), daemons),
@@ -316,7 +344,7 @@ def report(question: dict[str, Any]) -> dict[str, object]:
         "missing": [path for path in question["directories"] if not os.path.isdir(path)],
         "read_only": [path for path in question["written"] if read_only(path)],
         "full": [path for path in question["written"] if not read_only(path) and full(path)],
-        "stale": stale,
+        "stale": stale + [path for path in question["unwanted"] if os.path.lexists(path)],
         "timers": [name for name in TIMERS if os.path.lexists(f"{UNITS}/{name}.timer")],
         "versions": versions(question["prefix"]),
     }

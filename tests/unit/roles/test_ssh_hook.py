@@ -15,6 +15,7 @@ import pytest
 from role_scripts import load
 
 check_json = load("ssh_hook", "check_json")
+docker_cdi = load("ssh_hook", "docker_cdi")
 loaded = load("ssh_hook", "loaded")
 probe = load("ssh_hook", "probe")
 refresh_passwd = load("ssh_hook", "refresh_passwd")
@@ -84,11 +85,11 @@ def test_what_is_no_object_is_refused(text: str) -> None:
 
 def test_the_checker_says_it_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "hook.json"
-    assert check_json.main(str(path)) == 1
+    assert check_json.main([str(path)]) == 1
     path.write_bytes(b"\xff")
-    assert check_json.main(str(path)) == 1
+    assert check_json.main([str(path)]) == 1
     path.write_text(json.dumps(HOOK), encoding="utf-8")
-    assert check_json.main(str(path)) == 0
+    assert check_json.main([str(path)]) == 0
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 2
     assert all(line.startswith(f"{path} is not an OCI hook of schema 1.0.0: ") for line in said)
@@ -99,16 +100,174 @@ def test_a_right_hook_is_put_in_its_place_and_a_wrong_one_changes_nothing(
 ) -> None:
     source, place = tmp_path / "source", tmp_path / "hooks.d" / "hook.json"
     source.write_text(json.dumps(HOOK), encoding="utf-8")
-    assert check_json.main(str(source), str(place)) == 1
+    assert check_json.main([str(source), str(place)]) == 1
     place.parent.mkdir()
-    assert check_json.main(str(source), str(place)) == 0
+    assert check_json.main([str(source), str(place)]) == 0
     source.write_text("{", encoding="utf-8")
-    assert check_json.main(str(source), str(place)) == 1
+    assert check_json.main([str(source), str(place)]) == 1
     assert (json.loads(place.read_text(encoding="utf-8")), place.stat().st_mode) == (HOOK, 0o100644)
     assert list(place.parent.iterdir()) == [place]
     said = capsys.readouterr().err.splitlines()
     assert said[0] == f"{place} cannot be written: No such file or directory"
     assert said[1].startswith(f"{place} is not an OCI hook of schema 1.0.0: ")
+
+
+CDI: dict[str, Any] = {
+    "cdiVersion": "0.5.0",
+    "kind": "ocihooks.org/ssh",
+    "devices": [
+        {
+            "name": "on",
+            "containerEdits": {
+                "hooks": [
+                    {"hookName": "createRuntime", "path": "/bin/sh", "args": ["ssh_hook"], "env": ["PORT=1"]},
+                    {"hookName": "poststop", "path": "/bin/sh", "timeout": 3},
+                ]
+            },
+        }
+    ],
+}
+
+
+def test_a_right_cdi_spec_is_put_in_its_place(tmp_path: Path) -> None:
+    source, place = tmp_path / "source", tmp_path / "spec.json"
+    source.write_text(json.dumps(CDI), encoding="utf-8")
+    assert check_json.main(["--cdi", str(source), str(place)]) == 0
+    assert (json.loads(place.read_text(encoding="utf-8")), place.stat().st_mode) == (CDI, 0o100644)
+
+
+def device_of(spec: dict[str, Any]) -> Any:
+    return spec["devices"][0]
+
+
+def hooks_of(spec: dict[str, Any]) -> Any:
+    return device_of(spec)["containerEdits"]["hooks"]
+
+
+@pytest.mark.parametrize(
+    ("harm", "reason"),
+    [
+        (lambda spec: spec.pop("kind"), "the file has no 'kind'"),
+        (lambda spec: spec.update(version="1.0.0"), "the file has the unknown key 'version'"),
+        (lambda spec: spec.update(cdiVersion="2.0.0"), "cdiVersion is '2.0.0', which CDI does not take"),
+        (lambda spec: spec.update(kind="ssh"), "kind is 'ssh', which CDI does not take"),
+        (lambda spec: spec.update(kind=1), "kind is '1', which CDI does not take"),
+        (lambda spec: spec.update(devices={}), "devices is not a list with an entry"),
+        (lambda spec: spec.update(devices=[]), "devices is not a list with an entry"),
+        (lambda spec: spec.update(devices=["on"]), "devices[0] is not an object"),
+        (lambda spec: device_of(spec).update(name=""), "devices[0].name is '', which CDI does not take"),
+        (
+            lambda spec: device_of(spec)["containerEdits"].update(mounts=[]),
+            "devices[0].containerEdits has the unknown key 'mounts'",
+        ),
+        (lambda spec: hooks_of(spec).clear(), "devices[0].hooks is not a list with an entry"),
+        (lambda spec: hooks_of(spec)[1].pop("hookName"), "devices[0].hooks[1] has no 'hookName'"),
+        (
+            lambda spec: hooks_of(spec)[1].update(hookName="createruntime"),
+            "devices[0].hooks[1].hookName is 'createruntime', none of prestart",
+        ),
+        (lambda spec: hooks_of(spec)[0].update(path="sh"), "devices[0].hooks[0].path is not an absolute path"),
+        (lambda spec: hooks_of(spec)[0].update(env=["PORT"]), "devices[0].hooks[0].env has 'PORT', which is not"),
+    ],
+)
+def test_a_wrong_cdi_spec_is_refused_for_its_reason(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], harm: Callable[[dict[str, Any]], object], reason: str
+) -> None:
+    spec = copy.deepcopy(CDI)
+    harm(spec)
+    path = tmp_path / "spec.json"
+    path.write_text(json.dumps(spec), encoding="utf-8")
+    assert check_json.main(["--cdi", str(path)]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"{path} is not a CDI spec of OCI hooks: {reason}")
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (None, {"features": {"cdi": True}}),
+        ("", {"features": {"cdi": True}}),
+        (
+            '{"log-level": "warn", "features": {"buildkit": false}, "proxies": {"no-proxy": "\u00e9"}}',
+            {"log-level": "warn", "features": {"buildkit": False, "cdi": True}, "proxies": {"no-proxy": "\u00e9"}},
+        ),
+        ('{"features": {"cdi": false}}', {"features": {"cdi": True}}),
+        ('{"features": null}', {"features": {"cdi": True}}),
+    ],
+)
+def test_dockers_settings_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str | None, after: dict[str, object]
+) -> None:
+    owners: list[tuple[int, int]] = []
+    monkeypatch.setattr(docker_cdi.os, "fchown", lambda _file, uid, gid: owners.append((uid, gid)))
+    path = tmp_path / "docker" / "daemon.json"
+    if before is not None:
+        path.parent.mkdir()
+        path.write_text(before, encoding="utf-8")
+        path.chmod(0o600)
+    assert docker_cdi.switch_on(str(path), check=True)
+    assert not path.exists() if before is None else path.read_text(encoding="utf-8") == before
+    assert docker_cdi.switch_on(str(path), check=False)
+    assert list(json.loads(path.read_text(encoding="utf-8")).items()) == list(after.items())
+    assert path.stat().st_mode & 0o777 == (0o644 if before is None else 0o600)
+    assert owners == [(0, 0) if before is None else (os.getuid(), os.getgid())]
+    assert not docker_cdi.switch_on(str(path), check=False)
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_link_to_dockers_settings_is_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(docker_cdi.os, "fchown", lambda _file, _uid, _gid: None)
+    target, link = tmp_path / "site.json", tmp_path / "daemon.json"
+    target.write_text("{}", encoding="utf-8")
+    link.symlink_to(target)
+    assert docker_cdi.switch_on(str(link), check=False)
+    assert link.is_symlink()
+    assert json.loads(target.read_text(encoding="utf-8")) == {"features": {"cdi": True}}
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"features": []}', "\xff"])
+def test_settings_that_docker_would_not_take_are_left(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    path = tmp_path / "daemon.json"
+    path.write_text(text, encoding="latin-1")
+    assert docker_cdi.main([str(path)]) == 1
+    assert path.read_text(encoding="latin-1") == text
+    said = capsys.readouterr().err
+    assert said.startswith(f"{path} is not ")
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("said", "settings", "found"),
+    [
+        ("Docker version 20.10.24+dfsg1, build 297e128", '{"features": {"cdi": true}}', ("20.10", False)),
+        ("Docker version 26.1.5+dfsg1, build 411e817", None, ("26.1", False)),
+        ("Docker version 26.1.5+dfsg1, build 411e817", '{"features": {"cdi": "yes"}}', ("26.1", False)),
+        ("Docker version 26.1.5+dfsg1, build 411e817", '{"features": {"cdi": true}}', ("26.1", True)),
+        ("Docker version 28.1.1, build 4eba377", "{}", ("28.1", False)),
+        ("Docker version 28.2.0, build 4eba377", "{", ("28.2", True)),
+        ("Docker version 29.0.0, build 4eba377", '{"features": {"cdi": false}}', ("29.0", False)),
+        ("podman version 5", None, None),
+    ],
+)
+def test_docker_says_whether_it_takes_devices(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    said: str,
+    settings: str | None,
+    found: tuple[str, bool] | None,
+) -> None:
+    monkeypatch.setattr(probe, "SEARCH_PATH", str(tmp_path))
+    path = tmp_path / "daemon.json"
+    assert probe.docker(str(path)) is None
+    program = tmp_path / "dockerd"
+    program.write_text(f"#!/bin/sh\necho '{said}'\n", encoding="utf-8")
+    program.chmod(0o755)
+    if settings is not None:
+        path.write_text(settings, encoding="utf-8")
+    assert probe.docker(str(path)) == (found and {"version": found[0], "cdi": found[1]})
 
 
 def test_the_version_that_runs_comes_before_newer_ones(tmp_path: Path) -> None:
@@ -302,8 +461,11 @@ def test_the_report_is_json(tmp_path: Path) -> None:
         "directories": [str(tmp_path), str(tmp_path / "none")],
         "launcher": "/bin/sh",
         "json_files": [str(tmp_path / "07-ssh-hook.json")],
+        "unwanted": [str(tmp_path / "cdi.json"), str(tmp_path / "cdi.json.old")],
+        "docker_json": str(tmp_path / "daemon.json"),
         "written": [str(tmp_path / "none"), "/proc/self"],
     }
+    (tmp_path / "cdi.json").touch()
     (tmp_path / "08-ssh-hook.json").write_text(json.dumps(OTHER), encoding="utf-8")
     (tmp_path / "lib/ssh_hook-1").mkdir(parents=True)
     (tmp_path / "lib/ssh_hook-2").mkdir()
@@ -316,6 +478,7 @@ def test_the_report_is_json(tmp_path: Path) -> None:
     assert report["passwd_file"] is True
     assert report["foreign"] == ["192.0.2.1"]
     assert report["other_hooks"] == [str(tmp_path / "08-ssh-hook.json")]
+    assert report["stale"] == [str(tmp_path / "cdi.json")]
     assert report["libseccomp"] == probe.loads("libseccomp.so.2")
     assert report["versions"] == [str(tmp_path / "lib/ssh_hook-1"), str(tmp_path / "lib/ssh_hook-2")]
     assert report["import_path"] == [path for path in sys.path if os.path.exists(path)]

@@ -99,6 +99,11 @@ class Record:
         finally:
             init.close()
 
+    def is_of(self, init: Process) -> bool:
+        """Tell whether `init` is the recorded first process of the container. Raises OSError where it is gone."""
+        recorded = self.numbers["init_pid"], self.numbers["init_start_time"]
+        return self._is_of_this_boot() and recorded == (init.pid, init.start_time())
+
     def _program(self) -> tuple[int, int]:
         return self.numbers["program_device"], self.numbers["program_inode"]
 
@@ -192,6 +197,18 @@ def read(directory: int, name: str = NAME, where: str = "the bundle") -> Record 
     if record is None:
         raise HookError(f"{what} a record of this hook: {remedy}")
     return record
+
+
+def is_started(bundle: int, init: Process) -> bool:
+    """Tell whether the open directory `bundle` has the record of a daemon of the container's first process `init`.
+
+    A restart keeps the bundle, but has another first process. Raises OSError where `init` is gone.
+    """
+    try:
+        known = read(bundle)
+    except HookError:
+        return False  # not the hook's: the start replaces it
+    return known is not None and known.is_of(init)
 
 
 def remove(bundle: int, record: Record | None = None) -> None:

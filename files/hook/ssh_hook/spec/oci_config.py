@@ -95,7 +95,8 @@ def _refuse_unsupported(annotations: Node) -> None:
         if annotations.has(name):
             raise HookError(
                 f"the annotation {name} has crun run the container by '{printable(annotations.text(name))}', which "
-                "executes no program that an SSH session could be beside: start it without com.hooks.ssh.enabled"
+                "executes no program that an SSH session could be beside: start it without com.hooks.ssh.enabled and "
+                "the CDI device"
             )
 
 

@@ -48,6 +48,8 @@ def create_runtime(settings: Settings, state: State, bundle: int, packages: list
     log.level = annotations.log_level
     raise_own_limits(container)
     context = StartContext(container, settings, packages, state, bundle)
+    if _is_started(context):
+        return
     owner = find_owner(context.user, context.engine, settings, annotations.user)
     log.stdout = userfiles.log_target(annotations.log_stdout, owner.file_owner, log.stdout)
     log.stderr = userfiles.log_target(annotations.log_stderr, owner.file_owner, log.stderr)
@@ -58,6 +60,17 @@ def create_runtime(settings: Settings, state: State, bundle: int, packages: list
     if provisioner == 0:
         provision(context, owner, channel)
     Supervisor(context, owner, channel.hook_end(), provisioner).supervise()
+
+
+def _is_started(context: StartContext) -> bool:
+    """Tell whether an earlier hook of this start has started the daemon: hooks.d and a CDI device may both name it."""
+    try:
+        is_started = record.is_started(context.bundle, context.init)
+    except (FileNotFoundError, ProcessLookupError):
+        raise HookError(CONTAINER_ENDED) from None
+    if is_started:
+        log(INFO, f"{context.path}: an earlier hook of this start has started the SSH daemon: nothing to do")
+    return is_started
 
 
 class Supervisor:

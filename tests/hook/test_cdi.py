@@ -1,0 +1,251 @@
+"""The hook called through the CDI device ocihooks.org/ssh=on: podman and Docker, and what names the hook twice."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import dockerd
+import pytest
+from containers import (
+    ALICE,
+    BOB,
+    LAUNCHER,
+    PORT,
+    SETTINGS,
+    WORK,
+    Container,
+    Engine,
+    StartFailed,
+    hook_json,
+    listening,
+    plain_create,
+    podman_start,
+    processes,
+    records,
+    run,
+    shell_around,
+    wait_for,
+)
+from hook_log import Syslog
+from install import PYTHON, ROLE, template
+from recorded import describe, write_record
+from refusals import assert_one_line, assert_refused
+from starter import Start
+
+DEVICE = ["--device", "ocihooks.org/ssh=on"]
+SPEC = Path("/etc/cdi/ocihooks-ssh.json")
+USER = "com.hooks.ssh.user"
+NAMED = {USER: "alice"}
+BY_DEVICE_ALONE = {"com.hooks.ssh.enabled": "false"}  # what hooks.d asks for is not there
+OF_CDI = {**SETTINGS, "REQUIRE_USER_ANNOTATION": "true"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def spec() -> Iterator[None]:
+    """The role's CDI spec, by the role's own check."""
+    values = {
+        "ssh_hook__launcher": LAUNCHER,
+        "ssh_hook__cdi_environment": OF_CDI,
+        "ssh_hook_stages": ["createRuntime", "poststop"],
+    }
+    SPEC.parent.mkdir(exist_ok=True)
+    check: list[str | bytes | Path] = [
+        PYTHON,
+        "-I",
+        "-S",
+        ROLE / "files" / "check_json.py",
+        "--cdi",
+        "/dev/stdin",
+        SPEC,
+    ]
+    run(check, template("cdi.json.j2", **values).encode()).checked()
+    yield
+    SPEC.unlink()
+
+
+def assert_one_daemon(container: Container) -> None:
+    """A login works, and there is one daemon."""
+    assert container.ssh("exit 7").status == 7
+    assert container.ssh("id -u").checked().text == container.exec("id", "-u").checked().text
+    assert [name for name in processes().values() if name.startswith("dropbear")] == ["dropbear"]
+
+
+def assert_nothing_after(container: Container) -> None:
+    """Its end leaves nothing."""
+    container.stop().checked()
+    wait_for(lambda: not processes(), f"end of {processes()}")
+    assert PORT not in listening()
+    assert not records()
+
+
+@pytest.mark.parametrize("engine", ["podman-crun", "podman-runc", "rootless"])
+def test_login_by_the_device_alone(start: Start, engine: str) -> None:
+    annotations = BY_DEVICE_ALONE if engine == "rootless" else {**BY_DEVICE_ALONE, **NAMED}
+    container = start(engine, "busybox", options=DEVICE, annotations=annotations)
+    assert_one_daemon(container)
+    assert_nothing_after(container)
+
+
+@pytest.mark.parametrize("engine", ["podman-crun", "podman-runc", "rootless"])
+def test_device_and_hooks_directory_start_one_daemon(start: Start, engine: str) -> None:
+    container = start(engine, "busybox", options=DEVICE, annotations=NAMED)
+    config = json.loads((container.bundle() / "config.json").read_text(encoding="utf-8"))
+    assert [hook["path"] for hook in config["hooks"]["createRuntime"]] == [LAUNCHER, LAUNCHER]
+    assert_one_daemon(container)
+    assert_nothing_after(container)
+
+
+def test_a_restart_starts_another_daemon(start: Start) -> None:
+    container = start("podman-crun", "busybox", options=DEVICE, annotations=NAMED)
+    first = container.daemon()
+    run(["podman", "restart", "-t0", container.name]).checked()
+    assert container.daemon() != first
+    assert_one_daemon(container)
+
+
+@pytest.mark.parametrize("order", [(SETTINGS, OF_CDI), (OF_CDI, SETTINGS)], ids=["hooks.d first", "device first"])
+@pytest.mark.parametrize("stage", ["createRuntime", "createContainer"])
+@pytest.mark.parametrize("runtime", ["crun", "runc"])
+def test_both_orders(start: Start, runtime: str, stage: str, order: tuple[Mapping[str, str], ...]) -> None:
+    log = WORK / "twice"
+    WORK.mkdir(exist_ok=True)
+    launcher = shell_around(WORK / "twice-hook", f'exec >>{log}; hook "$@"; status=$?; echo "$status"; exit "$status"')
+
+    def twice(config: dict[str, Any]) -> None:
+        join = {"JOIN_NAMESPACES": "true" if stage == "createRuntime" else "false"}
+        hooks = [hook_json({**settings, **join}, launcher) for settings in order]
+        config["hooks"] = {stage: hooks, "poststop": hooks}
+
+    try:
+        container = start(runtime, "busybox", change=twice, annotations={**NAMED, "com.hooks.logging.level": "1"})
+        assert_one_daemon(container)
+        assert_nothing_after(container)
+        said = log.read_text(encoding="utf-8")
+    finally:
+        log.unlink()
+    assert re.findall("listens on port|nothing to do|^[0-9]+$", said, re.MULTILINE) == [
+        *("listens on port", "0", "nothing to do", "0"),
+        *("0", "0"),  # poststop
+    ]
+
+
+def test_the_record_of_an_earlier_start_does_not_count(canary: Any) -> None:
+    container = plain_create("crun", "busybox")
+    try:
+        write_record(container.directory, {**describe(canary.pid), "bundle": container.directory})
+        container.start().checked()
+        assert_one_daemon(container)
+        assert_nothing_after(container)
+    finally:
+        container.remove()
+
+
+def test_a_rootful_engine_without_a_login_has_the_user_named(start: Start, syslog: Syslog) -> None:
+    options: dict[str, Any] = {"image": "busybox", "options": DEVICE, "annotations": BY_DEVICE_ALONE}
+    assert_refused(start, syslog, "podman-crun", f"{USER}=alice", "its image may have chosen", **options)
+
+
+def test_a_rootful_engine_of_a_login_knows_the_user() -> None:
+    engine = Engine("podman-crun")
+    as_alice = ["sh", "-c", f'echo {ALICE} >/proc/self/loginuid && exec "$@"', "-"]
+    engine.podman = [*as_alice, *engine.podman]
+    container = podman_start(engine, "busybox", options=DEVICE, annotations=BY_DEVICE_ALONE)
+    engine.podman = engine.podman[len(as_alice) :]
+    try:
+        assert_one_daemon(container)
+    finally:
+        container.remove()
+
+
+@pytest.fixture(scope="module")
+def docker() -> Iterator[None]:
+    """Docker, in whose configuration the role has switched on CDI, with images that have users of their own."""
+    dockerd.WORK.mkdir(exist_ok=True)
+    dockerd.SETTINGS.parent.mkdir(exist_ok=True)
+    dockerd.SETTINGS.write_text(json.dumps(dockerd.IN_A_BED), encoding="utf-8")
+    switch_on: list[str | bytes | Path] = [PYTHON, "-I", "-S", ROLE / "files" / "docker_cdi.py", dockerd.SETTINGS]
+    assert run(switch_on).checked().text == "changed"
+    assert run(switch_on).checked().text == "unchanged"
+    with dockerd.daemons():
+        dockerd.import_image("plain")
+        dockerd.import_image("alices", f"USER {ALICE}")
+        dockerd.import_image("bobs", f"USER {BOB}", f"LABEL {USER}=bob")
+        yield
+    dockerd.SETTINGS.unlink()
+
+
+@pytest.fixture
+def started(docker: None, nothing_left: None) -> Iterator[list[dockerd.Docker]]:
+    """Containers of Docker that are removed at the end."""
+    containers: list[dockerd.Docker] = []
+    yield containers
+    for container in containers:
+        container.remove()
+
+
+HOME = ["--volume", "/home/alice:/home/alice", "--env", "HOME=/home/alice"]
+
+
+@pytest.mark.parametrize(
+    ("image", "options"),
+    [("plain", ["--user", f"{ALICE}:{ALICE}", *HOME]), ("plain", ["--user", f"{ALICE}:{ALICE}"]), ("alices", [])],
+    ids=["with her home", "without a home", "user of the image"],
+)
+def test_docker_login(started: list[dockerd.Docker], image: str, options: list[str]) -> None:
+    container = dockerd.start(image, options, NAMED)
+    started.append(container)
+    assert_one_daemon(container)
+    assert_nothing_after(container)
+
+
+def test_docker_login_in_a_network_of_its_own(started: list[dockerd.Docker]) -> None:
+    container = dockerd.start("alices", annotations=NAMED, network="none")
+    started.append(container)
+    assert PORT not in listening()
+    assert_one_daemon(container)
+    assert_nothing_after(container)
+
+
+def test_docker_restart(started: list[dockerd.Docker]) -> None:
+    container = dockerd.start("alices", annotations=NAMED)
+    started.append(container)
+    first = container.daemon()
+    dockerd.docker("restart", "--time", "0", container.name).checked()
+    assert container.daemon() != first
+    assert_one_daemon(container)
+    assert_nothing_after(container)
+
+
+def test_docker_without_the_device(started: list[dockerd.Docker]) -> None:
+    started.append(dockerd.start("alices", annotations={"com.hooks.ssh.enabled": "true"}, device=False))
+    assert not processes()
+
+
+@pytest.mark.parametrize(
+    ("image", "options", "annotations", "words"),
+    [
+        ("alices", [], {}, (f"alice (uid {ALICE})", "its image may have chosen", f"{USER}=alice")),
+        ("plain", ["--user", str(ALICE)], {}, (f"{USER}=alice",)),
+        ("bobs", [], {}, (f"bob (uid {BOB})", f"{USER}=bob")),  # a label is no annotation
+        ("bobs", [], NAMED, (f"{USER} is 'alice'", f"bob (uid {BOB})")),
+        ("plain", [], NAMED, (f"{USER} is 'alice'", "root (uid 0)")),
+        ("plain", ["--user", "4711"], NAMED, ("no user has the uid 4711",)),
+    ],
+    ids=["image", "option", "label", "image of another", "root", "nobody"],
+)
+def test_docker_refuses(
+    docker: None,
+    nothing_left: None,
+    image: str,
+    options: list[str],
+    annotations: dict[str, str],
+    words: tuple[str, ...],
+) -> None:
+    with pytest.raises(StartFailed) as failure:
+        dockerd.start(image, options, annotations)
+    assert failure.value.status == 125
+    assert_one_line(failure.value.hook + "\n", *words)
