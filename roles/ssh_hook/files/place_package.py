@@ -15,6 +15,7 @@ import json
 import marshal
 import os
 import shutil
+import stat
 import sys
 import tempfile
 from collections.abc import Collection, Iterable
@@ -43,7 +44,7 @@ def read(path: str, size: int = -1) -> bytes:
             return b""
         with open(path, "rb") as file:
             return file.read(size)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return b""
 
 
@@ -174,24 +175,33 @@ def closure(module: str, at_once: dict[str, list[str]]) -> list[str]:
 
 
 def make_directory(path: str, check: bool) -> bool:
-    """Make a directory of root's, and say whether it had to be made or repaired."""
+    """Make a directory of root's, and say whether it had to be made or repaired. Nothing is done through a link."""
     try:
         status = os.lstat(path)
-        if (status.st_mode, status.st_uid, status.st_gid) == (0o40755, 0, 0):
-            return False
     except FileNotFoundError:
         status = None
-    if not check:
-        if status is None:
-            os.mkdir(path)
-        os.chmod(path, 0o755)
-        os.chown(path, 0, 0)
+    if status is not None and (status.st_mode, status.st_uid, status.st_gid) == (0o40755, 0, 0):
+        return False
+    if check:
+        return True
+    if status is not None and not stat.S_ISDIR(status.st_mode):
+        os.unlink(path)
+        status = None
+    if status is None:
+        os.mkdir(path)
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        os.fchown(descriptor, 0, 0)  # first: then nobody can change the mode back
+        os.fchmod(descriptor, 0o755)
+    finally:
+        os.close(descriptor)
     return True
 
 
 def remove_others(directory: str, wanted: set[str], check: bool) -> bool:
     """Remove what is in a directory but is not wanted, and say whether there was any."""
-    others = [entry for entry in os.scandir(directory) if entry.name not in wanted] if os.path.isdir(directory) else []
+    is_directory = os.path.isdir(directory) and not os.path.islink(directory)
+    others = [entry for entry in os.scandir(directory) if entry.name not in wanted] if is_directory else []
     for entry in others:
         if check:
             continue

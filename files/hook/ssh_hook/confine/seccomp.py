@@ -16,6 +16,8 @@ from ..kernel.lean import TYPE_CHECKING, closing, create_file, fsencode, os, rea
 if TYPE_CHECKING:
     from ..spec.json_reader import Node
 
+sha256(b"")  # loads the library here, before the hook forks
+
 _MAX_PROGRAM = 4096 * 8  # bytes: the kernel takes 4,096 instructions
 _MAX_CACHED = 64  # programs; a site has a handful of profiles
 _DIRECTORY = "ocihooks-ssh"

@@ -49,12 +49,12 @@ def read_public_keys(path: str) -> bytes:
     except OSError as error:
         raise HookError(f"{what}: {error.strerror}") from None
     with closing(descriptor):
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or syscalls.filesystem_type(descriptor) in syscalls.KERNEL_FILE_SYSTEMS:
-            raise HookError(f"{_ANNOTATION_KEY}: {printable(path)} is not a regular file")
-        if status.st_uid != os.geteuid():
-            raise HookError(f"{_ANNOTATION_KEY}: {printable(path)} is another user's file")
         try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode) or syscalls.filesystem_type(descriptor) in syscalls.KERNEL_FILE_SYSTEMS:
+                raise HookError(f"{_ANNOTATION_KEY}: {printable(path)} is not a regular file")
+            if status.st_uid != os.geteuid():
+                raise HookError(f"{_ANNOTATION_KEY}: {printable(path)} is another user's file")
             data = read_all(descriptor, _MAX_PUBLIC_KEYS)
         except OSError as error:
             raise HookError(f"{what}: {error.strerror}") from None

@@ -51,7 +51,7 @@ class Message:
 
 class _Text(Message):
     def __init__(self, text: str) -> None:
-        self.text = text
+        self.text = text.replace("\0", "\\0")
 
 
 class _Options(Message):
@@ -205,9 +205,15 @@ class HookEnd:
                 if receiver.has_message():
                     return receiver.receive(Message, 0)
             ready = syscalls.poll([receiver.descriptor for receiver in self._receivers], deadline - time.monotonic())
+            has_ended = False
             for receiver in self._receivers:
                 if receiver.descriptor in ready:
-                    receiver.read()
+                    try:
+                        receiver.read()
+                    except EndOfMessagesError:
+                        has_ended = True
+            if has_ended and not any(receiver.has_message() for receiver in self._receivers):
+                raise EndOfMessagesError
             if not ready and time.monotonic() >= deadline:
                 raise NoAnswerError
 
