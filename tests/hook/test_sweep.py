@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -86,10 +88,17 @@ def orphan(start: Start, engine: str = "crun", **options: Any) -> Container:
     """A container of the host's pids whose first process was killed, and whose daemon runs on."""
     change = without_poststop("pid")
     container = start(engine, change=change, annotations=WITH_PIDFILE, network="host", **options)
+    wait_until_served()
     kill_init(container)
     assert PORT in listening()
     assert PIDFILE.read_text(encoding="ascii") == f"{container.daemon()}\n"
     return container
+
+
+def wait_until_served() -> None:
+    """Until then the daemon ends with the container's first process."""
+    with closing(socket.create_connection(("127.0.0.1", PORT), timeout=5)) as client:
+        assert client.recv(4) == b"SSH-"
 
 
 def kill_init(container: Container) -> None:
