@@ -97,7 +97,7 @@ def package() -> str:
         )
     )
     if not problem and not (site / NAME / "plugins/module_utils/_keys/store.py").is_file():
-        problem = "the built collection lacks plugins/module_utils/_keys, a link to the key store\n"
+        problem = "the built collection lacks plugins/module_utils/_keys, links to the key store\n"
     environment = f"ANSIBLE_COLLECTIONS_PATH={site}"
     for playbook in ("deploy", "audit", "remove"):
         problem = problem or command(
