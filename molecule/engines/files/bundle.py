@@ -1,6 +1,6 @@
 """Make of the config.json that a runtime's `spec` wrote one for a user's container with the SSH hook.
 
-Usage: python3 importer.py NAME UID PORT [NAMESPACE,...] [ANNOTATION=VALUE...]
+Usage: python3 bundle.py NAME UID PORT [NAMESPACE,...] [ANNOTATION=VALUE...]
 
 In the bundle, whose root file system is rootfs. What the hook JSON says goes where an engine puts it: the hook at each
 of its stages, if an annotation matches. NAMESPACE,... are kinds of namespaces that the container has for itself.
