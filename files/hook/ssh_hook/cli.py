@@ -14,7 +14,6 @@ from .spec.state import read_state
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .spec.state import State
 
 _USAGE = """usage: ssh_hook keygen [--overwrite] [--verbose | --debug]     make your SSH keys for containers
        ssh_hook check-user-has-sshkeys [--verbose | --debug]   exit with 0 if you have them
@@ -62,17 +61,10 @@ def _run_stage(packages: list[str]) -> int:
 
         poststop(state)
     else:
-        _create_runtime(state, packages)
+        from .stages.create_runtime import create_runtime
+
+        create_runtime(state, packages)
     return 0
-
-
-def _create_runtime(state: State, packages: list[str]) -> None:
-    from .spec.settings import Settings
-    from .stages.create_runtime import create_runtime
-
-    settings = Settings(environment())
-    bundle = os.open(state.bundle, os.O_RDONLY | os.O_DIRECTORY)
-    create_runtime(settings, state, bundle, packages)
 
 
 def _user_command(arguments: list[str], settings: dict[str, str]) -> int:

@@ -102,12 +102,9 @@ def _run_child(work: Callable[[], bytes], user: Identity | None, writer: int, ke
 def _read(reader: int, deadline: float) -> bytes | None:
     """Read until EOF or more than `_MAX_ANSWER` bytes; return None where neither has come by `deadline`."""
     data = b""
-    while True:
-        left = deadline - time.monotonic()
-        if syscalls.poll([reader], left):
-            more = os.read(reader, _CHUNK)
-            if not more or len(data) > _MAX_ANSWER:
-                return data[: _MAX_ANSWER + 1]
-            data += more
-        elif left <= 0:
-            return None
+    while syscalls.poll([reader], deadline):
+        more = os.read(reader, _CHUNK)
+        if not more or len(data) > _MAX_ANSWER:
+            return data[: _MAX_ANSWER + 1]
+        data += more
+    return None

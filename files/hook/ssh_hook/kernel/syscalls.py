@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import sys
+import time
 from _ctypes import FUNCFLAG_CDECL, FUNCFLAG_USE_ERRNO, CFuncPtr, _SimpleCData, addressof, dlopen, dlsym, get_errno
 
 from .lean import TYPE_CHECKING, os
@@ -200,13 +201,17 @@ def clone3_into_cgroup(cgroup: int) -> int:
     return _call("syscall", _SYS_CLONE3, arguments, len(arguments))
 
 
-def poll(descriptors: list[int], seconds: float) -> list[int]:
-    """Wait until some of `descriptors` are readable or at EOF; return these, or none after `seconds` or a signal."""
+def poll(descriptors: list[int], deadline: float) -> list[int]:
+    """Wait until some of `descriptors` are readable or at EOF; return these, or none at `deadline` (monotonic)."""
     data = _Buffer(b"".join(integers((descriptor, 4), (_POLLIN, 2), (0, 2)) for descriptor in descriptors))
-    try:
-        _call("poll", data.address, len(descriptors), max(0, int(seconds * 1000)))
-    except InterruptedError:
-        return []  # the caller checks its deadline, and waits again
+    while True:
+        left = deadline - time.monotonic()
+        try:
+            ready = _call("poll", data.address, len(descriptors), max(0, int(left * 1000)))
+        except InterruptedError:
+            ready = 0
+        if ready or left <= 0:
+            break
     return [
         descriptor for number, descriptor in enumerate(descriptors) if any(data.memory[8 * number + 6 : 8 * number + 8])
     ]

@@ -10,7 +10,6 @@ IMAGE_CLIENT = f"{BASE}/bin/ssh.image"  # the client of the image
 
 DROPBEAR = f"{BASE}/dropbear"  # files that the daemon reads and writes
 PROGRAMS = f"{DROPBEAR}/bin"  # bind mount of the node's directory with Dropbear's programs
-DBCLIENT = f"{PROGRAMS}/dbclient"
 ENVIRONMENT = f"{DROPBEAR}/environment"
 PIDFILE = f"{DROPBEAR}/dropbear.pid"
 

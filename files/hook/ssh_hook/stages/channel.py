@@ -153,10 +153,9 @@ class Receiver:
         """Return the next message, of `kind`. Raises EndOfMessagesError, and NoAnswerError after `seconds`."""
         deadline = time.monotonic() + seconds
         while not self.has_message():
-            if syscalls.poll([self.descriptor], deadline - time.monotonic()):
-                self.read()
-            elif time.monotonic() >= deadline:
+            if not syscalls.poll([self.descriptor], deadline):
                 raise NoAnswerError
+            self.read()
         return self._take(kind)
 
     def receive_by_read(self, kind: type[M]) -> M:
@@ -204,7 +203,9 @@ class HookEnd:
             for receiver in self._receivers:
                 if receiver.has_message():
                     return receiver.receive(Message, 0)
-            ready = syscalls.poll([receiver.descriptor for receiver in self._receivers], deadline - time.monotonic())
+            ready = syscalls.poll([receiver.descriptor for receiver in self._receivers], deadline)
+            if not ready:
+                raise NoAnswerError
             has_ended = False
             for receiver in self._receivers:
                 if receiver.descriptor in ready:
@@ -214,8 +215,6 @@ class HookEnd:
                         has_ended = True
             if has_ended and not any(receiver.has_message() for receiver in self._receivers):
                 raise EndOfMessagesError
-            if not ready and time.monotonic() >= deadline:
-                raise NoAnswerError
 
     def failure(self, seconds: float) -> str | None:
         """Return the text of the first Failed that either sends, or None; wait `seconds` for each message."""
@@ -235,10 +234,8 @@ class HookEnd:
 
     def is_ready(self, seconds: float) -> bool:
         """Wait until Dropbear listens; return False where it has ended. Raises NoAnswerError after `seconds`."""
-        deadline = time.monotonic() + seconds
-        while not syscalls.poll([self._ready], deadline - time.monotonic()):
-            if time.monotonic() >= deadline:
-                raise NoAnswerError
+        if not syscalls.poll([self._ready], time.monotonic() + seconds):
+            raise NoAnswerError
         return os.read(self._ready, 1) != b""
 
     def keep(self) -> None:

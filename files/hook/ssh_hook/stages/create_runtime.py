@@ -19,18 +19,18 @@ from ..errors import CONTAINER_ENDED, HookError, LateError, describe_failure
 from ..host import record, userfiles
 from ..host.owner import find_owner
 from ..kernel import disposable_process, syscalls
-from ..kernel.lean import TYPE_CHECKING, os, signal
+from ..kernel.lean import TYPE_CHECKING, environment, os, signal
 from ..kernel.process import Process
 from ..log import INFO, WARNING, log
 from ..spec.annotations import PORT
 from ..spec.oci_config import read_container
+from ..spec.settings import Settings
 from .channel import Channel, EndOfMessagesError, Failed, Forked, NoAnswerError, Provisioned, Warned
 from .context import StartContext
 from .provisioner import provision
 
 if TYPE_CHECKING:
     from ..host.owner import Owner
-    from ..spec.settings import Settings
     from ..spec.state import State
     from .channel import HookEnd
 
@@ -38,11 +38,13 @@ _TIMEOUT = 10.0  # seconds for each wait
 _END_TIMEOUT = 1.0  # seconds for a process that ends or was killed
 
 
-def create_runtime(settings: Settings, state: State, bundle: int, packages: list[str]) -> None:
-    """Start the container's daemon and record it in the bundle, which is open as `bundle`.
+def create_runtime(state: State, packages: list[str]) -> None:
+    """Start the container's daemon and record it in the bundle. `packages` are directories that hold pyroute2.
 
-    `packages` are directories that hold pyroute2. Raises HookError, after a rollback.
+    Raises HookError, after a rollback.
     """
+    settings = Settings(environment())
+    bundle = os.open(state.bundle, os.O_RDONLY | os.O_DIRECTORY)
     container = read_container(bundle, state.bundle)
     annotations = container.annotations
     log.level = annotations.log_level

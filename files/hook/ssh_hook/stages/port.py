@@ -11,6 +11,7 @@ from ..host.engine import read_map
 from ..kernel import syscalls
 from ..kernel.identity import ActingAs, Identity
 from ..kernel.lean import closing, os, read_file
+from ..spec.annotations import PORT
 
 _TCP_LISTEN = 10
 _WILDCARDS = ["0.0.0.0", "::"]
@@ -40,12 +41,12 @@ def require_free(port: int, addresses: list[str], user: Identity, packages: list
             if error.errno == errno.EACCES:
                 raise HookError(
                     f"the container's user may not listen on port {port}: choose one from 1024 on, by the annotation "
-                    "com.hooks.ssh.port or SERVER_PORT_DEFAULT"
+                    f"{PORT} or SERVER_PORT_DEFAULT"
                 ) from None
             if error.errno == errno.EADDRINUSE:
                 raise HookError(
                     f"port {port} is in use{_describe_holder(port, user, packages)}: choose another by the annotation "
-                    "com.hooks.ssh.port, or stop what holds it"
+                    f"{PORT}, or stop what holds it"
                 ) from None
             raise HookError(f"cannot listen on port {port}: {error.strerror}") from None
 

@@ -43,7 +43,7 @@ class Client:
         self._shell = shell
         self._directory = directory
         text = script(2222, wait, KEY, "o'brien", ["o'brien", "the guest"])
-        for name, path in (("dbclient", paths.DBCLIENT), ("own", paths.IMAGE_CLIENT)):
+        for name, path in (("dbclient", f"{paths.PROGRAMS}/dbclient"), ("own", paths.IMAGE_CLIENT)):
             text = text.replace(path.encode(), os.fsencode(directory / name))
         (directory / "ssh").write_bytes(text)
         self._program("dbclient", "Dropbear v1")
