@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import openssh
 import pytest
 from attack import CANARY, SECRET, host_untouched, one_line, plain, plant
 from containers import ALICE, BOB, PORT, call_hook, keys, plain_start, run
@@ -306,18 +307,14 @@ def test_words_of_the_image_do_not_reach_the_terminal() -> None:
 # Others
 
 
-def log_in(name: str, key: Path) -> int:
-    program = "/opt/oci-hooks/dropbear/bin/dbclient"
-    client = [program, "-y", "-p", str(PORT), "-i", str(key), f"{name}@127.0.0.1", "true"]
-    return run(client, env={"HOME": str(CANARY)}).status
-
-
-def test_another_user_is_shut_out() -> None:
+def test_another_user_is_shut_out(tmp_path: Path) -> None:
+    alices = openssh.convert(keys() / "id_dropbear", tmp_path / "alices")
+    bobs = openssh.convert(keys("bob") / "id_dropbear", tmp_path / "bobs")
     container = plain_start("crun", "busybox")
     try:
-        assert log_in("alice", keys() / "id_dropbear") == 0
+        assert openssh.login(alices, "true", user="alice").status == 0
         for name in ("alice", "bob", "root"):
-            assert log_in(name, keys("bob") / "id_dropbear") != 0
+            assert openssh.login(bobs, "true", user=name).status != 0
     finally:
         container.remove()
 

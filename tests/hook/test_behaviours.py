@@ -77,7 +77,7 @@ def test_home_of_the_image_that_is_not_there(start: Start) -> None:
 def test_layout_in_the_container(start: Start) -> None:
     container = start("crun", network="private")
     script = """
-        test -x /opt/oci-hooks/ssh/dropbear/bin/dropbear && test -x /opt/oci-hooks/ssh/dropbear/bin/dbclient
+        test -x /opt/oci-hooks/ssh/dropbear/bin/dropbear && test -x /opt/oci-hooks/ssh/dropbear/bin/ssh
         test -x /usr/bin/ssh && test -r /etc/profile.d/ssh-hook.sh
         test -r /opt/oci-hooks/ssh/dropbear/environment && test -r /opt/oci-hooks/ssh/dropbear/dropbear.pid
         test -r ~/.ssh/id_dropbear && test -r ~/.ssh/authorized_keys

@@ -69,7 +69,7 @@ def test_links_in_the_image(start: Start, wrapper: str) -> None:
 
     container = start("crun", launcher=wrapper, network="private", prepare=prepare)
     assert_works(container)
-    assert container.exec("/usr/local/real/opt/oci-hooks/ssh/dropbear/bin/dbclient", "-V").checked()
+    assert container.exec("/usr/local/real/opt/oci-hooks/ssh/dropbear/bin/ssh", "-V").checked()
 
 
 @pytest.mark.parametrize("target", ["/proc/1/root/opt", "/proc/self/cwd", "/proc/1/cwd"])

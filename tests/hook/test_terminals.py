@@ -8,7 +8,7 @@ import signal
 from collections.abc import Iterator
 
 import pytest
-from containers import Container, processes, running, wait_for
+from containers import Container, is_client, processes, running, wait_for
 from starter import Start
 from terminal import Terminal, terminal
 
@@ -126,11 +126,7 @@ def test_hang_up(start: Start, runtime: str) -> None:
 def kill_clients(container: Container) -> int:
     """Kill the clients in the container as a node that fails does; how many there were."""
     namespace = os.stat(f"/proc/{container.init()}/ns/pid").st_ino
-    clients = [
-        pid
-        for pid, name in processes().items()
-        if name == "dbclient" and os.stat(f"/proc/{pid}/ns/pid").st_ino == namespace
-    ]
+    clients = [pid for pid in processes() if is_client(pid) and os.stat(f"/proc/{pid}/ns/pid").st_ino == namespace]
     for pid in clients:
         os.kill(pid, signal.SIGKILL)
     return len(clients)

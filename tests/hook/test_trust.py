@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -277,7 +278,7 @@ def test_impostor_is_refused(start: Start, place: Path, image: str) -> None:
                 result = container.exec("ssh", *options, host, "echo wrong", stdin=b"y\nyes\n" * 5)
                 assert result.status != 0, (options, host)
                 assert result.out == b"", (options, host)
-                assert b"y/n" not in result.err, (options, host)
+                assert b"y/n" not in result.err and b"yes/no" not in result.err, (options, host)
         said = container.exec("cat", "/home/alice/.ssh/known_hosts").checked().text + "\n"
         assert said == mine
         assert b"auth succeeded" not in log.read_bytes()
@@ -300,7 +301,7 @@ IMAGES_OWN = '#!/bin/sh\nprintf "[%s]" "$@"\nexit 7\n'
 
 
 @pytest.mark.parametrize("place_of_port", ["first", "last", "joined"])
-def test_other_port_is_for_the_images_own_client(start: Start, place_of_port: str) -> None:
+def test_other_users_and_port_22_are_for_the_images_own_client(start: Start, place_of_port: str) -> None:
     def prepare(root: Path) -> None:
         (root / "usr/bin").mkdir(parents=True)
         (root / "usr/bin/ssh").write_text(IMAGES_OWN, encoding="ascii")
@@ -312,9 +313,15 @@ def test_other_port_is_for_the_images_own_client(start: Start, place_of_port: st
         "last": ["-4", "-p", str(OTHER_PORT)],
         "joined": [f"-p{OTHER_PORT}"],
     }
-    arguments = [*port[place_of_port], "bob@host", "a   b", "*", "", "$HOME"]
-    result = container.exec("ssh", *arguments)
-    assert (result.status, result.text) == (7, "".join(f"[{argument}]" for argument in arguments))
+    for arguments in (
+        [*port[place_of_port], "bob@host", "a   b", "*", "", "$HOME"],
+        ["-oUser=bob", "host", "true"],
+        ["git@host", "git-upload-pack 'a b'"],
+        ["-p22", "host", "true"],
+        ["ssh://host:22", "true"],
+    ):
+        result = container.exec("ssh", *arguments)
+        assert (result.status, result.text) == (7, "".join(f"[{argument}]" for argument in arguments))
     assert container.ssh("echo right").checked().text == "right"
 
 
@@ -339,17 +346,72 @@ def test_other_port_by_openssh(start: Start, place: Path, alices: Path) -> None:
 
 
 def test_other_port_without_a_client_in_the_image(start: Start, place: Path) -> None:
-    """Then it is Dropbear's: the server's key is the user's to accept, and to keep in known_hosts."""
+    """The server's key is the user's to accept, and to keep in known_hosts; the user's key for containers is tried."""
     container = start("crun", "busybox")
     with server(OTHER_PORT, place) as log:
-        command = ["ssh", "-p", str(OTHER_PORT), "-i", "/home/alice/.ssh/id_dropbear"]
+        command = ["ssh", "-p", str(OTHER_PORT)]
         strict = ["-o", "StrictHostKeyChecking=yes"]
         assert container.exec(*command, *strict, "alice@127.0.0.1", "echo there").status != 0
-        assert container.exec(*command, "-y", "alice@127.0.0.1", "echo there").checked().text == "there"
+        new = ["-o", "StrictHostKeyChecking=accept-new"]
+        assert container.exec(*command, *new, "alice@127.0.0.1", "echo there").checked().text == "there"
         assert container.exec(*command, *strict, "alice@127.0.0.1", "echo there").checked().text == "there"
         assert log.read_bytes().count(b"auth succeeded") == 2  # as an impostor's log must not say
         mine = container.exec("cat", "/home/alice/.ssh/known_hosts").checked().text + "\n"
-        assert mine.startswith("127.0.0.1 ecdsa-sha2-nistp256 ")
+        assert mine.startswith(f"[127.0.0.1]:{OTHER_PORT} ecdsa-sha2-nistp256 ")
+
+
+@pytest.mark.parametrize("image", ["busybox", "debian"])
+def test_another_port_of_ones_own(start: Start, image: str) -> None:
+    """Two containers of a user on one node, each with a port: no question, and nothing to configure."""
+    here = start("crun", image, prepare=with_openssh if image == "debian" else None)
+    start("crun", "busybox", annotations={"com.hooks.ssh.port": str(OTHER_PORT)})
+    port = str(OTHER_PORT)
+    script = f"""
+        ssh -p {port} 127.0.0.1 'echo $SSH_CONNECTION' && echo sent >/tmp/sent &&
+        scp -q -P {port} /tmp/sent 127.0.0.1:/tmp/theirs && scp -q -P {port} 127.0.0.1:/tmp/theirs /tmp/back &&
+        echo 'get /tmp/theirs /tmp/again' | sftp -q -P {port} -b - 127.0.0.1 >/tmp/said &&
+        cat /tmp/back /tmp/again && rm /tmp/sent /tmp/back /tmp/again /tmp/said
+    """
+    result = here.exec("/bin/sh", "-c", script).checked()
+    connection, *copies = result.text.split("\n")
+    assert connection.endswith(f" {port}") and copies == ["sent", "sent"]
+    assert result.err == b""
+    assert here.exec("cat", "/home/alice/.ssh/known_hosts").status != 0, "nothing is written"
+
+
+def test_impostor_at_a_port_that_the_site_names(start: Start, place: Path) -> None:
+    """The site's own port, where the container has another, and those of CONTAINER_PORTS."""
+    ports = (PORT, OTHER_PORT)
+    container = start(
+        "crun",
+        "busybox",
+        annotations={"com.hooks.ssh.port": str(PORT + 1)},
+        settings={"CONTAINER_PORTS": f"{OTHER_PORT},{OTHER_PORT + 1}"},
+    )
+    for port in ports:
+        with server(port, place) as log:
+            result = container.exec("ssh", "-oStrictHostKeyChecking=no", "-p", str(port), "127.0.0.1", "echo wrong")
+            assert (result.status, result.out) == (255, b"")
+            assert b"not your container, or one that started before your keys changed" in result.err
+            assert b"known_hosts" not in result.err
+            assert b"auth succeeded" not in log.read_bytes()
+        shutil.rmtree(place)
+
+
+def test_no_question_without_a_terminal(start: Start, place: Path) -> None:
+    container = start("crun", "busybox")
+    with server(OTHER_PORT, place):
+        for command in (
+            "ssh -p PORT HOST true",
+            "scp -P PORT /bin/busybox HOST:/tmp",
+            "sftp -P PORT -b /bin/busybox HOST",
+        ):
+            command = command.replace("PORT", str(OTHER_PORT)).replace("HOST", "127.0.0.1")
+            before = time.monotonic()
+            result = container.exec("/bin/sh", "-c", f"sleep 5 | {command}; echo $? >/tmp/status; kill $(pidof sleep)")
+            assert time.monotonic() - before < 4, command
+            assert b"Host key verification failed" in result.err
+            assert container.exec("cat", "/tmp/status").checked().text == "255"
 
 
 def test_results_are_those_of_the_client(start: Start) -> None:

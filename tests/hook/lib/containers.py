@@ -578,11 +578,17 @@ def processes() -> dict[int, str]:
             line = Path(f"/proc/{pid}/cmdline").read_bytes()
         except OSError:
             continue
-        if name == "dbclient" and not line:
-            continue  # a zombie, until the container's first process, which need not care, ends
-        if name.startswith(("dropbear", "dbclient", "ssh_hook")) or LAUNCHER.encode() in line:
+        if name.startswith(("dropbear", "ssh_hook")) or LAUNCHER.encode() in line or is_client(pid):
             found[pid] = name
     return found
+
+
+def is_client(pid: int) -> bool:
+    """Tell whether a process runs the hook's ssh; not so a zombie, until the container's first process reaps it."""
+    try:
+        return Path(f"/proc/{pid}/exe").samefile(Path(SETTINGS["DROPBEAR_DIR"], "bin/ssh"))
+    except OSError:
+        return False
 
 
 def running(*command: str, proc: str | Path = "/proc") -> set[str]:

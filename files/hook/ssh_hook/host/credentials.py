@@ -24,16 +24,19 @@ class Credentials:
         id_dropbear, host_key, authorized_keys: the contents of these files.
         host_key_name: the name of the host key's file.
         host_public_key: ``<type> <base64>``.
-        openssh_key: the user's private key in OpenSSH's format; empty where that has no such type.
+        openssh_key: the user's private key in OpenSSH's format.
     """
 
     def __init__(self, name: str, keys: store.KeySet, public_keys: bytes) -> None:
-        """`name` is the user's; `public_keys` are lines for authorized_keys beside the set's own."""
+        """Raise KeyStoreError for a damaged RSA key.
+
+        `name` is the user's; `public_keys` are lines for authorized_keys beside the set's own.
+        """
         self.id_dropbear = keys.id_dropbear
         self.host_key = keys.host_key
         self.host_key_name = keys.host_key_name
         self.host_public_key = store.host_public_key(keys)
-        self.openssh_key = _openssh_key(keys, name)
+        self.openssh_key = openssh_private_key(keys.id_dropbear, key_comment(name))
         self.authorized_keys = keys.authorized_keys.rstrip(b"\n") + b"\n" + public_keys
 
 
@@ -47,10 +50,3 @@ def read_credentials(container: Container, owner: Owner, settings: Settings) -> 
             return Credentials(owner.name, keys, userfiles.read_public_keys(path) if path else b"")
     except KeyStoreError as error:
         raise HookError(str(error)) from None
-
-
-def _openssh_key(keys: store.KeySet, name: str) -> bytes:
-    try:
-        return openssh_private_key(keys.id_dropbear, key_comment(name))
-    except KeyStoreError:
-        return b""  # a key that Dropbear accepts, but OpenSSH cannot

@@ -14,12 +14,11 @@ from ..kernel.identity import ROOT, Identity
 from ..kernel.lean import TYPE_CHECKING, basename, closing, create_file, dirname, os, stat
 from ..kernel.mounts import MountTable, make_private, make_read_only, mount_bind, mount_tmpfs
 from ..keys.formats import known_hosts
-from ..keys.store import AUTHORIZED_KEYS, PRIVATE_KEY
+from ..keys.store import AUTHORIZED_KEYS
 from ..spec import container_paths as paths
 from .account import AccountRequest, entries_of, find_account
 from .home import Home, make_directory
-from .ssh import script
-from .texts import copier, environment_file, profile_module
+from .texts import environment_file, profile_module, ssh_config
 
 if TYPE_CHECKING:
     from ..host.credentials import Credentials
@@ -64,7 +63,7 @@ class Setup:
         self._account, self._passwd = self._find_account()
         self._home = Home(rootfs, self._user, self._account.home)
         self._environment = environment_file(container.environment)
-        self._base = self._dropbear = -1  # opened by `mount`
+        self._base = self._dropbear = self._programs = -1  # opened by `mount`
 
     def mount(self, programs: int) -> None:
         """Mount the hook's tmpfs, and the open directory `programs` read-only in it. Raises HookError and OSError."""
@@ -74,9 +73,9 @@ class Setup:
         )
         self._dropbear = make_directory(self._base, "dropbear", 0o755, ROOT)
         mount_bind(programs, make_directory(self._dropbear, "bin", 0o755, ROOT))
-        mounted = os.open("bin", os.O_PATH | os.O_DIRECTORY, dir_fd=self._dropbear)
-        make_read_only(mounted, syscalls.MS_NOSUID | syscalls.MS_NODEV)
-        make_private(mounted)
+        self._programs = os.open("bin", os.O_PATH | os.O_DIRECTORY, dir_fd=self._dropbear)
+        make_read_only(self._programs, syscalls.MS_NOSUID | syscalls.MS_NODEV)
+        make_private(self._programs)
 
     def provide(self, credentials: Credentials) -> list[str]:
         """Write the files that end with the container, and bind mount some over the image's. Raises HookError, OSError.
@@ -96,16 +95,7 @@ class Setup:
         self._cover_optional(paths.SHELLS, etc, "shells", account.shells)
         if self._has_directory(dirname(paths.PROFILE_MODULE)):
             self._cover_optional(paths.PROFILE_MODULE, etc, "ssh-hook.sh", profile_module())
-        _write_file(self._base, basename(paths.KNOWN_HOSTS), known_hosts(credentials.host_public_key), 0o644, ROOT)
-        annotations = self._container.annotations
-        port = annotations.port or self._settings.port
-        key = f"{self._home.ssh_path}/{PRIVATE_KEY}"
-        client = script(port, annotations.wait, key, account.login_name, account.names)
-        binaries = make_directory(self._base, "bin", 0o755, ROOT)
-        if self._cover_ssh(_write_file(binaries, "ssh", client, 0o755, ROOT), binaries):
-            self._write_openssh_key(credentials)
-        for name in paths.COPIERS:
-            self._cover_copier(name, binaries)
+        self._provide_client(credentials)
 
         # -D, since an image may give the user's uid a second account, with a home and keys of the image's author.
         authorized = f"{account.home}/.ssh"
@@ -121,6 +111,22 @@ class Setup:
         """
         if not self._settings.overlay:
             self._home.write(credentials)
+
+    def _provide_client(self, credentials: Credentials) -> None:
+        """Provide ssh, scp and sftp, and the files by which ssh connects to the user's containers."""
+        annotations = self._container.annotations
+        port = annotations.port or self._settings.port
+        pinned = sorted({port, self._settings.port, *self._settings.container_ports})
+        config = ssh_config(self._account.login_name, self._account.names, port, annotations.wait)
+        hosts = known_hosts(credentials.host_public_key, [f"[*]:{port}" for port in pinned])
+        _write_file(self._base, basename(paths.SSH_CONFIG), config, 0o644, ROOT)
+        _write_file(self._base, basename(paths.KNOWN_HOSTS), hosts, 0o644, ROOT)
+        _write_file(self._base, basename(paths.OPENSSH_KEY), credentials.openssh_key, 0o600, self._user)
+        binaries = make_directory(self._base, "bin", 0o755, ROOT)
+        os.symlink(f"{paths.PROGRAMS}/ssh", "ssh", dir_fd=binaries)
+        self._cover_ssh(binaries)
+        for name in paths.COPIERS:
+            self._cover_copier(name)
 
     def _find_account(self) -> tuple[Account, bytes | None]:
         """Return the user's account, and the content of /etc/passwd for sessions; None where the image's stays."""
@@ -187,11 +193,6 @@ class Setup:
             pass  # replaced by something that cannot even be opened
         raise HookError(f"{paths.BASE} in the container was moved while it was set up")
 
-    def _write_openssh_key(self, credentials: Credentials) -> None:
-        """Write the user's key in OpenSSH's format, for the image's own client."""
-        if credentials.openssh_key:
-            _write_file(self._base, basename(paths.OPENSSH_KEY), credentials.openssh_key, 0o600, self._user)
-
     def _cover_optional(self, path: str, directory: int, name: str, data: bytes | None) -> None:
         """Bind mount a file with `data`, unless that is None, on `path` in the container."""
         if data is not None:
@@ -202,29 +203,36 @@ class Setup:
         self._mount_table.refuse_shared(target, path)
         mount_bind(source, target)
 
-    def _cover_ssh(self, script: int, directory: int) -> bool:
-        """Bind mount `script` on /usr/bin/ssh, and the image's client in `directory`; tell whether it has one.
+    def _program(self, name: str) -> int:
+        """Return a descriptor of one of the hook's programs, in its read-only mount. Raises HookError."""
+        try:
+            return os.open(name, os.O_PATH, dir_fd=self._programs)
+        except OSError as error:
+            raise HookError(
+                f"cannot open {name} in DROPBEAR_DIR of the OCI hook's JSON file: {error.strerror}"
+            ) from None
+
+    def _cover_ssh(self, directory: int) -> None:
+        """Bind mount ssh on /usr/bin/ssh, and the image's client, if it has one, in `directory`.
 
         A link to a multi-call program (busybox, toybox) is left alone, since the mount would cover all its commands.
         """
         try:
             target = self._rootfs.open(paths.SSH, os.O_PATH)
         except OSError:
-            self._cover(paths.SSH, script)  # missing, else this raises the reason
-            return False
+            self._cover(paths.SSH, self._program("ssh"))  # missing, else this raises the reason
+            return
         name = basename(os.readlink(f"/proc/self/fd/{target}"))
         if "ssh" not in name:
             self.warnings.append(f"{paths.SSH} in the container is a link to {name}: use {paths.BASE}/bin/ssh instead")
-            return False
-        has_own = _is_program(target)
-        if has_own:
+            return
+        if _is_program(target):
             mount_bind(target, _write_file(directory, basename(paths.IMAGE_CLIENT), b"", 0o755, ROOT))
-        self._cover(paths.SSH, script)
-        return has_own
+        self._cover(paths.SSH, self._program("ssh"))
 
-    def _cover_copier(self, name: str, directory: int) -> None:
+    def _cover_copier(self, name: str) -> None:
         """Bind mount the hook's scp or sftp in /usr/bin, if the image has none and it is possible."""
-        path = f"/usr/bin/{name}"
+        path = f"{paths.USER_PROGRAMS}/{name}"
         try:
             status = os.fstat(self._rootfs.open(path, os.O_PATH))
             if not stat.S_ISREG(status.st_mode) or status.st_size > 0:
@@ -234,7 +242,7 @@ class Setup:
         except OSError:
             return
         try:
-            self._cover(path, _write_file(directory, name, copier(name), 0o755, ROOT))
+            self._cover(path, self._program(name))
         except HookError:
             pass
 

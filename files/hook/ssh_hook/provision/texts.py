@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from ..kernel.lean import fsencode
-from ..spec.container_paths import ENVIRONMENT, PROGRAMS
+from ..spec.container_paths import ENVIRONMENT, OPENSSH_KEY
 
 # Variables that each session or shell sets for itself.
 _NOT_RESTORED = frozenset(
@@ -13,6 +13,8 @@ _NOT_RESTORED = frozenset(
     SSH_AUTH_SOCK SSH_CLIENT SSH_CONNECTION SSH_ORIGINAL_COMMAND SSH_TTY
     """.split()
 )
+
+_PATTERN_CHARACTERS = frozenset("*?!,#=\"'\\ \t\n\r\f\v\0")  # in a user's name, ssh_config(5) gives them a meaning
 
 
 def quote(value: str) -> str:
@@ -41,6 +43,20 @@ fi
 """.encode()
 
 
-def copier(name: str) -> bytes:
-    """Return the script that runs `name`, one of COPIERS."""
-    return f'#!/bin/sh\nexec {PROGRAMS}/{name} "$@"\n'.encode()
+def ssh_config(login_name: str, names: list[str], port: int, wait: int) -> bytes:
+    """Return the configuration that the container's ssh reads before all others: ssh_config(5).
+
+    `names` are all names under which the user can log in, `login_name` is the preferred one. `port` is the port of the user's containers, and `wait` the
+    seconds to wait for one that does not answer yet. ssh takes ConnectTimeout for the limit of all attempts together
+    (patch 02-containers of OpenSSH).
+    """
+    users = [name for name in (login_name, *names) if not _PATTERN_CHARACTERS.intersection(name)]
+    lines = [
+        "# To these users, unless -p names another port, ssh connects to your containers.",
+        f"Match user {','.join(dict.fromkeys(users))}" if users else "Match !all",
+        *([f"    User {users[0]}"] if users else []),
+        f"    Port {port}",
+        f"    IdentityFile {OPENSSH_KEY}",
+        *([f"    ConnectTimeout {wait}"] if wait else []),
+    ]
+    return fsencode("\n".join(lines) + "\n")

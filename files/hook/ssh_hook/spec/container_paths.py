@@ -5,6 +5,7 @@ from __future__ import annotations
 
 BASE = "/opt/oci-hooks/ssh"  # a tmpfs: no key reaches the image's layer or a disk
 KNOWN_HOSTS = f"{BASE}/known_hosts"
+SSH_CONFIG = f"{BASE}/ssh_config"
 OPENSSH_KEY = f"{BASE}/id_openssh"  # the user's key in OpenSSH's format
 IMAGE_CLIENT = f"{BASE}/bin/ssh.image"  # the client of the image
 
@@ -16,6 +17,7 @@ PIDFILE = f"{DROPBEAR}/dropbear.pid"
 PASSWD = "/etc/passwd"
 SHELLS = "/etc/shells"
 PROFILE_MODULE = "/etc/profile.d/ssh-hook.sh"
-SSH = "/usr/bin/ssh"
-COPIERS = ("scp", "sftp")  # in /usr/bin, where the image has none
+USER_PROGRAMS = "/usr/bin"
+SSH = f"{USER_PROGRAMS}/ssh"
+COPIERS = ("scp", "sftp")  # beside it, where the image has none
 DEFAULT_SHELL = "/bin/sh"

@@ -21,6 +21,7 @@ class Settings:
         port: 1 to 65535 (SERVER_PORT_DEFAULT, or the deprecated SERVER_PORT).
         overlay, join, require_seccomp: true by default (OVERLAY_MOUNT_HOME_SSH, JOIN_NAMESPACES, REQUIRE_SECCOMP).
         require_user_annotation: false by default (REQUIRE_USER_ANNOTATION).
+        container_ports: ports beside `port` at which only the user's containers may answer (CONTAINER_PORTS).
         listen: the node's addresses to listen on; empty for all (LISTEN_ADDRESSES).
     """
 
@@ -34,6 +35,7 @@ class Settings:
         self.join = _boolean(environment, "JOIN_NAMESPACES")
         self.require_seccomp = _boolean(environment, "REQUIRE_SECCOMP")
         self.require_user_annotation = _boolean(environment, "REQUIRE_USER_ANNOTATION", "false")
+        self.container_ports = _ports(environment, "CONTAINER_PORTS")
         self.listen = _addresses(environment, "LISTEN_ADDRESSES")
 
 
@@ -62,6 +64,11 @@ def _absolute_path(environment: Mapping[str, str], name: str) -> str:
     if not value.startswith("/"):
         raise HookError(f"{name} {_WHERE} is '{printable(value)}': give an absolute path")
     return value
+
+
+def _ports(environment: Mapping[str, str], name: str) -> list[int]:
+    text = environment.get(name)
+    return [parse_port(port, f"{name} {_WHERE}") for port in text.split(",")] if text else []
 
 
 def _addresses(environment: Mapping[str, str], name: str) -> list[str]:
