@@ -17,7 +17,7 @@ from typing import Any
 import openssh
 import pytest
 from attack import CANARY, SECRET, host_untouched, one_line, plain, plant
-from containers import ALICE, BOB, PORT, call_hook, keys, plain_start, run
+from containers import ALICE, BOB, call_hook, keys, plain_start, run
 from old_kernel import write_wrapper
 from recorded import describe, write_record
 

@@ -227,8 +227,10 @@ TRUSTING = [
     ["-p", str(OTHER_PORT), "-o", f"Port={PORT}", "-y"],
     ["-p", str(OTHER_PORT), "-p", str(PORT), "-y"],
     [f"-yp{PORT}"],
-    ["-K", "5", "-y"],
-    ["-J", "true", "-y"],
+    ["-J", "127.0.0.2", "-y"],
+    ["-o", "IdentityFile=none", "-oHostKeyAlgorithms=+ssh-rsa", "-oUserKnownHostsFile=none"],
+    ["-oControlPath=none", "-oCanonicalizeHostname=yes", "-oStrictHostKeyChecking=no"],
+    ["-oRevokedHostKeys=none", "-oCheckHostIP=no", "-PTag", "-oTag=x", "-oStrictHostKeyChecking=no"],
     # the port in other words
     ["-p", f"0{PORT}", "-y"],
     [f"-p+{PORT}", "-oStrictHostKeyChecking=no"],
