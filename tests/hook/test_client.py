@@ -513,13 +513,9 @@ def test_dynamic_forward(near: Container, far: Container, background: Callable[[
 
 def test_through_another(near: Container) -> None:
     """The host on the way is a container too: its port and key need not be given."""
-    assert ssh(near, "-o", "ProxyCommand=ssh -W 127.0.0.1:%p far", "there", "echo right; exit 3") == (
-        3,
-        b"right\n",
-        b"",
-    )
-    assert ssh(near, "-J", "far", "127.0.0.1", "echo right; exit 3") == (3, b"right\n", b"")
-    assert ssh(near, "-J", "far,127.0.0.1", "127.0.0.1", "echo right; exit 3") == (3, b"right\n", b"")
+    proxy = "ProxyCommand=ssh -W 127.0.0.1:%p far"
+    for arguments in (["-o", proxy, "there"], ["-J", "far", "127.0.0.1"], ["-J", "far,127.0.0.1", "127.0.0.1"]):
+        assert ssh(near, *arguments, "echo right; exit 3") == (3, b"right\n", b"")
 
 
 def test_shared_connection(near: Container) -> None:

@@ -405,8 +405,8 @@ def test_no_question_without_a_terminal(start: Start, place: Path) -> None:
     with server(OTHER_PORT, place):
         for command in (
             "ssh -p PORT HOST true",
-            "scp -P PORT /bin/busybox HOST:/tmp",
-            "sftp -P PORT -b /bin/busybox HOST",
+            "scp -P PORT /bin/sh HOST:/tmp",
+            "sftp -P PORT -b /bin/sh HOST",
         ):
             command = command.replace("PORT", str(OTHER_PORT)).replace("HOST", "127.0.0.1")
             before = time.monotonic()

@@ -46,8 +46,9 @@ fi
 def ssh_config(login_name: str, names: list[str], port: int, wait: int) -> bytes:
     """Return the configuration that the container's ssh reads before all others: ssh_config(5).
 
-    `names` are all names under which the user can log in, `login_name` is the preferred one. `port` is the port of the user's containers, and `wait` the
-    seconds to wait for one that does not answer yet. ssh takes ConnectTimeout for the limit of all attempts together
+    `names` are all names under which the user can log in, `login_name` is the preferred one. `port` is the port of the
+    user's containers, and `wait` the seconds to wait for one that does not answer yet. ssh takes ConnectTimeout for the
+    limit of all attempts together
     (patch 02-containers of OpenSSH).
     """
     users = [name for name in (login_name, *names) if not _PATTERN_CHARACTERS.intersection(name)]
