@@ -490,4 +490,4 @@ def test_usage(ssh: Client) -> None:
 
 
 def test_known_hosts_has_one_name_for_all_containers() -> None:
-    assert known_hosts("ssh-ed25519 AAAA") == b"oci-hooks ssh-ed25519 AAAA\n"
+    assert known_hosts(["ssh-ed25519 AAAA"]) == b"oci-hooks ssh-ed25519 AAAA\n"
