@@ -50,7 +50,7 @@ KEY_TYPES = {  # of the private key, and the types of the host keys that are mad
     "ed25519": ("ed25519", "ecdsa"),  # nodes with Sarus's hook, which may share the homes, need the ECDSA host key
     "ecdsa": ("ecdsa",),  # what Sarus's hook makes
 }
-KEY_LIBRARIES = (  # imported by `generate`; a program that forks for each user imports them before
+KEY_LIBRARIES = (  # imported by `generate`; a program that forks for each user imports them before, and calls warm_up
     "cryptography.hazmat.primitives.serialization",
     "cryptography.hazmat.primitives.asymmetric.ec",
     "cryptography.hazmat.primitives.asymmetric.ed25519",
@@ -184,6 +184,20 @@ def write_client(directory: str, files: dict[str, bytes]) -> None:
 
 
 # Making a set
+
+
+def warm_up() -> None:
+    """Have OpenSSL load what its first Ed25519 key of a process takes, some 4 ms. Raises ImportError.
+
+    The key is a constant, so that processes that are forked afterwards share no state of a random number generator.
+    """
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric import ed25519
+
+    try:
+        ed25519.Ed25519PrivateKey.from_private_bytes(bytes(32)).public_key()
+    except UnsupportedAlgorithm:
+        pass  # with OpenSSL's FIPS provider; then only ECDSA keys can be made
 
 
 def _new_set(key_type: str, name: str) -> KeySet:
