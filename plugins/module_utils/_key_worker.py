@@ -83,8 +83,10 @@ def work(order: dict[str, Any]) -> None:
     if not waiting:
         return
     try:
-        for name in () if task.absent else writer.KEY_LIBRARIES:
-            importlib.import_module(name)
+        if not task.absent:
+            for name in writer.KEY_LIBRARIES:
+                importlib.import_module(name)
+            writer.warm_up()
     except ImportError:
         import traceback
 

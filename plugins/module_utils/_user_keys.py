@@ -92,7 +92,7 @@ class KeyTask:
         if self.check_mode:
             existing = writer.examine(directory, name, self.overwrite)
             if self.overwrite or existing is None:
-                return {"changed": True, "after": "(new)\n", "host_key_name": store.HOST_KEYS[self.key_type]}
+                return {"changed": True, "after": "(new)\n", "host_key_names": writer.host_key_names(self.key_type)}
             changed, keys = False, existing
         else:
             changed, keys = writer.generate(directory, name, self.key_type, self.overwrite)
@@ -102,13 +102,14 @@ class KeyTask:
         return self._removed(writer.removable(directory) if self.check_mode else writer.remove(directory))
 
     def _removed(self, changed: bool) -> dict[str, Any]:
-        return {"changed": changed, "after": "", "host_key_name": store.HOST_KEYS[self.key_type]}
+        return {"changed": changed, "after": "", "host_key_names": writer.host_key_names(self.key_type)}
 
     def result(self, user: passwd.Entry, outcome: dict[str, Any] | AsUserError) -> dict[str, Any]:
         """Return the module's result for one user."""
         error = str(outcome) if isinstance(outcome, AsUserError) else None
         values = {} if isinstance(outcome, AsUserError) else outcome
         directory = f"{self.base_dir.rstrip('/')}/{user.name}/.oci-hooks/ssh/keys"
+        names = values.get("host_key_names", writer.host_key_names(self.key_type))
         return {
             "name": user.name,
             "uid": user.uid,
@@ -120,7 +121,8 @@ class KeyTask:
                 "directory": directory,
                 "private_key": f"{directory}/{store.PRIVATE_KEY}",
                 "authorized_keys": f"{directory}/{store.AUTHORIZED_KEYS}",
-                "host_key": f"{directory}/{values.get('host_key_name', store.HOST_KEYS[self.key_type])}",
+                "host_key": f"{directory}/{names[0]}",
+                "host_keys": [f"{directory}/{name}" for name in names],
             },
         }
 
@@ -131,7 +133,7 @@ def _made(changed: bool, keys: store.KeySet) -> dict[str, Any]:
         "after": describe(keys),
         "public_key": store.public_key(keys),
         "fingerprint": store.fingerprint(keys),
-        "host_key_name": keys.host_key_name,
+        "host_key_names": list(keys.host_keys),
     }
 
 

@@ -63,11 +63,15 @@ options:
     default: /opt/oci-hooks/etc/passwd
   key_type:
     description:
-      - Type of new keys. V(ecdsa) is NIST P-256.
-      - An existing set of the other type is kept, unless O(overwrite=true).
+      - Type of the private key in a new set.
+      - With V(ed25519) the set also has host keys of both types, Ed25519 and ECDSA. Nodes with Sarus's SSH hook that
+        share the homes use the ECDSA host key.
+      - With V(ecdsa), which is NIST P-256, all keys of the set are ECDSA, as Sarus's SSH hook makes them. It is for
+        hosts in FIPS mode.
+      - An existing set of any type is kept as it is, and no key is added to it, unless O(overwrite=true).
     type: str
-    choices: [ecdsa, ed25519]
-    default: ecdsa
+    choices: [ed25519, ecdsa]
+    default: ed25519
   state:
     description:
       - V(present) makes a set if there is none.
@@ -99,7 +103,11 @@ EXAMPLES = r"""
   ocihooks.ssh.user_keys:
     users: [alice, "1002"]
     base_dir: /cluster/home
-    key_type: ed25519
+  become: true
+
+- name: Make keys on a cluster in FIPS mode
+  ocihooks.ssh.user_keys:
+    key_type: ecdsa
   become: true
 
 - name: Replace the keys of a user whose laptop was stolen
@@ -141,7 +149,7 @@ users:
     public_key:
       description: The public key; null if there is none, or none yet in check mode.
       type: str
-      sample: ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAAIbmlzdHAyNTY...
+      sample: ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIA0jJyXnDTE5xgbn...
     fingerprint:
       description: SHA256 fingerprint of the public key; null if RV(users[].public_key) is.
       type: str
@@ -163,9 +171,16 @@ users:
           type: str
           sample: /home/alice/.oci-hooks/ssh/keys/authorized_keys
         host_key:
-          description: The host key of the user's own SSH server.
+          description: The first of RV(users[].paths.host_keys), which clients prefer.
           type: str
-          sample: /home/alice/.oci-hooks/ssh/keys/dropbear_ecdsa_host_key
+          sample: /home/alice/.oci-hooks/ssh/keys/dropbear_ed25519_host_key
+        host_keys:
+          description: The host keys of the user's own SSH server.
+          type: list
+          elements: str
+          sample:
+            - /home/alice/.oci-hooks/ssh/keys/dropbear_ed25519_host_key
+            - /home/alice/.oci-hooks/ssh/keys/dropbear_ecdsa_host_key
 """
 
 import os
@@ -184,7 +199,7 @@ def main() -> None:
             "uid_max": {"type": "int", "default": 60000},
             "base_dir": {"type": "path", "default": "/home"},
             "passwd_file": {"type": "path", "default": "/opt/oci-hooks/etc/passwd", "no_log": False},
-            "key_type": {"type": "str", "choices": ["ecdsa", "ed25519"], "default": "ecdsa"},
+            "key_type": {"type": "str", "choices": ["ed25519", "ecdsa"], "default": "ed25519"},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "overwrite": {"type": "bool", "default": False},
         },

@@ -67,7 +67,7 @@ def prepare(root: Path) -> None:
     (place / "ssh_config").write_text(SSH_CONFIG, encoding="utf-8")
     shutil.copy(keys() / "authorized_keys", place)
     openssh.convert(keys() / "id_dropbear", place / "id")
-    openssh.convert(keys() / "dropbear_ecdsa_host_key", place / "host_key")
+    openssh.convert(keys() / "dropbear_ed25519_host_key", place / "host_key")
     public = run(["ssh-keygen", "-y", "-f", place / "host_key"]).checked().text
     (place / "known_hosts").write_text(f"bench {public}\n", encoding="utf-8")
     for path in place.iterdir():

@@ -258,8 +258,9 @@ def private_key(data: bytes) -> None:
     kind = accepted(check_private_key, data, "/keys/id_dropbear")
     if kind is None:
         return
-    keys = KeySet(data, b"", data, "")
+    keys = KeySet(data, b"", {"": data})
     name, encoded = store.public_key(keys).split(" ")
+    assert store.host_public_keys(keys) == [f"{name} {encoded}"]
     blob = binascii.a2b_base64(encoded)
     fields = _strings(data)
     assert fields[0] == name.encode() == kind == _strings(blob)[0]

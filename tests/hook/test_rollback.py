@@ -15,7 +15,7 @@ from starter import Start, Starter
 
 SETTING = {"OVERLAY_MOUNT_HOME_SSH": "false"}
 SSH = Path("/home/alice/.ssh")
-NAMES = ("id_dropbear", "authorized_keys", "dropbear_ecdsa_host_key")
+NAMES = ("id_dropbear", "authorized_keys", "dropbear_ecdsa_host_key", "dropbear_ed25519_host_key")
 
 
 @pytest.fixture

@@ -166,14 +166,14 @@ def test_image_with_an_account_beside_root(start: Start, bobs: Path, tmp_path: P
 
 
 @contextmanager
-def server(port: int, directory: Path) -> Iterator[Path]:
-    """Some server on `port`, with a host key of its own, that lets alice in, so that a client that goes on with it runs
-    its command. Yields its log.
+def server(port: int, directory: Path, key_type: str = "ecdsa") -> Iterator[Path]:
+    """Some server on `port`, with a host key of its own of type `key_type`, that lets alice in, so that a client that
+    goes on with it runs its command. Yields its log.
     """
     directory.mkdir(mode=0o755)
     shutil.copy(keys() / "authorized_keys", directory)
     host_key, log = directory / "host_key", directory / "log"
-    run([BINARIES / "dropbearkey", "-t", "ecdsa", "-f", host_key]).checked()
+    run([BINARIES / "dropbearkey", "-t", key_type, "-f", host_key]).checked()
     log.touch()
     for path in directory.iterdir():
         os.chown(path, ALICE, ALICE)
@@ -285,6 +285,20 @@ def test_impostor_is_refused(start: Start, place: Path, image: str) -> None:
         assert said == mine
         assert b"auth succeeded" not in log.read_bytes()
     assert not Path("/home/alice/.ssh/known_hosts").exists()
+
+
+@pytest.mark.parametrize("key_type", ["ed25519", "ecdsa", "rsa"])
+@pytest.mark.parametrize("image", ["busybox", "debian"])
+def test_impostor_with_any_type_of_host_key_is_refused(start: Start, place: Path, image: str, key_type: str) -> None:
+    """Of the types that the user's containers have, and of another one."""
+    container = start("crun", image, prepare=with_openssh if image == "debian" else None)
+    without_daemon(container)
+    with server(PORT, place, key_type) as log:
+        for options in ([], ["-y"], ["-D1080"], ["-oStrictHostKeyChecking=no", "-oHostKeyAlgorithms=+ssh-rsa"]):
+            result = container.exec("ssh", *options, "127.0.0.1", "echo wrong", stdin=b"y\nyes\n" * 5)
+            assert result.status != 0, options
+            assert result.out == b"", options
+        assert b"auth succeeded" not in log.read_bytes()
 
 
 def test_own_containers_are_known_under_every_name(start: Start) -> None:

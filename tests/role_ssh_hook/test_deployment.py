@@ -175,6 +175,7 @@ def test_another_name_of_dropbears_directory_is_refused(untouched: dict[str, str
             {
                 "ssh_hook_server_port": "15263abc",
                 "ssh_hook_passwd_source": "ldap",
+                "ssh_hook_key_type": "rsa",
                 "ssh_hook_stages": ["createRuntime", "poststart"],
                 "ssh_hook_join_namespaces": "maybe",
                 "ssh_hook_require_seccomp": "perhaps",
@@ -184,6 +185,7 @@ def test_another_name_of_dropbears_directory_is_refused(untouched: dict[str, str
             [
                 "ssh_hook_server_port",
                 "value of ssh_hook_passwd_source must be one of: getent, file",
+                "value of ssh_hook_key_type must be one of: ed25519, ecdsa",
                 "value of ssh_hook_stages must be one or more of: createRuntime, createContainer, poststop",
                 "ssh_hook_join_namespaces",
                 "ssh_hook_require_seccomp",

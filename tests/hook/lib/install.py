@@ -72,6 +72,7 @@ def install_hook() -> None:
         "ssh_hook_python": PYTHON,
         "ssh_hook__package_dir": str(PACKAGE),
         "ssh_hook__settings": SETTINGS,
+        "ssh_hook_key_type": "ed25519",
         "ssh_hook__python_packages": ["/usr/lib/python3/dist-packages"],
     }
     launcher.write_text(template("ssh_hook.j2", **values), encoding="utf-8")

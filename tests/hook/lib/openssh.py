@@ -7,7 +7,7 @@ from pathlib import Path
 
 from containers import PORT, Container, Result, run
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 
 def _strings(data: bytes) -> Iterator[bytes]:
@@ -17,7 +17,7 @@ def _strings(data: bytes) -> Iterator[bytes]:
         data = data[4 + size :]
 
 
-def write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> Path:
+def write_key(path: Path, key: ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey) -> Path:
     """Write a private key as OpenSSH reads it."""
     text = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
@@ -28,10 +28,12 @@ def write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> Path:
 
 
 def convert(source: Path, target: Path) -> Path:
-    """Write a private ECDSA key in Dropbear's format anew in OpenSSH's."""
-    kind, curve, _public, secret = _strings(source.read_bytes())
-    assert (kind, curve) == (b"ecdsa-sha2-nistp256", b"nistp256")
-    return write_key(target, ec.derive_private_key(int.from_bytes(secret, "big"), ec.SECP256R1()))
+    """Write a private key in Dropbear's format anew in OpenSSH's."""
+    kind, *fields = _strings(source.read_bytes())
+    if kind == b"ssh-ed25519":
+        return write_key(target, ed25519.Ed25519PrivateKey.from_private_bytes(fields[0][:32]))
+    assert (kind, fields[0]) == (b"ecdsa-sha2-nistp256", b"nistp256")
+    return write_key(target, ec.derive_private_key(int.from_bytes(fields[2], "big"), ec.SECP256R1()))
 
 
 def new_key(path: Path) -> str:

@@ -293,7 +293,9 @@ def test_a_set_of_keys_with_any_file_spoiled(key_set: Path, data: st.DataObject)
         path.write_bytes(data.draw(spoiled([whole]) | st.just(b"") | st.binary()))
         keys = accepted(store.load, str(key_set), "alice")
         if keys is not None:
-            assert getattr(keys, {"dropbear_ecdsa_host_key": "host_key"}.get(path.name, path.name)) == path.read_bytes()
-            TARGETS["private_key"](keys.id_dropbear)
+            files = {"id_dropbear": keys.id_dropbear, "authorized_keys": keys.authorized_keys, **keys.host_keys}
+            assert files == {file.name: file.read_bytes() for file in key_set.iterdir()}
+            for private in (keys.id_dropbear, *keys.host_keys.values()):
+                TARGETS["private_key"](private)
     finally:
         path.write_bytes(whole)

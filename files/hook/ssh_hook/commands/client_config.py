@@ -32,10 +32,11 @@ def client_config(arguments: list[str], settings: dict[str, str]) -> str:
     keys = store.load(directory, name)
     path = _tilde_path(writer.client_directory(directory))
     names = options.hosts if options.port == _SSH_PORT else [f"[{host}]:{options.port}" for host in options.hosts]
-    text = config(options.hosts, options.port, name, path)
+    host_keys = store.host_public_keys(keys)
+    text = config(options.hosts, options.port, name, path, [key.split()[0] for key in host_keys])
     files = {
         _KEY: formats.openssh_private_key(keys.id_dropbear, formats.key_comment(name)),
-        _KNOWN_HOSTS: formats.known_hosts(store.host_public_key(keys), names),
+        _KNOWN_HOSTS: formats.known_hosts(host_keys, names),
         _CONFIG: text.encode(),
     }
     writer.write_client(directory, files)
@@ -45,8 +46,11 @@ def client_config(arguments: list[str], settings: dict[str, str]) -> str:
     return f"Have this line at the top of ~/.ssh/config:\nInclude {include}\nThen: ssh {PREFIX}{options.hosts[0]}{more}"
 
 
-def config(hosts: list[str], port: int, user: str, directory: str) -> str:
-    """Return an ssh_config(5) for containers on `hosts`, with key and known_hosts in `directory`. Raises HookError."""
+def config(hosts: list[str], port: int, user: str, directory: str, host_key_types: list[str]) -> str:
+    """Return an ssh_config(5) for containers on `hosts`, with key and known_hosts in `directory`. Raises HookError.
+
+    `host_key_types` are those of the containers' host keys, the preferred one first: OpenSSH before 8.5 prefers ECDSA.
+    """
     if not _USER.fullmatch(user):
         raise HookError(f"ssh's configuration cannot hold the user's name '{printable(user)}'")
     entries = [f"Host {PREFIX}{host}\n    HostName {host}\n" for host in hosts]
@@ -57,6 +61,7 @@ def config(hosts: list[str], port: int, user: str, directory: str) -> str:
         f"IdentityFile {_quoted(f'{directory}/{_KEY}')}",
         "IdentitiesOnly yes",
         f"HostKeyAlias {formats.HOST_KEY_ALIAS}",
+        f"HostKeyAlgorithms {','.join(host_key_types)}",
         f"UserKnownHostsFile {_quoted(f'{directory}/{_KNOWN_HOSTS}')}",
         "GlobalKnownHostsFile /dev/null",
         "StrictHostKeyChecking yes",

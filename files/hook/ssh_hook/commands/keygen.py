@@ -18,14 +18,18 @@ from ..keys.errors import KeyStoreError, MissingLibraryError
 def keygen(settings: dict[str, str], overwrite: bool = False) -> str:
     """Make the caller's key set, unless there is one; return one line that says what was done.
 
-    `settings` has HOOK_BASE_DIR, PASSWD_FILE and, optionally, PYTHON_PACKAGES: colon-separated directories that hold
-    the package cryptography. With `overwrite` an existing set is replaced. Raises KeyStoreError.
+    `settings` has HOOK_BASE_DIR, PASSWD_FILE and, optionally, SSH_KEY_TYPE, one of writer.KEY_TYPES, and
+    PYTHON_PACKAGES: colon-separated directories that hold the package cryptography. With `overwrite` an existing set is
+    replaced. Raises KeyStoreError.
     """
     directory, name = caller(settings)
     # Appended: nothing in these directories may shadow the standard library.
     sys.path += [path for path in settings.get("PYTHON_PACKAGES", "").split(":") if path.startswith("/")]
+    key_type = settings.get("SSH_KEY_TYPE") or writer.DEFAULT_KEY_TYPE
+    if key_type not in writer.KEY_TYPES:
+        raise KeyStoreError(f"SSH_KEY_TYPE is {key_type!r}: give one of {', '.join(writer.KEY_TYPES)}")
     try:
-        made, keys = writer.generate(directory, name, overwrite=overwrite)
+        made, keys = writer.generate(directory, name, key_type, overwrite)
     except MissingLibraryError as error:
         raise KeyStoreError(
             f"{error}: install it for {sys.executable} (Debian: python3-cryptography),"

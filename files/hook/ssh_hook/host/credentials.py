@@ -21,9 +21,9 @@ class Credentials:
     """The keys of one user.
 
     Attributes:
-        id_dropbear, host_key, authorized_keys: the contents of these files.
-        host_key_name: the name of the host key's file.
-        host_public_key: ``<type> <base64>``.
+        id_dropbear, authorized_keys: the contents of these files.
+        host_keys: the contents of the host keys' files by name, the preferred one first.
+        host_public_keys: each ``<type> <base64>``, in the same order.
         openssh_key: the user's private key in OpenSSH's format.
     """
 
@@ -33,9 +33,8 @@ class Credentials:
         `name` is the user's; `public_keys` are lines for authorized_keys beside the set's own.
         """
         self.id_dropbear = keys.id_dropbear
-        self.host_key = keys.host_key
-        self.host_key_name = keys.host_key_name
-        self.host_public_key = store.host_public_key(keys)
+        self.host_keys = keys.host_keys
+        self.host_public_keys = store.host_public_keys(keys)
         self.openssh_key = openssh_private_key(keys.id_dropbear, key_comment(name))
         self.authorized_keys = keys.authorized_keys.rstrip(b"\n") + b"\n" + public_keys
 

@@ -15,7 +15,7 @@ from .lean import TYPE_CHECKING, fsencode, sha256
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-HOST_KEY_ALIAS = "oci-hooks"  # in known_hosts: one line serves for all hosts and ports
+HOST_KEY_ALIAS = "oci-hooks"  # in known_hosts: a line for each host key serves for all hosts and ports
 
 _CURVES = {b"nistp256": 32, b"nistp384": 48, b"nistp521": 66}  # bytes of one coordinate
 
@@ -101,12 +101,12 @@ def public_line(blob: bytes) -> str:
     return f"{kind.decode()} {binascii.b2a_base64(blob, newline=False).decode()}"
 
 
-def known_hosts(public_key: str, names: Iterable[str] = ()) -> bytes:
-    """Return a known_hosts file for a user's containers, whose host key is ``<type> <base64>``.
+def known_hosts(public_keys: Iterable[str], names: Iterable[str] = ()) -> bytes:
+    """Return a known_hosts file for a user's containers, whose host keys are `public_keys`, each ``<type> <base64>``.
 
     It has their alias, and `names` for clients that know no aliases: ``host``, or ``[host]:port``.
     """
-    return "".join(f"{name} {public_key}\n" for name in (HOST_KEY_ALIAS, *names)).encode()
+    return "".join(f"{name} {key}\n" for name in (HOST_KEY_ALIAS, *names) for key in public_keys).encode()
 
 
 def blob_fingerprint(blob: bytes) -> str:

@@ -3,14 +3,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The key store: one user's SSH keys in ``<base>/<name>/.oci-hooks/ssh/keys``.
 
-A *set* is three files in that directory, in Dropbear's own formats:
+A *set* is these files in that directory, in Dropbear's own formats:
 
 ``id_dropbear``
     the private key that the user's client logs in with;
 ``authorized_keys``
     its public key, one line;
-``dropbear_ecdsa_host_key`` or ``dropbear_ed25519_host_key``
-    the private key of the user's own server. If both are there the first one counts.
+``dropbear_ed25519_host_key``, ``dropbear_ecdsa_host_key``
+    the private keys of the user's own server: both, or one of them. Sarus's hook makes and reads the second one alone.
 
 ``<base>/<name>/.oci-hooks/ssh/client`` holds the files of an OpenSSH client outside of containers, with the private key
 in OpenSSH's format. It is removed with the set.
@@ -34,7 +34,10 @@ from .lean import closing, os, read_all, stat
 
 PRIVATE_KEY = "id_dropbear"
 AUTHORIZED_KEYS = "authorized_keys"
-HOST_KEYS = {"ecdsa": "dropbear_ecdsa_host_key", "ed25519": "dropbear_ed25519_host_key"}
+HOST_KEYS = {  # the file of each type; clients prefer the first
+    "ed25519": "dropbear_ed25519_host_key",
+    "ecdsa": "dropbear_ecdsa_host_key",
+}
 
 BELOW_HOME = (".oci-hooks", "ssh")
 CURRENT = "keys"
@@ -48,17 +51,16 @@ class KeySet:
     """The contents of one key set.
 
     Attributes:
-        id_dropbear, authorized_keys, host_key: the contents of these files.
-        host_key_name: the name of the host key's file.
+        id_dropbear, authorized_keys: the contents of these files.
+        host_keys: the contents of the host keys' files by name, at least one, in the order of HOST_KEYS.
     """
 
-    __slots__ = ("authorized_keys", "host_key", "host_key_name", "id_dropbear")
+    __slots__ = ("authorized_keys", "host_keys", "id_dropbear")
 
-    def __init__(self, id_dropbear: bytes, authorized_keys: bytes, host_key: bytes, host_key_name: str) -> None:
+    def __init__(self, id_dropbear: bytes, authorized_keys: bytes, host_keys: dict[str, bytes]) -> None:
         self.id_dropbear = id_dropbear
         self.authorized_keys = authorized_keys
-        self.host_key = host_key
-        self.host_key_name = host_key_name
+        self.host_keys = host_keys
 
 
 def key_directory(base_dir: str, name: str) -> str:
@@ -92,9 +94,9 @@ def public_key(keys: KeySet) -> str:
     return public_line(public_blob(keys.id_dropbear))
 
 
-def host_public_key(keys: KeySet) -> str:
-    """Return the public key of the user's containers as OpenSSH writes it, without a comment: ``<type> <base64>``."""
-    return public_line(public_blob(keys.host_key))
+def host_public_keys(keys: KeySet) -> list[str]:
+    """Return the public keys of the user's containers, the preferred one first, each ``<type> <base64>``."""
+    return [public_line(public_blob(key)) for key in keys.host_keys.values()]
 
 
 def fingerprint(keys: KeySet) -> str:
@@ -254,31 +256,32 @@ def read_set(fd: int, directory: str, name: str) -> KeySet:
     """Read and check the files in the directory `fd`. Raises MissingKeysError if it has none, or KeyStoreError."""
     private = _read_file(fd, PRIVATE_KEY, directory, _PRIVATE_KEY_LIMIT, 0o077)
     authorized = _read_file(fd, AUTHORIZED_KEYS, directory, _AUTHORIZED_KEYS_LIMIT, 0o022)
-    host_key = _read_host_key(fd, directory)
-    if private is None and authorized is None and host_key is None:
+    host_keys = _read_host_keys(fd, directory)
+    if private is None and authorized is None and not host_keys:
         raise _missing(directory, name)
     if private is None:
         raise _incomplete(directory, PRIVATE_KEY)
     if authorized is None:
         raise _incomplete(directory, AUTHORIZED_KEYS)
-    if host_key is None:
+    if not host_keys:
         raise _incomplete(directory, " or ".join(HOST_KEYS.values()))
     check_private_key(private, f"{directory}/{PRIVATE_KEY}")
     if not _has_public_key(authorized):
         raise KeyStoreError(f"{directory}/{AUTHORIZED_KEYS} holds no public key: {REPLACE}")
-    return KeySet(private, authorized, *host_key)
+    return KeySet(private, authorized, host_keys)
 
 
-def _read_host_key(fd: int, directory: str) -> tuple[bytes, str] | None:
-    """Return the bytes and the file name of the host key in the directory `fd`, or None if there is none."""
+def _read_host_keys(fd: int, directory: str) -> dict[str, bytes]:
+    """Return the contents of the host keys' files in the directory `fd` by name. Raises KeyStoreError."""
+    found = {}
     for key_type, name in HOST_KEYS.items():
         data = _read_file(fd, name, directory, _PRIVATE_KEY_LIMIT, 0o077)
         if data is not None:
             kind = check_private_key(data, f"{directory}/{name}").decode()
             if key_type not in kind:
                 raise KeyStoreError(f"{directory}/{name} holds a key of type {kind}: {REPLACE}")
-            return data, name
-    return None
+            found[name] = data
+    return found
 
 
 def _incomplete(directory: str, file_name: str) -> KeyStoreError:

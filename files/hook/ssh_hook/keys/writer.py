@@ -45,8 +45,12 @@ from .store import (
     read_set,
 )
 
-KEY_TYPES = ("ecdsa", "ed25519")  # the first is the default
-KEY_LIBRARIES = (  # imported by `generate`; a program that forks for each user imports them before
+DEFAULT_KEY_TYPE = "ed25519"
+KEY_TYPES = {  # of the private key, and the types of the host keys that are made with it
+    "ed25519": ("ed25519", "ecdsa"),  # nodes with Sarus's hook, which may share the homes, need the ECDSA host key
+    "ecdsa": ("ecdsa",),  # what Sarus's hook makes
+}
+KEY_LIBRARIES = (  # imported by `generate`; a program that forks for each user imports them before, and calls warm_up
     "cryptography.hazmat.primitives.serialization",
     "cryptography.hazmat.primitives.asymmetric.ec",
     "cryptography.hazmat.primitives.asymmetric.ed25519",
@@ -57,6 +61,11 @@ _TEMPORARY = "keys.tmp."
 _LOCK = "keygen.lock"
 _LOCK_SECONDS = 30.0
 _RENAME_EXCHANGE = 2  # linux/fs.h
+
+
+def host_key_names(key_type: str) -> list[str]:
+    """Return the file names of the host keys in a new set of the type `key_type`."""
+    return [HOST_KEYS[kind] for kind in KEY_TYPES[key_type]]
 
 
 def examine(directory: str, name: str, overwrite: bool = False) -> KeySet | None:
@@ -72,11 +81,13 @@ def examine(directory: str, name: str, overwrite: bool = False) -> KeySet | None
         return _examine(parent, directory, name, overwrite)
 
 
-def generate(directory: str, name: str, key_type: str = KEY_TYPES[0], overwrite: bool = False) -> tuple[bool, KeySet]:
+def generate(
+    directory: str, name: str, key_type: str = DEFAULT_KEY_TYPE, overwrite: bool = False
+) -> tuple[bool, KeySet]:
     """Make a key set in `directory` unless it holds one; return whether one was made, and the set.
 
-    An existing set of any type is kept, unless `overwrite`. An incomplete or invalid one is an error unless
-    `overwrite`, since it may hold the only copy of a private key.
+    An existing set of any type is kept as it is, unless `overwrite`: running containers use its keys. An incomplete or
+    invalid one is an error unless `overwrite`, since it may hold the only copy of a private key.
 
     Raises KeyStoreError, or MissingLibraryError; an existing set then is unchanged.
     """
@@ -175,14 +186,40 @@ def write_client(directory: str, files: dict[str, bytes]) -> None:
 # Making a set
 
 
-def _new_set(key_type: str, name: str) -> KeySet:
-    make = _new_ed25519 if key_type == "ed25519" else _new_ecdsa
+def warm_up() -> None:
+    """Have OpenSSL load what its first Ed25519 key of a process takes, some 4 ms. Raises ImportError.
+
+    The key is a constant, so that processes that are forked afterwards share no state of a random number generator.
+    """
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric import ed25519
+
     try:
-        private, host_key = make(), make()
+        ed25519.Ed25519PrivateKey.from_private_bytes(bytes(32)).public_key()
+    except UnsupportedAlgorithm:
+        pass  # with OpenSSL's FIPS provider; then only ECDSA keys can be made
+
+
+def _new_set(key_type: str, name: str) -> KeySet:
+    try:
+        private = _new_key(key_type)
+        host_keys = {HOST_KEYS[kind]: _new_key(kind) for kind in KEY_TYPES[key_type]}
     except ImportError as error:
         raise MissingLibraryError(f"cannot make SSH keys without the Python package cryptography: {error}") from error
     line = f"{public_line(public_blob(private))} {key_comment(name)}\n"
-    return KeySet(private, line.encode("utf-8", "surrogateescape"), host_key, HOST_KEYS[key_type])
+    return KeySet(private, line.encode("utf-8", "surrogateescape"), host_keys)
+
+
+def _new_key(key_type: str) -> bytes:
+    from cryptography.exceptions import UnsupportedAlgorithm
+
+    try:
+        return _new_ed25519() if key_type == "ed25519" else _new_ecdsa()
+    except UnsupportedAlgorithm as error:  # Ed25519 with OpenSSL's FIPS provider
+        raise KeyStoreError(
+            f"the package cryptography makes no keys of type {key_type} on this host, which may be in FIPS mode: "
+            "choose ecdsa (SSH_KEY_TYPE of 'ssh_hook keygen', key_type of the module user_keys)"
+        ) from error
 
 
 def _new_ecdsa() -> bytes:
@@ -332,7 +369,8 @@ def _write_set(parent: int, directory: str, entry: str, keys: KeySet) -> None:
     with closing(os.open(entry, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)) as fd:
         _write_file(fd, PRIVATE_KEY, keys.id_dropbear)
         _write_file(fd, AUTHORIZED_KEYS, keys.authorized_keys)
-        _write_file(fd, keys.host_key_name, keys.host_key)
+        for name, data in keys.host_keys.items():
+            _write_file(fd, name, data)
         os.fsync(fd)
         # Before the old set is replaced: the file system may ignore modes, for example.
         read_set(fd, directory, "")

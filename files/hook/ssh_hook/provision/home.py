@@ -76,7 +76,7 @@ class Home:
         """Write the key set into a directory as the user, each file by an atomic rename. Raises HookError."""
         files = {
             PRIVATE_KEY: credentials.id_dropbear,
-            credentials.host_key_name: credentials.host_key,
+            **credentials.host_keys,
             AUTHORIZED_KEYS: authorized_keys,
         }
         written: list[str] = []

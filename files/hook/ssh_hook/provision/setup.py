@@ -80,12 +80,14 @@ class Setup:
     def provide(self, credentials: Credentials) -> list[str]:
         """Write the files that end with the container, and bind mount some over the image's. Raises HookError, OSError.
 
-        Return Dropbear's options for host key and authorized keys.
+        Return Dropbear's options for host keys and authorized keys.
         """
         _write_file(self._dropbear, "environment", self._environment, 0o600, self._user)
         _write_file(self._dropbear, basename(paths.PIDFILE), b"", 0o644, self._user)
-        host_key = credentials.host_key_name
-        _write_file(self._dropbear, host_key, credentials.host_key, 0o600, self._user)
+        options = []
+        for name, data in credentials.host_keys.items():
+            _write_file(self._dropbear, name, data, 0o600, self._user)
+            options += ["-r", f"{paths.DROPBEAR}/{name}"]
         if self._settings.overlay:
             self._mount_table.refuse_shared(self._home.ssh, self._home.ssh_path)
             self._home.cover(credentials, self._base, self._in_user_namespace)
@@ -102,7 +104,7 @@ class Setup:
         if self._home.is_refused(self._settings.overlay):
             _write_file(self._dropbear, AUTHORIZED_KEYS, credentials.authorized_keys, 0o600, self._user)
             authorized = paths.DROPBEAR
-        return ["-r", f"{paths.DROPBEAR}/{host_key}", "-D", authorized]
+        return [*options, "-D", authorized]
 
     def finish(self, credentials: Credentials) -> None:
         """Without an overlay, write the user's keys into ~/.ssh, which may be on a volume. Raises HookError.
@@ -118,7 +120,7 @@ class Setup:
         port = annotations.port or self._settings.port
         pinned = sorted({port, self._settings.port, *self._settings.container_ports})
         config = ssh_config(self._account.login_name, self._account.names, port, annotations.wait)
-        hosts = known_hosts(credentials.host_public_key, [f"[*]:{port}" for port in pinned])
+        hosts = known_hosts(credentials.host_public_keys, [f"[*]:{port}" for port in pinned])
         _write_file(self._base, basename(paths.SSH_CONFIG), config, 0o644, ROOT)
         _write_file(self._base, basename(paths.KNOWN_HOSTS), hosts, 0o644, ROOT)
         _write_file(self._base, basename(paths.OPENSSH_KEY), credentials.openssh_key, 0o600, self._user)

@@ -62,8 +62,19 @@ def test_three_files_for_the_user_alone(settings: dict[str, str], client: Path) 
     assert told.splitlines()[1:] == [f"Include {client}/config", "Then: ssh container-node1"]
     keys = loaded(settings)
     assert (client / "id_container").read_bytes() == formats.openssh_private_key(keys.id_dropbear, "alice@ocihooks")
-    public = store.host_public_key(keys)
+    public = store.host_public_keys(keys)
+    assert [key.split()[0] for key in public] == ["ssh-ed25519", "ecdsa-sha2-nistp256"]
+    lines = [f"{name} {key}\n" for name in ("oci-hooks", "[node1]:15263") for key in public]
+    assert (client / "known_hosts").read_text() == "".join(lines)
+
+
+def test_a_set_with_one_host_key(settings: dict[str, str], client: Path) -> None:
+    keygen.keygen({**settings, "SSH_KEY_TYPE": "ecdsa"}, overwrite=True)
+    client_config(["node1"], settings)
+    (public,) = store.host_public_keys(loaded(settings))
+    assert public.startswith("ecdsa-sha2-nistp256 ")
     assert (client / "known_hosts").read_text() == f"oci-hooks {public}\n[node1]:15263 {public}\n"
+    assert ssh_reads(client / "config", "container-node1")["hostkeyalgorithms"] == "ecdsa-sha2-nistp256"
 
 
 def test_what_ssh_makes_of_it(settings: dict[str, str], client: Path) -> None:
@@ -77,6 +88,7 @@ def test_what_ssh_makes_of_it(settings: dict[str, str], client: Path) -> None:
             "identityfile": f"{client}/id_container",
             "identitiesonly": "yes",
             "hostkeyalias": "oci-hooks",
+            "hostkeyalgorithms": "ssh-ed25519,ecdsa-sha2-nistp256",
             "userknownhostsfile": f"{client}/known_hosts",
             "globalknownhostsfile": "/dev/null",
             "stricthostkeychecking": "true",
@@ -118,7 +130,7 @@ def test_after_new_keys_it_has_those(settings: dict[str, str], client: Path) -> 
     client_config(["node1"], settings)
     keys = loaded(settings)
     assert (client / "id_container").read_bytes() == formats.openssh_private_key(keys.id_dropbear, "alice@ocihooks")
-    assert store.host_public_key(keys) in (client / "known_hosts").read_text()
+    assert all(key in (client / "known_hosts").read_text() for key in store.host_public_keys(keys))
 
 
 def test_without_keys_it_says_how_to_make_them(settings: dict[str, str]) -> None:
@@ -233,17 +245,17 @@ def test_a_directory_with_blanks(settings: dict[str, str], client: Path, tmp_pat
 
 @pytest.mark.parametrize("name", ["alice", "alice.b-c_d@site", "DOM\\alice"])
 def test_names_of_users(tmp_path: Path, name: str) -> None:
-    (tmp_path / "config").write_text(config(["node1"], 1, name, "/x"))
+    (tmp_path / "config").write_text(config(["node1"], 1, name, "/x", ["ssh-ed25519"]))
     assert ssh_reads(tmp_path / "config", "container-node1")["user"] == name
 
 
 @pytest.mark.parametrize("name", ["a b", 'a"b', "a#", "a%h", "a$b", "a\\", "", "a\nPort 1"])
 def test_names_that_ssh_would_read_as_something_else(name: str) -> None:
     with pytest.raises(HookError, match="cannot hold the user's name"):
-        config(["node1"], 1, name, "/x")
+        config(["node1"], 1, name, "/x", ["ssh-ed25519"])
 
 
 @pytest.mark.parametrize("path", ["/a%h", "/a$x", '/a"', "/a\\b", "/a*", "/a?", "/a[b]"])
 def test_paths_that_ssh_would_read_as_something_else(path: str) -> None:
     with pytest.raises(HookError, match="cannot hold the path"):
-        config(["node1"], 1, "alice", path)
+        config(["node1"], 1, "alice", path, ["ssh-ed25519"])

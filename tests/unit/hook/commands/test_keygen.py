@@ -25,7 +25,31 @@ def test_keygen_makes_the_set_of_the_caller(settings: dict[str, str]) -> None:
     told = keygen.keygen(settings)
     directory = store.key_directory(settings["HOOK_BASE_DIR"], "alice")
     keys = store.load(directory, "alice")
-    assert told == f"made SSH keys for alice in {directory}: ecdsa-sha2-nistp256 {store.fingerprint(keys)}"
+    assert told == f"made SSH keys for alice in {directory}: ssh-ed25519 {store.fingerprint(keys)}"
+    assert list(keys.host_keys) == ["dropbear_ed25519_host_key", "dropbear_ecdsa_host_key"]
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"), [("ecdsa", "ecdsa-sha2-nistp256"), ("ed25519", "ssh-ed25519"), ("", "ssh-ed25519")]
+)
+def test_the_site_sets_the_type(settings: dict[str, str], value: str, kind: str) -> None:
+    assert f": {kind} SHA256:" in keygen.keygen({**settings, "SSH_KEY_TYPE": value})
+
+
+@pytest.mark.parametrize("value", ["rsa", "ECDSA", "ed25519 ", "a\nb"])
+def test_an_unknown_type_is_told(settings: dict[str, str], value: str) -> None:
+    with pytest.raises(KeyStoreError, match=r"^SSH_KEY_TYPE is '.*': give one of ed25519, ecdsa$") as caught:
+        keygen.keygen({**settings, "SSH_KEY_TYPE": value})
+    assert "\n" not in str(caught.value)
+    assert os.listdir(Path(settings["HOOK_BASE_DIR"], "alice")) == []
+
+
+def test_keygen_with_the_other_type_keeps_a_set(settings: dict[str, str]) -> None:
+    keygen.keygen({**settings, "SSH_KEY_TYPE": "ecdsa"})
+    directory = Path(store.key_directory(settings["HOOK_BASE_DIR"], "alice"))
+    before = {path.name: path.read_bytes() for path in directory.iterdir()}
+    assert "(ecdsa-sha2-nistp256 SHA256:" in keygen.keygen(settings)
+    assert {path.name: path.read_bytes() for path in directory.iterdir()} == before
 
 
 def test_keygen_keeps_a_set_and_says_how_to_replace_it(settings: dict[str, str]) -> None:

@@ -18,7 +18,7 @@ PARAMIKO = {"ecdsa": paramiko.ECDSAKey, "ed25519": paramiko.Ed25519Key}
 
 @pytest.fixture(scope="module", params=writer.KEY_TYPES)
 def keys(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[tuple[Path, str]]]:
-    """Files with fresh keys of one type, and the public key of each, ``<type> <base64>``."""
+    """Files with fresh private keys of one type, and the public key of each, ``<type> <base64>``."""
     directory = tmp_path_factory.mktemp(request.param)
     found = []
     for number in range(KEYS):
@@ -30,6 +30,12 @@ def keys(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     yield found
 
 
+def test_openssh_and_the_comment(keys: list[tuple[Path, str]]) -> None:
+    for path, public in keys:
+        output = subprocess.run(["ssh-keygen", "-y", "-f", path], capture_output=True, text=True, check=True).stdout
+        assert output.rstrip("\n") == f"{public} alice@ocihooks"
+
+
 def test_paramiko(keys: list[tuple[Path, str]]) -> None:
     read = []
     for path, _public in keys:
@@ -39,8 +45,9 @@ def test_paramiko(keys: list[tuple[Path, str]]) -> None:
 
 
 def test_asyncssh(keys: list[tuple[Path, str]]) -> None:
-    read = [asyncssh.read_private_key(str(path)).export_public_key().decode().split()[:2] for path, _public in keys]
-    assert read == [public.split() for _path, public in keys]
+    read = [asyncssh.read_private_key(str(path)) for path, _public in keys]
+    assert [key.export_public_key().decode().split()[:2] for key in read] == [public.split() for _path, public in keys]
+    assert {key.get_comment() for key in read} == {"alice@ocihooks"}
 
 
 def test_putty(keys: list[tuple[Path, str]]) -> None:
@@ -48,8 +55,8 @@ def test_putty(keys: list[tuple[Path, str]]) -> None:
     for path, _public in keys:
         command = ["puttygen", path, "-O", "public-openssh", "-o", "/dev/stdout"]
         output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        read.append(output.split()[:2])
-    assert read == [public.split() for _path, public in keys]
+        read.append(output.rstrip("\n"))
+    assert read == [f"{public} alice@ocihooks" for _path, public in keys]
 
 
 def test_libssh(keys: list[tuple[Path, str]]) -> None:
@@ -66,9 +73,25 @@ def test_libssh(keys: list[tuple[Path, str]]) -> None:
 
 def test_paramiko_knows_the_hosts(tmp_path: Path, keys: list[tuple[Path, str]]) -> None:
     path = tmp_path / "known_hosts"
-    path.write_bytes(formats.known_hosts(keys[0][1], ["[node1]:15263", "[fd00::1]:15263"]))
+    path.write_bytes(formats.known_hosts([keys[0][1]], ["[node1]:15263", "[fd00::1]:15263"]))
     known = paramiko.HostKeys(str(path))
     for host in ("[node1]:15263", "[fd00::1]:15263"):
         (key,) = (known.lookup(host) or {}).values()
         assert f"{key.get_name()} {key.get_base64()}" == keys[0][1]
     assert known.lookup("node1") is None
+
+
+def test_the_hosts_are_known_by_all_of_their_keys(tmp_path: Path) -> None:
+    public = store.host_public_keys(writer._new_set("ed25519", "alice"))
+    assert len(public) == 2
+    path = tmp_path / "known_hosts"
+    path.write_bytes(formats.known_hosts(public, ["[node1]:15263"]))
+    entries = paramiko.HostKeys(str(path)).lookup("[node1]:15263") or {}
+    assert [f"{key.get_name()} {key.get_base64()}" for key in entries.values()] == public
+    trusted = asyncssh.read_known_hosts(str(path)).match("node1", "", 15263)[0]
+    assert [key.export_public_key().decode().split() for key in trusted] == [key.split() for key in public]
+    for host in ("oci-hooks", "[node1]:15263"):
+        found = subprocess.run(
+            ["ssh-keygen", "-F", host, "-f", path], capture_output=True, text=True, check=True
+        ).stdout
+        assert [line.split(" ", 1)[1] for line in found.splitlines() if not line.startswith("#")] == public

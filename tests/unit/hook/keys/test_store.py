@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from hypothesis import given
@@ -26,7 +27,9 @@ from ssh_hook.keys.errors import KeyStoreError, MissingKeysError, MissingLibrary
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-FILES = {"ecdsa": "dropbear_ecdsa_host_key", "ed25519": "dropbear_ed25519_host_key"}
+HOST_KEYS = ["dropbear_ed25519_host_key", "dropbear_ecdsa_host_key"]
+NEW = {"ecdsa": HOST_KEYS[1:], "ed25519": HOST_KEYS}  # the host keys of a new set
+OTHERS = {"id_dropbear", "authorized_keys"}
 
 
 @pytest.fixture
@@ -77,7 +80,7 @@ def entries(keys: Path) -> set[str]:
 
 
 def is_consistent(loaded: store.KeySet) -> bool:
-    return loaded.authorized_keys.startswith(store.public_key(loaded).encode() + b" ")
+    return loaded.authorized_keys.startswith(store.public_key(loaded).encode() + b" ") and bool(loaded.host_keys)
 
 
 # The directory's name
@@ -133,9 +136,9 @@ def test_a_new_set(directory: str, key_type: str) -> None:
     finally:
         os.umask(old_mask)
     assert made
-    assert new.host_key_name == FILES[key_type]
+    assert list(new.host_keys) == NEW[key_type] == writer.host_key_names(key_type)
     keys = Path(directory)
-    assert {path.name for path in keys.iterdir()} == {"id_dropbear", "authorized_keys", FILES[key_type]}
+    assert {path.name for path in keys.iterdir()} == {*OTHERS, *NEW[key_type]}
     assert {mode(path) for path in keys.iterdir()} == {0o600}
     assert {mode(path) for path in (keys, keys.parent, keys.parent.parent)} == {0o700}
     assert mode(keys.parents[2]) == 0o755, "the user's own directory stays as it is"
@@ -144,11 +147,24 @@ def test_a_new_set(directory: str, key_type: str) -> None:
     for name in store.KeySet.__slots__:
         assert getattr(loaded, name) == getattr(new, name)
     assert exists(directory)
-    assert loaded.host_key != loaded.id_dropbear
+    assert len({loaded.id_dropbear, *loaded.host_keys.values()}) == 1 + len(NEW[key_type])
 
 
-def test_the_default_is_what_the_peer_makes() -> None:
-    assert writer.KEY_TYPES[0] == "ecdsa"
+def kinds(keys: store.KeySet) -> list[str]:
+    return [public.split()[0] for public in (store.public_key(keys), *store.host_public_keys(keys))]
+
+
+def test_the_types_of_a_new_set(directory: str) -> None:
+    _made, keys = writer.generate(directory, "alice")
+    assert kinds(keys) == ["ssh-ed25519", "ssh-ed25519", "ecdsa-sha2-nistp256"]
+    _made, keys = writer.generate(directory, "alice", "ecdsa", overwrite=True)
+    assert kinds(keys) == ["ecdsa-sha2-nistp256", "ecdsa-sha2-nistp256"], "what the peer makes"
+
+
+def test_the_peer_finds_the_files_that_it_looks_for_in_a_new_set(keys: Path) -> None:
+    assert {path.name for path in keys.iterdir()} > {"dropbear_ecdsa_host_key", "id_dropbear", "authorized_keys"}
+    host_key = (keys / "dropbear_ecdsa_host_key").read_bytes()
+    assert formats.check_private_key(host_key, "") == b"ecdsa-sha2-nistp256"
 
 
 def test_a_strict_umask_does_no_harm(directory: str) -> None:
@@ -193,7 +209,7 @@ def test_a_secret_number_is_as_short_as_can_be_and_positive(
 ) -> None:
     key = ec.derive_private_key(secret, ec.SECP256R1())
     monkeypatch.setattr(ec, "generate_private_key", lambda _curve: key)
-    _made, keys = writer.generate(directory, "alice")
+    _made, keys = writer.generate(directory, "alice", "ecdsa")
     point = key.public_key().public_bytes(serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint)
     head = string(b"ecdsa-sha2-nistp256") + string(b"nistp256") + string(point)
     assert keys.id_dropbear == head + bytes.fromhex(tail)
@@ -201,7 +217,7 @@ def test_a_secret_number_is_as_short_as_can_be_and_positive(
 
 
 def test_an_unknown_type_of_key_is_refused(directory: str) -> None:
-    with pytest.raises(KeyStoreError, match="one of ecdsa, ed25519, not 'rsa'"):
+    with pytest.raises(KeyStoreError, match="one of ed25519, ecdsa, not 'rsa'"):
         writer.generate(directory, "alice", "rsa")
     assert not os.path.exists(os.path.dirname(directory))
 
@@ -211,9 +227,23 @@ def test_a_missing_library_leaves_no_trace(directory: str, monkeypatch: pytest.M
         raise ImportError("No module named 'cryptography'")
 
     monkeypatch.setattr(writer, "_new_ecdsa", make)
-    with pytest.raises(MissingLibraryError, match="cryptography"):
+    for key_type in writer.KEY_TYPES:
+        with pytest.raises(MissingLibraryError, match="cryptography"):
+            writer.generate(directory, "alice", key_type)
+    assert os.listdir(os.path.dirname(os.path.dirname(os.path.dirname(directory)))) == []
+
+
+def test_a_type_that_cryptography_refuses_is_told_with_the_other(
+    directory: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def generate() -> None:
+        raise UnsupportedAlgorithm("ed25519 is not supported by this version of OpenSSL.")  # with FIPS
+
+    monkeypatch.setattr(ed25519.Ed25519PrivateKey, "generate", generate)
+    with pytest.raises(KeyStoreError, match=r"no keys of type ed25519 on this host, .* FIPS mode: choose ecdsa"):
         writer.generate(directory, "alice")
     assert os.listdir(os.path.dirname(os.path.dirname(os.path.dirname(directory)))) == []
+    assert writer.generate(directory, "alice", "ecdsa")[0]
 
 
 def test_the_libraries_that_are_named_for_forking_programs_are_those_that_are_used(
@@ -234,22 +264,89 @@ print(*(set(sys.modules) - before))
     assert output.stdout == "\n"
 
 
+def test_processes_that_are_forked_after_the_warm_up_make_keys_of_their_own() -> None:
+    # In a process that has made no key before, as the module's worker.
+    program = """
+import os, sys
+sys.path.insert(0, sys.argv[1])
+from ssh_hook.keys import writer
+writer.warm_up()
+for number in range(20):
+    if os.fork() == 0:
+        fresh = writer._new_set("ed25519", "alice")
+        for key in (fresh.id_dropbear, *fresh.host_keys.values()):
+            os.write(1, key.hex().encode() + b"\\n")
+        os._exit(0)
+    os.wait()
+"""
+    hook = str(Path(store.__file__).parents[2])
+    output = subprocess.run([sys.executable, "-c", program, hook], capture_output=True, text=True, check=True)
+    assert len(set(output.stdout.split())) == 60
+
+
+def test_a_warm_up_without_ed25519_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_data: bytes) -> None:
+        raise UnsupportedAlgorithm("ed25519 is not supported by this version of OpenSSL.")
+
+    monkeypatch.setattr(ed25519.Ed25519PrivateKey, "from_private_bytes", refuse)
+    writer.warm_up()
+
+
 # A set that is there
 
 
-def test_a_set_is_kept(keys: Path) -> None:
-    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in keys.iterdir()}
-    made, _keys = writer.generate(str(keys), "alice", "ed25519")
+def identities(keys: Path) -> dict[str, tuple[bytes, int, int]]:
+    return {path.name: (path.read_bytes(), path.stat().st_ino, path.stat().st_mtime_ns) for path in keys.iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("old", "host_keys"),
+    [("ecdsa", HOST_KEYS[1:]), ("ed25519", HOST_KEYS), ("ed25519", HOST_KEYS[:1]), ("ed25519", HOST_KEYS[1:])],
+)
+@pytest.mark.parametrize("new", writer.KEY_TYPES)
+def test_a_set_is_kept(directory: str, old: str, host_keys: list[str], new: str) -> None:
+    """Of any type, and with one host key alone: nothing is added, since running containers use the set."""
+    writer.generate(directory, "alice", old)
+    keys = Path(directory)
+    for name in set(NEW[old]) - set(host_keys):
+        (keys / name).unlink()
+    before = identities(keys)
+    made, _keys = writer.generate(directory, "alice", new)
     assert not made
-    assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in keys.iterdir()} == before
+    assert identities(keys) == before
 
 
-def test_overwrite_replaces_the_whole_set(keys: Path, swap: str) -> None:
+@pytest.mark.parametrize("private", writer.KEY_TYPES)
+@pytest.mark.parametrize("host_keys", [HOST_KEYS, HOST_KEYS[:1], HOST_KEYS[1:]])
+def test_any_mixture_of_types_is_a_set(keys: Path, private: str, host_keys: list[str]) -> None:
+    for name in set(HOST_KEYS) - set(host_keys):
+        (keys / name).unlink()
+    _write_private_key(keys, p256_file() if private == "ecdsa" else new_ed25519_file())
+    loaded = store.load(str(keys), "alice")
+    assert list(loaded.host_keys) == host_keys
+    assert loaded.host_keys == {name: (keys / name).read_bytes() for name in host_keys}
+    known = formats.known_hosts(store.host_public_keys(loaded), ["node1"]).decode().splitlines()
+    assert [line.split()[0] for line in known] == ["oci-hooks"] * len(host_keys) + ["node1"] * len(host_keys)
+    for line, name in zip(known, host_keys * 2):
+        kind, encoded = line.split()[1:]
+        assert kind == {HOST_KEYS[0]: "ssh-ed25519", HOST_KEYS[1]: "ecdsa-sha2-nistp256"}[name]
+        assert base64.b64decode(encoded) == formats.public_blob((keys / name).read_bytes())
+    assert is_consistent(loaded)
+
+
+def _write_private_key(keys: Path, data: bytes) -> None:
+    (keys / "id_dropbear").write_bytes(data)
+    (keys / "authorized_keys").write_text(formats.public_line(formats.public_blob(data)) + " alice\n")
+
+
+@pytest.mark.parametrize("key_type", writer.KEY_TYPES)
+def test_overwrite_replaces_the_whole_set(keys: Path, swap: str, key_type: str) -> None:
     old = store.load(str(keys), "alice")
     (keys / "id_dropbear.pub").write_text("what a newer dropbearkey leaves")
-    made, new = writer.generate(str(keys), "alice", "ed25519", overwrite=True)
+    made, new = writer.generate(str(keys), "alice", key_type, overwrite=True)
     assert made
-    assert {path.name for path in keys.iterdir()} == {"id_dropbear", "authorized_keys", FILES["ed25519"]}
+    assert {path.name for path in keys.iterdir()} == {*OTHERS, *NEW[key_type]}
+    assert not set(old.host_keys.values()) & set(new.host_keys.values())
     assert store.fingerprint(new) != store.fingerprint(old)
     assert store.load(str(keys), "alice").id_dropbear == new.id_dropbear
     assert entries(keys) == {"keys", "keygen.lock"}
@@ -265,9 +362,10 @@ def test_a_set_as_the_peer_makes_it(keys: Path) -> None:
     assert (keys.parent / "keys.lock").exists()
 
 
-@pytest.mark.parametrize("missing", ["id_dropbear", "authorized_keys", "dropbear_ecdsa_host_key"])
+@pytest.mark.parametrize("missing", ["id_dropbear", "authorized_keys", "dropbear_ed25519_host_key"])
 def test_an_incomplete_set_is_an_error_and_is_kept(keys: Path, missing: str) -> None:
-    (keys / missing).unlink()
+    for name in HOST_KEYS if missing in HOST_KEYS else [missing]:
+        (keys / name).unlink()
     kept = {path.name: path.read_bytes() for path in keys.iterdir()}
     for call in (exists, lambda path: writer.generate(path, "alice"), lambda path: store.load(path, "")):
         with pytest.raises(KeyStoreError, match=f"not complete, {missing}.* missing: .*keygen --overwrite"):
@@ -407,14 +505,14 @@ def status_of_another(path: Path) -> Callable[[int], os.stat_result]:
     return fstat
 
 
-@pytest.mark.parametrize("name", ["id_dropbear", "authorized_keys", "dropbear_ecdsa_host_key"])
+@pytest.mark.parametrize("name", ["id_dropbear", "authorized_keys", *HOST_KEYS])
 def test_a_file_that_belongs_to_another_user_is_refused(keys: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr(posix, "fstat", status_of_another(keys / name))
     with pytest.raises(KeyStoreError, match=f"/{name} belongs to uid"):
         store.load(str(keys), "alice")
 
 
-@pytest.mark.parametrize("name", ["id_dropbear", "dropbear_ecdsa_host_key"])
+@pytest.mark.parametrize("name", ["id_dropbear", *HOST_KEYS])
 @pytest.mark.parametrize("bits", [0o040, 0o004, 0o020, 0o002, 0o010, 0o001])
 def test_a_private_key_that_is_open_to_others_is_refused(keys: Path, name: str, bits: int) -> None:
     (keys / name).chmod(0o600 | bits)
@@ -462,7 +560,7 @@ def plant_endless(path: Path) -> None:
         file.truncate(2**40)
 
 
-@pytest.mark.parametrize("name", ["id_dropbear", "authorized_keys", "dropbear_ecdsa_host_key"])
+@pytest.mark.parametrize("name", ["id_dropbear", "authorized_keys", *HOST_KEYS])
 @pytest.mark.parametrize("plant", [plant_link, plant_pipe, plant_socket, plant_directory, plant_endless])
 def test_only_a_small_regular_file_is_read(keys: Path, name: str, plant: Callable[[Path], None]) -> None:
     plant(keys / name)
@@ -620,7 +718,7 @@ def test_the_samples_of_damage_are_cut_where_the_secret_begins() -> None:
     assert p256_file()[104:107] == b"\0\0\0"
 
 
-@pytest.mark.parametrize("name", ["id_dropbear", "dropbear_ecdsa_host_key"])
+@pytest.mark.parametrize("name", ["id_dropbear", *HOST_KEYS])
 @pytest.mark.parametrize("damage", DAMAGED)
 def test_a_damaged_private_key_is_refused(keys: Path, name: str, damage: str) -> None:
     (keys / name).write_bytes(DAMAGED[damage]())
@@ -638,15 +736,9 @@ def test_a_host_key_must_be_of_the_type_in_its_name(keys: Path) -> None:
     (keys / "dropbear_ecdsa_host_key").write_bytes(ed25519_file())
     with pytest.raises(KeyStoreError, match="dropbear_ecdsa_host_key holds a key of type ssh-ed25519"):
         store.load(str(keys), "alice")
-
-
-def test_the_ecdsa_host_key_is_preferred(keys: Path) -> None:
-    other = keys / "dropbear_ed25519_host_key"
-    other.write_bytes(ed25519_file())
-    other.chmod(0o600)
-    assert store.load(str(keys), "alice").host_key_name == "dropbear_ecdsa_host_key"
-    (keys / "dropbear_ecdsa_host_key").unlink()
-    assert store.load(str(keys), "alice").host_key_name == "dropbear_ed25519_host_key"
+    (keys / "dropbear_ed25519_host_key").write_bytes(p256_file())
+    with pytest.raises(KeyStoreError, match="dropbear_ed25519_host_key holds a key of type ecdsa-sha2-nistp256"):
+        store.load(str(keys), "alice")
 
 
 @pytest.mark.parametrize("text", [b"", b"\n", b"# comment only\n", b"  \n\t\n", b"ssh-ed25519 AAAA\0\n"])
@@ -776,12 +868,13 @@ def test_killed_at_any_call_a_replacement_leaves_the_old_or_the_new_set(
 ) -> None:
     outcomes = set()
     for lifetime in range(200):
-        writer.generate(directory, "alice")
+        writer.generate(directory, "alice", "ecdsa")
         old = store.load(directory, "alice").id_dropbear
         died = dies_after(lambda: writer.generate(directory, "alice", "ed25519", overwrite=True), lifetime)
         left = store.load(directory, "alice")
         assert is_consistent(left)
         assert left.id_dropbear == old or b"ed25519" in left.id_dropbear
+        assert list(left.host_keys) == NEW["ecdsa" if left.id_dropbear == old else "ed25519"]
         outcomes.add(left.id_dropbear == old)
         if next_call == "generate":
             made, kept = writer.generate(directory, "alice")

@@ -33,7 +33,7 @@ def users(base: Path, *names: str) -> list[Entry]:
 
 
 def run(base: Path, *names: str, check_mode: bool = False) -> dict[str, Any]:
-    params = {"base_dir": str(base), "key_type": "ecdsa", "overwrite": False, "state": "present", "users": None}
+    params = {"base_dir": str(base), "key_type": "ed25519", "overwrite": False, "state": "present", "users": None}
     return {user.name: outcome for user, outcome in key_worker.run(users(base, *names), params, check_mode)}
 
 
@@ -67,7 +67,7 @@ def test_what_one_user_lacks_does_not_stop_the_others(tmp_path: Path) -> None:
     (tmp_path / "homes").mkdir()
     alice, bob = users(tmp_path / "homes", "alice", "bob")
     (tmp_path / "homes/alice").rmdir()
-    params = {"base_dir": str(tmp_path / "homes"), "key_type": "ecdsa", "overwrite": False, "state": "present"}
+    params = {"base_dir": str(tmp_path / "homes"), "key_type": "ed25519", "overwrite": False, "state": "present"}
     outcomes = dict(key_worker.run([alice, bob], params, False))
     assert isinstance(outcomes[alice], AsUserError)
     assert f"{tmp_path}/homes/alice" in str(outcomes[alice])

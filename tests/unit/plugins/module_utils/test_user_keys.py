@@ -72,7 +72,7 @@ def alice(tmp_path: Path) -> Entry:
 
 
 def task(base: Path, check_mode: bool = False, **params: Any) -> user_keys.KeyTask:
-    defaults = {"base_dir": str(base), "key_type": "ecdsa", "overwrite": False, "state": "present"}
+    defaults = {"base_dir": str(base), "key_type": "ed25519", "overwrite": False, "state": "present"}
     return user_keys.KeyTask({**defaults, **params}, check_mode)
 
 
@@ -92,7 +92,7 @@ def tree(base: Path) -> list[tuple[Path, int]]:
     ("params", "first", "again"),
     [
         ({"state": "present"}, True, False),
-        ({"state": "present", "key_type": "ed25519"}, True, False),
+        ({"state": "present", "key_type": "ecdsa"}, True, False),
         ({"state": "present", "overwrite": True}, True, True),
         ({"state": "absent"}, False, False),
     ],
@@ -107,7 +107,7 @@ def test_check_run_check_run(tmp_path: Path, alice: Entry, params: dict[str, Any
         done = task(tmp_path, **params)(alice)
         assert foretold["changed"] is done["changed"] is expected
         assert foretold["before"] == done["before"]
-        assert foretold["host_key_name"] == done["host_key_name"]
+        assert foretold["host_key_names"] == done["host_key_names"]
         assert (done["before"] != done["after"]) is expected
         assert (foretold["before"] != foretold["after"]) is expected
 
@@ -147,19 +147,41 @@ def test_what_a_killed_writer_left_is_work(tmp_path: Path, alice: Entry) -> None
     assert look(tmp_path, alice) == {**made, "changed": False, "before": made["after"]}
 
 
-def test_results_hold_public_things_only(tmp_path: Path, alice: Entry) -> None:
-    work = task(tmp_path)
+def test_a_set_of_the_other_type_is_kept(tmp_path: Path, alice: Entry) -> None:
+    made = task(tmp_path, key_type="ecdsa")(alice)
+    before = tree(tmp_path)
+    outcome = task(tmp_path)(alice)
+    assert outcome == look(tmp_path, alice) == {**made, "changed": False, "before": made["after"]}
+    assert outcome["host_key_names"] == ["dropbear_ecdsa_host_key"]
+    assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("key_type", "kind", "names"),
+    [
+        ("ed25519", "ssh-ed25519", ["dropbear_ed25519_host_key", "dropbear_ecdsa_host_key"]),
+        ("ecdsa", "ecdsa-sha2-nistp256", ["dropbear_ecdsa_host_key"]),
+    ],
+)
+def test_results_hold_public_things_only(
+    tmp_path: Path, alice: Entry, key_type: str, kind: str, names: list[str]
+) -> None:
+    work = task(tmp_path, key_type=key_type)
     outcome = work(alice)
     result = work.result(alice, outcome)
     assert result["error"] is None
-    assert result["public_key"].startswith("ecdsa-sha2-nistp256 AAAA")
+    assert result["public_key"].startswith(f"{kind} AAAA")
     assert result["fingerprint"].startswith("SHA256:")
-    assert all(os.path.isfile(path) for name, path in result["paths"].items() if name != "directory")
+    paths = result["paths"]
+    assert paths["host_keys"] == [f"{paths['directory']}/{name}" for name in names]
+    assert paths["host_key"] == paths["host_keys"][0]
+    assert all(map(os.path.isfile, [paths["private_key"], paths["authorized_keys"], *paths["host_keys"]]))
     keys = store.load(result["paths"]["directory"], "alice")
     for text in (repr(result), repr(outcome), repr(user_keys.difference(result, outcome))):
-        for private in (keys.id_dropbear, keys.host_key):
-            assert private[-32:].hex() not in text
-            assert repr(private[-8:])[2:-1] not in text
+        for private in (keys.id_dropbear, *keys.host_keys.values()):
+            secret = private[-64:-32] if b"ed25519" in private else private[-32:]  # then the public key follows
+            assert secret.hex() not in text
+            assert repr(secret[-8:])[2:-1] not in text
 
 
 def test_an_error_is_a_result(tmp_path: Path, alice: Entry) -> None:

@@ -28,11 +28,12 @@ def main() -> int:
     if public.lower() not in text:
         print("not even the public key is there")
         return 1
-    for name in ("id_dropbear", "dropbear_ecdsa_host_key"):
-        secret = (keys / name).read_bytes()[-24:]
+    for path in [keys / "id_dropbear", *keys.glob("*_host_key")]:
+        data = path.read_bytes()
+        secret = data[-60:-36] if b"ed25519" in data else data[-24:]  # of Ed25519 the public half is behind the seed
         for form in forms(secret):
             if form.lower() in text:
-                print(f"{name} is there")
+                print(f"{path.name} is there")
                 return 1
     print("the public key, and no private one")
     return 0
