@@ -23,7 +23,7 @@ import yaml
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-PATCHES = ROOT / "roles" / "dropbear" / "files" / "patches"
+PATCHES = ROOT / "roles" / "dropbear" / "files" / "patches" / "dropbear"
 VERSION = "2026.94"
 OTHER_VERSION = "2025.89"
 OPENSSH = "openssh-10.0p1.tar.gz"
