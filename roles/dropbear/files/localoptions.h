@@ -1,6 +1,7 @@
 /* What this build changes of Dropbear's defaults (src/default_options.h says what each option does).
  *
- * The daemon made here serves one user in one container; ssh_hook starts it.
+ * The daemon made here serves one user in one container; ssh_hook starts it. DROPBEAR_LIBSODIUM is not set here but by
+ * the build, for each architecture.
  * DROPBEAR_REEXEC stays on: fresh memory layout for each session.
  */
 
@@ -12,28 +13,26 @@
 /* Speed over size: ciphers and hashes are about twice as fast. */
 #define DROPBEAR_SMALL_CODE 0
 
-/* The only post-quantum exchange. The order of preference is fixed in the source, with sntrup761
- * first, and sntrup761 alone would be half the time of a login. */
-#define DROPBEAR_SNTRUP761 0
+/* Both post-quantum exchanges. The client's order decides: OpenSSH takes mlkem768x25519 since 9.9, and sntrup761x25519,
+ * which takes longer, before that. */
 #define DROPBEAR_MLKEM768 1
+#define DROPBEAR_SNTRUP761 1
 
 /* A parallel launcher opens hundreds of connections at once, all from one address. */
 #define MAX_UNAUTH_PER_IP 512
 #define MAX_UNAUTH_CLIENTS 1024
 
 /* With upstream's 24 kB a session over a line of 10 ms is limited to 2 MB/s, with these 4 MB to 400. Memory is taken
- * as it fills, where the reader is slower than the sender. */
+ * as it fills, where the reader is slower than the sender, and only after login. */
 #define DEFAULT_RECV_WINDOW 4194304
 #define TRANS_MAX_PAYLOAD_LEN 32768
 
-/* The longest argument that Linux gives to a program, as a command is one of the shell's. */
+/* The longest argument that Linux passes to a program (MAX_ARG_STRLEN): a command is an argument of the shell. Packets
+ * of this size are accepted after login only. */
 #define MAX_CMD_LEN 131071
 
-/* Keys only, in both directions. */
+/* Keys only. */
 #define DROPBEAR_SVR_PASSWORD_AUTH 0
-#define DROPBEAR_CLI_PASSWORD_AUTH 0
-#define DROPBEAR_USE_PASSWORD_ENV 0
-#define DROPBEAR_DEFAULT_CLI_AUTHKEY "~/.ssh/id_dropbear"
 
 /* Code that nothing here uses. */
 #define DO_MOTD 0
@@ -45,6 +44,5 @@
 #define DEFAULT_PATH (getenv("PATH") ? getenv("PATH") : "/usr/local/bin:/usr/bin:/bin")
 #define DEFAULT_ROOT_PATH (getenv("PATH") ? getenv("PATH") : "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
 
-/* Paths inside the container: this directory is mounted there, and scp takes the hook's ssh. */
+/* A path inside the container: this directory is mounted there. */
 #define SFTPSERVER_PATH "/opt/oci-hooks/ssh/dropbear/bin/sftp-server"
-#define DROPBEAR_PATH_SSH_PROGRAM "/usr/bin/ssh"
