@@ -2,7 +2,8 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Build Dropbear and OpenSSH's client programs as static, position-independent programs, once per architecture.
 
-    DROPBEAR_JOB='{...}' python3 build_programs.py look|build
+    DROPBEAR_JOB='{...}' python3 build_programs.py look|build|pack
+    DROPBEAR_PROGRAMS='{...}' python3 build_programs.py extract
 
 The job (JSON, see `Job`) comes in the environment, so that nothing has to be copied to the build
 host. `look` only reads: it tells which builds are there. `build` makes those that are missing. Both
@@ -11,7 +12,11 @@ print {"built": bool, "missing": [architecture, ...], "missing_sources": [...], 
 
 A build is kept under a key made of all that shapes it: source, patches, options, compiler,
 architecture, the static libraries that it is linked with, and this file. Libraries are builds of
-their own. Exit status 2: one error, said on stderr.
+their own.
+
+`pack` writes the programs into programs.tar.gz in the build directory, and prints {"changed": bool,
+"path", "sha256"}. `extract` reads such an archive (JSON, see `ProgramsArchive`), and prints as `look` does.
+Exit status 2: one error, said on stderr.
 """
 
 from __future__ import annotations
@@ -21,7 +26,9 @@ import contextlib
 import dataclasses
 import fcntl
 import functools
+import gzip
 import hashlib
+import io
 import json
 import os
 import platform
@@ -449,14 +456,14 @@ def faults(elf: Elf, architecture: str) -> list[str]:
     return found
 
 
-def check_program(path: Path, architecture: str) -> None:
+def check_program(path: Path, architecture: str, name: str) -> None:
     """Raise BuildError unless the program runs in a container without libc, hardened as intended."""
     try:
         found = faults(read_elf(path.read_bytes()), architecture)
     except BuildError as error:
         found = [f"is {error}"]
     if found:
-        raise BuildError(f"{path.name} for {architecture} {'; '.join(found)}: refused")
+        raise BuildError(f"{name} for {architecture} {'; '.join(found)}: refused")
 
 
 def check_canaries(top: Path, release: str) -> None:
@@ -554,7 +561,7 @@ def compile_source(job: Job, build: Build, scratch: Path) -> Path:
         (made / place).mkdir(parents=True, exist_ok=True)
         for path in top.glob(pattern):
             if build.source in PROGRAMS:
-                check_program(path, build.architecture)
+                check_program(path, build.architecture, path.name)
             shutil.copy(path, made / place)
     log.unlink()
     return made
@@ -713,22 +720,130 @@ def missing_sources(job: Job, builds: Sequence[Build]) -> list[str]:
     ]
 
 
-def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
-    """Do what the module's docstring says and return the exit status."""
+# --- An archive of programs ---------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class ProgramsArchive:
+    """An archive of programs that `pack` made, and what is wanted of it.
+
+    `release` is that of Dropbear, and the directory in the archive; `directory` is where the programs
+    are put, named by their digests.
+    """
+
+    archive: str
+    sha256: str
+    release: str
+    architectures: tuple[str, ...]
+    directory: str
+
+    @classmethod
+    def from_json(cls, text: str) -> ProgramsArchive:
+        """Read the request; raises BuildError if a field is missing or unknown."""
+        fields = json.loads(text)
+        try:
+            return cls(**{**fields, "architectures": tuple(fields["architectures"])})
+        except (KeyError, TypeError) as error:
+            raise BuildError(f"DROPBEAR_PROGRAMS is not a request: {error}") from None
+
+
+def write_whole(data: bytes, path: Path, mode: int) -> None:
+    """Put `data` at `path` by an atomic rename."""
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+    Path(temporary).chmod(mode)
+    Path(temporary).rename(path)
+
+
+def pack(job: Job) -> dict[str, object]:
+    """Write all programs of the job into one archive. Equal programs give an equal archive, byte for byte.
+
+    Raises:
+        BuildError: a program is not built.
+    """
+    builds = look(job)
+    if unbuilt := architectures(missing(builds)):
+        raise BuildError(f"the programs for {', '.join(unbuilt)} are not built")
+    release = job.sources["dropbear"].release
+    files = {
+        f"{release}/{file['architecture']}/{file['program']}": Path(file["path"]).read_bytes()
+        for build in builds
+        for file in build.files()
+    }
+    packed = io.BytesIO()
+    with gzip.GzipFile(fileobj=packed, mode="wb", mtime=0) as compressed:
+        with tarfile.open(fileobj=compressed, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+            for name, data in sorted(files.items()):
+                member = tarfile.TarInfo(name)
+                member.size, member.mode = len(data), 0o755
+                archive.addfile(member, io.BytesIO(data))
+    path = Path(job.build_dir, "programs.tar.gz")
+    changed = not path.is_file() or path.read_bytes() != packed.getvalue()
+    if changed:
+        write_whole(packed.getvalue(), path, 0o644)
+    return {"changed": changed, "path": str(path), "sha256": sha256(path)}
+
+
+def extract(request: ProgramsArchive) -> list[dict[str, str]]:
+    """Put the programs of an archive where the role takes them from, checked. Return them as `Build.files` does.
+
+    Raises:
+        BuildError: the archive has a wrong digest, lacks a program, or one that must not be installed.
+    """
+    archive, directory = Path(request.archive), Path(request.directory)
+    if not archive.is_file():
+        raise BuildError(f"dropbear_programs_archive {archive} is not a file on the controller: put it there")
+    digest = sha256(archive)
+    if digest != request.sha256:
+        raise BuildError(f"{archive} has sha256 {digest}, but dropbear_programs_sha256 is {request.sha256}: refused")
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    names = [Path(pattern).name for recipe in PROGRAMS for pattern, _place in RECIPES[recipe].kept]
     try:
-        job = Job.from_json(environment["DROPBEAR_JOB"])
-        builds, built = make_all(job) if list(arguments) == ["build"] else (look(job), False)
-    except (BuildError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 2
+        with tarfile.open(archive, "r:gz") as opened:
+            members = ((member.name, opened.extractfile(member)) for member in opened)
+            contents = {name: content.read() for name, content in members if content is not None}
+    except tarfile.TarError as error:
+        raise BuildError(f"{archive} is no archive of programs: {error}") from None
+    files = []
+    for architecture in request.architectures:
+        for name in sorted(names):
+            member = f"{request.release}/{architecture}/{name}"
+            if member not in contents:
+                raise BuildError(f"{archive} has no {member}: make one for this version and architecture")
+            path = directory / hashlib.sha256(contents[member]).hexdigest()
+            write_whole(contents[member], path, 0o755)
+            check_program(path, architecture, name)
+            files.append({"architecture": architecture, "program": name, "path": str(path), "sha256": path.name})
+    return files
+
+
+def run(command: str, environment: Mapping[str, str]) -> dict[str, object]:
+    """Run one of the commands in the module's docstring and return its answer."""
+    if command == "extract":
+        files = extract(ProgramsArchive.from_json(environment["DROPBEAR_PROGRAMS"]))
+        return {"built": False, "missing": [], "missing_sources": [], "missing_tools": [], "files": files}
+    job = Job.from_json(environment["DROPBEAR_JOB"])
+    if command == "pack":
+        return pack(job)
+    builds, built = make_all(job) if command == "build" else (look(job), False)
     unbuilt = missing(builds)
-    answer = {
+    return {
         "built": built,
         "missing": architectures(unbuilt),
         "missing_sources": missing_sources(job, unbuilt),
         "missing_tools": missing_tools(job, architectures(unbuilt)),
         "files": [file for build in builds for file in build.files()],
     }
+
+
+def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Do what the module's docstring says and return the exit status."""
+    try:
+        answer = run(arguments[0], environment)
+    except (BuildError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
     print(json.dumps(answer))
     return 0
 

@@ -117,13 +117,13 @@ def test_the_refusal_names_file_architecture_and_faults(tmp_path: Path) -> None:
     program = tmp_path / "dropbearmulti"
     program.write_bytes(elf(interpreter=b"/lib/ld.so", needed=(b"libc.so",)))
     with pytest.raises(build.BuildError) as refusal:
-        build.check_program(program, "x86_64")
+        build.check_program(program, "x86_64", "dropbearmulti")
     assert str(refusal.value) == "dropbearmulti for x86_64 needs the interpreter /lib/ld.so; needs libc.so: refused"
     program.write_bytes(b"junk")
     with pytest.raises(
         build.BuildError, match="dropbearmulti for x86_64 is not a 64-bit little-endian ELF file: refused"
     ):
-        build.check_program(program, "x86_64")
+        build.check_program(program, "x86_64", "dropbearmulti")
 
 
 def source(**changes: object) -> dict[str, object]:
@@ -444,6 +444,79 @@ def test_a_failed_step_shows_the_end_of_its_log(tmp_path: Path) -> None:
     assert lines[0] == f"'/bin/sh' failed with status 3; the last lines of {log}:"
     assert lines[1] == "line 82"
     assert lines[-1] == "boom: error"
+
+
+PACKED = {"dropbear": ["dropbearmulti"], "openssh": ["scp", "sftp", "sftp-server", "ssh"]}
+
+
+def packed(directory: Path, program: bytes) -> dict[str, Any]:
+    """Pack programs with this content, for x86_64 and riscv64. Return what `pack` answers."""
+    directory.mkdir()
+    sources = {"dropbear": source(), "openssh": source(archive="openssh-1.tar.gz"), "libsodium": LIBRARY}
+    fields = job(directory, sources={**sources, "openssl": LIBRARY}, architectures=["x86_64", "riscv64"])
+    # zig for each, so that no key depends on this machine's compiler
+    for wanted in build.look(made(fields)):
+        for name in PACKED[wanted.source]:
+            path = directory / "made" / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(program)
+        build.keep(directory / "made", wanted, wanted.directory)
+    answer: dict[str, Any] = build.pack(made(fields))
+    assert answer["changed"] is True
+    assert build.pack(made(fields)) == {**answer, "changed": False}
+    return answer
+
+
+def request(answer: dict[str, Any], directory: Path, **changes: object) -> dict[str, object]:
+    fields = {"archive": answer["path"], "sha256": answer["sha256"], "release": "dropbear-2026.94"}
+    return {**fields, "architectures": ["x86_64"], "directory": str(directory), **changes}
+
+
+def test_programs_that_were_packed_are_extracted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    answer = packed(tmp_path / "one", elf())
+    assert packed(tmp_path / "two", elf())["sha256"] == answer["sha256"]
+    wanted = request(answer, tmp_path / "programs")
+    assert build.main(["extract"], {"DROPBEAR_PROGRAMS": json.dumps(wanted)}) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["missing"] == said["missing_sources"] == said["missing_tools"] == []
+    assert sorted(file["program"] for file in said["files"]) == ["dropbearmulti", "scp", "sftp", "sftp-server", "ssh"]
+    for file in said["files"]:
+        assert file["architecture"] == "x86_64"
+        assert Path(file["path"]).read_bytes() == elf()
+        assert file["sha256"] == build.sha256(Path(file["path"])) == Path(file["path"]).name
+
+
+@pytest.mark.parametrize(
+    ("program", "changes", "sentence"),
+    [
+        (elf(), {"sha256": "0" * 64}, "but dropbear_programs_sha256 is 000"),
+        (elf(), {"archive": "/no/such"}, "dropbear_programs_archive /no/such is not a file on the controller"),
+        (elf(), {"architectures": ["aarch64"]}, "has no dropbear-2026.94/aarch64/dropbearmulti: make one for"),
+        (elf(), {"release": "dropbear-1"}, "has no dropbear-1/x86_64/dropbearmulti: make one for this version"),
+        (elf(kind=2), {}, "dropbearmulti for x86_64 is not position-independent: refused"),
+        (elf(), {"architectures": ["riscv64"]}, "dropbearmulti for riscv64 is for another machine"),
+        (elf(), {"colour": "red"}, "DROPBEAR_PROGRAMS is not a request: "),
+    ],
+)
+def test_an_archive_of_programs_is_refused_in_a_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], program: bytes, changes: dict[str, object], sentence: str
+) -> None:
+    wanted = request(packed(tmp_path / "site", program), tmp_path / "programs", **changes)
+    assert build.main(["extract"], {"DROPBEAR_PROGRAMS": json.dumps(wanted)}) == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_what_is_no_archive_of_programs_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "archive"
+    path.write_text("junk")
+    wanted = request({"path": str(path), "sha256": build.sha256(path)}, tmp_path / "programs")
+    assert build.main(["extract"], {"DROPBEAR_PROGRAMS": json.dumps(wanted)}) == 2
+    assert capsys.readouterr().err == f"{path} is no archive of programs: not a gzip file\n"
+
+
+def test_only_what_is_built_is_packed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert build.main(["pack"], {"DROPBEAR_JOB": json.dumps(job(tmp_path))}) == 2
+    assert capsys.readouterr().err == "the programs for riscv64 are not built\n"
 
 
 @pytest.mark.parametrize(
