@@ -364,7 +364,7 @@ def compiler_settings(job: Job, build: Build, scratch: Path) -> dict[str, str]:
             "CC": f"zig cc -target {ZIG_TARGETS[build.architecture]}",
             "AR": "zig ar",
             "RANLIB": "zig ranlib",
-            "CFLAGS": " ".join([CFLAGS, *NEWER_CFLAGS]),
+            "CFLAGS": " ".join([CFLAGS, *NEWER_CFLAGS, "-g0"]),  # debug information names temporary directories
             "LDFLAGS": f"-static -pie {LDFLAGS}",
             "ZIG_GLOBAL_CACHE_DIR": str(scratch / "zig-cache"),
             "ZIG_LOCAL_CACHE_DIR": str(scratch / "zig-cache"),

@@ -261,7 +261,7 @@ def test_a_library_is_built_without_temporary_paths_and_dates(tmp_path: Path) ->
     assert environment["CC"] == "zig cc -target riscv64-linux-musl"
     assert environment["PATH"].startswith(f"{tmp_path}/zig/ziglang:")
     assert environment["SOURCE_DATE_EPOCH"] == "1"
-    assert environment["CFLAGS"].endswith(" -fstack-clash-protection -ftrivial-auto-var-init=zero")
+    assert environment["CFLAGS"].endswith(" -fstack-clash-protection -ftrivial-auto-var-init=zero -g0")
 
 
 def test_each_source_for_each_architecture_is_looked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
