@@ -2,13 +2,17 @@
 # Sourced inside `alone`: a Dropbear daemon with keys of its own, on port 2222 of loopback.
 
 keys=/mnt/home/.ssh
+# ssh's options for this daemon
+options=(-F none -o BatchMode=yes -o "UserKnownHostsFile=$keys/known_hosts" -o StrictHostKeyChecking=yes
+    -p 2222 -i "$keys/id_ed25519")
 
 # make_keys DROPBEARKEY...: with this command
 make_keys() {
     mkdir -m 0700 "$keys"
     "$@" -t ecdsa -f "$keys/host_key" >/dev/null
-    "$@" -t ed25519 -f "$keys/id_dropbear" | grep '^ssh-' >"$keys/authorized_keys"
-    chmod 0600 "$keys/authorized_keys"
+    "$@" -y -f "$keys/host_key" | sed -n 's/^\(ecdsa[^ ]* [^ ]*\).*/[127.0.0.1]:2222 \1/p' >"$keys/known_hosts"
+    ssh-keygen -q -t ed25519 -N '' -f "$keys/id_ed25519"
+    install -m 0600 "$keys/id_ed25519.pub" "$keys/authorized_keys"
 }
 
 # start_daemon DROPBEAR...: with this command and environment, and wait until it listens
@@ -22,9 +26,9 @@ start_daemon() {
     return 1
 }
 
-# log_in DBCLIENT... COMMAND: with this command; stdin goes to the session
+# log_in SSH... COMMAND: with this command; stdin goes to the session
 log_in() {
-    "${@:1:$#-1}" -y -p 2222 -i "$keys/id_dropbear" root@127.0.0.1 "${@: -1}" 2>>/mnt/client.log
+    "${@:1:$#-1}" "${options[@]}" root@127.0.0.1 "${@: -1}" 2>>/mnt/client.log
 }
 
 # add_alice: a user of uid 1234, with keys as root's

@@ -1,8 +1,9 @@
 # Copyright: (c) 2026, The ocihooks.ssh contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Build Dropbear, and OpenSSH's programs for files, as static, position-independent programs, once per architecture.
+"""Build Dropbear and OpenSSH's client programs as static, position-independent programs, once per architecture.
 
-    DROPBEAR_JOB='{...}' python3 build_programs.py look|build
+    DROPBEAR_JOB='{...}' python3 build_programs.py look|build|pack
+    DROPBEAR_PROGRAMS='{...}' python3 build_programs.py extract
 
 The job (JSON, see `Job`) comes in the environment, so that nothing has to be copied to the build
 host. `look` only reads: it tells which builds are there. `build` makes those that are missing. Both
@@ -10,7 +11,12 @@ print {"built": bool, "missing": [architecture, ...], "missing_sources": [...], 
 "files": [{"architecture", "program", "path", "sha256"}, ...]}.
 
 A build is kept under a key made of all that shapes it: source, patches, options, compiler,
-architecture and this file. Exit status 2: one error, said on stderr.
+architecture, the static libraries that it is linked with, and this file. Libraries are builds of
+their own.
+
+`pack` writes the programs into programs.tar.gz in the build directory, and prints {"changed": bool,
+"path", "sha256"}. `extract` reads such an archive (JSON, see `ProgramsArchive`), and prints as `look` does.
+Exit status 2: one error, said on stderr.
 """
 
 from __future__ import annotations
@@ -20,7 +26,9 @@ import contextlib
 import dataclasses
 import fcntl
 import functools
+import gzip
 import hashlib
+import io
 import json
 import os
 import platform
@@ -37,22 +45,39 @@ from pathlib import Path
 # -fno-strict-overflow and the stack protector are Dropbear's own hardening, which --disable-harden
 # switches off because it would also choose a linking of its own.
 CFLAGS = "-O3 -fPIC -fstack-protector-strong -fno-strict-overflow -Wno-pointer-sign"
+# gcc has the second from version 12 on. zig has both.
+NEWER_CFLAGS = ("-fstack-clash-protection", "-ftrivial-auto-var-init=zero")
 LDFLAGS = "-Wl,-z,relro,-z,now,-z,noexecstack -s"
 
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """How programs are made of a source: the arguments of its configure, and of make."""
+    """How to build programs, or a static library, from a source.
 
-    programs: tuple[str, ...]
+    Attributes:
+        kept: files to keep, as patterns in the source's directory, and the directory in the store that each goes to
+        configure: command, without the options for the architecture
+        make: arguments of each call of make
+        libraries: recipes of the static libraries to link with
+        variables: for the environment of configure and make
+        targets: configure's names of the architectures, passed as its first argument (default: --host when crossing)
+        left_out: directories of the source that the build does not need, except for their files build.info
+    """
+
+    kept: tuple[tuple[str, str], ...]
     configure: tuple[str, ...]
-    make: tuple[str, ...]
+    make: tuple[tuple[str, ...], ...]
+    libraries: tuple[str, ...] = ()
+    variables: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    targets: Mapping[str, str] | None = None
+    left_out: tuple[str, ...] = ()
 
 
 # Without the utmp and wtmp switches musl logs an error at every terminal.
 DROPBEAR = Recipe(
-    programs=("dropbearmulti",),
+    kept=(("dropbearmulti", ""),),
     configure=(
+        "./configure",
         "--disable-harden",
         "--disable-zlib",
         "--enable-bundled-libtom",
@@ -65,19 +90,20 @@ DROPBEAR = Recipe(
         "--disable-pututline",
         "--disable-pututxline",
     ),
-    make=("MULTI=1", "PROGRAMS=dropbear dbclient dropbearkey"),
+    make=(("MULTI=1", "PROGRAMS=dropbear dbclient dropbearkey"),),
+    libraries=("libsodium",),
+    variables={"LIBS": "-lsodium"},
 )
 
-# What these programs take of OpenSSH's library, instead of the whole: a quarter of the time.
-OPENSSH_OBJECTS = (
-    "addr addrmatch atomicio cleanup fatal log match misc platform-misc platform-pledge platform-tracing sftp-realpath"
-    " sshbuf sshbuf-getput-basic sshbuf-misc ssherr utf8 xmalloc"
-)
 # The stack protector and the linking are those above; scp and sftp take the hook's ssh, which is there in any image.
+# configure cannot run programs of another architecture, so the answers are given: musl's malloc(0) is not NULL, and
+# configure itself adds OPENSSL_API_COMPAT when it can ask the library for its version.
 OPENSSH = Recipe(
-    programs=("scp", "sftp", "sftp-server"),
+    kept=(("ssh", ""), ("scp", ""), ("sftp", ""), ("sftp-server", "")),
     configure=(
-        "--without-openssl",
+        "./configure",
+        "--with-openssl",
+        "--without-openssl-header-check",
         "--without-zlib",
         "--without-pam",
         "--without-shadow",
@@ -86,19 +112,67 @@ OPENSSH = Recipe(
         "--disable-pkcs11",
         "--without-stackprotect",
         "--without-pie",
+        "--sysconfdir=/etc/ssh",
     ),
-    make=(
-        "scp",
-        "sftp",
-        "sftp-server",
-        "LIBSSH_OBJS=" + " ".join(f"{name}.o" for name in OPENSSH_OBJECTS.split()),
-        "SSH_PROGRAM=/opt/oci-hooks/ssh/bin/ssh",
-    ),
+    make=(("ssh", "scp", "sftp", "sftp-server", "SSH_PROGRAM=/opt/oci-hooks/ssh/bin/ssh"),),
+    libraries=("openssl",),
+    variables={
+        "CPPFLAGS": "-DOPENSSL_API_COMPAT=0x10100000L",
+        "ac_cv_func_calloc_0_nonnull": "yes",
+        "ac_cv_func_malloc_0_nonnull": "yes",
+        "ac_cv_func_realloc_0_nonnull": "yes",
+    },
 )
 
-RECIPES = {"dropbear": DROPBEAR, "openssh": OPENSSH}
+# Its configure would add the weaker -fstack-protector.
+LIBSODIUM = Recipe(
+    kept=(
+        ("src/libsodium/.libs/libsodium.a", "lib"),
+        ("src/libsodium/include/sodium.h", "include"),
+        ("src/libsodium/include/sodium/*.h", "include/sodium"),
+    ),
+    configure=(
+        "./configure",
+        "--disable-shared",
+        "--enable-static",
+        "--with-pic",
+        "--disable-ssp",
+        "--disable-pie",
+        "--disable-dependency-tracking",
+    ),
+    make=(("-C", "src/libsodium"),),
+)
 
-DIGESTS = "SHA256SUMS"  # of a build's programs, beside them
+# libcrypto with what OpenSSH uses. It has Ed25519 from libcrypto, so ecx must stay on.
+OPENSSL_OFF = (
+    "shared module dso engine tests apps docs ssl tls dtls quic cms cmp ct ocsp ts srp srtp comp zlib legacy async aria"
+    " bf camellia cast des dsa idea md4 mdc2 rc2 rc4 rc5 rmd160 seed siphash sm2 sm3 sm4 whirlpool blake2 ec2m gost"
+    " ml-kem ml-dsa slh-dsa secure-memory sock http argon2 scrypt siv ocb rfc3779 ui-console err autoload-config uplink"
+    " padlockeng afalgeng makedepend filenames"
+)
+OPENSSL = Recipe(
+    kept=(("libcrypto.a", "lib"), ("include/openssl/*.h", "include/openssl")),
+    configure=(
+        "./Configure",
+        *(f"no-{name}" for name in OPENSSL_OFF.split()),
+        "--with-rand-seed=getrandom",
+        # Below the hook's read-only mount, where no image has a configuration.
+        "--openssldir=/opt/oci-hooks/ssh/openssl",
+    ),
+    make=(("build_generated",), ("libcrypto.a",)),
+    targets={
+        "x86_64": "linux-x86_64",
+        "aarch64": "linux-aarch64",
+        "ppc64le": "linux-ppc64le",
+        "riscv64": "linux64-riscv64",
+    },
+    left_out=("demos", "doc", "fuzz", "test"),  # three quarters of 130 MB
+)
+
+RECIPES = {"dropbear": DROPBEAR, "libsodium": LIBSODIUM, "openssh": OPENSSH, "openssl": OPENSSL}
+PROGRAMS = ("dropbear", "openssh")  # recipes of programs; the others are of libraries
+
+DIGESTS = "SHA256SUMS"  # of a build's files, beside them
 LOG_TAIL = 20  # lines of a failed build that are shown
 
 ELF_MACHINES = {"x86_64": 62, "aarch64": 183, "ppc64le": 21, "riscv64": 243}
@@ -124,12 +198,12 @@ class Source:
 
     archive: str
     sha256: str
-    files: Mapping[str, str]
-    patches: Mapping[str, str]
+    files: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    patches: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def release(self) -> str:
-        """The release's name, which is also that of the one directory in the archive."""
+        """The release's name."""
         return self.archive.partition(".tar.")[0]
 
 
@@ -159,6 +233,8 @@ class Job:
             raise BuildError(f"DROPBEAR_JOB is not a job: {error}") from None
         if unknown := sources.keys() - RECIPES.keys():
             raise BuildError(f"DROPBEAR_JOB is not a job: {', '.join(unknown)} cannot be built")
+        if lacking := {library for name in sources for library in RECIPES[name].libraries} - sources.keys():
+            raise BuildError(f"DROPBEAR_JOB is not a job: it lacks the source of {', '.join(sorted(lacking))}")
         return job
 
     def archive(self, source: Source) -> Path:
@@ -193,6 +269,15 @@ def pip_command() -> list[str] | None:
     return None
 
 
+def has_perl() -> bool:
+    """Return whether there is a Perl with what OpenSSL's build uses; a distribution's smallest package lacks these."""
+    modules = ("FindBin", "File::Compare", "File::Copy", "IPC::Cmd")
+    command = ["perl", *(f"-M{module}" for module in modules), "-e", "1"]
+    return (
+        shutil.which("perl") is not None and subprocess.run(command, capture_output=True, check=False).returncode == 0
+    )
+
+
 def missing_tools(job: Job, architectures: Sequence[str]) -> list[str]:
     """Return the tools that building for `architectures` needs and this host lacks."""
     compilers = {job.compiler(architecture) for architecture in architectures}
@@ -200,6 +285,8 @@ def missing_tools(job: Job, architectures: Sequence[str]) -> list[str]:
     if "musl-gcc" in compilers:
         tools += ["gcc", "musl-gcc"]
     missing = [tool for tool in tools if shutil.which(tool) is None]
+    if "openssl" in job.sources and compilers and not has_perl():
+        missing.append("perl")
     if "zig" in compilers and pip_command() is None:
         missing.append("pip")
     return missing
@@ -232,9 +319,16 @@ def gcc_identity() -> str | None:
     return hashlib.sha256("".join(sha256(Path(name)) for name in sorted(files)).encode()).hexdigest()
 
 
-def zig_program(directory: Path) -> Path:
-    """Return where `install_zig` puts the compiler."""
-    return directory / "zig" / "ziglang" / "zig"
+@functools.cache
+def gcc_flags() -> str:
+    """Return CFLAGS with those of NEWER_CFLAGS that musl-gcc takes."""
+    command = ["musl-gcc", "-Werror", "-x", "c", "-fsyntax-only", "/dev/null"]
+    accepted = [
+        flag
+        for flag in NEWER_CFLAGS
+        if subprocess.run([*command, flag], capture_output=True, check=False).returncode == 0
+    ]
+    return " ".join([CFLAGS, *accepted])
 
 
 def install_zig(job: Job, directory: Path) -> None:
@@ -251,7 +345,7 @@ def install_zig(job: Job, directory: Path) -> None:
         raise BuildError(f"pip could not install the compiler zig:\n{last_lines(result.stdout)}")
 
 
-def compiler_settings(job: Job, architecture: str, scratch: Path) -> dict[str, str]:
+def compiler_settings(job: Job, build: Build, scratch: Path) -> dict[str, str]:
     """Return the environment in which configure and make run: nothing of the caller's but PATH."""
     environment = {
         "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
@@ -259,20 +353,27 @@ def compiler_settings(job: Job, architecture: str, scratch: Path) -> dict[str, s
         "TMPDIR": str(scratch),
         "LC_ALL": "C",
         "TZ": "UTC",
-        "CFLAGS": CFLAGS,
+        "SOURCE_DATE_EPOCH": "1",  # OpenSSL's library tells its date
     }
-    if job.compiler(architecture) == "musl-gcc":
-        return {**environment, "CC": "musl-gcc", "LDFLAGS": f"-static-pie {LDFLAGS}"}
-    zig = zig_program(scratch)
-    return {
-        **environment,
-        "CC": f"{zig} cc -target {ZIG_TARGETS[architecture]}",
-        "AR": f"{zig} ar",
-        "RANLIB": f"{zig} ranlib",
-        "LDFLAGS": f"-static -pie {LDFLAGS}",
-        "ZIG_GLOBAL_CACHE_DIR": str(scratch / "zig-cache"),
-        "ZIG_LOCAL_CACHE_DIR": str(scratch / "zig-cache"),
-    }
+    if job.compiler(build.architecture) == "musl-gcc":
+        environment |= {"CC": "musl-gcc", "CFLAGS": gcc_flags(), "LDFLAGS": f"-static-pie {LDFLAGS}"}
+    else:
+        # Found by PATH: OpenSSL's library tells how it was compiled, which must not name a temporary directory.
+        environment |= {
+            "PATH": f"{scratch / 'zig' / 'ziglang'}:{environment['PATH']}",
+            "CC": f"zig cc -target {ZIG_TARGETS[build.architecture]}",
+            "AR": "zig ar",
+            "RANLIB": "zig ranlib",
+            "CFLAGS": " ".join([CFLAGS, *NEWER_CFLAGS, "-g0"]),  # debug information names temporary directories
+            "LDFLAGS": f"-static -pie {LDFLAGS}",
+            "ZIG_GLOBAL_CACHE_DIR": str(scratch / "zig-cache"),
+            "ZIG_LOCAL_CACHE_DIR": str(scratch / "zig-cache"),
+        }
+    environment |= RECIPES[build.source].variables
+    for library in build.libraries:
+        environment["CPPFLAGS"] = f"-I{library.directory}/include {environment.get('CPPFLAGS', '')}".rstrip()
+        environment["LDFLAGS"] += f" -L{library.directory}/lib"
+    return environment
 
 
 # --- What was built -----------------------------------------------------------------------------
@@ -355,14 +456,23 @@ def faults(elf: Elf, architecture: str) -> list[str]:
     return found
 
 
-def check_program(path: Path, architecture: str) -> None:
+def check_program(path: Path, architecture: str, name: str) -> None:
     """Raise BuildError unless the program runs in a container without libc, hardened as intended."""
     try:
         found = faults(read_elf(path.read_bytes()), architecture)
     except BuildError as error:
         found = [f"is {error}"]
     if found:
-        raise BuildError(f"{path.name} for {architecture} {'; '.join(found)}: refused")
+        raise BuildError(f"{name} for {architecture} {'; '.join(found)}: refused")
+
+
+def check_canaries(top: Path, release: str) -> None:
+    """Raise BuildError unless what was compiled in `top` has stack canaries.
+
+    The objects are looked at because every program that is linked with musl has __stack_chk_fail.
+    """
+    if not any(b"\0__stack_chk_fail\0" in path.read_bytes() for path in top.rglob("*.o")):
+        raise BuildError(f"{release} was compiled without stack canaries (-fstack-protector-strong): refused")
 
 
 # --- The build ----------------------------------------------------------------------------------
@@ -373,20 +483,33 @@ def last_lines(text: str) -> str:
     return "\n".join(line for line in text.splitlines()[-LOG_TAIL:] if line.strip())
 
 
-def unpack(archive: Path, source: Source, directory: Path) -> Path:
-    """Unpack the source below `directory` and return its top; raises BuildError on a wrong digest."""
+def unpack(archive: Path, source: Source, directory: Path, left_out: Sequence[str] = ()) -> Path:
+    """Unpack the source into the empty `directory` and return its top.
+
+    Raises:
+        BuildError: the archive has a wrong digest, or not one directory at its top.
+    """
     digest = sha256(archive)
     if digest != source.sha256:
         raise BuildError(f"{archive} has sha256 {digest}, but {source.release} has {source.sha256}: remove it")
+
+    def needed(name: str) -> bool:
+        parts = name.split("/")
+        return len(parts) < 3 or parts[1] not in left_out or parts[-1] == "build.info"
+
     with tarfile.open(archive) as opened:
         if hasattr(tarfile, "data_filter"):
             opened.extraction_filter = tarfile.data_filter
-        opened.extractall(directory)
-    top = directory / source.release
+        opened.extractall(directory, [member for member in opened if needed(member.name)])
+    tops = list(directory.iterdir())  # not always named as the release: libsodium-1.0.22-RELEASE
+    if len(tops) != 1:
+        raise BuildError(
+            f"{archive} has {len(tops)} files at its top instead of one directory: it is no release archive"
+        )
     for name, text in source.files.items():
-        (top / name).write_text(text)
-    apply_patches(source, top)
-    return top
+        (tops[0] / name).write_text(text)
+    apply_patches(source, tops[0])
+    return tops[0]
 
 
 def apply_patches(source: Source, top: Path) -> None:
@@ -403,7 +526,7 @@ def apply_patches(source: Source, top: Path) -> None:
         )
         if result.returncode != 0:
             reason = "; ".join(result.stdout.split("\n")).rstrip("; ")
-            raise BuildError(f"{name} does not fit {source.release} ({reason}): set a dropbear_version that it fits")
+            raise BuildError(f"{name} does not fit {source.release} ({reason}): set a version that it fits")
 
 
 def run_step(command: Sequence[str], directory: Path, environment: Mapping[str, str], log: Path) -> None:
@@ -417,21 +540,31 @@ def run_step(command: Sequence[str], directory: Path, environment: Mapping[str, 
         raise BuildError(f"'{command[0]}' failed with status {status}; the last lines of {log}:\n{last_lines(text)}")
 
 
-def compile_programs(job: Job, build: Build, scratch: Path) -> list[Path]:
-    """Make a build in the new directory `scratch` and return its programs, checked."""
+def compile_source(job: Job, build: Build, scratch: Path) -> Path:
+    """Make a build in the new directory `scratch`. Return a directory with its files, checked."""
     source, recipe = job.sources[build.source], RECIPES[build.source]
     log = Path(job.build_dir, f"build-{source.release}-{build.architecture}.log")
     log.unlink(missing_ok=True)
-    environment = compiler_settings(job, build.architecture, scratch.parent)
-    top = unpack(job.archive(source), source, scratch)
-    host = [f"--host={ZIG_TARGETS[build.architecture]}"] if job.compiler(build.architecture) == "zig" else []
-    run_step(["./configure", *recipe.configure, *host], top, environment, log)
-    run_step(["make", f"-j{cores()}", *recipe.make], top, environment, log)
-    programs = [top / program for program in recipe.programs]
-    for program in programs:
-        check_program(program, build.architecture)
+    environment = compiler_settings(job, build, scratch.parent)
+    top = unpack(job.archive(source), source, scratch / "source", recipe.left_out)
+    options: list[str] = []
+    if recipe.targets is not None:
+        options = [recipe.targets[build.architecture]]
+    elif job.compiler(build.architecture) == "zig":
+        options = [f"--host={ZIG_TARGETS[build.architecture]}"]
+    run_step([recipe.configure[0], *options, *recipe.configure[1:]], top, environment, log)
+    for arguments in recipe.make:
+        run_step(["make", f"-j{cores()}", *arguments], top, environment, log)
+    check_canaries(top, source.release)
+    made = scratch / "made"
+    for pattern, place in recipe.kept:
+        (made / place).mkdir(parents=True, exist_ok=True)
+        for path in top.glob(pattern):
+            if build.source in PROGRAMS:
+                check_program(path, build.architecture, path.name)
+            shutil.copy(path, made / place)
     log.unlink()
-    return programs
+    return made
 
 
 # --- The store ----------------------------------------------------------------------------------
@@ -441,13 +574,15 @@ def compile_programs(job: Job, build: Build, scratch: Path) -> list[Path]:
 class Build:
     """What is made of one source for one architecture, and where it is kept.
 
-    `digests` are the SHA-256 of its programs, None if it is not there; `directory` is then a wish,
-    or None if the compiler is not installed yet.
+    `libraries` are the builds that it is linked with. `digests` are the SHA-256 of its files by their
+    paths in `directory`, None if it is not there; `directory` is then a wish, or None if the compiler
+    is not installed yet.
     """
 
     source: str
     architecture: str
     directory: Path | None
+    libraries: tuple[Build, ...] = ()
     digests: Mapping[str, str] | None = None
 
     def files(self) -> list[dict[str, str]]:
@@ -463,7 +598,7 @@ class Build:
         ]
 
 
-def build_directory(job: Job, name: str, architecture: str) -> Path | None:
+def build_directory(job: Job, name: str, architecture: str, libraries: Sequence[Build]) -> Path | None:
     """Return where a build of these inputs is kept, or None if its compiler is not installed yet."""
     compiler = job.compiler(architecture)
     identity = gcc_identity() if compiler == "musl-gcc" else job.zig_requirement
@@ -471,35 +606,37 @@ def build_directory(job: Job, name: str, architecture: str) -> Path | None:
         return None
     source = job.sources[name]
     inputs = [name, dataclasses.asdict(source), compiler, identity, architecture, Path(__file__).read_text()]
+    inputs += [library.directory.name for library in libraries if library.directory is not None]
     key = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
     return Path(job.build_dir, "artefacts", f"{source.release}-{architecture}-{key[:12]}")
 
 
 def find(job: Job, name: str, architecture: str) -> Build:
-    """Return a build, as not there unless its programs have the digests recorded beside them."""
-    build = Build(name, architecture, build_directory(job, name, architecture))
+    """Return a build, as not there unless its files have the digests recorded beside them."""
+    libraries = tuple(find(job, library, architecture) for library in RECIPES[name].libraries)
+    build = Build(name, architecture, build_directory(job, name, architecture, libraries), libraries)
     if build.directory is None:
         return build
     try:
-        digests = {program: sha256(build.directory / program) for program in RECIPES[name].programs}
         recorded = (build.directory / DIGESTS).read_text()
-    except FileNotFoundError:
+        files = [line.partition("  ")[2] for line in recorded.splitlines()]
+        digests = {file: sha256(build.directory / file) for file in files}
+    except (FileNotFoundError, IsADirectoryError):
         return build
-    return dataclasses.replace(build, digests=digests) if recorded == digest_lines(digests) else build
+    return dataclasses.replace(build, digests=digests) if digests and recorded == digest_lines(digests) else build
 
 
 def digest_lines(digests: Mapping[str, str]) -> str:
     """Return digests as sha256sum(1) reads them."""
-    return "".join(f"{digest}  {program}\n" for program, digest in sorted(digests.items()))
+    return "".join(f"{digest}  {file}\n" for file, digest in sorted(digests.items()))
 
 
-def keep(programs: Sequence[Path], build: Build, directory: Path, scratch: Path) -> Build:
-    """Move a build's programs into its directory in the store as a whole, with their digests beside them."""
-    made = Path(tempfile.mkdtemp(dir=scratch))
-    for program in programs:
-        shutil.copyfile(program, made / program.name)
-        (made / program.name).chmod(0o755)
-    digests = {program.name: sha256(program) for program in programs}
+def keep(made: Path, build: Build, directory: Path) -> Build:
+    """Move the files of a build into its directory in the store as a whole, with their digests beside them."""
+    paths = sorted(path for path in made.rglob("*") if path.is_file())
+    for path in paths:
+        path.chmod(0o755 if build.source in PROGRAMS else 0o644)
+    digests = {str(path.relative_to(made)): sha256(path) for path in paths}
     (made / DIGESTS).write_text(digest_lines(digests))
     made.chmod(0o755)
     directory.parent.mkdir(mode=0o755, exist_ok=True)
@@ -527,8 +664,10 @@ def locked(directory: Path) -> Iterator[None]:
 
 
 def look(job: Job) -> list[Build]:
-    """Return what is there, and what is missing, of each source for each architecture."""
-    return [find(job, name, architecture) for architecture in job.architectures for name in job.sources]
+    """Return what is there, and what is missing, of the programs of each source for each architecture."""
+    return [
+        find(job, name, architecture) for architecture in job.architectures for name in job.sources if name in PROGRAMS
+    ]
 
 
 def missing(builds: Sequence[Build]) -> list[Build]:
@@ -542,13 +681,15 @@ def architectures(builds: Sequence[Build]) -> list[str]:
 
 
 def make(job: Job, build: Build, scratch: Path) -> Build:
-    """Make a build and keep it; one that is there is returned as it is."""
+    """Make a build, and the libraries that it lacks, and keep it; one that is there is returned as it is."""
     if build.digests is not None:
         return build
     if build.directory is None:
         raise BuildError(f"the compiler for {build.architecture} came during the build: run the play again")
+    for library in build.libraries:
+        make(job, library, scratch)
     with tempfile.TemporaryDirectory(dir=scratch, prefix=f"{build.architecture}-") as directory:
-        return keep(compile_programs(job, build, Path(directory)), build, build.directory, scratch)
+        return keep(compile_source(job, build, Path(directory)), build, build.directory)
 
 
 def make_all(job: Job) -> tuple[list[Build], bool]:
@@ -569,8 +710,9 @@ def make_all(job: Job) -> tuple[list[Build], bool]:
 
 
 def missing_sources(job: Job, builds: Sequence[Build]) -> list[str]:
-    """Return the sources of `builds` whose release archive is not there, or damaged."""
-    sources = {build.source: job.sources[build.source] for build in builds}
+    """Return the sources that making `builds` takes, whose release archive is not there, or damaged."""
+    libraries = missing([library for build in builds for library in build.libraries])
+    sources = {build.source: job.sources[build.source] for build in [*builds, *libraries]}
     return [
         name
         for name, source in sources.items()
@@ -578,22 +720,130 @@ def missing_sources(job: Job, builds: Sequence[Build]) -> list[str]:
     ]
 
 
-def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
-    """Do what the module's docstring says and return the exit status."""
+# --- An archive of programs ---------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class ProgramsArchive:
+    """An archive of programs that `pack` made, and what is wanted of it.
+
+    `release` is that of Dropbear, and the directory in the archive; `directory` is where the programs
+    are put, named by their digests.
+    """
+
+    archive: str
+    sha256: str
+    release: str
+    architectures: tuple[str, ...]
+    directory: str
+
+    @classmethod
+    def from_json(cls, text: str) -> ProgramsArchive:
+        """Read the request; raises BuildError if a field is missing or unknown."""
+        fields = json.loads(text)
+        try:
+            return cls(**{**fields, "architectures": tuple(fields["architectures"])})
+        except (KeyError, TypeError) as error:
+            raise BuildError(f"DROPBEAR_PROGRAMS is not a request: {error}") from None
+
+
+def write_whole(data: bytes, path: Path, mode: int) -> None:
+    """Put `data` at `path` by an atomic rename."""
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+    Path(temporary).chmod(mode)
+    Path(temporary).rename(path)
+
+
+def pack(job: Job) -> dict[str, object]:
+    """Write all programs of the job into one archive. Equal programs give an equal archive, byte for byte.
+
+    Raises:
+        BuildError: a program is not built.
+    """
+    builds = look(job)
+    if unbuilt := architectures(missing(builds)):
+        raise BuildError(f"the programs for {', '.join(unbuilt)} are not built")
+    release = job.sources["dropbear"].release
+    files = {
+        f"{release}/{file['architecture']}/{file['program']}": Path(file["path"]).read_bytes()
+        for build in builds
+        for file in build.files()
+    }
+    packed = io.BytesIO()
+    with gzip.GzipFile(fileobj=packed, mode="wb", mtime=0) as compressed:
+        with tarfile.open(fileobj=compressed, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+            for name, data in sorted(files.items()):
+                member = tarfile.TarInfo(name)
+                member.size, member.mode = len(data), 0o755
+                archive.addfile(member, io.BytesIO(data))
+    path = Path(job.build_dir, "programs.tar.gz")
+    changed = not path.is_file() or path.read_bytes() != packed.getvalue()
+    if changed:
+        write_whole(packed.getvalue(), path, 0o644)
+    return {"changed": changed, "path": str(path), "sha256": sha256(path)}
+
+
+def extract(request: ProgramsArchive) -> list[dict[str, str]]:
+    """Put the programs of an archive where the role takes them from, checked. Return them as `Build.files` does.
+
+    Raises:
+        BuildError: the archive has a wrong digest, lacks a program, or one that must not be installed.
+    """
+    archive, directory = Path(request.archive), Path(request.directory)
+    if not archive.is_file():
+        raise BuildError(f"dropbear_programs_archive {archive} is not a file on the controller: put it there")
+    digest = sha256(archive)
+    if digest != request.sha256:
+        raise BuildError(f"{archive} has sha256 {digest}, but dropbear_programs_sha256 is {request.sha256}: refused")
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    names = [Path(pattern).name for recipe in PROGRAMS for pattern, _place in RECIPES[recipe].kept]
     try:
-        job = Job.from_json(environment["DROPBEAR_JOB"])
-        builds, built = make_all(job) if list(arguments) == ["build"] else (look(job), False)
-    except (BuildError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 2
+        with tarfile.open(archive, "r:gz") as opened:
+            members = ((member.name, opened.extractfile(member)) for member in opened)
+            contents = {name: content.read() for name, content in members if content is not None}
+    except tarfile.TarError as error:
+        raise BuildError(f"{archive} is no archive of programs: {error}") from None
+    files = []
+    for architecture in request.architectures:
+        for name in sorted(names):
+            member = f"{request.release}/{architecture}/{name}"
+            if member not in contents:
+                raise BuildError(f"{archive} has no {member}: make one for this version and architecture")
+            path = directory / hashlib.sha256(contents[member]).hexdigest()
+            write_whole(contents[member], path, 0o755)
+            check_program(path, architecture, name)
+            files.append({"architecture": architecture, "program": name, "path": str(path), "sha256": path.name})
+    return files
+
+
+def run(command: str, environment: Mapping[str, str]) -> dict[str, object]:
+    """Run one of the commands in the module's docstring and return its answer."""
+    if command == "extract":
+        files = extract(ProgramsArchive.from_json(environment["DROPBEAR_PROGRAMS"]))
+        return {"built": False, "missing": [], "missing_sources": [], "missing_tools": [], "files": files}
+    job = Job.from_json(environment["DROPBEAR_JOB"])
+    if command == "pack":
+        return pack(job)
+    builds, built = make_all(job) if command == "build" else (look(job), False)
     unbuilt = missing(builds)
-    answer = {
+    return {
         "built": built,
         "missing": architectures(unbuilt),
         "missing_sources": missing_sources(job, unbuilt),
         "missing_tools": missing_tools(job, architectures(unbuilt)),
         "files": [file for build in builds for file in build.files()],
     }
+
+
+def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Do what the module's docstring says and return the exit status."""
+    try:
+        answer = run(arguments[0], environment)
+    except (BuildError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
     print(json.dumps(answer))
     return 0
 

@@ -31,8 +31,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 SILENCE = 10.0  # seconds without a byte, after which an origin is skipped
-DEADLINE = 120.0  # seconds that one download may take in all
-LIMIT = 32 * 1024 * 1024  # bytes; the largest archive has 2.4 million
+DEADLINE = 600.0  # seconds that one download may take in all
+LIMIT = 96 * 1024 * 1024  # bytes; the largest archive, OpenSSL's, has 53 million
 
 APT_HELPER = "/usr/lib/apt/apt-helper"
 # Components of the distribution that may hold the archive: Debian's main, Ubuntu's universe.
@@ -119,7 +119,8 @@ def pool_path(archive: str) -> str:
     """Return where a mirror has a release archive, below a component's part of its pool."""
     release, _dot, suffix = archive.partition(".tar.")
     name, _dash, version = release.partition("-")
-    return f"{name[0]}/{name}/{name}_{version}.orig.tar.{suffix}"
+    section = name[:4] if name.startswith("lib") else name[0]
+    return f"{section}/{name}/{name}_{version}.orig.tar.{suffix}"
 
 
 def apt_urls(archive: str) -> list[str]:

@@ -89,10 +89,10 @@ def install_hook() -> None:
 
 def install_dropbear() -> None:
     binaries = PREFIX / "dropbear" / "bin"
-    for program in ("dropbearmulti", "ssh", "scp", "sftp", "sftp-server"):
+    for program in ("dropbearmulti", "scp", "sftp", "sftp-server", "ssh"):
         shutil.copy(ROOT / ".cache" / "hook" / program, binaries)
     (binaries / "dropbearmulti").chmod(0o111)  # as the role has it: nobody reads it, so that nobody traces who runs it
-    for name in ("dropbear", "dbclient", "dropbearkey"):
+    for name in ("dropbear", "dropbearkey"):
         (binaries / name).unlink(missing_ok=True)
         (binaries / name).symlink_to("dropbearmulti")
 

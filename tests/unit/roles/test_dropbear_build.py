@@ -117,13 +117,13 @@ def test_the_refusal_names_file_architecture_and_faults(tmp_path: Path) -> None:
     program = tmp_path / "dropbearmulti"
     program.write_bytes(elf(interpreter=b"/lib/ld.so", needed=(b"libc.so",)))
     with pytest.raises(build.BuildError) as refusal:
-        build.check_program(program, "x86_64")
+        build.check_program(program, "x86_64", "dropbearmulti")
     assert str(refusal.value) == "dropbearmulti for x86_64 needs the interpreter /lib/ld.so; needs libc.so: refused"
     program.write_bytes(b"junk")
     with pytest.raises(
         build.BuildError, match="dropbearmulti for x86_64 is not a 64-bit little-endian ELF file: refused"
     ):
-        build.check_program(program, "x86_64")
+        build.check_program(program, "x86_64", "dropbearmulti")
 
 
 def source(**changes: object) -> dict[str, object]:
@@ -131,14 +131,19 @@ def source(**changes: object) -> dict[str, object]:
     return {**archive, **changes}
 
 
+LIBRARY = {"archive": "library-1.tar.gz", "sha256": "2" * 64}
+
+
 def job(directory: Path, *, name: str = "dropbear", **changes: object) -> dict[str, object]:
-    """Return a job; the changes are to its fields, or to those of its one source."""
+    """Return a job; the changes are to its fields, or to those of its one source that is not a library's."""
+    libraries = build.RECIPES[name].libraries if name in build.RECIPES else ()
     fields: dict[str, object] = {
         "build_dir": str(directory),
         "architectures": ["riscv64"],
         "native_compiler": "zig",
         "zig_requirement": "ziglang==0\n",
-        "sources": {name: source(**{field: value for field, value in changes.items() if field in source()})},
+        "sources": {name: source(**{field: value for field, value in changes.items() if field in source()})}
+        | dict.fromkeys(libraries, LIBRARY),
     }
     return fields | {field: value for field, value in changes.items() if field in fields}
 
@@ -178,40 +183,102 @@ def test_the_key_does_not_depend_on_the_place(tmp_path: Path) -> None:
     assert len(names) == 1
 
 
-@pytest.mark.parametrize("name", build.RECIPES)
-def test_a_build_is_found_again_and_a_damaged_one_is_not(tmp_path: Path, name: str) -> None:
-    programs = [tmp_path / program for program in build.RECIPES[name].programs]
-    for program in programs:
-        program.write_bytes(elf() + program.name.encode())
-    fields = job(tmp_path, name=name)
+def kept(directory: Path, wanted: Any, *files: str) -> Any:
+    """Put a build into the store that has these files; each holds its own name."""
+    made = directory / "made"
+    for file in files:
+        (made / file).parent.mkdir(parents=True, exist_ok=True)
+        (made / file).write_text(file)
+    return build.keep(made, wanted, wanted.directory)
+
+
+def test_a_build_is_found_again_and_a_damaged_one_is_not(tmp_path: Path) -> None:
+    names = ["scp", "ssh"]
+    fields = job(tmp_path, name="openssh")
     missing = wish(fields)
-    kept = build.keep(programs, missing, missing.directory, tmp_path)
-    assert [file["program"] for file in kept.files()] == [program.name for program in programs]
-    for file, program in zip(kept.files(), programs):
-        assert Path(file["path"]).read_bytes() == program.read_bytes()
-        assert file["sha256"] == build.sha256(program)
-    for program in programs:
-        assert build.look(made(fields)) == [kept]
-        (missing.directory / program.name).write_bytes(elf(kind=2))
+    found = kept(tmp_path, missing, *names)
+    assert [file["program"] for file in found.files()] == names
+    for file in found.files():
+        path = Path(file["path"])
+        assert path.read_text() == path.name
+        assert file["sha256"] == build.sha256(path)
+        assert path.stat().st_mode & 0o777 == 0o755
+    for name in names:
+        assert build.look(made(fields)) == [found]
+        (missing.directory / name).write_text("something else")
         assert wish(fields) == missing
-        assert build.keep(programs, missing, missing.directory, tmp_path) == kept
-        (missing.directory / program.name).unlink()
+        assert kept(tmp_path, missing, *names) == found
+        (missing.directory / name).unlink()
         assert wish(fields) == missing
-        assert build.keep(programs, missing, missing.directory, tmp_path) == kept
+        assert kept(tmp_path, missing, *names) == found
+    (missing.directory / build.DIGESTS).write_text("")
+    assert wish(fields) == missing
+
+
+def test_a_library_is_a_build_of_its_own_and_part_of_the_key_of_what_is_linked_with_it(tmp_path: Path) -> None:
+    fields = job(tmp_path, name="openssh")
+    before = wish(fields)
+    (library,) = before.libraries
+    assert (library.source, library.architecture, library.digests) == ("openssl", "riscv64", None)
+    kept(tmp_path, library, "lib/libcrypto.a", "include/openssl/evp.h")
+    (library,) = wish(fields).libraries
+    assert sorted(library.digests) == ["include/openssl/evp.h", "lib/libcrypto.a"]
+
+    other = wish(job(tmp_path, name="openssh", sha256="1" * 64))
+    assert other.directory != before.directory
+    assert other.libraries == (library,)
+
+    fields["sources"] = {**made_sources(fields), "openssl": {**LIBRARY, "sha256": "3" * 64}}
+    changed = wish(fields)
+    assert changed.directory != before.directory
+    assert changed.libraries[0].directory != library.directory
+    assert changed.libraries[0].digests is None
+
+
+def made_sources(fields: dict[str, object]) -> dict[str, object]:
+    sources = fields["sources"]
+    assert isinstance(sources, dict)
+    return sources
+
+
+def test_programs_are_linked_with_the_library_in_the_store(tmp_path: Path) -> None:
+    for name, variables in (
+        ("openssh", {"CPPFLAGS": "-I{}/include -DOPENSSL_API_COMPAT=0x10100000L"}),
+        ("dropbear", {"CPPFLAGS": "-I{}/include", "LIBS": "-lsodium"}),
+    ):
+        fields = job(tmp_path, name=name)
+        wanted = wish(fields)
+        environment = build.compiler_settings(made(fields), wanted, tmp_path)
+        place = wanted.libraries[0].directory
+        assert environment["LDFLAGS"].endswith(f" -L{place}/lib")
+        for variable, value in variables.items():
+            assert environment[variable] == value.format(place)
+
+
+def test_a_library_is_built_without_temporary_paths_and_dates(tmp_path: Path) -> None:
+    wanted = wish(job(tmp_path, name="openssh")).libraries[0]
+    environment = build.compiler_settings(made(job(tmp_path, name="openssh")), wanted, tmp_path)
+    assert environment["CC"] == "zig cc -target riscv64-linux-musl"
+    assert environment["PATH"].startswith(f"{tmp_path}/zig/ziglang:")
+    assert environment["SOURCE_DATE_EPOCH"] == "1"
+    assert environment["CFLAGS"].endswith(" -fstack-clash-protection -ftrivial-auto-var-init=zero -g0")
 
 
 def test_each_source_for_each_architecture_is_looked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    sources = {"openssh": source(archive="openssh-1.tar.gz"), "dropbear": source()}
+    sources = {
+        "openssh": source(archive="openssh-1.tar.gz"),
+        "dropbear": source(),
+        "libsodium": LIBRARY,
+        "openssl": LIBRARY,
+    }
     fields = job(tmp_path, sources=sources, architectures=["riscv64", "aarch64"])
-    program = tmp_path / "dropbearmulti"
-    program.write_bytes(elf())
     first = build.look(made(fields))[0]
-    build.keep([program], first, first.directory, tmp_path)
+    kept(tmp_path, first, "dropbearmulti")
     assert build.main(["look"], {"DROPBEAR_JOB": json.dumps(fields)}) == 0
     answer = json.loads(capsys.readouterr().out)
     assert answer["built"] is False
     assert answer["missing"] == ["aarch64", "riscv64"]
-    assert answer["missing_sources"] == ["openssh", "dropbear"]
+    assert answer["missing_sources"] == ["openssh", "dropbear", "openssl", "libsodium"]
     assert [(file["architecture"], file["program"]) for file in answer["files"]] == [("riscv64", "dropbearmulti")]
 
 
@@ -220,6 +287,9 @@ def test_only_sources_of_what_is_missing_are_asked_for(tmp_path: Path) -> None:
     archive.parent.mkdir()
     archive.write_bytes(b"the release")
     fields = job(tmp_path, sha256=build.sha256(archive))
+    missing = wish(fields)
+    assert build.missing_sources(made(fields), [missing]) == ["libsodium"]
+    kept(tmp_path, missing.libraries[0], "lib/libsodium.a")
     missing = wish(fields)
     assert build.missing_sources(made(fields), [missing]) == []
     archive.write_bytes(b"damaged")
@@ -232,7 +302,7 @@ def test_looking_changes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert build.main(["look"], {"DROPBEAR_JOB": json.dumps(job(directory))}) == 0
     answer = json.loads(capsys.readouterr().out)
     assert answer["missing"] == ["riscv64"]
-    assert answer["missing_sources"] == ["dropbear"]
+    assert answer["missing_sources"] == ["dropbear", "libsodium"]
     assert answer["files"] == []
     assert list(tmp_path.iterdir()) == []
 
@@ -268,6 +338,30 @@ def test_files_are_added_to_the_unpacked_source(tmp_path: Path) -> None:
     assert {path.name: path.read_text() for path in top.iterdir()} == {"configure": "#!/bin/sh\n", "options.h": "text"}
 
 
+def release(directory: Path, *files: str) -> tuple[Path, Any]:
+    """Make a release archive with these files."""
+    archive = directory / "release-1.tar.gz"
+    with tarfile.open(archive, "w:gz") as opened:
+        for file in files:
+            opened.addfile(tarfile.TarInfo(file))
+    return archive, build.Source(archive=archive.name, sha256=build.sha256(archive))
+
+
+def test_directories_that_the_build_does_not_need_are_left_out(tmp_path: Path) -> None:
+    archive, wanted = release(tmp_path, "top/test/a/b.c", "top/test/build.info", "top/crypto/test/c.c", "top/test.c")
+    top = build.unpack(archive, wanted, tmp_path / "unpacked", ["test"])
+    files = sorted(str(path.relative_to(top)) for path in top.rglob("*") if path.is_file())
+    assert files == ["crypto/test/c.c", "test.c", "test/build.info"]
+
+
+def test_the_directory_in_an_archive_may_have_any_name_but_must_be_one(tmp_path: Path) -> None:
+    archive, wanted = release(tmp_path, "release-1-RELEASE/configure")
+    assert build.unpack(archive, wanted, tmp_path / "one").name == "release-1-RELEASE"
+    archive, wanted = release(tmp_path, "a/configure", "b/configure")
+    with pytest.raises(build.BuildError, match="has 2 files at its top instead of one directory"):
+        build.unpack(archive, wanted, tmp_path / "two")
+
+
 def change(old: str, new: str) -> str:
     """Return a patch with a reason at its head."""
     return f"Why\n\n--- a/src/file\n+++ b/src/file\n@@ -1,3 +1,3 @@\n first\n-{old}\n+{new}\n last\n"
@@ -300,9 +394,7 @@ def test_patches_are_applied_in_the_order_of_their_names(tmp_path: Path) -> None
 def test_a_patch_that_does_not_fit_is_named_in_one_line(tmp_path: Path, text: str, reason: str) -> None:
     with pytest.raises(build.BuildError) as failure:
         patched(tmp_path, {"01-a.patch": text})
-    assert str(failure.value) == (
-        f"01-a.patch does not fit dropbear-2026.94 ({reason}): set a dropbear_version that it fits"
-    )
+    assert str(failure.value) == (f"01-a.patch does not fit dropbear-2026.94 ({reason}): set a version that it fits")
 
 
 def test_a_host_without_patch_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -311,6 +403,36 @@ def test_a_host_without_patch_is_told(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("PATH", str(tmp_path))
     assert build.missing_tools(wanted, ["riscv64"])[:2] == ["make", "patch"]
     assert build.missing_tools(wanted, []) == []
+
+
+def test_a_host_with_the_smallest_perl_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    perl = tmp_path / "perl"
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    perl.write_text("#!/bin/sh\nexit 2\n")  # has no such module
+    perl.chmod(0o755)
+    assert "perl" in build.missing_tools(made(job(tmp_path, name="openssh")), ["riscv64"])
+    assert "perl" not in build.missing_tools(made(job(tmp_path)), ["riscv64"])
+    perl.write_text("#!/bin/sh\n")
+    assert "perl" not in build.missing_tools(made(job(tmp_path, name="openssh")), ["riscv64"])
+
+
+def test_a_compiler_gets_only_the_flags_that_it_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiler = tmp_path / "musl-gcc"
+    compiler.write_text('#!/bin/sh\ncase "$*" in *-ftrivial*) exit 1;; esac\n')
+    compiler.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    build.gcc_flags.cache_clear()
+    assert build.gcc_flags() == f"{build.CFLAGS} -fstack-clash-protection"
+    build.gcc_flags.cache_clear()
+
+
+def test_a_build_without_stack_canaries_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "main.o").write_bytes(b"\x7fELF\0main\0")
+    with pytest.raises(build.BuildError, match="release-1 was compiled without stack canaries"):
+        build.check_canaries(tmp_path, "release-1")
+    (tmp_path / "src" / "other.o").write_bytes(b"\x7fELF\0main\0__stack_chk_fail\0")
+    build.check_canaries(tmp_path, "release-1")
 
 
 def test_a_failed_step_shows_the_end_of_its_log(tmp_path: Path) -> None:
@@ -324,6 +446,79 @@ def test_a_failed_step_shows_the_end_of_its_log(tmp_path: Path) -> None:
     assert lines[-1] == "boom: error"
 
 
+PACKED = {"dropbear": ["dropbearmulti"], "openssh": ["scp", "sftp", "sftp-server", "ssh"]}
+
+
+def packed(directory: Path, program: bytes) -> dict[str, Any]:
+    """Pack programs with this content, for x86_64 and riscv64. Return what `pack` answers."""
+    directory.mkdir()
+    sources = {"dropbear": source(), "openssh": source(archive="openssh-1.tar.gz"), "libsodium": LIBRARY}
+    fields = job(directory, sources={**sources, "openssl": LIBRARY}, architectures=["x86_64", "riscv64"])
+    # zig for each, so that no key depends on this machine's compiler
+    for wanted in build.look(made(fields)):
+        for name in PACKED[wanted.source]:
+            path = directory / "made" / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(program)
+        build.keep(directory / "made", wanted, wanted.directory)
+    answer: dict[str, Any] = build.pack(made(fields))
+    assert answer["changed"] is True
+    assert build.pack(made(fields)) == {**answer, "changed": False}
+    return answer
+
+
+def request(answer: dict[str, Any], directory: Path, **changes: object) -> dict[str, object]:
+    fields = {"archive": answer["path"], "sha256": answer["sha256"], "release": "dropbear-2026.94"}
+    return {**fields, "architectures": ["x86_64"], "directory": str(directory), **changes}
+
+
+def test_programs_that_were_packed_are_extracted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    answer = packed(tmp_path / "one", elf())
+    assert packed(tmp_path / "two", elf())["sha256"] == answer["sha256"]
+    wanted = request(answer, tmp_path / "programs")
+    assert build.main(["extract"], {"DROPBEAR_PROGRAMS": json.dumps(wanted)}) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["missing"] == said["missing_sources"] == said["missing_tools"] == []
+    assert sorted(file["program"] for file in said["files"]) == ["dropbearmulti", "scp", "sftp", "sftp-server", "ssh"]
+    for file in said["files"]:
+        assert file["architecture"] == "x86_64"
+        assert Path(file["path"]).read_bytes() == elf()
+        assert file["sha256"] == build.sha256(Path(file["path"])) == Path(file["path"]).name
+
+
+@pytest.mark.parametrize(
+    ("program", "changes", "sentence"),
+    [
+        (elf(), {"sha256": "0" * 64}, "but dropbear_programs_sha256 is 000"),
+        (elf(), {"archive": "/no/such"}, "dropbear_programs_archive /no/such is not a file on the controller"),
+        (elf(), {"architectures": ["aarch64"]}, "has no dropbear-2026.94/aarch64/dropbearmulti: make one for"),
+        (elf(), {"release": "dropbear-1"}, "has no dropbear-1/x86_64/dropbearmulti: make one for this version"),
+        (elf(kind=2), {}, "dropbearmulti for x86_64 is not position-independent: refused"),
+        (elf(), {"architectures": ["riscv64"]}, "dropbearmulti for riscv64 is for another machine"),
+        (elf(), {"colour": "red"}, "DROPBEAR_PROGRAMS is not a request: "),
+    ],
+)
+def test_an_archive_of_programs_is_refused_in_a_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], program: bytes, changes: dict[str, object], sentence: str
+) -> None:
+    wanted = request(packed(tmp_path / "site", program), tmp_path / "programs", **changes)
+    assert build.main(["extract"], {"DROPBEAR_PROGRAMS": json.dumps(wanted)}) == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_what_is_no_archive_of_programs_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "archive"
+    path.write_text("junk")
+    wanted = request({"path": str(path), "sha256": build.sha256(path)}, tmp_path / "programs")
+    assert build.main(["extract"], {"DROPBEAR_PROGRAMS": json.dumps(wanted)}) == 2
+    assert capsys.readouterr().err == f"{path} is no archive of programs: not a gzip file\n"
+
+
+def test_only_what_is_built_is_packed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert build.main(["pack"], {"DROPBEAR_JOB": json.dumps(job(tmp_path))}) == 2
+    assert capsys.readouterr().err == "the programs for riscv64 are not built\n"
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -332,6 +527,7 @@ def test_a_failed_step_shows_the_end_of_its_log(tmp_path: Path) -> None:
         '{"sources": {"dropbear": {}}}',
         '{"sources": {"dropbear": []}}',
         json.dumps(job(Path("/"), name="cat")),
+        json.dumps(job(Path("/"), sources={"dropbear": source()})),
     ],
 )
 def test_what_is_no_job_is_refused(text: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -171,7 +171,11 @@ def test_mirrors_are_asked_once_and_only_where_dropbear_can_be(apt: Path, tmp_pa
 
 
 def test_a_mirror_keeps_each_release_under_its_own_name() -> None:
-    assert source.pool_path("openssh-10.0p1.tar.gz") == "o/openssh/openssh_10.0p1.orig.tar.gz"
+    assert source.pool_path("openssh-10.3p1.tar.gz") == "o/openssh/openssh_10.3p1.orig.tar.gz"
+
+
+def test_a_mirror_keeps_libraries_under_their_first_four_letters() -> None:
+    assert source.pool_path("libsodium-1.0.22.tar.gz") == "libs/libsodium/libsodium_1.0.22.orig.tar.gz"
 
 
 def test_a_mirror_without_it_is_named_with_apts_reason(
