@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "files" / "hook"))
 
-from ssh_hook.provision import ssh, texts
+from ssh_hook.provision import texts
 
 HOSTILE = {
     "PLAIN": "value",
@@ -21,10 +21,6 @@ HOSTILE = {
 def main() -> None:
     """Write one file for each text."""
     directory = Path(sys.argv[1])
-    directory.joinpath("ssh").write_bytes(
-        ssh.script(15263, 60, "/home/o'brien/.ssh/id_dropbear", "o'brien", ["o'brien", "guest"])
-    )
-    directory.joinpath("scp").write_bytes(texts.copier("scp"))
     directory.joinpath("ssh-hook.sh").write_bytes(texts.profile_module())
     directory.joinpath("environment").write_bytes(b"# shellcheck shell=sh\n" + texts.environment_file(HOSTILE))
 

@@ -8,8 +8,7 @@ index. The index is a marshalled pair: the code of this module, which the launch
 
 The dict has an entry for the command line and for each module that a function imports. Such an entry is a group: a
 marshalled list of (name, code) pairs with the modules that it imports at once, theirs in turn, and the module itself
-last, since one large read is faster than many. Groups leave out what the command line's group has. Data files have an
-entry by their path below the package's directory.
+last, since one large read is faster than many. Groups leave out what the command line's group has.
 """
 
 from __future__ import annotations
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
     from types import CodeType, ModuleType
 else:  # importlib takes long to import
     Loader = object
-
-PACKAGE = "ssh_hook"
 
 
 class Finder(Loader):
@@ -56,10 +53,6 @@ class Finder(Loader):
                 exec(code, module.__dict__)
             elif name not in sys.modules:
                 self._load(name, code)
-
-    def get_data(self, path: str) -> bytes:
-        """Implement importlib.abc.ResourceLoader for a path below the package's directory, as `__file__` gives it."""
-        return self._read(path.rpartition(f"/{PACKAGE}/")[2])
 
     def _read(self, name: str) -> bytes:
         position, size, _is_package = self._index[name]

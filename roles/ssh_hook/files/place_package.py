@@ -130,8 +130,8 @@ def module_name(path: str) -> str:
 
 
 def bytecode(package: dict[str, str], directory: str) -> bytes:
-    """The bytecode of all modules, whose sources lie in the directory, and the content of the other files."""
-    modules = {module_name(path): path for path in package if path.endswith(".py")}
+    """The bytecode of all modules, whose sources lie in the directory."""
+    modules = {module_name(path): path for path in package}
     packages = {name for name, path in modules.items() if path.endswith("__init__.py")}
     codes = {}
     at_once = {}
@@ -151,10 +151,6 @@ def bytecode(package: dict[str, str], directory: str) -> bytes:
         group = marshal.dumps([(name, codes[name]) for name in names])
         index[root] = (HEADER_SIZE + len(content), len(group), root in packages)
         content += group
-    for path in package.keys() - modules.values():
-        data = package[path].encode()
-        index[path] = (HEADER_SIZE + len(content), len(data), False)
-        content += data
     ending = marshal.dumps((codes[IMPORTER], index))
     beginning = header(package) + f"{HEADER_SIZE + len(content)} {len(ending)}".encode()
     return beginning.ljust(HEADER_SIZE - 1) + b"\n" + content + ending

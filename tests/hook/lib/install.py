@@ -62,7 +62,7 @@ def install_hook() -> None:
         (PREFIX / directory).mkdir(parents=True, exist_ok=True)
     PACKAGE.mkdir(parents=True, exist_ok=True)
     top = ROOT / "files" / "hook" / "ssh_hook"
-    sources = sorted(path for path in top.rglob("*") if path.suffix in (".py", ".sh"))
+    sources = sorted(top.rglob("*.py"))
     package = {str(path.relative_to(top)): path.read_text(encoding="utf-8") for path in sources}
     (PACKAGE / "package.json").write_text(json.dumps(package), encoding="utf-8")
     call(PYTHON, "-I", "-S", ROLE / "files" / "place_package.py", PACKAGE)

@@ -18,7 +18,6 @@ PACKAGE = {
     "importer.py": "# the importer\n",
     "spec/__init__.py": "# a room\n",
     "spec/settings.py": "PORT = 22\n",
-    "spec/text.sh": "echo\n",
 }
 
 
