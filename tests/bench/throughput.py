@@ -35,14 +35,15 @@ LINES = (
 
 
 def ciphers(here: Plain, host: str) -> tuple[str, str]:
-    """The cipher that our client asks for first, and the one that OpenSSH's takes with its sshd."""
-    listed = here.exec("/opt/oci-hooks/ssh/dropbear/bin/dbclient", "-c", "help", host).err.decode()
-    said = here.exec(*lab.OPENSSH, "-v", host, "true").checked().err.decode()
-    ours = re.search(r"ciphers: ([^,\s]+)", listed)
-    theirs = re.search(r"kex: client->server cipher: (\S+)", said)
-    assert ours is not None, listed
-    assert theirs is not None, said
-    return ours.group(1), theirs.group(1)
+    """The cipher between our client and our server, and the one between OpenSSH's."""
+
+    def cipher(*command: str) -> str:
+        said = here.exec(*command, "-v", host, "true").checked().err.decode()
+        found = re.search(r"kex: client->server cipher: (\S+)", said)
+        assert found is not None, said
+        return found.group(1)
+
+    return cipher("ssh"), cipher(*lab.OPENSSH)
 
 
 def copy(ssh: list[str], direction: str, host: str, count: int) -> list[str]:

@@ -188,6 +188,8 @@ def settings(data: bytes) -> None:
             name: str(value).lower() for name, value in switches.items()
         }
         assert ",".join(it.listen) == variables.get("LISTEN_ADDRESSES", "")
+        assert all(0 < port < 65536 for port in it.container_ports)
+        assert ",".join(map(str, it.container_ports)) == re.sub(r"\b0+(?=\d)", "", variables.get("CONTAINER_PORTS", ""))
         assert all(ipaddress.ip_address(address).version in (4, 6) for address in it.listen)
 
 

@@ -47,7 +47,7 @@ ANNOTATIONS = (
 )
 SETTINGS = (
     *("HOOK_BASE_DIR", "PASSWD_FILE", "DROPBEAR_DIR", "SERVER_PORT_DEFAULT"),
-    *("OVERLAY_MOUNT_HOME_SSH", "JOIN_NAMESPACES", "REQUIRE_SECCOMP", "LISTEN_ADDRESSES"),
+    *("OVERLAY_MOUNT_HOME_SSH", "JOIN_NAMESPACES", "REQUIRE_SECCOMP", "LISTEN_ADDRESSES", "CONTAINER_PORTS"),
 )
 
 
@@ -81,7 +81,7 @@ def test_setting(start: Starter, syslog: Syslog, tmp_path: Path, name: str, valu
     (tmp_path / "hook").write_bytes(f"#!/bin/sh\n{name}=".encode() + quoted + f' exec {LAUNCHER} "$@"\n'.encode())
     (tmp_path / "hook").chmod(0o755)
     is_path = name in ("HOOK_BASE_DIR", "PASSWD_FILE", "DROPBEAR_DIR") and value.startswith(b"/")
-    if name == "LISTEN_ADDRESSES" and not value:
+    if name in ("LISTEN_ADDRESSES", "CONTAINER_PORTS") and not value:
         assert start("crun", launcher=str(tmp_path / "hook")).ssh("true").status == 0
     else:
         message = assert_refused(start, syslog, "crun", *([] if is_path else [name]), launcher=str(tmp_path / "hook"))

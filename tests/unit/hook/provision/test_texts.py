@@ -88,3 +88,24 @@ def test_the_profile_module_acts_in_ssh_sessions_only(shell: list[str], tmp_path
     script = b"PATH=/changed\n" + module + b'echo "$PATH $X"'
     assert printed(shell, script) == b"/changed \n"
     assert printed(shell, script, SSH_CONNECTION="1 2 3 4") == b"/container it's\n"
+
+
+def test_ssh_config() -> None:
+    text = texts.ssh_config("alice", ["img", "alice"], 15263, 60).decode()
+    assert text.splitlines()[1:] == [
+        "Match user alice,img",
+        "    User alice",
+        "    Port 15263",
+        "    IdentityFile /opt/oci-hooks/ssh/id_openssh",
+        "    ConnectTimeout 60",
+    ]
+    assert "ConnectTimeout" not in texts.ssh_config("alice", ["alice"], 22, 0).decode()
+
+
+@pytest.mark.parametrize(
+    "name", ["a*", "b,root", "!x", "a b", 'q"', "back\\slash", "#", "t\tab", "v\x0b", "new\nPort 22"]
+)
+def test_ssh_config_leaves_out_names_that_mean_something_there(name: str) -> None:
+    text = texts.ssh_config("alice", ["alice", name], 15263, 0).decode()
+    assert text == texts.ssh_config("alice", ["alice"], 15263, 0).decode()
+    assert "Match !all" in texts.ssh_config(name, [name], 15263, 0).decode()
