@@ -421,7 +421,8 @@ def test_no_question_without_a_terminal(start: Start, place: Path) -> None:
         ):
             command = command.replace("PORT", str(OTHER_PORT)).replace("HOST", "127.0.0.1")
             before = time.monotonic()
-            result = container.exec("/bin/sh", "-c", f"sleep 5 | {command}; echo $? >/tmp/status; kill $(pidof sleep)")
+            script = f"sleep 5 | {{ {command}; echo $? >/tmp/status; kill $(pidof sleep); }}"
+            result = container.exec("/bin/sh", "-c", script)
             assert time.monotonic() - before < 4, command
             assert b"Host key verification failed" in result.err
             assert container.exec("cat", "/tmp/status").checked().text == "255"
