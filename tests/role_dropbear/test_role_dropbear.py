@@ -34,7 +34,7 @@ ARCHIVES = {
     "openssl_source_archive": "openssl-3.5.7.tar.gz",
 }
 PROGRAMS = ("dropbearmulti", "scp", "sftp", "sftp-server", "ssh")
-NAMES = ("dbclient", "dropbear", "dropbearkey")  # of dropbearmulti
+NAMES = ("dropbear", "dropbearkey")  # of dropbearmulti
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
 DEPLOY = ({"hosts": "all:!builder", "gather_facts": False, "roles": ["ocihooks.ssh.dropbear"]},)

@@ -91,7 +91,7 @@ def install_dropbear() -> None:
     for program in ("dropbearmulti", "scp", "sftp", "sftp-server", "ssh"):
         shutil.copy(ROOT / ".cache" / "hook" / program, binaries)
     (binaries / "dropbearmulti").chmod(0o111)  # as the role has it: nobody reads it, so that nobody traces who runs it
-    for name in ("dropbear", "dbclient", "dropbearkey"):
+    for name in ("dropbear", "dropbearkey"):
         (binaries / name).unlink(missing_ok=True)
         (binaries / name).symlink_to("dropbearmulti")
 
