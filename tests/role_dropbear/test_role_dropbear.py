@@ -34,7 +34,7 @@ ARCHIVES = {
     "openssl_source_archive": "openssl-3.5.7.tar.gz",
 }
 PROGRAMS = ("dropbearmulti", "scp", "sftp", "sftp-server", "ssh")
-NAMES = ("dbclient", "dropbear", "dropbearkey")  # of dropbearmulti
+NAMES = ("dropbear", "dropbearkey")  # of dropbearmulti
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
 DEPLOY = ({"hosts": "all:!builder", "gather_facts": False, "roles": ["ocihooks.ssh.dropbear"]},)
@@ -264,9 +264,9 @@ def test_the_programs_run_where_there_is_nothing_else(first: First, tmp_path: Pa
     assert run("chroot", tmp_path, "/dropbearmulti", "dropbear", "-V") == f"Dropbear v{VERSION}\n"
     (tmp_path / "dev").mkdir()
     os.mknod(tmp_path / "dev" / "null", 0o666 | stat.S_IFCHR, os.makedev(1, 3))  # every container has it
-    assert run("chroot", tmp_path, "/ssh", "-V").startswith("OpenSSH_10.3p1, OpenSSL 3.5.7 ")
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc" / "passwd").write_text("root:x:0:0::/:/bin/sh\n")  # and the hook sees to this
+    assert run("chroot", tmp_path, "/ssh", "-V").startswith("OpenSSH_10.3p1, OpenSSL 3.5.7 ")
     assert "posix-rename" in run("chroot", tmp_path, "/sftp-server", "-Q", "requests").splitlines()
     (tmp_path / "from").write_bytes(os.urandom(300_000))
     (tmp_path / "batch").write_text("put from to\n")

@@ -90,7 +90,7 @@ DROPBEAR = Recipe(
         "--disable-pututline",
         "--disable-pututxline",
     ),
-    make=(("MULTI=1", "PROGRAMS=dropbear dbclient dropbearkey"),),
+    make=(("MULTI=1", "PROGRAMS=dropbear dropbearkey"),),
     libraries=("libsodium",),
     variables={"LIBS": "-lsodium"},
 )
