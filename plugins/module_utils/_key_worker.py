@@ -84,8 +84,6 @@ def work(order: dict[str, Any]) -> None:
         return
     try:
         if not task.absent:
-            for name in writer.KEY_LIBRARIES:
-                importlib.import_module(name)
             writer.warm_up()
     except ImportError:
         import traceback

@@ -1,42 +1,105 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``ssh_hook wait``: wait until an SSH server answers on each of many hosts, or say which do not.
+"""``ssh_hook wait``: wait until the caller's container answers on each of many hosts, or say which do not.
 
 Up to `_THREADS` threads probe the hosts again and again. They are daemon threads, since on timeout one may be in the
-resolver, which cannot be interrupted.
+resolver, which cannot be interrupted. Where an SSH server answers, OpenSSH's client checks its host key, up to
+`_CLIENTS` clients at a time.
 """
 
 from __future__ import annotations
 
+import os
 import queue
 import socket
+import subprocess
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from ..errors import HookError, printable
+from ..keys import formats, store
 from .hosts import Options
+from .keygen import caller
 
 _TIMEOUT = 60  # seconds
 _MAX_TIMEOUT = 86400
 _THREADS = 512
+_CLIENTS = 16
 _STACK = 512 << 10  # bytes: RLIMIT_AS of a batch job counts all of it
 _ATTEMPT = 5.0  # seconds for one address
 _FIRST_DELAY, _LAST_DELAY = 0.1, 2.0  # seconds between two attempts; doubled each time
 _MAX_GREETING = 8192  # bytes; a server may send other lines before it identifies itself (RFC 4253, section 4.2)
 _MAX_SHOWN = 8  # hosts with the same reason
 _NO_ANSWER = "no answer"
+_FOREIGN = "not your container, or one that started before your keys changed"
+# What ssh says at the end. Without a way to log in, permission is denied when the host key has been checked.
+_ANSWERS = {"Permission denied": "", "Host key verification failed": _FOREIGN, "no matching host key type": _FOREIGN}
 
 
-def wait(arguments: list[str], settings: Mapping[str, str]) -> None:
-    """Wait for the hosts in `arguments`. Raises HookError, which names those that do not answer in time."""
+def wait(arguments: list[str], settings: dict[str, str]) -> None:
+    """Wait for the hosts in `arguments`.
+
+    Raises HookError, which names those that do not answer in time, and KeyStoreError.
+    """
     options = Options(arguments, settings, ["timeout"])
     seconds = _parse_timeout(options.values.get("timeout", str(_TIMEOUT)))
-    failing = _Prober(options.hosts, options.port, seconds).run()
+    directory, name = caller(settings)
+    host_keys = store.host_public_keys(store.load(directory, name))
+    check = HostKeyCheck(f"{settings.get('DROPBEAR_DIR', '')}/bin/ssh", host_keys, options.port)
+    failing = _Prober(options.hosts, options.port, seconds, check).run()
     if failing:
         raise HookError(
             f"{len(failing)} of {len(options.hosts)} hosts do not answer on port {options.port} after {seconds} s: "
             + describe(failing)
         )
+
+
+class HostKeyCheck:
+    """Whether a server has one of the host keys of the user's containers. OpenSSH's client checks that."""
+
+    def __init__(self, client: str, host_keys: list[str], port: int) -> None:
+        """`client` is the path of ssh, `host_keys` are each ``<type> <base64>``. Raises HookError without a client."""
+        if not os.access(client, os.X_OK):
+            raise HookError(f"cannot run {client} (DROPBEAR_DIR): ask the administrator to install it")
+        known_hosts = os.memfd_create("known_hosts")  # open until this process ends
+        os.write(known_hosts, formats.known_hosts(host_keys))
+        options = [
+            f"Port={port}",
+            f"HostKeyAlias={formats.HOST_KEY_ALIAS}",
+            f"UserKnownHostsFile=/proc/{os.getpid()}/fd/{known_hosts}",
+            "GlobalKnownHostsFile=none",
+            "StrictHostKeyChecking=yes",
+            "PreferredAuthentications=none",
+            "BatchMode=yes",
+            "LogLevel=ERROR",
+        ]
+        self._command = [client, "-F", "none", *(f"-o{option}" for option in options), "--"]
+        self._clients = threading.BoundedSemaphore(_CLIENTS)
+
+    def __call__(self, address: str, deadline: float) -> str:
+        """Check the server at an IP address; return an empty string, or why it is no container of the user's.
+
+        `deadline` is a time of time.monotonic(). Raises OSError if the client cannot be started.
+        """
+        with self._clients:
+            try:
+                result = subprocess.run(
+                    [*self._command, address, "true"],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.PIPE,
+                    encoding="utf-8",
+                    errors="replace",
+                    timeout=max(0.001, deadline - time.monotonic()),
+                    check=False,
+                )
+            except subprocess.TimeoutExpired:
+                return "connected, but the server is not ready"
+        for answer, reason in _ANSWERS.items():
+            if answer in result.stderr:
+                return reason
+        lines = result.stderr.splitlines()
+        return printable(lines[-1].strip()) if lines else _NO_ANSWER
 
 
 def _parse_timeout(text: str) -> int:
@@ -61,11 +124,13 @@ def _shorten(hosts: list[str]) -> str:
 class _Prober:
     """Probes hosts until each has answered, or the time is over."""
 
-    def __init__(self, hosts: list[str], port: int, seconds: float) -> None:
+    def __init__(self, hosts: list[str], port: int, seconds: float, check: Callable[[str, float], str]) -> None:
+        self._check = check
         self._deadline = time.monotonic() + seconds
         self._port = port
         self._failing = dict.fromkeys(hosts, _NO_ANSWER)
         self._lock = threading.Lock()
+        self._threads = 0
         self._all_answered = threading.Event()
         # When to probe the host, and the delay after that, in seconds; an empty host ends a thread.
         self._queue: queue.PriorityQueue[tuple[float, float, str]] = queue.PriorityQueue()
@@ -74,23 +139,24 @@ class _Prober:
 
     def run(self) -> dict[str, str]:
         """Return the hosts that have not answered, with the last reason of each. Raises HookError."""
-        threads = self._start_threads(min(len(self._failing), _THREADS))
+        self._start_threads(min(len(self._failing), _THREADS))
         self._all_answered.wait(max(0.0, self._deadline - time.monotonic()))
-        for thread in range(threads):
-            self._queue.put((-1.0, thread, ""))
         with self._lock:
+            for thread in range(self._threads):
+                self._queue.put((-1.0, thread, ""))
             return dict(self._failing)
 
-    def _start_threads(self, wanted: int) -> int:
+    def _start_threads(self, wanted: int) -> None:
         threading.stack_size(_STACK)
-        for count in range(wanted):
+        for _thread in range(wanted):
             try:
                 threading.Thread(target=self._probe_hosts, daemon=True).start()
             except RuntimeError as error:
-                if count == 0:
+                if self._threads == 0:
                     raise HookError(f"{error}: the user's limit of processes is reached (ulimit -u)") from None
-                return count
-        return wanted
+                return
+            with self._lock:
+                self._threads += 1
 
     def _probe_hosts(self) -> None:
         while True:
@@ -98,7 +164,16 @@ class _Prober:
             if not host:
                 return
             time.sleep(max(0.0, due - time.monotonic()))
-            reason = attempt(host, self._port, self._deadline)
+            try:
+                reason = attempt(host, self._port, self._deadline, self._check)
+            except BlockingIOError:  # no process is left to the user for a client: make room for it
+                self._queue.put((0.0, delay, host))
+                with self._lock:
+                    if self._threads > 1:
+                        self._threads -= 1
+                        return
+                time.sleep(delay)
+                continue
             with self._lock:
                 if not reason:
                     del self._failing[host]
@@ -109,10 +184,11 @@ class _Prober:
             self._queue.put((time.monotonic() + delay, min(2 * delay, _LAST_DELAY), host))
 
 
-def attempt(host: str, port: int, deadline: float) -> str:
-    """Probe each address of `host` once; return why no SSH server answers, or an empty string if one does.
+def attempt(host: str, port: int, deadline: float, check: Callable[[str, float], str]) -> str:
+    """Probe each address of `host` once; return why no container answers, or an empty string if one does.
 
-    `deadline` is a time of time.monotonic().
+    `deadline` is a time of time.monotonic(). `check` says why the server at an address is no container, or nothing.
+    Raises BlockingIOError if the user may start no more processes.
     """
     try:
         # As bytes: getaddrinfo() would encode text by IDNA, which raises UnicodeError.
@@ -128,6 +204,8 @@ def attempt(host: str, port: int, deadline: float) -> str:
             reason = _NO_ANSWER
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
+        if not reason:
+            reason = check(socket.getnameinfo(address, socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)[0], deadline)
         if not reason:
             return ""
     return reason
