@@ -10,10 +10,11 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cable import address, plug
-from containers import ALICE, LAUNCHER, PORT, Container, Result, as_user, run
+from containers import ALICE, BOB, LAUNCHER, PORT, Container, Result, as_user, run
 from starter import Start
 
 
@@ -132,15 +133,45 @@ def test_many_dead_hosts_are_cut_and_cost_little() -> None:
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 2.5
 
 
+def as_bob(config: dict[str, Any]) -> None:
+    """Make the container bob's."""
+    config["process"]["user"] = {"uid": BOB, "gid": BOB}
+    config["process"]["env"].append("HOME=/home/bob")
+    config["mounts"][-1] |= {"destination": "/home/bob", "source": "/home/bob"}
+
+
 def test_user_with_few_processes_left(start: Start) -> None:
-    start("crun", "busybox")
-    stranger = ALICE + 1000  # whose processes are these alone
+    start("crun", "busybox", change=as_bob)  # whose processes are these alone
 
     def limited(processes: int) -> Result:
-        return run(as_user(stranger, "prlimit", f"--nproc={processes}", LAUNCHER, "wait", "127.0.1.[1-50]"))
+        return run(as_user(BOB, "prlimit", f"--nproc={processes}", LAUNCHER, "wait", "127.0.1.[1-50]"))
 
-    assert limited(8).checked().err == b""
+    assert limited(16).checked().err == b""
     assert "the user's limit of processes is reached (ulimit -u)" in refusal(limited(1))
+
+
+def test_containers_of_another_user(start: Start) -> None:
+    """They do not count as there, and nothing of the user's is told to them."""
+    start("crun", "busybox", change=as_bob)
+    line = refusal(wait("--timeout", "2", "127.0.6.[1-3]"))
+    assert line.endswith(
+        "127.0.6.1, 127.0.6.2, 127.0.6.3 (not your container, or one that started before your keys changed)"
+    )
+
+
+def test_it_comes_after_another_users(start: Start) -> None:
+    bobs = start("crun", "busybox", change=as_bob)
+    with subprocess.Popen(command("--timeout", "15", "127.0.6.1")) as waiting:
+        time.sleep(1)
+        assert waiting.poll() is None
+        bobs.stop().checked()
+        start("crun", "busybox")
+        assert waiting.wait(12) == 0
+
+
+def test_user_without_keys() -> None:
+    line = refusal(run(as_user(ALICE + 1000, LAUNCHER, "wait", "127.0.6.1")))
+    assert str(ALICE + 1000) in line
 
 
 def test_hosts_of_slurm_and_of_a_file(start: Start, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import socketserver
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from ssh_hook.commands import wait as module
@@ -58,6 +59,11 @@ def soon(seconds: float = 0.5) -> float:
     return time.monotonic() + seconds
 
 
+def no_doubt(_address: str, _deadline: float) -> str:
+    """A check of the host key that all servers pass."""
+    return ""
+
+
 @pytest.mark.parametrize(
     "pieces",
     [
@@ -68,7 +74,7 @@ def soon(seconds: float = 0.5) -> float:
     ],
 )
 def test_an_identification_is_an_answer(peer: Peer, pieces: list[bytes]) -> None:
-    assert attempt("127.0.0.1", peer(*pieces, stays=True), soon()) == ""
+    assert attempt("127.0.0.1", peer(*pieces, stays=True), soon(), no_doubt) == ""
 
 
 @pytest.mark.parametrize(
@@ -82,22 +88,22 @@ def test_an_identification_is_an_answer(peer: Peer, pieces: list[bytes]) -> None
     ],
 )
 def test_anything_else_is_none(peer: Peer, pieces: list[bytes], stays: bool, reason: str) -> None:
-    assert attempt("127.0.0.1", peer(*pieces, stays=stays), soon()) == reason
+    assert attempt("127.0.0.1", peer(*pieces, stays=stays), soon(), no_doubt) == reason
 
 
 def test_a_server_that_drips_cannot_hold_it(peer: Peer) -> None:
     port = peer(*[b"x"] * 400, stays=True)
     started = time.monotonic()
-    assert attempt("127.0.0.1", port, soon(0.3)) == "connected, but no SSH server speaks"
+    assert attempt("127.0.0.1", port, soon(0.3), no_doubt) == "connected, but no SSH server speaks"
     assert time.monotonic() - started < 1
 
 
 def test_reasons() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        assert attempt("127.0.0.1", unused.getsockname()[1], soon()) == "connection refused"
+        assert attempt("127.0.0.1", unused.getsockname()[1], soon(), no_doubt) == "connection refused"
     for name in ("x" * 64, "nosuch.invalid", "a..b", "1.2.3.4.5"):
-        assert attempt(name, 1, soon()).startswith("not resolved: "), name
+        assert attempt(name, 1, soon(), no_doubt).startswith("not resolved: "), name
 
 
 def test_all_addresses_are_asked(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,16 +112,52 @@ def test_all_addresses_are_asked(peer: Peer, monkeypatch: pytest.MonkeyPatch) ->
     bad = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 1))
     strange = (99, socket.SOCK_STREAM, 6, "", ("x", 1))
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_arguments, **_options: [strange, bad, good])
-    assert attempt("both", port, soon()) == ""
+    assert attempt("both", port, soon(), no_doubt) == ""
+
+
+def probe(hosts: list[str], port: int, seconds: float, check: Callable[[str, float], str]) -> dict[str, str]:
+    return module._Prober(hosts, port, seconds, check).run()
 
 
 def test_more_hosts_than_threads(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_THREADS", 3)
     port = peer(b"SSH-2.0-x\r\n")
-    wait(["--port", str(port), *[f"127.0.0.{number}" for number in (1, 1)], "localhost", "--timeout", "10"], {})
+    assert probe(["127.0.0.1", "127.1", "127.0.1", "localhost"], port, 10, no_doubt) == {}
     others = [f"127.0.1.{number}" for number in range(10)]
-    with pytest.raises(HookError, match=r"^10 of 11 hosts do not answer on port [0-9]+ after 1 s: 127.0.1.0, "):
-        wait(["--port", str(port), "127.0.0.1", *others, "--timeout", "1"], {})
+    assert probe(["127.0.0.1", *others], port, 1, no_doubt) == dict.fromkeys(others, "connection refused")
+
+
+def test_another_host_key_is_no_answer(peer: Peer) -> None:
+    port = peer(b"SSH-2.0-x\r\n")
+    asked = []
+
+    def check(address: str, _deadline: float) -> str:
+        asked.append(address)
+        return "not yours" if len(asked) < 3 else ""
+
+    assert probe(["localhost"], port, 0.15, check) == {"localhost": "not yours"}
+    assert probe(["localhost"], port, 10, check) == {}
+    assert set(asked) == {"127.0.0.1"}
+
+
+def test_no_process_is_left_for_a_client(peer: Peer) -> None:
+    """Threads end, since each takes the place of a process; the last one tries again."""
+    port = peer(b"SSH-2.0-x\r\n")
+    before = threading.active_count()
+
+    def check(_address: str, _deadline: float) -> str:
+        if threading.active_count() > before + 2:
+            raise BlockingIOError
+        return ""
+
+    assert probe(["127.0.0.1", "localhost", "127.0.0.01", "127.1"], port, 10, check) == {}
+
+
+def test_no_client(tmp_path: Path) -> None:
+    with pytest.raises(
+        HookError, match=r"^cannot run .*/bin/ssh \(DROPBEAR_DIR\): ask the administrator to install it$"
+    ):
+        module.HostKeyCheck(f"{tmp_path}/bin/ssh", ["ssh-ed25519 AAAA"], 22)
 
 
 def test_hosts_are_grouped_by_reason_and_cut() -> None:
