@@ -13,11 +13,12 @@ import subprocess
 import sys
 import tarfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
+import primitives
 import pytest
 import yaml
 
@@ -360,6 +361,28 @@ def test_a_daemon_lets_in_nobody_but_its_own_user(
     assert alone(HERE / "account", *programs, name, "--groups=4242", *privileges) == ["status 255", "status 255"]
 
 
+@pytest.fixture(scope="session")
+def unauthenticated(programs: tuple[Path, Path]) -> list[str]:
+    """What the program `unauthenticated` prints."""
+    return alone(HERE / "unauthenticated", programs[0])
+
+
+def test_a_client_that_never_logs_in_has_the_server_hold_no_large_packet(unauthenticated: list[str]) -> None:
+    seen = dict(line.partition(": ")[::2] for line in unauthenticated)
+    assert int(seen["the longest packet"]) - int(seen["idle"]) <= 48  # kB: 35,000 bytes in whole pages
+    assert seen["a longer packet"] == "closed"
+    assert "ended: Integrity error (bad packet size 35008)" in unauthenticated
+
+
+def test_a_public_key_of_small_order_ends_the_connection(unauthenticated: list[str]) -> None:
+    seen = dict(line.partition(": ")[::2] for line in unauthenticated)
+    for exchange in ("x25519", "mlkem768x25519", "sntrup761x25519"):
+        assert seen[exchange] == "answered"
+    for order in (1, 2, 4):
+        assert {seen[f"{exchange} of order {order}"] for exchange in ("x25519", "mlkem768x25519")} == {"closed"}
+    assert "ended: Bad curve25519" in unauthenticated
+
+
 class Sources(NamedTuple):
     """Dropbear's source, unpacked twice."""
 
@@ -379,45 +402,61 @@ def sources(archives: dict[str, str], tmp_path_factory: pytest.TempPathFactory) 
     return made
 
 
-class Compiler:
-    """Compiles single files of Dropbear, without its configuration; `options` are those of Dropbear that are on."""
+class Programs(NamedTuple):
+    """The program `primitives`, linked with upstream's files and with those that call libsodium."""
 
-    def __init__(self, directory: Path, upstream: Path, *options: str) -> None:
-        self.directory = directory
-        lines = [f"#define {name} 1\n" for name in options]
-        (directory / "options.h").write_text("#define DROPBEAR_OPTIONS_H\n" + "".join(lines))
-        (directory / "includes.h").write_text('#include "tomcrypt.h"\n')
-        (directory / "dbrandom.h").write_text("void genrandom(unsigned char *buf, unsigned int len);\n")
-        headers = (directory, upstream / "libtomcrypt/src/headers", upstream / "src")
-        self.command = ["musl-gcc", "-O3", "-Wall", "-Werror", "-DARGTYPE=3", "-DLTC_SOURCE"]
-        self.command += [f"-I{path}" for path in headers]
-
-    def make(self, name: str, *arguments: str | Path) -> Path:
-        """Make a program or an object file."""
-        run(*self.command, "-o", self.directory / name, *arguments)
-        return self.directory / name
+    upstream: Path
+    patched: Path
 
 
-def test_chacha20_is_that_of_the_rfc_and_upstreams(sources: Sources, tmp_path: Path) -> None:
-    compiler = Compiler(tmp_path, sources.upstream, "DROPBEAR_CHACHA20POLY1305")
-    upstream, patched = (source / "libtomcrypt/src/stream/chacha" for source in sources)
-    own = compiler.make("upstream.o", "-Dchacha_crypt=upstream_crypt", "-c", upstream / "chacha_crypt.c")
-    others = [upstream / f"chacha_{name}.c" for name in ("setup", "ivctr32", "ivctr64")]
-    assert run(compiler.make("chacha", f"-I{patched}", HERE / "chacha.c", own, *others)) == ""
-
-
-def test_curve25519_is_that_of_the_rfcs_and_upstreams(sources: Sources, tmp_path: Path) -> None:
-    sha512 = sources.upstream / "libtomcrypt/src/hashes/sha2/sha512.c"
-    options = ("DROPBEAR_SHA512", "DROPBEAR_CURVE25519_DEP", "DROPBEAR_ED25519", "DROPBEAR_SIGNKEY_VERIFY")
-    said = []
+@pytest.fixture(scope="session")
+def compiled(first: First, sources: Sources, tmp_path_factory: pytest.TempPathFactory) -> Programs:
+    (library,) = first.site.build_dir.glob(f"artefacts/libsodium-*-{os.uname().machine}-*/lib/libsodium.a")
+    made = []
     for name, source in sources._asdict().items():
-        place = tmp_path / name
-        place.mkdir()
-        for file in ("curve25519.c", "curve25519.h"):
-            shutil.copy(source / "src" / file, place)  # away from headers that need a configuration
-        compiler = Compiler(place, sources.upstream, *options)
-        said.append(run(compiler.make("x25519", f"-D{name.upper()}", HERE / "x25519.c", sha512)))
-    assert said[0] == said[1]
+        place = tmp_path_factory.mktemp(name)
+        files = [place / file for file in ("curve25519.c", "chachapoly.c", "sodium.c")[: 2 + (name == "patched")]]
+        for file in (*files, place / "curve25519.h", place / "chachapoly.h"):
+            shutil.copy(source / "src" / file.name, place)  # away from headers that need a configuration
+        for header in ("includes", "algo", "dbutil", "dbrandom", "crypto_desc"):
+            (place / f"{header}.h").symlink_to(HERE / "primitives.h")
+        options = ["SHA512", "CURVE25519_DEP", "ED25519", "SIGNKEY_VERIFY", "CHACHA20POLY1305"]
+        options += ["LIBSODIUM"] * (name == "patched")
+        lines = [f"#define DROPBEAR_{option} 1\n" for option in options]
+        (place / "options.h").write_text("#define DROPBEAR_OPTIONS_H\n" + "".join(lines))
+        tomcrypt = source / "libtomcrypt" / "src"
+        chacha = [tomcrypt / f"stream/chacha/chacha_{part}.c" for part in ("crypt", "ivctr64", "keystream", "setup")]
+        used = [tomcrypt / "hashes/sha2/sha512.c", tomcrypt / "mac/poly1305/poly1305.c", *chacha]
+        headers = (place, tomcrypt / "headers", source / "src", library.parents[1] / "include")
+        command = ["musl-gcc", "-static", "-O3", "-Wall", "-DARGTYPE=3", "-DLTC_SOURCE", f"-D{name.upper()}"]
+        command += [f"-I{path}" for path in headers]
+        libraries = [library] if name == "patched" else []
+        run(*command, "-o", place / "primitives", HERE / "primitives.c", *files, *used, *libraries)
+        made.append(place / "primitives")
+    return Programs(*made)
+
+
+@pytest.mark.parametrize("cases", [primitives.exchanges, primitives.signatures, primitives.packets])
+def test_computations_are_the_standards_and_upstreams(
+    compiled: Programs, cases: Callable[[], Iterator[primitives.Case]]
+) -> None:
+    requests, answers = map(list, zip(*cases()))
+    for program in compiled:
+        assert primitives.ask(program, requests) == answers
+
+
+def test_points_of_small_order_give_zero_which_the_key_exchange_refuses(compiled: Programs) -> None:
+    high_bit = [point[:62] + f"{int(point[62:], 16) | 128:02x}" for point in primitives.X25519_SMALL_ORDER]
+    requests = [f"x25519 {'a5' * 32} {point}" for point in (*primitives.X25519_SMALL_ORDER, *high_bit)]
+    for program in compiled:
+        assert primitives.ask(program, requests) == [primitives.ZERO] * len(requests)
+
+
+def test_signatures_by_keys_of_small_order_are_refused(compiled: Programs) -> None:
+    points = primitives.ED25519_SMALL_ORDER
+    requests = [f"verify {key} 6d {point}{primitives.ZERO}" for key in points for point in points]
+    assert set(primitives.ask(compiled.patched, requests)) == {"refused"}
+    assert "valid" in primitives.ask(compiled.upstream, requests)  # or these are not such keys
 
 
 def test_a_patch_that_does_not_fit_ends_the_play_in_a_sentence(
@@ -427,7 +466,7 @@ def test_a_patch_that_does_not_fit_ends_the_play_in_a_sentence(
     environment = tool(tmp_path, "patch", 'echo "1 out of 1 hunk FAILED"; exit 1')
     play = site.play(variables=archives, environment=environment)
     assert play.status != 0
-    assert f"01-host-key-alias.patch does not fit dropbear-{VERSION} (1 out of 1 hunk FAILED): set a" in play.output
+    assert f"01-own-user-only.patch does not fit dropbear-{VERSION} (1 out of 1 hunk FAILED): set a" in play.output
     assert site.artefacts() == []
     assert not site.prefix.exists()
 

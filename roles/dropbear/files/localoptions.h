@@ -1,7 +1,6 @@
 /* What this build changes of Dropbear's defaults (src/default_options.h says what each option does).
  *
- * The daemon made here serves one user in one container; ssh_hook starts it. DROPBEAR_LIBSODIUM is not set here but by
- * the build, for each architecture.
+ * The daemon made here serves one user in one container; ssh_hook starts it.
  * DROPBEAR_REEXEC stays on: fresh memory layout for each session.
  */
 
@@ -9,6 +8,12 @@
  * has what the daemon was started with, and needs no capability. The second option is our own patch's. */
 #define DROPBEAR_SVR_MULTIUSER 0
 #define DROPBEAR_SVR_OWN_USER_ONLY 1
+
+/* X25519, Ed25519 and ChaCha20-Poly1305 of libsodium (our own patch's option). A build without libsodium gives
+ * -DDROPBEAR_LIBSODIUM=0 and has upstream's own code. */
+#ifndef DROPBEAR_LIBSODIUM
+#define DROPBEAR_LIBSODIUM 1
+#endif
 
 /* Speed over size: ciphers and hashes are about twice as fast. */
 #define DROPBEAR_SMALL_CODE 0
