@@ -293,34 +293,6 @@ def test_an_old_cryptography_makes_the_same(directory: str, monkeypatch: pytest.
     assert formats.check_private_key(new, "") == b"ssh-ed25519"
 
 
-def test_processes_that_are_forked_after_the_warm_up_make_keys_of_their_own() -> None:
-    # In a process that has made no key before, as the module's worker.
-    program = """
-import os, sys
-sys.path.insert(0, sys.argv[1])
-from ssh_hook.keys import writer
-writer.warm_up()
-for number in range(20):
-    if os.fork() == 0:
-        fresh = writer._new_set("ed25519", "alice")
-        for key in (fresh.id_dropbear, *fresh.host_keys.values()):
-            os.write(1, key.hex().encode() + b"\\n")
-        os._exit(0)
-    os.wait()
-"""
-    hook = str(Path(store.__file__).parents[2])
-    output = subprocess.run([sys.executable, "-c", program, hook], capture_output=True, text=True, check=True)
-    assert len(set(output.stdout.split())) == 60
-
-
-def test_a_warm_up_without_ed25519_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(_data: bytes) -> None:
-        raise UnsupportedAlgorithm("ed25519 is not supported by this version of OpenSSL.")
-
-    monkeypatch.setattr(ed25519.Ed25519PrivateKey, "from_private_bytes", refuse)
-    writer.warm_up()
-
-
 # A set that is there
 
 
