@@ -121,9 +121,11 @@ def service(container: Container, port: int) -> Iterator[None]:
     """Something that says "served" to whoever connects to the loopback port in the container's network."""
     command = in_network(container, "python3", "-c", SERVICE, str(port))
     with subprocess.Popen(command) as process:
-        wait_for(lambda: is_listening(container, port), "the service")
-        yield
-        process.kill()
+        try:
+            wait_for(lambda: is_listening(container, port), "the service")
+            yield
+        finally:
+            process.kill()
 
 
 def fetch(container: Container, port: int, host: str = "127.0.0.1") -> str:
