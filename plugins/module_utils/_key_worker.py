@@ -83,8 +83,8 @@ def work(order: dict[str, Any]) -> None:
     if not waiting:
         return
     try:
-        for name in () if task.absent else writer.KEY_LIBRARIES:
-            importlib.import_module(name)
+        if not task.absent:
+            writer.warm_up()
     except ImportError:
         import traceback
 

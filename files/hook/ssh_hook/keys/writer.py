@@ -26,7 +26,7 @@ import errno
 
 from .errors import REPLACE, KeyStoreError, MissingKeysError, MissingLibraryError
 from .formats import key_comment, mpint, public_blob, public_line, string
-from .lean import closing, create_file, os, stat
+from .lean import TYPE_CHECKING, closing, create_file, os, stat
 from .store import (
     AUTHORIZED_KEYS,
     BELOW_HOME,
@@ -45,16 +45,14 @@ from .store import (
     read_set,
 )
 
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 DEFAULT_KEY_TYPE = "ed25519"
 KEY_TYPES = {  # of the private key, and the types of the host keys that are made with it
     "ed25519": ("ed25519", "ecdsa"),  # nodes with Sarus's hook, which may share the homes, need the ECDSA host key
     "ecdsa": ("ecdsa",),  # what Sarus's hook makes
 }
-KEY_LIBRARIES = (  # imported by `generate`; a program that forks for each user imports them before
-    "cryptography.hazmat.primitives.serialization",
-    "cryptography.hazmat.primitives.asymmetric.ec",
-    "cryptography.hazmat.primitives.asymmetric.ed25519",
-)
 
 _CLIENT = "client"
 _TEMPORARY = "keys.tmp."
@@ -186,6 +184,24 @@ def write_client(directory: str, files: dict[str, bytes]) -> None:
 # Making a set
 
 
+def warm_up() -> None:
+    """Import what `generate` imports, and let OpenSSL load what its first key of a process takes. Raises ImportError.
+
+    A program that forks for each user calls it before. The key is a constant, so that the forked processes share no
+    state of a random number generator.
+    """
+    import importlib
+
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric import ed25519
+
+    importlib.import_module("cryptography.hazmat.primitives.asymmetric.ec")
+    try:
+        _ed25519_file(ed25519.Ed25519PrivateKey.from_private_bytes(bytes(32)))
+    except UnsupportedAlgorithm:
+        pass  # with OpenSSL's FIPS provider: then only ECDSA keys can be made
+
+
 def _new_set(key_type: str, name: str) -> KeySet:
     try:
         private = _new_key(key_type)
@@ -217,12 +233,20 @@ def _new_ecdsa() -> bytes:
 
 
 def _new_ed25519() -> bytes:
-    from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ed25519
 
-    key = ed25519.Ed25519PrivateKey.generate()
-    seed = key.private_bytes(serialization.Encoding.Raw, serialization.PrivateFormat.Raw, serialization.NoEncryption())
-    public = key.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
+    return _ed25519_file(ed25519.Ed25519PrivateKey.generate())
+
+
+def _ed25519_file(key: Ed25519PrivateKey) -> bytes:
+    if hasattr(key, "private_bytes_raw"):  # since cryptography 40
+        seed, public = key.private_bytes_raw(), key.public_key().public_bytes_raw()
+    else:
+        from cryptography.hazmat.primitives import serialization  # which takes 20 ms
+
+        raw, plain = serialization.Encoding.Raw, serialization.NoEncryption()
+        seed = key.private_bytes(raw, serialization.PrivateFormat.Raw, plain)
+        public = key.public_key().public_bytes(raw, serialization.PublicFormat.Raw)
     return string(b"ssh-ed25519") + string(seed + public)
 
 

@@ -246,22 +246,51 @@ def test_a_type_that_cryptography_refuses_is_told_with_the_other(
     assert writer.generate(directory, "alice", "ecdsa")[0]
 
 
-def test_the_libraries_that_are_named_for_forking_programs_are_those_that_are_used(
-    directory: str, tmp_path: Path
-) -> None:
+def test_after_the_warm_up_keys_take_no_module_more_and_are_all_different() -> None:
     program = """
-import importlib, sys
+import binascii, os, sys
 sys.path.insert(0, sys.argv[1])
 from ssh_hook.keys import writer
-for name in writer.KEY_LIBRARIES:
-    importlib.import_module(name)
+writer.warm_up()
 before = set(sys.modules)
-writer._new_ecdsa(); writer._new_ed25519()
-print(*(set(sys.modules) - before))
+for number in range(20):
+    if os.fork() == 0:
+        fresh = writer._new_set("ed25519", "alice")
+        for key in (fresh.id_dropbear, *fresh.host_keys.values()):
+            os.write(1, key.hex().encode() + b"\\n")
+        os.write(2, " ".join(set(sys.modules) - before).encode())
+        os._exit(0)
+    os.wait()
 """
     hook = str(Path(store.__file__).parents[2])
     output = subprocess.run([sys.executable, "-c", program, hook], capture_output=True, text=True, check=True)
-    assert output.stdout == "\n"
+    assert len(set(output.stdout.split())) == 3 * 20
+    assert output.stderr == ""
+
+
+def test_a_warm_up_without_ed25519_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_data: bytes) -> None:
+        raise UnsupportedAlgorithm("ed25519 is not supported by this version of OpenSSL.")
+
+    monkeypatch.setattr(ed25519.Ed25519PrivateKey, "from_private_bytes", refuse)
+    writer.warm_up()
+
+
+class OldKey:
+    """A private key of cryptography before version 40."""
+
+    def __init__(self, key: ed25519.Ed25519PrivateKey) -> None:
+        self.private_bytes = key.private_bytes
+        self.public_key = key.public_key
+
+
+def test_an_old_cryptography_makes_the_same(directory: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = ed25519.Ed25519PrivateKey.generate()
+    monkeypatch.setattr(ed25519.Ed25519PrivateKey, "generate", lambda: key)
+    new = writer._new_ed25519()
+    monkeypatch.setattr(ed25519.Ed25519PrivateKey, "generate", lambda: OldKey(key))
+    assert writer._new_ed25519() == new
+    assert formats.check_private_key(new, "") == b"ssh-ed25519"
 
 
 # A set that is there
