@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pytest
 from cable import address, near_address, plug
-from containers import ALICE, LAUNCHER, SETTINGS, Container, Result, as_user, keys, run
+from containers import ALICE, LAUNCHER, PORT, SETTINGS, Container, Result, as_user, keys, run
 from programs import with_openssh
 from starter import Start, Starter
 
@@ -161,7 +161,7 @@ def test_the_files_in_the_container(pair: Pair) -> None:
         public = [public_key(keys() / name) for name in pair.keys.files()]
         assert [line.split()[0] for line in public] == [KINDS[key_type] for key_type in pair.keys.host]
         known = container.path(f"{BASE}/known_hosts").read_text(encoding="ascii")
-        assert known == "".join(f"oci-hooks {line}\n" for line in public)
+        assert known == "".join(f"{name} {line}\n" for name in ("oci-hooks", f"[*]:{PORT}") for line in public)
         command = Path(f"/proc/{container.daemon()}/cmdline").read_bytes().split(b"\0")
         given = [after.decode() for option, after in zip(command, command[1:]) if option == b"-r"]
         assert given == [f"{BASE}/dropbear/{name}" for name in pair.keys.files()]

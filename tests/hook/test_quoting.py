@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from containers import Container
+from containers import Container, wait_for
 from shells import SHELLS, with_shell
 from starter import Start
 
@@ -78,7 +78,11 @@ def session(request: pytest.FixtureRequest, start_shared: Start) -> Session:
 
 def test_the_container_has_these_values(session: Session) -> None:
     """runc writes U+FFFD for what is no UTF-8 (crun refuses it)."""
-    there = set(Path(f"/proc/{session.container.init()}/environ").read_bytes().split(b"\0"))
+    environment = Path(f"/proc/{session.container.init()}/environ")
+    wait_for(
+        lambda: b"_LIBCONTAINER_INITPIPE=" not in environment.read_bytes(), "runc's exec of the container's program"
+    )
+    there = set(environment.read_bytes().split(b"\0"))
     for name, value in session.variables.items():
         if os.fsdecode(value).isprintable() or value.isascii():
             assert f"{name}=".encode() + value in there

@@ -147,7 +147,7 @@ PROFILES: dict[str, dict[str, Any]] = {
                 ],
             },
             {
-                "names": ["dup"],
+                "names": ["flock"],
                 "action": "SCMP_ACT_ERRNO",
                 "args": [
                     {"index": 0, "value": 70000, "op": "SCMP_CMP_LE"},

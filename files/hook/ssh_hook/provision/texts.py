@@ -52,12 +52,13 @@ def ssh_config(login_name: str, names: list[str], port: int, wait: int) -> bytes
     (patch 02-containers of OpenSSH).
     """
     users = [name for name in (login_name, *names) if not _PATTERN_CHARACTERS.intersection(name)]
-    lines = [
-        "# To these users, unless -p names another port, ssh connects to your containers.",
-        f"Match user {','.join(dict.fromkeys(users))}" if users else "Match !all",
-        *([f"    User {users[0]}"] if users else []),
-        f"    Port {port}",
-        f"    IdentityFile {OPENSSH_KEY}",
-        *([f"    ConnectTimeout {wait}"] if wait else []),
-    ]
+    lines = ["# ssh reads this file before all other configuration."]
+    if users:
+        lines += [
+            f"User {users[0]}",
+            f"Match user {','.join(dict.fromkeys(users))}",
+            f"    Port {port}",
+            f"    IdentityFile {OPENSSH_KEY}",
+            *([f"    ConnectTimeout {wait}"] if wait else []),
+        ]
     return fsencode("\n".join(lines) + "\n")
