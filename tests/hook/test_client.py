@@ -650,6 +650,17 @@ def test_peer_that_never_comes(start: Start) -> None:
     assert time.monotonic() - before < 1.5
 
 
+def test_session_that_lasts_longer_than_the_wait(start: Start) -> None:
+    """Nothing ends it: not over a host on the way, nor on a shared connection."""
+    container = waiting(start, "1")
+    long = "sleep 3; echo right"
+    assert ssh(container, FIRST, long) == RIGHT
+    assert ssh(container, "-J", FIRST, FIRST, long) == RIGHT
+    assert ssh(container, "-M", "-f", "-N", "-S", "/tmp/master", FIRST) == (0, b"", b"")
+    assert ssh(container, "-S", "/tmp/master", FIRST, long) == RIGHT
+    ssh(container, "-S", "/tmp/master", "-O", "exit", FIRST).checked()
+
+
 def assert_waits(container: Container, host: str, words: bytes, *options: str) -> None:
     """Two seconds, and says why it stops."""
     before = time.monotonic()
@@ -661,6 +672,38 @@ def assert_waits(container: Container, host: str, words: bytes, *options: str) -
 
 def waiting_not(start: Start) -> Container:
     return start("crun", "busybox", settings={"LISTEN_ADDRESSES": LATE}, annotations={"com.hooks.ssh.wait": "0"})
+
+
+# The image's own client
+
+
+@pytest.mark.parametrize("call", ["ssh", "/usr/bin/ssh", "/opt/oci-hooks/ssh/bin/ssh"])
+def test_image_client_that_calls_ssh(start: Start, call: str) -> None:
+    """The hook's ssh does not run it again."""
+
+    def prepare(root: Path) -> None:
+        (root / "usr/bin").mkdir(parents=True)
+        (root / "usr/bin/ssh").write_text(f'#!/bin/sh\nexec {call} "$@"\n', encoding="ascii")
+        (root / "usr/bin/ssh").chmod(0o755)
+
+    container = start("crun", "busybox", network="private", prepare=prepare)
+    result = ssh(container, "-p", "22", "127.0.0.1", "true")
+    assert result.status == 255 and b"port 22: Connection refused" in result.err
+
+
+def test_image_client_that_the_user_may_not_reach(start: Start) -> None:
+    """A link of the image may lead to a file in a directory that only root may enter."""
+
+    def prepare(root: Path) -> None:
+        (root / "usr/bin").mkdir(parents=True)
+        (root / "srv/bobs").mkdir(parents=True, mode=0o700)
+        (root / "srv/bobs/my-ssh").write_text("#!/bin/sh\necho secret\n", encoding="ascii")
+        (root / "srv/bobs/my-ssh").chmod(0o4755)
+        (root / "usr/bin/ssh").symlink_to("/srv/bobs/my-ssh")
+
+    container = start("crun", "busybox", network="private", prepare=prepare)
+    assert not container.path("/opt/oci-hooks/ssh/bin/ssh.image").exists()
+    assert container.ssh("echo right") == RIGHT
 
 
 # scp and sftp

@@ -230,6 +230,7 @@ TRUSTING = [
     ["-J", "127.0.0.2", "-y"],
     ["-o", "IdentityFile=none", "-oHostKeyAlgorithms=+ssh-rsa", "-oUserKnownHostsFile=none"],
     ["-oControlPath=none", "-oCanonicalizeHostname=yes", "-oStrictHostKeyChecking=no"],
+    [f"-p{PORT}", "-oUser=%u", "-oStrictHostKeyChecking=no"],
     ["-oRevokedHostKeys=none", "-oCheckHostIP=no", "-PTag", "-oTag=x", "-oStrictHostKeyChecking=no"],
     # the port in other words
     ["-p", f"0{PORT}", "-y"],

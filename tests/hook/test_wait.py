@@ -7,14 +7,16 @@ import resource
 import signal
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cable import address, plug
-from containers import ALICE, BOB, LAUNCHER, PORT, Container, Result, as_user, run
+from containers import ALICE, BOB, LAUNCHER, PORT, Container, Result, as_user, processes, run, wait_for
 from starter import Start
 
 
@@ -167,6 +169,77 @@ def test_it_comes_after_another_users(start: Start) -> None:
         bobs.stop().checked()
         start("crun", "busybox")
         assert waiting.wait(12) == 0
+
+
+@pytest.fixture
+def liar() -> Iterator[str]:
+    """An address where a server ends each connection with the words that ssh has for a login that is not permitted."""
+
+    def serve(server: socket.socket) -> None:
+        text = b"x\nwait@127.0.7.2: Permission denied (publickey)."
+        payload = b"\1" + (2).to_bytes(4, "big") + len(text).to_bytes(4, "big") + text + bytes(4)  # SSH_MSG_DISCONNECT
+        padding = 12 - (len(payload) + 1) % 8
+        packet = (1 + len(payload) + padding).to_bytes(4, "big") + bytes([padding]) + payload + bytes(padding)
+        with suppress(OSError):
+            while True:
+                with server.accept()[0] as client:
+                    client.sendall(b"SSH-2.0-liar\r\n" + packet)
+
+    with socket.create_server(("127.0.7.2", PORT)) as server:
+        thread = threading.Thread(target=serve, args=[server])
+        thread.start()
+        yield "127.0.7.2"
+        server.shutdown(socket.SHUT_RDWR)
+    thread.join()
+
+
+def test_server_that_sends_the_words_of_ssh(liar: str) -> None:
+    line = refusal(wait("--timeout", "3", liar))
+    assert line.endswith(f"{liar} (connected, but the server did not let ssh check its host key)")
+
+
+def test_user_of_a_directory_service(start: Start) -> None:
+    """No entry of theirs is in the node's /etc/passwd."""
+    start("crun", "busybox")
+    hidden = 'grep -v ^alice: /etc/passwd >/run/passwd && mount --bind /run/passwd /etc/passwd && exec "$@"'
+    asked = [
+        "setpriv",
+        f"--reuid={ALICE}",
+        f"--regid={ALICE}",
+        "--clear-groups",
+        "env",
+        "-i",
+        LAUNCHER,
+        "wait",
+        "127.0.0.1",
+    ]
+    assert run(["unshare", "--mount", "sh", "-c", hidden, "sh", *asked]).checked().err == b""
+
+
+def test_clients_end_with_it(start: Start, silent_after_greeting: str) -> None:
+    refusal(wait("--timeout", "2", silent_after_greeting))
+    wait_for(lambda: not processes(), "end of the clients", 3)
+
+
+@pytest.fixture
+def silent_after_greeting() -> Iterator[str]:
+    """An address where a server greets and says nothing more."""
+    clients = []
+
+    def serve(server: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                clients.append(server.accept()[0])
+                clients[-1].sendall(b"SSH-2.0-silent\r\n")
+
+    with socket.create_server(("127.0.7.3", PORT)) as server:
+        thread = threading.Thread(target=serve, args=[server])
+        thread.start()
+        yield "127.0.7.3"
+        server.shutdown(socket.SHUT_RDWR)
+    thread.join()
+    for client in clients:
+        client.close()
 
 
 def test_user_without_keys() -> None:

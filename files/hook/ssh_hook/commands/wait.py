@@ -32,8 +32,8 @@ _MAX_GREETING = 8192  # bytes; a server may send other lines before it identifie
 _MAX_SHOWN = 8  # hosts with the same reason
 _NO_ANSWER = "no answer"
 _FOREIGN = "not your container, or one that started before your keys changed"
-# What ssh says at the end. Without a way to log in, permission is denied when the host key has been checked.
-_ANSWERS = {"Permission denied": "", "Host key verification failed": _FOREIGN, "no matching host key type": _FOREIGN}
+_CHECK = 10.0  # seconds for one check of a host key
+_USER = "wait"  # whom no server lets in
 
 
 def wait(arguments: list[str], settings: dict[str, str]) -> None:
@@ -46,7 +46,10 @@ def wait(arguments: list[str], settings: dict[str, str]) -> None:
     directory, name = caller(settings)
     host_keys = store.host_public_keys(store.load(directory, name))
     check = HostKeyCheck(f"{settings.get('DROPBEAR_DIR', '')}/bin/ssh", host_keys, options.port)
-    failing = _Prober(options.hosts, options.port, seconds, check).run()
+    try:
+        failing = _Prober(options.hosts, options.port, seconds, check).run()
+    finally:
+        check.end()
     if failing:
         raise HookError(
             f"{len(failing)} of {len(options.hosts)} hosts do not answer on port {options.port} after {seconds} s: "
@@ -69,12 +72,15 @@ class HostKeyCheck:
             f"UserKnownHostsFile=/proc/{os.getpid()}/fd/{known_hosts}",
             "GlobalKnownHostsFile=none",
             "StrictHostKeyChecking=yes",
+            f"User={_USER}",
             "PreferredAuthentications=none",
+            "IdentityFile=none",  # the client looks for no home, which a user of a directory service may lack
             "BatchMode=yes",
             "LogLevel=ERROR",
         ]
         self._command = [client, "-F", "none", *(f"-o{option}" for option in options), "--"]
         self._clients = threading.BoundedSemaphore(_CLIENTS)
+        self._running: set[subprocess.Popen[str]] = set()
 
     def __call__(self, address: str, deadline: float) -> str:
         """Check the server at an IP address; return an empty string, or why it is no container of the user's.
@@ -82,24 +88,35 @@ class HostKeyCheck:
         `deadline` is a time of time.monotonic(). Raises OSError if the client cannot be started.
         """
         with self._clients:
+            client = subprocess.Popen(
+                [*self._command, address, "true"],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                encoding="utf-8",
+                errors="replace",
+            )
+            self._running.add(client)
             try:
-                result = subprocess.run(
-                    [*self._command, address, "true"],
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.PIPE,
-                    encoding="utf-8",
-                    errors="replace",
-                    timeout=max(0.001, deadline - time.monotonic()),
-                    check=False,
-                )
+                limit = min(deadline, time.monotonic() + _CHECK)
+                _output, error = client.communicate(timeout=max(0.001, limit - time.monotonic()))
             except subprocess.TimeoutExpired:
+                client.kill()
+                client.communicate()
                 return "connected, but the server is not ready"
-        for answer, reason in _ANSWERS.items():
-            if answer in result.stderr:
-                return reason
-        lines = result.stderr.splitlines()
-        return printable(lines[-1].strip()) if lines else _NO_ANSWER
+            finally:
+                self._running.discard(client)
+        # The line begins so where the host key has been checked; what a server says earlier, ssh prefixes.
+        if error.startswith(f"{_USER}@{address}: Permission denied ("):
+            return ""
+        if "\nHost key verification failed." in f"\n{error}":
+            return _FOREIGN
+        return "connected, but the server did not let ssh check its host key"
+
+    def end(self) -> None:
+        """Kill the clients that still run."""
+        for client in list(self._running):
+            client.kill()
 
 
 def _parse_timeout(text: str) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from ..errors import HookError, printable
 from ..kernel import syscalls
-from ..kernel.identity import ROOT, Identity
+from ..kernel.identity import ROOT, ActingAs, Identity
 from ..kernel.lean import TYPE_CHECKING, basename, closing, create_file, dirname, os, stat
 from ..kernel.mounts import MountTable, make_private, make_read_only, mount_bind, mount_tmpfs
 from ..keys.formats import known_hosts
@@ -228,9 +228,26 @@ class Setup:
         if "ssh" not in name:
             self.warnings.append(f"{paths.SSH} in the container is a link to {name}: use {paths.BASE}/bin/ssh instead")
             return
-        if _is_program(target):
-            mount_bind(target, _write_file(directory, basename(paths.IMAGE_CLIENT), b"", 0o755, ROOT))
+        self._mount_table.refuse_shared(target, paths.SSH)
+        self._show_image_client(directory)
         self._cover(paths.SSH, self._program("ssh"))
+
+    def _show_image_client(self, directory: int) -> None:
+        """Bind mount the image's client in `directory`.
+
+        It is opened as the user: a link may lead to a file that only root may reach, and the mount is for all.
+        """
+        try:
+            with ActingAs(self._user):
+                client = self._rootfs.open(paths.SSH, os.O_PATH)
+                if not (_is_program(client) and os.access(f"/proc/self/fd/{client}", os.X_OK, effective_ids=True)):
+                    return
+        except OSError:
+            return
+        mount_bind(client, _write_file(directory, basename(paths.IMAGE_CLIENT), b"", 0o755, ROOT))
+        mounted = os.open(basename(paths.IMAGE_CLIENT), os.O_PATH, dir_fd=directory)
+        make_read_only(mounted, syscalls.MS_NOSUID | syscalls.MS_NODEV)
+        make_private(mounted)
 
     def _cover_copier(self, name: str) -> None:
         """Bind mount the hook's scp or sftp in /usr/bin, if the image has none and it is possible."""

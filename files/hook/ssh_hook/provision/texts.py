@@ -14,7 +14,8 @@ _NOT_RESTORED = frozenset(
     """.split()
 )
 
-_PATTERN_CHARACTERS = frozenset("*?!,#=\"'\\ \t\n\r\f\v\0")  # in a user's name, ssh_config(5) gives them a meaning
+_SPECIAL = frozenset("*?!,#=%$\"'\\ \t\n\r\f\v\0")  # ssh_config(5) gives them a meaning in a user's name
+_MAX_NAME = 255  # characters; ssh takes no part of a list for a match in which one name has 1,023
 
 
 def quote(value: str) -> str:
@@ -51,7 +52,7 @@ def ssh_config(login_name: str, names: list[str], port: int, wait: int) -> bytes
     limit of all attempts together
     (patch 02-containers of OpenSSH).
     """
-    users = [name for name in (login_name, *names) if not _PATTERN_CHARACTERS.intersection(name)]
+    users = [name for name in (login_name, *names) if not _SPECIAL.intersection(name) and len(name) <= _MAX_NAME]
     lines = ["# ssh reads this file before all other configuration."]
     if users:
         lines += [

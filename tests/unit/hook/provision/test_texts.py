@@ -103,7 +103,8 @@ def test_ssh_config() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["a*", "b,root", "!x", "a b", 'q"', "back\\slash", "#", "t\tab", "v\x0b", "new\nPort 22"]
+    "name",
+    ["a*", "b,root", "!x", "a b", 'q"', "back\\slash", "#", "t\tab", "v\x0b", "new\nPort 22", "%u", "${X}", "n" * 256],
 )
 def test_ssh_config_leaves_out_names_that_mean_something_there(name: str) -> None:
     text = texts.ssh_config("alice", ["alice", name], 15263, 0).decode()
