@@ -122,7 +122,7 @@ def test_hundreds_of_hosts(start: Start) -> None:
     start("crun", "busybox")
     started = time.monotonic()
     assert wait("--timeout", "15", "127.0.[1-4].[1-200]").status == 0
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 14
 
 
 def test_many_dead_hosts_are_cut_and_cost_little() -> None:
