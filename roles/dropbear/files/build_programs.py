@@ -564,6 +564,10 @@ def compile_source(job: Job, build: Build, scratch: Path) -> Path:
     log.unlink(missing_ok=True)
     environment = compiler_settings(job, build, scratch.parent)
     top = unpack(job.archive(source), source, scratch / "source", recipe.left_out)
+    if not (top / recipe.configure[0]).is_file():  # in the repository, but not in a release, it has to be generated
+        raise BuildError(
+            f"{source.archive} has no {recipe.configure[0]}: take the release archive that upstream publishes"
+        )
     options: list[str] = []
     if recipe.targets is not None:
         options = [recipe.targets[build.architecture]]

@@ -365,6 +365,16 @@ def test_the_directory_in_an_archive_may_have_any_name_but_must_be_one(tmp_path:
         build.unpack(archive, wanted, tmp_path / "two")
 
 
+def test_an_archive_without_configure_is_named(tmp_path: Path) -> None:
+    (tmp_path / "sources").mkdir()
+    archive, _wanted = release(tmp_path / "sources", "top/configure.ac")
+    fields = job(tmp_path, archive=archive.name, sha256=build.sha256(archive), files={})
+    (tmp_path / "scratch").mkdir()
+    with pytest.raises(build.BuildError) as failure:
+        build.compile_source(made(fields), wish(fields), tmp_path / "scratch")
+    assert str(failure.value) == "release-1.tar.gz has no ./configure: take the release archive that upstream publishes"
+
+
 def change(old: str, new: str) -> str:
     """Return a patch with a reason at its head."""
     return f"Why\n\n--- a/src/file\n+++ b/src/file\n@@ -1,3 +1,3 @@\n first\n-{old}\n+{new}\n last\n"
