@@ -1,15 +1,20 @@
 """What the installed scp and sftp write for a server that lies: modes and paths that it chooses.
 
 The server is a program that stands in for ssh (scp -S, sftp -S): it speaks the old protocol of scp, or SFTP.
+The last test has a server for the installed ssh.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import stat
+import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import asyncssh
 import pytest
 from containers import ALICE, Result, as_user, run
 
@@ -204,3 +209,57 @@ def test_dots_that_match_a_pattern_stay_in_the_target(
     server = serve(tmp_path, SFTP_SERVER.format(tree=tree, content=CONTENT))
     download(server, "scp", "-r", "host:/d/.*", target, uid=uid)
     assert [path for path in written(target) if not path.startswith("target/")] == []
+
+
+async def change_host_key(directory: Path) -> subprocess.CompletedProcess[str]:
+    """Run ssh with a server that has another host key in the second key exchange; ssh knows both keys."""
+    keys = [asyncssh.generate_private_key(name) for name in ("ssh-ed25519", "ecdsa-sha2-nistp256")]
+    user = asyncssh.generate_private_key("ssh-ed25519")
+    connections: list[Any] = []
+
+    class Server(asyncssh.SSHServer):
+        def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
+            connections.append(conn)
+
+    async def session(process: asyncssh.SSHServerProcess[str]) -> None:
+        (connection,) = connections
+        connection._server_host_keys.pop(b"ssh-ed25519")
+        connection._server_host_key_algs = list(connection._server_host_keys)
+        connection._send_kexinit()
+        connection._kexinit_sent = True
+        await process.stdin.read()  # ssh ends it by its own packet, after the key exchange
+        process.stdout.write(connection._server_host_key.algorithm.decode())
+        process.exit(0)
+
+    accepted = asyncssh.import_authorized_keys(user.export_public_key().decode())
+    server = await asyncssh.create_server(
+        Server, "127.0.0.1", 0, server_host_keys=keys, authorized_client_keys=accepted, process_factory=session
+    )
+    port = server.get_port()
+    user.write_private_key(directory / "id")
+    (directory / "id").chmod(0o600)
+    lines = [f"[127.0.0.1]:{port} {key.export_public_key().decode()}" for key in keys]
+    (directory / "known_hosts").write_text("".join(lines))
+    command = [str(BIN / "ssh"), "-F", "none", "-i", str(directory / "id"), "-p", str(port)]
+    for option in (
+        "BatchMode=yes",
+        "StrictHostKeyChecking=yes",
+        f"UserKnownHostsFile={directory}/known_hosts",
+        "HostKeyAlgorithms=ssh-ed25519,ecdsa-sha2-nistp256",
+        "LogLevel=ERROR",
+    ):
+        command += ["-o", option]
+    pipe = subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(
+        *command, "user@127.0.0.1", "command", stdin=pipe, stdout=pipe, stderr=pipe
+    )
+    await asyncio.sleep(1)  # the key exchange, before the end of input
+    out, err = await asyncio.wait_for(process.communicate(), 20)
+    server.close()
+    return subprocess.CompletedProcess(command, process.returncode or 0, out.decode(), err.decode())
+
+
+def test_another_host_key_in_a_later_key_exchange_is_looked_up_by_the_hosts_name(tmp_path: Path) -> None:
+    """CVE-2026-60002 (patch 03-host-key-change): the name was freed after the login."""
+    done = asyncio.run(change_host_key(tmp_path))
+    assert (done.returncode, done.stdout) == (0, "ecdsa-sha2-nistp256"), done.stderr
