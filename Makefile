@@ -8,7 +8,7 @@ ARGS := # only from the command line of make, not from the environment
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help venv test test-all $(PARTS) $(SCENARIOS) soak bench bench-deploy scale demo demo-down
+.PHONY: help venv test test-all $(PARTS) $(SCENARIOS) soak audit-algorithms bench bench-deploy scale demo demo-down
 .DEFAULT_GOAL := help
 
 help:
@@ -37,6 +37,7 @@ help:
 	@echo 'make bench        performance of the hook and its peers; seven minutes'
 	@echo 'make bench-deploy a deployment to three nodes, twice: seconds, and the slowest tasks'
 	@echo 'make scale        a deployment to up to a hundred nodes, twice: seconds, processor time and memory; half an hour'
+	@echo 'make audit-algorithms  what ssh-audit says of the daemon and of ssh, on loopback'
 	@echo 'make venv         only the development tools, in .venv (PYTHON=... chooses the Python)'
 
 venv:
@@ -105,6 +106,9 @@ engines: venv
 soak: venv
 	@tests/hook/soak
 	@python -B tests/fuzz/campaign.py $(SOAK_SECONDS)
+
+audit-algorithms: venv
+	@tests/audit/run
 
 bench: venv
 	@tests/bench/run

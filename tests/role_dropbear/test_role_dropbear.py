@@ -35,6 +35,7 @@ ARCHIVES = {
     "openssl_source_archive": "openssl-3.5.7.tar.gz",
 }
 PROGRAMS = ("dropbearmulti", "scp", "sftp", "sftp-server", "ssh")
+SBOM = "sbom.cdx.json"
 NAMES = ("dropbear", "dropbearkey")  # of dropbearmulti
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
@@ -240,12 +241,25 @@ def test_only_root_can_write_what_is_installed(first: First) -> None:
     for path in found:
         status = path.lstat()
         assert (status.st_uid, status.st_gid) == (0, 0), path
-        mode = 0o111 if path.name == "dropbearmulti" else 0o755
+        mode = {"dropbearmulti": 0o111, SBOM: 0o644}.get(path.name, 0o755)
         assert stat.S_ISLNK(status.st_mode) or stat.S_IMODE(status.st_mode) == mode, path
     assert (first.site.prefix / "dropbear").is_symlink()
     directory = first.site.prefix / "dropbear" / "bin"
     assert sorted(path.name for path in directory.iterdir()) == sorted([*NAMES, *PROGRAMS])
     assert {os.readlink(directory / name) for name in NAMES} == {"dropbearmulti"}
+
+
+def test_the_bill_of_materials_lists_the_installed_programs(first: First) -> None:
+    """With the versions that they are made of, also of the host's musl."""
+    directory = first.site.prefix / "dropbear"
+    bill = json.loads((directory / SBOM).read_text())
+    versions = {part["name"]: part.get("version") for part in bill["components"]}
+    assert versions.keys() == {"dropbear", "openssh", "libsodium", "openssl", "musl"}
+    assert all(versions.values())
+    files = [file for part in bill["components"] for file in part.get("components", [])]
+    assert {file["name"]: file["hashes"][0]["content"] for file in files} == {
+        f"bin/{name}": hashlib.sha256((directory / "bin" / name).read_bytes()).hexdigest() for name in PROGRAMS
+    }
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
@@ -622,6 +636,7 @@ def test_a_remote_build_host_gives_its_builds_by_way_of_the_controller(first: Fi
     for name in PROGRAMS:
         installed = site.prefix / "dropbear" / "bin" / name
         assert installed.read_bytes() == first.site.artefacts(name)[0].read_bytes()
+    assert (site.prefix / "dropbear" / SBOM).read_bytes() == (first.site.prefix / "dropbear" / SBOM).read_bytes()
 
 
 ARCHIVE = [

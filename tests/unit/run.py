@@ -13,6 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = (
     "busybox",  # one of the shells that read what the hook generates
+    "gpg",  # verifies releases
     "patch",  # applies the role's patches
     "puttygen",  # reads the keys, as libssh does
     "ssh-keygen",  # reads the keys

@@ -8,11 +8,12 @@
 The job (JSON, see `Job`) comes in the environment, so that nothing has to be copied to the build
 host. `look` only reads: it tells which builds are there. `build` makes those that are missing. Both
 print {"built": bool, "missing": [architecture, ...], "missing_sources": [...], "missing_tools": [...],
-"files": [{"architecture", "program", "path", "sha256"}, ...]}.
+"files": [{"architecture", "program", "path", "sha256"}, ...],
+"sboms": [{"architecture", "path", "sha256"}, ...]}.
 
 A build is kept under a key made of all that shapes it: source, patches, options, compiler,
 architecture, the static libraries that it is linked with, and this file. Libraries are builds of
-their own.
+their own. The bill of materials of an architecture's programs (CycloneDX) is kept likewise.
 
 `pack` writes the programs into programs.tar.gz in the build directory, and prints {"changed": bool,
 "path", "sha256"}. `extract` reads such an archive (JSON, see `ProgramsArchive`), and prints as `look` does.
@@ -39,6 +40,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -172,6 +174,16 @@ OPENSSL = Recipe(
 RECIPES = {"dropbear": DROPBEAR, "libsodium": LIBSODIUM, "openssh": OPENSSH, "openssl": OPENSSL}
 PROGRAMS = ("dropbear", "openssh")  # recipes of programs; the others are of libraries
 
+SBOM = "sbom.cdx.json"
+# Of each source's CPE (Common Platform Enumeration): what the CVE database calls vendor and product.
+CPES = {
+    "dropbear": ("dropbear_ssh_project", "dropbear_ssh"),
+    "libsodium": ("libsodium", "libsodium"),
+    "musl": ("musl-libc", "musl"),
+    "openssh": ("openbsd", "openssh"),
+    "openssl": ("openssl", "openssl"),
+}
+
 DIGESTS = "SHA256SUMS"  # of a build's files, beside them
 LOG_TAIL = 20  # lines of a failed build that are shown
 
@@ -205,6 +217,11 @@ class Source:
     def release(self) -> str:
         """The release's name."""
         return self.archive.partition(".tar.")[0]
+
+    @property
+    def version(self) -> str:
+        """The release's version, as upstream writes it."""
+        return self.release.partition("-")[2]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -547,6 +564,10 @@ def compile_source(job: Job, build: Build, scratch: Path) -> Path:
     log.unlink(missing_ok=True)
     environment = compiler_settings(job, build, scratch.parent)
     top = unpack(job.archive(source), source, scratch / "source", recipe.left_out)
+    if not (top / recipe.configure[0]).is_file():  # in the repository, but not in a release, it has to be generated
+        raise BuildError(
+            f"{source.archive} has no {recipe.configure[0]}: take the release archive that upstream publishes"
+        )
     options: list[str] = []
     if recipe.targets is not None:
         options = [recipe.targets[build.architecture]]
@@ -706,7 +727,12 @@ def make_all(job: Job) -> tuple[list[Build], bool]:
                 install_zig(job, Path(scratch))
             # configure keeps one core busy
             with concurrent.futures.ThreadPoolExecutor(cores()) as pool:
-                return list(pool.map(lambda build: make(job, build, Path(scratch)), builds)), bool(wanted)
+                builds = list(pool.map(lambda build: make(job, build, Path(scratch)), builds))
+        unwritten = [bill for bill in sboms(job, builds) if not bill.is_kept]
+        for bill in unwritten:
+            bill.path.parent.mkdir(mode=0o755, exist_ok=True)
+            write_whole(bill.text.encode(), bill.path, 0o644)
+        return builds, bool(wanted or unwritten)
 
 
 def missing_sources(job: Job, builds: Sequence[Build]) -> list[str]:
@@ -717,6 +743,135 @@ def missing_sources(job: Job, builds: Sequence[Build]) -> list[str]:
         name
         for name, source in sources.items()
         if not job.archive(source).is_file() or sha256(job.archive(source)) != source.sha256
+    ]
+
+
+# --- The bill of materials ----------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Sbom:
+    """The bill of materials of one architecture's programs: its text, and where it is kept."""
+
+    architecture: str
+    text: str
+    path: Path
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether it is there, undamaged."""
+        return self.path.is_file() and self.path.read_bytes() == self.text.encode()
+
+    def file(self) -> dict[str, str]:
+        """The file, as the role takes it."""
+        digest = hashlib.sha256(self.text.encode()).hexdigest()
+        return {"architecture": self.architecture, "path": str(self.path), "sha256": digest}
+
+
+def cpe(name: str, version: str) -> str:
+    """Return the CPE of a version; OpenSSH's 10.3p1 is version 10.3, update p1."""
+    vendor, product = CPES[name]
+    number, update = (version, "*")
+    if name == "openssh" and "p" in version:
+        number, _p, level = version.partition("p")
+        update = f"p{level}"
+    return f"cpe:2.3:a:{vendor}:{product}:{number}:{update}:*:*:*:*:*:*"
+
+
+def musl_version(architecture: str) -> str | None:
+    """Return the version of this host's musl, which its loader tells, or None."""
+    try:
+        told = subprocess.run([f"/lib/ld-musl-{architecture}.so.1"], capture_output=True, text=True, check=False).stderr
+    except OSError:
+        return None
+    versions = [line.split()[1] for line in told.splitlines() if line.startswith("Version ")]
+    return versions[0] if versions else None
+
+
+def libc_component(job: Job, architecture: str) -> dict[str, object]:
+    """Return musl as a component, without a version if it is the one that zig brings."""
+    version = musl_version(architecture) if job.compiler(architecture) == "musl-gcc" else None
+    component: dict[str, object] = {"type": "library", "bom-ref": "musl", "name": "musl"}
+    if version is None:
+        requirement = next((line for line in job.zig_requirement.splitlines() if line.startswith("ziglang==")), "zig")
+        return {**component, "description": f"As {requirement.split()[0]} brings it"}
+    return {**component, "version": version, "purl": f"pkg:generic/musl@{version}", "cpe": cpe("musl", version)}
+
+
+def source_component(name: str, source: Source, builds: Sequence[Build]) -> dict[str, object]:
+    """Return a source as a component: its archive, its patches and the programs that were built from it."""
+    component: dict[str, object] = {
+        "type": "application" if name in PROGRAMS else "library",
+        "bom-ref": name,
+        "name": name,
+        "version": source.version,
+        "cpe": cpe(name, source.version),
+        "purl": f"pkg:generic/{name}@{source.version}",
+        "externalReferences": [
+            {
+                "type": "source-distribution",
+                "url": source.archive,
+                "hashes": [{"alg": "SHA-256", "content": source.sha256}],
+            }
+        ],
+    }
+    if source.patches:
+        digests = {patch: hashlib.sha256(text.encode()).hexdigest() for patch, text in sorted(source.patches.items())}
+        component["pedigree"] = {
+            "patches": [{"type": "unofficial", "diff": {"url": f"patches/{name}/{patch}"}} for patch in digests],
+            "notes": "SHA-256: " + ", ".join(f"{patch} {digest}" for patch, digest in digests.items()),
+        }
+    programs = [file for build in builds if build.source == name for file in build.files()]
+    if programs:
+        component["components"] = [
+            {
+                "type": "file",
+                "bom-ref": f"bin/{file['program']}",
+                "name": f"bin/{file['program']}",
+                "hashes": [{"alg": "SHA-256", "content": file["sha256"]}],
+            }
+            for file in programs
+        ]
+    return component
+
+
+def sbom(job: Job, architecture: str, builds: Sequence[Build]) -> Sbom:
+    """Return the bill of materials (CycloneDX 1.6) of an architecture's builds, equal for equal builds."""
+    sources = [name for name in job.sources if name in PROGRAMS]
+    libraries = sorted({library for name in sources for library in RECIPES[name].libraries})
+    content: dict[str, object] = {
+        "metadata": {
+            "component": {
+                "type": "application",
+                "bom-ref": "programs",
+                "name": "ocihooks.ssh.dropbear",
+                "description": f"Static programs for {architecture}, compiled by {job.compiler(architecture)}",
+            }
+        },
+        "components": [
+            *(source_component(name, job.sources[name], builds) for name in [*sources, *libraries]),
+            libc_component(job, architecture),
+        ],
+        "dependencies": [
+            {"ref": "programs", "dependsOn": sources},
+            *({"ref": name, "dependsOn": [*RECIPES[name].libraries, "musl"]} for name in [*sources, *libraries]),
+            {"ref": "musl"},
+        ],
+    }
+    key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    # The format requires a number of the document. It is made of the content, so that equal builds do not change nodes.
+    head = {"bomFormat": "CycloneDX", "specVersion": "1.6", "serialNumber": uuid.UUID(hex=key[:32], version=5).urn}
+    text = json.dumps({**head, "version": 1, **content}, indent=2) + "\n"
+    return Sbom(architecture, text, Path(job.build_dir, "artefacts", f"sbom-{architecture}-{key[:12]}", SBOM))
+
+
+def sboms(job: Job, builds: Sequence[Build]) -> list[Sbom]:
+    """Return the bills of materials of the architectures whose programs are all there."""
+    unbuilt = architectures(missing(builds))
+    return [
+        sbom(job, architecture, [build for build in builds if build.architecture == architecture])
+        for architecture in job.architectures
+        if architecture not in unbuilt
     ]
 
 
@@ -763,7 +918,9 @@ def pack(job: Job) -> dict[str, object]:
         BuildError: a program is not built.
     """
     builds = look(job)
-    if unbuilt := architectures(missing(builds)):
+    bills = sboms(job, builds)
+    written = {bill.architecture for bill in bills if bill.is_kept}
+    if unbuilt := sorted(set(job.architectures) - written):
         raise BuildError(f"the programs for {', '.join(unbuilt)} are not built")
     release = job.sources["dropbear"].release
     files = {
@@ -771,12 +928,13 @@ def pack(job: Job) -> dict[str, object]:
         for build in builds
         for file in build.files()
     }
+    files |= {f"{release}/{bill.architecture}/{SBOM}": bill.text.encode() for bill in bills}
     packed = io.BytesIO()
     with gzip.GzipFile(fileobj=packed, mode="wb", mtime=0) as compressed:
         with tarfile.open(fileobj=compressed, mode="w", format=tarfile.USTAR_FORMAT) as archive:
             for name, data in sorted(files.items()):
                 member = tarfile.TarInfo(name)
-                member.size, member.mode = len(data), 0o755
+                member.size, member.mode = len(data), 0o644 if name.endswith(SBOM) else 0o755
                 archive.addfile(member, io.BytesIO(data))
     path = Path(job.build_dir, "programs.tar.gz")
     changed = not path.is_file() or path.read_bytes() != packed.getvalue()
@@ -785,8 +943,10 @@ def pack(job: Job) -> dict[str, object]:
     return {"changed": changed, "path": str(path), "sha256": sha256(path)}
 
 
-def extract(request: ProgramsArchive) -> list[dict[str, str]]:
-    """Put the programs of an archive where the role takes them from, checked. Return them as `Build.files` does.
+def extract(request: ProgramsArchive) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
+    """Put the programs of an archive where the role takes them from, checked, and their bills of materials.
+
+    Returns: the programs, as `Build.files` does, and the bills of materials, as `Sbom.file` does.
 
     Raises:
         BuildError: the archive has a wrong digest, lacks a program, or one that must not be installed.
@@ -805,35 +965,42 @@ def extract(request: ProgramsArchive) -> list[dict[str, str]]:
             contents = {name: content.read() for name, content in members if content is not None}
     except tarfile.TarError as error:
         raise BuildError(f"{archive} is no archive of programs: {error}") from None
-    files = []
+    files, bills = [], []
     for architecture in request.architectures:
-        for name in sorted(names):
+        for name in [*sorted(names), SBOM]:
             member = f"{request.release}/{architecture}/{name}"
             if member not in contents:
                 raise BuildError(f"{archive} has no {member}: make one for this version and architecture")
             path = directory / hashlib.sha256(contents[member]).hexdigest()
-            write_whole(contents[member], path, 0o755)
-            check_program(path, architecture, name)
-            files.append({"architecture": architecture, "program": name, "path": str(path), "sha256": path.name})
-    return files
+            write_whole(contents[member], path, 0o644 if name == SBOM else 0o755)
+            file = {"architecture": architecture, "path": str(path), "sha256": path.name}
+            if name == SBOM:
+                bills.append(file)
+            else:
+                check_program(path, architecture, name)
+                files.append({**file, "program": name})
+    return files, bills
 
 
 def run(command: str, environment: Mapping[str, str]) -> dict[str, object]:
     """Run one of the commands in the module's docstring and return its answer."""
     if command == "extract":
-        files = extract(ProgramsArchive.from_json(environment["DROPBEAR_PROGRAMS"]))
-        return {"built": False, "missing": [], "missing_sources": [], "missing_tools": [], "files": files}
+        files, bills = extract(ProgramsArchive.from_json(environment["DROPBEAR_PROGRAMS"]))
+        answer: dict[str, object] = {"built": False, "missing": [], "missing_sources": [], "missing_tools": []}
+        return {**answer, "files": files, "sboms": bills}
     job = Job.from_json(environment["DROPBEAR_JOB"])
     if command == "pack":
         return pack(job)
     builds, built = make_all(job) if command == "build" else (look(job), False)
     unbuilt = missing(builds)
+    kept = [bill for bill in sboms(job, builds) if bill.is_kept]
     return {
         "built": built,
-        "missing": architectures(unbuilt),
+        "missing": sorted(set(job.architectures) - {bill.architecture for bill in kept}),
         "missing_sources": missing_sources(job, unbuilt),
         "missing_tools": missing_tools(job, architectures(unbuilt)),
         "files": [file for build in builds for file in build.files()],
+        "sboms": [bill.file() for bill in kept],
     }
 
 

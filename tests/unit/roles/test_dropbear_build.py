@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
 import struct
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
 from role_scripts import load
 
 build = load("dropbear", "build_programs")
@@ -362,6 +365,16 @@ def test_the_directory_in_an_archive_may_have_any_name_but_must_be_one(tmp_path:
         build.unpack(archive, wanted, tmp_path / "two")
 
 
+def test_an_archive_without_configure_is_named(tmp_path: Path) -> None:
+    (tmp_path / "sources").mkdir()
+    archive, _wanted = release(tmp_path / "sources", "top/configure.ac")
+    fields = job(tmp_path, archive=archive.name, sha256=build.sha256(archive), files={})
+    (tmp_path / "scratch").mkdir()
+    with pytest.raises(build.BuildError) as failure:
+        build.compile_source(made(fields), wish(fields), tmp_path / "scratch")
+    assert str(failure.value) == "release-1.tar.gz has no ./configure: take the release archive that upstream publishes"
+
+
 def change(old: str, new: str) -> str:
     """Return a patch with a reason at its head."""
     return f"Why\n\n--- a/src/file\n+++ b/src/file\n@@ -1,3 +1,3 @@\n first\n-{old}\n+{new}\n last\n"
@@ -461,6 +474,9 @@ def packed(directory: Path, program: bytes) -> dict[str, Any]:
             path.parent.mkdir(exist_ok=True)
             path.write_bytes(program)
         build.keep(directory / "made", wanted, wanted.directory)
+    for bill in build.sboms(made(fields), build.look(made(fields))):
+        bill.path.parent.mkdir()
+        bill.path.write_text(bill.text)
     answer: dict[str, Any] = build.pack(made(fields))
     assert answer["changed"] is True
     assert build.pack(made(fields)) == {**answer, "changed": False}
@@ -484,6 +500,10 @@ def test_programs_that_were_packed_are_extracted(tmp_path: Path, capsys: pytest.
         assert file["architecture"] == "x86_64"
         assert Path(file["path"]).read_bytes() == elf()
         assert file["sha256"] == build.sha256(Path(file["path"])) == Path(file["path"]).name
+    (bill,) = said["sboms"]
+    assert bill["architecture"] == "x86_64"
+    assert bill["sha256"] == build.sha256(Path(bill["path"]))
+    assert json.loads(Path(bill["path"]).read_text())["bomFormat"] == "CycloneDX"
 
 
 @pytest.mark.parametrize(
@@ -533,3 +553,104 @@ def test_only_what_is_built_is_packed(tmp_path: Path, capsys: pytest.CaptureFixt
 def test_what_is_no_job_is_refused(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert build.main(["look"], {"DROPBEAR_JOB": text}) == 2
     assert capsys.readouterr().err.startswith("DROPBEAR_JOB is not a job: ")
+
+
+def all_sources(**changes: object) -> dict[str, object]:
+    return {
+        "dropbear": source(patches={"01-a.patch": "text"}),
+        "libsodium": {"archive": "libsodium-1.0.22.tar.gz", "sha256": "2" * 64},
+        "openssh": source(archive="openssh-10.3p1.tar.gz", sha256="3" * 64),
+        "openssl": {"archive": "openssl-3.5.7.tar.gz", "sha256": "4" * 64},
+        **changes,
+    }
+
+
+def bill_of(directory: Path, **changes: object) -> Any:
+    """Return the bill of materials of programs that are in the store, each with its name as its content."""
+    directory.mkdir(exist_ok=True)
+    fields = job(directory, sources=all_sources(), **changes)
+    for wanted in build.look(made(fields)):
+        if wanted.digests is None:
+            kept(directory, wanted, *PACKED[wanted.source])
+    (bill,) = build.sboms(made(fields), build.look(made(fields)))
+    return bill
+
+
+def test_the_bill_of_materials_is_valid(tmp_path: Path) -> None:
+    validator = JsonStrictValidator(SchemaVersion.V1_6)
+    text = bill_of(tmp_path).text
+    assert validator.validate_str(text) is None
+    assert validator.validate_str(text.replace('"SHA-256"', '"SHA-1000"')) is not None  # it does look
+
+
+def test_the_bill_of_materials_names_what_the_programs_are_made_of(tmp_path: Path) -> None:
+    bill = json.loads(bill_of(tmp_path).text)
+    parts = {part["name"]: part for part in bill["components"]}
+    assert {name: part.get("version") for name, part in parts.items()} == {
+        "dropbear": "2026.94",
+        "openssh": "10.3p1",
+        "libsodium": "1.0.22",
+        "openssl": "3.5.7",
+        "musl": None,  # zig does not tell its version
+    }
+    assert parts["openssh"]["cpe"] == "cpe:2.3:a:openbsd:openssh:10.3:p1:*:*:*:*:*:*"
+    assert parts["openssl"]["cpe"] == "cpe:2.3:a:openssl:openssl:3.5.7:*:*:*:*:*:*:*"
+    assert parts["dropbear"]["purl"] == "pkg:generic/dropbear@2026.94"
+    assert parts["openssl"]["externalReferences"][0]["hashes"] == [{"alg": "SHA-256", "content": "4" * 64}]
+    assert [patch["diff"]["url"] for patch in parts["dropbear"]["pedigree"]["patches"]] == [
+        "patches/dropbear/01-a.patch"
+    ]
+    assert [part["name"] for part in parts["openssh"]["components"]] == [
+        "bin/scp",
+        "bin/sftp",
+        "bin/sftp-server",
+        "bin/ssh",
+    ]
+    (multi,) = parts["dropbear"]["components"]
+    assert multi["hashes"] == [{"alg": "SHA-256", "content": hashlib.sha256(b"dropbearmulti").hexdigest()}]
+    assert {entry["ref"]: entry.get("dependsOn") for entry in bill["dependencies"]} == {
+        "programs": ["dropbear", "openssh"],
+        "dropbear": ["libsodium", "musl"],
+        "openssh": ["openssl", "musl"],
+        "libsodium": ["musl"],
+        "openssl": ["musl"],
+        "musl": None,
+    }
+
+
+def test_equal_builds_have_an_equal_bill_of_materials(tmp_path: Path) -> None:
+    one, two = bill_of(tmp_path / "one"), bill_of(tmp_path / "two")
+    assert one.text == two.text
+    other = bill_of(tmp_path / "one", architectures=["ppc64le"])
+    assert json.loads(other.text)["serialNumber"] != json.loads(one.text)["serialNumber"]
+
+
+def test_the_version_of_musl_is_that_of_its_loader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "musl_version", {platform.machine(): "1.2.5"}.get)
+    fields = job(tmp_path, native_compiler="musl-gcc", sources=all_sources())
+    component = build.libc_component(made(fields), platform.machine())
+    assert component["cpe"] == "cpe:2.3:a:musl-libc:musl:1.2.5:*:*:*:*:*:*:*"
+    other = build.libc_component(made(fields), "riscv64" if platform.machine() != "riscv64" else "x86_64")
+    assert (other.get("version"), other["description"]) == (None, "As ziglang==0 brings it")
+
+
+def test_programs_without_their_bill_of_materials_count_as_missing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bill = bill_of(tmp_path)
+    fields = {"DROPBEAR_JOB": json.dumps(job(tmp_path, sources=all_sources()))}
+
+    def answer(command: str) -> dict[str, Any]:
+        assert build.main([command], fields) == 0
+        said: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return said
+
+    assert (answer("look")["missing"], answer("look")["sboms"]) == (["riscv64"], [])
+    assert answer("look")["missing_sources"] == answer("look")["missing_tools"] == []
+    assert answer("build")["built"] is True
+    assert bill.path.read_text() == bill.text
+    assert bill.path.stat().st_mode & 0o777 == 0o644
+    assert (answer("look")["missing"], answer("look")["sboms"]) == ([], [bill.file()])
+    assert answer("build")["built"] is False
+    bill.path.write_text("damaged")
+    assert answer("look")["missing"] == ["riscv64"]
