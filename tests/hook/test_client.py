@@ -703,7 +703,7 @@ def test_image_client_that_the_user_may_not_reach(start: Start) -> None:
 
     container = start("crun", "busybox", network="private", prepare=prepare)
     assert not container.path("/opt/oci-hooks/ssh/bin/ssh.image").exists()
-    assert container.ssh("echo right") == RIGHT
+    assert container.exec("/opt/oci-hooks/ssh/bin/ssh", "127.0.0.1", "echo right") == RIGHT
 
 
 # scp and sftp
