@@ -188,6 +188,51 @@ def test_options_before_and_after_the_host(near: Container, options: list[str]) 
     assert ssh(near, "far", *options, "echo right") == RIGHT
 
 
+LAUNCHES = {
+    "pdsh": ["-2", "-a", "-x", "-l", "alice", "-o", "ConnectTimeout=10", "far", "echo right"],
+    "DeepSpeed": ["-o", "PasswordAuthentication=no", "-o", "StrictHostKeyChecking=no", "far", "echo right"],
+    "sshfs": ["-x", "-a", "-oClearAllForwardings=yes", "-oServerAliveInterval=15", "-2", "far", "echo right"],
+    "Hadoop": [
+        "-o",
+        "BatchMode=yes",
+        "-o",
+        "StrictHostKeyChecking=no",
+        "-o",
+        "ConnectTimeout=10s",
+        "far",
+        "echo right",
+    ],
+    "Ray": [
+        *("-tt", "-q", "-i", "/home/alice/ray_bootstrap_key.pem", "-o", "StrictHostKeyChecking=no"),
+        *("-o", "UserKnownHostsFile=/dev/null", "-o", "IdentitiesOnly=yes", "-o", "ExitOnForwardFailure=yes"),
+        *("-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=3", "-o", "ControlMaster=auto"),
+        *("-o", "ControlPath=/tmp/ray/%C", "-o", "ControlPersist=10s", "-o", "ConnectTimeout=120s"),
+        *("alice@far", "bash --login -c -i 'true' >/dev/null 2>&1; echo right"),
+    ],
+    "Open MPI": ["-x", "far", "PATH=/opt/mpi/bin:$PATH ; export PATH ; echo right"],
+    "MPICH": ["-x", "far", '"/bin/echo"', '"right"'],
+    "Intel MPI": ["-q", "-x", "far", "/bin/echo", "right"],
+    "rsync": ["-p", str(PORT), "-l", "alice", "far", "echo", "right"],
+    "git": ["-o", "SendEnv=GIT_PROTOCOL", "far", "echo 'right'"],
+    "ansible": [
+        *("-C", "-o", "ControlMaster=auto", "-o", "ControlPersist=60s", "-o", "KbdInteractiveAuthentication=no"),
+        *("-o", "PreferredAuthentications=gssapi-with-mic,gssapi-keyex,hostbased,publickey", "-o", 'User="alice"'),
+        *("-o", "ConnectTimeout=10", "-o", "ControlPath=/tmp/ansible-%C", "far", "/bin/sh -c 'echo right && sleep 0'"),
+    ],
+    "VS Code": ["-T", "-D", "8011", "-o", "ConnectTimeout=15", "far", "sh"],
+}
+
+
+@pytest.mark.parametrize("program", LAUNCHES)
+def test_command_lines_of_programs(near: Container, program: str) -> None:
+    near.exec("mkdir", "-p", "/tmp/ray").checked()
+    result = ssh(near, *LAUNCHES[program], stdin=b"echo right\n" if program == "VS Code" else b"")
+    assert (result.status, result.out.replace(b"\r", b"")) == (0, b"right\n"), result.err
+    for option in LAUNCHES[program]:
+        if option.startswith("ControlPath="):
+            ssh(near, "-O", "exit", "-o", option, "far").checked()
+
+
 @pytest.mark.parametrize(
     "destination", ["far", "alice@far", "ssh://far", f"ssh://alice@far:{PORT}/", f"{NETWORK}.1", "ssh://far/"]
 )

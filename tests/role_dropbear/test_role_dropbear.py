@@ -375,6 +375,18 @@ def test_a_daemon_lets_in_nobody_but_its_own_user(
     assert alone(HERE / "account", *programs, name, "--groups=4242", *privileges) == ["status 255", "status 255"]
 
 
+def test_sessions_end_with_their_output_and_status(programs: tuple[Path, Path]) -> None:
+    assert alone(HERE / "sessions", *programs) == [
+        "SIGTERM: 255",
+        "SIGKILL: 255",
+        "SIGSYS: 255",
+        "SIGXCPU: 255",
+        "terminal: out 0",
+        "command of 131071 bytes: 7",
+        "terminal without /proc: out 0",
+    ]
+
+
 @pytest.fixture(scope="session")
 def unauthenticated(programs: tuple[Path, Path]) -> list[str]:
     """What the program `unauthenticated` prints."""

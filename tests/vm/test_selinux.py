@@ -63,9 +63,13 @@ def test_no_label(start: Start, runtime: str) -> None:
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_mount_label(start: Start, runtime: str) -> None:
     container = start(runtime, "busybox", change=boxed())
-    generated = ("/opt/oci-hooks/ssh", "/opt/oci-hooks/ssh/dropbear/environment", "/usr/bin/ssh", "/etc/passwd")
+    base = "/opt/oci-hooks/ssh"
+    generated = (base, f"{base}/dropbear/environment", f"{base}/ssh_config", f"{base}/id_openssh", "/etc/passwd")
     for path in (*generated, "/home/alice/.ssh", "/home/alice/.ssh/authorized_keys"):
         assert (path, file_label(container.path(path))) == (path, MOUNT)
+    node = Path(SETTINGS["DROPBEAR_DIR"], "bin/ssh")
+    assert file_label(container.path("/usr/bin/ssh")) == file_label(node), "a program of the node's, as Dropbear is"
+    assert container.ssh("ssh 127.0.0.1 echo right").checked().text == "right"
     container.ssh("echo x >/home/alice/.ssh/x").checked()
 
 
