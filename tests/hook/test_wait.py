@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from cable import address, plug
-from containers import ALICE, BOB, LAUNCHER, PORT, Container, Result, as_user, processes, run, wait_for
+from containers import ALICE, BOB, LAUNCHER, PORT, SETTINGS, Container, Result, as_user, processes, run, wait_for
 from starter import Start
 
 
@@ -244,7 +244,9 @@ def silent_after_greeting() -> Iterator[str]:
 
 def test_user_without_keys() -> None:
     line = refusal(run(as_user(ALICE + 1000, LAUNCHER, "wait", "127.0.6.1")))
-    assert str(ALICE + 1000) in line
+    assert line == f"ssh_hook: error: no user with uid {ALICE + 1000} in PASSWD_FILE {SETTINGS['PASSWD_FILE']}: " + (
+        "ask the administrator to refresh it"
+    )
 
 
 def test_hosts_of_slurm_and_of_a_file(start: Start, tmp_path: Path) -> None:

@@ -425,15 +425,29 @@ def test_an_ordinary_user_can_call_the_launcher() -> None:
     assert "keygen" in answer.stdout
 
 
-def test_an_ordinary_user_waits_at_the_sites_port() -> None:
-    waiting = [LAUNCHER, "wait", "--timeout", "1", "127.0.0.9"]
-    answer = subprocess.run(
-        ["setpriv", "--reuid=4711", "--regid=4711", "--clear-groups", *waiting],
-        env={"LC_ALL": "C"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+@pytest.fixture
+def daemons_home() -> Iterator[Path]:
+    """A home of the user daemon, below the site's parent directory of homes."""
+    home = Path("/home/daemon")
+    home.mkdir()
+    os.chown(home, 1, 1)
+    yield home
+    shutil.rmtree(home)
+
+
+def test_an_ordinary_user_waits_at_the_sites_port(daemons_home: Path) -> None:
+    def call(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["setpriv", "--reuid=1", "--regid=1", "--clear-groups", LAUNCHER, *arguments],
+            env={"LC_ALL": "C"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    made = call("keygen")
+    assert made.stdout.startswith(f"made SSH keys for daemon in {daemons_home}/.oci-hooks/ssh/keys: "), made.stderr
+    answer = call("wait", "--timeout", "1", "127.0.0.9")
     said = f"1 of 1 hosts do not answer on port {PORT} after 1 s: 127.0.0.9 (connection refused)"
     assert (answer.returncode, answer.stderr) == (1, f"ssh_hook: error: {said}\n")
 

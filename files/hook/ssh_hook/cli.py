@@ -73,13 +73,9 @@ def _user_command(arguments: list[str], settings: dict[str, str]) -> int:
     allowed = {"keygen": {"--overwrite", "--verbose", "--debug"}, "check-user-has-sshkeys": {"--verbose", "--debug"}}
     if command in ("-h", "--help", "help"):
         print(_USAGE)
-    elif command == "wait":
-        from .commands.wait import wait
-
-        wait(options, settings)
     elif command == "sweep":
         return _sweep(options)
-    elif command == "client-config" or (command in allowed and set(options) <= allowed[command]):
+    elif command in ("wait", "client-config") or (command in allowed and set(options) <= allowed[command]):
         _key_command(command, options, settings)
     else:
         print(_USAGE, file=sys.stderr)
@@ -113,6 +109,10 @@ def _key_command(command: str, options: list[str], settings: dict[str, str]) -> 
             from .commands.client_config import client_config
 
             print(client_config(options, settings))
+        elif command == "wait":
+            from .commands.wait import wait
+
+            wait(options, settings)
         else:
             log(INFO, keygen.check(settings))
     except KeyStoreError as error:
