@@ -107,7 +107,7 @@ def exchanges() -> Iterator[Case]:
     source = random.Random(1)
     base = (9).to_bytes(32, "little")
     odd = [number.to_bytes(32, "little") for number in (2, P - 2, P + 2, P + 18, 2**255 - 1, 2**256 - 1, 2**255 + 9)]
-    for point in (base, *odd, *(source.randbytes(32) for _ in range(100))):
+    for point in (base, *odd, *(source.randbytes(32) for _number in range(100))):
         scalar = source.randbytes(32)
         product = X25519PrivateKey.from_private_bytes(scalar).exchange(X25519PublicKey.from_public_bytes(point))
         yield Case(f"x25519 {_words(scalar, point)}", product.hex())
