@@ -320,13 +320,16 @@ def _examine(parent: int, directory: str, name: str, overwrite: bool) -> KeySet 
     try:
         return load_below(parent, directory, name)
     except MissingKeysError:
-        if not overwrite and _contents(parent, directory):
-            raise KeyStoreError(f"{directory} is not empty, yet holds no SSH keys: {REPLACE}") from None
-        return None
+        if overwrite or not _contents(parent, directory):
+            return None
     except KeyStoreError:
         if overwrite:
             return None
         raise
+    try:
+        return load_below(parent, directory, name)  # again: another writer may have put its set there meanwhile
+    except MissingKeysError:
+        raise KeyStoreError(f"{directory} is not empty, yet holds no SSH keys: {REPLACE}") from None
 
 
 def _contents(parent: int, directory: str) -> list[str] | None:

@@ -933,6 +933,20 @@ def test_of_several_first_writers_one_makes_the_set(directory: str) -> None:
     assert exists(directory)
 
 
+def test_another_writer_is_done_just_after_the_look_for_a_set(directory: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    contents = writer._contents
+
+    def made_meanwhile(parent: int, path: str) -> list[str] | None:
+        monkeypatch.undo()
+        assert writer.generate(directory, "alice")[0]
+        return contents(parent, path)
+
+    Path(directory).parent.mkdir(parents=True)
+    monkeypatch.setattr(writer, "_contents", made_meanwhile)
+    made, keys = writer.generate(directory, "alice")
+    assert (made, keys.id_dropbear) == (False, store.load(directory, "alice").id_dropbear)
+
+
 def test_writers_and_removers_do_not_trip_over_each_other(directory: str) -> None:
     def churn() -> None:
         for turn in range(40):
