@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from attack import one_line
-from changes import beside_others, bind
+from changes import beside_others, bind, of_bob
 from containers import (
     ALICE,
     BOB,
@@ -127,13 +127,6 @@ def directory(name: str) -> Path:
     os.chown(TOP, ALICE, ALICE)
     os.chown(path, ALICE, ALICE)
     return path
-
-
-def of_bob(config: dict[str, Any]) -> None:
-    """Make the container bob's."""
-    config["process"]["user"] = {"uid": BOB, "gid": BOB}
-    config["process"]["env"].append("HOME=/home/bob")
-    config["mounts"][-1] = bind("/home/bob", "/home/bob")
 
 
 def assert_refused(outcome: Future[Outcome]) -> None:

@@ -10,12 +10,12 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 from cable import address, plug
+from changes import of_bob
 from containers import ALICE, BOB, LAUNCHER, PORT, SETTINGS, Container, Result, as_user, processes, run, wait_for
 from starter import Start
 
@@ -135,15 +135,8 @@ def test_many_dead_hosts_are_cut_and_cost_little() -> None:
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 2.5
 
 
-def as_bob(config: dict[str, Any]) -> None:
-    """Make the container bob's."""
-    config["process"]["user"] = {"uid": BOB, "gid": BOB}
-    config["process"]["env"].append("HOME=/home/bob")
-    config["mounts"][-1] |= {"destination": "/home/bob", "source": "/home/bob"}
-
-
 def test_user_with_few_processes_left(start: Start) -> None:
-    start("crun", "busybox", change=as_bob)  # whose processes are these alone
+    start("crun", "busybox", change=of_bob)  # whose processes are these alone
 
     def limited(processes: int) -> Result:
         return run(as_user(BOB, "prlimit", f"--nproc={processes}", LAUNCHER, "wait", "127.0.1.[1-50]"))
@@ -154,7 +147,7 @@ def test_user_with_few_processes_left(start: Start) -> None:
 
 def test_containers_of_another_user(start: Start) -> None:
     """They do not count as there, and nothing of the user's is told to them."""
-    start("crun", "busybox", change=as_bob)
+    start("crun", "busybox", change=of_bob)
     line = refusal(wait("--timeout", "2", "127.0.6.[1-3]"))
     assert line.endswith(
         "127.0.6.1, 127.0.6.2, 127.0.6.3 (not your container, or one that started before your keys changed)"
@@ -162,7 +155,7 @@ def test_containers_of_another_user(start: Start) -> None:
 
 
 def test_it_comes_after_another_users(start: Start) -> None:
-    bobs = start("crun", "busybox", change=as_bob)
+    bobs = start("crun", "busybox", change=of_bob)
     with subprocess.Popen(command("--timeout", "15", "127.0.6.1")) as waiting:
         time.sleep(1)
         assert waiting.poll() is None
@@ -171,26 +164,38 @@ def test_it_comes_after_another_users(start: Start) -> None:
         assert waiting.wait(12) == 0
 
 
+@contextmanager
+def serving(address: str, answer: bytes, hangs_up: bool) -> Iterator[str]:
+    """Have a server on the port of containers send `answer` to each client, and then hang up, or say nothing more."""
+    clients: list[socket.socket] = []
+
+    def serve(server: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                clients.append(server.accept()[0])
+                clients[-1].sendall(answer)
+                if hangs_up:
+                    clients.pop().close()
+
+    with socket.create_server((address, PORT)) as server:
+        thread = threading.Thread(target=serve, args=[server])
+        thread.start()
+        yield address
+        server.shutdown(socket.SHUT_RDWR)
+    thread.join()
+    for client in clients:
+        client.close()
+
+
 @pytest.fixture
 def liar() -> Iterator[str]:
     """An address where a server ends each connection with the words that ssh has for a login that is not permitted."""
-
-    def serve(server: socket.socket) -> None:
-        text = b"x\nwait@127.0.7.2: Permission denied (publickey)."
-        payload = b"\1" + (2).to_bytes(4, "big") + len(text).to_bytes(4, "big") + text + bytes(4)  # SSH_MSG_DISCONNECT
-        padding = 12 - (len(payload) + 1) % 8
-        packet = (1 + len(payload) + padding).to_bytes(4, "big") + bytes([padding]) + payload + bytes(padding)
-        with suppress(OSError):
-            while True:
-                with server.accept()[0] as client:
-                    client.sendall(b"SSH-2.0-liar\r\n" + packet)
-
-    with socket.create_server(("127.0.7.2", PORT)) as server:
-        thread = threading.Thread(target=serve, args=[server])
-        thread.start()
-        yield "127.0.7.2"
-        server.shutdown(socket.SHUT_RDWR)
-    thread.join()
+    text = b"x\nwait@127.0.7.2: Permission denied (publickey)."
+    payload = b"\1" + (2).to_bytes(4, "big") + len(text).to_bytes(4, "big") + text + bytes(4)  # SSH_MSG_DISCONNECT
+    padding = 12 - (len(payload) + 1) % 8
+    packet = (1 + len(payload) + padding).to_bytes(4, "big") + bytes([padding]) + payload + bytes(padding)
+    with serving("127.0.7.2", b"SSH-2.0-liar\r\n" + packet, hangs_up=True) as address:
+        yield address
 
 
 def test_server_that_sends_the_words_of_ssh(liar: str) -> None:
@@ -202,17 +207,7 @@ def test_user_of_a_directory_service(start: Start) -> None:
     """No entry of theirs is in the node's /etc/passwd."""
     start("crun", "busybox")
     hidden = 'grep -v ^alice: /etc/passwd >/run/passwd && mount --bind /run/passwd /etc/passwd && exec "$@"'
-    asked = [
-        "setpriv",
-        f"--reuid={ALICE}",
-        f"--regid={ALICE}",
-        "--clear-groups",
-        "env",
-        "-i",
-        LAUNCHER,
-        "wait",
-        "127.0.0.1",
-    ]
+    asked = command("127.0.0.1")
     assert run(["unshare", "--mount", "sh", "-c", hidden, "sh", *asked]).checked().err == b""
 
 
@@ -224,22 +219,8 @@ def test_clients_end_with_it(start: Start, silent_after_greeting: str) -> None:
 @pytest.fixture
 def silent_after_greeting() -> Iterator[str]:
     """An address where a server greets and says nothing more."""
-    clients = []
-
-    def serve(server: socket.socket) -> None:
-        with suppress(OSError):
-            while True:
-                clients.append(server.accept()[0])
-                clients[-1].sendall(b"SSH-2.0-silent\r\n")
-
-    with socket.create_server(("127.0.7.3", PORT)) as server:
-        thread = threading.Thread(target=serve, args=[server])
-        thread.start()
-        yield "127.0.7.3"
-        server.shutdown(socket.SHUT_RDWR)
-    thread.join()
-    for client in clients:
-        client.close()
+    with serving("127.0.7.3", b"SSH-2.0-silent\r\n", hangs_up=False) as address:
+        yield address
 
 
 def test_user_without_keys() -> None:

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from containers import BOB
+
 
 def bind(source: str | Path, destination: str, *options: str) -> dict[str, Any]:
     """Return a bind mount."""
@@ -20,6 +22,13 @@ def bind(source: str | Path, destination: str, *options: str) -> dict[str, Any]:
 def without_home(config: dict[str, Any]) -> None:
     """Mount no home: the container has the image's."""
     config["mounts"] = [mount for mount in config["mounts"] if mount["destination"] != "/home/alice"]
+
+
+def of_bob(config: dict[str, Any]) -> None:
+    """Make the container bob's."""
+    config["process"]["user"] = {"uid": BOB, "gid": BOB}
+    config["process"]["env"].append("HOME=/home/bob")
+    config["mounts"][-1] = bind("/home/bob", "/home/bob")
 
 
 def beside_others(config: dict[str, Any]) -> None:

@@ -98,8 +98,7 @@ class HostKeyCheck:
             )
             self._running.add(client)
             try:
-                limit = min(deadline, time.monotonic() + _CHECK)
-                _output, error = client.communicate(timeout=max(0.001, limit - time.monotonic()))
+                _output, error = client.communicate(timeout=min(_CHECK, max(0.001, deadline - time.monotonic())))
             except subprocess.TimeoutExpired:
                 client.kill()
                 client.communicate()
@@ -109,7 +108,7 @@ class HostKeyCheck:
         # The line begins so where the host key has been checked; what a server says earlier, ssh prefixes.
         if error.startswith(f"{_USER}@{address}: Permission denied ("):
             return ""
-        if "\nHost key verification failed." in f"\n{error}":
+        if "Host key verification failed." in error.splitlines():
             return _FOREIGN
         return "connected, but the server did not let ssh check its host key"
 

@@ -72,10 +72,9 @@ class Setup:
             len(self._environment) + len(self._passwd or b"") + len(self._account.shells or b"")
         )
         self._dropbear = make_directory(self._base, "dropbear", 0o755, ROOT)
-        mount_bind(programs, make_directory(self._dropbear, "bin", 0o755, ROOT))
-        self._programs = os.open("bin", os.O_PATH | os.O_DIRECTORY, dir_fd=self._dropbear)
-        make_read_only(self._programs, syscalls.MS_NOSUID | syscalls.MS_NODEV)
-        make_private(self._programs)
+        self._programs = _mount_read_only(
+            programs, make_directory(self._dropbear, "bin", 0o755, ROOT), "bin", self._dropbear
+        )
 
     def provide(self, credentials: Credentials) -> list[str]:
         """Write the files that end with the container, and bind mount some over the image's. Raises HookError, OSError.
@@ -244,10 +243,8 @@ class Setup:
                     return
         except OSError:
             return
-        mount_bind(client, _write_file(directory, basename(paths.IMAGE_CLIENT), b"", 0o755, ROOT))
-        mounted = os.open(basename(paths.IMAGE_CLIENT), os.O_PATH, dir_fd=directory)
-        make_read_only(mounted, syscalls.MS_NOSUID | syscalls.MS_NODEV)
-        make_private(mounted)
+        name = basename(paths.IMAGE_CLIENT)
+        _mount_read_only(client, _write_file(directory, name, b"", 0o755, ROOT), name, directory)
 
     def _cover_copier(self, name: str) -> None:
         """Bind mount the hook's scp or sftp in /usr/bin, if the image has none and it is possible."""
@@ -277,3 +274,15 @@ def _write_file(parent: int, name: str, data: bytes, mode: int, owner: Identity)
     descriptor = create_file(name, data, mode, parent)
     os.fchown(descriptor, owner.uid, owner.gid)
     return descriptor
+
+
+def _mount_read_only(source: int, target: int, name: str, parent: int) -> int:
+    """Bind mount `source` on `target`, the entry `name` of `parent`: private, read-only, without set-uid and devices.
+
+    Return a descriptor of the mount's root. Raises OSError.
+    """
+    mount_bind(source, target)
+    mounted = os.open(name, os.O_PATH, dir_fd=parent)
+    make_read_only(mounted, syscalls.MS_NOSUID | syscalls.MS_NODEV)
+    make_private(mounted)
+    return mounted
