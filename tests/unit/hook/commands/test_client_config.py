@@ -8,13 +8,22 @@ from pathlib import Path
 
 import pytest
 from ssh_hook.cli import main
+from ssh_hook.commands import client_config as module
 from ssh_hook.commands import keygen
-from ssh_hook.commands.client_config import client_config, config
+from ssh_hook.commands.client_config import config
+from ssh_hook.commands.dispatch import parse
+from ssh_hook.commands.hosts import selected_hosts, selected_port
 from ssh_hook.errors import HookError
 from ssh_hook.keys import formats, store, writer
 from ssh_hook.keys.errors import KeyStoreError, MissingKeysError
 
 FILES = {"id_container", "known_hosts", "config"}
+
+
+def client_config(words: list[str], settings: dict[str, str]) -> str:
+    """Return what `ssh_hook client-config` prints with these arguments."""
+    _command, arguments = parse("client-config", words)
+    return module.client_config(selected_hosts(arguments, settings), selected_port(arguments, settings), settings)
 
 
 @pytest.fixture
