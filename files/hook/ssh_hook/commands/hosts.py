@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
+import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
 
@@ -29,6 +31,11 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--hostfile", metavar="FILE", help="read the hosts from FILE, one a line")
     parser.add_argument("--port", help="the containers' port, if it is not the site's")
+
+
+def launcher() -> str:
+    """Return the path of ssh_hook, which is the same on all nodes."""
+    return os.path.abspath(sys.argv[0])
 
 
 def selected_port(arguments: Namespace, settings: Mapping[str, str]) -> int:
