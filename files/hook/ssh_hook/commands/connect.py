@@ -19,7 +19,7 @@ from argparse import ArgumentParser, Namespace
 from ..errors import HookError, printable
 from ..kernel import syscalls
 from .containers import Daemon, find_daemons
-from .hosts import expand, launcher
+from .hosts import SUFFIX, expand, launcher
 
 HERE = "localhost"  # as NODE: this node, whatever it is called
 _NS_GET_USERNS = 0xB701  # of linux/nsfs.h
@@ -50,6 +50,7 @@ def run(arguments: Namespace, _settings: dict[str, str]) -> int:
     """Pass bytes until the daemon hangs up, or become the ssh to NODE that does this there. Raises HookError."""
     job, node = _parse_job(arguments.job, arguments.node)
     name = _checked(arguments.name, _NAME, "--name", "the name, the id or the pid of a container")
+    node = None if node is None else node.removesuffix(SUFFIX)
     if node is None and job is not None:
         node = _first_node(job)
     node = _checked(node, _NODE, "NODE", "the name of a node")

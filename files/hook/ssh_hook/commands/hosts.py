@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from ..errors import HookError, printable
 from ..spec.settings import default_port, parse_port
 
+SUFFIX = ".container"  # of a node's name, for the user's container there by way of the node's own sshd
 MAX_HOSTS = 65536
 _MAX_FILE = 1 << 20  # bytes
 _HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,252}")
