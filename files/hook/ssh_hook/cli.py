@@ -25,6 +25,8 @@ def main(arguments: list[str], defaults: dict[str, str]) -> int:
     packages = defaults.get("PYTHON_PACKAGES", "")  # the site decides where to import from, not the caller
     if arguments == ["start-ssh-daemon"]:
         status = _report_failure(lambda: _run_stage([path for path in packages.split(":") if path]))
+        if log.kept:
+            _keep_messages()
         os._exit(status)  # nothing is left to flush, and the interpreter's finalization would take 2 ms of the start
     return _report_failure(lambda: _run_command(arguments, {**defaults, **environment(), "PYTHON_PACKAGES": packages}))
 
@@ -39,6 +41,16 @@ def _report_failure(command: Callable[[], int]) -> int:
     return 1
 
 
+def _keep_messages() -> None:
+    """Leave the warnings and errors of this call where the user can read them, if that is possible."""
+    try:
+        from .host import last  # here: most starts log no warning
+
+        last.write(*log.subject, log.kept)
+    except Exception:
+        pass  # syslog has them
+
+
 def _run_stage(packages: list[str]) -> int:
     """Run the stage that the state on standard input calls for; import only the modules that this stage needs."""
     gc.disable()  # there is little garbage, and a collection in forked processes causes copy-on-write faults
@@ -48,6 +60,7 @@ def _run_stage(packages: list[str]) -> int:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     os.umask(0o022)
     state = read_state(0)
+    log.subject = (state.id, state.bundle)
     if state.status == "stopped":
         from .stages.poststop import poststop
 
