@@ -39,6 +39,7 @@ MAY_BE_EMPTY = ("com.hooks.logging.stdoutfd", "com.hooks.logging.stderrfd")
 ANNOTATIONS = (
     "com.hooks.ssh.port",
     "com.hooks.ssh.wait",
+    "com.hooks.ssh.hosts",
     "com.hooks.ssh.pidfile_container",
     "com.hooks.ssh.pidfile_host",
     "com.hooks.ssh.authorize_ssh_key",

@@ -14,6 +14,8 @@ from .settings import parse_port
 if TYPE_CHECKING:
     from .json_reader import Node
 
+ENABLED = "com.hooks.ssh.enabled"  # engines look at it, in the hook's JSON
+HOSTS = "com.hooks.ssh.hosts"
 PORT = "com.hooks.ssh.port"
 USER = "com.hooks.ssh.user"
 WAIT = "com.hooks.ssh.wait"
@@ -34,6 +36,7 @@ class Annotations:
     Attributes:
         port: None where it is not set.
         user: the name of the container's user; empty where it is not set.
+        hosts: the hosts of the job in order, each with its slots; empty where it is not set.
         wait: how long the container's ssh waits for a server that does not answer yet, in seconds.
         pidfile_container: an absolute path; Dropbear's own pidfile where it is not set.
         pidfile_host, authorize_ssh_key: absolute paths; empty where they are not set.
@@ -47,7 +50,9 @@ class Annotations:
         port = self._text(PORT)
         self.port = parse_port(port, f"the annotation {PORT}") if port is not None else None
         self.user = self._text(USER) or ""
-        self.wait = self._wait()
+        self.hosts = self._hosts()
+        wait = self._text(WAIT)
+        self.wait = 0 if wait is None else parse_wait(wait, f"the annotation {WAIT}")
         self.pidfile_container = self._path(PIDFILE_CONTAINER) or PIDFILE
         self.pidfile_host = self._path(PIDFILE_HOST)
         self.authorize_ssh_key = self._path(AUTHORIZE_SSH_KEY)
@@ -66,13 +71,14 @@ class Annotations:
             raise HookError(f"the annotation {name} is '{printable(text)}': give the absolute path of a file")
         return text
 
-    def _wait(self) -> int:
-        text = self._text(WAIT)
+    def _hosts(self) -> list[tuple[str, int]]:
+        text = self._text(HOSTS)
         if text is None:
-            return 0
-        if not (text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= _MAX_WAIT):
-            raise HookError(f"the annotation {WAIT} is '{printable(text)}': give seconds from 0 to {_MAX_WAIT}")
-        return int(text)
+            return []
+
+        from .host_list import parse  # here: few containers have it
+
+        return parse(text, f"the annotation {HOSTS}")
 
     def _log_level(self) -> int:
         text = self._text(LOG_LEVEL)
@@ -83,3 +89,10 @@ class Annotations:
                 f"the annotation {LOG_LEVEL} is '{printable(text)}': give a level from 0 (debug) to 4 (errors only)"
             )
         return int(text)
+
+
+def parse_wait(text: str, where: str) -> int:
+    """Return `text`, decimal digits only, as seconds. Raises HookError, which begins with `where`."""
+    if not (text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= _MAX_WAIT):
+        raise HookError(f"{where} is '{printable(text)}': give seconds from 0 to {_MAX_WAIT}")
+    return int(text)

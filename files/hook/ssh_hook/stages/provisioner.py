@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from ..host.owner import Owner
     from ..kernel.rootfs import Rootfs
+    from ..provision.launch import Launch
+    from ..spec.oci_config import Container
     from .channel import Channel, ProvisionerEnd
     from .context import StartContext
 
@@ -83,12 +85,14 @@ def _provision(context: StartContext, owner: Owner, end: ProvisionerEnd) -> None
     container, settings = context.container, context.settings
     # Not in the hook, since a user can block whoever reads the files.
     credentials = read_credentials(container, owner, settings)
+    launch = _launch(container)
     entered = EnteredContainer(context)
     if context.namespaces is not None:
         context.namespaces.close()
     programs = _open_programs(f"{settings.dropbear_dir}/bin")
     in_user_namespace = context.engine.is_rootless or context.has_user_namespace()
-    setup = Setup(container, owner.name, settings, entered.rootfs, context.labels.mount_context, in_user_namespace)
+    mount_context = context.labels.mount_context
+    setup = Setup(container, owner.name, settings, entered.rootfs, mount_context, in_user_namespace, launch)
     port_is_free = end.await_port()
     setup.mount(programs)
     end.announce_programs(port_is_free)
@@ -106,6 +110,16 @@ def _provision(context: StartContext, owner: Owner, end: ProvisionerEnd) -> None
     if pidfile is not None:
         write_all(pidfile, b"%d\n" % port_is_free.pid)
     setup.finish(credentials)
+
+
+def _launch(container: Container) -> Launch | None:
+    """Return what a container of a job of many hosts gets, None for any other. To be called before imports end."""
+    if not container.annotations.hosts:
+        return None
+
+    from ..provision.launch import Launch
+
+    return Launch(container.annotations.hosts)
 
 
 def _open_programs(path: str) -> int:
