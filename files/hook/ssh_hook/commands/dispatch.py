@@ -15,6 +15,7 @@ SUMMARIES = {
     "check-user-has-sshkeys": "exit with 0 if you have them",
     "client-config": "set up ssh outside of containers",
     "wait": "wait for the containers on some hosts",
+    "options": "print the options that start a job's containers",
     "sweep": "end and remove what killed container runtimes left",
 }
 
@@ -63,6 +64,10 @@ def _load(name: str) -> Command:
         from . import wait
 
         return wait
+    if name == "options":
+        from . import options
+
+        return options
     from . import sweep
 
     return sweep
