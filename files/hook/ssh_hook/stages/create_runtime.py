@@ -17,6 +17,7 @@ import time
 from ..confine.rlimits import raise_own_limits
 from ..errors import CONTAINER_ENDED, HookError, LateError, describe_failure
 from ..host import record, userfiles
+from ..host.credentials import make_keys
 from ..host.owner import find_owner
 from ..kernel import disposable_process, syscalls
 from ..kernel.lean import TYPE_CHECKING, environment, os, signal
@@ -25,7 +26,7 @@ from ..log import INFO, WARNING, log
 from ..spec.annotations import PORT
 from ..spec.oci_config import read_container
 from ..spec.settings import Settings
-from .channel import Channel, EndOfMessagesError, Failed, Forked, NoAnswerError, Provisioned, Warned
+from .channel import Channel, EndOfMessagesError, Failed, Forked, KeysMissing, NoAnswerError, Provisioned, Warned
 from .context import StartContext
 from .provisioner import provision
 
@@ -117,11 +118,27 @@ class Supervisor:
                 raise HookError(message.text)
             if isinstance(message, Warned):
                 log(WARNING, message.text)
+            elif isinstance(message, KeysMissing):
+                self._make_keys(message)
+                deadline = time.monotonic() + _TIMEOUT
             elif isinstance(message, Forked):
                 self._write_record(message)
             elif isinstance(message, Provisioned):
                 provisioned = message
         return provisioned
+
+    def _make_keys(self, missing: KeysMissing) -> None:
+        """Make the user's first key set, if somebody vouches for the user and the site allows it. Raises HookError."""
+        context, owner = self._context, self._owner
+        if not (context.settings.make_keys and owner.is_vouched):
+            raise HookError(missing.text)
+
+        if make_keys(owner, context.settings, context.packages):
+            log(INFO, f"made SSH keys for {owner.name}")
+        try:
+            self._channel.announce_keys()
+        except BrokenPipeError:
+            raise self._explain_end() from None
 
     def _explain_end(self) -> HookError:
         """Return why provisioner or daemon has ended. If one fails, the other ends too, so either may know."""
