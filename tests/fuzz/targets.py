@@ -183,6 +183,7 @@ def settings(data: bytes) -> None:
             "OVERLAY_MOUNT_HOME_SSH": it.overlay,
             "JOIN_NAMESPACES": it.join,
             "REQUIRE_SECCOMP": it.require_seccomp,
+            "MAKE_KEYS": it.make_keys,
         }
         assert {name: variables.get(name, "true").lower() for name in switches} == {
             name: str(value).lower() for name, value in switches.items()
