@@ -184,6 +184,7 @@ def settings(data: bytes) -> None:
             "JOIN_NAMESPACES": it.join,
             "REQUIRE_SECCOMP": it.require_seccomp,
             "REQUIRE_SHELL": it.require_shell,
+            "MAKE_KEYS": it.make_keys,
         }
         assert {name: variables.get(name, "true").lower() for name in switches} == {
             name: str(value).lower() for name, value in switches.items()

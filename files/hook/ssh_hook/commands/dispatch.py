@@ -16,6 +16,7 @@ SUMMARIES = {
     "client-config": "set up ssh outside of containers",
     "connect": "reach the SSH daemon of your container, for ssh's ProxyCommand",
     "wait": "wait for the containers on some hosts",
+    "options": "print the options that start a job's containers",
     "status": "show your containers that have an SSH daemon",
     "why": "show why a container of yours did not start, or has no SSH",
     "doctor": "check what SSH into containers takes, and say what to do",
@@ -83,6 +84,10 @@ def _load(name: str) -> Command:
         from . import doctor
 
         return doctor
+    if name == "options":
+        from . import options
+
+        return options
     from . import sweep
 
     return sweep

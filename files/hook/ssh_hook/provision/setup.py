@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ..spec.oci_config import Container
     from ..spec.settings import Settings
     from .account import Account
+    from .launch import Launch
 
 _MAX_PASSWD = 32 << 20  # bytes
 _MAX_PASSWD_COPY = 1 << 20  # bytes: the hook's tmpfs is not charged to the container
@@ -48,11 +49,12 @@ class Setup:
         rootfs: Rootfs,
         mount_context: str,
         in_user_namespace: bool,
+        launch: Launch | None,
     ) -> None:
         """Read the container's files, and change nothing. Raises HookError.
 
         `name` and `shell` are the user's on the cluster, `mount_context` is the SELinux label of new mounts, empty for
-        none.
+        none. `launch` is for a container of a job of many hosts.
         """
         self.warnings: list[str] = []
         self._container = container
@@ -67,6 +69,7 @@ class Setup:
         self._account, self._passwd = self._find_account()
         self._home = Home(rootfs, self._user, self._account.home)
         self._environment = environment_file(container.environment)
+        self._launch = launch
         self._base = self._dropbear = self._programs = -1  # opened by `mount`
 
     def mount(self, programs: int) -> None:
@@ -74,9 +77,8 @@ class Setup:
         self._home.open()
         if self._home.problem:
             self.warnings.append(f"{self._home.problem}: your keys are in {paths.BASE} alone, and ssh works")
-        self._base = self._mount_base(
-            len(self._environment) + len(self._passwd or b"") + len(self._account.shells or b"")
-        )
+        size = len(self._environment) + len(self._passwd or b"") + len(self._account.shells or b"")
+        self._base = self._mount_base(size + (self._launch.size() if self._launch else 0))
         self._dropbear = make_directory(self._base, "dropbear", 0o755, ROOT)
         self._programs = _mount_read_only(
             programs, make_directory(self._dropbear, "bin", 0o755, ROOT), "bin", self._dropbear
@@ -140,7 +142,10 @@ class Setup:
         os.symlink(f"{paths.PROGRAMS}/ssh", "ssh", dir_fd=binaries)
         self._cover_ssh(binaries)
         for name in paths.COPIERS:
-            self._cover_copier(name)
+            self._cover_missing(f"{paths.USER_PROGRAMS}/{name}", name, self._programs)
+        if self._launch is not None:
+            self._launch.provide(self._base, binaries, self._user)
+            self._cover_missing(paths.HOSTFILE_DEEPSPEED, basename(paths.HOSTFILE), self._base)
 
     def _find_account(self) -> tuple[Account, bytes | None]:
         """Return the user's account, and the content of /etc/passwd for sessions; None where the image's stays."""
@@ -274,11 +279,14 @@ class Setup:
         name = basename(paths.IMAGE_CLIENT)
         _mount_read_only(client, _write_file(directory, name, b"", 0o755, ROOT), name, directory)
 
-    def _cover_copier(self, name: str) -> None:
-        """Bind mount the hook's scp or sftp in /usr/bin, if the image has none and it is possible."""
-        path = f"{paths.USER_PROGRAMS}/{name}"
+    def _cover_missing(self, path: str, name: str, directory: int) -> None:
+        """Bind mount the file `name` of `directory` on `path` in the container, if that is missing and it is possible.
+
+        An empty file counts as missing: an earlier start leaves one as a mount point.
+        """
         try:
-            status = os.fstat(self._rootfs.open(path, os.O_PATH))
+            with closing(self._rootfs.open(path, os.O_PATH)) as present:
+                status = os.fstat(present)
             if not stat.S_ISREG(status.st_mode) or status.st_size > 0:
                 return
         except FileNotFoundError:
@@ -286,8 +294,8 @@ class Setup:
         except OSError:
             return
         try:
-            self._cover(path, self._program(name))
-        except HookError:
+            self._cover(path, os.open(name, os.O_PATH, dir_fd=directory))
+        except (HookError, FileNotFoundError):
             pass
 
 

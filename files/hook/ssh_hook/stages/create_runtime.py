@@ -17,6 +17,7 @@ import time
 from ..confine.rlimits import raise_own_limits
 from ..errors import CONTAINER_ENDED, HookError, LateError, UnservedError, describe_failure
 from ..host import record, userfiles
+from ..host.credentials import make_keys
 from ..host.owner import find_owner
 from ..kernel import disposable_process, syscalls
 from ..kernel.lean import TYPE_CHECKING, environment, os, signal
@@ -25,7 +26,17 @@ from ..log import INFO, WARNING, log
 from ..spec.annotations import ENABLED, PORT
 from ..spec.oci_config import read_container
 from ..spec.settings import Settings
-from .channel import Channel, EndOfMessagesError, Failed, Forked, NoAnswerError, Provisioned, Unserved, Warned
+from .channel import (
+    Channel,
+    EndOfMessagesError,
+    Failed,
+    Forked,
+    KeysMissing,
+    NoAnswerError,
+    Provisioned,
+    Unserved,
+    Warned,
+)
 from .context import StartContext
 from .port import is_free
 from .provisioner import provision
@@ -95,7 +106,7 @@ def _is_unpublished(context: StartContext) -> bool:
     """
     namespaces = context.namespaces
     is_made = namespaces is not None and namespaces.has("net") and not namespaces.has("user")
-    return context.container.is_podmans and is_made and is_free(context.port)
+    return context.container.is_podmans and is_made and is_free(context.port, [], context.user)
 
 
 class Supervisor:
@@ -150,11 +161,27 @@ class Supervisor:
                 raise UnservedError(message.text)
             if isinstance(message, Warned):
                 log(WARNING, message.text)
+            elif isinstance(message, KeysMissing):
+                self._make_keys(message)
+                deadline = time.monotonic() + _TIMEOUT
             elif isinstance(message, Forked):
                 self._write_record(message)
             elif isinstance(message, Provisioned):
                 provisioned = message
         return provisioned
+
+    def _make_keys(self, missing: KeysMissing) -> None:
+        """Make the user's first key set, if somebody vouches for the user and the site allows it. Raises HookError."""
+        context, owner = self._context, self._owner
+        if not (context.settings.make_keys and owner.is_vouched):
+            raise HookError(missing.text)
+
+        if make_keys(owner, context.settings, context.packages):
+            log(INFO, f"made SSH keys for {owner.name}")
+        try:
+            self._channel.announce_keys()
+        except BrokenPipeError:
+            raise self._explain_end() from None
 
     def _explain_end(self) -> HookError:
         """Return why provisioner or daemon has ended. If one fails, the other ends too, so either may know."""
