@@ -21,6 +21,7 @@ _USAGE = """usage: ssh_hook keygen [--overwrite] [--verbose | --debug]     make 
        ssh_hook wait [--timeout SECONDS] [--port PORT] [HOSTS] wait for the containers on these hosts
        ssh_hook sweep [--verbose | --debug]                    end and remove what killed container runtimes left
        ssh_hook start-ssh-daemon                               for OCI runtimes: the container's state is on stdin
+       ssh_hook start-in-enroot                                for enroot: its hooks.d calls it
 HOSTS: names such as node1 or gpu[001-128], or --hostfile FILE, or else those of the Slurm job"""
 
 
@@ -31,8 +32,9 @@ def main(arguments: list[str], defaults: dict[str, str]) -> int:
     directories that hold cryptography and pyroute2. For an OCI runtime the environment has all settings.
     """
     packages = defaults.get("PYTHON_PACKAGES", "")  # the site decides where to import from, not the caller
-    if arguments == ["start-ssh-daemon"]:
-        status = _report_failure(lambda: _run_stage([path for path in packages.split(":") if path]))
+    stage = {"start-ssh-daemon": _run_stage, "start-in-enroot": _run_in_enroot}.get(" ".join(arguments))
+    if stage is not None:
+        status = _report_failure(lambda: stage([path for path in packages.split(":") if path]))
         os._exit(status)  # nothing is left to flush, and the interpreter's finalization would take 2 ms of the start
     return _report_failure(lambda: _user_command(arguments, {**defaults, **environment(), "PYTHON_PACKAGES": packages}))
 
@@ -49,12 +51,7 @@ def _report_failure(command: Callable[[], int]) -> int:
 
 def _run_stage(packages: list[str]) -> int:
     """Run the stage that the state on standard input calls for; import only the modules that this stage needs."""
-    gc.disable()  # there is little garbage, and a collection in forked processes causes copy-on-write faults
-    log.to_syslog = True
-    # crun blocks every signal, and a daemon that inherits this mask never reaps its children.
-    signal.pthread_sigmask(signal.SIG_SETMASK, [])
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    os.umask(0o022)
+    _prepare_stage()
     state = read_state(0)
     if state.status == "stopped":
         from .stages.poststop import poststop
@@ -65,6 +62,25 @@ def _run_stage(packages: list[str]) -> int:
 
         create_runtime(state, packages)
     return 0
+
+
+def _run_in_enroot(packages: list[str]) -> int:
+    """Run the stage for enroot, which calls no OCI runtime."""
+    umask = _prepare_stage()
+    from .stages.enroot import start_in_enroot
+
+    start_in_enroot(umask, packages)
+    return 0
+
+
+def _prepare_stage() -> int:
+    """Make the process ready for a stage; return the umask that it had."""
+    gc.disable()  # there is little garbage, and a collection in forked processes causes copy-on-write faults
+    log.to_syslog = True
+    # crun blocks every signal, and a daemon that inherits this mask never reaps its children.
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    return os.umask(0o022)
 
 
 def _user_command(arguments: list[str], settings: dict[str, str]) -> int:

@@ -40,6 +40,14 @@ class Process:
         os.close(self._directory)
         os.close(self.stat)
 
+    def open(self, name: str, flags: int) -> int:
+        """Open the file `name` of its directory in /proc."""
+        return os.open(name, flags, dir_fd=self._directory)
+
+    def descriptors(self) -> set[int]:
+        """Return the descriptors that the object needs."""
+        return {self._directory, self.stat}
+
     def is_before_exec(self) -> bool:
         """Tell whether the process was forked and has not called execve(2) yet (PF_FORKNOEXEC)."""
         return int(self._stat()[_FLAGS]) & _PF_FORKNOEXEC != 0
@@ -112,3 +120,22 @@ def all_processes() -> Iterator[Process]:
                 yield process
             finally:
                 process.close()
+
+
+def descendants(ancestor: int) -> set[int]:
+    """Return the pids of `ancestor` and of its descendants."""
+    parents = {process.pid: parent_of(process) for process in all_processes()}
+    found = {ancestor}
+    size = 0
+    while len(found) > size:
+        size = len(found)
+        found.update(pid for pid, parent in parents.items() if parent in found)
+    return found
+
+
+def parent_of(process: Process) -> int:
+    """Return the pid of the parent; 0 where the process is gone."""
+    try:
+        return process.parent()
+    except OSError:
+        return 0

@@ -67,7 +67,8 @@ class Setup:
 
     def mount(self, programs: int) -> None:
         """Mount the hook's tmpfs, and the open directory `programs` read-only in it. Raises HookError and OSError."""
-        self._home.open()
+        if self._settings.provide_home:
+            self._home.open()
         self._base = self._mount_base(
             len(self._environment) + len(self._passwd or b"") + len(self._account.shells or b"")
         )
@@ -87,7 +88,8 @@ class Setup:
         for name, data in credentials.host_keys.items():
             _write_file(self._dropbear, name, data, 0o600, self._user)
             options += ["-r", f"{paths.DROPBEAR}/{name}"]
-        if self._settings.overlay:
+        provide_home = self._settings.provide_home
+        if provide_home and self._settings.overlay:
             self._mount_table.refuse_shared(self._home.ssh, self._home.ssh_path)
             self._home.cover(credentials, self._base, self._in_user_namespace)
         account = self._account
@@ -100,7 +102,7 @@ class Setup:
 
         # -D, since an image may give the user's uid a second account, with a home and keys of the image's author.
         authorized = f"{account.home}/.ssh"
-        if self._home.is_refused(self._settings.overlay):
+        if not provide_home or self._home.is_refused(self._settings.overlay):
             _write_file(self._dropbear, AUTHORIZED_KEYS, credentials.authorized_keys, 0o600, self._user)
             authorized = paths.DROPBEAR
         return [*options, "-D", authorized]
@@ -110,7 +112,7 @@ class Setup:
 
         This is the last step, so that a failed start neither leaves keys there nor has to remove another container's.
         """
-        if not self._settings.overlay:
+        if self._settings.provide_home and not self._settings.overlay:
             self._home.write(credentials)
 
     def _provide_client(self, credentials: Credentials) -> None:

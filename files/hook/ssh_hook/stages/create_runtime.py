@@ -46,12 +46,19 @@ def create_runtime(state: State, packages: list[str]) -> None:
     settings = Settings(environment())
     bundle = os.open(state.bundle, os.O_RDONLY | os.O_DIRECTORY)
     container = read_container(bundle, state.bundle)
-    annotations = container.annotations
-    log.level = annotations.log_level
+    log.level = container.annotations.log_level
     raise_own_limits(container)
-    context = StartContext(container, settings, packages, state, bundle)
+    start_daemon(StartContext(container, settings, packages, state, bundle))
+
+
+def start_daemon(context: StartContext) -> None:
+    """Start the daemon of `context`, record it, and wait until it listens; do nothing where an earlier hook has.
+
+    Raises HookError, after a rollback.
+    """
     if _is_started(context):
         return
+    annotations, settings = context.container.annotations, context.settings
     owner = find_owner(context.user, context.engine, settings, annotations.user)
     log.stdout = userfiles.log_target(annotations.log_stdout, owner.file_owner, log.stdout)
     log.stderr = userfiles.log_target(annotations.log_stderr, owner.file_owner, log.stderr)
@@ -155,7 +162,7 @@ class Supervisor:
                 owner.file_owner,
                 pidfile,
                 context.bundle,
-                record.directory_of_copies(context.engine.host_uid),
+                "" if context.watcher is not None else record.directory_of_copies(context.engine.host_uid),
             )
             record.write(self._record, context.bundle)
         except OSError as error:
