@@ -12,6 +12,8 @@ import sys
 import time
 from pathlib import Path
 
+from enroot_filter import load_filter
+
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}[platform.machine()]
 _MNT_DETACH = 2
@@ -63,6 +65,8 @@ def main(environment_file: str, rootfs: str, *command: str) -> None:
     check(_LIBC.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
     hold(steps, "drop")
     drop_capabilities()
+    for _filter in range(int(os.environ["FILTERS"])):
+        load_filter()
     hold(steps, "exec")
     os.execve(command[0], command, environment)
 

@@ -62,8 +62,8 @@ def start_in_enroot(umask: int, packages: list[str]) -> None:
 def _start(variables: dict[str, str], umask: int, packages: list[str]) -> None:
     if not Engine().is_rootless:
         raise HookError(
-            "enroot runs without a user namespace (ENROOT_ALLOW_SUPERUSER), where its containers get no SSH: start it as "
-            "a user, or without OCIHOOKS_SSH"
+            "enroot runs without a user namespace (ENROOT_ALLOW_SUPERUSER), where its containers get no SSH: start it "
+            "as a user, or without OCIHOOKS_SSH"
         )
     init = _first_process(_required(variables, "ENROOT_PID"))
     rootfs, path = _required(variables, "ENROOT_ROOTFS"), _required(variables, "ENROOT_ENVIRON")
@@ -113,9 +113,7 @@ def _configuration(variables: dict[str, str], rootfs: str, path: str, umask: int
     # enroot leaves the capabilities to the root of --root, and takes all from anybody else.
     capabilities = capability_names(syscalls.capget()[1]) if uid == 0 else []
     return {
-        "annotations": {
-            annotation: variables[name] for name, annotation in _REQUESTS.items() if variables.get(name)
-        },
+        "annotations": {annotation: variables[name] for name, annotation in _REQUESTS.items() if variables.get(name)},
         "process": {
             "user": {"uid": uid, "gid": gid, "umask": umask},
             "env": _read_environment(path),

@@ -18,10 +18,10 @@ from __future__ import annotations
 import syslog
 import time
 
-from ..errors import HookError
+from ..errors import HookError, describe_failure
 from ..kernel import syscalls
 from ..kernel.files import close_all_but
-from ..kernel.lean import TYPE_CHECKING, closing, os, signal
+from ..kernel.lean import TYPE_CHECKING, closing, os, read_file, signal
 from ..kernel.mounts import mount_id, reachable_mounts
 from ..kernel.process import Process, all_processes, descendants
 
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 # As much of /proc/PID/stat as Dropbear's gate reads. The last number are the flags: 64 is PF_FORKNOEXEC.
 _CLOSED, _OPEN = b"0 () S 0 0 0 0 0 64\n", b"0 () S 0 0 0 0 0 00\n"
 _SETS = ("CapInh", "CapPrm", "CapBnd", "CapAmb")
-_MORE_RIGHTS = "its sessions could do more than the container's first process, which dropped more than enroot does"
 _MAX_STATUS = 16 << 10  # bytes
 _FIRST_DELAY, _LAST_DELAY = 0.001, 0.1  # seconds between two looks at the first process
 _SHARE = 64  # of the time waited, between two looks
@@ -81,23 +80,26 @@ class Watcher:
         if syscalls.fork() != 0:
             return
         try:
-            self._run(daemon, port)
+            syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+            if os.getppid() == daemon:
+                self._run(daemon)
+        except Exception as error:
+            _report(f"the SSH daemon at port {port} ends: {describe_failure(error)}")
         finally:
-            os._exit(0)
+            _end(daemon)
 
-    def _run(self, daemon: int, port: int) -> None:
-        syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != daemon:
-            return
+    def _run(self, daemon: int) -> None:
+        """Open the gate when the time has come, and return when the container has ended. Raises HookError, OSError."""
         close_all_but({0, 1, 2, *self.descriptors()}, 0)
-        if self._await_program():
-            if self._allows_sessions():
-                os.pwrite(self.gate, _OPEN, 0)
-                self._await_end(daemon)
-            elif self.init.is_alive():
-                syslog.openlog("ssh_hook", syslog.LOG_PID, syslog.LOG_DAEMON)
-                syslog.syslog(syslog.LOG_ERR, f"the SSH daemon at port {port} ends: {_MORE_RIGHTS}")
-        _end(daemon)
+        if not self._await_program():
+            return
+        if self._allows_sessions():
+            os.pwrite(self.gate, _OPEN, 0)
+            self._await_end(daemon)
+        elif self.init.is_alive():
+            raise HookError(
+                "its sessions could do more than the container, whose first process dropped more than usual"
+            )
 
     def _await_program(self) -> bool:
         """Wait until the first process runs a program of the container; return False where it ends before."""
@@ -116,35 +118,35 @@ class Watcher:
         Until it has dropped them, its program is not to be seen by the watcher, which has none. The program that
         switches roots is on a mount that the watcher's root directory does not lead to.
         """
-        if self._read_status(self._status).get("NoNewPrivs") != "1":
+        if self._read_status().get("NoNewPrivs") != "1":
             return False
         try:
             with closing(self.init.open("exe", os.O_PATH)) as program:
                 return mount_id(program) in reachable_mounts()
         except PermissionError:
-            return self._allows_sessions()  # it has dropped them, and runs a program that its user may not read
+            return self._has_dropped_capabilities()  # then it runs a program that its user may not read
         except OSError:
             return False  # it has ended
 
+    def _has_dropped_capabilities(self) -> bool:
+        """Tell whether the first process has no capability that the watcher lacks."""
+        return _is_subset("CapPrm", self._read_status(), _own_status())
+
     def _allows_sessions(self) -> bool:
         """Tell whether the first process may do all that the watcher, and so a session, may do."""
-        theirs = self._read_status(self._status)
-        with closing(os.open("/proc/self/status", os.O_RDONLY)) as descriptor:
-            own = self._read_status(descriptor)
-        has_capabilities = all(int(own[name], 16) & ~int(theirs.get(name, "0"), 16) == 0 for name in _SETS)
+        theirs, own = self._read_status(), _own_status()
+        has_capabilities = all(_is_subset(name, own, theirs) for name in _SETS)
         is_filtered = theirs.get("Seccomp") == own["Seccomp"] and (
             int(theirs.get("Seccomp_filters", "0")) <= int(own.get("Seccomp_filters", "0"))
         )
         return has_capabilities and is_filtered
 
-    def _read_status(self, descriptor: int) -> dict[str, str]:
-        """Return the fields of a /proc/PID/status; none where the process has ended."""
+    def _read_status(self) -> dict[str, str]:
+        """Return the fields of the first process's /proc/PID/status; none where it has ended."""
         try:
-            text = os.pread(descriptor, _MAX_STATUS, 0).decode("ascii", "replace")
+            return _status_fields(os.pread(self._status, _MAX_STATUS, 0))
         except OSError:
             return {}
-        lines = (line.partition(":") for line in text.split("\n"))
-        return {name: value.strip() for name, _colon, value in lines}
 
     def _await_end(self, daemon: int) -> None:
         """Wait until the container has ended."""
@@ -154,6 +156,26 @@ class Watcher:
             _await_end_of(other)
             # Twice: a process that another forked after the first look may be left of that one alone.
             other = _find_other(daemon) or _find_other(daemon)
+
+
+def _own_status() -> dict[str, str]:
+    return _status_fields(read_file("/proc/self/status"))
+
+
+def _status_fields(data: bytes) -> dict[str, str]:
+    lines = (line.partition(":") for line in data.decode("ascii", "replace").split("\n"))
+    return {name: value.strip() for name, _colon, value in lines}
+
+
+def _is_subset(name: str, fields: dict[str, str], others: dict[str, str]) -> bool:
+    """Tell whether the capability set `name` of the status `fields` is a subset of that of `others`."""
+    return int(fields.get(name, "0"), 16) & ~int(others.get(name, "0"), 16) == 0
+
+
+def _report(text: str) -> None:
+    """Log an error, if the container shows the node's /dev/log: the user's terminal is not the watcher's any more."""
+    syslog.openlog("ssh_hook", syslog.LOG_PID, syslog.LOG_DAEMON)
+    syslog.syslog(syslog.LOG_ERR, text)
 
 
 def _find_other(daemon: int) -> Process | None:
