@@ -179,6 +179,7 @@ def test_another_name_of_dropbears_directory_is_refused(untouched: dict[str, str
                 "ssh_hook_stages": ["createRuntime", "poststart"],
                 "ssh_hook_join_namespaces": "maybe",
                 "ssh_hook_require_seccomp": "perhaps",
+                "ssh_hook_require_shell": "rarely",
                 "ssh_hook_require_user_annotation": "sometimes",
                 "ssh_hook_cdi": "often",
             },
@@ -189,6 +190,7 @@ def test_another_name_of_dropbears_directory_is_refused(untouched: dict[str, str
                 "value of ssh_hook_stages must be one or more of: createRuntime, createContainer, poststop",
                 "ssh_hook_join_namespaces",
                 "ssh_hook_require_seccomp",
+                "ssh_hook_require_shell",
                 "ssh_hook_require_user_annotation",
                 "ssh_hook_cdi",
             ],
@@ -380,11 +382,16 @@ def test_the_json_says_what_the_variables_say() -> None:
                 "OVERLAY_MOUNT_HOME_SSH=true",
                 "PASSWD_FILE=/opt/oci-hooks/etc/passwd",
                 "REQUIRE_SECCOMP=true",
+                "REQUIRE_SHELL=true",
                 "REQUIRE_USER_ANNOTATION=false",
                 "SERVER_PORT_DEFAULT=15263",
             ],
         },
-        "when": {"annotations": {r"^com\.hooks\.ssh\.enabled$": "^true$"}},
+        "when": {
+            "annotations": {
+                r"^com\.hooks\.ssh\.enabled$": "^([^f]|f([^a]|$)|fa([^l]|$)|fal([^s]|$)|fals([^e]|$)|false.|$)"
+            }
+        },
         "stages": ["createRuntime", "poststop"],
     }
 

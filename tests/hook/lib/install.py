@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 import jinja2
+import yaml
 from containers import ALICE, SETTINGS, as_user
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -81,11 +82,13 @@ def install_hook() -> None:
     launcher.write_text(template("ssh_hook.j2", **values), encoding="utf-8")
     launcher.chmod(0o755)
 
+    variables = yaml.safe_load((ROLE / "vars" / "main.yml").read_text(encoding="utf-8"))
     HOOKS.mkdir(parents=True, exist_ok=True)
     values = {
         "ssh_hook__launcher": str(launcher),
         "ssh_hook__environment": SETTINGS,
         "ssh_hook_stages": ["createRuntime", "poststop"],
+        "ssh_hook__asks": variables["ssh_hook__asks"],
     }
     (HOOKS / "07-ssh-hook.json").write_text(template("hook.json.j2", **values), encoding="utf-8")
 

@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
-import getopt
 import itertools
+import os
 import re
-from collections.abc import Iterable, Mapping
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping
 
 from ..errors import HookError, printable
 from ..spec.settings import default_port, parse_port
 
+SUFFIX = ".container"  # of a node's name, for the user's container there by way of the node's own sshd
 MAX_HOSTS = 65536
 _MAX_FILE = 1 << 20  # bytes
 _HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,252}")
@@ -19,27 +22,34 @@ _RANGE = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
 _SLOTS = re.compile(r"([^:]+):[0-9]+")
 
 
-class Options:
-    """A parsed command line.
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add the arguments that choose hosts and their port: HOST..., --hostfile and --port."""
+    parser.add_argument(
+        "hosts",
+        nargs="*",
+        metavar="HOST",
+        help="a name or an address, or a list such as gpu[001-128]; without any, the hosts of the Slurm job",
+    )
+    parser.add_argument("--hostfile", metavar="FILE", help="read the hosts from FILE, one a line")
+    parser.add_argument("--port", help="the containers' port, if it is not the site's")
 
-    Attributes:
-        hosts: each once, in order.
-        port: the port of containers.
-        values: the values of all options by name, without dashes.
+
+def launcher() -> str:
+    """Return the path of ssh_hook, which is the same on all nodes."""
+    return os.path.abspath(sys.argv[0])
+
+
+def selected_port(arguments: Namespace, settings: Mapping[str, str]) -> int:
+    """Return the port of containers: that of --port, or the site's. Raises HookError."""
+    return default_port(settings) if arguments.port is None else parse_port(arguments.port, "--port")
+
+
+def selected_hosts(arguments: Namespace, settings: Mapping[str, str]) -> list[str]:
+    """Return the hosts that the command line, the host file or the Slurm job names, each once, in order.
+
+    Raises HookError.
     """
-
-    def __init__(self, arguments: list[str], settings: Mapping[str, str], extra_options: Iterable[str] = ()) -> None:
-        """Parse `arguments`; `extra_options` names further options that take a value. Raises HookError."""
-        try:
-            pairs, words = getopt.gnu_getopt(
-                arguments, "", [f"{name}=" for name in ("port", "hostfile", *extra_options)]
-            )
-        except getopt.GetoptError as error:
-            raise HookError(f"{printable(error.msg)}: see 'ssh_hook --help'") from None
-        self.values = {name[2:]: value for name, value in pairs}
-        port = self.values.get("port")
-        self.port = default_port(settings) if port is None else parse_port(port, "--port")
-        self.hosts = _select_hosts(words, self.values.get("hostfile"), settings.get("SLURM_JOB_NODELIST"))
+    return _select_hosts(arguments.hosts, arguments.hostfile, settings.get("SLURM_JOB_NODELIST"))
 
 
 def _select_hosts(words: list[str], file: str | None, nodelist: str | None) -> list[str]:

@@ -8,7 +8,7 @@ disk.
 
 from __future__ import annotations
 
-from ..errors import HookError, printable
+from ..errors import HookError, UnservedError, printable
 from ..kernel import syscalls
 from ..kernel.identity import ROOT, ActingAs, Identity
 from ..kernel.lean import TYPE_CHECKING, basename, closing, create_file, dirname, os, stat
@@ -16,6 +16,7 @@ from ..kernel.mounts import MountTable, make_private, make_read_only, mount_bind
 from ..keys.formats import known_hosts
 from ..keys.store import AUTHORIZED_KEYS
 from ..spec import container_paths as paths
+from ..spec.annotations import REQUIRE_SHELL
 from .account import AccountRequest, entries_of, find_account
 from .home import Home, make_directory
 from .texts import environment_file, profile_module, ssh_config
@@ -42,6 +43,7 @@ class Setup:
         self,
         container: Container,
         name: str,
+        shell: str,
         settings: Settings,
         rootfs: Rootfs,
         mount_context: str,
@@ -49,11 +51,13 @@ class Setup:
     ) -> None:
         """Read the container's files, and change nothing. Raises HookError.
 
-        `name` is the user's name on the cluster, `mount_context` the SELinux label of new mounts, empty for none.
+        `name` and `shell` are the user's on the cluster, `mount_context` is the SELinux label of new mounts, empty for
+        none.
         """
         self.warnings: list[str] = []
         self._container = container
         self._name = name
+        self._shell = shell
         self._settings = settings
         self._rootfs = rootfs
         self._mount_context = mount_context
@@ -69,6 +73,8 @@ class Setup:
         """Mount the hook's tmpfs, and the open directory `programs` read-only in it. Raises HookError and OSError."""
         if self._settings.provide_home:
             self._home.open()
+        if self._home.problem:
+            self.warnings.append(f"{self._home.problem}: your keys are in {paths.BASE} alone, and ssh works")
         self._base = self._mount_base(
             len(self._environment) + len(self._passwd or b"") + len(self._account.shells or b"")
         )
@@ -88,8 +94,7 @@ class Setup:
         for name, data in credentials.host_keys.items():
             _write_file(self._dropbear, name, data, 0o600, self._user)
             options += ["-r", f"{paths.DROPBEAR}/{name}"]
-        provide_home = self._settings.provide_home
-        if provide_home and self._settings.overlay:
+        if self._settings.overlay and self._home.ssh >= 0:
             self._mount_table.refuse_shared(self._home.ssh, self._home.ssh_path)
             self._home.cover(credentials, self._base, self._in_user_namespace)
         account = self._account
@@ -97,12 +102,12 @@ class Setup:
         self._cover_optional(paths.PASSWD, etc, "passwd", self._passwd)
         self._cover_optional(paths.SHELLS, etc, "shells", account.shells)
         if self._has_directory(dirname(paths.PROFILE_MODULE)):
-            self._cover_optional(paths.PROFILE_MODULE, etc, "ssh-hook.sh", profile_module())
+            self._provide_profile(etc)
         self._provide_client(credentials)
 
         # -D, since an image may give the user's uid a second account, with a home and keys of the image's author.
         authorized = f"{account.home}/.ssh"
-        if not provide_home or self._home.is_refused(self._settings.overlay):
+        if self._home.is_refused(self._settings.overlay):
             _write_file(self._dropbear, AUTHORIZED_KEYS, credentials.authorized_keys, 0o600, self._user)
             authorized = paths.DROPBEAR
         return [*options, "-D", authorized]
@@ -112,8 +117,15 @@ class Setup:
 
         This is the last step, so that a failed start neither leaves keys there nor has to remove another container's.
         """
-        if self._settings.provide_home and not self._settings.overlay:
+        if not self._settings.overlay and self._home.ssh >= 0:
             self._home.write(credentials)
+
+    def _provide_profile(self, etc: int) -> None:
+        """Have login shells read the container's variables, if that is possible. Raises OSError."""
+        try:
+            self._cover_optional(paths.PROFILE_MODULE, etc, "ssh-hook.sh", profile_module())
+        except HookError as error:
+            self.warnings.append(f"{error}: login shells keep what /etc/profile makes of the container's variables")
 
     def _provide_client(self, credentials: Credentials) -> None:
         """Provide ssh, scp and sftp, and the files by which ssh connects to the user's containers."""
@@ -139,10 +151,11 @@ class Setup:
         except PermissionError:  # then sessions get a copy with the user's own entries only
             is_readable = False
             passwd = entries_of(self._rootfs.read(paths.PASSWD, _MAX_PASSWD, as_root=True) or b"", self._user.uid)
-        wanted = AccountRequest(self._user.uid, self._user.gid, self._name, self._container.environment.get("HOME", ""))
+        home = self._container.environment.get("HOME", "")
+        wanted = AccountRequest(self._user.uid, self._user.gid, self._name, self._shell, home)
         account = find_account(wanted, passwd, self._read_shells(), self._is_program)
         if account is None:
-            raise HookError("the container has no shell: a session takes a /bin/sh in its image")
+            raise self._no_shell_error()
         shown = passwd if account.passwd is None and not is_readable else account.passwd
         if shown is not None and len(shown) > _MAX_PASSWD_COPY:
             shown = b"".join(entry + b"\n" for entry in account.entries)
@@ -151,6 +164,17 @@ class Setup:
                 f"of {self._name}: it shows the entries of uid {self._user.uid} alone"
             )
         return account, shown
+
+    def _no_shell_error(self) -> HookError:
+        chosen = self._container.annotations.require_shell
+        if self._settings.require_shell if chosen is None else chosen:
+            return HookError(
+                "the container has no shell: a session takes a /bin/sh in its image, or say by the annotation "
+                f"{REQUIRE_SHELL}=false that the container may start without SSH"
+            )
+        return UnservedError(
+            "the container has no shell, and starts without SSH: a session takes a /bin/sh in its image"
+        )
 
     def _read_shells(self) -> bytes | None:
         """Return the content of /etc/shells; None where Dropbear, which runs as the user, cannot read it."""
@@ -179,7 +203,10 @@ class Setup:
 
         File system type and random number of inodes tell it from a directory that somebody moves there meanwhile.
         """
-        target = self._rootfs.directory(paths.BASE)
+        try:
+            target = self._rootfs.directory(paths.BASE)
+        except HookError as error:
+            raise HookError(f"{error}; where /opt is a volume, have an empty directory oci-hooks/ssh in it") from None
         self._mount_table.refuse_shared(target, paths.BASE)
         inodes = _INODES + int.from_bytes(os.urandom(2), "little") % _INODES
         context = self._mount_context

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The protocol of the three processes of a start: typed messages, over pipes of one sender and one receiver each.
 
-    provisioner  ->  hook          Warned*, Provisioned; or Failed
+    provisioner  ->  hook          Warned*, Provisioned; or Failed, or Unserved
     daemon       ->  hook          Forked, Warned*; or Failed; then Dropbear's newline when it listens
     daemon       ->  provisioner   PortIsFree
     provisioner  ->  daemon        ProgramsMounted
@@ -70,6 +70,10 @@ class Failed(_Text):
     """The sender has failed, and ends. Attributes: text, one line that says why."""
 
 
+class Unserved(_Text):
+    """The container is to start without SSH, and the sender ends. Attributes: text, one line that says why."""
+
+
 class Forked(Message):
     """The daemon's process exists.
 
@@ -107,7 +111,8 @@ class Keep(Message):
 
 
 _KINDS: dict[str, Callable[..., Message]] = {
-    kind.__name__: kind for kind in (Warned, Failed, Forked, PortIsFree, ProgramsMounted, Provisioned, Run, Keep)
+    kind.__name__: kind
+    for kind in (Warned, Failed, Unserved, Forked, PortIsFree, ProgramsMounted, Provisioned, Run, Keep)
 }
 
 

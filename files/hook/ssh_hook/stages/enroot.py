@@ -16,10 +16,10 @@ from ..confine.apply import capability_names
 from ..errors import CONTAINER_ENDED, HookError, printable
 from ..host.engine import Engine
 from ..kernel import syscalls
-from ..kernel.lean import TYPE_CHECKING, closing, dirname, environment, fsdecode, os, read_all, stat
+from ..kernel.lean import TYPE_CHECKING, basename, closing, dirname, environment, fsdecode, os, read_all, stat
 from ..kernel.process import Process
 from ..log import log
-from ..spec.annotations import AUTHORIZE_SSH_KEY, LOG_LEVEL, PIDFILE_CONTAINER, PORT, WAIT
+from ..spec.annotations import AUTHORIZE_SSH_KEY, LOG_LEVEL, PIDFILE_CONTAINER, PORT, REQUIRE_SHELL, WAIT
 from ..spec.json_reader import Node
 from ..spec.oci_config import Container
 from ..spec.settings import Settings
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 _REQUESTS = {
     "OCIHOOKS_SSH_PORT": PORT,
     "OCIHOOKS_SSH_WAIT": WAIT,
+    "OCIHOOKS_SSH_REQUIRE_SHELL": REQUIRE_SHELL,
     "OCIHOOKS_SSH_AUTHORIZE_SSH_KEY": AUTHORIZE_SSH_KEY,
     "OCIHOOKS_SSH_PIDFILE_CONTAINER": PIDFILE_CONTAINER,
     "OCIHOOKS_SSH_LOG_LEVEL": LOG_LEVEL,
@@ -67,6 +68,7 @@ def _start(variables: dict[str, str], umask: int, packages: list[str]) -> None:
         )
     init = _first_process(_required(variables, "ENROOT_PID"))
     rootfs, path = _required(variables, "ENROOT_ROOTFS"), _required(variables, "ENROOT_ENVIRON")
+    log.subject = (basename(rootfs), "")  # enroot's name of the container
     settings = Settings(variables)
     settings.join = False
     settings.provide_home = False  # enroot mounts homes after its hooks

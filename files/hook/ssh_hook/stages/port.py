@@ -51,6 +51,20 @@ def require_free(port: int, addresses: list[str], user: Identity, packages: list
             raise HookError(f"cannot listen on port {port}: {error.strerror}") from None
 
 
+def is_free(port: int) -> bool:
+    """Tell whether nothing listens on `port` in the caller's network namespace, on any address."""
+    try:
+        for address in _WILDCARDS:
+            try:
+                _bind(address, port)
+            except OSError as error:
+                if error.errno not in _NO_SUCH_ADDRESS:
+                    raise
+    except OSError:
+        return False
+    return True
+
+
 def _bind(address: str, port: int) -> None:
     family = syscalls.address_family(address)
     with closing(syscalls.socket(family, syscalls.SOCK_STREAM | syscalls.SOCK_CLOEXEC)) as probe:

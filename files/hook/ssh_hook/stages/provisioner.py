@@ -8,14 +8,14 @@ container's first process then is the daemon's parent and reaps it, so that the 
 
 from __future__ import annotations
 
-from ..errors import HookError, printable
+from ..errors import HookError, UnservedError, printable
 from ..host.credentials import read_credentials
 from ..kernel import syscalls
 from ..kernel.lean import TYPE_CHECKING, os, write_all
 from ..provision.setup import Setup
 from ..spec.annotations import PIDFILE_CONTAINER
 from ..spec.container_paths import PIDFILE
-from .channel import EndOfMessagesError, NoAnswerError, Provisioned, Warned
+from .channel import EndOfMessagesError, NoAnswerError, Provisioned, Unserved, Warned
 from .daemon import become_daemon
 from .enter import EnteredContainer
 
@@ -45,6 +45,8 @@ def provision(context: StartContext, owner: Owner, channel: Channel) -> NoReturn
             status = 0
         except (EndOfMessagesError, NoAnswerError, BrokenPipeError):
             pass  # the daemon has sent the reason to the hook, or the hook has ended
+        except UnservedError as error:
+            end.to_hook.send(Unserved(str(error)))
         except Exception as error:
             end.to_hook.fail(error, _PROBLEM)
     except Exception as error:
@@ -88,7 +90,9 @@ def _provision(context: StartContext, owner: Owner, end: ProvisionerEnd) -> None
         context.namespaces.close()
     programs = _open_programs(f"{settings.dropbear_dir}/bin")
     in_user_namespace = context.engine.is_rootless or context.has_user_namespace()
-    setup = Setup(container, owner.name, settings, entered.rootfs, context.labels.mount_context, in_user_namespace)
+    setup = Setup(
+        container, owner.name, owner.shell, settings, entered.rootfs, context.labels.mount_context, in_user_namespace
+    )
     port_is_free = end.await_port()
     setup.mount(programs)
     end.announce_programs(port_is_free)
@@ -124,3 +128,5 @@ def _open_pidfile(rootfs: Rootfs, path: str) -> int | None:
     except OSError as error:
         problem = f"the annotation {PIDFILE_CONTAINER}: cannot write {printable(path)} as the container's user"
         raise HookError(f"{problem}: {error.strerror}") from None
+    except HookError as error:
+        raise HookError(f"the annotation {PIDFILE_CONTAINER}: {error}") from None
