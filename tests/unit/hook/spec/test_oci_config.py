@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from ssh_hook.errors import HookError, printable
 from ssh_hook.kernel.identity import IdMap
 from ssh_hook.spec.container_paths import PIDFILE
-from ssh_hook.spec.oci_config import Container, read_container
+from ssh_hook.spec.oci_config import Container, parse_container, read_container
 from ssh_hook.spec.settings import Settings, parse_port
 from ssh_hook.spec.state import State
 
