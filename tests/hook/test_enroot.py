@@ -194,7 +194,7 @@ def test_nobody_of_the_container_sees_into_the_watcher(enroot: Enter) -> None:
     assert "environ" in container.exec("sh", "-c", LOOK, "sh", f"/proc/{container.init()}").checked().text
     open_files = {os.readlink(path) for path in Path(f"/proc/{watcher()}/fd").iterdir()}
     assert {
-        name for name in open_files if not name.startswith(("/dev/null", "/memfd:", "/proc/", "anon_inode"))
+        name for name in open_files if not name.startswith(("/dev/null", "/memfd:", "/proc", "anon_inode"))
     } == set()
     assert os.path.samefile(f"/proc/{watcher()}/root", f"/proc/{container.init()}/root")
 
@@ -221,6 +221,16 @@ def test_sessions_end_with_the_container(enroot: Enter, other_key: Path) -> None
         wait_for(lambda: not processes(), "end of the daemon")
     assert not any(running("sleep", str(seconds)) for seconds in (4321, 4322, 4323))
     assert PORT not in listening()
+
+
+def test_a_root_file_system_that_is_removed_under_it(enroot: Enter) -> None:
+    """Its mounts go with it, /proc too, and pyxis removes it as soon as the tasks have ended."""
+    container = enroot().wait_until_it_runs()
+    wait_for(serves, "the daemon's answer")
+    run(["rm", "-rf", "--one-file-system", container.root]).checked()
+    assert not Path(f"/proc/{watcher()}/root/proc").exists()
+    container.end()
+    wait_for(lambda: not processes() and PORT not in listening(), "end of the daemon")
 
 
 def test_a_container_lives_while_others_are_in_it(enroot: Enter) -> None:

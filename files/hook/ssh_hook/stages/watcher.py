@@ -26,8 +26,6 @@ from ..kernel.mounts import mount_id, reachable_mounts
 from ..kernel.process import Process, all_processes, descendants
 
 if TYPE_CHECKING:
-    from typing import NoReturn
-
     from ..kernel.rootfs import Rootfs
 
 # As much of /proc/PID/stat as Dropbear's gate reads. The last number are the flags: 64 is PF_FORKNOEXEC.
@@ -82,20 +80,25 @@ class Watcher:
         try:
             syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
             if os.getppid() == daemon:
-                self._run(daemon)
+                # Kept open: whoever removes the root file system takes the mount on its /proc away.
+                proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
+                close_all_but({0, 1, 2, proc, *self.descriptors()}, 0)
+                self._watch(daemon, proc)
+                _end_sessions(daemon, proc)
         except Exception as error:
             _report(f"the SSH daemon at port {port} ends: {describe_failure(error)}")
         finally:
-            _end(daemon)
+            if os.getppid() == daemon:
+                os.kill(daemon, signal.SIGKILL)  # which ends the watcher too
+            os._exit(0)
 
-    def _run(self, daemon: int) -> None:
+    def _watch(self, daemon: int, proc: int) -> None:
         """Open the gate when the time has come, and return when the container has ended. Raises HookError, OSError."""
-        close_all_but({0, 1, 2, *self.descriptors()}, 0)
         if not self._await_program():
             return
         if self._allows_sessions():
             os.pwrite(self.gate, _OPEN, 0)
-            self._await_end(daemon)
+            self._await_end(daemon, proc)
         elif self.init.is_alive():
             raise HookError(
                 "its sessions could do more than the container, whose first process dropped more than usual"
@@ -148,14 +151,14 @@ class Watcher:
         except OSError:
             return {}
 
-    def _await_end(self, daemon: int) -> None:
+    def _await_end(self, daemon: int, proc: int) -> None:
         """Wait until the container has ended."""
         os.close(self._status)
         other: Process | None = self.init
         while other is not None:
             _await_end_of(other)
             # Twice: a process that another forked after the first look may be left of that one alone.
-            other = _find_other(daemon) or _find_other(daemon)
+            other = _find_other(daemon, proc) or _find_other(daemon, proc)
 
 
 def _own_status() -> dict[str, str]:
@@ -178,16 +181,16 @@ def _report(text: str) -> None:
     syslog.syslog(syslog.LOG_ERR, text)
 
 
-def _find_other(daemon: int) -> Process | None:
+def _find_other(daemon: int, proc: int) -> Process | None:
     """Return a process in the watcher's mount namespace which `daemon` is no ancestor of; None where there is none."""
-    watcher = Process(os.getpid())
+    watcher = Process(os.getpid(), proc)
     namespace = watcher.mount_namespace()
     watcher.close()
-    sessions = descendants(daemon)
-    for process in all_processes():
+    sessions = descendants(daemon, proc)
+    for process in all_processes(proc):
         if process.pid not in sessions and process.mount_namespace() == namespace and process.is_alive():
             try:
-                return Process(process.pid)
+                return Process(process.pid, proc)
             except OSError:
                 continue  # it ended meanwhile
     return None
@@ -209,18 +212,13 @@ def _await_end_of(process: Process) -> None:
     process.close()
 
 
-def _end(daemon: int) -> NoReturn:
-    """Kill all that `daemon`, the parent, has started, and then itself, which ends the watcher too."""
+def _end_sessions(daemon: int, proc: int) -> None:
+    """Kill all that `daemon`, the parent, has started, except the caller."""
     deadline = time.monotonic() + _END_TIMEOUT
-    while time.monotonic() < deadline:
-        sessions = descendants(daemon) - {daemon, os.getpid()}
-        if not sessions:
-            break
+    while (sessions := descendants(daemon, proc) - {daemon, os.getpid()}) and time.monotonic() < deadline:
         for pid in sessions:
             try:
                 os.kill(pid, signal.SIGKILL)
             except OSError:
                 pass  # it has ended
         time.sleep(_FIRST_DELAY)
-    os.kill(daemon, signal.SIGKILL)
-    os._exit(0)
