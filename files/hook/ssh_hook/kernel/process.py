@@ -21,23 +21,24 @@ class Process:
 
     Attributes:
         pid: its pid when the object was made.
+        directory: an open descriptor of its directory in /proc.
         stat: an open descriptor of its /proc/PID/stat.
     """
 
     def __init__(self, pid: int) -> None:
         """Open the process's directory in /proc. Raises OSError where there is no such process."""
         self.pid = pid
-        self._directory = os.open(f"/proc/{pid}", os.O_RDONLY | os.O_DIRECTORY)
+        self.directory = os.open(f"/proc/{pid}", os.O_RDONLY | os.O_DIRECTORY)
         # Opened now: on a /proc with hidepid, the files of a process that becomes untraceable cannot be opened later.
         try:
-            self.stat = os.open("stat", os.O_RDONLY, dir_fd=self._directory)
+            self.stat = os.open("stat", os.O_RDONLY, dir_fd=self.directory)
         except OSError:
-            os.close(self._directory)
+            os.close(self.directory)
             raise
 
     def close(self) -> None:
         """Close the descriptors."""
-        os.close(self._directory)
+        os.close(self.directory)
         os.close(self.stat)
 
     def is_before_exec(self) -> bool:
@@ -69,7 +70,7 @@ class Process:
     def program(self) -> tuple[int, int] | None:
         """Return device and inode of the program; None where the process is gone, or the caller may not trace it."""
         try:
-            status = os.stat("exe", dir_fd=self._directory)
+            status = os.stat("exe", dir_fd=self.directory)
         except OSError:
             return None
         return status.st_dev, status.st_ino
@@ -77,7 +78,7 @@ class Process:
     def mount_namespace(self) -> tuple[int, int] | None:
         """Return device and inode of the mount namespace; None where it is gone, a zombie, or not traceable."""
         try:
-            status = os.stat("ns/mnt", dir_fd=self._directory)
+            status = os.stat("ns/mnt", dir_fd=self.directory)
         except OSError:
             return None
         return status.st_dev, status.st_ino
@@ -85,7 +86,7 @@ class Process:
     def kill(self) -> None:
         """Send SIGKILL to this process, and to no other that reuses its pid. Do nothing where it is gone."""
         try:
-            signal.pidfd_send_signal(self._directory, signal.SIGKILL)  # accepts a directory of /proc as pidfd
+            signal.pidfd_send_signal(self.directory, signal.SIGKILL)  # accepts a directory of /proc as pidfd
         except ProcessLookupError:
             pass
         except OSError:  # before Linux 5.1

@@ -11,11 +11,13 @@ from __future__ import annotations
 from ..errors import HookError, printable
 from ..host.credentials import read_credentials
 from ..kernel import syscalls
-from ..kernel.lean import TYPE_CHECKING, os, write_all
+from ..kernel.lean import TYPE_CHECKING, closing, os, write_all
+from ..kernel.mounts import mount_bind, mount_id, move_mount
+from ..kernel.rootfs import MOUNT
 from ..provision.setup import Setup
 from ..spec.annotations import PIDFILE_CONTAINER
 from ..spec.container_paths import PIDFILE
-from .channel import EndOfMessagesError, NoAnswerError, Provisioned, Warned
+from .channel import EndOfMessagesError, Made, NoAnswerError, Provisioned, Warned
 from .daemon import become_daemon
 from .enter import EnteredContainer
 
@@ -86,11 +88,16 @@ def _provision(context: StartContext, owner: Owner, end: ProvisionerEnd) -> None
     entered = EnteredContainer(context)
     if context.namespaces is not None:
         context.namespaces.close()
-    programs = _open_programs(f"{settings.dropbear_dir}/bin")
+    if context.opened is not None:
+        entered.rootfs.note = lambda kind, path, detail: _tell(end, entered.rootfs, kind, path, detail)
+    programs = context.programs_mount
+    attach = mount_bind if programs is None else move_mount
+    if programs is None:
+        programs = _open_programs(f"{settings.dropbear_dir}/bin")
     in_user_namespace = context.engine.is_rootless or context.has_user_namespace()
     setup = Setup(container, owner.name, settings, entered.rootfs, context.labels.mount_context, in_user_namespace)
     port_is_free = end.await_port()
-    setup.mount(programs)
+    setup.mount(lambda target: attach(programs, target))
     end.announce_programs(port_is_free)
     options = setup.provide(credentials)
     for warning in setup.warnings:
@@ -106,6 +113,16 @@ def _provision(context: StartContext, owner: Owner, end: ProvisionerEnd) -> None
     if pidfile is not None:
         write_all(pidfile, b"%d\n" % port_is_free.pid)
     setup.finish(credentials)
+
+
+def _tell(end: ProvisionerEnd, rootfs: Rootfs, kind: str, path: str, detail: str) -> None:
+    """Tell the hook of a change of the container, which it has to undo, unless only sessions see it."""
+    if kind == MOUNT:
+        if rootfs.has_layer:
+            return
+        with closing(rootfs.open(path, os.O_PATH)) as mounted:
+            detail = mount_id(mounted).decode()
+    end.to_hook.send(Made(kind, path, detail))
 
 
 def _open_programs(path: str) -> int:
