@@ -15,6 +15,8 @@ SUMMARIES = {
     "check-user-has-sshkeys": "exit with 0 if you have them",
     "client-config": "set up ssh outside of containers",
     "wait": "wait for the containers on some hosts",
+    "attach": "bring SSH into a container of yours that runs already",
+    "detach": "end what attach has started",
     "sweep": "end and remove what killed container runtimes left",
 }
 
@@ -63,6 +65,14 @@ def _load(name: str) -> Command:
         from . import wait
 
         return wait
+    if name == "attach":
+        from . import attach
+
+        return attach
+    if name == "detach":
+        from . import detach
+
+        return detach
     from . import sweep
 
     return sweep
