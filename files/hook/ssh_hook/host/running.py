@@ -9,7 +9,7 @@ Formats: proc_pid_status(5), proc_pid_limits(5), proc_pid_mountinfo(5).
 from __future__ import annotations
 
 from ..errors import HookError, printable
-from ..kernel import user_namespaces
+from ..kernel import disposable_process, syscalls, user_namespaces
 from ..kernel.files import is_same
 from ..kernel.lean import closing, fsdecode, os, read_file
 from ..kernel.mounts import mount_id
@@ -133,7 +133,7 @@ class RunningProcess:
             self.user_namespaces = self._find_user_namespaces()
             self.rights = Rights(directory)
             self.mounts = MountInfo(directory)
-            self.environment = [entry for entry in fsdecode(read_file("environ", directory)).split("\0") if entry]
+            self.environment = [entry for entry in fsdecode(self._read_environ()).split("\0") if entry]
             self.root = os.open("root", os.O_PATH | os.O_DIRECTORY, dir_fd=directory)
             self._identity = self._read_identity()
             self._require_container()
@@ -196,6 +196,24 @@ class RunningProcess:
         if owner != os.geteuid():
             raise HookError(f"its container is another user's (uid {owner})")
         return found
+
+    def _read_environ(self) -> bytes:
+        """Return the content of its environ. Raises OSError, HookError.
+
+        Where it runs with another id of the container, that file is not the caller's, but the user namespace's.
+        """
+        directory = self.process.directory
+        try:
+            return read_file("environ", directory)
+        except PermissionError:
+            namespace = self.user_namespaces[0]
+
+        def read() -> bytes:
+            syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
+            syscalls.setns(namespace, syscalls.CLONE_NEWUSER)
+            return read_file("environ", directory)
+
+        return disposable_process.run(read, "cannot read its environment", None, (directory, namespace))
 
     def _require_container(self) -> None:
         """Raise HookError where it is set up still, has the node's own root directory, or an SSH daemon."""
