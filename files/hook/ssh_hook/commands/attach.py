@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from argparse import ArgumentParser, Namespace
 
 from ..errors import HookError, describe_failure
@@ -26,7 +27,8 @@ DESCRIPTION = (
     "node, or else list them."
 )
 EXAMPLE = "ssh_hook attach 4711 --port 15300"
-_DONE = b"+"
+_DONE, _FAILED = b"+", b"-"
+_TIMEOUT = 60.0  # seconds; the supervisor's own deadlines are shorter
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -75,9 +77,12 @@ def run(arguments: Namespace, settings: dict[str, str]) -> int:
             status = 0
         except Exception as error:
             log(ERROR, describe_failure(error))
+            os.write(writer, _FAILED)  # a provisioner that was left behind has this pipe open, too
         finally:
             os._exit(status)
     os.close(writer)
+    if not syscalls.poll([reader], time.monotonic() + _TIMEOUT):
+        raise HookError(f"no answer within {_TIMEOUT:.0f} s: somebody has stopped the process that attaches")
     if os.read(reader, 1) != _DONE:
         return 1  # the supervisor has told why
     print(f"attached to process {target.process.pid} ({target.name}): its SSH server listens on port {port}")

@@ -17,13 +17,14 @@ _TIMEOUT = 20.0  # seconds for podman
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the arguments by which a user names a container."""
-    choice = parser.add_mutually_exclusive_group()
-    choice.add_argument("pid", nargs="?", metavar="PID", help="a process in the container, as this node numbers it")
-    choice.add_argument("--name", metavar="NAME", help="the name of a container of your podman")
+    parser.add_argument("pid", nargs="?", metavar="PID", help="a process in the container, as this node numbers it")
+    parser.add_argument("--name", metavar="NAME", help="the name of a container of your podman")
 
 
 def chosen_pid(arguments: Namespace) -> int | None:
     """Return the pid of the process that `arguments` name; None where they name none. Raises HookError."""
+    if None not in (arguments.name, arguments.pid):
+        raise HookError("give a PID or --name, and not both")
     if arguments.name is not None:
         return _pid_of_name(arguments.name)
     text = arguments.pid

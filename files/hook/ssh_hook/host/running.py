@@ -128,6 +128,8 @@ class RunningProcess:
         self.pidfd = _open_pidfd(pid)
         try:
             self.process = Process(pid)
+            if syscalls.poll([self.pidfd], 0):
+                raise ProcessLookupError  # else both mean the same process, for its pid was not free meanwhile
             directory = self.process.directory
             self.name = printable(fsdecode(read_file("comm", directory)).rstrip("\n"))
             self.user_namespaces = self._find_user_namespaces()

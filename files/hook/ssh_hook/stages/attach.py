@@ -134,11 +134,11 @@ def _enter(context: AttachContext, for_daemon: bool) -> tuple[Rootfs, Identity]:
     that a daemon is to be in. Raises HookError.
     """
     target, namespaces = context.target, context.namespaces
-    assert namespaces is not None
+    mounts = None if namespaces is None else namespaces.take("mnt")
+    if namespaces is None or mounts is None:
+        raise HookError(f"{context.path} has left its container meanwhile")
     try:
         with closing(os.open("/", os.O_PATH | os.O_DIRECTORY)) as node:
-            mounts = namespaces.take("mnt")
-            assert mounts is not None
             owner = user_namespaces.owning(mounts)
             syscalls.setns(target.user_namespaces[-1], syscalls.CLONE_NEWUSER)
             if for_daemon:
