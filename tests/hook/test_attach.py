@@ -420,6 +420,15 @@ def test_image_of_another_user(launch: Launch, ssh: Callable[..., Result]) -> No
     assert tree(shared) == before
 
 
+def test_site_without_overlays(launch: Launch, ssh: Callable[..., Result]) -> None:
+    container = launch("ch-run")
+    command = as_user(ALICE, LAUNCHER, "attach", str(container.pid), "--port", str(PORT))
+    command.insert(command.index("env") + 4, "OVERLAY_MOUNT_HOME_SSH=false")
+    assert run(command, cwd="/").checked().err == b""
+    assert ssh("ls ~/.ssh/id_dropbear").checked().text.endswith("/.ssh/id_dropbear")
+    hook("detach").checked()
+
+
 def test_hanging_home_fails_by_deadline_alone(launch: Launch) -> None:
     """A stopped provisioner stands for a file system that never answers."""
     container = launch("ch-run")
