@@ -24,7 +24,10 @@ from ssh_hook.stages.channel import (
 )
 
 
-@pytest.mark.parametrize("message", [Forked(4711, 99), Warned("a b"), KeysMissing("a b"), KeysMade(), Provisioned("-p", "22"), Run()])
+MESSAGES = [Forked(4711, 99), Warned("a b"), KeysMissing("a b"), KeysMade(), Provisioned("-p", "22"), Run()]
+
+
+@pytest.mark.parametrize("message", MESSAGES)
 def test_message_arrives_as_it_was(message: Message) -> None:
     arrived = decode(encode(message)[4:])
     assert (type(arrived), vars(arrived)) == (type(message), vars(message))
