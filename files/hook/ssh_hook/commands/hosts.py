@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
+import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Mapping
 
 from ..errors import HookError, printable
 from ..spec.settings import default_port, parse_port
 
+SUFFIX = ".container"  # of a node's name, for the user's container there by way of the node's own sshd
 MAX_HOSTS = 65536
 _MAX_FILE = 1 << 20  # bytes
 _HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,252}")
@@ -30,6 +33,11 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--hostfile", metavar="FILE", help="read the hosts from FILE, one a line")
     parser.add_argument("--port", help="the containers' port, if it is not the site's")
+
+
+def launcher() -> str:
+    """Return the path of ssh_hook, which is the same on all nodes."""
+    return os.path.abspath(sys.argv[0])
 
 
 def selected_port(arguments: Namespace, settings: Mapping[str, str]) -> int:
