@@ -546,9 +546,10 @@ def test_files_for_enroot_and_podman_hpc_come_where_asked_for() -> None:
     variables: dict[str, object] = dict(zip(names, map(str, directories)))
     script, module = directories[0] / "zz-ocihooks-ssh.sh", directories[1] / "ocihooks-ssh.yaml"
     try:
-        assert f"{script} is not as the variables say; {module} is not as the variables say." in play(
-            "audit", variables=variables
-        ).said
+        assert (
+            f"{script} is not as the variables say; {module} is not as the variables say."
+            in play("audit", variables=variables).said
+        )
         assert play("converge", variables=variables).status == 0
         assert [oct(path.stat().st_mode & 0o7777) for path in (script, module)] == ["0o755", "0o644"]
         assert f"export PASSWD_FILE={PASSWD}\n" in script.read_text(encoding="utf-8")
