@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from .json_reader import Node
 
 PREFIX = "com.hooks.ssh."
-ENABLED = "com.hooks.ssh.enabled"
+ENABLED = "com.hooks.ssh.enabled"  # engines look at it, in the hook's JSON
+HOSTS = "com.hooks.ssh.hosts"
 PORT = "com.hooks.ssh.port"
 USER = "com.hooks.ssh.user"
 WAIT = "com.hooks.ssh.wait"
@@ -28,7 +29,7 @@ LOG_STDOUT = "com.hooks.logging.stdoutfd"
 LOG_STDERR = "com.hooks.logging.stderrfd"
 
 # All annotations of com.hooks.ssh: another one is a mistake, of which the user is warned.
-_KNOWN = (ENABLED, PORT, USER, WAIT, REQUIRE_SHELL, PIDFILE_CONTAINER, PIDFILE_HOST, AUTHORIZE_SSH_KEY)
+_KNOWN = (ENABLED, HOSTS, PORT, USER, WAIT, REQUIRE_SHELL, PIDFILE_CONTAINER, PIDFILE_HOST, AUTHORIZE_SSH_KEY)
 _MAX_UNKNOWN = 4  # warnings
 _MAX_NAME = 64  # characters of an unknown annotation that are compared
 _MAX_WAIT = 24 * 60 * 60  # seconds
@@ -44,6 +45,7 @@ class Annotations:
         warnings: what is to be told to the user of annotations that have no effect.
         port: None where it is not set.
         user: the name of the container's user; empty where it is not set.
+        hosts: the hosts of the job in order, each with its slots; empty where it is not set.
         wait: how long the container's ssh waits for a server that does not answer yet, in seconds.
         require_shell: whether a container without a shell fails to start; None where it is not set.
         pidfile_container: an absolute path; Dropbear's own pidfile where it is not set.
@@ -60,7 +62,9 @@ class Annotations:
         port = self._text(PORT)
         self.port = parse_port(port, f"the annotation {PORT}") if port is not None else None
         self.user = self._text(USER) or ""
-        self.wait = self._wait()
+        self.hosts = self._hosts()
+        wait = self._text(WAIT)
+        self.wait = 0 if wait is None else parse_wait(wait, f"the annotation {WAIT}")
         self.require_shell = self._boolean(REQUIRE_SHELL)
         self.pidfile_container = self._path(PIDFILE_CONTAINER) or PIDFILE
         self.pidfile_host = self._path(PIDFILE_HOST)
@@ -89,13 +93,14 @@ class Annotations:
             raise HookError(f"the annotation {name} is '{printable(text)}': give true or false")
         return None if text is None else text == "true"
 
-    def _wait(self) -> int:
-        text = self._text(WAIT)
+    def _hosts(self) -> list[tuple[str, int]]:
+        text = self._text(HOSTS)
         if text is None:
-            return 0
-        if not (text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= _MAX_WAIT):
-            raise HookError(f"the annotation {WAIT} is '{printable(text)}': give seconds from 0 to {_MAX_WAIT}")
-        return int(text)
+            return []
+
+        from .host_list import parse  # here: few containers have it
+
+        return parse(text, f"the annotation {HOSTS}")
 
     def _log_level(self) -> int:
         text = self._text(LOG_LEVEL)
@@ -121,3 +126,10 @@ def _distance(first: str, second: str) -> int:
         for column, other in enumerate(second, 1):
             last, row[column] = row[column], min(row[column] + 1, row[column - 1] + 1, last + (character != other))
     return row[-1]
+
+
+def parse_wait(text: str, where: str) -> int:
+    """Return `text`, decimal digits only, as seconds. Raises HookError, which begins with `where`."""
+    if not (text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= _MAX_WAIT):
+        raise HookError(f"{where} is '{printable(text)}': give seconds from 0 to {_MAX_WAIT}")
+    return int(text)
