@@ -105,6 +105,7 @@ rootless: venv
 	@tests/testbed/molecule rootless
 
 engines: venv
+	@tests/hook/run tests/hook/test_engines.py
 	@tests/testbed/molecule engines
 
 soak: venv
