@@ -13,13 +13,16 @@ from ..kernel.files import is_same
 from ..kernel.lean import TYPE_CHECKING, os, read_file, stat
 from ..kernel.namespaces import Namespaces
 from ..kernel.process import Process
+from ..spec.annotations import PORT
 
 DROPBEAR = "dropbear"  # the server's name in the directory of programs
 
 if TYPE_CHECKING:
+    from ..kernel.rootfs import Rootfs
     from ..spec.oci_config import Container
     from ..spec.settings import Settings
     from ..spec.state import State
+    from .watcher import Watcher
 
 
 class Programs:
@@ -71,6 +74,7 @@ class StartContext:
     Attributes:
         container: the container as config.json describes it.
         settings: the site's settings.
+        watcher: what opens the gate and ends the daemon where no runtime does (enroot); None under a runtime.
         packages: directories that hold pyroute2.
         engine: the engine that runs the container.
         bundle: the open directory of the bundle.
@@ -84,18 +88,32 @@ class StartContext:
         user: the container's user, by ids of the hook's user namespace.
         programs: Dropbear's programs on the node.
         port: the port to listen on.
+        port_option: by what the user chooses the port, for messages.
+        opened: the container's root directory where the caller has entered it already; None at a start.
+        programs_mount: a mount of the directory of Dropbear's programs that is in no namespace yet; None at a start.
+        last_namespaces: the names of the namespaces that the daemon's process joins last.
         listen: the addresses to listen on; empty for all.
     """
 
     def __init__(
-        self, container: Container, settings: Settings, packages: list[str], state: State, bundle: int
+        self,
+        container: Container,
+        settings: Settings,
+        packages: list[str],
+        state: State,
+        bundle: int,
+        watcher: Watcher | None = None,
     ) -> None:
         """Read all inputs; `bundle` is an open directory. Raises HookError where the container cannot be served."""
         _require_own_mount_namespace(settings)
-        _require_undumpable()
+        require_undumpable()
         self.container = container
         self.settings = settings
+        self.watcher = watcher
         self.packages = packages
+        self.opened: Rootfs | None = None
+        self.programs_mount: int | None = None
+        self.last_namespaces: tuple[str, ...] = ("time",)
         self.engine = Engine()
         self.bundle = bundle
         self.path = state.bundle
@@ -107,7 +125,7 @@ class StartContext:
             raise HookError(
                 "the container has no mount namespace of its own: what the hook mounts would stay on the host"
             )
-        self.init = _first_process(state.pid, settings)
+        self.init = _first_process(state.pid, settings) if watcher is None else watcher.init
         self.rootfs = _rootfs_status(container.rootfs)
         if container.has_shared_user_namespace and not self.engine.is_rootless:
             raise HookError(
@@ -117,6 +135,7 @@ class StartContext:
         self.user = outside_user(container, self.process, self.has_user_namespace())
         self.programs = Programs(f"{settings.dropbear_dir}/bin")
         self.port = container.annotations.port or settings.port
+        self.port_option = f"the annotation {PORT} or --port of 'ssh_hook options'"
         self.listen = settings.listen if settings.listen and self._shares_host_network() else []
 
     def has_user_namespace(self) -> bool:
@@ -148,7 +167,7 @@ def _require_own_mount_namespace(settings: Settings) -> None:
         )
 
 
-def _require_undumpable() -> None:
+def require_undumpable() -> None:
     """Raise HookError where fs.suid_dumpable lets users trace a program that they may not read, as Dropbear is."""
     if read_file("/proc/sys/fs/suid_dumpable").strip() == b"1":
         raise HookError(

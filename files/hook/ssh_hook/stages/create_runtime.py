@@ -15,18 +15,30 @@ from __future__ import annotations
 import time
 
 from ..confine.rlimits import raise_own_limits
-from ..errors import CONTAINER_ENDED, HookError, LateError, describe_failure
+from ..errors import CONTAINER_ENDED, HookError, LateError, UnservedError, describe_failure
 from ..host import record, userfiles
+from ..host.credentials import make_keys
 from ..host.owner import find_owner
 from ..kernel import disposable_process, syscalls
 from ..kernel.lean import TYPE_CHECKING, environment, os, signal
 from ..kernel.process import Process
 from ..log import INFO, WARNING, log
-from ..spec.annotations import PORT
+from ..spec.annotations import ENABLED
 from ..spec.oci_config import read_container
 from ..spec.settings import Settings
-from .channel import Channel, EndOfMessagesError, Failed, Forked, NoAnswerError, Provisioned, Warned
+from .channel import (
+    Channel,
+    EndOfMessagesError,
+    Failed,
+    Forked,
+    KeysMissing,
+    NoAnswerError,
+    Provisioned,
+    Unserved,
+    Warned,
+)
 from .context import StartContext
+from .port import is_free
 from .provisioner import provision
 
 if TYPE_CHECKING:
@@ -48,20 +60,39 @@ def create_runtime(state: State, packages: list[str]) -> None:
     container = read_container(bundle, state.bundle)
     annotations = container.annotations
     log.level = annotations.log_level
+    if annotations.is_undecided:
+        log(WARNING, f"the annotation {ENABLED} is neither true nor false, so the container has no SSH: give true")
+        return
     raise_own_limits(container)
-    context = StartContext(container, settings, packages, state, bundle)
+    start_daemon(StartContext(container, settings, packages, state, bundle))
+
+
+def start_daemon(context: StartContext) -> None:
+    """Start the daemon of `context`, record it, and wait until it listens; do nothing where an earlier hook has.
+
+    Raises HookError, after a rollback.
+    """
     if _is_started(context):
         return
+    annotations, settings = context.container.annotations, context.settings
     owner = find_owner(context.user, context.engine, settings, annotations.user)
     log.stdout = userfiles.log_target(annotations.log_stdout, owner.file_owner, log.stdout)
     log.stderr = userfiles.log_target(annotations.log_stderr, owner.file_owner, log.stderr)
     # Processes of the container must not trace those of the hook that join it.
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
+    for warning in annotations.warnings:
+        log(WARNING, warning)
     channel = Channel()
     provisioner = syscalls.fork()
     if provisioner == 0:
         provision(context, owner, channel)
-    Supervisor(context, owner, channel.hook_end(), provisioner).supervise()
+    is_served = Supervisor(context, owner, channel.hook_end(), provisioner).supervise()
+    if is_served and _is_unpublished(context):
+        log.keep(
+            WARNING,
+            f"the container has a network of its own, and its port {context.port} is not published: other nodes do not "
+            f"reach its SSH daemon (podman: --publish {context.port}:{context.port}, or --network host)",
+        )
 
 
 def _is_started(context: StartContext) -> bool:
@@ -75,6 +106,17 @@ def _is_started(context: StartContext) -> bool:
     return is_started
 
 
+def _is_unpublished(context: StartContext) -> bool:
+    """Tell whether podman has made a network for the container, and publishes its port nowhere on the node.
+
+    podman makes it before it calls the runtime, unless the container has a user namespace of its own. Of other engines
+    it is not known when they publish a port.
+    """
+    namespaces = context.namespaces
+    is_made = namespaces is not None and namespaces.has("net") and not namespaces.has("user")
+    return context.container.is_podmans and is_made and is_free(context.port, [], context.user)
+
+
 class Supervisor:
     """The hook itself after the fork: it waits for provisioner and daemon, and rolls back where one fails."""
 
@@ -85,28 +127,36 @@ class Supervisor:
         self._channel = channel
         self._provisioner = provisioner
         self._daemon: Process | None = None
+        self._pid = 0  # of the daemon, once it is recorded
         self._record: record.Record | None = None
         self._has_pidfile = False  # on the host
 
-    def supervise(self) -> None:
-        """Record the daemon, release it, and wait until it listens. Raises HookError, after a rollback."""
+    def supervise(self) -> bool:
+        """Record the daemon, release it, and wait until it listens. Raises HookError, after a rollback.
+
+        Return False, after a rollback, where the container is to start without SSH.
+        """
         try:
             self._release(self._await_setup())
             self._await_listening()
             if not self._context.init.is_alive():
                 raise HookError(CONTAINER_ENDED)
             self._reap_provisioner()
+        except UnservedError as error:
+            self._roll_back()
+            log(WARNING, str(error))
+            return False
         except BaseException:
             self._roll_back()
             raise
-        pid = 0 if self._record is None else self._record.pid
-        log(INFO, f"the SSH daemon of {self._owner.name} listens on port {self._context.port} (pid {pid})")
+        log(INFO, f"the SSH daemon of {self._owner.name} listens on port {self._context.port} (pid {self._pid})")
+        return True
 
     def _await_setup(self) -> Provisioned:
         """Wait until the container is set up; record the daemon as soon as it is forked. Raises HookError."""
         deadline = time.monotonic() + _TIMEOUT
         provisioned: Provisioned | None = None
-        while provisioned is None or self._record is None:
+        while provisioned is None or not self._pid:
             try:
                 message = self._channel.receive(deadline - time.monotonic())
             except NoAnswerError:
@@ -115,13 +165,32 @@ class Supervisor:
                 raise self._explain_end() from None
             if isinstance(message, Failed):
                 raise HookError(message.text)
+            if isinstance(message, Unserved):
+                raise UnservedError(message.text)
             if isinstance(message, Warned):
                 log(WARNING, message.text)
+            elif isinstance(message, KeysMissing):
+                self._make_keys(message)
+                deadline = time.monotonic() + _TIMEOUT
             elif isinstance(message, Forked):
                 self._write_record(message)
+                self._pid = message.pid
             elif isinstance(message, Provisioned):
                 provisioned = message
         return provisioned
+
+    def _make_keys(self, missing: KeysMissing) -> None:
+        """Make the user's first key set, if somebody vouches for the user and the site allows it. Raises HookError."""
+        context, owner = self._context, self._owner
+        if not (context.settings.make_keys and owner.is_vouched):
+            raise HookError(missing.text)
+
+        if make_keys(owner, context.settings, context.packages):
+            log(INFO, f"made SSH keys for {owner.name}")
+        try:
+            self._channel.announce_keys()
+        except BrokenPipeError:
+            raise self._explain_end() from None
 
     def _explain_end(self) -> HookError:
         """Return why provisioner or daemon has ended. If one fails, the other ends too, so either may know."""
@@ -131,7 +200,7 @@ class Supervisor:
         if not self._context.init.is_alive():
             return HookError(CONTAINER_ENDED)
         if self._daemon is not None and not self._daemon.is_alive():
-            return HookError(f"cannot start the SSH daemon: {explain_wait_status(self._daemon.exit_status())}")
+            return HookError(f"cannot start the SSH daemon: {self._explain(self._daemon.exit_status())}")
         return HookError(
             "the container could not be set up: a process of the hook was killed; has the container ended, or is the "
             "node out of memory?"
@@ -148,14 +217,14 @@ class Supervisor:
         context, owner = self._context, self._owner
         pidfile = context.container.annotations.pidfile_host
         try:
-            self._daemon = _find_process(daemon)
+            self._daemon = find_process(daemon)
             self._record = record.record_of(
                 (daemon.pid, daemon.start_time, context.programs.file.st_dev, context.programs.file.st_ino),
                 context.init,
                 owner.file_owner,
                 pidfile,
                 context.bundle,
-                record.directory_of_copies(context.engine.host_uid),
+                "" if context.watcher is not None else record.directory_of_copies(context.engine.host_uid),
             )
             record.write(self._record, context.bundle)
         except OSError as error:
@@ -176,6 +245,9 @@ class Supervisor:
         except BrokenPipeError:
             raise self._explain_end() from None
 
+    def _explain(self, status: int | None) -> str:
+        return explain_wait_status(status, self._context.port_option)
+
     def _await_listening(self) -> None:
         """Wait until Dropbear listens. Raises HookError, which says why it does not run or listen."""
         problem = f"the SSH daemon does not listen on port {self._context.port}"
@@ -188,7 +260,7 @@ class Supervisor:
         if failure is not None:
             raise HookError(failure)
         status = None if self._daemon is None else self._daemon.exit_status()
-        raise HookError(f"{problem}: {explain_wait_status(status)}")
+        raise HookError(f"{problem}: {self._explain(status)}")
 
     def _reap_provisioner(self) -> None:
         """Let the provisioner write the files that outlive the container, and reap it. Raises HookError."""
@@ -217,7 +289,7 @@ class Supervisor:
             log(WARNING, describe_failure(error))
 
 
-def _find_process(daemon: Forked) -> Process | None:
+def find_process(daemon: Forked) -> Process | None:
     """Return the daemon's process; None where it has ended."""
     try:
         process = Process(daemon.pid)
@@ -226,13 +298,13 @@ def _find_process(daemon: Forked) -> Process | None:
         return None
 
 
-def explain_wait_status(status: int | None) -> str:
+def explain_wait_status(status: int | None, port_option: str) -> str:
     """Say how a daemon ended at its start, and what to do; `status` is its wait status, None where that is unknown."""
     limits = "are the container's limits too low for it (podman: --memory, --ulimit)?"
     if status is not None and os.WIFSIGNALED(status):
         return f"it was killed by signal {os.WTERMSIG(status)} at its start; {limits}"
     return (
-        f"it ended at its start; {limits + ' Else ' if status is None else ''}try another port by the annotation "
-        f"{PORT}, and see whether bin/dropbear in DROPBEAR_DIR runs on this node and the container's seccomp, "
+        f"it ended at its start; {limits + ' Else ' if status is None else ''}try another port by "
+        f"{port_option}, and see whether bin/dropbear in DROPBEAR_DIR runs on this node and the container's seccomp, "
         "AppArmor or SELinux profile allows a server"
     )
