@@ -31,7 +31,7 @@ from containers import (
     wait_for,
 )
 from hook_log import Syslog
-from install import PYTHON, ROLE, template
+from install import collection, template
 from recorded import describe, write_record
 from refusals import assert_one_line, assert_refused
 from starter import Start
@@ -53,16 +53,9 @@ def spec() -> Iterator[None]:
         "ssh_hook_stages": ["createRuntime", "poststop"],
     }
     SPEC.parent.mkdir(exist_ok=True)
-    check: list[str | bytes | Path] = [
-        PYTHON,
-        "-I",
-        "-S",
-        ROLE / "files" / "check_json.py",
-        "--cdi",
-        "/dev/stdin",
-        SPEC,
-    ]
-    run(check, template("cdi.json.j2", **values).encode()).checked()
+    text = template("cdi.json.j2", **values)
+    assert collection("_oci_json").refusal(str(SPEC), "cdi", text) is None
+    SPEC.write_text(text, encoding="utf-8")
     yield
     SPEC.unlink()
 
@@ -167,9 +160,9 @@ def docker() -> Iterator[None]:
     dockerd.WORK.mkdir(exist_ok=True)
     dockerd.SETTINGS.parent.mkdir(exist_ok=True)
     dockerd.SETTINGS.write_text(json.dumps(dockerd.IN_A_BED), encoding="utf-8")
-    switch_on: list[str | bytes | Path] = [PYTHON, "-I", "-S", ROLE / "files" / "docker_cdi.py", dockerd.SETTINGS]
-    assert run(switch_on).checked().text == "changed"
-    assert run(switch_on).checked().text == "unchanged"
+    switch_on = collection("_docker").switch_on
+    assert switch_on(str(dockerd.SETTINGS), check=False) is not None
+    assert switch_on(str(dockerd.SETTINGS), check=False) is None
     with dockerd.daemons():
         dockerd.import_image("plain")
         dockerd.import_image("alices", f"USER {ALICE}")
