@@ -17,26 +17,16 @@ from ansible_collections.ocihooks.ssh.plugins.module_utils import _bytecode, _ho
 _COLLECTION = Path(__file__).parents[2]
 _HOOK = _COLLECTION / "files" / "hook" / "ssh_hook"
 _UTILS = _COLLECTION / "plugins" / "module_utils"
-
-# What the timer that refreshes the passwd file runs.
-_REFRESH = """\
-# Written by the role ocihooks.ssh.ssh_hook: changes here do not last.
-import os
-import sys
-
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-from ssh_hook._passwd_file import main
-
-sys.exit(main(sys.argv[1:]))
-"""
+_ROLE_FILES = _COLLECTION / "roles" / "ssh_hook" / "files"
 
 
 def hook_sources() -> dict[str, str]:
     """Return the texts of the hook's package and of the scripts beside it, by their names in `_hook_package.Hook`."""
     sources = {_hook_package.PACKAGE_FOLDER + str(path.relative_to(_HOOK)): path for path in _HOOK.rglob("*.py")}
-    scripts = {f"{_hook_package.SCRIPT_FOLDER}{name}": _UTILS / name for name in ("_files.py", "_passwd_file.py")}
-    texts = {name: path.read_text(encoding="utf-8") for name, path in sorted({**sources, **scripts}.items())}
-    return {**texts, f"{_hook_package.SCRIPT_FOLDER}refresh_passwd.py": _REFRESH}
+    scripts = {_hook_package.SCRIPT_FOLDER + name: _UTILS / name for name in ("_files.py", "_passwd_file.py")}
+    scripts[f"{_hook_package.SCRIPT_FOLDER}refresh_passwd.py"] = _ROLE_FILES / "refresh_passwd.py"
+    scripts[_hook_package.COMPLETION] = _ROLE_FILES / "completion.bash"
+    return {name: path.read_text(encoding="utf-8") for name, path in sorted({**sources, **scripts}.items())}
 
 
 # Read when the plugin is loaded, in the process that the workers of all hosts are forked from.

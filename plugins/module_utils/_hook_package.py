@@ -24,8 +24,12 @@ from . import _bytecode, _files
 
 BYTECODE = "bytecode"
 RECORDS = "/var/lib/ocihooks-ssh"
+# Where the hook mounts its files in a container (files/hook/ssh_hook/spec/container_paths.py). It is a place on the node
+# too, so that it exists in a container that has the node's /opt for its own.
+MOUNT_POINT = "/opt/oci-hooks/ssh"
 PACKAGE_FOLDER = "package/"  # in the names of `Sources`
 SCRIPT_FOLDER = "libexec/"
+COMPLETION = "completion"
 SECONDS = 120  # for the interpreter to compile the package
 CACHE_TAG = "import sys; print(sys.implementation.cache_tag)"
 
@@ -66,7 +70,7 @@ class Hook(NamedTuple):
         prefix: directory of the installation
         python: the interpreter that runs the hook
         settings: what the launcher gives the hook, in this order
-        digests: path of each file, below PACKAGE_FOLDER or SCRIPT_FOLDER -> its SHA-256
+        digests: path of each file, below PACKAGE_FOLDER or SCRIPT_FOLDER, or COMPLETION -> its SHA-256
     """
 
     prefix: str
@@ -78,6 +82,11 @@ class Hook(NamedTuple):
     def launcher(self) -> str:
         """Return the path of the launcher."""
         return f"{self.prefix}/bin/ssh_hook"
+
+    @property
+    def completion(self) -> str:
+        """Return the path of the completion for bash, which bash-completion finds by that of the launcher."""
+        return f"{self.prefix}/share/bash-completion/completions/ssh_hook"
 
     @property
     def libexec(self) -> str:
@@ -220,7 +229,10 @@ def install(hook: Hook, texts: Mapping[str, str] | None, check: bool) -> Change:
     compiled = has_bytecode(hook) and not any(folder == PACKAGE_FOLDER for _top, folder, *_rest in stale_trees)
     if not compiled:
         changed.append(os.path.join(package, BYTECODE))
-    if (stale_trees or not compiled) and not check and texts is None:
+    is_completed = COMPLETION not in hook.digests or is_file(hook.completion, hook.digests[COMPLETION])
+    if not is_completed:
+        changed.append(hook.completion)
+    if changed and not check and texts is None:
         raise SourcesMissing
     if not check and texts is not None:
         for top, folder, wrong, stale, superfluous in stale_trees:
@@ -230,9 +242,12 @@ def install(hook: Hook, texts: Mapping[str, str] | None, check: bool) -> Change:
             request = json.dumps({"package": below(texts, PACKAGE_FOLDER), "directory": package})
             content = run_python(hook.python, inspect.getsource(_bytecode), request)
             _files.write(os.path.join(package, BYTECODE), content)
-    for directory in (hook.prefix, hook.directory, os.path.dirname(hook.launcher)):
-        if not os.path.isdir(directory) or directory != hook.prefix:
-            changed += [directory] * _files.update_directory(directory, check)
+        if not is_completed:
+            _files.make_missing(os.path.dirname(hook.completion))
+            _files.write(hook.completion, texts[COMPLETION].encode())
+    for directory in (hook.directory, os.path.dirname(hook.launcher), MOUNT_POINT):
+        _files.make_missing(os.path.dirname(directory), check)
+        changed += [directory] * _files.update_directory(directory, check)
     old = [path for path in versions(hook.prefix) if path != hook.directory]
     launcher = install_launcher(hook, check)
     # The previous version stays: a starting container may be loading it.
@@ -285,5 +300,6 @@ def uninstall(prefix: str, check: bool) -> list[str]:
     Raises:
         OSError: a file cannot be removed.
     """
-    paths = [f"{prefix}/bin/ssh_hook", f"{prefix}/libexec/ssh_hook", *versions(prefix), RECORDS]
+    own = Hook(prefix, "", {}, {})
+    paths = [own.launcher, own.libexec, own.completion, *versions(prefix), RECORDS]
     return [path for path in paths if _files.remove(path, check)]

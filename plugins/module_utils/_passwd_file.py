@@ -1,7 +1,7 @@
 # Copyright (c) ocihooks.ssh contributors
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Write a passwd file from the node's name service, for the module passwd_file and for the timer on the node.
+"""Write a passwd file from the node's name service, for the module passwd_file and for the timer's script on the node.
 
 The file gets what `getent passwd` lists, without password hashes, owned by root, mode 0644, replaced atomically and
 only when it differs. A name service that cannot be reached never empties it: see accepted().
@@ -12,7 +12,6 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-import sys
 
 from . import _files
 
@@ -97,20 +96,3 @@ def refresh(path: str, check: bool) -> tuple[bytes, bytes] | None:
     accepted(new, entries(old), path)
     content = b"".join(line + b"\n" for line in new.values())
     return (old, content) if _files.update(path, content, check=check) else None
-
-
-def main(arguments: list[str]) -> int:
-    """Refresh the file that the argument names, and print "changed" or "unchanged". Return the exit status.
-
-    It is 1, with one line on standard error, if the file had to be left as it is.
-    """
-    path = arguments[-1]
-    try:
-        print("unchanged" if refresh(path, check=False) is None else "changed")
-    except NotRefreshed as error:
-        print(error, file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(f"{path} cannot be refreshed: {error.strerror}", file=sys.stderr)
-        return 1
-    return 0

@@ -630,8 +630,8 @@ def test_the_units_capabilities_are_enough(start: Start) -> None:
 def test_wrong_arguments(options: list[str]) -> None:
     done = run([LAUNCHER, "sweep", *options])
     assert (done.status, done.out) == (1, b"")
-    assert_one_line(done.err.decode(), "sweep takes --verbose or --debug", "see 'ssh_hook --help'")
+    assert_one_line(done.err.decode(), "unrecognized arguments: ", "see 'ssh_hook sweep --help'")
 
 
 def test_help_names_it() -> None:
-    assert "ssh_hook sweep [--verbose | --debug]" in run([LAUNCHER, "--help"]).checked().text
+    assert "\n  sweep  " in run([LAUNCHER, "--help"]).checked().text

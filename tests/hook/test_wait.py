@@ -165,7 +165,7 @@ def test_it_comes_after_another_users(start: Start) -> None:
 
 
 @contextmanager
-def serving(address: str, answer: bytes, hangs_up: bool) -> Iterator[str]:
+def serving(address: str, answer: bytes, hangs_up: bool) -> Iterator[None]:
     """Have a server on the port of containers send `answer` to each client, and then hang up, or say nothing more."""
     clients: list[socket.socket] = []
 
@@ -180,27 +180,23 @@ def serving(address: str, answer: bytes, hangs_up: bool) -> Iterator[str]:
     with socket.create_server((address, PORT)) as server:
         thread = threading.Thread(target=serve, args=[server])
         thread.start()
-        yield address
+        yield
         server.shutdown(socket.SHUT_RDWR)
     thread.join()
     for client in clients:
         client.close()
 
 
-@pytest.fixture
-def liar() -> Iterator[str]:
-    """An address where a server ends each connection with the words that ssh has for a login that is not permitted."""
-    text = b"x\nwait@127.0.7.2: Permission denied (publickey)."
+def test_server_that_sends_the_words_of_ssh() -> None:
+    """It ends each connection with those that ssh has for a login that is not permitted."""
+    address = "127.0.7.2"
+    text = f"x\nwait@{address}: Permission denied (publickey).".encode()
     payload = b"\1" + (2).to_bytes(4, "big") + len(text).to_bytes(4, "big") + text + bytes(4)  # SSH_MSG_DISCONNECT
     padding = 12 - (len(payload) + 1) % 8
     packet = (1 + len(payload) + padding).to_bytes(4, "big") + bytes([padding]) + payload + bytes(padding)
-    with serving("127.0.7.2", b"SSH-2.0-liar\r\n" + packet, hangs_up=True) as address:
-        yield address
-
-
-def test_server_that_sends_the_words_of_ssh(liar: str) -> None:
-    line = refusal(wait("--timeout", "3", liar))
-    assert line.endswith(f"{liar} (connected, but the server did not let ssh check its host key)")
+    with serving(address, b"SSH-2.0-liar\r\n" + packet, hangs_up=True):
+        line = refusal(wait("--timeout", "3", address))
+    assert line.endswith(f"{address} (connected, but the server did not let ssh check its host key)")
 
 
 def test_user_of_a_directory_service(start: Start) -> None:
@@ -211,16 +207,12 @@ def test_user_of_a_directory_service(start: Start) -> None:
     assert run(["unshare", "--mount", "sh", "-c", hidden, "sh", *asked]).checked().err == b""
 
 
-def test_clients_end_with_it(start: Start, silent_after_greeting: str) -> None:
-    refusal(wait("--timeout", "2", silent_after_greeting))
-    wait_for(lambda: not processes(), "end of the clients", 3)
-
-
-@pytest.fixture
-def silent_after_greeting() -> Iterator[str]:
-    """An address where a server greets and says nothing more."""
-    with serving("127.0.7.3", b"SSH-2.0-silent\r\n", hangs_up=False) as address:
-        yield address
+def test_clients_end_with_it(start: Start) -> None:
+    """The server greets them and says nothing more."""
+    address = "127.0.7.3"
+    with serving(address, b"SSH-2.0-silent\r\n", hangs_up=False):
+        refusal(wait("--timeout", "2", address))
+        wait_for(lambda: not processes(), "end of the clients", 3)
 
 
 def test_user_without_keys() -> None:
@@ -276,7 +268,7 @@ def test_interrupted_it_ends_at_once_and_says_nothing() -> None:
         (["--timeout", "soon", "a"], "--timeout is 'soon'"),
         (["--port", "0", "a"], "--port is '0'"),
         (["--hostfile", "/root/secret"], "cannot read --hostfile /root/secret: Permission denied"),
-        (["--fast", "a"], "option --fast not recognized: see 'ssh_hook --help'"),
+        (["--fast", "a"], "unrecognized arguments: --fast: see 'ssh_hook wait --help'"),
     ],
 )
 def test_bad_calls(arguments: list[str], words: str) -> None:

@@ -179,6 +179,8 @@ def test_another_name_of_dropbears_directory_is_refused(untouched: dict[str, str
                 "ssh_hook_stages": ["createRuntime", "poststart"],
                 "ssh_hook_join_namespaces": "maybe",
                 "ssh_hook_require_seccomp": "perhaps",
+                "ssh_hook_require_shell": "rarely",
+                "ssh_hook_make_keys": "rarely",
                 "ssh_hook_require_user_annotation": "sometimes",
                 "ssh_hook_cdi": "often",
             },
@@ -189,6 +191,8 @@ def test_another_name_of_dropbears_directory_is_refused(untouched: dict[str, str
                 "value of ssh_hook_stages must be one or more of: createRuntime, createContainer, poststop",
                 "ssh_hook_join_namespaces",
                 "ssh_hook_require_seccomp",
+                "ssh_hook_require_shell",
+                "ssh_hook_make_keys",
                 "ssh_hook_require_user_annotation",
                 "ssh_hook_cdi",
             ],
@@ -377,14 +381,21 @@ def test_the_json_says_what_the_variables_say() -> None:
                 "DROPBEAR_DIR=/opt/oci-hooks/dropbear",
                 "HOOK_BASE_DIR=/home",
                 "JOIN_NAMESPACES=true",
+                "MAKE_KEYS=true",
                 "OVERLAY_MOUNT_HOME_SSH=true",
                 "PASSWD_FILE=/opt/oci-hooks/etc/passwd",
                 "REQUIRE_SECCOMP=true",
+                "REQUIRE_SHELL=true",
                 "REQUIRE_USER_ANNOTATION=false",
                 "SERVER_PORT_DEFAULT=15263",
+                "SSH_KEY_TYPE=ed25519",
             ],
         },
-        "when": {"annotations": {r"^com\.hooks\.ssh\.enabled$": "^true$"}},
+        "when": {
+            "annotations": {
+                r"^com\.hooks\.ssh\.enabled$": "^([^f]|f([^a]|$)|fa([^l]|$)|fal([^s]|$)|fals([^e]|$)|false.|$)"
+            }
+        },
         "stages": ["createRuntime", "poststop"],
     }
 
@@ -393,12 +404,14 @@ def test_the_json_names_the_nodes_own_addresses() -> None:
     variables = {
         "ssh_hook_listen_addresses": ["{{ ansible_facts.lo.ipv4.address }}", "::1"],
         "ssh_hook_require_seccomp": False,
+        "ssh_hook_make_keys": False,
         "ssh_hook_require_user_annotation": True,
     }
     for playbook in (["deploy", "--check", "--diff"], ["audit", "--diff"]):
         said = play(*playbook, variables=variables).said
         assert '+      "LISTEN_ADDRESSES=127.0.0.1,::1",' in said
         assert '+      "REQUIRE_SECCOMP=false",' in said
+        assert '+      "MAKE_KEYS=false",' in said
         assert '+      "REQUIRE_USER_ANNOTATION=true",' in said
     assert f"On node {HOOK_JSON} is not as the variables say. Run the deployment." in said
     assert play("remove", "--check", variables=variables).status == 0

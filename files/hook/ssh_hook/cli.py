@@ -6,22 +6,14 @@ from __future__ import annotations
 import gc
 import sys
 
-from .errors import HookError, describe_failure, printable
+from . import VERSION
+from .errors import describe_failure
 from .kernel.lean import TYPE_CHECKING, environment, os, signal
-from .log import DEBUG, ERROR, INFO, log
+from .log import ERROR, log
 from .spec.state import read_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-
-_USAGE = """usage: ssh_hook keygen [--overwrite] [--verbose | --debug]     make your SSH keys for containers
-       ssh_hook check-user-has-sshkeys [--verbose | --debug]   exit with 0 if you have them
-       ssh_hook client-config [--port PORT] [HOSTS]            set up ssh outside of containers
-       ssh_hook wait [--timeout SECONDS] [--port PORT] [HOSTS] wait for the containers on these hosts
-       ssh_hook sweep [--verbose | --debug]                    end and remove what killed container runtimes left
-       ssh_hook start-ssh-daemon                               for OCI runtimes: the container's state is on stdin
-HOSTS: names such as node1 or gpu[001-128], or --hostfile FILE, or else those of the Slurm job"""
 
 
 def main(arguments: list[str], defaults: dict[str, str]) -> int:
@@ -33,8 +25,10 @@ def main(arguments: list[str], defaults: dict[str, str]) -> int:
     packages = defaults.get("PYTHON_PACKAGES", "")  # the site decides where to import from, not the caller
     if arguments == ["start-ssh-daemon"]:
         status = _report_failure(lambda: _run_stage([path for path in packages.split(":") if path]))
+        if log.kept:
+            _keep_messages()
         os._exit(status)  # nothing is left to flush, and the interpreter's finalization would take 2 ms of the start
-    return _report_failure(lambda: _user_command(arguments, {**defaults, **environment(), "PYTHON_PACKAGES": packages}))
+    return _report_failure(lambda: _run_command(arguments, {**defaults, **environment(), "PYTHON_PACKAGES": packages}))
 
 
 def _report_failure(command: Callable[[], int]) -> int:
@@ -47,6 +41,16 @@ def _report_failure(command: Callable[[], int]) -> int:
     return 1
 
 
+def _keep_messages() -> None:
+    """Leave the warnings and errors of this call where the user can read them, if that is possible."""
+    try:
+        from .host import last  # here: most starts log no warning
+
+        last.write(*log.subject, log.kept)
+    except Exception:
+        pass  # syslog has them
+
+
 def _run_stage(packages: list[str]) -> int:
     """Run the stage that the state on standard input calls for; import only the modules that this stage needs."""
     gc.disable()  # there is little garbage, and a collection in forked processes causes copy-on-write faults
@@ -56,6 +60,7 @@ def _run_stage(packages: list[str]) -> int:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     os.umask(0o022)
     state = read_state(0)
+    log.subject = (state.id, state.bundle)
     if state.status == "stopped":
         from .stages.poststop import poststop
 
@@ -67,53 +72,18 @@ def _run_stage(packages: list[str]) -> int:
     return 0
 
 
-def _user_command(arguments: list[str], settings: dict[str, str]) -> int:
+def _run_command(arguments: list[str], settings: dict[str, str]) -> int:
+    from .commands.dispatch import SUMMARIES, dispatch, usage
+
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback after Ctrl-C
-    command, *options = arguments or [""]
-    allowed = {"keygen": {"--overwrite", "--verbose", "--debug"}, "check-user-has-sshkeys": {"--verbose", "--debug"}}
-    if command in ("-h", "--help", "help"):
-        print(_USAGE)
-    elif command == "sweep":
-        return _sweep(options)
-    elif command in ("wait", "client-config") or (command in allowed and set(options) <= allowed[command]):
-        _key_command(command, options, settings)
+    name, *words = arguments or [""]
+    if name in SUMMARIES:
+        return dispatch(name, words, settings)
+    if name == "--version":
+        print(f"ssh_hook {VERSION}")
+    elif name in ("-h", "--help", "help"):
+        print(usage())
     else:
-        print(_USAGE, file=sys.stderr)
+        print(usage(), file=sys.stderr)
         return 1
     return 0
-
-
-def _sweep(options: list[str]) -> int:
-    for option in options:
-        if option not in ("--verbose", "--debug"):
-            raise HookError(f"sweep takes --verbose or --debug, and not '{printable(option)}': see 'ssh_hook --help'")
-    from .commands.sweep import sweep
-
-    _set_level(options)
-    return sweep()
-
-
-def _set_level(options: list[str]) -> None:
-    log.level = DEBUG if "--debug" in options else INFO if "--verbose" in options else log.level
-
-
-def _key_command(command: str, options: list[str], settings: dict[str, str]) -> None:
-    from .commands import keygen
-    from .keys.errors import KeyStoreError
-
-    _set_level(options)
-    try:
-        if command == "keygen":
-            print(keygen.keygen(settings, "--overwrite" in options))
-        elif command == "client-config":
-            from .commands.client_config import client_config
-
-            print(client_config(options, settings))
-        elif command == "wait":
-            from .commands.wait import wait
-
-            wait(options, settings)
-        else:
-            log(INFO, keygen.check(settings))
-    except KeyStoreError as error:
-        raise HookError(str(error)) from None

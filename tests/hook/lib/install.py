@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import yaml
 from containers import ALICE, SETTINGS, as_user
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -77,11 +78,13 @@ def install_hook() -> None:
     hook = hook_package.Hook(str(PREFIX), PYTHON, {name: str(value) for name, value in settings.items()}, digests)
     hook_package.install(hook, sources, check=False)
 
+    variables = yaml.safe_load((ROLE / "vars" / "main.yml").read_text(encoding="utf-8"))
     HOOKS.mkdir(parents=True, exist_ok=True)
     values = {
         "ssh_hook__launcher": hook.launcher,
         "ssh_hook__environment": SETTINGS,
         "ssh_hook_stages": ["createRuntime", "poststop"],
+        "ssh_hook__asks": variables["ssh_hook__asks"],
     }
     (HOOKS / "07-ssh-hook.json").write_text(template("hook.json.j2", **values), encoding="utf-8")
 

@@ -6,10 +6,12 @@ from __future__ import annotations
 import os
 import pwd
 import re
+from argparse import ArgumentParser, Namespace
 
 from ..errors import HookError, printable
 from ..keys import formats, store, writer
-from .hosts import Options
+from . import hosts
+from .hosts import SUFFIX
 from .keygen import caller
 
 PREFIX = "container-"  # of aliases; ssh to a host's own name still reaches the host
@@ -22,40 +24,73 @@ _BELOW_HOME = "/.oci-hooks/ssh/client"
 _NOT_QUOTABLE = set('"\\%$*?[')  # in a path: they have a meaning in ssh_config(5)
 
 
-def client_config(arguments: list[str], settings: dict[str, str]) -> str:
-    """Write the caller's key, known_hosts and configuration for the hosts in `arguments`; return instructions.
+DESCRIPTION = """Write a key, known_hosts and a configuration with which ssh outside of containers reaches yours:
+as job1234 in a job, as NODE.container by the node's own sshd, and as container-HOST directly."""
+EXAMPLE = "ssh_hook client-config gpu[001-016]"
 
-    Raises HookError and KeyStoreError.
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    hosts.add_arguments(parser)
+
+
+def run(arguments: Namespace, settings: dict[str, str]) -> int:
+    """Write the files, and print what is left to do. Raises HookError and KeyStoreError."""
+    is_given = arguments.hosts or arguments.hostfile is not None or settings.get("SLURM_JOB_NODELIST")
+    names = hosts.selected_hosts(arguments, settings) if is_given else []
+    print(client_config(names, hosts.selected_port(arguments, settings), settings))
+    return 0
+
+
+def client_config(names: list[str], port: int, settings: dict[str, str]) -> str:
+    """Write the caller's key, known_hosts and configuration for containers on hosts; return instructions.
+
+    `names` are those of the hosts. Raises HookError and KeyStoreError.
     """
-    options = Options(arguments, settings)
-    directory, name = caller(settings)
-    keys = store.load(directory, name)
+    directory, user = caller(settings)
+    keys = store.load(directory, user)
     path = _tilde_path(writer.client_directory(directory))
-    names = options.hosts if options.port == _SSH_PORT else [f"[{host}]:{options.port}" for host in options.hosts]
+    known_names = names if port == _SSH_PORT else [f"[{host}]:{port}" for host in names]
     host_keys = store.host_public_keys(keys)
-    text = config(options.hosts, options.port, name, path, [key.split()[0] for key in host_keys])
+    text = config(names, port, user, path, [key.split()[0] for key in host_keys])
     files = {
-        _KEY: formats.openssh_private_key(keys.id_dropbear, formats.key_comment(name)),
-        _KNOWN_HOSTS: formats.known_hosts(host_keys, names),
+        _KEY: formats.openssh_private_key(keys.id_dropbear, formats.key_comment(user)),
+        _KNOWN_HOSTS: formats.known_hosts(host_keys, known_names),
         _CONFIG: text.encode(),
     }
     writer.write_client(directory, files)
     include = _quoted(f"{path}/{_CONFIG}")
-    others = len(options.hosts) - 1
-    more = f", and {others} more host{'s' if others > 1 else ''} alike" if others else ""
-    return f"Have this line at the top of ~/.ssh/config:\nInclude {include}\nThen: ssh {PREFIX}{options.hosts[0]}{more}"
+    ways = "\n".join(
+        [
+            "Then, by the nodes' own sshd:",
+            "ssh job1234              your container on the first node of job 1234",
+            "ssh node002.job1234      that on another of its nodes",
+            f"ssh node002{SUFFIX}    your only container on a node",
+        ]
+    )
+    others = len(names) - 1
+    more = f", and {others} more host{'s' if others > 1 else ''} alike" if others > 0 else ""
+    direct = f"\nOr directly: ssh {PREFIX}{names[0]}{more}" if names else ""
+    return f"Have this line at the top of ~/.ssh/config:\nInclude {include}\n{ways}{direct}"
 
 
-def config(hosts: list[str], port: int, user: str, directory: str, host_key_types: list[str]) -> str:
-    """Return an ssh_config(5) for containers on `hosts`, with key and known_hosts in `directory`. Raises HookError.
+def config(names: list[str], port: int, user: str, directory: str, host_key_types: list[str]) -> str:
+    """Return an ssh_config(5) for containers on the hosts `names`, with key and known_hosts in `directory`.
 
     `host_key_types` are those of the containers' host keys, the preferred one first: OpenSSH before 8.5 prefers ECDSA.
+    Raises HookError.
     """
     if not _USER.fullmatch(user):
         raise HookError(f"ssh's configuration cannot hold the user's name '{printable(user)}'")
-    entries = [f"Host {PREFIX}{host}\n    HostName {host}\n" for host in hosts]
+    command = _quoted(hosts.launcher())
+    jobs = " ".join(f"{prefix}job{digit}*" for prefix in ("", "*.") for digit in range(1, 10))
+    entries = [f"Host {PREFIX}{host}\n    HostName {host}\n" for host in names]
+    entries += [
+        f"Host {jobs}\n    ProxyCommand {command} connect --job %n\n",
+        f"Host *{SUFFIX}\n    ProxyCommand {command} connect %n\n",
+    ]
     common = [
-        f"Host {PREFIX}*",
+        f"Host {PREFIX}* *{SUFFIX} {jobs}",
         f"Port {port}",
         f"User {user}",
         f"IdentityFile {_quoted(f'{directory}/{_KEY}')}",

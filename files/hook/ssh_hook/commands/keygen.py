@@ -1,18 +1,30 @@
 # Copyright (c) ocihooks.ssh contributors
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``ssh_hook keygen`` and ``ssh_hook check-user-has-sshkeys``.
-
-Both act for the calling user, whose name they find by uid in PASSWD_FILE.
-"""
+"""``ssh_hook keygen``: make the SSH keys of the calling user, whose name is found by uid in PASSWD_FILE."""
 
 from __future__ import annotations
 
 import os
 import sys
+from argparse import ArgumentParser, Namespace
 
 from ..keys import passwd, store, writer
 from ..keys.errors import KeyStoreError, MissingLibraryError
+
+DESCRIPTION = "Make your SSH keys for containers, unless you have them."
+EXAMPLE = "ssh_hook keygen"
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    parser.add_argument("--overwrite", action="store_true", help="make new keys in place of those that you have")
+
+
+def run(arguments: Namespace, settings: dict[str, str]) -> int:
+    """Make the keys, and print what was done. Raises KeyStoreError."""
+    print(keygen(settings, arguments.overwrite))
+    return 0
 
 
 def keygen(settings: dict[str, str], overwrite: bool = False) -> str:
@@ -36,15 +48,8 @@ def keygen(settings: dict[str, str], overwrite: bool = False) -> str:
             " or let the administrator name its directory in PYTHON_PACKAGES"
         ) from error
     if made:
-        return f"made SSH keys for {name} in {directory}: {_describe(keys)}"
-    return f"{name} already has SSH keys in {directory} ({_describe(keys)}): use --overwrite to replace them"
-
-
-def check(settings: dict[str, str]) -> str:
-    """Return one line that names the caller's key set. Raises KeyStoreError if there is no complete one."""
-    directory, name = caller(settings)
-    keys = store.load(directory, name)
-    return f"{name} has SSH keys in {directory}: {_describe(keys)}"
+        return f"made SSH keys for {name} in {directory}: {describe(keys)}"
+    return f"{name} already has SSH keys in {directory} ({describe(keys)}): use --overwrite to replace them"
 
 
 def caller(settings: dict[str, str]) -> tuple[str, str]:
@@ -65,5 +70,6 @@ def caller(settings: dict[str, str]) -> tuple[str, str]:
     return store.key_directory(settings["HOOK_BASE_DIR"], entry.name), entry.name
 
 
-def _describe(keys: store.KeySet) -> str:
+def describe(keys: store.KeySet) -> str:
+    """Return the type and the fingerprint of a user's public key."""
     return f"{store.public_key(keys).split()[0]} {store.fingerprint(keys)}"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import stat
 import time
+from argparse import ArgumentParser, Namespace
 
 from ..errors import HookError, LateError, printable
 from ..host import record
@@ -24,7 +25,15 @@ from ..stages.poststop import end
 _GRACE_PERIOD = 60  # seconds; longer than a hook waits for its processes
 
 
-def sweep() -> int:
+DESCRIPTION = "End the SSH daemons and remove the files that containers left whose runtime was killed."
+EXAMPLE = "ssh_hook sweep --verbose"
+
+
+def add_arguments(_parser: ArgumentParser) -> None:
+    """Add nothing: the command has no arguments of its own."""
+
+
+def run(_arguments: Namespace, _settings: dict[str, str]) -> int:
     """End and remove what ended containers of this user left; return the exit status, 1 after a failure.
 
     Raises HookError where the directory of copies cannot be used.

@@ -14,11 +14,12 @@ import socket
 import subprocess
 import threading
 import time
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Mapping
 
 from ..errors import HookError, printable
 from ..keys import formats, store
-from .hosts import Options
+from . import hosts
 from .keygen import caller
 
 _TIMEOUT = 60  # seconds
@@ -36,25 +37,40 @@ _CHECK = 10.0  # seconds for one check of a host key
 _USER = "wait"  # whom no server lets in
 
 
-def wait(arguments: list[str], settings: dict[str, str]) -> None:
-    """Wait for the hosts in `arguments`.
+DESCRIPTION = "Wait until your container answers on each host, and has one of your host keys; or say which do not."
+EXAMPLE = "ssh_hook wait --timeout 120 gpu[001-016]"
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    hosts.add_arguments(parser)
+    parser.add_argument(
+        "--timeout",
+        metavar="SECONDS",
+        default=str(_TIMEOUT),
+        help=f"how long to wait, from 1 to {_MAX_TIMEOUT} (default: {_TIMEOUT})",
+    )
+
+
+def run(arguments: Namespace, settings: dict[str, str]) -> int:
+    """Wait for the hosts that `arguments` select.
 
     Raises HookError, which names those that do not answer in time, and KeyStoreError.
     """
-    options = Options(arguments, settings, ["timeout"])
-    seconds = _parse_timeout(options.values.get("timeout", str(_TIMEOUT)))
-    directory, name = caller(settings)
-    host_keys = store.host_public_keys(store.load(directory, name))
-    check = HostKeyCheck(f"{settings.get('DROPBEAR_DIR', '')}/bin/ssh", host_keys, options.port)
+    port, names = hosts.selected_port(arguments, settings), hosts.selected_hosts(arguments, settings)
+    seconds = _parse_timeout(arguments.timeout)
+    directory, user = caller(settings)
+    host_keys = store.host_public_keys(store.load(directory, user))
+    check = HostKeyCheck(f"{settings.get('DROPBEAR_DIR', '')}/bin/ssh", host_keys, port)
     try:
-        failing = _Prober(options.hosts, options.port, seconds, check).run()
+        failing = _Prober(names, port, seconds, check).run()
     finally:
         check.end()
     if failing:
         raise HookError(
-            f"{len(failing)} of {len(options.hosts)} hosts do not answer on port {options.port} after {seconds} s: "
-            + describe(failing)
+            f"{len(failing)} of {len(names)} hosts do not answer on port {port} after {seconds} s: {describe(failing)}"
         )
+    return 0
 
 
 class HostKeyCheck:

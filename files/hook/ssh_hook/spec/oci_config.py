@@ -22,6 +22,7 @@ _CRI_ANNOTATIONS = (
     "io.kubernetes.cri-o.SandboxName",
     "io.kubernetes.pod.namespace",
 )
+_MANAGER, _PODMAN = "io.container.manager", "libpod"  # the annotation by which podman marks its containers
 # Annotations of crun: it runs the container by a library or a virtual machine, and executes no program.
 _HANDLERS = ("run.oci.handler", "module.wasm.image/variant")
 
@@ -31,6 +32,7 @@ class Container:
 
     Attributes:
         annotations: the validated annotations.
+        is_podmans: whether podman made the container.
         uid, gid, groups, umask: those of the process.
         environment: the variables of the process, by name.
         rootfs: the absolute path of the container's root directory.
@@ -51,6 +53,7 @@ class Container:
         annotations = config.node("annotations")
         _refuse_unsupported(annotations)
         self.annotations = Annotations(annotations)
+        self.is_podmans = annotations.value.get(_MANAGER) == _PODMAN
         process = config.node("process")
         user = process.node("user")
         self.uid = user.integer("uid", 0, _MAX_ID)

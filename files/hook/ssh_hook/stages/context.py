@@ -92,7 +92,7 @@ class StartContext:
     ) -> None:
         """Read all inputs; `bundle` is an open directory. Raises HookError where the container cannot be served."""
         _require_own_mount_namespace(settings)
-        _require_undumpable()
+        require_undumpable()
         self.container = container
         self.settings = settings
         self.packages = packages
@@ -148,7 +148,7 @@ def _require_own_mount_namespace(settings: Settings) -> None:
         )
 
 
-def _require_undumpable() -> None:
+def require_undumpable() -> None:
     """Raise HookError where fs.suid_dumpable lets users trace a program that they may not read, as Dropbear is."""
     if read_file("/proc/sys/fs/suid_dumpable").strip() == b"1":
         raise HookError(

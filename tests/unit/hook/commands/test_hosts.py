@@ -2,18 +2,27 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ssh_hook.commands.hosts import MAX_HOSTS, Options, expand
+from ssh_hook.commands.dispatch import parse
+from ssh_hook.commands.hosts import MAX_HOSTS, expand, selected_hosts, selected_port
 from ssh_hook.errors import HookError
 
 SITE = {"SERVER_PORT_DEFAULT": "15263"}
 
 
-def options(*arguments: str, **environment: str) -> Options:
-    return Options(list(arguments), {**SITE, **environment})
+class Selected(NamedTuple):
+    hosts: list[str]
+    port: int
+
+
+def options(*words: str, **environment: str) -> Selected:
+    _command, arguments = parse("wait", list(words))
+    settings = {**SITE, **environment}
+    return Selected(selected_hosts(arguments, settings), selected_port(arguments, settings))
 
 
 @pytest.mark.parametrize(
@@ -218,12 +227,6 @@ def test_bad_port(port: str) -> None:
 
 @pytest.mark.parametrize("arguments", [["--x"], ["--hostfile"], ["-p", "1"], ["--port"], ["--\n"]])
 def test_unknown_options(arguments: list[str]) -> None:
-    with pytest.raises(HookError, match=r"see 'ssh_hook --help'$") as caught:
+    with pytest.raises(HookError, match=r"see 'ssh_hook wait --help'$") as caught:
         options(*arguments)
     assert str(caught.value).isprintable()
-
-
-def test_a_commands_own_options() -> None:
-    assert Options(["--timeout", "3", "a"], SITE, ["timeout"]).values == {"timeout": "3"}
-    with pytest.raises(HookError, match=r"--timeout"):
-        options("a", "--timeout", "3")

@@ -8,6 +8,7 @@ from pathlib import Path
 import cryptography
 import pytest
 from ssh_hook.commands import keygen
+from ssh_hook.commands.check_user_has_sshkeys import check
 from ssh_hook.keys import store
 from ssh_hook.keys.errors import KeyStoreError
 
@@ -64,16 +65,16 @@ def test_keygen_keeps_a_set_and_says_how_to_replace_it(settings: dict[str, str])
 
 def test_check(settings: dict[str, str]) -> None:
     with pytest.raises(KeyStoreError, match=r"^alice has no SSH keys in .*: run 'ssh_hook keygen'$"):
-        keygen.check(settings)
+        check(settings)
     keygen.keygen(settings)
-    assert "alice has SSH keys in " in keygen.check(settings)
+    assert "alice has SSH keys in " in check(settings)
     Path(store.key_directory(settings["HOOK_BASE_DIR"], "alice"), "authorized_keys").unlink()
     with pytest.raises(KeyStoreError, match="not complete, authorized_keys is missing"):
-        keygen.check(settings)
+        check(settings)
 
 
 def test_no_private_key_is_told(settings: dict[str, str]) -> None:
-    told = keygen.keygen(settings) + keygen.keygen(settings) + keygen.check(settings)
+    told = keygen.keygen(settings) + keygen.keygen(settings) + check(settings)
     secret = store.load(store.key_directory(settings["HOOK_BASE_DIR"], "alice"), "alice").id_dropbear[-16:]
     assert secret.hex() not in told
     assert told.isprintable()
@@ -85,7 +86,7 @@ def test_a_setting_that_is_missing_is_named(settings: dict[str, str], setting: s
     del settings[setting]
     if value is not None:
         settings[setting] = value
-    for call in (keygen.keygen, keygen.check):
+    for call in (keygen.keygen, check):
         with pytest.raises(KeyStoreError, match=f"^{setting} is not set"):
             call(settings)
 
@@ -116,6 +117,7 @@ def isolated_keygen(settings: dict[str, str]) -> subprocess.CompletedProcess[str
 import sys
 sys.path.insert(0, {str(Path(keygen.__file__).parents[2])!r})
 from ssh_hook.commands import keygen
+from ssh_hook.commands.check_user_has_sshkeys import check
 from ssh_hook.keys.errors import KeyStoreError
 try:
     print(keygen.keygen({settings!r}))

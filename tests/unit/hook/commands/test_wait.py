@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 from ssh_hook.commands import wait as module
-from ssh_hook.commands.wait import attempt, describe, wait
+from ssh_hook.commands.dispatch import dispatch
+from ssh_hook.commands.wait import attempt, describe
 from ssh_hook.errors import HookError
 
 Peer = Callable[..., int]
@@ -168,4 +169,4 @@ def test_hosts_are_grouped_by_reason_and_cut() -> None:
 @pytest.mark.parametrize("text", ["0", "-1", "1.5", "86401", "", "x", "999999", "\u0661"])
 def test_bad_timeout(text: str) -> None:
     with pytest.raises(HookError, match=r"^--timeout is '.*': give seconds from 1 to 86400$"):
-        wait(["a", "--port", "1", "--timeout", text], {})
+        dispatch("wait", ["a", "--port", "1", "--timeout", text], {})

@@ -53,6 +53,7 @@ def listing(directory: Path) -> dict[str, tuple[int, int, bytes]]:
 SOURCES = {
     **{f"package/{name}": text for name, text in PACKAGE.items()},
     "libexec/refresh_passwd.py": "# the script\n",
+    "completion": "# the completion\n",
 }
 
 
@@ -63,6 +64,7 @@ def hook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> hook_package.Hook:
         hook_package, "LAUNCHER", "#{python}\n# {bytecode} {settings}\nsys.path.insert(0, {directory})\n"
     )
     monkeypatch.setattr(hook_package, "RECORDS", str(tmp_path / "records"))
+    monkeypatch.setattr(hook_package, "MOUNT_POINT", str(tmp_path / "containers/ssh"))
     monkeypatch.setattr(hook_package, "install_launcher", lambda hook, check: None)
     return hook_package.Hook(str(tmp_path / "hook"), sys.executable, {}, bytecode.digests(SOURCES))
 
@@ -103,12 +105,16 @@ def test_nothing_is_changed_until_the_sources_are_at_hand(hook: hook_package.Hoo
     assert installed(hook)
     script = Path(hook.libexec, "refresh_passwd.py")
     script.write_text("# another\n", encoding="utf-8")
+    Path(hook.completion).chmod(0o666)
+    Path(hook.completion).with_name("of_another").touch()
     Path(hook.libexec, "planted.py").touch()
     with pytest.raises(hook_package.SourcesMissing):
         hook_package.install(hook, None, check=False)
     assert installed(hook)
     assert [path.name for path in script.parent.iterdir()] == [script.name]
     assert script.read_text(encoding="utf-8") == "# the script\n"
+    assert Path(hook.completion).stat().st_mode == 0o100644
+    assert Path(hook.completion).with_name("of_another").exists()
 
 
 def test_bytecode_of_another_interpreter_is_made_anew(hook: hook_package.Hook) -> None:
@@ -144,7 +150,7 @@ def test_old_versions_are_removed_but_the_previous_one(hook: hook_package.Hook) 
 def test_removal_leaves_nothing_and_is_idempotent(tmp_path: Path, hook: hook_package.Hook) -> None:
     installed(hook)
     (tmp_path / "records").mkdir()
-    expected = [hook.libexec, hook.directory, str(tmp_path / "records")]
+    expected = [hook.libexec, hook.completion, hook.directory, str(tmp_path / "records")]
     assert hook_package.uninstall(hook.prefix, check=True) == expected
     assert hook_package.uninstall(hook.prefix, check=False) == expected
     assert hook_package.uninstall(hook.prefix, check=False) == []

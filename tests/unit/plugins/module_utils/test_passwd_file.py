@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from ansible_collections.ocihooks.ssh.plugins.module_utils import _passwd_file as passwd_file
+
+ROOT = Path(__file__).resolve().parents[4]
+SCRIPT = "roles/ssh_hook/files/refresh_passwd.py"
 
 
 def test_accounts_lose_their_passwords_and_what_is_none_is_left_out() -> None:
@@ -52,25 +58,33 @@ def test_an_empty_listing_is_refused_even_where_no_file_is() -> None:
         passwd_file.accepted({}, {}, "/etc/p")
 
 
-def test_a_directory_that_is_missing_is_one_sentence(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(passwd_file, "list_accounts", lambda: b"root:x:0:0::/root:/bin/sh\n")
-    path = tmp_path / "missing" / "passwd"
-    assert passwd_file.refresh(str(path), check=True) == (b"", b"root:x:0:0::/root:/bin/sh\n")
-    assert passwd_file.main([str(path)]) == 1
-    assert capsys.readouterr().err == f"{path} cannot be refreshed: No such file or directory\n"
-
-
-def test_a_file_is_written_where_it_differs_and_only_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_file_is_written_where_it_differs_and_only_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(passwd_file, "list_accounts", lambda: b"root:secret:0:0::/root:/bin/sh\n")
     monkeypatch.setattr(passwd_file._files, "ROOT", (os.geteuid(), os.getegid()))
-    path = tmp_path / "passwd"
-    assert (passwd_file.main([str(path)]), passwd_file.main([str(path)])) == (0, 0)
-    assert capsys.readouterr().out == "changed\nunchanged\n"
-    assert path.read_bytes() == b"root:x:0:0::/root:/bin/sh\n"
+    path, text = tmp_path / "passwd", b"root:x:0:0::/root:/bin/sh\n"
+    assert passwd_file.refresh(str(path), check=True) == (b"", text)
+    assert not path.exists()
+    assert passwd_file.refresh(str(path), check=False) == (b"", text)
+    assert path.read_bytes() == text
+    assert passwd_file.refresh(str(path), check=False) is None
     path.chmod(0o600)
-    assert passwd_file.refresh(str(path), check=False) is not None
+    assert passwd_file.refresh(str(path), check=False) == (text, text)
     assert path.stat().st_mode == 0o100644
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_timers_script_says_what_it_did_in_one_line(tmp_path: Path) -> None:
+    """It runs as it lies on a node, without Ansible and without the site's Python packages."""
+    place = tmp_path / "libexec/any_name"
+    place.mkdir(parents=True)
+    for source in ("plugins/module_utils/_files.py", "plugins/module_utils/_passwd_file.py", SCRIPT):
+        shutil.copy(ROOT / source, place)
+    missing = tmp_path / "missing/passwd"
+    command = [sys.executable, "-I", "-S", place / Path(SCRIPT).name]
+    answer = subprocess.run([*command, missing], capture_output=True, text=True, check=False)
+    assert answer.returncode == 1
+    assert answer.stderr == f"{missing} cannot be refreshed: No such file or directory\n"
+    if os.geteuid() == 0:
+        for said in ("changed\n", "unchanged\n"):
+            answer = subprocess.run([*command, tmp_path / "passwd"], capture_output=True, text=True, check=False)
+            assert (answer.returncode, answer.stdout, answer.stderr) == (0, said, "")

@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""``ssh_hook check-user-has-sshkeys``: tell by the exit status whether the calling user has a complete key set."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+
+from ..keys import store
+from ..log import INFO, log
+from .keygen import caller, describe
+
+DESCRIPTION = "Exit with 0 if you have SSH keys for containers; else say what is missing, and exit with 1."
+EXAMPLE = "ssh_hook check-user-has-sshkeys || ssh_hook keygen"
+
+
+def add_arguments(_parser: ArgumentParser) -> None:
+    """Add nothing: the command has no arguments of its own."""
+
+
+def run(_arguments: Namespace, settings: dict[str, str]) -> int:
+    """Look for the keys. Raises KeyStoreError if there is no complete set."""
+    log(INFO, check(settings))
+    return 0
+
+
+def check(settings: dict[str, str]) -> str:
+    """Return one line that names the caller's key set. Raises KeyStoreError if there is no complete one."""
+    directory, name = caller(settings)
+    return f"{name} has SSH keys in {directory}: {describe(store.load(directory, name))}"
