@@ -24,8 +24,8 @@ from . import _bytecode, _files
 
 BYTECODE = "bytecode"
 RECORDS = "/var/lib/ocihooks-ssh"
-# Where the hook mounts its files in a container (files/hook/ssh_hook/spec/container_paths.py). It is a place on the node
-# too, so that it exists in a container that has the node's /opt for its own.
+# Where the hook mounts its files in a container (files/hook/ssh_hook/spec/container_paths.py). It is a place on the
+# node too, so that it exists in a container that has the node's /opt for its own.
 MOUNT_POINT = "/opt/oci-hooks/ssh"
 PACKAGE_FOLDER = "package/"  # in the names of `Sources`
 SCRIPT_FOLDER = "libexec/"

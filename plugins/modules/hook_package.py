@@ -11,8 +11,8 @@ short_description: Install the SSH hook of this collection on a node, whole
 version_added: "1.1.0"
 author: The ocihooks.ssh contributors (@ocihooks)
 description:
-  - Installs the hook's Python package, its bytecode, the scripts of its timers, the completion for bash and its launcher. All of it belongs to
-    root and is writable only by root, whatever the umask.
+  - Installs the hook's Python package, its bytecode, the scripts of its timers, the completion for bash and its
+    launcher. All of it belongs to root and is writable only by root, whatever the umask.
   - Each version of the package is a directory of its own. The launcher, which names it, is replaced by an atomic
     rename, so that a container that starts meanwhile runs the old version or the new one, never a mixture. The version
     before stays, older ones are removed.

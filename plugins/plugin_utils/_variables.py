@@ -24,8 +24,11 @@ PATHS = (
     "ssh_hook_base_dir",
     "ssh_hook_passwd_file",
     "ssh_hook_dropbear_dir",
-    "ssh_hook_python_packages_dir",  # or empty
+    "ssh_hook_python_packages_dir",
+    "ssh_hook_enroot_hooks_dir",
+    "ssh_hook_podman_hpc_modules_dir",
 )
+OPTIONAL_PATHS = PATHS[-3:]  # which may be empty
 ADDRESS = re.compile(r"[0-9A-Fa-f:.]+")
 JSON_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\.json")
 PORTS = range(1, 65536)
@@ -67,7 +70,7 @@ def wrong_paths(variables: Mapping[str, Any]) -> list[str]:
     return [
         f"{name} is '{path}': it must be an absolute path of letters, digits and . _ + @ -, without a slash at its end."
         for name, path in named
-        if not PATH.fullmatch(str(path)) and not (name == "ssh_hook_python_packages_dir" and path == "")
+        if not PATH.fullmatch(str(path)) and not (name in OPTIONAL_PATHS and path == "")
     ]
 
 

@@ -11,12 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from containers import ALICE, BOB, LAUNCHER, WORK, as_user, run, shell_around
+from containers import ALICE, BOB, LAUNCHER, WORK, after_login_of, as_user, run, shell_around
 from held import NO_CHANGES, held
 from hook_log import Syslog
 from refusals import assert_refused
 from starter import Start
-from test_vouching import after_login_of
 
 KEYS = Path("/home/alice/.oci-hooks/ssh/keys")
 FILES = {"authorized_keys", "dropbear_ecdsa_host_key", "dropbear_ed25519_host_key", "id_dropbear"}

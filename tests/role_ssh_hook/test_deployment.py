@@ -543,6 +543,39 @@ def test_the_cdi_spec_comes_and_goes_with_its_variable() -> None:
     assert listing() == right
 
 
+def test_files_for_enroot_and_podman_hpc_come_where_asked_for() -> None:
+    right = listing()
+    directories = [Path("/etc/enroot/hooks.d"), Path("/etc/podman_hpc/modules.d")]
+    for directory in directories:
+        directory.mkdir(parents=True)
+    names = ("ssh_hook_enroot_hooks_dir", "ssh_hook_podman_hpc_modules_dir")
+    variables: dict[str, object] = dict(zip(names, map(str, directories)))
+    script, module = directories[0] / "zz-ocihooks-ssh.sh", directories[1] / "ocihooks-ssh.yaml"
+    try:
+        assert (
+            f"{script} is not as the variables say; {module} is not as the variables say."
+            in play("audit", variables=variables).said
+        )
+        assert play("converge", variables=variables).status == 0
+        assert [oct(path.stat().st_mode & 0o7777) for path in (script, module)] == ["0o755", "0o644"]
+        assert f"export PASSWD_FILE={PASSWD}\n" in script.read_text(encoding="utf-8")
+        subprocess.run(["sh", "-n", script], check=True)
+        assert subprocess.run([script], env={}, check=False).returncode == 0
+        assert play("converge", variables=variables).changed == 0
+        assert play("audit", variables=variables).status == 0
+        script.chmod(0o775)
+        assert f"{script} is writable by its group" in play("audit", variables=variables).said
+        assert play("converge", "--tags=all", variables=variables).status == 0
+        assert script.stat().st_mode & 0o7777 == 0o755
+    finally:
+        for path in (script, module, *directories, *(directory.parent for directory in directories)):
+            if path.is_dir():
+                path.rmdir()
+            else:
+                path.unlink(missing_ok=True)
+    assert listing() == right
+
+
 def test_a_site_may_have_the_cdi_spec_alone() -> None:
     alone = {**WITH_CDI, "ssh_hook_hooks_dirs": []}
     checked = play("converge", "--check", variables=alone)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -22,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[3]
 ROLE = ROOT / "roles" / "ssh_hook"
 PREFIX = Path("/opt/oci-hooks")
 HOOKS = Path("/usr/share/containers/oci/hooks.d")
+ENROOT_HOOKS = Path("/etc/enroot/hooks.d")
 PYTHON = "/usr/bin/python3"
 USERS = {"alice": 2001, "bob": 2002}
 
@@ -61,6 +63,7 @@ def collection(name: str) -> Any:
 def template(name: str, **values: object) -> str:
     environment = jinja2.Environment(trim_blocks=True, keep_trailing_newline=True, undefined=jinja2.StrictUndefined)
     environment.filters |= {
+        "quote": shlex.quote,
         "to_json": json.dumps,
         "to_nice_json": lambda value, indent: json.dumps(value, indent=indent),
     }
@@ -87,6 +90,11 @@ def install_hook() -> None:
         "ssh_hook__asks": variables["ssh_hook__asks"],
     }
     (HOOKS / "07-ssh-hook.json").write_text(template("hook.json.j2", **values), encoding="utf-8")
+
+    ENROOT_HOOKS.mkdir(parents=True, exist_ok=True)
+    script = ENROOT_HOOKS / "zz-ocihooks-ssh.sh"
+    script.write_text(template("enroot.sh.j2", **values), encoding="utf-8")
+    script.chmod(0o755)
 
 
 def install_dropbear() -> None:

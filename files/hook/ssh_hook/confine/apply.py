@@ -155,6 +155,11 @@ def _rlimit_value(value: int) -> int:
     return syscalls.RLIM_INFINITY if value >= INFINITE else value
 
 
+def capability_names(mask: int) -> list[str]:
+    """Return the names of the capabilities in the bit mask `mask` that this hook knows."""
+    return [f"CAP_{name}" for number, name in enumerate(_CAPABILITIES.split()) if mask >> number & 1]
+
+
 def _capabilities(names: list[str]) -> int:
     """Return the capabilities `names` as a bit mask. Raises HookError."""
     mask = 0

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from ..errors import HookError, printable
-from ..kernel.identity import Identity
+from ..kernel.identity import ROOT, Identity
 from ..kernel.lean import TYPE_CHECKING, closing, os, read_file
 from ..keys import passwd
 from ..spec.annotations import USER
@@ -68,7 +68,7 @@ def _owner_of_engine(user: Identity, engine: Engine, passwd_file: str) -> Owner 
     if not engine.is_rootless or engine.host_uid in (0, NOBODY):
         return None
     entry = _find_by_uid(passwd_file, engine.host_uid)
-    return None if entry is None else Owner(entry, Identity(0, 0), user, is_vouched=True)
+    return None if entry is None else Owner(entry, ROOT, user, is_vouched=True)
 
 
 def _verify_uid(uid: int, name: str, settings: Settings, claimed: str) -> bool:

@@ -74,7 +74,8 @@ class Setup:
 
     def mount(self, programs: int) -> None:
         """Mount the hook's tmpfs, and the open directory `programs` read-only in it. Raises HookError and OSError."""
-        self._home.open()
+        if self._settings.provide_home:
+            self._home.open()
         if self._home.problem:
             self.warnings.append(f"{self._home.problem}: your keys are in {paths.BASE} alone, and ssh works")
         size = len(self._environment) + len(self._passwd or b"") + len(self._account.shells or b"")

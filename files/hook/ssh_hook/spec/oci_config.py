@@ -46,10 +46,8 @@ class Container:
         has_shared_user_namespace: whether the container joins another one's user namespace.
     """
 
-    def __init__(self, data: bytes, bundle: str) -> None:
-        """Parse `data`, the config.json of `bundle`, a path. Raises HookError where it violates the specification."""
-        where = f"{bundle}/config.json"
-        config = Node(parse(data, where), where)
+    def __init__(self, config: Node, bundle: str) -> None:
+        """Read `config`, the config.json of `bundle`, a path. Raises HookError where it violates the specification."""
         annotations = config.node("annotations")
         _refuse_unsupported(annotations)
         self.annotations = Annotations(annotations)
@@ -113,4 +111,10 @@ def read_container(bundle_descriptor: int, bundle: str) -> Container:
     with closing(descriptor):
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise HookError(f"{where} is not a regular file")
-        return Container(read_document(descriptor, _MAX_SIZE, where), bundle)
+        return parse_container(read_document(descriptor, _MAX_SIZE, where), bundle)
+
+
+def parse_container(data: bytes, bundle: str) -> Container:
+    """Parse `data`, the config.json of `bundle`, a path. Raises HookError where it violates the specification."""
+    where = f"{bundle}/config.json"
+    return Container(Node(parse(data, where), where), bundle)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ..spec.oci_config import Container
     from ..spec.settings import Settings
     from ..spec.state import State
+    from .watcher import Watcher
 
 
 class Programs:
@@ -71,6 +72,7 @@ class StartContext:
     Attributes:
         container: the container as config.json describes it.
         settings: the site's settings.
+        watcher: what opens the gate and ends the daemon where no runtime does (enroot); None under a runtime.
         packages: directories that hold pyroute2.
         engine: the engine that runs the container.
         bundle: the open directory of the bundle.
@@ -88,13 +90,20 @@ class StartContext:
     """
 
     def __init__(
-        self, container: Container, settings: Settings, packages: list[str], state: State, bundle: int
+        self,
+        container: Container,
+        settings: Settings,
+        packages: list[str],
+        state: State,
+        bundle: int,
+        watcher: Watcher | None = None,
     ) -> None:
         """Read all inputs; `bundle` is an open directory. Raises HookError where the container cannot be served."""
         _require_own_mount_namespace(settings)
         require_undumpable()
         self.container = container
         self.settings = settings
+        self.watcher = watcher
         self.packages = packages
         self.engine = Engine()
         self.bundle = bundle
@@ -107,7 +116,7 @@ class StartContext:
             raise HookError(
                 "the container has no mount namespace of its own: what the hook mounts would stay on the host"
             )
-        self.init = _first_process(state.pid, settings)
+        self.init = _first_process(state.pid, settings) if watcher is None else watcher.init
         self.rootfs = _rootfs_status(container.rootfs)
         if container.has_shared_user_namespace and not self.engine.is_rootless:
             raise HookError(

@@ -64,9 +64,17 @@ def create_runtime(state: State, packages: list[str]) -> None:
         log(WARNING, f"the annotation {ENABLED} is neither true nor false, so the container has no SSH: give true")
         return
     raise_own_limits(container)
-    context = StartContext(container, settings, packages, state, bundle)
+    start_daemon(StartContext(container, settings, packages, state, bundle))
+
+
+def start_daemon(context: StartContext) -> None:
+    """Start the daemon of `context`, record it, and wait until it listens; do nothing where an earlier hook has.
+
+    Raises HookError, after a rollback.
+    """
     if _is_started(context):
         return
+    annotations, settings = context.container.annotations, context.settings
     owner = find_owner(context.user, context.engine, settings, annotations.user)
     log.stdout = userfiles.log_target(annotations.log_stdout, owner.file_owner, log.stdout)
     log.stderr = userfiles.log_target(annotations.log_stderr, owner.file_owner, log.stderr)
@@ -215,7 +223,7 @@ class Supervisor:
                 owner.file_owner,
                 pidfile,
                 context.bundle,
-                record.directory_of_copies(context.engine.host_uid),
+                "" if context.watcher is not None else record.directory_of_copies(context.engine.host_uid),
             )
             record.write(self._record, context.bundle)
         except OSError as error:

@@ -53,17 +53,26 @@ def _run_daemon(context: StartContext, end: DaemonEnd) -> None:
     entered = EnteredContainer(context)
     if namespaces is not None:
         namespaces.join("time")  # after Forked, whose start time has to be by the host's clock
-    _detach(entered.null, {*end.kept(), context.init.stat, entered.rootfs.descriptor})
+    watcher = context.watcher
+    gate = context.init.stat
+    kept = {*end.kept(), gate, entered.rootfs.descriptor}
+    if watcher is not None:
+        watcher.require_proc(entered.rootfs)
+        gate = watcher.gate
+        kept |= watcher.descriptors()
+    _detach(entered.null, kept)
     programs_mounted = end.await_programs()
     programs = _open_programs(entered, context.programs)
-    for descriptor in (context.init.stat, end.ready):
+    for descriptor in (gate, end.ready):
         os.set_inheritable(descriptor, True)
     # Its name is its path, by which a site's monitoring finds it; Dropbear takes the end of it for the program's name.
-    arguments = [f"{PROGRAMS}/{DROPBEAR}", "-F", "-e", "-S", f"{context.init.stat},{end.ready}"]
+    arguments = [f"{PROGRAMS}/{DROPBEAR}", "-F", "-e", "-S", f"{gate},{end.ready}"]
     confinement.apply(entered.rootfs.descriptor, programs)
 
     # From here on only read(2) and execve(2), which every seccomp profile must allow. The hook enforces the timeout.
     run = end.await_run(programs_mounted)
+    if watcher is not None:  # there is no such profile then
+        watcher.fork(context.port)
     _execute([*arguments, *run.options], container.environment)
 
 
