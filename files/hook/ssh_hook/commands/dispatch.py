@@ -20,6 +20,8 @@ SUMMARIES = {
     "status": "show your containers that have an SSH daemon",
     "why": "show why a container of yours did not start, or has no SSH",
     "doctor": "check what SSH into containers takes, and say what to do",
+    "attach": "bring SSH into a container of yours that runs already",
+    "detach": "end what attach has started",
     "sweep": "end and remove what killed container runtimes left",
 }
 
@@ -88,6 +90,14 @@ def _load(name: str) -> Command:
         from . import options
 
         return options
+    if name == "attach":
+        from . import attach
+
+        return attach
+    if name == "detach":
+        from . import detach
+
+        return detach
     from . import sweep
 
     return sweep

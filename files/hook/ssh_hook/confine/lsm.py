@@ -9,7 +9,7 @@ Formats: https://github.com/opencontainers/runtime-spec (config.md, config-linux
 from __future__ import annotations
 
 from ..errors import HookError, printable
-from ..kernel.lean import TYPE_CHECKING, closing, exists, fsencode, os, read_file
+from ..kernel.lean import TYPE_CHECKING, closing, exists, fsdecode, fsencode, os, read_file
 
 if TYPE_CHECKING:
     from ..spec.oci_config import Container
@@ -58,6 +58,25 @@ class Labels:
                 _write(files, value)
             except OSError as error:
                 raise HookError(f"the container's {printable(name)} cannot be set: {error.strerror}") from None
+
+
+def label_of(process: int) -> tuple[str, str]:
+    """Return AppArmor profile and SELinux label of a process whose directory in /proc is open.
+
+    Empty where that module is not enabled, or the label is the caller's own. Raises OSError.
+    """
+    apparmor = selinux = ""
+    if _has_apparmor():
+        name = "attr/apparmor/current" if exists("/proc/self/attr/apparmor/current") else "attr/current"
+        label = _read_label(name, process).rpartition(" (")  # "profile (enforce)", or "unconfined"
+        apparmor = label[0]
+    if exists(_SELINUX) and _read_label("attr/current", process) != _read_label("/proc/self/attr/current", None):
+        selinux = _read_label("attr/current", process)
+    return apparmor, selinux
+
+
+def _read_label(path: str, process: int | None) -> str:
+    return fsdecode(read_file(path, process)).rstrip("\n\0")
 
 
 def _has_apparmor() -> bool:

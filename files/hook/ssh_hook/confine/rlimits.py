@@ -40,6 +40,11 @@ def raise_own_limits(container: Container) -> None:
                 )
 
 
+def limit_names() -> list[str]:
+    """Return the names of all rlimits, in the order of the kernel's numbers."""
+    return [f"RLIMIT_{name}" for name in _LIMITS.split()]
+
+
 def limit(name: str) -> int:
     """Return the kernel's number of the limit `name`, such as "RLIMIT_NOFILE". Raises HookError where it is unknown."""
     return ordinal(name, "RLIMIT_", _LIMITS)

@@ -10,7 +10,11 @@ from .mounts import unescape
 
 
 class Cgroups:
-    """Those cgroups of a process that differ from the hook's own."""
+    """Those cgroups of a process that differ from the hook's own.
+
+    Attributes:
+        may_stay_out: whether a cgroup that cannot be entered, once it is open, is no error.
+    """
 
     def __init__(self, process: int, rootless: bool) -> None:
         """Open those of version 2; `process` is a descriptor of a directory in /proc. Raises HookError.
@@ -24,6 +28,7 @@ class Cgroups:
         except (FileNotFoundError, ProcessLookupError):
             raise HookError(CONTAINER_ENDED) from None
         theirs = [line.split(":", 2) for line in lines if line not in ours]
+        self.may_stay_out = False
         self._rootless = rootless
         self._all_controllers = [line.split(":", 2)[1] for line in lines]
         self._version_1 = [(controllers, path) for _number, controllers, path in theirs if controllers]
@@ -42,9 +47,15 @@ class Cgroups:
                 try:
                     return syscalls.clone3_into_cgroup(directory)
                 except OSError:  # before Linux 5.7, or refused: `enter` then reports why
-                    flags = os.O_WRONLY
-                    self._files.append(os.open("cgroup.procs", flags, dir_fd=directory))
+                    self._open_procs(directory)
         return syscalls.fork()
+
+    def _open_procs(self, directory: int) -> None:
+        try:
+            self._files.append(os.open("cgroup.procs", os.O_WRONLY, dir_fd=directory))
+        except OSError:
+            if not self.may_stay_out:
+                raise
 
     def open(self) -> None:
         """Open the cgroups of version 1, into which `fork` cannot fork. Raises HookError."""
@@ -58,7 +69,11 @@ class Cgroups:
     def enter(self) -> None:
         """Move the calling process into the cgroups that it was not forked into. Raises OSError."""
         for file in self._files:
-            os.write(file, b"0")
+            try:
+                os.write(file, b"0")
+            except OSError:
+                if not self.may_stay_out:
+                    raise
 
     def _open(self, controllers: str, path: str, flags: int) -> int | None:
         """Open `path` in the hierarchy of `controllers`; return None where it may be skipped. Raises HookError."""

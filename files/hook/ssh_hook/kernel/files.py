@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from .lean import os, stat
+from .lean import closing, os, stat, write_all
 
 
 def is_same(first: os.stat_result, second: os.stat_result) -> bool:
@@ -14,6 +14,12 @@ def is_same(first: os.stat_result, second: os.stat_result) -> bool:
 def is_own(status: os.stat_result, kind: int = stat.S_IFREG) -> bool:
     """Tell whether only the caller can write the file, and it is of `kind` (S_IFREG, S_IFDIR and the like)."""
     return stat.S_IFMT(status.st_mode) == kind and status.st_uid == os.geteuid() and status.st_mode & 0o022 == 0
+
+
+def rewrite(handle: int, data: bytes) -> None:
+    """Replace the content of the regular file that is open as O_PATH by `data`. Raises OSError."""
+    with closing(os.open(f"/proc/self/fd/{handle}", os.O_WRONLY | os.O_TRUNC | os.O_NONBLOCK)) as descriptor:
+        write_all(descriptor, data)
 
 
 def close_all_but(kept: set[int], null: int) -> None:

@@ -26,18 +26,27 @@ ROOT = _root()  # of the hook: it has all capabilities over its user namespace
 
 
 class ActingAs:
-    """Context manager that sets the effective ids to a user's, without supplementary groups, and restores root's.
+    """Context manager that sets the effective ids to a user's, without supplementary groups, and restores the caller's.
 
     The kernel then checks every access as the user's. With `privileged` the process keeps its effective capabilities:
     only the owner of new files, and the credentials that mount(2) saves, are the user's.
+
+    The caller is root, or that very user, as in a user namespace that maps no other id: then only capabilities change.
     """
 
     def __init__(self, identity: Identity, privileged: bool = False) -> None:
         self._identity = identity
         self._privileged = privileged
         self._groups: list[int] = []
+        self._is_user = False  # and not root
 
     def __enter__(self) -> None:
+        self._is_user = 0 != os.geteuid() == self._identity.uid
+        if self._is_user:
+            if not self._privileged:
+                _effective, permitted, inheritable = syscalls.capget()
+                syscalls.capset(0, permitted, inheritable)
+            return
         self._groups = os.getgroups()
         try:
             set_groups([])
@@ -51,6 +60,10 @@ class ActingAs:
             raise
 
     def __exit__(self, *_: object) -> None:
+        if self._is_user:
+            _effective, permitted, inheritable = syscalls.capget()
+            syscalls.capset(permitted, permitted, inheritable)
+            return
         os.seteuid(ROOT.uid)
         os.setegid(ROOT.gid)
         set_groups(self._groups)
@@ -80,6 +93,13 @@ class IdMap:
         for first, outer, count in self._extents:
             if first <= inside < first + count:
                 return outer + inside - first
+        return None
+
+    def inside(self, outside: int) -> int | None:
+        """Return the id in the namespace that is mapped to `outside`; None where none is."""
+        for first, outer, count in self._extents:
+            if outer <= outside < outer + count:
+                return first + outside - outer
         return None
 
     def is_initial(self) -> bool:

@@ -22,10 +22,11 @@ _LOCKED_FLAGS = {  # a remount must repeat these: a user namespace may not clear
 
 
 class MountTable:
-    """A snapshot of /proc/self/mountinfo (proc_pid_mountinfo(5))."""
+    """A snapshot of the mounts in a mount namespace (proc_pid_mountinfo(5))."""
 
-    def __init__(self) -> None:
-        data = read_file("/proc/self/mountinfo")
+    def __init__(self, data: bytes | None = None) -> None:
+        """Parse `data`, the content of a mountinfo; None for the caller's own."""
+        data = read_file("/proc/self/mountinfo") if data is None else data
         # In most containers no mount is shared: then none of some hundred lines has to be parsed.
         self._private = _private_mounts(data) if b" shared:" in data else None
 
@@ -75,6 +76,25 @@ def mount_bind(source: int, target: int) -> None:
     syscalls.mount(_path(source), _path(target), b"", syscalls.MS_BIND)
 
 
+def move_mount(source: int, target: int) -> None:
+    """Mount what `clone_mount` returned as `source` on the directory `target`."""
+    syscalls.move_mount(source, target)
+
+
+def clone_tree(mounted: int) -> int:
+    """Return a copy of the mount whose root is open as `mounted`, with all mounts below it, as `clone_mount` does."""
+    flags = syscalls.OPEN_TREE_CLONE | syscalls.AT_RECURSIVE | syscalls.AT_EMPTY_PATH
+    return syscalls.open_tree(mounted, b"", flags)
+
+
+def clone_mount(path: str) -> int:
+    """Return a mount of the directory `path` that is in no namespace yet: for `move_mount`, even in another one.
+
+    Without what is mounted below it. The kernel has this since Linux 5.2.
+    """
+    return syscalls.open_tree(syscalls.AT_FDCWD, fsencode(path), syscalls.OPEN_TREE_CLONE)
+
+
 def make_read_only(mounted: int, flags: int = 0) -> None:
     """Remount the bind mount whose root is open as `mounted` read-only, with `flags` (MS_NOSUID and the like) too."""
     flags |= syscalls.MS_REMOUNT | syscalls.MS_BIND | syscalls.MS_RDONLY
@@ -83,6 +103,16 @@ def make_read_only(mounted: int, flags: int = 0) -> None:
         if present & status:
             flags |= flag
     syscalls.mount(b"", _path(mounted), b"", flags)
+
+
+def unmount(mounted: int) -> None:
+    """Detach the mount whose root is open as `mounted`, with all that is mounted below it."""
+    syscalls.umount(_path(mounted), syscalls.MNT_DETACH)
+
+
+def make_all_private(mounted: int) -> None:
+    """Make the mount whose root is open as `mounted` private, and all mounts below it."""
+    syscalls.mount(b"", _path(mounted), b"", syscalls.MS_PRIVATE | syscalls.MS_REC)
 
 
 def make_private(mounted: int) -> None:
@@ -103,6 +133,17 @@ def mount_overlay(lower: int, upper: int, work: int, target: int, user: Identity
         syscalls.mount(
             b"ocihooks-ssh", _path(target), b"overlay", syscalls.MS_NOSUID | syscalls.MS_NODEV, data.encode()
         )
+
+
+def mount_layers(layers: list[int], target: int) -> None:
+    """Mount a read-only overlay of the directories `layers`, the upper one first, on the directory `target`."""
+    present = os.fstatvfs(layers[-1]).f_flag
+    flags = syscalls.MS_RDONLY
+    for status, flag in _LOCKED_FLAGS.items():
+        if present & status:
+            flags |= flag
+    data = "lowerdir=" + ":".join(f"/proc/self/fd/{layer}" for layer in layers) + ",userxattr"
+    syscalls.mount(b"ocihooks-ssh", _path(target), b"overlay", flags, data.encode())
 
 
 def _context_option(label: str) -> str:

@@ -49,6 +49,10 @@ class Namespaces:
         for descriptor in self._descriptors.values():
             os.close(descriptor)
 
+    def take(self, name: str) -> int | None:
+        """Return the descriptor of `name`, for the caller to join it in its own way; None where it does not differ."""
+        return self._descriptors.pop(name, None)
+
     def join_all_but_mount_and_user(self) -> None:
         """Join the others, after which the caller still sees the host's files and has the host's credentials."""
         self.join("cgroup", "ipc", "uts", "net")

@@ -21,6 +21,7 @@ class Process:
 
     Attributes:
         pid: its pid when the object was made.
+        directory: an open descriptor of its directory in /proc.
         stat: an open descriptor of its /proc/PID/stat.
     """
 
@@ -28,26 +29,26 @@ class Process:
         """Open the process's directory in /proc, or in the open `proc`. Raises OSError where there is no process."""
         self.pid = pid
         path = f"/proc/{pid}" if proc is None else str(pid)
-        self._directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY, dir_fd=proc)
+        self.directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY, dir_fd=proc)
         # Opened now: on a /proc with hidepid, the files of a process that becomes untraceable cannot be opened later.
         try:
-            self.stat = os.open("stat", os.O_RDONLY, dir_fd=self._directory)
+            self.stat = os.open("stat", os.O_RDONLY, dir_fd=self.directory)
         except OSError:
-            os.close(self._directory)
+            os.close(self.directory)
             raise
 
     def close(self) -> None:
         """Close the descriptors."""
-        os.close(self._directory)
+        os.close(self.directory)
         os.close(self.stat)
 
     def open(self, name: str, flags: int) -> int:
         """Open the file `name` of its directory in /proc."""
-        return os.open(name, flags, dir_fd=self._directory)
+        return os.open(name, flags, dir_fd=self.directory)
 
     def descriptors(self) -> set[int]:
         """Return the descriptors that the object needs."""
-        return {self._directory, self.stat}
+        return {self.directory, self.stat}
 
     def is_before_exec(self) -> bool:
         """Tell whether the process was forked and has not called execve(2) yet (PF_FORKNOEXEC)."""
@@ -78,7 +79,7 @@ class Process:
     def program(self) -> tuple[int, int] | None:
         """Return device and inode of the program; None where the process is gone, or the caller may not trace it."""
         try:
-            status = os.stat("exe", dir_fd=self._directory)
+            status = os.stat("exe", dir_fd=self.directory)
         except OSError:
             return None
         return status.st_dev, status.st_ino
@@ -86,7 +87,7 @@ class Process:
     def mount_namespace(self) -> tuple[int, int] | None:
         """Return device and inode of the mount namespace; None where it is gone, a zombie, or not traceable."""
         try:
-            status = os.stat("ns/mnt", dir_fd=self._directory)
+            status = os.stat("ns/mnt", dir_fd=self.directory)
         except OSError:
             return None
         return status.st_dev, status.st_ino
@@ -94,7 +95,7 @@ class Process:
     def kill(self) -> None:
         """Send SIGKILL to this process, and to no other that reuses its pid. Do nothing where it is gone."""
         try:
-            signal.pidfd_send_signal(self._directory, signal.SIGKILL)  # accepts a directory of /proc as pidfd
+            signal.pidfd_send_signal(self.directory, signal.SIGKILL)  # accepts a directory of /proc as pidfd
         except ProcessLookupError:
             pass
         except OSError:  # before Linux 5.1

@@ -21,15 +21,30 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _MAX_LINKS = 40  # the kernel's own limit
+ENTRY, MOUNT, CONTENT = "entry", "mount", "content"  # kinds of changes
 _ATTEMPTS = 100  # openat2 fails with EAGAIN where something was renamed meanwhile
 
 
 class Rootfs:
-    """The root directory of a container, open as `descriptor`. `user` is its user, by ids of its user namespace."""
+    """The root directory of a container.
 
-    def __init__(self, descriptor: int, user: Identity) -> None:
+    Attributes:
+        descriptor: the open directory.
+        user: the container's user, by ids of the caller's user namespace.
+        owner: who owns what the hook makes: root, or the user where the user namespace has no root.
+        has_layer: whether it is an overlay of the hook's own over a read-only root directory.
+        mountinfo: the content of /proc/PID/mountinfo of a process in the container; None for the caller's own.
+        note: called after a change, with its kind and path: ENTRY, a file or directory was created; MOUNT, something
+            was mounted; CONTENT, a file was rewritten, with the old content as the third argument.
+    """
+
+    def __init__(self, descriptor: int, user: Identity, owner: Identity = ROOT) -> None:
         self.descriptor = descriptor
-        self._user = user
+        self.user = user
+        self.owner = owner
+        self.has_layer = False
+        self.mountinfo: bytes | None = None
+        self.note: Callable[[str, str, str], None] = _ignore
         self._mount = mount_id(descriptor)
 
     def open(self, path: str, flags: int) -> int:
@@ -54,7 +69,7 @@ class Rootfs:
         user may see the content. Raises PermissionError where the user may not read it, unless `as_root`; HookError.
         """
         try:
-            with ActingAs(ROOT if as_root else self._user):
+            with ActingAs(ROOT if as_root else self.user):
                 return self._read(path, limit)
         except FileNotFoundError:
             return None
@@ -90,7 +105,7 @@ class Rootfs:
 
     def _open_pidfile(self, path: str) -> int:
         parent_path, name = split(path)
-        with ActingAs(self._user), closing(self.open(parent_path, os.O_PATH | os.O_DIRECTORY)) as parent:
+        with ActingAs(self.user), closing(self.open(parent_path, os.O_PATH | os.O_DIRECTORY)) as parent:
             return open_pidfile(name, parent)
 
     def directory(self, path: str) -> int:
@@ -120,10 +135,10 @@ class Rootfs:
             raise HookError(f"cannot open {path} in the container: {error.strerror}") from None
         descriptor = _open_created(parent, name, path, os.O_DIRECTORY)
         if made_by_root:
-            os.chown(f"/proc/self/fd/{descriptor}", self._user.uid, self._user.gid)
-        if os.fstat(descriptor).st_uid != self._user.uid:
+            os.chown(f"/proc/self/fd/{descriptor}", self.user.uid, self.user.gid)
+        if os.fstat(descriptor).st_uid != self.user.uid:
             os.close(descriptor)
-            raise HookError(f"{path} in the container is not a directory of its user (uid {self._user.uid})")
+            raise HookError(f"{path} in the container is not a directory of its user (uid {self.user.uid})")
         return descriptor
 
     def file(self, path: str) -> int:
@@ -152,20 +167,26 @@ class Rootfs:
         if split(path)[1] in ("", ".", ".."):  # `_open_created` opens the name without RESOLVE_IN_ROOT
             raise HookError(f"cannot create {path} in the container: its end is no name")
         try:
-            with ActingAs(self._user):
+            with ActingAs(self.user):
                 create()
+            self.note(ENTRY, path, "")
             return False
         except FileExistsError:
             return False  # created meanwhile, or a dangling link, which O_NOFOLLOW then refuses
         except OSError as error:
             refused = error
         try:
-            if mount_id(parent) != self._mount or os.fstat(parent).st_uid == self._user.uid:
+            if mount_id(parent) != self._mount or os.fstat(parent).st_uid == self.user.uid:
                 raise refused
             create()
+            self.note(ENTRY, path, "")
             return True
         except OSError as error:
             raise NotCreatedError(f"cannot create {path} in the container: {error.strerror}") from None
+
+
+def _ignore(_kind: str, _path: str, _content: str) -> None:
+    pass
 
 
 def open_without_magic_links(path: str, flags: int) -> int:

@@ -39,6 +39,13 @@ MS_BIND = 0x1000
 MS_REC = 0x4000
 MS_PRIVATE = 0x40000
 MS_RELATIME = 0x200000
+MNT_DETACH = 2
+
+OPEN_TREE_CLONE = 1
+AT_EMPTY_PATH = 0x1000
+AT_RECURSIVE = 0x8000
+MOVE_MOUNT_F_EMPTY_PATH = 0x04
+MOVE_MOUNT_T_EMPTY_PATH = 0x40
 
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
@@ -90,6 +97,8 @@ _SYS_KEYCTL = {"x86_64": 250, "aarch64": 219, "riscv64": 219, "loongarch64": 219
 _KEYCTL_JOIN_SESSION_KEYRING = 1
 
 _LINUX_CAPABILITY_VERSION_3 = 0x20080522
+_SYS_OPEN_TREE = 428
+_SYS_MOVE_MOUNT = 429
 _SYS_CLONE3 = 435  # system calls from 424 on have the same number on all architectures
 _SYS_OPENAT2 = 437
 _SIGCHLD = 17
@@ -224,9 +233,30 @@ def setns(descriptor: int, kind: int) -> None:
     _call("setns", descriptor, kind)
 
 
+def unshare(kind: int) -> None:
+    """Move the caller into a new namespace; `kind` is its CLONE_NEW* constant."""
+    _call("unshare", kind)
+
+
 def mount(source: bytes, target: bytes, kind: bytes, flags: int, data: bytes = b"") -> None:
     """Call mount(2)."""
     _call("mount", source, target, kind, flags, data)
+
+
+def umount(target: bytes, flags: int) -> None:
+    """Call umount2(2)."""
+    _call("umount2", target, flags)
+
+
+def open_tree(directory: int, path: bytes, flags: int) -> int:
+    """Call open_tree(2), since Linux 5.2; the descriptor is close-on-exec."""
+    return _call("syscall", _SYS_OPEN_TREE, directory, path, flags | os.O_CLOEXEC)
+
+
+def move_mount(source: int, target: int) -> None:
+    """Call move_mount(2), since Linux 5.2, for the mount open as `source` and the file or directory `target`."""
+    flags = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH
+    _call("syscall", _SYS_MOVE_MOUNT, source, b"", target, b"", flags)
 
 
 def prctl(option: int, first: int = 0, second: int = 0) -> int:

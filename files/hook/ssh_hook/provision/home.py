@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 from ..errors import HookError, NotCreatedError
-from ..kernel.identity import ROOT, ActingAs
+from ..kernel.identity import ActingAs
 from ..kernel.lean import TYPE_CHECKING, closing, create_file, os, read_all, split
-from ..kernel.mounts import mount_id, mount_overlay
+from ..kernel.mounts import mount_bind, mount_id, mount_overlay
 from ..keys.store import AUTHORIZED_KEYS, PRIVATE_KEY
 
 if TYPE_CHECKING:
@@ -61,10 +61,13 @@ class Home:
 
     def cover(self, credentials: Credentials, base: int, in_user_namespace: bool) -> None:
         """Mount an overlay with the user's keys on .ssh; its upper layer is below `base`. Raises HookError."""
-        layers = make_directory(base, "overlay", 0o700, ROOT)
+        layers = make_directory(base, "overlay", 0o700, self._rootfs.owner)
         upper = make_directory(layers, "upper", 0o700, self._user)
         work = make_directory(layers, "work", 0o700, self._user)
         self._write_keys(upper, credentials, credentials.authorized_keys)
+        if self._rootfs.has_layer and not os.listdir(f"/proc/self/fd/{self.ssh}"):
+            mount_bind(upper, self.ssh)  # that layer is an overlay already, and the kernel stacks two of them at most
+            return
         try:
             mount_overlay(self.ssh, upper, work, self.ssh, self._user, in_user_namespace)
         except OSError as error:

@@ -10,19 +10,25 @@ from __future__ import annotations
 
 from ..errors import HookError, UnservedError, printable
 from ..kernel import syscalls
-from ..kernel.identity import ROOT, ActingAs, Identity
-from ..kernel.lean import TYPE_CHECKING, basename, closing, create_file, dirname, os, stat
+from ..kernel.files import rewrite
+from ..kernel.identity import ActingAs
+from ..kernel.lean import TYPE_CHECKING, basename, closing, create_file, dirname, fsdecode, os, read_all, stat
 from ..kernel.mounts import MountTable, make_private, make_read_only, mount_bind, mount_tmpfs
+from ..kernel.rootfs import CONTENT, MOUNT
 from ..keys.formats import known_hosts
 from ..keys.store import AUTHORIZED_KEYS
 from ..spec import container_paths as paths
 from ..spec.annotations import REQUIRE_SHELL
 from .account import AccountRequest, entries_of, find_account
 from .home import Home, make_directory
+from .layer import MountPoint
 from .texts import environment_file, profile_module, ssh_config
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..host.credentials import Credentials
+    from ..kernel.identity import Identity
     from ..kernel.rootfs import Rootfs
     from ..spec.oci_config import Container
     from ..spec.settings import Settings
@@ -64,26 +70,41 @@ class Setup:
         self._rootfs = rootfs
         self._mount_context = mount_context
         self._in_user_namespace = in_user_namespace
-        self._user = Identity(container.uid, container.gid)  # in the container's user namespace
-        self._mount_table = MountTable()
+        self._user = rootfs.user
+        self._owner = rootfs.owner
+        self._mount_table = MountTable(rootfs.mountinfo)
         self._account, self._passwd = self._find_account()
         self._home = Home(rootfs, self._user, self._account.home)
         self._environment = environment_file(container.environment)
         self._launch = launch
         self._base = self._dropbear = self._programs = -1  # opened by `mount`
 
-    def mount(self, programs: int) -> None:
-        """Mount the hook's tmpfs, and the open directory `programs` read-only in it. Raises HookError and OSError."""
+    def mount_points(self) -> list[MountPoint]:
+        """Return what `mount` and `provide` will mount on, and create where it is missing."""
+        files = [paths.SSH, *(f"{paths.USER_PROGRAMS}/{name}" for name in paths.COPIERS)]
+        files += [paths.PASSWD] if self._passwd is not None else []
+        files += [paths.SHELLS] if self._account.shells is not None else []
+        files += [paths.PROFILE_MODULE] if self._has_directory(dirname(paths.PROFILE_MODULE)) else []
+        directories = [(paths.BASE, self._owner), (self._home.ssh_path, self._user)]
+        return [
+            *(MountPoint(path, True, owner) for path, owner in directories),
+            *(MountPoint(path, False, self._owner) for path in files),
+        ]
+
+    def mount(self, mount_programs: Callable[[int], None]) -> None:
+        """Mount the hook's tmpfs, and Dropbear's programs read-only in it. Raises HookError and OSError.
+
+        `mount_programs` mounts their directory on the one that it is given.
+        """
         if self._settings.provide_home:
             self._home.open()
         if self._home.problem:
             self.warnings.append(f"{self._home.problem}: your keys are in {paths.BASE} alone, and ssh works")
         size = len(self._environment) + len(self._passwd or b"") + len(self._account.shells or b"")
         self._base = self._mount_base(size + (self._launch.size() if self._launch else 0))
-        self._dropbear = make_directory(self._base, "dropbear", 0o755, ROOT)
-        self._programs = _mount_read_only(
-            programs, make_directory(self._dropbear, "bin", 0o755, ROOT), "bin", self._dropbear
-        )
+        self._dropbear = make_directory(self._base, "dropbear", 0o755, self._owner)
+        mount_programs(make_directory(self._dropbear, "bin", 0o755, self._owner))
+        self._programs = _protect_mount("bin", self._dropbear)
 
     def provide(self, credentials: Credentials) -> list[str]:
         """Write the files that end with the container, and bind mount some over the image's. Raises HookError, OSError.
@@ -99,8 +120,9 @@ class Setup:
         if self._settings.overlay and self._home.ssh >= 0:
             self._mount_table.refuse_shared(self._home.ssh, self._home.ssh_path)
             self._home.cover(credentials, self._base, self._in_user_namespace)
+            self._rootfs.note(MOUNT, self._home.ssh_path, "")
         account = self._account
-        etc = make_directory(self._base, "etc", 0o755, ROOT)
+        etc = make_directory(self._base, "etc", 0o755, self._owner)
         self._cover_optional(paths.PASSWD, etc, "passwd", self._passwd)
         self._cover_optional(paths.SHELLS, etc, "shells", account.shells)
         if self._has_directory(dirname(paths.PROFILE_MODULE)):
@@ -136,10 +158,10 @@ class Setup:
         pinned = sorted({port, self._settings.port, *self._settings.container_ports})
         config = ssh_config(self._account.login_name, self._account.names, port, annotations.wait)
         hosts = known_hosts(credentials.host_public_keys, [f"[*]:{port}" for port in pinned])
-        _write_file(self._base, basename(paths.SSH_CONFIG), config, 0o644, ROOT)
-        _write_file(self._base, basename(paths.KNOWN_HOSTS), hosts, 0o644, ROOT)
+        _write_file(self._base, basename(paths.SSH_CONFIG), config, 0o644, self._owner)
+        _write_file(self._base, basename(paths.KNOWN_HOSTS), hosts, 0o644, self._owner)
         _write_file(self._base, basename(paths.OPENSSH_KEY), credentials.openssh_key, 0o600, self._user)
-        binaries = make_directory(self._base, "bin", 0o755, ROOT)
+        binaries = make_directory(self._base, "bin", 0o755, self._owner)
         os.symlink(f"{paths.PROGRAMS}/ssh", "ssh", dir_fd=binaries)
         self._cover_ssh(binaries)
         for name in paths.COPIERS:
@@ -155,9 +177,9 @@ class Setup:
             passwd = self._rootfs.read(paths.PASSWD, _MAX_PASSWD) or b""
         except PermissionError:  # then sessions get a copy with the user's own entries only
             is_readable = False
-            passwd = entries_of(self._rootfs.read(paths.PASSWD, _MAX_PASSWD, as_root=True) or b"", self._user.uid)
+            passwd = entries_of(self._rootfs.read(paths.PASSWD, _MAX_PASSWD, as_root=True) or b"", self._container.uid)
         home = self._container.environment.get("HOME", "")
-        wanted = AccountRequest(self._user.uid, self._user.gid, self._name, self._shell, home)
+        wanted = AccountRequest(self._container.uid, self._container.gid, self._name, self._shell, home)
         account = find_account(wanted, passwd, self._read_shells(), self._is_program)
         if account is None:
             raise self._no_shell_error()
@@ -166,7 +188,7 @@ class Setup:
             shown = b"".join(entry + b"\n" for entry in account.entries)
             self.warnings.append(
                 f"/etc/passwd in the container is larger than {_MAX_PASSWD_COPY} bytes, and has no entry for a login "
-                f"of {self._name}: it shows the entries of uid {self._user.uid} alone"
+                f"of {self._name}: it shows the entries of uid {self._container.uid} alone"
             )
         return account, shown
 
@@ -220,6 +242,7 @@ class Setup:
         except OSError as error:
             label = f" with the SELinux label '{printable(context)}'" if context else ""
             raise HookError(f"cannot mount a tmpfs{label} on {paths.BASE} in the container: {error.strerror}") from None
+        self._rootfs.note(MOUNT, paths.BASE, "")
         try:
             base = self._rootfs.open(paths.BASE, os.O_RDONLY | os.O_DIRECTORY)
             if syscalls.filesystem_type(base) == syscalls.TMPFS_MAGIC and os.fstatvfs(base).f_files == inodes:
@@ -230,13 +253,32 @@ class Setup:
 
     def _cover_optional(self, path: str, directory: int, name: str, data: bytes | None) -> None:
         """Bind mount a file with `data`, unless that is None, on `path` in the container."""
-        if data is not None:
-            self._cover(path, _write_file(directory, name, data, 0o644, ROOT))
+        if data is None:
+            return
+        target = self._rootfs.file(path)
+        if os.fstat(target).st_nlink:
+            self._cover(path, _write_file(directory, name, data, 0o644, self._owner))
+        else:  # ch-run mounts a file that it has removed: the kernel mounts nothing over that
+            self._rewrite(path, target, data)
+
+    def _rewrite(self, path: str, target: int, data: bytes) -> None:
+        """Write `data` into a file that only this container has. Raises HookError and OSError."""
+        if os.fstat(target).st_uid not in (self._user.uid, self._owner.uid):
+            raise HookError(
+                f"{path} in the container is a removed file of another user's: nothing can be mounted on it"
+            )
+        with closing(os.open(f"/proc/self/fd/{target}", os.O_RDONLY | os.O_NONBLOCK)) as descriptor:
+            old = read_all(descriptor, _MAX_SHELLS)
+        if len(old) > _MAX_SHELLS or b"\0" in old:
+            raise HookError(f"{path} in the container is a removed file of more than {_MAX_SHELLS} bytes")
+        rewrite(target, data)
+        self._rootfs.note(CONTENT, path, fsdecode(old))
 
     def _cover(self, path: str, source: int) -> None:
         target = self._rootfs.file(path)
         self._mount_table.refuse_shared(target, path)
         mount_bind(source, target)
+        self._rootfs.note(MOUNT, path, "")
 
     def _program(self, name: str) -> int:
         """Return a descriptor of one of the hook's programs, in its read-only mount. Raises HookError."""
@@ -278,7 +320,8 @@ class Setup:
         except OSError:
             return
         name = basename(paths.IMAGE_CLIENT)
-        _mount_read_only(client, _write_file(directory, name, b"", 0o755, ROOT), name, directory)
+        mount_bind(client, _write_file(directory, name, b"", 0o755, self._owner))
+        _protect_mount(name, directory)
 
     def _cover_missing(self, path: str, name: str, directory: int) -> None:
         """Bind mount the file `name` of `directory` on `path` in the container, if that is missing and it is possible.
@@ -313,12 +356,11 @@ def _write_file(parent: int, name: str, data: bytes, mode: int, owner: Identity)
     return descriptor
 
 
-def _mount_read_only(source: int, target: int, name: str, parent: int) -> int:
-    """Bind mount `source` on `target`, the entry `name` of `parent`: private, read-only, without set-uid and devices.
+def _protect_mount(name: str, parent: int) -> int:
+    """Make what is mounted on the entry `name` of `parent` private, read-only, without set-uid and devices.
 
     Return a descriptor of the mount's root. Raises OSError.
     """
-    mount_bind(source, target)
     mounted = os.open(name, os.O_PATH, dir_fd=parent)
     make_read_only(mounted, syscalls.MS_NOSUID | syscalls.MS_NODEV)
     make_private(mounted)

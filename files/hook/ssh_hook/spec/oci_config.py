@@ -101,8 +101,19 @@ def _refuse_unsupported(annotations: Node) -> None:
             )
 
 
+def parse_container(data: bytes, bundle: str) -> Container:
+    """Parse `data`, the config.json of `bundle`, a path. Raises HookError."""
+    where = f"{bundle}/config.json"
+    return Container(Node(parse(data, where), where), bundle)
+
+
 def read_container(bundle_descriptor: int, bundle: str) -> Container:
     """Read config.json in the bundle: an open directory, whose path is `bundle`. Raises HookError."""
+    return Container(read_config(bundle_descriptor, bundle), bundle)
+
+
+def read_config(bundle_descriptor: int, bundle: str) -> Node:
+    """Read and parse config.json in the bundle: an open directory, whose path is `bundle`. Raises HookError."""
     where = f"{bundle}/config.json"
     try:
         descriptor = os.open("config.json", os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY, dir_fd=bundle_descriptor)
@@ -111,10 +122,10 @@ def read_container(bundle_descriptor: int, bundle: str) -> Container:
     with closing(descriptor):
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise HookError(f"{where} is not a regular file")
-        return parse_container(read_document(descriptor, _MAX_SIZE, where), bundle)
+        return parse_config(read_document(descriptor, _MAX_SIZE, where), bundle)
 
 
-def parse_container(data: bytes, bundle: str) -> Container:
-    """Parse `data`, the config.json of `bundle`, a path. Raises HookError where it violates the specification."""
+def parse_config(data: bytes, bundle: str) -> Node:
+    """Parse `data`, the config.json of `bundle`, a path. Raises HookError."""
     where = f"{bundle}/config.json"
-    return Container(Node(parse(data, where), where), bundle)
+    return Node(parse(data, where), where)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The protocol of the three processes of a start: typed messages, over pipes of one sender and one receiver each.
 
-    provisioner  ->  hook          KeysMissing?, Warned*, Provisioned; or Failed, or Unserved
+    provisioner  ->  hook          KeysMissing?, Warned*, Made*, Provisioned; or Failed, or Unserved
     daemon       ->  hook          Forked, Warned*; or Failed; then Dropbear's newline when it listens
     daemon       ->  provisioner   PortIsFree
     provisioner  ->  daemon        ProgramsMounted
@@ -82,6 +82,21 @@ class KeysMade(Message):
     """The user has a key set now."""
 
 
+class Made(Message):
+    """The provisioner has changed a container that may outlive the daemon.
+
+    Attributes:
+        kind: as of Rootfs.note.
+        path: in the container.
+        detail: the id of the mount as in mountinfo, or the old content.
+    """
+
+    def __init__(self, kind: str, path: str, detail: str) -> None:
+        self.kind = kind
+        self.path = path
+        self.detail = detail
+
+
 class Forked(Message):
     """The daemon's process exists.
 
@@ -121,7 +136,7 @@ class Keep(Message):
 _KINDS: dict[str, Callable[..., Message]] = {
     kind.__name__: kind
     for kind in (
-        *(Warned, Failed, Unserved, KeysMissing, KeysMade),
+        *(Warned, Failed, Unserved, KeysMissing, KeysMade, Made),
         *(Forked, PortIsFree, ProgramsMounted, Provisioned, Run, Keep),
     )
 }
@@ -201,20 +216,26 @@ class Receiver:
 
 
 class HookEnd:
-    """The hook's end of the channel."""
+    """The hook's end of the channel. Attributes: made, what the provisioner has made so far."""
 
     def __init__(self, provisioner: Receiver, daemon: Receiver, ready: int, run: Sender, keep: Sender) -> None:
+        self.made: list[Made] = []
         self._receivers = (daemon, provisioner)
         self._ready = ready
         self._run = run
         self._keep = keep
 
     def receive(self, seconds: float) -> Message:
-        """Return the next message of provisioner or daemon. Raises NoAnswerError after `seconds`.
+        """Return the next message of provisioner or daemon, but Made. Raises NoAnswerError after `seconds`.
 
         Raises EndOfMessagesError where one of them has ended.
         """
         deadline = time.monotonic() + seconds
+        while isinstance(message := self._receive(deadline), Made):
+            self.made.append(message)
+        return message
+
+    def _receive(self, deadline: float) -> Message:
         while True:
             for receiver in self._receivers:
                 if receiver.has_message():
@@ -238,6 +259,8 @@ class HookEnd:
             try:
                 while True:
                     message = receiver.receive(Message, seconds)
+                    if isinstance(message, Made):
+                        self.made.append(message)
                     if isinstance(message, Failed):
                         return message.text
             except (EndOfMessagesError, NoAnswerError):

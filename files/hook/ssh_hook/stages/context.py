@@ -13,10 +13,12 @@ from ..kernel.files import is_same
 from ..kernel.lean import TYPE_CHECKING, os, read_file, stat
 from ..kernel.namespaces import Namespaces
 from ..kernel.process import Process
+from ..spec.annotations import PORT
 
 DROPBEAR = "dropbear"  # the server's name in the directory of programs
 
 if TYPE_CHECKING:
+    from ..kernel.rootfs import Rootfs
     from ..spec.oci_config import Container
     from ..spec.settings import Settings
     from ..spec.state import State
@@ -86,6 +88,10 @@ class StartContext:
         user: the container's user, by ids of the hook's user namespace.
         programs: Dropbear's programs on the node.
         port: the port to listen on.
+        port_option: by what the user chooses the port, for messages.
+        opened: the container's root directory where the caller has entered it already; None at a start.
+        programs_mount: a mount of the directory of Dropbear's programs that is in no namespace yet; None at a start.
+        last_namespaces: the names of the namespaces that the daemon's process joins last.
         listen: the addresses to listen on; empty for all.
     """
 
@@ -105,6 +111,9 @@ class StartContext:
         self.settings = settings
         self.watcher = watcher
         self.packages = packages
+        self.opened: Rootfs | None = None
+        self.programs_mount: int | None = None
+        self.last_namespaces: tuple[str, ...] = ("time",)
         self.engine = Engine()
         self.bundle = bundle
         self.path = state.bundle
@@ -126,6 +135,7 @@ class StartContext:
         self.user = outside_user(container, self.process, self.has_user_namespace())
         self.programs = Programs(f"{settings.dropbear_dir}/bin")
         self.port = container.annotations.port or settings.port
+        self.port_option = f"the annotation {PORT} or --port of 'ssh_hook options'"
         self.listen = settings.listen if settings.listen and self._shares_host_network() else []
 
     def has_user_namespace(self) -> bool:

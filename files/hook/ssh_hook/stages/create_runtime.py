@@ -23,7 +23,7 @@ from ..kernel import disposable_process, syscalls
 from ..kernel.lean import TYPE_CHECKING, environment, os, signal
 from ..kernel.process import Process
 from ..log import INFO, WARNING, log
-from ..spec.annotations import ENABLED, PORT
+from ..spec.annotations import ENABLED
 from ..spec.oci_config import read_container
 from ..spec.settings import Settings
 from .channel import (
@@ -127,6 +127,7 @@ class Supervisor:
         self._channel = channel
         self._provisioner = provisioner
         self._daemon: Process | None = None
+        self._pid = 0  # of the daemon, once it is recorded
         self._record: record.Record | None = None
         self._has_pidfile = False  # on the host
 
@@ -148,15 +149,14 @@ class Supervisor:
         except BaseException:
             self._roll_back()
             raise
-        pid = 0 if self._record is None else self._record.pid
-        log(INFO, f"the SSH daemon of {self._owner.name} listens on port {self._context.port} (pid {pid})")
+        log(INFO, f"the SSH daemon of {self._owner.name} listens on port {self._context.port} (pid {self._pid})")
         return True
 
     def _await_setup(self) -> Provisioned:
         """Wait until the container is set up; record the daemon as soon as it is forked. Raises HookError."""
         deadline = time.monotonic() + _TIMEOUT
         provisioned: Provisioned | None = None
-        while provisioned is None or self._record is None:
+        while provisioned is None or not self._pid:
             try:
                 message = self._channel.receive(deadline - time.monotonic())
             except NoAnswerError:
@@ -174,6 +174,7 @@ class Supervisor:
                 deadline = time.monotonic() + _TIMEOUT
             elif isinstance(message, Forked):
                 self._write_record(message)
+                self._pid = message.pid
             elif isinstance(message, Provisioned):
                 provisioned = message
         return provisioned
@@ -199,7 +200,7 @@ class Supervisor:
         if not self._context.init.is_alive():
             return HookError(CONTAINER_ENDED)
         if self._daemon is not None and not self._daemon.is_alive():
-            return HookError(f"cannot start the SSH daemon: {explain_wait_status(self._daemon.exit_status())}")
+            return HookError(f"cannot start the SSH daemon: {self._explain(self._daemon.exit_status())}")
         return HookError(
             "the container could not be set up: a process of the hook was killed; has the container ended, or is the "
             "node out of memory?"
@@ -216,7 +217,7 @@ class Supervisor:
         context, owner = self._context, self._owner
         pidfile = context.container.annotations.pidfile_host
         try:
-            self._daemon = _find_process(daemon)
+            self._daemon = find_process(daemon)
             self._record = record.record_of(
                 (daemon.pid, daemon.start_time, context.programs.file.st_dev, context.programs.file.st_ino),
                 context.init,
@@ -244,6 +245,9 @@ class Supervisor:
         except BrokenPipeError:
             raise self._explain_end() from None
 
+    def _explain(self, status: int | None) -> str:
+        return explain_wait_status(status, self._context.port_option)
+
     def _await_listening(self) -> None:
         """Wait until Dropbear listens. Raises HookError, which says why it does not run or listen."""
         problem = f"the SSH daemon does not listen on port {self._context.port}"
@@ -256,7 +260,7 @@ class Supervisor:
         if failure is not None:
             raise HookError(failure)
         status = None if self._daemon is None else self._daemon.exit_status()
-        raise HookError(f"{problem}: {explain_wait_status(status)}")
+        raise HookError(f"{problem}: {self._explain(status)}")
 
     def _reap_provisioner(self) -> None:
         """Let the provisioner write the files that outlive the container, and reap it. Raises HookError."""
@@ -285,7 +289,7 @@ class Supervisor:
             log(WARNING, describe_failure(error))
 
 
-def _find_process(daemon: Forked) -> Process | None:
+def find_process(daemon: Forked) -> Process | None:
     """Return the daemon's process; None where it has ended."""
     try:
         process = Process(daemon.pid)
@@ -294,13 +298,13 @@ def _find_process(daemon: Forked) -> Process | None:
         return None
 
 
-def explain_wait_status(status: int | None) -> str:
+def explain_wait_status(status: int | None, port_option: str) -> str:
     """Say how a daemon ended at its start, and what to do; `status` is its wait status, None where that is unknown."""
     limits = "are the container's limits too low for it (podman: --memory, --ulimit)?"
     if status is not None and os.WIFSIGNALED(status):
         return f"it was killed by signal {os.WTERMSIG(status)} at its start; {limits}"
     return (
-        f"it ended at its start; {limits + ' Else ' if status is None else ''}try another port by the annotation "
-        f"{PORT}, and see whether bin/dropbear in DROPBEAR_DIR runs on this node and the container's seccomp, "
+        f"it ended at its start; {limits + ' Else ' if status is None else ''}try another port by "
+        f"{port_option}, and see whether bin/dropbear in DROPBEAR_DIR runs on this node and the container's seccomp, "
         "AppArmor or SELinux profile allows a server"
     )

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from ..confine.apply import Confinement
 from ..errors import HookError
+from ..kernel import syscalls
 from ..kernel.files import close_all_but, is_same
-from ..kernel.lean import TYPE_CHECKING, closing, os
+from ..kernel.lean import TYPE_CHECKING, closing, os, signal
 from ..kernel.process import Process
 from ..spec.container_paths import PROGRAMS
 from .channel import EndOfMessagesError, Forked, NoAnswerError, Warned
@@ -46,13 +47,13 @@ def _run_daemon(context: StartContext, end: DaemonEnd) -> None:
     context.cgroups.open()
     if namespaces is not None:
         namespaces.join_all_but_mount_and_user()
-    require_free(context.port, context.listen, context.user, context.packages)
+    require_free(context.port, context.listen, context.user, context.packages, context.port_option)
     end.announce_port(os.getpid())
 
     context.cgroups.enter()
     entered = EnteredContainer(context)
     if namespaces is not None:
-        namespaces.join("time")  # after Forked, whose start time has to be by the host's clock
+        namespaces.join(*context.last_namespaces)  # after Forked, whose start time has to be by the host's clock
     watcher = context.watcher
     gate = context.init.stat
     kept = {*end.kept(), gate, entered.rootfs.descriptor}
@@ -65,6 +66,8 @@ def _run_daemon(context: StartContext, end: DaemonEnd) -> None:
     programs = _open_programs(entered, context.programs)
     for descriptor in (gate, end.ready):
         os.set_inheritable(descriptor, True)
+    if context.opened is not None:
+        _serve_supervisor()
     # Its name is its path, by which a site's monitoring finds it; Dropbear takes the end of it for the program's name.
     arguments = [f"{PROGRAMS}/{DROPBEAR}", "-F", "-e", "-S", f"{gate},{end.ready}"]
     confinement.apply(entered.rootfs.descriptor, programs)
@@ -74,6 +77,12 @@ def _run_daemon(context: StartContext, end: DaemonEnd) -> None:
     if watcher is not None:  # there is no such profile then
         watcher.fork(context.port)
     _execute([*arguments, *run.options], container.environment)
+
+
+def _serve_supervisor() -> None:
+    """Be the parent of all orphans among the sessions' processes, and end with the caller's parent, past execve(2)."""
+    syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
+    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _adjust_oom_score(score: int | None) -> None:

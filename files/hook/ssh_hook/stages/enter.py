@@ -27,14 +27,18 @@ class EnteredContainer:
 
     def __init__(self, context: StartContext) -> None:
         """Disable imports, join the namespaces, and open the container's root directory. Raises HookError."""
-        container, namespaces = context.container, context.namespaces
         _disable_imports()
-        if namespaces is not None:
-            namespaces.join("mnt", "user")
-            if namespaces.has("user"):
-                _become_root()
-        self.rootfs = Rootfs(_open_root(container.rootfs, context.rootfs), Identity(container.uid, container.gid))
+        self.rootfs = _enter(context) if context.opened is None else context.opened
         self.null = _open_null(self.rootfs)
+
+
+def _enter(context: StartContext) -> Rootfs:
+    container, namespaces = context.container, context.namespaces
+    if namespaces is not None:
+        namespaces.join("mnt", "user")
+        if namespaces.has("user"):
+            _become_root()
+    return Rootfs(_open_root(container.rootfs, context.rootfs), Identity(container.uid, container.gid))
 
 
 def _disable_imports() -> None:

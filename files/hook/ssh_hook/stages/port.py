@@ -21,11 +21,13 @@ _HIDEPID_OFF = ("hidepid=0", "hidepid=off")
 _NO_SUCH_ADDRESS = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)  # errors of bind(2) for an unsupported address family
 
 
-def require_free(port: int, addresses: list[str], user: Identity, packages: list[str]) -> None:
+def require_free(
+    port: int, addresses: list[str], user: Identity, packages: list[str], option: str = f"the annotation {PORT}"
+) -> None:
     """Bind `port` as `user` on each of `addresses`, or on the wildcards of both families without any, and close it.
 
     All must be free: Dropbear starts if it can bind one of them, and would then miss some clients. `packages` are
-    directories that hold pyroute2, which finds the process that listens.
+    directories that hold pyroute2, which finds the process that listens. `option` is by what the user chooses the port.
 
     Raises HookError, which names the port, and the process as far as that is visible.
     """
@@ -42,15 +44,15 @@ def require_free(port: int, addresses: list[str], user: Identity, packages: list
                 ) from None
             if error.errno == errno.EACCES:
                 raise HookError(
-                    f"the container's user may not listen on port {port}: choose one from 1024 on, by the annotation "
-                    f"{PORT} or SERVER_PORT_DEFAULT"
+                    f"the container's user may not listen on port {port}: choose one from 1024 on, by {option} or "
+                    "SERVER_PORT_DEFAULT"
                 ) from None
             if error.errno == errno.EADDRINUSE:
                 following = _next_free(port, addresses, user)
                 example = f", such as {following}, which is free here" if following else ""
+                holder = _describe_holder(port, user, packages)
                 raise HookError(
-                    f"port {port} is in use{_describe_holder(port, user, packages)}: choose another{example}, by the "
-                    f"annotation {PORT} or --port of 'ssh_hook options', or stop what holds it"
+                    f"port {port} is in use{holder}: choose another by {option}{example}, or stop what holds it"
                 ) from None
             raise HookError(f"cannot listen on port {port}: {error.strerror}") from None
 

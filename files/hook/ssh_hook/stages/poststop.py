@@ -65,6 +65,15 @@ def _kill_all(daemon: Process) -> None:
     namespace = daemon.mount_namespace()
     shared = namespace is None or namespace == hook.mount_namespace()
     hook.close()
+    kill_with_sessions(daemon, None if shared else namespace)
+
+
+def kill_with_sessions(daemon: Process, namespace: tuple[int, int] | None = None) -> None:
+    """Kill the daemon's descendants, or all processes in the mount namespace `namespace`, and then the daemon.
+
+    Raises HookError where it stays alive.
+    """
+    shared = namespace is None
     deadline = time.monotonic() + _TIMEOUT
     while daemon.is_alive():
         if time.monotonic() > deadline:

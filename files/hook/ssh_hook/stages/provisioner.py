@@ -11,11 +11,13 @@ from __future__ import annotations
 from ..errors import HookError, UnservedError, printable
 from ..host.credentials import MissingCredentialsError, read_credentials
 from ..kernel import syscalls
-from ..kernel.lean import TYPE_CHECKING, os, write_all
+from ..kernel.lean import TYPE_CHECKING, closing, os, write_all
+from ..kernel.mounts import mount_bind, mount_id, move_mount
+from ..kernel.rootfs import MOUNT
 from ..provision.setup import Setup
 from ..spec.annotations import PIDFILE_CONTAINER
 from ..spec.container_paths import PIDFILE
-from .channel import EndOfMessagesError, KeysMissing, NoAnswerError, Provisioned, Unserved, Warned
+from .channel import EndOfMessagesError, KeysMissing, Made, NoAnswerError, Provisioned, Unserved, Warned
 from .daemon import become_daemon
 from .enter import EnteredContainer
 
@@ -92,14 +94,19 @@ def _provision(context: StartContext, owner: Owner, end: ProvisionerEnd) -> None
     entered = EnteredContainer(context)
     if context.namespaces is not None:
         context.namespaces.close()
-    programs = _open_programs(f"{settings.dropbear_dir}/bin")
+    if context.opened is not None:
+        entered.rootfs.note = lambda kind, path, detail: _tell(end, entered.rootfs, kind, path, detail)
+    programs = context.programs_mount
+    attach = mount_bind if programs is None else move_mount
+    if programs is None:
+        programs = _open_programs(f"{settings.dropbear_dir}/bin")
     in_user_namespace = context.engine.is_rootless or context.has_user_namespace()
     mount_context = context.labels.mount_context
     setup = Setup(
         *(container, owner.name, owner.shell, settings, entered.rootfs, mount_context, in_user_namespace, launch)
     )
     port_is_free = end.await_port()
-    setup.mount(programs)
+    setup.mount(lambda target: attach(programs, target))
     end.announce_programs(port_is_free)
     options = setup.provide(credentials)
     for warning in setup.warnings:
@@ -138,6 +145,16 @@ def _launch(container: Container) -> Launch | None:
     from ..provision.launch import Launch
 
     return Launch(container.annotations.hosts)
+
+
+def _tell(end: ProvisionerEnd, rootfs: Rootfs, kind: str, path: str, detail: str) -> None:
+    """Tell the hook of a change of the container, which it has to undo, unless only sessions see it."""
+    if kind == MOUNT:
+        if rootfs.has_layer:
+            return
+        with closing(rootfs.open(path, os.O_PATH)) as mounted:
+            detail = mount_id(mounted).decode()
+    end.to_hook.send(Made(kind, path, detail))
 
 
 def _open_programs(path: str) -> int:

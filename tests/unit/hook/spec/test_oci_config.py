@@ -223,3 +223,9 @@ def test_a_value_in_a_message_stays_on_its_line_and_short(text: str) -> None:
     shown = printable(text)
     assert shown.isprintable()
     assert len(shown) <= 103
+
+
+def test_ids_are_mapped_in_both_directions() -> None:
+    id_map = IdMap("0 1000 1\n1 100000 65536\n")
+    assert [id_map.outside(inside) for inside in (0, 1, 65536, 65537)] == [1000, 100000, 165535, None]
+    assert [id_map.inside(outside) for outside in (1000, 100000, 165535, 165536, 0)] == [0, 1, 65536, None, None]

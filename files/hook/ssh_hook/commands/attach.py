@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""``ssh_hook attach``: bring SSH into a container of the caller's own that runs already.
+
+The command forks a supervisor, and ends when the daemon listens. The supervisor stays: attachments.py.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from argparse import ArgumentParser, Namespace
+
+from ..errors import HookError, describe_failure
+from ..host.running import RunningProcess
+from ..kernel import syscalls
+from ..kernel.lean import read_file
+from ..keys.passwd import Entry
+from ..log import ERROR, WARNING, log
+from ..spec.settings import Settings, parse_port
+from ..stages.attach import attach
+from ..stages.attach_context import AttachContext
+from . import attachments, targets
+from .keygen import caller_entry
+
+DESCRIPTION = (
+    "Start an SSH server in a container of yours that runs already. Without an argument: in your one container on this "
+    "node, or else list them."
+)
+EXAMPLE = "ssh_hook attach 4711 --port 15300"
+_DONE, _FAILED = b"+", b"-"
+_TIMEOUT = 60.0  # seconds; the supervisor's own deadlines are shorter
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    targets.add_arguments(parser)
+    parser.add_argument("--port", metavar="PORT", help="the port to listen on, instead of the site's")
+    parser.add_argument(
+        "--without-seccomp",
+        action="store_true",
+        help="accept that sessions lack a seccomp filter of the container that only root could copy",
+    )
+
+
+def run(arguments: Namespace, settings: dict[str, str]) -> int:
+    """Attach to the container that `arguments` name; return 0, or 1 after a failure or a list.
+
+    Raises HookError and KeyStoreError.
+    """
+    if os.geteuid() == 0 or os.getuid() != os.geteuid():
+        raise HookError("attach is for users and their own containers: run it as the user whose container it is")
+    site = Settings(settings)
+    port = site.port if arguments.port is None else parse_port(arguments.port, "--port")
+    entry = caller_entry(settings)
+    pid = targets.chosen_pid(arguments)
+    if pid is None:
+        found = targets.find_containers()
+        if not found:
+            raise HookError(
+                "you have no container on this node that attach serves: 'ssh_hook attach PID' tells why not"
+            )
+        if len(found) > 1:
+            targets.print_choice("attach", {each.process.pid: each.name for each in found})
+            return 1
+        pid = found[0].process.pid
+    target = RunningProcess(pid)
+    runtime = settings.get("XDG_RUNTIME_DIR") or f"/run/user/{os.geteuid()}"
+    packages = [path for path in settings.get("PYTHON_PACKAGES", "").split(":") if path.startswith("/")]
+    listener = attachments.claim(target.process)
+    context = AttachContext(target, site, packages, port, runtime, arguments.without_seccomp)
+    reader, writer = os.pipe()
+    if os.fork() == 0:
+        status = 1
+        try:
+            os.close(reader)
+            _supervise(context, entry, listener, writer)
+            status = 0
+        except Exception as error:
+            log(ERROR, describe_failure(error))
+            os.write(writer, _FAILED)  # a provisioner that was left behind has this pipe open, too
+        finally:
+            os._exit(status)
+    os.close(writer)
+    if not syscalls.poll([reader], time.monotonic() + _TIMEOUT):
+        raise HookError(f"no answer within {_TIMEOUT:.0f} s: somebody has stopped the process that attaches")
+    if os.read(reader, 1) != _DONE:
+        return 1  # the supervisor has told why
+    print(f"attached to process {target.process.pid} ({target.name}): its SSH server listens on port {port}")
+    return 0
+
+
+def _supervise(context: AttachContext, entry: Entry, listener: socket.socket, writer: int) -> None:
+    """Run the supervisor: attach, tell the command, and stay until the process ends. Raises HookError."""
+    os.setsid()
+    os.chdir("/")
+    _raise_oom_score(context.target.read("oom_score_adj"))
+    syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
+    attachment = attach(context, entry)
+    for warning in context.warnings + missed_cgroups(context, attachment.daemon.directory):
+        log(WARNING, warning)
+    try:
+        os.write(writer, _DONE)
+        os.close(writer)
+    except BrokenPipeError:
+        attachments.finish(attachment)  # nobody waits for the daemon
+        return
+    null = os.open("/dev/null", os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(null, descriptor)
+    attachments.supervise(attachment, context.target.pidfd, listener)
+
+
+def _raise_oom_score(score: str) -> None:
+    """Let the kernel kill the daemon as early as the process, while the caller may still write its own file."""
+    try:
+        with open("/proc/self/oom_score_adj", "r+", encoding="ascii") as file:
+            if int(score) > int(file.read()):
+                file.seek(0)
+                file.write(score)
+    except OSError:
+        pass  # sessions keep the caller's
+
+
+def missed_cgroups(context: AttachContext, daemon: int) -> list[str]:
+    """Return a warning where the daemon, whose directory in /proc is open, is not in the cgroups of the process."""
+    try:
+        is_same = read_file("cgroup", daemon) == read_file("cgroup", context.process)
+    except OSError:
+        return []  # one of them has ended
+    return [] if is_same else ["sessions are in your own cgroup, since yours may not be moved into that of the process"]

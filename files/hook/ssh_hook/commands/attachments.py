@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The daemons that the caller has attached on this node: each has a supervisor, which listens on a socket of its own.
+
+The socket's name tells user and process. It is abstract, so that it is nobody's twice, and ends with the supervisor,
+whatever ends that. Who connects has the supervisor end the daemon, and sees the end of the connection when that is
+done. Anybody could make such a name: so both sides ask the kernel whose the other is.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import struct
+import time
+
+from ..errors import HookError
+from ..kernel.process import Process, all_processes
+from ..stages.attach import Attachment
+from ..stages.poststop import kill_with_sessions
+
+_PREFIX = "@ocihooks-ssh/attached/"  # "@" stands for NUL, as in /proc/net/unix
+_TIMEOUT = 20.0  # seconds; longer than the supervisor waits for sessions, and for the container's file system
+_CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
+
+
+def _name(pid: int, start_time: int) -> str:
+    namespace = os.stat("/proc/self/ns/pid").st_ino
+    return f"{_PREFIX}{os.geteuid()}/{namespace}/{pid}-{start_time}"
+
+
+def _address(name: str) -> bytes:
+    return b"\0" + name[1:].encode()
+
+
+def attached() -> dict[int, str]:
+    """Return the names of the caller's sockets by the pids of the processes that daemons are attached to."""
+    prefix = _name(0, 0).rpartition("/")[0] + "/"
+    found = {}
+    with open("/proc/net/unix", encoding="utf-8", errors="replace") as file:
+        for line in file:
+            name = line.split()[-1]
+            pid = name.removeprefix(prefix).partition("-")[0]
+            if name.startswith(prefix) and pid.isdigit():
+                found[int(pid)] = name
+    return found
+
+
+def claim(process: Process) -> socket.socket:
+    """Return the listening socket for a daemon that is attached to `process`. Raises HookError where there is one."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listener.bind(_address(_name(process.pid, process.start_time())))
+        listener.listen()
+    except OSError as error:
+        listener.close()
+        if isinstance(error, (FileNotFoundError, ProcessLookupError)):
+            raise HookError(f"process {process.pid} has ended") from None
+        raise HookError(
+            f"process {process.pid} has an SSH daemon already: 'ssh_hook detach {process.pid}' ends it"
+        ) from None
+    return listener
+
+
+def end(pid: int, name: str) -> None:
+    """Have the supervisor behind the socket `name` end its daemon, and wait until it has. Raises HookError."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(_TIMEOUT)
+        try:
+            connection.connect(_address(name))
+            if _peer(connection) != os.geteuid():
+                raise HookError(f"the SSH daemon of process {pid} is said to run by another user: nothing was done")
+            while connection.recv(1):
+                pass
+        except socket.timeout:
+            raise HookError(f"the SSH daemon of process {pid} has not ended within {_TIMEOUT:.0f} s") from None
+        except (ConnectionRefusedError, ConnectionResetError):
+            pass  # it has ended at this moment
+
+
+def _peer(connection: socket.socket) -> int:
+    data = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    uid: int = _CREDENTIALS.unpack(data)[1]
+    return uid
+
+
+def supervise(attachment: Attachment, pidfd: int, listener: socket.socket) -> None:
+    """Wait until the process behind `pidfd` or the daemon ends, or somebody asks for it; then end what is left."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer)
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    daemon = os.pidfd_open(attachment.daemon.pid)
+    connection = None
+    poll = select.poll()
+    for descriptor in (pidfd, daemon, listener.fileno(), reader):
+        poll.register(descriptor, select.POLLIN)
+    while attachment.daemon.is_alive():
+        ready = {descriptor for descriptor, _event in poll.poll()}
+        if listener.fileno() in ready:
+            connection, _address_of_peer = listener.accept()
+            if _peer(connection) == os.geteuid():
+                break
+            connection.close()
+        elif ready:
+            break
+    finish(attachment)
+
+
+def finish(attachment: Attachment) -> None:
+    """End the daemon and its sessions, and undo what was made in the container."""
+    try:
+        kill_with_sessions(attachment.daemon)
+    except HookError:
+        pass  # nobody reads it any more
+    _kill_children()
+    attachment.undo()
+
+
+def _kill_children() -> None:
+    """Kill what sessions have left to the supervisor, the parent of their orphans where the daemon was killed."""
+    deadline = time.monotonic() + _TIMEOUT / 4
+    while time.monotonic() < deadline:
+        try:
+            pid, _status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            for process in _children():
+                process.kill()
+                process.close()
+            time.sleep(0.002)
+
+
+def _children() -> list[Process]:
+    found = []
+    for process in all_processes():
+        try:
+            if process.parent() == os.getpid():
+                found.append(Process(process.pid))
+        except OSError:
+            continue  # it has ended
+    return found

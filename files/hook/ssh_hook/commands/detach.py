@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""``ssh_hook detach``: end a daemon that ``ssh_hook attach`` has started, and its sessions."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+
+from ..errors import HookError
+from . import attachments, targets
+
+DESCRIPTION = (
+    "End the SSH server that attach has started in a container of yours, with its sessions. Without an argument: the "
+    "one on this node, or else list them."
+)
+EXAMPLE = "ssh_hook detach 4711"
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    targets.add_arguments(parser)
+
+
+def run(arguments: Namespace, _settings: dict[str, str]) -> int:
+    """End the daemon of the process that `arguments` name; return 0, or 1 where there are several. Raises HookError."""
+    pid = targets.chosen_pid(arguments)
+    attached = attachments.attached()
+    if pid is None and len(attached) == 1:
+        pid = next(iter(attached))
+    if pid is None and attached:
+        targets.print_choice("detach", {found: targets.name_of(found) for found in attached})
+        return 1
+    if pid is None:
+        raise HookError("you have attached no SSH server on this node")
+    if pid not in attached:
+        raise HookError(f"you have attached no SSH server to process {pid}")
+    attachments.end(pid, attached[pid])
+    print(f"detached from process {pid}")
+    return 0

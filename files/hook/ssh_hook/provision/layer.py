@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Mount points in a container whose root directory is read-only, for one that runs already.
+
+What is mounted needs a file or directory to be mounted on. Where the image lacks some and cannot be written, an overlay
+without an upper layer shows them beside the image's files: below it lie a tmpfs with these mount points, and the root
+directory. It is mounted in a mount namespace of the sessions' own, with all other mounts of the container in it. So the
+container's own processes see none of it, and the image need not belong to the user.
+"""
+
+from __future__ import annotations
+
+from ..errors import HookError, printable
+from ..kernel import syscalls
+from ..kernel.lean import TYPE_CHECKING, closing, create_file, os, read_all, stat
+from ..kernel.mounts import clone_tree, mount_bind, mount_id, mount_layers, mount_tmpfs, move_mount
+from ..kernel.rootfs import Rootfs
+
+if TYPE_CHECKING:
+    from ..kernel.identity import Identity
+
+_MAX_LINKS = 40  # the kernel's own limit
+_STAGE = "/dev"  # every container has it; what is mounted over it here is seen by nobody
+_SIZE = 1 << 20  # bytes
+_INODES = 256
+
+
+class MountPoint:
+    """A path in the container that something will be mounted on.
+
+    Attributes:
+        path: an absolute path.
+        is_directory: whether it is to be a directory, and not a file.
+        owner: who owns it, if it is made.
+    """
+
+    def __init__(self, path: str, is_directory: bool, owner: Identity) -> None:
+        self.path = path
+        self.is_directory = is_directory
+        self.owner = owner
+
+
+def missing(rootfs: Rootfs, points: list[MountPoint]) -> list[MountPoint]:
+    """Return those of `points` that neither exist nor lie in a volume. Raises HookError."""
+    return [point for point in points if _is_missing(rootfs, point.path)]
+
+
+def mount_layer(rootfs: Rootfs, points: list[MountPoint], mounted: list[str]) -> Rootfs:
+    """Return a root directory that has the files of `rootfs`, and `points`.
+
+    The caller is in a mount namespace of its own. `mounted` are the mount points right below `rootfs`. Raises
+    HookError.
+    """
+    try:
+        volumes = {path: _clone(rootfs, path) for path in mounted}
+        with closing(rootfs.open(_STAGE, os.O_PATH | os.O_DIRECTORY)) as stage:
+            mount_tmpfs(stage, _SIZE, _INODES, "")
+        top = rootfs.open(_STAGE, os.O_RDONLY | os.O_DIRECTORY)
+        os.mkdir("points", 0o755, dir_fd=top)
+        os.mkdir("root", 0o755, dir_fd=top)
+        with closing(os.open("points", os.O_RDONLY | os.O_DIRECTORY, dir_fd=top)) as below:
+            _imitate(below, os.fstat(rootfs.descriptor))
+            for point in points:
+                _make(rootfs, below, point)
+            with closing(os.open("root", os.O_PATH | os.O_DIRECTORY, dir_fd=top)) as target:
+                mount_layers([below, rootfs.descriptor], target)
+        layer = Rootfs(os.open("root", os.O_PATH | os.O_DIRECTORY, dir_fd=top), rootfs.user, rootfs.owner)
+        for number, (path, volume) in enumerate(volumes.items()):
+            with closing(volume), closing(layer.open(path, os.O_PATH)) as target:
+                _mount_volume(volume, target, top, str(number))
+        os.close(top)
+    except OSError as error:
+        raise HookError(
+            "the container's root directory is read-only and lacks mount points, and no overlay can show them to "
+            f"sessions: {error.strerror}; start it with a writable one (ch-run --write-fake)"
+        ) from None
+    layer.has_layer = True
+    return layer
+
+
+def _clone(rootfs: Rootfs, path: str) -> int:
+    with closing(rootfs.open(path, os.O_PATH)) as mounted:
+        return clone_tree(mounted)
+
+
+def _mount_volume(volume: int, target: int, directory: int, name: str) -> None:
+    """Mount `volume` on `target`, or a copy in `directory` of a removed file, over which nothing could be mounted."""
+    status = os.fstat(volume)
+    if status.st_nlink or not stat.S_ISREG(status.st_mode) or status.st_size > _SIZE // 4:
+        move_mount(volume, target)
+        return
+    with closing(os.open(f"/proc/self/fd/{volume}", os.O_RDONLY | os.O_NONBLOCK)) as descriptor:
+        data = read_all(descriptor, _SIZE // 4)
+    with closing(create_file(name, data, 0o644, directory)) as copy:
+        os.fchmod(copy, stat.S_IMODE(status.st_mode))
+        mount_bind(copy, target)
+
+
+def _is_missing(rootfs: Rootfs, path: str) -> bool:
+    names, found = _resolve(rootfs, path)
+    if found == len(names):
+        return False
+    with closing(rootfs.open("/" + "/".join(names[:found]), os.O_PATH)) as parent:
+        return mount_id(parent) == mount_id(rootfs.descriptor)
+
+
+def _make(rootfs: Rootfs, below: int, point: MountPoint) -> None:
+    """Make `point` in the directory `below`, with parents that look as those of `rootfs`. Raises OSError."""
+    names, found = _resolve(rootfs, point.path)
+    directory = os.dup(below)
+    for depth, name in enumerate(names, 1):
+        if depth == len(names) and not point.is_directory:
+            with closing(create_file(name, b"", 0o644, directory)):
+                break
+        try:
+            os.mkdir(name, 0o755, dir_fd=directory)
+            is_new = True
+        except FileExistsError:  # another point's parent
+            is_new = False
+        parent, directory = directory, os.open(name, os.O_RDONLY | os.O_DIRECTORY, dir_fd=directory)
+        os.close(parent)
+        if is_new and depth <= found:
+            with closing(rootfs.open("/" + "/".join(names[:depth]), os.O_PATH)) as original:
+                _imitate(directory, os.fstat(original))
+        elif is_new:
+            os.fchown(directory, point.owner.uid, point.owner.gid)
+            os.fchmod(directory, 0o755 if depth < len(names) else 0o700 if point.owner is not rootfs.owner else 0o755)
+    os.close(directory)
+
+
+def _imitate(directory: int, original: os.stat_result) -> None:
+    try:
+        os.fchown(directory, original.st_uid, original.st_gid)
+    except OSError:
+        pass  # the user namespace does not map its owner
+    os.fchmod(directory, stat.S_IMODE(original.st_mode))
+
+
+def _resolve(rootfs: Rootfs, path: str) -> tuple[list[str], int]:
+    """Return the components of `path` with all links resolved, and how many of them exist. Raises HookError."""
+    names: list[str] = []
+    pending = [name for name in reversed(path.split("/")) if name not in ("", ".")]
+    links = 0
+    try:
+        while pending:
+            name = pending.pop()
+            if name == "..":
+                del names[-1:]
+                continue
+            try:
+                handle = rootfs.open("/" + "/".join([*names, name]), os.O_PATH | os.O_NOFOLLOW)
+            except FileNotFoundError:
+                return [*names, name, *(left for left in reversed(pending) if left != "..")], len(names)
+            with closing(handle):
+                if not stat.S_ISLNK(os.fstat(handle).st_mode):
+                    names.append(name)
+                    continue
+                links += 1
+                if links > _MAX_LINKS or syscalls.filesystem_type(handle) == syscalls.PROC_SUPER_MAGIC:
+                    raise HookError(f"cannot open {printable(path)} in the container: too many links, or one of procfs")
+                target = os.readlink("", dir_fd=handle)
+            if target.startswith("/"):
+                names = []
+            pending += [part for part in reversed(target.split("/")) if part not in ("", ".")]
+    except OSError as error:
+        raise HookError(f"cannot open {printable(path)} in the container: {error.strerror}") from None
+    return names, len(names)

@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The inputs of `ssh_hook attach`: a running process stands for what config.json tells of a container that starts."""
+
+from __future__ import annotations
+
+from ..confine.apply import capability_names
+from ..confine.lsm import Labels, label_of
+from ..confine.rlimits import limit_names
+from ..errors import HookError
+from ..host.bundle import find_bundle
+from ..host.engine import Engine, read_map
+from ..host.running import Rights
+from ..kernel import syscalls
+from ..kernel.cgroups import Cgroups
+from ..kernel.identity import Identity, IdMap
+from ..kernel.lean import TYPE_CHECKING, closing, os
+from ..kernel.namespaces import Namespaces
+from ..spec.json_reader import Node
+from ..spec.oci_config import Container, read_config
+from .context import Programs, StartContext, require_undumpable
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ..host.running import RunningProcess
+    from ..spec.settings import Settings
+
+
+class AttachContext(StartContext):
+    """The inputs of one attach: those of a start, and the process.
+
+    Attributes:
+        target: the process.
+        warnings: for the user.
+    """
+
+    def __init__(
+        self,
+        target: RunningProcess,
+        settings: Settings,
+        packages: list[str],
+        port: int,
+        runtime_directory: str,
+        without_seccomp: bool,
+    ) -> None:
+        """Read all inputs. `runtime_directory` is the user's, where runtimes keep their state. Raises HookError."""
+        require_undumpable()
+        self.warnings: list[str] = []
+        self.target = target
+        self.settings = settings
+        self.packages = packages
+        self.port = port
+        self.port_option = "--port"
+        self.engine = Engine()
+        self.init = target.process
+        self.process = target.process.directory
+        self.path = f"process {self.init.pid}"
+        self.opened = None
+        self.programs_mount = None
+        self.last_namespaces = ("time", "user")
+        self.cgroups = Cgroups(self.process, rootless=True)
+        self.cgroups.may_stay_out = True
+        self.namespaces = Namespaces(self.process)
+        self.listen = settings.listen if not self.namespaces.has("net") else []
+        self.programs = Programs(f"{settings.dropbear_dir}/bin")
+        self._uid_map, self._gid_map = read_map("uid_map", self.process), read_map("gid_map", self.process)
+        self.container = self._describe(runtime_directory, without_seccomp)
+        self.labels = Labels(self.container)
+        self.user = Identity(self.container.uid, self.container.gid)
+
+    def has_user_namespace(self) -> bool:
+        """Tell whether the container has a user namespace other than the caller's: always."""
+        return True
+
+    def _describe(self, runtime_directory: str, without_seccomp: bool) -> Container:
+        """Return the container as its process shows it. Raises HookError."""
+        rights = self.target.rights
+        capabilities = dict(rights.capabilities)
+        uid = self._inside(self._uid_map, rights.uid, "uid")
+        if uid == 0:  # execve(2) gives root all of its bounding set, whatever it had before
+            capabilities["bounding"] &= capabilities["permitted"]
+        process: dict[str, Any] = {
+            "user": {
+                "uid": uid,
+                "gid": self._inside(self._gid_map, rights.gid, "gid"),
+                "additionalGids": self._groups(),
+                "umask": rights.umask,
+            },
+            "env": self.target.environment,
+            "noNewPrivileges": rights.no_new_privileges,
+            "capabilities": {name: capability_names(mask) for name, mask in capabilities.items()},
+            "rlimits": self._limits(),
+        }
+        for name, label in zip(("apparmorProfile", "selinuxLabel"), label_of(self.process)):
+            if label:
+                process[name] = label
+        linux = self._from_engine(runtime_directory, without_seccomp)
+        where = f"process {self.init.pid}"
+        return Container(Node({"process": process, "linux": linux, "root": {"path": "/"}}, where), where)
+
+    def _inside(self, id_map: IdMap, outside: int, kind: str) -> int:
+        inside = id_map.inside(outside)
+        if inside is None:
+            raise HookError(f"process {self.init.pid} has the {kind} {outside}, which its user namespace does not map")
+        return inside
+
+    def _groups(self) -> list[int]:
+        """Return the supplementary groups that sessions can have. Raises HookError where they would have too many."""
+        rights, pid = self.target.rights, self.init.pid
+        own = {*os.getgroups(), os.getegid()}
+        mapped = {group: self._gid_map.inside(group) for group in rights.groups}
+        unmapped = [group for group, inside in mapped.items() if inside is None]
+        foreign = [group for group in unmapped if group not in own]
+        if foreign:
+            raise HookError(f"process {pid} has more rights than you: the group{_list(foreign)}")
+        if self.target.read("setgroups").strip() == "deny":  # then sessions have the caller's
+            surplus = sorted(own - {*rights.groups, rights.gid})
+            if surplus:
+                raise HookError(
+                    f"process {pid} lacks the group{_list(surplus)} that you have, and its user namespace lets nobody "
+                    "drop a group: run attach without it (as root: setpriv --groups), or start the container with it"
+                )
+        elif unmapped:
+            self.warnings.append(f"sessions lack the group{_list(unmapped)}, which its user namespace does not map")
+        return [inside for inside in mapped.values() if inside is not None]
+
+    def _limits(self) -> list[dict[str, Any]]:
+        """Return the rlimits of the process, as far as the caller's own reach."""
+        limits, lowered = [], []
+        for number, (name, (soft, hard)) in enumerate(zip(limit_names(), self.target.rights.limits)):
+            _own_soft, most = syscalls.getrlimit(number)
+            if hard > most:
+                lowered.append(name)
+            limits.append({"type": name, "soft": min(soft, most), "hard": min(hard, most)})
+        if lowered:
+            self.warnings.append(f"in sessions {', '.join(lowered)} is lower than the process's, since yours is")
+        return limits
+
+    def _from_engine(self, runtime_directory: str, without_seccomp: bool) -> dict[str, Any]:
+        """Return what only the engine's config.json tells. Raises HookError."""
+        rights, pid = self.target.rights, self.init.pid
+        found: dict[str, Any] = {}
+        bundle = find_bundle(self.target.namespace("mnt"), runtime_directory)
+        if bundle is not None:
+            try:
+                with closing(os.open(bundle, os.O_RDONLY | os.O_DIRECTORY)) as directory:
+                    linux = read_config(directory, bundle).node("linux")
+            except OSError as error:
+                raise HookError(f"cannot open the bundle {bundle} of process {pid}: {error.strerror}") from None
+            if linux.has("mountLabel"):
+                found["mountLabel"] = linux.text("mountLabel")
+            if rights.has_filter and linux.has("seccomp"):
+                found["seccomp"] = linux.node("seccomp").value
+        self._check_filters("seccomp" in found, without_seccomp)
+        return found
+
+    def _check_filters(self, is_known: bool, without_seccomp: bool) -> None:
+        """Raise HookError where sessions would lack a seccomp filter of the process."""
+        rights, pid = self.target.rights, self.init.pid
+        with closing(os.open("/proc/self", os.O_RDONLY | os.O_DIRECTORY)) as directory:
+            own = Rights(directory)
+        is_whole = is_known and rights.filters <= own.filters + 1
+        if not rights.has_filter or is_whole:
+            return
+        if not without_seccomp:
+            origin = "it added itself" if is_known else "no config.json tells"
+            raise HookError(
+                f"process {pid} has a seccomp filter that {origin}, and the kernel shows it to root alone: "
+                "--without-seccomp lets sessions do without it"
+            )
+        self.warnings.append("sessions lack a seccomp filter that the process has, as --without-seccomp allows")
+
+
+def _list(groups: list[int]) -> str:
+    return ("s " if len(groups) > 1 else " ") + ", ".join(map(str, groups))

@@ -1,0 +1,105 @@
+"""Containers of engines that have no hooks, started by alice without root, and `ssh_hook attach` for them."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from containers import ALICE, IMAGES, LAUNCHER, Result, as_user, run, running, wait_for
+
+WHERE = Path("/home/alice/images")
+PORT = 15300  # another than the site's, as of a second container
+ENGINES: dict[str, list[str]] = {
+    "ch-run": ["ch-run", "IMAGE", "--"],
+    "ch-run-write-fake": ["ch-run", "--write-fake", "IMAGE", "--"],
+    "ch-run-write": ["ch-run", "--write", "IMAGE", "--"],
+    "bwrap": ["bwrap", "--ro-bind", "IMAGE", "/", "--dev", "/dev", "--proc", "/proc", "--unshare-all", "--share-net"],
+    "bwrap-write": ["bwrap", "--bind", "IMAGE", "/", "--dev", "/dev", "--proc", "/proc", "--unshare-user"],
+}
+PODMAN: dict[str, list[str]] = {
+    "podman": [],
+    "podman-keep-id": ["--userns=keep-id"],
+    "podman-another-uid": ["--user=1000:1000"],
+    "podman-read-only": ["--read-only"],
+    "podman-pid-host": ["--pid=host"],
+    "podman-pasta": ["--network=pasta"],
+    "podman-no-new-privileges": ["--security-opt=no-new-privileges", "--cap-drop=all"],
+}
+
+
+class Running(NamedTuple):
+    """A container that runs: its first process, and the engine's own process if that stays."""
+
+    pid: int
+    engine: subprocess.Popen[bytes] | None
+    name: str
+
+
+def make_image(name: str, owner: int = ALICE) -> Path:
+    """The tree of the busybox image, with the directories that ch-run mounts on."""
+    tree = WHERE / name
+    shutil.copytree((IMAGES / "busybox.rootfs").resolve(), tree, symlinks=True)
+    for directory in ("dev", "proc", "sys", "etc", "home", "root", "mnt", "srv", "var"):
+        (tree / directory).mkdir(exist_ok=True)
+    for file in ("passwd", "group", "hosts", "resolv.conf"):
+        (tree / "etc" / file).touch()
+    run(["chown", "-R", f"{owner}:{owner}", tree]).checked()
+    return tree
+
+
+def start(engine: str, image: Path, number: int, prefix: Sequence[str] = ()) -> Running:
+    """Start `sleep NUMBER` in a container of one of ENGINES or PODMAN; `prefix` is what starts the engine."""
+    program = ["/bin/sleep", str(number)]
+    if engine in PODMAN:
+        network = [] if "--network=pasta" in PODMAN[engine] else ["--network=host"]
+        options = [*network, *PODMAN[engine], "--name", f"attach-{number}"]
+        command = ["podman", "run", "--detach", *options, "localhost/ssh-test/busybox", *program]
+        run(as_user(ALICE, *prefix, *command), cwd="/run").checked()
+        process = None
+    else:
+        words = [str(image) if word == "IMAGE" else word for word in ENGINES[engine]]
+        process = subprocess.Popen(as_user(ALICE, *prefix, *words, *program), cwd="/")
+    wait_for(lambda: running(*program), f"start of {engine}")
+    return Running(int(next(iter(running(*program)))), process, f"attach-{number}")
+
+
+def stop(container: Running) -> None:
+    """End the container's first process, and see its engine end."""
+    if container.engine is None:
+        run(as_user(ALICE, "podman", "rm", "-f", "-t0", "-i", container.name), cwd="/run").checked()
+        return
+    run(["kill", "-KILL", str(container.pid)])
+    container.engine.wait(timeout=10)
+
+
+def hook(*arguments: str, uid: int = ALICE) -> Result:
+    """Run `ssh_hook` as a user."""
+    return run(as_user(uid, LAUNCHER, *arguments), cwd="/")
+
+
+def attach(container: Running, *options: str) -> None:
+    """Attach to a container, and expect no complaint but that of its cgroup."""
+    done = hook("attach", str(container.pid), "--port", str(PORT), *options)
+    assert done.status == 0, done.err
+    complaints = [line for line in done.err.decode().splitlines() if "your own cgroup" not in line]
+    assert complaints == []
+
+
+def is_gone(pid: int) -> bool:
+    """Tell whether a process has ended."""
+    try:
+        return ") Z" in Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
+    except OSError:
+        return True
+
+
+def tree(top: Path) -> dict[str, tuple[int, bytes]]:
+    """Mode and content of all that is in an image's tree."""
+    return {
+        str(path.relative_to(top)): (path.lstat().st_mode, path.read_bytes() if path.is_file() else b"")
+        for path in top.rglob("*")
+        if not path.is_symlink()
+    }

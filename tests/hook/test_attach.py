@@ -1,0 +1,412 @@
+"""`ssh_hook attach` brings SSH into containers that run already, without root, and `ssh_hook detach` ends it."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import attached
+import openssh
+import pytest
+from attached import ENGINES, PODMAN, PORT, Running, attach, hook, is_gone, make_image, start, stop, tree
+from containers import (
+    ALICE,
+    BOB,
+    LAUNCHER,
+    SETTINGS,
+    Result,
+    as_user,
+    keys,
+    listening,
+    processes,
+    run,
+    running,
+    wait_for,
+)
+from refusals import assert_one_line
+from test_equality import LOGIN, SCRIPT, environment, facts, namespaces
+
+Launch = Callable[..., Running]
+NUMBERS = itertools.count(300000)
+# What opens processes of the hook's again and again, until it is killed: each would show the node's tree, or a key.
+TRACER = """
+import os
+while True:
+    for pid in os.listdir("/proc"):
+        for name in ("fd/0", "mem", "root/.", "cwd/.", "environ", "exe", "ns/mnt") if pid.isdigit() else ():
+            try:
+                with open(f"/proc/{pid}/comm") as comm:
+                    os.close(os.open(f"/proc/{pid}/{name}", os.O_RDONLY))
+                    if comm.read() == "ssh_hook\\n":
+                        print(pid, name, flush=True)
+            except OSError:
+                pass
+"""
+
+
+@pytest.fixture
+def image() -> Iterator[Path]:
+    shutil.rmtree(attached.WHERE, ignore_errors=True)
+    attached.WHERE.mkdir()
+    yield make_image("image")
+    shutil.rmtree(attached.WHERE)
+
+
+@pytest.fixture
+def launch(image: Path) -> Iterator[Launch]:
+    begun: list[Running] = []
+
+    def call(engine: str, *prefix: str, tree: Path = image) -> Running:
+        begun.append(start(engine, tree, next(NUMBERS), prefix))
+        return begun[-1]
+
+    yield call
+    for container in begun:
+        stop(container)
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> Path:
+    return openssh.convert(keys() / "id_dropbear", tmp_path / "key")
+
+
+@pytest.fixture
+def ssh(key: Path) -> Callable[..., Result]:
+    return lambda command, port=PORT: openssh.login(key, command, port=port)
+
+
+def supervisors() -> set[int]:
+    return {pid for pid, name in processes().items() if name == "ssh_hook"}
+
+
+def daemon() -> int:
+    return next(pid for pid, name in processes().items() if name == "dropbear")
+
+
+@pytest.mark.parametrize("engine", [*ENGINES, *PODMAN])
+def test_session_is_what_the_process_is(
+    launch: Launch, ssh: Callable[..., Result], engine: str, request: pytest.FixtureRequest
+) -> None:
+    container = launch(engine)
+    before = tree(attached.WHERE)
+    attach(container)
+    if engine == "podman-pasta":
+        enter = ["nsenter", "--target", str(container.pid), "--net"]
+        key = request.getfixturevalue("key")
+        session = run([*enter, *openssh.client(key, port=PORT), "alice@127.0.0.1", SCRIPT.replace("$P", "self")])
+        variables = run([*enter, *openssh.client(key, port=PORT), "alice@127.0.0.1", "cat /proc/self/environ"])
+    else:
+        session, variables = ssh(SCRIPT.replace("$P", "self")), ssh("cat /proc/self/environ")
+    look = ["nsenter", "--target", str(container.pid), "--preserve-credentials", "--user", "--cgroup"]
+    process = facts(run([*look, "/bin/sh", "-c", SCRIPT.replace("$P", str(container.pid))]).checked().text + "\n")
+    found = facts(session.checked().text + "\n")
+    differing = {name for name in process if process[name] != found[name]}
+    assert differing <= ({"cgroup"} if engine in PODMAN else set())
+    theirs, ours = namespaces(container.pid), namespaces(daemon())
+    # A read-only image that lacks mount points is shown in a mount namespace of the sessions' own.
+    assert {name for name in theirs if theirs[name] != ours[name]} <= {"mnt"}
+    assert theirs["mnt"] == ours["mnt"] or engine in ("ch-run", "bwrap", "podman-read-only")
+    of_process = environment(Path(f"/proc/{container.pid}/environ").read_bytes())
+    of_session = environment(variables.out)
+    login = {name.encode() for name in LOGIN}
+    assert {name: value for name, value in of_process.items() if name not in login} == {
+        name: value for name, value in of_session.items() if name not in login
+    }
+    assert hook("detach", str(container.pid)).checked().text == f"detached from process {container.pid}"
+    # A container's first process that reaps nobody leaves the daemon a zombie, as it does any other process.
+    assert [pid for pid in processes() if not is_gone(pid)] == []
+    assert PORT not in listening()
+    assert b"ocihooks-ssh" not in Path(f"/proc/{container.pid}/mountinfo").read_bytes()
+    assert tree(attached.WHERE) == before
+    assert not is_gone(container.pid)
+
+
+@pytest.mark.parametrize("engine", ["ch-run", "ch-run-write-fake", "ch-run-write", "bwrap", "podman"])
+def test_ssh_to_another_container_and_back(
+    launch: Launch, ssh: Callable[..., Result], image: Path, engine: str
+) -> None:
+    attach(launch(engine))
+    other = launch("ch-run", tree=make_image("other"))
+    assert hook("attach", str(other.pid), "--port", "15301").status == 0
+    there = "ssh -p 15301 127.0.0.1 'echo there; ssh -p 15300 127.0.0.1 echo back'"
+    assert ssh(there).checked().text == "there\nback"
+    scp = "scp -P 15301 /etc/passwd 127.0.0.1:/tmp/attach-copied && cmp /etc/passwd /tmp/attach-copied"
+    if engine.startswith("ch-run"):  # /tmp is the node's
+        assert ssh(scp).checked().text == ""
+    Path("/tmp/attach-copied").unlink(missing_ok=True)
+    assert hook("wait", "--timeout", "5", "--port", "15301", "127.0.0.1").checked().err == b""
+    listed = hook("detach")
+    assert listed.status == 1
+    assert f"ssh_hook detach {other.pid}" in listed.text
+    hook("detach", str(other.pid)).checked()
+    hook("detach").checked()
+
+
+@pytest.mark.parametrize("engine", ["ch-run", "ch-run-write-fake", "bwrap", "bwrap-write", "podman", "podman-pid-host"])
+def test_it_ends_with_the_process(launch: Launch, key: Path, engine: str) -> None:
+    container = launch(engine)
+    attach(container)
+    # A session, and what it leaves behind, which no pid namespace may end.
+    run(
+        [*openssh.client(key, port=PORT), "alice@127.0.0.1", "setsid sleep 345678 >/dev/null 2>&1 </dev/null &"]
+    ).checked()
+    with subprocess.Popen([*openssh.client(key, port=PORT), "alice@127.0.0.1", "sleep 345679"]) as session:
+        wait_for(lambda: running("sleep", "345678") and running("sleep", "345679"), "sessions")
+        stop(container)
+        wait_for(lambda: processes() == {}, "end of daemon and supervisor")
+        assert running("sleep", "345678") | running("sleep", "345679") == set()
+        assert session.wait(timeout=10) == 255
+
+
+def test_detach_ends_sessions_and_not_the_container(launch: Launch, key: Path) -> None:
+    container = launch("bwrap-write")
+    attach(container)
+    run(
+        [*openssh.client(key, port=PORT), "alice@127.0.0.1", "setsid sleep 345678 >/dev/null 2>&1 </dev/null &"]
+    ).checked()
+    hook("detach").checked()
+    assert running("sleep", "345678") == set()
+    assert not is_gone(container.pid)
+    attach(container)
+    hook("detach", str(container.pid)).checked()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_supervisor_that_is_killed(launch: Launch, number: signal.Signals) -> None:
+    container = launch("ch-run-write-fake")
+    attach(container)
+    (supervisor,) = supervisors()
+    os.kill(supervisor, number)
+    wait_for(lambda: processes() == {}, "end of the daemon")
+    left = b"ocihooks-ssh" in Path(f"/proc/{container.pid}/mountinfo").read_bytes()
+    assert left == (number == signal.SIGKILL)
+
+
+def test_without_argument(launch: Launch) -> None:
+    assert_one_line(hook("attach").err.decode(), "you have no container on this node")
+    first = launch("ch-run")
+    assert hook("attach").checked().text == (
+        f"attached to process {first.pid} (sleep): its SSH server listens on port {SETTINGS['SERVER_PORT_DEFAULT']}"
+    )
+    hook("detach").checked()
+    second = launch("podman")
+    listed = hook("attach")
+    assert (listed.status, listed.err) == (1, b"")
+    assert [line.split() for line in listed.text.splitlines()] == [
+        [str(pid), "sleep", "ssh_hook", "attach", str(pid)] for pid in sorted((first.pid, second.pid))
+    ]
+    assert_one_line(hook("detach").err.decode(), "you have attached no SSH server on this node")
+
+
+def test_by_name(launch: Launch) -> None:
+    container = launch("podman")
+    assert f"process {container.pid} (" in hook("attach", "--name", container.name).checked().text
+    hook("detach", "--name", container.name).checked()
+    assert_one_line(hook("attach", "--name", "nobody").err.decode(), "your podman has no container nobody")
+
+
+def refused(*arguments: str, uid: int = ALICE) -> str:
+    done = hook("attach", *arguments, uid=uid)
+    assert done.status == 1
+    assert done.out == b""
+    text = done.err.decode()
+    assert_one_line(text)
+    assert processes() == {}
+    return text
+
+
+def test_refusals(launch: Launch) -> None:
+    container = launch("ch-run")
+    pid = str(container.pid)
+    assert "another user's, or has more rights than you" in refused(pid, uid=BOB)
+    assert "run it as the user whose container it is" in run([LAUNCHER, "attach", pid]).err.decode()
+    assert "there is no process 4194000" in refused("4194000")
+    assert "is no pid" in refused("1x")
+    assert "--port is '0'" in refused(pid, "--port", "0")
+    assert "may not listen on port 22" in refused(pid, "--port", "22")
+
+
+def test_own_process_in_no_container() -> None:
+    with subprocess.Popen(as_user(ALICE, "/bin/sleep", "345683")) as process:
+        wait_for(lambda: running("/bin/sleep", "345683"), "start")
+        assert "it is in no container" in refused(str(process.pid))
+        process.kill()
+
+
+def test_container_with_the_nodes_own_root() -> None:
+    with subprocess.Popen(
+        as_user(ALICE, "bwrap", "--ro-bind", "/", "/", "--unshare-user", "/bin/sleep", "345680")
+    ) as it:
+        wait_for(lambda: running("/bin/sleep", "345680"), "start")
+        assert "this node's own" in refused(next(iter(running("/bin/sleep", "345680"))))
+        it.kill()
+    run(["pkill", "-KILL", "-f", "^/bin/sleep 345680"])
+
+
+def test_container_of_roots_engine(start: Callable[..., object]) -> None:
+    container = start("podman-crun", "busybox", annotations={"com.hooks.ssh.enabled": "false"})
+    assert "only root can enter it" in refused(str(container.init()))  # type: ignore[attr-defined]
+
+
+def test_attached_already(launch: Launch) -> None:
+    for engine in ("ch-run", "ch-run-write-fake"):
+        container = launch(engine)
+        attach(container)
+        done = hook("attach", str(container.pid), "--port", "15302")
+        assert_one_line(done.err.decode(), "an SSH daemon already")
+        hook("detach", str(container.pid)).checked()
+
+
+def test_port_in_use_leaves_nothing(launch: Launch) -> None:
+    first, second = launch("ch-run"), launch("ch-run-write-fake")
+    attach(first)
+    before = Path(f"/proc/{second.pid}/mountinfo").read_bytes()
+    done = hook("attach", str(second.pid), "--port", str(PORT))
+    assert_one_line(done.err.decode(), f"port {PORT} is in use", "choose another by --port")
+    assert Path(f"/proc/{second.pid}/mountinfo").read_bytes() == before
+    hook("detach", str(first.pid)).checked()
+
+
+def test_groups_that_the_process_lacks(launch: Launch) -> None:
+    container = launch("ch-run")
+    command = as_user(ALICE, LAUNCHER, "attach", str(container.pid))
+    command[command.index("--clear-groups")] = "--groups=100,1234"
+    done = run(command)
+    assert_one_line(done.err.decode(), "lacks the groups 100, 1234 that you have")
+    assert done.status == 1
+    assert processes() == {}
+
+
+def test_groups_that_the_caller_lacks(image: Path) -> None:
+    command = as_user(ALICE, "ch-run", str(image), "--", "/bin/sleep", "345681")
+    command[command.index("--clear-groups")] = "--groups=1234"
+    with subprocess.Popen(command) as engine:
+        wait_for(lambda: running("/bin/sleep", "345681"), "start")
+        assert "more rights than you: the group 1234" in refused(str(engine.pid))
+        engine.kill()
+
+
+def test_seccomp_of_unknown_origin(launch: Launch, ssh: Callable[..., Result]) -> None:
+    """ch-run has a filter of its own making, which nobody but root can read."""
+    ENGINES["ch-run-seccomp"] = ["ch-run", "--seccomp", "IMAGE", "--"]
+    try:
+        filtered = launch("ch-run-seccomp")
+    finally:
+        del ENGINES["ch-run-seccomp"]
+    assert "a seccomp filter that no config.json tells" in refused(str(filtered.pid))
+    done = hook("attach", str(filtered.pid), "--port", str(PORT), "--without-seccomp")
+    assert done.status == 0
+    assert_line = done.err.decode()
+    assert "sessions lack a seccomp filter" in assert_line
+    assert "Seccomp:\t0" in ssh("cat /proc/self/status").checked().text
+    hook("detach").checked()
+
+
+def test_process_that_ends_or_executes_meanwhile(launch: Launch, image: Path) -> None:
+    """Whatever happens at whatever moment: a daemon that serves, or one line and nothing left."""
+    for attempt in range(12):
+        for change in ("kill", "exec"):
+            script = f"sleep 0.{attempt * 8 + 20:03}; " + ("exit" if change == "kill" else "exec /bin/sleep 345682")
+            with subprocess.Popen(as_user(ALICE, "ch-run", str(image), "--", "/bin/sh", "-c", script)) as engine:
+                wait_for(lambda: Path(f"/proc/{engine.pid}/exe").resolve().name == "busybox", "start", 5)
+                done = hook("attach", str(engine.pid), "--port", str(PORT))
+                if done.status:
+                    assert_one_line(done.err.decode(), f"process {engine.pid}")
+                engine.kill()
+            wait_for(lambda: processes() == {}, "end of what was attached")
+
+
+@pytest.mark.parametrize("engine", ["ch-run", "ch-run-write-fake", "bwrap-write"])
+def test_nobody_in_the_container_can_trace_what_attaches(launch: Launch, engine: str) -> None:
+    """A process of the same user in the same pid namespace, with all capabilities of the container's user namespace."""
+    container = launch(engine)
+    look = ["nsenter", f"--target={container.pid}", "--user", "--preserve-credentials", "/usr/bin/python3", "-ISc"]
+    with subprocess.Popen(as_user(ALICE, *look, TRACER), stdout=subprocess.PIPE, text=True) as tracer:
+        wait_for(lambda: Path(f"/proc/{tracer.pid}/comm").read_text(encoding="ascii") == "python3\n", "tracer")
+        for _attempt in range(5):
+            attach(container)
+            hook("detach").checked()
+        assert tracer.poll() is None
+        tracer.kill()
+        assert tracer.stdout is not None
+        assert tracer.stdout.read() == ""
+
+
+def test_hostile_image(launch: Launch, image: Path, tmp_path: Path, ssh: Callable[..., Result]) -> None:
+    """Its links lead out, a file is a FIFO, its programs would leave a trace: none is followed, waited for, or run."""
+    trace = Path("/tmp/attach-trace")
+    for name in ("ssh", "dropbear", "python3", "scp"):
+        (image / "bin" / name).write_text(f"#!/bin/sh\ntouch {trace}\n", encoding="utf-8")
+        (image / "bin" / name).chmod(0o755)
+    (image / "opt").symlink_to("../../../../../home/alice/victim")
+    victim = Path("/home/alice/victim")
+    victim.mkdir()
+    os.chown(victim, ALICE, ALICE)
+    (image / "usr").symlink_to("/proc/self/root/bin")
+    done = hook("attach", str(launch("ch-run").pid), "--port", str(PORT))
+    assert_one_line(done.err.decode(), "/usr/bin/ssh in the container")
+    assert list(victim.iterdir()) == []
+    (image / "usr").unlink()
+    (image / "etc/shells").unlink(missing_ok=True)
+    os.mkfifo(image / "etc/shells")
+    os.chown(image / "etc/shells", ALICE, ALICE)
+    container = launch("ch-run")
+    done = hook("attach", str(container.pid), "--port", str(PORT))
+    assert_one_line(done.err.decode(), "/etc/shells in the container is not a regular file")
+    (image / "etc/shells").unlink()
+    attach(container)
+    assert ssh("ls -d /opt/oci-hooks/ssh").checked().text == "/opt/oci-hooks/ssh"
+    hook("detach", str(container.pid)).checked()
+    assert list(victim.iterdir()) == []
+    assert not trace.exists()
+    victim.rmdir()
+
+
+def test_hostile_proc(launch: Launch, image: Path, ssh: Callable[..., Result]) -> None:
+    """The image's /proc is a directory of its own making: attach looks at the node's."""
+    ENGINES["bwrap-false-proc"] = ["bwrap", "--bind", "IMAGE", "/", "--dev", "/dev", "--unshare-user"]
+    false = image / "proc/self/fd"
+    false.mkdir(parents=True)
+    for number in range(100):
+        (false / str(number)).symlink_to("/home")
+    (image / "proc/self/setgroups").write_text("allow\n", encoding="ascii")
+    run(["chown", "-R", f"{ALICE}:{ALICE}", image / "proc"]).checked()
+    try:
+        container = launch("bwrap-false-proc")
+    finally:
+        del ENGINES["bwrap-false-proc"]
+    attach(container)
+    assert ssh("echo here").checked().text == "here"
+    hook("detach").checked()
+    assert sorted(path.name for path in Path("/home").iterdir() if path.name == "opt") == []
+
+
+def test_image_of_another_user(launch: Launch, ssh: Callable[..., Result]) -> None:
+    """A shared image, which is root's: nothing can be created there, and no owner is mapped."""
+    shared = make_image("shared", owner=0)
+    before = tree(shared)
+    attach(launch("ch-run", tree=shared))
+    assert ssh("id -u; ls -d /opt/oci-hooks/ssh").checked().text == f"{ALICE}\n/opt/oci-hooks/ssh"
+    hook("detach").checked()
+    assert tree(shared) == before
+
+
+def test_hanging_home_fails_by_deadline_alone(launch: Launch) -> None:
+    """A stopped provisioner stands for a file system that never answers."""
+    container = launch("ch-run")
+    with subprocess.Popen(
+        as_user(ALICE, LAUNCHER, "attach", str(container.pid)), stderr=subprocess.PIPE, text=True
+    ) as command:
+        begun = time.monotonic()
+        wait_for(lambda: len(supervisors()) > 2, "provisioner")
+        for pid in sorted(supervisors() - {command.pid})[1:]:
+            os.kill(pid, signal.SIGSTOP)
+        _out, said = command.communicate(timeout=30)
+        assert time.monotonic() - begun < 20
+    assert_one_line(said, "no answer within 10 s")

@@ -1,0 +1,115 @@
+"""What /proc tells of a running process: its rights, its mounts, and whether attach may serve it."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from ssh_hook.errors import HookError
+from ssh_hook.host.running import MountInfo, Rights, RunningProcess
+
+STATUS = """Name:\ta\\nUid:\\t0
+Umask:\t0027
+Uid:\t1000\t1000\t1000\t1000
+Gid:\t100\t100\t100\t100
+Groups:\t4 24
+CapInh:\t0000000000000000
+CapPrm:\t0000000000000003
+CapEff:\t0000000000000001
+CapBnd:\t00000000000000ff
+CapAmb:\t0000000000000000
+NoNewPrivs:\t1
+Seccomp:\t2
+Seccomp_filters:\t3
+"""
+LIMITS = """Limit                     Soft Limit           Hard Limit           Units
+Max cpu time              unlimited            unlimited            seconds
+Max file size             5                    unlimited            bytes
+Max realtime timeout      unlimited            7                    us
+"""
+MOUNTS = """22 1 0:21 / / rw,relatime master:1 - ext4 /dev/vda rw
+40 22 0:40 /img / ro,relatime master:1 - ext4 /dev/vda rw
+41 40 0:41 / /proc rw - proc proc rw
+42 41 0:42 / /proc/sys rw - proc proc rw
+43 40 0:43 / /with\\040blank rw - tmpfs tmpfs rw
+"""
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> int:
+    (tmp_path / "status").write_text(STATUS, encoding="utf-8")
+    (tmp_path / "limits").write_text(LIMITS, encoding="utf-8")
+    (tmp_path / "mountinfo").write_text(MOUNTS, encoding="utf-8")
+    return os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def test_rights(directory: int) -> None:
+    rights = Rights(directory)
+    assert (rights.uid, rights.gid, rights.groups, rights.umask) == (1000, 100, [4, 24], 0o027)
+    assert (rights.no_new_privileges, rights.has_filter, rights.filters) == (True, True, 3)
+    assert rights.capabilities == {"bounding": 0xFF, "permitted": 3, "inheritable": 0, "ambient": 0}
+    assert rights.limits == [(2**64 - 1, 2**64 - 1), (5, 2**64 - 1), (2**64 - 1, 7)]
+
+
+def test_rights_of_a_set_user_id_program(directory: int, tmp_path: Path) -> None:
+    (tmp_path / "status").write_text(STATUS.replace("1000\t1000\t1000\t1000", "1000\t0\t0\t0"), encoding="utf-8")
+    with pytest.raises(HookError, match="several uids"):
+        Rights(directory)
+
+
+@pytest.mark.parametrize(
+    ("change", "excess"),
+    [
+        (lambda rights: None, ""),
+        (lambda rights: setattr(rights, "groups", [4, 100]), ""),  # its own group is no further right
+        (lambda rights: setattr(rights, "uid", 0), "uid or gid"),
+        (lambda rights: setattr(rights, "groups", [4, 27]), "groups"),
+        (lambda rights: setattr(rights, "no_new_privileges", False), "no_new_privs"),
+        (lambda rights: rights.capabilities.update(permitted=4), "permitted capabilities"),
+        (lambda rights: rights.capabilities.update(bounding=1), ""),
+    ],
+)
+def test_rights_beyond_others(directory: int, change: Callable[[Rights], None], excess: str) -> None:
+    process = Rights(directory)
+    session = copy.deepcopy(process)
+    change(session)
+    assert session.excess_over(process) == excess
+
+
+def test_mounts(directory: int) -> None:
+    mounts = MountInfo(directory)
+    assert mounts.root == (b"0:40", b"/img")  # the upper one of two
+    assert mounts.is_read_only
+    assert mounts.mount_points == [b"/proc", b"/with\\040blank"]
+    assert not mounts.has_daemon()
+
+
+@pytest.mark.parametrize(
+    ("line", "has_daemon"),
+    [
+        ("50 40 0:50 / /opt/oci-hooks/ssh rw - tmpfs ocihooks-ssh rw", True),
+        ("50 40 0:50 / /opt/oci-hooks/ssh rw - tmpfs tmpfs rw", False),
+        ("50 40 0:50 / /opt/oci-hooks/ssh/more rw - tmpfs ocihooks-ssh rw", False),
+    ],
+)
+def test_mounts_with_a_daemon(directory: int, tmp_path: Path, line: str, has_daemon: bool) -> None:
+    (tmp_path / "mountinfo").write_text(f"{MOUNTS}{line}\n", encoding="utf-8")
+    assert MountInfo(directory).has_daemon() == has_daemon
+
+
+def test_read_only_file_system_on_a_writable_mount(directory: int, tmp_path: Path) -> None:
+    (tmp_path / "mountinfo").write_text("22 1 0:21 / / rw - squashfs /image ro\n", encoding="utf-8")
+    assert MountInfo(directory).is_read_only
+
+
+def test_process_in_no_container() -> None:
+    with pytest.raises(HookError, match="it is in no container"):
+        RunningProcess(os.getpid())
+
+
+def test_no_process() -> None:
+    with pytest.raises(HookError, match="there is no process 4194303"):
+        RunningProcess(4194303)
