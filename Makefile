@@ -110,6 +110,7 @@ rootless: venv
 	@tests/testbed/molecule rootless
 
 engines: venv
+	@tests/hook/run tests/hook/test_engines.py
 	@tests/testbed/molecule engines
 
 release-test: venv
