@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Draws a sequence of events as SVG, from text, for an HTML page: python drawing.py FILE.seq >FILE.svg
 
 A line of the text is one of:
@@ -89,13 +88,13 @@ class Drawing:
             for (first, last, _title), row in zip(self.groups, rows):
                 middle = (first.x + last.x) / 2
                 self.box(middle, top, last.x - first.x + LANE - 8, tall, "group")
-                self.text(row, middle, top + PAD, "strong")
+                self.text(row, middle, top + (tall - len(row) * LINE) / 2, "strong")
             top += tall + 6
         titles = {name: wrap(lane.title, LANE - 2 * PAD - 10) for name, lane in self.lanes.items()}
         tall = max(map(len, titles.values())) * LINE + 2 * PAD
         for name, lane in self.lanes.items():
             self.box(lane.x, top, LANE - 10, tall, "lane")
-            self.text(titles[name], lane.x, top + PAD + (tall - 2 * PAD - len(titles[name]) * LINE) / 2, "strong")
+            self.text(titles[name], lane.x, top + (tall - len(titles[name]) * LINE) / 2, "strong")
             lane.top = top + tall
         self.height = top + tall + GAP
 
