@@ -8,21 +8,19 @@ from __future__ import annotations
 import base64
 import json
 import zlib
-from pathlib import Path
 from typing import Any
 
 from ansible.plugins.action import ActionBase
 from ansible_collections.ocihooks.ssh.plugins.module_utils import _bytecode, _hook_package
+from ansible_collections.ocihooks.ssh.plugins.plugin_utils._sources import COLLECTION, HOOK
 
-_COLLECTION = Path(__file__).parents[2]
-_HOOK = _COLLECTION / "files" / "hook" / "ssh_hook"
-_UTILS = _COLLECTION / "plugins" / "module_utils"
-_ROLE_FILES = _COLLECTION / "roles" / "ssh_hook" / "files"
+_UTILS = COLLECTION / "plugins" / "module_utils"
+_ROLE_FILES = COLLECTION / "roles" / "ssh_hook" / "files"
 
 
 def hook_sources() -> dict[str, str]:
     """Return the texts of the hook's package and of the scripts beside it, by their names in `_hook_package.Hook`."""
-    sources = {_hook_package.PACKAGE_FOLDER + str(path.relative_to(_HOOK)): path for path in _HOOK.rglob("*.py")}
+    sources = {_hook_package.PACKAGE_FOLDER + str(path.relative_to(HOOK)): path for path in HOOK.rglob("*.py")}
     scripts = {_hook_package.SCRIPT_FOLDER + name: _UTILS / name for name in ("_files.py", "_passwd_file.py")}
     scripts[f"{_hook_package.SCRIPT_FOLDER}refresh_passwd.py"] = _ROLE_FILES / "refresh_passwd.py"
     scripts[_hook_package.COMPLETION] = _ROLE_FILES / "completion.bash"

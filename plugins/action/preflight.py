@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.action import ActionBase
-from ansible_collections.ocihooks.ssh.plugins.plugin_utils import _fitness, _variables
+from ansible_collections.ocihooks.ssh.plugins.plugin_utils import _fitness, _sources, _variables
 
 _ROLES = Path(__file__).parents[2] / "roles"
 LOGIN_NODES = "login_nodes"  # a group
@@ -65,7 +65,7 @@ class ActionModule(ActionBase):
         values, wrong = self._values(variables)
         if LOGIN_NODES in variables.get("group_names", []):
             values["ssh_hook_require_engine"] = False
-        wrong = wrong or _variables.wrong_dropbear_paths(values)
+        wrong = _sources.missing_sources() + (wrong or _variables.wrong_dropbear_paths(values))
         if purpose != "variables" and not wrong:
             wrong = _variables.wrong_paths(values) + _variables.wrong_values(values)
             if self._task.args.get("with_dropbear"):

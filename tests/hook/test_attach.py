@@ -14,7 +14,7 @@ from pathlib import Path
 import attached
 import openssh
 import pytest
-from attached import ENGINES, PODMAN, PORT, Running, attach, hook, is_gone, make_image, start, stop, tree
+from attached import ENGINES, PODMAN, PORT, Running, attach, hook, is_gone, make_image, stop, tree
 from containers import (
     ALICE,
     BOB,
@@ -29,11 +29,20 @@ from containers import (
     running,
     wait_for,
 )
+from equality import LOGIN, SCRIPT, environment, facts, namespaces
 from refusals import assert_one_line
-from test_equality import LOGIN, SCRIPT, environment, facts, namespaces
+from starter import Start
 
 Launch = Callable[..., Running]
 NUMBERS = itertools.count(300000)
+LISTEN = """
+import socket, sys, time
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(chr(0) + sys.argv[1])
+listener.listen()
+print("listening", flush=True)
+time.sleep(1000)
+"""
 # What opens processes of the hook's again and again, until it is killed: each would show the node's tree, or a key.
 TRACER = """
 import os
@@ -63,7 +72,7 @@ def launch(image: Path) -> Iterator[Launch]:
     begun: list[Running] = []
 
     def call(engine: str, *prefix: str, tree: Path = image) -> Running:
-        begun.append(start(engine, tree, next(NUMBERS), prefix))
+        begun.append(attached.start(engine, tree, next(NUMBERS), prefix))
         return begun[-1]
 
     yield call
@@ -249,9 +258,9 @@ def test_container_with_the_nodes_own_root() -> None:
     run(["pkill", "-KILL", "-f", "^/bin/sleep 345680"])
 
 
-def test_container_of_roots_engine(start: Callable[..., object]) -> None:
+def test_container_of_roots_engine(start: Start) -> None:
     container = start("podman-crun", "busybox", annotations={"com.hooks.ssh.enabled": "false"})
-    assert "only root can enter it" in refused(str(container.init()))  # type: ignore[attr-defined]
+    assert "only root can enter it" in refused(str(container.init()))
 
 
 def test_attached_already(launch: Launch) -> None:
@@ -261,6 +270,20 @@ def test_attached_already(launch: Launch) -> None:
         done = hook("attach", str(container.pid), "--port", "15302")
         assert_one_line(done.err.decode(), "an SSH daemon already")
         hook("detach", str(container.pid)).checked()
+
+
+def test_another_user_takes_the_sockets_name(launch: Launch) -> None:
+    container = launch("ch-run")
+    stat = Path(f"/proc/{container.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    namespace = Path("/proc/self/ns/pid").stat().st_ino
+    name = f"ocihooks-ssh/attached/{ALICE}/{namespace}/{container.pid}-{stat[19]}"
+    with subprocess.Popen(as_user(BOB, "/usr/bin/python3", "-c", LISTEN, name), stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"listening\n"
+        assert_one_line(hook("attach", str(container.pid)).err.decode(), "has an SSH daemon already")
+        assert_one_line(hook("detach", str(container.pid)).err.decode(), "by another user: nothing was done")
+        assert other.poll() is None
+        other.kill()
 
 
 def test_port_in_use_leaves_nothing(launch: Launch) -> None:
@@ -395,6 +418,15 @@ def test_image_of_another_user(launch: Launch, ssh: Callable[..., Result]) -> No
     assert ssh("id -u; ls -d /opt/oci-hooks/ssh").checked().text == f"{ALICE}\n/opt/oci-hooks/ssh"
     hook("detach").checked()
     assert tree(shared) == before
+
+
+def test_site_without_overlays(launch: Launch, ssh: Callable[..., Result]) -> None:
+    container = launch("ch-run")
+    command = as_user(ALICE, LAUNCHER, "attach", str(container.pid), "--port", str(PORT))
+    command.insert(command.index("env") + 4, "OVERLAY_MOUNT_HOME_SSH=false")
+    assert run(command, cwd="/").checked().err == b""
+    assert ssh("ls ~/.ssh/id_dropbear").checked().text.endswith("/.ssh/id_dropbear")
+    hook("detach").checked()
 
 
 def test_hanging_home_fails_by_deadline_alone(launch: Launch) -> None:

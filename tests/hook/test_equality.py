@@ -9,25 +9,14 @@ from typing import Any
 
 import pytest
 from containers import PORT, Container, Podman, listening, run
+from equality import LOGIN, SCRIPT, environment, facts, namespaces
 from starter import Start
 
-# Of /proc/PID/status what is each process's own: its place in the tree, its memory, its time, what its program handles.
-OWN = set(
-    """
-    Name State Tgid Ngid Pid PPid TracerPid NStgid NSpid NSpgid NSsid Kthread FDSize HugetlbPages CoreDumping
-    THP_enabled untag_mask Threads SigQ SigPnd ShdPnd SigBlk SigIgn SigCgt Cpus_allowed Cpus_allowed_list
-    voluntary_ctxt_switches nonvoluntary_ctxt_switches x86_Thread_features x86_Thread_features_locked
-    """.split()
-)
-CAPABILITY_SETS = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
 # What podman's own exec leaves out.
 NOT_OF_EXEC = {"Groups", "oom_score_adj"}
-# Of each login its own.
-LOGIN = set("USER LOGNAME HOME SHELL TERM PWD OLDPWD SHLVL _ SSH_CLIENT SSH_CONNECTION SSH_PUBKEYINFO".split())
 # keyctl(2), add_key(2) on x86_64
 ADD_KEY, KEYCTL = 248, 250
 JOIN_SESSION_KEYRING, SESSION_KEYRING = 1, -3
-NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
 PODMAN_OPTIONS: dict[str, list[str]] = {
     "default": [],
     "bridge": ["--network", "bridge"],
@@ -46,45 +35,6 @@ PODMAN_OPTIONS: dict[str, list[str]] = {
     "oom": ["--oom-score-adj", "500"],
     "workdir": ["--workdir", "/tmp"],
 }
-
-
-# What tells, one after the other, all of it; $P is the process.
-FILES = ("status", "cgroup", "limits", "oom_score_adj", "attr/current", "timens_offsets")
-SCRIPT = "; echo ---; ".join(f"cat /proc/$P/{name} 2>/dev/null || echo none" for name in FILES)
-
-
-def facts(output: str) -> dict[str, object]:
-    """What the output of SCRIPT says of a process: each field of its status, and of the other files."""
-    text, cgroup, limits, oom, label, offsets = output.split("---\n")
-    status = dict(line.split(":", 1) for line in text.splitlines())
-    found: dict[str, object] = {
-        name: value.split() for name, value in status.items() if name not in OWN and not name.startswith(("Vm", "Rss"))
-    }
-    for name in CAPABILITY_SETS:
-        found[name] = int(status[name], 16)
-    # Whether a process's own group is among the others makes no difference to what it may do.
-    found["Groups"] = sorted({*status["Groups"].split(), status["Gid"].split()[1]})
-    lines = {f"limits: {line[:25].strip()}": line[25:].split() for line in limits.splitlines()[1:]}
-    return {
-        **found,
-        **lines,
-        "cgroup": sorted(cgroup.splitlines()),
-        "oom_score_adj": oom.strip(),
-        "label": label.strip("\0\n"),
-        "clocks": offsets,
-    }
-
-
-def environment(output: bytes) -> dict[bytes, bytes]:
-    return dict(entry.split(b"=", 1) for entry in output.split(b"\0") if entry)
-
-
-def namespaces(pid: int) -> dict[str, tuple[int, int]]:
-    found = {}
-    for name in NAMESPACES:
-        status = Path(f"/proc/{pid}/ns/{name}").stat()
-        found[name] = (status.st_dev, status.st_ino)
-    return found
 
 
 def of_init(container: Container) -> dict[str, object]:

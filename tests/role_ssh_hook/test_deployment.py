@@ -413,7 +413,8 @@ def test_the_json_names_the_nodes_own_addresses() -> None:
         assert '+      "REQUIRE_SECCOMP=false",' in said
         assert '+      "MAKE_KEYS=false",' in said
         assert '+      "REQUIRE_USER_ANNOTATION=true",' in said
-    assert f"On node {HOOK_JSON} is not as the variables say. Run the deployment." in said
+    differing = "; ".join(f"{path} is not as the variables say" for path in (LAUNCHER, HOOK_JSON))
+    assert f"On node {differing}. Run the deployment." in said
     assert play("remove", "--check", variables=variables).status == 0
 
 

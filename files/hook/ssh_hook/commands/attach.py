@@ -68,7 +68,12 @@ def run(arguments: Namespace, settings: dict[str, str]) -> int:
     runtime = settings.get("XDG_RUNTIME_DIR") or f"/run/user/{os.geteuid()}"
     packages = [path for path in settings.get("PYTHON_PACKAGES", "").split(":") if path.startswith("/")]
     listener = attachments.claim(target.process)
-    context = AttachContext(target, site, packages, port, runtime, arguments.without_seccomp)
+    try:
+        context = AttachContext(target, site, packages, port, runtime, arguments.without_seccomp)
+    except (HookError, OSError):
+        if target.process.is_alive():
+            raise
+        raise HookError(f"process {pid} has ended meanwhile") from None
     reader, writer = os.pipe()
     if os.fork() == 0:
         status = 1

@@ -46,7 +46,7 @@ class Rights:
         self.groups = sorted(int(group) for group in fields["Groups"].split())
         self.umask = int(fields["Umask"], 8)
         self.no_new_privileges = fields["NoNewPrivs"] != "0"
-        self.has_filter = fields["Seccomp"] == _FILTER_MODE
+        self.has_filter = fields.get("Seccomp") == _FILTER_MODE  # absent without CONFIG_SECCOMP
         self.filters = int(fields.get("Seccomp_filters", "0"))
         self.capabilities = {name: int(fields[field], 16) for name, field in _SETS.items()}
         self.limits = [

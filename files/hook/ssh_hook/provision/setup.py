@@ -13,7 +13,7 @@ from ..kernel import syscalls
 from ..kernel.files import rewrite
 from ..kernel.identity import ActingAs
 from ..kernel.lean import TYPE_CHECKING, basename, closing, create_file, dirname, fsdecode, os, read_all, stat
-from ..kernel.mounts import MountTable, make_private, make_read_only, mount_bind, mount_tmpfs
+from ..kernel.mounts import MountTable, make_private, make_read_only, mount_bind, mount_id, mount_tmpfs
 from ..kernel.rootfs import CONTENT, MOUNT
 from ..keys.formats import known_hosts
 from ..keys.store import AUTHORIZED_KEYS
@@ -21,7 +21,6 @@ from ..spec import container_paths as paths
 from ..spec.annotations import REQUIRE_SHELL
 from .account import AccountRequest, entries_of, find_account
 from .home import Home, make_directory
-from .layer import MountPoint
 from .texts import environment_file, profile_module, ssh_config
 
 if TYPE_CHECKING:
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from ..spec.settings import Settings
     from .account import Account
     from .launch import Launch
+    from .layer import MountPoint
 
 _MAX_PASSWD = 32 << 20  # bytes
 _MAX_PASSWD_COPY = 1 << 20  # bytes: the hook's tmpfs is not charged to the container
@@ -81,6 +81,8 @@ class Setup:
 
     def mount_points(self) -> list[MountPoint]:
         """Return what `mount` and `provide` will mount on, and create where it is missing."""
+        from .layer import MountPoint  # here: no start of a container needs it
+
         files = [paths.SSH, *(f"{paths.USER_PROGRAMS}/{name}" for name in paths.COPIERS)]
         files += [paths.PASSWD] if self._passwd is not None else []
         files += [paths.SHELLS] if self._account.shells is not None else []
@@ -117,7 +119,8 @@ class Setup:
         for name, data in credentials.host_keys.items():
             _write_file(self._dropbear, name, data, 0o600, self._user)
             options += ["-r", f"{paths.DROPBEAR}/{name}"]
-        if self._settings.overlay and self._home.ssh >= 0:
+        has_cover = self._home.ssh >= 0 and self._covers_home()
+        if has_cover:
             self._mount_table.refuse_shared(self._home.ssh, self._home.ssh_path)
             self._home.cover(credentials, self._base, self._in_user_namespace)
             self._rootfs.note(MOUNT, self._home.ssh_path, "")
@@ -131,7 +134,7 @@ class Setup:
 
         # -D, since an image may give the user's uid a second account, with a home and keys of the image's author.
         authorized = f"{account.home}/.ssh"
-        if self._home.is_refused(self._settings.overlay):
+        if self._home.is_refused(has_cover):
             _write_file(self._dropbear, AUTHORIZED_KEYS, credentials.authorized_keys, 0o600, self._user)
             authorized = paths.DROPBEAR
         return [*options, "-D", authorized]
@@ -141,8 +144,14 @@ class Setup:
 
         This is the last step, so that a failed start neither leaves keys there nor has to remove another container's.
         """
-        if not self._settings.overlay and self._home.ssh >= 0:
+        if self._home.ssh >= 0 and not self._covers_home():
             self._home.write(credentials)
+
+    def _covers_home(self) -> bool:
+        """Tell whether keys go onto ~/.ssh, and not into it: as the site decides, or where nothing can be written."""
+        if self._settings.overlay or not self._rootfs.has_layer:
+            return self._settings.overlay
+        return mount_id(self._home.ssh) == mount_id(self._rootfs.descriptor)
 
     def _provide_profile(self, etc: int) -> None:
         """Have login shells read the container's variables, if that is possible. Raises OSError."""

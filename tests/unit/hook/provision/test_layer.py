@@ -47,7 +47,7 @@ def test_links_are_resolved_in_the_image(root: Path, path: str, names: str, foun
 
 
 def test_loop_of_links(root: Path) -> None:
-    with pytest.raises(HookError, match="[Tt]oo many l"):
+    with pytest.raises(HookError, match=r"[Tt]oo many l"):
         layer._resolve(rootfs(root), "/loop/x")
 
 

@@ -1,0 +1,56 @@
+"""What a process may do, as /proc tells it: for comparing a session with the process that it is beside."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+# Of /proc/PID/status what is each process's own: its place in the tree, its memory, its time, what its program handles.
+OWN = set(
+    """
+    Name State Tgid Ngid Pid PPid TracerPid NStgid NSpid NSpgid NSsid Kthread FDSize HugetlbPages CoreDumping
+    THP_enabled untag_mask Threads SigQ SigPnd ShdPnd SigBlk SigIgn SigCgt Cpus_allowed Cpus_allowed_list
+    voluntary_ctxt_switches nonvoluntary_ctxt_switches x86_Thread_features x86_Thread_features_locked
+    """.split()
+)
+CAPABILITY_SETS = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
+# Of each login its own.
+LOGIN = set("USER LOGNAME HOME SHELL TERM PWD OLDPWD SHLVL _ SSH_CLIENT SSH_CONNECTION SSH_PUBKEYINFO".split())
+NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
+
+# What tells, one after the other, all of it; $P is the process.
+FILES = ("status", "cgroup", "limits", "oom_score_adj", "attr/current", "timens_offsets")
+SCRIPT = "; echo ---; ".join(f"cat /proc/$P/{name} 2>/dev/null || echo none" for name in FILES)
+
+
+def facts(output: str) -> dict[str, object]:
+    """What the output of SCRIPT says of a process: each field of its status, and of the other files."""
+    text, cgroup, limits, oom, label, offsets = output.split("---\n")
+    status = dict(line.split(":", 1) for line in text.splitlines())
+    found: dict[str, object] = {
+        name: value.split() for name, value in status.items() if name not in OWN and not name.startswith(("Vm", "Rss"))
+    }
+    for name in CAPABILITY_SETS:
+        found[name] = int(status[name], 16)
+    # Whether a process's own group is among the others makes no difference to what it may do.
+    found["Groups"] = sorted({*status["Groups"].split(), status["Gid"].split()[1]})
+    lines = {f"limits: {line[:25].strip()}": line[25:].split() for line in limits.splitlines()[1:]}
+    return {
+        **found,
+        **lines,
+        "cgroup": sorted(cgroup.splitlines()),
+        "oom_score_adj": oom.strip(),
+        "label": label.strip("\0\n"),
+        "clocks": offsets,
+    }
+
+
+def environment(output: bytes) -> dict[bytes, bytes]:
+    return dict(entry.split(b"=", 1) for entry in output.split(b"\0") if entry)
+
+
+def namespaces(pid: int) -> dict[str, tuple[int, int]]:
+    found = {}
+    for name in NAMESPACES:
+        status = Path(f"/proc/{pid}/ns/{name}").stat()
+        found[name] = (status.st_dev, status.st_ino)
+    return found
