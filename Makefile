@@ -1,7 +1,7 @@
 # A developer's commands; the scripts that the recipes call say more.
 PYTHON ?= /usr/bin/python3
 PARTS := lint unit fuzz sanity integration role-dropbear role-ssh-hook hook-tests vm-tests molecule engines launchers demo-test
-SCENARIOS := upgrade-from-sarus rootless lifecycle slurm
+SCENARIOS := upgrade-from-sarus rootless lifecycle slurm launch-real
 FUZZ_SECONDS ?= 60
 SOAK_SECONDS ?= 600
 ARGS := # only from the command line of make, not from the environment
@@ -33,6 +33,7 @@ help:
 	@echo 'make rootless     rootless podman: networks, user namespaces, runtimes, overlays, two users on a node'
 	@echo 'make lifecycle    years of a deployment: upgrades under load, faults, changed variables, removal'
 	@echo 'make slurm        users' jobs in Slurm'
+	@echo 'make launch-real  DeepSpeed, PyTorch, Ray, Dask, mpi4py and other launchers as users have them'
 	@echo 'make soak         thousands of starts and races, and fuzzing for SOAK_SECONDS (600)'
 	@echo 'make bench        performance of the hook and its peers; seven minutes'
 	@echo 'make bench-deploy a deployment to three nodes, twice: seconds, and the slowest tasks'
@@ -90,6 +91,9 @@ demo-test: venv
 
 slurm: venv
 	@tests/testbed/molecule slurm
+
+launch-real: venv
+	@tests/testbed/molecule launch-real
 
 upgrade-from-sarus: venv
 	@tests/testbed/molecule upgrade-from-sarus

@@ -28,7 +28,7 @@ class Line(NamedTuple):
 
 
 LINES = (
-    Line("no delay", 0, 1024, 3, (ratio_at_least(0.5),)),
+    Line("no delay", 0, 1024, 3, (ratio_at_least(0.9),)),
     Line("1 ms", 1, 1024, 2, ()),
     Line("10 ms", 10, 1024, 2, (ratio_at_least(0.9),)),
 )

@@ -183,6 +183,8 @@ def settings(data: bytes) -> None:
             "OVERLAY_MOUNT_HOME_SSH": it.overlay,
             "JOIN_NAMESPACES": it.join,
             "REQUIRE_SECCOMP": it.require_seccomp,
+            "REQUIRE_SHELL": it.require_shell,
+            "MAKE_KEYS": it.make_keys,
         }
         assert {name: variables.get(name, "true").lower() for name in switches} == {
             name: str(value).lower() for name, value in switches.items()
@@ -239,7 +241,7 @@ def login_shells(data: bytes) -> set[bytes]:
 def account(data: bytes) -> None:
     """HOME, /etc/shells and /etc/passwd of an image: Dropbear, which is linked with musl, can log the user in."""
     home, shells, before = [*data.split(SEPARATOR, 2), b"", b""][:3]
-    wanted = AccountRequest(1000, 100, "alice", os.fsdecode(home))
+    wanted = AccountRequest(1000, 100, "alice", "/bin/zsh", os.fsdecode(home))
     it = find_account(wanted, before, shells or None, lambda path: path.endswith("sh"))
     assert it is not None
     after = before if it.passwd is None else it.passwd

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
 import stat
@@ -44,7 +45,7 @@ MAGIC_LINKS = {
 }
 LINKS = {**MAGIC_LINKS, "absolute": "", "dots": f"..{UP}", "dangling": "/nowhere"}
 RACED_STARTS = 7  # at each place, of which there are fifteen
-OPTIONAL = ("usr/bin/ssh", "usr/bin/scp", "etc/profile.d", "etc/shells")  # a session does without
+OPTIONAL = ("usr/bin/ssh", "usr/bin/scp", "etc/profile.d", "etc/shells", "home/alice/.ssh")  # a session does without
 
 
 @pytest.fixture(autouse=True)
@@ -203,8 +204,10 @@ def test_link_to_the_host_under_podman(engine: str, place: str) -> None:
 
 
 def test_own_ssh_directory_that_is_etc() -> None:
-    outcome = plain(prepare=prepared("home/alice/.ssh", lambda path: path.symlink_to("/etc")), change=without_home)
-    assert "/home/alice/.ssh" in outcome.error
+    prepare = prepared("home/alice/.ssh", lambda path: path.symlink_to("/etc"))
+    outcome = plain(prepare=prepare, change=without_home, command="ls -a /etc")
+    assert outcome.error == ""
+    assert not {"id_dropbear", "authorized_keys"} & set(outcome.said.split())
 
 
 def test_own_ssh_directory_that_is_anothers() -> None:
@@ -212,7 +215,9 @@ def test_own_ssh_directory_that_is_anothers() -> None:
         furnish(root)
         os.chown(root / "home/alice/.ssh", 0, 0)
 
-    assert "not a directory of its user" in plain(prepare=prepare, change=without_home).error
+    outcome = plain(prepare=prepare, change=without_home, command="ls -lna /home/alice")
+    assert outcome.error == ""
+    assert re.search(r"^drwx------ +2 0 +0 .* \.ssh$", outcome.said, re.MULTILINE), outcome.said
 
 
 def test_home_that_is_procfs() -> None:

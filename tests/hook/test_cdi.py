@@ -164,18 +164,8 @@ def test_a_rootful_engine_of_a_login_knows_the_user() -> None:
 @pytest.fixture(scope="module")
 def docker() -> Iterator[None]:
     """Docker, in whose configuration the role has switched on CDI, with images that have users of their own."""
-    dockerd.WORK.mkdir(exist_ok=True)
-    dockerd.SETTINGS.parent.mkdir(exist_ok=True)
-    dockerd.SETTINGS.write_text(json.dumps(dockerd.IN_A_BED), encoding="utf-8")
-    switch_on: list[str | bytes | Path] = [PYTHON, "-I", "-S", ROLE / "files" / "docker_cdi.py", dockerd.SETTINGS]
-    assert run(switch_on).checked().text == "changed"
-    assert run(switch_on).checked().text == "unchanged"
-    with dockerd.daemons():
-        dockerd.import_image("plain")
-        dockerd.import_image("alices", f"USER {ALICE}")
-        dockerd.import_image("bobs", f"USER {BOB}", f"LABEL {USER}=bob")
+    with dockerd.installed():
         yield
-    dockerd.SETTINGS.unlink()
 
 
 @pytest.fixture

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from changes import with_home, without_home
-from containers import ALICE, ENGINES, WORK, Container
+from changes import bind, with_home, without_home
+from containers import ALICE, ENGINES, WORK, Container, StartFailed, listening, processes, records, wait_for
+from hook_log import Syslog
 from starter import Start
 
 
@@ -242,3 +243,203 @@ def test_another_process_with_the_users_group(start: Start) -> None:
 
     container = start("crun", network="private", change=change)
     assert container.ssh("id -g").checked().text == "777"
+
+
+# A place for the annotation's pidfile, which the peer makes too.
+
+PIDFILE = "com.hooks.ssh.pidfile_container"
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_pidfile_in_a_directory_that_is_missing(start: Start, engine: str) -> None:
+    container = start(engine, "busybox", annotations={PIDFILE: "/var/run/sarus/ssh/pid"})
+    assert container.ssh("cat /var/run/sarus/ssh/pid").checked().text.isdigit()
+    user = container.exec("id", "-u").checked().text
+    assert container.exec("stat", "-c", "%u", "/var/run/sarus/ssh").checked().text == user
+
+
+@pytest.mark.parametrize("owner", [0, ALICE])
+def test_missing_directory_in_a_volume_is_made_as_the_user_only(start: Start, tmp_path: Path, owner: int) -> None:
+    tmp_path.chmod(0o755)
+    os.chown(tmp_path, owner, owner)
+    change = with_volume(tmp_path, "/volume")
+    options: dict[str, Any] = {"change": change, "annotations": {PIDFILE: "/volume/a/b/pid"}, "network": "private"}
+    if owner == ALICE:
+        start("crun", **options)
+        assert (tmp_path / "a").stat().st_uid == ALICE
+    else:
+        with pytest.raises(StartFailed, match="cannot create /volume/a in the container: Permission denied"):
+            start("crun", **options)
+        assert not list(tmp_path.iterdir())
+
+
+# Volumes of root's.
+
+
+def with_volume(source: Path, destination: str, *others: Callable[[dict[str, Any]], None]) -> Callable[..., None]:
+    def change(config: dict[str, Any]) -> None:
+        config["mounts"].append(bind(source, destination))
+        for other in others:
+            other(config)
+
+    return change
+
+
+@pytest.fixture
+def roots() -> Iterator[Path]:
+    """A directory that only root can write to. Nothing may come into it."""
+    volume = WORK / "roots"
+    volume.mkdir(mode=0o755)
+    (volume / "own.sh").write_text("", encoding="ascii")
+    yield volume
+    assert [path.name for path in volume.iterdir()] == ["own.sh"]
+    shutil.rmtree(volume)
+
+
+@pytest.mark.parametrize("engine", ["crun", "runc"])
+def test_volume_over_profile_d(start: Start, syslog: Syslog, roots: Path, engine: str) -> None:
+    container = start(engine, network="private", change=with_volume(roots, "/etc/profile.d"))
+    assert_works(container)
+    assert_warned(syslog, "/etc/profile.d/ssh-hook.sh", "login shells")
+
+
+@pytest.mark.parametrize("engine", ["podman-crun", "rootless"])
+def test_volume_over_profile_d_under_podman(start: Start, roots: Path, engine: str) -> None:
+    container = start(engine, options=["--volume", f"{roots}:/etc/profile.d"])
+    assert container.ssh("exit 7").status == 7
+
+
+@pytest.mark.parametrize("engine", ["crun", "runc"])
+def test_volume_over_opt_says_what_it_lacks(start: Start, roots: Path, engine: str) -> None:
+    with pytest.raises(StartFailed, match=r"where /opt is a volume, have an empty directory oci-hooks/ssh in it"):
+        start(engine, network="private", change=with_volume(roots, "/opt"))
+
+
+@pytest.mark.parametrize("engine", ["podman-crun", "rootless"])
+def test_the_nodes_own_opt(start: Start, engine: str) -> None:
+    """The role makes the directory there."""
+    Path("/opt/oci-hooks/ssh").mkdir(exist_ok=True)
+    container = start(engine, options=["--volume", "/opt:/opt:ro"])
+    assert container.ssh("exit 7").status == 7
+    assert not list(Path("/opt/oci-hooks/ssh").iterdir())
+
+
+# Homes in which the hook may put nothing.
+
+
+def assert_warned(syslog: Syslog, *words: str) -> None:
+    """The hook has warned in these words."""
+    wait_for(syslog.of_hook, "a message in syslog")
+    assert [message for message in syslog.of_hook() if all(word in message for word in words)], syslog.of_hook()
+
+
+def ssh_directory_of_root(root: Path) -> None:
+    (root / "home/alice/.ssh").mkdir(parents=True)
+    (root / "home/alice/.ssh/config").write_text("", encoding="ascii")
+
+
+def ssh_directory_that_is_a_link(root: Path) -> None:
+    (root / "home/alice").mkdir(parents=True, exist_ok=True)
+    (root / "home/alice/.ssh").symlink_to("/etc")
+
+
+@pytest.mark.parametrize("overlay", ["true", "false"])
+@pytest.mark.parametrize("image", ["debian", "busybox"])
+@pytest.mark.parametrize("prepare", [ssh_directory_of_root, ssh_directory_that_is_a_link], ids=lambda it: it.__name__)
+def test_ssh_directory_of_the_image(
+    start: Start, syslog: Syslog, prepare: Callable[[Path], None], image: str, overlay: str
+) -> None:
+    settings = {"OVERLAY_MOUNT_HOME_SSH": overlay}
+    container = start("crun", image, network="private", prepare=prepare, change=without_home, settings=settings)
+    assert_works(container)
+    assert_warned(syslog, "/home/alice/.ssh in the container", "/opt/oci-hooks/ssh alone")
+    assert not {"id_dropbear", "authorized_keys"} & set(container.exec("ls", "-a", "/etc").text.split())
+
+
+@pytest.mark.parametrize("image", ["debian", "busybox"])
+@pytest.mark.parametrize("engine", ENGINES[:3])
+def test_tmpfs_on_home(start: Start, engine: str, image: str) -> None:
+    """podman gives it the mode of the image's directory, if there is one: then the user's home cannot be made."""
+    keep = ["--userns=keep-id"] if engine == "rootless" else []
+    container = start(engine, image, options=["--tmpfs", "/home", "--env", "HOME=/home/zoe", *keep])
+    homes = {"debian": ["/"], "busybox": ["/home/zoe", "/home/alice"]}  # with keep-id podman names the user's own
+    assert container.ssh("pwd").checked().text in homes[image]
+    assert container.ssh("ssh 127.0.0.1 exit 7").status == 7
+
+
+def test_tmpfs_of_roots_on_home(start: Start, syslog: Syslog) -> None:
+    def change(config: dict[str, Any]) -> None:
+        without_home(config)
+        options = ["mode=755"]
+        config["mounts"].append({"destination": "/home", "type": "tmpfs", "source": "tmpfs", "options": options})
+
+    assert_works(start("crun", "busybox", network="private", change=change))
+    assert_warned(syslog, "cannot create /home/alice in the container")
+
+
+# Shells.
+
+
+def without_shell(root: Path) -> None:
+    for name in ("sh", "ash", "hush", "bash"):
+        (root / "bin" / name).unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("engine", ["crun", "runc"])
+@pytest.mark.parametrize("by", ["annotation", "setting"])
+def test_no_shell_where_none_is_asked_for(start: Start, syslog: Syslog, engine: str, by: str) -> None:
+    annotations = {"com.hooks.ssh.require_shell": "false"} if by == "annotation" else {}
+    settings = {"REQUIRE_SHELL": "false"} if by == "setting" else {}
+    container = start(engine, "busybox", prepare=without_shell, annotations=annotations, settings=settings)
+    assert_warned(syslog, "the container has no shell, and starts without SSH")
+    assert container.exec("true").status == 0
+    assert not [pid for pid in processes() if is_alive(pid)]  # its first process may reap what the hook killed, or not
+    assert not listening()
+    assert not records()
+
+
+def test_annotation_takes_precedence_over_the_setting(start: Start) -> None:
+    annotations = {"com.hooks.ssh.require_shell": "true"}
+    with pytest.raises(StartFailed, match="has no shell"):
+        start("crun", "busybox", prepare=without_shell, annotations=annotations, settings={"REQUIRE_SHELL": "false"})
+
+
+def is_alive(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
+
+
+def login_shell(container: Container) -> str:
+    return container.ssh("echo $0; grep ^alice: /etc/passwd").checked().text
+
+
+@pytest.mark.parametrize("engine", ["podman-crun", "podman-runc", "crun", "runc"])
+def test_shell_of_the_cluster(start: Start, engine: str) -> None:
+    """podman gives a user who is not in the image an entry with /bin/sh; alice's in PASSWD_FILE is bash."""
+    assert login_shell(start(engine)).endswith(":/bin/bash")
+    assert login_shell(start(engine, "busybox", annotations={"com.hooks.ssh.port": "15300"})).startswith("sh\n")
+
+
+def test_shell_of_the_cluster_under_rootless_podman(start: Start) -> None:
+    container = start("rootless", options=["--userns=keep-id", "--env", "HOME=/home/alice"])
+    assert login_shell(container).startswith("bash\n")
+    container = start("rootless", annotations={"com.hooks.ssh.port": "15300"})
+    assert container.ssh("echo $SHELL").checked().text == "/bin/bash"
+
+
+def test_another_shell_of_the_image_stays(start: Start) -> None:
+    def prepare(root: Path) -> None:
+        (root / "etc/passwd").write_bytes(b"alice:x:2001:2001::/home/alice:/bin/dash\n")
+
+    assert login_shell(start("crun", network="private", prepare=prepare)).endswith(":/bin/dash")
+
+
+# What a site's monitoring looks for.
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_daemon_is_called_by_its_path(start: Start, engine: str) -> None:
+    container = start(engine)
+    line = Path(f"/proc/{container.daemon()}/cmdline").read_bytes().split(b"\0")
+    assert line[0] == b"/opt/oci-hooks/ssh/dropbear/bin/dropbear"
+    assert Path(f"/proc/{container.daemon()}/comm").read_text(encoding="ascii") == "dropbear\n"
+    assert container.ssh("exit 7").status == 7

@@ -39,6 +39,7 @@ MAY_BE_EMPTY = ("com.hooks.logging.stdoutfd", "com.hooks.logging.stderrfd")
 ANNOTATIONS = (
     "com.hooks.ssh.port",
     "com.hooks.ssh.wait",
+    "com.hooks.ssh.hosts",
     "com.hooks.ssh.pidfile_container",
     "com.hooks.ssh.pidfile_host",
     "com.hooks.ssh.authorize_ssh_key",
@@ -47,7 +48,14 @@ ANNOTATIONS = (
 )
 SETTINGS = (
     *("HOOK_BASE_DIR", "PASSWD_FILE", "DROPBEAR_DIR", "SERVER_PORT_DEFAULT"),
-    *("OVERLAY_MOUNT_HOME_SSH", "JOIN_NAMESPACES", "REQUIRE_SECCOMP", "LISTEN_ADDRESSES", "CONTAINER_PORTS"),
+    *(
+        "OVERLAY_MOUNT_HOME_SSH",
+        "JOIN_NAMESPACES",
+        "REQUIRE_SECCOMP",
+        "MAKE_KEYS",
+        "LISTEN_ADDRESSES",
+        "CONTAINER_PORTS",
+    ),
 )
 
 

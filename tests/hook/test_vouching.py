@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from containers import ALICE, BOB, ENABLED, LAUNCHER, SETTINGS, WORK, Engine, run, shell_around
+from containers import ALICE, BOB, ENABLED, LAUNCHER, SETTINGS, WORK, Engine, after_login_of, run, shell_around
 from hook_log import Syslog
 from refusals import assert_refused
 from starter import Start, Starter
@@ -23,12 +23,6 @@ OF_KUBERNETES = {
     "io.kubernetes.cri-o.SandboxName": "k8s_POD_web_tenant_0",
     "io.kubernetes.pod.namespace": "tenant",
 }
-
-
-def after_login_of(uid: int) -> str:
-    """A launcher of the hook, whose engine comes from a login of `uid`, as pam_loginuid(8) has it."""
-    WORK.mkdir(exist_ok=True)
-    return shell_around(WORK / f"login-{uid}", f'echo {uid} >/proc/self/loginuid && hook "$@"')
 
 
 @pytest.mark.parametrize("engine", ["crun", "runc"])

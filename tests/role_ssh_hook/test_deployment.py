@@ -179,6 +179,8 @@ def test_another_name_of_dropbears_directory_is_refused(untouched: dict[str, str
                 "ssh_hook_stages": ["createRuntime", "poststart"],
                 "ssh_hook_join_namespaces": "maybe",
                 "ssh_hook_require_seccomp": "perhaps",
+                "ssh_hook_require_shell": "rarely",
+                "ssh_hook_make_keys": "rarely",
                 "ssh_hook_require_user_annotation": "sometimes",
                 "ssh_hook_cdi": "often",
             },
@@ -189,6 +191,8 @@ def test_another_name_of_dropbears_directory_is_refused(untouched: dict[str, str
                 "value of ssh_hook_stages must be one or more of: createRuntime, createContainer, poststop",
                 "ssh_hook_join_namespaces",
                 "ssh_hook_require_seccomp",
+                "ssh_hook_require_shell",
+                "ssh_hook_make_keys",
                 "ssh_hook_require_user_annotation",
                 "ssh_hook_cdi",
             ],
@@ -377,14 +381,21 @@ def test_the_json_says_what_the_variables_say() -> None:
                 "DROPBEAR_DIR=/opt/oci-hooks/dropbear",
                 "HOOK_BASE_DIR=/home",
                 "JOIN_NAMESPACES=true",
+                "MAKE_KEYS=true",
                 "OVERLAY_MOUNT_HOME_SSH=true",
                 "PASSWD_FILE=/opt/oci-hooks/etc/passwd",
                 "REQUIRE_SECCOMP=true",
+                "REQUIRE_SHELL=true",
                 "REQUIRE_USER_ANNOTATION=false",
                 "SERVER_PORT_DEFAULT=15263",
+                "SSH_KEY_TYPE=ed25519",
             ],
         },
-        "when": {"annotations": {r"^com\.hooks\.ssh\.enabled$": "^true$"}},
+        "when": {
+            "annotations": {
+                r"^com\.hooks\.ssh\.enabled$": "^([^f]|f([^a]|$)|fa([^l]|$)|fal([^s]|$)|fals([^e]|$)|false.|$)"
+            }
+        },
         "stages": ["createRuntime", "poststop"],
     }
 
@@ -393,12 +404,14 @@ def test_the_json_names_the_nodes_own_addresses() -> None:
     variables = {
         "ssh_hook_listen_addresses": ["{{ ansible_facts.lo.ipv4.address }}", "::1"],
         "ssh_hook_require_seccomp": False,
+        "ssh_hook_make_keys": False,
         "ssh_hook_require_user_annotation": True,
     }
     for playbook in (["deploy", "--check", "--diff"], ["audit", "--diff"]):
         said = play(*playbook, variables=variables).said
         assert '+      "LISTEN_ADDRESSES=127.0.0.1,::1",' in said
         assert '+      "REQUIRE_SECCOMP=false",' in said
+        assert '+      "MAKE_KEYS=false",' in said
         assert '+      "REQUIRE_USER_ANNOTATION=true",' in said
     differing = "; ".join(f"{path} is not as the variables say" for path in (LAUNCHER, HOOK_JSON))
     assert f"On node {differing}. Run the deployment." in said
@@ -528,6 +541,39 @@ def test_the_cdi_spec_comes_and_goes_with_its_variable() -> None:
     assert f"On node {CDI_SPEC} is one hook JSON too many. Run" in play("audit").said
     assert play("converge").status == 0
     CDI_SPEC.parent.rmdir()
+    assert listing() == right
+
+
+def test_files_for_enroot_and_podman_hpc_come_where_asked_for() -> None:
+    right = listing()
+    directories = [Path("/etc/enroot/hooks.d"), Path("/etc/podman_hpc/modules.d")]
+    for directory in directories:
+        directory.mkdir(parents=True)
+    names = ("ssh_hook_enroot_hooks_dir", "ssh_hook_podman_hpc_modules_dir")
+    variables: dict[str, object] = dict(zip(names, map(str, directories)))
+    script, module = directories[0] / "zz-ocihooks-ssh.sh", directories[1] / "ocihooks-ssh.yaml"
+    try:
+        assert (
+            f"{script} is not as the variables say; {module} is not as the variables say."
+            in play("audit", variables=variables).said
+        )
+        assert play("converge", variables=variables).status == 0
+        assert [oct(path.stat().st_mode & 0o7777) for path in (script, module)] == ["0o755", "0o644"]
+        assert f"export PASSWD_FILE={PASSWD}\n" in script.read_text(encoding="utf-8")
+        subprocess.run(["sh", "-n", script], check=True)
+        assert subprocess.run([script], env={}, check=False).returncode == 0
+        assert play("converge", variables=variables).changed == 0
+        assert play("audit", variables=variables).status == 0
+        script.chmod(0o775)
+        assert f"{script} is writable by its group" in play("audit", variables=variables).said
+        assert play("converge", "--tags=all", variables=variables).status == 0
+        assert script.stat().st_mode & 0o7777 == 0o755
+    finally:
+        for path in (script, module, *directories, *(directory.parent for directory in directories)):
+            if path.is_dir():
+                path.rmdir()
+            else:
+                path.unlink(missing_ok=True)
     assert listing() == right
 
 

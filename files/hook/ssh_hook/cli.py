@@ -23,8 +23,11 @@ def main(arguments: list[str], defaults: dict[str, str]) -> int:
     directories that hold cryptography and pyroute2. For an OCI runtime the environment has all settings.
     """
     packages = defaults.get("PYTHON_PACKAGES", "")  # the site decides where to import from, not the caller
-    if arguments == ["start-ssh-daemon"]:
-        status = _report_failure(lambda: _run_stage([path for path in packages.split(":") if path]))
+    stage = {"start-ssh-daemon": _run_stage, "start-in-enroot": _run_in_enroot}.get(" ".join(arguments))
+    if stage is not None:
+        status = _report_failure(lambda: stage([path for path in packages.split(":") if path]))
+        if log.kept:
+            _keep_messages()
         os._exit(status)  # nothing is left to flush, and the interpreter's finalization would take 2 ms of the start
     return _report_failure(lambda: _run_command(arguments, {**defaults, **environment(), "PYTHON_PACKAGES": packages}))
 
@@ -39,15 +42,21 @@ def _report_failure(command: Callable[[], int]) -> int:
     return 1
 
 
+def _keep_messages() -> None:
+    """Leave the warnings and errors of this call where the user can read them, if that is possible."""
+    try:
+        from .host import last  # here: most starts log no warning
+
+        last.write(*log.subject, log.kept)
+    except Exception:
+        pass  # syslog has them
+
+
 def _run_stage(packages: list[str]) -> int:
     """Run the stage that the state on standard input calls for; import only the modules that this stage needs."""
-    gc.disable()  # there is little garbage, and a collection in forked processes causes copy-on-write faults
-    log.to_syslog = True
-    # crun blocks every signal, and a daemon that inherits this mask never reaps its children.
-    signal.pthread_sigmask(signal.SIG_SETMASK, [])
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    os.umask(0o022)
+    _prepare_stage()
     state = read_state(0)
+    log.subject = (state.id, state.bundle)
     if state.status == "stopped":
         from .stages.poststop import poststop
 
@@ -57,6 +66,25 @@ def _run_stage(packages: list[str]) -> int:
 
         create_runtime(state, packages)
     return 0
+
+
+def _run_in_enroot(packages: list[str]) -> int:
+    """Run the stage for enroot, which calls no OCI runtime."""
+    umask = _prepare_stage()
+    from .stages.enroot import start_in_enroot
+
+    start_in_enroot(umask, packages)
+    return 0
+
+
+def _prepare_stage() -> int:
+    """Make the process ready for a stage; return the umask that it had."""
+    gc.disable()  # there is little garbage, and a collection in forked processes causes copy-on-write faults
+    log.to_syslog = True
+    # crun blocks every signal, and a daemon that inherits this mask never reaps its children.
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    return os.umask(0o022)
 
 
 def _run_command(arguments: list[str], settings: dict[str, str]) -> int:

@@ -15,6 +15,14 @@ class HookError(Exception):
     """A failure whose text is the whole message: one line that says what is wrong, where, and what to do."""
 
 
+class UnservedError(HookError):
+    """The container cannot have SSH, and may start without."""
+
+
+class NotCreatedError(HookError):
+    """The kernel does not let the hook create a file or directory in the container."""
+
+
 class LateError(HookError):
     """An operation that a user can block without end did not finish before its timeout."""
 

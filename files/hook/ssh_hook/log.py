@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Messages of the hook: to where the annotations com.hooks.logging.* direct them, and to syslog.
 
-syslog gets warnings and errors at any log level, since a runtime may drop the output of its hooks.
+syslog gets warnings and errors at any log level, since a runtime may drop the output of its hooks. They are also kept,
+for the file that the user can read: host/last.py.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from .kernel.lean import TYPE_CHECKING, os
 PREFIX = "ssh_hook: "  # of every line
 _MAX_LENGTH = 1000  # characters
 DEBUG, INFO, WARNING, ERROR = range(4)
-_NAMES = ("debug", "info", "warning", "error")
+NAMES = ("debug", "info", "warning", "error")
+_MAX_KEPT = 8  # messages
 _TIMEOUT = 2.0  # seconds to write one message
 
 if TYPE_CHECKING:
@@ -44,6 +46,8 @@ class Log:
         stdout: the destination of debug and info messages.
         stderr: the destination of warnings and errors.
         to_syslog: whether warnings and errors go to syslog too. Set while a runtime waits for the hook.
+        kept: the warnings and errors since then, as (level, message).
+        subject: id and bundle of the container that these are about; empty where they are unknown.
     """
 
     def __init__(self) -> None:
@@ -51,17 +55,19 @@ class Log:
         self.stdout = LogTarget(1)
         self.stderr = LogTarget(2)
         self.to_syslog = False
+        self.kept: list[tuple[int, str]] = []
+        self.subject = ("", "")
 
     def __call__(self, level: int, message: str) -> None:
         """Log one line. Never raises: a message that cannot be written must not fail the hook."""
-        message = message if len(message) <= _MAX_LENGTH else message[:_MAX_LENGTH] + "..."
-        message = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in message)  # some quote the image
-        line = f"{PREFIX}{_NAMES[level]}: {message}"
+        message = one_line(message)
+        line = f"{PREFIX}{NAMES[level]}: {message}"
         if level >= self.level or level == ERROR:
             self._print(
                 self.stdout if level < WARNING else self.stderr, (line + "\n").encode("utf-8", "backslashreplace")
             )
         if self.to_syslog and level >= WARNING:
+            self.keep(level, message)
             import syslog  # here: most starts log no warning
 
             priority = syslog.LOG_WARNING if level == WARNING else syslog.LOG_ERR
@@ -69,6 +75,11 @@ class Log:
             syslog.openlog("ssh_hook", syslog.LOG_PID, syslog.LOG_DAEMON)
             syslog.syslog(priority, safe)
             syslog.closelog()  # the container must not inherit its descriptor
+
+    def keep(self, level: int, message: str) -> None:
+        """Keep one line for the user to ask for, without logging it."""
+        if len(self.kept) < _MAX_KEPT:
+            self.kept.append((level, one_line(message)))
 
     def _print(self, target: LogTarget, line: bytes) -> None:
         """Write `line`; in a child while a runtime waits, since a user's file or crun's redirected output may hang."""
@@ -96,6 +107,12 @@ class Log:
             # No memory to fork or import: the hook itself may write to its own output, but to no file of a user.
             return target.user is not None
         return True
+
+
+def one_line(message: str) -> str:
+    """Return `message` printable, so that no terminal takes it for a command, and truncated: some quote the image."""
+    message = message if len(message) <= _MAX_LENGTH else message[:_MAX_LENGTH] + "..."
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in message)
 
 
 log = Log()

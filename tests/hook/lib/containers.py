@@ -533,6 +533,12 @@ def shell_around(path: Path, script: str) -> str:
     return str(path)
 
 
+def after_login_of(uid: int) -> str:
+    """A launcher of the hook, whose engine comes from a login of `uid`, as pam_loginuid(8) has it."""
+    WORK.mkdir(exist_ok=True)
+    return shell_around(WORK / f"login-{uid}", f'echo {uid} >/proc/self/loginuid && hook "$@"')
+
+
 def keys(name: str = "alice") -> Path:
     """The directory of a user's keys."""
     return Path(f"/home/{name}/.oci-hooks/ssh/keys")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from containers import IMAGES, ROOT, Container, Result, StartFailed, hook_lines, new_name, run, wait_for
+from containers import ALICE, BOB, IMAGES, ROOT, Container, Result, StartFailed, hook_lines, new_name, run, wait_for
+from install import PYTHON, ROLE
 
 TREE = ROOT / ".cache" / "docker"
 SETTINGS = Path("/etc/docker/daemon.json")
@@ -112,3 +114,18 @@ def import_image(name: str, *changes: str) -> None:
     """Import the busybox image; `changes` are lines of a Dockerfile."""
     data = (IMAGES / "busybox.tar").read_bytes()
     docker("import", *(word for change in changes for word in ("--change", change)), "-", name, stdin=data).checked()
+
+
+@contextmanager
+def installed() -> Iterator[None]:
+    """Run Docker with CDI as the role switches it on, and with images of alice and of bob."""
+    WORK.mkdir(exist_ok=True)
+    SETTINGS.parent.mkdir(exist_ok=True)
+    SETTINGS.write_text(json.dumps(IN_A_BED), encoding="utf-8")
+    run([PYTHON, "-I", "-S", ROLE / "files" / "docker_cdi.py", SETTINGS]).checked()
+    with daemons():
+        import_image("plain")
+        import_image("alices", f"USER {ALICE}")
+        import_image("bobs", f"USER {BOB}", "LABEL com.hooks.ssh.user=bob")
+        yield
+    SETTINGS.unlink()

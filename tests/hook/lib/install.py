@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import jinja2
+import yaml
 from containers import ALICE, SETTINGS, as_user
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -20,6 +22,7 @@ ROLE = ROOT / "roles" / "ssh_hook"
 PREFIX = Path("/opt/oci-hooks")
 PACKAGE = PREFIX / "lib" / "ssh_hook-test"
 HOOKS = Path("/usr/share/containers/oci/hooks.d")
+ENROOT_HOOKS = Path("/etc/enroot/hooks.d")
 PYTHON = "/usr/bin/python3"
 USERS = {"alice": 2001, "bob": 2002}
 
@@ -51,6 +54,7 @@ def make_dev_private() -> None:
 def template(name: str, **values: object) -> str:
     environment = jinja2.Environment(trim_blocks=True, keep_trailing_newline=True, undefined=jinja2.StrictUndefined)
     environment.filters |= {
+        "quote": shlex.quote,
         "to_json": json.dumps,
         "to_nice_json": lambda value, indent: json.dumps(value, indent=indent),
     }
@@ -78,13 +82,20 @@ def install_hook() -> None:
     launcher.write_text(template("ssh_hook.j2", **values), encoding="utf-8")
     launcher.chmod(0o755)
 
+    variables = yaml.safe_load((ROLE / "vars" / "main.yml").read_text(encoding="utf-8"))
     HOOKS.mkdir(parents=True, exist_ok=True)
     values = {
         "ssh_hook__launcher": str(launcher),
         "ssh_hook__environment": SETTINGS,
         "ssh_hook_stages": ["createRuntime", "poststop"],
+        "ssh_hook__asks": variables["ssh_hook__asks"],
     }
     (HOOKS / "07-ssh-hook.json").write_text(template("hook.json.j2", **values), encoding="utf-8")
+
+    ENROOT_HOOKS.mkdir(parents=True, exist_ok=True)
+    script = ENROOT_HOOKS / "zz-ocihooks-ssh.sh"
+    script.write_text(template("enroot.sh.j2", **values), encoding="utf-8")
+    script.chmod(0o755)
 
 
 def install_dropbear() -> None:

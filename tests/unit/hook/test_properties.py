@@ -174,7 +174,14 @@ def test_documents_that_python_writes(document: dict[str, Any], is_ascii: bool, 
 
 SETTINGS = (
     *("HOOK_BASE_DIR", "PASSWD_FILE", "DROPBEAR_DIR", "SERVER_PORT_DEFAULT", "SERVER_PORT"),
-    *("OVERLAY_MOUNT_HOME_SSH", "JOIN_NAMESPACES", "REQUIRE_SECCOMP", "LISTEN_ADDRESSES", "CONTAINER_PORTS"),
+    *(
+        "OVERLAY_MOUNT_HOME_SSH",
+        "JOIN_NAMESPACES",
+        "REQUIRE_SECCOMP",
+        "REQUIRE_SHELL",
+        "LISTEN_ADDRESSES",
+        "CONTAINER_PORTS",
+    ),
 )
 USUAL = st.sampled_from(["/x", "22", "65536", "true", "FALSE", "", "::1,127.0.0.1", "::1%eth0", "127.1", "1.2.3.04"])
 OTHER = st.binary(max_size=10).map(lambda data: data.replace(b"\0", b""))

@@ -15,12 +15,13 @@ from ..errors import HookError, describe_failure
 from ..host.running import RunningProcess
 from ..kernel import syscalls
 from ..kernel.lean import read_file
+from ..keys.passwd import Entry
 from ..log import ERROR, WARNING, log
 from ..spec.settings import Settings, parse_port
 from ..stages.attach import attach
 from ..stages.attach_context import AttachContext
-from . import attachments, containers
-from .keygen import caller
+from . import attachments, targets
+from .keygen import caller_entry
 
 DESCRIPTION = (
     "Start an SSH server in a container of yours that runs already. Without an argument: in your one container on this "
@@ -33,7 +34,7 @@ _TIMEOUT = 60.0  # seconds; the supervisor's own deadlines are shorter
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the arguments of the command."""
-    containers.add_arguments(parser)
+    targets.add_arguments(parser)
     parser.add_argument("--port", metavar="PORT", help="the port to listen on, instead of the site's")
     parser.add_argument(
         "--without-seccomp",
@@ -51,16 +52,16 @@ def run(arguments: Namespace, settings: dict[str, str]) -> int:
         raise HookError("attach is for users and their own containers: run it as the user whose container it is")
     site = Settings(settings)
     port = site.port if arguments.port is None else parse_port(arguments.port, "--port")
-    _directory, name = caller(settings)
-    pid = containers.chosen_pid(arguments)
+    entry = caller_entry(settings)
+    pid = targets.chosen_pid(arguments)
     if pid is None:
-        found = containers.find_containers()
+        found = targets.find_containers()
         if not found:
             raise HookError(
                 "you have no container on this node that attach serves: 'ssh_hook attach PID' tells why not"
             )
         if len(found) > 1:
-            containers.print_choice("attach", {each.process.pid: each.name for each in found})
+            targets.print_choice("attach", {each.process.pid: each.name for each in found})
             return 1
         pid = found[0].process.pid
     target = RunningProcess(pid)
@@ -78,7 +79,7 @@ def run(arguments: Namespace, settings: dict[str, str]) -> int:
         status = 1
         try:
             os.close(reader)
-            _supervise(context, name, listener, writer)
+            _supervise(context, entry, listener, writer)
             status = 0
         except Exception as error:
             log(ERROR, describe_failure(error))
@@ -94,13 +95,13 @@ def run(arguments: Namespace, settings: dict[str, str]) -> int:
     return 0
 
 
-def _supervise(context: AttachContext, name: str, listener: socket.socket, writer: int) -> None:
+def _supervise(context: AttachContext, entry: Entry, listener: socket.socket, writer: int) -> None:
     """Run the supervisor: attach, tell the command, and stay until the process ends. Raises HookError."""
     os.setsid()
     os.chdir("/")
     _raise_oom_score(context.target.read("oom_score_adj"))
     syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
-    attachment = attach(context, name)
+    attachment = attach(context, entry)
     for warning in context.warnings + missed_cgroups(context, attachment.daemon.directory):
         log(WARNING, warning)
     try:

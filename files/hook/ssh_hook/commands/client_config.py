@@ -11,6 +11,7 @@ from argparse import ArgumentParser, Namespace
 from ..errors import HookError, printable
 from ..keys import formats, store, writer
 from . import hosts
+from .hosts import SUFFIX
 from .keygen import caller
 
 PREFIX = "container-"  # of aliases; ssh to a host's own name still reaches the host
@@ -23,7 +24,8 @@ _BELOW_HOME = "/.oci-hooks/ssh/client"
 _NOT_QUOTABLE = set('"\\%$*?[')  # in a path: they have a meaning in ssh_config(5)
 
 
-DESCRIPTION = "Write a key, known_hosts and a configuration with which ssh outside of containers reaches yours."
+DESCRIPTION = """Write a key, known_hosts and a configuration with which ssh outside of containers reaches yours:
+as job1234 in a job, as NODE.container by the node's own sshd, and as container-HOST directly."""
 EXAMPLE = "ssh_hook client-config gpu[001-016]"
 
 
@@ -34,7 +36,9 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace, settings: dict[str, str]) -> int:
     """Write the files, and print what is left to do. Raises HookError and KeyStoreError."""
-    print(client_config(hosts.selected_hosts(arguments, settings), hosts.selected_port(arguments, settings), settings))
+    is_given = arguments.hosts or arguments.hostfile is not None or settings.get("SLURM_JOB_NODELIST")
+    names = hosts.selected_hosts(arguments, settings) if is_given else []
+    print(client_config(names, hosts.selected_port(arguments, settings), settings))
     return 0
 
 
@@ -56,9 +60,18 @@ def client_config(names: list[str], port: int, settings: dict[str, str]) -> str:
     }
     writer.write_client(directory, files)
     include = _quoted(f"{path}/{_CONFIG}")
+    ways = "\n".join(
+        [
+            "Then, by the nodes' own sshd:",
+            "ssh job1234              your container on the first node of job 1234",
+            "ssh node002.job1234      that on another of its nodes",
+            f"ssh node002{SUFFIX}    your only container on a node",
+        ]
+    )
     others = len(names) - 1
-    more = f", and {others} more host{'s' if others > 1 else ''} alike" if others else ""
-    return f"Have this line at the top of ~/.ssh/config:\nInclude {include}\nThen: ssh {PREFIX}{names[0]}{more}"
+    more = f", and {others} more host{'s' if others > 1 else ''} alike" if others > 0 else ""
+    direct = f"\nOr directly: ssh {PREFIX}{names[0]}{more}" if names else ""
+    return f"Have this line at the top of ~/.ssh/config:\nInclude {include}\n{ways}{direct}"
 
 
 def config(names: list[str], port: int, user: str, directory: str, host_key_types: list[str]) -> str:
@@ -69,9 +82,15 @@ def config(names: list[str], port: int, user: str, directory: str, host_key_type
     """
     if not _USER.fullmatch(user):
         raise HookError(f"ssh's configuration cannot hold the user's name '{printable(user)}'")
+    command = _quoted(hosts.launcher())
+    jobs = " ".join(f"{prefix}job{digit}*" for prefix in ("", "*.") for digit in range(1, 10))
     entries = [f"Host {PREFIX}{host}\n    HostName {host}\n" for host in names]
+    entries += [
+        f"Host {jobs}\n    ProxyCommand {command} connect --job %n\n",
+        f"Host *{SUFFIX}\n    ProxyCommand {command} connect %n\n",
+    ]
     common = [
-        f"Host {PREFIX}*",
+        f"Host {PREFIX}* *{SUFFIX} {jobs}",
         f"Port {port}",
         f"User {user}",
         f"IdentityFile {_quoted(f'{directory}/{_KEY}')}",

@@ -1,90 +1,197 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The caller's containers on this node, and how a command names one."""
+"""The caller's containers on this node that have an SSH daemon, as /proc and the daemons' records show them.
+
+A daemon is a process with the path of Dropbear in containers as its name, which the caller may inspect: the kernel
+allows that for the user's own processes and those in the user's own user namespaces. Anybody can give a process this
+name, so nothing that is found here is trusted with more than a TCP connection: whoever logs in checks the host key.
+"""
 
 from __future__ import annotations
 
-import subprocess
-from argparse import ArgumentParser, Namespace
+import os
+import re
+from pathlib import Path
 
-from ..errors import HookError, printable
-from ..host.running import RunningProcess
-from ..kernel.lean import os
-from ..kernel.process import all_processes
+from ..errors import HookError
+from ..host import record
+from ..host.engine import Engine
+from ..spec import container_paths as paths
 
-_MAX_PID = 2**31 - 1
-_TIMEOUT = 20.0  # seconds for podman
-
-
-def add_arguments(parser: ArgumentParser) -> None:
-    """Add the arguments by which a user names a container."""
-    parser.add_argument("pid", nargs="?", metavar="PID", help="a process in the container, as this node numbers it")
-    parser.add_argument("--name", metavar="NAME", help="the name of a container of your podman")
-
-
-def chosen_pid(arguments: Namespace) -> int | None:
-    """Return the pid of the process that `arguments` name; None where they name none. Raises HookError."""
-    if None not in (arguments.name, arguments.pid):
-        raise HookError("give a PID or --name, and not both")
-    if arguments.name is not None:
-        return _pid_of_name(arguments.name)
-    text = arguments.pid
-    if text is None:
-        return None
-    if text.isascii() and text.isdigit() and len(text) <= 10 and 1 <= int(text) <= _MAX_PID:
-        return int(text)
-    raise HookError(f"'{printable(text)}' is no pid: give the number of a process, or --name for podman's containers")
+PROGRAM = f"{paths.PROGRAMS}/dropbear"
+_PROC = Path("/proc")
+_PARENT, _START_TIME = 1, 19  # of /proc/PID/stat, after the name
+_MAX_ANCESTORS = 16
+_ID = re.compile(r"(libpod|docker)[-/]([0-9a-f]{64})")
+_SLURM = re.compile(r"/job_([0-9]+)(?:/|$)")
+_JOB_VARIABLES = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID")
+_ENGINES = {"libpod": "podman", "docker": "docker"}
+_PLACE = re.compile(r"(?:\[(.*)\]:)?([0-9]{1,5})")
 
 
-def _pid_of_name(name: str) -> int:
-    command = ["podman", "container", "inspect", "--format", "{{.State.Pid}}", "--", name]
-    try:
-        found = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", errors="replace", timeout=_TIMEOUT
-        )
-    except OSError as error:
-        raise HookError(f"cannot ask podman for the container {printable(name)}: {error.strerror}") from None
-    except subprocess.TimeoutExpired:
-        raise HookError(f"podman has not told the container {printable(name)} within {_TIMEOUT:.0f} s") from None
-    text = found.stdout.strip()
-    if found.returncode != 0 or not text.isdigit():
-        raise HookError(f"your podman has no container {printable(name)}: {printable(found.stderr.strip())}")
-    if int(text) == 0:
-        raise HookError(f"the container {printable(name)} of your podman does not run")
-    return int(text)
+class Daemon:
+    """One container of the caller's, with its SSH daemon.
+
+    Attributes:
+        pid: the daemon's.
+        uid: as whom it runs, in the caller's user namespace.
+        places: where it listens, as (address, port); the address is empty for all.
+        since: when it was started, in seconds since the epoch.
+        sessions: how many connections it serves.
+        has_own_network: whether its network namespace is not the caller's.
+        engine: podman or docker; empty where that is not known.
+        id, name, job: of the container; empty where they are not known.
+        bundle: empty where it is not known.
+    """
+
+    def __init__(self, pid: int, uid: int, places: list[tuple[str, int]], since: int) -> None:
+        self.pid = pid
+        self.uid = uid
+        self.places = places
+        self.since = since
+        self.sessions = 0
+        self.has_own_network = False
+        self.engine = self.id = self.name = self.job = self.bundle = ""
+
+    @property
+    def port(self) -> int:
+        """Return the port on which it listens."""
+        return self.places[0][1]
+
+    def answers_to(self, name: str) -> bool:
+        """Tell whether `name` is the container's name, the beginning of its id, or the daemon's pid."""
+        return name in (self.name, str(self.pid)) or (len(name) >= 3 and self.id.startswith(name))
+
+    def is_of_job(self, job: str) -> bool:
+        """Tell whether it belongs to the scheduler's job `job`, by what the kernel says or by its name ``job<JOB>``."""
+        return self.job == job or self.job.startswith(f"{job}.") or self.name == f"job{job}"
 
 
-def print_choice(command: str, names: dict[int, str]) -> None:
-    """List processes, by pid with their names, for the user to choose from."""
-    for pid, name in sorted(names.items()):
-        print(f"{pid:>8}  {name:16}  ssh_hook {command} {pid}")
-
-
-def find_containers() -> list[RunningProcess]:
-    """Return the first process of each of the caller's containers on this node that can be attached to."""
-    own = os.stat("/proc/self/ns/mnt")
-    candidates: dict[tuple[int, int], list[tuple[int, int]]] = {}
-    for process in all_processes():
-        try:
-            namespace = process.mount_namespace()
-            if namespace is not None and namespace != (own.st_dev, own.st_ino):
-                candidates.setdefault(namespace, []).append((process.start_time(), process.pid))
-        except OSError:
-            continue  # it has ended
+def find_daemons() -> list[Daemon]:
+    """Return the caller's containers with an SSH daemon on this node, the oldest first."""
+    bundles = _bundles()
+    parents: dict[int, int] = {}
     found = []
-    for processes in candidates.values():
-        for _start_time, pid in sorted(processes):
+    boot = _boot_time()
+    for path in _PROC.iterdir():
+        if not path.name.isdigit():
+            continue
+        try:
+            fields = _stat(path)
+            parents[int(path.name)] = int(fields[_PARENT])
+            daemon = _read_daemon(path, boot + int(fields[_START_TIME]) // os.sysconf("SC_CLK_TCK"))
+        except (OSError, ValueError):
+            continue  # it ended meanwhile, or is not the caller's
+        if daemon is not None:
+            found.append(daemon)
+    # A session is a child of its daemon, by the same name.
+    pids = {daemon.pid for daemon in found}
+    daemons = [daemon for daemon in found if parents.get(daemon.pid) not in pids]
+    for daemon in daemons:
+        daemon.sessions = sum(parent == daemon.pid for parent in parents.values())
+        daemon.bundle = bundles.get(daemon.pid, "")
+        _describe(daemon, parents)
+    return sorted(daemons, key=lambda daemon: (daemon.since, daemon.pid))
+
+
+def _boot_time() -> int:
+    lines = Path("/proc/stat").read_text(encoding="ascii").splitlines()
+    return int(next(line.split()[1] for line in lines if line.startswith("btime ")))
+
+
+def _stat(path: Path) -> list[str]:
+    return (path / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+
+
+def _read_daemon(path: Path, since: int) -> Daemon | None:
+    """Return the daemon that is the process with the directory `path`; None where it is none. Raises OSError."""
+    arguments = (path / "cmdline").read_bytes().decode("utf-8", "replace").split("\0")
+    if arguments[0] != PROGRAM:
+        return None
+    network = (path / "ns/net").stat()  # fails where the caller may not inspect it
+    places = []
+    for option, value in zip(arguments, arguments[1:]):
+        place = _PLACE.fullmatch(value)
+        if option == "-p" and place is not None:
+            places.append((place.group(1) or "", int(place.group(2))))
+    if not places:
+        return None
+    status = (path / "status").read_text(encoding="utf-8", errors="replace")
+    uid = int(next(line.split()[1] for line in status.splitlines() if line.startswith("Uid:")))
+    daemon = Daemon(int(path.name), uid, places, since)
+    own = os.stat("/proc/self/ns/net")
+    daemon.has_own_network = (network.st_dev, network.st_ino) != (own.st_dev, own.st_ino)
+    return daemon
+
+
+def _bundles() -> dict[int, str]:
+    """Return the bundles of the daemons whose records the caller can read, by the daemon's pid."""
+    found = {}
+    try:
+        path = record.directory_of_copies(Engine().host_uid)
+        directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except (HookError, OSError):
+        return {}
+    try:
+        for name in os.listdir(directory):
             try:
-                found.append(RunningProcess(pid))
-                break
-            except HookError:
+                known = record.read(directory, name, path)
+            except (HookError, OSError):
                 continue
+            if known is not None:
+                found[known.pid] = known.bundle
+    finally:
+        os.close(directory)
     return found
 
 
-def name_of(pid: int) -> str:
-    """Return the name of a process, as it chose it; empty where it is gone."""
+def _describe(daemon: Daemon, parents: dict[int, int]) -> None:
+    """Find out what engine and job the container is of, and what it is called, as far as the caller can see that."""
+    cgroup = _read(daemon.pid, "cgroup")
+    environment = [_read(daemon.pid, "environ")]
+    identified = _ID.search(cgroup) or _ID.search(daemon.bundle)
+    if identified:
+        daemon.engine, daemon.id = _ENGINES[identified.group(1)], identified.group(2)
+    pid = daemon.pid
+    for _ancestor in range(_MAX_ANCESTORS):
+        pid = parents.get(pid, 0)
+        if pid <= 1:
+            break
+        arguments = _read(pid, "cmdline").split("\0")
+        program = arguments[0].rpartition("/")[2]
+        if program == "conmon":
+            daemon.engine = "podman"
+            daemon.id = _option(arguments, "-c") or daemon.id
+            daemon.name = _option(arguments, "-n")
+            environment.append(_read(pid, "environ"))
+            cgroup += _read(pid, "cgroup")
+            break
+        if program.startswith("containerd-shim"):
+            break
+    if not daemon.id and daemon.bundle:
+        parts = Path(daemon.bundle).parts  # podman: .../ID/userdata
+        daemon.id = parts[-2] if parts[-1] == "userdata" else parts[-1]
+    daemon.job = _job(cgroup, environment)
+
+
+def _job(cgroup: str, environments: list[str]) -> str:
+    """Return the number of the scheduler's job: from the cgroup, or from the variables of container and engine."""
+    in_cgroup = _SLURM.search(cgroup)
+    if in_cgroup:
+        return in_cgroup.group(1)
+    for environment in environments:
+        values = dict(entry.split("=", 1) for entry in environment.split("\0") if "=" in entry)
+        for name in _JOB_VARIABLES:
+            if values.get(name):
+                return values[name]
+    return ""
+
+
+def _option(arguments: list[str], name: str) -> str:
+    return next((value for option, value in zip(arguments, arguments[1:]) if option == name), "")
+
+
+def _read(pid: int, name: str) -> str:
     try:
-        with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
-            return printable(file.read().rstrip("\n"))
+        return (_PROC / str(pid) / name).read_bytes().decode("utf-8", "replace")
     except OSError:
         return ""

@@ -6,7 +6,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 
 from ..errors import HookError
-from . import attachments, containers
+from . import attachments, targets
 
 DESCRIPTION = (
     "End the SSH server that attach has started in a container of yours, with its sessions. Without an argument: the "
@@ -17,17 +17,17 @@ EXAMPLE = "ssh_hook detach 4711"
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the arguments of the command."""
-    containers.add_arguments(parser)
+    targets.add_arguments(parser)
 
 
 def run(arguments: Namespace, _settings: dict[str, str]) -> int:
     """End the daemon of the process that `arguments` name; return 0, or 1 where there are several. Raises HookError."""
-    pid = containers.chosen_pid(arguments)
+    pid = targets.chosen_pid(arguments)
     attached = attachments.attached()
     if pid is None and len(attached) == 1:
         pid = next(iter(attached))
     if pid is None and attached:
-        containers.print_choice("detach", {found: containers.name_of(found) for found in attached})
+        targets.print_choice("detach", {found: targets.name_of(found) for found in attached})
         return 1
     if pid is None:
         raise HookError("you have attached no SSH server on this node")

@@ -14,7 +14,12 @@ SUMMARIES = {
     "keygen": "make your SSH keys for containers",
     "check-user-has-sshkeys": "exit with 0 if you have them",
     "client-config": "set up ssh outside of containers",
+    "connect": "reach the SSH daemon of your container, for ssh's ProxyCommand",
     "wait": "wait for the containers on some hosts",
+    "options": "print the options that start a job's containers",
+    "status": "show your containers that have an SSH daemon",
+    "why": "show why a container of yours did not start, or has no SSH",
+    "doctor": "check what SSH into containers takes, and say what to do",
     "attach": "bring SSH into a container of yours that runs already",
     "detach": "end what attach has started",
     "sweep": "end and remove what killed container runtimes left",
@@ -61,10 +66,30 @@ def _load(name: str) -> Command:
         from . import client_config
 
         return client_config
+    if name == "connect":
+        from . import connect
+
+        return connect
     if name == "wait":
         from . import wait
 
         return wait
+    if name == "status":
+        from . import status
+
+        return status
+    if name == "why":
+        from . import why
+
+        return why
+    if name == "doctor":
+        from . import doctor
+
+        return doctor
+    if name == "options":
+        from . import options
+
+        return options
     if name == "attach":
         from . import attach
 

@@ -4,19 +4,23 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
+import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from ..errors import HookError, printable
 from ..spec.settings import default_port, parse_port
 
+SUFFIX = ".container"  # of a node's name, for the user's container there by way of the node's own sshd
 MAX_HOSTS = 65536
 _MAX_FILE = 1 << 20  # bytes
 _HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,252}")
 _ITEM = re.compile(r"(?:[^\[\],]|\[[^\[\]]*\])+")  # of a list; commas in brackets do not separate items
 _RANGE = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
-_SLOTS = re.compile(r"([^:]+):[0-9]+")
+_SLOTS = re.compile(r"([^:]+):([0-9]{1,5})")
+_SLOTS_WORD = re.compile(r"slots=([0-9]{1,5})")
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -29,6 +33,11 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--hostfile", metavar="FILE", help="read the hosts from FILE, one a line")
     parser.add_argument("--port", help="the containers' port, if it is not the site's")
+
+
+def launcher() -> str:
+    """Return the path of ssh_hook, which is the same on all nodes."""
+    return os.path.abspath(sys.argv[0])
 
 
 def selected_port(arguments: Namespace, settings: Mapping[str, str]) -> int:
@@ -47,7 +56,7 @@ def selected_hosts(arguments: Namespace, settings: Mapping[str, str]) -> list[st
 def _select_hosts(words: list[str], file: str | None, nodelist: str | None) -> list[str]:
     lists = [(word, "the command line") for word in words]
     if file is not None:
-        lists += _read_host_file(file)
+        lists += [(text, where) for text, _slots, where in _read_host_file(file, "--hostfile")]
     elif not words:
         if not nodelist:
             raise HookError("no hosts: name them, or a file with --hostfile, or run this in a Slurm job")
@@ -62,23 +71,51 @@ def _select_hosts(words: list[str], file: str | None, nodelist: str | None) -> l
     return list(hosts)
 
 
-def _read_host_file(path: str) -> list[tuple[str, str]]:
-    """Return the first word of each line, without MPICH's ``:slots``, and its place. Comments begin with ``#``."""
+def read_slots(path: str, source: str) -> list[tuple[str, int | None]]:
+    """Return the hosts of a host file, as often as it names them, each with its slots where the line has any.
+
+    `source` says in messages where the path comes from. Raises HookError.
+    """
+    lines = _read_host_file(path, source)
+    return [(host, slots) for text, slots, where in lines for host in expand(text, where)]
+
+
+def expand_slots(text: str, where: str) -> list[tuple[str, int | None]]:
+    """Return the hosts of a list as `expand` does; ``:SLOTS`` may follow each item. Raises HookError."""
+    hosts: list[tuple[str, int | None]] = []
+    for item in _items(text, where):
+        name, slots = _split_slots(item)
+        hosts += [(host, slots) for host in _expand_item(name, where, MAX_HOSTS - len(hosts))]
+    return hosts
+
+
+def _read_host_file(path: str, source: str) -> list[tuple[str, int | None, str]]:
+    """Return the hosts, the slots (None without any) and the place of each line. Comments begin with ``#``.
+
+    Slots are written as MPICH has them, ``node1:4``, or as Open MPI and DeepSpeed do, ``node1 slots=4``.
+    """
     try:
         with open(path, "rb") as file:
             data = file.read(_MAX_FILE + 1)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a path"
-        raise HookError(f"cannot read --hostfile {printable(path)}: {reason}") from None
+        raise HookError(f"cannot read {source} {printable(path)}: {reason}") from None
     if len(data) > _MAX_FILE:
-        raise HookError(f"--hostfile {printable(path)} is larger than {_MAX_FILE} bytes")
+        raise HookError(f"{source} {printable(path)} is larger than {_MAX_FILE} bytes")
     found = []
     for number, line in enumerate(data.decode("utf-8", "backslashreplace").splitlines(), 1):
         words = line.partition("#")[0].split()
         if words:
-            slots = _SLOTS.fullmatch(words[0])
-            found.append((slots.group(1) if slots else words[0], f"{printable(path)} line {number}"))
+            name, slots = _split_slots(words[0])
+            for option in filter(None, map(_SLOTS_WORD.fullmatch, words[1:])):
+                slots = int(option.group(1))
+            found.append((name, slots, f"{printable(path)} line {number}"))
     return found
+
+
+def _split_slots(word: str) -> tuple[str, int | None]:
+    found = _SLOTS.fullmatch(word)
+    return (found.group(1), int(found.group(2))) if found else (word, None)
 
 
 def expand(text: str, where: str) -> list[str]:
@@ -87,15 +124,22 @@ def expand(text: str, where: str) -> list[str]:
     Raises HookError, which begins with `where`, for a malformed list, an invalid host name, or too many hosts.
     """
     hosts: list[str] = []
+    for item in _items(text, where):
+        hosts += _expand_item(item, where, MAX_HOSTS - len(hosts))
+    return hosts
+
+
+def _items(text: str, where: str) -> Iterator[str]:
+    """Yield the items of a list between its commas. Raises HookError."""
     position = 0
     while True:
         item = _ITEM.match(text, position)
         if item is None:
             raise HookError(f"{where} has '{printable(text)}': that is no host and no list of hosts")
-        hosts += _expand_item(item.group(), where, MAX_HOSTS - len(hosts))
+        yield item.group()
         position = item.end() + 1
         if position > len(text):
-            return hosts
+            return
         if text[position - 1] != ",":
             raise HookError(f"{where} has '{printable(text)}': its brackets do not match")
 

@@ -54,6 +54,12 @@ def keygen(settings: dict[str, str], overwrite: bool = False) -> str:
 
 def caller(settings: dict[str, str]) -> tuple[str, str]:
     """Return the key directory and the name of the calling user. Raises KeyStoreError."""
+    name = caller_entry(settings).name
+    return store.key_directory(settings["HOOK_BASE_DIR"], name), name
+
+
+def caller_entry(settings: dict[str, str]) -> passwd.Entry:
+    """Return the calling user's entry of PASSWD_FILE. Raises KeyStoreError."""
     for setting in ("HOOK_BASE_DIR", "PASSWD_FILE"):
         if not settings.get(setting):
             raise KeyStoreError(f"{setting} is not set: it is set in the environment or by the installation")
@@ -67,7 +73,7 @@ def caller(settings: dict[str, str]) -> tuple[str, str]:
     entry = passwd.find_by_uid(data, uid)
     if entry is None:
         raise KeyStoreError(f"no user with uid {uid} in PASSWD_FILE {path}: ask the administrator to refresh it")
-    return store.key_directory(settings["HOOK_BASE_DIR"], entry.name), entry.name
+    return entry
 
 
 def describe(keys: store.KeySet) -> str:

@@ -156,7 +156,7 @@ def _rlimit_value(value: int) -> int:
 
 
 def capability_names(mask: int) -> list[str]:
-    """Return the names of the capabilities in a bit mask, without those that this hook does not know."""
+    """Return the names of the capabilities in the bit mask `mask` that this hook knows."""
     return [f"CAP_{name}" for number, name in enumerate(_CAPABILITIES.split()) if mask >> number & 1]
 
 

@@ -61,7 +61,7 @@ class _CachedProgram:
     """The cache entry of a profile's program. Any error with it is a miss."""
 
     def __init__(self, state_directory: str, profile: Node) -> None:
-        self._parent = state_directory
+        self._outer = f"{state_directory}/{_DIRECTORY}"
         self._name = sha256(fsencode(f"{os.uname().machine} {profile.value!r}")).hex()
 
     def read(self) -> bytes | None:
@@ -77,9 +77,10 @@ class _CachedProgram:
     def write(self, program: bytes) -> None:
         """Cache `program`, if possible; empty a full cache first."""
         try:
-            for path in (f"{self._parent}/{_DIRECTORY}", f"{self._parent}/{_DIRECTORY}/seccomp"):
+            # Users reach their own file below the outer one: host/last.py.
+            for path, mode in ((self._outer, 0o711), (f"{self._outer}/seccomp", 0o700)):
                 try:
-                    os.mkdir(path, 0o700)
+                    os.mkdir(path, mode)
                 except FileExistsError:
                     pass
             with closing(self._open()) as directory:
@@ -102,7 +103,7 @@ class _CachedProgram:
 
     def _open(self) -> int:
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
-        with closing(os.open(f"{self._parent}/{_DIRECTORY}", flags)) as outer:
+        with closing(os.open(self._outer, flags)) as outer:
             directory = os.open("seccomp", flags, dir_fd=outer)
             if is_own(os.fstat(outer), stat.S_IFDIR) and is_own(os.fstat(directory), stat.S_IFDIR):
                 return directory

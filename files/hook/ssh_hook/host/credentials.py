@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import sys
+
 from ..errors import HookError
+from ..kernel import disposable_process
 from ..kernel.identity import ActingAs
 from ..kernel.lean import TYPE_CHECKING
 from ..keys import store
-from ..keys.errors import KeyStoreError
+from ..keys.errors import KeyStoreError, MissingKeysError, MissingLibraryError
 from ..keys.formats import key_comment, openssh_private_key
 from . import userfiles
 
@@ -15,6 +18,10 @@ if TYPE_CHECKING:
     from ..spec.oci_config import Container
     from ..spec.settings import Settings
     from .owner import Owner
+
+
+class MissingCredentialsError(HookError):
+    """The user has no key set."""
 
 
 class Credentials:
@@ -40,12 +47,41 @@ class Credentials:
 
 
 def read_credentials(container: Container, owner: Owner, settings: Settings) -> Credentials:
-    """Read the key set and the annotation's public keys with the user's credentials. Raises HookError."""
+    """Read the key set and the annotation's public keys with the user's credentials.
+
+    Raises MissingCredentialsError, and HookError.
+    """
     path = container.annotations.authorize_ssh_key
     try:
         directory = store.key_directory(settings.base_dir, owner.name)
         with ActingAs(owner.file_owner):
             keys = store.load(directory, owner.name)
             return Credentials(owner.name, keys, userfiles.read_public_keys(path) if path else b"")
+    except MissingKeysError as error:
+        raise MissingCredentialsError(str(error)) from None
     except KeyStoreError as error:
         raise HookError(str(error)) from None
+
+
+def make_keys(owner: Owner, settings: Settings, packages: list[str]) -> bool:
+    """Make the user's key set in a process that is the user for good; return False where another was quicker.
+
+    `packages` are directories that hold cryptography, which that process alone imports. Raises HookError.
+    """
+    from ..keys import writer  # here, since the child cannot: it closes the descriptor that the hook is imported from
+
+    directory = store.key_directory(settings.base_dir, owner.name)
+
+    def make() -> bytes:
+        sys.path.extend(packages)
+        try:
+            return b"made" * writer.generate_first(directory, owner.name, settings.key_type or writer.DEFAULT_KEY_TYPE)
+        except MissingLibraryError as error:
+            raise HookError(
+                f"{owner.name} has no SSH keys in {directory}: run 'ssh_hook keygen' on another node, since this one "
+                f"lacks the Python package cryptography ({error})"
+            ) from None
+        except KeyStoreError as error:
+            raise HookError(str(error)) from None
+
+    return bool(disposable_process.run(make, f"cannot make SSH keys in {directory}", owner.file_owner))

@@ -26,7 +26,7 @@ class Engine:
         """Read the calling process's uid map. Raises HookError."""
         own_map = read_map("/proc/self/uid_map")
         self.is_rootless = not own_map.is_initial()
-        outside = own_map.outside(0)
+        outside = own_map.outside(os.geteuid())
         self.host_uid = os.geteuid() if not self.is_rootless else NOBODY if outside is None else outside
         self.state_directory = f"/run/user/{self.host_uid}" if self.host_uid else "/run"
 

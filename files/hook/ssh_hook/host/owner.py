@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from ..errors import HookError, printable
-from ..kernel.identity import Identity
+from ..kernel.identity import ROOT, Identity
 from ..kernel.lean import TYPE_CHECKING, closing, os, read_file
 from ..keys import passwd
 from ..spec.annotations import USER
@@ -23,12 +23,16 @@ class Owner:
 
     Attributes:
         name: the name in PASSWD_FILE.
+        shell: the login shell there; empty for none.
         file_owner: the credentials that the user's files on the host are opened with.
         user: the container's user.
+        is_vouched: whether more than the container's uid, which its image may have chosen, says who it is.
     """
 
-    def __init__(self, name: str, file_owner: Identity, user: Identity) -> None:
-        self.name = name
+    def __init__(self, entry: passwd.Entry, file_owner: Identity, user: Identity, is_vouched: bool = False) -> None:
+        self.name = entry.name
+        self.shell = entry.shell
+        self.is_vouched = is_vouched
         self.file_owner = file_owner
         self.user = user
 
@@ -42,21 +46,20 @@ def find_owner(user: Identity, engine: Engine, settings: Settings, claimed: str)
     Raises HookError where there is no such user, or the uid is not confirmed.
     """
     owner = _owner_of_engine(user, engine, settings.passwd_file)
-    is_verified = owner is not None
     if owner is None:
         entry = _find_by_uid(settings.passwd_file, user.uid)
         if entry is None:
             raise HookError(
                 f"no user has the uid {user.uid} in PASSWD_FILE {settings.passwd_file}: add one, or refresh the file"
             )
-        owner = Owner(entry.name, user, user)
+        owner = Owner(entry, user, user)
     if claimed and claimed != owner.name:
         raise HookError(
             f"{_ANNOTATION} is '{printable(claimed)}', but the container runs as {owner.name} (uid {user.uid}): run it "
             "as the user whom it names"
         )
-    if not is_verified:
-        _verify_uid(user.uid, owner.name, settings, claimed)
+    if not owner.is_vouched:
+        owner.is_vouched = _verify_uid(user.uid, owner.name, settings, claimed)
     return owner
 
 
@@ -65,10 +68,11 @@ def _owner_of_engine(user: Identity, engine: Engine, passwd_file: str) -> Owner 
     if not engine.is_rootless or engine.host_uid in (0, NOBODY):
         return None
     entry = _find_by_uid(passwd_file, engine.host_uid)
-    return None if entry is None else Owner(entry.name, Identity(0, 0), user)
+    return None if entry is None else Owner(entry, ROOT, user, is_vouched=True)
 
 
-def _verify_uid(uid: int, name: str, settings: Settings, claimed: str) -> None:
+def _verify_uid(uid: int, name: str, settings: Settings, claimed: str) -> bool:
+    """Tell whether the loginuid or, as the site decides, the annotation vouches for `uid`. Raises HookError."""
     login = _login_uid()
     if login not in (uid, 0, _UNSET):
         raise HookError(
@@ -80,6 +84,7 @@ def _verify_uid(uid: int, name: str, settings: Settings, claimed: str) -> None:
             f"the container runs as {name} (uid {uid}), which its image may have chosen: name the user by "
             f"{_ANNOTATION}={name}"
         )
+    return login == uid or settings.require_user_annotation
 
 
 def _login_uid() -> int:

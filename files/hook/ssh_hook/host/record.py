@@ -122,13 +122,14 @@ def record_of(
     """Return a record with the `identity` (pid, start time, device and inode of the program) of a process of this boot.
 
     `init` is the container's first process. `file_owner` owns `pidfile_host`. `bundle` is the open directory of the
-    bundle, `copies` the path of the directory for the record's copy. Raises OSError.
+    bundle, `copies` the path of the directory for the record's copy; empty for no copy. Raises OSError.
     """
     pid, start_time, *_program = identity
     container = init.pid, init.start_time()
     path = os.readlink(f"/proc/self/fd/{bundle}")
     boot_id = _boot_id()
-    texts = (boot_id, pidfile_host, path if path.isprintable() else "", f"{copies}/{pid}-{start_time}-{boot_id[:8]}")
+    copy = f"{copies}/{pid}-{start_time}-{boot_id[:8]}" if copies else ""
+    texts = (boot_id, pidfile_host, path if path.isprintable() else "", copy)
     return Record(
         dict(zip(_NUMBERS, (*identity, file_owner.uid, file_owner.gid, *container))), dict(zip(_TEXTS, texts))
     )
@@ -152,7 +153,9 @@ def write(record: Record, bundle: int) -> None:
 
 
 def _write_copy(path: str, data: bytes) -> None:
-    """Write the copy, if possible: poststop does not need it."""
+    """Write the copy, if there is to be one, and it is possible: poststop does not need it."""
+    if not path:
+        return
     directory = dirname(path)
     try:
         try:

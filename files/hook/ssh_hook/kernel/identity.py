@@ -17,7 +17,12 @@ class Identity:
         self.gid = gid
 
 
-ROOT = Identity(0, 0)
+def _root() -> Identity:
+    """Return root's ids, or the caller's own in a user namespace that does not map root (enroot)."""
+    return Identity(0, 0) if os.geteuid() == 0 else Identity(os.geteuid(), os.getegid())
+
+
+ROOT = _root()  # of the hook: it has all capabilities over its user namespace
 
 
 class ActingAs:
@@ -59,8 +64,8 @@ class ActingAs:
             _effective, permitted, inheritable = syscalls.capget()
             syscalls.capset(permitted, permitted, inheritable)
             return
-        os.seteuid(0)
-        os.setegid(0)
+        os.seteuid(ROOT.uid)
+        os.setegid(ROOT.gid)
         set_groups(self._groups)
 
 

@@ -57,6 +57,11 @@ def mount_id(descriptor: int) -> bytes:
     return read_file(f"/proc/self/fdinfo/{descriptor}").partition(b"mnt_id:")[2].split(None, 1)[0]
 
 
+def reachable_mounts() -> set[bytes]:
+    """Return the ids of all mounts that the caller can reach from its root directory. Raises OSError."""
+    return {line.split(b" ", 1)[0] for line in read_file("/proc/self/mountinfo").split(b"\n")[:-1]}
+
+
 def mount_tmpfs(target: int, size: int, inodes: int, context: str) -> None:
     """Mount a tmpfs, mode 0755, of at most `size` bytes and `inodes` inodes on the directory `target`.
 

@@ -25,10 +25,11 @@ class Process:
         stat: an open descriptor of its /proc/PID/stat.
     """
 
-    def __init__(self, pid: int) -> None:
-        """Open the process's directory in /proc. Raises OSError where there is no such process."""
+    def __init__(self, pid: int, proc: int | None = None) -> None:
+        """Open the process's directory in /proc, or in the open `proc`. Raises OSError where there is no process."""
         self.pid = pid
-        self.directory = os.open(f"/proc/{pid}", os.O_RDONLY | os.O_DIRECTORY)
+        path = f"/proc/{pid}" if proc is None else str(pid)
+        self.directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY, dir_fd=proc)
         # Opened now: on a /proc with hidepid, the files of a process that becomes untraceable cannot be opened later.
         try:
             self.stat = os.open("stat", os.O_RDONLY, dir_fd=self.directory)
@@ -40,6 +41,14 @@ class Process:
         """Close the descriptors."""
         os.close(self.directory)
         os.close(self.stat)
+
+    def open(self, name: str, flags: int) -> int:
+        """Open the file `name` of its directory in /proc."""
+        return os.open(name, flags, dir_fd=self.directory)
+
+    def descriptors(self) -> set[int]:
+        """Return the descriptors that the object needs."""
+        return {self.directory, self.stat}
 
     def is_before_exec(self) -> bool:
         """Tell whether the process was forked and has not called execve(2) yet (PF_FORKNOEXEC)."""
@@ -101,15 +110,37 @@ class Process:
         return os.pread(self.stat, 4096, 0).rpartition(b")")[2].split()
 
 
-def all_processes() -> Iterator[Process]:
-    """Yield every process in /proc; close each before the next, as there may be more processes than RLIMIT_NOFILE."""
-    for name in os.listdir("/proc"):
+def all_processes(proc: int | None = None) -> Iterator[Process]:
+    """Yield every process in /proc, or in the open `proc`.
+
+    Close each before the next, as there may be more processes than RLIMIT_NOFILE.
+    """
+    for name in os.listdir("/proc" if proc is None else proc):
         if name.isdigit():
             try:
-                process = Process(int(name))
+                process = Process(int(name), proc)
             except OSError:
                 continue  # it ended meanwhile
             try:
                 yield process
             finally:
                 process.close()
+
+
+def descendants(ancestor: int, proc: int | None = None) -> set[int]:
+    """Return the pids of `ancestor` and of its descendants, by /proc or the open `proc`."""
+    parents = {process.pid: parent_of(process) for process in all_processes(proc)}
+    found = {ancestor}
+    size = 0
+    while len(found) > size:
+        size = len(found)
+        found.update(pid for pid, parent in parents.items() if parent in found)
+    return found
+
+
+def parent_of(process: Process) -> int:
+    """Return the pid of the parent; 0 where the process is gone."""
+    try:
+        return process.parent()
+    except OSError:
+        return 0

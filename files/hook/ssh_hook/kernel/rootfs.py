@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import errno
 
-from ..errors import HookError
+from ..errors import HookError, NotCreatedError
 from . import syscalls
 from .identity import ROOT, ActingAs, Identity
 from .lean import TYPE_CHECKING, closing, create_file, fsencode, os, read_all, split, stat
@@ -90,7 +90,20 @@ class Rootfs:
         return data
 
     def pidfile(self, path: str) -> int:
-        """Open or create the pidfile `path` as the user; return a descriptor for writing. Raises OSError."""
+        """Open or create the pidfile `path` as the user; return a descriptor for writing. Raises OSError and HookError.
+
+        Where its directory is missing, it is created for the user.
+        """
+        directory = split(path)[0]
+        try:
+            return self._open_pidfile(path)
+        except FileNotFoundError:
+            parent_path, name = split(directory)
+        with closing(self.directory(parent_path)) as parent:
+            os.close(self.user_directory(parent, name, directory))
+        return self._open_pidfile(path)
+
+    def _open_pidfile(self, path: str) -> int:
         parent_path, name = split(path)
         with ActingAs(self.user), closing(self.open(parent_path, os.O_PATH | os.O_DIRECTORY)) as parent:
             return open_pidfile(name, parent)
@@ -145,10 +158,11 @@ class Rootfs:
         return descriptor
 
     def _create(self, parent: int, path: str, create: Callable[[], None]) -> bool:
-        """Call `create` as the user, else as root; tell whether root did. `path` is for messages. Raises HookError.
+        """Call `create` as the user, else as root; tell whether root did. `path` is for messages.
 
         Root creates nothing in a volume, nor in a directory of the user's, where the user could replace it before it is
-        opened. The mount id tells a volume, since its device may be that of the root file system.
+        opened. The mount id tells a volume, since its device may be that of the root file system. Raises HookError, and
+        NotCreatedError where neither may create it.
         """
         if split(path)[1] in ("", ".", ".."):  # `_open_created` opens the name without RESOLVE_IN_ROOT
             raise HookError(f"cannot create {path} in the container: its end is no name")
@@ -168,7 +182,7 @@ class Rootfs:
             self.note(ENTRY, path, "")
             return True
         except OSError as error:
-            raise HookError(f"cannot create {path} in the container: {error.strerror}") from None
+            raise NotCreatedError(f"cannot create {path} in the container: {error.strerror}") from None
 
 
 def _ignore(_kind: str, _path: str, _content: str) -> None:

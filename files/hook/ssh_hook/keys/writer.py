@@ -17,6 +17,10 @@ other with flock(2) on ``keygen.lock``, which the kernel releases when its holde
 a lock on the server, so it holds across nodes too, unless the mount says ``nolock`` or ``local_lock``.) The next writer
 removes what a killed one left. ``keys.lock`` is not used: to the peer hook that file's mere existence means "locked".
 
+A user's first container makes the set without that lock (`generate_first`), since locks may not hold across the nodes
+on which several start at once: of first sets the one remains whose directory was renamed to ``keys`` first. They are
+made in ``keys.first.<random>``, which other writers leave alone for an hour.
+
 Modules that only some functions need are imported there.
 """
 
@@ -56,6 +60,8 @@ KEY_TYPES = {  # of the private key, and the types of the host keys that are mad
 
 _CLIENT = "client"
 _TEMPORARY = "keys.tmp."
+_FIRST = "keys.first."
+_FIRST_SECONDS = 3600.0  # after which its writer is certainly gone: no start of a container takes as long
 _LOCK = "keygen.lock"
 _LOCK_SECONDS = 30.0
 _RENAME_EXCHANGE = 2  # linux/fs.h
@@ -104,8 +110,31 @@ def generate(
             if existing and not overwrite:
                 return False, existing
             fresh = fresh or _new_set(key_type, name)
+            if not existing and not overwrite:
+                # A container may have made the first set meanwhile, without the lock.
+                if _install_first(parent, directory, fresh, _TEMPORARY):
+                    return True, fresh
+                return False, load_below(parent, directory, name)
             _install(parent, directory, fresh)
             return True, fresh
+    except OSError as error:
+        raise KeyStoreError(f"cannot make SSH keys in {directory}: {error.strerror}") from error
+    finally:
+        os.umask(mask)
+
+
+def generate_first(directory: str, name: str, key_type: str = DEFAULT_KEY_TYPE) -> bool:
+    """Make a key set in `directory` if there is none at all; return False where another writer has just made one.
+
+    Takes no lock, and waits for nobody. Raises KeyStoreError, or MissingLibraryError.
+    """
+    if key_type not in KEY_TYPES:
+        raise KeyStoreError(f"the type of SSH keys must be one of {', '.join(KEY_TYPES)}, not {key_type!r}")
+    fresh = _new_set(key_type, name)  # before any change, so that a missing library leaves nothing behind
+    mask = os.umask(0o077)
+    try:
+        with closing(open_parent(directory, create=True)) as parent:
+            return _install_first(parent, directory, fresh, _FIRST)
     except OSError as error:
         raise KeyStoreError(f"cannot make SSH keys in {directory}: {error.strerror}") from error
     finally:
@@ -250,7 +279,7 @@ def _ed25519_file(key: Ed25519PrivateKey) -> bytes:
     return string(b"ssh-ed25519") + string(seed + public)
 
 
-# Putting a set in place. All functions below that change anything need the lock.
+# Putting a set in place. All functions below that change anything need the lock, but for _install_first.
 
 
 class _Locked:
@@ -372,6 +401,28 @@ def _install(parent: int, directory: str, keys: KeySet) -> None:
         _remove_entry(parent, directory, replaced)
 
 
+def _install_first(parent: int, directory: str, keys: KeySet, prefix: str) -> bool:
+    """Put `keys` in place if there is no set; return False where there is one. Raises OSError and KeyStoreError.
+
+    `prefix` begins the name of the directory that they are made in.
+    """
+    fresh = prefix + os.urandom(8).hex()
+    is_first = False
+    try:
+        _write_set(parent, directory, fresh, keys)
+        try:
+            _rename(parent, fresh, CURRENT)  # fails, on every file system, unless that is missing or empty
+            is_first = True
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+    finally:
+        if not is_first:
+            _remove_entry(parent, directory, fresh)
+    os.fsync(parent)
+    return is_first
+
+
 def _temporary_name() -> str:
     return _TEMPORARY + os.urandom(8).hex()
 
@@ -455,7 +506,21 @@ def _exchange(parent: int, first: str, second: str) -> bool:
 
 
 def _leftovers(parent: int) -> list[str]:
-    return [entry for entry in os.listdir(parent) if entry == OLD or entry.startswith(_TEMPORARY)]
+    return [
+        entry
+        for entry in os.listdir(parent)
+        if entry == OLD or entry.startswith(_TEMPORARY) or (entry.startswith(_FIRST) and _is_old(parent, entry))
+    ]
+
+
+def _is_old(parent: int, entry: str) -> bool:
+    """Tell whether `entry` was last changed longer ago than a container's start may take."""
+    import time
+
+    try:
+        return time.time() - os.stat(entry, dir_fd=parent, follow_symlinks=False).st_mtime > _FIRST_SECONDS
+    except FileNotFoundError:
+        return False  # it is in place now
 
 
 def _clean_up(parent: int, directory: str) -> None:

@@ -53,15 +53,16 @@ class AccountRequest:
 
     Attributes:
         uid, gid: in the container's user namespace.
-        name: the name on the cluster.
+        name, shell: the name and the login shell on the cluster; the shell may be empty.
         home: HOME of the container's process, or else a default.
         has_home: whether that HOME is usable.
     """
 
-    def __init__(self, uid: int, gid: int, name: str, home: str) -> None:
+    def __init__(self, uid: int, gid: int, name: str, shell: str, home: str) -> None:
         self.uid = uid
         self.gid = gid
         self.name = name
+        self.shell = shell
         self.has_home = home.startswith("/") and home != "/" and _is_field(home)
         self.home = home if self.has_home else f"/home/{name}"
 
@@ -73,15 +74,17 @@ def find_account(
 
     `passwd` and `shells` are the container's files, None for a missing one. `is_program` tells whether a path is a
     program in the container. The user can log in under the image's name for the uid and under the name on the cluster,
-    which is the same in all containers. Dropbear requires an entry with the gid of the process, and a shell that
-    /etc/shells lists.
+    which is the same in all containers. The login shell is the cluster's where the container has it, and the entry
+    names no other than /bin/sh, as those do that podman adds. Dropbear requires an entry with the gid of the process,
+    and a shell that /etc/shells lists.
     """
     lines = _find_lines(passwd, request.uid)
     present = [fsdecode(passwd[start:end]).split(":") for start, end in lines]
-    added = [] if present and _has_name(passwd, request.name) else [_new_entry(request, passwd, present)]
+    shell = request.shell if _is_login_shell(request.shell, is_program) else ""
+    added = [] if present and _has_name(passwd, request.name) else [_new_entry(request, passwd, present, shell)]
     own = []
     for fields in present + added:
-        repaired = _repair(fields, request, is_program)
+        repaired = _repair(fields, request, shell, is_program)
         if repaired is None:
             return None
         own.append(repaired)
@@ -135,13 +138,16 @@ def _find_name(passwd: bytes, name: str) -> int:
     return hit if hit < 0 else hit + 1
 
 
-def _new_entry(request: AccountRequest, passwd: bytes, present: list[list[str]]) -> list[str]:
-    """Return an entry under the name on the cluster, or another free name if the image gave it to another uid."""
+def _new_entry(request: AccountRequest, passwd: bytes, present: list[list[str]], shell: str) -> list[str]:
+    """Return an entry under the name on the cluster, or another free name if the image gave it to another uid.
+
+    Its shell is `shell`, if that is not empty, or that of the user's first entry.
+    """
     other = f"uid{request.uid}"
     names = [request.name, other, *(f"{other}_{number}" for number in range(_MAX_ENTRIES))]
     name = next((name for name in names if not _has_name(passwd, name)), request.name)
     template = present[0] if present else ["", "x", str(request.uid), str(request.gid), "", request.home, ""]
-    return [name, *template[1:]]
+    return [name, *template[1:6], shell or template[6]]
 
 
 def _with_entries(passwd: bytes, lines: list[tuple[int, int]], entries: list[bytes]) -> bytes:
@@ -163,17 +169,28 @@ def _is_entry_of(fields: list[str], uid: int) -> bool:
     return is_entry and "\0" not in "".join(fields)
 
 
-def _repair(fields: list[str], request: AccountRequest, is_program: Callable[[str], bool]) -> list[str] | None:
-    """Return the entry with the gid of the process, a home, and a shell that exists; None where no shell does."""
+def _repair(
+    fields: list[str], request: AccountRequest, preferred: str, is_program: Callable[[str], bool]
+) -> list[str] | None:
+    """Return the entry with the gid of the process, a home, and a shell that exists; None where no shell does.
+
+    The shell `preferred`, if it is not empty, takes the place of none, of /bin/sh and of one that allows no login.
+    """
     name, password, uid, _gid, gecos, home, shell = fields
     # podman gives a user who is not in the image an entry with the home "/", whatever HOME is.
     if not home.startswith("/") or home == "/nonexistent" or (home == "/" and request.has_home):
         home = request.home
     if basename(shell) in _NO_LOGIN or (shell and not (shell.startswith("/") and is_program(shell))):
         shell = DEFAULT_SHELL
+    if preferred and shell in ("", DEFAULT_SHELL):
+        shell = preferred
     if shell in ("", DEFAULT_SHELL) and not is_program(DEFAULT_SHELL):
         return None
     return [name, password, uid, str(request.gid), gecos, home, shell]
+
+
+def _is_login_shell(shell: str, is_program: Callable[[str], bool]) -> bool:
+    return shell.startswith("/") and _is_field(shell) and basename(shell) not in _NO_LOGIN and is_program(shell)
 
 
 def _shell_lines(shells: bytes) -> tuple[str, ...]:

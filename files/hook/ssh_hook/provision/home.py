@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from ..errors import HookError
+from ..errors import HookError, NotCreatedError
 from ..kernel.identity import ActingAs
 from ..kernel.lean import TYPE_CHECKING, closing, create_file, os, read_all, split
 from ..kernel.mounts import mount_bind, mount_id, mount_overlay
@@ -18,7 +18,13 @@ _MAX_AUTHORIZED_KEYS = 1 << 20  # bytes
 
 
 class Home:
-    """The home directory of the container's user. Attributes: ssh, its open .ssh directory; ssh_path, the path."""
+    """The home directory of the container's user.
+
+    Attributes:
+        ssh: its open .ssh directory; -1 where there is none that is the user's own.
+        ssh_path: the path of that.
+        problem: why there is none.
+    """
 
     def __init__(self, rootfs: Rootfs, user: Identity, path: str) -> None:
         """Describe the home at `path`; `user` has the ids of the container's user namespace."""
@@ -28,15 +34,30 @@ class Home:
         self._home = -1
         self.ssh_path = f"{path.rstrip('/')}/.ssh"
         self.ssh = -1
+        self.problem = ""
 
     def open(self) -> None:
-        """Open the home and its .ssh, and create them where missing. Raises HookError."""
-        self._home = self._open_home()
-        self.ssh = self._rootfs.user_directory(self._home, ".ssh", self.ssh_path)
+        """Open the home and its .ssh, and create them where missing. Raises HookError.
+
+        A session does without .ssh where it is a link or another user's, into which nothing may be put, and where
+        neither the user nor root may create it or the home.
+        """
+        try:
+            self._home = self._open_home()
+        except NotCreatedError as error:
+            self.problem = str(error)
+            return
+        try:
+            self.ssh = self._rootfs.user_directory(self._home, ".ssh", self.ssh_path)
+        except HookError as error:
+            self.problem = str(error)
 
     def is_refused(self, is_covered: bool) -> bool:
-        """Tell whether Dropbear refuses this home for its owner or mode; `is_covered`: an overlay is on .ssh."""
-        return self._is_refused(self._home) or (not is_covered and self._is_refused(self.ssh))
+        """Tell whether Dropbear takes no keys from this home, for its owner or mode, or for there is no usable .ssh.
+
+        `is_covered`: an overlay is on .ssh.
+        """
+        return self.ssh < 0 or self._is_refused(self._home) or (not is_covered and self._is_refused(self.ssh))
 
     def cover(self, credentials: Credentials, base: int, in_user_namespace: bool) -> None:
         """Mount an overlay with the user's keys on .ssh; its upper layer is below `base`. Raises HookError."""

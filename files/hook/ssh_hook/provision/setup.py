@@ -8,7 +8,7 @@ disk.
 
 from __future__ import annotations
 
-from ..errors import HookError, printable
+from ..errors import HookError, UnservedError, printable
 from ..kernel import syscalls
 from ..kernel.files import rewrite
 from ..kernel.identity import ActingAs
@@ -18,6 +18,7 @@ from ..kernel.rootfs import CONTENT, MOUNT
 from ..keys.formats import known_hosts
 from ..keys.store import AUTHORIZED_KEYS
 from ..spec import container_paths as paths
+from ..spec.annotations import REQUIRE_SHELL
 from .account import AccountRequest, entries_of, find_account
 from .home import Home, make_directory
 from .texts import environment_file, profile_module, ssh_config
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from ..spec.oci_config import Container
     from ..spec.settings import Settings
     from .account import Account
+    from .launch import Launch
     from .layer import MountPoint
 
 _MAX_PASSWD = 32 << 20  # bytes
@@ -48,18 +50,22 @@ class Setup:
         self,
         container: Container,
         name: str,
+        shell: str,
         settings: Settings,
         rootfs: Rootfs,
         mount_context: str,
         in_user_namespace: bool,
+        launch: Launch | None,
     ) -> None:
         """Read the container's files, and change nothing. Raises HookError.
 
-        `name` is the user's name on the cluster, `mount_context` the SELinux label of new mounts, empty for none.
+        `name` and `shell` are the user's on the cluster, `mount_context` is the SELinux label of new mounts, empty for
+        none. `launch` is for a container of a job of many hosts.
         """
         self.warnings: list[str] = []
         self._container = container
         self._name = name
+        self._shell = shell
         self._settings = settings
         self._rootfs = rootfs
         self._mount_context = mount_context
@@ -70,6 +76,7 @@ class Setup:
         self._account, self._passwd = self._find_account()
         self._home = Home(rootfs, self._user, self._account.home)
         self._environment = environment_file(container.environment)
+        self._launch = launch
         self._base = self._dropbear = self._programs = -1  # opened by `mount`
 
     def mount_points(self) -> list[MountPoint]:
@@ -91,10 +98,12 @@ class Setup:
 
         `mount_programs` mounts their directory on the one that it is given.
         """
-        self._home.open()
-        self._base = self._mount_base(
-            len(self._environment) + len(self._passwd or b"") + len(self._account.shells or b"")
-        )
+        if self._settings.provide_home:
+            self._home.open()
+        if self._home.problem:
+            self.warnings.append(f"{self._home.problem}: your keys are in {paths.BASE} alone, and ssh works")
+        size = len(self._environment) + len(self._passwd or b"") + len(self._account.shells or b"")
+        self._base = self._mount_base(size + (self._launch.size() if self._launch else 0))
         self._dropbear = make_directory(self._base, "dropbear", 0o755, self._owner)
         mount_programs(make_directory(self._dropbear, "bin", 0o755, self._owner))
         self._programs = _protect_mount("bin", self._dropbear)
@@ -120,7 +129,7 @@ class Setup:
         self._cover_optional(paths.PASSWD, etc, "passwd", self._passwd)
         self._cover_optional(paths.SHELLS, etc, "shells", account.shells)
         if self._has_directory(dirname(paths.PROFILE_MODULE)):
-            self._cover_optional(paths.PROFILE_MODULE, etc, "ssh-hook.sh", profile_module())
+            self._provide_profile(etc)
         self._provide_client(credentials)
 
         # -D, since an image may give the user's uid a second account, with a home and keys of the image's author.
@@ -135,14 +144,23 @@ class Setup:
 
         This is the last step, so that a failed start neither leaves keys there nor has to remove another container's.
         """
-        if not self._covers_home():
+        if self._home.ssh >= 0 and not self._covers_home():
             self._home.write(credentials)
 
     def _covers_home(self) -> bool:
         """Tell whether keys go onto ~/.ssh, and not into it: as the site decides, or where nothing can be written."""
+        if self._home.ssh < 0:
+            return False
         if self._settings.overlay or not self._rootfs.has_layer:
             return self._settings.overlay
         return mount_id(self._home.ssh) == mount_id(self._rootfs.descriptor)
+
+    def _provide_profile(self, etc: int) -> None:
+        """Have login shells read the container's variables, if that is possible. Raises OSError."""
+        try:
+            self._cover_optional(paths.PROFILE_MODULE, etc, "ssh-hook.sh", profile_module())
+        except HookError as error:
+            self.warnings.append(f"{error}: login shells keep what /etc/profile makes of the container's variables")
 
     def _provide_client(self, credentials: Credentials) -> None:
         """Provide ssh, scp and sftp, and the files by which ssh connects to the user's containers."""
@@ -158,7 +176,10 @@ class Setup:
         os.symlink(f"{paths.PROGRAMS}/ssh", "ssh", dir_fd=binaries)
         self._cover_ssh(binaries)
         for name in paths.COPIERS:
-            self._cover_copier(name)
+            self._cover_missing(f"{paths.USER_PROGRAMS}/{name}", name, self._programs)
+        if self._launch is not None:
+            self._launch.provide(self._base, binaries, self._user)
+            self._cover_missing(paths.HOSTFILE_DEEPSPEED, basename(paths.HOSTFILE), self._base)
 
     def _find_account(self) -> tuple[Account, bytes | None]:
         """Return the user's account, and the content of /etc/passwd for sessions; None where the image's stays."""
@@ -168,12 +189,11 @@ class Setup:
         except PermissionError:  # then sessions get a copy with the user's own entries only
             is_readable = False
             passwd = entries_of(self._rootfs.read(paths.PASSWD, _MAX_PASSWD, as_root=True) or b"", self._container.uid)
-        wanted = AccountRequest(
-            self._container.uid, self._container.gid, self._name, self._container.environment.get("HOME", "")
-        )
+        home = self._container.environment.get("HOME", "")
+        wanted = AccountRequest(self._container.uid, self._container.gid, self._name, self._shell, home)
         account = find_account(wanted, passwd, self._read_shells(), self._is_program)
         if account is None:
-            raise HookError("the container has no shell: a session takes a /bin/sh in its image")
+            raise self._no_shell_error()
         shown = passwd if account.passwd is None and not is_readable else account.passwd
         if shown is not None and len(shown) > _MAX_PASSWD_COPY:
             shown = b"".join(entry + b"\n" for entry in account.entries)
@@ -182,6 +202,17 @@ class Setup:
                 f"of {self._name}: it shows the entries of uid {self._container.uid} alone"
             )
         return account, shown
+
+    def _no_shell_error(self) -> HookError:
+        chosen = self._container.annotations.require_shell
+        if self._settings.require_shell if chosen is None else chosen:
+            return HookError(
+                "the container has no shell: a session takes a /bin/sh in its image, or say by the annotation "
+                f"{REQUIRE_SHELL}=false that the container may start without SSH"
+            )
+        return UnservedError(
+            "the container has no shell, and starts without SSH: a session takes a /bin/sh in its image"
+        )
 
     def _read_shells(self) -> bytes | None:
         """Return the content of /etc/shells; None where Dropbear, which runs as the user, cannot read it."""
@@ -210,7 +241,10 @@ class Setup:
 
         File system type and random number of inodes tell it from a directory that somebody moves there meanwhile.
         """
-        target = self._rootfs.directory(paths.BASE)
+        try:
+            target = self._rootfs.directory(paths.BASE)
+        except HookError as error:
+            raise HookError(f"{error}; where /opt is a volume, have an empty directory oci-hooks/ssh in it") from None
         self._mount_table.refuse_shared(target, paths.BASE)
         inodes = _INODES + int.from_bytes(os.urandom(2), "little") % _INODES
         context = self._mount_context
@@ -300,11 +334,14 @@ class Setup:
         mount_bind(client, _write_file(directory, name, b"", 0o755, self._owner))
         _protect_mount(name, directory)
 
-    def _cover_copier(self, name: str) -> None:
-        """Bind mount the hook's scp or sftp in /usr/bin, if the image has none and it is possible."""
-        path = f"{paths.USER_PROGRAMS}/{name}"
+    def _cover_missing(self, path: str, name: str, directory: int) -> None:
+        """Bind mount the file `name` of `directory` on `path` in the container, if that is missing and it is possible.
+
+        An empty file counts as missing: an earlier start leaves one as a mount point.
+        """
         try:
-            status = os.fstat(self._rootfs.open(path, os.O_PATH))
+            with closing(self._rootfs.open(path, os.O_PATH)) as present:
+                status = os.fstat(present)
             if not stat.S_ISREG(status.st_mode) or status.st_size > 0:
                 return
         except FileNotFoundError:
@@ -312,8 +349,8 @@ class Setup:
         except OSError:
             return
         try:
-            self._cover(path, self._program(name))
-        except HookError:
+            self._cover(path, os.open(name, os.O_PATH, dir_fd=directory))
+        except (HookError, FileNotFoundError):
             pass
 
 

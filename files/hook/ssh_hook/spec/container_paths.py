@@ -8,6 +8,12 @@ KNOWN_HOSTS = f"{BASE}/known_hosts"
 SSH_CONFIG = f"{BASE}/ssh_config"
 OPENSSH_KEY = f"{BASE}/id_openssh"  # the user's key in OpenSSH's format
 IMAGE_CLIENT = f"{BASE}/bin/ssh.image"  # the client of the image
+HOSTFILE = f"{BASE}/hostfile"  # of Open MPI and DeepSpeed
+HOSTFILE_MPICH = f"{BASE}/hostfile.mpich"
+HOSTS = f"{BASE}/hosts"  # names alone
+HOSTFILE_DEEPSPEED = "/job/hostfile"  # where DeepSpeed looks by default, and by no variable elsewhere
+FIRST = f"{BASE}/bin/first"
+FIRST_STATE = f"{BASE}/first"  # files by which the containers of a job agree which is the first, and when it has ended
 
 DROPBEAR = f"{BASE}/dropbear"  # files that the daemon reads and writes
 PROGRAMS = f"{DROPBEAR}/bin"  # bind mount of the node's directory with Dropbear's programs

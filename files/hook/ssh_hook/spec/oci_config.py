@@ -22,6 +22,7 @@ _CRI_ANNOTATIONS = (
     "io.kubernetes.cri-o.SandboxName",
     "io.kubernetes.pod.namespace",
 )
+_MANAGER, _PODMAN = "io.container.manager", "libpod"  # the annotation by which podman marks its containers
 # Annotations of crun: it runs the container by a library or a virtual machine, and executes no program.
 _HANDLERS = ("run.oci.handler", "module.wasm.image/variant")
 
@@ -31,6 +32,7 @@ class Container:
 
     Attributes:
         annotations: the validated annotations.
+        is_podmans: whether podman made the container.
         uid, gid, groups, umask: those of the process.
         environment: the variables of the process, by name.
         rootfs: the absolute path of the container's root directory.
@@ -45,10 +47,11 @@ class Container:
     """
 
     def __init__(self, config: Node, bundle: str) -> None:
-        """Check `config`, the config.json of `bundle`, a path. Raises HookError where it violates the specification."""
+        """Read `config`, the config.json of `bundle`, a path. Raises HookError where it violates the specification."""
         annotations = config.node("annotations")
         _refuse_unsupported(annotations)
         self.annotations = Annotations(annotations)
+        self.is_podmans = annotations.value.get(_MANAGER) == _PODMAN
         process = config.node("process")
         user = process.node("user")
         self.uid = user.integer("uid", 0, _MAX_ID)
@@ -119,4 +122,10 @@ def read_config(bundle_descriptor: int, bundle: str) -> Node:
     with closing(descriptor):
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise HookError(f"{where} is not a regular file")
-        return Node(parse(read_document(descriptor, _MAX_SIZE, where), where), where)
+        return parse_config(read_document(descriptor, _MAX_SIZE, where), bundle)
+
+
+def parse_config(data: bytes, bundle: str) -> Node:
+    """Parse `data`, the config.json of `bundle`, a path. Raises HookError."""
+    where = f"{bundle}/config.json"
+    return Node(parse(data, where), where)

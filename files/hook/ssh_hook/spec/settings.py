@@ -20,6 +20,10 @@ class Settings:
         base_dir, passwd_file, dropbear_dir: absolute paths (HOOK_BASE_DIR, PASSWD_FILE, DROPBEAR_DIR).
         port: 1 to 65535 (SERVER_PORT_DEFAULT, or the deprecated SERVER_PORT).
         overlay, join, require_seccomp: true by default (OVERLAY_MOUNT_HOME_SSH, JOIN_NAMESPACES, REQUIRE_SECCOMP).
+        provide_home: whether ~/.ssh in the container gets the user's keys; false where enroot mounts homes afterwards.
+        require_shell: whether a container without a shell fails to start; true by default (REQUIRE_SHELL).
+        make_keys: true by default (MAKE_KEYS).
+        key_type: the type of new keys; empty for the default (SSH_KEY_TYPE).
         require_user_annotation: false by default (REQUIRE_USER_ANNOTATION).
         container_ports: ports beside `port` at which only the user's containers may answer (CONTAINER_PORTS).
         listen: the node's addresses to listen on; empty for all (LISTEN_ADDRESSES).
@@ -32,9 +36,13 @@ class Settings:
         self.dropbear_dir = _absolute_path(environment, "DROPBEAR_DIR")
         self.port = default_port(environment)
         self.overlay = _boolean(environment, "OVERLAY_MOUNT_HOME_SSH")
+        self.provide_home = True
         self.join = _boolean(environment, "JOIN_NAMESPACES")
         self.require_seccomp = _boolean(environment, "REQUIRE_SECCOMP")
+        self.require_shell = _boolean(environment, "REQUIRE_SHELL")
         self.require_user_annotation = _boolean(environment, "REQUIRE_USER_ANNOTATION", "false")
+        self.make_keys = _boolean(environment, "MAKE_KEYS")
+        self.key_type = environment.get("SSH_KEY_TYPE", "")
         self.container_ports = _ports(environment, "CONTAINER_PORTS")
         self.listen = _addresses(environment, "LISTEN_ADDRESSES")
 

@@ -17,6 +17,7 @@ class State:
     """The state of one container.
 
     Attributes:
+        id: the container's id; empty where it is missing.
         status: "creating", "stopped" and the like.
         pid: the container's first process, in the runtime's pid namespace; 0 where there is none.
         bundle: an absolute path.
@@ -25,6 +26,7 @@ class State:
     def __init__(self, data: bytes) -> None:
         """Parse the JSON in `data`. Raises HookError where it is not a state."""
         state = Node(parse(data, _WHAT), "the container's state")
+        self.id = state.text("id") if state.has("id") else ""
         self.status = state.text("status")
         self.pid = state.integer("pid", 0, 2**31 - 1) if state.has("pid") else 0
         self.bundle = state.text("bundle")

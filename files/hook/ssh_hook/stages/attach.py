@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from ..kernel.process import Process
+    from ..keys.passwd import Entry
     from .attach_context import AttachContext
     from .channel import HookEnd
 
@@ -52,15 +53,15 @@ class Attachment:
         _undo(self._context, self._made)
 
 
-def attach(context: AttachContext, name: str) -> Attachment:
-    """Start the daemon for the user `name`. The caller becomes undumpable. Raises HookError, after a rollback."""
+def attach(context: AttachContext, entry: Entry) -> Attachment:
+    """Start the daemon for the user whose passwd entry is `entry`. The caller becomes undumpable. Raises HookError, after a rollback."""
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
     channel = Channel()
     provisioner = syscalls.fork()
     if provisioner == 0:
-        _provision(context, name, channel)
+        _provision(context, entry, channel)
     user = Identity(os.geteuid(), os.getegid())
-    supervisor = AttachSupervisor(context, Owner(name, user, user), channel.hook_end(), provisioner)
+    supervisor = AttachSupervisor(context, Owner(entry, user, user), channel.hook_end(), provisioner)
     try:
         return supervisor.attach()
     except HookError:
@@ -113,13 +114,13 @@ class AttachSupervisor(Supervisor):
             raise HookError(f"sessions would have more rights than {context.path}: {excess}")
 
 
-def _provision(context: AttachContext, name: str, channel: Channel) -> NoReturn:
+def _provision(context: AttachContext, entry: Entry, channel: Channel) -> NoReturn:
     """Run the provisioner: enter the container, and do what it does at a start."""
     try:
         rootfs, file_owner = _enter(context, for_daemon=True)
         context.user = rootfs.user
-        context.opened = _with_mount_points(context, name, rootfs)
-        provision(context, Owner(name, file_owner, rootfs.user), channel)
+        context.opened = _with_mount_points(context, entry, rootfs)
+        provision(context, Owner(entry, file_owner, rootfs.user), channel)
     except Exception as error:
         channel.fail(error, "cannot enter the container")
     finally:
@@ -186,13 +187,13 @@ def _become_root(user: Identity) -> Identity:
     return wanted
 
 
-def _with_mount_points(context: AttachContext, name: str, rootfs: Rootfs) -> Rootfs:
+def _with_mount_points(context: AttachContext, entry: Entry, rootfs: Rootfs) -> Rootfs:
     """Return `rootfs`, or, where it is read-only and lacks mount points, one that has them, for sessions alone."""
     mounts = context.target.mounts
     rootfs.mountinfo = mounts.data
     if not mounts.is_read_only:
         return rootfs
-    points = missing(rootfs, _setup(context, name, rootfs).mount_points())
+    points = missing(rootfs, _setup(context, entry, rootfs).mount_points())
     if not points:
         return rootfs
     with closing(os.open("/", os.O_PATH | os.O_DIRECTORY)) as node:
@@ -206,8 +207,9 @@ def _with_mount_points(context: AttachContext, name: str, rootfs: Rootfs) -> Roo
     return mount_layer(own, points, [unescape(fsdecode(path)) for path in dict.fromkeys(mounts.mount_points)])
 
 
-def _setup(context: AttachContext, name: str, rootfs: Rootfs) -> Setup:
-    return Setup(context.container, name, context.settings, rootfs, context.labels.mount_context, True)
+def _setup(context: AttachContext, entry: Entry, rootfs: Rootfs) -> Setup:
+    mount_context = context.labels.mount_context
+    return Setup(context.container, entry.name, entry.shell, context.settings, rootfs, mount_context, True, None)
 
 
 def _undo(context: AttachContext, made: list[Made]) -> None:

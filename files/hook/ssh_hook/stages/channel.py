@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The protocol of the three processes of a start: typed messages, over pipes of one sender and one receiver each.
 
-    provisioner  ->  hook          Warned*, Made*, Provisioned; or Failed
+    provisioner  ->  hook          KeysMissing?, Warned*, Made*, Provisioned; or Failed, or Unserved
     daemon       ->  hook          Forked, Warned*; or Failed; then Dropbear's newline when it listens
     daemon       ->  provisioner   PortIsFree
     provisioner  ->  daemon        ProgramsMounted
     hook         ->  daemon        Run
-    hook         ->  provisioner   Keep
+    hook         ->  provisioner   KeysMade, after KeysMissing; Keep
 
 The hook makes a Channel and forks. Each process then takes its own end and closes all other descriptors, so that a
 reader gets EOF when the writer has ended. An end has a method for each message that its process sends or awaits. A
@@ -70,6 +70,18 @@ class Failed(_Text):
     """The sender has failed, and ends. Attributes: text, one line that says why."""
 
 
+class Unserved(_Text):
+    """The container is to start without SSH, and the sender ends. Attributes: text, one line that says why."""
+
+
+class KeysMissing(_Text):
+    """The user has no key set. Attributes: text, the error if none can be made."""
+
+
+class KeysMade(Message):
+    """The user has a key set now."""
+
+
 class Made(Message):
     """The provisioner has changed a container that may outlive the daemon.
 
@@ -122,7 +134,11 @@ class Keep(Message):
 
 
 _KINDS: dict[str, Callable[..., Message]] = {
-    kind.__name__: kind for kind in (Warned, Failed, Made, Forked, PortIsFree, ProgramsMounted, Provisioned, Run, Keep)
+    kind.__name__: kind
+    for kind in (
+        *(Warned, Failed, Unserved, KeysMissing, KeysMade, Made),
+        *(Forked, PortIsFree, ProgramsMounted, Provisioned, Run, Keep),
+    )
 }
 
 
@@ -261,6 +277,10 @@ class HookEnd:
             raise NoAnswerError
         return os.read(self._ready, 1) != b""
 
+    def announce_keys(self) -> None:
+        """Tell the provisioner that the user has keys now. Raises BrokenPipeError where it has ended."""
+        self._keep.send(KeysMade())
+
     def keep(self) -> None:
         """Let the provisioner write the files that outlive the container, if there are any."""
         try:
@@ -277,6 +297,10 @@ class ProvisionerEnd:
         self._port = port
         self._programs = programs
         self._keep = keep
+
+    def await_keys(self) -> None:
+        """Wait until the hook has made the user's keys. Raises EndOfMessagesError and NoAnswerError."""
+        self._keep.receive(KeysMade, _TIMEOUT)
 
     def await_port(self) -> PortIsFree:
         """Wait until the daemon can be confined, and its port is free. Raises EndOfMessagesError and NoAnswerError."""

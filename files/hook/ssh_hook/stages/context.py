@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ..spec.oci_config import Container
     from ..spec.settings import Settings
     from ..spec.state import State
+    from .watcher import Watcher
 
 
 class Programs:
@@ -73,6 +74,7 @@ class StartContext:
     Attributes:
         container: the container as config.json describes it.
         settings: the site's settings.
+        watcher: what opens the gate and ends the daemon where no runtime does (enroot); None under a runtime.
         packages: directories that hold pyroute2.
         engine: the engine that runs the container.
         bundle: the open directory of the bundle.
@@ -94,13 +96,20 @@ class StartContext:
     """
 
     def __init__(
-        self, container: Container, settings: Settings, packages: list[str], state: State, bundle: int
+        self,
+        container: Container,
+        settings: Settings,
+        packages: list[str],
+        state: State,
+        bundle: int,
+        watcher: Watcher | None = None,
     ) -> None:
         """Read all inputs; `bundle` is an open directory. Raises HookError where the container cannot be served."""
         _require_own_mount_namespace(settings)
         require_undumpable()
         self.container = container
         self.settings = settings
+        self.watcher = watcher
         self.packages = packages
         self.opened: Rootfs | None = None
         self.programs_mount: int | None = None
@@ -116,7 +125,7 @@ class StartContext:
             raise HookError(
                 "the container has no mount namespace of its own: what the hook mounts would stay on the host"
             )
-        self.init = _first_process(state.pid, settings)
+        self.init = _first_process(state.pid, settings) if watcher is None else watcher.init
         self.rootfs = _rootfs_status(container.rootfs)
         if container.has_shared_user_namespace and not self.engine.is_rootless:
             raise HookError(
@@ -126,7 +135,7 @@ class StartContext:
         self.user = outside_user(container, self.process, self.has_user_namespace())
         self.programs = Programs(f"{settings.dropbear_dir}/bin")
         self.port = container.annotations.port or settings.port
-        self.port_option = f"the annotation {PORT}"
+        self.port_option = f"the annotation {PORT} or --port of 'ssh_hook options'"
         self.listen = settings.listen if settings.listen and self._shares_host_network() else []
 
     def has_user_namespace(self) -> bool:

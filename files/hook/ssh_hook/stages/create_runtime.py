@@ -15,17 +15,30 @@ from __future__ import annotations
 import time
 
 from ..confine.rlimits import raise_own_limits
-from ..errors import CONTAINER_ENDED, HookError, LateError, describe_failure
+from ..errors import CONTAINER_ENDED, HookError, LateError, UnservedError, describe_failure
 from ..host import record, userfiles
+from ..host.credentials import make_keys
 from ..host.owner import find_owner
 from ..kernel import disposable_process, syscalls
 from ..kernel.lean import TYPE_CHECKING, environment, os, signal
 from ..kernel.process import Process
 from ..log import INFO, WARNING, log
+from ..spec.annotations import ENABLED
 from ..spec.oci_config import read_container
 from ..spec.settings import Settings
-from .channel import Channel, EndOfMessagesError, Failed, Forked, NoAnswerError, Provisioned, Warned
+from .channel import (
+    Channel,
+    EndOfMessagesError,
+    Failed,
+    Forked,
+    KeysMissing,
+    NoAnswerError,
+    Provisioned,
+    Unserved,
+    Warned,
+)
 from .context import StartContext
+from .port import is_free
 from .provisioner import provision
 
 if TYPE_CHECKING:
@@ -47,20 +60,39 @@ def create_runtime(state: State, packages: list[str]) -> None:
     container = read_container(bundle, state.bundle)
     annotations = container.annotations
     log.level = annotations.log_level
+    if annotations.is_undecided:
+        log(WARNING, f"the annotation {ENABLED} is neither true nor false, so the container has no SSH: give true")
+        return
     raise_own_limits(container)
-    context = StartContext(container, settings, packages, state, bundle)
+    start_daemon(StartContext(container, settings, packages, state, bundle))
+
+
+def start_daemon(context: StartContext) -> None:
+    """Start the daemon of `context`, record it, and wait until it listens; do nothing where an earlier hook has.
+
+    Raises HookError, after a rollback.
+    """
     if _is_started(context):
         return
+    annotations, settings = context.container.annotations, context.settings
     owner = find_owner(context.user, context.engine, settings, annotations.user)
     log.stdout = userfiles.log_target(annotations.log_stdout, owner.file_owner, log.stdout)
     log.stderr = userfiles.log_target(annotations.log_stderr, owner.file_owner, log.stderr)
     # Processes of the container must not trace those of the hook that join it.
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
+    for warning in annotations.warnings:
+        log(WARNING, warning)
     channel = Channel()
     provisioner = syscalls.fork()
     if provisioner == 0:
         provision(context, owner, channel)
-    Supervisor(context, owner, channel.hook_end(), provisioner).supervise()
+    is_served = Supervisor(context, owner, channel.hook_end(), provisioner).supervise()
+    if is_served and _is_unpublished(context):
+        log.keep(
+            WARNING,
+            f"the container has a network of its own, and its port {context.port} is not published: other nodes do not "
+            f"reach its SSH daemon (podman: --publish {context.port}:{context.port}, or --network host)",
+        )
 
 
 def _is_started(context: StartContext) -> bool:
@@ -72,6 +104,17 @@ def _is_started(context: StartContext) -> bool:
     if is_started:
         log(INFO, f"{context.path}: an earlier hook of this start has started the SSH daemon: nothing to do")
     return is_started
+
+
+def _is_unpublished(context: StartContext) -> bool:
+    """Tell whether podman has made a network for the container, and publishes its port nowhere on the node.
+
+    podman makes it before it calls the runtime, unless the container has a user namespace of its own. Of other engines
+    it is not known when they publish a port.
+    """
+    namespaces = context.namespaces
+    is_made = namespaces is not None and namespaces.has("net") and not namespaces.has("user")
+    return context.container.is_podmans and is_made and is_free(context.port, [], context.user)
 
 
 class Supervisor:
@@ -88,18 +131,26 @@ class Supervisor:
         self._record: record.Record | None = None
         self._has_pidfile = False  # on the host
 
-    def supervise(self) -> None:
-        """Record the daemon, release it, and wait until it listens. Raises HookError, after a rollback."""
+    def supervise(self) -> bool:
+        """Record the daemon, release it, and wait until it listens. Raises HookError, after a rollback.
+
+        Return False, after a rollback, where the container is to start without SSH.
+        """
         try:
             self._release(self._await_setup())
             self._await_listening()
             if not self._context.init.is_alive():
                 raise HookError(CONTAINER_ENDED)
             self._reap_provisioner()
+        except UnservedError as error:
+            self._roll_back()
+            log(WARNING, str(error))
+            return False
         except BaseException:
             self._roll_back()
             raise
         log(INFO, f"the SSH daemon of {self._owner.name} listens on port {self._context.port} (pid {self._pid})")
+        return True
 
     def _await_setup(self) -> Provisioned:
         """Wait until the container is set up; record the daemon as soon as it is forked. Raises HookError."""
@@ -114,14 +165,32 @@ class Supervisor:
                 raise self._explain_end() from None
             if isinstance(message, Failed):
                 raise HookError(message.text)
+            if isinstance(message, Unserved):
+                raise UnservedError(message.text)
             if isinstance(message, Warned):
                 log(WARNING, message.text)
+            elif isinstance(message, KeysMissing):
+                self._make_keys(message)
+                deadline = time.monotonic() + _TIMEOUT
             elif isinstance(message, Forked):
                 self._write_record(message)
                 self._pid = message.pid
             elif isinstance(message, Provisioned):
                 provisioned = message
         return provisioned
+
+    def _make_keys(self, missing: KeysMissing) -> None:
+        """Make the user's first key set, if somebody vouches for the user and the site allows it. Raises HookError."""
+        context, owner = self._context, self._owner
+        if not (context.settings.make_keys and owner.is_vouched):
+            raise HookError(missing.text)
+
+        if make_keys(owner, context.settings, context.packages):
+            log(INFO, f"made SSH keys for {owner.name}")
+        try:
+            self._channel.announce_keys()
+        except BrokenPipeError:
+            raise self._explain_end() from None
 
     def _explain_end(self) -> HookError:
         """Return why provisioner or daemon has ended. If one fails, the other ends too, so either may know."""
@@ -155,7 +224,7 @@ class Supervisor:
                 owner.file_owner,
                 pidfile,
                 context.bundle,
-                record.directory_of_copies(context.engine.host_uid),
+                "" if context.watcher is not None else record.directory_of_copies(context.engine.host_uid),
             )
             record.write(self._record, context.bundle)
         except OSError as error:

@@ -54,18 +54,28 @@ def _run_daemon(context: StartContext, end: DaemonEnd) -> None:
     entered = EnteredContainer(context)
     if namespaces is not None:
         namespaces.join(*context.last_namespaces)  # after Forked, whose start time has to be by the host's clock
-    _detach(entered.null, {*end.kept(), context.init.stat, entered.rootfs.descriptor})
+    watcher = context.watcher
+    gate = context.init.stat
+    kept = {*end.kept(), gate, entered.rootfs.descriptor}
+    if watcher is not None:
+        watcher.require_proc(entered.rootfs)
+        gate = watcher.gate
+        kept |= watcher.descriptors()
+    _detach(entered.null, kept)
     programs_mounted = end.await_programs()
     programs = _open_programs(entered, context.programs)
-    for descriptor in (context.init.stat, end.ready):
+    for descriptor in (gate, end.ready):
         os.set_inheritable(descriptor, True)
     if context.opened is not None:
         _serve_supervisor()
-    arguments = [DROPBEAR, "-F", "-e", "-S", f"{context.init.stat},{end.ready}"]
+    # Its name is its path, by which a site's monitoring finds it; Dropbear takes the end of it for the program's name.
+    arguments = [f"{PROGRAMS}/{DROPBEAR}", "-F", "-e", "-S", f"{gate},{end.ready}"]
     confinement.apply(entered.rootfs.descriptor, programs)
 
     # From here on only read(2) and execve(2), which every seccomp profile must allow. The hook enforces the timeout.
     run = end.await_run(programs_mounted)
+    if watcher is not None:  # there is no such profile then
+        watcher.fork(context.port)
     _execute([*arguments, *run.options], container.environment)
 
 
@@ -112,13 +122,13 @@ def _open_programs(entered: EnteredContainer, expected: Programs) -> int:
 
 
 def _execute(arguments: list[str], environment: dict[str, str]) -> None:
-    """Exec the program `arguments[0]` in the current directory. Raises HookError."""
+    """Exec Dropbear in the current directory, with these arguments. Raises HookError."""
     problem = "cannot start the SSH daemon"
     try:
-        os.execve(arguments[0], arguments, environment)
+        os.execve(DROPBEAR, arguments, environment)
     except PermissionError as error:
         raise HookError(
-            f"{problem}: {PROGRAMS}/{arguments[0]}: {error.strerror}: the container's AppArmor or SELinux profile, or "
+            f"{problem}: {arguments[0]}: {error.strerror}: the container's AppArmor or SELinux profile, or "
             "the file system of DROPBEAR_DIR (noexec), does not allow it to run"
         ) from None
     except BlockingIOError:

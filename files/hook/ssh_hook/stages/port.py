@@ -15,6 +15,8 @@ from ..spec.annotations import PORT
 
 _TCP_LISTEN = 10
 _WILDCARDS = ["0.0.0.0", "::"]
+_LAST_PORT = 65535
+_MAX_TRIED = 64  # ports after one that is in use
 _HIDEPID_OFF = ("hidepid=0", "hidepid=off")
 _NO_SUCH_ADDRESS = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)  # errors of bind(2) for an unsupported address family
 
@@ -46,11 +48,34 @@ def require_free(
                     "SERVER_PORT_DEFAULT"
                 ) from None
             if error.errno == errno.EADDRINUSE:
+                following = _next_free(port, addresses, user)
+                example = f", such as {following}, which is free here" if following else ""
+                holder = _describe_holder(port, user, packages)
                 raise HookError(
-                    f"port {port} is in use{_describe_holder(port, user, packages)}: choose another by {option}, or "
-                    "stop what holds it"
+                    f"port {port} is in use{holder}: choose another by {option}{example}, or stop what holds it"
                 ) from None
             raise HookError(f"cannot listen on port {port}: {error.strerror}") from None
+
+
+def _next_free(port: int, addresses: list[str], user: Identity) -> int | None:
+    """Return the next port on which `user` could listen; None where there is none near."""
+    candidates = range(port + 1, min(port + _MAX_TRIED, _LAST_PORT) + 1)
+    return next((candidate for candidate in candidates if is_free(candidate, addresses, user)), None)
+
+
+def is_free(port: int, addresses: list[str], user: Identity) -> bool:
+    """Tell whether `user` could listen on `port` of these addresses; of all addresses where there are none.
+
+    Looks into the network namespace of the calling process.
+    """
+    for address in addresses or _WILDCARDS:
+        try:
+            with ActingAs(user):
+                _bind(address, port)
+        except OSError as error:
+            if error.errno not in _NO_SUCH_ADDRESS or addresses:
+                return False
+    return True
 
 
 def _bind(address: str, port: int) -> None:

@@ -9,7 +9,7 @@ from ..errors import HookError, LateError
 from ..host import record
 from ..host.record import Record
 from ..kernel.lean import TYPE_CHECKING, closing, os
-from ..kernel.process import Process, all_processes
+from ..kernel.process import Process, all_processes, descendants, parent_of
 from ..log import DEBUG, ERROR, INFO, log
 
 if TYPE_CHECKING:
@@ -78,31 +78,13 @@ def kill_with_sessions(daemon: Process, namespace: tuple[int, int] | None = None
     while daemon.is_alive():
         if time.monotonic() > deadline:
             raise HookError(f"the SSH daemon with pid {daemon.pid} does not end")
-        descendants = _descendants(daemon.pid) if shared else set()
+        known = descendants(daemon.pid) if shared else set()
         has_sessions = False
         for process in all_processes():
-            is_session = _parent(process) in descendants if shared else process.mount_namespace() == namespace
+            is_session = parent_of(process) in known if shared else process.mount_namespace() == namespace
             if is_session and process.pid != daemon.pid and process.is_alive():
                 process.kill()
                 has_sessions = True
         if not has_sessions:
             daemon.kill()
         time.sleep(_POLL)
-
-
-def _descendants(ancestor: int) -> set[int]:
-    """Return the pids of `ancestor` and of its descendants."""
-    parents = {process.pid: _parent(process) for process in all_processes()}
-    found = {ancestor}
-    size = 0
-    while len(found) > size:
-        size = len(found)
-        found.update(pid for pid, parent in parents.items() if parent in found)
-    return found
-
-
-def _parent(process: Process) -> int:
-    try:
-        return process.parent()
-    except OSError:
-        return 0

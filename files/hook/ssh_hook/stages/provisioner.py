@@ -8,8 +8,8 @@ container's first process then is the daemon's parent and reaps it, so that the 
 
 from __future__ import annotations
 
-from ..errors import HookError, printable
-from ..host.credentials import read_credentials
+from ..errors import HookError, UnservedError, printable
+from ..host.credentials import MissingCredentialsError, read_credentials
 from ..kernel import syscalls
 from ..kernel.lean import TYPE_CHECKING, closing, os, write_all
 from ..kernel.mounts import mount_bind, mount_id, move_mount
@@ -17,15 +17,18 @@ from ..kernel.rootfs import MOUNT
 from ..provision.setup import Setup
 from ..spec.annotations import PIDFILE_CONTAINER
 from ..spec.container_paths import PIDFILE
-from .channel import EndOfMessagesError, Made, NoAnswerError, Provisioned, Warned
+from .channel import EndOfMessagesError, KeysMissing, Made, NoAnswerError, Provisioned, Unserved, Warned
 from .daemon import become_daemon
 from .enter import EnteredContainer
 
 if TYPE_CHECKING:
     from typing import NoReturn
 
+    from ..host.credentials import Credentials
     from ..host.owner import Owner
     from ..kernel.rootfs import Rootfs
+    from ..provision.launch import Launch
+    from ..spec.oci_config import Container
     from .channel import Channel, ProvisionerEnd
     from .context import StartContext
 
@@ -47,6 +50,8 @@ def provision(context: StartContext, owner: Owner, channel: Channel) -> NoReturn
             status = 0
         except (EndOfMessagesError, NoAnswerError, BrokenPipeError):
             pass  # the daemon has sent the reason to the hook, or the hook has ended
+        except UnservedError as error:
+            end.to_hook.send(Unserved(str(error)))
         except Exception as error:
             end.to_hook.fail(error, _PROBLEM)
     except Exception as error:
@@ -84,7 +89,8 @@ def _fork_daemon(context: StartContext, channel: Channel) -> None:
 def _provision(context: StartContext, owner: Owner, end: ProvisionerEnd) -> None:
     container, settings = context.container, context.settings
     # Not in the hook, since a user can block whoever reads the files.
-    credentials = read_credentials(container, owner, settings)
+    credentials = _read_credentials(context, owner, end)
+    launch = _launch(container)
     entered = EnteredContainer(context)
     if context.namespaces is not None:
         context.namespaces.close()
@@ -95,7 +101,10 @@ def _provision(context: StartContext, owner: Owner, end: ProvisionerEnd) -> None
     if programs is None:
         programs = _open_programs(f"{settings.dropbear_dir}/bin")
     in_user_namespace = context.engine.is_rootless or context.has_user_namespace()
-    setup = Setup(container, owner.name, settings, entered.rootfs, context.labels.mount_context, in_user_namespace)
+    mount_context = context.labels.mount_context
+    setup = Setup(
+        *(container, owner.name, owner.shell, settings, entered.rootfs, mount_context, in_user_namespace, launch)
+    )
     port_is_free = end.await_port()
     setup.mount(lambda target: attach(programs, target))
     end.announce_programs(port_is_free)
@@ -113,6 +122,29 @@ def _provision(context: StartContext, owner: Owner, end: ProvisionerEnd) -> None
     if pidfile is not None:
         write_all(pidfile, b"%d\n" % port_is_free.pid)
     setup.finish(credentials)
+
+
+def _read_credentials(context: StartContext, owner: Owner, end: ProvisionerEnd) -> Credentials:
+    """Read the user's keys; have the hook make them where there are none. Raises HookError.
+
+    Not this process: its children are in the container's pid namespace, which could not end while one is blocked.
+    """
+    try:
+        return read_credentials(context.container, owner, context.settings)
+    except MissingCredentialsError as error:
+        end.to_hook.send(KeysMissing(str(error)))
+    end.await_keys()
+    return read_credentials(context.container, owner, context.settings)
+
+
+def _launch(container: Container) -> Launch | None:
+    """Return what a container of a job of many hosts gets, None for any other. To be called before imports end."""
+    if not container.annotations.hosts:
+        return None
+
+    from ..provision.launch import Launch
+
+    return Launch(container.annotations.hosts)
 
 
 def _tell(end: ProvisionerEnd, rootfs: Rootfs, kind: str, path: str, detail: str) -> None:
@@ -141,3 +173,5 @@ def _open_pidfile(rootfs: Rootfs, path: str) -> int | None:
     except OSError as error:
         problem = f"the annotation {PIDFILE_CONTAINER}: cannot write {printable(path)} as the container's user"
         raise HookError(f"{problem}: {error.strerror}") from None
+    except HookError as error:
+        raise HookError(f"the annotation {PIDFILE_CONTAINER}: {error}") from None

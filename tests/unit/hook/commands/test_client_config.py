@@ -12,7 +12,7 @@ from ssh_hook.commands import client_config as module
 from ssh_hook.commands import keygen
 from ssh_hook.commands.client_config import config
 from ssh_hook.commands.dispatch import parse
-from ssh_hook.commands.hosts import selected_hosts, selected_port
+from ssh_hook.commands.hosts import launcher, selected_hosts, selected_port
 from ssh_hook.errors import HookError
 from ssh_hook.keys import formats, store, writer
 from ssh_hook.keys.errors import KeyStoreError, MissingKeysError
@@ -23,7 +23,8 @@ FILES = {"id_container", "known_hosts", "config"}
 def client_config(words: list[str], settings: dict[str, str]) -> str:
     """Return what `ssh_hook client-config` prints with these arguments."""
     _command, arguments = parse("client-config", words)
-    return module.client_config(selected_hosts(arguments, settings), selected_port(arguments, settings), settings)
+    names = selected_hosts(arguments, settings) if words else []
+    return module.client_config(names, selected_port(arguments, settings), settings)
 
 
 @pytest.fixture
@@ -68,7 +69,8 @@ def test_three_files_for_the_user_alone(settings: dict[str, str], client: Path) 
         os.umask(old_mask)
     assert {path.name: stat.S_IMODE(path.stat().st_mode) for path in client.iterdir()} == dict.fromkeys(FILES, 0o600)
     assert stat.S_IMODE(client.stat().st_mode) == 0o700
-    assert told.splitlines()[1:] == [f"Include {client}/config", "Then: ssh container-node1"]
+    assert told.splitlines()[1] == f"Include {client}/config"
+    assert told.splitlines()[-1] == "Or directly: ssh container-node1"
     keys = loaded(settings)
     assert (client / "id_container").read_bytes() == formats.openssh_private_key(keys.id_dropbear, "alice@ocihooks")
     public = store.host_public_keys(keys)
@@ -108,6 +110,22 @@ def test_what_ssh_makes_of_it(settings: dict[str, str], client: Path) -> None:
     assert ssh_reads(client / "config", "node1")["port"] == "22", "the host itself is reached as ever"
 
 
+def test_jobs_and_nodes_by_the_nodes_own_sshd(settings: dict[str, str], client: Path) -> None:
+    """No host has to be named for them, and no other host is taken for one."""
+    assert "directly" not in client_config([], settings)
+    for alias, command in (
+        ("job1234", "connect --job %n"),
+        ("node002.job98", "connect --job %n"),
+        ("node002.container", "connect %n"),
+    ):
+        read = ssh_reads(client / "config", alias)
+        assert read["proxycommand"] == f"{launcher()} {command}"
+        assert (read["user"], read["hostkeyalias"]) == ("alice", "oci-hooks")
+        assert (read["stricthostkeychecking"], read["identityfile"]) == ("true", f"{client}/id_container")
+    for other in ("jobs", "job", "job0", "node.jobs", "container", "container.example.org"):
+        assert "proxycommand" not in ssh_reads(client / "config", other)
+
+
 def test_included_it_leaves_the_rest_as_it_is(settings: dict[str, str], client: Path, tmp_path: Path) -> None:
     include = client_config(["node1"], settings).splitlines()[1]
     own = tmp_path / "own"
@@ -121,7 +139,7 @@ def test_included_it_leaves_the_rest_as_it_is(settings: dict[str, str], client: 
 def test_port_and_hosts_of_the_last_run_count(settings: dict[str, str], client: Path) -> None:
     client_config(["node1", "--port", "16000"], settings)
     assert ssh_reads(client / "config", "container-node1")["port"] == "16000"
-    assert client_config(["node[2-4]"], settings).endswith("Then: ssh container-node2, and 2 more hosts alike")
+    assert client_config(["node[2-4]"], settings).endswith("Or directly: ssh container-node2, and 2 more hosts alike")
     assert ssh_reads(client / "config", "container-node1")["hostname"] == "container-node1"
     assert ssh_reads(client / "config", "container-node2")["port"] == "15263"
 

@@ -101,10 +101,19 @@ def test_a_rootful_engine_vouches_for_nobody(
     with pytest.raises(HookError, match=r"name the user by the annotation com\.hooks\.ssh\.user=alice"):
         owner.find_owner(Identity(2001, 2001), engine, settings, "")
     found = owner.find_owner(Identity(2001, 2001), engine, settings, "alice")
-    assert (found.name, found.file_owner.uid, found.user.uid) == ("alice", 2001, 2001)
+    assert (found.name, found.file_owner.uid, found.user.uid, found.is_vouched) == ("alice", 2001, 2001, True)
+    settings.require_user_annotation = False
+    assert not owner.find_owner(Identity(2001, 2001), engine, settings, "").is_vouched
+    assert not owner.find_owner(Identity(2001, 2001), engine, settings, "alice").is_vouched
+
+
+def test_a_login_vouches_for_its_user(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
+    monkeypatch.setattr(owner, "_login_uid", lambda: 2001)
+    engine = cast(Engine, Runner(0, False))
+    assert owner.find_owner(Identity(2001, 2001), engine, settings, "").is_vouched
 
 
 def test_a_rootless_engine_is_its_users_own(settings: Settings) -> None:
     engine = cast(Engine, Runner(2002, True))
     found = owner.find_owner(Identity(2001, 2001), engine, settings, "")
-    assert (found.name, found.file_owner.uid, found.user.uid) == ("bob", 0, 2001)
+    assert (found.name, found.file_owner.uid, found.user.uid, found.is_vouched) == ("bob", 0, 2001, True)

@@ -801,6 +801,102 @@ def child(work: Callable[[], object]) -> int:
     return pid
 
 
+def test_first_set_without_the_lock(directory: str) -> None:
+    assert writer.generate_first(directory, "alice")
+    assert is_consistent(store.load(directory, "alice"))
+    assert os.listdir(Path(directory).parent) == ["keys"]
+
+
+def test_a_first_set_never_replaces_one(keys: Path) -> None:
+    before = identities(keys)
+    assert not writer.generate_first(str(keys), "alice")
+    assert identities(keys) == before
+    assert sorted(os.listdir(keys.parent)) == ["keygen.lock", "keys"]
+
+
+def test_a_first_set_takes_the_place_of_an_empty_directory(directory: str) -> None:
+    Path(directory).mkdir(parents=True, mode=0o700)
+    for path in (Path(directory).parents[1], Path(directory).parent):
+        path.chmod(0o700)
+    assert writer.generate_first(directory, "alice")
+    assert is_consistent(store.load(directory, "alice"))
+
+
+def test_first_sets_at_once(directory: str) -> None:
+    """Of many first sets one is left, whoever has the lock and whoever has none."""
+
+    def make(number: int) -> None:
+        if number % 3 == 0:
+            writer.generate(directory, "alice")
+        else:
+            writer.generate_first(directory, "alice")
+
+    for _round in range(10):
+        pids = [child(functools.partial(make, number)) for number in range(8)]
+        assert [os.waitpid(pid, 0)[1] for pid in pids] == [0] * len(pids)
+        assert is_consistent(store.load(directory, "alice"))
+        assert sorted(os.listdir(Path(directory).parent)) == ["keygen.lock", "keys"]
+        writer.remove(directory)
+
+
+def test_keygen_takes_the_set_that_came_meanwhile(directory: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container that needs no lock made it while keygen had the lock."""
+    real = writer._examine
+
+    def examine(parent: int, path: str, name: str, overwrite: bool) -> store.KeySet | None:
+        found = real(parent, path, name, overwrite)
+        if found is None and os.path.exists(os.path.join(os.path.dirname(path), "keygen.lock")):
+            assert writer.generate_first(path, name)
+        return found
+
+    monkeypatch.setattr(writer, "_examine", examine)
+    made, keys = writer.generate(directory, "alice")
+    assert not made
+    assert keys.id_dropbear == store.load(directory, "alice").id_dropbear
+    assert sorted(os.listdir(Path(directory).parent)) == ["keygen.lock", "keys"]
+
+
+@pytest.mark.parametrize(("age", "is_left"), [(0, True), (3500, True), (3700, False)])
+def test_what_a_killed_first_writer_left_goes_after_an_hour(keys: Path, age: int, is_left: bool) -> None:
+    left = keys.parent / "keys.first.0"
+    left.mkdir(mode=0o700)
+    (left / "id_dropbear").write_bytes(b"")
+    then = time.time() - age
+    os.utime(left, (then, then))
+    writer.generate(str(keys), "alice")
+    assert left.exists() == is_left
+    assert is_consistent(store.load(str(keys), "alice"))
+
+
+@pytest.mark.parametrize("lifetime", range(0, 60, 3))
+def test_a_first_writer_that_is_killed_leaves_a_whole_set_or_none(
+    directory: str, monkeypatch: pytest.MonkeyPatch, lifetime: int
+) -> None:
+    def make() -> None:
+        monkeypatch.setattr(writer, "os", MortalPosix(lifetime))
+        monkeypatch.setattr(store, "os", MortalPosix(lifetime))
+        writer.generate_first(directory, "alice")
+
+    os.waitpid(child(make), 0)
+    if exists(directory):
+        assert is_consistent(store.load(directory, "alice"))
+    elif writer.generate_first(directory, "alice"):
+        assert is_consistent(store.load(directory, "alice"))
+
+
+def test_a_first_set_of_an_unknown_type_or_without_the_library(directory: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(KeyStoreError, match="not 'dsa'"):
+        writer.generate_first(directory, "alice", "dsa")
+
+    def make() -> bytes:
+        raise ImportError("No module named 'cryptography'")
+
+    monkeypatch.setattr(writer, "_new_ecdsa", make)
+    with pytest.raises(MissingLibraryError, match="cryptography"):
+        writer.generate_first(directory, "alice")
+    assert os.listdir(Path(directory).parents[2]) == []
+
+
 @pytest.fixture
 def children() -> Iterator[list[int]]:
     """Give a list for the numbers of children, which are ended with the test."""

@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""``ssh_hook connect``: reach the SSH daemon of the caller's container, as a ProxyCommand of OpenSSH's client.
+
+The node's own sshd lets the user in, with whatever the site asks for there. On the node this command finds the user's
+container, and passes bytes between its standard input and output and the daemon's port. So no port of a compute node is
+open to others, and none has to be known. The client checks the container's host key end to end.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import socket
+import subprocess
+import threading
+from argparse import ArgumentParser, Namespace
+
+from ..errors import HookError, printable
+from ..kernel import syscalls
+from .containers import Daemon, find_daemons
+from .hosts import SUFFIX, expand, launcher
+
+HERE = "localhost"  # as NODE: this node, whatever it is called
+_NS_GET_USERNS = 0xB701  # of linux/nsfs.h
+_TIMEOUT = 10.0  # seconds until the daemon accepts the connection
+_SCHEDULER = 20  # seconds for an answer of the scheduler
+_CHUNK = 1 << 16  # bytes
+_JOB = re.compile(r"(?:([A-Za-z0-9_][A-Za-z0-9_-]*)\.)?(?:job)?([0-9][A-Za-z0-9_.\[\]-]{0,63})")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
+_NODE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,252}")
+
+DESCRIPTION = """Connect standard input and output with the SSH daemon of your container: for ssh's ProxyCommand.
+Without NODE the container is on this node, or on the first node of JOB. With NODE the connection goes through that
+node's own sshd."""
+EXAMPLE = "ssh_hook connect --job 1234 node002"
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    choice = parser.add_mutually_exclusive_group()
+    choice.add_argument(
+        "--job", help="the container of this job: its number, or as an ssh host's name job1234 or node002.job1234"
+    )
+    choice.add_argument("--name", help="the container's name, the beginning of its id, or its pid in 'ssh_hook status'")
+    parser.add_argument("node", nargs="?", metavar="NODE", help=f"where the container is; {HERE} is this node")
+
+
+def run(arguments: Namespace, _settings: dict[str, str]) -> int:
+    """Pass bytes until the daemon hangs up, or become the ssh to NODE that does this there. Raises HookError."""
+    job, node = _parse_job(arguments.job, arguments.node)
+    name = _checked(arguments.name, _NAME, "--name", "the name, the id or the pid of a container")
+    node = None if node is None else node.removesuffix(SUFFIX)
+    if node is None and job is not None:
+        node = _first_node(job)
+    node = _checked(node, _NODE, "NODE", "the name of a node")
+    if node is not None and not _is_here(node):
+        _go_to(node, job, name)
+    _pass_bytes(_open(choose(find_daemons(), job, name)))
+    return 0
+
+
+def _parse_job(text: str | None, node: str | None) -> tuple[str | None, str | None]:
+    """Return the number of the job that `text` names, and the node, which it may name too. Raises HookError."""
+    if text is None:
+        return None, node
+    parts = _JOB.fullmatch(text)
+    if parts is None:
+        raise HookError(f"--job is '{printable(text)}': give the number of a job, or a name such as job1234")
+    return parts.group(2), node or parts.group(1)
+
+
+def _checked(value: str | None, pattern: re.Pattern[str], what: str, wanted: str) -> str | None:
+    """Return `value`; it goes on a command line of the node's shell. Raises HookError."""
+    if value is not None and not pattern.fullmatch(value):
+        raise HookError(f"{what} is '{printable(value)}': give {wanted}")
+    return value
+
+
+def _first_node(job: str) -> str:
+    """Ask the scheduler for the first node of `job`. Raises HookError."""
+    command = ["squeue", "--noheader", "--jobs", job, "--format", "%T %N"]
+    advice = "name the node too: ssh_hook connect --job JOB NODE"
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_SCHEDULER, check=False
+        )
+    except FileNotFoundError:
+        return HERE  # no login node of a Slurm cluster
+    except (OSError, subprocess.TimeoutExpired):
+        raise HookError(f"Slurm does not say where job {job} runs (squeue): {advice}") from None
+    if done.returncode != 0:
+        said = done.stderr.strip().splitlines()
+        raise HookError(f"Slurm knows no job {job}: {printable(said[-1] if said else 'squeue failed')}")
+    state, _blank, nodes = (done.stdout.strip().splitlines() or [""])[0].partition(" ")
+    if not nodes:
+        raise HookError(f"job {job} has no node yet ({state.lower() or 'it has ended'}): see squeue --jobs {job}")
+    return expand(nodes, "the answer of squeue")[0]
+
+
+def _is_here(node: str) -> bool:
+    """Tell whether `node` is this node, by its name up to the first dot."""
+    return node == HERE or node.partition(".")[0] == socket.gethostname().partition(".")[0]
+
+
+def _go_to(node: str, job: str | None, name: str | None) -> None:
+    """Become OpenSSH's client, which runs this command on `node`. Raises HookError."""
+    words = [launcher(), "connect"]
+    words += ["--job", job] if job is not None else ["--name", name] if name is not None else []
+    command = ["ssh", "-T", "-x", "-a", "-oClearAllForwardings=yes", "--", node, *words, HERE]
+    try:
+        os.execvp(command[0], command)
+    except OSError as error:
+        raise HookError(f"cannot run ssh, which leads to {node}: {error.strerror}") from None
+
+
+def choose(daemons: list[Daemon], job: str | None, name: str | None) -> Daemon:
+    """Return the one container that `job` or `name` selects. Raises HookError, which lists those that there are."""
+    node = socket.gethostname()
+    if name is not None:
+        found, what = [daemon for daemon in daemons if daemon.answers_to(name)], f"called {name}"
+    elif job is not None:
+        found, what = [daemon for daemon in daemons if daemon.is_of_job(job)], f"of job {job}"
+    else:
+        found, what = daemons, "of yours"
+    if len(found) == 1:
+        return found[0]
+    if not daemons:
+        raise HookError(f"no container of yours has an SSH daemon on {node}: see 'ssh_hook why' there")
+    shown = "; ".join(_describe(daemon) for daemon in (found or daemons)[:8])
+    if not found:
+        raise HookError(f"no container {what} has an SSH daemon on {node}; there you have: {shown}")
+    raise HookError(f"{len(found)} containers {what} are on {node}: choose one by --name PID: {shown}")
+
+
+def _describe(daemon: Daemon) -> str:
+    called = daemon.name or daemon.id[:12]
+    job = f", job {daemon.job}" if daemon.job else ""
+    return printable(f"{daemon.pid} ({called + ', ' if called else ''}port {daemon.port}{job})")
+
+
+def _open(daemon: Daemon) -> socket.socket:
+    """Connect to the daemon, in its network namespace where that is not this one. Raises HookError."""
+    joined = daemon.has_own_network and _join_network(daemon)
+    address, port = daemon.places[0]
+    tried = [address] if address else ["127.0.0.1", "::1"]
+    reason = ""
+    for host in tried:
+        try:
+            return socket.create_connection((host, port), _TIMEOUT)
+        except OSError as error:
+            reason = error.strerror or str(error)
+    advice = "see 'ssh_hook doctor' on this node"
+    if daemon.has_own_network and not joined:
+        advice = (
+            f"it has a network of its own: publish its port (podman: --publish {port}:{port}), or use --network host"
+        )
+    raise HookError(f"cannot connect to port {port} of your container on {socket.gethostname()}: {reason}: {advice}")
+
+
+def _join_network(daemon: Daemon) -> bool:
+    """Join the daemon's network namespace by way of the user namespace that owns it; tell whether the caller may."""
+    try:
+        network = os.open(f"/proc/{daemon.pid}/ns/net", os.O_RDONLY)
+        if os.geteuid() != 0:
+            syscalls.setns(fcntl.ioctl(network, _NS_GET_USERNS), syscalls.CLONE_NEWUSER)
+        syscalls.setns(network, syscalls.CLONE_NEWNET)
+    except OSError:
+        return False  # a rootful engine's: its port has to be published
+    return True
+
+
+def _pass_bytes(peer: socket.socket) -> None:
+    """Pass bytes between standard input and output and `peer`, until that hangs up or nobody reads the output."""
+    peer.settimeout(None)
+    peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    threading.Thread(target=_send, args=[peer], daemon=True).start()
+    while True:
+        try:
+            data = peer.recv(_CHUNK)
+            if not data:
+                return
+            _write_all(1, data)
+        except OSError:
+            return  # the connection was reset, or ssh has ended
+
+
+def _send(peer: socket.socket) -> None:
+    try:
+        while data := os.read(0, _CHUNK):
+            peer.sendall(data)
+        peer.shutdown(socket.SHUT_WR)
+    except OSError:
+        pass  # the daemon hung up, which ends the other direction too
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]

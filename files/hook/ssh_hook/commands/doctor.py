@@ -1,0 +1,319 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""``ssh_hook doctor``: check what a user can check of SSH into containers on this node, and say what to do."""
+
+from __future__ import annotations
+
+import errno
+import importlib.util
+import json
+import os
+import re
+import shutil
+import socket
+import stat
+import sys
+import threading
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
+from pathlib import Path
+
+from ..errors import HookError, describe_failure, printable
+from ..keys import store
+from ..keys.errors import KeyStoreError
+from ..log import one_line
+from ..spec.settings import default_port
+from ..stages.context import Programs, require_undumpable
+from .containers import Daemon, find_daemons
+from .hosts import launcher
+from .keygen import caller, describe
+
+DEADLINE = 10.0  # seconds for one check
+OK, WARNING, PROBLEM = "ok", "warning", "problem"
+_HOOKS_DIRS = ("/usr/share/containers/oci/hooks.d", "/etc/containers/oci/hooks.d")
+_CONFIGURATIONS = ("/usr/share/containers/containers.conf", "/etc/containers/containers.conf")
+_CDI_DIRS = ("/etc/cdi", "/var/run/cdi")
+_ENGINES = ("podman", "docker", "sarus", "crun", "runc")
+_OVERLAY_SINCE = (5, 13)  # the kernel that mounts an overlay with keys in a user namespace
+_GREETING = b"SSH-"
+_LOOPBACK = ["127.0.0.1", "::1"]
+_HOOKS_DIR_SETTING = re.compile(r"^\s*hooks_dir\s*=\s*\[(.*?)\]", re.MULTILINE | re.DOTALL)
+
+Result = tuple[str, str]
+Check = Callable[[dict[str, str]], Result]
+
+DESCRIPTION = "Check what SSH into your containers on this node takes, and say what to do. Exits with 1 for a problem."
+EXAMPLE = "ssh_hook doctor"
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    parser.add_argument("--json", action="store_true", help="print JSON, for programs")
+
+
+def run(arguments: Namespace, settings: dict[str, str]) -> int:
+    """Print the result of each check; return 1 where one is a problem."""
+    results = {name: _within_deadline(check, settings) for name, check in CHECKS.items()}
+    if arguments.json:
+        print(json.dumps([{"check": name, "result": kind, "text": text} for name, (kind, text) in results.items()]))
+    else:
+        for name, (kind, text) in results.items():
+            print(f"{kind:8} {name:10} {one_line(text)}")
+    return 1 if any(kind == PROBLEM for kind, _text in results.values()) else 0
+
+
+def _within_deadline(check: Check, settings: dict[str, str]) -> Result:
+    """Return the result of `check`: a problem where it raises, or is late, as on a file system that hangs."""
+    found: list[Result] = []
+
+    def work() -> None:
+        try:
+            found.append(check(settings))
+        except (HookError, KeyStoreError) as error:
+            found.append((PROBLEM, str(error)))
+        except Exception as error:
+            found.append((PROBLEM, describe_failure(error)))
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(DEADLINE)
+    return found[0] if found else (PROBLEM, f"no answer within {DEADLINE:.0f} s: a file system or the network hangs")
+
+
+def _check_account(settings: dict[str, str]) -> Result:
+    _directory, name = caller(settings)
+    return OK, f"you are {name} (uid {os.getuid()}) in {settings['PASSWD_FILE']}"
+
+
+def _check_home(settings: dict[str, str]) -> Result:
+    """Check the directory above the keys; the keys themselves are the next check's."""
+    _directory, name = caller(settings)
+    home = f"{settings['HOOK_BASE_DIR']}/{name}"
+    try:
+        status = os.stat(home)
+    except OSError as error:
+        return PROBLEM, f"{home}, in which your keys are: {error.strerror}: is the file system mounted on this node?"
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
+        return PROBLEM, f"{home}, in which your keys are, is not a directory of yours: tell the administrator"
+    if status.st_mode & 0o022:
+        return WARNING, f"others may write to {home}, in which your keys are: run chmod go-w {home}"
+    space = os.statvfs(home)
+    if space.f_bavail == 0 or (space.f_files and space.f_favail == 0):
+        return PROBLEM, f"{home}, in which your keys are, has no room left: remove files"
+    return OK, home
+
+
+def _check_keys(settings: dict[str, str]) -> Result:
+    directory, name = caller(settings)
+    return OK, f"{describe(store.load(directory, name))} in {directory}"
+
+
+def _check_programs(settings: dict[str, str]) -> Result:
+    directory = f"{settings.get('DROPBEAR_DIR', '')}/bin"
+    programs = Programs(directory)
+    for name in (programs.name, "ssh", "scp", "sftp", "sftp-server"):
+        if not os.access(f"{directory}/{name}", os.X_OK):
+            return (
+                PROBLEM,
+                f"cannot run {directory}/{name}: tell the administrator, who installs it by the role dropbear",
+            )
+    return OK, f"{directory}/{programs.name}, and ssh, scp, sftp"
+
+
+def _check_kernel(_settings: dict[str, str]) -> Result:
+    require_undumpable()
+    release = os.uname().release
+    numbers = tuple(int(part) for part in re.findall(r"[0-9]+", release)[:2])
+    if os.getuid() != 0:
+        spaces = _read("/proc/sys/user/max_user_namespaces").strip()
+        if spaces == "0":
+            return WARNING, "user.max_user_namespaces is 0: rootless podman does not work on this node"
+        if numbers < _OVERLAY_SINCE:
+            return WARNING, (
+                f"Linux {release}: rootless containers need 5.13, or the site's OVERLAY_MOUNT_HOME_SSH=false"
+            )
+    return OK, f"Linux {release}"
+
+
+def _check_engine(_settings: dict[str, str]) -> Result:
+    """Check that an engine is there, and that a file that it reads names this hook."""
+    engines = [name for name in _ENGINES if shutil.which(name)]
+    if not engines:
+        return PROBLEM, f"none of {', '.join(_ENGINES)} is in PATH: load the module of your container engine"
+    directories, where = _hooks_dirs()
+    files = [path for directory in directories for path in _files(directory) if _names_hook(path)]
+    devices = [path for directory in _CDI_DIRS for path in _files(directory) if _names_hook(path)]
+    if "podman" in engines and not files:
+        return PROBLEM if not devices else WARNING, (
+            f"no file in {', '.join(directories)} ({where}) names {launcher()}, so the annotation starts no SSH: "
+            + ("use --device ocihooks.org/ssh=on" if devices else "correct hooks_dir, or tell the administrator")
+        )
+    if not files and not devices:
+        return (
+            WARNING,
+            f"no file in {', '.join([*directories, *_CDI_DIRS])} names {launcher()}: does your engine know it?",
+        )
+    return OK, f"{', '.join(engines)}; the hook is named by {', '.join(files + devices)}"
+
+
+def _hooks_dirs() -> tuple[list[str], str]:
+    """Return podman's directories for hook JSON, and who says so: the last containers.conf(5) with hooks_dir counts."""
+    paths = list(_CONFIGURATIONS)
+    paths += _files("/etc/containers/containers.conf.d", ".conf")
+    own = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
+    paths += [f"{own}/containers/containers.conf", *_files(f"{own}/containers/containers.conf.d", ".conf")]
+    override = os.environ.get("CONTAINERS_CONF")
+    found, where = list(_HOOKS_DIRS[:1]), "podman's default"
+    for path in [override] if override else paths:
+        match = _HOOKS_DIR_SETTING.search(_read(path))
+        if match:
+            named = re.findall(r'"([^"]*)"', match.group(1))
+            found = found + named if re.search(r"append\s*=\s*true", match.group(1)) else named
+            where = path
+    return list(dict.fromkeys(found)), where
+
+
+def _files(directory: str, suffix: str = ".json") -> list[str]:
+    try:
+        return sorted(f"{directory}/{name}" for name in os.listdir(directory) if name.endswith(suffix))
+    except OSError:
+        return []
+
+
+def _names_hook(path: str) -> bool:
+    return f'"{launcher()}"' in _read(path)
+
+
+def _read(path: str) -> str:
+    """Return the text of a file; empty where it cannot be read."""
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def _check_rootless(_settings: dict[str, str]) -> Result:
+    """Check what rootless podman takes of the node."""
+    uid = os.getuid()
+    if uid == 0 or not shutil.which("podman"):
+        return OK, "not needed"
+    try:
+        _directory, name = caller(_settings)
+    except KeyStoreError:
+        name = str(uid)
+    for file in ("/etc/subuid", "/etc/subgid"):
+        ranges = [line.split(":") for line in _read(file).splitlines()]
+        if not any(fields[0] in (name, str(uid)) for fields in ranges):
+            return WARNING, (
+                f"{file} has no range for {name}: rootless containers have one user only; ask the administrator"
+            )
+    directory = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{uid}"
+    try:
+        status = os.stat(directory)
+    except OSError:
+        return WARNING, f"there is no {directory}: a sweep will not find what a killed rootless podman leaves"
+    if status.st_uid != uid:
+        return PROBLEM, f"{directory} (XDG_RUNTIME_DIR) is another user's: log in as yourself, not by su"
+    return OK, f"{directory}, /etc/subuid and /etc/subgid are in order"
+
+
+def _check_port(settings: dict[str, str]) -> Result:
+    port = default_port(settings)
+    mine = [daemon for daemon in find_daemons() if not daemon.has_own_network and daemon.port == port]
+    if mine:
+        return OK, f"your container (daemon {mine[0].pid}) has port {port}: another needs com.hooks.ssh.port"
+    for family, address in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
+        try:
+            with socket.socket(family, socket.SOCK_STREAM) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if family == socket.AF_INET6:
+                    probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                probe.bind((address, port))
+        except OSError as error:
+            if error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
+                continue
+            return WARNING, (
+                f"port {port} on this node: {error.strerror}: containers on the node's network need another, by the "
+                "annotation com.hooks.ssh.port"
+            )
+    return OK, f"port {port} is free on this node"
+
+
+def _check_network(_settings: dict[str, str]) -> Result:
+    name = socket.gethostname()
+    try:
+        addresses = sorted({str(found[4][0]) for found in socket.getaddrinfo(name, None)})
+    except OSError as error:
+        return (
+            WARNING,
+            f"this node's name {name} is not resolved ({error.strerror}): use addresses, or tell the administrator",
+        )
+    return OK, f"{name} is {', '.join(addresses)}"
+
+
+def _check_packages(settings: dict[str, str]) -> Result:
+    """Check the Python package that makes keys."""
+    directories = [path for path in settings.get("PYTHON_PACKAGES", "").split(":") if path.startswith("/")]
+    sys.path += [path for path in directories if path not in sys.path]
+    if importlib.util.find_spec("cryptography") is None:
+        return PROBLEM, (
+            f"{sys.executable} has no cryptography, with which keygen makes keys: tell the administrator (role "
+            "ssh_hook)"
+        )
+    return OK, "cryptography is there, for keygen"
+
+
+def _check_containers(_settings: dict[str, str]) -> Result:
+    """Check that each container of the caller's answers, and that others can reach it."""
+    daemons = find_daemons()
+    problems, warnings = [], []
+    for daemon in daemons:
+        called = printable(daemon.name or daemon.id[:12] or str(daemon.pid))
+        if daemon.has_own_network:
+            if not _answers(HERE_ADDRESSES, daemon.port):
+                warnings.append(
+                    f"{called} has a network of its own, and port {daemon.port} is not published: other nodes do not "
+                    f"reach it (podman: --publish {daemon.port}:{daemon.port}, or --network host)"
+                )
+        elif not _answers(_addresses(daemon), daemon.port):
+            problems.append(
+                f"{called} does not answer on port {daemon.port}: its limits may be reached (podman: --pids-limit, "
+                "--memory), or it is stopped or paused"
+            )
+    if problems or warnings:
+        return PROBLEM if problems else WARNING, "; ".join(problems + warnings)
+    return OK, f"{len(daemons)} with an SSH daemon" + (", and all answer" if daemons else "")
+
+
+HERE_ADDRESSES = ["127.0.0.1", "::1"]
+
+
+def _addresses(daemon: Daemon) -> list[str]:
+    return [address for address, _port in daemon.places if address] or HERE_ADDRESSES
+
+
+def _answers(addresses: list[str], port: int) -> bool:
+    """Tell whether an SSH server greets on `port` of one of `addresses`."""
+    for address in addresses:
+        try:
+            with socket.create_connection((address, port), DEADLINE / 4) as peer:
+                peer.settimeout(DEADLINE / 4)
+                if peer.recv(len(_GREETING)) == _GREETING:
+                    return True
+        except OSError:
+            continue
+    return False
+
+
+CHECKS: dict[str, Check] = {
+    "account": _check_account,
+    "home": _check_home,
+    "keys": _check_keys,
+    "programs": _check_programs,
+    "engine": _check_engine,
+    "rootless": _check_rootless,
+    "kernel": _check_kernel,
+    "port": _check_port,
+    "network": _check_network,
+    "packages": _check_packages,
+    "containers": _check_containers,
+}

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""``ssh_hook options``: print the options with which an engine starts a job's containers.
+
+An unquoted ``$(ssh_hook options)`` in a shell becomes one word for each option: none has a blank, a quote or a
+character of a pattern in it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping
+
+from ..errors import HookError, printable
+from ..spec import container_paths, host_list
+from ..spec.annotations import ENABLED, HOSTS, PORT, USER, WAIT, parse_wait
+from ..spec.settings import default_port, parse_port
+from . import hosts
+from .keygen import caller
+from .scheduler import Job, find_job
+
+_ENGINES = ("podman", "podman-hpc", "docker")
+_FIRST_PORT = 20000
+_PORTS = 10000  # up to 29999: below those that kernels assign by themselves, from 32768 on
+_SETS = 9
+_SET_STEP = 1103  # a prime: sets of one job, and of jobs that follow each other, have ports of their own
+_WAIT = 300  # seconds
+_DEVICE = "ocihooks.org/ssh=on"
+
+# What launchers look for: where the hosts are, and that ssh leads there.
+_VARIABLES = {
+    "PRTE_MCA_prte_default_hostfile": container_paths.HOSTFILE,  # Open MPI 5
+    "OMPI_MCA_orte_default_hostfile": container_paths.HOSTFILE,  # Open MPI 4
+    "HYDRA_HOST_FILE": container_paths.HOSTFILE_MPICH,
+    "HYDRA_LAUNCHER": "ssh",
+    "I_MPI_HYDRA_HOST_FILE": container_paths.HOSTFILE_MPICH,
+    "I_MPI_HYDRA_BOOTSTRAP": "ssh",
+    "PDSH_RCMD_TYPE": "ssh",
+    "WCOLL": container_paths.HOSTS,  # pdsh
+}
+
+DESCRIPTION = (
+    "Print the options with which a container engine starts the containers of your job: one on each host, all with the "
+    "same port, which is the job's own. They name the hosts to the containers, and the host files to launchers. In a "
+    "job script: srun podman run --rm $(ssh_hook options) IMAGE /opt/oci-hooks/ssh/bin/first mpirun ./solver"
+)
+EXAMPLE = "ssh_hook options --engine podman --hosts node[1-3]:8 --set 2"
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    parser.add_argument("--engine", help=f"one of {', '.join(_ENGINES)}; by default the first of them that is there")
+    parser.add_argument(
+        "--hosts",
+        metavar="LIST",
+        help="the hosts, such as gpu[001-016] or node1:4,node2:4, where the number is that of a launcher's processes; "
+        "by default those of the job of Slurm, PBS or LSF",
+    )
+    parser.add_argument("--hostfile", metavar="FILE", help="read the hosts from FILE, one a line")
+    parser.add_argument(
+        "--set",
+        metavar="N",
+        default="1",
+        help=f"for more than one set of containers at a time in one job: its number, 1 to {_SETS} (default: 1); "
+        "each has a port of its own",
+    )
+    parser.add_argument("--port", help="the containers' port, in place of the one that follows from the job's number")
+    parser.add_argument(
+        "--wait",
+        metavar="SECONDS",
+        default=str(_WAIT),
+        help=f"how long ssh in the containers waits for one that has not started yet (default: {_WAIT})",
+    )
+
+
+def run(arguments: Namespace, settings: dict[str, str]) -> int:
+    """Print the options. Raises HookError and KeyStoreError."""
+    engine = _engine(arguments.engine, settings)
+    job = find_job(settings)
+    wait = parse_wait(arguments.wait, "--wait")
+    wanted = {
+        PORT: str(_port(arguments, job, settings)),
+        WAIT: str(wait),
+        HOSTS: _hosts(arguments, job, settings),
+    }
+    print(" ".join(engine_options(engine, wanted, settings)))
+    return 0
+
+
+def engine_options(engine: str, wanted: Mapping[str, str], settings: dict[str, str]) -> list[str]:
+    """Return the options for a container of the caller's with the annotations `wanted`. Raises KeyStoreError."""
+    options = ["--network=host"]
+    if engine == "docker":  # whose daemon does not know who calls it
+        options += [f"--device={_DEVICE}", f"--user={os.getuid()}:{os.getgid()}"]
+        wanted = {USER: caller(settings)[1], **wanted}
+    else:
+        wanted = {ENABLED: "true", **wanted}
+    options += [f"--annotation={name}={value}" for name, value in wanted.items()]
+    return options + [f"--env={name}={value}" for name, value in _VARIABLES.items()]
+
+
+def _engine(wanted: str | None, settings: Mapping[str, str]) -> str:
+    if wanted is not None:
+        if wanted not in _ENGINES:
+            raise HookError(f"--engine is '{printable(wanted)}': give one of {', '.join(_ENGINES)}")
+        return wanted
+    for name in _ENGINES:
+        if shutil.which(name, path=settings.get("PATH")):
+            return name
+    raise HookError(f"there is no container engine in PATH: name one by --engine, of {', '.join(_ENGINES)}")
+
+
+def _port(arguments: Namespace, job: Job | None, settings: Mapping[str, str]) -> int:
+    """Return the port of all containers of one set. Without a job, the first set has the site's port."""
+    if not (arguments.set.isascii() and arguments.set.isdigit() and len(arguments.set) == 1 and arguments.set != "0"):
+        raise HookError(f"--set is '{printable(arguments.set)}': give a number from 1 to {_SETS}")
+    number = int(arguments.set)
+    if arguments.port is not None:
+        return parse_port(arguments.port, "--port")
+    if job is None and number == 1:
+        return default_port(settings)
+    return job_port(os.getuid() if job is None else job.number, number)
+
+
+def job_port(job: int, number: int) -> int:
+    """Return the port of set `number`, 1 to 9, of the job with the number `job`: 20000 to 29999."""
+    return _FIRST_PORT + (job + _SET_STEP * (number - 1)) % _PORTS
+
+
+def _hosts(arguments: Namespace, job: Job | None, settings: Mapping[str, str]) -> str:
+    """Return the value of the annotation. Raises HookError."""
+    found: list[tuple[str, int | None]] = []
+    if arguments.hosts is not None:
+        found += hosts.expand_slots(arguments.hosts, "--hosts")
+    if arguments.hostfile is not None:
+        found += hosts.read_slots(arguments.hostfile, "--hostfile")
+    if arguments.hosts is None and arguments.hostfile is None:
+        if job is None:
+            raise HookError("no hosts: name them by --hosts or --hostfile, or run this in a job of Slurm, PBS or LSF")
+        found += job.slots(settings).items()
+    slots: dict[str, int] = {}  # a host file may name a host as often as it has slots
+    for host, count in found:
+        if not host_list.is_name(host):
+            raise HookError(f"cannot use the host '{printable(host)}': launchers take names and IPv4 addresses")
+        slots[host] = slots.get(host, 0) + (1 if count is None else count)
+    text = host_list.compress(slots.items())
+    host_list.parse(text, "the list of hosts")  # which has limits
+    return text

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The job that the caller is in, by the variables of its scheduler: Slurm, PBS or LSF."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+
+from ..errors import HookError, printable
+from .hosts import expand, read_slots
+
+_COUNTS = re.compile(r"([0-9]{1,9})(?:\(x([0-9]{1,6})\))?")  # of Slurm: "72(x2),36" is 72, 72, 36
+_JOB = re.compile(r"([0-9]{1,18})(?:\[([0-9]{0,9})\])?(?=\.|$)")
+_INDEX = re.compile(r"[0-9]{1,9}")
+_GPUS = re.compile(r"[0-9]{1,4}")
+
+
+class Job:
+    """A job of a scheduler. Attributes: number, which tells it from others that run at the same time."""
+
+    def __init__(self, number: int, read: Callable[[Mapping[str, str]], dict[str, int]]) -> None:
+        """`read` returns the job's slots from variables."""
+        self.number = number
+        self._read = read
+
+    def slots(self, environment: Mapping[str, str]) -> dict[str, int]:
+        """Return the hosts in order, with the processes that launchers start on each. Raises HookError."""
+        return self._read(environment)
+
+
+def find_job(environment: Mapping[str, str]) -> Job | None:
+    """Return the job that the variables in `environment` describe; None outside of a job. Raises HookError."""
+    if environment.get("SLURM_JOB_ID"):
+        return Job(_number(environment, "SLURM_JOB_ID"), _slurm_slots)
+    if environment.get("PBS_JOBID"):
+        return Job(_number(environment, "PBS_JOBID"), _pbs_slots)
+    if environment.get("LSB_JOBID"):
+        index = environment.get("LSB_JOBINDEX", "")  # 0 outside of arrays
+        return Job(_number(environment, "LSB_JOBID") + (int(index) if _INDEX.fullmatch(index) else 0), _lsf_slots)
+    return None
+
+
+def _number(environment: Mapping[str, str], name: str) -> int:
+    """Return the number of a job: ``1234``, or of PBS ``1234.server`` or ``1234[7].server`` in an array."""
+    found = _JOB.match(environment[name])
+    if found is None:
+        raise HookError(f"{name} is '{printable(environment[name])}', which is no job's number")
+    return int(found.group(1)) + int(found.group(2) or 0)
+
+
+def _slurm_slots(environment: Mapping[str, str]) -> dict[str, int]:
+    """Read the variables of a job, not of a step: every step runs in the containers of the whole job.
+
+    A job that has one task on each node, so that each starts one container, says by its GPUs or else by its CPUs how
+    many processes it wants.
+    """
+    hosts = expand(_value(environment, "SLURM_JOB_NODELIST"), "SLURM_JOB_NODELIST")
+    counts = _slurm_counts(environment, "SLURM_TASKS_PER_NODE", len(hosts)) or [1] * len(hosts)
+    if max(counts) == 1:
+        gpus = environment.get("SLURM_GPUS_ON_NODE", "")
+        if _GPUS.fullmatch(gpus) and int(gpus) > 0:
+            counts = [int(gpus)] * len(hosts)
+        else:
+            counts = _slurm_counts(environment, "SLURM_JOB_CPUS_PER_NODE", len(hosts)) or counts
+    return dict(zip(hosts, counts))
+
+
+def _slurm_counts(environment: Mapping[str, str], name: str, hosts: int) -> list[int]:
+    """Return the count of each host; nothing where the variable is not set. Raises HookError."""
+    text = environment.get(name, "")
+    counts: list[int] = []
+    for item in text.split(",") if text else []:
+        found = _COUNTS.fullmatch(item)
+        repeated = int(found.group(2) or 1) if found else 0
+        if found is None or int(found.group(1)) == 0 or not 0 < repeated <= hosts - len(counts):
+            raise HookError(f"{name} is '{printable(text)}', which are no counts for {hosts} hosts")
+        counts += [int(found.group(1))] * repeated
+    if counts and len(counts) < hosts:
+        raise HookError(f"{name} is '{printable(text)}', which are no counts for {hosts} hosts")
+    return counts
+
+
+def _pbs_slots(environment: Mapping[str, str]) -> dict[str, int]:
+    """Read PBS_NODEFILE, which names a host for each of its processes."""
+    slots: dict[str, int] = {}
+    for host, _slots in read_slots(_value(environment, "PBS_NODEFILE"), "PBS_NODEFILE"):
+        slots[host] = slots.get(host, 0) + 1
+    cpus = environment.get("NCPUS", "")
+    if slots and max(slots.values()) == 1 and cpus.isascii() and cpus.isdigit() and 0 < len(cpus) <= 5 and int(cpus):
+        slots = dict.fromkeys(slots, int(cpus))
+    return slots
+
+
+def _lsf_slots(environment: Mapping[str, str]) -> dict[str, int]:
+    """Read LSB_MCPU_HOSTS: each host and its number of processes, ``hostA 4 hostB 2``."""
+    words = _value(environment, "LSB_MCPU_HOSTS").split()
+    slots: dict[str, int] = {}
+    for name, count in zip(words[::2], words[1::2]):
+        if not (count.isascii() and count.isdigit() and 0 < len(count) <= 5 and int(count)):
+            raise HookError(f"LSB_MCPU_HOSTS has '{printable(count)}', which is no number of processes")
+        for host in expand(name, "LSB_MCPU_HOSTS"):
+            slots[host] = slots.get(host, 0) + int(count)
+    return slots
+
+
+def _value(environment: Mapping[str, str], name: str) -> str:
+    value = environment.get(name)
+    if not value:
+        raise HookError(f"{name} is not set: name the hosts by --hosts")
+    return value

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""``ssh_hook status``: the caller's containers with an SSH daemon, on this node or on others."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import time
+from argparse import ArgumentParser, Namespace
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from ..errors import HookError, printable
+from ..keys import store
+from ..keys.errors import KeyStoreError
+from ..log import ERROR, log
+from .containers import Daemon, find_daemons
+from .hosts import expand, launcher
+from .keygen import caller
+
+DEADLINE = 30  # seconds for the answer of one host
+_AT_ONCE = 32  # hosts
+_COLUMNS = ("NODE", "PORT", "CONTAINER", "PID", "ENGINE", "JOB", "SINCE", "SESSIONS", "NETWORK")
+
+
+DESCRIPTION = "Show your containers that have an SSH daemon: port, since when, sessions, engine, job."
+EXAMPLE = "ssh_hook status --hosts gpu[001-016]"
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    parser.add_argument("--json", action="store_true", help="print JSON, for programs")
+    parser.add_argument(
+        "--hosts", metavar="LIST", help="ask these hosts by ssh, such as node1 or gpu[001-128], and not this node"
+    )
+
+
+def run(arguments: Namespace, settings: dict[str, str]) -> int:
+    """Print the containers; return 1 where a host gave no answer. Raises HookError."""
+    failing: dict[str, str] = {}
+    if arguments.hosts is None:
+        answers = [status(settings)]
+    else:
+        answers, failing = status_of_hosts(expand(arguments.hosts, "--hosts"), launcher())
+    if arguments.json:
+        print(json.dumps(answers if arguments.hosts is not None else answers[0], indent=2))
+    elif answers:
+        print(table(answers))
+    for host, reason in failing.items():
+        log(ERROR, f"{host}: {reason}")
+    return 1 if failing else 0
+
+
+def status(settings: dict[str, str]) -> dict[str, Any]:
+    """Return what there is of the caller's on this node: its name, the keys, and the containers."""
+    try:
+        directory, name = caller(settings)
+        keys, problem = store.fingerprint(store.load(directory, name)), ""
+    except KeyStoreError as error:
+        keys, problem = "", str(error)
+    return {
+        "node": socket.gethostname(),
+        "keys": keys,
+        "keys_problem": problem,
+        "containers": [_as_json(daemon) for daemon in find_daemons()],
+    }
+
+
+def status_of_hosts(hosts: list[str], program: str) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """Ask `hosts` for their status, by their own sshd; return the answers, and why other hosts gave none.
+
+    `program` is the path of ssh_hook on the hosts.
+    """
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        answers = list(pool.map(lambda host: _ask(host, program), hosts))
+    found = [{**answer, "node": host} for host, answer in zip(hosts, answers) if isinstance(answer, dict)]
+    return found, {host: answer for host, answer in zip(hosts, answers) if isinstance(answer, str)}
+
+
+def table(answers: list[dict[str, Any]]) -> str:
+    """Return the answers for people to read."""
+    rows = [_COLUMNS, *(_row(answer["node"], entry) for answer in answers for entry in answer["containers"])]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
+    if len(rows) == 1:
+        nodes = ", ".join(printable(str(answer["node"])) for answer in answers[:8]) + (", ..." if answers[8:] else "")
+        lines = [f"no container of yours has an SSH daemon on {nodes}: 'ssh_hook why' says what failed there"]
+    problems = {answer["keys_problem"] for answer in answers}
+    keys = {answer["keys"] for answer in answers if answer["keys"]}
+    return "\n".join(
+        [*(f"keys: in order ({one})" for one in keys), *(f"keys: {one}" for one in problems if one), *lines]
+    )
+
+
+def _as_json(daemon: Daemon) -> dict[str, Any]:
+    return {
+        "pid": daemon.pid,
+        "uid": daemon.uid,
+        "port": daemon.port,
+        "addresses": [address for address, _port in daemon.places if address],
+        "since": daemon.since,
+        "sessions": daemon.sessions,
+        "network": "own" if daemon.has_own_network else "node",
+        "engine": daemon.engine,
+        "id": daemon.id,
+        "name": daemon.name,
+        "job": daemon.job,
+    }
+
+
+def _row(node: str, entry: dict[str, Any]) -> tuple[str, ...]:
+    since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(entry["since"]))
+    called = entry["name"] or entry["id"][:12] or "-"
+    cells = (
+        node,
+        str(entry["port"]),
+        called,
+        str(entry["pid"]),
+        entry["engine"] or "-",
+        entry["job"] or "-",
+        since,
+        str(entry["sessions"]),
+        entry["network"],
+    )
+    return tuple(printable(cell) for cell in cells)
+
+
+def _ask(host: str, program: str) -> dict[str, Any] | str:
+    """Return the status of `host`, or why it gave none."""
+    command = ["ssh", "-T", "-x", "-o", "BatchMode=yes", "-o", f"ConnectTimeout={DEADLINE}", "--", host, program]
+    try:
+        done = subprocess.run(
+            [*command, "status", "--json"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=DEADLINE,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return f"no answer within {DEADLINE} s"
+    except OSError as error:
+        raise HookError(f"cannot run ssh, which asks the other nodes: {error.strerror}") from None
+    try:
+        answer = json.loads(done.stdout)
+        return _checked(answer)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        said = done.stderr.strip().splitlines()
+        return printable(said[-1]) if said else f"ssh ended with status {done.returncode}"
+
+
+def _checked(answer: dict[str, Any]) -> dict[str, Any]:
+    """Return `answer` with the members that `table` takes. Raises KeyError, TypeError and ValueError for another."""
+    texts = ("engine", "id", "name", "job", "network")
+    numbers = ("pid", "uid", "port", "since", "sessions")
+    containers = [
+        {
+            **{name: str(entry[name]) for name in texts},
+            **{name: int(entry[name]) for name in numbers},
+            "addresses": [str(address) for address in entry["addresses"]],
+        }
+        for entry in answer["containers"]
+    ]
+    return {**{name: str(answer[name]) for name in ("node", "keys", "keys_problem")}, "containers": containers}

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The caller's containers on this node, and how a command names one."""
+
+from __future__ import annotations
+
+import subprocess
+from argparse import ArgumentParser, Namespace
+
+from ..errors import HookError, printable
+from ..host.running import RunningProcess
+from ..kernel.lean import os
+from ..kernel.process import all_processes
+
+_MAX_PID = 2**31 - 1
+_TIMEOUT = 20.0  # seconds for podman
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add the arguments by which a user names a container."""
+    parser.add_argument("pid", nargs="?", metavar="PID", help="a process in the container, as this node numbers it")
+    parser.add_argument("--name", metavar="NAME", help="the name of a container of your podman")
+
+
+def chosen_pid(arguments: Namespace) -> int | None:
+    """Return the pid of the process that `arguments` name; None where they name none. Raises HookError."""
+    if None not in (arguments.name, arguments.pid):
+        raise HookError("give a PID or --name, and not both")
+    if arguments.name is not None:
+        return _pid_of_name(arguments.name)
+    text = arguments.pid
+    if text is None:
+        return None
+    if text.isascii() and text.isdigit() and len(text) <= 10 and 1 <= int(text) <= _MAX_PID:
+        return int(text)
+    raise HookError(f"'{printable(text)}' is no pid: give the number of a process, or --name for podman's containers")
+
+
+def _pid_of_name(name: str) -> int:
+    command = ["podman", "container", "inspect", "--format", "{{.State.Pid}}", "--", name]
+    try:
+        found = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", errors="replace", timeout=_TIMEOUT
+        )
+    except OSError as error:
+        raise HookError(f"cannot ask podman for the container {printable(name)}: {error.strerror}") from None
+    except subprocess.TimeoutExpired:
+        raise HookError(f"podman has not told the container {printable(name)} within {_TIMEOUT:.0f} s") from None
+    text = found.stdout.strip()
+    if found.returncode != 0 or not text.isdigit():
+        raise HookError(f"your podman has no container {printable(name)}: {printable(found.stderr.strip())}")
+    if int(text) == 0:
+        raise HookError(f"the container {printable(name)} of your podman does not run")
+    return int(text)
+
+
+def print_choice(command: str, names: dict[int, str]) -> None:
+    """List processes, by pid with their names, for the user to choose from."""
+    for pid, name in sorted(names.items()):
+        print(f"{pid:>8}  {name:16}  ssh_hook {command} {pid}")
+
+
+def find_containers() -> list[RunningProcess]:
+    """Return the first process of each of the caller's containers on this node that can be attached to."""
+    own = os.stat("/proc/self/ns/mnt")
+    candidates: dict[tuple[int, int], list[tuple[int, int]]] = {}
+    for process in all_processes():
+        try:
+            namespace = process.mount_namespace()
+            if namespace is not None and namespace != (own.st_dev, own.st_ino):
+                candidates.setdefault(namespace, []).append((process.start_time(), process.pid))
+        except OSError:
+            continue  # it has ended
+    found = []
+    for processes in candidates.values():
+        for _start_time, pid in sorted(processes):
+            try:
+                found.append(RunningProcess(pid))
+                break
+            except HookError:
+                continue
+    return found
+
+
+def name_of(pid: int) -> str:
+    """Return the name of a process, as it chose it; empty where it is gone."""
+    try:
+        with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
+            return printable(file.read().rstrip("\n"))
+    except OSError:
+        return ""

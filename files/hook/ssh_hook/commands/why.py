@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""``ssh_hook why``: what the hook said last of the caller's containers on this node."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from ..errors import HookError
+from ..host import last
+from ..host.last import Last
+from ..log import one_line
+
+_NOTHING = (
+    "no start of a container of yours has failed in the hook, or had a warning, on this node since it booted: if your "
+    "containers have no SSH here, see 'ssh_hook doctor'"
+)
+_UNITS = ((86400, "day"), (3600, "hour"), (60, "minute"), (1, "second"))
+
+
+DESCRIPTION = "Show the last error and the last warnings of the hook for your containers on this node, and what to do."
+EXAMPLE = "ssh_hook why"
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    parser.add_argument("--json", action="store_true", help="print JSON, for programs")
+
+
+def run(arguments: Namespace, _settings: dict[str, str]) -> int:
+    """Print the caller's last error and warnings, the newest first; for root those of all users on the node.
+
+    Raises HookError where a file of these is not the hook's.
+    """
+    found = sorted(find(os.getuid()), key=lambda item: item[1].time, reverse=True)
+    if arguments.json:
+        print(json.dumps([_as_json(uid, known) for uid, known in found], indent=2))
+    elif found:
+        print("\n".join(_describe(uid, known, time.time()) for uid, known in found))
+    else:
+        print(_NOTHING)
+    return 0
+
+
+def find(uid: int) -> list[tuple[int, Last]]:
+    """Return each kept file that concerns the user `uid`, with the uid of its user."""
+    if uid == 0:
+        directory = Path(last.ROOT_PLACE, last.DIRECTORY)
+        paths = [(path.name.removesuffix(last.WARNINGS), path) for path in _list(directory)]
+        candidates = [(int(name), str(path)) for name, path in paths if name.isdigit()]
+    else:
+        places = [last.ROOT_PLACE, *last.user_places(uid)]
+        names = [f"{uid}", f"{uid}{last.WARNINGS}"]
+        candidates = [(uid, f"{place}/{last.DIRECTORY}/{name}") for place in places for name in names]
+    found = []
+    for owner, path in candidates:
+        known = last.read(path)
+        if known is not None:
+            found.append((owner, known))
+    return found
+
+
+def _list(directory: Path) -> list[Path]:
+    try:
+        return list(directory.iterdir())
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise HookError(f"cannot read {directory}: {error.strerror}") from None
+
+
+def _as_json(uid: int, known: Last) -> dict[str, object]:
+    return {
+        "uid": uid,
+        "time": known.time,
+        "container": known.container,
+        "bundle": known.bundle,
+        "messages": [{"level": level, "text": text} for level, text in known.messages],
+    }
+
+
+def _describe(uid: int, known: Last, now: float) -> str:
+    """Return the lines for people; root is told whose container it was."""
+    whose = f" of uid {uid}" if os.getuid() == 0 else ""
+    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(known.time))
+    title = f"{_age(now - known.time)} ago ({when}), container {known.container or '(unknown)'}{whose}"
+    lines = [f"  {level}: {one_line(text)}" for level, text in known.messages]
+    return "\n".join([one_line(title), *([f"  bundle: {one_line(known.bundle)}"] if known.bundle else []), *lines])
+
+
+def _age(seconds: float) -> str:
+    for size, name in _UNITS:
+        if seconds >= size:
+            count = int(seconds // size)
+            return f"{count} {name}{'s' if count > 1 else ''}"
+    return "a moment"

@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the hook said last to a user: the file that ``ssh_hook why`` reads, since runtimes drop the output of hooks.
+
+A rootful engine's hook keeps it in a directory of root's that nobody else can list. Nobody but root can write to it, so
+that no user can hold its inode lock or fill the file system; an ACL lets the one user read it. A rootless engine's hook
+keeps it in a directory of its user's. Errors and warnings have a file each, so that a later warning hides
+no failure. A start without either touches no file.
+
+Format: a line "ssh_hook 1", then "name=value" lines: time, in seconds since the epoch, container and bundle, and a line
+"warning=..." or "error=..." for each message. No value has control characters.
+"""
+
+from __future__ import annotations
+
+import time
+
+from ..errors import HookError, printable
+from ..kernel.files import is_own
+from ..kernel.lean import (
+    TYPE_CHECKING,
+    closing,
+    create_file,
+    fsdecode,
+    fsencode,
+    load_json,
+    os,
+    read_all,
+    read_file,
+    stat,
+)
+from ..log import ERROR, NAMES
+from .engine import Engine
+
+if TYPE_CHECKING:
+    from typing import Any
+
+WARNINGS = ".warning"  # the suffix of the file with warnings alone
+ROOT_PLACE = "/run/ocihooks-ssh"
+DIRECTORY = "last"
+_VERSION = "ssh_hook 1"
+_MAX_SIZE = 64 << 10  # bytes
+_MAX_CONFIG = 16 << 20  # bytes
+_MAX_ID = 2**32 - 2
+_UNSET = 2**32 - 1  # the loginuid of a process that no login started
+_ACL = "system.posix_acl_access"
+_ACL_VERSION = 2
+_OWNER, _USER, _GROUP, _MASK, _OTHER = 0x01, 0x02, 0x04, 0x10, 0x20  # tags of acl(5), in the order that they must have
+_READ, _READ_WRITE = 4, 6
+
+
+class Last:
+    """What was kept of one call of the hook.
+
+    Attributes:
+        time: seconds since the epoch.
+        container, bundle: the container's id and the path of its bundle; empty where they are unknown.
+        messages: each as (level, text); the level is "warning" or "error".
+    """
+
+    def __init__(self, seconds: int, container: str, bundle: str, messages: list[tuple[str, str]]) -> None:
+        self.time = seconds
+        self.container = container
+        self.bundle = bundle
+        self.messages = messages
+
+
+def user_places(uid: int) -> list[str]:
+    """Return the directories in which the hook of a rootless engine of `uid` keeps files, the preferred one first.
+
+    A batch job on a node without a login of its user's has no /run/user/UID.
+    """
+    return [f"/run/user/{uid}/ocihooks-ssh", f"/tmp/ocihooks-ssh-{uid}"]
+
+
+def write(container: str, bundle: str, messages: list[tuple[int, str]]) -> None:
+    """Keep `messages`, each as (level, text), for the user of the container `container` in `bundle`.
+
+    Raises OSError and HookError where no place takes them.
+    """
+    engine = Engine()
+    uid = engine.host_uid if engine.is_rootless else _user_of(bundle)
+    name = f"{uid}" if any(level >= ERROR for level, _text in messages) else f"{uid}{WARNINGS}"
+    fields = [
+        f"time={int(time.time())}",
+        f"container={printable(container)}",
+        f"bundle={bundle if bundle.isprintable() else printable(bundle)}",
+        *(f"{NAMES[level]}={text}" for level, text in messages),
+    ]
+    data = fsencode("\n".join([_VERSION, *fields, ""]))
+    places = [ROOT_PLACE] if engine.host_uid == 0 else user_places(engine.host_uid)
+    for place in places:
+        try:
+            _replace(place, name, data, uid if engine.host_uid == 0 else 0)
+            return
+        except OSError:
+            if place == places[-1]:
+                raise
+
+
+def _user_of(bundle: str) -> int:
+    """Return the uid of whom a start of a rootful engine concerns: the login that started it, or the container's user.
+
+    Root where neither is known. That start may have failed before anything was checked, so this trusts nothing but the
+    kernel's word for the login; the container's uid decides who may read a message, and nothing else.
+    """
+    try:
+        login = int(read_file("/proc/self/loginuid"))
+    except OSError:
+        login = _UNSET
+    if login not in (0, _UNSET):
+        return login
+    try:
+        with closing(os.open(f"{bundle}/config.json", os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)) as descriptor:
+            is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
+            config = load_json(fsdecode(read_all(descriptor, _MAX_CONFIG))) if is_file else {}
+        return _outside_uid(config)
+    except Exception:
+        return 0  # there is no such file, or it is none that a runtime would take
+
+
+def _outside_uid(config: dict[str, Any]) -> int:
+    """Return the uid of the process in `config`, a config.json, in the hook's user namespace; 0 where it has none."""
+    uid = config["process"]["user"]["uid"]
+    linux = config.get("linux") or {}
+    if any(namespace.get("type") == "user" for namespace in linux.get("namespaces") or []):
+        starts = [
+            extent["hostID"] + uid - extent["containerID"]
+            for extent in linux.get("uidMappings") or []
+            if extent["containerID"] <= uid < extent["containerID"] + extent["size"]
+        ]
+        uid = starts[0] if starts else 0
+    return uid if isinstance(uid, int) and 0 <= uid <= _MAX_ID else 0
+
+
+def _replace(place: str, name: str, data: bytes, reader: int) -> None:
+    """Write the file `name` below `place`, readable for the user `reader` too unless that is 0. Raises OSError."""
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+    temporary = f"{name}.new"  # one that was left behind is the next one's to remove
+    for path in (place, f"{place}/{DIRECTORY}"):
+        try:
+            os.mkdir(path, 0o711)
+        except FileExistsError:
+            pass
+    with closing(os.open(place, flags)) as outer, closing(os.open(DIRECTORY, flags, dir_fd=outer)) as directory:
+        if not (is_own(os.fstat(outer), stat.S_IFDIR) and is_own(os.fstat(directory), stat.S_IFDIR)):
+            raise PermissionError
+        os.fchmod(outer, 0o711)  # earlier versions made it 0700
+        try:
+            os.unlink(temporary, dir_fd=directory)
+        except FileNotFoundError:
+            pass
+        try:
+            with closing(create_file(temporary, data, dir_fd=directory)) as file:
+                if reader:
+                    _let_read(file, reader)
+            os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+        except OSError:
+            os.unlink(temporary, dir_fd=directory)
+            raise
+
+
+def _let_read(file: int, uid: int) -> None:
+    """Let the user `uid` read the open `file`, and nobody else. Raises OSError. Format: xattr of acl(5), version 2."""
+    none = 2**32 - 1
+    entries = [
+        (_OWNER, _READ_WRITE, none),
+        (_USER, _READ, uid),
+        (_GROUP, 0, none),
+        (_MASK, _READ, none),
+        (_OTHER, 0, none),
+    ]
+    packed = [
+        tag.to_bytes(2, "little") + rights.to_bytes(2, "little") + owner.to_bytes(4, "little")
+        for tag, rights, owner in entries
+    ]
+    os.setxattr(file, _ACL, _ACL_VERSION.to_bytes(4, "little") + b"".join(packed))
+
+
+def read(path: str) -> Last | None:
+    """Read a kept file; return None where there is none. Raises HookError where it is not the hook's."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise HookError(f"cannot read {path}: {error.strerror}") from None
+    with closing(descriptor):
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_uid not in (0, os.geteuid()):
+            raise HookError(f"{path} is not a file of the hook's: remove it")
+        return _parse(fsdecode(read_all(descriptor, _MAX_SIZE)), path)
+
+
+def _parse(text: str, path: str) -> Last:
+    version, *lines = text.split("\n")
+    fields = [line.split("=", 1) for line in lines if "=" in line]
+    values = dict(fields)
+    seconds = values.get("time", "")
+    if version != _VERSION or not (seconds.isascii() and seconds.isdigit() and len(seconds) < 12):
+        raise HookError(f"{path} is not a file of this version of the hook: remove it")
+    messages = [(level, message) for level, message in fields if level in NAMES]
+    return Last(int(seconds), values.get("container", ""), values.get("bundle", ""), messages)

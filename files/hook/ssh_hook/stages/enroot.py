@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A start under enroot, which calls no OCI runtime: its hooks.d runs a script of ours (templates/enroot.sh.j2).
+
+enroot calls that as the user, with all capabilities over a user namespace that maps the user alone, in the container's
+mount namespace and before the switch of its root. The process that called becomes the container: it switches the root,
+drops its capabilities, sets no_new_privs, and executes the container's program. No hook is called at its end.
+
+All that enroot says is in environment variables, which are the user's own: ENROOT_PID, ENROOT_ROOTFS, and
+ENROOT_ENVIRON, the path of a file with the container's variables. So are the user's requests: OCIHOOKS_SSH_PORT and the
+others in `_REQUESTS`. They do not come from the container's variables, which an image may set.
+"""
+
+from __future__ import annotations
+
+from ..confine.apply import capability_names
+from ..errors import CONTAINER_ENDED, HookError, printable
+from ..host.engine import Engine
+from ..kernel import syscalls
+from ..kernel.lean import TYPE_CHECKING, basename, closing, dirname, environment, fsdecode, os, read_all, stat
+from ..kernel.process import Process
+from ..log import log
+from ..spec.annotations import AUTHORIZE_SSH_KEY, LOG_LEVEL, PIDFILE_CONTAINER, PORT, REQUIRE_SHELL, WAIT
+from ..spec.json_reader import Node
+from ..spec.oci_config import Container
+from ..spec.settings import Settings
+from ..spec.state import State
+from .context import StartContext
+from .create_runtime import start_daemon
+from .watcher import Watcher
+
+if TYPE_CHECKING:
+    from typing import Any
+
+# Environment variables of the user's, and the annotations that they stand for.
+_REQUESTS = {
+    "OCIHOOKS_SSH_PORT": PORT,
+    "OCIHOOKS_SSH_WAIT": WAIT,
+    "OCIHOOKS_SSH_REQUIRE_SHELL": REQUIRE_SHELL,
+    "OCIHOOKS_SSH_AUTHORIZE_SSH_KEY": AUTHORIZE_SSH_KEY,
+    "OCIHOOKS_SSH_PIDFILE_CONTAINER": PIDFILE_CONTAINER,
+    "OCIHOOKS_SSH_LOG_LEVEL": LOG_LEVEL,
+}
+_MAX_ENVIRONMENT = 4 << 20  # bytes
+_MAX_PID_DIGITS = 10
+_BY_ENROOT = "enroot alone calls this command, by the hook in its hooks.d"
+
+
+def start_in_enroot(umask: int, packages: list[str]) -> None:
+    """Start the daemon of the container that enroot is making. `umask` is that of enroot.
+
+    `packages` are directories that hold pyroute2. Raises HookError, after a rollback.
+    """
+    variables = environment()
+    try:
+        _start(variables, umask, packages)
+    except HookError as error:
+        text = str(error)
+        for variable, annotation in _REQUESTS.items():
+            text = text.replace(f"the annotation {annotation}", variable)
+        raise HookError(text) from None
+
+
+def _start(variables: dict[str, str], umask: int, packages: list[str]) -> None:
+    if not Engine().is_rootless:
+        raise HookError(
+            "enroot runs without a user namespace (ENROOT_ALLOW_SUPERUSER), where its containers get no SSH: start it "
+            "as a user, or without OCIHOOKS_SSH"
+        )
+    init = _first_process(_required(variables, "ENROOT_PID"))
+    rootfs, path = _required(variables, "ENROOT_ROOTFS"), _required(variables, "ENROOT_ENVIRON")
+    log.subject = (basename(rootfs), "")  # enroot's name of the container
+    settings = Settings(variables)
+    settings.join = False
+    settings.provide_home = False  # enroot mounts homes after its hooks
+    container = Container(Node(_configuration(variables, rootfs, path, umask), "enroot's container"), rootfs)
+    log.level = container.annotations.log_level
+    bundle = dirname(path)  # enroot's own tmpfs
+    state = State(b'{"status": "creating", "bundle": "/"}')
+    directory = os.open(bundle, os.O_RDONLY | os.O_DIRECTORY)
+    start_daemon(StartContext(container, settings, packages, state, directory, Watcher(init)))
+
+
+def _required(variables: dict[str, str], name: str) -> str:
+    value = variables.get(name, "")
+    if not value:
+        raise HookError(f"{name} is not set: {_BY_ENROOT}")
+    if name != "ENROOT_PID" and not value.startswith("/"):
+        raise HookError(f"{name} is '{printable(value)}', which is no absolute path: {_BY_ENROOT}")
+    return value
+
+
+def _first_process(pid: str) -> Process:
+    """Return the process that becomes the container: an ancestor in the hook's mount namespace. Raises HookError."""
+    if not (pid.isascii() and pid.isdigit() and len(pid) <= _MAX_PID_DIGITS):
+        raise HookError(f"ENROOT_PID is '{printable(pid)}', which is no pid: {_BY_ENROOT}")
+    try:
+        hook = Process(int(os.readlink("/proc/self")))
+        parent = hook.parent()
+        while parent > 0 and parent != int(pid):
+            ancestor = Process(parent)
+            parent = ancestor.parent()
+            ancestor.close()
+        init = Process(int(pid))
+        if parent == init.pid and init.mount_namespace() == hook.mount_namespace():
+            hook.close()
+            return init
+    except (FileNotFoundError, ProcessLookupError):
+        raise HookError(CONTAINER_ENDED) from None
+    raise HookError(f"ENROOT_PID is {pid}, which is not the process that makes the container: {_BY_ENROOT}")
+
+
+def _configuration(variables: dict[str, str], rootfs: str, path: str, umask: int) -> dict[str, Any]:
+    """Return what config.json would say of the container whose variables are in the file `path`. Raises HookError."""
+    uid, gid = os.geteuid(), os.getegid()
+    # enroot leaves the capabilities to the root of --root, and takes all from anybody else.
+    capabilities = capability_names(syscalls.capget()[1]) if uid == 0 else []
+    return {
+        "annotations": {annotation: variables[name] for name, annotation in _REQUESTS.items() if variables.get(name)},
+        "process": {
+            "user": {"uid": uid, "gid": gid, "umask": umask},
+            "env": _read_environment(path),
+            "noNewPrivileges": True,
+            "capabilities": {"bounding": capabilities, "permitted": capabilities},
+        },
+        "root": {"path": rootfs},
+        "linux": {},
+    }
+
+
+def _read_environment(path: str) -> list[str]:
+    """Return the lines of enroot's environment file that are variables, as enroot reads it. Raises HookError."""
+    problem = f"cannot read the container's variables in {printable(path)} (ENROOT_ENVIRON)"
+    try:
+        with closing(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)) as descriptor:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise HookError(f"{problem}: it is not a regular file")
+            data = read_all(descriptor, _MAX_ENVIRONMENT)
+    except OSError as error:
+        raise HookError(f"{problem}: {error.strerror}") from None
+    if len(data) > _MAX_ENVIRONMENT:
+        raise HookError(f"{problem}: it is larger than {_MAX_ENVIRONMENT} bytes")
+    lines = fsdecode(data).split("\n")
+    return [line for line in lines if "\0" not in line and _is_name(line.partition("=")[0])]
+
+
+def _is_name(name: str) -> bool:
+    return name.isascii() and name.isidentifier()

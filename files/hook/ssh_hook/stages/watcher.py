@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The watcher: it opens the gate and ends the daemon where no OCI runtime does, as under enroot.
+
+It is a child of the daemon's process, which forks it just before it execs Dropbear: confined as Dropbear is, in the
+container's root directory, and not dumpable. Dropbear waits at its gate as ever, but what it reads there is a memory
+file of the watcher's in place of the /proc/PID/stat of the container's first process: that one has executed programs
+long before. The watcher opens the gate when that process runs a program of the container with no_new_privs.
+
+A container has ended when its first process has, and no other process is in its mount namespace but the daemon, its
+sessions, and the watcher: pyxis ends the first process as soon as the tasks of a job have joined. Orphans of sessions
+become children of the daemon (PR_SET_CHILD_SUBREAPER), so that all that sessions start can be told from the rest.
+
+Formats: proc_pid_stat(5), proc_pid_status(5).
+"""
+
+from __future__ import annotations
+
+import syslog
+import time
+
+from ..errors import HookError, describe_failure
+from ..kernel import syscalls
+from ..kernel.files import close_all_but
+from ..kernel.lean import TYPE_CHECKING, closing, os, read_file, signal
+from ..kernel.mounts import mount_id, reachable_mounts
+from ..kernel.process import Process, all_processes, descendants
+
+if TYPE_CHECKING:
+    from ..kernel.rootfs import Rootfs
+
+# As much of /proc/PID/stat as Dropbear's gate reads. The last number are the flags: 64 is PF_FORKNOEXEC.
+_CLOSED, _OPEN = b"0 () S 0 0 0 0 0 64\n", b"0 () S 0 0 0 0 0 00\n"
+_SETS = ("CapInh", "CapPrm", "CapBnd", "CapAmb")
+_MAX_STATUS = 16 << 10  # bytes
+_FIRST_DELAY, _LAST_DELAY = 0.001, 0.1  # seconds between two looks at the first process
+_SHARE = 64  # of the time waited, between two looks
+_POLL = 1.0  # seconds; before Linux 5.3, which has no pidfd_open
+_PIDFD_POLL = 60.0  # seconds
+_END_TIMEOUT = 5.0  # seconds
+
+
+class Watcher:
+    """The watcher of one container.
+
+    Attributes:
+        init: the container's first process.
+        gate: the memory file that Dropbear reads in place of /proc/PID/stat.
+    """
+
+    def __init__(self, init: Process) -> None:
+        """Make the gate, closed. Raises OSError."""
+        self.init = init
+        self.gate = os.memfd_create("ocihooks-ssh-gate", os.MFD_CLOEXEC)
+        os.write(self.gate, _CLOSED)
+        self._status = init.open("status", os.O_RDONLY)
+
+    def descriptors(self) -> set[int]:
+        """Return the descriptors that the watcher needs."""
+        return {self.gate, self._status, *self.init.descriptors()}
+
+    def require_proc(self, rootfs: Rootfs) -> None:
+        """Raise HookError where the container has no process file system, by which the watcher finds its processes."""
+        try:
+            with closing(rootfs.open("/proc", os.O_PATH | os.O_DIRECTORY)) as directory:
+                is_proc = syscalls.filesystem_type(directory) == syscalls.PROC_SUPER_MAGIC
+        except OSError:
+            is_proc = False
+        if not is_proc:
+            raise HookError(
+                "the container has no /proc, by which its SSH daemon would notice its end: have enroot mount it "
+                "(mounts.d/10-system.fstab)"
+            )
+
+    def fork(self, port: int) -> None:
+        """Fork the watcher of the calling process, which then execs Dropbear for `port`. Raises OSError."""
+        syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
+        daemon = os.getpid()
+        if syscalls.fork() != 0:
+            return
+        try:
+            syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+            if os.getppid() == daemon:
+                # Kept open: whoever removes the root file system takes the mount on its /proc away.
+                proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
+                close_all_but({0, 1, 2, proc, *self.descriptors()}, 0)
+                self._watch(daemon, proc)
+                _end_sessions(daemon, proc)
+        except Exception as error:
+            _report(f"the SSH daemon at port {port} ends: {describe_failure(error)}")
+        finally:
+            if os.getppid() == daemon:
+                os.kill(daemon, signal.SIGKILL)  # which ends the watcher too
+            os._exit(0)
+
+    def _watch(self, daemon: int, proc: int) -> None:
+        """Open the gate when the time has come, and return when the container has ended. Raises HookError, OSError."""
+        if not self._await_program():
+            return
+        if self._allows_sessions():
+            os.pwrite(self.gate, _OPEN, 0)
+            self._await_end(daemon, proc)
+        elif self.init.is_alive():
+            raise HookError(
+                "its sessions could do more than the container, whose first process dropped more than usual"
+            )
+
+    def _await_program(self) -> bool:
+        """Wait until the first process runs a program of the container; return False where it ends before."""
+        waited = 0.0
+        while self.init.is_alive():
+            if self._runs_program():
+                return True
+            delay = min(max(_FIRST_DELAY, waited / _SHARE), _LAST_DELAY)
+            time.sleep(delay)
+            waited += delay
+        return False
+
+    def _runs_program(self) -> bool:
+        """Tell whether the first process has switched its root, dropped its capabilities and executed a program.
+
+        Until it has dropped them, its program is not to be seen by the watcher, which has none. The program that
+        switches roots is on a mount that the watcher's root directory does not lead to.
+        """
+        if self._read_status().get("NoNewPrivs") != "1":
+            return False
+        try:
+            with closing(self.init.open("exe", os.O_PATH)) as program:
+                return mount_id(program) in reachable_mounts()
+        except PermissionError:
+            return self._has_dropped_capabilities()  # then it runs a program that its user may not read
+        except OSError:
+            return False  # it has ended
+
+    def _has_dropped_capabilities(self) -> bool:
+        """Tell whether the first process has no capability that the watcher lacks."""
+        return _is_subset("CapPrm", self._read_status(), _own_status())
+
+    def _allows_sessions(self) -> bool:
+        """Tell whether the first process may do all that the watcher, and so a session, may do."""
+        theirs, own = self._read_status(), _own_status()
+        has_capabilities = all(_is_subset(name, own, theirs) for name in _SETS)
+        is_filtered = theirs.get("Seccomp") == own["Seccomp"] and (
+            int(theirs.get("Seccomp_filters", "0")) <= int(own.get("Seccomp_filters", "0"))
+        )
+        return has_capabilities and is_filtered
+
+    def _read_status(self) -> dict[str, str]:
+        """Return the fields of the first process's /proc/PID/status; none where it has ended."""
+        try:
+            return _status_fields(os.pread(self._status, _MAX_STATUS, 0))
+        except OSError:
+            return {}
+
+    def _await_end(self, daemon: int, proc: int) -> None:
+        """Wait until the container has ended."""
+        os.close(self._status)
+        other: Process | None = self.init
+        while other is not None:
+            _await_end_of(other)
+            # Twice: a process that another forked after the first look may be left of that one alone.
+            other = _find_other(daemon, proc) or _find_other(daemon, proc)
+
+
+def _own_status() -> dict[str, str]:
+    return _status_fields(read_file("/proc/self/status"))
+
+
+def _status_fields(data: bytes) -> dict[str, str]:
+    lines = (line.partition(":") for line in data.decode("ascii", "replace").split("\n"))
+    return {name: value.strip() for name, _colon, value in lines}
+
+
+def _is_subset(name: str, fields: dict[str, str], others: dict[str, str]) -> bool:
+    """Tell whether the capability set `name` of the status `fields` is a subset of that of `others`."""
+    return int(fields.get(name, "0"), 16) & ~int(others.get(name, "0"), 16) == 0
+
+
+def _report(text: str) -> None:
+    """Log an error, if the container shows the node's /dev/log: the user's terminal is not the watcher's any more."""
+    syslog.openlog("ssh_hook", syslog.LOG_PID, syslog.LOG_DAEMON)
+    syslog.syslog(syslog.LOG_ERR, text)
+
+
+def _find_other(daemon: int, proc: int) -> Process | None:
+    """Return a process in the watcher's mount namespace which `daemon` is no ancestor of; None where there is none."""
+    watcher = Process(os.getpid(), proc)
+    namespace = watcher.mount_namespace()
+    watcher.close()
+    sessions = descendants(daemon, proc)
+    for process in all_processes(proc):
+        if process.pid not in sessions and process.mount_namespace() == namespace and process.is_alive():
+            try:
+                return Process(process.pid, proc)
+            except OSError:
+                continue  # it ended meanwhile
+    return None
+
+
+def _await_end_of(process: Process) -> None:
+    """Wait until `process` has ended, and close it."""
+    try:
+        descriptor = os.pidfd_open(process.pid)
+    except OSError:  # before Linux 5.3, or it has ended
+        descriptor = -1
+    while process.is_alive():
+        if descriptor < 0:
+            time.sleep(_POLL)
+        else:
+            syscalls.poll([descriptor], time.monotonic() + _PIDFD_POLL)
+    if descriptor >= 0:
+        os.close(descriptor)
+    process.close()
+
+
+def _end_sessions(daemon: int, proc: int) -> None:
+    """Kill all that `daemon`, the parent, has started, except the caller."""
+    deadline = time.monotonic() + _END_TIMEOUT
+    while (sessions := descendants(daemon, proc) - {daemon, os.getpid()}) and time.monotonic() < deadline:
+        for pid in sessions:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except OSError:
+                pass  # it has ended
+        time.sleep(_FIRST_DELAY)

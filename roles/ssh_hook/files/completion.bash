@@ -1,0 +1,30 @@
+# bash completion for ssh_hook: bash-completion loads it, or source it by hand.
+# shellcheck shell=bash
+
+_ssh_hook() {
+    local word=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} options
+    COMPREPLY=()
+    if [ "$COMP_CWORD" -eq 1 ]; then
+        options="keygen check-user-has-sshkeys client-config connect wait status why doctor options sweep --help --version"
+    else
+        case $previous in
+            --hostfile)
+                mapfile -t COMPREPLY < <(compgen -f -- "$word")
+                return
+                ;;
+        esac
+        case ${COMP_WORDS[1]} in
+            keygen) options="--overwrite" ;;
+            client-config) options="--hostfile --port" ;;
+            connect) options="--job --name" ;;
+            wait) options="--hostfile --port --timeout" ;;
+            status) options="--json --hosts" ;;
+            options) options="--engine --port --hosts --hostfile --wait --set" ;;
+            why | doctor) options="--json" ;;
+            *) options="" ;;
+        esac
+        options="$options --verbose --debug --help"
+    fi
+    mapfile -t COMPREPLY < <(compgen -W "$options" -- "$word")
+}
+complete -F _ssh_hook ssh_hook

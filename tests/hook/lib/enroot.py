@@ -1,0 +1,147 @@
+"""Containers in the position in which enroot calls its hooks, without enroot: alice's, on the bed's network."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from containers import ALICE, IMAGES, PATH, TIMEOUT, WORK, Container, Result, as_user, new_name, run, wait_for
+
+LIB = Path(__file__).resolve().parent
+HOOKS = "/etc/enroot/hooks.d"
+SCRIPT = f"{HOOKS}/zz-ocihooks-ssh.sh"
+STEPS = ("switch", "drop", "exec")
+
+
+class Enroot(Container):
+    """A container that has begun to start. Attributes: root, its root file system; process, the container's first."""
+
+    def __init__(
+        self,
+        *,
+        command: Sequence[str] = ("/bin/sleep", "1000"),
+        env: Mapping[str, str] | None = None,
+        requests: Mapping[str, str] | None = None,
+        hold: Sequence[str] = (),
+        mounts: str = "",
+        prepare: object = None,
+        remap: bool = False,
+        hooks: str = HOOKS,
+        without_mounts: bool = False,
+        filters: int = 0,
+    ) -> None:
+        """Start it with `env` and alice's `requests` of the hook; `hold` are the steps at which it stops.
+
+        `prepare` gets the root file system, to change it; with `remap` alice is root in it. Its
+        program has as many seccomp `filters` more than the one that enroot loads before its hooks.
+        """
+        self.name = new_name()
+        self._directory = WORK / self.name
+        self.root = self._directory / "rootfs"
+        self._steps = self._directory / "steps"
+        self._environment = {"PATH": PATH, "HOME": "/home/alice", **(env or {})}
+        self._remap = remap
+        self._make_root()
+        if callable(prepare):
+            prepare(self.root)
+        for step in hold:
+            (self._steps / f"hold-{step}").touch()
+        lines = "\n".join(f"{name}={value}" for name, value in self._environment.items())
+        asked = {"OCIHOOKS_SSH": "1"} if requests is None else requests
+        variables = {"CONTAINER_ENV": lines, "MOUNTS": mounts, "STEPS": str(self._steps), "HOOKS": hooks, **asked}
+        if without_mounts:
+            variables["WITHOUT_MOUNTS"] = "1"
+        variables["FILTERS"] = str(filters)
+        mapping = ["--map-root-user"] if remap else ["--map-current-user", "--keep-caps"]
+        self._errors = tempfile.TemporaryFile()
+        self.process = subprocess.Popen(
+            as_user(
+                ALICE,
+                *(f"{name}={value}" for name, value in variables.items()),
+                *("unshare", "--user", *mapping, "--mount", "--propagation", "unchanged"),
+                *("/usr/bin/python3", str(LIB / "enroot_filter.py")),
+                *(str(LIB / "enroot_start.sh"), str(self.root), *command),
+            ),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=self._errors,
+        )
+
+    def _make_root(self) -> None:
+        """A copy of busybox that is alice's, as enroot makes it."""
+        self.root.mkdir(parents=True)
+        self._steps.mkdir()
+        run(["cp", "-rT", (IMAGES / "busybox.rootfs").resolve(), self.root]).checked()
+        (self.root / "home" / "alice").mkdir(parents=True, exist_ok=True)
+        run(["chown", "-R", f"{ALICE}:{ALICE}", self.root, self._steps]).checked()
+        runtime = Path(f"/run/user/{ALICE}/enroot")
+        runtime.mkdir(exist_ok=True)
+        os.chown(runtime, ALICE, ALICE)
+
+    def go_on(self, step: str) -> None:
+        """Let it go on from this step."""
+        (self._steps / f"hold-{step}").unlink()
+
+    def wait_at(self, step: str) -> None:
+        """Wait until it is at this step."""
+        wait_for(lambda: (self._steps / f"at-{step}").exists() or self.process.poll() is not None, f"step {step}")
+        assert self.process.poll() is None, self.said()
+
+    def wait_until_it_runs(self) -> Enroot:
+        """Wait until its program runs."""
+        self.wait_at("exec")
+        wait_for(lambda: b"enroot_switch" not in self._command_line(), "the container's program")
+        return self
+
+    def _command_line(self) -> bytes:
+        return Path(f"/proc/{self.process.pid}/cmdline").read_bytes()
+
+    def said(self) -> str:
+        """What its start wrote to standard error."""
+        self._errors.seek(0)
+        return self._errors.read().decode(errors="replace")
+
+    def fails(self) -> str:
+        """Wait until its start has failed; what it said."""
+        assert self.process.wait(TIMEOUT) != 0
+        return self.said()
+
+    def entered(self, *command: str) -> list[str]:
+        """The command line that runs a command in it, as `enroot exec` does."""
+        return as_user(
+            ALICE,
+            *("nsenter", "--user", "--mount", "--preserve-credentials", "--target", str(self.init())),
+            *("env", "-i", *(f"{name}={value}" for name, value in self._environment.items()), *command),
+        )
+
+    def exec(self, *command: str | bytes, stdin: bytes = b"") -> Result:
+        return run(self.entered(*(os.fsdecode(word) for word in command)), stdin)
+
+    def init(self) -> int:
+        return self.process.pid
+
+    def end(self) -> None:
+        """End its first process."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait(TIMEOUT)
+
+    def stop(self) -> Result:
+        self.end()
+        return Result(0, b"", b"")
+
+    def remove(self) -> None:
+        if self.process.poll() is None:
+            self.end()
+        self._errors.close()
+        for _attempt in range(100):  # the daemon is about to end
+            shutil.rmtree(self._directory, ignore_errors=True)
+            if not self._directory.exists():
+                return
+            time.sleep(0.05)
+        raise AssertionError(f"{self._directory} cannot be removed")

@@ -1,0 +1,222 @@
+"""`ssh_hook connect`: from a login node into the user's container by the node's own sshd, with no port to know."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import node_sshd
+import pytest
+from containers import ALICE, BOB, LAUNCHER, Result, as_user, run
+from starter import Start
+
+HOME = Path("/home/alice")
+CLIENT = HOME / ".oci-hooks/ssh/client"
+NODE = "node002"  # the bed's own sshd stands for it
+OWN_NETWORK = {"podman-crun": "bridge", "podman-runc": "bridge", "rootless": "pasta"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def configured() -> Iterator[None]:
+    """What a user does once; alice's ssh finds the bed's sshd where it looks for a node."""
+    told = run(as_user(ALICE, LAUNCHER, "client-config")).checked().text.splitlines()
+    directory = HOME / ".ssh"
+    directory.mkdir(mode=0o700, exist_ok=True)
+    before = set(directory.iterdir())
+    with node_sshd.running_sshd("alice", "bob") as lines:
+        (directory / "config").write_text(f"{told[1]}\nHost {NODE}\n{lines}", encoding="ascii")
+        for path in (directory, directory / "config", node_sshd.DIRECTORY):
+            os.chown(path, ALICE, ALICE)
+        yield
+    for path in set(directory.iterdir()) - before:
+        path.unlink()
+    shutil.rmtree(CLIENT)
+
+
+def ssh(host: str, *arguments: str, stdin: bytes = b"", path: str = "") -> Result:
+    """Run alice's ssh on the login node; `path` comes before the others in PATH."""
+    command = ["ssh", "-o", "BatchMode=yes", host, *arguments]
+    if path:
+        command = ["env", f"PATH={path}:/usr/bin:/bin", *command]
+    return run(as_user(ALICE, *command), stdin)
+
+
+def assert_lands(result: Result, name: str) -> None:
+    assert (result.status, result.out) == (7, f"{name}\n".encode()), result.err
+
+
+def where(name: str) -> dict[str, Any]:
+    """The option that gives a container the variable by which it tells where a session landed."""
+    return {"env": {"LANDED": name}}
+
+
+SAY = "echo $LANDED; exit 7"
+
+
+@pytest.mark.parametrize("engine", ["podman-crun", "podman-runc", "rootless", "crun", "runc"])
+def test_only_container_on_a_node(start: Start, engine: str) -> None:
+    start(engine, annotations={"com.hooks.ssh.port": "16789"}, **where("it"))
+    assert_lands(ssh(f"{NODE}.container", SAY), "it")
+
+
+@pytest.mark.parametrize(
+    "options", [[], ["--userns=keep-id"], ["--user", "1000"]], ids=lambda it: "".join(it) or "root"
+)
+def test_rootless_container_with_a_network_of_its_own(start: Start, options: list[str]) -> None:
+    """No port of it is published: the command joins the network."""
+    start("rootless", options=options, network="pasta", **where("it"))
+    assert_lands(ssh(f"{NODE}.container", SAY), "it")
+
+
+@pytest.mark.parametrize("engine", ["podman-crun", "podman-runc"])
+def test_rootful_container_with_a_network_of_its_own(start: Start, engine: str) -> None:
+    container = start(engine, network="bridge", options=["--publish", "15263:15263"], **where("it"))
+    assert_lands(ssh(f"{NODE}.container", SAY), "it")
+    container.stop()
+    start(engine, network="bridge")
+    refused = ssh(f"{NODE}.container", SAY)
+    assert refused.status == 255
+    assert b"it has a network of its own: publish its port (podman: --publish 15263:15263" in refused.err
+    assert refused.err.count(b"ssh_hook: error: ") == 1
+
+
+def test_several_containers(start: Start) -> None:
+    first = start("rootless", **where("first"))
+    second = start("podman-crun", annotations={"com.hooks.ssh.port": "16001"}, **where("second"))
+    refused = ssh(f"{NODE}.container", SAY)
+    assert refused.status == 255
+    for word in ("2 containers of yours are on", "choose one by --name PID", first.name, second.name, "port 16001"):
+        assert word.encode() in refused.err, refused.err
+    for container, name in ((first, "first"), (second, "second")):
+        assert f"{container.daemon()} ({container.name}".encode() in refused.err
+        for chosen in (container.name, str(container.daemon()), container.bundle().parent.name[:12]):
+            proxy = f"-oProxyCommand={LAUNCHER} connect --name {chosen} {NODE}"
+            assert_lands(ssh(f"{NODE}.container", proxy, SAY), name)
+
+
+def scheduler(directory: Path, script: str) -> str:
+    """Put a command squeue into `directory`; returns that."""
+    directory.chmod(0o755)
+    for parent in directory.parents:
+        if str(parent).startswith("/tmp/pytest"):
+            parent.chmod(0o755)
+    (directory / "squeue").write_text(f"#!/bin/sh\n{script}\n", encoding="ascii")
+    (directory / "squeue").chmod(0o755)
+    return str(directory)
+
+
+def test_container_of_a_job(start: Start, tmp_path: Path) -> None:
+    """By the name that the guide gives it, by the job's variables, and by nothing that another job has."""
+    start("rootless", name="job1234", **where("by name"))
+    start("rootless", annotations={"com.hooks.ssh.port": "16001"}, env={"SLURM_JOB_ID": "98", "LANDED": "by variable"})
+    path = scheduler(tmp_path, f'[ "$3" != 7 ] && echo "RUNNING {NODE},node003" || echo "PENDING "')
+    assert_lands(ssh("job1234", SAY, path=path), "by name")
+    assert_lands(ssh(f"{NODE}.job98", SAY), "by variable")
+    other = ssh(f"{NODE}.job12", SAY)
+    assert b"no container of job 12 has an SSH daemon on" in other.err
+    assert b"there you have: " in other.err
+    assert b"job 7 has no node yet (pending)" in ssh("job7", SAY, path=path).err
+    for container in ("job1234",):
+        run(as_user(ALICE, "podman", "rm", "-f", "-t0", container)).checked()
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ("echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1", "Slurm knows no job 5: slurm_load_jobs"),
+        ("exit 0", "job 5 has no node yet (it has ended)"),
+    ],
+)
+def test_job_that_slurm_does_not_know(tmp_path: Path, script: str, words: str) -> None:
+    assert words.encode() in ssh("job5", SAY, path=scheduler(tmp_path, script)).err
+
+
+def test_no_container(start: Start) -> None:
+    refused = ssh(f"{NODE}.container", SAY)
+    assert refused.status == 255
+    assert b"no container of yours has an SSH daemon on" in refused.err
+    assert b"'ssh_hook why'" in refused.err
+
+
+def test_containers_of_others_are_not_seen(start: Start) -> None:
+    start("podman-crun", user=f"{ALICE}:{ALICE}")
+    done = run(as_user(BOB, LAUNCHER, "connect", "localhost", name="bob"))
+    assert done.status == 1
+    assert b"no container of yours has an SSH daemon" in done.err
+
+
+@pytest.mark.parametrize("word", ["-oProxyCommand=x", "a b", "$(id)", "a;id", "`id`", "x" * 300])
+def test_nothing_of_a_name_reaches_a_shell(word: str) -> None:
+    for words in (["--", word], ["--name", word, NODE], ["--job", word, NODE]):
+        done = run(as_user(ALICE, LAUNCHER, "connect", *words))
+        assert done.status == 1
+        assert done.err.startswith(b"ssh_hook: error: "), done.err
+        assert done.err.count(b"\n") == 1
+
+
+def test_much_data_both_ways(start: Start) -> None:
+    start("rootless", network="pasta")
+    data = os.urandom(1 << 24)
+    assert ssh(f"{NODE}.container", "cat", stdin=data).out == data
+    assert ssh(f"{NODE}.container", "head -c 20000000 /dev/zero | wc -c").text == "20000000"
+
+
+def test_what_an_editor_does(start: Start) -> None:
+    """A shell on standard input, a file by scp, a forward to a loopback port, several sessions on one connection."""
+    start("podman-crun", **where("it"))
+    host = f"{NODE}.container"
+    assert b"it\n" in ssh("-T", host, "sh", stdin=b"echo $LANDED\n").out
+    source = HOME / "source"
+    source.write_bytes(b"content")
+    try:
+        run(as_user(ALICE, "scp", "-q", "-o", "BatchMode=yes", str(source), f"{host}:/tmp/copy")).checked()
+        assert ssh(host, "cat /tmp/copy").out == b"content"
+    finally:
+        source.unlink()
+    control = f"-oControlPath={HOME}/control"
+    master = as_user(ALICE, "ssh", "-MN", control, "-L", "18123:127.0.0.1:15263", host)
+    with subprocess.Popen(master) as process:
+        try:
+            deadline = time.monotonic() + 10
+            while ssh(host, control, "-O", "check").status != 0:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            sessions = [subprocess.Popen(as_user(ALICE, "ssh", control, host, "exit 7")) for _number in range(10)]
+            assert [session.wait(20) for session in sessions] == [7] * 10
+            answer = run(["bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/18123; head -c 4 <&3"]).checked()
+            assert answer.out == b"SSH-"
+        finally:
+            process.terminate()
+
+
+def test_nothing_is_left_when_ssh_is_killed(start: Start) -> None:
+    container = start("podman-crun")
+    with subprocess.Popen(as_user(ALICE, "ssh", f"{NODE}.container", "echo; sleep 1000"), stdout=subprocess.PIPE) as it:
+        assert it.stdout is not None
+        assert it.stdout.readline() == b"\n"
+        assert connects() > 0
+        it.kill()
+    deadline = time.monotonic() + 10
+    while connects() > 0:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    container.stop().checked()
+
+
+def connects() -> int:
+    """The number of processes that are `ssh_hook connect` on the node."""
+    lines = [path.read_bytes().split(b"\0") for path in Path("/proc").glob("[0-9]*/cmdline") if path.parent.exists()]
+    return sum(b"connect" in line for line in lines)
+
+
+def test_status_of_hosts(start: Start) -> None:
+    container = start("rootless")
+    done = run(as_user(ALICE, LAUNCHER, "status", "--hosts", f"{NODE},no-such-node"))
+    assert done.status == 1
+    assert b"ssh_hook: error: no-such-node: " in done.err
+    assert done.text.splitlines()[-1].split()[:3] == [NODE, "15263", container.name]

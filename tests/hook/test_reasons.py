@@ -1,0 +1,490 @@
+"""Things that are broken on purpose: `ssh_hook why` or `ssh_hook doctor` names each, and says what to do."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from changes import bind, without_home
+from containers import (
+    ALICE,
+    BOB,
+    LAUNCHER,
+    PORT,
+    SETTINGS,
+    Container,
+    StartFailed,
+    as_user,
+    call_hook,
+    keys,
+    run,
+)
+from starter import Start
+
+LAST = Path("/run/ocihooks-ssh/last")
+NOBODYS = 2999  # a uid that is not in PASSWD_FILE
+NO_SSH_HERE = "com.hooks.ssh."
+
+Kept = dict[str, Any]
+
+
+def user_places(uid: int) -> list[Path]:
+    return [Path(f"/run/user/{uid}/ocihooks-ssh/last"), Path(f"/tmp/ocihooks-ssh-{uid}/last")]
+
+
+@pytest.fixture(autouse=True)
+def nothing_kept() -> Iterator[None]:
+    """No earlier call has left a message."""
+    for path in [LAST, *user_places(ALICE), *user_places(BOB)]:
+        shutil.rmtree(path, ignore_errors=True)
+    yield
+
+
+def why(uid: int = ALICE, *options: str) -> str:
+    return run(as_user(uid, LAUNCHER, "why", *options)).checked().text
+
+
+def kept(uid: int = ALICE) -> list[Kept]:
+    found: list[Kept] = json.loads(why(uid, "--json"))
+    return found
+
+
+def assert_named(level: str, words: tuple[str, ...], uid: int = ALICE) -> None:
+    """The newest message is of this level and has these words, for programs and for people."""
+    (newest, *_older) = kept(uid)
+    texts = [message["text"] for message in newest["messages"] if message["level"] == level]
+    assert [text for text in texts if all(word in text for word in words)], newest
+    assert abs(time.time() - newest["time"]) < 60
+    shown = why(uid).splitlines()
+    assert [line for line in shown if line.startswith(f"  {level}: ") and all(word in line for word in words)], shown
+    assert newest["container"] in shown[0]
+
+
+# What fails a start. Each has the words that `why` has to say, the last of them what to do.
+
+
+def without_shell(root: Path) -> None:
+    for name in ("sh", "ash", "hush", "bash"):
+        (root / "bin" / name).unlink(missing_ok=True)
+
+
+def with_change(edit: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
+    return {"change": edit}
+
+
+BROKEN: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
+    "port-that-is-none": ({"annotations": {"com.hooks.ssh.port": "80000"}}, ("com.hooks.ssh.port", "1 to 65535")),
+    "public-key-that-is-missing": (
+        {"annotations": {"com.hooks.ssh.authorize_ssh_key": "/no/such/key.pub"}},
+        ("com.hooks.ssh.authorize_ssh_key", "/no/such/key.pub: No such file"),
+    ),
+    "pidfile-that-only-root-may-write": (
+        {"annotations": {"com.hooks.ssh.pidfile_host": "/root/pid"}},
+        ("com.hooks.ssh.pidfile_host", "/root/pid"),
+    ),
+    "log-that-is-missing": ({"annotations": {"com.hooks.logging.stderrfd": "/no/such/log"}}, ("/no/such/log",)),
+    "no-shell": ({"image": "busybox", "prepare": without_shell}, ("no shell", "com.hooks.ssh.require_shell=false")),
+    "another-users-name": (
+        {"annotations": {"com.hooks.ssh.user": "bob"}},
+        ("com.hooks.ssh.user is 'bob'", "run it as the user whom it names"),
+    ),
+    "wasm": ({"annotations": {"module.wasm.image/variant": "x"}}, ("module.wasm.image/variant", "start it without")),
+    "kubernetes": (
+        {"annotations": {"io.kubernetes.cri.sandbox-id": "x"}},
+        ("Kubernetes", "the hook serves no such container"),
+    ),
+    "stage-that-is-too-late": (
+        {"settings": {"JOIN_NAMESPACES": "false"}},
+        ("JOIN_NAMESPACES is false", "run it at createContainer"),
+    ),
+    "volume-over-opt": (
+        with_change(lambda config: config["mounts"].append(bind("/usr/share", "/opt"))),
+        ("cannot create /opt/oci-hooks ", "have an empty directory oci-hooks/ssh in it"),
+    ),
+    "dropbear-that-is-not-there": (
+        {"settings": {"DROPBEAR_DIR": "/no/such"}},
+        ("/no/such/bin/dropbear", "DROPBEAR_DIR"),
+    ),
+    "setting-that-is-missing": ({"settings": {"PASSWD_FILE": None}}, ("PASSWD_FILE", "give it")),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_start_that_fails(start: Start, name: str) -> None:
+    options, words = BROKEN[name]
+    with pytest.raises(StartFailed):
+        start("crun", **{"image": "debian", **options})
+    assert_named("error", words)
+
+
+@pytest.mark.parametrize("engine", ["podman-crun", "podman-runc", "rootless", "crun"])
+def test_no_keys(start: Start, engine: str) -> None:
+    keys().rename(keys().with_name("aside"))
+    try:
+        with pytest.raises(StartFailed):
+            start(engine)
+        assert_named("error", ("alice has no SSH keys", "run 'ssh_hook keygen'"))
+        assert doctor("keys")[0] == "problem"
+        assert "run 'ssh_hook keygen'" in doctor("keys")[1]
+    finally:
+        keys().with_name("aside").rename(keys())
+
+
+@pytest.mark.parametrize("engine", ["podman-crun", "rootless"])
+def test_port_is_taken(start: Start, engine: str) -> None:
+    with socket.create_server(("0.0.0.0", PORT)):
+        with pytest.raises(StartFailed):
+            start(engine)
+        assert_named("error", (f"port {PORT} is in use", "choose another by the annotation com.hooks.ssh.port"))
+        result, text = doctor("port")
+        assert result == "warning"
+        assert f"port {PORT} on this node: Address already in use" in text
+
+
+def test_rootless_without_a_runtime_directory(start: Start) -> None:
+    """As in a batch job, on a node without a login."""
+    runtime = Path("/run/user", str(ALICE))
+    with pytest.raises(StartFailed):
+        start("rootless", annotations={"com.hooks.ssh.port": "x"})
+    assert list((runtime / "ocihooks-ssh/last").iterdir())
+    shutil.rmtree(runtime / "ocihooks-ssh/last")
+    aside = runtime.with_name("aside")
+    command = ["unshare", "--user", "--map-root-user", LAUNCHER, "start-ssh-daemon"]
+    runtime.rename(aside)
+    try:
+        environment = [f"{name}={value}" for name, value in SETTINGS.items()]
+        assert run(as_user(ALICE, "env", *environment, *command), b'{"status": 5}').status == 1
+        assert Path(f"/tmp/ocihooks-ssh-{ALICE}").stat().st_uid == ALICE
+        assert_named("error", ("the container's state",))
+    finally:
+        aside.rename(runtime)
+        shutil.rmtree(f"/tmp/ocihooks-ssh-{ALICE}")
+
+
+def test_directory_of_another_user_in_tmp_is_not_used() -> None:
+    runtime = Path("/run/user", str(ALICE))
+    aside = runtime.with_name("aside")
+    runtime.rename(aside)
+    trap = Path(f"/tmp/ocihooks-ssh-{ALICE}")
+    (trap / "last").mkdir(parents=True, mode=0o777)
+    for path in (trap, trap / "last"):
+        os.chown(path, BOB, BOB)
+        path.chmod(0o777)
+    try:
+        environment = [f"{name}={value}" for name, value in SETTINGS.items()]
+        command = ["unshare", "--user", "--map-root-user", LAUNCHER, "start-ssh-daemon"]
+        assert run(as_user(ALICE, "env", *environment, *command), b'{"status": 5}').status == 1
+        assert not list((trap / "last").iterdir())
+    finally:
+        aside.rename(runtime)
+        shutil.rmtree(trap)
+
+
+def test_user_who_is_not_in_passwd_file(start: Start) -> None:
+    def change(config: dict[str, Any]) -> None:
+        config["process"]["user"]["uid"] = NOBODYS
+
+    with pytest.raises(StartFailed):
+        start("crun", change=change)
+    assert_named("error", (f"no user has the uid {NOBODYS}", "add one, or refresh the file"), NOBODYS)
+
+
+# What starts without what was asked for.
+
+
+def ssh_that_is_a_link(root: Path) -> None:
+    (root / "home/alice").mkdir(parents=True, exist_ok=True)
+    (root / "home/alice/.ssh").symlink_to("/tmp")
+
+
+@pytest.mark.parametrize("engine", ["podman-crun", "rootless"])
+@pytest.mark.parametrize("value", ["yes", "True", "1", ""])
+def test_enabled_that_is_no_answer(start: Start, engine: str, value: str) -> None:
+    container = start(engine, annotations={"com.hooks.ssh.enabled": value})
+    assert container.exec("true").status == 0
+    assert not Path(container.bundle(), "ssh_hook.daemon").exists()
+    assert_named("warning", ("com.hooks.ssh.enabled is neither true nor false", "no SSH", "give true"))
+
+
+@pytest.mark.parametrize("engine", ["podman-crun", "rootless"])
+def test_disabled(start: Start, engine: str) -> None:
+    container = start(engine, annotations={"com.hooks.ssh.enabled": "false", "com.hooks.ssh.prot": "1"})
+    assert container.exec("true").status == 0
+    assert kept() == []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [("prot", "port"), ("authorised_ssh_key", "authorize_ssh_key"), ("pidfile", "pidfile_host"), ("Wait", "wait")],
+)
+def test_annotation_that_nobody_knows(start: Start, wrong: str, right: str) -> None:
+    container = start("crun", network="private", annotations={NO_SSH_HERE + wrong: "1"})
+    assert container.ssh("exit 7").status == 7
+    assert_named("warning", (f"{NO_SSH_HERE}{wrong} has no effect", f"did you mean {NO_SSH_HERE}{right}?"))
+
+
+def test_many_annotations_that_nobody_knows(start: Start) -> None:
+    annotations = {f"{NO_SSH_HERE}{'x' * 5000}{number}\n": "1" for number in range(100)}
+    container = start("crun", network="private", annotations=annotations)
+    assert container.ssh("exit 7").status == 7
+    (newest,) = kept()
+    assert len(newest["messages"]) == 4
+    assert (LAST / f"{ALICE}.warning").stat().st_size < 16 << 10
+
+
+@pytest.mark.parametrize("engine", ["podman-crun", "podman-runc", "rootless"])
+def test_port_that_is_not_published(start: Start, engine: str) -> None:
+    network = "pasta" if engine == "rootless" else "bridge"
+    container = start(engine, network=network)
+    assert container.ssh("exit 7").status == 7
+    assert_named("warning", ("a network of its own", f"--publish {PORT}:{PORT}", "--network host"))
+    result, text = doctor("containers")
+    assert result == "warning"
+    assert f"port {PORT} is not published" in text
+
+
+@pytest.mark.parametrize("engine", ["podman-crun", "rootless"])
+def test_port_that_is_published(start: Start, engine: str) -> None:
+    network = "pasta" if engine == "rootless" else "bridge"
+    start(engine, network=network, options=["--publish", f"{PORT}:{PORT}"])
+    assert kept() == []
+    assert doctor("containers") == ("ok", "1 with an SSH daemon, and all answer")
+
+
+def test_home_in_which_nothing_can_be_put(start: Start) -> None:
+    start("crun", network="private", prepare=ssh_that_is_a_link, change=without_home)
+    assert_named("warning", ("/home/alice/.ssh", "your keys are in /opt/oci-hooks/ssh alone"))
+
+
+# What doctor finds without a container.
+
+
+def doctor(check: str, uid: int = ALICE, env: Mapping[str, str] | None = None) -> tuple[str, str]:
+    """Return the result and the text of one check; AssertionError where status or form of all are wrong."""
+    variables = [f"{name}={value}" for name, value in (env or {}).items()]
+    done = run(as_user(uid, "env", *variables, LAUNCHER, "doctor", "--json"))
+    results = {entry["check"]: (entry["result"], entry["text"]) for entry in json.loads(done.text)}
+    assert done.status == int(any(result == "problem" for result, _text in results.values()))
+    people = run(as_user(uid, "env", *variables, LAUNCHER, "doctor")).text.splitlines()
+    assert [line.split()[1] for line in people] == list(results)
+    return results[check]
+
+
+def test_all_is_well() -> None:
+    for check in ("account", "home", "keys", "programs", "engine", "kernel", "port", "packages", "containers"):
+        assert doctor(check)[0] == "ok", doctor(check)
+
+
+def test_home_is_not_mounted() -> None:
+    aside = Path("/home/alice-aside")
+    Path("/home/alice").rename(aside)
+    try:
+        result, text = doctor("home")
+    finally:
+        aside.rename("/home/alice")
+    assert result == "problem"
+    assert "is the file system mounted on this node?" in text
+
+
+def test_home_that_others_can_write() -> None:
+    home = Path("/home/alice")
+    mode = home.stat().st_mode & 0o7777
+    home.chmod(0o777)
+    try:
+        result, text = doctor("home")
+    finally:
+        home.chmod(mode)
+    assert result == "warning"
+    assert "run chmod go-w /home/alice" in text
+
+
+def test_key_that_is_damaged() -> None:
+    key = keys() / "id_dropbear"
+    data = key.read_bytes()
+    key.write_bytes(data[:20])
+    try:
+        result, text = doctor("keys")
+    finally:
+        key.write_bytes(data)
+    assert result == "problem"
+    assert str(key) in text
+
+
+def test_user_without_an_entry() -> None:
+    result, text = doctor("account", NOBODYS)
+    assert result == "problem"
+    assert f"no user with uid {NOBODYS}" in text
+
+
+def test_programs_that_are_not_there() -> None:
+    result, text = doctor("programs", env={"DROPBEAR_DIR": "/no/such"})
+    assert result == "problem"
+    assert "/no/such/bin/dropbear" in text
+
+
+def test_own_configuration_that_hides_the_hook() -> None:
+    path = Path("/home/alice/.config/containers/containers.conf")
+    path.write_text('[engine]\nhooks_dir = [\n  "/no/hooks",\n]\n', encoding="ascii")
+    try:
+        result, text = doctor("engine")
+    finally:
+        path.unlink()
+    assert result == "problem"
+    assert f"no file in /no/hooks ({path}) names {LAUNCHER}" in text
+    assert "correct hooks_dir" in text
+
+
+def test_no_engine() -> None:
+    result, text = doctor("engine", env={"PATH": "/no/such"})
+    assert result == "problem"
+    assert "load the module of your container engine" in text
+
+
+def test_no_subordinate_ids() -> None:
+    path = Path("/etc/subuid")
+    text = path.read_text(encoding="ascii")
+    path.write_text("bob:100000:65536\n", encoding="ascii")
+    try:
+        result, said = doctor("rootless")
+    finally:
+        path.write_text(text, encoding="ascii")
+    assert result == "warning"
+    assert "/etc/subuid has no range for alice" in said
+
+
+def test_container_that_is_paused(start: Start) -> None:
+    container: Any = start("podman-crun")
+    if container.podman("pause", container.name).status != 0:
+        run(["kill", "-STOP", str(container.daemon())]).checked()
+    try:
+        result, text = doctor("containers")
+    finally:
+        container.podman("unpause", container.name)
+        run(["kill", "-CONT", str(container.daemon())])
+    assert result == "problem"
+    assert f"{container.name} does not answer on port {PORT}" in text
+
+
+# The file.
+
+
+def fail(start: Start, **options: Any) -> None:
+    with pytest.raises(StartFailed):
+        start("crun", **{"annotations": {"com.hooks.ssh.port": "x"}, **options})
+
+
+def test_only_its_user_may_read_it(start: Start) -> None:
+    fail(start)
+    path = LAST / str(ALICE)
+    assert run(as_user(ALICE, "cat", str(path))).status == 0
+    assert run(as_user(BOB, "cat", str(path), name="bob")).status == 1
+    assert kept(BOB) == []
+    for uid in (ALICE, BOB):
+        assert run(as_user(uid, "ls", str(LAST))).status == 2
+        assert run(as_user(uid, "sh", "-c", f"echo >{path}")).status != 0
+        assert run(as_user(uid, "touch", f"{LAST}/x")).status == 1
+
+
+def test_root_sees_whose_it_was(start: Start) -> None:
+    fail(start)
+    shown = run([LAUNCHER, "why"]).checked().text
+    assert f"of uid {ALICE}" in shown
+    assert "1 to 65535" in shown
+
+
+def test_success_leaves_it_and_writes_none(start: Start) -> None:
+    start("crun").stop().checked()
+    assert not LAST.exists()
+    fail(start)
+    before = (LAST / str(ALICE)).stat().st_ino
+    start("crun").stop().checked()
+    assert (LAST / str(ALICE)).stat().st_ino == before
+    assert [path.name for path in LAST.iterdir()] == [str(ALICE)]
+
+
+def test_warning_does_not_hide_an_error(start: Start) -> None:
+    fail(start)
+    start("crun", annotations={"com.hooks.ssh.prot": "1"})
+    assert [entry["messages"][0]["level"] for entry in sorted(kept(), key=lambda entry: str(entry["messages"]))] == [
+        "error",
+        "warning",
+    ]
+
+
+def test_what_a_stranger_writes_is_printable(start: Start) -> None:
+    fail(start, annotations={"com.hooks.ssh.port": "\x1b]0;x\x07\n\u202e" + "x" * 10_000})
+    for text in ((LAST / str(ALICE)).read_text(encoding="utf-8"), why()):
+        assert all(line.isprintable() for line in text.splitlines())
+        assert len(text) < 4096
+
+
+def test_left_over_file_is_replaced(start: Start) -> None:
+    LAST.mkdir(parents=True)
+    (LAST / f"{ALICE}.new").write_text("half", encoding="ascii")
+    (LAST / str(ALICE)).symlink_to("/etc/hostname")
+    before = Path("/etc/hostname").read_bytes()
+    fail(start)
+    assert_named("error", ("1 to 65535",))
+    assert Path("/etc/hostname").read_bytes() == before
+    assert sorted(path.name for path in LAST.iterdir()) == [str(ALICE)]
+
+
+def test_where_it_cannot_be_written_the_start_fails_as_ever(start: Start) -> None:
+    LAST.parent.mkdir(exist_ok=True)
+    LAST.write_text("", encoding="ascii")
+    try:
+        fail(start)
+        assert kept() == []
+    finally:
+        LAST.unlink()
+
+
+def test_no_key_is_in_it(start: Start) -> None:
+    fail(start, annotations={"com.hooks.ssh.authorize_ssh_key": "/home/alice/.oci-hooks/ssh/keys/id_dropbear"})
+    assert_named("error", ("is not an SSH public key",))
+    data = (LAST / str(ALICE)).read_bytes()
+    assert (keys() / "id_dropbear").read_bytes()[-20:] not in data
+
+
+def test_nothing_to_say() -> None:
+    assert "see 'ssh_hook doctor'" in why()
+    assert kept() == []
+
+
+def test_call_without_a_container() -> None:
+    assert call_hook(b"nonsense").status == 1
+    assert "the container's state" in run([LAUNCHER, "why"]).checked().text
+
+
+def is_listed(container: Container) -> Kept:
+    found = json.loads(run(as_user(ALICE, LAUNCHER, "status", "--json")).checked().text)
+    (entry,) = [entry for entry in found["containers"] if entry["pid"] == container.daemon()]
+    assert found["keys"].startswith("SHA256:")
+    return dict(entry)
+
+
+@pytest.mark.parametrize("engine", ["podman-crun", "podman-runc", "rootless", "crun", "runc"])
+def test_status(start: Start, engine: str) -> None:
+    container = start(engine)
+    entry = is_listed(container)
+    assert (entry["port"], entry["network"], entry["sessions"]) == (PORT, "node", 0)
+    assert abs(time.time() - entry["since"]) < 60
+    if "podman" in engine or engine == "rootless":
+        assert (entry["engine"], entry["name"]) == ("podman", container.name)
+        assert len(entry["id"]) == 64
+    shown = run(as_user(ALICE, LAUNCHER, "status")).checked().text
+    assert shown.startswith("keys: in order (SHA256:")
+    assert str(PORT) in shown.splitlines()[-1]
+
+
+def test_status_is_of_the_caller_alone(start: Start) -> None:
+    start("podman-crun")
+    others = run(as_user(BOB, LAUNCHER, "status", name="bob")).checked().text
+    assert "no container of yours has an SSH daemon" in others

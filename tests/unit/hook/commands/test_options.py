@@ -1,0 +1,197 @@
+"""What a job's containers are started with: from the variables of Slurm, PBS and LSF, and from the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from ssh_hook.commands import options
+from ssh_hook.commands.dispatch import dispatch
+from ssh_hook.errors import HookError
+from ssh_hook.keys.errors import KeyStoreError
+
+SITE = {"SERVER_PORT_DEFAULT": "15263", "PATH": "/nowhere"}
+
+
+def printed(capsys: pytest.CaptureFixture[str], *arguments: str, **environment: str) -> dict[str, str]:
+    """The annotations by their names after com.hooks.ssh."""
+    assert dispatch("options", ["--engine", "podman", *arguments], {**SITE, **environment}) == 0
+    words = capsys.readouterr().out.split()
+    prefix = "--annotation=com.hooks.ssh."
+    return dict(word.removeprefix(prefix).split("=", 1) for word in words if word.startswith(prefix))
+
+
+def test_all_of_it(capsys: pytest.CaptureFixture[str]) -> None:
+    dispatch("options", ["--engine", "podman", "--hosts", "node[001-128]:8"], SITE)
+    assert capsys.readouterr().out.split() == [
+        "--network=host",
+        "--annotation=com.hooks.ssh.enabled=true",
+        "--annotation=com.hooks.ssh.port=15263",
+        "--annotation=com.hooks.ssh.wait=300",
+        "--annotation=com.hooks.ssh.hosts=node001+127:8",
+        "--env=PRTE_MCA_prte_default_hostfile=/opt/oci-hooks/ssh/hostfile",
+        "--env=OMPI_MCA_orte_default_hostfile=/opt/oci-hooks/ssh/hostfile",
+        "--env=HYDRA_HOST_FILE=/opt/oci-hooks/ssh/hostfile.mpich",
+        "--env=HYDRA_LAUNCHER=ssh",
+        "--env=I_MPI_HYDRA_HOST_FILE=/opt/oci-hooks/ssh/hostfile.mpich",
+        "--env=I_MPI_HYDRA_BOOTSTRAP=ssh",
+        "--env=PDSH_RCMD_TYPE=ssh",
+        "--env=WCOLL=/opt/oci-hooks/ssh/hosts",
+    ]
+
+
+GPUS = {"SLURM_GPUS_ON_NODE": "4"}
+SLURM = {"SLURM_JOB_ID": "1234", "SLURM_JOB_NODELIST": "gpu[1-3],login1"}
+
+
+@pytest.mark.parametrize(
+    ("variables", "hosts"),
+    [
+        ({}, "gpu1+2:1,login1:1"),
+        ({"SLURM_TASKS_PER_NODE": "8(x3),2"}, "gpu1+2:8,login1:2"),
+        ({"SLURM_TASKS_PER_NODE": "1,2,3(x2)"}, "gpu1:1,gpu2:2,gpu3:3,login1:3"),
+        ({"SLURM_TASKS_PER_NODE": "1(x4)", "SLURM_JOB_CPUS_PER_NODE": "72(x3),36"}, "gpu1+2:72,login1:36"),
+        ({"SLURM_TASKS_PER_NODE": "1(x4)", "SLURM_JOB_CPUS_PER_NODE": "9(x4)", **GPUS}, "gpu1+2:4,login1:4"),
+        ({"SLURM_TASKS_PER_NODE": "2(x4)", "SLURM_JOB_CPUS_PER_NODE": "9(x4)", **GPUS}, "gpu1+2:2,login1:2"),
+        ({"SLURM_GPUS_ON_NODE": "0"}, "gpu1+2:1,login1:1"),
+    ],
+)
+def test_slurm(capsys: pytest.CaptureFixture[str], variables: dict[str, str], hosts: str) -> None:
+    assert printed(capsys, **SLURM, **variables) == {
+        "enabled": "true",
+        "port": "21234",
+        "wait": "300",
+        "hosts": hosts,
+    }
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"SLURM_TASKS_PER_NODE": "8"},
+        {"SLURM_TASKS_PER_NODE": "8(x5)"},
+        {"SLURM_TASKS_PER_NODE": "8(x0),1"},
+        {"SLURM_TASKS_PER_NODE": "0(x4)"},
+        {"SLURM_TASKS_PER_NODE": "x"},
+        {"SLURM_JOB_CPUS_PER_NODE": "8(x4"},
+        {"SLURM_JOB_ID": "x"},
+        {"SLURM_JOB_NODELIST": ""},
+        {"SLURM_JOB_NODELIST": "a[1"},
+        {"SLURM_JOB_NODELIST": "fd00::1"},
+    ],
+)
+def test_variables_that_make_no_sense(variables: dict[str, str]) -> None:
+    with pytest.raises(HookError) as caught:
+        dispatch("options", ["--engine", "podman"], {**SITE, **SLURM, **variables})
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("nodes", "cpus", "hosts"),
+    [
+        ("a1 a1 a2 a2", None, "a1+1:2"),
+        ("a1 a2", None, "a1+1:1"),
+        ("a1 a2", "16", "a1+1:16"),
+        ("a1 a1 a2", "16", "a1:2,a2:1"),
+    ],
+)
+def test_pbs(capsys: pytest.CaptureFixture[str], tmp_path: Path, nodes: str, cpus: str | None, hosts: str) -> None:
+    (tmp_path / "nodes").write_text(nodes.replace(" ", "\n") + "\n", encoding="ascii")
+    variables = {"PBS_JOBID": "77.server", "PBS_NODEFILE": str(tmp_path / "nodes"), **({"NCPUS": cpus} if cpus else {})}
+    found = printed(capsys, **variables)
+    assert (found["port"], found["hosts"]) == ("20077", hosts)
+
+
+@pytest.mark.parametrize(("job", "port"), [("77", "20077"), ("77[5].server", "20082"), ("77[].server", "20077")])
+def test_numbers_of_pbs(capsys: pytest.CaptureFixture[str], job: str, port: str) -> None:
+    assert printed(capsys, "--hosts", "a", PBS_JOBID=job)["port"] == port
+
+
+@pytest.mark.parametrize(("index", "port"), [("0", "29999"), ("2", "20001"), ("x", "29999")])
+def test_lsf(capsys: pytest.CaptureFixture[str], index: str, port: str) -> None:
+    found = printed(capsys, LSB_JOBID="9999", LSB_JOBINDEX=index, LSB_MCPU_HOSTS="a1 4 a2 4 b 2 ")
+    assert (found["port"], found["hosts"]) == (port, "a1+1:4,b:2")
+
+
+@pytest.mark.parametrize("job", ["77x", "1" * 19])
+def test_numbers_that_are_none(job: str) -> None:
+    for variable in ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID"):
+        with pytest.raises(HookError, match=f"^{variable} is "):
+            dispatch("options", ["--engine", "podman", "--hosts", "a"], {**SITE, variable: job})
+
+
+def test_hosts_of_the_command_line_and_a_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "hosts").write_text(
+        "n1 slots=4\nn2:4 # two\nn[3-4]\nn5\nn5\nn5 max_slots=9 slots=7\n", encoding="ascii"
+    )
+    assert printed(capsys, "--hostfile", str(tmp_path / "hosts"))["hosts"] == "n1+1:4,n3+1:1,n5:9"
+    assert printed(capsys, "--hosts", "b[1-2]:3,c,d:2")["hosts"] == "b1+1:3,c:1,d:2"
+    assert printed(capsys, "--hosts", "b", **SLURM)["hosts"] == "b:1"
+    assert printed(capsys, "--hosts", "b", **SLURM)["port"] == "21234"
+
+
+def test_ports(capsys: pytest.CaptureFixture[str]) -> None:
+    assert printed(capsys, "--hosts", "a")["port"] == "15263"
+    assert 20000 <= int(printed(capsys, "--hosts", "a", "--set", "2")["port"]) < 30000
+    assert printed(capsys, "--hosts", "a", "--port", "17", **SLURM)["port"] == "17"
+    assert printed(capsys, "--hosts", "a", "--set", "2", **SLURM)["port"] == "22337"
+
+
+def test_ports_of_jobs_that_follow_each_other_and_of_their_sets_differ() -> None:
+    for first in (0, 9999, 123456):
+        ports = [options.job_port(job, number) for job in range(first, first + 100) for number in range(1, 10)]
+        assert len(set(ports)) == len(ports)
+        assert 20000 <= min(ports)
+        assert max(ports) < 30000
+    assert len({options.job_port(job, 1) for job in range(10000)}) == 10000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "no hosts: name them by --hosts or --hostfile, or run this in a job of Slurm, PBS or LSF"),
+        (["--hosts", "a", "--set", "0"], "--set is '0': give a number from 1 to 9"),
+        (["--hosts", "a", "--set", "10"], "--set is '10'"),
+        (["--hosts", "a", "--port", "0"], "--port is '0'"),
+        (["--hosts", "a", "--wait", "soon"], "--wait is 'soon': give seconds from 0 to 86400"),
+        (["--hosts", "a", "--engine", "x"], "--engine is 'x': give one of podman, podman-hpc, docker"),
+        (["--hosts", "a b"], "--hosts has 'a b'"),
+        (["--hosts", "fd00::1"], "cannot use the host 'fd00::1': launchers take names and IPv4 addresses"),
+        (["--hosts", "n[1-99999]"], "more than 65536 hosts"),
+        (["--hosts", "n[1-20000]"], "the list of hosts"),
+        (["--hosts", "a:0"], "the list of hosts has 'a:0'"),
+        (["a"], "unrecognized arguments"),
+    ],
+)
+def test_bad_calls(arguments: list[str], words: str) -> None:
+    with pytest.raises(HookError) as caught:
+        dispatch("options", [*arguments, *([] if "--engine" in arguments else ["--engine", "podman"])], SITE)
+    assert words in str(caught.value)
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("there", "used"), [("docker", "docker"), ("docker podman-hpc", "podman"), ("podman", "podman")]
+)
+def test_guess_of_the_engine(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, there: str, used: str
+) -> None:
+    monkeypatch.setattr(options, "caller", lambda _settings: ("/home/alice", "alice"))
+    for name in there.split():
+        (tmp_path / name).write_bytes(b"")
+        (tmp_path / name).chmod(0o755)
+    dispatch("options", ["--hosts", "a"], {**SITE, "PATH": str(tmp_path)})
+    words = capsys.readouterr().out.split()
+    assert ("--device=ocihooks.org/ssh=on" in words) == (used == "docker")
+    assert ("--annotation=com.hooks.ssh.user=alice" in words) == (used == "docker")
+    assert ("--annotation=com.hooks.ssh.enabled=true" in words) == (used == "podman")
+
+
+def test_no_engine_to_guess() -> None:
+    with pytest.raises(HookError, match="there is no container engine in PATH"):
+        dispatch("options", ["--hosts", "a"], SITE)
+
+
+def test_docker_takes_the_site() -> None:
+    with pytest.raises((HookError, KeyStoreError), match="HOOK_BASE_DIR is not set"):
+        dispatch("options", ["--hosts", "a", "--engine", "docker"], SITE)

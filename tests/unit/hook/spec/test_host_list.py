@@ -1,0 +1,105 @@
+"""The one word that tells a container the hosts of its job."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from ssh_hook.errors import HookError
+from ssh_hook.spec.host_list import MAX_HOSTS, MAX_TEXT, compress, parse
+
+
+@pytest.mark.parametrize(
+    ("text", "hosts"),
+    [
+        ("a", "a:1"),
+        ("a:4,b", "a:4 b:1"),
+        ("n1+2", "n1:1 n2:1 n3:1"),
+        ("n08+3:2", "n08:2 n09:2 n10:2 n11:2"),
+        ("n9+1", "n9:1 n10:1"),
+        ("rack1n03-ib.cluster+1:65535", "rack1n03-ib.cluster:65535 rack1n04-ib.cluster:65535"),
+        ("192.0.2.9+1:8", "192.0.2.9:8 192.0.2.10:8"),
+        ("n999999999+1", "n999999999:1 n1000000000:1"),
+        ("_a,9", "_a:1 9:1"),
+    ],
+)
+def test_lists(text: str, hosts: str) -> None:
+    assert [f"{name}:{slots}" for name, slots in parse(text, "x")] == hosts.split()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "",
+            ",",
+            "a,",
+            ",a",
+            "a,,b",
+            "a b",
+            " a",
+            "a\n",
+            "-a",
+            ".a",
+            "a/b",
+            "a*",
+            "a?",
+            "a[1]",
+            "a{1,2}",
+            "~a",
+            "a=b",
+        ),
+        *("a:", "a:0", "a:-1", "a:x", "a:1:2", "a:65536", "a:\u0661", "a: 1", "::1", "fd00::1"),
+        *("a+", "a+0", "a+1", "n1+", "n1+-1", "n1+x", "n1+\u0661", f"n1+{MAX_HOSTS}", "n1+1+1", "+1", "n1234567890+1"),
+        *("a,a", "n1+3,n3", "n" * 254, "\xe4", "\ud800", "a" * (MAX_TEXT + 1), f"n1+{MAX_HOSTS - 1},a"),
+        ",".join(f"{'n' * 240}{number}+9999" for number in range(10000, 10002)),
+    ],
+    ids=lambda text: ascii(text[:20]),
+)
+def test_what_is_no_list_is_refused_in_one_short_line(text: str) -> None:
+    with pytest.raises(HookError) as caught:
+        parse(text, "the annotation")
+    assert str(caught.value).isprintable()
+    assert str(caught.value).startswith("the annotation ")
+    assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize(
+    ("hosts", "text"),
+    [
+        ([("n1", 1)], "n1:1"),
+        ([("n1", 2), ("n2", 2), ("n4", 2)], "n1+1:2,n4:2"),
+        ([("n1", 1), ("n2", 2)], "n1:1,n2:2"),
+        ([("n2", 1), ("n1", 1)], "n2:1,n1:1"),
+        ([("n09", 1), ("n10", 1), ("n011", 1)], "n09+1:1,n011:1"),
+        ([("a1b", 1), ("a2b", 1), ("a2c", 1)], "a1b+1:1,a2c:1"),
+        ([], ""),
+    ],
+)
+def test_consecutive_names_are_short(hosts: list[tuple[str, int]], text: str) -> None:
+    assert compress(hosts) == text
+
+
+def test_as_many_as_may_be() -> None:
+    hosts = [(f"node{number:05d}", 128) for number in range(MAX_HOSTS)]
+    assert compress(hosts) == f"node00000+{MAX_HOSTS - 1}:128"
+    assert parse(compress(hosts), "x") == hosts
+
+
+NAMES = st.from_regex(r"[a-c_0-9][a-c0-9._-]{0,6}", fullmatch=True)
+
+
+@given(st.dictionaries(NAMES, st.integers(1, 3), min_size=1, max_size=40))
+def test_what_compress_writes_parse_reads(hosts: dict[str, int]) -> None:
+    for order in (list(hosts), sorted(hosts)):
+        pairs = [(name, hosts[name]) for name in order]
+        assert parse(compress(pairs), "x") == pairs
+
+
+@given(st.text("ab019,:+._-", max_size=30))
+def test_what_parse_takes_is_the_same_once_more(text: str) -> None:
+    try:
+        hosts = parse(text, "x")
+    except HookError:
+        return
+    assert parse(compress(hosts), "x") == hosts
