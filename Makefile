@@ -1,7 +1,7 @@
 # A developer's commands; the scripts that the recipes call say more.
 PYTHON ?= /usr/bin/python3
-PARTS := lint unit fuzz sanity integration role-dropbear role-ssh-hook hook-tests vm-tests molecule engines launchers demo-test
-SCENARIOS := upgrade-from-sarus rootless lifecycle slurm launch-real
+PARTS := lint docs unit fuzz sanity integration role-dropbear role-ssh-hook hook-tests vm-tests molecule engines launchers demo-test
+SCENARIOS := upgrade-from-sarus rootless lifecycle slurm launch-real release-test
 FUZZ_SECONDS ?= 60
 SOAK_SECONDS ?= 600
 ARGS := # only from the command line of make, not from the environment
@@ -16,6 +16,7 @@ help:
 	@echo 'make demo-down    remove the cluster; only build results stay, in .cache and .venv'
 	@echo 'make test         all of the checks below, two at a time, with a summary (LANES=1: one at a time)'
 	@echo 'make lint         linters, types, documentation, changelog; quick'
+	@echo 'make docs         the site of the documentation, in .cache/docs/html; any warning is an error'
 	@echo 'make unit         unit tests, on the oldest and the newest Python of this machine'
 	@echo 'make fuzz         the parsers, with random inputs for FUZZ_SECONDS (60; in make test 20)'
 	@echo 'make sanity       ansible-test sanity'
@@ -34,6 +35,7 @@ help:
 	@echo 'make lifecycle    years of a deployment: upgrades under load, faults, changed variables, removal'
 	@echo 'make slurm        users' jobs in Slurm'
 	@echo 'make launch-real  DeepSpeed, PyTorch, Ray, Dask, mpi4py and other launchers as users have them'
+	@echo 'make release-test a release by the written procedure, in a copy, and its archive as Galaxy and a site take it'
 	@echo 'make soak         thousands of starts and races, and fuzzing for SOAK_SECONDS (600)'
 	@echo 'make bench        performance of the hook and its peers; seven minutes'
 	@echo 'make bench-deploy a deployment to three nodes, twice: seconds, and the slowest tasks'
@@ -55,6 +57,9 @@ test-all: venv
 
 lint: venv
 	@python tests/lint/run.py
+
+docs: venv
+	@docs/site/build
 
 unit: venv
 	@python tests/unit/run.py $(ARGS)
@@ -105,7 +110,11 @@ rootless: venv
 	@tests/testbed/molecule rootless
 
 engines: venv
+	@tests/hook/run tests/hook/test_engines.py
 	@tests/testbed/molecule engines
+
+release-test: venv
+	@tests/release
 
 soak: venv
 	@tests/hook/soak

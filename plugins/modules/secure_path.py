@@ -36,6 +36,22 @@ options:
     type: list
     elements: path
     default: []
+  interpreter:
+    description:
+      - A Python interpreter that runs the SSH hook. What it loads is checked too; the shared libraries that it has
+        mapped after loading libseccomp and the Python packages, C(/etc/ld.so.preload), C(/etc/ld.so.cache),
+        C(/etc/ld.so.conf) and the files that it includes, and, without their contents, the directories that these files
+        name or that the dynamic loader searched.
+      - The interpreter runs as the user nobody for this, since others may have changed what it loads.
+      - What it loads is never repaired.
+    type: path
+    version_added: "1.1.0"
+  packages:
+    description: The directories that hold cryptography and pyroute2 for O(interpreter).
+    type: list
+    elements: path
+    default: []
+    version_added: "1.1.0"
   state:
     description:
       - V(verified) changes nothing, and fails if there is any violation.
@@ -78,6 +94,14 @@ seealso:
 """
 
 EXAMPLES = r"""
+- name: Verify that nobody but root can change what the hook's interpreter loads
+  ocihooks.ssh.secure_path:
+    path:
+      - /usr/bin/python3
+    interpreter: /usr/bin/python3
+    packages:
+      - /usr/lib/python3/dist-packages
+
 - name: Verify that nobody but root can change the hook
   ocihooks.ssh.secure_path:
     path:
@@ -150,6 +174,14 @@ violations:
       type: str
       returned: always
       sample: /opt/oci-hooks
+named_by:
+  description:
+    - Files of the dynamic loader's configuration that name a directory in which a violation was found. To remove the
+      directory from there, and to run ldconfig, is another way to repair it.
+  returned: when O(interpreter) is given
+  type: list
+  elements: str
+  sample: [/etc/ld.so.conf.d/site.conf]
 repaired:
   description:
     - The repairs, in their order; in check mode those that would be made.
@@ -183,7 +215,7 @@ repaired:
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.ocihooks.ssh.plugins.module_utils import _secure_path
+from ansible_collections.ocihooks.ssh.plugins.module_utils import _loader, _secure_path
 
 
 def main() -> None:
@@ -192,24 +224,34 @@ def main() -> None:
         argument_spec={
             "path": {"type": "list", "elements": "path", "required": True},
             "directory": {"type": "list", "elements": "path", "default": []},
+            "interpreter": {"type": "path"},
+            "packages": {"type": "list", "elements": "path", "default": []},
             "state": {"type": "str", "choices": ["verified", "enforced"], "default": "verified"},
         },
         supports_check_mode=True,
     )
     result: dict[str, Any] = {"changed": False}
+    params, loaded = module.params, None
     try:
-        paths = _secure_path.parse_paths(module.params["path"])
-        directories = _secure_path.parse_paths(module.params["directory"]) if module.params["directory"] else []
-        if module.params["state"] == "enforced":
-            outcome = _secure_path.repair(paths=paths, apply=not module.check_mode)
+        repairable = _secure_path.parse_paths(params["path"])
+        if params["interpreter"]:
+            loaded = _loader.loaded(params["interpreter"], params["packages"])
+        paths = _secure_path.parse_paths([*params["path"], *(loaded.files if loaded else [])])
+        named = [*params["directory"], *(loaded.directories if loaded else [])]
+        directories = _secure_path.parse_paths(named) if named else []
+        if params["state"] == "enforced":
+            outcome = _secure_path.repair(paths=repairable, apply=not module.check_mode)
             result.update(_secure_path.report(outcome))
             violations = _secure_path.verify(
                 paths=paths, directories=directories, planned=outcome.planned, refused=outcome.refused
             )
         else:
             violations = _secure_path.verify(paths=paths, directories=directories)
-    except ValueError as error:
+    except (ValueError, _loader.LoadError) as error:
         module.fail_json(msg=str(error))
+    if loaded:
+        via = {violation.via for violation in violations}
+        result["named_by"] = sorted({loaded.configured[path] for path in via & loaded.configured.keys()})
     result["violations"] = [violation._asdict() for violation in violations]
     if violations:
         module.fail_json(msg=_secure_path.summary(violations), **result)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from containers import ALICE, PORT, WORK, as_user, keys, listening, processes, run, running, wait_for
@@ -18,8 +19,10 @@ from enroot import HOOKS, SCRIPT, Enroot
 Enter = Callable[..., Enroot]
 BANNER = b"SSH-2.0-"
 QUIET = 0.4  # seconds; an open gate takes a hundredth of that
-FIELDS = ("Uid", "Gid", "Groups", "NoNewPrivs", "Seccomp", "Seccomp_filters")
-FIELDS += ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "Umask")
+FIELDS = (
+    *("Uid", "Gid", "Groups", "NoNewPrivs", "Seccomp", "Seccomp_filters"),
+    *("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "Umask"),
+)
 # What a process of the container's could do to one of the hook's: each would show the host's tree, or a key.
 LOOK = (
     "for name in fd/0 mem root/. cwd/. environ exe ns/mnt; do ( : <$1/$name ) 2>/dev/null && echo $name; done; exit 0"
@@ -30,8 +33,8 @@ LOOK = (
 def enroot(nothing_left: None) -> Iterator[Enter]:
     started: list[Enroot] = []
 
-    def start(**options: object) -> Enroot:
-        started.append(Enroot(**options))  # type: ignore[arg-type]
+    def start(**options: Any) -> Enroot:
+        started.append(Enroot(**options))
         return started[-1]
 
     yield start

@@ -18,6 +18,7 @@ from texts import ROOT, texts
 
 CACHE = ROOT / ".cache" / "lint"
 NAME = Path("ansible_collections/ocihooks/ssh")
+ISSUE_CONFIG = ROOT / ".github/ISSUE_TEMPLATE/config.yml"
 
 
 def command(*arguments: str | Path) -> str:
@@ -56,7 +57,7 @@ def types() -> str:
     packages = command("mypy", "-p", "ssh_hook", "-p", "ansible_collections.ocihooks.ssh.plugins")
     roles = [path for path, _text in texts() if path.parts[0] == "roles" and path.suffix == ".py"]
     tools = ("run.py", "unit/run.py", "sanity", "lint", "bench", "fuzz/campaign.py", "fuzz/targets.py", "hook", "vm")
-    return packages + command("mypy", *roles, "tools", *(f"tests/{tool}" for tool in tools))
+    return packages + command("mypy", *roles, "tools", "docs/site/drawing.py", *(f"tests/{tool}" for tool in tools))
 
 
 def shell() -> str:
@@ -85,17 +86,24 @@ def documentation() -> str:
     )
 
 
+def forge() -> str:
+    """What the forge and the renewal bot read: workflows, issue forms, renovate.json."""
+    schemas = {
+        "github-workflows": sorted(ROOT.glob(".github/workflows/*.yml")),
+        "github-issue-forms": sorted(set(ROOT.glob(".github/ISSUE_TEMPLATE/*.yml")) - {ISSUE_CONFIG}),
+        "github-issue-config": [ISSUE_CONFIG],
+        "renovate": [ROOT / "renovate.json"],
+    }
+    problem = command("zizmor", "--offline", "--persona=pedantic", "--no-progress", "--quiet", ".github")
+    for schema, files in schemas.items():
+        problem += command("check-jsonschema", f"--builtin-schema=vendor.{schema}", *files)
+    return problem
+
+
 def package() -> str:
     """The collection as a site gets it: built, installed, its links kept, its playbooks found by their names."""
-    copy, built, site = (CACHE / "package" / name for name in ("copy", "built", "site"))
-    problem = (
-        command("tests/snapshot", copy)
-        or command("ansible-galaxy", "collection", "build", "--force", "--output-path", built, copy / NAME)
-        or command(
-            *("ansible-galaxy", "collection", "install", "--offline", "--force", "--collections-path", site),
-            *sorted(built.glob("ocihooks-ssh-*.tar.gz")),
-        )
-    )
+    site = CACHE / "package"
+    problem = command("tests/archive", site)
     if not problem and not (site / NAME / "plugins/module_utils/_keys/store.py").is_file():
         problem = "the built collection lacks plugins/module_utils/_keys, links to the key store\n"
     environment = f"ANSIBLE_COLLECTIONS_PATH={site}"
@@ -117,6 +125,8 @@ CHECKS: dict[str, Callable[[], str]] = {
     "ruff check": lambda: ruff("check"),
     "ruff format": lambda: ruff("format", "--check", "--diff"),
     "shellcheck": shell,
+    "forge": forge,
+    "reuse": lambda: command("reuse", "lint", "--lines"),
     "argument specs": lambda: command(sys.executable, "-B", "tests/lint/argument_specs.py"),
     "texts": lambda: command(sys.executable, "-B", "tests/lint/texts.py"),
 }

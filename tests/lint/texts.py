@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+# A link from outside to a file of this repository.
+OWN = re.compile(r"https://github\.com/ocihooks/ssh/blob/main/([^)#\s>`\"']+)")
 
 BLANKS = r"[ \t]+$"
 RULES = {
@@ -40,6 +42,9 @@ def complaints(path: Path, text: str) -> Iterator[str]:
     if path == Path(__file__).relative_to(ROOT):
         return  # names what it looks for
     for number, line in enumerate(text.split("\n"), 1):
+        for name in OWN.findall(line):
+            if not (ROOT / name).exists():
+                yield f"{path}:{number}: a link to {name}, which does not exist"
         for rule, meaning in RULES.items():
             if path.suffix == ".patch" and rule == BLANKS:
                 continue  # they are part of what is patched

@@ -41,18 +41,20 @@ def play(
     variables: Mapping[str, object] | None = None,
     before: tuple[str, ...] = (),
     collections: str = "",
+    inventory: str = "node,",
+    core: Path | None = None,
 ) -> Play:
     """Run a playbook (a name in playbooks/, or a file beside this one) on this node.
 
     `before` is a command that runs ansible-playbook as its last arguments, `collections` another place of the
-    collection.
+    collection, `core` a virtual environment with another ansible-core.
     """
     own = Path(__file__).with_name(f"{name}.yml")
     answer = subprocess.run(
         [
             *before,
-            "ansible-playbook",
-            "--inventory=node,",
+            core / "bin" / "ansible-playbook" if core else "ansible-playbook",
+            f"--inventory={inventory}",
             f"--extra-vars={json.dumps({**SETTINGS, **(variables or {})})}",
             *arguments,
             own if own.exists() else f"ocihooks.ssh.{name}",
@@ -68,9 +70,9 @@ def play(
         text=True,
         check=False,
     )
-    recap = re.search(r"^node +: ok=\d+ +changed=(\d+)", answer.stdout, re.MULTILINE)
-    assert recap, answer.stdout
-    return Play(answer.returncode, int(recap[1]), answer.stdout)
+    recaps = re.findall(r"^\S+ +: ok=\d+ +changed=(\d+)", answer.stdout, re.MULTILINE)
+    assert recaps or answer.returncode != 0, answer.stdout
+    return Play(answer.returncode, sum(map(int, recaps)), answer.stdout)
 
 
 def listing(*trees: str) -> dict[str, str]:

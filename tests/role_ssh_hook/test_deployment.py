@@ -221,7 +221,7 @@ def test_another_name_of_dropbears_directory_is_refused(untouched: dict[str, str
                 "ssh_hook_passwd_file": "/etc/no-such-passwd",
             },
             [
-                "/opt (ssh_hook_python_packages_dir) on node does not hold cryptography and pyroute2: install what is",
+                "/opt (ssh_hook_python_packages_dir) on node does not hold cryptography: install what is",
                 "There is no file /etc/no-such-passwd (ssh_hook_passwd_file) on node: put it there",
             ],
         ),
@@ -631,7 +631,7 @@ def test_a_daemon_of_ours_is_no_other_service_but_stops_removal() -> None:
 TAMPERED = (
     PREFIX / "dropbear/bin/dropbearmulti",
     PREFIX / "dropbear/bin/sftp-server",
-    PREFIX / "libexec/ssh_hook/check_json.py",
+    PREFIX / "libexec/ssh_hook/refresh_passwd.py",
     LAUNCHER,
     PASSWD,
     HOOK_JSON,

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The importer of the bundle: one file with the bytecode of all modules, which starts 3 ms faster than a file each.
 
-The role's files/place_package.py makes the bundle at install. The first 128 bytes are a header line, padded with
+The module hook_package makes the bundle at install. The first 128 bytes are a header line, padded with
 blanks: the interpreter's tag (sys.implementation.cache_tag), a digest of the sources, and offset and size of the
 index. The index is a marshalled pair: the code of this module, which the launcher runs, and a dict from name to
 (offset, size, whether it is a package).

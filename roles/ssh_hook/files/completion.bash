@@ -5,7 +5,7 @@ _ssh_hook() {
     local word=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} options
     COMPREPLY=()
     if [ "$COMP_CWORD" -eq 1 ]; then
-        options="keygen check-user-has-sshkeys client-config connect wait status why doctor options sweep --help --version"
+        options="keygen check-user-has-sshkeys client-config connect wait status why doctor options attach detach sweep --help --version"
     else
         case $previous in
             --hostfile)
@@ -21,6 +21,8 @@ _ssh_hook() {
             status) options="--json --hosts" ;;
             options) options="--engine --port --hosts --hostfile --wait --set" ;;
             why | doctor) options="--json" ;;
+            attach) options="--name --port --without-seccomp" ;;
+            detach) options="--name" ;;
             *) options="" ;;
         esac
         options="$options --verbose --debug --help"

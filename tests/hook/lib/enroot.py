@@ -8,7 +8,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from containers import ALICE, IMAGES, PATH, TIMEOUT, WORK, Container, Result, as_user, new_name, run, wait_for
@@ -30,7 +30,7 @@ class Enroot(Container):
         requests: Mapping[str, str] | None = None,
         hold: Sequence[str] = (),
         mounts: str = "",
-        prepare: object = None,
+        prepare: Callable[[Path], None] | None = None,
         remap: bool = False,
         hooks: str = HOOKS,
         without_mounts: bool = False,
@@ -48,7 +48,7 @@ class Enroot(Container):
         self._environment = {"PATH": PATH, "HOME": "/home/alice", **(env or {})}
         self._remap = remap
         self._make_root()
-        if callable(prepare):
+        if prepare is not None:
             prepare(self.root)
         for step in hold:
             (self._steps / f"hold-{step}").touch()

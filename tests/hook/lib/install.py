@@ -5,6 +5,7 @@ Run as root in a bed. There are two users then, alice (2001) and bob (2002), wit
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import shlex
@@ -12,6 +13,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import yaml
@@ -20,7 +22,6 @@ from containers import ALICE, SETTINGS, as_user
 ROOT = Path(__file__).resolve().parents[3]
 ROLE = ROOT / "roles" / "ssh_hook"
 PREFIX = Path("/opt/oci-hooks")
-PACKAGE = PREFIX / "lib" / "ssh_hook-test"
 HOOKS = Path("/usr/share/containers/oci/hooks.d")
 ENROOT_HOOKS = Path("/etc/enroot/hooks.d")
 PYTHON = "/usr/bin/python3"
@@ -51,6 +52,14 @@ def make_dev_private() -> None:
     os.chown("/dev/null", 0, 0)
 
 
+def collection(name: str) -> Any:
+    """Return a module of plugins/module_utils."""
+    plugins = str(ROOT / "plugins")
+    if plugins not in sys.path:
+        sys.path.append(plugins)
+    return importlib.import_module(f"module_utils.{name}")
+
+
 def template(name: str, **values: object) -> str:
     environment = jinja2.Environment(trim_blocks=True, keep_trailing_newline=True, undefined=jinja2.StrictUndefined)
     environment.filters |= {
@@ -64,28 +73,18 @@ def template(name: str, **values: object) -> str:
 def install_hook() -> None:
     for directory in ("bin", "etc", "dropbear/bin"):
         (PREFIX / directory).mkdir(parents=True, exist_ok=True)
-    PACKAGE.mkdir(parents=True, exist_ok=True)
+    hook_package = collection("_hook_package")
     top = ROOT / "files" / "hook" / "ssh_hook"
-    sources = sorted(top.rglob("*.py"))
-    package = {str(path.relative_to(top)): path.read_text(encoding="utf-8") for path in sources}
-    (PACKAGE / "package.json").write_text(json.dumps(package), encoding="utf-8")
-    call(PYTHON, "-I", "-S", ROLE / "files" / "place_package.py", PACKAGE)
-
-    launcher = PREFIX / "bin" / "ssh_hook"
-    values = {
-        "ssh_hook_python": PYTHON,
-        "ssh_hook__package_dir": str(PACKAGE),
-        "ssh_hook__settings": SETTINGS,
-        "ssh_hook_key_type": "ed25519",
-        "ssh_hook__python_packages": ["/usr/lib/python3/dist-packages"],
-    }
-    launcher.write_text(template("ssh_hook.j2", **values), encoding="utf-8")
-    launcher.chmod(0o755)
+    sources = {f"package/{path.relative_to(top)}": path.read_text(encoding="utf-8") for path in top.rglob("*.py")}
+    settings = {**SETTINGS, "SSH_KEY_TYPE": "ed25519", "PYTHON_PACKAGES": "/usr/lib/python3/dist-packages"}
+    digests = collection("_bytecode").digests(sources)
+    hook = hook_package.Hook(str(PREFIX), PYTHON, {name: str(value) for name, value in settings.items()}, digests)
+    hook_package.install(hook, sources, check=False)
 
     variables = yaml.safe_load((ROLE / "vars" / "main.yml").read_text(encoding="utf-8"))
     HOOKS.mkdir(parents=True, exist_ok=True)
     values = {
-        "ssh_hook__launcher": str(launcher),
+        "ssh_hook__launcher": hook.launcher,
         "ssh_hook__environment": SETTINGS,
         "ssh_hook_stages": ["createRuntime", "poststop"],
         "ssh_hook__asks": variables["ssh_hook__asks"],

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from ..errors import HookError, describe_failure, printable
 from ..keys import store
-from ..keys.errors import KeyStoreError
+from ..keys.errors import KeyStoreError, MissingKeysError
 from ..log import one_line
 from ..spec.settings import default_port
 from ..stages.context import Programs, require_undumpable
@@ -104,7 +104,10 @@ def _check_home(settings: dict[str, str]) -> Result:
 
 def _check_keys(settings: dict[str, str]) -> Result:
     directory, name = caller(settings)
-    return OK, f"{describe(store.load(directory, name))} in {directory}"
+    try:
+        return OK, f"{describe(store.load(directory, name))} in {directory}"
+    except MissingKeysError as error:
+        return WARNING, f"{error}, unless your site lets your first container make them"
 
 
 def _check_programs(settings: dict[str, str]) -> Result:

@@ -166,6 +166,8 @@ class Rootfs:
         """
         if split(path)[1] in ("", ".", ".."):  # `_open_created` opens the name without RESOLVE_IN_ROOT
             raise HookError(f"cannot create {path} in the container: its end is no name")
+        if syscalls.filesystem_type(parent) in syscalls.KERNEL_FILE_SYSTEMS:  # a directory there may be a cgroup
+            raise HookError(f"cannot create {path} in the container: its file system is the kernel's own")
         try:
             with ActingAs(self.user):
                 create()

@@ -119,7 +119,7 @@ class Setup:
         for name, data in credentials.host_keys.items():
             _write_file(self._dropbear, name, data, 0o600, self._user)
             options += ["-r", f"{paths.DROPBEAR}/{name}"]
-        has_cover = self._covers_home()
+        has_cover = self._home.ssh >= 0 and self._covers_home()
         if has_cover:
             self._mount_table.refuse_shared(self._home.ssh, self._home.ssh_path)
             self._home.cover(credentials, self._base, self._in_user_namespace)
@@ -149,8 +149,6 @@ class Setup:
 
     def _covers_home(self) -> bool:
         """Tell whether keys go onto ~/.ssh, and not into it: as the site decides, or where nothing can be written."""
-        if self._home.ssh < 0:
-            return False
         if self._settings.overlay or not self._rootfs.has_layer:
             return self._settings.overlay
         return mount_id(self._home.ssh) == mount_id(self._rootfs.descriptor)

@@ -54,7 +54,10 @@ class Attachment:
 
 
 def attach(context: AttachContext, entry: Entry) -> Attachment:
-    """Start the daemon for the user whose passwd entry is `entry`. The caller becomes undumpable. Raises HookError, after a rollback."""
+    """Start the daemon for the user whose passwd entry is `entry`. The caller becomes undumpable.
+
+    Raises HookError, after a rollback.
+    """
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
     channel = Channel()
     provisioner = syscalls.fork()

@@ -140,7 +140,7 @@ def _read_environment(path: str) -> list[str]:
     if len(data) > _MAX_ENVIRONMENT:
         raise HookError(f"{problem}: it is larger than {_MAX_ENVIRONMENT} bytes")
     lines = fsdecode(data).split("\n")
-    return [line for line in lines if "\0" not in line and _is_name(line.partition("=")[0])]
+    return [line for line in lines if "\0" not in line and "=" in line and _is_name(line.partition("=")[0])]
 
 
 def _is_name(name: str) -> bool:

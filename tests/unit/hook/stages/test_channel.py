@@ -10,6 +10,9 @@ from ssh_hook.stages.channel import (
     Failed,
     Forked,
     HookEnd,
+    KeysMade,
+    KeysMissing,
+    Message,
     NoAnswerError,
     Provisioned,
     Receiver,
@@ -20,9 +23,11 @@ from ssh_hook.stages.channel import (
     encode,
 )
 
+MESSAGES = [Forked(4711, 99), Warned("a b"), KeysMissing("a b"), KeysMade(), Provisioned("-p", "22"), Run()]
 
-@pytest.mark.parametrize("message", [Forked(4711, 99), Warned("a b"), Provisioned("-p", "22"), Run()])
-def test_message_arrives_as_it_was(message: Warned | Forked | Provisioned | Run) -> None:
+
+@pytest.mark.parametrize("message", MESSAGES)
+def test_message_arrives_as_it_was(message: Message) -> None:
     arrived = decode(encode(message)[4:])
     assert (type(arrived), vars(arrived)) == (type(message), vars(message))
 

@@ -1,0 +1,40 @@
+# Copyright (c) ocihooks.ssh contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Sends the module the digests of a release's files, and all files in one archive where the node lacks some of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+from ansible_collections.ocihooks.ssh.plugins.plugin_utils._release import find_release, pack
+
+
+class ActionModule(ActionBase):
+    """The action plugin."""
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Run the module, and again with the archive if it asks for that."""
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        name, arguments = "ocihooks.ssh.dropbear_programs", dict(self._task.args)
+        builds, cache = arguments.pop("builds", None), arguments.pop("cache", None)
+        architecture, source_dir = arguments.pop("architecture", ""), arguments.pop("source_dir", "")
+        release = None
+        if builds:
+            release = find_release(builds, architecture, arguments["versions"]["dropbear"], source_dir)
+            arguments["release"] = {"name": release.name, "files": release.files}
+        answer: dict[str, Any] = self._execute_module(module_name=name, module_args=arguments, task_vars=task_vars)
+        if answer.pop("needs_archive", False) and release:
+            archive = Path(cache, f"{release.name}.tar")
+            pack(release, archive)
+            directory = self._make_tmp_path()
+            try:
+                arguments["archive"] = self._connection._shell.join_path(directory, archive.name)
+                ActionBase._transfer_file(self, str(archive), arguments["archive"])
+                answer = self._execute_module(module_name=name, module_args=arguments, task_vars=task_vars)
+            finally:
+                ActionBase._remove_tmp_path(self, directory)
+        result.update(answer)
+        return result

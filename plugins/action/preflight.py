@@ -1,0 +1,107 @@
+# Copyright (c) ocihooks.ssh contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Checks the variables on the controller, then asks the node by the module node_facts, and judges the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible.plugins.action import ActionBase
+from ansible_collections.ocihooks.ssh.plugins.plugin_utils import _fitness, _sources, _variables
+
+_ROLES = Path(__file__).parents[2] / "roles"
+LOGIN_NODES = "login_nodes"  # a group
+_CDI_FILE = "/etc/cdi/ocihooks-ssh.json"
+
+
+def role_options(role: str) -> dict[str, dict[str, Any]]:
+    """Return the variables of a role as meta/argument_specs.yml describes them."""
+    text = (_ROLES / role / "meta" / "argument_specs.yml").read_text(encoding="utf-8")
+    specs = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))["argument_specs"]
+    return {
+        name: {key: option[key] for key in ("type", "elements", "choices", "required") if key in option}
+        for name, option in specs["main"]["options"].items()
+    }
+
+
+# Read when the plugin is loaded, in the process that the workers of all hosts are forked from.
+OPTIONS = {name: option for role in ("ssh_hook", "dropbear") for name, option in role_options(role).items()}
+LISTS = [*(name for name, option in OPTIONS.items() if option["type"] == "list"), *_variables.LISTS]
+
+
+def question(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of the module node_facts."""
+    dirs, passwd_dir = values["ssh_hook_hooks_dirs"], values["ssh_hook_passwd_file"].rpartition("/")[0]
+    written = [values["ssh_hook_prefix"], values["ssh_hook_dropbear_dir"].rpartition("/")[0]]
+    return {
+        "prefix": values["ssh_hook_prefix"],
+        "python": values["ssh_hook_python"],
+        "packages_dir": values["ssh_hook_python_packages_dir"],
+        "dropbear_dir": values["ssh_hook_dropbear_dir"],
+        "port": values["ssh_hook_server_port"],
+        "addresses": values["ssh_hook_listen_addresses"],
+        "passwd_file": values["ssh_hook_passwd_file"],
+        "directories": [values["ssh_hook_base_dir"]],
+        "json_files": list(dict.fromkeys(f"{directory}/{values['ssh_hook_json_name']}" for directory in dirs)),
+        "unwanted": [] if values["ssh_hook_cdi"] else [_CDI_FILE],
+        "written": [*written, *[passwd_dir] * (values["ssh_hook_passwd_source"] == "getent")],
+        "docker_json": _fitness.DOCKER_JSON,
+    }
+
+
+class ActionModule(ActionBase):
+    """The action plugin."""
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Check the variables, and for other purposes than that the node."""
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        variables = task_vars or {}
+        host, purpose = variables["inventory_hostname"], self._task.args.get("purpose", "deploy")
+        values, wrong = self._values(variables)
+        if LOGIN_NODES in variables.get("group_names", []):
+            values["ssh_hook_require_engine"] = False
+        wrong = _sources.missing_sources() + (wrong or _variables.wrong_dropbear_paths(values))
+        if purpose != "variables" and not wrong:
+            wrong = _variables.wrong_paths(values) + _variables.wrong_values(values)
+            if self._task.args.get("with_dropbear"):
+                wrong += _variables.wrong_dropbear_dir(values, self._set_prefix(variables, host))
+        if wrong or purpose == "variables":
+            return {**result, "changed": False, **({"failed": True, "msg": " ".join(wrong)} if wrong else {})}
+        answer: dict[str, Any] = self._execute_module(
+            module_name="ocihooks.ssh.node_facts", module_args=question(values), task_vars=task_vars
+        )
+        if "node" not in answer:
+            return {**result, **answer}
+        node = answer["node"]
+        found = [] if purpose == "remove" else _fitness.complaints(host, values, node, purpose == "audit")
+        if found:
+            return {**result, "failed": True, "msg": " ".join(found)}
+        return {
+            **result,
+            "changed": False,
+            "node": node,
+            "client_only": _fitness.is_client(values, node),
+            "missing_packages": _fitness.missing_packages(values, node),
+            "remarks": _fitness.remarks(host, values, node),
+        }
+
+    def _values(self, variables: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+        """Return the values of the roles' variables, with their types, and what is wrong with names and types."""
+        names = {*OPTIONS, *_variables.PLAYBOOKS}
+        values = {name: self._templar.template(variables[name]) for name in names if name in variables}
+        wrong = _variables.misspelt(variables, names) + _variables.wrong_lists(values, LISTS)
+        if wrong:
+            return values, wrong
+        spec = {name: option for name, option in OPTIONS.items() if name in values}
+        checked = ArgumentSpecValidator(spec).validate({name: values[name] for name in spec})
+        return {**values, **checked.validated_parameters}, [f"{message}." for message in checked.error_messages]
+
+    def _set_prefix(self, variables: dict[str, Any], host: str) -> str | None:
+        """Return dropbear_prefix if the inventory or the command line sets it: these do not know the role's default."""
+        own = variables["hostvars"][host]
+        return self._templar.template(own["dropbear_prefix"]) if "dropbear_prefix" in own else None

@@ -1,0 +1,264 @@
+# Copyright (c) ocihooks.ssh contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Install a release of Dropbear and OpenSSH's programs on a node, switch to it, and remove old ones.
+
+Each release is a directory of its own, <prefix>/dropbear-<version>-<digest>. The link <prefix>/dropbear is replaced by
+an atomic rename, so that a container that starts meanwhile gets the old release or the new one.
+"""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import os
+import stat
+import subprocess
+import tarfile
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from . import _files
+
+PROGRAM = "dropbearmulti"
+LINKS = ("dropbear", "dropbearkey")  # names of programs that it contains
+SECONDS = 60  # for a program to say its version
+
+
+class NotInstalled(Exception):
+    """The release cannot be installed, or does not run; str() is the sentence for the admin."""
+
+
+class File(NamedTuple):
+    """A file of a release: its path below the release's directory, its SHA-256 and its mode."""
+
+    path: str
+    sha256: str
+    mode: int
+
+
+class Release(NamedTuple):
+    """A release as it should be on a node.
+
+    Attributes:
+        prefix: directory of the installation
+        name: name of the release's directory
+        files: its files
+    """
+
+    prefix: str
+    name: str
+    files: Sequence[File]
+
+    @property
+    def directory(self) -> str:
+        """Return the release's directory."""
+        return f"{self.prefix}/{self.name}"
+
+
+class State(NamedTuple):
+    """What is not as it should be.
+
+    Attributes:
+        directories: paths of directories
+        files: the files
+        links: names of links in bin
+        current: the release that is in use, empty if there is none
+    """
+
+    directories: list[str]
+    files: list[File]
+    links: list[str]
+    current: str
+
+    def paths(self, release: Release) -> list[str]:
+        """Return the paths of all that is not as it should be."""
+        link = [link_path(release.prefix)] * (self.current != release.name)
+        names = [*(file.path for file in self.files), *(f"bin/{name}" for name in self.links)]
+        return [*self.directories, *(f"{release.directory}/{name}" for name in names), *link]
+
+
+def link_path(prefix: str) -> str:
+    """Return the path of the link to the release that is in use."""
+    return f"{prefix}/dropbear"
+
+
+def current(prefix: str) -> str:
+    """Return the name of the release that is in use; empty if there is none.
+
+    Raises:
+        NotInstalled: another installation is at that path.
+    """
+    path = link_path(prefix)
+    if not os.path.lexists(path):
+        return ""
+    if not os.path.islink(path):
+        raise NotInstalled(
+            f"{path} is not a link made by this role: move away what another installation put there, or set another "
+            "dropbear_prefix."
+        )
+    return os.readlink(path)
+
+
+def compare(release: Release) -> State:
+    """Return what is not as it should be.
+
+    Raises:
+        NotInstalled: another installation is at the link's path.
+    """
+    directories = [release.prefix, release.directory, f"{release.directory}/bin"]
+    return State(
+        [path for path in directories if not _files.is_as(path, 0o40755)],
+        [file for file in release.files if not is_installed(release, file)],
+        [name for name in LINKS if not is_link(f"{release.directory}/bin/{name}")],
+        current(release.prefix),
+    )
+
+
+def is_installed(release: Release, file: File) -> bool:
+    """Return whether a file is there as it should be."""
+    path = f"{release.directory}/{file.path}"
+    return _files.is_as(path, stat.S_IFREG | file.mode) and hashlib.sha256(_files.read(path)).hexdigest() == file.sha256
+
+
+def is_link(path: str) -> bool:
+    """Return whether a path is a link of root's to PROGRAM."""
+    try:
+        return os.readlink(path) == PROGRAM and os.lstat(path).st_uid == 0
+    except OSError:
+        return False
+
+
+def install(release: Release, state: State, archive: str) -> None:
+    """Mend what `compare` found, and switch to the release.
+
+    Args:
+        archive: path of a tar archive with the files, needed if the state has some
+
+    Raises:
+        NotInstalled: a file in the archive is not the one that is wanted.
+        OSError: a file cannot be written.
+    """
+    _files.make_missing(os.path.dirname(release.prefix))
+    for directory in state.directories:
+        _files.update_directory(directory)
+    contents = read_archive(archive, state.files) if state.files else {}
+    for file in state.files:
+        _files.write(f"{release.directory}/{file.path}", contents[file.path], file.mode)
+    for name in state.links:
+        replace_link(f"{release.directory}/bin/{name}", PROGRAM)
+    if state.current != release.name:
+        replace_link(link_path(release.prefix), release.name)
+
+
+def read_archive(archive: str, files: Sequence[File]) -> dict[str, bytes]:
+    """Return the contents of files in a tar archive, by their paths.
+
+    Raises:
+        NotInstalled: one of them is missing, or not the one that is wanted.
+    """
+    contents = {}
+    try:
+        with tarfile.open(archive, "r:") as opened:
+            for file in files:
+                member = opened.extractfile(file.path)
+                contents[file.path] = member.read() if member else b""
+    except (KeyError, tarfile.TarError) as error:
+        raise NotInstalled(f"the archive that was sent is damaged: {error}") from error
+    for file in files:
+        if hashlib.sha256(contents[file.path]).hexdigest() != file.sha256:
+            raise NotInstalled(f"{file.path} was damaged on its way to the node: run the play again")
+    return contents
+
+
+def replace_link(path: str, target: str) -> None:
+    """Make a link, or replace what is at its path, by an atomic rename."""
+    temporary = f"{path}.new-{os.getpid()}"
+    os.symlink(target, temporary)
+    try:
+        os.lchown(temporary, *_files.ROOT)
+        os.rename(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def prune(release: Release, previous: str, check: bool) -> list[str]:
+    """Remove old releases. Return their paths.
+
+    The previous one stays, since a starting container may have opened it, and so does one that a process runs.
+    """
+    if previous in ("", release.name):
+        return []
+    found = sorted(glob.glob(f"{glob.escape(release.prefix)}/dropbear-*"))
+    kept = {release.directory, f"{release.prefix}/{previous}"}
+    old = [path for path in found if path not in kept and os.path.isdir(path) and not os.path.islink(path)]
+    running = running_programs() if old else set()
+    unused = [path for path in old if identity(f"{path}/bin/{PROGRAM}") not in running]
+    for path in unused:
+        _files.remove(path, check)
+    return unused
+
+
+def identity(path: str) -> tuple[int, int] | None:
+    """Return device and inode of a file, or None. By these and not by paths: containers have it mounted elsewhere."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def running_programs() -> set[tuple[int, int] | None]:
+    """Return device and inode of each program that a process runs."""
+    return {identity(f"/proc/{pid}/exe") for pid in os.listdir("/proc") if pid.isdigit()} - {None}
+
+
+def says(*command: str) -> tuple[bool, str]:
+    """Return whether a command succeeds, and what it says."""
+    try:
+        answer = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return False, str(error)
+    return answer.returncode == 0, answer.stdout.decode(errors="replace").strip()
+
+
+def verify(prefix: str, versions: Mapping[str, str]) -> None:
+    """Run the programs that are in use.
+
+    Args:
+        versions: of dropbear and openssh
+
+    Raises:
+        NotInstalled: one does not run, or has another version.
+    """
+    directory = f"{link_path(prefix)}/bin"
+    wanted = (("dropbear", versions["dropbear"], ""), ("ssh", versions["openssh"], "OpenSSH_"))
+    for name, version, mark in wanted:
+        program = f"{directory}/{name}"
+        succeeded, said = says(program, "-V")
+        if not succeeded or mark + version not in said:
+            raise NotInstalled(f"{program} should be {version}, but asked for its version it says '{said}'.")
+    program = f"{directory}/sftp-server"
+    succeeded, said = says(program, "-Q", "requests")
+    if not succeeded or "posix-rename" not in said.splitlines():
+        raise NotInstalled(f"{program} should say which requests it understands, but says '{said}'.")
+
+
+def uninstall(prefix: str, check: bool) -> list[str]:
+    """Remove the link first, then all releases. Return what was there.
+
+    Raises:
+        NotInstalled: another installation is at the link's path.
+        OSError: something cannot be removed.
+    """
+    current(prefix)
+    releases = [path for path in sorted(glob.glob(f"{glob.escape(prefix)}/dropbear-*")) if not os.path.islink(path)]
+    return [path for path in [link_path(prefix), *releases] if _files.remove(path, check)]

@@ -1,0 +1,140 @@
+# Copyright (c) ocihooks.ssh contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Write, compare and remove files and directories that belong to root.
+
+The standard library alone: what a timer runs on a node uses this module too.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import tempfile
+
+ROOT = (0, 0)  # uid and gid
+
+
+def write(path: str, content: bytes, mode: int = 0o644, owner: tuple[int, int] = ROOT) -> None:
+    """Replace a file by an atomic rename. Nobody ever reads it half written, also not after a crash.
+
+    The temporary file beside it begins with a dot and has no suffix, so that no engine takes it for a hook.
+
+    Raises:
+        OSError: it cannot be written. Nothing is left then.
+    """
+    descriptor, temporary = tempfile.mkstemp(prefix=".new-", dir=os.path.dirname(path))
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(content)
+            os.fchown(descriptor, *owner)  # first: then nobody can change the mode back
+            os.fchmod(descriptor, mode)
+            file.flush()
+            os.fsync(descriptor)
+        os.rename(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def read(path: str) -> bytes:
+    """Return the content of a file; empty if there is none, or no regular one."""
+    try:
+        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            return file.read() if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else b""
+    except OSError:
+        return b""
+
+
+def is_as(path: str, kind_and_mode: int) -> bool:
+    """Return whether a path is root's, and of this kind and mode, such as 0o100644 for a file."""
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return False
+    return (status.st_mode, status.st_uid, status.st_gid) == (kind_and_mode, *ROOT)
+
+
+def update(path: str, content: bytes, mode: int = 0o644, check: bool = False) -> bool:
+    """Write a file of root's unless it is as it should be. Return whether it had to be written.
+
+    Args:
+        check: only compare.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    if is_as(path, stat.S_IFREG | mode) and read(path) == content:
+        return False
+    if not check:
+        write(path, content, mode)
+    return True
+
+
+def update_directory(path: str, check: bool = False) -> bool:
+    """Make or repair a directory of root's, mode 0755. Return whether that was needed. Nothing is done through a link.
+
+    Args:
+        check: only compare.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    if is_as(path, 0o40755):
+        return False
+    if check:
+        return True
+    if os.path.lexists(path) and (os.path.islink(path) or not os.path.isdir(path)):
+        os.unlink(path)
+    if not os.path.lexists(path):
+        os.mkdir(path)
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.fchown(descriptor, *ROOT)  # first: then nobody can change the mode back
+        os.fchmod(descriptor, 0o755)
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def make_missing(path: str, check: bool = False) -> bool:
+    """Make a directory of root's with those above it, mode 0755, where they miss. Return whether any was made.
+
+    One that exists is the site's, and stays as it is, also if a link leads to it.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    if os.path.isdir(path):
+        return False
+    if not check:
+        make_missing(os.path.dirname(path))
+        update_directory(path)
+    return True
+
+
+def remove(path: str, check: bool = False) -> bool:
+    """Remove a file, a link, or a directory with its content. Return whether there was one.
+
+    Raises:
+        OSError: it cannot be removed.
+    """
+    if not os.path.lexists(path):
+        return False
+    if not check:
+        if os.path.isdir(path) and not os.path.islink(path):
+            shutil.rmtree(path)
+        else:
+            os.unlink(path)
+    return True
+
+
+def remove_others(directory: str, wanted: set[str], check: bool = False) -> list[str]:
+    """Remove what is in a directory but not among the wanted names. Return the paths of what was there."""
+    if os.path.islink(directory) or not os.path.isdir(directory):
+        return []
+    others = sorted(os.path.join(directory, name) for name in os.listdir(directory) if name not in wanted)
+    for path in others:
+        remove(path, check)
+    return others

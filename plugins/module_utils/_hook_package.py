@@ -1,0 +1,305 @@
+# Copyright (c) ocihooks.ssh contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Install the hook on a node: its Python package, the scripts beside it, and the launcher that names the package.
+
+Each content of the package has a directory of its own, <prefix>/lib/ssh_hook-<digest>, and the launcher names one of
+them: a container that starts during an upgrade takes all modules from the old one or all from the new one.
+"""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import inspect
+import json
+import os
+import re
+import stat
+import subprocess
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from . import _bytecode, _files
+
+BYTECODE = "bytecode"
+RECORDS = "/var/lib/ocihooks-ssh"
+# Where the hook mounts its files in a container (files/hook/ssh_hook/spec/container_paths.py). It is a place on the
+# node too, so that it exists in a container that has the node's /opt for its own.
+MOUNT_POINT = "/opt/oci-hooks/ssh"
+PACKAGE_FOLDER = "package/"  # in the names of `Sources`
+SCRIPT_FOLDER = "libexec/"
+COMPLETION = "completion"
+SECONDS = 120  # for the interpreter to compile the package
+CACHE_TAG = "import sys; print(sys.implementation.cache_tag)"
+
+LAUNCHER = """\
+#!{python} -BISXutf8
+# Written by the role ocihooks.ssh.ssh_hook: changes here do not last.
+import posix
+import sys
+from marshal import loads
+
+file = posix.open({bytecode}, posix.O_RDONLY | posix.O_CLOEXEC)
+tag, _, position, size = posix.pread(file, 128, 0).decode().split()
+if tag == sys.implementation.cache_tag:
+    code, index = loads(posix.pread(file, int(size), int(position)))
+    exec(code, finder := {{"__name__": "ssh_hook.importer"}})
+    sys.meta_path.insert(0, finder["Finder"](file, index))
+else:  # the interpreter was upgraded since, and compiles the sources until the next deployment
+    sys.path.insert(0, {directory})
+from ssh_hook.cli import main
+
+sys.exit(main(sys.argv[1:], {{
+{settings}}}))
+"""
+
+
+class NotInstalled(Exception):
+    """The hook cannot be installed; str() is the sentence for the admin."""
+
+
+class SourcesMissing(Exception):
+    """The node lacks files of the hook, so that their texts are needed."""
+
+
+class Hook(NamedTuple):
+    """The hook as it should be on a node.
+
+    Attributes:
+        prefix: directory of the installation
+        python: the interpreter that runs the hook
+        settings: what the launcher gives the hook, in this order
+        digests: path of each file, below PACKAGE_FOLDER or SCRIPT_FOLDER, or COMPLETION -> its SHA-256
+    """
+
+    prefix: str
+    python: str
+    settings: Mapping[str, str]
+    digests: Mapping[str, str]
+
+    @property
+    def launcher(self) -> str:
+        """Return the path of the launcher."""
+        return f"{self.prefix}/bin/ssh_hook"
+
+    @property
+    def completion(self) -> str:
+        """Return the path of the completion for bash, which bash-completion finds by that of the launcher."""
+        return f"{self.prefix}/share/bash-completion/completions/ssh_hook"
+
+    @property
+    def libexec(self) -> str:
+        """Return the directory of the scripts."""
+        return f"{self.prefix}/libexec/ssh_hook"
+
+    @property
+    def directory(self) -> str:
+        """Return the directory of this version of the package."""
+        return f"{self.prefix}/lib/ssh_hook-{_bytecode.digest(below(self.digests, PACKAGE_FOLDER))[:12]}"
+
+
+class Change(NamedTuple):
+    """What differed on a node.
+
+    Attributes:
+        files: paths of files and directories of the package and the scripts that were written or removed
+        launcher: text of the launcher before and after, or None if it was right
+        removed: directories of old versions
+    """
+
+    files: list[str]
+    launcher: tuple[str, str] | None
+    removed: list[str]
+
+
+def below(names: Mapping[str, str], folder: str) -> dict[str, str]:
+    """Return the entries whose names begin with a folder, without it."""
+    return {name[len(folder) :]: value for name, value in names.items() if name.startswith(folder)}
+
+
+def launcher_text(hook: Hook) -> str:
+    """Return the launcher: a program that runs the package with these settings."""
+    return LAUNCHER.format(
+        python=hook.python,
+        bytecode=json.dumps(f"{hook.directory}/{_bytecode.PACKAGE}/{BYTECODE}"),
+        directory=json.dumps(hook.directory),
+        settings="".join(f"    {json.dumps(name)}: {json.dumps(value)},\n" for name, value in hook.settings.items()),
+    )
+
+
+def launched(prefix: str) -> str:
+    """Return the directory of the version that the launcher runs; empty if there is none."""
+    text = _files.read(os.path.join(prefix, "bin/ssh_hook")).decode(errors="replace")
+    named = re.search(r'^ *sys\.path\.insert\(0, "(.*)"\)$', text, re.MULTILINE)
+    return named.group(1) if named else ""
+
+
+def versions(prefix: str) -> list[str]:
+    """Return the directories of the hook's versions: the one that the launcher runs, then the newest first."""
+    found = glob.glob(os.path.join(glob.escape(prefix), "lib/ssh_hook-*"))
+    current = launched(prefix)
+    return sorted(found, key=lambda path: (path == current, os.stat(path).st_mtime), reverse=True)
+
+
+def run_python(python: str, program: str, text: str) -> bytes:
+    """Return what a program, run by the hook's interpreter in isolation with a text as its input, writes.
+
+    Raises:
+        NotInstalled: it fails.
+    """
+    try:
+        answer = subprocess.run(
+            [python, "-I", "-S", "-c", program], input=text.encode(), capture_output=True, timeout=SECONDS, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise NotInstalled(f"{python} cannot compile the hook: {error}") from error
+    if answer.returncode != 0:
+        raise NotInstalled(f"{python} cannot compile the hook: {last_line(answer)}")
+    return answer.stdout
+
+
+def last_line(answer: subprocess.CompletedProcess[bytes]) -> str:
+    """Return the last line that a failed program wrote on standard error, or its exit status."""
+    said = answer.stderr.decode(errors="replace").strip().splitlines()
+    return said[-1] if said else f"exit status {answer.returncode}"
+
+
+def compare_tree(
+    directory: str, digests: Mapping[str, str], others: set[str]
+) -> tuple[list[str], list[str], list[str]]:
+    """Return what of a tree is not as it should be: directories, names of files, and paths that are too many.
+
+    Args:
+        digests: path of each file below the directory -> its SHA-256
+        others: paths of files below the directory that may be there too
+    """
+    folders = sorted({"", *(os.path.dirname(name) for name in digests)})
+    places = {folder: os.path.join(directory, folder).rstrip("/") for folder in folders}
+    wrong = [place for place in places.values() if not _files.is_as(place, stat.S_IFDIR | 0o755)]
+    stale = [name for name, wanted in digests.items() if not is_file(os.path.join(directory, name), wanted)]
+    superfluous = []
+    for folder, place in places.items():
+        names = {name for path in (*digests, *others, *folders) for name in [child(path, folder)] if name}
+        superfluous += _files.remove_others(place, names, check=True)
+    return wrong, stale, superfluous
+
+
+def child(path: str, folder: str) -> str:
+    """Return the name in a folder by which a path below it begins; empty if it is not below it."""
+    rest = path if not folder else path[len(folder) + 1 :] if path.startswith(f"{folder}/") else ""
+    return rest.partition("/")[0]
+
+
+def is_file(path: str, sha256: str) -> bool:
+    """Return whether a path is a file of root's with mode 0644 and this content."""
+    return _files.is_as(path, stat.S_IFREG | 0o644) and hashlib.sha256(_files.read(path)).hexdigest() == sha256
+
+
+def has_bytecode(hook: Hook) -> bool:
+    """Return whether the bytecode is there, of these sources and by this interpreter."""
+    path = f"{hook.directory}/{_bytecode.PACKAGE}/{BYTECODE}"
+    if not _files.is_as(path, stat.S_IFREG | 0o644):
+        return False
+    tag = run_python(hook.python, CACHE_TAG, "").decode().strip()
+    return _files.read(path).startswith(_bytecode.header(tag, _bytecode.digest(below(hook.digests, PACKAGE_FOLDER))))
+
+
+def install(hook: Hook, texts: Mapping[str, str] | None, check: bool) -> Change:
+    """Bring a node to what `hook` says. The launcher comes last, so that a container never starts half a version.
+
+    Args:
+        texts: of the files, by the names in `hook.digests`; None if they are not at hand
+        check: change nothing
+
+    Raises:
+        NotInstalled: the launcher would not run.
+        OSError: a file cannot be written.
+        SourcesMissing: `texts` is None and needed; nothing was changed.
+    """
+    package = os.path.join(hook.directory, _bytecode.PACKAGE)
+    changed: list[str] = []
+    stale_trees = []
+    for top, folder, others in ((package, PACKAGE_FOLDER, {BYTECODE}), (hook.libexec, SCRIPT_FOLDER, set[str]())):
+        digests = below(hook.digests, folder)
+        wrong, stale, superfluous = compare_tree(top, digests, others)
+        changed += [*wrong, *(os.path.join(top, name) for name in stale), *superfluous]
+        if wrong or stale or superfluous:
+            stale_trees.append((top, folder, wrong, stale, superfluous))
+    compiled = has_bytecode(hook) and not any(folder == PACKAGE_FOLDER for _top, folder, *_rest in stale_trees)
+    if not compiled:
+        changed.append(os.path.join(package, BYTECODE))
+    is_completed = COMPLETION not in hook.digests or is_file(hook.completion, hook.digests[COMPLETION])
+    if not is_completed:
+        changed.append(hook.completion)
+    if changed and not check and texts is None:
+        raise SourcesMissing
+    if not check and texts is not None:
+        for top, folder, wrong, stale, superfluous in stale_trees:
+            _files.make_missing(os.path.dirname(top))
+            write_tree(top, below(texts, folder), wrong, stale, superfluous)
+        if not compiled:
+            request = json.dumps({"package": below(texts, PACKAGE_FOLDER), "directory": package})
+            content = run_python(hook.python, inspect.getsource(_bytecode), request)
+            _files.write(os.path.join(package, BYTECODE), content)
+        if not is_completed:
+            _files.make_missing(os.path.dirname(hook.completion))
+            _files.write(hook.completion, texts[COMPLETION].encode())
+    for directory in (hook.directory, os.path.dirname(hook.launcher), MOUNT_POINT):
+        _files.make_missing(os.path.dirname(directory), check)
+        changed += [directory] * _files.update_directory(directory, check)
+    old = [path for path in versions(hook.prefix) if path != hook.directory]
+    launcher = install_launcher(hook, check)
+    # The previous version stays: a starting container may be loading it.
+    removed = [path for path in old[1:] if _files.remove(path, check)]
+    return Change(list(dict.fromkeys(changed)), launcher, removed)
+
+
+def write_tree(top: str, texts: Mapping[str, str], wrong: list[str], stale: list[str], superfluous: list[str]) -> None:
+    """Mend what `compare_tree` found.
+
+    Raises:
+        OSError: a file cannot be written.
+    """
+    for directory in wrong:
+        _files.update_directory(directory)
+    for name in stale:
+        path = os.path.join(top, name)
+        if os.path.isdir(path) and not os.path.islink(path):
+            _files.remove(path)
+        _files.write(path, texts[name].encode())
+    for path in superfluous:
+        _files.remove(path)
+
+
+def install_launcher(hook: Hook, check: bool) -> tuple[str, str] | None:
+    """Replace the launcher if it is not as it should be, once the new one has shown that it runs.
+
+    Returns: its text before and after, or None if it was right.
+
+    Raises:
+        NotInstalled: the new one does not run.
+        OSError: it cannot be written.
+    """
+    before, after = _files.read(hook.launcher), launcher_text(hook)
+    if before == after.encode() and _files.is_as(hook.launcher, stat.S_IFREG | 0o755):
+        return None
+    if not check:
+        trial = subprocess.run(
+            [hook.python, "-ISXutf8", "-", "--help"], input=after.encode(), capture_output=True, check=False
+        )
+        if trial.returncode != 0:
+            raise NotInstalled(f"{hook.launcher} would not run, and stays as it is: {last_line(trial)}")
+        _files.write(hook.launcher, after.encode(), 0o755)
+    return before.decode(errors="replace"), after
+
+
+def uninstall(prefix: str, check: bool) -> list[str]:
+    """Remove the launcher first, then all versions, the scripts and the records of daemons. Return what was there.
+
+    Raises:
+        OSError: a file cannot be removed.
+    """
+    own = Hook(prefix, "", {}, {})
+    paths = [own.launcher, own.libexec, own.completion, *versions(prefix), RECORDS]
+    return [path for path in paths if _files.remove(path, check)]

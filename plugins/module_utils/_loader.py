@@ -1,0 +1,173 @@
+# Copyright (c) ocihooks.ssh contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Find out what an interpreter loads for the SSH hook, and where the dynamic loader looks for it.
+
+The interpreter runs with the launcher's options, but as the user nobody and without the caller's environment, because
+others may have replaced a library.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+NOBODY = 65534
+FLAGS = "-BISXutf8"  # of the launcher
+PRELOAD = "/etc/ld.so.preload"
+CACHE = "/etc/ld.so.cache"
+CONFIGURATION = "/etc/ld.so.conf"
+
+# What the hook and "ssh_hook keygen" import of the packages. ssh_hook_require_seccomp says whether libseccomp may miss.
+LOAD = """
+import sys
+from ctypes import CDLL
+
+sys.path += sys.argv[1:]
+import cryptography.hazmat.primitives.asymmetric.ec
+import cryptography.hazmat.primitives.asymmetric.ed25519
+import cryptography.hazmat.primitives.serialization
+
+try:
+    import pyroute2
+except ModuleNotFoundError as error:  # a node may be without it
+    if error.name != "pyroute2":
+        raise
+try:
+    CDLL("libseccomp.so.2")
+except OSError:
+    pass
+print(open("/proc/self/maps", errors="surrogateescape").read())
+"""
+
+
+class LoadError(Exception):
+    """The interpreter cannot load what the hook needs."""
+
+
+def load(python: str, packages: list[str]) -> tuple[set[str], set[str]]:
+    """Return the files that the interpreter has mapped, and the paths at which the dynamic loader looked for libraries.
+
+    Raises LoadError.
+    """
+    nobody = NOBODY if os.geteuid() == 0 else None
+    try:
+        answer = subprocess.run(
+            [python, FLAGS, "-c", LOAD, *packages],
+            env={"LD_DEBUG": "libs"},
+            cwd="/",
+            user=nobody,
+            group=nobody,
+            extra_groups=None if nobody is None else [],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            errors="surrogateescape",
+            check=False,
+        )
+    except OSError as error:
+        raise LoadError(f"{python} cannot be run by an ordinary user: {error.strerror}") from None
+    if answer.returncode != 0:
+        said = [line for line in answer.stderr.splitlines() if not re.match(r" +\d+:\t", line)]
+        reason = said[-1] if said else f"exit status {answer.returncode}"
+        raise LoadError(f"{python} cannot import cryptography and pyroute2 as an ordinary user: {reason}")
+    return set(mapped(answer.stdout)), set(tried(answer.stderr))
+
+
+def mapped(maps: str) -> Iterator[str]:
+    """Yield the regular files in a text of /proc/PID/maps."""
+    for line in maps.splitlines():
+        _numbers, slash, path = line.partition("/")
+        if slash and os.path.isfile(slash + path):  # excludes devices and deleted files, such as libffi's closures
+            yield slash + path
+
+
+def tried(debug: str) -> Iterator[str]:
+    """Yield the paths at which glibc's dynamic loader looked for libraries, from its output with LD_DEBUG=libs."""
+    for found in re.finditer(r"^ +\d+:\t +trying file=(.*)$", debug, re.MULTILINE):
+        directory, name = os.path.split(found[1])
+        if ".." in directory.split("/"):  # as in a run path of $ORIGIN/../lib
+            directory = os.path.realpath(directory)
+        yield os.path.join(directory, name)
+
+
+def lines(path: str) -> list[str]:
+    """Return the lines of a configuration file without comments; none if it cannot be read."""
+    try:
+        text = Path(path).read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError:
+        return []
+    return [line.partition("#")[0].strip() for line in text.splitlines()]
+
+
+def preloaded(path: str) -> list[str]:
+    """Return the libraries that a file such as /etc/ld.so.preload names by their paths."""
+    return [name for line in lines(path) for name in re.split(r"[\s:]+", line) if name.startswith("/")]
+
+
+class Configuration:
+    """The configuration that ldconfig reads.
+
+    Attributes:
+        files: its files
+        directories: directory of libraries -> the file that names it
+        searched: directories in which ldconfig would read further files
+    """
+
+    def __init__(self, path: str) -> None:
+        self.files: list[str] = []
+        self.directories: dict[str, str] = {}
+        self.searched: set[str] = set()
+        self._read(path)
+
+    def _read(self, path: str) -> None:
+        if path in self.files or not os.path.isfile(path):
+            return
+        self.files.append(path)
+        for line in lines(path):
+            first, _blank, rest = line.partition(" ")
+            if first == "include":
+                for pattern in rest.split():
+                    self._include(os.path.join(os.path.dirname(path), pattern))
+            elif line.startswith("/"):
+                self.directories.setdefault(line.partition("=")[0].rstrip("/ ") or "/", path)
+
+    def _include(self, pattern: str) -> None:
+        directory = os.path.dirname(pattern)
+        while glob.has_magic(directory):
+            directory = os.path.dirname(directory)
+        self.searched.add(directory)
+        for path in sorted(glob.glob(pattern)):
+            self._read(path)
+
+
+class Loaded(NamedTuple):
+    """What an interpreter loads for the hook.
+
+    Attributes:
+        files: files that the interpreter has mapped after loading libseccomp and the packages, the names by which the
+            dynamic loader opened them, and the files that configure the dynamic loader
+        directories: directories that the dynamic loader searched, or will search after the next ldconfig
+        configured: those of the directories that its configuration names -> the file that names it
+    """
+
+    files: list[str]
+    directories: list[str]
+    configured: dict[str, str]
+
+
+def loaded(python: str, packages: list[str]) -> Loaded:
+    """Return what the interpreter loads. Raises LoadError."""
+    files, places = load(python, packages)
+    configuration = Configuration(CONFIGURATION)
+    places.update(preloaded(PRELOAD))
+    files.update(path for path in [PRELOAD, CACHE, *configuration.files, *places] if os.path.exists(path))
+    # Also directories that do not exist: whoever can create them, or a file in them, decides what is loaded next time.
+    directories = {os.path.dirname(path) for path in [PRELOAD, *places]}
+    directories.update(configuration.searched, configuration.directories)
+    return Loaded(sorted(files), sorted(directories), configuration.directories)

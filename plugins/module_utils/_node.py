@@ -1,0 +1,333 @@
+# Copyright (c) ocihooks.ssh contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Find out the properties of a node that matter to the SSH hook. Changes nothing.
+
+`RETURN` of the module node_facts describes what `report` returns.
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import platform
+import re
+import shutil
+import socket
+import subprocess
+from typing import Any
+
+from . import _docker, _hook_package, _timers
+
+ENGINES = ("podman", "crun", "runc", "sarus")
+SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+LISTENING = "0A"
+DROPBEAR_PROGRAM = "dropbearmulti"
+MARK = "Written by the role ocihooks.ssh.ssh_hook"
+DOCKER_CDI = (25, 0)  # the first version with CDI
+DOCKER_CDI_DEFAULT = (28, 2)  # the first in which it is on by default
+ROOM = 8 << 20  # bytes: Dropbear and the hook, with their next versions beside them
+TIMERS = ("ssh-hook-passwd", "ssh-hook-sweep")
+ENABLED = ("com.hooks.ssh.enabled", "true")
+COMMAND = "start-ssh-daemon"
+SUID_DUMPABLE = "/proc/sys/fs/suid_dumpable"
+
+
+SECONDS = 60
+
+# What the hook's interpreter, isolated, says of itself. Libraries are loaded as nobody: others may have replaced them.
+INTERPRETER = """
+import sys
+print("Python %d.%d" % sys.version_info[:2])
+if sys.version_info >= (3, 9):
+    import ctypes, importlib.machinery, json, os, site
+    def holds(directory, name):
+        spec = importlib.machinery.PathFinder.find_spec(name, [directory])
+        return spec is not None and spec.origin is not None  # a directory of that name that is empty has no origin
+    own = [path for path in site.getsitepackages() if not path.startswith("/usr/local/")]  # the distribution's
+    directories = [sys.argv[1]] if sys.argv[1] else own
+    homes = {name: next((path for path in directories if holds(path, name)), None) for name in sys.argv[2:]}
+    path = [path for path in sys.path if os.path.exists(path)]
+    if os.geteuid() == 0:
+        os.setgroups([])
+        os.setgid(65534)
+        os.setuid(65534)
+    try:
+        ctypes.CDLL("libseccomp.so.2")
+        libseccomp = True
+    except OSError:
+        libseccomp = False
+    print(json.dumps({"import_path": path, "packages": homes, "libseccomp": libseccomp}))
+"""
+PACKAGES = ("cryptography", "pyroute2")
+
+
+def interpreter(python: str, packages_dir: str) -> dict[str, object]:
+    """Return what is known of the interpreter of the hook: whether it is a program, its version, what it can load."""
+    facts: dict[str, object] = {"exists": False, "version": None, "import_path": [], "libseccomp": False}
+    facts["packages"] = dict.fromkeys(PACKAGES)
+    if not os.path.isfile(python) or not os.access(python, os.X_OK):
+        return facts
+    facts["exists"] = True
+    try:
+        answer = subprocess.run(
+            [python, "-I", "-S", "-c", INTERPRETER, packages_dir, *PACKAGES],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return facts
+    first, _newline, rest = answer.stdout.decode(errors="replace").partition("\n")
+    numbers = re.fullmatch(r"Python ([0-9]+)\.([0-9]+)", first.strip())
+    if numbers:
+        facts["version"] = f"{numbers[1]}.{numbers[2]}"
+    if rest.startswith("{"):
+        facts.update(json.loads(rest))
+    return facts
+
+
+def engines() -> dict[str, str]:
+    """Return the container engines of the node, also a Sarus that only an environment module puts on PATH."""
+    path = ":".join([SEARCH_PATH, *glob.glob("/opt/sarus/*/bin")])
+    found = {name: shutil.which(name, path=path) for name in ENGINES}
+    return {name: program for name, program in found.items() if program}
+
+
+def docker(settings: str) -> dict[str, object] | None:
+    """Return what is known of Docker's daemon: `RETURN` of the module node_facts describes it. None if there is none.
+
+    From 28.2 on it takes CDI devices unless its daemon.json `settings` say otherwise, from 25 on only if they say so,
+    and before never.
+    """
+    program = shutil.which("dockerd", path=SEARCH_PATH)
+    if program is None:
+        return None
+    answer = subprocess.run([program, "--version"], stdout=subprocess.PIPE, text=True, timeout=60, check=False)
+    numbers = re.search(r"version v?([0-9]+)\.([0-9]+)", answer.stdout)
+    if numbers is None:
+        return None
+    version = int(numbers[1]), int(numbers[2])
+    try:
+        with open(settings, encoding="utf-8") as file:
+            is_on = json.load(file)["features"]["cdi"] is True
+    except (OSError, ValueError, LookupError, TypeError):
+        is_on = version >= DOCKER_CDI_DEFAULT
+    try:
+        _docker.read(settings)
+        problem = None
+    except (_docker.NotChanged, OSError) as error:
+        problem = str(error)
+    return {
+        "version": f"{version[0]}.{version[1]}",
+        "cdi": is_on and version >= DOCKER_CDI,
+        "is_old": version < DOCKER_CDI,
+        "problem": problem,
+    }
+
+
+def podman_hooks_dirs(program: str) -> list[str]:
+    """Return the directories from which podman reads hooks. Its --help shows the values of containers.conf."""
+    answer = subprocess.run([program, "--help"], stdout=subprocess.PIPE, text=True, timeout=60, check=False)
+    option = re.search(r"--hooks-dir .*\(default \[(.*)\]\)", answer.stdout)
+    return option.group(1).split(",") if option else []
+
+
+def sarus_hooks_dirs(program: str) -> list[str]:
+    """Return the directory from which Sarus reads hooks, from the sarus.json of its installation."""
+    settings = os.path.join(os.path.dirname(os.path.dirname(os.path.realpath(program))), "etc/sarus.json")
+    try:
+        with open(settings, encoding="utf-8") as file:
+            directory = json.load(file).get("hooksDir")
+    except (OSError, ValueError, AttributeError):
+        return []
+    return [directory] if isinstance(directory, str) else []
+
+
+def hooks_dirs(found: dict[str, str]) -> dict[str, list[str]]:
+    """Return the directories from which engines read hooks; crun and runc read none."""
+    readers = {"podman": podman_hooks_dirs, "sarus": sarus_hooks_dirs}
+    return {name: reader(found[name]) for name, reader in readers.items() if name in found}
+
+
+def ssh_hook_program(path: str) -> str | None:
+    """Return the program that a JSON file names as the SSH hook of containers with our annotation, or None."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            root = json.load(file)
+        patterns = root["when"]["annotations"].items()
+        if COMMAND not in root["hook"]["args"] or not any(
+            all(re.search(pattern, text) for pattern, text in zip(condition, ENABLED)) for condition in patterns
+        ):
+            return None
+        return str(root["hook"]["path"])
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, re.error):
+        return None  # no hook of schema 1.0.0, or none that depends on annotations
+
+
+def is_ours(program: str) -> bool:
+    """Return whether this role wrote a program. A link to one is the site's."""
+    try:
+        with open(program, encoding="utf-8") as file:
+            return MARK in file.read() and not os.path.islink(program)
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def superfluous_hooks(directories: list[str], launcher: str, json_files: list[str]) -> tuple[list[str], list[str]]:
+    """Return the JSON files that would give containers a second SSH hook: those of this role, and those of others."""
+    ours: list[str] = []
+    others: list[str] = []
+    for path in sorted({path for name in directories for path in glob.glob(os.path.join(glob.escape(name), "*.json"))}):
+        program = ssh_hook_program(path)
+        if program is None or (program == launcher and path in json_files):
+            continue
+        if not is_ours(program):
+            others.append(path)
+        elif path not in json_files:
+            ours.append(path)
+    return ours, others
+
+
+def listening_inodes(port: int) -> set[str]:
+    """Return the inodes of the sockets that listen on a TCP port, of both address families."""
+    inodes = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        try:
+            with open(table, encoding="ascii") as file:
+                rows = file.read().splitlines()[1:]
+        except FileNotFoundError:  # a kernel without IPv6
+            continue
+        for row in rows:
+            fields = row.split()
+            if fields[3] == LISTENING and int(fields[1].rpartition(":")[2], 16) == port:
+                inodes.add(fields[9])
+    return inodes
+
+
+def processes() -> list[int]:
+    """Return the pids of all processes."""
+    return sorted(int(name) for name in os.listdir("/proc") if name.isdigit())
+
+
+def socket_inodes(pid: int) -> set[str]:
+    """Return the inodes of the sockets that a process holds; empty if it has ended meanwhile."""
+    inodes = set()
+    try:
+        for name in os.listdir(f"/proc/{pid}/fd"):
+            target = os.readlink(f"/proc/{pid}/fd/{name}")
+            if target.startswith("socket:["):
+                inodes.add(target[len("socket:[") : -1])
+    except OSError:
+        pass
+    return inodes
+
+
+def process_name(pid: int) -> str:
+    """Return the name of a process; "a process" if it has ended meanwhile."""
+    try:
+        with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
+            return file.read().strip()
+    except OSError:
+        return "a process"
+
+
+def running_daemons(dropbear_dir: str) -> list[int]:
+    """Return the pids of processes that run our Dropbear, also in containers (another path) or after its removal."""
+    statuses = [os.stat(path) for path in glob.glob(glob.escape(dropbear_dir) + f"*/bin/{DROPBEAR_PROGRAM}")]
+    programs = {(status.st_dev, status.st_ino) for status in statuses}
+    daemons = []
+    for pid in processes():
+        try:
+            status = os.stat(f"/proc/{pid}/exe")
+            name = os.path.basename(os.readlink(f"/proc/{pid}/exe"))
+        except OSError:  # it has ended, or is a thread of the kernel
+            continue
+        if (status.st_dev, status.st_ino) in programs or name == f"{DROPBEAR_PROGRAM} (deleted)":
+            daemons.append(pid)
+    return daemons
+
+
+def port_holders(port: int, daemons: list[int]) -> list[str]:
+    """Return the processes that listen on a port, except for our daemons: "name (pid 1)"."""
+    wanted = listening_inodes(port)
+    holders = []
+    for pid in processes() if wanted else []:
+        held = wanted & socket_inodes(pid)
+        wanted -= held
+        if held and pid not in daemons:
+            holders.append(f"{process_name(pid)} (pid {pid})")
+    return holders + ["a process of another pid namespace"] * bool(wanted)
+
+
+def can_listen(address: str) -> bool:
+    """Return whether this node has an IP address. Names are not resolved."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        socket.inet_pton(family, address)
+        with socket.socket(family, socket.SOCK_STREAM) as probed:
+            probed.bind((address, 0))
+    except OSError:
+        return False
+    return True
+
+
+def file_system(path: str) -> os.statvfs_result:
+    """Return the status of a directory's file system; the directory need not exist."""
+    while not os.path.isdir(path):
+        path = os.path.dirname(path)
+    return os.statvfs(path)
+
+
+def read_only(path: str) -> bool:
+    """Return whether a directory is on a read-only file system."""
+    return bool(file_system(path).f_flag & os.ST_RDONLY)
+
+
+def full(path: str) -> bool:
+    """Return whether a directory is on a file system with too little free space for the installation."""
+    status = file_system(path)
+    return status.f_bavail * status.f_frsize < ROOM
+
+
+def suid_dumpable(path: str) -> int:
+    """Return the kernel parameter fs.suid_dumpable, from the file `path`."""
+    try:
+        with open(path, encoding="ascii") as file:
+            return int(file.read())
+    except FileNotFoundError:
+        return 0
+
+
+def report(question: dict[str, Any]) -> dict[str, object]:
+    """Return the properties of the node. The question has the options of the module node_facts."""
+    found = engines()
+    read = hooks_dirs(found)
+    daemons = running_daemons(question["dropbear_dir"])
+    searched = [os.path.dirname(path) for path in question["json_files"]]
+    searched += [directory for directories in read.values() for directory in directories]
+    launcher = f"{question['prefix']}/bin/ssh_hook"
+    stale, others = superfluous_hooks(searched, launcher, question["json_files"])
+    return {
+        "architecture": platform.machine(),
+        "kernel": os.uname().release,
+        "systemd": _timers.runs_systemd(),
+        "python": interpreter(question["python"], question["packages_dir"]),
+        "engines": found,
+        "docker": docker(question["docker_json"]),
+        "hooks_dirs": read,
+        "other_hooks": others,
+        "port_holders": port_holders(question["port"], daemons),
+        "foreign": [address for address in question["addresses"] if not can_listen(address)],
+        "suid_dumpable": suid_dumpable(SUID_DUMPABLE),
+        "daemons": daemons,
+        "passwd_file": os.path.isfile(question["passwd_file"]),
+        "missing": [path for path in question["directories"] if not os.path.isdir(path)],
+        "read_only": [path for path in question["written"] if read_only(path)],
+        "full": [path for path in question["written"] if not read_only(path) and full(path)],
+        "stale": stale + [path for path in question["unwanted"] if os.path.lexists(path)],
+        "timers": _timers.unwanted(TIMERS),
+        "versions": _hook_package.versions(question["prefix"]),
+    }

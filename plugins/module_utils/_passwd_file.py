@@ -1,0 +1,98 @@
+# Copyright (c) ocihooks.ssh contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Write a passwd file from the node's name service, for the module passwd_file and for the timer's script on the node.
+
+The file gets what `getent passwd` lists, without password hashes, owned by root, mode 0644, replaced atomically and
+only when it differs. A name service that cannot be reached never empties it: see accepted().
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+
+from . import _files
+
+GETENT_SECONDS = 120
+FIRST_PERSON = 1000
+NOBODY = 65534
+REMEDY = "look at the node's name service"
+ENTRY = re.compile(rb"([^:\s+\-][^:\x00-\x20]*):[^:]*:([0-9]{1,10}):([0-9]{1,10}):([^:]*):([^:]*):([^:]*)")
+
+
+class NotRefreshed(Exception):
+    """The file was not changed; str() is the line for the admin."""
+
+
+def entries(listing: bytes) -> dict[bytes, bytes]:
+    """Return the accounts of a listing in passwd's format, name -> line without password.
+
+    The first line of a name counts, as in lookups. Lines that are no account are omitted.
+    """
+    found: dict[bytes, bytes] = {}
+    for line in listing.split(b"\n"):
+        match = ENTRY.fullmatch(line)
+        if match:
+            found.setdefault(match[1], b":".join([match[1], b"x", *match.groups()[1:]]))
+    return found
+
+
+def people(accounts: dict[bytes, bytes]) -> set[bytes]:
+    """Return the names of accounts that are not system accounts."""
+    uids = {name: int(line.split(b":")[2]) for name, line in accounts.items()}
+    return {name for name, uid in uids.items() if uid >= FIRST_PERSON and uid != NOBODY}
+
+
+def list_accounts() -> bytes:
+    """Return the accounts that the name service lists.
+
+    Raises:
+        NotRefreshed: it cannot be asked.
+    """
+    program = shutil.which("getent", path="/usr/bin:/bin")
+    if program is None:
+        raise NotRefreshed("there is no getent on this node: install it, or set ssh_hook_passwd_source to 'file'")
+    try:
+        answer = subprocess.run(
+            [program, "passwd"], stdin=subprocess.DEVNULL, capture_output=True, timeout=GETENT_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise NotRefreshed(f"'getent passwd' gave no answer in {GETENT_SECONDS} seconds: {REMEDY}") from error
+    if answer.returncode != 0:
+        raise NotRefreshed(f"'getent passwd' failed with status {answer.returncode}: {REMEDY}")
+    return answer.stdout
+
+
+def accepted(new: dict[bytes, bytes], old: dict[bytes, bytes], path: str) -> None:
+    """Refuse a listing that looks like one of a broken name service.
+
+    If a directory server does not answer, getent reports no error and omits its accounts.
+
+    Raises:
+        NotRefreshed: the listing has no root, or lacks more than half of the people listed before, and two at least.
+    """
+    if b"root" not in new:
+        raise NotRefreshed(f"'getent passwd' does not list root, so {path} stays as it is: {REMEDY}")
+    before = people(old)
+    lost = before - people(new)
+    if len(lost) > 1 and 2 * len(lost) > len(before):
+        raise NotRefreshed(
+            f"'getent passwd' no longer lists {len(lost)} of the {len(before)} users in {path}, which stays as it is: "
+            f"{REMEDY}, or remove {path} if that is right"
+        )
+
+
+def refresh(path: str, check: bool) -> tuple[bytes, bytes] | None:
+    """Update the file. Return its content before and after, or None if it was right.
+
+    Raises:
+        NotRefreshed: it has to be left as it is.
+        OSError: it cannot be written.
+    """
+    old = _files.read(path)
+    new = entries(list_accounts())
+    accepted(new, entries(old), path)
+    content = b"".join(line + b"\n" for line in new.values())
+    return (old, content) if _files.update(path, content, check=check) else None

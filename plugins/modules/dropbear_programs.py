@@ -1,0 +1,135 @@
+#!/usr/bin/python
+# Copyright (c) ocihooks.ssh contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: dropbear_programs
+short_description: Install a build of Dropbear and OpenSSH's programs on a node, and verify it
+version_added: "1.1.0"
+author: The ocihooks.ssh contributors (@ocihooks)
+description:
+  - Installs the files of one release in a directory of its own, all of root's, and then replaces the link
+    C(<prefix>/dropbear) by an atomic rename. A container that starts meanwhile gets the old release or the new one.
+  - The previous release stays, and so does any older one that a process still runs. Others are removed.
+  - At its end it runs the programs that are in use, and fails if one does not run or has another version.
+  - The files are sent only to a node that lacks some of them, all in one archive.
+options:
+  prefix:
+    description: Directory of the installation.
+    type: path
+    required: true
+  versions:
+    description: Versions of C(dropbear) and C(openssh) that the programs have to say. Needed if O(state=present).
+    type: dict
+  state:
+    description: >-
+      With V(absent) the link C(<prefix>/dropbear) and all releases are removed, also those that processes run.
+    type: str
+    choices: [present, absent]
+    default: present
+  builds:
+    description:
+      - What the role ocihooks.ssh.dropbear has built, with the paths of the programs on the controller.
+      - Without it the task only verifies what is installed.
+    type: dict
+  architecture:
+    description: The node's architecture. Needed with O(builds).
+    type: str
+  source_dir:
+    description: >-
+      Directory on the controller that has the files of O(builds) under their digests, if they are not at the paths that
+      it names.
+    type: str
+    default: ""
+  cache:
+    description: Directory on the controller for the archive that is sent. Needed with O(builds).
+    type: str
+  release:
+    description: The release, which the action plugin of this module finds in O(builds).
+    type: dict
+  archive:
+    description: Path of the archive on the node, which the action plugin of this module sets.
+    type: path
+attributes:
+  check_mode:
+    description: Can run in check mode and report what would change. The programs are then not run.
+    support: full
+  diff_mode:
+    description: Shows the paths that are not as they should be.
+    support: full
+  platform:
+    description: Target systems that the module works on.
+    support: full
+    platforms: linux
+notes:
+  - Run it as root.
+"""
+
+EXAMPLES = r"""
+- name: Verify that the programs run, and are of these versions
+  ocihooks.ssh.dropbear_programs:
+    prefix: /opt/oci-hooks
+    versions:
+      dropbear: "2026.94"
+      openssh: 10.3p1
+"""
+
+RETURN = r"""
+removed:
+  description: Paths that were removed, such as directories of old releases; in check mode those that would be.
+  returned: success
+  type: list
+  elements: str
+  sample: []
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.ocihooks.ssh.plugins.module_utils import _dropbear
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "prefix": {"type": "path", "required": True},
+            "versions": {"type": "dict"},
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "builds": {"type": "dict"},
+            "architecture": {"type": "str"},
+            "source_dir": {"type": "str", "default": ""},
+            "cache": {"type": "str"},
+            "release": {"type": "dict"},
+            "archive": {"type": "path"},
+        },
+        required_if=[("state", "present", ("versions",))],
+        supports_check_mode=True,
+    )
+    params, wrong, removed = module.params, [], []
+    try:
+        if params["state"] == "absent":
+            removed = _dropbear.uninstall(params["prefix"], module.check_mode)
+        elif params["release"]:
+            files = [_dropbear.File(*file) for file in params["release"]["files"]]
+            release = _dropbear.Release(params["prefix"], params["release"]["name"], files)
+            state = _dropbear.compare(release)
+            wrong = state.paths(release)
+            if not module.check_mode:
+                if state.files and not params["archive"]:
+                    module.exit_json(changed=False, needs_archive=True)
+                _dropbear.install(release, state, params["archive"])
+            removed = _dropbear.prune(release, state.current, module.check_mode)
+        if params["state"] == "present" and not module.check_mode:
+            _dropbear.verify(params["prefix"], params["versions"])
+    except _dropbear.NotInstalled as error:
+        module.fail_json(msg=str(error), changed=bool(wrong))
+    except OSError as error:
+        module.fail_json(msg=f"{error.filename or params['prefix']} cannot be written: {error.strerror}")
+    prepared = [f"not as it should be: {path}\n" for path in wrong] + [f"old: {path}\n" for path in removed]
+    module.exit_json(changed=bool(wrong or removed), removed=removed, diff={"prepared": "".join(prepared)})
+
+
+if __name__ == "__main__":
+    main()

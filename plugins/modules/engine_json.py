@@ -1,0 +1,149 @@
+#!/usr/bin/python
+# Copyright (c) ocihooks.ssh contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: engine_json
+short_description: Write the JSON by which container engines find OCI hooks
+version_added: "1.1.0"
+author: The ocihooks.ssh contributors (@ocihooks)
+description:
+  - Writes OCI hook configurations of schema 1.0.0 and CDI specs (Container Device Interface). Each is checked before it
+    replaces the old one, by an atomic rename. If one is not right, none is written, and the task fails.
+  - Engines read every file in their directories that ends in C(.json). The temporary files of this module do not.
+  - Files belong to root, with mode 0644.
+options:
+  hooks:
+    description: >-
+      Absolute path of each OCI hook configuration to its text. A directory that does not exist is made.
+    type: dict
+    default: {}
+  cdi:
+    description: Absolute path of each CDI spec, which has OCI hooks and nothing else, to its text.
+    type: dict
+    default: {}
+  absent:
+    description: Absolute paths of files to remove, before the others are written.
+    type: list
+    elements: path
+    default: []
+  docker_json:
+    description:
+      - The configuration of Docker's daemon, in which CDI devices are switched on. All other settings stay.
+      - Docker takes it at its next start. This module does not restart it, which may end containers.
+    type: path
+attributes:
+  check_mode:
+    description: Can run in check mode and report what would change.
+    support: full
+  diff_mode:
+    description: Shows each file before and after.
+    support: full
+  platform:
+    description: Target systems that the module works on.
+    support: full
+    platforms: linux
+notes:
+  - Run it as root.
+  - In check mode the program that a hook names need not exist yet.
+"""
+
+EXAMPLES = r"""
+- name: Write the JSON of a hook
+  ocihooks.ssh.engine_json:
+    hooks:
+      /usr/share/containers/oci/hooks.d/07-ssh-hook.json: "{{ lookup('ansible.builtin.template', 'hook.json.j2') }}"
+    absent:
+      - /usr/share/containers/oci/hooks.d/08-ssh-hook.json
+"""
+
+RETURN = r"""
+written:
+  description: Paths of the files that were not as they should be, and were written; in check mode those that would be.
+  returned: success
+  type: list
+  elements: str
+  sample: [/usr/share/containers/oci/hooks.d/07-ssh-hook.json]
+removed:
+  description: Paths of the files that were removed; in check mode those that would be.
+  returned: success
+  type: list
+  elements: str
+  sample: []
+docker_changed:
+  description: Whether O(docker_json) did not switch on CDI.
+  returned: success
+  type: bool
+  sample: false
+"""
+
+import os
+import stat
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.ocihooks.ssh.plugins.module_utils import _docker, _files, _oci_json
+
+
+def wrong_files(module: AnsibleModule) -> dict[str, str]:
+    """Return those of the files that have to be written, path -> text; fail if one of them is not right."""
+    wrong = {}
+    for kind, files in (("hook", module.params["hooks"]), ("cdi", module.params["cdi"])):
+        for path, text in files.items():
+            if _files.is_as(path, stat.S_IFREG | 0o644) and _files.read(path) == text.encode():
+                continue
+            wrong[path] = text
+            refusal = None if module.check_mode else _oci_json.refusal(path, kind, text)
+            if refusal:
+                module.fail_json(msg=refusal)
+    return wrong
+
+
+def difference(path: str, before: str, after: str) -> dict[str, str]:
+    """Return what --diff shows of a file."""
+    return {"before_header": path, "after_header": path, "before": before, "after": after}
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "hooks": {"type": "dict", "default": {}},
+            "cdi": {"type": "dict", "default": {}},
+            "absent": {"type": "list", "elements": "path", "default": []},
+            "docker_json": {"type": "path"},
+        },
+        supports_check_mode=True,
+    )
+    check, docker_json = module.check_mode, module.params["docker_json"]
+    path, diffs, removed = "", [], []
+    try:
+        docker = _docker.switch_on(docker_json, check=True) if docker_json else None
+        wrong = wrong_files(module)
+        for path in module.params["absent"]:
+            before = _files.read(path).decode(errors="replace")
+            if _files.remove(path, check):
+                removed.append(path)
+                diffs.append(difference(path, before, ""))
+        for path, text in wrong.items():
+            diffs.append(difference(path, _files.read(path).decode(errors="replace"), text))
+            _files.make_missing(os.path.dirname(path), check)
+            _files.update(path, text.encode(), check=check)
+        if docker and docker_json:
+            path = docker_json
+            diffs.append(difference(path, *docker))
+            _docker.switch_on(path, check)
+    except _docker.NotChanged as error:
+        module.fail_json(msg=str(error))
+    except OSError as error:
+        module.fail_json(msg=f"{path} cannot be written: {error.strerror}")
+    changed = bool(wrong or removed or docker)
+    module.exit_json(
+        changed=changed, written=list(wrong), removed=removed, docker_changed=docker is not None, diff=diffs
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,157 @@
+#!/usr/bin/python
+# Copyright (c) ocihooks.ssh contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: hook_package
+short_description: Install the SSH hook of this collection on a node, whole
+version_added: "1.1.0"
+author: The ocihooks.ssh contributors (@ocihooks)
+description:
+  - Installs the hook's Python package, its bytecode, the scripts of its timers, the completion for bash and its
+    launcher. All of it belongs to root and is writable only by root, whatever the umask.
+  - Each version of the package is a directory of its own. The launcher, which names it, is replaced by an atomic
+    rename, so that a container that starts meanwhile runs the old version or the new one, never a mixture. The version
+    before stays, older ones are removed.
+  - The sources come from the collection on the controller. They are sent only to a node that lacks some of them.
+options:
+  prefix:
+    description: Directory of the installation, such as V(/opt/oci-hooks). An absolute path.
+    type: path
+    required: true
+  python:
+    description: The Python interpreter that runs the hook, and compiles it. Needed if O(state=present).
+    type: path
+  settings:
+    description: What the launcher gives the hook, as the role ocihooks.ssh.ssh_hook says. Needed if O(state=present).
+    type: dict
+  state:
+    description: >-
+      With V(absent) the launcher, the scripts, all versions and the records of daemons are removed.
+    type: str
+    choices: [present, absent]
+    default: present
+  digests:
+    description: SHA-256 of each source, which the action plugin of this module sets.
+    type: dict
+  sources:
+    description: The sources, which the action plugin of this module sends if the node lacks some.
+    type: str
+attributes:
+  check_mode:
+    description: Can run in check mode and report what would change.
+    support: full
+  diff_mode:
+    description: Shows the launcher's text before and after, and the names of the files that differ.
+    support: full
+  platform:
+    description: Target systems that the module works on.
+    support: full
+    platforms: linux
+notes:
+  - Run it as root.
+seealso:
+  - module: ocihooks.ssh.secure_path
+"""
+
+EXAMPLES = r"""
+- name: Install the hook
+  ocihooks.ssh.hook_package:
+    prefix: /opt/oci-hooks
+    python: /usr/bin/python3
+    settings:
+      HOOK_BASE_DIR: /home
+      PASSWD_FILE: /opt/oci-hooks/etc/passwd
+      DROPBEAR_DIR: /opt/oci-hooks/dropbear
+      SERVER_PORT_DEFAULT: "15263"
+      SSH_KEY_TYPE: ed25519
+      PYTHON_PACKAGES: /usr/lib/python3/dist-packages
+
+- name: Remove the hook
+  ocihooks.ssh.hook_package:
+    prefix: /opt/oci-hooks
+    state: absent
+"""
+
+RETURN = r"""
+directory:
+  description: Directory of the installed version.
+  returned: when O(state=present)
+  type: str
+  sample: /opt/oci-hooks/lib/ssh_hook-0123456789ab
+package_changed:
+  description: Whether files of the package or the scripts were not as they should be.
+  returned: when O(state=present)
+  type: bool
+  sample: false
+launcher_changed:
+  description: Whether the launcher was not as it should be.
+  returned: when O(state=present)
+  type: bool
+  sample: false
+removed:
+  description: Paths that were removed; in check mode those that would be.
+  returned: success
+  type: list
+  elements: str
+  sample: [/opt/oci-hooks/lib/ssh_hook-ba9876543210]
+"""
+
+import base64
+import json
+import zlib
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.ocihooks.ssh.plugins.module_utils import _hook_package
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "prefix": {"type": "path", "required": True},
+            "python": {"type": "path"},
+            "settings": {"type": "dict"},
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "digests": {"type": "dict"},
+            "sources": {"type": "str"},
+        },
+        required_if=[("state", "present", ("python", "settings", "digests"))],
+        supports_check_mode=True,
+    )
+    params = module.params
+    try:
+        if params["state"] == "absent":
+            removed = _hook_package.uninstall(params["prefix"], module.check_mode)
+            module.exit_json(changed=bool(removed), removed=removed)
+        settings = {name: str(value) for name, value in params["settings"].items()}
+        hook = _hook_package.Hook(params["prefix"], params["python"], settings, params["digests"])
+        texts = json.loads(zlib.decompress(base64.b64decode(params["sources"]))) if params["sources"] else None
+        change = _hook_package.install(hook, texts, module.check_mode)
+    except _hook_package.SourcesMissing:
+        module.exit_json(changed=False, needs_sources=True)
+    except _hook_package.NotInstalled as error:
+        module.fail_json(msg=str(error))
+    except OSError as error:
+        module.fail_json(msg=f"{error.filename or params['prefix']} cannot be written: {error.strerror}")
+    diffs = []
+    if change.launcher:
+        before, after = change.launcher
+        diffs.append({"before_header": hook.launcher, "after_header": hook.launcher, "before": before, "after": after})
+    if change.files:
+        diffs.append({"prepared": "".join(f"not as it should be: {path}\n" for path in change.files)})
+    module.exit_json(
+        changed=bool(change.files or change.launcher or change.removed),
+        directory=hook.directory,
+        package_changed=bool(change.files),
+        launcher_changed=change.launcher is not None,
+        removed=change.removed,
+        diff=diffs,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,231 @@
+#!/usr/bin/python
+# Copyright (c) ocihooks.ssh contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: node_facts
+short_description: Report the properties of a node that matter to the SSH hook
+version_added: "1.1.0"
+author: The ocihooks.ssh contributors (@ocihooks)
+description:
+  - Reports what decides whether the hook can be installed on a node, and what of it is there, in one task. Changes
+    nothing.
+options:
+  prefix:
+    description: Directory of the installation.
+    type: path
+    default: /opt/oci-hooks
+  python:
+    description: The Python interpreter that runs the hook.
+    type: path
+    default: /usr/bin/python3
+  packages_dir:
+    description: The site's directory of Python packages. If empty, the distribution's are looked for.
+    type: str
+    default: ""
+  dropbear_dir:
+    description: Directory of Dropbear.
+    type: path
+    default: /opt/oci-hooks/dropbear
+  port:
+    description: TCP port of the SSH daemons.
+    type: int
+    default: 15263
+  addresses:
+    description: IP addresses at which the SSH daemons are to listen.
+    type: list
+    elements: str
+    default: []
+  passwd_file:
+    description: The hook's passwd file.
+    type: path
+    default: /opt/oci-hooks/etc/passwd
+  directories:
+    description: Directories that may be missing.
+    type: list
+    elements: path
+    default: []
+  json_files:
+    description: Paths of the hook JSON.
+    type: list
+    elements: path
+    default: []
+  unwanted:
+    description: Files that must not exist.
+    type: list
+    elements: path
+    default: []
+  written:
+    description: Directories in which an installation writes.
+    type: list
+    elements: path
+    default: []
+  docker_json:
+    description: The configuration of Docker's daemon.
+    type: path
+    default: /etc/docker/daemon.json
+attributes:
+  check_mode:
+    description: Changes nothing.
+    support: full
+  diff_mode:
+    description: Changes nothing.
+    support: none
+  platform:
+    description: Target systems that the module works on.
+    support: full
+    platforms: linux
+notes:
+  - Run it as root, which can see the processes of all users.
+"""
+
+EXAMPLES = r"""
+- name: Ask the node
+  ocihooks.ssh.node_facts:
+    port: 15263
+  register: answer
+
+- name: Show who has the port
+  ansible.builtin.debug:
+    var: answer.node.port_holders
+"""
+
+RETURN = r"""
+node:
+  description: The properties.
+  returned: success
+  type: dict
+  contains:
+    architecture:
+      description: The machine's architecture.
+      type: str
+      sample: x86_64
+    kernel:
+      description: Release of the running kernel.
+      type: str
+      sample: 6.12.0-1-amd64
+    systemd:
+      description: Whether the first process is systemd.
+      type: bool
+      sample: true
+    python:
+      description: >-
+        Of O(python) whether it C(exists); its C(version), or null if it is not Python; the directories of its
+        C(import_path) when it is isolated; the directory of each of its C(packages) cryptography and pyroute2, or null;
+        and whether it can load C(libseccomp).
+      type: dict
+      sample:
+        exists: true
+        version: "3.11"
+        import_path: [/usr/lib/python3.11, /usr/lib/python3.11/lib-dynload]
+        packages: {cryptography: /usr/lib/python3/dist-packages, pyroute2: null}
+        libseccomp: true
+    engines:
+      description: Container engine to the absolute path of its program.
+      type: dict
+      sample: {crun: /usr/bin/crun}
+    docker:
+      description: >-
+        Of Docker's daemon its C(version), whether it takes C(cdi) devices, whether it C(is_old), before the first
+        version with CDI, and what is the C(problem) with O(docker_json), or null. Null if there is no such daemon.
+      type: dict
+      sample: {version: "26.1", cdi: false, is_old: false, problem: null}
+    hooks_dirs:
+      description: Engine to the directories from which it reads OCI hooks.
+      type: dict
+      sample: {podman: [/usr/share/containers/oci/hooks.d]}
+    other_hooks:
+      description: JSON files of other SSH hooks, in these directories or in those of O(json_files).
+      type: list
+      elements: str
+      sample: []
+    port_holders:
+      description: Processes other than the hook's daemons that listen on O(port) in the node's network namespace.
+      type: list
+      elements: str
+      sample: [nginx (pid 812)]
+    foreign:
+      description: Those of O(addresses) on which nothing can listen on this node.
+      type: list
+      elements: str
+      sample: []
+    suid_dumpable:
+      description: The kernel parameter fs.suid_dumpable.
+      type: int
+      sample: 0
+    daemons:
+      description: Process ids of the SSH daemons that run from O(dropbear_dir), or from an older version beside it.
+      type: list
+      elements: int
+      sample: []
+    passwd_file:
+      description: Whether O(passwd_file) exists.
+      type: bool
+      sample: true
+    missing:
+      description: Those of O(directories) that do not exist.
+      type: list
+      elements: str
+      sample: []
+    read_only:
+      description: Those of O(written) that lie on a read-only file system.
+      type: list
+      elements: str
+      sample: []
+    full:
+      description: Those of O(written) that lie on a file system with too little room.
+      type: list
+      elements: str
+      sample: []
+    stale:
+      description: >-
+        The hook JSON files of this collection with another name than O(json_files), or in another directory that
+        engines read, and those of O(unwanted) that exist.
+      type: list
+      elements: str
+      sample: []
+    timers:
+      description: Names of the hook's systemd timers that are installed.
+      type: list
+      elements: str
+      sample: [ssh-hook-passwd, ssh-hook-sweep]
+    versions:
+      description: >-
+        Directories of the installed versions of the hook, the one that the launcher runs first, then the newest.
+      type: list
+      elements: str
+      sample: [/opt/oci-hooks/lib/ssh_hook-0123456789ab]
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.ocihooks.ssh.plugins.module_utils import _node
+
+
+def main() -> None:
+    """Run the module."""
+    paths = {"type": "list", "elements": "path", "default": []}
+    module = AnsibleModule(
+        argument_spec={
+            "prefix": {"type": "path", "default": "/opt/oci-hooks"},
+            "python": {"type": "path", "default": "/usr/bin/python3"},
+            "packages_dir": {"type": "str", "default": ""},
+            "dropbear_dir": {"type": "path", "default": "/opt/oci-hooks/dropbear"},
+            "port": {"type": "int", "default": 15263},
+            "addresses": {"type": "list", "elements": "str", "default": []},
+            "passwd_file": {"type": "path", "default": "/opt/oci-hooks/etc/passwd", "no_log": False},
+            "directories": paths,
+            "json_files": paths,
+            "unwanted": paths,
+            "written": paths,
+            "docker_json": {"type": "path", "default": "/etc/docker/daemon.json"},
+        },
+        supports_check_mode=True,
+    )
+    module.exit_json(changed=False, node=_node.report(module.params))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+#!/usr/bin/python
+# Copyright (c) ocihooks.ssh contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: passwd_file
+short_description: Write a passwd file from the node's name service
+version_added: "1.1.0"
+author: The ocihooks.ssh contributors (@ocihooks)
+description:
+  - Writes what C(getent passwd) lists, without password hashes, into a file in the format of C(/etc/passwd). The file
+    belongs to root, has mode 0644, and is replaced by an atomic rename.
+  - If a directory server does not answer, getent reports no error and omits its users. So a listing without root never
+    replaces the file, nor does one that lacks more than half of the users known before (uid 1000 or higher, and two at
+    least). The task fails then, and the file stays as it is.
+options:
+  path:
+    description: The file. A directory that does not exist is made. An absolute path.
+    type: path
+    required: true
+  state:
+    description: With V(absent) the file is removed.
+    type: str
+    choices: [present, absent]
+    default: present
+attributes:
+  check_mode:
+    description: Can run in check mode and report what would change.
+    support: full
+  diff_mode:
+    description: Shows the file before and after.
+    support: full
+  platform:
+    description: Target systems that the module works on.
+    support: full
+    platforms: linux
+notes:
+  - Run it as root.
+  - SSSD lists the users of a directory only with C(enumerate = true).
+"""
+
+EXAMPLES = r"""
+- name: Write the hook's passwd file
+  ocihooks.ssh.passwd_file:
+    path: /opt/oci-hooks/etc/passwd
+"""
+
+RETURN = r"""
+users:
+  description: How many accounts the file has.
+  returned: when O(state=present)
+  type: int
+  sample: 42
+"""
+
+import os
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.ocihooks.ssh.plugins.module_utils import _files, _passwd_file
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "path": {"type": "path", "required": True},
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+        },
+        supports_check_mode=True,
+    )
+    path = module.params["path"]
+    try:
+        if module.params["state"] == "absent":
+            module.exit_json(changed=_files.remove(path, module.check_mode))
+        made = _files.make_missing(os.path.dirname(path), module.check_mode)
+        change = _passwd_file.refresh(path, module.check_mode)
+    except _passwd_file.NotRefreshed as error:
+        module.fail_json(msg=str(error))
+    except OSError as error:
+        module.fail_json(msg=f"{path} cannot be refreshed: {error.strerror}")
+    if change is None:
+        module.exit_json(changed=made, users=len(_files.read(path).splitlines()))
+    before, after = (content.decode(errors="replace") for content in change)
+    diff = {"before_header": path, "after_header": path, "before": before, "after": after}
+    module.exit_json(changed=True, users=len(after.splitlines()), diff=diff)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+#!/usr/bin/python
+# Copyright (c) ocihooks.ssh contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: preflight
+short_description: Check the variables of the roles and the node before anything is changed
+version_added: "1.1.0"
+author: The ocihooks.ssh contributors (@ocihooks)
+description:
+  - Checks on the controller the variables of the roles ocihooks.ssh.ssh_hook and ocihooks.ssh.dropbear. It refuses a
+    misspelt name, a value of a wrong type, a string in place of a list, and a value that makes no sense.
+  - Then asks the node by M(ocihooks.ssh.node_facts), and fails with a sentence for each reason for which the node is
+    not fit for the hook. Changes nothing.
+  - It takes the variables from the play, and is for the roles of this collection.
+options:
+  purpose:
+    description:
+      - V(deploy) checks the variables and the node.
+      - V(audit) does so too, but the node need not have room for what will not be written.
+      - V(remove) checks the variables, and asks the node.
+      - V(variables) checks the variables, and does not ask the node.
+    type: str
+    choices: [deploy, audit, remove, variables]
+    default: deploy
+  with_dropbear:
+    description: Whether the play also runs the role dropbear, with its prefix where the hook looks for Dropbear.
+    type: bool
+    default: false
+attributes:
+  check_mode:
+    description: Changes nothing.
+    support: full
+  diff_mode:
+    description: Changes nothing.
+    support: none
+  platform:
+    description: Target systems that the module works on.
+    support: full
+    platforms: linux
+notes:
+  - A variable that begins with C(dropbear_) and resembles none of this collection may be another role's, and is
+    accepted.
+seealso:
+  - module: ocihooks.ssh.node_facts
+"""
+
+EXAMPLES = r"""
+- name: Check the node
+  ocihooks.ssh.preflight:
+"""
+
+RETURN = r"""
+node:
+  description: What M(ocihooks.ssh.node_facts) returns.
+  returned: success, unless O(purpose=variables)
+  type: dict
+client_only:
+  description: Whether the node has no container engine and gets the users' side alone.
+  returned: success, unless O(purpose=variables)
+  type: bool
+  sample: false
+missing_packages:
+  description: Python packages that the hook's interpreter lacks.
+  returned: success, unless O(purpose=variables)
+  type: list
+  elements: str
+  sample: [cryptography]
+remarks:
+  description: What the admin of the node should know, a sentence each.
+  returned: success, unless O(purpose=variables)
+  type: list
+  elements: str
+  sample: []
+"""

@@ -1,0 +1,117 @@
+#!/usr/bin/python
+# Copyright (c) ocihooks.ssh contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: systemd_timers
+short_description: Install systemd timers with their services, or remove them
+version_added: "1.1.0"
+author: The ocihooks.ssh contributors (@ocihooks)
+description:
+  - Writes the units into C(/etc/systemd/system), enables and starts the timers, and restarts those of which a unit has
+    changed, in one task.
+  - Removes timers that are not wanted, with their services.
+options:
+  units:
+    description: The units, file name to text. Each C(NAME.timer) has a C(NAME.service).
+    type: dict
+    default: {}
+  absent:
+    description: Names of the timers to stop and to remove with their services, without C(.timer).
+    type: list
+    elements: str
+    default: []
+attributes:
+  check_mode:
+    description: Can run in check mode and report what would change.
+    support: full
+  diff_mode:
+    description: Shows each unit before and after.
+    support: full
+  platform:
+    description: Target systems that the module works on.
+    support: full
+    platforms: linux
+notes:
+  - Run it as root.
+  - If the first process is not systemd, O(units) are ignored, and O(absent) are removed.
+seealso:
+  - module: ansible.builtin.systemd_service
+"""
+
+EXAMPLES = r"""
+- name: Collect what killed containers left, every 15 minutes
+  ocihooks.ssh.systemd_timers:
+    units:
+      ssh-hook-sweep.service: |
+        [Service]
+        Type=oneshot
+        ExecStart=/opt/oci-hooks/bin/ssh_hook sweep
+      ssh-hook-sweep.timer: |
+        [Timer]
+        OnUnitActiveSec=15min
+        [Install]
+        WantedBy=timers.target
+
+- name: Remove it
+  ocihooks.ssh.systemd_timers:
+    absent: [ssh-hook-sweep]
+"""
+
+RETURN = r"""
+written:
+  description: File names of the units that were not as they should be; in check mode those that would be written.
+  returned: success
+  type: list
+  elements: str
+  sample: [ssh-hook-sweep.timer]
+started:
+  description: The timers that were enabled, started or restarted; in check mode those that would be.
+  returned: success
+  type: list
+  elements: str
+  sample: [ssh-hook-sweep.timer]
+removed:
+  description: The timers that were removed; in check mode those that would be.
+  returned: success
+  type: list
+  elements: str
+  sample: []
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.ocihooks.ssh.plugins.module_utils import _files, _timers
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "units": {"type": "dict", "default": {}},
+            "absent": {"type": "list", "elements": "str", "default": []},
+        },
+        supports_check_mode=True,
+    )
+    units = module.params["units"] if _timers.runs_systemd() else {}
+    before = {name: _files.read(f"{_timers.UNITS}/{name}").decode(errors="replace") for name in units}
+    try:
+        removed = _timers.remove(module.params["absent"], module.check_mode)
+        written, started = _timers.install(units, module.check_mode)
+    except _timers.SystemdError as error:
+        module.fail_json(msg=str(error))
+    except OSError as error:
+        module.fail_json(msg=f"{error.filename or _timers.UNITS} cannot be written: {error.strerror}")
+    diffs = [
+        {"before_header": name, "after_header": name, "before": before[name], "after": units[name]} for name in written
+    ]
+    diffs += [{"prepared": f"removed: {name}\n"} for name in removed]
+    module.exit_json(
+        changed=bool(written or started or removed), written=written, started=started, removed=removed, diff=diffs
+    )
+
+
+if __name__ == "__main__":
+    main()

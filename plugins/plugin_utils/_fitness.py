@@ -1,0 +1,183 @@
+# Copyright (c) ocihooks.ssh contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Judge by its facts (module node_facts) whether a node is fit for the hook."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+OLDEST_PYTHON = (3, 9)
+ROOTLESS_OVERLAYS = (5, 13)  # the first kernel with them
+DOCKER_JSON = "/etc/docker/daemon.json"
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    """Return the two numbers that a version begins with."""
+    return tuple(map(int, re.findall(r"[0-9]+", text)[:2]))
+
+
+def wrong_interpreter(host: str, variables: Mapping[str, Any], node: Mapping[str, Any]) -> str | None:
+    """Return what is wrong with the interpreter of the hook, or None."""
+    python, facts = variables["ssh_hook_python"], node["python"]
+    if not facts["exists"]:
+        return (
+            f"There is no program {python} (ssh_hook_python) on {host}: install Python 3.9 or newer, or name another."
+        )
+    version = facts["version"]
+    if version is None or numbers(version) < OLDEST_PYTHON:
+        what = "not Python" if version is None else f"Python {version}"
+        return f"{python} (ssh_hook_python) on {host} is {what}, and the hook needs Python 3.9 or newer: name another."
+    return None
+
+
+def is_client(variables: Mapping[str, Any], node: Mapping[str, Any]) -> bool:
+    """Return whether a node gets the users' side alone: it has no engine, and needs none."""
+    return not node["engines"] and not variables["ssh_hook_require_engine"]
+
+
+def missing_packages(variables: Mapping[str, Any], node: Mapping[str, Any]) -> list[str]:
+    """Return the Python packages that the node lacks. Without pyroute2's package in `ssh_hook_packages` it needs
+    none."""
+    named = [] if variables["ssh_hook_python_packages_dir"] else variables["ssh_hook_packages"]
+    wanted = ["cryptography", *["pyroute2"] * any("pyroute2" in name for name in named)]
+    return [name for name in wanted if node["python"]["packages"][name] is None]
+
+
+def complaints(host: str, variables: Mapping[str, Any], node: Mapping[str, Any], audit: bool) -> list[str]:
+    """Return a sentence for each reason for which a node is not fit for the hook.
+
+    Args:
+        host: the node's name
+        audit: whether nothing will be written, so that room for it does not matter
+    """
+    wrong = wrong_interpreter(host, variables, node)
+    if wrong:
+        return [wrong]
+    rules = [*_common(host, variables, node, audit)]
+    if not is_client(variables, node):
+        rules += _engine_rules(host, variables, node, audit)
+    return [sentence for holds, sentence in rules if not holds]
+
+
+def _common(
+    host: str, variables: Mapping[str, Any], node: Mapping[str, Any], audit: bool
+) -> Iterable[tuple[object, str]]:
+    packages_dir, missing = variables["ssh_hook_python_packages_dir"], missing_packages(variables, node)
+    base_dir, passwd_file = variables["ssh_hook_base_dir"], variables["ssh_hook_passwd_file"]
+    yield (
+        base_dir not in node["missing"],
+        f"There is no directory {base_dir} (ssh_hook_base_dir) on {host}: name the parent directory of the users' "
+        "homes, or mount it.",
+    )
+    yield (
+        audit or not node["read_only"],
+        f"On {host} {_and(node['read_only'])} cannot be written, for the file system is read-only: make it writable, "
+        "or install on other directories.",
+    )
+    yield (
+        audit or not node["full"],
+        f"On {host} the file system of {_and(node['full'])} has less than 8 MB left: make room.",
+    )
+    yield (
+        not packages_dir or not missing,
+        f"{packages_dir} (ssh_hook_python_packages_dir) on {host} does not hold {_and(missing)}: install what is "
+        f"missing there, for {variables['ssh_hook_python']}.",
+    )
+    yield (
+        variables["ssh_hook_passwd_source"] != "file" or node["passwd_file"],
+        f"There is no file {passwd_file} (ssh_hook_passwd_file) on {host}: put it there, or set ssh_hook_passwd_source "
+        "to 'getent' to have it made.",
+    )
+
+
+def _engine_rules(
+    host: str, variables: Mapping[str, Any], node: Mapping[str, Any], audit: bool
+) -> Iterable[tuple[object, str]]:
+    others, port = node["other_hooks"], variables["ssh_hook_server_port"]
+    yield node["engines"], f"There is no container engine on {host}: install podman, crun, runc or sarus first."
+    yield (
+        not others,
+        f"On {host} {_and(others)} {'names' if len(others) == 1 else 'name'} another SSH hook for the same containers, "
+        "which would meet two hooks, or lose that file: rename it, such as to "
+        f"{[*others, ''][0]}.old, since engines read names that end in .json alone.",
+    )
+    yield (
+        not node["port_holders"],
+        f"Port {port} (ssh_hook_server_port) on {host} is taken by {', '.join(node['port_holders'])}: choose a port "
+        "that is free on all nodes.",
+    )
+    yield (
+        not node["foreign"],
+        f"{_and(node['foreign'])} (ssh_hook_listen_addresses) cannot be listened at on {host}: name addresses that "
+        "this node has.",
+    )
+    yield (
+        not variables["ssh_hook_require_seccomp"] or node["python"]["libseccomp"],
+        f"{variables['ssh_hook_python']} (ssh_hook_python) on {host} cannot load libseccomp.so.2, by which sessions "
+        "get their container's seccomp profile: install libseccomp2 (Debian, Ubuntu, SUSE) or libseccomp (others), or "
+        "set ssh_hook_require_seccomp to false.",
+    )
+    yield (
+        audit or node["suid_dumpable"] != 1,
+        f"On {host} fs.suid_dumpable is 1, by which a program that its user may not read can be traced, and so "
+        "Dropbear before its container starts: set it to 0 (sysctl fs.suid_dumpable=0), or to 2.",
+    )
+    problem = node["docker"] and node["docker"]["problem"]
+    yield not (variables["ssh_hook_docker_cdi"] and lacks_cdi(node) and problem), f"{problem}."
+
+
+def lacks_cdi(node: Mapping[str, Any]) -> bool:
+    """Return whether Docker's daemon is there and has CDI, but it is switched off."""
+    docker = node["docker"]
+    return docker is not None and not docker["cdi"] and not docker["is_old"]
+
+
+def remarks(host: str, variables: Mapping[str, Any], node: Mapping[str, Any]) -> list[str]:
+    """Return a sentence for each thing that the admin should know, and that does not keep the hook from the node."""
+    if is_client(variables, node):
+        return [
+            f"{host} has no container engine, and gets the users' side of ssh_hook alone: keygen, client-config and "
+            "wait."
+        ]
+    docker, cdi = node["docker"], variables["ssh_hook_cdi"]
+    read = {path for directories in node["hooks_dirs"].values() for path in directories}
+    unread = [path for path in variables["ssh_hook_hooks_dirs"] if path not in read]
+    podmans = node["hooks_dirs"].get("podman")
+    rules = [
+        (
+            variables["ssh_hook_overlay_mount_home_ssh"] and numbers(node["kernel"]) < ROOTLESS_OVERLAYS,
+            f"Kernel {node['kernel']} of {host} is older than 5.13 and has no overlays in user namespaces: rootless "
+            "containers get an SSH daemon there only with ssh_hook_overlay_mount_home_ssh set to false.",
+        ),
+        (
+            cdi and docker and docker["is_old"],
+            f"Docker {docker and docker['version']} on {host} has no CDI devices (ssh_hook_cdi), so that its "
+            "containers get no SSH: upgrade it to 25 or newer.",
+        ),
+        (
+            cdi and not variables["ssh_hook_docker_cdi"] and lacks_cdi(node),
+            f"Docker {docker and docker['version']} on {host} takes no CDI devices (ssh_hook_cdi): add "
+            f'"features": {{"cdi": true}} to {DOCKER_JSON} and restart Docker, or set ssh_hook_docker_cdi to true and '
+            "restart Docker afterwards.",
+        ),
+        (
+            unread and podmans is not None,
+            f"podman on {host} does not read {_and(unread)} (ssh_hook_hooks_dirs): to have it read, write to "
+            "/etc/containers/containers.conf.d/50-oci-hooks.conf the lines '[engine]' and 'hooks_dir = "
+            f"{json.dumps([*(podmans or []), *unread])}'.",
+        ),
+        (
+            unread and podmans is None,
+            f"No engine on {host} reads {_and(unread)} (ssh_hook_hooks_dirs): crun and runc by themselves take hooks "
+            "from a bundle's config.json alone, so whatever makes the bundles must put the hook into them.",
+        ),
+    ]
+    return [sentence for is_so, sentence in rules if is_so]
+
+
+def _and(values: Iterable[str]) -> str:
+    return " and ".join(dict.fromkeys(values))

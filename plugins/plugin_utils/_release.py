@@ -1,0 +1,63 @@
+# Copyright (c) ocihooks.ssh contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Find a release among the builds of the role dropbear, and pack it for nodes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tarfile
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ansible_collections.ocihooks.ssh.plugins.module_utils import _dropbear
+
+SBOM = "sbom.cdx.json"
+
+
+class Release(NamedTuple):
+    """A release for one architecture.
+
+    Attributes:
+        name: name of its directory, with the digest of all that it has, so that equal builds do not change a node
+        files: path below the directory, SHA-256 and mode of each file
+        sources: paths of the files on the controller, in the same order
+    """
+
+    name: str
+    files: list[tuple[str, str, int]]
+    sources: list[str]
+
+
+def find_release(builds: Mapping[str, Any], architecture: str, version: str, source_dir: str) -> Release:
+    """Return the release for an architecture, as the module's options describe it."""
+    built = [file for kind in ("files", "sboms") for file in builds[kind] if file["architecture"] == architecture]
+    digest = hashlib.sha256("".join(file["sha256"] for file in built).encode()).hexdigest()
+    files = []
+    for file in built:
+        program = file.get("program")
+        # 0111: a process whose user may not read its program is not dumpable, so nobody can trace it from its first
+        # instruction on (ptrace(2), PR_SET_DUMPABLE).
+        mode = 0o644 if program is None else 0o111 if program == _dropbear.PROGRAM else 0o755
+        files.append((SBOM if program is None else f"bin/{program}", file["sha256"], mode))
+    sources = [f"{source_dir}/{file['sha256']}" if source_dir else file["path"] for file in built]
+    return Release(f"dropbear-{version}-{digest[:12]}", files, sources)
+
+
+def pack(release: Release, archive: Path) -> None:
+    """Write the files of a release into an archive, unless it is there. Several processes may do so at once."""
+    if archive.exists():
+        return
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(prefix=".", dir=archive.parent)
+    try:
+        with open(descriptor, "wb") as target, tarfile.open(fileobj=target, mode="w") as opened:
+            for source, (path, _digest, _mode) in zip(release.sources, release.files):
+                opened.add(source, path, recursive=False)
+        os.rename(temporary, archive)
+    except BaseException:
+        os.unlink(temporary)
+        raise

@@ -1,0 +1,198 @@
+# Copyright (c) ocihooks.ssh contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Say what is wrong with the variables of the roles: names that nobody knows, values of a wrong type, wrong values."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+PLAYBOOKS = ("ssh_hook_hosts", "ssh_hook_users", "ssh_hook_remove_keys_of", "ssh_hook_serial")
+LISTS = ("ssh_hook_users", "ssh_hook_remove_keys_of")  # of PLAYBOOKS
+PREFIXES = ("ssh_hook_", "dropbear_")
+PRIVATE = ("ssh_hook__", "dropbear__")
+NEAR = 0.8  # of 1: how much a name has to resemble another to be taken for a misspelling
+
+# Absolute, plain enough for a "#!" line, a unit file and a colon-separated list, and without "." or "..".
+PATH = re.compile(r"(/(?!\.{1,2}(/|$))[A-Za-z0-9._+@-]+)+")
+PATHS = (
+    "ssh_hook_prefix",
+    "ssh_hook_python",
+    "ssh_hook_base_dir",
+    "ssh_hook_passwd_file",
+    "ssh_hook_dropbear_dir",
+    "ssh_hook_python_packages_dir",
+    "ssh_hook_enroot_hooks_dir",
+    "ssh_hook_podman_hpc_modules_dir",
+)
+OPTIONAL_PATHS = PATHS[-3:]  # which may be empty
+ADDRESS = re.compile(r"[0-9A-Fa-f:.]+")
+JSON_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\.json")
+PORTS = range(1, 65536)
+MOST_ADDRESSES = 10  # at which Dropbear listens
+LONGEST_PYTHON = 100  # characters of an interpreter that a program can name
+
+
+def misspelt(names: Iterable[str], known: Collection[str]) -> list[str]:
+    """Return a sentence for each name that is no variable of this collection, with the nearest that is one.
+
+    A name that begins with dropbear_ and resembles none may be another role's.
+    """
+    sentences = []
+    for name in sorted(names):
+        if not name.startswith(PREFIXES) or name.startswith(PRIVATE) or name in known:
+            continue
+        near = difflib.get_close_matches(name, known, 1, NEAR)
+        if near:
+            sentences.append(f"{name} is no variable of this collection: {near[0]} is meant, it seems.")
+        elif not name.startswith("dropbear_"):
+            nearest = difflib.get_close_matches(name, known, 1, 0.0)[0]
+            sentences.append(f"{name} is no variable of this collection, whose nearest is {nearest}: remove it.")
+    return sentences
+
+
+def wrong_lists(variables: Mapping[str, Any], lists: Iterable[str]) -> list[str]:
+    """Return a sentence for each variable that must be a list and is not, as a string, which would count as letters."""
+    return [
+        f"{name} is '{variables[name]}', and must be a list: write [{variables[name]}]."
+        for name in lists
+        if name in variables and not isinstance(variables[name], list)
+    ]
+
+
+def wrong_paths(variables: Mapping[str, Any]) -> list[str]:
+    """Return a sentence for each path of the role ssh_hook that is none."""
+    named = [(name, variables[name]) for name in PATHS]
+    named += [("ssh_hook_hooks_dirs", path) for path in variables["ssh_hook_hooks_dirs"]]
+    return [
+        f"{name} is '{path}': it must be an absolute path of letters, digits and . _ + @ -, without a slash at its end."
+        for name, path in named
+        if not PATH.fullmatch(str(path)) and not (name in OPTIONAL_PATHS and path == "")
+    ]
+
+
+DROPBEAR_PATHS = (  # name, pattern, what else is right
+    ("dropbear_prefix", re.compile(r"/\S+"), ""),
+    ("dropbear_build_dir", re.compile(r"(/\S+)?"), ", or leave it empty"),
+    *(
+        (f"dropbear_{name}", re.compile(r"(/.+)?"), ", or leave it empty")
+        for name in (
+            "source_archive",
+            "libsodium_source_archive",
+            "openssh_source_archive",
+            "openssl_source_archive",
+            "programs_archive",
+        )
+    ),
+)
+
+
+def wrong_dropbear_paths(variables: Mapping[str, Any]) -> list[str]:
+    """Return a sentence for each path of the role dropbear that is none."""
+    return [
+        f"{name} is '{variables[name]}': set an absolute path without blanks{alternative}."
+        for name, pattern, alternative in DROPBEAR_PATHS
+        if name in variables and not pattern.fullmatch(str(variables[name]))
+    ]
+
+
+def wrong_dropbear_dir(variables: Mapping[str, Any], prefix: str | None) -> list[str]:
+    """Return what is wrong with where the playbooks install Dropbear.
+
+    Args:
+        prefix: dropbear_prefix if the site has set it
+    """
+    directory = variables["ssh_hook_dropbear_dir"]
+    parent, _slash, name = directory.rpartition("/")
+    if name != "dropbear":
+        return [
+            f"ssh_hook_dropbear_dir is '{directory}': this playbook installs Dropbear as a directory of the name "
+            "dropbear, so let it end in /dropbear."
+        ]
+    if prefix not in (None, parent):
+        return [
+            f"dropbear_prefix is '{prefix}', and this playbook installs Dropbear where the hook looks for it, in "
+            f"{directory} (ssh_hook_dropbear_dir): set ssh_hook_dropbear_dir to {prefix}/dropbear, and remove "
+            "dropbear_prefix."
+        ]
+    return []
+
+
+def wrong_values(variables: Mapping[str, Any]) -> list[str]:
+    """Return a sentence for each value of the role ssh_hook that its type alone does not exclude."""
+    python, name, port = (variables[f"ssh_hook_{key}"] for key in ("python", "json_name", "server_port"))
+    dirs, cdi, docker_cdi = (variables[f"ssh_hook_{key}"] for key in ("hooks_dirs", "cdi", "docker_cdi"))
+    ports, addresses, stages = (
+        variables[f"ssh_hook_{key}"] for key in ("container_ports", "listen_addresses", "stages")
+    )
+    minutes, joins = variables["ssh_hook_passwd_refresh_minutes"], variables["ssh_hook_join_namespaces"]
+    names = [address for address in addresses if not ADDRESS.fullmatch(address)]
+    starting = "createRuntime" if joins else "createContainer"
+    rules = [
+        (
+            len(python) <= LONGEST_PYTHON,
+            f"ssh_hook_python has {len(python)} characters, and a program can name an interpreter of at most "
+            f"{LONGEST_PYTHON}.",
+        ),
+        (
+            dirs or cdi,
+            "ssh_hook_hooks_dirs is empty, so no engine would learn of the hook: name a directory that the engine "
+            "reads, or set ssh_hook_cdi to true.",
+        ),
+        (
+            cdi or not docker_cdi,
+            "ssh_hook_docker_cdi is true and ssh_hook_cdi is false, so Docker would find no device: set both to true, "
+            "or neither.",
+        ),
+        (
+            JSON_NAME.fullmatch(name),
+            f"ssh_hook_json_name is '{name}': it must be a file name of letters, digits and . _ - that ends in .json, "
+            "for engines read no other.",
+        ),
+        (port in PORTS, f"ssh_hook_server_port is {port}, and a TCP port is a number from 1 to 65535."),
+        (
+            all(port in PORTS for port in ports),
+            f"ssh_hook_container_ports is {shown(ports)}, and a TCP port is a number from 1 to 65535.",
+        ),
+        (
+            not names,
+            f"ssh_hook_listen_addresses has '{_and(names, quote=True)}': give IPv4 or IPv6 addresses, no names, scopes "
+            "or networks.",
+        ),
+        (
+            len(set(addresses)) == len(addresses),
+            f"ssh_hook_listen_addresses is {shown(addresses)}: give each address once.",
+        ),
+        (
+            len(addresses) <= MOST_ADDRESSES,
+            f"ssh_hook_listen_addresses has {len(addresses)} addresses, and Dropbear listens at {MOST_ADDRESSES} at "
+            "most.",
+        ),
+        (
+            starting in stages,
+            f"ssh_hook_stages is {shown(stages)}: without "
+            f"{starting}{'' if joins else ' (ssh_hook_join_namespaces is false)'} no daemon is ever started.",
+        ),
+        (
+            not {"createRuntime", "createContainer"} <= set(stages),
+            "ssh_hook_stages has both createRuntime and createContainer: the daemon can be started at one of them "
+            "only.",
+        ),
+        (
+            minutes >= 1,
+            f"ssh_hook_passwd_refresh_minutes is {minutes}, and the timer needs a number of minutes from 1 on.",
+        ),
+    ]
+    return [sentence for holds, sentence in rules if not holds]
+
+
+def shown(values: Iterable[object]) -> str:
+    """Return a list as it is written in an inventory."""
+    return f"[{', '.join(map(str, values))}]"
+
+
+def _and(values: Iterable[str], *, quote: bool = False) -> str:
+    return ("' and '" if quote else " and ").join(values)

@@ -1,0 +1,219 @@
+"""The playbooks as a new user would run them: wrong input fails before anything changes, and ways to run them work.
+
+The node is as it was before anything was deployed, and so it is afterwards.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from node import CDI_SPEC, HOOK_JSON, LAUNCHER, PASSWD, PREFIX, ROOT, SETTINGS, Play, listing, play
+from test_deployment import WITHOUT_ENGINES
+
+BY_GROUPS: dict[str, object] = {"ssh_hook_hosts": "compute_nodes:login_nodes"}
+
+
+@pytest.fixture(scope="module")
+def untouched() -> dict[str, str]:
+    """What is on the node before anything was deployed."""
+    return listing()
+
+
+def inventory(path: Path, **groups: list[str]) -> str:
+    """Write an inventory with these groups; return its path."""
+    children = {name: {"hosts": dict.fromkeys(hosts)} for name, hosts in groups.items()}
+    path.write_text(json.dumps({"all": {"children": children}}), encoding="utf-8")
+    return str(path)
+
+
+def refused(untouched: dict[str, str], done: Play, *sentences: str) -> None:
+    """The play failed with these sentences, and nothing has changed."""
+    assert done.status != 0, done.said
+    said = " ".join(done.said.split())
+    assert [sentence for sentence in sentences if sentence not in said] == [], done.said
+    assert "Traceback" not in done.said
+    assert listing() == untouched
+
+
+@pytest.mark.parametrize("playbook", ["deploy", "audit", "remove"])
+def test_a_pattern_that_matches_no_host_is_refused(untouched: dict[str, str], playbook: str) -> None:
+    none = play(playbook, variables={"ssh_hook_hosts": "compute_nodes:login_nodes"})
+    refused(untouched, none, "No host of the inventory matches 'compute_nodes:login_nodes', so there is nothing to do")
+    assert "--extra-vars ssh_hook_hosts=all" in " ".join(none.said.split())
+
+
+def test_a_limit_that_leaves_no_host_is_refused(untouched: dict[str, str], tmp_path: Path) -> None:
+    hosts = inventory(tmp_path / "hosts.json", compute_nodes=["node"], others=["storage"])
+    none = play("deploy", "--limit=storage", inventory=hosts, variables=BY_GROUPS)
+    refused(untouched, none, "matches both 'compute_nodes:login_nodes' (ssh_hook_hosts) and 'storage' (--limit)")
+
+
+def test_wrong_names_and_strings_for_lists_are_refused(untouched: dict[str, str]) -> None:
+    wrong: dict[str, object] = {
+        "ssh_hook_server_prot": 15264,
+        "dropbear_versoin": "2026.95",
+        "dropbear_initramfs_port": 22,  # another role's
+        "ssh_hook_hooks_dirs": "/etc/hooks.d",
+        "ssh_hook_listen_addresses": "127.0.0.1",
+        "ssh_hook_users": "alice",
+        "ssh_hook_stages": "createRuntime",
+    }
+    done = play("deploy", variables=wrong)
+    refused(
+        untouched,
+        done,
+        "ssh_hook_server_prot is no variable of this collection: ssh_hook_server_port is meant",
+        "dropbear_versoin is no variable of this collection: dropbear_version is meant",
+        "ssh_hook_hooks_dirs is '/etc/hooks.d', and must be a list: write [/etc/hooks.d].",
+        "ssh_hook_listen_addresses is '127.0.0.1', and must be a list: write [127.0.0.1].",
+        "ssh_hook_users is 'alice', and must be a list: write [alice].",
+        "ssh_hook_stages is 'createRuntime', and must be a list: write [createRuntime].",
+    )
+    assert "dropbear_initramfs_port" not in done.said
+
+
+def test_a_base_directory_that_does_not_exist_is_refused(untouched: dict[str, str]) -> None:
+    done = play("deploy", variables={"ssh_hook_base_dir": "/no/homes"})
+    refused(untouched, done, "There is no directory /no/homes (ssh_hook_base_dir) on node: name the parent directory")
+
+
+@pytest.mark.parametrize("playbook", ["deploy", "audit", "remove"])
+def test_another_prefix_of_dropbear_is_refused_and_not_ignored(untouched: dict[str, str], playbook: str) -> None:
+    done = play(playbook, variables={"dropbear_prefix": "/srv/tools"})
+    refused(
+        untouched,
+        done,
+        "dropbear_prefix is '/srv/tools', and this playbook installs Dropbear where the hook looks for it",
+        "set ssh_hook_dropbear_dir to /srv/tools/dropbear, and remove dropbear_prefix.",
+    )
+
+
+def test_a_login_node_without_an_engine_gets_the_users_side_alone(untouched: dict[str, str], tmp_path: Path) -> None:
+    hosts = inventory(tmp_path / "hosts.json", login_nodes=["node"])
+    deployed = play("deploy", before=WITHOUT_ENGINES, inventory=hosts, variables=BY_GROUPS)
+    assert deployed.status == 0, deployed.said
+    assert "node has no container engine, and gets the users' side of ssh_hook alone: keygen" in deployed.said
+    assert (LAUNCHER.exists(), PASSWD.exists()) == (True, True)
+    assert [path for path in (HOOK_JSON, CDI_SPEC, PREFIX / "dropbear") if os.path.lexists(path)] == []
+    for playbook in ("deploy", "audit"):
+        again = play(playbook, before=WITHOUT_ENGINES, inventory=hosts, variables=BY_GROUPS)
+        assert (again.status, again.changed) == (0, 0), again.said
+    removed = play("remove", before=WITHOUT_ENGINES, inventory=hosts, variables=BY_GROUPS)
+    assert removed.status == 0, removed.said
+    assert listing() == untouched
+
+
+@pytest.fixture(scope="module")
+def deployed(untouched: dict[str, str]) -> Iterator[dict[str, str]]:
+    """A node with the hook, and a home of the user daemon; what is on it."""
+    home = Path("/home/daemon")
+    home.mkdir()
+    os.chown(home, 1, 1)
+    done = play("deploy")
+    assert done.status == 0, done.said
+    yield listing()
+    shutil.rmtree(home)
+    removed = play("remove")
+    assert removed.status == 0, removed.said
+    assert listing() == untouched
+
+
+def harm() -> None:
+    """Change what is installed, and what is configured."""
+    LAUNCHER.write_text("#!/bin/sh\n", encoding="utf-8")
+    HOOK_JSON.write_text("{}\n", encoding="utf-8")
+
+
+def test_tags_choose_parts_of_a_deployment(deployed: dict[str, str]) -> None:
+    harm()
+    harmed = listing()
+    users: dict[str, object] = {"ssh_hook_users": ["daemon"]}
+    checked = play("deploy", "--tags=preflight", variables=users)
+    assert (checked.status, checked.changed) == (0, 0), checked.said
+    assert listing() == harmed
+    installed = play("deploy", "--tags=install", variables=users)
+    assert installed.status == 0, installed.said
+    changed = listing()
+    assert {path for path, seen in changed.items() if seen != harmed[path]} == {str(LAUNCHER)}
+    configured = play("deploy", "--tags=configure", variables=users)
+    assert configured.status == 0, configured.said
+    assert listing() == deployed
+    assert not Path("/home/daemon/.oci-hooks").exists()
+    made = play("deploy", "--tags=keys", variables=users)
+    assert (made.status, made.changed) == (0, 1), made.said
+    assert Path("/home/daemon/.oci-hooks/ssh/keys/id_dropbear").is_file()
+    assert listing() == deployed
+
+
+def test_tags_do_not_go_around_the_preflight(deployed: dict[str, str]) -> None:
+    for tag in ("install", "configure", "keys"):
+        done = play("deploy", f"--tags={tag}", variables={"ssh_hook_base_dir": "/no/homes"})
+        refused(deployed, done, "There is no directory /no/homes (ssh_hook_base_dir) on node")
+
+
+def test_nodes_may_be_deployed_one_after_another(deployed: dict[str, str], tmp_path: Path) -> None:
+    hosts = inventory(tmp_path / "hosts.json", compute_nodes=["node", "other", "third"])
+    done = play("deploy", "--limit=node:third", inventory=hosts, variables={**BY_GROUPS, "ssh_hook_serial": 1})
+    assert (done.status, done.changed) == (0, 0), done.said
+    assert done.said.count("PLAY [Deploy SSH into containers]") == 2
+    assert "other" not in done.said
+    assert listing() == deployed
+
+
+def test_a_user_without_root_becomes_root(deployed: dict[str, str], tmp_path: Path) -> None:
+    rule = Path("/etc/sudoers.d/role-test")
+    rule.write_text("daemon ALL=(root) NOPASSWD: ALL\n", encoding="utf-8")
+    home = Path("/run/role-test-controller")
+    home.mkdir()
+    os.chown(home, 1, 1)
+    as_daemon = (
+        *("setpriv", "--reuid=1", "--regid=1", "--init-groups", "env", f"HOME={home}", f"ANSIBLE_HOME={home}/ansible"),
+        *(f"ANSIBLE_REMOTE_TMP={home}/tmp", f"ANSIBLE_LOCAL_TEMP={home}/local"),
+    )
+    # What root has built; this user may not write there.
+    programs = home / "build"
+    shutil.copytree(str(SETTINGS["dropbear_build_dir"]), programs)
+    for path in (programs, *programs.rglob("*")):
+        os.chown(path, 1, 1, follow_symlinks=False)
+    variables: dict[str, object] = {"ansible_become_flags": "-H -S -n", "dropbear_build_dir": str(programs)}
+    harm()
+    try:
+        done = play("deploy", before=as_daemon, variables=variables)
+        assert done.status == 0, done.said
+        again = play("deploy", before=as_daemon, variables=variables)
+    finally:
+        rule.unlink()
+        shutil.rmtree(home)
+    assert (again.status, again.changed) == (0, 0), again.said
+    assert listing() == deployed
+
+
+@pytest.mark.parametrize("age", ["oldest", "newest"])
+def test_another_ansible_core_does_the_same(deployed: dict[str, str], age: str) -> None:
+    core = ROOT / ".cache" / f"core-{age}"
+    assert Path(core, "bin/ansible-playbook").exists(), sys.path
+    site: dict[str, object] = {"ssh_hook_users": ["daemon"], "ssh_hook_cdi": True}
+    harm()
+    checked = play("deploy", "--check", "--diff", core=core, variables=site)
+    assert checked.status == 0, checked.said
+    assert checked.changed > 0
+    for playbook in ("deploy", "audit"):
+        done = play(playbook, core=core, variables=site)
+        assert done.status == 0, done.said
+    assert done.changed == 0
+    again = play("deploy", core=core, variables=site)
+    assert (again.status, again.changed) == (0, 0), again.said
+    back = play("deploy", core=core)
+    assert back.status == 0, back.said
+    CDI_SPEC.parent.rmdir()
+    assert listing() == deployed
+    wrong = play("deploy", core=core, variables={"ssh_hook_server_prot": 1})
+    refused(deployed, wrong, "ssh_hook_server_port is meant")
+    none = play("audit", core=core, variables={"ssh_hook_hosts": "nobody"})
+    refused(deployed, none, "No host of the inventory matches 'nobody'")

@@ -1,0 +1,137 @@
+"""A release of Dropbear is installed whole, found damaged, and removed when nobody needs it. Needs root."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.ocihooks.ssh.plugins.module_utils import _dropbear as dropbear
+from ansible_collections.ocihooks.ssh.plugins.plugin_utils import _release
+
+SAYING = "#!/bin/sh\necho {}\n"
+CONTENTS = {
+    "dropbearmulti": SAYING.format("Dropbear v1"),
+    "ssh": SAYING.format("OpenSSH_2p1"),
+    "sftp-server": SAYING.format("posix-rename"),
+    "sbom": "{}",
+}
+VERSIONS = {"dropbear": "1", "openssh": "2p1"}
+
+
+def builds(directory: Path, contents: dict[str, str]) -> dict[str, Any]:
+    """What the role dropbear says of these programs, which are written into a directory under their digests."""
+    directory.mkdir(exist_ok=True)
+    answer: dict[str, Any] = {"files": [], "sboms": []}
+    for name, text in contents.items():
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        (directory / digest).write_text(text, encoding="utf-8")
+        file = {"architecture": "x86_64", "path": str(directory / digest), "sha256": digest}
+        answer["sboms" if name == "sbom" else "files"].append(file if name == "sbom" else {**file, "program": name})
+    answer["files"].append({"architecture": "aarch64", "program": "ssh", "path": "/none", "sha256": "0"})
+    return answer
+
+
+def release_of(tmp_path: Path, contents: dict[str, str], version: str = "1") -> tuple[dropbear.Release, Path]:
+    """A release and its archive."""
+    found = _release.find_release(builds(tmp_path / "built", contents), "x86_64", version, "")
+    assert found == _release.find_release(
+        builds(tmp_path / "built", contents), "x86_64", version, str(tmp_path / "built")
+    )
+    archive = tmp_path / f"{found.name}.tar"
+    for _twice in range(2):
+        _release.pack(found, archive)
+    files = [dropbear.File(*file) for file in found.files]
+    return dropbear.Release(str(tmp_path / "prefix"), found.name, files), archive
+
+
+def installed(release: dropbear.Release, archive: Path) -> dropbear.State:
+    """Install a release; return what was not as it should be."""
+    state = dropbear.compare(release)
+    dropbear.install(release, state, str(archive))
+    return state
+
+
+def test_a_release_is_installed_whole_and_repaired(tmp_path: Path) -> None:
+    release, archive = release_of(tmp_path, CONTENTS)
+    assert len(installed(release, archive).paths(release)) == 3 + 4 + 2 + 1
+    assert dropbear.compare(release).paths(release) == []
+    directory = Path(release.directory)
+    assert os.readlink(tmp_path / "prefix/dropbear") == release.name
+    modes = {path.name: path.stat().st_mode & 0o7777 for path in [*(directory / "bin").iterdir(), *directory.iterdir()]}
+    assert modes["dropbearmulti"] == 0o111
+    assert (modes["ssh"], modes["sbom.cdx.json"], modes["bin"]) == (0o755, 0o644, 0o755)
+    dropbear.verify(release.prefix, VERSIONS)
+
+    (directory / "bin/ssh").write_text("damaged", encoding="utf-8")
+    (directory / "bin/sftp-server").chmod(0o775)
+    (directory / "bin/dropbear").unlink()
+    os.chown(directory, 4711, 4711)
+    harmed = {str(directory), *(f"{directory}/bin/{name}" for name in ("ssh", "sftp-server", "dropbear"))}
+    assert set(dropbear.compare(release).paths(release)) == harmed
+    installed(release, archive)
+    assert dropbear.compare(release).paths(release) == []
+
+
+def test_what_was_damaged_on_its_way_is_not_installed(tmp_path: Path) -> None:
+    release, archive = release_of(tmp_path, CONTENTS)
+    content = archive.read_bytes()
+    archive.write_bytes(content.replace(b"OpenSSH_2p1", b"OpenSSH_2p2"))
+    with pytest.raises(dropbear.NotInstalled, match=r"^bin/ssh was damaged on its way to the node: run the play again"):
+        installed(release, archive)
+    archive.write_bytes(b"none")
+    with pytest.raises(dropbear.NotInstalled, match=r"^the archive that was sent is damaged: "):
+        installed(release, archive)
+    assert not (tmp_path / "prefix/dropbear").is_symlink()
+
+
+def test_another_installation_is_left_alone(tmp_path: Path) -> None:
+    release, _archive = release_of(tmp_path, CONTENTS)
+    (tmp_path / "prefix/dropbear/bin").mkdir(parents=True)
+    for attempt in (lambda: dropbear.compare(release), lambda: dropbear.uninstall(release.prefix, check=False)):
+        with pytest.raises(dropbear.NotInstalled, match="is not a link made by this role: move away what another"):
+            attempt()
+    assert [path.name for path in (tmp_path / "prefix").iterdir()] == ["dropbear"]
+
+
+@pytest.mark.parametrize(
+    ("program", "sentence"),
+    [
+        ("dropbearmulti", "dropbear should be 1, but asked for its version it says 'something else'."),
+        ("ssh", "ssh should be 2p1, but asked for its version it says 'something else'."),
+        ("sftp-server", "sftp-server should say which requests it understands, but says 'something else'."),
+    ],
+)
+def test_a_program_that_is_another_is_named(tmp_path: Path, program: str, sentence: str) -> None:
+    release, archive = release_of(tmp_path, {**CONTENTS, program: SAYING.format("something else")})
+    installed(release, archive)
+    with pytest.raises(dropbear.NotInstalled) as refused:
+        dropbear.verify(release.prefix, VERSIONS)
+    assert str(refused.value) == f"{release.prefix}/dropbear/bin/{sentence}"
+
+
+def test_old_releases_are_removed_unless_a_process_runs_them(tmp_path: Path) -> None:
+    prefix = tmp_path / "prefix"
+    first, archive = release_of(tmp_path, CONTENTS)
+    installed(first, archive)
+    for name in ("unused", "busy"):
+        (prefix / f"dropbear-0-{name}/bin").mkdir(parents=True)
+        shutil.copy("/bin/sleep", prefix / f"dropbear-0-{name}/bin/dropbearmulti")
+    assert dropbear.prune(first, first.name, check=False) == []
+    second, archive = release_of(tmp_path, {**CONTENTS, "sbom": "[]"}, "1.1")
+    state = installed(second, archive)
+    process = subprocess.Popen(["sleep", "60"], executable=prefix / "dropbear-0-busy/bin/dropbearmulti")
+    try:
+        for check in (True, False):
+            assert dropbear.prune(second, state.current, check) == [f"{prefix}/dropbear-0-unused"]
+    finally:
+        process.kill()
+        process.wait()
+    left = {path.name for path in prefix.iterdir()}
+    assert left == {"dropbear", "dropbear-0-busy", first.name, second.name}
+    assert len(dropbear.uninstall(str(prefix), check=True)) == len(dropbear.uninstall(str(prefix), check=False)) == 4
+    assert dropbear.uninstall(str(prefix), check=False) == []

@@ -1,0 +1,168 @@
+"""The installer of the hook repairs what somebody has changed, follows no link, and changes nothing else. Needs
+root."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from ansible_collections.ocihooks.ssh.plugins.module_utils import _bytecode as bytecode
+from ansible_collections.ocihooks.ssh.plugins.module_utils import _hook_package as hook_package
+
+PACKAGE = {
+    "__init__.py": "# the package\n",
+    "cli.py": "from .spec.settings import PORT\n",
+    "importer.py": "# the importer\n",
+    "spec/__init__.py": "# a room\n",
+    "spec/settings.py": "PORT = 22\n",
+}
+
+
+def replace_by_link(folder: Path, victim: Path) -> None:
+    folder.rename(folder.with_name("moved"))
+    folder.symlink_to(victim)
+
+
+def replace_by_file(folder: Path, _victim: Path) -> None:
+    folder.rename(folder.with_name("moved"))
+    folder.touch()
+
+
+def give_away(folder: Path, _victim: Path) -> None:
+    os.chown(folder, 4711, 4711)
+    folder.chmod(0o777)
+    (folder / "planted").mkdir()
+    (folder / "settings.py").unlink()
+    (folder / "settings.py").symlink_to("/etc/passwd")
+
+
+def listing(directory: Path) -> dict[str, tuple[int, int, bytes]]:
+    return {
+        str(path.relative_to(directory)): (
+            path.lstat().st_mode,
+            path.lstat().st_uid,
+            path.read_bytes() if path.is_file() and not path.is_symlink() else b"",
+        )
+        for path in sorted(directory.rglob("*"))
+    }
+
+
+SOURCES = {
+    **{f"package/{name}": text for name, text in PACKAGE.items()},
+    "libexec/refresh_passwd.py": "# the script\n",
+    "completion": "# the completion\n",
+}
+
+
+@pytest.fixture
+def hook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> hook_package.Hook:
+    os.umask(0o022)
+    monkeypatch.setattr(
+        hook_package, "LAUNCHER", "#{python}\n# {bytecode} {settings}\nsys.path.insert(0, {directory})\n"
+    )
+    monkeypatch.setattr(hook_package, "RECORDS", str(tmp_path / "records"))
+    monkeypatch.setattr(hook_package, "MOUNT_POINT", str(tmp_path / "containers/ssh"))
+    monkeypatch.setattr(hook_package, "install_launcher", lambda hook, check: None)
+    return hook_package.Hook(str(tmp_path / "hook"), sys.executable, {}, bytecode.digests(SOURCES))
+
+
+def installed(hook: hook_package.Hook, *, check: bool = False, sources: dict[str, str] | None = SOURCES) -> bool:
+    """Return whether anything differed."""
+    change = hook_package.install(hook, sources, check)
+    return bool(change.files or change.launcher or change.removed)
+
+
+@pytest.mark.parametrize("harm", [replace_by_link, replace_by_file, give_away])
+def test_what_was_harmed_is_repaired(
+    tmp_path: Path, hook: hook_package.Hook, harm: Callable[[Path, Path], None]
+) -> None:
+    directory, victim = Path(hook.directory), tmp_path / "victim"
+    (victim / "inner").mkdir(parents=True)
+    (victim / "file").write_text("theirs", encoding="utf-8")
+    victim.chmod(0o700)
+    os.chown(victim, 4711, 4711)
+    assert installed(hook)
+    right, theirs = listing(directory), (listing(victim), victim.stat().st_mode, victim.stat().st_uid)
+    assert {f"ssh_hook/{name}" for name in PACKAGE} <= set(right)
+
+    harm(directory / "ssh_hook" / "spec", victim)
+    assert installed(hook, check=True)
+    assert installed(hook)
+    assert listing(directory) == right
+    assert (listing(victim), victim.stat().st_mode, victim.stat().st_uid) == theirs
+    assert not installed(hook, check=True)
+    assert not installed(hook, sources=None)
+
+
+def test_nothing_is_changed_until_the_sources_are_at_hand(hook: hook_package.Hook) -> None:
+    assert installed(hook, check=True, sources=None)
+    with pytest.raises(hook_package.SourcesMissing):
+        hook_package.install(hook, None, check=False)
+    assert not Path(hook.prefix).exists()
+    assert installed(hook)
+    script = Path(hook.libexec, "refresh_passwd.py")
+    script.write_text("# another\n", encoding="utf-8")
+    Path(hook.completion).chmod(0o666)
+    Path(hook.completion).with_name("of_another").touch()
+    Path(hook.libexec, "planted.py").touch()
+    with pytest.raises(hook_package.SourcesMissing):
+        hook_package.install(hook, None, check=False)
+    assert installed(hook)
+    assert [path.name for path in script.parent.iterdir()] == [script.name]
+    assert script.read_text(encoding="utf-8") == "# the script\n"
+    assert Path(hook.completion).stat().st_mode == 0o100644
+    assert Path(hook.completion).with_name("of_another").exists()
+
+
+def test_bytecode_of_another_interpreter_is_made_anew(hook: hook_package.Hook) -> None:
+    installed(hook)
+    path = Path(hook.directory, "ssh_hook/bytecode")
+    right = path.read_bytes()
+    assert right.startswith(sys.implementation.cache_tag.encode() + b" ")
+    path.write_bytes(b"cpython-27" + right[10:])
+    assert hook_package.install(hook, SOURCES, check=False).files == [str(path)]
+    assert path.read_bytes() == right
+
+
+def test_old_versions_are_removed_but_the_previous_one(hook: hook_package.Hook) -> None:
+    names = ("oldest", "old", "previous")
+    for age, name in enumerate(names):
+        directory = Path(hook.prefix, "lib", f"ssh_hook-{name}")
+        directory.mkdir(parents=True)
+        os.utime(directory, (1000 - age, 1000 - age))  # the one that the launcher runs need not be the newest
+    launcher = Path(hook.launcher)
+    launcher.parent.mkdir()
+    launcher.write_text(f'if True:\n    sys.path.insert(0, "{hook.prefix}/lib/ssh_hook-previous")\n', encoding="utf-8")
+    assert hook_package.versions(hook.prefix) == [
+        f"{hook.prefix}/lib/ssh_hook-{name}" for name in ("previous", *names[:2])
+    ]
+    change = hook_package.install(hook, SOURCES, check=False)
+    assert change.removed == [f"{hook.prefix}/lib/ssh_hook-{name}" for name in names[:2]]
+    assert {path.name for path in Path(hook.prefix, "lib").iterdir()} == {
+        "ssh_hook-previous",
+        Path(hook.directory).name,
+    }
+
+
+def test_removal_leaves_nothing_and_is_idempotent(tmp_path: Path, hook: hook_package.Hook) -> None:
+    installed(hook)
+    (tmp_path / "records").mkdir()
+    expected = [hook.libexec, hook.completion, hook.directory, str(tmp_path / "records")]
+    assert hook_package.uninstall(hook.prefix, check=True) == expected
+    assert hook_package.uninstall(hook.prefix, check=False) == expected
+    assert hook_package.uninstall(hook.prefix, check=False) == []
+
+
+def test_a_launcher_that_would_not_run_never_replaces_the_old_one(tmp_path: Path) -> None:
+    hook = hook_package.Hook(str(tmp_path), sys.executable, {"NAME": 'a "value"'}, {})
+    launcher = Path(hook.launcher)
+    launcher.parent.mkdir()
+    launcher.write_text("old\n", encoding="utf-8")
+    assert hook_package.install_launcher(hook, check=True) == ("old\n", hook_package.launcher_text(hook))
+    with pytest.raises(hook_package.NotInstalled, match=f"^{launcher} would not run, and stays as it is: FileNotFound"):
+        hook_package.install_launcher(hook, check=False)
+    assert launcher.read_text(encoding="utf-8") == "old\n"
+    assert '    "NAME": "a \\"value\\"",\n' in hook_package.launcher_text(hook)

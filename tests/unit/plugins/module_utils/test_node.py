@@ -1,0 +1,232 @@
+"""The properties of a node, as far as they need neither root nor a node of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.ocihooks.ssh.plugins.module_utils import _node as node
+
+HOOK: dict[str, Any] = {
+    "version": "1.0.0",
+    "hook": {"path": "/bin/sh", "args": ["ssh_hook", "start-ssh-daemon"], "env": ["PORT=15263", "EMPTY="]},
+    "when": {"annotations": {r"^com\.hooks\.ssh\.enabled$": "^true$"}},
+    "stages": ["createRuntime", "poststop"],
+}
+
+
+@pytest.mark.parametrize(
+    ("said", "settings", "found"),
+    [
+        ("Docker version 20.10.24+dfsg1, build 297e128", '{"features": {"cdi": true}}', ("20.10", False)),
+        ("Docker version 26.1.5+dfsg1, build 411e817", None, ("26.1", False)),
+        ("Docker version 26.1.5+dfsg1, build 411e817", '{"features": {"cdi": "yes"}}', ("26.1", False)),
+        ("Docker version 26.1.5+dfsg1, build 411e817", '{"features": {"cdi": true}}', ("26.1", True)),
+        ("Docker version 28.1.1, build 4eba377", "{}", ("28.1", False)),
+        ("Docker version 28.2.0, build 4eba377", "{", ("28.2", True)),
+        ("Docker version 29.0.0, build 4eba377", '{"features": {"cdi": false}}', ("29.0", False)),
+        ("podman version 5", None, None),
+    ],
+)
+def test_docker_says_whether_it_takes_devices(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    said: str,
+    settings: str | None,
+    found: tuple[str, bool] | None,
+) -> None:
+    monkeypatch.setattr(node, "SEARCH_PATH", str(tmp_path))
+    path = tmp_path / "daemon.json"
+    assert node.docker(str(path)) is None
+    program = tmp_path / "dockerd"
+    program.write_text(f"#!/bin/sh\necho '{said}'\n", encoding="utf-8")
+    program.chmod(0o755)
+    if settings is not None:
+        path.write_text(settings, encoding="utf-8")
+    answer = node.docker(str(path))
+    assert (answer and (answer["version"], answer["cdi"])) == found
+    if answer:
+        assert answer["is_old"] == (answer["version"] == "20.10")
+        assert (answer["problem"] is None) == (settings != "{")
+
+
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
+def test_the_holder_of_a_port_is_named_unless_it_is_ours(family: socket.AddressFamily) -> None:
+    with socket.socket(family, socket.SOCK_STREAM) as taken:
+        taken.bind(("127.0.0.1" if family == socket.AF_INET else "::1", 0))
+        port = taken.getsockname()[1]
+        assert node.port_holders(port, []) == []  # not listening yet
+        taken.listen()
+        holders = node.port_holders(port, [])
+        assert [holder.rpartition(" (")[2] for holder in holders] == [f"pid {os.getpid()})"]
+        assert node.port_holders(port, [os.getpid()]) == []
+    assert node.port_holders(port, []) == []
+
+
+def test_engines_are_found_on_the_search_path_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(node, "SEARCH_PATH", str(tmp_path))
+    monkeypatch.setattr(node.glob, "glob", lambda pattern: [])
+    (tmp_path / "crun").touch(mode=0o755)
+    (tmp_path / "runc").touch(mode=0o644)
+    assert node.engines() == {"crun": str(tmp_path / "crun")}
+
+
+@pytest.mark.parametrize(
+    ("text", "directories"),
+    [
+        ('{"hooksDir": "/opt/sarus/etc/hooks.d", "centralizedRepositoryDir": "/x"}', ["/opt/sarus/etc/hooks.d"]),
+        ("{}", []),
+        ("[]", []),
+        ("{", []),
+        ('{"hooksDir": 1}', []),
+        (None, []),
+    ],
+)
+def test_sarus_says_where_it_reads_hooks(tmp_path: Path, text: str | None, directories: list[str]) -> None:
+    program = tmp_path / "bin/sarus"
+    if text is not None:
+        (tmp_path / "etc").mkdir()
+        (tmp_path / "etc/sarus.json").write_text(text, encoding="utf-8")
+    assert node.hooks_dirs({"sarus": str(program), "crun": "/bin/crun"}) == {"sarus": directories}
+
+
+@pytest.mark.parametrize(
+    ("text", "directories"),
+    [
+        ("--hooks-dir strings  Set it (may be set multiple times) (default [/usr/share/x])", ["/usr/share/x"]),
+        ("--hooks-dir stringArray  Set it (default [/usr/share/x,/etc/y])", ["/usr/share/x", "/etc/y"]),
+        ("--hooks-dir strings  Set it", []),
+        ("--log-level (default [x])", []),
+    ],
+)
+def test_podman_says_where_it_reads_hooks(tmp_path: Path, text: str, directories: list[str]) -> None:
+    podman = tmp_path / "podman"
+    podman.write_text(
+        f"#!/bin/sh\necho 'Options:'\necho '      {text}'\necho '  --other (default [z])'\n", encoding="utf-8"
+    )
+    podman.chmod(0o755)
+    assert node.hooks_dirs({"podman": str(podman)}) == {"podman": directories}
+
+
+OTHER = {**HOOK, "hook": {**HOOK["hook"], "path": "/opt/sarus/bin/ssh_hook"}}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "found"),
+    [
+        ("07-ssh-hook.json", HOOK, False),  # ours
+        ("07-ssh-hook.json", OTHER, True),  # that ours would replace
+        ("08-ssh-hook.json", OTHER, True),
+        ("08-ssh-hook.json.old", OTHER, False),
+        ("08-ssh-hook.json", {**OTHER, "when": {"annotations": {"^com.hooks.ssh.enabled$": "^true$"}}}, True),
+        ("08-ssh-hook.json", {**OTHER, "when": {"annotations": {"^com.hooks.ssh.enabled$": "^sarus$"}}}, False),
+        ("08-ssh-hook.json", {**OTHER, "when": {"annotations": {"^com.hooks.mpi.enabled$": "^true$"}}}, False),
+        ("08-ssh-hook.json", {**OTHER, "when": {"annotations": {"(": "x"}}}, False),
+        ("08-ssh-hook.json", {**OTHER, "when": {"always": True}}, False),
+        ("08-ssh-hook.json", {**OTHER, "hook": {"path": "/bin/log"}}, False),
+        ("08-ssh-hook.json", {**OTHER, "hook": {"path": "/bin/log", "args": ["log", "start"]}}, False),
+        ("08-ssh-hook.json", ["start-ssh-daemon"], False),
+    ],
+)
+def test_another_ssh_hook_is_found(tmp_path: Path, name: str, content: object, found: bool) -> None:
+    (tmp_path / name).write_text(json.dumps(content), encoding="utf-8")
+    (tmp_path / "09-broken.json").write_text("{", encoding="utf-8")
+    (tmp_path / "10-nowhere.json").symlink_to("nowhere")
+    directories = [str(tmp_path), str(tmp_path / "none"), str(tmp_path)]
+    stale, others = node.superfluous_hooks(directories, "/bin/sh", [str(tmp_path / "07-ssh-hook.json")])
+    assert (stale, others) == ([], [str(tmp_path / name)] * found)
+
+
+def test_an_ssh_hook_of_ours_is_superfluous_where_it_is_not_to_be(tmp_path: Path) -> None:
+    launcher, older, link = tmp_path / "ssh_hook", tmp_path / "older", tmp_path / "link"
+    for program in (launcher, older):
+        program.write_text(f"#!/usr/bin/python3\n# {node.MARK}: changes here do not last.\n", encoding="utf-8")
+    link.symlink_to(launcher)
+    named = {
+        "new": older,
+        "old": launcher,
+        "older": older,
+        "linked": link,
+        "sites": "/bin/sh",
+        "gone": tmp_path / "none",
+    }
+    for name, program in named.items():
+        content = {**HOOK, "hook": {**HOOK["hook"], "path": str(program)}}
+        (tmp_path / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
+    stale, others = node.superfluous_hooks([str(tmp_path)], str(launcher), [str(tmp_path / "new.json")])
+    assert stale == [str(tmp_path / f"{name}.json") for name in ("old", "older")]
+    assert others == [str(tmp_path / f"{name}.json") for name in ("gone", "linked", "sites")]
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1", "0:0:0::1"])
+def test_a_node_can_listen_at_its_own_addresses(address: str) -> None:
+    assert node.can_listen(address)
+
+
+@pytest.mark.parametrize("address", ["192.0.2.1", "2001:db8::1", "localhost", "127.1", "bad.cafe", "::1%lo", "", ":"])
+def test_a_node_cannot_listen_at_what_is_no_address_of_its_own(address: str) -> None:
+    assert not node.can_listen(address)
+
+
+def test_suid_dumpable_of_a_kernel_without_it_is_the_default(tmp_path: Path) -> None:
+    (tmp_path / "suid_dumpable").write_text("2\n", encoding="ascii")
+    assert node.suid_dumpable(str(tmp_path / "suid_dumpable")) == 2
+    assert node.suid_dumpable(str(tmp_path / "none")) == 0
+
+
+def test_python_packages_are_looked_for_in_the_sites_directory(tmp_path: Path) -> None:
+    (tmp_path / "cryptography").mkdir()
+    (tmp_path / "pyroute2").mkdir()
+    (tmp_path / "pyroute2/__init__.py").touch()
+    facts = node.interpreter(sys.executable, str(tmp_path))
+    assert facts["packages"] == {"cryptography": None, "pyroute2": str(tmp_path)}
+
+
+def test_an_interpreter_says_what_it_is_or_is_none(tmp_path: Path) -> None:
+    facts = node.interpreter(sys.executable, "")
+    assert (facts["exists"], facts["version"]) == (True, ".".join(map(str, sys.version_info[:2])))
+    assert set(facts["import_path"]) <= set(sys.path)
+    assert f"{sys.base_prefix}/lib/python{facts['version']}" in facts["import_path"]
+    assert facts["libseccomp"] in (True, False)
+    for text, version in (("echo Python 3.8", "3.8"), ("echo else", None), ("exit 1", None)):
+        program = tmp_path / "python"
+        program.write_text(f"#!/bin/sh\n{text}\n", encoding="utf-8")
+        program.chmod(0o755)
+        facts = node.interpreter(str(program), "")
+        assert (facts["exists"], facts["version"], facts["import_path"]) == (True, version, [])
+    assert node.interpreter(str(tmp_path), "")["exists"] is False
+
+
+def test_the_report_is_json(tmp_path: Path) -> None:
+    question = {
+        "prefix": str(tmp_path),
+        "python": sys.executable,
+        "packages_dir": "",
+        "dropbear_dir": str(tmp_path / "dropbear"),
+        "port": 15263,
+        "addresses": ["127.0.0.1", "192.0.2.1"],
+        "passwd_file": "/etc/passwd",
+        "directories": [str(tmp_path), str(tmp_path / "none")],
+        "json_files": [str(tmp_path / "07-ssh-hook.json")],
+        "unwanted": [str(tmp_path / "cdi.json"), str(tmp_path / "cdi.json.old")],
+        "docker_json": str(tmp_path / "daemon.json"),
+        "written": [str(tmp_path / "none"), "/proc/self"],
+    }
+    (tmp_path / "cdi.json").touch()
+    (tmp_path / "08-ssh-hook.json").write_text(json.dumps(OTHER), encoding="utf-8")
+    (tmp_path / "lib/ssh_hook-1").mkdir(parents=True)
+    report = json.loads(json.dumps(node.report(question)))
+    assert report["kernel"] == os.uname().release
+    assert report["architecture"] == os.uname().machine
+    assert report["missing"] == [str(tmp_path / "none")]
+    assert (report["read_only"], report["full"]) == ([], ["/proc/self"])
+    assert report["passwd_file"] is True
+    assert report["foreign"] == ["192.0.2.1"]
+    assert report["other_hooks"] == [str(tmp_path / "08-ssh-hook.json")]
+    assert report["stale"] == [str(tmp_path / "cdi.json")]
+    assert report["versions"] == [str(tmp_path / "lib/ssh_hook-1")]

@@ -1,0 +1,95 @@
+"""systemd timers are written, started where they are not, and removed, by a systemctl that only writes down its
+calls."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from ansible_collections.ocihooks.ssh.plugins.module_utils import _timers as timers
+
+UNITS = {"a.service": "[Service]\n", "a.timer": "[Timer]\n", "b.service": "[Service]\n", "b.timer": "[Timer]\n"}
+
+
+class Systemd:
+    """Stands for systemd: the calls of systemctl that change something, and the timers that run."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.running: set[str] = set()
+
+    def __call__(self, *arguments: str, check: bool = True) -> bool:
+        verb, *names = arguments
+        if verb in ("is-enabled", "is-active"):
+            return names[0] in self.running
+        self.calls.append(" ".join(arguments))
+        self.running = self.running | set(names) if verb in ("start", "restart") else self.running - set(names)
+        return True
+
+
+@pytest.fixture
+def systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Systemd:
+    fake = Systemd()
+    monkeypatch.setattr(timers, "systemctl", fake)
+    monkeypatch.setattr(timers, "runs_systemd", lambda: True)
+    monkeypatch.setattr(timers, "UNITS", str(tmp_path))
+    monkeypatch.setattr(timers._files, "ROOT", (os.geteuid(), os.getegid()))
+    return fake
+
+
+def test_timers_are_installed_and_started_once(tmp_path: Path, systemd: Systemd) -> None:
+    assert timers.install(UNITS, check=True) == (list(UNITS), ["a.timer", "b.timer"])
+    assert (list(tmp_path.iterdir()), systemd.calls) == ([], [])
+    assert timers.install(UNITS, check=False) == (list(UNITS), ["a.timer", "b.timer"])
+    assert {path.name: path.read_text(encoding="utf-8") for path in tmp_path.iterdir()} == UNITS
+    assert systemd.calls == ["daemon-reload", "enable a.timer", "restart a.timer", "enable b.timer", "restart b.timer"]
+    systemd.calls.clear()
+    assert timers.install(UNITS, check=False) == ([], [])
+    assert systemd.calls == []
+
+
+def test_a_changed_unit_restarts_its_timer_alone(systemd: Systemd) -> None:
+    timers.install(UNITS, check=False)
+    systemd.calls.clear()
+    changed = {**UNITS, "b.service": "[Service]\nType=oneshot\n"}
+    assert timers.install(changed, check=False) == (["b.service"], ["b.timer"])
+    assert systemd.calls == ["daemon-reload", "enable b.timer", "restart b.timer"]
+
+
+def test_a_timer_that_was_stopped_is_started(systemd: Systemd) -> None:
+    timers.install(UNITS, check=False)
+    systemd.calls.clear()
+    systemd.running.discard("a.timer")
+    assert timers.install(UNITS, check=False) == ([], ["a.timer"])
+    assert systemd.calls == ["enable a.timer", "start a.timer"]
+
+
+def test_a_timer_is_removed_with_its_service(tmp_path: Path, systemd: Systemd) -> None:
+    timers.install(UNITS, check=False)
+    systemd.calls.clear()
+    assert timers.remove(["a", "none"], check=True) == ["a"]
+    assert (systemd.calls, len(list(tmp_path.iterdir()))) == ([], 4)
+    assert timers.remove(["a", "none"], check=False) == ["a"]
+    assert systemd.calls == ["stop a.timer", "disable a.timer", "daemon-reload"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["b.service", "b.timer"]
+
+
+def test_where_systemd_does_not_run_only_files_are_removed(
+    tmp_path: Path, systemd: Systemd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timers.install(UNITS, check=False)
+    systemd.calls.clear()
+    monkeypatch.setattr(timers, "runs_systemd", lambda: False)
+    assert timers.remove(["a", "b"], check=False) == ["a", "b"]
+    assert (systemd.calls, list(tmp_path.iterdir())) == ([], [])
+
+
+def test_a_systemctl_that_fails_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "systemctl"
+    program.write_text("#!/bin/sh\necho first >&2\necho 'no such unit' >&2\nexit 5\n", encoding="utf-8")
+    program.chmod(0o755)
+    monkeypatch.setattr(timers.shutil, "which", lambda _name, path: str(program))
+    with pytest.raises(timers.SystemdError, match=r"^systemctl start x.timer failed: no such unit$"):
+        timers.systemctl("start", "x.timer")
+    assert timers.systemctl("is-active", "x.timer", check=False) is False

@@ -1,0 +1,194 @@
+"""A node that is not fit for the hook is refused, each time by a sentence."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+from ansible_collections.ocihooks.ssh.plugins.plugin_utils import _fitness as fitness
+
+VARIABLES: dict[str, Any] = {
+    "ssh_hook_python": "/usr/bin/python3",
+    "ssh_hook_python_packages_dir": "",
+    "ssh_hook_packages": ["python3-cryptography", "python3-pyroute2"],
+    "ssh_hook_base_dir": "/home",
+    "ssh_hook_passwd_file": "/opt/passwd",
+    "ssh_hook_passwd_source": "getent",
+    "ssh_hook_hooks_dirs": ["/etc/hooks.d"],
+    "ssh_hook_cdi": False,
+    "ssh_hook_docker_cdi": False,
+    "ssh_hook_server_port": 15263,
+    "ssh_hook_require_seccomp": True,
+    "ssh_hook_require_engine": True,
+    "ssh_hook_overlay_mount_home_ssh": True,
+}
+NODE: dict[str, Any] = {
+    "kernel": "6.12.0-1-amd64",
+    "python": {
+        "exists": True,
+        "version": "3.11",
+        "packages": {"cryptography": "/x", "pyroute2": "/x"},
+        "libseccomp": True,
+    },
+    "engines": {"podman": "/usr/bin/podman"},
+    "docker": None,
+    "hooks_dirs": {"podman": ["/etc/hooks.d"]},
+    "other_hooks": [],
+    "port_holders": [],
+    "foreign": [],
+    "suid_dumpable": 0,
+    "passwd_file": False,
+    "missing": [],
+    "read_only": [],
+    "full": [],
+}
+
+
+def node(**changes: Any) -> dict[str, Any]:
+    changed = copy.deepcopy(NODE)
+    for name, value in changes.items():
+        if isinstance(value, dict) and isinstance(changed[name], dict) and name == "python":
+            changed[name].update(value)
+        else:
+            changed[name] = value
+    return changed
+
+
+def test_a_fit_node_is_accepted_without_a_remark() -> None:
+    assert fitness.complaints("n1", VARIABLES, NODE, audit=False) == []
+    assert fitness.remarks("n1", VARIABLES, NODE) == []
+
+
+REFUSED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
+    ({}, {"python": {"exists": False}}, "There is no program /usr/bin/python3 (ssh_hook_python) on n1: install Python"),
+    ({}, {"python": {"version": None}}, "/usr/bin/python3 (ssh_hook_python) on n1 is not Python, and the hook needs"),
+    ({}, {"python": {"version": "3.8"}}, "/usr/bin/python3 (ssh_hook_python) on n1 is Python 3.8, and the hook needs"),
+    ({}, {"engines": {}}, "There is no container engine on n1: install podman, crun, runc or sarus first."),
+    ({}, {"missing": ["/home"]}, "There is no directory /home (ssh_hook_base_dir) on n1: name the parent directory"),
+    (
+        {},
+        {"read_only": ["/opt", "/opt", "/srv"]},
+        "On n1 /opt and /srv cannot be written, for the file system is read-",
+    ),
+    ({}, {"full": ["/opt"]}, "On n1 the file system of /opt has less than 8 MB left: make room."),
+    (
+        {},
+        {"other_hooks": ["/a.json"]},
+        "On n1 /a.json names another SSH hook for the same containers, which would meet",
+    ),
+    ({}, {"other_hooks": ["/a.json", "/b.json"]}, "On n1 /a.json and /b.json name another SSH hook for the same"),
+    (
+        {},
+        {"port_holders": ["nginx (pid 8)"]},
+        "Port 15263 (ssh_hook_server_port) on n1 is taken by nginx (pid 8): choose",
+    ),
+    ({}, {"foreign": ["10.0.0.1"]}, "10.0.0.1 (ssh_hook_listen_addresses) cannot be listened at on n1: name addresses"),
+    ({}, {"python": {"libseccomp": False}}, "/usr/bin/python3 (ssh_hook_python) on n1 cannot load libseccomp.so.2, by"),
+    (
+        {},
+        {"suid_dumpable": 1},
+        "On n1 fs.suid_dumpable is 1, by which a program that its user may not read can be traced",
+    ),
+    (
+        {"ssh_hook_python_packages_dir": "/opt/p"},
+        {"python": {"packages": {"cryptography": None, "pyroute2": None}}},
+        "/opt/p (ssh_hook_python_packages_dir) on n1 does not hold cryptography: install what is missing there, for "
+        "/usr",
+    ),
+    (
+        {"ssh_hook_passwd_source": "file"},
+        {},
+        "There is no file /opt/passwd (ssh_hook_passwd_file) on n1: put it there, or set ssh_hook_passwd_source to "
+        "'get",
+    ),
+    (
+        {"ssh_hook_cdi": True, "ssh_hook_docker_cdi": True},
+        {
+            "docker": {
+                "version": "26.1",
+                "cdi": False,
+                "is_old": False,
+                "problem": "/etc/docker/daemon.json is not JSON",
+            }
+        },
+        "/etc/docker/daemon.json is not JSON.",
+    ),
+]
+
+
+@pytest.mark.parametrize(("variables", "facts", "sentence"), REFUSED)
+def test_a_node_that_is_not_fit_is_refused_by_its_sentence(
+    variables: dict[str, Any], facts: dict[str, Any], sentence: str
+) -> None:
+    (said,) = fitness.complaints("n1", {**VARIABLES, **variables}, node(**facts), audit=False)
+    assert said.startswith(sentence)
+    assert said.endswith(".")
+
+
+def test_an_audit_writes_nothing_and_needs_no_room() -> None:
+    facts = node(read_only=["/opt"], full=["/srv"], suid_dumpable=1)
+    assert fitness.complaints("n1", VARIABLES, facts, audit=True) == []
+
+
+def test_a_login_node_without_an_engine_gets_the_users_side_alone() -> None:
+    login = {**VARIABLES, "ssh_hook_require_engine": False}
+    facts = node(engines={}, port_holders=["nginx (pid 8)"], suid_dumpable=1, python={"libseccomp": False})
+    assert fitness.is_client(login, facts)
+    assert fitness.complaints("n1", login, facts, audit=False) == []
+    assert fitness.remarks("n1", login, facts) == [
+        "n1 has no container engine, and gets the users' side of ssh_hook alone: keygen, client-config and wait."
+    ]
+    assert not fitness.is_client(login, NODE)
+    facts["missing"] = ["/home"]
+    assert len(fitness.complaints("n1", login, facts, audit=False)) == 1
+
+
+def test_pyroute2_may_be_missing_where_its_package_is_not_named() -> None:
+    facts = node(python={"packages": {"cryptography": "/x", "pyroute2": None}})
+    assert fitness.missing_packages(VARIABLES, facts) == ["pyroute2"]
+    without = {**VARIABLES, "ssh_hook_packages": ["python3.11-cryptography"]}
+    assert fitness.missing_packages(without, facts) == []
+    assert fitness.missing_packages({**VARIABLES, "ssh_hook_python_packages_dir": "/opt/p"}, facts) == []
+
+
+OLD = {"version": "20.10", "cdi": False, "is_old": True, "problem": None}
+OFF = {"version": "26.1", "cdi": False, "is_old": False, "problem": None}
+
+
+@pytest.mark.parametrize(
+    ("variables", "facts", "sentence"),
+    [
+        ({}, {"kernel": "5.4.0-1"}, "Kernel 5.4.0-1 of n1 is older than 5.13 and has no overlays in user namespaces"),
+        ({"ssh_hook_cdi": True}, {"docker": OLD}, "Docker 20.10 on n1 has no CDI devices (ssh_hook_cdi), so that its"),
+        ({"ssh_hook_cdi": True}, {"docker": OFF}, "Docker 26.1 on n1 takes no CDI devices (ssh_hook_cdi): add"),
+        (
+            {},
+            {"hooks_dirs": {"podman": ["/x"]}},
+            "podman on n1 does not read /etc/hooks.d (ssh_hook_hooks_dirs): to have",
+        ),
+        (
+            {},
+            {"hooks_dirs": {}},
+            "No engine on n1 reads /etc/hooks.d (ssh_hook_hooks_dirs): crun and runc by themselves",
+        ),
+    ],
+)
+def test_what_does_not_keep_the_hook_away_is_told(
+    variables: dict[str, Any], facts: dict[str, Any], sentence: str
+) -> None:
+    (said,) = fitness.remarks("n1", {**VARIABLES, **variables}, node(**facts))
+    assert said.startswith(sentence)
+
+
+@pytest.mark.parametrize(
+    ("variables", "facts"),
+    [
+        ({"ssh_hook_overlay_mount_home_ssh": False}, {"kernel": "5.4.0-1"}),
+        ({}, {"docker": OFF}),
+        ({"ssh_hook_cdi": True, "ssh_hook_docker_cdi": True}, {"docker": OFF}),
+        ({}, {"kernel": "5.13"}),
+    ],
+)
+def test_and_only_where_it_matters(variables: dict[str, Any], facts: dict[str, Any]) -> None:
+    assert fitness.remarks("n1", {**VARIABLES, **variables}, node(**facts)) == []

@@ -1,0 +1,121 @@
+"""Wrong variables are refused, each by its sentence."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.ocihooks.ssh.plugins.plugin_utils import _variables as variables
+
+RIGHT: dict[str, Any] = {
+    "ssh_hook_prefix": "/opt/oci-hooks",
+    "ssh_hook_python": "/usr/bin/python3",
+    "ssh_hook_python_packages_dir": "",
+    "ssh_hook_enroot_hooks_dir": "",
+    "ssh_hook_podman_hpc_modules_dir": "",
+    "ssh_hook_base_dir": "/home",
+    "ssh_hook_passwd_file": "/opt/oci-hooks/etc/passwd",
+    "ssh_hook_dropbear_dir": "/opt/oci-hooks/dropbear",
+    "ssh_hook_hooks_dirs": ["/usr/share/containers/oci/hooks.d"],
+    "ssh_hook_json_name": "07-ssh-hook.json",
+    "ssh_hook_cdi": False,
+    "ssh_hook_docker_cdi": False,
+    "ssh_hook_server_port": 15263,
+    "ssh_hook_container_ports": [],
+    "ssh_hook_listen_addresses": ["10.0.0.1", "::1"],
+    "ssh_hook_stages": ["createRuntime", "poststop"],
+    "ssh_hook_join_namespaces": True,
+    "ssh_hook_passwd_refresh_minutes": 15,
+}
+KNOWN = {*RIGHT, *variables.PLAYBOOKS, "dropbear_prefix", "dropbear_version"}
+
+
+def test_right_values_are_accepted() -> None:
+    assert variables.wrong_paths(RIGHT) + variables.wrong_values(RIGHT) == []
+    assert variables.wrong_dropbear_dir(RIGHT, None) + variables.wrong_dropbear_dir(RIGHT, "/opt/oci-hooks") == []
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        (
+            "ssh_hook_server_prot",
+            "ssh_hook_server_prot is no variable of this collection: ssh_hook_server_port is meant",
+        ),
+        ("ssh_hook_basedir", "ssh_hook_basedir is no variable of this collection: ssh_hook_base_dir is meant"),
+        ("ssh_hook_user", "ssh_hook_user is no variable of this collection: ssh_hook_users is meant"),
+        ("ssh_hook_zzz", "ssh_hook_zzz is no variable of this collection, whose nearest is ssh_hook_"),
+        ("dropbear_versoin", "dropbear_versoin is no variable of this collection: dropbear_version is meant"),
+    ],
+)
+def test_a_misspelt_name_is_refused_with_the_nearest(name: str, sentence: str) -> None:
+    (said,) = variables.misspelt([*KNOWN, name, "ssh_hook__private", "dropbear__private", "other"], KNOWN)
+    assert said.startswith(sentence)
+
+
+def test_another_roles_variables_are_none_of_ours() -> None:
+    assert variables.misspelt(["dropbear_initramfs_options", "dropbear_port", "sshhook_x"], KNOWN) == []
+
+
+def test_a_string_is_no_list() -> None:
+    values = {"ssh_hook_users": "alice", "ssh_hook_hooks_dirs": ["/etc/x"]}
+    assert variables.wrong_lists(values, ["ssh_hook_users", "ssh_hook_hooks_dirs", "ssh_hook_stages"]) == [
+        "ssh_hook_users is 'alice', and must be a list: write [alice]."
+    ]
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["opt/oci-hooks", "/", "/opt/", "//opt", "/opt/../etc", "/opt/.", "/with blank", "/opt/a:b", "/opt/\n", ""],
+)
+@pytest.mark.parametrize("name", ["ssh_hook_prefix", "ssh_hook_hooks_dirs"])
+def test_a_path_that_is_none_is_refused(name: str, path: str) -> None:
+    value = ["/etc/right", path] if name == "ssh_hook_hooks_dirs" else path
+    (said,) = variables.wrong_paths({**RIGHT, name: value})
+    assert said.startswith(f"{name} is '{path}': it must be an absolute path")
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"ssh_hook_python": "/opt/" + 100 * "x"}, "ssh_hook_python has 105 characters, and a program can name"),
+        ({"ssh_hook_hooks_dirs": []}, "ssh_hook_hooks_dirs is empty, so no engine would learn of the hook"),
+        ({"ssh_hook_docker_cdi": True}, "ssh_hook_docker_cdi is true and ssh_hook_cdi is false, so Docker"),
+        ({"ssh_hook_json_name": "hook.conf"}, "ssh_hook_json_name is 'hook.conf': it must be a file name"),
+        ({"ssh_hook_json_name": ".json"}, "ssh_hook_json_name is '.json': it must be a file name"),
+        ({"ssh_hook_server_port": 0}, "ssh_hook_server_port is 0, and a TCP port is a number from 1 to 65535."),
+        ({"ssh_hook_container_ports": [1, 65536]}, "ssh_hook_container_ports is [1, 65536], and a TCP port"),
+        ({"ssh_hook_listen_addresses": ["ib0", "::1", "10.0.0.0/8"]}, "ssh_hook_listen_addresses has 'ib0' and '10.0"),
+        ({"ssh_hook_listen_addresses": ["::1", "::1"]}, "ssh_hook_listen_addresses is [::1, ::1]: give each"),
+        ({"ssh_hook_listen_addresses": [f"127.0.0.{n}" for n in range(11)]}, "ssh_hook_listen_addresses has 11"),
+        ({"ssh_hook_stages": ["poststop"]}, "ssh_hook_stages is [poststop]: without createRuntime no daemon"),
+        (
+            {"ssh_hook_join_namespaces": False},
+            "ssh_hook_stages is [createRuntime, poststop]: without createContainer (",
+        ),
+        ({"ssh_hook_stages": ["createRuntime", "createContainer"]}, "ssh_hook_stages has both createRuntime and"),
+        ({"ssh_hook_passwd_refresh_minutes": 0}, "ssh_hook_passwd_refresh_minutes is 0, and the timer needs"),
+    ],
+)
+def test_a_value_that_makes_no_sense_is_refused(changes: dict[str, Any], sentence: str) -> None:
+    (said,) = variables.wrong_values({**RIGHT, **changes})
+    assert said.startswith(sentence)
+
+
+def test_dropbear_is_installed_where_the_hook_looks_for_it_or_not_at_all() -> None:
+    (said,) = variables.wrong_dropbear_dir({**RIGHT, "ssh_hook_dropbear_dir": "/opt/static"}, None)
+    assert said.startswith("ssh_hook_dropbear_dir is '/opt/static': this playbook installs Dropbear as a directory")
+    (said,) = variables.wrong_dropbear_dir(RIGHT, "/srv")
+    assert said.startswith("dropbear_prefix is '/srv', and this playbook installs Dropbear where the hook looks for it")
+    assert said.endswith("set ssh_hook_dropbear_dir to /srv/dropbear, and remove dropbear_prefix.")
+
+
+def test_paths_of_the_role_dropbear() -> None:
+    right = {"dropbear_prefix": "/opt", "dropbear_build_dir": "", "dropbear_source_archive": "/srv/with blank"}
+    assert variables.wrong_dropbear_paths(right) == []
+    wrong = {"dropbear_prefix": "opt", "dropbear_build_dir": "a b", "dropbear_openssh_source_archive": "x"}
+    assert variables.wrong_dropbear_paths(wrong) == [
+        "dropbear_prefix is 'opt': set an absolute path without blanks.",
+        "dropbear_build_dir is 'a b': set an absolute path without blanks, or leave it empty.",
+        "dropbear_openssh_source_archive is 'x': set an absolute path without blanks, or leave it empty.",
+    ]
