@@ -38,6 +38,7 @@ class ActingAs:
         self._identity = identity
         self._privileged = privileged
         self._groups: list[int] = []
+        self._own = ROOT
         self._is_user = False  # and not root
 
     def __enter__(self) -> None:
@@ -48,6 +49,7 @@ class ActingAs:
                 syscalls.capset(0, permitted, inheritable)
             return
         self._groups = os.getgroups()
+        self._own = Identity(os.geteuid(), os.getegid())
         try:
             set_groups([])
             os.setegid(self._identity.gid)
@@ -64,8 +66,8 @@ class ActingAs:
             _effective, permitted, inheritable = syscalls.capget()
             syscalls.capset(permitted, permitted, inheritable)
             return
-        os.seteuid(ROOT.uid)
-        os.setegid(ROOT.gid)
+        os.seteuid(self._own.uid)
+        os.setegid(self._own.gid)
         set_groups(self._groups)
 
 

@@ -69,7 +69,7 @@ class Rootfs:
         user may see the content. Raises PermissionError where the user may not read it, unless `as_root`; HookError.
         """
         try:
-            with ActingAs(ROOT if as_root else self.user):
+            with ActingAs(self.owner if as_root else self.user):
                 return self._read(path, limit)
         except FileNotFoundError:
             return None

@@ -18,7 +18,7 @@ from ..host.owner import Owner
 from ..host.running import Rights
 from ..kernel import disposable_process, syscalls, user_namespaces
 from ..kernel.files import is_same, rewrite
-from ..kernel.identity import ROOT, Identity, set_groups
+from ..kernel.identity import Identity, set_groups
 from ..kernel.lean import TYPE_CHECKING, closing, fsdecode, fsencode, os, signal, split, stat
 from ..kernel.mounts import clone_mount, make_all_private, mount_id, unescape, unmount
 from ..kernel.rootfs import CONTENT, MOUNT, Rootfs
@@ -177,7 +177,7 @@ def _change_root(directory: int) -> None:
 def _become_root(user: Identity) -> Identity:
     """Become root of the user namespace, if it has one, else `user`; return who the caller is. Raises HookError."""
     has_root = all(read_map(f"/proc/self/{kind}").outside(0) is not None for kind in ("uid_map", "gid_map"))
-    wanted = ROOT if has_root else user
+    wanted = Identity(0, 0) if has_root else user
     try:
         set_groups([])
         os.setresgid(wanted.gid, wanted.gid, wanted.gid)

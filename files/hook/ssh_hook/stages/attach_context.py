@@ -57,6 +57,7 @@ class AttachContext(StartContext):
         self.path = f"process {self.init.pid}"
         self.opened = None
         self.programs_mount = None
+        self.watcher = None
         self.last_namespaces = ("time", "user")
         self.cgroups = Cgroups(self.process, rootless=True)
         self.cgroups.may_stay_out = True
