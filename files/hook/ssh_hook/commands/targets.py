@@ -39,7 +39,13 @@ def _pid_of_name(name: str) -> int:
     command = ["podman", "container", "inspect", "--format", "{{.State.Pid}}", "--", name]
     try:
         found = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", errors="replace", timeout=_TIMEOUT
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=_TIMEOUT,
+            check=False,
         )
     except OSError as error:
         raise HookError(f"cannot ask podman for the container {printable(name)}: {error.strerror}") from None
