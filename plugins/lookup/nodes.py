@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 name: nodes
 short_description: Return a host pattern, if it matches a host
-version_added: "1.1.0"
+version_added: "1.0.0"
 author: The ocihooks.ssh contributors (@ocihooks)
 description:
   - Returns the pattern as it is, for C(hosts) of a play. Ansible ends with success if no host matches there; this

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: dropbear_programs
 short_description: Install a build of Dropbear and OpenSSH's programs on a node, and verify it
-version_added: "1.1.0"
+version_added: "1.0.0"
 author: The ocihooks.ssh contributors (@ocihooks)
 description:
   - Installs the files of one release in a directory of its own, all of root's, and then replaces the link

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: empty_directories
 short_description: Remove directories that are empty
-version_added: "1.1.0"
+version_added: "1.0.0"
 author: The ocihooks.ssh contributors (@ocihooks)
 description:
   - Removes those of the given directories that are empty. All others stay, also mount points.

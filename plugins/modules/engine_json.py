@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: engine_json
 short_description: Write the JSON by which container engines find OCI hooks
-version_added: "1.1.0"
+version_added: "1.0.0"
 author: The ocihooks.ssh contributors (@ocihooks)
 description:
   - Writes OCI hook configurations of schema 1.0.0 and CDI specs (Container Device Interface). Each is checked before it

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: hook_package
 short_description: Install the SSH hook of this collection on a node, whole
-version_added: "1.1.0"
+version_added: "1.0.0"
 author: The ocihooks.ssh contributors (@ocihooks)
 description:
   - Installs the hook's Python package, its bytecode, the scripts of its timers, the completion for bash and its

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: node_facts
 short_description: Report the properties of a node that matter to the SSH hook
-version_added: "1.1.0"
+version_added: "1.0.0"
 author: The ocihooks.ssh contributors (@ocihooks)
 description:
   - Reports what decides whether the hook can be installed on a node, and what of it is there, in one task. Changes

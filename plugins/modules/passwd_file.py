@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: passwd_file
 short_description: Write a passwd file from the node's name service
-version_added: "1.1.0"
+version_added: "1.0.0"
 author: The ocihooks.ssh contributors (@ocihooks)
 description:
   - Writes what C(getent passwd) lists, without password hashes, into a file in the format of C(/etc/passwd). The file

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: preflight
 short_description: Check the variables of the roles and the node before anything is changed
-version_added: "1.1.0"
+version_added: "1.0.0"
 author: The ocihooks.ssh contributors (@ocihooks)
 description:
   - Checks on the controller the variables of the roles ocihooks.ssh.ssh_hook and ocihooks.ssh.dropbear. It refuses a

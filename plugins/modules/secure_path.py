@@ -45,13 +45,11 @@ options:
       - The interpreter runs as the user nobody for this, since others may have changed what it loads.
       - What it loads is never repaired.
     type: path
-    version_added: "1.1.0"
   packages:
     description: The directories that hold cryptography and pyroute2 for O(interpreter).
     type: list
     elements: path
     default: []
-    version_added: "1.1.0"
   state:
     description:
       - V(verified) changes nothing, and fails if there is any violation.

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: systemd_timers
 short_description: Install systemd timers with their services, or remove them
-version_added: "1.1.0"
+version_added: "1.0.0"
 author: The ocihooks.ssh contributors (@ocihooks)
 description:
   - Writes the units into C(/etc/systemd/system), enables and starts the timers, and restarts those of which a unit has
