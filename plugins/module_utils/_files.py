@@ -88,7 +88,7 @@ def update_directory(path: str, check: bool = False) -> bool:
     if os.path.lexists(path) and (os.path.islink(path) or not os.path.isdir(path)):
         os.unlink(path)
     if not os.path.lexists(path):
-        os.mkdir(path)
+        os.mkdir(path, 0o700)  # whatever the connection's umask is
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         os.fchown(descriptor, *ROOT)  # first: then nobody can change the mode back

@@ -39,11 +39,16 @@ def attached() -> dict[int, str]:
     prefix = _name(0, 0).rpartition("/")[0] + "/"
     found = {}
     with open("/proc/net/unix", encoding="utf-8", errors="replace") as file:
-        for line in file:
-            name = line.split()[-1]
+        for line in file:  # anybody's sockets, by names with any bytes: also line breaks
+            name = (line.split() or [""])[-1]
             pid = name.removeprefix(prefix).partition("-")[0]
-            if name.startswith(prefix) and pid.isdigit():
-                found[int(pid)] = name
+            if not (name.startswith(prefix) and pid.isascii() and pid.isdigit()):
+                continue
+            try:
+                if name == _name(int(pid), Process(int(pid)).start_time()):
+                    found[int(pid)] = name
+            except (OSError, OverflowError):
+                continue  # that process has ended, and its daemon ends too
     return found
 
 

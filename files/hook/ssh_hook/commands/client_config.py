@@ -20,6 +20,7 @@ _KNOWN_HOSTS = "known_hosts"
 _SSH_PORT = 22  # which known_hosts does not name
 _CONFIG = "config"
 _USER = re.compile(r"[\w.@+-]+(\\[\w.@+-]+)?")
+_QUOTABLE = '"!*\'*"'  # not of Host names with a quote: ssh gives them to a shell, and before 9.6 checks none
 _BELOW_HOME = "/.oci-hooks/ssh/client"
 _NOT_QUOTABLE = set('"\\%$*?[')  # in a path: they have a meaning in ssh_config(5)
 
@@ -86,8 +87,8 @@ def config(names: list[str], port: int, user: str, directory: str, host_key_type
     jobs = " ".join(f"{prefix}job{digit}*" for prefix in ("", "*.") for digit in range(1, 10))
     entries = [f"Host {PREFIX}{host}\n    HostName {host}\n" for host in names]
     entries += [
-        f"Host {jobs}\n    ProxyCommand {command} connect --job %n\n",
-        f"Host *{SUFFIX}\n    ProxyCommand {command} connect %n\n",
+        f"Host {jobs} {_QUOTABLE}\n    ProxyCommand {command} connect --job '%n'\n",
+        f"Host *{SUFFIX} {_QUOTABLE}\n    ProxyCommand {command} connect '%n'\n",
     ]
     common = [
         f"Host {PREFIX}* *{SUFFIX} {jobs}",

@@ -163,6 +163,7 @@ def _join_network(daemon: Daemon) -> bool:
     try:
         network = os.open(f"/proc/{daemon.pid}/ns/net", os.O_RDONLY)
         if os.geteuid() != 0:
+            syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)  # a process there may have all capabilities over the namespace
             syscalls.setns(fcntl.ioctl(network, _NS_GET_USERNS), syscalls.CLONE_NEWUSER)
         syscalls.setns(network, syscalls.CLONE_NEWNET)
     except OSError:

@@ -25,6 +25,7 @@ _ID = re.compile(r"(libpod|docker)[-/]([0-9a-f]{64})")
 _SLURM = re.compile(r"/job_([0-9]+)(?:/|$)")
 _JOB_VARIABLES = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID")
 _ENGINES = {"libpod": "podman", "docker": "docker"}
+_LAST_PORT = 65535
 _PLACE = re.compile(r"(?:\[(.*)\]:)?([0-9]{1,5})")
 
 
@@ -104,14 +105,14 @@ def _stat(path: Path) -> list[str]:
 
 def _read_daemon(path: Path, since: int) -> Daemon | None:
     """Return the daemon that is the process with the directory `path`; None where it is none. Raises OSError."""
+    network = (path / "ns/net").stat()  # fails where the caller may not inspect it; cmdline is in its memory
     arguments = (path / "cmdline").read_bytes().decode("utf-8", "replace").split("\0")
     if arguments[0] != PROGRAM:
         return None
-    network = (path / "ns/net").stat()  # fails where the caller may not inspect it
     places = []
     for option, value in zip(arguments, arguments[1:]):
         place = _PLACE.fullmatch(value)
-        if option == "-p" and place is not None:
+        if option == "-p" and place is not None and int(place.group(2)) <= _LAST_PORT:
             places.append((place.group(1) or "", int(place.group(2))))
     if not places:
         return None

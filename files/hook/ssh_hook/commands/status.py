@@ -21,6 +21,7 @@ from .keygen import caller
 
 DEADLINE = 30  # seconds for the answer of one host
 _AT_ONCE = 32  # hosts
+_MAX_NUMBER = 2**40  # seconds since the epoch among them
 _COLUMNS = ("NODE", "PORT", "CONTAINER", "PID", "ENGINE", "JOB", "SINCE", "SESSIONS", "NETWORK")
 
 
@@ -146,7 +147,7 @@ def _ask(host: str, program: str) -> dict[str, Any] | str:
     try:
         answer = json.loads(done.stdout)
         return _checked(answer)
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         said = done.stderr.strip().splitlines()
         return printable(said[-1]) if said else f"ssh ended with status {done.returncode}"
 
@@ -157,10 +158,17 @@ def _checked(answer: dict[str, Any]) -> dict[str, Any]:
     numbers = ("pid", "uid", "port", "since", "sessions")
     containers = [
         {
-            **{name: str(entry[name]) for name in texts},
-            **{name: int(entry[name]) for name in numbers},
-            "addresses": [str(address) for address in entry["addresses"]],
+            **{name: printable(str(entry[name])) for name in texts},
+            **{name: _number(entry[name]) for name in numbers},
+            "addresses": [printable(str(address)) for address in entry["addresses"]],
         }
         for entry in answer["containers"]
     ]
-    return {**{name: str(answer[name]) for name in ("node", "keys", "keys_problem")}, "containers": containers}
+    names = ("node", "keys", "keys_problem")
+    return {**{name: printable(str(answer[name])) for name in names}, "containers": containers}
+
+
+def _number(value: Any) -> int:
+    if type(value) is not int or not 0 <= value < _MAX_NUMBER:
+        raise ValueError
+    return value

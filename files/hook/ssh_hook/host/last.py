@@ -134,29 +134,41 @@ def _outside_uid(config: dict[str, Any]) -> int:
 
 def _replace(place: str, name: str, data: bytes, reader: int) -> None:
     """Write the file `name` below `place`, readable for the user `reader` too unless that is 0. Raises OSError."""
-    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
-    temporary = f"{name}.new"  # one that was left behind is the next one's to remove
-    for path in (place, f"{place}/{DIRECTORY}"):
-        try:
-            os.mkdir(path, 0o711)
-        except FileExistsError:
-            pass
-    with closing(os.open(place, flags)) as outer, closing(os.open(DIRECTORY, flags, dir_fd=outer)) as directory:
-        if not (is_own(os.fstat(outer), stat.S_IFDIR) and is_own(os.fstat(directory), stat.S_IFDIR)):
-            raise PermissionError
+    temporary = f"{name}.{os.urandom(4).hex()}"
+    _make_directory(place, None)
+    with closing(_open_own(place, None)) as outer:
         os.fchmod(outer, 0o711)  # earlier versions made it 0700
-        try:
-            os.unlink(temporary, dir_fd=directory)
-        except FileNotFoundError:
-            pass
+        _make_directory(DIRECTORY, outer)
+        directory = _open_own(DIRECTORY, outer)
+    with closing(directory):
         try:
             with closing(create_file(temporary, data, dir_fd=directory)) as file:
                 if reader:
                     _let_read(file, reader)
             os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
         except OSError:
-            os.unlink(temporary, dir_fd=directory)
+            try:
+                os.unlink(temporary, dir_fd=directory)
+            except FileNotFoundError:
+                pass
             raise
+
+
+def _make_directory(path: str, parent: int | None) -> None:
+    try:
+        os.mkdir(path, 0o711, dir_fd=parent)
+    except FileExistsError:
+        pass
+
+
+def _open_own(path: str, parent: int | None) -> int:
+    """Open a directory that only the caller can write to, before anything is done in it. Raises OSError."""
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+    directory = os.open(path, flags, dir_fd=parent)
+    if is_own(os.fstat(directory), stat.S_IFDIR):
+        return directory
+    os.close(directory)
+    raise PermissionError
 
 
 def _let_read(file: int, uid: int) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from ..errors import HookError, printable
 from ..kernel import disposable_process, syscalls, user_namespaces
 from ..kernel.files import is_same
-from ..kernel.lean import closing, fsdecode, os, read_file
+from ..kernel.lean import closing, fsdecode, os, read_all, read_file
 from ..kernel.mounts import mount_id
 from ..kernel.process import Process
 from ..spec.container_paths import BASE
@@ -20,6 +20,7 @@ _SETS = {"bounding": "CapBnd", "permitted": "CapPrm", "inheritable": "CapInh", "
 _FILTER_MODE = "2"  # SECCOMP_MODE_FILTER
 _NAME_WIDTH = 26  # characters of a name in /proc/PID/limits
 _INFINITE = 2**64 - 1
+_MAX_ENVIRONMENT = 4 << 20  # bytes
 _NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
 _HOOKS_TMPFS = b" - tmpfs ocihooks-ssh "
 
@@ -206,14 +207,14 @@ class RunningProcess:
         """
         directory = self.process.directory
         try:
-            return read_file("environ", directory)
+            return _read_bounded("environ", directory)
         except PermissionError:
             namespace = self.user_namespaces[0]
 
         def read() -> bytes:
             syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
             syscalls.setns(namespace, syscalls.CLONE_NEWUSER)
-            return read_file("environ", directory)
+            return _read_bounded("environ", directory)
 
         return disposable_process.run(read, "cannot read its environment", None, (directory, namespace))
 
@@ -232,6 +233,15 @@ class RunningProcess:
             raise HookError("it has not started its program yet: try again")
         if self.mounts.has_daemon():
             raise HookError(f"its container has an SSH daemon already ({BASE} is mounted there)")
+
+
+def _read_bounded(name: str, directory: int) -> bytes:
+    """Return the content of a file that the process decides the size of. Raises OSError and HookError."""
+    with closing(os.open(name, os.O_RDONLY, dir_fd=directory)) as descriptor:
+        data = read_all(descriptor, _MAX_ENVIRONMENT)
+    if len(data) > _MAX_ENVIRONMENT:
+        raise HookError(f"its environment is larger than {_MAX_ENVIRONMENT} bytes")
+    return data
 
 
 def _status(path: str, directory: int) -> tuple[int, int]:

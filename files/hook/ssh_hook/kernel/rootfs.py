@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _MAX_LINKS = 40  # the kernel's own limit
+_RUNTIME_DIRECTORIES = ("/run/", "/var/run/", "/tmp/", "/var/tmp/")
 ENTRY, MOUNT, CONTENT = "entry", "mount", "content"  # kinds of changes
 _ATTEMPTS = 100  # openat2 fails with EAGAIN where something was renamed meanwhile
 
@@ -35,7 +36,8 @@ class Rootfs:
         has_layer: whether it is an overlay of the hook's own over a read-only root directory.
         mountinfo: the content of /proc/PID/mountinfo of a process in the container; None for the caller's own.
         note: called after a change, with its kind and path: ENTRY, a file or directory was created; MOUNT, something
-            was mounted; CONTENT, a file was rewritten, with the old content as the third argument.
+            was mounted; CONTENT, before a file is rewritten, with its mount's id, a colon and its content as the third
+            argument.
     """
 
     def __init__(self, descriptor: int, user: Identity, owner: Identity = ROOT) -> None:
@@ -92,24 +94,35 @@ class Rootfs:
     def pidfile(self, path: str) -> int:
         """Open or create the pidfile `path` as the user; return a descriptor for writing. Raises OSError and HookError.
 
-        Where its directory is missing, it is created for the user.
+        Where its directory is missing, it is created for the user: by root only below the directories for such files,
+        since programs of root's load code from many other directories of an image.
         """
         directory = split(path)[0]
         try:
             return self._open_pidfile(path)
         except FileNotFoundError:
             parent_path, name = split(directory)
-        with closing(self.directory(parent_path)) as parent:
-            os.close(self.user_directory(parent, name, directory))
+        as_root = path.startswith(_RUNTIME_DIRECTORIES)
+        with closing(self.directory(parent_path, as_root)) as parent:
+            as_root = as_root and f"{self._place(parent)}/".startswith(_RUNTIME_DIRECTORIES)  # no link leads elsewhere
+            os.close(self.user_directory(parent, name, directory, as_root))
         return self._open_pidfile(path)
+
+    def _place(self, directory: int) -> str:
+        """Return the path, in the container, of an open directory below its root."""
+        root = os.readlink(f"/proc/self/fd/{self.descriptor}").rstrip("/")
+        return os.readlink(f"/proc/self/fd/{directory}").removeprefix(root)
 
     def _open_pidfile(self, path: str) -> int:
         parent_path, name = split(path)
         with ActingAs(self.user), closing(self.open(parent_path, os.O_PATH | os.O_DIRECTORY)) as parent:
             return open_pidfile(name, parent)
 
-    def directory(self, path: str) -> int:
-        """Open the directory `path` as O_PATH; create it and parents (mode 0755) where missing. Raises HookError."""
+    def directory(self, path: str, as_root: bool = True) -> int:
+        """Open the directory `path` as O_PATH; create it and parents (mode 0755) where missing. Raises HookError.
+
+        Without `as_root` only the user creates something.
+        """
         try:
             return self.open(path, os.O_PATH | os.O_DIRECTORY)
         except FileNotFoundError:
@@ -117,20 +130,21 @@ class Rootfs:
         except OSError as error:
             raise HookError(f"cannot open the directory {path} in the container: {error.strerror}") from None
         parent_path, name = split(path.rstrip("/"))
-        with closing(self.directory(parent_path)) as parent:
-            self._create(parent, path, lambda: os.mkdir(name, 0o755, dir_fd=parent))
+        with closing(self.directory(parent_path, as_root)) as parent:
+            self._create(parent, path, lambda: os.mkdir(name, 0o755, dir_fd=parent), as_root)
             return _open_created(parent, name, path, os.O_DIRECTORY)
 
-    def user_directory(self, parent: int, name: str, path: str) -> int:
+    def user_directory(self, parent: int, name: str, path: str, as_root: bool = True) -> int:
         """Open the directory `name` in `parent` as O_PATH; create it for the user (mode 0700) where missing.
 
-        `path` names it in messages. Raises HookError, also where it is a link, or another user owns it.
+        `path` names it in messages. Without `as_root` only the user creates it. Raises HookError, also where it is a
+        link, or another user owns it.
         """
         made_by_root = False
         try:
             os.stat(name, dir_fd=parent, follow_symlinks=False)
         except FileNotFoundError:
-            made_by_root = self._create(parent, path, lambda: os.mkdir(name, 0o700, dir_fd=parent))
+            made_by_root = self._create(parent, path, lambda: os.mkdir(name, 0o700, dir_fd=parent), as_root)
         except OSError as error:
             raise HookError(f"cannot open {path} in the container: {error.strerror}") from None
         descriptor = _open_created(parent, name, path, os.O_DIRECTORY)
@@ -157,8 +171,8 @@ class Rootfs:
             raise HookError(f"{path} in the container is not a regular file")
         return descriptor
 
-    def _create(self, parent: int, path: str, create: Callable[[], None]) -> bool:
-        """Call `create` as the user, else as root; tell whether root did. `path` is for messages.
+    def _create(self, parent: int, path: str, create: Callable[[], None], as_root: bool = True) -> bool:
+        """Call `create` as the user, else, with `as_root`, as root; tell whether root did. `path` is for messages.
 
         Root creates nothing in a volume, nor in a directory of the user's, where the user could replace it before it is
         opened. The mount id tells a volume, since its device may be that of the root file system. Raises HookError, and
@@ -178,7 +192,7 @@ class Rootfs:
         except OSError as error:
             refused = error
         try:
-            if mount_id(parent) != self._mount or os.fstat(parent).st_uid == self.user.uid:
+            if not as_root or mount_id(parent) != self._mount or os.fstat(parent).st_uid == self.user.uid:
                 raise refused
             create()
             self.note(ENTRY, path, "")

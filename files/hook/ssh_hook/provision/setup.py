@@ -271,17 +271,23 @@ class Setup:
             self._rewrite(path, target, data)
 
     def _rewrite(self, path: str, target: int, data: bytes) -> None:
-        """Write `data` into a file that only this container has. Raises HookError and OSError."""
-        if os.fstat(target).st_uid not in (self._user.uid, self._owner.uid):
+        """Write `data` into a file that only this container has. Raises HookError and OSError.
+
+        It has to be a mount of its own: a file that somebody has just removed lies on the mount of its directory.
+        """
+        with closing(self._rootfs.open(dirname(path), os.O_PATH | os.O_DIRECTORY)) as parent:
+            is_mount = mount_id(parent) != mount_id(target)
+        if not is_mount or os.fstat(target).st_uid not in (self._user.uid, self._owner.uid):
             raise HookError(
-                f"{path} in the container is a removed file of another user's: nothing can be mounted on it"
+                f"{path} in the container is a removed file, no mount, or another user's: nothing can be mounted on it"
             )
         with closing(os.open(f"/proc/self/fd/{target}", os.O_RDONLY | os.O_NONBLOCK)) as descriptor:
             old = read_all(descriptor, _MAX_SHELLS)
         if len(old) > _MAX_SHELLS or b"\0" in old:
             raise HookError(f"{path} in the container is a removed file of more than {_MAX_SHELLS} bytes")
-        rewrite(target, data)
-        self._rootfs.note(CONTENT, path, fsdecode(old))
+        self._rootfs.note(CONTENT, path, f"{mount_id(target).decode()}:{fsdecode(old)}")
+        with ActingAs(self._user):
+            rewrite(target, data)
 
     def _cover(self, path: str, source: int) -> None:
         target = self._rootfs.file(path)

@@ -18,7 +18,7 @@ from ..host.owner import Owner
 from ..host.running import Rights
 from ..kernel import disposable_process, syscalls, user_namespaces
 from ..kernel.files import is_same, rewrite
-from ..kernel.identity import Identity, set_groups
+from ..kernel.identity import ActingAs, Identity, set_groups
 from ..kernel.lean import TYPE_CHECKING, closing, fsdecode, fsencode, os, signal, split, stat
 from ..kernel.mounts import clone_mount, make_all_private, mount_id, unescape, unmount
 from ..kernel.rootfs import CONTENT, MOUNT, Rootfs
@@ -26,6 +26,7 @@ from ..provision.layer import missing, mount_layer
 from ..provision.setup import Setup
 from .channel import Channel, Forked, Made, Provisioned
 from .create_runtime import Supervisor, find_process
+from .poststop import kill_with_sessions
 from .provisioner import provision
 
 if TYPE_CHECKING:
@@ -92,6 +93,15 @@ class AttachSupervisor(Supervisor):
                 pass  # it collects what was made
             _undo(self._attach_context, self._channel.made)
             raise
+
+    def _roll_back(self) -> None:
+        """End sessions too: the daemon may have accepted one already, since the container runs."""
+        if self._daemon is not None:
+            try:
+                kill_with_sessions(self._daemon)
+            except HookError:
+                pass  # nobody reads it
+        super()._roll_back()
 
     def _write_record(self, daemon: Forked) -> None:
         self._daemon = find_process(daemon)
@@ -242,7 +252,10 @@ def _undo_change(rootfs: Rootfs, change: Made) -> None:
         return
     if change.kind == CONTENT:
         with closing(rootfs.open(change.path, os.O_PATH)) as file:
-            rewrite(file, fsencode(change.detail))
+            mount, _colon, old = change.detail.partition(":")
+            if mount_id(file).decode() == mount and os.fstat(file).st_nlink == 0:
+                with ActingAs(rootfs.user):
+                    rewrite(file, fsencode(old))
         return
     parent_path, name = split(change.path)
     with closing(rootfs.open(parent_path, os.O_PATH | os.O_DIRECTORY)) as parent:

@@ -154,6 +154,9 @@ def _tell(end: ProvisionerEnd, rootfs: Rootfs, kind: str, path: str, detail: str
             return
         with closing(rootfs.open(path, os.O_PATH)) as mounted:
             detail = mount_id(mounted).decode()
+        before = {line.split(b" ", 1)[0] for line in (rootfs.mountinfo or b"").split(b"\n")}
+        if detail.encode() in before:  # the path leads elsewhere now, and that mount is not the hook's to undo
+            raise HookError(f"{path} in the container was moved while it was set up")
     end.to_hook.send(Made(kind, path, detail))
 
 

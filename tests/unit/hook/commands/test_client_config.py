@@ -114,14 +114,17 @@ def test_jobs_and_nodes_by_the_nodes_own_sshd(settings: dict[str, str], client: 
     """No host has to be named for them, and no other host is taken for one."""
     assert "directly" not in client_config([], settings)
     for alias, command in (
-        ("job1234", "connect --job %n"),
-        ("node002.job98", "connect --job %n"),
-        ("node002.container", "connect %n"),
+        ("job1234", "connect --job '%n'"),
+        ("node002.job98", "connect --job '%n'"),
+        ("node002.container", "connect '%n'"),
     ):
         read = ssh_reads(client / "config", alias)
         assert read["proxycommand"] == f"{launcher()} {command}"
         assert (read["user"], read["hostkeyalias"]) == ("alice", "oci-hooks")
         assert (read["stricthostkeychecking"], read["identityfile"]) == ("true", f"{client}/id_container")
+    # Before OpenSSH 9.6 a name with shell characters came from a stranger's URL into the shell that runs the command.
+    entries = (client / "config").read_text().split("Host ")
+    assert [entry.splitlines()[0].endswith(' "!*\'*"') for entry in entries if "ProxyCommand" in entry] == [True] * 2
     for other in ("jobs", "job", "job0", "node.jobs", "container", "container.example.org"):
         assert "proxycommand" not in ssh_reads(client / "config", other)
 
