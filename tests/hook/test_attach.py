@@ -286,6 +286,20 @@ def test_another_user_takes_the_sockets_name(launch: Launch) -> None:
         other.kill()
 
 
+def test_names_of_strangers_sockets_do_not_keep_others_from_detach(launch: Launch) -> None:
+    """Not an empty line, no other number of the same process, and no digit that is no number."""
+    container = launch("ch-run")
+    prefix = f"ocihooks-ssh/attached/{ALICE}/{Path('/proc/self/ns/pid').stat().st_ino}/"
+    for name in ("x\n\nx", f"{prefix}{container.pid}-1", f"{prefix}\u00b2-1"):
+        attach(container)
+        command = as_user(BOB, "/usr/bin/python3", "-c", LISTEN, name)
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as other:
+            assert other.stdout is not None
+            assert other.stdout.readline() == b"listening\n"
+            hook("detach", str(container.pid)).checked()
+            other.kill()
+
+
 def test_port_in_use_leaves_nothing(launch: Launch) -> None:
     first, second = launch("ch-run"), launch("ch-run-write-fake")
     attach(first)
