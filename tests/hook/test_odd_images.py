@@ -273,6 +273,13 @@ def test_missing_directory_in_a_volume_is_made_as_the_user_only(start: Start, tm
         assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("path", ["/usr/code/pid", "/run/../usr/code/pid"])
+def test_missing_directory_among_the_images_programs_is_not_made(start: Start, path: str) -> None:
+    """It would be the user's, in a place where programs of root's may look for code."""
+    with pytest.raises(StartFailed, match=r"cannot create /(usr/code|run/\.\.) in the container: "):
+        start("crun", "busybox", annotations={PIDFILE: path}, network="private")
+
+
 # Volumes of root's.
 
 
