@@ -26,7 +26,14 @@ antsibull_ext_color_scheme = "default-autodark"
 # all labels; this one has the form of such a list, so that a build needs no network.
 ANSIBLE = "https://docs.ansible.com/projects/ansible/latest/"
 LABELS = {
+    "action_plugins": "plugins/action.html Action plugins",
     "ansible_collections.ansible.builtin.file_module": "collections/ansible/builtin/file_module.html file",
+    "ansible_collections.ansible.builtin.inventory_hostnames_lookup": (
+        "collections/ansible/builtin/inventory_hostnames_lookup.html inventory_hostnames"
+    ),
+    "ansible_collections.ansible.builtin.systemd_service_module": (
+        "collections/ansible/builtin/systemd_service_module.html systemd_service"
+    ),
     "ansible_collections.ansible.builtin.user_module": "collections/ansible/builtin/user_module.html user",
     "ansible_configuration_settings": "reference_appendices/config.html Ansible Configuration Settings",
     "common_return_values": "reference_appendices/common_return_values.html Return Values",

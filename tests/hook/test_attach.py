@@ -255,7 +255,8 @@ def test_container_with_the_nodes_own_root() -> None:
         wait_for(lambda: running("/bin/sleep", "345680"), "start")
         assert "this node's own" in refused(next(iter(running("/bin/sleep", "345680"))))
         it.kill()
-    run(["pkill", "-KILL", "-f", "^/bin/sleep 345680"])
+    for pid in running("/bin/sleep", "345680"):
+        os.kill(int(pid), signal.SIGKILL)
 
 
 def test_container_of_roots_engine(start: Start) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -71,7 +74,8 @@ def stop(container: Running) -> None:
     if container.engine is None:
         run(as_user(ALICE, "podman", "rm", "-f", "-t0", "-i", container.name), cwd="/run").checked()
         return
-    run(["kill", "-KILL", str(container.pid)])
+    with suppress(ProcessLookupError):
+        os.kill(container.pid, signal.SIGKILL)
     container.engine.wait(timeout=10)
 
 
