@@ -226,7 +226,7 @@ def refused(*arguments: str, uid: int = ALICE) -> str:
     assert done.out == b""
     text = done.err.decode()
     assert_one_line(text)
-    assert processes() == {}
+    wait_for(lambda: processes() == {}, "end of what attach started", 3)
     return text
 
 

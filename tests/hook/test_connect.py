@@ -87,10 +87,10 @@ def test_rootful_container_with_a_network_of_its_own(start: Start, engine: str) 
 
 def test_several_containers(start: Start) -> None:
     first = start("rootless", **where("first"))
-    second = start("podman-crun", annotations={"com.hooks.ssh.port": "16001"}, **where("second"))
+    second = start("podman-crun", annotations={"com.hooks.ssh.port": "16801"}, **where("second"))
     refused = ssh(f"{NODE}.container", SAY)
     assert refused.status == 255
-    for word in ("2 containers of yours are on", "choose one by --name PID", first.name, second.name, "port 16001"):
+    for word in ("2 containers of yours are on", "choose one by --name PID", first.name, second.name, "port 16801"):
         assert word.encode() in refused.err, refused.err
     for container, name in ((first, "first"), (second, "second")):
         assert f"{container.daemon()} ({container.name}".encode() in refused.err
@@ -113,7 +113,7 @@ def scheduler(directory: Path, script: str) -> str:
 def test_container_of_a_job(start: Start, tmp_path: Path) -> None:
     """By the name that the guide gives it, by the job's variables, and by nothing that another job has."""
     start("rootless", name="job1234", **where("by name"))
-    start("rootless", annotations={"com.hooks.ssh.port": "16001"}, env={"SLURM_JOB_ID": "98", "LANDED": "by variable"})
+    start("rootless", annotations={"com.hooks.ssh.port": "16801"}, env={"SLURM_JOB_ID": "98", "LANDED": "by variable"})
     path = scheduler(tmp_path, f'[ "$3" != 7 ] && echo "RUNNING {NODE},node003" || echo "PENDING "')
     assert_lands(ssh("job1234", SAY, path=path), "by name")
     assert_lands(ssh(f"{NODE}.job98", SAY), "by variable")

@@ -38,6 +38,7 @@ WARNINGS = ".warning"  # the suffix of the file with warnings alone
 ROOT_PLACE = "/run/ocihooks-ssh"
 DIRECTORY = "last"
 _VERSION = "ssh_hook 1"
+_LONGEST_WRITE = 60  # seconds
 _MAX_SIZE = 64 << 10  # bytes
 _MAX_CONFIG = 16 << 20  # bytes
 _MAX_ID = 2**32 - 2
@@ -141,6 +142,7 @@ def _replace(place: str, name: str, data: bytes, reader: int) -> None:
         _make_directory(DIRECTORY, outer)
         directory = _open_own(DIRECTORY, outer)
     with closing(directory):
+        _remove_leftovers(directory, name)
         try:
             with closing(create_file(temporary, data, dir_fd=directory)) as file:
                 if reader:
@@ -152,6 +154,17 @@ def _replace(place: str, name: str, data: bytes, reader: int) -> None:
             except FileNotFoundError:
                 pass
             raise
+
+
+def _remove_leftovers(directory: int, name: str) -> None:
+    """Remove unfinished files of writers that were killed."""
+    for other in os.listdir(directory):
+        if other.startswith(f"{name}.") and len(other) == len(name) + 9:
+            try:
+                if time.time() - os.stat(other, dir_fd=directory, follow_symlinks=False).st_mtime > _LONGEST_WRITE:
+                    os.unlink(other, dir_fd=directory)
+            except FileNotFoundError:
+                pass
 
 
 def _make_directory(path: str, parent: int | None) -> None:
