@@ -194,6 +194,9 @@ def test_link_in_the_home(start: Start, syslog: Syslog, tmp_path: Path) -> None:
 
 def test_home_of_another(start: Start, syslog: Syslog) -> None:
     """What alice may not write, the hook does not write for her."""
+    home = Path("/home/alice")
+    mode = stat.S_IMODE(home.stat().st_mode)
+    home.chmod(0o755)  # as most systems have it, and some not
     os.chown("/home/alice", BOB, BOB)
     try:
         assert_refused(
@@ -202,6 +205,7 @@ def test_home_of_another(start: Start, syslog: Syslog) -> None:
         assert not KEYS.parents[1].exists()
     finally:
         os.chown("/home/alice", ALICE, ALICE)
+        home.chmod(mode)
 
 
 def test_home_whose_lock_somebody_holds(start: Start, syslog: Syslog) -> None:

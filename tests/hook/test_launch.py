@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from containers import ALICE, ENGINES, LAUNCHER, PORT, Plain, Result, as_user, plain_create, run, wait_for
+from containers import ALICE, ENGINES, LAUNCHER, PORT, Plain, Result, as_user, plain_create, run, running, wait_for
 from hook_log import Syslog
 from refusals import assert_refused
 from starter import Start
@@ -250,7 +250,7 @@ def test_the_first_does_not_come(job: Job) -> None:
 
 def test_the_first_is_killed(job: Job) -> None:
     job.start_all("sleep", "1000")
-    wait_for(lambda: b"sleep" in run(["ps", "-A", "-o", "args"]).out, "start of the command")
+    wait_for(lambda: running("sleep", "1000"), "start of the command")
     time.sleep(1)
     job.containers["127.0.6.1"].runtime("kill", job.containers["127.0.6.1"].name, "KILL").checked()
     assert job.statuses(5) == [137, 255, 255]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -362,12 +363,12 @@ def test_no_subordinate_ids() -> None:
 def test_container_that_is_paused(start: Start) -> None:
     container: Any = start("podman-crun")
     if container.podman("pause", container.name).status != 0:
-        run(["kill", "-STOP", str(container.daemon())]).checked()
+        os.kill(container.daemon(), signal.SIGSTOP)
     try:
         result, text = doctor("containers")
     finally:
         container.podman("unpause", container.name)
-        run(["kill", "-CONT", str(container.daemon())])
+        os.kill(container.daemon(), signal.SIGCONT)
     assert result == "problem"
     assert f"{container.name} does not answer on port {PORT}" in text
 
