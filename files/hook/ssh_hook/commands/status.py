@@ -169,6 +169,6 @@ def _checked(answer: dict[str, Any]) -> dict[str, Any]:
 
 
 def _number(value: Any) -> int:
-    if type(value) is not int or not 0 <= value < _MAX_NUMBER:
+    if not isinstance(value, int) or not 0 <= value < _MAX_NUMBER:
         raise ValueError
     return value
