@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from ssh_hook.errors import HookError
@@ -32,9 +32,10 @@ def rootfs(tmp_path: Path) -> Rootfs:
 
 
 def tell(rootfs: Rootfs) -> list[Made]:
-    end = End()
-    provisioner._tell(cast("Any", end), rootfs, MOUNT, "/", "")
-    return end.sent
+    end: Any = End()
+    provisioner._tell(end, rootfs, MOUNT, "/", "")
+    sent: list[Made] = end.sent
+    return sent
 
 
 def test_mount_that_was_there_before_is_not_noted(rootfs: Rootfs) -> None:
