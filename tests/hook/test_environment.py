@@ -130,6 +130,8 @@ def transfer(container: Container, *command: str) -> Iterator[dict[str, str]]:
         try:
             wait_for(servers, "an sftp server")
             [server] = servers()
+            # Its variables are there a moment later than its program: the kernel shows none in the midst of an exec.
+            wait_for((server / "environ").read_bytes, "the variables of the sftp server")
             yield parse((server / "environ").read_bytes())
         finally:
             process.kill()
