@@ -142,9 +142,9 @@ def timed(name: str) -> tuple[str, str, float]:
 def main() -> int:
     """Run all checks; the exit status is 0 when none has anything to say."""
     collection = CACHE / "ansible_collections" / "ocihooks" / "ssh"  # where mypy and Ansible find what imports name
-    if not collection.is_symlink():
-        collection.parent.mkdir(parents=True, exist_ok=True)
-        collection.symlink_to(ROOT)
+    collection.parent.mkdir(parents=True, exist_ok=True)
+    collection.unlink(missing_ok=True)  # a copied .cache brings the link to another checkout
+    collection.symlink_to(ROOT)
     os.environ["ANSIBLE_COLLECTIONS_PATH"] = str(CACHE)
     os.environ["PATH"] = f"{Path(sys.prefix) / 'bin'}:{os.environ['PATH']}"
     with ThreadPoolExecutor(2) as pool:

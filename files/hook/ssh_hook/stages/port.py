@@ -31,30 +31,23 @@ def require_free(
 
     Raises HookError, which names the port, and the process as far as that is visible.
     """
-    for address in addresses or _WILDCARDS:
-        try:
-            with ActingAs(user):
-                _bind(address, port)
-        except OSError as error:
-            if error.errno in _NO_SUCH_ADDRESS and not addresses:
-                continue
-            if error.errno in _NO_SUCH_ADDRESS:
-                raise HookError(
-                    f"{address} is not an address of this node: mend LISTEN_ADDRESSES in the OCI hook's JSON file"
-                ) from None
-            if error.errno == errno.EACCES:
-                raise HookError(
-                    f"the container's user may not listen on port {port}: choose one from 1024 on, by {option} or "
-                    "SERVER_PORT_DEFAULT"
-                ) from None
-            if error.errno == errno.EADDRINUSE:
-                following = _next_free(port, addresses, user)
-                example = f", such as {following}, which is free here" if following else ""
-                holder = _describe_holder(port, user, packages)
-                raise HookError(
-                    f"port {port} is in use{holder}: choose another by {option}{example}, or stop what holds it"
-                ) from None
-            raise HookError(f"cannot listen on port {port}: {error.strerror}") from None
+    refused = _first_refused(port, addresses, user)
+    if refused is None:
+        return
+    address, error = refused
+    if error.errno in _NO_SUCH_ADDRESS:
+        raise HookError(f"{address} is not an address of this node: mend LISTEN_ADDRESSES in the OCI hook's JSON file")
+    if error.errno == errno.EACCES:
+        raise HookError(
+            f"the container's user may not listen on port {port}: choose one from 1024 on, by {option} or "
+            "SERVER_PORT_DEFAULT"
+        )
+    if error.errno == errno.EADDRINUSE:
+        following = _next_free(port, addresses, user)
+        example = f", such as {following}, which is free here" if following else ""
+        holder = _describe_holder(port, user, packages)
+        raise HookError(f"port {port} is in use{holder}: choose another by {option}{example}, or stop what holds it")
+    raise HookError(f"cannot listen on port {port}: {error.strerror}")
 
 
 def _next_free(port: int, addresses: list[str], user: Identity) -> int | None:
@@ -68,14 +61,22 @@ def is_free(port: int, addresses: list[str], user: Identity) -> bool:
 
     Looks into the network namespace of the calling process.
     """
+    return _first_refused(port, addresses, user) is None
+
+
+def _first_refused(port: int, addresses: list[str], user: Identity) -> tuple[str, OSError] | None:
+    """Return the first of the addresses on which `user` cannot listen, with the error; None where all are free.
+
+    Without addresses a wildcard whose address family the node lacks does not count.
+    """
     for address in addresses or _WILDCARDS:
         try:
             with ActingAs(user):
                 _bind(address, port)
         except OSError as error:
             if error.errno not in _NO_SUCH_ADDRESS or addresses:
-                return False
-    return True
+                return address, error
+    return None
 
 
 def _bind(address: str, port: int) -> None:
