@@ -28,7 +28,7 @@ def login_rows() -> Iterator[Row]:
         seconds["openssh"] * 1e3,
         "ms",
         "OpenSSH's ssh to its sshd",
-        (ratio_at_most(0.12),),
+        (ratio_at_most(0.2),),
     )
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from containers import ALICE, processes, records, traces, wait_for
+from containers import ALICE, PORT, processes, records, run, traces, wait_for
 from hook_log import Syslog
 from starter import Start, Starter
 
@@ -68,6 +69,26 @@ def start_shared() -> Iterator[Start]:
     starter = Starter()
     yield starter
     starter.remove_all()
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """An address at which something accepts connections and says nothing."""
+    with socket.create_server(("127.0.7.1", PORT), backlog=64):
+        yield "127.0.7.1"
+
+
+@pytest.fixture
+def swallowed() -> Iterator[str]:
+    """An address whose packets go nowhere."""
+    lost = "10.97.0.1"
+    run(["ip", "link", "add", "nowhere", "type", "veth", "peer", "name", "nobody"]).checked()
+    for name in ("nowhere", "nobody"):
+        run(["ip", "link", "set", name, "up"]).checked()
+    run(["ip", "route", "add", lost, "dev", "nowhere"]).checked()
+    run(["ip", "neighbour", "add", lost, "lladdr", "02:00:00:00:00:01", "dev", "nowhere"]).checked()
+    yield lost
+    run(["ip", "link", "del", "nowhere"]).checked()
 
 
 def sleeper(*prefix: str) -> Iterator[subprocess.Popen[bytes]]:

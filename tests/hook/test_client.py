@@ -493,6 +493,14 @@ def test_version(near: Container) -> None:
         assert result.err.startswith(b"OpenSSH_10.")
 
 
+def test_key_exchange(near: Container) -> None:
+    """The best that both have comes first; what clients before OpenSSH 9.9 have works too."""
+    said = ssh(near, "-v", "far", "true").checked().err.decode()
+    assert "kex: algorithm: mlkem768x25519-sha256" in said and "kex: host key algorithm: ssh-ed25519" in said
+    said = ssh(near, "-v", "-oKexAlgorithms=sntrup761x25519-sha512", "far", "true").checked().err.decode()
+    assert "kex: algorithm: sntrup761x25519-sha512" in said
+
+
 def test_usage(near: Container) -> None:
     result = ssh(near)
     assert (result.status, result.out) == (255, b"")
@@ -587,11 +595,15 @@ Host *
     UserKnownHostsFile /dev/null
     HostKeyAlias far
     SetEnv X=Y
+    GSSAPIAuthentication yes
+    Unknown whatever
 """
 
 
 def test_configuration_file(near: Container) -> None:
-    """It gives aliases, and does not change what makes a container's connection."""
+    """It gives aliases, and does not change what makes a container's connection. Options that are not known, or not
+    built in, do no harm.
+    """
     path = near.path("/tmp/configuration")
     path.write_text(CONFIGURATION, encoding="ascii")
     path.chmod(0o644)
@@ -693,6 +705,19 @@ def test_peer_that_never_comes(start: Start) -> None:
     before = time.monotonic()
     assert ssh(waiting_not(start), NEVER, "true").status == 255
     assert time.monotonic() - before < 1.5
+
+
+@pytest.mark.parametrize("image", ["busybox", "debian"])
+def test_dead_peers_are_given_up_in_time(start: Start, image: str, silent: str, swallowed: str) -> None:
+    """Whatever ConnectTimeout says: an address that swallows all packets, and a server that says nothing."""
+    container = waiting(start, "2", image, prepare=programs_of_openssh if image == "debian" else None)
+    for options in ([], ["-oConnectTimeout=30"]):
+        assert_waits(container, swallowed, b"(tried for 2 s)", *options)
+        before = time.monotonic()
+        said = ssh(container, *options, silent, "echo wrong")
+        assert 2 <= time.monotonic() - before < 4
+        assert (said.status, said.out) == (255, b"")
+        assert said.err.endswith(f"Connection to {silent} port {PORT} timed out\r\n".encode())
 
 
 def test_session_that_lasts_longer_than_the_wait(start: Start) -> None:

@@ -250,6 +250,7 @@ TRUSTING = [
     ["-oHostName=127.0.0.2", "-oStrictHostKeyChecking=no"],
     [f"-oProxyCommand=ssh -W 127.0.0.2:{PORT} 127.0.0.1", "-oStrictHostKeyChecking=no"],
 ]
+HOST_KEYS = {"rsa": "rsa-sha2-256", "ecdsa": "ecdsa-sha2-nistp256"}
 IMPOSTORS = ["127.0.0.1", "alice@127.0.0.2", f"ssh://alice@127.0.0.1:{PORT}"]
 TRUSTING_FILE = f"""
 Port {PORT}
@@ -273,15 +274,22 @@ def test_impostor_is_refused(start: Start, place: Path, image: str) -> None:
         for name, text in (("known_hosts", mine), ("config", TRUSTING_FILE), ("trusting", TRUSTING_FILE)):
             write = f"umask 077; cat >/home/alice/.ssh/{name}"
             container.exec("/bin/sh", "-c", write, stdin=text.encode()).checked()
+        sentences: set[bytes] = set()
         for options in TRUSTING:
             for host in IMPOSTORS:
                 result = container.exec("ssh", *options, host, "echo wrong", stdin=b"y\nyes\n" * 5)
                 assert result.status != 0, (options, host)
                 assert result.out == b"", (options, host)
                 assert b"y/n" not in result.err and b"yes/no" not in result.err, (options, host)
+                assert b"known_hosts" not in result.err, (options, host)
+                sentences.add(result.err)
         said = container.exec("cat", "/home/alice/.ssh/known_hosts").checked().text + "\n"
         assert said == mine
         assert b"auth succeeded" not in log.read_bytes()
+        # -y sends it to syslog, and at the other port is nobody.
+        told = [said for said in sentences if said and b"Connection refused" not in said]
+        assert told
+        assert all(b"not your container, or one that started before your keys changed" in said for said in told)
     assert not Path("/home/alice/.ssh/known_hosts").exists()
 
 
@@ -374,12 +382,34 @@ def test_other_port_without_a_client_in_the_image(start: Start, place: Path) -> 
         assert mine.startswith(f"[127.0.0.1]:{OTHER_PORT} ecdsa-sha2-nistp256 ")
 
 
+@pytest.mark.parametrize("key_type", ["rsa", "ecdsa"])
+def test_other_port_with_what_old_servers_and_users_have(
+    start: Start, place: Path, tmp_path: Path, key_type: str
+) -> None:
+    """Keys of the types that OpenSSL computes, of the host and of the user, and an old key exchange."""
+    container = start("crun", "busybox")
+    run(["ssh-keygen", "-q", "-t", key_type, "-N", "", "-f", tmp_path / "key"]).checked()
+    mine = container.path("/tmp/key")
+    shutil.copy(tmp_path / "key", mine)
+    os.chown(mine, ALICE, ALICE)
+    options = ["-i", "/tmp/key", "-oIdentitiesOnly=yes", "-oStrictHostKeyChecking=accept-new", "-v"]
+    old = ["-oKexAlgorithms=diffie-hellman-group14-sha256", f"-oHostKeyAlgorithms={HOST_KEYS[key_type]}"]
+    with server(OTHER_PORT, place, key_type):
+        (place / "authorized_keys").write_bytes((tmp_path / "key.pub").read_bytes())
+        result = container.exec("ssh", *options, *old, "-p", str(OTHER_PORT), "127.0.0.1", "echo there").checked()
+    assert result.out == b"there\n"
+    assert b"kex: algorithm: diffie-hellman-group14-sha256" in result.err
+    assert b"Server accepts key: /tmp/key" in result.err
+
+
 @pytest.mark.parametrize("image", ["busybox", "debian"])
 def test_another_port_of_ones_own(start: Start, image: str) -> None:
     """Two containers of a user on one node, each with a port: no question, and nothing to configure."""
     here = start("crun", image, prepare=with_openssh if image == "debian" else None)
     start("crun", "busybox", annotations={"com.hooks.ssh.port": str(OTHER_PORT)})
     port = str(OTHER_PORT)
+    for_other_places = b"GSSAPIAuthentication yes\nUnknown whatever\n"
+    here.exec("/bin/sh", "-c", "umask 077; cat >~/.ssh/config", stdin=for_other_places).checked()
     script = f"""
         ssh -p {port} 127.0.0.1 'echo $SSH_CONNECTION' && echo sent >/tmp/sent &&
         scp -q -P {port} /tmp/sent 127.0.0.1:/tmp/theirs && scp -q -P {port} 127.0.0.1:/tmp/theirs /tmp/back &&
@@ -391,6 +421,14 @@ def test_another_port_of_ones_own(start: Start, image: str) -> None:
     assert connection.endswith(f" {port}") and copies == ["sent", "sent"]
     assert result.err == b""
     assert here.exec("cat", "/home/alice/.ssh/known_hosts").status != 0, "nothing is written"
+
+
+def test_own_container_at_a_port_that_the_site_names(start: Start) -> None:
+    """It needs nothing of the user's known_hosts, and no option."""
+    here = start("crun", "busybox", settings={"CONTAINER_PORTS": str(OTHER_PORT)})
+    start("crun", "busybox", annotations={"com.hooks.ssh.port": str(OTHER_PORT)})
+    result = here.exec("ssh", "-oStrictHostKeyChecking=yes", "-p", str(OTHER_PORT), "127.0.0.1", "echo right")
+    assert (result.status, result.out, result.err) == (0, b"right\n", b"")
 
 
 def test_impostor_at_a_port_that_the_site_names(start: Start, place: Path) -> None:
@@ -412,15 +450,20 @@ def test_impostor_at_a_port_that_the_site_names(start: Start, place: Path) -> No
         shutil.rmtree(place)
 
 
-def test_no_question_without_a_terminal(start: Start, place: Path) -> None:
+@pytest.mark.parametrize("port", [22, OTHER_PORT])
+def test_no_question_without_a_terminal(start: Start, place: Path, port: int) -> None:
     container = start("crun", "busybox")
-    with server(OTHER_PORT, place):
+    first = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+    before = first.read_text(encoding="ascii")
+    first.write_text("22", encoding="ascii")
+    with server(port, place):
+        first.write_text(before, encoding="ascii")
         for command in (
             "ssh -p PORT HOST true",
             "scp -P PORT /bin/sh HOST:/tmp",
             "sftp -P PORT -b /bin/sh HOST",
         ):
-            command = command.replace("PORT", str(OTHER_PORT)).replace("HOST", "127.0.0.1")
+            command = command.replace("PORT", str(port)).replace("HOST", "127.0.0.1")
             before = time.monotonic()
             script = f"sleep 5 | {{ {command}; echo $? >/tmp/status; kill $(pidof sleep); }}"
             result = container.exec("/bin/sh", "-c", script)

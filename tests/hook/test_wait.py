@@ -41,26 +41,6 @@ def listen_on(start: Start, address: str) -> Container:
     return start("crun", "busybox", settings={"LISTEN_ADDRESSES": address})
 
 
-@pytest.fixture
-def silent() -> Iterator[str]:
-    """An address at which something accepts connections and says nothing."""
-    with socket.create_server(("127.0.7.1", PORT), backlog=64):
-        yield "127.0.7.1"
-
-
-@pytest.fixture
-def swallowed() -> Iterator[str]:
-    """An address whose packets go nowhere."""
-    lost = "10.97.0.1"
-    run(["ip", "link", "add", "nowhere", "type", "veth", "peer", "name", "nobody"]).checked()
-    for name in ("nowhere", "nobody"):
-        run(["ip", "link", "set", name, "up"]).checked()
-    run(["ip", "route", "add", lost, "dev", "nowhere"]).checked()
-    run(["ip", "neighbour", "add", lost, "lladdr", "02:00:00:00:00:01", "dev", "nowhere"]).checked()
-    yield lost
-    run(["ip", "link", "del", "nowhere"]).checked()
-
-
 def test_all_are_there(start: Start) -> None:
     containers = [listen_on(start, f"127.0.6.{number}") for number in (1, 2, 3)]
     started = time.monotonic()
