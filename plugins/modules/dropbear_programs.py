@@ -10,6 +10,9 @@ module: dropbear_programs
 short_description: Install a build of Dropbear and OpenSSH's programs on a node, and verify it
 version_added: "1.0.0"
 author: The ocihooks.ssh contributors (@ocihooks)
+extends_documentation_fragment:
+  - ocihooks.ssh.attributes
+  - ocihooks.ssh.attributes.root
 description:
   - Installs the files of one release in a directory of its own, all of root's, and then replaces the link
     C(<prefix>/dropbear) by an atomic rename. A container that starts meanwhile gets the old release or the new one.
@@ -56,16 +59,8 @@ options:
 attributes:
   check_mode:
     description: Can run in check mode and report what would change. The programs are then not run.
-    support: full
   diff_mode:
     description: Shows the paths that are not as they should be.
-    support: full
-  platform:
-    description: Target systems that the module works on.
-    support: full
-    platforms: linux
-notes:
-  - Run it as root.
 """
 
 EXAMPLES = r"""
