@@ -17,10 +17,10 @@ description:
     safe, with the directories above it and, if it is a directory, with its contents.
   - All violations are reported, not only the first one.
 author:
+  - The ocihooks.ssh contributors (@ocihooks)
 extends_documentation_fragment:
   - ocihooks.ssh.attributes
   - ocihooks.ssh.attributes.changes
-  - The ocihooks.ssh contributors (@ocihooks)
 options:
   path:
     description:
