@@ -29,13 +29,17 @@ attributes:
 """
 
     # Of modules that change something, and that only root can run.
-    ROOT = (
-        CHANGES
-        + r"""
+    ROOT = r"""
+attributes:
+  check_mode:
+    description: Can run in check mode and report what would change.
+    support: full
+  diff_mode:
+    description: Shows what changes.
+    support: full
 notes:
   - Run it as root.
 """
-    )
 
     # Of modules that only look.
     READ_ONLY = r"""

@@ -60,7 +60,7 @@ def download(url: str) -> bytes:
     end = time.monotonic() + DEADLINE
     data = bytearray()
     try:
-        with urllib.request.urlopen(url, timeout=SILENCE) as response:
+        with urllib.request.build_opener().open(url, timeout=SILENCE) as response:
             while chunk := response.read1(65536):
                 data += chunk
                 if len(data) > LIMIT:
