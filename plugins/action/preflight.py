@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.action import ActionBase
+from ansible.plugins.loader import module_loader
 from ansible_collections.ocihooks.ssh.plugins.plugin_utils import _fitness, _sources, _variables
 
 _ROLES = Path(__file__).parents[2] / "roles"
@@ -54,6 +55,11 @@ def question(values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def has_module(name: str) -> bool:
+    """Return whether the controller has a module."""
+    return bool(module_loader.find_plugin_with_context(name).resolved)
+
+
 class ActionModule(ActionBase):
     """The action plugin."""
 
@@ -65,7 +71,8 @@ class ActionModule(ActionBase):
         values, wrong = self._values(variables)
         if LOGIN_NODES in variables.get("group_names", []):
             values["ssh_hook_require_engine"] = False
-        wrong = _sources.missing_sources() + (wrong or _variables.wrong_dropbear_paths(values))
+        wrong = wrong or _variables.wrong_dropbear_paths(values) + _variables.missing_collections(values, has_module)
+        wrong = _sources.missing_sources() + wrong
         if purpose != "variables" and not wrong:
             wrong = _variables.wrong_paths(values) + _variables.wrong_values(values)
             if self._task.args.get("with_dropbear"):

@@ -43,7 +43,8 @@ def read(path: str) -> dict[str, Any]:
 def switch_on(path: str, check: bool) -> tuple[str, str] | None:
     """Switch on CDI in the file, or in the one that a link leads to. Owner, mode and the order of settings stay.
 
-    Returns: its text before and after, or None if it was on.
+    Returns: that setting before and after, as JSON, or None if it was on. The rest of the file may hold secrets, such
+    as a proxy's password.
 
     Raises:
         NotChanged: the file is none that Docker takes.
@@ -52,14 +53,19 @@ def switch_on(path: str, check: bool) -> tuple[str, str] | None:
     settings = read(path)
     if settings["features"].get("cdi") is True:
         return None
+    before = {name: value for name, value in settings["features"].items() if name == "cdi"}
     settings["features"]["cdi"] = True
     path = os.path.realpath(path)
-    before, after = _files.read(path).decode(), json.dumps(settings, indent=INDENT, ensure_ascii=False) + "\n"
     if not check:
         _files.make_missing(os.path.dirname(path))
         mode, owner = 0o644, _files.ROOT
         if os.path.exists(path):
             status = os.stat(path)
             mode, owner = status.st_mode & 0o777, (status.st_uid, status.st_gid)
-        _files.write(path, after.encode(), mode, owner)
-    return before, after
+        _files.write(path, text_of(settings).encode(), mode, owner)
+    return text_of({"features": before}), text_of({"features": {"cdi": True}})
+
+
+def text_of(settings: dict[str, Any]) -> str:
+    """Return settings as they are written to the file."""
+    return json.dumps(settings, indent=INDENT, ensure_ascii=False) + "\n"

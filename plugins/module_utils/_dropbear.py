@@ -15,7 +15,7 @@ import os
 import stat
 import subprocess
 import tarfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from . import _files
@@ -54,6 +54,11 @@ class Release(NamedTuple):
     def directory(self) -> str:
         """Return the release's directory."""
         return f"{self.prefix}/{self.name}"
+
+    def paths(self) -> list[str]:
+        """Return the paths of all that the release consists of, its directory among them."""
+        names = ["bin", *(file.path for file in self.files), *(f"bin/{name}" for name in LINKS)]
+        return [self.directory, *(f"{self.directory}/{name}" for name in names)]
 
 
 class State(NamedTuple):
@@ -129,11 +134,12 @@ def is_link(path: str) -> bool:
         return False
 
 
-def install(release: Release, state: State, archive: str) -> None:
-    """Mend what `compare` found, and switch to the release.
+def install(release: Release, state: State, archive: str, relabel: Callable[[str], bool]) -> list[str]:
+    """Mend what `compare` found, and switch to the release. Return the paths that had a wrong SELinux label.
 
     Args:
         archive: path of a tar archive with the files, needed if the state has some
+        relabel: gives a path the label that the node's policy has for it, and returns whether it had another
 
     Raises:
         NotInstalled: a file in the archive is not the one that is wanted.
@@ -147,8 +153,11 @@ def install(release: Release, state: State, archive: str) -> None:
         _files.write(f"{release.directory}/{file.path}", contents[file.path], file.mode)
     for name in state.links:
         replace_link(f"{release.directory}/bin/{name}", PROGRAM)
+    # Before the link: a container that starts meanwhile must be allowed to run what it leads to.
+    relabelled = [path for path in release.paths() if relabel(path)]
     if state.current != release.name:
         replace_link(link_path(release.prefix), release.name)
+    return relabelled
 
 
 def read_archive(archive: str, files: Sequence[File]) -> dict[str, bytes]:

@@ -10,10 +10,14 @@ module: dropbear_programs
 short_description: Install a build of Dropbear and OpenSSH's programs on a node, and verify it
 version_added: "1.0.0"
 author: The ocihooks.ssh contributors (@ocihooks)
+extends_documentation_fragment:
+  - ocihooks.ssh.attributes
+  - ocihooks.ssh.attributes.root
 description:
   - Installs the files of one release in a directory of its own, all of root's, and then replaces the link
     C(<prefix>/dropbear) by an atomic rename. A container that starts meanwhile gets the old release or the new one.
   - The previous release stays, and so does any older one that a process still runs. Others are removed.
+  - Where SELinux is enabled, files and directories of the release get the labels that the node's policy has for them.
   - At its end it runs the programs that are in use, and fails if one does not run or has another version.
   - The files are sent only to a node that lacks some of them, all in one archive.
 options:
@@ -56,16 +60,8 @@ options:
 attributes:
   check_mode:
     description: Can run in check mode and report what would change. The programs are then not run.
-    support: full
   diff_mode:
     description: Shows the paths that are not as they should be.
-    support: full
-  platform:
-    description: Target systems that the module works on.
-    support: full
-    platforms: linux
-notes:
-  - Run it as root.
 """
 
 EXAMPLES = r"""
@@ -107,6 +103,10 @@ def main() -> None:
         required_if=[("state", "present", ("versions",))],
         supports_check_mode=True,
     )
+
+    def relabel(path: str) -> bool:
+        return bool(module.set_default_selinux_context(path, False))
+
     params, wrong, removed = module.params, [], []
     try:
         if params["state"] == "absent":
@@ -116,10 +116,13 @@ def main() -> None:
             release = _dropbear.Release(params["prefix"], params["release"]["name"], files)
             state = _dropbear.compare(release)
             wrong = state.paths(release)
-            if not module.check_mode:
+            if module.check_mode:
+                relabelled = [path for path in release.paths() if relabel(path)]
+            else:
                 if state.files and not params["archive"]:
                     module.exit_json(changed=False, needs_archive=True)
-                _dropbear.install(release, state, params["archive"])
+                relabelled = _dropbear.install(release, state, params["archive"], relabel)
+            wrong += [path for path in relabelled if path not in wrong]
             removed = _dropbear.prune(release, state.current, module.check_mode)
         if params["state"] == "present" and not module.check_mode:
             _dropbear.verify(params["prefix"], params["versions"])

@@ -10,6 +10,9 @@ module: empty_directories
 short_description: Remove directories that are empty
 version_added: "1.0.0"
 author: The ocihooks.ssh contributors (@ocihooks)
+extends_documentation_fragment:
+  - ocihooks.ssh.attributes
+  - ocihooks.ssh.attributes.changes
 description:
   - Removes those of the given directories that are empty. All others stay, also mount points.
 options:
@@ -22,14 +25,8 @@ options:
 attributes:
   check_mode:
     description: Can run in check mode and report what would be removed.
-    support: full
   diff_mode:
     description: Shows the directories that are removed.
-    support: full
-  platform:
-    description: Target systems that the module works on.
-    support: full
-    platforms: linux
 """
 
 EXAMPLES = r"""

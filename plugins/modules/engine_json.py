@@ -10,6 +10,9 @@ module: engine_json
 short_description: Write the JSON by which container engines find OCI hooks
 version_added: "1.0.0"
 author: The ocihooks.ssh contributors (@ocihooks)
+extends_documentation_fragment:
+  - ocihooks.ssh.attributes
+  - ocihooks.ssh.attributes.root
 description:
   - Writes OCI hook configurations of schema 1.0.0 and CDI specs (Container Device Interface). Each is checked before it
     replaces the old one, by an atomic rename. If one is not right, none is written, and the task fails.
@@ -36,18 +39,9 @@ options:
       - Docker takes it at its next start. This module does not restart it, which may end containers.
     type: path
 attributes:
-  check_mode:
-    description: Can run in check mode and report what would change.
-    support: full
   diff_mode:
-    description: Shows each file before and after.
-    support: full
-  platform:
-    description: Target systems that the module works on.
-    support: full
-    platforms: linux
+    description: Shows each file before and after. Of O(docker_json), which may hold secrets, only what changes.
 notes:
-  - Run it as root.
   - In check mode the program that a hook names need not exist yet.
 """
 

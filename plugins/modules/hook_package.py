@@ -10,6 +10,9 @@ module: hook_package
 short_description: Install the SSH hook of this collection on a node, whole
 version_added: "1.0.0"
 author: The ocihooks.ssh contributors (@ocihooks)
+extends_documentation_fragment:
+  - ocihooks.ssh.attributes
+  - ocihooks.ssh.attributes.root
 description:
   - Installs the hook's Python package, its bytecode, the scripts of its timers, the completion for bash and its
     launcher. All of it belongs to root and is writable only by root, whatever the umask.
@@ -41,18 +44,8 @@ options:
     description: The sources, which the action plugin of this module sends if the node lacks some.
     type: str
 attributes:
-  check_mode:
-    description: Can run in check mode and report what would change.
-    support: full
   diff_mode:
     description: Shows the launcher's text before and after, and the names of the files that differ.
-    support: full
-  platform:
-    description: Target systems that the module works on.
-    support: full
-    platforms: linux
-notes:
-  - Run it as root.
 seealso:
   - module: ocihooks.ssh.secure_path
 """

@@ -10,6 +10,9 @@ module: node_facts
 short_description: Report the properties of a node that matter to the SSH hook
 version_added: "1.0.0"
 author: The ocihooks.ssh contributors (@ocihooks)
+extends_documentation_fragment:
+  - ocihooks.ssh.attributes
+  - ocihooks.ssh.attributes.read_only
 description:
   - Reports what decides whether the hook can be installed on a node, and what of it is there, in one task. Changes
     nothing.
@@ -67,17 +70,6 @@ options:
     description: The configuration of Docker's daemon.
     type: path
     default: /etc/docker/daemon.json
-attributes:
-  check_mode:
-    description: Changes nothing.
-    support: full
-  diff_mode:
-    description: Changes nothing.
-    support: none
-  platform:
-    description: Target systems that the module works on.
-    support: full
-    platforms: linux
 notes:
   - Run it as root, which can see the processes of all users.
 """

@@ -10,6 +10,9 @@ module: passwd_file
 short_description: Write a passwd file from the node's name service
 version_added: "1.0.0"
 author: The ocihooks.ssh contributors (@ocihooks)
+extends_documentation_fragment:
+  - ocihooks.ssh.attributes
+  - ocihooks.ssh.attributes.root
 description:
   - Writes what C(getent passwd) lists, without password hashes, into a file in the format of C(/etc/passwd). The file
     belongs to root, has mode 0644, and is replaced by an atomic rename.
@@ -27,18 +30,9 @@ options:
     choices: [present, absent]
     default: present
 attributes:
-  check_mode:
-    description: Can run in check mode and report what would change.
-    support: full
   diff_mode:
     description: Shows the file before and after.
-    support: full
-  platform:
-    description: Target systems that the module works on.
-    support: full
-    platforms: linux
 notes:
-  - Run it as root.
   - SSSD lists the users of a directory only with C(enumerate = true).
 """
 

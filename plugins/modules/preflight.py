@@ -10,6 +10,9 @@ module: preflight
 short_description: Check the variables of the roles and the node before anything is changed
 version_added: "1.0.0"
 author: The ocihooks.ssh contributors (@ocihooks)
+extends_documentation_fragment:
+  - ocihooks.ssh.attributes
+  - ocihooks.ssh.attributes.read_only
 description:
   - Checks on the controller the variables of the roles ocihooks.ssh.ssh_hook and ocihooks.ssh.dropbear. It refuses a
     misspelt name, a value of a wrong type, a string in place of a list, and a value that makes no sense.
@@ -30,17 +33,6 @@ options:
     description: Whether the play also runs the role dropbear, with its prefix where the hook looks for Dropbear.
     type: bool
     default: false
-attributes:
-  check_mode:
-    description: Changes nothing.
-    support: full
-  diff_mode:
-    description: Changes nothing.
-    support: none
-  platform:
-    description: Target systems that the module works on.
-    support: full
-    platforms: linux
 notes:
   - A variable that begins with C(dropbear_) and resembles none of this collection may be another role's, and is
     accepted.

@@ -18,6 +18,9 @@ description:
   - All violations are reported, not only the first one.
 author:
   - The ocihooks.ssh contributors (@ocihooks)
+extends_documentation_fragment:
+  - ocihooks.ssh.attributes
+  - ocihooks.ssh.attributes.changes
 options:
   path:
     description:
@@ -69,14 +72,8 @@ options:
 attributes:
   check_mode:
     description: Can run in check mode and report what would change, and which violations would be left.
-    support: full
   diff_mode:
     description: Shows owner and mode of each repaired path, before and after.
-    support: full
-  platform:
-    description: Target systems that the module works on.
-    support: full
-    platforms: linux
 notes:
   - Run it as root. A path that it cannot inspect is a violation.
   - A sticky directory that others can write to, such as C(/tmp), is a violation too. Others cannot replace root's files

@@ -10,6 +10,9 @@ module: systemd_timers
 short_description: Install systemd timers with their services, or remove them
 version_added: "1.0.0"
 author: The ocihooks.ssh contributors (@ocihooks)
+extends_documentation_fragment:
+  - ocihooks.ssh.attributes
+  - ocihooks.ssh.attributes.root
 description:
   - Writes the units into C(/etc/systemd/system), enables and starts the timers, and restarts those of which a unit has
     changed, in one task.
@@ -25,18 +28,9 @@ options:
     elements: str
     default: []
 attributes:
-  check_mode:
-    description: Can run in check mode and report what would change.
-    support: full
   diff_mode:
     description: Shows each unit before and after.
-    support: full
-  platform:
-    description: Target systems that the module works on.
-    support: full
-    platforms: linux
 notes:
-  - Run it as root.
   - If the first process is not systemd, O(units) are ignored, and O(absent) are removed.
 seealso:
   - module: ansible.builtin.systemd_service

@@ -11,6 +11,9 @@ module: user_keys
 short_description: Make or remove the SSH keys with which users log in to their containers
 version_added: "1.0.0"
 author: The ocihooks.ssh contributors (@ocihooks)
+extends_documentation_fragment:
+  - ocihooks.ssh.attributes
+  - ocihooks.ssh.attributes.changes
 description:
   - Makes or removes each user's key set in C(<base_dir>/<name>/.oci-hooks/ssh/keys). The set is the same that the user
     gets from C(ssh_hook keygen).
@@ -24,15 +27,9 @@ requirements:
 attributes:
   check_mode:
     description: Can run in check mode and report what it would change, without changing it.
-    support: full
   diff_mode:
     description: Reports the fingerprint of each user's key before and after, where it changes.
-    support: full
     details: In check mode the fingerprint of a key that does not exist yet is shown as V((new)).
-  platform:
-    description: The systems on which the module runs.
-    support: full
-    platforms: linux
 options:
   users:
     description:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 PLAYBOOKS = ("ssh_hook_hosts", "ssh_hook_users", "ssh_hook_remove_keys_of", "ssh_hook_serial")
@@ -71,6 +71,23 @@ def wrong_paths(variables: Mapping[str, Any]) -> list[str]:
         f"{name} is '{path}': it must be an absolute path of letters, digits and . _ + @ -, without a slash at its end."
         for name, path in named
         if not PATH.fullmatch(str(path)) and not (name in OPTIONAL_PATHS and path == "")
+    ]
+
+
+# Variable -> collection of the module that does what it asks for, and that module.
+OTHER_MODULES = {
+    "ssh_hook_firewalld_zone": ("ansible.posix", "firewalld"),
+    "dropbear_selinux_type": ("community.general", "sefcontext"),
+}
+
+
+def missing_collections(variables: Mapping[str, Any], has_module: Callable[[str], bool]) -> list[str]:
+    """Return a sentence for each variable that needs a module of a collection that the controller lacks."""
+    return [
+        f"{name} needs the module {collection}.{module}, which the controller lacks: run ansible-galaxy collection "
+        f"install {collection} there, or remove {name}."
+        for name, (collection, module) in OTHER_MODULES.items()
+        if variables.get(name) and not has_module(f"{collection}.{module}")
     ]
 
 

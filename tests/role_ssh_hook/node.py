@@ -44,12 +44,12 @@ def play(
     inventory: str = "node,",
     core: Path | None = None,
 ) -> Play:
-    """Run a playbook (a name in playbooks/, or a file beside this one) on this node.
+    """Run a playbook (a name in playbooks/, or a file beside this one or at a path, without .yml) on this node.
 
     `before` is a command that runs ansible-playbook as its last arguments, `collections` another place of the
     collection, `core` a virtual environment with another ansible-core.
     """
-    own = Path(__file__).with_name(f"{name}.yml")
+    own = Path(__file__).parent / f"{name}.yml"
     answer = subprocess.run(
         [
             *before,

@@ -4,8 +4,13 @@ container's. The policy is selinux.cil.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import shutil
+import subprocess
+import sys
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +26,7 @@ PROCESS = "system_u:system_r:box_t:s0:c0,c2"
 MOUNT = "system_u:object_r:box_file_t:s0:c0,c2"
 UNKNOWN = "system_u:object_r:unknown_t:s0"
 XATTR = "security.selinux"
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def boxed(**process: object) -> Callable[[dict[str, Any]], None]:
@@ -92,3 +98,51 @@ def test_dropbear_that_the_container_may_not_run(start: Start) -> None:
         start("crun", "busybox", change=boxed(), settings={"DROPBEAR_DIR": str(directory)})
     assert_one_line(failure.value.hook, "Permission denied", "SELinux")
     assert PORT not in listening()
+
+
+def install_programs(prefix: Path) -> bool:
+    """Install the node's own Dropbear below another prefix, by the module. Return whether that changed something."""
+    node = Path(SETTINGS["DROPBEAR_DIR"], "bin")
+    programs = {f"bin/{name}": node / name for name in ("dropbearmulti", "scp", "sftp", "sftp-server", "ssh")}
+    archive = WORK / new_name()
+    with tarfile.open(archive, "w") as opened:
+        for name, path in programs.items():
+            opened.add(path, name)
+    files = [[name, hashlib.sha256(path.read_bytes()).hexdigest(), 0o755] for name, path in programs.items()]
+    arguments = {
+        "prefix": str(prefix),
+        "versions": {"dropbear": "", "openssh": ""},  # of whatever version they are
+        "release": {"name": "dropbear-1", "files": files},
+        "archive": str(archive),
+    }
+    done = subprocess.run(
+        [sys.executable, "-B", ROOT / "plugins/modules/dropbear_programs.py"],
+        input=json.dumps({"ANSIBLE_MODULE_ARGS": arguments}),
+        env={**os.environ, "PYTHONPATH": str(ROOT.parents[2])},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    answer = json.loads(done.stdout)
+    assert done.returncode == 0, answer
+    return bool(answer["changed"])
+
+
+def test_the_module_gives_programs_the_label_that_the_policy_has_for_them(start: Start) -> None:
+    prefix, contexts = WORK / new_name(), Path("/etc/selinux/test/contexts/files")
+    contexts.mkdir(parents=True)
+    Path("/etc/selinux/config").write_text("SELINUX=enforcing\nSELINUXTYPE=test\n", encoding="ascii")
+    private = f"{prefix}.* system_u:object_r:private_t:s0\n"
+    (contexts / "file_contexts").write_text(private, encoding="ascii")
+    prefix.mkdir(0o755)
+    settings = {"DROPBEAR_DIR": f"{prefix}/dropbear"}
+    assert install_programs(prefix)
+    with pytest.raises(StartFailed) as failure:
+        start("crun", "busybox", change=boxed(), settings=settings)
+    assert_one_line(failure.value.hook, "Permission denied", "SELinux")
+
+    rule = f"{prefix}/dropbear-.* system_u:object_r:host_file_t:s0\n"
+    (contexts / "file_contexts").write_text(private + rule, encoding="ascii")
+    assert install_programs(prefix)
+    assert not install_programs(prefix)
+    start("crun", "busybox", change=boxed(), settings=settings).ssh("true").checked()

@@ -62,3 +62,15 @@ def test_settings_that_docker_would_not_take_are_left(tmp_path: Path, text: str)
     assert path.read_text(encoding="latin-1") == text
     assert str(refused.value).startswith(f"{path} is not ")
     assert "\n" not in str(refused.value)
+
+
+def test_only_what_changes_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(docker._files.os, "fchown", lambda _file, _uid, _gid: None)
+    path = tmp_path / "daemon.json"
+    for features, before in (({"buildkit": True}, {}), ({"cdi": False}, {"cdi": False})):
+        proxies = {"http-proxy": "http://user:secret@proxy"}
+        path.write_text(json.dumps({"proxies": proxies, "features": features}))
+        shown = docker.switch_on(str(path), check=False)
+        assert shown is not None
+        assert [json.loads(text) for text in shown] == [{"features": before}, {"features": {"cdi": True}}]
+        assert json.loads(path.read_text())["proxies"] == proxies

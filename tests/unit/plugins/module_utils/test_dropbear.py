@@ -52,7 +52,7 @@ def release_of(tmp_path: Path, contents: dict[str, str], version: str = "1") -> 
 def installed(release: dropbear.Release, archive: Path) -> dropbear.State:
     """Install a release; return what was not as it should be."""
     state = dropbear.compare(release)
-    dropbear.install(release, state, str(archive))
+    assert dropbear.install(release, state, str(archive), lambda _path: False) == []
     return state
 
 
@@ -75,6 +75,23 @@ def test_a_release_is_installed_whole_and_repaired(tmp_path: Path) -> None:
     assert set(dropbear.compare(release).paths(release)) == harmed
     installed(release, archive)
     assert dropbear.compare(release).paths(release) == []
+
+
+def test_files_have_the_nodes_selinux_labels_before_containers_can_run_them(tmp_path: Path) -> None:
+    release, archive = release_of(tmp_path, CONTENTS)
+    link, labelled = Path(dropbear.link_path(release.prefix)), []
+
+    def relabel(path: str) -> bool:
+        assert os.path.lexists(path)
+        assert not link.is_symlink()
+        labelled.append(path)
+        return path.endswith("/ssh")
+
+    state = dropbear.compare(release)
+    assert dropbear.install(release, state, str(archive), relabel) == [f"{release.directory}/bin/ssh"]
+    there = [release.directory, *(str(path) for path in Path(release.directory).rglob("*"))]
+    assert sorted(labelled) == sorted(there)
+    assert link.is_symlink()
 
 
 def test_what_was_damaged_on_its_way_is_not_installed(tmp_path: Path) -> None:

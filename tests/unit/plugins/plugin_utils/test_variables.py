@@ -35,6 +35,16 @@ def test_right_values_are_accepted() -> None:
     assert variables.wrong_dropbear_dir(RIGHT, None) + variables.wrong_dropbear_dir(RIGHT, "/opt/oci-hooks") == []
 
 
+def test_modules_of_other_collections_are_needed_only_where_they_are_asked_for() -> None:
+    asked = {"ssh_hook_firewalld_zone": "cluster", "dropbear_selinux_type": True}
+    assert variables.missing_collections({"ssh_hook_firewalld_zone": "", **RIGHT}, lambda _name: False) == []
+    assert variables.missing_collections(asked, lambda _name: True) == []
+    assert variables.missing_collections(asked, lambda name: name == "ansible.posix.firewalld") == [
+        "dropbear_selinux_type needs the module community.general.sefcontext, which the controller lacks: run "
+        "ansible-galaxy collection install community.general there, or remove dropbear_selinux_type."
+    ]
+
+
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [

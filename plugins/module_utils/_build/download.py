@@ -1,34 +1,29 @@
-# Copyright: (c) 2026, The ocihooks.ssh contributors
-# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Fetch a release archive from the first origin that answers.
+# Copyright (c) ocihooks.ssh contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Get a release archive from the first origin that answers.
 
-    DROPBEAR_SOURCE='{...}' python3 fetch_source.py
-
-The request (JSON, see `Request`) is passed in the environment, so that nothing has to be copied to the
-build host. The origins are the URLs in their order, and then, if the host has apt, Debian's archive of
-the same release (the same file, byte for byte) from the host's mirrors.
-
-An origin that does not answer is skipped. An origin with a file of another digest ends the search with
-an error, because somebody should look. Nothing is written before the digest is verified. Exit status 2:
-one error, on stderr.
+The origins are URLs in their order, and then, if the host has apt, Debian's archive of the same release (the same file,
+byte for byte) from the host's mirrors. An origin that does not answer is skipped. An origin with a file of another
+digest ends the search with an error, because somebody should look.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import http.client
-import json
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+
+from .errors import BuildError
 
 SILENCE = 10.0  # seconds without a byte, after which an origin is skipped
 DEADLINE = 600.0  # seconds that one download may take in all
@@ -39,36 +34,25 @@ APT_HELPER = "/usr/lib/apt/apt-helper"
 COMPONENTS = ("main", "universe")
 
 
-class SourceError(Exception):
-    """A failure that its text explains completely, to the person who runs the play."""
-
-
 class OriginError(Exception):
     """This origin has no archive for us; the next one may."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Request:
-    """What to fetch.
+    """What to get.
 
-    `archive` is the file's name, such as dropbear-2026.94.tar.bz2; `urls` are tried in order;
-    `destination` is the file to write (absolute path); `variable` is the role's for a local copy.
+    Attributes:
+        archive: the file's name, such as dropbear-2026.94.tar.bz2
+        sha256: its digest
+        urls: where it may be, in the order in which they are tried
+        variable: of the role, for a local copy
     """
 
     archive: str
     sha256: str
-    urls: tuple[str, ...]
-    destination: str
+    urls: Sequence[str]
     variable: str
-
-    @classmethod
-    def from_json(cls, text: str) -> Request:
-        """Read a request; raises SourceError if a field is missing or unknown."""
-        fields = json.loads(text)
-        try:
-            return cls(**{**fields, "urls": tuple(fields["urls"])})
-        except (KeyError, TypeError) as error:
-            raise SourceError(f"DROPBEAR_SOURCE is not a request: {error}") from None
 
 
 def download(url: str) -> bytes:
@@ -76,7 +60,7 @@ def download(url: str) -> bytes:
     end = time.monotonic() + DEADLINE
     data = bytearray()
     try:
-        with urllib.request.urlopen(url, timeout=SILENCE) as response:
+        with urllib.request.build_opener().open(url, timeout=SILENCE) as response:
             while chunk := response.read1(65536):
                 data += chunk
                 if len(data) > LIMIT:
@@ -144,7 +128,7 @@ def apt_urls(archive: str) -> list[str]:
 
 
 def find(request: Request) -> bytes:
-    """Return the verified archive; raises SourceError if an origin gives a wrong one or none has it."""
+    """Return the verified archive; raises BuildError if an origin gives a wrong one or none has it."""
     origins: list[tuple[str, Callable[[str], bytes]]] = [(url, download) for url in request.urls]
     origins += [(url, apt_download) for url in apt_urls(request.archive)]
     failures = []
@@ -156,40 +140,11 @@ def find(request: Request) -> bytes:
             continue
         digest = hashlib.sha256(data).hexdigest()
         if digest != request.sha256:
-            raise SourceError(
+            raise BuildError(
                 f"{url} gives a file with sha256 {digest}, but {request.archive} has {request.sha256}: refused"
             )
         return data
-    raise SourceError(
+    raise BuildError(
         f"no origin gives {request.archive}: set {request.variable} to a copy of it (sha256 {request.sha256})."
         f" Tried: {'; '.join(failures) or 'none'}"
     )
-
-
-def write(data: bytes, destination: Path) -> None:
-    """Put `data` at `destination` as a whole."""
-    destination.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=destination.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-        Path(temporary).chmod(0o644)
-        Path(temporary).rename(destination)
-    except BaseException:
-        Path(temporary).unlink()
-        raise
-
-
-def main(environment: Mapping[str, str]) -> int:
-    """Do what the module's docstring says and return the exit status."""
-    try:
-        request = Request.from_json(environment["DROPBEAR_SOURCE"])
-        write(find(request), Path(request.destination))
-    except (SourceError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(os.environ))

@@ -1,0 +1,53 @@
+# Copyright (c) ocihooks.ssh contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the documentation of several modules says: attributes and notes."""
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    """Parts of modules' documentation, which a module overrides where it has more to say."""
+
+    DOCUMENTATION = r"""
+attributes:
+  platform:
+    description: Target systems that the module works on.
+    support: full
+    platforms: linux
+"""
+
+    # Of modules that change something.
+    CHANGES = r"""
+attributes:
+  check_mode:
+    description: Can run in check mode and report what would change.
+    support: full
+  diff_mode:
+    description: Shows what changes.
+    support: full
+"""
+
+    # Of modules that change something, and that only root can run.
+    ROOT = r"""
+attributes:
+  check_mode:
+    description: Can run in check mode and report what would change.
+    support: full
+  diff_mode:
+    description: Shows what changes.
+    support: full
+notes:
+  - Run it as root.
+"""
+
+    # Of modules that only look.
+    READ_ONLY = r"""
+attributes:
+  check_mode:
+    description: Changes nothing.
+    support: full
+  diff_mode:
+    description: Changes nothing.
+    support: none
+"""

@@ -1,0 +1,10 @@
+# Copyright (c) ocihooks.ssh contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Build Dropbear and OpenSSH's client programs as static, position-independent programs, once per architecture.
+
+From the ground up: `errors`, `files`; `recipes` and `job`, what is built; `compilers`; `unpack`, from a release archive
+to patched source; `elf`, the checks of what was built; `store`, the builds that are kept, and their keys; `compile`, one
+build; `plan`, all that is missing; `sbom`; `archive`, programs for sites without a compiler. `download` gets a release
+archive.
+"""

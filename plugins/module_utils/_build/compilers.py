@@ -1,0 +1,157 @@
+# Copyright (c) ocihooks.ssh contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The compilers musl-gcc and zig, and their tools: which are there, what identifies them, how they are called."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from .errors import BuildError
+from .files import sha256
+from .job import Job
+from .recipes import ZIG_TARGETS
+
+# -fno-strict-overflow and the stack protector are Dropbear's own hardening, which --disable-harden
+# switches off because it would also choose a linking of its own.
+CFLAGS = "-O3 -fPIC -fstack-protector-strong -fno-strict-overflow -Wno-pointer-sign"
+# gcc has the second from version 12 on. zig has both.
+NEWER_CFLAGS = ("-fstack-clash-protection", "-ftrivial-auto-var-init=zero")
+LDFLAGS = "-Wl,-z,relro,-z,now,-z,noexecstack -s"
+LOG_TAIL = 20  # lines of what failed that are shown
+
+
+def last_lines(text: str) -> str:
+    """Return the end of a compiler's output, where the reason stands."""
+    return "\n".join(line for line in text.splitlines()[-LOG_TAIL:] if line.strip())
+
+
+def pip_command() -> list[str] | None:
+    """Return a pip to call, or None: a virtual environment's Python may be without."""
+    for python in (sys.executable, "/usr/bin/python3"):
+        if os.access(python, os.X_OK):
+            command = [python, "-m", "pip"]
+            if subprocess.run([*command, "--version"], capture_output=True, check=False).returncode == 0:
+                return command
+    return None
+
+
+def has_perl() -> bool:
+    """Return whether there is a Perl with what OpenSSL's build uses; a distribution's smallest package lacks these."""
+    modules = ("FindBin", "File::Compare", "File::Copy", "IPC::Cmd")
+    command = ["perl", *(f"-M{module}" for module in modules), "-e", "1"]
+    return (
+        shutil.which("perl") is not None and subprocess.run(command, capture_output=True, check=False).returncode == 0
+    )
+
+
+def missing_tools(job: Job, architectures: Sequence[str]) -> list[str]:
+    """Return the tools that building for `architectures` needs and this host lacks."""
+    compilers = {job.compiler(architecture) for architecture in architectures}
+    tools = ["make", "patch"] if compilers else []
+    if "musl-gcc" in compilers:
+        tools += ["gcc", "musl-gcc"]
+    missing = [tool for tool in tools if shutil.which(tool) is None]
+    if "openssl" in job.sources and compilers and not has_perl():
+        missing.append("perl")
+    if "zig" in compilers and pip_command() is None:
+        missing.append("pip")
+    return missing
+
+
+@functools.cache
+def gcc_identity() -> str | None:
+    """Return a digest of every file that shapes what musl-gcc makes, or None where it is absent."""
+    if shutil.which("gcc") is None or shutil.which("musl-gcc") is None:
+        return None
+    with tempfile.TemporaryDirectory() as directory:
+        # The linker itself tells which start files and libraries it takes.
+        trace = subprocess.run(
+            ["musl-gcc", "-static-pie", "-Wl,--trace", "-x", "c", "-", "-o", f"{directory}/program"],
+            input="int main(void) { return 0; }",
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "TMPDIR": directory},
+        )
+        if trace.returncode != 0:
+            raise BuildError(f"musl-gcc cannot build a program of one line: {last_lines(trace.stderr)}")
+        files = {line.split("(")[0] for line in trace.stdout.splitlines() if not line.startswith(directory)}
+    for program in ("cc1", "as", "ld"):
+        found = subprocess.run(
+            ["gcc", f"-print-prog-name={program}"], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        files.add(shutil.which(found) or found)
+    files |= {shutil.which("gcc") or "", shutil.which("musl-gcc") or ""}
+    return hashlib.sha256("".join(sha256(Path(name)) for name in sorted(files)).encode()).hexdigest()
+
+
+@functools.cache
+def gcc_flags() -> str:
+    """Return CFLAGS with those of NEWER_CFLAGS that musl-gcc takes."""
+    command = ["musl-gcc", "-Werror", "-x", "c", "-fsyntax-only", "/dev/null"]
+    accepted = [
+        flag
+        for flag in NEWER_CFLAGS
+        if subprocess.run([*command, flag], capture_output=True, check=False).returncode == 0
+    ]
+    return " ".join([CFLAGS, *accepted])
+
+
+def identity(job: Job, architecture: str) -> str | None:
+    """Return what identifies the compiler for an architecture, or None if it is not installed yet."""
+    return gcc_identity() if job.compiler(architecture) == "musl-gcc" else job.zig_requirement
+
+
+def settings(compiler: str, architecture: str) -> dict[str, str]:
+    """Return the environment that shapes what a compiler makes, wherever it does so."""
+    everywhere = {
+        "LC_ALL": "C",
+        "TZ": "UTC",
+        "SOURCE_DATE_EPOCH": "1",  # OpenSSL's library tells its date
+    }
+    if compiler == "musl-gcc":
+        return {**everywhere, "CC": "musl-gcc", "CFLAGS": gcc_flags(), "LDFLAGS": f"-static-pie {LDFLAGS}"}
+    return {
+        **everywhere,
+        "CC": f"zig cc -target {ZIG_TARGETS[architecture]}",
+        "AR": "zig ar",
+        "RANLIB": "zig ranlib",
+        "CFLAGS": " ".join([CFLAGS, *NEWER_CFLAGS, "-g0"]),  # debug information names temporary directories
+        "LDFLAGS": f"-static -pie {LDFLAGS}",
+    }
+
+
+def places(compiler: str, scratch: Path) -> dict[str, str]:
+    """Return the rest of the environment: where a compiler is found and may write. Nothing is the caller's but PATH."""
+    path = os.environ.get("PATH", "/usr/bin:/bin")
+    environment = {"PATH": path, "HOME": str(scratch), "TMPDIR": str(scratch)}
+    if compiler == "zig":
+        # Found by PATH: OpenSSL's library tells how it was compiled, which must not name a temporary directory.
+        environment["PATH"] = f"{scratch / 'zig' / 'ziglang'}:{path}"
+        environment |= {f"ZIG_{kind}_CACHE_DIR": str(scratch / "zig-cache") for kind in ("GLOBAL", "LOCAL")}
+    return environment
+
+
+def install_zig(requirement: str, scratch: Path) -> None:
+    """Install the pinned zig below `scratch`, where `places` has it found. pip checks the digest."""
+    pip = pip_command()
+    if pip is None:
+        raise BuildError("zig is installed by pip, which this host lacks: install python3-pip")
+    requirements = scratch / "zig-requirements.txt"
+    requirements.write_text(requirement)
+    command = [*pip, "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--only-binary", ":all:"]
+    command += ["--require-hashes", "--requirement", str(requirements), "--target", str(scratch / "zig")]
+    result = subprocess.run(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
+    if result.returncode != 0:
+        raise BuildError(f"pip could not install the compiler zig:\n{last_lines(result.stdout)}")

@@ -1,0 +1,165 @@
+# Copyright (c) ocihooks.ssh contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The builds that are kept, each under a key of all that shapes it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import stat
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import compilers
+from .errors import BuildError
+from .files import sha256
+from .job import Job
+from .recipes import PROGRAMS, RECIPES
+
+# Raise this number when a build takes other steps, or when its files are checked otherwise: what such a change makes must
+# not be taken from the cache. All else that shapes a build is in its key as data.
+PROCEDURE = 1
+
+DIGESTS = "SHA256SUMS"  # of a build's files, beside them
+LOCK_SECONDS = 7200  # for another play to end
+
+
+@dataclass(frozen=True)
+class Build:
+    """What is made of one source for one architecture, and where it is kept.
+
+    Attributes:
+        source: its recipe's name
+        architecture: what it runs on
+        directory: where it is kept or, if it is not there, is to be kept; None if its compiler is not installed yet
+        libraries: the builds that it is linked with
+        digests: SHA-256 of its files by their paths in `directory`; None if it is not there
+    """
+
+    source: str
+    architecture: str
+    directory: Path | None
+    libraries: tuple[Build, ...] = ()
+    digests: Mapping[str, str] | None = None
+
+    def files(self) -> list[dict[str, str]]:
+        """Return the programs, as the role takes them."""
+        return [
+            {
+                "architecture": self.architecture,
+                "program": program,
+                "path": f"{self.directory}/{program}",
+                "sha256": digest,
+            }
+            for program, digest in sorted((self.digests or {}).items())
+        ]
+
+
+def key(job: Job, name: str, architecture: str, libraries: Sequence[Build]) -> str | None:
+    """Return the key of a build, or None if its compiler is not installed yet."""
+    compiler, recipe = job.compiler(architecture), RECIPES[name]
+    identity = compilers.identity(job, architecture)
+    if identity is None:
+        return None
+    inputs = {
+        "procedure": PROCEDURE,
+        "source": [name, dataclasses.asdict(job.sources[name])],
+        "compiler": [identity, compilers.settings(compiler, architecture)],
+        "configure": recipe.configure_for(architecture, compiler),
+        "recipe": [recipe.make, recipe.kept, recipe.left_out, dict(recipe.variables)],
+        "libraries": [library.directory.name for library in libraries if library.directory is not None],
+    }
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def find(job: Job, name: str, architecture: str) -> Build:
+    """Return a build, as not there unless its files have the digests recorded beside them."""
+    libraries = tuple(find(job, library, architecture) for library in RECIPES[name].libraries)
+    digest = key(job, name, architecture, libraries)
+    if digest is None:
+        return Build(name, architecture, None, libraries)
+    directory = job.build_dir / "artefacts" / f"{job.sources[name].release}-{architecture}-{digest}"
+    build = Build(name, architecture, directory, libraries)
+    try:
+        recorded = (directory / DIGESTS).read_text()
+        files = [line.partition("  ")[2] for line in recorded.splitlines()]
+        digests = {file: sha256(directory / file) for file in files}
+    except (FileNotFoundError, IsADirectoryError):
+        return build
+    return dataclasses.replace(build, digests=digests) if digests and recorded == digest_lines(digests) else build
+
+
+def look(job: Job) -> list[Build]:
+    """Return what is there, and what is missing, of the programs of each source for each architecture."""
+    return [
+        find(job, name, architecture) for architecture in job.architectures for name in job.sources if name in PROGRAMS
+    ]
+
+
+def missing(builds: Sequence[Build]) -> list[Build]:
+    """Return those that are not there."""
+    return [build for build in builds if build.digests is None]
+
+
+def architectures(builds: Sequence[Build]) -> list[str]:
+    """Return their architectures, each once."""
+    return sorted({build.architecture for build in builds})
+
+
+def digest_lines(digests: Mapping[str, str]) -> str:
+    """Return digests as sha256sum(1) reads them."""
+    return "".join(f"{digest}  {file}\n" for file, digest in sorted(digests.items()))
+
+
+def keep(made: Path, build: Build, directory: Path) -> Build:
+    """Move the files of a build into its directory in the store as a whole, with their digests beside them."""
+    paths = sorted(path for path in made.rglob("*") if path.is_file())
+    for path in paths:
+        path.chmod(0o755 if build.source in PROGRAMS else 0o644)
+    digests = {str(path.relative_to(made)): sha256(path) for path in paths}
+    (made / DIGESTS).write_text(digest_lines(digests))
+    made.chmod(0o755)
+    directory.parent.mkdir(mode=0o755, exist_ok=True)
+    if directory.exists():  # a damaged one, or it would have been found
+        shutil.rmtree(directory)
+    made.rename(directory)
+    return dataclasses.replace(build, digests=digests)
+
+
+def check_build_directory(path: Path) -> None:
+    """Raise BuildError if another user could change what is built there, and then run everywhere."""
+    status = path.stat()
+    if status.st_uid != os.geteuid():
+        raise BuildError(f"the build directory {path} belongs to uid {status.st_uid}: it must be the builder's own")
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise BuildError(f"the build directory {path} is writable by others: run 'chmod go-w {path}'")
+
+
+@contextlib.contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Hold the build directory against other plays; the kernel releases it when the holder dies.
+
+    Raises:
+        BuildError: another play has it for longer than builds take.
+    """
+    end = time.monotonic() + LOCK_SECONDS
+    with (directory / "lock").open("w") as lock:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > end:
+                    raise BuildError(
+                        f"another play has been building in {directory} for {LOCK_SECONDS} s: end it and try again"
+                    ) from None
+            time.sleep(0.2)
+        yield

@@ -1,0 +1,38 @@
+"""The compilers are called alike everywhere, and missing tools are named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from ansible_collections.ocihooks.ssh.plugins.module_utils._build import compilers
+from build_jobs import job, made
+
+
+def test_a_host_without_patch_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = made(job(tmp_path))
+    assert "patch" not in compilers.missing_tools(wanted, ["riscv64"])
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert compilers.missing_tools(wanted, ["riscv64"])[:2] == ["make", "patch"]
+    assert compilers.missing_tools(wanted, []) == []
+
+
+def test_a_host_with_the_smallest_perl_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    perl = tmp_path / "perl"
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    perl.write_text("#!/bin/sh\nexit 2\n")  # has no such module
+    perl.chmod(0o755)
+    assert "perl" in compilers.missing_tools(made(job(tmp_path, name="openssh")), ["riscv64"])
+    assert "perl" not in compilers.missing_tools(made(job(tmp_path)), ["riscv64"])
+    perl.write_text("#!/bin/sh\n")
+    assert "perl" not in compilers.missing_tools(made(job(tmp_path, name="openssh")), ["riscv64"])
+
+
+def test_a_compiler_gets_only_the_flags_that_it_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiler = tmp_path / "musl-gcc"
+    compiler.write_text('#!/bin/sh\ncase "$*" in *-ftrivial*) exit 1;; esac\n')
+    compiler.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    compilers.gcc_flags.cache_clear()
+    assert compilers.gcc_flags() == f"{compilers.CFLAGS} -fstack-clash-protection"
+    compilers.gcc_flags.cache_clear()
