@@ -10,7 +10,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.ocihooks.ssh.plugins.plugin_utils import _audit, _sources
@@ -31,9 +30,17 @@ class ActionModule(ActionBase):
         rows = [self._row(host, hostvars[host]) for host in variables["ansible_play_hosts_all"]]
         keys = self._keys(variables) if arguments.get("users") else None
         text = _audit.report(rows, keys, variables.get("ansible_limit"), _sources.version())
-        written = self._write(arguments.get("directory", ""), text, bool(variables["ansible_check_mode"]))
-        directory = arguments.get("directory", "")
-        _display.display(f"\n{_audit.table(rows, keys, f'{directory}/{_PAGE}' if directory else '')}\n")
+        directory = str(arguments.get("directory", ""))
+        is_wanted = directory.startswith("/")  # the preflight refuses any other
+        _display.display(f"\n{_audit.table(rows, keys, f'{directory}/{_PAGE}' if is_wanted else '')}\n")
+        try:
+            written = write_report(directory, text, bool(variables["ansible_check_mode"])) if is_wanted else []
+        except OSError as error:
+            sentence = (
+                f"{error.filename or directory} on the controller cannot be written (ssh_hook_report_dir): "
+                f"{error.strerror}: name a directory that the user who runs the playbook can write to."
+            )
+            return {**result, "failed": True, "msg": sentence}
         return {**result, "changed": bool(written), "written": written}
 
     @staticmethod
@@ -41,45 +48,35 @@ class ActionModule(ActionBase):
         """Return the row of a host: the one that it has, or one on why it has none."""
         own = variables.get("ssh_hook__audited") or {}
         if "row" in own:
-            return dict(own["row"])
+            return _audit.plain(own["row"])
         return _audit.node_row(host, {name: variables[name] for name in _audit.RESULTS if name in variables})
 
     def _keys(self, variables: dict[str, Any]) -> dict[str, Any]:
         """Ask the node that the task is delegated to which of the users have keys."""
         arguments = {key: self._task.args[key] for key in ("users", "base_dir", "passwd_file", "key_type")}
         self._task.check_mode = True
-        answer = self._execute_module(
-            module_name="ocihooks.ssh.user_keys", module_args=arguments, task_vars=variables
-        )
+        answer = self._execute_module(module_name="ocihooks.ssh.user_keys", module_args=arguments, task_vars=variables)
         return _audit.user_keys(self._task.delegate_to, arguments["base_dir"], answer)
 
-    @staticmethod
-    def _write(directory: str, text: str, check: bool) -> list[str]:
-        """Write the files that are not there with this content. Return their paths.
 
-        Their times say when the nodes were asked, whether something has changed or not.
-        """
-        if not directory:
-            return []
-        written = []
-        try:
+def write_report(directory: str, text: str, check: bool) -> list[str]:
+    """Write the files that are not there with this content. Return their paths. Raises OSError.
+
+    Their times say when the nodes were asked, whether something has changed or not.
+    """
+    if not check:
+        os.makedirs(directory, mode=0o750, exist_ok=True)
+    written = []
+    for name, content in ((_JSON, text), (_PAGE, _audit.page(text))):
+        path = Path(directory, name)
+        if is_as(path, content):
             if not check:
-                os.makedirs(directory, mode=0o750, exist_ok=True)
-            for name, content in ((_JSON, text), (_PAGE, _audit.page(text))):
-                path = Path(directory, name)
-                if is_as(path, content):
-                    if not check:
-                        os.utime(path)
-                    continue
-                written.append(str(path))
-                if not check:
-                    replace(path, content)
-        except OSError as error:
-            raise AnsibleActionFail(
-                f"{error.filename or directory} on the controller cannot be written (ssh_hook_report_dir): "
-                f"{error.strerror}: name a directory that the user who runs the playbook can write to."
-            ) from error
-        return written
+                os.utime(path)
+            continue
+        written.append(str(path))
+        if not check:
+            replace(path, content)
+    return written
 
 
 def is_as(path: Path, content: str) -> bool:

@@ -46,7 +46,10 @@ def question(values: Mapping[str, Any]) -> dict[str, Any]:
         "port": values["ssh_hook_server_port"],
         "addresses": values["ssh_hook_listen_addresses"],
         "passwd_file": values["ssh_hook_passwd_file"],
-        "directories": [values["ssh_hook_base_dir"], *[values["ssh_hook_metrics_dir"]] * bool(values["ssh_hook_metrics_dir"])],
+        "directories": [
+            values["ssh_hook_base_dir"],
+            *[values["ssh_hook_metrics_dir"]] * bool(values["ssh_hook_metrics_dir"]),
+        ],
         "json_files": list(dict.fromkeys(f"{directory}/{values['ssh_hook_json_name']}" for directory in dirs)),
         "unwanted": [] if values["ssh_hook_cdi"] else [_CDI_FILE],
         "written": [*written, *[passwd_dir] * (values["ssh_hook_passwd_source"] == "getent")],

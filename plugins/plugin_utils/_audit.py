@@ -58,6 +58,13 @@ def printable(value: object) -> str:
     return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
 
 
+def plain(value: Any) -> Any:
+    """Return a value of JSON without the types by which Ansible follows where it comes from."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
 def natural(name: str) -> tuple[tuple[int, int, str], ...]:
     """Return a key by which node9 comes before node10."""
     parts = re.split(r"([0-9]+)", name)
@@ -149,7 +156,9 @@ def count(rows: Iterable[Mapping[str, Any]]) -> dict[str, int]:
 
 def summary(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return a line that says how many nodes are in which state."""
-    return f"{len(rows)} {'node' if len(rows) == 1 else 'nodes'}: " + ", ".join(f"{number} {state}" for state, number in count(rows).items())
+    return f"{len(rows)} {'node' if len(rows) == 1 else 'nodes'}: " + ", ".join(
+        f"{number} {state}" for state, number in count(rows).items()
+    )
 
 
 def fold(names: Iterable[str]) -> str:
@@ -276,8 +285,9 @@ def page(text: str) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    worst_first = sorted(facts["nodes"], key=lambda row: STATES.index(row["state"]))
     return templates.get_template("audit.html.j2").render(
-        **facts,
+        **{**facts, "nodes": worst_first},
         counts=count(facts["nodes"]),
         states=STATES,
         meanings=MEANINGS,

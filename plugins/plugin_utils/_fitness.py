@@ -101,8 +101,8 @@ def _engine_rules(
     yield node["engines"], f"There is no container engine on {host}: install podman, crun, runc or sarus first."
     yield (
         variables["ssh_hook_metrics_dir"] not in node["missing"],
-        f"There is no directory {variables['ssh_hook_metrics_dir']} (ssh_hook_metrics_dir) on {host}: make it, for root "
-        "alone to write, and let node_exporter read it (--collector.textfile.directory).",
+        f"There is no directory {variables['ssh_hook_metrics_dir']} (ssh_hook_metrics_dir) on {host}: make it, for "
+        "root alone to write, and let node_exporter read it (--collector.textfile.directory).",
     )
     yield (
         not others,

@@ -23,6 +23,6 @@ def missing_sources(hook: Path = HOOK) -> list[str]:
 
 
 def version(hook: Path = HOOK) -> str:
-    """Return the version of the collection, which the hook in the directory `hook` names too; empty if it is not there."""
+    """Return the version of the collection, which the hook names too; empty if it is not there."""
     found = re.search(r'^VERSION = "(.*?)"', (hook / "__init__.py").read_text(encoding="utf-8"), re.MULTILINE)
     return found[1] if found else ""

@@ -92,7 +92,9 @@ class Metrics:
                 "Starts of rootful containers that failed in the hook: for each user at most one between two sweeps.",
             ),
             *failures,
-            *_family("ssh_hook_collected", "counter", "Containers whose runtime was killed, and that a sweep collected."),
+            *_family(
+                "ssh_hook_collected", "counter", "Containers whose runtime was killed, and that a sweep collected."
+            ),
             f"{_COLLECTED} {self.collected}",
             *_family("ssh_hook_sweep_errors", "counter", "Containers that a sweep could not collect."),
             f"{_ERRORS} {self.errors}",

@@ -27,7 +27,7 @@ _PROGRAMS = ("ssh", "scp", "sftp", "sftp-server")
 
 
 def run(settings: dict[str, str], *, as_json: bool) -> int:
-    """Print one line, or JSON; return 1 where a check finds a problem. Raises HookError for a caller other than root."""
+    """Print one line, or JSON; return 1 where a check finds a problem. Raises HookError for others than root."""
     if os.geteuid() != 0:
         raise HookError("doctor --node checks what only root can see: run it as root, or 'ssh_hook doctor' as yourself")
     results = {name: within_deadline(check, settings, _DEADLINE) for name, check in CHECKS.items()}
@@ -42,7 +42,7 @@ def run(settings: dict[str, str], *, as_json: bool) -> int:
 
 
 def _require_roots(path: str) -> None:
-    """Raise HookError where others than root could change what `path` leads to. Raises OSError where it is not there."""
+    """Raise HookError where others than root could change what `path` leads to, OSError where it is not there."""
     real = Path(os.path.realpath(path))
     for place in (real, *real.parents):
         status = os.lstat(place)

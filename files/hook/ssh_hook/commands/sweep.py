@@ -31,7 +31,11 @@ EXAMPLE = "ssh_hook sweep --verbose"
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the arguments of the command."""
-    parser.add_argument("--metrics", metavar="FILE", help="write the numbers of daemons, failures and collected containers to FILE, which node_exporter reads if its name ends in .prom")
+    parser.add_argument(
+        "--metrics",
+        metavar="FILE",
+        help="write counts of daemons, failures and the like to FILE",
+    )
 
 
 def run(arguments: Namespace, _settings: dict[str, str]) -> int:
@@ -77,8 +81,8 @@ def _sweep(path: str) -> tuple[int, int]:
 def _sweep_record(directory: int, name: str, path: str, late_uids: set[int]) -> bool:
     """End the daemon and remove the files of the record `name` in the open `directory`, if its container is gone.
 
-    Returns whether it was. `path` is the directory's. The uid of a user who blocks a record is added to `late_uids`; that user's other records
-    are skipped until the next sweep. Raises HookError and OSError.
+    Return whether it was. `path` is the directory's. The uid of a user who blocks a record is added to `late_uids`;
+    that user's other records are skipped until the next sweep. Raises HookError and OSError.
     """
     try:
         status = os.stat(name, dir_fd=directory, follow_symlinks=False)

@@ -133,7 +133,10 @@ def test_each_reason_has_words_that_the_hook_says() -> None:
     [
         ("port 15263 is in use by nginx: choose another by the annotation com.hooks.ssh.port", "port"),
         ("the annotation com.hooks.ssh.port is '80000': give a port number", "annotation"),
-        ("cannot mount an overlay on /root/.ssh in the container: x; OVERLAY_MOUNT_HOME_SSH=false in the OCI hook's JSON file", "mount"),
+        (
+            "cannot mount an overlay on /root/.ssh in the container: x; A=false in the OCI hook's JSON file",
+            "mount",
+        ),
         ("no user has the uid 7 in PASSWD_FILE /etc/passwd: add one, or refresh the file", "user"),
         ("PASSWD_FILE /etc/passwd has a line of more than 9 bytes: refresh the file", "node"),
         ("/home/alice/x: No space left on device", "disk"),

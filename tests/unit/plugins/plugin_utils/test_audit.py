@@ -108,7 +108,9 @@ def test_the_table_of_five_hundred_nodes_fits_on_a_screen_and_begins_with_the_wo
         *("unreachable", "unsafe", "differs", "ok"),
     ]
     assert "    and 3 more: see /srv/audit.html" in lines
-    assert any(re.match(r"node\[001-006,008-041,044-500\] +ok +1\.0\.0 +2026\.94 +10\.3p1 +15263 +497$", x) for x in lines)
+    assert any(
+        re.match(r"node\[001-006,008-041,044-500\] +ok +1\.0\.0 +2026\.94 +10\.3p1 +15263 +497$", x) for x in lines
+    )
     assert lines[-1] == "500 nodes: 1 unreachable, 1 unsafe, 1 differs, 497 ok"
 
 
@@ -168,7 +170,7 @@ class Page(HTMLParser):
 
 def hostile_report() -> str:
     """Strangers' text wherever there is some."""
-    violation = {key: HOSTILE for key in ("path", "rule", "message")}
+    violation = dict.fromkeys(("path", "rule", "message"), HOSTILE)
     node = {
         "hook_version": HOSTILE,
         "kernel": HOSTILE,
