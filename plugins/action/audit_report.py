@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.ocihooks.ssh.plugins.plugin_utils import _audit, _sources
@@ -48,14 +49,21 @@ class ActionModule(ActionBase):
         """Return the row of a host: the one that it has, or one on why it has none."""
         own = variables.get("ssh_hook__audited") or {}
         if "row" in own:
-            return _audit.plain(own["row"])
+            row: dict[str, Any] = _audit.plain(own["row"])
+            return row
         return _audit.node_row(host, {name: variables[name] for name in _audit.RESULTS if name in variables})
 
     def _keys(self, variables: dict[str, Any]) -> dict[str, Any]:
         """Ask the node that the task is delegated to which of the users have keys."""
         arguments = {key: self._task.args[key] for key in ("users", "base_dir", "passwd_file", "key_type")}
         self._task.check_mode = True
-        answer = self._execute_module(module_name="ocihooks.ssh.user_keys", module_args=arguments, task_vars=variables)
+        answer: dict[str, Any]
+        try:
+            answer = self._execute_module(
+                module_name="ocihooks.ssh.user_keys", module_args=arguments, task_vars=variables
+            )
+        except AnsibleError as error:  # the report is on all nodes, whatever has become of this one
+            answer = {"msg": str(error)}
         return _audit.user_keys(self._task.delegate_to, arguments["base_dir"], answer)
 
 

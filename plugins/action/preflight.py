@@ -64,6 +64,8 @@ class ActionModule(ActionBase):
         """Check the variables, and for other purposes than that the node."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         variables = task_vars or {}
+        if variables.get("ssh_hook__facts", {}).get("unreachable"):  # in an audit, which ends with a report on all
+            return {**result, "failed": True, "msg": f"{variables['inventory_hostname']} was not reached."}
         host, purpose = variables["inventory_hostname"], self._task.args.get("purpose", "deploy")
         values, wrong = self._values(variables)
         if LOGIN_NODES in variables.get("group_names", []):

@@ -11,8 +11,8 @@ short_description: Judge a node by what the tasks of an audit have found
 version_added: "1.0.0"
 author: The ocihooks.ssh contributors (@ocihooks)
 description:
-  - Makes of what the tasks of an audit have registered one row on the node, and fails with one message if the node is
-    not as it should be. It runs on the controller and asks the node nothing.
+  - Makes of what the tasks of an audit have registered one row on the node, and one message if the node is not as it
+    should be. It runs on the controller, asks the node nothing, and does not fail.
   - It takes what is registered from the play, and is for the role ocihooks.ssh.ssh_hook.
 options:
   port:
@@ -56,4 +56,9 @@ row:
   description: The facts on the node, as M(ocihooks.ssh.audit_report) writes them into its JSON file.
   returned: always
   type: dict
+said:
+  description: What is wrong with the node, to fail with; empty if nothing is.
+  returned: always
+  type: str
+  sample: ""
 """

@@ -44,6 +44,8 @@ RESULTS = (
     "ssh_hook__timers_result",
     "ssh_hook__verified",
 )
+# Violations of secure_path that are differences: nobody can change what is not there.
+ABSENT = ("missing", "dangling_link")
 _LONGEST = 1000  # characters of a value
 _MAX_SHOWN = 6  # findings of a line of the table
 _NAMES_WIDTH = 36  # characters of the table's first column
@@ -87,6 +89,9 @@ def node_row(
     node, programs = _as_dict(preflight.get("node")), _as_dict(results.get("dropbear__programs"))
     violations = _as_dict(results.get("ssh_hook__verified")).get("violations") or []
     tamper = [{key: printable(found[key]) for key in ("path", "rule", "message")} for found in violations]
+    absent = [found["message"] for found in tamper if found["rule"] in ABSENT]
+    tamper = [found for found in tamper if found["rule"] not in ABSENT]
+    differences = [*map(printable, differences), *absent]
     if not state:
         state = UNSAFE if tamper else DIFFERS if differences else OK
     servers = [
@@ -108,7 +113,7 @@ def node_row(
         "openssh": _version(versions.get("openssh")),
         "kernel": _version(node.get("kernel")),
         "engines": sorted(map(printable, node.get("engines", {}))),
-        "differences": list(map(printable, differences)),
+        "differences": differences,
         "tamper": tamper,
         "remarks": list(map(printable, preflight.get("remarks") or [])),
         "port": port,
@@ -138,8 +143,9 @@ def _problem(results: Mapping[str, Any]) -> tuple[str, str | None]:
 
 
 def _message(result: Mapping[str, Any]) -> str:
-    """Return why a task failed, in one line."""
-    return " ".join(printable(result.get("msg") or "no reason was given").split())
+    """Return why a task failed, in one line, without how Ansible begins all of them."""
+    text = printable(" ".join(str(result.get("msg") or "no reason was given").split()))
+    return re.sub(r"^(Task failed: |Action failed: )+", "", text)
 
 
 def findings(row: Mapping[str, Any]) -> list[str]:

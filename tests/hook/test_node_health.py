@@ -7,8 +7,8 @@ import os
 import re
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -27,7 +27,7 @@ UNIT = ROOT / "roles/ssh_hook/templates/ssh-hook-sweep.service.j2"
 def health(*prefix: str) -> tuple[int, str]:
     """Return exit status and line of a check of the node; AssertionError where JSON says something else."""
     done = run([*prefix, LAUNCHER, "doctor", "--node"])
-    assert (done.err, done.text.count("\n")) == (b"", 1)
+    assert (done.err, done.out.count(b"\n")) == (b"", 1)
     programs = run([*prefix, LAUNCHER, "doctor", "--node", "--json"])
     problems = [f"{entry['check']}: {entry['text']}" for entry in json.loads(programs.text) if entry["result"] != "ok"]
     assert programs.status == done.status == int(bool(problems))
@@ -100,7 +100,7 @@ def records_of_another() -> Iterator[None]:
         yield
 
 
-BROKEN = {
+BROKEN: dict[str, tuple[Callable[[], AbstractContextManager[None]], str]] = {
     "launcher": (lambda: mode(Path(LAUNCHER), 0o020), f"programs: {LAUNCHER} is not root's alone (uid 0, mode 0775)"),
     "prefix": (lambda: mode(PREFIX, 0o002), f"{PREFIX} is not root's alone"),
     "passwd-owner": (lambda: owner(PASSWD), f"settings: {PASSWD} is not root's alone (uid {ALICE}"),

@@ -137,16 +137,17 @@ def test_an_audit_reports_on_nodes_that_fail_and_on_those_that_are_not_there(
     deployed: dict[str, str], tmp_path: Path
 ) -> None:
     hosts = tmp_path / "hosts.json"
+    here = {"ansible_connection": "local"}
     nodes: dict[str, dict[str, object]] = {
         "gone": {"ansible_host": "127.0.0.9", "ansible_port": 1},
-        "node1": {},
-        "node2": {},
-        STRANGE: {"ssh_hook_base_dir": "/no/homes"},
+        "node1": {**here},
+        "node2": {**here},
+        STRANGE: {**here, "ssh_hook_base_dir": "/no/homes"},
     }
     hosts.write_text(json.dumps({"all": {"hosts": nodes}}), encoding="utf-8")
     reports = tmp_path / "reports"
     site: dict[str, object] = {
-        "ansible_connection": "{{ 'ssh' if inventory_hostname == 'gone' else 'local' }}",
+        "ansible_connection": None,
         "ssh_hook_report_dir": str(reports),
         "ssh_hook_users": ["daemon"],
     }

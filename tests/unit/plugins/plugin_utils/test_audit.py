@@ -63,8 +63,12 @@ def test_a_row_of_a_node_where_all_is_well() -> None:
     [
         ({"differences": ["it differs"]}, "differs", None),
         ({"differences": ["it differs"], "ssh_hook__verified": {"violations": [VIOLATION]}}, "unsafe", None),
-        ({"ssh_hook__facts": {"unreachable": True, "msg": "no\nroute"}}, "unreachable", "no\\nroute"),
-        ({"ssh_hook__preflight": {"failed": True, "msg": "There is no engine."}}, "failed", "There is no engine."),
+        ({"ssh_hook__verified": {"violations": [{**VIOLATION, "rule": "missing"}]}}, "differs", None),
+        ({"ssh_hook__facts": {"unreachable": True, "msg": "no\nroute"}}, "unreachable", "no route"),
+        (
+            {"ssh_hook__preflight": {"failed": True, "msg": "Task failed: Action failed: There is no engine."}},
+            *("failed", "There is no engine."),
+        ),
         ({"ssh_hook__preflight": {}}, "failed", "it was not asked"),
         ({"ssh_hook__verified": {"failed": True}, "differences": ["x"]}, "failed", "no reason was given"),
     ],
