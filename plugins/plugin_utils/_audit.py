@@ -89,9 +89,11 @@ def node_row(
     node, programs = _as_dict(preflight.get("node")), _as_dict(results.get("dropbear__programs"))
     violations = _as_dict(results.get("ssh_hook__verified")).get("violations") or []
     tamper = [{key: printable(found[key]) for key in ("path", "rule", "message")} for found in violations]
-    absent = [found["message"] for found in tamper if found["rule"] in ABSENT]
+    absent = [found for found in tamper if found["rule"] in ABSENT]
     tamper = [found for found in tamper if found["rule"] not in ABSENT]
-    differences = [*map(printable, differences), *absent]
+    differences = [printable(difference) for difference in differences]
+    named = "\n".join(differences)
+    differences += [found["message"] for found in absent if found["path"] not in named]
     if not state:
         state = UNSAFE if tamper else DIFFERS if differences else OK
     servers = [

@@ -78,6 +78,14 @@ def test_the_state_of_a_node(changes: dict[str, Any], state: str, problem: str |
     assert (found["state"], found["problem"]) == (state, problem)
 
 
+def test_what_is_missing_is_said_once() -> None:
+    missing = {"path": "/opt/x", "rule": "missing", "message": "/opt/x does not exist"}
+    other = {"path": "/opt/y", "rule": "dangling_link", "message": "/opt/y, to which /opt/z leads, does not exist"}
+    found = row(ssh_hook__verified={"violations": [missing, other]}, differences=["/opt/x is not as the variables say"])
+    assert found["differences"] == ["/opt/x is not as the variables say", other["message"]]
+    assert found["tamper"] == []
+
+
 def test_a_node_that_was_never_asked_has_a_row() -> None:
     found = audit.node_row("node9", {})
     assert (found["state"], found["hook"], found["port"], found["daemons"]) == ("failed", None, None, [])
