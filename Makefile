@@ -1,7 +1,7 @@
 # A developer's commands; the scripts that the recipes call say more.
 PYTHON ?= /usr/bin/python3
 PARTS := lint docs unit fuzz sanity integration role-dropbear role-ssh-hook hook-tests vm-tests molecule engines launchers demo-test
-SCENARIOS := upgrade-from-sarus rootless lifecycle slurm launch-real release-test
+SCENARIOS := upgrade-from-sarus rootless lifecycle slurm launch-real monitoring release-test
 FUZZ_SECONDS ?= 60
 SOAK_SECONDS ?= 600
 ARGS := # only from the command line of make, not from the environment
@@ -28,13 +28,14 @@ help:
 	@echo 'make engines      sessions between containers of crun, runc, podman, and started as Sarus does'
 	@echo 'make launchers    MPI, pdsh and similar launchers between containers on a cluster of nodes'
 	@echo 'make demo-test    the demo, started and removed, beside one that is running'
-	@echo 'make unit ARGS="FILE -k NAME"  arguments for pytest; so do role-dropbear, role-ssh-hook, hook-tests and vm-tests'
+	@echo 'make unit ARGS="FILE -k NAME"  arguments for pytest; so do role-dropbear, role-ssh-hook, hook-tests, vm-tests and monitoring'
 	@echo 'make test-all     all of these, and the scenarios below'
 	@echo 'make upgrade-from-sarus  from the SSH hook of Sarus to this one and back'
 	@echo 'make rootless     rootless podman: networks, user namespaces, runtimes, overlays, two users on a node'
 	@echo 'make lifecycle    years of a deployment: upgrades under load, faults, changed variables, removal'
 	@echo 'make slurm        users' jobs in Slurm'
 	@echo 'make launch-real  DeepSpeed, PyTorch, Ray, Dask, mpi4py and other launchers as users have them'
+	@echo 'make monitoring   the page of an audit in a browser; metrics in node_exporter'
 	@echo 'make release-test a release by the written procedure, in a copy, and its archive as Galaxy and a site take it'
 	@echo 'make soak         thousands of starts and races, and fuzzing for SOAK_SECONDS (600)'
 	@echo 'make bench        performance of the hook and its peers; seven minutes'
@@ -112,6 +113,9 @@ rootless: venv
 engines: venv
 	@tests/hook/run tests/hook/test_engines.py
 	@tests/testbed/molecule engines
+
+monitoring: venv
+	@tests/monitoring/run $(ARGS)
 
 release-test: venv
 	@tests/release

@@ -37,6 +37,7 @@ EXPECTED = {
     "upgrade-from-sarus": 120,
     "launchers": 120,
     "engines": 100,
+    "monitoring": 40,
     "integration": 90,
     "unit": 80,
     "release-test": 100,

@@ -47,7 +47,10 @@ def question(values: Mapping[str, Any]) -> dict[str, Any]:
         "port": values["ssh_hook_server_port"],
         "addresses": values["ssh_hook_listen_addresses"],
         "passwd_file": values["ssh_hook_passwd_file"],
-        "directories": [values["ssh_hook_base_dir"]],
+        "directories": [
+            values["ssh_hook_base_dir"],
+            *[values["ssh_hook_metrics_dir"]] * bool(values["ssh_hook_metrics_dir"]),
+        ],
         "json_files": list(dict.fromkeys(f"{directory}/{values['ssh_hook_json_name']}" for directory in dirs)),
         "unwanted": [] if values["ssh_hook_cdi"] else [_CDI_FILE],
         "written": [*written, *[passwd_dir] * (values["ssh_hook_passwd_source"] == "getent")],
@@ -67,6 +70,8 @@ class ActionModule(ActionBase):
         """Check the variables, and for other purposes than that the node."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         variables = task_vars or {}
+        if variables.get("ssh_hook__facts", {}).get("unreachable"):  # in an audit, which ends with a report on all
+            return {**result, "failed": True, "msg": f"{variables['inventory_hostname']} was not reached."}
         host, purpose = variables["inventory_hostname"], self._task.args.get("purpose", "deploy")
         values, wrong = self._values(variables)
         if LOGIN_NODES in variables.get("group_names", []):

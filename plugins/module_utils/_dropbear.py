@@ -12,6 +12,7 @@ from __future__ import annotations
 import glob
 import hashlib
 import os
+import re
 import stat
 import subprocess
 import tarfile
@@ -239,6 +240,33 @@ def says(*command: str) -> tuple[bool, str]:
     return answer.returncode == 0, answer.stdout.decode(errors="replace").strip()
 
 
+def inspect(prefix: str, versions: Mapping[str, str]) -> tuple[dict[str, str | None], str | None]:
+    """Run the programs that are in use.
+
+    Args:
+        versions: of dropbear and openssh
+
+    Returns: the versions that they say they have, None for one that says none; and a sentence on the first that does
+    not run or has another version, or None.
+    """
+    directory = f"{link_path(prefix)}/bin"
+    wanted = (("dropbear", "dropbear", r"Dropbear v"), ("openssh", "ssh", r"OpenSSH_"))
+    found: dict[str, str | None] = {}
+    problems = []
+    for source, name, mark in wanted:
+        program = f"{directory}/{name}"
+        succeeded, said = says(program, "-V")
+        version = re.search(rf"{mark}([0-9][0-9A-Za-z._+-]*)", said) if succeeded else None
+        found[source] = version[1] if version else None
+        if found[source] != versions[source]:
+            problems.append(f"{program} should be {versions[source]}, but asked for its version it says '{said}'.")
+    program = f"{directory}/sftp-server"
+    succeeded, said = says(program, "-Q", "requests")
+    if not succeeded or "posix-rename" not in said.splitlines():
+        problems.append(f"{program} should say which requests it understands, but says '{said}'.")
+    return found, problems[0] if problems else None
+
+
 def verify(prefix: str, versions: Mapping[str, str]) -> None:
     """Run the programs that are in use.
 
@@ -248,17 +276,9 @@ def verify(prefix: str, versions: Mapping[str, str]) -> None:
     Raises:
         NotInstalled: one does not run, or has another version.
     """
-    directory = f"{link_path(prefix)}/bin"
-    wanted = (("dropbear", versions["dropbear"], ""), ("ssh", versions["openssh"], "OpenSSH_"))
-    for name, version, mark in wanted:
-        program = f"{directory}/{name}"
-        succeeded, said = says(program, "-V")
-        if not succeeded or mark + version not in said:
-            raise NotInstalled(f"{program} should be {version}, but asked for its version it says '{said}'.")
-    program = f"{directory}/sftp-server"
-    succeeded, said = says(program, "-Q", "requests")
-    if not succeeded or "posix-rename" not in said.splitlines():
-        raise NotInstalled(f"{program} should say which requests it understands, but says '{said}'.")
+    _found, problem = inspect(prefix, versions)
+    if problem:
+        raise NotInstalled(problem)
 
 
 def uninstall(prefix: str, check: bool) -> list[str]:

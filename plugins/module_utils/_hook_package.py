@@ -135,6 +135,14 @@ def launched(prefix: str) -> str:
     return named.group(1) if named else ""
 
 
+def launched_version(prefix: str) -> str | None:
+    """Return the version, such as 1.0.0, of the hook that the launcher runs; None if there is none."""
+    directory = launched(prefix)
+    text = _files.read(os.path.join(directory, _bytecode.PACKAGE, "__init__.py")) if directory else b""
+    named = re.search(r'^VERSION = "([0-9A-Za-z.+-]{1,40})"', text.decode(errors="replace"), re.MULTILINE)
+    return named[1] if named else None
+
+
 def versions(prefix: str) -> list[str]:
     """Return the directories of the hook's versions: the one that the launcher runs, then the newest first."""
     found = glob.glob(os.path.join(glob.escape(prefix), "lib/ssh_hook-*"))

@@ -12,6 +12,7 @@ import glob
 import json
 import os
 import platform
+import pwd
 import re
 import shutil
 import socket
@@ -29,6 +30,7 @@ DOCKER_CDI = (25, 0)  # the first version with CDI
 DOCKER_CDI_DEFAULT = (28, 2)  # the first in which it is on by default
 ROOM = 8 << 20  # bytes: Dropbear and the hook, with their next versions beside them
 TIMERS = ("ssh-hook-passwd", "ssh-hook-sweep")
+MOST_ARGUMENTS = 65536  # characters of a daemon's command line
 ENABLED = ("com.hooks.ssh.enabled", "true")
 COMMAND = "start-ssh-daemon"
 SUID_DUMPABLE = "/proc/sys/fs/suid_dumpable"
@@ -250,6 +252,47 @@ def running_daemons(dropbear_dir: str) -> list[int]:
     return daemons
 
 
+def servers(daemons: list[int]) -> list[dict[str, object]]:
+    """Return what is known of those of the processes `daemons` that are no session, a child, of another."""
+    parents = {pid: parent_and_owner(pid) for pid in daemons}
+    found: list[dict[str, object]] = []
+    for pid, (parent, uid) in parents.items():
+        if uid is None or parent in parents:
+            continue
+        sessions = sum(other == pid for other, _uid in parents.values())
+        found.append({"pid": pid, "user": user_name(uid), "ports": ports_of(pid), "sessions": sessions})
+    return found
+
+
+def parent_and_owner(pid: int) -> tuple[int | None, int | None]:
+    """Return the pid of a process's parent, and the process's uid; None for both if it has ended."""
+    try:
+        with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
+            fields = dict(line.split(":\t", 1) for line in file if ":\t" in line)
+        return int(fields["PPid"]), int(fields["Uid"].split()[0])
+    except OSError:
+        return None, None
+
+
+def user_name(uid: int) -> str:
+    """Return a user's name; the uid if there is none, as of a user namespace."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def ports_of(pid: int) -> list[int]:
+    """Return the ports at which the command line has a daemon listen. Its user can change what is there."""
+    try:
+        with open(f"/proc/{pid}/cmdline", encoding="utf-8", errors="replace") as file:
+            words = file.read(MOST_ARGUMENTS).split("\0")
+    except OSError:
+        return []
+    places = [re.fullmatch(r"(?:.*:)?([0-9]{1,5})", word) for option, word in zip(words, words[1:]) if option == "-p"]
+    return sorted({int(place[1]) for place in places if place})
+
+
 def port_holders(port: int, daemons: list[int]) -> list[str]:
     """Return the processes that listen on a port, except for our daemons: "name (pid 1)"."""
     wanted = listening_inodes(port)
@@ -323,11 +366,13 @@ def report(question: dict[str, Any]) -> dict[str, object]:
         "foreign": [address for address in question["addresses"] if not can_listen(address)],
         "suid_dumpable": suid_dumpable(SUID_DUMPABLE),
         "daemons": daemons,
+        "servers": servers(daemons),
         "passwd_file": os.path.isfile(question["passwd_file"]),
         "missing": [path for path in question["directories"] if not os.path.isdir(path)],
         "read_only": [path for path in question["written"] if read_only(path)],
         "full": [path for path in question["written"] if not read_only(path) and full(path)],
         "stale": stale + [path for path in question["unwanted"] if os.path.lexists(path)],
         "timers": _timers.unwanted(TIMERS),
+        "hook_version": _hook_package.launched_version(question["prefix"]),
         "versions": _hook_package.versions(question["prefix"]),
     }

@@ -26,13 +26,16 @@ options:
     type: path
     required: true
   versions:
-    description: Versions of C(dropbear) and C(openssh) that the programs have to say. Needed if O(state=present).
+    description: >-
+      Versions of C(dropbear) and C(openssh) that the programs have to say. Needed unless O(state=absent).
     type: dict
   state:
-    description: >-
-      With V(absent) the link C(<prefix>/dropbear) and all releases are removed, also those that processes run.
+    description:
+      - With V(absent) the link C(<prefix>/dropbear) and all releases are removed, also those that processes run.
+      - V(reported) changes nothing. It runs the programs that are in use, also in check mode, and returns what is wrong
+        with them instead of failing.
     type: str
-    choices: [present, absent]
+    choices: [present, absent, reported]
     default: present
   builds:
     description:
@@ -80,6 +83,16 @@ removed:
   type: list
   elements: str
   sample: []
+programs:
+  description: The versions of C(dropbear) and C(openssh) that the programs say they have; null for one that says none.
+  returned: when O(state=reported)
+  type: dict
+  sample: {dropbear: "2026.94", openssh: 10.3p1}
+problem:
+  description: What is wrong with the programs, a sentence; null if nothing is.
+  returned: when O(state=reported)
+  type: str
+  sample: null
 """
 
 from ansible.module_utils.basic import AnsibleModule
@@ -92,7 +105,7 @@ def main() -> None:
         argument_spec={
             "prefix": {"type": "path", "required": True},
             "versions": {"type": "dict"},
-            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "state": {"type": "str", "choices": ["present", "absent", "reported"], "default": "present"},
             "builds": {"type": "dict"},
             "architecture": {"type": "str"},
             "source_dir": {"type": "str", "default": ""},
@@ -100,7 +113,7 @@ def main() -> None:
             "release": {"type": "dict"},
             "archive": {"type": "path"},
         },
-        required_if=[("state", "present", ("versions",))],
+        required_if=[("state", "present", ("versions",)), ("state", "reported", ("versions",))],
         supports_check_mode=True,
     )
 
@@ -108,6 +121,9 @@ def main() -> None:
         return bool(module.set_default_selinux_context(path, False))
 
     params, wrong, removed = module.params, [], []
+    if params["state"] == "reported":
+        programs, problem = _dropbear.inspect(params["prefix"], params["versions"])
+        module.exit_json(changed=False, removed=[], programs=programs, problem=problem)
     try:
         if params["state"] == "absent":
             removed = _dropbear.uninstall(params["prefix"], module.check_mode)

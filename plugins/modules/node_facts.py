@@ -153,6 +153,13 @@ node:
       type: list
       elements: int
       sample: []
+    servers:
+      description: >-
+        Of each of C(daemons) that is no session of another: its C(pid), the name of its C(user) (the uid if there is no
+        name), the TCP C(ports) of its command line, and the number of its C(sessions).
+      type: list
+      elements: dict
+      sample: [{pid: 4711, user: alice, ports: [15263], sessions: 2}]
     passwd_file:
       description: Whether O(passwd_file) exists.
       type: bool
@@ -184,6 +191,10 @@ node:
       type: list
       elements: str
       sample: [ssh-hook-passwd, ssh-hook-sweep]
+    hook_version:
+      description: Version of the hook that the launcher runs; null if there is none.
+      type: str
+      sample: 1.0.0
     versions:
       description: >-
         Directories of the installed versions of the hook, the one that the launcher runs first, then the newest.

@@ -64,10 +64,12 @@ options:
       - A violation of a file with several hard links is not repaired, since the file may have another name elsewhere.
       - A file whose owner changes loses the set-user-ID and set-group-ID bits.
       - The path C(/) cannot be enforced.
+      - V(reported) changes nothing, and does not fail for violations. It returns them.
     type: str
     choices:
       - verified
       - enforced
+      - reported
     default: verified
 attributes:
   check_mode:
@@ -121,7 +123,7 @@ EXAMPLES = r"""
 RETURN = r"""
 violations:
   description:
-    - All violations, each file and rule once. Empty if the task succeeds.
+    - All violations, each file and rule once. Empty if the task succeeds, unless O(state=reported).
   returned: always
   type: list
   elements: dict
@@ -221,7 +223,7 @@ def main() -> None:
             "directory": {"type": "list", "elements": "path", "default": []},
             "interpreter": {"type": "path"},
             "packages": {"type": "list", "elements": "path", "default": []},
-            "state": {"type": "str", "choices": ["verified", "enforced"], "default": "verified"},
+            "state": {"type": "str", "choices": ["verified", "enforced", "reported"], "default": "verified"},
         },
         supports_check_mode=True,
     )
@@ -248,7 +250,7 @@ def main() -> None:
         via = {violation.via for violation in violations}
         result["named_by"] = sorted({loaded.configured[path] for path in via & loaded.configured.keys()})
     result["violations"] = [violation._asdict() for violation in violations]
-    if violations:
+    if violations and params["state"] != "reported":
         module.fail_json(msg=_secure_path.summary(violations), **result)
     module.exit_json(**result)
 

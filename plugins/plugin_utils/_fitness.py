@@ -100,6 +100,11 @@ def _engine_rules(
     others, port = node["other_hooks"], variables["ssh_hook_server_port"]
     yield node["engines"], f"There is no container engine on {host}: install podman, crun, runc or sarus first."
     yield (
+        variables["ssh_hook_metrics_dir"] not in node["missing"],
+        f"There is no directory {variables['ssh_hook_metrics_dir']} (ssh_hook_metrics_dir) on {host}: make it, for "
+        "root alone to write, and let node_exporter read it (--collector.textfile.directory).",
+    )
+    yield (
         not others,
         f"On {host} {_and(others)} {'names' if len(others) == 1 else 'name'} another SSH hook for the same containers, "
         "which would meet two hooks, or lose that file: rename it, such as to "

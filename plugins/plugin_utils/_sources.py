@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 COLLECTION = Path(__file__).parents[2]
@@ -19,3 +20,9 @@ def missing_sources(hook: Path = HOOK) -> list[str]:
         f"The collection on the controller has no hook in {hook}, so it was built without all of its files: build it "
         "from a whole checkout of its repository, and install that archive."
     ]
+
+
+def version(hook: Path = HOOK) -> str:
+    """Return the version of the collection, which the hook names too; empty if it is not there."""
+    found = re.search(r'^VERSION = "(.*?)"', (hook / "__init__.py").read_text(encoding="utf-8"), re.MULTILINE)
+    return found[1] if found else ""

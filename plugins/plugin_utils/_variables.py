@@ -27,8 +27,10 @@ PATHS = (
     "ssh_hook_python_packages_dir",
     "ssh_hook_enroot_hooks_dir",
     "ssh_hook_podman_hpc_modules_dir",
+    "ssh_hook_metrics_dir",
+    "ssh_hook_report_dir",
 )
-OPTIONAL_PATHS = PATHS[-3:]  # which may be empty
+OPTIONAL_PATHS = PATHS[-5:]  # which may be empty
 ADDRESS = re.compile(r"[0-9A-Fa-f:.]+")
 JSON_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\.json")
 PORTS = range(1, 65536)

@@ -47,15 +47,16 @@ def play(
     """Run a playbook (a name in playbooks/, or a file beside this one or at a path, without .yml) on this node.
 
     `before` is a command that runs ansible-playbook as its last arguments, `collections` another place of the
-    collection, `core` a virtual environment with another ansible-core.
+    collection, `core` a virtual environment with another ansible-core. A variable that is None is not set.
     """
+    settings = {name: value for name, value in {**SETTINGS, **(variables or {})}.items() if value is not None}
     own = Path(__file__).parent / f"{name}.yml"
     answer = subprocess.run(
         [
             *before,
             core / "bin" / "ansible-playbook" if core else "ansible-playbook",
             f"--inventory={inventory}",
-            f"--extra-vars={json.dumps({**SETTINGS, **(variables or {})})}",
+            f"--extra-vars={json.dumps(settings)}",
             *arguments,
             own if own.exists() else f"ocihooks.ssh.{name}",
         ],

@@ -9,6 +9,7 @@ import re
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import threading
 import time
@@ -503,7 +504,32 @@ def test_an_audit_finds_nothing_and_changes_nothing() -> None:
     before = listing()
     audited = play("audit")
     assert (audited.status, audited.changed) == (0, 0), audited.said
+    assert re.search(
+        r"^node +ok +[0-9.]+ +[0-9.]+ +[0-9.]+p[0-9] +15263 +0\n\n1 node: 1 ok$", audited.said, re.MULTILINE
+    )
     assert listing() == before
+
+
+def test_an_audit_counts_daemons_and_says_who_has_keys(tmp_path: Path) -> None:
+    variables: dict[str, object] = {"ssh_hook_users": ["daemon", "nobody-there"], "ssh_hook_report_dir": str(tmp_path)}
+    with daemon() as pid:
+        audited = play("audit", variables=variables)
+    assert audited.status == 0, audited.said
+    report = json.loads((tmp_path / "audit.json").read_text(encoding="utf-8"))
+    assert report["nodes"][0]["daemons"] == [{"pid": pid, "user": "root", "ports": [PORT], "sessions": 0}]
+    assert "below /home, as node sees them: no keys: daemon, nobody-there" in audited.said
+    assert [user["name"] for user in report["keys"]["users"]] == ["daemon", "nobody-there"]
+
+
+def test_one_line_says_whether_the_node_is_well() -> None:
+    well = subprocess.run([LAUNCHER, "doctor", "--node"], capture_output=True, text=True, check=False)
+    assert (well.returncode, well.stderr, well.stdout.count("\n")) == (0, "", 1), well.stdout
+    LAUNCHER.chmod(0o775)
+    try:
+        unwell = subprocess.run([LAUNCHER, "doctor", "--node"], capture_output=True, text=True, check=False)
+    finally:
+        LAUNCHER.chmod(0o755)
+    assert (unwell.returncode, f"{LAUNCHER} is not root's alone (uid 0, mode 0775)" in unwell.stdout) == (1, True)
 
 
 WITH_CDI: dict[str, object] = {"ssh_hook_cdi": True}
@@ -640,7 +666,7 @@ TAMPERED = (
 )
 
 
-def test_an_audit_finds_all_that_could_be_tampered_with() -> None:
+def test_an_audit_finds_all_that_could_be_tampered_with(tmp_path: Path) -> None:
     harmed = [*TAMPERED, package() / "ssh_hook/cli.py"]
     modes = {path: path.stat().st_mode for path in harmed}
     for path in harmed:
@@ -650,13 +676,17 @@ def test_an_audit_finds_all_that_could_be_tampered_with() -> None:
     os.chown(planted, 4711, 4711)
     expected = {str(path.resolve()) for path in [*harmed, planted]}
     try:
-        audited = play("audit")
+        audited = play("audit", variables={"ssh_hook_report_dir": str(tmp_path)})
     finally:
         planted.unlink()
         for path, mode in modes.items():
             path.chmod(mode)
     assert audited.status != 0
-    assert [path for path in expected if f'"path": "{path}"' not in audited.said] == []
+    (node,) = json.loads((tmp_path / "audit.json").read_text(encoding="utf-8"))["nodes"]
+    assert node["state"] == "unsafe"
+    assert expected - {violation["path"] for violation in node["tamper"]} == set()
+    assert f"more: see {tmp_path}/audit.html" in audited.said
+    assert '"violations"' not in audited.said
 
 
 def test_a_deployment_fails_where_it_may_not_repair() -> None:
@@ -937,8 +967,28 @@ exec env -i container=test PATH="$PATH" SYSTEMD_UNIT_PATH="$units" SYSTEMD_CGROU
 """
 
 
+METRICS = Path("/var/lib/role-test-metrics/ssh_hook.prom")
+WITH_METRICS: dict[str, object] = {"ssh_hook_metrics_dir": str(METRICS.parent)}
+
+
+def test_the_directory_of_metrics_must_exist_and_be_roots(as_on_systemd: tuple[str, ...]) -> None:
+    missing = play("preflight", variables=WITH_METRICS)
+    assert f"There is no directory {METRICS.parent} (ssh_hook_metrics_dir) on node: make it" in missing.said
+    assert missing.status != 0
+    METRICS.parent.mkdir()
+    METRICS.parent.chmod(0o775)
+    refused = play("converge", before=as_on_systemd, variables=WITH_METRICS)
+    assert f"On node {METRICS.parent} is writable by its group" in refused.said
+    assert refused.status != 0
+    METRICS.parent.chmod(0o755)
+    (METRICS.parent / "other.prom").touch()
+    os.chown(METRICS.parent / "other.prom", 1, 1)
+    accepted = play("converge", before=as_on_systemd, variables=WITH_METRICS)
+    assert accepted.status == 0, accepted.said
+
+
 def test_systemd_runs_what_the_timers_are_for(as_on_systemd: tuple[str, ...]) -> None:
-    assert play("converge", before=as_on_systemd).status == 0
+    assert play("converge", before=as_on_systemd, variables=WITH_METRICS).status == 0
     for timer in ("sweep", "passwd"):  # of which only the first time is another in what follows
         installed = Path(f"/etc/systemd/system/ssh-hook-{timer}.timer").read_text(encoding="utf-8")
         assert "\nOnBootSec=" in installed
@@ -958,7 +1008,7 @@ def test_systemd_runs_what_the_timers_are_for(as_on_systemd: tuple[str, ...]) ->
     )
     try:
         deadline = time.monotonic() + 60.0
-        while abandoned.exists() or b"newcomer:x:3999:" not in PASSWD.read_bytes():
+        while abandoned.exists() or b"newcomer:x:3999:" not in PASSWD.read_bytes() or not METRICS.exists():
             assert manager.poll() is None and time.monotonic() < deadline, "systemd did not run both"
             time.sleep(0.1)
     finally:
@@ -966,6 +1016,8 @@ def test_systemd_runs_what_the_timers_are_for(as_on_systemd: tuple[str, ...]) ->
         said, _nothing = manager.communicate()
         print(said.decode(errors="replace"))  # pytest shows it where the test fails
         accounts.write_text(before, encoding="utf-8")
+    assert "\nssh_hook_collected_total 1\n" in METRICS.read_text(encoding="ascii")
+    assert stat.filemode(METRICS.stat().st_mode) == "-rw-r--r--"
     abandoned.parent.rmdir()
     abandoned.parent.parent.rmdir()
 
@@ -976,9 +1028,11 @@ def test_removal_leaves_nothing(untouched: dict[str, str], as_on_systemd: tuple[
     known.touch()
     CDI_SPEC.parent.mkdir()
     CDI_SPEC.write_text("{}\n", encoding="utf-8")
-    removed = play("remove", before=as_on_systemd)
+    removed = play("remove", before=as_on_systemd, variables=WITH_METRICS)
     assert removed.status == 0, removed.said
     assert listing() == untouched
+    assert [path.name for path in METRICS.parent.iterdir()] == ["other.prom"]
+    shutil.rmtree(METRICS.parent)
     assert not known.parent.parent.exists()
     again = play("remove")
     assert (again.status, again.changed) == (0, 0), again.said

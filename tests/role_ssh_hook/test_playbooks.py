@@ -130,6 +130,64 @@ def harm() -> None:
     HOOK_JSON.write_text("{}\n", encoding="utf-8")
 
 
+STRANGE = "unfit<script>"
+
+
+def test_an_audit_reports_on_nodes_that_fail_and_on_those_that_are_not_there(
+    deployed: dict[str, str], tmp_path: Path
+) -> None:
+    hosts = tmp_path / "hosts.json"
+    here = {"ansible_connection": "local"}
+    nodes: dict[str, dict[str, object]] = {
+        "gone": {"ansible_host": "127.0.0.9", "ansible_port": 1},
+        "node1": {**here},
+        "node2": {**here},
+        STRANGE: {**here, "ssh_hook_base_dir": "/no/homes"},
+    }
+    hosts.write_text(json.dumps({"all": {"hosts": nodes}}), encoding="utf-8")
+    reports = tmp_path / "reports"
+    site: dict[str, object] = {
+        "ansible_connection": None,
+        "ssh_hook_report_dir": str(reports),
+        "ssh_hook_users": ["daemon"],
+    }
+    audited = play("audit", inventory=str(hosts), variables=site)
+    assert audited.status == 2, audited.said
+    files = [reports / name for name in ("audit.json", "audit.html")]
+    assert [oct(path.stat().st_mode & 0o7777) for path in files] == ["0o640", "0o640"]
+    report = json.loads(files[0].read_text(encoding="utf-8"))
+    assert {node["name"]: node["state"] for node in report["nodes"]} == {
+        "gone": "unreachable",
+        "node1": "ok",
+        "node2": "ok",
+        STRANGE: "failed",
+    }
+    assert report["keys"]["node"] == "node1"
+    table = audited.said[audited.said.index("\nNODES ") : audited.said.index("\nPLAY RECAP")]
+    assert [line.split()[:2] for line in table.splitlines() if line and line[0] in "gnu"][:3] == [
+        *(["gone", "unreachable"], [STRANGE, "failed"], ["node[1-2]", "ok"]),
+    ]
+    assert "\n    There is no directory /no/homes (ssh_hook_base_dir) on unfit<script>" in table
+    assert "<script>" not in files[1].read_text(encoding="utf-8").replace("<script>\n// Sorts", "")
+    for path in files:
+        os.utime(path, (0, 0))
+    again = play("audit", inventory=str(hosts), variables=site)
+    assert (again.status, again.changed) == (2, 0), again.said
+    assert [path.stat().st_mtime > 0 for path in files] == [True, True]
+    alone = play("audit", "--limit=gone", "--check", inventory=str(hosts), variables=site)
+    assert (alone.status, "1 node: 1 unreachable" in alone.said) == (2, True), alone.said
+    assert json.loads(files[0].read_text(encoding="utf-8")) == report
+    alone = play("audit", "--limit=gone", inventory=str(hosts), variables=site)
+    report = json.loads(files[0].read_text(encoding="utf-8"))
+    assert (alone.status, report["limit"], len(report["nodes"])) == (2, "gone", 1), alone.said
+    assert listing() == deployed
+
+
+def test_a_report_that_cannot_be_written_is_one_sentence(deployed: dict[str, str]) -> None:
+    refused_to = play("audit", variables={"ssh_hook_report_dir": "/proc/reports"})
+    refused(deployed, refused_to, "/proc/reports on the controller cannot be written (ssh_hook_report_dir): ")
+
+
 def test_tags_choose_parts_of_a_deployment(deployed: dict[str, str]) -> None:
     harm()
     harmed = listing()

@@ -8,7 +8,7 @@ _ssh_hook() {
         options="keygen check-user-has-sshkeys client-config connect wait status why doctor options attach detach sweep --help --version"
     else
         case $previous in
-            --hostfile)
+            --hostfile | --metrics)
                 mapfile -t COMPREPLY < <(compgen -f -- "$word")
                 return
                 ;;
@@ -20,7 +20,9 @@ _ssh_hook() {
             wait) options="--hostfile --port --timeout" ;;
             status) options="--json --hosts" ;;
             options) options="--engine --port --hosts --hostfile --wait --set" ;;
-            why | doctor) options="--json" ;;
+            why) options="--json" ;;
+            doctor) options="--json --node" ;;
+            sweep) options="--metrics" ;;
             attach) options="--name --port --without-seccomp" ;;
             detach) options="--name" ;;
             *) options="" ;;

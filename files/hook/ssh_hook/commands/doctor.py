@@ -14,7 +14,7 @@ import stat
 import sys
 import threading
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from ..errors import HookError, describe_failure, printable
@@ -48,21 +48,33 @@ EXAMPLE = "ssh_hook doctor"
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.add_argument("--json", action="store_true", help="print JSON, for programs")
+    parser.add_argument("--node", action="store_true", help="check the node, as root, in one line: for health checks")
 
 
 def run(arguments: Namespace, settings: dict[str, str]) -> int:
-    """Print the result of each check; return 1 where one is a problem."""
-    results = {name: _within_deadline(check, settings) for name, check in CHECKS.items()}
+    """Print the result of each check; return 1 where one is a problem. Raises HookError for --node without root."""
+    if arguments.node:
+        from . import node_health
+
+        return node_health.run(settings, as_json=arguments.json)
+    results = {name: within_deadline(check, settings) for name, check in CHECKS.items()}
     if arguments.json:
-        print(json.dumps([{"check": name, "result": kind, "text": text} for name, (kind, text) in results.items()]))
+        print(as_json(results))
     else:
         for name, (kind, text) in results.items():
             print(f"{kind:8} {name:10} {one_line(text)}")
     return 1 if any(kind == PROBLEM for kind, _text in results.values()) else 0
 
 
-def _within_deadline(check: Check, settings: dict[str, str]) -> Result:
-    """Return the result of `check`: a problem where it raises, or is late, as on a file system that hangs."""
+def as_json(results: Mapping[str, Result]) -> str:
+    """Return the results of checks, by the names of these, for programs."""
+    return json.dumps([{"check": name, "result": kind, "text": text} for name, (kind, text) in results.items()])
+
+
+def within_deadline(check: Check, settings: dict[str, str], deadline: float = DEADLINE) -> Result:
+    """Return the result of `check`: a problem where it raises, or takes more than `deadline` seconds, as on a file
+    system that hangs.
+    """
     found: list[Result] = []
 
     def work() -> None:
@@ -75,8 +87,8 @@ def _within_deadline(check: Check, settings: dict[str, str]) -> Result:
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
-    thread.join(DEADLINE)
-    return found[0] if found else (PROBLEM, f"no answer within {DEADLINE:.0f} s: a file system or the network hangs")
+    thread.join(deadline)
+    return found[0] if found else (PROBLEM, f"no answer within {deadline:.0f} s: a file system or the network hangs")
 
 
 def _check_account(settings: dict[str, str]) -> Result:
@@ -143,8 +155,7 @@ def _check_engine(_settings: dict[str, str]) -> Result:
     if not engines:
         return PROBLEM, f"none of {', '.join(_ENGINES)} is in PATH: load the module of your container engine"
     directories, where = _hooks_dirs()
-    files = [path for directory in directories for path in _files(directory) if _names_hook(path)]
-    devices = [path for directory in _CDI_DIRS for path in _files(directory) if _names_hook(path)]
+    files, devices = naming_hook(directories), naming_hook(_CDI_DIRS)
     if "podman" in engines and not files:
         return PROBLEM if not devices else WARNING, (
             f"no file in {', '.join(directories)} ({where}) names {launcher()}, so the annotation starts no SSH: "
@@ -180,6 +191,16 @@ def _files(directory: str, suffix: str = ".json") -> list[str]:
         return sorted(f"{directory}/{name}" for name in os.listdir(directory) if name.endswith(suffix))
     except OSError:
         return []
+
+
+def naming_hook(directories: Iterable[str]) -> list[str]:
+    """Return the JSON files in `directories` that name this hook."""
+    return [path for directory in directories for path in _files(directory) if _names_hook(path)]
+
+
+def files_naming_hook() -> list[str]:
+    """Return the hook JSON and the CDI specs that name this hook, in the directories that engines read."""
+    return naming_hook([*_hooks_dirs()[0], *_CDI_DIRS])
 
 
 def _names_hook(path: str) -> bool:

@@ -29,59 +29,76 @@ DESCRIPTION = "End the SSH daemons and remove the files that containers left who
 EXAMPLE = "ssh_hook sweep --verbose"
 
 
-def add_arguments(_parser: ArgumentParser) -> None:
-    """Add nothing: the command has no arguments of its own."""
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    parser.add_argument(
+        "--metrics",
+        metavar="FILE",
+        help="write counts of daemons, failures and the like to FILE",
+    )
 
 
-def run(_arguments: Namespace, _settings: dict[str, str]) -> int:
+def run(arguments: Namespace, _settings: dict[str, str]) -> int:
     """End and remove what ended containers of this user left; return the exit status, 1 after a failure.
 
-    Raises HookError where the directory of copies cannot be used.
+    Raises HookError where the directory of copies cannot be used, or the metrics cannot be written.
     """
-    path = record.directory_of_copies(Engine().host_uid)
+    collected, failures = _sweep(record.directory_of_copies(Engine().host_uid))
+    if arguments.metrics is not None:
+        from . import metrics  # here: it reads all of /proc
+
+        metrics.update(arguments.metrics, collected, failures)
+    return 1 if failures else 0
+
+
+def _sweep(path: str) -> tuple[int, int]:
+    """Sweep the directory of copies `path`; return how many containers were collected, and how many could not be.
+
+    Raises HookError where it cannot be used.
+    """
     try:
         directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except FileNotFoundError:
         log(DEBUG, f"no container of this user has had an SSH daemon: there is no {path}")
-        return 0
+        return 0, 0
     except OSError as error:
         raise HookError(f"cannot open {path}: {error.strerror}") from None
     if not is_own(os.fstat(directory), stat.S_IFDIR):
         raise HookError(f"others can write to {path}, so what is in it cannot be trusted: remove it")
-    failures = 0
+    collected = failures = 0
     late_uids: set[int] = set()
     for name in sorted(os.listdir(directory)):
         try:
-            _sweep_record(directory, name, path, late_uids)
+            collected += _sweep_record(directory, name, path, late_uids)
         except (HookError, OSError) as error:
             what = str(error) if isinstance(error, HookError) else f"{path}/{printable(name)}: {error.strerror}"
             log(ERROR, f"cannot sweep: {what}")
-            failures = 1
+            failures += 1
     os.close(directory)
-    return failures
+    return collected, failures
 
 
-def _sweep_record(directory: int, name: str, path: str, late_uids: set[int]) -> None:
+def _sweep_record(directory: int, name: str, path: str, late_uids: set[int]) -> bool:
     """End the daemon and remove the files of the record `name` in the open `directory`, if its container is gone.
 
-    `path` is the directory's. The uid of a user who blocks a record is added to `late_uids`; that user's other records
-    are skipped until the next sweep. Raises HookError and OSError.
+    Return whether it was. `path` is the directory's. The uid of a user who blocks a record is added to `late_uids`;
+    that user's other records are skipped until the next sweep. Raises HookError and OSError.
     """
     try:
         status = os.stat(name, dir_fd=directory, follow_symlinks=False)
     except FileNotFoundError:
-        return  # poststop was quicker
+        return False  # poststop was quicker
     if _is_young(status):
-        return
+        return False
     if not _is_empty(status):
         known = record.read(directory, name, path)
         if known is None:
-            return
+            return False
         if not known.container_is_gone():
             log(DEBUG, f"{known.bundle}: the container runs")
-            return
+            return False
         if known.numbers["uid"] in late_uids:
-            return
+            return False
         try:
             end(known)
             disposable_process.run(lambda: _remove_record(known), f"{known.bundle}: cannot remove the record", None)
@@ -90,6 +107,7 @@ def _sweep_record(directory: int, name: str, path: str, late_uids: set[int]) -> 
             raise
         log(INFO, f"{known.bundle}: collected what was left of a container that is gone")
     _unlink(name, directory)
+    return True
 
 
 def _remove_record(known: Record) -> bytes:

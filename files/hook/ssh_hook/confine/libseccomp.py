@@ -51,10 +51,7 @@ _COMPARISONS = {
 
 def compile_profile(profile: Node) -> bytes:
     """Compile `profile`, the object `linux.seccomp` of config.json, to a BPF program. Raises HookError."""
-    try:
-        library = syscalls.Library(_LIBRARY)
-    except OSError as error:
-        raise HookError(f"{_LIBRARY} cannot be loaded ({error}): install libseccomp") from None
+    library = load()
     default = _action(profile, "defaultAction", "defaultErrnoRet")
     context = library.pointer("seccomp_init", default)
     if context == 0:
@@ -67,6 +64,14 @@ def compile_profile(profile: Node) -> bytes:
         return _export(library, context)
     finally:
         library.call("seccomp_release", context)
+
+
+def load() -> syscalls.Library:
+    """Load the library. Raises HookError."""
+    try:
+        return syscalls.Library(_LIBRARY)
+    except OSError as error:
+        raise HookError(f"{_LIBRARY} cannot be loaded ({error}): install libseccomp") from None
 
 
 def _action(node: Node, name: str, errno_name: str) -> int:

@@ -152,3 +152,17 @@ def test_old_releases_are_removed_unless_a_process_runs_them(tmp_path: Path) -> 
     assert left == {"dropbear", "dropbear-0-busy", first.name, second.name}
     assert len(dropbear.uninstall(str(prefix), check=True)) == len(dropbear.uninstall(str(prefix), check=False)) == 4
     assert dropbear.uninstall(str(prefix), check=False) == []
+
+
+def test_an_inspection_returns_versions_and_what_is_wrong(tmp_path: Path) -> None:
+    prefix = tmp_path / "opt"
+    assert dropbear.inspect(str(prefix), VERSIONS)[0] == {"dropbear": None, "openssh": None}
+    programs = prefix / "dropbear/bin"
+    programs.mkdir(parents=True)
+    for name, said in (("dropbear", "Dropbear v1"), ("ssh", "OpenSSH_2p1, OpenSSL 3"), ("sftp-server", "posix-rename")):
+        (programs / name).write_text(SAYING.format(said), encoding="utf-8")
+        (programs / name).chmod(0o755)
+    assert dropbear.inspect(str(prefix), VERSIONS) == ({"dropbear": "1", "openssh": "2p1"}, None)
+    found, problem = dropbear.inspect(str(prefix), {"dropbear": "1", "openssh": "2"})
+    assert found == {"dropbear": "1", "openssh": "2p1"}
+    assert problem == f"{programs}/ssh should be 2, but asked for its version it says 'OpenSSH_2p1, OpenSSL 3'."

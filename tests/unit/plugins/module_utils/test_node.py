@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -230,3 +231,27 @@ def test_the_report_is_json(tmp_path: Path) -> None:
     assert report["other_hooks"] == [str(tmp_path / "08-ssh-hook.json")]
     assert report["stale"] == [str(tmp_path / "cdi.json")]
     assert report["versions"] == [str(tmp_path / "lib/ssh_hook-1")]
+
+
+def test_sessions_count_for_the_daemon_that_serves_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    people = {10: (1, os.getuid()), 11: (10, os.getuid()), 12: (10, os.getuid()), 20: (1, 2**31), 30: (None, None)}
+    monkeypatch.setattr(node, "parent_and_owner", people.get)
+    monkeypatch.setattr(node, "ports_of", lambda pid: [15263])
+    assert node.servers([10, 11, 12, 20, 30]) == [
+        {"pid": 10, "user": node.user_name(os.getuid()), "ports": [15263], "sessions": 2},
+        {"pid": 20, "user": str(2**31), "ports": [15263], "sessions": 0},
+    ]
+
+
+def test_the_ports_of_a_command_line() -> None:
+    words = ["-p", "[::1]:15263", "-p", "127.0.0.1:15264", "-p", "15265", "-p", "x", "-r", "7", "-p"]
+    code = "import sys; print(flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", code, *words]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin and process.stdout
+        process.stdout.readline()
+        assert node.ports_of(process.pid) == [15263, 15264, 15265]
+        assert node.parent_and_owner(process.pid) == (os.getpid(), os.getuid())
+        process.stdin.close()
+    assert node.ports_of(process.pid) == []
+    assert node.parent_and_owner(process.pid) == (None, None)

@@ -16,6 +16,7 @@ VARIABLES: dict[str, Any] = {
     "ssh_hook_passwd_file": "/opt/passwd",
     "ssh_hook_passwd_source": "getent",
     "ssh_hook_hooks_dirs": ["/etc/hooks.d"],
+    "ssh_hook_metrics_dir": "",
     "ssh_hook_cdi": False,
     "ssh_hook_docker_cdi": False,
     "ssh_hook_server_port": 15263,
@@ -66,6 +67,11 @@ REFUSED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({}, {"python": {"version": "3.8"}}, "/usr/bin/python3 (ssh_hook_python) on n1 is Python 3.8, and the hook needs"),
     ({}, {"engines": {}}, "There is no container engine on n1: install podman, crun, runc or sarus first."),
     ({}, {"missing": ["/home"]}, "There is no directory /home (ssh_hook_base_dir) on n1: name the parent directory"),
+    (
+        {"ssh_hook_metrics_dir": "/var/lib/node_exporter"},
+        {"missing": ["/var/lib/node_exporter"]},
+        "There is no directory /var/lib/node_exporter (ssh_hook_metrics_dir) on n1: make it, for root alone to write",
+    ),
     (
         {},
         {"read_only": ["/opt", "/opt", "/srv"]},

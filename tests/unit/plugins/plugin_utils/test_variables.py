@@ -13,6 +13,8 @@ RIGHT: dict[str, Any] = {
     "ssh_hook_python_packages_dir": "",
     "ssh_hook_enroot_hooks_dir": "",
     "ssh_hook_podman_hpc_modules_dir": "",
+    "ssh_hook_metrics_dir": "",
+    "ssh_hook_report_dir": "",
     "ssh_hook_base_dir": "/home",
     "ssh_hook_passwd_file": "/opt/oci-hooks/etc/passwd",
     "ssh_hook_dropbear_dir": "/opt/oci-hooks/dropbear",

@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What ``ssh_hook sweep --metrics FILE`` writes for a monitoring system: numbers, and names of nobody.
+
+The format is OpenMetrics text, in the subset that node_exporter's textfile collector reads too: counters and gauges
+without timestamps. Counters go on from the file's own values, so that they survive a restart of the node. A start of a
+container writes nothing: what failed is read from the files that ``ssh_hook why`` reads, which hold the last error of
+each user.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import time
+from pathlib import Path
+
+from ..errors import HookError
+from ..host import last
+from ..kernel.files import is_own
+from ..kernel.lean import closing, read_all
+from .containers import find_daemons
+
+MODE = 0o644  # node_exporter runs as a user of its own
+_MAX_SIZE = 64 << 10  # bytes
+_MAX_VALUE = 1 << 53  # what a float64 can count to
+_SAMPLE = re.compile(r'(ssh_hook_[a-z_]+)(?:\{reason="([a-z]+)"\})? ([0-9]{1,16})')
+_UNTIL = "ssh_hook_sweep_timestamp_seconds"
+_FAILURES, _COLLECTED, _ERRORS = (
+    "ssh_hook_failures_total",
+    "ssh_hook_collected_total",
+    "ssh_hook_sweep_errors_total",
+)
+# Words of the hook's errors -> the reason under which an error is counted: the first that fits.
+REASONS = (
+    ("memory", ("there is not enough memory", "limit RLIMIT_", "killed by signal")),
+    ("disk", ("No space left on device", "Disk quota exceeded", "Read-only file system")),
+    ("keys", ("no SSH keys in", "cannot make SSH keys", "the SSH keys in")),
+    ("user", ("no user has the uid", "which its image may have chosen", "started its engine")),
+    ("port", ("is in use", "cannot listen on port", "is not an address of this node")),
+    ("annotation", ("the annotation com.hooks.",)),
+    ("seccomp", ("seccomp",)),
+    ("lsm", ("AppArmor or SELinux",)),
+    ("mount", ("cannot mount", "shared mount")),
+    ("image", ("the container has no shell", " in the container: ")),
+    ("ended", ("the container has ended",)),
+    ("late", ("no answer within",)),
+    ("node", ("OCI hook's JSON file", "DROPBEAR_DIR", "PASSWD_FILE", "fs.suid_dumpable")),
+)
+OTHER = "other"
+
+
+class Metrics:
+    """The numbers of a file.
+
+    Attributes:
+        failures: starts that failed, by reason.
+        collected, errors: records that sweeps collected, and could not.
+        until: failures until then are counted, in seconds since the epoch.
+    """
+
+    def __init__(self, text: str = "") -> None:
+        """Take the numbers of `text`, what an earlier sweep has written; what is not there or not valid is 0."""
+        found = {(match[1], match[2]): int(match[3]) for match in map(_SAMPLE.fullmatch, text.splitlines()) if match}
+        names = [*(reason for reason, _words in REASONS), OTHER]
+        self.failures = {name: _bounded(found.get((_FAILURES, name), 0)) for name in names}
+        self.collected = _bounded(found.get((_COLLECTED, None), 0))
+        self.errors = _bounded(found.get((_ERRORS, None), 0))
+        self.until = _bounded(found.get((_UNTIL, None), 0))
+
+    def count_failures(self, now: int) -> None:
+        """Count each user's last error, if it is of before `now` and no earlier sweep has counted it.
+
+        Raises HookError where the directory of these cannot be read.
+        """
+        since = min(self.until, now - 1)  # of a clock that was set back
+        for message in _errors(since, now):
+            self.failures[reason_of(message)] += 1
+        self.until = now - 1
+
+    def text(self, daemons: int, sessions: int) -> str:
+        """Return the file's content, with the number of daemons and sessions that run now."""
+        failures = [f'{_FAILURES}{{reason="{name}"}} {number}' for name, number in self.failures.items()]
+        lines = [
+            *_family("ssh_hook_daemons", "gauge", "SSH daemons of containers that run."),
+            f"ssh_hook_daemons {daemons}",
+            *_family("ssh_hook_sessions", "gauge", "Connections that these daemons serve."),
+            f"ssh_hook_sessions {sessions}",
+            *_family(
+                "ssh_hook_failures",
+                "counter",
+                "Starts of rootful containers that failed in the hook: for each user at most one between two sweeps.",
+            ),
+            *failures,
+            *_family(
+                "ssh_hook_collected", "counter", "Containers whose runtime was killed, and that a sweep collected."
+            ),
+            f"{_COLLECTED} {self.collected}",
+            *_family("ssh_hook_sweep_errors", "counter", "Containers that a sweep could not collect."),
+            f"{_ERRORS} {self.errors}",
+            *_family(_UNTIL, "gauge", "When the last sweep ran: what failed later is not counted yet."),
+            f"# UNIT {_UNTIL} seconds",
+            f"{_UNTIL} {self.until}",
+            "# EOF",
+            "",
+        ]
+        return "\n".join(lines)
+
+
+def reason_of(message: str) -> str:
+    """Return the reason that an error of the hook is counted under."""
+    return next((name for name, words in REASONS if any(word in message for word in words)), OTHER)
+
+
+def update(path: str, collected: int, errors: int) -> None:
+    """Replace the file `path` by one with the present numbers, and with what one sweep has done. Raises HookError."""
+    directory, name = os.path.split(path)
+    try:
+        with closing(_open_own(directory or ".")) as place:
+            metrics = Metrics(_read(name, place))
+            metrics.collected += collected
+            metrics.errors += errors
+            metrics.count_failures(int(time.time()))
+            daemons = find_daemons()
+            text = metrics.text(len(daemons), sum(daemon.sessions for daemon in daemons))
+            _replace(name, text.encode(), place)
+    except OSError as error:
+        raise HookError(f"cannot write {path}: {error.strerror}") from None
+
+
+def _open_own(path: str) -> int:
+    """Open the directory, in which nobody but the caller may replace the file. Raises HookError and OSError."""
+    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    if is_own(os.fstat(directory), stat.S_IFDIR):
+        return directory
+    os.close(directory)
+    raise HookError(f"others can write to {path}, so no metrics are written there: give it to root, with mode 0755")
+
+
+def _read(name: str, directory: int) -> str:
+    """Return the text of an earlier file; empty where there is none, or it is not the caller's."""
+    try:
+        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory)
+    except OSError:
+        return ""
+    with closing(descriptor):
+        if not is_own(os.fstat(descriptor)):
+            return ""
+        return read_all(descriptor, _MAX_SIZE).decode("ascii", "replace")
+
+
+def _replace(name: str, data: bytes, directory: int) -> None:
+    """Replace a file by an atomic rename. Its temporary name has no suffix that node_exporter reads. Raises OSError."""
+    temporary = f".{name}.new"
+    try:
+        os.unlink(temporary, dir_fd=directory)  # of a sweep that was killed
+    except FileNotFoundError:
+        pass
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+    with open(os.open(temporary, flags, 0o600, dir_fd=directory), "wb") as file:
+        file.write(data)
+        os.fchmod(file.fileno(), MODE)
+        file.flush()
+        os.fsync(file.fileno())  # the counters are nowhere else
+    os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+
+
+def _errors(since: int, now: int) -> list[str]:
+    """Return the first error of each user's last failure after `since` and before `now`. Raises HookError."""
+    directory = Path(last.ROOT_PLACE, last.DIRECTORY)
+    try:
+        names = [name for name in os.listdir(directory) if name.isdigit()]
+    except FileNotFoundError:
+        return []  # nothing has failed since the node booted
+    except OSError as error:
+        raise HookError(f"cannot read {directory}: {error.strerror}") from None
+    found = []
+    for name in names:
+        known = last.read(f"{directory}/{name}")
+        if known is not None and since < known.time < now:
+            found += [text for level, text in known.messages if level == "error"][:1]
+    return found
+
+
+def _family(name: str, kind: str, text: str) -> list[str]:
+    return [f"# HELP {name} {text}", f"# TYPE {name} {kind}"]
+
+
+def _bounded(number: int) -> int:
+    return number % _MAX_VALUE

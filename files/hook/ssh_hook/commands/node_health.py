@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""``ssh_hook doctor --node``: check as root, in one line, whether this node can give containers an SSH daemon.
+
+It is for programs that check nodes between jobs. It needs no network, reads no user's files, and changes nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from .. import VERSION
+from ..confine import libseccomp
+from ..errors import HookError
+from ..host import last, record
+from ..kernel.files import is_own
+from ..log import one_line
+from ..spec.settings import Settings
+from ..stages.context import Programs, require_undumpable
+from . import doctor
+from .doctor import OK, PROBLEM, Result, files_naming_hook, within_deadline
+from .hosts import launcher
+
+_DEADLINE = 3.0  # seconds for one check; of five, which are done in milliseconds unless a file system hangs
+_PROGRAMS = ("ssh", "scp", "sftp", "sftp-server")
+
+
+def run(settings: dict[str, str], *, as_json: bool) -> int:
+    """Print one line, or JSON; return 1 where a check finds a problem. Raises HookError for others than root."""
+    if os.geteuid() != 0:
+        raise HookError("doctor --node checks what only root can see: run it as root, or 'ssh_hook doctor' as yourself")
+    results = {name: within_deadline(check, settings, _DEADLINE) for name, check in CHECKS.items()}
+    problems = [f"{name}: {text}" for name, (kind, text) in results.items() if kind == PROBLEM]
+    if as_json:
+        print(doctor.as_json(results))
+    elif problems:
+        print(one_line(f"{PROBLEM}: {'; '.join(problems)}"))
+    else:
+        print(one_line(f"{OK}: ssh_hook {VERSION}; {'; '.join(text for _kind, text in results.values())}"))
+    return 1 if problems else 0
+
+
+def _require_roots(path: str) -> None:
+    """Raise HookError where others than root could change what `path` leads to, OSError where it is not there."""
+    real = Path(os.path.realpath(path))
+    for place in (real, *real.parents):
+        status = os.lstat(place)
+        if status.st_uid != 0 or status.st_mode & 0o022:
+            raise HookError(
+                f"{place} is not root's alone (uid {status.st_uid}, mode {stat.S_IMODE(status.st_mode):04o}): whoever "
+                "can change it can run code as root: run the playbook audit"
+            )
+
+
+def _check_settings(values: dict[str, str]) -> Result:
+    settings = Settings(values)
+    _require_roots(settings.passwd_file)
+    with open(settings.passwd_file, "rb") as file:
+        if not file.read(1):
+            raise HookError(f"{settings.passwd_file} (PASSWD_FILE) is empty: run the playbook deploy")
+    return OK, settings.passwd_file
+
+
+def _check_programs(values: dict[str, str]) -> Result:
+    directory = f"{Settings(values).dropbear_dir}/bin"
+    dropbear = Programs(directory).name
+    for name in (dropbear, *_PROGRAMS):
+        path = f"{directory}/{name}"
+        _require_roots(path)
+        if not os.access(path, os.X_OK):
+            raise HookError(f"{path} cannot be executed: run the playbook deploy")
+    _require_roots(launcher())
+    return OK, f"{directory}/{dropbear}"
+
+
+def _check_engine(_values: dict[str, str]) -> Result:
+    files = files_naming_hook()
+    if not files:
+        raise HookError(f"no hook JSON and no CDI spec that engines read names {launcher()}: run the playbook deploy")
+    for path in files:
+        _require_roots(path)
+    return OK, ", ".join(files)
+
+
+def _check_records(_values: dict[str, str]) -> Result:
+    """Check the directories that the hook keeps records in. The first start on a node makes them."""
+    for path in (record.directory_of_copies(0), f"{last.ROOT_PLACE}/{last.DIRECTORY}"):
+        for place in (os.path.dirname(path), path):
+            try:
+                status = os.lstat(place)
+            except FileNotFoundError:
+                break
+            if not is_own(status, stat.S_IFDIR):
+                raise HookError(f"{place} is not a directory that root alone can write to: remove it")
+            space = os.statvfs(place)
+            if space.f_flag & os.ST_RDONLY or space.f_bavail == 0 or (space.f_files and space.f_favail == 0):
+                raise HookError(f"nothing can be written to {place}: the file system is full or read-only")
+    return OK, "records can be written"
+
+
+def _check_kernel(values: dict[str, str]) -> Result:
+    require_undumpable()
+    if Settings(values).require_seccomp:
+        libseccomp.load()
+        if not os.path.exists("/proc/sys/kernel/seccomp/actions_avail"):
+            raise HookError("the kernel has no seccomp filters, without which sessions have no container's profile")
+    return OK, f"Linux {os.uname().release}"
+
+
+CHECKS = {
+    "settings": _check_settings,
+    "programs": _check_programs,
+    "engine": _check_engine,
+    "records": _check_records,
+    "kernel": _check_kernel,
+}

@@ -1,0 +1,27 @@
+# Copyright (c) ocihooks.ssh contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Makes the row of a node from what the tasks of an audit have found, and says what is wrong with it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+from ansible_collections.ocihooks.ssh.plugins.plugin_utils import _audit
+
+
+class ActionModule(ActionBase):
+    """The action plugin."""
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Return the row, and one message unless the node is as it should be. Asks the node nothing."""
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        variables, arguments = task_vars or {}, self._task.args
+        host = variables["inventory_hostname"]
+        results = {name: variables[name] for name in _audit.RESULTS if name in variables}
+        row = _audit.node_row(host, results, int(arguments["port"]), arguments["differences"])
+        said = [f"On {host} {'; '.join(row['differences'])}. Run the deployment."] if row["differences"] else []
+        said += [f"On {host} {arguments['unsafe']}"] if row["tamper"] else []
+        said += [f"{host} {_audit.MEANINGS[row['state']]}: {row['problem']}"] if row["problem"] else []
+        return {**result, "changed": False, "row": row, "said": " ".join(said)}

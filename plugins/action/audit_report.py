@@ -1,0 +1,108 @@
+# Copyright (c) ocihooks.ssh contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Prints the table of an audit, and writes its page and its JSON, on the controller."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleError
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+from ansible_collections.ocihooks.ssh.plugins.plugin_utils import _audit, _sources
+
+_JSON, _PAGE = "audit.json", "audit.html"
+_MODE = 0o640
+_display = Display()
+
+
+class ActionModule(ActionBase):
+    """The action plugin."""
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Report on all hosts of the play. Nothing is written in check mode."""
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        variables, arguments = task_vars or {}, self._task.args
+        hostvars = variables["hostvars"]
+        rows = [self._row(host, hostvars[host]) for host in variables["ansible_play_hosts_all"]]
+        keys = self._keys(variables) if arguments.get("users") else None
+        text = _audit.report(rows, keys, variables.get("ansible_limit"), _sources.version())
+        directory = str(arguments.get("directory", ""))
+        is_wanted = directory.startswith("/")  # the preflight refuses any other
+        _display.display(f"\n{_audit.table(rows, keys, f'{directory}/{_PAGE}' if is_wanted else '')}\n")
+        try:
+            written = write_report(directory, text, bool(variables["ansible_check_mode"])) if is_wanted else []
+        except OSError as error:
+            sentence = (
+                f"{error.filename or directory} on the controller cannot be written (ssh_hook_report_dir): "
+                f"{error.strerror}: name a directory that the user who runs the playbook can write to."
+            )
+            return {**result, "failed": True, "msg": sentence}
+        return {**result, "changed": bool(written), "written": written}
+
+    @staticmethod
+    def _row(host: str, variables: Any) -> dict[str, Any]:
+        """Return the row of a host: the one that it has, or one on why it has none."""
+        own = variables.get("ssh_hook__audited") or {}
+        if "row" in own:
+            row: dict[str, Any] = _audit.plain(own["row"])
+            return row
+        return _audit.node_row(host, {name: variables[name] for name in _audit.RESULTS if name in variables})
+
+    def _keys(self, variables: dict[str, Any]) -> dict[str, Any]:
+        """Ask the node that the task is delegated to which of the users have keys."""
+        arguments = {key: self._task.args[key] for key in ("users", "base_dir", "passwd_file", "key_type")}
+        self._task.check_mode = True
+        answer: dict[str, Any]
+        try:
+            answer = self._execute_module(
+                module_name="ocihooks.ssh.user_keys", module_args=arguments, task_vars=variables
+            )
+        except AnsibleError as error:  # the report is on all nodes, whatever has become of this one
+            answer = {"msg": str(error)}
+        return _audit.user_keys(self._task.delegate_to, arguments["base_dir"], answer)
+
+
+def write_report(directory: str, text: str, check: bool) -> list[str]:
+    """Write the files that are not there with this content. Return their paths. Raises OSError.
+
+    Their times say when the nodes were asked, whether something has changed or not.
+    """
+    if not check:
+        os.makedirs(directory, mode=0o750, exist_ok=True)
+    written = []
+    for name, content in ((_JSON, text), (_PAGE, _audit.page(text))):
+        path = Path(directory, name)
+        if is_as(path, content):
+            if not check:
+                os.utime(path)
+            continue
+        written.append(str(path))
+        if not check:
+            replace(path, content)
+    return written
+
+
+def is_as(path: Path, content: str) -> bool:
+    """Return whether a path is a file with this content and the mode of a report."""
+    try:
+        return path.lstat().st_mode == 0o100000 | _MODE and path.read_text(encoding="utf-8") == content
+    except (FileNotFoundError, UnicodeDecodeError):
+        return False
+
+
+def replace(path: Path, content: str) -> None:
+    """Replace a file by an atomic rename. Raises OSError."""
+    descriptor, temporary = tempfile.mkstemp(prefix=".new-", dir=path.parent)
+    try:
+        with open(descriptor, "w", encoding="utf-8") as file:
+            file.write(content)
+            os.fchmod(descriptor, _MODE)
+        os.rename(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise

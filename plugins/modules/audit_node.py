@@ -1,0 +1,64 @@
+#!/usr/bin/python
+# Copyright (c) ocihooks.ssh contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: audit_node
+short_description: Judge a node by what the tasks of an audit have found
+version_added: "1.0.0"
+author: The ocihooks.ssh contributors (@ocihooks)
+description:
+  - Makes of what the tasks of an audit have registered one row on the node, and one message if the node is not as it
+    should be. It runs on the controller, asks the node nothing, and does not fail.
+  - It takes what is registered from the play, and is for the role ocihooks.ssh.ssh_hook.
+options:
+  port:
+    description: TCP port of the SSH daemons.
+    type: int
+    required: true
+  differences:
+    description: Sentences on what is not as the variables say, without a full stop.
+    type: list
+    elements: str
+    required: true
+  unsafe:
+    description: What to say of files that others than root can change.
+    type: str
+    required: true
+attributes:
+  check_mode:
+    description: Changes nothing.
+    support: full
+  diff_mode:
+    description: Changes nothing.
+    support: none
+  platform:
+    description: Target systems that the module works on.
+    support: full
+    platforms: linux
+seealso:
+  - module: ocihooks.ssh.audit_report
+"""
+
+EXAMPLES = r"""
+- name: Judge the node
+  ocihooks.ssh.audit_node:
+    port: 15263
+    differences: []
+    unsafe: ""
+"""
+
+RETURN = r"""
+row:
+  description: The facts on the node, as M(ocihooks.ssh.audit_report) writes them into its JSON file.
+  returned: always
+  type: dict
+said:
+  description: What is wrong with the node, to fail with; empty if nothing is.
+  returned: always
+  type: str
+  sample: ""
+"""

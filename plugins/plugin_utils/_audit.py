@@ -1,0 +1,311 @@
+# Copyright (c) ocihooks.ssh contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What an audit has found, node by node: rows, and the table, the JSON and the page that are made of them.
+
+Names of nodes and users, paths and messages come from strangers: a row has printable characters alone, and the page
+escapes them.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+_ROLE = Path(__file__).parents[2] / "roles" / "ssh_hook"
+FORMAT = 1
+# The worst first: a row has the first of these that fits.
+UNREACHABLE, FAILED, UNSAFE, DIFFERS, OK = STATES = ("unreachable", "failed", "unsafe", "differs", "ok")
+MEANINGS = {
+    UNREACHABLE: "was not reached",
+    FAILED: "could not be audited",
+    UNSAFE: "others than root can change what runs as root",
+    DIFFERS: "is not as the variables say",
+    OK: "is as the variables say",
+}
+# What the tasks of an audit register, in their order.
+RESULTS = (
+    "ssh_hook__facts",
+    "ssh_hook__preflight",
+    "dropbear__programs",
+    "ssh_hook__installed",
+    "ssh_hook__refreshed",
+    "ssh_hook__json",
+    "ssh_hook__engines",
+    "ssh_hook__timers_result",
+    "ssh_hook__verified",
+)
+# Violations of secure_path that are differences: nobody can change what is not there.
+ABSENT = ("missing", "dangling_link")
+_LONGEST = 1000  # characters of a value
+_MAX_SHOWN = 6  # findings of a line of the table
+_NAMES_WIDTH = 36  # characters of the table's first column
+_WIDTH = 110  # characters of a line
+_COLUMNS = ("NODES", "STATE", "HOOK", "DROPBEAR", "OPENSSH", "PORT", "DAEMONS")
+
+
+def printable(value: object) -> str:
+    """Return a value as text of printable characters, with backslash escapes for all others, and bounded."""
+    text = str(value)
+    text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
+
+
+def plain(value: Any) -> Any:
+    """Return a value of JSON without the types by which Ansible follows where it comes from."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def natural(name: str) -> tuple[tuple[int, int, str], ...]:
+    """Return a key by which node9 comes before node10."""
+    parts = re.split(r"([0-9]+)", name)
+    return tuple((0, int(part), part) if part.isascii() and part.isdigit() else (1, 0, part) for part in parts)
+
+
+def node_row(
+    name: str, results: Mapping[str, Any], port: int | None = None, differences: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Return the row of a node.
+
+    Args:
+        name: the node's name in the inventory
+        results: what the tasks of the audit have registered, by the names in RESULTS, as far as they ran
+        port: of the SSH daemons, as the variables say; None if the audit did not come that far
+        differences: sentences on what is not as the variables say
+    """
+    state, problem = _problem(results)
+    preflight = _as_dict(results.get("ssh_hook__preflight"))
+    node, programs = _as_dict(preflight.get("node")), _as_dict(results.get("dropbear__programs"))
+    violations = _as_dict(results.get("ssh_hook__verified")).get("violations") or []
+    tamper = [{key: printable(found[key]) for key in ("path", "rule", "message")} for found in violations]
+    absent = [found for found in tamper if found["rule"] in ABSENT]
+    tamper = [found for found in tamper if found["rule"] not in ABSENT]
+    differences = [printable(difference) for difference in differences]
+    named = "\n".join(differences)
+    differences += [found["message"] for found in absent if found["path"] not in named]
+    if not state:
+        state = UNSAFE if tamper else DIFFERS if differences else OK
+    servers = [
+        {
+            "pid": int(server["pid"]),
+            "user": printable(server["user"]),
+            "ports": [int(port) for port in server["ports"]],
+            "sessions": int(server["sessions"]),
+        }
+        for server in node.get("servers", [])
+    ]
+    versions = _as_dict(programs.get("programs"))
+    return {
+        "name": printable(name),
+        "state": state,
+        "problem": problem,
+        "hook": _version(node.get("hook_version")),
+        "dropbear": _version(versions.get("dropbear")),
+        "openssh": _version(versions.get("openssh")),
+        "kernel": _version(node.get("kernel")),
+        "engines": sorted(map(printable, node.get("engines", {}))),
+        "differences": differences,
+        "tamper": tamper,
+        "remarks": list(map(printable, preflight.get("remarks") or [])),
+        "port": port,
+        "daemons": servers,
+    }
+
+
+def _as_dict(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _version(value: object) -> str | None:
+    return None if value is None else printable(value)
+
+
+def _problem(results: Mapping[str, Any]) -> tuple[str, str | None]:
+    """Return the state of a node that an audit did not come to the end of, and why; empty and None for others."""
+    for name in RESULTS:
+        result = _as_dict(results.get(name))
+        if result.get("unreachable"):
+            return UNREACHABLE, _message(result)
+        if result.get("failed"):
+            return FAILED, _message(result)
+    if not _as_dict(results.get("ssh_hook__preflight")):
+        return FAILED, "it was not asked"
+    return "", None
+
+
+def _message(result: Mapping[str, Any]) -> str:
+    """Return why a task failed, in one line, without how Ansible begins all of them."""
+    text = printable(" ".join(str(result.get("msg") or "no reason was given").split()))
+    return re.sub(r"^(Task failed: |Action failed: )+", "", text)
+
+
+def findings(row: Mapping[str, Any]) -> list[str]:
+    """Return all sentences on what is wrong with a node."""
+    messages = [found["message"] for found in row["tamper"]]
+    return [*[row["problem"]] * (row["problem"] is not None), *messages, *row["differences"]]
+
+
+def count(rows: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """Return how many nodes are in each state, the worst first; states without a node are not there."""
+    states = [row["state"] for row in rows]
+    return {state: states.count(state) for state in STATES if state in states}
+
+
+def summary(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return a line that says how many nodes are in which state."""
+    return f"{len(rows)} {'node' if len(rows) == 1 else 'nodes'}: " + ", ".join(
+        f"{number} {state}" for state, number in count(rows).items()
+    )
+
+
+def fold(names: Iterable[str]) -> str:
+    """Return names as ClusterShell and Slurm write them, such as node[001-128,130],login1."""
+    groups: dict[tuple[str, str, int], list[int]] = {}
+    others = []
+    for name in sorted(set(names), key=natural):
+        parts = re.fullmatch(r"([^.]*?[^.0-9])([0-9]{1,9})([^.0-9]*(?:\..*)?)", name)
+        if parts:
+            groups.setdefault((parts[1], parts[3], len(parts[2])), []).append(int(parts[2]))
+        else:
+            others.append(name)
+    folded = []
+    for (before, after, width), numbers in groups.items():
+        ranges = [f"{start:0{width}}" + (f"-{end:0{width}}" if end > start else "") for start, end in _ranges(numbers)]
+        only = len(numbers) == 1
+        folded.append(f"{before}{ranges[0]}{after}" if only else f"{before}[{','.join(ranges)}]{after}")
+    return ",".join([*folded, *others])
+
+
+def _ranges(numbers: Sequence[int]) -> list[tuple[int, int]]:
+    """Return sorted numbers as ranges, each with its first and its last."""
+    ranges: list[tuple[int, int]] = []
+    for number in numbers:
+        start = ranges.pop()[0] if ranges and ranges[-1][1] == number - 1 else number
+        ranges.append((start, number))
+    return ranges
+
+
+def table(rows: Sequence[Mapping[str, Any]], keys: Mapping[str, Any] | None, page: str) -> str:
+    """Return the table for a terminal: a line for all nodes of which the same is to be said, the worst first.
+
+    Args:
+        keys: of users, as `report` has them
+        page: path of the page that has all of it; empty if there is none
+    """
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for row in sorted(rows, key=lambda row: (STATES.index(row["state"]), natural(row["name"]))):
+        same = [row[key] for key in ("state", "hook", "dropbear", "openssh", "port")]
+        groups.setdefault(json.dumps([same, findings(row)]), []).append(row)
+    lines = []
+    for group in groups.values():
+        names = textwrap.wrap(fold(row["name"] for row in group).replace(",", ", "), _NAMES_WIDTH) or [""]
+        names = [line.replace(", ", ",") for line in names]
+        row, daemons = group[0], sum(len(row["daemons"]) for row in group)
+        cells = [row["state"], *(row[key] or "-" for key in ("hook", "dropbear", "openssh", "port"))]
+        lines.append(([names[0], *map(str, cells), "-" if row["problem"] else str(daemons)], names[1:], findings(row)))
+    widths = [max(len(cells[i]) for cells in [_COLUMNS, *(cells for cells, _names, _said in lines)]) for i in range(7)]
+    text = [_line(_COLUMNS, widths)]
+    for cells, names, said in lines:
+        text += [_line(cells, widths), *names]
+        text += [line for sentence in said[:_MAX_SHOWN] for line in _sentence(sentence)]
+        if len(said) > _MAX_SHOWN:
+            where = f"see {page}" if page else "set ssh_hook_report_dir for all of them"
+            text.append(f"    and {len(said) - _MAX_SHOWN} more: {where}")
+    text += ["", summary(rows), *_keys_lines(keys)]
+    return "\n".join(text)
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    return "  ".join(f"{cell:<{width}}" for cell, width in zip(cells, widths)).rstrip()
+
+
+def _sentence(sentence: str) -> list[str]:
+    return textwrap.wrap(sentence, _WIDTH, initial_indent="    ", subsequent_indent="      ", break_on_hyphens=False)
+
+
+def _keys_lines(keys: Mapping[str, Any] | None) -> list[str]:
+    if keys is None:
+        return []
+    if keys["problem"]:
+        return [f"keys of ssh_hook_users: {keys['problem']}"]
+    lacking = [user["name"] for user in keys["users"] if user["state"] != "present"]
+    said = f"no keys: {', '.join(lacking)}" if lacking else "all have keys"
+    return [f"keys of ssh_hook_users below {keys['base_dir']}, as {keys['node']} sees them: {said}"]
+
+
+def user_keys(node: str, base_dir: str, answer: Mapping[str, Any]) -> dict[str, Any]:
+    """Return who has keys, from what the module user_keys answers in check mode.
+
+    Args:
+        node: the node that was asked
+        base_dir: parent directory of the users' homes
+    """
+    users = [
+        {
+            "name": printable(user["name"]),
+            "state": "error" if user["error"] else "missing" if user["changed"] else "present",
+            "problem": printable(user["error"]) if user["error"] else None,
+        }
+        for user in answer.get("users", [])
+    ]
+    problem = None if "users" in answer else _message(answer)
+    return {"node": printable(node), "base_dir": printable(base_dir), "users": users, "problem": problem}
+
+
+def report(rows: Iterable[Mapping[str, Any]], keys: Mapping[str, Any] | None, limit: str | None, version: str) -> str:
+    """Return the JSON of an audit: the admin guide describes its format.
+
+    Args:
+        keys: what `user_keys` returned, or None if no users were named
+        limit: the hosts to which the run was limited, or None
+        version: of the collection
+    """
+    facts = {
+        "format": FORMAT,
+        "collection": version,
+        "limit": None if limit is None else printable(limit),
+        "nodes": sorted(rows, key=lambda row: natural(row["name"])),
+        "keys": keys,
+    }
+    return json.dumps(facts, indent=1) + "\n"
+
+
+def page(text: str) -> str:
+    """Return the HTML page of a report's JSON."""
+    facts = json.loads(text)
+    style, script = ((_ROLE / "files" / f"audit.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
+    templates = Environment(
+        loader=FileSystemLoader(_ROLE / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    worst_first = sorted(facts["nodes"], key=lambda row: STATES.index(row["state"]))
+    return templates.get_template("audit.html.j2").render(
+        **{**facts, "nodes": worst_first},
+        counts=count(facts["nodes"]),
+        states=STATES,
+        meanings=MEANINGS,
+        style=Markup(style),
+        script=Markup(script),
+        style_digest=_digest(style),
+        script_digest=_digest(script),
+    )
+
+
+def _digest(text: str) -> str:
+    """Return the digest by which a content security policy allows an element with this text."""
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

@@ -1,0 +1,198 @@
+"""`ssh_hook doctor --node` and `ssh_hook sweep --metrics`: what programs that watch nodes are told."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import pytest
+from containers import ALICE, COPIES, LAUNCHER, PORT, ROOT, StartFailed, as_user, run
+from recorded import age
+from refusals import assert_one_line
+from starter import Start
+
+PREFIX = Path("/opt/oci-hooks")
+PASSWD = PREFIX / "etc/passwd"
+JSON = Path("/usr/share/containers/oci/hooks.d/07-ssh-hook.json")
+LAST = Path("/run/ocihooks-ssh/last")
+UNIT = ROOT / "roles/ssh_hook/templates/ssh-hook-sweep.service.j2"
+
+
+def health(*prefix: str) -> tuple[int, str]:
+    """Return exit status and line of a check of the node; AssertionError where JSON says something else."""
+    done = run([*prefix, LAUNCHER, "doctor", "--node"])
+    assert (done.err, done.out.count(b"\n")) == (b"", 1)
+    programs = run([*prefix, LAUNCHER, "doctor", "--node", "--json"])
+    problems = [f"{entry['check']}: {entry['text']}" for entry in json.loads(programs.text) if entry["result"] != "ok"]
+    assert programs.status == done.status == int(bool(problems))
+    assert done.text.startswith("problem: " + "; ".join(problems)[:900] if problems else "ok: ssh_hook ")
+    return done.status, done.text
+
+
+def test_a_node_where_all_is_well() -> None:
+    status, line = health()
+    assert status == 0, line
+    for word in (str(PASSWD), "/dropbear/bin/", str(JSON), f"Linux {os.uname().release}"):
+        assert word in line
+
+
+def test_it_is_for_root() -> None:
+    done = run(as_user(ALICE, LAUNCHER, "doctor", "--node"))
+    assert (done.status, done.out) == (1, b"")
+    assert_one_line(done.err.decode(), "only root can see", "run it as root, or 'ssh_hook doctor' as yourself")
+
+
+def test_it_is_quick() -> None:
+    start = time.monotonic()
+    run([LAUNCHER, "doctor", "--node"])
+    assert time.monotonic() - start < 4.0  # a fifth of a second, on a machine with nothing else to do
+
+
+@contextmanager
+def mode(path: Path, added: int) -> Iterator[None]:
+    before = path.stat().st_mode & 0o7777
+    path.chmod(before | added)
+    try:
+        yield
+    finally:
+        path.chmod(before)
+
+
+@contextmanager
+def owner(path: Path) -> Iterator[None]:
+    os.chown(path, ALICE, -1)
+    try:
+        yield
+    finally:
+        os.chown(path, 0, -1)
+
+
+@contextmanager
+def away(path: Path) -> Iterator[None]:
+    aside = path.with_name("aside")
+    path.rename(aside)
+    try:
+        yield
+    finally:
+        aside.rename(path)
+
+
+@contextmanager
+def empty(path: Path) -> Iterator[None]:
+    content = path.read_bytes()
+    path.write_bytes(b"")
+    try:
+        yield
+    finally:
+        path.write_bytes(content)
+
+
+@contextmanager
+def records_of_another() -> Iterator[None]:
+    LAST.mkdir(parents=True, exist_ok=True)
+    with owner(LAST):
+        yield
+
+
+BROKEN: dict[str, tuple[Callable[[], AbstractContextManager[None]], str]] = {
+    "launcher": (lambda: mode(Path(LAUNCHER), 0o020), f"programs: {LAUNCHER} is not root's alone (uid 0, mode 0775)"),
+    "prefix": (lambda: mode(PREFIX, 0o002), f"{PREFIX} is not root's alone"),
+    "passwd-owner": (lambda: owner(PASSWD), f"settings: {PASSWD} is not root's alone (uid {ALICE}"),
+    "passwd-empty": (lambda: empty(PASSWD), f"settings: {PASSWD} (PASSWD_FILE) is empty: run the playbook deploy"),
+    "passwd-gone": (lambda: away(PASSWD), f"settings: {PASSWD}: No such file or directory"),
+    "json-owner": (lambda: owner(JSON), f"engine: {JSON} is not root's alone"),
+    "json-gone": (lambda: empty(JSON), f"engine: no hook JSON and no CDI spec that engines read names {LAUNCHER}"),
+    "records": (records_of_another, f"records: {LAST} is not a directory that root alone can write to: remove it"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_node_where_something_is_wrong(name: str) -> None:
+    broken, words = BROKEN[name]
+    with broken():
+        status, line = health()
+    assert status == 1
+    assert words in line
+
+
+def test_programs_and_records_that_are_not_there(tmp_path: Path) -> None:
+    status, line = health("env", "DROPBEAR_DIR=/no/such")
+    assert (status, "programs: cannot find /no/such/bin/dropbear" in line) == (1, True)
+    status, line = health("env", "PASSWD_FILE=")
+    assert (status, line.count("PASSWD_FILE") >= 1) == (1, True)
+
+
+# Metrics.
+
+
+@pytest.fixture
+def file() -> Iterator[Path]:
+    """A file in a directory of root's; nobody has failed before."""
+    directory = Path("/run/hook-test-metrics")
+    directory.mkdir(mode=0o755)
+    for path in LAST.glob("*"):
+        path.unlink()
+    path = directory / "ssh_hook.prom"
+    yield path
+    path.unlink(missing_ok=True)
+    directory.rmdir()
+
+
+def metrics(file: Path, *prefix: str) -> dict[str, int]:
+    """Let root sweep; return the values of the metrics, those of reasons as name{reason}."""
+    done = run([*prefix, LAUNCHER, "sweep", "--metrics", str(file)])
+    assert (done.status, done.err) == (0, b"")
+    text = file.read_text(encoding="ascii")
+    assert text.endswith("\n# EOF\n")
+    found = re.findall(r'^ssh_hook_(\w+)(?:\{reason="(\w+)"\})? ([0-9]+)$', text, re.MULTILINE)
+    return {f"{name}{{{reason}}}" if reason else name: int(value) for name, reason, value in found}
+
+
+def as_the_unit() -> list[str]:
+    """Return a command that gives another what the systemd unit gives the sweep."""
+    line = next(line for line in UNIT.read_text(encoding="utf-8").splitlines() if line.startswith("CapabilityBound"))
+    sets = ",".join(["-all", *(f"+{name.removeprefix('CAP_').lower()}" for name in line.partition("=")[2].split())])
+    return ["unshare", "--net", "setpriv", "--no-new-privs", f"--bounding-set={sets}", f"--inh-caps={sets}"]
+
+
+@pytest.mark.parametrize("engine", ["podman-crun", "rootless"])
+def test_daemons_are_counted(start: Start, file: Path, engine: str) -> None:
+    assert metrics(file, *as_the_unit())["daemons"] == 0
+    container = start(engine)
+    assert container.ssh("true").status == 0
+    assert metrics(file, *as_the_unit())["daemons"] == 1
+    assert metrics(file)["daemons"] == 1
+
+
+def test_failures_are_counted_once_by_their_reason(start: Start, file: Path) -> None:
+    first = metrics(file)
+    with socket.create_server(("0.0.0.0", PORT)), pytest.raises(StartFailed):
+        start("crun")
+    time.sleep(2)  # the present second is the next sweep's
+    second, third = metrics(file, *as_the_unit()), metrics(file)
+    for found, number in ((first, 0), (second, 1), (third, 1)):
+        failures = {name: value for name, value in found.items() if name.startswith("failures_total")}
+        assert sum(failures.values()) == failures["failures_total{port}"] == number
+
+
+def test_what_is_collected_is_counted(file: Path) -> None:
+    assert metrics(file)["collected_total"] == 0
+    COPIES.mkdir(parents=True, exist_ok=True)
+    (COPIES / "1-2-3").touch(mode=0o600)
+    age()
+    assert metrics(file, *as_the_unit())["collected_total"] == 1
+    assert metrics(file)["collected_total"] == 1
+
+
+def test_a_directory_that_others_can_write_to_is_refused(file: Path) -> None:
+    with mode(file.parent, 0o020):
+        done = run([LAUNCHER, "sweep", "--metrics", str(file)])
+    assert (done.status, done.out) == (1, b"")
+    assert_one_line(done.err.decode(), f"others can write to {file.parent}", "give it to root, with mode 0755")
+    assert not file.exists()

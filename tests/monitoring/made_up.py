@@ -1,0 +1,78 @@
+"""A cluster that does not exist: what an audit of its hundred nodes finds, by the code that makes any report."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible_collections.ocihooks.ssh.plugins.plugin_utils import _audit
+
+LAUNCHER = "/opt/oci-hooks/bin/ssh_hook"
+PORT = 15263
+USERS = ("alice", "bob", "carol", "dave")
+HOSTILE = "<img src=x onerror=alert(1)>\u202e"
+LONG = "/srv/" + "an-unbroken-path-of-a-site-" * 12
+
+
+def results(number: int, **changes: Any) -> dict[str, Any]:
+    """What the tasks register on a node, with some daemons."""
+    servers = [
+        {"pid": 4000 + 17 * number + i, "user": USERS[i], "ports": [PORT + i], "sessions": i * 3}
+        for i in range(number % 5 % 4)
+    ]
+    node = {"hook_version": "1.0.0", "kernel": "6.12.0-1-amd64", "engines": {"podman": "/usr/bin/podman"}}
+    return {
+        "ssh_hook__facts": {},
+        "ssh_hook__preflight": {"node": {**node, "servers": servers}, "remarks": []},
+        "dropbear__programs": {"programs": {"dropbear": "2026.94", "openssh": "10.3p1"}},
+        "ssh_hook__verified": {"violations": []},
+        **changes,
+    }
+
+
+def violation(path: str, message: str) -> dict[str, str]:
+    """What secure_path says of a file."""
+    return {"path": path, "rule": "owner", "message": f"{path} {message}"}
+
+
+def rows(*, strangers: bool) -> list[dict[str, Any]]:
+    """Return a row for each of a hundred nodes, some of which are not as they should be; one has names by strangers."""
+    found = {f"node{number:03}": _audit.node_row(f"node{number:03}", results(number), PORT) for number in range(1, 101)}
+    old = {"programs": {"dropbear": "2025.89", "openssh": "10.0p2"}}
+    program = "/opt/oci-hooks/dropbear/bin/dropbear"
+    stale = [
+        f"{program} should be 2026.94, but asked for its version it says 'Dropbear v2025.89'",
+        f"{LAUNCHER} is not as the variables say",
+    ]
+    for number in (17, 18, 19):
+        name = f"node{number:03}"
+        found[name] = _audit.node_row(name, results(number, dropbear__programs=old), PORT, stale)
+    loader = violation("/opt/site/lib", "is owned by alice (uid 1001) and must be owned by root")
+    hook = violation(LAUNCHER, "is writable by its group staff (gid 50) and must not be")
+    found["node042"] = _audit.node_row("node042", results(42, ssh_hook__verified={"violations": [loader, hook]}), PORT)
+    if strangers:
+        unread = f"podman on node055 does not read {LONG} (ssh_hook_hooks_dirs)"
+        hostile = results(55, ssh_hook__verified={"violations": [violation(HOSTILE, "is owned by <b>bob</b>")]})
+        hostile["ssh_hook__preflight"]["remarks"] = [unread]
+        found["node055"] = _audit.node_row("node055", hostile, PORT, [f"{LONG} is not as the variables say"])
+    down = {
+        "unreachable": True,
+        "msg": "Failed to connect to the host via ssh: connect to host node071: No route to host",
+    }
+    found["node071"] = _audit.node_row("node071", {"ssh_hook__facts": down})
+    unfit = {"failed": True, "msg": "There is no directory /home (ssh_hook_base_dir) on node088: mount it."}
+    found["node088"] = _audit.node_row("node088", {"ssh_hook__facts": {}, "ssh_hook__preflight": unfit})
+    return list(found.values())
+
+
+def page(*, strangers: bool = True) -> str:
+    """Return the page of their report."""
+    answer = {
+        "users": [
+            {"name": "alice", "error": None, "changed": False},
+            {"name": "bob", "error": None, "changed": False},
+            {"name": "erin", "error": None, "changed": True},
+        ]
+    }
+    return _audit.page(
+        _audit.report(rows(strangers=strangers), _audit.user_keys("node001", "/home", answer), None, "1.0.0")
+    )

@@ -1,0 +1,237 @@
+"""What an audit has found becomes one table, one JSON document and one page, whatever strangers called their things."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+from ansible_collections.ocihooks.ssh.plugins.plugin_utils import _audit as audit
+
+NODE = {
+    "hook_version": "1.0.0",
+    "kernel": "6.12.0",
+    "engines": {"podman": "/usr/bin/podman"},
+    "servers": [{"pid": 7, "user": "alice", "ports": [15263], "sessions": 2}],
+}
+PROGRAMS = {"programs": {"dropbear": "2026.94", "openssh": "10.3p1"}, "problem": None}
+VIOLATION = {"path": "/opt/x", "rule": "owner", "message": "/opt/x is owned by bob and must not be", "uid": 7}
+HOSTILE = "<script>alert(1)</script>\"'&\x1b[31m\u202e\udc80"
+
+
+def results(**changes: Any) -> dict[str, Any]:
+    """What the tasks of an audit register on a node where all is well, but for `changes`."""
+    found = {
+        "ssh_hook__facts": {"changed": False},
+        "ssh_hook__preflight": {"node": NODE, "remarks": []},
+        "dropbear__programs": PROGRAMS,
+        "ssh_hook__installed": {"changed": False},
+        "ssh_hook__verified": {"violations": []},
+    }
+    return {**found, **changes}
+
+
+def row(name: str = "node1", **changes: Any) -> dict[str, Any]:
+    differences = changes.pop("differences", ())
+    return audit.node_row(name, results(**changes), 15263, differences)
+
+
+def test_a_row_of_a_node_where_all_is_well() -> None:
+    assert row() == {
+        "name": "node1",
+        "state": "ok",
+        "problem": None,
+        "hook": "1.0.0",
+        "dropbear": "2026.94",
+        "openssh": "10.3p1",
+        "kernel": "6.12.0",
+        "engines": ["podman"],
+        "differences": [],
+        "tamper": [],
+        "remarks": [],
+        "port": 15263,
+        "daemons": [{"pid": 7, "user": "alice", "ports": [15263], "sessions": 2}],
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "state", "problem"),
+    [
+        ({"differences": ["it differs"]}, "differs", None),
+        ({"differences": ["it differs"], "ssh_hook__verified": {"violations": [VIOLATION]}}, "unsafe", None),
+        ({"ssh_hook__verified": {"violations": [{**VIOLATION, "rule": "missing"}]}}, "differs", None),
+        ({"ssh_hook__facts": {"unreachable": True, "msg": "no\nroute"}}, "unreachable", "no route"),
+        (
+            {"ssh_hook__preflight": {"failed": True, "msg": "Task failed: Action failed: There is no engine."}},
+            *("failed", "There is no engine."),
+        ),
+        ({"ssh_hook__preflight": {}}, "failed", "it was not asked"),
+        ({"ssh_hook__verified": {"failed": True}, "differences": ["x"]}, "failed", "no reason was given"),
+    ],
+)
+def test_the_state_of_a_node(changes: dict[str, Any], state: str, problem: str | None) -> None:
+    found = row(**changes)
+    assert (found["state"], found["problem"]) == (state, problem)
+
+
+def test_what_is_missing_is_said_once() -> None:
+    missing = {"path": "/opt/x", "rule": "missing", "message": "/opt/x does not exist"}
+    other = {"path": "/opt/y", "rule": "dangling_link", "message": "/opt/y, to which /opt/z leads, does not exist"}
+    found = row(ssh_hook__verified={"violations": [missing, other]}, differences=["/opt/x is not as the variables say"])
+    assert found["differences"] == ["/opt/x is not as the variables say", other["message"]]
+    assert found["tamper"] == []
+
+
+def test_a_node_that_was_never_asked_has_a_row() -> None:
+    found = audit.node_row("node9", {})
+    assert (found["state"], found["hook"], found["port"], found["daemons"]) == ("failed", None, None, [])
+
+
+@pytest.mark.parametrize(
+    ("names", "folded"),
+    [
+        (["login"], "login"),
+        ([f"node{number:03}" for number in (1, 2, 3, 7)], "node[001-003,007]"),
+        (["node9", "node10", "node11"], "node9,node[10-11]"),
+        (["b2.site.org", "b1.site.org", "a1"], "a1,b[1-2].site.org"),
+        (["10.0.0.1", "10.0.0.2"], "10.0.0.1,10.0.0.2"),
+        (["r1n1", "r1n2", "r2n1"], "r1n[1-2],r2n1"),
+        (["n1", "n1"], "n1"),
+    ],
+)
+def test_names_are_folded(names: list[str], folded: str) -> None:
+    assert audit.fold(names) == folded
+
+
+def test_the_table_of_five_hundred_nodes_fits_on_a_screen_and_begins_with_the_worst() -> None:
+    rows = [row(f"node{number:03}") for number in range(1, 501)]
+    rows[6] = row("node007", ssh_hook__facts={"unreachable": True, "msg": "ssh: connect: No route to host"})
+    rows[41] = row("node042", differences=[f"/opt/{number} is not as the variables say" for number in range(9)])
+    rows[42] = row("node043", ssh_hook__verified={"violations": [VIOLATION]})
+    lines = audit.table(rows, None, "/srv/audit.html").splitlines()
+    assert len(lines) < 24
+    assert max(map(len, lines)) <= 110
+    assert lines[0].split() == ["NODES", "STATE", "HOOK", "DROPBEAR", "OPENSSH", "PORT", "DAEMONS"]
+    assert [line.split()[1] for line in lines[1:] if line.startswith("node")] == [
+        *("unreachable", "unsafe", "differs", "ok"),
+    ]
+    assert "    and 3 more: see /srv/audit.html" in lines
+    assert any(
+        re.match(r"node\[001-006,008-041,044-500\] +ok +1\.0\.0 +2026\.94 +10\.3p1 +15263 +497$", x) for x in lines
+    )
+    assert lines[-1] == "500 nodes: 1 unreachable, 1 unsafe, 1 differs, 497 ok"
+
+
+def test_the_table_of_one_node() -> None:
+    assert audit.table([row()], None, "").splitlines() == [
+        "NODES  STATE  HOOK   DROPBEAR  OPENSSH  PORT   DAEMONS",
+        "node1  ok     1.0.0  2026.94   10.3p1   15263  1",
+        "",
+        "1 node: 1 ok",
+    ]
+
+
+def test_many_names_are_wrapped_in_their_column() -> None:
+    names = [f"rack{number}node{number % 7}" for number in range(200)]
+    lines = audit.table([row(name) for name in names], None, "").splitlines()
+    listed = [line[:36].split(" ")[0] for line in lines[1:-2]]
+    assert "".join(f"{part}," if not part.endswith(",") else part for part in listed).rstrip(",") == audit.fold(names)
+
+
+ANSWER = {
+    "users": [
+        {"name": "alice", "error": None, "changed": False},
+        {"name": HOSTILE, "error": None, "changed": True},
+        {"name": "carol", "error": "carol has no <home>", "changed": False},
+    ]
+}
+
+
+def test_who_has_keys() -> None:
+    keys = audit.user_keys("node1", "/home", ANSWER)
+    assert [user["state"] for user in keys["users"]] == ["present", "missing", "error"]
+    said = audit.table([row()], keys, "").splitlines()[-1]
+    assert said.startswith("keys of ssh_hook_users below /home, as node1 sees them: no keys: <script>")
+    assert said.isprintable()
+    nobody = audit.user_keys("node1", "/home", {"failed": True, "msg": "cannot read passwd_file /x"})
+    assert audit.table([row()], nobody, "").endswith("keys of ssh_hook_users: cannot read passwd_file /x")
+
+
+class Page(HTMLParser):
+    """The elements of a page, and its texts by the element around them."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[tuple[str, str]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append((self.elements[-1][0] if self.elements else "", data))
+
+    def inside(self, tag: str) -> str:
+        return "".join(text for name, text in self.texts if name == tag)
+
+
+def hostile_report() -> str:
+    """Strangers' text wherever there is some."""
+    violation = dict.fromkeys(("path", "rule", "message"), HOSTILE)
+    node = {
+        "hook_version": HOSTILE,
+        "kernel": HOSTILE,
+        "engines": {HOSTILE: "/x"},
+        "servers": [{"pid": 7, "user": HOSTILE, "ports": [15263], "sessions": 2}],
+    }
+    changes: dict[str, Any] = {
+        "ssh_hook__preflight": {"node": node, "remarks": [HOSTILE]},
+        "dropbear__programs": {"programs": {"dropbear": HOSTILE, "openssh": HOSTILE}},
+        "ssh_hook__verified": {"violations": [violation]},
+        "differences": [HOSTILE],
+    }
+    rows = [row(HOSTILE, **changes), row("b", ssh_hook__facts={"unreachable": True, "msg": HOSTILE})]
+    keys = {**audit.user_keys(HOSTILE, HOSTILE, ANSWER), "problem": audit.printable(HOSTILE)}
+    return audit.report(rows, keys, HOSTILE, "1.0.0")
+
+
+def test_strangers_text_is_text_on_the_page_and_in_the_json() -> None:
+    text = hostile_report()
+    assert [character for character in text if not character.isprintable()] == ["\n"] * text.count("\n")
+    page = audit.page(text)
+    assert page.count("<script>alert(1)") == 0
+    assert page.count("&lt;script&gt;alert(1)&lt;/script&gt;&#34;&#39;&amp;\\x1b[31m\\u202e\\udc80") >= 12
+    parsed = Page(page)
+    assert [tag for tag, _attributes in parsed.elements].count("script") == 1
+    own = {"lang", "charset", "name", "content", "http-equiv", "id", "class", "aria-label", "data-state", "title"}
+    own |= {"hidden", "type", "placeholder", "role", "scope", "data-label", "data-value", "for"}
+    assert {name for _tag, attributes in parsed.elements for name in attributes} <= own
+
+
+def test_the_page_takes_nothing_from_elsewhere_and_allows_its_own_style_and_script_alone() -> None:
+    page = audit.page(audit.report([row()], None, None, "1.0.0"))
+    parsed = Page(page)
+    policy = next(attributes["content"] for _tag, attributes in parsed.elements if "http-equiv" in attributes)
+    for tag in ("style", "script"):
+        found = re.search(rf"<{tag}>(.*?)</{tag}>", page, re.DOTALL)
+        assert found
+        digest = base64.b64encode(hashlib.sha256(found[1].encode()).digest()).decode()
+        assert f"{tag}-src 'sha256-{digest}'" in (policy or "")
+    assert (policy or "").startswith("default-src 'none'; ")
+    assert re.findall(r"https?:|url\(|@import|src=|href=", page) == []
+    assert [tag for tag, _attributes in parsed.elements].count("tr") == 2
+
+
+def test_the_same_facts_give_the_same_files_in_any_order() -> None:
+    first = audit.report([row("node10"), row("node9")], None, "node*", "1.0.0")
+    again = audit.report([row("node9"), row("node10")], None, "node*", "1.0.0")
+    assert first == again
+    facts = json.loads(first)
+    assert [facts[key] for key in ("format", "collection", "limit", "keys")] == [1, "1.0.0", "node*", None]
+    assert [node["name"] for node in facts["nodes"]] == ["node9", "node10"]
+    assert audit.page(first) == audit.page(again)
