@@ -222,7 +222,7 @@ def _with_mount_points(context: AttachContext, entry: Entry, rootfs: Rootfs) -> 
 
 def _setup(context: AttachContext, entry: Entry, rootfs: Rootfs) -> Setup:
     mount_context = context.labels.mount_context
-    return Setup(context.container, entry.name, entry.shell, context.settings, rootfs, mount_context, True, None)
+    return Setup(context.container, entry, context.settings, rootfs, mount_context, True, None)
 
 
 def _undo(context: AttachContext, made: list[Made]) -> None:

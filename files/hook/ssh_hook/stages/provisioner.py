@@ -102,9 +102,7 @@ def _provision(context: StartContext, owner: Owner, end: ProvisionerEnd) -> None
         programs = _open_programs(f"{settings.dropbear_dir}/bin")
     in_user_namespace = context.engine.is_rootless or context.has_user_namespace()
     mount_context = context.labels.mount_context
-    setup = Setup(
-        *(container, owner.name, owner.shell, settings, entered.rootfs, mount_context, in_user_namespace, launch)
-    )
+    setup = Setup(*(container, owner.entry, settings, entered.rootfs, mount_context, in_user_namespace, launch))
     port_is_free = end.await_port()
     setup.mount(lambda target: attach(programs, target))
     end.announce_programs(port_is_free)
