@@ -8,7 +8,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -210,6 +210,25 @@ def test_a_container_that_may_do_less_than_sessions_gets_none(enroot: Enter) -> 
 
 
 # The end.
+
+def test_a_log_that_nobody_reads_holds_nothing_up(enroot: Enter) -> None:
+    """The watcher reports to the container's /dev/log, whose owner may leave it full."""
+    path = WORK / "log"
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as log,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as it,
+    ):
+        log.bind(str(path))
+        path.chmod(0o666)
+        it.setblocking(False)
+        it.connect(str(path))
+        with suppress(BlockingIOError):
+            while True:
+                it.send(b"full")
+        enroot(filters=1, mounts=f"{path}:/dev/log").wait_until_it_runs()
+        wait_for(lambda: not processes() and PORT not in listening(), "end of the daemon")
+    path.unlink()
+
 
 
 def test_sessions_end_with_the_container(enroot: Enter, other_key: Path) -> None:

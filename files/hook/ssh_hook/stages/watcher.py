@@ -19,7 +19,7 @@ import syslog
 import time
 
 from ..errors import HookError, describe_failure
-from ..kernel import syscalls
+from ..kernel import disposable_process, syscalls
 from ..kernel.files import close_all_but
 from ..kernel.lean import TYPE_CHECKING, closing, os, read_file, signal
 from ..kernel.mounts import mount_id, reachable_mounts
@@ -35,6 +35,7 @@ _MAX_STATUS = 16 << 10  # bytes
 _FIRST_DELAY, _LAST_DELAY = 0.001, 0.1  # seconds between two looks at the first process
 _SHARE = 64  # of the time waited, between two looks
 _POLL = 1.0  # seconds; before Linux 5.3, which has no pidfd_open
+_REPORT_TIMEOUT = 2  # seconds
 _PIDFD_POLL = 60.0  # seconds
 _END_TIMEOUT = 5.0  # seconds
 
@@ -176,9 +177,20 @@ def _is_subset(name: str, fields: dict[str, str], others: dict[str, str]) -> boo
 
 
 def _report(text: str) -> None:
-    """Log an error, if the container shows the node's /dev/log: the user's terminal is not the watcher's any more."""
-    syslog.openlog("ssh_hook", syslog.LOG_PID, syslog.LOG_DAEMON)
-    syslog.syslog(syslog.LOG_ERR, text)
+    """Log an error, if the container shows the node's /dev/log: the user's terminal is not the watcher's any more.
+
+    A child does it, which has two seconds: /dev/log may be the image's, and whoever owns that may never read it.
+    """
+    child = syscalls.fork()
+    if child != 0:
+        disposable_process.reap(child, _REPORT_TIMEOUT)
+        return
+    try:
+        signal.alarm(_REPORT_TIMEOUT)  # which ends it
+        syslog.openlog("ssh_hook", syslog.LOG_PID, syslog.LOG_DAEMON)
+        syslog.syslog(syslog.LOG_ERR, text)
+    finally:
+        os._exit(0)
 
 
 def _find_other(daemon: int, proc: int) -> Process | None:
