@@ -157,6 +157,29 @@ def test_ssh_to_another_container_and_back(
     hook("detach").checked()
 
 
+@pytest.fixture
+def other_key(tmp_path: Path) -> Iterator[Path]:
+    """A private key of alice's beside her key set; the public one is in /home/alice/other.pub."""
+    public = Path("/home/alice/other.pub")
+    public.write_text(f"{openssh.new_key(tmp_path / 'other')}\n", encoding="ascii")
+    os.chown(public, ALICE, ALICE)
+    yield tmp_path / "other"
+    public.unlink()
+
+
+@pytest.mark.parametrize("engine", ["ch-run", "ch-run-write-fake", "podman"])
+def test_what_the_user_asks_for(launch: Launch, other_key: Path, engine: str) -> None:
+    """`ssh` in the container then goes to the same port."""
+    asked = [f"OCIHOOKS_SSH_PORT={PORT}", "OCIHOOKS_SSH_WAIT=3", "OCIHOOKS_SSH_HOSTS=127.0.0.1:2"]
+    asked += ["OCIHOOKS_SSH_AUTHORIZE_SSH_KEY=/home/alice/other.pub"]
+    hook("attach", str(launch(engine).pid), variables=asked).checked()
+    look = "cd /opt/oci-hooks/ssh; grep -o 'ConnectTimeout 3' ssh_config; cat hostfile; ssh 127.0.0.1 id -u; id -u"
+    said = openssh.login(other_key, look, port=PORT).checked().text.splitlines()
+    assert said[:2] == ["ConnectTimeout 3", "127.0.0.1 slots=2"]
+    assert len(said) == 4 and said[2] == said[3]
+    hook("detach").checked()
+
+
 @pytest.mark.parametrize("engine", ["ch-run", "ch-run-write-fake", "bwrap", "bwrap-write", "podman", "podman-pid-host"])
 def test_it_ends_with_the_process(launch: Launch, key: Path, engine: str) -> None:
     container = launch(engine)
@@ -251,6 +274,8 @@ def test_own_process_in_no_container() -> None:
 def test_container_with_the_nodes_own_root() -> None:
     with subprocess.Popen(
         as_user(ALICE, "bwrap", "--ro-bind", "/", "/", "--unshare-user", "/bin/sleep", "345680")
+    wrong = hook("attach", pid, variables=["OCIHOOKS_SSH_WAIT=x"])
+    assert_one_line(wrong.err.decode(), "OCIHOOKS_SSH_WAIT is 'x': give seconds")
     ) as it:
         wait_for(lambda: running("/bin/sleep", "345680"), "start")
         assert "this node's own" in refused(next(iter(running("/bin/sleep", "345680"))))

@@ -123,6 +123,7 @@ def test_what_the_user_asks_for(enroot: Enter, other_key: Path) -> None:
         "OCIHOOKS_SSH": "true",
         "OCIHOOKS_SSH_PORT": "15999",
         "OCIHOOKS_SSH_WAIT": "3",
+        "OCIHOOKS_SSH_HOSTS": "127.0.0.1:2",
         "OCIHOOKS_SSH_AUTHORIZE_SSH_KEY": str(other_key),
         "OCIHOOKS_SSH_PIDFILE_CONTAINER": "/home/alice/pid",
     }
@@ -130,6 +131,7 @@ def test_what_the_user_asks_for(enroot: Enter, other_key: Path) -> None:
     assert listening() >= {15999}
     assert container.ssh("echo here").checked().text == "here"
     assert "ConnectTimeout 3" in container.exec("cat", "/opt/oci-hooks/ssh/ssh_config").text
+    assert container.exec("cat", "/opt/oci-hooks/ssh/hostfile").text == "127.0.0.1 slots=2"
     assert container.exec("cat", "/home/alice/pid").text == str(daemon())
     assert run(from_outside(15999, "echo from outside")).checked().text == "from outside"
 

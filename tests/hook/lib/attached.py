@@ -79,14 +79,14 @@ def stop(container: Running) -> None:
     container.engine.wait(timeout=10)
 
 
-def hook(*arguments: str, uid: int = ALICE) -> Result:
-    """Run `ssh_hook` as a user."""
-    return run(as_user(uid, LAUNCHER, *arguments), cwd="/")
+def hook(*arguments: str, uid: int = ALICE, variables: Sequence[str] = ()) -> Result:
+    """Run `ssh_hook` as a user, with these variables more."""
+    return run(as_user(uid, *variables, LAUNCHER, *arguments), cwd="/")
 
 
-def attach(container: Running, *options: str) -> None:
+def attach(container: Running, port: int = PORT, variables: Sequence[str] = ()) -> None:
     """Attach to a container, and expect no complaint but that of its cgroup."""
-    done = hook("attach", str(container.pid), "--port", str(PORT), *options)
+    done = hook("attach", str(container.pid), "--port", str(port), variables=variables)
     assert done.status == 0, done.err
     complaints = [line for line in done.err.decode().splitlines() if "your own cgroup" not in line]
     assert complaints == []
@@ -95,6 +95,31 @@ def attach(container: Running, *options: str) -> None:
 def is_gone(pid: int) -> bool:
     """Tell whether a process has ended."""
     try:
+class Attached(Container):
+    """A container of one of ENGINES or PODMAN to which alice has attached. `exec` is a session from the node."""
+
+    def __init__(self, engine: str, image: Path, number: int, port: int, variables: Sequence[str]) -> None:
+        """Start `sleep NUMBER` in it, and attach with this port and these variables."""
+        self._running = start(engine, image, number)
+        self.name = self._running.name
+        self._port = port
+        self._key = openssh.convert(keys() / "id_dropbear", WHERE / f"key-{number}")
+        attach(self._running, port, variables)
+
+    def exec(self, *command: str | bytes, stdin: bytes = b"") -> Result:
+        return openssh.login(self._key, shlex.join(map(os.fsdecode, command)), port=self._port, stdin=stdin)
+
+    def init(self) -> int:
+        return self._running.pid
+
+    def stop(self) -> Result:
+        stop(self._running)
+        return Result(0, b"", b"")
+
+    def remove(self) -> None:
+        """Nothing is left of it: podman's is removed by `stop`, and the others have no more than a process."""
+
+
         return ") Z" in Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
     except OSError:
         return True

@@ -43,8 +43,12 @@ class AttachContext(StartContext):
         runtime_directory: str,
         without_seccomp: bool,
     ) -> None:
-        """Read all inputs. `runtime_directory` is the user's, where runtimes keep their state. Raises HookError."""
+        """Read all inputs. Raises HookError.
+
+        `runtime_directory` is the user's, where runtimes keep their state. `annotations` are what the user asks for.
+        """
         require_undumpable()
+        annotations: dict[str, str],
         self.warnings: list[str] = []
         self.target = target
         self.settings = settings
@@ -65,7 +69,7 @@ class AttachContext(StartContext):
         self.listen = settings.listen if not self.namespaces.has("net") else []
         self.programs = Programs(f"{settings.dropbear_dir}/bin")
         self._uid_map, self._gid_map = read_map("uid_map", self.process), read_map("gid_map", self.process)
-        self.container = self._describe(runtime_directory, without_seccomp)
+        self.container = self._describe(runtime_directory, without_seccomp, annotations)
         self.labels = Labels(self.container)
         self.user = Identity(self.container.uid, self.container.gid)
 
@@ -73,7 +77,7 @@ class AttachContext(StartContext):
         """Tell whether the container has a user namespace other than the caller's: always."""
         return True
 
-    def _describe(self, runtime_directory: str, without_seccomp: bool) -> Container:
+    def _describe(self, runtime_directory: str, without_seccomp: bool, annotations: dict[str, str]) -> Container:
         """Return the container as its process shows it. Raises HookError."""
         rights = self.target.rights
         capabilities = dict(rights.capabilities)
@@ -97,7 +101,8 @@ class AttachContext(StartContext):
                 process[name] = label
         linux = self._from_engine(runtime_directory, without_seccomp)
         where = f"process {self.init.pid}"
-        return Container(Node({"process": process, "linux": linux, "root": {"path": "/"}}, where), where)
+        described = {"annotations": annotations, "process": process, "linux": linux, "root": {"path": "/"}}
+        return Container(Node(described, where), where)
 
     def _inside(self, id_map: IdMap, outside: int, kind: str) -> int:
         inside = id_map.inside(outside)
