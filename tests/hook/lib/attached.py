@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -11,7 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from containers import ALICE, IMAGES, LAUNCHER, Result, as_user, run, running, wait_for
+import openssh
+from containers import ALICE, IMAGES, LAUNCHER, Container, Result, as_user, keys, run, running, wait_for
 
 WHERE = Path("/home/alice/images")
 PORT = 15300  # another than the site's, as of a second container
@@ -41,11 +43,12 @@ class Running(NamedTuple):
     name: str
 
 
-def make_image(name: str, owner: int = ALICE) -> Path:
-    """The tree of the busybox image, with the directories that ch-run mounts on."""
+def make_image(name: str, owner: int = ALICE, bare: bool = False) -> Path:
+    """The tree of the busybox image, with the directories that ch-run mounts on; `bare`, with no others."""
     tree = WHERE / name
     shutil.copytree((IMAGES / "busybox.rootfs").resolve(), tree, symlinks=True)
-    for directory in ("dev", "proc", "sys", "etc", "home", "root", "mnt", "srv", "var"):
+    needed = ("dev", "proc", "sys", "etc")
+    for directory in needed if bare else (*needed, "home", "root", "mnt", "srv", "var"):
         (tree / directory).mkdir(exist_ok=True)
     for file in ("passwd", "group", "hosts", "resolv.conf"):
         (tree / "etc" / file).touch()
@@ -92,9 +95,6 @@ def attach(container: Running, port: int = PORT, variables: Sequence[str] = ()) 
     assert complaints == []
 
 
-def is_gone(pid: int) -> bool:
-    """Tell whether a process has ended."""
-    try:
 class Attached(Container):
     """A container of one of ENGINES or PODMAN to which alice has attached. `exec` is a session from the node."""
 
@@ -120,6 +120,9 @@ class Attached(Container):
         """Nothing is left of it: podman's is removed by `stop`, and the others have no more than a process."""
 
 
+def is_gone(pid: int) -> bool:
+    """Tell whether a process has ended."""
+    try:
         return ") Z" in Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
     except OSError:
         return True
