@@ -209,6 +209,18 @@ def test_detach_ends_sessions_and_not_the_container(launch: Launch, key: Path) -
     hook("detach", str(container.pid)).checked()
 
 
+def test_detach_tells_of_mounts_that_were_moved(launch: Launch, image: Path) -> None:
+    """They cannot be found by their paths any more, and have the user's keys."""
+    container = launch("ch-run-write")
+    attach(container)
+    (image / "opt").rename(image / "elsewhere")
+    said = hook("detach").checked().err.decode()
+    assert said == (
+        "ssh_hook: warning: could not unmount /elsewhere/oci-hooks/ssh in the container: what is there, keys too, "
+        "stays until the container ends\n"
+    )
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 def test_supervisor_that_is_killed(launch: Launch, number: signal.Signals) -> None:
     container = launch("ch-run-write-fake")
@@ -262,6 +274,8 @@ def test_refusals(launch: Launch) -> None:
     assert "is no pid" in refused("1x")
     assert "--port is '0'" in refused(pid, "--port", "0")
     assert "may not listen on port 22" in refused(pid, "--port", "22")
+    wrong = hook("attach", pid, variables=["OCIHOOKS_SSH_WAIT=x"])
+    assert_one_line(wrong.err.decode(), "OCIHOOKS_SSH_WAIT is 'x': give seconds")
 
 
 def test_own_process_in_no_container() -> None:
@@ -274,8 +288,6 @@ def test_own_process_in_no_container() -> None:
 def test_container_with_the_nodes_own_root() -> None:
     with subprocess.Popen(
         as_user(ALICE, "bwrap", "--ro-bind", "/", "/", "--unshare-user", "/bin/sleep", "345680")
-    wrong = hook("attach", pid, variables=["OCIHOOKS_SSH_WAIT=x"])
-    assert_one_line(wrong.err.decode(), "OCIHOOKS_SSH_WAIT is 'x': give seconds")
     ) as it:
         wait_for(lambda: running("/bin/sleep", "345680"), "start")
         assert "this node's own" in refused(next(iter(running("/bin/sleep", "345680"))))

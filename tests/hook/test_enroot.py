@@ -211,8 +211,6 @@ def test_a_container_that_may_do_less_than_sessions_gets_none(enroot: Enter) -> 
     assert container.exec("true").status == 0
 
 
-# The end.
-
 def test_a_log_that_nobody_reads_holds_nothing_up(enroot: Enter) -> None:
     """The watcher reports to the container's /dev/log, whose owner may leave it full."""
     path = WORK / "log"
@@ -231,6 +229,8 @@ def test_a_log_that_nobody_reads_holds_nothing_up(enroot: Enter) -> None:
         wait_for(lambda: not processes() and PORT not in listening(), "end of the daemon")
     path.unlink()
 
+
+# The end.
 
 
 def test_sessions_end_with_the_container(enroot: Enter, other_key: Path) -> None:

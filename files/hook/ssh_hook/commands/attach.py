@@ -14,7 +14,7 @@ from argparse import ArgumentParser, Namespace
 from ..errors import HookError, describe_failure
 from ..host.running import RunningProcess
 from ..kernel import syscalls
-from ..kernel.lean import read_file
+from ..kernel.process import Process
 from ..keys.passwd import Entry
 from ..log import ERROR, WARNING, log
 from ..spec.annotations import AUTHORIZE_SSH_KEY, HOSTS, PORT, WAIT
@@ -116,7 +116,7 @@ def _supervise(context: AttachContext, entry: Entry, listener: socket.socket, wr
     _raise_oom_score(context.target.read("oom_score_adj"))
     syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
     attachment = attach(context, entry)
-    for warning in context.warnings + missed_cgroups(context, attachment.daemon.directory):
+    for warning in context.warnings + missed_cgroups(context, attachment.daemon):
         log(WARNING, warning)
     try:
         os.write(writer, _DONE)
@@ -141,10 +141,10 @@ def _raise_oom_score(score: str) -> None:
         pass  # sessions keep the caller's
 
 
-def missed_cgroups(context: AttachContext, daemon: int) -> list[str]:
-    """Return a warning where the daemon, whose directory in /proc is open, is not in the cgroups of the process."""
+def missed_cgroups(context: AttachContext, daemon: Process) -> list[str]:
+    """Return a warning where the daemon is not in the cgroups of the process."""
     try:
-        is_same = read_file("cgroup", daemon) == read_file("cgroup", context.process)
+        is_same = daemon.read("cgroup") == context.init.read("cgroup")
     except OSError:
         return []  # one of them has ended
     return [] if is_same else ["sessions are in your own cgroup, since yours may not be moved into that of the process"]

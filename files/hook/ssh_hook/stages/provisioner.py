@@ -150,8 +150,13 @@ def _tell(end: ProvisionerEnd, rootfs: Rootfs, kind: str, path: str, detail: str
     if kind == MOUNT:
         if rootfs.has_layer:
             return
-        with closing(rootfs.open(path, os.O_PATH)) as mounted:
-            detail = mount_id(mounted).decode()
+        try:
+            with closing(rootfs.open(path, os.O_PATH)) as mounted:
+                detail = mount_id(mounted).decode()
+        except OSError as error:
+            raise HookError(
+                f"cannot open {path} in the container, on which the hook has mounted: {error.strerror}"
+            ) from None
         before = {line.split(b" ", 1)[0] for line in (rootfs.mountinfo or b"").split(b"\n")}
         if detail.encode() in before:  # the path leads elsewhere now, and that mount is not the hook's to undo
             raise HookError(f"{path} in the container was moved while it was set up")
