@@ -16,6 +16,7 @@ import pwd
 import re
 import shutil
 import socket
+import stat
 import subprocess
 from typing import Any
 
@@ -25,6 +26,7 @@ ENGINES = ("podman", "crun", "runc", "sarus")
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 LISTENING = "0A"
 DROPBEAR_PROGRAM = "dropbearmulti"
+PROGRAM_MODE = 0o111  # of that file
 MARK = "Written by the role ocihooks.ssh.ssh_hook"
 DOCKER_CDI = (25, 0)  # the first version with CDI
 DOCKER_CDI_DEFAULT = (28, 2)  # the first in which it is on by default
@@ -240,6 +242,7 @@ def running_daemons(dropbear_dir: str) -> list[int]:
     """Return the pids of processes that run our Dropbear, also in containers (another path) or after its removal."""
     statuses = [os.stat(path) for path in glob.glob(glob.escape(dropbear_dir) + f"*/bin/{DROPBEAR_PROGRAM}")]
     programs = {(status.st_dev, status.st_ino) for status in statuses}
+    devices = {status.st_dev for status in [*statuses, os.stat(existing(dropbear_dir))]}
     daemons = []
     for pid in processes():
         try:
@@ -247,7 +250,8 @@ def running_daemons(dropbear_dir: str) -> list[int]:
             name = os.path.basename(os.readlink(f"/proc/{pid}/exe"))
         except OSError:  # it has ended, or is a thread of the kernel
             continue
-        if (status.st_dev, status.st_ino) in programs or name == f"{DROPBEAR_PROGRAM} (deleted)":
+        is_removed = name == f"{DROPBEAR_PROGRAM} (deleted)" and was_ours(status, devices)
+        if (status.st_dev, status.st_ino) in programs or is_removed:
             daemons.append(pid)
     return daemons
 
@@ -293,6 +297,16 @@ def ports_of(pid: int) -> list[int]:
     return sorted({int(place[1]) for place in places if place})
 
 
+def was_ours(status: os.stat_result, devices: set[int]) -> bool:
+    """Return whether a removed file was our Dropbear: as the role installs it, and on one of `devices`.
+
+    A user can give any name to a file, but can make no file of root's, and no link to one that nobody may read
+    (fs.protected_hardlinks).
+    """
+    is_roots = stat.S_ISREG(status.st_mode) and status.st_uid == 0
+    return is_roots and stat.S_IMODE(status.st_mode) == PROGRAM_MODE and status.st_dev in devices
+
+
 def port_holders(port: int, daemons: list[int]) -> list[str]:
     """Return the processes that listen on a port, except for our daemons: "name (pid 1)"."""
     wanted = listening_inodes(port)
@@ -317,11 +331,16 @@ def can_listen(address: str) -> bool:
     return True
 
 
-def file_system(path: str) -> os.statvfs_result:
-    """Return the status of a directory's file system; the directory need not exist."""
+def existing(path: str) -> str:
+    """Return a directory, or the nearest one above it that exists."""
     while not os.path.isdir(path):
         path = os.path.dirname(path)
-    return os.statvfs(path)
+    return path
+
+
+def file_system(path: str) -> os.statvfs_result:
+    """Return the status of a directory's file system; the directory need not exist."""
+    return os.statvfs(existing(path))
 
 
 def read_only(path: str) -> bool:

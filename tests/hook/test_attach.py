@@ -157,6 +157,29 @@ def test_ssh_to_another_container_and_back(
     hook("detach").checked()
 
 
+@pytest.fixture
+def other_key(tmp_path: Path) -> Iterator[Path]:
+    """A private key of alice's beside her key set; the public one is in /home/alice/other.pub."""
+    public = Path("/home/alice/other.pub")
+    public.write_text(f"{openssh.new_key(tmp_path / 'other')}\n", encoding="ascii")
+    os.chown(public, ALICE, ALICE)
+    yield tmp_path / "other"
+    public.unlink()
+
+
+@pytest.mark.parametrize("engine", ["ch-run", "ch-run-write-fake", "podman"])
+def test_what_the_user_asks_for(launch: Launch, other_key: Path, engine: str) -> None:
+    """`ssh` in the container then goes to the same port."""
+    asked = [f"OCIHOOKS_SSH_PORT={PORT}", "OCIHOOKS_SSH_WAIT=3", "OCIHOOKS_SSH_HOSTS=127.0.0.1:2"]
+    asked += ["OCIHOOKS_SSH_AUTHORIZE_SSH_KEY=/home/alice/other.pub"]
+    hook("attach", str(launch(engine).pid), variables=asked).checked()
+    look = "cd /opt/oci-hooks/ssh; grep -o 'ConnectTimeout 3' ssh_config; cat hostfile; ssh 127.0.0.1 id -u; id -u"
+    said = openssh.login(other_key, look, port=PORT).checked().text.splitlines()
+    assert said[:2] == ["ConnectTimeout 3", "127.0.0.1 slots=2"]
+    assert len(said) == 4 and said[2] == said[3]
+    hook("detach").checked()
+
+
 @pytest.mark.parametrize("engine", ["ch-run", "ch-run-write-fake", "bwrap", "bwrap-write", "podman", "podman-pid-host"])
 def test_it_ends_with_the_process(launch: Launch, key: Path, engine: str) -> None:
     container = launch(engine)
@@ -184,6 +207,18 @@ def test_detach_ends_sessions_and_not_the_container(launch: Launch, key: Path) -
     assert not is_gone(container.pid)
     attach(container)
     hook("detach", str(container.pid)).checked()
+
+
+def test_detach_tells_of_mounts_that_were_moved(launch: Launch, image: Path) -> None:
+    """They cannot be found by their paths any more, and have the user's keys."""
+    container = launch("ch-run-write")
+    attach(container)
+    (image / "opt").rename(image / "elsewhere")
+    said = hook("detach").checked().err.decode()
+    assert said == (
+        "ssh_hook: warning: could not unmount /elsewhere/oci-hooks/ssh in the container: what is there, keys too, "
+        "stays until the container ends\n"
+    )
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
@@ -239,6 +274,8 @@ def test_refusals(launch: Launch) -> None:
     assert "is no pid" in refused("1x")
     assert "--port is '0'" in refused(pid, "--port", "0")
     assert "may not listen on port 22" in refused(pid, "--port", "22")
+    wrong = hook("attach", pid, variables=["OCIHOOKS_SSH_WAIT=x"])
+    assert_one_line(wrong.err.decode(), "OCIHOOKS_SSH_WAIT is 'x': give seconds")
 
 
 def test_own_process_in_no_container() -> None:

@@ -1,12 +1,17 @@
-"""One user's containers of every engine that can be had here, which go by ssh from each to each; prints the matrix."""
+"""One user's containers of every engine that can be had here, which go by ssh from each to each; prints the matrix.
+
+A second table shows that each engine keeps the same contract.
+"""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
+import attached
 import dockerd
 import podman_hpc
 import pytest
@@ -24,11 +29,19 @@ from containers import (
 )
 from containers import Engine as Runtime
 from enroot import Enroot
+from equality import LOGIN, environment
 from install import template
 
 DEVICE = ["--device", "ocihooks.org/ssh=on"]
 SPEC = Path("/etc/cdi/ocihooks-ssh.json")
 FIRST_PORT = 15300
+WAIT = 7
+# What a session sees, by which it is compared with its container's first process.
+LOOK = "; echo ---; ".join(
+    ("cat /proc/self/status", "cat /proc/self/environ", "echo $SSH_CONNECTION", "cat /opt/oci-hooks/ssh/ssh_config")
+)
+CONTRACT = ("login", "port", "environment", "confinement", "wait", "gate")
+CONFINEMENT = ("CapInh", "CapPrm", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp", "Seccomp_filters", "Umask")
 BY_DEVICE = {"com.hooks.ssh.enabled": "false", "com.hooks.ssh.user": "alice"}
 MODULE = """[containers]
 netns = "host"
@@ -48,34 +61,48 @@ class Engine(NamedTuple):
     start: Callable[[int], Container]
 
 
-def port_of(port: int) -> dict[str, str]:
-    return {"com.hooks.ssh.port": str(port)}
+def asked(port: int) -> dict[str, str]:
+    return {"com.hooks.ssh.port": str(port), "com.hooks.ssh.wait": str(WAIT)}
+
+
+def asked_by_variables(port: int) -> dict[str, str]:
+    return {"OCIHOOKS_SSH_PORT": str(port), "OCIHOOKS_SSH_WAIT": str(WAIT)}
 
 
 def of_podman(engine: str, port: int, *options: str, **annotations: str) -> Podman:
-    return podman_start(Runtime(engine), "busybox", options, annotations={**port_of(port), **annotations})
+    return podman_start(Runtime(engine), "busybox", options, annotations={**asked(port), **annotations})
 
 
 def of_runtime(runtime: str, port: int) -> Plain:
-    return plain_start(runtime, "busybox", annotations=port_of(port))
+    return plain_start(runtime, "busybox", annotations=asked(port))
 
 
 def of_docker(port: int) -> Container:
-    return dockerd.start("alices", annotations={**port_of(port), "com.hooks.ssh.user": "alice"})
+    return dockerd.start("alices", annotations={**asked(port), "com.hooks.ssh.user": "alice"})
 
 
 def of_podman_hpc(port: int) -> Container:
-    return podman_hpc.start("--ssh", "--network", "host", "--annotation", f"com.hooks.ssh.port={port}")
+    annotations = [f"--annotation={name}={value}" for name, value in asked(port).items()]
+    return podman_hpc.start("--ssh", "--network", "host", *annotations)
 
 
 def of_enroot(port: int) -> Container:
-    return Enroot(requests={"OCIHOOKS_SSH": "1", "OCIHOOKS_SSH_PORT": str(port)}).wait_until_it_runs()
+    return Enroot(requests={"OCIHOOKS_SSH": "1", **asked_by_variables(port)}).wait_until_it_runs()
 
 
 def of_sarus_suite(port: int) -> Container:
     engine = Runtime("rootless")
     engine.podman = [*engine.podman, "--module", "hpc"]
-    return podman_start(engine, "busybox", annotations=port_of(port))
+    return podman_start(engine, "busybox", annotations=asked(port))
+
+
+def of_attach(engine: str, port: int) -> Container:
+    """A container that has no SSH until its user attaches, in an image that has what its engine mounts on, at most."""
+    image = attached.WHERE / engine
+    if engine in attached.ENGINES:
+        attached.make_image(engine, bare=True)
+    variables = [f"{name}={value}" for name, value in asked_by_variables(port).items()]
+    return attached.Attached(engine, image, 300000 + port, port, variables)
 
 
 # To add an engine, add a line: it is started, reached from all others, reaches all others, and is ended.
@@ -90,6 +117,10 @@ ENGINES = (
     Engine("podman-hpc", of_podman_hpc),
     Engine("Docker, CDI", of_docker),
     Engine("enroot", of_enroot),
+    Engine("ch-run, attach", lambda port: of_attach("ch-run", port)),
+    Engine("ch-run --write, attach", lambda port: of_attach("ch-run-write", port)),
+    Engine("bwrap, attach", lambda port: of_attach("bwrap", port)),
+    Engine("rootless podman, attach", lambda port: of_attach("podman", port)),
 )
 
 
@@ -109,7 +140,9 @@ def site() -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(dockerd.installed())
         stack.enter_context(podman_hpc.installed())
+        attached.WHERE.mkdir()
         yield
+        shutil.rmtree(attached.WHERE)
     SPEC.unlink()
     module.unlink()
 
@@ -117,6 +150,46 @@ def site() -> Iterator[None]:
 def cell(source: Container, port: int) -> str:
     done: Result = source.exec("ssh", "-p", str(port), "127.0.0.1", "echo $0-$((6*7))")
     return "ok" if done.status == 0 and done.text.endswith("-42") else f"exit status {done.status}"
+
+
+def contract(container: Container, port: int) -> list[str]:
+    """What holds of CONTRACT in a session to a container from itself, by the port that is its own."""
+    done = container.exec("ssh", "127.0.0.1", LOOK)
+    if done.status != 0:
+        return [f"exit status {done.status}"] * len(CONTRACT)
+    status, variables, connection, configuration = done.out.split(b"---\n")
+    first = Path(f"/proc/{container.init()}")
+    wanted = environment((first / "environ").read_bytes())
+    own = {name: value for name, value in wanted.items() if name.decode() not in LOGIN}
+    holds = (
+        True,
+        connection.split()[-1] == str(port).encode(),
+        own.items() <= environment(variables).items(),
+        confinement(status) == confinement((first / "status").read_bytes()),
+        f"ConnectTimeout {WAIT}\n".encode() in configuration,
+        is_gated(port),
+    )
+    return ["ok" if value else "no" for value in holds]
+
+
+def confinement(status: bytes) -> dict[str, str]:
+    fields = dict(line.split(":\t", 1) for line in status.decode().splitlines())
+    return {name: fields[name] for name in CONFINEMENT}
+
+
+def is_gated(port: int) -> bool:
+    """Tell whether the daemon of this port was started behind a gate."""
+    lines = [Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0") for pid in processes()]
+    return any(b"-S" in line and str(port).encode() in line for line in lines)
+
+
+def contracts(rows: dict[str, list[str]]) -> str:
+    width = max(map(len, rows))
+    lines = [
+        f"{name:<{width}}  " + "  ".join(f"{value:<{len(what)}}" for what, value in zip(CONTRACT, values))
+        for name, values in rows.items()
+    ]
+    return "\n".join(["", " " * (width + 2) + "  ".join(CONTRACT), *lines])
 
 
 def matrix(rows: dict[str, list[str]]) -> str:
@@ -136,9 +209,11 @@ def test_from_each_to_each(site: None, nothing_left: None, capsys: pytest.Captur
             started.append(engine.start(FIRST_PORT + number))
         ports = range(FIRST_PORT, FIRST_PORT + len(ENGINES))
         rows = {engine.name: [cell(container, port) for port in ports] for engine, container in zip(ENGINES, started)}
+        held = {engine.name: contract(*pair) for engine, pair in zip(ENGINES, zip(started, ports))}
         with capsys.disabled():
             print(matrix(rows))
-        assert {value for values in rows.values() for value in values} == {"ok"}
+            print(contracts(held))
+        assert {value for values in (*rows.values(), *held.values()) for value in values} == {"ok"}
     finally:
         for container in reversed(started):
             container.stop()

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +123,7 @@ def test_what_the_user_asks_for(enroot: Enter, other_key: Path) -> None:
         "OCIHOOKS_SSH": "true",
         "OCIHOOKS_SSH_PORT": "15999",
         "OCIHOOKS_SSH_WAIT": "3",
+        "OCIHOOKS_SSH_HOSTS": "127.0.0.1:2",
         "OCIHOOKS_SSH_AUTHORIZE_SSH_KEY": str(other_key),
         "OCIHOOKS_SSH_PIDFILE_CONTAINER": "/home/alice/pid",
     }
@@ -130,6 +131,7 @@ def test_what_the_user_asks_for(enroot: Enter, other_key: Path) -> None:
     assert listening() >= {15999}
     assert container.ssh("echo here").checked().text == "here"
     assert "ConnectTimeout 3" in container.exec("cat", "/opt/oci-hooks/ssh/ssh_config").text
+    assert container.exec("cat", "/opt/oci-hooks/ssh/hostfile").text == "127.0.0.1 slots=2"
     assert container.exec("cat", "/home/alice/pid").text == str(daemon())
     assert run(from_outside(15999, "echo from outside")).checked().text == "from outside"
 
@@ -207,6 +209,26 @@ def test_a_container_that_may_do_less_than_sessions_gets_none(enroot: Enter) -> 
     container = enroot(filters=1).wait_until_it_runs()
     wait_for(lambda: not processes() and PORT not in listening(), "end of the daemon")
     assert container.exec("true").status == 0
+
+
+def test_a_log_that_nobody_reads_holds_nothing_up(enroot: Enter) -> None:
+    """The watcher reports to the container's /dev/log, whose owner may leave it full."""
+    WORK.mkdir(exist_ok=True)
+    path = WORK / "log"
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as log,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as it,
+    ):
+        log.bind(str(path))
+        path.chmod(0o666)
+        it.setblocking(False)
+        it.connect(str(path))
+        with suppress(BlockingIOError):
+            while True:
+                it.send(b"full")
+        enroot(filters=1, mounts=f"{path}:/dev/log").wait_until_it_runs()
+        wait_for(lambda: not processes() and PORT not in listening(), "end of the daemon")
+    path.unlink()
 
 
 # The end.

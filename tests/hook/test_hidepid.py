@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
+import attached
+import openssh
 import pytest
-from containers import ALICE, run
+from containers import ALICE, keys, listening, run
 from hook_log import Syslog
 from refusals import assert_refused
 from starter import Start, Starter
@@ -31,6 +35,21 @@ def test_start_and_stop(start: Start, engine: str, options: list[str]) -> None:
     session = container.exec("ssh", "127.0.0.1", "echo here")
     assert session.checked().text == "here"
     container.stop().checked()  # whatever is left fails the test
+
+
+@pytest.mark.parametrize("engine", ["ch-run", "podman", "podman-another-uid"])
+def test_attach_and_detach(nothing_left: None, tmp_path: Path, engine: str) -> None:
+    attached.WHERE.mkdir()
+    container = attached.start(engine, attached.make_image("image"), 345691)
+    try:
+        attached.attach(container)
+        key = openssh.convert(keys() / "id_dropbear", tmp_path / "key")
+        assert openssh.login(key, "ssh 127.0.0.1 echo here", port=attached.PORT).checked().text == "here"
+        attached.hook("detach").checked()
+        assert attached.PORT not in listening()
+    finally:
+        attached.stop(container)
+        shutil.rmtree(attached.WHERE)
 
 
 def test_port_of_another_users(start: Starter, syslog: Syslog) -> None:

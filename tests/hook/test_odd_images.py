@@ -245,6 +245,44 @@ def test_another_process_with_the_users_group(start: Start) -> None:
     assert container.ssh("id -g").checked().text == "777"
 
 
+def with_home_at(path: str) -> Callable[[dict[str, Any]], None]:
+    def change(config: dict[str, Any]) -> None:
+        without_home(config)
+        config["process"]["env"] += [f"HOME={path}"]
+
+    return change
+
+
+def link_out_of_home(root: Path) -> None:
+    (root / "home").mkdir()
+    (root / "usr/lib").mkdir(parents=True)
+    (root / "home/link").symlink_to("../usr/lib")
+
+
+@pytest.mark.parametrize("path", ["/usr/lib/code", "/etc", "/home", "/home/link/code", "/home/../usr/lib/code"])
+def test_home_among_the_images_programs_is_not_made(start: Start, syslog: Syslog, path: str) -> None:
+    """It would be the user's, in a place where programs of root's may look for code. Sessions do without."""
+    prepare = None if path == "/home" else link_out_of_home
+    container = start("crun", "busybox", network="private", prepare=prepare, change=with_home_at(path))
+    assert_works(container)
+    assert_warned(syslog, "cannot create /", "your keys are in /opt/oci-hooks/ssh alone")
+    assert container.exec("stat", "-c", "%u", path).text != str(ALICE)
+
+
+@pytest.mark.parametrize("path", ["/run/hook-test/users/alice", "/cluster/alice"])
+def test_home_at_the_sites_place_is_made(start: Start, tmp_path: Path, path: str) -> None:
+    """Below the site's directory of homes, and where PASSWD_FILE says that the user's is."""
+    WORK.mkdir(exist_ok=True)
+    users = WORK / "users"
+    users.symlink_to("/home")
+    passwd = tmp_path / "passwd"
+    passwd.write_text(f"alice:x:{ALICE}:{ALICE}::/cluster/alice:/bin/sh\n", encoding="ascii")
+    settings = {"HOOK_BASE_DIR": str(users), "PASSWD_FILE": str(passwd)}
+    container = start("crun", "busybox", network="private", change=with_home_at(path), settings=settings)
+    assert container.ssh("pwd; ls .ssh/id_dropbear").checked().text == f"{path}\n.ssh/id_dropbear"
+    users.unlink()
+
+
 # A place for the annotation's pidfile, which the peer makes too.
 
 PIDFILE = "com.hooks.ssh.pidfile_container"

@@ -61,6 +61,7 @@ WITH_DOCKER = (
     "-",
 )
 AS_OLD_KERNEL = ("setarch", "--uname-2.6")
+HOST_KEY = Path("/run/role-test-host-key")
 
 
 @pytest.fixture
@@ -105,7 +106,7 @@ def listener(address: str, family: socket.AddressFamily) -> Iterator[None]:
 @contextmanager
 def daemon() -> Iterator[int]:
     """Dropbear as a container runs it: the file from the node, at another path."""
-    key = Path("/run/role-test-host-key")
+    key = HOST_KEY
     subprocess.run([PREFIX / "dropbear/bin/dropbearkey", "-t", "ecdsa", "-f", key], check=True, capture_output=True)
     elsewhere = Path("/run/role-test-dropbear")
     elsewhere.touch()
@@ -645,11 +646,32 @@ def test_an_audit_tells_of_a_kernel_by_which_dropbear_could_be_traced() -> None:
     assert (audited.status != 0, audited.changed) == (True, 0)
 
 
+@contextmanager
+def removed_daemon() -> Iterator[int]:
+    """Dropbear whose file has been removed since, and beside it a user's program of the same name."""
+    ours, theirs = PREFIX / "dropbear-removed/bin/dropbearmulti", Path("/tmp/dropbearmulti")
+    ours.parent.mkdir(parents=True)
+    for program, source, mode in ((ours, PREFIX / "dropbear/bin/dropbearmulti", 0o111), (theirs, "/bin/sleep", 0o755)):
+        shutil.copyfile(source, program)
+        program.chmod(mode)
+    arguments = ["dropbear", "-F", "-E", "-r", str(HOST_KEY), "-p", str(PORT + 1)]
+    with (
+        subprocess.Popen(arguments, executable=ours) as process,
+        subprocess.Popen(["sleep", "1000"], executable=theirs, user=1) as other,
+    ):
+        shutil.rmtree(ours.parents[1])
+        theirs.unlink()
+        yield process.pid
+        process.kill()
+        other.kill()
+
+
 def test_a_daemon_of_ours_is_no_other_service_but_stops_removal() -> None:
-    with daemon() as pid:
+    with daemon() as pid, removed_daemon() as removed:
         assert play("preflight").status == 0
         checked = play("remove", "--check")
-        assert f"On node SSH daemons of containers still run (pids {pid}), and the hook is to end them" in checked.said
+        pids = ", ".join(map(str, sorted((pid, removed))))
+        assert f"On node SSH daemons of containers still run (pids {pids}), and the hook is to end them" in checked.said
         assert checked.status != 0
         assert play("remove", "--check", variables={"ssh_hook_remove_running": True}).status == 0
 

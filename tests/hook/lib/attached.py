@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -11,7 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from containers import ALICE, IMAGES, LAUNCHER, Result, as_user, run, running, wait_for
+import openssh
+from containers import ALICE, IMAGES, LAUNCHER, Container, Result, as_user, keys, run, running, wait_for
 
 WHERE = Path("/home/alice/images")
 PORT = 15300  # another than the site's, as of a second container
@@ -41,11 +43,12 @@ class Running(NamedTuple):
     name: str
 
 
-def make_image(name: str, owner: int = ALICE) -> Path:
-    """The tree of the busybox image, with the directories that ch-run mounts on."""
+def make_image(name: str, owner: int = ALICE, bare: bool = False) -> Path:
+    """The tree of the busybox image, with the directories that ch-run mounts on; `bare`, with no others."""
     tree = WHERE / name
     shutil.copytree((IMAGES / "busybox.rootfs").resolve(), tree, symlinks=True)
-    for directory in ("dev", "proc", "sys", "etc", "home", "root", "mnt", "srv", "var"):
+    needed = ("dev", "proc", "sys", "etc")
+    for directory in needed if bare else (*needed, "home", "root", "mnt", "srv", "var"):
         (tree / directory).mkdir(exist_ok=True)
     for file in ("passwd", "group", "hosts", "resolv.conf"):
         (tree / "etc" / file).touch()
@@ -79,17 +82,42 @@ def stop(container: Running) -> None:
     container.engine.wait(timeout=10)
 
 
-def hook(*arguments: str, uid: int = ALICE) -> Result:
-    """Run `ssh_hook` as a user."""
-    return run(as_user(uid, LAUNCHER, *arguments), cwd="/")
+def hook(*arguments: str, uid: int = ALICE, variables: Sequence[str] = ()) -> Result:
+    """Run `ssh_hook` as a user, with these variables more."""
+    return run(as_user(uid, *variables, LAUNCHER, *arguments), cwd="/")
 
 
-def attach(container: Running, *options: str) -> None:
+def attach(container: Running, port: int = PORT, variables: Sequence[str] = ()) -> None:
     """Attach to a container, and expect no complaint but that of its cgroup."""
-    done = hook("attach", str(container.pid), "--port", str(PORT), *options)
+    done = hook("attach", str(container.pid), "--port", str(port), variables=variables)
     assert done.status == 0, done.err
     complaints = [line for line in done.err.decode().splitlines() if "your own cgroup" not in line]
     assert complaints == []
+
+
+class Attached(Container):
+    """A container of one of ENGINES or PODMAN to which alice has attached. `exec` is a session from the node."""
+
+    def __init__(self, engine: str, image: Path, number: int, port: int, variables: Sequence[str]) -> None:
+        """Start `sleep NUMBER` in it, and attach with this port and these variables."""
+        self._running = start(engine, image, number)
+        self.name = self._running.name
+        self._port = port
+        self._key = openssh.convert(keys() / "id_dropbear", WHERE / f"key-{number}")
+        attach(self._running, port, variables)
+
+    def exec(self, *command: str | bytes, stdin: bytes = b"") -> Result:
+        return openssh.login(self._key, shlex.join(map(os.fsdecode, command)), port=self._port, stdin=stdin)
+
+    def init(self) -> int:
+        return self._running.pid
+
+    def stop(self) -> Result:
+        stop(self._running)
+        return Result(0, b"", b"")
+
+    def remove(self) -> None:
+        """Nothing is left of it: podman's is removed by `stop`, and the others have no more than a process."""
 
 
 def is_gone(pid: int) -> bool:

@@ -14,9 +14,11 @@ from argparse import ArgumentParser, Namespace
 from ..errors import HookError, describe_failure
 from ..host.running import RunningProcess
 from ..kernel import syscalls
-from ..kernel.lean import read_file
+from ..kernel.process import Process
 from ..keys.passwd import Entry
 from ..log import ERROR, WARNING, log
+from ..spec.annotations import AUTHORIZE_SSH_KEY, HOSTS, PORT, WAIT
+from ..spec.requests import named_by_variables, requested
 from ..spec.settings import Settings, parse_port
 from ..stages.attach import attach
 from ..stages.attach_context import AttachContext
@@ -28,6 +30,7 @@ DESCRIPTION = (
     "node, or else list them."
 )
 EXAMPLE = "ssh_hook attach 4711 --port 15300"
+_REQUESTS = (PORT, WAIT, HOSTS, AUTHORIZE_SSH_KEY)
 _DONE, _FAILED = b"+", b"-"
 _TIMEOUT = 60.0  # seconds; the supervisor's own deadlines are shorter
 
@@ -48,10 +51,21 @@ def run(arguments: Namespace, settings: dict[str, str]) -> int:
 
     Raises HookError and KeyStoreError.
     """
+    try:
+        return _run(arguments, settings)
+    except HookError as error:
+        raise HookError(named_by_variables(str(error))) from None
+
+
+def _run(arguments: Namespace, settings: dict[str, str]) -> int:
     if os.geteuid() == 0 or os.getuid() != os.geteuid():
         raise HookError("attach is for users and their own containers: run it as the user whose container it is")
     site = Settings(settings)
-    port = site.port if arguments.port is None else parse_port(arguments.port, "--port")
+    asked = requested(settings, _REQUESTS)
+    port = site.port if PORT not in asked else parse_port(asked[PORT], f"the annotation {PORT}")
+    if arguments.port is not None:
+        port = parse_port(arguments.port, "--port")
+    asked[PORT] = str(port)
     entry = caller_entry(settings)
     pid = targets.chosen_pid(arguments)
     if pid is None:
@@ -69,7 +83,7 @@ def run(arguments: Namespace, settings: dict[str, str]) -> int:
     packages = [path for path in settings.get("PYTHON_PACKAGES", "").split(":") if path.startswith("/")]
     listener = attachments.claim(target.process)
     try:
-        context = AttachContext(target, site, packages, port, runtime, arguments.without_seccomp)
+        context = AttachContext(target, site, packages, port, runtime, arguments.without_seccomp, asked)
     except (HookError, OSError):
         if target.process.is_alive():
             raise
@@ -82,7 +96,7 @@ def run(arguments: Namespace, settings: dict[str, str]) -> int:
             _supervise(context, entry, listener, writer)
             status = 0
         except Exception as error:
-            log(ERROR, describe_failure(error))
+            log(ERROR, named_by_variables(describe_failure(error)))
             os.write(writer, _FAILED)  # a provisioner that was left behind has this pipe open, too
         finally:
             os._exit(status)
@@ -102,7 +116,7 @@ def _supervise(context: AttachContext, entry: Entry, listener: socket.socket, wr
     _raise_oom_score(context.target.read("oom_score_adj"))
     syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
     attachment = attach(context, entry)
-    for warning in context.warnings + missed_cgroups(context, attachment.daemon.directory):
+    for warning in context.warnings + missed_cgroups(context, attachment.daemon):
         log(WARNING, warning)
     try:
         os.write(writer, _DONE)
@@ -127,10 +141,10 @@ def _raise_oom_score(score: str) -> None:
         pass  # sessions keep the caller's
 
 
-def missed_cgroups(context: AttachContext, daemon: int) -> list[str]:
-    """Return a warning where the daemon, whose directory in /proc is open, is not in the cgroups of the process."""
+def missed_cgroups(context: AttachContext, daemon: Process) -> list[str]:
+    """Return a warning where the daemon is not in the cgroups of the process."""
     try:
-        is_same = read_file("cgroup", daemon) == read_file("cgroup", context.process)
+        is_same = daemon.read("cgroup") == context.init.read("cgroup")
     except OSError:
         return []  # one of them has ended
     return [] if is_same else ["sessions are in your own cgroup, since yours may not be moved into that of the process"]

@@ -22,6 +22,7 @@ from ..stages.poststop import kill_with_sessions
 
 _PREFIX = "@ocihooks-ssh/attached/"  # "@" stands for NUL, as in /proc/net/unix
 _TIMEOUT = 20.0  # seconds; longer than the supervisor waits for sessions, and for the container's file system
+_MAX_LEFT = 4096  # bytes
 _CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
 
 
@@ -68,20 +69,29 @@ def claim(process: Process) -> socket.socket:
     return listener
 
 
-def end(pid: int, name: str) -> None:
-    """Have the supervisor behind the socket `name` end its daemon, and wait until it has. Raises HookError."""
+def end(pid: int, name: str) -> list[str]:
+    """Have the supervisor behind the socket `name` end its daemon, and wait until it has.
+
+    Return the mount points of the mounts that it could not undo. Raises HookError.
+    """
+    left = b""
+    late = HookError(f"the SSH daemon of process {pid} has not ended within {_TIMEOUT:.0f} s")
+    deadline = time.monotonic() + _TIMEOUT
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(_TIMEOUT)
         try:
             connection.connect(_address(name))
             if _peer(connection) != os.geteuid():
                 raise HookError(f"the SSH daemon of process {pid} is said to run by another user: nothing was done")
-            while connection.recv(1):
-                pass
+            while (more := connection.recv(_MAX_LEFT)) and len(left) < _MAX_LEFT:
+                left += more
+                if time.monotonic() > deadline:  # a process of the container can make such a socket, too
+                    raise late
         except socket.timeout:
-            raise HookError(f"the SSH daemon of process {pid} has not ended within {_TIMEOUT:.0f} s") from None
+            raise late from None
         except (ConnectionRefusedError, ConnectionResetError):
             pass  # it has ended at this moment
+    return [os.fsdecode(path) for path in left.split(b"\0") if path]
 
 
 def _peer(connection: socket.socket) -> int:
@@ -111,17 +121,22 @@ def supervise(attachment: Attachment, pidfd: int, listener: socket.socket) -> No
             connection.close()
         elif ready:
             break
-    finish(attachment)
+    left = finish(attachment)
+    if connection is not None and left:
+        try:
+            connection.sendall(b"\0".join(map(os.fsencode, left)))
+        except OSError:
+            pass  # nobody waits for it any more
 
 
-def finish(attachment: Attachment) -> None:
-    """End the daemon and its sessions, and undo what was made in the container."""
+def finish(attachment: Attachment) -> list[str]:
+    """End the daemon and its sessions, and undo what was made in the container; return the mount points of the rest."""
     try:
         kill_with_sessions(attachment.daemon)
     except HookError:
         pass  # nobody reads it any more
     _kill_children()
-    attachment.undo()
+    return attachment.undo()
 
 
 def _kill_children() -> None:

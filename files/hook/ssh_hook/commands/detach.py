@@ -6,6 +6,8 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 
 from ..errors import HookError
+from ..log import WARNING, log
+from ..stages.attach import still_mounted
 from . import attachments, targets
 
 DESCRIPTION = (
@@ -33,6 +35,8 @@ def run(arguments: Namespace, _settings: dict[str, str]) -> int:
         raise HookError("you have attached no SSH server on this node")
     if pid not in attached:
         raise HookError(f"you have attached no SSH server to process {pid}")
-    attachments.end(pid, attached[pid])
+    left = attachments.end(pid, attached[pid])
+    if left:
+        log(WARNING, still_mounted(left))
     print(f"detached from process {pid}")
     return 0

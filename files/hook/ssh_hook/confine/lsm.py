@@ -12,6 +12,7 @@ from ..errors import HookError, printable
 from ..kernel.lean import TYPE_CHECKING, closing, exists, fsdecode, fsencode, os, read_file
 
 if TYPE_CHECKING:
+    from ..kernel.process import Process
     from ..spec.oci_config import Container
 
 _APPARMOR_SWITCH = "/sys/module/apparmor/parameters/enabled"
@@ -26,12 +27,14 @@ class Labels:
 
     Attributes:
         mount_context: the SELinux label for new mounts; empty for none.
+        changes_selinux: whether the daemon gets another SELinux label.
     """
 
     def __init__(self, container: Container) -> None:
         """Select the labels of `container`. Raises HookError for a mount label that cannot be a mount option."""
         self._process_labels: list[tuple[str, str, tuple[str, ...]]] = []
         self.mount_context = ""
+        self.changes_selinux = False
         if container.apparmor_profile and _has_apparmor():
             self._process_labels.append(
                 (
@@ -42,6 +45,7 @@ class Labels:
             )
         if exists(_SELINUX):
             if container.selinux_label:
+                self.changes_selinux = True
                 self._process_labels.append(
                     (f"SELinux label '{container.selinux_label}'", container.selinux_label, _SELINUX_FILES)
                 )
@@ -60,23 +64,23 @@ class Labels:
                 raise HookError(f"the container's {printable(name)} cannot be set: {error.strerror}") from None
 
 
-def label_of(process: int) -> tuple[str, str]:
-    """Return AppArmor profile and SELinux label of a process whose directory in /proc is open.
+def label_of(process: Process) -> tuple[str, str]:
+    """Return AppArmor profile and SELinux label of a process.
 
     Empty where that module is not enabled, or the label is the caller's own. Raises OSError.
     """
     apparmor = selinux = ""
     if _has_apparmor():
         name = "attr/apparmor/current" if exists("/proc/self/attr/apparmor/current") else "attr/current"
-        label = _read_label(name, process).rpartition(" (")  # "profile (enforce)", or "unconfined"
-        apparmor = label[0]
-    if exists(_SELINUX) and _read_label("attr/current", process) != _read_label("/proc/self/attr/current", None):
-        selinux = _read_label("attr/current", process)
+        apparmor = _text(process.read(name)).rpartition(" (")[0]  # "profile (enforce)", or "unconfined"
+    if exists(_SELINUX):
+        label = process.read("attr/current")
+        selinux = "" if label == read_file("/proc/self/attr/current") else _text(label)
     return apparmor, selinux
 
 
-def _read_label(path: str, process: int | None) -> str:
-    return fsdecode(read_file(path, process)).rstrip("\n\0")
+def _text(label: bytes) -> str:
+    return fsdecode(label).rstrip("\n\0")
 
 
 def _has_apparmor() -> bool:

@@ -22,16 +22,16 @@ class Owner:
     """The owner of one container. Ids are those of the hook's user namespace.
 
     Attributes:
-        name: the name in PASSWD_FILE.
-        shell: the login shell there; empty for none.
+        entry: the user's line in PASSWD_FILE.
+        name: the name there.
         file_owner: the credentials that the user's files on the host are opened with.
         user: the container's user.
         is_vouched: whether more than the container's uid, which its image may have chosen, says who it is.
     """
 
     def __init__(self, entry: passwd.Entry, file_owner: Identity, user: Identity, is_vouched: bool = False) -> None:
+        self.entry = entry
         self.name = entry.name
-        self.shell = entry.shell
         self.is_vouched = is_vouched
         self.file_owner = file_owner
         self.user = user

@@ -1,18 +1,19 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A process of a container that runs already, and what it may do, as /proc shows it.
 
-Nothing here opens a file of the container: its file system may hang.
+Nothing here opens a file of the container: its file system may hang. So may a read of the process's memory, which a
+file system can back: `read_environment` has a deadline.
 
 Formats: proc_pid_status(5), proc_pid_limits(5), proc_pid_mountinfo(5).
 """
 
 from __future__ import annotations
 
-from ..errors import HookError, printable
+from ..errors import HookError, LateError, printable
 from ..kernel import disposable_process, syscalls, user_namespaces
 from ..kernel.files import is_same
 from ..kernel.lean import closing, fsdecode, os, read_all, read_file
-from ..kernel.mounts import mount_id
+from ..kernel.mounts import mount_id, unescape
 from ..kernel.process import Process
 from ..spec.container_paths import BASE
 
@@ -21,6 +22,7 @@ _FILTER_MODE = "2"  # SECCOMP_MODE_FILTER
 _NAME_WIDTH = 26  # characters of a name in /proc/PID/limits
 _INFINITE = 2**64 - 1
 _MAX_ENVIRONMENT = 4 << 20  # bytes
+_TIMEOUT = 10.0  # seconds to read them
 _NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
 _HOOKS_TMPFS = b" - tmpfs ocihooks-ssh "
 
@@ -38,9 +40,9 @@ class Rights:
         limits: (soft, hard) of each rlimit, by its number.
     """
 
-    def __init__(self, directory: int) -> None:
-        """Read them; `directory` is open in /proc. Raises OSError, and HookError where it has two uids or gids."""
-        lines = fsdecode(read_file("status", directory)).split("\n")
+    def __init__(self, process: Process) -> None:
+        """Read them. Raises OSError, and HookError where the process has two uids or gids."""
+        lines = fsdecode(process.read("status")).split("\n")
         fields = {name: value.strip() for name, _colon, value in (line.partition(":") for line in lines)}
         self.uid = _only_id(fields["Uid"])
         self.gid = _only_id(fields["Gid"])
@@ -52,7 +54,7 @@ class Rights:
         self.capabilities = {name: int(fields[field], 16) for name, field in _SETS.items()}
         self.limits = [
             (_limit(values[0]), _limit(values[1]))
-            for values in (line[_NAME_WIDTH:].split() for line in fsdecode(read_file("limits", directory)).split("\n"))
+            for values in (line[_NAME_WIDTH:].split() for line in fsdecode(process.read("limits")).split("\n"))
             if len(values) >= 2
         ][1:]  # the first line is a heading
 
@@ -109,6 +111,11 @@ class MountInfo:
         needle = b" " + BASE.encode() + b" "
         return any(needle in line and _HOOKS_TMPFS in line for line in self.data.split(b"\n"))
 
+    def of_hook(self, before: set[bytes]) -> list[str]:
+        """Return the mount points of a hook's mounts whose ids are not among `before`."""
+        lines = [line.split(b" ") for line in self.data.split(b"\n")[:-1] if b" ocihooks-ssh " in line]
+        return [unescape(fsdecode(fields[4])) for fields in lines if fields[0] not in before]
+
 
 class RunningProcess:
     """A process in a container of the caller's own.
@@ -119,7 +126,6 @@ class RunningProcess:
         name: its name, as it chose it.
         rights: what it may do.
         mounts: its mounts.
-        environment: the variables that its program was started with, as "NAME=value".
         root: its root directory, open as O_PATH.
         user_namespaces: descriptors of its user namespace and the ancestors of that, up to a child of the caller's.
     """
@@ -127,19 +133,9 @@ class RunningProcess:
     def __init__(self, pid: int) -> None:
         """Read all of it. Raises HookError where it is in no container of the caller's own, or has ended."""
         self.pidfd = _open_pidfd(pid)
+        self._opened = [self.pidfd]
         try:
-            self.process = Process(pid)
-            if syscalls.poll([self.pidfd], 0):
-                raise ProcessLookupError  # else both mean the same process, for its pid was not free meanwhile
-            directory = self.process.directory
-            self.name = printable(fsdecode(read_file("comm", directory)).rstrip("\n"))
-            self.user_namespaces = self._find_user_namespaces()
-            self.rights = Rights(directory)
-            self.mounts = MountInfo(directory)
-            self.environment = [entry for entry in fsdecode(self._read_environ()).split("\0") if entry]
-            self.root = os.open("root", os.O_PATH | os.O_DIRECTORY, dir_fd=directory)
-            self._identity = self._read_identity()
-            self._require_container()
+            self._read_all(pid)
         except HookError as error:
             raise HookError(f"cannot attach to process {pid}: {error}") from None
         except (FileNotFoundError, ProcessLookupError):
@@ -150,6 +146,30 @@ class RunningProcess:
                 "than you"
             ) from None
 
+    def _read_all(self, pid: int) -> None:
+        """Read all but its environment. Raises HookError and OSError, and leaves no descriptor open then."""
+        try:
+            self._read(pid)
+        except BaseException:
+            for descriptor in self._opened:
+                os.close(descriptor)
+            raise
+
+    def _read(self, pid: int) -> None:
+        self.process = Process(pid)
+        self._opened += self.process.descriptors()
+        if syscalls.poll([self.pidfd], 0):
+            raise ProcessLookupError  # else both mean the same process, for its pid was not free meanwhile
+        directory = self.process.directory
+        self.name = printable(fsdecode(read_file("comm", directory)).rstrip("\n"))
+        self.user_namespaces = self._find_user_namespaces()
+        self.rights = Rights(self.process)
+        self.mounts = MountInfo(directory)
+        self.root = os.open("root", os.O_PATH | os.O_DIRECTORY, dir_fd=directory)
+        self._opened.append(self.root)
+        self._identity = self._read_identity()
+        self._require_container()
+
     def namespace(self, name: str) -> tuple[int, int]:
         """Return device and inode of its namespace `name`, as in /proc/PID/ns. Raises OSError."""
         status = os.stat(f"ns/{name}", dir_fd=self.process.directory)
@@ -159,6 +179,37 @@ class RunningProcess:
         """Return the content of the file `name` in its directory in /proc. Raises OSError."""
         return fsdecode(read_file(name, self.process.directory))
 
+    def read_environment(self) -> list[str]:
+        """Return the variables that its program was started with, as "NAME=value". Raises HookError.
+
+        Where it runs with another id of the container, that file is not the caller's, but the user namespace's.
+        """
+        directory, namespace = self.process.directory, self.user_namespaces[0]
+        problem = f"cannot read the environment of process {self.process.pid}"
+
+        def read() -> bytes:
+            syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
+            try:
+                try:
+                    return _read_environ(directory)
+                except PermissionError:
+                    syscalls.setns(namespace, syscalls.CLONE_NEWUSER)
+                    return _read_environ(directory)
+            except OSError as error:
+                raise HookError(f"{problem}: {error.strerror}") from None
+
+        try:
+            data = disposable_process.run(
+                read, problem, None, (directory, namespace), _TIMEOUT, limit=2 * _MAX_ENVIRONMENT
+            )
+        except LateError:
+            raise LateError(
+                f"{problem}: no answer within {_TIMEOUT:.0f} s: its memory is a file's, and the file system hangs"
+            ) from None
+        if len(data) > _MAX_ENVIRONMENT:
+            raise HookError(f"{problem}: it is larger than {_MAX_ENVIRONMENT} bytes")
+        return [entry for entry in fsdecode(data).split("\0") if entry]
+
     def require_unchanged(self) -> None:
         """Raise HookError where it has ended, or what it may do is not what it was."""
         pid = self.process.pid
@@ -166,7 +217,7 @@ class RunningProcess:
         try:
             if not self.process.is_alive():
                 raise HookError(f"process {pid} has ended meanwhile")
-            rights = Rights(self.process.directory)
+            rights = Rights(self.process)
             is_same_process = self._read_identity() == self._identity
         except (FileNotFoundError, ProcessLookupError):
             raise HookError(f"process {pid} has ended meanwhile") from None
@@ -195,28 +246,11 @@ class RunningProcess:
                 "the hook (com.hooks.ssh.enabled=true)"
             )
         found = user_namespaces.lineage(os.open("ns/user", os.O_RDONLY, dir_fd=directory))
+        self._opened += found
         owner = user_namespaces.owner_uid(found[-1])
         if owner != os.geteuid():
             raise HookError(f"its container is another user's (uid {owner})")
         return found
-
-    def _read_environ(self) -> bytes:
-        """Return the content of its environ. Raises OSError, HookError.
-
-        Where it runs with another id of the container, that file is not the caller's, but the user namespace's.
-        """
-        directory = self.process.directory
-        try:
-            return _read_bounded("environ", directory)
-        except PermissionError:
-            namespace = self.user_namespaces[0]
-
-        def read() -> bytes:
-            syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
-            syscalls.setns(namespace, syscalls.CLONE_NEWUSER)
-            return _read_bounded("environ", directory)
-
-        return disposable_process.run(read, "cannot read its environment", None, (directory, namespace))
 
     def _require_container(self) -> None:
         """Raise HookError where it is set up still, has the node's own root directory, or an SSH daemon."""
@@ -235,13 +269,10 @@ class RunningProcess:
             raise HookError(f"its container has an SSH daemon already ({BASE} is mounted there)")
 
 
-def _read_bounded(name: str, directory: int) -> bytes:
-    """Return the content of a file that the process decides the size of. Raises OSError and HookError."""
-    with closing(os.open(name, os.O_RDONLY, dir_fd=directory)) as descriptor:
-        data = read_all(descriptor, _MAX_ENVIRONMENT)
-    if len(data) > _MAX_ENVIRONMENT:
-        raise HookError(f"its environment is larger than {_MAX_ENVIRONMENT} bytes")
-    return data
+def _read_environ(directory: int) -> bytes:
+    """Return the content of environ, and little more than `_MAX_ENVIRONMENT` bytes of it. Raises OSError."""
+    with closing(os.open("environ", os.O_RDONLY, dir_fd=directory)) as descriptor:
+        return read_all(descriptor, _MAX_ENVIRONMENT)
 
 
 def _status(path: str, directory: int) -> tuple[int, int]:

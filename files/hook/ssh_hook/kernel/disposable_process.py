@@ -31,13 +31,18 @@ _DONE, _FAILED = b"+", b"-"
 
 
 def run(
-    work: Callable[[], bytes], what: str, user: Identity | None, kept: tuple[int, ...] = (), timeout: float = TIMEOUT
+    work: Callable[[], bytes],
+    what: str,
+    user: Identity | None,
+    kept: tuple[int, ...] = (),
+    timeout: float = TIMEOUT,
+    limit: int = _MAX_ANSWER,
 ) -> bytes:
     """Run `work` in a child as `user`, or as the caller where that is None; return its result.
 
     `what` begins the message of a failure, such as "cannot read FILE". `kept` are the descriptors that `work` needs;
-    the child closes all others. The user can forge the result. Raises HookError that `work` raised, or LateError after
-    `timeout` seconds.
+    the child closes all others. The user can forge the result, of which `limit` bytes are read at most. Raises
+    HookError that `work` raised, or LateError after `timeout` seconds.
     """
     reader, writer = os.pipe()
     try:
@@ -50,7 +55,7 @@ def run(
         _run_child(work, user, writer, kept)
     os.close(writer)
     with closing(reader):
-        answer = _read(reader, time.monotonic() + timeout)
+        answer = _read(reader, time.monotonic() + timeout, limit)
     if answer is None:
         os.kill(pid, signal.SIGKILL)
         reap(pid, 0)
@@ -99,12 +104,12 @@ def _run_child(work: Callable[[], bytes], user: Identity | None, writer: int, ke
             os._exit(0)
 
 
-def _read(reader: int, deadline: float) -> bytes | None:
-    """Read until EOF or more than `_MAX_ANSWER` bytes; return None where neither has come by `deadline`."""
+def _read(reader: int, deadline: float, limit: int) -> bytes | None:
+    """Read until EOF or more than `limit` bytes; return None where neither has come by `deadline`."""
     data = b""
     while syscalls.poll([reader], deadline):
         more = os.read(reader, _CHUNK)
-        if not more or len(data) > _MAX_ANSWER:
-            return data[: _MAX_ANSWER + 1]
+        if not more or len(data) > limit:
+            return data[: limit + 1]
         data += more
     return None

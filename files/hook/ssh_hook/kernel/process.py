@@ -6,7 +6,7 @@ Format: proc_pid_stat(5).
 
 from __future__ import annotations
 
-from .lean import TYPE_CHECKING, os, signal
+from .lean import TYPE_CHECKING, os, read_file, signal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,6 +28,7 @@ class Process:
     def __init__(self, pid: int, proc: int | None = None) -> None:
         """Open the process's directory in /proc, or in the open `proc`. Raises OSError where there is no process."""
         self.pid = pid
+        self._files: dict[str, int] = {}
         path = f"/proc/{pid}" if proc is None else str(pid)
         self.directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY, dir_fd=proc)
         # Opened now: on a /proc with hidepid, the files of a process that becomes untraceable cannot be opened later.
@@ -37,6 +38,14 @@ class Process:
             os.close(self.directory)
             raise
 
+    @classmethod
+    def of_files(cls, pid: int, directory: int, files: dict[str, int]) -> Process:
+        """Return the process `pid`, whose `directory` in /proc and some of its `files`, stat among them, are open."""
+        process = cls.__new__(cls)
+        process.pid, process.directory, process.stat = pid, directory, files["stat"]
+        process._files = files
+        return process
+
     def close(self) -> None:
         """Close the descriptors."""
         os.close(self.directory)
@@ -45,6 +54,14 @@ class Process:
     def open(self, name: str, flags: int) -> int:
         """Open the file `name` of its directory in /proc."""
         return os.open(name, flags, dir_fd=self.directory)
+
+    def read(self, name: str) -> bytes:
+        """Return the content of the file `name` of its directory in /proc."""
+        descriptor = self._files.get(name)
+        if descriptor is None:
+            return read_file(name, self.directory)
+        # Opened anew: ids are shown by the user namespace of who has opened the file.
+        return read_file(f"/proc/self/fd/{descriptor}")
 
     def descriptors(self) -> set[int]:
         """Return the descriptors that the object needs."""

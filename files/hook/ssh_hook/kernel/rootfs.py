@@ -97,16 +97,22 @@ class Rootfs:
         Where its directory is missing, it is created for the user: by root only below the directories for such files,
         since programs of root's load code from many other directories of an image.
         """
-        directory = split(path)[0]
         try:
             return self._open_pidfile(path)
         except FileNotFoundError:
-            parent_path, name = split(directory)
-        as_root = path.startswith(_RUNTIME_DIRECTORIES)
-        with closing(self.directory(parent_path, as_root)) as parent:
-            as_root = as_root and f"{self._place(parent)}/".startswith(_RUNTIME_DIRECTORIES)  # no link leads elsewhere
-            os.close(self.user_directory(parent, name, directory, as_root))
+            os.close(self.make_user_directory(split(path)[0], lambda place: place.startswith(_RUNTIME_DIRECTORIES)))
         return self._open_pidfile(path)
+
+    def make_user_directory(self, path: str, is_allowed: Callable[[str], bool]) -> int:
+        """Open the directory `path` as O_PATH; create it for the user where missing. Raises HookError.
+
+        Root creates it only if `is_allowed` says so of its path, and of the path to which links lead.
+        """
+        parent_path, name = split(path)
+        as_root = is_allowed(path)
+        with closing(self.directory(parent_path, as_root)) as parent:
+            as_root = as_root and is_allowed(f"{self._place(parent)}/{name}")
+            return self.user_directory(parent, name, path, as_root)
 
     def _place(self, directory: int) -> str:
         """Return the path, in the container, of an open directory below its root."""

@@ -29,11 +29,16 @@ def owner_uid(user_namespace: int) -> int:
 def lineage(user_namespace: int) -> list[int]:
     """Return descriptors of an open user namespace and of its ancestors, up to a child of the caller's own.
 
-    Raises PermissionError where it does not descend from the caller's own; OSError.
+    Raises PermissionError where it does not descend from the caller's own, and OSError; all are closed then.
     """
     own = os.stat("/proc/self/ns/user")
     found = [user_namespace]
-    while not is_same(os.fstat(parent := fcntl.ioctl(found[-1], _NS_GET_PARENT)), own):
-        found.append(parent)
+    try:
+        while not is_same(os.fstat(parent := fcntl.ioctl(found[-1], _NS_GET_PARENT)), own):
+            found.append(parent)
+    except OSError:
+        for descriptor in found:
+            os.close(descriptor)
+        raise
     os.close(parent)
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from ..errors import HookError, NotCreatedError
 from ..kernel.identity import ActingAs
-from ..kernel.lean import TYPE_CHECKING, closing, create_file, os, read_all, split
+from ..kernel.lean import TYPE_CHECKING, closing, create_file, os, read_all
 from ..kernel.mounts import mount_bind, mount_id, mount_overlay
 from ..keys.store import AUTHORIZED_KEYS, PRIVATE_KEY
 
@@ -26,9 +26,13 @@ class Home:
         problem: why there is none.
     """
 
-    def __init__(self, rootfs: Rootfs, user: Identity, path: str) -> None:
-        """Describe the home at `path`; `user` has the ids of the container's user namespace."""
+    def __init__(self, rootfs: Rootfs, user: Identity, path: str, known: tuple[str, ...]) -> None:
+        """Describe the home at `path`; `user` has the ids of the container's user namespace.
+
+        `known` are where homes may be: directories of homes, which end in a slash, and the user's own on the cluster.
+        """
         self._rootfs = rootfs
+        self._known = known
         self._user = user
         self._path = path
         self._home = -1
@@ -40,7 +44,8 @@ class Home:
         """Open the home and its .ssh, and create them where missing. Raises HookError.
 
         A session does without .ssh where it is a link or another user's, into which nothing may be put, and where
-        neither the user nor root may create it or the home.
+        neither the user nor root may create it or the home. Root creates a home only where homes are known to be: an
+        image, or a variable, may name a directory from which programs of root's load code.
         """
         try:
             self._home = self._open_home()
@@ -82,15 +87,18 @@ class Home:
 
     def _open_home(self) -> int:
         path = self._path
-        parent_path, name = split(path.rstrip("/"))
-        if not name:
+        if not path.rstrip("/"):
             return self._rootfs.directory("/")
         try:
             return self._rootfs.open(path, os.O_PATH | os.O_DIRECTORY)
         except FileNotFoundError:
-            return self._rootfs.user_directory(self._rootfs.directory(parent_path), name, path)
+            return self._rootfs.make_user_directory(path.rstrip("/"), self._is_known)
         except OSError as error:
             raise HookError(f"cannot open the home {path} in the container: {error.strerror}") from None
+
+    def _is_known(self, path: str) -> bool:
+        directories = tuple(known for known in self._known if known.endswith("/") and known != "/")
+        return path in self._known or (path.startswith(directories) and f"{path}/" not in directories)
 
     def _is_refused(self, directory: int) -> bool:
         status = os.fstat(directory)

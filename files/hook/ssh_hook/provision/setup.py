@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ..host.credentials import Credentials
     from ..kernel.identity import Identity
     from ..kernel.rootfs import Rootfs
+    from ..keys.passwd import Entry
     from ..spec.oci_config import Container
     from ..spec.settings import Settings
     from .account import Account
@@ -49,8 +50,7 @@ class Setup:
     def __init__(
         self,
         container: Container,
-        name: str,
-        shell: str,
+        entry: Entry,
         settings: Settings,
         rootfs: Rootfs,
         mount_context: str,
@@ -59,13 +59,13 @@ class Setup:
     ) -> None:
         """Read the container's files, and change nothing. Raises HookError.
 
-        `name` and `shell` are the user's on the cluster, `mount_context` is the SELinux label of new mounts, empty for
-        none. `launch` is for a container of a job of many hosts.
+        `entry` is the user's on the cluster, `mount_context` is the SELinux label of new mounts, empty for none.
+        `launch` is for a container of a job of many hosts.
         """
         self.warnings: list[str] = []
         self._container = container
-        self._name = name
-        self._shell = shell
+        self._name = entry.name
+        self._shell = entry.shell
         self._settings = settings
         self._rootfs = rootfs
         self._mount_context = mount_context
@@ -74,7 +74,8 @@ class Setup:
         self._owner = rootfs.owner
         self._mount_table = MountTable(rootfs.mountinfo)
         self._account, self._passwd = self._find_account()
-        self._home = Home(rootfs, self._user, self._account.home)
+        known = ("/home/", f"{settings.base_dir.rstrip('/')}/", entry.home.rstrip("/"))
+        self._home = Home(rootfs, self._user, self._account.home, known)
         self._environment = environment_file(container.environment)
         self._launch = launch
         self._base = self._dropbear = self._programs = -1  # opened by `mount`

@@ -12,20 +12,22 @@ the container's confinement, so /proc is the node's, and no path leads through t
 
 from __future__ import annotations
 
-from ..errors import HookError
+from ..confine.lsm import label_of
+from ..errors import HookError, printable
 from ..host.engine import read_map
 from ..host.owner import Owner
-from ..host.running import Rights
+from ..host.running import MountInfo, Rights
 from ..kernel import disposable_process, syscalls, user_namespaces
 from ..kernel.files import is_same, rewrite
 from ..kernel.identity import ActingAs, Identity, set_groups
 from ..kernel.lean import TYPE_CHECKING, closing, fsdecode, fsencode, os, signal, split, stat
 from ..kernel.mounts import clone_mount, make_all_private, mount_id, unescape, unmount
 from ..kernel.rootfs import CONTENT, MOUNT, Rootfs
+from ..log import WARNING, log
 from ..provision.layer import missing, mount_layer
 from ..provision.setup import Setup
 from .channel import Channel, Forked, Made, Provisioned
-from .create_runtime import Supervisor, find_process
+from .create_runtime import Supervisor
 from .poststop import kill_with_sessions
 from .provisioner import provision
 
@@ -49,9 +51,9 @@ class Attachment:
         self._context = context
         self._made = made
 
-    def undo(self) -> None:
-        """Unmount and remove all that was made in the container."""
-        _undo(self._context, self._made)
+    def undo(self) -> list[str]:
+        """Unmount and remove all that was made in the container; return the mount points of mounts that are left."""
+        return _undo(self._context, self._made)
 
 
 def attach(context: AttachContext, entry: Entry) -> Attachment:
@@ -87,15 +89,19 @@ class AttachSupervisor(Supervisor):
         try:
             self.supervise()
             assert self._daemon is not None
+            if self._attach_context.gate is not None:
+                self._attach_context.gate.open()
             return Attachment(self._attach_context, self._daemon, self._channel.made)
         except BaseException:
             while self._channel.failure(0) is not None:
                 pass  # it collects what was made
-            _undo(self._attach_context, self._channel.made)
+            left = _undo(self._attach_context, self._channel.made)
+            if left:
+                log(WARNING, still_mounted(left))
             raise
 
     def _roll_back(self) -> None:
-        """End sessions too: the daemon may have accepted one already, since the container runs."""
+        """End sessions too: without a gate of its own, the daemon may have accepted one already."""
         if self._daemon is not None:
             try:
                 kill_with_sessions(self._daemon)
@@ -104,7 +110,7 @@ class AttachSupervisor(Supervisor):
         super()._roll_back()
 
     def _write_record(self, daemon: Forked) -> None:
-        self._daemon = find_process(daemon)
+        self._daemon = self._attach_context.introduction.receive(daemon.pid)
 
     def _release(self, provisioned: Provisioned) -> None:
         """Release the daemon, if the process is what was joined and copied."""
@@ -117,12 +123,15 @@ class AttachSupervisor(Supervisor):
         assert self._daemon is not None
         context = self._attach_context
         try:
-            rights = Rights(self._daemon.directory)
+            rights = Rights(self._daemon)
+            has_label = label_of(self._daemon) == label_of(context.init)
         except OSError as error:
             raise HookError(f"cannot read what the SSH daemon may do: {error.strerror}") from None
         excess = rights.excess_over(context.target.rights)
         if context.container.seccomp is not None and not rights.has_filter:
             excess = "no seccomp filter"
+        if not has_label:
+            excess = "another AppArmor or SELinux label"
         if excess:
             raise HookError(f"sessions would have more rights than {context.path}: {excess}")
 
@@ -222,13 +231,22 @@ def _with_mount_points(context: AttachContext, entry: Entry, rootfs: Rootfs) -> 
 
 def _setup(context: AttachContext, entry: Entry, rootfs: Rootfs) -> Setup:
     mount_context = context.labels.mount_context
-    return Setup(context.container, entry.name, entry.shell, context.settings, rootfs, mount_context, True, None)
+    return Setup(context.container, entry, context.settings, rootfs, mount_context, True, None)
 
 
-def _undo(context: AttachContext, made: list[Made]) -> None:
-    """Undo the changes of the container, by a process that enters it, and is left behind where it hangs."""
+def still_mounted(paths: list[str]) -> str:
+    """Return a line for the user: what `undo` has left."""
+    shown = ", ".join(map(printable, paths))
+    return f"could not unmount {shown} in the container: what is there, keys too, stays until the container ends"
+
+
+def _undo(context: AttachContext, made: list[Made]) -> list[str]:
+    """Undo the changes of the container, by a process that enters it, and is left behind where it hangs.
+
+    Return the mount points of mounts that are left.
+    """
     if not made:
-        return
+        return []
     pid = syscalls.fork()
     if pid == 0:
         try:
@@ -242,6 +260,10 @@ def _undo(context: AttachContext, made: list[Made]) -> None:
             os._exit(0)
     if disposable_process.reap(pid, _UNDO_TIMEOUT) is None:
         os.kill(pid, signal.SIGKILL)
+    try:
+        return MountInfo(context.process).of_hook(context.target.mounts.ids)
+    except OSError:
+        return []  # the container has ended
 
 
 def _undo_change(rootfs: Rootfs, change: Made) -> None:

@@ -15,9 +15,12 @@ from ..kernel.cgroups import Cgroups
 from ..kernel.identity import Identity, IdMap
 from ..kernel.lean import TYPE_CHECKING, closing, os
 from ..kernel.namespaces import Namespaces
+from ..kernel.process import Process
 from ..spec.json_reader import Node
 from ..spec.oci_config import Container, read_config
 from .context import Programs, StartContext, require_undumpable
+from .gate import Gate
+from .introduction import Introduction
 
 if TYPE_CHECKING:
     from typing import Any
@@ -42,8 +45,12 @@ class AttachContext(StartContext):
         port: int,
         runtime_directory: str,
         without_seccomp: bool,
+        annotations: dict[str, str],
     ) -> None:
-        """Read all inputs. `runtime_directory` is the user's, where runtimes keep their state. Raises HookError."""
+        """Read all inputs. Raises HookError.
+
+        `runtime_directory` is the user's, where runtimes keep their state. `annotations` are what the user asks for.
+        """
         require_undumpable()
         self.warnings: list[str] = []
         self.target = target
@@ -65,15 +72,18 @@ class AttachContext(StartContext):
         self.listen = settings.listen if not self.namespaces.has("net") else []
         self.programs = Programs(f"{settings.dropbear_dir}/bin")
         self._uid_map, self._gid_map = read_map("uid_map", self.process), read_map("gid_map", self.process)
-        self.container = self._describe(runtime_directory, without_seccomp)
+        self.container = self._describe(runtime_directory, without_seccomp, annotations)
         self.labels = Labels(self.container)
+        # SELinux takes files from a program that its label may not use: the memory file is the caller's.
+        self.introduction: Introduction = Introduction()
+        self.gate = None if self.labels.changes_selinux else Gate()
         self.user = Identity(self.container.uid, self.container.gid)
 
     def has_user_namespace(self) -> bool:
         """Tell whether the container has a user namespace other than the caller's: always."""
         return True
 
-    def _describe(self, runtime_directory: str, without_seccomp: bool) -> Container:
+    def _describe(self, runtime_directory: str, without_seccomp: bool, annotations: dict[str, str]) -> Container:
         """Return the container as its process shows it. Raises HookError."""
         rights = self.target.rights
         capabilities = dict(rights.capabilities)
@@ -87,17 +97,18 @@ class AttachContext(StartContext):
                 "additionalGids": self._groups(),
                 "umask": rights.umask,
             },
-            "env": self.target.environment,
+            "env": self.target.read_environment(),
             "noNewPrivileges": rights.no_new_privileges,
             "capabilities": {name: capability_names(mask) for name, mask in capabilities.items()},
             "rlimits": self._limits(),
         }
-        for name, label in zip(("apparmorProfile", "selinuxLabel"), label_of(self.process)):
+        for name, label in zip(("apparmorProfile", "selinuxLabel"), label_of(self.init)):
             if label:
                 process[name] = label
         linux = self._from_engine(runtime_directory, without_seccomp)
         where = f"process {self.init.pid}"
-        return Container(Node({"process": process, "linux": linux, "root": {"path": "/"}}, where), where)
+        described = {"annotations": annotations, "process": process, "linux": linux, "root": {"path": "/"}}
+        return Container(Node(described, where), where)
 
     def _inside(self, id_map: IdMap, outside: int, kind: str) -> int:
         inside = id_map.inside(outside)
@@ -158,8 +169,9 @@ class AttachContext(StartContext):
     def _check_filters(self, is_known: bool, without_seccomp: bool) -> None:
         """Raise HookError where sessions would lack a seccomp filter of the process."""
         rights, pid = self.target.rights, self.init.pid
-        with closing(os.open("/proc/self", os.O_RDONLY | os.O_DIRECTORY)) as directory:
-            own = Rights(directory)
+        process = Process(os.getpid())
+        own = Rights(process)
+        process.close()
         is_whole = is_known and rights.filters <= own.filters + 1
         if not rights.has_filter or is_whole:
             return

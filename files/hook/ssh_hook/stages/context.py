@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ..spec.oci_config import Container
     from ..spec.settings import Settings
     from ..spec.state import State
+    from .introduction import Introduction
     from .watcher import Watcher
 
 
@@ -75,6 +76,7 @@ class StartContext:
         container: the container as config.json describes it.
         settings: the site's settings.
         watcher: what opens the gate and ends the daemon where no runtime does (enroot); None under a runtime.
+        gate: the daemon's gate; None where that is the first process's execution of its program.
         packages: directories that hold pyroute2.
         engine: the engine that runs the container.
         bundle: the open directory of the bundle.
@@ -89,6 +91,7 @@ class StartContext:
         programs: Dropbear's programs on the node.
         port: the port to listen on.
         port_option: by what the user chooses the port, for messages.
+        introduction: by which the daemon's process shows what it may do to a supervisor without root; None at a start.
         opened: the container's root directory where the caller has entered it already; None at a start.
         programs_mount: a mount of the directory of Dropbear's programs that is in no namespace yet; None at a start.
         last_namespaces: the names of the namespaces that the daemon's process joins last.
@@ -110,7 +113,9 @@ class StartContext:
         self.container = container
         self.settings = settings
         self.watcher = watcher
+        self.gate = None if watcher is None else watcher.gate
         self.packages = packages
+        self.introduction: Introduction | None = None
         self.opened: Rootfs | None = None
         self.programs_mount: int | None = None
         self.last_namespaces: tuple[str, ...] = ("time",)

@@ -38,6 +38,8 @@ def become_daemon(context: StartContext, channel: Channel) -> NoReturn:
 def _run_daemon(context: StartContext, end: DaemonEnd) -> None:
     container, namespaces = context.container, context.namespaces
     process = Process(int(os.readlink("/proc/self")))  # its pid in the host's /proc, still mounted here
+    if context.introduction is not None:
+        context.introduction.send(process)
     end.to_hook.send(Forked(process.pid, process.start_time()))
     _adjust_oom_score(container.oom_score_adj)
     state_directory = context.engine.state_directory
@@ -55,11 +57,10 @@ def _run_daemon(context: StartContext, end: DaemonEnd) -> None:
     if namespaces is not None:
         namespaces.join(*context.last_namespaces)  # after Forked, whose start time has to be by the host's clock
     watcher = context.watcher
-    gate = context.init.stat
+    gate = context.init.stat if context.gate is None else context.gate.descriptor
     kept = {*end.kept(), gate, entered.rootfs.descriptor}
     if watcher is not None:
         watcher.require_proc(entered.rootfs)
-        gate = watcher.gate
         kept |= watcher.descriptors()
     _detach(entered.null, kept)
     programs_mounted = end.await_programs()

@@ -6,8 +6,8 @@ mount namespace and before the switch of its root. The process that called becom
 drops its capabilities, sets no_new_privs, and executes the container's program. No hook is called at its end.
 
 All that enroot says is in environment variables, which are the user's own: ENROOT_PID, ENROOT_ROOTFS, and
-ENROOT_ENVIRON, the path of a file with the container's variables. So are the user's requests: OCIHOOKS_SSH_PORT and the
-others in `_REQUESTS`. They do not come from the container's variables, which an image may set.
+ENROOT_ENVIRON, the path of a file with the container's variables. So are the user's requests (spec/requests.py). They
+do not come from the container's variables, which an image may set.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from ..kernel import syscalls
 from ..kernel.lean import TYPE_CHECKING, basename, closing, dirname, environment, fsdecode, os, read_all, stat
 from ..kernel.process import Process
 from ..log import log
-from ..spec.annotations import AUTHORIZE_SSH_KEY, LOG_LEVEL, PIDFILE_CONTAINER, PORT, REQUIRE_SHELL, WAIT
 from ..spec.json_reader import Node
 from ..spec.oci_config import Container
+from ..spec.requests import named_by_variables, requested
 from ..spec.settings import Settings
 from ..spec.state import State
 from .context import StartContext
@@ -31,15 +31,6 @@ from .watcher import Watcher
 if TYPE_CHECKING:
     from typing import Any
 
-# Environment variables of the user's, and the annotations that they stand for.
-_REQUESTS = {
-    "OCIHOOKS_SSH_PORT": PORT,
-    "OCIHOOKS_SSH_WAIT": WAIT,
-    "OCIHOOKS_SSH_REQUIRE_SHELL": REQUIRE_SHELL,
-    "OCIHOOKS_SSH_AUTHORIZE_SSH_KEY": AUTHORIZE_SSH_KEY,
-    "OCIHOOKS_SSH_PIDFILE_CONTAINER": PIDFILE_CONTAINER,
-    "OCIHOOKS_SSH_LOG_LEVEL": LOG_LEVEL,
-}
 _MAX_ENVIRONMENT = 4 << 20  # bytes
 _MAX_PID_DIGITS = 10
 _BY_ENROOT = "enroot alone calls this command, by the hook in its hooks.d"
@@ -54,10 +45,7 @@ def start_in_enroot(umask: int, packages: list[str]) -> None:
     try:
         _start(variables, umask, packages)
     except HookError as error:
-        text = str(error)
-        for variable, annotation in _REQUESTS.items():
-            text = text.replace(f"the annotation {annotation}", variable)
-        raise HookError(text) from None
+        raise HookError(named_by_variables(str(error))) from None
 
 
 def _start(variables: dict[str, str], umask: int, packages: list[str]) -> None:
@@ -115,7 +103,7 @@ def _configuration(variables: dict[str, str], rootfs: str, path: str, umask: int
     # enroot leaves the capabilities to the root of --root, and takes all from anybody else.
     capabilities = capability_names(syscalls.capget()[1]) if uid == 0 else []
     return {
-        "annotations": {annotation: variables[name] for name, annotation in _REQUESTS.items() if variables.get(name)},
+        "annotations": requested(variables),
         "process": {
             "user": {"uid": uid, "gid": gid, "umask": umask},
             "env": _read_environment(path),

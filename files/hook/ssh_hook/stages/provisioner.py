@@ -102,9 +102,7 @@ def _provision(context: StartContext, owner: Owner, end: ProvisionerEnd) -> None
         programs = _open_programs(f"{settings.dropbear_dir}/bin")
     in_user_namespace = context.engine.is_rootless or context.has_user_namespace()
     mount_context = context.labels.mount_context
-    setup = Setup(
-        *(container, owner.name, owner.shell, settings, entered.rootfs, mount_context, in_user_namespace, launch)
-    )
+    setup = Setup(*(container, owner.entry, settings, entered.rootfs, mount_context, in_user_namespace, launch))
     port_is_free = end.await_port()
     setup.mount(lambda target: attach(programs, target))
     end.announce_programs(port_is_free)
@@ -152,8 +150,13 @@ def _tell(end: ProvisionerEnd, rootfs: Rootfs, kind: str, path: str, detail: str
     if kind == MOUNT:
         if rootfs.has_layer:
             return
-        with closing(rootfs.open(path, os.O_PATH)) as mounted:
-            detail = mount_id(mounted).decode()
+        try:
+            with closing(rootfs.open(path, os.O_PATH)) as mounted:
+                detail = mount_id(mounted).decode()
+        except OSError as error:
+            raise HookError(
+                f"cannot open {path} in the container, on which the hook has mounted: {error.strerror}"
+            ) from None
         before = {line.split(b" ", 1)[0] for line in (rootfs.mountinfo or b"").split(b"\n")}
         if detail.encode() in before:  # the path leads elsewhere now, and that mount is not the hook's to undo
             raise HookError(f"{path} in the container was moved while it was set up")

@@ -2,15 +2,14 @@
 """The watcher: it opens the gate and ends the daemon where no OCI runtime does, as under enroot.
 
 It is a child of the daemon's process, which forks it just before it execs Dropbear: confined as Dropbear is, in the
-container's root directory, and not dumpable. Dropbear waits at its gate as ever, but what it reads there is a memory
-file of the watcher's in place of the /proc/PID/stat of the container's first process: that one has executed programs
-long before. The watcher opens the gate when that process runs a program of the container with no_new_privs.
+container's root directory, and not dumpable. It opens the gate when the container's first process runs a program of
+the container with no_new_privs.
 
 A container has ended when its first process has, and no other process is in its mount namespace but the daemon, its
 sessions, and the watcher: pyxis ends the first process as soon as the tasks of a job have joined. Orphans of sessions
 become children of the daemon (PR_SET_CHILD_SUBREAPER), so that all that sessions start can be told from the rest.
 
-Formats: proc_pid_stat(5), proc_pid_status(5).
+Format: proc_pid_status(5).
 """
 
 from __future__ import annotations
@@ -19,17 +18,16 @@ import syslog
 import time
 
 from ..errors import HookError, describe_failure
-from ..kernel import syscalls
+from ..kernel import disposable_process, syscalls
 from ..kernel.files import close_all_but
 from ..kernel.lean import TYPE_CHECKING, closing, os, read_file, signal
 from ..kernel.mounts import mount_id, reachable_mounts
 from ..kernel.process import Process, all_processes, descendants
+from .gate import Gate
 
 if TYPE_CHECKING:
     from ..kernel.rootfs import Rootfs
 
-# As much of /proc/PID/stat as Dropbear's gate reads. The last number are the flags: 64 is PF_FORKNOEXEC.
-_CLOSED, _OPEN = b"0 () S 0 0 0 0 0 64\n", b"0 () S 0 0 0 0 0 00\n"
 _SETS = ("CapInh", "CapPrm", "CapBnd", "CapAmb")
 _MAX_STATUS = 16 << 10  # bytes
 _FIRST_DELAY, _LAST_DELAY = 0.001, 0.1  # seconds between two looks at the first process
@@ -37,6 +35,7 @@ _SHARE = 64  # of the time waited, between two looks
 _POLL = 1.0  # seconds; before Linux 5.3, which has no pidfd_open
 _PIDFD_POLL = 60.0  # seconds
 _END_TIMEOUT = 5.0  # seconds
+_REPORT_TIMEOUT = 2  # seconds
 
 
 class Watcher:
@@ -44,19 +43,18 @@ class Watcher:
 
     Attributes:
         init: the container's first process.
-        gate: the memory file that Dropbear reads in place of /proc/PID/stat.
+        gate: the gate of the daemon.
     """
 
     def __init__(self, init: Process) -> None:
         """Make the gate, closed. Raises OSError."""
         self.init = init
-        self.gate = os.memfd_create("ocihooks-ssh-gate", os.MFD_CLOEXEC)
-        os.write(self.gate, _CLOSED)
+        self.gate = Gate()
         self._status = init.open("status", os.O_RDONLY)
 
     def descriptors(self) -> set[int]:
         """Return the descriptors that the watcher needs."""
-        return {self.gate, self._status, *self.init.descriptors()}
+        return {self.gate.descriptor, self._status, *self.init.descriptors()}
 
     def require_proc(self, rootfs: Rootfs) -> None:
         """Raise HookError where the container has no process file system, by which the watcher finds its processes."""
@@ -97,7 +95,7 @@ class Watcher:
         if not self._await_program():
             return
         if self._allows_sessions():
-            os.pwrite(self.gate, _OPEN, 0)
+            self.gate.open()
             self._await_end(daemon, proc)
         elif self.init.is_alive():
             raise HookError(
@@ -176,9 +174,20 @@ def _is_subset(name: str, fields: dict[str, str], others: dict[str, str]) -> boo
 
 
 def _report(text: str) -> None:
-    """Log an error, if the container shows the node's /dev/log: the user's terminal is not the watcher's any more."""
-    syslog.openlog("ssh_hook", syslog.LOG_PID, syslog.LOG_DAEMON)
-    syslog.syslog(syslog.LOG_ERR, text)
+    """Log an error, if the container shows the node's /dev/log: the user's terminal is not the watcher's any more.
+
+    A child does it, which has two seconds: /dev/log may be the image's, and whoever owns that may never read it.
+    """
+    child = syscalls.fork()
+    if child != 0:
+        disposable_process.reap(child, _REPORT_TIMEOUT)
+        return
+    try:
+        signal.alarm(_REPORT_TIMEOUT)  # which ends it
+        syslog.openlog("ssh_hook", syslog.LOG_PID, syslog.LOG_DAEMON)
+        syslog.syslog(syslog.LOG_ERR, text)
+    finally:
+        os._exit(0)
 
 
 def _find_other(daemon: int, proc: int) -> Process | None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import copy
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from ssh_hook.errors import HookError
+from ssh_hook.errors import HookError, LateError
+from ssh_hook.host import running
 from ssh_hook.host.running import MountInfo, Rights, RunningProcess
+from ssh_hook.kernel.process import Process
 
 STATUS = """Name:\ta\\nUid:\\t0
 Umask:\t0027
@@ -46,8 +49,12 @@ def directory(tmp_path: Path) -> int:
     return os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
 
 
+def process_of(directory: int) -> Process:
+    return Process.of_files(1, directory, {"stat": directory})
+
+
 def test_rights(directory: int) -> None:
-    rights = Rights(directory)
+    rights = Rights(process_of(directory))
     assert (rights.uid, rights.gid, rights.groups, rights.umask) == (1000, 100, [4, 24], 0o027)
     assert (rights.no_new_privileges, rights.has_filter, rights.filters) == (True, True, 3)
     assert rights.capabilities == {"bounding": 0xFF, "permitted": 3, "inheritable": 0, "ambient": 0}
@@ -57,7 +64,7 @@ def test_rights(directory: int) -> None:
 def test_rights_of_a_set_user_id_program(directory: int, tmp_path: Path) -> None:
     (tmp_path / "status").write_text(STATUS.replace("1000\t1000\t1000\t1000", "1000\t0\t0\t0"), encoding="utf-8")
     with pytest.raises(HookError, match="several uids"):
-        Rights(directory)
+        Rights(process_of(directory))
 
 
 @pytest.mark.parametrize(
@@ -73,7 +80,7 @@ def test_rights_of_a_set_user_id_program(directory: int, tmp_path: Path) -> None
     ],
 )
 def test_rights_beyond_others(directory: int, change: Callable[[Rights], None], excess: str) -> None:
-    process = Rights(directory)
+    process = Rights(process_of(directory))
     session = copy.deepcopy(process)
     change(session)
     assert session.excess_over(process) == excess
@@ -105,9 +112,55 @@ def test_read_only_file_system_on_a_writable_mount(directory: int, tmp_path: Pat
     assert MountInfo(directory).is_read_only
 
 
+def test_mounts_of_the_hook_that_are_left(directory: int, tmp_path: Path) -> None:
+    lines = "50 40 0:50 / /o\\040pt rw - tmpfs ocihooks-ssh rw\n51 40 0:51 / /ssh rw - overlay ocihooks-ssh rw\n"
+    (tmp_path / "mountinfo").write_text(MOUNTS + lines, encoding="utf-8")
+    assert MountInfo(directory).of_hook({b"51"}) == ["/o pt"]
+
+
+@pytest.fixture
+def process(tmp_path: Path) -> RunningProcess:
+    """A process, as far as its environment is asked for."""
+    found = object.__new__(RunningProcess)
+    found.process = Process(os.getpid())
+    found.process.directory = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+    found.user_namespaces = [os.open("/proc/self/ns/user", os.O_RDONLY)]
+    return found
+
+
+def test_environment(process: RunningProcess, tmp_path: Path) -> None:
+    (tmp_path / "environ").write_bytes(b"A=1\0B=" + b"x" * ((4 << 20) - 8) + b"\0")
+    assert [entry[:2] for entry in process.read_environment()] == ["A=", "B="]
+
+
+def test_environment_without_end(process: RunningProcess, tmp_path: Path) -> None:
+    (tmp_path / "environ").write_bytes(b"x" * ((4 << 20) + 1))
+    with pytest.raises(HookError, match=r"cannot read the environment of process \d+: it is larger than 4194304 bytes"):
+        process.read_environment()
+
+
+def test_environment_that_never_comes(process: RunningProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A FIFO stands for memory that a file system backs which never answers."""
+    os.mkfifo(tmp_path / "environ")
+    monkeypatch.setattr(running, "_TIMEOUT", 0.2)
+    with pytest.raises(LateError, match="no answer within 0 s: its memory is a file's, and the file system hangs"):
+        process.read_environment()
+    _pid, status = os.waitpid(-1, 0)  # the child was killed
+    assert os.WTERMSIG(status) == signal.SIGKILL
+
+
 def test_process_in_no_container() -> None:
     with pytest.raises(HookError, match="it is in no container"):
         RunningProcess(os.getpid())
+
+
+def test_who_is_refused_leaves_nothing_open() -> None:
+    """Among the candidates may be more processes than a process may have files."""
+    before = os.listdir("/proc/self/fd")
+    for pid in (os.getpid(), os.getppid(), 4194303):
+        with pytest.raises(HookError):
+            RunningProcess(pid)
+    assert os.listdir("/proc/self/fd") == before
 
 
 def test_no_process() -> None:

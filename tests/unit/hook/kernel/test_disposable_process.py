@@ -14,7 +14,7 @@ def test_child_never_runs_the_code_of_a_caller_that_went_on(tmp_path: Path, monk
     marker = tmp_path / "ran in the child"
     caller = os.getpid()
 
-    def fail(_reader: int, _deadline: float) -> bytes:
+    def fail(_reader: int, _deadline: float, _limit: int) -> bytes:
         raise InterruptedError
 
     def sleep() -> bytes:

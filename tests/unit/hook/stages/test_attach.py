@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from ssh_hook.errors import HookError
+from ssh_hook.host.running import Rights
 from ssh_hook.kernel.identity import Identity
 from ssh_hook.kernel.mounts import mount_id
+from ssh_hook.kernel.process import Process
 from ssh_hook.kernel.rootfs import CONTENT, MOUNT, Rootfs
-from ssh_hook.stages import attach, provisioner
+from ssh_hook.spec.json_reader import Node
+from ssh_hook.stages import attach, create_runtime, provisioner
 from ssh_hook.stages.channel import Made
+from ssh_hook.stages.gate import Gate
 
 
 class End:
@@ -57,3 +63,58 @@ def test_content_does_not_go_into_a_file_with_a_name(rootfs: Rootfs, tmp_path: P
     identity = mount_id(rootfs.descriptor).decode() if mount == "own" else mount
     attach._undo_change(rootfs, Made(CONTENT, "/passwd", f"{identity}:the image's"))
     assert file.read_text() == "the user's"
+
+
+@pytest.fixture
+def supervisor(monkeypatch: pytest.MonkeyPatch) -> attach.AttachSupervisor:
+    """One whose daemon listens, and is the process that it is attached to."""
+    process = Process(os.getpid())
+    target = SimpleNamespace(rights=Rights(process))
+    context = SimpleNamespace(
+        gate=Gate(), container=SimpleNamespace(seccomp=None), target=target, init=process, path="process 1"
+    )
+    made: Any = object.__new__(attach.AttachSupervisor)
+    made._attach_context = context
+    made._daemon = process
+    made._channel = SimpleNamespace(made=[], failure=lambda seconds: None)
+    monkeypatch.setattr(create_runtime.Supervisor, "_await_listening", lambda self: None)
+    monkeypatch.setattr(attach.AttachSupervisor, "supervise", attach.AttachSupervisor._await_listening)
+    return made
+
+
+def is_open(gate: Gate) -> bool:
+    return os.pread(gate.descriptor, 100, 0).endswith(b" 00\n")
+
+
+def test_gate_is_opened_when_the_rights_are_compared(supervisor: attach.AttachSupervisor) -> None:
+    gate = supervisor._attach_context.gate
+    assert not is_open(gate)
+    supervisor.attach()
+    assert is_open(gate)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "excess"),
+    [("gid", -1, "uid or gid"), ("groups", [-1], "groups"), ("has_filter", False, "no seccomp")],
+)
+def test_gate_stays_closed_where_sessions_would_have_more_rights(
+    supervisor: attach.AttachSupervisor, monkeypatch: pytest.MonkeyPatch, name: str, value: object, excess: str
+) -> None:
+    rights = copy.deepcopy(supervisor._attach_context.target.rights)
+    rights.has_filter = True
+    setattr(rights, name, value)
+    monkeypatch.setattr(attach, "Rights", lambda directory: rights)
+    supervisor._attach_context.container.seccomp = Node({}, "")
+    with pytest.raises(HookError, match=f"sessions would have more rights than process 1: {excess}"):
+        supervisor.attach()
+    assert not is_open(supervisor._attach_context.gate)
+
+
+def test_gate_stays_closed_where_the_label_is_another(
+    supervisor: attach.AttachSupervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = iter([("unconfined", ""), ("container", "")])
+    monkeypatch.setattr(attach, "label_of", lambda process: next(labels))
+    with pytest.raises(HookError, match="another AppArmor or SELinux label"):
+        supervisor.attach()
+    assert not is_open(supervisor._attach_context.gate)

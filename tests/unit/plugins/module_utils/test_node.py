@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -54,6 +55,32 @@ def test_docker_says_whether_it_takes_devices(
     if answer:
         assert answer["is_old"] == (answer["version"] == "20.10")
         assert (answer["problem"] is None) == (settings != "{")
+
+
+@pytest.mark.parametrize(
+    ("mode", "uid", "device", "ours"),
+    [
+        (0o100111, 0, 64, True),
+        (0o100111, 2001, 64, False),
+        (0o100111, 0, 65, False),  # a file of an image
+        (0o100755, 0, 64, False),
+        (0o104111, 0, 64, False),
+        (0o040111, 0, 64, False),
+    ],
+)
+def test_a_removed_program_is_ours_only_as_the_role_installs_it(mode: int, uid: int, device: int, ours: bool) -> None:
+    assert node.was_ours(os.stat_result((mode, 1, device, 0, uid, 0, 0, 0, 0, 0)), {63, 64}) is ours
+
+
+def test_a_process_of_a_users_that_is_named_like_a_removed_daemon_is_none(tmp_path: Path) -> None:
+    program = tmp_path / "dropbearmulti"
+    shutil.copyfile("/bin/sleep", program)
+    program.chmod(0o755)
+    with subprocess.Popen(["sleep", "1000"], executable=program) as process:
+        program.unlink()
+        assert os.readlink(f"/proc/{process.pid}/exe") == f"{program} (deleted)"
+        assert process.pid not in node.running_daemons(str(tmp_path / "dropbear"))
+        process.kill()
 
 
 @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
