@@ -56,7 +56,8 @@ def types() -> str:
     """
     packages = command("mypy", "-p", "ssh_hook", "-p", "ansible_collections.ocihooks.ssh.plugins")
     roles = [path for path, _text in texts() if path.parts[0] == "roles" and path.suffix == ".py"]
-    tools = ("run.py", "unit/run.py", "sanity", "lint", "bench", "fuzz/campaign.py", "fuzz/targets.py", "hook", "vm")
+    tools = ["run.py", "unit/run.py", "sanity", "lint", "bench", "fuzz/campaign.py", "fuzz/targets.py", "hook", "vm"]
+    tools += ["node_image"]
     return packages + command("mypy", *roles, "tools", "docs/site/drawing.py", *(f"tests/{tool}" for tool in tools))
 
 
