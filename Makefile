@@ -1,7 +1,7 @@
 # A developer's commands; the scripts that the recipes call say more.
 PYTHON ?= /usr/bin/python3
 PARTS := lint docs unit fuzz sanity integration role-dropbear role-ssh-hook hook-tests vm-tests molecule engines launchers demo-test
-SCENARIOS := upgrade-from-sarus rootless lifecycle slurm launch-real monitoring release-test
+SCENARIOS := upgrade-from-sarus rootless lifecycle slurm launch-real monitoring node-image release-test
 FUZZ_SECONDS ?= 60
 SOAK_SECONDS ?= 600
 ARGS := # only from the command line of make, not from the environment
@@ -36,6 +36,7 @@ help:
 	@echo 'make slurm        users' jobs in Slurm'
 	@echo 'make launch-real  DeepSpeed, PyTorch, Ray, Dask, mpi4py and other launchers as users have them'
 	@echo 'make monitoring   the page of an audit in a browser; metrics in node_exporter'
+	@echo 'make node-image   an image of a stateless node: deployed into, booted in a virtual machine'
 	@echo 'make release-test a release by the written procedure, in a copy, and its archive as Galaxy and a site take it'
 	@echo 'make soak         thousands of starts and races, and fuzzing for SOAK_SECONDS (600)'
 	@echo 'make bench        performance of the hook and its peers; seven minutes'
@@ -116,6 +117,9 @@ engines: venv
 
 monitoring: venv
 	@tests/monitoring/run $(ARGS)
+
+node-image: venv
+	@tests/node_image/run $(ARGS)
 
 release-test: venv
 	@tests/release

@@ -34,6 +34,7 @@ EXPECTED = {
     "molecule": 210,
     "vm-tests": 140,
     "sanity": 130,
+    "node-image": 180,
     "upgrade-from-sarus": 120,
     "launchers": 120,
     "engines": 100,
@@ -52,6 +53,7 @@ EXPECTED = {
 # take more processors than one from those that tell by the clock whether something works:
 ALONE = {
     "vm-tests": "two emulated machines at a time, which have a deadline",
+    "node-image": "an emulated machine, which has deadlines",
 }
 APART = {
     ("hook-tests", "role-dropbear"): "time limits of the hook; make -j",

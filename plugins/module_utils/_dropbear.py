@@ -221,7 +221,7 @@ def identity(path: str) -> tuple[int, int] | None:
 
 def running_programs() -> set[tuple[int, int] | None]:
     """Return device and inode of each program that a process runs."""
-    return {identity(f"/proc/{pid}/exe") for pid in os.listdir("/proc") if pid.isdigit()} - {None}
+    return {identity(path) for path in glob.glob("/proc/[0-9]*/exe")} - {None}
 
 
 def says(*command: str) -> tuple[bool, str]:

@@ -42,7 +42,10 @@ try:
     CDLL("libseccomp.so.2")
 except OSError:
     pass
-print(open("/proc/self/maps", errors="surrogateescape").read())
+try:
+    print(open("/proc/self/maps", errors="surrogateescape").read())
+except FileNotFoundError:  # an image of a node without /proc
+    pass
 """
 
 
@@ -52,6 +55,8 @@ class LoadError(Exception):
 
 def load(python: str, packages: list[str]) -> tuple[set[str], set[str]]:
     """Return the files that the interpreter has mapped, and the paths at which the dynamic loader looked for libraries.
+
+    Without /proc the former are the libraries alone.
 
     Raises LoadError.
     """
@@ -76,7 +81,7 @@ def load(python: str, packages: list[str]) -> tuple[set[str], set[str]]:
         said = [line for line in answer.stderr.splitlines() if not re.match(r" +\d+:\t", line)]
         reason = said[-1] if said else f"exit status {answer.returncode}"
         raise LoadError(f"{python} cannot import cryptography and pyroute2 as an ordinary user: {reason}")
-    return set(mapped(answer.stdout)), set(tried(answer.stderr))
+    return set(mapped(answer.stdout)) or set(initialized(answer.stderr)), set(tried(answer.stderr))
 
 
 def mapped(maps: str) -> Iterator[str]:
@@ -85,6 +90,12 @@ def mapped(maps: str) -> Iterator[str]:
         _numbers, slash, path = line.partition("/")
         if slash and os.path.isfile(slash + path):  # excludes devices and deleted files, such as libffi's closures
             yield slash + path
+
+
+def initialized(debug: str) -> Iterator[str]:
+    """Yield the libraries that glibc's dynamic loader loaded, from its output with LD_DEBUG=libs."""
+    for found in re.finditer(r"^ +\d+:\tcalling init: (/.*)$", debug, re.MULTILINE):
+        yield found[1]
 
 
 def tried(debug: str) -> Iterator[str]:

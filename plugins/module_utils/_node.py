@@ -18,9 +18,10 @@ import shutil
 import socket
 import stat
 import subprocess
+from collections.abc import Callable
 from typing import Any
 
-from . import _docker, _hook_package, _timers
+from . import _docker, _hook_package, _image, _timers
 
 ENGINES = ("podman", "crun", "runc", "sarus")
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -132,9 +133,14 @@ def docker(settings: str) -> dict[str, object] | None:
     }
 
 
-def podman_hooks_dirs(program: str) -> list[str]:
-    """Return the directories from which podman reads hooks. Its --help shows the values of containers.conf."""
+def podman_hooks_dirs(program: str) -> list[str] | None:
+    """Return the directories from which podman reads hooks. Its --help shows the values of containers.conf.
+
+    None if it does not run, as in an image without /proc.
+    """
     answer = subprocess.run([program, "--help"], stdout=subprocess.PIPE, text=True, timeout=60, check=False)
+    if answer.returncode != 0:
+        return None
     option = re.search(r"--hooks-dir .*\(default \[(.*)\]\)", answer.stdout)
     return option.group(1).split(",") if option else []
 
@@ -151,9 +157,10 @@ def sarus_hooks_dirs(program: str) -> list[str]:
 
 
 def hooks_dirs(found: dict[str, str]) -> dict[str, list[str]]:
-    """Return the directories from which engines read hooks; crun and runc read none."""
-    readers = {"podman": podman_hooks_dirs, "sarus": sarus_hooks_dirs}
-    return {name: reader(found[name]) for name, reader in readers.items() if name in found}
+    """Return the directories from which engines read hooks, as far as they tell; crun and runc read none."""
+    readers: dict[str, Callable[[str], list[str] | None]] = {"podman": podman_hooks_dirs, "sarus": sarus_hooks_dirs}
+    read = {name: reader(found[name]) for name, reader in readers.items() if name in found}
+    return {name: directories for name, directories in read.items() if directories is not None}
 
 
 def ssh_hook_program(path: str) -> str | None:
@@ -354,6 +361,14 @@ def full(path: str) -> bool:
     return status.f_bavail * status.f_frsize < ROOM
 
 
+def dead_link(path: str) -> str | None:
+    """Return the link above a path that leads to nothing, or None: a directory may be mounted there later."""
+    above = os.path.dirname(path)
+    while not os.path.lexists(above):
+        above = os.path.dirname(above)
+    return None if os.path.exists(above) else above
+
+
 def suid_dumpable(path: str) -> int:
     """Return the kernel parameter fs.suid_dumpable, from the file `path`."""
     try:
@@ -363,31 +378,46 @@ def suid_dumpable(path: str) -> int:
         return 0
 
 
-def report(question: dict[str, Any]) -> dict[str, object]:
-    """Return the properties of the node. The question has the options of the module node_facts."""
-    found = engines()
-    read = hooks_dirs(found)
+def running(question: dict[str, Any]) -> dict[str, object]:
+    """Return what is known of the kernel that runs and of processes."""
     daemons = running_daemons(question["dropbear_dir"])
-    searched = [os.path.dirname(path) for path in question["json_files"]]
-    searched += [directory for directories in read.values() for directory in directories]
-    launcher = f"{question['prefix']}/bin/ssh_hook"
-    stale, others = superfluous_hooks(searched, launcher, question["json_files"])
     return {
-        "architecture": platform.machine(),
         "kernel": os.uname().release,
-        "systemd": _timers.runs_systemd(),
-        "python": interpreter(question["python"], question["packages_dir"]),
-        "engines": found,
-        "docker": docker(question["docker_json"]),
-        "hooks_dirs": read,
-        "other_hooks": others,
         "port_holders": port_holders(question["port"], daemons),
         "foreign": [address for address in question["addresses"] if not can_listen(address)],
         "suid_dumpable": suid_dumpable(SUID_DUMPABLE),
         "daemons": daemons,
         "servers": servers(daemons),
+    }
+
+
+# The same of an image: its nodes have other kernels, processes and addresses than the machine that changes it.
+NOT_RUNNING = {"kernel": "", "port_holders": [], "foreign": [], "suid_dumpable": 0, "daemons": [], "servers": []}
+
+
+def report(question: dict[str, Any]) -> dict[str, object]:
+    """Return the properties of the node. The question has the options of the module node_facts."""
+    image = _image.is_image()
+    found = engines()
+    read = hooks_dirs(found)
+    searched = [os.path.dirname(path) for path in question["json_files"]]
+    searched += [directory for directories in read.values() for directory in directories]
+    launcher = f"{question['prefix']}/bin/ssh_hook"
+    stale, others = superfluous_hooks(searched, launcher, question["json_files"])
+    return {
+        "image": image,
+        "dev_null": _image.has_null(),
+        "architecture": platform.machine(),
+        **(NOT_RUNNING if image else running(question)),
+        "systemd": _timers.uses_systemd(),
+        "python": interpreter(question["python"], question["packages_dir"]),
+        "engines": found,
+        "docker": docker(question["docker_json"]),
+        "hooks_dirs": read,
+        "other_hooks": others,
         "passwd_file": os.path.isfile(question["passwd_file"]),
         "missing": [path for path in question["directories"] if not os.path.isdir(path)],
+        "dead_links": sorted({link for path in question["written"] if (link := dead_link(path))}),
         "read_only": [path for path in question["written"] if read_only(path)],
         "full": [path for path in question["written"] if not read_only(path) and full(path)],
         "stale": stale + [path for path in question["unwanted"] if os.path.lexists(path)],

@@ -1,16 +1,19 @@
 # Copyright (c) ocihooks.ssh contributors
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Install, start and remove systemd timers."""
+"""Install, start and remove systemd timers. In an image, where no systemd runs, enable them by systemctl's links."""
 
 from __future__ import annotations
 
+import glob
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
-from . import _files
+from . import _files, _image
 
 UNITS = "/etc/systemd/system"
 KINDS = (".service", ".timer")
@@ -22,8 +25,13 @@ class SystemdError(Exception):
 
 
 def runs_systemd() -> bool:
-    """Return whether the first process is systemd."""
-    return _files.read("/proc/1/comm").strip() == b"systemd"
+    """Return whether the first process is systemd, and this root directory its own."""
+    return not _image.is_image() and _files.read("/proc/1/comm").strip() == b"systemd"
+
+
+def uses_systemd() -> bool:
+    """Return whether systemd runs here, or will when this image is booted."""
+    return _image.has_systemd() if _image.is_image() else runs_systemd()
 
 
 def systemctl(*arguments: str, check: bool = True) -> bool:
@@ -71,6 +79,8 @@ def remove(names: Sequence[str], check: bool) -> list[str]:
         if running:
             for verb in ("stop", "disable"):  # not "disable --now", which fails where systemd only pretends to run
                 systemctl(verb, f"{name}.timer")
+        else:
+            disable(f"{name}.timer")
         for kind in KINDS:
             _files.remove(f"{UNITS}/{name}{kind}")
     if running:
@@ -78,8 +88,41 @@ def remove(names: Sequence[str], check: bool) -> list[str]:
     return found
 
 
+def targets(text: str) -> list[str]:
+    """Return the units that want a unit of this text, by its [Install] section."""
+    return [name for names in re.findall(r"^WantedBy=(.*)$", text, re.MULTILINE) for name in names.split()]
+
+
+def enable(name: str, text: str, check: bool) -> bool:
+    """Make the links by which systemd starts a unit when the image is booted. Return whether one was missing.
+
+    Raises:
+        OSError: a link cannot be made.
+    """
+    unit = f"{UNITS}/{name}"
+    links = [f"{UNITS}/{target}.wants/{name}" for target in targets(text)]
+    missing = [link for link in links if not os.path.islink(link) or os.readlink(link) != unit]
+    for link in [] if check else missing:
+        _files.make_missing(os.path.dirname(link))
+        _files.remove(link)
+        os.symlink(unit, link)
+    return bool(missing)
+
+
+def disable(name: str) -> None:
+    """Remove the links by which systemd starts a unit, and directories that this leaves empty.
+
+    Raises:
+        OSError: a link cannot be removed.
+    """
+    for link in glob.glob(f"{glob.escape(UNITS)}/*.wants/{name}"):
+        _files.remove(link)
+        with suppress(OSError):  # other units are wanted too
+            os.rmdir(os.path.dirname(link))
+
+
 def install(units: Mapping[str, str], check: bool) -> tuple[list[str], list[str]]:
-    """Write units, name -> text, and enable and start their timers.
+    """Write units, name -> text, and enable and start their timers. In an image nothing starts.
 
     Returns: the units that were written, and the timers that were started or enabled.
 
@@ -88,10 +131,13 @@ def install(units: Mapping[str, str], check: bool) -> tuple[list[str], list[str]
         SystemdError: systemctl failed.
     """
     written = [name for name, text in units.items() if _files.update(f"{UNITS}/{name}", text.encode(), check=check)]
+    timers = [name for name in units if name.endswith(".timer")]
+    if not runs_systemd():
+        return written, [name for name in timers if enable(name, units[name], check)]
     if written and not check:
         systemctl("daemon-reload")
     started = []
-    for name in (name for name in units if name.endswith(".timer")):
+    for name in timers:
         is_new = not set(written).isdisjoint((name, name.replace(".timer", ".service")))
         if not is_new and systemctl("is-enabled", name, check=False) and systemctl("is-active", name, check=False):
             continue

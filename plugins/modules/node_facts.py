@@ -91,16 +91,27 @@ node:
   returned: success
   type: dict
   contains:
+    image:
+      description: >-
+        Whether this is an image of a node and no node that runs. Its root directory is not that of the first process,
+        as in a chroot, or C(/proc) is not mounted. C(kernel), C(port_holders), C(foreign), C(suid_dumpable) and
+        C(daemons) are empty then, since they would tell of the machine that changes the image.
+      type: bool
+      sample: false
+    dev_null:
+      description: Whether C(/dev/null) is a device, as it is not in an image without devices.
+      type: bool
+      sample: true
     architecture:
       description: The machine's architecture.
       type: str
       sample: x86_64
     kernel:
-      description: Release of the running kernel.
+      description: Release of the running kernel. Empty in an image.
       type: str
       sample: 6.12.0-1-amd64
     systemd:
-      description: Whether the first process is systemd.
+      description: Whether the first process is systemd; in an image, whether systemd is installed.
       type: bool
       sample: true
     python:
@@ -126,7 +137,9 @@ node:
       type: dict
       sample: {version: "26.1", cdi: false, is_old: false, problem: null}
     hooks_dirs:
-      description: Engine to the directories from which it reads OCI hooks.
+      description: >-
+        Engine to the directories from which it reads OCI hooks. Without podman if that does not run, as in an image
+        without C(/proc).
       type: dict
       sample: {podman: [/usr/share/containers/oci/hooks.d]}
     other_hooks:
@@ -166,6 +179,11 @@ node:
       sample: true
     missing:
       description: Those of O(directories) that do not exist.
+      type: list
+      elements: str
+      sample: []
+    dead_links:
+      description: Links above O(written) that lead to nothing, as in an image without what its nodes mount.
       type: list
       elements: str
       sample: []

@@ -32,6 +32,8 @@ attributes:
     description: Shows each unit before and after.
 notes:
   - If the first process is not systemd, O(units) are ignored, and O(absent) are removed.
+  - In an image of a node, where the root directory is not that of the first process, timers are enabled by links, as
+    C(WantedBy) in their texts says, if systemd is installed. They start when the image is booted.
 seealso:
   - module: ansible.builtin.systemd_service
 """
@@ -89,7 +91,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    units = module.params["units"] if _timers.runs_systemd() else {}
+    units = module.params["units"] if _timers.uses_systemd() else {}
     before = {name: _files.read(f"{_timers.UNITS}/{name}").decode(errors="replace") for name in units}
     try:
         removed = _timers.remove(module.params["absent"], module.check_mode)

@@ -20,6 +20,16 @@ def numbers(text: str) -> tuple[int, ...]:
     return tuple(map(int, re.findall(r"[0-9]+", text)[:2]))
 
 
+def wrong_devices(host: str, node: Mapping[str, Any]) -> str | None:
+    """Return what is wrong with an image without devices, or None."""
+    if node["dev_null"]:
+        return None
+    return (
+        f"/dev/null of {host} is no device, and programs would make a file of it: remove the file if there is one, and "
+        "mount /dev there before the play (mount --bind /dev IMAGE/dev)."
+    )
+
+
 def wrong_interpreter(host: str, variables: Mapping[str, Any], node: Mapping[str, Any]) -> str | None:
     """Return what is wrong with the interpreter of the hook, or None."""
     python, facts = variables["ssh_hook_python"], node["python"]
@@ -54,7 +64,7 @@ def complaints(host: str, variables: Mapping[str, Any], node: Mapping[str, Any],
         host: the node's name
         audit: whether nothing will be written, so that room for it does not matter
     """
-    wrong = wrong_interpreter(host, variables, node)
+    wrong = wrong_devices(host, node) or wrong_interpreter(host, variables, node)
     if wrong:
         return [wrong]
     rules = [*_common(host, variables, node, audit)]
@@ -69,9 +79,14 @@ def _common(
     packages_dir, missing = variables["ssh_hook_python_packages_dir"], missing_packages(variables, node)
     base_dir, passwd_file = variables["ssh_hook_base_dir"], variables["ssh_hook_passwd_file"]
     yield (
-        base_dir not in node["missing"],
+        node["image"] or base_dir not in node["missing"],  # homes are mounted when it is booted
         f"There is no directory {base_dir} (ssh_hook_base_dir) on {host}: name the parent directory of the users' "
         "homes, or mount it.",
+    )
+    yield (
+        audit or not node["dead_links"],
+        f"On {host} {_and(node['dead_links'])} leads to nothing, as a link to what is not mounted: make or mount "
+        "what it leads to, or put a directory in its place, or install on other directories.",
     )
     yield (
         audit or not node["read_only"],
@@ -143,18 +158,40 @@ def lacks_cdi(node: Mapping[str, Any]) -> bool:
 
 def remarks(host: str, variables: Mapping[str, Any], node: Mapping[str, Any]) -> list[str]:
     """Return a sentence for each thing that the admin should know, and that does not keep the hook from the node."""
+    said = [*_image_remarks(host, variables, node)]
     if is_client(variables, node):
-        return [
+        said += [
             f"{host} has no container engine, and gets the users' side of ssh_hook alone: keygen, client-config and "
             "wait."
         ]
+    else:
+        said += _engine_remarks(host, variables, node)
+    return said
+
+
+def _image_remarks(host: str, variables: Mapping[str, Any], node: Mapping[str, Any]) -> Iterable[str]:
+    if node["image"]:
+        yield (
+            f"{host} is an image and does not run: port, addresses, kernel and homes of its nodes are not checked, and "
+            "the timers start when it is booted."
+        )
+        if variables.get("ssh_hook_users"):
+            yield (
+                f"No keys are made in the image {host}: those of ssh_hook_users are made on a node of this play that "
+                "runs, if there is one."
+            )
+
+
+def _engine_remarks(host: str, variables: Mapping[str, Any], node: Mapping[str, Any]) -> list[str]:
     docker, cdi = node["docker"], variables["ssh_hook_cdi"]
     read = {path for directories in node["hooks_dirs"].values() for path in directories}
     unread = [path for path in variables["ssh_hook_hooks_dirs"] if path not in read]
     podmans = node["hooks_dirs"].get("podman")
     rules = [
         (
-            variables["ssh_hook_overlay_mount_home_ssh"] and numbers(node["kernel"]) < ROOTLESS_OVERLAYS,
+            variables["ssh_hook_overlay_mount_home_ssh"]
+            and not node["image"]
+            and numbers(node["kernel"]) < ROOTLESS_OVERLAYS,
             f"Kernel {node['kernel']} of {host} is older than 5.13 and has no overlays in user namespaces: rootless "
             "containers get an SSH daemon there only with ssh_hook_overlay_mount_home_ssh set to false.",
         ),
@@ -176,9 +213,14 @@ def remarks(host: str, variables: Mapping[str, Any], node: Mapping[str, Any]) ->
             f"{json.dumps([*(podmans or []), *unread])}'.",
         ),
         (
-            unread and podmans is None,
+            unread and "podman" not in node["engines"],
             f"No engine on {host} reads {_and(unread)} (ssh_hook_hooks_dirs): crun and runc by themselves take hooks "
             "from a bundle's config.json alone, so whatever makes the bundles must put the hook into them.",
+        ),
+        (
+            unread and "podman" in node["engines"] and podmans is None,
+            f"podman on {host} does not say from where it reads hooks, as in an image without /proc: mount that there, "
+            f"or see to it that podman reads {_and(unread)} (ssh_hook_hooks_dirs).",
         ),
     ]
     return [sentence for is_so, sentence in rules if is_so]

@@ -67,6 +67,7 @@ def types() -> str:
         "hook",
         "vm",
         "monitoring",
+        "node_image",
     )
     return packages + command("mypy", *roles, "tools", "docs/site/drawing.py", *(f"tests/{tool}" for tool in tools))
 

@@ -55,6 +55,17 @@ Traceback
     assert list(loader.tried(debug)) == [f"{tmp_path}/a/libx.so", "/opt/with blank/libx.so"]
 
 
+def test_what_the_dynamic_loader_loaded() -> None:
+    debug = """\
+       123:\tinitialize program: python3
+       123:\tcalling init: /lib/x86_64-linux-gnu/libc.so.6
+       123:\tcalling init: linux-vdso.so.1
+       123:\tcalling init: /opt/with blank/libx.so
+       123:\tcalling fini: /opt/liby.so [0]
+"""
+    assert list(loader.initialized(debug)) == ["/lib/x86_64-linux-gnu/libc.so.6", "/opt/with blank/libx.so"]
+
+
 def test_files_are_mapped_and_devices_and_what_is_deleted_are_not(tmp_path: Path) -> None:
     library = tmp_path / "lib x.so"
     library.touch()

@@ -141,6 +141,13 @@ def test_podman_says_where_it_reads_hooks(tmp_path: Path, text: str, directories
     assert node.hooks_dirs({"podman": str(podman)}) == {"podman": directories}
 
 
+def test_a_podman_that_does_not_run_says_nothing(tmp_path: Path) -> None:
+    podman = tmp_path / "podman"
+    podman.write_text("#!/bin/sh\necho 'cannot retrieve cmd line' >&2\nexit 1\n", encoding="utf-8")
+    podman.chmod(0o755)
+    assert node.hooks_dirs({"podman": str(podman)}) == {}
+
+
 OTHER = {**HOOK, "hook": {**HOOK["hook"], "path": "/opt/sarus/bin/ssh_hook"}}
 
 
@@ -201,6 +208,15 @@ def test_a_node_cannot_listen_at_what_is_no_address_of_its_own(address: str) -> 
     assert not node.can_listen(address)
 
 
+def test_a_link_that_leads_to_nothing_is_found_above_a_path(tmp_path: Path) -> None:
+    (tmp_path / "opt").symlink_to("var/opt")
+    for below in ("opt/oci-hooks", "opt/oci-hooks/etc"):
+        assert node.dead_link(str(tmp_path / below)) == str(tmp_path / "opt")
+    (tmp_path / "var/opt").mkdir(parents=True)
+    for below in ("opt/oci-hooks/etc", "none/oci-hooks", "opt"):
+        assert node.dead_link(str(tmp_path / below)) is None
+
+
 def test_suid_dumpable_of_a_kernel_without_it_is_the_default(tmp_path: Path) -> None:
     (tmp_path / "suid_dumpable").write_text("2\n", encoding="ascii")
     assert node.suid_dumpable(str(tmp_path / "suid_dumpable")) == 2
@@ -230,7 +246,7 @@ def test_an_interpreter_says_what_it_is_or_is_none(tmp_path: Path) -> None:
     assert node.interpreter(str(tmp_path), "")["exists"] is False
 
 
-def test_the_report_is_json(tmp_path: Path) -> None:
+def test_the_report_is_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     question = {
         "prefix": str(tmp_path),
         "python": sys.executable,
@@ -258,6 +274,12 @@ def test_the_report_is_json(tmp_path: Path) -> None:
     assert report["other_hooks"] == [str(tmp_path / "08-ssh-hook.json")]
     assert report["stale"] == [str(tmp_path / "cdi.json")]
     assert report["versions"] == [str(tmp_path / "lib/ssh_hook-1")]
+    assert report["image"] is False
+    monkeypatch.setattr(node._image, "is_image", lambda: True)
+    report = json.loads(json.dumps(node.report(question)))
+    assert report["image"] is True
+    assert (report["kernel"], report["foreign"], report["daemons"], report["port_holders"]) == ("", [], [], [])
+    assert report["stale"] == [str(tmp_path / "cdi.json")]
 
 
 def test_sessions_count_for_the_daemon_that_serves_them(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,12 +4,14 @@ calls."""
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from ansible_collections.ocihooks.ssh.plugins.module_utils import _timers as timers
 
-UNITS = {"a.service": "[Service]\n", "a.timer": "[Timer]\n", "b.service": "[Service]\n", "b.timer": "[Timer]\n"}
+INSTALL = "[Timer]\n[Install]\nWantedBy=timers.target\n"
+UNITS = {"a.service": "[Service]\n", "a.timer": INSTALL, "b.service": "[Service]\n", "b.timer": INSTALL}
 
 
 class Systemd:
@@ -93,3 +95,75 @@ def test_a_systemctl_that_fails_is_one_sentence(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(timers.SystemdError, match=r"^systemctl start x.timer failed: no such unit$"):
         timers.systemctl("start", "x.timer")
     assert timers.systemctl("is-active", "x.timer", check=False) is False
+
+
+@pytest.fixture
+def image(tmp_path: Path, systemd: Systemd, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The directory of units in an image, where systemctl is not to be called."""
+    monkeypatch.setattr(timers, "runs_systemd", lambda: False)
+    yield tmp_path
+    assert systemd.calls == []
+
+
+def links(image: Path) -> dict[str, str]:
+    return {str(path.relative_to(image)): os.readlink(path) for path in image.glob("*.wants/*")}
+
+
+def test_in_an_image_timers_are_enabled_by_links(image: Path) -> None:
+    assert timers.install(UNITS, check=True) == (list(UNITS), ["a.timer", "b.timer"])
+    assert list(image.iterdir()) == []
+    assert timers.install(UNITS, check=False) == (list(UNITS), ["a.timer", "b.timer"])
+    wanted = {f"timers.target.wants/{name}.timer": f"{image}/{name}.timer" for name in "ab"}
+    assert links(image) == wanted
+    assert timers.install(UNITS, check=False) == ([], [])
+    link = image / "timers.target.wants/b.timer"
+    for target in (None, "/dev/null", "/usr/lib/systemd/system/b.timer"):
+        link.unlink()
+        if target:
+            link.symlink_to(target)
+        assert timers.install(UNITS, check=True) == ([], ["b.timer"])
+        assert timers.install(UNITS, check=False) == ([], ["b.timer"])
+        assert links(image) == wanted
+
+
+def test_what_removal_leaves_in_an_image_are_other_units(image: Path) -> None:
+    timers.install(UNITS, check=False)
+    other = image / "timers.target.wants/other.timer"
+    other.symlink_to("/usr/lib/systemd/system/other.timer")
+    assert timers.remove(["a"], check=True) == ["a"]
+    assert timers.remove(["a"], check=False) == ["a"]
+    assert set(links(image)) == {"timers.target.wants/b.timer", "timers.target.wants/other.timer"}
+    other.unlink()
+    assert timers.remove(["a", "b"], check=False) == ["b"]
+    assert list(image.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (INSTALL, ["timers.target"]),
+        ("[Install]\nWantedBy=a.target b.target\nWantedBy=c.target\n", ["a.target", "b.target", "c.target"]),
+        ("[Timer]\nOnBootSec=1\n", []),
+    ],
+)
+def test_what_wants_a_unit(text: str, expected: list[str]) -> None:
+    assert timers.targets(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("image_root", "first", "installed", "expected"),
+    [
+        (False, b"systemd\n", False, True),
+        (False, b"catatonit\n", True, False),
+        (True, b"systemd\n", False, False),  # the machine's, by its /proc
+        (True, b"", True, True),
+    ],
+)
+def test_where_timers_are_of_use(
+    monkeypatch: pytest.MonkeyPatch, image_root: bool, first: bytes, installed: bool, expected: bool
+) -> None:
+    monkeypatch.setattr(timers._image, "is_image", lambda: image_root)
+    monkeypatch.setattr(timers._image, "has_systemd", lambda: installed)
+    monkeypatch.setattr(timers._files, "read", lambda _path: first)
+    assert timers.uses_systemd() is expected
+    assert timers.runs_systemd() is (expected and not image_root)

@@ -25,6 +25,8 @@ VARIABLES: dict[str, Any] = {
     "ssh_hook_overlay_mount_home_ssh": True,
 }
 NODE: dict[str, Any] = {
+    "image": False,
+    "dev_null": True,
     "kernel": "6.12.0-1-amd64",
     "python": {
         "exists": True,
@@ -41,6 +43,7 @@ NODE: dict[str, Any] = {
     "suid_dumpable": 0,
     "passwd_file": False,
     "missing": [],
+    "dead_links": [],
     "read_only": [],
     "full": [],
 }
@@ -67,6 +70,7 @@ REFUSED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({}, {"python": {"version": "3.8"}}, "/usr/bin/python3 (ssh_hook_python) on n1 is Python 3.8, and the hook needs"),
     ({}, {"engines": {}}, "There is no container engine on n1: install podman, crun, runc or sarus first."),
     ({}, {"missing": ["/home"]}, "There is no directory /home (ssh_hook_base_dir) on n1: name the parent directory"),
+    ({}, {"dead_links": ["/opt"]}, "On n1 /opt leads to nothing, as a link to what is not mounted: make or mount what"),
     (
         {"ssh_hook_metrics_dir": "/var/lib/node_exporter"},
         {"missing": ["/var/lib/node_exporter"]},
@@ -133,7 +137,7 @@ def test_a_node_that_is_not_fit_is_refused_by_its_sentence(
 
 
 def test_an_audit_writes_nothing_and_needs_no_room() -> None:
-    facts = node(read_only=["/opt"], full=["/srv"], suid_dumpable=1)
+    facts = node(dead_links=["/opt"], read_only=["/opt"], full=["/srv"], suid_dumpable=1)
     assert fitness.complaints("n1", VARIABLES, facts, audit=True) == []
 
 
@@ -175,9 +179,15 @@ OFF = {"version": "26.1", "cdi": False, "is_old": False, "problem": None}
         ),
         (
             {},
-            {"hooks_dirs": {}},
+            {"engines": {"crun": "/usr/bin/crun"}, "hooks_dirs": {}},
             "No engine on n1 reads /etc/hooks.d (ssh_hook_hooks_dirs): crun and runc by themselves",
         ),
+        (
+            {},
+            {"hooks_dirs": {}},
+            "podman on n1 does not say from where it reads hooks, as in an image without /proc: mount that there",
+        ),
+        ({}, {"image": True, "kernel": "", "missing": ["/home"]}, "n1 is an image and does not run: port, addresses,"),
     ],
 )
 def test_what_does_not_keep_the_hook_away_is_told(
@@ -198,3 +208,16 @@ def test_what_does_not_keep_the_hook_away_is_told(
 )
 def test_and_only_where_it_matters(variables: dict[str, Any], facts: dict[str, Any]) -> None:
     assert fitness.remarks("n1", {**VARIABLES, **variables}, node(**facts)) == []
+
+
+def test_an_image_gets_no_keys_and_needs_no_homes() -> None:
+    image = node(image=True, kernel="", missing=["/home"])
+    _first, said = fitness.remarks("n1", {**VARIABLES, "ssh_hook_users": ["alice"]}, image)
+    assert said.startswith("No keys are made in the image n1: those of ssh_hook_users are made on a node of this play")
+    assert fitness.complaints("n1", VARIABLES, image, audit=False) == []
+
+
+def test_an_image_without_devices_is_refused_by_one_sentence() -> None:
+    image = node(image=True, dev_null=False, python={"version": None})
+    (said,) = fitness.complaints("n1", VARIABLES, image, audit=True)
+    assert said.startswith("/dev/null of n1 is no device, and programs would make a file of it: remove the file")
