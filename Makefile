@@ -18,7 +18,7 @@ help:
 	@echo 'make lint         linters, types, documentation, changelog; quick'
 	@echo 'make docs         the site of the documentation, in .cache/docs/html; any warning is an error'
 	@echo 'make unit         unit tests, on the oldest and the newest Python of this machine'
-	@echo 'make fuzz         the parsers, with random inputs for FUZZ_SECONDS (60; in make test 20)'
+	@echo 'make fuzz         the parsers, with random inputs for FUZZ_SECONDS (60; in make test 27)'
 	@echo 'make sanity       ansible-test sanity'
 	@echo 'make integration  the modules, by ansible-test integration'
 	@echo 'make role-dropbear, make role-ssh-hook  each role alone, on this machine and in a bed'
@@ -50,7 +50,7 @@ venv:
 	@tests/venv .venv requirements-dev.txt $(PYTHON)
 	@command -v shellcheck >/dev/null || tests/testbed/packages --only shellcheck
 
-test: export FUZZ_SECONDS = 20
+test: export FUZZ_SECONDS = 27
 test: venv
 	@python tests/run.py $(PARTS)
 
@@ -112,7 +112,7 @@ rootless: venv
 	@tests/testbed/molecule rootless
 
 engines: venv
-	@tests/hook/run tests/hook/test_engines.py
+	@TB_DIR=$(CURDIR)/.cache/engines-bed tests/hook/run tests/hook/test_engines.py
 	@tests/testbed/molecule engines
 
 monitoring: venv

@@ -12,6 +12,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,40 +28,37 @@ TAIL = 40  # lines
 # Seconds, roughly, that the parts take; the longest start first, so that the lanes end at about the same time.
 EXPECTED = {
     "lifecycle": 1200,
-    "role-dropbear": 1000,
-    "hook-tests": 900,
-    "role-ssh-hook": 500,
+    "hook-tests": 800,
+    "role-dropbear": 500,
+    "role-ssh-hook": 470,
     "slurm": 360,
+    "vm-tests": 330,
     "rootless": 300,
-    "molecule": 210,
-    "vm-tests": 140,
-    "sanity": 130,
     "node-image": 180,
+    "sanity": 140,
     "upgrade-from-sarus": 120,
-    "launchers": 120,
-    "engines": 100,
-    "monitoring": 40,
-    "integration": 90,
-    "unit": 80,
+    "molecule": 105,
     "release-test": 100,
-    "lint": 60,
-    "demo-test": 50,
-    "fuzz": 30,
+    "lint": 70,
+    "launchers": 70,
+    "engines": 65,
+    "integration": 65,
+    "unit": 50,
+    "fuzz": 40,
+    "monitoring": 40,
+    "demo-test": 20,
     "docs": 20,
 }
 
 # Each part has a bed, ports, a network and directories below .cache of its own. What they share has locks: apt
-# (tests/testbed/packages), images, the builds of Dropbear, .cache/hook (tests/hook/prepare). Kept apart are those that
-# take more processors than one from those that tell by the clock whether something works:
-ALONE = {
-    "vm-tests": "two emulated machines at a time, which have a deadline",
-    "node-image": "an emulated machine, which has deadlines",
-}
-APART = {
-    ("hook-tests", "role-dropbear"): "time limits of the hook; make -j",
-    ("hook-tests", "lint"): "time limits of the hook; two linters at a time",
-    ("hook-tests", "sanity"): "time limits of the hook; a pylint for each processor",
-    ("hook-tests", "fuzz"): "time limits of the hook; two targets at a time",
+# (tests/testbed/packages), images, the builds of Dropbear, .cache/hook (tests/hook/prepare). Some tests tell by the
+# clock whether something works, so parts that would keep more processors busy get only those of their lane:
+PARALLEL = {
+    "fuzz": "two targets at a time",
+    "lint": "two linters at a time",
+    "role-dropbear": "make -j",
+    "sanity": "a pylint for each processor",
+    "vm-tests": "an emulated machine for each processor",
 }
 
 # The closing line of pytest, and of our own runners: "12 passed", "1 failed, 11 passed in 0.4s", "3 passed, 0 failed".
@@ -90,13 +89,14 @@ def count(log: str) -> tuple[int, int]:
 
 
 class Run:
-    """A part that runs, in a session of its own, so that all of it can be ended."""
+    """A part that runs in a lane (from 0 on), in a session of its own, so that all of it can be ended."""
 
-    def __init__(self, part: str) -> None:
+    def __init__(self, part: str, lane: int, processors: set[int]) -> None:
         self.part = part
+        self.lane = lane
         self._start = time.monotonic()
         self._path = LOGS / f"{part}.log"
-        with self._path.open("wb") as log:
+        with self._path.open("wb") as log, confined(processors):
             self._process = subprocess.Popen(
                 ["make", "--no-print-directory", part],
                 cwd=ROOT,
@@ -134,33 +134,40 @@ class Run:
         return Result(self.part, time.monotonic() - self._start, passed, failed)
 
 
-def are_apart(part: str, other: str) -> bool:
-    """Tell whether two parts must not run at the same time."""
-    return part in ALONE or other in ALONE or (part, other) in APART or (other, part) in APART
+@contextmanager
+def confined(processors: set[int]) -> Iterator[None]:
+    """Have processes that are started meanwhile run on these processors alone."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, processors)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
-def choose(waiting: list[str], running: list[str], lanes: int) -> str | None:
-    """Return the part to start now, or None while there is no room for one of those that wait.
-
-    With more than one lane those that run alone come first, then the longest.
-    """
-    if len(running) >= lanes:
-        return None
-    if lanes > 1:
-        waiting = sorted(waiting, key=lambda part: (part not in ALONE, -EXPECTED.get(part, 0)))
-    return next((part for part in waiting if not any(are_apart(part, other) for other in running)), None)
+def lane_processors(part: str, lane: int, lanes: int) -> set[int]:
+    """Return the processors that a part in this lane (from 0 on) may use."""
+    processors = sorted(os.sched_getaffinity(0))
+    share = max(1, len(processors) // lanes)
+    start = lane * share % len(processors)
+    return set(processors[start : start + share] if part in PARALLEL else processors)
 
 
 def run_all(parts: list[str], lanes: int) -> dict[str, Result]:
-    """Run the parts, report each one when it ends, and return how they went."""
+    """Run the parts, report each one when it ends, and return how they went.
+
+    With more than one lane the longest come first.
+    """
     waiting = list(dict.fromkeys(parts))
+    if lanes > 1:
+        waiting.sort(key=lambda part: -EXPECTED.get(part, 0))
     running: list[Run] = []
     results: dict[str, Result] = {}
     try:
         while waiting or running:
-            while part := choose(waiting, [run.part for run in running], lanes):
-                waiting.remove(part)
-                running.append(Run(part))
+            for lane in sorted({*range(lanes)} - {run.lane for run in running})[: len(waiting)]:
+                part = waiting.pop(0)
+                running.append(Run(part, lane, lane_processors(part, lane, lanes)))
             time.sleep(POLL)
             for run in [run for run in running if run.is_over()]:
                 running.remove(run)

@@ -162,93 +162,95 @@ def test_another_name_of_dropbears_directory_is_refused(untouched: dict[str, str
     assert listing() == untouched
 
 
-@pytest.mark.parametrize(
-    ("variables", "sentences"),
-    [
-        (
-            {"ssh_hook_prefix": "/", "ssh_hook_hooks_dirs": [], "ssh_hook_python": "/opt/" + 100 * "x"},
-            [
-                "ssh_hook_prefix is '/': it must be an absolute path",
-                "ssh_hook_hooks_dirs is empty, so no engine would learn of the hook",
-                "ssh_hook_python has 105 characters",
-            ],
-        ),
-        (
-            {
-                "ssh_hook_server_port": "15263abc",
-                "ssh_hook_passwd_source": "ldap",
-                "ssh_hook_key_type": "rsa",
-                "ssh_hook_stages": ["createRuntime", "poststart"],
-                "ssh_hook_join_namespaces": "maybe",
-                "ssh_hook_require_seccomp": "perhaps",
-                "ssh_hook_require_shell": "rarely",
-                "ssh_hook_make_keys": "rarely",
-                "ssh_hook_require_user_annotation": "sometimes",
-                "ssh_hook_cdi": "often",
-            },
-            [
-                "ssh_hook_server_port",
-                "value of ssh_hook_passwd_source must be one of: getent, file",
-                "value of ssh_hook_key_type must be one of: ed25519, ecdsa",
-                "value of ssh_hook_stages must be one or more of: createRuntime, createContainer, poststop",
-                "ssh_hook_join_namespaces",
-                "ssh_hook_require_seccomp",
-                "ssh_hook_require_shell",
-                "ssh_hook_make_keys",
-                "ssh_hook_require_user_annotation",
-                "ssh_hook_cdi",
-            ],
-        ),
-        (
-            {"ssh_hook_listen_addresses": ["::1", *(f"127.0.0.{number}" for number in range(1, 10)), "::1"]},
-            ["127.0.0.9, ::1]: give each address once.", "has 11 addresses, and Dropbear listens at 10 at most."],
-        ),
-        (
-            {"ssh_hook_listen_addresses": ["127.0.0.1", "192.0.2.1", "2001:db8::1", "bad.cafe", "::1"]},
-            ["192.0.2.1 and 2001:db8::1 and bad.cafe (ssh_hook_listen_addresses) cannot be listened at on node: name"],
-        ),
-        (
-            {"ssh_hook_python": "/opt/no-such-python"},
-            ["There is no program /opt/no-such-python (ssh_hook_python) on node"],
-        ),
-        ({"ssh_hook_python": "/usr/bin"}, ["There is no program /usr/bin (ssh_hook_python) on node"]),
-        (
-            {"ssh_hook_python": "/bin/true"},
-            ["/bin/true (ssh_hook_python) on node is not Python, and the hook needs Python 3.9"],
-        ),
-        (
-            {
-                "ssh_hook_python_packages_dir": "/opt",
-                "ssh_hook_passwd_source": "file",
-                "ssh_hook_passwd_file": "/etc/no-such-passwd",
-            },
-            [
-                "/opt (ssh_hook_python_packages_dir) on node does not hold cryptography: install what is",
-                "There is no file /etc/no-such-passwd (ssh_hook_passwd_file) on node: put it there",
-            ],
-        ),
-    ],
-)
-def test_preflight_says_what_is_wrong(
-    untouched: dict[str, str], variables: dict[str, object], sentences: list[str]
-) -> None:
-    refused = play("preflight", variables=variables)
-    assert refused.status != 0
-    assert [sentence for sentence in sentences if sentence not in refused.said] == []
-    assert "Traceback" not in refused.said
-    assert listing() == untouched
+# Of nodes with one wrong set of variables each: what it is told.
+WRONG: dict[str, tuple[dict[str, object], list[str]]] = {
+    "no-directory": (
+        {"ssh_hook_prefix": "/", "ssh_hook_hooks_dirs": [], "ssh_hook_python": "/opt/" + 100 * "x"},
+        [
+            "ssh_hook_prefix is '/': it must be an absolute path",
+            "ssh_hook_hooks_dirs is empty, so no engine would learn of the hook",
+            "ssh_hook_python has 105 characters",
+        ],
+    ),
+    "no-choice": (
+        {
+            "ssh_hook_server_port": "15263abc",
+            "ssh_hook_passwd_source": "ldap",
+            "ssh_hook_key_type": "rsa",
+            "ssh_hook_stages": ["createRuntime", "poststart"],
+            "ssh_hook_join_namespaces": "maybe",
+            "ssh_hook_require_seccomp": "perhaps",
+            "ssh_hook_require_shell": "rarely",
+            "ssh_hook_make_keys": "rarely",
+            "ssh_hook_require_user_annotation": "sometimes",
+            "ssh_hook_cdi": "often",
+        },
+        [
+            "ssh_hook_server_port",
+            "value of ssh_hook_passwd_source must be one of: getent, file",
+            "value of ssh_hook_key_type must be one of: ed25519, ecdsa",
+            "value of ssh_hook_stages must be one or more of: createRuntime, createContainer, poststop",
+            "ssh_hook_join_namespaces",
+            "ssh_hook_require_seccomp",
+            "ssh_hook_require_shell",
+            "ssh_hook_make_keys",
+            "ssh_hook_require_user_annotation",
+            "ssh_hook_cdi",
+        ],
+    ),
+    "addresses": (
+        {"ssh_hook_listen_addresses": ["::1", *(f"127.0.0.{number}" for number in range(1, 10)), "::1"]},
+        ["127.0.0.9, ::1]: give each address once.", "has 11 addresses, and Dropbear listens at 10 at most."],
+    ),
+    "others": (
+        {"ssh_hook_listen_addresses": ["127.0.0.1", "192.0.2.1", "2001:db8::1", "bad.cafe", "::1"]},
+        ["192.0.2.1 and 2001:db8::1 and bad.cafe (ssh_hook_listen_addresses) cannot be listened at on others: name"],
+    ),
+    "absent": (
+        {"ssh_hook_python": "/opt/no-such-python"},
+        ["There is no program /opt/no-such-python (ssh_hook_python) on absent"],
+    ),
+    "directory": (
+        {"ssh_hook_python": "/usr/bin"},
+        ["There is no program /usr/bin (ssh_hook_python) on directory"],
+    ),
+    "no-python": (
+        {"ssh_hook_python": "/bin/true"},
+        ["/bin/true (ssh_hook_python) on no-python is not Python, and the hook needs Python 3.9"],
+    ),
+    "old": (
+        {"ssh_hook_python": "/run/python3.8"},
+        ["/run/python3.8 (ssh_hook_python) on old is Python 3.8, and the hook needs Python 3.9 or newer: name"],
+    ),
+    "packages": (
+        {
+            "ssh_hook_python_packages_dir": "/opt",
+            "ssh_hook_passwd_source": "file",
+            "ssh_hook_passwd_file": "/etc/no-such-passwd",
+        },
+        [
+            "/opt (ssh_hook_python_packages_dir) on packages does not hold cryptography: install what is",
+            "There is no file /etc/no-such-passwd (ssh_hook_passwd_file) on packages: put it there",
+        ],
+    ),
+}
 
 
-def test_an_old_python_is_refused(tmp_path: Path) -> None:
-    old = tmp_path / "python3.8"
+def test_preflight_says_what_is_wrong(untouched: dict[str, str], tmp_path: Path) -> None:
+    old = Path("/run/python3.8")
     old.write_text("#!/bin/sh\necho Python 3.8\n", encoding="utf-8")
     old.chmod(0o755)
-    refused = play("preflight", variables={"ssh_hook_python": str(old)})
-    assert (
-        f"{old} (ssh_hook_python) on node is Python 3.8, and the hook needs Python 3.9 or newer: name another."
-        in refused.said
-    )
-    assert refused.status != 0
+    hosts = tmp_path / "hosts.json"
+    variables = {host: wrong for host, (wrong, _sentences) in WRONG.items()}
+    hosts.write_text(json.dumps({"all": {"hosts": variables}}), encoding="utf-8")
+    refused = play("preflight", inventory=str(hosts))
+    old.unlink()
+    said = dict(re.findall(r"^fatal: \[([a-z-]+)\]: FAILED! => (.*)$", refused.said, re.MULTILINE))
+    assert said.keys() == WRONG.keys(), refused.said
+    for host, (_wrong, sentences) in WRONG.items():
+        assert [sentence for sentence in sentences if sentence not in said[host]] == [], said[host]
+    assert "Traceback" not in refused.said
+    assert listing() == untouched
 
 
 def test_a_node_without_an_engine_is_refused() -> None:
@@ -269,22 +271,23 @@ def test_a_port_that_is_taken_is_refused(address: str, family: socket.AddressFam
     assert refused.status != 0
 
 
-@pytest.mark.parametrize("name", ["07-ssh-hook.json", "08-ssh-hook.json"])
-def test_another_ssh_hook_is_refused_and_removal_leaves_it(untouched: dict[str, str], name: str) -> None:
-    other = HOOK_JSON.with_name(name)
-    made = [directory for directory in list(other.parents)[:2] if not directory.exists()]
-    other.parent.mkdir(parents=True, exist_ok=True)
+def test_other_ssh_hooks_are_refused_and_removal_leaves_them(untouched: dict[str, str]) -> None:
+    others = [HOOK_JSON, HOOK_JSON.with_name("08-ssh-hook.json")]  # the first is where ours would be
+    made = [directory for directory in list(HOOK_JSON.parents)[:2] if not directory.exists()]
+    HOOK_JSON.parent.mkdir(parents=True, exist_ok=True)
     hook = {"path": "/opt/sarus/bin/ssh_hook", "args": ["ssh_hook", "start-ssh-daemon"]}
     when = {"annotations": {"^com.hooks.ssh.enabled$": "^true$"}}
     text = json.dumps({"version": "1.0.0", "hook": hook, "when": when, "stages": ["createRuntime"]})
-    other.write_text(text, encoding="utf-8")
+    for other in others:
+        other.write_text(text, encoding="utf-8")
     refused = play("preflight")
     removed = play("remove")
-    assert other.read_text(encoding="utf-8") == text
-    other.unlink()
+    for other in others:
+        assert other.read_text(encoding="utf-8") == text
+        other.unlink()
     for directory in made:
         directory.rmdir()
-    assert f"On node {other} names another SSH hook for the same containers" in refused.said
+    assert f"On node {others[0]} and {others[1]} name another SSH hook for the same containers" in refused.said
     assert refused.status != 0
     assert removed.status == 0, removed.said
     assert listing() == untouched
@@ -767,27 +770,22 @@ def test_a_library_that_a_user_can_replace_is_found(loader_directory: Path, play
     assert (accepted.status, accepted.changed) == (0, 0), accepted.said
 
 
-def test_a_library_that_a_user_owns_in_a_directory_of_roots_is_found(loader_directory: Path) -> None:
+def test_what_the_dynamic_loader_reads_must_be_roots(loader_directory: Path) -> None:
     os.chown(loader_directory, 0, 0)
-    os.chown(loader_directory / "libseccomp.so.2", 1, 1)
-    refused = play("audit")
-    assert refused.status != 0
-    assert f"On node {loader_directory}/libseccomp.so.2 is owned by daemon (uid 1) and must" in refused.said
-
-
-@pytest.mark.parametrize(
-    ("path", "text"), [("/etc/ld.so.preload", "\n"), ("/etc/ld.so.conf.d/zz-loader.conf", "# none\n")]
-)
-def test_what_configures_the_dynamic_loader_must_be_roots(path: str, text: str) -> None:
-    configuration = Path(path)
-    configuration.write_text(text, encoding="utf-8")
-    os.chown(configuration, 1, 1)
+    preload, configuration = Path("/etc/ld.so.preload"), Path("/etc/ld.so.conf.d/zz-loader.conf")
+    preload.write_text("\n", encoding="utf-8")
+    configuration.write_text("# none\n", encoding="utf-8")
+    harmed = [loader_directory / "libseccomp.so.2", preload, configuration]
+    for path in harmed:
+        os.chown(path, 1, 1)
     try:
         refused = play("audit")
     finally:
+        preload.unlink()
         configuration.unlink()
     assert refused.status != 0
-    assert f"On node {configuration} is owned by daemon (uid 1) and must be owned by root" in refused.said
+    for path in harmed:
+        assert f"{path} is owned by daemon (uid 1) and must be owned by root" in refused.said
 
 
 def test_a_library_to_preload_that_a_user_can_make_is_found() -> None:
