@@ -31,7 +31,7 @@ _NOT_QUOTABLE = set('"\\%$*?[')  # in a path: they have a meaning in ssh_config(
 
 DESCRIPTION = """Write a key, known_hosts and a configuration with which ssh outside of containers reaches yours:
 as job1234 in a job, as NODE.container by the node's own sshd, and as container-HOST directly."""
-EXAMPLE = "ssh_hook client-config --jump login.example.org gpu[001-016]"
+EXAMPLE = "ssh_hook client-config --jump login.example.org 'gpu[001-016]'"
 
 
 def add_arguments(parser: ArgumentParser) -> None:

@@ -233,6 +233,19 @@ def test_ports(capsys: pytest.CaptureFixture[str]) -> None:
     assert printed(capsys, "--hosts", "a", "--set", "2", **SLURM)["port"] == "22337"
 
 
+def test_ports_for_pytorch(capsys: pytest.CaptureFixture[str]) -> None:
+    """Those of jobs and sets differ from each other and from all ports of containers."""
+
+    def variables(*arguments: str, **environment: str) -> list[str]:
+        dispatch("options", ["--engine", "podman", "--hosts", "a", *arguments], {**SITE, **environment})
+        return [word for word in capsys.readouterr().out.split() if "MASTER_PORT" in word]
+
+    assert variables(**SLURM) == ["--env=MASTER_PORT=11234", "--env=PET_MASTER_PORT=11234"]
+    assert variables("--set", "2", **SLURM) == ["--env=MASTER_PORT=12337", "--env=PET_MASTER_PORT=12337"]
+    assert variables() == []
+    assert variables("--port", "30000", **SLURM) == []
+
+
 def test_ports_of_jobs_that_follow_each_other_and_of_their_sets_differ() -> None:
     for first in (0, 9999, 123456):
         ports = [options.job_port(job, number) for job in range(first, first + 100) for number in range(1, 10)]
