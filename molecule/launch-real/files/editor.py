@@ -70,9 +70,9 @@ def forwarded(proxy: int, port: int) -> socket.socket:
     return connection
 
 
-def request(connection: socket.socket, path: str, *headers: str) -> bytes:
+def request(connection: socket.socket, path: str, version: str, *headers: str) -> bytes:
     """Send a request; return status line and headers of the answer."""
-    lines = [f"GET {path} HTTP/1.1", "Host: 127.0.0.1", *headers, "", ""]
+    lines = [f"GET {path} HTTP/{version}", "Host: 127.0.0.1", *headers, "", ""]
     connection.sendall("\r\n".join(lines).encode())
     answer = b""
     while not answer.endswith(b"\r\n\r\n"):
@@ -82,7 +82,7 @@ def request(connection: socket.socket, path: str, *headers: str) -> bytes:
 
 def get(connection: socket.socket, path: str) -> tuple[bytes, bytes]:
     """Return the status line of an answer, and its content."""
-    head = request(connection, path, "Connection: close")
+    head = request(connection, path, "1.0")
     content = b""
     while more := connection.recv(65536):
         content += more
@@ -115,7 +115,7 @@ def handshake(connection: socket.socket, token: str) -> list[dict[str, object]]:
     key = base64.b64encode(os.urandom(16)).decode()
     path = f"/?reconnectionToken={uuid.uuid4()}&reconnection=false&skipWebSocketFrames=false"
     upgrade = ("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", f"Sec-WebSocket-Key: {key}")
-    head = request(connection, path, *upgrade)
+    head = request(connection, path, "1.1", *upgrade)
     assert head.startswith(b"HTTP/1.1 101 "), head
     send(connection, {"type": "auth", "auth": token, "data": "x"})
     answers = [receive(connection)]
