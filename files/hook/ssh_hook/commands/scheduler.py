@@ -44,9 +44,9 @@ def find_job(environment: Mapping[str, str]) -> Job | None:
 
 
 def _number(environment: Mapping[str, str], name: str) -> int:
-    """Return the number of a job: ``1234``, of PBS ``1234.server``, in an array ``1234[7].server`` or ``1234-7.server``.
+    """Return the number of a job: ``1234``, or of PBS ``1234.server``.
 
-    An array's jobs run at the same time: the index is added.
+    Jobs of an array, ``1234[7].server`` or ``1234-7.server``, run at the same time: the index is added.
     """
     found = _JOB.match(environment[name])
     if found is None:
