@@ -1,6 +1,9 @@
-"""Runs a task of Ray on each node of the cluster that is running, and prints their hosts."""
+"""Runs a task of Ray on each node of the cluster when those of all hosts are there, and prints their hosts."""
 
 import socket
+import time
+from pathlib import Path
+from typing import Any
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -12,7 +15,18 @@ def host() -> str:
     return socket.gethostname()
 
 
+def nodes(count: int) -> list[Any]:
+    """Return the nodes that are alive, when these are `count` or two minutes have passed."""
+    deadline = time.monotonic() + 120
+    while True:
+        alive = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
+        if len(alive) >= count or time.monotonic() > deadline:
+            return alive
+        time.sleep(1)
+
+
 ray.init(address="auto", log_to_driver=False)
-strategies = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in ray.nodes() if node["Alive"]]
+wanted = len(Path("/opt/oci-hooks/ssh/hosts").read_text(encoding="ascii").split())
+strategies = [NodeAffinitySchedulingStrategy(node, soft=False) for node in nodes(wanted)]
 hosts = ray.get([host.options(scheduling_strategy=strategy).remote() for strategy in strategies])
 print(*sorted(hosts), sep="\n", flush=True)

@@ -15,7 +15,7 @@ _ssh_hook() {
         esac
         case ${COMP_WORDS[1]} in
             keygen) options="--overwrite" ;;
-            client-config) options="--hostfile --port" ;;
+            client-config) options="--hostfile --port --jump" ;;
             connect) options="--job --name" ;;
             wait) options="--hostfile --port --timeout" ;;
             status) options="--json --hosts" ;;

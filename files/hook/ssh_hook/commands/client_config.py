@@ -19,35 +19,46 @@ _KEY = "id_container"
 _KNOWN_HOSTS = "known_hosts"
 _SSH_PORT = 22  # which known_hosts does not name
 _CONFIG = "config"
+_LAPTOP = "laptop"  # the configuration where this program and the compute nodes are only behind a jump host
+_JUMP = re.compile(r"(?:[\w.+-]+@)?[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}")
 _USER = re.compile(r"[\w.@+-]+(\\[\w.@+-]+)?")
 _QUOTABLE = '"!*\'*"'  # not of Host names with a quote: ssh gives them to a shell, and before 9.6 checks none
+_JOBS = " ".join(f"{prefix}job{digit}*" for prefix in ("", "*.") for digit in range(1, 10))  # Host names
+_TITLE = "# Written by 'ssh_hook client-config': its next run replaces this file.\n"
 _BELOW_HOME = "/.oci-hooks/ssh/client"
 _NOT_QUOTABLE = set('"\\%$*?[')  # in a path: they have a meaning in ssh_config(5)
 
 
 DESCRIPTION = """Write a key, known_hosts and a configuration with which ssh outside of containers reaches yours:
 as job1234 in a job, as NODE.container by the node's own sshd, and as container-HOST directly."""
-EXAMPLE = "ssh_hook client-config gpu[001-016]"
+EXAMPLE = "ssh_hook client-config --jump login.example.org 'gpu[001-016]'"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the arguments of the command."""
     hosts.add_arguments(parser)
+    parser.add_argument(
+        "--jump",
+        metavar="[USER@]HOST",
+        help="also write a configuration for a laptop, which reaches this cluster by the login node HOST",
+    )
 
 
 def run(arguments: Namespace, settings: dict[str, str]) -> int:
     """Write the files, and print what is left to do. Raises HookError and KeyStoreError."""
     is_given = arguments.hosts or arguments.hostfile is not None or settings.get("SLURM_JOB_NODELIST")
     names = hosts.selected_hosts(arguments, settings) if is_given else []
-    print(client_config(names, hosts.selected_port(arguments, settings), settings))
+    print(client_config(names, hosts.selected_port(arguments, settings), settings, arguments.jump))
     return 0
 
 
-def client_config(names: list[str], port: int, settings: dict[str, str]) -> str:
+def client_config(names: list[str], port: int, settings: dict[str, str], jump: str | None = None) -> str:
     """Write the caller's key, known_hosts and configuration for containers on hosts; return instructions.
 
-    `names` are those of the hosts. Raises HookError and KeyStoreError.
+    `names` are those of the hosts, `jump` that of a jump host before them. Raises HookError and KeyStoreError.
     """
+    if jump is not None and not _JUMP.fullmatch(jump):
+        raise HookError(f"--jump is '{printable(jump)}': give the name of a login node, or USER@NAME")
     directory, user = caller(settings)
     keys = store.load(directory, user)
     path = _tilde_path(writer.client_directory(directory))
@@ -59,6 +70,8 @@ def client_config(names: list[str], port: int, settings: dict[str, str]) -> str:
         _KNOWN_HOSTS: formats.known_hosts(host_keys, known_names),
         _CONFIG: text.encode(),
     }
+    if jump is not None:
+        files[_LAPTOP] = laptop_config(jump, path).encode()
     writer.write_client(directory, files)
     include = _quoted(f"{path}/{_CONFIG}")
     ways = "\n".join(
@@ -72,7 +85,21 @@ def client_config(names: list[str], port: int, settings: dict[str, str]) -> str:
     others = len(names) - 1
     more = f", and {others} more host{'s' if others > 1 else ''} alike" if others > 0 else ""
     direct = f"\nOr directly: ssh {PREFIX}{names[0]}{more}" if names else ""
-    return f"Have this line at the top of ~/.ssh/config:\nInclude {include}\n{ways}{direct}"
+    told = f"Have this line at the top of ~/.ssh/config:\nInclude {include}\n{ways}{direct}"
+    return told if jump is None else f"{told}\n{_laptop_steps(jump, path)}"
+
+
+def _laptop_steps(jump: str, path: str) -> str:
+    """Return what to do on a laptop with the directory `path` of the client."""
+    parent = os.path.dirname(path)
+    return "\n".join(
+        [
+            "On a laptop, copy the directory, which holds the key:",
+            f"mkdir -p {parent} && scp -pr {jump}:{path.removeprefix('~/')} {parent}/",
+            "and have this line at the top of ~/.ssh/config there:",
+            f"Include {_quoted(f'{path}/{_LAPTOP}')}",
+        ]
+    )
 
 
 def config(names: list[str], port: int, user: str, directory: str, host_key_types: list[str]) -> str:
@@ -84,14 +111,13 @@ def config(names: list[str], port: int, user: str, directory: str, host_key_type
     if not _USER.fullmatch(user):
         raise HookError(f"ssh's configuration cannot hold the user's name '{printable(user)}'")
     command = _quoted(hosts.launcher())
-    jobs = " ".join(f"{prefix}job{digit}*" for prefix in ("", "*.") for digit in range(1, 10))
     entries = [f"Host {PREFIX}{host}\n    HostName {host}\n" for host in names]
     entries += [
-        f"Host {jobs} {_QUOTABLE}\n    ProxyCommand {command} connect --job '%n'\n",
+        f"Host {_JOBS} {_QUOTABLE}\n    ProxyCommand {command} connect --job '%n'\n",
         f"Host *{SUFFIX} {_QUOTABLE}\n    ProxyCommand {command} connect '%n'\n",
     ]
     common = [
-        f"Host {PREFIX}* *{SUFFIX} {jobs}",
+        f"Host {PREFIX}* *{SUFFIX} {_JOBS}",
         f"Port {port}",
         f"User {user}",
         f"IdentityFile {_quoted(f'{directory}/{_KEY}')}",
@@ -103,8 +129,24 @@ def config(names: list[str], port: int, user: str, directory: str, host_key_type
         "StrictHostKeyChecking yes",
         "ForwardX11 no",
     ]
-    title = "# Written by 'ssh_hook client-config': its next run replaces this file.\n"
-    return title + "".join(entries) + "\n    ".join(common) + "\n"
+    return _TITLE + "".join(entries) + "\n    ".join(common) + "\n"
+
+
+def laptop_config(jump: str, directory: str) -> str:
+    """Return an ssh_config(5) which includes that in `directory`, for a laptop that needs the jump host `jump`.
+
+    Its ProxyCommand, which comes first, runs this program there. Raises HookError.
+    """
+    command = f'ssh -T -x -a -oClearAllForwardings=yes {jump} "{_quotable(hosts.launcher())} connect'
+    return "".join(
+        [
+            _TITLE,
+            f"Host {_JOBS} {_QUOTABLE}\n    ProxyCommand {command} --job '%n'\"\n",
+            f"Host *{SUFFIX} {_QUOTABLE}\n    ProxyCommand {command} '%n'\"\n",
+            f"Host {PREFIX}*\n    ProxyJump {jump}\n",
+            f"Match all\n    Include {_quoted(f'{directory}/{_CONFIG}')}\n",
+        ]
+    )
 
 
 def _tilde_path(directory: str) -> str:
@@ -117,9 +159,13 @@ def _tilde_path(directory: str) -> str:
     return directory
 
 
-def _quoted(path: str) -> str:
+def _quotable(path: str) -> str:
     if _NOT_QUOTABLE & set(path):
         raise HookError(
             f"ssh's configuration cannot hold the path {printable(path)}: ask the administrator for another"
         )
-    return f'"{path}"' if " " in path or "#" in path else path
+    return path
+
+
+def _quoted(path: str) -> str:
+    return f'"{_quotable(path)}"' if " " in path or "#" in path else _quotable(path)

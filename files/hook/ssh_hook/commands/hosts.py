@@ -15,7 +15,7 @@ from ..spec.settings import default_port, parse_port
 
 SUFFIX = ".container"  # of a node's name, for the user's container there by way of the node's own sshd
 MAX_HOSTS = 65536
-_MAX_FILE = 1 << 20  # bytes
+_MAX_FILE = 1 << 24  # bytes: PBS names a host once for each process of a job
 _HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,252}")
 _ITEM = re.compile(r"(?:[^\[\],]|\[[^\[\]]*\])+")  # of a list; commas in brackets do not separate items
 _RANGE = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
@@ -71,13 +71,19 @@ def _select_hosts(words: list[str], file: str | None, nodelist: str | None) -> l
     return list(hosts)
 
 
-def read_slots(path: str, source: str) -> list[tuple[str, int | None]]:
-    """Return the hosts of a host file, as often as it names them, each with its slots where the line has any.
+def read_slots(path: str, source: str) -> Iterator[tuple[str, int | None]]:
+    """Yield the hosts of a host file, as often as it names them, each with its slots where the line has any.
 
-    `source` says in messages where the path comes from. Raises HookError.
+    `source` says in messages where the path comes from. Raises HookError, also for a file that names no host.
     """
-    lines = _read_host_file(path, source)
-    return [(host, slots) for text, slots, where in lines for host in expand(text, where)]
+    known: dict[str, list[str]] = {}
+    for text, slots, where in _read_host_file(path, source):
+        if text not in known:
+            known[text] = expand(text, where)
+        for host in known[text]:
+            yield host, slots
+    if not known:
+        raise HookError(f"{source} {printable(path)} names no host")
 
 
 def expand_slots(text: str, where: str) -> list[tuple[str, int | None]]:
@@ -89,28 +95,27 @@ def expand_slots(text: str, where: str) -> list[tuple[str, int | None]]:
     return hosts
 
 
-def _read_host_file(path: str, source: str) -> list[tuple[str, int | None, str]]:
-    """Return the hosts, the slots (None without any) and the place of each line. Comments begin with ``#``.
+def _read_host_file(path: str, source: str) -> Iterator[tuple[str, int | None, str]]:
+    """Yield the hosts, the slots (None without any) and the place of each line. Comments begin with ``#``.
 
     Slots are written as MPICH has them, ``node1:4``, or as Open MPI and DeepSpeed do, ``node1 slots=4``.
     """
+    name = printable(path)
     try:
         with open(path, "rb") as file:
             data = file.read(_MAX_FILE + 1)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a path"
-        raise HookError(f"cannot read {source} {printable(path)}: {reason}") from None
+        raise HookError(f"cannot read {source} {name}: {reason}") from None
     if len(data) > _MAX_FILE:
-        raise HookError(f"{source} {printable(path)} is larger than {_MAX_FILE} bytes")
-    found = []
+        raise HookError(f"{source} {name} is larger than {_MAX_FILE} bytes")
     for number, line in enumerate(data.decode("utf-8", "backslashreplace").splitlines(), 1):
         words = line.partition("#")[0].split()
         if words:
-            name, slots = _split_slots(words[0])
+            hosts, slots = _split_slots(words[0])
             for option in filter(None, map(_SLOTS_WORD.fullmatch, words[1:])):
                 slots = int(option.group(1))
-            found.append((name, slots, f"{printable(path)} line {number}"))
-    return found
+            yield hosts, slots, f"{name} line {number}"
 
 
 def _split_slots(word: str) -> tuple[str, int | None]:

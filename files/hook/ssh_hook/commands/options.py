@@ -25,6 +25,7 @@ _FIRST_PORT = 20000
 _PORTS = 10000  # up to 29999: below those that kernels assign by themselves, from 32768 on
 _SETS = 9
 _SET_STEP = 1103  # a prime: sets of one job, and of jobs that follow each other, have ports of their own
+_RENDEZVOUS_BELOW = 10000  # PyTorch's port of a job is that much below the containers': 10000 to 19999
 _WAIT = 300  # seconds
 _DEVICE = "ocihooks.org/ssh=on"
 
@@ -45,7 +46,7 @@ DESCRIPTION = (
     "same port, which is the job's own. They name the hosts to the containers, and the host files to launchers. In a "
     "job script: srun podman run --rm $(ssh_hook options) IMAGE /opt/oci-hooks/ssh/bin/first mpirun ./solver"
 )
-EXAMPLE = "ssh_hook options --engine podman --hosts node[1-3]:8 --set 2"
+EXAMPLE = "ssh_hook options --engine podman --hosts 'node[1-3]:8' --set 2"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -79,16 +80,24 @@ def run(arguments: Namespace, settings: dict[str, str]) -> int:
     engine = _engine(arguments.engine, settings)
     job = find_job(settings)
     wait = parse_wait(arguments.wait, "--wait")
-    wanted = {
-        PORT: str(_port(arguments, job, settings)),
-        WAIT: str(wait),
-        HOSTS: _hosts(arguments, job, settings),
-    }
-    print(" ".join(engine_options(engine, wanted, settings)))
+    port = _port(arguments, job, settings)
+    wanted = {PORT: str(port), WAIT: str(wait), HOSTS: _hosts(arguments, job, settings)}
+    variables = {**_VARIABLES, **_rendezvous(port)}
+    print(" ".join(engine_options(engine, wanted, variables, settings)))
     return 0
 
 
-def engine_options(engine: str, wanted: Mapping[str, str], settings: dict[str, str]) -> list[str]:
+def _rendezvous(port: int) -> dict[str, str]:
+    """Return variables with PyTorch's port for the processes of one job or set; none without a port of its own."""
+    if not _FIRST_PORT <= port < _FIRST_PORT + _PORTS:
+        return {}
+    own = str(port - _RENDEZVOUS_BELOW)
+    return {"MASTER_PORT": own, "PET_MASTER_PORT": own}  # the second is torchrun's --master-port
+
+
+def engine_options(
+    engine: str, wanted: Mapping[str, str], variables: Mapping[str, str], settings: dict[str, str]
+) -> list[str]:
     """Return the options for a container of the caller's with the annotations `wanted`. Raises KeyStoreError."""
     options = ["--network=host"]
     if engine == "docker":  # whose daemon does not know who calls it
@@ -97,7 +106,7 @@ def engine_options(engine: str, wanted: Mapping[str, str], settings: dict[str, s
     else:
         wanted = {ENABLED: "true", **wanted}
     options += [f"--annotation={name}={value}" for name, value in wanted.items()]
-    return options + [f"--env={name}={value}" for name, value in _VARIABLES.items()]
+    return options + [f"--env={name}={value}" for name, value in variables.items()]
 
 
 def _engine(wanted: str | None, settings: Mapping[str, str]) -> str:

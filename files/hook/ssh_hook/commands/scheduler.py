@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from ..errors import HookError, printable
 from .hosts import expand, read_slots
 
 _COUNTS = re.compile(r"([0-9]{1,9})(?:\(x([0-9]{1,6})\))?")  # of Slurm: "72(x2),36" is 72, 72, 36
-_JOB = re.compile(r"([0-9]{1,18})(?:\[([0-9]{0,9})\])?(?=\.|$)")
+_JOB = re.compile(r"([0-9]{1,18})(?:\[([0-9]{0,9})\]|-([0-9]{1,9}))?(?=\.|$)")
 _INDEX = re.compile(r"[0-9]{1,9}")
 _GPUS = re.compile(r"[0-9]{1,4}")
 
@@ -25,7 +25,10 @@ class Job:
 
     def slots(self, environment: Mapping[str, str]) -> dict[str, int]:
         """Return the hosts in order, with the processes that launchers start on each. Raises HookError."""
-        return self._read(environment)
+        slots = self._read(environment)
+        if not slots:
+            raise HookError("the scheduler's variables name no host: name the hosts by --hosts")
+        return slots
 
 
 def find_job(environment: Mapping[str, str]) -> Job | None:
@@ -41,11 +44,14 @@ def find_job(environment: Mapping[str, str]) -> Job | None:
 
 
 def _number(environment: Mapping[str, str], name: str) -> int:
-    """Return the number of a job: ``1234``, or of PBS ``1234.server`` or ``1234[7].server`` in an array."""
+    """Return the number of a job: ``1234``, or of PBS ``1234.server``.
+
+    Jobs of an array, ``1234[7].server`` or ``1234-7.server``, run at the same time: the index is added.
+    """
     found = _JOB.match(environment[name])
     if found is None:
         raise HookError(f"{name} is '{printable(environment[name])}', which is no job's number")
-    return int(found.group(1)) + int(found.group(2) or 0)
+    return int(found.group(1)) + int(found.group(2) or found.group(3) or 0)
 
 
 def _slurm_slots(environment: Mapping[str, str]) -> dict[str, int]:
@@ -81,26 +87,53 @@ def _slurm_counts(environment: Mapping[str, str], name: str, hosts: int) -> list
 
 
 def _pbs_slots(environment: Mapping[str, str]) -> dict[str, int]:
-    """Read PBS_NODEFILE, which names a host for each of its processes."""
-    slots: dict[str, int] = {}
-    for host, _slots in read_slots(_value(environment, "PBS_NODEFILE"), "PBS_NODEFILE"):
-        slots[host] = slots.get(host, 0) + 1
+    """Read PBS_NODEFILE, which names a host for each of its processes.
+
+    With one process on each host NCPUS, the CPUs that the job has there, says how many it wants.
+    """
+    slots = _count(host for host, _slots in read_slots(_value(environment, "PBS_NODEFILE"), "PBS_NODEFILE"))
     cpus = environment.get("NCPUS", "")
-    if slots and max(slots.values()) == 1 and cpus.isascii() and cpus.isdigit() and 0 < len(cpus) <= 5 and int(cpus):
+    if max(slots.values()) == 1 and _is_count(cpus):
         slots = dict.fromkeys(slots, int(cpus))
     return slots
 
 
 def _lsf_slots(environment: Mapping[str, str]) -> dict[str, int]:
-    """Read LSB_MCPU_HOSTS: each host and its number of processes, ``hostA 4 hostB 2``."""
-    words = _value(environment, "LSB_MCPU_HOSTS").split()
+    """Read each host and its number of processes from LSB_MCPU_HOSTS: ``hostA 4 hostB 2``.
+
+    Without it, LSB_DJOB_HOSTFILE is the path of a file, and LSB_HOSTS a list, that name a host for each process.
+    """
+    if environment.get("LSB_MCPU_HOSTS"):
+        return _lsf_pairs(environment["LSB_MCPU_HOSTS"].split())
+    if environment.get("LSB_DJOB_HOSTFILE"):
+        return _count(host for host, _slots in read_slots(environment["LSB_DJOB_HOSTFILE"], "LSB_DJOB_HOSTFILE"))
+    words = (environment.get("LSB_HOSTS") or _value(environment, "LSB_MCPU_HOSTS")).split()
+    return _count(host for word in words for host in expand(word, "LSB_HOSTS"))
+
+
+def _lsf_pairs(words: list[str]) -> dict[str, int]:
+    """Return the slots of hosts from ``hostA 4 hostB 2``. Raises HookError."""
+    if len(words) % 2:
+        raise HookError(f"LSB_MCPU_HOSTS ends with the host '{printable(words[-1])}', without a number of processes")
     slots: dict[str, int] = {}
     for name, count in zip(words[::2], words[1::2]):
-        if not (count.isascii() and count.isdigit() and 0 < len(count) <= 5 and int(count)):
+        if not _is_count(count):
             raise HookError(f"LSB_MCPU_HOSTS has '{printable(count)}', which is no number of processes")
         for host in expand(name, "LSB_MCPU_HOSTS"):
             slots[host] = slots.get(host, 0) + int(count)
     return slots
+
+
+def _count(hosts: Iterable[str]) -> dict[str, int]:
+    """Return how often each host is named, in the order of their first names."""
+    slots: dict[str, int] = {}
+    for host in hosts:
+        slots[host] = slots.get(host, 0) + 1
+    return slots
+
+
+def _is_count(text: str) -> bool:
+    return text.isascii() and text.isdigit() and 0 < len(text) <= 5 and int(text) > 0
 
 
 def _value(environment: Mapping[str, str], name: str) -> str:

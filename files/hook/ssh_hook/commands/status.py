@@ -26,7 +26,7 @@ _COLUMNS = ("NODE", "PORT", "CONTAINER", "PID", "ENGINE", "JOB", "SINCE", "SESSI
 
 
 DESCRIPTION = "Show your containers that have an SSH daemon: port, since when, sessions, engine, job."
-EXAMPLE = "ssh_hook status --hosts gpu[001-016]"
+EXAMPLE = "ssh_hook status --hosts 'gpu[001-016]'"
 
 
 def add_arguments(parser: ArgumentParser) -> None:

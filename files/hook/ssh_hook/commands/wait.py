@@ -38,7 +38,7 @@ _USER = "wait"  # whom no server lets in
 
 
 DESCRIPTION = "Wait until your container answers on each host, and has one of your host keys; or say which do not."
-EXAMPLE = "ssh_hook wait --timeout 120 gpu[001-016]"
+EXAMPLE = "ssh_hook wait --timeout 120 'gpu[001-016]'"
 
 
 def add_arguments(parser: ArgumentParser) -> None:

@@ -24,7 +24,7 @@ def client_config(words: list[str], settings: dict[str, str]) -> str:
     """Return what `ssh_hook client-config` prints with these arguments."""
     _command, arguments = parse("client-config", words)
     names = selected_hosts(arguments, settings) if words else []
-    return module.client_config(names, selected_port(arguments, settings), settings)
+    return module.client_config(names, selected_port(arguments, settings), settings, arguments.jump)
 
 
 @pytest.fixture
@@ -127,6 +127,42 @@ def test_jobs_and_nodes_by_the_nodes_own_sshd(settings: dict[str, str], client: 
     assert [entry.splitlines()[0].endswith(' "!*\'*"') for entry in entries if "ProxyCommand" in entry] == [True] * 2
     for other in ("jobs", "job", "job0", "node.jobs", "container", "container.example.org"):
         assert "proxycommand" not in ssh_reads(client / "config", other)
+
+
+LOGIN = "alice@login.example.org"
+
+
+def test_on_a_laptop_all_goes_by_the_jump_host(settings: dict[str, str], client: Path, tmp_path: Path) -> None:
+    told = client_config(["node1", "--jump", LOGIN], settings).splitlines()
+    assert told[-3] == f"mkdir -p {client.parent} && scp -pr {LOGIN}:{client} {client.parent}/"
+    assert told[-1] == f"Include {client}/laptop"
+    own = tmp_path / "own"
+    own.write_text(f"{told[-1]}\nUser zoe\n")
+    for alias, command in (
+        ("job1234", "connect --job '%n'"),
+        ("node002.job98", "connect --job '%n'"),
+        ("node002.container", "connect '%n'"),
+    ):
+        read = ssh_reads(own, alias)
+        proxy = f'ssh -T -x -a -oClearAllForwardings=yes {LOGIN} "{launcher()} {command}"'
+        assert (read["proxycommand"], read["user"], read["hostkeyalias"]) == (proxy, "alice", "oci-hooks")
+        assert (read["stricthostkeychecking"], read["identityfile"]) == ("true", f"{client}/id_container")
+    read = ssh_reads(own, "container-node1")
+    assert (read["proxyjump"], read["hostname"], read["port"]) == (LOGIN, "node1", "15263")
+    for other in ("login.example.org", "jobs.example.org", "node1"):
+        read = ssh_reads(own, other)
+        assert ("proxycommand" in read, "proxyjump" in read, read["user"]) == (False, False, "zoe")
+    # Without a jump host the file is left as it is: it names no key.
+    before = (client / "laptop").stat().st_ino
+    assert client_config(["node1"], settings).endswith("Or directly: ssh container-node1")
+    assert (client / "laptop").stat().st_ino == before
+
+
+@pytest.mark.parametrize("jump", ["", "-oProxyCommand=x", "a b", "a;id", "a@b@c", "$(id)", "a\nUser x", "fd00::1"])
+def test_jump_hosts_that_are_none(settings: dict[str, str], client: Path, jump: str) -> None:
+    with pytest.raises(HookError, match=r"^--jump is '.*': give the name of a login node, or USER@NAME$"):
+        client_config(["node1", f"--jump={jump}"], settings)
+    assert not client.exists()
 
 
 def test_included_it_leaves_the_rest_as_it_is(settings: dict[str, str], client: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ def test_help_with_an_example_that_is_right(name: str, capsys: pytest.CaptureFix
     assert ended.value.code == 0
     assert text.startswith(f"usage: ssh_hook {name} ")
     example = text.rpartition(f"example:\n  ssh_hook {name}")[2]
-    parse(name, example.partition(" || ")[0].split())
+    parse(name, shlex.split(example.partition(" || ")[0]))
 
 
 @pytest.mark.parametrize("word", ["-h", "--help", "help"])

@@ -192,7 +192,7 @@ def test_host_files(tmp_path: Path, text: str, hosts: str) -> None:
         (b"a\n\n^b\n", r"line 3 has '\^b'"),
         (b"\xff\xfe\n", "line 1 has"),
         (b"\0" * 100, "line 1 has"),
-        (b"a\n" * (1 << 20), "is larger than 1048576 bytes"),
+        (b"a\n" * (1 << 23) + b"\n", "is larger than 16777216 bytes"),
     ],
 )
 def test_bad_host_files(tmp_path: Path, data: bytes, words: str) -> None:

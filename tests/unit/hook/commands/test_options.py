@@ -93,6 +93,9 @@ def test_variables_that_make_no_sense(variables: dict[str, str]) -> None:
         ("a1 a2", None, "a1+1:1"),
         ("a1 a2", "16", "a1+1:16"),
         ("a1 a1 a2", "16", "a1:2,a2:1"),
+        ("a1 b a1 b b", None, "a1:2,b:3"),  # chunks of one host apart from each other
+        ("b7.example.org b7.example.org", "0", "b7.example.org:2"),
+        ("a1 a2", "x", "a1+1:1"),
     ],
 )
 def test_pbs(capsys: pytest.CaptureFixture[str], tmp_path: Path, nodes: str, cpus: str | None, hosts: str) -> None:
@@ -102,7 +105,64 @@ def test_pbs(capsys: pytest.CaptureFixture[str], tmp_path: Path, nodes: str, cpu
     assert (found["port"], found["hosts"]) == ("20077", hosts)
 
 
-@pytest.mark.parametrize(("job", "port"), [("77", "20077"), ("77[5].server", "20082"), ("77[].server", "20077")])
+def test_nodes_of_a_large_job(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Ten thousand nodes with a dozen processes each, by long names."""
+    names = [f"x{number:05d}.cluster.example.org\n" for number in range(10_000)]
+    path = tmp_path / "nodes"
+    path.write_text("".join(name * 12 for name in names), encoding="ascii")
+    found = printed(capsys, PBS_JOBID="7.pbs", PBS_NODEFILE=str(path))["hosts"]
+    assert found == "x00000.cluster.example.org+9999:12"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "cannot read PBS_NODEFILE {path}: No such file or directory"),
+        (b"", "PBS_NODEFILE {path} names no host"),
+        (b"\n # only a comment\n", "PBS_NODEFILE {path} names no host"),
+        (b"a1\n\xff\xfe\n", "{path} line 2 has "),
+        (b"a1\na2;id\n", "{path} line 2 has 'a2;id': that is no name or address of a host"),
+        (b"a" * 300 + b"\n", "{path} line 1 has "),
+        (b"a1\n" * 6_000_000, "PBS_NODEFILE {path} is larger than 16777216 bytes"),
+    ],
+    ids=["missing", "empty", "comment", "binary", "shell", "long-name", "long-file"],
+)
+def test_node_files_that_make_no_sense(tmp_path: Path, content: bytes | None, words: str) -> None:
+    path = tmp_path / "nodes"
+    if content is not None:
+        path.write_bytes(content)
+    for variables in (
+        {"PBS_JOBID": "7", "PBS_NODEFILE": str(path)},
+        {"LSB_JOBID": "7", "LSB_DJOB_HOSTFILE": str(path)},
+    ):
+        with pytest.raises(HookError) as caught:
+            dispatch("options", ["--engine", "podman"], {**SITE, **variables})
+        expected = words.format(path=path)
+        if "LSB_JOBID" in variables:
+            expected = expected.replace("PBS_NODEFILE", "LSB_DJOB_HOSTFILE")
+        assert str(caught.value).startswith(expected)
+        assert str(caught.value).isprintable()
+
+
+def test_variables_that_are_missing(tmp_path: Path) -> None:
+    with pytest.raises(HookError, match=r"^cannot read PBS_NODEFILE .*: Is a directory$"):
+        dispatch("options", ["--engine", "podman"], {**SITE, "PBS_JOBID": "7", "PBS_NODEFILE": str(tmp_path)})
+    for name in ("PBS_NODEFILE", "LSB_MCPU_HOSTS"):
+        job = "PBS_JOBID" if name.startswith("PBS") else "LSB_JOBID"
+        with pytest.raises(HookError, match=f"^{name} is not set: name the hosts by --hosts$"):
+            dispatch("options", ["--engine", "podman"], {**SITE, job: "7", name: ""})
+
+
+@pytest.mark.parametrize(
+    ("job", "port"),
+    [
+        ("77", "20077"),
+        ("77.server.example.org", "20077"),
+        ("77[5].server", "20082"),
+        ("77[].server", "20077"),
+        ("77-5.server", "20082"),
+    ],
+)
 def test_numbers_of_pbs(capsys: pytest.CaptureFixture[str], job: str, port: str) -> None:
     assert printed(capsys, "--hosts", "a", PBS_JOBID=job)["port"] == port
 
@@ -113,7 +173,43 @@ def test_lsf(capsys: pytest.CaptureFixture[str], index: str, port: str) -> None:
     assert (found["port"], found["hosts"]) == (port, "a1+1:4,b:2")
 
 
-@pytest.mark.parametrize("job", ["77x", "1" * 19])
+@pytest.mark.parametrize(
+    ("variables", "hosts"),
+    [
+        ({"LSB_MCPU_HOSTS": "b 1 a1 4 a2 4 b 2", "LSB_HOSTS": "x"}, "b:3,a1+1:4"),
+        ({"LSB_HOSTS": "a1 a1 b a1"}, "a1:3,b:1"),
+        ({"LSB_DJOB_HOSTFILE": "{file}", "LSB_HOSTS": "x"}, "a1:2,a2:1"),
+        ({"LSB_MCPU_HOSTS": "", "LSB_DJOB_HOSTFILE": "{file}"}, "a1:2,a2:1"),
+    ],
+)
+def test_hosts_of_lsf(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, variables: dict[str, str], hosts: str
+) -> None:
+    (tmp_path / "hosts").write_text("a1\na2\na1\n", encoding="ascii")
+    given = {name: value.format(file=tmp_path / "hosts") for name, value in variables.items()}
+    assert printed(capsys, LSB_JOBID="5", **given)["hosts"] == hosts
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"LSB_MCPU_HOSTS": "a1 4 a2"}, "LSB_MCPU_HOSTS ends with the host 'a2', without a number of processes"),
+        ({"LSB_MCPU_HOSTS": "a1 0"}, "LSB_MCPU_HOSTS has '0', which is no number of processes"),
+        ({"LSB_MCPU_HOSTS": "4 a1"}, "LSB_MCPU_HOSTS has 'a1', which is no number of processes"),
+        ({"LSB_MCPU_HOSTS": "a1 999999"}, "LSB_MCPU_HOSTS has '999999'"),
+        ({"LSB_HOSTS": "a1 a2;id"}, "LSB_HOSTS has 'a2;id'"),
+        ({"LSB_HOSTS": "  "}, "the scheduler's variables name no host"),
+        ({"LSB_MCPU_HOSTS": "  "}, "the scheduler's variables name no host"),
+        ({}, "LSB_MCPU_HOSTS is not set: name the hosts by --hosts"),
+    ],
+)
+def test_lsf_that_makes_no_sense(variables: dict[str, str], words: str) -> None:
+    with pytest.raises(HookError) as caught:
+        dispatch("options", ["--engine", "podman"], {**SITE, "LSB_JOBID": "5", **variables})
+    assert str(caught.value).startswith(words)
+
+
+@pytest.mark.parametrize("job", ["77x", "77-", "77-5-6", "77[5", "1" * 19])
 def test_numbers_that_are_none(job: str) -> None:
     for variable in ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID"):
         with pytest.raises(HookError, match=f"^{variable} is "):
@@ -135,6 +231,19 @@ def test_ports(capsys: pytest.CaptureFixture[str]) -> None:
     assert 20000 <= int(printed(capsys, "--hosts", "a", "--set", "2")["port"]) < 30000
     assert printed(capsys, "--hosts", "a", "--port", "17", **SLURM)["port"] == "17"
     assert printed(capsys, "--hosts", "a", "--set", "2", **SLURM)["port"] == "22337"
+
+
+def test_ports_for_pytorch(capsys: pytest.CaptureFixture[str]) -> None:
+    """Those of jobs and sets differ from each other and from all ports of containers."""
+
+    def variables(*arguments: str, **environment: str) -> list[str]:
+        dispatch("options", ["--engine", "podman", "--hosts", "a", *arguments], {**SITE, **environment})
+        return [word for word in capsys.readouterr().out.split() if "MASTER_PORT" in word]
+
+    assert variables(**SLURM) == ["--env=MASTER_PORT=11234", "--env=PET_MASTER_PORT=11234"]
+    assert variables("--set", "2", **SLURM) == ["--env=MASTER_PORT=12337", "--env=PET_MASTER_PORT=12337"]
+    assert variables() == []
+    assert variables("--port", "30000", **SLURM) == []
 
 
 def test_ports_of_jobs_that_follow_each_other_and_of_their_sets_differ() -> None:
