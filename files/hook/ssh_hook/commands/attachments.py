@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The daemons that the caller has attached on this node: each has a supervisor, which listens on a socket of its own.
 
-The socket's name tells user and process. It is abstract, so that it is nobody's twice, and ends with the supervisor,
-whatever ends that. Who connects has the supervisor end the daemon, and sees the end of the connection when that is
-done. Anybody could make such a name: so both sides ask the kernel whose the other is.
+The socket's name has user and process. It is abstract: the kernel refuses a second one of the same name, and removes it
+with the supervisor. A connection asks the supervisor to end the daemon, and is closed when that is done. Anybody could
+make such a name: so both sides ask the kernel whose the other is.
 """
 
 from __future__ import annotations

@@ -35,7 +35,6 @@ _CDI_DIRS = ("/etc/cdi", "/var/run/cdi")
 _ENGINES = ("podman", "docker", "sarus", "crun", "runc")
 _OVERLAY_SINCE = (5, 13)  # the kernel that mounts an overlay with keys in a user namespace
 _GREETING = b"SSH-"
-_LOOPBACK = ["127.0.0.1", "::1"]
 _HOOKS_DIR_SETTING = re.compile(r"^\s*hooks_dir\s*=\s*\[(.*?)\]", re.MULTILINE | re.DOTALL)
 
 Result = tuple[str, str]

@@ -49,8 +49,7 @@ def ssh_config(login_name: str, names: list[str], port: int, wait: int) -> bytes
 
     `names` are all names under which the user can log in, `login_name` is the preferred one. `port` is the port of the
     user's containers, and `wait` the seconds to wait for one that does not answer yet. ssh takes ConnectTimeout for the
-    limit of all attempts together
-    (patch 02-containers of OpenSSH).
+    limit of all attempts together (patch 02-containers of OpenSSH).
     """
     users = [name for name in (login_name, *names) if not _SPECIAL.intersection(name) and len(name) <= _MAX_NAME]
     lines = ["# ssh reads this file before all other configuration."]

@@ -165,7 +165,7 @@ class Sender:
         os.write(self.descriptor, encode(message))
 
     def fail(self, error: Exception, what: str) -> None:
-        """Send `error` as Failed, if the receiver lives; `what` begins the text of any error but a HookError."""
+        """Send `error` as Failed, if the receiver lives; the text begins with `what`, unless it is a HookError."""
         text = describe_failure(error)
         try:
             self.send(Failed(text if isinstance(error, HookError) else f"{what}: {text}"))
@@ -226,7 +226,7 @@ class HookEnd:
         self._keep = keep
 
     def receive(self, seconds: float) -> Message:
-        """Return the next message of provisioner or daemon, but Made. Raises NoAnswerError after `seconds`.
+        """Return the next message of provisioner or daemon; each Made is collected and not returned. Raises NoAnswerError after `seconds`.
 
         Raises EndOfMessagesError where one of them has ended.
         """
