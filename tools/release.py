@@ -60,6 +60,7 @@ def write_version(root: Path, version: str) -> None:
 def write_changelog(root: Path, version: str, summary: str) -> None:
     """Write the fragment with the summary, and have antsibull-changelog write the rest. Raises: Refused."""
     fragment = root / "changelogs" / "fragments" / f"{version}.yml"
+    fragment.parent.mkdir(exist_ok=True)  # git keeps no empty directory
     fragment.write_text(f"---\nrelease_summary: {json.dumps(summary, ensure_ascii=False)}\n", encoding="utf-8")
     changelog = root / "changelogs" / "changelog.yaml"
     text = changelog.read_text(encoding="utf-8")

@@ -25,6 +25,7 @@ class Recipe:
         configure: command, without the options for the architecture
         make: arguments of each call of make
         libraries: recipes of the static libraries to link with
+        bundled: libraries whose copies in the source are linked
         variables: for the environment of configure and make
         targets: configure's names of the architectures, passed as its first argument (default: --host when crossing)
         left_out: directories of the source that the build does not need, except for their files build.info
@@ -34,6 +35,7 @@ class Recipe:
     configure: tuple[str, ...]
     make: tuple[tuple[str, ...], ...]
     libraries: tuple[str, ...] = ()
+    bundled: tuple[str, ...] = ()
     variables: Mapping[str, str] = field(default_factory=dict)
     targets: Mapping[str, str] | None = None
     left_out: tuple[str, ...] = ()
@@ -67,6 +69,7 @@ DROPBEAR = Recipe(
     ),
     make=(("MULTI=1", "PROGRAMS=dropbear dropbearkey"),),
     libraries=("libsodium",),
+    bundled=("libtomcrypt", "libtommath"),
     variables={"LIBS": "-lsodium"},
 )
 

@@ -77,6 +77,19 @@ def libc_component(job: Job, architecture: str) -> dict[str, object]:
     return {**component, "version": version, "purl": f"pkg:generic/musl@{version}", "cpe": cpe("musl", version)}
 
 
+def bundled_components(name: str, source: Source) -> list[dict[str, object]]:
+    """Return the libraries that a source brings as components; which version each is depends on the source's."""
+    return [
+        {"type": "library", "bom-ref": library, "name": library, "description": f"As {name} {source.version} brings it"}
+        for library in RECIPES[name].bundled
+    ]
+
+
+def linked(name: str) -> list[str]:
+    """Return the libraries that what is built from a source is linked with."""
+    return [*RECIPES[name].libraries, *RECIPES[name].bundled, "musl"]
+
+
 def source_component(name: str, source: Source, builds: Sequence[Build]) -> dict[str, object]:
     """Return a source as a component: its archive, its patches and the programs that were built from it."""
     component: dict[str, object] = {
@@ -129,11 +142,13 @@ def sbom(job: Job, architecture: str, builds: Sequence[Build]) -> Sbom:
         },
         "components": [
             *(source_component(name, job.sources[name], builds) for name in [*sources, *libraries]),
+            *(part for name in sources for part in bundled_components(name, job.sources[name])),
             libc_component(job, architecture),
         ],
         "dependencies": [
             {"ref": "programs", "dependsOn": sources},
-            *({"ref": name, "dependsOn": [*RECIPES[name].libraries, "musl"]} for name in [*sources, *libraries]),
+            *({"ref": name, "dependsOn": linked(name)} for name in [*sources, *libraries]),
+            *({"ref": library} for name in sources for library in RECIPES[name].bundled),
             {"ref": "musl"},
         ],
     }
