@@ -454,10 +454,10 @@ def test_impostor_at_a_port_that_the_site_names(start: Start, place: Path) -> No
 def test_no_question_without_a_terminal(start: Start, place: Path, port: int) -> None:
     container = start("crun", "busybox")
     first = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
-    before = first.read_text(encoding="ascii")
+    as_it_was = first.read_text(encoding="ascii")
     first.write_text("22", encoding="ascii")
     with server(port, place):
-        first.write_text(before, encoding="ascii")
+        first.write_text(as_it_was, encoding="ascii")
         for command in (
             "ssh -p PORT HOST true",
             "scp -P PORT /bin/sh HOST:/tmp",

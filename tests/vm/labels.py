@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from containers import Container
+import attached
+import openssh
+from containers import Container, Result, keys, processes
 
 RUNTIMES = ("crun", "runc")
 
@@ -22,4 +27,37 @@ def session_label(container: Container) -> str:
 def assert_all_labelled(container: Container, expected: str) -> None:
     """The container's first process, its SSH daemon and a session have this label."""
     labels = [label(container.init()), label(container.daemon()), session_label(container)]
+    assert labels == [expected] * 3, labels
+
+
+def take_on(file: str, value: str) -> list[str]:
+    """A command that runs another under a label, which it writes to `file` in attr."""
+    return ["/bin/sh", "-c", f'echo -n "{value}" >/proc/self/attr/{file} && exec "$@"', "-"]
+
+
+@contextmanager
+def attached_to(labelled: list[str], prepare: Callable[[Path], None]) -> Iterator[tuple[int, Callable[..., Result]]]:
+    """alice's container of bubblewrap, to which she has attached. Gives its first process, and what logs in to it.
+
+    `labelled` runs its first process; `prepare` changes its image.
+    """
+    attached.WHERE.mkdir()
+    image = attached.make_image("image")
+    prepare(image)
+    attached.ENGINES["labelled"] = [*attached.ENGINES["bwrap-write"], *labelled]
+    key = openssh.convert(keys() / "id_dropbear", attached.WHERE / "key")
+    container = attached.start("labelled", image, 345690)
+    try:
+        attached.attach(container)
+        yield container.pid, lambda command: openssh.login(key, command, port=attached.PORT)
+        attached.hook("detach").checked()
+    finally:
+        attached.stop(container)
+        shutil.rmtree(attached.WHERE)
+
+
+def assert_attached(process: int, session: Result, expected: str) -> None:
+    """The process, the daemon and a session have this label."""
+    daemon = next(pid for pid, name in processes().items() if name == "dropbear")
+    labels = [label(process), label(daemon), session.checked().text.rstrip("\0")]
     assert labels == [expected] * 3, labels

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from containers import ALICE, IMAGES, StartFailed, processes, run
-from labels import RUNTIMES, assert_all_labelled, label
+from labels import RUNTIMES, assert_all_labelled, assert_attached, attached_to, label, take_on
 from refusals import assert_one_line
 from starter import Start
 
@@ -64,6 +64,13 @@ def test_profile_that_is_not_loaded(start: Start, runtime: str) -> None:
         start(runtime, "busybox", change=under("missing"))
     assert_one_line(failure.value.hook.rstrip("\n") + "\n", "AppArmor profile 'missing'")
     assert not processes()
+
+
+def test_attach(nothing_left: None) -> None:
+    with attached_to(take_on("apparmor/exec", "exec box"), add_forbidden) as (process, login):
+        assert_attached(process, login("cat /proc/self/attr/current"), "box (enforce)")
+        assert login("echo x >/forbidden/x").status == 1
+        login("echo x >/x").checked()
 
 
 def test_podman_has_a_profile_of_its_own(start: Start) -> None:

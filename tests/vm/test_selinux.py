@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from containers import PORT, SETTINGS, WORK, StartFailed, listening, new_name, shell_around
-from labels import RUNTIMES, assert_all_labelled, label
+from labels import RUNTIMES, assert_all_labelled, assert_attached, attached_to, label, take_on
 from refusals import assert_one_line
 from starter import Start
 
@@ -57,6 +57,12 @@ def test_label(start: Start, runtime: str) -> None:
 def test_label_under_no_new_privileges(start: Start) -> None:
     container = start("crun", "busybox", change=boxed(noNewPrivileges=True))
     assert_all_labelled(container, PROCESS)
+
+
+def test_attach(nothing_left: None) -> None:
+    with attached_to(take_on("exec", PROCESS), lambda image: None) as (process, login):
+        assert_attached(process, login("cat /proc/self/attr/current"), PROCESS)
+        assert login("echo x >/x").status == 1  # the image is alice's own, but not the container's
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
