@@ -93,7 +93,7 @@ class Machine:
         qemu = (
             "setpriv --pdeathsig KILL qemu-system-x86_64 -accel tcg -cpu max -m 2560 -display none -no-reboot".split()
         )
-        boot = ["-kernel", kernel, "-initrd", INITRD, "-append", f"console=ttyS0 panic=-1 {SYSTEMD}"]
+        boot = ["-kernel", str(kernel), "-initrd", str(INITRD), "-append", f"console=ttyS0 panic=-1 {SYSTEMD}"]
         devices = ["-serial", f"file:{CONSOLE}", "-netdev", network, "-device", "virtio-net-pci,netdev=net,romfile="]
         self._process = subprocess.Popen([*qemu, *boot, *devices], stdin=subprocess.DEVNULL)
 
