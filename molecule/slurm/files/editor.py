@@ -164,11 +164,9 @@ def main() -> None:
             if port is None or commit is None:
                 raise SystemExit(f"the server did not start: {said}")
             use(proxy, int(port.group(1)), commit.group(1))
-            shell.stdin.close()
-            print("shell: ended with", shell.wait(20))
         finally:
             limit.cancel()
-            shell.kill()
+            shell.kill()  # as a window that is closed does
 
 
 if __name__ == "__main__":
