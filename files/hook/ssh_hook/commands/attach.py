@@ -22,7 +22,7 @@ from ..spec.requests import named_by_variables, requested
 from ..spec.settings import Settings, parse_port
 from ..stages.attach import attach
 from ..stages.attach_context import AttachContext
-from . import attachments, targets
+from . import attach_targets, attachments
 from .keygen import caller_entry
 
 DESCRIPTION = (
@@ -37,7 +37,7 @@ _TIMEOUT = 60.0  # seconds; the supervisor's own deadlines are shorter
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the arguments of the command."""
-    targets.add_arguments(parser)
+    attach_targets.add_arguments(parser)
     parser.add_argument("--port", metavar="PORT", help="the port to listen on, instead of the site's")
     parser.add_argument(
         "--without-seccomp",
@@ -67,15 +67,15 @@ def _run(arguments: Namespace, settings: dict[str, str]) -> int:
         port = parse_port(arguments.port, "--port")
     asked[PORT] = str(port)
     entry = caller_entry(settings)
-    pid = targets.chosen_pid(arguments)
+    pid = attach_targets.chosen_pid(arguments)
     if pid is None:
-        found = targets.find_containers()
+        found = attach_targets.find_containers()
         if not found:
             raise HookError(
                 "you have no container on this node that attach serves: 'ssh_hook attach PID' tells why not"
             )
         if len(found) > 1:
-            targets.print_choice("attach", {each.process.pid: each.name for each in found})
+            attach_targets.print_choice("attach", {each.process.pid: each.name for each in found})
             return 1
         pid = found[0].process.pid
     target = RunningProcess(pid)

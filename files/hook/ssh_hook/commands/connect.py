@@ -18,7 +18,7 @@ from argparse import ArgumentParser, Namespace
 
 from ..errors import HookError, printable
 from ..kernel import syscalls
-from .containers import Daemon, find_daemons
+from .daemons import Daemon, find_daemons
 from .hosts import SUFFIX, expand, launcher
 
 HERE = "localhost"  # as NODE: this node, whatever it is called

@@ -8,7 +8,7 @@ from argparse import ArgumentParser, Namespace
 from ..errors import HookError
 from ..log import WARNING, log
 from ..stages.attach import still_mounted
-from . import attachments, targets
+from . import attach_targets, attachments
 
 DESCRIPTION = (
     "End the SSH server that attach has started in a container of yours, with its sessions. Without an argument: the "
@@ -19,17 +19,17 @@ EXAMPLE = "ssh_hook detach 4711"
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the arguments of the command."""
-    targets.add_arguments(parser)
+    attach_targets.add_arguments(parser)
 
 
 def run(arguments: Namespace, _settings: dict[str, str]) -> int:
     """End the daemon of the process that `arguments` name; return 0, or 1 where there are several. Raises HookError."""
-    pid = targets.chosen_pid(arguments)
+    pid = attach_targets.chosen_pid(arguments)
     attached = attachments.attached()
     if pid is None and len(attached) == 1:
         pid = next(iter(attached))
     if pid is None and attached:
-        targets.print_choice("detach", {found: targets.name_of(found) for found in attached})
+        attach_targets.print_choice("detach", {found: attach_targets.name_of(found) for found in attached})
         return 1
     if pid is None:
         raise HookError("you have attached no SSH server on this node")

@@ -23,7 +23,7 @@ from ..keys.errors import KeyStoreError, MissingKeysError
 from ..log import one_line
 from ..spec.settings import default_port
 from ..stages.context import Programs, require_undumpable
-from .containers import Daemon, find_daemons
+from .daemons import Daemon, find_daemons
 from .hosts import launcher
 from .keygen import caller, describe
 

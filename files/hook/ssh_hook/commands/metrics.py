@@ -19,7 +19,7 @@ from ..errors import HookError
 from ..host import last
 from ..kernel.files import is_own
 from ..kernel.lean import closing, read_all
-from .containers import find_daemons
+from .daemons import find_daemons
 
 MODE = 0o644  # node_exporter runs as a user of its own
 _MAX_SIZE = 64 << 10  # bytes

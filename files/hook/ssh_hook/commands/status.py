@@ -15,7 +15,7 @@ from ..errors import HookError, printable
 from ..keys import store
 from ..keys.errors import KeyStoreError
 from ..log import ERROR, log
-from .containers import Daemon, find_daemons
+from .daemons import Daemon, find_daemons
 from .hosts import expand, launcher
 from .keygen import caller
 

@@ -226,9 +226,9 @@ class HookEnd:
         self._keep = keep
 
     def receive(self, seconds: float) -> Message:
-        """Return the next message of provisioner or daemon; each Made is collected and not returned. Raises NoAnswerError after `seconds`.
+        """Return the next message of provisioner or daemon; a Made is collected, not returned.
 
-        Raises EndOfMessagesError where one of them has ended.
+        Raises NoAnswerError after `seconds`, EndOfMessagesError where one of them has ended.
         """
         deadline = time.monotonic() + seconds
         while isinstance(message := self._receive(deadline), Made):

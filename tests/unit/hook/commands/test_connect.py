@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from ssh_hook.commands.connect import _parse_job, choose
-from ssh_hook.commands.containers import Daemon
+from ssh_hook.commands.daemons import Daemon
 from ssh_hook.errors import HookError
 
 

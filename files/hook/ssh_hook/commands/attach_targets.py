@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The caller's containers on this node, and how a command names one."""
+"""The caller's containers that can be attached to, found by their namespaces, and how a command names one."""
 
 from __future__ import annotations
 
