@@ -31,6 +31,7 @@ EXPECTED = {
     "role-dropbear": 800,
     "hook-tests": 650,
     "role-ssh-hook": 470,
+    "launch-real": 480,
     "slurm": 360,
     "vm-tests": 330,
     "rootless": 300,

@@ -13,10 +13,17 @@ from typing import Any
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.ocihooks.ssh.plugins.plugin_utils import _audit, _sources
+from ansible_collections.ocihooks.ssh.plugins.plugin_utils import _audit, _sources, _variables
 
 _JSON, _PAGE = "audit.json", "audit.html"
 _MODE = 0o640
+# Arguments of the module user_keys, with their defaults.
+_KEYS: dict[str, Any] = {
+    "users": [],
+    "base_dir": "/home",
+    "passwd_file": "/opt/oci-hooks/etc/passwd",
+    "key_type": "ed25519",
+}
 _display = Display()
 
 
@@ -29,10 +36,12 @@ class ActionModule(ActionBase):
         variables, arguments = task_vars or {}, self._task.args
         hostvars = variables["hostvars"]
         rows = [self._row(host, hostvars[host]) for host in variables["ansible_play_hosts_all"]]
-        keys = self._keys(variables) if arguments.get("users") else None
+        # What the arguments say is the first host's, whose facts could have set it.
+        suspicious = _variables.wrong_facts(variables["inventory_hostname"], variables.get("ansible_facts", {}))
+        keys = self._keys(variables) if arguments.get("users") and not suspicious else None
         text = _audit.report(rows, keys, variables.get("ansible_limit"), _sources.version())
         directory = str(arguments.get("directory", ""))
-        is_wanted = directory.startswith("/")  # the preflight refuses any other
+        is_wanted = directory.startswith("/") and not suspicious  # the preflight refuses any other
         _display.display(f"\n{_audit.table(rows, keys, f'{directory}/{_PAGE}' if is_wanted else '')}\n")
         try:
             written = write_report(directory, text, bool(variables["ansible_check_mode"])) if is_wanted else []
@@ -42,20 +51,25 @@ class ActionModule(ActionBase):
                 f"{error.strerror}: name a directory that the user who runs the playbook can write to."
             )
             return {**result, "failed": True, "msg": sentence}
+        if suspicious:
+            return {**result, "failed": True, "msg": f"{suspicious[0]} No report was written."}
         return {**result, "changed": bool(written), "written": written}
 
     @staticmethod
     def _row(host: str, variables: Any) -> dict[str, Any]:
         """Return the row of a host: the one that it has, or one on why it has none."""
+        suspicious = _variables.wrong_facts(host, variables.get("ansible_facts", {}))
+        if suspicious:
+            return _audit.failed_row(host, suspicious[0])
         own = variables.get("ssh_hook__audited") or {}
         if "row" in own:
             row: dict[str, Any] = _audit.plain(own["row"])
             return row
-        return _audit.node_row(host, {name: variables[name] for name in _audit.RESULTS if name in variables})
+        return _audit.unfinished_row(host, {name: variables[name] for name in _audit.RESULTS if name in variables})
 
     def _keys(self, variables: dict[str, Any]) -> dict[str, Any]:
         """Ask the node that the task is delegated to which of the users have keys."""
-        arguments = {key: self._task.args[key] for key in ("users", "base_dir", "passwd_file", "key_type")}
+        arguments = {key: self._task.args.get(key, default) for key, default in _KEYS.items()}
         self._task.check_mode = True
         answer: dict[str, Any]
         try:

@@ -23,7 +23,10 @@ class ActionModule(ActionBase):
         architecture, source_dir = arguments.pop("architecture", ""), arguments.pop("source_dir", "")
         release = None
         if builds:
-            release = find_release(builds, architecture, arguments["versions"]["dropbear"], source_dir)
+            try:
+                release = find_release(builds, architecture, arguments["versions"]["dropbear"], source_dir)
+            except ValueError as error:
+                return {**result, "failed": True, "msg": f"{error}: find out what answers there."}
             arguments["release"] = {"name": release.name, "files": release.files}
         answer: dict[str, Any] = self._execute_module(module_name=name, module_args=arguments, task_vars=task_vars)
         if answer.pop("needs_archive", False) and release:

@@ -73,6 +73,9 @@ class ActionModule(ActionBase):
         if variables.get("ssh_hook__facts", {}).get("unreachable"):  # in an audit, which ends with a report on all
             return {**result, "failed": True, "msg": f"{variables['inventory_hostname']} was not reached."}
         host, purpose = variables["inventory_hostname"], self._task.args.get("purpose", "deploy")
+        suspicious = _variables.wrong_facts(host, variables.get("ansible_facts", {}))
+        if suspicious:
+            return {**result, "failed": True, "msg": suspicious[0]}
         values, wrong = self._values(variables)
         if LOGIN_NODES in variables.get("group_names", []):
             values["ssh_hook_require_engine"] = False

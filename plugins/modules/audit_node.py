@@ -14,6 +14,9 @@ description:
   - Makes of what the tasks of an audit have registered one row on the node, and one message if the node is not as it
     should be. It runs on the controller, asks the node nothing, and does not fail.
   - It takes what is registered from the play, and is for the role ocihooks.ssh.ssh_hook.
+extends_documentation_fragment:
+  - ocihooks.ssh.attributes
+  - ocihooks.ssh.attributes.read_only
 options:
   port:
     description: TCP port of the SSH daemons.
@@ -28,17 +31,6 @@ options:
     description: What to say of files that others than root can change.
     type: str
     required: true
-attributes:
-  check_mode:
-    description: Changes nothing.
-    support: full
-  diff_mode:
-    description: Changes nothing.
-    support: none
-  platform:
-    description: Target systems that the module works on.
-    support: full
-    platforms: linux
 seealso:
   - module: ocihooks.ssh.audit_report
 """

@@ -18,6 +18,9 @@ description:
     controller. Each is replaced by an atomic rename, and has mode 0640.
   - The files hold no time, so that they do not change while the nodes do not. Their time of modification is that of the
     last audit.
+extends_documentation_fragment:
+  - ocihooks.ssh.attributes
+  - ocihooks.ssh.attributes.changes
 options:
   directory:
     description: Directory on the controller for the files. It is made if it does not exist. If empty, none are written.
@@ -41,16 +44,9 @@ options:
     type: str
     default: ed25519
 attributes:
-  check_mode:
-    description: Can run in check mode and report what would be written.
-    support: full
   diff_mode:
     description: Shows no difference.
     support: none
-  platform:
-    description: Target systems that the module works on.
-    support: full
-    platforms: linux
 seealso:
   - module: ocihooks.ssh.audit_node
 """

@@ -36,11 +36,13 @@ MEANINGS = {
 RESULTS = (
     "ssh_hook__facts",
     "ssh_hook__preflight",
+    "dropbear__selinux",
     "dropbear__programs",
     "ssh_hook__installed",
     "ssh_hook__refreshed",
     "ssh_hook__json",
     "ssh_hook__engines",
+    "ssh_hook__firewall",
     "ssh_hook__timers_result",
     "ssh_hook__verified",
 )
@@ -76,7 +78,7 @@ def natural(name: str) -> tuple[tuple[int, int, str], ...]:
 def node_row(
     name: str, results: Mapping[str, Any], port: int | None = None, differences: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """Return the row of a node.
+    """Return the row of a node whose audit came to its end, or of which a task failed.
 
     Args:
         name: the node's name in the inventory
@@ -84,6 +86,26 @@ def node_row(
         port: of the SSH daemons, as the variables say; None if the audit did not come that far
         differences: sentences on what is not as the variables say
     """
+    try:
+        return _row(name, results, port, differences)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return failed_row(name, "its answer is not what this collection's modules give")
+
+
+def failed_row(name: str, problem: str) -> dict[str, Any]:
+    """Return the row of a node of which nothing is known but why."""
+    return _row(name, {"ssh_hook__facts": {"failed": True, "msg": problem}}, None, ())
+
+
+def unfinished_row(name: str, results: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the row of a node whose audit did not come to its end, for a reason that may not be known."""
+    row = node_row(name, results)
+    if row["problem"] is None:
+        row.update(state=FAILED, problem="the audit did not come to its end: see the task that failed")
+    return row
+
+
+def _row(name: str, results: Mapping[str, Any], port: int | None, differences: Sequence[str]) -> dict[str, Any]:
     state, problem = _problem(results)
     preflight = _as_dict(results.get("ssh_hook__preflight"))
     node, programs = _as_dict(preflight.get("node")), _as_dict(results.get("dropbear__programs"))
@@ -251,16 +273,23 @@ def user_keys(node: str, base_dir: str, answer: Mapping[str, Any]) -> dict[str, 
         node: the node that was asked
         base_dir: parent directory of the users' homes
     """
-    users = [
+    try:
+        users = _users(answer.get("users", []))
+    except (AttributeError, KeyError, TypeError):
+        answer, users = {"msg": f"the answer of {node} is not what this collection's modules give"}, []
+    problem = None if "users" in answer else _message(answer)
+    return {"node": printable(node), "base_dir": printable(base_dir), "users": users, "problem": problem}
+
+
+def _users(users: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    return [
         {
             "name": printable(user["name"]),
             "state": "error" if user["error"] else "missing" if user["changed"] else "present",
             "problem": printable(user["error"]) if user["error"] else None,
         }
-        for user in answer.get("users", [])
+        for user in users
     ]
-    problem = None if "users" in answer else _message(answer)
-    return {"node": printable(node), "base_dir": printable(base_dir), "users": users, "problem": problem}
 
 
 def report(rows: Iterable[Mapping[str, Any]], keys: Mapping[str, Any] | None, limit: str | None, version: str) -> str:

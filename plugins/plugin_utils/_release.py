@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import tarfile
 import tempfile
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from typing import Any, NamedTuple
 from ansible_collections.ocihooks.ssh.plugins.module_utils import _dropbear
 
 SBOM = "sbom.cdx.json"
+PROGRAMS = (_dropbear.PROGRAM, "scp", "sftp", "sftp-server", "ssh")
 
 
 class Release(NamedTuple):
@@ -33,12 +35,18 @@ class Release(NamedTuple):
 
 
 def find_release(builds: Mapping[str, Any], architecture: str, version: str, source_dir: str) -> Release:
-    """Return the release for an architecture, as the module's options describe it."""
+    """Return the release for an architecture, as the module's options describe it.
+
+    Raises:
+        ValueError: a file has a name or a digest that the role's builds do not have.
+    """
     built = [file for kind in ("files", "sboms") for file in builds[kind] if file["architecture"] == architecture]
     digest = hashlib.sha256("".join(file["sha256"] for file in built).encode()).hexdigest()
     files = []
     for file in built:
         program = file.get("program")
+        if program not in (None, *PROGRAMS) or not re.fullmatch("[0-9a-f]{64}", file["sha256"]):
+            raise ValueError(f"the build host names a file that no build has: {program!r}, SHA-256 {file['sha256']!r}")
         # 0111: a process whose user may not read its program is not dumpable, so nobody can trace it from its first
         # instruction on (ptrace(2), PR_SET_DUMPABLE).
         mode = 0o644 if program is None else 0o111 if program == _dropbear.PROGRAM else 0o755

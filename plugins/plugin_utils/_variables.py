@@ -56,6 +56,22 @@ def misspelt(names: Iterable[str], known: Collection[str]) -> list[str]:
     return sentences
 
 
+def in_facts(facts: Iterable[str]) -> list[str]:
+    """Return the names of facts that would set variables of this collection: a node decides what its facts are."""
+    return sorted(name for name in facts if name.startswith(PREFIXES))
+
+
+def wrong_facts(host: str, facts: Iterable[str]) -> list[str]:
+    """Return a sentence if facts of a host set variables of this collection, which are the site's."""
+    names = in_facts(facts)
+    if not names:
+        return []
+    return [
+        f"The facts of {host} set variables of this collection ({', '.join(map(repr, names[:3]))}), as no honest "
+        "node's do: find out what answers there, and leave it out with --limit until then."
+    ]
+
+
 def wrong_lists(variables: Mapping[str, Any], lists: Iterable[str]) -> list[str]:
     """Return a sentence for each variable that must be a list and is not, as a string, which would count as letters."""
     return [

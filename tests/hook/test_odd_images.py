@@ -259,7 +259,10 @@ def link_out_of_home(root: Path) -> None:
     (root / "home/link").symlink_to("../usr/lib")
 
 
-@pytest.mark.parametrize("path", ["/usr/lib/code", "/etc", "/home", "/home/link/code", "/home/../usr/lib/code"])
+AMONG_PROGRAMS = ["/usr/lib/code", "/etc", "/home", "/home/link/code", "/home/link/new/code", "/home/../usr/new/code"]
+
+
+@pytest.mark.parametrize("path", AMONG_PROGRAMS)
 def test_home_among_the_images_programs_is_not_made(start: Start, syslog: Syslog, path: str) -> None:
     """It would be the user's, in a place where programs of root's may look for code. Sessions do without."""
     prepare = None if path == "/home" else link_out_of_home
@@ -267,6 +270,8 @@ def test_home_among_the_images_programs_is_not_made(start: Start, syslog: Syslog
     assert_works(container)
     assert_warned(syslog, "cannot create /", "your keys are in /opt/oci-hooks/ssh alone")
     assert container.exec("stat", "-c", "%u", path).text != str(ALICE)
+    for new in ("/usr/lib/new", "/usr/new"):
+        assert container.exec("ls", "-d", new).status != 0, "root makes nothing above it either"
 
 
 @pytest.mark.parametrize("path", ["/run/hook-test/users/alice", "/cluster/alice"])

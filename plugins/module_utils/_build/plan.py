@@ -40,7 +40,13 @@ class Status:
 
 
 def inspect(job: Job) -> Status:
-    """Return what there is. Nothing is changed."""
+    """Return what there is. Nothing is changed.
+
+    Raises:
+        BuildError: the build directory is not safe.
+    """
+    if job.build_dir.is_dir():
+        check_build_directory(job.build_dir)
     builds = look(job)
     return Status(builds, sboms(job, builds))
 

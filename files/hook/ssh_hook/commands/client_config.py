@@ -23,10 +23,11 @@ _LAPTOP = "laptop"  # the configuration where this program and the compute nodes
 _JUMP = re.compile(r"(?:[\w.+-]+@)?[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}")
 _USER = re.compile(r"[\w.@+-]+(\\[\w.@+-]+)?")
 _QUOTABLE = '"!*\'*"'  # not of Host names with a quote: ssh gives them to a shell, and before 9.6 checks none
+_QUOTED_TWICE = r"'\''%n'\'''"  # the host's name, for a shell over there: in what is in quotes for the one here
 _JOBS = " ".join(f"{prefix}job{digit}*" for prefix in ("", "*.") for digit in range(1, 10))  # Host names
 _TITLE = "# Written by 'ssh_hook client-config': its next run replaces this file.\n"
 _BELOW_HOME = "/.oci-hooks/ssh/client"
-_NOT_QUOTABLE = set('"\\%$*?[')  # in a path: they have a meaning in ssh_config(5)
+_NOT_QUOTABLE = set("\"'\\%$*?[")  # in a path: they have a meaning in ssh_config(5) or for a shell
 
 
 DESCRIPTION = """Write a key, known_hosts and a configuration with which ssh outside of containers reaches yours:
@@ -137,12 +138,12 @@ def laptop_config(jump: str, directory: str) -> str:
 
     Its ProxyCommand, which comes first, runs this program there. Raises HookError.
     """
-    command = f'ssh -T -x -a -oClearAllForwardings=yes {jump} "{_quotable(hosts.launcher())} connect'
+    command = f"ssh -T -x -a -oClearAllForwardings=yes {jump} '{_quotable(hosts.launcher())} connect"
     return "".join(
         [
             _TITLE,
-            f"Host {_JOBS} {_QUOTABLE}\n    ProxyCommand {command} --job '%n'\"\n",
-            f"Host *{SUFFIX} {_QUOTABLE}\n    ProxyCommand {command} '%n'\"\n",
+            f"Host {_JOBS} {_QUOTABLE}\n    ProxyCommand {command} --job {_QUOTED_TWICE}\n",
+            f"Host *{SUFFIX} {_QUOTABLE}\n    ProxyCommand {command} {_QUOTED_TWICE}\n",
             f"Host {PREFIX}*\n    ProxyJump {jump}\n",
             f"Match all\n    Include {_quoted(f'{directory}/{_CONFIG}')}\n",
         ]

@@ -26,6 +26,7 @@ _SLURM = re.compile(r"/job_([0-9]+)(?:/|$)")
 _JOB_VARIABLES = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID")
 _ENGINES = {"libpod": "podman", "docker": "docker"}
 _LAST_PORT = 65535
+_MOST = 1 << 20  # bytes of a file in /proc: what a process calls its arguments can be endless
 _PLACE = re.compile(r"(?:\[(.*)\]:)?([0-9]{1,5})")
 
 
@@ -106,9 +107,10 @@ def _stat(path: Path) -> list[str]:
 def _read_daemon(path: Path, since: int) -> Daemon | None:
     """Return the daemon that is the process with the directory `path`; None where it is none. Raises OSError."""
     network = (path / "ns/net").stat()  # fails where the caller may not inspect it; cmdline is in its memory
-    arguments = (path / "cmdline").read_bytes().decode("utf-8", "replace").split("\0")
-    if arguments[0] != PROGRAM:
-        return None
+    with (path / "cmdline").open("rb") as file:
+        if file.read(len(PROGRAM) + 1) != f"{PROGRAM}\0".encode():
+            return None
+        arguments = file.read(_MOST).decode("utf-8", "replace").split("\0")
     places = []
     for option, value in zip(arguments, arguments[1:]):
         place = _PLACE.fullmatch(value)
@@ -193,6 +195,7 @@ def _option(arguments: list[str], name: str) -> str:
 
 def _read(pid: int, name: str) -> str:
     try:
-        return (_PROC / str(pid) / name).read_bytes().decode("utf-8", "replace")
+        with (_PROC / str(pid) / name).open("rb") as file:
+            return file.read(_MOST).decode("utf-8", "replace")
     except OSError:
         return ""

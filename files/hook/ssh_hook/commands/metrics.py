@@ -82,7 +82,9 @@ class Metrics:
         """Return the file's content, with the number of daemons and sessions that run now."""
         failures = [f'{_FAILURES}{{reason="{name}"}} {number}' for name, number in self.failures.items()]
         lines = [
-            *_family("ssh_hook_daemons", "gauge", "SSH daemons of containers that run."),
+            *_family(
+                "ssh_hook_daemons", "gauge", "SSH daemons of containers that run, by what processes call themselves."
+            ),
             f"ssh_hook_daemons {daemons}",
             *_family("ssh_hook_sessions", "gauge", "Connections that these daemons serve."),
             f"ssh_hook_sessions {sessions}",

@@ -106,29 +106,36 @@ class Rootfs:
     def make_user_directory(self, path: str, is_allowed: Callable[[str], bool]) -> int:
         """Open the directory `path` as O_PATH; create it for the user where missing. Raises HookError.
 
-        Root creates it only if `is_allowed` says so of its path, and of the path to which links lead.
+        Root creates it, and what is missing above it, only if `is_allowed` says so of its path, and of the path of each
+        place to which links lead.
         """
         parent_path, name = split(path)
-        as_root = is_allowed(path)
-        with closing(self.directory(parent_path, as_root)) as parent:
-            as_root = as_root and is_allowed(f"{self._place(parent)}/{name}")
+        may_root = is_allowed(path)
+
+        def by_root(parent: int, path: str) -> bool:
+            place = f"{self._place(parent)}/{split(path)[1]}"
+            return may_root and (place == path or is_allowed(place))
+
+        with closing(self._directory(parent_path, by_root)) as parent:
+            as_root = by_root(parent, path) and is_allowed(f"{self._place(parent)}/{name}")
             return self.user_directory(parent, name, path, as_root)
 
     def _place(self, directory: int) -> str:
-        """Return the path, in the container, of an open directory below its root."""
+        """Return the path, in the container, of an open directory below its root, without a slash at its end."""
         root = os.readlink(f"/proc/self/fd/{self.descriptor}").rstrip("/")
-        return os.readlink(f"/proc/self/fd/{directory}").removeprefix(root)
+        return os.readlink(f"/proc/self/fd/{directory}").removeprefix(root).rstrip("/")
 
     def _open_pidfile(self, path: str) -> int:
         parent_path, name = split(path)
         with ActingAs(self.user), closing(self.open(parent_path, os.O_PATH | os.O_DIRECTORY)) as parent:
             return open_pidfile(name, parent)
 
-    def directory(self, path: str, as_root: bool = True) -> int:
-        """Open the directory `path` as O_PATH; create it and parents (mode 0755) where missing. Raises HookError.
+    def directory(self, path: str) -> int:
+        """Open the directory `path` as O_PATH; create it and parents (mode 0755) where missing. Raises HookError."""
+        return self._directory(path, lambda _parent, _path: True)
 
-        Without `as_root` only the user creates something.
-        """
+    def _directory(self, path: str, by_root: Callable[[int, str], bool]) -> int:
+        """Do as `directory` does; root creates something only where `by_root` says so of its parent and its path."""
         try:
             return self.open(path, os.O_PATH | os.O_DIRECTORY)
         except FileNotFoundError:
@@ -136,8 +143,8 @@ class Rootfs:
         except OSError as error:
             raise HookError(f"cannot open the directory {path} in the container: {error.strerror}") from None
         parent_path, name = split(path.rstrip("/"))
-        with closing(self.directory(parent_path, as_root)) as parent:
-            self._create(parent, path, lambda: os.mkdir(name, 0o755, dir_fd=parent), as_root)
+        with closing(self._directory(parent_path, by_root)) as parent:
+            self._create(parent, path, lambda: os.mkdir(name, 0o755, dir_fd=parent), by_root(parent, path))
             return _open_created(parent, name, path, os.O_DIRECTORY)
 
     def user_directory(self, parent: int, name: str, path: str, as_root: bool = True) -> int:

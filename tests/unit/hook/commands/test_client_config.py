@@ -139,12 +139,12 @@ def test_on_a_laptop_all_goes_by_the_jump_host(settings: dict[str, str], client:
     own = tmp_path / "own"
     own.write_text(f"{told[-1]}\nUser zoe\n")
     for alias, command in (
-        ("job1234", "connect --job '%n'"),
-        ("node002.job98", "connect --job '%n'"),
-        ("node002.container", "connect '%n'"),
+        ("job1234", "connect --job"),
+        ("node002.job98", "connect --job"),
+        ("node002.container", "connect"),
     ):
         read = ssh_reads(own, alias)
-        proxy = f'ssh -T -x -a -oClearAllForwardings=yes {LOGIN} "{launcher()} {command}"'
+        proxy = f"ssh -T -x -a -oClearAllForwardings=yes {LOGIN} '{launcher()} {command} " + r"'\''%n'\'''"
         assert (read["proxycommand"], read["user"], read["hostkeyalias"]) == (proxy, "alice", "oci-hooks")
         assert (read["stricthostkeychecking"], read["identityfile"]) == ("true", f"{client}/id_container")
     read = ssh_reads(own, "container-node1")
@@ -156,6 +156,22 @@ def test_on_a_laptop_all_goes_by_the_jump_host(settings: dict[str, str], client:
     before = (client / "laptop").stat().st_ino
     assert client_config(["node1"], settings).endswith("Or directly: ssh container-node1")
     assert (client / "laptop").stat().st_ino == before
+
+
+def test_neither_shell_expands_a_hosts_name(settings: dict[str, str], client: Path, tmp_path: Path) -> None:
+    """Before OpenSSH 9.6 a stranger's URL could name any host."""
+    client_config(["node1", "--jump", LOGIN], settings)
+    lines = (client / "laptop").read_text().splitlines()
+    commands = [line.split("ProxyCommand ")[1] for line in lines if "ProxyCommand " in line]
+    (tmp_path / "ssh").write_text('#!/bin/sh\nfor last; do :; done\nprintf %s "$last"\n')
+    (tmp_path / "ssh").chmod(0o755)
+    hostile = 'job1$(id)`id`"; id; "\\'
+    for command, words in zip(commands, ("connect --job", "connect")):
+        shell = ["sh", "-c", command.replace("%n", hostile)]
+        there = subprocess.run(
+            shell, env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, capture_output=True, text=True, check=True
+        )
+        assert (there.stdout, there.stderr) == (f"{launcher()} {words} '{hostile}'", "")
 
 
 @pytest.mark.parametrize("jump", ["", "-oProxyCommand=x", "a b", "a;id", "a@b@c", "$(id)", "a\nUser x", "fd00::1"])

@@ -62,6 +62,8 @@ def test_nothing_is_built_in_a_directory_that_others_can_write(tmp_path: Path) -
     tmp_path.chmod(0o775)
     with pytest.raises(errors.BuildError, match="is writable by others"):
         plan.make_all(made(job(tmp_path)))
+    with pytest.raises(errors.BuildError, match="is writable by others"):
+        plan.inspect(made(job(tmp_path)))  # nor is a build taken from there
     assert list(tmp_path.iterdir()) == []
 
 

@@ -56,6 +56,14 @@ def installed(release: dropbear.Release, archive: Path) -> dropbear.State:
     return state
 
 
+@pytest.mark.parametrize(("key", "value"), [("program", "../../etc/cron.d/x"), ("sha256", "../" * 22), ("sha256", "0")])
+def test_a_build_host_names_no_file_of_its_own(tmp_path: Path, key: str, value: str) -> None:
+    answer = builds(tmp_path, CONTENTS)
+    answer["files"][0][key] = value
+    with pytest.raises(ValueError, match="^the build host names a file that no build has: "):
+        _release.find_release(answer, "x86_64", "1", "")
+
+
 def test_a_release_is_installed_whole_and_repaired(tmp_path: Path) -> None:
     release, archive = release_of(tmp_path, CONTENTS)
     assert len(installed(release, archive).paths(release)) == 3 + 4 + 2 + 1

@@ -86,6 +86,36 @@ def test_what_is_missing_is_said_once() -> None:
     assert found["tamper"] == []
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"ssh_hook__verified": {"violations": [{}]}},
+        {"ssh_hook__preflight": {"node": {**NODE, "servers": None}}},
+        {"ssh_hook__preflight": {"node": {**NODE, "servers": [{"pid": "x", "user": "", "ports": [], "sessions": 0}]}}},
+        {"ssh_hook__preflight": {"node": {**NODE, "engines": 3}}},
+    ],
+)
+def test_a_node_that_answers_nonsense_has_a_row(changes: dict[str, Any]) -> None:
+    found = row(**changes)
+    assert (found["state"], found["problem"]) == ("failed", "its answer is not what this collection's modules give")
+
+
+def test_a_node_whose_audit_did_not_end_is_not_ok() -> None:
+    found = audit.unfinished_row("node1", results())
+    assert (found["state"], found["problem"]) == (
+        "failed",
+        "the audit did not come to its end: see the task that failed",
+    )
+    found = audit.unfinished_row("node1", results(ssh_hook__firewall={"failed": True, "msg": "no such zone"}))
+    assert (found["state"], found["problem"]) == ("failed", "no such zone")
+
+
+@pytest.mark.parametrize("answer", [{"users": 7}, {"users": [{}]}, {"users": [7]}])
+def test_nonsense_about_keys_is_no_answer(answer: dict[str, Any]) -> None:
+    keys = audit.user_keys("node1", "/home", answer)
+    assert keys["problem"] == "the answer of node1 is not what this collection's modules give"
+
+
 def test_a_node_that_was_never_asked_has_a_row() -> None:
     found = audit.node_row("node9", {})
     assert (found["state"], found["hook"], found["port"], found["daemons"]) == ("failed", None, None, [])

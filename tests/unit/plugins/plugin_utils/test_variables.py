@@ -131,3 +131,12 @@ def test_paths_of_the_role_dropbear() -> None:
         "dropbear_build_dir is 'a b': set an absolute path without blanks, or leave it empty.",
         "dropbear_openssh_source_archive is 'x': set an absolute path without blanks, or leave it empty.",
     ]
+
+
+def test_facts_set_no_variables_of_the_collection() -> None:
+    assert variables.wrong_facts("node1", {"architecture": "x86_64", "local": {}}) == []
+    (sentence,) = variables.wrong_facts("node1", {"dropbear_sha256": "0" * 64, "ssh_hook_report_dir": "/root\x1b"})
+    assert sentence.startswith(
+        "The facts of node1 set variables of this collection ('dropbear_sha256', 'ssh_hook_report_dir')"
+    )
+    assert variables.wrong_facts("node1", ["ssh_hook_\x1b[2J"])[0].isprintable()
