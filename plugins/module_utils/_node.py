@@ -264,7 +264,7 @@ def running_daemons(dropbear_dir: str) -> list[int]:
 
 
 def servers(daemons: list[int]) -> list[dict[str, object]]:
-    """Return what is known of those of the processes `daemons` that are no session, a child, of another."""
+    """Return the daemons among `daemons` that listen: one whose parent is among them too serves a session of that."""
     parents = {pid: parent_and_owner(pid) for pid in daemons}
     found: list[dict[str, object]] = []
     for pid, (parent, uid) in parents.items():

@@ -25,8 +25,8 @@ def wrong_devices(host: str, node: Mapping[str, Any]) -> str | None:
     if node["dev_null"]:
         return None
     return (
-        f"/dev/null of {host} is no device, and programs would make a file of it: remove the file if there is one, and "
-        "mount /dev there before the play (mount --bind /dev IMAGE/dev)."
+        f"/dev/null of {host} is not a device: remove the file if there is one, and mount /dev there before the play "
+        "(mount --bind /dev IMAGE/dev), or programs write to a file."
     )
 
 

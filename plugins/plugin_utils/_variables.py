@@ -18,19 +18,21 @@ NEAR = 0.8  # of 1: how much a name has to resemble another to be taken for a mi
 
 # Absolute, plain enough for a "#!" line, a unit file and a colon-separated list, and without "." or "..".
 PATH = re.compile(r"(/(?!\.{1,2}(/|$))[A-Za-z0-9._+@-]+)+")
-PATHS = (
-    "ssh_hook_prefix",
-    "ssh_hook_python",
-    "ssh_hook_base_dir",
-    "ssh_hook_passwd_file",
-    "ssh_hook_dropbear_dir",
+OPTIONAL_PATHS = (  # which may be empty
     "ssh_hook_python_packages_dir",
     "ssh_hook_enroot_hooks_dir",
     "ssh_hook_podman_hpc_modules_dir",
     "ssh_hook_metrics_dir",
     "ssh_hook_report_dir",
 )
-OPTIONAL_PATHS = PATHS[-5:]  # which may be empty
+PATHS = (
+    "ssh_hook_prefix",
+    "ssh_hook_python",
+    "ssh_hook_base_dir",
+    "ssh_hook_passwd_file",
+    "ssh_hook_dropbear_dir",
+    *OPTIONAL_PATHS,
+)
 ADDRESS = re.compile(r"[0-9A-Fa-f:.]+")
 JSON_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\.json")
 PORTS = range(1, 65536)

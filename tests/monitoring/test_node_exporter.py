@@ -57,10 +57,9 @@ def test_node_exporter_serves_the_numbers_of_a_sweep(tmp_path: Path) -> None:
     lines = text.splitlines()
     assert "node_textfile_scrape_error 0" in lines
     written = [line for line in file.read_text(encoding="ascii").splitlines() if not line.startswith("#")]
-    got = [re.sub(r"e\+0?9$", "", line) for line in lines]
     for sample in written:
         if not sample.startswith("ssh_hook_sweep_timestamp_seconds"):
-            assert sample in got
+            assert sample in lines
     assert "ssh_hook_collected_total 6" in lines
     assert "ssh_hook_sweep_errors_total 2" in lines
     assert any(re.fullmatch(r"ssh_hook_sweep_timestamp_seconds \d\.\d+e\+09", line) for line in lines)

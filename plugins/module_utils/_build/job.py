@@ -17,7 +17,7 @@ from .recipes import RECIPES
 
 @dataclass(frozen=True)
 class Source:
-    """A release archive, and what is done to what it holds.
+    """A release archive, and the files and patches to add to it.
 
     Attributes:
         archive: its name, such as dropbear-2026.94.tar.bz2

@@ -73,7 +73,7 @@ DROPBEAR = Recipe(
     variables={"LIBS": "-lsodium"},
 )
 
-# The stack protector and the linking are those above; scp and sftp take the hook's ssh, which is there in any image.
+# compilers.py has the flags of the stack protector and of linking. scp and sftp run the hook's ssh, which any image has.
 # configure cannot run programs of another architecture, so the answers are given: musl's malloc(0) is not NULL, and
 # configure itself adds OPENSSL_API_COMPAT when it can ask the library for its version.
 OPENSSH = Recipe(

@@ -22,7 +22,7 @@ _FILTER_MODE = "2"  # SECCOMP_MODE_FILTER
 _NAME_WIDTH = 26  # characters of a name in /proc/PID/limits
 _INFINITE = 2**64 - 1
 _MAX_ENVIRONMENT = 4 << 20  # bytes
-_TIMEOUT = 10.0  # seconds to read them
+_TIMEOUT = 10.0  # seconds to read the environment
 _NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
 _HOOKS_TMPFS = b" - tmpfs ocihooks-ssh "
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How the daemon's process of an attach shows the supervisor what it may do.
+"""How the daemon's process of an attach hands its open files in /proc to the supervisor.
 
 The supervisor is not root, and the process is not dumpable: on nodes whose /proc hides processes (hidepid) it could
 open none of these files, which the process itself may.

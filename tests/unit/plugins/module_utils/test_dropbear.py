@@ -60,7 +60,7 @@ def installed(release: dropbear.Release, archive: Path) -> dropbear.State:
 def test_a_build_host_names_no_file_of_its_own(tmp_path: Path, key: str, value: str) -> None:
     answer = builds(tmp_path, CONTENTS)
     answer["files"][0][key] = value
-    with pytest.raises(ValueError, match="^the build host names a file that no build has: "):
+    with pytest.raises(ValueError, match=r"^the build host names a file that no build has: "):
         _release.find_release(answer, "x86_64", "1", "")
 
 
