@@ -220,4 +220,4 @@ def test_an_image_gets_no_keys_and_needs_no_homes() -> None:
 def test_an_image_without_devices_is_refused_by_one_sentence() -> None:
     image = node(image=True, dev_null=False, python={"version": None})
     (said,) = fitness.complaints("n1", VARIABLES, image, audit=True)
-    assert said.startswith("/dev/null of n1 is no device, and programs would make a file of it: remove the file")
+    assert said.startswith("/dev/null of n1 is not a device: remove the file if there is one")
