@@ -70,10 +70,17 @@ def test_home_that_is_not_the_standard_one(start: Start, home: Path, image: str)
 
 
 def test_home_of_the_image_that_is_not_there(start: Start) -> None:
-    container = start("crun", network="private", prepare=entry("/scratch/alice"))
-    assert container.ssh("pwd").checked().text == "/scratch/alice"
-    status = container.path("/scratch/alice").stat()
+    """It is made below /home; elsewhere programs of root's might look for code."""
+    container = start("crun", network="private", prepare=entry("/home/scratch/alice"))
+    assert container.ssh("pwd").checked().text == "/home/scratch/alice"
+    status = container.path("/home/scratch/alice").stat()
     assert (stat.S_IMODE(status.st_mode), status.st_uid) == (0o700, ALICE)
+
+
+def test_home_of_the_image_in_a_place_of_its_own(start: Start) -> None:
+    container = start("crun", network="private", prepare=entry("/scratch/alice"))
+    assert container.ssh("pwd").checked().text == "/"
+    assert not container.path("/scratch").exists()
 
 
 def test_layout_in_the_container(start: Start) -> None:

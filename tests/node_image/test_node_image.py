@@ -85,7 +85,7 @@ def test_an_image_without_devices_is_refused_before_anything_is_changed() -> Non
     try:
         refused = play("deploy")
         assert refused.status != 0
-        assert f"/dev/null of {NAME} is no device" in refused.said, refused.said
+        assert f"/dev/null of {NAME} is not a device" in refused.said, refused.said
         null.unlink(missing_ok=True)  # a shell's, which wrote to it
         assert listing() == before
     finally:
