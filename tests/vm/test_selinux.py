@@ -106,6 +106,12 @@ def test_dropbear_that_the_container_may_not_run(start: Start) -> None:
     assert PORT not in listening()
 
 
+def version(program: Path, before: str) -> str:
+    """The version that a program of the node says it is, after the words `before`."""
+    said = subprocess.run([program, "-V"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=True)
+    return said.stdout.removeprefix(before).split()[0].rstrip(",")
+
+
 def install_programs(prefix: Path) -> bool:
     """Install the node's own Dropbear below another prefix, by the module. Return whether that changed something."""
     node = Path(SETTINGS["DROPBEAR_DIR"], "bin")
@@ -114,10 +120,16 @@ def install_programs(prefix: Path) -> bool:
     with tarfile.open(archive, "w") as opened:
         for name, path in programs.items():
             opened.add(path, name)
-    files = [[name, hashlib.sha256(path.read_bytes()).hexdigest(), 0o755] for name, path in programs.items()]
+    files = [
+        [name, hashlib.sha256(path.read_bytes()).hexdigest(), 0o111 if path.name == "dropbearmulti" else 0o755]
+        for name, path in programs.items()
+    ]
     arguments = {
         "prefix": str(prefix),
-        "versions": {"dropbear": "", "openssh": ""},  # of whatever version they are
+        "versions": {
+            "dropbear": version(node / "dropbear", "Dropbear v"),
+            "openssh": version(node / "ssh", "OpenSSH_"),
+        },
         "release": {"name": "dropbear-1", "files": files},
         "archive": str(archive),
     }
@@ -130,7 +142,7 @@ def install_programs(prefix: Path) -> bool:
         check=False,
     )
     answer = json.loads(done.stdout)
-    assert done.returncode == 0, answer
+    assert done.returncode == 0, (answer["msg"], answer.get("path"))
     return bool(answer["changed"])
 
 
@@ -140,7 +152,7 @@ def test_the_module_gives_programs_the_label_that_the_policy_has_for_them(start:
     Path("/etc/selinux/config").write_text("SELINUX=enforcing\nSELINUXTYPE=test\n", encoding="ascii")
     private = f"{prefix}.* system_u:object_r:private_t:s0\n"
     (contexts / "file_contexts").write_text(private, encoding="ascii")
-    prefix.mkdir(0o755)
+    prefix.mkdir(0o755, parents=True)
     settings = {"DROPBEAR_DIR": f"{prefix}/dropbear"}
     assert install_programs(prefix)
     with pytest.raises(StartFailed) as failure:
