@@ -62,12 +62,12 @@ class Page:
         """Return the next message, having noted what it complains of. Raises BrowserError."""
         deadline = time.monotonic() + PATIENCE
         while b"\0" not in self._buffer:
-            readable, _, _ = select.select([self._from], [], [], max(0.0, deadline - time.monotonic()))
+            readable, _writable, _failed = select.select([self._from], [], [], max(0.0, deadline - time.monotonic()))
             data = os.read(self._from, 1 << 20) if readable else b""
             if not data:
                 raise BrowserError(f"{PROGRAM} does not answer: exit status {self._process.poll()}")
             self._buffer += data
-        raw, _, self._buffer = self._buffer.partition(b"\0")
+        raw, _end, self._buffer = self._buffer.partition(b"\0")
         message: dict[str, Any] = json.loads(raw)
         if message.get("method") in (
             "Runtime.exceptionThrown",
