@@ -45,7 +45,7 @@ attributes:
   diff_mode:
     description: Shows the digest of the file before and after.
 seealso:
-  - module: ansible.builtin.get_url
+  - module: ocihooks.ssh.build_programs
 """
 
 EXAMPLES = r"""
