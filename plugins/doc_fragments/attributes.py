@@ -28,15 +28,8 @@ attributes:
     support: full
 """
 
-    # Of modules that change something, and that only root can run.
-    ROOT = r"""
-attributes:
-  check_mode:
-    description: Can run in check mode and report what would change.
-    support: full
-  diff_mode:
-    description: Shows what changes.
-    support: full
+    # Of modules that change something, and that only root can run. A fragment of notes alone is refused.
+    ROOT = f"""{CHANGES}
 notes:
   - Run it as root.
 """
