@@ -28,8 +28,16 @@ attributes:
     support: full
 """
 
-    # Of modules that change something, and that only root can run. A fragment of notes alone is refused.
-    ROOT = f"""{CHANGES}
+    # Of modules that change something, and that only root can run. ansible-test refuses a fragment of notes
+    # alone, and one that is not a literal.
+    ROOT = r"""
+attributes:
+  check_mode:
+    description: Can run in check mode and report what would change.
+    support: full
+  diff_mode:
+    description: Shows what changes.
+    support: full
 notes:
   - Run it as root.
 """

@@ -1,13 +1,14 @@
-"""Directories and files whose inode lock alice holds without end: see holder.py."""
+"""File systems that do not answer: alice holds an inode's lock without end (see holder.py), or a FUSE server is mute."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from containers import ALICE, as_user
+from containers import ALICE, as_user, run
 
 _LIFETIME = 60  # seconds; then the lock is free, whatever became of the test
 _PROGRAM = Path(__file__).with_name("holder.py")
@@ -31,3 +32,16 @@ def held(path: Path, how: str) -> Iterator[None]:
         finally:
             server.kill()
             server.stdout.read()  # ends with the last process that held the lock or queued for it
+
+
+@contextmanager
+def unanswered(path: Path) -> Iterator[None]:
+    """Meanwhile a file system of alice's is mounted on the directory `path` whose server never answers."""
+    server = os.open("/dev/fuse", os.O_RDWR)
+    options = f"fd={server},rootmode=40700,user_id={ALICE},group_id={ALICE},allow_other"
+    try:
+        run(["mount", "-i", "-t", "fuse", "-o", options, "none", path], pass_fds=[server]).checked()
+        yield
+    finally:
+        os.close(server)  # what waits for it fails
+        run(["umount", path]).checked()
