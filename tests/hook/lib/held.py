@@ -1,4 +1,4 @@
-"""File systems that do not answer: alice holds an inode's lock without end (see holder.py), or a FUSE server is mute."""
+"""File systems that do not answer: alice holds the lock of an inode (see holder.py), or a FUSE server is mute."""
 
 from __future__ import annotations
 
