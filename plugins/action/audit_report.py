@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
+from ansible_collections.ocihooks.ssh.plugins.module_utils import _files
 from ansible_collections.ocihooks.ssh.plugins.plugin_utils import _audit, _sources, _variables
 
 _JSON, _PAGE = "audit.json", "audit.html"
@@ -97,7 +97,7 @@ def write_report(directory: str, text: str, check: bool) -> list[str]:
             continue
         written.append(str(path))
         if not check:
-            replace(path, content)
+            _files.write(str(path), content.encode(), _MODE, owner=None)
     return written
 
 
@@ -107,16 +107,3 @@ def is_as(path: Path, content: str) -> bool:
         return path.lstat().st_mode == 0o100000 | _MODE and path.read_text(encoding="utf-8") == content
     except (FileNotFoundError, UnicodeDecodeError):
         return False
-
-
-def replace(path: Path, content: str) -> None:
-    """Replace a file by an atomic rename. Raises OSError."""
-    descriptor, temporary = tempfile.mkstemp(prefix=".new-", dir=path.parent)
-    try:
-        with open(descriptor, "w", encoding="utf-8") as file:
-            file.write(content)
-            os.fchmod(descriptor, _MODE)
-        os.rename(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise

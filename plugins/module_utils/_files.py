@@ -1,7 +1,7 @@
 # Copyright (c) ocihooks.ssh contributors
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Write, compare and remove files and directories that belong to root.
+"""Write files by an atomic rename; compare and remove files and directories that belong to root.
 
 The standard library alone: what a timer runs on a node uses this module too.
 """
@@ -16,10 +16,13 @@ import tempfile
 ROOT = (0, 0)  # uid and gid
 
 
-def write(path: str, content: bytes, mode: int = 0o644, owner: tuple[int, int] = ROOT) -> None:
+def write(path: str, content: bytes, mode: int = 0o644, owner: tuple[int, int] | None = ROOT) -> None:
     """Replace a file by an atomic rename. Nobody ever reads it half written, also not after a crash.
 
     The temporary file beside it begins with a dot and has no suffix, so that no engine takes it for a hook.
+
+    Args:
+        owner: uid and gid; None for those of the process.
 
     Raises:
         OSError: it cannot be written. Nothing is left then.
@@ -28,7 +31,8 @@ def write(path: str, content: bytes, mode: int = 0o644, owner: tuple[int, int] =
     try:
         with open(descriptor, "wb") as file:
             file.write(content)
-            os.fchown(descriptor, *owner)  # first: then nobody can change the mode back
+            if owner is not None:
+                os.fchown(descriptor, *owner)  # first: then nobody can change the mode back
             os.fchmod(descriptor, mode)
             file.flush()
             os.fsync(descriptor)

@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 from pathlib import Path
+
+from .. import _files
 
 
 def sha256(path: Path) -> str:
@@ -31,12 +31,4 @@ def make_directories(path: Path) -> None:
 def write_whole(data: bytes, path: Path, mode: int) -> None:
     """Put `data` at `path` by an atomic rename; its directory is made where it misses."""
     make_directories(path.parent)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-        os.chmod(temporary, mode)
-        os.rename(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    _files.write(str(path), data, mode, owner=None)
