@@ -20,8 +20,8 @@ class ActionModule(ActionBase):
         variables, arguments = task_vars or {}, self._task.args
         host = variables["inventory_hostname"]
         results = {name: variables[name] for name in _audit.RESULTS if name in variables}
-        row = _audit.node_row(host, results, int(arguments["port"]), arguments["differences"])
-        said = [f"On {host} {'; '.join(row['differences'])}. Run the deployment."] if row["differences"] else []
-        said += [f"On {host} {arguments['unsafe']}"] if row["tamper"] else []
-        said += [f"{host} {_audit.MEANINGS[row['state']]}: {row['problem']}"] if row["problem"] else []
-        return {**result, "changed": False, "row": row, "said": " ".join(said)}
+        compared = _audit.Variables(
+            int(arguments["port"]), arguments["launcher"], arguments["docker_json"], arguments["firewalld_zone"]
+        )
+        row = _audit.node_row(host, results, compared)
+        return {**result, "changed": False, "row": row, "said": _audit.verdict(row, arguments["remedy"])}

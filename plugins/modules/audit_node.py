@@ -22,13 +22,20 @@ options:
     description: TCP port of the SSH daemons.
     type: int
     required: true
-  differences:
-    description: Sentences on what is not as the variables say, without a full stop.
-    type: list
-    elements: str
+  launcher:
+    description: Path of the hook's launcher.
+    type: path
     required: true
-  unsafe:
-    description: What to say of files that others than root can change.
+  docker_json:
+    description: Path of the configuration of Docker's daemon.
+    type: path
+    required: true
+  firewalld_zone:
+    description: Zone of firewalld in which the daemons' ports are opened. If empty, none are.
+    type: str
+    required: true
+  remedy:
+    description: What to do about files that others than root can change, after a colon.
     type: str
     required: true
 seealso:
@@ -39,8 +46,10 @@ EXAMPLES = r"""
 - name: Judge the node
   ocihooks.ssh.audit_node:
     port: 15263
-    differences: []
-    unsafe: ""
+    launcher: /opt/oci-hooks/bin/ssh_hook
+    docker_json: /etc/docker/daemon.json
+    firewalld_zone: ""
+    remedy: give it to root, and take write permission from group and others.
 """
 
 RETURN = r"""

@@ -16,7 +16,7 @@ import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -50,9 +50,26 @@ RESULTS = (
 ABSENT = ("missing", "dangling_link")
 _LONGEST = 1000  # characters of a value
 _MAX_SHOWN = 6  # findings of a line of the table
+_MAX_TAMPER = 3  # files in the message that a node's audit fails with
 _NAMES_WIDTH = 36  # characters of the table's first column
 _WIDTH = 110  # characters of a line
 _COLUMNS = ("NODES", "STATE", "HOOK", "DROPBEAR", "OPENSSH", "PORT", "DAEMONS")
+
+
+class Variables(NamedTuple):
+    """What the variables say of a node, as far as its row names it.
+
+    Attributes:
+        port: of the SSH daemons
+        launcher: path of the hook's launcher
+        docker_json: path of the configuration of Docker's daemon
+        firewalld_zone: in which firewalld opens the daemons' ports
+    """
+
+    port: int
+    launcher: str
+    docker_json: str
+    firewalld_zone: str
 
 
 def printable(value: object) -> str:
@@ -75,26 +92,23 @@ def natural(name: str) -> tuple[tuple[int, int, str], ...]:
     return tuple((0, int(part), part) if part.isascii() and part.isdigit() else (1, 0, part) for part in parts)
 
 
-def node_row(
-    name: str, results: Mapping[str, Any], port: int | None = None, differences: Sequence[str] = ()
-) -> dict[str, Any]:
+def node_row(name: str, results: Mapping[str, Any], variables: Variables | None = None) -> dict[str, Any]:
     """Return the row of a node whose audit came to its end, or of which a task failed.
 
     Args:
         name: the node's name in the inventory
         results: what the tasks of the audit have registered, by the names in RESULTS, as far as they ran
-        port: of the SSH daemons, as the variables say; None if the audit did not come that far
-        differences: sentences on what is not as the variables say
+        variables: None if the audit did not come so far that the node was compared with them
     """
     try:
-        return _row(name, results, port, differences)
+        return _row(name, results, variables)
     except (AttributeError, KeyError, TypeError, ValueError):
         return failed_row(name, "its answer is not what this collection's modules give")
 
 
 def failed_row(name: str, problem: str) -> dict[str, Any]:
     """Return the row of a node of which nothing is known but why."""
-    return _row(name, {"ssh_hook__facts": {"failed": True, "msg": problem}}, None, ())
+    return _row(name, {"ssh_hook__facts": {"failed": True, "msg": problem}}, None)
 
 
 def unfinished_row(name: str, results: Mapping[str, Any]) -> dict[str, Any]:
@@ -105,7 +119,49 @@ def unfinished_row(name: str, results: Mapping[str, Any]) -> dict[str, Any]:
     return row
 
 
-def _row(name: str, results: Mapping[str, Any], port: int | None, differences: Sequence[str]) -> dict[str, Any]:
+def differences(results: Mapping[str, Any], variables: Variables) -> list[str]:
+    """Return sentences, without a full stop, on what the tasks of the deployment would have changed on a node.
+
+    Args:
+        results: what they have registered in check mode, by the names in RESULTS
+
+    Raises:
+        AttributeError, KeyError, TypeError: a result is not what this collection's modules give.
+    """
+    preflight, installed = _as_dict(results.get("ssh_hook__preflight")), _as_dict(results.get("ssh_hook__installed"))
+    json_files, programs = _as_dict(results.get("ssh_hook__json")), _as_dict(results.get("dropbear__programs"))
+    written = [*(json_files.get("written") or []), *(item["path"] for item in _changed_items(results, "engines"))]
+    is_traceable = _as_dict(preflight.get("node")).get("suid_dumpable") == 1 and not preflight.get("client_only")
+    said = (
+        (installed.get("package_changed"), "the hook is not the one of this collection"),
+        (installed.get("launcher_changed"), f"{variables.launcher} is not as the variables say"),
+        *((True, f"{path} is one hook JSON too many") for path in json_files.get("removed") or []),
+        *((True, f"{path} is not as the variables say") for path in written),
+        (json_files.get("docker_changed"), f"{variables.docker_json} does not switch on CDI"),
+        *(
+            (True, f"firewalld does not open port {port} in the zone {variables.firewalld_zone}")
+            for port in _changed_items(results, "firewall")
+        ),
+        (_is_changed(results, "dropbear__selinux"), "no rule of SELinux gives Dropbear the type container_ro_file_t"),
+        (_is_changed(results, "ssh_hook__timers_result"), "the systemd timers are not as the variables say"),
+        (preflight.get("missing_packages"), "the Python packages of the hook are missing"),
+        (programs.get("problem"), str(programs.get("problem")).removesuffix(".")),
+        (is_traceable, "fs.suid_dumpable is 1, by which Dropbear can be traced: first set it to 0 or 2"),
+    )
+    return [sentence for is_so, sentence in said if is_so]
+
+
+def _is_changed(results: Mapping[str, Any], name: str) -> bool:
+    return bool(_as_dict(results.get(name)).get("changed"))
+
+
+def _changed_items(results: Mapping[str, Any], name: str) -> list[Any]:
+    """Return the items of the loop of a task of the role ssh_hook, for which it would have changed something."""
+    rounds = _as_dict(results.get(f"ssh_hook__{name}")).get("results") or []
+    return [each["item"] for each in rounds if each.get("changed")]
+
+
+def _row(name: str, results: Mapping[str, Any], variables: Variables | None) -> dict[str, Any]:
     state, problem = _problem(results)
     preflight = _as_dict(results.get("ssh_hook__preflight"))
     node, programs = _as_dict(preflight.get("node")), _as_dict(results.get("dropbear__programs"))
@@ -113,11 +169,11 @@ def _row(name: str, results: Mapping[str, Any], port: int | None, differences: S
     tamper = [{key: printable(found[key]) for key in ("path", "rule", "message")} for found in violations]
     absent = [found for found in tamper if found["rule"] in ABSENT]
     tamper = [found for found in tamper if found["rule"] not in ABSENT]
-    differences = [printable(difference) for difference in differences]
-    named = "\n".join(differences)
-    differences += [found["message"] for found in absent if found["path"] not in named]
+    differing = [] if variables is None else list(map(printable, differences(results, variables)))
+    named = "\n".join(differing)
+    differing += [found["message"] for found in absent if found["path"] not in named]
     if not state:
-        state = UNSAFE if tamper else DIFFERS if differences else OK
+        state = UNSAFE if tamper else DIFFERS if differing else OK
     servers = [
         {
             "pid": int(server["pid"]),
@@ -137,10 +193,10 @@ def _row(name: str, results: Mapping[str, Any], port: int | None, differences: S
         "openssh": _version(versions.get("openssh")),
         "kernel": _version(node.get("kernel")),
         "engines": sorted(map(printable, node.get("engines", {}))),
-        "differences": differences,
+        "differences": differing,
         "tamper": tamper,
         "remarks": list(map(printable, preflight.get("remarks") or [])),
-        "port": port,
+        "port": None if variables is None else variables.port,
         "daemons": servers,
     }
 
@@ -176,6 +232,22 @@ def findings(row: Mapping[str, Any]) -> list[str]:
     """Return all sentences on what is wrong with a node."""
     messages = [found["message"] for found in row["tamper"]]
     return [*[row["problem"]] * (row["problem"] is not None), *messages, *row["differences"]]
+
+
+def verdict(row: Mapping[str, Any], remedy: str) -> str:
+    """Return what a node's audit fails with; empty if the node is as it should be.
+
+    Args:
+        remedy: what to do about files that others than root can change
+    """
+    name, differing, tamper = row["name"], row["differences"], [found["message"] for found in row["tamper"]]
+    more = [f"and {len(tamper) - _MAX_TAMPER} more"] * (len(tamper) > _MAX_TAMPER)
+    said = (
+        (differing, f"On {name} {'; '.join(differing)}. Run the deployment."),
+        (tamper, f"On {name} {'; '.join([*tamper[:_MAX_TAMPER], *more])}: {remedy}"),
+        (row["problem"], f"{name} {MEANINGS[row['state']]}: {row['problem']}"),
+    )
+    return " ".join(sentence for is_so, sentence in said if is_so)
 
 
 def count(rows: Iterable[Mapping[str, Any]]) -> dict[str, int]:
@@ -225,27 +297,44 @@ def table(rows: Sequence[Mapping[str, Any]], keys: Mapping[str, Any] | None, pag
         keys: of users, as `report` has them
         page: path of the page that has all of it; empty if there is none
     """
+    groups = _groups(rows)
+    names = [_names_lines(group) for group in groups]
+    cells = [[lines[0], *_cells(group)] for group, lines in zip(groups, names)]
+    widths = [max(map(len, column)) for column in zip(_COLUMNS, *cells)]
+    text = [_line(_COLUMNS, widths)]
+    for group, lines, line in zip(groups, names, cells):
+        text += [_line(line, widths), *lines[1:], *_findings_lines(findings(group[0]), page)]
+    return "\n".join([*text, "", summary(rows), *_keys_lines(keys)])
+
+
+def _groups(rows: Iterable[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
+    """Return the rows in groups of which the table says the same, the worst first."""
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for row in sorted(rows, key=lambda row: (STATES.index(row["state"]), natural(row["name"]))):
         same = [row[key] for key in ("state", "hook", "dropbear", "openssh", "port")]
         groups.setdefault(json.dumps([same, findings(row)]), []).append(row)
-    lines = []
-    for group in groups.values():
-        names = textwrap.wrap(fold(row["name"] for row in group).replace(",", ", "), _NAMES_WIDTH) or [""]
-        names = [line.replace(", ", ",") for line in names]
-        row, daemons = group[0], sum(len(row["daemons"]) for row in group)
-        cells = [row["state"], *(row[key] or "-" for key in ("hook", "dropbear", "openssh", "port"))]
-        lines.append(([names[0], *map(str, cells), "-" if row["problem"] else str(daemons)], names[1:], findings(row)))
-    widths = [max(len(cells[i]) for cells in [_COLUMNS, *(cells for cells, _names, _said in lines)]) for i in range(7)]
-    text = [_line(_COLUMNS, widths)]
-    for cells, names, said in lines:
-        text += [_line(cells, widths), *names]
-        text += [line for sentence in said[:_MAX_SHOWN] for line in _sentence(sentence)]
-        if len(said) > _MAX_SHOWN:
-            where = f"see {page}" if page else "set ssh_hook_report_dir for all of them"
-            text.append(f"    and {len(said) - _MAX_SHOWN} more: {where}")
-    text += ["", summary(rows), *_keys_lines(keys)]
-    return "\n".join(text)
+    return list(groups.values())
+
+
+def _names_lines(group: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the lines of the first cell of a group."""
+    folded = fold(row["name"] for row in group)
+    lines = textwrap.wrap(folded.replace(",", ", "), _NAMES_WIDTH)  # which breaks lines at blanks
+    return [line.replace(", ", ",") for line in lines] or [""]
+
+
+def _cells(group: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the other cells of a group."""
+    row, daemons = group[0], sum(len(row["daemons"]) for row in group)
+    cells = [row["state"], *(row[key] or "-" for key in ("hook", "dropbear", "openssh", "port"))]
+    return [*map(str, cells), "-" if row["problem"] else str(daemons)]
+
+
+def _findings_lines(said: Sequence[str], page: str) -> list[str]:
+    """Return the lines below a group's cells: what is wrong, and where to read what is left out."""
+    lines = [line for sentence in said[:_MAX_SHOWN] for line in _sentence(sentence)]
+    where = f"see {page}" if page else "set ssh_hook_report_dir for all of them"
+    return lines + [f"    and {len(said) - _MAX_SHOWN} more: {where}"] * (len(said) > _MAX_SHOWN)
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:

@@ -8,6 +8,7 @@ from ansible_collections.ocihooks.ssh.plugins.plugin_utils import _audit
 
 LAUNCHER = "/opt/oci-hooks/bin/ssh_hook"
 PORT = 15263
+VARIABLES = _audit.Variables(PORT, LAUNCHER, "/etc/docker/daemon.json", "")
 USERS = ("alice", "bob", "carol", "dave")
 HOSTILE = "<img src=x onerror=alert(1)>\u202e"
 LONG = "/srv/" + "an-unbroken-path-of-a-site-" * 12
@@ -36,24 +37,28 @@ def violation(path: str, message: str) -> dict[str, str]:
 
 def rows(*, strangers: bool) -> list[dict[str, Any]]:
     """Return a row for each of a hundred nodes, some of which are not as they should be; one has names by strangers."""
-    found = {f"node{number:03}": _audit.node_row(f"node{number:03}", results(number), PORT) for number in range(1, 101)}
-    old = {"programs": {"dropbear": "2025.89", "openssh": "10.0p2"}}
+    names = {number: f"node{number:03}" for number in range(1, 101)}
+    found = {name: _audit.node_row(name, results(number), VARIABLES) for number, name in names.items()}
     program = "/opt/oci-hooks/dropbear/bin/dropbear"
-    stale = [
-        f"{program} should be 2026.94, but asked for its version it says 'Dropbear v2025.89'",
-        f"{LAUNCHER} is not as the variables say",
-    ]
+    stale = {
+        "ssh_hook__installed": {"launcher_changed": True},
+        "dropbear__programs": {
+            "programs": {"dropbear": "2025.89", "openssh": "10.0p2"},
+            "problem": f"{program} should be 2026.94, but asked for its version it says 'Dropbear v2025.89'.",
+        },
+    }
     for number in (17, 18, 19):
-        name = f"node{number:03}"
-        found[name] = _audit.node_row(name, results(number, dropbear__programs=old), PORT, stale)
+        found[names[number]] = _audit.node_row(names[number], results(number, **stale), VARIABLES)
     loader = violation("/opt/site/lib", "is owned by alice (uid 1001) and must be owned by root")
     hook = violation(LAUNCHER, "is writable by its group staff (gid 50) and must not be")
-    found["node042"] = _audit.node_row("node042", results(42, ssh_hook__verified={"violations": [loader, hook]}), PORT)
+    unsafe = results(42, ssh_hook__verified={"violations": [loader, hook]})
+    found["node042"] = _audit.node_row("node042", unsafe, VARIABLES)
     if strangers:
         unread = f"podman on node055 does not read {LONG} (ssh_hook_hooks_dirs)"
         hostile = results(55, ssh_hook__verified={"violations": [violation(HOSTILE, "is owned by <b>bob</b>")]})
         hostile["ssh_hook__preflight"]["remarks"] = [unread]
-        found["node055"] = _audit.node_row("node055", hostile, PORT, [f"{LONG} is not as the variables say"])
+        hostile["ssh_hook__json"] = {"written": [LONG]}
+        found["node055"] = _audit.node_row("node055", hostile, VARIABLES)
     down = {
         "unreachable": True,
         "msg": "Failed to connect to the host via ssh: connect to host node071: No route to host",

@@ -20,6 +20,8 @@ NODE = {
 }
 PROGRAMS = {"programs": {"dropbear": "2026.94", "openssh": "10.3p1"}, "problem": None}
 VIOLATION = {"path": "/opt/x", "rule": "owner", "message": "/opt/x is owned by bob and must not be", "uid": 7}
+VARIABLES = audit.Variables(15263, "/opt/oci-hooks/bin/ssh_hook", "/etc/docker/daemon.json", "hpc")
+DIFFERS = {"ssh_hook__timers_result": {"changed": True}}
 HOSTILE = "<script>alert(1)</script>\"'&\x1b[31m\u202e\udc80"
 
 
@@ -36,8 +38,7 @@ def results(**changes: Any) -> dict[str, Any]:
 
 
 def row(name: str = "node1", **changes: Any) -> dict[str, Any]:
-    differences = changes.pop("differences", ())
-    return audit.node_row(name, results(**changes), 15263, differences)
+    return audit.node_row(name, results(**changes), VARIABLES)
 
 
 def test_a_row_of_a_node_where_all_is_well() -> None:
@@ -61,8 +62,8 @@ def test_a_row_of_a_node_where_all_is_well() -> None:
 @pytest.mark.parametrize(
     ("changes", "state", "problem"),
     [
-        ({"differences": ["it differs"]}, "differs", None),
-        ({"differences": ["it differs"], "ssh_hook__verified": {"violations": [VIOLATION]}}, "unsafe", None),
+        (DIFFERS, "differs", None),
+        ({**DIFFERS, "ssh_hook__verified": {"violations": [VIOLATION]}}, "unsafe", None),
         ({"ssh_hook__verified": {"violations": [{**VIOLATION, "rule": "missing"}]}}, "differs", None),
         ({"ssh_hook__facts": {"unreachable": True, "msg": "no\nroute"}}, "unreachable", "no route"),
         (
@@ -70,7 +71,7 @@ def test_a_row_of_a_node_where_all_is_well() -> None:
             *("failed", "There is no engine."),
         ),
         ({"ssh_hook__preflight": {}}, "failed", "it was not asked"),
-        ({"ssh_hook__verified": {"failed": True}, "differences": ["x"]}, "failed", "no reason was given"),
+        ({**DIFFERS, "ssh_hook__verified": {"failed": True}}, "failed", "no reason was given"),
     ],
 )
 def test_the_state_of_a_node(changes: dict[str, Any], state: str, problem: str | None) -> None:
@@ -81,7 +82,7 @@ def test_the_state_of_a_node(changes: dict[str, Any], state: str, problem: str |
 def test_what_is_missing_is_said_once() -> None:
     missing = {"path": "/opt/x", "rule": "missing", "message": "/opt/x does not exist"}
     other = {"path": "/opt/y", "rule": "dangling_link", "message": "/opt/y, to which /opt/z leads, does not exist"}
-    found = row(ssh_hook__verified={"violations": [missing, other]}, differences=["/opt/x is not as the variables say"])
+    found = row(ssh_hook__verified={"violations": [missing, other]}, ssh_hook__json={"written": ["/opt/x"]})
     assert found["differences"] == ["/opt/x is not as the variables say", other["message"]]
     assert found["tamper"] == []
 
@@ -93,6 +94,9 @@ def test_what_is_missing_is_said_once() -> None:
         {"ssh_hook__preflight": {"node": {**NODE, "servers": None}}},
         {"ssh_hook__preflight": {"node": {**NODE, "servers": [{"pid": "x", "user": "", "ports": [], "sessions": 0}]}}},
         {"ssh_hook__preflight": {"node": {**NODE, "engines": 3}}},
+        {"ssh_hook__json": {"written": 7}},
+        {"ssh_hook__engines": {"results": [{"changed": True}]}},
+        {"ssh_hook__engines": {"results": "changed"}},
     ],
 )
 def test_a_node_that_answers_nonsense_has_a_row(changes: dict[str, Any]) -> None:
@@ -108,6 +112,85 @@ def test_a_node_whose_audit_did_not_end_is_not_ok() -> None:
     )
     found = audit.unfinished_row("node1", results(ssh_hook__firewall={"failed": True, "msg": "no such zone"}))
     assert (found["state"], found["problem"]) == ("failed", "no such zone")
+
+
+@pytest.mark.parametrize(
+    ("changes", "differences"),
+    [
+        ({}, []),
+        ({"ssh_hook__installed": {"package_changed": True}}, ["the hook is not the one of this collection"]),
+        (
+            {"ssh_hook__installed": {"launcher_changed": True}},
+            ["/opt/oci-hooks/bin/ssh_hook is not as the variables say"],
+        ),
+        (
+            {"ssh_hook__json": {"removed": ["/old.json"], "written": ["/hook.json"], "docker_changed": True}},
+            [
+                "/old.json is one hook JSON too many",
+                "/hook.json is not as the variables say",
+                "/etc/docker/daemon.json does not switch on CDI",
+            ],
+        ),
+        (
+            {
+                "ssh_hook__engines": {
+                    "results": [{"changed": True, "item": {"path": "/a"}}, {"changed": False, "item": {"path": "/b"}}]
+                }
+            },
+            ["/a is not as the variables say"],
+        ),
+        (
+            {
+                "ssh_hook__firewall": {
+                    "results": [{"changed": False, "item": 15263}, {"changed": True, "item": 15264}]
+                },
+                "dropbear__selinux": {"changed": True},
+            },
+            [
+                "firewalld does not open port 15264 in the zone hpc",
+                "no rule of SELinux gives Dropbear the type container_ro_file_t",
+            ],
+        ),
+        (DIFFERS, ["the systemd timers are not as the variables say"]),
+        (
+            {"ssh_hook__preflight": {"missing_packages": ["cryptography"], "node": {}}},
+            ["the Python packages of the hook are missing"],
+        ),
+        (
+            {"dropbear__programs": {"problem": "/x/dropbear should be 2026.94, but is not there."}},
+            ["/x/dropbear should be 2026.94, but is not there"],
+        ),
+        (
+            {"ssh_hook__preflight": {"node": {"suid_dumpable": 1}, "client_only": False}},
+            ["fs.suid_dumpable is 1, by which Dropbear can be traced: first set it to 0 or 2"],
+        ),
+        ({"ssh_hook__preflight": {"node": {"suid_dumpable": 1}, "client_only": True}}, []),
+        *(({name: {"skipped": True, "changed": False}}, []) for name in audit.RESULTS),
+    ],
+)
+def test_what_the_deployment_would_change_is_a_difference(changes: dict[str, Any], differences: list[str]) -> None:
+    assert audit.differences(results(**changes), VARIABLES) == differences
+
+
+def test_what_an_audit_fails_with() -> None:
+    assert audit.verdict(row(), "repair it.") == ""
+    differs = row(ssh_hook__json={"removed": ["/a"], "written": ["/b"]})
+    assert audit.verdict(differs, "repair it.") == (
+        "On node1 /a is one hook JSON too many; /b is not as the variables say. Run the deployment."
+    )
+    violations = [{**VIOLATION, "message": f"/{number} is owned by bob"} for number in range(5)]
+    unsafe = {
+        "violations": [*violations[:3], {**VIOLATION, "rule": "missing", "path": "/c", "message": "/c is missing"}]
+    }
+    assert audit.verdict(row(ssh_hook__verified=unsafe), "repair it.") == (
+        "On node1 /c is missing. Run the deployment. "
+        "On node1 /0 is owned by bob; /1 is owned by bob; /2 is owned by bob: repair it."
+    )
+    assert audit.verdict(row(ssh_hook__verified={"violations": violations}), "repair it.") == (
+        "On node1 /0 is owned by bob; /1 is owned by bob; /2 is owned by bob; and 2 more: repair it."
+    )
+    lost = row(ssh_hook__facts={"unreachable": True, "msg": "no route"})
+    assert audit.verdict(lost, "repair it.") == "node1 was not reached: no route"
 
 
 @pytest.mark.parametrize("answer", [{"users": 7}, {"users": [{}]}, {"users": [7]}])
@@ -140,7 +223,7 @@ def test_names_are_folded(names: list[str], folded: str) -> None:
 def test_the_table_of_five_hundred_nodes_fits_on_a_screen_and_begins_with_the_worst() -> None:
     rows = [row(f"node{number:03}") for number in range(1, 501)]
     rows[6] = row("node007", ssh_hook__facts={"unreachable": True, "msg": "ssh: connect: No route to host"})
-    rows[41] = row("node042", differences=[f"/opt/{number} is not as the variables say" for number in range(9)])
+    rows[41] = row("node042", ssh_hook__json={"written": [f"/opt/{number}" for number in range(9)]})
     rows[42] = row("node043", ssh_hook__verified={"violations": [VIOLATION]})
     lines = audit.table(rows, None, "/srv/audit.html").splitlines()
     assert len(lines) < 24
@@ -223,7 +306,7 @@ def hostile_report() -> str:
         "ssh_hook__preflight": {"node": node, "remarks": [HOSTILE]},
         "dropbear__programs": {"programs": {"dropbear": HOSTILE, "openssh": HOSTILE}},
         "ssh_hook__verified": {"violations": [violation]},
-        "differences": [HOSTILE],
+        "ssh_hook__json": {"removed": [HOSTILE], "written": [HOSTILE]},
     }
     rows = [row(HOSTILE, **changes), row("b", ssh_hook__facts={"unreachable": True, "msg": HOSTILE})]
     keys = {**audit.user_keys(HOSTILE, HOSTILE, ANSWER), "problem": audit.printable(HOSTILE)}
