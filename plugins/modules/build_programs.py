@@ -136,7 +136,7 @@ sboms:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.ocihooks.ssh.plugins.module_utils._build import errors, job, plan
+from ansible_collections.ocihooks.ssh.plugins.module_utils._build import errors, job, plan, result
 
 SOURCE = {
     "name": {"type": "str", "choices": ["dropbear", "libsodium", "openssh", "openssl"], "required": True},
@@ -171,13 +171,14 @@ def main() -> None:
         if made and not module.check_mode:
             status, made = plan.make_all(wanted)
         module.exit_json(
-            changed=bool(made),
-            diff={"prepared": "".join(f"{line}\n" for line in made)},
-            missing=plan.missing_architectures(wanted, status),
+            **result.result(
+                made,
+                [file for build in status.builds for file in build.files()],
+                [bill.file() for bill in status.kept_bills],
+                plan.missing_architectures(wanted, status),
+            ),
             missing_sources=plan.missing_sources(wanted, status),
             missing_tools=plan.missing_tools(wanted, status),
-            files=[file for build in status.builds for file in build.files()],
-            sboms=[bill.file() for bill in status.kept_bills],
         )
     except (errors.BuildError, OSError) as error:
         module.fail_json(msg=str(error))

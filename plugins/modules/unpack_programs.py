@@ -89,7 +89,7 @@ sboms:
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.ocihooks.ssh.plugins.module_utils._build import archive, errors
+from ansible_collections.ocihooks.ssh.plugins.module_utils._build import archive, errors, result
 
 
 def main() -> None:
@@ -114,10 +114,9 @@ def main() -> None:
     )
     try:
         files, bills, written = archive.unpack(request, module.check_mode)
+        module.exit_json(**result.result([f"write {path}" for path in written], files, bills))
     except (errors.BuildError, OSError) as error:
         module.fail_json(msg=str(error))
-    diff = {"prepared": "".join(f"to write: {path}\n" for path in written)}
-    module.exit_json(changed=bool(written), missing=[], files=files, sboms=bills, diff=diff)
 
 
 if __name__ == "__main__":
