@@ -37,10 +37,6 @@ options:
     description: Absolute path of the file. The directory is made where it misses.
     type: path
     required: true
-  variable:
-    description: Name of the role's variable for a local copy, which the error names.
-    type: str
-    required: true
 attributes:
   diff_mode:
     description: Shows the digest of the file before and after.
@@ -56,7 +52,6 @@ EXAMPLES = r"""
     urls:
       - https://matt.ucc.asn.au/dropbear/releases/dropbear-2026.94.tar.bz2
     dest: /var/cache/ocihooks-ssh/sources/dropbear-2026.94.tar.bz2
-    variable: dropbear_source_archive
 """
 
 RETURN = r"""
@@ -77,13 +72,12 @@ def main() -> None:
             "sha256": {"type": "str", "required": True},
             "urls": {"type": "list", "elements": "str", "default": []},
             "dest": {"type": "path", "required": True},
-            "variable": {"type": "str", "required": True},
         },
         supports_check_mode=True,
     )
     params = module.params
     dest = Path(params["dest"])
-    request = download.Request(params["archive"], params["sha256"], params["urls"], params["variable"])
+    request = download.Request(params["archive"], params["sha256"], params["urls"])
     before = ""
     try:
         if dest.is_file():

@@ -559,6 +559,7 @@ def test_a_download_with_a_wrong_digest_is_refused(
     assert play.status != 0
     wrong, pinned = digests(tampered)
     assert f"{url} gives a file with sha256 {wrong}, but {tampered.name} has {pinned}: refused" in play.output
+    assert f"set dropbear_{variable} to a copy of it on the controller" in play.output
     assert f"build/sources/{tampered.name}" not in site.files()
     assert site.artefacts() + site.artefacts("sftp-server") == []
 

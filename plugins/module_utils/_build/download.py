@@ -46,13 +46,11 @@ class Request:
         archive: the file's name, such as dropbear-2026.94.tar.bz2
         sha256: its digest
         urls: where it may be, in the order in which they are tried
-        variable: of the role, for a local copy
     """
 
     archive: str
     sha256: str
     urls: Sequence[str]
-    variable: str
 
 
 def download(url: str) -> bytes:
@@ -145,6 +143,6 @@ def find(request: Request) -> bytes:
             )
         return data
     raise BuildError(
-        f"no origin gives {request.archive}: set {request.variable} to a copy of it (sha256 {request.sha256})."
+        f"no origin gives {request.archive} (sha256 {request.sha256}): add one that does to urls, or put a copy at dest."
         f" Tried: {'; '.join(failures) or 'none'}"
     )

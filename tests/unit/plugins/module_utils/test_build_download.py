@@ -50,7 +50,7 @@ def no_mirrors(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def fetch(*urls: str) -> bytes:
-    return download.find(download.Request(NAME, DIGEST, urls, "dropbear_source_archive"))
+    return download.find(download.Request(NAME, DIGEST, urls))
 
 
 def refusal(*urls: str) -> str:
@@ -77,7 +77,8 @@ def test_the_error_lists_what_was_tried(server: str) -> None:
         unused.bind(("127.0.0.1", 0))  # bound and not listening: refuses
         refusing = f"http://127.0.0.1:{unused.getsockname()[1]}/x"
         error = refusal(f"{server}/missing", refusing, "http://host.invalid/x", "no url")
-    assert f"no origin gives {NAME}: set dropbear_source_archive to a copy of it (sha256 {DIGEST}). Tried: " in error
+    reason = f"no origin gives {NAME} (sha256 {DIGEST}): add one that does to urls, or put a copy at dest. Tried: "
+    assert error.startswith(reason)
     for tried in (
         f"{server}/missing (Not Found)",
         f"{refusing} ([Errno 111] Connection refused)",
