@@ -29,7 +29,7 @@ import pwd
 import stat
 import struct
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cache
 from typing import NamedTuple
 
@@ -151,6 +151,18 @@ class File(NamedTuple):
         os.close(self.fd)
 
 
+class WeakPoint(NamedTuple):
+    """A file on the way to another, by which somebody can replace that other.
+
+    Attributes:
+        path: the file's path, printable
+        owner: name and uid of its owner, if the owner can do so; None if others can by its mode
+    """
+
+    path: str
+    owner: str | None
+
+
 class _Unreachable(Exception):
     """A path cannot be resolved; link is the one that contains it, or None for the requested path."""
 
@@ -203,6 +215,36 @@ def verify(
         verification.add(path)
     verification.run()
     return list(verification.violations.values())
+
+
+def weak_points(path: bytes, trusted: Collection[int]) -> list[WeakPoint]:
+    """Return the files on the way to a path, itself included, by which an untrusted user can replace what is there.
+
+    A sticky directory is none of them: others can create entries there, but rename or remove only their own. Where the
+    path does not exist, that part of it is checked that does. Check it again when it is made.
+
+    Args:
+        path: an absolute path; links and ``..`` are followed as by the kernel
+        trusted: uids of the trusted users
+
+    Raises:
+        OSError: the way cannot be followed.
+    """
+    found = []
+
+    def visit(file: File) -> None:
+        uid, mode = file.permissions
+        if uid not in trusted:
+            found.append(WeakPoint(printable(file.path), _with_number(user_name(uid), "uid", uid)))
+        elif not file.is_link and mode & (stat.S_IWGRP | stat.S_IWOTH) and not mode & stat.S_ISVTX:
+            found.append(WeakPoint(printable(file.path), None))
+
+    try:
+        _resolve(path, follow=True, visit=visit).close()
+    except _Unreachable as unreachable:
+        if unreachable.error.errno not in (errno.ENOENT, errno.ENOTDIR):
+            raise unreachable.error from None
+    return found
 
 
 def repair(*, paths: Sequence[bytes], apply: bool) -> Outcome:

@@ -26,6 +26,8 @@ options:
     description:
       - Directory for release archives (in C(sources)) and builds. It is made where it misses.
       - It has to belong to the user who runs the task, and be writable by nobody else.
+      - Directories above it have to belong to root or to that user, and be writable by nobody else, unless they are
+        sticky, as C(/tmp) is. If root runs the task, they may also belong to the user who became root by sudo.
     type: path
     required: true
   architectures:

@@ -45,8 +45,7 @@ def inspect(job: Job) -> Status:
     Raises:
         BuildError: the build directory is not safe.
     """
-    if job.build_dir.is_dir():
-        check_build_directory(job.build_dir)
+    check_build_directory(job.build_dir)
     builds = look(job)
     return Status(builds, sboms(job, builds))
 

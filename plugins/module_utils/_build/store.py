@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from .. import _secure_path
 from . import compilers
 from .errors import BuildError
 from .files import sha256
@@ -135,12 +136,34 @@ def keep(made: Path, build: Build, directory: Path) -> Build:
 
 
 def check_build_directory(path: Path) -> None:
-    """Raise BuildError if another user could change what is built there, and then run everywhere."""
-    status = path.stat()
-    if status.st_uid != os.geteuid():
-        raise BuildError(f"the build directory {path} belongs to uid {status.st_uid}: it must be the builder's own")
-    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise BuildError(f"the build directory {path} is writable by others: run 'chmod go-w {path}'")
+    """Raise BuildError if another user could change what is built there, and then run everywhere.
+
+    Of a directory that is not there those above it are checked. Raises OSError where they cannot be.
+    """
+    if path.is_dir():
+        status = path.stat()
+        if status.st_uid != os.geteuid():
+            raise BuildError(f"the build directory {path} belongs to uid {status.st_uid}: it must be the builder's own")
+        if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise BuildError(f"the build directory {path} is writable by others: run 'chmod go-w {path}'")
+    for place, owner in _secure_path.weak_points(os.fsencode(path.absolute()), builders()):
+        if owner is None:
+            reason, remedy = f"{place} is writable by others", f"run 'chmod go-w {place}'"
+        else:
+            reason, remedy = f"{place} belongs to {owner}", "give that to root"
+        raise BuildError(
+            f"the build directory {path} could be replaced, since {reason}: {remedy}, or choose another build directory"
+        )
+
+
+def builders() -> set[int]:
+    """Return the uids of those who may own what is above a build directory.
+
+    They are root, the user who builds, and one who has become root by sudo, in whose home a checkout may be.
+    """
+    invoker = os.environ.get("SUDO_UID", "")
+    is_sudo = os.geteuid() == 0 and invoker.isascii() and invoker.isdigit()
+    return {0, os.geteuid(), *([int(invoker)] if is_sudo else [])}
 
 
 @contextlib.contextmanager

@@ -65,6 +65,9 @@ def test_nothing_is_built_in_a_directory_that_others_can_write(tmp_path: Path) -
     with pytest.raises(errors.BuildError, match="is writable by others"):
         plan.inspect(made(job(tmp_path)))  # nor is a build taken from there
     assert list(tmp_path.iterdir()) == []
+    for act in (plan.make_all, plan.inspect):
+        with pytest.raises(errors.BuildError, match=f"could be replaced, since {tmp_path} is writable by others"):
+            act(made(job(tmp_path / "build")))
 
 
 def test_a_host_that_lacks_a_tool_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -122,6 +123,94 @@ def test_a_build_directory_that_others_can_write_is_refused(tmp_path: Path) -> N
     with pytest.raises(errors.BuildError) as refusal:
         store.check_build_directory(tmp_path)
     assert str(refusal.value) == f"the build directory {tmp_path} is writable by others: run 'chmod go-w {tmp_path}'"
+
+
+STRANGER = 54321  # a uid without a name
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A build directory, and one above it."""
+    directory = tmp_path / "above" / "build"
+    directory.mkdir(mode=0o755, parents=True)
+    return directory
+
+
+def refusal(directory: Path) -> str:
+    with pytest.raises(errors.BuildError) as caught:
+        store.check_build_directory(directory)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("mode", [0o775, 0o777, 0o757])
+@pytest.mark.parametrize("below", ["", "not/there"])
+def test_a_build_directory_that_others_can_replace_is_refused(place: Path, mode: int, below: str) -> None:
+    place.parent.chmod(mode)
+    assert refusal(place / below) == (
+        f"the build directory {place / below} could be replaced, since {place.parent} is writable by others: "
+        f"run 'chmod go-w {place.parent}', or choose another build directory"
+    )
+    place.parent.parent.chmod(0o777)
+    assert f"since {place.parent.parent} is writable by others" in refusal(place / below)
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o700, 0o1777, 0o1775])
+def test_nobody_replaces_the_builders_directory_in_a_sticky_one(place: Path, mode: int) -> None:
+    place.parent.chmod(mode)
+    store.check_build_directory(place)
+    store.check_build_directory(place / "not" / "there")
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o1777])
+def test_a_stranger_above_the_build_directory_is_refused(
+    place: Path, monkeypatch: pytest.MonkeyPatch, mode: int
+) -> None:
+    place.parent.chmod(mode)
+    os.chown(place.parent, STRANGER, -1)
+    expected = (
+        f"the build directory {place} could be replaced, since {place.parent} belongs to uid {STRANGER}: "
+        "give that to root, or choose another build directory"
+    )
+    assert refusal(place) == expected
+    monkeypatch.setenv("SUDO_UID", str(STRANGER + 1))
+    assert refusal(place) == expected
+    monkeypatch.setenv("SUDO_UID", f"{STRANGER}x")
+    assert refusal(place) == expected
+
+
+def test_who_became_root_by_sudo_may_own_what_is_above(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.chown(place.parent, STRANGER, -1)
+    monkeypatch.setenv("SUDO_UID", str(STRANGER))
+    store.check_build_directory(place)
+    place.parent.chmod(0o775)
+    assert "is writable by others" in refusal(place)
+
+
+def test_a_user_builds_below_the_own_home(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for path in (place, place.parent):
+        os.chown(path, STRANGER, STRANGER)
+    monkeypatch.setattr(os, "geteuid", lambda: STRANGER)
+    store.check_build_directory(place)
+    monkeypatch.setenv("SUDO_UID", str(STRANGER + 1))  # of a user who is not root it says nothing
+    os.chown(place.parent, STRANGER + 1, -1)
+    assert f"{place.parent} belongs to uid {STRANGER + 1}" in refusal(place)
+
+
+def test_a_link_to_the_build_directory_is_followed(place: Path, tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(place.parent)
+    store.check_build_directory(link / "build")
+    os.chown(link, STRANGER, -1, follow_symlinks=False)
+    assert f"{link} belongs to uid {STRANGER}" in refusal(link / "build")
+    os.chown(link, 0, -1, follow_symlinks=False)
+    place.parent.chmod(0o777)
+    assert f"{place.parent} is writable by others" in refusal(link / "build")
+
+
+def test_a_way_that_cannot_be_followed_is_no_build_directory(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(OSError, match="Too many levels of symbolic links"):
+        store.check_build_directory(tmp_path / "loop" / "build")
 
 
 def test_another_play_is_waited_for_and_then_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
