@@ -49,7 +49,7 @@ EXAMPLES = r"""
 - name: Write the JSON of a hook
   ocihooks.ssh.engine_json:
     hooks:
-      /usr/share/containers/oci/hooks.d/07-ssh-hook.json: "{{ lookup('ansible.builtin.template', 'hook.json.j2') }}"
+      /usr/share/containers/oci/hooks.d/07-ssh-hook.json: "{{ hook | to_nice_json }}"
     absent:
       - /usr/share/containers/oci/hooks.d/08-ssh-hook.json
 """

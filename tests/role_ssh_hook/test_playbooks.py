@@ -264,6 +264,7 @@ def test_another_ansible_core_does_the_same(deployed: dict[str, str], age: str) 
     for playbook in ("deploy", "audit"):
         done = play(playbook, core=core, variables=site)
         assert done.status == 0, done.said
+        assert "DEPRECATION" not in done.said
     assert done.changed == 0
     again = play("deploy", core=core, variables=site)
     assert (again.status, again.changed) == (0, 0), again.said
