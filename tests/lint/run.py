@@ -68,6 +68,7 @@ def types() -> str:
         "vm",
         "monitoring",
         "node_image",
+        "testbed",
     )
     return packages + command("mypy", *roles, "tools", "docs/site/drawing.py", *(f"tests/{tool}" for tool in tools))
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import re
-import stat
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+
+import plays
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / ".cache" / "node-image"
@@ -27,21 +24,13 @@ INVENTORY: dict[str, object] = {
 SETTINGS = {"dropbear_build_dir": str(ROOT / ".cache" / "dropbear")}
 
 
-class Play(NamedTuple):
-    """What a play did: its exit status, how many tasks changed something, and all that it said."""
-
-    status: int
-    changed: int
-    said: str
-
-
 def play(
     name: str,
     *arguments: str,
     inventory: Mapping[str, object] | None = None,
     variables: Mapping[str, object] | None = None,
     before: tuple[str, ...] = (),
-) -> Play:
+) -> plays.Play:
     """Run a playbook of the collection on the image, or on the hosts of another inventory.
 
     Args:
@@ -49,43 +38,19 @@ def play(
     """
     path = CACHE / "inventory.json"
     path.write_text(json.dumps({"all": {"children": {"compute_nodes": inventory or INVENTORY}}}), encoding="utf-8")
-    answer = subprocess.run(
-        [
-            *before,
-            "ansible-playbook",
-            f"--inventory={path}",
-            f"--extra-vars={json.dumps({**SETTINGS, **(variables or {})})}",
-            *arguments,
-            f"ocihooks.ssh.{name}",
-        ],
-        env={**os.environ, "ANSIBLE_NOCOLOR": "1"},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
+    return plays.run_playbook(
+        f"ocihooks.ssh.{name}",
+        *arguments,
+        inventory=str(path),
+        variables={**SETTINGS, **(variables or {})},
+        program=(*before, "ansible-playbook"),
     )
-    recaps = re.findall(r"^\S+ +: ok=\d+ +changed=(\d+)", answer.stdout, re.MULTILINE)
-    assert recaps or answer.returncode != 0, answer.stdout
-    return Play(answer.returncode, sum(map(int, recaps)), answer.stdout)
 
 
 def listing() -> dict[str, str]:
     """Return kind, mode, owner and content of all that the image has."""
-    found = {}
-    for place, directories, files in os.walk(TREE):
-        for path in [place, *(os.path.join(place, name) for name in [*directories, *files])]:
-            inside = path[len(str(TREE)) :]
-            if inside == ANSIBLE_OWN or inside.startswith(f"{ANSIBLE_OWN}/"):
-                continue
-            status = os.lstat(path)
-            content = ""
-            if stat.S_ISLNK(status.st_mode):
-                content = os.readlink(path)
-            elif stat.S_ISREG(status.st_mode):
-                content = hashlib.sha256(Path(path).read_bytes()).hexdigest()
-            found[inside] = f"{stat.filemode(status.st_mode)} {status.st_uid}:{status.st_gid} {content}"
-    return found
+    inside = {path[len(str(TREE)) :]: content for path, content in plays.listing(str(TREE)).items()}
+    return {path: content for path, content in inside.items() if not f"{path}/".startswith(f"{ANSIBLE_OWN}/")}
 
 
 def links() -> dict[str, str]:

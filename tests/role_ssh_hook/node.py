@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 import re
-import stat
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+
+import plays
 
 ROOT = Path(__file__).resolve().parents[2]
 PREFIX = Path("/opt/oci-hooks")
@@ -27,14 +23,6 @@ SETTINGS = {
 }
 
 
-class Play(NamedTuple):
-    """What a play did: its exit status, how many tasks changed something, and all that it said."""
-
-    status: int
-    changed: int
-    said: str
-
-
 def play(
     name: str,
     *arguments: str,
@@ -43,7 +31,7 @@ def play(
     collections: str = "",
     inventory: str = "node,",
     core: Path | None = None,
-) -> Play:
+) -> plays.Play:
     """Run a playbook (a name in playbooks/, or a file beside this one or at a path, without .yml) on this node.
 
     `before` is a command that runs ansible-playbook as its last arguments, `collections` another place of the
@@ -51,45 +39,19 @@ def play(
     """
     settings = {name: value for name, value in {**SETTINGS, **(variables or {})}.items() if value is not None}
     own = Path(__file__).parent / f"{name}.yml"
-    answer = subprocess.run(
-        [
-            *before,
-            core / "bin" / "ansible-playbook" if core else "ansible-playbook",
-            f"--inventory={inventory}",
-            f"--extra-vars={json.dumps(settings)}",
-            *arguments,
-            own if own.exists() else f"ocihooks.ssh.{name}",
-        ],
-        env={
-            **os.environ,
-            **({"ANSIBLE_COLLECTIONS_PATH": collections} if collections else {}),
-            "ANSIBLE_NOCOLOR": "1",
-        },
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
+    return plays.run_playbook(
+        own if own.exists() else f"ocihooks.ssh.{name}",
+        *arguments,
+        inventory=inventory,
+        variables=settings,
+        program=(*before, str(core / "bin" / "ansible-playbook") if core else "ansible-playbook"),
+        environment={"ANSIBLE_COLLECTIONS_PATH": collections} if collections else {},
     )
-    recaps = re.findall(r"^\S+ +: ok=\d+ +changed=(\d+)", answer.stdout, re.MULTILINE)
-    assert recaps or answer.returncode != 0, answer.stdout
-    return Play(answer.returncode, sum(map(int, recaps)), answer.stdout)
 
 
 def listing(*trees: str) -> dict[str, str]:
     """Kind, mode, owner and content of all that could be changed on this node."""
-    found = {}
-    for tree in trees or ("/etc", "/opt", "/usr/share/containers", "/var/lib/systemd"):
-        for place, directories, files in os.walk(tree):
-            for path in [place, *(os.path.join(place, name) for name in [*directories, *files])]:
-                status = os.lstat(path)
-                content = ""
-                if stat.S_ISLNK(status.st_mode):
-                    content = os.readlink(path)
-                elif stat.S_ISREG(status.st_mode):
-                    content = hashlib.sha256(Path(path).read_bytes()).hexdigest()
-                found[path] = f"{stat.filemode(status.st_mode)} {status.st_uid}:{status.st_gid} {content}"
-    return found
+    return plays.listing(*(trees or ("/etc", "/opt", "/usr/share/containers", "/var/lib/systemd")))
 
 
 def package() -> Path:

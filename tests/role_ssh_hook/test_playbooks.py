@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from node import CDI_SPEC, HOOK_JSON, LAUNCHER, PASSWD, PREFIX, ROOT, SETTINGS, Play, listing, play
+from node import CDI_SPEC, HOOK_JSON, LAUNCHER, PASSWD, PREFIX, ROOT, SETTINGS, listing, play
+from plays import Play
 from test_deployment import WITHOUT_ENGINES
 
 BY_GROUPS: dict[str, object] = {"ssh_hook_hosts": "compute_nodes:login_nodes"}
