@@ -5,6 +5,13 @@ SCENARIOS := upgrade-from-sarus rootless lifecycle slurm launch-real monitoring 
 FUZZ_SECONDS ?= 60
 SOAK_SECONDS ?= 600
 ARGS := # only from the command line of make, not from the environment
+TAKE_ARGS := unit sanity integration role-dropbear role-ssh-hook hook-tests vm-tests monitoring node-image
+
+ifneq ($(strip $(ARGS)),)
+ifneq ($(filter-out $(TAKE_ARGS),$(MAKECMDGOALS)),)
+$(error $(firstword $(filter-out $(TAKE_ARGS),$(MAKECMDGOALS))) takes no ARGS. These targets do: $(TAKE_ARGS))
+endif
+endif
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
@@ -28,12 +35,13 @@ help:
 	@echo 'make engines      sessions between containers of crun, runc, podman, and started as Sarus does'
 	@echo 'make launchers    MPI, pdsh and similar launchers between containers on a cluster of nodes'
 	@echo 'make demo-test    the demo, started and removed, beside one that is running'
-	@echo 'make unit ARGS="FILE -k NAME"  arguments for pytest; so do role-dropbear, role-ssh-hook, hook-tests, vm-tests and monitoring'
+	@echo 'make unit ARGS="FILE -k NAME"  arguments for pytest, or of ansible-test for sanity and integration; taken by'
+	@echo '                  $(TAKE_ARGS)'
 	@echo 'make test-all     all of these, and the scenarios below'
 	@echo 'make upgrade-from-sarus  from the SSH hook of Sarus to this one and back'
 	@echo 'make rootless     rootless podman: networks, user namespaces, runtimes, overlays, two users on a node'
 	@echo 'make lifecycle    years of a deployment: upgrades under load, faults, changed variables, removal'
-	@echo 'make slurm        users' jobs in Slurm'
+	@echo 'make slurm        jobs of users in Slurm'
 	@echo 'make launch-real  DeepSpeed, PyTorch, Ray, Dask, mpi4py and other launchers as users have them'
 	@echo 'make monitoring   the page of an audit in a browser; metrics in node_exporter'
 	@echo 'make node-image   an image of a stateless node: deployed into, booted in a virtual machine'
