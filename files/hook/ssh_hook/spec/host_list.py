@@ -2,9 +2,10 @@
 """The hosts of a job in one word: the annotation com.hooks.ssh.hosts.
 
 Format: entries with a comma between them. An entry is ``NAME``, or ``NAME+MORE`` for MORE hosts after NAME, which are
-counted by the last number in it: ``node001+127`` is node001 to node128. ``:SLOTS`` may follow, the number of processes
-that launchers start on each of these hosts; it is 1 by default. The name is a host's name or IPv4 address: host files
-of launchers separate slots by a colon, too. No character has a meaning for a shell that expands the word.
+counted by the last number in it: ``node001+127`` is node001 to node128. If another number counts, ``+MORE`` follows it:
+``x001+127-hsn0`` is x001-hsn0 to x128-hsn0. ``:SLOTS`` may follow, the number of processes that launchers start on each
+of these hosts; it is 1 by default. The name is a host's name or IPv4 address: host files of launchers separate slots by
+a colon, too. No character has a meaning for a shell that expands the word.
 """
 
 from __future__ import annotations
@@ -32,14 +33,15 @@ def parse(text: str, where: str) -> list[tuple[str, int]]:
     size = 0
     for entry in text.split(","):
         names, _colon, slots = entry.partition(":")
-        first, plus, more = names.partition("+")
-        count = 1 + _number(more, MAX_HOSTS - 1) if plus else 1
+        first, plus, rest = names.partition("+")
+        after = rest.lstrip("0123456789")
+        count = 1 + _number(rest[: len(rest) - len(after)], MAX_HOSTS - 1) if plus else 1
         every = _number(slots, _MAX_SLOTS) if _colon else 1
-        if not is_name(first) or count < 1 or every < 1:
+        if not is_name(first + after) or count < 1 or every < 1:
             raise HookError(f"{where} has '{printable(entry)}': give NAME, NAME:SLOTS or NAME+MORE:SLOTS")
         if len(found) + count > MAX_HOSTS:
             raise HookError(f"{where} has more than {MAX_HOSTS} hosts")
-        for name in _count_from(first, count, where):
+        for name in _count_from(first, after, count, where):
             if name in found:
                 raise HookError(f"{where} names {name} twice")
             found[name] = every
@@ -52,16 +54,19 @@ def parse(text: str, where: str) -> list[tuple[str, int]]:
 def compress(hosts: Iterable[tuple[str, int]]) -> str:
     """Return the text from which `parse` makes `hosts`; as short as consecutive names allow."""
     entries: list[str] = []
-    start, following, more, slots = "", "", 0, 0
-    for name, every in [*hosts, ("", 0)]:
-        if name and name == following and every == slots:
-            more += 1
+    start: list[str] = []
+    last: list[str] = []
+    counted, more, slots = 0, 0, 0
+    for name, every in hosts:
+        parts = _parts(name)
+        following = _following(last, parts) if every == slots else 0
+        if following and counted in (0, following):
+            counted, more = following, more + 1
         else:
-            if start:
-                entries.append(f"{start}+{more}:{slots}" if more else f"{start}:{slots}")
-            start, more, slots = name, 0, every
-        following = _successor(name)
-    return ",".join(entries)
+            entries += [_entry(start, counted, more, slots)] if start else []
+            start, counted, more, slots = parts, 0, 0, every
+        last = parts
+    return ",".join([*entries, _entry(start, counted, more, slots)] if start else [])
 
 
 def is_name(name: str) -> bool:
@@ -75,28 +80,44 @@ def _number(text: str, maximum: int) -> int:
     return int(text) if is_number else -1
 
 
-def _split(name: str) -> tuple[str, str, str]:
-    """Return `name` as what stands before its last number, the number's digits, and what follows them."""
-    end = len(name)
-    while end and not name[end - 1].isdigit():
-        end -= 1
-    start = end
-    while start and name[start - 1].isdigit():
-        start -= 1
-    return name[:start], name[start:end], name[end:]
+def _parts(name: str) -> list[str]:
+    """Return the parts of a name: texts, of which the first and the last may be empty, and a number between two."""
+    parts = [""]
+    for character in name:
+        if character.isdigit() == (len(parts) % 2 == 1):
+            parts.append("")
+        parts[-1] += character
+    return parts if len(parts) % 2 == 1 else [*parts, ""]
 
 
-def _count_from(first: str, count: int, where: str) -> list[str]:
+def _following(parts: list[str], others: list[str]) -> int:
+    """Return the index of the number by which `others` come right after `parts`; 0 if they do not."""
+    if len(parts) != len(others):
+        return 0
+    differing = [index for index in range(len(parts)) if parts[index] != others[index]]
+    if len(differing) != 1 or differing[0] % 2 == 0:
+        return 0
+    digits = parts[differing[0]]
+    is_next = len(digits) <= _MAX_DIGITS and others[differing[0]] == f"{int(digits) + 1:0{len(digits)}d}"
+    return differing[0] if is_next else 0
+
+
+def _entry(parts: list[str], counted: int, more: int, slots: int) -> str:
+    """Return the entry of a host and `more` after it, which are counted by the number at an index of its parts."""
+    if not more:
+        return f"{''.join(parts)}:{slots}"
+    end = len(parts) if counted == len(parts) - 2 else counted + 1
+    return f"{''.join(parts[:end])}+{more}{''.join(parts[end:])}:{slots}"
+
+
+def _count_from(first: str, after: str, count: int, where: str) -> list[str]:
+    """Return `count` names, counted by the last number of `first`, with which it ends if `after` is not empty."""
     if count == 1:
         return [first]
-    before, digits, after = _split(first)
-    if not 0 < len(digits) <= _MAX_DIGITS:
+    parts = _parts(first)
+    digits = parts[-2] if len(parts) > 1 else ""
+    if not 0 < len(digits) <= _MAX_DIGITS or (parts[-1] and after):
         raise HookError(f"{where} has '{printable(first)}+': that name has no number of 1 to {_MAX_DIGITS} digits")
+    before, after = "".join(parts[:-2]), parts[-1] + after
     width, number = len(digits), int(digits)
     return [f"{before}{value:0{width}d}{after}" for value in range(number, number + count)]
-
-
-def _successor(name: str) -> str:
-    """Return the host after `name`; empty where there is none."""
-    before, digits, after = _split(name)
-    return f"{before}{int(digits) + 1:0{len(digits)}d}{after}" if 0 < len(digits) <= _MAX_DIGITS else ""

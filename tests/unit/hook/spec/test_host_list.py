@@ -20,6 +20,10 @@ from ssh_hook.spec.host_list import MAX_HOSTS, MAX_TEXT, compress, parse
         ("rack1n03-ib.cluster+1:65535", "rack1n03-ib.cluster:65535 rack1n04-ib.cluster:65535"),
         ("192.0.2.9+1:8", "192.0.2.9:8 192.0.2.10:8"),
         ("n999999999+1", "n999999999:1 n1000000000:1"),
+        ("x001+2-hsn0:4,y", "x001-hsn0:4 x002-hsn0:4 x003-hsn0:4 y:1"),
+        ("node9+1-ib", "node9-ib:1 node10-ib:1"),
+        ("x1+1c2b3", "x1c2b3:1 x2c2b3:1"),
+        ("192.0.2+1.9", "192.0.2.9:1 192.0.3.9:1"),
         ("_a,9", "_a:1 9:1"),
     ],
 )
@@ -50,6 +54,7 @@ def test_lists(text: str, hosts: str) -> None:
             "a=b",
         ),
         *("a:", "a:0", "a:-1", "a:x", "a:1:2", "a:65536", "a:\u0661", "a: 1", "::1", "fd00::1"),
+        *("n+1-a", "n+1-1", "n1-+1-a", "n1+-a", "n1+0-a", "n1+1+-a", "n1+1-a+1", "n1+1-a b", "n1234567890+1-a", "+1-a"),
         *("a+", "a+0", "a+1", "n1+", "n1+-1", "n1+x", "n1+\u0661", f"n1+{MAX_HOSTS}", "n1+1+1", "+1", "n1234567890+1"),
         *("a,a", "n1+3,n3", "n" * 254, "\xe4", "\ud800", "a" * (MAX_TEXT + 1), f"n1+{MAX_HOSTS - 1},a"),
         ",".join(f"{'n' * 240}{number}+9999" for number in range(10000, 10002)),
@@ -73,6 +78,10 @@ def test_what_is_no_list_is_refused_in_one_short_line(text: str) -> None:
         ([("n2", 1), ("n1", 1)], "n2:1,n1:1"),
         ([("n09", 1), ("n10", 1), ("n011", 1)], "n09+1:1,n011:1"),
         ([("a1b", 1), ("a2b", 1), ("a2c", 1)], "a1b+1:1,a2c:1"),
+        ([("x001-hsn0", 4), ("x002-hsn0", 4), ("x003-hsn0", 4)], "x001+2-hsn0:4"),
+        ([("node9-ib1", 1), ("node10-ib1", 1), ("node10-ib2", 1)], "node9+1-ib1:1,node10-ib2:1"),
+        ([("a1b1", 1), ("a2b2", 1)], "a1b1:1,a2b2:1"),
+        ([("a1-0", 1), ("a01-0", 1), ("a2-0", 1)], "a1-0:1,a01-0:1,a2-0:1"),
         ([], ""),
     ],
 )
@@ -86,6 +95,12 @@ def test_as_many_as_may_be() -> None:
     assert parse(compress(hosts), "x") == hosts
 
 
+def test_many_hosts_by_the_name_of_an_interface() -> None:
+    hosts = [(f"x{number:05d}-hsn0", 128) for number in range(MAX_HOSTS)]
+    assert compress(hosts) == f"x00000+{MAX_HOSTS - 1}-hsn0:128"
+    assert parse(compress(hosts), "x") == hosts
+
+
 NAMES = st.from_regex(r"[a-c_0-9][a-c0-9._-]{0,6}", fullmatch=True)
 
 
@@ -94,6 +109,26 @@ def test_what_compress_writes_parse_reads(hosts: dict[str, int]) -> None:
     for order in (list(hosts), sorted(hosts)):
         pairs = [(name, hosts[name]) for name in order]
         assert parse(compress(pairs), "x") == pairs
+
+
+COUNTED = st.tuples(
+    st.from_regex(r"[a-c]{1,2}", fullmatch=True),
+    st.integers(0, 12),
+    st.sampled_from(["", "-ib", "-hsn0", "n1", "b", ".2.c"]),
+)
+
+
+@given(st.lists(COUNTED, max_size=8, unique=True), st.integers(1, 2), st.booleans(), st.integers(1, 15))
+def test_what_compress_writes_of_consecutive_names_parse_reads(
+    starts: list[tuple[str, int, str]], width: int, is_sorted: bool, length: int
+) -> None:
+    names = [f"{a}{number:0{width}d}{b}" for a, start, b in starts for number in range(start, start + length)]
+    names = list(dict.fromkeys(names))
+    pairs = [(name, 1 + len(name) % 2) for name in (sorted(names) if is_sorted else names)]
+    text = compress(pairs)
+    assert not pairs or parse(text, "x") == pairs
+    if not is_sorted and len(starts) == 1:
+        assert text.count(",") <= 1  # slots are others where a digit more is
 
 
 @given(st.text("ab019,:+._-", max_size=30))
