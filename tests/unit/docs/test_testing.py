@@ -1,0 +1,35 @@
+"""docs/testing.md says of each part where its tests are, and names no test that does not exist."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+TEXT = (ROOT / "docs" / "testing.md").read_text(encoding="utf-8")
+PATTERNS = (
+    "plugins/modules/*.py",
+    "plugins/action/*.py",
+    "plugins/lookup/*.py",
+    "roles/*",
+    "playbooks/*.yml",
+    "files/hook/ssh_hook/[a-z]*",
+)
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_each_part_has_a_row(pattern: str) -> None:
+    section = TEXT.partition("## Where the tests of each part are\n")[2].partition("\n## ")[0]
+    rows = {name for cell in re.findall(r"^\|([^|]+)\|", section, re.MULTILINE) for name in re.findall("`(.+?)`", cell)}
+    parts = {path.stem for path in ROOT.glob(pattern) if path.name != "__pycache__"}
+    assert parts
+    assert parts - rows == set()
+
+
+def test_all_that_is_named_exists() -> None:
+    files = {path.name for path in (ROOT / "tests").rglob("test_*.py")}
+    assert set(re.findall(r"`(test_\w+\.py)`", TEXT)) - files == set()
+    places = re.findall(r"`((?:tests|molecule)/[\w./-]+)`", TEXT)
+    assert [place for place in places if not (ROOT / place).exists()] == []
