@@ -22,6 +22,12 @@ class ActionModule(ActionBase):
         builds, cache = arguments.pop("builds", None), arguments.pop("cache", None)
         architecture, source_dir = arguments.pop("architecture", ""), arguments.pop("source_dir", "")
         release = None
+        if builds and architecture in builds["missing"]:  # in check mode, in which nothing is built
+            versions, directory = arguments["versions"], f"{arguments['prefix']}/dropbear/bin"
+            what = (
+                f"Dropbear {versions['dropbear']} and OpenSSH {versions['openssh']} would be installed in {directory}."
+            )
+            return {**result, "changed": True, "msg": what, "diff": {"prepared": f"{what}\n"}}
         if builds:
             try:
                 release = find_release(builds, architecture, arguments["versions"]["dropbear"], source_dir)

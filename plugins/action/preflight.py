@@ -25,13 +25,14 @@ def role_options(role: str) -> dict[str, dict[str, Any]]:
     text = (_ROLES / role / "meta" / "argument_specs.yml").read_text(encoding="utf-8")
     specs = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))["argument_specs"]
     return {
-        name: {key: option[key] for key in ("type", "elements", "choices", "required") if key in option}
+        name: {key: option[key] for key in ("type", "elements", "choices", "required", "default") if key in option}
         for name, option in specs["main"]["options"].items()
     }
 
 
 # Read when the plugin is loaded, in the process that the workers of all hosts are forked from.
 OPTIONS = {name: option for role in ("ssh_hook", "dropbear") for name, option in role_options(role).items()}
+VERSIONS = {name: option["default"] for name, option in OPTIONS.items() if name.endswith("_version")}
 LISTS = [*(name for name, option in OPTIONS.items() if option["type"] == "list"), *_variables.LISTS]
 
 
@@ -85,8 +86,15 @@ class ActionModule(ActionBase):
             wrong = _variables.wrong_paths(values) + _variables.wrong_values(values)
             if self._task.args.get("with_dropbear"):
                 wrong += _variables.wrong_dropbear_dir(values, self._set_prefix(variables, host))
-        if wrong or purpose == "variables":
-            return {**result, "changed": False, **({"failed": True, "msg": " ".join(wrong)} if wrong else {})}
+        if wrong:
+            return {**result, "changed": False, "failed": True, "msg": " ".join(wrong)}
+        result = {
+            **result,
+            "changed": False,
+            "versions": {name: values.get(name, default) for name, default in VERSIONS.items()},
+        }
+        if purpose == "variables":
+            return result
         answer: dict[str, Any] = self._execute_module(
             module_name="ocihooks.ssh.node_facts", module_args=question(values), task_vars=task_vars
         )
@@ -96,13 +104,14 @@ class ActionModule(ActionBase):
         found = [] if purpose == "remove" else _fitness.complaints(host, values, node, purpose == "audit")
         if found:
             return {**result, "failed": True, "msg": " ".join(found)}
+        remarks = _fitness.remarks(host, values, node)
         return {
             **result,
-            "changed": False,
+            "warnings": remarks if purpose == "deploy" else [],
             "node": node,
             "client_only": _fitness.is_client(values, node),
             "missing_packages": _fitness.missing_packages(values, node),
-            "remarks": _fitness.remarks(host, values, node),
+            "remarks": remarks,
         }
 
     def _values(self, variables: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:

@@ -46,6 +46,11 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+versions:
+  description: Versions of the sources that the role ocihooks.ssh.dropbear builds, by the variables that set them.
+  returned: success
+  type: dict
+  sample: {dropbear_version: "2026.94"}
 node:
   description: What M(ocihooks.ssh.node_facts) returns.
   returned: success, unless O(purpose=variables)
@@ -62,7 +67,7 @@ missing_packages:
   elements: str
   sample: [cryptography]
 remarks:
-  description: What the admin of the node should know, a sentence each.
+  description: What the admin of the node should know, a sentence each. With O(purpose=deploy) they are warnings.
   returned: success, unless O(purpose=variables)
   type: list
   elements: str

@@ -40,7 +40,6 @@ RESULTS = (
     "dropbear__programs",
     "ssh_hook__installed",
     "ssh_hook__refreshed",
-    "ssh_hook__json",
     "ssh_hook__engines",
     "ssh_hook__firewall",
     "ssh_hook__timers_result",
@@ -129,18 +128,17 @@ def differences(results: Mapping[str, Any], variables: Variables) -> list[str]:
         AttributeError, KeyError, TypeError: a result is not what this collection's modules give.
     """
     preflight, installed = _as_dict(results.get("ssh_hook__preflight")), _as_dict(results.get("ssh_hook__installed"))
-    json_files, programs = _as_dict(results.get("ssh_hook__json")), _as_dict(results.get("dropbear__programs"))
-    written = [*(json_files.get("written") or []), *(item["path"] for item in _changed_items(results, "engines"))]
+    files, programs = _as_dict(results.get("ssh_hook__engines")), _as_dict(results.get("dropbear__programs"))
     is_traceable = _as_dict(preflight.get("node")).get("suid_dumpable") == 1 and not preflight.get("client_only")
     said = (
         (installed.get("package_changed"), "the hook is not the one of this collection"),
         (installed.get("launcher_changed"), f"{variables.launcher} is not as the variables say"),
-        *((True, f"{path} is one hook JSON too many") for path in json_files.get("removed") or []),
-        *((True, f"{path} is not as the variables say") for path in written),
-        (json_files.get("docker_changed"), f"{variables.docker_json} does not switch on CDI"),
+        *((True, f"{path} is one hook JSON too many") for path in files.get("removed") or []),
+        *((True, f"{path} is not as the variables say") for path in files.get("written") or []),
+        (files.get("docker_changed"), f"{variables.docker_json} does not switch on CDI"),
         *(
             (True, f"firewalld does not open port {port} in the zone {variables.firewalld_zone}")
-            for port in _changed_items(results, "firewall")
+            for port in _closed_ports(results)
         ),
         (_is_changed(results, "dropbear__selinux"), "no rule of SELinux gives Dropbear the type container_ro_file_t"),
         (_is_changed(results, "ssh_hook__timers_result"), "the systemd timers are not as the variables say"),
@@ -155,9 +153,9 @@ def _is_changed(results: Mapping[str, Any], name: str) -> bool:
     return bool(_as_dict(results.get(name)).get("changed"))
 
 
-def _changed_items(results: Mapping[str, Any], name: str) -> list[Any]:
-    """Return the items of the loop of a task of the role ssh_hook, for which it would have changed something."""
-    rounds = _as_dict(results.get(f"ssh_hook__{name}")).get("results") or []
+def _closed_ports(results: Mapping[str, Any]) -> list[Any]:
+    """Return the ports that the loop of the role's task for firewalld would have opened."""
+    rounds = _as_dict(results.get("ssh_hook__firewall")).get("results") or []
     return [each["item"] for each in rounds if each.get("changed")]
 
 

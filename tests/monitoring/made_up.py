@@ -57,7 +57,7 @@ def rows(*, strangers: bool) -> list[dict[str, Any]]:
         unread = f"podman on node055 does not read {LONG} (ssh_hook_hooks_dirs)"
         hostile = results(55, ssh_hook__verified={"violations": [violation(HOSTILE, "is owned by <b>bob</b>")]})
         hostile["ssh_hook__preflight"]["remarks"] = [unread]
-        hostile["ssh_hook__json"] = {"written": [LONG]}
+        hostile["ssh_hook__engines"] = {"written": [LONG]}
         found["node055"] = _audit.node_row("node055", hostile, VARIABLES)
     down = {
         "unreachable": True,

@@ -45,7 +45,7 @@ def test_a_preview_changes_nothing(untouched: dict[str, str]) -> None:
 def test_a_deployment_is_idempotent() -> None:
     deployed = play("deploy")
     assert (deployed.status, deployed.changed > 0) == (0, True), deployed.said
-    assert f"{NAME} is an image and does not run" in deployed.said
+    assert f"{NAME} is an image and does not run" in deployed.words
     assert links() == LINKS
     for again in (play("deploy"), play("deploy", "--check"), play("audit")):
         assert (again.status, again.changed) == (0, 0), again.said
@@ -128,7 +128,7 @@ def test_the_node_is_as_the_variables_say(machine: Machine) -> None:
     for name in ("audit", "deploy"):
         again = play(name, inventory=machine.inventory())
         assert (again.status, again.changed) == (0, 0), again.said
-        assert "is an image" not in again.said
+        assert "is an image" not in again.words
 
 
 def test_a_session_from_container_to_container(machine: Machine) -> None:

@@ -781,5 +781,5 @@ def test_one_play_has_one_version(site: Site) -> None:
     version = "{{ '2025.89' if inventory_hostname == 'other' else '2026.94' }}"
     play = site.play(variables={"version": version, "sha256": "0" * 64}, hosts="node,other")
     assert play.status != 0
-    assert "dropbear_version is 2025.89 here and 2026.94 on another host of this play" in play.output
+    assert "dropbear_version is 2026.94 on some hosts of this play, and 2025.89 on others: use one play" in play.output
     assert site.files() == []

@@ -312,7 +312,7 @@ def test_a_kernel_by_which_dropbear_could_be_traced_is_refused() -> None:
 def test_an_old_kernel_is_told_of_and_only_where_it_matters() -> None:
     sentence = "rootless containers get an SSH daemon there only with ssh_hook_overlay_mount_home_ssh set to false."
     told = play("preflight", before=AS_OLD_KERNEL)
-    assert (told.status, sentence in told.said) == (0, True)
+    assert (told.status, sentence in told.words) == (0, True)
     silent = play("preflight", before=AS_OLD_KERNEL, variables={"ssh_hook_overlay_mount_home_ssh": False})
     assert (silent.status, sentence in silent.said) == (0, False)
 
@@ -328,13 +328,12 @@ def test_a_directory_that_podman_does_not_read_is_told_of_and_the_advice_is_righ
     unread = {"ssh_hook_hooks_dirs": ["/usr/share/containers/oci/hooks.d", "/etc/containers/oci/hooks.d"]}
     told = play("preflight", variables=unread)
     assert told.status == 0
-    assert "podman on node does not read /etc/containers/oci/hooks.d (ssh_hook_hooks_dirs)" in told.said
-    message = json.loads(found(r'"msg": (".*does not read.*")$', told.said)[0])
-    drop_in, *lines = found(r"write to (\S+) the lines '(.*?)' and '(.*?)'\.$", message)
+    assert "podman on node does not read /etc/containers/oci/hooks.d (ssh_hook_hooks_dirs)" in told.words
+    drop_in, *lines = found(r"write to (\S+) the lines '(.*?)' and '(.*?)'\.", told.words)
     path = Path(drop_in)
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     try:
-        assert "podman on node does not read" not in play("preflight", variables=unread).said
+        assert "podman on node does not read" not in play("preflight", variables=unread).words
     finally:
         path.unlink()
 
@@ -618,7 +617,7 @@ def test_what_docker_lacks_is_told_and_set_only_where_asked_for() -> None:
     settings = Path("/etc/docker/daemon.json")
     sentence = "Docker 26.1 on node takes no CDI devices (ssh_hook_cdi): add"
     told = play("preflight", before=WITH_DOCKER, variables=WITH_CDI)
-    assert (told.status, sentence in told.said) == (0, True), told.said
+    assert (told.status, sentence in told.words) == (0, True), told.said
 
     settings.parent.mkdir()
     switched = {**WITH_CDI, "ssh_hook_docker_cdi": True}
@@ -631,12 +630,12 @@ def test_what_docker_lacks_is_told_and_set_only_where_asked_for() -> None:
     assert settings.read_text(encoding="utf-8") == '{"log-level": "warn"}'
 
     deployed = play("converge", before=WITH_DOCKER, variables=switched)
-    assert (deployed.status, "run systemctl restart docker when" in deployed.said) == (0, True), deployed.said
+    assert (deployed.status, "run systemctl restart docker when" in deployed.words) == (0, True), deployed.said
     assert json.loads(settings.read_text(encoding="utf-8")) == {"log-level": "warn", "features": {"cdi": True}}
     again = play("converge", before=WITH_DOCKER, variables=switched)
-    assert (again.status, again.changed, "systemctl restart" in again.said) == (0, 0, False), again.said
+    assert (again.status, again.changed, "systemctl restart" in again.words) == (0, 0, False), again.said
     untold = play("converge", before=WITH_DOCKER)
-    assert (untold.status, sentence in untold.said) == (0, False), untold.said
+    assert (untold.status, sentence in untold.words) == (0, False), untold.said
     settings.unlink()
     settings.parent.rmdir()
     CDI_SPEC.parent.rmdir()

@@ -99,7 +99,7 @@ def test_a_login_node_without_an_engine_gets_the_users_side_alone(untouched: dic
     hosts = inventory(tmp_path / "hosts.json", login_nodes=["node"])
     deployed = play("deploy", before=WITHOUT_ENGINES, inventory=hosts, variables=BY_GROUPS)
     assert deployed.status == 0, deployed.said
-    assert "node has no container engine, and gets the users' side of ssh_hook alone: keygen" in deployed.said
+    assert "node has no container engine, and gets the users' side of ssh_hook alone: keygen" in deployed.words
     assert (LAUNCHER.exists(), PASSWD.exists()) == (True, True)
     assert [path for path in (HOOK_JSON, CDI_SPEC, PREFIX / "dropbear") if os.path.lexists(path)] == []
     for playbook in ("deploy", "audit"):

@@ -20,6 +20,11 @@ class Play(NamedTuple):
     changed: int
     said: str
 
+    @property
+    def words(self) -> str:
+        """What it said as one line: Ansible breaks the lines of warnings."""
+        return " ".join(self.said.split())
+
 
 def run_playbook(
     playbook: str | Path,

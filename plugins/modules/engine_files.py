@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
-module: engine_json
-short_description: Write the JSON by which container engines find OCI hooks
+module: engine_files
+short_description: Write the files by which container engines find OCI hooks
 version_added: "1.0.0"
 author: The ocihooks.ssh contributors (@ocihooks)
 extends_documentation_fragment:
@@ -16,8 +16,9 @@ extends_documentation_fragment:
 description:
   - Writes OCI hook configurations of schema 1.0.0 and CDI specs (Container Device Interface). Each is checked before it
     replaces the old one, by an atomic rename. If one is not right, none is written, and the task fails.
+  - Also writes the files of engines that have a directory of their own, enroot and podman-hpc.
   - Engines read every file in their directories that ends in C(.json). The temporary files of this module do not.
-  - Files belong to root, with mode 0644.
+  - Files belong to root, with mode 0644, and scripts with mode 0755.
 options:
   hooks:
     description: >-
@@ -28,6 +29,14 @@ options:
     description: Absolute path of each CDI spec, which has OCI hooks and nothing else, to its text.
     type: dict
     default: {}
+  enroot_hooks:
+    description: Absolute path of each hook script of enroot, whose directory must exist, to its text.
+    type: dict
+    default: {}
+  podman_hpc_modules:
+    description: Absolute path of each module of podman-hpc, whose directory must exist, to its text.
+    type: dict
+    default: {}
   absent:
     description: Absolute paths of files to remove, before the others are written.
     type: list
@@ -36,7 +45,8 @@ options:
   docker_json:
     description:
       - The configuration of Docker's daemon, in which CDI devices are switched on. All other settings stay.
-      - Docker takes it at its next start. This module does not restart it, which may end containers.
+      - Docker takes it at its next start. This module warns of that. It does not restart Docker, which may end
+        containers.
     type: path
 attributes:
   diff_mode:
@@ -47,7 +57,7 @@ notes:
 
 EXAMPLES = r"""
 - name: Write the JSON of a hook
-  ocihooks.ssh.engine_json:
+  ocihooks.ssh.engine_files:
     hooks:
       /usr/share/containers/oci/hooks.d/07-ssh-hook.json: "{{ hook | to_nice_json }}"
     absent:
@@ -75,24 +85,38 @@ docker_changed:
 """
 
 import os
+import platform
 import stat
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.ocihooks.ssh.plugins.module_utils import _docker, _files, _oci_json
 
+# The kinds of JSON, which is checked, and whose directories are made; and the kinds of other files, with their modes.
+JSON = {"hooks": "hook", "cdi": "cdi"}
+MODES = {"enroot_hooks": 0o755, "podman_hpc_modules": 0o644}
 
-def wrong_files(module: AnsibleModule) -> dict[str, str]:
-    """Return those of the files that have to be written, path -> text; fail if one of them is not right."""
+
+def wrong_files(module: AnsibleModule) -> dict[str, tuple[str, int]]:
+    """Return those of the files that have to be written, path -> text and mode; fail if one of them is not right."""
     wrong = {}
-    for kind, files in (("hook", module.params["hooks"]), ("cdi", module.params["cdi"])):
-        for path, text in files.items():
-            if _files.is_as(path, stat.S_IFREG | 0o644) and _files.read(path) == text.encode():
+    for option in (*JSON, *MODES):
+        mode = MODES.get(option, 0o644)
+        for path, text in module.params[option].items():
+            if _files.is_as(path, stat.S_IFREG | mode) and _files.read(path) == text.encode():
                 continue
-            wrong[path] = text
-            refusal = None if module.check_mode else _oci_json.refusal(path, kind, text)
+            wrong[path] = text, mode
+            refusal = refusal_of(path, option, text, module.check_mode)
             if refusal:
                 module.fail_json(msg=refusal)
     return wrong
+
+
+def refusal_of(path: str, option: str, text: str, check: bool) -> str | None:
+    """Return why a file may not be written, a sentence; in check mode its text is not looked at."""
+    if option in JSON:
+        return None if check else _oci_json.refusal(path, JSON[option], text)
+    directory = os.path.dirname(path)
+    return None if os.path.isdir(directory) else f"{directory}, for {os.path.basename(path)}, is no directory"
 
 
 def difference(path: str, before: str, after: str) -> dict[str, str]:
@@ -106,6 +130,8 @@ def main() -> None:
         argument_spec={
             "hooks": {"type": "dict", "default": {}},
             "cdi": {"type": "dict", "default": {}},
+            "enroot_hooks": {"type": "dict", "default": {}},
+            "podman_hpc_modules": {"type": "dict", "default": {}},
             "absent": {"type": "list", "elements": "path", "default": []},
             "docker_json": {"type": "path"},
         },
@@ -121,14 +147,19 @@ def main() -> None:
             if _files.remove(path, check):
                 removed.append(path)
                 diffs.append(difference(path, before, ""))
-        for path, text in wrong.items():
+        for path, (text, mode) in wrong.items():
             diffs.append(difference(path, _files.read(path).decode(errors="replace"), text))
             _files.make_missing(os.path.dirname(path), check)
-            _files.update(path, text.encode(), check=check)
+            _files.update(path, text.encode(), mode, check)
         if docker and docker_json:
             path = docker_json
             diffs.append(difference(path, *docker))
             _docker.switch_on(path, check)
+            if not check:
+                module.warn(
+                    f"Docker on {platform.node()} takes CDI devices from its next start on: run systemctl restart "
+                    'docker when its containers may end (with "live-restore" they go on running).'
+                )
     except _docker.NotChanged as error:
         module.fail_json(msg=str(error))
     except OSError as error:
