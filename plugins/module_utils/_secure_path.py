@@ -220,7 +220,8 @@ def verify(
 def weak_points(path: bytes, trusted: Collection[int]) -> list[WeakPoint]:
     """Return the files on the way to a path, itself included, by which an untrusted user can replace what is there.
 
-    A sticky directory is none of them: others can create entries there, but rename or remove only their own. Where the
+    A sticky directory is none of them: others can create entries there, but rename or remove only their own. Neither is
+    one that belongs to a user and is writable by this user's private group: some distributions make them so. Where the
     path does not exist, that part of it is checked that does. Check it again when it is made.
 
     Args:
@@ -236,7 +237,9 @@ def weak_points(path: bytes, trusted: Collection[int]) -> list[WeakPoint]:
         uid, mode = file.permissions
         if uid not in trusted:
             found.append(WeakPoint(printable(file.path), _with_number(user_name(uid), "uid", uid)))
-        elif not file.is_link and mode & (stat.S_IWGRP | stat.S_IWOTH) and not mode & stat.S_ISVTX:
+        elif file.is_link or mode & stat.S_ISVTX:
+            pass
+        elif mode & stat.S_IWOTH or (mode & stat.S_IWGRP and not _is_private_group(file)):
             found.append(WeakPoint(printable(file.path), None))
 
     try:
@@ -245,6 +248,18 @@ def weak_points(path: bytes, trusted: Collection[int]) -> list[WeakPoint]:
         if unreachable.error.errno not in (errno.ENOENT, errno.ENOTDIR):
             raise unreachable.error from None
     return found
+
+
+def _is_private_group(file: File) -> bool:
+    """Return whether a file's group is the one of its owner, a user, that nobody else is in, and no ACL adds others."""
+    if file.status.st_uid == 0:
+        return False
+    try:
+        owner, group = pwd.getpwuid(file.status.st_uid), grp.getgrgid(file.status.st_gid)
+    except KeyError:
+        return False
+    is_own = (group.gr_name, group.gr_gid) == (owner.pw_name, owner.pw_gid)
+    return is_own and set(group.gr_mem) <= {owner.pw_name} and not _access_acl(file)
 
 
 def repair(*, paths: Sequence[bytes], apply: bool) -> Outcome:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import grp
 import os
+import pwd
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -184,6 +186,26 @@ def test_who_became_root_by_sudo_may_own_what_is_above(place: Path, monkeypatch:
     store.check_build_directory(place)
     place.parent.chmod(0o775)
     assert "is writable by others" in refusal(place)
+
+
+@pytest.mark.parametrize(
+    ("group", "members", "is_private"),
+    [("alice", [], True), ("alice", ["alice"], True), ("alice", ["alice", "bob"], False), ("users", [], False)],
+)
+def test_a_private_group_is_nobody_else(
+    place: Path, monkeypatch: pytest.MonkeyPatch, group: str, members: list[str], is_private: bool
+) -> None:
+    """As of users whose umask is 0002."""
+    os.chown(place.parent, STRANGER, STRANGER)
+    place.parent.chmod(0o775)
+    monkeypatch.setenv("SUDO_UID", str(STRANGER))
+    alice = pwd.struct_passwd(("alice", "x", STRANGER, STRANGER, "", "/home/alice", "/bin/sh"))
+    monkeypatch.setattr(pwd, "getpwuid", lambda _uid: alice)
+    monkeypatch.setattr(grp, "getgrgid", lambda gid: grp.struct_group((group, "x", gid, members)))
+    if is_private:
+        store.check_build_directory(place)
+    else:
+        assert "is writable by others" in refusal(place)
 
 
 def test_a_user_builds_below_the_own_home(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
