@@ -428,7 +428,7 @@ def test_what_a_stranger_writes_is_printable(start: Start) -> None:
 
 def test_left_over_file_is_replaced(start: Start) -> None:
     LAST.mkdir(parents=True)
-    unfinished = LAST / f"{ALICE}.0123abcd"
+    unfinished = LAST / f".{ALICE}.0123456789abcdef"
     unfinished.write_text("half", encoding="ascii")
     os.utime(unfinished, (0, 0))
     (LAST / str(ALICE)).symlink_to("/etc/hostname")

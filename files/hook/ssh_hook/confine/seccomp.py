@@ -10,8 +10,8 @@ Formats: https://github.com/opencontainers/runtime-spec (config-linux.md, Seccom
 from __future__ import annotations
 
 from ..errors import HookError, printable
-from ..kernel.files import is_own
-from ..kernel.lean import TYPE_CHECKING, closing, create_file, fsencode, os, read_all, sha256, stat
+from ..kernel.files import is_own, replace_files
+from ..kernel.lean import TYPE_CHECKING, closing, fsencode, os, read_all, sha256, stat
 
 if TYPE_CHECKING:
     from ..spec.json_reader import Node
@@ -87,19 +87,9 @@ class _CachedProgram:
                 names = os.listdir(directory)
                 for name in names if len(names) >= _MAX_CACHED else []:
                     os.unlink(name, dir_fd=directory)
-                self._replace(program, directory)
+                replace_files(directory, {self._name: program})
         except OSError:
             pass  # a full disk, or another hook emptied the cache meanwhile
-
-    def _replace(self, program: bytes, directory: int) -> None:
-        """Put the program in place by an atomic rename. Raises OSError."""
-        temporary = f".{os.urandom(8).hex()}"
-        try:
-            os.close(create_file(temporary, program, dir_fd=directory))
-            os.rename(temporary, self._name, src_dir_fd=directory, dst_dir_fd=directory)
-        except OSError:
-            os.unlink(temporary, dir_fd=directory)
-            raise
 
     def _open(self) -> int:
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW

@@ -15,19 +15,8 @@ from __future__ import annotations
 import time
 
 from ..errors import HookError, printable
-from ..kernel.files import is_own
-from ..kernel.lean import (
-    TYPE_CHECKING,
-    closing,
-    create_file,
-    fsdecode,
-    fsencode,
-    load_json,
-    os,
-    read_all,
-    read_file,
-    stat,
-)
+from ..kernel.files import TEMPORARY_SUFFIX, is_own, replace_files
+from ..kernel.lean import TYPE_CHECKING, closing, fsdecode, fsencode, load_json, os, read_all, read_file, stat
 from ..log import ERROR, NAMES
 from .engine import Engine
 
@@ -135,7 +124,6 @@ def _outside_uid(config: dict[str, Any]) -> int:
 
 def _replace(place: str, name: str, data: bytes, reader: int) -> None:
     """Write the file `name` below `place`, readable for the user `reader` too unless that is 0. Raises OSError."""
-    temporary = f"{name}.{os.urandom(4).hex()}"
     _make_directory(place, None)
     with closing(_open_own(place, None)) as outer:
         os.fchmod(outer, 0o711)  # earlier versions made it 0700
@@ -143,23 +131,13 @@ def _replace(place: str, name: str, data: bytes, reader: int) -> None:
         directory = _open_own(DIRECTORY, outer)
     with closing(directory):
         _remove_leftovers(directory, name)
-        try:
-            with closing(create_file(temporary, data, dir_fd=directory)) as file:
-                if reader:
-                    _let_read(file, reader)
-            os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
-        except OSError:
-            try:
-                os.unlink(temporary, dir_fd=directory)
-            except FileNotFoundError:
-                pass
-            raise
+        replace_files(directory, {name: data}, None if reader == 0 else lambda file: _let_read(file, reader))
 
 
 def _remove_leftovers(directory: int, name: str) -> None:
     """Remove unfinished files of writers that were killed."""
     for other in os.listdir(directory):
-        if other.startswith(f"{name}.") and len(other) == len(name) + 9:
+        if other.startswith(f".{name}.") and len(other) == len(f".{name}") + TEMPORARY_SUFFIX:
             try:
                 if time.time() - os.stat(other, dir_fd=directory, follow_symlinks=False).st_mtime > _LONGEST_WRITE:
                     os.unlink(other, dir_fd=directory)
