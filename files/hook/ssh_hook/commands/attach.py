@@ -13,6 +13,7 @@ from argparse import ArgumentParser, Namespace
 from typing import NoReturn
 
 from ..errors import HookError, describe_failure
+from ..host.engine import runtime_directory
 from ..host.running import RunningProcess
 from ..kernel import syscalls
 from ..kernel.process import Process
@@ -118,7 +119,7 @@ def _describe(
 ) -> AttachContext:
     """Return the inputs of the daemon. Raises HookError, also where the process has ended, and OSError."""
     packages = [path for path in settings.get("PYTHON_PACKAGES", "").split(":") if path.startswith("/")]
-    runtime = settings.get("XDG_RUNTIME_DIR") or f"/run/user/{os.geteuid()}"
+    runtime = settings.get("XDG_RUNTIME_DIR") or runtime_directory(os.geteuid())
     try:
         return AttachContext(target, site, packages, port, runtime, without_seccomp, annotations)
     except (HookError, OSError):

@@ -14,18 +14,18 @@ from pathlib import Path
 
 from ..errors import HookError
 from ..host import record
-from ..host.engine import Engine
+from ..host.engine import Engine, directory_of_copies
 from ..spec import container_paths as paths
+from ..spec.settings import LAST_PORT
+from .scheduler import JOB_VARIABLES
 
-PROGRAM = f"{paths.PROGRAMS}/dropbear"
+LOOPBACK = ("127.0.0.1", "::1")
 _PROC = Path("/proc")
 _PARENT, _START_TIME = 1, 19  # of /proc/PID/stat, after the name
 _MAX_ANCESTORS = 16
 _ID = re.compile(r"(libpod|docker)[-/]([0-9a-f]{64})")
 _SLURM = re.compile(r"/job_([0-9]+)(?:/|$)")
-_JOB_VARIABLES = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID")
 _ENGINES = {"libpod": "podman", "docker": "docker"}
-_LAST_PORT = 65535
 _MOST = 1 << 20  # bytes of a file in /proc: what a process calls its arguments can be endless
 _PLACE = re.compile(r"(?:\[(.*)\]:)?([0-9]{1,5})")
 
@@ -108,13 +108,13 @@ def _read_daemon(path: Path, since: int) -> Daemon | None:
     """Return the daemon that is the process with the directory `path`; None where it is none. Raises OSError."""
     network = (path / "ns/net").stat()  # fails where the caller may not inspect it; cmdline is in its memory
     with (path / "cmdline").open("rb") as file:
-        if file.read(len(PROGRAM) + 1) != f"{PROGRAM}\0".encode():
+        if file.read(len(paths.SERVER) + 1) != f"{paths.SERVER}\0".encode():
             return None
         arguments = file.read(_MOST).decode("utf-8", "replace").split("\0")
     places = []
     for option, value in zip(arguments, arguments[1:]):
         place = _PLACE.fullmatch(value)
-        if option == "-p" and place is not None and int(place.group(2)) <= _LAST_PORT:
+        if option == "-p" and place is not None and int(place.group(2)) <= LAST_PORT:
             places.append((place.group(1) or "", int(place.group(2))))
     if not places:
         return None
@@ -130,7 +130,7 @@ def _bundles() -> dict[int, str]:
     """Return the bundles of the daemons whose records the caller can read, by the daemon's pid."""
     found = {}
     try:
-        path = record.directory_of_copies(Engine().host_uid)
+        path = directory_of_copies(Engine().host_uid)
         directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except (HookError, OSError):
         return {}
@@ -183,7 +183,7 @@ def _job(cgroup: str, environments: list[str]) -> str:
         return in_cgroup.group(1)
     for environment in environments:
         values = dict(entry.split("=", 1) for entry in environment.split("\0") if "=" in entry)
-        for name in _JOB_VARIABLES:
+        for name in JOB_VARIABLES:
             if values.get(name):
                 return values[name]
     return ""

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import errno
 import importlib.util
 import json
 import os
@@ -14,16 +13,18 @@ import stat
 import sys
 import threading
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from ..errors import HookError, describe_failure, printable
+from ..host.engine import runtime_directory
 from ..keys import store
 from ..keys.errors import KeyStoreError, MissingKeysError
 from ..log import one_line
 from ..spec.settings import default_port
 from ..stages.context import Programs, require_undumpable
-from .daemons import Daemon, find_daemons
+from ..stages.port import NO_SUCH_ADDRESS
+from .daemons import LOOPBACK, Daemon, find_daemons
 from .hosts import launcher
 from .keygen import caller, describe
 
@@ -32,6 +33,7 @@ OK, WARNING, PROBLEM = "ok", "warning", "problem"
 _HOOKS_DIRS = ("/usr/share/containers/oci/hooks.d", "/etc/containers/oci/hooks.d")
 _CONFIGURATIONS = ("/usr/share/containers/containers.conf", "/etc/containers/containers.conf")
 _CDI_DIRS = ("/etc/cdi", "/var/run/cdi")
+CLIENT_PROGRAMS = ("ssh", "scp", "sftp", "sftp-server")  # in the directory of Dropbear's
 _ENGINES = ("podman", "docker", "sarus", "crun", "runc")
 _OVERLAY_SINCE = (5, 13)  # the kernel that mounts an overlay with keys in a user namespace
 _GREETING = b"SSH-"
@@ -124,7 +126,7 @@ def _check_keys(settings: dict[str, str]) -> Result:
 def _check_programs(settings: dict[str, str]) -> Result:
     directory = f"{settings.get('DROPBEAR_DIR', '')}/bin"
     programs = Programs(directory)
-    for name in (programs.name, "ssh", "scp", "sftp", "sftp-server"):
+    for name in (programs.name, *CLIENT_PROGRAMS):
         if not os.access(f"{directory}/{name}", os.X_OK):
             return (
                 PROBLEM,
@@ -229,7 +231,7 @@ def _check_rootless(_settings: dict[str, str]) -> Result:
             return WARNING, (
                 f"{file} has no range for {name}: rootless containers have one user only; ask the administrator"
             )
-    directory = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{uid}"
+    directory = os.environ.get("XDG_RUNTIME_DIR") or runtime_directory(uid)
     try:
         status = os.stat(directory)
     except OSError:
@@ -252,7 +254,7 @@ def _check_port(settings: dict[str, str]) -> Result:
                     probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
                 probe.bind((address, port))
         except OSError as error:
-            if error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
+            if error.errno in NO_SUCH_ADDRESS:
                 continue
             return WARNING, (
                 f"port {port} on this node: {error.strerror}: containers on the node's network need another, by the "
@@ -292,7 +294,7 @@ def _check_containers(_settings: dict[str, str]) -> Result:
     for daemon in daemons:
         called = printable(daemon.name or daemon.id[:12] or str(daemon.pid))
         if daemon.has_own_network:
-            if not _answers(HERE_ADDRESSES, daemon.port):
+            if not _answers(LOOPBACK, daemon.port):
                 warnings.append(
                     f"{called} has a network of its own, and port {daemon.port} is not published: other nodes do not "
                     f"reach it (podman: --publish {daemon.port}:{daemon.port}, or --network host)"
@@ -307,14 +309,11 @@ def _check_containers(_settings: dict[str, str]) -> Result:
     return OK, f"{len(daemons)} with an SSH daemon" + (", and all answer" if daemons else "")
 
 
-HERE_ADDRESSES = ["127.0.0.1", "::1"]
+def _addresses(daemon: Daemon) -> Sequence[str]:
+    return [address for address, _port in daemon.places if address] or LOOPBACK
 
 
-def _addresses(daemon: Daemon) -> list[str]:
-    return [address for address, _port in daemon.places if address] or HERE_ADDRESSES
-
-
-def _answers(addresses: list[str], port: int) -> bool:
+def _answers(addresses: Sequence[str], port: int) -> bool:
     """Tell whether an SSH server greets on `port` of one of `addresses`."""
     for address in addresses:
         try:

@@ -13,18 +13,17 @@ from ..errors import HookError, LateError, printable
 from ..kernel import disposable_process, syscalls, user_namespaces
 from ..kernel.files import is_same
 from ..kernel.lean import closing, fsdecode, os, read_all, read_file
-from ..kernel.mounts import mount_id, unescape
+from ..kernel.mounts import SOURCE, mount_id, unescape
 from ..kernel.process import Process
 from ..spec.container_paths import BASE
 
 _SETS = {"bounding": "CapBnd", "permitted": "CapPrm", "inheritable": "CapInh", "ambient": "CapAmb"}
 _FILTER_MODE = "2"  # SECCOMP_MODE_FILTER
 _NAME_WIDTH = 26  # characters of a name in /proc/PID/limits
-_INFINITE = 2**64 - 1
 _MAX_ENVIRONMENT = 4 << 20  # bytes
 _TIMEOUT = 10.0  # seconds to read the environment
 _NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
-_HOOKS_TMPFS = b" - tmpfs ocihooks-ssh "
+_HOOKS_TMPFS = b" - tmpfs " + SOURCE + b" "
 
 
 class Rights:
@@ -78,7 +77,7 @@ def _only_id(text: str) -> int:
 
 
 def _limit(text: str) -> int:
-    return int(text) if text.isdigit() else _INFINITE
+    return int(text) if text.isdigit() else syscalls.RLIM_INFINITY
 
 
 class MountInfo:
@@ -113,7 +112,7 @@ class MountInfo:
 
     def of_hook(self, before: set[bytes]) -> list[str]:
         """Return the mount points of a hook's mounts whose ids are not among `before`."""
-        lines = [line.split(b" ") for line in self.data.split(b"\n")[:-1] if b" ocihooks-ssh " in line]
+        lines = [line.split(b" ") for line in self.data.split(b"\n")[:-1] if b" " + SOURCE + b" " in line]
         return [unescape(fsdecode(fields[4])) for fields in lines if fields[0] not in before]
 
 
