@@ -58,7 +58,8 @@ def run(arguments: Namespace, settings: dict[str, str]) -> int:
         from . import node_health
 
         return node_health.run(settings, as_json=arguments.json)
-    results = {name: within_deadline(check, settings) for name, check in CHECKS.items()}
+    daemons = find_daemons()  # which forks: before there are threads
+    results = {name: within_deadline(check, settings) for name, check in _checks(daemons).items()}
     if arguments.json:
         print(as_json(results))
     else:
@@ -241,9 +242,9 @@ def _check_rootless(_settings: dict[str, str]) -> Result:
     return OK, f"{directory}, /etc/subuid and /etc/subgid are in order"
 
 
-def _check_port(settings: dict[str, str]) -> Result:
+def _check_port(settings: dict[str, str], daemons: list[Daemon]) -> Result:
     port = default_port(settings)
-    mine = [daemon for daemon in find_daemons() if not daemon.has_own_network and daemon.port == port]
+    mine = [daemon for daemon in daemons if not daemon.has_own_network and daemon.port == port]
     if mine:
         return OK, f"your container (daemon {mine[0].pid}) has port {port}: another needs com.hooks.ssh.port"
     for family, address in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
@@ -287,9 +288,8 @@ def _check_packages(settings: dict[str, str]) -> Result:
     return OK, "cryptography is there, for keygen"
 
 
-def _check_containers(_settings: dict[str, str]) -> Result:
+def _check_containers(daemons: list[Daemon]) -> Result:
     """Check that each container of the caller's answers, and that others can reach it."""
-    daemons = find_daemons()
     problems, warnings = [], []
     for daemon in daemons:
         called = printable(daemon.name or daemon.id[:12] or str(daemon.pid))
@@ -326,16 +326,18 @@ def _answers(addresses: Sequence[str], port: int) -> bool:
     return False
 
 
-CHECKS: dict[str, Check] = {
-    "account": _check_account,
-    "home": _check_home,
-    "keys": _check_keys,
-    "programs": _check_programs,
-    "engine": _check_engine,
-    "rootless": _check_rootless,
-    "kernel": _check_kernel,
-    "port": _check_port,
-    "network": _check_network,
-    "packages": _check_packages,
-    "containers": _check_containers,
-}
+def _checks(daemons: list[Daemon]) -> dict[str, Check]:
+    """Return the checks by their names; `daemons` are those of the caller's containers."""
+    return {
+        "account": _check_account,
+        "home": _check_home,
+        "keys": _check_keys,
+        "programs": _check_programs,
+        "engine": _check_engine,
+        "rootless": _check_rootless,
+        "kernel": _check_kernel,
+        "port": lambda settings: _check_port(settings, daemons),
+        "network": _check_network,
+        "packages": _check_packages,
+        "containers": lambda _settings: _check_containers(daemons),
+    }
