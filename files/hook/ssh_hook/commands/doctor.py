@@ -26,7 +26,7 @@ from ..stages.context import Programs, require_undumpable
 from ..stages.port import NO_SUCH_ADDRESS
 from .daemons import LOOPBACK, Daemon, find_daemons
 from .hosts import launcher
-from .keygen import caller, describe
+from .keygen import caller, caller_entry, describe, is_root_without_keys
 
 DEADLINE = 10.0  # seconds for one check
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
@@ -100,11 +100,14 @@ def _check_account(settings: dict[str, str]) -> Result:
 
 def _check_home(settings: dict[str, str]) -> Result:
     """Check the directory above the keys; the keys themselves are the next check's."""
-    _directory, name = caller(settings)
-    home = f"{settings['HOOK_BASE_DIR']}/{name}"
+    entry = caller_entry(settings)
+    base = settings["HOOK_BASE_DIR"]
+    home = f"{base}/{entry.name}"
     try:
         status = os.stat(home)
     except OSError as error:
+        if os.getuid() == 0 and os.path.isdir(base):
+            return OK, f"{entry.home}; there is no {home}, in which keys for containers of root's own would be"
         return PROBLEM, f"{home}, in which your keys are: {error.strerror}: is the file system mounted on this node?"
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
         return PROBLEM, f"{home}, in which your keys are, is not a directory of yours: tell the administrator"
@@ -118,6 +121,8 @@ def _check_home(settings: dict[str, str]) -> Result:
 
 def _check_keys(settings: dict[str, str]) -> Result:
     directory, name = caller(settings)
+    if is_root_without_keys(directory):
+        return OK, f"root has none in {directory}: only containers of root's own would take them"
     try:
         return OK, f"{describe(store.load(directory, name))} in {directory}"
     except MissingKeysError as error:
