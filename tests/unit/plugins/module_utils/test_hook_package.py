@@ -16,6 +16,7 @@ PACKAGE = {
     "__init__.py": "# the package\n",
     "cli.py": "from .spec.settings import PORT\n",
     "importer.py": "# the importer\n",
+    "program.sh": '#!/bin/sh\necho "is no module"\n',
     "spec/__init__.py": "# a room\n",
     "spec/settings.py": "PORT = 22\n",
 }
