@@ -20,7 +20,8 @@ _ROLE_FILES = COLLECTION / "roles" / "ssh_hook" / "files"
 
 def hook_sources() -> dict[str, str]:
     """Return the texts of the hook's package and of the scripts beside it, by their names in `_hook_package.Hook`."""
-    sources = {_hook_package.PACKAGE_FOLDER + str(path.relative_to(HOOK)): path for path in HOOK.rglob("*.py")}
+    files = [path for path in HOOK.rglob("*") if path.suffix in _hook_package.SOURCE_SUFFIXES]
+    sources = {_hook_package.PACKAGE_FOLDER + str(path.relative_to(HOOK)): path for path in files}
     scripts = {_hook_package.SCRIPT_FOLDER + name: _UTILS / name for name in ("_files.py", "_passwd_file.py")}
     scripts[f"{_hook_package.SCRIPT_FOLDER}refresh_passwd.py"] = _ROLE_FILES / "refresh_passwd.py"
     scripts[_hook_package.COMPLETION] = _ROLE_FILES / "completion.bash"

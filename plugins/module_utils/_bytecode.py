@@ -110,8 +110,8 @@ def module_name(path: str) -> str:
 
 
 def bytecode(package: Mapping[str, str], directory: str) -> bytes:
-    """The bytecode of all modules, whose sources lie in the directory."""
-    modules = {module_name(path): path for path in package}
+    """The bytecode of all modules of a package, path -> text, whose files lie in the directory."""
+    modules = {module_name(path): path for path in package if path.endswith(".py")}
     packages = {name for name, path in modules.items() if path.endswith("__init__.py")}
     codes = {}
     at_once = {}

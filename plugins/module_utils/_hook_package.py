@@ -28,6 +28,7 @@ RECORDS = "/var/lib/ocihooks-ssh"
 # node too, so that it exists in a container that has the node's /opt for its own.
 MOUNT_POINT = "/opt/oci-hooks/ssh"
 PACKAGE_FOLDER = "package/"  # in the names of `Sources`
+SOURCE_SUFFIXES = (".py", ".sh")  # of the package's files: its modules, and what it puts into containers
 SCRIPT_FOLDER = "libexec/"
 COMPLETION = "completion"
 SECONDS = 120  # for the interpreter to compile the package

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -13,11 +14,13 @@ from typing import Any
 import node_sshd
 import pytest
 from containers import ALICE, BOB, LAUNCHER, Result, as_user, run
+from held import NO_MEMORY, held
 from starter import Start
 
 HOME = Path("/home/alice")
 CLIENT = HOME / ".oci-hooks/ssh/client"
 NODE = "node002"  # the bed's own sshd stands for it
+BUSY = 5.0  # seconds that a busy machine takes for what nobody holds up
 OWN_NETWORK = {"podman-crun": "bridge", "podman-runc": "bridge", "rootless": "pasta"}
 
 
@@ -83,6 +86,24 @@ def test_rootful_container_with_a_network_of_its_own(start: Start, engine: str) 
     assert refused.status == 255
     assert b"it has a network of its own: publish its port (podman: --publish 15263:15263" in refused.err
     assert refused.err.count(b"ssh_hook: error: ") == 1
+
+
+def test_processes_that_do_not_answer(start: Start) -> None:
+    """Three that could be daemons: a read of their command lines hangs."""
+    start("rootless", **where("it"))
+    with held(Path("/"), NO_MEMORY):
+        begin = time.monotonic()
+        result = ssh(f"{NODE}.container", SAY)
+        assert_lands(result, "it")
+        told = run(as_user(ALICE, LAUNCHER, "status", "--json")).checked()
+        doctor = run(as_user(ALICE, LAUNCHER, "doctor"))
+        assert time.monotonic() - begin < 3 * (5 + BUSY)
+    for said in (result.err, told.err, doctor.err):
+        (warning,) = [line for line in said.decode().splitlines() if "cannot read the memory" in line]
+        assert len(warning.rpartition(": ")[2].split(", ")) == 3, warning
+    (found,) = json.loads(told.out)["containers"]
+    assert found["port"] == 15263
+    assert "1 with an SSH daemon, and all answer" in doctor.text
 
 
 def test_several_containers(start: Start) -> None:

@@ -283,6 +283,29 @@ def test_all_is_well() -> None:
         assert doctor(check)[0] == "ok", doctor(check)
 
 
+def test_root_without_keys() -> None:
+    """Root looks after the containers of others, and its home is not among theirs."""
+    aside = Path("/home/root-aside")
+    Path("/home/root").rename(aside)
+    try:
+        home, own_keys = doctor("home", 0), doctor("keys", 0)
+        text = run([LAUNCHER, "status"]).checked().text
+        found = json.loads(run([LAUNCHER, "status", "--json"]).checked().text)
+    finally:
+        aside.rename("/home/root")
+    assert home == ("ok", "/root; there is no /home/root, in which keys for containers of root's own would be")
+    assert own_keys[0] == "ok"
+    assert "root has none in /home/root/" in own_keys[1]
+    assert "keys: " not in text
+    assert (found["keys"], found["keys_problem"]) == ("", "")
+
+
+def test_root_where_homes_are_not_mounted() -> None:
+    result, text = doctor("home", 0, {"HOOK_BASE_DIR": "/no/such"})
+    assert result == "problem"
+    assert "is the file system mounted on this node?" in text
+
+
 def test_home_is_not_mounted() -> None:
     aside = Path("/home/alice-aside")
     Path("/home/alice").rename(aside)
@@ -428,7 +451,7 @@ def test_what_a_stranger_writes_is_printable(start: Start) -> None:
 
 def test_left_over_file_is_replaced(start: Start) -> None:
     LAST.mkdir(parents=True)
-    unfinished = LAST / f"{ALICE}.0123abcd"
+    unfinished = LAST / f".{ALICE}.0123456789abcdef"
     unfinished.write_text("half", encoding="ascii")
     os.utime(unfinished, (0, 0))
     (LAST / str(ALICE)).symlink_to("/etc/hostname")

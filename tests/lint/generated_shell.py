@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "files" / "hook"))
 
-from ssh_hook.provision import launch, texts
+from ssh_hook.provision import texts
 
 HOSTILE = {
     "PLAIN": "value",
@@ -22,7 +22,6 @@ def main() -> None:
     """Write one file for each text."""
     directory = Path(sys.argv[1])
     directory.joinpath("ssh-hook.sh").write_bytes(texts.profile_module())
-    directory.joinpath("first").write_text(launch.FIRST, encoding="ascii")
     directory.joinpath("environment").write_bytes(b"# shellcheck shell=sh\n" + texts.environment_file(HOSTILE))
 
 

@@ -17,6 +17,7 @@ _PROGRAM = Path(__file__).with_name("holder.py")
 NO_CHANGES = "list"  # to a directory: what makes or removes a name in it waits
 NO_LOOKUPS = "list,queue"  # so does what looks up a name that the kernel has not cached
 NO_WRITES = "write"  # to a regular file
+NO_MEMORY = "read,map,map,map"  # of three processes called dropbear, whatever the path is: their cmdline
 
 
 @contextmanager

@@ -1,11 +1,15 @@
-"""Holds an inode's lock without end, as an unprivileged user: a program for `held.py`, run from its text.
+"""Holds a lock of the kernel's without end, as an unprivileged user: a program for `held.py`, run from its text.
 
     holder.py ACTION[,ACTION...] PATH SECONDS
 
-Actions: list, a directory; write, a regular file; queue, after list: wait for the directory's lock as a writer.
+Actions: list, a directory; write, a regular file; queue, after list: wait for the directory's lock as a writer; read:
+the page of a file on the FUSE mount below; map, after read: hold the lock of the memory of a process called dropbear.
 
 The kernel copies to and from a caller's buffer while it holds the lock of an inode. Here the buffer is a page of a file
 on a FUSE mount of the caller's own, whose server never answers the read that the copy waits for.
+
+To map a file for direct I/O, the kernel drops the file's cached pages while it holds the lock of the process's memory
+(mmap_lock), and waits for those that are still being read. Who reads the process's cmdline or environ waits, too.
 
 The program prints one line when the lock is held. When it ends, by SIGKILL or after SECONDS, the kernel aborts the
 FUSE connection, the copy fails, and the lock is free again. Its standard output ends with the last of its processes.
@@ -33,7 +37,10 @@ REPLY = struct.Struct("=IiQ")  # length, error, unique
 INIT_REPLY = struct.Struct("=IIIIHHI")  # of protocol 7.22, which is the last one with so short a reply
 ATTRIBUTES = struct.Struct("=QII6Q10I")
 OPEN_REPLY = struct.Struct("=QII")
+FOPEN_DIRECT_IO = 1
 ENOSYS = 38
+
+PR_SET_NAME = 15
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -65,8 +72,8 @@ def serve(server: int, asked: int, deadline: float) -> None:
     answers = {
         INIT: INIT_REPLY.pack(7, 22, 0, 0, 1, 1, PAGE),
         GETATTR: attributes,
-        OPEN: OPEN_REPLY.pack(1, 0, 0),
     }
+    opened = 0
     while (left := deadline - time.monotonic()) > 0 and select.select([server], [], [], left)[0]:
         _length, opcode, unique, *_rest = REQUEST.unpack_from(os.read(server, 1 << 17))
         if opcode == READ:
@@ -74,6 +81,9 @@ def serve(server: int, asked: int, deadline: float) -> None:
             time.sleep(max(0.0, deadline - time.monotonic()))
             return
         data = answers.get(opcode, b"")
+        if opcode == OPEN:
+            opened += 1
+            data = OPEN_REPLY.pack(1, FOPEN_DIRECT_IO if opened == 2 else 0, 0)
         os.write(server, REPLY.pack(REPLY.size + len(data), 0 if data else -ENOSYS, unique) + data)
 
 
@@ -97,6 +107,17 @@ def write_file(path: str) -> None:
     """Hold a regular file's lock: nobody can write to it."""
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
     libc.write(descriptor, ctypes.c_void_p(unanswered_page()), PAGE)
+
+
+def read_page(_path: str) -> None:
+    """Read the file on the FUSE mount, whose page the kernel locks until it has been read."""
+    os.read(CACHED, PAGE)
+
+
+def hold_memory(_path: str) -> None:
+    """Hold the lock of the memory of this process, which is called dropbear from then on."""
+    libc.prctl(PR_SET_NAME, b"dropbear", 0, 0, 0)
+    libc.mmap(None, ctypes.c_size_t(PAGE), mmap.PROT_READ, mmap.MAP_PRIVATE, DIRECT, ctypes.c_long(0))
 
 
 def make_and_remove(path: str) -> None:
@@ -125,7 +146,22 @@ def wait_until_queued(pid: int) -> None:
         time.sleep(0.001)
 
 
-ACTIONS = {"list": list_directory, "write": write_file, "queue": make_and_remove}
+ACTIONS = {
+    "list": list_directory,
+    "write": write_file,
+    "queue": make_and_remove,
+    "read": read_page,
+    "map": hold_memory,
+}
+CACHED, DIRECT = 100, 101  # descriptors of the file on the FUSE mount, after `open_both`
+
+
+def open_both() -> None:
+    """Open the file on the FUSE mount through the page cache, and for direct I/O (see `serve`)."""
+    for descriptor in (CACHED, DIRECT):
+        opened = os.open(MOUNT_POINT, os.O_RDONLY | os.O_CLOEXEC)
+        os.fstat(opened)  # the kernel asks for the size only then
+        os.dup2(opened, descriptor)
 
 
 def main() -> int:
@@ -137,6 +173,8 @@ def main() -> int:
         os.close(server)  # of the process that serves alone: its end is the connection's
         os.close(asked)
         try:
+            if holder == "read":
+                open_both()
             start(holder, path)
             if os.read(reader, 1):
                 for action in queued:

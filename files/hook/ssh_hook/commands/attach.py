@@ -10,8 +10,10 @@ import os
 import socket
 import time
 from argparse import ArgumentParser, Namespace
+from typing import NoReturn
 
 from ..errors import HookError, describe_failure
+from ..host.engine import runtime_directory
 from ..host.running import RunningProcess
 from ..kernel import syscalls
 from ..kernel.process import Process
@@ -52,61 +54,108 @@ def run(arguments: Namespace, settings: dict[str, str]) -> int:
     Raises HookError and KeyStoreError.
     """
     try:
-        return _run(arguments, settings)
+        return _attach(arguments, settings)
     except HookError as error:
         raise HookError(named_by_variables(str(error))) from None
 
 
-def _run(arguments: Namespace, settings: dict[str, str]) -> int:
+def _attach(arguments: Namespace, settings: dict[str, str]) -> int:
+    """Do what `run` does, with messages that name annotations."""
+    _require_user()
+    site = Settings(settings)
+    port, annotations = _requests(arguments, settings, site)
+    entry = caller_entry(settings)
+    pid = _choose_target(arguments)
+    if pid is None:
+        return 1
+    target = RunningProcess(pid)
+    listener = attachments.claim(target.process)
+    context = _describe(target, site, settings, port, arguments.without_seccomp, annotations)
+    if not _start_supervisor(context, entry, listener):
+        return 1
+    print(f"attached to process {pid} ({target.name}): its SSH server listens on port {port}")
+    return 0
+
+
+def _require_user() -> None:
+    """Raise HookError where the caller is root, or a set-user-ID program."""
     if os.geteuid() == 0 or os.getuid() != os.geteuid():
         raise HookError("attach is for users and their own containers: run it as the user whose container it is")
-    site = Settings(settings)
-    asked = requested(settings, _REQUESTS)
-    port = site.port if PORT not in asked else parse_port(asked[PORT], f"the annotation {PORT}")
+
+
+def _requests(arguments: Namespace, settings: dict[str, str], site: Settings) -> tuple[int, dict[str, str]]:
+    """Return the port, and the annotations that the variables and `arguments` stand for. Raises HookError."""
+    annotations = requested(settings, _REQUESTS)
+    port = site.port if PORT not in annotations else parse_port(annotations[PORT], f"the annotation {PORT}")
     if arguments.port is not None:
         port = parse_port(arguments.port, "--port")
-    asked[PORT] = str(port)
-    entry = caller_entry(settings)
+    return port, {**annotations, PORT: str(port)}
+
+
+def _choose_target(arguments: Namespace) -> int | None:
+    """Return the pid that `arguments` name, or that of the caller's only container; list several, and return None.
+
+    Raises HookError where the caller has no container.
+    """
     pid = attach_targets.chosen_pid(arguments)
-    if pid is None:
-        found = attach_targets.find_containers()
-        if not found:
-            raise HookError(
-                "you have no container on this node that attach serves: 'ssh_hook attach PID' tells why not"
-            )
-        if len(found) > 1:
-            attach_targets.print_choice("attach", {each.process.pid: each.name for each in found})
-            return 1
-        pid = found[0].process.pid
-    target = RunningProcess(pid)
-    runtime = settings.get("XDG_RUNTIME_DIR") or f"/run/user/{os.geteuid()}"
+    if pid is not None:
+        return pid
+    found = attach_targets.find_containers()
+    if not found:
+        raise HookError("you have no container on this node that attach serves: 'ssh_hook attach PID' tells why not")
+    if len(found) > 1:
+        attach_targets.print_choice("attach", {each.process.pid: each.name for each in found})
+        return None
+    return found[0].process.pid
+
+
+def _describe(
+    target: RunningProcess,
+    site: Settings,
+    settings: dict[str, str],
+    port: int,
+    without_seccomp: bool,
+    annotations: dict[str, str],
+) -> AttachContext:
+    """Return the inputs of the daemon. Raises HookError, also where the process has ended, and OSError."""
     packages = [path for path in settings.get("PYTHON_PACKAGES", "").split(":") if path.startswith("/")]
-    listener = attachments.claim(target.process)
+    runtime = settings.get("XDG_RUNTIME_DIR") or runtime_directory(os.geteuid())
     try:
-        context = AttachContext(target, site, packages, port, runtime, arguments.without_seccomp, asked)
+        return AttachContext(target, site, packages, port, runtime, without_seccomp, annotations)
     except (HookError, OSError):
         if target.process.is_alive():
             raise
-        raise HookError(f"process {pid} has ended meanwhile") from None
+        raise HookError(f"process {target.process.pid} has ended meanwhile") from None
+
+
+def _start_supervisor(context: AttachContext, entry: Entry, listener: socket.socket) -> bool:
+    """Fork the supervisor; return True when the daemon listens, and False where the supervisor has told why not.
+
+    Raises HookError where it does not answer.
+    """
     reader, writer = os.pipe()
     if os.fork() == 0:
-        status = 1
-        try:
-            os.close(reader)
-            _supervise(context, entry, listener, writer)
-            status = 0
-        except Exception as error:
-            log(ERROR, named_by_variables(describe_failure(error)))
-            os.write(writer, _FAILED)  # a provisioner that was left behind has this pipe open, too
-        finally:
-            os._exit(status)
+        _run_supervisor(context, entry, listener, reader, writer)
     os.close(writer)
     if not syscalls.poll([reader], time.monotonic() + _TIMEOUT):
         raise HookError(f"no answer within {_TIMEOUT:.0f} s: somebody has stopped the process that attaches")
-    if os.read(reader, 1) != _DONE:
-        return 1  # the supervisor has told why
-    print(f"attached to process {target.process.pid} ({target.name}): its SSH server listens on port {port}")
-    return 0
+    return os.read(reader, 1) == _DONE
+
+
+def _run_supervisor(
+    context: AttachContext, entry: Entry, listener: socket.socket, reader: int, writer: int
+) -> NoReturn:
+    """Be the supervisor, and exit: with 0, or with 1 after an error, which it logs. `reader` is the command's."""
+    status = 1
+    try:
+        os.close(reader)
+        _supervise(context, entry, listener, writer)
+        status = 0
+    except Exception as error:
+        log(ERROR, named_by_variables(describe_failure(error)))
+        os.write(writer, _FAILED)  # a provisioner that was left behind has this pipe open, too
+    finally:
+        os._exit(status)
 
 
 def _supervise(context: AttachContext, entry: Entry, listener: socket.socket, writer: int) -> None:

@@ -9,9 +9,8 @@ from argparse import ArgumentParser, Namespace
 from ..errors import HookError, printable
 from ..host.running import RunningProcess
 from ..kernel.lean import os
-from ..kernel.process import all_processes
+from ..kernel.process import MAX_PID, all_processes
 
-_MAX_PID = 2**31 - 1
 _TIMEOUT = 20.0  # seconds for podman
 
 
@@ -30,7 +29,7 @@ def chosen_pid(arguments: Namespace) -> int | None:
     text = arguments.pid
     if text is None:
         return None
-    if text.isascii() and text.isdigit() and len(text) <= 10 and 1 <= int(text) <= _MAX_PID:
+    if text.isascii() and text.isdigit() and len(text) <= 10 and 1 <= int(text) <= MAX_PID:
         return int(text)
     raise HookError(f"'{printable(text)}' is no pid: give the number of a process, or --name for podman's containers")
 

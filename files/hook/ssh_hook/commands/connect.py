@@ -8,7 +8,6 @@ open to others, and none has to be known. The client checks the container's host
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import socket
@@ -17,18 +16,16 @@ import threading
 from argparse import ArgumentParser, Namespace
 
 from ..errors import HookError, printable
-from ..kernel import syscalls
-from .daemons import Daemon, find_daemons
-from .hosts import SUFFIX, expand, launcher
+from ..kernel import syscalls, user_namespaces
+from .daemons import LOOPBACK, Daemon, find_daemons
+from .hosts import HOST, SUFFIX, expand, launcher
 
 HERE = "localhost"  # as NODE: this node, whatever it is called
-_NS_GET_USERNS = 0xB701  # of linux/nsfs.h
 _TIMEOUT = 10.0  # seconds until the daemon accepts the connection
 _SCHEDULER = 20  # seconds for an answer of the scheduler
 _CHUNK = 1 << 16  # bytes
 _JOB = re.compile(r"(?:([A-Za-z0-9_][A-Za-z0-9_-]*)\.)?(?:job)?([0-9][A-Za-z0-9_.\[\]-]{0,63})")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
-_NODE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,252}")
 
 DESCRIPTION = """Connect standard input and output with the SSH daemon of your container: for ssh's ProxyCommand.
 Without NODE the container is on this node, or on the first node of JOB. With NODE the connection goes through that
@@ -53,7 +50,7 @@ def run(arguments: Namespace, _settings: dict[str, str]) -> int:
     node = None if node is None else node.removesuffix(SUFFIX)
     if node is None and job is not None:
         node = _first_node(job)
-    node = _checked(node, _NODE, "NODE", "the name of a node")
+    node = _checked(node, HOST, "NODE", "the name of a node")
     if node is not None and not _is_here(node):
         _go_to(node, job, name)
     _pass_bytes(_open(choose(find_daemons(), job, name)))
@@ -143,7 +140,7 @@ def _open(daemon: Daemon) -> socket.socket:
     """Connect to the daemon, in its network namespace where that is not this one. Raises HookError."""
     joined = daemon.has_own_network and _join_network(daemon)
     address, port = daemon.places[0]
-    tried = [address] if address else ["127.0.0.1", "::1"]
+    tried = [address] if address else LOOPBACK
     reason = ""
     for host in tried:
         try:
@@ -164,7 +161,7 @@ def _join_network(daemon: Daemon) -> bool:
         network = os.open(f"/proc/{daemon.pid}/ns/net", os.O_RDONLY)
         if os.geteuid() != 0:
             syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)  # a process there may have all capabilities over the namespace
-            syscalls.setns(fcntl.ioctl(network, _NS_GET_USERNS), syscalls.CLONE_NEWUSER)
+            syscalls.setns(user_namespaces.owning(network), syscalls.CLONE_NEWUSER)
         syscalls.setns(network, syscalls.CLONE_NEWNET)
     except OSError:
         return False  # a rootful engine's: its port has to be published

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The caller's containers on this node that have an SSH daemon, as /proc and the daemons' records show them.
 
-A daemon is a process with the path of Dropbear in containers as its name, which the caller may inspect: the kernel
+A daemon is a process that is called by the path of Dropbear in containers, and that the caller may inspect: the kernel
 allows that for the user's own processes and those in the user's own user namespaces. Anybody can give a process this
 name, so nothing that is found here is trusted with more than a TCP connection: whoever logs in checks the host key.
 """
@@ -12,20 +12,26 @@ import os
 import re
 from pathlib import Path
 
-from ..errors import HookError
+from ..errors import HookError, LateError
 from ..host import record
-from ..host.engine import Engine
+from ..host.engine import Engine, directory_of_copies
+from ..kernel.lean import closing
+from ..kernel.memory import read_memory
+from ..log import WARNING, log
 from ..spec import container_paths as paths
+from ..spec.settings import LAST_PORT
+from .scheduler import JOB_VARIABLES
 
-PROGRAM = f"{paths.PROGRAMS}/dropbear"
+LOOPBACK = ("127.0.0.1", "::1")
 _PROC = Path("/proc")
 _PARENT, _START_TIME = 1, 19  # of /proc/PID/stat, after the name
 _MAX_ANCESTORS = 16
 _ID = re.compile(r"(libpod|docker)[-/]([0-9a-f]{64})")
 _SLURM = re.compile(r"/job_([0-9]+)(?:/|$)")
-_JOB_VARIABLES = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID")
 _ENGINES = {"libpod": "podman", "docker": "docker"}
-_LAST_PORT = 65535
+_TIMEOUT = 5.0  # seconds, for the memory of all processes together
+_SHORTEST = 0.05  # seconds, for that of one process
+_MOST_NAMED = 8  # processes in a warning
 _MOST = 1 << 20  # bytes of a file in /proc: what a process calls its arguments can be endless
 _PLACE = re.compile(r"(?:\[(.*)\]:)?([0-9]{1,5})")
 
@@ -68,31 +74,96 @@ class Daemon:
         return self.job == job or self.job.startswith(f"{job}.") or self.name == f"job{job}"
 
 
+class _Memory:
+    """Reads what is in the memory of processes, all of it within one deadline.
+
+    Attributes: silent, the pids of the processes that did not answer.
+    """
+
+    def __init__(self) -> None:
+        self._left = _TIMEOUT  # seconds that may be lost to processes that do not answer
+        self.silent: list[int] = []
+
+    def read(self, pid: int, name: str) -> str:
+        """Return the content of cmdline or environ; empty where it cannot be read, or did not answer before.
+
+        A process has half of the time that is left, so that those that do not answer leave some for the others.
+        """
+        if pid in self.silent:
+            return ""
+        if self._left < _SHORTEST:
+            self.silent.append(pid)
+            return ""
+        try:
+            with closing(os.open(_PROC / str(pid), os.O_RDONLY | os.O_DIRECTORY)) as directory:
+                data = read_memory(directory, name, f"process {pid}", _MOST, self._left / 2)
+        except LateError:
+            self._left /= 2
+            self.silent.append(pid)
+            return ""
+        except (HookError, OSError):
+            return ""  # it ended meanwhile, or is not the caller's
+        return data.decode("utf-8", "replace")
+
+    def warn(self) -> None:
+        """Name the processes that did not answer, if there are any."""
+        if self.silent:
+            pids = ", ".join(map(str, self.silent[:_MOST_NAMED])) + (", ..." if self.silent[_MOST_NAMED:] else "")
+            log(
+                WARNING,
+                f"cannot read the memory of these processes within {_TIMEOUT:.0f} s, as where a file system hangs, so "
+                f"that containers may be missing, or lack their job: {pids}",
+            )
+
+
 def find_daemons() -> list[Daemon]:
-    """Return the caller's containers with an SSH daemon on this node, the oldest first."""
+    """Return the caller's containers with an SSH daemon on this node, the oldest first.
+
+    It forks, so the caller has no other thread. Warns of processes that do not answer.
+    """
+    memory = _Memory()
+    parents, starts = _processes()
     bundles = _bundles()
-    parents: dict[int, int] = {}
-    found = []
     boot = _boot_time()
-    for path in _PROC.iterdir():
-        if not path.name.isdigit():
+    daemons = []
+    known: set[int] = set()
+    for pid, start in sorted(starts.items(), key=lambda item: (item[1], item[0])):
+        if parents[pid] in known:
+            known.add(pid)  # a session, by the same name
             continue
         try:
-            fields = _stat(path)
-            parents[int(path.name)] = int(fields[_PARENT])
-            daemon = _read_daemon(path, boot + int(fields[_START_TIME]) // os.sysconf("SC_CLK_TCK"))
+            daemon = _read_daemon(pid, memory, boot + start // os.sysconf("SC_CLK_TCK"))
         except (OSError, ValueError):
             continue  # it ended meanwhile, or is not the caller's
         if daemon is not None:
-            found.append(daemon)
-    # A session is a child of its daemon, by the same name.
-    pids = {daemon.pid for daemon in found}
-    daemons = [daemon for daemon in found if parents.get(daemon.pid) not in pids]
+            daemons.append(daemon)
+        if daemon is not None or pid in memory.silent:
+            known.add(pid)
     for daemon in daemons:
         daemon.sessions = sum(parent == daemon.pid for parent in parents.values())
         daemon.bundle = bundles.get(daemon.pid, "")
-        _describe(daemon, parents)
-    return sorted(daemons, key=lambda daemon: (daemon.since, daemon.pid))
+        _describe(daemon, parents, memory)
+    memory.warn()
+    return daemons
+
+
+def _processes() -> tuple[dict[int, int], dict[int, int]]:
+    """Return the parents of all processes, and the start times, in clock ticks since boot, of those named as Dropbear.
+
+    The name is what the process's program file was called, and is not in its memory, as its command line is.
+    """
+    parents: dict[int, int] = {}
+    starts: dict[int, int] = {}
+    for path in _PROC.iterdir():
+        if path.name.isdigit():
+            try:
+                name, fields = _stat(path)
+            except OSError:
+                continue  # it ended meanwhile
+            parents[int(path.name)] = int(fields[_PARENT])
+            if name == paths.SERVER_NAME:
+                starts[int(path.name)] = int(fields[_START_TIME])
+    return parents, starts
 
 
 def _boot_time() -> int:
@@ -100,27 +171,29 @@ def _boot_time() -> int:
     return int(next(line.split()[1] for line in lines if line.startswith("btime ")))
 
 
-def _stat(path: Path) -> list[str]:
-    return (path / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+def _stat(path: Path) -> tuple[str, list[str]]:
+    """Return the name of a process, and the other fields of its stat. Raises OSError."""
+    name, _bracket, fields = (path / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")
+    return name.partition("(")[2], fields.split()
 
 
-def _read_daemon(path: Path, since: int) -> Daemon | None:
-    """Return the daemon that is the process with the directory `path`; None where it is none. Raises OSError."""
-    network = (path / "ns/net").stat()  # fails where the caller may not inspect it; cmdline is in its memory
-    with (path / "cmdline").open("rb") as file:
-        if file.read(len(PROGRAM) + 1) != f"{PROGRAM}\0".encode():
-            return None
-        arguments = file.read(_MOST).decode("utf-8", "replace").split("\0")
+def _read_daemon(pid: int, memory: _Memory, since: int) -> Daemon | None:
+    """Return the daemon that is the process `pid`; None where it is none. Raises OSError."""
+    path = _PROC / str(pid)
+    network = (path / "ns/net").stat()  # fails where the caller may not inspect it
+    program, *arguments = memory.read(pid, "cmdline").split("\0")
+    if program != paths.SERVER:
+        return None
     places = []
     for option, value in zip(arguments, arguments[1:]):
         place = _PLACE.fullmatch(value)
-        if option == "-p" and place is not None and int(place.group(2)) <= _LAST_PORT:
+        if option == "-p" and place is not None and int(place.group(2)) <= LAST_PORT:
             places.append((place.group(1) or "", int(place.group(2))))
     if not places:
         return None
     status = (path / "status").read_text(encoding="utf-8", errors="replace")
     uid = int(next(line.split()[1] for line in status.splitlines() if line.startswith("Uid:")))
-    daemon = Daemon(int(path.name), uid, places, since)
+    daemon = Daemon(pid, uid, places, since)
     own = os.stat("/proc/self/ns/net")
     daemon.has_own_network = (network.st_dev, network.st_ino) != (own.st_dev, own.st_ino)
     return daemon
@@ -130,7 +203,7 @@ def _bundles() -> dict[int, str]:
     """Return the bundles of the daemons whose records the caller can read, by the daemon's pid."""
     found = {}
     try:
-        path = record.directory_of_copies(Engine().host_uid)
+        path = directory_of_copies(Engine().host_uid)
         directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except (HookError, OSError):
         return {}
@@ -147,10 +220,10 @@ def _bundles() -> dict[int, str]:
     return found
 
 
-def _describe(daemon: Daemon, parents: dict[int, int]) -> None:
+def _describe(daemon: Daemon, parents: dict[int, int], memory: _Memory) -> None:
     """Find out what engine and job the container is of, and what it is called, as far as the caller can see that."""
     cgroup = _read(daemon.pid, "cgroup")
-    environment = [_read(daemon.pid, "environ")]
+    environment = [memory.read(daemon.pid, "environ")]
     identified = _ID.search(cgroup) or _ID.search(daemon.bundle)
     if identified:
         daemon.engine, daemon.id = _ENGINES[identified.group(1)], identified.group(2)
@@ -159,13 +232,13 @@ def _describe(daemon: Daemon, parents: dict[int, int]) -> None:
         pid = parents.get(pid, 0)
         if pid <= 1:
             break
-        arguments = _read(pid, "cmdline").split("\0")
-        program = arguments[0].rpartition("/")[2]
+        program = _read(pid, "comm").rstrip("\n")
         if program == "conmon":
+            arguments = memory.read(pid, "cmdline").split("\0")
             daemon.engine = "podman"
             daemon.id = _option(arguments, "-c") or daemon.id
             daemon.name = _option(arguments, "-n")
-            environment.append(_read(pid, "environ"))
+            environment.append(memory.read(pid, "environ"))
             cgroup += _read(pid, "cgroup")
             break
         if program.startswith("containerd-shim"):
@@ -183,7 +256,7 @@ def _job(cgroup: str, environments: list[str]) -> str:
         return in_cgroup.group(1)
     for environment in environments:
         values = dict(entry.split("=", 1) for entry in environment.split("\0") if "=" in entry)
-        for name in _JOB_VARIABLES:
+        for name in JOB_VARIABLES:
             if values.get(name):
                 return values[name]
     return ""
@@ -194,6 +267,7 @@ def _option(arguments: list[str], name: str) -> str:
 
 
 def _read(pid: int, name: str) -> str:
+    """Return the content of a file in /proc that is not in the process's memory; empty where it cannot be read."""
     try:
         with (_PROC / str(pid) / name).open("rb") as file:
             return file.read(_MOST).decode("utf-8", "replace")

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import errno
 import importlib.util
 import json
 import os
@@ -14,24 +13,27 @@ import stat
 import sys
 import threading
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from ..errors import HookError, describe_failure, printable
+from ..host.engine import runtime_directory
 from ..keys import store
 from ..keys.errors import KeyStoreError, MissingKeysError
 from ..log import one_line
 from ..spec.settings import default_port
 from ..stages.context import Programs, require_undumpable
-from .daemons import Daemon, find_daemons
+from ..stages.port import NO_SUCH_ADDRESS
+from .daemons import LOOPBACK, Daemon, find_daemons
 from .hosts import launcher
-from .keygen import caller, describe
+from .keygen import caller, caller_entry, describe, is_root_without_keys
 
 DEADLINE = 10.0  # seconds for one check
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
 _HOOKS_DIRS = ("/usr/share/containers/oci/hooks.d", "/etc/containers/oci/hooks.d")
 _CONFIGURATIONS = ("/usr/share/containers/containers.conf", "/etc/containers/containers.conf")
 _CDI_DIRS = ("/etc/cdi", "/var/run/cdi")
+CLIENT_PROGRAMS = ("ssh", "scp", "sftp", "sftp-server")  # in the directory of Dropbear's
 _ENGINES = ("podman", "docker", "sarus", "crun", "runc")
 _OVERLAY_SINCE = (5, 13)  # the kernel that mounts an overlay with keys in a user namespace
 _GREETING = b"SSH-"
@@ -56,7 +58,8 @@ def run(arguments: Namespace, settings: dict[str, str]) -> int:
         from . import node_health
 
         return node_health.run(settings, as_json=arguments.json)
-    results = {name: within_deadline(check, settings) for name, check in CHECKS.items()}
+    daemons = find_daemons()  # which forks: before there are threads
+    results = {name: within_deadline(check, settings) for name, check in _checks(daemons).items()}
     if arguments.json:
         print(as_json(results))
     else:
@@ -97,11 +100,14 @@ def _check_account(settings: dict[str, str]) -> Result:
 
 def _check_home(settings: dict[str, str]) -> Result:
     """Check the directory above the keys; the keys themselves are the next check's."""
-    _directory, name = caller(settings)
-    home = f"{settings['HOOK_BASE_DIR']}/{name}"
+    entry = caller_entry(settings)
+    base = settings["HOOK_BASE_DIR"]
+    home = f"{base}/{entry.name}"
     try:
         status = os.stat(home)
     except OSError as error:
+        if os.getuid() == 0 and os.path.isdir(base):
+            return OK, f"{entry.home}; there is no {home}, in which keys for containers of root's own would be"
         return PROBLEM, f"{home}, in which your keys are: {error.strerror}: is the file system mounted on this node?"
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
         return PROBLEM, f"{home}, in which your keys are, is not a directory of yours: tell the administrator"
@@ -115,6 +121,8 @@ def _check_home(settings: dict[str, str]) -> Result:
 
 def _check_keys(settings: dict[str, str]) -> Result:
     directory, name = caller(settings)
+    if is_root_without_keys(directory):
+        return OK, f"root has none in {directory}: only containers of root's own would take them"
     try:
         return OK, f"{describe(store.load(directory, name))} in {directory}"
     except MissingKeysError as error:
@@ -124,7 +132,7 @@ def _check_keys(settings: dict[str, str]) -> Result:
 def _check_programs(settings: dict[str, str]) -> Result:
     directory = f"{settings.get('DROPBEAR_DIR', '')}/bin"
     programs = Programs(directory)
-    for name in (programs.name, "ssh", "scp", "sftp", "sftp-server"):
+    for name in (programs.name, *CLIENT_PROGRAMS):
         if not os.access(f"{directory}/{name}", os.X_OK):
             return (
                 PROBLEM,
@@ -229,7 +237,7 @@ def _check_rootless(_settings: dict[str, str]) -> Result:
             return WARNING, (
                 f"{file} has no range for {name}: rootless containers have one user only; ask the administrator"
             )
-    directory = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{uid}"
+    directory = os.environ.get("XDG_RUNTIME_DIR") or runtime_directory(uid)
     try:
         status = os.stat(directory)
     except OSError:
@@ -239,9 +247,9 @@ def _check_rootless(_settings: dict[str, str]) -> Result:
     return OK, f"{directory}, /etc/subuid and /etc/subgid are in order"
 
 
-def _check_port(settings: dict[str, str]) -> Result:
+def _check_port(settings: dict[str, str], daemons: list[Daemon]) -> Result:
     port = default_port(settings)
-    mine = [daemon for daemon in find_daemons() if not daemon.has_own_network and daemon.port == port]
+    mine = [daemon for daemon in daemons if not daemon.has_own_network and daemon.port == port]
     if mine:
         return OK, f"your container (daemon {mine[0].pid}) has port {port}: another needs com.hooks.ssh.port"
     for family, address in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
@@ -252,7 +260,7 @@ def _check_port(settings: dict[str, str]) -> Result:
                     probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
                 probe.bind((address, port))
         except OSError as error:
-            if error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
+            if error.errno in NO_SUCH_ADDRESS:
                 continue
             return WARNING, (
                 f"port {port} on this node: {error.strerror}: containers on the node's network need another, by the "
@@ -285,14 +293,13 @@ def _check_packages(settings: dict[str, str]) -> Result:
     return OK, "cryptography is there, for keygen"
 
 
-def _check_containers(_settings: dict[str, str]) -> Result:
+def _check_containers(daemons: list[Daemon]) -> Result:
     """Check that each container of the caller's answers, and that others can reach it."""
-    daemons = find_daemons()
     problems, warnings = [], []
     for daemon in daemons:
         called = printable(daemon.name or daemon.id[:12] or str(daemon.pid))
         if daemon.has_own_network:
-            if not _answers(HERE_ADDRESSES, daemon.port):
+            if not _answers(LOOPBACK, daemon.port):
                 warnings.append(
                     f"{called} has a network of its own, and port {daemon.port} is not published: other nodes do not "
                     f"reach it (podman: --publish {daemon.port}:{daemon.port}, or --network host)"
@@ -307,14 +314,11 @@ def _check_containers(_settings: dict[str, str]) -> Result:
     return OK, f"{len(daemons)} with an SSH daemon" + (", and all answer" if daemons else "")
 
 
-HERE_ADDRESSES = ["127.0.0.1", "::1"]
+def _addresses(daemon: Daemon) -> Sequence[str]:
+    return [address for address, _port in daemon.places if address] or LOOPBACK
 
 
-def _addresses(daemon: Daemon) -> list[str]:
-    return [address for address, _port in daemon.places if address] or HERE_ADDRESSES
-
-
-def _answers(addresses: list[str], port: int) -> bool:
+def _answers(addresses: Sequence[str], port: int) -> bool:
     """Tell whether an SSH server greets on `port` of one of `addresses`."""
     for address in addresses:
         try:
@@ -327,16 +331,18 @@ def _answers(addresses: list[str], port: int) -> bool:
     return False
 
 
-CHECKS: dict[str, Check] = {
-    "account": _check_account,
-    "home": _check_home,
-    "keys": _check_keys,
-    "programs": _check_programs,
-    "engine": _check_engine,
-    "rootless": _check_rootless,
-    "kernel": _check_kernel,
-    "port": _check_port,
-    "network": _check_network,
-    "packages": _check_packages,
-    "containers": _check_containers,
-}
+def _checks(daemons: list[Daemon]) -> dict[str, Check]:
+    """Return the checks by their names; `daemons` are those of the caller's containers."""
+    return {
+        "account": _check_account,
+        "home": _check_home,
+        "keys": _check_keys,
+        "programs": _check_programs,
+        "engine": _check_engine,
+        "rootless": _check_rootless,
+        "kernel": _check_kernel,
+        "port": lambda settings: _check_port(settings, daemons),
+        "network": _check_network,
+        "packages": _check_packages,
+        "containers": lambda _settings: _check_containers(daemons),
+    }

@@ -16,7 +16,7 @@ from ..spec.settings import default_port, parse_port
 SUFFIX = ".container"  # of a node's name, for the user's container there by way of the node's own sshd
 MAX_HOSTS = 65536
 _MAX_FILE = 1 << 24  # bytes: PBS names a host once for each process of a job
-_HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,252}")
+HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,252}")
 _ITEM = re.compile(r"(?:[^\[\],]|\[[^\[\]]*\])+")  # of a list; commas in brackets do not separate items
 _RANGE = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
 _SLOTS = re.compile(r"([^:]+):([0-9]{1,5})")
@@ -161,7 +161,7 @@ def _expand_item(item: str, where: str, limit: int) -> list[str]:
         choices.append(choice)
     hosts = []
     for host in map("".join, itertools.product(*choices)):
-        if not _HOST.fullmatch(host):
+        if not HOST.fullmatch(host):
             raise HookError(f"{where} has '{printable(item)}': that is no name or address of a host")
         hosts.append(host)
     return hosts

@@ -13,17 +13,17 @@ from pathlib import Path
 from .. import VERSION
 from ..confine import libseccomp
 from ..errors import HookError
-from ..host import last, record
+from ..host import last
+from ..host.engine import directory_of_copies
 from ..kernel.files import is_own
 from ..log import one_line
 from ..spec.settings import Settings
 from ..stages.context import Programs, require_undumpable
 from . import doctor
-from .doctor import OK, PROBLEM, Result, files_naming_hook, within_deadline
+from .doctor import CLIENT_PROGRAMS, OK, PROBLEM, Result, files_naming_hook, within_deadline
 from .hosts import launcher
 
 _DEADLINE = 3.0  # seconds for one check; of five, which are done in milliseconds unless a file system hangs
-_PROGRAMS = ("ssh", "scp", "sftp", "sftp-server")
 
 
 def run(settings: dict[str, str], *, as_json: bool) -> int:
@@ -65,7 +65,7 @@ def _check_settings(values: dict[str, str]) -> Result:
 def _check_programs(values: dict[str, str]) -> Result:
     directory = f"{Settings(values).dropbear_dir}/bin"
     dropbear = Programs(directory).name
-    for name in (dropbear, *_PROGRAMS):
+    for name in (dropbear, *CLIENT_PROGRAMS):
         path = f"{directory}/{name}"
         _require_roots(path)
         if not os.access(path, os.X_OK):
@@ -85,7 +85,7 @@ def _check_engine(_values: dict[str, str]) -> Result:
 
 def _check_records(_values: dict[str, str]) -> Result:
     """Check the directories that the hook keeps records in. The first start on a node makes them."""
-    for path in (record.directory_of_copies(0), f"{last.ROOT_PLACE}/{last.DIRECTORY}"):
+    for path in (directory_of_copies(0), f"{last.ROOT_PLACE}/{last.DIRECTORY}"):
         for place in (os.path.dirname(path), path):
             try:
                 status = os.lstat(place)

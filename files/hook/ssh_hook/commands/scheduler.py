@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from ..errors import HookError, printable
 from .hosts import expand, read_slots
 
+JOB_VARIABLES = _SLURM, _PBS, _LSF = "SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID"
 _COUNTS = re.compile(r"([0-9]{1,9})(?:\(x([0-9]{1,6})\))?")  # of Slurm: "72(x2),36" is 72, 72, 36
 _JOB = re.compile(r"([0-9]{1,18})(?:\[([0-9]{0,9})\]|-([0-9]{1,9}))?(?=\.|$)")
 _INDEX = re.compile(r"[0-9]{1,9}")
@@ -33,13 +34,13 @@ class Job:
 
 def find_job(environment: Mapping[str, str]) -> Job | None:
     """Return the job that the variables in `environment` describe; None outside of a job. Raises HookError."""
-    if environment.get("SLURM_JOB_ID"):
-        return Job(_number(environment, "SLURM_JOB_ID"), _slurm_slots)
-    if environment.get("PBS_JOBID"):
-        return Job(_number(environment, "PBS_JOBID"), _pbs_slots)
-    if environment.get("LSB_JOBID"):
+    if environment.get(_SLURM):
+        return Job(_number(environment, _SLURM), _slurm_slots)
+    if environment.get(_PBS):
+        return Job(_number(environment, _PBS), _pbs_slots)
+    if environment.get(_LSF):
         index = environment.get("LSB_JOBINDEX", "")  # 0 outside of arrays
-        return Job(_number(environment, "LSB_JOBID") + (int(index) if _INDEX.fullmatch(index) else 0), _lsf_slots)
+        return Job(_number(environment, _LSF) + (int(index) if _INDEX.fullmatch(index) else 0), _lsf_slots)
     return None
 
 

@@ -17,7 +17,7 @@ from ..keys.errors import KeyStoreError
 from ..log import ERROR, log
 from .daemons import Daemon, find_daemons
 from .hosts import expand, launcher
-from .keygen import caller
+from .keygen import caller, is_root_without_keys
 
 DEADLINE = 30  # seconds for the answer of one host
 _AT_ONCE = 32  # hosts
@@ -57,7 +57,8 @@ def status(settings: dict[str, str]) -> dict[str, Any]:
     """Return what there is of the caller's on this node: its name, the keys, and the containers."""
     try:
         directory, name = caller(settings)
-        keys, problem = store.fingerprint(store.load(directory, name)), ""
+        has_none = is_root_without_keys(directory)
+        keys, problem = "" if has_none else store.fingerprint(store.load(directory, name)), ""
     except KeyStoreError as error:
         keys, problem = "", str(error)
     return {

@@ -14,7 +14,7 @@ from argparse import ArgumentParser, Namespace
 
 from ..errors import HookError, LateError, printable
 from ..host import record
-from ..host.engine import Engine
+from ..host.engine import Engine, directory_of_copies
 from ..host.record import Record
 from ..kernel import disposable_process
 from ..kernel.files import is_own
@@ -43,7 +43,7 @@ def run(arguments: Namespace, _settings: dict[str, str]) -> int:
 
     Raises HookError where the directory of copies cannot be used, or the metrics cannot be written.
     """
-    collected, failures = _sweep(record.directory_of_copies(Engine().host_uid))
+    collected, failures = _sweep(directory_of_copies(Engine().host_uid))
     if arguments.metrics is not None:
         from . import metrics  # here: it reads all of /proc
 

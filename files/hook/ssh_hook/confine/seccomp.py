@@ -2,7 +2,7 @@
 """The container's seccomp profile as a filter for its SSH sessions.
 
 libseccomp, which every node with crun or runc has, compiles the profile in config.json. That takes some 20 ms, so
-programs are cached: root's below /run, those of a rootless engine below its user's /run/user/UID.
+programs are cached in a directory of the engine's user (engine.py).
 
 Formats: https://github.com/opencontainers/runtime-spec (config-linux.md, Seccomp); seccomp(2); libseccomp's seccomp.h.
 """
@@ -10,8 +10,8 @@ Formats: https://github.com/opencontainers/runtime-spec (config-linux.md, Seccom
 from __future__ import annotations
 
 from ..errors import HookError, printable
-from ..kernel.files import is_own
-from ..kernel.lean import TYPE_CHECKING, closing, create_file, fsencode, os, read_all, sha256, stat
+from ..kernel.files import is_own, replace_files
+from ..kernel.lean import TYPE_CHECKING, closing, fsencode, os, read_all, sha256, stat
 
 if TYPE_CHECKING:
     from ..spec.json_reader import Node
@@ -20,7 +20,6 @@ sha256(b"")  # loads the library here, before the hook forks
 
 _MAX_PROGRAM = 4096 * 8  # bytes: the kernel takes 4,096 instructions
 _MAX_CACHED = 64  # programs; a site has a handful of profiles
-_DIRECTORY = "ocihooks-ssh"
 _FLAGS = {
     "SECCOMP_FILTER_FLAG_TSYNC": 1 << 0,
     "SECCOMP_FILTER_FLAG_LOG": 1 << 1,
@@ -38,7 +37,7 @@ class Filter:
 
 
 def make_filter(profile: Node, state_directory: str) -> Filter:
-    """Return the filter for `profile`, the object `linux.seccomp` of config.json; cache it below `state_directory`.
+    """Return the filter for `profile`, the object `linux.seccomp` of config.json; cache it in `state_directory`.
 
     Raises HookError where the profile cannot be compiled.
     """
@@ -61,7 +60,7 @@ class _CachedProgram:
     """The cache entry of a profile's program. Any error with it is a miss."""
 
     def __init__(self, state_directory: str, profile: Node) -> None:
-        self._outer = f"{state_directory}/{_DIRECTORY}"
+        self._outer = state_directory
         self._name = sha256(fsencode(f"{os.uname().machine} {profile.value!r}")).hex()
 
     def read(self) -> bytes | None:
@@ -87,19 +86,9 @@ class _CachedProgram:
                 names = os.listdir(directory)
                 for name in names if len(names) >= _MAX_CACHED else []:
                     os.unlink(name, dir_fd=directory)
-                self._replace(program, directory)
+                replace_files(directory, {self._name: program})
         except OSError:
             pass  # a full disk, or another hook emptied the cache meanwhile
-
-    def _replace(self, program: bytes, directory: int) -> None:
-        """Put the program in place by an atomic rename. Raises OSError."""
-        temporary = f".{os.urandom(8).hex()}"
-        try:
-            os.close(create_file(temporary, program, dir_fd=directory))
-            os.rename(temporary, self._name, src_dir_fd=directory, dst_dir_fd=directory)
-        except OSError:
-            os.unlink(temporary, dir_fd=directory)
-            raise
 
     def _open(self) -> int:
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from ..errors import HookError
 from ..kernel.lean import closing, os
+from ..kernel.process import MAX_PID
 from ..spec.json_reader import Node, parse, read_document
 
 _MAX_SIZE = 16 << 20  # bytes; runc keeps the whole configuration
-_MAX_PID = 2**31 - 1
 _LABEL = "bundle="  # of runc
 
 
@@ -40,9 +40,9 @@ def find_bundle(mount_namespace: tuple[int, int], runtime_directory: str) -> str
 
 
 def _crun(state: Node) -> tuple[int, str]:
-    return state.integer("pid", 1, _MAX_PID), state.text("bundle")
+    return state.integer("pid", 1, MAX_PID), state.text("bundle")
 
 
 def _runc(state: Node) -> tuple[int, str]:
     bundles = [label for label in state.node("config").texts("labels") if label.startswith(_LABEL)]
-    return state.integer("init_process_pid", 1, _MAX_PID), (bundles or [_LABEL])[0][len(_LABEL) :]
+    return state.integer("init_process_pid", 1, MAX_PID), (bundles or [_LABEL])[0][len(_LABEL) :]

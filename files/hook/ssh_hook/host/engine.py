@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The container engine that runs the hook, and its user."""
+"""The container engine that runs the hook, its user, and the hook's directories on the node for that user."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from ..spec.oci_config import Container
 
 NOBODY = 2**32 - 1  # not a valid uid
+NO_LOGIN = 2**32 - 1  # the loginuid of a process that no login started
+_NAME = "ocihooks-ssh"  # of the hook's directories
+_ROOT_RECORDS = f"/var/lib/{_NAME}/daemons"
 
 
 class Engine:
@@ -19,7 +22,6 @@ class Engine:
     Attributes:
         is_rootless: whether it runs in a user namespace.
         host_uid: the engine's uid in the initial user namespace; NOBODY where that is not mapped.
-        state_directory: a directory in which only that uid can write, and which a reboot empties.
     """
 
     def __init__(self) -> None:
@@ -28,7 +30,40 @@ class Engine:
         self.is_rootless = not own_map.is_initial()
         outside = own_map.outside(os.geteuid())
         self.host_uid = os.geteuid() if not self.is_rootless else NOBODY if outside is None else outside
-        self.state_directory = f"/run/user/{self.host_uid}" if self.host_uid else "/run"
+
+
+def runtime_directory(uid: int) -> str:
+    """Return the directory of `uid`, an id of the initial user namespace, for what a reboot removes.
+
+    There is none for a user without a login session, as in batch jobs.
+    """
+    return f"/run/user/{uid}" if uid else "/run"
+
+
+def state_directory(uid: int) -> str:
+    """Return the hook's own directory in the `runtime_directory` of an engine with `uid`: a reboot empties it."""
+    return f"{runtime_directory(uid)}/{_NAME}"
+
+
+def temporary_directory(uid: int) -> str:
+    """Return the directory that stands for the `state_directory` of a user without a login session."""
+    return f"/tmp/{_NAME}-{uid}"
+
+
+def directory_of_copies(uid: int) -> str:
+    """Return the directory for copies of the records (record.py) of an engine with `uid`.
+
+    Root's survives a power cut. Users have no persistent directory that is certain to be local to the node.
+    """
+    return f"{state_directory(uid)}/daemons" if uid else _ROOT_RECORDS
+
+
+def login_uid() -> int:
+    """Return the uid of the login that started the engine; NO_LOGIN without a login. Format: proc_pid_loginuid(5)."""
+    try:
+        return int(read_file("/proc/self/loginuid"))
+    except OSError:
+        return NO_LOGIN  # a kernel without CONFIG_AUDIT
 
 
 def outside_user(container: Container, process: int, has_user_namespace: bool) -> Identity:

@@ -15,34 +15,22 @@ from __future__ import annotations
 import time
 
 from ..errors import HookError, printable
-from ..kernel.files import is_own
-from ..kernel.lean import (
-    TYPE_CHECKING,
-    closing,
-    create_file,
-    fsdecode,
-    fsencode,
-    load_json,
-    os,
-    read_all,
-    read_file,
-    stat,
-)
+from ..kernel.files import TEMPORARY_SUFFIX, is_own, replace_files
+from ..kernel.lean import TYPE_CHECKING, closing, fsdecode, fsencode, load_json, os, read_all, stat
+from ..kernel.process import MAX_ID
 from ..log import ERROR, NAMES
-from .engine import Engine
+from .engine import NO_LOGIN, Engine, login_uid, state_directory, temporary_directory
 
 if TYPE_CHECKING:
     from typing import Any
 
 WARNINGS = ".warning"  # the suffix of the file with warnings alone
-ROOT_PLACE = "/run/ocihooks-ssh"
+ROOT_PLACE = state_directory(0)
 DIRECTORY = "last"
 _VERSION = "ssh_hook 1"
 _LONGEST_WRITE = 60  # seconds
 _MAX_SIZE = 64 << 10  # bytes
 _MAX_CONFIG = 16 << 20  # bytes
-_MAX_ID = 2**32 - 2
-_UNSET = 2**32 - 1  # the loginuid of a process that no login started
 _ACL = "system.posix_acl_access"
 _ACL_VERSION = 2
 _OWNER, _USER, _GROUP, _MASK, _OTHER = 0x01, 0x02, 0x04, 0x10, 0x20  # tags of acl(5), in the order that they must have
@@ -66,11 +54,8 @@ class Last:
 
 
 def user_places(uid: int) -> list[str]:
-    """Return the directories in which the hook of a rootless engine of `uid` keeps files, the preferred one first.
-
-    A batch job on a node without a login of its user's has no /run/user/UID.
-    """
-    return [f"/run/user/{uid}/ocihooks-ssh", f"/tmp/ocihooks-ssh-{uid}"]
+    """Return the directories in which the hook of a rootless engine of `uid` keeps files, the preferred one first."""
+    return [state_directory(uid), temporary_directory(uid)]
 
 
 def write(container: str, bundle: str, messages: list[tuple[int, str]]) -> None:
@@ -104,11 +89,8 @@ def _user_of(bundle: str) -> int:
     Root where neither is known. That start may have failed before anything was checked, so this trusts nothing but the
     kernel's word for the login; the container's uid decides who may read a message, and nothing else.
     """
-    try:
-        login = int(read_file("/proc/self/loginuid"))
-    except OSError:
-        login = _UNSET
-    if login not in (0, _UNSET):
+    login = login_uid()
+    if login not in (0, NO_LOGIN):
         return login
     try:
         with closing(os.open(f"{bundle}/config.json", os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)) as descriptor:
@@ -130,12 +112,11 @@ def _outside_uid(config: dict[str, Any]) -> int:
             if extent["containerID"] <= uid < extent["containerID"] + extent["size"]
         ]
         uid = starts[0] if starts else 0
-    return uid if isinstance(uid, int) and 0 <= uid <= _MAX_ID else 0
+    return uid if isinstance(uid, int) and 0 <= uid <= MAX_ID else 0
 
 
 def _replace(place: str, name: str, data: bytes, reader: int) -> None:
     """Write the file `name` below `place`, readable for the user `reader` too unless that is 0. Raises OSError."""
-    temporary = f"{name}.{os.urandom(4).hex()}"
     _make_directory(place, None)
     with closing(_open_own(place, None)) as outer:
         os.fchmod(outer, 0o711)  # earlier versions made it 0700
@@ -143,23 +124,13 @@ def _replace(place: str, name: str, data: bytes, reader: int) -> None:
         directory = _open_own(DIRECTORY, outer)
     with closing(directory):
         _remove_leftovers(directory, name)
-        try:
-            with closing(create_file(temporary, data, dir_fd=directory)) as file:
-                if reader:
-                    _let_read(file, reader)
-            os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
-        except OSError:
-            try:
-                os.unlink(temporary, dir_fd=directory)
-            except FileNotFoundError:
-                pass
-            raise
+        replace_files(directory, {name: data}, None if reader == 0 else lambda file: _let_read(file, reader))
 
 
 def _remove_leftovers(directory: int, name: str) -> None:
     """Remove unfinished files of writers that were killed."""
     for other in os.listdir(directory):
-        if other.startswith(f"{name}.") and len(other) == len(name) + 9:
+        if other.startswith(f".{name}.") and len(other) == len(f".{name}") + TEMPORARY_SUFFIX:
             try:
                 if time.time() - os.stat(other, dir_fd=directory, follow_symlinks=False).st_mtime > _LONGEST_WRITE:
                     os.unlink(other, dir_fd=directory)

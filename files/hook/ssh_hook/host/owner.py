@@ -5,16 +5,15 @@ from __future__ import annotations
 
 from ..errors import HookError, printable
 from ..kernel.identity import ROOT, Identity
-from ..kernel.lean import TYPE_CHECKING, closing, os, read_file
+from ..kernel.lean import TYPE_CHECKING, closing, os
 from ..keys import passwd
 from ..spec.annotations import USER
-from .engine import NOBODY, Engine
+from .engine import NO_LOGIN, NOBODY, Engine, login_uid
 
 if TYPE_CHECKING:
     from ..spec.settings import Settings
 
 _ANNOTATION = f"the annotation {USER}"
-_UNSET = 2**32 - 1  # the loginuid of a process that no login started
 _CHUNK = 64 << 10  # bytes; a line of PASSWD_FILE must be shorter
 
 
@@ -73,8 +72,8 @@ def _owner_of_engine(user: Identity, engine: Engine, passwd_file: str) -> Owner 
 
 def _verify_uid(uid: int, name: str, settings: Settings, claimed: str) -> bool:
     """Tell whether the loginuid or, as the site decides, the annotation vouches for `uid`. Raises HookError."""
-    login = _login_uid()
-    if login not in (uid, 0, _UNSET):
+    login = login_uid()
+    if login not in (uid, 0, NO_LOGIN):
         raise HookError(
             f"the container runs as {name} (uid {uid}), but uid {login} started its engine: their SSH keys are nobody "
             f"else's (podman: --user {login})"
@@ -85,14 +84,6 @@ def _verify_uid(uid: int, name: str, settings: Settings, claimed: str) -> bool:
             f"{_ANNOTATION}={name}"
         )
     return login == uid or settings.require_user_annotation
-
-
-def _login_uid() -> int:
-    """Return the uid of the login that started the engine; _UNSET without a login. Format: proc_pid_loginuid(5)."""
-    try:
-        return int(read_file("/proc/self/loginuid"))
-    except OSError:
-        return _UNSET  # a kernel without CONFIG_AUDIT
 
 
 def _find_by_uid(path: str, uid: int) -> passwd.Entry | None:

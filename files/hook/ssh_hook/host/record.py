@@ -15,7 +15,7 @@ from __future__ import annotations
 from ..errors import HookError, printable
 from ..kernel.files import is_own
 from ..kernel.lean import TYPE_CHECKING, closing, create_file, dirname, fsdecode, fsencode, os, read_all, read_file
-from ..kernel.process import Process
+from ..kernel.process import MAX_ID, MAX_PID, Process
 
 if TYPE_CHECKING:
     from ..kernel.identity import Identity
@@ -24,13 +24,10 @@ NAME = "ssh_hook.daemon"
 TEMPORARY = NAME + ".new"
 _VERSION = "ssh_hook 1"
 _MAX_SIZE = 64 << 10  # bytes
-_MAX_PID = 2**31 - 1
-_MAX_ID = 2**32 - 2
 _MAX_DIGITS = 20  # of 64 bits
 _PIDS = ("pid", "init_pid")
 _NUMBERS = ("pid", "start_time", "program_device", "program_inode", "uid", "gid", "init_pid", "init_start_time")
 _TEXTS = ("boot_id", "pidfile_host", "bundle", "copy")
-_ROOT_COPIES = "/var/lib/ocihooks-ssh/daemons"
 
 
 class Record:
@@ -135,14 +132,6 @@ def record_of(
     )
 
 
-def directory_of_copies(host_uid: int) -> str:
-    """Return the directory for copies of the records of an engine with `host_uid` in the initial user namespace.
-
-    Root's survives a power cut. Users have no persistent directory that is certain to be local to the node.
-    """
-    return _ROOT_COPIES if host_uid == 0 else f"/run/user/{host_uid}/ocihooks-ssh/daemons"
-
-
 def write(record: Record, bundle: int) -> None:
     """Write `record` into the open directory `bundle`, in place of an earlier start's. Raises OSError."""
     data = record.data()
@@ -233,8 +222,8 @@ def _parse(text: str) -> Record | None:
         texts = {name: fields[name] for name in _TEXTS}
     except (KeyError, ValueError):
         return None
-    are_pids = all(2 <= numbers[name] <= _MAX_PID for name in _PIDS)
-    are_ids = max(numbers["uid"], numbers["gid"]) <= _MAX_ID
+    are_pids = all(2 <= numbers[name] <= MAX_PID for name in _PIDS)
+    are_ids = max(numbers["uid"], numbers["gid"]) <= MAX_ID
     return Record(numbers, texts) if version == _VERSION and are_pids and are_ids and "\0" not in text else None
 
 

@@ -1,30 +1,30 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A process of a container that runs already, and what it may do, as /proc shows it.
 
-Nothing here opens a file of the container: its file system may hang. So may a read of the process's memory, which a
-file system can back: `read_environment` has a deadline.
+Nothing here opens a file of the container: its file system may hang. So may a read of the process's memory, for which
+`read_environment` has a deadline.
 
 Formats: proc_pid_status(5), proc_pid_limits(5), proc_pid_mountinfo(5).
 """
 
 from __future__ import annotations
 
-from ..errors import HookError, LateError, printable
-from ..kernel import disposable_process, syscalls, user_namespaces
+from ..errors import HookError, printable
+from ..kernel import syscalls, user_namespaces
 from ..kernel.files import is_same
-from ..kernel.lean import closing, fsdecode, os, read_all, read_file
-from ..kernel.mounts import mount_id, unescape
+from ..kernel.lean import closing, fsdecode, os, read_file
+from ..kernel.memory import read_memory
+from ..kernel.mounts import SOURCE, mount_id, unescape
 from ..kernel.process import Process
 from ..spec.container_paths import BASE
 
 _SETS = {"bounding": "CapBnd", "permitted": "CapPrm", "inheritable": "CapInh", "ambient": "CapAmb"}
 _FILTER_MODE = "2"  # SECCOMP_MODE_FILTER
 _NAME_WIDTH = 26  # characters of a name in /proc/PID/limits
-_INFINITE = 2**64 - 1
 _MAX_ENVIRONMENT = 4 << 20  # bytes
 _TIMEOUT = 10.0  # seconds to read the environment
 _NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
-_HOOKS_TMPFS = b" - tmpfs ocihooks-ssh "
+_HOOKS_TMPFS = b" - tmpfs " + SOURCE + b" "
 
 
 class Rights:
@@ -78,7 +78,7 @@ def _only_id(text: str) -> int:
 
 
 def _limit(text: str) -> int:
-    return int(text) if text.isdigit() else _INFINITE
+    return int(text) if text.isdigit() else syscalls.RLIM_INFINITY
 
 
 class MountInfo:
@@ -113,7 +113,7 @@ class MountInfo:
 
     def of_hook(self, before: set[bytes]) -> list[str]:
         """Return the mount points of a hook's mounts whose ids are not among `before`."""
-        lines = [line.split(b" ") for line in self.data.split(b"\n")[:-1] if b" ocihooks-ssh " in line]
+        lines = [line.split(b" ") for line in self.data.split(b"\n")[:-1] if b" " + SOURCE + b" " in line]
         return [unescape(fsdecode(fields[4])) for fields in lines if fields[0] not in before]
 
 
@@ -184,28 +184,9 @@ class RunningProcess:
 
         Where it runs with another id of the container, that file is not the caller's, but the user namespace's.
         """
-        directory, namespace = self.process.directory, self.user_namespaces[0]
         problem = f"cannot read the environment of process {self.process.pid}"
-
-        def read() -> bytes:
-            syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
-            try:
-                try:
-                    return _read_environ(directory)
-                except PermissionError:
-                    syscalls.setns(namespace, syscalls.CLONE_NEWUSER)
-                    return _read_environ(directory)
-            except OSError as error:
-                raise HookError(f"{problem}: {error.strerror}") from None
-
-        try:
-            data = disposable_process.run(
-                read, problem, None, (directory, namespace), _TIMEOUT, limit=2 * _MAX_ENVIRONMENT
-            )
-        except LateError:
-            raise LateError(
-                f"{problem}: no answer within {_TIMEOUT:.0f} s: its memory is a file's, and the file system hangs"
-            ) from None
+        directory, namespace = self.process.directory, self.user_namespaces[0]
+        data = read_memory(directory, "environ", problem, _MAX_ENVIRONMENT, _TIMEOUT, namespace)
         if len(data) > _MAX_ENVIRONMENT:
             raise HookError(f"{problem}: it is larger than {_MAX_ENVIRONMENT} bytes")
         return [entry for entry in fsdecode(data).split("\0") if entry]
@@ -267,12 +248,6 @@ class RunningProcess:
             raise HookError("it has not started its program yet: try again")
         if self.mounts.has_daemon():
             raise HookError(f"its container has an SSH daemon already ({BASE} is mounted there)")
-
-
-def _read_environ(directory: int) -> bytes:
-    """Return the content of environ, and little more than `_MAX_ENVIRONMENT` bytes of it. Raises OSError."""
-    with closing(os.open("environ", os.O_RDONLY, dir_fd=directory)) as descriptor:
-        return read_all(descriptor, _MAX_ENVIRONMENT)
 
 
 def _status(path: str, directory: int) -> tuple[int, int]:

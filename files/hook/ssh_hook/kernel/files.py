@@ -1,9 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Files and descriptors: compare files, check who can write one, close descriptors."""
+"""Files and descriptors: compare files, check who can write one, replace files, close descriptors."""
 
 from __future__ import annotations
 
-from .lean import closing, os, stat, write_all
+from .lean import TYPE_CHECKING, closing, create_file, os, stat, write_all
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+TEMPORARY_SUFFIX = 17  # characters that the temporary name of a file has after "." and the file's own name
 
 
 def is_same(first: os.stat_result, second: os.stat_result) -> bool:
@@ -20,6 +25,30 @@ def rewrite(handle: int, data: bytes) -> None:
     """Replace the content of the regular file that is open as O_PATH by `data`. Raises OSError."""
     with closing(os.open(f"/proc/self/fd/{handle}", os.O_WRONLY | os.O_TRUNC | os.O_NONBLOCK)) as descriptor:
         write_all(descriptor, data)
+
+
+def replace_files(directory: int, files: Mapping[str, bytes], prepare: Callable[[int], None] | None = None) -> None:
+    """Replace files in the open `directory`, each by an atomic rename; `files` are their contents by name.
+
+    The first file is replaced when all have been written, so that a full disk changes none. They belong to the caller,
+    with mode 0600. `prepare` changes that for each open file before its rename. Raises OSError.
+    """
+    temporaries: list[str] = []
+    try:
+        for name, data in files.items():
+            temporaries.append(f".{name}.{os.urandom(8).hex()}")
+            with closing(create_file(temporaries[-1], data, 0o600, directory)) as file:
+                if prepare is not None:
+                    prepare(file)
+        for temporary, name in zip(temporaries, files):
+            os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+    except OSError:
+        for temporary in temporaries:
+            try:
+                os.unlink(temporary, dir_fd=directory)
+            except OSError:
+                pass  # it could not be created, or has been renamed
+        raise
 
 
 def close_all_but(kept: set[int], null: int) -> None:

@@ -11,6 +11,7 @@ from . import syscalls
 from .identity import ActingAs, Identity
 from .lean import fsencode, os, read_file
 
+SOURCE = b"ocihooks-ssh"  # what mountinfo names as the source of the hook's file systems
 _LOCKED_FLAGS = {  # a remount must repeat these: a user namespace may not clear them on a mount that it inherited
     os.ST_NOSUID: syscalls.MS_NOSUID,
     os.ST_NODEV: syscalls.MS_NODEV,
@@ -68,7 +69,7 @@ def mount_tmpfs(target: int, size: int, inodes: int, context: str) -> None:
     `context` is its SELinux label, empty for none. Raises OSError, as all functions here.
     """
     data = f"mode=0755,size={size},nr_inodes={inodes}" + _context_option(context)
-    syscalls.mount(b"ocihooks-ssh", _path(target), b"tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, fsencode(data))
+    syscalls.mount(SOURCE, _path(target), b"tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, fsencode(data))
 
 
 def mount_bind(source: int, target: int) -> None:
@@ -130,9 +131,7 @@ def mount_overlay(lower: int, upper: int, work: int, target: int, user: Identity
     if in_user_namespace:
         data += ",userxattr"
     with ActingAs(user, privileged=True):
-        syscalls.mount(
-            b"ocihooks-ssh", _path(target), b"overlay", syscalls.MS_NOSUID | syscalls.MS_NODEV, data.encode()
-        )
+        syscalls.mount(SOURCE, _path(target), b"overlay", syscalls.MS_NOSUID | syscalls.MS_NODEV, data.encode())
 
 
 def mount_layers(layers: list[int], target: int) -> None:
@@ -143,7 +142,7 @@ def mount_layers(layers: list[int], target: int) -> None:
         if present & status:
             flags |= flag
     data = "lowerdir=" + ":".join(f"/proc/self/fd/{layer}" for layer in layers) + ",userxattr"
-    syscalls.mount(b"ocihooks-ssh", _path(target), b"overlay", flags, data.encode())
+    syscalls.mount(SOURCE, _path(target), b"overlay", flags, data.encode())
 
 
 def _context_option(label: str) -> str:

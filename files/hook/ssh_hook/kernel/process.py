@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 _STATE, _PARENT, _FLAGS, _START_TIME, _EXIT_STATUS = 0, 1, 6, 19, 49  # fields of stat, counted after the name
 _PF_FORKNOEXEC = 0x40  # include/linux/sched.h
 _DEAD = (b"Z", b"X")
+MAX_PID = 2**31 - 1
+MAX_ID = 2**32 - 2  # the highest user or group id; 2**32 - 1 means "no change" to the kernel
 
 
 class Process:

@@ -20,7 +20,7 @@ from .pidfile import open_pidfile
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_MAX_LINKS = 40  # the kernel's own limit
+MAX_LINKS = 40  # the kernel's own limit
 _RUNTIME_DIRECTORIES = ("/run/", "/var/run/", "/tmp/", "/var/tmp/")
 ENTRY, MOUNT, CONTENT = "entry", "mount", "content"  # kinds of changes
 _ATTEMPTS = 100  # openat2 fails with EAGAIN where something was renamed meanwhile
@@ -266,7 +266,7 @@ def _walk(root: int, path: str, flags: int) -> int:
             finally:
                 os.close(handle)
             links += 1
-            if links > _MAX_LINKS:
+            if links > MAX_LINKS:
                 raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
             if target.startswith("/"):
                 while len(stack) > 1:

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 from ..errors import HookError, NotCreatedError
+from ..kernel.files import replace_files
 from ..kernel.identity import ActingAs
-from ..kernel.lean import TYPE_CHECKING, closing, create_file, os, read_all
+from ..kernel.lean import TYPE_CHECKING, closing, os, read_all
 from ..kernel.mounts import mount_bind, mount_id, mount_overlay
 from ..keys.store import AUTHORIZED_KEYS, PRIVATE_KEY
 
@@ -111,18 +112,10 @@ class Home:
             **credentials.host_keys,
             AUTHORIZED_KEYS: authorized_keys,
         }
-        written: list[str] = []
         try:
             with ActingAs(self._user):
-                for name, data in files.items():
-                    temporary = f".{name}.{os.urandom(8).hex()}"
-                    written.append(temporary)
-                    os.close(create_file(temporary, data, 0o600, directory))
-                for temporary, name in zip(tuple(written), files):
-                    os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+                replace_files(directory, files)
         except OSError as error:
-            for temporary in written:
-                _remove(directory, temporary)
             raise HookError(f"cannot write the keys into {self.ssh_path} in the container: {error.strerror}") from None
 
     def _merged_authorized_keys(self, credentials: Credentials) -> bytes:
@@ -154,10 +147,3 @@ def make_directory(parent: int, name: str, mode: int, owner: Identity) -> int:
     descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
     os.fchown(descriptor, owner.uid, owner.gid)
     return descriptor
-
-
-def _remove(parent: int, name: str) -> None:
-    try:
-        os.unlink(name, dir_fd=parent)
-    except OSError:
-        pass  # it could not be created

@@ -13,12 +13,11 @@ from ..errors import HookError, printable
 from ..kernel import syscalls
 from ..kernel.lean import TYPE_CHECKING, closing, create_file, os, read_all, stat
 from ..kernel.mounts import clone_tree, mount_bind, mount_id, mount_layers, mount_tmpfs, move_mount
-from ..kernel.rootfs import Rootfs
+from ..kernel.rootfs import MAX_LINKS, Rootfs
 
 if TYPE_CHECKING:
     from ..kernel.identity import Identity
 
-_MAX_LINKS = 40  # the kernel's own limit
 _STAGE = "/dev"  # every container has it; what is mounted over it here is seen by nobody
 _SIZE = 1 << 20  # bytes
 _INODES = 256
@@ -155,7 +154,7 @@ def _resolve(rootfs: Rootfs, path: str) -> tuple[list[str], int]:
                     names.append(name)
                     continue
                 links += 1
-                if links > _MAX_LINKS or syscalls.filesystem_type(handle) == syscalls.PROC_SUPER_MAGIC:
+                if links > MAX_LINKS or syscalls.filesystem_type(handle) == syscalls.PROC_SUPER_MAGIC:
                     raise HookError(f"cannot open {printable(path)} in the container: too many links, or one of procfs")
                 target = os.readlink("", dir_fd=handle)
             if target.startswith("/"):

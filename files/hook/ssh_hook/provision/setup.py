@@ -105,16 +105,17 @@ class Setup:
             self.warnings.append(f"{self._home.problem}: your keys are in {paths.BASE} alone, and ssh works")
         size = len(self._environment) + len(self._passwd or b"") + len(self._account.shells or b"")
         self._base = self._mount_base(size + (self._launch.size() if self._launch else 0))
-        self._dropbear = make_directory(self._base, "dropbear", 0o755, self._owner)
-        mount_programs(make_directory(self._dropbear, "bin", 0o755, self._owner))
-        self._programs = _protect_mount("bin", self._dropbear)
+        self._dropbear = make_directory(self._base, basename(paths.DROPBEAR), 0o755, self._owner)
+        programs = basename(paths.PROGRAMS)
+        mount_programs(make_directory(self._dropbear, programs, 0o755, self._owner))
+        self._programs = _protect_mount(programs, self._dropbear)
 
     def provide(self, credentials: Credentials) -> list[str]:
         """Write the files that end with the container, and bind mount some over the image's. Raises HookError, OSError.
 
         Return Dropbear's options for host keys and authorized keys.
         """
-        _write_file(self._dropbear, "environment", self._environment, 0o600, self._user)
+        _write_file(self._dropbear, basename(paths.ENVIRONMENT), self._environment, 0o600, self._user)
         _write_file(self._dropbear, basename(paths.PIDFILE), b"", 0o644, self._user)
         options = []
         for name, data in credentials.host_keys.items():

@@ -17,6 +17,8 @@ FIRST_STATE = f"{BASE}/first"  # files by which the containers of a job agree wh
 
 DROPBEAR = f"{BASE}/dropbear"  # files that the daemon reads and writes
 PROGRAMS = f"{DROPBEAR}/bin"  # bind mount of the node's directory with Dropbear's programs
+SERVER_NAME = "dropbear"  # in that directory
+SERVER = f"{PROGRAMS}/{SERVER_NAME}"
 ENVIRONMENT = f"{DROPBEAR}/environment"
 PIDFILE = f"{DROPBEAR}/dropbear.pid"
 

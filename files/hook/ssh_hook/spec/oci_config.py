@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from ..errors import HookError, printable
 from ..kernel.lean import closing, os, stat
+from ..kernel.process import MAX_ID
 from .annotations import Annotations
 from .json_reader import Node, parse, read_document
 
 _MAX_SIZE = 16 << 20  # bytes; podman writes some 50 kB
-_MAX_ID = 2**32 - 2  # the highest user or group id; 2**32 - 1 means "no change" to the kernel
 _MAX_LIMIT = 2**64 - 1
 _DEFAULT_UMASK = 0o022
 # Annotations that only the Kubernetes CRI sets, by containerd and CRI-O. podman's pods carry others of CRI-O's.
@@ -54,9 +54,9 @@ class Container:
         self.is_podmans = annotations.value.get(_MANAGER) == _PODMAN
         process = config.node("process")
         user = process.node("user")
-        self.uid = user.integer("uid", 0, _MAX_ID)
-        self.gid = user.integer("gid", 0, _MAX_ID)
-        self.groups = user.integers("additionalGids", 0, _MAX_ID)
+        self.uid = user.integer("uid", 0, MAX_ID)
+        self.gid = user.integer("gid", 0, MAX_ID)
+        self.groups = user.integers("additionalGids", 0, MAX_ID)
         self.umask = user.integer("umask", 0, 0o777) if user.has("umask") else _DEFAULT_UMASK
         self.environment = dict(entry.split("=", 1) for entry in process.texts("env") if "=" in entry)
         self.environment.pop("", None)

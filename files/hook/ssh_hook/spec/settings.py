@@ -9,6 +9,7 @@ from ..kernel.lean import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+LAST_PORT = 65535
 _MAX_ADDRESSES = 10  # Dropbear's DROPBEAR_MAX_PORTS
 _WHERE = "in the 'env' of the OCI hook's JSON file"
 
@@ -55,9 +56,9 @@ def default_port(environment: Mapping[str, str]) -> int:
 
 def parse_port(text: str, where: str) -> int:
     """Return `text`, decimal digits only, as a TCP port. Raises HookError, which begins with `where`."""
-    if text.isascii() and text.isdigit() and len(text) <= 5 and 1 <= int(text) <= 65535:
+    if text.isascii() and text.isdigit() and len(text) <= 5 and 1 <= int(text) <= LAST_PORT:
         return int(text)
-    raise HookError(f"{where} is '{printable(text)}': give a port number from 1 to 65535")
+    raise HookError(f"{where} is '{printable(text)}': give a port number from 1 to {LAST_PORT}")
 
 
 def _required(environment: Mapping[str, str], name: str, wanted: str = "") -> str:

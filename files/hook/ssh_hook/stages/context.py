@@ -14,8 +14,7 @@ from ..kernel.lean import TYPE_CHECKING, os, read_file, stat
 from ..kernel.namespaces import Namespaces
 from ..kernel.process import Process
 from ..spec.annotations import PORT
-
-DROPBEAR = "dropbear"  # the server's name in the directory of programs
+from ..spec.container_paths import SERVER_NAME
 
 if TYPE_CHECKING:
     from ..kernel.rootfs import Rootfs
@@ -42,13 +41,13 @@ class Programs:
         """
         try:
             self.directory = os.stat(path)
-            self.name = _read_link(f"{path}/{DROPBEAR}") or DROPBEAR
+            self.name = _read_link(f"{path}/{SERVER_NAME}") or SERVER_NAME
             if "/" in self.name:
-                raise HookError(f"{path}/{DROPBEAR} is a link out of its directory: install it by the role dropbear")
+                raise HookError(f"{path}/{SERVER_NAME} is a link out of its directory: install it by the role dropbear")
             self.file = os.stat(f"{path}/{self.name}", follow_symlinks=False)
         except OSError as error:
             raise HookError(
-                f"cannot find {path}/{DROPBEAR} (DROPBEAR_DIR in the OCI hook's JSON file): {error.strerror}"
+                f"cannot find {path}/{SERVER_NAME} (DROPBEAR_DIR in the OCI hook's JSON file): {error.strerror}"
             ) from None
         if not stat.S_ISREG(self.file.st_mode):
             raise HookError(f"{path}/{self.name} is not a regular file: install it by the role dropbear")

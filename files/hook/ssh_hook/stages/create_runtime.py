@@ -18,6 +18,7 @@ from ..confine.rlimits import raise_own_limits
 from ..errors import CONTAINER_ENDED, HookError, LateError, UnservedError, describe_failure
 from ..host import record, userfiles
 from ..host.credentials import make_keys
+from ..host.engine import directory_of_copies
 from ..host.owner import find_owner
 from ..kernel import disposable_process, syscalls
 from ..kernel.lean import TYPE_CHECKING, environment, os, signal
@@ -224,7 +225,7 @@ class Supervisor:
                 owner.file_owner,
                 pidfile,
                 context.bundle,
-                "" if context.watcher is not None else record.directory_of_copies(context.engine.host_uid),
+                "" if context.watcher is not None else directory_of_copies(context.engine.host_uid),
             )
             record.write(self._record, context.bundle)
         except OSError as error:

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 from ..confine.apply import Confinement
 from ..errors import HookError
+from ..host.engine import state_directory
 from ..kernel import syscalls
 from ..kernel.files import close_all_but, is_same
 from ..kernel.lean import TYPE_CHECKING, closing, os, signal
 from ..kernel.process import Process
-from ..spec.container_paths import PROGRAMS
+from ..spec.container_paths import PROGRAMS, SERVER, SERVER_NAME
 from .channel import EndOfMessagesError, Forked, NoAnswerError, Warned
-from .context import DROPBEAR
 from .enter import EnteredContainer
 from .port import require_free
 
@@ -42,8 +42,8 @@ def _run_daemon(context: StartContext, end: DaemonEnd) -> None:
         context.introduction.send(process)
     end.to_hook.send(Forked(process.pid, process.start_time()))
     _adjust_oom_score(container.oom_score_adj)
-    state_directory = context.engine.state_directory
-    confinement = Confinement(container, context.labels, context.settings.require_seccomp, state_directory)
+    cache = state_directory(context.engine.host_uid)
+    confinement = Confinement(container, context.labels, context.settings.require_seccomp, cache)
     for warning in confinement.warnings:
         end.to_hook.send(Warned(warning))
     context.cgroups.open()
@@ -70,7 +70,7 @@ def _run_daemon(context: StartContext, end: DaemonEnd) -> None:
     if context.opened is not None:
         _serve_supervisor()
     # Its name is its path, by which a site's monitoring finds it; Dropbear takes the end of it for the program's name.
-    arguments = [f"{PROGRAMS}/{DROPBEAR}", "-F", "-e", "-S", f"{gate},{end.ready}"]
+    arguments = [SERVER, "-F", "-e", "-S", f"{gate},{end.ready}"]
     confinement.apply(entered.rootfs.descriptor, programs)
 
     # From here on only read(2) and execve(2), which every seccomp profile must allow. The hook enforces the timeout.
@@ -115,7 +115,7 @@ def _open_programs(entered: EnteredContainer, expected: Programs) -> int:
     with closing(os.open(expected.name, os.O_PATH | os.O_NOFOLLOW, dir_fd=directory)) as file:
         is_expected = is_same(expected.directory, os.fstat(directory)) and is_same(expected.file, os.fstat(file))
     is_expected = is_expected and (
-        expected.name == DROPBEAR or os.readlink(DROPBEAR, dir_fd=directory) == expected.name
+        expected.name == SERVER_NAME or os.readlink(SERVER_NAME, dir_fd=directory) == expected.name
     )
     if not is_expected or not os.fstatvfs(directory).f_flag & os.ST_RDONLY:
         raise HookError(f"{PROGRAMS} in the container was moved while it was set up")
@@ -126,7 +126,7 @@ def _execute(arguments: list[str], environment: dict[str, str]) -> None:
     """Exec Dropbear in the current directory, with these arguments. Raises HookError."""
     problem = "cannot start the SSH daemon"
     try:
-        os.execve(DROPBEAR, arguments, environment)
+        os.execve(SERVER_NAME, arguments, environment)
     except PermissionError as error:
         raise HookError(
             f"{problem}: {arguments[0]}: {error.strerror}: the container's AppArmor or SELinux profile, or "

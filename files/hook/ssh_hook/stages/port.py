@@ -12,13 +12,13 @@ from ..kernel import syscalls
 from ..kernel.identity import ActingAs, Identity
 from ..kernel.lean import closing, os, read_file
 from ..spec.annotations import PORT
+from ..spec.settings import LAST_PORT
 
 _TCP_LISTEN = 10
 _WILDCARDS = ["0.0.0.0", "::"]
-_LAST_PORT = 65535
 _MAX_TRIED = 64  # ports after one that is in use
 _HIDEPID_OFF = ("hidepid=0", "hidepid=off")
-_NO_SUCH_ADDRESS = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)  # errors of bind(2) for an unsupported address family
+NO_SUCH_ADDRESS = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)  # errors of bind(2) for an unsupported address family
 
 
 def require_free(
@@ -35,7 +35,7 @@ def require_free(
     if refused is None:
         return
     address, error = refused
-    if error.errno in _NO_SUCH_ADDRESS:
+    if error.errno in NO_SUCH_ADDRESS:
         raise HookError(f"{address} is not an address of this node: mend LISTEN_ADDRESSES in the OCI hook's JSON file")
     if error.errno == errno.EACCES:
         raise HookError(
@@ -52,7 +52,7 @@ def require_free(
 
 def _next_free(port: int, addresses: list[str], user: Identity) -> int | None:
     """Return the next port on which `user` could listen; None where there is none near."""
-    candidates = range(port + 1, min(port + _MAX_TRIED, _LAST_PORT) + 1)
+    candidates = range(port + 1, min(port + _MAX_TRIED, LAST_PORT) + 1)
     return next((candidate for candidate in candidates if is_free(candidate, addresses, user)), None)
 
 
@@ -74,7 +74,7 @@ def _first_refused(port: int, addresses: list[str], user: Identity) -> tuple[str
             with ActingAs(user):
                 _bind(address, port)
         except OSError as error:
-            if error.errno not in _NO_SUCH_ADDRESS or addresses:
+            if error.errno not in NO_SUCH_ADDRESS or addresses:
                 return address, error
     return None
 

@@ -103,13 +103,13 @@ MAPPED = {"namespaces": [{"type": "user"}], "uidMappings": [{"containerID": 0, "
 )
 def test_whose_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: object, uid: int) -> None:
     (tmp_path / "config.json").write_text(json.dumps(config))
-    monkeypatch.setattr(last, "read_file", lambda path: b"%d" % (2**32 - 1))
+    monkeypatch.setattr(last, "login_uid", lambda: 2**32 - 1)
     assert last._user_of(str(tmp_path)) == uid
-    monkeypatch.setattr(last, "read_file", lambda path: b"1000")
+    monkeypatch.setattr(last, "login_uid", lambda: 1000)
     assert last._user_of(str(tmp_path)) == 1000, "the login that started the engine"
 
 
 def test_no_bundle(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(last, "read_file", lambda path: b"0")
+    monkeypatch.setattr(last, "login_uid", lambda: 0)
     assert last._user_of("") == 0
     assert last._user_of("/no/such") == 0

@@ -97,7 +97,7 @@ def test_a_rootful_engine_vouches_for_nobody(
     monkeypatch: pytest.MonkeyPatch, settings: Settings, engine: Engine, login: int
 ) -> None:
     """In a user namespace, as of a system container, it is rootful all the same."""
-    monkeypatch.setattr(owner, "_login_uid", lambda: login)
+    monkeypatch.setattr(owner, "login_uid", lambda: login)
     with pytest.raises(HookError, match=r"name the user by the annotation com\.hooks\.ssh\.user=alice"):
         owner.find_owner(Identity(2001, 2001), engine, settings, "")
     found = owner.find_owner(Identity(2001, 2001), engine, settings, "alice")
@@ -108,7 +108,7 @@ def test_a_rootful_engine_vouches_for_nobody(
 
 
 def test_a_login_vouches_for_its_user(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
-    monkeypatch.setattr(owner, "_login_uid", lambda: 2001)
+    monkeypatch.setattr(owner, "login_uid", lambda: 2001)
     engine = cast(Engine, Runner(0, False))
     assert owner.find_owner(Identity(2001, 2001), engine, settings, "").is_vouched
 

@@ -11,14 +11,23 @@ from pathlib import Path
 import pytest
 from ansible_collections.ocihooks.ssh.plugins.module_utils import _bytecode as bytecode
 from ansible_collections.ocihooks.ssh.plugins.module_utils import _hook_package as hook_package
+from ssh_hook.host.engine import directory_of_copies
+from ssh_hook.spec import container_paths
 
 PACKAGE = {
     "__init__.py": "# the package\n",
     "cli.py": "from .spec.settings import PORT\n",
     "importer.py": "# the importer\n",
+    "program.sh": '#!/bin/sh\necho "is no module"\n',
     "spec/__init__.py": "# a room\n",
     "spec/settings.py": "PORT = 22\n",
 }
+
+
+def test_places_are_those_of_the_hook() -> None:
+    """The modules cannot import the hook."""
+    assert f"{hook_package.RECORDS}/daemons" == directory_of_copies(0)
+    assert hook_package.MOUNT_POINT == container_paths.BASE
 
 
 def replace_by_link(folder: Path, victim: Path) -> None:

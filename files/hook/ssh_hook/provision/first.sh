@@ -1,0 +1,185 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# first COMMAND [ARGUMENT...]: as the program of each container of a job, run COMMAND in the one on the first host, and
+# end with its exit status in all.
+#
+# The containers on the other hosts follow: each has an ssh session in the first one's container, which ends when
+# COMMAND does, or when that container is gone. A container is the first if that session leads to itself: the numbers in
+# the files `id` tell, whatever names the host has. The first writes the exit status of COMMAND into `status` and closes
+# the FIFO `end`; each session has the FIFO `followers` open until the other container has the status, and hangs up.
+base=/opt/oci-hooks/ssh
+state=$base/first
+ssh=$base/bin/ssh
+child=
+
+say() {
+    echo "first: $*" >&2
+}
+
+# Wait for the process $child, and pass on what would end this one. Sets `status`.
+await() {
+    while :; do
+        wait "$child"
+        status=$?
+        kill -0 "$child" 2>/dev/null || return 0
+    done
+}
+
+pass_signals_on() {
+    trap - USR1
+    trap 'kill -s TERM "$child" 2>/dev/null' HUP INT TERM
+}
+
+# Have up to 64 sessions at a time try each host, and so wait until all have started.
+reach_all() {
+    failed=
+    workers=
+    worker=0
+    trap 'failed=yes' USR1 HUP INT TERM
+    while [ "$worker" -lt 64 ] && [ "$worker" -lt "$count" ]; do
+        reach_some "$worker" </dev/null 7<&- 8<&- 9<&- &
+        workers="$workers $!"
+        worker=$((worker + 1))
+    done
+    for worker in $workers; do
+        while [ -z "$failed" ] && kill -0 "$worker" 2>/dev/null; do wait "$worker"; done
+    done
+    pass_signals_on
+    [ -n "$failed" ] || return 0
+    for worker in $workers; do kill "$worker" 2>/dev/null; done
+    return 1
+}
+
+# Try each 64th host, from number $1 on.
+reach_some() {
+    session=
+    trap 'kill $session 2>/dev/null; exit 1' TERM
+    number=0
+    while read -r host <&3; do
+        if [ $((number % 64)) -eq "$1" ]; then
+            "$ssh" "$host" true </dev/null 3<&- &
+            session=$!
+            if ! wait "$session"; then
+                say "no container of this job answers on $host"
+                kill -s USR1 $$
+                return 1
+            fi
+        fi
+        number=$((number + 1))
+    done 3<"$base/hosts"
+}
+
+lead() {
+    exec 8<>"$state/followers" 9<>"$state/end"
+    if reach_all; then
+        "$@" <&3 3<&- 8<&- 9<&- &
+        child=$!
+        await
+    else
+        status=1
+    fi
+    echo "$status" >"$state/status"
+    exec 7<"$state/followers"
+    exec 9<&-
+    # Until all others have come and gone, but for 10 s at most. A session that comes late waits to open `end`.
+    see_off &
+    child=$!
+    exec 8<&-
+    seconds=0
+    (while [ "$seconds" -lt 10 ]; do
+        sleep 1
+        : <>"$state/end"
+        seconds=$((seconds + 1))
+    done; kill "$child") 2>/dev/null 7<&- &
+    wait "$child"
+    kill "$!" 2>/dev/null
+    exit "$status"
+}
+
+# Read the line of each follower, and then until none has the FIFO open.
+see_off() {
+    came=1
+    while [ "$came" -lt "$count" ] && read -r _ <&7; do came=$((came + 1)); done
+    exec 8<&-
+    while read -r _ <&7; do :; done
+}
+
+# In a session of another container on the first host: the end, and the exit status, of the command there.
+serve() {
+    if [ "$1" = "$id" ]; then
+        echo self
+        return
+    fi
+    echo following
+    exec 8>"$state/followers"
+    echo >&8
+    [ -e "$state/status" ] || read -r _ <"$state/end"
+    read -r status <"$state/status" && echo "ended $status"
+    read -r _
+}
+
+# Write the last line of a session's answer into a file; do not wait for the session's end where no more follows.
+receive() {
+    while read -r line; do
+        echo "$line" >"$state/answer"
+        case $line in self | ended*) return ;; esac
+    done
+}
+
+follow() {
+    pass_signals_on
+    exec 6<>"$state/open"
+    tries=3
+    while :; do
+        : >"$state/answer"
+        "$ssh" -o ServerAliveInterval=15 -o ServerAliveCountMax=4 "$host" "$base/bin/first --serve $id"             <&6 >"$state/answers" 3<&- &
+        session=$!
+        receive <"$state/answers" 3<&- 6<&- &
+        child=$!
+        await
+        [ "$status" -le 128 ] || exit "$status"
+        answer=
+        read -r answer <"$state/answer"
+        case $answer in
+            self)
+                exec 6<&-
+                kill "$session" 2>/dev/null
+                return
+                ;;
+            ended*) exit "${answer#ended }" ;;
+            following)
+                say "the container on $host, which runs the command, has ended or is out of reach"
+                exit 255
+                ;;
+        esac
+        wait "$session"
+        status=$?
+        tries=$((tries - 1))
+        if [ "$tries" -eq 0 ] || [ "$status" -ne 255 ]; then
+            say "no container of this job answers on $host, the first of its hosts"
+            exit "$status"
+        fi
+        sleep 1
+    done
+}
+
+read -r id <"$state/id" || exit
+case ${1-} in
+    '')
+        say 'give a command: first COMMAND [ARGUMENT...]'
+        exit 2
+        ;;
+    --serve)
+        serve "$2"
+        exit
+        ;;
+esac
+exec 3<&0
+count=0
+while read -r line; do
+    [ "$count" -ne 0 ] || host=$line
+    count=$((count + 1))
+done <"$base/hosts"
+follow
+lead "$@"

@@ -1,0 +1,115 @@
+"""What is found in /proc, where FIFOs stand for the memory of processes that does not answer."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from ssh_hook.commands import daemons
+from ssh_hook.spec import container_paths as paths
+
+TIMEOUT = 1.0  # seconds
+SLACK = 10.0  # seconds, for a busy machine
+
+
+@pytest.fixture(name="proc")
+def fixture_proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty /proc. The disposable processes are reaped at the end: they end, for they were killed."""
+    monkeypatch.setattr(daemons, "_PROC", tmp_path)
+    monkeypatch.setattr(daemons, "_TIMEOUT", TIMEOUT)
+    yield tmp_path
+    try:
+        while True:
+            os.waitpid(-1, 0)
+    except ChildProcessError:
+        pass
+
+
+def make(
+    proc: Path, pid: int, *, parent: int = 1, name: str = "dropbear", cmdline: str = "", environ: str = ""
+) -> Path:
+    """Make the directory of a process; return it."""
+    process = proc / str(pid)
+    (process / "ns").mkdir(parents=True)
+    (process / "ns/net").touch()
+    fields = " ".join(["S", str(parent), *["0"] * 17, str(pid), *["0"] * 20])
+    (process / "stat").write_text(f"{pid} ({name}) {fields}\n", encoding="utf-8")
+    (process / "comm").write_text(f"{name}\n", encoding="utf-8")
+    (process / "status").write_text("Uid:\t1000\t1000\t1000\t1000\n", encoding="utf-8")
+    (process / "cmdline").write_text(cmdline, encoding="utf-8")
+    (process / "environ").write_text(environ, encoding="utf-8")
+    return process
+
+
+def command(port: int) -> str:
+    return f"{paths.SERVER}\0-F\0-p\0{port}\0"
+
+
+def hang(process: Path, name: str) -> None:
+    (process / name).unlink()
+    os.mkfifo(process / name)
+
+
+def found_in_time() -> list[daemons.Daemon]:
+    begin = time.monotonic()
+    found = daemons.find_daemons()
+    assert time.monotonic() - begin < TIMEOUT + SLACK
+    return found
+
+
+def test_daemon_with_sessions(proc: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    make(proc, 10, name="conmon", cmdline="/usr/bin/conmon\0-c\0" + "a" * 64 + "\0-n\0it\0", environ="SLURM_JOB_ID=7\0")
+    make(proc, 11, parent=10, cmdline=command(15263))
+    for pid, parent in ((12, 11), (13, 11), (14, 12)):
+        make(proc, pid, parent=parent, cmdline=command(15263))
+    (daemon,) = daemons.find_daemons()
+    assert (daemon.pid, daemon.uid, daemon.port, daemon.sessions) == (11, 1000, 15263, 2)
+    assert (daemon.engine, daemon.id, daemon.name, daemon.job) == ("podman", "a" * 64, "it", "7")
+    assert capfd.readouterr().err == ""
+
+
+def test_others_are_no_daemons(proc: Path) -> None:
+    make(proc, 10, name="sleep", cmdline=command(15263))
+    make(proc, 11, cmdline="/usr/sbin/dropbear\0-p\00022\0")
+    make(proc, 12, cmdline=command(70000))
+    (make(proc, 13, cmdline=command(15263)) / "ns/net").unlink()  # as for a caller who may not inspect it
+    make(proc, 14, name="a) S 1 (dropbear", cmdline=command(15263))
+    assert daemons.find_daemons() == []
+
+
+def test_memory_of_other_processes_is_not_read(proc: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for pid in range(10, 110):
+        process = make(proc, pid, name="stuck")
+        hang(process, "cmdline")
+        hang(process, "environ")
+    make(proc, 200, parent=50, cmdline=command(15263))
+    assert [daemon.pid for daemon in found_in_time()] == [200]
+    assert capfd.readouterr().err == ""
+
+
+def test_what_does_not_answer_is_skipped(proc: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    hang(make(proc, 10), "cmdline")
+    make(proc, 11, parent=10, cmdline=command(15263))  # its session: not asked for
+    make(proc, 20, cmdline=command(15264))
+    assert [daemon.pid for daemon in found_in_time()] == [20]
+    said = capfd.readouterr().err
+    assert said.count("\n") == 1
+    assert said.startswith("ssh_hook: warning: cannot read the memory of these processes within 1 s")
+    assert said.endswith(": 10\n")
+
+
+def test_environment_that_does_not_answer(proc: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    hang(make(proc, 10, cmdline=command(15263)), "environ")
+    (daemon,) = found_in_time()
+    assert (daemon.pid, daemon.port, daemon.job) == (10, 15263, "")
+    assert capfd.readouterr().err.endswith(": 10\n")
+
+
+def test_all_that_do_not_answer_cost_one_deadline(proc: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for pid in range(10, 110):
+        hang(make(proc, pid), "cmdline")
+    assert found_in_time() == []
+    assert capfd.readouterr().err.endswith(": 10, 11, 12, 13, 14, 15, 16, 17, ...\n")
