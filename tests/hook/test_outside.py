@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import openssh
+import paramiko
 import pytest
 from cable import address, near_address, plug
 from containers import ALICE, BOB, IMAGES, LAUNCHER, PORT, SETTINGS, Container, Result, as_user, keys, run, wait_for
@@ -151,6 +152,43 @@ def test_scp(container: Container, tmp_path: Path, options: tuple[str, ...]) -> 
 def test_sftp(container: Container) -> None:
     result = alices("sftp", "-q", "-b", "-", ALIAS, stdin=b"mkdir /tmp/made\nls /tmp\nrmdir /tmp/made\n").checked()
     assert b"/tmp/made" in result.out
+
+
+@contextlib.contextmanager
+def paramiko_client(known_hosts: str) -> Iterator[paramiko.SSHClient]:
+    """A client that is connected to the container with the files of `client-config`; it refuses unknown host keys."""
+    with paramiko.SSHClient() as client:
+        client.load_host_keys(known_hosts)
+        client.connect(
+            address(0), PORT, "alice", key_filename=str(CLIENT / "id_container"), allow_agent=False, look_for_keys=False
+        )
+        yield client
+
+
+def test_paramiko(container: Container) -> None:
+    with paramiko_client(str(CLIENT / "known_hosts")) as client:
+        stdin, stdout, stderr = client.exec_command("readlink /proc/self/ns/pid; cat; echo to stderr >&2; exit 7")
+        stdin.write(b"\0\xff")
+        stdin.channel.shutdown_write()
+        assert stdout.read() == container.exec("readlink", "/proc/self/ns/pid").checked().out + b"\0\xff"
+        assert stderr.read() == b"to stderr\n"
+        assert stdout.channel.recv_exit_status() == 7
+        with client.open_sftp() as sftp:
+            sftp.putfo(io.BytesIO(b"data"), "/tmp/by-paramiko")
+        assert container.path("/tmp/by-paramiko").read_bytes() == b"data"
+
+
+def test_paramiko_refuses_another_host_key(container: Container, tmp_path: Path) -> None:
+    """One that is not in known_hosts, and one that is there with another key."""
+    known_hosts = tmp_path / "known_hosts"
+    known_hosts.write_text("", encoding="ascii")
+    with pytest.raises(paramiko.SSHException, match="not found in known_hosts"), paramiko_client(str(known_hosts)):
+        pass
+    another = paramiko.ECDSAKey.generate()
+    text = f"[{address(0)}]:{PORT} {another.get_name()} {another.get_base64()}\n"
+    known_hosts.write_text(text, encoding="ascii")
+    with pytest.raises(paramiko.BadHostKeyException), paramiko_client(str(known_hosts)):
+        pass
 
 
 def test_x11_stays_off(container: Container) -> None:

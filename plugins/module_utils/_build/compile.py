@@ -12,11 +12,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from . import compilers
-from .elf import check_canaries, check_program
+from .canaries import check_library_canaries, check_program_canaries
+from .elf import check_program
 from .errors import BuildError
 from .job import Job
 from .recipes import PROGRAMS, RECIPES
 from .store import Build
+from .symbols import function_names, object_files, strip
 from .unpack import unpack
 
 STEP_SECONDS = 3600  # for one call of configure or make
@@ -63,6 +65,20 @@ def run_step(command: Sequence[str], directory: Path, variables: Mapping[str, st
         raise BuildError(f"'{command[0]}' {failure}; the last lines of {log}:\n{text}")
 
 
+def keep_programs(build: Build, top: Path, made: Path) -> None:
+    """Check the programs that were linked in `top`, and put them into `made` without their symbols."""
+    own = function_names(object_files(top))
+    for pattern, place in RECIPES[build.source].kept:
+        (made / place).mkdir(parents=True, exist_ok=True)
+        for path in top.glob(pattern):
+            linked = path.read_bytes()
+            check_program(linked, build.architecture, path.name)
+            check_program_canaries(linked, own, f"{path.name} for {build.architecture}")
+            stripped = strip(linked)
+            check_program(stripped, build.architecture, path.name)
+            (made / place / path.name).write_bytes(stripped)
+
+
 def compile_source(job: Job, build: Build, scratch: Path) -> Path:
     """Make a build in the new directory `scratch`. Return a directory with its files, checked."""
     source, recipe = job.sources[build.source], RECIPES[build.source]
@@ -74,16 +90,18 @@ def compile_source(job: Job, build: Build, scratch: Path) -> Path:
         raise BuildError(
             f"{source.archive} has no {recipe.configure[0]}: take the release archive that upstream publishes"
         )
+    compilers.check_flags(variables, scratch)
     run_step(recipe.configure_for(build.architecture, job.compiler(build.architecture)), top, variables, log)
     for arguments in recipe.make:
         run_step(["make", f"-j{cores()}", *arguments], top, variables, log)
-    check_canaries(top, source.release)
     made = scratch / "made"
-    for pattern, place in recipe.kept:
-        (made / place).mkdir(parents=True, exist_ok=True)
-        for path in top.glob(pattern):
-            if build.source in PROGRAMS:
-                check_program(path.read_bytes(), build.architecture, path.name)
-            shutil.copy(path, made / place)
+    if build.source in PROGRAMS:
+        keep_programs(build, top, made)
+    else:
+        check_library_canaries(object_files(top), source.release)
+        for pattern, place in recipe.kept:
+            (made / place).mkdir(parents=True, exist_ok=True)
+            for path in top.glob(pattern):
+                shutil.copy(path, made / place)
     log.unlink()
     return made

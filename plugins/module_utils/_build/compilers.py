@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from .errors import BuildError
@@ -25,7 +25,16 @@ from .recipes import ZIG_TARGETS
 CFLAGS = "-O3 -fPIC -fstack-protector-strong -fno-strict-overflow -Wno-pointer-sign"
 # gcc has the second from version 12 on. zig has both.
 NEWER_CFLAGS = ("-fstack-clash-protection", "-ftrivial-auto-var-init=zero")
-LDFLAGS = "-Wl,-z,relro,-z,now,-z,noexecstack -s"
+LDFLAGS = "-Wl,-z,relro,-z,now,-z,noexecstack"
+# What switches off each flag that hardens, and a function that each of them changes.
+OPPOSITES = {
+    "-fstack-protector-strong": "-fno-stack-protector",
+    "-fstack-clash-protection": "-fno-stack-clash-protection",
+    "-ftrivial-auto-var-init=zero": "-ftrivial-auto-var-init=uninitialized",
+}
+PROBE = """void use(void *);
+int probe(void) { char large[1 << 17]; int number; use(large); use(&number); return number; }
+"""
 LOG_TAIL = 20  # lines of what failed that are shown
 
 
@@ -139,6 +148,29 @@ def places(compiler: str, scratch: Path) -> dict[str, str]:
         environment["PATH"] = f"{scratch / 'zig' / 'ziglang'}:{path}"
         environment |= {f"ZIG_{kind}_CACHE_DIR": str(scratch / "zig-cache") for kind in ("GLOBAL", "LOCAL")}
     return environment
+
+
+def check_flags(variables: Mapping[str, str], directory: Path) -> None:
+    """Raise BuildError if the compiler makes the same code without a flag that hardens, so that the flag does nothing.
+
+    Args:
+        variables: the environment of a build
+        directory: where to compile
+    """
+    (directory / "probe.c").write_text(PROBE)
+    flags = variables["CFLAGS"].split()
+
+    def compiled(*more: str) -> bytes:
+        command = [*variables["CC"].split(), *flags, *more, "-c", "probe.c", "-o", "probe.o"]
+        result = subprocess.run(command, cwd=directory, env=variables, capture_output=True, text=True, check=False)
+        if result.returncode != 0:
+            raise BuildError(f"'{variables['CC']}' cannot compile a function of two lines: {last_lines(result.stderr)}")
+        return (directory / "probe.o").read_bytes()
+
+    code = compiled()
+    for flag, opposite in OPPOSITES.items():
+        if flag in flags and compiled(opposite) == code:
+            raise BuildError(f"'{variables['CC']}' does nothing for {flag}: build with another compiler")
 
 
 def install_zig(requirement: str, scratch: Path) -> None:

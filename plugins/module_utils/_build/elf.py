@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from pathlib import Path
 
 from .errors import BuildError
 
@@ -99,12 +98,3 @@ def check_program(data: bytes, architecture: str, name: str) -> None:
         found = [f"is {error}"]
     if found:
         raise BuildError(f"{name} for {architecture} {'; '.join(found)}: refused")
-
-
-def check_canaries(top: Path, release: str) -> None:
-    """Raise BuildError unless what was compiled in `top` has stack canaries.
-
-    The objects are looked at because every program that is linked with musl has __stack_chk_fail.
-    """
-    if not any(b"\0__stack_chk_fail\0" in path.read_bytes() for path in top.rglob("*.o")):
-        raise BuildError(f"{release} was compiled without stack canaries (-fstack-protector-strong): refused")

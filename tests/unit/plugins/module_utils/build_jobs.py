@@ -12,6 +12,9 @@ from ansible_collections.ocihooks.ssh.plugins.module_utils._build import job as 
 
 X86_64 = 62
 PT_LOAD, PT_DYNAMIC, PT_INTERP, PT_GNU_STACK, PT_GNU_RELRO = 1, 2, 3, 0x6474E551, 0x6474E552
+PT_RISCV_ATTRIBUTES = 0x70000003
+SHT_PROGBITS, SHT_SYMTAB, SHT_STRTAB = 1, 2, 3
+SHF_ALLOC, SHF_EXECINSTR, STT_FUNC = 2, 4, 2
 DT_NEEDED, DT_STRTAB, DT_FLAGS, DT_FLAGS_1 = 1, 5, 30, 0x6FFFFFFB
 BIND_NOW, NOW = 8, 1
 BASE = 0x1000  # where the file is loaded
@@ -54,6 +57,35 @@ def elf(
         + headers
         + data
     )
+
+
+def linked(code: bytes, functions: dict[str, int], machine: int = X86_64) -> bytes:
+    """Make a linked program with a symbol table: its code is at BASE, where `functions` start at these offsets.
+
+    A program header leads to what is not loaded, as of the linker for riscv64.
+    """
+    strings = b"\0" + b"".join(name.encode() + b"\0" for name in functions)
+    symbols = bytes(24)
+    for name, offset in functions.items():
+        symbols += struct.pack("<IBBHQQ", strings.index(name.encode()), STT_FUNC, 0, 1, BASE + offset, 4)
+    names = b"\0.text\0.symtab\0.strtab\0.shstrtab\0"
+    start = 64 + 2 * 56
+    places = [start]
+    for content in (code, symbols, strings, names):
+        places.append(places[-1] + len(content))
+    program_headers = struct.pack("<IIQQQQQQ", PT_LOAD, 5, start, BASE, BASE, len(code), len(code), 16)
+    program_headers += struct.pack("<IIQQQQQQ", PT_RISCV_ATTRIBUTES, 4, places[2], 0, 0, len(strings), len(strings), 1)
+    rows = [
+        (0,) * 10,
+        (names.index(b".text"), SHT_PROGBITS, SHF_ALLOC | SHF_EXECINSTR, BASE, places[0], len(code), 0, 0, 16, 0),
+        (names.index(b".symtab"), SHT_SYMTAB, 0, 0, places[1], len(symbols), 3, 1, 8, 24),
+        (names.index(b".strtab"), SHT_STRTAB, 0, 0, places[2], len(strings), 0, 0, 1, 0),
+        (names.index(b".shstrtab"), SHT_STRTAB, 0, 0, places[3], len(names), 0, 0, 1, 0),
+    ]
+    ident = b"\x7fELF\x02\x01\x01".ljust(16, b"\0")
+    header = struct.pack("<HHIQQQIHHHHHH", 3, machine, 1, 0, 64, places[4], 0, 64, 56, 2, 64, len(rows), len(rows) - 1)
+    table = b"".join(struct.pack("<IIQQQQIIQQ", *row) for row in rows)
+    return ident + header + program_headers + code + symbols + strings + names + table
 
 
 def source(**changes: object) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from ansible_collections.ocihooks.ssh.plugins.module_utils._build import compilers
+from ansible_collections.ocihooks.ssh.plugins.module_utils._build import compilers, errors
 from build_jobs import job, made
 
 
@@ -36,3 +36,31 @@ def test_a_compiler_gets_only_the_flags_that_it_takes(tmp_path: Path, monkeypatc
     compilers.gcc_flags.cache_clear()
     assert compilers.gcc_flags() == f"{compilers.CFLAGS} -fstack-clash-protection"
     compilers.gcc_flags.cache_clear()
+
+
+def pretend_compiler(directory: Path, text: str) -> dict[str, str]:
+    """Return the environment of a build with a compiler that writes what this shell command prints."""
+    compiler = directory / "pretend-cc"
+    compiler.write_text(f"#!/bin/sh\n{text} > probe.o\n")
+    compiler.chmod(0o755)
+    flags = " ".join([compilers.CFLAGS, *compilers.NEWER_CFLAGS])
+    return {"CC": f"{compiler} -target any", "CFLAGS": flags, "PATH": "/usr/bin:/bin"}
+
+
+def test_a_compiler_that_makes_other_code_without_each_flag_is_used(tmp_path: Path) -> None:
+    compilers.check_flags(pretend_compiler(tmp_path, 'echo "$@"'), tmp_path)
+
+
+@pytest.mark.parametrize("flag", compilers.OPPOSITES)
+def test_a_compiler_that_ignores_a_flag_is_refused(tmp_path: Path, flag: str) -> None:
+    variables = pretend_compiler(tmp_path, f"echo \"$@\" | sed 's/{compilers.OPPOSITES[flag]}//; s/ *-c / -c /'")
+    with pytest.raises(errors.BuildError) as refusal:
+        compilers.check_flags(variables, tmp_path)
+    assert str(refusal.value) == f"'{variables['CC']}' does nothing for {flag}: build with another compiler"
+    compilers.check_flags({**variables, "CFLAGS": variables["CFLAGS"].replace(flag, "")}, tmp_path)  # is not asked for
+
+
+def test_a_compiler_that_fails_at_once_says_why(tmp_path: Path) -> None:
+    variables = pretend_compiler(tmp_path, "echo 'no such target' >&2; exit 1")
+    with pytest.raises(errors.BuildError, match="cannot compile a function of two lines: no such target"):
+        compilers.check_flags(variables, tmp_path)

@@ -75,12 +75,3 @@ def test_the_refusal_names_file_architecture_and_faults() -> None:
         errors.BuildError, match="dropbearmulti for x86_64 is not a 64-bit little-endian ELF file: refused"
     ):
         checks.check_program(b"junk", "x86_64", "dropbearmulti")
-
-
-def test_a_build_without_stack_canaries_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "src").mkdir()
-    (tmp_path / "src" / "main.o").write_bytes(b"\x7fELF\0main\0")
-    with pytest.raises(errors.BuildError, match="release-1 was compiled without stack canaries"):
-        checks.check_canaries(tmp_path, "release-1")
-    (tmp_path / "src" / "other.o").write_bytes(b"\x7fELF\0main\0__stack_chk_fail\0")
-    checks.check_canaries(tmp_path, "release-1")
