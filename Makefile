@@ -1,7 +1,7 @@
 # A developer's commands; the scripts that the recipes call say more.
 PYTHON ?= /usr/bin/python3
 PARTS := lint docs unit fuzz sanity integration role-dropbear role-ssh-hook hook-tests vm-tests molecule engines launchers demo-test
-SCENARIOS := upgrade-from-sarus rootless lifecycle slurm launch-real monitoring node-image release-test
+SCENARIOS := upgrade-from-sarus rootless lifecycle slurm launch-real monitoring node-image release-test architectures
 FUZZ_SECONDS ?= 60
 SOAK_SECONDS ?= 600
 ARGS := # only from the command line of make, not from the environment
@@ -46,6 +46,7 @@ help:
 	@echo 'make monitoring   the page of an audit in a browser; metrics in node_exporter'
 	@echo 'make node-image   an image of a stateless node: deployed into, booted in a virtual machine'
 	@echo 'make release-test a release by the written procedure, in a copy, and its archive as Galaxy and a site take it'
+	@echo 'make architectures  the programs for ppc64le and riscv64, built and run under emulation'
 	@echo 'make soak         thousands of starts and races, and fuzzing for SOAK_SECONDS (600)'
 	@echo 'make bench        performance of the hook and its peers; seven minutes'
 	@echo 'make bench-deploy a deployment to three nodes, twice: seconds, and the slowest tasks'
@@ -85,6 +86,9 @@ integration: venv
 
 role-dropbear: venv
 	@tests/role_dropbear/run $(ARGS)
+
+architectures: venv
+	@DIRECTORY=architectures tests/role_dropbear/run tests/role_dropbear/architectures.py $(ARGS)
 
 role-ssh-hook: venv
 	@tests/role_ssh_hook/run $(ARGS)

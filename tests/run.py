@@ -29,6 +29,7 @@ TAIL = 40  # lines
 EXPECTED = {
     "lifecycle": 1200,
     "role-dropbear": 800,
+    "architectures": 660,
     "hook-tests": 650,
     "role-ssh-hook": 470,
     "launch-real": 480,
@@ -55,6 +56,7 @@ EXPECTED = {
 # (tests/testbed/packages), images, the builds of Dropbear, .cache/hook (tests/hook/prepare). Some tests tell by the
 # clock whether something works, so parts that would keep more processors busy get only those of their lane:
 PARALLEL = {
+    "architectures": "make -j",
     "fuzz": "two targets at a time",
     "lint": "two linters at a time",
     "role-dropbear": "make -j",

@@ -1,18 +1,19 @@
 # shellcheck shell=bash
-# Sourced inside `alone`: a Dropbear daemon with keys of its own, on port 2222 of loopback.
+# Sourced inside `alone`: a Dropbear daemon with keys of its own, on port 2222 of loopback. HOST_KEY and LOGIN_KEY in the
+# environment are the keys' types, ecdsa or ed25519.
 
 keys=/mnt/home/.ssh
 # ssh's options for this daemon
 options=(-F none -o BatchMode=yes -o "UserKnownHostsFile=$keys/known_hosts" -o StrictHostKeyChecking=yes
-    -p 2222 -i "$keys/id_ed25519")
+    -p 2222 -i "$keys/id")
 
 # make_keys DROPBEARKEY...: with this command
 make_keys() {
     mkdir -m 0700 "$keys"
-    "$@" -t ecdsa -f "$keys/host_key" >/dev/null
-    "$@" -y -f "$keys/host_key" | sed -n 's/^\(ecdsa[^ ]* [^ ]*\).*/[127.0.0.1]:2222 \1/p' >"$keys/known_hosts"
-    ssh-keygen -q -t ed25519 -N '' -f "$keys/id_ed25519"
-    install -m 0600 "$keys/id_ed25519.pub" "$keys/authorized_keys"
+    "$@" -t "${HOST_KEY:-ecdsa}" -f "$keys/host_key" >/dev/null
+    "$@" -y -f "$keys/host_key" | sed -n 's/^\(\(ecdsa\|ssh\)-[^ ]* [^ ]*\).*/[127.0.0.1]:2222 \1/p' >"$keys/known_hosts"
+    ssh-keygen -q -t "${LOGIN_KEY:-ed25519}" -N '' -f "$keys/id"
+    install -m 0600 "$keys/id.pub" "$keys/authorized_keys"
 }
 
 # start_daemon DROPBEAR...: with this command and environment, and wait until it listens

@@ -6,26 +6,35 @@ import http.server
 import json
 import os
 import re
-import shlex
 import shutil
 import stat
 import subprocess
-import sys
 import tarfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import MappingProxyType
 from typing import NamedTuple
 
 import primitives
 import pytest
 import yaml
+from sites import (
+    BUILD,
+    HERE,
+    NOTHING,
+    PROGRAMS,
+    ROOT,
+    VERSION,
+    Play,
+    Site,
+    alone,
+    check_under_emulation,
+    outcome,
+    run,
+    succeeded,
+)
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parents[1]
 PATCHES = ROOT / "roles" / "dropbear" / "files" / "patches" / "dropbear"
-VERSION = "2026.94"
 OTHER_VERSION = "2026.95"  # which the role does not know
 # The release archives, by the variables that name copies of them.
 ARCHIVES = {
@@ -34,151 +43,8 @@ ARCHIVES = {
     "openssh_source_archive": "openssh-10.3p1.tar.gz",
     "openssl_source_archive": "openssl-3.5.7.tar.gz",
 }
-PROGRAMS = ("dropbearmulti", "scp", "sftp", "sftp-server", "ssh")
 SBOM = "sbom.cdx.json"
 NAMES = ("dropbear", "dropbearkey")  # of dropbearmulti
-NOTHING: Mapping[str, str] = MappingProxyType({})
-
-DEPLOY = ({"hosts": "all:!builder", "gather_facts": False, "roles": ["ocihooks.ssh.dropbear"]},)
-# Of these nodes one says that it is another machine.
-BUILD = [
-    {
-        "hosts": "all",
-        "gather_subset": ["!all", "min"],
-        "tasks": [
-            {
-                "name": "Pretend to be an aarch64 node",
-                "ansible.builtin.set_fact": {"ansible_architecture": "aarch64", "cacheable": True},
-                "when": "inventory_hostname == 'arm'",
-            },
-            {"name": "Build", "ansible.builtin.import_role": {"name": "ocihooks.ssh.dropbear", "tasks_from": "build"}},
-        ],
-    }
-]
-
-
-class Play(NamedTuple):
-    """How a play went: its exit status, its output, and how many tasks changed something, over all hosts."""
-
-    status: int
-    output: str
-    changed: int
-
-
-class Site:
-    """A prefix on the nodes and a build directory, below one directory that is empty at first."""
-
-    def __init__(self, directory: Path, settings: Path) -> None:
-        self.directory = directory
-        self.settings = settings
-        self.prefix = directory / "prefix"
-        self.build_dir = directory / "build"
-
-    def command(
-        self, *arguments: str, variables: Mapping[str, str] = NOTHING, hosts: str = "node", playbook: object = DEPLOY
-    ) -> list[str]:
-        """Return the command that runs a play; the variables are the role's, without `dropbear_`."""
-        text = json.dumps(playbook)
-        path = self.settings / f"{hashlib.sha256(text.encode()).hexdigest()}.yml"
-        path.write_text(text)
-        extra = {"prefix": str(self.prefix), "build_dir": str(self.build_dir), **variables}
-        extra = {f"dropbear_{name}": value for name, value in extra.items()} | {
-            "ansible_python_interpreter": sys.executable
-        }
-        return ["ansible-playbook", "-i", f"{hosts},", "-c", "local", "-e", json.dumps(extra), str(path), *arguments]
-
-    def environment(self, changes: Mapping[str, str]) -> dict[str, str]:
-        return {
-            **os.environ,
-            "ANSIBLE_CONFIG": str(self.settings / "ansible.cfg"),
-            "ANSIBLE_COLLECTIONS_PATH": str(self.settings / "collections"),
-            "ANSIBLE_HOME": str(self.settings / "ansible"),
-            "ANSIBLE_LOCALHOST_WARNING": "false",
-            "ANSIBLE_NOCOLOR": "true",
-            "ANSIBLE_PIPELINING": "true",
-            "no_proxy": "127.0.0.1",
-            **changes,
-        }
-
-    def start(self, command: list[str], environment: Mapping[str, str] = NOTHING) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            command,
-            env=self.environment(environment),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-
-    def play(
-        self,
-        *arguments: str,
-        variables: Mapping[str, str] = NOTHING,
-        hosts: str = "node",
-        playbook: object = DEPLOY,
-        environment: Mapping[str, str] = NOTHING,
-    ) -> Play:
-        command = self.command(*arguments, variables=variables, hosts=hosts, playbook=playbook)
-        return outcome(self.start(command, environment))
-
-    def files(self) -> list[str]:
-        return sorted(str(path.relative_to(self.directory)) for path in self.directory.rglob("*"))
-
-    def artefacts(self, program: str = "dropbearmulti", architecture: str = os.uname().machine) -> list[Path]:
-        return sorted(self.build_dir.glob(f"artefacts/*-{architecture}-*/{program}"))
-
-    def take_builds(self, other: Site, *releases: str) -> None:
-        """Have another site's builds of these releases: static libraries take most of the time."""
-        store = self.build_dir / "artefacts"
-        store.mkdir(parents=True)
-        for release in releases:
-            for directory in other.build_dir.glob(f"artefacts/{release}-*"):
-                shutil.copytree(directory, store / directory.name)
-
-
-def outcome(process: subprocess.Popen[str]) -> Play:
-    output, _errors = process.communicate()
-    return Play(process.returncode, output, sum(map(int, re.findall(r"\bchanged=(\d+)", output))))
-
-
-def succeeded(play: Play) -> Play:
-    assert play.status == 0, play.output
-    return play
-
-
-def run(*command: str | Path) -> str:
-    """Return what a command prints, on both outputs; it must succeed."""
-    done = subprocess.run(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=600
-    )
-    assert done.returncode == 0, done.stdout
-    return done.stdout
-
-
-def alone(*command: str | Path) -> list[str]:
-    """Return the lines that a command prints that runs by itself (see the program `alone`)."""
-    done = subprocess.run([HERE / "alone", *command], capture_output=True, text=True, check=False, timeout=600)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout.splitlines()
-
-
-@pytest.fixture(scope="session")
-def settings(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where Ansible finds this checkout as the collection."""
-    directory = tmp_path_factory.mktemp("settings")
-    namespace = directory / "collections" / "ansible_collections" / "ocihooks"
-    namespace.mkdir(parents=True)
-    (namespace / "ssh").symlink_to(ROOT)
-    (directory / "ansible.cfg").write_text("[defaults]\n")  # none of the machine's
-    return directory
-
-
-@pytest.fixture
-def site(tmp_path: Path, settings: Path) -> Site:
-    """A site where nothing was done yet."""
-    directory = tmp_path / "site"
-    directory.mkdir()
-    return Site(directory, settings)
 
 
 class First(NamedTuple):
@@ -302,15 +168,6 @@ def test_scp_and_sftp_take_the_ssh_that_the_hook_puts_into_containers(first: Fir
         )
         assert done.returncode != 0
         assert "/opt/oci-hooks/ssh/bin/ssh: No such file" in done.stderr
-
-
-def copy_by_sftp(directory: Path, *emulator: str, sftp: Path, server: Path) -> None:
-    """Have sftp bring a file to a server, which it starts itself, and back, all with one architecture's programs."""
-    (directory / "a").write_bytes(os.urandom(300_000))
-    (directory / "batch").write_text(f"put -p {directory}/a {directory}/b\nget {directory}/b {directory}/c\n")
-    run(*emulator, sftp, "-D", shlex.join([*emulator, str(server)]), "-b", directory / "batch")
-    assert (directory / "c").read_bytes() == (directory / "a").read_bytes()
-    assert int((directory / "b").stat().st_mtime) == int((directory / "a").stat().st_mtime)
 
 
 def test_one_logs_in_with_what_is_installed(first: First) -> None:
@@ -572,18 +429,75 @@ def tool(directory: Path, name: str, text: str) -> dict[str, str]:
     return {"PATH": f"{directory}:{os.environ['PATH']}"}
 
 
-def test_a_program_that_needs_a_libc_is_refused(
-    first: First, site: Site, archives: dict[str, str], tmp_path: Path
+# At the first call of make: other flags for what is compiled.
+FLAGS = "sed -i 's/-fstack-protector-strong/{}/' Makefile lib*/Makefile"
+LIBC = (
+    'exec "$real" "$@" LDFLAGS="${LDFLAGS/-static-pie/-pie}"',
+    r"dropbearmulti for \w+ needs the interpreter /lib/ld-musl-\w+\.so\.1; needs libc\.so: refused",
+)
+CANARIES = (
+    f'{FLAGS.format("-fno-stack-protector")}; exec "$real" "$@"',
+    r"dropbearmulti for \w+ has stack canaries \(-fstack-protector-strong\) in 0 of its \d+ functions: refused",
+)
+
+
+@pytest.mark.parametrize(("make", "sentence"), [LIBC, CANARIES], ids=["libc", "canaries"])
+def test_a_program_that_is_made_otherwise_is_refused(
+    first: First, site: Site, archives: dict[str, str], tmp_path: Path, make: str, sentence: str
 ) -> None:
     site.take_builds(first.site, "libsodium", "openssh")
-    environment = tool(tmp_path, "make", 'exec "$real" "$@" LDFLAGS="${LDFLAGS/-static-pie/-pie}"')
-    play = site.play(variables=archives, environment=environment)
+    play = site.play(variables=archives, environment=tool(tmp_path, "make", make))
     assert play.status != 0
-    assert re.search(
-        r"dropbearmulti for \w+ needs the interpreter /lib/ld-musl-\w+\.so\.1; needs libc\.so: refused", play.output
-    )
+    assert re.search(sentence, play.output)
     assert site.artefacts() == []
     assert not site.prefix.exists()
+
+
+def built_otherwise(
+    first: First, site: Site, archives: dict[str, str], directory: Path, make: str
+) -> tuple[Path, Path]:
+    """Return Dropbear's program, as made by this text in place of make, and ssh."""
+    site.take_builds(first.site, "libsodium", "openssh")
+    succeeded(site.play(playbook=BUILD, variables=archives, environment=tool(directory, "make", make)))
+    ((dropbear,), (ssh,)) = (site.artefacts(name) for name in ("dropbearmulti", "ssh"))
+    return dropbear, ssh
+
+
+def log_in_with_each_key(dropbear: Path, ssh: Path) -> None:
+    for host, login in (("ecdsa", "ed25519"), ("ed25519", "ecdsa")):
+        lines = alone("env", f"HOST_KEY={host}", f"LOGIN_KEY={login}", HERE / "login", dropbear, ssh)
+        assert lines == [f"root PATH={os.environ['PATH']}:/from/the/daemon", "status 7"]
+
+
+def test_without_libsodium_upstreams_own_code_serves(
+    first: First, site: Site, archives: dict[str, str], tmp_path: Path
+) -> None:
+    make = f'{FLAGS.format("& -DDROPBEAR_LIBSODIUM=0")}; exec "$real" "$@"'
+    programs = built_otherwise(first, site, archives, tmp_path, make)
+    assert b"libsodium cannot be initialised" not in programs[0].read_bytes()
+    log_in_with_each_key(*programs)
+
+
+def test_libsodium_is_initialised_before_it_is_used(
+    first: First, site: Site, archives: dict[str, str], tmp_path: Path
+) -> None:
+    """In each process of the daemon, and in dropbearkey; the calls are checked while they are made."""
+    (library,) = first.site.build_dir.glob(f"artefacts/libsodium-*-{os.uname().machine}-*/lib/libsodium.a")
+    source, wrapper = HERE / "initialised.c", tmp_path / "initialised.o"
+    run("musl-gcc", "-O2", "-fPIC", "-Wall", f"-I{library.parents[1]}/include", "-c", source, "-o", wrapper)
+    defined = set(re.findall(r" T __wrap_(\w+)$", run("nm", wrapper), re.MULTILINE))
+    flags = " ".join(f"-Wl,--wrap={name}" for name in sorted(defined))
+    needed = tmp_path / "needed"
+    make = f'"$real" "$@" LDFLAGS="$LDFLAGS {flags} {wrapper}"; status=$?; nm -u obj/sodium.o >{needed}; exit $status'
+    dropbear, ssh = built_otherwise(first, site, archives, tmp_path, make)
+    called = set(re.findall(r" U ((?:crypto|sodium)_\w+)$", needed.read_text(), re.MULTILINE))
+    assert called == defined  # or the program calls what is not checked
+
+    log_in_with_each_key(dropbear, ssh)
+    key = ("env", "FORGET=1", dropbear, "dropbearkey", "-t", "ed25519", "-f", tmp_path / "key")
+    done = subprocess.run(key, capture_output=True, text=True, check=False)
+    assert done.returncode == 99
+    assert done.stderr.splitlines()[-1] == "crypto_sign_ed25519_seed_keypair before sodium_init"
 
 
 def test_a_failed_build_shows_what_the_compiler_said(
@@ -607,15 +521,9 @@ def test_a_failed_build_shows_what_the_compiler_said(
 
 def test_the_programs_for_aarch64_run_under_emulation(first: First, tmp_path: Path) -> None:
     site = first.site
-    succeeded(site.play(playbook=BUILD, hosts="node,arm"))
-    (program,) = site.artefacts(architecture="aarch64")
-    ((ssh,), (sftp,), (server,)) = (site.artefacts(name, "aarch64") for name in ("ssh", "sftp", "sftp-server"))
-    emulator = shutil.which("qemu-aarch64") or ""
-    assert run(emulator, program, "dropbear", "-V") == f"Dropbear v{VERSION}\n"
-    lines = alone(HERE / "login", program, ssh, emulator)
-    assert lines == [f"root PATH={os.environ['PATH']}:/from/the/daemon", "status 7"]
-    copy_by_sftp(tmp_path, emulator, sftp=sftp, server=server)
-    assert succeeded(site.play(playbook=BUILD, hosts="node,arm")).changed == 0
+    succeeded(site.play(playbook=BUILD, hosts="node,aarch64"))
+    check_under_emulation(site, "aarch64", tmp_path)
+    assert succeeded(site.play(playbook=BUILD, hosts="node,aarch64")).changed == 0
 
 
 def test_a_new_version_replaces_the_old_at_once_and_sessions_stay(

@@ -1,0 +1,43 @@
+"""The programs for the architectures that `make test` does not build. pytest takes this file when it is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from sites import BUILD, PROGRAMS, Play, Site, check_under_emulation, run, succeeded
+
+ARCHITECTURES = {"ppc64le": "PowerPC64", "riscv64": "RISC-V"}  # as readelf names them
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory, settings: Path) -> Site:
+    """Where the programs of these architectures were built."""
+    site = Site(tmp_path_factory.mktemp("built"), settings)
+    succeeded(build(site))
+    return site
+
+
+def build(site: Site) -> Play:
+    return site.play(playbook=BUILD, hosts=",".join(ARCHITECTURES))
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_program_is_static_and_of_its_architecture(built: Site, architecture: str, name: str) -> None:
+    (program,) = built.artefacts(name, architecture)
+    text = run("readelf", "--wide", "--file-header", "--program-headers", "--dynamic", program)
+    assert f"Machine:                           {ARCHITECTURES[architecture]}\n" in text
+    assert "DYN (" in text
+    assert "INTERP" not in text
+    assert "(NEEDED)" not in text
+    assert "GNU_RELRO" in text
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_the_programs_run_under_emulation(built: Site, architecture: str, tmp_path: Path) -> None:
+    check_under_emulation(built, architecture, tmp_path)
+
+
+def test_what_is_built_is_not_built_again(built: Site) -> None:
+    assert succeeded(build(built)).changed == 0

@@ -1,0 +1,164 @@
+"""Sites that the role deploys to or builds for on this machine, and how their programs are run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+VERSION = "2026.94"
+PROGRAMS = ("dropbearmulti", "scp", "sftp", "sftp-server", "ssh")
+NOTHING: Mapping[str, str] = MappingProxyType({})
+
+DEPLOY = ({"hosts": "all:!builder", "gather_facts": False, "roles": ["ocihooks.ssh.dropbear"]},)
+# A node whose name is an architecture says that it is one of these.
+BUILD = [
+    {
+        "hosts": "all",
+        "gather_subset": ["!all", "min"],
+        "tasks": [
+            {
+                "name": "Pretend to be of the architecture that the node is named after",
+                "ansible.builtin.set_fact": {"ansible_architecture": "{{ inventory_hostname }}", "cacheable": True},
+                "when": "inventory_hostname in ['aarch64', 'ppc64le', 'riscv64']",
+            },
+            {"name": "Build", "ansible.builtin.import_role": {"name": "ocihooks.ssh.dropbear", "tasks_from": "build"}},
+        ],
+    }
+]
+
+
+class Play(NamedTuple):
+    """How a play went: its exit status, its output, and how many tasks changed something, over all hosts."""
+
+    status: int
+    output: str
+    changed: int
+
+
+class Site:
+    """A prefix on the nodes and a build directory, below one directory that is empty at first."""
+
+    def __init__(self, directory: Path, settings: Path) -> None:
+        self.directory = directory
+        self.settings = settings
+        self.prefix = directory / "prefix"
+        self.build_dir = directory / "build"
+
+    def command(
+        self, *arguments: str, variables: Mapping[str, str] = NOTHING, hosts: str = "node", playbook: object = DEPLOY
+    ) -> list[str]:
+        """Return the command that runs a play; the variables are the role's, without `dropbear_`."""
+        text = json.dumps(playbook)
+        path = self.settings / f"{hashlib.sha256(text.encode()).hexdigest()}.yml"
+        path.write_text(text)
+        extra = {"prefix": str(self.prefix), "build_dir": str(self.build_dir), **variables}
+        extra = {f"dropbear_{name}": value for name, value in extra.items()} | {
+            "ansible_python_interpreter": sys.executable
+        }
+        return ["ansible-playbook", "-i", f"{hosts},", "-c", "local", "-e", json.dumps(extra), str(path), *arguments]
+
+    def environment(self, changes: Mapping[str, str]) -> dict[str, str]:
+        return {
+            **os.environ,
+            "ANSIBLE_CONFIG": str(self.settings / "ansible.cfg"),
+            "ANSIBLE_COLLECTIONS_PATH": str(self.settings / "collections"),
+            "ANSIBLE_HOME": str(self.settings / "ansible"),
+            "ANSIBLE_LOCALHOST_WARNING": "false",
+            "ANSIBLE_NOCOLOR": "true",
+            "ANSIBLE_PIPELINING": "true",
+            "no_proxy": "127.0.0.1",
+            **changes,
+        }
+
+    def start(self, command: list[str], environment: Mapping[str, str] = NOTHING) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            command,
+            env=self.environment(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def play(
+        self,
+        *arguments: str,
+        variables: Mapping[str, str] = NOTHING,
+        hosts: str = "node",
+        playbook: object = DEPLOY,
+        environment: Mapping[str, str] = NOTHING,
+    ) -> Play:
+        command = self.command(*arguments, variables=variables, hosts=hosts, playbook=playbook)
+        return outcome(self.start(command, environment))
+
+    def files(self) -> list[str]:
+        return sorted(str(path.relative_to(self.directory)) for path in self.directory.rglob("*"))
+
+    def artefacts(self, program: str = "dropbearmulti", architecture: str = os.uname().machine) -> list[Path]:
+        return sorted(self.build_dir.glob(f"artefacts/*-{architecture}-*/{program}"))
+
+    def take_builds(self, other: Site, *releases: str) -> None:
+        """Have another site's builds of these releases: static libraries take most of the time."""
+        store = self.build_dir / "artefacts"
+        store.mkdir(parents=True)
+        for release in releases:
+            for directory in other.build_dir.glob(f"artefacts/{release}-*"):
+                shutil.copytree(directory, store / directory.name)
+
+
+def outcome(process: subprocess.Popen[str]) -> Play:
+    output, _errors = process.communicate()
+    return Play(process.returncode, output, sum(map(int, re.findall(r"\bchanged=(\d+)", output))))
+
+
+def succeeded(play: Play) -> Play:
+    assert play.status == 0, play.output
+    return play
+
+
+def run(*command: str | Path) -> str:
+    """Return what a command prints, on both outputs; it must succeed."""
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=600
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def alone(*command: str | Path) -> list[str]:
+    """Return the lines that a command prints that runs by itself (see the program `alone`)."""
+    done = subprocess.run([HERE / "alone", *command], capture_output=True, text=True, check=False, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout.splitlines()
+
+
+def copy_by_sftp(directory: Path, *emulator: str, sftp: Path, server: Path) -> None:
+    """Have sftp bring a file to a server, which it starts itself, and back, all with one architecture's programs."""
+    (directory / "a").write_bytes(os.urandom(300_000))
+    (directory / "batch").write_text(f"put -p {directory}/a {directory}/b\nget {directory}/b {directory}/c\n")
+    run(*emulator, sftp, "-D", shlex.join([*emulator, str(server)]), "-b", directory / "batch")
+    assert (directory / "c").read_bytes() == (directory / "a").read_bytes()
+    assert int((directory / "b").stat().st_mtime) == int((directory / "a").stat().st_mtime)
+
+
+def check_under_emulation(site: Site, architecture: str, directory: Path) -> None:
+    """Run the programs for another architecture, as a daemon, in a login and in copies, on this machine's kernel."""
+    found = {name: site.artefacts(name, architecture) for name in PROGRAMS}
+    programs = {name: paths[0] for name, paths in found.items()}
+    emulator = shutil.which(f"qemu-{architecture}") or ""
+    assert run(emulator, programs["dropbearmulti"], "dropbear", "-V") == f"Dropbear v{VERSION}\n"
+    lines = alone(HERE / "login", programs["dropbearmulti"], programs["ssh"], emulator)
+    assert lines == [f"root PATH={os.environ['PATH']}:/from/the/daemon", "status 7"]
+    copy_by_sftp(directory, emulator, sftp=programs["sftp"], server=programs["sftp-server"])
