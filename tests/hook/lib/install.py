@@ -12,12 +12,14 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import yaml
 from containers import ALICE, SETTINGS, as_user
+from jinja2.nativetypes import NativeEnvironment
 
 ROOT = Path(__file__).resolve().parents[3]
 ROLE = ROOT / "roles" / "ssh_hook"
@@ -65,9 +67,17 @@ def template(name: str, **values: object) -> str:
     environment.filters |= {
         "quote": shlex.quote,
         "to_json": json.dumps,
-        "to_nice_json": lambda value, indent: json.dumps(value, indent=indent),
     }
     return environment.from_string((ROLE / "templates" / name).read_text(encoding="utf-8")).render(values)
+
+
+def rendered(data: Any, values: Mapping[str, object]) -> Any:
+    """Return data of the role's variables with each text in it rendered, as Ansible does."""
+    if isinstance(data, dict):
+        return {name: rendered(value, values) for name, value in data.items()}
+    if isinstance(data, list):
+        return [rendered(value, values) for value in data]
+    return NativeEnvironment(undefined=jinja2.StrictUndefined).from_string(data).render(values)
 
 
 def install_hook() -> None:
@@ -90,7 +100,8 @@ def install_hook() -> None:
         "ssh_hook_stages": ["createRuntime", "poststop"],
         "ssh_hook__asks": variables["ssh_hook__asks"],
     }
-    (HOOKS / "07-ssh-hook.json").write_text(template("hook.json.j2", **values), encoding="utf-8")
+    hook_json = json.dumps(rendered(variables["ssh_hook__hook"], values), indent=2)
+    (HOOKS / "07-ssh-hook.json").write_text(hook_json, encoding="utf-8")
 
     ENROOT_HOOKS.mkdir(parents=True, exist_ok=True)
     script = ENROOT_HOOKS / "zz-ocihooks-ssh.sh"
