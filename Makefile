@@ -5,7 +5,7 @@ SCENARIOS := upgrade-from-sarus rootless lifecycle slurm launch-real monitoring 
 FUZZ_SECONDS ?= 60
 SOAK_SECONDS ?= 600
 ARGS := # only from the command line of make, not from the environment
-TAKE_ARGS := unit sanity integration role-dropbear role-ssh-hook hook-tests vm-tests monitoring node-image
+TAKE_ARGS := unit sanity integration role-dropbear role-ssh-hook hook-tests vm-tests monitoring node-image architectures
 
 ifneq ($(strip $(ARGS)),)
 ifneq ($(filter-out $(TAKE_ARGS),$(MAKECMDGOALS)),)

@@ -22,7 +22,9 @@ class ActionModule(ActionBase):
         builds, cache = arguments.pop("builds", None), arguments.pop("cache", None)
         architecture, source_dir = arguments.pop("architecture", ""), arguments.pop("source_dir", "")
         release = None
-        if builds and architecture in builds["missing"]:  # in check mode, in which nothing is built
+        if builds and architecture in builds["missing"]:
+            if not self._task.check_mode:
+                return {**result, "failed": True, "msg": f"The build host has no programs for {architecture}."}
             versions, directory = arguments["versions"], f"{arguments['prefix']}/dropbear/bin"
             what = (
                 f"Dropbear {versions['dropbear']} and OpenSSH {versions['openssh']} would be installed in {directory}."

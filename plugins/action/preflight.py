@@ -13,7 +13,7 @@ import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.action import ActionBase
 from ansible.plugins.loader import module_loader
-from ansible_collections.ocihooks.ssh.plugins.plugin_utils import _fitness, _sources, _variables
+from ansible_collections.ocihooks.ssh.plugins.plugin_utils import _audit, _fitness, _sources, _variables
 
 _ROLES = Path(__file__).parents[2] / "roles"
 LOGIN_NODES = "login_nodes"  # a group
@@ -32,7 +32,7 @@ def role_options(role: str) -> dict[str, dict[str, Any]]:
 
 # Read when the plugin is loaded, in the process that the workers of all hosts are forked from.
 OPTIONS = {name: option for role in ("ssh_hook", "dropbear") for name, option in role_options(role).items()}
-VERSIONS = {name: option["default"] for name, option in OPTIONS.items() if name.endswith("_version")}
+DEFAULT_VERSIONS = {name: option["default"] for name, option in OPTIONS.items() if name.endswith("_version")}
 LISTS = [*(name for name, option in OPTIONS.items() if option["type"] == "list"), *_variables.LISTS]
 
 
@@ -59,6 +59,13 @@ def question(values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _why(answer: Mapping[str, Any]) -> dict[str, Any]:
+    """Return why a node did not say what it is. Of its answer only texts are taken: there may be facts in it."""
+    texts = ("msg", "module_stdout", "module_stderr")
+    said = {name: _audit.printable(answer[name]) for name in texts if answer.get(name)}
+    return {"msg": "The node's answer is not what node_facts gives.", **said, "failed": True}
+
+
 def has_module(name: str) -> bool:
     """Return whether the controller has a module."""
     return bool(module_loader.find_plugin_with_context(name).resolved)
@@ -68,7 +75,7 @@ class ActionModule(ActionBase):
     """The action plugin."""
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Check the variables, and for other purposes than that the node."""
+        """Check the variables and, unless the purpose is ``variables``, the node."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         variables = task_vars or {}
         if variables.get("ssh_hook__facts", {}).get("unreachable"):  # in an audit, which ends with a report on all
@@ -91,20 +98,20 @@ class ActionModule(ActionBase):
         result = {
             **result,
             "changed": False,
-            "versions": {name: values.get(name, default) for name, default in VERSIONS.items()},
+            "versions": {name: values.get(name, default) for name, default in DEFAULT_VERSIONS.items()},
         }
         if purpose == "variables":
             return result
         answer: dict[str, Any] = self._execute_module(
             module_name="ocihooks.ssh.node_facts", module_args=question(values), task_vars=task_vars
         )
-        if "node" not in answer:
-            return {**result, **answer}
-        node = answer["node"]
+        node = answer.get("node")
+        if not isinstance(node, dict):
+            return {**result, **_why(answer)}
         found = [] if purpose == "remove" else _fitness.complaints(host, values, node, purpose == "audit")
         if found:
-            return {**result, "failed": True, "msg": " ".join(found)}
-        remarks = _fitness.remarks(host, values, node)
+            return {**result, "failed": True, "msg": _audit.printable(" ".join(found))}
+        remarks = [_audit.printable(remark) for remark in _fitness.remarks(host, values, node)]
         return {
             **result,
             "warnings": remarks if purpose == "deploy" else [],

@@ -259,7 +259,8 @@ def _is_private_group(file: File) -> bool:
     except KeyError:
         return False
     is_own = (group.gr_name, group.gr_gid) == (owner.pw_name, owner.pw_gid)
-    return is_own and set(group.gr_mem) <= {owner.pw_name} and not _access_acl(file)
+    users = {entry.pw_name for entry in pwd.getpwall() if entry.pw_gid == group.gr_gid} | set(group.gr_mem)
+    return is_own and users <= {owner.pw_name} and not _access_acl(file)
 
 
 def repair(*, paths: Sequence[bytes], apply: bool) -> Outcome:

@@ -45,8 +45,8 @@ options:
   docker_json:
     description:
       - The configuration of Docker's daemon, in which CDI devices are switched on. All other settings stay.
-      - Docker takes it at its next start. This module warns of that. It does not restart Docker, which may end
-        containers.
+      - Docker takes it at its next start. This module warns of that, unless it changes an image of a node. It does not
+        restart Docker, which may end containers.
     type: path
 attributes:
   diff_mode:
@@ -89,7 +89,7 @@ import platform
 import stat
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.ocihooks.ssh.plugins.module_utils import _docker, _files, _oci_json
+from ansible_collections.ocihooks.ssh.plugins.module_utils import _docker, _files, _image, _oci_json
 
 # The kinds of JSON, which is checked, and whose directories are made; and the kinds of other files, with their modes.
 JSON = {"hooks": "hook", "cdi": "cdi"}
@@ -112,11 +112,15 @@ def wrong_files(module: AnsibleModule) -> dict[str, tuple[str, int]]:
 
 
 def refusal_of(path: str, option: str, text: str, check: bool) -> str | None:
-    """Return why a file may not be written, a sentence; in check mode its text is not looked at."""
+    """Return why a file may not be written, a sentence, or None. In check mode the text of JSON is not checked."""
     if option in JSON:
         return None if check else _oci_json.refusal(path, JSON[option], text)
     directory = os.path.dirname(path)
-    return None if os.path.isdir(directory) else f"{directory}, for {os.path.basename(path)}, is no directory"
+    return (
+        None
+        if os.path.isdir(directory)
+        else f"{directory}, for {os.path.basename(path)}, is no directory: install its engine, or name another"
+    )
 
 
 def difference(path: str, before: str, after: str) -> dict[str, str]:
@@ -155,7 +159,7 @@ def main() -> None:
             path = docker_json
             diffs.append(difference(path, *docker))
             _docker.switch_on(path, check)
-            if not check:
+            if not check and not _image.is_image():
                 module.warn(
                     f"Docker on {platform.node()} takes CDI devices from its next start on: run systemctl restart "
                     'docker when its containers may end (with "live-restore" they go on running).'

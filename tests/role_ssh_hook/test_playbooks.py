@@ -55,6 +55,27 @@ def test_a_limit_that_leaves_no_host_is_refused(untouched: dict[str, str], tmp_p
     refused(untouched, none, "matches both 'compute_nodes:login_nodes' (ssh_hook_hosts) and 'storage' (--limit)")
 
 
+def test_a_node_sets_no_variables_by_its_answer_to_the_preflight(untouched: dict[str, str], tmp_path: Path) -> None:
+    """Its interpreter is as it should be, but for the module that asks what the node is."""
+    answer = {
+        "changed": False,
+        "client_only": False,
+        "missing_packages": [],
+        "versions": {"dropbear_version": "1"},
+        "ansible_facts": {"dropbear_source_urls": ["http://other/"], "dropbear_build_host": "other"},
+    }
+    interpreter = tmp_path / "python3"
+    interpreter.write_text(
+        '#!/bin/sh\ntext=$(cat "${1:--}")\n'
+        "case $text in *modules.node_facts*) echo '" + json.dumps(answer) + "'; exit ;; esac\n"
+        "printf '%s\\n' \"$text\" | exec /usr/bin/python3 -\n"
+    )
+    interpreter.chmod(0o755)
+    done = play("deploy", variables={"ansible_python_interpreter": str(interpreter)})
+    refused(untouched, done, "The node's answer is not what node_facts gives.")
+    assert "http://other/" not in done.said
+
+
 def test_wrong_names_and_strings_for_lists_are_refused(untouched: dict[str, str]) -> None:
     wrong: dict[str, object] = {
         "ssh_hook_server_prot": 15264,

@@ -76,8 +76,9 @@ def guarded_functions(program: bytes) -> set[str]:
         if section.flags & SHF_EXECINSTR:
             for place, distance in CALLS[machine](program[section.offset : section.offset + section.size]):
                 caller = section.address + place
-                if caller + distance in targets:
-                    found.add(functions[bisect_right(starts, caller) - 1].name)
+                index = bisect_right(starts, caller) - 1
+                if caller + distance in targets and index >= 0:
+                    found.add(functions[index].name)
     return found
 
 

@@ -23,7 +23,7 @@ from .recipes import ZIG_TARGETS
 # -fno-strict-overflow and the stack protector are Dropbear's own hardening, which --disable-harden
 # switches off because it would also choose a linking of its own.
 CFLAGS = "-O3 -fPIC -fstack-protector-strong -fno-strict-overflow -Wno-pointer-sign"
-# gcc has the second from version 12 on. zig has both.
+# zig has both; gcc has -ftrivial-auto-var-init from version 12 on.
 NEWER_CFLAGS = ("-fstack-clash-protection", "-ftrivial-auto-var-init=zero")
 LDFLAGS = "-Wl,-z,relro,-z,now,-z,noexecstack"
 # What switches off each flag that hardens, and a function that each of them changes.

@@ -150,7 +150,7 @@ def check_build_directory(path: Path) -> None:
         if owner is None:
             reason, remedy = f"{place} is writable by others", f"run 'chmod go-w {place}'"
         else:
-            reason, remedy = f"{place} belongs to {owner}", "give that to root"
+            reason, remedy = f"{place} belongs to {owner}", f"run 'chown root {place}'"
         raise BuildError(
             f"the build directory {path} could be replaced, since {reason}: {remedy}, or choose another build directory"
         )

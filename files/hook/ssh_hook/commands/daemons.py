@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import os
 import re
+import time
+from collections import Counter
 from pathlib import Path
 
 from ..errors import HookError, LateError
@@ -29,8 +31,9 @@ _MAX_ANCESTORS = 16
 _ID = re.compile(r"(libpod|docker)[-/]([0-9a-f]{64})")
 _SLURM = re.compile(r"/job_([0-9]+)(?:/|$)")
 _ENGINES = {"libpod": "podman", "docker": "docker"}
-_TIMEOUT = 5.0  # seconds, for the memory of all processes together
+_TIMEOUT = 5.0  # seconds, for the memory of all processes of a user
 _SHORTEST = 0.05  # seconds, for that of one process
+_QUICK = 0.02  # seconds that a read may take without being counted
 _MOST_NAMED = 8  # processes in a warning
 _MOST = 1 << 20  # bytes of a file in /proc: what a process calls its arguments can be endless
 _PLACE = re.compile(r"(?:\[(.*)\]:)?([0-9]{1,5})")
@@ -75,14 +78,14 @@ class Daemon:
 
 
 class _Memory:
-    """Reads what is in the memory of processes, all of it within one deadline.
+    """Reads what is in the memory of processes, that of each user's within one deadline.
 
     Attributes: silent, the pids of the processes that did not answer.
     """
 
     def __init__(self) -> None:
-        self._left = _TIMEOUT  # seconds that may be lost to processes that do not answer
-        self.silent: list[int] = []
+        self._left: dict[int, float] = {}  # seconds that may still be lost to slow processes, by uid
+        self.silent: set[int] = set()
 
     def read(self, pid: int, name: str) -> str:
         """Return the content of cmdline or environ; empty where it cannot be read, or did not answer before.
@@ -91,28 +94,34 @@ class _Memory:
         """
         if pid in self.silent:
             return ""
-        if self._left < _SHORTEST:
-            self.silent.append(pid)
-            return ""
+        begun = time.monotonic()
+        uid = -1
         try:
+            uid = _uid(pid)
+            left = self._left.setdefault(uid, _TIMEOUT)
+            if left < _SHORTEST:
+                raise LateError(f"process {pid}: no time is left")
             with closing(os.open(_PROC / str(pid), os.O_RDONLY | os.O_DIRECTORY)) as directory:
-                data = read_memory(directory, name, f"process {pid}", _MOST, self._left / 2)
+                data = read_memory(directory, name, f"process {pid}", _MOST, left / 2)
         except LateError:
-            self._left /= 2
-            self.silent.append(pid)
+            self.silent.add(pid)
             return ""
         except (HookError, OSError):
             return ""  # it ended meanwhile, or is not the caller's
+        finally:
+            if uid in self._left:
+                self._left[uid] -= max(0.0, time.monotonic() - begun - _QUICK)
         return data.decode("utf-8", "replace")
 
     def warn(self) -> None:
         """Name the processes that did not answer, if there are any."""
         if self.silent:
-            pids = ", ".join(map(str, self.silent[:_MOST_NAMED])) + (", ..." if self.silent[_MOST_NAMED:] else "")
+            pids = sorted(self.silent)
+            named = ", ".join(map(str, pids[:_MOST_NAMED])) + (", ..." if pids[_MOST_NAMED:] else "")
             log(
                 WARNING,
                 f"cannot read the memory of these processes within {_TIMEOUT:.0f} s, as where a file system hangs, so "
-                f"that containers may be missing, or lack their job: {pids}",
+                f"that containers may be missing, or lack their job: {named}",
             )
 
 
@@ -139,8 +148,9 @@ def find_daemons() -> list[Daemon]:
             daemons.append(daemon)
         if daemon is not None or pid in memory.silent:
             known.add(pid)
+    children = Counter(parents.values())
     for daemon in daemons:
-        daemon.sessions = sum(parent == daemon.pid for parent in parents.values())
+        daemon.sessions = children[daemon.pid]
         daemon.bundle = bundles.get(daemon.pid, "")
         _describe(daemon, parents, memory)
     memory.warn()
@@ -150,7 +160,7 @@ def find_daemons() -> list[Daemon]:
 def _processes() -> tuple[dict[int, int], dict[int, int]]:
     """Return the parents of all processes, and the start times, in clock ticks since boot, of those named as Dropbear.
 
-    The name is what the process's program file was called, and is not in its memory, as its command line is.
+    That name is at first the program file's, and a process can change it. It is not in the process's memory.
     """
     parents: dict[int, int] = {}
     starts: dict[int, int] = {}
@@ -191,12 +201,16 @@ def _read_daemon(pid: int, memory: _Memory, since: int) -> Daemon | None:
             places.append((place.group(1) or "", int(place.group(2))))
     if not places:
         return None
-    status = (path / "status").read_text(encoding="utf-8", errors="replace")
-    uid = int(next(line.split()[1] for line in status.splitlines() if line.startswith("Uid:")))
-    daemon = Daemon(pid, uid, places, since)
+    daemon = Daemon(pid, _uid(pid), places, since)
     own = os.stat("/proc/self/ns/net")
     daemon.has_own_network = (network.st_dev, network.st_ino) != (own.st_dev, own.st_ino)
     return daemon
+
+
+def _uid(pid: int) -> int:
+    """Return the uid of a process, in the caller's user namespace. Raises OSError."""
+    status = (_PROC / str(pid) / "status").read_text(encoding="utf-8", errors="replace")
+    return int(next(line.split()[1] for line in status.splitlines() if line.startswith("Uid:")))
 
 
 def _bundles() -> dict[int, str]:

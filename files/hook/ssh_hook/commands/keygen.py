@@ -77,7 +77,7 @@ def caller_entry(settings: dict[str, str]) -> passwd.Entry:
 
 
 def is_root_without_keys(directory: str) -> bool:
-    """Tell whether the caller is root, and has no key `directory`: root sees to the containers of others."""
+    """Tell whether the caller is root and its `directory` of keys does not exist, which it need not."""
     return os.getuid() == 0 and not os.path.exists(directory)
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import time
 
 from ..errors import HookError, printable
-from ..kernel.files import TEMPORARY_SUFFIX, is_own, replace_files
+from ..kernel.files import TEMPORARY_SUFFIX_LENGTH, is_own, replace_files
 from ..kernel.lean import TYPE_CHECKING, closing, fsdecode, fsencode, load_json, os, read_all, stat
 from ..kernel.process import MAX_ID
 from ..log import ERROR, NAMES
@@ -130,7 +130,7 @@ def _replace(place: str, name: str, data: bytes, reader: int) -> None:
 def _remove_leftovers(directory: int, name: str) -> None:
     """Remove unfinished files of writers that were killed."""
     for other in os.listdir(directory):
-        if other.startswith(f".{name}.") and len(other) == len(f".{name}") + TEMPORARY_SUFFIX:
+        if other.startswith(f".{name}.") and len(other) == len(f".{name}") + TEMPORARY_SUFFIX_LENGTH:
             try:
                 if time.time() - os.stat(other, dir_fd=directory, follow_symlinks=False).st_mtime > _LONGEST_WRITE:
                     os.unlink(other, dir_fd=directory)

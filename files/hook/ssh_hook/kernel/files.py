@@ -8,7 +8,7 @@ from .lean import TYPE_CHECKING, closing, create_file, os, stat, write_all
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-TEMPORARY_SUFFIX = 17  # characters that the temporary name of a file has after "." and the file's own name
+TEMPORARY_SUFFIX_LENGTH = 17  # characters that the temporary name of a file has after "." and the file's own name
 
 
 def is_same(first: os.stat_result, second: os.stat_result) -> bool:

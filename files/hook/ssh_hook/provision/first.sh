@@ -133,7 +133,8 @@ follow() {
     tries=3
     while :; do
         : >"$state/answer"
-        "$ssh" -o ServerAliveInterval=15 -o ServerAliveCountMax=4 "$host" "$base/bin/first --serve $id"             <&6 >"$state/answers" 3<&- &
+        "$ssh" -o ServerAliveInterval=15 -o ServerAliveCountMax=4 "$host" "$base/bin/first --serve $id" \
+            <&6 >"$state/answers" 3<&- &
         session=$!
         receive <"$state/answers" 3<&- 6<&- &
         child=$!

@@ -38,7 +38,9 @@ def parse(text: str, where: str) -> list[tuple[str, int]]:
         count = 1 + _number(rest[: len(rest) - len(after)], MAX_HOSTS - 1) if plus else 1
         every = _number(slots, _MAX_SLOTS) if _colon else 1
         if not is_name(first + after) or count < 1 or every < 1:
-            raise HookError(f"{where} has '{printable(entry)}': give NAME, NAME:SLOTS or NAME+MORE:SLOTS")
+            raise HookError(
+                f"{where} has '{printable(entry)}': give NAME, NAME:SLOTS, NAME+MORE:SLOTS or NAME+MORE-SUFFIX:SLOTS"
+            )
         if len(found) + count > MAX_HOSTS:
             raise HookError(f"{where} has more than {MAX_HOSTS} hosts")
         for name in _count_from(first, after, count, where):
@@ -111,7 +113,7 @@ def _entry(parts: list[str], counted: int, more: int, slots: int) -> str:
 
 
 def _count_from(first: str, after: str, count: int, where: str) -> list[str]:
-    """Return `count` names, counted by the last number of `first`, with which it ends if `after` is not empty."""
+    """Return `count` names: `first` is a name up to its number that counts, or whole, and then `after` is empty."""
     if count == 1:
         return [first]
     parts = _parts(first)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ssh_hook.kernel.files import TEMPORARY_SUFFIX, replace_files
+from ssh_hook.kernel.files import TEMPORARY_SUFFIX_LENGTH, replace_files
 
 OLD = {"a": b"old", "b": b"old too"}
 
@@ -75,7 +75,7 @@ def test_a_file_is_prepared_before_it_has_its_name(directory: int, tmp_path: Pat
     replace_files(directory, {"a": b"new"}, prepare)
     ((temporary, data, before),) = seen
     assert temporary.startswith(".a.")
-    assert len(temporary) == len(".a") + TEMPORARY_SUFFIX
+    assert len(temporary) == len(".a") + TEMPORARY_SUFFIX_LENGTH
     assert (data, before) == (b"new", b"old")
     assert (tmp_path / "a").stat().st_mode & 0o7777 == 0o640
 

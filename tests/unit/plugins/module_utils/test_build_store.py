@@ -171,7 +171,7 @@ def test_a_stranger_above_the_build_directory_is_refused(
     os.chown(place.parent, STRANGER, -1)
     expected = (
         f"the build directory {place} could be replaced, since {place.parent} belongs to uid {STRANGER}: "
-        "give that to root, or choose another build directory"
+        f"run 'chown root {place.parent}', or choose another build directory"
     )
     assert refusal(place) == expected
     monkeypatch.setenv("SUDO_UID", str(STRANGER + 1))
@@ -189,18 +189,28 @@ def test_who_became_root_by_sudo_may_own_what_is_above(place: Path, monkeypatch:
 
 
 @pytest.mark.parametrize(
-    ("group", "members", "is_private"),
-    [("alice", [], True), ("alice", ["alice"], True), ("alice", ["alice", "bob"], False), ("users", [], False)],
+    ("group", "members", "others", "is_private"),
+    [
+        ("alice", [], [], True),
+        ("alice", ["alice"], [], True),
+        ("alice", ["alice", "bob"], [], False),
+        ("alice", [], ["bob"], False),
+        ("users", [], [], False),
+    ],
 )
 def test_a_private_group_is_nobody_else(
-    place: Path, monkeypatch: pytest.MonkeyPatch, group: str, members: list[str], is_private: bool
+    place: Path, monkeypatch: pytest.MonkeyPatch, group: str, members: list[str], others: list[str], is_private: bool
 ) -> None:
-    """As of users whose umask is 0002."""
+    """As of users whose umask is 0002. `members` have it as one of their groups, `others` as their first."""
     os.chown(place.parent, STRANGER, STRANGER)
     place.parent.chmod(0o775)
     monkeypatch.setenv("SUDO_UID", str(STRANGER))
-    alice = pwd.struct_passwd(("alice", "x", STRANGER, STRANGER, "", "/home/alice", "/bin/sh"))
-    monkeypatch.setattr(pwd, "getpwuid", lambda _uid: alice)
+    users = [
+        pwd.struct_passwd((name, "x", STRANGER + number, STRANGER, "", f"/home/{name}", "/bin/sh"))
+        for number, name in enumerate(["alice", *others])
+    ]
+    monkeypatch.setattr(pwd, "getpwuid", lambda _uid: users[0])
+    monkeypatch.setattr(pwd, "getpwall", lambda: users)
     monkeypatch.setattr(grp, "getgrgid", lambda gid: grp.struct_group((group, "x", gid, members)))
     if is_private:
         store.check_build_directory(place)
