@@ -94,23 +94,24 @@ class _Memory:
         """
         if pid in self.silent:
             return ""
-        begun = time.monotonic()
-        uid = -1
         try:
             uid = _uid(pid)
-            left = self._left.setdefault(uid, _TIMEOUT)
-            if left < _SHORTEST:
-                raise LateError(f"process {pid}: no time is left")
+        except OSError:
+            return ""  # it ended meanwhile
+        left = self._left.get(uid, _TIMEOUT)
+        if left < _SHORTEST:
+            self.silent.add(pid)
+            return ""
+        begun = time.monotonic()
+        data = b""
+        try:
             with closing(os.open(_PROC / str(pid), os.O_RDONLY | os.O_DIRECTORY)) as directory:
                 data = read_memory(directory, name, f"process {pid}", _MOST, left / 2)
         except LateError:
             self.silent.add(pid)
-            return ""
         except (HookError, OSError):
-            return ""  # it ended meanwhile, or is not the caller's
-        finally:
-            if uid in self._left:
-                self._left[uid] -= max(0.0, time.monotonic() - begun - _QUICK)
+            pass  # it ended meanwhile, or is not the caller's
+        self._left[uid] = left - max(0.0, time.monotonic() - begun - _QUICK)
         return data.decode("utf-8", "replace")
 
     def warn(self) -> None:
