@@ -13,7 +13,8 @@ import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.action import ActionBase
 from ansible.plugins.loader import module_loader
-from ansible_collections.ocihooks.ssh.plugins.plugin_utils import _audit, _fitness, _sources, _variables
+from ansible_collections.ocihooks.ssh.plugins.plugin_utils import _fitness, _sources, _variables
+from ansible_collections.ocihooks.ssh.plugins.plugin_utils._text import printable
 
 _ROLES = Path(__file__).parents[2] / "roles"
 LOGIN_NODES = "login_nodes"  # a group
@@ -62,7 +63,7 @@ def question(values: Mapping[str, Any]) -> dict[str, Any]:
 def _why(answer: Mapping[str, Any]) -> dict[str, Any]:
     """Return why a node did not say what it is. Of its answer only texts are taken: there may be facts in it."""
     texts = ("msg", "module_stdout", "module_stderr")
-    said = {name: _audit.printable(answer[name]) for name in texts if answer.get(name)}
+    said = {name: printable(answer[name]) for name in texts if answer.get(name)}
     return {"msg": "The node's answer is not what node_facts gives.", **said, "failed": True}
 
 
@@ -110,8 +111,8 @@ class ActionModule(ActionBase):
             return {**result, **_why(answer)}
         found = [] if purpose == "remove" else _fitness.complaints(host, values, node, purpose == "audit")
         if found:
-            return {**result, "failed": True, "msg": _audit.printable(" ".join(found))}
-        remarks = [_audit.printable(remark) for remark in _fitness.remarks(host, values, node)]
+            return {**result, "failed": True, "msg": " ".join(map(printable, found))}
+        remarks = [printable(remark) for remark in _fitness.remarks(host, values, node)]
         return {
             **result,
             "warnings": remarks if purpose == "deploy" else [],

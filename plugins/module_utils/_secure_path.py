@@ -286,10 +286,14 @@ def repair(*, paths: Sequence[bytes], apply: bool) -> Outcome:
 
 def summary(violations: Sequence[Violation]) -> str:
     """Return one line with the number of violations and the first messages."""
-    shown = [violation.message for violation in violations[:_SHOWN]]
-    if len(violations) > _SHOWN:
-        shown.append(f"and {len(violations) - _SHOWN} more")
-    return f"{len(violations)} violation{'s' if len(violations) != 1 else ''}: {'; '.join(shown)}"
+    messages = first_messages([violation.message for violation in violations])
+    return f"{len(violations)} violation{'s' if len(violations) != 1 else ''}: {messages}"
+
+
+def first_messages(messages: Sequence[str]) -> str:
+    """Return one line with the first messages of violations, and how many more there are."""
+    more = [f"and {len(messages) - _SHOWN} more"] if len(messages) > _SHOWN else []
+    return "; ".join([*messages[:_SHOWN], *more])
 
 
 def report(outcome: Outcome) -> dict[str, object]:

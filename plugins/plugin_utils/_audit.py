@@ -18,6 +18,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ansible_collections.ocihooks.ssh.plugins.module_utils import _secure_path
+from ansible_collections.ocihooks.ssh.plugins.plugin_utils._text import printable
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
@@ -47,9 +49,7 @@ RESULTS = (
 )
 # Violations of secure_path that are differences: nobody can change what is not there.
 ABSENT = ("missing", "dangling_link")
-_LONGEST = 1000  # characters of a value
 _MAX_SHOWN = 6  # findings of a line of the table
-_MAX_TAMPER = 3  # files in the message that a node's audit fails with
 _NAMES_WIDTH = 36  # characters of the table's first column
 _WIDTH = 110  # characters of a line
 _COLUMNS = ("NODES", "STATE", "HOOK", "DROPBEAR", "OPENSSH", "PORT", "DAEMONS")
@@ -69,13 +69,6 @@ class Variables(NamedTuple):
     launcher: str
     docker_json: str
     firewalld_zone: str
-
-
-def printable(value: object) -> str:
-    """Return a value as text of printable characters, with backslash escapes for all others, and bounded."""
-    text = str(value)
-    text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
-    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
 
 
 def plain(value: Any) -> Any:
@@ -239,10 +232,9 @@ def verdict(row: Mapping[str, Any], remedy: str) -> str:
         remedy: what to do about files that others than root can change
     """
     name, differing, tamper = row["name"], row["differences"], [found["message"] for found in row["tamper"]]
-    more = [f"and {len(tamper) - _MAX_TAMPER} more"] * (len(tamper) > _MAX_TAMPER)
     said = (
         (differing, f"On {name} {'; '.join(differing)}. Run the deployment."),
-        (tamper, f"On {name} {'; '.join([*tamper[:_MAX_TAMPER], *more])}: {remedy}"),
+        (tamper, f"On {name} {_secure_path.first_messages(tamper)}: {remedy}"),
         (row["problem"], f"{name} {MEANINGS[row['state']]}: {row['problem']}"),
     )
     return " ".join(sentence for is_so, sentence in said if is_so)

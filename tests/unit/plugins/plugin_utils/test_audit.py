@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.ocihooks.ssh.plugins.plugin_utils import _audit as audit
+from ansible_collections.ocihooks.ssh.plugins.plugin_utils._text import printable
 
 NODE = {
     "hook_version": "1.0.0",
@@ -301,7 +302,7 @@ def hostile_report() -> str:
         "ssh_hook__engines": {"removed": [HOSTILE], "written": [HOSTILE]},
     }
     rows = [row(HOSTILE, **changes), row("b", ssh_hook__facts={"unreachable": True, "msg": HOSTILE})]
-    keys = {**audit.user_keys(HOSTILE, HOSTILE, ANSWER), "problem": audit.printable(HOSTILE)}
+    keys = {**audit.user_keys(HOSTILE, HOSTILE, ANSWER), "problem": printable(HOSTILE)}
     return audit.report(rows, keys, HOSTILE, "1.0.0")
 
 
