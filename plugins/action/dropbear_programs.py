@@ -23,13 +23,7 @@ class ActionModule(ActionBase):
         architecture, source_dir = arguments.pop("architecture", ""), arguments.pop("source_dir", "")
         release = None
         if builds and architecture in builds["missing"]:
-            if not self._task.check_mode:
-                return {**result, "failed": True, "msg": f"The build host has no programs for {architecture}."}
-            versions, directory = arguments["versions"], f"{arguments['prefix']}/dropbear/bin"
-            what = (
-                f"Dropbear {versions['dropbear']} and OpenSSH {versions['openssh']} would be installed in {directory}."
-            )
-            return {**result, "changed": True, "msg": what, "diff": {"prepared": f"{what}\n"}}
+            return {**result, **self._without_programs(architecture)}
         if builds:
             try:
                 release = find_release(builds, architecture, arguments["versions"]["dropbear"], source_dir)
@@ -49,3 +43,11 @@ class ActionModule(ActionBase):
                 ActionBase._remove_tmp_path(self, directory)
         result.update(answer)
         return result
+
+    def _without_programs(self, architecture: str) -> dict[str, Any]:
+        """Return the result where the build host has no programs for the node, which is right in check mode alone."""
+        if not self._task.check_mode:
+            return {"failed": True, "msg": f"The build host has no programs for {architecture}."}
+        versions, directory = self._task.args["versions"], f"{self._task.args['prefix']}/dropbear/bin"
+        what = f"Dropbear {versions['dropbear']} and OpenSSH {versions['openssh']} would be installed in {directory}."
+        return {"changed": True, "msg": what, "diff": {"prepared": f"{what}\n"}}

@@ -20,12 +20,11 @@ _ROLE_FILES = COLLECTION / "roles" / "ssh_hook" / "files"
 
 def hook_sources() -> dict[str, str]:
     """Return the texts of the hook's package and of the scripts beside it, by their names in `_hook_package.Hook`."""
-    files = [path for path in HOOK.rglob("*") if path.suffix in _hook_package.SOURCE_SUFFIXES]
-    sources = {_hook_package.PACKAGE_FOLDER + str(path.relative_to(HOOK)): path for path in files}
     scripts = {_hook_package.SCRIPT_FOLDER + name: _UTILS / name for name in ("_files.py", "_passwd_file.py")}
     scripts[f"{_hook_package.SCRIPT_FOLDER}refresh_passwd.py"] = _ROLE_FILES / "refresh_passwd.py"
     scripts[_hook_package.COMPLETION] = _ROLE_FILES / "completion.bash"
-    return {name: path.read_text(encoding="utf-8") for name, path in sorted({**sources, **scripts}.items())}
+    texts = {name: path.read_text(encoding="utf-8") for name, path in scripts.items()}
+    return dict(sorted({**_hook_package.package_sources(HOOK), **texts}.items()))
 
 
 # Read when the plugin is loaded, in the process that the workers of all hosts are forked from.

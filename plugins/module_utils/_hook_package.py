@@ -18,9 +18,12 @@ import re
 import stat
 import subprocess
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from . import _bytecode, _files
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 BYTECODE = "bytecode"
 RECORDS = "/var/lib/ocihooks-ssh"
@@ -28,7 +31,7 @@ RECORDS = "/var/lib/ocihooks-ssh"
 # node too, so that it exists in a container that has the node's /opt for its own.
 MOUNT_POINT = "/opt/oci-hooks/ssh"
 PACKAGE_FOLDER = "package/"  # in the names of `Sources`
-SOURCE_SUFFIXES = (".py", ".sh")  # of the package's files: its modules, and what it puts into containers
+_SOURCE_SUFFIXES = (".py", ".sh")  # of the package's files: its modules, and what it puts into containers
 SCRIPT_FOLDER = "libexec/"
 COMPLETION = "completion"
 SECONDS = 120  # for the interpreter to compile the package
@@ -54,6 +57,12 @@ from ssh_hook.cli import main
 sys.exit(main(sys.argv[1:], {{
 {settings}}}))
 """
+
+
+def package_sources(top: Path) -> dict[str, str]:
+    """Return the texts of the package whose directory is `top`, by their names in `Hook.digests`. Raises OSError."""
+    paths = sorted(path for path in top.rglob("*") if path.suffix in _SOURCE_SUFFIXES)
+    return {PACKAGE_FOLDER + str(path.relative_to(top)): path.read_text(encoding="utf-8") for path in paths}
 
 
 class NotInstalled(Exception):

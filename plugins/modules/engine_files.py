@@ -91,30 +91,33 @@ import stat
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.ocihooks.ssh.plugins.module_utils import _docker, _files, _image, _oci_json
 
-# The kinds of JSON, which is checked, and whose directories are made; and the kinds of other files, with their modes.
-JSON = {"hooks": "hook", "cdi": "cdi"}
-MODES = {"enroot_hooks": 0o755, "podman_hpc_modules": 0o644}
+# Option -> kind of JSON, which is checked and whose directory is made, or None; and the mode of its files.
+KINDS = {
+    "hooks": ("hook", 0o644),
+    "cdi": ("cdi", 0o644),
+    "enroot_hooks": (None, 0o755),
+    "podman_hpc_modules": (None, 0o644),
+}
 
 
 def wrong_files(module: AnsibleModule) -> dict[str, tuple[str, int]]:
     """Return those of the files that have to be written, path -> text and mode; fail if one of them is not right."""
     wrong = {}
-    for option in (*JSON, *MODES):
-        mode = MODES.get(option, 0o644)
+    for option, (kind, mode) in KINDS.items():
         for path, text in module.params[option].items():
             if _files.is_as(path, stat.S_IFREG | mode) and _files.read(path) == text.encode():
                 continue
             wrong[path] = text, mode
-            refusal = refusal_of(path, option, text, module.check_mode)
+            refusal = refusal_of(path, kind, text, module.check_mode)
             if refusal:
                 module.fail_json(msg=refusal)
     return wrong
 
 
-def refusal_of(path: str, option: str, text: str, check: bool) -> str | None:
+def refusal_of(path: str, kind: str | None, text: str, check_mode: bool) -> str | None:
     """Return why a file may not be written, a sentence, or None. In check mode the text of JSON is not checked."""
-    if option in JSON:
-        return None if check else _oci_json.refusal(path, JSON[option], text)
+    if kind:
+        return None if check_mode else _oci_json.refusal(path, kind, text)
     directory = os.path.dirname(path)
     return (
         None

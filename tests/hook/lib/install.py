@@ -85,8 +85,7 @@ def install_hook() -> None:
         (PREFIX / directory).mkdir(parents=True, exist_ok=True)
     hook_package = collection("_hook_package")
     top = ROOT / "files" / "hook" / "ssh_hook"
-    files = [path for path in top.rglob("*") if path.suffix in hook_package.SOURCE_SUFFIXES]
-    sources = {f"package/{path.relative_to(top)}": path.read_text(encoding="utf-8") for path in files}
+    sources = hook_package.package_sources(top)
     settings = {**SETTINGS, "SSH_KEY_TYPE": "ed25519", "PYTHON_PACKAGES": "/usr/lib/python3/dist-packages"}
     digests = collection("_bytecode").digests(sources)
     hook = hook_package.Hook(str(PREFIX), PYTHON, {name: str(value) for name, value in settings.items()}, digests)
