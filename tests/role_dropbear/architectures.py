@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from sites import BUILD, PROGRAMS, Play, Site, check_under_emulation, run, succeeded
+from plays import Play
+from sites import BUILD, PROGRAMS, Site, check_under_emulation, run, succeeded
 
 ARCHITECTURES = {"ppc64le": "PowerPC64", "riscv64": "RISC-V"}  # as readelf names them
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import shlex
 import shutil
 import subprocess
@@ -13,7 +12,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple
+
+import plays
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -37,14 +37,6 @@ BUILD = [
         ],
     }
 ]
-
-
-class Play(NamedTuple):
-    """How a play went: its exit status, its output, and how many tasks changed something, over all hosts."""
-
-    status: int
-    output: str
-    changed: int
 
 
 class Site:
@@ -99,7 +91,7 @@ class Site:
         hosts: str = "node",
         playbook: object = DEPLOY,
         environment: Mapping[str, str] = NOTHING,
-    ) -> Play:
+    ) -> plays.Play:
         command = self.command(*arguments, variables=variables, hosts=hosts, playbook=playbook)
         return outcome(self.start(command, environment))
 
@@ -118,13 +110,13 @@ class Site:
                 shutil.copytree(directory, store / directory.name)
 
 
-def outcome(process: subprocess.Popen[str]) -> Play:
-    output, _errors = process.communicate()
-    return Play(process.returncode, output, sum(map(int, re.findall(r"\bchanged=(\d+)", output))))
+def outcome(process: subprocess.Popen[str]) -> plays.Play:
+    said, _errors = process.communicate()
+    return plays.outcome(process.returncode, said)
 
 
-def succeeded(play: Play) -> Play:
-    assert play.status == 0, play.output
+def succeeded(play: plays.Play) -> plays.Play:
+    assert play.status == 0, play.said
     return play
 
 

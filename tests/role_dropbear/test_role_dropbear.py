@@ -18,6 +18,7 @@ from typing import NamedTuple
 import primitives
 import pytest
 import yaml
+from plays import Play
 from sites import (
     BUILD,
     HERE,
@@ -25,7 +26,6 @@ from sites import (
     PROGRAMS,
     ROOT,
     VERSION,
-    Play,
     Site,
     alone,
     check_under_emulation,
@@ -90,10 +90,10 @@ def digests(wrong: Path) -> tuple[str, str]:
 def test_check_mode_before_the_first_run_completes_and_changes_nothing(first: First) -> None:
     assert succeeded(first.check).changed == 6  # four archives, the build, the installation
     for release in ("libsodium-1.0.22", "openssl-3.5.7", f"dropbear-{VERSION}", "openssh-10.3p1"):
-        assert f"build {release} for {os.uname().machine}\n" in first.check.output
+        assert f"build {release} for {os.uname().machine}\n" in first.check.said
     assert (
         f"Dropbear {VERSION} and OpenSSH 10.3p1 would be installed in {first.site.prefix}/dropbear/bin."
-        in first.check.output
+        in first.check.said
     )
     assert first.files_after_check == []
 
@@ -352,7 +352,7 @@ def test_a_patch_that_does_not_fit_ends_the_play_in_a_sentence(
     environment = tool(tmp_path, "patch", 'echo "1 out of 1 hunk FAILED"; exit 1')
     play = site.play(variables=archives, environment=environment)
     assert play.status != 0
-    assert f"01-own-user-only.patch does not fit dropbear-{VERSION} (1 out of 1 hunk FAILED): set a" in play.output
+    assert f"01-own-user-only.patch does not fit dropbear-{VERSION} (1 out of 1 hunk FAILED): set a" in play.said
     assert site.artefacts() == []
     assert not site.prefix.exists()
 
@@ -371,7 +371,7 @@ def test_two_plays_at_once_build_once(first: First, site: Site, other_version: d
     prefixes = [str(site.directory / name) for name in ("prefix", "other-prefix")]
     processes = [site.start(site.command(variables={**other_version, "prefix": prefix})) for prefix in prefixes]
     plays = [succeeded(outcome(process)) for process in processes]
-    builds = [re.findall(r"TASK \[[^\n]*Build what is missing\][^\n]*\n(\w+):", play.output) for play in plays]
+    builds = [re.findall(r"TASK \[[^\n]*Build what is missing\][^\n]*\n(\w+):", play.said) for play in plays]
     assert [["changed"], ["ok"]] in (builds, builds[::-1])
     first_link, other_link = (os.readlink(f"{prefix}/dropbear") for prefix in prefixes)
     assert first_link == other_link
@@ -386,7 +386,7 @@ def test_a_local_archive_with_a_wrong_digest_is_refused(
     play = site.play(variables={**archives, variable: str(tampered)})
     assert play.status != 0
     wrong, pinned = digests(tampered)
-    assert f"{tampered} has sha256 {wrong}, but {tampered.name} has {pinned}: refused." in play.output
+    assert f"{tampered} has sha256 {wrong}, but {tampered.name} has {pinned}: refused." in play.said
     assert f"build/sources/{tampered.name}" not in site.files()
     assert site.artefacts() + site.artefacts("sftp-server") == []
 
@@ -415,8 +415,8 @@ def test_a_download_with_a_wrong_digest_is_refused(
     play = site.play("-e", json.dumps(urls), variables={**archives, variable: ""})
     assert play.status != 0
     wrong, pinned = digests(tampered)
-    assert f"{url} gives a file with sha256 {wrong}, but {tampered.name} has {pinned}: refused" in play.output
-    assert f"set dropbear_{variable} to a copy of it on the controller" in play.output
+    assert f"{url} gives a file with sha256 {wrong}, but {tampered.name} has {pinned}: refused" in play.said
+    assert f"set dropbear_{variable} to a copy of it on the controller" in play.said
     assert f"build/sources/{tampered.name}" not in site.files()
     assert site.artefacts() + site.artefacts("sftp-server") == []
 
@@ -448,7 +448,7 @@ def test_a_program_that_is_made_otherwise_is_refused(
     site.take_builds(first.site, "libsodium", "openssh")
     play = site.play(variables=archives, environment=tool(tmp_path, "make", make))
     assert play.status != 0
-    assert re.search(sentence, play.output)
+    assert re.search(sentence, play.said)
     assert site.artefacts() == []
     assert not site.prefix.exists()
 
@@ -511,8 +511,8 @@ def test_a_failed_build_shows_what_the_compiler_said(
     play = site.play(variables=archives, environment=environment)
     assert play.status != 0
     log = site.build_dir / f"build-openssl-3.5.7-{os.uname().machine}.log"
-    assert f"'./Configure' failed with status 1; the last lines of {log}:" in play.output
-    assert "Configure: error: no" in play.output
+    assert f"'./Configure' failed with status 1; the last lines of {log}:" in play.said
+    assert "Configure: error: no" in play.said
     assert sorted(path.name for path in site.build_dir.iterdir()) == ["artefacts", log.name, "lock", "sources"]
     assert site.artefacts("ssh") == []
     assert len(site.artefacts()) == 1  # which is not made again
@@ -562,7 +562,7 @@ def test_a_remote_build_host_gives_its_builds_by_way_of_the_controller(first: Fi
         )
         succeeded(play)
     assert play.changed == 0
-    assert "-> builder" in play.output
+    assert "-> builder" in play.said
     for name in PROGRAMS:
         installed = site.prefix / "dropbear" / "bin" / name
         assert installed.read_bytes() == first.site.artefacts(name)[0].read_bytes()
@@ -587,7 +587,7 @@ def test_a_site_without_a_compiler_installs_programs_from_an_archive(first: Firs
     archive = tmp_path / "programs.tar.gz"
     made = succeeded(first.site.play(playbook=ARCHIVE, variables={"programs_archive_dest": str(archive)}))
     digest = hashlib.sha256(archive.read_bytes()).hexdigest()
-    assert f"dropbear_programs_sha256: {digest}" in made.output
+    assert f"dropbear_programs_sha256: {digest}" in made.said
     again = succeeded(first.site.play(playbook=ARCHIVE, variables={"programs_archive_dest": str(archive)}))
     assert again.changed == 0
 
@@ -602,7 +602,7 @@ def test_a_site_without_a_compiler_installs_programs_from_an_archive(first: Firs
     wrong = {**variables, "programs_sha256": "0" * 64}
     play = site.play(variables=wrong, environment=environment)
     assert play.status != 0
-    assert f"{archive} has sha256 {digest}, but dropbear_programs_sha256 is {'0' * 64}: refused" in play.output
+    assert f"{archive} has sha256 {digest}, but dropbear_programs_sha256 is {'0' * 64}: refused" in play.said
 
 
 VERIFY = [
@@ -631,7 +631,7 @@ def test_an_installed_program_that_is_none_is_named(first: First, site: Site) ->
         path.chmod(0o755)
         play = site.play(playbook=VERIFY)
         assert play.status != 0
-        assert f"{path.parent}/{sentence}" in play.output
+        assert f"{path.parent}/{sentence}" in play.said
         (site.directory / program).rename(path)
 
 
@@ -640,7 +640,7 @@ def test_another_installations_directory_is_left_alone(first: First, site: Site)
     (site.prefix / "dropbear" / "bin").mkdir(parents=True)
     play = site.play()
     assert play.status != 0
-    assert f"{site.prefix}/dropbear is not a link made by this role: move away" in play.output
+    assert f"{site.prefix}/dropbear is not a link made by this role: move away" in play.said
     assert site.files() == ["prefix", "prefix/dropbear", "prefix/dropbear/bin"]
 
 
@@ -680,7 +680,7 @@ def test_another_installations_directory_is_left_alone(first: First, site: Site)
 def test_a_bad_value_is_refused_in_a_sentence(site: Site, name: str, value: str, sentence: str) -> None:
     play = site.play(variables={name: value})
     assert play.status != 0
-    assert sentence in play.output
+    assert sentence in play.said
     assert play.changed == 0
     assert site.files() == []
 
@@ -689,5 +689,5 @@ def test_one_play_has_one_version(site: Site) -> None:
     version = "{{ '2025.89' if inventory_hostname == 'other' else '2026.94' }}"
     play = site.play(variables={"version": version, "sha256": "0" * 64}, hosts="node,other")
     assert play.status != 0
-    assert "dropbear_version is 2026.94 on some hosts of this play, and 2025.89 on others: use one play" in play.output
+    assert "dropbear_version is 2026.94 on some hosts of this play, and 2025.89 on others: use one play" in play.said
     assert site.files() == []

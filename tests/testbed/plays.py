@@ -34,7 +34,7 @@ def run_playbook(
     program: tuple[str, ...] = ("ansible-playbook",),
     environment: Mapping[str, str] | None = None,
 ) -> Play:
-    """Run a playbook, with variables of the command line. A play that succeeds has to have a recap.
+    """Run a playbook, with variables of the command line.
 
     Args:
         playbook: its path, or its name in a collection
@@ -50,9 +50,14 @@ def run_playbook(
         text=True,
         check=False,
     )
-    recaps = re.findall(r"^\S+ +: ok=\d+ +changed=(\d+)", answer.stdout, re.MULTILINE)
-    assert recaps or answer.returncode != 0, answer.stdout
-    return Play(answer.returncode, sum(map(int, recaps)), answer.stdout)
+    return outcome(answer.returncode, answer.stdout)
+
+
+def outcome(status: int, said: str) -> Play:
+    """Return what ansible-playbook did that ended with this status. A play that succeeds has to have a recap."""
+    recaps = re.findall(r"^\S+ +: ok=\d+ +changed=(\d+)", said, re.MULTILINE)
+    assert recaps or status != 0, said
+    return Play(status, sum(map(int, recaps)), said)
 
 
 def listing(*trees: str) -> dict[str, str]:
