@@ -293,14 +293,14 @@ def editor() -> Iterator[None]:
 
 
 def server_pids() -> list[int]:
-    """The servers, in the bed."""
+    """The servers, in the bed. Not the processes that a server forks for its connections: those end a little later."""
     wanted = f"\0httpd\0-f\0-p\000127.0.0.1:{SERVER_PORT}\0".encode()
-    found = []
+    parents = {}
     for path in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             if wanted in (path / "cmdline").read_bytes():
-                found.append(int(path.name))
-    return found
+                parents[int(path.name)] = int((path / "stat").read_text().rpartition(")")[2].split()[1])
+    return [pid for pid, parent in parents.items() if parent not in parents]
 
 
 def bring_by_scp() -> None:
