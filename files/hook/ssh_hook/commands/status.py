@@ -14,13 +14,14 @@ from typing import Any
 from ..errors import HookError, printable
 from ..keys import store
 from ..keys.errors import KeyStoreError
-from ..log import ERROR, log
+from ..log import ERROR, PREFIX, WARNING, log
 from .daemons import Daemon, find_daemons
 from .hosts import expand, launcher
 from .keygen import caller, is_root_without_keys
 
 DEADLINE = 30  # seconds for the answer of one host
 _AT_ONCE = 32  # hosts
+_MOST_WARNINGS = 8  # of one host
 _MAX_NUMBER = 2**40  # seconds since the epoch among them
 _COLUMNS = ("NODE", "PORT", "CONTAINER", "PID", "ENGINE", "JOB", "SINCE", "SESSIONS", "NETWORK")
 
@@ -129,7 +130,7 @@ def _row(node: str, entry: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _ask(host: str, program: str) -> dict[str, Any] | str:
-    """Return the status of `host`, or why it gave none."""
+    """Return the status of `host`, or why it gave none. Repeats the warnings of the command there."""
     command = ["ssh", "-T", "-x", "-o", "BatchMode=yes", "-o", f"ConnectTimeout={DEADLINE}", "--", host, program]
     try:
         done = subprocess.run(
@@ -146,11 +147,14 @@ def _ask(host: str, program: str) -> dict[str, Any] | str:
     except OSError as error:
         raise HookError(f"cannot run ssh, which asks the other nodes: {error.strerror}") from None
     try:
-        answer = json.loads(done.stdout)
-        return _checked(answer)
+        answer = _checked(json.loads(done.stdout))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         said = done.stderr.strip().splitlines()
         return printable(said[-1]) if said else f"ssh ended with status {done.returncode}"
+    warning = f"{PREFIX}warning: "
+    for line in [line for line in done.stderr.splitlines() if line.startswith(warning)][:_MOST_WARNINGS]:
+        log(WARNING, f"{host}: {line[len(warning) :]}")
+    return answer
 
 
 def _checked(answer: dict[str, Any]) -> dict[str, Any]:
