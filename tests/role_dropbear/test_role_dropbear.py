@@ -256,6 +256,8 @@ def unauthenticated(programs: tuple[Path, Path]) -> list[str]:
 def test_a_client_that_never_logs_in_has_the_server_hold_no_large_packet(unauthenticated: list[str]) -> None:
     seen = dict(line.partition(": ")[::2] for line in unauthenticated)
     assert int(seen["the longest packet"]) - int(seen["idle"]) <= 48  # kB: 35,000 bytes in whole pages
+    assert int(seen["100 packets"]) - int(seen["exchanged"]) <= 8, "none is kept"
+    assert int(seen["then the longest packet"]) - int(seen["exchanged"]) <= 48
     assert seen["a longer packet"] == "closed"
     assert "ended: Integrity error (bad packet size 35008)" in unauthenticated
 

@@ -12,6 +12,8 @@ import sys
 import time
 from pathlib import Path
 
+import paramiko
+
 MSG_KEXINIT, MSG_KEX_ECDH_INIT, MSG_KEX_ECDH_REPLY = 20, 30, 31
 MLKEM768, SNTRUP761 = bytes(1184), bytes(1158)  # public keys
 
@@ -43,17 +45,71 @@ def sessions(daemon: str) -> set[int]:
     return set(map(int, Path(f"/proc/{daemon}/task/{daemon}/children").read_text().split()))
 
 
+def new_session(daemon: str, before: set[int]) -> int:
+    """Return the pid of the session that was not there before."""
+    end = time.monotonic() + 10
+    while time.monotonic() < end:
+        for pid in sessions(daemon) - before:
+            return pid
+        time.sleep(0.05)
+    raise TimeoutError("the daemon has no new session")
+
+
+def private(pid: int) -> str:
+    """Return the memory of a process in kB that no other process shares, when it no longer changes."""
+    readings = [""]
+    for _reading in range(20):
+        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+        readings.append(next(line.split()[1] for line in rollup.splitlines() if line.startswith("Private_Dirty:")))
+        if readings[-1] == readings[-2]:
+            break
+        time.sleep(0.5)
+    return readings[-1]
+
+
 def held(daemon: str, length: int, sent: int) -> str:
-    """Send the first bytes of a packet of this length; return the private memory of its session in kB, or "closed"."""
+    """Send the first bytes of a packet of this length; return the private memory of its session in kB."""
     before = sessions(daemon)
     with connect() as connection:
+        pid = new_session(daemon, before)
         connection.sendall(struct.pack(">IB", length - 4, 4) + bytes(sent - 5))
         time.sleep(0.5)
-        new = sessions(daemon) - before
-        if not new:
-            return "closed"
-        rollup = Path(f"/proc/{new.pop()}/smaps_rollup").read_text()
-    return next(line.split()[1] for line in rollup.splitlines() if line.startswith("Private_Dirty:"))
+        return private(pid)
+
+
+def answer(length: int, sent: int) -> str:
+    """Send the first bytes of a packet of this length; return "closed" where the server then ends the connection."""
+    with connect() as connection:
+        connection.sendall(struct.pack(">IB", length - 4, 4) + bytes(sent - 5))
+        try:
+            while connection.recv(4096):
+                pass  # the server's version and its KEXINIT
+        except TimeoutError:
+            return "waits for more"
+        except ConnectionResetError:
+            pass
+        return "closed"
+
+
+def held_after_exchange(daemon: str) -> list[str]:
+    """Return the private memory of a session after the key exchange, after 100 packets, and in the midst of one."""
+    before = sessions(daemon)
+    with socket.create_connection(("127.0.0.1", 2222), timeout=10) as connection:
+        transport = paramiko.Transport(connection)
+        transport.start_client(timeout=10)
+        pid = new_session(daemon, before)
+        found = [private(pid)]
+        for _packet in range(100):
+            transport.send_ignore(32_000)
+        time.sleep(0.5)
+        found.append(private(pid))
+        write_all = transport.packetizer.write_all
+        transport.packetizer.write_all = lambda data: write_all(data[:33_000])
+        transport.send_ignore(33_900)
+        time.sleep(0.5)
+        found.append(private(pid))
+        transport.close()
+    return found
 
 
 def exchange(name: bytes, public: bytes) -> str:
@@ -73,7 +129,9 @@ daemon = sys.argv[1]
 base = (9).to_bytes(32, "little")
 print("idle:", held(daemon, 1000, 5))
 print("the longest packet:", held(daemon, 35000 - 35000 % 8, 34000))
-print("a longer packet:", held(daemon, 35008, 34000))
+print("a longer packet:", answer(35008, 34000))
+for what, memory in zip(("exchanged", "100 packets", "then the longest packet"), held_after_exchange(daemon)):
+    print(f"{what}: {memory}")
 print("x25519:", exchange(b"curve25519-sha256", base))
 for order, point in ((4, 0), (1, 1), (2, 2**255 - 20)):
     public = point.to_bytes(32, "little")
