@@ -6,10 +6,12 @@ import hashlib
 import os
 import shutil
 import signal
+import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -642,6 +644,21 @@ def test_arguments_are_exact_beside_a_forward(near: Container) -> None:
     assert ssh(near, "-D8007", "far", "exit 9").status == 9
 
 
+@pytest.mark.parametrize("name", ["alice", "SITE\\alice"])
+def test_name_of_a_domain(start: Start, tmp_path: Path, name: str) -> None:
+    """As winbind gives users, with a backslash. The image knows nobody."""
+    base = tmp_path / "homes"
+    base.mkdir()
+    for path in (tmp_path, base):
+        path.chmod(0o755)
+    (base / name).symlink_to("/home/alice")
+    (tmp_path / "passwd").write_text(f"{name}:x:{ALICE}:{ALICE}::/home/alice:/bin/sh\n", encoding="ascii")
+    settings = {"PASSWD_FILE": str(tmp_path / "passwd"), "HOOK_BASE_DIR": str(base)}
+    container = start("crun", "busybox", settings=settings)
+    for user in ((), ("-l", name)):
+        assert ssh(container, *user, "127.0.0.1", "whoami") == (0, f"{name}\n".encode(), b"")
+
+
 # Waiting
 
 FIRST, LATE, NEVER = "127.0.9.1", "127.0.9.2", "127.0.9.3"
@@ -720,6 +737,36 @@ def test_dead_peers_are_given_up_in_time(start: Start, image: str, silent: str, 
         assert said.err.endswith(f"Connection to {silent} port {PORT} timed out\r\n".encode())
 
 
+@pytest.fixture(name="mute")
+def fixture_mute() -> Iterator[str]:
+    """An address at which a server says its version, and then nothing."""
+
+    def greet() -> None:
+        with suppress(OSError):  # the end of the test
+            while True:
+                taken.append(listener.accept()[0])
+                taken[-1].sendall(b"SSH-2.0-mute\r\n")
+
+    taken: list[socket.socket] = []
+    with socket.create_server(("127.0.7.2", PORT), backlog=64) as listener:
+        threading.Thread(target=greet, daemon=True).start()
+        yield "127.0.7.2"
+        listener.shutdown(socket.SHUT_RDWR)
+        for connection in taken:
+            connection.close()
+
+
+def test_dead_peers_beyond_another_host_are_given_up_in_time(start: Start, silent: str, mute: str) -> None:
+    """One that says nothing, and one that says its version and then nothing."""
+    container = waiting(start, "2")
+    for peer in (silent, mute):
+        for options in ([], ["-oConnectTimeout=30"]):
+            before = time.monotonic()
+            said = ssh(container, "-J", FIRST, *options, peer, "echo wrong")
+            assert 2 <= time.monotonic() - before < 8
+            assert (said.status, said.out) == (255, b"")
+
+
 def test_session_that_lasts_longer_than_the_wait(start: Start) -> None:
     """Nothing ends it: not over a host on the way, nor on a shared connection."""
     container = waiting(start, "1")
@@ -747,13 +794,14 @@ def waiting_not(start: Start) -> Container:
 # The image's own client
 
 
+@pytest.mark.parametrize("by", ["exec ", ""])
 @pytest.mark.parametrize("call", ["ssh", "/usr/bin/ssh", "/opt/oci-hooks/ssh/bin/ssh"])
-def test_image_client_that_calls_ssh(start: Start, call: str) -> None:
-    """The hook's ssh does not run it again."""
+def test_image_client_that_calls_ssh(start: Start, call: str, by: str) -> None:
+    """The hook's ssh does not run it again and again: a script that waits for ssh is another process each time."""
 
     def prepare(root: Path) -> None:
         (root / "usr/bin").mkdir(parents=True)
-        (root / "usr/bin/ssh").write_text(f'#!/bin/sh\nexec {call} "$@"\n', encoding="ascii")
+        (root / "usr/bin/ssh").write_text(f'#!/bin/sh\n{by}{call} "$@"\n', encoding="ascii")
         (root / "usr/bin/ssh").chmod(0o755)
 
     container = start("crun", "busybox", network="private", prepare=prepare)

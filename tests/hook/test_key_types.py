@@ -17,7 +17,13 @@ from starter import Start, Starter
 BINARIES = Path(SETTINGS["DROPBEAR_DIR"]) / "bin"
 HOME = Path("/home/alice")
 BASE = "/opt/oci-hooks/ssh"
-BY_OPENSSH = ("-D", "127.0.0.1:1080")  # what Dropbear's client lacks
+SSH = ("ssh",)  # the hook's
+IMAGES_SSH = (
+    f"{BASE}/bin/ssh.image",
+    *("-F", "none", "-p", str(PORT), "-i", f"{BASE}/id_openssh"),
+    *("-o", f"UserKnownHostsFile={BASE}/known_hosts", "-o", "HostKeyAlias=oci-hooks"),
+    *("-o", "StrictHostKeyChecking=yes", "-o", "BatchMode=yes"),
+)
 KINDS = {"ed25519": "ssh-ed25519", "ecdsa": "ecdsa-sha2-nistp256"}
 
 
@@ -91,8 +97,8 @@ def test_a_container_with_one_host_key_of_the_set(start: Start, left: str) -> No
         (keys() / name).unlink()
     far = start("crun", "busybox", network="private")
     plug(far.init(), 0)
-    for options in ((), BY_OPENSSH):
-        assert near.exec("ssh", *options, address(0), "echo in").checked().text == "in"
+    for ssh in (SSH, IMAGES_SSH):
+        assert near.exec(*ssh, address(0), "echo in").checked().text == "in"
 
 
 @pytest.mark.parametrize("name", SETS)
@@ -120,8 +126,8 @@ class Pair(NamedTuple):
     """Two containers with one set."""
 
     keys: Set
-    near: Container  # Dropbear's client alone; in the bed's network
-    far: Container  # OpenSSH's client in the image
+    near: Container  # an image without a client; in the bed's network
+    far: Container  # an image with OpenSSH's client
 
 
 @pytest.fixture(scope="module", params=SETS)
@@ -138,16 +144,17 @@ def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
 
 
 def test_logins(pair: Pair) -> None:
-    """Each to the other and to itself, by the client that `ssh` chooses, and by OpenSSH's."""
-    for container, host, options in (
-        (pair.near, address(0), ()),
-        (pair.far, near_address(0), ()),
-        (pair.far, near_address(0), BY_OPENSSH),
-        (pair.near, "127.0.0.1", ()),
-        (pair.far, "127.0.0.1", BY_OPENSSH),
+    """Each to the other and to itself, by the hook's client and by the image's."""
+    for container, host, ssh in (
+        (pair.near, address(0), SSH),
+        (pair.far, near_address(0), SSH),
+        (pair.far, near_address(0), IMAGES_SSH),
+        (pair.near, "127.0.0.1", SSH),
+        (pair.far, "127.0.0.1", SSH),
+        (pair.far, "127.0.0.1", IMAGES_SSH),
     ):
-        result = container.exec("ssh", *options, host, "cat; exit 3", stdin=b"\0\xff")
-        assert (result.status, result.out, result.err) == (3, b"\0\xff", b""), (host, options)
+        result = container.exec(*ssh, host, "cat; exit 3", stdin=b"\0\xff")
+        assert (result.status, result.out, result.err) == (3, b"\0\xff", b""), (host, ssh)
 
 
 def test_the_files_in_the_container(pair: Pair) -> None:
@@ -177,7 +184,7 @@ def test_client_config(pair: Pair) -> None:
         for option, expected in [((), pair.keys.host[0])] + [
             (("-o", f"HostKeyAlgorithms={KINDS[key_type]}"), key_type) for key_type in pair.keys.host
         ]:
-            result = ssh(client / "config", "-v", *option)
+            result = nodes_ssh(client / "config", "-v", *option)
             assert result.checked().text == "in"
             fingerprint = run([BINARIES / "dropbearkey", "-y", "-f", keys() / f"dropbear_{expected}_host_key"]).text
             said = next(line for line in result.err.decode().splitlines() if "Server host key:" in line).split()
@@ -187,5 +194,5 @@ def test_client_config(pair: Pair) -> None:
         shutil.rmtree(client)
 
 
-def ssh(config: Path, *options: str) -> Result:
+def nodes_ssh(config: Path, *options: str) -> Result:
     return run(as_user(ALICE, "ssh", "-F", str(config), *options, f"container-{address(0)}", "echo in"))

@@ -417,9 +417,9 @@ def test_rsync_from_the_node(there: Container, key: Path, tmp_path: Path) -> Non
     assert tree(top) == tree(source)
 
 
-@pytest.mark.parametrize("dropbear", [True, False], ids=["dropbear", "openssh"])
-def test_rsync_between_containers(there: Container, with_openssh: Container, dropbear: bool) -> None:
-    one, other, host = (there, with_openssh, ELSEWHERE) if dropbear else (with_openssh, there, THERE)
+@pytest.mark.parametrize("is_bare", [True, False], ids=["image-without-openssh", "image-with-openssh"])
+def test_rsync_between_containers(there: Container, with_openssh: Container, is_bare: bool) -> None:
+    one, other, host = (there, with_openssh, ELSEWHERE) if is_bare else (with_openssh, there, THERE)
     fill(place(one, "source")).chmod(0o755)
     target, back = place(other, "target"), place(one, "back")
     one.exec("rsync", "-rt", "/tmp/source/", f"{host}:/tmp/target").checked()
@@ -450,9 +450,9 @@ def test_git_from_the_node(there: Container, key: Path, tmp_path: Path) -> None:
     assert (tmp_path / "again" / "file").read_bytes() == (tmp_path / "work" / "file").read_bytes()
 
 
-@pytest.mark.parametrize("dropbear", [True, False], ids=["dropbear", "openssh"])
-def test_git_between_containers(there: Container, with_openssh: Container, dropbear: bool) -> None:
-    one, other, host = (there, with_openssh, ELSEWHERE) if dropbear else (with_openssh, there, THERE)
+@pytest.mark.parametrize("is_bare", [True, False], ids=["image-without-openssh", "image-with-openssh"])
+def test_git_between_containers(there: Container, with_openssh: Container, is_bare: bool) -> None:
+    one, other, host = (there, with_openssh, ELSEWHERE) if is_bare else (with_openssh, there, THERE)
     for name in ("work", "again"):
         place(one, name)
     place(other, "it's a repository")

@@ -21,6 +21,12 @@ from starter import Start
 BINARIES = Path(SETTINGS["DROPBEAR_DIR"]) / "bin"
 OTHER_PORT = 15999
 REFUSED = 255  # by OpenSSH's client
+IMAGES = pytest.mark.parametrize("image", ["busybox", "debian"])  # without a client of its own, and with OpenSSH's
+
+
+def client_of(image: str) -> Callable[[Path], None] | None:
+    """What prepares one of IMAGES."""
+    return with_openssh if image == "debian" else None
 
 
 @pytest.fixture
@@ -238,7 +244,7 @@ TRUSTING = [
     ["-o", f'Port="{PORT}"', "-y"],
     ["-o", f"Port\t{PORT}", "-oStrictHostKeyChecking=no"],
     ["-o", f'Po"rt" {PORT}', "-oStrictHostKeyChecking=no"],
-    # what only OpenSSH understands
+    # options that a forwarding comes with
     ["-D1080", "-oStrictHostKeyChecking=no", "-oUserKnownHostsFile=/dev/null"],
     ["-D1080", "-oNoHostAuthenticationForLocalhost=yes"],
     ["-D1080", "-oKnownHostsCommand=/bin/cat /home/alice/.ssh/known_hosts"],
@@ -260,13 +266,13 @@ NoHostAuthenticationForLocalhost yes
 """
 
 
-@pytest.mark.parametrize("image", ["busybox", "debian"])
+@IMAGES
 def test_impostor_is_refused(start: Start, place: Path, image: str) -> None:
     """Whatever is asked for: without a question, with an exit status that tells, and nothing is run or written.
 
     Alice's own client knows the impostor and would accept it; the one image has OpenSSH, the other has none.
     """
-    container = start("crun", image, prepare=with_openssh if image == "debian" else None)
+    container = start("crun", image, prepare=client_of(image))
     assert container.ssh("echo right").checked().text == "right"
     without_daemon(container)
     with server(PORT, place) as log:
@@ -294,10 +300,10 @@ def test_impostor_is_refused(start: Start, place: Path, image: str) -> None:
 
 
 @pytest.mark.parametrize("key_type", ["ed25519", "ecdsa", "rsa"])
-@pytest.mark.parametrize("image", ["busybox", "debian"])
+@IMAGES
 def test_impostor_with_any_type_of_host_key_is_refused(start: Start, place: Path, image: str, key_type: str) -> None:
     """Of the types that the user's containers have, and of another one."""
-    container = start("crun", image, prepare=with_openssh if image == "debian" else None)
+    container = start("crun", image, prepare=client_of(image))
     without_daemon(container)
     with server(PORT, place, key_type) as log:
         for options in ([], ["-y"], ["-D1080"], ["-oStrictHostKeyChecking=no", "-oHostKeyAlgorithms=+ssh-rsa"]):
@@ -402,10 +408,10 @@ def test_other_port_with_what_old_servers_and_users_have(
     assert b"Server accepts key: /tmp/key" in result.err
 
 
-@pytest.mark.parametrize("image", ["busybox", "debian"])
+@IMAGES
 def test_another_port_of_ones_own(start: Start, image: str) -> None:
     """Two containers of a user on one node, each with a port: no question, and nothing to configure."""
-    here = start("crun", image, prepare=with_openssh if image == "debian" else None)
+    here = start("crun", image, prepare=client_of(image))
     start("crun", "busybox", annotations={"com.hooks.ssh.port": str(OTHER_PORT)})
     port = str(OTHER_PORT)
     for_other_places = b"GSSAPIAuthentication yes\nUnknown whatever\n"
@@ -423,20 +429,23 @@ def test_another_port_of_ones_own(start: Start, image: str) -> None:
     assert here.exec("cat", "/home/alice/.ssh/known_hosts").status != 0, "nothing is written"
 
 
-def test_own_container_at_a_port_that_the_site_names(start: Start) -> None:
+@IMAGES
+def test_own_container_at_a_port_that_the_site_names(start: Start, image: str) -> None:
     """It needs nothing of the user's known_hosts, and no option."""
-    here = start("crun", "busybox", settings={"CONTAINER_PORTS": str(OTHER_PORT)})
+    here = start("crun", image, prepare=client_of(image), settings={"CONTAINER_PORTS": str(OTHER_PORT)})
     start("crun", "busybox", annotations={"com.hooks.ssh.port": str(OTHER_PORT)})
     result = here.exec("ssh", "-oStrictHostKeyChecking=yes", "-p", str(OTHER_PORT), "127.0.0.1", "echo right")
     assert (result.status, result.out, result.err) == (0, b"right\n", b"")
 
 
-def test_impostor_at_a_port_that_the_site_names(start: Start, place: Path) -> None:
+@IMAGES
+def test_impostor_at_a_port_that_the_site_names(start: Start, place: Path, image: str) -> None:
     """The site's own port, where the container has another, and those of CONTAINER_PORTS."""
     ports = (PORT, OTHER_PORT)
     container = start(
         "crun",
-        "busybox",
+        image,
+        prepare=client_of(image),
         annotations={"com.hooks.ssh.port": str(PORT + 1)},
         settings={"CONTAINER_PORTS": f"{OTHER_PORT},{OTHER_PORT + 1}"},
     )
@@ -450,9 +459,11 @@ def test_impostor_at_a_port_that_the_site_names(start: Start, place: Path) -> No
         shutil.rmtree(place)
 
 
+@IMAGES
 @pytest.mark.parametrize("port", [22, OTHER_PORT])
-def test_no_question_without_a_terminal(start: Start, place: Path, port: int) -> None:
-    container = start("crun", "busybox")
+def test_no_question_without_a_terminal(start: Start, place: Path, image: str, port: int) -> None:
+    """At port 22 an image's own client answers, where there is one."""
+    container = start("crun", image, prepare=client_of(image))
     first = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
     as_it_was = first.read_text(encoding="ascii")
     first.write_text("22", encoding="ascii")

@@ -14,7 +14,7 @@ _NOT_RESTORED = frozenset(
     """.split()
 )
 
-_SPECIAL = frozenset("*?!,#=%$\"'\\ \t\n\r\f\v\0")  # ssh_config(5) gives them a meaning in a user's name
+_SPECIAL = frozenset("*?!,#=%$\"' \t\n\r\f\v\0")  # ssh_config(5) gives them a meaning in a user's name
 _MAX_NAME = 255  # characters; ssh takes no part of a list for a match in which one name has 1,023
 
 
@@ -51,7 +51,7 @@ def ssh_config(login_name: str, names: list[str], port: int, wait: int) -> bytes
     user's containers, and `wait` the seconds to wait for one that does not answer yet. ssh takes ConnectTimeout for the
     limit of all attempts together (patch 02-containers of OpenSSH).
     """
-    users = [name for name in (login_name, *names) if not _SPECIAL.intersection(name) and len(name) <= _MAX_NAME]
+    users = [_escape(name) for name in (login_name, *names) if _is_plain(name)]
     lines = ["# ssh reads this file before all other configuration."]
     if users:
         lines += [
@@ -62,3 +62,12 @@ def ssh_config(login_name: str, names: list[str], port: int, wait: int) -> bytes
             *([f"    ConnectTimeout {wait}"] if wait else []),
         ]
     return fsencode("\n".join(lines) + "\n")
+
+
+def _is_plain(name: str) -> bool:
+    return not _SPECIAL.intersection(name) and not name.endswith("\\") and len(name) <= _MAX_NAME
+
+
+def _escape(name: str) -> str:
+    """Return a name as ssh reads it in its configuration: those of winbind have a backslash, as in DOMAIN\\alice."""
+    return name.replace("\\", "\\\\")

@@ -102,9 +102,14 @@ def test_ssh_config() -> None:
     assert "ConnectTimeout" not in texts.ssh_config("alice", ["alice"], 22, 0).decode()
 
 
+def test_ssh_config_escapes_the_backslash_of_a_domain() -> None:
+    lines = texts.ssh_config("DOM\\alice", ["DOM\\alice", "alice"], 15263, 0).decode().splitlines()
+    assert lines[1:3] == ["User DOM\\\\alice", "Match user DOM\\\\alice,alice"]
+
+
 @pytest.mark.parametrize(
     "name",
-    ["a*", "b,root", "!x", "a b", 'q"', "back\\slash", "#", "t\tab", "v\x0b", "new\nPort 22", "%u", "${X}", "n" * 256],
+    ["a*", "b,root", "!x", "a b", 'q"', "ends\\", "#", "t\tab", "v\x0b", "new\nPort 22", "%u", "${X}", "n" * 256],
 )
 def test_ssh_config_leaves_out_names_that_mean_something_there(name: str) -> None:
     text = texts.ssh_config("alice", ["alice", name], 15263, 0).decode()
