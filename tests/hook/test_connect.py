@@ -135,7 +135,19 @@ def test_container_of_a_job(start: Start, tmp_path: Path) -> None:
     """By the name that the guide gives it, by the job's variables, and by nothing that another job has."""
     start("rootless", name="job1234", **where("by name"))
     start("rootless", annotations={"com.hooks.ssh.port": "16801"}, env={"SLURM_JOB_ID": "98", "LANDED": "by variable"})
-    path = scheduler(tmp_path, f'[ "$3" != 7 ] && echo "RUNNING {NODE},node003" || echo "PENDING "')
+    task = {"SLURM_JOB_ID": "1239", "SLURM_ARRAY_JOB_ID": "1238", "SLURM_ARRAY_TASK_ID": "5", "LANDED": "by task"}
+    start("rootless", annotations={"com.hooks.ssh.port": "16802"}, env=task)
+    script = f"""case $3 in
+    7) echo "7 7 PENDING " ;;
+    1238) echo "1238 1238_[6-9] PENDING "; echo "1239 1238_5 RUNNING {NODE}" ;;
+    1238_5) echo "1239 1238_5 RUNNING {NODE}" ;;
+    *) echo "$3 $3 RUNNING {NODE},node003" ;;
+esac"""
+    path = scheduler(tmp_path, script)
+    for host in ("job1238_5", "job1238"):
+        assert_lands(ssh(host, SAY, path=path), "by task")
+    for host in ("job1238_5", "job1238"):  # by the container's variables
+        assert_lands(ssh(f"{NODE}.{host}", SAY), "by task")
     assert_lands(ssh("job1234", SAY, path=path), "by name")
     assert_lands(ssh(f"{NODE}.job98", SAY), "by variable")
     other = ssh(f"{NODE}.job12", SAY)

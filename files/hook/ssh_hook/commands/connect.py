@@ -25,6 +25,9 @@ _TIMEOUT = 10.0  # seconds until the daemon accepts the connection
 _SCHEDULER = 20  # seconds for an answer of the scheduler
 _CHUNK = 1 << 16  # bytes
 _JOB = re.compile(r"(?:([A-Za-z0-9_][A-Za-z0-9_-]*)\.)?(?:job)?([0-9][A-Za-z0-9_.\[\]-]{0,63})")
+_NUMBER = re.compile(r"[0-9]+")
+_TASK = re.compile(r"[0-9]+_[0-9]+")  # of an array of Slurm's
+_MOST_NAMED = 8  # containers or tasks in a message
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 
 DESCRIPTION = """Connect standard input and output with the SSH daemon of your container: for ssh's ProxyCommand.
@@ -48,8 +51,8 @@ def run(arguments: Namespace, _settings: dict[str, str]) -> int:
     job, node = _parse_job(arguments.job, arguments.node)
     name = _checked(arguments.name, _NAME, "--name", "the name, the id or the pid of a container")
     node = None if node is None else node.removesuffix(SUFFIX)
-    if node is None and job is not None:
-        node = _first_node(job)
+    if job is not None and (node is None or _TASK.fullmatch(job)):
+        job, node = _locate(job, node)
     node = _checked(node, HOST, "NODE", "the name of a node")
     if node is not None and not _is_here(node):
         _go_to(node, job, name)
@@ -74,25 +77,64 @@ def _checked(value: str | None, pattern: re.Pattern[str], what: str, wanted: str
     return value
 
 
-def _first_node(job: str) -> str:
-    """Ask the scheduler for the first node of `job`. Raises HookError."""
-    command = ["squeue", "--noheader", "--jobs", job, "--format", "%T %N"]
+def _locate(job: str, node: str | None) -> tuple[str, str]:
+    """Ask Slurm for `job`; return the number that its cgroup has, and `node`, or else the job's first node.
+
+    Each task of an array, such as 1234_5, has a number of its own. Where Slurm does not tell it, and `node` is known,
+    `job` is returned: the container's variables may have it. Raises HookError.
+    """
+    try:
+        tasks = _tasks(job)
+        if not tasks:
+            return job, node or HERE  # no login node of a Slurm cluster
+        number, nodes = _choose_task(tasks, job)
+    except HookError:
+        if node is None:
+            raise
+        return job, node
+    return number, node or expand(nodes, "the answer of squeue")[0]
+
+
+def _tasks(job: str) -> list[list[str]]:
+    """Return a line of squeue for each task of `job`: its number, its name, its state, and its nodes if it has any.
+
+    The list is empty where there is no Slurm. Raises HookError.
+    """
+    command = ["squeue", "--noheader", "--jobs", job, "--format", "%A %i %T %N"]
     advice = "name the node too: ssh_hook connect --job JOB NODE"
     try:
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_SCHEDULER, check=False
         )
     except FileNotFoundError:
-        return HERE  # no login node of a Slurm cluster
+        return []
     except (OSError, subprocess.TimeoutExpired):
         raise HookError(f"Slurm does not say where job {job} runs (squeue): {advice}") from None
     if done.returncode != 0:
         said = done.stderr.strip().splitlines()
         raise HookError(f"Slurm knows no job {job}: {printable(said[-1] if said else 'squeue failed')}")
-    state, _blank, nodes = (done.stdout.strip().splitlines() or [""])[0].partition(" ")
-    if not nodes:
-        raise HookError(f"job {job} has no node yet ({state.lower() or 'it has ended'}): see squeue --jobs {job}")
-    return expand(nodes, "the answer of squeue")[0]
+    lines = map(str.split, done.stdout.splitlines())
+    tasks = [fields for fields in lines if len(fields) in (3, 4) and _NUMBER.fullmatch(fields[0])]
+    if not tasks:
+        raise HookError(f"job {job} has no node yet (it has ended): see squeue --jobs {job}")
+    return tasks
+
+
+def _choose_task(tasks: list[list[str]], job: str) -> tuple[str, str]:
+    """Return the number and the nodes of the task that runs. Raises HookError, also where several of an array do."""
+    placed = [fields for fields in tasks if len(fields) == 4]
+    if not placed:
+        raise HookError(f"job {job} has no node yet ({tasks[0][2].lower()}): see squeue --jobs {job}")
+    placed = [fields for fields in placed if fields[2] == "RUNNING"] or placed  # others may be ending
+    if len(placed) > 1 and all(_TASK.fullmatch(name) for _number, name, _state, _nodes in placed):
+        shown = ", ".join(f"{name} ({nodes})" for _number, name, _state, nodes in placed[:_MOST_NAMED])
+        more = ", ..." if placed[_MOST_NAMED:] else ""
+        raise HookError(
+            f"job {job} is an array, of which {len(placed)} tasks run: choose one, such as job{placed[0][1]}: "
+            f"{printable(shown)}{more}"
+        )
+    number, _name, _state, nodes = placed[0]
+    return number, nodes
 
 
 def _is_here(node: str) -> bool:
@@ -118,13 +160,14 @@ def choose(daemons: list[Daemon], job: str | None, name: str | None) -> Daemon:
         found, what = [daemon for daemon in daemons if daemon.answers_to(name)], f"called {name}"
     elif job is not None:
         found, what = [daemon for daemon in daemons if daemon.is_of_job(job)], f"of job {job}"
+        found = found or [daemon for daemon in daemons if daemon.is_of_array(job)]
     else:
         found, what = daemons, "of yours"
     if len(found) == 1:
         return found[0]
     if not daemons:
         raise HookError(f"no container of yours has an SSH daemon on {node}: see 'ssh_hook why' there")
-    shown = "; ".join(_describe(daemon) for daemon in (found or daemons)[:8])
+    shown = "; ".join(_describe(daemon) for daemon in (found or daemons)[:_MOST_NAMED])
     if not found:
         raise HookError(f"no container {what} has an SSH daemon on {node}; there you have: {shown}")
     raise HookError(f"{len(found)} containers {what} are on {node}: choose one by --name PID: {shown}")
@@ -132,7 +175,7 @@ def choose(daemons: list[Daemon], job: str | None, name: str | None) -> Daemon:
 
 def _describe(daemon: Daemon) -> str:
     called = daemon.name or daemon.id[:12]
-    job = f", job {daemon.job}" if daemon.job else ""
+    job = f", job {daemon.task or daemon.job}" if daemon.job else ""
     return printable(f"{daemon.pid} ({called + ', ' if called else ''}port {daemon.port}{job})")
 
 

@@ -51,6 +51,7 @@ class Daemon:
         has_own_network: whether its network namespace is not the caller's.
         engine: podman or docker; empty where that is not known.
         id, name, job: of the container; empty where they are not known.
+        task: the job's name as the task of an array of Slurm's, such as 1234_5; empty where it is none.
         bundle: empty where it is not known.
     """
 
@@ -61,7 +62,7 @@ class Daemon:
         self.since = since
         self.sessions = 0
         self.has_own_network = False
-        self.engine = self.id = self.name = self.job = self.bundle = ""
+        self.engine = self.id = self.name = self.job = self.task = self.bundle = ""
 
     @property
     def port(self) -> int:
@@ -74,7 +75,11 @@ class Daemon:
 
     def is_of_job(self, job: str) -> bool:
         """Tell whether it belongs to the scheduler's job `job`, by what the kernel says or by its name ``job<JOB>``."""
-        return self.job == job or self.job.startswith(f"{job}.") or self.name == f"job{job}"
+        return job in (self.job, self.task) or self.job.startswith(f"{job}.") or self.name == f"job{job}"
+
+    def is_of_array(self, job: str) -> bool:
+        """Tell whether it belongs to a task of Slurm's array `job`."""
+        return bool(self.task) and self.task.partition("_")[0] == job
 
 
 class _Memory:
@@ -261,19 +266,34 @@ def _describe(daemon: Daemon, parents: dict[int, int], memory: _Memory) -> None:
     if not daemon.id and daemon.bundle:
         parts = Path(daemon.bundle).parts  # podman: .../ID/userdata
         daemon.id = parts[-2] if parts[-1] == "userdata" else parts[-1]
-    daemon.job = _job(cgroup, environment)
+    variables = [_variables(text) for text in environment]
+    daemon.job = _job(cgroup, variables)
+    daemon.task = _task(daemon.job, variables)
 
 
-def _job(cgroup: str, environments: list[str]) -> str:
+def _variables(environment: str) -> dict[str, str]:
+    """Return the variables in the content of environ."""
+    return dict(entry.split("=", 1) for entry in environment.split("\0") if "=" in entry)
+
+
+def _job(cgroup: str, environments: list[dict[str, str]]) -> str:
     """Return the number of the scheduler's job: from the cgroup, or from the variables of container and engine."""
     in_cgroup = _SLURM.search(cgroup)
     if in_cgroup:
         return in_cgroup.group(1)
-    for environment in environments:
-        values = dict(entry.split("=", 1) for entry in environment.split("\0") if "=" in entry)
+    for values in environments:
         for name in JOB_VARIABLES:
             if values.get(name):
                 return values[name]
+    return ""
+
+
+def _task(job: str, environments: list[dict[str, str]]) -> str:
+    """Return the name of `job` as the task of an array, from the variables that Slurm sets in it; empty without any."""
+    for values in environments:
+        array, index = values.get("SLURM_ARRAY_JOB_ID"), values.get("SLURM_ARRAY_TASK_ID")
+        if array and index and values.get("SLURM_JOB_ID") == job:
+            return f"{array}_{index}"
     return ""
 
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from argparse import ArgumentParser
+from pathlib import Path
+
 import pytest
-from ssh_hook.commands.connect import _parse_job, choose
+from ssh_hook.commands import connect
+from ssh_hook.commands.connect import HERE, _locate, _parse_job, choose
 from ssh_hook.commands.daemons import Daemon
 from ssh_hook.errors import HookError
 
@@ -57,6 +62,21 @@ def test_no_container() -> None:
         choose([], None, "x")
 
 
+def test_tasks_of_an_array() -> None:
+    """By the number that each has of Slurm, by the array's name, and by the array alone if that names one."""
+    last, other = daemon(21, job="1234"), daemon(22, job="1239")  # Slurm gives one of the tasks the array's number
+    last.task, other.task = "1234_7", "1234_5"
+    for job, found in (("1234_7", last), ("1234_5", other), ("1239", other), ("1234", last)):
+        assert choose([FIRST, last, other], job, None) is found
+    assert choose([FIRST, other], "1234", None) is other
+    third = daemon(23, job="1240")
+    third.task = "1234_6"
+    with pytest.raises(HookError, match=r"2 containers of job 1234 .*22 .*job 1234_5\); 23 .*job 1234_6\)$"):
+        choose([FIRST, other, third], "1234", None)
+    with pytest.raises(HookError, match=r"no container of job 123 "):
+        choose([FIRST, last, other], "123", None)
+
+
 def test_names_cannot_write_to_the_terminal() -> None:
     with pytest.raises(HookError) as error:
         choose([daemon(1, "\x1b[2J"), daemon(2, "\n")], None, None)
@@ -83,3 +103,108 @@ def test_jobs(text: str | None, node: str | None, expected: tuple[str | None, st
 def test_no_jobs(text: str) -> None:
     with pytest.raises(HookError, match="give the number of a job"):
         _parse_job(text, None)
+
+
+# What squeue prints of jobs by --format "%A %i %T %N". The first line of an array is of the tasks that wait.
+JOBS = {
+    "12": "12 12 RUNNING node[002-003]",
+    "13": "13 13 PENDING ",
+    "14": "",
+    "1234": "1234 1234_[6-9%2] PENDING \n1239 1234_5 RUNNING node004",
+    "1234_5": "1239 1234_5 RUNNING node004,node007",
+    "1234_6": "1234 1234_[6-9%2] PENDING ",
+    "2000": "2000 2000_[3-9] PENDING \n2002 2000_2 RUNNING node002\n2001 2000_1 RUNNING node[001-003]",
+    "2100": "2102 2100_2 COMPLETING node002\n2101 2100_1 RUNNING node001",
+    "3000": "3000 3000+0 RUNNING node001\n3001 3000+1 RUNNING node002",  # a heterogeneous job: its first component
+    "3100": "$(id) 3100 RUNNING node001",
+}
+
+
+@pytest.fixture(name="slurm")
+def fixture_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command squeue that knows JOBS."""
+    for job, text in JOBS.items():
+        (tmp_path / job).write_text(f"{text}\n" if text else "", encoding="ascii")
+    squeue = tmp_path / "squeue"
+    squeue.write_text(
+        f'''#!/bin/sh
+[ "$1 $2 $4 $5" = "--noheader --jobs --format %A %i %T %N" ] || exit 3
+cat {tmp_path}/"$3" 2>/dev/null && exit
+echo "slurm_load_jobs error: Invalid job id specified" >&2
+exit 1
+''',
+        encoding="ascii",
+    )
+    squeue.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+
+
+@pytest.mark.parametrize(
+    ("job", "node", "expected"),
+    [
+        ("12", None, ("12", "node002")),
+        ("1234", None, ("1239", "node004")),
+        ("1234_5", None, ("1239", "node004")),
+        ("1234_5", "node007", ("1239", "node007")),
+        ("1234_6", "node007", ("1234_6", "node007")),
+        ("999_1", "node007", ("999_1", "node007")),
+        ("2100", None, ("2101", "node001")),
+        ("3000", None, ("3000", "node001")),
+    ],
+)
+def test_where_slurm_has_a_job(slurm: None, job: str, node: str | None, expected: tuple[str, str]) -> None:
+    assert _locate(job, node) == expected
+
+
+@pytest.mark.parametrize(
+    ("job", "words"),
+    [
+        ("13", r"job 13 has no node yet \(pending\): see squeue --jobs 13"),
+        ("14", r"job 14 has no node yet \(it has ended\)"),
+        ("1234_6", r"job 1234_6 has no node yet \(pending\)"),
+        ("999", r"Slurm knows no job 999: slurm_load_jobs error: Invalid job id specified"),
+        (
+            "2000",
+            r"job 2000 is an array, of which 2 tasks run: choose one, such as job2000_2: "
+            r"2000_2 \(node002\), 2000_1 \(node\[001-003\]\)$",
+        ),
+        ("3100", r"job 3100 has no node yet"),
+    ],
+)
+def test_jobs_without_one_first_node(slurm: None, job: str, words: str) -> None:
+    with pytest.raises(HookError, match=words):
+        _locate(job, None)
+
+
+def test_without_slurm_the_words_are_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert _locate("1234_5", None) == ("1234_5", HERE)
+    assert _locate("1234_5", "node002") == ("1234_5", "node002")
+
+
+@pytest.mark.parametrize(
+    ("words", "number", "node"),
+    [
+        (["--job", "job1234_5"], "1239", "node004"),
+        (["--job", "node007.job1234_5"], "1239", "node007"),
+        (["--job", "job12"], "12", "node002"),
+        (["--job", "node009.job999"], "999", "node009"),  # Slurm is not asked
+    ],
+)
+def test_the_node_is_asked_for_the_number_that_its_cgroup_has(
+    slurm: None, monkeypatch: pytest.MonkeyPatch, words: list[str], number: str, node: str
+) -> None:
+    asked: list[list[str]] = []
+
+    def execute(_program: str, command: list[str]) -> None:
+        asked.append(command)
+        raise OSError(2, "No such file or directory")
+
+    monkeypatch.setattr(os, "execvp", execute)
+    parser = ArgumentParser()
+    connect.add_arguments(parser)
+    with pytest.raises(HookError, match=f"cannot run ssh, which leads to {node}"):
+        connect.run(parser.parse_args(words), {})
+    (command,) = asked
+    assert command[command.index("--") + 1] == node
+    assert command[-4:] == ["connect", "--job", number, HERE]

@@ -71,6 +71,29 @@ def test_daemon_with_sessions(proc: Path, capfd: pytest.CaptureFixture[str]) -> 
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.parametrize(
+    ("variables", "cgroup", "expected"),
+    [
+        ("SLURM_JOB_ID=1239 SLURM_ARRAY_JOB_ID=1234 SLURM_ARRAY_TASK_ID=5", "", ("1239", "1234_5")),
+        ("SLURM_JOB_ID=1239 SLURM_ARRAY_JOB_ID=1234 SLURM_ARRAY_TASK_ID=5", "1239", ("1239", "1234_5")),
+        ("SLURM_JOB_ID=1239 SLURM_ARRAY_JOB_ID=1234 SLURM_ARRAY_TASK_ID=5", "77", ("77", "")),  # of another job
+        ("SLURM_JOB_ID=1239 SLURM_ARRAY_JOB_ID=1234", "1239", ("1239", "")),
+        ("PBS_JOBID=1234[7].server", "", ("1234[7].server", "")),
+        ("", "1239", ("1239", "")),
+    ],
+)
+@pytest.mark.parametrize("of", ["engine", "container"])
+def test_task_of_an_array(proc: Path, of: str, variables: str, cgroup: str, expected: tuple[str, str]) -> None:
+    environ = variables.replace(" ", "\0") + "\0"
+    make(proc, 10, name="conmon", cmdline="conmon\0-n\0it\0", environ=environ if of == "engine" else "")
+    process = make(proc, 11, parent=10, cmdline=command(15263), environ=environ if of == "container" else "")
+    if cgroup:
+        path = f"0::/system.slice/slurmstepd.scope/job_{cgroup}/step_0\n"
+        (process / "cgroup").write_text(path, encoding="ascii")
+    (daemon,) = daemons.find_daemons()
+    assert (daemon.job, daemon.task) == expected
+
+
 def test_others_are_no_daemons(proc: Path) -> None:
     make(proc, 10, name="sleep", cmdline=command(15263))
     make(proc, 11, cmdline="/usr/sbin/dropbear\0-p\00022\0")
