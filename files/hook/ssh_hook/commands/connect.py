@@ -17,6 +17,7 @@ from argparse import ArgumentParser, Namespace
 
 from ..errors import HookError, printable
 from ..kernel import syscalls, user_namespaces
+from ..kernel.lean import write_all
 from .daemons import LOOPBACK, Daemon, find_daemons
 from .hosts import HOST, SUFFIX, expand, launcher
 
@@ -221,7 +222,7 @@ def _pass_bytes(peer: socket.socket) -> None:
             data = peer.recv(_CHUNK)
             if not data:
                 return
-            _write_all(1, data)
+            write_all(1, data)
         except OSError:
             return  # the connection was reset, or ssh has ended
 
@@ -233,9 +234,3 @@ def _send(peer: socket.socket) -> None:
         peer.shutdown(socket.SHUT_WR)
     except OSError:
         pass  # the daemon hung up, which ends the other direction too
-
-
-def _write_all(descriptor: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]

@@ -127,12 +127,12 @@ def fixture_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (tmp_path / job).write_text(f"{text}\n" if text else "", encoding="ascii")
     squeue = tmp_path / "squeue"
     squeue.write_text(
-        f'''#!/bin/sh
+        f"""#!/bin/sh
 [ "$1 $2 $4 $5" = "--noheader --jobs --format %A %i %T %N" ] || exit 3
 cat {tmp_path}/"$3" 2>/dev/null && exit
 echo "slurm_load_jobs error: Invalid job id specified" >&2
 exit 1
-''',
+""",
         encoding="ascii",
     )
     squeue.chmod(0o755)
