@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import json
 import os
@@ -18,12 +19,13 @@ from pathlib import Path
 
 from ..errors import HookError, describe_failure, printable
 from ..host.engine import runtime_directory
+from ..kernel.identity import Identity
 from ..keys import store
 from ..keys.errors import KeyStoreError, MissingKeysError
 from ..log import one_line
 from ..spec.settings import default_port
 from ..stages.context import Programs, require_undumpable
-from ..stages.port import NO_SUCH_ADDRESS
+from ..stages.port import NO_SUCH_ADDRESS, describe_holder
 from .daemons import LOOPBACK, Daemon, find_daemons
 from .hosts import launcher
 from .keygen import caller, caller_entry, describe, is_root_without_keys
@@ -262,9 +264,13 @@ def _check_port(settings: dict[str, str], daemons: list[Daemon]) -> Result:
         except OSError as error:
             if error.errno in NO_SUCH_ADDRESS:
                 continue
+            problem = f": {error.strerror}"
+            if error.errno == errno.EADDRINUSE:
+                holder = describe_holder(port, Identity(os.getuid(), os.getgid()), _packages(settings))
+                problem = f" is in use{holder}"
             return WARNING, (
-                f"port {port} on this node: {error.strerror}: containers on the node's network need another, by the "
-                "annotation com.hooks.ssh.port"
+                f"port {port} on this node{problem}: containers on the node's network need another, by the annotation "
+                "com.hooks.ssh.port"
             )
     return OK, f"port {port} is free on this node"
 
@@ -281,10 +287,14 @@ def _check_network(_settings: dict[str, str]) -> Result:
     return OK, f"{name} is {', '.join(addresses)}"
 
 
+def _packages(settings: Mapping[str, str]) -> list[str]:
+    """Return the site's directories of Python packages."""
+    return [path for path in settings.get("PYTHON_PACKAGES", "").split(":") if path.startswith("/")]
+
+
 def _check_packages(settings: dict[str, str]) -> Result:
     """Check the Python package that makes keys."""
-    directories = [path for path in settings.get("PYTHON_PACKAGES", "").split(":") if path.startswith("/")]
-    sys.path += [path for path in directories if path not in sys.path]
+    sys.path += [path for path in _packages(settings) if path not in sys.path]
     if importlib.util.find_spec("cryptography") is None:
         return PROBLEM, (
             f"{sys.executable} has no cryptography, with which keygen makes keys: tell the administrator (role "

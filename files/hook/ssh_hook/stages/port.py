@@ -45,7 +45,7 @@ def require_free(
     if error.errno == errno.EADDRINUSE:
         following = _next_free(port, addresses, user)
         example = f", such as {following}, which is free here" if following else ""
-        holder = _describe_holder(port, user, packages)
+        holder = describe_holder(port, user, packages)
         raise HookError(f"port {port} is in use{holder}: choose another by {option}{example}, or stop what holds it")
     raise HookError(f"cannot listen on port {port}: {error.strerror}")
 
@@ -89,7 +89,7 @@ def _bind(address: str, port: int) -> None:
         syscalls.bind(probe, syscalls.socket_address(family, address, port))
 
 
-def _describe_holder(port: int, user: Identity, packages: list[str]) -> str:
+def describe_holder(port: int, user: Identity, packages: list[str]) -> str:
     """Return words for a message to `user` that say who listens on `port`; empty where that is unknown."""
     sys.path.extend(packages)
     try:

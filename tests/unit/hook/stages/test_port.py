@@ -26,4 +26,4 @@ def test_without_the_library_the_holder_is_left_out(
         (tmp_path / "pyroute2.py").write_text(library, encoding="utf-8")
     monkeypatch.setattr(sys, "path", [])
     monkeypatch.delitem(sys.modules, "pyroute2", raising=False)
-    assert port._describe_holder(1, Identity(1000, 1000), [str(tmp_path)]) == ""
+    assert port.describe_holder(1, Identity(1000, 1000), [str(tmp_path)]) == ""
