@@ -39,7 +39,13 @@ CLIENT_PROGRAMS = ("ssh", "scp", "sftp", "sftp-server")  # in the directory of D
 _ENGINES = ("podman", "docker", "sarus", "crun", "runc")
 _OVERLAY_SINCE = (5, 13)  # the kernel that mounts an overlay with keys in a user namespace
 _GREETING = b"SSH-"
-_HOOKS_DIR_SETTING = re.compile(r"^\s*hooks_dir\s*=\s*\[(.*?)\]", re.MULTILINE | re.DOTALL)
+# TOML, as far as hooks_dir in containers.conf(5) takes it: strings, and what is no string and no comment.
+_STRING = r"""\"(?:[^"\\\n]|\\.)*\"|'[^'\n]*'"""
+_STRING_OR_COMMENT = re.compile(rf"({_STRING})|#[^\n]*")
+_HOOKS_DIR_SETTING = re.compile(
+    rf"""^\s*(?:engine\s*\.\s*)?hooks_dir\s*=\s*\[((?:{_STRING}|[^\]"'])*)\]""", re.MULTILINE
+)
+_APPEND = re.compile(r"\bappend\s*=\s*(true|false)\b")
 
 Result = tuple[str, str]
 Check = Callable[[dict[str, str]], Result]
@@ -185,14 +191,33 @@ def _hooks_dirs() -> tuple[list[str], str]:
     own = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
     paths += [f"{own}/containers/containers.conf", *_files(f"{own}/containers/containers.conf.d", ".conf")]
     override = os.environ.get("CONTAINERS_CONF")
-    found, where = list(_HOOKS_DIRS[:1]), "podman's default"
+    found, where, is_appended = list(_HOOKS_DIRS[:1]), "podman's default", False
     for path in [override] if override else paths:
-        match = _HOOKS_DIR_SETTING.search(_read(path))
-        if match:
-            named = re.findall(r'"([^"]*)"', match.group(1))
-            found = found + named if re.search(r"append\s*=\s*true", match.group(1)) else named
+        setting = _read_hooks_dir(_read(path))
+        if setting is not None:
+            named, append = setting
+            is_appended = is_appended if append is None else append  # which holds for the files that follow, too
+            found = found + named if is_appended else named
             where = path
     return list(dict.fromkeys(found)), where
+
+
+def _read_hooks_dir(text: str) -> tuple[list[str], bool | None] | None:
+    """Return the directories that a containers.conf(5) sets, and its `append`; None where it does not set hooks_dir.
+
+    tomllib is missing before Python 3.11.
+    """
+    match = _HOOKS_DIR_SETTING.search(_STRING_OR_COMMENT.sub(lambda found: found.group(1) or "", text))
+    if match is None:
+        return None
+    strings = re.findall(_STRING, match.group(1))
+    append = _APPEND.search(re.sub(_STRING, "", match.group(1)))
+    return [_unquoted(string) for string in strings], None if append is None else append.group(1) == "true"
+
+
+def _unquoted(string: str) -> str:
+    """Return the content of a string of TOML, of whose escapes only those of quotes and backslashes are known."""
+    return string[1:-1] if string[0] == "'" else re.sub(r"\\([\"\\])", r"\1", string[1:-1])
 
 
 def _files(directory: str, suffix: str = ".json") -> list[str]:

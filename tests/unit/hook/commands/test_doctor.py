@@ -1,0 +1,344 @@
+"""What `ssh_hook doctor` makes of a node, where imitations stand for what a test cannot break. More: tests/hook."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import socket
+import sys
+from argparse import ArgumentParser
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ssh_hook.commands import doctor
+from ssh_hook.commands.doctor import OK, PROBLEM, WARNING, Check
+from ssh_hook.commands.hosts import launcher
+from ssh_hook.errors import HookError
+
+ME = os.getuid()
+USER = 4711  # another uid than root's
+MANY = 1 << 20
+
+Patch = pytest.MonkeyPatch
+
+
+@pytest.fixture(name="settings")
+def fixture_settings(tmp_path: Path) -> dict[str, str]:
+    """Settings of a site where the user alice, who runs the tests, has a home. USER is carol, without one."""
+    (tmp_path / "home/alice").mkdir(parents=True, mode=0o755)
+    (tmp_path / "passwd").write_text(
+        f"alice:x:{ME}:{ME}::/home/alice:/bin/sh\ncarol:x:{USER}:{USER}::/home/carol:/bin/sh\n", encoding="ascii"
+    )
+    return {"HOOK_BASE_DIR": f"{tmp_path}/home", "PASSWD_FILE": f"{tmp_path}/passwd"}
+
+
+def become(monkeypatch: Patch, uid: int = USER) -> None:
+    monkeypatch.setattr(os, "getuid", lambda: uid)
+
+
+def assert_found(check: Check, settings: dict[str, str], result: str, *words: str) -> None:
+    found, text = doctor.within_deadline(check, settings)
+    assert found == result, text
+    for word in words:
+        assert word in text
+
+
+def replace_text(monkeypatch: Patch, files: dict[str, str]) -> None:
+    """Have the files of the node at these paths another text; all others that doctor reads are empty."""
+    monkeypatch.setattr(doctor, "_read", lambda path: files.get(path, ""))
+
+
+# The home.
+
+
+def test_home(settings: dict[str, str]) -> None:
+    assert_found(doctor._check_home, settings, OK, "/home/alice")
+
+
+def test_home_of_another_user(settings: dict[str, str], monkeypatch: Patch) -> None:
+    (Path(settings["HOOK_BASE_DIR"]) / "carol").mkdir()
+    become(monkeypatch)
+    words = ("/home/carol, in which your keys are, is not a directory of yours", "tell the administrator")
+    assert_found(doctor._check_home, settings, PROBLEM, *words)
+
+
+def test_home_that_is_a_file(settings: dict[str, str]) -> None:
+    home = Path(settings["HOOK_BASE_DIR"]) / "alice"
+    home.rmdir()
+    home.touch()
+    assert_found(doctor._check_home, settings, PROBLEM, "is not a directory of yours")
+
+
+def test_home_that_others_can_write(settings: dict[str, str]) -> None:
+    home = Path(settings["HOOK_BASE_DIR"]) / "alice"
+    for mode in (0o775, 0o757):
+        home.chmod(mode)
+        assert_found(doctor._check_home, settings, WARNING, f"run chmod go-w {home}")
+
+
+def room(**values: int) -> Callable[[str], Any]:
+    """Return an imitation of statvfs(3) of a file system with blocks and inodes, except these values."""
+    names = ("f_bsize", "f_frsize", "f_blocks", "f_bfree", "f_bavail", "f_files", "f_ffree", "f_favail")
+    return lambda _path: os.statvfs_result([values.get(name, MANY) for name in names] + [0, 255])
+
+
+@pytest.mark.parametrize(
+    ("values", "result"),
+    [
+        ({}, OK),
+        ({"f_bavail": 0}, PROBLEM),
+        ({"f_favail": 0}, PROBLEM),
+        ({"f_favail": 0, "f_files": 0}, OK),  # a file system that does not count inodes, such as btrfs
+    ],
+)
+def test_home_without_room(settings: dict[str, str], monkeypatch: Patch, values: dict[str, int], result: str) -> None:
+    monkeypatch.setattr(os, "statvfs", room(**values))
+    words = () if result == OK else ("has no room left: remove files",)
+    assert_found(doctor._check_home, settings, result, *words)
+
+
+# The kernel.
+
+
+@pytest.fixture(name="kernel")
+def fixture_kernel(monkeypatch: Patch) -> Callable[..., None]:
+    """Set what the kernel tells of itself to a caller that is not root, unless the uid says so."""
+
+    def set_to(release: str = "6.12.1-amd64", spaces: str = "15000", uid: int = USER) -> None:
+        become(monkeypatch, uid)
+        monkeypatch.setattr(os, "uname", lambda: os.uname_result(["Linux", "node", release, "#1", "x86_64"]))
+        monkeypatch.setattr(doctor, "require_undumpable", lambda: None)
+        replace_text(monkeypatch, {"/proc/sys/user/max_user_namespaces": f"{spaces}\n"})
+
+    return set_to
+
+
+@pytest.mark.parametrize("release", ["5.13.0", "5.14.0-503.el9.x86_64", "6.1", "10.0.0-rc1"])
+def test_kernel(kernel: Callable[..., None], release: str) -> None:
+    kernel(release)
+    assert_found(doctor._check_kernel, {}, OK, f"Linux {release}")
+
+
+@pytest.mark.parametrize("release", ["5.12.19", "4.18.0-553.el8.x86_64", "3.10.0-1160.el7.x86_64"])
+def test_kernel_without_overlays_in_user_namespaces(kernel: Callable[..., None], release: str) -> None:
+    kernel(release)
+    words = (f"Linux {release}: rootless containers need 5.13", "OVERLAY_MOUNT_HOME_SSH=false")
+    assert_found(doctor._check_kernel, {}, WARNING, *words)
+
+
+def test_kernel_without_user_namespaces(kernel: Callable[..., None]) -> None:
+    kernel(spaces="0")
+    words = "user.max_user_namespaces is 0: rootless podman does not work on this node"
+    assert_found(doctor._check_kernel, {}, WARNING, words)
+
+
+def test_kernel_for_root(kernel: Callable[..., None]) -> None:
+    kernel("4.18.0", "0", uid=0)
+    assert_found(doctor._check_kernel, {}, OK)
+
+
+def test_kernel_that_makes_the_daemon_dumpable(kernel: Callable[..., None], monkeypatch: Patch) -> None:
+    kernel(uid=0)
+
+    def refuse() -> None:
+        raise HookError("fs.suid_dumpable is 1: set it to 0")
+
+    monkeypatch.setattr(doctor, "require_undumpable", refuse)
+    assert_found(doctor._check_kernel, {}, PROBLEM, "fs.suid_dumpable is 1: set it to 0")
+
+
+# Network, packages, rootless podman.
+
+
+def test_name_that_is_not_resolved(monkeypatch: Patch) -> None:
+    def fail(*_arguments: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "gethostname", lambda: "node002")
+    monkeypatch.setattr(socket, "getaddrinfo", fail)
+    words = ("this node's name node002 is not resolved (Name or service not known)", "use addresses")
+    assert_found(doctor._check_network, {}, WARNING, *words)
+
+
+def test_name_that_is_resolved(monkeypatch: Patch) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: "node002")
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_: [(0, 0, 0, "", ("192.0.2.2", 0))])
+    assert_found(doctor._check_network, {}, OK, "node002 is 192.0.2.2")
+
+
+def test_package_cryptography(tmp_path: Path, monkeypatch: Patch) -> None:
+    monkeypatch.setattr(sys, "path", [])
+    monkeypatch.delitem(sys.modules, "cryptography", raising=False)
+    importlib.invalidate_caches()
+    words = (f"{sys.executable} has no cryptography, with which keygen makes keys", "tell the administrator")
+    for directories in ("", f"{tmp_path}", "relative"):
+        assert_found(doctor._check_packages, {"PYTHON_PACKAGES": directories}, PROBLEM, *words)
+    (tmp_path / "cryptography.py").touch()
+    importlib.invalidate_caches()
+    assert_found(doctor._check_packages, {"PYTHON_PACKAGES": f"/nowhere:{tmp_path}"}, OK, "cryptography is there")
+
+
+@pytest.fixture(name="rootless")
+def fixture_rootless(settings: dict[str, str], tmp_path: Path, monkeypatch: Patch) -> dict[str, str]:
+    """carol's rootless podman, with all that it takes: her runtime directory is this process's user's in truth."""
+    become(monkeypatch)
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
+    replace_text(monkeypatch, {"/etc/subuid": "carol:100000:65536\n", "/etc/subgid": f"{USER}:100000:65536\n"})
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    true_stat = os.stat
+
+    def stat(path: Any, **options: Any) -> os.stat_result:
+        found = true_stat(path, **options)
+        return os.stat_result([*found[:4], USER, *found[5:]]) if path == str(tmp_path) else found
+
+    monkeypatch.setattr(os, "stat", stat)
+    return settings
+
+
+def test_rootless(rootless: dict[str, str]) -> None:
+    assert_found(doctor._check_rootless, rootless, OK, "/etc/subuid and /etc/subgid are in order")
+
+
+@pytest.mark.parametrize("file", ["/etc/subuid", "/etc/subgid"])
+def test_rootless_without_a_range(rootless: dict[str, str], monkeypatch: Patch, file: str) -> None:
+    files = {"/etc/subuid": "carol:100000:65536\n", "/etc/subgid": "carol:100000:65536\n"}
+    replace_text(monkeypatch, {**files, file: f"carola:1:1\nbob:{USER}:65536\n"})
+    assert_found(doctor._check_rootless, rootless, WARNING, f"{file} has no range for carol", "ask the administrator")
+
+
+def test_rootless_with_the_runtime_directory_of_another(rootless: dict[str, str], monkeypatch: Patch) -> None:
+    """As after su, which keeps the variable."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", rootless["HOOK_BASE_DIR"])
+    words = (f"{rootless['HOOK_BASE_DIR']} (XDG_RUNTIME_DIR) is another user's", "log in as yourself, not by su")
+    assert_found(doctor._check_rootless, rootless, PROBLEM, *words)
+
+
+def test_rootless_without_a_runtime_directory(rootless: dict[str, str], monkeypatch: Patch) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/no/such")
+    assert_found(doctor._check_rootless, rootless, WARNING, "there is no /no/such")
+    monkeypatch.delenv("XDG_RUNTIME_DIR")
+    assert_found(doctor._check_rootless, rootless, WARNING, f"there is no /run/user/{USER}")
+
+
+def test_what_root_does_not_need(rootless: dict[str, str], monkeypatch: Patch) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/no/such")
+    become(monkeypatch, 0)
+    assert_found(doctor._check_rootless, rootless, OK, "not needed")
+
+
+# The port.
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_port_with_its_holder(monkeypatch: Patch, address: str) -> None:
+    asked: list[tuple[int, int, list[str]]] = []
+
+    def describe(port: int, user: Any, packages: list[str]) -> str:
+        asked.append((port, user.uid, packages))
+        return " by process 7 (it) of uid 12"
+
+    monkeypatch.setattr(doctor, "describe_holder", describe)
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family) as holder:
+        holder.bind((address, 0))
+        holder.listen()
+        port = holder.getsockname()[1]
+        settings = {"SERVER_PORT_DEFAULT": str(port), "PYTHON_PACKAGES": "/a:/b"}
+        words = (f"port {port} on this node is in use by process 7 (it) of uid 12: ", "com.hooks.ssh.port")
+        assert_found(lambda given: doctor._check_port(given, []), settings, WARNING, *words)
+    assert asked == [(port, ME, ["/a", "/b"])]
+    assert_found(lambda given: doctor._check_port(given, []), settings, OK, f"port {port} is free on this node")
+
+
+# containers.conf(5).
+
+DEFAULT = ["/usr/share/containers/oci/hooks.d"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", DEFAULT),
+        ("[engine]\n#hooks_dir = ['/a']\n", DEFAULT),
+        ("[engine]\nno_hooks_dir = ['/a']\n", DEFAULT),
+        ('[engine]\nhooks_dir = ["/a", "/b"]\n', ["/a", "/b"]),
+        ("[engine]\nhooks_dir = ['/a', \"/b\"]\n", ["/a", "/b"]),
+        ("[engine]\n  hooks_dir=['/a',\"/b\",]  # ['/c']\n", ["/a", "/b"]),
+        ("engine.hooks_dir = ['/a']\n", ["/a"]),
+        ("[engine]\nhooks_dir = []\n", []),
+        ('[engine]\nhooks_dir = [\n  \'/a\',\n  # "/b",\n  #\'/c\'\n  "/d", # it\'s, "/e"\n]\n', ["/a", "/d"]),
+        ("[engine]\nhooks_dir = [\n  '/a', # see ]\n  '/b',\n]\n", ["/a", "/b"]),
+        (
+            "[engine]\nhooks_dir = ['/a#b', \"/c#d\", '/e]f', \"/g'h\", '/i\"j']\n",
+            ["/a#b", "/c#d", "/e]f", "/g'h", '/i"j'],
+        ),
+        ('[engine]\nhooks_dir = ["/a\\"b", "/c\\\\d"]\n', ['/a"b', "/c\\d"]),
+        ("[engine]\nnamespace = 'x # y'\nhooks_dir = ['/a']\n", ["/a"]),
+        ("[engine]\nhooks_dir = ['/a', {append = true}]\n", [*DEFAULT, "/a"]),
+        ("[engine]\nhooks_dir = ['/a', {append=false}]\n", ["/a"]),
+        ("[engine]\nhooks_dir = ['/a', # {append = true}\n]\n", ["/a"]),
+        ("[engine]\nhooks_dir = ['/append = true']\n", ["/append = true"]),
+    ],
+)
+def test_directories_of_hooks(tmp_path: Path, monkeypatch: Patch, text: str, expected: list[str]) -> None:
+    path = tmp_path / "containers.conf"
+    path.write_text(text, encoding="utf-8")
+    monkeypatch.setenv("CONTAINERS_CONF", str(path))
+    directories, where = doctor._hooks_dirs()
+    assert directories == expected
+    assert where == (str(path) if expected != DEFAULT else "podman's default")
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        (["hooks_dir = ['/a']", "hooks_dir = ['/b']"], ["/b"]),
+        (["hooks_dir = ['/a', {append = true}]", "hooks_dir = ['/b']"], [*DEFAULT, "/a", "/b"]),
+        (["hooks_dir = ['/a', {append = true}]", "hooks_dir = ['/b', {append = false}]"], ["/b"]),
+        (["hooks_dir = ['/a']", "# nothing"], ["/a"]),
+    ],
+)
+def test_directories_of_several_files(
+    tmp_path: Path, monkeypatch: Patch, texts: list[str], expected: list[str]
+) -> None:
+    """An `append` holds for the files that follow."""
+    paths = [f"{tmp_path}/{number}" for number in range(len(texts))]
+    monkeypatch.delenv("CONTAINERS_CONF", raising=False)
+    monkeypatch.setattr(doctor, "_CONFIGURATIONS", paths)
+    replace_text(monkeypatch, {path: f"[engine]\n{text}\n" for path, text in zip(paths, texts)})
+    assert doctor._hooks_dirs()[0] == expected
+
+
+def test_hook_in_a_directory_of_literal_strings(tmp_path: Path, monkeypatch: Patch) -> None:
+    """A directory that is commented out does not count, whatever is in it."""
+    named, commented = tmp_path / "named", tmp_path / "commented"
+    for directory in (named, commented):
+        directory.mkdir()
+        (directory / "ssh.json").write_text(f'{{"hook": {{"path": "{launcher()}"}}}}', encoding="utf-8")
+    path = tmp_path / "containers.conf"
+    path.write_text(f"[engine]\nhooks_dir = [\n'{named}',\n#'{commented}',\n]\n", encoding="utf-8")
+    monkeypatch.setenv("CONTAINERS_CONF", str(path))
+    monkeypatch.setattr(doctor, "_CDI_DIRS", ())
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
+    assert doctor.files_naming_hook() == [f"{named}/ssh.json"]
+    assert_found(doctor._check_engine, {}, OK, f"the hook is named by {named}/ssh.json")
+    (named / "ssh.json").unlink()
+    assert_found(doctor._check_engine, {}, PROBLEM, f"no file in {named} ({path}) names", "correct hooks_dir")
+
+
+# All of them.
+
+
+@pytest.mark.parametrize("kind", [OK, WARNING, PROBLEM])
+def test_exit_status(monkeypatch: Patch, capsys: pytest.CaptureFixture[str], kind: str) -> None:
+    monkeypatch.setattr(doctor, "find_daemons", list)
+    monkeypatch.setattr(doctor, "_checks", lambda _daemons: {"it": lambda _settings: (kind, "a\nb")})
+    parser = ArgumentParser()
+    doctor.add_arguments(parser)
+    assert doctor.run(parser.parse_args([]), {}) == (1 if kind == PROBLEM else 0)
+    shown = capsys.readouterr().out
+    assert shown.split()[:2] == [kind, "it"]
+    assert shown.count("\n") == 1
