@@ -6,7 +6,6 @@ from __future__ import annotations
 import gc
 import sys
 
-from . import VERSION
 from .errors import describe_failure
 from .kernel.lean import TYPE_CHECKING, environment, os, signal
 from .log import ERROR, log
@@ -88,14 +87,14 @@ def _prepare_stage() -> int:
 
 
 def _run_command(arguments: list[str], settings: dict[str, str]) -> int:
-    from .commands.dispatch import SUMMARIES, dispatch, usage
+    from .commands.dispatch import SUMMARIES, dispatch, usage, version
 
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback after Ctrl-C
     name, *words = arguments or [""]
     if name in SUMMARIES:
         return dispatch(name, words, settings)
     if name == "--version":
-        print(f"ssh_hook {VERSION}")
+        print(version())
     elif name in ("-h", "--help", "help"):
         print(usage())
     else:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from typing import NoReturn, Protocol
 
+from .. import VERSION
 from ..errors import HookError, printable
 from ..keys.errors import KeyStoreError
 from ..log import DEBUG, INFO, log
@@ -106,7 +107,7 @@ def _load(name: str) -> Command:
 def parse(name: str, words: list[str]) -> tuple[Command, Namespace]:
     """Return the command called `name`, a key of SUMMARIES, and its arguments. Raises HookError.
 
-    Prints the help text and raises SystemExit if that is asked for.
+    Prints the help text or the version and raises SystemExit if that is asked for.
     """
     command = _load(name)
     parser = _Parser(
@@ -119,6 +120,7 @@ def parse(name: str, words: list[str]) -> tuple[Command, Namespace]:
     command.add_arguments(parser)
     parser.add_argument("--verbose", action="store_true", help="say more about what is done")
     parser.add_argument("--debug", action="store_true", help="say still more")
+    parser.add_argument("--version", action="version", version=version(), help="print the version")
     return command, parser.parse_intermixed_args(words)
 
 
@@ -130,6 +132,11 @@ def dispatch(name: str, words: list[str], settings: dict[str, str]) -> int:
         return command.run(arguments, settings)
     except KeyStoreError as error:
         raise HookError(str(error)) from None
+
+
+def version() -> str:
+    """Return the line that tells the version."""
+    return f"ssh_hook {VERSION}"
 
 
 def usage() -> str:

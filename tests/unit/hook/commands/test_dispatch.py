@@ -50,3 +50,14 @@ def test_version_is_the_collections(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"], {}) == 0
     version = capsys.readouterr().out.removeprefix("ssh_hook ").strip()
     assert f"version: {version}" in (ROOT / "galaxy.yml").read_text(encoding="utf-8").splitlines()
+
+
+@pytest.mark.parametrize("name", SUMMARIES)
+def test_version_of_each_command(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["--version"], {})
+    version = capsys.readouterr().out
+    with pytest.raises(SystemExit) as ended:
+        main([name, "--version"], {})
+    assert ended.value.code == 0
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err) == (version, "")
