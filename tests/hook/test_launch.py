@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -94,12 +95,26 @@ def test_as_many_hosts_as_may_be(start: Start) -> None:
     assert container.ssh("true").checked().status == 0
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_many_hosts_whose_names_have_several_numbers(start: Start, engine: str) -> None:
+    """16 cabinets of HPE's, 4096 nodes, whose names need one entry for two of them."""
+    places = list(itertools.product(range(16), range(8), range(8), range(2), range(2)))
+    names = [f"x{1000 + x}c{c}s{s}b{b}n{n}" for x, c, s, b, n in places]
+    listed = ",".join(name + "+1:8" for name in names[::2])
+    assert len(listed) > 36000
+    container = start(engine, "busybox", annotations={HOSTS: listed})
+    assert container.exec("cat", "/opt/oci-hooks/ssh/hostfile").checked().text.splitlines() == [
+        f"{name} slots=8" for name in names
+    ]
+    assert container.ssh("wc -l </opt/oci-hooks/ssh/hosts").checked().text == "4096"
+
+
 @pytest.mark.parametrize(
     "value",
     [
         *("", ",", "a,", "a,,b", "a b", "-oProxyCommand=x", "a/b", "*", "a[1-3]", "a;b", "\u00e4", "a\nb", ".", "::1"),
         *("a:0", "a:", "a:65536", "a:1:2", "a+", "a+0", "a+x", "a+1", "n1+16384", "n1,n1", "n1+2,n2", "n" * 254),
-        ",".join(f"n{number}" for number in range(16000)),
+        ",".join(f"node{number}-ib" for number in range(16000)),
     ],
     ids=lambda value: value[:12],
 )

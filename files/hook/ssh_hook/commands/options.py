@@ -39,6 +39,7 @@ _VARIABLES = {
     "I_MPI_HYDRA_BOOTSTRAP": "ssh",
     "PDSH_RCMD_TYPE": "ssh",
     "WCOLL": container_paths.HOSTS,  # pdsh
+    "ANSIBLE_INVENTORY": container_paths.HOSTS,
 }
 
 DESCRIPTION = (

@@ -16,25 +16,32 @@ from ..kernel.lean import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-MAX_TEXT = 32768  # characters: a command line's argument, and an annotation in config.json
+# Characters. On Linux a string of a command line or of the environment has 131,071 bytes at most (MAX_ARG_STRLEN,
+# include/uapi/linux/binfmts.h). This leaves room for all other options in the string of a `sh -c`.
+MAX_TEXT = 120000
 MAX_HOSTS = 16384
 _MAX_NAMES = 1 << 20  # characters of all names together: the hook's tmpfs is not charged to the container
 _MAX_NAME = 253
 _MAX_DIGITS = 9  # of the number that counts
 _MAX_SLOTS = 65535
-_ALPHABET = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-")
+_DIGITS = "0123456789"
+_NO_DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_.-"
+_ALPHABET = frozenset(_DIGITS + _NO_DIGITS)
 
 
 def parse(text: str, where: str) -> list[tuple[str, int]]:
     """Return each host with its slots, in order. Raises HookError, which begins with `where`."""
     if len(text) > MAX_TEXT:
-        raise HookError(f"{where} has {len(text)} characters: it may have {MAX_TEXT}")
+        raise HookError(
+            f"{where} has {len(text)} characters: it may have {MAX_TEXT}: order the hosts so that numbers in their "
+            "names count up, or leave it out and give your launcher a host file of your own"
+        )
     found: dict[str, int] = {}
     size = 0
     for entry in text.split(","):
         names, _colon, slots = entry.partition(":")
         first, plus, rest = names.partition("+")
-        after = rest.lstrip("0123456789")
+        after = rest.lstrip(_DIGITS)
         count = 1 + _number(rest[: len(rest) - len(after)], MAX_HOSTS - 1) if plus else 1
         every = _number(slots, _MAX_SLOTS) if _colon else 1
         if not is_name(first + after) or count < 1 or every < 1:
@@ -116,10 +123,12 @@ def _count_from(first: str, after: str, count: int, where: str) -> list[str]:
     """Return `count` names: `first` is a name up to its number that counts, or whole, and then `after` is empty."""
     if count == 1:
         return [first]
-    parts = _parts(first)
-    digits = parts[-2] if len(parts) > 1 else ""
-    if not 0 < len(digits) <= _MAX_DIGITS or (parts[-1] and after):
+    start = first.rstrip(_NO_DIGITS)
+    rest = first[len(start) :]
+    before = start.rstrip(_DIGITS)
+    digits = start[len(before) :]
+    if not 0 < len(digits) <= _MAX_DIGITS or (rest and after):
         raise HookError(f"{where} has '{printable(first)}+': that name has no number of 1 to {_MAX_DIGITS} digits")
-    before, after = "".join(parts[:-2]), parts[-1] + after
+    after = rest + after
     width, number = len(digits), int(digits)
     return [f"{before}{value:0{width}d}{after}" for value in range(number, number + count)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from ssh_hook.commands import options
 from ssh_hook.commands.dispatch import dispatch
 from ssh_hook.errors import HookError
 from ssh_hook.keys.errors import KeyStoreError
+from ssh_hook.spec.host_list import MAX_TEXT
 
 SITE = {"SERVER_PORT_DEFAULT": "15263", "PATH": "/nowhere"}
 
@@ -37,6 +39,7 @@ def test_all_of_it(capsys: pytest.CaptureFixture[str]) -> None:
         "--env=I_MPI_HYDRA_BOOTSTRAP=ssh",
         "--env=PDSH_RCMD_TYPE=ssh",
         "--env=WCOLL=/opt/oci-hooks/ssh/hosts",
+        "--env=ANSIBLE_INVENTORY=/opt/oci-hooks/ssh/hosts",
     ]
 
 
@@ -224,6 +227,19 @@ def test_hosts_of_the_command_line_and_a_file(capsys: pytest.CaptureFixture[str]
     assert printed(capsys, "--hosts", "b[1-2]:3,c,d:2")["hosts"] == "b1+1:3,c:1,d:2"
     assert printed(capsys, "--hosts", "b", **SLURM)["hosts"] == "b:1"
     assert printed(capsys, "--hosts", "b", **SLURM)["port"] == "21234"
+
+
+def test_words_are_arguments_for_the_kernel(capsys: pytest.CaptureFixture[str]) -> None:
+    """Those with as many characters as the list of hosts may have, also in one string for a shell, or as a variable."""
+    hosts = ",".join(f"n{number}:1" for number in range(10001, 10001 + 2 * (MAX_TEXT // 9), 2))
+    hosts = hosts[:-2] + "x" * (MAX_TEXT - len(hosts)) + ":1"
+    assert len(hosts) == MAX_TEXT
+    assert printed(capsys, "--hosts", hosts)["hosts"] == hosts
+    dispatch("options", ["--engine", "podman", "--hosts", hosts], SITE)
+    words = capsys.readouterr().out
+    subprocess.run(["true", *words.split()], check=True)
+    subprocess.run(["sh", "-c", f": srun podman run --rm {words}"], check=True)
+    subprocess.run(["true"], env={"PATH": "/usr/bin:/bin", "OCIHOOKS_SSH_HOSTS": hosts}, check=True)
 
 
 def test_ports(capsys: pytest.CaptureFixture[str]) -> None:

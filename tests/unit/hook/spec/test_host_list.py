@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -99,6 +101,21 @@ def test_many_hosts_by_the_name_of_an_interface() -> None:
     hosts = [(f"x{number:05d}-hsn0", 128) for number in range(MAX_HOSTS)]
     assert compress(hosts) == f"x00000+{MAX_HOSTS - 1}-hsn0:128"
     assert parse(compress(hosts), "x") == hosts
+
+
+def test_many_hosts_whose_names_have_several_numbers() -> None:
+    """Names as of HPE's cabinets: one number counts, and the others make entries of their own."""
+
+    def cabinets(count: int) -> list[tuple[str, int]]:
+        places = itertools.product(range(count), range(8), range(8), range(2), range(2))
+        return [(f"x{1000 + x}c{c}s{s}b{b}n{n}", 8) for x, c, s, b, n in places]
+
+    for count in (16, 48):
+        text = compress(cabinets(count))
+        assert text.startswith("x1000c0s0b0n0+1:8,x1000c0s0b1n0+1:8,")
+        assert parse(text, "x") == cabinets(count)
+    with pytest.raises(HookError, match=rf"it may have {MAX_TEXT}: order the hosts .* give your launcher a host file"):
+        parse(compress(cabinets(64)), "x")
 
 
 NAMES = st.from_regex(r"[a-c_0-9][a-c0-9._-]{0,6}", fullmatch=True)
