@@ -162,6 +162,35 @@ def test_home_that_is_read_only(start: Start, syslog: Syslog) -> None:
         run(["umount", "/home/alice"]).checked()
 
 
+# What root lacks towards a file system that takes it for nobody, as NFS with root_squash does.
+SQUASHED = "-dac_override,-dac_read_search,-fowner"
+SQUASH = ("setpriv", f"--bounding-set={SQUASHED}", f"--inh-caps={SQUASHED}")
+
+
+@pytest.fixture
+def closed_home() -> Iterator[None]:
+    """A home of which only alice sees anything, and root by its capabilities."""
+    home = Path("/home/alice")
+    mode = stat.S_IMODE(home.stat().st_mode)
+    home.chmod(0o700)
+    yield
+    home.chmod(mode)
+
+
+@pytest.mark.parametrize("engine", ["crun", "runc"])
+def test_root_that_may_not_enter_the_home(start: Start, closed_home: None, engine: str) -> None:
+    """The hook makes the keys as alice, and reads them as alice in the next container."""
+    assert run([*SQUASH, "ls", "/home/alice"]).status != 0
+    script = f'echo {ALICE} >/proc/self/loginuid && exec {" ".join(SQUASH)} {LAUNCHER} "$@"'
+    WORK.mkdir(exist_ok=True)
+    launcher = shell_around(WORK / "squashed", script)
+    for _number in range(2):
+        container = start(engine, "busybox", launcher=launcher)
+        assert_one_set()
+        assert container.ssh("echo here").checked().text == "here"
+        container.stop()
+
+
 def without_cryptography() -> str:
     """A launcher of the hook on a node that lacks the package, after a login of alice's."""
     text = Path(LAUNCHER).read_text(encoding="utf-8").replace("/usr/lib/python3/dist-packages", "/nowhere")
