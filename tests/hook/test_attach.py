@@ -29,7 +29,16 @@ from containers import (
     running,
     wait_for,
 )
-from equality import LOGIN, SCRIPT, environment, facts, namespaces
+from equality import (
+    LIST_DESCRIPTORS,
+    LOGIN,
+    SCRIPT,
+    environment,
+    facts,
+    listed_descriptors,
+    namespaces,
+    strange_descriptors,
+)
 from held import unanswered
 from refusals import assert_one_line
 from starter import Start
@@ -100,19 +109,18 @@ def daemon() -> int:
 
 
 @pytest.mark.parametrize("engine", [*ENGINES, *PODMAN])
-def test_session_is_what_the_process_is(
-    launch: Launch, ssh: Callable[..., Result], engine: str, request: pytest.FixtureRequest
-) -> None:
+def test_session_is_what_the_process_is(launch: Launch, key: Path, engine: str) -> None:
     container = launch(engine)
     before = tree(attached.WHERE)
     attach(container)
-    if engine == "podman-pasta":
-        enter = ["nsenter", "--target", str(container.pid), "--net"]
-        key = request.getfixturevalue("key")
-        session = run([*enter, *openssh.client(key, port=PORT), "alice@127.0.0.1", SCRIPT.replace("$P", "self")])
-        variables = run([*enter, *openssh.client(key, port=PORT), "alice@127.0.0.1", "cat /proc/self/environ"])
-    else:
-        session, variables = ssh(SCRIPT.replace("$P", "self")), ssh("cat /proc/self/environ")
+    enter = ["nsenter", "--target", str(container.pid), "--net"] if engine == "podman-pasta" else []
+
+    def ask(command: str) -> Result:
+        return run([*enter, *openssh.client(key, port=PORT), "alice@127.0.0.1", command])
+
+    session, variables = ask(SCRIPT.replace("$P", "self")), ask("cat /proc/self/environ")
+    assert listed_descriptors(ask(LIST_DESCRIPTORS).checked().text) == ["0", "1", "2", "3"]
+    assert strange_descriptors(daemon()) == []
     look = ["nsenter", "--target", str(container.pid), "--preserve-credentials", "--user", "--cgroup"]
     process = facts(run([*look, "/bin/sh", "-c", SCRIPT.replace("$P", str(container.pid))]).checked().text + "\n")
     found = facts(session.checked().text + "\n")

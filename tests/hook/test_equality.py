@@ -9,7 +9,16 @@ from typing import Any
 
 import pytest
 from containers import PORT, Container, Podman, listening, run
-from equality import LOGIN, SCRIPT, environment, facts, namespaces
+from equality import (
+    LIST_DESCRIPTORS,
+    LOGIN,
+    SCRIPT,
+    environment,
+    facts,
+    listed_descriptors,
+    namespaces,
+    strange_descriptors,
+)
 from starter import Start
 
 # What podman's own exec leaves out.
@@ -194,13 +203,9 @@ def test_daemon_listens_in_the_containers_network_only(start: Start) -> None:
 
 def test_nothing_of_the_hook_is_open_in_a_session(start: Start) -> None:
     container = start("crun", network="private")
-    listing = container.ssh("ls -l /proc/self/fd").checked().text
-    descriptors = [line.split()[8:] for line in listing.splitlines()[1:]]
-    assert [fields[0] for fields in descriptors] == ["0", "1", "2", "3"]  # the last is the listing's own
-    daemon = [path.readlink() for path in Path(f"/proc/{container.daemon()}/fd").iterdir()]
-    own_program = "/opt/oci-hooks/ssh/dropbear/bin/dropbearmulti"  # which it runs anew for each session; by O_PATH
-    allowed = ("/dev/null", "socket:", "pipe:", "/dev/urandom", own_program)
-    assert [str(target) for target in daemon if not str(target).startswith(allowed)] == []
+    listing = container.ssh(LIST_DESCRIPTORS).checked().text
+    assert listed_descriptors(listing) == ["0", "1", "2", "3"]
+    assert strange_descriptors(container.daemon()) == []
 
 
 def test_keys_of_the_engines_session_are_out_of_reach(start: Start) -> None:

@@ -48,6 +48,22 @@ def environment(output: bytes) -> dict[bytes, bytes]:
     return dict(entry.split(b"=", 1) for entry in output.split(b"\0") if entry)
 
 
+LIST_DESCRIPTORS = "ls -l /proc/self/fd"
+
+
+def listed_descriptors(listing: str) -> list[str]:
+    """The numbers of the descriptors in the output of LIST_DESCRIPTORS. One more than a session has is its own."""
+    return [line.split()[8] for line in listing.splitlines()[1:]]
+
+
+def strange_descriptors(daemon: int) -> list[str]:
+    """What a daemon has open beyond that which Dropbear itself opens or is given."""
+    own_program = "/opt/oci-hooks/ssh/dropbear/bin/dropbearmulti"  # which it runs anew for each session; by O_PATH
+    allowed = ("/dev/null", "socket:", "pipe:", "/dev/urandom", own_program)
+    opened = [str(path.readlink()) for path in Path(f"/proc/{daemon}/fd").iterdir()]
+    return [target for target in opened if not target.startswith(allowed)]
+
+
 def namespaces(pid: int) -> dict[str, tuple[int, int]]:
     found = {}
     for name in NAMESPACES:
