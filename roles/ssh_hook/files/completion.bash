@@ -27,7 +27,7 @@ _ssh_hook() {
             detach) options="--name" ;;
             *) options="" ;;
         esac
-        options="$options --verbose --debug --help"
+        options="$options --verbose --debug --help --version"
     fi
     mapfile -t COMPREPLY < <(compgen -W "$options" -- "$word")
 }

@@ -33,7 +33,7 @@ def test_commands() -> None:
 
 @pytest.mark.parametrize("name", dispatch.SUMMARIES)
 def test_options(name: str) -> None:
-    assert set(completed("ssh_hook", name, "")) == options(name) | {"--verbose", "--debug", "--help"}
+    assert set(completed("ssh_hook", name, "")) == options(name) | {"--verbose", "--debug", "--help", "--version"}
 
 
 def test_files(tmp_path: Path) -> None:
