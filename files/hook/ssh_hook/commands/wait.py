@@ -212,6 +212,8 @@ class _Prober:
                     if not self._failing:
                         self._all_answered.set()
                     continue
+                if time.monotonic() >= self._deadline and self._failing[host] != _NO_ANSWER:
+                    continue  # the deadline may have cut this attempt short: the one before tells more
                 self._failing[host] = reason
             self._queue.put((time.monotonic() + delay, min(2 * delay, _LAST_DELAY), host))
 

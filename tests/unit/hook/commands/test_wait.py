@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from ssh_hook.commands import wait as module
@@ -56,7 +57,7 @@ def all_threads_end() -> Iterator[None]:
         time.sleep(0.01)
 
 
-def soon(seconds: float = 0.5) -> float:
+def soon(seconds: float = 10) -> float:
     return time.monotonic() + seconds
 
 
@@ -89,14 +90,14 @@ def test_an_identification_is_an_answer(peer: Peer, pieces: list[bytes]) -> None
     ],
 )
 def test_anything_else_is_none(peer: Peer, pieces: list[bytes], stays: bool, reason: str) -> None:
-    assert attempt("127.0.0.1", peer(*pieces, stays=stays), soon(), no_doubt) == reason
+    assert attempt("127.0.0.1", peer(*pieces, stays=stays), soon(0.5 if stays else 10), no_doubt) == reason
 
 
 def test_a_server_that_drips_cannot_hold_it(peer: Peer) -> None:
     port = peer(*[b"x"] * 400, stays=True)
     started = time.monotonic()
     assert attempt("127.0.0.1", port, soon(0.3), no_doubt) == "connected, but no SSH server speaks"
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 5, "all that it sends takes 8 s"
 
 
 def test_reasons() -> None:
@@ -131,14 +132,56 @@ def test_more_hosts_than_threads(peer: Peer, monkeypatch: pytest.MonkeyPatch) ->
 def test_another_host_key_is_no_answer(peer: Peer) -> None:
     port = peer(b"SSH-2.0-x\r\n")
     asked = []
+    is_foreign = True
 
     def check(address: str, _deadline: float) -> str:
         asked.append(address)
-        return "not yours" if len(asked) < 3 else ""
+        return "not yours" if is_foreign else ""
 
-    assert probe(["localhost"], port, 0.15, check) == {"localhost": "not yours"}
+    assert probe(["localhost"], port, 2, check) == {"localhost": "not yours"}
+    assert len(asked) >= 2
+    is_foreign = False
     assert probe(["localhost"], port, 10, check) == {}
     assert set(asked) == {"127.0.0.1"}
+
+
+def test_delays_between_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They double, up to two seconds."""
+    now = 0.0
+    times: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    def refused(*_arguments: object) -> str:
+        times.append(now)
+        if len(times) == 8:
+            prober._queue.put((-1.0, 0.0, ""))
+        return "connection refused"
+
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now, sleep=sleep))
+    monkeypatch.setattr(module, "attempt", refused)
+    prober = module._Prober(["a"], 1, 60, no_doubt)
+    prober._probe_hosts()
+    assert times == pytest.approx([0, 0.1, 0.3, 0.7, 1.5, 3.1, 5.1, 7.1])
+
+
+@pytest.mark.parametrize("earlier", [[], ["not yours"]])
+def test_an_attempt_that_the_deadline_cuts_short_hides_no_reason(peer: Peer, earlier: list[str]) -> None:
+    """It says the most where no attempt before it has ended."""
+    reasons = [*earlier, "cut short"]
+
+    def check(_address: str, _deadline: float) -> str:
+        reason = reasons.pop(0)
+        if not reasons:
+            prober._deadline = time.monotonic()
+            prober._queue.put((-1.0, 0.0, ""))
+        return reason
+
+    prober = module._Prober(["localhost"], peer(b"SSH-2.0-x\r\n"), 60, check)
+    prober._probe_hosts()
+    assert prober._failing == {"localhost": [*earlier, "cut short"][0]}
 
 
 def test_no_process_is_left_for_a_client(peer: Peer) -> None:
