@@ -122,6 +122,7 @@ def supervise(attachment: Attachment, pidfd: int, listener: socket.socket) -> No
         elif ready:
             break
     left = finish(attachment)
+    listener.close()  # before the connection: whoever asked may attach again at once
     if connection is not None and left:
         try:
             connection.sendall(b"\0".join(map(os.fsencode, left)))

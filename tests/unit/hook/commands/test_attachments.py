@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import threading
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from ssh_hook.commands import attachments
@@ -60,6 +63,31 @@ def test_nobody_holds_detach(monkeypatch: pytest.MonkeyPatch, answer: Answer) ->
     with pytest.raises(HookError, match="has not ended within"):
         answered(answer)
     assert time.monotonic() - begun < 5
+
+
+def test_the_name_is_free_when_detach_returns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The supervisor may have yet to end then: a process can be attached to again at once."""
+    name = f"@ocihooks-ssh/test/{os.getpid()}"
+    daemon: Any = SimpleNamespace(pid=os.getpid(), is_alive=lambda: True)
+    attachment: Any = SimpleNamespace(daemon=daemon)
+    monkeypatch.setattr(attachments, "finish", lambda _attachment: [])
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(attachments._address(name))
+        listener.listen()
+        supervisor = os.fork()
+        if supervisor == 0:
+            try:
+                attachments.supervise(attachment, os.pidfd_open(os.getppid()), listener)
+                signal.pause()
+            finally:
+                os._exit(1)
+    try:
+        assert attachments.end(1, name) == []
+        with socket.socket(socket.AF_UNIX) as again:
+            again.bind(attachments._address(name))
+    finally:
+        os.kill(supervisor, signal.SIGKILL)
+        os.waitpid(supervisor, 0)
 
 
 def test_more_than_mount_points_is_not_read() -> None:
