@@ -1085,6 +1085,7 @@ def test_a_held_lock_is_told_and_ends_with_its_holder(
     assert exists(str(keys)), "readers need no lock"
     assert not writer.generate(str(keys), "alice")[0], "nor does a caller who has keys already"
     os.kill(children[0], signal.SIGKILL)
+    os.waitpid(children.pop(), 0)
     assert writer.generate(str(keys), "alice", overwrite=True)[0]
 
 

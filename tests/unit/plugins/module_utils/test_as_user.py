@@ -106,7 +106,7 @@ def test_one_child_looks_at_many_users_and_tells_of_those_who_have_a_result() ->
 
 @pytest.mark.parametrize("end", [lambda: os._exit(3), lambda: os.kill(os.getpid(), signal.SIGKILL), signal.pause])
 def test_a_look_that_does_not_end_well_is_no_result(end: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(as_user, "LOOK_TIMEOUT", 1.0)
+    monkeypatch.setattr(as_user, "LOOK_TIMEOUT", 5.0)
     monkeypatch.setattr(as_user, "CHILDREN", 2)
     users = [user(name) for name in ("good", "bad", "third")]
     assert [who.name for who, _result in look_as_users(users, lambda who: end() if who.name == "bad" else {})] == [
@@ -115,12 +115,12 @@ def test_a_look_that_does_not_end_well_is_no_result(end: Any, monkeypatch: pytes
 
 
 def test_a_slow_look_leaves_out_who_would_come_late(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(as_user, "LOOK_TIMEOUT", 2.0)
     monkeypatch.setattr(as_user, "CHILDREN", 1)
 
     def look(who: Entry) -> dict[str, Any]:
-        if who.name == "slow":
-            time.sleep(1.1)
+        if who.name == "slow":  # half of its time passes, in this child
+            now = time.monotonic() + as_user.LOOK_TIMEOUT / 2
+            monkeypatch.setattr(time, "monotonic", lambda: now)
         return {}
 
     assert [who.name for who, _result in look_as_users([user("first"), user("slow"), user("last")], look)] == [
