@@ -22,7 +22,9 @@ PORT = 15263
 RECORD = "ssh_hook.daemon"
 COPIES = Path("/var/lib/ocihooks-ssh/daemons")  # of the records of root's containers
 ALICES_COPIES = Path("/run/user/2001/ocihooks-ssh/daemons")
-TIMEOUT = 20.0  # seconds; nothing here takes a fifth of it
+# Each deadline below is multiplied by the environment variable TEST_TIMEOUT_FACTOR (1), as for emulated machines.
+FACTOR = float(os.environ.get("TEST_TIMEOUT_FACTOR", "1"))
+TIMEOUT = 60.0 * FACTOR  # seconds; nothing takes a tenth of it, unless it hangs
 ENABLED = {"com.hooks.ssh.enabled": "true"}
 SETTINGS = {
     "HOOK_BASE_DIR": "/home",
@@ -126,6 +128,7 @@ def as_user(uid: int, *command: str, name: str = "alice") -> list[str]:
 
 def wait_for(condition: Callable[[], object], what: str, seconds: float = 10.0) -> None:
     """Poll until `condition` holds; AssertionError that names `what` when it does not come."""
+    seconds *= FACTOR
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
