@@ -182,6 +182,9 @@ def test_killed_conmon(start: Start, engine: str, mode: list[str]) -> None:
 def kill_podmans(container: Container) -> None:
     """Kill conmon first, so that nobody is left who would call poststop."""
     assert isinstance(container, Podman)
+    daemon = container.daemon()
+    wait_until_served()
+    wait_for(lambda: list(processes()) == [daemon], "end of that connection")
     container.init()
     os.kill(int(container.inspect("{{.State.ConmonPid}}")), signal.SIGKILL)
     kill_init(container)
@@ -297,6 +300,10 @@ def test_sweeps_all_the_while(start: Start, tmp_path: Path) -> None:
             answer = run([LAUNCHER, "sweep"])
             complaints.extend([answer.err] if answer.err or answer.status else [])
 
+    def has_ended() -> bool:  # the processes of the sweeps themselves come and go
+        is_swept = not records() and not PIDFILE.exists()
+        return is_swept and PORT not in listening() and "dropbear" not in processes().values()
+
     sweepers = [threading.Thread(target=sweep_on) for _number in range(2)]
     for sweeper in sweepers:
         sweeper.start()
@@ -305,7 +312,7 @@ def test_sweeps_all_the_while(start: Start, tmp_path: Path) -> None:
             container = start("crun", annotations=WITH_PIDFILE, change=None if number % 2 else without_poststop())
             assert container.ssh("echo works").checked().text == "works"
             container.stop().checked()
-            wait_for(is_clean, "end of the container")
+            wait_for(has_ended, "end of the container")
     finally:
         done.set()
         for sweeper in sweepers:
