@@ -64,15 +64,18 @@ def assert_one_daemon(container: Container) -> None:
     """A login works, and there is one daemon."""
     assert container.ssh("exit 7").status == 7
     assert container.ssh("id -u").checked().text == container.exec("id", "-u").checked().text
-    assert [name for name in processes().values() if name.startswith("dropbear")] == ["dropbear"]
+    wait_for(lambda: dropbears() == ["dropbear"], "one daemon, and the end of the sessions")
+
+
+def dropbears() -> list[str]:
+    """The names of the processes of Dropbear: daemons, and sessions that have not ended yet."""
+    return [name for name in processes().values() if name.startswith("dropbear")]
 
 
 def assert_nothing_after(container: Container) -> None:
     """Its end leaves nothing."""
     container.stop().checked()
-    wait_for(lambda: not processes(), f"end of {processes()}")
-    assert PORT not in listening()
-    assert not records()
+    wait_for(lambda: not processes() and PORT not in listening() and not records(), "end of the daemon and its record")
 
 
 @pytest.mark.parametrize("engine", ["podman-crun", "podman-runc", "rootless"])
