@@ -138,7 +138,8 @@ def test_session_is_what_the_process_is(launch: Launch, key: Path, engine: str) 
     }
     assert hook("detach", str(container.pid)).checked().text == f"detached from process {container.pid}"
     # A container's first process that reaps nobody leaves the daemon a zombie, as it does any other process.
-    assert [pid for pid in processes() if not is_gone(pid)] == []
+    assert {name for pid, name in processes().items() if not is_gone(pid)} <= {"ssh_hook"}
+    wait_for(lambda: all(map(is_gone, processes())), "end of the supervisor, which has closed its socket")
     assert PORT not in listening()
     assert b"ocihooks-ssh" not in Path(f"/proc/{container.pid}/mountinfo").read_bytes()
     assert tree(attached.WHERE) == before
@@ -396,9 +397,14 @@ def test_process_that_ends_or_executes_meanwhile(launch: Launch, image: Path) ->
     """Whatever happens at whatever moment: a daemon that serves, or one line and nothing left."""
     for attempt in range(12):
         for change in ("kill", "exec"):
-            script = f"sleep 0.{attempt * 8 + 20:03}; " + ("exit" if change == "kill" else "exec /bin/sleep 345682")
-            with subprocess.Popen(as_user(ALICE, "ch-run", str(image), "--", "/bin/sh", "-c", script)) as engine:
-                wait_for(lambda: Path(f"/proc/{engine.pid}/exe").resolve().name == "busybox", "start", 5)
+            script = f"read _; sleep 0.{attempt * 8 + 20:03}; "
+            script += "exit" if change == "kill" else "exec /bin/sleep 345682"
+            command = as_user(ALICE, "ch-run", str(image), "--", "/bin/sh", "-c", script)
+            with subprocess.Popen(command, stdin=subprocess.PIPE) as engine:
+                assert engine.stdin is not None
+                wait_for(lambda: Path(f"/proc/{engine.pid}/exe").resolve().name == "busybox", "start")
+                engine.stdin.write(b"\n")
+                engine.stdin.flush()
                 done = hook("attach", str(engine.pid), "--port", str(PORT))
                 if done.status:
                     assert_one_line(done.err.decode(), f"process {engine.pid}")
