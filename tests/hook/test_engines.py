@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -179,7 +179,10 @@ def confinement(status: bytes) -> dict[str, str]:
 
 def is_gated(port: int) -> bool:
     """Tell whether the daemon of this port was started behind a gate."""
-    lines = [Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0") for pid in processes()]
+    lines = []
+    for pid in processes():
+        with suppress(OSError):  # it has ended
+            lines.append(Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"))
     return any(b"-S" in line and str(port).encode() in line for line in lines)
 
 

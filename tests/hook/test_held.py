@@ -348,14 +348,20 @@ def test_stopped_processes(starts: Starts, start: Start, change: Callable[[dict[
             assert end()
     finally:
         for pid in processes():
-            os.kill(pid, signal.SIGCONT)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
     starts.end()
     starts.wait_until_none_is_left()
 
 
 def stopped() -> set[int]:
     """The hook's processes that are stopped."""
-    return {pid for pid in processes() if "\nState:\tT" in Path(f"/proc/{pid}/status").read_text(encoding="utf-8")}
+    found = set()
+    for pid in processes():
+        with suppress(OSError):  # it has ended
+            if "\nState:\tT" in Path(f"/proc/{pid}/status").read_text(encoding="utf-8"):
+                found.add(pid)
+    return found
 
 
 def runtimes() -> list[int]:
