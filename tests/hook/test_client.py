@@ -327,9 +327,9 @@ def test_input_is_kept_for_what_follows(near: Container) -> None:
 @pytest.mark.parametrize("option", ["-f", "-oForkAfterAuthentication=yes"])
 def test_background(near: Container, far: Container, option: str) -> None:
     started = time.monotonic()
-    assert ssh(near, option, "far", "sleep 2; cat; echo done >/tmp/background", stdin=b"not for it").status == 0
-    assert time.monotonic() - started < 1.5
-    wait_for(lambda: far.exec("cat", "/tmp/background").text == "done", "the command in the background")
+    assert ssh(near, option, "far", "sleep 5; cat; echo done >/tmp/background", stdin=b"not for it").status == 0
+    assert time.monotonic() - started < 4
+    wait_for(lambda: far.exec("cat", "/tmp/background").text == "done", "the command in the background", 20)
     far.exec("rm", "/tmp/background").checked()
     assert ssh(near, option, "dead", "true").status == 255, "before it goes to the background"
 
@@ -401,6 +401,8 @@ def test_local_forward(near: Container, far: Container, background: Callable[[],
 def test_remote_forward(near: Container, far: Container, background: Callable[[], None]) -> None:
     with service(near, 7002):
         assert ssh(near, "-fN", "-R", "8004:127.0.0.1:7002", "far") == (0, b"", b"")
+        # In the background ssh has logged in, and may have yet to ask for the port.
+        wait_for(lambda: is_listening(far, 8004), "the forwarding")
         assert fetch(far, 8004) == "served"
         background()
         wait_for(lambda: not is_listening(far, 8004), "end of the forwarding")
@@ -732,7 +734,7 @@ def test_dead_peers_are_given_up_in_time(start: Start, image: str, silent: str, 
         assert_waits(container, swallowed, b"(tried for 2 s)", *options)
         before = time.monotonic()
         said = ssh(container, *options, silent, "echo wrong")
-        assert 2 <= time.monotonic() - before < 4
+        assert 2 <= time.monotonic() - before < 8
         assert (said.status, said.out) == (255, b"")
         assert said.err.endswith(f"Connection to {silent} port {PORT} timed out\r\n".encode())
 
@@ -769,8 +771,8 @@ def test_dead_peers_beyond_another_host_are_given_up_in_time(start: Start, silen
 
 def test_session_that_lasts_longer_than_the_wait(start: Start) -> None:
     """Nothing ends it: not over a host on the way, nor on a shared connection."""
-    container = waiting(start, "1")
-    long = "sleep 3; echo right"
+    container = waiting(start, "3")
+    long = "sleep 5; echo right"
     assert ssh(container, FIRST, long) == RIGHT
     assert ssh(container, "-J", FIRST, FIRST, long) == RIGHT
     assert ssh(container, "-M", "-f", "-N", "-S", "/tmp/master", FIRST) == (0, b"", b"")
@@ -782,7 +784,7 @@ def assert_waits(container: Container, host: str, words: bytes, *options: str) -
     """Two seconds, and says why it stops."""
     before = time.monotonic()
     said = ssh(container, *options, host, "echo wrong")
-    assert 2 <= time.monotonic() - before < 4
+    assert 2 <= time.monotonic() - before < 8
     assert (said.status, said.out) == (255, b"")
     assert host.encode() in said.err and words in said.err and said.err.count(b"\n") == 1
 
