@@ -60,7 +60,7 @@ def test_peers_that_come_late(start: Start) -> None:
             listen_on(start, f"127.0.6.{number}")
         came = time.monotonic()
         assert waiting.wait(10) == 0
-        assert time.monotonic() - came < 2.5, "the longest delay between two attempts is 2 s"
+        assert time.monotonic() - came < 2 + 5, "the longest delay between two attempts is 2 s"
         assert waiting.stderr is not None
         assert waiting.stderr.read() == b""
 
@@ -68,10 +68,10 @@ def test_peers_that_come_late(start: Start) -> None:
 def test_each_that_does_not_answer_is_named_with_its_reason(start: Start, silent: str, swallowed: str) -> None:
     listen_on(start, "127.0.6.1")
     started = time.monotonic()
-    result = wait("--timeout", "3", "127.0.6.[1-3]", silent, swallowed, "no-such-host.invalid")
-    assert 3 <= time.monotonic() - started < 4.5
+    result = wait("--timeout", "6", "127.0.6.[1-3]", silent, swallowed, "no-such-host.invalid")
+    assert 6 <= time.monotonic() - started < 9.5, "attempts that begin after 5 s are cut short"
     line = refusal(result)
-    assert line.startswith(f"ssh_hook: error: 5 of 6 hosts do not answer on port {PORT} after 3 s: ")
+    assert line.startswith(f"ssh_hook: error: 5 of 6 hosts do not answer on port {PORT} after 6 s: ")
     assert "127.0.6.2, 127.0.6.3 (connection refused)" in line
     assert f"{swallowed} (no answer)" in line
     assert "no-such-host.invalid (not resolved: " in line
@@ -92,7 +92,7 @@ def test_resolver_that_does_not_answer(tmp_path: Path) -> None:
         started = time.monotonic()
         asked = command("--timeout", "2", "some-host.example")
         line = refusal(run(["unshare", "--mount", "sh", "-c", script, configuration, *asked]))
-        assert 2 <= time.monotonic() - started < 3.5
+        assert 2 <= time.monotonic() - started < 2 + 5, "the C library gives up after 10 s"
         server.settimeout(0)
         assert b"some-host" in server.recv(1000)
     assert line.endswith(" after 2 s: some-host.example (no answer)")
@@ -101,8 +101,8 @@ def test_resolver_that_does_not_answer(tmp_path: Path) -> None:
 def test_hundreds_of_hosts(start: Start) -> None:
     start("crun", "busybox")
     started = time.monotonic()
-    assert wait("--timeout", "15", "127.0.[1-4].[1-200]").status == 0
-    assert time.monotonic() - started < 14
+    assert wait("--timeout", "50", "127.0.[1-4].[1-200]").status == 0
+    assert time.monotonic() - started < 45
 
 
 def test_many_dead_hosts_are_cut_and_cost_little() -> None:
@@ -230,10 +230,14 @@ def test_containers_in_networks_of_their_own(start: Start) -> None:
 
 
 def test_interrupted_it_ends_at_once_and_says_nothing() -> None:
-    with subprocess.Popen(command("127.0.6.9"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as waiting:
-        time.sleep(0.5)
-        waiting.send_signal(signal.SIGINT)
-        assert waiting.wait(2) == -signal.SIGINT
+    with (
+        socket.create_server(("127.0.6.9", PORT)) as server,
+        subprocess.Popen(command("127.0.6.9"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as waiting,
+    ):
+        server.settimeout(10)
+        with server.accept()[0]:
+            waiting.send_signal(signal.SIGINT)
+            assert waiting.wait(4) == -signal.SIGINT, "the attempt takes 5 s"
         assert waiting.stdout is not None
         assert waiting.stdout.read() == b""
 
