@@ -173,7 +173,7 @@ def test_nobody_is_served_before_the_program_runs(enroot: Enter, step: str) -> N
     assert not serves()
     container.go_on(step)
     container.wait_until_it_runs()
-    wait_for(serves, "the daemon's answer", 2)
+    wait_for(serves, "the daemon's answer")
 
 
 @pytest.mark.parametrize("step", ["switch", "exec"])
@@ -183,9 +183,8 @@ def test_nobody_of_the_container_sees_into_the_hooks_processes(enroot: Enter, st
     container.wait_at(step)
     enter = ("nsenter", "--user", "--preserve-credentials", "--target", str(container.init()))
     drop = ("setpriv", "--no-new-privs")  # the capabilities that it enters with end at execve
-    victims = hooks_processes()
-    assert len(victims) == 2
-    for victim in victims:
+    wait_for(lambda: len(hooks_processes()) == 2, "daemon and watcher alone")
+    for victim in hooks_processes():
         assert run(as_user(ALICE, *enter, *drop, "sh", "-c", LOOK, "sh", f"/proc/{victim}")).checked().text == ""
     own = as_user(ALICE, *enter, *drop, "sh", "-c", LOOK, "sh", "/proc/self")
     assert "environ" in run(own).checked().text  # the look sees what it may
@@ -266,7 +265,7 @@ def test_a_container_lives_while_others_are_in_it(enroot: Enter) -> None:
         wait_for(lambda: running("sleep", "4331"), "the task")
         container.end()
         time.sleep(QUIET)
-        assert serves()
+        wait_for(serves, "the daemon's answer")
         task.kill()
     wait_for(lambda: not processes(), "end of the daemon")
 
@@ -275,7 +274,7 @@ def test_a_container_lives_while_others_are_in_it(enroot: Enter) -> None:
 def test_a_container_that_ends_before_it_runs(enroot: Enter, step: str) -> None:
     container = enroot(hold=[step])
     container.wait_at(step)
-    assert len(hooks_processes()) == 2
+    wait_for(lambda: len(hooks_processes()) == 2, "daemon and watcher alone")
     container.end()
     wait_for(lambda: not processes() and PORT not in listening(), "end of the daemon")
 
