@@ -11,6 +11,7 @@ import os
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -253,7 +254,12 @@ async def change_host_key(directory: Path) -> subprocess.CompletedProcess[str]:
     process = await asyncio.create_subprocess_exec(
         *command, "user@127.0.0.1", "command", stdin=pipe, stdout=pipe, stderr=pipe
     )
-    await asyncio.sleep(1)  # the key exchange, before the end of input
+    deadline = time.monotonic() + 20
+    while process.returncode is None and time.monotonic() < deadline:
+        key = connections[0]._server_host_key if connections else None
+        if key is not None and key.algorithm == b"ecdsa-sha2-nistp256":
+            break  # the second key exchange has begun, before the end of input
+        await asyncio.sleep(0.01)
     out, err = await asyncio.wait_for(process.communicate(), 20)
     server.close()
     return subprocess.CompletedProcess(command, process.returncode or 0, out.decode(), err.decode())
