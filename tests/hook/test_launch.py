@@ -17,6 +17,7 @@ from starter import Start
 
 HOSTS = "com.hooks.ssh.hosts"
 FIRST = "/opt/oci-hooks/ssh/bin/first"
+STATE = "/opt/oci-hooks/ssh/first"
 FILES = {
     "/opt/oci-hooks/ssh/hostfile": "127.0.6.1 slots=4\n127.0.6.2 slots=4\n127.0.6.3 slots=1",
     "/opt/oci-hooks/ssh/hostfile.mpich": "127.0.6.1:4\n127.0.6.2:4\n127.0.6.3:1",
@@ -266,9 +267,10 @@ def test_the_first_does_not_come(job: Job) -> None:
 def test_the_first_is_killed(job: Job) -> None:
     job.start_all("sleep", "1000")
     wait_for(lambda: running("sleep", "1000"), "start of the command")
-    time.sleep(1)
+    answers = [job.containers[f"127.0.6.{number}"].path(f"{STATE}/answer") for number in (2, 3)]
+    wait_for(lambda: {path.read_bytes() for path in answers} == {b"following\n"}, "sessions of the others")
     job.containers["127.0.6.1"].runtime("kill", job.containers["127.0.6.1"].name, "KILL").checked()
-    assert job.statuses(5) == [137, 255, 255]
+    assert job.statuses(15) == [137, 255, 255]
     for number in (2, 3):
         assert job.err(f"127.0.6.{number}").endswith(
             "first: the container on 127.0.6.1, which runs the command, has ended or is out of reach\n"
