@@ -93,9 +93,12 @@ def test_no_room_for_a_session(start: Start, engine: str) -> None:
     assert_login_refused(container, NOT_RUN)
     fill(container, 1)
     assert_login_refused(container, CLOSED)
-    for pid in running("/bin/sleep", "777"):
+    killed = running("/bin/sleep", "777")
+    for pid in killed:
         os.kill(int(pid), 9)
-    wait_for(lambda: not running("/bin/sleep", "777"), "end of what filled the container")
+    # Until somebody has waited for them, they count.
+    wait_for(lambda: not any(Path("/proc", pid).exists() for pid in killed), "end of what filled the container")
+    wait_for(lambda: list(processes()) == [daemon], "end of the login")
     assert_alive(container, daemon)
 
 
@@ -107,7 +110,9 @@ def with_pids(engine: str, limit: int) -> dict[str, Any]:
 
 
 def fill(container: Plain | Podman, count: int) -> None:
-    """Add `count` processes to the container."""
+    """Add `count` processes to the container, when those of earlier logins have ended."""
+    daemon = container.daemon()
+    wait_for(lambda: list(processes()) == [daemon], "end of earlier logins")
     for _number in range(count):
         command = ("exec", "--detach", container.name, "/bin/sleep", "777")
         (container.runtime if isinstance(container, Plain) else container.podman)(*command).checked()
