@@ -43,7 +43,8 @@ FIRST_PORT = 16300
 HOST = Path("/run/hook-escape")  # stands for the host's tree; lib/early.c looks for it
 SECRETS = {"roots": 0, "alices": ALICE}  # files in it, and their owners, who alone may read them
 IMAGE = "localhost/ssh-test/early"
-SLOW = {"path": "/bin/sleep", "args": ["sleep", "0.3"]}  # a hook after ours; a login takes half as long
+SLOW = "0.3"  # seconds of a hook after ours; a login takes half as long
+SLOWER = "2"  # the same for a tracer, which a busy machine may keep waiting
 HOLD = 0.4  # seconds for which the log file is held after the port has been opened
 PORT_WAIT = 0.8  # seconds for which it is held where the hook does not open the port before it has logged
 LOGS = Path("/home/alice/early-logs")
@@ -107,12 +108,8 @@ def bed() -> Iterator[Bed]:
         run(["musl-gcc", "-O1", "-static", "-Wall", "-Wextra", "-Werror", "-o", made.program, source]).checked()
         openssh.convert(keys() / "id_dropbear", made.key)
         made.no_pivot.write_text("[engine]\nno_pivot_root = true\n", encoding="ascii")
-        made.hooks.mkdir()
-        when = {"annotations": {f"^{name}$": f"^{value}$" for name, value in ENABLED.items()}}
-        for name, hook in (("07-ssh-hook", hook_json(SETTINGS)), ("08-slow", SLOW)):
-            stages = ["createRuntime", "poststop"] if name == "07-ssh-hook" else ["createRuntime"]
-            text = json.dumps({"version": "1.0.0", "hook": hook, "when": when, "stages": stages})
-            (made.hooks / f"{name}.json").write_text(text, encoding="ascii")
+        for seconds in (SLOW, SLOWER):
+            write_hooks(made.hooks / seconds, seconds)
         tree = directory / "tree"
         run(["cp", "-a", (IMAGES / "busybox.rootfs").resolve(), tree]).checked()
         furnish(made.program)(tree)
@@ -123,6 +120,20 @@ def bed() -> Iterator[Bed]:
         yield made
         for podman in podmans:
             run([*podman, "rmi", "-f", IMAGE]).checked()
+
+
+def slow_hook(seconds: str) -> dict[str, object]:
+    return {"path": "/bin/sleep", "args": ["sleep", seconds]}
+
+
+def write_hooks(directory: Path, seconds: str) -> None:
+    """Make a directory of hooks for podman: ours, and one after it that takes `seconds`."""
+    directory.mkdir(parents=True)
+    when = {"annotations": {f"^{name}$": f"^{value}$" for name, value in ENABLED.items()}}
+    for name, hook in (("07-ssh-hook", hook_json(SETTINGS)), ("08-slow", slow_hook(seconds))):
+        stages = ["createRuntime", "poststop"] if name == "07-ssh-hook" else ["createRuntime"]
+        text = json.dumps({"version": "1.0.0", "hook": hook, "when": when, "stages": stages})
+        (directory / f"{name}.json").write_text(text, encoding="ascii")
 
 
 @pytest.fixture
@@ -190,7 +201,8 @@ def log_of(port: int) -> Path:
     return LOGS / str(port)
 
 
-def start(case: Case, bed: Bed, hostile: Hostile, port: int) -> Container:
+def start(case: Case, bed: Bed, hostile: Hostile, port: int, seconds: str = SLOW) -> Container:
+    """Start a container; the hook after ours takes `seconds`, which are SLOW or SLOWER."""
     annotations = {"com.hooks.ssh.port": str(port)}
     if case.holds_log:
         annotations |= {"com.hooks.logging.stdoutfd": str(log_of(port)), "com.hooks.logging.level": "1"}
@@ -200,14 +212,15 @@ def start(case: Case, bed: Bed, hostile: Hostile, port: int) -> Container:
             engine.podman = ["env", f"CONTAINERS_CONF_OVERRIDE={bed.no_pivot}", *engine.podman]
         options = [] if hostile.may_gain else ["--security-opt=no-new-privileges", "--cap-drop=all"]
         command = ["/bin/first"]
-        return engine.start("early", annotations=annotations, options=options, command=command, hooks_dir=bed.hooks)
+        hooks = bed.hooks / seconds
+        return engine.start("early", annotations=annotations, options=options, command=command, hooks_dir=hooks)
 
     def change(config: dict[str, Any]) -> None:
         config["process"].update(args=["/bin/first"], noNewPrivileges=not hostile.may_gain)
         if not hostile.may_gain:
             config["process"]["capabilities"] = {}
         if not case.holds_log:
-            config["hooks"][case.stage].append(SLOW)
+            config["hooks"][case.stage].append(slow_hook(seconds))
 
     return engine.start(
         "busybox",
@@ -293,5 +306,5 @@ def test_nobody_traces_the_daemon_before_the_start(host: Path, bed: Bed, name: s
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as tracer:
         assert tracer.stdout is not None
         tracer.stdout.readline()
-        start(CASES[name], bed, SHELL, FIRST_PORT).remove()
+        start(CASES[name], bed, SHELL, FIRST_PORT, SLOWER).remove()
         assert tracer.communicate()[0] == "True\n"
