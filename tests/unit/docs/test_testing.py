@@ -1,4 +1,4 @@
-"""docs/testing.md says of each part where its tests are, and names no test that does not exist."""
+"""docs/testing.md says of each part where its tests are, and no page names a test that does not exist."""
 
 from __future__ import annotations
 
@@ -9,6 +9,12 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
 TEXT = (ROOT / "docs" / "testing.md").read_text(encoding="utf-8")
+PAGES = sorted(
+    path.relative_to(ROOT).as_posix()
+    for pattern in ("*.md", "docs/**/*.md", "roles/*/README.md")
+    for path in ROOT.glob(pattern)
+    if path.name != "CHANGELOG.md"
+)
 PATTERNS = (
     "plugins/modules/*.py",
     "plugins/action/*.py",
@@ -28,8 +34,15 @@ def test_each_part_has_a_row(pattern: str) -> None:
     assert parts - rows == set()
 
 
-def test_all_that_is_named_exists() -> None:
+def test_each_unit_test_of_plugins_is_named() -> None:
+    files = {path.name for path in (ROOT / "tests" / "unit" / "plugins").rglob("test_*.py")}
+    assert files - set(re.findall(r"`(test_\w+\.py)`", TEXT)) == set()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_all_that_is_named_exists(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
     files = {path.name for path in (ROOT / "tests").rglob("test_*.py")}
-    assert set(re.findall(r"`(test_\w+\.py)`", TEXT)) - files == set()
-    places = re.findall(r"`((?:tests|molecule)/[\w./-]+)`", TEXT)
+    assert set(re.findall(r"\btest_\w+\.py\b", text)) - files == set()
+    places = [place.rstrip(".") for place in re.findall(r"(?<![\w./])(?:tests|molecule)/[\w./*-]+", text)]
     assert [place for place in places if not (ROOT / place).exists()] == []
