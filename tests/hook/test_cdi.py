@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -204,6 +206,39 @@ def test_docker_restart(started: list[dockerd.Docker]) -> None:
     assert container.daemon() != first
     assert_one_daemon(container)
     assert_nothing_after(container)
+
+
+@pytest.fixture
+def held() -> Iterator[Path]:
+    """A file while which there is, the device hold.test/start=on holds a start up, after createRuntime."""
+    file, spec = WORK / "held", SPEC.with_name("hold.json")
+    WORK.mkdir(exist_ok=True)
+    file.touch()
+    wait = f"for i in $(seq 400); do [ -e {file} ] || exit 0; sleep 0.05; done; exit 1"
+    hook = {"hookName": "createContainer", "path": "/bin/sh", "args": ["sh", "-c", wait]}
+    device = {"name": "on", "containerEdits": {"hooks": [hook]}}
+    text = json.dumps({"cdiVersion": "0.6.0", "kind": "hold.test/start", "devices": [device]})
+    spec.write_text(text, encoding="utf-8")
+    yield file
+    spec.unlink()
+    file.unlink(missing_ok=True)
+
+
+def test_docker_serves_nobody_before_the_program_runs(started: list[dockerd.Docker], held: Path) -> None:
+    with ThreadPoolExecutor() as pool:
+        starting = pool.submit(dockerd.start, "alices", ["--device", "hold.test/start=on"], NAMED)
+        try:
+            wait_for(lambda: PORT in listening(), "the daemon")
+            with socket.create_connection(("127.0.0.1", PORT), timeout=0.5) as early:
+                with pytest.raises(TimeoutError):
+                    early.recv(64)
+                held.unlink()
+                early.settimeout(5)
+                assert early.recv(64).startswith(b"SSH-2.0-")
+        finally:
+            held.unlink(missing_ok=True)
+        started.append(starting.result())
+    assert_one_daemon(started[0])
 
 
 def test_docker_without_the_device(started: list[dockerd.Docker]) -> None:

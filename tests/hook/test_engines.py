@@ -178,7 +178,7 @@ def confinement(status: bytes) -> dict[str, str]:
 
 
 def is_gated(port: int) -> bool:
-    """Tell whether the daemon of this port was started behind a gate."""
+    """Tell whether the daemon of this port has the option of a gate; test_gate, test_cdi and test_enroot try gates."""
     lines = []
     for pid in processes():
         with suppress(OSError):  # it has ended
