@@ -9,8 +9,9 @@ from distributed import Client, SSHCluster
 def main() -> None:
     """Start a scheduler on the first of the job's hosts, and a worker on each."""
     hosts = Path("/opt/oci-hooks/ssh/hosts").read_text(encoding="ascii").split()
+    config = Path("/opt/oci-hooks/ssh/ssh_config").read_text(encoding="ascii").split()
     options = {
-        "port": 15263,
+        "port": int(config[config.index("Port") + 1]),
         "client_keys": "/opt/oci-hooks/ssh/id_openssh",
         "known_hosts": "/opt/oci-hooks/ssh/known_hosts",
     }

@@ -1,6 +1,10 @@
-"""Runs a task of Ray on each node of the cluster when those of all hosts are there, and prints their hosts."""
+"""Runs a task of Ray on each node of the cluster when those of all hosts are there, and prints their hosts.
+
+Fails if they are not there after two minutes.
+"""
 
 import socket
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -16,12 +20,14 @@ def host() -> str:
 
 
 def nodes(count: int) -> list[Any]:
-    """Return the nodes that are alive, when these are `count` or two minutes have passed."""
+    """Return the nodes that are alive, when these are `count`."""
     deadline = time.monotonic() + 120
     while True:
         alive = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
-        if len(alive) >= count or time.monotonic() > deadline:
+        if len(alive) >= count:
             return alive
+        if time.monotonic() > deadline:
+            sys.exit(f"{len(alive)} of {count} nodes are there")
         time.sleep(1)
 
 
