@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from containers import ALICE, PORT, Container, Plain, Podman, Result, run, wait_for
+from containers import ALICE, PORT, WORK, Container, Plain, Podman, Result, run, wait_for
 from programs import with_openssh
 from starter import Start
 from terminal import terminal
@@ -649,16 +649,15 @@ def test_arguments_are_exact_beside_a_forward(near: Container) -> None:
 @pytest.mark.parametrize("name", ["alice", "SITE\\alice"])
 def test_name_of_a_domain(start: Start, tmp_path: Path, name: str) -> None:
     """As winbind gives users, with a backslash. The image knows nobody."""
-    base = tmp_path / "homes"
-    base.mkdir()
-    for path in (tmp_path, base):
-        path.chmod(0o755)
+    base = WORK / "homes"
+    base.mkdir(parents=True)
     (base / name).symlink_to("/home/alice")
     (tmp_path / "passwd").write_text(f"{name}:x:{ALICE}:{ALICE}::/home/alice:/bin/sh\n", encoding="ascii")
     settings = {"PASSWD_FILE": str(tmp_path / "passwd"), "HOOK_BASE_DIR": str(base)}
     container = start("crun", "busybox", settings=settings)
     for user in ((), ("-l", name)):
         assert ssh(container, *user, "127.0.0.1", "whoami") == (0, f"{name}\n".encode(), b"")
+    shutil.rmtree(base)
 
 
 # Waiting

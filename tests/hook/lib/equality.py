@@ -60,8 +60,10 @@ def strange_descriptors(daemon: int) -> list[str]:
     """What a daemon has open beyond that which Dropbear itself opens or is given."""
     own_program = "/opt/oci-hooks/ssh/dropbear/bin/dropbearmulti"  # which it runs anew for each session; by O_PATH
     allowed = ("/dev/null", "socket:", "pipe:", "/dev/urandom", own_program)
+    root = str(Path(f"/proc/{daemon}/root").readlink()).rstrip("/")
     opened = [str(path.readlink()) for path in Path(f"/proc/{daemon}/fd").iterdir()]
-    return [target for target in opened if not target.startswith(allowed)]
+    inside = [target[len(root) :] if target.startswith(f"{root}/") else target for target in opened]
+    return [target for target in inside if not target.startswith(allowed)]
 
 
 def namespaces(pid: int) -> dict[str, tuple[int, int]]:
