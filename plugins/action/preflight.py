@@ -82,6 +82,7 @@ class ActionModule(ActionBase):
         if variables.get("ssh_hook__facts", {}).get("unreachable"):  # in an audit, which ends with a report on all
             return {**result, "failed": True, "msg": f"{variables['inventory_hostname']} was not reached."}
         host, purpose = variables["inventory_hostname"], self._task.args.get("purpose", "deploy")
+        with_dropbear = self._task.args.get("with_dropbear", False)
         suspicious = _variables.wrong_facts(host, variables.get("ansible_facts", {}))
         if suspicious:
             return {**result, "failed": True, "msg": suspicious[0]}
@@ -92,7 +93,7 @@ class ActionModule(ActionBase):
         wrong = _sources.missing_sources() + wrong
         if purpose != "variables" and not wrong:
             wrong = _variables.wrong_paths(values) + _variables.wrong_values(values)
-            if self._task.args.get("with_dropbear"):
+            if with_dropbear:
                 wrong += _variables.wrong_dropbear_dir(values, self._set_prefix(variables, host))
         if wrong:
             return {**result, "changed": False, "failed": True, "msg": " ".join(wrong)}
@@ -109,7 +110,9 @@ class ActionModule(ActionBase):
         node = answer.get("node")
         if not isinstance(node, dict):
             return {**result, **_why(answer)}
-        found = [] if purpose == "remove" else _fitness.complaints(host, values, node, purpose == "audit")
+        found = [] if purpose == "remove" else _fitness.complaints(
+            host, values, node, audit=purpose == "audit", with_dropbear=bool(with_dropbear)
+        )
         if found:
             return {**result, "failed": True, "msg": " ".join(map(printable, found))}
         remarks = [printable(remark) for remark in _fitness.remarks(host, values, node)]

@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ansible_collections.ocihooks.ssh.plugins.module_utils._build.recipes import ZIG_TARGETS
+
 OLDEST_PYTHON = (3, 9)
 ROOTLESS_OVERLAYS = (5, 13)  # the first kernel with them
 DOCKER_JSON = "/etc/docker/daemon.json"
@@ -57,12 +59,15 @@ def missing_packages(variables: Mapping[str, Any], node: Mapping[str, Any]) -> l
     return [name for name in wanted if node["python"]["packages"][name] is None]
 
 
-def complaints(host: str, variables: Mapping[str, Any], node: Mapping[str, Any], audit: bool) -> list[str]:
+def complaints(
+    host: str, variables: Mapping[str, Any], node: Mapping[str, Any], *, audit: bool, with_dropbear: bool
+) -> list[str]:
     """Return a sentence for each reason for which a node is not fit for the hook.
 
     Args:
         host: the node's name
         audit: whether nothing will be written, so that room for it does not matter
+        with_dropbear: whether the play also builds and installs Dropbear
     """
     wrong = wrong_devices(host, node) or wrong_interpreter(host, variables, node)
     if wrong:
@@ -70,6 +75,7 @@ def complaints(host: str, variables: Mapping[str, Any], node: Mapping[str, Any],
     rules = [*_common(host, variables, node, audit)]
     if not is_client(variables, node):
         rules += _engine_rules(host, variables, node, audit)
+        rules += [*_architecture(host, node)] if with_dropbear else []
     return [sentence for holds, sentence in rules if not holds]
 
 
@@ -148,6 +154,15 @@ def _engine_rules(
     )
     problem = node["docker"] and node["docker"]["problem"]
     yield not (variables["ssh_hook_docker_cdi"] and lacks_cdi(node) and problem), f"{problem}."
+
+
+def _architecture(host: str, node: Mapping[str, Any]) -> Iterable[tuple[object, str]]:
+    # The build is one task for all nodes: with an architecture that it does not know it would fail for all of them.
+    yield (
+        node["architecture"] in ZIG_TARGETS,
+        f"{host} is {node['architecture']}, and the role dropbear builds programs only for "
+        f"{', '.join(sorted(ZIG_TARGETS))}: leave {host} out of the play.",
+    )
 
 
 def lacks_cdi(node: Mapping[str, Any]) -> bool:

@@ -27,6 +27,7 @@ VARIABLES: dict[str, Any] = {
 NODE: dict[str, Any] = {
     "image": False,
     "dev_null": True,
+    "architecture": "x86_64",
     "kernel": "6.12.0-1-amd64",
     "python": {
         "exists": True,
@@ -60,7 +61,7 @@ def node(**changes: Any) -> dict[str, Any]:
 
 
 def test_a_fit_node_is_accepted_without_a_remark() -> None:
-    assert fitness.complaints("n1", VARIABLES, NODE, audit=False) == []
+    assert fitness.complaints("n1", VARIABLES, NODE, audit=False, with_dropbear=True) == []
     assert fitness.remarks("n1", VARIABLES, NODE) == []
 
 
@@ -80,6 +81,11 @@ REFUSED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
         {},
         {"read_only": ["/opt", "/opt", "/srv"]},
         "On n1 /opt and /srv cannot be written, for the file system is read-",
+    ),
+    (
+        {},
+        {"architecture": "s390x"},
+        "n1 is s390x, and the role dropbear builds programs only for aarch64, ppc64le, riscv64, x86_64: leave",
     ),
     ({}, {"full": ["/opt"]}, "On n1 the file system of /opt has less than 8 MB left: make room."),
     (
@@ -131,27 +137,34 @@ REFUSED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
 def test_a_node_that_is_not_fit_is_refused_by_its_sentence(
     variables: dict[str, Any], facts: dict[str, Any], sentence: str
 ) -> None:
-    (said,) = fitness.complaints("n1", {**VARIABLES, **variables}, node(**facts), audit=False)
+    (said,) = fitness.complaints("n1", {**VARIABLES, **variables}, node(**facts), audit=False, with_dropbear=True)
     assert said.startswith(sentence)
     assert said.endswith(".")
 
 
 def test_an_audit_writes_nothing_and_needs_no_room() -> None:
     facts = node(dead_links=["/opt"], read_only=["/opt"], full=["/srv"], suid_dumpable=1)
-    assert fitness.complaints("n1", VARIABLES, facts, audit=True) == []
+    assert fitness.complaints("n1", VARIABLES, facts, audit=True, with_dropbear=True) == []
 
 
 def test_a_login_node_without_an_engine_gets_the_users_side_alone() -> None:
     login = {**VARIABLES, "ssh_hook_require_engine": False}
     facts = node(engines={}, port_holders=["nginx (pid 8)"], suid_dumpable=1, python={"libseccomp": False})
     assert fitness.is_client(login, facts)
-    assert fitness.complaints("n1", login, facts, audit=False) == []
+    assert fitness.complaints("n1", login, facts, audit=False, with_dropbear=True) == []
     assert fitness.remarks("n1", login, facts) == [
         "n1 has no container engine, and gets the users' side of ssh_hook alone: keygen, client-config and wait."
     ]
     assert not fitness.is_client(login, NODE)
     facts["missing"] = ["/home"]
-    assert len(fitness.complaints("n1", login, facts, audit=False)) == 1
+    assert len(fitness.complaints("n1", login, facts, audit=False, with_dropbear=True)) == 1
+
+
+def test_the_architecture_matters_only_where_this_play_installs_dropbear() -> None:
+    mainframe = node(architecture="s390x")
+    assert fitness.complaints("n1", VARIABLES, mainframe, audit=False, with_dropbear=False) == []
+    login = {**VARIABLES, "ssh_hook_require_engine": False}
+    assert fitness.complaints("n1", login, {**mainframe, "engines": {}}, audit=False, with_dropbear=True) == []
 
 
 def test_pyroute2_may_be_missing_where_its_package_is_not_named() -> None:
@@ -214,10 +227,10 @@ def test_an_image_gets_no_keys_and_needs_no_homes() -> None:
     image = node(image=True, kernel="", missing=["/home"])
     _first, said = fitness.remarks("n1", {**VARIABLES, "ssh_hook_users": ["alice"]}, image)
     assert said.startswith("No keys are made in the image n1: those of ssh_hook_users are made on a node of this play")
-    assert fitness.complaints("n1", VARIABLES, image, audit=False) == []
+    assert fitness.complaints("n1", VARIABLES, image, audit=False, with_dropbear=True) == []
 
 
 def test_an_image_without_devices_is_refused_by_one_sentence() -> None:
     image = node(image=True, dev_null=False, python={"version": None})
-    (said,) = fitness.complaints("n1", VARIABLES, image, audit=True)
+    (said,) = fitness.complaints("n1", VARIABLES, image, audit=True, with_dropbear=True)
     assert said.startswith("/dev/null of n1 is not a device: remove the file if there is one")
