@@ -13,6 +13,7 @@ import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.action import ActionBase
 from ansible.plugins.loader import module_loader
+from ansible.utils.vars import load_extra_vars
 from ansible_collections.ocihooks.ssh.plugins.plugin_utils import _fitness, _sources, _variables
 from ansible_collections.ocihooks.ssh.plugins.plugin_utils._text import printable
 
@@ -90,6 +91,8 @@ class ActionModule(ActionBase):
         if LOGIN_NODES in variables.get("group_names", []):
             values["ssh_hook_require_engine"] = False
         wrong = wrong or _variables.wrong_dropbear_paths(values) + _variables.missing_collections(values, has_module)
+        if with_dropbear:
+            wrong = _variables.ignored(variables["hostvars"][host], load_extra_vars(self._loader)) + wrong
         wrong = _sources.missing_sources() + wrong
         if purpose != "variables" and not wrong:
             wrong = _variables.wrong_paths(values) + _variables.wrong_values(values)
@@ -134,7 +137,8 @@ class ActionModule(ActionBase):
             return values, wrong
         spec = {name: option for name, option in OPTIONS.items() if name in values}
         checked = ArgumentSpecValidator(spec).validate({name: values[name] for name in spec})
-        return {**values, **checked.validated_parameters}, [f"{message}." for message in checked.error_messages]
+        wrong = [f"{message}." for message in checked.error_messages]
+        return {**values, **checked.validated_parameters}, wrong + _variables.wrong_users(values)
 
     def _set_prefix(self, variables: dict[str, Any], host: str) -> str | None:
         """Return dropbear_prefix if the inventory or the command line sets it: these do not know the role's default."""

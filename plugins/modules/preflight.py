@@ -30,7 +30,11 @@ options:
     choices: [deploy, audit, remove, variables]
     default: deploy
   with_dropbear:
-    description: Whether the play also runs the role dropbear, with its prefix where the hook looks for Dropbear.
+    description:
+      - Whether the play also runs the role dropbear, with its prefix where the hook looks for Dropbear, as the playbooks
+        of this collection do.
+      - Then it also refuses a node with an engine and of an architecture that the role does not build for, and in the
+        inventory the variables C(ssh_hook_hosts) and C(ssh_hook_serial), which a playbook reads before the inventory.
     type: bool
     default: false
 notes:

@@ -12,7 +12,9 @@ from typing import Any
 
 PLAYBOOKS = ("ssh_hook_hosts", "ssh_hook_users", "ssh_hook_remove_keys_of", "ssh_hook_serial")
 LISTS = ("ssh_hook_users", "ssh_hook_remove_keys_of")  # of PLAYBOOKS
-PREFIXES = ("ssh_hook_", "dropbear_")
+HEADER = ("ssh_hook_hosts", "ssh_hook_serial")  # of PLAYBOOKS: read before the inventory is known
+DROPBEAR = "dropbear_"
+PREFIXES = ("ssh_hook_", DROPBEAR)
 PRIVATE = ("ssh_hook__", "dropbear__")
 NEAR = 0.8  # of 1: how much a name has to resemble another to be taken for a misspelling
 
@@ -43,19 +45,29 @@ LONGEST_PYTHON = 100  # characters of an interpreter that a program can name
 def misspelt(names: Iterable[str], known: Collection[str]) -> list[str]:
     """Return a sentence for each name that is no variable of this collection, with the nearest that is one.
 
-    A name that begins with dropbear_ and resembles none may be another role's.
+    A name that begins with dropbear_ and goes on unlike all of ours may be another role's.
     """
     sentences = []
     for name in sorted(names):
         if not name.startswith(PREFIXES) or name.startswith(PRIVATE) or name in known:
             continue
-        near = difflib.get_close_matches(name, known, 1, NEAR)
+        is_dropbears = name.startswith(DROPBEAR)
+        near = _near_dropbears(name, known) if is_dropbears else difflib.get_close_matches(name, known, 1, NEAR)
         if near:
             sentences.append(f"{name} is no variable of this collection: {near[0]} is meant, it seems.")
-        elif not name.startswith("dropbear_"):
+        elif not is_dropbears:
             nearest = difflib.get_close_matches(name, known, 1, 0.0)[0]
             sentences.append(f"{name} is no variable of this collection, whose nearest is {nearest}: remove it.")
     return sentences
+
+
+def _near_dropbears(name: str, known: Iterable[str]) -> list[str]:
+    """Return the variable of the role dropbear that `name` resembles, if there is one.
+
+    What follows dropbear_ alone counts: by what all of these names share, any two of them are alike.
+    """
+    rests = [other.removeprefix(DROPBEAR) for other in known if other.startswith(DROPBEAR)]
+    return [DROPBEAR + near for near in difflib.get_close_matches(name.removeprefix(DROPBEAR), rests, 1, NEAR)]
 
 
 def in_facts(facts: Iterable[str]) -> list[str]:
@@ -74,13 +86,44 @@ def wrong_facts(host: str, facts: Iterable[str]) -> list[str]:
     ]
 
 
+def ignored(inventory: Iterable[str], command_line: Collection[str]) -> list[str]:
+    """Return a sentence for each variable of a play's header that is set where the header cannot see it.
+
+    Args:
+        inventory: names of the variables that the inventory or the command line sets
+        command_line: names of those that the command line sets
+    """
+    return [
+        f"{name} is set in the inventory, which is not known where it is read: give it on the command line "
+        f"(--extra-vars {name}=...), and remove it from the inventory."
+        for name in HEADER
+        if name in inventory and name not in command_line
+    ]
+
+
 def wrong_lists(variables: Mapping[str, Any], lists: Iterable[str]) -> list[str]:
     """Return a sentence for each variable that must be a list and is not, as a string, which would count as letters."""
+    wrong = {name: variables[name] for name in lists if not isinstance(variables.get(name, []), list)}
     return [
-        f"{name} is '{variables[name]}', and must be a list: write [{variables[name]}]."
-        for name in lists
-        if name in variables and not isinstance(variables[name], list)
+        f"{name} has no value, and must be a list: write []."
+        if value is None
+        else f"{name} is '{value}', and must be a list: write [{value}]."
+        for name, value in wrong.items()
     ]
+
+
+def wrong_users(variables: Mapping[str, Any]) -> list[str]:
+    """Return a sentence for each list of users with a member that is neither a name nor a uid."""
+    wrong = {name: [user for user in variables.get(name, []) if not _is_user(user)] for name in LISTS}
+    return [
+        f"{name} has '{users[0]}': give names or uids of users, such as [alice, 1002]."
+        for name, users in wrong.items()
+        if users
+    ]
+
+
+def _is_user(value: object) -> bool:
+    return value != "" and isinstance(value, (str, int)) and not isinstance(value, bool)
 
 
 def wrong_paths(variables: Mapping[str, Any]) -> list[str]:
@@ -150,10 +193,11 @@ def wrong_dropbear_dir(variables: Mapping[str, Any], prefix: str | None) -> list
             "dropbear, so let it end in /dropbear."
         ]
     if prefix not in (None, parent):
+        wanted = f"{str(prefix).rstrip('/')}/dropbear"
+        advice = f"set ssh_hook_dropbear_dir to {wanted}, and " if wanted != directory else ""
         return [
             f"dropbear_prefix is '{prefix}', and this playbook installs Dropbear where the hook looks for it, in "
-            f"{directory} (ssh_hook_dropbear_dir): set ssh_hook_dropbear_dir to {prefix}/dropbear, and remove "
-            "dropbear_prefix."
+            f"{directory} (ssh_hook_dropbear_dir): {advice}remove dropbear_prefix."
         ]
     return []
 

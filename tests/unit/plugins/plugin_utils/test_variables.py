@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -66,13 +68,61 @@ def test_a_misspelt_name_is_refused_with_the_nearest(name: str, sentence: str) -
 
 
 def test_another_roles_variables_are_none_of_ours() -> None:
-    assert variables.misspelt(["dropbear_initramfs_options", "dropbear_port", "sshhook_x"], KNOWN) == []
+    assert variables.misspelt(["dropbear_initramfs_options", "sshhook_x"], KNOWN) == []
+
+
+SPECS = Path(__file__).resolve().parents[4] / "roles/dropbear/meta/argument_specs.yml"
+ROLE = {*KNOWN, *re.findall(r"^ {6}(dropbear_[a-z0-9_]+):$", SPECS.read_text(encoding="utf-8"), re.MULTILINE)}
+
+
+@pytest.mark.parametrize(
+    "name", ["users", "port", "options", "keys", "hosts", "version_pin", "source", "sha512", "host_keys", "enabled"]
+)
+def test_nor_are_those_of_another_role_of_the_same_prefix(name: str) -> None:
+    assert variables.misspelt([f"dropbear_{name}"], ROLE) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("verison", "version"),
+        ("prefx", "prefix"),
+        ("sha265", "sha256"),
+        ("source_url", "source_urls"),
+        ("opensl_version", "openssl_version"),
+        ("build_hots", "build_host"),
+        ("selinux_typ", "selinux_type"),
+    ],
+)
+def test_a_misspelt_variable_of_the_role_dropbear_is_refused(name: str, meant: str) -> None:
+    (said,) = variables.misspelt([f"dropbear_{name}"], ROLE)
+    assert said == f"dropbear_{name} is no variable of this collection: dropbear_{meant} is meant, it seems."
+
+
+def test_what_the_header_of_a_play_reads_is_no_variable_of_the_inventory() -> None:
+    (said,) = variables.ignored(["ssh_hook_users", "ssh_hook_serial", "ssh_hook_hosts"], {"ssh_hook_hosts": "all"})
+    assert said == (
+        "ssh_hook_serial is set in the inventory, which is not known where it is read: give it on the command line "
+        "(--extra-vars ssh_hook_serial=...), and remove it from the inventory."
+    )
+    assert variables.ignored(["ssh_hook_users"], {}) == []
+
+
+@pytest.mark.parametrize("user", [{"name": "alice"}, ["alice"], None, True, 1.5, ""])
+@pytest.mark.parametrize("name", ["ssh_hook_users", "ssh_hook_remove_keys_of"])
+def test_users_are_names_and_uids(name: str, user: object) -> None:
+    (said,) = variables.wrong_users({name: ["alice", 1002, user]})
+    assert said == f"{name} has '{user}': give names or uids of users, such as [alice, 1002]."
+    assert variables.wrong_users({name: ["alice", 1002, "1003"]}) == []
 
 
 def test_a_string_is_no_list() -> None:
     values = {"ssh_hook_users": "alice", "ssh_hook_hooks_dirs": ["/etc/x"]}
     assert variables.wrong_lists(values, ["ssh_hook_users", "ssh_hook_hooks_dirs", "ssh_hook_stages"]) == [
         "ssh_hook_users is 'alice', and must be a list: write [alice]."
+    ]
+    assert variables.wrong_lists({"ssh_hook_users": None}, ["ssh_hook_users"]) == [
+        "ssh_hook_users has no value, and must be a list: write []."
     ]
 
 
@@ -120,6 +170,12 @@ def test_dropbear_is_installed_where_the_hook_looks_for_it_or_not_at_all() -> No
     (said,) = variables.wrong_dropbear_dir(RIGHT, "/srv")
     assert said.startswith("dropbear_prefix is '/srv', and this playbook installs Dropbear where the hook looks for it")
     assert said.endswith("set ssh_hook_dropbear_dir to /srv/dropbear, and remove dropbear_prefix.")
+    assert variables.wrong_dropbear_dir(RIGHT, "/srv/")[0].endswith(
+        "set ssh_hook_dropbear_dir to /srv/dropbear, and remove dropbear_prefix."
+    )
+    assert variables.wrong_dropbear_dir(RIGHT, "/opt/oci-hooks/")[0].endswith(
+        "in /opt/oci-hooks/dropbear (ssh_hook_dropbear_dir): remove dropbear_prefix."
+    )
 
 
 def test_paths_of_the_role_dropbear() -> None:
