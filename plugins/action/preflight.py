@@ -61,11 +61,20 @@ def question(values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _why(answer: Mapping[str, Any]) -> dict[str, Any]:
-    """Return why a node did not say what it is. Of its answer only texts are taken: there may be facts in it."""
+def _users_question(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of the module passwd_file, in check mode, by which it looks for the users who get keys."""
+    return {
+        "path": values["ssh_hook_passwd_file"],
+        "users": values.get("ssh_hook_users", []),
+        "state": "present" if values["ssh_hook_passwd_source"] == "getent" else "provided",
+    }
+
+
+def _why(answer: Mapping[str, Any], module: str) -> dict[str, Any]:
+    """Return why a module did not answer as it should. Of the answer only texts are taken: there may be facts in it."""
     texts = ("msg", "module_stdout", "module_stderr")
     said = {name: printable(answer[name]) for name in texts if answer.get(name)}
-    return {"msg": "The node's answer is not what node_facts gives.", **said, "failed": True}
+    return {"msg": f"The node's answer is not what {module} gives.", **said, "failed": True}
 
 
 def has_module(name: str) -> bool:
@@ -78,6 +87,7 @@ class ActionModule(ActionBase):
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Check the variables and, unless the purpose is ``variables``, the node."""
+        answer: dict[str, Any]
         result: dict[str, Any] = super().run(tmp, task_vars)
         variables = task_vars or {}
         if variables.get("ssh_hook__facts", {}).get("unreachable"):  # in an audit, which ends with a report on all
@@ -107,16 +117,21 @@ class ActionModule(ActionBase):
         }
         if purpose == "variables":
             return result
-        answer: dict[str, Any] = self._execute_module(
+        if purpose == "users":
+            answer = self._execute_module(
+                module_name="ocihooks.ssh.passwd_file", module_args=_users_question(values), task_vars=task_vars
+            )
+            is_right = not answer.get("failed") and isinstance(answer.get("users"), int)
+            return result if is_right else {**result, **_why(answer, "passwd_file")}
+        answer = self._execute_module(
             module_name="ocihooks.ssh.node_facts", module_args=question(values), task_vars=task_vars
         )
         node = answer.get("node")
         if not isinstance(node, dict):
-            return {**result, **_why(answer)}
-        found = [] if purpose == "remove" else _fitness.complaints(
-            host, values, node, audit=purpose == "audit", with_dropbear=bool(with_dropbear)
-        )
-        if found:
+            return {**result, **_why(answer, "node_facts")}
+        is_audit = purpose == "audit"
+        found = _fitness.complaints(host, values, node, audit=is_audit, with_dropbear=bool(with_dropbear))
+        if found and purpose != "remove":
             return {**result, "failed": True, "msg": " ".join(map(printable, found))}
         remarks = [printable(remark) for remark in _fitness.remarks(host, values, node)]
         return {

@@ -24,10 +24,19 @@ options:
     description: The file. A directory that does not exist is made. An absolute path.
     type: path
     required: true
+  users:
+    description:
+      - Names or numeric ids of users that must be in the file already, or in what C(getent passwd) lists. Otherwise
+        the task fails, and names them, before it changes anything.
+    type: list
+    elements: str
+    default: []
   state:
-    description: With V(absent) the file is removed.
+    description:
+      - With V(absent) the file is removed.
+      - With V(provided) it is the site's own, and is not written. Only O(users) are looked for.
     type: str
-    choices: [present, absent]
+    choices: [present, absent, provided]
     default: present
 attributes:
   diff_mode:
@@ -40,12 +49,19 @@ EXAMPLES = r"""
 - name: Write the hook's passwd file
   ocihooks.ssh.passwd_file:
     path: /opt/oci-hooks/etc/passwd
+
+- name: Check that these users would be in it
+  ocihooks.ssh.passwd_file:
+    path: /opt/oci-hooks/etc/passwd
+    users: [alice, "1002"]
+  check_mode: true
+  changed_when: false
 """
 
 RETURN = r"""
 users:
   description: How many accounts the file has.
-  returned: when O(state=present)
+  returned: unless O(state=absent)
   type: int
   sample: 42
 """
@@ -54,6 +70,26 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.ocihooks.ssh.plugins.module_utils import _files, _passwd_file
+from ansible_collections.ocihooks.ssh.plugins.module_utils._keys import passwd
+
+
+def missing(data: bytes, users: list[str]) -> list[str]:
+    """Return those of `users`, names and uids, that the passwd file `data` lacks."""
+    found = {word for entry in passwd.iterate(data) for word in (entry.name, str(entry.uid))}
+    return [user for user in users if user not in found]
+
+
+def unknown(path: str, users: list[str], *, ask: bool) -> list[str]:
+    """Return those of `users` who are neither in the file nor, with `ask`, in what would be written into it.
+
+    Raises:
+        NotRefreshed: the name service cannot be asked.
+    """
+    lacking = missing(_files.read(os.path.realpath(path)), users)
+    if lacking and ask:
+        accounts = _passwd_file.entries(_passwd_file.list_accounts())
+        lacking = missing(b"\n".join(accounts.values()), lacking)
+    return lacking
 
 
 def main() -> None:
@@ -61,14 +97,24 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "path": {"type": "path", "required": True},
-            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "users": {"type": "list", "elements": "str", "default": []},
+            "state": {"type": "str", "choices": ["present", "absent", "provided"], "default": "present"},
         },
         supports_check_mode=True,
     )
-    path = module.params["path"]
+    path, state = module.params["path"], module.params["state"]
     try:
-        if module.params["state"] == "absent":
+        if state == "absent":
             module.exit_json(changed=_files.remove(path, module.check_mode))
+        lacking = unknown(path, module.params["users"], ask=state == "present")
+        if lacking:
+            names = " or ".join(lacking)
+            said = f"{path} does not list {names}"
+            if state == "present":
+                said = f"neither {path} nor 'getent passwd' lists {names}"
+            module.fail_json(msg=f"{said} on this node: correct the names, or add what is missing")
+        if state == "provided":
+            module.exit_json(changed=False, users=len(_files.read(path).splitlines()))
         made = _files.make_missing(os.path.dirname(path), module.check_mode)
         change = _passwd_file.refresh(path, module.check_mode)
     except _passwd_file.NotRefreshed as error:

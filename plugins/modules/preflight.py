@@ -26,13 +26,15 @@ options:
       - V(audit) does so too, but the node need not have room for what will not be written.
       - V(remove) checks the variables, and asks the node.
       - V(variables) checks the variables, and does not ask the node.
+      - V(users) checks the variables, and asks the node by M(ocihooks.ssh.passwd_file) whether the users in
+        C(ssh_hook_users) exist. For check mode, in which this writes nothing.
     type: str
-    choices: [deploy, audit, remove, variables]
+    choices: [deploy, audit, remove, variables, users]
     default: deploy
   with_dropbear:
     description:
-      - Whether the play also runs the role dropbear, with its prefix where the hook looks for Dropbear, as the playbooks
-        of this collection do.
+      - Whether the play also runs the role dropbear, with its prefix where the hook looks for Dropbear, as the
+        playbooks of this collection do.
       - Then it also refuses a node with an engine and of an architecture that the role does not build for, and in the
         inventory the variables C(ssh_hook_hosts) and C(ssh_hook_serial), which a playbook reads before the inventory.
     type: bool
@@ -57,22 +59,22 @@ versions:
   sample: {dropbear_version: "2026.94"}
 node:
   description: What M(ocihooks.ssh.node_facts) returns.
-  returned: success, unless O(purpose=variables)
+  returned: success, unless O(purpose=variables) or O(purpose=users)
   type: dict
 client_only:
   description: Whether the node has no container engine and gets the users' side alone.
-  returned: success, unless O(purpose=variables)
+  returned: success, unless O(purpose=variables) or O(purpose=users)
   type: bool
   sample: false
 missing_packages:
   description: Python packages that the hook's interpreter lacks.
-  returned: success, unless O(purpose=variables)
+  returned: success, unless O(purpose=variables) or O(purpose=users)
   type: list
   elements: str
   sample: [cryptography]
 remarks:
   description: What the admin of the node should know, a sentence each. With O(purpose=deploy) they are warnings.
-  returned: success, unless O(purpose=variables)
+  returned: success, unless O(purpose=variables) or O(purpose=users)
   type: list
   elements: str
   sample: []

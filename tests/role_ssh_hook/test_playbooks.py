@@ -55,25 +55,34 @@ def test_a_limit_that_leaves_no_host_is_refused(untouched: dict[str, str], tmp_p
     refused(untouched, none, "matches both 'compute_nodes:login_nodes' (ssh_hook_hosts) and 'storage' (--limit)")
 
 
-def test_a_node_sets_no_variables_by_its_answer_to_the_preflight(untouched: dict[str, str], tmp_path: Path) -> None:
-    """Its interpreter is as it should be, but for the module that asks what the node is."""
-    answer = {
-        "changed": False,
-        "client_only": False,
-        "missing_packages": [],
-        "versions": {"dropbear_version": "1"},
-        "ansible_facts": {"dropbear_source_urls": ["http://other/"], "dropbear_build_host": "other"},
-    }
+FACTS = {"dropbear_source_urls": ["http://other/"], "dropbear_build_host": "other"}
+LYING: dict[str, tuple[dict[str, object], str]] = {
+    "node_facts": (
+        {"client_only": False, "missing_packages": [], "versions": {"dropbear_version": "1"}},
+        "The node's answer is not what node_facts gives.",
+    ),
+    "passwd_file": ({"users": 3}, "cannot read passwd_file /opt/oci-hooks/etc/passwd"),  # in the last task
+}
+
+
+@pytest.mark.parametrize("module", LYING)
+def test_a_node_sets_no_variables_by_its_answer_to_the_preflight(
+    untouched: dict[str, str], tmp_path: Path, module: str
+) -> None:
+    """Its interpreter is as it should be, but for one of the modules that the preflight asks it by."""
+    answer, sentence = LYING[module]
     interpreter = tmp_path / "python3"
     interpreter.write_text(
         '#!/bin/sh\ntext=$(cat "${1:--}")\n'
-        "case $text in *modules.node_facts*) echo '" + json.dumps(answer) + "'; exit ;; esac\n"
+        f"case $text in *modules.{module}*) echo '{json.dumps({**answer, 'ansible_facts': FACTS})}'; exit ;; esac\n"
         "printf '%s\\n' \"$text\" | exec /usr/bin/python3 -\n"
     )
     interpreter.chmod(0o755)
-    done = play("deploy", variables={"ansible_python_interpreter": str(interpreter)})
-    refused(untouched, done, "The node's answer is not what node_facts gives.")
+    site: dict[str, object] = {"ansible_python_interpreter": str(interpreter), "ssh_hook_users": ["daemon"]}
+    done = play("deploy", "--tags=keys", variables=site)
+    refused(untouched, done, sentence)
     assert "http://other/" not in done.said
+    assert "set variables of this collection" not in done.said
 
 
 def test_wrong_names_and_strings_for_lists_are_refused(untouched: dict[str, str]) -> None:
