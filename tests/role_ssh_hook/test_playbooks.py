@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from node import CDI_SPEC, HOOK_JSON, LAUNCHER, PASSWD, PREFIX, ROOT, SETTINGS, listing, play
+from node import CDI_SPEC, HOOK_JSON, LAUNCHER, PASSWD, PORT, PREFIX, ROOT, SETTINGS, listing, play
 from plays import Play
 from test_deployment import WITHOUT_ENGINES
 
@@ -90,6 +92,7 @@ def test_wrong_names_and_strings_for_lists_are_refused(untouched: dict[str, str]
         "ssh_hook_server_prot": 15264,
         "dropbear_versoin": "2026.95",
         "dropbear_initramfs_port": 22,  # another role's
+        "dropbear_users": ["alice"],  # another role's
         "ssh_hook_hooks_dirs": "/etc/hooks.d",
         "ssh_hook_listen_addresses": "127.0.0.1",
         "ssh_hook_users": "alice",
@@ -107,6 +110,42 @@ def test_wrong_names_and_strings_for_lists_are_refused(untouched: dict[str, str]
         "ssh_hook_stages is 'createRuntime', and must be a list: write [createRuntime].",
     )
     assert "dropbear_initramfs_port" not in done.said
+    assert "dropbear_users" not in done.said
+
+
+@pytest.mark.parametrize("playbook", ["deploy", "audit", "remove"])
+def test_the_plays_header_is_not_set_in_the_inventory(untouched: dict[str, str], tmp_path: Path, playbook: str) -> None:
+    hosts = tmp_path / "hosts.json"
+    nodes = {"hosts": {"node": None}, "vars": {"ssh_hook_serial": 1, "ssh_hook_hosts": "nodes"}}
+    hosts.write_text(json.dumps({"compute_nodes": nodes}), encoding="utf-8")
+    done = play(playbook, inventory=str(hosts), variables={"ssh_hook_hosts": None})
+    refused(
+        untouched,
+        done,
+        "ssh_hook_hosts is set in the inventory, which is not known where it is read: give it on the command line",
+        "ssh_hook_serial is set in the inventory, which is not known where it is read: give it on the command line "
+        "(--extra-vars ssh_hook_serial=...), and remove it from the inventory.",
+    )
+
+
+USERS: list[tuple[dict[str, object], str]] = [
+    ({"ssh_hook_users": [{"name": "daemon"}]}, "ssh_hook_users has '{'name': 'daemon'}': give names or uids of users"),
+    (
+        {"ssh_hook_users": ["daemon", "daemno", 4294967294]},
+        "neither /opt/oci-hooks/etc/passwd nor 'getent passwd' lists daemno or 4294967294 on this node: correct the",
+    ),
+    (
+        {"ssh_hook_users": ["daemno"], "ssh_hook_passwd_source": "file", "ssh_hook_passwd_file": "/etc/passwd"},
+        "/etc/passwd does not list daemno on this node: correct the names",
+    ),
+]
+
+
+@pytest.mark.parametrize(("variables", "sentence"), USERS)
+def test_users_who_do_not_exist_are_refused(
+    untouched: dict[str, str], variables: dict[str, object], sentence: str
+) -> None:
+    refused(untouched, play("deploy", variables=variables), sentence)
 
 
 def test_a_base_directory_that_does_not_exist_is_refused(untouched: dict[str, str]) -> None:
@@ -125,6 +164,47 @@ def test_another_prefix_of_dropbear_is_refused_and_not_ignored(untouched: dict[s
     )
 
 
+AS_DAEMON = ("setpriv", "--reuid=1", "--regid=1", "--clear-groups")
+
+
+def launch(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run ssh_hook as the user daemon on a node without an engine."""
+    command = [*WITHOUT_ENGINES, *AS_DAEMON, LAUNCHER, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def use_as_login_node() -> None:
+    """Have the user daemon make keys, call the doctor, and wait for a server with the host key of these and without."""
+    built = Path(str(SETTINGS["dropbear_build_dir"])).glob(f"artefacts/*-{os.uname().machine}-*/dropbearmulti")
+    program = max(built, key=lambda path: path.stat().st_mtime)
+    home = Path("/home/daemon")
+    home.mkdir()
+    os.chown(home, 1, 1)
+    server = None
+    try:
+        assert launch("keygen").returncode == 0
+        doctor = launch("doctor")
+        assert doctor.returncode == 0, doctor.stdout
+        lines = {line.split()[1]: line.split(maxsplit=2) for line in doctor.stdout.splitlines()}
+        assert lines["programs"][::2] == ["ok", "/usr/bin/ssh, for wait: this node has the users' commands alone"]
+        assert lines["engine"][0] == "ok"
+        key = home / "host_key"  # a copy, which stays when the user has new keys
+        shutil.copy2(home / ".oci-hooks/ssh/keys/dropbear_ed25519_host_key", key)
+        os.chown(key, 1, 1)
+        options = ["-F", "-E", "-r", str(key), "-p", f"127.0.0.1:{PORT}"]
+        server = subprocess.Popen([*AS_DAEMON, program, "dropbear", *options], stderr=subprocess.DEVNULL)
+        waited = launch("wait", "--timeout=30", "127.0.0.1")
+        assert (waited.returncode, waited.stderr) == (0, "")
+        assert launch("keygen", "--overwrite").returncode == 0
+        waited = launch("wait", "--timeout=5", "127.0.0.1")
+        assert (waited.returncode, "127.0.0.1 (not your container, or" in waited.stderr) == (1, True), waited.stderr
+    finally:
+        if server is not None:
+            server.kill()
+            server.wait()
+        shutil.rmtree(home)
+
+
 def test_a_login_node_without_an_engine_gets_the_users_side_alone(untouched: dict[str, str], tmp_path: Path) -> None:
     hosts = inventory(tmp_path / "hosts.json", login_nodes=["node"])
     deployed = play("deploy", before=WITHOUT_ENGINES, inventory=hosts, variables=BY_GROUPS)
@@ -135,6 +215,7 @@ def test_a_login_node_without_an_engine_gets_the_users_side_alone(untouched: dic
     for playbook in ("deploy", "audit"):
         again = play(playbook, before=WITHOUT_ENGINES, inventory=hosts, variables=BY_GROUPS)
         assert (again.status, again.changed) == (0, 0), again.said
+    use_as_login_node()
     removed = play("remove", before=WITHOUT_ENGINES, inventory=hosts, variables=BY_GROUPS)
     assert removed.status == 0, removed.said
     assert listing() == untouched
@@ -252,6 +333,26 @@ def test_nodes_may_be_deployed_one_after_another(deployed: dict[str, str], tmp_p
     assert (done.status, done.changed) == (0, 0), done.said
     assert done.said.count("PLAY [Deploy SSH into containers]") == 2
     assert "other" not in done.said
+    assert listing() == deployed
+
+
+def test_a_node_of_another_architecture_does_not_keep_the_others_from_it(
+    deployed: dict[str, str], tmp_path: Path
+) -> None:
+    interpreter = tmp_path / "python3"
+    interpreter.write_text('#!/bin/sh\nexec setarch i686 /usr/bin/python3 "$@"\n', encoding="utf-8")
+    interpreter.chmod(0o755)
+    hosts = tmp_path / "hosts.json"
+    nodes = {"node": "/usr/bin/python3", "old": str(interpreter)}
+    described = {name: {"ansible_python_interpreter": python} for name, python in nodes.items()}
+    hosts.write_text(json.dumps({"all": {"hosts": described}}), encoding="utf-8")
+    harm()
+    done = play("deploy", inventory=str(hosts), variables={"ansible_python_interpreter": None})
+    assert done.status == 2, done.said
+    assert "old is i686, and the role dropbear builds programs only for aarch64, ppc64le, riscv64, x86_64: leave" in (
+        done.words
+    )
+    assert re.search(r"^node +: .* failed=0 ", done.said, re.MULTILINE), done.said
     assert listing() == deployed
 
 

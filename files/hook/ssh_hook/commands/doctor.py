@@ -29,6 +29,7 @@ from ..stages.port import NO_SUCH_ADDRESS, describe_holder
 from .daemons import LOOPBACK, Daemon, find_daemons
 from .hosts import launcher
 from .keygen import caller, caller_entry, describe, is_root_without_keys
+from .wait import find_client
 
 DEADLINE = 10.0  # seconds for one check
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
@@ -138,6 +139,8 @@ def _check_keys(settings: dict[str, str]) -> Result:
 
 
 def _check_programs(settings: dict[str, str]) -> Result:
+    if _is_client_only(settings):
+        return OK, f"{find_client(settings)}, for wait: this node has the users' commands alone"
     directory = f"{settings.get('DROPBEAR_DIR', '')}/bin"
     programs = Programs(directory)
     for name in (programs.name, *CLIENT_PROGRAMS):
@@ -164,8 +167,15 @@ def _check_kernel(_settings: dict[str, str]) -> Result:
     return OK, f"Linux {release}"
 
 
-def _check_engine(_settings: dict[str, str]) -> Result:
+def _is_client_only(settings: Mapping[str, str]) -> bool:
+    """Return whether the role ssh_hook found no container engine on this node, and installed the users' side alone."""
+    return settings.get("CLIENT_ONLY") == "true"
+
+
+def _check_engine(settings: dict[str, str]) -> Result:
     """Check that an engine is there, and that a file that it reads names this hook."""
+    if _is_client_only(settings):
+        return OK, "this node is for keygen, client-config and wait, and starts no containers with SSH"
     engines = [name for name in _ENGINES if shutil.which(name)]
     if not engines:
         return PROBLEM, f"none of {', '.join(_ENGINES)} is in PATH: load the module of your container engine"

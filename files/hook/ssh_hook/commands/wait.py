@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import queue
+import shutil
 import socket
 import subprocess
 import threading
@@ -61,7 +62,7 @@ def run(arguments: Namespace, settings: dict[str, str]) -> int:
     seconds = _parse_timeout(arguments.timeout)
     directory, user = caller(settings)
     host_keys = store.host_public_keys(store.load(directory, user))
-    check = HostKeyCheck(f"{settings.get('DROPBEAR_DIR', '')}/bin/ssh", host_keys, port)
+    check = HostKeyCheck(find_client(settings), host_keys, port)
     try:
         failing = _Prober(names, port, seconds, check).run()
     finally:
@@ -73,13 +74,23 @@ def run(arguments: Namespace, settings: dict[str, str]) -> int:
     return 0
 
 
+def find_client(settings: Mapping[str, str]) -> str:
+    """Return the path of ssh: of the role dropbear, or the node's own where there is none, as on a login node.
+
+    Raises HookError without one.
+    """
+    client = f"{settings.get('DROPBEAR_DIR', '')}/bin/ssh"
+    found = client if os.access(client, os.X_OK) else shutil.which("ssh")
+    if found is None:
+        raise HookError(f"cannot run {client} (DROPBEAR_DIR), nor is ssh in PATH: ask the administrator to install it")
+    return found
+
+
 class HostKeyCheck:
     """Whether a server has one of the host keys of the user's containers. OpenSSH's client checks that."""
 
     def __init__(self, client: str, host_keys: list[str], port: int) -> None:
-        """`client` is the path of ssh, `host_keys` are each ``<type> <base64>``. Raises HookError without a client."""
-        if not os.access(client, os.X_OK):
-            raise HookError(f"cannot run {client} (DROPBEAR_DIR): ask the administrator to install it")
+        """`client` is the path of ssh, `host_keys` are each ``<type> <base64>``."""
         known_hosts = os.memfd_create("known_hosts")  # open until this process ends
         os.write(known_hosts, formats.known_hosts(host_keys))
         options = [
@@ -88,6 +99,7 @@ class HostKeyCheck:
             f"UserKnownHostsFile=/proc/{os.getpid()}/fd/{known_hosts}",
             "GlobalKnownHostsFile=none",
             "StrictHostKeyChecking=yes",
+            "CheckHostIP=no",  # OpenSSH before 8.5 would add the address to the file
             f"User={_USER}",
             "PreferredAuthentications=none",
             "IdentityFile=none",  # the client looks for no home, which a user of a directory service may lack

@@ -197,11 +197,18 @@ def test_no_process_is_left_for_a_client(peer: Peer) -> None:
     assert probe(["127.0.0.1", "localhost", "127.0.0.01", "127.1"], port, 10, check) == {}
 
 
-def test_no_client(tmp_path: Path) -> None:
+def test_the_client_is_the_roles_or_else_the_nodes_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = {"DROPBEAR_DIR": str(tmp_path / "dropbear")}
+    monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(
-        HookError, match=r"^cannot run .*/bin/ssh \(DROPBEAR_DIR\): ask the administrator to install it$"
+        HookError,
+        match=r"^cannot run .*/dropbear/bin/ssh \(DROPBEAR_DIR\), nor is ssh in PATH: ask the administrator to install",
     ):
-        module.HostKeyCheck(f"{tmp_path}/bin/ssh", ["ssh-ed25519 AAAA"], 22)
+        module.find_client(settings)
+    for path in (tmp_path / "ssh", tmp_path / "dropbear/bin/ssh"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(0o755)
+        assert module.find_client(settings) == str(path)
 
 
 def test_hosts_are_grouped_by_reason_and_cut() -> None:
