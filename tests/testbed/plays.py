@@ -25,6 +25,10 @@ class Play(NamedTuple):
         """What it said as one line: Ansible breaks the lines of warnings."""
         return " ".join(self.said.split())
 
+    def asked(self, host: str) -> int:
+        """How many modules ran on a host, of a play with -vvv and pipelining, by which each is one command there."""
+        return len(re.findall(rf"^<{re.escape(host)}> EXEC ", self.said, re.MULTILINE))
+
 
 def run_playbook(
     playbook: str | Path,
