@@ -768,6 +768,14 @@ def test_dead_peers_beyond_another_host_are_given_up_in_time(start: Start, silen
             assert (said.status, said.out) == (255, b"")
 
 
+def test_command_on_the_way_ends_with_the_wait(start: Start) -> None:
+    """It may be another client, which asks for a password at the user's terminal."""
+    container = waiting(start, "1")
+    said = ssh(container, "-oConnectTimeout=30", "-oProxyCommand=sleep 1234", NEVER, "true")
+    assert said == (255, b"", f"ssh: connect to host {NEVER} port {PORT}: no answer (tried for 1 s)\r\n".encode())
+    wait_for(lambda: "sleep 1234" not in container.exec("ps").checked().text, "end of the command")
+
+
 def test_session_that_lasts_longer_than_the_wait(start: Start) -> None:
     """Nothing ends it: not over a host on the way, nor on a shared connection."""
     container = waiting(start, "3")
