@@ -130,8 +130,10 @@ class ActionModule(ActionBase):
         if not isinstance(node, dict):
             return {**result, **_why(answer, "node_facts")}
         is_audit = purpose == "audit"
-        found = _fitness.complaints(host, values, node, audit=is_audit, with_dropbear=bool(with_dropbear))
-        if found and purpose != "remove":
+        found = []
+        if purpose != "remove":
+            found = _fitness.complaints(host, values, node, audit=is_audit, with_dropbear=bool(with_dropbear))
+        if found:
             return {**result, "failed": True, "msg": " ".join(map(printable, found))}
         remarks = [printable(remark) for remark in _fitness.remarks(host, values, node)]
         return {

@@ -26,15 +26,15 @@ options:
     required: true
   users:
     description:
-      - Names or numeric ids of users that must be in the file already, or in what C(getent passwd) lists. Otherwise
-        the task fails, and names them, before it changes anything.
+      - Names or numeric ids of users that C(getent passwd) must list. Otherwise the task fails, and names them, before
+        it changes anything.
     type: list
     elements: str
     default: []
   state:
     description:
       - With V(absent) the file is removed.
-      - With V(provided) it is the site's own, and is not written. Only O(users) are looked for.
+      - With V(provided) it is the site's own, and is not written. Only O(users) are looked for, in the file.
     type: str
     choices: [present, absent, provided]
     default: present
@@ -80,16 +80,16 @@ def missing(data: bytes, users: list[str]) -> list[str]:
 
 
 def unknown(path: str, users: list[str], *, ask: bool) -> list[str]:
-    """Return those of `users` who are neither in the file nor, with `ask`, in what would be written into it.
+    """Return those of `users` whom the file lacks: as it is, or with `ask` as it would be written.
 
     Raises:
         NotRefreshed: the name service cannot be asked.
     """
-    lacking = missing(_files.read(os.path.realpath(path)), users)
-    if lacking and ask:
-        accounts = _passwd_file.entries(_passwd_file.list_accounts())
-        lacking = missing(b"\n".join(accounts.values()), lacking)
-    return lacking
+    if not users:
+        return []
+    if ask:
+        return missing(b"\n".join(_passwd_file.entries(_passwd_file.list_accounts()).values()), users)
+    return missing(_files.read(path), users)
 
 
 def main() -> None:
@@ -103,6 +103,8 @@ def main() -> None:
         supports_check_mode=True,
     )
     path, state = module.params["path"], module.params["state"]
+    if state == "provided":
+        path = os.path.realpath(path)  # a site's own file may be behind a link
     try:
         if state == "absent":
             module.exit_json(changed=_files.remove(path, module.check_mode))
@@ -111,7 +113,7 @@ def main() -> None:
             names = " or ".join(lacking)
             said = f"{path} does not list {names}"
             if state == "present":
-                said = f"neither {path} nor 'getent passwd' lists {names}"
+                said = f"'getent passwd', from which {path} is written, does not list {names}"
             module.fail_json(msg=f"{said} on this node: correct the names, or add what is missing")
         if state == "provided":
             module.exit_json(changed=False, users=len(_files.read(path).splitlines()))

@@ -132,7 +132,7 @@ USERS: list[tuple[dict[str, object], str]] = [
     ({"ssh_hook_users": [{"name": "daemon"}]}, "ssh_hook_users has '{'name': 'daemon'}': give names or uids of users"),
     (
         {"ssh_hook_users": ["daemon", "daemno", 4294967294]},
-        "neither /opt/oci-hooks/etc/passwd nor 'getent passwd' lists daemno or 4294967294 on this node: correct the",
+        "'getent passwd', from which /opt/oci-hooks/etc/passwd is written, does not list daemno or 4294967294 on this",
     ),
     (
         {"ssh_hook_users": ["daemno"], "ssh_hook_passwd_source": "file", "ssh_hook_passwd_file": "/etc/passwd"},
