@@ -25,7 +25,7 @@ from ..spec.settings import Settings, parse_port
 from ..stages.attach import attach
 from ..stages.attach_context import AttachContext
 from . import attach_targets, attachments
-from .keygen import caller_entry
+from .keygen import caller_entry, python_packages
 
 DESCRIPTION = (
     "Start an SSH server in a container of yours that runs already. Without an argument: in your one container on this "
@@ -118,10 +118,9 @@ def _describe(
     annotations: dict[str, str],
 ) -> AttachContext:
     """Return the inputs of the daemon. Raises HookError, also where the process has ended, and OSError."""
-    packages = [path for path in settings.get("PYTHON_PACKAGES", "").split(":") if path.startswith("/")]
     runtime = settings.get("XDG_RUNTIME_DIR") or runtime_directory(os.geteuid())
     try:
-        return AttachContext(target, site, packages, port, runtime, without_seccomp, annotations)
+        return AttachContext(target, site, python_packages(settings), port, runtime, without_seccomp, annotations)
     except (HookError, OSError):
         if target.process.is_alive():
             raise

@@ -52,7 +52,7 @@ def run(arguments: Namespace, _settings: dict[str, str]) -> int:
     job, node = _parse_job(arguments.job, arguments.node)
     name = _checked(arguments.name, _NAME, "--name", "the name, the id or the pid of a container")
     node = None if node is None else node.removesuffix(SUFFIX)
-    if job is not None and (node is None or _TASK.fullmatch(job)):
+    if job is not None and (node is None or (_TASK.fullmatch(job) and node != HERE)):
         job, node = _locate(job, node)
     node = _checked(node, HOST, "NODE", "the name of a node")
     if node is not None and not _is_here(node):

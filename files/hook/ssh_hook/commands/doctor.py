@@ -28,7 +28,7 @@ from ..stages.context import Programs, require_undumpable
 from ..stages.port import NO_SUCH_ADDRESS, describe_holder
 from .daemons import LOOPBACK, Daemon, find_daemons
 from .hosts import launcher
-from .keygen import caller, caller_entry, describe, is_root_without_keys
+from .keygen import caller, caller_entry, describe, is_root_without_keys, python_packages
 from .wait import find_client
 
 DEADLINE = 10.0  # seconds for one check
@@ -47,6 +47,8 @@ _HOOKS_DIR_SETTING = re.compile(
     rf"""^\s*(?:engine\s*\.\s*)?hooks_dir\s*=\s*\[((?:{_STRING}|[^\]"'])*)\]""", re.MULTILINE
 )
 _APPEND = re.compile(r"\bappend\s*=\s*(true|false)\b")
+
+_OF_CONTAINERS = ("rootless", "kernel", "port", "containers")  # checks that a node without an engine does not need
 
 Result = tuple[str, str]
 Check = Callable[[dict[str, str]], Result]
@@ -68,7 +70,7 @@ def run(arguments: Namespace, settings: dict[str, str]) -> int:
 
         return node_health.run(settings, as_json=arguments.json)
     daemons = find_daemons()  # which forks: before there are threads
-    results = {name: within_deadline(check, settings) for name, check in _checks(daemons).items()}
+    results = {name: within_deadline(check, settings) for name, check in _checks(daemons, settings).items()}
     if arguments.json:
         print(as_json(results))
     else:
@@ -301,7 +303,7 @@ def _check_port(settings: dict[str, str], daemons: list[Daemon]) -> Result:
                 continue
             problem = f": {error.strerror}"
             if error.errno == errno.EADDRINUSE:
-                holder = describe_holder(port, Identity(os.getuid(), os.getgid()), _packages(settings))
+                holder = describe_holder(port, Identity(os.getuid(), os.getgid()), python_packages(settings))
                 problem = f" is in use{holder}"
             return WARNING, (
                 f"port {port} on this node{problem}: containers on the node's network need another, by the annotation "
@@ -322,14 +324,9 @@ def _check_network(_settings: dict[str, str]) -> Result:
     return OK, f"{name} is {', '.join(addresses)}"
 
 
-def _packages(settings: Mapping[str, str]) -> list[str]:
-    """Return the site's directories of Python packages."""
-    return [path for path in settings.get("PYTHON_PACKAGES", "").split(":") if path.startswith("/")]
-
-
 def _check_packages(settings: dict[str, str]) -> Result:
     """Check the Python package that makes keys."""
-    sys.path += [path for path in _packages(settings) if path not in sys.path]
+    sys.path += [path for path in python_packages(settings) if path not in sys.path]
     if importlib.util.find_spec("cryptography") is None:
         return PROBLEM, (
             f"{sys.executable} has no cryptography, with which keygen makes keys: tell the administrator (role "
@@ -376,9 +373,9 @@ def _answers(addresses: Sequence[str], port: int) -> bool:
     return False
 
 
-def _checks(daemons: list[Daemon]) -> dict[str, Check]:
-    """Return the checks by their names; `daemons` are those of the caller's containers."""
-    return {
+def _checks(daemons: list[Daemon], settings: Mapping[str, str]) -> dict[str, Check]:
+    """Return the checks of this node by their names; `daemons` are those of the caller's containers."""
+    checks: dict[str, Check] = {
         "account": _check_account,
         "home": _check_home,
         "keys": _check_keys,
@@ -391,3 +388,5 @@ def _checks(daemons: list[Daemon]) -> dict[str, Check]:
         "packages": _check_packages,
         "containers": lambda _settings: _check_containers(daemons),
     }
+    skipped = _OF_CONTAINERS if _is_client_only(settings) else ()
+    return {name: check for name, check in checks.items() if name not in skipped}

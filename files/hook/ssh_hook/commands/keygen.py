@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping
 
 from ..keys import passwd, store, writer
 from ..keys.errors import KeyStoreError, MissingLibraryError
@@ -36,7 +37,7 @@ def keygen(settings: dict[str, str], overwrite: bool = False) -> str:
     """
     directory, name = caller(settings)
     # Appended: nothing in these directories may shadow the standard library.
-    sys.path += [path for path in settings.get("PYTHON_PACKAGES", "").split(":") if path.startswith("/")]
+    sys.path += python_packages(settings)
     key_type = settings.get("SSH_KEY_TYPE") or writer.DEFAULT_KEY_TYPE
     if key_type not in writer.KEY_TYPES:
         raise KeyStoreError(f"SSH_KEY_TYPE is {key_type!r}: give one of {', '.join(writer.KEY_TYPES)}")
@@ -50,6 +51,11 @@ def keygen(settings: dict[str, str], overwrite: bool = False) -> str:
     if made:
         return f"made SSH keys for {name} in {directory}: {describe(keys)}"
     return f"{name} already has SSH keys in {directory} ({describe(keys)}): use --overwrite to replace them"
+
+
+def python_packages(settings: Mapping[str, str]) -> list[str]:
+    """Return the site's directories of Python packages."""
+    return [path for path in settings.get("PYTHON_PACKAGES", "").split(":") if path.startswith("/")]
 
 
 def caller(settings: dict[str, str]) -> tuple[str, str]:

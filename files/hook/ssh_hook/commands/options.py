@@ -39,7 +39,6 @@ _VARIABLES = {
     "I_MPI_HYDRA_BOOTSTRAP": "ssh",
     "PDSH_RCMD_TYPE": "ssh",
     "WCOLL": container_paths.HOSTS,  # pdsh
-    "ANSIBLE_INVENTORY": container_paths.HOSTS,
 }
 
 DESCRIPTION = (

@@ -108,7 +108,7 @@ def _as_json(daemon: Daemon) -> dict[str, Any]:
         "engine": daemon.engine,
         "id": daemon.id,
         "name": daemon.name,
-        "job": daemon.job,
+        "job": daemon.task or daemon.job,
     }
 
 

@@ -39,7 +39,6 @@ def test_all_of_it(capsys: pytest.CaptureFixture[str]) -> None:
         "--env=I_MPI_HYDRA_BOOTSTRAP=ssh",
         "--env=PDSH_RCMD_TYPE=ssh",
         "--env=WCOLL=/opt/oci-hooks/ssh/hosts",
-        "--env=ANSIBLE_INVENTORY=/opt/oci-hooks/ssh/hosts",
     ]
 
 
