@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 LOGS = ROOT / ".cache" / "logs"
-LIMIT = 30 * 60  # seconds; a part that hangs is ended, and has failed
+LIMIT = 60 * 60  # seconds; a part that hangs is ended, and has failed. A slow day takes twice what EXPECTED says
 PATIENCE = 60  # seconds; so long may an ended part clean up
 POLL = 0.2  # seconds
 LANES = 2  # a part keeps one processor busy, most of the time
