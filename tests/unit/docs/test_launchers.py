@@ -25,7 +25,7 @@ def alike(text: str) -> str:
     return (
         text.replace("node001", "login")
         .replace("train_deepspeed.py", "train.py")
-        .replace("python3 solver", "python3 train.py")
+        .replace("python3 solver.py", "python3 train.py")
     )
 
 
