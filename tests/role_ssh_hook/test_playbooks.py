@@ -336,6 +336,23 @@ def test_nodes_may_be_deployed_one_after_another(deployed: dict[str, str], tmp_p
     assert listing() == deployed
 
 
+def test_a_site_whose_nodes_do_not_wait_for_one_another(deployed: dict[str, str], tmp_path: Path) -> None:
+    """The strategy "free" of its ansible.cfg, with a slow node that the tasks for all nodes have to wait for."""
+    slow = tmp_path / "python3"
+    slow.write_text('#!/bin/sh\nsleep 2\nexec /usr/bin/python3 "$@"\n', encoding="utf-8")
+    slow.chmod(0o755)
+    hosts = tmp_path / "hosts.json"
+    described = {
+        "node": {"ansible_python_interpreter": "/usr/bin/python3"},
+        "slow": {"ansible_python_interpreter": str(slow)},
+    }
+    hosts.write_text(json.dumps({"all": {"hosts": described}}), encoding="utf-8")
+    site: dict[str, object] = {"ansible_python_interpreter": None, "ssh_hook_users": ["daemon"]}
+    done = play("deploy", before=("env", "ANSIBLE_STRATEGY=free"), inventory=str(hosts), variables=site)
+    assert (done.status, done.changed) == (0, 0), done.said
+    assert listing() == deployed
+
+
 def test_a_node_of_another_architecture_does_not_keep_the_others_from_it(
     deployed: dict[str, str], tmp_path: Path
 ) -> None:
