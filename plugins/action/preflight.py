@@ -38,10 +38,11 @@ DEFAULT_VERSIONS = {name: option["default"] for name, option in OPTIONS.items() 
 LISTS = [*(name for name, option in OPTIONS.items() if option["type"] == "list"), *_variables.LISTS]
 
 
-def question(values: Mapping[str, Any]) -> dict[str, Any]:
+def question(values: Mapping[str, Any], purpose: str) -> dict[str, Any]:
     """Return the arguments of the module node_facts."""
     dirs, passwd_dir = values["ssh_hook_hooks_dirs"], values["ssh_hook_passwd_file"].rpartition("/")[0]
     written = [values["ssh_hook_prefix"], values["ssh_hook_dropbear_dir"].rpartition("/")[0]]
+    json_files = list(dict.fromkeys(f"{directory}/{values['ssh_hook_json_name']}" for directory in dirs))
     return {
         "prefix": values["ssh_hook_prefix"],
         "python": values["ssh_hook_python"],
@@ -50,11 +51,13 @@ def question(values: Mapping[str, Any]) -> dict[str, Any]:
         "port": values["ssh_hook_server_port"],
         "addresses": values["ssh_hook_listen_addresses"],
         "passwd_file": values["ssh_hook_passwd_file"],
+        "name_service": values["ssh_hook_passwd_source"] == "getent" and purpose != "remove",
         "directories": [
             values["ssh_hook_base_dir"],
             *[values["ssh_hook_metrics_dir"]] * bool(values["ssh_hook_metrics_dir"]),
         ],
-        "json_files": list(dict.fromkeys(f"{directory}/{values['ssh_hook_json_name']}" for directory in dirs)),
+        "json_files": json_files,
+        "files": [*json_files, *[_CDI_FILE] * values["ssh_hook_cdi"]],
         "unwanted": [] if values["ssh_hook_cdi"] else [_CDI_FILE],
         "written": [*written, *[passwd_dir] * (values["ssh_hook_passwd_source"] == "getent")],
         "docker_json": _fitness.DOCKER_JSON,
@@ -124,7 +127,7 @@ class ActionModule(ActionBase):
             is_right = not answer.get("failed") and isinstance(answer.get("users"), int)
             return result if is_right else {**result, **_why(answer, "passwd_file")}
         answer = self._execute_module(
-            module_name="ocihooks.ssh.node_facts", module_args=question(values), task_vars=task_vars
+            module_name="ocihooks.ssh.node_facts", module_args=question(values, purpose), task_vars=task_vars
         )
         node = answer.get("node")
         if not isinstance(node, dict):

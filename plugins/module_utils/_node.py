@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import glob
+import hashlib
 import json
 import os
 import platform
@@ -21,7 +22,7 @@ import subprocess
 from collections.abc import Callable
 from typing import Any
 
-from . import _docker, _hook_package, _image, _timers
+from . import _docker, _files, _hook_package, _image, _passwd_file, _timers
 
 ENGINES = ("podman", "crun", "runc", "sarus")
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -369,6 +370,19 @@ def dead_link(path: str) -> str | None:
     return None if os.path.exists(above) else above
 
 
+def is_outdated(passwd_file: str) -> bool:
+    """Return whether a passwd file is not what the name service lists, or that cannot be told."""
+    try:
+        return not os.path.isfile(passwd_file) or _passwd_file.refresh(passwd_file, check=True) is not None
+    except (_passwd_file.NotRefreshed, OSError):
+        return True
+
+
+def digest(path: str) -> str | None:
+    """Return the SHA-256 of a regular file of root's with mode 0644; None if it is no such file."""
+    return hashlib.sha256(_files.read(path)).hexdigest() if _files.is_as(path, stat.S_IFREG | 0o644) else None
+
+
 def suid_dumpable(path: str) -> int:
     """Return the kernel parameter fs.suid_dumpable, from the file `path`."""
     try:
@@ -416,6 +430,8 @@ def report(question: dict[str, Any]) -> dict[str, object]:
         "hooks_dirs": read,
         "other_hooks": others,
         "passwd_file": os.path.isfile(question["passwd_file"]),
+        "passwd_outdated": question["name_service"] and is_outdated(question["passwd_file"]),
+        "files": {path: sha256 for path in question["files"] if (sha256 := digest(path))},
         "missing": [path for path in question["directories"] if not os.path.isdir(path)],
         "dead_links": sorted({link for path in question["written"] if (link := dead_link(path))}),
         "read_only": [path for path in question["written"] if read_only(path)],

@@ -48,6 +48,12 @@ options:
       - Docker takes it at its next start. This module warns of that, unless it changes an image of a node. It does not
         restart Docker, which may end containers.
     type: path
+  known:
+    description: >-
+      What M(ocihooks.ssh.node_facts) has just found of these files, path -> SHA-256. If all files are as they should
+      be, and nothing is to be removed or switched on, the action plugin of this module does not ask the node.
+    type: dict
+    default: {}
 attributes:
   diff_mode:
     description: Shows each file before and after. Of O(docker_json), which may hold secrets, only what changes.
@@ -141,6 +147,7 @@ def main() -> None:
             "podman_hpc_modules": {"type": "dict", "default": {}},
             "absent": {"type": "list", "elements": "path", "default": []},
             "docker_json": {"type": "path"},
+            "known": {"type": "dict", "default": {}},
         },
         supports_check_mode=True,
     )

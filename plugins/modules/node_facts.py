@@ -46,6 +46,10 @@ options:
     description: The hook's passwd file.
     type: path
     default: /opt/oci-hooks/etc/passwd
+  name_service:
+    description: Whether to compare O(passwd_file) with what C(getent passwd) lists.
+    type: bool
+    default: false
   directories:
     description: Directories that may be missing.
     type: list
@@ -53,6 +57,11 @@ options:
     default: []
   json_files:
     description: Paths of the hook JSON.
+    type: list
+    elements: path
+    default: []
+  files:
+    description: Files that an installation writes.
     type: list
     elements: path
     default: []
@@ -177,6 +186,16 @@ node:
       description: Whether O(passwd_file) exists.
       type: bool
       sample: true
+    passwd_outdated:
+      description: >-
+        With O(name_service), whether O(passwd_file) is not what C(getent passwd) lists, or that cannot be told.
+      type: bool
+      sample: false
+    files:
+      description: Those of O(files) that are regular files of root's with mode 0644, to their SHA-256.
+      type: dict
+      sample:
+        /etc/cdi/ocihooks-ssh.json: e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855
     missing:
       description: Those of O(directories) that do not exist.
       type: list
@@ -237,8 +256,10 @@ def main() -> None:
             "port": {"type": "int", "default": 15263},
             "addresses": {"type": "list", "elements": "str", "default": []},
             "passwd_file": {"type": "path", "default": "/opt/oci-hooks/etc/passwd", "no_log": False},
+            "name_service": {"type": "bool", "default": False},
             "directories": paths,
             "json_files": paths,
+            "files": paths,
             "unwanted": paths,
             "written": paths,
             "docker_json": {"type": "path", "default": "/etc/docker/daemon.json"},

@@ -255,8 +255,10 @@ def test_the_report_is_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         "port": 15263,
         "addresses": ["127.0.0.1", "192.0.2.1"],
         "passwd_file": "/etc/passwd",
+        "name_service": False,
         "directories": [str(tmp_path), str(tmp_path / "none")],
         "json_files": [str(tmp_path / "07-ssh-hook.json")],
+        "files": [str(tmp_path / "07-ssh-hook.json")],
         "unwanted": [str(tmp_path / "cdi.json"), str(tmp_path / "cdi.json.old")],
         "docker_json": str(tmp_path / "daemon.json"),
         "written": [str(tmp_path / "none"), "/proc/self"],
@@ -269,7 +271,8 @@ def test_the_report_is_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert report["architecture"] == os.uname().machine
     assert report["missing"] == [str(tmp_path / "none")]
     assert (report["read_only"], report["full"]) == ([], ["/proc/self"])
-    assert report["passwd_file"] is True
+    assert (report["passwd_file"], report["passwd_outdated"]) == (True, False)
+    assert report["files"] == {}
     assert report["foreign"] == ["192.0.2.1"]
     assert report["other_hooks"] == [str(tmp_path / "08-ssh-hook.json")]
     assert report["stale"] == [str(tmp_path / "cdi.json")]
@@ -280,6 +283,36 @@ def test_the_report_is_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert report["image"] is True
     assert (report["kernel"], report["foreign"], report["daemons"], report["port_holders"]) == ("", [], [], [])
     assert report["stale"] == [str(tmp_path / "cdi.json")]
+
+
+def test_files_count_only_as_they_are_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(node._files, "ROOT", (os.getuid(), os.getgid()))
+    file = tmp_path / "hook.json"
+    file.write_bytes(b"{}")
+    file.chmod(0o644)
+    assert node.digest(str(file)) == "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
+    link = tmp_path / "link.json"
+    link.symlink_to(file)
+    assert (node.digest(str(link)), node.digest(str(tmp_path)), node.digest(str(tmp_path / "no"))) == (None, None, None)
+    file.chmod(0o664)
+    assert node.digest(str(file)) is None
+
+
+def test_a_passwd_file_is_outdated_unless_it_is_what_the_name_service_lists(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(node._files, "ROOT", (os.getuid(), os.getgid()))
+    listing = b"root:x:0:0:root:/root:/bin/sh\n"
+    monkeypatch.setattr(node._passwd_file, "list_accounts", lambda: listing)
+    file = tmp_path / "passwd"
+    assert node.is_outdated(str(file)) is True
+    assert node._passwd_file.refresh(str(file), check=False) is not None
+    assert node.is_outdated(str(file)) is False
+    file.chmod(0o666)
+    assert node.is_outdated(str(file)) is True
+    file.chmod(0o644)
+    listing = b"daemon:x:1:1::/:/bin/sh\n"  # no root: an answer of a broken name service
+    assert node.is_outdated(str(file)) is True
 
 
 def test_sessions_count_for_the_daemon_that_serves_them(monkeypatch: pytest.MonkeyPatch) -> None:
