@@ -54,13 +54,14 @@ def question(values: Mapping[str, Any], purpose: str) -> dict[str, Any]:
         "name_service": values["ssh_hook_passwd_source"] == "getent" and purpose != "remove",
         "directories": [
             values["ssh_hook_base_dir"],
-            *[values["ssh_hook_metrics_dir"]] * bool(values["ssh_hook_metrics_dir"]),
+            *(values[name] for name in _fitness.OPTIONAL_DIRECTORIES if values[name]),
         ],
         "json_files": json_files,
         "files": [*json_files, *[_CDI_FILE] * values["ssh_hook_cdi"]],
         "unwanted": [] if values["ssh_hook_cdi"] else [_CDI_FILE],
         "written": [*written, *[passwd_dir] * (values["ssh_hook_passwd_source"] == "getent")],
         "docker_json": _fitness.DOCKER_JSON,
+        "firewalld_zone": values["ssh_hook_firewalld_zone"],
     }
 
 
@@ -69,6 +70,7 @@ def _users_question(values: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "path": values["ssh_hook_passwd_file"],
         "users": values.get("ssh_hook_users", []),
+        "base_dir": values["ssh_hook_base_dir"],
         "state": "present" if values["ssh_hook_passwd_source"] == "getent" else "provided",
     }
 

@@ -41,6 +41,8 @@ SUID_DUMPABLE = "/proc/sys/fs/suid_dumpable"
 
 
 SECONDS = 60
+GETENT_SECONDS = 20  # a slower name service is asked again, with a longer deadline, when the file is written
+ZONES = ("/etc/firewalld/zones", "/usr/lib/firewalld/zones")
 
 # What the hook's interpreter, isolated, says of itself. Libraries are loaded as nobody: others may have replaced them.
 INTERPRETER = """
@@ -372,8 +374,11 @@ def dead_link(path: str) -> str | None:
 
 def is_outdated(passwd_file: str) -> bool:
     """Return whether a passwd file is not what the name service lists, or that cannot be told."""
+    if not os.path.isfile(passwd_file):
+        return True
     try:
-        return not os.path.isfile(passwd_file) or _passwd_file.refresh(passwd_file, check=True) is not None
+        accounts = _passwd_file.entries(_passwd_file.list_accounts(GETENT_SECONDS))
+        return _passwd_file.update(passwd_file, accounts, check=True) is not None
     except (_passwd_file.NotRefreshed, OSError):
         return True
 
@@ -381,6 +386,11 @@ def is_outdated(passwd_file: str) -> bool:
 def digest(path: str) -> str | None:
     """Return the SHA-256 of a regular file of root's with mode 0644; None if it is no such file."""
     return hashlib.sha256(_files.read(path)).hexdigest() if _files.is_as(path, stat.S_IFREG | 0o644) else None
+
+
+def has_zone(name: str) -> bool:
+    """Return whether firewalld has a zone: a file, or a directory of files."""
+    return any(os.path.exists(f"{directory}/{name}{suffix}") for directory in ZONES for suffix in (".xml", ""))
 
 
 def suid_dumpable(path: str) -> int:
@@ -432,6 +442,7 @@ def report(question: dict[str, Any]) -> dict[str, object]:
         "passwd_file": os.path.isfile(question["passwd_file"]),
         "passwd_outdated": question["name_service"] and is_outdated(question["passwd_file"]),
         "files": {path: sha256 for path in question["files"] if (sha256 := digest(path))},
+        "firewalld_zone": bool(question["firewalld_zone"]) and has_zone(question["firewalld_zone"]),
         "missing": [path for path in question["directories"] if not os.path.isdir(path)],
         "dead_links": sorted({link for path in question["written"] if (link := dead_link(path))}),
         "read_only": [path for path in question["written"] if read_only(path)],

@@ -45,8 +45,8 @@ def people(accounts: dict[bytes, bytes]) -> set[bytes]:
     return {name for name, uid in uids.items() if uid >= FIRST_PERSON and uid != NOBODY}
 
 
-def list_accounts() -> bytes:
-    """Return the accounts that the name service lists.
+def list_accounts(seconds: int = GETENT_SECONDS) -> bytes:
+    """Return the accounts that the name service lists, within this time.
 
     Raises:
         NotRefreshed: it cannot be asked.
@@ -56,10 +56,10 @@ def list_accounts() -> bytes:
         raise NotRefreshed("there is no getent on this node: install it, or set ssh_hook_passwd_source to 'file'")
     try:
         answer = subprocess.run(
-            [program, "passwd"], stdin=subprocess.DEVNULL, capture_output=True, timeout=GETENT_SECONDS, check=False
+            [program, "passwd"], stdin=subprocess.DEVNULL, capture_output=True, timeout=seconds, check=False
         )
     except subprocess.TimeoutExpired as error:
-        raise NotRefreshed(f"'getent passwd' gave no answer in {GETENT_SECONDS} seconds: {REMEDY}") from error
+        raise NotRefreshed(f"'getent passwd' gave no answer in {seconds} seconds: {REMEDY}") from error
     if answer.returncode != 0:
         raise NotRefreshed(f"'getent passwd' failed with status {answer.returncode}: {REMEDY}")
     return answer.stdout
@@ -85,14 +85,18 @@ def accepted(new: dict[bytes, bytes], old: dict[bytes, bytes], path: str) -> Non
 
 
 def refresh(path: str, check: bool) -> tuple[bytes, bytes] | None:
-    """Update the file. Return its content before and after, or None if it was right.
+    """Ask the name service, and update the file. Return its content before and after, or None if it was right.
 
     Raises:
         NotRefreshed: it has to be left as it is.
         OSError: it cannot be written.
     """
+    return update(path, entries(list_accounts()), check)
+
+
+def update(path: str, accounts: dict[bytes, bytes], check: bool) -> tuple[bytes, bytes] | None:
+    """Update the file to these accounts, name -> line. Return and raise as `refresh` does."""
     old = _files.read(path)
-    new = entries(list_accounts())
-    accepted(new, entries(old), path)
-    content = b"".join(line + b"\n" for line in new.values())
+    accepted(accounts, entries(old), path)
+    content = b"".join(line + b"\n" for line in accounts.values())
     return (old, content) if _files.update(path, content, check=check) else None

@@ -50,8 +50,8 @@ options:
     type: path
   known:
     description: >-
-      What M(ocihooks.ssh.node_facts) has just found of these files, path -> SHA-256. If all files are as they should
-      be, and nothing is to be removed or switched on, the action plugin of this module does not ask the node.
+      What M(ocihooks.ssh.node_facts) has just found, path -> SHA-256. If all of O(hooks) and O(cdi) are as they should
+      be, and no other option is given, the action plugin of this module does not ask the node.
     type: dict
     default: {}
 attributes:

@@ -79,6 +79,10 @@ options:
     description: The configuration of Docker's daemon.
     type: path
     default: /etc/docker/daemon.json
+  firewalld_zone:
+    description: Name of a zone of firewalld.
+    type: str
+    default: ""
 notes:
   - Run it as root, which can see the processes of all users.
 """
@@ -196,6 +200,10 @@ node:
       type: dict
       sample:
         /etc/cdi/ocihooks-ssh.json: e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855
+    firewalld_zone:
+      description: Whether firewalld has O(firewalld_zone).
+      type: bool
+      sample: false
     missing:
       description: Those of O(directories) that do not exist.
       type: list
@@ -263,6 +271,7 @@ def main() -> None:
             "unwanted": paths,
             "written": paths,
             "docker_json": {"type": "path", "default": "/etc/docker/daemon.json"},
+            "firewalld_zone": {"type": "str", "default": ""},
         },
         supports_check_mode=True,
     )

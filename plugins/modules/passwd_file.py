@@ -21,7 +21,9 @@ description:
     least). The task fails then, and the file stays as it is.
 options:
   path:
-    description: The file. A directory that does not exist is made. An absolute path.
+    description: >-
+      The file. A directory that does not exist is made. An absolute path, which is not the node's own C(/etc/passwd)
+      unless O(state=provided).
     type: path
     required: true
   users:
@@ -31,6 +33,9 @@ options:
     type: list
     elements: str
     default: []
+  base_dir:
+    description: If given, each of O(users) must have a directory of that name in this one.
+    type: path
   state:
     description:
       - With V(absent) the file is removed.
@@ -72,6 +77,8 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.ocihooks.ssh.plugins.module_utils import _files, _passwd_file
 from ansible_collections.ocihooks.ssh.plugins.module_utils._keys import passwd
 
+NODES_PASSWD = "/etc/passwd"
+
 
 def missing(data: bytes, users: list[str]) -> list[str]:
     """Return those of `users`, names and uids, that the passwd file `data` lacks."""
@@ -79,17 +86,21 @@ def missing(data: bytes, users: list[str]) -> list[str]:
     return [user for user in users if user not in found]
 
 
-def unknown(path: str, users: list[str], *, ask: bool) -> list[str]:
-    """Return those of `users` whom the file lacks: as it is, or with `ask` as it would be written.
+def homeless(data: bytes, users: list[str], base_dir: str) -> list[str]:
+    """Return the directories in `base_dir` that do not exist of `users`, names and uids, whom the passwd file has."""
+    names = {word: entry.name for entry in passwd.iterate(data) for word in (str(entry.uid), entry.name)}
+    return [path for user in users for path in [os.path.join(base_dir, names[user])] if not exists(path)]
 
-    Raises:
-        NotRefreshed: the name service cannot be asked.
-    """
-    if not users:
-        return []
-    if ask:
-        return missing(b"\n".join(_passwd_file.entries(_passwd_file.list_accounts()).values()), users)
-    return missing(_files.read(path), users)
+
+def exists(path: str) -> bool:
+    """Return whether a path exists. One that root may not look at, as on NFS, counts as if it did."""
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def main() -> None:
@@ -98,27 +109,38 @@ def main() -> None:
         argument_spec={
             "path": {"type": "path", "required": True},
             "users": {"type": "list", "elements": "str", "default": []},
+            "base_dir": {"type": "path"},
             "state": {"type": "str", "choices": ["present", "absent", "provided"], "default": "present"},
         },
         supports_check_mode=True,
     )
-    path, state = module.params["path"], module.params["state"]
+    path, state, users = (module.params[name] for name in ("path", "state", "users"))
     if state == "provided":
         path = os.path.realpath(path)  # a site's own file may be behind a link
+    elif os.path.realpath(path) == NODES_PASSWD:
+        module.fail_json(msg=f"{path} is the node's own passwd file, which is never replaced or removed: name another")
     try:
         if state == "absent":
             module.exit_json(changed=_files.remove(path, module.check_mode))
-        lacking = unknown(path, module.params["users"], ask=state == "present")
+        accounts = {} if state == "provided" else _passwd_file.entries(_passwd_file.list_accounts())
+        known = _files.read(path) if state == "provided" else b"\n".join(accounts.values())
+        lacking = missing(known, users) if users else []
         if lacking:
             names = " or ".join(lacking)
             said = f"{path} does not list {names}"
             if state == "present":
                 said = f"'getent passwd', from which {path} is written, does not list {names}"
             module.fail_json(msg=f"{said} on this node: correct the names, or add what is missing")
+        absent = homeless(known, users, module.params["base_dir"]) if users and module.params["base_dir"] else []
+        if absent:
+            module.fail_json(
+                msg=f"there is no directory {' or '.join(absent)} on this node: name the parent directory of the "
+                "users' homes, or make the homes first"
+            )
         if state == "provided":
             module.exit_json(changed=False, users=len(_files.read(path).splitlines()))
         made = _files.make_missing(os.path.dirname(path), module.check_mode)
-        change = _passwd_file.refresh(path, module.check_mode)
+        change = _passwd_file.update(path, accounts, module.check_mode)
     except _passwd_file.NotRefreshed as error:
         module.fail_json(msg=str(error))
     except OSError as error:

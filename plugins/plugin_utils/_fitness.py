@@ -15,6 +15,13 @@ from ansible_collections.ocihooks.ssh.plugins.module_utils._build.recipes import
 OLDEST_PYTHON = (3, 9)
 ROOTLESS_OVERLAYS = (5, 13)  # the first kernel with them
 DOCKER_JSON = "/etc/docker/daemon.json"
+# Variables that may name a directory of an engine node, and what to do if there is none.
+OPTIONAL_DIRECTORIES = {
+    "ssh_hook_metrics_dir": "make it, for root alone to write, and let node_exporter read it "
+    "(--collector.textfile.directory)",
+    "ssh_hook_enroot_hooks_dir": "install enroot, or name the directory of its hooks",
+    "ssh_hook_podman_hpc_modules_dir": "install podman-hpc, or name the directory of its modules",
+}
 
 
 def numbers(text: str) -> tuple[int, ...]:
@@ -120,10 +127,16 @@ def _engine_rules(
 ) -> Iterable[tuple[object, str]]:
     others, port = node["other_hooks"], variables["ssh_hook_server_port"]
     yield node["engines"], f"There is no container engine on {host}: install podman, crun, runc or sarus first."
+    for name, advice in OPTIONAL_DIRECTORIES.items():
+        yield (
+            variables[name] not in node["missing"],
+            f"There is no directory {variables[name]} ({name}) on {host}: {advice}.",
+        )
+    zone = variables["ssh_hook_firewalld_zone"]
     yield (
-        variables["ssh_hook_metrics_dir"] not in node["missing"],
-        f"There is no directory {variables['ssh_hook_metrics_dir']} (ssh_hook_metrics_dir) on {host}: make it, for "
-        "root alone to write, and let node_exporter read it (--collector.textfile.directory).",
+        not zone or node["firewalld_zone"],
+        f"firewalld on {host} has no zone {zone} (ssh_hook_firewalld_zone): install firewalld, or name one of its "
+        "zones.",
     )
     yield (
         not others,

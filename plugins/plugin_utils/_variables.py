@@ -38,6 +38,7 @@ PATHS = (
 ADDRESS = re.compile(r"[0-9A-Fa-f:.]+")
 JSON_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\.json")
 PORTS = range(1, 65536)
+NODES_PASSWD = "/etc/passwd"
 MOST_ADDRESSES = 10  # at which Dropbear listens
 LONGEST_PYTHON = 100  # characters of an interpreter that a program can name
 
@@ -210,6 +211,7 @@ def wrong_values(variables: Mapping[str, Any]) -> list[str]:
         variables[f"ssh_hook_{key}"] for key in ("container_ports", "listen_addresses", "stages")
     )
     minutes, joins = variables["ssh_hook_passwd_refresh_minutes"], variables["ssh_hook_join_namespaces"]
+    is_own = variables["ssh_hook_passwd_source"] == "getent"
     names = [address for address in addresses if not ADDRESS.fullmatch(address)]
     starting = "createRuntime" if joins else "createContainer"
     rules = [
@@ -261,6 +263,11 @@ def wrong_values(variables: Mapping[str, Any]) -> list[str]:
             not {"createRuntime", "createContainer"} <= set(stages),
             "ssh_hook_stages has both createRuntime and createContainer: the daemon can be started at one of them "
             "only.",
+        ),
+        (
+            not is_own or variables["ssh_hook_passwd_file"] != NODES_PASSWD,
+            f"ssh_hook_passwd_file is '{NODES_PASSWD}', the node's own file, which would be replaced, and removed by "
+            "remove: set ssh_hook_passwd_source to 'file', or name another file.",
         ),
         (
             minutes >= 1,

@@ -145,6 +145,7 @@ BAD_VALUES: dict[str, dict[str, object]] = {
         "ssh_hook_docker_cdi": True
     },
     "ssh_hook_passwd_refresh_minutes is 0, and the timer needs": {"ssh_hook_passwd_refresh_minutes": 0},
+    "ssh_hook_passwd_file is '/etc/passwd', the node's own file": {"ssh_hook_passwd_file": "/etc/passwd"},
 }
 
 
@@ -636,6 +637,10 @@ def test_what_docker_lacks_is_told_and_set_only_where_asked_for() -> None:
     assert json.loads(settings.read_text(encoding="utf-8")) == {"log-level": "warn", "features": {"cdi": True}}
     again = play("converge", before=WITH_DOCKER, variables=switched)
     assert (again.status, again.changed, "systemctl restart" in again.words) == (0, 0, False), again.said
+    settings.write_text('{"log-level": "warn"}', encoding="utf-8")
+    mended = play("converge", before=WITH_DOCKER, variables=switched)
+    assert (mended.status, mended.changed) == (0, 1), mended.said
+    assert json.loads(settings.read_text(encoding="utf-8")) == {"log-level": "warn", "features": {"cdi": True}}
     untold = play("converge", before=WITH_DOCKER)
     assert (untold.status, sentence in untold.words) == (0, False), untold.said
     settings.unlink()

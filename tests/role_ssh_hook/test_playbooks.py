@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -138,11 +139,15 @@ USERS: list[tuple[dict[str, object], str]] = [
         {"ssh_hook_users": ["daemno"], "ssh_hook_passwd_source": "file", "ssh_hook_passwd_file": "/etc/passwd"},
         "/etc/passwd does not list daemno on this node: correct the names",
     ),
+    (
+        {"ssh_hook_users": ["daemon"], "ssh_hook_base_dir": "/srv"},
+        "there is no directory /srv/daemon on this node: name the parent directory of the users' homes",
+    ),
 ]
 
 
 @pytest.mark.parametrize(("variables", "sentence"), USERS)
-def test_users_who_do_not_exist_are_refused(
+def test_users_who_do_not_exist_or_have_no_home_are_refused(
     untouched: dict[str, str], variables: dict[str, object], sentence: str
 ) -> None:
     refused(untouched, play("deploy", variables=variables), sentence)
@@ -153,9 +158,19 @@ def test_a_base_directory_that_does_not_exist_is_refused(untouched: dict[str, st
     refused(untouched, done, "There is no directory /no/homes (ssh_hook_base_dir) on node: name the parent directory")
 
 
+def test_directories_of_engines_that_do_not_exist_are_refused(untouched: dict[str, str]) -> None:
+    names = ("ssh_hook_enroot_hooks_dir", "ssh_hook_podman_hpc_modules_dir", "ssh_hook_metrics_dir")
+    done = play("deploy", variables={name: f"/no/{name}" for name in names})
+    refused(untouched, done, *(f"There is no directory /no/{name} ({name}) on node: " for name in names))
+
+
 @pytest.mark.parametrize("playbook", ["deploy", "audit", "remove"])
-def test_another_prefix_of_dropbear_is_refused_and_not_ignored(untouched: dict[str, str], playbook: str) -> None:
-    done = play(playbook, variables={"dropbear_prefix": "/srv/tools"})
+def test_another_prefix_of_dropbear_is_refused_and_not_ignored(
+    untouched: dict[str, str], tmp_path: Path, playbook: str
+) -> None:
+    hosts = tmp_path / "hosts.json"
+    hosts.write_text(json.dumps({"all": {"hosts": {"node": {}}, "vars": {"dropbear_prefix": "/srv/tools"}}}))
+    done = play(playbook, inventory=str(hosts))
     refused(
         untouched,
         done,
@@ -336,6 +351,38 @@ def test_nodes_may_be_deployed_one_after_another(deployed: dict[str, str], tmp_p
     assert listing() == deployed
 
 
+def test_engine_nodes_and_a_login_node_without_an_engine_in_one_play(deployed: dict[str, str], tmp_path: Path) -> None:
+    """As the README's inventory has them. The login node has an /opt of its own."""
+    own, home = tmp_path / "opt", Path("/home/daemon")
+    own.mkdir(mode=0o755)
+    home.mkdir(exist_ok=True)
+    os.chown(home, 1, 1)
+    hidden = ["podman", "crun", "runc"]
+    binds = [f"mount --bind {own} /opt", *(f'mount --bind /dev/null "$(command -v {name})"' for name in hidden)]
+    inner = " && ".join([*binds, 'exec /usr/bin/python3 "$@"'])
+    login = tmp_path / "python3"
+    login.write_text(f'#!/bin/sh\nexec unshare --mount sh -c {shlex.quote(inner)} - "$@"\n', encoding="utf-8")
+    login.chmod(0o755)
+    pythons = {"compute_nodes": ("node", "/usr/bin/python3"), "login_nodes": ("login", str(login))}
+    groups = {
+        group: {"hosts": {name: {"ansible_python_interpreter": python}}} for group, (name, python) in pythons.items()
+    }
+    hosts = tmp_path / "hosts.json"
+    hosts.write_text(json.dumps({"all": {"children": groups}}), encoding="utf-8")
+    site = {**BY_GROUPS, "ansible_python_interpreter": None, "ssh_hook_users": ["daemon"]}
+    for pattern in ("compute_nodes:login_nodes", "login_nodes:compute_nodes"):
+        done = play("deploy", inventory=str(hosts), variables={**site, "ssh_hook_hosts": pattern})
+        assert done.status == 0, done.said
+        assert "login has no container engine, and gets the users' side of ssh_hook alone" in done.words
+        assert "node has no container engine" not in done.words
+    assert done.changed == 0, done.said
+    assert sorted(path.name for path in (own / "oci-hooks").iterdir()) == [
+        *("bin", "etc", "lib", "libexec", "share", "ssh"),
+    ]
+    assert "CLIENT_ONLY" in (own / "oci-hooks/bin/ssh_hook").read_text(encoding="utf-8")
+    assert listing() == deployed
+
+
 def test_a_site_whose_nodes_do_not_wait_for_one_another(deployed: dict[str, str], tmp_path: Path) -> None:
     """The strategy "free" of its ansible.cfg, with a slow node that the tasks for all nodes have to wait for."""
     slow = tmp_path / "python3"
@@ -348,8 +395,14 @@ def test_a_site_whose_nodes_do_not_wait_for_one_another(deployed: dict[str, str]
     }
     hosts.write_text(json.dumps({"all": {"hosts": described}}), encoding="utf-8")
     site: dict[str, object] = {"ansible_python_interpreter": None, "ssh_hook_users": ["daemon"]}
-    done = play("deploy", before=("env", "ANSIBLE_STRATEGY=free"), inventory=str(hosts), variables=site)
+    free = ("env", "ANSIBLE_STRATEGY=free")
+    done = play("deploy", before=free, inventory=str(hosts), variables=site)
     assert done.status == 0, done.said
+    assert listing() == deployed
+    site["ssh_hook_remove_keys_of"] = ["daemon"]
+    for playbook, arguments in (("audit", ()), ("remove", ("--check",))):
+        done = play(playbook, *arguments, before=free, inventory=str(hosts), variables=site)
+        assert done.status == 0, done.said
     assert listing() == deployed
 
 

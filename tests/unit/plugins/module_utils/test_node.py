@@ -261,6 +261,7 @@ def test_the_report_is_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         "files": [str(tmp_path / "07-ssh-hook.json")],
         "unwanted": [str(tmp_path / "cdi.json"), str(tmp_path / "cdi.json.old")],
         "docker_json": str(tmp_path / "daemon.json"),
+        "firewalld_zone": "",
         "written": [str(tmp_path / "none"), "/proc/self"],
     }
     (tmp_path / "cdi.json").touch()
@@ -303,7 +304,7 @@ def test_a_passwd_file_is_outdated_unless_it_is_what_the_name_service_lists(
 ) -> None:
     monkeypatch.setattr(node._files, "ROOT", (os.getuid(), os.getgid()))
     listing = b"root:x:0:0:root:/root:/bin/sh\n"
-    monkeypatch.setattr(node._passwd_file, "list_accounts", lambda: listing)
+    monkeypatch.setattr(node._passwd_file, "list_accounts", lambda *_seconds: listing)
     file = tmp_path / "passwd"
     assert node.is_outdated(str(file)) is True
     assert node._passwd_file.refresh(str(file), check=False) is not None
@@ -313,6 +314,14 @@ def test_a_passwd_file_is_outdated_unless_it_is_what_the_name_service_lists(
     file.chmod(0o644)
     listing = b"daemon:x:1:1::/:/bin/sh\n"  # no root: an answer of a broken name service
     assert node.is_outdated(str(file)) is True
+
+
+def test_a_zone_of_firewalld_is_a_file_or_a_directory_of_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(node, "ZONES", (str(tmp_path / "etc"), str(tmp_path / "usr")))
+    (tmp_path / "etc/parts").mkdir(parents=True)
+    (tmp_path / "usr").mkdir()
+    (tmp_path / "usr/public.xml").touch()
+    assert [node.has_zone(name) for name in ("parts", "public", "cluster")] == [True, True, False]
 
 
 def test_sessions_count_for_the_daemon_that_serves_them(monkeypatch: pytest.MonkeyPatch) -> None:

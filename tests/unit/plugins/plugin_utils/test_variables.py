@@ -30,6 +30,7 @@ RIGHT: dict[str, Any] = {
     "ssh_hook_stages": ["createRuntime", "poststop"],
     "ssh_hook_join_namespaces": True,
     "ssh_hook_passwd_refresh_minutes": 15,
+    "ssh_hook_passwd_source": "getent",
 }
 KNOWN = {*RIGHT, *variables.PLAYBOOKS, "dropbear_prefix", "dropbear_version"}
 
@@ -37,6 +38,11 @@ KNOWN = {*RIGHT, *variables.PLAYBOOKS, "dropbear_prefix", "dropbear_version"}
 def test_right_values_are_accepted() -> None:
     assert variables.wrong_paths(RIGHT) + variables.wrong_values(RIGHT) == []
     assert variables.wrong_dropbear_dir(RIGHT, None) + variables.wrong_dropbear_dir(RIGHT, "/opt/oci-hooks") == []
+
+
+def test_the_nodes_own_passwd_file_may_be_read() -> None:
+    read = {**RIGHT, "ssh_hook_passwd_file": "/etc/passwd", "ssh_hook_passwd_source": "file"}
+    assert variables.wrong_values(read) == []
 
 
 def test_modules_of_other_collections_are_needed_only_where_they_are_asked_for() -> None:
@@ -157,6 +163,7 @@ def test_a_path_that_is_none_is_refused(name: str, path: str) -> None:
         ),
         ({"ssh_hook_stages": ["createRuntime", "createContainer"]}, "ssh_hook_stages has both createRuntime and"),
         ({"ssh_hook_passwd_refresh_minutes": 0}, "ssh_hook_passwd_refresh_minutes is 0, and the timer needs"),
+        ({"ssh_hook_passwd_file": "/etc/passwd"}, "ssh_hook_passwd_file is '/etc/passwd', the node's own file, which"),
     ],
 )
 def test_a_value_that_makes_no_sense_is_refused(changes: dict[str, Any], sentence: str) -> None:
