@@ -23,6 +23,7 @@ from . import _files
 
 PROGRAM = "dropbearmulti"
 LINKS = ("dropbear", "dropbearkey")  # names of programs that it contains
+RELEASE = re.compile(r"dropbear-[0-9A-Za-z][0-9A-Za-z._+-]*-[0-9a-f]{12}")  # name of a release's directory
 SECONDS = 60  # for a program to say its version
 
 
@@ -200,14 +201,20 @@ def prune(release: Release, previous: str, check: bool) -> list[str]:
     """
     if previous in ("", release.name):
         return []
-    found = sorted(glob.glob(f"{glob.escape(release.prefix)}/dropbear-*"))
     kept = {release.directory, f"{release.prefix}/{previous}"}
-    old = [path for path in found if path not in kept and os.path.isdir(path) and not os.path.islink(path)]
+    old = [path for path in releases(release.prefix) if path not in kept]
     running = running_programs() if old else set()
     unused = [path for path in old if identity(f"{path}/bin/{PROGRAM}") not in running]
     for path in unused:
         _files.remove(path, check)
     return unused
+
+
+def releases(prefix: str) -> list[str]:
+    """Return the directories of releases. The prefix may be a directory of others too, with other names."""
+    found = sorted(glob.glob(f"{glob.escape(prefix)}/dropbear-*"))
+    named = [path for path in found if RELEASE.fullmatch(os.path.basename(path))]
+    return [path for path in named if os.path.isdir(path) and not os.path.islink(path)]
 
 
 def identity(path: str) -> tuple[int, int] | None:
@@ -289,5 +296,4 @@ def uninstall(prefix: str, check: bool) -> list[str]:
         OSError: something cannot be removed.
     """
     current(prefix)
-    releases = [path for path in sorted(glob.glob(f"{glob.escape(prefix)}/dropbear-*")) if not os.path.islink(path)]
-    return [path for path in [link_path(prefix), *releases] if _files.remove(path, check)]
+    return [path for path in [link_path(prefix), *releases(prefix)] if _files.remove(path, check)]

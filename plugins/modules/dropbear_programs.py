@@ -16,7 +16,8 @@ extends_documentation_fragment:
 description:
   - Installs the files of one release in a directory of its own, all of root's, and then replaces the link
     C(<prefix>/dropbear) by an atomic rename. A container that starts meanwhile gets the old release or the new one.
-  - The previous release stays, and so does any older one that a process still runs. Others are removed.
+  - The previous release stays, and so does any older one that a process still runs. Others are removed, which are
+    directories with the name C(dropbear-), version, C(-) and twelve hexadecimal digits.
   - Where SELinux is enabled, files and directories of the release get the labels that the node's policy has for them.
   - At its end it runs the programs that are in use, and fails if one does not run or has another version.
   - The files are sent only to a node that lacks some of them, all in one archive.

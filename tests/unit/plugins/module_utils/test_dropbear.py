@@ -143,23 +143,26 @@ def test_old_releases_are_removed_unless_a_process_runs_them(tmp_path: Path) -> 
     prefix = tmp_path / "prefix"
     first, archive = release_of(tmp_path, CONTENTS)
     installed(first, archive)
-    for name in ("unused", "busy"):
-        (prefix / f"dropbear-0-{name}/bin").mkdir(parents=True)
-        shutil.copy("/bin/sleep", prefix / f"dropbear-0-{name}/bin/dropbearmulti")
+    unused, busy = "dropbear-0-00000000000a", "dropbear-0-00000000000b"
+    others = {"dropbear-2022.83", "dropbear-2022.83-sources", "dropbear-2022.83-0000000000000"}
+    for name in (unused, busy, *others):
+        (prefix / name / "bin").mkdir(parents=True)
+        shutil.copy("/bin/sleep", prefix / name / "bin/dropbearmulti")
     assert dropbear.prune(first, first.name, check=False) == []
     second, archive = release_of(tmp_path, {**CONTENTS, "sbom": "[]"}, "1.1")
     state = installed(second, archive)
-    process = subprocess.Popen(["sleep", "60"], executable=prefix / "dropbear-0-busy/bin/dropbearmulti")
+    process = subprocess.Popen(["sleep", "60"], executable=prefix / busy / "bin/dropbearmulti")
     try:
         for check in (True, False):
-            assert dropbear.prune(second, state.current, check) == [f"{prefix}/dropbear-0-unused"]
+            assert dropbear.prune(second, state.current, check) == [f"{prefix}/{unused}"]
     finally:
         process.kill()
         process.wait()
     left = {path.name for path in prefix.iterdir()}
-    assert left == {"dropbear", "dropbear-0-busy", first.name, second.name}
+    assert left == {"dropbear", busy, first.name, second.name, *others}
     assert len(dropbear.uninstall(str(prefix), check=True)) == len(dropbear.uninstall(str(prefix), check=False)) == 4
     assert dropbear.uninstall(str(prefix), check=False) == []
+    assert {path.name for path in prefix.iterdir()} == others
 
 
 def test_an_inspection_returns_versions_and_what_is_wrong(tmp_path: Path) -> None:
