@@ -99,7 +99,7 @@ def current(prefix: str) -> str:
     path = link_path(prefix)
     if not os.path.lexists(path):
         return ""
-    if not os.path.islink(path):
+    if not os.path.islink(path) or not RELEASE.fullmatch(os.readlink(path)):
         raise NotInstalled(
             f"{path} is not a link made by this role: move away what another installation put there, or set another "
             "dropbear_prefix."
@@ -113,7 +113,9 @@ def compare(release: Release) -> State:
     Raises:
         NotInstalled: another installation is at the link's path.
     """
-    directories = [release.prefix, release.directory, f"{release.directory}/bin"]
+    directories = [release.directory, f"{release.directory}/bin"]
+    if not os.path.isdir(release.prefix) or not os.path.islink(release.prefix):  # a link to a directory is the site's
+        directories.insert(0, release.prefix)
     return State(
         [path for path in directories if not _files.is_as(path, 0o40755)],
         [file for file in release.files if not is_installed(release, file)],

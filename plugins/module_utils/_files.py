@@ -8,6 +8,7 @@ The standard library alone: what a timer runs on a node uses this module too.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
@@ -112,6 +113,8 @@ def make_missing(path: str, check: bool = False) -> bool:
     """
     if os.path.isdir(path):
         return False
+    if os.path.lexists(path):
+        raise NotADirectoryError(errno.ENOTDIR, "it, or what it leads to, is no directory", path)
     if not check:
         make_missing(os.path.dirname(path))
         update_directory(path)

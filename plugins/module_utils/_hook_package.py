@@ -36,6 +36,7 @@ SCRIPT_FOLDER = "libexec/"
 COMPLETION = "completion"
 SECONDS = 120  # for the interpreter to compile the package
 CACHE_TAG = "import sys; print(sys.implementation.cache_tag)"
+MARK = "# Written by the role ocihooks.ssh.ssh_hook"  # in LAUNCHER
 
 LAUNCHER = """\
 #!{python} -BISXutf8
@@ -231,10 +232,11 @@ def install(hook: Hook, texts: Mapping[str, str] | None, check: bool) -> Change:
         check: change nothing
 
     Raises:
-        NotInstalled: the launcher would not run.
+        NotInstalled: the launcher would not run, or is another program.
         OSError: a file cannot be written.
         SourcesMissing: `texts` is None and needed; nothing was changed.
     """
+    refuse_others(hook)
     package = os.path.join(hook.directory, _bytecode.PACKAGE)
     changed: list[str] = []
     stale_trees = []
@@ -271,6 +273,19 @@ def install(hook: Hook, texts: Mapping[str, str] | None, check: bool) -> Change:
     # The previous version stays: a starting container may be loading it.
     removed = [path for path in old[1:] if _files.remove(path, check)]
     return Change(list(dict.fromkeys(changed)), launcher, removed)
+
+
+def refuse_others(hook: Hook) -> None:
+    """Refuse a prefix in which another program, such as Sarus's hook, has the launcher's name.
+
+    Where a version of ours is installed the launcher is ours, though it may be damaged.
+
+    Raises:
+        NotInstalled: it has.
+    """
+    is_ours = MARK.encode() in _files.read(hook.launcher) or versions(hook.prefix)
+    if os.path.lexists(hook.launcher) and not is_ours:
+        raise NotInstalled(f"{hook.launcher} was not written by this role: set another ssh_hook_prefix")
 
 
 def write_tree(top: str, texts: Mapping[str, str], wrong: list[str], stale: list[str], superfluous: list[str]) -> None:
@@ -316,8 +331,10 @@ def uninstall(prefix: str, check: bool) -> list[str]:
     """Remove the launcher first, then all versions, the scripts and the records of daemons. Return what was there.
 
     Raises:
+        NotInstalled: the launcher is another program.
         OSError: a file cannot be removed.
     """
     own = Hook(prefix, "", {}, {})
+    refuse_others(own)
     paths = [own.launcher, own.libexec, own.completion, *versions(prefix), RECORDS]
     return [path for path in paths if _files.remove(path, check)]

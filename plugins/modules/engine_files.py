@@ -157,6 +157,8 @@ def main() -> None:
         docker = _docker.switch_on(docker_json, check=True) if docker_json else None
         wrong = wrong_files(module)
         for path in module.params["absent"]:
+            if os.path.isdir(path) and not os.path.islink(path):
+                module.fail_json(msg=f"{path} is a directory, and no file of an engine: remove it by hand")
             before = _files.read(path).decode(errors="replace")
             if _files.remove(path, check):
                 removed.append(path)
@@ -177,7 +179,7 @@ def main() -> None:
     except _docker.NotChanged as error:
         module.fail_json(msg=str(error))
     except OSError as error:
-        module.fail_json(msg=f"{path} cannot be written: {error.strerror}")
+        module.fail_json(msg=f"{error.filename or path} cannot be written: {error.strerror}")
     changed = bool(wrong or removed or docker)
     module.exit_json(
         changed=changed, written=list(wrong), removed=removed, docker_changed=docker is not None, diff=diffs

@@ -119,6 +119,8 @@ def main() -> None:
         path = os.path.realpath(path)  # a site's own file may be behind a link
     elif os.path.realpath(path) == NODES_PASSWD:
         module.fail_json(msg=f"{path} is the node's own passwd file, which is never replaced or removed: name another")
+    elif os.path.isdir(path):
+        module.fail_json(msg=f"{path} is a directory: name a file")
     try:
         if state == "absent":
             module.exit_json(changed=_files.remove(path, module.check_mode))
@@ -144,7 +146,7 @@ def main() -> None:
     except _passwd_file.NotRefreshed as error:
         module.fail_json(msg=str(error))
     except OSError as error:
-        module.fail_json(msg=f"{path} cannot be refreshed: {error.strerror}")
+        module.fail_json(msg=f"{error.filename or path} cannot be refreshed: {error.strerror}")
     if change is None:
         module.exit_json(changed=made, users=len(_files.read(path).splitlines()))
     before, after = (content.decode(errors="replace") for content in change)

@@ -87,9 +87,9 @@ def _prepare_stage() -> int:
 
 
 def _run_command(arguments: list[str], settings: dict[str, str]) -> int:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback after Ctrl-C, from here on
     from .commands.dispatch import SUMMARIES, dispatch, usage, version
 
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback after Ctrl-C
     name, *words = arguments or [""]
     if name in SUMMARIES:
         return dispatch(name, words, settings)

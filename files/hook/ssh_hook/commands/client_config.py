@@ -18,6 +18,7 @@ PREFIX = "container-"  # of aliases; ssh to a host's own name still reaches the 
 _KEY = "id_container"
 _KNOWN_HOSTS = "known_hosts"
 _SSH_PORT = 22  # which known_hosts does not name
+_ALIASES = 50  # on one line
 _CONFIG = "config"
 _LAPTOP = "laptop"  # the configuration where this program and the compute nodes are only behind a jump host
 _JUMP = re.compile(r"(?:[\w.+-]+@)?[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}")
@@ -25,6 +26,7 @@ _USER = re.compile(r"[\w.@+-]+(\\[\w.@+-]+)?")
 _QUOTABLE = '"!*\'*"'  # not of Host names with a quote: ssh gives them to a shell, and before 9.6 checks none
 _QUOTED_TWICE = r"'\''%n'\'''"  # the host's name, for a shell over there: in what is in quotes for the one here
 _JOBS = " ".join(f"{prefix}job{digit}*" for prefix in ("", "*.") for digit in range(1, 10))  # Host names
+_OURS = re.compile(rf"(.*\.)?job[1-9].*|.*{re.escape(SUFFIX)}")  # what _JOBS and SUFFIX match
 _TITLE = "# Written by 'ssh_hook client-config': its next run replaces this file.\n"
 _BELOW_HOME = "/.oci-hooks/ssh/client"
 _NOT_QUOTABLE = set("\"'\\%$*?[")  # in a path: they have a meaning in ssh_config(5) or for a shell
@@ -60,6 +62,8 @@ def client_config(names: list[str], port: int, settings: dict[str, str], jump: s
     """
     if jump is not None and not _JUMP.fullmatch(jump):
         raise HookError(f"--jump is '{printable(jump)}': give the name of a login node, or USER@NAME")
+    if jump is not None and _OURS.fullmatch(jump.rpartition("@")[2]):
+        raise HookError(f"--jump is '{jump}', and ssh takes such names for containers: give another name of that host")
     directory, user = caller(settings)
     keys = store.load(directory, user)
     path = _tilde_path(writer.client_directory(directory))
@@ -72,7 +76,7 @@ def client_config(names: list[str], port: int, settings: dict[str, str], jump: s
         _CONFIG: text.encode(),
     }
     if jump is not None:
-        files[_LAPTOP] = laptop_config(jump, path).encode()
+        files[_LAPTOP] = laptop_config(names, jump, path).encode()
     writer.write_client(directory, files)
     include = _quoted(f"{path}/{_CONFIG}")
     ways = "\n".join(
@@ -118,7 +122,6 @@ def config(names: list[str], port: int, user: str, directory: str, host_key_type
         f"Host *{SUFFIX} {_QUOTABLE}\n    ProxyCommand {command} connect '%n'\n",
     ]
     common = [
-        f"Host {PREFIX}* *{SUFFIX} {_JOBS}",
         f"Port {port}",
         f"User {user}",
         f"IdentityFile {_quoted(f'{directory}/{_KEY}')}",
@@ -130,24 +133,34 @@ def config(names: list[str], port: int, user: str, directory: str, host_key_type
         "StrictHostKeyChecking yes",
         "ForwardX11 no",
     ]
-    return _TITLE + "".join(entries) + "\n    ".join(common) + "\n"
+    # No pattern for the aliases: a host of another's may have a name such as container-registry.
+    patterns = [f"*{SUFFIX} {_JOBS}", *_aliases(names)]
+    entries += ["\n    ".join([f"Host {pattern}", *common]) + "\n" for pattern in patterns]
+    return _TITLE + "".join(entries)
 
 
-def laptop_config(jump: str, directory: str) -> str:
+def laptop_config(names: list[str], jump: str, directory: str) -> str:
     """Return an ssh_config(5) which includes that in `directory`, for a laptop that needs the jump host `jump`.
 
     Its ProxyCommand, which comes first, runs this program there. Raises HookError.
     """
-    command = f"ssh -T -x -a -oClearAllForwardings=yes {jump} '{_quotable(hosts.launcher())} connect"
+    options = "-T -x -a -oClearAllForwardings=yes -oRemoteCommand=none"
+    command = f"ssh {options} {jump} '{_quotable(hosts.launcher())} connect"
     return "".join(
         [
             _TITLE,
             f"Host {_JOBS} {_QUOTABLE}\n    ProxyCommand {command} --job {_QUOTED_TWICE}\n",
             f"Host *{SUFFIX} {_QUOTABLE}\n    ProxyCommand {command} {_QUOTED_TWICE}\n",
-            f"Host {PREFIX}*\n    ProxyJump {jump}\n",
+            *(f"Host {aliases}\n    ProxyJump {jump}\n" for aliases in _aliases(names)),
             f"Match all\n    Include {_quoted(f'{directory}/{_CONFIG}')}\n",
         ]
     )
+
+
+def _aliases(names: list[str]) -> list[str]:
+    """Return the aliases of hosts, some on each line."""
+    chunks = [names[start : start + _ALIASES] for start in range(0, len(names), _ALIASES)]
+    return [" ".join(f"{PREFIX}{host}" for host in chunk) for chunk in chunks]
 
 
 def _tilde_path(directory: str) -> str:

@@ -147,7 +147,7 @@ def _go_to(node: str, job: str | None, name: str | None) -> None:
     """Become OpenSSH's client, which runs this command on `node`. Raises HookError."""
     words = [launcher(), "connect"]
     words += ["--job", job] if job is not None else ["--name", name] if name is not None else []
-    command = ["ssh", "-T", "-x", "-a", "-oClearAllForwardings=yes", "--", node, *words, HERE]
+    command = ["ssh", "-T", "-x", "-a", "-oClearAllForwardings=yes", "-oRemoteCommand=none", "--", node, *words, HERE]
     try:
         os.execvp(command[0], command)
     except OSError as error:

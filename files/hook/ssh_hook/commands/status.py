@@ -131,7 +131,8 @@ def _row(node: str, entry: dict[str, Any]) -> tuple[str, ...]:
 
 def _ask(host: str, program: str) -> dict[str, Any] | str:
     """Return the status of `host`, or why it gave none. Repeats the warnings of the command there."""
-    command = ["ssh", "-T", "-x", "-o", "BatchMode=yes", "-o", f"ConnectTimeout={DEADLINE}", "--", host, program]
+    options = ["BatchMode=yes", f"ConnectTimeout={DEADLINE}", "ClearAllForwardings=yes", "RemoteCommand=none"]
+    command = ["ssh", "-T", "-x", "-a", *(f"-o{option}" for option in options), "--", host, program]
     try:
         done = subprocess.run(
             [*command, "status", "--json"],

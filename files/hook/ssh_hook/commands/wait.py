@@ -218,6 +218,8 @@ class _Prober:
                         return
                 time.sleep(delay)
                 continue
+            except OSError as error:
+                reason = f"cannot be checked: {error.strerror}"
             with self._lock:
                 if not reason:
                     del self._failing[host]

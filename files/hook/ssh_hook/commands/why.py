@@ -12,7 +12,7 @@ from pathlib import Path
 from ..errors import HookError
 from ..host import last
 from ..host.last import Last
-from ..log import one_line
+from ..log import WARNING, log, one_line
 
 _NOTHING = (
     "no start of a container of yours has failed in the hook, or had a warning, on this node since it booted: if your "
@@ -57,7 +57,11 @@ def find(uid: int) -> list[tuple[int, Last]]:
         candidates = [(uid, f"{place}/{last.DIRECTORY}/{name}") for place in places for name in names]
     found = []
     for owner, path in candidates:
-        known = last.read(path)
+        try:
+            known = last.read(path)
+        except HookError as error:  # the other files may tell what is wanted
+            log(WARNING, str(error))
+            continue
         if known is not None:
             found.append((owner, known))
     return found

@@ -19,7 +19,7 @@ All functions act with the caller's effective ids, which must be the user's: so 
 root_squash, and a link or FIFO that the user has planted can harm nobody else. ``<base>/<name>`` may be a link, which
 only the site can make; below it no link is followed. Every directory must be the user's, and writable by nobody else.
 
-writer.py makes, replaces and removes sets; readers need no lock. Where ``keys`` is missing, ``keys.old`` is read.
+writer.py makes, replaces and removes sets; readers need no lock. Where ``keys`` is missing, ``.keys.replaced`` is read.
 
 The start of every container imports this file, so it imports few modules, and none of the hook or of Ansible.
 """
@@ -41,7 +41,7 @@ HOST_KEYS = {  # the file of each type; clients prefer the first
 
 BELOW_HOME = (".oci-hooks", "ssh")
 CURRENT = "keys"
-OLD = "keys.old"
+OLD = ".keys.replaced"  # no name that a user would give to a backup
 
 _PRIVATE_KEY_LIMIT = 16 * 1024  # bytes; an RSA key of 16384 bits takes 9 KiB
 _AUTHORIZED_KEYS_LIMIT = 64 * 1024

@@ -8,9 +8,9 @@ read back, and then put in place
 
 * by one atomic rename, if there is no set yet;
 * by renameat2(RENAME_EXCHANGE), which is atomic too, where the file system supports it;
-* else (NFS, Lustre, ...) by two renames, ``keys`` to ``keys.old`` and the new one to ``keys``. Where ``keys`` is
-  missing, between the two or after a crash, `store.load` reads ``keys.old``, and the next `generate` or `remove` moves
-  it back first.
+* else (NFS, Lustre, ...) by two renames, ``keys`` to ``.keys.replaced`` and the new one to ``keys``. Where ``keys`` is
+  missing, between the two or after a crash, `store.load` reads ``.keys.replaced``, and the next `generate` or `remove`
+  moves it back first.
 
 So at every instant a complete set can be loaded, and after a crash it is the old or the new one. Writers exclude each
 other with flock(2) on ``keygen.lock``, which the kernel releases when its holder dies. (Linux NFS clients turn it into

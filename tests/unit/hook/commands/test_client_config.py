@@ -144,7 +144,10 @@ def test_on_a_laptop_all_goes_by_the_jump_host(settings: dict[str, str], client:
         ("node002.container", "connect"),
     ):
         read = ssh_reads(own, alias)
-        proxy = f"ssh -T -x -a -oClearAllForwardings=yes {LOGIN} '{launcher()} {command} " + r"'\''%n'\'''"
+        proxy = (
+            f"ssh -T -x -a -oClearAllForwardings=yes -oRemoteCommand=none {LOGIN} '{launcher()} {command} "
+            + r"'\''%n'\'''"
+        )
         assert (read["proxycommand"], read["user"], read["hostkeyalias"]) == (proxy, "alice", "oci-hooks")
         assert (read["stricthostkeychecking"], read["identityfile"]) == ("true", f"{client}/id_container")
     read = ssh_reads(own, "container-node1")
@@ -189,6 +192,25 @@ def test_included_it_leaves_the_rest_as_it_is(settings: dict[str, str], client: 
     assert ssh_reads(own, "elsewhere")["port"] == "2222"
     assert ssh_reads(own, "container-node1")["user"] == "alice"
     assert ssh_reads(own, "container-node1")["port"] == "15263"
+
+
+def test_hosts_of_others_are_left_alone(settings: dict[str, str], client: Path) -> None:
+    """Also those with names like our aliases, with many hosts of ours and with a jump host before them."""
+    client_config(["node[001-120]", "--jump", LOGIN], settings)
+    for file in ("config", "laptop"):
+        assert ssh_reads(client / file, "container-node120")["hostkeyalias"] == "oci-hooks"
+        other = ssh_reads(client / file, "container-registry.example.org")
+        assert (other["port"], "hostkeyalias" in other, "proxyjump" in other) == ("22", False, False)
+    assert ssh_reads(client / "laptop", "container-node120")["proxyjump"] == LOGIN
+    client_config([], settings)
+    assert ssh_reads(client / "config", "container-node1")["port"] == "22"
+
+
+@pytest.mark.parametrize("jump", ["job1.example.org", "alice@login.job1", "node.container"])
+def test_a_jump_host_with_a_containers_name_is_refused(settings: dict[str, str], client: Path, jump: str) -> None:
+    with pytest.raises(HookError, match=f"^--jump is '{jump}', and ssh takes such names for containers: give another"):
+        client_config(["node1", "--jump", jump], settings)
+    assert not client.exists()
 
 
 def test_port_and_hosts_of_the_last_run_count(settings: dict[str, str], client: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import socket
 import socketserver
 import threading
@@ -195,6 +197,14 @@ def test_no_process_is_left_for_a_client(peer: Peer) -> None:
         return ""
 
     assert probe(["127.0.0.1", "localhost", "127.0.0.01", "127.1"], port, 10, check) == {}
+
+
+def test_a_client_that_cannot_be_started_is_a_reason(peer: Peer) -> None:
+    def check(_address: str, _deadline: float) -> str:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    failing = probe(["127.0.0.1"], peer(b"SSH-2.0-x\r\n"), 0.5, check)
+    assert failing == {"127.0.0.1": "cannot be checked: Too many open files"}
 
 
 def test_the_client_is_the_roles_or_else_the_nodes_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

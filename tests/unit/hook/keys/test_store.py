@@ -422,7 +422,7 @@ def test_examine_foretells_and_changes_nothing(keys: Path) -> None:
 
 
 def test_remove(keys: Path) -> None:
-    (keys.parent / "keys.old").mkdir()
+    (keys.parent / ".keys.replaced").mkdir()
     assert writer.removable(str(keys))
     assert writer.remove(str(keys))
     assert list(keys.parents[2].iterdir()) == []
@@ -569,7 +569,7 @@ def test_only_a_small_regular_file_is_read(keys: Path, name: str, plant: Callabl
         store.load(str(keys), "alice")
 
 
-@pytest.mark.parametrize("name", ["keys.tmp.0", "keys.old"])
+@pytest.mark.parametrize("name", ["keys.tmp.0", ".keys.replaced"])
 def test_a_link_in_the_place_of_a_left_set_is_removed_and_not_followed(keys: Path, name: str) -> None:
     victim = keys.parents[2] / "victim"
     victim.mkdir()
@@ -1115,7 +1115,7 @@ def test_a_file_of_the_old_set_that_nfs_keeps_open_is_no_obstacle(
         patch.setattr(posix, "rmdir", rmdir)
         assert writer.generate(str(keys), "alice", overwrite=True)[0]
         assert writer.generate(str(keys), "alice", overwrite=True)[0]
-    assert "keys.old" not in entries(keys)
+    assert ".keys.replaced" not in entries(keys)
     assert writer.generate(str(keys), "alice", overwrite=True)[0]
     assert entries(keys) == {"keys", "keygen.lock"}
 

@@ -139,6 +139,27 @@ def test_a_program_that_is_another_is_named(tmp_path: Path, program: str, senten
     assert str(refused.value) == f"{release.prefix}/dropbear/bin/{sentence}"
 
 
+def test_a_link_of_the_sites_own_is_left_alone(tmp_path: Path) -> None:
+    release, _archive = release_of(tmp_path, CONTENTS)
+    (tmp_path / "prefix/dropbear-2022.83").mkdir(parents=True)
+    link = tmp_path / "prefix/dropbear"
+    link.symlink_to("dropbear-2022.83")
+    for act in (lambda: dropbear.compare(release), lambda: dropbear.uninstall(release.prefix, check=False)):
+        with pytest.raises(dropbear.NotInstalled, match=f"^{link} is not a link made by this role: move away"):
+            act()
+    assert link.is_symlink()
+
+
+def test_a_prefix_may_be_a_link_to_a_directory(tmp_path: Path) -> None:
+    (tmp_path / "shared").mkdir(mode=0o755)
+    (tmp_path / "prefix").symlink_to("shared")
+    release, archive = release_of(tmp_path, CONTENTS)
+    installed(release, archive)
+    assert (tmp_path / "prefix").is_symlink()
+    assert (tmp_path / "shared" / release.name / "bin").is_dir()
+    assert dropbear.compare(release).paths(release) == []
+
+
 def test_old_releases_are_removed_unless_a_process_runs_them(tmp_path: Path) -> None:
     prefix = tmp_path / "prefix"
     first, archive = release_of(tmp_path, CONTENTS)

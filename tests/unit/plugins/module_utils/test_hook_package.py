@@ -165,6 +165,23 @@ def test_removal_leaves_nothing_and_is_idempotent(tmp_path: Path, hook: hook_pac
     assert hook_package.uninstall(hook.prefix, check=False) == []
 
 
+def test_another_program_at_the_launchers_path_is_left_alone(hook: hook_package.Hook) -> None:
+    launcher = Path(hook.launcher)
+    launcher.parent.mkdir(parents=True)
+    for make in (lambda: launcher.write_bytes(b"\x7fELF"), lambda: launcher.symlink_to("/bin/true")):
+        make()
+        for act in (
+            lambda: hook_package.install(hook, None, check=True),
+            lambda: hook_package.uninstall(hook.prefix, False),
+        ):
+            with pytest.raises(
+                hook_package.NotInstalled, match=f"^{launcher} was not written by this role: set another"
+            ):
+                act()
+        assert os.path.lexists(launcher)
+        launcher.unlink()
+
+
 def test_a_launcher_that_would_not_run_never_replaces_the_old_one(tmp_path: Path) -> None:
     hook = hook_package.Hook(str(tmp_path), sys.executable, {"NAME": 'a "value"'}, {})
     launcher = Path(hook.launcher)
