@@ -23,10 +23,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace, _settings: dict[str, str]) -> int:
-    """End the daemon of the process that `arguments` name; return 0, or 1 where there are several, or mounts are left.
-
-    Raises HookError.
-    """
+    """End the daemon of the process that `arguments` name; return 0, or 1 where there are several. Raises HookError."""
     pid = attach_targets.chosen_pid(arguments)
     attached = attachments.attached()
     if pid is None and len(attached) == 1:
@@ -42,4 +39,4 @@ def run(arguments: Namespace, _settings: dict[str, str]) -> int:
     if left:
         log(WARNING, still_mounted(left))
     print(f"detached from process {pid}")
-    return 1 if left else 0
+    return 0
