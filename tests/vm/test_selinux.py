@@ -130,7 +130,7 @@ def install_programs(prefix: Path) -> bool:
             "dropbear": version(node / "dropbear", "Dropbear v"),
             "openssh": version(node / "ssh", "OpenSSH_"),
         },
-        "release": {"name": "dropbear-1", "files": files},
+        "release": {"name": "dropbear-1-0123456789ab", "files": files},
         "archive": str(archive),
     }
     done = subprocess.run(
