@@ -13,7 +13,6 @@ import glob
 import hashlib
 import os
 import re
-import stat
 import subprocess
 import tarfile
 from collections.abc import Callable, Mapping, Sequence
@@ -126,8 +125,7 @@ def compare(release: Release) -> State:
 
 def is_installed(release: Release, file: File) -> bool:
     """Return whether a file is there as it should be."""
-    path = f"{release.directory}/{file.path}"
-    return _files.is_as(path, stat.S_IFREG | file.mode) and hashlib.sha256(_files.read(path)).hexdigest() == file.sha256
+    return _files.digest(f"{release.directory}/{file.path}", file.mode) == file.sha256
 
 
 def is_link(path: str) -> bool:

@@ -9,6 +9,7 @@ The standard library alone: what a timer runs on a node uses this module too.
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import shutil
 import stat
@@ -59,6 +60,11 @@ def is_as(path: str, kind_and_mode: int) -> bool:
     except OSError:
         return False
     return (status.st_mode, status.st_uid, status.st_gid) == (kind_and_mode, *ROOT)
+
+
+def digest(path: str, mode: int = 0o644) -> str | None:
+    """Return the SHA-256 of a regular file of root's with this mode; None if it is no such file."""
+    return hashlib.sha256(read(path)).hexdigest() if is_as(path, stat.S_IFREG | mode) else None
 
 
 def update(path: str, content: bytes, mode: int = 0o644, check: bool = False) -> bool:

@@ -10,7 +10,6 @@ them: a container that starts during an upgrade takes all modules from the old o
 from __future__ import annotations
 
 import glob
-import hashlib
 import inspect
 import json
 import os
@@ -139,6 +138,11 @@ def launcher_text(hook: Hook) -> str:
     )
 
 
+def is_ours(program: str) -> bool:
+    """Return whether this role wrote a program. A link to one is the site's."""
+    return MARK.encode() in _files.read(program)
+
+
 def launched(prefix: str) -> str:
     """Return the directory of the version that the launcher runs; empty if there is none."""
     text = _files.read(os.path.join(prefix, "bin/ssh_hook")).decode(errors="replace")
@@ -212,7 +216,7 @@ def child(path: str, folder: str) -> str:
 
 def is_file(path: str, sha256: str) -> bool:
     """Return whether a path is a file of root's with mode 0644 and this content."""
-    return _files.is_as(path, stat.S_IFREG | 0o644) and hashlib.sha256(_files.read(path)).hexdigest() == sha256
+    return _files.digest(path) == sha256
 
 
 def has_bytecode(hook: Hook) -> bool:
@@ -283,8 +287,7 @@ def refuse_others(hook: Hook) -> None:
     Raises:
         NotInstalled: it has.
     """
-    is_ours = MARK.encode() in _files.read(hook.launcher) or versions(hook.prefix)
-    if os.path.lexists(hook.launcher) and not is_ours:
+    if os.path.lexists(hook.launcher) and not is_ours(hook.launcher) and not versions(hook.prefix):
         raise NotInstalled(f"{hook.launcher} was not written by this role: set another ssh_hook_prefix")
 
 

@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import glob
-import hashlib
 import json
 import os
 import platform
@@ -29,7 +28,6 @@ SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 LISTENING = "0A"
 DROPBEAR_PROGRAM = "dropbearmulti"
 PROGRAM_MODE = 0o111  # of that file
-MARK = "Written by the role ocihooks.ssh.ssh_hook"
 DOCKER_CDI = (25, 0)  # the first version with CDI
 DOCKER_CDI_DEFAULT = (28, 2)  # the first in which it is on by default
 ROOM = 8 << 20  # bytes: what one version of the programs and of the hook takes
@@ -181,15 +179,6 @@ def ssh_hook_program(path: str) -> str | None:
         return None  # no hook of schema 1.0.0, or none that depends on annotations
 
 
-def is_ours(program: str) -> bool:
-    """Return whether this role wrote a program. A link to one is the site's."""
-    try:
-        with open(program, encoding="utf-8") as file:
-            return MARK in file.read() and not os.path.islink(program)
-    except (OSError, UnicodeDecodeError):
-        return False
-
-
 def superfluous_hooks(directories: list[str], launcher: str, json_files: list[str]) -> tuple[list[str], list[str]]:
     """Return the JSON files that would give containers a second SSH hook: those of this role, and those of others."""
     ours: list[str] = []
@@ -198,7 +187,7 @@ def superfluous_hooks(directories: list[str], launcher: str, json_files: list[st
         program = ssh_hook_program(path)
         if program is None or (program == launcher and path in json_files):
             continue
-        if not is_ours(program):
+        if not _hook_package.is_ours(program):
             others.append(path)
         elif path not in json_files:
             ours.append(path)
@@ -383,11 +372,6 @@ def is_outdated(passwd_file: str) -> bool:
         return True
 
 
-def digest(path: str) -> str | None:
-    """Return the SHA-256 of a regular file of root's with mode 0644; None if it is no such file."""
-    return hashlib.sha256(_files.read(path)).hexdigest() if _files.is_as(path, stat.S_IFREG | 0o644) else None
-
-
 def has_zone(name: str) -> bool:
     """Return whether firewalld has a zone: a file, or a directory of files."""
     return any(os.path.exists(f"{directory}/{name}{suffix}") for directory in ZONES for suffix in (".xml", ""))
@@ -441,7 +425,7 @@ def report(question: dict[str, Any]) -> dict[str, object]:
         "other_hooks": others,
         "passwd_file": os.path.isfile(question["passwd_file"]),
         "passwd_outdated": question["name_service"] and is_outdated(question["passwd_file"]),
-        "files": {path: sha256 for path in question["files"] if (sha256 := digest(path))},
+        "files": {path: sha256 for path in question["files"] if (sha256 := _files.digest(path))},
         "firewalld_zone": bool(question["firewalld_zone"]) and has_zone(question["firewalld_zone"]),
         "missing": [path for path in question["directories"] if not os.path.isdir(path)],
         "dead_links": sorted({link for path in question["written"] if (link := dead_link(path))}),

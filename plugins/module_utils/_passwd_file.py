@@ -15,6 +15,7 @@ import subprocess
 
 from . import _files
 
+NODES_FILE = "/etc/passwd"  # which is never written
 GETENT_SECONDS = 120
 FIRST_PERSON = 1000
 NOBODY = 65534

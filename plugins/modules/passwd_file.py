@@ -77,19 +77,10 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.ocihooks.ssh.plugins.module_utils import _files, _passwd_file
 from ansible_collections.ocihooks.ssh.plugins.module_utils._keys import passwd
 
-NODES_PASSWD = "/etc/passwd"
 
-
-def missing(data: bytes, users: list[str]) -> list[str]:
-    """Return those of `users`, names and uids, that the passwd file `data` lacks."""
-    found = {word for entry in passwd.iterate(data) for word in (entry.name, str(entry.uid))}
-    return [user for user in users if user not in found]
-
-
-def homeless(data: bytes, users: list[str], base_dir: str) -> list[str]:
-    """Return the directories in `base_dir` that do not exist of `users`, names and uids, whom the passwd file has."""
-    names = {word: entry.name for entry in passwd.iterate(data) for word in (str(entry.uid), entry.name)}
-    return [path for user in users for path in [os.path.join(base_dir, names[user])] if not exists(path)]
+def names_of(data: bytes) -> dict[str, str]:
+    """Return the names of the accounts of a passwd file, by name and by uid."""
+    return {word: entry.name for entry in passwd.iterate(data) for word in (str(entry.uid), entry.name)}
 
 
 def exists(path: str) -> bool:
@@ -99,7 +90,7 @@ def exists(path: str) -> bool:
     except FileNotFoundError:
         return False
     except OSError:
-        return True
+        pass
     return True
 
 
@@ -117,7 +108,7 @@ def main() -> None:
     path, state, users = (module.params[name] for name in ("path", "state", "users"))
     if state == "provided":
         path = os.path.realpath(path)  # a site's own file may be behind a link
-    elif os.path.realpath(path) == NODES_PASSWD:
+    elif os.path.realpath(path) == _passwd_file.NODES_FILE:
         module.fail_json(msg=f"{path} is the node's own passwd file, which is never replaced or removed: name another")
     elif os.path.isdir(path):
         module.fail_json(msg=f"{path} is a directory: name a file")
@@ -126,21 +117,24 @@ def main() -> None:
             module.exit_json(changed=_files.remove(path, module.check_mode))
         accounts = {} if state == "provided" else _passwd_file.entries(_passwd_file.list_accounts())
         known = _files.read(path) if state == "provided" else b"\n".join(accounts.values())
-        lacking = missing(known, users) if users else []
+        found = names_of(known) if users else {}
+        lacking = [user for user in users if user not in found]
         if lacking:
             names = " or ".join(lacking)
             said = f"{path} does not list {names}"
             if state == "present":
                 said = f"'getent passwd', from which {path} is written, does not list {names}"
             module.fail_json(msg=f"{said} on this node: correct the names, or add what is missing")
-        absent = homeless(known, users, module.params["base_dir"]) if users and module.params["base_dir"] else []
+        base_dir = module.params["base_dir"]
+        homes = [os.path.join(base_dir, found[user]) for user in users] if base_dir else []
+        absent = [home for home in homes if not exists(home)]
         if absent:
             module.fail_json(
                 msg=f"there is no directory {' or '.join(absent)} on this node: name the parent directory of the "
                 "users' homes, or make the homes first"
             )
         if state == "provided":
-            module.exit_json(changed=False, users=len(_files.read(path).splitlines()))
+            module.exit_json(changed=False, users=len(known.splitlines()))
         made = _files.make_missing(os.path.dirname(path), module.check_mode)
         change = _passwd_file.update(path, accounts, module.check_mode)
     except _passwd_file.NotRefreshed as error:

@@ -10,6 +10,8 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
+from ansible_collections.ocihooks.ssh.plugins.module_utils._passwd_file import NODES_FILE
+
 PLAYBOOKS = ("ssh_hook_hosts", "ssh_hook_users", "ssh_hook_remove_keys_of", "ssh_hook_serial")
 LISTS = ("ssh_hook_users", "ssh_hook_remove_keys_of")  # of PLAYBOOKS
 HEADER = ("ssh_hook_hosts", "ssh_hook_serial")  # of PLAYBOOKS: read before the inventory is known
@@ -38,7 +40,6 @@ PATHS = (
 ADDRESS = re.compile(r"[0-9A-Fa-f:.]+")
 JSON_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\.json")
 PORTS = range(1, 65536)
-NODES_PASSWD = "/etc/passwd"
 MOST_ADDRESSES = 10  # at which Dropbear listens
 LONGEST_PYTHON = 100  # characters of an interpreter that a program can name
 
@@ -265,8 +266,8 @@ def wrong_values(variables: Mapping[str, Any]) -> list[str]:
             "only.",
         ),
         (
-            not is_own or variables["ssh_hook_passwd_file"] != NODES_PASSWD,
-            f"ssh_hook_passwd_file is '{NODES_PASSWD}', the node's own file, which would be replaced, and removed by "
+            not is_own or variables["ssh_hook_passwd_file"] != NODES_FILE,
+            f"ssh_hook_passwd_file is '{NODES_FILE}', the node's own file, which would be replaced, and removed by "
             "remove: set ssh_hook_passwd_source to 'file', or name another file.",
         ),
         (

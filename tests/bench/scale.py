@@ -43,13 +43,14 @@ TITLES = (
 
 class Cost(NamedTuple):
     """Of one run: seconds until its end; seconds of processor time that the controller, and the nodes, took; MiB of
-    memory of the controller at its most.
+    memory of the controller at its most; the machine's speed before it.
     """
 
     wall: float
     controller: float
     nodes: float
     memory: float
+    additions: float
 
 
 def busy() -> float:
@@ -101,6 +102,7 @@ def end_connections() -> float:
 def deploy(inventory: Path, settings: dict[str, str], playbook: str | Path = "ocihooks.ssh.deploy") -> Cost:
     """Run the playbook once; RuntimeError with the end of what it says where it fails."""
     log = PLACE / "log"
+    additions = speed()
     before, start, most = busy() - time.process_time(), time.monotonic(), 0.0  # without this process's own
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -120,7 +122,7 @@ def deploy(inventory: Path, settings: dict[str, str], playbook: str | Path = "oc
     if status:
         raise RuntimeError(log.read_text(encoding="utf-8", errors="replace")[-4000:])
     controller = usage.ru_utime + usage.ru_stime + end_connections()
-    return Cost(wall, controller, busy() - time.process_time() - before - controller, most)
+    return Cost(wall, controller, busy() - time.process_time() - before - controller, most, additions)
 
 
 def gathering(subset: list[str]) -> Path:
@@ -158,7 +160,7 @@ def speed() -> float:
     return time.process_time() - start
 
 
-def report(what: str, hosts: int, cost: Cost, additions: float) -> None:
+def report(what: str, hosts: int, cost: Cost) -> None:
     """Print one line of a table."""
     cells = (
         f"{what:<34}",
@@ -168,7 +170,7 @@ def report(what: str, hosts: int, cost: Cost, additions: float) -> None:
         f"{cost.controller / hosts:8.2f}",
         f"{cost.nodes / hosts:8.2f}",
         f"{cost.memory:6.0f}",
-        f"{additions:5.2f}",
+        f"{cost.additions:5.2f}",
     )
     print("| " + " | ".join(cells) + " |", flush=True)
 
@@ -182,16 +184,13 @@ def main(arguments: list[str]) -> int:
         for hosts in sizes:
             inventory = cluster(hosts)
             for run in ("first", "second"):
-                additions = speed()
-                report(f"{run} run", hosts, deploy(inventory, {}), additions)
+                report(f"{run} run", hosts, deploy(inventory, {}))
         inventory = cluster(OF_SETTINGS)
         deploy(inventory, {})
         for name, settings in SETTINGS.items():
-            additions = speed()
-            report(f"second run, {name}", OF_SETTINGS, deploy(inventory, settings), additions)
+            report(f"second run, {name}", OF_SETTINGS, deploy(inventory, settings))
         for name, subset in FACTS.items():
-            additions = speed()
-            report(name, OF_SETTINGS, deploy(inventory, {}, gathering(subset)), additions)
+            report(name, OF_SETTINGS, deploy(inventory, {}, gathering(subset)))
     except RuntimeError as error:
         print(error, file=sys.stderr)
         return 1

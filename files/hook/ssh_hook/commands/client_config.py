@@ -7,6 +7,7 @@ import os
 import pwd
 import re
 from argparse import ArgumentParser, Namespace
+from fnmatch import fnmatchcase
 
 from ..errors import HookError, printable
 from ..keys import formats, store, writer
@@ -26,7 +27,7 @@ _USER = re.compile(r"[\w.@+-]+(\\[\w.@+-]+)?")
 _QUOTABLE = '"!*\'*"'  # not of Host names with a quote: ssh gives them to a shell, and before 9.6 checks none
 _QUOTED_TWICE = r"'\''%n'\'''"  # the host's name, for a shell over there: in what is in quotes for the one here
 _JOBS = " ".join(f"{prefix}job{digit}*" for prefix in ("", "*.") for digit in range(1, 10))  # Host names
-_OURS = re.compile(rf"(.*\.)?job[1-9].*|.*{re.escape(SUFFIX)}")  # what _JOBS and SUFFIX match
+_CONTAINERS = f"*{SUFFIX} {_JOBS}"  # Host names that always are of containers
 _TITLE = "# Written by 'ssh_hook client-config': its next run replaces this file.\n"
 _BELOW_HOME = "/.oci-hooks/ssh/client"
 _NOT_QUOTABLE = set("\"'\\%$*?[")  # in a path: they have a meaning in ssh_config(5) or for a shell
@@ -62,7 +63,7 @@ def client_config(names: list[str], port: int, settings: dict[str, str], jump: s
     """
     if jump is not None and not _JUMP.fullmatch(jump):
         raise HookError(f"--jump is '{printable(jump)}': give the name of a login node, or USER@NAME")
-    if jump is not None and _OURS.fullmatch(jump.rpartition("@")[2]):
+    if jump is not None and any(fnmatchcase(jump.rpartition("@")[2], name) for name in _CONTAINERS.split()):
         raise HookError(f"--jump is '{jump}', and ssh takes such names for containers: give another name of that host")
     directory, user = caller(settings)
     keys = store.load(directory, user)
@@ -134,7 +135,7 @@ def config(names: list[str], port: int, user: str, directory: str, host_key_type
         "ForwardX11 no",
     ]
     # No pattern for the aliases: a host of another's may have a name such as container-registry.
-    patterns = [f"*{SUFFIX} {_JOBS}", *_aliases(names)]
+    patterns = [_CONTAINERS, *_aliases(names)]
     entries += ["\n    ".join([f"Host {pattern}", *common]) + "\n" for pattern in patterns]
     return _TITLE + "".join(entries)
 
@@ -144,8 +145,7 @@ def laptop_config(names: list[str], jump: str, directory: str) -> str:
 
     Its ProxyCommand, which comes first, runs this program there. Raises HookError.
     """
-    options = "-T -x -a -oClearAllForwardings=yes -oRemoteCommand=none"
-    command = f"ssh {options} {jump} '{_quotable(hosts.launcher())} connect"
+    command = f"{' '.join(hosts.SSH)} {jump} '{_quotable(hosts.launcher())} connect"
     return "".join(
         [
             _TITLE,

@@ -19,7 +19,7 @@ from ..errors import HookError, printable
 from ..kernel import syscalls, user_namespaces
 from ..kernel.lean import write_all
 from .daemons import LOOPBACK, Daemon, find_daemons
-from .hosts import HOST, SUFFIX, expand, launcher
+from .hosts import HOST, SSH, SUFFIX, expand, launcher
 
 HERE = "localhost"  # as NODE: this node, whatever it is called
 _TIMEOUT = 10.0  # seconds until the daemon accepts the connection
@@ -147,7 +147,7 @@ def _go_to(node: str, job: str | None, name: str | None) -> None:
     """Become OpenSSH's client, which runs this command on `node`. Raises HookError."""
     words = [launcher(), "connect"]
     words += ["--job", job] if job is not None else ["--name", name] if name is not None else []
-    command = ["ssh", "-T", "-x", "-a", "-oClearAllForwardings=yes", "-oRemoteCommand=none", "--", node, *words, HERE]
+    command = [*SSH, "--", node, *words, HERE]
     try:
         os.execvp(command[0], command)
     except OSError as error:

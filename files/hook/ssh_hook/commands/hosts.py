@@ -14,6 +14,7 @@ from ..errors import HookError, printable
 from ..spec.settings import default_port, parse_port
 
 SUFFIX = ".container"  # of a node's name, for the user's container there by way of the node's own sshd
+SSH = ("ssh", "-T", "-x", "-a", "-oClearAllForwardings=yes", "-oRemoteCommand=none")  # to run ssh_hook on a node
 MAX_HOSTS = 65536
 _MAX_FILE = 1 << 24  # bytes: PBS names a host once for each process of a job
 HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,252}")

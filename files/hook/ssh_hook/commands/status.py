@@ -16,7 +16,7 @@ from ..keys import store
 from ..keys.errors import KeyStoreError
 from ..log import ERROR, PREFIX, WARNING, log
 from .daemons import Daemon, find_daemons
-from .hosts import expand, launcher
+from .hosts import SSH, expand, launcher
 from .keygen import caller, is_root_without_keys
 
 DEADLINE = 30  # seconds for the answer of one host
@@ -131,8 +131,7 @@ def _row(node: str, entry: dict[str, Any]) -> tuple[str, ...]:
 
 def _ask(host: str, program: str) -> dict[str, Any] | str:
     """Return the status of `host`, or why it gave none. Repeats the warnings of the command there."""
-    options = ["BatchMode=yes", f"ConnectTimeout={DEADLINE}", "ClearAllForwardings=yes", "RemoteCommand=none"]
-    command = ["ssh", "-T", "-x", "-a", *(f"-o{option}" for option in options), "--", host, program]
+    command = [*SSH, "-oBatchMode=yes", f"-oConnectTimeout={DEADLINE}", "--", host, program]
     try:
         done = subprocess.run(
             [*command, "status", "--json"],

@@ -180,7 +180,9 @@ def test_another_ssh_hook_is_found(tmp_path: Path, name: str, content: object, f
 def test_an_ssh_hook_of_ours_is_superfluous_where_it_is_not_to_be(tmp_path: Path) -> None:
     launcher, older, link = tmp_path / "ssh_hook", tmp_path / "older", tmp_path / "link"
     for program in (launcher, older):
-        program.write_text(f"#!/usr/bin/python3\n# {node.MARK}: changes here do not last.\n", encoding="utf-8")
+        program.write_text(
+            f"#!/usr/bin/python3\n{node._hook_package.MARK}: changes here do not last.\n", encoding="utf-8"
+        )
     link.symlink_to(launcher)
     named = {
         "new": older,
@@ -288,15 +290,15 @@ def test_the_report_is_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_files_count_only_as_they_are_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(node._files, "ROOT", (os.getuid(), os.getgid()))
-    file = tmp_path / "hook.json"
+    digest, file = node._files.digest, tmp_path / "hook.json"
     file.write_bytes(b"{}")
     file.chmod(0o644)
-    assert node.digest(str(file)) == "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
+    assert digest(str(file)) == "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
     link = tmp_path / "link.json"
     link.symlink_to(file)
-    assert (node.digest(str(link)), node.digest(str(tmp_path)), node.digest(str(tmp_path / "no"))) == (None, None, None)
+    assert (digest(str(link)), digest(str(tmp_path)), digest(str(tmp_path / "no"))) == (None, None, None)
     file.chmod(0o664)
-    assert node.digest(str(file)) is None
+    assert digest(str(file)) is None
 
 
 def test_a_passwd_file_is_outdated_unless_it_is_what_the_name_service_lists(
