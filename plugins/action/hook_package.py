@@ -10,26 +10,9 @@ import json
 import zlib
 from typing import Any
 
+from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
-from ansible_collections.ocihooks.ssh.plugins.module_utils import _bytecode, _hook_package
-from ansible_collections.ocihooks.ssh.plugins.plugin_utils._sources import COLLECTION, HOOK
-
-_UTILS = COLLECTION / "plugins" / "module_utils"
-_ROLE_FILES = COLLECTION / "roles" / "ssh_hook" / "files"
-
-
-def hook_sources() -> dict[str, str]:
-    """Return the texts of the hook's package and of the scripts beside it, by their names in `_hook_package.Hook`."""
-    scripts = {_hook_package.SCRIPT_FOLDER + name: _UTILS / name for name in ("_files.py", "_passwd_file.py")}
-    scripts[f"{_hook_package.SCRIPT_FOLDER}refresh_passwd.py"] = _ROLE_FILES / "refresh_passwd.py"
-    scripts[_hook_package.COMPLETION] = _ROLE_FILES / "completion.bash"
-    texts = {name: path.read_text(encoding="utf-8") for name, path in scripts.items()}
-    return dict(sorted({**_hook_package.package_sources(HOOK), **texts}.items()))
-
-
-# Read when the plugin is loaded, in the process that the workers of all hosts are forked from.
-SOURCES = hook_sources()
-DIGESTS = _bytecode.digests(SOURCES)
+from ansible_collections.ocihooks.ssh.plugins.plugin_utils._sources import DIGESTS, SOURCES
 
 
 class ActionModule(ActionBase):
@@ -38,12 +21,17 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Run the module, and again with the sources if it asks for them."""
         result: dict[str, Any] = super().run(tmp, task_vars)
-        arguments = {**self._task.args, "digests": DIGESTS, "sources": None}
-        name = "ocihooks.ssh.hook_package"
-        answer: dict[str, Any] = self._execute_module(module_name=name, module_args=arguments, task_vars=task_vars)
+        at_once = boolean(self._task.args.get("send_sources", False)) and not self._task.check_mode
+        answer = self._ask(task_vars, with_sources=at_once)
         if answer.pop("needs_sources", False):
-            packed = zlib.compress(json.dumps(SOURCES).encode(), 9)
-            arguments["sources"] = base64.b64encode(packed).decode()
-            answer = self._execute_module(module_name=name, module_args=arguments, task_vars=task_vars)
-        result.update(answer)
-        return result
+            answer = self._ask(task_vars, with_sources=True)
+        return {**result, **answer}
+
+    def _ask(self, task_vars: dict[str, Any] | None, *, with_sources: bool) -> dict[str, Any]:
+        packed = base64.b64encode(zlib.compress(json.dumps(SOURCES).encode(), 9)).decode() if with_sources else None
+        answer: dict[str, Any] = self._execute_module(
+            module_name="ocihooks.ssh.hook_package",
+            module_args={**self._task.args, "digests": DIGESTS, "sources": packed},
+            task_vars=task_vars,
+        )
+        return answer

@@ -14,6 +14,7 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.action import ActionBase
 from ansible.plugins.loader import module_loader
 from ansible.utils.vars import load_extra_vars
+from ansible_collections.ocihooks.ssh.plugins.module_utils import _hook_package
 from ansible_collections.ocihooks.ssh.plugins.plugin_utils import _fitness, _sources, _variables
 from ansible_collections.ocihooks.ssh.plugins.plugin_utils._text import printable
 
@@ -35,14 +36,31 @@ def role_options(role: str) -> dict[str, dict[str, Any]]:
 # Read when the plugin is loaded, in the process that the workers of all hosts are forked from.
 OPTIONS = {name: option for role in ("ssh_hook", "dropbear") for name, option in role_options(role).items()}
 DEFAULT_VERSIONS = {name: option["default"] for name, option in OPTIONS.items() if name.endswith("_version")}
+PROGRAMS = {"dropbear": "dropbear_version", "openssh": "dropbear_openssh_version"}
 LISTS = [*(name for name, option in OPTIONS.items() if option["type"] == "list"), *_variables.LISTS]
 
 
-def question(values: Mapping[str, Any], purpose: str) -> dict[str, Any]:
+def engine_files(values: Mapping[str, Any]) -> dict[str, str]:
+    """Return path and mode of the engines' files that the site wants: `ssh_hook__engine_files` of the role ssh_hook."""
+    files = dict.fromkeys(json_files(values) + [_CDI_FILE] * values["ssh_hook_cdi"], "0644")
+    if values["ssh_hook_enroot_hooks_dir"]:
+        files[f"{values['ssh_hook_enroot_hooks_dir']}/zz-ocihooks-ssh.sh"] = "0755"
+    if values["ssh_hook_podman_hpc_modules_dir"]:
+        files[f"{values['ssh_hook_podman_hpc_modules_dir']}/ocihooks-ssh.yaml"] = "0644"
+    return files
+
+
+def json_files(values: Mapping[str, Any]) -> list[str]:
+    """Return the paths of the hook JSON."""
+    directories = dict.fromkeys(values["ssh_hook_hooks_dirs"])
+    return [f"{directory}/{values['ssh_hook_json_name']}" for directory in directories]
+
+
+def question(values: Mapping[str, Any], purpose: str, *, with_dropbear: bool) -> dict[str, Any]:
     """Return the arguments of the module node_facts."""
-    dirs, passwd_dir = values["ssh_hook_hooks_dirs"], values["ssh_hook_passwd_file"].rpartition("/")[0]
+    is_removal, versions = purpose == "remove", wanted_versions(values)
+    passwd_dir = values["ssh_hook_passwd_file"].rpartition("/")[0]
     written = [values["ssh_hook_prefix"], values["ssh_hook_dropbear_dir"].rpartition("/")[0]]
-    json_files = list(dict.fromkeys(f"{directory}/{values['ssh_hook_json_name']}" for directory in dirs))
     return {
         "prefix": values["ssh_hook_prefix"],
         "python": values["ssh_hook_python"],
@@ -51,18 +69,27 @@ def question(values: Mapping[str, Any], purpose: str) -> dict[str, Any]:
         "port": values["ssh_hook_server_port"],
         "addresses": values["ssh_hook_listen_addresses"],
         "passwd_file": values["ssh_hook_passwd_file"],
-        "name_service": values["ssh_hook_passwd_source"] == "getent" and purpose != "remove",
+        "name_service": values["ssh_hook_passwd_source"] == "getent" and not is_removal,
         "directories": [
             values["ssh_hook_base_dir"],
             *(values[name] for name in _fitness.OPTIONAL_DIRECTORIES if values[name]),
         ],
-        "json_files": json_files,
-        "files": [*json_files, *[_CDI_FILE] * values["ssh_hook_cdi"]],
+        "json_files": json_files(values),
+        "files": engine_files(values),
+        "hook_digests": {} if is_removal else _sources.DIGESTS,
+        "dropbear_versions": {
+            source: versions[variable] for source, variable in PROGRAMS.items() if with_dropbear and not is_removal
+        },
         "unwanted": [] if values["ssh_hook_cdi"] else [_CDI_FILE],
         "written": [*written, *[passwd_dir] * (values["ssh_hook_passwd_source"] == "getent")],
         "docker_json": _fitness.DOCKER_JSON,
         "firewalld_zone": values["ssh_hook_firewalld_zone"],
     }
+
+
+def wanted_versions(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the versions of what is built, by the variables that set them."""
+    return {name: values.get(name, default) for name, default in DEFAULT_VERSIONS.items()}
 
 
 def _users_question(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -118,7 +145,7 @@ class ActionModule(ActionBase):
         result = {
             **result,
             "changed": False,
-            "versions": {name: values.get(name, default) for name, default in DEFAULT_VERSIONS.items()},
+            "versions": wanted_versions(values),
         }
         if purpose == "variables":
             return result
@@ -129,7 +156,9 @@ class ActionModule(ActionBase):
             is_right = not answer.get("failed") and isinstance(answer.get("users"), int)
             return result if is_right else {**result, **_why(answer, "passwd_file")}
         answer = self._execute_module(
-            module_name="ocihooks.ssh.node_facts", module_args=question(values, purpose), task_vars=task_vars
+            module_name="ocihooks.ssh.node_facts",
+            module_args=question(values, purpose, with_dropbear=bool(with_dropbear)),
+            task_vars=task_vars,
         )
         node = answer.get("node")
         if not isinstance(node, dict):
@@ -145,6 +174,7 @@ class ActionModule(ActionBase):
             **result,
             "warnings": remarks if purpose == "deploy" else [],
             "node": node,
+            "directory": _hook_package.Hook(values["ssh_hook_prefix"], "", {}, _sources.DIGESTS).directory,
             "client_only": _fitness.is_client(values, node),
             "missing_packages": _fitness.missing_packages(values, node),
             "remarks": remarks,

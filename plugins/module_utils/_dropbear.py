@@ -15,12 +15,14 @@ import os
 import re
 import subprocess
 import tarfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from . import _files
 
 PROGRAM = "dropbearmulti"
+PROGRAMS = (PROGRAM, "scp", "sftp", "sftp-server", "ssh")
+SBOM = "sbom.cdx.json"
 LINKS = ("dropbear", "dropbearkey")  # names of programs that it contains
 RELEASE = re.compile(r"dropbear-[0-9A-Za-z][0-9A-Za-z._+-]*-[0-9a-f]{12}")  # name of a release's directory
 SECONDS = 60  # for a program to say its version
@@ -84,6 +86,27 @@ class State(NamedTuple):
         return [*self.directories, *(f"{release.directory}/{name}" for name in names), *link]
 
 
+def release_file(program: str | None, sha256: str) -> File:
+    """Return a program as a release has it; its bill of materials for None."""
+    if program is None:
+        return File(SBOM, sha256, 0o644)
+    # 0111: a process whose user may not read its program is not dumpable, so nobody can trace it from its first
+    # instruction on (ptrace(2), PR_SET_DUMPABLE).
+    return File(f"bin/{program}", sha256, 0o111 if program == PROGRAM else 0o755)
+
+
+def release_name(version: str, digests: Iterable[str]) -> str:
+    """Return the name of a release's directory, with a digest of all its files', so that equal builds do not differ.
+
+    `dropbear__release_name` of the role dropbear is the same.
+
+    Args:
+        version: of Dropbear
+        digests: the SHA-256 of each of its files
+    """
+    return f"dropbear-{version}-{hashlib.sha256(''.join(sorted(digests)).encode()).hexdigest()[:12]}"
+
+
 def link_path(prefix: str) -> str:
     """Return the path of the link to the release that is in use."""
     return f"{prefix}/dropbear"
@@ -121,6 +144,28 @@ def compare(release: Release) -> State:
         [name for name in LINKS if not is_link(f"{release.directory}/bin/{name}")],
         current(release.prefix),
     )
+
+
+def intact(prefix: str, versions: Mapping[str, str], relabel: Callable[[str], bool]) -> str:
+    """Return the name of the release that is in use, if it is whole, as its name says, and runs. Otherwise empty.
+
+    Args:
+        versions: of dropbear and openssh, that the programs have to say
+        relabel: returns whether a path has another SELinux label than the node's policy has for it
+    """
+    try:
+        name = current(prefix)
+        unread = Release(prefix, name, [release_file(program, "") for program in (*PROGRAMS, None)])
+        digests = [_files.digest(f"{unread.directory}/{wanted.path}", wanted.mode) for wanted in unread.files]
+        if name != release_name(versions["dropbear"], [sha256 or "" for sha256 in digests]):
+            return ""
+        state = compare(unread._replace(files=[]))
+        if state.directories or state.links or any(map(relabel, unread.paths())):
+            return ""
+        verify(prefix, versions)
+    except NotInstalled:
+        return ""
+    return name
 
 
 def is_installed(release: Release, file: File) -> bool:

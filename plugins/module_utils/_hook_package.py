@@ -143,6 +143,18 @@ def is_ours(program: str) -> bool:
     return MARK.encode() in _files.read(program)
 
 
+def found_settings(hook: Hook) -> dict[str, str] | None:
+    """Return what the launcher gives the hook; None if anything but the settings is not as `hook` says."""
+    text = _files.read(hook.launcher).decode(errors="replace")
+    lines = re.findall(r'^    (".*"): (".*"),$', text, re.MULTILINE)
+    try:
+        settings: dict[str, str] = {json.loads(name): json.loads(value) for name, value in lines}
+        change = install(hook._replace(settings=settings), None, check=True)
+    except (NotInstalled, OSError, ValueError):
+        return None
+    return None if any(change) else settings
+
+
 def launched(prefix: str) -> str:
     """Return the directory of the version that the launcher runs; empty if there is none."""
     text = _files.read(os.path.join(prefix, "bin/ssh_hook")).decode(errors="replace")

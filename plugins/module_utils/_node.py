@@ -21,12 +21,11 @@ import subprocess
 from collections.abc import Callable
 from typing import Any
 
-from . import _docker, _files, _hook_package, _image, _passwd_file, _timers
+from . import _docker, _dropbear, _files, _hook_package, _image, _passwd_file, _timers
 
 ENGINES = ("podman", "crun", "runc", "sarus")
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 LISTENING = "0A"
-DROPBEAR_PROGRAM = "dropbearmulti"
 PROGRAM_MODE = 0o111  # of that file
 DOCKER_CDI = (25, 0)  # the first version with CDI
 DOCKER_CDI_DEFAULT = (28, 2)  # the first in which it is on by default
@@ -239,7 +238,7 @@ def process_name(pid: int) -> str:
 
 def running_daemons(dropbear_dir: str) -> list[int]:
     """Return the pids of processes that run our Dropbear, also in containers (another path) or after its removal."""
-    statuses = [os.stat(path) for path in glob.glob(glob.escape(dropbear_dir) + f"*/bin/{DROPBEAR_PROGRAM}")]
+    statuses = [os.stat(path) for path in glob.glob(glob.escape(dropbear_dir) + f"*/bin/{_dropbear.PROGRAM}")]
     programs = {(status.st_dev, status.st_ino) for status in statuses}
     devices = {status.st_dev for status in [*statuses, os.stat(existing(dropbear_dir))]}
     daemons = []
@@ -249,7 +248,7 @@ def running_daemons(dropbear_dir: str) -> list[int]:
             name = os.path.basename(os.readlink(f"/proc/{pid}/exe"))
         except OSError:  # it has ended, or is a thread of the kernel
             continue
-        is_removed = name == f"{DROPBEAR_PROGRAM} (deleted)" and was_ours(status, devices)
+        is_removed = name == f"{_dropbear.PROGRAM} (deleted)" and was_ours(status, devices)
         if (status.st_dev, status.st_ino) in programs or is_removed:
             daemons.append(pid)
     return daemons
@@ -403,8 +402,31 @@ def running(question: dict[str, Any]) -> dict[str, object]:
 NOT_RUNNING = {"kernel": "", "port_holders": [], "foreign": [], "suid_dumpable": 0, "daemons": [], "servers": []}
 
 
-def report(question: dict[str, Any]) -> dict[str, object]:
-    """Return the properties of the node. The question has the options of the module node_facts."""
+def installed(question: dict[str, Any], relabel: Callable[[str], bool]) -> dict[str, object]:
+    """Return what is known of an installation, whose parts are only read, but for its programs, which are run."""
+    prefix, python, digests = question["prefix"], question["python"], question["hook_digests"]
+    dropbear_prefix, versions = os.path.dirname(question["dropbear_dir"]), question["dropbear_versions"]
+    hook = _hook_package.Hook(prefix, python, {}, digests)
+    files = {path: _files.digest(path, int(mode, 8)) for path, mode in question["files"].items()}
+    return {
+        "hook_settings": _hook_package.found_settings(hook) if digests else None,
+        "hook_version": _hook_package.launched_version(prefix),
+        "versions": _hook_package.versions(prefix),
+        "release": _dropbear.intact(dropbear_prefix, versions, relabel) if versions else "",
+        "files": {path: sha256 for path, sha256 in files.items() if sha256},
+        "passwd_outdated": question["name_service"] and is_outdated(question["passwd_file"]),
+        "timers": _timers.unwanted(TIMERS),
+        "units": _timers.installed_units(TIMERS),
+    }
+
+
+def report(question: dict[str, Any], relabel: Callable[[str], bool]) -> dict[str, object]:
+    """Return the properties of the node.
+
+    Args:
+        question: the options of the module node_facts
+        relabel: returns whether a path has another SELinux label than the node's policy has for it
+    """
     image = _image.is_image()
     found = engines()
     read = hooks_dirs(found)
@@ -424,15 +446,11 @@ def report(question: dict[str, Any]) -> dict[str, object]:
         "hooks_dirs": read,
         "other_hooks": others,
         "passwd_file": os.path.isfile(question["passwd_file"]),
-        "passwd_outdated": question["name_service"] and is_outdated(question["passwd_file"]),
-        "files": {path: sha256 for path in question["files"] if (sha256 := _files.digest(path))},
         "firewalld_zone": bool(question["firewalld_zone"]) and has_zone(question["firewalld_zone"]),
         "missing": [path for path in question["directories"] if not os.path.isdir(path)],
         "dead_links": sorted({link for path in question["written"] if (link := dead_link(path))}),
         "read_only": [path for path in question["written"] if read_only(path)],
         "full": [path for path in question["written"] if not read_only(path) and full(path)],
         "stale": stale + [path for path in question["unwanted"] if os.path.lexists(path)],
-        "timers": _timers.unwanted(TIMERS),
-        "hook_version": _hook_package.launched_version(question["prefix"]),
-        "versions": _hook_package.versions(question["prefix"]),
+        **installed(question, relabel),
     }

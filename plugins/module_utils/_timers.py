@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import glob
+import hashlib
 import os
 import re
 import shutil
@@ -62,6 +63,20 @@ def systemctl(*arguments: str, check: bool = True) -> bool:
 def unwanted(names: Sequence[str]) -> list[str]:
     """Return those of the timers of which a unit is installed."""
     return [name for name in names if any(os.path.lexists(f"{UNITS}/{name}{kind}") for kind in KINDS)]
+
+
+def installed_units(names: Sequence[str]) -> dict[str, str]:
+    """Return unit -> SHA-256, of those of the timers that are enabled and run; in an image, that are enabled."""
+    digests = {}
+    for name in names:
+        units = {f"{name}{kind}": _files.read(f"{UNITS}/{name}{kind}").decode(errors="replace") for kind in KINDS}
+        try:
+            written, started = install(units, check=True)
+        except SystemdError:
+            continue
+        if not written and not started:
+            digests.update({unit: hashlib.sha256(text.encode()).hexdigest() for unit, text in units.items()})
+    return digests
 
 
 def remove(names: Sequence[str], check: bool) -> list[str]:

@@ -55,6 +55,12 @@ options:
   cache:
     description: Directory on the controller for the archive that is sent. Needed with O(builds).
     type: str
+  send_files:
+    description: >-
+      Whether to send the files at once, to a node that is known to lack some. Otherwise they are sent when the node has
+      said so.
+    type: bool
+    default: false
   release:
     description: The release, which the action plugin of this module finds in O(builds).
     type: dict
@@ -111,6 +117,7 @@ def main() -> None:
             "architecture": {"type": "str"},
             "source_dir": {"type": "str", "default": ""},
             "cache": {"type": "str"},
+            "send_files": {"type": "bool", "default": False},
             "release": {"type": "dict"},
             "archive": {"type": "path"},
         },

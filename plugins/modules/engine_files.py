@@ -48,12 +48,6 @@ options:
       - Docker takes it at its next start. This module warns of that, unless it changes an image of a node. It does not
         restart Docker, which may end containers.
     type: path
-  known:
-    description: >-
-      What M(ocihooks.ssh.node_facts) has just found, path -> SHA-256. If all of O(hooks) and O(cdi) are as they should
-      be, and no other option is given, the action plugin of this module does not ask the node.
-    type: dict
-    default: {}
 attributes:
   diff_mode:
     description: Shows each file before and after. Of O(docker_json), which may hold secrets, only what changes.

@@ -37,6 +37,12 @@ options:
     type: str
     choices: [present, absent]
     default: present
+  send_sources:
+    description: >-
+      Whether to send the sources at once, to a node that is known to lack some. Otherwise they are sent when the node
+      has said so.
+    type: bool
+    default: false
   digests:
     description: SHA-256 of each source, which the action plugin of this module sets.
     type: dict
@@ -109,6 +115,7 @@ def main() -> None:
             "python": {"type": "path"},
             "settings": {"type": "dict"},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "send_sources": {"type": "bool", "default": False},
             "digests": {"type": "dict"},
             "sources": {"type": "str"},
         },

@@ -61,10 +61,17 @@ options:
     elements: path
     default: []
   files:
-    description: Files that an installation writes.
-    type: list
-    elements: path
-    default: []
+    description: Files that an installation writes, path to mode, such as C("0644").
+    type: dict
+    default: {}
+  hook_digests:
+    description: SHA-256 of each source of the hook. If empty, the installed hook is not compared.
+    type: dict
+    default: {}
+  dropbear_versions:
+    description: Versions of C(dropbear) and C(openssh). If empty, the installed programs are not compared, and not run.
+    type: dict
+    default: {}
   unwanted:
     description: Files that must not exist.
     type: list
@@ -196,7 +203,7 @@ node:
       type: bool
       sample: false
     files:
-      description: Those of O(files) that are regular files of root's with mode 0644, to their SHA-256.
+      description: Those of O(files) that are regular files of root's with that mode, to their SHA-256.
       type: dict
       sample:
         /etc/cdi/ocihooks-ssh.json: e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855
@@ -231,11 +238,30 @@ node:
       type: list
       elements: str
       sample: []
+    units:
+      description: >-
+        The units of those timers that are enabled and run, or, in an image, that are enabled, to their SHA-256.
+      type: dict
+      sample:
+        ssh-hook-sweep.service: e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855
+        ssh-hook-sweep.timer: e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855
     timers:
       description: Names of the hook's systemd timers that are installed.
       type: list
       elements: str
       sample: [ssh-hook-passwd, ssh-hook-sweep]
+    hook_settings:
+      description: >-
+        What the launcher gives the hook, name to value. Null if anything but these settings is not as O(hook_digests),
+        O(prefix) and O(python) say, or if there is no hook.
+      type: dict
+      sample: {HOOK_BASE_DIR: /home, SSH_KEY_TYPE: ed25519}
+    release:
+      description: >-
+        Name of the release of Dropbear in use, if its files are those that its name says, all is as
+        M(ocihooks.ssh.dropbear_programs) installs it, and its programs say O(dropbear_versions). Empty otherwise.
+      type: str
+      sample: dropbear-2026.94-0123456789ab
     hook_version:
       description: Version of the hook that the launcher runs; null if there is none.
       type: str
@@ -267,7 +293,9 @@ def main() -> None:
             "name_service": {"type": "bool", "default": False},
             "directories": paths,
             "json_files": paths,
-            "files": paths,
+            "files": {"type": "dict", "default": {}},
+            "hook_digests": {"type": "dict", "default": {}},
+            "dropbear_versions": {"type": "dict", "default": {}},
             "unwanted": paths,
             "written": paths,
             "docker_json": {"type": "path", "default": "/etc/docker/daemon.json"},
@@ -275,7 +303,12 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    module.exit_json(changed=False, node=_node.report(module.params))
+    module.check_mode = True  # so that nothing changes a label either
+
+    def relabel(path: str) -> bool:
+        return bool(module.set_default_selinux_context(path, False))
+
+    module.exit_json(changed=False, node=_node.report(module.params, relabel))
 
 
 if __name__ == "__main__":

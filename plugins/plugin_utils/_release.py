@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import tarfile
@@ -16,21 +15,18 @@ from typing import Any, NamedTuple
 
 from ansible_collections.ocihooks.ssh.plugins.module_utils import _dropbear
 
-SBOM = "sbom.cdx.json"
-PROGRAMS = (_dropbear.PROGRAM, "scp", "sftp", "sftp-server", "ssh")
-
 
 class Release(NamedTuple):
     """A release for one architecture.
 
     Attributes:
-        name: name of its directory, with the digest of all that it has, so that equal builds do not change a node
-        files: path below the directory, SHA-256 and mode of each file
+        name: name of its directory
+        files: its files
         sources: paths of the files on the controller, in the same order
     """
 
     name: str
-    files: list[tuple[str, str, int]]
+    files: list[_dropbear.File]
     sources: list[str]
 
 
@@ -41,18 +37,13 @@ def find_release(builds: Mapping[str, Any], architecture: str, version: str, sou
         ValueError: a file has a name or a digest that the role's builds do not have.
     """
     built = [file for kind in ("files", "sboms") for file in builds[kind] if file["architecture"] == architecture]
-    digest = hashlib.sha256("".join(file["sha256"] for file in built).encode()).hexdigest()
-    files = []
     for file in built:
-        program = file.get("program")
-        if program not in (None, *PROGRAMS) or not re.fullmatch("[0-9a-f]{64}", file["sha256"]):
-            raise ValueError(f"the build host names a file that no build has: {program!r}, SHA-256 {file['sha256']!r}")
-        # 0111: a process whose user may not read its program is not dumpable, so nobody can trace it from its first
-        # instruction on (ptrace(2), PR_SET_DUMPABLE).
-        mode = 0o644 if program is None else 0o111 if program == _dropbear.PROGRAM else 0o755
-        files.append((SBOM if program is None else f"bin/{program}", file["sha256"], mode))
+        program, sha256 = file.get("program"), file["sha256"]
+        if program not in (None, *_dropbear.PROGRAMS) or not re.fullmatch("[0-9a-f]{64}", sha256):
+            raise ValueError(f"the build host names a file that no build has: {program!r}, SHA-256 {sha256!r}")
+    files = [_dropbear.release_file(file.get("program"), file["sha256"]) for file in built]
     sources = [f"{source_dir}/{file['sha256']}" if source_dir else file["path"] for file in built]
-    return Release(f"dropbear-{version}-{digest[:12]}", files, sources)
+    return Release(_dropbear.release_name(version, [file.sha256 for file in files]), files, sources)
 
 
 def pack(release: Release, archive: Path) -> None:

@@ -1,15 +1,33 @@
 # Copyright (c) ocihooks.ssh contributors
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where the collection has the hook's sources on the controller."""
+"""The hook's sources on the controller."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
+from ansible_collections.ocihooks.ssh.plugins.module_utils import _bytecode, _hook_package
+
 COLLECTION = Path(__file__).parents[2]
 HOOK = COLLECTION / "files" / "hook" / "ssh_hook"
+_UTILS = COLLECTION / "plugins" / "module_utils"
+_ROLE_FILES = COLLECTION / "roles" / "ssh_hook" / "files"
+
+
+def hook_sources() -> dict[str, str]:
+    """Return the texts of the hook's package and of the scripts beside it, by their names in `_hook_package.Hook`."""
+    scripts = {_hook_package.SCRIPT_FOLDER + name: _UTILS / name for name in ("_files.py", "_passwd_file.py")}
+    scripts[f"{_hook_package.SCRIPT_FOLDER}refresh_passwd.py"] = _ROLE_FILES / "refresh_passwd.py"
+    scripts[_hook_package.COMPLETION] = _ROLE_FILES / "completion.bash"
+    texts = {name: path.read_text(encoding="utf-8") for name, path in scripts.items()}
+    return dict(sorted({**_hook_package.package_sources(HOOK), **texts}.items()))
+
+
+# Read when a plugin is loaded, in the process that the workers of all hosts are forked from.
+SOURCES = hook_sources()
+DIGESTS = _bytecode.digests(SOURCES)
 
 
 def missing_sources(hook: Path = HOOK) -> list[str]:

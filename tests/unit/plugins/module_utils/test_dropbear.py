@@ -85,6 +85,45 @@ def test_a_release_is_installed_whole_and_repaired(tmp_path: Path) -> None:
     assert dropbear.compare(release).paths(release) == []
 
 
+def test_a_release_is_intact_only_as_its_name_says(tmp_path: Path) -> None:
+    release, archive = release_of(tmp_path, {**CONTENTS, "scp": "", "sftp": ""})
+    directory, link = Path(release.directory), Path(dropbear.link_path(release.prefix))
+
+    def intact(versions: dict[str, str] = VERSIONS, wrong_label: str = "") -> str:
+        return dropbear.intact(release.prefix, versions, lambda path: path == wrong_label)
+
+    assert intact() == ""
+    installed(release, archive)
+    assert intact() == release.name
+    assert intact(wrong_label=f"{directory}/bin/ssh") == ""
+    assert intact({**VERSIONS, "dropbear": "2"}) == intact({**VERSIONS, "openssh": "3p1"}) == ""
+    for harm in (
+        lambda: (directory / "bin/scp").write_text("damaged", encoding="utf-8"),
+        lambda: (directory / "sbom.cdx.json").unlink(),
+        lambda: (directory / "bin/ssh").chmod(0o775),
+        lambda: (directory / "bin/dropbear").unlink(),
+        lambda: (directory / "bin").chmod(0o775),
+        lambda: os.chown(directory, 4711, 4711),
+        link.unlink,
+    ):
+        harm()
+        assert intact() == ""
+        installed(release, archive)
+        assert intact() == release.name
+    link.unlink()
+    link.mkdir()  # another installation's
+    assert intact() == ""
+
+
+def test_a_damaged_program_is_not_run(tmp_path: Path) -> None:
+    release, archive = release_of(tmp_path, {**CONTENTS, "scp": "", "sftp": ""})
+    installed(release, archive)
+    ran = tmp_path / "ran"
+    (Path(release.directory) / "bin/ssh").write_text(f"#!/bin/sh\ntouch {ran}\necho OpenSSH_2p1\n", encoding="utf-8")
+    assert dropbear.intact(release.prefix, VERSIONS, lambda _path: False) == ""
+    assert not ran.exists()
+
+
 def test_files_have_the_nodes_selinux_labels_before_containers_can_run_them(tmp_path: Path) -> None:
     release, archive = release_of(tmp_path, CONTENTS)
     link, labelled = Path(dropbear.link_path(release.prefix)), []

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.ocihooks.ssh.plugins.module_utils import _bytecode as bytecode
 from ansible_collections.ocihooks.ssh.plugins.module_utils import _hook_package as hook_package
+from ssh_hook import importer
 from ssh_hook.host.engine import directory_of_copies
 from ssh_hook.spec import container_paths
 
@@ -180,6 +181,36 @@ def test_another_program_at_the_launchers_path_is_left_alone(hook: hook_package.
                 act()
         assert os.path.lexists(launcher)
         launcher.unlink()
+
+
+def test_settings_are_found_only_of_a_hook_that_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hook_package, "MOUNT_POINT", str(tmp_path / "containers/ssh"))
+    sources = {
+        **SOURCES,
+        "package/cli.py": "def main(arguments, settings):\n    return 0\n",
+        "package/importer.py": Path(importer.__file__).read_text(encoding="utf-8"),
+    }
+    settings = {"HOOK_BASE_DIR": '/odd "home": \\', "SSH_KEY_TYPE": "ed25519"}
+    hook = hook_package.Hook(str(tmp_path / "hook"), sys.executable, settings, bytecode.digests(sources))
+    unset, launcher = hook._replace(settings={}), Path(hook.launcher)
+    assert hook_package.found_settings(unset) is None
+    assert installed(hook, sources=sources)
+    assert hook_package.found_settings(unset) == settings
+    assert hook_package.found_settings(unset._replace(python="/usr/bin/python3.0")) is None
+    assert hook_package.found_settings(unset._replace(digests={**hook.digests, "completion": "0"})) is None
+    text = launcher.read_text(encoding="utf-8")
+    for harm in (
+        lambda: launcher.write_text(text + "# more\n", encoding="utf-8"),
+        lambda: launcher.write_text(text.replace('"SSH_KEY_TYPE"', r'"\x"'), encoding="utf-8"),
+        lambda: launcher.chmod(0o775),
+        launcher.unlink,
+        lambda: (Path(hook.directory) / "ssh_hook/cli.py").write_text("", encoding="utf-8"),
+        lambda: os.chown(hook.libexec, 4711, 4711),
+    ):
+        harm()
+        assert hook_package.found_settings(unset) is None
+        assert installed(hook, sources=sources)
+        assert hook_package.found_settings(unset) == settings
 
 
 def test_a_launcher_that_would_not_run_never_replaces_the_old_one(tmp_path: Path) -> None:

@@ -260,7 +260,9 @@ def test_the_report_is_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         "name_service": False,
         "directories": [str(tmp_path), str(tmp_path / "none")],
         "json_files": [str(tmp_path / "07-ssh-hook.json")],
-        "files": [str(tmp_path / "07-ssh-hook.json")],
+        "files": {str(tmp_path / "07-ssh-hook.json"): "0644", str(tmp_path / "08-ssh-hook.json"): "0755"},
+        "hook_digests": {"package/cli.py": "0"},
+        "dropbear_versions": {"dropbear": "1", "openssh": "2p1"},
         "unwanted": [str(tmp_path / "cdi.json"), str(tmp_path / "cdi.json.old")],
         "docker_json": str(tmp_path / "daemon.json"),
         "firewalld_zone": "",
@@ -269,20 +271,23 @@ def test_the_report_is_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     (tmp_path / "cdi.json").touch()
     (tmp_path / "08-ssh-hook.json").write_text(json.dumps(OTHER), encoding="utf-8")
     (tmp_path / "lib/ssh_hook-1").mkdir(parents=True)
-    report = json.loads(json.dumps(node.report(question)))
+    monkeypatch.setattr(node._files, "ROOT", (os.getuid(), os.getgid()))
+    (tmp_path / "08-ssh-hook.json").chmod(0o755)
+    report = json.loads(json.dumps(node.report(question, lambda _path: False)))
     assert report["kernel"] == os.uname().release
     assert report["architecture"] == os.uname().machine
     assert report["missing"] == [str(tmp_path / "none")]
     assert (report["read_only"], report["full"]) == ([], ["/proc/self"])
     assert (report["passwd_file"], report["passwd_outdated"]) == (True, False)
-    assert report["files"] == {}
+    assert list(report["files"]) == [str(tmp_path / "08-ssh-hook.json")]
+    assert (report["hook_settings"], report["release"], report["units"]) == (None, "", {})
     assert report["foreign"] == ["192.0.2.1"]
     assert report["other_hooks"] == [str(tmp_path / "08-ssh-hook.json")]
     assert report["stale"] == [str(tmp_path / "cdi.json")]
     assert report["versions"] == [str(tmp_path / "lib/ssh_hook-1")]
     assert report["image"] is False
     monkeypatch.setattr(node._image, "is_image", lambda: True)
-    report = json.loads(json.dumps(node.report(question)))
+    report = json.loads(json.dumps(node.report(question, lambda _path: False)))
     assert report["image"] is True
     assert (report["kernel"], report["foreign"], report["daemons"], report["port_holders"]) == ("", [], [], [])
     assert report["stale"] == [str(tmp_path / "cdi.json")]

@@ -3,6 +3,7 @@ calls."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -65,6 +66,19 @@ def test_a_timer_that_was_stopped_is_started(systemd: Systemd) -> None:
     systemd.running.discard("a.timer")
     assert timers.install(UNITS, check=False) == ([], ["a.timer"])
     assert systemd.calls == ["enable a.timer", "start a.timer"]
+
+
+def test_only_units_of_a_timer_that_runs_count_as_installed(tmp_path: Path, systemd: Systemd) -> None:
+    timers.install(UNITS, check=False)
+    digests = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in UNITS.items()}
+    assert timers.installed_units(["a", "b", "none"]) == digests
+    systemd.running.discard("a.timer")
+    (tmp_path / "b.service").write_text("[Service]\nType=oneshot\n", encoding="utf-8")
+    found = timers.installed_units(["a", "b"])
+    assert (list(found), found["b.timer"]) == (["b.service", "b.timer"], digests["b.timer"])
+    assert found["b.service"] != digests["b.service"]
+    (tmp_path / "b.service").chmod(0o666)
+    assert timers.installed_units(["a", "b"]) == {}
 
 
 def test_a_timer_is_removed_with_its_service(tmp_path: Path, systemd: Systemd) -> None:
