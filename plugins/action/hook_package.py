@@ -5,14 +5,11 @@
 
 from __future__ import annotations
 
-import base64
-import json
-import zlib
 from typing import Any
 
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
-from ansible_collections.ocihooks.ssh.plugins.plugin_utils._sources import DIGESTS, SOURCES
+from ansible_collections.ocihooks.ssh.plugins.plugin_utils._sources import DIGESTS, PACKED
 
 
 class ActionModule(ActionBase):
@@ -28,10 +25,9 @@ class ActionModule(ActionBase):
         return {**result, **answer}
 
     def _ask(self, task_vars: dict[str, Any] | None, *, with_sources: bool) -> dict[str, Any]:
-        packed = base64.b64encode(zlib.compress(json.dumps(SOURCES).encode(), 9)).decode() if with_sources else None
         answer: dict[str, Any] = self._execute_module(
             module_name="ocihooks.ssh.hook_package",
-            module_args={**self._task.args, "digests": DIGESTS, "sources": packed},
+            module_args={**self._task.args, "digests": DIGESTS, "sources": PACKED if with_sources else None},
             task_vars=task_vars,
         )
         return answer

@@ -56,6 +56,13 @@ def json_files(values: Mapping[str, Any]) -> list[str]:
     return [f"{directory}/{values['ssh_hook_json_name']}" for directory in directories]
 
 
+def critical_paths(values: Mapping[str, Any]) -> list[str]:
+    """Return those of `ssh_hook__critical_paths` of the role ssh_hook that the node cannot know without being told."""
+    own = [f"{values['ssh_hook_prefix']}/{name}" for name in ("libexec/ssh_hook", "bin/ssh_hook")]
+    others = [values[f"ssh_hook_{name}"] for name in ("python", "passwd_file", "dropbear_dir")]
+    return [*own, *others, *engine_files(values)]
+
+
 def question(values: Mapping[str, Any], purpose: str, *, with_dropbear: bool) -> dict[str, Any]:
     """Return the arguments of the module node_facts."""
     is_removal, versions = purpose == "remove", wanted_versions(values)
@@ -80,6 +87,7 @@ def question(values: Mapping[str, Any], purpose: str, *, with_dropbear: bool) ->
         "dropbear_versions": {
             source: versions[variable] for source, variable in PROGRAMS.items() if with_dropbear and not is_removal
         },
+        "critical": critical_paths(values) if purpose == "deploy" else [],
         "unwanted": [] if values["ssh_hook_cdi"] else [_CDI_FILE],
         "written": [*written, *[passwd_dir] * (values["ssh_hook_passwd_source"] == "getent")],
         "docker_json": _fitness.DOCKER_JSON,

@@ -45,6 +45,10 @@ def header(cache_tag: str, package_digest: str) -> bytes:
 class TypesRemover(ast.NodeTransformer):
     """Takes annotations, and what is imported for them alone, out of a module that does not look at them itself."""
 
+    def visit(self, node: ast.AST) -> Any:
+        """Any node. In expressions there are no annotations."""
+        return node if isinstance(node, ast.expr) else super().visit(node)
+
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         """A function."""
         self.generic_visit(node)
@@ -81,7 +85,7 @@ def compile_source(source: str, path: str) -> tuple[CodeType, ast.Module]:
     """
     tree = TypesRemover().visit(ast.parse(source, path))
     tree.body = [node for node in tree.body if not (isinstance(node, ast.ImportFrom) and node.module == "__future__")]
-    code: CodeType = compile(ast.fix_missing_locations(tree), path, "exec", dont_inherit=True, optimize=2)
+    code: CodeType = compile(tree, path, "exec", dont_inherit=True, optimize=2)
     return without_lines(code), tree
 
 

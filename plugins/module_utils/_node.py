@@ -21,7 +21,7 @@ import subprocess
 from collections.abc import Callable
 from typing import Any
 
-from . import _docker, _dropbear, _files, _hook_package, _image, _passwd_file, _timers
+from . import _docker, _dropbear, _files, _hook_package, _image, _loader, _passwd_file, _secure_path, _timers
 
 ENGINES = ("podman", "crun", "runc", "sarus")
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -420,6 +420,25 @@ def installed(question: dict[str, Any], relabel: Callable[[str], bool]) -> dict[
     }
 
 
+def safe(question: dict[str, Any], node: dict[str, Any]) -> list[str]:
+    """Return what decides what root runs when a container starts, if the hook is whole and only root can change it.
+
+    Otherwise none: whoever asked finds out by the module secure_path what is wrong with it.
+    """
+    if not question["critical"] or node["hook_settings"] is None:
+        return []
+    packages = sorted({path for path in node["python"]["packages"].values() if path})
+    units = [f"{_timers.UNITS}/{unit}" for unit in node["units"]]
+    paths = [*question["critical"], *node["versions"], *node["python"]["import_path"], *packages, *units]
+    try:
+        loaded = _loader.loaded(question["python"], packages)
+        files = _secure_path.parse_paths([*paths, *loaded.files])
+        directories = _secure_path.parse_paths(loaded.directories) if loaded.directories else []
+        return [] if _secure_path.verify(paths=files, directories=directories) else paths
+    except (ValueError, _loader.LoadError):
+        return []
+
+
 def report(question: dict[str, Any], relabel: Callable[[str], bool]) -> dict[str, object]:
     """Return the properties of the node.
 
@@ -434,7 +453,7 @@ def report(question: dict[str, Any], relabel: Callable[[str], bool]) -> dict[str
     searched += [directory for directories in read.values() for directory in directories]
     launcher = f"{question['prefix']}/bin/ssh_hook"
     stale, others = superfluous_hooks(searched, launcher, question["json_files"])
-    return {
+    node: dict[str, Any] = {
         "image": image,
         "dev_null": _image.has_null(),
         "architecture": platform.machine(),
@@ -454,3 +473,4 @@ def report(question: dict[str, Any], relabel: Callable[[str], bool]) -> dict[str
         "stale": stale + [path for path in question["unwanted"] if os.path.lexists(path)],
         **installed(question, relabel),
     }
+    return {**node, "safe": safe(question, node)}

@@ -90,6 +90,13 @@ options:
     description: Name of a zone of firewalld.
     type: str
     default: ""
+  critical:
+    description: >-
+      Files and directories that decide what root runs when a container starts. If the hook is as it should be, they are
+      verified as M(ocihooks.ssh.secure_path) does.
+    type: list
+    elements: path
+    default: []
 notes:
   - Run it as root, which can see the processes of all users.
 """
@@ -245,6 +252,13 @@ node:
       sample:
         ssh-hook-sweep.service: e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855
         ssh-hook-sweep.timer: e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855
+    safe:
+      description: >-
+        O(critical), and what else decides what root runs, C(versions), C(units) and of C(python) C(import_path) and
+        C(packages), if nobody but root can change any of them. Empty if somebody can.
+      type: list
+      elements: str
+      sample: [/opt/oci-hooks/bin/ssh_hook]
     timers:
       description: Names of the hook's systemd timers that are installed.
       type: list
@@ -296,6 +310,7 @@ def main() -> None:
             "files": {"type": "dict", "default": {}},
             "hook_digests": {"type": "dict", "default": {}},
             "dropbear_versions": {"type": "dict", "default": {}},
+            "critical": paths,
             "unwanted": paths,
             "written": paths,
             "docker_json": {"type": "path", "default": "/etc/docker/daemon.json"},

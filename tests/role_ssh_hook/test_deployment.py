@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 from node import CDI_SPEC, HOOK_JSON, LAUNCHER, PASSWD, PORT, PREFIX, ROOT, listing, package, play
 
-ASKED = 3  # tasks that a second run asks a node, as docs/scaling.md says; the goal is twelve at most
+ASKED = 2  # tasks that a second run asks a node, as docs/scaling.md says; the goal is twelve at most
 WITHOUT_ENGINES = (
     "unshare",
     "--mount",

@@ -262,6 +262,7 @@ def test_the_report_is_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         "json_files": [str(tmp_path / "07-ssh-hook.json")],
         "files": {str(tmp_path / "07-ssh-hook.json"): "0644", str(tmp_path / "08-ssh-hook.json"): "0755"},
         "hook_digests": {"package/cli.py": "0"},
+        "critical": ["/etc/passwd"],
         "dropbear_versions": {"dropbear": "1", "openssh": "2p1"},
         "unwanted": [str(tmp_path / "cdi.json"), str(tmp_path / "cdi.json.old")],
         "docker_json": str(tmp_path / "daemon.json"),
@@ -280,7 +281,7 @@ def test_the_report_is_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert (report["read_only"], report["full"]) == ([], ["/proc/self"])
     assert (report["passwd_file"], report["passwd_outdated"]) == (True, False)
     assert list(report["files"]) == [str(tmp_path / "08-ssh-hook.json")]
-    assert (report["hook_settings"], report["release"], report["units"]) == (None, "", {})
+    assert (report["hook_settings"], report["release"], report["units"], report["safe"]) == (None, "", {}, [])
     assert report["foreign"] == ["192.0.2.1"]
     assert report["other_hooks"] == [str(tmp_path / "08-ssh-hook.json")]
     assert report["stale"] == [str(tmp_path / "cdi.json")]
@@ -291,6 +292,31 @@ def test_the_report_is_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert report["image"] is True
     assert (report["kernel"], report["foreign"], report["daemons"], report["port_holders"]) == ("", [], [], [])
     assert report["stale"] == [str(tmp_path / "cdi.json")]
+
+
+def test_only_what_root_alone_can_change_is_safe(monkeypatch: pytest.MonkeyPatch) -> None:
+    def safe(
+        found: dict[str, Any], *critical: str, files: tuple[str, ...] = (), directories: tuple[str, ...] = ()
+    ) -> list[str]:
+        loaded = node._loader.Loaded([*files], [*directories], {})
+        monkeypatch.setattr(node._loader, "loaded", lambda *_arguments: loaded)
+        return node.safe({"critical": [*critical], "python": "/usr/bin/python3"}, found)
+
+    python = {"import_path": ["/usr/bin/env"], "packages": {"cryptography": "/bin/sh", "pyroute2": None}}
+    whole = {"hook_settings": {}, "versions": ["/etc/group"], "units": {}, "python": python}
+    assert safe(whole, "/etc/passwd") == ["/etc/passwd", "/etc/group", "/usr/bin/env", "/bin/sh"]
+    assert safe({**whole, "hook_settings": None}, "/etc/passwd") == safe(whole) == []
+    assert safe(whole, "/etc/passwd", "/tmp") == safe(whole, "/etc/none") == safe(whole, "relative") == []
+    assert safe({**whole, "versions": ["/tmp"]}, "/etc/passwd") == []
+    assert safe({**whole, "units": {"none.timer": "0"}}, "/etc/passwd") == []
+    assert safe(whole, "/etc/passwd", files=("/tmp",)) == []
+    assert safe(whole, "/etc/passwd", directories=("/tmp/lib",)) == []
+
+
+def test_an_interpreter_that_cannot_load_the_packages_is_not_safe() -> None:
+    python = {"import_path": [], "packages": {}}
+    whole = {"hook_settings": {}, "versions": [], "units": {}, "python": python}
+    assert node.safe({"critical": ["/etc/passwd"], "python": "/bin/false"}, whole) == []
 
 
 def test_files_count_only_as_they_are_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
