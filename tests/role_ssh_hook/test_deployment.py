@@ -506,6 +506,16 @@ def test_a_second_run_changes_nothing_also_in_check_mode() -> None:
     assert listing() == before
 
 
+def test_programs_that_were_repaired_are_verified_afterwards() -> None:
+    before = listing()
+    program = PREFIX / "dropbear/bin/scp"
+    program.write_bytes(program.read_bytes() + b"damaged")
+    repaired = play("deploy", "-vvv")
+    assert (repaired.status, repaired.changed, repaired.asked("node")) == (0, 1, ASKED + 2), repaired.said
+    assert "Verify that only root can change these files" in repaired.said
+    assert listing() == before
+
+
 def test_an_audit_finds_nothing_and_changes_nothing() -> None:
     before = listing()
     audited = play("audit")
