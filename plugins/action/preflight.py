@@ -14,7 +14,6 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.action import ActionBase
 from ansible.plugins.loader import module_loader
 from ansible.utils.vars import load_extra_vars
-from ansible_collections.ocihooks.ssh.plugins.module_utils import _hook_package
 from ansible_collections.ocihooks.ssh.plugins.plugin_utils import _fitness, _sources, _variables
 from ansible_collections.ocihooks.ssh.plugins.plugin_utils._text import printable
 
@@ -85,7 +84,7 @@ def question(values: Mapping[str, Any], purpose: str, *, with_dropbear: bool) ->
         "files": engine_files(values),
         "hook_digests": {} if is_removal else _sources.DIGESTS,
         "dropbear_versions": {
-            source: versions[variable] for source, variable in PROGRAMS.items() if with_dropbear and not is_removal
+            source: versions[variable] for source, variable in PROGRAMS.items() if with_dropbear and purpose == "deploy"
         },
         "critical": critical_paths(values) if purpose == "deploy" else [],
         "unwanted": [] if values["ssh_hook_cdi"] else [_CDI_FILE],
@@ -182,7 +181,6 @@ class ActionModule(ActionBase):
             **result,
             "warnings": remarks if purpose == "deploy" else [],
             "node": node,
-            "directory": _hook_package.Hook(values["ssh_hook_prefix"], "", {}, _sources.DIGESTS).directory,
             "client_only": _fitness.is_client(values, node),
             "missing_packages": _fitness.missing_packages(values, node),
             "remarks": remarks,

@@ -21,6 +21,9 @@ from typing import NamedTuple
 from . import _files
 
 PROGRAM = "dropbearmulti"
+# A process whose user may not read its program is not dumpable, so nobody can trace it from its first instruction on
+# (ptrace(2), PR_SET_DUMPABLE).
+PROGRAM_MODE = 0o111
 PROGRAMS = (PROGRAM, "scp", "sftp", "sftp-server", "ssh")
 SBOM = "sbom.cdx.json"
 LINKS = ("dropbear", "dropbearkey")  # names of programs that it contains
@@ -90,9 +93,7 @@ def release_file(program: str | None, sha256: str) -> File:
     """Return a program as a release has it; its bill of materials for None."""
     if program is None:
         return File(SBOM, sha256, 0o644)
-    # 0111: a process whose user may not read its program is not dumpable, so nobody can trace it from its first
-    # instruction on (ptrace(2), PR_SET_DUMPABLE).
-    return File(f"bin/{program}", sha256, 0o111 if program == PROGRAM else 0o755)
+    return File(f"bin/{program}", sha256, PROGRAM_MODE if program == PROGRAM else 0o755)
 
 
 def release_name(version: str, digests: Iterable[str]) -> str:

@@ -26,7 +26,6 @@ from . import _docker, _dropbear, _files, _hook_package, _image, _loader, _passw
 ENGINES = ("podman", "crun", "runc", "sarus")
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 LISTENING = "0A"
-PROGRAM_MODE = 0o111  # of that file
 DOCKER_CDI = (25, 0)  # the first version with CDI
 DOCKER_CDI_DEFAULT = (28, 2)  # the first in which it is on by default
 ROOM = 8 << 20  # bytes: what one version of the programs and of the hook takes
@@ -302,7 +301,7 @@ def was_ours(status: os.stat_result, devices: set[int]) -> bool:
     (fs.protected_hardlinks).
     """
     is_roots = stat.S_ISREG(status.st_mode) and status.st_uid == 0
-    return is_roots and stat.S_IMODE(status.st_mode) == PROGRAM_MODE and status.st_dev in devices
+    return is_roots and stat.S_IMODE(status.st_mode) == _dropbear.PROGRAM_MODE and status.st_dev in devices
 
 
 def port_holders(port: int, daemons: list[int]) -> list[str]:
@@ -402,17 +401,26 @@ def running(question: dict[str, Any]) -> dict[str, object]:
 NOT_RUNNING = {"kernel": "", "port_holders": [], "foreign": [], "suid_dumpable": 0, "daemons": [], "servers": []}
 
 
+def release(dropbear_dir: str, versions: dict[str, str], relabel: Callable[[str], bool]) -> str:
+    """Return the name of the release of Dropbear, if it is whole, and only root can change it: its programs are run."""
+    try:
+        if not versions or _secure_path.verify(paths=_secure_path.parse_paths([dropbear_dir])):
+            return ""
+    except ValueError:
+        return ""
+    return _dropbear.intact(os.path.dirname(dropbear_dir), versions, relabel)
+
+
 def installed(question: dict[str, Any], relabel: Callable[[str], bool]) -> dict[str, object]:
     """Return what is known of an installation, whose parts are only read, but for its programs, which are run."""
     prefix, python, digests = question["prefix"], question["python"], question["hook_digests"]
-    dropbear_prefix, versions = os.path.dirname(question["dropbear_dir"]), question["dropbear_versions"]
     hook = _hook_package.Hook(prefix, python, {}, digests)
     files = {path: _files.digest(path, int(mode, 8)) for path, mode in question["files"].items()}
     return {
         "hook_settings": _hook_package.found_settings(hook) if digests else None,
         "hook_version": _hook_package.launched_version(prefix),
         "versions": _hook_package.versions(prefix),
-        "release": _dropbear.intact(dropbear_prefix, versions, relabel) if versions else "",
+        "release": release(question["dropbear_dir"], question["dropbear_versions"], relabel),
         "files": {path: sha256 for path, sha256 in files.items() if sha256},
         "passwd_outdated": question["name_service"] and is_outdated(question["passwd_file"]),
         "timers": _timers.unwanted(TIMERS),

@@ -20,7 +20,8 @@ description:
     directories with the name C(dropbear-), version, C(-) and twelve hexadecimal digits.
   - Where SELinux is enabled, files and directories of the release get the labels that the node's policy has for them.
   - At its end it runs the programs that are in use, and fails if one does not run or has another version.
-  - The files are sent only to a node that lacks some of them, all in one archive.
+  - The files are sent, all in one archive, to a node that has said that it lacks some of them, or at once if
+    O(send_files=true).
 options:
   prefix:
     description: Directory of the installation.
@@ -57,8 +58,7 @@ options:
     type: str
   send_files:
     description: >-
-      Whether to send the files at once, to a node that is known to lack some. Otherwise they are sent when the node has
-      said so.
+      Whether to send the files at once, to a node whose programs are known not to be as they should be.
     type: bool
     default: false
   release:

@@ -141,7 +141,6 @@ def main() -> None:
             "podman_hpc_modules": {"type": "dict", "default": {}},
             "absent": {"type": "list", "elements": "path", "default": []},
             "docker_json": {"type": "path"},
-            "known": {"type": "dict", "default": {}},
         },
         supports_check_mode=True,
     )

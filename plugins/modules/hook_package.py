@@ -19,7 +19,8 @@ description:
   - Each version of the package is a directory of its own. The launcher, which names it, is replaced by an atomic
     rename, so that a container that starts meanwhile runs the old version or the new one, never a mixture. The version
     before stays, older ones are removed.
-  - The sources come from the collection on the controller. They are sent only to a node that lacks some of them.
+  - The sources come from the collection on the controller. They are sent to a node that has said that it lacks some of
+    them, or at once if O(send_sources=true).
 options:
   prefix:
     description: Directory of the installation, such as V(/opt/oci-hooks). An absolute path.
@@ -39,8 +40,7 @@ options:
     default: present
   send_sources:
     description: >-
-      Whether to send the sources at once, to a node that is known to lack some. Otherwise they are sent when the node
-      has said so.
+      Whether to send the sources at once, to a node whose hook is known not to be as it should be.
     type: bool
     default: false
   digests:

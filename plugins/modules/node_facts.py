@@ -14,8 +14,8 @@ extends_documentation_fragment:
   - ocihooks.ssh.attributes
   - ocihooks.ssh.attributes.read_only
 description:
-  - Reports what decides whether the hook can be installed on a node, and what of it is there, in one task. Changes
-    nothing.
+  - Reports what decides whether the hook can be installed on a node, and what of it is there, in one task.
+  - Changes nothing. With O(dropbear_versions) it runs Dropbear and OpenSSH's programs, if only root can change them.
 options:
   prefix:
     description: Directory of the installation.
@@ -255,7 +255,7 @@ node:
     safe:
       description: >-
         O(critical), and what else decides what root runs, C(versions), C(units) and of C(python) C(import_path) and
-        C(packages), if nobody but root can change any of them. Empty if somebody can.
+        C(packages), if nobody but root can change any of them. Empty if somebody can, and if C(hook_settings) is null.
       type: list
       elements: str
       sample: [/opt/oci-hooks/bin/ssh_hook]

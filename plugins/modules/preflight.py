@@ -61,11 +61,6 @@ node:
   description: What M(ocihooks.ssh.node_facts) returns.
   returned: success, unless O(purpose=variables) or O(purpose=users)
   type: dict
-directory:
-  description: Directory of the collection's version of the hook, whether it is installed or not.
-  returned: success, unless O(purpose=variables) or O(purpose=users)
-  type: str
-  sample: /opt/oci-hooks/lib/ssh_hook-0123456789ab
 client_only:
   description: Whether the node has no container engine and gets the users' side alone.
   returned: success, unless O(purpose=variables) or O(purpose=users)

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from node import CDI_SPEC, HOOK_JSON, LAUNCHER, PASSWD, PORT, PREFIX, ROOT, SETTINGS, listing, play
+from node import CDI_SPEC, HOOK_JSON, LAUNCHER, PASSWD, PORT, PREFIX, ROOT, SETTINGS, listing, package, play
 from plays import Play
 from test_deployment import WITHOUT_ENGINES
 
@@ -315,6 +315,24 @@ def test_a_report_that_cannot_be_written_is_one_sentence(deployed: dict[str, str
     refused(deployed, refused_to, "/proc/reports on the controller cannot be written (ssh_hook_report_dir): ")
 
 
+VERIFICATION = "Verify that only root can change these files"
+
+
+def test_the_version_that_is_there_is_verified_where_the_new_one_is_not_installed(deployed: dict[str, str]) -> None:
+    new = package()
+    old = new.with_name("ssh_hook-0123456789ab")
+    new.rename(old)
+    LAUNCHER.write_text(LAUNCHER.read_text(encoding="utf-8").replace(str(new), str(old)), encoding="utf-8")
+    try:
+        configured = play("deploy", "--tags=configure")
+        assert (configured.status, configured.changed) == (0, 0), configured.said
+        assert VERIFICATION in configured.said
+        assert play("deploy").status == 0
+    finally:
+        shutil.rmtree(old)
+    assert listing() == deployed
+
+
 def test_tags_choose_parts_of_a_deployment(deployed: dict[str, str]) -> None:
     harm()
     harmed = listing()
@@ -324,10 +342,12 @@ def test_tags_choose_parts_of_a_deployment(deployed: dict[str, str]) -> None:
     assert listing() == harmed
     installed = play("deploy", "--tags=install", variables=users)
     assert installed.status == 0, installed.said
+    assert VERIFICATION in installed.said
     changed = listing()
     assert {path for path, seen in changed.items() if seen != harmed[path]} == {str(LAUNCHER)}
     configured = play("deploy", "--tags=configure", variables=users)
     assert configured.status == 0, configured.said
+    assert VERIFICATION in configured.said
     assert listing() == deployed
     assert not Path("/home/daemon/.oci-hooks").exists()
     made = play("deploy", "--tags=keys", variables=users)

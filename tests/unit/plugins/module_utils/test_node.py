@@ -313,6 +313,15 @@ def test_only_what_root_alone_can_change_is_safe(monkeypatch: pytest.MonkeyPatch
     assert safe(whole, "/etc/passwd", directories=("/tmp/lib",)) == []
 
 
+def test_programs_that_others_can_change_are_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(node._dropbear, "intact", lambda prefix, _versions, _relabel: f"release in {prefix}")
+    versions = {"dropbear": "1", "openssh": "2p1"}
+    assert node.release("/etc/passwd", versions, lambda _path: False) == "release in /etc"
+    assert node.release("/etc/passwd", {}, lambda _path: False) == ""
+    for unsafe in (str(tmp_path), "/etc/none", "relative", "/etc/../etc/passwd"):
+        assert node.release(unsafe, versions, lambda _path: False) == ""
+
+
 def test_an_interpreter_that_cannot_load_the_packages_is_not_safe() -> None:
     python = {"import_path": [], "packages": {}}
     whole = {"hook_settings": {}, "versions": [], "units": {}, "python": python}
