@@ -89,25 +89,26 @@ def test_a_release_is_intact_only_as_its_name_says(tmp_path: Path) -> None:
     release, archive = release_of(tmp_path, {**CONTENTS, "scp": "", "sftp": ""})
     directory, link = Path(release.directory), Path(dropbear.link_path(release.prefix))
 
-    def intact(versions: dict[str, str] = VERSIONS, wrong_label: str = "") -> str:
+    def intact(dropbear_version: str = "1", openssh_version: str = "2p1", wrong_label: str = "") -> str:
+        versions = {"dropbear": dropbear_version, "openssh": openssh_version}
         return dropbear.intact(release.prefix, versions, lambda path: path == wrong_label)
 
     assert intact() == ""
     installed(release, archive)
     assert intact() == release.name
     assert intact(wrong_label=f"{directory}/bin/ssh") == ""
-    assert intact({**VERSIONS, "dropbear": "2"}) == intact({**VERSIONS, "openssh": "3p1"}) == ""
+    assert intact(dropbear_version="2") == intact(openssh_version="3p1") == ""
     for harm in (
-        lambda: (directory / "bin/scp").write_text("damaged", encoding="utf-8"),
-        lambda: (directory / "sbom.cdx.json").unlink(),
-        lambda: (directory / "bin/ssh").chmod(0o775),
-        lambda: (directory / "bin/dropbear").unlink(),
-        lambda: (directory / "bin").chmod(0o775),
-        lambda: os.chown(directory, 4711, 4711),
-        link.unlink,
+        "echo damaged >bin/scp",
+        "rm sbom.cdx.json",
+        "chmod 775 bin/ssh",
+        "rm bin/dropbear",
+        "chmod 775 bin",
+        "chown 4711 .",
+        "rm ../dropbear",
     ):
-        harm()
-        assert intact() == ""
+        subprocess.run(["sh", "-c", harm], cwd=directory, check=True)
+        assert intact() == "", harm
         installed(release, archive)
         assert intact() == release.name
     link.unlink()
