@@ -5,11 +5,17 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import zlib
 from typing import Any
 
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
-from ansible_collections.ocihooks.ssh.plugins.plugin_utils._sources import DIGESTS, PACKED
+from ansible_collections.ocihooks.ssh.plugins.plugin_utils._sources import DIGESTS, SOURCES
+
+# Made when the plugin is loaded, in the process that the workers of all hosts are forked from.
+_PACKED = base64.b64encode(zlib.compress(json.dumps(SOURCES).encode(), 9)).decode()
 
 
 class ActionModule(ActionBase):
@@ -27,7 +33,7 @@ class ActionModule(ActionBase):
     def _ask(self, task_vars: dict[str, Any] | None, *, with_sources: bool) -> dict[str, Any]:
         answer: dict[str, Any] = self._execute_module(
             module_name="ocihooks.ssh.hook_package",
-            module_args={**self._task.args, "digests": DIGESTS, "sources": PACKED if with_sources else None},
+            module_args={**self._task.args, "digests": DIGESTS, "sources": _PACKED if with_sources else None},
             task_vars=task_vars,
         )
         return answer

@@ -5,10 +5,7 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import re
-import zlib
 from pathlib import Path
 
 from ansible_collections.ocihooks.ssh.plugins.module_utils import _bytecode, _hook_package
@@ -31,7 +28,6 @@ def hook_sources() -> dict[str, str]:
 # Read when a plugin is loaded, in the process that the workers of all hosts are forked from.
 SOURCES = hook_sources()
 DIGESTS = _bytecode.digests(SOURCES)
-PACKED = base64.b64encode(zlib.compress(json.dumps(SOURCES).encode(), 9)).decode()  # as hook_package takes them
 
 
 def missing_sources(hook: Path = HOOK) -> list[str]:
