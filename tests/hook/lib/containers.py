@@ -22,6 +22,8 @@ PORT = 15263
 RECORD = "ssh_hook.daemon"
 COPIES = Path("/var/lib/ocihooks-ssh/daemons")  # of the records of root's containers
 ALICES_COPIES = Path("/run/user/2001/ocihooks-ssh/daemons")
+RUNC_BUSY = b"could not ensure we are a cloned binary: Device or resource busy"
+RUNC_ATTEMPTS = 3
 # Each deadline below is multiplied by the environment variable TEST_TIMEOUT_FACTOR (1), as for emulated machines.
 FACTOR = float(os.environ.get("TEST_TIMEOUT_FACTOR", "1"))
 TIMEOUT = 60.0 * FACTOR  # seconds; nothing takes a tenth of it, unless it hangs
@@ -253,7 +255,7 @@ class Plain(Container):
 
     def runtime(self, *arguments: str | bytes, stdin: bytes = b"") -> Result:
         """Run the runtime."""
-        return run([self._runtime, *arguments], stdin)
+        return unless_busy(lambda: run([self._runtime, *arguments], stdin))
 
     def start(self, *options: str, only_created: bool = False) -> Result:
         """Start it with these options of the runtime's command `run` or `create`; what the runtime said."""
@@ -344,18 +346,32 @@ def podman_start(
     for key, value in (env or {}).items():
         arguments += ["--env", f"{key}={value}"]
     container = Podman(engine, name, errors)
-    started = container.podman(
-        *(["--hooks-dir", str(hooks_dir)] if hooks_dir else []),
-        "run",
-        *arguments,
-        *options,
-        f"localhost/ssh-test/{image}",
-        *command,
-    )
+    global_options = ["--hooks-dir", str(hooks_dir)] if hooks_dir else []
+    arguments += [*options, f"localhost/ssh-test/{image}", *command]
+
+    def attempt() -> Result:
+        started = container.podman(*global_options, "run", *arguments)
+        if started.status != 0:
+            container.podman("rm", "-f", "-t0", "-i", name)
+        return started
+
+    started = unless_busy(attempt)
     if started.status != 0:
-        container.podman("rm", "-f", "-t0", "-i", name)
         raise start_failed(started, errors)
     return container
+
+
+def unless_busy(attempt: Callable[[], Result]) -> Result:
+    """What the attempt returns; made again where runc itself failed before anything of the container ran.
+
+    runc runs a copy of itself that it has sealed in memory. The kernel refuses a seal while it uses a page of the copy
+    itself, which a machine at work does now and then.
+    """
+    for _number in range(RUNC_ATTEMPTS - 1):
+        result = attempt()
+        if RUNC_BUSY not in result.err:
+            return result
+    return attempt()
 
 
 def start_failed(started: Result, errors: HookErrors) -> StartFailed:
