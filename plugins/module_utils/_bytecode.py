@@ -16,7 +16,8 @@ import json
 import marshal
 import os
 import sys
-from collections.abc import Collection, Iterable, Mapping
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from types import CodeType
 from typing import Any
 
@@ -100,11 +101,13 @@ def own_imports(nodes: Iterable[ast.AST], package: str, modules: Collection[str]
     return list(dict.fromkeys(found))
 
 
-def in_functions(tree: ast.Module) -> list[ast.AST]:
-    """The nodes of what a module does not do at once."""
-    return [
-        node for outer in tree.body if isinstance(outer, (ast.FunctionDef, ast.ClassDef)) for node in ast.walk(outer)
-    ]
+def in_functions(tree: ast.Module) -> Iterator[ast.AST]:
+    """The statements that a module does not run at once."""
+    pending = deque[ast.AST](node for node in tree.body if isinstance(node, (ast.FunctionDef, ast.ClassDef)))
+    while pending:
+        node = pending.popleft()
+        yield node
+        pending += [child for child in ast.iter_child_nodes(node) if not isinstance(child, ast.expr)]
 
 
 def module_name(path: str) -> str:
