@@ -24,4 +24,4 @@ class ActionModule(ActionBase):
             int(arguments["port"]), arguments["launcher"], arguments["docker_json"], arguments["firewalld_zone"]
         )
         row = _audit.node_row(host, results, compared)
-        return {**result, "changed": False, "row": row, "said": _audit.verdict(row, arguments["remedy"])}
+        return {**result, "changed": False, "row": row, "said": _audit.verdict(row, results)}

@@ -56,16 +56,15 @@ def json_files(values: Mapping[str, Any]) -> list[str]:
 
 
 def critical_paths(values: Mapping[str, Any]) -> list[str]:
-    """Return those of `ssh_hook__critical_paths` of the role ssh_hook that the node cannot know without being told."""
+    """Return those of `ssh_hook__own_paths` of the role ssh_hook that the node cannot know without being told."""
     own = [f"{values['ssh_hook_prefix']}/{name}" for name in ("libexec/ssh_hook", "bin/ssh_hook")]
-    others = [values[f"ssh_hook_{name}"] for name in ("python", "passwd_file", "dropbear_dir")]
-    return [*own, *others, *engine_files(values)]
+    return [*own, values["ssh_hook_passwd_file"], values["ssh_hook_dropbear_dir"], *engine_files(values)]
 
 
 def question(values: Mapping[str, Any], purpose: str, *, with_dropbear: bool) -> dict[str, Any]:
     """Return the arguments of the module node_facts."""
     is_removal, versions = purpose == "remove", wanted_versions(values)
-    passwd_dir = values["ssh_hook_passwd_file"].rpartition("/")[0]
+    passwd_file, asks_names = values["ssh_hook_passwd_file"], values["ssh_hook_passwd_source"] == "getent"
     written = [values["ssh_hook_prefix"], values["ssh_hook_dropbear_dir"].rpartition("/")[0]]
     return {
         "prefix": values["ssh_hook_prefix"],
@@ -74,8 +73,8 @@ def question(values: Mapping[str, Any], purpose: str, *, with_dropbear: bool) ->
         "dropbear_dir": values["ssh_hook_dropbear_dir"],
         "port": values["ssh_hook_server_port"],
         "addresses": values["ssh_hook_listen_addresses"],
-        "passwd_file": values["ssh_hook_passwd_file"],
-        "name_service": values["ssh_hook_passwd_source"] == "getent" and not is_removal,
+        "passwd_file": passwd_file,
+        "name_service": asks_names and not is_removal,
         "directories": [
             values["ssh_hook_base_dir"],
             *(values[name] for name in _fitness.OPTIONAL_DIRECTORIES if values[name]),
@@ -87,8 +86,10 @@ def question(values: Mapping[str, Any], purpose: str, *, with_dropbear: bool) ->
             source: versions[variable] for source, variable in PROGRAMS.items() if with_dropbear and purpose == "deploy"
         },
         "critical": critical_paths(values) if purpose == "deploy" else [],
+        "provided": [values["ssh_hook_python"], *[passwd_file] * (not asks_names)],
+        "metrics_dir": values["ssh_hook_metrics_dir"],
         "unwanted": [] if values["ssh_hook_cdi"] else [_CDI_FILE],
-        "written": [*written, *[passwd_dir] * (values["ssh_hook_passwd_source"] == "getent")],
+        "written": [*written, *[passwd_file.rpartition("/")[0]] * asks_names],
         "docker_json": _fitness.DOCKER_JSON,
         "firewalld_zone": values["ssh_hook_firewalld_zone"],
     }

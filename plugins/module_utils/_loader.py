@@ -13,9 +13,12 @@ import glob
 import os
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from ._secure_path import Violation
 
 NOBODY = 65534
 FLAGS = "-BISXutf8"  # of the launcher
@@ -170,6 +173,11 @@ class Loaded(NamedTuple):
     files: list[str]
     directories: list[str]
     configured: dict[str, str]
+
+    def naming(self, violations: Iterable[Violation]) -> list[str]:
+        """Return the files of the configuration that name a directory in which a violation was found."""
+        via = {violation.via for violation in violations}
+        return sorted({self.configured[path] for path in via & self.configured.keys()})
 
 
 def loaded(python: str, packages: list[str]) -> Loaded:

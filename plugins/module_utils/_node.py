@@ -428,23 +428,43 @@ def installed(question: dict[str, Any], relabel: Callable[[str], bool]) -> dict[
     }
 
 
-def safe(question: dict[str, Any], node: dict[str, Any]) -> list[str]:
-    """Return what decides what root runs when a container starts, if the hook is whole and only root can change it.
+def surroundings(question: dict[str, Any], node: dict[str, Any]) -> list[str]:
+    """Return the directories in which an installation writes, or makes its own, and which it leaves as they are."""
+    own = [question["prefix"], os.path.dirname(question["dropbear_dir"])]
+    places = [os.path.dirname(path) for path in own]
+    places += [os.path.dirname(question["passwd_file"])] * question["name_service"]
+    if node["engines"]:
+        places += [*map(os.path.dirname, question["files"]), *filter(None, [question["metrics_dir"]])]
+    return [path for path in places if not any(f"{path}/".startswith(f"{directory}/") for directory in own)]
 
-    Otherwise none: whoever asked finds out by the module secure_path what is wrong with it.
+
+def verification(question: dict[str, Any], node: dict[str, Any]) -> dict[str, object]:
+    """Return of what decides what root runs when a container starts whether only root can change it.
+
+    Returns: `safe`, paths that only root can change; and `unsafe`, how others can change what an installation does not
+    write, a sentence without its beginning, or empty.
     """
-    if not question["critical"] or node["hook_settings"] is None:
-        return []
-    packages = sorted({path for path in node["python"]["packages"].values() if path})
+    if not question["critical"]:
+        return {"safe": [], "unsafe": ""}
+    homes = node["python"]["packages"]
+    packages = sorted({path for path in homes.values() if path})
+    others = [*question["provided"], *node["python"]["import_path"], *packages]
     units = [f"{_timers.UNITS}/{unit}" for unit in node["units"]]
-    paths = [*question["critical"], *node["versions"], *node["python"]["import_path"], *packages, *units]
+    own = [path for path in [*question["critical"], *node["versions"], *units] if os.path.lexists(path)]
     try:
-        loaded = _loader.loaded(question["python"], packages)
-        files = _secure_path.parse_paths([*paths, *loaded.files])
-        directories = _secure_path.parse_paths(loaded.directories) if loaded.directories else []
-        return [] if _secure_path.verify(paths=files, directories=directories) else paths
-    except (ValueError, _loader.LoadError):
-        return []
+        # Until cryptography is installed it cannot be loaded.
+        loaded = _loader.loaded(question["python"], packages) if homes["cryptography"] else _loader.Loaded([], [], {})
+        violations = _secure_path.verify(
+            paths=_secure_path.parse_paths([*others, *loaded.files]),
+            directories=_secure_path.parse_paths([*surroundings(question, node), *loaded.directories]),
+        )
+        if violations:
+            said = _secure_path.first_messages([violation.message for violation in violations])
+            return {"safe": [], "unsafe": f"{said}: {_secure_path.remedy(loaded.naming(violations))}"}
+        is_own_safe = not own or not _secure_path.verify(paths=_secure_path.parse_paths(own))
+    except (ValueError, _loader.LoadError) as error:
+        return {"safe": [], "unsafe": f"{error}."}
+    return {"safe": (others if homes["cryptography"] else []) + (own if is_own_safe else []), "unsafe": ""}
 
 
 def report(question: dict[str, Any], relabel: Callable[[str], bool]) -> dict[str, object]:
@@ -481,4 +501,4 @@ def report(question: dict[str, Any], relabel: Callable[[str], bool]) -> dict[str
         "stale": stale + [path for path in question["unwanted"] if os.path.lexists(path)],
         **installed(question, relabel),
     }
-    return {**node, "safe": safe(question, node)}
+    return {**node, **verification(question, node)}

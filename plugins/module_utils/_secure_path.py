@@ -296,6 +296,19 @@ def first_messages(messages: Sequence[str]) -> str:
     return "; ".join([*messages[:_SHOWN], *more])
 
 
+def remedy(named_by: Sequence[str]) -> str:
+    """Return what to do about violations, to follow them after a colon.
+
+    Args:
+        named_by: files that name a directory with a violation to the dynamic loader
+    """
+    removal = f", or remove the directory from {' and '.join(named_by)} and run ldconfig" if named_by else ""
+    return (
+        "whoever can change this can change what root runs. Give it to root, and take write permission from group and "
+        f"others{removal}."
+    )
+
+
 def report(outcome: Outcome) -> dict[str, object]:
     """Return a module's result for a repair: changed, repaired, and diff with one entry for each file."""
     repaired = [

@@ -34,10 +34,6 @@ options:
     description: Zone of firewalld in which the daemons' ports are opened. If empty, none are.
     type: str
     required: true
-  remedy:
-    description: What to do about files that others than root can change, after a colon.
-    type: str
-    required: true
 seealso:
   - module: ocihooks.ssh.audit_report
 """
@@ -49,7 +45,6 @@ EXAMPLES = r"""
     launcher: /opt/oci-hooks/bin/ssh_hook
     docker_json: /etc/docker/daemon.json
     firewalld_zone: ""
-    remedy: give it to root, and take write permission from group and others.
 """
 
 RETURN = r"""

@@ -72,6 +72,10 @@ options:
     description: Versions of C(dropbear) and C(openssh). If empty, the installed programs are not compared, and not run.
     type: dict
     default: {}
+  metrics_dir:
+    description: Directory of metrics for node_exporter, if any.
+    type: str
+    default: ""
   unwanted:
     description: Files that must not exist.
     type: list
@@ -92,8 +96,15 @@ options:
     default: ""
   critical:
     description: >-
-      Files and directories that decide what root runs when a container starts. If the hook is as it should be, they are
-      verified as M(ocihooks.ssh.secure_path) does.
+      Files and directories that an installation writes, and that decide what root runs when a container starts. If
+      given, those that exist are verified as M(ocihooks.ssh.secure_path) does, and so is what decides it but is not
+      written, O(provided), O(python) with what it loads for the hook, and, without their contents, the directories that
+      stay as they are when the installation writes in them.
+    type: list
+    elements: path
+    default: []
+  provided:
+    description: Files that decide it too, and must be there before an installation.
     type: list
     elements: path
     default: []
@@ -254,11 +265,17 @@ node:
         ssh-hook-sweep.timer: e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855
     safe:
       description: >-
-        O(critical), and what else decides what root runs, C(versions), C(units) and of C(python) C(import_path) and
-        C(packages), if nobody but root can change any of them. Empty if somebody can, and if C(hook_settings) is null.
+        What only root can change. O(provided) and of C(python) C(import_path) and C(packages) are among it as soon as
+        cryptography is installed, and so are those of O(critical), C(versions) and C(units) that exist, if only root
+        can change all of them.
       type: list
       elements: str
       sample: [/opt/oci-hooks/bin/ssh_hook]
+    unsafe:
+      description: >-
+        How others can change what an installation does not write, and what to do about that. Empty if only root can.
+      type: str
+      sample: ""
     timers:
       description: Names of the hook's systemd timers that are installed.
       type: list
@@ -311,6 +328,8 @@ def main() -> None:
             "hook_digests": {"type": "dict", "default": {}},
             "dropbear_versions": {"type": "dict", "default": {}},
             "critical": paths,
+            "provided": paths,
+            "metrics_dir": {"type": "str", "default": ""},
             "unwanted": paths,
             "written": paths,
             "docker_json": {"type": "path", "default": "/etc/docker/daemon.json"},

@@ -246,12 +246,13 @@ def main() -> None:
             violations = _secure_path.verify(paths=paths, directories=directories)
     except (ValueError, _loader.LoadError) as error:
         module.fail_json(msg=str(error))
+    named_by = loaded.naming(violations) if loaded else []
     if loaded:
-        via = {violation.via for violation in violations}
-        result["named_by"] = sorted({loaded.configured[path] for path in via & loaded.configured.keys()})
+        result["named_by"] = named_by
     result["violations"] = [violation._asdict() for violation in violations]
     if violations and params["state"] != "reported":
-        module.fail_json(msg=_secure_path.summary(violations), **result)
+        said = f"{_secure_path.summary(violations)}: {_secure_path.remedy(named_by)}"
+        module.fail_json(msg=said, **result)
     module.exit_json(**result)
 
 

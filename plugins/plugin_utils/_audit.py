@@ -225,12 +225,14 @@ def findings(row: Mapping[str, Any]) -> list[str]:
     return [*[row["problem"]] * (row["problem"] is not None), *messages, *row["differences"]]
 
 
-def verdict(row: Mapping[str, Any], remedy: str) -> str:
+def verdict(row: Mapping[str, Any], results: Mapping[str, Any]) -> str:
     """Return what a node's audit fails with; empty if the node is as it should be.
 
     Args:
-        remedy: what to do about files that others than root can change
+        results: what the row was made from
     """
+    named_by = _as_dict(results.get("ssh_hook__verified")).get("named_by")
+    remedy = _secure_path.remedy(list(map(printable, named_by)) if isinstance(named_by, list) else [])
     name, differing, tamper = row["name"], row["differences"], [found["message"] for found in row["tamper"]]
     said = (
         (differing, f"On {name} {'; '.join(differing)}. Run the deployment."),

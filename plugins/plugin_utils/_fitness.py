@@ -115,11 +115,13 @@ def _common(
         f"{packages_dir} (ssh_hook_python_packages_dir) on {host} does not hold {_and(missing)}: install what is "
         f"missing there, for {variables['ssh_hook_python']}.",
     )
+    is_there = variables["ssh_hook_passwd_source"] != "file" or node["passwd_file"]
     yield (
-        variables["ssh_hook_passwd_source"] != "file" or node["passwd_file"],
+        is_there,
         f"There is no file {passwd_file} (ssh_hook_passwd_file) on {host}: put it there, or set ssh_hook_passwd_source "
         "to 'getent' to have it made.",
     )
+    yield not is_there or not node["unsafe"], f"On {host} {node['unsafe']}"
 
 
 def _engine_rules(

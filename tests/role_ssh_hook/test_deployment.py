@@ -34,7 +34,7 @@ WITHOUT_PACKAGES = (
     "--mount",
     "sh",
     "-c",
-    'mount -t tmpfs none /usr/lib/python3/dist-packages/pyroute2; exec "$@"',
+    'mount -t tmpfs -o mode=755 none /usr/lib/python3/dist-packages/pyroute2; exec "$@"',
     "-",
 )
 WITHOUT_LIBSECCOMP = (
@@ -42,7 +42,7 @@ WITHOUT_LIBSECCOMP = (
     "--mount",
     "sh",
     "-c",
-    'for l in $(ldconfig -p | sed -n "s/.*libseccomp.* => //p"); do mount --bind /dev/null "$l"; done; exec "$@"',
+    'for l in $(ldconfig -p | sed -n "s/.*libseccomp.* => //p"); do mount --bind /etc/passwd "$l"; done; exec "$@"',
     "-",
 )
 WITH_SUID_DUMPABLE = (
@@ -731,14 +731,19 @@ def test_an_audit_finds_all_that_could_be_tampered_with(tmp_path: Path) -> None:
     assert '"violations"' not in audited.said
 
 
-def test_a_deployment_fails_where_it_may_not_repair() -> None:
-    HOOK_JSON.parent.chmod(0o775)
+@pytest.mark.parametrize("directory", [HOOK_JSON.parent, Path("/opt")])
+def test_a_deployment_changes_nothing_where_it_may_not_repair(directory: Path) -> None:
+    directory.chmod(0o775)
+    LAUNCHER.chmod(0o700)
     try:
-        deployed = play("converge")
+        deployed = play("deploy")
     finally:
-        HOOK_JSON.parent.chmod(0o755)
-    assert deployed.status != 0
-    assert f"{HOOK_JSON.parent}, above {HOOK_JSON}, is writable by its group" in deployed.said
+        directory.chmod(0o755)
+        is_changed = stat.S_IMODE(LAUNCHER.stat().st_mode) != 0o700
+        LAUNCHER.chmod(0o755)
+    assert (deployed.status != 0, is_changed) == (True, False)
+    assert f"On node {directory} is writable by its group" in deployed.said
+    assert deployed.changed == 0
 
 
 def ldconfig() -> None:
@@ -779,7 +784,7 @@ def test_a_library_that_a_user_can_replace_is_found(loader_directory: Path, play
     assert refused.status != 0
     assert (
         f"On node {loader_directory} is owned by daemon (uid 1) and must be owned by root: whoever can change"
-        " this can run code as root when a container starts. Give it to root, and take write permission from group and"
+        " this can change what root runs. Give it to root, and take write permission from group and"
         " others, or remove the directory from /etc/ld.so.conf.d/00-loader.conf and run ldconfig."
     ) in refused.said
     os.chown(loader_directory, 0, 0)
@@ -1018,7 +1023,7 @@ def test_the_directory_of_metrics_must_exist_and_be_roots(as_on_systemd: tuple[s
     METRICS.parent.chmod(0o775)
     refused = play("converge", before=as_on_systemd, variables=WITH_METRICS)
     assert f"On node {METRICS.parent} is writable by its group" in refused.said
-    assert refused.status != 0
+    assert (refused.status != 0, refused.changed) == (True, 0)
     METRICS.parent.chmod(0o755)
     (METRICS.parent / "other.prom").touch()
     os.chown(METRICS.parent / "other.prom", 1, 1)

@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -263,6 +264,8 @@ def test_the_report_is_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         "files": {str(tmp_path / "07-ssh-hook.json"): "0644", str(tmp_path / "08-ssh-hook.json"): "0755"},
         "hook_digests": {"package/cli.py": "0"},
         "critical": ["/etc/passwd"],
+        "provided": [],
+        "metrics_dir": "",
         "dropbear_versions": {"dropbear": "1", "openssh": "2p1"},
         "unwanted": [str(tmp_path / "cdi.json"), str(tmp_path / "cdi.json.old")],
         "docker_json": str(tmp_path / "daemon.json"),
@@ -294,23 +297,86 @@ def test_the_report_is_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert report["stale"] == [str(tmp_path / "cdi.json")]
 
 
-def test_only_what_root_alone_can_change_is_safe(monkeypatch: pytest.MonkeyPatch) -> None:
-    def safe(
-        found: dict[str, Any], *critical: str, files: tuple[str, ...] = (), directories: tuple[str, ...] = ()
-    ) -> list[str]:
-        loaded = node._loader.Loaded([*files], [*directories], {})
-        monkeypatch.setattr(node._loader, "loaded", lambda *_arguments: loaded)
-        return node.safe({"critical": [*critical], "python": "/usr/bin/python3"}, found)
+QUESTION = {
+    "prefix": "/usr/none",
+    "dropbear_dir": "/usr/none/dropbear",
+    "python": "/usr/bin/python3",
+    "passwd_file": "/usr/none/etc/passwd",
+    "name_service": True,
+    "files": {"/usr/share/none/hook.json": "0644"},
+    "metrics_dir": "",
+    "critical": ["/etc/passwd", "/usr/none"],
+    "provided": ["/usr/bin/python3"],
+}
+PYTHON = {"import_path": ["/usr/bin/env"], "packages": {"cryptography": "/bin/sh", "pyroute2": None}}
+FOUND = {"versions": ["/etc/group"], "units": {}, "python": PYTHON, "engines": {"podman": "/usr/bin/podman"}}
+OTHERS, OWN = ["/usr/bin/python3", "/usr/bin/env", "/bin/sh"], ["/etc/passwd", "/etc/group"]
 
-    python = {"import_path": ["/usr/bin/env"], "packages": {"cryptography": "/bin/sh", "pyroute2": None}}
-    whole = {"hook_settings": {}, "versions": ["/etc/group"], "units": {}, "python": python}
-    assert safe(whole, "/etc/passwd") == ["/etc/passwd", "/etc/group", "/usr/bin/env", "/bin/sh"]
-    assert safe({**whole, "hook_settings": None}, "/etc/passwd") == safe(whole) == []
-    assert safe(whole, "/etc/passwd", "/tmp") == safe(whole, "/etc/none") == safe(whole, "relative") == []
-    assert safe({**whole, "versions": ["/tmp"]}, "/etc/passwd") == []
-    assert safe({**whole, "units": {"none.timer": "0"}}, "/etc/passwd") == []
-    assert safe(whole, "/etc/passwd", files=("/tmp",)) == []
-    assert safe(whole, "/etc/passwd", directories=("/tmp/lib",)) == []
+
+@pytest.fixture
+def loads(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    def set_loaded(*files: str, directories: tuple[str, ...] = (), **configured: str) -> None:
+        loaded = node._loader.Loaded([*files], [*directories], {f"/{name}": path for name, path in configured.items()})
+        monkeypatch.setattr(node._loader, "loaded", lambda *_arguments: loaded)
+
+    set_loaded()
+    return set_loaded
+
+
+def test_only_what_root_alone_can_change_is_safe(loads: Callable[..., None]) -> None:
+    def verification(**changes: Any) -> dict[str, object]:
+        return node.verification({**QUESTION, **changes}, FOUND)
+
+    assert verification() == {"safe": OTHERS + OWN, "unsafe": ""}
+    assert verification(critical=[]) == {"safe": [], "unsafe": ""}
+    assert verification(critical=["/etc/passwd", "/tmp"]) == {"safe": OTHERS, "unsafe": ""}
+    without = node.verification({**QUESTION, "critical": ["/usr/none"]}, {**FOUND, "versions": []})
+    assert without == {"safe": OTHERS, "unsafe": ""}
+    assert node.verification(QUESTION, {**FOUND, "versions": ["/tmp"]}) == {"safe": OTHERS, "unsafe": ""}
+
+
+def test_others_files_are_unsafe_before_anything_changes(loads: Callable[..., None]) -> None:
+    def unsafe(found: dict[str, Any] = FOUND, **changes: Any) -> object:
+        verified = node.verification({**QUESTION, **changes}, found)
+        assert verified["safe"] == []
+        return verified["unsafe"]
+
+    assert str(unsafe(provided=["/etc/none"])).startswith("/etc/none does not exist: whoever can change this ")
+    assert "/tmp, above /tmp/none, is writable by everyone and" in str(unsafe(provided=["/tmp/none"]))
+    assert "'relative' must be absolute" in str(unsafe(provided=["relative"]))
+    assert "/tmp" in str(unsafe({**FOUND, "python": {**PYTHON, "import_path": ["/tmp"]}}))
+    loads("/tmp")
+    assert "/tmp" in str(unsafe())
+    loads(directories=("/tmp/lib",), **{"tmp/lib": "/etc/ld.so.conf.d/x.conf"})
+    assert "remove the directory from /etc/ld.so.conf.d/x.conf and run ldconfig." in str(unsafe())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"prefix": "/tmp/prefix"},
+        {"dropbear_dir": "/tmp/none/dropbear"},
+        {"passwd_file": "/tmp/passwd"},
+        {"files": {"/tmp/hooks.d/hook.json": "0644"}},
+        {"metrics_dir": "/tmp"},
+    ],
+)
+def test_where_an_installation_writes_nobody_else_may(loads: Callable[..., None], changes: dict[str, Any]) -> None:
+    assert "/tmp" in str(node.verification({**QUESTION, **changes}, FOUND)["unsafe"])
+
+
+def test_where_an_installation_does_not_write_others_may(loads: Callable[..., None]) -> None:
+    question = {**QUESTION, "files": {"/tmp/hooks.d/hook.json": "0644"}, "metrics_dir": "/tmp"}
+    assert node.verification(question, {**FOUND, "engines": {}})["unsafe"] == ""
+    question = {**QUESTION, "passwd_file": "/tmp/passwd", "name_service": False}
+    assert node.verification(question, FOUND)["unsafe"] == ""
+
+
+def test_packages_are_not_safe_before_they_are_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(node._loader, "loaded", None)
+    found = {**FOUND, "python": {**PYTHON, "packages": {"cryptography": None, "pyroute2": None}}}
+    assert node.verification(QUESTION, found) == {"safe": OWN, "unsafe": ""}
+    assert "/tmp" in str(node.verification({**QUESTION, "provided": ["/tmp"]}, found)["unsafe"])
 
 
 def test_programs_that_others_can_change_are_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -323,9 +389,12 @@ def test_programs_that_others_can_change_are_not_run(tmp_path: Path, monkeypatch
 
 
 def test_an_interpreter_that_cannot_load_the_packages_is_not_safe() -> None:
-    python = {"import_path": [], "packages": {}}
-    whole = {"hook_settings": {}, "versions": [], "units": {}, "python": python}
-    assert node.safe({"critical": ["/etc/passwd"], "python": "/bin/false"}, whole) == []
+    verified = node.verification({**QUESTION, "python": "/bin/false"}, FOUND)
+    assert verified == {
+        "safe": [],
+        "unsafe": "/bin/false cannot import cryptography and pyroute2 as an ordinary user: exit status 1.",
+    }
+
 
 
 def test_files_count_only_as_they_are_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -165,25 +165,34 @@ def test_what_the_deployment_would_change_is_a_difference(changes: dict[str, Any
     assert audit.differences(results(**changes), VARIABLES) == differences
 
 
+REMEDY = (
+    "whoever can change this can change what root runs. Give it to root, and take write permission from group and others"
+)
+
+
 def test_what_an_audit_fails_with() -> None:
-    assert audit.verdict(row(), "repair it.") == ""
-    differs = row(ssh_hook__engines={"removed": ["/a"], "written": ["/b"]})
-    assert audit.verdict(differs, "repair it.") == (
+    def verdict(**changes: Any) -> str:
+        return audit.verdict(row(**changes), results(**changes))
+
+    assert verdict() == ""
+    assert verdict(ssh_hook__engines={"removed": ["/a"], "written": ["/b"]}) == (
         "On node1 /a is one hook JSON too many; /b is not as the variables say. Run the deployment."
     )
     violations = [{**VIOLATION, "message": f"/{number} is owned by bob"} for number in range(5)]
     unsafe = {
         "violations": [*violations[:3], {**VIOLATION, "rule": "missing", "path": "/c", "message": "/c is missing"}]
     }
-    assert audit.verdict(row(ssh_hook__verified=unsafe), "repair it.") == (
+    assert verdict(ssh_hook__verified=unsafe) == (
         "On node1 /c is missing. Run the deployment. "
-        "On node1 /0 is owned by bob; /1 is owned by bob; /2 is owned by bob: repair it."
+        f"On node1 /0 is owned by bob; /1 is owned by bob; /2 is owned by bob: {REMEDY}."
     )
-    assert audit.verdict(row(ssh_hook__verified={"violations": violations}), "repair it.") == (
-        "On node1 /0 is owned by bob; /1 is owned by bob; /2 is owned by bob; and 2 more: repair it."
+    named = {"violations": violations, "named_by": ["/etc/ld.so.conf.d/a\n.conf"]}
+    assert verdict(ssh_hook__verified=named) == (
+        f"On node1 /0 is owned by bob; /1 is owned by bob; /2 is owned by bob; and 2 more: {REMEDY}, or remove the "
+        "directory from /etc/ld.so.conf.d/a\\n.conf and run ldconfig."
     )
-    lost = row(ssh_hook__facts={"unreachable": True, "msg": "no route"})
-    assert audit.verdict(lost, "repair it.") == "node1 was not reached: no route"
+    assert verdict(ssh_hook__verified={"violations": violations[:1], "named_by": 7}).endswith(f"{REMEDY}.")
+    assert verdict(ssh_hook__facts={"unreachable": True, "msg": "no route"}) == "node1 was not reached: no route"
 
 
 @pytest.mark.parametrize("answer", [{"users": 7}, {"users": [{}]}, {"users": [7]}])

@@ -51,6 +51,7 @@ NODE: dict[str, Any] = {
     "dead_links": [],
     "read_only": [],
     "full": [],
+    "unsafe": "",
 }
 
 
@@ -107,6 +108,7 @@ REFUSED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
         "n1 is s390x, and the role dropbear builds programs only for aarch64, ppc64le, riscv64, x86_64: leave",
     ),
     ({}, {"full": ["/opt"]}, "On n1 the file system of /opt has less than 8 MB left: make room."),
+    ({}, {"unsafe": "/opt is alice's: whoever can."}, "On n1 /opt is alice's: whoever can."),
     (
         {},
         {"other_hooks": ["/a.json"]},
