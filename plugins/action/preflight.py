@@ -65,7 +65,6 @@ def question(values: Mapping[str, Any], purpose: str, *, with_dropbear: bool) ->
     """Return the arguments of the module node_facts."""
     is_removal, versions = purpose == "remove", wanted_versions(values)
     passwd_file, asks_names = values["ssh_hook_passwd_file"], values["ssh_hook_passwd_source"] == "getent"
-    written = [values["ssh_hook_prefix"], values["ssh_hook_dropbear_dir"].rpartition("/")[0]]
     return {
         "prefix": values["ssh_hook_prefix"],
         "python": values["ssh_hook_python"],
@@ -89,7 +88,6 @@ def question(values: Mapping[str, Any], purpose: str, *, with_dropbear: bool) ->
         "provided": [values["ssh_hook_python"], *[passwd_file] * (not asks_names)],
         "metrics_dir": values["ssh_hook_metrics_dir"],
         "unwanted": [] if values["ssh_hook_cdi"] else [_CDI_FILE],
-        "written": [*written, *[passwd_file.rpartition("/")[0]] * asks_names],
         "docker_json": _fitness.DOCKER_JSON,
         "firewalld_zone": values["ssh_hook_firewalld_zone"],
     }

@@ -19,7 +19,7 @@ import subprocess
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from . import _bytecode, _files
+from . import _bytecode, _files, _nobody
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -178,15 +178,13 @@ def versions(prefix: str) -> list[str]:
 
 
 def run_python(python: str, program: str, text: str) -> bytes:
-    """Return what a program, run by the hook's interpreter in isolation with a text as its input, writes.
+    """Return what a program, run by the hook's interpreter in isolation and as nobody, writes; a text is its input.
 
     Raises:
         NotInstalled: it fails.
     """
     try:
-        answer = subprocess.run(
-            [python, "-I", "-S", "-c", program], input=text.encode(), capture_output=True, timeout=SECONDS, check=False
-        )
+        answer = _nobody.run([python, "-I", "-S", "-c", program], text.encode(), seconds=SECONDS)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise NotInstalled(f"{python} cannot compile the hook: {error}") from error
     if answer.returncode != 0:

@@ -3,8 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Find out what an interpreter loads for the SSH hook, and where the dynamic loader looks for it.
 
-The interpreter runs with the launcher's options, but as the user nobody and without the caller's environment, because
-others may have replaced a library.
+The interpreter runs with the launcher's options, but as the user nobody and without the caller's environment.
 """
 
 from __future__ import annotations
@@ -17,11 +16,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from . import _nobody
+
 if TYPE_CHECKING:
     from ._secure_path import Violation
 
-NOBODY = 65534
 FLAGS = "-BISXutf8"  # of the launcher
+SECONDS = 60
 PRELOAD = "/etc/ld.so.preload"
 CACHE = "/etc/ld.so.cache"
 CONFIGURATION = "/etc/ld.so.conf"
@@ -63,28 +64,18 @@ def load(python: str, packages: list[str]) -> tuple[set[str], set[str]]:
 
     Raises LoadError.
     """
-    nobody = NOBODY if os.geteuid() == 0 else None
     try:
-        answer = subprocess.run(
-            [python, FLAGS, "-c", LOAD, *packages],
-            env={"LD_DEBUG": "libs"},
-            cwd="/",
-            user=nobody,
-            group=nobody,
-            extra_groups=None if nobody is None else [],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            encoding="utf-8",
-            errors="surrogateescape",
-            check=False,
-        )
+        answer = _nobody.run([python, FLAGS, "-c", LOAD, *packages], env={"LD_DEBUG": "libs"}, seconds=SECONDS)
     except OSError as error:
         raise LoadError(f"{python} cannot be run by an ordinary user: {error.strerror}") from None
+    except subprocess.TimeoutExpired:
+        raise LoadError(f"{python} did not import cryptography and pyroute2 within {SECONDS} seconds") from None
+    maps, debug = (os.fsdecode(output) for output in (answer.stdout, answer.stderr))
     if answer.returncode != 0:
-        said = [line for line in answer.stderr.splitlines() if not re.match(r" +\d+:\t", line)]
+        said = [line for line in debug.splitlines() if not re.match(r" +\d+:\t", line)]
         reason = said[-1] if said else f"exit status {answer.returncode}"
         raise LoadError(f"{python} cannot import cryptography and pyroute2 as an ordinary user: {reason}")
-    return set(mapped(answer.stdout)) or set(initialized(answer.stderr)), set(tried(answer.stderr))
+    return set(mapped(maps)) or set(initialized(debug)), set(tried(debug))
 
 
 def mapped(maps: str) -> Iterator[str]:

@@ -21,7 +21,7 @@ import subprocess
 from collections.abc import Callable
 from typing import Any
 
-from . import _docker, _dropbear, _files, _hook_package, _image, _loader, _passwd_file, _secure_path, _timers
+from . import _docker, _dropbear, _files, _hook_package, _image, _loader, _nobody, _passwd_file, _secure_path, _timers
 
 ENGINES = ("podman", "crun", "runc", "sarus")
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -40,7 +40,7 @@ SECONDS = 60
 GETENT_SECONDS = 20  # a slower name service is asked again, with a longer deadline, when the file is written
 ZONES = ("/etc/firewalld/zones", "/usr/lib/firewalld/zones")
 
-# What the hook's interpreter, isolated, says of itself. Libraries are loaded as nobody: others may have replaced them.
+# What the hook's interpreter, isolated and run by nobody, says of itself.
 INTERPRETER = """
 import sys
 print("Python %d.%d" % sys.version_info[:2])
@@ -53,10 +53,6 @@ if sys.version_info >= (3, 9):
     directories = [sys.argv[1]] if sys.argv[1] else own
     homes = {name: next((path for path in directories if holds(path, name)), None) for name in sys.argv[2:]}
     path = [path for path in sys.path if os.path.exists(path)]
-    if os.geteuid() == 0:
-        os.setgroups([])
-        os.setgid(65534)
-        os.setuid(65534)
     try:
         ctypes.CDLL("libseccomp.so.2")
         libseccomp = True
@@ -68,28 +64,30 @@ PACKAGES = ("cryptography", "pyroute2")
 
 
 def interpreter(python: str, packages_dir: str) -> dict[str, object]:
-    """Return what is known of the interpreter of the hook: whether it is a program, its version, what it can load."""
-    facts: dict[str, object] = {"exists": False, "version": None, "import_path": [], "libseccomp": False}
+    """Return what is known of the interpreter of the hook: whether it is a program, its version, what it can load.
+
+    To its import path belongs the file by which a virtual environment sets it.
+    """
+    facts: dict[str, Any] = {"exists": False, "runs": False, "version": None, "import_path": [], "libseccomp": False}
     facts["packages"] = dict.fromkeys(PACKAGES)
     if not os.path.isfile(python) or not os.access(python, os.X_OK):
         return facts
     facts["exists"] = True
     try:
-        answer = subprocess.run(
-            [python, "-I", "-S", "-c", INTERPRETER, packages_dir, *PACKAGES],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=SECONDS,
-            check=False,
-        )
+        command = [python, "-I", "-S", "-c", INTERPRETER, packages_dir, *PACKAGES]
+        answer = _nobody.run(command, seconds=SECONDS)
     except (OSError, subprocess.TimeoutExpired):
         return facts
+    facts["runs"] = True
     first, _newline, rest = answer.stdout.decode(errors="replace").partition("\n")
     numbers = re.fullmatch(r"Python ([0-9]+)\.([0-9]+)", first.strip())
     if numbers:
         facts["version"] = f"{numbers[1]}.{numbers[2]}"
     if rest.startswith("{"):
         facts.update(json.loads(rest))
+    directory = os.path.dirname(python)
+    environments = [f"{place}/pyvenv.cfg" for place in (directory, os.path.dirname(directory))]
+    facts["import_path"] += filter(os.path.exists, environments)
     return facts
 
 
@@ -428,14 +426,27 @@ def installed(question: dict[str, Any], relabel: Callable[[str], bool]) -> dict[
     }
 
 
-def surroundings(question: dict[str, Any], node: dict[str, Any]) -> list[str]:
-    """Return the directories in which an installation writes, or makes its own, and which it leaves as they are."""
-    own = [question["prefix"], os.path.dirname(question["dropbear_dir"])]
-    places = [os.path.dirname(path) for path in own]
-    places += [os.path.dirname(question["passwd_file"])] * question["name_service"]
-    if node["engines"]:
+def written(question: dict[str, Any], engines: bool) -> list[str]:
+    """Return the directories of an installation, and that of the passwd file if it is written.
+
+    Args:
+        engines: whether the node has a container engine; else it gets no Dropbear
+    """
+    passwd_dir = os.path.dirname(question["passwd_file"])
+    dropbear_prefix = os.path.dirname(question["dropbear_dir"])
+    return [question["prefix"], *[dropbear_prefix] * engines, *[passwd_dir] * question["name_service"]]
+
+
+def surroundings(question: dict[str, Any], engines: bool) -> list[str]:
+    """Return the directories in which an installation writes files, or makes directories of its own.
+
+    Args:
+        engines: whether the node has a container engine
+    """
+    places = [*written(question, engines), *(f"{question['prefix']}/{name}" for name in ("lib", "libexec"))]
+    if engines:
         places += [*map(os.path.dirname, question["files"]), *filter(None, [question["metrics_dir"]])]
-    return [path for path in places if not any(f"{path}/".startswith(f"{directory}/") for directory in own)]
+    return [*places, _timers.UNITS]
 
 
 def verification(question: dict[str, Any], node: dict[str, Any]) -> dict[str, object]:
@@ -456,11 +467,10 @@ def verification(question: dict[str, Any], node: dict[str, Any]) -> dict[str, ob
         loaded = _loader.loaded(question["python"], packages) if homes["cryptography"] else _loader.Loaded([], [], {})
         violations = _secure_path.verify(
             paths=_secure_path.parse_paths([*others, *loaded.files]),
-            directories=_secure_path.parse_paths([*surroundings(question, node), *loaded.directories]),
+            directories=_secure_path.parse_paths([*surroundings(question, bool(node["engines"])), *loaded.directories]),
         )
         if violations:
-            said = _secure_path.first_messages([violation.message for violation in violations])
-            return {"safe": [], "unsafe": f"{said}: {_secure_path.remedy(loaded.naming(violations))}"}
+            return {"safe": [], "unsafe": _secure_path.sentences(violations, loaded.naming(violations))}
         is_own_safe = not own or not _secure_path.verify(paths=_secure_path.parse_paths(own))
     except (ValueError, _loader.LoadError) as error:
         return {"safe": [], "unsafe": f"{error}."}
@@ -476,6 +486,7 @@ def report(question: dict[str, Any], relabel: Callable[[str], bool]) -> dict[str
     """
     image = _image.is_image()
     found = engines()
+    places = written(question, bool(found))
     read = hooks_dirs(found)
     searched = [os.path.dirname(path) for path in question["json_files"]]
     searched += [directory for directories in read.values() for directory in directories]
@@ -495,9 +506,9 @@ def report(question: dict[str, Any], relabel: Callable[[str], bool]) -> dict[str
         "passwd_file": os.path.isfile(question["passwd_file"]),
         "firewalld_zone": bool(question["firewalld_zone"]) and has_zone(question["firewalld_zone"]),
         "missing": [path for path in question["directories"] if not os.path.isdir(path)],
-        "dead_links": sorted({link for path in question["written"] if (link := dead_link(path))}),
-        "read_only": [path for path in question["written"] if read_only(path)],
-        "full": [path for path in question["written"] if not read_only(path) and full(path)],
+        "dead_links": sorted({link for path in places if (link := dead_link(path))}),
+        "read_only": [path for path in places if read_only(path)],
+        "full": [path for path in places if not read_only(path) and full(path)],
         "stale": stale + [path for path in question["unwanted"] if os.path.lexists(path)],
         **installed(question, relabel),
     }

@@ -45,6 +45,8 @@ ACL_WRITABLE = "acl_writable"
 OTHER_WRITABLE = "other_writable"
 UNVERIFIABLE = "unverifiable"
 
+ABSENT = (MISSING, DANGLING_LINK)  # nobody can change what is not there
+
 _MAX_LINKS = 40  # of the kernel, for one path
 _SHOWN = 3  # violations in a summary
 
@@ -284,10 +286,21 @@ def repair(*, paths: Sequence[bytes], apply: bool) -> Outcome:
     return repair_run.outcome
 
 
-def summary(violations: Sequence[Violation]) -> str:
-    """Return one line with the number of violations and the first messages."""
+def summary(violations: Sequence[Violation], named_by: Sequence[str]) -> str:
+    """Return one line with the number of violations and what `sentences` says."""
+    number = f"{len(violations)} violation{'s' if len(violations) != 1 else ''}"
+    return f"{number}: {sentences(violations, named_by)}"
+
+
+def sentences(violations: Sequence[Violation], named_by: Sequence[str]) -> str:
+    """Return one line with the first messages and, unless all that is wrong is that something misses, the remedy.
+
+    Args:
+        named_by: files that name a directory with a violation to the dynamic loader
+    """
     messages = first_messages([violation.message for violation in violations])
-    return f"{len(violations)} violation{'s' if len(violations) != 1 else ''}: {messages}"
+    is_absent = all(violation.rule in ABSENT for violation in violations)
+    return f"{messages}." if is_absent else f"{messages}: {remedy(named_by)}"
 
 
 def first_messages(messages: Sequence[str]) -> str:

@@ -81,11 +81,6 @@ options:
     type: list
     elements: path
     default: []
-  written:
-    description: Directories in which an installation writes.
-    type: list
-    elements: path
-    default: []
   docker_json:
     description: The configuration of Docker's daemon.
     type: path
@@ -154,12 +149,13 @@ node:
       sample: true
     python:
       description: >-
-        Of O(python) whether it C(exists); its C(version), or null if it is not Python; the directories of its
-        C(import_path) when it is isolated; the directory of each of its C(packages) cryptography and pyroute2, or null;
-        and whether it can load C(libseccomp).
+        Of O(python) whether it C(exists), and whether the user nobody C(runs) it; its C(version), or null if it is not
+        Python; its C(import_path) when it is isolated, with the file by which a virtual environment sets that; the
+        directory of each of its C(packages) cryptography and pyroute2, or null; and whether it can load C(libseccomp).
       type: dict
       sample:
         exists: true
+        runs: true
         version: "3.11"
         import_path: [/usr/lib/python3.11, /usr/lib/python3.11/lib-dynload]
         packages: {cryptography: /usr/lib/python3/dist-packages, pyroute2: null}
@@ -235,17 +231,19 @@ node:
       elements: str
       sample: []
     dead_links:
-      description: Links above O(written) that lead to nothing, as in an image without what its nodes mount.
+      description: >-
+        Links above directories of an installation that lead to nothing, as in an image without what its nodes mount.
       type: list
       elements: str
       sample: []
     read_only:
-      description: Those of O(written) that lie on a read-only file system.
+      description: >-
+        Directories of an installation, and that of O(passwd_file) with O(name_service), on a read-only file system.
       type: list
       elements: str
       sample: []
     full:
-      description: Those of O(written) that lie on a file system with too little room.
+      description: Those of them that lie on a file system with too little room.
       type: list
       elements: str
       sample: []
@@ -331,7 +329,6 @@ def main() -> None:
             "provided": paths,
             "metrics_dir": {"type": "str", "default": ""},
             "unwanted": paths,
-            "written": paths,
             "docker_json": {"type": "path", "default": "/etc/docker/daemon.json"},
             "firewalld_zone": {"type": "str", "default": ""},
         },

@@ -251,8 +251,7 @@ def main() -> None:
         result["named_by"] = named_by
     result["violations"] = [violation._asdict() for violation in violations]
     if violations and params["state"] != "reported":
-        said = f"{_secure_path.summary(violations)}: {_secure_path.remedy(named_by)}"
-        module.fail_json(msg=said, **result)
+        module.fail_json(msg=_secure_path.summary(violations, named_by), **result)
     module.exit_json(**result)
 
 

@@ -47,8 +47,6 @@ RESULTS = (
     "ssh_hook__timers_result",
     "ssh_hook__verified",
 )
-# Violations of secure_path that are differences: nobody can change what is not there.
-ABSENT = ("missing", "dangling_link")
 _MAX_SHOWN = 6  # findings of a line of the table
 _NAMES_WIDTH = 36  # characters of the table's first column
 _WIDTH = 110  # characters of a line
@@ -158,8 +156,8 @@ def _row(name: str, results: Mapping[str, Any], variables: Variables | None) -> 
     node, programs = _as_dict(preflight.get("node")), _as_dict(results.get("dropbear__programs"))
     violations = _as_dict(results.get("ssh_hook__verified")).get("violations") or []
     tamper = [{key: printable(found[key]) for key in ("path", "rule", "message")} for found in violations]
-    absent = [found for found in tamper if found["rule"] in ABSENT]
-    tamper = [found for found in tamper if found["rule"] not in ABSENT]
+    absent = [found for found in tamper if found["rule"] in _secure_path.ABSENT]
+    tamper = [found for found in tamper if found["rule"] not in _secure_path.ABSENT]
     differing = [] if variables is None else list(map(printable, differences(results, variables)))
     named = "\n".join(differing)
     differing += [found["message"] for found in absent if found["path"] not in named]

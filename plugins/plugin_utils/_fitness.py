@@ -46,6 +46,11 @@ def wrong_interpreter(host: str, variables: Mapping[str, Any], node: Mapping[str
         return (
             f"There is no program {python} (ssh_hook_python) on {host}: install Python 3.9 or newer, or name another."
         )
+    if not facts["runs"]:
+        return (
+            f"{python} (ssh_hook_python) on {host} cannot be run by an ordinary user: let all users run it, or name "
+            "another."
+        )
     version = facts["version"]
     if version is None or numbers(version) < OLDEST_PYTHON:
         what = "not Python" if version is None else f"Python {version}"

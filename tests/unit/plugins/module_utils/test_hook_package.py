@@ -76,6 +76,7 @@ def hook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> hook_package.Hook:
     monkeypatch.setattr(hook_package, "RECORDS", str(tmp_path / "records"))
     monkeypatch.setattr(hook_package, "MOUNT_POINT", str(tmp_path / "containers/ssh"))
     monkeypatch.setattr(hook_package, "install_launcher", lambda hook, check: None)
+    monkeypatch.setattr(hook_package._nobody, "rights", dict)  # nobody may not run each interpreter of the unit tests
     return hook_package.Hook(str(tmp_path / "hook"), sys.executable, {}, bytecode.digests(SOURCES))
 
 
@@ -185,6 +186,7 @@ def test_another_program_at_the_launchers_path_is_left_alone(hook: hook_package.
 
 def test_settings_are_found_only_of_a_hook_that_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hook_package, "MOUNT_POINT", str(tmp_path / "containers/ssh"))
+    monkeypatch.setattr(hook_package._nobody, "rights", dict)
     sources = {
         **SOURCES,
         "package/cli.py": "def main(arguments, settings):\n    return 0\n",

@@ -226,6 +226,13 @@ def test_suid_dumpable_of_a_kernel_without_it_is_the_default(tmp_path: Path) -> 
     assert node.suid_dumpable(str(tmp_path / "none")) == 0
 
 
+@pytest.fixture
+def keeps_rights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody may not enter the directory of this test, and of this interpreter perhaps."""
+    monkeypatch.setattr(node._nobody, "rights", dict)
+
+
+@pytest.mark.usefixtures("keeps_rights")
 def test_python_packages_are_looked_for_in_the_sites_directory(tmp_path: Path) -> None:
     (tmp_path / "cryptography").mkdir()
     (tmp_path / "pyroute2").mkdir()
@@ -234,10 +241,13 @@ def test_python_packages_are_looked_for_in_the_sites_directory(tmp_path: Path) -
     assert facts["packages"] == {"cryptography": None, "pyroute2": str(tmp_path)}
 
 
+@pytest.mark.usefixtures("keeps_rights")
 def test_an_interpreter_says_what_it_is_or_is_none(tmp_path: Path) -> None:
     facts = node.interpreter(sys.executable, "")
     assert (facts["exists"], facts["version"]) == (True, ".".join(map(str, sys.version_info[:2])))
-    assert set(facts["import_path"]) <= set(sys.path)
+    environment = [f"{sys.prefix}/pyvenv.cfg"] * (sys.prefix != sys.base_prefix)
+    assert facts["import_path"][-1:] == environment
+    assert set(facts["import_path"]) <= {*sys.path, *environment}
     assert f"{sys.base_prefix}/lib/python{facts['version']}" in facts["import_path"]
     assert facts["libseccomp"] in (True, False)
     for text, version in (("echo Python 3.8", "3.8"), ("echo else", None), ("exit 1", None)):
@@ -270,7 +280,6 @@ def test_the_report_is_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         "unwanted": [str(tmp_path / "cdi.json"), str(tmp_path / "cdi.json.old")],
         "docker_json": str(tmp_path / "daemon.json"),
         "firewalld_zone": "",
-        "written": [str(tmp_path / "none"), "/proc/self"],
     }
     (tmp_path / "cdi.json").touch()
     (tmp_path / "08-ssh-hook.json").write_text(json.dumps(OTHER), encoding="utf-8")
@@ -281,7 +290,7 @@ def test_the_report_is_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert report["kernel"] == os.uname().release
     assert report["architecture"] == os.uname().machine
     assert report["missing"] == [str(tmp_path / "none")]
-    assert (report["read_only"], report["full"]) == ([], ["/proc/self"])
+    assert (report["read_only"], report["full"], node.full("/proc/self")) == ([], [], True)
     assert (report["passwd_file"], report["passwd_outdated"]) == (True, False)
     assert list(report["files"]) == [str(tmp_path / "08-ssh-hook.json")]
     assert (report["hook_settings"], report["release"], report["units"], report["safe"]) == (None, "", {}, [])
@@ -341,7 +350,7 @@ def test_others_files_are_unsafe_before_anything_changes(loads: Callable[..., No
         assert verified["safe"] == []
         return verified["unsafe"]
 
-    assert str(unsafe(provided=["/etc/none"])).startswith("/etc/none does not exist: whoever can change this ")
+    assert str(unsafe(provided=["/etc/none"])).startswith("/etc/none does not exist.")
     assert "/tmp, above /tmp/none, is writable by everyone and" in str(unsafe(provided=["/tmp/none"]))
     assert "'relative' must be absolute" in str(unsafe(provided=["relative"]))
     assert "/tmp" in str(unsafe({**FOUND, "python": {**PYTHON, "import_path": ["/tmp"]}}))
@@ -356,9 +365,11 @@ def test_others_files_are_unsafe_before_anything_changes(loads: Callable[..., No
     [
         {"prefix": "/tmp/prefix"},
         {"dropbear_dir": "/tmp/none/dropbear"},
+        {"prefix": "/tmp"},
         {"passwd_file": "/tmp/passwd"},
         {"files": {"/tmp/hooks.d/hook.json": "0644"}},
         {"metrics_dir": "/tmp"},
+        {"prefix": "/opt", "dropbear_dir": "/tmp/dropbear", "metrics_dir": "/tmp/metrics"},
     ],
 )
 def test_where_an_installation_writes_nobody_else_may(loads: Callable[..., None], changes: dict[str, Any]) -> None:
@@ -366,7 +377,8 @@ def test_where_an_installation_writes_nobody_else_may(loads: Callable[..., None]
 
 
 def test_where_an_installation_does_not_write_others_may(loads: Callable[..., None]) -> None:
-    question = {**QUESTION, "files": {"/tmp/hooks.d/hook.json": "0644"}, "metrics_dir": "/tmp"}
+    of_engines = {"files": {"/tmp/hooks.d/hook.json": "0644"}, "metrics_dir": "/tmp", "dropbear_dir": "/tmp/x"}
+    question = {**QUESTION, **of_engines}
     assert node.verification(question, {**FOUND, "engines": {}})["unsafe"] == ""
     question = {**QUESTION, "passwd_file": "/tmp/passwd", "name_service": False}
     assert node.verification(question, FOUND)["unsafe"] == ""
@@ -394,7 +406,6 @@ def test_an_interpreter_that_cannot_load_the_packages_is_not_safe() -> None:
         "safe": [],
         "unsafe": "/bin/false cannot import cryptography and pyroute2 as an ordinary user: exit status 1.",
     }
-
 
 
 def test_files_count_only_as_they_are_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

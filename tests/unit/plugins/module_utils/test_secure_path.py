@@ -526,7 +526,7 @@ def test_odd_names_are_shown_on_one_line(tree: Path) -> None:
     for violations in (verify(tree), verify(os.fsdecode(path))):
         (violation,) = violations
         assert violation.path == f"{tree}/new\\nline \\xff\\xfe \\\\ \\x1b[31m é/x"
-        assert secure_path.summary(violations).isprintable()
+        assert secure_path.summary(violations, []).isprintable()
     repair(os.fsdecode(path))
     assert verify(tree) == []
 
@@ -814,7 +814,11 @@ def test_a_summary_counts_all_and_says_the_first(tree: Path) -> None:
         make(tree / name, 0o646)
     violations = verify(tree)
     line = "is writable by everyone and must not be"
-    assert secure_path.summary(violations[:1]) == f"1 violation: {tree}/a {line}"
-    assert secure_path.summary(violations) == (
-        f"5 violations: {tree}/a {line}; {tree}/b {line}; {tree}/c {line}; and 2 more"
+    assert secure_path.summary(violations[:1], []) == f"1 violation: {tree}/a {line}: {secure_path.remedy([])}"
+    assert secure_path.summary(violations, ["/etc/x.conf"]) == (
+        f"5 violations: {tree}/a {line}; {tree}/b {line}; {tree}/c {line}; and 2 more: whoever can change this can "
+        "change what root runs. Give it to root, and take write permission from group and others, or remove the "
+        "directory from /etc/x.conf and run ldconfig."
     )
+    missing = verify(tree / "none")
+    assert secure_path.summary(missing, []) == f"1 violation: {tree}/none does not exist."

@@ -166,7 +166,8 @@ def test_what_the_deployment_would_change_is_a_difference(changes: dict[str, Any
 
 
 REMEDY = (
-    "whoever can change this can change what root runs. Give it to root, and take write permission from group and others"
+    "whoever can change this can change what root runs. "
+    "Give it to root, and take write permission from group and others"
 )
 
 

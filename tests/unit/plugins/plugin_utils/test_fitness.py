@@ -34,6 +34,7 @@ NODE: dict[str, Any] = {
     "kernel": "6.12.0-1-amd64",
     "python": {
         "exists": True,
+        "runs": True,
         "version": "3.11",
         "packages": {"cryptography": "/x", "pyroute2": "/x"},
         "libseccomp": True,
@@ -71,6 +72,7 @@ def test_a_fit_node_is_accepted_without_a_remark() -> None:
 
 
 REFUSED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
+    ({}, {"python": {"exists": True, "runs": False}}, "/usr/bin/python3 (ssh_hook_python) on n1 cannot be run by an"),
     ({}, {"python": {"exists": False}}, "There is no program /usr/bin/python3 (ssh_hook_python) on n1: install Python"),
     ({}, {"python": {"version": None}}, "/usr/bin/python3 (ssh_hook_python) on n1 is not Python, and the hook needs"),
     ({}, {"python": {"version": "3.8"}}, "/usr/bin/python3 (ssh_hook_python) on n1 is Python 3.8, and the hook needs"),

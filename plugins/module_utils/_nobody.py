@@ -1,0 +1,32 @@
+# Copyright (c) ocihooks.ssh contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Run a program as the user nobody, since others may have changed it or what it loads."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+NOBODY = 65534
+
+
+def rights() -> dict[str, Any]:
+    """Return the arguments of subprocess.run by which root gives up its rights. Others keep theirs."""
+    return {} if os.geteuid() else {"user": NOBODY, "group": NOBODY, "extra_groups": []}
+
+
+def run(
+    command: Sequence[str], stdin: bytes = b"", *, env: Mapping[str, str] | None = None, seconds: float
+) -> subprocess.CompletedProcess[bytes]:
+    """Run a command in the root directory. Return its result, with what it has written.
+
+    Raises:
+        OSError: nobody may not run it.
+        subprocess.TimeoutExpired: it took longer than this time.
+    """
+    return subprocess.run(
+        command, input=stdin, capture_output=True, cwd="/", env=env, timeout=seconds, check=False, **rights()
+    )
