@@ -345,7 +345,8 @@ def test_only_what_root_alone_can_change_is_safe(loads: Callable[..., None]) -> 
 
 
 def test_others_files_are_unsafe_before_anything_changes(loads: Callable[..., None]) -> None:
-    def unsafe(found: dict[str, Any] = FOUND, **changes: Any) -> object:
+    def unsafe(import_path: tuple[str, ...] = (), **changes: Any) -> object:
+        found = {**FOUND, "python": {**PYTHON, "import_path": [*import_path]}}
         verified = node.verification({**QUESTION, **changes}, found)
         assert verified["safe"] == []
         return verified["unsafe"]
@@ -353,7 +354,7 @@ def test_others_files_are_unsafe_before_anything_changes(loads: Callable[..., No
     assert str(unsafe(provided=["/etc/none"])).startswith("/etc/none does not exist.")
     assert "/tmp, above /tmp/none, is writable by everyone and" in str(unsafe(provided=["/tmp/none"]))
     assert "'relative' must be absolute" in str(unsafe(provided=["relative"]))
-    assert "/tmp" in str(unsafe({**FOUND, "python": {**PYTHON, "import_path": ["/tmp"]}}))
+    assert "/tmp" in str(unsafe(("/tmp",)))
     loads("/tmp")
     assert "/tmp" in str(unsafe())
     loads(directories=("/tmp/lib",), **{"tmp/lib": "/etc/ld.so.conf.d/x.conf"})
