@@ -38,7 +38,8 @@ class ActionModule(ActionBase):
         rows = [self._row(host, hostvars[host]) for host in variables["ansible_play_hosts_all"]]
         # What the arguments say is the first host's, whose facts could have set it.
         suspicious = _variables.wrong_facts(variables["inventory_hostname"], variables.get("ansible_facts", {}))
-        keys = self._keys(variables) if arguments.get("users") and not suspicious else None
+        safe = [row["name"] for row in rows if row["state"] in (_audit.OK, _audit.DIFFERS)]
+        keys = self._keys(variables, safe) if arguments.get("users") and not suspicious else None
         text = _audit.report(rows, keys, variables.get("ansible_limit"), _sources.version())
         directory = str(arguments.get("directory", ""))
         is_wanted = directory.startswith("/") and not suspicious  # the preflight refuses any other
@@ -67,11 +68,14 @@ class ActionModule(ActionBase):
             return row
         return _audit.unfinished_row(host, {name: variables[name] for name in _audit.RESULTS if name in variables})
 
-    def _keys(self, variables: dict[str, Any]) -> dict[str, Any]:
-        """Ask the node that the task is delegated to which of the users have keys."""
+    def _keys(self, variables: dict[str, Any], safe: list[str]) -> dict[str, Any]:
+        """Ask the node that the task is delegated to which of the users have keys, if it is among the safe ones."""
         arguments = {key: self._task.args.get(key, default) for key, default in _KEYS.items()}
         self._task.check_mode = True
         answer: dict[str, Any]
+        if self._task.delegate_to not in safe:
+            answer = {"msg": "others than root can change what each of the nodes runs, so none was asked"}
+            return _audit.user_keys(self._task.delegate_to, arguments["base_dir"], answer)
         try:
             answer = self._execute_module(
                 module_name="ocihooks.ssh.user_keys", module_args=arguments, task_vars=variables

@@ -18,7 +18,7 @@ import tarfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from . import _files
+from . import _files, _secure_path
 
 PROGRAM = "dropbearmulti"
 # A process whose user may not read its program is not dumpable, so nobody can trace it from its first instruction on
@@ -318,6 +318,15 @@ def inspect(prefix: str, versions: Mapping[str, str]) -> tuple[dict[str, str | N
     if not succeeded or "posix-rename" not in said.splitlines():
         problems.append(f"{program} should say which requests it understands, but says '{said}'.")
     return found, problems[0] if problems else None
+
+
+def report(prefix: str, versions: Mapping[str, str]) -> tuple[dict[str, str | None], str | None]:
+    """Do what `inspect` does, but run no program that others than root can change: say that of it."""
+    violations = _secure_path.verify(paths=_secure_path.parse_paths([link_path(prefix)]))
+    changeable = [violation.message for violation in violations if violation.rule in _secure_path.CHANGEABLE]
+    if changeable:
+        return dict.fromkeys(versions), f"{changeable[0]}, so Dropbear was not run."
+    return inspect(prefix, versions)
 
 
 def verify(prefix: str, versions: Mapping[str, str]) -> None:

@@ -177,19 +177,33 @@ def versions(prefix: str) -> list[str]:
     return sorted(found, key=lambda path: (path == current, os.stat(path).st_mtime), reverse=True)
 
 
-def run_python(python: str, program: str, text: str) -> bytes:
-    """Return what a program, run by the hook's interpreter in isolation and as nobody, writes; a text is its input.
+def compiled(python: str, package: Mapping[str, str], directory: str) -> bytes:
+    """Return the bytecode of a package, path -> text, in a directory, which the hook's interpreter makes in isolation.
+
+    Root alone may have a hand in it, so it runs as root, and must have been verified.
 
     Raises:
         NotInstalled: it fails.
     """
+    request = json.dumps({"package": package, "directory": directory}).encode()
+    command = [python, "-I", "-S", "-c", inspect.getsource(_bytecode)]
     try:
-        answer = _nobody.run([python, "-I", "-S", "-c", program], text.encode(), seconds=SECONDS)
-    except (OSError, subprocess.TimeoutExpired) as error:
+        answer = subprocess.run(command, input=request, capture_output=True, env={}, timeout=SECONDS, check=False)
+    except OSError as error:
         raise NotInstalled(f"{python} cannot compile the hook: {error}") from error
+    except subprocess.TimeoutExpired:
+        raise NotInstalled(f"{python} did not compile the hook within {SECONDS} seconds") from None
     if answer.returncode != 0:
         raise NotInstalled(f"{python} cannot compile the hook: {last_line(answer)}")
     return answer.stdout
+
+
+def cache_tag(python: str) -> str:
+    """Return what an interpreter calls its bytecode; empty if it says nothing."""
+    try:
+        return _nobody.run([python, "-I", "-S", "-c", CACHE_TAG], seconds=SECONDS).stdout.decode().strip()
+    except (OSError, UnicodeDecodeError, subprocess.TimeoutExpired):
+        return ""
 
 
 def last_line(answer: subprocess.CompletedProcess[bytes]) -> str:
@@ -234,8 +248,8 @@ def has_bytecode(hook: Hook) -> bool:
     path = f"{hook.directory}/{_bytecode.PACKAGE}/{BYTECODE}"
     if not _files.is_as(path, stat.S_IFREG | 0o644):
         return False
-    tag = run_python(hook.python, CACHE_TAG, "").decode().strip()
-    return _files.read(path).startswith(_bytecode.header(tag, _bytecode.digest(below(hook.digests, PACKAGE_FOLDER))))
+    tag, sources = cache_tag(hook.python), _bytecode.digest(below(hook.digests, PACKAGE_FOLDER))
+    return bool(tag) and _files.read(path).startswith(_bytecode.header(tag, sources))
 
 
 def install(hook: Hook, texts: Mapping[str, str] | None, check: bool) -> Change:
@@ -260,8 +274,8 @@ def install(hook: Hook, texts: Mapping[str, str] | None, check: bool) -> Change:
         changed += [*wrong, *(os.path.join(top, name) for name in stale), *superfluous]
         if wrong or stale or superfluous:
             stale_trees.append((top, folder, wrong, stale, superfluous))
-    compiled = has_bytecode(hook) and not any(folder == PACKAGE_FOLDER for _top, folder, *_rest in stale_trees)
-    if not compiled:
+    is_compiled = has_bytecode(hook) and not any(folder == PACKAGE_FOLDER for _top, folder, *_rest in stale_trees)
+    if not is_compiled:
         changed.append(os.path.join(package, BYTECODE))
     is_completed = COMPLETION not in hook.digests or is_file(hook.completion, hook.digests[COMPLETION])
     if not is_completed:
@@ -272,9 +286,8 @@ def install(hook: Hook, texts: Mapping[str, str] | None, check: bool) -> Change:
         for top, folder, wrong, stale, superfluous in stale_trees:
             _files.make_missing(os.path.dirname(top))
             write_tree(top, below(texts, folder), wrong, stale, superfluous)
-        if not compiled:
-            request = json.dumps({"package": below(texts, PACKAGE_FOLDER), "directory": package})
-            content = run_python(hook.python, inspect.getsource(_bytecode), request)
+        if not is_compiled:
+            content = compiled(hook.python, below(texts, PACKAGE_FOLDER), package)
             _files.write(os.path.join(package, BYTECODE), content)
         if not is_completed:
             _files.make_missing(os.path.dirname(hook.completion))

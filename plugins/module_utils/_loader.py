@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ._secure_path import Violation
 
 FLAGS = "-BISXutf8"  # of the launcher
-SECONDS = 60
+SECONDS = 120
 PRELOAD = "/etc/ld.so.preload"
 CACHE = "/etc/ld.so.cache"
 CONFIGURATION = "/etc/ld.so.conf"

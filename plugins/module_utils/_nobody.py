@@ -1,7 +1,7 @@
 # Copyright (c) ocihooks.ssh contributors
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Run a program as the user nobody, since others may have changed it or what it loads."""
+"""Run a program as the user nobody, since others may have changed what it loads. It gets none of root's environment."""
 
 from __future__ import annotations
 
@@ -21,12 +21,20 @@ def rights() -> dict[str, Any]:
 def run(
     command: Sequence[str], stdin: bytes = b"", *, env: Mapping[str, str] | None = None, seconds: float
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run a command in the root directory. Return its result, with what it has written.
+    """Run a command in the root directory, without a terminal. Return its result, with what it has written.
 
     Raises:
         OSError: nobody may not run it.
         subprocess.TimeoutExpired: it took longer than this time.
     """
     return subprocess.run(
-        command, input=stdin, capture_output=True, cwd="/", env=env, timeout=seconds, check=False, **rights()
+        command,
+        input=stdin,
+        capture_output=True,
+        cwd="/",
+        env=env or {},
+        timeout=seconds,
+        start_new_session=True,
+        check=False,
+        **rights(),
     )

@@ -19,6 +19,7 @@ import socket
 import stat
 import subprocess
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from . import _docker, _dropbear, _files, _hook_package, _image, _loader, _nobody, _passwd_file, _secure_path, _timers
@@ -63,28 +64,41 @@ if sys.version_info >= (3, 9):
 PACKAGES = ("cryptography", "pyroute2")
 
 
+def violations_of(program: str) -> list[_secure_path.Violation]:
+    """Return how others than root can change a program: root must not run it then."""
+    return _secure_path.verify(paths=_secure_path.parse_paths([program]))
+
+
 def interpreter(python: str, packages_dir: str) -> dict[str, object]:
     """Return what is known of the interpreter of the hook: whether it is a program, its version, what it can load.
 
     To its import path belongs the file by which a virtual environment sets it.
     """
-    facts: dict[str, Any] = {"exists": False, "runs": False, "version": None, "import_path": [], "libseccomp": False}
+    facts: dict[str, Any] = {"exists": False, "problem": None, "version": None, "import_path": [], "libseccomp": False}
     facts["packages"] = dict.fromkeys(PACKAGES)
     if not os.path.isfile(python) or not os.access(python, os.X_OK):
         return facts
     facts["exists"] = True
+    violations = violations_of(python)
+    if violations:
+        return {**facts, "problem": _secure_path.sentences(violations, [])}
     try:
         command = [python, "-I", "-S", "-c", INTERPRETER, packages_dir, *PACKAGES]
         answer = _nobody.run(command, seconds=SECONDS)
-    except (OSError, subprocess.TimeoutExpired):
-        return facts
-    facts["runs"] = True
+    except OSError as error:
+        return {**facts, "problem": f"{python} cannot be run by an ordinary user: {error.strerror}."}
+    except subprocess.TimeoutExpired:
+        return {**facts, "problem": f"{python} did not say within {SECONDS} seconds what it is."}
     first, _newline, rest = answer.stdout.decode(errors="replace").partition("\n")
     numbers = re.fullmatch(r"Python ([0-9]+)\.([0-9]+)", first.strip())
     if numbers:
         facts["version"] = f"{numbers[1]}.{numbers[2]}"
     if rest.startswith("{"):
-        facts.update(json.loads(rest))
+        with suppress(ValueError):
+            facts.update(json.loads(rest))
+    elif answer.returncode != 0 and answer.stderr:
+        said = _secure_path.printable(answer.stderr.strip().splitlines()[-1])
+        facts["problem"] = f"{python} cannot be run by an ordinary user: {said}."
     directory = os.path.dirname(python)
     environments = [f"{place}/pyvenv.cfg" for place in (directory, os.path.dirname(directory))]
     facts["import_path"] += filter(os.path.exists, environments)
@@ -133,8 +147,10 @@ def docker(settings: str) -> dict[str, object] | None:
 def podman_hooks_dirs(program: str) -> list[str] | None:
     """Return the directories from which podman reads hooks. Its --help shows the values of containers.conf.
 
-    None if it does not run, as in an image without /proc.
+    None if it does not run, as in an image without /proc, or others than root can change it.
     """
+    if violations_of(program):
+        return None
     answer = subprocess.run([program, "--help"], stdout=subprocess.PIPE, text=True, timeout=60, check=False)
     if answer.returncode != 0:
         return None
@@ -443,10 +459,12 @@ def surroundings(question: dict[str, Any], engines: bool) -> list[str]:
     Args:
         engines: whether the node has a container engine
     """
-    places = [*written(question, engines), *(f"{question['prefix']}/{name}" for name in ("lib", "libexec"))]
+    below = ("lib", "libexec", "share/bash-completion/completions")
+    places = [*written(question, engines), *(f"{question['prefix']}/{name}" for name in below)]
+    places.append(os.path.dirname(_hook_package.MOUNT_POINT))
     if engines:
         places += [*map(os.path.dirname, question["files"]), *filter(None, [question["metrics_dir"]])]
-    return [*places, _timers.UNITS]
+    return [*places, *[_timers.UNITS] * _timers.uses_systemd()]
 
 
 def verification(question: dict[str, Any], node: dict[str, Any]) -> dict[str, object]:

@@ -46,6 +46,7 @@ OTHER_WRITABLE = "other_writable"
 UNVERIFIABLE = "unverifiable"
 
 ABSENT = (MISSING, DANGLING_LINK)  # nobody can change what is not there
+CHANGEABLE = (OWNER, GROUP_WRITABLE, ACL_WRITABLE, OTHER_WRITABLE)
 
 _MAX_LINKS = 40  # of the kernel, for one path
 _SHOWN = 3  # violations in a summary
@@ -293,14 +294,14 @@ def summary(violations: Sequence[Violation], named_by: Sequence[str]) -> str:
 
 
 def sentences(violations: Sequence[Violation], named_by: Sequence[str]) -> str:
-    """Return one line with the first messages and, unless all that is wrong is that something misses, the remedy.
+    """Return one line with the first messages and, if somebody can change something, the remedy.
 
     Args:
         named_by: files that name a directory with a violation to the dynamic loader
     """
     messages = first_messages([violation.message for violation in violations])
-    is_absent = all(violation.rule in ABSENT for violation in violations)
-    return f"{messages}." if is_absent else f"{messages}: {remedy(named_by)}"
+    is_changeable = any(violation.rule in CHANGEABLE for violation in violations)
+    return f"{messages}: {remedy(named_by)}" if is_changeable else f"{messages}."
 
 
 def first_messages(messages: Sequence[str]) -> str:

@@ -130,7 +130,7 @@ def main() -> None:
 
     params, wrong, removed = module.params, [], []
     if params["state"] == "reported":
-        programs, problem = _dropbear.inspect(params["prefix"], params["versions"])
+        programs, problem = _dropbear.report(params["prefix"], params["versions"])
         module.exit_json(changed=False, removed=[], programs=programs, problem=problem)
     try:
         if params["state"] == "absent":

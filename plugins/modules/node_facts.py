@@ -90,11 +90,11 @@ options:
     type: str
     default: ""
   critical:
-    description: >-
-      Files and directories that an installation writes, and that decide what root runs when a container starts. If
-      given, those that exist are verified as M(ocihooks.ssh.secure_path) does, and so is what decides it but is not
-      written, O(provided), O(python) with what it loads for the hook, and, without their contents, the directories that
-      stay as they are when the installation writes in them.
+    description:
+      - Files and directories that an installation writes, and that decide what root runs when a container starts. If
+        given, those that exist are verified as M(ocihooks.ssh.secure_path) does.
+      - So is then what decides it too and is not written, O(provided) and O(python) with what it loads for the hook. Of
+        the directories that stay as they are when the installation writes in them, the contents are not verified.
     type: list
     elements: path
     default: []
@@ -149,13 +149,14 @@ node:
       sample: true
     python:
       description: >-
-        Of O(python) whether it C(exists), and whether the user nobody C(runs) it; its C(version), or null if it is not
-        Python; its C(import_path) when it is isolated, with the file by which a virtual environment sets that; the
-        directory of each of its C(packages) cryptography and pyroute2, or null; and whether it can load C(libseccomp).
+        Of O(python) whether it C(exists); the C(problem) for which it was not run, or does not run as the user nobody,
+        a sentence, or null; its C(version), or null if it is not Python; its C(import_path) when it is isolated, with
+        the file by which a virtual environment sets that; the directory of each of its C(packages) cryptography and
+        pyroute2, or null; and whether it can load C(libseccomp).
       type: dict
       sample:
         exists: true
-        runs: true
+        problem: null
         version: "3.11"
         import_path: [/usr/lib/python3.11, /usr/lib/python3.11/lib-dynload]
         packages: {cryptography: /usr/lib/python3/dist-packages, pyroute2: null}

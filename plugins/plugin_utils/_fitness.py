@@ -46,11 +46,8 @@ def wrong_interpreter(host: str, variables: Mapping[str, Any], node: Mapping[str
         return (
             f"There is no program {python} (ssh_hook_python) on {host}: install Python 3.9 or newer, or name another."
         )
-    if not facts["runs"]:
-        return (
-            f"{python} (ssh_hook_python) on {host} cannot be run by an ordinary user: let all users run it, or name "
-            "another."
-        )
+    if facts["problem"]:
+        return f"On {host} {facts['problem']}"
     version = facts["version"]
     if version is None or numbers(version) < OLDEST_PYTHON:
         what = "not Python" if version is None else f"Python {version}"
@@ -117,8 +114,8 @@ def _common(
     )
     yield (
         not packages_dir or not missing,
-        f"{packages_dir} (ssh_hook_python_packages_dir) on {host} does not hold {_and(missing)}: install what is "
-        f"missing there, for {variables['ssh_hook_python']}.",
+        f"{packages_dir} (ssh_hook_python_packages_dir) on {host} does not hold {_and(missing)}, or not all users can "
+        f"read it: install what is missing there, for {variables['ssh_hook_python']}.",
     )
     is_there = variables["ssh_hook_passwd_source"] != "file" or node["passwd_file"]
     yield (

@@ -238,3 +238,16 @@ def test_an_inspection_returns_versions_and_what_is_wrong(tmp_path: Path) -> Non
     found, problem = dropbear.inspect(str(prefix), {"dropbear": "1", "openssh": "2"})
     assert found == {"dropbear": "1", "openssh": "2p1"}
     assert problem == f"{programs}/ssh should be 2, but asked for its version it says 'OpenSSH_2p1, OpenSSL 3'."
+
+
+def test_programs_that_others_can_change_are_not_run(tmp_path: Path) -> None:
+    """The directory of a test is below one that everyone can write to."""
+    prefix = tmp_path / "prefix"
+    programs = prefix / "dropbear/bin"
+    programs.mkdir(parents=True)
+    (programs / "dropbear").write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n", encoding="utf-8")
+    (programs / "dropbear").chmod(0o755)
+    found, problem = dropbear.report(str(prefix), VERSIONS)
+    assert found == {"dropbear": None, "openssh": None}
+    assert str(problem).endswith(" and must not be, so Dropbear was not run.")
+    assert not (tmp_path / "ran").exists()

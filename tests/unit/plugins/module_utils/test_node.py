@@ -23,6 +23,13 @@ HOOK: dict[str, Any] = {
 }
 
 
+@pytest.fixture
+def keeps_rights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody may not enter the directory of this test, which is not root's alone, and of this interpreter perhaps."""
+    monkeypatch.setattr(node._nobody, "rights", dict)
+    monkeypatch.setattr(node, "violations_of", lambda _program: [])
+
+
 @pytest.mark.parametrize(
     ("said", "settings", "found"),
     [
@@ -124,6 +131,7 @@ def test_sarus_says_where_it_reads_hooks(tmp_path: Path, text: str | None, direc
     assert node.hooks_dirs({"sarus": str(program), "crun": "/bin/crun"}) == {"sarus": directories}
 
 
+@pytest.mark.usefixtures("keeps_rights")
 @pytest.mark.parametrize(
     ("text", "directories"),
     [
@@ -142,6 +150,7 @@ def test_podman_says_where_it_reads_hooks(tmp_path: Path, text: str, directories
     assert node.hooks_dirs({"podman": str(podman)}) == {"podman": directories}
 
 
+@pytest.mark.usefixtures("keeps_rights")
 def test_a_podman_that_does_not_run_says_nothing(tmp_path: Path) -> None:
     podman = tmp_path / "podman"
     podman.write_text("#!/bin/sh\necho 'cannot retrieve cmd line' >&2\nexit 1\n", encoding="utf-8")
@@ -226,12 +235,6 @@ def test_suid_dumpable_of_a_kernel_without_it_is_the_default(tmp_path: Path) -> 
     assert node.suid_dumpable(str(tmp_path / "none")) == 0
 
 
-@pytest.fixture
-def keeps_rights(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody may not enter the directory of this test, and of this interpreter perhaps."""
-    monkeypatch.setattr(node._nobody, "rights", dict)
-
-
 @pytest.mark.usefixtures("keeps_rights")
 def test_python_packages_are_looked_for_in_the_sites_directory(tmp_path: Path) -> None:
     (tmp_path / "cryptography").mkdir()
@@ -250,13 +253,45 @@ def test_an_interpreter_says_what_it_is_or_is_none(tmp_path: Path) -> None:
     assert set(facts["import_path"]) <= {*sys.path, *environment}
     assert f"{sys.base_prefix}/lib/python{facts['version']}" in facts["import_path"]
     assert facts["libseccomp"] in (True, False)
-    for text, version in (("echo Python 3.8", "3.8"), ("echo else", None), ("exit 1", None)):
+    for text, version, problem in (
+        ("echo Python 3.8", "3.8", None),
+        ("echo else", None, None),
+        ("exit 1", None, None),
+        ("echo 'first'; echo 'no library' >&2; exit 1", None, "cannot be run by an ordinary user: no library."),
+        ("echo 'Python 3.9'; echo '{'", "3.9", None),
+    ):
         program = tmp_path / "python"
         program.write_text(f"#!/bin/sh\n{text}\n", encoding="utf-8")
         program.chmod(0o755)
         facts = node.interpreter(str(program), "")
         assert (facts["exists"], facts["version"], facts["import_path"]) == (True, version, [])
+        assert facts["problem"] == (problem and f"{program} {problem}")
     assert node.interpreter(str(tmp_path), "")["exists"] is False
+
+
+def test_a_program_that_others_can_change_is_not_run_by_root(tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    program.write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\necho '--hooks-dir (default [/x])'\n", encoding="utf-8")
+    program.chmod(0o755)
+    assert node.podman_hooks_dirs(str(program)) is None
+    facts = node.interpreter(str(program), "")
+    assert (facts["exists"], facts["version"]) == (True, None)
+    assert ": whoever can change this can change what root runs. Give it to root, " in facts["problem"]
+    assert not (tmp_path / "ran").exists()
+
+
+def test_an_interpreter_that_nobody_may_run_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(node, "violations_of", lambda _program: [])
+    program = tmp_path / "python"
+    program.write_text("#!/bin/none\n", encoding="utf-8")
+    program.chmod(0o755)
+    assert str(node.interpreter(str(program), "")["problem"]).startswith(
+        f"{program} cannot be run by an ordinary user: "
+    )
+    monkeypatch.setattr(node._nobody, "rights", dict)
+    monkeypatch.setattr(node, "SECONDS", 0.1)
+    program.write_text("#!/bin/sh\nsleep 60\n", encoding="utf-8")
+    assert node.interpreter(str(program), "")["problem"] == f"{program} did not say within 0.1 seconds what it is."
 
 
 def test_the_report_is_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

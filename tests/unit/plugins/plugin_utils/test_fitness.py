@@ -34,7 +34,7 @@ NODE: dict[str, Any] = {
     "kernel": "6.12.0-1-amd64",
     "python": {
         "exists": True,
-        "runs": True,
+        "problem": None,
         "version": "3.11",
         "packages": {"cryptography": "/x", "pyroute2": "/x"},
         "libseccomp": True,
@@ -72,7 +72,7 @@ def test_a_fit_node_is_accepted_without_a_remark() -> None:
 
 
 REFUSED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
-    ({}, {"python": {"exists": True, "runs": False}}, "/usr/bin/python3 (ssh_hook_python) on n1 cannot be run by an"),
+    ({}, {"python": {"problem": "/x/python3 is alice's: whoever can."}}, "On n1 /x/python3 is alice's: whoever can."),
     ({}, {"python": {"exists": False}}, "There is no program /usr/bin/python3 (ssh_hook_python) on n1: install Python"),
     ({}, {"python": {"version": None}}, "/usr/bin/python3 (ssh_hook_python) on n1 is not Python, and the hook needs"),
     ({}, {"python": {"version": "3.8"}}, "/usr/bin/python3 (ssh_hook_python) on n1 is Python 3.8, and the hook needs"),
@@ -132,8 +132,7 @@ REFUSED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     (
         {"ssh_hook_python_packages_dir": "/opt/p"},
         {"python": {"packages": {"cryptography": None, "pyroute2": None}}},
-        "/opt/p (ssh_hook_python_packages_dir) on n1 does not hold cryptography: install what is missing there, for "
-        "/usr",
+        "/opt/p (ssh_hook_python_packages_dir) on n1 does not hold cryptography, or not all users can",
     ),
     (
         {"ssh_hook_passwd_source": "file"},
