@@ -425,9 +425,14 @@ def release(dropbear_dir: str, versions: dict[str, str], relabel: Callable[[str]
     return _dropbear.intact(os.path.dirname(dropbear_dir), versions, relabel)
 
 
-def installed(question: dict[str, Any], relabel: Callable[[str], bool]) -> dict[str, object]:
-    """Return what is known of an installation, whose parts are only read, but for its programs, which are run."""
-    prefix, python, digests = question["prefix"], question["python"], question["hook_digests"]
+def installed(question: dict[str, Any], runs: bool, relabel: Callable[[str], bool]) -> dict[str, object]:
+    """Return what is known of an installation, whose parts are only read, but for its programs, which are run.
+
+    Args:
+        runs: whether the interpreter may be run
+    """
+    prefix, python = question["prefix"], question["python"]
+    digests = question["hook_digests"] if runs else {}
     hook = _hook_package.Hook(prefix, python, {}, digests)
     files = {path: _files.digest(path, int(mode, 8)) for path, mode in question["files"].items()}
     return {
@@ -473,7 +478,7 @@ def verification(question: dict[str, Any], node: dict[str, Any]) -> dict[str, ob
     Returns: `safe`, paths that only root can change; and `unsafe`, how others can change what an installation does not
     write, a sentence without its beginning, or empty.
     """
-    if not question["critical"]:
+    if not question["critical"] or node["python"]["problem"]:  # an interpreter with a problem is run no further
         return {"safe": [], "unsafe": ""}
     homes = node["python"]["packages"]
     packages = sorted({path for path in homes.values() if path})
@@ -509,6 +514,7 @@ def report(question: dict[str, Any], relabel: Callable[[str], bool]) -> dict[str
     searched = [os.path.dirname(path) for path in question["json_files"]]
     searched += [directory for directories in read.values() for directory in directories]
     launcher = f"{question['prefix']}/bin/ssh_hook"
+    python = interpreter(question["python"], question["packages_dir"])
     stale, others = superfluous_hooks(searched, launcher, question["json_files"])
     node: dict[str, Any] = {
         "image": image,
@@ -516,7 +522,7 @@ def report(question: dict[str, Any], relabel: Callable[[str], bool]) -> dict[str
         "architecture": platform.machine(),
         **(NOT_RUNNING if image else running(question)),
         "systemd": _timers.uses_systemd(),
-        "python": interpreter(question["python"], question["packages_dir"]),
+        "python": python,
         "engines": found,
         "docker": docker(question["docker_json"]),
         "hooks_dirs": read,
@@ -528,6 +534,6 @@ def report(question: dict[str, Any], relabel: Callable[[str], bool]) -> dict[str
         "read_only": [path for path in places if read_only(path)],
         "full": [path for path in places if not read_only(path) and full(path)],
         "stale": stale + [path for path in question["unwanted"] if os.path.lexists(path)],
-        **installed(question, relabel),
+        **installed(question, not python["problem"], relabel),
     }
     return {**node, **verification(question, node)}

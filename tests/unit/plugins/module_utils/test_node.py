@@ -352,7 +352,7 @@ QUESTION = {
     "critical": ["/etc/passwd", "/usr/none"],
     "provided": ["/usr/bin/python3"],
 }
-PYTHON = {"import_path": ["/usr/bin/env"], "packages": {"cryptography": "/bin/sh", "pyroute2": None}}
+PYTHON = {"problem": None, "import_path": ["/usr/bin/env"], "packages": {"cryptography": "/bin/sh", "pyroute2": None}}
 FOUND = {"versions": ["/etc/group"], "units": {}, "python": PYTHON, "engines": {"podman": "/usr/bin/podman"}}
 OTHERS, OWN = ["/usr/bin/python3", "/usr/bin/env", "/bin/sh"], ["/etc/passwd", "/etc/group"]
 
