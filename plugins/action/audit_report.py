@@ -74,7 +74,7 @@ class ActionModule(ActionBase):
         self._task.check_mode = True
         answer: dict[str, Any]
         if self._task.delegate_to not in safe:
-            answer = {"msg": "others than root can change what each of the nodes runs, so none was asked"}
+            answer = {"msg": "no node is known to be root's alone, so none was asked"}
             return _audit.user_keys(self._task.delegate_to, arguments["base_dir"], answer)
         try:
             answer = self._execute_module(

@@ -174,7 +174,8 @@ class ActionModule(ActionBase):
         if purpose != "remove":
             found = _fitness.complaints(host, values, node, audit=is_audit, with_dropbear=bool(with_dropbear))
         if found:
-            return {**result, "failed": True, "msg": " ".join(map(printable, found))}
+            unsafe = node["python"]["unsafe"] is True
+            return {**result, "failed": True, "unsafe": unsafe, "msg": " ".join(map(printable, found))}
         remarks = [printable(remark) for remark in _fitness.remarks(host, values, node)]
         return {
             **result,

@@ -321,11 +321,15 @@ def inspect(prefix: str, versions: Mapping[str, str]) -> tuple[dict[str, str | N
 
 
 def report(prefix: str, versions: Mapping[str, str]) -> tuple[dict[str, str | None], str | None]:
-    """Do what `inspect` does, but run no program that others than root can change: say that of it."""
+    """Do what `inspect` does, but run no program that others than root may be able to change: say that of it.
+
+    Raises:
+        ValueError: the prefix is no absolute path.
+    """
     violations = _secure_path.verify(paths=_secure_path.parse_paths([link_path(prefix)]))
-    changeable = [violation.message for violation in violations if violation.rule in _secure_path.CHANGEABLE]
-    if changeable:
-        return dict.fromkeys(versions), f"{changeable[0]}, so Dropbear was not run."
+    unsafe = [violation.message for violation in violations if violation.rule not in _secure_path.ABSENT]
+    if unsafe:
+        return dict.fromkeys(versions), f"{unsafe[0]}, so Dropbear was not run."
     return inspect(prefix, versions)
 
 

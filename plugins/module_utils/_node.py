@@ -74,14 +74,14 @@ def interpreter(python: str, packages_dir: str) -> dict[str, object]:
 
     To its import path belongs the file by which a virtual environment sets it.
     """
-    facts: dict[str, Any] = {"exists": False, "problem": None, "version": None, "import_path": [], "libseccomp": False}
-    facts["packages"] = dict.fromkeys(PACKAGES)
+    facts: dict[str, Any] = {"exists": False, "problem": None, "unsafe": False, "version": None, "libseccomp": False}
+    facts.update(import_path=[], packages=dict.fromkeys(PACKAGES))
     if not os.path.isfile(python) or not os.access(python, os.X_OK):
         return facts
     facts["exists"] = True
     violations = violations_of(python)
     if violations:
-        return {**facts, "problem": _secure_path.sentences(violations, [])}
+        return {**facts, "unsafe": True, "problem": _secure_path.sentences(violations, [])}
     try:
         command = [python, "-I", "-S", "-c", INTERPRETER, packages_dir, *PACKAGES]
         answer = _nobody.run(command, seconds=SECONDS)
@@ -96,9 +96,9 @@ def interpreter(python: str, packages_dir: str) -> dict[str, object]:
     if rest.startswith("{"):
         with suppress(ValueError):
             facts.update(json.loads(rest))
-    elif answer.returncode != 0 and answer.stderr:
+    elif answer.returncode != 0 and answer.stderr.strip():
         said = _secure_path.printable(answer.stderr.strip().splitlines()[-1])
-        facts["problem"] = f"{python} cannot be run by an ordinary user: {said}."
+        facts["problem"] = f"{python} does not say which Python it is when an ordinary user runs it: {said}."
     directory = os.path.dirname(python)
     environments = [f"{place}/pyvenv.cfg" for place in (directory, os.path.dirname(directory))]
     facts["import_path"] += filter(os.path.exists, environments)
@@ -121,8 +121,11 @@ def docker(settings: str) -> dict[str, object] | None:
     program = shutil.which("dockerd", path=SEARCH_PATH)
     if program is None:
         return None
-    answer = subprocess.run([program, "--version"], stdout=subprocess.PIPE, text=True, timeout=60, check=False)
-    numbers = re.search(r"version v?([0-9]+)\.([0-9]+)", answer.stdout)
+    try:
+        answer = _nobody.run([program, "--version"], seconds=SECONDS)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    numbers = re.search(rb"version v?([0-9]+)\.([0-9]+)", answer.stdout)
     if numbers is None:
         return None
     version = int(numbers[1]), int(numbers[2])

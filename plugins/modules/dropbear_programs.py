@@ -129,10 +129,10 @@ def main() -> None:
         return bool(module.set_default_selinux_context(path, False))
 
     params, wrong, removed = module.params, [], []
-    if params["state"] == "reported":
-        programs, problem = _dropbear.report(params["prefix"], params["versions"])
-        module.exit_json(changed=False, removed=[], programs=programs, problem=problem)
     try:
+        if params["state"] == "reported":
+            programs, problem = _dropbear.report(params["prefix"], params["versions"])
+            module.exit_json(changed=False, removed=[], programs=programs, problem=problem)
         if params["state"] == "absent":
             removed = _dropbear.uninstall(params["prefix"], module.check_mode)
         elif params["release"]:
@@ -150,7 +150,7 @@ def main() -> None:
             removed = _dropbear.prune(release, state.current, module.check_mode)
         if params["state"] == "present" and not module.check_mode:
             _dropbear.verify(params["prefix"], params["versions"])
-    except _dropbear.NotInstalled as error:
+    except (_dropbear.NotInstalled, ValueError) as error:
         module.fail_json(msg=str(error), changed=bool(wrong))
     except OSError as error:
         module.fail_json(msg=f"{error.filename or params['prefix']} cannot be written: {error.strerror}")

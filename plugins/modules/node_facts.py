@@ -150,13 +150,14 @@ node:
     python:
       description: >-
         Of O(python) whether it C(exists); the C(problem) for which it was not run, or does not run as the user nobody,
-        a sentence, or null; its C(version), or null if it is not Python; its C(import_path) when it is isolated, with
-        the file by which a virtual environment sets that; the directory of each of its C(packages) cryptography and
-        pyroute2, or null; and whether it can load C(libseccomp).
+        a sentence, or null, and whether that is that others can change it (C(unsafe)); its C(version), or null if it is
+        not Python; its C(import_path) when it is isolated, with the file by which a virtual environment sets that; the
+        directory of each of its C(packages) cryptography and pyroute2, or null; and whether it can load C(libseccomp).
       type: dict
       sample:
         exists: true
         problem: null
+        unsafe: false
         version: "3.11"
         import_path: [/usr/lib/python3.11, /usr/lib/python3.11/lib-dynload]
         packages: {cryptography: /usr/lib/python3/dist-packages, pyroute2: null}
@@ -272,7 +273,8 @@ node:
       sample: [/opt/oci-hooks/bin/ssh_hook]
     unsafe:
       description: >-
-        How others can change what an installation does not write, and what to do about that. Empty if only root can.
+        How others can change what an installation does not write, and what to do about that. Empty if only root can, if
+        O(critical) is empty, and if C(python) has a problem.
       type: str
       sample: ""
     timers:
@@ -340,7 +342,10 @@ def main() -> None:
     def relabel(path: str) -> bool:
         return bool(module.set_default_selinux_context(path, False))
 
-    module.exit_json(changed=False, node=_node.report(module.params, relabel))
+    try:
+        module.exit_json(changed=False, node=_node.report(module.params, relabel))
+    except ValueError as error:  # a path that is not absolute, or a mode that is no octal number
+        module.fail_json(msg=str(error))
 
 
 if __name__ == "__main__":

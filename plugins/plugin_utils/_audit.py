@@ -159,6 +159,8 @@ def _row(name: str, results: Mapping[str, Any], variables: Variables | None) -> 
     absent = [found for found in tamper if found["rule"] in _secure_path.ABSENT]
     tamper = [found for found in tamper if found["rule"] not in _secure_path.ABSENT]
     differing = [] if variables is None else list(map(printable, differences(results, variables)))
+    # What was not run for what is in `tamper`.
+    differing = [sentence for sentence in differing if not any(sentence.startswith(f["message"]) for f in tamper)]
     named = "\n".join(differing)
     differing += [found["message"] for found in absent if found["path"] not in named]
     if not state:
@@ -205,7 +207,7 @@ def _problem(results: Mapping[str, Any]) -> tuple[str, str | None]:
         if result.get("unreachable"):
             return UNREACHABLE, _message(result)
         if result.get("failed"):
-            return FAILED, _message(result)
+            return UNSAFE if result.get("unsafe") is True else FAILED, _message(result)
     if not _as_dict(results.get("ssh_hook__preflight")):
         return FAILED, "it was not asked"
     return "", None
@@ -231,11 +233,12 @@ def verdict(row: Mapping[str, Any], results: Mapping[str, Any]) -> str:
     """
     named_by = _as_dict(results.get("ssh_hook__verified")).get("named_by")
     remedy = _secure_path.remedy(list(map(printable, named_by)) if isinstance(named_by, list) else [])
+    about = "" if row["state"] == UNSAFE else f"{row['name']} {MEANINGS[row['state']]}: "
     name, differing, tamper = row["name"], row["differences"], [found["message"] for found in row["tamper"]]
     said = (
         (differing, f"On {name} {'; '.join(differing)}. Run the deployment."),
         (tamper, f"On {name} {_secure_path.first_messages(tamper)}: {remedy}"),
-        (row["problem"], f"{name} {MEANINGS[row['state']]}: {row['problem']}"),
+        (row["problem"], f"{about}{row['problem']}"),
     )
     return " ".join(sentence for is_so, sentence in said if is_so)
 

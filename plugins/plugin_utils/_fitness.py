@@ -47,7 +47,7 @@ def wrong_interpreter(host: str, variables: Mapping[str, Any], node: Mapping[str
             f"There is no program {python} (ssh_hook_python) on {host}: install Python 3.9 or newer, or name another."
         )
     if facts["problem"]:
-        return f"On {host} {facts['problem']}"
+        return f"On {host} {facts['problem']} It is ssh_hook_python: name another, or mend this one."
     version = facts["version"]
     if version is None or numbers(version) < OLDEST_PYTHON:
         what = "not Python" if version is None else f"Python {version}"
@@ -251,8 +251,9 @@ def _engine_remarks(host: str, variables: Mapping[str, Any], node: Mapping[str, 
         ),
         (
             unread and "podman" in node["engines"] and podmans is None,
-            f"podman on {host} does not say from where it reads hooks, as in an image without /proc: mount that there, "
-            f"or see to it that podman reads {_and(unread)} (ssh_hook_hooks_dirs).",
+            f"podman on {host} does not say from where it reads hooks, as in an image without /proc, or was not run "
+            "since others than root can change it: mend that, or see to it that podman reads "
+            f"{_and(unread)} (ssh_hook_hooks_dirs).",
         ),
     ]
     return [sentence for is_so, sentence in rules if is_so]

@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 from node import CDI_SPEC, HOOK_JSON, LAUNCHER, PASSWD, PORT, PREFIX, ROOT, listing, package, play
 
+COMPLETIONS = PREFIX / "share/bash-completion/completions"
 ASKED = 2  # tasks that a second run asks a node, as docs/scaling.md says; the goal is twelve at most
 WITHOUT_ENGINES = (
     "unshare",
@@ -731,7 +732,7 @@ def test_an_audit_finds_all_that_could_be_tampered_with(tmp_path: Path) -> None:
     assert '"violations"' not in audited.said
 
 
-@pytest.mark.parametrize("directory", [HOOK_JSON.parent, PREFIX, PREFIX / "lib", PASSWD.parent, Path("/opt")])
+@pytest.mark.parametrize("directory", [HOOK_JSON.parent, PREFIX, COMPLETIONS, PASSWD.parent, Path("/opt")])
 def test_a_deployment_changes_nothing_where_it_may_not_repair(directory: Path) -> None:
     directory.chmod(0o775)
     LAUNCHER.chmod(0o700)

@@ -30,6 +30,7 @@ def keeps_rights(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(node, "violations_of", lambda _program: [])
 
 
+@pytest.mark.usefixtures("keeps_rights")
 @pytest.mark.parametrize(
     ("said", "settings", "found"),
     [
@@ -257,7 +258,12 @@ def test_an_interpreter_says_what_it_is_or_is_none(tmp_path: Path) -> None:
         ("echo Python 3.8", "3.8", None),
         ("echo else", None, None),
         ("exit 1", None, None),
-        ("echo 'first'; echo 'no library' >&2; exit 1", None, "cannot be run by an ordinary user: no library."),
+        (
+            "echo 'first'; echo 'no library' >&2; exit 1",
+            None,
+            "does not say which Python it is when an ordinary user runs it: no library.",
+        ),
+        ("echo >&2; exit 1", None, None),
         ("echo 'Python 3.9'; echo '{'", "3.9", None),
     ):
         program = tmp_path / "python"
@@ -275,7 +281,7 @@ def test_a_program_that_others_can_change_is_not_run_by_root(tmp_path: Path) -> 
     program.chmod(0o755)
     assert node.podman_hooks_dirs(str(program)) is None
     facts = node.interpreter(str(program), "")
-    assert (facts["exists"], facts["version"]) == (True, None)
+    assert (facts["exists"], facts["unsafe"], facts["version"]) == (True, True, None)
     assert ": whoever can change this can change what root runs. Give it to root, " in facts["problem"]
     assert not (tmp_path / "ran").exists()
 

@@ -194,6 +194,13 @@ def test_what_an_audit_fails_with() -> None:
     )
     assert verdict(ssh_hook__verified={"violations": violations[:1], "named_by": 7}).endswith(f"{REMEDY}.")
     assert verdict(ssh_hook__facts={"unreachable": True, "msg": "no route"}) == "node1 was not reached: no route"
+    interpreter = {"failed": True, "unsafe": True, "msg": "On node1 /x/python3 is alice's."}
+    assert row(ssh_hook__preflight=interpreter)["state"] == audit.UNSAFE
+    assert verdict(ssh_hook__preflight=interpreter) == "On node1 /x/python3 is alice's."
+    not_run = {"problem": f"{VIOLATION['message']}, so Dropbear was not run."}
+    unsafe = {"violations": [VIOLATION]}
+    assert row(dropbear__programs=not_run)["differences"] == [f"{VIOLATION['message']}, so Dropbear was not run"]
+    assert row(dropbear__programs=not_run, ssh_hook__verified=unsafe)["differences"] == []
 
 
 @pytest.mark.parametrize("answer", [{"users": 7}, {"users": [{}]}, {"users": [7]}])

@@ -72,7 +72,11 @@ def test_a_fit_node_is_accepted_without_a_remark() -> None:
 
 
 REFUSED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
-    ({}, {"python": {"problem": "/x/python3 is alice's: whoever can."}}, "On n1 /x/python3 is alice's: whoever can."),
+    (
+        {},
+        {"python": {"problem": "/x/python3 is alice's: whoever can."}},
+        "On n1 /x/python3 is alice's: whoever can. It is ssh_hook_python: name another, or mend this one.",
+    ),
     ({}, {"python": {"exists": False}}, "There is no program /usr/bin/python3 (ssh_hook_python) on n1: install Python"),
     ({}, {"python": {"version": None}}, "/usr/bin/python3 (ssh_hook_python) on n1 is not Python, and the hook needs"),
     ({}, {"python": {"version": "3.8"}}, "/usr/bin/python3 (ssh_hook_python) on n1 is Python 3.8, and the hook needs"),
@@ -220,7 +224,7 @@ OFF = {"version": "26.1", "cdi": False, "is_old": False, "problem": None}
         (
             {},
             {"hooks_dirs": {}},
-            "podman on n1 does not say from where it reads hooks, as in an image without /proc: mount that there",
+            "podman on n1 does not say from where it reads hooks, as in an image without /proc, or was not run",
         ),
         ({}, {"image": True, "kernel": "", "missing": ["/home"]}, "n1 is an image and does not run: port, addresses,"),
     ],
