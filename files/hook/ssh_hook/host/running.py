@@ -44,6 +44,8 @@ class Rights:
         """Read them. Raises OSError, and HookError where the process has two uids or gids."""
         lines = fsdecode(process.read("status")).split("\n")
         fields = {name: value.strip() for name, _colon, value in (line.partition(":") for line in lines)}
+        if "Umask" not in fields:  # the first that a process loses when it ends
+            raise ProcessLookupError
         self.uid = _only_id(fields["Uid"])
         self.gid = _only_id(fields["Gid"])
         self.groups = sorted(int(group) for group in fields["Groups"].split())

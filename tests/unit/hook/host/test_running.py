@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -65,6 +66,20 @@ def test_rights_of_a_set_user_id_program(directory: int, tmp_path: Path) -> None
     (tmp_path / "status").write_text(STATUS.replace("1000\t1000\t1000\t1000", "1000\t0\t0\t0"), encoding="utf-8")
     with pytest.raises(HookError, match="several uids"):
         Rights(process_of(directory))
+
+
+def test_a_process_that_ends_has_no_rights(directory: int, tmp_path: Path) -> None:
+    """A zombie's status has no umask."""
+    (tmp_path / "status").write_text(STATUS.replace("Umask:\t0027\n", ""), encoding="utf-8")
+    with pytest.raises(ProcessLookupError):
+        Rights(process_of(directory))
+
+
+def test_the_status_of_a_real_zombie_is_that_of_no_process() -> None:
+    with subprocess.Popen(["/bin/true"]) as ended:
+        os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
+        with pytest.raises(ProcessLookupError):
+            Rights(Process(ended.pid))
 
 
 @pytest.mark.parametrize(
