@@ -326,7 +326,7 @@ def report(prefix: str, versions: Mapping[str, str]) -> tuple[dict[str, str | No
     Raises:
         ValueError: the prefix is no absolute path.
     """
-    violations = _secure_path.verify(paths=_secure_path.parse_paths([link_path(prefix)]))
+    violations = _secure_path.violations_of(link_path(prefix))
     unsafe = [violation.message for violation in violations if violation.rule not in _secure_path.ABSENT]
     if unsafe:
         return dict.fromkeys(versions), f"{unsafe[0]}, so Dropbear was not run."

@@ -64,11 +64,6 @@ if sys.version_info >= (3, 9):
 PACKAGES = ("cryptography", "pyroute2")
 
 
-def violations_of(program: str) -> list[_secure_path.Violation]:
-    """Return how others than root can change a program: root must not run it then."""
-    return _secure_path.verify(paths=_secure_path.parse_paths([program]))
-
-
 def interpreter(python: str, packages_dir: str) -> dict[str, object]:
     """Return what is known of the interpreter of the hook: whether it is a program, its version, what it can load.
 
@@ -79,7 +74,7 @@ def interpreter(python: str, packages_dir: str) -> dict[str, object]:
     if not os.path.isfile(python) or not os.access(python, os.X_OK):
         return facts
     facts["exists"] = True
-    violations = violations_of(python)
+    violations = _secure_path.violations_of(python)
     if violations:
         return {**facts, "unsafe": True, "problem": _secure_path.sentences(violations, [])}
     try:
@@ -152,7 +147,7 @@ def podman_hooks_dirs(program: str) -> list[str] | None:
 
     None if it does not run, as in an image without /proc, or others than root can change it.
     """
-    if violations_of(program):
+    if _secure_path.violations_of(program):
         return None
     answer = subprocess.run([program, "--help"], stdout=subprocess.PIPE, text=True, timeout=60, check=False)
     if answer.returncode != 0:
@@ -421,7 +416,7 @@ NOT_RUNNING = {"kernel": "", "port_holders": [], "foreign": [], "suid_dumpable":
 def release(dropbear_dir: str, versions: dict[str, str], relabel: Callable[[str], bool]) -> str:
     """Return the name of the release of Dropbear, if it is whole, and only root can change it: its programs are run."""
     try:
-        if not versions or _secure_path.verify(paths=_secure_path.parse_paths([dropbear_dir])):
+        if not versions or _secure_path.violations_of(dropbear_dir):
             return ""
     except ValueError:
         return ""
@@ -467,9 +462,9 @@ def surroundings(question: dict[str, Any], engines: bool) -> list[str]:
     Args:
         engines: whether the node has a container engine
     """
-    below = ("lib", "libexec", "share/bash-completion/completions")
-    places = [*written(question, engines), *(f"{question['prefix']}/{name}" for name in below)]
-    places.append(os.path.dirname(_hook_package.MOUNT_POINT))
+    hook = _hook_package.Hook(question["prefix"], question["python"], {}, {})
+    made = (hook.directory, hook.libexec, hook.completion, _hook_package.MOUNT_POINT)
+    places = [*written(question, engines), *map(os.path.dirname, made)]
     if engines:
         places += [*map(os.path.dirname, question["files"]), *filter(None, [question["metrics_dir"]])]
     return [*places, *[_timers.UNITS] * _timers.uses_systemd()]
@@ -497,7 +492,7 @@ def verification(question: dict[str, Any], node: dict[str, Any]) -> dict[str, ob
         )
         if violations:
             return {"safe": [], "unsafe": _secure_path.sentences(violations, loaded.naming(violations))}
-        is_own_safe = not own or not _secure_path.verify(paths=_secure_path.parse_paths(own))
+        is_own_safe = not own or not _secure_path.violations_of(*own)
     except (ValueError, _loader.LoadError) as error:
         return {"safe": [], "unsafe": f"{error}."}
     return {"safe": (others if homes["cryptography"] else []) + (own if is_own_safe else []), "unsafe": ""}

@@ -220,6 +220,11 @@ def verify(
     return list(verification.violations.values())
 
 
+def violations_of(*paths: str) -> list[Violation]:
+    """Return what `verify` finds in these paths, one at least. Raises ValueError as `parse_paths` does."""
+    return verify(paths=parse_paths(paths))
+
+
 def weak_points(path: bytes, trusted: Collection[int]) -> list[WeakPoint]:
     """Return the files on the way to a path, itself included, by which an untrusted user can replace what is there.
 

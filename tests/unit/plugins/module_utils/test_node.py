@@ -27,7 +27,7 @@ HOOK: dict[str, Any] = {
 def keeps_rights(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody may not enter the directory of this test, which is not root's alone, and of this interpreter perhaps."""
     monkeypatch.setattr(node._nobody, "rights", dict)
-    monkeypatch.setattr(node, "violations_of", lambda _program: [])
+    monkeypatch.setattr(node._secure_path, "violations_of", lambda *_paths: [])
 
 
 @pytest.mark.usefixtures("keeps_rights")
@@ -287,7 +287,7 @@ def test_a_program_that_others_can_change_is_not_run_by_root(tmp_path: Path) -> 
 
 
 def test_an_interpreter_that_nobody_may_run_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(node, "violations_of", lambda _program: [])
+    monkeypatch.setattr(node._secure_path, "violations_of", lambda *_paths: [])
     program = tmp_path / "python"
     program.write_text("#!/bin/none\n", encoding="utf-8")
     program.chmod(0o755)
@@ -331,7 +331,8 @@ def test_the_report_is_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert report["kernel"] == os.uname().release
     assert report["architecture"] == os.uname().machine
     assert report["missing"] == [str(tmp_path / "none")]
-    assert (report["read_only"], report["full"], node.full("/proc/self")) == ([], [], True)
+    assert (report["read_only"], report["full"]) == ([], [])
+    assert node.report({**question, "prefix": "/proc/self"}, lambda _path: False)["full"] == ["/proc/self"]
     assert (report["passwd_file"], report["passwd_outdated"]) == (True, False)
     assert list(report["files"]) == [str(tmp_path / "08-ssh-hook.json")]
     assert (report["hook_settings"], report["release"], report["units"], report["safe"]) == (None, "", {}, [])
