@@ -46,7 +46,7 @@ help:
 	@echo 'make monitoring   the page of an audit in a browser; metrics in node_exporter'
 	@echo 'make node-image   an image of a stateless node: deployed into, booted in a virtual machine'
 	@echo 'make release-test a release by the written procedure, in a copy, and its archive as Galaxy and a site take it'
-	@echo 'make architectures  the programs for ppc64le and riscv64, built and run under emulation'
+	@echo 'make architectures  the programs for aarch64, ppc64le and riscv64, built and run under emulation'
 	@echo 'make soak         thousands of starts and races, and fuzzing for SOAK_SECONDS (600)'
 	@echo 'make bench        performance of the hook and its peers; seven minutes'
 	@echo 'make bench-deploy a deployment to three nodes, twice: seconds, and the slowest tasks'
@@ -85,10 +85,10 @@ integration: venv
 	@tests/integration/run $(ARGS)
 
 role-dropbear: venv
-	@tests/role_dropbear/run $(ARGS)
+	@tests/role_dropbear/run role-dropbear $(ARGS)
 
 architectures: venv
-	@DIRECTORY=architectures tests/role_dropbear/run tests/role_dropbear/architectures.py $(ARGS)
+	@tests/role_dropbear/run architectures tests/role_dropbear/architectures.py $(ARGS)
 
 role-ssh-hook: venv
 	@tests/role_ssh_hook/run $(ARGS)

@@ -1,4 +1,4 @@
-"""The programs for the architectures that `make test` does not build. pytest takes this file when it is named."""
+"""The programs for other architectures, which `make test` does not build. pytest takes this file when it is named."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from plays import Play
 from sites import BUILD, PROGRAMS, Site, check_under_emulation, run, succeeded
 
-ARCHITECTURES = {"ppc64le": "PowerPC64", "riscv64": "RISC-V"}  # as readelf names them
+ARCHITECTURES = {"aarch64": "AArch64", "ppc64le": "PowerPC64", "riscv64": "RISC-V"}  # as readelf names them
 
 
 @pytest.fixture(scope="module")

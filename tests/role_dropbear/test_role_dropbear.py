@@ -28,7 +28,6 @@ from sites import (
     VERSION,
     Site,
     alone,
-    check_under_emulation,
     outcome,
     run,
     succeeded,
@@ -519,13 +518,6 @@ def test_a_failed_build_shows_what_the_compiler_said(
     assert site.artefacts("ssh") == []
     assert len(site.artefacts()) == 1  # which is not made again
     assert not site.prefix.exists()
-
-
-def test_the_programs_for_aarch64_run_under_emulation(first: First, tmp_path: Path) -> None:
-    site = first.site
-    succeeded(site.play(playbook=BUILD, hosts="node,aarch64"))
-    check_under_emulation(site, "aarch64", tmp_path)
-    assert succeeded(site.play(playbook=BUILD, hosts="node,aarch64")).changed == 0
 
 
 def test_a_new_version_replaces_the_old_at_once_and_sessions_stay(
