@@ -25,12 +25,13 @@ POLL = 0.2  # seconds
 LANES = 2  # a part keeps one processor busy, most of the time
 TAIL = 40  # lines
 
-# Seconds, roughly, that the parts take; the longest start first, so that the lanes end at about the same time.
+# The budget: seconds that the parts take on an idle machine with two processors, in a bare system. The longest start
+# first, so that the lanes end at about the same time.
 EXPECTED = {
     "lifecycle": 1200,
-    "role-dropbear": 1000,
     "hook-tests": 1000,
-    "architectures": 660,
+    "architectures": 1000,
+    "role-dropbear": 600,
     "launch-real": 600,
     "role-ssh-hook": 510,
     "slurm": 360,
@@ -69,14 +70,24 @@ CLOSING = re.compile(
     r"^[=\s]*(?:\w+: )?((?:\d+ [a-z]+, )*\d+ (?:passed|failed)(?:, \d+ [a-z]+)*)(?: in [\d.]+s.*)?[=\s]*$"
 )
 
+# A line of tests/hook/conftest.py.
+REPEATED = re.compile(r"^starts that were tried again: (\d+)", re.MULTILINE)
+
 
 class Result(NamedTuple):
-    """How one part went; seconds is its time, passed and failed count its tests."""
+    """How one part went.
+
+    Attributes:
+        seconds: its time
+        passed, failed: how many of its tests did
+        repeated: how many starts of containers were tried again
+    """
 
     part: str
     seconds: float
     passed: int
     failed: int
+    repeated: int = 0
 
 
 def count(log: str) -> tuple[int, int]:
@@ -89,6 +100,11 @@ def count(log: str) -> tuple[int, int]:
                 passed += int(number) if outcome == "passed" else 0
                 failed += int(number) if outcome in ("failed", "error", "errors", "skipped") else 0
     return passed, failed
+
+
+def count_repeated(log: str) -> int:
+    """Return how many starts were tried again by the lines in a log: one of each run of pytest."""
+    return sum(map(int, REPEATED.findall(log)))
 
 
 class Run:
@@ -129,12 +145,13 @@ class Run:
 
     def result(self) -> Result:
         """Return how it went; it is over."""
-        passed, failed = count(self._path.read_text(encoding="utf-8", errors="replace"))
+        log = self._path.read_text(encoding="utf-8", errors="replace")
+        passed, failed = count(log)
         if self._process.returncode == 0:
             passed = passed or 1  # a part that does not count its tests is one
         else:
             failed = failed or 1
-        return Result(self.part, time.monotonic() - self._start, passed, failed)
+        return Result(self.part, time.monotonic() - self._start, passed, failed, count_repeated(log))
 
 
 @contextmanager
@@ -188,7 +205,7 @@ def run_all(parts: list[str], lanes: int) -> dict[str, Result]:
 def report(result: Result) -> None:
     """Print the line of a part, and the end of its log when it failed."""
     outcome = "FAILED" if result.failed else "ok"
-    print(f"{result.part:<14} {outcome:<7} {result.seconds:6.0f} s", flush=True)
+    print(f"{result.part:<18} {outcome:<7} {result.seconds:6.0f} s", flush=True)
     if result.failed:
         path = LOGS / f"{result.part}.log"
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -198,12 +215,21 @@ def report(result: Result) -> None:
 
 
 def summarise(results: list[Result], seconds: float) -> None:
-    """Print the table of all parts and the line that counts their tests; seconds is the time of all together."""
-    print(f"\n{'part':<14} {'passed':>7} {'failed':>7} {'time':>8}")
+    """Print the table of all parts, what to look at, and the line that counts the tests; seconds is the time of all."""
+    print(f"\n{'part':<18} {'passed':>7} {'failed':>7} {'time':>8} {'budget':>8}")
     for result in results:
-        print(f"{result.part:<14} {result.passed:>7} {result.failed:>7} {result.seconds:>6.0f} s")
+        budget = f"{EXPECTED[result.part]:>6} s" if result.part in EXPECTED else f"{'none':>8}"
+        print(f"{result.part:<18} {result.passed:>7} {result.failed:>7} {result.seconds:>6.0f} s {budget}")
     passed, failed = (sum(result.passed for result in results), sum(result.failed for result in results))
-    print(f"{'all':<14} {passed:>7} {failed:>7} {seconds:>6.0f} s\n")
+    print(f"{'all':<18} {passed:>7} {failed:>7} {seconds:>6.0f} s\n")
+    for result in results:
+        if result.seconds > 2 * EXPECTED.get(result.part, result.seconds):
+            took = f"{result.seconds:.0f} s, more than twice its budget of {EXPECTED[result.part]} s"
+            print(f"warning: {result.part} took {took}")
+    repeated = {result.part: result.repeated for result in results if result.repeated}
+    if repeated:
+        parts = ", ".join(f"{part} {number}" for part, number in repeated.items())
+        print(f"starts that were tried again: {sum(repeated.values())} ({parts})")
     print(f"{passed} passed, {failed} failed")
 
 

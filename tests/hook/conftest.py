@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from containers import ALICE, PORT, processes, records, run, traces, wait_for
+from containers import ALICE, PORT, processes, records, repeated, run, traces, wait_for
 from hook_log import Syslog
 from starter import Start, Starter
 
@@ -19,6 +19,12 @@ def pytest_sessionstart() -> None:
     """Nothing here may touch the machine itself: it signals processes and starts engines."""
     if not Path("/run/hook-test-dev").is_dir():
         pytest.exit("these tests run in a bed only: use tests/hook/run", returncode=2)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Tell what succeeded at a later attempt only; tests/run.py adds these lines up."""
+    if repeated:
+        terminalreporter.write_line(f"starts that were tried again: {len(repeated)} (runc's seal)")
 
 
 @pytest.fixture(scope="session")

@@ -60,6 +60,9 @@ class Result(NamedTuple):
         return self
 
 
+repeated: list[Result] = []  # of starts that `unless_busy` tried again
+
+
 class StartFailed(Exception):
     """A container did not start; what the hook said is in `hook`, what the engine said in `engine`."""
 
@@ -371,6 +374,7 @@ def unless_busy(attempt: Callable[[], Result]) -> Result:
         result = attempt()
         if RUNC_BUSY not in result.err:
             return result
+        repeated.append(result)
     return attempt()
 
 
