@@ -17,7 +17,6 @@ from refusals import assert_one_line, assert_refused
 from starter import Starter
 
 PORT_ANNOTATION = "com.hooks.ssh.port"
-BAD_PORTS = ["0", "70000", "65536", "-1", "15263abc", "", " 15263", "+1", "0x10", "१२"]
 
 
 @pytest.fixture
@@ -42,15 +41,14 @@ def test_user_is_not_in_passwd_file(start: Starter, syslog: Syslog, engine: str)
     assert_refused(start, syslog, engine, "2999", "PASSWD_FILE", SETTINGS["PASSWD_FILE"], change=change)
 
 
-@pytest.mark.parametrize("value", BAD_PORTS)
-def test_bad_port_in_the_annotation(start: Starter, syslog: Syslog, value: str) -> None:
-    assert_refused(start, syslog, "crun", PORT_ANNOTATION, "1 to 65535", annotations={PORT_ANNOTATION: value})
+# Which texts are ports, unit tests say: tests/unit/hook/spec/test_oci_config.py.
+def test_bad_port_in_the_annotation(start: Starter, syslog: Syslog) -> None:
+    assert_refused(start, syslog, "crun", PORT_ANNOTATION, "1 to 65535", annotations={PORT_ANNOTATION: "65536"})
 
 
 @pytest.mark.parametrize("name", ["SERVER_PORT_DEFAULT", "SERVER_PORT"])
-@pytest.mark.parametrize("value", ["0", "70000", "-1", "15263abc"])
-def test_bad_port_in_the_settings(start: Starter, syslog: Syslog, name: str, value: str) -> None:
-    settings: dict[str, str | None] = {"SERVER_PORT_DEFAULT": None, name: value}
+def test_bad_port_in_the_settings(start: Starter, syslog: Syslog, name: str) -> None:
+    settings: dict[str, str | None] = {"SERVER_PORT_DEFAULT": None, name: "65536"}
     assert_refused(start, syslog, "crun", name, "1 to 65535", settings=settings)
 
 
