@@ -40,6 +40,7 @@ from equality import (
     strange_descriptors,
 )
 from held import unanswered
+from patience import within
 from refusals import assert_one_line
 from starter import Start
 
@@ -203,7 +204,7 @@ def test_it_ends_with_the_process(launch: Launch, key: Path, engine: str) -> Non
         stop(container)
         wait_for(lambda: processes() == {}, "end of daemon and supervisor")
         assert running("sleep", "345678") | running("sleep", "345679") == set()
-        assert session.wait(timeout=10) == 255
+        assert session.wait(timeout=within(10)) == 255
 
 
 def test_detach_ends_sessions_and_not_the_container(launch: Launch, key: Path) -> None:
@@ -501,4 +502,4 @@ def test_hanging_home_fails_by_deadline_alone(launch: Launch) -> None:
     begun = time.monotonic()
     with unanswered(Path("/home/alice")):
         assert "no answer within 10 s" in refused(str(container.pid))
-        assert time.monotonic() - begun < 20
+        assert time.monotonic() - begun < 10 + within(10)

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from containers import ALICE, PORT, WORK, Container, Plain, Podman, Result, run, wait_for
+from patience import within
 from programs import with_openssh
 from starter import Start
 from terminal import terminal
@@ -328,7 +329,7 @@ def test_input_is_kept_for_what_follows(near: Container) -> None:
 def test_background(near: Container, far: Container, option: str) -> None:
     started = time.monotonic()
     assert ssh(near, option, "far", "sleep 5; cat; echo done >/tmp/background", stdin=b"not for it").status == 0
-    assert time.monotonic() - started < 4
+    assert time.monotonic() - started < within(4)
     wait_for(lambda: far.exec("cat", "/tmp/background").text == "done", "the command in the background", 20)
     far.exec("rm", "/tmp/background").checked()
     assert ssh(near, option, "dead", "true").status == 255, "before it goes to the background"
@@ -688,7 +689,7 @@ def started(container: Container, *arguments: str) -> Iterator[subprocess.Popen[
 
 
 def result(process: subprocess.Popen[bytes]) -> Result:
-    out, err = process.communicate(timeout=15)
+    out, err = process.communicate(timeout=within(15))
     return Result(process.returncode, out, err)
 
 
@@ -699,11 +700,11 @@ def test_peer_that_comes_late(start: Start) -> None:
         start("crun", "busybox", settings={"LISTEN_ADDRESSES": LATE})
         came = time.monotonic()
         assert result(process) == RIGHT
-        assert time.monotonic() - came < 2.5, "the longest pause between two attempts is 1 s"
+        assert time.monotonic() - came < within(2.5), "the longest pause between two attempts is 1 s"
     assert ssh(container, LATE, "echo right") == RIGHT
     before = time.monotonic()
     assert ssh(container, "-p", str(PORT + 1), LATE, "true").status == 255
-    assert time.monotonic() - before < 1.5, "what is no container is not waited for"
+    assert time.monotonic() - before < within(1.5), "what is no container is not waited for"
 
 
 def test_name_that_is_known_late(start: Start) -> None:
@@ -722,7 +723,7 @@ def test_peer_that_never_comes(start: Start) -> None:
         assert_waits(container, "nosuch.invalid", b"nosuch.invalid", *options)
     before = time.monotonic()
     assert ssh(waiting_not(start), NEVER, "true").status == 255
-    assert time.monotonic() - before < 1.5
+    assert time.monotonic() - before < within(1.5)
 
 
 @pytest.mark.parametrize("image", ["busybox", "debian"])
@@ -733,7 +734,7 @@ def test_dead_peers_are_given_up_in_time(start: Start, image: str, silent: str, 
         assert_waits(container, swallowed, b"(tried for 2 s)", *options)
         before = time.monotonic()
         said = ssh(container, *options, silent, "echo wrong")
-        assert 2 <= time.monotonic() - before < 8
+        assert 2 <= time.monotonic() - before < 2 + within(6)
         assert (said.status, said.out) == (255, b"")
         assert said.err.endswith(f"Connection to {silent} port {PORT} timed out\r\n".encode())
 
@@ -764,7 +765,7 @@ def test_dead_peers_beyond_another_host_are_given_up_in_time(start: Start, silen
         for options in ([], ["-oConnectTimeout=30"]):
             before = time.monotonic()
             said = ssh(container, "-J", FIRST, *options, peer, "echo wrong")
-            assert 2 <= time.monotonic() - before < 8
+            assert 2 <= time.monotonic() - before < 2 + within(6)
             assert (said.status, said.out) == (255, b"")
 
 
@@ -791,7 +792,7 @@ def assert_waits(container: Container, host: str, words: bytes, *options: str) -
     """Two seconds, and says why it stops."""
     before = time.monotonic()
     said = ssh(container, *options, host, "echo wrong")
-    assert 2 <= time.monotonic() - before < 8
+    assert 2 <= time.monotonic() - before < 2 + within(6)
     assert (said.status, said.out) == (255, b"")
     assert host.encode() in said.err and words in said.err and said.err.count(b"\n") == 1
 

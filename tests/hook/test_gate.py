@@ -30,6 +30,7 @@ from containers import (
     shell_around,
     wait_for,
 )
+from patience import within
 from starter import Start
 
 BANNER = b"SSH-2.0-"
@@ -65,7 +66,7 @@ def created(request: pytest.FixtureRequest, nothing_left: None) -> Iterator[Plai
 
 
 def connect(port: int = PORT) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", port), timeout=SOON)
+    return socket.create_connection(("127.0.0.1", port), timeout=within(SOON))
 
 
 def test_who_comes_early_waits_and_is_served(created: Plain) -> None:
@@ -74,7 +75,7 @@ def test_who_comes_early_waits_and_is_served(created: Plain) -> None:
         with pytest.raises(TimeoutError):
             early.recv(64)
         created.begin()
-        early.settimeout(SOON)
+        early.settimeout(within(SOON))
         assert early.recv(64).startswith(BANNER)
     assert created.ssh("echo here").checked().text == "here"
 
@@ -94,7 +95,7 @@ def test_it_opens_soon_after_a_long_wait(start: Start, engine: str) -> None:
             begun = time.monotonic()
             assert early.recv(64).startswith(BANNER)
             took.append(time.monotonic() - begun)
-    assert min(took) < 1
+    assert min(took) < within(1)
 
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "ended"])
@@ -165,6 +166,6 @@ def test_the_first_process_is_not_a_shell_in_between(start: Start, engine: str) 
             early.settimeout(QUIET)
             with pytest.raises(TimeoutError):
                 early.recv(64)
-            early.settimeout(3 + SOON)
+            early.settimeout(3 + within(SOON))
             assert early.recv(64).startswith(BANNER)
         assert begun.result().ssh("echo here").checked().text == "here"

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from containers import ALICE, COPIES, LAUNCHER, PORT, ROOT, StartFailed, as_user, run
+from patience import within
 from recorded import age
 from refusals import assert_one_line
 from starter import Start
@@ -51,7 +52,7 @@ def test_it_is_for_root() -> None:
 def test_it_is_quick() -> None:
     start = time.monotonic()
     run([LAUNCHER, "doctor", "--node"])
-    assert time.monotonic() - start < 4.0  # a fifth of a second, on a machine with nothing else to do
+    assert time.monotonic() - start < within(4.0)  # a fifth of a second, on a machine with nothing else to do
 
 
 @contextmanager

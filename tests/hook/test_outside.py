@@ -23,6 +23,7 @@ import paramiko
 import pytest
 from cable import address, near_address, plug
 from containers import ALICE, BOB, IMAGES, LAUNCHER, PORT, SETTINGS, Container, Result, as_user, keys, run, wait_for
+from patience import within
 from starter import Start, Starter
 
 HOME = Path("/home/alice")
@@ -242,7 +243,7 @@ def test_fifty_sessions_at_once_on_one_connection(container: Container) -> None:
             for number in range(50)
         ]
         for number, session in enumerate(sessions):
-            out, _err = session.communicate(b"%d" % number, timeout=60)
+            out, _err = session.communicate(b"%d" % number, timeout=within(60))
             assert (session.returncode, out) == (number, b"%d" % number)
         assert daemons_connections(container) == 1
     ssh(ALIAS, "rm /tmp/begun").checked()
@@ -335,7 +336,7 @@ def feed(process: subprocess.Popen[bytes], text: str) -> None:
 
 def socks(proxy: int, host: str, port: int) -> socket.socket:
     """A connection to `host` by way of a SOCKS 5 proxy; ConnectionError if it cannot be had."""
-    connection = socket.create_connection(("127.0.0.1", proxy), timeout=10)
+    connection = socket.create_connection(("127.0.0.1", proxy), timeout=within(10))
     connection.sendall(b"\5\1\0")
     assert connection.recv(2) == b"\5\0"
     connection.sendall(b"\5\1\0\3" + bytes([len(host)]) + host.encode() + port.to_bytes(2, "big"))
@@ -356,7 +357,7 @@ def page(connection: socket.socket) -> bytes:
 
 
 def direct(port: int) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", port), timeout=10)
+    return socket.create_connection(("127.0.0.1", port), timeout=within(10))
 
 
 SHELL = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}

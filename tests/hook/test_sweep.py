@@ -36,6 +36,7 @@ from containers import (
     shell_around,
     wait_for,
 )
+from patience import within
 from recorded import BOOT_ID, OTHERS, age, describe, write_record
 from refusals import assert_one_line
 from starter import Start
@@ -97,7 +98,7 @@ def orphan(start: Start, engine: str = "crun", **options: Any) -> Container:
 
 def wait_until_served() -> None:
     """Until then the daemon ends with the container's first process."""
-    with closing(socket.create_connection(("127.0.0.1", PORT), timeout=5)) as client:
+    with closing(socket.create_connection(("127.0.0.1", PORT), timeout=within(5))) as client:
         assert client.recv(4) == b"SSH-"
 
 
@@ -433,7 +434,7 @@ def test_two_at_once(bundle: Path, canary: subprocess.Popen[bytes]) -> None:
     age()
     sweepers = [subprocess.Popen([LAUNCHER, "sweep"], stderr=subprocess.PIPE) for _number in range(3)]
     for sweeper in sweepers:
-        _out, err = sweeper.communicate(timeout=30)
+        _out, err = sweeper.communicate(timeout=within(30))
         assert (sweeper.returncode, err) == (0, b"")
     assert not list(COPIES.iterdir())
 

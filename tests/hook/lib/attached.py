@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import openssh
 from containers import ALICE, IMAGES, LAUNCHER, Container, Result, as_user, keys, run, running, wait_for
+from patience import within
 
 WHERE = Path("/home/alice/images")
 PORT = 15300  # another than the site's, as of a second container
@@ -79,7 +80,7 @@ def stop(container: Running) -> None:
         return
     with suppress(ProcessLookupError):
         os.kill(container.pid, signal.SIGKILL)
-    container.engine.wait(timeout=10)
+    container.engine.wait(timeout=within(10))
 
 
 def hook(*arguments: str, uid: int = ALICE, variables: Sequence[str] = ()) -> Result:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from containers import ALICE, IMAGES, PATH, TIMEOUT, WORK, Container, Result, as_user, new_name, run, wait_for
+from patience import within
 
 LIB = Path(__file__).resolve().parent
 HOOKS = "/etc/enroot/hooks.d"
@@ -109,7 +110,7 @@ class Enroot(Container):
 
     def fails(self) -> str:
         """Wait until its start has failed; what it said."""
-        assert self.process.wait(TIMEOUT) != 0
+        assert self.process.wait(within(TIMEOUT)) != 0
         return self.said()
 
     def entered(self, *command: str) -> list[str]:
@@ -129,7 +130,7 @@ class Enroot(Container):
     def end(self) -> None:
         """End its first process."""
         self.process.send_signal(signal.SIGKILL)
-        self.process.wait(TIMEOUT)
+        self.process.wait(within(TIMEOUT))
 
     def stop(self) -> Result:
         self.end()

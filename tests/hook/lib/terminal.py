@@ -13,6 +13,8 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from patience import within
+
 PATIENCE = 20.0  # seconds
 
 
@@ -38,7 +40,7 @@ class Terminal:
 
     def expect(self, text: bytes) -> bytes:
         """Read until `text` appears after what was expected before; returns all up to its end."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + within(PATIENCE)
         while text not in self.said:
             assert self._read(deadline), f"no {text!r} in {self.said!r}"
         before, found, self.said = self.said.partition(text)
@@ -46,10 +48,10 @@ class Terminal:
 
     def end(self) -> tuple[int, bytes]:
         """The exit status of the command, and what it said since the last that was expected."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + within(PATIENCE)
         while self._read(deadline):
             pass
-        return self.process.wait(PATIENCE), self.said
+        return self.process.wait(within(PATIENCE)), self.said
 
     def hang_up(self) -> None:
         """Close the window."""
