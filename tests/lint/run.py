@@ -140,6 +140,7 @@ CHECKS: dict[str, Callable[[], str]] = {
     "shellcheck": shell,
     "forge": forge,
     "reuse": lambda: command("reuse", "lint", "--lines"),
+    "role files": lambda: command(sys.executable, "-B", "tests/lint/role_files.py"),
     "argument specs": lambda: command(sys.executable, "-B", "tests/lint/argument_specs.py"),
     "texts": lambda: command(sys.executable, "-B", "tests/lint/texts.py"),
 }

@@ -66,30 +66,6 @@ AS_OLD_KERNEL = ("setarch", "--uname-2.6")
 HOST_KEY = Path("/run/role-test-host-key")
 
 
-@pytest.fixture
-def as_on_systemd() -> Iterator[tuple[str, ...]]:
-    """A command that runs another where the first process is called systemd. Nothing hears what systemctl has to say to
-    it, but systemctl itself does its part: it enables and disables.
-    """
-    first = Path("/run/role-test/systemd")
-    first.parent.mkdir()
-    first.symlink_to("/bin/sh")
-    yield (
-        "env",
-        "SYSTEMD_OFFLINE=1",
-        "unshare",
-        "--pid",
-        "--fork",
-        "--mount-proc",
-        str(first),
-        "-c",
-        '"$@"; exit $?',
-        "-",
-    )
-    first.unlink()
-    first.parent.rmdir()
-
-
 @pytest.fixture(scope="module")
 def untouched() -> dict[str, str]:
     """What is on the node before anything was deployed."""

@@ -1,0 +1,111 @@
+"""Files of a site's own that have the names of the roles' files: none of them runs or is read in place of ours.
+
+The node is as it was before anything was deployed, and so it is afterwards.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from node import CDI_SPEC, HOOK_JSON, LAUNCHER, ROOT, listing, play
+
+ROLES = ("dropbear", "ssh_hook")
+FOLDERS = ("defaults", "files", "handlers", "meta", "tasks", "templates", "vars")
+ENGINES = {
+    "ssh_hook_enroot_hooks_dir": Path("/etc/enroot/hooks.d"),
+    "ssh_hook_podman_hpc_modules_dir": Path("/etc/podman_hpc/modules.d"),
+}
+# With what they name, the roles read all of their templates.
+EVERYTHING: dict[str, object] = {"ssh_hook_cdi": True, **{name: str(path) for name, path in ENGINES.items()}}
+WRONG_TASK = "- name: A task of the site\n  ansible.builtin.fail:\n    msg: a file of the site ran\n"
+WRONG_TEXT = "{{ of_the_site_and_undefined }}\n"
+
+
+def files_of_roles() -> list[Path]:
+    """The files of both roles, relative to the role."""
+    trees = [ROOT / "roles" / role for role in ROLES]
+    return sorted({path.relative_to(tree) for tree in trees for path in tree.rglob("*") if path.is_file()})
+
+
+def shadow(site: Path) -> int:
+    """Write a file of each name that the roles load wherever Ansible might look for it; return how many."""
+    written = set()
+    for path in files_of_roles():
+        inside = Path(*path.parts[1:]) if path.parts[0] in FOLDERS else path
+        for folder in ("", *FOLDERS, *(f"roles/{role}/{folder}" for role in ROLES for folder in FOLDERS)):
+            for name in (inside, Path(inside.name)):
+                wrong = site / folder / name
+                wrong.parent.mkdir(parents=True, exist_ok=True)
+                wrong.write_text(WRONG_TASK if wrong.suffix == ".yml" else WRONG_TEXT, encoding="utf-8")
+                written.add(wrong)
+    for plugin in (ROOT / "plugins").glob("*/*.py"):
+        for folder in ("library", f"{plugin.parent.name}_plugins", plugin.parent.name):
+            wrong = site / folder / plugin.name
+            wrong.parent.mkdir(exist_ok=True)
+            wrong.write_text("raise SystemExit('a plugin of the site ran')\n", encoding="utf-8")
+            written.add(wrong)
+    return len(written)
+
+
+@pytest.fixture
+def engines() -> Iterator[None]:
+    """Directories of the engines whose files the roles write, and of the CDI spec."""
+    for path in (*ENGINES.values(), CDI_SPEC.parent):
+        path.mkdir(parents=True)
+    yield
+    for path in (*(path.parent for path in ENGINES.values()), CDI_SPEC.parent):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    """A site's directory, with a play that runs both roles, and a file of every name that these load."""
+    assert shadow(tmp_path) > 1000
+    imports = [{"ansible.builtin.import_playbook": f"ocihooks.ssh.{name}"} for name in ("deploy", "audit", "remove")]
+    roles = {"hosts": "all", "gather_facts": True, "roles": [f"ocihooks.ssh.{role}" for role in ROLES]}
+    plays = [*imports, {**roles, "vars": {"dropbear_prefix": "/opt/oci-hooks"}}]
+    (tmp_path / "site.yml").write_text(json.dumps(plays), encoding="utf-8")
+    return tmp_path
+
+
+@pytest.mark.parametrize("age", ["oldest", "newest"])
+def test_no_file_of_a_site_stands_in_for_one_of_the_roles(
+    site: Path, age: str, as_on_systemd: tuple[str, ...], engines: None
+) -> None:
+    """Imported playbooks and a play with the roles; then, by the playbook's name, a node that needs repair."""
+    before, core = listing(), ROOT / ".cache" / f"core-{age}"
+    there = (*as_on_systemd, "env", f"--chdir={site}")
+    done = play(str(site / "site"), before=there, core=core, variables=EVERYTHING)
+    assert done.status == 0, done.said
+    by_roles = listing()
+    assert {str(path) for path in (HOOK_JSON, CDI_SPEC, LAUNCHER)} <= set(by_roles)
+    HOOK_JSON.write_text("{}\n", encoding="utf-8")
+    repaired = play("deploy", before=there, core=core, variables=EVERYTHING)
+    assert repaired.status == 0, repaired.said
+    assert listing() == by_roles
+    removed = play("remove", before=there, core=core, variables=EVERYTHING)
+    assert removed.status == 0, removed.said
+    for path in (*ENGINES.values(), CDI_SPEC.parent):
+        path.mkdir(parents=True, exist_ok=True)
+    assert listing() == before
+
+
+def test_the_last_task_of_a_deployment_notices_a_hook_that_is_not_there(tmp_path: Path) -> None:
+    """Where a deployment's tasks are others, which do nothing."""
+    subprocess.run([ROOT / "tests/snapshot", tmp_path], check=True)
+    tasks = tmp_path / "ansible_collections/ocihooks/ssh/roles/ssh_hook/tasks"
+    before = listing()
+    for name in ("install", "configure", "verify"):
+        nothing = "- name: Do nothing\n  ansible.builtin.debug:\n"
+        (tasks / f"{name}.yml").write_text(nothing, encoding="utf-8")
+    done = play("deploy", collections=str(tmp_path))
+    assert done.status == 2, done.said
+    assert "The hook on node was not verified" in done.words
+    removed = play("remove")
+    assert removed.status == 0, removed.said
+    assert listing() == before
