@@ -13,11 +13,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from containers import ALICE, PORT, WORK, as_user, keys, listening, processes, run, running, wait_for
+from containers import (
+    ALICE,
+    LAUNCHER,
+    PORT,
+    WORK,
+    as_user,
+    keys,
+    listening,
+    processes,
+    run,
+    running,
+    wait_for,
+)
 from enroot import HOOKS, SCRIPT, Enroot
 
 Enter = Callable[..., Enroot]
 BANNER = b"SSH-2.0-"
+ENDED = f"/run/user/{ALICE}/ocihooks-ssh/last/{ALICE}.ended"
 QUIET = 0.4  # seconds; an open gate takes a hundredth of that
 FIELDS = (
     *("Uid", "Gid", "Groups", "NoNewPrivs", "Seccomp", "Seccomp_filters"),
@@ -197,9 +210,8 @@ def test_nobody_of_the_container_sees_into_the_watcher(enroot: Enter) -> None:
     assert container.exec("sh", "-c", LOOK, "sh", f"/proc/{watcher()}").checked().text == ""
     assert "environ" in container.exec("sh", "-c", LOOK, "sh", f"/proc/{container.init()}").checked().text
     open_files = {os.readlink(path) for path in Path(f"/proc/{watcher()}/fd").iterdir()}
-    assert {
-        name for name in open_files if not name.startswith(("/dev/null", "/memfd:", "/proc", "anon_inode"))
-    } == set()
+    own = ("/dev/null", "/memfd:", "/proc", "anon_inode")
+    assert {name for name in open_files if not name.startswith(own)} == {ENDED}
     assert os.path.samefile(f"/proc/{watcher()}/root", f"/proc/{container.init()}/root")
 
 
@@ -208,6 +220,7 @@ def test_a_container_that_may_do_less_than_sessions_gets_none(enroot: Enter) -> 
     container = enroot(filters=1).wait_until_it_runs()
     wait_for(lambda: not processes() and PORT not in listening(), "end of the daemon")
     assert container.exec("true").status == 0
+    assert "has ended before the container: its sessions could do more than the container" in why()
 
 
 def test_a_log_that_nobody_reads_holds_nothing_up(enroot: Enter) -> None:
@@ -268,6 +281,79 @@ def test_a_container_lives_while_others_are_in_it(enroot: Enter) -> None:
         wait_for(serves, "the daemon's answer")
         task.kill()
     wait_for(lambda: not processes(), "end of the daemon")
+
+
+# Tasks of pyxis. Its container's first process stops itself; the tasks join, one continues it, and it exits.
+
+PYXIS = ("/bin/sh", "-c", "kill -STOP $$; exit 0")
+TASK = ("/bin/sleep", "4341")
+
+
+def execute(task: subprocess.Popen[bytes]) -> None:
+    """Have the task execute its program."""
+    assert task.stdin is not None
+    task.stdin.close()
+    wait_for(lambda: Path(f"/proc/{task.pid}/cmdline").read_bytes().startswith(b"/bin/sleep"), "the task's program")
+
+
+@pytest.mark.parametrize("remap", [False, True])
+def test_tasks_keep_it_before_they_execute(enroot: Enter, remap: bool) -> None:
+    """The watcher may trace none that has yet to execute, nor root of `enroot --root` then."""
+    container = enroot(remap=remap, command=PYXIS).wait_until_it_runs()
+    container.wait_until_it_stops()
+    wait_for(serves, "the daemon's answer")
+    tasks = [container.join(*TASK), container.join(*TASK)]
+    container.exits()
+    time.sleep(QUIET)
+    assert serves()
+    for task in tasks:
+        execute(task)
+    tasks[1].kill()
+    time.sleep(QUIET)
+    assert serves()
+    tasks[0].kill()
+    wait_for(lambda: not processes() and PORT not in listening(), "end of the daemon", 2)
+
+
+def test_a_watcher_that_sees_the_tasks_alone(enroot: Enter) -> None:
+    """On a busy node the first process may have ended when the watcher first looks at it."""
+    container = enroot(command=PYXIS, hold=["exec"])
+    container.wait_at("exec")
+    wait_for(lambda: len(hooks_processes()) == 2, "daemon and watcher alone")
+    os.kill(watcher(), signal.SIGSTOP)
+    container.go_on("exec")
+    container.wait_until_it_runs()
+    container.wait_until_it_stops()
+    container.join(*TASK)
+    container.exits()
+    assert not serves()
+    os.kill(watcher(), signal.SIGCONT)
+    wait_for(serves, "the daemon's answer")
+
+
+# SSH that ends before its container.
+
+
+def why(*options: str) -> str:
+    return run(as_user(ALICE, LAUNCHER, "why", *options)).checked().text
+
+
+def test_a_daemon_that_is_killed_is_explained(enroot: Enter) -> None:
+    container = enroot(env={"HOME": "/home/alice"}).wait_until_it_runs()
+    wait_for(serves, "the daemon's answer")
+    os.kill(daemon(), signal.SIGKILL)
+    wait_for(lambda: not processes(), "end of the watcher")
+    assert f"container {container.root.name}" in why()
+    assert f"error: SSH at port {PORT} has ended before the container: its daemon has ended" in why()
+
+
+def test_an_end_with_the_container_is_no_error(enroot: Enter) -> None:
+    before = why("--json")
+    container = enroot().wait_until_it_runs()
+    wait_for(serves, "the daemon's answer")
+    container.end()
+    wait_for(lambda: not processes(), "end of the daemon")
+    assert why("--json") == before
 
 
 @pytest.mark.parametrize("step", ["switch", "exec"])

@@ -48,6 +48,7 @@ class Enroot(Container):
         self._steps = self._directory / "steps"
         self._environment = {"PATH": PATH, "HOME": "/home/alice", **(env or {})}
         self._remap = remap
+        self._tasks: list[subprocess.Popen[bytes]] = []
         self._make_root()
         if prepare is not None:
             prepare(self.root)
@@ -124,6 +125,26 @@ class Enroot(Container):
     def exec(self, *command: str | bytes, stdin: bytes = b"") -> Result:
         return run(self.entered(*(os.fsdecode(word) for word in command)), stdin)
 
+    def wait_until_it_stops(self) -> None:
+        """Wait until its program has stopped itself, as the one that pyxis starts does."""
+        wait_for(lambda: Path(f"/proc/{self.init()}/stat").read_text().rpartition(")")[2].split()[0] == "T", "stop")
+
+    def join(self, *command: str) -> subprocess.Popen[bytes]:
+        """Join as a task of pyxis does (enroot_join.py); it executes `command` when its standard input is closed."""
+        task = subprocess.Popen(
+            as_user(ALICE, "/usr/bin/python3", str(LIB / "enroot_join.py"), str(self.init()), *command),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        self._tasks.append(task)
+        assert task.stdout is not None and task.stdout.readline() == b"joined\n"
+        return task
+
+    def exits(self) -> None:
+        """Continue its first process, and wait until that has exited."""
+        self.process.send_signal(signal.SIGCONT)
+        assert self.process.wait(TIMEOUT) == 0
+
     def init(self) -> int:
         return self.process.pid
 
@@ -139,6 +160,9 @@ class Enroot(Container):
     def remove(self) -> None:
         if self.process.poll() is None:
             self.end()
+        for task in self._tasks:
+            with task:
+                task.kill()
         self._errors.close()
         for _attempt in range(100):  # the daemon is about to end
             shutil.rmtree(self._directory, ignore_errors=True)

@@ -53,7 +53,7 @@ def find(uid: int) -> list[tuple[int, Last]]:
         candidates = [(int(name), str(path)) for name, path in paths if name.isdigit()]
     else:
         places = [last.ROOT_PLACE, *last.user_places(uid)]
-        names = [f"{uid}", f"{uid}{last.WARNINGS}"]
+        names = [f"{uid}{suffix}" for suffix in ("", last.WARNINGS, last.ENDED)]
         candidates = [(uid, f"{place}/{last.DIRECTORY}/{name}") for place in places for name in names]
     found = []
     for owner, path in candidates:

@@ -4,7 +4,8 @@
 A rootful engine's hook keeps it in a directory of root's that nobody else can list. Nobody but root can write to it, so
 that no user can hold its inode lock or fill the file system; an ACL lets the one user read it. A rootless engine's hook
 keeps it in a directory of its user's. Errors and warnings have a file each, so that a later warning hides
-no failure. A start without either touches no file.
+no failure. A start without either touches no file. Under enroot a third file has the last error of a watcher
+(stages/watcher.py), which has no other way out of its container: the start opens it, and it stays empty until then.
 
 Format: a line "ssh_hook 1", then "name=value" lines: time, in seconds since the epoch, container and bundle, and a line
 "warning=..." or "error=..." for each message. No value has control characters.
@@ -18,18 +19,20 @@ from ..errors import HookError, printable
 from ..kernel.files import TEMPORARY_SUFFIX_LENGTH, is_own, replace_files
 from ..kernel.lean import TYPE_CHECKING, closing, fsdecode, fsencode, load_json, os, read_all, stat
 from ..kernel.process import MAX_ID
-from ..log import ERROR, NAMES
+from ..log import ERROR, NAMES, one_line
 from .engine import NO_LOGIN, Engine, login_uid, state_directory, temporary_directory
 
 if TYPE_CHECKING:
     from typing import Any
 
 WARNINGS = ".warning"  # the suffix of the file with warnings alone
+ENDED = ".ended"  # the suffix of the file with what ended SSH before its container, under enroot
 ROOT_PLACE = state_directory(0)
 DIRECTORY = "last"
 _VERSION = "ssh_hook 1"
 _LONGEST_WRITE = 60  # seconds
 _MAX_SIZE = 64 << 10  # bytes
+_ENDED_SIZE = 16 << 10  # bytes; always all are written, so that nothing of an earlier error is left
 _MAX_CONFIG = 16 << 20  # bytes
 _ACL = "system.posix_acl_access"
 _ACL_VERSION = 2
@@ -66,13 +69,7 @@ def write(container: str, bundle: str, messages: list[tuple[int, str]]) -> None:
     engine = Engine()
     uid = engine.host_uid if engine.is_rootless else _user_of(bundle)
     name = f"{uid}" if any(level >= ERROR for level, _text in messages) else f"{uid}{WARNINGS}"
-    fields = [
-        f"time={int(time.time())}",
-        f"container={printable(container)}",
-        f"bundle={bundle if bundle.isprintable() else printable(bundle)}",
-        *(f"{NAMES[level]}={text}" for level, text in messages),
-    ]
-    data = fsencode("\n".join([_VERSION, *fields, ""]))
+    data = _format(container, bundle, messages)
     places = [ROOT_PLACE] if engine.host_uid == 0 else user_places(engine.host_uid)
     for place in places:
         try:
@@ -81,6 +78,37 @@ def write(container: str, bundle: str, messages: list[tuple[int, str]]) -> None:
         except OSError:
             if place == places[-1]:
                 raise
+
+
+def open_ended() -> int:
+    """Open the file in which the watcher of a rootless engine writes; return -1 where no place takes it."""
+    uid = Engine().host_uid
+    for place in user_places(uid):
+        try:
+            with closing(_open_directory(place)) as directory:
+                flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+                descriptor = os.open(f"{uid}{ENDED}", flags, 0o600, dir_fd=directory)
+            if is_own(os.fstat(descriptor)):
+                return descriptor
+            os.close(descriptor)
+        except OSError:
+            continue
+    return -1
+
+
+def write_ended(descriptor: int, container: str, text: str) -> None:
+    """Write an error into the file that `open_ended` returned. Raises OSError."""
+    os.pwrite(descriptor, _format(container, "", [(ERROR, one_line(text))]).ljust(_ENDED_SIZE, b"\n"), 0)
+
+
+def _format(container: str, bundle: str, messages: list[tuple[int, str]]) -> bytes:
+    fields = [
+        f"time={int(time.time())}",
+        f"container={printable(container)}",
+        f"bundle={bundle if bundle.isprintable() else printable(bundle)}",
+        *(f"{NAMES[level]}={text}" for level, text in messages),
+    ]
+    return fsencode("\n".join([_VERSION, *fields, ""]))
 
 
 def _user_of(bundle: str) -> int:
@@ -117,14 +145,18 @@ def _outside_uid(config: dict[str, Any]) -> int:
 
 def _replace(place: str, name: str, data: bytes, reader: int) -> None:
     """Write the file `name` below `place`, readable for the user `reader` too unless that is 0. Raises OSError."""
+    with closing(_open_directory(place)) as directory:
+        _remove_leftovers(directory, name)
+        replace_files(directory, {name: data}, None if reader == 0 else lambda file: _let_read(file, reader))
+
+
+def _open_directory(place: str) -> int:
+    """Open the directory of the files below `place`; make it where it is missing. Raises OSError."""
     _make_directory(place, None)
     with closing(_open_own(place, None)) as outer:
         os.fchmod(outer, 0o711)  # earlier versions made it 0700
         _make_directory(DIRECTORY, outer)
-        directory = _open_own(DIRECTORY, outer)
-    with closing(directory):
-        _remove_leftovers(directory, name)
-        replace_files(directory, {name: data}, None if reader == 0 else lambda file: _let_read(file, reader))
+        return _open_own(DIRECTORY, outer)
 
 
 def _remove_leftovers(directory: int, name: str) -> None:
@@ -184,7 +216,8 @@ def read(path: str) -> Last | None:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) or status.st_uid not in (0, os.geteuid()):
             raise HookError(f"{path} is not a file of the hook's: remove it")
-        return _parse(fsdecode(read_all(descriptor, _MAX_SIZE)), path)
+        text = fsdecode(read_all(descriptor, _MAX_SIZE))
+        return _parse(text, path) if text else None
 
 
 def _parse(text: str, path: str) -> Last:

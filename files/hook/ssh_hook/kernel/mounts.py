@@ -9,9 +9,10 @@ from __future__ import annotations
 from ..errors import HookError
 from . import syscalls
 from .identity import ActingAs, Identity
-from .lean import fsencode, os, read_file
+from .lean import closing, fsencode, os, read_file
 
 SOURCE = b"ocihooks-ssh"  # what mountinfo names as the source of the hook's file systems
+_LONGEST_ID = 12  # bytes, with the blank that ends it
 _LOCKED_FLAGS = {  # a remount must repeat these: a user namespace may not clear them on a mount that it inherited
     os.ST_NOSUID: syscalls.MS_NOSUID,
     os.ST_NODEV: syscalls.MS_NODEV,
@@ -58,9 +59,22 @@ def mount_id(descriptor: int) -> bytes:
     return read_file(f"/proc/self/fdinfo/{descriptor}").partition(b"mnt_id:")[2].split(None, 1)[0]
 
 
-def reachable_mounts() -> set[bytes]:
-    """Return the ids of all mounts that the caller can reach from its root directory. Raises OSError."""
-    return {line.split(b" ", 1)[0] for line in read_file("/proc/self/mountinfo").split(b"\n")[:-1]}
+def reachable_mounts(proc: int | None = None) -> set[bytes]:
+    """Return the ids of all mounts that the caller can reach from its root directory, by /proc or the open `proc`.
+
+    Raises OSError.
+    """
+    path = "/proc/self/mountinfo" if proc is None else "self/mountinfo"
+    return {line.split(b" ", 1)[0] for line in read_file(path, proc).split(b"\n")[:-1]}
+
+
+def first_mount(process: int) -> bytes:
+    """Return the id of a mount that a process can reach; `process` is its open directory in /proc.
+
+    Any user can read it. Each id is that of one mount in one namespace. Empty where it reaches none. Raises OSError.
+    """
+    with closing(os.open("mountinfo", os.O_RDONLY, dir_fd=process)) as descriptor:
+        return os.read(descriptor, _LONGEST_ID).partition(b" ")[0]  # the kernel formats one line, and not all
 
 
 def mount_tmpfs(target: int, size: int, inodes: int, context: str) -> None:

@@ -6,8 +6,9 @@ container's root directory, and not dumpable. It opens the gate when the contain
 the container with no_new_privs.
 
 A container has ended when its first process has, and no other process is in its mount namespace but the daemon, its
-sessions, and the watcher: pyxis ends the first process as soon as the tasks of a job have joined. Orphans of sessions
-become children of the daemon (PR_SET_CHILD_SUBREAPER), so that all that sessions start can be told from the rest.
+sessions, and the watcher (members.py): pyxis ends the first process as soon as the tasks of a job have joined. Orphans
+of sessions become children of the daemon (PR_SET_CHILD_SUBREAPER), so that all that sessions start can be told from the
+rest. Where SSH ends before the container, the watcher keeps a line for ``ssh_hook why``.
 
 Format: proc_pid_status(5).
 """
@@ -18,24 +19,32 @@ import syslog
 import time
 
 from ..errors import HookError, describe_failure
+from ..host import last
 from ..kernel import disposable_process, syscalls
 from ..kernel.files import close_all_but
 from ..kernel.lean import TYPE_CHECKING, closing, os, read_file, signal
 from ..kernel.mounts import mount_id, reachable_mounts
-from ..kernel.process import Process, all_processes, descendants
+from ..kernel.process import Process, descendants
+from ..log import log
 from .gate import Gate
+from .members import Members, await_end_of
 
 if TYPE_CHECKING:
+    from typing import NoReturn
+
     from ..kernel.rootfs import Rootfs
 
 _SETS = ("CapInh", "CapPrm", "CapBnd", "CapAmb")
 _MAX_STATUS = 16 << 10  # bytes
 _FIRST_DELAY, _LAST_DELAY = 0.001, 0.1  # seconds between two looks at the first process
 _SHARE = 64  # of the time waited, between two looks
-_POLL = 1.0  # seconds; before Linux 5.3, which has no pidfd_open
-_PIDFD_POLL = 60.0  # seconds
+_SETTLE = 1.0  # seconds in which a container ends whose processes are killed with the daemon
 _END_TIMEOUT = 5.0  # seconds
 _REPORT_TIMEOUT = 2  # seconds
+
+
+class _DaemonEndedError(Exception):
+    """The daemon, the watcher's parent, has ended."""
 
 
 class Watcher:
@@ -51,10 +60,11 @@ class Watcher:
         self.init = init
         self.gate = Gate()
         self._status = init.open("status", os.O_RDONLY)
+        self._ended = last.open_ended()
 
     def descriptors(self) -> set[int]:
         """Return the descriptors that the watcher needs."""
-        return {self.gate.descriptor, self._status, *self.init.descriptors()}
+        return {self.gate.descriptor, self._status, self._ended, *self.init.descriptors()} - {-1}
 
     def require_proc(self, rootfs: Rootfs) -> None:
         """Raise HookError where the container has no process file system, by which the watcher finds its processes."""
@@ -76,31 +86,60 @@ class Watcher:
         if syscalls.fork() != 0:
             return
         try:
-            syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
-            if os.getppid() == daemon:
-                # Kept open: whoever removes the root file system takes the mount on its /proc away.
-                proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
-                close_all_but({0, 1, 2, proc, *self.descriptors()}, 0)
-                self._watch(daemon, proc)
-                _end_sessions(daemon, proc)
-        except Exception as error:
-            _report(f"the SSH daemon at port {port} ends: {describe_failure(error)}")
+            problem = self._explain_end(daemon)
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            if problem:
+                self._report(f"SSH at port {port} has ended before the container: {problem}")
         finally:
             if os.getppid() == daemon:
-                os.kill(daemon, signal.SIGKILL)  # which ends the watcher too
+                os.kill(daemon, signal.SIGKILL)
             os._exit(0)
 
-    def _watch(self, daemon: int, proc: int) -> None:
+    def _explain_end(self, daemon: int) -> str:
+        """Watch until SSH has to end; return why it ends before the container, empty where it does not."""
+        try:
+            return self._run(daemon)
+        except Exception as error:
+            return describe_failure(error)
+
+    def _run(self, daemon: int) -> str:
+        # Kept open: whoever removes the root file system takes the mount on its /proc away.
+        proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
+        members = Members(daemon, proc)
+        try:
+            signal.signal(signal.SIGTERM, _raise_daemon_ended)
+            syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGTERM)
+            if os.getppid() != daemon:
+                raise _DaemonEndedError
+            close_all_but({0, 1, 2, proc, *self.descriptors()}, 0)
+            self._watch(members)
+            _end_sessions(daemon, proc)
+        except _DaemonEndedError:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            time.sleep(_SETTLE)
+            if self.init.is_alive() or members.find():
+                return (
+                    "its daemon has ended; the user, Slurm (scancel) or the kernel out of memory has killed it: start "
+                    "the container again"
+                )
+        return ""
+
+    def _watch(self, members: Members) -> None:
         """Open the gate when the time has come, and return when the container has ended. Raises HookError, OSError."""
-        if not self._await_program():
+        runs_program = self._await_program()
+        statuses = [self._read_status()] if runs_program else []
+        if not any(statuses):  # it has ended: members that have switched their root have joined since
+            statuses = [_status_fields(data) for data in members.statuses()]
+        if not statuses:
             return
-        if self._allows_sessions():
-            self.gate.open()
-            self._await_end(daemon, proc)
-        elif self.init.is_alive():
+        if not all(map(_allows_sessions, statuses)):
             raise HookError(
                 "its sessions could do more than the container, whose first process dropped more than usual"
             )
+        self.gate.open()
+        os.close(self._status)
+        await_end_of(self.init)
+        members.await_end()
 
     def _await_program(self) -> bool:
         """Wait until the first process runs a program of the container; return False where it ends before."""
@@ -133,15 +172,6 @@ class Watcher:
         """Tell whether the first process has no capability that the watcher lacks."""
         return _is_subset("CapPrm", self._read_status(), _own_status())
 
-    def _allows_sessions(self) -> bool:
-        """Tell whether the first process may do all that the watcher, and so a session, may do."""
-        theirs, own = self._read_status(), _own_status()
-        has_capabilities = all(_is_subset(name, own, theirs) for name in _SETS)
-        is_filtered = theirs.get("Seccomp") == own["Seccomp"] and (
-            int(theirs.get("Seccomp_filters", "0")) <= int(own.get("Seccomp_filters", "0"))
-        )
-        return has_capabilities and is_filtered
-
     def _read_status(self) -> dict[str, str]:
         """Return the fields of the first process's /proc/PID/status; none where it has ended."""
         try:
@@ -149,14 +179,39 @@ class Watcher:
         except OSError:
             return {}
 
-    def _await_end(self, daemon: int, proc: int) -> None:
-        """Wait until the container has ended."""
-        os.close(self._status)
-        other: Process | None = self.init
-        while other is not None:
-            _await_end_of(other)
-            # Twice: a process that another forked after the first look may be left of that one alone.
-            other = _find_other(daemon, proc) or _find_other(daemon, proc)
+    def _report(self, text: str) -> None:
+        """Keep an error for ``ssh_hook why``, and log it where the container shows the node's /dev/log.
+
+        The user's terminal is not the watcher's any more. A child logs, which has two seconds: /dev/log may be the
+        image's, and whoever owns that may never read it.
+        """
+        if self._ended >= 0:
+            last.write_ended(self._ended, log.subject[0], text)
+        child = syscalls.fork()
+        if child != 0:
+            disposable_process.reap(child, _REPORT_TIMEOUT)
+            return
+        try:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            signal.alarm(_REPORT_TIMEOUT)  # which ends it
+            syslog.openlog("ssh_hook", syslog.LOG_PID, syslog.LOG_DAEMON)
+            syslog.syslog(syslog.LOG_ERR, text)
+        finally:
+            os._exit(0)
+
+
+def _raise_daemon_ended(_signal: int, _frame: object) -> NoReturn:
+    raise _DaemonEndedError
+
+
+def _allows_sessions(status: dict[str, str]) -> bool:
+    """Tell whether the process with this `status` may do all that the watcher, and so a session, may do."""
+    own = _own_status()
+    has_capabilities = all(_is_subset(name, own, status) for name in _SETS)
+    is_filtered = status.get("Seccomp") == own["Seccomp"] and (
+        int(status.get("Seccomp_filters", "0")) <= int(own.get("Seccomp_filters", "0"))
+    )
+    return has_capabilities and is_filtered
 
 
 def _own_status() -> dict[str, str]:
@@ -171,54 +226,6 @@ def _status_fields(data: bytes) -> dict[str, str]:
 def _is_subset(name: str, fields: dict[str, str], others: dict[str, str]) -> bool:
     """Tell whether the capability set `name` of the status `fields` is a subset of that of `others`."""
     return int(fields.get(name, "0"), 16) & ~int(others.get(name, "0"), 16) == 0
-
-
-def _report(text: str) -> None:
-    """Log an error, if the container shows the node's /dev/log: the user's terminal is not the watcher's any more.
-
-    A child does it, which has two seconds: /dev/log may be the image's, and whoever owns that may never read it.
-    """
-    child = syscalls.fork()
-    if child != 0:
-        disposable_process.reap(child, _REPORT_TIMEOUT)
-        return
-    try:
-        signal.alarm(_REPORT_TIMEOUT)  # which ends it
-        syslog.openlog("ssh_hook", syslog.LOG_PID, syslog.LOG_DAEMON)
-        syslog.syslog(syslog.LOG_ERR, text)
-    finally:
-        os._exit(0)
-
-
-def _find_other(daemon: int, proc: int) -> Process | None:
-    """Return a process in the watcher's mount namespace which `daemon` is no ancestor of; None where there is none."""
-    watcher = Process(os.getpid(), proc)
-    namespace = watcher.mount_namespace()
-    watcher.close()
-    sessions = descendants(daemon, proc)
-    for process in all_processes(proc):
-        if process.pid not in sessions and process.mount_namespace() == namespace and process.is_alive():
-            try:
-                return Process(process.pid, proc)
-            except OSError:
-                continue  # it ended meanwhile
-    return None
-
-
-def _await_end_of(process: Process) -> None:
-    """Wait until `process` has ended, and close it."""
-    try:
-        descriptor = os.pidfd_open(process.pid)
-    except OSError:  # before Linux 5.3, or it has ended
-        descriptor = -1
-    while process.is_alive():
-        if descriptor < 0:
-            time.sleep(_POLL)
-        else:
-            syscalls.poll([descriptor], time.monotonic() + _PIDFD_POLL)
-    if descriptor >= 0:
-        os.close(descriptor)
-    process.close()
 
 
 def _end_sessions(daemon: int, proc: int) -> None:
