@@ -1,0 +1,53 @@
+"""Imports have ended before anything of the container's can be reached: no module comes from an image."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+HOOK = Path(__file__).resolve().parents[4] / "files" / "hook"
+# Enters a container whose namespaces, when they are joined, and whose root directory, when it is looked into, have a
+# module for whoever imports one. It prints each step that it came to, and what could be imported there.
+PROGRAM = """
+import os, sys
+sys.path.insert(0, sys.argv[1])
+from types import SimpleNamespace
+from ssh_hook.stages import enter
+sys.path.insert(0, sys.argv[2])
+def try_import(step):
+    try:
+        __import__(f"module_{step}")
+        print(step, "imported")
+    except ImportError:
+        print(step)
+def join(*names):
+    try_import("join")
+    raise InterruptedError
+def look(path, flags):
+    try_import("open")
+    return os.open("/dev/null", flags)
+try_import("before")
+context = SimpleNamespace(namespaces=SimpleNamespace(join=join), opened=None, container=None)
+if sys.argv[3] == "attach":
+    context.opened = SimpleNamespace(open=look)
+try:
+    enter.EnteredContainer(context)
+except InterruptedError:
+    pass
+"""
+
+
+def enter(image: Path, how: str) -> list[str]:
+    for step in ("before", "join", "open"):
+        (image / f"module_{step}.py").write_bytes(b"")
+    command = [sys.executable, "-I", "-S", "-c", PROGRAM, str(HOOK), str(image), how]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+
+
+def test_no_module_comes_from_an_image_that_is_joined(tmp_path: Path) -> None:
+    assert enter(tmp_path, "start") == ["before imported", "join"]
+
+
+def test_no_module_comes_from_a_root_directory_that_was_entered_before(tmp_path: Path) -> None:
+    assert enter(tmp_path, "attach") == ["before imported", "open"]
