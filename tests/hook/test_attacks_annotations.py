@@ -17,7 +17,7 @@ from typing import Any
 import openssh
 import pytest
 from attack import CANARY, SECRET, host_untouched, one_line, plain, plant
-from containers import ALICE, BOB, call_hook, keys, plain_start, run
+from containers import ALICE, BOB, LAUNCHER, call_hook, keys, plain_start, run
 from old_kernel import write_wrapper
 from patience import within
 from recorded import describe, write_record
@@ -50,6 +50,24 @@ def canaries(nothing_left: None) -> Iterator[None]:
         (OWN / name).chmod(0o666)
     yield
     shutil.rmtree(CANARY)
+
+
+def test_groups_of_who_starts_the_engine_open_nothing(tmp_path: Path) -> None:
+    """The user's file lies where a group may go that the hook has, and the user has not."""
+    group = 4321
+    place = CANARY / "group"
+    place.mkdir()
+    (place / "key.pub").write_text(f"{KEY}\n", encoding="ascii")
+    os.chown(place / "key.pub", ALICE, ALICE)
+    os.chown(place, 0, group)
+    place.chmod(0o750)
+    launcher = tmp_path / "hook"
+    launcher.write_text(f'#!/bin/sh\nexec setpriv --groups {group} {LAUNCHER} "$@"\n', encoding="ascii")
+    launcher.chmod(0o755)
+    options: dict[str, Any] = {"launcher": str(launcher), "annotations": {AUTHORIZE: str(place / "key.pub")}}
+    assert "Permission denied" in plain(**options).error
+    place.chmod(0o755)
+    assert plain(**options).error == ""
 
 
 def as_root(config: dict[str, Any]) -> None:

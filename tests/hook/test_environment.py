@@ -14,6 +14,15 @@ from containers import PATH, Container, keys, wait_for
 from shells import SHELLS, Shell, with_shell
 from starter import Start
 
+RAN = "/tmp/ran"  # what a value leaves there that a shell has run
+RUN = [
+    f"$(touch {RAN})",
+    f"`touch {RAN}`",
+    f"; touch {RAN};",
+    f"\ntouch {RAN}\n",
+    f"'; touch {RAN}; '",
+    f'"; touch {RAN}; "',
+]
 VALUES = {
     "QUOTES": "it's \"quoted\" \\ and \\' so",
     "DOLLAR": "$HOME ${HOME} $(id) $$",
@@ -25,6 +34,7 @@ VALUES = {
     "EMPTY": "",
     "EQUALS": "a=b=c",
     "SEMICOLON": "; exit 9; &",
+    **{f"RUN{number}": text for number, text in enumerate(RUN)},
     "LANG": "C.UTF-8",
     "_UNDERSCORE1": "x",
 }
@@ -78,12 +88,10 @@ def test_sh_as_login_shell(container: Container) -> None:
 
 
 def test_nothing_of_the_environment_was_run(container: Container) -> None:
-    result = container.ssh("true")
-    assert result.status == 0
-    assert b"uid=" not in result.out + result.err
-    login = container.ssh(stdin=b"true\n")
-    assert login.status == 0
-    assert b"uid=" not in login.out + login.err
+    marked = container.ssh(f"touch {RAN}-not && ls -d {RAN}*")  # where one that is run would be seen
+    assert marked.checked().text == f"{RAN}-not"
+    login = container.ssh(stdin=f"ls -d {RAN}*\n".encode())
+    assert login.checked().text == f"{RAN}-not"
 
 
 def test_sessions_have_what_a_login_sets(container: Container) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from containers import ALICE, ENGINES, SETTINGS, WORK, call_hook, configuration, keys, shell_around, wait_for
+from containers import ALICE, ENGINES, SETTINGS, call_hook, configuration, keys, shell_around, wait_for
 from hook_log import Syslog
 from refusals import assert_one_line, assert_refused
 from starter import Starter
@@ -124,36 +124,46 @@ def test_image_without_a_shell(start: Starter, syslog: Syslog) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"),
+    ("name", "value", "problem"),
     [
-        ("com.hooks.ssh.pidfile_container", "relative"),
-        ("com.hooks.ssh.pidfile_host", "/a\nb"),
-        ("com.hooks.ssh.pidfile_host", "relative"),
-        ("com.hooks.ssh.authorize_ssh_key", "relative"),
-        ("com.hooks.ssh.authorize_ssh_key", "/no/such/key.pub"),
-        ("com.hooks.ssh.authorize_ssh_key", "/etc/hostname"),
-        ("com.hooks.ssh.authorize_ssh_key", "/home"),
-        ("com.hooks.ssh.pidfile_host", "/root/pid"),
-        ("com.hooks.ssh.pidfile_host", "/no/such/directory/pid"),
-        ("com.hooks.ssh.pidfile_container", "/etc/pid"),
-        ("com.hooks.logging.level", "5"),
-        ("com.hooks.logging.level", "debug"),
-        ("com.hooks.logging.stderrfd", "/root/log"),
-        ("com.hooks.logging.stdoutfd", "/no/such/log"),
+        ("com.hooks.ssh.pidfile_container", "relative", "give the absolute path"),
+        ("com.hooks.ssh.pidfile_host", "/a\nb", "give the absolute path"),
+        ("com.hooks.ssh.pidfile_host", "relative", "give the absolute path"),
+        ("com.hooks.ssh.authorize_ssh_key", "relative", "give the absolute path"),
+        ("com.hooks.ssh.authorize_ssh_key", "/no/such/key.pub", "No such file"),
+        ("com.hooks.ssh.authorize_ssh_key", "/etc/hostname", "is another user's file"),
+        ("com.hooks.ssh.authorize_ssh_key", "/home", "is not a regular file"),
+        (
+            "com.hooks.ssh.pidfile_host",
+            "/root/pid",
+            "cannot write /root/pid as the container's user: Permission denied",
+        ),
+        ("com.hooks.ssh.pidfile_host", "/no/such/directory/pid", "No such file"),
+        ("com.hooks.ssh.pidfile_container", "/etc/pid", "cannot write /etc/pid as the container's user: Permission"),
+        ("com.hooks.logging.level", "5", "give a level from 0"),
+        ("com.hooks.logging.level", "debug", "give a level from 0"),
+        ("com.hooks.logging.stderrfd", "/root/log", "cannot log to /root/log: Permission denied"),
+        ("com.hooks.logging.stdoutfd", "/no/such/log", "cannot log to /no/such/log: No such file"),
     ],
 )
-def test_bad_annotation(start: Starter, syslog: Syslog, name: str, value: str) -> None:
-    words = [name] if "logging.std" not in name else ["com.hooks.logging.", value]
-    assert_refused(start, syslog, "crun", *words, annotations={name: value})
+def test_bad_annotation(start: Starter, syslog: Syslog, name: str, value: str, problem: str) -> None:
+    words = [name] if "logging.std" not in name else ["com.hooks.logging."]
+    assert_refused(start, syslog, "crun", *words, problem, annotations={name: value})
 
 
-def test_key_that_only_root_may_read(start: Starter, syslog: Syslog, tmp_path: Path) -> None:
-    secret = WORK / "secret.pub"
-    secret.write_text("ssh-ed25519 AAAA\n", encoding="utf-8")
-    secret.chmod(0o600)
+def test_key_that_only_root_may_read(start: Starter, syslog: Syslog) -> None:
+    """It is the user's, and a key: nothing but the user's rights keeps the hook from it."""
+    key = Path("/home/alice/unreadable.pub")
+    key.write_text(f"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5{'A' * 48}\n", encoding="ascii")
+    os.chown(key, ALICE, ALICE)
+    key.chmod(0)
     name = "com.hooks.ssh.authorize_ssh_key"
-    assert_refused(start, syslog, "crun", name, "Permission denied", annotations={name: str(secret)})
-    secret.unlink()
+    try:
+        assert_refused(start, syslog, "crun", name, "Permission denied", annotations={name: str(key)})
+        key.chmod(0o400)
+        start("crun", annotations={name: str(key)})
+    finally:
+        key.unlink()
 
 
 # The hook called with what no runtime would hand over.
@@ -173,34 +183,34 @@ def refused(data: dict[str, object] | bytes, syslog: Syslog, *words: str) -> Non
 
 
 @pytest.mark.parametrize(
-    "data",
+    ("data", "problem"),
     [
-        b"",
-        b"{",
-        b"null",
-        b"[]",
-        b'"text"',
-        b"{}",
-        b'{"status": "created", "pid": 1',
-        b'{"status": "created", "pid": "1", "bundle": "/"}',
-        b'{"status": "created", "pid": -1, "bundle": "/"}',
-        b'{"status": "created", "pid": 1e99, "bundle": "/"}',
-        b'{"status": "created", "pid": true, "bundle": "/"}',
-        b'{"status": 1, "pid": 1, "bundle": "/"}',
-        b'{"status": "created", "pid": 1, "bundle": "relative"}',
-        b'{"status": "created", "pid": 1, "bundle": "/no/such/bundle"}',
-        b'{"status": "created", "pid": 1, "bundle": "/etc/passwd"}',
-        b'{"status": "created", "pid": NaN, "bundle": "/"}',
-        b'{"status": "created", "pid": 1, "bundle": "/\\u0000"}',
-        b'{"a": ' * 100_000,
-        b"[" * 1_000_000,
-        b'{"status": "' + b"x" * 2_000_000 + b'"}',
-        b"\0\xff\xfe",
+        (b"", "on standard input is not JSON: a value is missing"),
+        (b"{", "on standard input is not JSON"),
+        (b"null", "on standard input is not a JSON object"),
+        (b"[]", "on standard input is not a JSON object"),
+        (b'"text"', "on standard input is not a JSON object"),
+        (b"{}", "'status' is missing"),
+        (b'{"status": "created", "pid": 1', "on standard input is not JSON"),
+        (b'{"status": "created", "pid": "1", "bundle": "/"}', "'pid' is not an integer"),
+        (b'{"status": "created", "pid": -1, "bundle": "/"}', "'pid' is -1, which is not between 0 and"),
+        (b'{"status": "created", "pid": 1e99, "bundle": "/"}', "'pid' is not an integer"),
+        (b'{"status": "created", "pid": true, "bundle": "/"}', "'pid' is not an integer"),
+        (b'{"status": 1, "pid": 1, "bundle": "/"}', "'status' is not a string"),
+        (b'{"status": "created", "pid": 1, "bundle": "relative"}', "'bundle' is 'relative', not an absolute path"),
+        (b'{"status": "created", "pid": 1, "bundle": "/no/such/bundle"}', "/no/such/bundle: No such file"),
+        (b'{"status": "created", "pid": 1, "bundle": "/etc/passwd"}', "/etc/passwd: Not a directory"),
+        (b'{"status": "created", "pid": NaN, "bundle": "/"}', "on standard input is not JSON: NaN is not JSON"),
+        (b'{"status": "created", "pid": 1, "bundle": "/\\u0000"}', "'bundle' holds a NUL character"),
+        (b'{"a": ' * 100_000, "on standard input is nested too deeply"),
+        (b"[" * 1_000_000, "on standard input is nested too deeply"),
+        (b'{"status": "' + b"x" * 2_000_000 + b'"}', "on standard input is larger than"),
+        (b"\0\xff\xfe", "on standard input is not JSON"),
     ],
-    ids=lambda data: data[:60].decode("ascii", "replace"),
+    ids=lambda value: value[:60].decode("ascii", "replace") if isinstance(value, bytes) else "",
 )
-def test_state_that_is_none(syslog: Syslog, data: bytes) -> None:
-    refused(data, syslog)
+def test_state_that_is_none(syslog: Syslog, data: bytes, problem: str) -> None:
+    refused(data, syslog, problem)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from shells import SHELLS, with_shell
 from starter import Start
 
 COUNT = 300
+SEED = int(os.environ.get("QUOTING_SEED") or random.SystemRandom().randrange(1 << 32))
 LENGTHS = (100_000, 65_536, 4096, 1)  # of the longest values, in bytes
 PIECES = [
     *(
@@ -39,8 +40,8 @@ PIECES = [
 
 
 def values() -> dict[str, bytes]:
-    """Other ones at each run; a failure shows which."""
-    dice = random.Random()
+    """Other ones at each run; a failure names the seed, which the environment variable QUOTING_SEED sets."""
+    dice = random.Random(SEED)
     generated = [b"".join(dice.choices(PIECES, k=dice.randrange(12))) for _number in range(COUNT)]
     generated += [bytes(dice.randrange(1, 256) for _byte in range(60)) for _number in range(COUNT // 10)]
     generated += [(b"'\\\n\"$(id)" * length)[:length] for length in LENGTHS]
@@ -59,9 +60,9 @@ class Session:
     def check(self, output: bytes) -> None:
         """Fails on the first variable whose value is not what config.json says."""
         got = output.split(b"\0")
-        assert len(got) == len(self.variables) + 1
+        assert len(got) == len(self.variables) + 1, f"QUOTING_SEED={SEED}"
         for (name, value), there in zip(self.variables.items(), got):
-            assert there == value, name
+            assert there == value, f"{name}; QUOTING_SEED={SEED}"
 
 
 @pytest.fixture(scope="module", params=SHELLS)
@@ -86,7 +87,7 @@ def test_the_container_has_these_values(session: Session) -> None:
     there = set(environment.read_bytes().split(b"\0"))
     for name, value in session.variables.items():
         if os.fsdecode(value).isprintable() or value.isascii():
-            assert f"{name}=".encode() + value in there
+            assert f"{name}=".encode() + value in there, f"{name}; QUOTING_SEED={SEED}"
 
 
 def test_command(session: Session) -> None:
@@ -104,4 +105,4 @@ def test_login_shell_by_command(session: Session) -> None:
 
 def test_each_value_alone(session: Session) -> None:
     for name, value in list(session.variables.items())[:12]:
-        assert session.container.ssh(f'printf %s "${name}"').checked().out == value, name
+        assert session.container.ssh(f'printf %s "${name}"').checked().out == value, f"{name}; QUOTING_SEED={SEED}"

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from containers import LAUNCHER, WORK, configuration, run, shell_around
+from containers import LAUNCHER, PORT, WORK, configuration, listening, run, shell_around
 from hook_log import Syslog
 from refusals import assert_refused
 from starter import Start, Starter
@@ -35,8 +35,11 @@ KINDS = {  # as they stand in config.json
     "object": b'{"22": "22"}',
     "no JSON": b'"22',
 }
-MAY_BE_EMPTY = ("com.hooks.logging.stdoutfd", "com.hooks.logging.stderrfd")
+TEXTS = ("empty", "overlong", "newline", "terminal", "shell", "no UTF-8")  # kinds that are a text at least
+MAY_BE_EMPTY = ("com.hooks.ssh.user", "com.hooks.logging.stdoutfd", "com.hooks.logging.stderrfd")
 ANNOTATIONS = (
+    "com.hooks.ssh.enabled",
+    "com.hooks.ssh.require_shell",
     "com.hooks.ssh.port",
     "com.hooks.ssh.wait",
     "com.hooks.ssh.hosts",
@@ -47,12 +50,15 @@ ANNOTATIONS = (
     *MAY_BE_EMPTY,
 )
 SETTINGS = (
-    *("HOOK_BASE_DIR", "PASSWD_FILE", "DROPBEAR_DIR", "SERVER_PORT_DEFAULT"),
+    *("HOOK_BASE_DIR", "PASSWD_FILE", "DROPBEAR_DIR", "SERVER_PORT_DEFAULT", "SERVER_PORT"),
     *(
         "OVERLAY_MOUNT_HOME_SSH",
         "JOIN_NAMESPACES",
         "REQUIRE_SECCOMP",
+        "REQUIRE_SHELL",
+        "REQUIRE_USER_ANNOTATION",
         "MAKE_KEYS",
+        "SSH_KEY_TYPE",
         "LISTEN_ADDRESSES",
         "CONTAINER_PORTS",
     ),
@@ -72,9 +78,13 @@ def test_annotation(start: Start, syslog: Syslog, tmp_path: Path, name: str, kin
     launcher = with_config(tmp_path, name, KINDS[kind])
     if kind == "empty" and name in MAY_BE_EMPTY:
         assert start("crun", launcher=launcher).ssh("true").status == 0
+    elif kind in TEXTS and name == "com.hooks.ssh.enabled":
+        start("crun", launcher=launcher)  # without SSH
+        assert PORT not in listening()
+        assert [entry for entry in syslog.of_hook() if f"{name} is neither true nor false" in entry]
     else:
         is_parsed = kind not in ("no JSON", "endless number")
-        words = ["config.json"] if not is_parsed else ["com.hooks.logging."] if name in MAY_BE_EMPTY else [name]
+        words = ["config.json"] if not is_parsed else ["com.hooks.logging."] if "logging.std" in name else [name]
         message = assert_refused(start, syslog, "crun", *words, launcher=launcher)
         assert len(message) < 400  # a long value is cut, what is wrong with it is not
         assert "uid=" not in message
@@ -86,10 +96,12 @@ def test_annotation(start: Start, syslog: Syslog, tmp_path: Path, name: str, kin
 @pytest.mark.parametrize("name", SETTINGS)
 def test_setting(start: Starter, syslog: Syslog, tmp_path: Path, name: str, value: bytes) -> None:
     quoted = b"'" + value.replace(b"'", b"'\\''") + b"'"
-    (tmp_path / "hook").write_bytes(f"#!/bin/sh\n{name}=".encode() + quoted + f' exec {LAUNCHER} "$@"\n'.encode())
+    before = "unset SERVER_PORT_DEFAULT\n" if name == "SERVER_PORT" else ""
+    script = f"#!/bin/sh\n{before}{name}=".encode() + quoted + f' exec {LAUNCHER} "$@"\n'.encode()
+    (tmp_path / "hook").write_bytes(script)
     (tmp_path / "hook").chmod(0o755)
     is_path = name in ("HOOK_BASE_DIR", "PASSWD_FILE", "DROPBEAR_DIR") and value.startswith(b"/")
-    if name in ("LISTEN_ADDRESSES", "CONTAINER_PORTS") and not value:
+    if name == "SSH_KEY_TYPE" or (name in ("LISTEN_ADDRESSES", "CONTAINER_PORTS") and not value):  # there are keys
         assert start("crun", launcher=str(tmp_path / "hook")).ssh("true").status == 0
     else:
         message = assert_refused(start, syslog, "crun", *([] if is_path else [name]), launcher=str(tmp_path / "hook"))

@@ -16,7 +16,7 @@ def assert_one_line(text: str, *words: str) -> None:
     assert text.count("\n") == 1
     assert text.endswith("\n")
     assert "Traceback" not in text
-    assert [word for word in words if word not in text] == []
+    assert [word for word in words if word not in text] == [], text
 
 
 def assert_refused(start: Start, syslog: Syslog, engine: str, *words: str, **options: Any) -> str:

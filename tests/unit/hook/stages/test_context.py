@@ -38,7 +38,9 @@ def test_process_that_has_yet_to_run_its_program(forked: int) -> None:
 
 
 def test_process_that_runs_its_program_already() -> None:
-    with pytest.raises(HookError, match=rf"first process \(pid {os.getpid()}\) runs a program already: the hook belong"):
+    with pytest.raises(
+        HookError, match=rf"first process \(pid {os.getpid()}\) runs a program already: the hook belong"
+    ):
         context._first_process(os.getpid(), settings(join=True))
 
 
