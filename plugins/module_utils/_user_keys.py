@@ -5,15 +5,17 @@
 
 from __future__ import annotations
 
+import os
+
 from ._as_user import AsUserError
 from ._keys import passwd, store, writer
-from ._keys.errors import KeyStoreError, MissingKeysError
+from ._keys.errors import KeyStoreError, MissingHomeError, MissingKeysError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-NAMES_SHOWN = 20  # in a message; the result has them all
+NAMES_SHOWN = 20  # in a message, and in the result of a range of users that Ansible prints since the task has failed
 
 
 def select_users(data: bytes, wanted: list[str]) -> tuple[list[passwd.Entry], list[str]]:
@@ -38,6 +40,65 @@ def users_in_range(data: bytes, uid_min: int, uid_max: int) -> list[passwd.Entry
         if uid_min <= entry.uid <= uid_max:
             chosen.setdefault(entry.name, entry)
     return list(chosen.values())
+
+
+def homes_of_removed_users(base_dir: str, wanted: list[str]) -> tuple[list[passwd.Entry], dict[str, str | None]]:
+    """Find the homes in `base_dir` of users whose accounts were removed, by name, uid or path.
+
+    Return an entry for each home, with the ids of its owner; and for each other item of `wanted` why its home cannot be
+    used, or None where there is none. Raises OSError if `base_dir` cannot be read.
+    """
+    uids = {item for item in wanted if item.isascii() and item.isdigit()}
+    by_uid = _homes_by_uid(base_dir) if uids else {}
+    found: dict[str, passwd.Entry] = {}
+    others: dict[str, str | None] = {}
+    for item in wanted:
+        try:
+            names = by_uid.get(item, []) if item in uids else [_name_in(base_dir, item)]
+            homes = [_owner_of_home(base_dir, name) for name in names]
+        except FileNotFoundError:
+            homes = []
+        except KeyStoreError as error:
+            others[item] = str(error)
+            continue
+        except OSError as error:
+            others[item] = f"cannot look for a home of {item} in {base_dir}: {error.strerror}"
+            continue
+        if not homes:
+            others[item] = None
+        found.update((home.name, home) for home in homes)
+    return list(found.values()), others
+
+
+def _homes_by_uid(base_dir: str) -> dict[str, list[str]]:
+    """Return the names of the directories in `base_dir` by their owners' uids. Raises OSError."""
+    names: dict[str, list[str]] = {}
+    for entry in os.scandir(base_dir):
+        try:
+            if entry.is_dir():
+                names.setdefault(str(entry.stat().st_uid), []).append(entry.name)
+        except OSError:
+            pass  # a link that leads nowhere, or a home that cannot be mounted
+    return names
+
+
+def _name_in(base_dir: str, item: str) -> str:
+    """Return the name of a home in `base_dir` that `item` names, alone or with its path. Raises KeyStoreError."""
+    if not item.startswith("/"):
+        return item
+    directory, name = os.path.split(item.rstrip("/"))
+    if os.path.normpath(directory) != os.path.normpath(base_dir):
+        raise KeyStoreError(f"{item} is not in {base_dir}: set base_dir to the directory that the home is in")
+    return name
+
+
+def _owner_of_home(base_dir: str, name: str) -> passwd.Entry:
+    """Return an entry with the ids of the owner of ``<base_dir>/<name>``. Raises OSError and KeyStoreError."""
+    path = store.home_of(store.key_directory(base_dir, name))
+    status = os.stat(path)
+    if status.st_uid == 0:
+        raise KeyStoreError(f"{path} belongs to root, and not to a user whose keys can be removed")
+    return passwd.Entry(name, status.st_uid, status.st_gid, "", path, "")
 
 
 def describe(keys: store.KeySet) -> str:
@@ -68,6 +129,12 @@ class KeyTask:
 
     def __call__(self, user: passwd.Entry) -> dict[str, Any]:
         """Do the work for one user, or in check mode predict its result. Raises KeyStoreError."""
+        try:
+            return self._work(user)
+        except MissingHomeError as error:
+            return self._without_home(error)
+
+    def _work(self, user: passwd.Entry) -> dict[str, Any]:
         directory = store.key_directory(self.base_dir, user.name)
         if self.absent or self.overwrite:
             before = state_of(directory, user.name)
@@ -80,6 +147,12 @@ class KeyTask:
 
     def look(self, user: passwd.Entry) -> dict[str, Any] | None:
         """Return the result of `__call__` if there is nothing to do, else None. Raises KeyStoreError."""
+        try:
+            return self._look(user)
+        except MissingHomeError as error:
+            return self._without_home(error)
+
+    def _look(self, user: passwd.Entry) -> dict[str, Any] | None:
         directory = store.key_directory(self.base_dir, user.name)
         if self.absent:
             return None if writer.removable(directory) else {**self._removed(False), "before": ""}
@@ -104,10 +177,14 @@ class KeyTask:
     def _removed(self, changed: bool) -> dict[str, Any]:
         return {"changed": changed, "after": "", "host_key_names": writer.host_key_names(self.key_type)}
 
+    def _without_home(self, error: MissingHomeError) -> dict[str, Any]:
+        return {**self._removed(False), "before": "", "missing_home": str(error)}
+
     def result(self, user: passwd.Entry, outcome: dict[str, Any] | AsUserError) -> dict[str, Any]:
-        """Return the module's result for one user."""
-        error = str(outcome) if isinstance(outcome, AsUserError) else None
+        """Return the module's result for one user. Keys that are to be absent need no home."""
         values = {} if isinstance(outcome, AsUserError) else outcome
+        problem = str(outcome) if isinstance(outcome, AsUserError) else values.get("missing_home")
+        error = None if self.absent and "missing_home" in values else problem
         directory = f"{self.base_dir.rstrip('/')}/{user.name}/.oci-hooks/ssh/keys"
         names = values.get("host_key_names", writer.host_key_names(self.key_type))
         return {
@@ -143,13 +220,18 @@ def difference(result: dict[str, Any], outcome: dict[str, Any]) -> dict[str, str
     return {"before_header": path, "after_header": path, "before": outcome["before"], "after": outcome["after"]}
 
 
-def unknown_user(name: str, passwd_file: str) -> dict[str, Any]:
-    """Return the module's result for a user who is not in the passwd file."""
+def has_no_home(outcome: dict[str, Any] | AsUserError) -> bool:
+    """Tell whether the work for a user ended because the user's directory does not exist."""
+    return not isinstance(outcome, AsUserError) and "missing_home" in outcome
+
+
+def unknown_user(name: str, error: str | None) -> dict[str, Any]:
+    """Return the module's result for a user who is not in the passwd file, and has no home that can be used."""
     return {
         "name": name,
         "uid": None,
         "changed": False,
-        "error": f"there is no such user in {passwd_file}",
+        "error": error,
         "public_key": None,
         "fingerprint": None,
         "paths": None,
@@ -162,11 +244,22 @@ def shortened(items: list[str], separator: str) -> str:
     return shown if len(items) <= NAMES_SHOWN else f"{shown}{separator}and {len(items) - NAMES_SHOWN} more"
 
 
-def failure_message(results: list[dict[str, Any]]) -> str | None:
-    """Return one line that names the users whose work failed, why, and the others; None if none failed."""
+def failure_message(results: list[dict[str, Any]], without_home: int) -> str | None:
+    """Return one line that names the users whose work failed, why, and the others; None if none failed.
+
+    `without_home` is the number of users whose directory does not exist.
+    """
     failed = [f"{result['name']}: {result['error']}" for result in results if result["error"]]
     served = [result["name"] for result in results if not result["error"]]
     if not failed:
         return None
     done = shortened(served, ", ") if served else "nobody"
-    return f"{len(failed)} of {len(results)} users failed: {shortened(failed, '; ')}. Done: {done}."
+    hint = " Where homes are made at the users' first logins, set missing_homes to skip." if without_home else ""
+    return f"{len(failed)} of {len(results)} users failed: {shortened(failed, '; ')}. Done: {done}.{hint}"
+
+
+def bounded(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return at most `NAMES_SHOWN` of the results, in their order. Those of users whose work failed take precedence."""
+    first = sorted(results, key=lambda result: not result["error"])[:NAMES_SHOWN]
+    kept = {id(result) for result in first}
+    return [result for result in results if id(result) in kept]

@@ -33,8 +33,11 @@ attributes:
 options:
   users:
     description:
-      - Names or numeric ids of the users. All of them must be in O(passwd_file).
+      - Names or numeric ids of the users. All of them must be in O(passwd_file), unless O(state=absent).
       - A value that is a name in that file is taken as a name.
+      - With O(state=absent) the account may have been removed. A name then means the home of that name in O(base_dir),
+        a numeric id all homes there that belong to it, and an absolute path that home. Keys are removed as the user
+        whom the home belongs to. A name or id without a home is no error, and causes a warning.
       - Without this option, all users in O(passwd_file) with a uid from O(uid_min) to O(uid_max).
     type: list
     elements: str
@@ -51,7 +54,8 @@ options:
   base_dir:
     description:
       - The parent directory of the users' directories, which have the users' names; E(HOOK_BASE_DIR) of the hook.
-      - The user's directory must exist, belong to the user and be writable by nobody else.
+      - The user's directory must belong to the user and be writable by nobody else. See O(missing_homes) for
+        directories that do not exist.
     type: path
     default: /home
   passwd_file:
@@ -76,6 +80,16 @@ options:
     type: str
     choices: [present, absent]
     default: present
+  missing_homes:
+    description:
+      - What to do for a user whose directory in O(base_dir) does not exist.
+      - V(fail) is an error for that user if O(state=present). With O(state=absent) there is nothing to remove.
+      - V(skip) leaves the user out, also out of RV(users), and counts such users in RV(without_home). It is for a range
+        of uids where homes are made at the users' first logins.
+      - O(base_dir) itself must exist.
+    type: str
+    choices: [fail, skip]
+    default: fail
   overwrite:
     description:
       - Replaces existing sets, also incomplete or broken ones. These are an error otherwise.
@@ -84,16 +98,17 @@ options:
     default: false
 notes:
   - If the task fails for a user, it continues with the others. At its end it fails, and names the users for whom it
-    succeeded and failed, with the reason.
+    succeeded and failed, with the reason; at most 20 of each.
   - It needs root, unless the only user is the one who runs the task.
 seealso:
   - module: ansible.builtin.user
 """
 
 EXAMPLES = r"""
-- name: Make keys for every user of the cluster who has none
+- name: Make keys for every user of the directory service who has logged in once, and has none
   ocihooks.ssh.user_keys:
     uid_max: 200000
+    missing_homes: skip
   become: true
 
 - name: Make keys for two users, whose homes are elsewhere
@@ -118,21 +133,30 @@ EXAMPLES = r"""
     users: [bob]
     state: absent
   become: true
+
+- name: Remove the keys of users whose accounts were deleted, by name, uid and home
+  ocihooks.ssh.user_keys:
+    users: [bob, "1002", /cluster/home/carol]
+    base_dir: /cluster/home
+    state: absent
+  become: true
 """
 
 RETURN = r"""
 users:
-  description: The outcome for each user, in the order of their uids. Also returned if the task fails.
+  description:
+    - The outcome for each user, in the order of their uids.
+    - If the task fails for some users of a range, at most 20 of them. Those for whom it failed take precedence.
   returned: always
   type: list
   elements: dict
   contains:
     name:
-      description: Name of the user.
+      description: Name of the user, or of the home where the account was removed.
       type: str
       sample: alice
     uid:
-      description: Numeric id of the user; null if there is no such user.
+      description: Numeric id of the user, or of the owner of the home; null if there is no such user.
       type: int
       sample: 1001
     changed:
@@ -178,13 +202,20 @@ users:
           sample:
             - /home/alice/.oci-hooks/ssh/keys/dropbear_ed25519_host_key
             - /home/alice/.oci-hooks/ssh/keys/dropbear_ecdsa_host_key
+without_home:
+  description: Number of users whose directory in O(base_dir) does not exist. O(missing_homes=skip) leaves them out.
+  returned: unless the arguments are wrong
+  type: int
+  sample: 0
 """
 
 import os
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible_collections.ocihooks.ssh.plugins.module_utils import _key_worker, _user_keys
 from ansible_collections.ocihooks.ssh.plugins.module_utils._as_user import AsUserError
+from ansible_collections.ocihooks.ssh.plugins.module_utils._keys.passwd import Entry
 
 
 def main() -> None:
@@ -198,6 +229,7 @@ def main() -> None:
             "passwd_file": {"type": "path", "default": "/opt/oci-hooks/etc/passwd", "no_log": False},
             "key_type": {"type": "str", "choices": ["ed25519", "ecdsa"], "default": "ed25519"},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "missing_homes": {"type": "str", "choices": ["fail", "skip"], "default": "fail"},
             "overwrite": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
@@ -205,23 +237,24 @@ def main() -> None:
     params = module.params
     if not os.path.isabs(params["base_dir"]):
         module.fail_json(msg=f"base_dir must be an absolute path, not {params['base_dir']}")
+    if not os.path.isdir(params["base_dir"]):
+        module.fail_json(msg=f"there is no directory {params['base_dir']} (base_dir): is it mounted?")
     try:
         with open(params["passwd_file"], "rb") as file:
             data = file.read()
     except OSError as error:
         module.fail_json(msg=f"cannot read passwd_file {params['passwd_file']}: {error.strerror}")
 
-    unknown: list[str] = []
-    if params["users"] is None:
-        users = _user_keys.users_in_range(data, params["uid_min"], params["uid_max"])
-    else:
-        users, unknown = _user_keys.select_users(data, params["users"])
-
+    users, results = _chosen(module, data)
     task = _user_keys.KeyTask(params, module.check_mode)
-    results = [_user_keys.unknown_user(name, params["passwd_file"]) for name in unknown]
+    without_home = 0
     diffs = []
     try:
         for user, outcome in _key_worker.run(users, params, module.check_mode):
+            if _user_keys.has_no_home(outcome):
+                without_home += 1
+                if params["missing_homes"] == "skip":
+                    continue
             result = task.result(user, outcome)
             results.append(result)
             if not isinstance(outcome, AsUserError) and outcome["changed"]:
@@ -230,10 +263,44 @@ def main() -> None:
         module.fail_json(msg=missing_required_lib("cryptography >= 3.1"), exception=str(error))
     results.sort(key=lambda result: (result["uid"] is None, result["uid"], result["name"]))
     diffs.sort(key=lambda diff: diff["before_header"])
-    message = _user_keys.failure_message(results)
+    if users and without_home == len(users):
+        module.warn(f"None of the {len(users)} users has a home in {params['base_dir']}: is it mounted?")
+    values = {"changed": bool(diffs), "without_home": without_home, "diff": diffs}
+    unserved = without_home if (params["state"], params["missing_homes"]) == ("present", "fail") else 0
+    message = _user_keys.failure_message(results, unserved)
     if message:
-        module.fail_json(msg=message, changed=bool(diffs), users=results, diff=diffs)
-    module.exit_json(changed=bool(diffs), users=results, diff=diffs)
+        shown = _user_keys.bounded(results) if params["users"] is None else results
+        module.fail_json(msg=message, users=shown, **values)
+    module.exit_json(users=results, **values)
+
+
+def _chosen(module: AnsibleModule, data: bytes) -> tuple[list[Entry], list[dict[str, Any]]]:
+    """Return the entries of the task's users in the passwd file `data`, and the results for those who have none.
+
+    Keys that are to be absent are also removed from the homes of users whose accounts are gone.
+    """
+    params = module.params
+    if params["users"] is None:
+        return _user_keys.users_in_range(data, params["uid_min"], params["uid_max"]), []
+    users, unknown = _user_keys.select_users(data, params["users"])
+    if params["state"] == "present":
+        error = f"there is no such user in {params['passwd_file']}"
+        return users, [_user_keys.unknown_user(name, error) for name in unknown]
+    try:
+        homes, others = _user_keys.homes_of_removed_users(params["base_dir"], unknown)
+    except OSError as error:
+        module.fail_json(msg=f"cannot read base_dir {params['base_dir']}: {error.strerror}")
+    nowhere = [name for name, problem in others.items() if problem is None]
+    if nowhere:
+        module.warn(
+            f"There is neither an account in {params['passwd_file']} nor a home in {params['base_dir']} of "
+            f"{_user_keys.shortened(nowhere, ', ')}, so there is nothing to remove."
+        )
+    known = {user.name for user in users}
+    return (
+        [*users, *(home for home in homes if home.name not in known)],
+        [_user_keys.unknown_user(name, problem) for name, problem in others.items()],
+    )
 
 
 if __name__ == "__main__":

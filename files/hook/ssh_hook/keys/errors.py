@@ -16,5 +16,9 @@ class MissingKeysError(KeyStoreError):
     """There is no key set at all."""
 
 
+class MissingHomeError(KeyStoreError):
+    """The user's directory does not exist."""
+
+
 class MissingLibraryError(KeyStoreError):
     """Keys cannot be made, because the Python package cryptography cannot be imported."""

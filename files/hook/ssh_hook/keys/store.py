@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import errno
 
-from .errors import REPLACE, KeyStoreError, MissingKeysError
+from .errors import REPLACE, KeyStoreError, MissingHomeError, MissingKeysError
 from .formats import blob_fingerprint, check_private_key, public_blob, public_line
 from .lean import closing, os, read_all, stat
 
@@ -131,14 +131,15 @@ def home_of(directory: str) -> str:
 def open_parent(directory: str, create: bool = False) -> int:
     """Open the directory that holds the key directory; return its descriptor.
 
-    With `create`, missing directories below the home are made. Raises FileNotFoundError where one is missing, else
-    KeyStoreError.
+    With `create`, missing directories below the home are made. Raises FileNotFoundError where one is missing,
+    MissingHomeError where the home is, else KeyStoreError.
     """
     path = home_of(directory)
     try:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
-        raise KeyStoreError(f"cannot open the user's directory {path}: {error.strerror}") from error
+        kind = MissingHomeError if error.errno == errno.ENOENT else KeyStoreError
+        raise kind(f"cannot open the user's directory {path}: {error.strerror}") from error
     try:
         check_owner(os.fstat(fd), path, 0o022)
         for step in BELOW_HOME:

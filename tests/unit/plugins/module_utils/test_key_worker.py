@@ -69,6 +69,15 @@ def test_what_one_user_lacks_does_not_stop_the_others(tmp_path: Path) -> None:
     (tmp_path / "homes/alice").rmdir()
     params = {"base_dir": str(tmp_path / "homes"), "key_type": "ed25519", "overwrite": False, "state": "present"}
     outcomes = dict(key_worker.run([alice, bob], params, False))
+    assert f"{tmp_path}/homes/alice" in outcomes[alice]["missing_home"]
+    assert outcomes[bob]["changed"]
+
+
+def test_a_home_of_another_does_not_stop_the_others(tmp_path: Path) -> None:
+    alice, bob = users(tmp_path / "homes", "alice", "bob")
+    (tmp_path / "homes/alice").chmod(0o777)
+    params = {"base_dir": str(tmp_path / "homes"), "key_type": "ed25519", "overwrite": False, "state": "present"}
+    outcomes = dict(key_worker.run([alice, bob], params, False))
     assert isinstance(outcomes[alice], AsUserError)
     assert f"{tmp_path}/homes/alice" in str(outcomes[alice])
     assert outcomes[bob]["changed"]

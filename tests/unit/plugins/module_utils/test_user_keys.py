@@ -51,17 +51,80 @@ def test_the_message_says_who_failed_and_why_and_who_was_served() -> None:
         {"name": "bob", "error": "no home"},
         {"name": "carol", "error": "no luck"},
     ]
-    assert user_keys.failure_message(results) == "2 of 3 users failed: bob: no home; carol: no luck. Done: alice."
-    assert user_keys.failure_message(results[:1]) is None
-    assert user_keys.failure_message(results[1:2]) == "1 of 1 users failed: bob: no home. Done: nobody."
+    assert user_keys.failure_message(results, 0) == "2 of 3 users failed: bob: no home; carol: no luck. Done: alice."
+    assert user_keys.failure_message(results[:1], 0) is None
+    assert user_keys.failure_message(results[1:2], 0) == "1 of 1 users failed: bob: no home. Done: nobody."
 
 
 def test_the_message_stays_readable_with_thousands_of_users() -> None:
     results = [{"name": f"user{number}", "error": "no home" if number % 2 else None} for number in range(10000)]
-    message = user_keys.failure_message(results)
+    message = user_keys.failure_message(results, 5000)
     assert message is not None
     assert len(message) < 1000
     assert "and 4980 more" in message
+    assert message.endswith("set missing_homes to skip.")
+
+
+def test_a_range_that_fails_returns_a_few_results_those_with_an_error_first() -> None:
+    results = [{"name": f"user{number}", "error": "no home" if number % 7 == 6 else None} for number in range(100)]
+    shown = [result["name"] for result in user_keys.bounded(results)]
+    assert len(shown) == user_keys.NAMES_SHOWN
+    failed = [f"user{number}" for number in range(6, 100, 7)]
+    assert set(failed) < set(shown)
+    assert shown == sorted(shown, key=lambda name: int(name[4:]))
+    assert user_keys.bounded(results[:3]) == results[:3]
+
+
+def test_the_homes_of_removed_users_are_found_by_name_uid_and_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("bob", "carol", "roots"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    owners = {"bob": 1002, "carol": 1003, "roots": 0}
+    real = os.stat
+
+    def stat(path: Any, *args: Any, **kwargs: Any) -> Any:
+        values = list(real(path, *args, **kwargs))
+        values[4:6] = [owners.get(Path(path).name, 77)] * 2
+        return os.stat_result(values)
+
+    class Found:
+        """An entry of a directory, with the owner that the test says."""
+
+        def __init__(self, path: Path) -> None:
+            self.name, self._path = path.name, path
+
+        def is_dir(self) -> bool:
+            return self._path.is_dir()
+
+        def stat(self) -> Any:
+            return stat(self._path)
+
+    entries = [Found(tmp_path / name) for name in ("bob", "carol", "roots", "file", "dangling")]
+    monkeypatch.setattr(os, "stat", stat)
+    monkeypatch.setattr(os, "scandir", lambda _path: entries)
+    base = str(tmp_path)
+    for item in ("bob", "1002", f"{base}/bob", f"{base}//bob/"):
+        homes, others = user_keys.homes_of_removed_users(f"{base}/", [item])
+        assert [(home.name, home.uid, home.gid) for home in homes] == [("bob", 1002, 1002)]
+        assert others == {}
+    homes, others = user_keys.homes_of_removed_users(base, ["carol", "1003", "zoe", "1009", f"{base}/zoe"])
+    assert chosen(homes) == [("carol", 1003)]
+    assert others == {"zoe": None, "1009": None, f"{base}/zoe": None}
+    homes, others = user_keys.homes_of_removed_users(base, ["roots", "0", "..", "a/b", "/elsewhere/bob", "/"])
+    assert homes == []
+    assert others.keys() == {"roots", "0", "..", "a/b", "/elsewhere/bob", "/"}
+    for item, reason in (
+        ("roots", "belongs to root"),
+        ("0", "belongs to root"),
+        ("..", "cannot be the name of a user"),
+        ("a/b", "cannot be the name of a user"),
+        ("/elsewhere/bob", f"is not in {base}: set base_dir"),
+        ("/", f"is not in {base}: set base_dir"),
+    ):
+        assert reason in str(others[item])
 
 
 @pytest.fixture
@@ -137,6 +200,28 @@ def test_a_broken_set_is_an_error_unless_it_is_to_be_replaced_or_removed(
     assert task(tmp_path, check_mode, state="absent")(alice)["changed"]
 
 
+@pytest.mark.parametrize("check_mode", [True, False])
+def test_a_missing_home_is_told_apart_from_other_errors(tmp_path: Path, alice: Entry, check_mode: bool) -> None:
+    (tmp_path / "alice").rmdir()
+    for state in ("present", "absent"):
+        work = task(tmp_path, check_mode, state=state)
+        outcome = work(alice)
+        assert outcome == work.look(alice)
+        assert user_keys.has_no_home(outcome)
+        result = work.result(alice, outcome)
+        assert not result["changed"]
+        assert result["error"] == (
+            f"cannot open the user's directory {tmp_path}/alice: No such file or directory"
+            if state == "present"
+            else None
+        )
+    (tmp_path / "alice").write_text("", encoding="utf-8")
+    with pytest.raises(store.KeyStoreError, match="Not a directory"):
+        task(tmp_path, check_mode)(alice)
+    assert not user_keys.has_no_home(AsUserError("no luck"))
+    assert not user_keys.has_no_home({"changed": True})
+
+
 def test_what_a_killed_writer_left_is_work(tmp_path: Path, alice: Entry) -> None:
     made = task(tmp_path)(alice)
     left = Path(store.key_directory(str(tmp_path), "alice")).parent / "keys.tmp.0123"
@@ -187,4 +272,4 @@ def test_results_hold_public_things_only(
 def test_an_error_is_a_result(tmp_path: Path, alice: Entry) -> None:
     result = task(tmp_path).result(alice, AsUserError("no luck"))
     assert (result["changed"], result["error"], result["public_key"]) == (False, "no luck", None)
-    assert user_keys.unknown_user("zoe", "/p").keys() == result.keys()
+    assert user_keys.unknown_user("zoe", "no such user").keys() == result.keys()
