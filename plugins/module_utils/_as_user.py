@@ -1,7 +1,7 @@
 # Copyright (c) ocihooks.ssh contributors
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Do work in a user's own directories with no more rights than that user has.
+"""Do work in a user's own directories with no more rights than the hook has there: the user's, without groups.
 
 So a link or file that users plant there can harm nobody else, and an NFS server with root_squash serves the requests.
 Work that may change files runs in a child process for each user, which drops privileges for good first. That takes a
@@ -17,6 +17,8 @@ import select
 import signal
 import time
 from contextlib import contextmanager
+
+from ._kernel import ids
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -124,14 +126,12 @@ def _run(
 
 
 def become(user: Entry) -> None:
-    """Drop privileges for good: set groups, gid and uid to the user's. Raises AsUserError if that is not possible."""
+    """Drop privileges for good, supplementary groups too. Raises AsUserError if that is not possible."""
     if os.geteuid() != 0:
         _require_same(user)
         return
     try:
-        os.setgroups(os.getgrouplist(user.name, user.gid))
-        os.setresgid(user.gid, user.gid, user.gid)
-        os.setresuid(user.uid, user.uid, user.uid)
+        ids.become(user.uid, user.gid)
     except OSError as error:
         raise AsUserError(f"cannot become {user.name}: {error.strerror}") from error
     if user.uid != 0 and _can_be_root():
@@ -158,14 +158,12 @@ def _acting_as(user: Entry) -> Iterator[None]:
         _require_same(user)
         yield
         return
+    groups = os.getgroups()
     try:
-        os.setgroups(os.getgrouplist(user.name, user.gid))
-        os.setegid(user.gid)
-        os.seteuid(user.uid)
+        ids.act_as(user.uid, user.gid)
         yield
     finally:
-        os.seteuid(0)
-        os.setegid(0)
+        ids.restore(0, 0, groups)
 
 
 def _can_be_root() -> bool:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import gc
 import importlib
 import json
-import os
 import sys
 
 from ._as_user import AsUserError, look_as_users, run_as_users
@@ -75,7 +74,6 @@ def work(order: dict[str, Any]) -> None:
     """Run the worker: do the `order` of `run`, and print a line of JSON for each user."""
     task = KeyTask(order["params"], order["check_mode"])
     waiting = {Entry(name, uid, gid, "", "", ""): index for index, (name, uid, gid) in enumerate(order["users"])}
-    os.getgrouplist("root", 0)  # the C library reads nsswitch.conf here, and not in each child
     for name in _LIBRARIES:  # once, and as root: users may lack access to the interpreter's files
         importlib.import_module(name)
     for user, settled in look_as_users(list(waiting), task.look):

@@ -14,8 +14,7 @@ nothing), and where it leads must be safe just like a path that was asked for, i
     its ACL grants to named users and groups. The ACL only tells who they are. Default ACLs grant nothing by themselves.
 *   Set-user-ID and hard links let nobody change a file of root's, so they are no violations.
 
-Paths are resolved from ``/`` on by descriptors (O_PATH, O_NOFOLLOW), and each directory is checked before a name is
-looked up in it. So if no violation is found, only root can have replaced a component of a path.
+The hook decides by the same functions (`_kernel.ownership`, `_kernel.resolution`), as for ``ssh_hook doctor --node``.
 
 Paths are bytes, as they are for the kernel; reports show them through `printable`.
 """
@@ -33,6 +32,9 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cache
 from typing import NamedTuple
 
+from ._kernel.ownership import other_writers
+from ._kernel.resolution import MAX_LINKS, File, UnreachableError, open_above, open_entry, resolve
+
 Identity = tuple[int, int]
 """Device and inode number of a file."""
 
@@ -48,10 +50,7 @@ UNVERIFIABLE = "unverifiable"
 ABSENT = (MISSING, DANGLING_LINK)  # nobody can change what is not there
 CHANGEABLE = (OWNER, GROUP_WRITABLE, ACL_WRITABLE, OTHER_WRITABLE)
 
-_MAX_LINKS = 40  # of the kernel, for one path
 _SHOWN = 3  # violations in a summary
-
-_HANDLE = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
 # include/uapi/linux/posix_acl_xattr.h and posix_acl.h; all little-endian.
 _ACL_ATTRIBUTE = "system.posix_acl_access"
@@ -122,36 +121,9 @@ class Outcome(NamedTuple):
     refused: dict[bytes, str]
 
 
-class File(NamedTuple):
-    """An open file: an O_PATH descriptor, its path without links, and its status."""
-
-    fd: int
-    path: bytes
-    status: os.stat_result
-
-    @property
-    def identity(self) -> Identity:
-        """Return device and inode number."""
-        return self.status.st_dev, self.status.st_ino
-
-    @property
-    def permissions(self) -> Permissions:
-        """Return owner and mode as they were when the file was opened."""
-        return Permissions(self.status.st_uid, stat.S_IMODE(self.status.st_mode))
-
-    @property
-    def is_directory(self) -> bool:
-        """Tell whether it is a directory."""
-        return stat.S_ISDIR(self.status.st_mode)
-
-    @property
-    def is_link(self) -> bool:
-        """Tell whether it is a symbolic link."""
-        return stat.S_ISLNK(self.status.st_mode)
-
-    def close(self) -> None:
-        """Close the descriptor."""
-        os.close(self.fd)
+def permissions_of(file: File) -> Permissions:
+    """Return owner and mode as they were when the file was opened."""
+    return Permissions(file.status.st_uid, stat.S_IMODE(file.status.st_mode))
 
 
 class WeakPoint(NamedTuple):
@@ -164,16 +136,6 @@ class WeakPoint(NamedTuple):
 
     path: str
     owner: str | None
-
-
-class _Unreachable(Exception):
-    """A path cannot be resolved; link is the one that contains it, or None for the requested path."""
-
-    def __init__(self, error: OSError, path: bytes, link: File | None) -> None:
-        super().__init__(str(error))
-        self.error = error
-        self.path = path
-        self.link = link
 
 
 def parse_paths(paths: Sequence[str]) -> list[bytes]:
@@ -242,7 +204,7 @@ def weak_points(path: bytes, trusted: Collection[int]) -> list[WeakPoint]:
     found = []
 
     def visit(file: File) -> None:
-        uid, mode = file.permissions
+        uid, mode = permissions_of(file)
         if uid not in trusted:
             found.append(WeakPoint(printable(file.path), _with_number(user_name(uid), "uid", uid)))
         elif file.is_link or mode & stat.S_ISVTX:
@@ -251,8 +213,8 @@ def weak_points(path: bytes, trusted: Collection[int]) -> list[WeakPoint]:
             found.append(WeakPoint(printable(file.path), None))
 
     try:
-        _resolve(path, follow=True, visit=visit).close()
-    except _Unreachable as unreachable:
+        resolve(path, follow=True, visit=visit).close()
+    except UnreachableError as unreachable:
         if unreachable.error.errno not in (errno.ENOENT, errno.ENOTDIR):
             raise unreachable.error from None
     return found
@@ -418,14 +380,14 @@ def _access_acl(file: File) -> bytes:
 
 def _violated_rules(file: File, permissions: Permissions) -> Iterator[tuple[str, str]]:
     """Yield each rule that a file with these permissions violates, and the message without the path."""
-    if permissions.uid != 0:
+    kind = stat.S_IFMT(file.status.st_mode)
+    by_owner, by_group, by_others = other_writers(permissions.uid, kind | permissions.mode, 0)
+    if by_owner:
         owner = _with_number(user_name(permissions.uid), "uid", permissions.uid)
         yield OWNER, f"is owned by {owner} and must be owned by root"
-    if file.is_link:
-        return
-    if permissions.mode & stat.S_IWGRP:
+    if by_group:
         yield from _violated_group_rules(file)
-    if permissions.mode & stat.S_IWOTH:
+    if by_others:
         yield OTHER_WRITABLE, "is writable by everyone and must not be"
 
 
@@ -446,35 +408,6 @@ def _is_safe(file: File, permissions: Permissions) -> bool:
     return next(_violated_rules(file, permissions), None) is None
 
 
-def _as_file(fd: int, path: bytes) -> File:
-    try:
-        return File(fd, path, os.fstat(fd))
-    except OSError:
-        os.close(fd)
-        raise
-
-
-def _root() -> File:
-    return _as_file(os.open(b"/", _HANDLE | os.O_DIRECTORY), b"/")
-
-
-def _open(name: bytes, parent: File) -> File:
-    """Open an entry of a directory without following a link."""
-    try:
-        # With O_DIRECTORY first: it triggers an automount.
-        fd = os.open(name, _HANDLE | os.O_DIRECTORY, dir_fd=parent.fd)
-    except NotADirectoryError:
-        fd = os.open(name, _HANDLE, dir_fd=parent.fd)
-    return _as_file(fd, os.path.join(parent.path, name))
-
-
-def _above(directory: File) -> File:
-    return _as_file(
-        os.open(b"..", _HANDLE | os.O_DIRECTORY, dir_fd=directory.fd),
-        os.path.dirname(directory.path),
-    )
-
-
 def _names(directory: File) -> list[bytes]:
     """Return the names in a directory in descending order."""
     fd = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory.fd)
@@ -483,55 +416,6 @@ def _names(directory: File) -> list[bytes]:
     finally:
         os.close(fd)
     return sorted(map(os.fsencode, names), reverse=True)
-
-
-def _resolve(path: bytes, *, follow: bool, visit: Callable[[File], None]) -> File:
-    """Resolve a path from ``/``; follow a link as the last component only with `follow`.
-
-    visit is called with each open file in order, the last one too, before a name is looked up in it. The caller has to
-    close the returned file. Raises _Unreachable.
-    """
-    pending = _components(path, None)
-    here = _root()
-    links = 0
-    try:
-        visit(here)
-        while pending:
-            name, origin = pending.pop()
-            below = os.path.join(here.path, name)
-            try:
-                there = _above(here) if name == b".." else _open(name, here)
-            except OSError as error:
-                raise _Unreachable(error, below, origin) from error
-            if not there.is_link or not (pending or follow):
-                here.close()
-                here = there
-                visit(here)
-                continue
-            try:
-                visit(there)
-                links += 1
-                if links > _MAX_LINKS:
-                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
-                target = os.readlink(b"", dir_fd=there.fd)
-            except OSError as error:
-                raise _Unreachable(error, below, there) from error
-            finally:
-                there.close()
-            pending += _components(target, there)
-            if target.startswith(b"/"):
-                root = _root()
-                here.close()
-                here = root
-    except BaseException:
-        here.close()
-        raise
-    return here
-
-
-def _components(path: bytes, origin: File | None) -> list[tuple[bytes, File | None]]:
-    """Return the components of a path in reverse order, each with the link that contains the path."""
-    return [(name, origin) for name in reversed(path.split(b"/")) if name not in (b"", b".")]
 
 
 def _walk(top: File, *, visit: Callable[[File], bool], fail: Callable[[bytes, OSError], None]) -> None:
@@ -558,7 +442,7 @@ def _walk(top: File, *, visit: Callable[[File], bool], fail: Callable[[bytes, OS
             if names:
                 name = names.pop()
                 try:
-                    child = _open(name, here)
+                    child = open_entry(name, here)
                 except FileNotFoundError:
                     continue  # removed meanwhile
                 except OSError as error:
@@ -573,22 +457,22 @@ def _walk(top: File, *, visit: Callable[[File], bool], fail: Callable[[bytes, OS
                 below = here
                 here = _back(below, levels[-1][0])
                 below.close()
-    except _Unreachable as unreachable:
+    except UnreachableError as unreachable:
         fail(unreachable.path, unreachable.error)
     finally:
         here.close()
 
 
 def _back(directory: File, expected: Identity) -> File:
-    """Open the directory above. Raises _Unreachable where it is not the `expected` one: it was moved."""
+    """Open the directory above. Raises UnreachableError where it is not the `expected` one: it was moved."""
     try:
-        above = _above(directory)
+        above = open_above(directory)
     except OSError as error:
-        raise _Unreachable(error, directory.path, None) from error
+        raise UnreachableError(error, directory.path, None) from error
     if above.identity != expected:
         above.close()
         moved = OSError(errno.EAGAIN, "it was moved meanwhile, try again")
-        raise _Unreachable(moved, directory.path, None)
+        raise UnreachableError(moved, directory.path, None)
     return above
 
 
@@ -615,19 +499,19 @@ class _Verification:
             via = self._queue.popleft()
             try:
                 self._check(via)
-            except _Unreachable as unreachable:
+            except UnreachableError as unreachable:
                 self._report_unreachable(unreachable, via)
 
     def check_alone(self, directory: bytes) -> None:
         """Check a directory and those above it, but not its contents."""
         try:
-            _resolve(directory, follow=True, visit=lambda passed: self._judge(passed, directory)).close()
-        except _Unreachable as unreachable:
+            resolve(directory, follow=True, visit=lambda passed: self._judge(passed, directory)).close()
+        except UnreachableError as unreachable:
             if unreachable.error.errno not in (errno.ENOENT, errno.ENOTDIR):
                 self._report_unreachable(unreachable, directory)
 
     def _check(self, via: bytes) -> None:
-        file = _resolve(via, follow=True, visit=lambda passed: self._judge(passed, via))
+        file = resolve(via, follow=True, visit=lambda passed: self._judge(passed, via))
         try:
             if file.is_directory and not self._was_walked(file.path):
                 self._walked.add(file.path)
@@ -654,24 +538,24 @@ class _Verification:
         return file.is_directory
 
     def _judge(self, file: File, via: bytes) -> None:
-        permissions = self._planned.get(file.identity, file.permissions)
+        permissions = self._planned.get(file.identity, permissions_of(file))
         for rule, sentence in _violated_rules(file, permissions):
             self._report(file.path, rule, sentence, permissions, via)
 
-    def _report_unreachable(self, unreachable: _Unreachable, via: bytes) -> None:
+    def _report_unreachable(self, unreachable: UnreachableError, via: bytes) -> None:
         error, link = unreachable.error, unreachable.link
         if error.errno in (errno.ENOENT, errno.ENOTDIR):
             if link is None:
                 self._report(via, MISSING, "does not exist", None, via)
             else:
                 sentence = f"is a link to {printable(unreachable.path)}, which does not exist"
-                self._report(link.path, DANGLING_LINK, sentence, link.permissions, via)
+                self._report(link.path, DANGLING_LINK, sentence, permissions_of(link), via)
         elif error.errno == errno.ELOOP and link is not None:
             self._report(
                 link.path,
                 LINK_LOOP,
-                f"leads in a circle, or through more than {_MAX_LINKS} links",
-                link.permissions,
+                f"leads in a circle, or through more than {MAX_LINKS} links",
+                permissions_of(link),
                 via,
             )
         else:
@@ -724,8 +608,8 @@ class _RepairRun:
                 unsafe.append(file.path)
 
         try:
-            file = _resolve(path, follow=False, visit=visit)
-        except _Unreachable:
+            file = resolve(path, follow=False, visit=visit)
+        except UnreachableError:
             return  # it does not exist; `verify` reports that
         try:
             above = [place for place in unsafe if place != file.path]
@@ -738,7 +622,7 @@ class _RepairRun:
             file.close()
 
     def _permissions(self, file: File) -> Permissions:
-        return self.outcome.planned.get(file.identity, file.permissions)
+        return self.outcome.planned.get(file.identity, permissions_of(file))
 
     def _repair(self, file: File) -> bool:
         """Repair one file; tell whether it is a safe directory, whose contents can be repaired."""

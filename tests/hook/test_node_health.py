@@ -101,12 +101,34 @@ def records_of_another() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def through_a_directory_of_everybody() -> Iterator[None]:
+    """The passwd file's directory is a link to a link in a directory like /tmp, and that leads back to it."""
+    etc, real, everybodys = PASSWD.parent, PREFIX / "real-etc", PREFIX / "everybodys"
+    everybodys.mkdir()
+    everybodys.chmod(0o1777)
+    etc.rename(real)
+    (everybodys / "etc").symlink_to(real)
+    etc.symlink_to(everybodys / "etc")
+    try:
+        yield
+    finally:
+        etc.unlink()
+        real.rename(etc)
+        (everybodys / "etc").unlink()
+        everybodys.rmdir()
+
+
 BROKEN: dict[str, tuple[Callable[[], AbstractContextManager[None]], str]] = {
     "launcher": (lambda: mode(Path(LAUNCHER), 0o020), f"programs: {LAUNCHER} is not root's alone (uid 0, mode 0775)"),
     "prefix": (lambda: mode(PREFIX, 0o002), f"{PREFIX} is not root's alone"),
     "passwd-owner": (lambda: owner(PASSWD), f"settings: {PASSWD} is not root's alone (uid {ALICE}"),
     "passwd-empty": (lambda: empty(PASSWD), f"settings: {PASSWD} (PASSWD_FILE) is empty: run the playbook deploy"),
     "passwd-gone": (lambda: away(PASSWD), f"settings: {PASSWD}: No such file or directory"),
+    "passwd-link": (
+        through_a_directory_of_everybody,
+        f"settings: {PREFIX}/everybodys is not root's alone (uid 0, mode 1777)",
+    ),
     "json-owner": (lambda: owner(JSON), f"engine: {JSON} is not root's alone"),
     "json-gone": (lambda: empty(JSON), f"engine: no hook JSON and no CDI spec that engines read names {LAUNCHER}"),
     "records": (records_of_another, f"records: {LAST} is not a directory that root alone can write to: remove it"),

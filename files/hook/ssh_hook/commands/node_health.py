@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import stat
-from pathlib import Path
 
 from .. import VERSION
 from ..confine import libseccomp
@@ -16,6 +15,8 @@ from ..errors import HookError
 from ..host import last
 from ..host.engine import directory_of_copies
 from ..kernel.files import is_own
+from ..kernel.ownership import only_user_can_change
+from ..kernel.resolution import File, UnreachableError, resolve
 from ..log import one_line
 from ..spec.settings import Settings
 from ..stages.context import Programs, require_undumpable
@@ -43,14 +44,19 @@ def run(settings: dict[str, str], *, as_json: bool) -> int:
 
 def _require_roots(path: str) -> None:
     """Raise HookError where others than root could change what `path` leads to, OSError where it is not there."""
-    real = Path(os.path.realpath(path))
-    for place in (real, *real.parents):
-        status = os.lstat(place)
-        if status.st_uid != 0 or status.st_mode & 0o022:
+
+    def visit(file: File) -> None:
+        if not only_user_can_change(file.status, 0):
+            uid, mode = file.status.st_uid, stat.S_IMODE(file.status.st_mode)
             raise HookError(
-                f"{place} is not root's alone (uid {status.st_uid}, mode {stat.S_IMODE(status.st_mode):04o}): whoever "
-                "can change it can run code as root: run the playbook audit"
+                f"{os.fsdecode(file.path)} is not root's alone (uid {uid}, mode {mode:04o}): whoever can change it can "
+                "run code as root: run the playbook audit"
             )
+
+    try:
+        resolve(os.fsencode(path), follow=True, visit=visit).close()
+    except UnreachableError as unreachable:
+        raise OSError(unreachable.error.errno, unreachable.error.strerror, os.fsdecode(unreachable.path)) from None
 
 
 def _check_settings(values: dict[str, str]) -> Result:

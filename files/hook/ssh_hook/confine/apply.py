@@ -10,7 +10,7 @@ import errno
 
 from ..errors import HookError
 from ..kernel import syscalls
-from ..kernel.identity import set_groups
+from ..kernel.ids import set_groups
 from ..kernel.lean import TYPE_CHECKING, os, signal
 from .rlimits import INFINITE, limit, ordinal
 from .seccomp import make_filter

@@ -13,7 +13,7 @@ import time
 from ..errors import HookError, LateError, describe_failure
 from . import syscalls
 from .files import close_all_but
-from .identity import set_groups
+from .ids import become
 from .lean import TYPE_CHECKING, closing, os, signal, write_all
 
 if TYPE_CHECKING:
@@ -90,9 +90,7 @@ def _run_child(work: Callable[[], bytes], user: Identity | None, writer: int, ke
         # Standard output too: a runtime waits for EOF on the output of its hook.
         close_all_but({writer, *kept}, os.open("/dev/null", os.O_RDWR))
         if user is not None:
-            set_groups([])
-            os.setresgid(user.gid, user.gid, user.gid)
-            os.setresuid(user.uid, user.uid, user.uid)
+            become(user.uid, user.gid)
             syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)  # the change of ids may have reset it
         answer = _DONE + work()
     except BaseException as error:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from .lean import TYPE_CHECKING, closing, create_file, os, stat, write_all
+from .ownership import only_user_can_change
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -18,7 +19,7 @@ def is_same(first: os.stat_result, second: os.stat_result) -> bool:
 
 def is_own(status: os.stat_result, kind: int = stat.S_IFREG) -> bool:
     """Tell whether only the caller can write the file, and it is of `kind` (S_IFREG, S_IFDIR and the like)."""
-    return stat.S_IFMT(status.st_mode) == kind and status.st_uid == os.geteuid() and status.st_mode & 0o022 == 0
+    return stat.S_IFMT(status.st_mode) == kind and only_user_can_change(status, os.geteuid())
 
 
 def rewrite(handle: int, data: bytes) -> None:

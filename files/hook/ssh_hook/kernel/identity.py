@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from . import syscalls
-from .lean import os, read_file
+from . import ids, syscalls
+from .lean import os
 
 _ALL_IDS = 2**32 - 1
 
@@ -51,9 +51,7 @@ class ActingAs:
         self._groups = os.getgroups()
         self._own = Identity(os.geteuid(), os.getegid())
         try:
-            set_groups([])
-            os.setegid(self._identity.gid)
-            os.seteuid(self._identity.uid)
+            ids.act_as(self._identity.uid, self._identity.gid)
             if self._privileged:
                 _effective, permitted, inheritable = syscalls.capget()
                 syscalls.capset(permitted, permitted, inheritable)
@@ -66,18 +64,7 @@ class ActingAs:
             _effective, permitted, inheritable = syscalls.capget()
             syscalls.capset(permitted, permitted, inheritable)
             return
-        os.seteuid(self._own.uid)
-        os.setegid(self._own.gid)
-        set_groups(self._groups)
-
-
-def set_groups(groups: list[int]) -> None:
-    """Call setgroups(2); where the user namespace denies it (/proc/self/setgroups), keep the present groups."""
-    try:
-        os.setgroups(groups)
-    except PermissionError:
-        if read_file("/proc/self/setgroups").strip() != b"deny":
-            raise
+        ids.restore(self._own.uid, self._own.gid, self._groups)
 
 
 class IdMap:

@@ -11,7 +11,8 @@ modules. They have the same functions and constants, except what the Python halv
 
 `os.open` makes every descriptor close-on-exec, as Python's own does.
 
-The package keys, which imports no other package of the hook, has a symbolic link to this file.
+The package keys, which imports no other package of the hook, has a symbolic link to this file; so has the collection's
+`module_utils/_kernel`.
 """
 
 from __future__ import annotations

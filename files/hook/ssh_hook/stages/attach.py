@@ -19,7 +19,8 @@ from ..host.owner import Owner
 from ..host.running import MountInfo, Rights
 from ..kernel import disposable_process, syscalls, user_namespaces
 from ..kernel.files import is_same, rewrite
-from ..kernel.identity import ActingAs, Identity, set_groups
+from ..kernel.identity import ActingAs, Identity
+from ..kernel.ids import become
 from ..kernel.lean import TYPE_CHECKING, closing, fsdecode, fsencode, os, signal, split, stat
 from ..kernel.mounts import clone_mount, make_all_private, mount_id, unescape, unmount
 from ..kernel.rootfs import CONTENT, MOUNT, Rootfs
@@ -198,9 +199,7 @@ def _become_root(user: Identity) -> Identity:
     has_root = all(read_map(f"/proc/self/{kind}").outside(0) is not None for kind in ("uid_map", "gid_map"))
     wanted = Identity(0, 0) if has_root else user
     try:
-        set_groups([])
-        os.setresgid(wanted.gid, wanted.gid, wanted.gid)
-        os.setresuid(wanted.uid, wanted.uid, wanted.uid)
+        become(wanted.uid, wanted.gid)
         _effective, permitted, inheritable = syscalls.capget()
         syscalls.capset(permitted, permitted, inheritable)
         syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)  # the change of ids may have reset it

@@ -7,7 +7,8 @@ import sys
 
 from ..errors import HookError
 from ..kernel.files import is_same
-from ..kernel.identity import Identity, set_groups
+from ..kernel.identity import Identity
+from ..kernel.ids import become
 from ..kernel.lean import TYPE_CHECKING, os, stat
 from ..kernel.rootfs import Rootfs
 
@@ -37,7 +38,7 @@ def _enter(context: StartContext) -> Rootfs:
     if namespaces is not None:
         namespaces.join("mnt", "user")
         if namespaces.has("user"):
-            _become_root()
+            become(0, 0)
     return Rootfs(_open_root(container.rootfs, context.rootfs), Identity(container.uid, container.gid))
 
 
@@ -46,12 +47,6 @@ def _disable_imports() -> None:
     sys.path.clear()
     sys.meta_path.clear()
     sys.path_hooks.clear()
-
-
-def _become_root() -> None:
-    set_groups([])
-    os.setresgid(0, 0, 0)
-    os.setresuid(0, 0, 0)
 
 
 def _open_root(path: str, expected: os.stat_result | None) -> int:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from ansible_collections.ocihooks.ssh.plugins.module_utils import _as_user as as_user
 from ansible_collections.ocihooks.ssh.plugins.module_utils._as_user import AsUserError, look_as_users, run_as_users
+from ansible_collections.ocihooks.ssh.plugins.module_utils._kernel import ids
 from ansible_collections.ocihooks.ssh.plugins.module_utils._keys.passwd import Entry
 
 if TYPE_CHECKING:
@@ -139,12 +140,13 @@ def test_looks_with_more_results_than_fit_lose_nobody_else() -> None:
 def test_a_look_has_the_users_identity_and_the_next_one_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[object, ...]] = []
     monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "getgroups", lambda: [0, 4])
     for name in ("setgroups", "setegid", "seteuid"):
-        monkeypatch.setattr(os, name, lambda value, name=name: calls.append((name, value)))
-    with as_user._acting_as(Entry("nobody-of-that-name", 1235, 77, "", "/", "/bin/sh")):
-        assert calls == [("setgroups", [77]), ("setegid", 77), ("seteuid", 1235)]
+        monkeypatch.setattr(ids.os, name, lambda value, name=name: calls.append((name, value)))
+    with as_user._acting_as(Entry("daemon", 1235, 77, "", "/", "/bin/sh")):
+        assert calls == [("setgroups", []), ("setegid", 77), ("seteuid", 1235)]
         calls.clear()
-    assert calls == [("seteuid", 0), ("setegid", 0)]
+    assert calls == [("seteuid", 0), ("setegid", 0), ("setgroups", [0, 4])]
 
 
 def test_only_root_can_look_as_another(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,17 +182,18 @@ def test_only_root_can_be_another(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_identity_is_given_up_in_the_order_that_leaves_no_way_back(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[object, ...]] = []
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr(os, "setgroups", lambda groups: calls.append(("groups", *groups)))
-    monkeypatch.setattr(os, "setresgid", lambda *ids: calls.append(("gid", *ids)))
+    monkeypatch.setattr(ids.os, "setgroups", lambda groups: calls.append(("groups", *groups)))
+    monkeypatch.setattr(ids.os, "setresgid", lambda *values: calls.append(("gid", *values)))
 
-    def setresuid(*ids: int) -> None:
-        calls.append(("uid", *ids))
-        if ids == (0, 0, 0):
+    def setresuid(*values: int) -> None:
+        calls.append(("uid", *values))
+        if values == (0, 0, 0):
             raise PermissionError
 
-    monkeypatch.setattr(os, "setresuid", setresuid)
-    as_user.become(Entry("nobody-of-that-name", 1235, 77, "", "/", "/bin/sh"))
-    assert calls == [("groups", 77), ("gid", 77, 77, 77), ("uid", 1235, 1235, 1235), ("uid", 0, 0, 0)]
-    monkeypatch.setattr(os, "setresuid", lambda *ids: None)
+    for module in (os, ids.os):
+        monkeypatch.setattr(module, "setresuid", setresuid)
+    as_user.become(Entry("daemon", 1235, 77, "", "/", "/bin/sh"))
+    assert calls == [("groups",), ("gid", 77, 77, 77), ("uid", 1235, 1235, 1235), ("uid", 0, 0, 0)]
+    monkeypatch.setattr(os, "setresuid", lambda *values: None)
     with pytest.raises(AsUserError, match="cannot give up root's rights"):
         as_user.become(Entry("alice", 1235, 77, "", "/", "/bin/sh"))

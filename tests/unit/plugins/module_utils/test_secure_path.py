@@ -567,7 +567,7 @@ def test_a_directory_that_is_moved_while_it_is_walked_is_noticed(tree: Path) -> 
     make(tree / "top" / "a" / "x")
     make(tree / "top" / "b" / "x")
     directory(tree / "elsewhere")
-    top = secure_path._resolve(os.fsencode(tree / "top"), follow=True, visit=lambda file: None)
+    top = secure_path.resolve(os.fsencode(tree / "top"), follow=True, visit=lambda file: None)
     failures = []
 
     def visit(file: secure_path.File) -> bool:
@@ -583,7 +583,7 @@ def test_a_directory_that_is_moved_while_it_is_walked_is_noticed(tree: Path) -> 
 def test_a_file_that_vanishes_while_its_directory_is_walked_is_none(tree: Path) -> None:
     make(tree / "a")
     make(tree / "b")
-    top = secure_path._resolve(os.fsencode(tree), follow=True, visit=lambda file: None)
+    top = secure_path.resolve(os.fsencode(tree), follow=True, visit=lambda file: None)
     seen, failures = [], []
 
     def visit(file: secure_path.File) -> bool:
