@@ -38,8 +38,7 @@ class ActionModule(ActionBase):
         rows = [self._row(host, hostvars[host]) for host in variables["ansible_play_hosts_all"]]
         # What the arguments say is the first host's, whose facts could have set it.
         suspicious = _variables.wrong_facts(variables["inventory_hostname"], variables.get("ansible_facts", {}))
-        safe = [row["name"] for row in rows if row["state"] in (_audit.OK, _audit.DIFFERS)]
-        keys = self._keys(variables, safe) if arguments.get("users") and not suspicious else None
+        keys = self._keys(variables, rows) if arguments.get("users") and not suspicious else None
         text = _audit.report(rows, keys, variables.get("ansible_limit"), _sources.version())
         directory = str(arguments.get("directory", ""))
         is_wanted = directory.startswith("/") and not suspicious  # the preflight refuses any other
@@ -68,13 +67,17 @@ class ActionModule(ActionBase):
             return row
         return _audit.unfinished_row(host, {name: variables[name] for name in _audit.RESULTS if name in variables})
 
-    def _keys(self, variables: dict[str, Any], safe: list[str]) -> dict[str, Any]:
-        """Ask the node that the task is delegated to which of the users have keys, if it is among the safe ones."""
+    def _keys(self, variables: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
+        """Ask the node that the task is delegated to which of the users have keys, if it is safe, and no image."""
         arguments = {key: self._task.args.get(key, default) for key, default in _KEYS.items()}
         self._task.check_mode = True
         answer: dict[str, Any]
-        if self._task.delegate_to not in safe:
+        hostvars, safe = variables["hostvars"], [row["name"] for row in rows if _audit.is_safe(row)]
+        running = [host for host in safe if not _audit.is_image(hostvars[host].get("ssh_hook__preflight"))]
+        if self._task.delegate_to not in running:
             answer = {"msg": "no node is known to be root's alone, so none was asked"}
+            if safe:
+                answer = {"msg": "an image has no homes, and no node that runs is known to be root's alone"}
             return _audit.user_keys(self._task.delegate_to, arguments["base_dir"], answer)
         try:
             answer = self._execute_module(

@@ -348,6 +348,16 @@ def _keys_lines(keys: Mapping[str, Any] | None) -> list[str]:
     return [f"keys of ssh_hook_users below {keys['base_dir']}, as {keys['node']} sees them: {said}"]
 
 
+def is_safe(row: Mapping[str, Any]) -> bool:
+    """Return whether only root can change what the node runs, as far as an audit has found."""
+    return row["state"] in (OK, DIFFERS)
+
+
+def is_image(preflight: object) -> bool:
+    """Return whether a node is an image, by what the task of the preflight has registered. It has no homes."""
+    return bool(_as_dict(_as_dict(preflight).get("node")).get("image"))
+
+
 def user_keys(node: str, base_dir: str, answer: Mapping[str, Any]) -> dict[str, Any]:
     """Return who has keys, from what the module user_keys answers in check mode.
 

@@ -284,6 +284,20 @@ def test_who_has_keys() -> None:
     assert audit.table([row()], nobody, "").endswith("keys of ssh_hook_users: cannot read passwd_file /x")
 
 
+@pytest.mark.parametrize(
+    "preflight", [{"node": {**NODE, "image": True}}, {"node": {**NODE, "image": False}}, None, {"node": []}]
+)
+def test_an_image_is_told_from_a_node_that_has_homes(preflight: object) -> None:
+    assert audit.is_image(preflight) is (preflight == {"node": {**NODE, "image": True}})
+
+
+def test_a_node_that_others_can_change_is_not_asked() -> None:
+    found = [
+        audit.is_safe(row(**changes)) for changes in ({}, DIFFERS, {"ssh_hook__verified": {"violations": [VIOLATION]}})
+    ]
+    assert found == [True, True, False]
+
+
 class Page(HTMLParser):
     """The elements of a page, and its texts by the element around them."""
 
