@@ -14,7 +14,7 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.action import ActionBase
 from ansible.plugins.loader import module_loader
 from ansible.utils.vars import load_extra_vars
-from ansible_collections.ocihooks.ssh.plugins.plugin_utils import _fitness, _sources, _variables
+from ansible_collections.ocihooks.ssh.plugins.plugin_utils import _fitness, _interpreter, _sources, _variables
 from ansible_collections.ocihooks.ssh.plugins.plugin_utils._text import printable
 
 _ROLES = Path(__file__).parents[2] / "roles"
@@ -168,7 +168,8 @@ class ActionModule(ActionBase):
         )
         node = answer.get("node")
         if not isinstance(node, dict):
-            return {**result, **_why(answer, "node_facts")}
+            problem = _interpreter.too_old(self, host)
+            return {**result, **({"failed": True, "msg": problem} if problem else _why(answer, "node_facts"))}
         is_audit = purpose == "audit"
         found = []
         if purpose != "remove":

@@ -88,6 +88,24 @@ def test_a_node_sets_no_variables_by_its_answer_to_the_preflight(
     assert "set variables of this collection" not in done.said
 
 
+def test_an_interpreter_of_ansible_that_is_too_old_is_named(untouched: dict[str, str], tmp_path: Path) -> None:
+    """An imitation of Python 3.6, which says its version, and fails at the first line of the module node_facts."""
+    interpreter = tmp_path / "python3.6"
+    interpreter.write_text(
+        '#!/bin/sh\n[ "$1" = -c ] && { echo Python 3.6; exit; }\n'
+        'text=$(cat "${1:--}")\n'
+        "case $text in *modules.node_facts*) echo 'SyntaxError: future feature annotations' >&2; exit 1 ;; esac\n"
+        "printf '%s\\n' \"$text\" | exec /usr/bin/python3 -\n"
+    )
+    interpreter.chmod(0o755)
+    refused(
+        untouched,
+        play("deploy", variables={"ansible_python_interpreter": str(interpreter)}),
+        f"by {interpreter}, which is Python 3.6, and this collection needs 3.9 or newer there: install a newer one, "
+        "and set ansible_python_interpreter to its path.",
+    )
+
+
 def test_wrong_names_and_strings_for_lists_are_refused(untouched: dict[str, str]) -> None:
     wrong: dict[str, object] = {
         "ssh_hook_server_prot": 15264,
