@@ -17,6 +17,7 @@ from equality import (
     facts,
     listed_descriptors,
     namespaces,
+    seen_from_outside,
     strange_descriptors,
 )
 from starter import Start
@@ -26,6 +27,7 @@ NOT_OF_EXEC = {"Groups", "oom_score_adj"}
 # keyctl(2), add_key(2) on x86_64
 ADD_KEY, KEYCTL = 248, 250
 JOIN_SESSION_KEYRING, SESSION_KEYRING = 1, -3
+NEWER = ("time_namespace", "scheduler", "batch", "io_idle", "personality")  # runc knows none before its version 1.2
 PODMAN_OPTIONS: dict[str, list[str]] = {
     "default": [],
     "bridge": ["--network", "bridge"],
@@ -65,6 +67,7 @@ def assert_equal(container: Container) -> None:
         assert {name for name in executed if executed[name] != init[name]} <= NOT_OF_EXEC
     assert session == init
     assert namespaces(container.daemon()) == namespaces(container.init())
+    assert seen_from_outside(container.daemon()) == seen_from_outside(container.init())
     theirs = environment(Path(f"/proc/{container.init()}/environ").read_bytes())
     ours = environment(container.ssh("cat /proc/self/environ").checked().out)
     assert {name: value for name, value in ours.items() if name.decode() not in LOGIN} == {
@@ -154,6 +157,19 @@ def plain_changes() -> dict[str, Any]:
         for kind in ("effective", "permitted"):
             config["process"]["capabilities"][kind] = ["CAP_CHOWN"]
 
+    def scheduler(config: dict[str, Any]) -> None:
+        config["process"]["scheduler"] = {"policy": "SCHED_IDLE"}
+
+    def batch(config: dict[str, Any]) -> None:
+        config["process"]["scheduler"] = {"policy": "SCHED_BATCH", "nice": 15}
+
+    def io_idle(config: dict[str, Any]) -> None:
+        config["process"]["ioPriority"] = {"class": "IOPRIO_CLASS_IDLE", "priority": 3}
+
+    def personality(config: dict[str, Any]) -> None:
+        config["linux"]["personality"] = {"domain": "LINUX32"}
+        config["linux"]["seccomp"] = {"defaultAction": "SCMP_ACT_ALLOW", "flags": ["SECCOMP_FILTER_FLAG_LOG"]}
+
     def masks(config: dict[str, Any]) -> None:
         config["linux"].update(maskedPaths=["/proc/kcore", "/proc/acpi"], readonlyPaths=["/proc/sys", "/proc/none"])
 
@@ -173,6 +189,10 @@ def plain_changes() -> dict[str, Any]:
             privileges,
             ambient,
             fewer_capabilities,
+            scheduler,
+            batch,
+            io_idle,
+            personality,
             masks,
             cgroup,
             cgroup_namespace,
@@ -183,12 +203,12 @@ def plain_changes() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("engine", "name"),  # runc knows no time namespace before its version 1.2
+    ("engine", "name"),
     [
         (engine, name)
         for engine in ("crun", "runc")
         for name in plain_changes()
-        if (engine, name) != ("runc", "time_namespace")
+        if engine == "crun" or name not in NEWER
     ],
 )
 def test_under_plain_runtimes(start: Start, engine: str, name: str) -> None:
@@ -208,12 +228,13 @@ def test_nothing_of_the_hook_is_open_in_a_session(start: Start) -> None:
     assert strange_descriptors(container.daemon()) == []
 
 
-def test_keys_of_the_engines_session_are_out_of_reach(start: Start) -> None:
+@pytest.mark.parametrize("engine", ["crun", "runc"])  # crun's hooks have the container's keyring, runc's the engine's
+def test_keys_of_the_engines_session_are_out_of_reach(start: Start, engine: str) -> None:
     call = ctypes.CDLL(None, use_errno=True).syscall
     assert call(KEYCTL, JOIN_SESSION_KEYRING, None) > 0
     assert call(ADD_KEY, b"user", b"engines-key", b"secret", 6, SESSION_KEYRING) > 0
     assert "engines-key" in Path("/proc/keys").read_text(encoding="utf-8")
-    container = start("crun", network="private")
+    container = start(engine, network="private")
     listed = container.ssh("cat /proc/keys").checked().text
     assert "engines-key" not in listed
     assert "_ses" in listed

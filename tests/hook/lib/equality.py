@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from pathlib import Path
 
 # Of /proc/PID/status what is each process's own: its place in the tree, its memory, its time, what its program handles.
@@ -18,13 +19,16 @@ LOGIN = set("USER LOGNAME HOME SHELL TERM PWD OLDPWD SHLVL _ SSH_CLIENT SSH_CONN
 NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
 
 # What tells, one after the other, all of it; $P is the process.
-FILES = ("status", "cgroup", "limits", "oom_score_adj", "attr/current", "timens_offsets")
+FILES = ("status", "cgroup", "limits", "oom_score_adj", "attr/current", "timens_offsets", "stat")
+# In stat, counted after the name: proc_pid_stat(5).
+SCHEDULING = {"nice": 16, "real-time priority": 37, "scheduling policy": 38}
+IOPRIO_GET, IOPRIO_WHO_PROCESS = 252, 1  # ioprio_get(2) on x86_64
 SCRIPT = "; echo ---; ".join(f"cat /proc/$P/{name} 2>/dev/null || echo none" for name in FILES)
 
 
 def facts(output: str) -> dict[str, object]:
     """What the output of SCRIPT says of a process: each field of its status, and of the other files."""
-    text, cgroup, limits, oom, label, offsets = output.split("---\n")
+    text, cgroup, limits, oom, label, offsets, stat = output.split("---\n")
     status = dict(line.split(":", 1) for line in text.splitlines())
     found: dict[str, object] = {
         name: value.split() for name, value in status.items() if name not in OWN and not name.startswith(("Vm", "Rss"))
@@ -41,7 +45,14 @@ def facts(output: str) -> dict[str, object]:
         "oom_score_adj": oom.strip(),
         "label": label.strip("\0\n"),
         "clocks": offsets,
+        **{name: stat.rpartition(")")[2].split()[field] for name, field in SCHEDULING.items()},
     }
+
+
+def seen_from_outside(pid: int) -> tuple[int, str]:
+    """What no process of a container can read of another: I/O priority, with its class, and personality."""
+    priority: int = ctypes.CDLL(None, use_errno=True).syscall(IOPRIO_GET, IOPRIO_WHO_PROCESS, pid)
+    return priority, Path(f"/proc/{pid}/personality").read_text(encoding="ascii")
 
 
 def environment(output: bytes) -> dict[bytes, bytes]:

@@ -18,6 +18,7 @@ from .seccomp import make_filter
 if TYPE_CHECKING:
     from ..spec.oci_config import Container
     from .lsm import Labels
+    from .scheduling import Scheduling
     from .seccomp import Filter
 
 _LAST_SIGNAL = 64
@@ -51,6 +52,7 @@ class Confinement:
         self._inheritable = _capabilities(container.inheritable) & self._bounding
         self._ambient = _capabilities(container.ambient) & self._inheritable
         self._labels = labels
+        self._scheduling = _scheduling(container)
         self._filter = self._make_filter(require_seccomp, state_directory)
 
     def _make_filter(self, require: bool, state_directory: str) -> Filter | None:
@@ -82,6 +84,8 @@ class Confinement:
             syscalls.setrlimit(number, soft, hard)
         self._drop_bounding()
         _leave_session_keyring()
+        if self._scheduling is not None:
+            self._scheduling.apply()
         syscalls.prctl(syscalls.PR_SET_KEEPCAPS, 1)  # loading the filter takes CAP_SYS_ADMIN
         os.setresgid(container.gid, container.gid, container.gid)
         os.setresuid(container.uid, container.uid, container.uid)
@@ -128,6 +132,16 @@ class Confinement:
             raise HookError(
                 "the container's seccomp profile forbids capset, which the daemon takes, as the runtime does"
             ) from None
+
+
+def _scheduling(container: Container) -> Scheduling | None:
+    """Return scheduler, I/O priority, memory policy and personality; None where config.json has none of them."""
+    if (container.scheduler, container.io_priority, container.memory_policy, container.personality) == (None,) * 4:
+        return None
+
+    from .scheduling import Scheduling  # here: few containers have it
+
+    return Scheduling(container)
 
 
 def _leave_session_keyring() -> None:

@@ -95,7 +95,12 @@ _SECCOMP_SET_MODE_FILTER = 1
 _SYS_SECCOMP = {"x86_64": 317, "aarch64": 277, "riscv64": 277, "loongarch64": 277, "ppc64le": 358, "s390x": 348}
 _SYS_KEYCTL = {"x86_64": 250, "aarch64": 219, "riscv64": 219, "loongarch64": 219, "ppc64le": 271, "s390x": 280}
 _KEYCTL_JOIN_SESSION_KEYRING = 1
+_SYS_SCHED_SETATTR = {"x86_64": 314, "aarch64": 274, "riscv64": 274, "loongarch64": 274, "ppc64le": 355, "s390x": 345}
+_SYS_IOPRIO_SET = {"x86_64": 251, "aarch64": 30, "riscv64": 30, "loongarch64": 30, "ppc64le": 273, "s390x": 282}
+_IOPRIO_WHO_PROCESS = 1
+_SYS_SET_MEMPOLICY = {"x86_64": 238, "aarch64": 237, "riscv64": 237, "loongarch64": 237, "ppc64le": 261, "s390x": 270}
 
+_MACHINE = os.uname().machine  # read now: the personality LINUX32 hides it
 _LINUX_CAPABILITY_VERSION_3 = 0x20080522
 _SYS_OPEN_TREE = 428
 _SYS_MOVE_MOUNT = 429
@@ -355,11 +360,32 @@ def join_new_session_keyring() -> None:
     _call("syscall", _syscall_number(_SYS_KEYCTL), _KEYCTL_JOIN_SESSION_KEYRING, 0)
 
 
+def sched_setattr(attributes: bytes) -> None:
+    """Set scheduling policy and attributes of the calling process; `attributes` is a struct sched_attr."""
+    _call("syscall", _syscall_number(_SYS_SCHED_SETATTR), 0, attributes, 0)
+
+
+def ioprio_set(priority: int) -> None:
+    """Set the I/O priority of the calling process; `priority` has the class too (IOPRIO_PRIO_VALUE)."""
+    _call("syscall", _syscall_number(_SYS_IOPRIO_SET), _IOPRIO_WHO_PROCESS, 0, priority)
+
+
+def set_mempolicy(mode: int, nodes: int) -> None:
+    """Set the NUMA memory policy of the calling process; `nodes` is a mask of at most 1024 nodes, 0 for none."""
+    mask = integers(*((nodes >> shift & 2**64 - 1, 8) for shift in range(0, 1024, 64)))
+    arguments = (mask, 8 * len(mask) + 1) if nodes else (0, 0)  # the kernel takes one bit less than it is told
+    _call("syscall", _syscall_number(_SYS_SET_MEMPOLICY), mode, *arguments)
+
+
+def personality(persona: int) -> None:
+    """Set the execution domain of the calling process."""
+    _call("personality", persona)
+
+
 def _syscall_number(numbers: dict[str, int]) -> int:
-    machine = os.uname().machine
-    if machine not in numbers:
-        raise OSError(errno.ENOEXEC, f"this hook does not know the architecture {machine}")
-    return numbers[machine]
+    if _MACHINE not in numbers:
+        raise OSError(errno.ENOEXEC, f"this hook does not know the architecture {_MACHINE}")
+    return numbers[_MACHINE]
 
 
 def filesystem_type(descriptor: int) -> int:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The container as config.json in its bundle describes it.
 
-Formats: https://github.com/opencontainers/runtime-spec (config.md, config-linux.md), version 1.0 and later.
+Formats: https://github.com/opencontainers/runtime-spec (config.md, config-linux.md), version 1.0 to 1.3.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ class Container:
         apparmor_profile, selinux_label: LSM labels of the process; empty where they are not set.
         mount_label: the SELinux label of the container's mounts; empty where it is not set.
         seccomp: the seccomp profile; None where there is none.
+        scheduler, io_priority, memory_policy, personality: objects of the process or of `linux`; None where not set.
         has_shared_user_namespace: whether the container joins another one's user namespace.
     """
 
@@ -72,6 +73,10 @@ class Container:
         linux = config.node("linux")
         self.mount_label = linux.text("mountLabel") if linux.has("mountLabel") else ""
         self.seccomp = linux.node("seccomp") if linux.has("seccomp") else None
+        self.scheduler = process.node("scheduler") if process.has("scheduler") else None
+        self.io_priority = process.node("ioPriority") if process.has("ioPriority") else None
+        self.memory_policy = linux.node("memoryPolicy") if linux.has("memoryPolicy") else None
+        self.personality = linux.node("personality") if linux.has("personality") else None
         self.has_shared_user_namespace = any(
             namespace.text("type") == "user" and namespace.has("path") and namespace.text("path") != ""
             for namespace in linux.nodes("namespaces")
