@@ -90,6 +90,32 @@ def test_the_name_is_free_when_detach_returns(monkeypatch: pytest.MonkeyPatch) -
         os.waitpid(supervisor, 0)
 
 
+def test_another_user_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever connects, as a process of a container on the node's network may, is not the user."""
+    name = f"@ocihooks-ssh/test/{os.getpid()}"
+    daemon: Any = SimpleNamespace(pid=os.getpid(), is_alive=lambda: True)
+    attachment: Any = SimpleNamespace(daemon=daemon)
+    monkeypatch.setattr(attachments, "finish", lambda _attachment: ["ended"])
+    monkeypatch.setattr(attachments, "_peer", lambda _connection: os.geteuid() + 1)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(attachments._address(name))
+        listener.listen()
+        supervisor = os.fork()
+        if supervisor == 0:
+            try:
+                attachments.supervise(attachment, os.pidfd_open(os.getppid()), listener)
+            finally:
+                os._exit(1)
+    try:
+        for _attempt in range(2):
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.connect(attachments._address(name))
+                assert connection.recv(100) == b""
+    finally:
+        os.kill(supervisor, signal.SIGKILL)
+        os.waitpid(supervisor, 0)
+
+
 def test_more_than_mount_points_is_not_read() -> None:
     def flood(connection: socket.socket) -> None:
         try:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import contextlib
 import copy
 import os
+import resource
 import subprocess
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from ssh_hook.errors import HookError, LateError
@@ -181,3 +185,62 @@ def test_who_is_refused_leaves_nothing_open() -> None:
 def test_no_process() -> None:
     with pytest.raises(HookError, match="there is no process 4194303"):
         RunningProcess(4194303)
+
+
+def test_a_pid_that_was_given_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pidfd is of a process that has ended, what is in /proc of another one."""
+    with subprocess.Popen(["/bin/true"]) as ended:
+        pidfd = os.pidfd_open(ended.pid)
+    monkeypatch.setattr(running, "_open_pidfd", lambda pid: pidfd)
+    with pytest.raises(HookError, match=rf"^process {os.getpid()} has ended$"):
+        RunningProcess(os.getpid())
+
+
+@pytest.fixture
+def child() -> Iterator[subprocess.Popen[bytes]]:
+    """A shell that waits for a line, and then executes another program."""
+    command = ["/bin/sh", "-c", "echo; read line && exec /bin/sleep 100"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        yield process
+        process.kill()
+
+
+def read_of(child: subprocess.Popen[bytes]) -> RunningProcess:
+    """A process, as far as its changes are asked for."""
+    found = object.__new__(RunningProcess)
+    found.process = Process(child.pid)
+    found.rights = Rights(found.process)
+    found._identity = found._read_identity()
+    found.require_unchanged()
+    return found
+
+
+def test_a_process_that_executes_another_program(child: subprocess.Popen[bytes]) -> None:
+    found = read_of(child)
+    assert child.stdin is not None
+    child.stdin.write(b"\n")
+    child.stdin.flush()
+    while Path(f"/proc/{child.pid}/comm").read_bytes() != b"sleep\n":
+        time.sleep(0.01)
+    with pytest.raises(HookError, match=f"process {child.pid} has changed its program or its rights meanwhile"):
+        found.require_unchanged()
+
+
+def test_a_process_whose_rights_change(child: subprocess.Popen[bytes]) -> None:
+    found = read_of(child)
+    resource.prlimit(child.pid, resource.RLIMIT_CORE, (0, 0))
+    with pytest.raises(HookError, match=f"process {child.pid} has changed its program or its rights meanwhile"):
+        found.require_unchanged()
+
+
+def test_a_program_that_is_none_of_the_container(child: subprocess.Popen[bytes]) -> None:
+    found = read_of(child)
+    found.name = "engine"
+    mounts: Any = SimpleNamespace(root=(b"0:0", b"/image"), ids={b"1"}, has_daemon=lambda: False)
+    found.mounts = mounts
+    with pytest.raises(HookError, match=r"its program \(engine\) is none of the container"):
+        found._require_container()
+    mounts.ids.add(found._identity[-1])
+    found._require_container()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import posix
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
@@ -48,8 +50,18 @@ def another_file(_node: Path, other: Path) -> None:
     (other / "dropbearmulti").write_bytes(b"")
 
 
+@pytest.fixture
+def read_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that is looked at is on a read-only mount."""
+    monkeypatch.setattr(posix, "fstatvfs", lambda _descriptor: SimpleNamespace(f_flag=os.ST_RDONLY))
+
+
+def test_the_nodes_own_directory(node: Path, read_only: None) -> None:
+    os.close(daemon._open_programs(cast(Entry, There(node)), Programs(str(node))))
+
+
 @pytest.mark.parametrize("make", [the_same_file_elsewhere, a_link_to_it, another_file])
-def test_another_directory(tmp_path: Path, node: Path, make: Callable[[Path, Path], None]) -> None:
+def test_another_directory(tmp_path: Path, node: Path, read_only: None, make: Callable[[Path, Path], None]) -> None:
     other = tmp_path / "other"
     other.mkdir()
     make(node, other)
