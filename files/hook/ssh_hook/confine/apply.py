@@ -68,18 +68,23 @@ class Confinement:
             self.warnings.append(f"{problem}; they start without it, since REQUIRE_SECCOMP is false")
         return None
 
-    def apply(self, root: int, directory: int) -> None:
-        """Confine the calling process, chroot it to `root`, and enter `directory`. Raises OSError and HookError.
+    def change_root(self, root: int, directory: int) -> None:
+        """Choose the next program's LSM labels, chroot to `root`, and enter `directory`. Raises HookError and OSError.
 
-        The process needs all capabilities over its user namespace. Afterwards it can only exec the next program, for
-        which LSM labels and effective capabilities take effect.
+        The calling process needs all capabilities over its user namespace.
         """
-        container = self._container
         self._labels.apply()
-        set_groups(container.groups)
         os.fchdir(root)
         os.chroot(".")
         os.fchdir(directory)
+
+    def apply(self) -> None:
+        """Confine the calling process, which has called `change_root`. Raises OSError and HookError.
+
+        Afterwards it can only exec the next program, for which LSM labels and effective capabilities take effect.
+        """
+        container = self._container
+        set_groups(container.groups)
         for number, soft, hard in self._rlimits:
             syscalls.setrlimit(number, soft, hard)
         self._drop_bounding()

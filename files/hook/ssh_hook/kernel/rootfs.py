@@ -51,18 +51,7 @@ class Rootfs:
 
     def open(self, path: str, flags: int) -> int:
         """Open `path`, following links within the container. Raises OSError."""
-        flags |= os.O_CLOEXEC
-        for _attempt in range(_ATTEMPTS):
-            try:
-                return syscalls.openat2(
-                    self.descriptor, fsencode(path), flags, 0, syscalls.RESOLVE_IN_ROOT | syscalls.RESOLVE_NO_MAGICLINKS
-                )
-            except OSError as error:
-                if error.errno == errno.ENOSYS:
-                    return _walk(self.descriptor, path, flags)
-                if error.errno not in (errno.EAGAIN, errno.EINTR):
-                    raise
-        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        return open_in_root(self.descriptor, path, flags)
 
     def read(self, path: str, limit: int, as_root: bool = False) -> bytes | None:
         """Return the content of a regular file of at most `limit` bytes; None where there is no such path.
@@ -216,6 +205,22 @@ class Rootfs:
 
 def _ignore(_kind: str, _path: str, _content: str) -> None:
     pass
+
+
+def open_in_root(root: int, path: str, flags: int) -> int:
+    """Open `path` as if the open directory `root` were the root directory, without procfs's links. Raises OSError."""
+    flags |= os.O_CLOEXEC
+    for _attempt in range(_ATTEMPTS):
+        try:
+            return syscalls.openat2(
+                root, fsencode(path), flags, 0, syscalls.RESOLVE_IN_ROOT | syscalls.RESOLVE_NO_MAGICLINKS
+            )
+        except OSError as error:
+            if error.errno == errno.ENOSYS:
+                return _walk(root, path, flags)
+            if error.errno not in (errno.EAGAIN, errno.EINTR):
+                raise
+    raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
 
 def open_without_magic_links(path: str, flags: int) -> int:

@@ -85,7 +85,6 @@ class StartContext:
         cgroups: the cgroups of that process.
         init: the container's first process.
         namespaces: the namespaces to join; None where the hook is in the container already.
-        rootfs: the status of the container's root directory; None where the hook does not see it.
         user: the container's user, by ids of the hook's user namespace.
         programs: Dropbear's programs on the node.
         port: the port to listen on.
@@ -130,7 +129,6 @@ class StartContext:
                 "the container has no mount namespace of its own: what the hook mounts would stay on the host"
             )
         self.init = _first_process(state.pid, settings) if watcher is None else watcher.init
-        self.rootfs = _rootfs_status(container.rootfs)
         if container.has_shared_user_namespace and not self.engine.is_rootless:
             raise HookError(
                 "the container shares the user namespace of another one (linux.namespaces in config.json): a process "
@@ -206,17 +204,6 @@ def _first_process(pid: int, settings: Settings) -> Process:
     raise HookError(
         "JOIN_NAMESPACES is false, but no container's first process called the hook: run it at createContainer"
     )
-
-
-def _rootfs_status(path: str) -> os.stat_result | None:
-    """Return the status of the container's root directory; None where the hook does not see it. Raises HookError."""
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    if is_same(status, os.stat("/")):
-        raise HookError(f"the container's root directory {path} is the host's own")
-    return status
 
 
 def _open_proc_directory(pid: int, settings: Settings) -> int:

@@ -18,15 +18,16 @@ from .port import require_free
 if TYPE_CHECKING:
     from typing import NoReturn
 
+    from ..kernel.root_mount import RootMount
     from .channel import Channel, DaemonEnd
     from .context import Programs, StartContext
 
 
-def become_daemon(context: StartContext, channel: Channel) -> NoReturn:
+def become_daemon(context: StartContext, root: RootMount | None, channel: Channel) -> NoReturn:
     """Run the daemon's process: send Forked, enter and confine, await Run, and exec Dropbear. Errors go to the hook."""
     end = channel.daemon_end()
     try:
-        _run_daemon(context, end)
+        _run_daemon(context, root, end)
     except (EndOfMessagesError, NoAnswerError, BrokenPipeError):
         pass  # the hook or the provisioner has ended, and the start has failed
     except Exception as error:
@@ -35,7 +36,7 @@ def become_daemon(context: StartContext, channel: Channel) -> NoReturn:
         os._exit(1)
 
 
-def _run_daemon(context: StartContext, end: DaemonEnd) -> None:
+def _run_daemon(context: StartContext, root: RootMount | None, end: DaemonEnd) -> None:
     container, namespaces = context.container, context.namespaces
     process = Process(int(os.readlink("/proc/self")))  # its pid in the host's /proc, still mounted here
     if context.introduction is not None:
@@ -53,7 +54,7 @@ def _run_daemon(context: StartContext, end: DaemonEnd) -> None:
     end.announce_port(os.getpid())
 
     context.cgroups.enter()
-    entered = EnteredContainer(context)
+    entered = EnteredContainer(context, root)
     if namespaces is not None:
         namespaces.join(*context.last_namespaces)  # after Forked, whose start time has to be by the host's clock
     watcher = context.watcher
@@ -65,13 +66,24 @@ def _run_daemon(context: StartContext, end: DaemonEnd) -> None:
     _detach(entered.null, kept)
     programs_mounted = end.await_programs()
     programs = _open_programs(entered, context.programs)
-    for descriptor in (gate, end.ready):
-        os.set_inheritable(descriptor, True)
     if context.opened is not None:
         _serve_supervisor()
+    passed = [gate, end.ready]
+    mount_option = ""
+    if root is None or not root.mount:
+        confinement.change_root(entered.rootfs.descriptor, programs)
+    else:
+        with closing(os.open("/proc/self", os.O_PATH | os.O_DIRECTORY)) as itself:
+            # A mountinfo shows mounts as seen from the root directory that its reader had when it was opened.
+            passed.append(os.open("mountinfo", os.O_RDONLY, dir_fd=itself))
+            confinement.change_root(entered.rootfs.descriptor, programs)
+            passed.append(os.open("mountinfo", os.O_RDONLY, dir_fd=itself))
+        mount_option = f",{root.mount.decode()},{root.above.decode()}"
+    for descriptor in passed:
+        os.set_inheritable(descriptor, True)
     # Its name is its path, by which a site's monitoring finds it; Dropbear takes the end of it for the program's name.
-    arguments = [SERVER, "-F", "-e", "-S", f"{gate},{end.ready}"]
-    confinement.apply(entered.rootfs.descriptor, programs)
+    arguments = [SERVER, "-F", "-e", "-S", ",".join(map(str, passed)) + mount_option]
+    confinement.apply()
 
     # From here on only read(2) and execve(2), which every seccomp profile must allow. The hook enforces the timeout.
     run = end.await_run(programs_mounted)

@@ -6,13 +6,15 @@ from __future__ import annotations
 import sys
 
 from ..errors import HookError
-from ..kernel.files import is_same
 from ..kernel.identity import Identity
 from ..kernel.ids import become
 from ..kernel.lean import TYPE_CHECKING, os, stat
+from ..kernel.process import Process
+from ..kernel.root_mount import Outside, open_root_mount
 from ..kernel.rootfs import Rootfs
 
 if TYPE_CHECKING:
+    from ..kernel.root_mount import RootMount
     from .context import StartContext
 
 _NULL = os.makedev(1, 3)
@@ -26,20 +28,47 @@ class EnteredContainer:
         null: a descriptor of the container's /dev/null.
     """
 
-    def __init__(self, context: StartContext) -> None:
-        """Disable imports, join the namespaces, and open the container's root directory. Raises HookError."""
+    def __init__(self, context: StartContext, root: RootMount | None) -> None:
+        """Disable imports, and join the namespaces; `root` is what `open_root` returned. Raises HookError."""
         _disable_imports()
-        self.rootfs = _enter(context) if context.opened is None else context.opened
+        if root is not None:
+            self.rootfs = _enter(context, root)
+        else:
+            assert context.opened is not None
+            self.rootfs = context.opened
         self.null = _open_null(self.rootfs)
 
 
-def _enter(context: StartContext) -> Rootfs:
+def open_root(context: StartContext) -> RootMount | None:
+    """Open the container's root directory, for all processes that enter it; None where it is open. Raises HookError.
+
+    Before a process joins the container's mount namespace: `/proc/PID/root` leads there.
+    """
+    if context.opened is not None:
+        return None
+    return open_root_mount(context.container.rootfs, context.process, _outside(context))
+
+
+def _outside(context: StartContext) -> Outside | None:
+    """Return the mount namespace from which the container's was cloned; None where the hook may not look into it."""
+    if context.namespaces is not None:
+        return Outside()
+    if context.watcher is not None:
+        return None  # enroot's, which belongs to the node's user namespace
+    try:
+        return Outside(Process(context.init.parent()))
+    except OSError:
+        return None
+
+
+def _enter(context: StartContext, root: RootMount) -> Rootfs:
     container, namespaces = context.container, context.namespaces
     if namespaces is not None:
         namespaces.join("mnt", "user")
         if namespaces.has("user"):
             become(0, 0)
-    return Rootfs(_open_root(container.rootfs, context.rootfs), Identity(container.uid, container.gid))
+    os.chdir("/")
+    return Rootfs(root.descriptor, Identity(container.uid, container.gid))
 
 
 def _disable_imports() -> None:
@@ -47,23 +76,6 @@ def _disable_imports() -> None:
     sys.path.clear()
     sys.meta_path.clear()
     sys.path_hooks.clear()
-
-
-def _open_root(path: str, expected: os.stat_result | None) -> int:
-    """Open the container's root directory at `path`, or at / where the runtime has already pivoted to `expected`.
-
-    `expected` is the directory's status, None where it is not known. Raises HookError.
-    """
-    os.chdir("/")
-    if expected is not None and is_same(expected, os.stat("/")):
-        path = "/"
-    try:
-        descriptor = os.open(path, os.O_PATH | os.O_DIRECTORY)
-    except OSError as error:
-        raise HookError(f"cannot open the container's root directory {path}: {error.strerror}") from None
-    if path != "/" and is_same(os.fstat(descriptor), os.stat("/")):
-        raise HookError(f"the container's root directory {path} is the host's own")
-    return descriptor
 
 
 def _open_null(rootfs: Rootfs) -> int:

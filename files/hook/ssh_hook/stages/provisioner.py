@@ -19,13 +19,14 @@ from ..spec.annotations import PIDFILE_CONTAINER
 from ..spec.container_paths import PIDFILE
 from .channel import EndOfMessagesError, KeysMissing, Made, NoAnswerError, Provisioned, Unserved, Warned
 from .daemon import become_daemon
-from .enter import EnteredContainer
+from .enter import EnteredContainer, open_root
 
 if TYPE_CHECKING:
     from typing import NoReturn
 
     from ..host.credentials import Credentials
     from ..host.owner import Owner
+    from ..kernel.root_mount import RootMount
     from ..kernel.rootfs import Rootfs
     from ..provision.launch import Launch
     from ..spec.oci_config import Container
@@ -43,10 +44,11 @@ def provision(context: StartContext, owner: Owner, channel: Channel) -> NoReturn
     status = 1
     try:
         _close_output()
-        _fork_daemon(context, channel)
+        root = open_root(context)
+        _fork_daemon(context, root, channel)
         end = channel.provisioner_end()
         try:
-            _provision(context, owner, end)
+            _provision(context, root, owner, end)
             status = 0
         except (EndOfMessagesError, NoAnswerError, BrokenPipeError):
             pass  # the daemon has sent the reason to the hook, or the hook has ended
@@ -67,7 +69,7 @@ def _close_output() -> None:
         os.dup2(null, descriptor)
 
 
-def _fork_daemon(context: StartContext, channel: Channel) -> None:
+def _fork_daemon(context: StartContext, root: RootMount | None, channel: Channel) -> None:
     problem = "cannot start a process in the container"
     if context.namespaces is not None:
         context.namespaces.join("pid")  # for children only
@@ -78,7 +80,7 @@ def _fork_daemon(context: StartContext, channel: Channel) -> None:
     if pid == 0:
         try:
             if context.cgroups.fork() == 0:
-                become_daemon(context, channel)
+                become_daemon(context, root, channel)
         except OSError as error:
             channel.fail(HookError(f"{problem}: {error.strerror}"), problem)
         finally:
@@ -86,12 +88,12 @@ def _fork_daemon(context: StartContext, channel: Channel) -> None:
     os.waitpid(pid, 0)
 
 
-def _provision(context: StartContext, owner: Owner, end: ProvisionerEnd) -> None:
+def _provision(context: StartContext, root: RootMount | None, owner: Owner, end: ProvisionerEnd) -> None:
     container, settings = context.container, context.settings
     # Not in the hook, since a user can block whoever reads the files.
     credentials = _read_credentials(context, owner, end)
     launch = _launch(container)
-    entered = EnteredContainer(context)
+    entered = EnteredContainer(context, root)
     if context.namespaces is not None:
         context.namespaces.close()
     if context.opened is not None:
