@@ -116,6 +116,7 @@ def tree(nothing_left: None) -> Iterator[Path]:
     (NODE / "secret").write_text(SECRET, encoding="ascii")
     (NODE / "secret").chmod(0o600)
     yield ROOTFS
+    run(["umount", "--no-canonicalize", BOBS / "inherited"])  # if it is mounted
     shutil.rmtree(TOP)
 
 
@@ -139,6 +140,12 @@ def as_bob(swap: Swap, script: str) -> list[str]:
         alone = f'umount {BOBS}/{swap.without} 2>/dev/null || umount {ROOTFS}; exec "$@"'  # wherever he has it now
         command = ["/usr/bin/unshare", "--mount", "--propagation=private", "/bin/sh", "-euc", alone, "sh", *command]
     return command
+
+
+def restore(swap: Swap) -> None:
+    """Undo what bob has done, unless he has: a hook that fails is the last one."""
+    if any((BOBS / name).exists() for name in ("true", "old")):
+        run(as_bob(swap, swap.after)).checked()
 
 
 def hooks(swap: Swap, settings: dict[str, str], pid: int = 0) -> list[dict[str, Any]]:
@@ -199,16 +206,15 @@ def test_exchanged_before_the_hook(tree: Path, syslog: Syslog, tmp_path: Path, r
             pid = fuse.pid
         if swap.without:
             run(["mount", "--bind", NODE, BOBS / swap.without]).checked()
-            stack.callback(lambda: run(["umount", BOBS / swap.without]).checked())
         before = content()
         container = create(runtime, swap, pid=pid)
         stack.callback(container.remove)
         started = container.start()
         read = read_secret(tmp_path) if started.status == 0 else ""
+        restore(swap)
         assert (started.status, read) == (1, ""), "the hook worked in a directory that bob chose"
         message = container.failure(started).hook
         assert_one_line(message if message.endswith("\n") else message + "\n", str(ROOTFS), swap.said)
-        run(as_bob(swap, swap.after)).checked()
         assert content() == before
 
 
@@ -219,14 +225,13 @@ def test_exchanged_at_create_container(tree: Path, syslog: Syslog, runtime: str,
     with ExitStack() as stack:
         if swap.without:
             run(["mount", "--bind", NODE, BOBS / swap.without]).checked()
-            stack.callback(lambda: run(["umount", BOBS / swap.without]).checked())
         container = create(runtime, swap, stage="createContainer")
         stack.callback(container.remove)
         started = container.start()
+        restore(swap)
         assert started.status == 1
         message = container.failure(started).hook
         assert_one_line(message if message.endswith("\n") else message + "\n", str(ROOTFS), swap.said)
-        run(as_bob(swap, swap.after)).checked()
 
 
 @pytest.mark.parametrize("name", ["directory-above", "volume", "mount-of-the-node"])
@@ -267,6 +272,7 @@ def test_rootless_container_below_another_users_directory(tree: Path, name: str)
         assert_one_line(errors.read_text(encoding="utf-8"), str(ROOTFS), swap.said)
     finally:
         run([*Engine("rootless").podman, "rm", "-f", "-t0", "-i", container], cwd="/run").checked()
+        restore(swap)
         errors.unlink()
         shutil.rmtree(directory)
         run(["chown", "-R", "root:root", TOP]).checked()
@@ -294,8 +300,7 @@ def test_exchanged_after_the_hook(tree: Path, options: list[str], name: str) -> 
     with ExitStack() as stack:
         if swap.without:
             run(["mount", "--bind", NODE, BOBS / swap.without]).checked()
-            stack.callback(lambda: run(["umount", BOBS / swap.without]).checked())
-        stack.callback(lambda: run(as_bob(swap, SWAPS[name].after)).checked())
+        stack.callback(lambda: restore(SWAPS[name]))
         container = create("crun", swap)
         stack.callback(container.remove)
         container.start(*options).checked()
