@@ -386,7 +386,7 @@ def test_no_mount_namespace(tmp_path: Path) -> None:
     assert "no mount namespace" in one_line(result.err)
 
 
-@pytest.mark.parametrize("place", races.PLACES)
+@pytest.mark.parametrize("place", races.RACES)
 def test_what_turns_into_a_link(place: str, old_kernel: str) -> None:
     """The user swaps it over and over while containers start: see lib/races.py; tests/hook/soak starts a thousand."""
     races.plant_keys()

@@ -142,6 +142,7 @@ CHECKS: dict[str, Callable[[], str]] = {
     "reuse": lambda: command("reuse", "lint", "--lines"),
     "role files": lambda: command(sys.executable, "-B", "tests/lint/role_files.py"),
     "argument specs": lambda: command(sys.executable, "-B", "tests/lint/argument_specs.py"),
+    "paths": lambda: command(sys.executable, "-B", "tests/lint/paths.py"),
     "texts": lambda: command(sys.executable, "-B", "tests/lint/texts.py"),
 }
 

@@ -32,6 +32,8 @@ def plant() -> None:
         with (top / "passwd").open("a", encoding="ascii") as file:
             file.write(f"{OTHERS}:x:1:1::/:/bin/sh\n")
         (top / "home/.ssh").chmod(0o700)
+        (top / "dev").mkdir()  # what a root directory has to have
+        os.mknod(top / "dev/null", 0o20666, os.makedev(1, 3))
     for path in sorted((CANARY / "alice").glob("**/*")):
         os.chown(path, ALICE, ALICE)
     os.chown(CANARY / "alice", ALICE, ALICE)

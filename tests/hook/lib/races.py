@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from attack import CANARY, OTHERS, SECRET, host_untouched, one_line
 from changes import bind, without_home
-from containers import ALICE, LAUNCHER, StartFailed, as_user, keys, plain_start, run
+from containers import ALICE, IMAGES, LAUNCHER, StartFailed, as_user, keys, plain_start, run
 
 _SWAPPERS = 2
 _SWAP = """
@@ -25,7 +25,19 @@ print("swapping", flush=True)
 while True:
     exchange(-100, first, -100, second, 2)
 """
-_BASE, _PUBLIC, _RUN = (f"/run/hook-race/{name}" for name in ("base", "public", "run"))
+_DURING = """#!/usr/bin/env python3
+import ctypes, os, subprocess, sys
+command, launcher, first, second = {arguments!r}
+swapper = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+swapper.stdout.readline()
+status = subprocess.call([launcher, *sys.argv[1:]])
+swapper.kill()
+swapper.wait()
+if os.path.islink(first + "/rootfs"):
+    ctypes.CDLL(None).renameat2(-100, first.encode(), -100, second.encode(), 2)
+sys.exit(status)
+"""
+_BASE, _PUBLIC, _RUN, _ROOT = (f"/run/hook-race/{name}" for name in ("base", "public", "run", "root"))
 _UP = "/.." * 12
 # What a link in the container leads to: the host, through the first process's root, by "..", and a volume of root's.
 _LINKS = (f"/proc/1/root{CANARY}/alice", f"..{_UP}{CANARY}/root", "/volume")
@@ -69,6 +81,7 @@ PLACES = {
     "pidfile-host": Place("run", host=_RUN, annotation=("com.hooks.ssh.pidfile_host", f"{_RUN}/run/pid")),
     "log": Place("run", host=_RUN, annotation=("com.hooks.logging.stderrfd", f"{_RUN}/run/log")),
 }
+RACES = (*PLACES, "root")
 
 
 def plant_keys() -> None:
@@ -128,11 +141,13 @@ def _swapping(path: Path, target: str) -> Iterator[None]:
 
 
 def race(name: str, number: int, launcher: str = LAUNCHER) -> str:
-    """Start a container and race it at PLACES[name]; `number` chooses the runtime, the link and the container's user.
+    """Start a container and race it at `name`, of RACES; `number` chooses the runtime, the link and the user.
 
     Returns the hook's error, or "" where the container started. AssertionError for a canary that is lost: something of
     the host's was changed, or the container got what only root may read.
     """
+    if name == "root":
+        return _race_root(number, launcher)
     place = PLACES[name]
     link = _LINKS[number % 3] if place.volume else str(CANARY / ("root" if place.name == "run" else "root/keys"))
     if place.like:
@@ -177,3 +192,45 @@ def _root_keys() -> list[bytes]:
     directory = CANARY / "root/keys"
     public = (directory / "authorized_keys").read_bytes().split()[1]
     return [(directory / "id_dropbear").read_bytes(), public]
+
+
+def _race_root(number: int, launcher: str) -> str:
+    """Race a start at the directory above its root file system, which alice owns; else as `race`.
+
+    She swaps it while the hook works, and not while the runtime does, which would take the host's directory itself.
+    """
+    directory = Path(_ROOT)
+    rootfs, target = directory / "image/rootfs", (CANARY / "root", Path("/home"), directory)[number % 3]
+
+    def change(config: dict[str, Any]) -> None:
+        config["root"]["path"] = str(rootfs)
+
+    with host_untouched(), _directory(Place("image", host=_ROOT)):
+        rootfs.parent.mkdir()
+        run(["cp", "-rT", (IMAGES / "busybox.rootfs").resolve(), rootfs]).checked()
+        (rootfs / "home/alice").mkdir(parents=True)
+        (directory / "other").mkdir()
+        (directory / "other/rootfs").symlink_to(target)
+        for name in ("dev", "bin"):
+            (directory / name).symlink_to(f"image/rootfs/{name}")
+        run(["chown", "-R", "--no-dereference", f"{ALICE}:{ALICE}", directory]).checked()
+        during = directory.with_name("during")
+        paths = [str(directory / name) for name in ("image", "other")]
+        command = as_user(ALICE, "/usr/bin/python3", "-IS", "-c", _SWAP, *paths)
+        during.write_text(_DURING.format(arguments=(command, launcher, *paths)), encoding="utf-8")
+        during.chmod(0o755)
+        try:
+            container = plain_start(
+                "runc" if number % 5 == 4 else "crun", "busybox", launcher=str(during), change=change
+            )
+        except StartFailed as failed:
+            error = one_line(failed.hook)
+            assert str(rootfs) in error, error  # no other reason
+            return error
+        try:
+            roots = [os.stat(f"/proc/{pid}/root/") for pid in (container.init(), container.daemon())]
+            assert len({(root.st_dev, root.st_ino) for root in roots}) == 1
+            assert container.ssh("echo here").checked().text == "here"
+        finally:
+            container.remove()
+        return ""

@@ -27,7 +27,7 @@ def race(starts: int) -> int:
     with tempfile.TemporaryDirectory(dir="/run") as directory:
         Path(directory).chmod(0o755)
         old_kernel = write_wrapper(Path(directory, "old_kernel"))
-        places = list(races.PLACES)
+        places = races.RACES
         for number in range(starts):
             place, turn = places[number % len(places)], number // len(places)
             try:

@@ -1,0 +1,136 @@
+"""Lists where the hook follows a path that no constant names: each place needs the reason why it is safe, here.
+
+A user may own a directory on such a path, and exchange it at any moment. So whoever adds such a place writes down what
+comes of that, with root's rights or the engine's; and a reason whose place is gone is an error too. Not looked at are
+names in an open directory (dir_fd), and the commands that only users call.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+HOOK = Path(__file__).resolve().parents[2] / "files/hook/ssh_hook"
+ROOTS_COMMANDS = ("sweep.py", "metrics.py")  # the others are called by users
+OF_OS = frozenset(
+    "access chdir chmod chown execve link listdir lstat mkdir open readlink rename replace rmdir scandir stat statvfs "
+    "symlink truncate unlink utime".split()
+)
+OF_HOOK = frozenset("exists isdir lexists open_in_root open_without_magic_links openat2 open_tree".split())
+WITH_DIRECTORY = {"read_file": 2, "create_file": 4}  # how many arguments these have if the last is an open directory
+
+SETTING = (
+    "a setting of root's names it; the role verifies after each deployment that only root changes what it leads to"
+)
+KERNEL = "it is in /proc or /sys, where no user owns a directory"
+AS_USER = "the process has the user's rights alone, so that it leads nowhere where the user may not go"
+CHECKED = "whatever it leads to is used only if nobody but the caller can write to it, and its names are then below it"
+ENROOTS = "enroot and its hooks have the user's rights alone, as has this process"
+DESCRIPTOR = "this is an open directory or a name, not a path"
+CALLERS = "a helper: each place that calls it stands here by itself"
+BUNDLE = (
+    "who can exchange the bundle could have done so before the runtime read it, and so have root run any hook; the "
+    "record in it counts only if it is root's, and fits the process"
+)
+REASONS = {
+    "commands/metrics.py _open_own": CHECKED,
+    "commands/metrics.py _errors": DESCRIPTOR,
+    "commands/sweep.py _sweep": CHECKED,
+    "confine/lsm.py Labels.__init__": KERNEL,
+    "confine/lsm.py label_of": KERNEL,
+    "confine/lsm.py _has_apparmor": KERNEL,
+    "confine/lsm.py _write": KERNEL + "; the process is not yet in the container's root directory",
+    "confine/seccomp.py _CachedProgram.write": "only their owner writes to /run and /run/user/UID",
+    "confine/seccomp.py _CachedProgram._open": CHECKED,
+    "host/bundle.py find_bundle": AS_USER,
+    "host/last.py _user_of": "the uid in it decides who may read one message, and nothing else",
+    "host/last.py _remove_leftovers": DESCRIPTOR,
+    "host/last.py read": AS_USER + "; a file that is not root's or the user's own is not shown",
+    "host/owner.py _find_by_uid": SETTING,
+    "host/record.py _write_copy": "/var/lib and /run are root's, and a rootless engine's /run/user/UID is its user's",
+    "host/record.py _remove_copy": "as for _write_copy",
+    "host/userfiles.py read_public_keys": AS_USER,
+    "host/userfiles.py write_pidfile.write": AS_USER,
+    "host/userfiles.py remove_pidfile.remove": AS_USER,
+    "host/userfiles.py _open_log": AS_USER,
+    "kernel/cgroups.py Cgroups._open": "no user owns a directory of cgroupfs above the container's own, but a rootless "
+    "engine, whose user it is",
+    "kernel/lean.py exists": CALLERS,
+    "kernel/mounts.py clone_tree": DESCRIPTOR,
+    "kernel/mounts.py clone_mount": "DROPBEAR_DIR; " + SETTING,
+    "kernel/process.py all_processes": KERNEL,
+    "kernel/root_mount.py _open": "what it leads to has to be the root of the mount that the runtime has made, which "
+    "no user can make, move, or have another mount taken for; O_PATH opens nothing else",
+    "kernel/rootfs.py Rootfs.open": "it cannot lead out of the container's root directory",
+    "kernel/rootfs.py open_in_root": CALLERS,
+    "kernel/rootfs.py open_without_magic_links": CALLERS,
+    "keys/lean.py exists": CALLERS,
+    "keys/store.py open_parent": AS_USER,
+    "keys/writer.py removable": DESCRIPTOR,
+    "keys/writer.py _contents": DESCRIPTOR,
+    "keys/writer.py _leftovers": DESCRIPTOR,
+    "keys/writer.py _remove_entry": DESCRIPTOR,
+    "keys/writer.py _remove_empty_parents": AS_USER,
+    "provision/launch.py Launch.__init__": "it is beside the hook's own program, which the role verifies",
+    "stages/attach_context.py AttachContext._from_engine": AS_USER,
+    "stages/context.py Programs.__init__": SETTING,
+    "stages/context.py _read_link": SETTING,
+    "stages/create_runtime.py create_runtime": BUNDLE,
+    "stages/daemon.py _execute": "a name in the current directory, which is the checked one of Dropbear's programs",
+    "stages/enroot.py _start": ENROOTS,
+    "stages/enroot.py _read_environment": ENROOTS,
+    "stages/poststop.py poststop": BUNDLE,
+    "stages/provisioner.py _open_programs": SETTING,
+}
+
+
+def is_fixed(path: ast.expr) -> bool:
+    """Tell whether no variable part of a path comes before a directory of /proc."""
+    if isinstance(path, ast.JoinedStr):
+        first = path.values[0]
+        return isinstance(first, ast.Constant) and str(first.value).startswith("/proc/")
+    return isinstance(path, ast.Constant)
+
+
+def follows_path(call: ast.Call) -> bool:
+    """Tell whether a call follows a path that no constant names, from the root directory."""
+    function = call.func
+    if isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name):
+        is_meant = function.attr in {"os": OF_OS, "syscalls": OF_HOOK}.get(function.value.id, ())
+    else:
+        name = function.id if isinstance(function, ast.Name) else ""
+        is_meant = name in OF_HOOK or len(call.args) < WITH_DIRECTORY.get(name, 0)
+    is_relative = any(keyword.arg in ("dir_fd", "src_dir_fd") for keyword in call.keywords)
+    return is_meant and not is_relative and bool(call.args) and not is_fixed(call.args[0])
+
+
+def places(node: ast.AST, name: str = "") -> Iterator[str]:
+    """Yield the names of the functions that follow such a path, and of their classes."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Call) and follows_path(child):
+            yield name
+        inner = f"{name}.{child.name}".lstrip(".") if isinstance(child, (ast.FunctionDef, ast.ClassDef)) else name
+        yield from places(child, inner)
+
+
+def found() -> set[str]:
+    """Return all such places of the hook."""
+    files = [path for path in HOOK.rglob("*.py") if path.parent.name != "commands" or path.name in ROOTS_COMMANDS]
+    parsed = ((path, ast.parse(path.read_text(encoding="utf-8"))) for path in files)
+    return {f"{path.relative_to(HOOK)} {place}" for path, tree in parsed for place in places(tree)}
+
+
+def main() -> int:
+    """Print what is missing and what is left; the exit status is 0 where that is nothing."""
+    now = found()
+    for place in sorted(now - REASONS.keys()):
+        print(f"{place} follows a path: say in {Path(__file__).name} what a user who owns a part of it can do")
+    for place in sorted(REASONS.keys() - now):
+        print(f"{place} follows no path any more: remove it from {Path(__file__).name}")
+    return int(now != REASONS.keys())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
