@@ -69,11 +69,12 @@ class Confinement:
         return None
 
     def change_root(self, root: int, directory: int) -> None:
-        """Choose the next program's LSM labels, chroot to `root`, and enter `directory`. Raises HookError and OSError.
+        """Do what takes the node's /proc, chroot to `root`, and enter `directory`. Raises HookError and OSError.
 
         The calling process needs all capabilities over its user namespace.
         """
         self._labels.apply()
+        set_groups(self._container.groups)
         os.fchdir(root)
         os.chroot(".")
         os.fchdir(directory)
@@ -84,7 +85,6 @@ class Confinement:
         Afterwards it can only exec the next program, for which LSM labels and effective capabilities take effect.
         """
         container = self._container
-        set_groups(container.groups)
         for number, soft, hard in self._rlimits:
             syscalls.setrlimit(number, soft, hard)
         self._drop_bounding()

@@ -20,21 +20,38 @@ from .rootfs import open_in_root
 if TYPE_CHECKING:
     from .process import Process
 
-_PATH_FIELD, _ROOT_FIELD = 4, 3
+_ID, _PARENT, _DEVICE, _ROOT, _PATH = range(5)  # fields of a line
 
 
 class _Table:
-    """A mountinfo (proc_pid_mountinfo(5)), parsed as far as ids, parents and devices."""
+    """A mountinfo (proc_pid_mountinfo(5)). Only the lines that are asked for are parsed, of perhaps a thousand."""
 
     def __init__(self, data: bytes) -> None:
-        self._lines = [line.split(b" ", 5) for line in data.split(b"\n")[:-1]]
-        self._by_id = {line[0]: line for line in self._lines}
+        self._data = b"\n" + data
+        self._known: dict[bytes, list[bytes] | None] = {}
 
     def __contains__(self, mount: bytes) -> bool:
-        return mount in self._by_id
+        return self._find(mount) is not None
+
+    def _find(self, mount: bytes) -> list[bytes] | None:
+        """Return the fields of a mount's line; None where there is no such mount."""
+        if mount not in self._known:
+            start = self._data.find(b"\n%s " % mount)
+            self._known[mount] = None if start < 0 else self._fields(start + 1)
+        return self._known[mount]
+
+    def _fields(self, start: int) -> list[bytes]:
+        return self._data[start : self._data.index(b"\n", start)].split(b" ", _PATH + 1)
+
+    def line(self, mount: bytes) -> list[bytes]:
+        """Return the fields of the line of a mount that is in the table."""
+        fields = self._find(mount)
+        assert fields is not None
+        return fields
 
     def parent(self, mount: bytes) -> bytes:
-        return self._by_id[mount][1]
+        """Return the id of the mount's parent, which may not be in the table."""
+        return self.line(mount)[_PARENT]
 
     def ancestors(self, mount: bytes) -> list[bytes]:
         """Return the mount's parent, the parent's parent, and so on."""
@@ -46,16 +63,23 @@ class _Table:
     def is_bind_of_parent(self, mount: bytes) -> bool:
         """Tell whether a mount shows the file system that it is mounted on."""
         parent = self.parent(mount)
-        return parent in self and self._by_id[parent][2] == self._by_id[mount][2]
-
-    def alike(self, devices: list[bytes]) -> list[bytes]:
-        """Return the mounts that have these devices, their own and those of their ancestors, in order of creation."""
-        own = (line[0] for line in self._lines if line[2] == devices[0])
-        return [mount for mount in own if self.devices(mount) == devices]
+        return parent in self and self.line(parent)[_DEVICE] == self.line(mount)[_DEVICE]
 
     def devices(self, mount: bytes) -> list[bytes]:
         """Return the mount's device, its parent's, and so on."""
-        return [self._by_id[known][2] for known in (mount, *self.ancestors(mount))]
+        return [self.line(known)[_DEVICE] for known in (mount, *self.ancestors(mount))]
+
+    def alike(self, devices: list[bytes]) -> list[bytes]:
+        """Return the mounts that have these devices, their own and those of their ancestors, in order of creation."""
+        found: list[bytes] = []
+        word = b" %s " % devices[0]
+        place = self._data.find(word)
+        while place >= 0:
+            fields = self._fields(self._data.rindex(b"\n", 0, place) + 1)
+            if fields[_DEVICE] == devices[0] and self.devices(fields[_ID]) == devices:
+                found.append(fields[_ID])
+            place = self._data.find(word, self._data.index(b"\n", place))
+        return found
 
     def is_new(self, mount: bytes, outer: _Table) -> bool:
         """Tell whether the mount was made after the namespace was cloned from that of the table `outer`.
@@ -69,14 +93,14 @@ class _Table:
 
     def is_newest_bind(self, mount: bytes) -> bool:
         """Tell whether a mount is bound on its own directory, and no bind outside of it is newer."""
-        later = self._lines[self._lines.index(self._by_id[mount]) + 1 :]
-        binds = (line[0] for line in later if self.is_bind_of_parent(line[0]))
-        return self._is_on_itself(mount) and all(mount in self.ancestors(other) for other in binds)
+        ids = [line.split(b" ", 1)[0] for line in self._data.split(b"\n")[1:-1]]
+        binds = (later for later in ids[ids.index(mount) + 1 :] if self.is_bind_of_parent(later))
+        return self._is_on_itself(mount) and all(mount in self.ancestors(later) for later in binds)
 
     def _is_on_itself(self, mount: bytes) -> bool:
-        own, parent = self._by_id[mount], self._by_id[self.parent(mount)]
-        below = b"/" + own[_PATH_FIELD][len(parent[_PATH_FIELD]) :].lstrip(b"/")
-        return own[_ROOT_FIELD].rstrip(b"/") == parent[_ROOT_FIELD].rstrip(b"/") + below.rstrip(b"/")
+        own, parent = self.line(mount), self.line(self.parent(mount))
+        below = b"/" + own[_PATH][len(parent[_PATH]) :].lstrip(b"/")
+        return own[_ROOT].rstrip(b"/") == parent[_ROOT].rstrip(b"/") + below.rstrip(b"/")
 
 
 class RootMount:
