@@ -658,6 +658,8 @@ def test_name_of_a_domain(start: Start, tmp_path: Path, name: str) -> None:
     container = start("crun", "busybox", settings=settings)
     for user in ((), ("-l", name)):
         assert ssh(container, *user, "127.0.0.1", "whoami") == (0, f"{name}\n".encode(), b"")
+    other = ssh(container, "-l", "SITE\\bob", "127.0.0.1", "whoami")
+    assert (other.status, other.err) == (255, b"remote username contains invalid characters\r\n")
     shutil.rmtree(base)
 
 
