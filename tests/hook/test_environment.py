@@ -1,4 +1,4 @@
-"""The container's environment, exact in every kind of session."""
+"""The container's environment, exact in kinds of sessions that test_quoting.py does not have."""
 
 from __future__ import annotations
 
@@ -69,18 +69,6 @@ def test_sessions_run_that_shell(shell: Shell, container: Container) -> None:
     name = Path(shell.path).name
     assert container.ssh("echo $0").checked().text == name
     assert container.ssh(stdin=b"echo $0\n").checked().text == f"-{name}"
-
-
-def test_command(container: Container) -> None:
-    assert_exact(parse(container.ssh("env -0").checked().out), {**VALUES, "PATH": OWN_PATH})
-
-
-def test_login_shell(container: Container) -> None:
-    assert_exact(parse(container.ssh(stdin=b"env -0\n").checked().out), {**VALUES, "PATH": OWN_PATH})
-
-
-def test_login_shell_by_command(container: Container) -> None:
-    assert_exact(parse(container.ssh("exec $SHELL -l -c 'env -0'").checked().out), {**VALUES, "PATH": OWN_PATH})
 
 
 def test_sh_as_login_shell(container: Container) -> None:

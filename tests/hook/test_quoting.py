@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from containers import Container, wait_for
+from containers import PATH, Container, wait_for
 from shells import SHELLS, with_shell
 from starter import Start
 
@@ -45,7 +45,8 @@ def values() -> dict[str, bytes]:
     generated = [b"".join(dice.choices(PIECES, k=dice.randrange(12))) for _number in range(COUNT)]
     generated += [bytes(dice.randrange(1, 256) for _byte in range(60)) for _number in range(COUNT // 10)]
     generated += [(b"'\\\n\"$(id)" * length)[:length] for length in LENGTHS]
-    return {f"X{number}": value for number, value in enumerate([*PIECES, *generated])}
+    named = {"PATH": f"/opt/my tools/bin:{PATH}:.".encode(), "_UNDERSCORE1": b""}
+    return {**named, **{f"X{number}": value for number, value in enumerate([*PIECES, *generated])}}
 
 
 class Session:
@@ -71,7 +72,8 @@ def session(request: pytest.FixtureRequest, start_shared: Start) -> Session:
     variables = values()
 
     def change(config: dict[str, Any]) -> None:
-        config["process"]["env"] += [f"{name}={os.fsdecode(value)}" for name, value in variables.items()]
+        given = [f"{name}={os.fsdecode(value)}" for name, value in variables.items()]
+        config["process"]["env"] = ["HOME=/home/alice", *given]
 
     container = start_shared("runc", shell.image, network="private", prepare=with_shell(shell), change=change)
     return Session(container, variables)
