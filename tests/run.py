@@ -31,7 +31,7 @@ EXPECTED = {
     "lifecycle": 1200,
     "hook-tests": 1000,
     "architectures": 1000,
-    "role-dropbear": 600,
+    "role-dropbear": 670,
     "launch-real": 600,
     "role-ssh-hook": 510,
     "slurm": 360,
