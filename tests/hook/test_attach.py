@@ -56,7 +56,9 @@ time.sleep(1000)
 """
 # What opens processes of the hook's again and again, until it is killed: each would show the node's tree, or a key.
 TRACER = """
-import os
+import ctypes, os, sys
+assert ctypes.CDLL(None).setns(os.open(f"/proc/{sys.argv[1]}/ns/user", os.O_RDONLY), 0) == 0  # gives all capabilities
+print("entered", flush=True)
 while True:
     for pid in os.listdir("/proc"):
         for name in ("fd/0", "mem", "root/.", "cwd/.", "environ", "exe", "ns/mnt") if pid.isdigit() else ():
@@ -328,11 +330,13 @@ def test_another_user_takes_the_sockets_name(launch: Launch) -> None:
     name = f"ocihooks-ssh/attached/{ALICE}/{namespace}/{container.pid}-{stat[19]}"
     with subprocess.Popen(as_user(BOB, "/usr/bin/python3", "-c", LISTEN, name), stdout=subprocess.PIPE) as other:
         assert other.stdout is not None
-        assert other.stdout.readline() == b"listening\n"
-        assert_one_line(hook("attach", str(container.pid)).err.decode(), "has an SSH daemon already")
-        assert_one_line(hook("detach", str(container.pid)).err.decode(), "by another user: nothing was done")
-        assert other.poll() is None
-        other.kill()
+        try:
+            assert other.stdout.readline() == b"listening\n"
+            assert_one_line(hook("attach", str(container.pid)).err.decode(), "has an SSH daemon already")
+            assert_one_line(hook("detach", str(container.pid)).err.decode(), "by another user: nothing was done")
+            assert other.poll() is None
+        finally:
+            other.kill()
 
 
 def test_names_of_strangers_sockets_do_not_keep_others_from_detach(launch: Launch) -> None:
@@ -373,9 +377,11 @@ def test_groups_that_the_caller_lacks(image: Path) -> None:
     command = as_user(ALICE, "ch-run", str(image), "--", "/bin/sleep", "345681")
     command[command.index("--clear-groups")] = "--groups=1234"
     with subprocess.Popen(command) as engine:
-        wait_for(lambda: running("/bin/sleep", "345681"), "start")
-        assert "more rights than you: the group 1234" in refused(str(engine.pid))
-        engine.kill()
+        try:
+            wait_for(lambda: running("/bin/sleep", "345681"), "start")
+            assert "more rights than you: the group 1234" in refused(str(engine.pid))
+        finally:
+            engine.kill()
 
 
 def test_seccomp_of_unknown_origin(launch: Launch, ssh: Callable[..., Result]) -> None:
@@ -417,15 +423,17 @@ def test_process_that_ends_or_executes_meanwhile(launch: Launch, image: Path) ->
 def test_nobody_in_the_container_can_trace_what_attaches(launch: Launch, engine: str) -> None:
     """A process of the same user in the same pid namespace, with all capabilities of the container's user namespace."""
     container = launch(engine)
-    look = ["nsenter", f"--target={container.pid}", "--user", "--preserve-credentials", "/usr/bin/python3", "-ISc"]
-    with subprocess.Popen(as_user(ALICE, *look, TRACER), stdout=subprocess.PIPE, text=True) as tracer:
-        wait_for(lambda: Path(f"/proc/{tracer.pid}/comm").read_text(encoding="ascii") == "python3\n", "tracer")
-        for _attempt in range(5):
-            attach(container)
-            hook("detach").checked()
-        assert tracer.poll() is None
-        tracer.kill()
+    look = as_user(ALICE, "/usr/bin/python3", "-ISc", TRACER, str(container.pid))
+    with subprocess.Popen(look, stdout=subprocess.PIPE, text=True) as tracer:
         assert tracer.stdout is not None
+        assert tracer.stdout.readline() == "entered\n"
+        try:
+            for _attempt in range(5):
+                attach(container)
+                hook("detach").checked()
+            assert tracer.poll() is None
+        finally:
+            tracer.kill()
         assert tracer.stdout.read() == ""
 
 
