@@ -54,10 +54,14 @@ class _Table:
         return self.line(mount)[_PARENT]
 
     def ancestors(self, mount: bytes) -> list[bytes]:
-        """Return the mount's parent, the parent's parent, and so on."""
+        """Return the mount's parent, the parent's parent, and so on.
+
+        A namespace's first mount is its own parent. It is seen on nodes that run from their initramfs.
+        """
         found: list[bytes] = []
-        while (mount := self.parent(mount)) in self:
-            found.append(mount)
+        while (parent := self.parent(mount)) in self and parent != mount:
+            found.append(parent)
+            mount = parent
         return found
 
     def is_bind_of_parent(self, mount: bytes) -> bool:

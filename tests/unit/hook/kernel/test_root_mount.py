@@ -1,0 +1,48 @@
+"""Unit tests of ssh_hook.kernel.root_mount: which mount of a table is the one that the runtime has made."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from ssh_hook.kernel import root_mount
+from ssh_hook.kernel.root_mount import Outside, open_root_mount
+
+BUNDLE = 30  # the id of the mount that the runtime has bound on itself
+
+
+def line(mount: int, parent: int, device: str, root: str, path: str) -> str:
+    return f"{mount} {parent} {device} {root} {path} rw,relatime - ext4 /dev/vda rw\n"
+
+
+def call(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, inner: str, outer: str, above: int) -> root_mount.RootMount:
+    """Call `open_root_mount` where the kernel shows these tables, and that the directory's mount is BUNDLE.
+
+    `above` is the mount of the directory above it.
+    """
+    (tmp_path / "rootfs").mkdir()
+    (tmp_path / "process").mkdir()
+    (tmp_path / "process" / "root").symlink_to("/")
+    (tmp_path / "process" / "mountinfo").write_text(inner, encoding="ascii")
+    rootfs = os.stat(tmp_path / "rootfs").st_ino
+
+    def mount_id(descriptor: int) -> bytes:
+        return b"%d" % (BUNDLE if os.fstat(descriptor).st_ino == rootfs else above)
+
+    monkeypatch.setattr(root_mount, "mount_id", mount_id)
+    outside = Outside()
+    outside.mountinfo = outer.encode()
+    process = os.open(tmp_path / "process", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        return open_root_mount(str(tmp_path / "rootfs"), process, outside)
+    finally:
+        os.close(process)
+
+
+def test_a_root_that_is_its_own_parent_ends_the_search(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As on a node that runs from its initramfs: the namespace's first mount is seen."""
+    node = line(1, 1, "0:2", "/", "/")
+    made = call(monkeypatch, tmp_path, node + line(BUNDLE, 1, "0:2", "/rootfs", "/rootfs"), node, above=1)
+    os.close(made.descriptor)
+    assert (made.mount, made.above) == (b"30", b"1")
