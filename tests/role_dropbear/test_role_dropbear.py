@@ -289,6 +289,28 @@ def sources(archives: dict[str, str], tmp_path_factory: pytest.TempPathFactory) 
     return made
 
 
+@pytest.mark.parametrize("limit", ["the role's", "largest", "larger"])
+def test_more_connections_than_select_can_hold_do_not_build(sources: Sources, tmp_path: Path, limit: str) -> None:
+    (tmp_path / "includes.h").write_text("#include <sys/select.h>\n")
+    for header in ("dbutil.h", "session.h"):
+        (tmp_path / header).touch()
+    source = sources.patched / "src"
+    for file in ("svr-preauth.c", "svr-preauth.h"):
+        shutil.copy(source / file, tmp_path)  # away from headers that need a configuration
+    lines = (source / "sysoptions.h").read_text().splitlines()
+    lines += (ROOT / "roles/dropbear/files/localoptions.h").read_text().splitlines()
+    names = r"#define (DROPBEAR_MAX_PORTS|MAX_LISTEN_ADDR|MAX_UNAUTH_CLIENTS) "
+    options = dict(re.match(r"#define (\w+) ([^/]*)", line).groups() for line in lines if re.match(names, line))
+    assert set(options) == {"DROPBEAR_MAX_PORTS", "MAX_LISTEN_ADDR", "MAX_UNAUTH_CLIENTS"}
+    if limit != "the role's":
+        options["MAX_UNAUTH_CLIENTS"] = str(1024 - 30 - 16 + (limit == "larger"))
+    defines = [f"-D{name}={value}" for name, value in options.items()]
+    command = ["musl-gcc", "-E", *defines, str(tmp_path / "svr-preauth.c")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == (limit == "larger")
+    assert ("MAX_UNAUTH_CLIENTS is too large" in done.stderr) == (limit == "larger"), done.stderr
+
+
 class Programs(NamedTuple):
     """The program `primitives`, linked with upstream's files and with those that call libsodium."""
 

@@ -23,9 +23,15 @@
 #define DROPBEAR_MLKEM768 1
 #define DROPBEAR_SNTRUP761 1
 
-/* A parallel launcher opens hundreds of connections at once, all from one address. */
-#define MAX_UNAUTH_PER_IP 512
-#define MAX_UNAUTH_CLIENTS 1024
+/* A parallel launcher opens hundreds of connections at once, all from one address. Whoever reaches the port can open
+ * as many: see docs/security.md. Each connection is a descriptor of the listener's, which select() has to hold. ssh_hook
+ * gives fewer processes (-U) where the container's limits are low. A client sends its version at once, but may read keys
+ * from a slow home before; a login takes some hundredths of a second, and a busy node's takes seconds. */
+#define MAX_UNAUTH_CLIENTS 960
+#define MAX_UNAUTH_PROCESSES 768
+#define UNAUTH_SHARE 2
+#define BANNER_TIMEOUT 20
+#define AUTH_TIMEOUT 60
 
 /* With upstream's 24 kB a session over a line of 10 ms is limited to 2 MB/s, with these 4 MB to 400. Memory is taken
  * as it fills, where the reader is slower than the sender, and only after login. */
