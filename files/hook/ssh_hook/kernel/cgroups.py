@@ -8,6 +8,9 @@ from . import syscalls
 from .lean import fsdecode, os, read_file
 from .mounts import unescape
 
+NO_LIMIT = 1 << 63
+_LIMITS = {"pids": ("pids.max", "pids.max"), "memory": ("memory.max", "memory.limit_in_bytes")}  # versions 2 and 1
+
 
 class Cgroups:
     """Those cgroups of a process that differ from the hook's own.
@@ -22,7 +25,7 @@ class Cgroups:
         With `rootless`, a cgroup that cannot be opened is skipped: the session is then confined as any process is that
         the user starts outside of the container.
         """
-        ours = set(_lines("/proc/self/cgroup", None))
+        ours = _lines("/proc/self/cgroup", None)
         try:
             lines = _lines("cgroup", process)
         except (FileNotFoundError, ProcessLookupError):
@@ -30,6 +33,7 @@ class Cgroups:
         theirs = [line.split(":", 2) for line in lines if line not in ours]
         self.may_stay_out = False
         self._rootless = rootless
+        self._limiting = lines + ours if rootless else lines  # what is skipped leaves the daemon in the hook's own
         self._all_controllers = [line.split(":", 2)[1] for line in lines]
         self._version_1 = [(controllers, path) for _number, controllers, path in theirs if controllers]
         self._mounts: list[tuple[str, str, str]] | None = None
@@ -75,15 +79,42 @@ class Cgroups:
                 if not self.may_stay_out:
                     raise
 
-    def _open(self, controllers: str, path: str, flags: int) -> int | None:
-        """Open `path` in the hierarchy of `controllers`; return None where it may be skipped. Raises HookError."""
+    def limit(self, controller: str) -> int:
+        """Return the least limit of "pids" or "memory" (bytes) in these cgroups and those above that can be read."""
+        least = NO_LIMIT
+        for line in self._limiting:
+            _number, controllers, path = line.split(":", 2)
+            if controllers and controller not in controllers.split(","):
+                continue
+            name = _LIMITS[controller][1 if controllers else 0]
+            mount_point, below = self._place(controllers, path) or ("", "")
+            while mount_point:
+                try:
+                    text = read_file(f"{mount_point}/{below}/{name}").strip()
+                except OSError:
+                    text = b""  # the root has no limits, and others only those of their controllers
+                if text.isdigit():
+                    least = min(least, int(text))
+                if not below:
+                    break
+                below = below.rpartition("/")[0]
+        return least
+
+    def _place(self, controllers: str, path: str) -> tuple[str, str] | None:
+        """Return where the hierarchy of `controllers` is mounted, and `path` below that; None where it is not."""
         if self._mounts is None:
             self._mounts = _cgroup_mounts()
+        for mounted, root, mount_point in self._mounts:
+            if mounted == controllers and (path + "/").startswith(root.rstrip("/") + "/"):
+                return mount_point, path[len(root.rstrip("/")) :].strip("/")
+        return None
+
+    def _open(self, controllers: str, path: str, flags: int) -> int | None:
+        """Open `path` in the hierarchy of `controllers`; return None where it may be skipped. Raises HookError."""
+        place = self._place(controllers, path)
         try:
-            for mounted, root, mount_point in self._mounts:
-                if mounted == controllers and (path + "/").startswith(root.rstrip("/") + "/"):
-                    below = path[len(root.rstrip("/")) :].lstrip("/")
-                    return os.open(f"{mount_point}/{below}", flags)
+            if place is not None:
+                return os.open("/".join(place), flags)
         except OSError as error:
             if self._rootless:
                 return None

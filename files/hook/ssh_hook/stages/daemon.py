@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from ..confine.apply import Confinement
+from ..confine.unauthenticated import unauthenticated_processes
 from ..errors import HookError
 from ..host.engine import state_directory
 from ..kernel import syscalls
@@ -48,6 +49,7 @@ def _run_daemon(context: StartContext, root: RootMount | None, end: DaemonEnd) -
     for warning in confinement.warnings:
         end.to_hook.send(Warned(warning))
     context.cgroups.open()
+    unauthenticated = unauthenticated_processes(context.cgroups, container)
     if namespaces is not None:
         namespaces.join_all_but_mount_and_user()
     require_free(context.port, context.listen, context.user, context.packages, context.port_option)
@@ -82,7 +84,7 @@ def _run_daemon(context: StartContext, root: RootMount | None, end: DaemonEnd) -
     for descriptor in passed:
         os.set_inheritable(descriptor, True)
     # Its name is its path, by which a site's monitoring finds it; Dropbear takes the end of it for the program's name.
-    arguments = [SERVER, "-F", "-e", "-S", ",".join(map(str, passed)) + mount_option]
+    arguments = [SERVER, "-F", "-e", "-U", str(unauthenticated), "-S", ",".join(map(str, passed)) + mount_option]
     confinement.apply()
 
     # From here on only read(2) and execve(2), which every seccomp profile must allow. The hook enforces the timeout.

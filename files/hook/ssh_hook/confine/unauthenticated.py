@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How many processes Dropbear may have for clients that have not logged in.
+
+They are in the container's cgroup. Whoever reaches the port can have all of them run, and is to leave the container's
+own processes room.
+"""
+
+from __future__ import annotations
+
+from ..kernel.lean import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..kernel.cgroups import Cgroups
+    from ..spec.oci_config import Container
+
+_MOST = 768  # MAX_UNAUTH_PROCESSES of Dropbear's localoptions.h
+# Each takes up to 220 kB, and for each there may be three connections that wait, with up to 45 kB in the kernel: so
+# all take at most a fourteenth of the container's memory. A client that only connects, or stops at any step of the
+# login, takes 140 kB.
+_MEMORY = 5 << 20  # bytes of the limit for each process
+
+
+def unauthenticated_processes(cgroups: Cgroups, container: Container) -> int:
+    """Return a number that the container's limits allow: three eighths of its processes, and one for each 5 MiB."""
+    processes = cgroups.limit("pids")
+    for name, soft, _hard in container.rlimits:
+        if name == "RLIMIT_NPROC":
+            processes = min(processes, soft)
+    return max(1, min(_MOST, processes * 3 // 8, cgroups.limit("memory") // _MEMORY))
