@@ -1,5 +1,5 @@
-"""Long forms of tests (lives of containers, races, faults, many sessions), in a bed where the hook is installed: see
-tests/hook/soak.
+"""Long forms of tests (lives of containers, races, faults, many sessions, floods), in a bed where the hook is installed:
+see tests/hook/soak.
 """
 
 from __future__ import annotations
@@ -11,13 +11,17 @@ import time
 from pathlib import Path
 
 import faults
+import flooded
 import lives
 import many
+import openssh
 import races
 from attack import CANARY, host_untouched, plant
-from containers import LAUNCHER, Engine
+from containers import LAUNCHER, Engine, keys
 from hook_log import Syslog
 from old_kernel import write_wrapper
+
+FLOOD = 60.0  # seconds of each
 
 
 def race(starts: int) -> int:
@@ -98,13 +102,31 @@ def live(count: int) -> int:
     return len(problems)
 
 
+def flood(seconds: float) -> int:
+    """Flood a port in every way, for `seconds` each, while its owner logs in; returns how many floods went wrong."""
+    wrong = 0
+    key = openssh.convert(keys() / "id_dropbear", Path(tempfile.mkdtemp(), "id"))
+    container = Engine("crun").start("busybox")
+    for kind in flooded.KINDS:
+        try:
+            with flooded.flooded(kind):
+                took = flooded.log_in(key, seconds)
+                flooded.launch(container, key)
+            print(f"flood, {kind}: {len(took)} logins, {max(took):.1f} s at most", flush=True)
+        except AssertionError as problem:
+            print(f"flood, {kind}: {problem}", flush=True)
+            wrong += 1
+    container.remove()
+    return wrong
+
+
 def main(count: int) -> int:
     """The exit status is 0 when no canary is lost, and nothing is wrong."""
     shutil.rmtree(CANARY, ignore_errors=True)
     plant()
     races.plant_keys()
     Syslog()
-    return int(live(count) + race(count) + fail() + output(count) > 0)
+    return int(live(count) + race(count) + fail() + output(count) + flood(FLOOD) > 0)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,57 @@
+"""A container whose port is flooded (flood.py), and its owner, who logs in meanwhile."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import flood
+import many
+import openssh
+from containers import FACTOR, PORT, Container
+
+KINDS = tuple(flood.SENT)
+ADDRESSES = ("127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.4")  # the owner logs in from the first
+EACH = 256  # connections from each
+AT_ONCE = 128  # logins of a launcher
+LOGIN = 3.0  # seconds that a login may take on an idle machine
+BUSY = 10 * FACTOR  # how many times as long it may take here, where much else runs
+
+
+@contextmanager
+def flooded(kind: str, port: int = PORT, each: int = EACH, addresses: tuple[str, ...] = ADDRESSES) -> Iterator[None]:
+    """Flood the port of loopback, from when all connections have got as far as they can until the end."""
+    command = [sys.executable, "-I", flood.__file__, kind, str(each), "127.0.0.1", str(port), *addresses]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == "complete\n"
+        try:
+            yield
+        finally:
+            renewed, _nothing = process.communicate()
+        print(f"{kind}: {renewed.strip()} connections renewed")
+    assert process.returncode == 0
+
+
+def log_in(key: Path, seconds: float) -> list[float]:
+    """Log in again and again, for so long and at least three times; return how long each took."""
+    end = time.monotonic() + seconds
+    took: list[float] = []
+    while len(took) < 3 or time.monotonic() < end:
+        begin = time.monotonic()
+        assert openssh.login(key, "echo here").checked().text == "here"
+        took.append(time.monotonic() - begin)
+        assert took[-1] < LOGIN * BUSY
+        time.sleep(0.2)
+    return took
+
+
+def launch(container: Container, key: Path) -> None:
+    """Have a launcher's sessions all be there at the same time."""
+    sessions = many.all_at_once(container, many.openssh_client(container, key), AT_ONCE)
+    assert sessions == [many.Session(0, b"%d\n" % number, b"") for number in range(AT_ONCE)]

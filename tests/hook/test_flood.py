@@ -1,0 +1,128 @@
+"""Whoever reaches the port opens connections without end and never logs in: the daemon, the job and the owner go on."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import attached
+import openssh
+import pytest
+from changes import with_resources
+from containers import assert_alive, keys, wait_for
+from flooded import KINDS, flooded, launch, log_in
+from starter import Start
+
+Change = Callable[[dict[str, Any]], None]
+
+MEBIBYTE = 1 << 20
+SECONDS = 3.0  # of logins in each flood; `make soak` takes 60
+
+
+@pytest.fixture(scope="module")
+def key(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return openssh.convert(keys() / "id_dropbear", tmp_path_factory.mktemp("keys") / "id")
+
+
+def with_descriptors(limit: int) -> Change:
+    def change(config: dict[str, Any]) -> None:
+        config["process"]["rlimits"] = [{"type": "RLIMIT_NOFILE", "soft": limit, "hard": limit}]
+
+    return change
+
+
+@pytest.mark.parametrize("descriptors", [1024, 4096])
+def test_daemon_outlives_more_connections_than_it_can_hold(start: Start, descriptors: int) -> None:
+    """By its own limit, and by that of select(2)."""
+    container = start("runc", "busybox", change=with_descriptors(descriptors))
+    daemon = container.daemon()
+    with flooded("silent", each=512, addresses=("127.0.0.2", "127.0.0.3")):
+        assert_alive(container, daemon)
+    assert_alive(container, daemon)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_owner_logs_in(start: Start, key: Path, kind: str) -> None:
+    """From an address that floods, too; and so does a launcher, with all of its sessions at once."""
+    container = start("crun", "busybox")
+    daemon = container.daemon()
+    with flooded(kind):
+        log_in(key, SECONDS)
+        launch(container, key)
+    assert_alive(container, daemon)
+
+
+def test_sessions_of_attach_go_on(nothing_left: None, key: Path) -> None:
+    attached.WHERE.mkdir()
+    many_descriptors = ["prlimit", "--nofile=4096:4096"]
+    target = attached.start("ch-run", attached.make_image("image"), 345692, many_descriptors)
+    try:
+        attached.attach(target)
+        session = [*openssh.client(key, port=attached.PORT), "alice@127.0.0.1", "read line; echo $line"]
+        with subprocess.Popen(session, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+            with flooded("silent", attached.PORT, 512, ("127.0.0.2", "127.0.0.3")):
+                assert openssh.login(key, "echo here", port=attached.PORT).checked().text == "here"
+            assert process.communicate("still here\n") == ("still here\n", None)
+        attached.hook("detach").checked()
+    finally:
+        attached.stop(target)
+        shutil.rmtree(attached.WHERE)
+
+
+def with_job(script: str, **limits: Any) -> Change:
+    """The container's first process is the job, and what it needs all the time is what the flood may take."""
+
+    def change(config: dict[str, Any]) -> None:
+        with_resources(**limits)(config)
+        config["process"]["args"] = ["/bin/sh", "-c", script]
+
+    return change
+
+
+def holding(used: int, limit: int) -> Change:
+    """A job that holds so many MiB of the container's."""
+    script = f"mkfifo /tmp/hold; sleep 1000 </tmp/hold & exec dd if=/dev/zero of=/tmp/hold bs={used}M count=1"
+    return with_job(script, memory={"limit": limit * MEBIBYTE, "swap": limit * MEBIBYTE})
+
+
+def resident(pid: int) -> int:
+    """The memory of a process, in MiB."""
+    lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
+    return next((int(line.split()[1]) >> 10 for line in lines if line.startswith("VmRSS:")), 0)
+
+
+def without_login(daemon: int) -> tuple[int, int]:
+    """How many processes the daemon may have for connections without login, and how many it has."""
+    arguments = Path(f"/proc/{daemon}/cmdline").read_bytes().split(b"\0")
+    children = Path(f"/proc/{daemon}/task/{daemon}/children").read_text(encoding="ascii").split()
+    return int(arguments[arguments.index(b"-U") + 1]), len(children)
+
+
+@pytest.mark.parametrize(("used", "limit", "processes"), [(465, 512, 102), (24, 48, 9)])
+def test_job_that_uses_most_of_its_memory_lives(start: Start, used: int, limit: int, processes: int) -> None:
+    container = start("crun", "busybox", change=holding(used, limit))
+    job, daemon = container.init(), container.daemon()
+    wait_for(lambda: resident(job) >= used, "the job's memory")
+    with flooded("exchanged"):
+        assert without_login(daemon) == (processes, processes)
+        time.sleep(SECONDS)  # connections are renewed meanwhile
+        assert container.init() == job
+    assert_alive(container, daemon)
+    assert container.init() == job
+
+
+def test_job_that_starts_processes_lives(start: Start) -> None:
+    """It has none for a second, which the flood might take; and its shell ends where it cannot start one."""
+    script = "mkfifo /tmp/idle; exec 3<>/tmp/idle; while /bin/true; do read -t 1 line <&3; done"
+    container = start("crun", "busybox", change=with_job(script, pids={"limit": 300}))
+    job, daemon = container.init(), container.daemon()
+    with flooded("exchanged"):
+        assert without_login(daemon) == (112, 112)
+        time.sleep(SECONDS)
+        assert container.exec("true").status == 0
+    assert_alive(container, daemon)
+    assert container.init() == job
