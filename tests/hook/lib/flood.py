@@ -3,8 +3,8 @@
 python3 flood.py KIND COUNT TARGET PORT SOURCE...
 
 KIND is "silent" (nothing is sent), "banner" (the client's version) or "exchanged" (all up to the end of the key
-exchange). COUNT connections come from each SOURCE, an address of this machine. It prints a line when all have got so far
-once, or no more of them do, and at the end of stdin the number of connections that were renewed.
+exchange). COUNT connections come from each SOURCE, an address of this machine. It prints a line when all have got so
+far once, or no more of them do, and at the end of stdin the number of connections that were renewed.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Long forms of tests (lives of containers, races, faults, many sessions, floods), in a bed where the hook is installed:
-see tests/hook/soak.
+"""Long forms of tests (lives of containers, races, faults, many sessions, floods), in a bed with the hook: see
+tests/hook/soak.
 """
 
 from __future__ import annotations
