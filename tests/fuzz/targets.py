@@ -246,7 +246,8 @@ def account(data: bytes) -> None:
     assert it is not None
     after = before if it.passwd is None else it.passwd
     listed = it.shells or shells or b"/bin/sh\n/bin/csh\n"
-    name = os.fsencode(it.login_name)
+    name = b"alice"
+    assert it.login_name == "alice"
     login = next(entry for entry in logins(after) if entry.name == name)
     assert login == Login(name, 1000, 100, os.fsencode(it.home), login.shell)
     assert login.home.startswith(b"/")

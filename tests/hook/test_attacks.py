@@ -242,7 +242,7 @@ def test_home_that_is_procfs() -> None:
     assert "cannot open the" in plain(change=change).error
 
 
-@pytest.mark.parametrize("content", [b"\n", b"a:x:%d:1::/:\n" % ALICE, b"uid2001_:x:1:1::/:\n"])
+@pytest.mark.parametrize("content", [b"\n", b"a:x:%d:1::/:\n" % ALICE, b"alice:x:1:1::/:\n"])
 def test_passwd_of_many_megabytes(content: bytes) -> None:
     """It is parsed outside of the container's limits, so it must cost next to nothing."""
 

@@ -74,14 +74,15 @@ def find_account(
 
     `passwd` and `shells` are the container's files, None for a missing one. `is_program` tells whether a path is a
     program in the container. The user can log in under the image's name for the uid and under the name on the cluster,
-    which is the same in all containers. The login shell is the cluster's where the container has it, and the entry
-    names no other than /bin/sh, as those do that podman adds. Dropbear requires an entry with the gid of the process,
-    and a shell that /etc/shells lists.
+    which is the same in all containers and means the user's uid, even where the image has that name for another one.
+    The login shell is the cluster's where the container has it, and the entry names no other than /bin/sh, as those do
+    that podman adds. Dropbear requires an entry with the gid of the process, and a shell that /etc/shells lists.
     """
     lines = _find_lines(passwd, request.uid)
     present = [fsdecode(passwd[start:end]).split(":") for start, end in lines]
     shell = request.shell if _is_login_shell(request.shell, is_program) else ""
-    added = [] if present and _has_name(passwd, request.name) else [_new_entry(request, passwd, present, shell)]
+    is_known = any(fields[0] == request.name for fields in present)
+    added = [] if is_known else [_new_entry(request, present, shell)]
     own = []
     for fields in present + added:
         repaired = _repair(fields, request, shell, is_program)
@@ -97,7 +98,7 @@ def find_account(
         login[0],
         [fields[0] for fields in own],
         entries,
-        None if own == present and passwd.endswith(b"\n") else _with_entries(passwd, lines, entries),
+        None if own == present and passwd.endswith(b"\n") else _with_entries(passwd, lines, entries, request.name),
         fsencode("".join(f"{shell}\n" for shell in (*listed, *missing))) if missing else None,
     )
 
@@ -125,10 +126,6 @@ def _find_lines(passwd: bytes, uid: int) -> list[tuple[int, int]]:
     return lines
 
 
-def _has_name(passwd: bytes, name: str) -> bool:
-    return _find_name(passwd, name) >= 0
-
-
 def _find_name(passwd: bytes, name: str) -> int:
     """Return where the first line with `name` starts; -1 where there is none."""
     prefix = fsencode(name) + b":"
@@ -138,29 +135,34 @@ def _find_name(passwd: bytes, name: str) -> int:
     return hit if hit < 0 else hit + 1
 
 
-def _new_entry(request: AccountRequest, passwd: bytes, present: list[list[str]], shell: str) -> list[str]:
-    """Return an entry under the name on the cluster, or another free name if the image gave it to another uid.
+def _new_entry(request: AccountRequest, present: list[list[str]], shell: str) -> list[str]:
+    """Return an entry under the name on the cluster, otherwise as the user's first one, if there is any.
 
-    Its shell is `shell`, if that is not empty, or that of the user's first entry.
+    Its shell is `shell`, if that is not empty.
     """
-    other = f"uid{request.uid}"
-    names = [request.name, other, *(f"{other}_{number}" for number in range(_MAX_ENTRIES))]
-    name = next((name for name in names if not _has_name(passwd, name)), request.name)
     template = present[0] if present else ["", "x", str(request.uid), str(request.gid), "", request.home, ""]
-    return [name, *template[1:6], shell or template[6]]
+    return [request.name, *template[1:6], shell or template[6]]
 
 
-def _with_entries(passwd: bytes, lines: list[tuple[int, int]], entries: list[bytes]) -> bytes:
-    """Return `passwd` with the first of `entries` in place of `lines`, and the others appended."""
+def _with_entries(passwd: bytes, lines: list[tuple[int, int]], entries: list[bytes], name: str) -> bytes:
+    """Return `passwd` with the first of `entries` in place of `lines`, and the other one, of `name`, added.
+
+    It comes before a line of another uid with that name. For a look-up by uid the user's first entry stays the first.
+    """
+    edits = [(start, end, entry) for (start, end), entry in zip(lines, entries)]
+    place = _find_name(passwd, name)
+    added = entries[len(lines) :]
+    if added and place >= 0:
+        leading = added if lines and lines[0][0] < place else [*entries[: min(1, len(lines))], *added]
+        edits.append((place, place, b"".join(entry + b"\n" for entry in leading)))
+        added = []
     pieces = []
     done = 0
-    for (start, end), entry in zip(lines, entries):
-        pieces += [passwd[done:start], entry]
+    for start, end, text in sorted(edits):
+        pieces += [passwd[done:start], text]
         done = end
     rest = passwd[done:].rstrip(b"\n")
-    return b"".join(
-        [*pieces, rest, b"\n" if pieces or rest else b"", *(entry + b"\n" for entry in entries[len(lines) :])]
-    )
+    return b"".join([*pieces, rest, b"\n" if pieces or rest else b"", *(entry + b"\n" for entry in added)])
 
 
 def _is_entry_of(fields: list[str], uid: int) -> bool:
