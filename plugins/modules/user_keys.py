@@ -264,8 +264,8 @@ def main() -> None:
     results.sort(key=lambda result: (result["uid"] is None, result["uid"], result["name"]))
     diffs.sort(key=lambda diff: diff["before_header"])
     if users and without_home == len(users):
-        module.warn(f"None of the {len(users)} users has a home in {params['base_dir']}: is it mounted?")
-    values = {"changed": bool(diffs), "without_home": without_home, "diff": diffs}
+        module.warn(f"No user of this task has a home in {params['base_dir']} ({len(users)} asked for): is it mounted?")
+    values: dict[str, Any] = {"changed": bool(diffs), "without_home": without_home, "diff": diffs}
     unserved = without_home if (params["state"], params["missing_homes"]) == ("present", "fail") else 0
     message = _user_keys.failure_message(results, unserved)
     if message:
