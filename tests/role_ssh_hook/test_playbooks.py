@@ -106,6 +106,34 @@ def test_an_interpreter_of_ansible_that_is_too_old_is_named(untouched: dict[str,
     )
 
 
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["image1", "node1", "image2"], "as node1 sees them: no keys: nobody-of-that-name"),
+        (
+            ["image1"],
+            "keys of ssh_hook_users: an image has no homes, and no node that runs is known to be root's alone",
+        ),
+    ],
+)
+def test_an_audit_asks_no_image_who_has_keys(tmp_path: Path, names: list[str], said: str) -> None:
+    known = dict.fromkeys(("problem", "hook", "dropbear", "openssh", "kernel", "port"))
+    found: dict[str, list[str]] = {key: [] for key in ("engines", "differences", "tamper", "remarks", "daemons")}
+    hosts = {
+        name: {
+            "ssh_hook__audited": {"row": {**known, **found, "name": name, "state": "ok"}},
+            "ssh_hook__preflight": {"node": {"image": name.startswith("image")}},
+        }
+        for name in names
+    }
+    path = tmp_path / "hosts.json"
+    path.write_text(json.dumps({"all": {"hosts": hosts}}), encoding="utf-8")
+    site = {"ssh_hook_users": ["nobody-of-that-name"], "ssh_hook_passwd_file": "/etc/passwd"}
+    done = play("report_only", inventory=str(path), variables=site)
+    assert done.status == 0, done.said
+    assert said in " ".join(done.said.split())
+
+
 def test_wrong_names_and_strings_for_lists_are_refused(untouched: dict[str, str]) -> None:
     wrong: dict[str, object] = {
         "ssh_hook_server_prot": 15264,
