@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -28,10 +29,31 @@ def test_a_target_without_arguments_refuses_them(target: str) -> None:
     assert f"{target} takes no ARGS. These targets do: unit " in done.stderr
 
 
+def parts(*variables: str) -> list[str]:
+    """Return the targets in these variables of the Makefile."""
+    lines = (ROOT / "Makefile").read_text(encoding="utf-8").replace("\\\n", "").splitlines()
+    return [
+        part
+        for line in lines
+        if line.startswith(tuple(f"{name} :=" for name in variables))
+        for part in line.split()[2:]
+    ]
+
+
 def test_help_names_all_targets() -> None:
     listed = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    text = (ROOT / "Makefile").read_text(encoding="utf-8")
-    lists = [line for line in text.splitlines() if line.startswith(("PARTS :=", "SCENARIOS :="))]
-    names = [name for line in lists for name in line.split()[2:]]
+    names = parts("PARTS", "SCENARIOS")
     assert len(names) > 20
     assert [name for name in names if f"make {name}" not in listed] == []
+
+
+def test_the_forge_runs_each_part_of_make_test() -> None:
+    workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8")
+    assert [
+        part for part in parts("PARTS") if not re.search(rf"^ *- (run: make )?{part}$", workflow, re.MULTILINE)
+    ] == []
+
+
+def test_each_part_has_a_budget() -> None:
+    budgets = (ROOT / "tests" / "run.py").read_text(encoding="utf-8")
+    assert [part for part in parts("PARTS", "SCENARIOS") if f'    "{part}": ' not in budgets] == []
