@@ -12,14 +12,15 @@ from pathlib import Path
 import flood
 import many
 import openssh
-from containers import FACTOR, PORT, Container
+from containers import PORT, Container
+from patience import within
 
 KINDS = tuple(flood.SENT)
 ADDRESSES = ("127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.4")  # the owner logs in from the first
 EACH = 256  # connections from each
 AT_ONCE = 128  # logins of a launcher
-LOGIN = 3.0  # seconds that a login may take on an idle machine
-BUSY = 10 * FACTOR  # how many times as long it may take here, where much else runs
+LOGIN = 3.0  # seconds that a login may take
+BUSY = 3  # times as long where much else runs: a flood and its server take all of a small machine
 
 
 @contextmanager
@@ -46,7 +47,7 @@ def log_in(key: Path, seconds: float) -> list[float]:
         begin = time.monotonic()
         assert openssh.login(key, "echo here").checked().text == "here"
         took.append(time.monotonic() - begin)
-        assert took[-1] < LOGIN * BUSY
+        assert took[-1] < within(LOGIN * BUSY)
         time.sleep(0.2)
     return took
 

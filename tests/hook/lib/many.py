@@ -13,8 +13,9 @@ from typing import NamedTuple
 
 import openssh
 from containers import Container, wait_for
+from patience import within
 
-PATIENCE = "60"  # seconds after which a session is said to hang; it takes some hundredths of one
+PATIENCE = 60.0  # seconds after which a session is said to hang; it takes some hundredths of one
 SIZE = 110_000  # bytes; sessions with as much output have hung at their end
 AT_ONCE = 16
 CHUNK = 4096
@@ -22,14 +23,18 @@ CHUNK = 4096
 Client = Callable[[str], list[str]]
 
 
+def _patience() -> str:
+    return f"{within(PATIENCE):.0f}"
+
+
 def own_client(container: Container) -> Client:
     """The container's ssh to its own daemon, for a command there; `container` is crun's."""
-    return lambda command: ["crun", "exec", container.name, "timeout", PATIENCE, "ssh", "127.0.0.1", command]
+    return lambda command: ["crun", "exec", container.name, "timeout", _patience(), "ssh", "127.0.0.1", command]
 
 
 def openssh_client(container: Container, key: Path) -> Client:
     """OpenSSH's client on the node, likewise."""
-    enter = ["nsenter", "--net", "--target", str(container.init()), "timeout", PATIENCE]
+    enter = ["nsenter", "--net", "--target", str(container.init()), "timeout", _patience()]
     return lambda command: [*enter, *openssh.client(key), "alice@127.0.0.1", command]
 
 
@@ -66,7 +71,7 @@ def gate(container: Container, count: int) -> Iterator[str]:
     descriptor = os.open(barrier, os.O_RDWR)
     try:
         yield "echo >>/tmp/arrived; read go </tmp/barrier"
-        wait_for(lambda: arrived.stat().st_size == count, f"{count} sessions at the same time", float(PATIENCE))
+        wait_for(lambda: arrived.stat().st_size == count, f"{count} sessions at the same time", PATIENCE)
     finally:
         os.write(descriptor, b"\n" * count)
         os.close(descriptor)
