@@ -26,8 +26,9 @@ def test_login(start: Start, engine: str, value: str, image: str) -> None:
 
 @pytest.mark.parametrize("engine", ["crun", "runc"])
 def test_refused_in_the_hosts_namespaces(start: Starter, syslog: Syslog, engine: str) -> None:
-    assert_refused(start, syslog, engine, "JOIN_NAMESPACES", "createContainer", settings={"JOIN_NAMESPACES": "false"})
-    assert_refused(start, syslog, "podman-" + engine, "JOIN_NAMESPACES", hooks_dir=with_setting())
+    words = ("JOIN_NAMESPACES", "runs in the host's mount namespace", "createContainer")
+    assert_refused(start, syslog, engine, *words, settings={"JOIN_NAMESPACES": "false"})
+    assert_refused(start, syslog, "podman-" + engine, *words, hooks_dir=with_setting())
 
 
 def with_setting() -> str:
