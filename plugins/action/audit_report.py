@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleError
-from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.ocihooks.ssh.plugins.module_utils import _files
 from ansible_collections.ocihooks.ssh.plugins.plugin_utils import _audit, _sources, _variables
+from ansible_collections.ocihooks.ssh.plugins.plugin_utils._node_action import NodeAction
 
 _JSON, _PAGE = "audit.json", "audit.html"
 _MODE = 0o640
@@ -24,10 +24,11 @@ _KEYS: dict[str, Any] = {
     "passwd_file": "/opt/oci-hooks/etc/passwd",
     "key_type": "ed25519",
 }
+_ONCE = ("ssh_hook_report_dir", "ssh_hook_users")
 _display = Display()
 
 
-class ActionModule(ActionBase):
+class ActionModule(NodeAction):
     """The action plugin."""
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -37,7 +38,7 @@ class ActionModule(ActionBase):
         hostvars = variables["hostvars"]
         rows = [self._row(host, hostvars[host]) for host in variables["ansible_play_hosts_all"]]
         # What the arguments say is the first host's, whose facts could have set it.
-        suspicious = _variables.wrong_facts(variables["inventory_hostname"], variables.get("ansible_facts", {}))
+        suspicious = self.wrong_facts(variables) or self.of_one_host(variables, _ONCE)
         keys = self._keys(variables, rows) if arguments.get("users") and not suspicious else None
         text = _audit.report(rows, keys, variables.get("ansible_limit"), _sources.version())
         directory = str(arguments.get("directory", ""))

@@ -10,12 +10,13 @@ from typing import Any
 
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
+from ansible_collections.ocihooks.ssh.plugins.plugin_utils._node_action import NodeAction
 from ansible_collections.ocihooks.ssh.plugins.plugin_utils._release import Release, find_release, pack
 
 _MODULE = "ocihooks.ssh.dropbear_programs"
 
 
-class ActionModule(ActionBase):
+class ActionModule(NodeAction):
     """The action plugin."""
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:

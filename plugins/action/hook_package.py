@@ -11,14 +11,14 @@ import zlib
 from typing import Any
 
 from ansible.module_utils.parsing.convert_bool import boolean
-from ansible.plugins.action import ActionBase
+from ansible_collections.ocihooks.ssh.plugins.plugin_utils._node_action import NodeAction
 from ansible_collections.ocihooks.ssh.plugins.plugin_utils._sources import DIGESTS, SOURCES
 
 # Made when the plugin is loaded, in the process that the workers of all hosts are forked from.
 _PACKED = base64.b64encode(zlib.compress(json.dumps(SOURCES).encode(), 9)).decode()
 
 
-class ActionModule(ActionBase):
+class ActionModule(NodeAction):
     """The action plugin."""
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -11,10 +11,11 @@ from typing import Any
 
 import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from ansible.plugins.action import ActionBase
 from ansible.plugins.loader import module_loader
 from ansible.utils.vars import load_extra_vars
 from ansible_collections.ocihooks.ssh.plugins.plugin_utils import _fitness, _interpreter, _sources, _variables
+from ansible_collections.ocihooks.ssh.plugins.plugin_utils._answers import unexpected
+from ansible_collections.ocihooks.ssh.plugins.plugin_utils._node_action import NodeAction
 from ansible_collections.ocihooks.ssh.plugins.plugin_utils._text import printable
 
 _ROLES = Path(__file__).parents[2] / "roles"
@@ -36,6 +37,9 @@ def role_options(role: str) -> dict[str, dict[str, Any]]:
 OPTIONS = {name: option for role in ("ssh_hook", "dropbear") for name, option in role_options(role).items()}
 DEFAULT_VERSIONS = {name: option["default"] for name, option in OPTIONS.items() if name.endswith("_version")}
 PROGRAMS = {"dropbear": "dropbear_version", "openssh": "dropbear_openssh_version"}
+# Of whose values one host's counts for all: tasks that run once, or on another host, read them.
+ONCE = [name for name in OPTIONS if name.startswith(_variables.DROPBEAR) and name not in _variables.EACH_HOSTS]
+ONCE += [*_variables.LISTS, "ssh_hook_report_dir"]
 LISTS = [*(name for name, option in OPTIONS.items() if option["type"] == "list"), *_variables.LISTS]
 
 
@@ -98,29 +102,12 @@ def wanted_versions(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: values.get(name, default) for name, default in DEFAULT_VERSIONS.items()}
 
 
-def _users_question(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of the module passwd_file, in check mode, by which it looks for the users who get keys."""
-    return {
-        "path": values["ssh_hook_passwd_file"],
-        "users": values.get("ssh_hook_users", []),
-        "base_dir": values["ssh_hook_base_dir"],
-        "state": "present" if values["ssh_hook_passwd_source"] == "getent" else "provided",
-    }
-
-
-def _why(answer: Mapping[str, Any], module: str) -> dict[str, Any]:
-    """Return why a module did not answer as it should. Of the answer only texts are taken: there may be facts in it."""
-    texts = ("msg", "module_stdout", "module_stderr")
-    said = {name: printable(answer[name]) for name in texts if answer.get(name)}
-    return {"msg": f"The node's answer is not what {module} gives.", **said, "failed": True}
-
-
 def has_module(name: str) -> bool:
     """Return whether the controller has a module."""
     return bool(module_loader.find_plugin_with_context(name).resolved)
 
 
-class ActionModule(ActionBase):
+class ActionModule(NodeAction):
     """The action plugin."""
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -132,12 +119,13 @@ class ActionModule(ActionBase):
             return {**result, "failed": True, "msg": f"{variables['inventory_hostname']} was not reached."}
         host, purpose = variables["inventory_hostname"], self._task.args.get("purpose", "deploy")
         with_dropbear = self._task.args.get("with_dropbear", False)
-        suspicious = _variables.wrong_facts(host, variables.get("ansible_facts", {}))
+        suspicious = self.wrong_facts(variables)
         if suspicious:
             return {**result, "failed": True, "msg": suspicious[0]}
         values, wrong = self._values(variables)
         if LOGIN_NODES in variables.get("group_names", []):
             values["ssh_hook_require_engine"] = False
+        wrong = wrong or self.of_one_host(variables, ONCE)
         wrong = wrong or _variables.wrong_dropbear_paths(values) + _variables.missing_collections(values, has_module)
         if with_dropbear:
             wrong = _variables.ignored(variables["hostvars"][host], load_extra_vars(self._loader)) + wrong
@@ -156,11 +144,8 @@ class ActionModule(ActionBase):
         if purpose == "variables":
             return result
         if purpose == "users":
-            answer = self._execute_module(
-                module_name="ocihooks.ssh.passwd_file", module_args=_users_question(values), task_vars=task_vars
-            )
-            is_right = not answer.get("failed") and isinstance(answer.get("users"), int)
-            return result if is_right else {**result, **_why(answer, "passwd_file")}
+            users = list(map(str, values.get("ssh_hook_users", [])))
+            return {**result, **self._key_users(users, self._task.args["node_values"], variables)}
         answer = self._execute_module(
             module_name="ocihooks.ssh.node_facts",
             module_args=question(values, purpose, with_dropbear=bool(with_dropbear)),
@@ -169,7 +154,7 @@ class ActionModule(ActionBase):
         node = answer.get("node")
         if not isinstance(node, dict):
             problem = _interpreter.too_old(self, host)
-            return {**result, **({"failed": True, "msg": problem} if problem else _why(answer, "node_facts"))}
+            return {**result, **({"failed": True, "msg": problem} if problem else unexpected(answer, "node_facts"))}
         is_audit = purpose == "audit"
         found = []
         if purpose != "remove":
@@ -182,10 +167,32 @@ class ActionModule(ActionBase):
             **result,
             "warnings": remarks if purpose == "deploy" else [],
             "node": node,
+            "node_values": {name: values[variable] for name, variable in _variables.FOR_KEYS.items()},
             "client_only": _fitness.is_client(values, node),
             "missing_packages": _fitness.missing_packages(values, node),
             "remarks": remarks,
         }
+
+    def _key_users(self, users: list[str], node: Mapping[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
+        """Return which users get keys, and a warning on those who do not.
+
+        Args:
+            node: what the preflight of the node on which keys are made has taken from that node's variables
+        """
+        path, base_dir = node["passwd_file"], node["base_dir"]
+        question = {
+            "path": path,
+            "users": users,
+            "base_dir": base_dir,
+            "state": "present" if node["passwd_source"] == "getent" else "provided",
+        }
+        answer = self._execute_module(module_name="ocihooks.ssh.passwd_file", module_args=question, task_vars=variables)
+        lists = [answer.get(name) for name in ("unknown", "without_home")]
+        left = [name for names in lists if isinstance(names, list) for name in names]
+        if answer.get("failed") or None in lists or not all(name in users for name in left):
+            return unexpected(answer, "passwd_file")
+        said = [printable(sentence) for sentence in _variables.without_keys(answer, path, base_dir)]
+        return {"users": [user for user in users if user not in left], "warnings": said}
 
     def _values(self, variables: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
         """Return the values of the roles' variables, with their types, and what is wrong with names and types."""

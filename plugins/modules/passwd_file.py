@@ -28,13 +28,13 @@ options:
     required: true
   users:
     description:
-      - Names or numeric ids of users that C(getent passwd) must list. Otherwise the task fails, and names them, before
-        it changes anything.
+      - Names or numeric ids of users to look for in what C(getent passwd) lists. RV(unknown) names those who are not
+        there.
     type: list
     elements: str
     default: []
   base_dir:
-    description: If given, each of O(users) must have a directory of that name in this one.
+    description: If given, RV(without_home) names those of O(users) who have no directory of their name in this one.
     type: path
   state:
     description:
@@ -55,12 +55,13 @@ EXAMPLES = r"""
   ocihooks.ssh.passwd_file:
     path: /opt/oci-hooks/etc/passwd
 
-- name: Check that these users would be in it
+- name: Find out which of these users would not be in it
   ocihooks.ssh.passwd_file:
     path: /opt/oci-hooks/etc/passwd
     users: [alice, "1002"]
   check_mode: true
   changed_when: false
+  register: found
 """
 
 RETURN = r"""
@@ -69,6 +70,18 @@ users:
   returned: unless O(state=absent)
   type: int
   sample: 42
+unknown:
+  description: Those of O(users) whom the file has not.
+  returned: unless O(state=absent)
+  type: list
+  elements: str
+  sample: []
+without_home:
+  description: Those of O(users) whom the file has, and who have no directory in O(base_dir).
+  returned: unless O(state=absent)
+  type: list
+  elements: str
+  sample: []
 """
 
 import os
@@ -118,23 +131,14 @@ def main() -> None:
         accounts = {} if state == "provided" else _passwd_file.entries(_passwd_file.list_accounts())
         known = _files.read(path) if state == "provided" else b"\n".join(accounts.values())
         found = names_of(known) if users else {}
-        lacking = [user for user in users if user not in found]
-        if lacking:
-            names = " or ".join(lacking)
-            said = f"{path} does not list {names}"
-            if state == "present":
-                said = f"'getent passwd', from which {path} is written, does not list {names}"
-            module.fail_json(msg=f"{said} on this node: correct the names, or add what is missing")
         base_dir = module.params["base_dir"]
-        homes = [os.path.join(base_dir, found[user]) for user in users] if base_dir else []
-        absent = [home for home in homes if not exists(home)]
-        if absent:
-            module.fail_json(
-                msg=f"there is no directory {' or '.join(absent)} on this node: name the parent directory of the "
-                "users' homes, or make the homes first"
-            )
+        homes = {user: os.path.join(base_dir or "/", found[user]) for user in users if user in found}
+        told = {
+            "unknown": [user for user in users if user not in found],
+            "without_home": [user for user, home in homes.items() if base_dir and not exists(home)],
+        }
         if state == "provided":
-            module.exit_json(changed=False, users=len(known.splitlines()))
+            module.exit_json(changed=False, users=len(known.splitlines()), **told)
         made = _files.make_missing(os.path.dirname(path), module.check_mode)
         change = _passwd_file.update(path, accounts, module.check_mode)
     except _passwd_file.NotRefreshed as error:
@@ -142,10 +146,10 @@ def main() -> None:
     except OSError as error:
         module.fail_json(msg=f"{error.filename or path} cannot be refreshed: {error.strerror}")
     if change is None:
-        module.exit_json(changed=made, users=len(_files.read(path).splitlines()))
+        module.exit_json(changed=made, users=len(_files.read(path).splitlines()), **told)
     before, after = (content.decode(errors="replace") for content in change)
     diff = {"before_header": path, "after_header": path, "before": before, "after": after}
-    module.exit_json(changed=True, users=len(after.splitlines()), diff=diff)
+    module.exit_json(changed=True, users=len(after.splitlines()), diff=diff, **told)
 
 
 if __name__ == "__main__":

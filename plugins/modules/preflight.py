@@ -26,8 +26,8 @@ options:
       - V(audit) does so too, but the node need not have room for what will not be written.
       - V(remove) checks the variables, and asks the node.
       - V(variables) checks the variables, and does not ask the node.
-      - V(users) checks the variables, and asks the node by M(ocihooks.ssh.passwd_file) whether the users in
-        C(ssh_hook_users) exist. For check mode, in which this writes nothing.
+      - V(users) checks the variables, and asks the node by M(ocihooks.ssh.passwd_file) which of the users in
+        C(ssh_hook_users) exist, and have a home. For check mode, in which this writes nothing.
     type: str
     choices: [deploy, audit, remove, variables, users]
     default: deploy
@@ -39,6 +39,9 @@ options:
         inventory the variables C(ssh_hook_hosts) and C(ssh_hook_serial), which a playbook reads before the inventory.
     type: bool
     default: false
+  node_values:
+    description: With O(purpose=users), what RV(node_values) of the node's own preflight was.
+    type: dict
 notes:
   - A variable that begins with C(dropbear_) and resembles none of this collection may be another role's, and is
     accepted.
@@ -57,6 +60,17 @@ versions:
   returned: success
   type: dict
   sample: {dropbear_version: "2026.94"}
+node_values:
+  description: Values of the variables by which keys are made on the node.
+  returned: unless O(purpose) is V(variables) or V(users)
+  type: dict
+  sample: {base_dir: /home}
+users:
+  description: Those of C(ssh_hook_users) who exist and have a home. A warning names the others.
+  returned: if O(purpose=users)
+  type: list
+  elements: str
+  sample: [alice]
 node:
   description: What M(ocihooks.ssh.node_facts) returns.
   returned: success, unless O(purpose=variables) or O(purpose=users)

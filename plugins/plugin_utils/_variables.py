@@ -14,6 +14,15 @@ from ansible_collections.ocihooks.ssh.plugins.module_utils._passwd_file import N
 
 PLAYBOOKS = ("ssh_hook_hosts", "ssh_hook_users", "ssh_hook_remove_keys_of", "ssh_hook_serial")
 LISTS = ("ssh_hook_users", "ssh_hook_remove_keys_of")  # of PLAYBOOKS
+EACH_HOSTS = ("dropbear_prefix", "dropbear_selinux_type")  # of the role dropbear: the others count for all hosts
+FOR_KEYS = {  # what the playbooks make and remove keys by
+    "base_dir": "ssh_hook_base_dir",
+    "passwd_file": "ssh_hook_passwd_file",
+    "passwd_source": "ssh_hook_passwd_source",
+    "key_type": "ssh_hook_key_type",
+    "python": "ssh_hook_python",
+    "packages_dir": "ssh_hook_python_packages_dir",
+}
 HEADER = ("ssh_hook_hosts", "ssh_hook_serial")  # of PLAYBOOKS: read before the inventory is known
 DROPBEAR = "dropbear_"
 PREFIXES = ("ssh_hook_", DROPBEAR)
@@ -40,6 +49,7 @@ PATHS = (
 ADDRESS = re.compile(r"[0-9A-Fa-f:.]+")
 JSON_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\.json")
 PORTS = range(1, 65536)
+SSHD = 22  # its port
 MOST_ADDRESSES = 10  # at which Dropbear listens
 LONGEST_PYTHON = 100  # characters of an interpreter that a program can name
 
@@ -88,6 +98,42 @@ def wrong_facts(host: str, facts: Iterable[str]) -> list[str]:
     ]
 
 
+def shadowing(host: str, facts: Mapping[str, Any], variables: Mapping[str, Any], site: Mapping[str, Any]) -> list[str]:
+    """Return a sentence if facts of a host, which an earlier play has gathered, stand in for variables of the site.
+
+    Args:
+        host: the host's name
+        facts: its facts, without the prefix ansible_
+        variables: the variables of the play, in which facts outrank the inventory
+        site: the variables of the inventory and of the command line alone
+    """
+    names = [name for name, value in site.items() if is_fact(name, variables, facts) and variables[name] != value]
+    if not names:
+        return []
+    return [
+        f"Facts of {host}, which an earlier play has gathered, stand in for variables of the inventory "
+        f"({', '.join(map(repr, sorted(names)[:3]))}): find out why that host has facts of these names, and "
+        "leave it out with --limit until then."
+    ]
+
+
+def is_fact(name: str, variables: Mapping[str, Any], facts: Mapping[str, Any]) -> bool:
+    """Return whether a variable of a play has its value from the host's facts."""
+    return any(
+        fact in facts and name in variables and bool(variables[name] == facts[fact])
+        for fact in (name, name.removeprefix("ansible_"))
+    )
+
+
+def of_one_host(host: str, names: Iterable[str]) -> list[str]:
+    """Return a sentence for each variable that counts for all hosts, and that is a template of one host's facts."""
+    return [
+        f"{name} is a template of facts, and the value of one host ({host}) would count for all: write it without "
+        "facts."
+        for name in names
+    ]
+
+
 def ignored(inventory: Iterable[str], command_line: Collection[str]) -> list[str]:
     """Return a sentence for each variable of a play's header that is set where the header cannot see it.
 
@@ -122,6 +168,28 @@ def wrong_users(variables: Mapping[str, Any]) -> list[str]:
         for name, users in wrong.items()
         if users
     ]
+
+
+def without_keys(answer: Mapping[str, Any], passwd_file: str, base_dir: str) -> list[str]:
+    """Return a sentence for each kind of users who get no keys.
+
+    Args:
+        answer: what the module passwd_file has found out about them
+    """
+    unknown, without_home = answer["unknown"], answer["without_home"]
+    rules = [
+        (
+            unknown,
+            f"No keys are made for {_and(unknown)} (ssh_hook_users), whom {passwd_file} does not have: remove who is "
+            "gone from ssh_hook_users, or correct the name.",
+        ),
+        (
+            without_home,
+            f"No keys are made for {_and(without_home)} (ssh_hook_users), who have no directory in {base_dir}: make "
+            "it, or name the parent directory of the users' homes in ssh_hook_base_dir.",
+        ),
+    ]
+    return [sentence for is_so, sentence in rules if is_so]
 
 
 def _is_user(value: object) -> bool:
@@ -240,6 +308,11 @@ def wrong_values(variables: Mapping[str, Any]) -> list[str]:
         (
             all(port in PORTS for port in ports),
             f"ssh_hook_container_ports is {shown(ports)}, and a TCP port is a number from 1 to 65535.",
+        ),
+        (
+            SSHD not in ports,
+            f"ssh_hook_container_ports has {SSHD}, at which the sshd of nodes answers, whose host keys "
+            "the ssh of containers would refuse: remove it.",
         ),
         (
             not names,

@@ -30,10 +30,18 @@ BUILD = [
         "tasks": [
             {
                 "name": "Pretend to be of the architecture that the node is named after",
-                "ansible.builtin.set_fact": {"ansible_architecture": "{{ inventory_hostname }}", "cacheable": True},
-                "when": "inventory_hostname in ['aarch64', 'ppc64le', 'riscv64']",
+                "ansible.builtin.set_fact": {
+                    "pretended": {
+                        "architecture": "{{ inventory_hostname if inventory_hostname in ['aarch64', 'ppc64le', "
+                        "'riscv64'] else ansible_facts.architecture }}"
+                    }
+                },
             },
-            {"name": "Build", "ansible.builtin.import_role": {"name": "ocihooks.ssh.dropbear", "tasks_from": "build"}},
+            {
+                "name": "Build",
+                "ansible.builtin.import_role": {"name": "ocihooks.ssh.dropbear", "tasks_from": "build"},
+                "vars": {"dropbear__facts_variable": "pretended"},
+            },
         ],
     }
 ]

@@ -390,15 +390,16 @@ def test_the_json_names_the_nodes_own_addresses() -> None:
         "ssh_hook_make_keys": False,
         "ssh_hook_require_user_annotation": True,
     }
+    gather = str(ROOT / "molecule/default/facts.yml")
     for playbook in (["deploy", "--check", "--diff"], ["audit", "--diff"]):
-        said = play(*playbook, variables=variables).said
+        said = play(*playbook, gather, variables=variables).said
         assert '+      "LISTEN_ADDRESSES=127.0.0.1,::1",' in said
         assert '+      "REQUIRE_SECCOMP=false",' in said
         assert '+      "MAKE_KEYS=false",' in said
         assert '+      "REQUIRE_USER_ANNOTATION=true",' in said
     differing = "; ".join(f"{path} is not as the variables say" for path in (LAUNCHER, HOOK_JSON))
     assert f"On node {differing}. Run the deployment." in said
-    assert play("remove", "--check", variables=variables).status == 0
+    assert play("remove", "--check", gather, variables=variables).status == 0
 
 
 def test_the_passwd_file_lists_every_account_without_passwords() -> None:

@@ -95,10 +95,6 @@ RULE = [
         "module_defaults": {"community.general.sefcontext": {"ignore_selinux_state": True, "reload": False}},
         "tasks": [
             {
-                "name": "Pretend that the kernel has it",
-                "ansible.builtin.set_fact": {"ansible_selinux": {"status": "enabled"}, "cacheable": True},
-            },
-            {
                 "name": "Set the rule",
                 "ansible.builtin.include_role": {"name": "ocihooks.ssh.dropbear", "tasks_from": "selinux"},
             },
@@ -179,7 +175,11 @@ def test_selinux_has_a_rule_for_the_programs_until_they_are_removed(tmp_path: Pa
             *arguments,
             before=AS_EL,
             collections=COLLECTIONS,
-            variables={"dropbear_prefix": "/opt/oci-hooks", "dropbear__selinux_state": state},
+            variables={
+                "dropbear_prefix": "/opt/oci-hooks",
+                "dropbear__selinux_state": state,
+                "dropbear__has_selinux": True,  # as the kernel here has not
+            },
         )
         assert done.status == 0, done.said
         return done.changed

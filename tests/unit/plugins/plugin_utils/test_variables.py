@@ -152,6 +152,7 @@ def test_a_path_that_is_none_is_refused(name: str, path: str) -> None:
         ({"ssh_hook_json_name": "hook.conf"}, "ssh_hook_json_name is 'hook.conf': it must be a file name"),
         ({"ssh_hook_json_name": ".json"}, "ssh_hook_json_name is '.json': it must be a file name"),
         ({"ssh_hook_server_port": 0}, "ssh_hook_server_port is 0, and a TCP port is a number from 1 to 65535."),
+        ({"ssh_hook_container_ports": [15264, 22]}, "ssh_hook_container_ports has 22, at which the sshd of nodes"),
         ({"ssh_hook_container_ports": [1, 65536]}, "ssh_hook_container_ports is [1, 65536], and a TCP port"),
         ({"ssh_hook_listen_addresses": ["ib0", "::1", "10.0.0.0/8"]}, "ssh_hook_listen_addresses has 'ib0' and '10.0"),
         ({"ssh_hook_listen_addresses": ["::1", "::1"]}, "ssh_hook_listen_addresses is [::1, ::1]: give each"),
@@ -203,3 +204,34 @@ def test_facts_set_no_variables_of_the_collection() -> None:
         "The facts of node1 set variables of this collection ('dropbear_sha256', 'ssh_hook_report_dir')"
     )
     assert variables.wrong_facts("node1", ["ssh_hook_\x1b[2J"])[0].isprintable()
+
+
+def test_facts_in_place_of_a_sites_variables_are_named() -> None:
+    facts = {"site_python": "/tmp/python3", "architecture": "x86_64", "site_same": "a"}
+    site = {
+        "site_python": "/usr/bin/python3",
+        "architecture": "aarch64",
+        "site_same": "a",
+        "ansible_architecture": "s390",
+    }
+    variables_of_play = {**site, **facts, "ansible_architecture": "x86_64", "architecture": "aarch64"}
+    (sentence,) = variables.shadowing("node1", facts, variables_of_play, site)
+    assert "variables of the inventory ('ansible_architecture', 'site_python'): find out" in sentence
+    assert variables.shadowing("node1", facts, site, site) == []  # facts do not become variables
+    assert variables.shadowing("node1", {}, site, site) == []
+
+
+def test_a_variable_is_a_fact_if_it_has_the_facts_value() -> None:
+    facts = {"os_family": "Debian"}
+    assert variables.is_fact("ansible_os_family", {"ansible_os_family": "Debian"}, facts)
+    assert variables.is_fact("os_family", {"os_family": "Debian"}, facts)
+    assert not variables.is_fact("os_family", {"os_family": "Suse"}, facts)
+    assert not variables.is_fact("os_family", {}, facts)
+
+
+def test_users_who_get_no_keys_are_named() -> None:
+    answer = {"unknown": ["bob", "1002"], "without_home": ["carol"]}
+    unknown, without_home = variables.without_keys(answer, "/etc/passwd", "/users")
+    assert unknown.startswith("No keys are made for bob and 1002 (ssh_hook_users), whom /etc/passwd does not have")
+    assert without_home.startswith("No keys are made for carol (ssh_hook_users), who have no directory in /users")
+    assert variables.without_keys({"unknown": [], "without_home": []}, "/etc/passwd", "/users") == []

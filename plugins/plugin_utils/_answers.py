@@ -1,0 +1,46 @@
+# Copyright (c) ocihooks.ssh contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What nodes answer, without what would set variables: a node decides what its modules answer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from ansible_collections.ocihooks.ssh.plugins.plugin_utils._text import printable
+
+# By these keys of any module's result ansible-core sets variables of hosts, adds hosts and groups, and hands variables
+# to the next job of a workflow.
+SETTING = ("ansible_facts", "ansible_stats", "add_host", "add_group")
+_WORD = re.compile(r"[A-Za-z0-9_. -]{1,64}")
+_PATH = re.compile(r"/[^\x00-\x1f]{0,4000}")
+
+
+def harmless(answer: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an answer without what would set variables."""
+    return {key: value for key, value in answer.items() if key not in SETTING}
+
+
+def unexpected(answer: Mapping[str, Any], module: str) -> dict[str, Any]:
+    """Return a failure: why a module did not answer as it should. Only texts of the answer are taken."""
+    texts = ("msg", "module_stdout", "module_stderr")
+    said = {name: printable(answer[name]) for name in texts if answer.get(name)}
+    return {"msg": f"The node's answer is not what {module} gives.", **said, "failed": True}
+
+
+def system_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the facts that the roles read.
+
+    Raises:
+        KeyError, TypeError, ValueError: they are not what the module setup gives.
+    """
+    uid, selinux = facts["ansible_user_uid"], facts["ansible_selinux"]
+    if not isinstance(uid, int) or isinstance(uid, bool) or not isinstance(selinux, Mapping):
+        raise TypeError("user_uid is no number, or selinux has no status")
+    words = {name: str(facts[f"ansible_{name}"]) for name in ("architecture", "os_family", "pkg_mgr")}
+    home = str(facts["ansible_user_dir"])
+    if not all(map(_WORD.fullmatch, words.values())) or not _PATH.fullmatch(home):
+        raise ValueError("a fact is not a word, or user_dir no path")
+    return {**words, "selinux": selinux.get("status") == "enabled", "user_dir": home, "user_uid": uid}
