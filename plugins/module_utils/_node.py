@@ -35,6 +35,7 @@ MOST_ARGUMENTS = 65536  # characters of a daemon's command line
 ENABLED = ("com.hooks.ssh.enabled", "true")
 COMMAND = "start-ssh-daemon"
 SUID_DUMPABLE = "/proc/sys/fs/suid_dumpable"
+LOWEST_PORT = "/proc/sys/net/ipv4/ip_unprivileged_port_start"
 
 
 SECONDS = 60
@@ -387,8 +388,8 @@ def has_zone(name: str) -> bool:
     return any(os.path.exists(f"{directory}/{name}{suffix}") for directory in ZONES for suffix in (".xml", ""))
 
 
-def suid_dumpable(path: str) -> int:
-    """Return the kernel parameter fs.suid_dumpable, from the file `path`."""
+def parameter(path: str) -> int:
+    """Return the kernel parameter in the file `path`, a number; 0 if the kernel does not have it."""
     try:
         with open(path, encoding="ascii") as file:
             return int(file.read())
@@ -403,14 +404,23 @@ def running(question: dict[str, Any]) -> dict[str, object]:
         "kernel": os.uname().release,
         "port_holders": port_holders(question["port"], daemons),
         "foreign": [address for address in question["addresses"] if not can_listen(address)],
-        "suid_dumpable": suid_dumpable(SUID_DUMPABLE),
+        "suid_dumpable": parameter(SUID_DUMPABLE),
+        "lowest_port": parameter(LOWEST_PORT),
         "daemons": daemons,
         "servers": servers(daemons),
     }
 
 
 # The same of an image: its nodes have other kernels, processes and addresses than the machine that changes it.
-NOT_RUNNING = {"kernel": "", "port_holders": [], "foreign": [], "suid_dumpable": 0, "daemons": [], "servers": []}
+NOT_RUNNING = {
+    "kernel": "",
+    "port_holders": [],
+    "foreign": [],
+    "suid_dumpable": 0,
+    "lowest_port": 0,
+    "daemons": [],
+    "servers": [],
+}
 
 
 def release(dropbear_dir: str, versions: dict[str, str], relabel: Callable[[str], bool]) -> str:

@@ -127,8 +127,8 @@ node:
     image:
       description: >-
         Whether this is an image of a node and no node that runs. Its root directory is not that of the first process,
-        as in a chroot, or C(/proc) is not mounted. C(kernel), C(port_holders), C(foreign), C(suid_dumpable) and
-        C(daemons) are empty then, since they would tell of the machine that changes the image.
+        as in a chroot, or C(/proc) is not mounted. C(kernel), C(port_holders), C(foreign), C(suid_dumpable),
+        C(lowest_port) and C(daemons) are empty then, since they would tell of the machine that changes the image.
       type: bool
       sample: false
     dev_null:
@@ -193,6 +193,11 @@ node:
       type: list
       elements: str
       sample: []
+    lowest_port:
+      description: >-
+        The first port on which users may listen (net.ipv4.ip_unprivileged_port_start); 0 in an image.
+      type: int
+      sample: 1024
     suid_dumpable:
       description: The kernel parameter fs.suid_dumpable.
       type: int

@@ -154,6 +154,12 @@ def _engine_rules(
         "that is free on all nodes.",
     )
     yield (
+        port >= node["lowest_port"],
+        f"Users of {host} may not listen on port {port} (ssh_hook_server_port), for it is below "
+        f"{node['lowest_port']} (net.ipv4.ip_unprivileged_port_start), so that no container would start: choose a port "
+        "from there on.",
+    )
+    yield (
         not node["foreign"],
         f"{_and(node['foreign'])} (ssh_hook_listen_addresses) cannot be listened at on {host}: name addresses that "
         "this node has.",

@@ -230,10 +230,10 @@ def test_a_link_that_leads_to_nothing_is_found_above_a_path(tmp_path: Path) -> N
         assert node.dead_link(str(tmp_path / below)) is None
 
 
-def test_suid_dumpable_of_a_kernel_without_it_is_the_default(tmp_path: Path) -> None:
+def test_a_parameter_that_the_kernel_does_not_have_is_0(tmp_path: Path) -> None:
     (tmp_path / "suid_dumpable").write_text("2\n", encoding="ascii")
-    assert node.suid_dumpable(str(tmp_path / "suid_dumpable")) == 2
-    assert node.suid_dumpable(str(tmp_path / "none")) == 0
+    assert node.parameter(str(tmp_path / "suid_dumpable")) == 2
+    assert node.parameter(str(tmp_path / "none")) == 0
 
 
 @pytest.mark.usefixtures("keeps_rights")

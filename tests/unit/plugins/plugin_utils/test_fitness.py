@@ -46,6 +46,7 @@ NODE: dict[str, Any] = {
     "port_holders": [],
     "foreign": [],
     "suid_dumpable": 0,
+    "lowest_port": 1024,
     "passwd_file": False,
     "firewalld_zone": False,
     "missing": [],
@@ -128,6 +129,11 @@ REFUSED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ),
     ({}, {"foreign": ["10.0.0.1"]}, "10.0.0.1 (ssh_hook_listen_addresses) cannot be listened at on n1: name addresses"),
     ({}, {"python": {"libseccomp": False}}, "/usr/bin/python3 (ssh_hook_python) on n1 cannot load libseccomp.so.2, by"),
+    (
+        {"ssh_hook_server_port": 1023},
+        {},
+        "Users of n1 may not listen on port 1023 (ssh_hook_server_port), for it is below 1024 (net.ipv4.ip",
+    ),
     (
         {},
         {"suid_dumpable": 1},
