@@ -1,7 +1,8 @@
 # A developer's commands; the scripts that the recipes call say more.
 PYTHON ?= /usr/bin/python3
-PARTS := lint docs unit fuzz sanity integration role-dropbear role-ssh-hook hook-tests vm-tests molecule engines launchers demo-test
-SCENARIOS := upgrade-from-sarus rootless lifecycle slurm launch-real monitoring node-image release-test architectures
+PARTS := lint docs unit fuzz sanity integration role-dropbear role-ssh-hook hook-tests vm-tests molecule engines launchers demo-test \
+	upgrade-from-sarus monitoring release-test
+SCENARIOS := rootless lifecycle slurm launch-real node-image architectures
 FUZZ_SECONDS ?= 60
 SOAK_SECONDS ?= 600
 ARGS := # only from the command line of make, not from the environment
