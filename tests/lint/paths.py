@@ -57,6 +57,8 @@ REASONS = {
     "host/userfiles.py _open_log": AS_USER,
     "kernel/cgroups.py Cgroups._open": "no user owns a directory of cgroupfs above the container's own, but a rootless "
     "engine, whose user it is",
+    "kernel/cgroups.py Cgroups.limit": "as for _open; only the numbers in cgroupfs's own files are read, and a path "
+    "of the kernel's names them",
     "kernel/lean.py exists": CALLERS,
     "kernel/mounts.py clone_tree": DESCRIPTOR,
     "kernel/mounts.py clone_mount": "DROPBEAR_DIR; " + SETTING,

@@ -20,6 +20,7 @@ from .rootfs import open_in_root
 if TYPE_CHECKING:
     from .process import Process
 
+_NO_MOUNT = b"4294967295"  # ids are below 2**31
 _ID, _PARENT, _DEVICE, _ROOT, _PATH = range(5)  # fields of a line
 
 
@@ -114,13 +115,15 @@ class RootMount:
         descriptor: the open directory.
         mount: the id of the mount that the runtime has yet to make the root; empty where it has done so.
         above: the id of the mount on which the node's root directory is mounted in the container's namespace. When the
-            runtime has pivoted, it is the parent of the container's.
+            runtime has pivoted, it is the parent of the container's. That of no mount where nothing can be pivoted.
+        mountinfo: the mounts in the container's namespace; None where they were not read.
     """
 
-    def __init__(self, descriptor: int, mount: bytes = b"", above: bytes = b"") -> None:
+    def __init__(self, descriptor: int, mount: bytes = b"", above: bytes = b"", mountinfo: bytes | None = None) -> None:
         self.descriptor = descriptor
         self.mount = mount
         self.above = above
+        self.mountinfo = mountinfo
 
 
 class Outside:
@@ -152,7 +155,8 @@ def open_root_mount(path: str, process: int, outside: Outside | None) -> RootMou
     try:
         if is_hosts:
             raise HookError(f"the container's root directory {path} is the host's own")
-        table = _Table(read_file("mountinfo", process))
+        mountinfo = read_file("mountinfo", process)
+        table = _Table(mountinfo)
         mount = mount_id(descriptor)
         ancestors = table.ancestors(mount) if mount in table else []
         if not (ancestors and _is_root_of_mount(descriptor, ancestors) and _is_made(mount, table, outside)):
@@ -163,7 +167,9 @@ def open_root_mount(path: str, process: int, outside: Outside | None) -> RootMou
     except HookError:
         os.close(descriptor)
         raise
-    return RootMount(descriptor, mount, table.parent(ancestors[-1]))
+    node = ancestors[-1]
+    above = table.parent(node)
+    return RootMount(descriptor, mount, _NO_MOUNT if above == node else above, mountinfo)
 
 
 def _open(path: str, top: int) -> int:

@@ -68,7 +68,9 @@ def _enter(context: StartContext, root: RootMount) -> Rootfs:
         if namespaces.has("user"):
             become(0, 0)
     os.chdir("/")
-    return Rootfs(root.descriptor, Identity(container.uid, container.gid))
+    rootfs = Rootfs(root.descriptor, Identity(container.uid, container.gid))
+    rootfs.mountinfo = root.mountinfo
+    return rootfs
 
 
 def _disable_imports() -> None:

@@ -32,7 +32,7 @@ context = SimpleNamespace(namespaces=SimpleNamespace(join=join), opened=None, co
 if sys.argv[3] == "attach":
     context.opened = SimpleNamespace(open=look)
 try:
-    enter.EnteredContainer(context)
+    enter.EnteredContainer(context, None if context.opened else SimpleNamespace(descriptor=-1))
 except InterruptedError:
     pass
 """
