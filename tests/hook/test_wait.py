@@ -52,6 +52,13 @@ def test_all_are_there(start: Start) -> None:
         assert container.ssh("echo here", host=f"127.0.6.{number}").text == "here", "the probe did no harm"
 
 
+def test_a_container_that_lets_nobody_in(start: Start) -> None:
+    """wait logs in as users do: the right host key is not enough."""
+    container = listen_on(start, "127.0.6.1")
+    container.path("/home/alice/.ssh/authorized_keys").write_bytes(b"")
+    assert "127.0.6.1 (it does not let alice log in)" in refusal(wait("--timeout", "3", "127.0.6.1"))
+
+
 def test_peers_that_come_late(start: Start) -> None:
     listen_on(start, "127.0.6.1")
     with subprocess.Popen(command("--timeout", "15", "127.0.6.[1-3]"), stderr=subprocess.PIPE) as waiting:

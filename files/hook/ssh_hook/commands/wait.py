@@ -2,8 +2,8 @@
 """``ssh_hook wait``: wait until the caller's container answers on each of many hosts, or say which do not.
 
 Up to `_THREADS` threads probe the hosts again and again. They are daemon threads, since on timeout one may be in the
-resolver, which cannot be interrupted. Where an SSH server answers, OpenSSH's client checks its host key, up to
-`_CLIENTS` clients at a time.
+resolver, which cannot be interrupted. Where an SSH server answers, OpenSSH's client checks its host key and logs in by
+the user's name and key, up to `_CLIENTS` clients at a time.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import queue
 import shutil
+import signal
 import socket
 import subprocess
 import threading
@@ -20,6 +21,7 @@ from collections.abc import Callable, Mapping
 
 from ..errors import HookError, printable
 from ..keys import formats, store
+from ..keys.store import KeySet
 from . import hosts
 from .keygen import caller
 
@@ -34,8 +36,8 @@ _MAX_GREETING = 8192  # bytes; a server may send other lines before it identifie
 _MAX_SHOWN = 8  # hosts with the same reason
 _NO_ANSWER = "no answer"
 _FOREIGN = "not your container, or one that started before your keys changed"
-_CHECK = 10.0  # seconds for one check of a host key
-_USER = "wait"  # whom no server lets in
+_CHECK = 10.0  # seconds for one login
+_SSH_FAILED = 255  # the exit status of ssh where it has run no command
 
 
 DESCRIPTION = "Wait until your container answers on each host, and has one of your host keys; or say which do not."
@@ -61,8 +63,7 @@ def run(arguments: Namespace, settings: dict[str, str]) -> int:
     port, names = hosts.selected_port(arguments, settings), hosts.selected_hosts(arguments, settings)
     seconds = _parse_timeout(arguments.timeout)
     directory, user = caller(settings)
-    host_keys = store.host_public_keys(store.load(directory, user))
-    check = HostKeyCheck(find_client(settings), host_keys, port)
+    check = Login(find_client(settings), store.load(directory, user), user, port)
     try:
         failing = _Prober(names, port, seconds, check).run()
     finally:
@@ -86,23 +87,24 @@ def find_client(settings: Mapping[str, str]) -> str:
     return found
 
 
-class HostKeyCheck:
-    """Whether a server has one of the host keys of the user's containers. OpenSSH's client checks that."""
+class Login:
+    """A login of the user, as from outside of containers: whether a server has one of the host keys, and lets in."""
 
-    def __init__(self, client: str, host_keys: list[str], port: int) -> None:
-        """`client` is the path of ssh, `host_keys` are each ``<type> <base64>``."""
-        known_hosts = os.memfd_create("known_hosts")  # open until this process ends
-        os.write(known_hosts, formats.known_hosts(host_keys))
+    def __init__(self, client: str, keys: KeySet, user: str, port: int) -> None:
+        """`client` is the path of ssh, `user` the name on the cluster."""
+        self._user = user
         options = [
             f"Port={port}",
             f"HostKeyAlias={formats.HOST_KEY_ALIAS}",
-            f"UserKnownHostsFile=/proc/{os.getpid()}/fd/{known_hosts}",
+            f"UserKnownHostsFile={_in_memory(formats.known_hosts(store.host_public_keys(keys)))}",
             "GlobalKnownHostsFile=none",
             "StrictHostKeyChecking=yes",
             "CheckHostIP=no",  # OpenSSH before 8.5 would add the address to the file
-            f"User={_USER}",
-            "PreferredAuthentications=none",
-            "IdentityFile=none",  # the client looks for no home, which a user of a directory service may lack
+            f"User={user}",
+            "PreferredAuthentications=publickey",
+            f"IdentityFile={_in_memory(formats.openssh_private_key(keys.id_dropbear, formats.key_comment(user)))}",
+            "IdentitiesOnly=yes",
+            "IdentityAgent=none",
             "BatchMode=yes",
             "LogLevel=ERROR",
         ]
@@ -111,7 +113,7 @@ class HostKeyCheck:
         self._running: set[subprocess.Popen[str]] = set()
 
     def __call__(self, address: str, deadline: float) -> str:
-        """Check the server at an IP address; return an empty string, or why it is no container of the user's.
+        """Log in at an IP address; return an empty string, or why that is no container of the user's.
 
         `deadline` is a time of time.monotonic(). Raises OSError if the client cannot be started.
         """
@@ -133,9 +135,11 @@ class HostKeyCheck:
                 return "connected, but the server is not ready"
             finally:
                 self._running.discard(client)
-        # The line begins so where the host key has been checked; what a server says earlier, ssh prefixes.
-        if error.startswith(f"{_USER}@{address}: Permission denied ("):
+        if client.returncode not in (_SSH_FAILED, -signal.SIGKILL):
             return ""
+        # The line begins so where the host key has been checked; what a server says earlier, ssh prefixes.
+        if error.startswith(f"{self._user}@{address}: Permission denied ("):
+            return f"it does not let {self._user} log in"
         if "Host key verification failed." in error.splitlines():
             return _FOREIGN
         return "connected, but the server did not let ssh check its host key"
@@ -144,6 +148,14 @@ class HostKeyCheck:
         """Kill the clients that still run."""
         for client in list(self._running):
             client.kill()
+
+
+def _in_memory(data: bytes) -> str:
+    """Return the path of a file with `data` for clients of this process, which is gone when this process ends."""
+    descriptor = os.memfd_create("ssh_hook")
+    os.fchmod(descriptor, 0o600)  # ssh reads no private key that others may read
+    os.write(descriptor, data)
+    return f"/proc/{os.getpid()}/fd/{descriptor}"
 
 
 def _parse_timeout(text: str) -> int:
