@@ -13,6 +13,7 @@ import attached
 import openssh
 import pytest
 from containers import ALICE, keys, listening, run
+from enroot import Enroot
 from hook_log import Syslog
 from refusals import assert_refused
 from starter import Start, Starter
@@ -69,3 +70,21 @@ def test_port_of_another_users(start: Starter, syslog: Syslog) -> None:
             assert_refused(start, syslog, "crun", f"by process {own.pid} (python3)", annotations=annotations)
         finally:
             own.kill()
+
+
+def test_enroot(nothing_left: None) -> None:
+    """The container's own first process can be seen."""
+    container = Enroot()
+    try:
+        assert container.wait_until_it_runs().ssh("echo here").checked().text == "here"
+    finally:
+        container.remove()
+
+
+def test_pyxis_is_refused(nothing_left: None) -> None:
+    """Its tasks have joined and not yet executed when its first process ends, and cannot be seen before that."""
+    container = Enroot(requests={"OCIHOOKS_SSH": "1", "PYXIS_RUNTIME_PATH": "/run/pyxis"})
+    try:
+        assert container.fails().startswith("ssh_hook: error: the node's /proc hides other users' processes (hidepid)")
+    finally:
+        container.remove()

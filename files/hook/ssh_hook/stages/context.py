@@ -150,7 +150,7 @@ class StartContext:
             return not self.namespaces.has("net")
         try:
             return is_same(os.stat("/proc/self/ns/net"), os.stat("/proc/1/ns/net"))
-        except PermissionError:
+        except (PermissionError, FileNotFoundError):  # the latter with hidepid
             return True  # a rootless engine; a missing address is then an error
 
 
@@ -160,7 +160,7 @@ def _require_own_mount_namespace(settings: Settings) -> None:
         return
     try:
         ours, init = os.stat("/proc/self/ns/mnt"), os.stat("/proc/1/ns/mnt")
-    except PermissionError:
+    except (PermissionError, FileNotFoundError):  # the latter with hidepid
         return  # only the host's root can be in the host's mount namespace
     if is_same(ours, init):
         raise HookError(

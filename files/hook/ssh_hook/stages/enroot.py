@@ -54,6 +54,8 @@ def _start(variables: dict[str, str], umask: int, packages: list[str]) -> None:
             "enroot runs without a user namespace (ENROOT_ALLOW_SUPERUSER), where its containers get no SSH: start it "
             "as a user, or without OCIHOOKS_SSH"
         )
+    if "PYXIS_RUNTIME_PATH" in variables:  # pyxis has set it
+        _require_visible_processes()
     init = _first_process(_required(variables, "ENROOT_PID"))
     rootfs, path = _required(variables, "ENROOT_ROOTFS"), _required(variables, "ENROOT_ENVIRON")
     log.subject = (basename(rootfs), "")  # enroot's name of the container
@@ -66,6 +68,18 @@ def _start(variables: dict[str, str], umask: int, packages: list[str]) -> None:
     state = State(b'{"status": "creating", "bundle": "/"}')
     directory = os.open(bundle, os.O_RDONLY | os.O_DIRECTORY)
     start_daemon(StartContext(container, settings, packages, state, directory, Watcher(init)))
+
+
+def _require_visible_processes() -> None:
+    """Raise HookError where /proc hides processes: then the watcher would not see tasks that join from outside."""
+    try:
+        Process(1).close()
+    except OSError:
+        raise HookError(
+            "the node's /proc hides other users' processes (hidepid), and with them the tasks of a container of pyxis, "
+            "by which SSH would notice its end: start it without OCIHOOKS_SSH, or ask the administrator for a /proc "
+            "that shows processes to a group of yours (gid=)"
+        ) from None
 
 
 def _required(variables: dict[str, str], name: str) -> str:
