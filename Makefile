@@ -2,11 +2,11 @@
 PYTHON ?= /usr/bin/python3
 PARTS := lint docs unit fuzz sanity integration role-dropbear role-ssh-hook hook-tests vm-tests molecule engines launchers demo-test \
 	upgrade-from-sarus monitoring release-test
-SCENARIOS := rootless lifecycle slurm launch-real node-image architectures
+SCENARIOS := rootless lifecycle slurm launch-real node-image architectures mutants
 FUZZ_SECONDS ?= 60
 SOAK_SECONDS ?= 600
 ARGS := # only from the command line of make, not from the environment
-TAKE_ARGS := unit sanity integration role-dropbear role-ssh-hook hook-tests vm-tests monitoring node-image architectures
+TAKE_ARGS := unit sanity integration role-dropbear role-ssh-hook hook-tests vm-tests monitoring node-image architectures mutants
 
 ifneq ($(strip $(ARGS)),)
 ifneq ($(filter-out $(TAKE_ARGS),$(MAKECMDGOALS)),)
@@ -48,6 +48,7 @@ help:
 	@echo 'make node-image   an image of a stateless node: deployed into, booted in a virtual machine'
 	@echo 'make release-test a release by the written procedure, in a copy, and its archive as Galaxy and a site take it'
 	@echo 'make architectures  the programs for aarch64, ppc64le and riscv64, built and run under emulation'
+	@echo 'make mutants      small faults in the hook, one at a time: a test has to notice each; ARGS are words of them'
 	@echo 'make soak         thousands of starts and races, and fuzzing for SOAK_SECONDS (600)'
 	@echo 'make bench        performance of the hook and its peers; seven minutes'
 	@echo 'make bench-deploy a deployment to three nodes, twice: seconds, and the slowest tasks'
@@ -133,6 +134,9 @@ monitoring: venv
 
 node-image: venv
 	@tests/node_image/run $(ARGS)
+
+mutants: venv
+	@tests/mutants/run $(ARGS)
 
 release-test: venv
 	@tests/release

@@ -31,6 +31,7 @@ EXPECTED = {
     "lifecycle": 1200,
     "hook-tests": 1000,
     "architectures": 1000,
+    "mutants": 900,
     "role-dropbear": 670,
     "launch-real": 600,
     "role-ssh-hook": 510,

@@ -65,6 +65,7 @@ def types() -> str:
         "fuzz/campaign.py",
         "fuzz/targets.py",
         "hook",
+        "mutants",
         "vm",
         "monitoring",
         "node_image",

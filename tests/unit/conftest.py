@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "files" / "hook"))
 sys.path.insert(0, str(ROOT / "plugins" / "module_utils"))
 sys.path.insert(0, str(ROOT / "tests" / "fuzz"))
+sys.path.insert(0, str(ROOT / "tests" / "mutants"))
 
 # What Ansible's own loader gives: ansible_collections.ocihooks.ssh is the checkout, whatever its directory is called.
 for name, places in (

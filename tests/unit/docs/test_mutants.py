@@ -1,0 +1,52 @@
+"""Each promise of the documentation has a fault that a test has to notice, and each fault can still be put in."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from mutants import FAULTS, UNTRIED
+from sources import Fault, find
+
+ROOT = Path(__file__).resolve().parents[3]
+TABLES = {  # by the page: the heading before the table
+    "security.md": ("## Promises", "## Attach"),
+    "user-guide.md": ("## Annotations",),
+    "admin-guide.md": ("## The hook's environment",),
+}
+
+
+def promises() -> list[str]:
+    """The first cells of the rows of these tables."""
+    found = []
+    for page, headings in TABLES.items():
+        text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+        for heading in headings:
+            section = text.partition(f"{heading}\n")[2].partition("\n#")[0]
+            rows = re.findall(r"^\| (.+?) \|", section, re.MULTILINE)
+            assert len(rows) > 5, heading
+            found += rows[1:]  # without the heading of the table
+    return found
+
+
+def test_each_promise_has_a_fault_or_a_reason_why_not() -> None:
+    assert set(promises()) == {fault.promise for fault in FAULTS} | set(UNTRIED)
+    assert {fault.promise for fault in FAULTS} & set(UNTRIED) == set()
+    assert all(reason.endswith(".") for reason in UNTRIED.values())
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.function)
+def test_each_fault_can_be_put_in(fault: Fault) -> None:
+    part, offset = find(fault, ROOT)
+    assert part.text[offset:].startswith(fault.text)
+    assert fault.replacement != fault.text
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.function)
+def test_each_test_exists_and_has_a_reason_to_fail(fault: Fault) -> None:
+    path, _colons, words = fault.test.partition("::")
+    names = re.findall(r"^def (test_\w+)", (ROOT / "tests" / path).read_text(encoding="utf-8"), re.MULTILINE)
+    first = words.split(" and ")[0]
+    assert [name for name in names if first in name] != []
+    assert len(fault.reason) > 5
