@@ -196,7 +196,7 @@ def lacks_cdi(node: Mapping[str, Any]) -> bool:
 
 def remarks(host: str, variables: Mapping[str, Any], node: Mapping[str, Any]) -> list[str]:
     """Return a sentence for each thing that the admin should know, and that does not keep the hook from the node."""
-    said = [*_image_remarks(host, variables, node)]
+    said = [*_image_remarks(host, variables, node), *_timer_remarks(host, variables, node)]
     if is_client(variables, node):
         said += [
             f"{host} has no container engine, and gets the users' side of ssh_hook alone: keygen, client-config and "
@@ -218,6 +218,18 @@ def _image_remarks(host: str, variables: Mapping[str, Any], node: Mapping[str, A
                 f"No keys are made in the image {host}: those of ssh_hook_users are made on a node of this play that "
                 "runs, if there is one."
             )
+
+
+def _timer_remarks(host: str, variables: Mapping[str, Any], node: Mapping[str, Any]) -> Iterable[str]:
+    prefix, passwd_file = variables["ssh_hook_prefix"], variables["ssh_hook_passwd_file"]
+    commands = []
+    if variables["ssh_hook_passwd_source"] == "getent":
+        script = f"{prefix}/libexec/ssh_hook/refresh_passwd.py"
+        commands.append(f"'{variables['ssh_hook_python']} -I -S {script} {passwd_file}'")
+    if not is_client(variables, node):
+        commands.append(f"'{prefix}/bin/ssh_hook sweep'")
+    if commands and not node["systemd"]:
+        yield f"There is no systemd on {host}, so no timer: have root run {_and(commands)} every 15 minutes, by cron."
 
 
 def _engine_remarks(host: str, variables: Mapping[str, Any], node: Mapping[str, Any]) -> list[str]:

@@ -12,7 +12,13 @@ from typing import Any
 
 from ansible_collections.ocihooks.ssh.plugins.module_utils._passwd_file import NODES_FILE
 
-PLAYBOOKS = ("ssh_hook_hosts", "ssh_hook_users", "ssh_hook_remove_keys_of", "ssh_hook_serial")
+PLAYBOOKS = (
+    "ssh_hook_hosts",
+    "ssh_hook_max_fail_percentage",
+    "ssh_hook_remove_keys_of",
+    "ssh_hook_serial",
+    "ssh_hook_users",
+)
 LISTS = ("ssh_hook_users", "ssh_hook_remove_keys_of")  # of PLAYBOOKS
 EACH_HOSTS = ("dropbear_prefix", "dropbear_selinux_type")  # of the role dropbear: the others count for all hosts
 FOR_KEYS = {  # what the playbooks make and remove keys by
@@ -23,7 +29,11 @@ FOR_KEYS = {  # what the playbooks make and remove keys by
     "python": "ssh_hook_python",
     "packages_dir": "ssh_hook_python_packages_dir",
 }
-HEADER = ("ssh_hook_hosts", "ssh_hook_serial")  # of PLAYBOOKS: read before the inventory is known
+HEADER = (
+    "ssh_hook_hosts",
+    "ssh_hook_serial",
+    "ssh_hook_max_fail_percentage",
+)  # of PLAYBOOKS: read before the inventory is known
 DROPBEAR = "dropbear_"
 PREFIXES = ("ssh_hook_", DROPBEAR)
 PRIVATE = ("ssh_hook__", "dropbear__")

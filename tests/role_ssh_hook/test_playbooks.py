@@ -429,6 +429,19 @@ def test_nodes_may_be_deployed_one_after_another(deployed: dict[str, str], tmp_p
     assert listing() == deployed
 
 
+def test_a_rollout_ends_when_too_many_nodes_fail(deployed: dict[str, str], tmp_path: Path) -> None:
+    hosts = tmp_path / "hosts.json"
+    nodes = {"bad": {"ssh_hook_base_dir": "/no/homes"}, "good": {}, "next": {}}
+    hosts.write_text(json.dumps({"all": {"hosts": nodes}}), encoding="utf-8")
+    batches: dict[str, object] = {"ssh_hook_serial": 2}
+    for most, plays in ((None, 2), (40, 1)):
+        site = {**batches, "ssh_hook_max_fail_percentage": most}
+        done = play("deploy", "--tags=preflight", inventory=str(hosts), variables=site)
+        begun = done.said.count("PLAY [Deploy SSH into containers]")
+        assert (done.status, begun) == (2, plays), done.said
+    assert listing() == deployed
+
+
 def test_engine_nodes_and_a_login_node_without_an_engine_in_one_play(deployed: dict[str, str], tmp_path: Path) -> None:
     """As the README's inventory has them. The login node has an /opt of its own."""
     own, home = tmp_path / "opt", Path("/home/daemon")

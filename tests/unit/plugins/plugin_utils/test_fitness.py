@@ -12,6 +12,7 @@ VARIABLES: dict[str, Any] = {
     "ssh_hook_python": "/usr/bin/python3",
     "ssh_hook_python_packages_dir": "",
     "ssh_hook_packages": ["python3-cryptography", "python3-pyroute2"],
+    "ssh_hook_prefix": "/opt",
     "ssh_hook_base_dir": "/home",
     "ssh_hook_passwd_file": "/opt/passwd",
     "ssh_hook_passwd_source": "getent",
@@ -47,6 +48,7 @@ NODE: dict[str, Any] = {
     "foreign": [],
     "suid_dumpable": 0,
     "lowest_port": 1024,
+    "systemd": True,
     "passwd_file": False,
     "firewalld_zone": False,
     "missing": [],
@@ -266,3 +268,14 @@ def test_an_image_without_devices_is_refused_by_one_sentence() -> None:
     image = node(image=True, dev_null=False, python={"version": None})
     (said,) = fitness.complaints("n1", VARIABLES, image, audit=True, with_dropbear=True)
     assert said.startswith("/dev/null of n1 is not a device: remove the file if there is one")
+
+
+def test_a_node_without_systemd_is_told_what_its_timers_would_run() -> None:
+    own: dict[str, Any] = {**VARIABLES, "ssh_hook_passwd_source": "getent"}
+    refresh = "/opt/libexec/ssh_hook/refresh_passwd.py /opt/passwd'"
+    (said,) = fitness.remarks("n1", own, node(systemd=False))
+    assert said.startswith("There is no systemd on n1, so no timer: have root run '")
+    assert f"{refresh} and '/opt/bin/ssh_hook sweep' every 15 minutes, by cron." in said
+    (said,) = fitness.remarks("n1", {**own, "ssh_hook_passwd_source": "file"}, node(systemd=False))
+    assert "refresh_passwd" not in said
+    assert fitness.remarks("n1", own, NODE) == []
