@@ -42,6 +42,19 @@ def test_warnings_have_a_file_of_their_own(place: Path) -> None:
     assert only(place).name.endswith(last.WARNINGS)
 
 
+def test_a_watcher_writes_where_it_cannot_open(place: Path) -> None:
+    """Its file is empty until then, and nothing of a longer text is left."""
+    descriptor = last.open_ended()
+    assert only(place).name.endswith(last.ENDED)
+    assert last.read(str(only(place))) is None
+    for text in ("a longer text", "a text\nof two lines"):
+        last.write_ended(descriptor, "id", text)
+    os.close(descriptor)
+    found = last.read(str(only(place)))
+    assert found is not None
+    assert (found.container, found.messages) == ("id", [("error", "a text\\nof two lines")])
+
+
 def test_a_later_one_replaces_it(place: Path) -> None:
     for text in ("first", "second"):
         last.write("id", "/bundle", [(ERROR, text)])
@@ -66,7 +79,7 @@ def test_a_place_that_others_can_write_to_is_not_used(place: Path) -> None:
     assert not (place / "last").exists() or not list((place / "last").iterdir())
 
 
-@pytest.mark.parametrize("data", [b"", b"ssh_hook 2\ntime=1\n", b"ssh_hook 1\ntime=x\n", b"ssh_hook 1\n", b"\xff" * 99])
+@pytest.mark.parametrize("data", [b"ssh_hook 2\ntime=1\n", b"ssh_hook 1\ntime=x\n", b"ssh_hook 1\n", b"\xff" * 99])
 def test_another_file_is_refused(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "it").write_bytes(data)
     with pytest.raises(HookError, match="is not a file of this version of the hook: remove it"):
