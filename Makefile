@@ -16,7 +16,7 @@ endif
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help venv test test-all $(PARTS) $(SCENARIOS) soak audit-algorithms bench bench-deploy scale demo demo-down
+.PHONY: help venv test test-all $(PARTS) $(SCENARIOS) real-engines soak audit-algorithms bench bench-deploy scale demo demo-down
 .DEFAULT_GOAL := help
 
 help:
@@ -43,6 +43,8 @@ help:
 	@echo 'make rootless     rootless podman: networks, user namespaces, runtimes, overlays, two users on a node'
 	@echo 'make lifecycle    years of a deployment: upgrades under load, faults, changed variables, removal'
 	@echo 'make slurm        jobs of users in Slurm'
+	@echo 'make real-engines  the real enroot and pyxis, which TREE=DIR has as installed (tests/real_engines/pack);'
+	@echo '                  STARTS (20) of each row of its table, STEPS (40) after which nodes are compared'
 	@echo 'make launch-real  DeepSpeed, PyTorch, Ray, Dask, mpi4py and other launchers as users have them'
 	@echo 'make monitoring   the page of an audit in a browser; metrics in node_exporter'
 	@echo 'make node-image   an image of a stateless node: deployed into, booted in a virtual machine'
@@ -112,6 +114,9 @@ demo-test: venv
 
 slurm: venv
 	@tests/testbed/molecule slurm
+
+real-engines: venv
+	@tests/testbed/molecule real-engines
 
 launch-real: venv
 	@tests/testbed/molecule launch-real
