@@ -308,6 +308,85 @@ def test_exchanged_after_the_hook(tree: Path, options: list[str], name: str) -> 
         wait_for(lambda: not dropbears(), "end of Dropbear")
 
 
+SHARED = TOP / "shared"
+# The runtime's mount is at `true` then, and that of the volume /z at its place.
+Z = Swap(f"{_UP}; mv image/z image/rootfs", f"mv image/rootfs image/z; {_DOWN}", ((NODE, "/z"),))
+PROPAGATING = {  # what bob does, and the source of the volume on the shared one
+    "volume": (Z, NODE),
+    "copy": (link(SHARED / "w"), NODE),
+    "copy-on-itself": (link(SHARED / "w"), SHARED / "w"),
+}
+
+
+@pytest.fixture
+def shared(tree: Path) -> Iterator[Path]:
+    """A shared mount, whose devices and those above it are those of the mount that bob's directory is on."""
+    with ExitStack() as stack:
+        for path in (SHARED, BOBS):
+            path.mkdir(exist_ok=True)
+            run(["mount", "--bind", path, path]).checked()
+            stack.callback(lambda path=path: run(["umount", "-R", "-l", path]))
+        run(["mount", "--make-private", BOBS]).checked()
+        run(["mount", "--make-shared", SHARED]).checked()
+        (SHARED / "w").mkdir()
+        (ROOTFS / "z").mkdir()
+        yield SHARED
+
+
+@pytest.mark.parametrize("runtime", ["crun", "runc"])
+@pytest.mark.parametrize("name", PROPAGATING)
+def test_volume_on_a_shared_volume(shared: Path, syslog: Syslog, runtime: str, name: str) -> None:
+    """It is mounted on the node too, and comes back from there: newer than the runtime's, with the same devices."""
+    swap, source = PROPAGATING[name]
+
+    def change(config: dict[str, Any]) -> None:
+        config["root"]["path"] = str(ROOTFS)
+        config["linux"]["rootfsPropagation"] = "rshared"
+        config["mounts"] += [bind(shared, "/v", "rshared", "rw"), bind(source, "/v/w", "rw")]
+        config["mounts"] += [bind(*volume) for volume in swap.volumes]
+        config["hooks"]["createRuntime"] = hooks(swap, SETTINGS)
+
+    before = content()
+    container = plain_create(runtime, "busybox", change=change)
+    started = container.start()
+    restore(swap)
+    try:
+        assert started.status == 1, "the hook worked in a directory that bob chose"
+        assert_one_line(container.failure(started).hook.rstrip("\n") + "\n", str(ROOTFS), swap.said)
+        assert content() == before
+    finally:
+        container.remove()
+
+
+@pytest.mark.parametrize("runtime", ["crun", "runc"])
+@pytest.mark.parametrize("name", ["none", "volume"])
+def test_the_node_mounts_meanwhile(shared: Path, syslog: Syslog, runtime: str, name: str) -> None:
+    """What the node mounts after the runtime has cloned its namespace neither hinders a start nor helps bob."""
+    swap = Z._replace(before="true", after="true") if name == "none" else Z
+    script = f"cat >/dev/null; mount --bind {NODE} {shared}/w; mount --bind {shared} {shared}"  # podman does the latter
+
+    def change(config: dict[str, Any]) -> None:
+        config["root"]["path"] = str(ROOTFS)
+        config["mounts"] += [bind(*volume) for volume in swap.volumes]
+        mounting = {"path": "/bin/sh", "args": ["sh", "-c", script]}
+        config["hooks"]["createRuntime"] = [mounting, *hooks(swap, SETTINGS)]
+
+    before = content()
+    container = plain_create(runtime, "busybox", change=change)
+    started = container.start()
+    restore(swap)
+    try:
+        if name == "none":
+            assert started.status == 0, container.failure(started).hook
+            assert container.ssh("echo here").checked().text == "here"
+        else:
+            assert started.status == 1, "the hook worked in a directory that bob chose"
+            assert_one_line(container.failure(started).hook.rstrip("\n") + "\n", str(ROOTFS), swap.said)
+            assert content() == before
+    finally:
+        container.remove()
+
+
 def dropbears() -> list[int]:
     """The processes of the hook, but for zombies: the container's first process reaps nobody."""
     states = {pid: Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2] for pid in processes()}

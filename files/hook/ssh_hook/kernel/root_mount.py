@@ -3,8 +3,9 @@
 
 The runtime binds the directory on itself in the container's mount namespace, which it has cloned from its own. So the
 mount is there and not in the runtime's namespace, unlike its parent. Users can rename mount points, and what lies above
-them, from outside of the namespace: a name tells nothing. Nobody without rights over the namespace changes a mount's
-device, its parent, or the order in which mounts were made, which is that of the table.
+them, from outside of the namespace: a name tells nothing but whether a mount is on its own directory. Nobody without
+rights over the namespace changes a mount's device, its parent, or the order in which mounts were made, which is that of
+the table.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from .process import Process
 
 _NO_MOUNT = b"4294967295"  # ids are below 2**31
-_ID, _PARENT, _DEVICE, _ROOT, _PATH = range(5)  # fields of a line
+_ID, _PARENT, _DEVICE, _ROOT, _PATH, _REST = range(6)  # fields of a line
 
 
 class _Table:
@@ -42,7 +43,7 @@ class _Table:
         return self._known[mount]
 
     def _fields(self, start: int) -> list[bytes]:
-        return self._data[start : self._data.index(b"\n", start)].split(b" ", _PATH + 1)
+        return self._data[start : self._data.index(b"\n", start)].split(b" ", _REST)
 
     def line(self, mount: bytes) -> list[bytes]:
         """Return the fields of the line of a mount that is in the table."""
@@ -74,35 +75,52 @@ class _Table:
         """Return the mount's device, its parent's, and so on."""
         return [self.line(known)[_DEVICE] for known in (mount, *self.ancestors(mount))]
 
-    def alike(self, devices: list[bytes]) -> list[bytes]:
-        """Return the mounts that have these devices, their own and those of their ancestors, in order of creation."""
-        found: list[bytes] = []
-        word = b" %s " % devices[0]
+    def is_private(self, mount: bytes) -> bool:
+        """Tell whether mounts of other namespaces do not reach this one, and it is no copy that has come from there."""
+        return b" " not in self.line(mount)[_REST].partition(b" - ")[0]  # options alone, and no tags
+
+    def is_own(self, mount: bytes, outer: _Table) -> bool:
+        """Tell whether the namespace has made a mount for a root, after it was cloned from that of the table `outer`.
+
+        It is private, bound on its own directory, and no such bind is newer but those on it. What comes from another
+        namespace meanwhile is never private. The copy of a bind in `outer` shows the same directory below the same
+        devices.
+        """
+        return self.is_private(mount) and self.is_newest_bind(mount) and not outer.has_bind(self, mount)
+
+    def has_bind(self, other: _Table, mount: bytes) -> bool:
+        """Tell whether the directory that a mount of the table `other` shows is bound on itself here too."""
+        devices, root = other.devices(mount), other.line(mount)[_ROOT]
+        word = b" %s %s " % (devices[0], root)
         place = self._data.find(word)
         while place >= 0:
             fields = self._fields(self._data.rindex(b"\n", 0, place) + 1)
-            if fields[_DEVICE] == devices[0] and self.devices(fields[_ID]) == devices:
-                found.append(fields[_ID])
+            known = fields[_ID]
+            is_found = fields[_DEVICE] == devices[0] and fields[_ROOT] == root and self.devices(known) == devices
+            if is_found and self.is_on_itself(known):
+                return True
             place = self._data.find(word, self._data.index(b"\n", place))
-        return found
-
-    def is_new(self, mount: bytes, outer: _Table) -> bool:
-        """Tell whether the mount was made after the namespace was cloned from that of the table `outer`.
-
-        A clone has the same devices under the same devices. So of mounts with equal ones the newest is the namespace's
-        own if it has more of these.
-        """
-        devices = self.devices(mount)
-        alike = self.alike(devices)
-        return alike[-1] == mount and len(alike) > len(outer.alike(devices))
+        return False
 
     def is_newest_bind(self, mount: bytes) -> bool:
-        """Tell whether a mount is bound on its own directory, and no bind outside of it is newer."""
-        ids = [line.split(b" ", 1)[0] for line in self._data.split(b"\n")[1:-1]]
-        binds = (later for later in ids[ids.index(mount) + 1 :] if self.is_bind_of_parent(later))
-        return self._is_on_itself(mount) and all(mount in self.ancestors(later) for later in binds)
+        """Tell whether a mount is bound on its own directory, and no bind outside of it is newer.
 
-    def _is_on_itself(self, mount: bytes) -> bool:
+        Where it is private, only private ones count.
+        """
+        if not self.is_on_itself(mount):
+            return False
+        is_private = self.is_private(mount)
+        later = self._data[self._data.index(b"\n", self._data.index(b"\n%s " % mount) + 1) + 1 :].split(b"\n")[:-1]
+        for known in (line.split(b" ", 1)[0] for line in later):
+            is_counted = self.is_bind_of_parent(known) and (self.is_private(known) or not is_private)
+            if is_counted and mount not in self.ancestors(known):
+                return False
+        return True
+
+    def is_on_itself(self, mount: bytes) -> bool:
+        """Tell whether a mount shows the very directory that it is mounted on."""
+        if not self.is_bind_of_parent(mount):
+            return False
         own, parent = self.line(mount), self.line(self.parent(mount))
         below = b"/" + own[_PATH][len(parent[_PATH]) :].lstrip(b"/")
         return own[_ROOT].rstrip(b"/") == parent[_ROOT].rstrip(b"/") + below.rstrip(b"/")
@@ -188,9 +206,7 @@ def _is_root_of_mount(directory: int, ancestors: list[bytes]) -> bool:
 
 def _is_made(mount: bytes, table: _Table, outside: Outside | None) -> bool:
     """Tell whether the runtime has bound this mount, and not its parent, which then is inherited."""
-    if not table.is_bind_of_parent(mount):
-        return False
     if outside is None:
         return table.is_newest_bind(mount)
     outer = _Table(outside.mountinfo)
-    return table.is_new(mount, outer) and not table.is_new(table.parent(mount), outer)
+    return table.is_own(mount, outer) and not table.is_own(table.parent(mount), outer)
