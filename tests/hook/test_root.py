@@ -393,6 +393,24 @@ def dropbears() -> list[int]:
     return [pid for pid, state in states.items() if state.split()[0] != "Z"]
 
 
+@pytest.mark.parametrize("runtime", ["crun", "runc"])
+@pytest.mark.parametrize("propagation", ["shared", "slave", "private"])
+def test_root_on_a_mount_of_any_propagation(tree: Path, runtime: str, propagation: str) -> None:
+    """systemd makes all mounts of a node shared; the runtime makes the one above its own private."""
+    run(["mount", "--bind", BOBS, BOBS]).checked()
+    try:
+        run(["mount", "--make-shared", BOBS]).checked()
+        run(["mount", f"--make-{propagation}", BOBS]).checked()
+        container = create(runtime, Swap("true", "true"))
+        try:
+            container.start().checked()
+            assert container.ssh("echo here").checked().text == "here"
+        finally:
+            container.remove()
+    finally:
+        run(["umount", "-R", BOBS]).checked()
+
+
 @pytest.mark.parametrize("options", [[], ["--no-pivot"]], ids=["pivot", "no-pivot"])
 def test_root_below_a_link(tree: Path, options: list[str]) -> None:
     """As at a site where /home is a link to /nfs/home. runc refuses links itself."""
