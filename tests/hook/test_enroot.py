@@ -159,7 +159,7 @@ def test_a_home_that_enroot_mounts_afterwards(enroot: Enter) -> None:
 
 def test_two_scripts_start_one_daemon(enroot: Enter) -> None:
     """The site's directory of hooks and the user's own may both have it."""
-    directory = WORK / "hooks.d"
+    directory = WORK / "enroot-hooks.d"
     directory.mkdir()
     for name in ("a.sh", "b.sh"):
         (directory / name).symlink_to(SCRIPT)
