@@ -245,6 +245,18 @@ def launch(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
+def serve(home: Path, program: Path) -> subprocess.Popen[bytes]:
+    """Start a server with a login shell and copies of the user daemon's keys, which stay when the user has new ones."""
+    for name in ("dropbear_ed25519_host_key", "authorized_keys"):
+        shutil.copy2(home / ".oci-hooks/ssh/keys" / name, home / name)
+        os.chown(home / name, 1, 1)
+    (home / "passwd").write_text(f"daemon:x:1:1::{home}:/bin/sh\n", encoding="ascii")
+    mounted = f'mount --bind {home}/passwd /etc/passwd && exec "$@"'
+    options = ["-F", "-E", "-r", f"{home}/dropbear_ed25519_host_key", "-D", home, "-p", f"127.0.0.1:{PORT}"]
+    command = ["unshare", "--mount", "sh", "-c", mounted, "sh", *AS_DAEMON, program, "dropbear", *options]
+    return subprocess.Popen(command, stderr=subprocess.DEVNULL)
+
+
 def use_as_login_node() -> None:
     """Have the user daemon make keys, call the doctor, and wait for a server with the host key of these and without."""
     built = Path(str(SETTINGS["dropbear_build_dir"])).glob(f"artefacts/*-{os.uname().machine}-*/dropbearmulti")
@@ -260,11 +272,7 @@ def use_as_login_node() -> None:
         lines = {line.split()[1]: line.split(maxsplit=2) for line in doctor.stdout.splitlines()}
         assert lines["programs"][::2] == ["ok", "/usr/bin/ssh, for wait: this node has the users' commands alone"]
         assert lines["engine"][0] == "ok"
-        key = home / "host_key"  # a copy, which stays when the user has new keys
-        shutil.copy2(home / ".oci-hooks/ssh/keys/dropbear_ed25519_host_key", key)
-        os.chown(key, 1, 1)
-        options = ["-F", "-E", "-r", str(key), "-p", f"127.0.0.1:{PORT}"]
-        server = subprocess.Popen([*AS_DAEMON, program, "dropbear", *options], stderr=subprocess.DEVNULL)
+        server = serve(home, program)
         waited = launch("wait", "--timeout=30", "127.0.0.1")
         assert (waited.returncode, waited.stderr) == (0, "")
         assert launch("keygen", "--overwrite").returncode == 0
