@@ -22,8 +22,12 @@ await() {
     while :; do
         wait "$child"
         status=$?
-        kill -0 "$child" 2>/dev/null || return 0
+        kill -0 "$child" 2>/dev/null || break
     done
+    # Where a signal interrupts the wait just as the process ends, the status is the signal's: the next wait has its own.
+    wait "$child" 2>/dev/null
+    known=$?
+    [ "$known" -eq 127 ] || status=$known
 }
 
 pass_signals_on() {
