@@ -119,8 +119,11 @@ def test_container_or_its_runtime_is_killed(good: Outcome, how: str, pid: str) -
     between = [faults.start_hitting(call, how, change) for call in spread(of_hook[released:listens])]
     failed = [outcome for outcome in between if outcome.status]
     assert [problem for outcome in failed if (problem := outcome.problem(good, faults.KILL))] == []
-    after = of_hook[listens + 1 :]
-    assert [faults.start_hitting(call, how, change).status for call in after] == [0] * len(after)
+    # The hook polls until the provisioner ends: on a busy machine such a call comes before the last word, too.
+    after = [faults.start_hitting(call, how, change) for call in of_hook[listens + 1 :]]
+    assert 0 in [outcome.status for outcome in after]
+    failed = [outcome for outcome in after if outcome.status]
+    assert [problem for outcome in failed if (problem := outcome.problem(good, faults.KILL))] == []
 
 
 @pytest.mark.parametrize("role", range(len(ROLES)))

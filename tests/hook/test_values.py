@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from containers import LAUNCHER, PORT, WORK, configuration, listening, run, shell_around
+from containers import LAUNCHER, PORT, WORK, configuration, listening, run, shell_around, wait_for
 from hook_log import Syslog
 from refusals import assert_refused
 from starter import Start, Starter
@@ -81,7 +81,8 @@ def test_annotation(start: Start, syslog: Syslog, tmp_path: Path, name: str, kin
     elif kind in TEXTS and name == "com.hooks.ssh.enabled":
         start("crun", launcher=launcher)  # without SSH
         assert PORT not in listening()
-        assert [entry for entry in syslog.of_hook() if f"{name} is neither true nor false" in entry]
+        warning = f"{name} is neither true nor false"
+        wait_for(lambda: any(warning in entry for entry in syslog.of_hook()), "the warning in the node's log")
     else:
         is_parsed = kind not in ("no JSON", "endless number")
         words = ["config.json"] if not is_parsed else ["com.hooks.logging."] if "logging.std" in name else [name]

@@ -277,11 +277,12 @@ def may_fail(call: Call) -> bool:
 
 
 def _serves(pid: int) -> bool:
-    """Whether the daemon has let go of the stat of its container's first process."""
+    """Whether the daemon has let go of what it reads at its gate: stat of the first process, and its mount tables."""
     try:
-        return not any(os.readlink(path).endswith("/stat") for path in Path(f"/proc/{pid}/fd").iterdir())
+        names = [os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir()]
     except FileNotFoundError:
         return False  # one was just closed
+    return not any(name.endswith(("/stat", "/mountinfo")) for name in names)
 
 
 def _confinement(pid: int) -> dict[str, str]:
