@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import subprocess
 import time
 from collections.abc import Callable
@@ -10,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import attached
+import flood
 import openssh
+import paramiko
 import pytest
 from changes import with_resources
-from containers import assert_alive, keys, wait_for
+from containers import PORT, assert_alive, keys, wait_for
 from flooded import KINDS, flooded, launch, log_in
 from starter import Start
 
@@ -21,6 +24,7 @@ Change = Callable[[dict[str, Any]], None]
 
 MEBIBYTE = 1 << 20
 SECONDS = 3.0  # of logins in each flood; `make soak` takes 60
+SHARE = 2.0  # UNAUTH_SHARE of Dropbear's localoptions.h
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +51,7 @@ def test_daemon_outlives_more_connections_than_it_can_hold(start: Start, descrip
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_owner_logs_in(start: Start, key: Path, kind: str) -> None:
-    """From an address that floods, too; and so does a launcher, with all of its sessions at once."""
+    """From an address that floods, too; and so does a launcher on another, with all of its sessions at once."""
     container = start("crun", "busybox")
     daemon = container.daemon()
     with flooded(kind):
@@ -126,3 +130,40 @@ def test_job_that_starts_processes_lives(start: Start) -> None:
         assert container.exec("true").status == 0
     assert_alive(container, daemon)
     assert container.init() == job
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_address_keeps_its_share(start: Start, kind: str) -> None:
+    """However many connections another address opens: as of an owner who types a passphrase, or has a slow home."""
+    container = start("crun", "busybox", change=with_resources(memory={"limit": 48 * MEBIBYTE}))
+    with socket.create_connection(("127.0.0.1", PORT), source_address=("127.0.0.9", 0)) as owner:
+        owner.sendall(flood.SENT[kind])
+        wait_for(lambda: without_login(container.daemon())[1] == (kind != "silent"), "the owner's process")
+        with flooded("banner", each=45, addresses=("127.0.0.2",)):
+            time.sleep(SHARE + SECONDS)
+        owner.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            while owner.recv(1 << 16):
+                pass
+            pytest.fail("the server has closed the owner's connection")
+
+
+def test_client_gets_few_answers_before_it_logs_in(start: Start) -> None:
+    """It might read none of them, and the kernel keep all in the container's memory. "none" is no failed attempt."""
+    start("crun", "busybox")
+    transport = paramiko.Transport(("127.0.0.1", PORT))
+    try:
+        transport.start_client(timeout=60)
+        service, request = paramiko.Message(), paramiko.Message()
+        service.add_byte(bytes([5]))  # RFC 4253, section 10
+        service.add_string("ssh-userauth")
+        request.add_byte(bytes([50]))  # RFC 4252, section 5
+        for text in ("alice", "ssh-connection", "none"):
+            request.add_string(text)
+        transport._send_message(service)
+        for _number in range(300):
+            if transport.is_active():
+                transport._send_message(request)
+        wait_for(lambda: not transport.is_active(), "the end of the connection", 20)
+    finally:
+        transport.close()

@@ -362,7 +362,7 @@ async def answer_late(directory: Path) -> tuple[str, str]:
             await asyncio.sleep(0.01)
         arguments = ["-O", "forward", "-R", f"0:127.0.0.1:{port}", "user@127.0.0.1"]
         process = await asyncio.create_subprocess_exec(*command, *arguments, stdout=subprocess.PIPE)
-        out, _ = await process.communicate()
+        out, _errors = await process.communicate()
         return out.decode().strip()
 
     server, command = await serve_ssh(directory, Server, [key])

@@ -32,10 +32,10 @@ def own_client(container: Container) -> Client:
     return lambda command: ["crun", "exec", container.name, "timeout", _patience(), "ssh", "127.0.0.1", command]
 
 
-def openssh_client(container: Container, key: Path) -> Client:
+def openssh_client(container: Container, key: Path, *options: str) -> Client:
     """OpenSSH's client on the node, likewise."""
     enter = ["nsenter", "--net", "--target", str(container.init()), "timeout", _patience()]
-    return lambda command: [*enter, *openssh.client(key), "alice@127.0.0.1", command]
+    return lambda command: [*enter, *openssh.client(key, *options), "alice@127.0.0.1", command]
 
 
 class Session(NamedTuple):
