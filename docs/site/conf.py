@@ -31,6 +31,7 @@ LABELS = {
     "ansible_collections.ansible.builtin.inventory_hostnames_lookup": (
         "collections/ansible/builtin/inventory_hostnames_lookup.html inventory_hostnames"
     ),
+    "ansible_collections.ansible.builtin.setup_module": "collections/ansible/builtin/setup_module.html setup",
     "ansible_collections.ansible.builtin.systemd_service_module": (
         "collections/ansible/builtin/systemd_service_module.html systemd_service"
     ),
