@@ -325,7 +325,7 @@ def shared(tree: Path) -> Iterator[Path]:
         for path in (SHARED, BOBS):
             path.mkdir(exist_ok=True)
             run(["mount", "--bind", path, path]).checked()
-            stack.callback(lambda path=path: run(["umount", "-R", "-l", path]))
+            stack.callback(run, ["umount", "-R", "-l", path])
         run(["mount", "--make-private", BOBS]).checked()
         run(["mount", "--make-shared", SHARED]).checked()
         (SHARED / "w").mkdir()
