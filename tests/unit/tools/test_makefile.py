@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 def dry_run(target: str) -> subprocess.CompletedProcess[str]:
     """Return what make would run."""
-    command = ["make", "--dry-run", target, "ARGS=-k some_name"]
+    command = ["make", "--dry-run", "--no-print-directory", target, "ARGS=-k some_name"]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
