@@ -28,6 +28,7 @@ from containers import (
     WORK,
     Engine,
     Plain,
+    Result,
     as_user,
     hook_json,
     keys,
@@ -167,6 +168,11 @@ def create(runtime: str, swap: Swap, root: str | Path = ROOTFS, pid: int = 0, st
     return plain_create(runtime, "busybox", change=change, stage=stage)
 
 
+def assert_says(container: Plain, started: Result, swap: Swap) -> None:
+    """What the hook says of a start that it refused is one line, with the path of the root directory."""
+    assert_one_line(container.failure(started).hook.rstrip("\n") + "\n", str(ROOTFS), swap.said)
+
+
 class Fuse:
     """A file system of bob's by FUSE, in his own user and mount namespaces. Attributes: pid, of his process there."""
 
@@ -213,8 +219,7 @@ def test_exchanged_before_the_hook(tree: Path, syslog: Syslog, tmp_path: Path, r
         read = read_secret(tmp_path) if started.status == 0 else ""
         restore(swap)
         assert (started.status, read) == (1, ""), "the hook worked in a directory that bob chose"
-        message = container.failure(started).hook
-        assert_one_line(message if message.endswith("\n") else message + "\n", str(ROOTFS), swap.said)
+        assert_says(container, started, swap)
         assert content() == before
 
 
@@ -230,8 +235,7 @@ def test_exchanged_at_create_container(tree: Path, syslog: Syslog, runtime: str,
         started = container.start()
         restore(swap)
         assert started.status == 1
-        message = container.failure(started).hook
-        assert_one_line(message if message.endswith("\n") else message + "\n", str(ROOTFS), swap.said)
+        assert_says(container, started, swap)
 
 
 @pytest.mark.parametrize("name", ["directory-above", "volume", "mount-of-the-node"])
@@ -352,7 +356,7 @@ def test_volume_on_a_shared_volume(shared: Path, syslog: Syslog, runtime: str, n
     restore(swap)
     try:
         assert started.status == 1, "the hook worked in a directory that bob chose"
-        assert_one_line(container.failure(started).hook.rstrip("\n") + "\n", str(ROOTFS), swap.said)
+        assert_says(container, started, swap)
         assert content() == before
     finally:
         container.remove()
@@ -381,7 +385,7 @@ def test_the_node_mounts_meanwhile(shared: Path, syslog: Syslog, runtime: str, n
             assert container.ssh("echo here").checked().text == "here"
         else:
             assert started.status == 1, "the hook worked in a directory that bob chose"
-            assert_one_line(container.failure(started).hook.rstrip("\n") + "\n", str(ROOTFS), swap.said)
+            assert_says(container, started, swap)
             assert content() == before
     finally:
         container.remove()
