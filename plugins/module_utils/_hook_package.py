@@ -9,7 +9,9 @@ them: a container that starts during an upgrade takes all modules from the old o
 
 from __future__ import annotations
 
+import base64
 import glob
+import hashlib
 import inspect
 import json
 import os
@@ -24,7 +26,7 @@ from . import _bytecode, _files, _nobody
 if TYPE_CHECKING:
     from pathlib import Path
 
-BYTECODE = "bytecode"
+DIGESTS = "digests"  # beside the bytecode, written last: a JSON object, path of each of its files -> SHA-256
 RECORDS = "/var/lib/ocihooks-ssh"
 # Where the hook mounts its files in a container (files/hook/ssh_hook/spec/container_paths.py). It is a place on the
 # node too, so that it exists in a container that has the node's /opt for its own.
@@ -44,18 +46,32 @@ import posix
 import sys
 from marshal import loads
 
-file = posix.open({bytecode}, posix.O_RDONLY | posix.O_CLOEXEC)
-tag, _, position, size = posix.pread(file, 128, 0).decode().split()
-if tag == sys.implementation.cache_tag:
-    code, index = loads(posix.pread(file, int(size), int(position)))
-    exec(code, finder := {{"__name__": "ssh_hook.importer"}})
-    sys.meta_path.insert(0, finder["Finder"](file, index))
-else:  # the interpreter was upgraded since, and compiles the sources until the next deployment
-    sys.path.insert(0, {directory})
+directory = {directory}
+# An interpreter that was upgraded since finds no bytecode, and compiles the sources until the next deployment.
+bytecode = f"{{directory}}/{{sys.implementation.cache_tag}}"
+sys.path += [bytecode, directory]
+
+
+def load(stage):
+    try:
+        file = posix.open(f"{{bytecode}}/{{stage}}", posix.O_RDONLY | posix.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    content = posix.read(file, posix.fstat(file).st_size)
+    posix.close(file)
+    for name, parent, own_name, attributes, code in loads(content):
+        module = sys.modules[name] = type(sys)(name)
+        vars(module).update(attributes)
+        exec(code, vars(module))
+        if parent:
+            setattr(sys.modules[parent], own_name, module)
+
+
+load({cli})
 from ssh_hook.cli import main
 
 sys.exit(main(sys.argv[1:], {{
-{settings}}}))
+{settings}}}, load))
 """
 
 
@@ -132,8 +148,8 @@ def launcher_text(hook: Hook) -> str:
     """Return the launcher: a program that runs the package with these settings."""
     return LAUNCHER.format(
         python=hook.python,
-        bytecode=json.dumps(f"{hook.directory}/{_bytecode.PACKAGE}/{BYTECODE}"),
         directory=json.dumps(hook.directory),
+        cli=json.dumps(_bytecode.CLI),
         settings="".join(f"    {json.dumps(name)}: {json.dumps(value)},\n" for name, value in hook.settings.items()),
     )
 
@@ -158,7 +174,7 @@ def found_settings(hook: Hook) -> dict[str, str] | None:
 def launched(prefix: str) -> str:
     """Return the directory of the version that the launcher runs; empty if there is none."""
     text = _files.read(os.path.join(prefix, "bin/ssh_hook")).decode(errors="replace")
-    named = re.search(r'^ *sys\.path\.insert\(0, "(.*)"\)$', text, re.MULTILINE)
+    named = re.search(r'^directory = "(.*)"$', text, re.MULTILINE)
     return named.group(1) if named else ""
 
 
@@ -177,8 +193,9 @@ def versions(prefix: str) -> list[str]:
     return sorted(found, key=lambda path: (path == current, os.stat(path).st_mtime), reverse=True)
 
 
-def compiled(python: str, package: Mapping[str, str], directory: str) -> bytes:
-    """Return the bytecode of a package, path -> text, in a directory, which the hook's interpreter makes in isolation.
+def compiled(python: str, package: Mapping[str, str], directory: str) -> tuple[str, dict[str, bytes]]:
+    """Have the hook's interpreter compile a package, path -> text, in isolation. Return what it calls its bytecode, and
+    the files, path -> content, of the directory below `directory` that has this name.
 
     Root alone may have a hand in it, so it runs as root, and must have been verified.
 
@@ -195,7 +212,8 @@ def compiled(python: str, package: Mapping[str, str], directory: str) -> bytes:
         raise NotInstalled(f"{python} did not compile the hook within {SECONDS} seconds") from None
     if answer.returncode != 0:
         raise NotInstalled(f"{python} cannot compile the hook: {last_line(answer)}")
-    return answer.stdout
+    made = json.loads(answer.stdout)
+    return made["cache_tag"], {path: base64.b64decode(content) for path, content in made["files"].items()}
 
 
 def cache_tag(python: str) -> str:
@@ -243,13 +261,24 @@ def is_file(path: str, sha256: str) -> bool:
     return _files.digest(path) == sha256
 
 
-def has_bytecode(hook: Hook) -> bool:
-    """Return whether the bytecode is there, of these sources and by this interpreter."""
-    path = f"{hook.directory}/{_bytecode.PACKAGE}/{BYTECODE}"
-    if not _files.is_as(path, stat.S_IFREG | 0o644):
+def is_compiled(tree: str) -> bool:
+    """Return whether the bytecode in a directory is whole, and root's alone."""
+    try:
+        digests: dict[str, str] = json.loads(_files.read(os.path.join(tree, DIGESTS)))
+        return not any(compare_tree(tree, {**digests, DIGESTS: _files.digest(os.path.join(tree, DIGESTS)) or ""}, set()))
+    except (AttributeError, TypeError, ValueError):
         return False
-    tag, sources = cache_tag(hook.python), _bytecode.digest(below(hook.digests, PACKAGE_FOLDER))
-    return bool(tag) and _files.read(path).startswith(_bytecode.header(tag, sources))
+
+
+def write_bytecode(tree: str, files: Mapping[str, bytes]) -> None:
+    """Bring a directory of bytecode to these files, path -> content.
+
+    Raises:
+        OSError: a file cannot be written.
+    """
+    digests = {path: hashlib.sha256(content).hexdigest() for path, content in files.items()}
+    write_tree(tree, files, *compare_tree(tree, digests, {DIGESTS}))
+    _files.write(os.path.join(tree, DIGESTS), json.dumps(digests).encode())
 
 
 def install(hook: Hook, texts: Mapping[str, str] | None, check: bool) -> Change:
@@ -268,15 +297,16 @@ def install(hook: Hook, texts: Mapping[str, str] | None, check: bool) -> Change:
     package = os.path.join(hook.directory, _bytecode.PACKAGE)
     changed: list[str] = []
     stale_trees = []
-    for top, folder, others in ((package, PACKAGE_FOLDER, {BYTECODE}), (hook.libexec, SCRIPT_FOLDER, set[str]())):
+    for top, folder in ((package, PACKAGE_FOLDER), (hook.libexec, SCRIPT_FOLDER)):
         digests = below(hook.digests, folder)
-        wrong, stale, superfluous = compare_tree(top, digests, others)
+        wrong, stale, superfluous = compare_tree(top, digests, set())
         changed += [*wrong, *(os.path.join(top, name) for name in stale), *superfluous]
         if wrong or stale or superfluous:
             stale_trees.append((top, folder, wrong, stale, superfluous))
-    is_compiled = has_bytecode(hook) and not any(folder == PACKAGE_FOLDER for _top, folder, *_rest in stale_trees)
-    if not is_compiled:
-        changed.append(os.path.join(package, BYTECODE))
+    tree = os.path.join(hook.directory, cache_tag(hook.python) or "unknown")
+    is_current = is_compiled(tree) and not any(folder == PACKAGE_FOLDER for _top, folder, *_rest in stale_trees)
+    if not is_current:
+        changed.append(tree)
     is_completed = COMPLETION not in hook.digests or is_file(hook.completion, hook.digests[COMPLETION])
     if not is_completed:
         changed.append(hook.completion)
@@ -285,16 +315,19 @@ def install(hook: Hook, texts: Mapping[str, str] | None, check: bool) -> Change:
     if not check and texts is not None:
         for top, folder, wrong, stale, superfluous in stale_trees:
             _files.make_missing(os.path.dirname(top))
-            write_tree(top, below(texts, folder), wrong, stale, superfluous)
-        if not is_compiled:
-            content = compiled(hook.python, below(texts, PACKAGE_FOLDER), package)
-            _files.write(os.path.join(package, BYTECODE), content)
+            contents = {name: text.encode() for name, text in below(texts, folder).items()}
+            write_tree(top, contents, wrong, stale, superfluous)
+        if not is_current:
+            tag, files = compiled(hook.python, below(texts, PACKAGE_FOLDER), hook.directory)
+            tree = os.path.join(hook.directory, tag)
+            write_bytecode(tree, files)
         if not is_completed:
             _files.make_missing(os.path.dirname(hook.completion))
             _files.write(hook.completion, texts[COMPLETION].encode())
     for directory in (hook.directory, os.path.dirname(hook.launcher), MOUNT_POINT):
         _files.make_missing(os.path.dirname(directory), check)
         changed += [directory] * _files.update_directory(directory, check)
+    changed += _files.remove_others(hook.directory, {_bytecode.PACKAGE, os.path.basename(tree)}, check)
     old = [path for path in versions(hook.prefix) if path != hook.directory]
     launcher = install_launcher(hook, check)
     # The previous version stays: a starting container may be loading it.
@@ -314,7 +347,9 @@ def refuse_others(hook: Hook) -> None:
         raise NotInstalled(f"{hook.launcher} was not written by this role: set another ssh_hook_prefix")
 
 
-def write_tree(top: str, texts: Mapping[str, str], wrong: list[str], stale: list[str], superfluous: list[str]) -> None:
+def write_tree(
+    top: str, contents: Mapping[str, bytes], wrong: list[str], stale: list[str], superfluous: list[str]
+) -> None:
     """Mend what `compare_tree` found.
 
     Raises:
@@ -326,7 +361,7 @@ def write_tree(top: str, texts: Mapping[str, str], wrong: list[str], stale: list
         path = os.path.join(top, name)
         if os.path.isdir(path) and not os.path.islink(path):
             _files.remove(path)
-        _files.write(path, texts[name].encode())
+        _files.write(path, contents[name])
     for path in superfluous:
         _files.remove(path)
 

@@ -450,28 +450,29 @@ def test_an_ordinary_user_waits_at_the_sites_port(daemons_home: Path) -> None:
     assert (answer.returncode, answer.stderr) == (1, f"ssh_hook: error: {said}\n")
 
 
-def imported(command: str | Path) -> list[str]:
-    """The loader, as Python prints it, of each of the hook's modules that `command --help` imports."""
+def imported(command: str | Path, *arguments: str, state: str = "") -> list[str]:
+    """The loader, as Python prints it, of each of the hook's modules that this command imports from a file of its own."""
     traced = subprocess.run(
-        ["/usr/bin/python3", "-BISv", command, "--help"], capture_output=True, text=True, check=True
+        ["/usr/bin/python3", "-BISv", command, *arguments], input=state, capture_output=True, text=True, check=True
     ).stderr
     return re.findall(r"^import 'ssh_hook[a-z_.]*' # <(\S+)", traced, re.MULTILINE)
 
 
 def test_the_hook_runs_from_the_bytecode_that_was_installed() -> None:
-    assert set(imported(LAUNCHER)) == {"ssh_hook.importer.Finder"}
+    assert {loader.rpartition(".")[2] for loader in imported(LAUNCHER, "--help")} == {"SourcelessFileLoader"}
+
+
+def test_a_stage_is_loaded_from_one_file() -> None:
+    state = {"ociVersion": "1.0.0", "id": "gone", "status": "stopped", "pid": 0, "bundle": "/tmp"}
+    assert imported(LAUNCHER, "start-ssh-daemon", state=json.dumps(state)) == []
 
 
 def test_the_hook_runs_from_its_sources_where_the_interpreter_was_upgraded(tmp_path: Path) -> None:
-    bytecode = package() / "ssh_hook/bytecode"
-    other = tmp_path / "bytecode"
-    tag, blank, rest = bytecode.read_bytes().partition(b" ")
-    other.write_bytes(b"cpython-27".ljust(len(tag)) + blank + rest)
     launcher = tmp_path / "ssh_hook"
-    launcher.write_text(LAUNCHER.read_text(encoding="utf-8").replace(str(bytecode), str(other)), encoding="utf-8")
-    loaders = imported(launcher)
-    assert loaders
-    assert not any("bytecode" in loader for loader in loaders)
+    text = LAUNCHER.read_text(encoding="utf-8")
+    assert "{sys.implementation.cache_tag}" in text
+    launcher.write_text(text.replace("{sys.implementation.cache_tag}", "cpython-27"), encoding="utf-8")
+    assert {loader.rpartition(".")[2] for loader in imported(launcher, "--help")} == {"SourceFileLoader"}
 
 
 def test_a_second_run_changes_nothing_also_in_check_mode() -> None:
@@ -819,9 +820,9 @@ def test_packages_that_cannot_be_loaded_are_one_sentence() -> None:
 def test_what_was_changed_is_found_and_repaired() -> None:
     right = listing()
     module = package() / "ssh_hook/spec/settings.py"
-    compiled = package() / "ssh_hook/bytecode"
+    [compiled] = package().glob("*/ssh_hook/cli.pyc")
     module.write_text("raise SystemExit('harmed')\n", encoding="utf-8")
-    compiled.write_bytes(b"cpython-27" + compiled.read_bytes()[10:])
+    compiled.write_bytes(compiled.read_bytes()[:-1])
     (package() / "ssh_hook/extra.py").write_text("", encoding="utf-8")
     LAUNCHER.write_text("#!/bin/sh\n", encoding="utf-8")
     HOOK_JSON.write_text("{}\n", encoding="utf-8")

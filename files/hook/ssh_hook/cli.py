@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def main(arguments: list[str], defaults: dict[str, str]) -> int:
+def main(arguments: list[str], defaults: dict[str, str], load: Callable[[str], None] = lambda _stage: None) -> int:
     """Run one command; return the exit status: 0, or 1 after an error that was reported.
+
+    `load` is the launcher's: it loads all modules of a stage at once, so that nothing is left to import.
 
     `defaults` are the site's settings. The caller's environment overrides them, except PYTHON_PACKAGES: colon-separated
     directories that hold cryptography and pyroute2. For an OCI runtime the environment has all settings.
@@ -24,7 +26,7 @@ def main(arguments: list[str], defaults: dict[str, str]) -> int:
     packages = defaults.get("PYTHON_PACKAGES", "")  # the site decides where to import from, not the caller
     stage = {"start-ssh-daemon": _run_stage, "start-in-enroot": _run_in_enroot}.get(" ".join(arguments))
     if stage is not None:
-        status = _report_failure(lambda: stage([path for path in packages.split(":") if path]))
+        status = _report_failure(lambda: stage([path for path in packages.split(":") if path], load))
         if log.kept:
             _keep_messages()
         os._exit(status)  # nothing is left to flush, and the interpreter's finalization would take 2 ms of the start
@@ -51,25 +53,28 @@ def _keep_messages() -> None:
         pass  # syslog has them
 
 
-def _run_stage(packages: list[str]) -> int:
+def _run_stage(packages: list[str], load: Callable[[str], None]) -> int:
     """Run the stage that the state on standard input calls for; import only the modules that this stage needs."""
     _prepare_stage()
     state = read_state(0)
     log.subject = (state.id, state.bundle)
     if state.status == "stopped":
+        load("poststop")
         from .stages.poststop import poststop
 
         poststop(state)
     else:
+        load("create_runtime")
         from .stages.create_runtime import create_runtime
 
         create_runtime(state, packages)
     return 0
 
 
-def _run_in_enroot(packages: list[str]) -> int:
+def _run_in_enroot(packages: list[str], load: Callable[[str], None]) -> int:
     """Run the stage for enroot, which calls no OCI runtime."""
     umask = _prepare_stage()
+    load("enroot")
     from .stages.enroot import start_in_enroot
 
     start_in_enroot(umask, packages)

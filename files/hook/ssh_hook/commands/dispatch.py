@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from importlib import import_module
 from typing import NoReturn, Protocol
 
 from .. import VERSION
@@ -55,53 +56,8 @@ class _Parser(ArgumentParser):
 
 def _load(name: str) -> Command:
     """Import the command's module, and no other command's."""
-    if name == "keygen":
-        from . import keygen
-
-        return keygen
-    if name == "check-user-has-sshkeys":
-        from . import check_user_has_sshkeys
-
-        return check_user_has_sshkeys
-    if name == "client-config":
-        from . import client_config
-
-        return client_config
-    if name == "connect":
-        from . import connect
-
-        return connect
-    if name == "wait":
-        from . import wait
-
-        return wait
-    if name == "status":
-        from . import status
-
-        return status
-    if name == "why":
-        from . import why
-
-        return why
-    if name == "doctor":
-        from . import doctor
-
-        return doctor
-    if name == "options":
-        from . import options
-
-        return options
-    if name == "attach":
-        from . import attach
-
-        return attach
-    if name == "detach":
-        from . import detach
-
-        return detach
-    from . import sweep
-
-    return sweep
+    command: Command = import_module(f".{name.replace('-', '_')}", __package__)
+    return command
 
 
 def parse(name: str, words: list[str]) -> tuple[Command, Namespace]:

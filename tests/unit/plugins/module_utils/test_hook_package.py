@@ -3,6 +3,7 @@ root."""
 
 from __future__ import annotations
 
+import marshal
 import os
 import sys
 from collections.abc import Callable
@@ -11,17 +12,20 @@ from pathlib import Path
 import pytest
 from ansible_collections.ocihooks.ssh.plugins.module_utils import _bytecode as bytecode
 from ansible_collections.ocihooks.ssh.plugins.module_utils import _hook_package as hook_package
-from ssh_hook import importer
 from ssh_hook.host.engine import directory_of_copies
 from ssh_hook.spec import container_paths
 
 PACKAGE = {
     "__init__.py": "# the package\n",
     "cli.py": "from .spec.settings import PORT\n",
-    "importer.py": "# the importer\n",
     "program.sh": '#!/bin/sh\necho "is no module"\n',
     "spec/__init__.py": "# a room\n",
     "spec/settings.py": "PORT = 22\n",
+    "stages/__init__.py": "# another\n",
+    "stages/create_runtime.py": "from ..spec.settings import PORT\nfrom . import poststop\n",
+    "stages/enroot.py": "from . import create_runtime\n",
+    "stages/poststop.py": "def poststop():\n    from ..spec import late\n    return late\n",
+    "spec/late.py": "",
 }
 
 
@@ -71,7 +75,7 @@ SOURCES = {
 def hook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> hook_package.Hook:
     os.umask(0o022)
     monkeypatch.setattr(
-        hook_package, "LAUNCHER", "#{python}\n# {bytecode} {settings}\nsys.path.insert(0, {directory})\n"
+        hook_package, "LAUNCHER", "#{python}\n# {cli} {settings}\ndirectory = {directory}\n"
     )
     monkeypatch.setattr(hook_package, "RECORDS", str(tmp_path / "records"))
     monkeypatch.setattr(hook_package, "MOUNT_POINT", str(tmp_path / "containers/ssh"))
@@ -128,14 +132,46 @@ def test_nothing_is_changed_until_the_sources_are_at_hand(hook: hook_package.Hoo
     assert Path(hook.completion).with_name("of_another").exists()
 
 
-def test_bytecode_of_another_interpreter_is_made_anew(hook: hook_package.Hook) -> None:
+def compiled_tree(hook: hook_package.Hook) -> Path:
+    return Path(hook.directory, str(sys.implementation.cache_tag))
+
+
+def test_bytecode_of_another_interpreter_is_removed_when_there_is_ours(hook: hook_package.Hook) -> None:
     installed(hook)
-    path = Path(hook.directory, "ssh_hook/bytecode")
-    right = path.read_bytes()
-    assert right.startswith(sys.implementation.cache_tag.encode() + b" ")
-    path.write_bytes(b"cpython-27" + right[10:])
-    assert hook_package.install(hook, SOURCES, check=False).files == [str(path)]
-    assert path.read_bytes() == right
+    tree = compiled_tree(hook)
+    right = listing(tree)
+    tree.rename(tree.with_name("cpython-27"))
+    changed = hook_package.install(hook, SOURCES, check=False).files
+    assert changed == [str(tree), f"{hook.directory}/cpython-27"]
+    assert listing(tree) == right
+    assert not installed(hook, check=True)
+
+
+@pytest.mark.parametrize("name", ["create_runtime", "ssh_hook/cli.pyc", "digests"])
+@pytest.mark.parametrize(
+    "harm",
+    [Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:-1]), lambda path: path.chmod(0o666)],
+    ids=["missing", "cut", "mode"],
+)
+def test_bytecode_that_was_harmed_is_made_anew(
+    hook: hook_package.Hook, name: str, harm: Callable[[Path], None]
+) -> None:
+    installed(hook)
+    tree = compiled_tree(hook)
+    right = listing(tree)
+    harm(tree / name)
+    assert hook_package.install(hook, SOURCES, check=False).files == [str(tree)]
+    assert listing(tree) == right
+
+
+def test_a_stage_has_each_module_once_and_those_it_imports_before_it() -> None:
+    files = bytecode.bytecode(PACKAGE, "/opt/hook")
+    names = {stage: [entry[0] for entry in marshal.loads(files[stage])] for stage in bytecode.STAGES}
+    assert names["cli"] == ["ssh_hook", "ssh_hook.spec", "ssh_hook.spec.settings", "ssh_hook.cli"]
+    stages = ["ssh_hook.stages", "ssh_hook.stages.poststop", "ssh_hook.stages.create_runtime"]
+    assert names["create_runtime"] == stages
+    assert names["poststop"] == stages[:2]
+    assert names["enroot"] == [*stages, "ssh_hook.stages.enroot"]
 
 
 def test_old_versions_are_removed_but_the_previous_one(hook: hook_package.Hook) -> None:
@@ -146,7 +182,7 @@ def test_old_versions_are_removed_but_the_previous_one(hook: hook_package.Hook) 
         os.utime(directory, (1000 - age, 1000 - age))  # the one that the launcher runs need not be the newest
     launcher = Path(hook.launcher)
     launcher.parent.mkdir()
-    launcher.write_text(f'if True:\n    sys.path.insert(0, "{hook.prefix}/lib/ssh_hook-previous")\n', encoding="utf-8")
+    launcher.write_text(f'if True:\ndirectory = "{hook.prefix}/lib/ssh_hook-previous"\n', encoding="utf-8")
     assert hook_package.versions(hook.prefix) == [
         f"{hook.prefix}/lib/ssh_hook-{name}" for name in ("previous", *names[:2])
     ]
@@ -189,8 +225,7 @@ def test_settings_are_found_only_of_a_hook_that_is_whole(tmp_path: Path, monkeyp
     monkeypatch.setattr(hook_package._nobody, "rights", dict)
     sources = {
         **SOURCES,
-        "package/cli.py": "def main(arguments, settings):\n    return 0\n",
-        "package/importer.py": Path(importer.__file__).read_text(encoding="utf-8"),
+        "package/cli.py": "def main(arguments, settings, load):\n    return 0\n",
     }
     settings = {"HOOK_BASE_DIR": '/odd "home": \\', "SSH_KEY_TYPE": "ed25519"}
     hook = hook_package.Hook(str(tmp_path / "hook"), sys.executable, settings, bytecode.digests(sources))
@@ -221,7 +256,7 @@ def test_a_launcher_that_would_not_run_never_replaces_the_old_one(tmp_path: Path
     launcher.parent.mkdir()
     launcher.write_text("old\n", encoding="utf-8")
     assert hook_package.install_launcher(hook, check=True) == ("old\n", hook_package.launcher_text(hook))
-    with pytest.raises(hook_package.NotInstalled, match=f"^{launcher} would not run, and stays as it is: FileNotFound"):
+    with pytest.raises(hook_package.NotInstalled, match=f"^{launcher} would not run, and stays as it is: ModuleNotFound"):
         hook_package.install_launcher(hook, check=False)
     assert launcher.read_text(encoding="utf-8") == "old\n"
     assert '    "NAME": "a \\"value\\"",\n' in hook_package.launcher_text(hook)
