@@ -31,7 +31,12 @@ PACKAGE = "ssh_hook"
 INIT = ".__init__"
 # What the launcher loads first, and what that loads by these names when it knows which it needs.
 CLI = "cli"
-STAGES = {CLI: "cli", "create_runtime": "stages.create_runtime", "poststop": "stages.poststop", "enroot": "stages.enroot"}
+STAGES = {
+    CLI: "cli",
+    "create_runtime": "stages.create_runtime",
+    "poststop": "stages.poststop",
+    "enroot": "stages.enroot",
+}
 PYC_HEADER = importlib.util.MAGIC_NUMBER + bytes(12)  # PEP 552; no source lies beside the file, so there is no date
 
 

@@ -265,7 +265,9 @@ def is_compiled(tree: str) -> bool:
     """Return whether the bytecode in a directory is whole, and root's alone."""
     try:
         digests: dict[str, str] = json.loads(_files.read(os.path.join(tree, DIGESTS)))
-        return not any(compare_tree(tree, {**digests, DIGESTS: _files.digest(os.path.join(tree, DIGESTS)) or ""}, set()))
+        return not any(
+            compare_tree(tree, {**digests, DIGESTS: _files.digest(os.path.join(tree, DIGESTS)) or ""}, set())
+        )
     except (AttributeError, TypeError, ValueError):
         return False
 

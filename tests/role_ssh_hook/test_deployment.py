@@ -451,7 +451,7 @@ def test_an_ordinary_user_waits_at_the_sites_port(daemons_home: Path) -> None:
 
 
 def imported(command: str | Path, *arguments: str, state: str = "") -> list[str]:
-    """The loader, as Python prints it, of each of the hook's modules that this command imports from a file of its own."""
+    """The loader, as Python prints it, of each of the hook's modules that this command imports one by one."""
     traced = subprocess.run(
         ["/usr/bin/python3", "-BISv", command, *arguments], input=state, capture_output=True, text=True, check=True
     ).stderr

@@ -74,9 +74,7 @@ SOURCES = {
 @pytest.fixture
 def hook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> hook_package.Hook:
     os.umask(0o022)
-    monkeypatch.setattr(
-        hook_package, "LAUNCHER", "#{python}\n# {cli} {settings}\ndirectory = {directory}\n"
-    )
+    monkeypatch.setattr(hook_package, "LAUNCHER", "#{python}\n# {cli} {settings}\ndirectory = {directory}\n")
     monkeypatch.setattr(hook_package, "RECORDS", str(tmp_path / "records"))
     monkeypatch.setattr(hook_package, "MOUNT_POINT", str(tmp_path / "containers/ssh"))
     monkeypatch.setattr(hook_package, "install_launcher", lambda hook, check: None)
@@ -256,7 +254,9 @@ def test_a_launcher_that_would_not_run_never_replaces_the_old_one(tmp_path: Path
     launcher.parent.mkdir()
     launcher.write_text("old\n", encoding="utf-8")
     assert hook_package.install_launcher(hook, check=True) == ("old\n", hook_package.launcher_text(hook))
-    with pytest.raises(hook_package.NotInstalled, match=f"^{launcher} would not run, and stays as it is: ModuleNotFound"):
+    with pytest.raises(
+        hook_package.NotInstalled, match=f"^{launcher} would not run, and stays as it is: ModuleNotFound"
+    ):
         hook_package.install_launcher(hook, check=False)
     assert launcher.read_text(encoding="utf-8") == "old\n"
     assert '    "NAME": "a \\"value\\"",\n' in hook_package.launcher_text(hook)
