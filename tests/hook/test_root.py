@@ -84,6 +84,9 @@ SWAPS = {
     ),
     "volume": VOLUME,
     "volume-with-volumes": VOLUME._replace(volumes=((TOP, "/b"),)),
+    "volume-on-a-volume": Swap(
+        f"{_UP}; ln -s b/node image/rootfs", f"rm image/rootfs; {_DOWN}", ((TOP, "/b"), (NODE, "/b/node"))
+    ),
     "mount-of-the-node": link("/home"),
     "inherited": Swap(
         "mv image true; mkdir image; mv inherited image/rootfs",

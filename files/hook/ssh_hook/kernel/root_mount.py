@@ -19,6 +19,8 @@ from .mounts import mount_id
 from .rootfs import open_in_root
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from .process import Process
 
 _NO_MOUNT = b"4294967295"  # ids are below 2**31
@@ -90,17 +92,24 @@ class _Table:
 
     def has_bind(self, other: _Table, mount: bytes) -> bool:
         """Tell whether the directory that a mount of the table `other` shows is bound on itself here too."""
+        return any(self.is_on_itself(known) for known in self._counterparts(other, mount))
+
+    def has_copied(self, other: _Table, mount: bytes) -> bool:
+        """Tell whether a mount of the table `other` is here too, at the same place."""
+        path = other.line(mount)[_PATH]
+        return any(self.line(known)[_PATH] == path for known in self._counterparts(other, mount))
+
+    def _counterparts(self, other: _Table, mount: bytes) -> Iterator[bytes]:
+        """Yield the mounts here that show the same directory as a mount of the table `other`, below such devices."""
         devices, root = other.devices(mount), other.line(mount)[_ROOT]
         word = b" %s %s " % (devices[0], root)
         place = self._data.find(word)
         while place >= 0:
             fields = self._fields(self._data.rindex(b"\n", 0, place) + 1)
             known = fields[_ID]
-            is_found = fields[_DEVICE] == devices[0] and fields[_ROOT] == root and self.devices(known) == devices
-            if is_found and self.is_on_itself(known):
-                return True
+            if fields[_DEVICE] == devices[0] and fields[_ROOT] == root and self.devices(known) == devices:
+                yield known
             place = self._data.find(word, self._data.index(b"\n", place))
-        return False
 
     def is_newest_bind(self, mount: bytes) -> bool:
         """Tell whether a mount is bound on its own directory, and no bind outside of it is newer.
@@ -205,8 +214,12 @@ def _is_root_of_mount(directory: int, ancestors: list[bytes]) -> bool:
 
 
 def _is_made(mount: bytes, table: _Table, outside: Outside | None) -> bool:
-    """Tell whether the runtime has bound this mount, and not its parent, which then is inherited."""
+    """Tell whether the runtime has bound this mount, and none above it: a volume may be bound on itself as well.
+
+    All that is above the root is a copy of what is outside. Only binds are looked at: the root is one itself.
+    """
     if outside is None:
         return table.is_newest_bind(mount)
     outer = _Table(outside.mountinfo)
-    return table.is_own(mount, outer) and not table.is_own(table.parent(mount), outer)
+    above = [known for known in table.ancestors(mount) if table.is_bind_of_parent(known)]
+    return table.is_own(mount, outer) and all(outer.has_copied(table, known) for known in above)

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from ssh_hook.errors import HookError
 from ssh_hook.kernel import root_mount
 from ssh_hook.kernel.root_mount import Outside, open_root_mount
 
@@ -47,3 +48,23 @@ def test_a_root_that_is_its_own_parent_ends_the_search(monkeypatch: pytest.Monke
     os.close(made.descriptor)
     assert made.mount == b"30"
     assert made.above != b"1"  # on which it is already: nobody can pivot there, and it has to be moved
+
+
+ABOVE = line(1, 0, "0:2", "/", "/") + line(20, 1, "0:2", "/data", "/project")  # a bind of one directory on another
+MADE = line(29, 20, "0:2", "/data/image", "/project/image")  # the runtime's
+
+
+def test_a_bind_above_the_root_is_a_copy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    inner = ABOVE + line(BUNDLE, 20, "0:2", "/data/image", "/project/image")
+    made = call(monkeypatch, tmp_path, inner, ABOVE, above=20)
+    os.close(made.descriptor)
+    assert (made.mount, made.above) == (b"30", b"0")
+
+
+@pytest.mark.parametrize("volume", ["0:2", "0:3"], ids=["same-device", "another"])
+def test_a_volume_bound_on_itself_on_a_volume(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, volume: str) -> None:
+    mounts = line(21, 1, "0:3", "/", "/scratch")
+    inner = ABOVE + mounts + MADE + line(31, 29, volume, "/v", "/project/image/b")
+    inner += line(BUNDLE, 31, volume, "/v/w", "/project/image/b/w")
+    with pytest.raises(HookError, match="is not where its OCI runtime has mounted it"):
+        call(monkeypatch, tmp_path, inner, ABOVE + mounts, above=31)
