@@ -32,8 +32,9 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cache
 from typing import NamedTuple
 
+from ._kernel.lean import MAX_LINKS
 from ._kernel.ownership import other_writers
-from ._kernel.resolution import MAX_LINKS, File, UnreachableError, open_above, open_entry, resolve
+from ._kernel.resolution import File, UnreachableError, open_above, open_entry, resolve
 
 Identity = tuple[int, int]
 """Device and inode number of a file."""

@@ -29,6 +29,7 @@ else:
 
 __all__ = ["os", "signal", "stat"]
 
+MAX_LINKS = 40  # that the kernel follows in one path
 _CHUNK = 1 << 16  # bytes; os.read() allocates as much as it is asked for
 _NO_LIMIT = 1 << 62  # bytes
 _MAX_DIGITS = 40  # of a number in JSON: int() takes quadratic time

@@ -11,12 +11,10 @@ from __future__ import annotations
 
 import errno
 
-from .lean import TYPE_CHECKING, os, stat
+from .lean import MAX_LINKS, TYPE_CHECKING, os, stat
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-MAX_LINKS = 40  # of the kernel, for one path
 
 _HANDLE = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 

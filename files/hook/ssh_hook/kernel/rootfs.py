@@ -13,14 +13,13 @@ import errno
 from ..errors import HookError, NotCreatedError
 from . import syscalls
 from .identity import ROOT, ActingAs, Identity
-from .lean import TYPE_CHECKING, closing, create_file, fsencode, os, read_all, split, stat
+from .lean import MAX_LINKS, TYPE_CHECKING, closing, create_file, fsencode, os, read_all, split, stat
 from .mounts import mount_id
 from .pidfile import open_pidfile
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-MAX_LINKS = 40  # the kernel's own limit
 _RUNTIME_DIRECTORIES = ("/run/", "/var/run/", "/tmp/", "/var/tmp/")
 ENTRY, MOUNT, CONTENT = "entry", "mount", "content"  # kinds of changes
 _ATTEMPTS = 100  # openat2 fails with EAGAIN where something was renamed meanwhile

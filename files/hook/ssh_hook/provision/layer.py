@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from ..errors import HookError, printable
 from ..kernel import syscalls
-from ..kernel.lean import TYPE_CHECKING, closing, create_file, os, read_all, stat
+from ..kernel.lean import MAX_LINKS, TYPE_CHECKING, closing, create_file, os, read_all, stat
 from ..kernel.mounts import clone_tree, mount_bind, mount_id, mount_layers, mount_tmpfs, move_mount
-from ..kernel.rootfs import MAX_LINKS, Rootfs
+from ..kernel.rootfs import Rootfs
 
 if TYPE_CHECKING:
     from ..kernel.identity import Identity
