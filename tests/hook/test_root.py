@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -300,19 +301,60 @@ def serve_request(path: Path, command: list[str], engine: subprocess.Popen[bytes
 
 
 @pytest.mark.parametrize("options", [[], ["--no-pivot"]], ids=["pivot", "no-pivot"])
-@pytest.mark.parametrize("name", ["volume", "inherited"])
-def test_exchanged_after_the_hook(tree: Path, options: list[str], name: str) -> None:
-    """crun takes the other mount for the root: Dropbear, which was set up in the first one, ends at its gate."""
+@pytest.mark.parametrize(("runtime", "name"), [("crun", "volume"), ("crun", "inherited"), ("runc", "volume")])
+def test_exchanged_after_the_hook(tree: Path, runtime: str, name: str, options: list[str]) -> None:
+    """The runtime takes the other mount for the root: Dropbear, which was set up in the first one, ends at its gate.
+
+    runc needs a /proc there.
+    """
     swap = SWAPS[name]._replace(before="true", after=SWAPS[name].before)
+    if runtime == "runc":
+        swap = swap._replace(volumes=(*swap.volumes, (Path("/proc"), "/b/rootfs/proc")))
     with ExitStack() as stack:
         if swap.without:
             run(["mount", "--bind", NODE, BOBS / swap.without]).checked()
         stack.callback(lambda: restore(SWAPS[name]))
-        container = create("crun", swap)
+        container = create(runtime, swap)
         stack.callback(container.remove)
         container.start(*options).checked()
         assert container.path("/secret").exists()  # so the container has the directory of the node's
         wait_for(lambda: not dropbears(), "end of Dropbear")
+
+
+# Mounts a file system that never answers, in the mount namespace of the container's first process.
+MUTE = f"""
+import ctypes, json, os, sys, time
+os.setns(os.open("/proc/" + str(json.load(sys.stdin)["pid"]) + "/ns/mnt", os.O_RDONLY), os.CLONE_NEWNS)
+server = os.open("/dev/fuse", os.O_RDWR)
+options = f"fd={{server}},rootmode=40755,user_id=0,group_id=0,allow_other"
+if ctypes.CDLL(None).mount(b"none", b"{BOBS}", b"fuse", 0, options.encode()):
+    raise SystemExit("not mounted")
+if os.fork() == 0:
+    for descriptor in (0, 1, 2):
+        os.dup2(os.open("/dev/null", os.O_RDWR), descriptor)
+    open("{TOP}/mute", "w").write(str(os.getpid()))
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("runtime", ["crun", "runc"])
+def test_root_that_hangs(tree: Path, runtime: str) -> None:
+    """It has a sentence of its own: nobody has renamed anything."""
+
+    def change(config: dict[str, Any]) -> None:
+        config["root"]["path"] = str(ROOTFS)
+        hook = {"path": "/usr/bin/python3", "args": ["python3", "-ISB", "-c", MUTE]}
+        config["hooks"]["createRuntime"].insert(0, hook)
+
+    container = plain_create(runtime, "busybox", change=change)
+    try:
+        started = container.start()
+        assert started.status == 1
+        said = ("no answer within", "the file system of its user's keys, of its root directory, its home or another")
+        assert_one_line(container.failure(started).hook.rstrip("\n") + "\n", *said)
+    finally:
+        os.kill(int((TOP / "mute").read_text(encoding="ascii")), signal.SIGKILL)
+        container.remove()
 
 
 SHARED = TOP / "shared"
@@ -426,6 +468,33 @@ def test_root_below_a_link(tree: Path, options: list[str]) -> None:
     try:
         container.start(*options).checked()
         assert container.ssh("echo here").checked().text == "here"
+    finally:
+        container.remove()
+
+
+@pytest.fixture
+def alices_tree(nothing_left: None) -> Iterator[Path]:
+    """An image's tree in alice's home, hers, and a link to the directory above it."""
+    top = Path("/home/alice/trees")
+    (top / "real").mkdir(parents=True)
+    (top / "link").symlink_to("real")
+    run(["cp", "-rT", (IMAGES / "busybox.rootfs").resolve(), top / "real/tree"]).checked()
+    run(["chown", "-R", "--no-dereference", f"{ALICE}:{ALICE}", top]).checked()
+    yield top
+    shutil.rmtree(top)
+
+
+@pytest.mark.parametrize(("runtime", "above"), [("crun", "real"), ("crun", "link"), ("runc", "real")])
+@pytest.mark.parametrize("name", ["podman", "rootless"])
+def test_podman_with_a_users_tree(alices_tree: Path, name: str, runtime: str, above: str) -> None:
+    """runc refuses links itself."""
+    engine = Engine(f"podman-{runtime}" if name == "podman" else name)
+    if name == "rootless":
+        engine.podman = as_user(ALICE, "podman", "--runtime", runtime)
+    container = engine.start(str(alices_tree / above / "tree"))
+    try:
+        assert container.ssh("echo here").checked().text == "here"
+        assert container.path("/").samefile(alices_tree / "real/tree")
     finally:
         container.remove()
 

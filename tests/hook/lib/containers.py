@@ -336,7 +336,10 @@ def podman_start(
     home: str = "/home/alice",
     name: str | None = None,
 ) -> Podman:
-    """`podman run --detach`, as alice with her home (rootless: as the container's root, with the image's), and ssh."""
+    """`podman run --detach`, as alice with her home (rootless: as the container's root, with the image's), and ssh.
+
+    `image` is one of the tests' images, or the absolute path of a root file system.
+    """
     name = new_name() if name is None else name
     errors = HookErrors()
     arguments = ["--detach", "--name", name, "--network", network]
@@ -351,7 +354,8 @@ def podman_start(
         arguments += ["--env", f"{key}={value}"]
     container = Podman(engine, name, errors)
     global_options = ["--hooks-dir", str(hooks_dir)] if hooks_dir else []
-    arguments += [*options, f"localhost/ssh-test/{image}", *command]
+    source = ["--rootfs", image] if image.startswith("/") else [f"localhost/ssh-test/{image}"]
+    arguments += [*options, *source, *command]
 
     def attempt() -> Result:
         started = container.podman(*global_options, "run", *arguments)

@@ -183,6 +183,10 @@ def open_root_mount(path: str, process: int, outside: Outside | None) -> RootMou
         if is_hosts:
             raise HookError(f"the container's root directory {path} is the host's own")
         mountinfo = read_file("mountinfo", process)
+        if not mountinfo:
+            raise HookError(
+                "the container's first process can reach no mount: somebody has unmounted its root directory meanwhile"
+            )
         table = _Table(mountinfo)
         mount = mount_id(descriptor)
         ancestors = table.ancestors(mount) if mount in table else []

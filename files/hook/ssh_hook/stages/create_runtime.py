@@ -210,8 +210,8 @@ class Supervisor:
     def _timeout_error(self) -> HookError:
         return LateError(
             f"cannot set the container up: no answer within {_TIMEOUT:.0f} s: the file system of its user's keys, of "
-            "its home or of another volume hangs, or somebody holds a directory there, or has stopped a process of the "
-            "hook's"
+            "its root directory, its home or another volume hangs, or somebody holds a directory there, or has stopped "
+            "a process of the hook's"
         )
 
     def _write_record(self, daemon: Forked) -> None:

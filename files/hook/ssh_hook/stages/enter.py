@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import sys
 
-from ..errors import HookError
+from ..errors import CONTAINER_ENDED, HookError
 from ..kernel.identity import Identity
 from ..kernel.ids import become
 from ..kernel.lean import TYPE_CHECKING, os, stat
@@ -46,7 +46,12 @@ def open_root(context: StartContext) -> RootMount | None:
     """
     if context.opened is not None:
         return None
-    return open_root_mount(context.container.rootfs, context.process, _outside(context))
+    try:
+        return open_root_mount(context.container.rootfs, context.process, _outside(context))
+    except (HookError, OSError):
+        if context.init.is_alive():
+            raise
+        raise HookError(CONTAINER_ENDED) from None
 
 
 def _outside(context: StartContext) -> Outside | None:

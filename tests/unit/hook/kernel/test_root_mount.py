@@ -68,3 +68,9 @@ def test_a_volume_bound_on_itself_on_a_volume(monkeypatch: pytest.MonkeyPatch, t
     inner += line(BUNDLE, 31, volume, "/v/w", "/project/image/b/w")
     with pytest.raises(HookError, match="is not where its OCI runtime has mounted it"):
         call(monkeypatch, tmp_path, inner, ABOVE + mounts, above=31)
+
+
+def test_a_process_that_can_reach_no_mount(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The mount of its root directory is in no namespace any more: nobody has renamed anything."""
+    with pytest.raises(HookError, match="can reach no mount"):
+        call(monkeypatch, tmp_path, "", ABOVE, above=20)

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ssh_hook.errors import CONTAINER_ENDED, HookError
+from ssh_hook.kernel.process import Process
+from ssh_hook.stages.enter import open_root
 
 HOOK = Path(__file__).resolve().parents[4] / "files" / "hook"
 # Enters a container whose namespaces, when they are joined, and whose root directory, when it is looked into, have a
@@ -51,3 +59,21 @@ def test_no_module_comes_from_an_image_that_is_joined(tmp_path: Path) -> None:
 
 def test_no_module_comes_from_a_root_directory_that_was_entered_before(tmp_path: Path) -> None:
     assert enter(tmp_path, "attach") == ["before imported", "open"]
+
+
+def test_a_container_that_has_ended_has_no_root() -> None:
+    """It is a zombie then, or gone: what procfs says of it is no reason to blame whoever may rename directories."""
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    init = Process(pid)
+    container = SimpleNamespace(rootfs="/run")
+    context: Any = SimpleNamespace(container=container, init=init, process=init.directory, namespaces=(), opened=None)
+    for _is_reaped in (False, True):
+        with pytest.raises(HookError) as refused:
+            open_root(context)
+        assert str(refused.value) == CONTAINER_ENDED
+        if not _is_reaped:
+            os.waitpid(pid, 0)
+    init.close()
