@@ -160,7 +160,14 @@ def hooks(swap: Swap, settings: dict[str, str], pid: int = 0) -> list[dict[str, 
     return [first, hook_json(settings), last]
 
 
-def create(runtime: str, swap: Swap, root: str | Path = ROOTFS, pid: int = 0, stage: str = "createRuntime") -> Plain:
+def create(
+    runtime: str,
+    swap: Swap,
+    root: str | Path = ROOTFS,
+    pid: int = 0,
+    stage: str = "createRuntime",
+    propagation: str = "",
+) -> Plain:
     """Make alice's container with the root file system `root`, whose parents bob exchanges."""
     settings = {**SETTINGS, **({"JOIN_NAMESPACES": "false"} if stage == "createContainer" else {})}
 
@@ -168,6 +175,8 @@ def create(runtime: str, swap: Swap, root: str | Path = ROOTFS, pid: int = 0, st
         config["root"]["path"] = str(root)
         config["mounts"] += [bind(*volume) for volume in swap.volumes]
         config["hooks"][stage] = hooks(swap, settings, pid)
+        if propagation:
+            config["linux"]["rootfsPropagation"] = propagation
 
     return plain_create(runtime, "busybox", change=change, stage=stage)
 
@@ -443,14 +452,20 @@ def dropbears() -> list[int]:
 
 
 @pytest.mark.parametrize("runtime", ["crun", "runc"])
-@pytest.mark.parametrize("propagation", ["shared", "slave", "private"])
-def test_root_on_a_mount_of_any_propagation(tree: Path, runtime: str, propagation: str) -> None:
-    """systemd makes all mounts of a node shared; the runtime makes the one above its own private."""
+@pytest.mark.parametrize(
+    ("propagation", "own"),
+    [("shared", ""), ("slave", ""), ("private", ""), ("shared", "rshared"), ("shared", "rslave"), ("shared", "unbindable")],
+)
+def test_root_on_a_mount_of_any_propagation(tree: Path, runtime: str, propagation: str, own: str) -> None:
+    """systemd makes all mounts of a node shared; the runtime makes the one above its own private.
+
+    `own` is what the container asks for. podman does for a volume that is shared or a slave.
+    """
     run(["mount", "--bind", BOBS, BOBS]).checked()
     try:
         run(["mount", "--make-shared", BOBS]).checked()
         run(["mount", f"--make-{propagation}", BOBS]).checked()
-        container = create(runtime, Swap("true", "true"))
+        container = create(runtime, Swap("true", "true"), propagation=own)
         try:
             container.start().checked()
             assert container.ssh("echo here").checked().text == "here"
