@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import socket
 from collections.abc import Iterator, Mapping
@@ -22,6 +23,7 @@ from containers import (
     Container,
     Engine,
     StartFailed,
+    as_user,
     hook_json,
     listening,
     plain_create,
@@ -243,8 +245,20 @@ def test_docker_serves_nobody_before_the_program_runs(started: list[dockerd.Dock
 
 
 def test_docker_without_the_device(started: list[dockerd.Docker]) -> None:
+    """Its user, who may ask Docker, is told, and no other user of it is."""
     started.append(dockerd.start("alices", annotations={"com.hooks.ssh.enabled": "true"}, device=False))
     assert not processes()
+    path = f"PATH={dockerd.TREE}/usr/bin:/usr/bin:/bin"
+    docker = [path, f"DOCKER_HOST=unix://{dockerd.SOCKET}", f"HOME={dockerd.WORK}"]
+    os.chmod(dockerd.SOCKET, 0o666)
+    try:
+        told = run(as_user(ALICE, "env", *docker, LAUNCHER, "status")).checked().err.decode()
+        others = run(as_user(BOB, "env", *docker, LAUNCHER, "status")).checked().err.decode()
+    finally:
+        os.chmod(dockerd.SOCKET, 0o660)
+    assert f"your container {started[0].name} (docker, " in told
+    assert "Docker takes --device ocihooks.org/ssh=on and no annotation com.hooks.ssh.enabled; start it again" in told
+    assert others == ""
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,10 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +28,15 @@ from containers import (
     call_hook,
     keys,
     run,
+    wait_for,
 )
+from held import unanswered
+from patience import within
 from starter import Start
 
 LAST = Path("/run/ocihooks-ssh/last")
 NOBODYS = 2999  # a uid that is not in PASSWD_FILE
+BUSY = 5  # seconds that a command and its Python take on a busy machine
 NO_SSH_HERE = "com.hooks.ssh."
 
 Kept = dict[str, Any]
@@ -65,7 +71,8 @@ def assert_named(level: str, words: tuple[str, ...], uid: int = ALICE) -> None:
     assert abs(time.time() - newest["time"]) < 60
     shown = why(uid).splitlines()
     assert [line for line in shown if line.startswith(f"  {level}: ") and all(word in line for word in words)], shown
-    assert newest["container"] in shown[0]
+    assert newest["container"][:12] in shown[0]
+    assert newest["container"] in shown[1]
 
 
 # What fails a start. Each has the words that `why` has to say, the last of them what to do.
@@ -239,6 +246,82 @@ def test_many_annotations_that_nobody_knows(start: Start) -> None:
     (newest,) = kept()
     assert len(newest["messages"]) == 4
     assert (LAST / f"{ALICE}.warning").stat().st_size < 16 << 10
+
+
+@pytest.mark.parametrize("name", ["com.hooks.ssh.enable", "com.hook.ssh.enabled"])
+def test_annotation_that_calls_no_hook(start: Start, name: str) -> None:
+    """`why` first says that its messages are of other containers."""
+    with_ssh = start("rootless", network="none")
+    with pytest.raises(StartFailed):
+        start("rootless", annotations={"com.hooks.ssh.port": "0"})
+    silent = start("rootless", "busybox", enabled=False, annotations={name: "true"})
+    right = f"write the annotation com.hooks.ssh.enabled in place of {name}, and start it again"
+    wanted = (f"your container {silent.name} (podman, ", f") runs without SSH: {right}")
+    result, text = doctor("containers")
+    assert result == "problem"
+    assert all(word in text for word in wanted), text
+    for command in ("status", "why"):
+        done = run(as_user(ALICE, LAUNCHER, command)).checked()
+        (warning,) = done.err.decode().splitlines()
+        assert all(word in warning for word in wanted), warning
+    first, second, *_others = done.text.splitlines()
+    assert first.startswith("about container ") and " old; none is about " in first
+    assert silent.name in first and with_ssh.name not in first  # which had a warning
+    assert first.split()[2].strip(",;") in second
+    assert doctor("containers", BOB)[0] == "ok"
+
+
+def test_annotations_of_others_mean_no_ssh(start: Start) -> None:
+    """Another hook's, and those of a container that shall have none."""
+    others = {"com.hooks.mpi.enabled": "true", "com.hooks.slurm.enabled": "true", "com.docker.compose.ssh": "1"}
+    start("rootless", "busybox", enabled=False, annotations=others)
+    start("rootless", "busybox", annotations={"com.hooks.ssh.enabled": "false", "com.hooks.ssh.prot": "1"})
+    assert doctor("containers") == ("ok", "0 with an SSH daemon")
+
+
+@pytest.fixture(name="place")
+def fixture_place() -> Iterator[Path]:
+    """A directory that alice can reach."""
+    place = Path("/run/reasons")
+    place.mkdir(mode=0o755)
+    yield place
+    shutil.rmtree(place)
+
+
+def test_hook_that_the_engine_does_not_know(start: Start, place: Path) -> None:
+    silent = start("rootless", "busybox", hooks_dir=place)
+    result, text = doctor("containers")
+    assert result == "problem"
+    assert silent.name in text and "podman found no hook for its annotations" in text
+
+
+def test_bundles_that_are_none(start: Start, place: Path) -> None:
+    """A FIFO, text, and a file system that never answers: the last makes all wait for two seconds."""
+    silent = start("rootless", "busybox", enabled=False, annotations={"com.hooks.ssh.enable": "true"})
+    for name in ("fifo", "text", "hangs"):
+        (place / name).mkdir()
+    os.mkfifo(place / "fifo/config.json")
+    (place / "text/config.json").write_text("[" * 100000, encoding="utf-8")
+    with monitor(place, "fifo"), monitor(place, "text"):
+        assert silent.name in doctor("containers")[1]
+    begin = time.monotonic()
+    with unanswered(place / "hangs"), monitor(place, "hangs"):
+        done = run(as_user(ALICE, LAUNCHER, "status")).checked()
+    assert "cannot look at your containers within 2 s" in done.err.decode()
+    assert time.monotonic() - begin < 2 + within(BUSY)
+
+
+@contextmanager
+def monitor(place: Path, bundle: str) -> Iterator[None]:
+    """Meanwhile a process of alice's is called as podman's conmon, of a container with this bundle."""
+    script = place / "conmon"
+    script.write_text("#!/bin/sh\nread -r _\n", encoding="ascii")
+    script.chmod(0o755)
+    arguments = ["-b", str(place / bundle), "-c", "0" * 64, "-n", "none"]
+    with subprocess.Popen(as_user(ALICE, str(script), *arguments), stdin=subprocess.PIPE) as process:
+        wait_for(lambda: Path(f"/proc/{process.pid}/comm").read_text(encoding="ascii") == "conmon\n", "conmon")
+        yield
+        process.kill()
 
 
 @pytest.mark.parametrize("engine", ["podman-crun", "podman-runc", "rootless"])

@@ -335,10 +335,12 @@ def podman_start(
     network: str = "host",
     home: str = "/home/alice",
     name: str | None = None,
+    enabled: bool = True,
 ) -> Podman:
     """`podman run --detach`, as alice with her home (rootless: as the container's root, with the image's), and ssh.
 
     `image` is one of the tests' images, or the absolute path of a root file system.
+    Without `enabled`, the annotation that calls the hook is missing.
     """
     name = new_name() if name is None else name
     errors = HookErrors()
@@ -348,7 +350,8 @@ def podman_start(
         arguments += ["--volume", f"{home}:/home/alice", "--env", "HOME=/home/alice"]
     elif user is not None:
         arguments += ["--user", user]
-    for key, value in {**ENABLED, "run.oci.hooks.stderr": str(errors.path), **(annotations or {})}.items():
+    asked = ENABLED if enabled else {}
+    for key, value in {**asked, "run.oci.hooks.stderr": str(errors.path), **(annotations or {})}.items():
         arguments += ["--annotation", f"{key}={value}"]
     for key, value in (env or {}).items():
         arguments += ["--env", f"{key}={value}"]

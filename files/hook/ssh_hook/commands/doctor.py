@@ -29,6 +29,7 @@ from ..stages.port import NO_SUCH_ADDRESS, describe_holder
 from .daemons import LOOPBACK, Daemon, find_daemons
 from .hosts import launcher
 from .keygen import caller, caller_entry, describe, is_root_without_keys, python_packages
+from .unserved import find_running, unserved
 from .wait import find_client
 
 DEADLINE = 10.0  # seconds for one check
@@ -69,8 +70,9 @@ def run(arguments: Namespace, settings: dict[str, str]) -> int:
         from . import node_health
 
         return node_health.run(settings, as_json=arguments.json)
-    daemons = find_daemons()  # which forks: before there are threads
-    results = {name: within_deadline(check, settings) for name, check in _checks(daemons, settings).items()}
+    daemons = find_daemons()  # this and the next fork: before there are threads
+    silent = unserved(find_running(), daemons)
+    results = {name: within_deadline(check, settings) for name, check in _checks(daemons, silent, settings).items()}
     if arguments.json:
         print(as_json(results))
     else:
@@ -335,9 +337,12 @@ def _check_packages(settings: dict[str, str]) -> Result:
     return OK, "cryptography is there, for keygen"
 
 
-def _check_containers(daemons: list[Daemon]) -> Result:
-    """Check that each container of the caller's answers, and that others can reach it."""
-    problems, warnings = [], []
+def _check_containers(daemons: list[Daemon], silent: list[str]) -> Result:
+    """Check that each container of the caller's answers, and that others can reach it.
+
+    `silent` are sentences of those that were meant to have a daemon and have none.
+    """
+    problems, warnings = list(silent), []
     for daemon in daemons:
         called = printable(daemon.name or daemon.id[:12] or str(daemon.pid))
         if daemon.has_own_network:
@@ -373,8 +378,11 @@ def _answers(addresses: Sequence[str], port: int) -> bool:
     return False
 
 
-def _checks(daemons: list[Daemon], settings: Mapping[str, str]) -> dict[str, Check]:
-    """Return the checks of this node by their names; `daemons` are those of the caller's containers."""
+def _checks(daemons: list[Daemon], silent: list[str], settings: Mapping[str, str]) -> dict[str, Check]:
+    """Return the checks of this node by their names; `daemons` are those of the caller's containers.
+
+    `silent` are sentences of containers without one.
+    """
     checks: dict[str, Check] = {
         "account": _check_account,
         "home": _check_home,
@@ -386,7 +394,7 @@ def _checks(daemons: list[Daemon], settings: Mapping[str, str]) -> dict[str, Che
         "port": lambda settings: _check_port(settings, daemons),
         "network": _check_network,
         "packages": _check_packages,
-        "containers": lambda _settings: _check_containers(daemons),
+        "containers": lambda _settings: _check_containers(daemons, silent),
     }
     skipped = _OF_CONTAINERS if _is_client_only(settings) else ()
     return {name: check for name, check in checks.items() if name not in skipped}

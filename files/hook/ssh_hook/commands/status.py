@@ -18,6 +18,7 @@ from ..log import ERROR, PREFIX, WARNING, log
 from .daemons import Daemon, find_daemons
 from .hosts import SSH, expand, launcher
 from .keygen import caller, is_root_without_keys
+from .unserved import find_running, unserved
 
 DEADLINE = 30  # seconds for the answer of one host
 _AT_ONCE = 32  # hosts
@@ -62,11 +63,14 @@ def status(settings: dict[str, str]) -> dict[str, Any]:
         keys, problem = "" if has_none else store.fingerprint(store.load(directory, name)), ""
     except KeyStoreError as error:
         keys, problem = "", str(error)
+    daemons = find_daemons()
+    for sentence in unserved(find_running(), daemons):
+        log(WARNING, sentence)
     return {
         "node": socket.gethostname(),
         "keys": keys,
         "keys_problem": problem,
-        "containers": [_as_json(daemon) for daemon in find_daemons()],
+        "containers": [_as_json(daemon) for daemon in daemons],
     }
 
 

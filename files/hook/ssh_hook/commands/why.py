@@ -13,11 +13,14 @@ from ..errors import HookError
 from ..host import last
 from ..host.last import Last
 from ..log import WARNING, log, one_line
+from .unserved import Running, find_running, unserved
 
 _NOTHING = (
     "no start of a container of yours has failed in the hook, or had a warning, on this node since it booted: if your "
     "containers have no SSH here, see 'ssh_hook doctor'"
 )
+_MOST_NAMED = 8  # containers
+_SHOWN = 12  # characters of an id, as engines print it
 _UNITS = ((86400, "day"), (3600, "hour"), (60, "minute"), (1, "second"))
 
 
@@ -36,10 +39,15 @@ def run(arguments: Namespace, _settings: dict[str, str]) -> int:
     Raises HookError where a file of these is not the hook's.
     """
     found = sorted(find(os.getuid()), key=lambda item: item[1].time, reverse=True)
+    running = find_running()
+    for sentence in unserved(running):
+        log(WARNING, sentence)
     if arguments.json:
         print(json.dumps([_as_json(uid, known) for uid, known in found], indent=2))
     elif found:
-        print("\n".join(_describe(uid, known, time.time()) for uid, known in found))
+        now = time.time()
+        print(_summary([known for _uid, known in found], running, now))
+        print("\n".join(_describe(uid, known, now) for uid, known in found))
     else:
         print(_NOTHING)
     return 0
@@ -84,6 +92,19 @@ def _as_json(uid: int, known: Last) -> dict[str, object]:
         "bundle": known.bundle,
         "messages": [{"level": level, "text": text} for level, text in known.messages],
     }
+
+
+def _summary(found: list[Last], running: list[Running], now: float) -> str:
+    """Return which containers the messages in `found`, the newest first, are about, how old they are, and what runs."""
+    ids = list(dict.fromkeys(known.container or "(unknown)" for known in found))
+    age = _age(now - found[0].time)
+    text = f"about container {_some([one[:_SHOWN] for one in ids])}; the newest message is {age} old"
+    others = [each.called() for each in running if each.id not in ids]
+    return one_line(f"{text}; none is about {_some(others)}" if others else text)
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:_MOST_NAMED]) + (", ..." if names[_MOST_NAMED:] else "")
 
 
 def _describe(uid: int, known: Last, now: float) -> str:

@@ -114,11 +114,15 @@ class Annotations:
 
 
 def _describe_unknown(name: str) -> str:
-    nearest = min(_KNOWN, key=lambda known: _distance(name[:_MAX_NAME], known))
-    return f"the annotation {printable(name)} has no effect: did you mean {nearest}?"
+    return f"the annotation {printable(name)} has no effect: did you mean {nearest(name)}?"
 
 
-def _distance(first: str, second: str) -> int:
+def nearest(name: str) -> str:
+    """Return the annotation that differs least from `name`."""
+    return min(_KNOWN, key=lambda known: distance(name[:_MAX_NAME], known))
+
+
+def distance(first: str, second: str) -> int:
     """Return how many characters have to be put in, taken out or replaced to make one text of the other."""
     row = list(range(len(second) + 1))
     for number, character in enumerate(first, 1):

@@ -335,7 +335,8 @@ def test_hook_in_a_directory_of_literal_strings(tmp_path: Path, monkeypatch: Pat
 @pytest.mark.parametrize("kind", [OK, WARNING, PROBLEM])
 def test_exit_status(monkeypatch: Patch, capsys: pytest.CaptureFixture[str], kind: str) -> None:
     monkeypatch.setattr(doctor, "find_daemons", list)
-    monkeypatch.setattr(doctor, "_checks", lambda _daemons, _settings: {"it": lambda _settings: (kind, "a\nb")})
+    monkeypatch.setattr(doctor, "find_running", list)
+    monkeypatch.setattr(doctor, "_checks", lambda *_: {"it": lambda _settings: (kind, "a\nb")})
     parser = ArgumentParser()
     doctor.add_arguments(parser)
     assert doctor.run(parser.parse_args([]), {}) == (1 if kind == PROBLEM else 0)
@@ -345,5 +346,6 @@ def test_exit_status(monkeypatch: Patch, capsys: pytest.CaptureFixture[str], kin
 
 
 def test_a_node_without_an_engine_is_not_asked_what_containers_need() -> None:
-    everything = set(doctor._checks([], {}))
-    assert everything - set(doctor._checks([], {"CLIENT_ONLY": "true"})) == {"rootless", "kernel", "port", "containers"}
+    everything = set(doctor._checks([], [], {}))
+    without = set(doctor._checks([], [], {"CLIENT_ONLY": "true"}))
+    assert everything - without == {"rootless", "kernel", "port", "containers"}

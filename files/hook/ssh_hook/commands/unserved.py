@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The caller's running containers, as their engines describe them, and those whose engine was not asked for SSH.
+
+A misspelled com.hooks.ssh.enabled matches no hook JSON, so the engine never calls the hook and nobody tells the user.
+podman's containers are found by conmon, whose command line names the bundle; Docker is asked by its command.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import stat
+import subprocess
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from ..errors import HookError, LateError, printable
+from ..kernel import disposable_process
+from ..kernel.lean import closing, fsdecode, read_all
+from ..kernel.process import Process, all_processes
+from ..log import WARNING, log
+from ..spec.annotations import ENABLED, distance, nearest
+from .daemons import Daemon
+from .hosts import launcher
+
+DEVICE = "ocihooks.org/ssh=on"
+_TIMEOUT = 2.0  # seconds, for all of them
+_SPARE = 0.2  # seconds of these that are left for the answer
+_MOST = 64  # containers of each engine
+_MOST_NAMES = 8  # annotations of one
+_MAX_CONFIG = 1 << 22  # bytes
+_MAX_TEXT = 200  # characters of a name
+_MAX_DISTANCE = 2  # letters; com.hooks.mpi.enabled, another hook's, has three others
+_ALIKE = re.compile(r"hooks?.{0,5}ssh")
+_CONMON = b"conmon"
+
+
+class Running:
+    """A container that runs.
+
+    Attributes:
+        engine: podman or docker.
+        id, name: of the container.
+        requests: its annotations that mean this hook, rightly spelled or not, by their names.
+        calls_hook: whether its engine was told to call the hook.
+    """
+
+    def __init__(self, engine: str, identity: str, name: str, requests: dict[str, str], calls_hook: bool) -> None:
+        self.engine = engine
+        self.id = identity
+        self.name = name
+        self.requests = requests
+        self.calls_hook = calls_hook
+
+    def fields(self) -> list[object]:
+        """Return the arguments of a copy, for JSON."""
+        return [self.engine, self.id, self.name, self.requests, self.calls_hook]
+
+    def called(self) -> str:
+        """Return what it is called, for messages."""
+        return printable(f"{self.name} ({self.engine}, {self.id[:12]})")
+
+
+def find_running() -> list[Running]:
+    """Return the caller's running containers; warn where some are missing.
+
+    It forks, so the caller has no other thread. All together take two seconds at most.
+    """
+    deadline = time.monotonic() + _TIMEOUT - _SPARE
+    try:
+        answer = disposable_process.run(
+            lambda: json.dumps(_look(deadline)).encode(), "cannot look at your containers", None, (), _TIMEOUT
+        )
+        found = json.loads(answer)
+    except LateError:
+        log(WARNING, f"cannot look at your containers within {_TIMEOUT:.0f} s, as where a file system hangs")
+        return []
+    except (HookError, ValueError) as error:
+        log(WARNING, f"cannot look at your containers: {error}")
+        return []
+    for warning in found["warnings"]:
+        log(WARNING, warning)
+    return [Running(*fields) for fields in found["containers"]]
+
+
+def unserved(containers: Iterable[Running], daemons: Iterable[Daemon] = ()) -> list[str]:
+    """Return a sentence for each container that was meant to have SSH, and whose engine was not asked for it.
+
+    Those of `daemons` have SSH all the same, by ``ssh_hook attach``.
+    """
+    served = {daemon.id for daemon in daemons}
+    return [
+        f"your container {each.called()} runs without SSH: {_advice(each)}"
+        for each in containers
+        if not each.calls_hook and each.requests and each.requests.get(ENABLED) != "false" and each.id not in served
+    ]
+
+
+def _advice(container: Running) -> str:
+    """Return what to write instead of the annotations of a container whose engine does not call the hook."""
+    wrong = {name: nearest(name) for name in container.requests}
+    words = [f"{right} in place of {printable(name)}" for name, right in wrong.items() if name != right]
+    if container.engine == "docker":
+        others = f", and {', '.join(words)}" if words else ""
+        return f"Docker takes --device {DEVICE} and no annotation {ENABLED}{others}; start it again"
+    if ENABLED in container.requests:
+        return "podman found no hook for its annotations: see 'engine' in what 'ssh_hook doctor' prints"
+    lead = [] if ENABLED in wrong.values() else [f"{ENABLED}=true"]
+    return f"write the annotation {', '.join([*lead, *words])}, and start it again"
+
+
+def _look(deadline: float) -> dict[str, Any]:
+    """Return all containers, and warnings. It runs in a disposable process, which may hang."""
+    warnings: list[str] = []
+    containers = list(_of_podman(deadline, warnings))
+    known = {container.id for container in containers}
+    containers += [each for each in _of_docker(deadline, warnings) if each.id not in known]
+    return {"containers": [each.fields() for each in containers], "warnings": warnings}
+
+
+def _of_podman(deadline: float, warnings: list[str]) -> Iterator[Running]:
+    """Yield podman's containers, the newest first. Those whose bundle the caller may not read are left out."""
+    found = sorted(_monitors(), reverse=True)
+    for _start, arguments in found[:_MOST]:
+        if time.monotonic() > deadline:
+            warnings.append(f"looked at some of your podman's containers alone: {_TIMEOUT:.0f} s are over")
+            return
+        options = dict(zip(arguments, arguments[1:]))
+        try:
+            config = _read_config(options["-b"])
+            requests = _requests(config.get("annotations") or {})
+            calls_hook = launcher() in _hooks(config)
+            yield Running("podman", options["-c"][:_MAX_TEXT], options["-n"][:_MAX_TEXT], requests, calls_hook)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            continue  # it has ended, or is no container of podman's
+    if len(found) > _MOST:
+        warnings.append(f"looked at the newest {_MOST} of your podman's {len(found)} containers alone")
+
+
+def _monitors() -> Iterator[tuple[int, list[str]]]:
+    """Yield start time and command line of each conmon of the caller's."""
+    for process in all_processes():
+        try:
+            if process.read("comm").strip() == _CONMON and _uid(process) == os.getuid():
+                yield process.start_time(), fsdecode(process.read("cmdline")).split("\0")
+        except (OSError, ValueError):
+            continue  # it has ended
+
+
+def _uid(process: Process) -> int:
+    return int(next(line.split()[1] for line in process.read("status").splitlines() if line.startswith(b"Uid:")))
+
+
+def _read_config(bundle: str) -> dict[str, Any]:
+    """Return the config.json of a bundle. Raises OSError and ValueError."""
+    with closing(os.open(f"{bundle}/config.json", os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)) as file:
+        if not stat.S_ISREG(os.fstat(file).st_mode):
+            raise ValueError
+        config = json.loads(read_all(file, _MAX_CONFIG))
+    if not isinstance(config, dict):
+        raise ValueError
+    return config
+
+
+def _hooks(config: dict[str, Any]) -> set[str]:
+    """Return the programs that `config`, a config.json, names as hooks."""
+    return {hook["path"] for hooks in (config.get("hooks") or {}).values() for hook in hooks}
+
+
+def _requests(annotations: Mapping[str, str]) -> dict[str, str]:
+    """Return those of `annotations` that mean this hook."""
+    found = [(name, value) for name, value in annotations.items() if is_near(name)]
+    return {name[:_MAX_TEXT]: str(value)[:_MAX_TEXT] for name, value in found[:_MOST_NAMES]}
+
+
+def is_near(name: str) -> bool:
+    """Tell whether whoever wrote the annotation `name` meant one of this hook's."""
+    lowered = name[:_MAX_TEXT].lower()
+    return _ALIKE.search(lowered) is not None or distance(lowered, nearest(lowered)) <= _MAX_DISTANCE
+
+
+def _of_docker(deadline: float, warnings: list[str]) -> Iterator[Running]:
+    """Yield Docker's containers that run as the caller, the newest first, where the caller may ask for them."""
+    if shutil.which("docker") is None:
+        return
+    try:
+        ids = _docker(deadline, "ps", "--quiet", "--no-trunc").split()
+        if not ids:
+            return
+        described = json.loads(_docker(deadline, "inspect", *ids[:_MOST]))
+    except subprocess.TimeoutExpired:
+        warnings.append(f"cannot look at Docker's containers: no answer within {_TIMEOUT:.0f} s")
+        return
+    except (OSError, ValueError):
+        return  # the caller may not ask, or no daemon runs
+    for each in described:
+        try:
+            if each["Config"]["User"].partition(":")[0] in _names():
+                host = each["HostConfig"]
+                devices = [name for request in host["DeviceRequests"] or [] for name in request["DeviceIDs"] or []]
+                requests = _requests(host.get("Annotations") or {})
+                yield Running("docker", each["Id"], each["Name"].lstrip("/"), requests, DEVICE in devices)
+        except (KeyError, TypeError, AttributeError):
+            continue  # what answers is not Docker
+    if len(ids) > _MOST:
+        warnings.append(f"looked at {_MOST} of Docker's {len(ids)} containers alone")
+
+
+def _names() -> tuple[str, ...]:
+    """Return by which values of its user a container of Docker's runs as the caller."""
+    return (str(os.getuid()), "", "root") if os.getuid() == 0 else (str(os.getuid()),)
+
+
+def _docker(deadline: float, *arguments: str) -> str:
+    """Return what Docker's command prints. Raises OSError, ValueError where it fails, and TimeoutExpired."""
+    done = subprocess.run(
+        ["docker", *arguments],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=max(0.0, deadline - time.monotonic()),
+        check=False,
+    )
+    if done.returncode != 0:
+        raise ValueError
+    return done.stdout.decode("utf-8", "replace")
