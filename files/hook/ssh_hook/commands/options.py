@@ -82,16 +82,20 @@ def run(arguments: Namespace, settings: dict[str, str]) -> int:
     wait = parse_wait(arguments.wait, "--wait")
     port = _port(arguments, job, settings)
     wanted = {PORT: str(port), WAIT: str(wait), HOSTS: _hosts(arguments, job, settings)}
-    variables = {**_VARIABLES, **_rendezvous(port)}
+    variables = {**_VARIABLES, **_rendezvous(port, default_port(settings))}
     print(" ".join(engine_options(engine, wanted, variables, settings)))
     return 0
 
 
-def _rendezvous(port: int) -> dict[str, str]:
-    """Return variables with PyTorch's port for the processes of one job or set; none without a port of its own."""
+def _rendezvous(port: int, site_port: int) -> dict[str, str]:
+    """Return variables with PyTorch's port for the processes of one job or set; none without a port of its own.
+
+    On `site_port` another container's SSH daemon may listen.
+    """
     if not _FIRST_PORT <= port < _FIRST_PORT + _PORTS:
         return {}
-    own = str(port - _RENDEZVOUS_BELOW)
+    below = port - _RENDEZVOUS_BELOW
+    own = str(below if below != site_port else _FIRST_PORT + _PORTS)  # which no job's containers and no other job has
     return {"MASTER_PORT": own, "PET_MASTER_PORT": own}  # the second is torchrun's --master-port
 
 

@@ -259,6 +259,8 @@ def test_ports_for_pytorch(capsys: pytest.CaptureFixture[str]) -> None:
     assert variables("--set", "2", **SLURM) == ["--env=MASTER_PORT=12337", "--env=PET_MASTER_PORT=12337"]
     assert variables() == []
     assert variables("--port", "30000", **SLURM) == []
+    of_site = {**SLURM, "SLURM_JOB_ID": "5263"}  # 15263 is the port of containers without a job
+    assert variables(**of_site) == ["--env=MASTER_PORT=30000", "--env=PET_MASTER_PORT=30000"]
 
 
 def test_ports_of_jobs_that_follow_each_other_and_of_their_sets_differ() -> None:
