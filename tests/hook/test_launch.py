@@ -298,6 +298,19 @@ def test_a_signal_ends_one_of_the_others(job: Job) -> None:
     assert job.statuses()[::2] == [0, 0]
 
 
+def test_connections_that_a_launcher_leaves_behind(job: Job) -> None:
+    """They end by themselves, before the containers do: no error of theirs follows the launcher's last line."""
+    job.start_all("sh", "-c", 'ssh -n 127.0.6.2 "sleep 1; echo last" & sleep 0.5; exit 3')
+    assert job.statuses() == [3] * 3
+    assert job.out("127.0.6.1") == "last\n"
+    assert [job.err(f"127.0.6.{number}") for number in (1, 2, 3)] == ["", "", ""]
+
+
+def test_a_connection_that_does_not_end_is_not_waited_for_long(job: Job) -> None:
+    job.start_all("sh", "-c", 'ssh -n 127.0.6.2 "sleep 1000" & sleep 0.5; exit 3')
+    assert job.statuses() == [3] * 3
+
+
 def test_standard_input_and_arguments(job: Job) -> None:
     job.start("127.0.6.1", "sh", "-c", 'cat; printf "<%s>" "$@"', "sh", "a  b", "*", "", "'", hosts="127.0.6.1")
     process = job.processes["127.0.6.1"]

@@ -74,12 +74,40 @@ reach_some() {
     done 3<"$base/hosts"
 }
 
+# Name the directories in /proc of this user's ssh clients that run, in `connections`.
+find_connections() {
+    connections=
+    for process in /proc/[0-9]*; do
+        [ -O "$process" ] && { read -r name <"$process/comm"; } 2>/dev/null && [ "$name" = ssh ] || continue
+        connections="$connections $process"
+    done
+}
+
+# Until the connections that the command has left behind have ended, as a launcher's that ends first, but for 5 s at
+# most: they would report that the other containers were gone. Those in `earlier` are not the command's.
+settle() {
+    tries=50
+    while [ "$tries" -gt 0 ]; do
+        find_connections
+        left=
+        for process in $connections; do
+            case "$earlier " in *" $process "*) ;; *) left=yes ;; esac
+        done
+        [ -n "$left" ] || return 0
+        sleep 0.1 2>/dev/null || { sleep 1 && tries=$((tries - 9)); }
+        tries=$((tries - 1))
+    done
+}
+
 lead() {
     exec 8<>"$state/followers" 9<>"$state/end"
     if reach_all; then
+        find_connections
+        earlier=$connections
         "$@" <&3 3<&- 8<&- 9<&- &
         child=$!
         await
+        settle
     else
         status=1
     fi
