@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import paramiko
 import pytest
 from containers import ALICE, ENGINES, LAUNCHER, PORT, Plain, Result, as_user, plain_create, run, running, wait_for
 from hook_log import Syslog
@@ -43,6 +44,22 @@ def test_no_host_files_without_the_annotation(start: Start) -> None:
         *("bin", "dropbear", "etc", "id_openssh", "known_hosts", "overlay", "ssh_config")
     ]
     assert container.exec("test", "-e", "/job").status == 1
+
+
+def test_known_hosts_for_clients_without_patterns(start: Start, tmp_path: Path) -> None:
+    """paramiko logs in with the container's own files, at each of its hosts and at no other."""
+    listen = {"LISTEN_ADDRESSES": "127.0.6.1"}
+    container = start("crun", "busybox", settings=listen, annotations={HOSTS: "n1+200,127.0.6.1"})
+    known, key = tmp_path / "known_hosts", tmp_path / "key"
+    known.write_bytes(container.exec("cat", "/opt/oci-hooks/ssh/known_hosts").checked().out)
+    key.write_bytes(container.exec("cat", "/opt/oci-hooks/ssh/id_openssh").checked().out)
+    with paramiko.SSHClient() as client:
+        client.load_host_keys(str(known))
+        client.connect("127.0.6.1", PORT, "alice", key_filename=str(key), allow_agent=False, look_for_keys=False)
+        assert client.exec_command("id -u")[1].read() == b"2001\n"
+        assert client.get_host_keys().lookup(f"[n201]:{PORT}") is not None
+        assert client.get_host_keys().lookup(f"[n202]:{PORT}") is None
+    assert max(map(len, known.read_text(encoding="ascii").splitlines())) < 16384
 
 
 def of_image(rootfs: Path) -> None:

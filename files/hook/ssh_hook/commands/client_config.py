@@ -8,6 +8,7 @@ import pwd
 import re
 from argparse import ArgumentParser, Namespace
 from fnmatch import fnmatchcase
+from ipaddress import ip_address
 
 from ..errors import HookError, printable
 from ..keys import formats, store, writer
@@ -158,9 +159,17 @@ def laptop_config(names: list[str], jump: str, directory: str) -> str:
 
 
 def _aliases(names: list[str]) -> list[str]:
-    """Return the aliases of hosts, some on each line."""
-    chunks = [names[start : start + _ALIASES] for start in range(0, len(names), _ALIASES)]
-    return [" ".join(f"{PREFIX}{host}" for host in chunk) for chunk in chunks]
+    """Return the aliases of hosts, some on each line. Addresses stand for themselves too: programs resolve names."""
+    aliases = [f"{PREFIX}{host}" for host in names] + [host for host in names if _is_address(host)]
+    return [" ".join(aliases[start : start + _ALIASES]) for start in range(0, len(aliases), _ALIASES)]
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _tilde_path(directory: str) -> str:

@@ -104,7 +104,8 @@ def public_line(blob: bytes) -> str:
 def known_hosts(public_keys: Iterable[str], names: Iterable[str] = ()) -> bytes:
     """Return a known_hosts file for a user's containers, whose host keys are `public_keys`, each ``<type> <base64>``.
 
-    It has their alias, and `names` for clients that know no aliases: ``host``, or ``[host]:port``.
+    It has their alias, and `names` for clients that know no aliases: ``host``, or ``[host]:port``. Several names of a
+    line have commas between them.
     """
     return "".join(f"{name} {key}\n" for name in (HOST_KEY_ALIAS, *names) for key in public_keys).encode()
 

@@ -168,7 +168,8 @@ class Setup:
         port = annotations.port or self._settings.port
         pinned = sorted({port, self._settings.port, *self._settings.container_ports})
         config = ssh_config(self._account.login_name, self._account.names, port, annotations.wait)
-        hosts = known_hosts(credentials.host_public_keys, [f"[*]:{port}" for port in pinned])
+        names = [f"[*]:{one}" for one in pinned] + (self._launch.known_names(port) if self._launch else [])
+        hosts = known_hosts(credentials.host_public_keys, names)
         _write_file(self._base, basename(paths.SSH_CONFIG), config, 0o644, self._owner)
         _write_file(self._base, basename(paths.KNOWN_HOSTS), hosts, 0o644, self._owner)
         _write_file(self._base, basename(paths.OPENSSH_KEY), credentials.openssh_key, 0o600, self._user)

@@ -110,6 +110,16 @@ def test_what_ssh_makes_of_it(settings: dict[str, str], client: Path) -> None:
     assert ssh_reads(client / "config", "node1")["port"] == "22", "the host itself is reached as ever"
 
 
+def test_addresses_stand_for_themselves(settings: dict[str, str], client: Path) -> None:
+    """As of programs that resolve names themselves, such as `ray up`."""
+    client_config(["node1", "10.77.1.2", "fd00::1", "--jump", LOGIN], settings)
+    for host in ("10.77.1.2", "fd00::1"):
+        read = ssh_reads(client / "config", host)
+        assert (read["hostname"], read["port"], read["hostkeyalias"]) == (host, "15263", "oci-hooks")
+        assert read["identityfile"] == f"{client}/id_container"
+    assert ssh_reads(client / "config", "10.77.1.3")["port"] == "22"
+
+
 def test_jobs_and_nodes_by_the_nodes_own_sshd(settings: dict[str, str], client: Path) -> None:
     """No host has to be named for them, and no other host is taken for one."""
     assert "directly" not in client_config([], settings)
