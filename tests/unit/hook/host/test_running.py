@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import os
+import posix
 import resource
 import subprocess
 import time
@@ -171,6 +172,18 @@ def test_environment_that_never_comes(process: RunningProcess, tmp_path: Path, m
 def test_process_in_no_container() -> None:
     with pytest.raises(HookError, match="it is in no container"):
         RunningProcess(os.getpid())
+
+
+def test_container_of_another_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel lets only root look so far into another user's container, and root is refused before that."""
+    with subprocess.Popen(["/usr/bin/unshare", "--user", "--mount", "/bin/cat"], stdin=subprocess.PIPE) as other:
+        while Path(f"/proc/{other.pid}/comm").read_bytes() != b"cat\n":
+            time.sleep(0.01)
+        owner = os.geteuid()
+        monkeypatch.setattr(posix, "geteuid", lambda: owner + 1)
+        with pytest.raises(HookError, match=rf"its container is another user's \(uid {owner}\)$"):
+            RunningProcess(other.pid)
+        other.communicate()
 
 
 def test_who_is_refused_leaves_nothing_open() -> None:
