@@ -10,6 +10,7 @@ import openssh
 import pytest
 from changes import beside_others, without_home
 from containers import ALICE, as_user, keys, plain_start
+from patience import within
 from starter import Start
 
 # As podman has them.
@@ -70,9 +71,9 @@ def test_nodes_null_device_is_not_the_containers(start: Start, tmp_path: Path) -
 
 # Looks at every waiting process of alice's that is still the hook's, and says what it could open of one.
 SPY = """
-import os, time
+import os, sys, time
 seen, opened = 0, set()
-end = time.monotonic() + 6
+end = time.monotonic() + float(sys.argv[1])
 while time.monotonic() < end:
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
@@ -96,7 +97,7 @@ print(seen > 0, *sorted(opened))
 
 def test_nobody_looks_into_the_process_that_waits_to_be_the_daemon() -> None:
     """It is the user's already, and copied from the hook."""
-    command = as_user(ALICE, "/usr/bin/python3", "-ISB", "-c", SPY)
+    command = as_user(ALICE, "/usr/bin/python3", "-ISB", "-c", SPY, str(within(6)))
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as spy:
         while spy.poll() is None:
             container = plain_start("crun", "busybox", change=beside_others)

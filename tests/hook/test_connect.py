@@ -14,7 +14,7 @@ from typing import Any
 
 import node_sshd
 import pytest
-from containers import ALICE, BOB, LAUNCHER, Result, as_user, run
+from containers import ALICE, BOB, LAUNCHER, Result, as_user, run, wait_for
 from held import NO_MEMORY, held
 from patience import within
 from starter import Start
@@ -217,12 +217,9 @@ def test_what_an_editor_does(start: Start) -> None:
     master = as_user(ALICE, "ssh", "-MN", control, "-L", "18123:127.0.0.1:15263", host)
     with subprocess.Popen(master) as process:
         try:
-            deadline = time.monotonic() + 10
-            while ssh(host, control, "-O", "check").status != 0:
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
+            wait_for(lambda: ssh(host, control, "-O", "check").status == 0, "the shared connection")
             sessions = [subprocess.Popen(as_user(ALICE, "ssh", control, host, "exit 7")) for _number in range(10)]
-            assert [session.wait(20) for session in sessions] == [7] * 10
+            assert [session.wait(within(20)) for session in sessions] == [7] * 10
             answer = run(["bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/18123; head -c 4 <&3"]).checked()
             assert answer.out == b"SSH-"
         finally:
@@ -236,10 +233,7 @@ def test_nothing_is_left_when_ssh_is_killed(start: Start) -> None:
         assert it.stdout.readline() == b"\n"
         assert connects() > 0
         it.kill()
-    deadline = time.monotonic() + 10
-    while connects() > 0:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_for(lambda: connects() == 0, "end of ssh_hook connect")
     container.stop().checked()
 
 

@@ -19,6 +19,7 @@ from typing import Any
 import asyncssh
 import pytest
 from containers import ALICE, Result, as_user, run
+from patience import within
 
 BIN = Path("/opt/oci-hooks/dropbear/bin")
 CONTENT = b"from the server"
@@ -316,13 +317,13 @@ async def change_host_key(directory: Path) -> subprocess.CompletedProcess[str]:
     process = await asyncio.create_subprocess_exec(
         *command, "user@127.0.0.1", "command", stdin=pipe, stdout=pipe, stderr=pipe
     )
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + within(20)
     while process.returncode is None and time.monotonic() < deadline:
         key = connections[0]._server_host_key if connections else None
         if key is not None and key.algorithm == b"ecdsa-sha2-nistp256":
             break  # the second key exchange has begun, before the end of input
         await asyncio.sleep(0.01)
-    out, err = await asyncio.wait_for(process.communicate(), 20)
+    out, err = await asyncio.wait_for(process.communicate(), within(20))
     server.close()
     return subprocess.CompletedProcess(command, process.returncode or 0, out.decode(), err.decode())
 

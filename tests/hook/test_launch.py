@@ -6,6 +6,7 @@ import itertools
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import paramiko
 import pytest
 from containers import ALICE, ENGINES, LAUNCHER, PORT, Plain, Result, as_user, plain_create, run, running, wait_for
 from hook_log import Syslog
+from patience import within
 from refusals import assert_refused
 from starter import Start
 
@@ -191,7 +193,7 @@ class Job:
 
     def statuses(self, seconds: float = 20) -> list[int]:
         """Wait for the end of all containers; their exit statuses."""
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + within(seconds)
         return [process.wait(max(0.1, deadline - time.monotonic())) for process in self.processes.values()]
 
     def out(self, address: str) -> str:
@@ -264,10 +266,10 @@ def test_one_host(job: Job) -> None:
 
 def test_one_that_does_not_come_ends_all_and_is_named(job: Job) -> None:
     for number in (1, 2):
-        job.start(f"127.0.6.{number}", *LAUNCHER_LIKE, "0", wait=2)
+        job.start(f"127.0.6.{number}", *LAUNCHER_LIKE, "0", wait=ceil(within(2)))
     started = time.monotonic()
     assert job.statuses() == [1, 1]
-    assert time.monotonic() - started < 15
+    assert time.monotonic() - started < within(15)
     assert job.out("127.0.6.1") == ""
     assert "first: no container of this job answers on 127.0.6.3\n" in job.err("127.0.6.1")
     assert job.err("127.0.6.2") == ""
@@ -307,11 +309,11 @@ def test_a_signal_ends_all(job: Job, name: str) -> None:
 
 
 def test_a_signal_ends_one_of_the_others(job: Job) -> None:
-    job.start_all("sh", "-c", "echo begun; exec sleep 3")
+    job.start_all("sh", "-c", f"echo begun; exec sleep {ceil(within(3))}")
     wait_for(lambda: job.out("127.0.6.1") == "begun\n", "start of the command")
     time.sleep(0.5)
     job.containers["127.0.6.2"].runtime("kill", job.containers["127.0.6.2"].name, "TERM").checked()
-    assert job.processes["127.0.6.2"].wait(3) != 0
+    assert job.processes["127.0.6.2"].wait(within(3)) != 0
     assert job.statuses()[::2] == [0, 0]
 
 

@@ -26,6 +26,7 @@ from containers import (
     running,
     wait_for,
 )
+from patience import within
 from recorded import age
 from starter import Start
 
@@ -89,7 +90,7 @@ def test_open_sessions_end_at_stop(start: Start, session: list[Session], key: Pa
     container.stop().checked()
     ended(container)
     wait_for(lambda: not session[0].sleeps(), "end of the session")
-    session[0].client.wait(10)
+    session[0].client.wait(within(10))
 
 
 def without_namespace(config: dict[str, object], kind: str) -> None:

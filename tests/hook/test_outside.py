@@ -382,7 +382,7 @@ def test_remote_editor(container: Container, editor: None, bring: Callable[[], N
         assert daemons_connections(container) == 1
         assert session.stdin is not None
         session.stdin.close()
-        assert session.wait(10) == 0
+        assert session.wait(within(10)) == 0
 
     assert len(server_pids()) == 1, "the server goes on without the connection"
     with running("ssh", "-T", "-D", str(proxy), ALIAS, shell, **SHELL) as session:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from containers import ALICE, COPIES, PORT, RECORD, Container, as_user, call_hook, listening, run, wait_for
 from hook_log import Syslog
+from patience import within
 from recorded import BOOT_ID, OTHERS, describe, write_record
 from refusals import assert_one_line
 from starter import Start
@@ -64,7 +65,7 @@ def test_this_test_would_notice_a_kill(bundle: Path) -> None:
     process = subprocess.Popen(["/bin/sleep", "1000"])
     write_record(bundle, describe(process.pid))
     assert stop(bundle) == (0, "", "")
-    assert process.wait(5) == -signal.SIGKILL
+    assert process.wait(within(5)) == -signal.SIGKILL
     assert not (bundle / RECORD).exists()
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import openssh
 import pytest
 from containers import Container, keys
+from patience import within
 from starter import Start
 
 
@@ -115,5 +116,5 @@ def test_pty(container: Container, key: Path) -> None:
     ) as client:
         assert client.stdout is not None
         lines = client.stdout.read().decode().split("\r\n")
-        assert client.wait(10) == 3
+        assert client.wait(within(10)) == 3
     assert lines[0].startswith("/dev/pts/")

@@ -379,7 +379,7 @@ def test_this_test_would_notice_a_kill(bundle: Path) -> None:
     process = subprocess.Popen(["/bin/sleep", "1000"])
     paths = plant(bundle, gone(process, bundle))
     assert swept() == ""
-    assert process.wait(5) == -signal.SIGKILL
+    assert process.wait(within(5)) == -signal.SIGKILL
     assert [path for path in (*paths, PIDFILE) if path.exists()] == []
 
 

@@ -19,7 +19,7 @@ from node import ROOT, listing, play
 AS_EL = (str(Path(__file__).with_name("as_el")),)
 COLLECTIONS = f"{ROOT}/.cache/collections:{ROOT}/.cache/el"
 ZONE: dict[str, object] = {"ssh_hook_firewalld_zone": "internal", "ssh_hook_container_ports": [15264]}
-SECONDS = 30  # for firewalld to start
+SECONDS = 120  # for firewalld to start
 
 
 def firewall_cmd(*arguments: str) -> str:

@@ -273,10 +273,10 @@ def use_as_login_node() -> None:
         assert lines["programs"][::2] == ["ok", "/usr/bin/ssh, for wait: this node has the users' commands alone"]
         assert lines["engine"][0] == "ok"
         server = serve(home, program)
-        waited = launch("wait", "--timeout=30", "127.0.0.1")
+        waited = launch("wait", "--timeout=120", "127.0.0.1")
         assert (waited.returncode, waited.stderr) == (0, "")
         assert launch("keygen", "--overwrite").returncode == 0
-        waited = launch("wait", "--timeout=5", "127.0.0.1")
+        waited = launch("wait", "--timeout=10", "127.0.0.1")
         assert (waited.returncode, "127.0.0.1 (not your container, or" in waited.stderr) == (1, True), waited.stderr
     finally:
         if server is not None:

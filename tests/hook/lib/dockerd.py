@@ -11,6 +11,7 @@ from pathlib import Path
 
 from containers import ALICE, BOB, IMAGES, ROOT, Container, Result, StartFailed, hook_lines, new_name, run, wait_for
 from install import collection
+from patience import within
 
 TREE = ROOT / ".cache" / "docker"
 SETTINGS = Path("/etc/docker/daemon.json")
@@ -58,9 +59,9 @@ def daemons() -> Iterator[None]:
             yield
         finally:
             second.terminate()
-            second.wait(30)
+            second.wait(within(30))
             first.terminate()
-            first.wait(30)
+            first.wait(within(30))
 
 
 class Docker(Container):
