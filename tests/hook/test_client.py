@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import signal
 import socket
@@ -504,6 +505,39 @@ def test_key_exchange(near: Container) -> None:
     assert "kex: algorithm: mlkem768x25519-sha256" in said and "kex: host key algorithm: ssh-ed25519" in said
     said = ssh(near, "-v", "-oKexAlgorithms=sntrup761x25519-sha512", "far", "true").checked().err.decode()
     assert "kex: algorithm: sntrup761x25519-sha512" in said
+
+
+CHACHA20, GCM = "chacha20-poly1305@openssh.com", "aes256-gcm@openssh.com"
+HAS_AES = re.search(r"\baes\b", Path("/proc/cpuinfo").read_text(encoding="utf-8")) is not None
+CIPHERS = [CHACHA20, *[GCM] * HAS_AES, "aes256-ctr", "aes128-ctr"]
+# OpenSSL's own variables: AES-NI and PCLMULQDQ are not used, or no instruction beside the basic ones.
+WITHOUT_AES = ("env", "OPENSSL_ia32cap=~0x200000200000000", "OPENSSL_armcap=0")
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        (["ssh"], GCM if HAS_AES else CHACHA20),
+        ([*WITHOUT_AES, "ssh"], CHACHA20),
+        (["ssh", "-oCiphers=+aes192-ctr"], GCM if HAS_AES else CHACHA20),
+        *((["ssh", "-c", cipher], cipher) for cipher in CIPHERS),
+    ],
+    ids=str,
+)
+def test_cipher(near: Container, command: list[str], expected: str) -> None:
+    """AES-GCM where the processors have instructions for it, unless others are asked for."""
+    said = near.exec(*command, "-v", "far", "true").checked().err.decode()
+    assert f"kex: server->client cipher: {expected} " in said
+    assert f"kex: client->server cipher: {expected} " in said
+
+
+@pytest.mark.parametrize("cipher", CIPHERS)
+def test_bytes_by_each_cipher(near: Container, cipher: str) -> None:
+    """Both ways, and by several keys."""
+    data = os.urandom(3_000_001)
+    result = ssh(near, "-v", "-c", cipher, "-oRekeyLimit=1M", "far", "cat", stdin=data).checked()
+    assert result.out == data
+    assert result.err.count(b"SSH2_MSG_NEWKEYS received") > 2
 
 
 def test_usage(near: Container) -> None:

@@ -389,6 +389,41 @@ def test_a_forwarding_that_is_added_before_an_answer_leaves_the_first_in_its_pla
     assert reported == chosen
 
 
+async def exchange_keys(directory: Path, algorithm: str) -> Result:
+    """Log in with this key exchange."""
+
+    async def session(process: asyncssh.SSHServerProcess[str]) -> None:
+        process.exit(0)
+
+    keys = [asyncssh.generate_private_key("ssh-ed25519")]
+    server, command = await serve_ssh(
+        directory, asyncssh.SSHServer, keys, process_factory=session, kex_algs=[algorithm]
+    )
+    process = await asyncio.create_subprocess_exec(
+        *command, "user@127.0.0.1", "command", stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    out, err = await asyncio.wait_for(process.communicate(), 60)
+    server.close()
+    return Result(process.returncode or 0, out, err)
+
+
+@pytest.mark.parametrize("algorithm", ["curve25519-sha256", "mlkem768x25519-sha256"])
+@pytest.mark.parametrize("point", [None, 0, 1, 2**255 - 20])
+def test_points_of_small_order_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, algorithm: str, point: int | None
+) -> None:
+    """X25519: their product with any number is zero, so everybody would know the secret. With None the server's own."""
+    if point is not None:
+        public = point.to_bytes(32, "little")
+        monkeypatch.setattr(asyncssh.crypto.Curve25519DH, "get_public", lambda _self: public)
+        monkeypatch.setattr(asyncssh.crypto.Curve25519DH, "get_shared_bytes", lambda _self, _peer: bytes(32))
+    done = asyncio.run(exchange_keys(tmp_path, algorithm))
+    if point is None:
+        assert (done.status, done.out) == (0, b""), done.err
+    else:
+        assert done.status == 255 and b"invalid elliptic curve value" in done.err, done.err
+
+
 @pytest.mark.parametrize("name", ["$HOME", "host$", r"domain\name"])
 def test_a_user_name_on_the_command_line_has_nothing_that_a_shell_expands(tmp_path: Path, name: str) -> None:
     """CVE-2026-106583: a ProxyCommand with %r passed them to a shell."""

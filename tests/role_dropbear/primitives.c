@@ -4,6 +4,7 @@
 #include "primitives.h"
 #include "curve25519.h"
 #include "chachapoly.h"
+#include "gcm.h"
 
 #define MAX_ARGUMENTS 5
 #define MAX_LENGTH 70000
@@ -28,6 +29,10 @@ void m_burn(void *data, unsigned int len) {
 	memset(data, 0, len);
 }
 
+void zeromem(volatile void *data, size_t len) {
+	memset((void *)data, 0, len);
+}
+
 int constant_time_memcmp(const void *a, const void *b, size_t n) {
 	return memcmp(a, b, n);
 }
@@ -42,15 +47,19 @@ static void print(const unsigned char *bytes, unsigned long length, char end) {
 	putchar(end);
 }
 
-/* aead DIRECTION PLACES KEY SEQUENCE PACKET. PLACES: input and output, as distances from an alignment of 16 bytes; where
- * they are the same, in place. */
-static void aead(void) {
+/* NAME DIRECTION PLACES KEY COUNTER PACKET. PLACES: input and output, as distances from an alignment of 16 bytes; where
+ * they are the same, in place. COUNTER is chacha20's sequence number. Of gcm it is the nonce of the packet before, which
+ * is one of four zeros. */
+static void aead(const struct dropbear_cipher_mode *mode) {
 	static _Alignas(16) unsigned char source[MAX_LENGTH + 32], result[MAX_LENGTH + 32];
 	const int direction = arguments[0][0] ? LTC_ENCRYPT : LTC_DECRYPT;
-	const unsigned long tag = dropbear_mode_chachapoly.aead_mac->hashsize;
+	const unsigned long tag = mode->aead_mac->hashsize;
 	const unsigned long length = lengths[4] - (direction == LTC_DECRYPT ? tag : 0);
-	unsigned char *in = source + arguments[1][0], *out = result + arguments[1][1];
-	dropbear_chachapoly_state state;
+	unsigned char *in = source + arguments[1][0], *out = result + arguments[1][1], before[4 + 16] = {0};
+	union {
+		dropbear_chachapoly_state chachapoly;
+		dropbear_gcm_state gcm;
+	} state;
 	unsigned int sequence, packet_length = 0;
 	int status;
 
@@ -61,13 +70,16 @@ static void aead(void) {
 		out = in;
 	}
 	memcpy(in, arguments[4], lengths[4]);
-	if (dropbear_mode_chachapoly.start(0, NULL, arguments[2], (int)lengths[2], 0, &state) != CRYPT_OK) {
+	if (mode->start(find_cipher("aes"), arguments[3], arguments[2], (int)lengths[2], 0, &state) != CRYPT_OK) {
 		puts("key refused");
 		return;
 	}
-	status = dropbear_mode_chachapoly.aead_getlength(sequence, in, &packet_length, lengths[4], &state);
+	if (mode == &dropbear_mode_gcm) {
+		mode->aead_crypt(0, before, before, 4, tag, &state, LTC_ENCRYPT);
+	}
+	status = mode->aead_getlength(sequence, in, &packet_length, lengths[4], &state);
 	printf("%s %08x ", status == CRYPT_OK ? "length" : "short", packet_length);
-	status = dropbear_mode_chachapoly.aead_crypt(sequence, in, out, length, tag, &state, direction);
+	status = mode->aead_crypt(sequence, in, out, length, tag, &state, direction);
 	if (status != CRYPT_OK) {
 		puts("refused");
 	} else {
@@ -92,13 +104,14 @@ static void answer(const char *name) {
 		puts(dropbear_ed25519_verify(arguments[1], lengths[1], arguments[2], lengths[2], arguments[0]) == 0
 			? "valid" : "refused");
 	} else {
-		aead();
+		aead(strcmp(name, "gcm") == 0 ? &dropbear_mode_gcm : &dropbear_mode_chachapoly);
 	}
 }
 
 int main(void) {
 	static char line[MAX_LINE];
 
+	register_cipher(&aes_desc);
 #ifdef PATCHED
 	dropbear_sodium_init();
 #endif

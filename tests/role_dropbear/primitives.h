@@ -1,5 +1,5 @@
-/* What Dropbear's files for Curve25519, Ed25519 and chacha20-poly1305 need of its headers. With it they compile without
- * a configuration. Included under the names of these headers. */
+/* What Dropbear's files for Curve25519, Ed25519, chacha20-poly1305 and aes256-gcm need of its headers. With it they compile
+ * without a configuration. Included under the names of these headers. */
 
 #ifndef PRIMITIVES_H
 #define PRIMITIVES_H

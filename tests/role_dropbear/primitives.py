@@ -11,6 +11,7 @@ from typing import NamedTuple
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
 from cryptography.hazmat.primitives.poly1305 import Poly1305
 
@@ -136,6 +137,9 @@ def signatures() -> Iterator[Case]:
         yield Case(f"verify {_words(public, message, above)}", "refused")
 
 
+LENGTHS = (*range(4, 700), 1024, 4096, 32768 + 13, 35000)
+
+
 def _sealed(key: bytes, sequence: int, packet: bytes) -> bytes:
     """Encrypt as OpenSSH's PROTOCOL.chacha20poly1305 says: block counter and nonce have 64 bits each."""
 
@@ -151,7 +155,7 @@ def packets() -> Iterator[Case]:
     """chacha20-poly1305: lengths up to some blocks and full packets, at all alignments, in place or not."""
     source = random.Random(3)
     sequences = [0, 1, 255, 256, 2**31, 2**32 - 1]
-    for length in (*range(4, 700), 1024, 4096, 32768 + 13, 35000):
+    for length in LENGTHS:
         key, sequence, packet = source.randbytes(64), source.choice(sequences), source.randbytes(length)
         sequences.append(source.getrandbits(32))
         sealed = _sealed(key, sequence, packet)
@@ -169,3 +173,23 @@ def packets() -> Iterator[Case]:
         yield Case(f"aead 00 {_words(*arguments, bytes(forged))}", f"length {misread.hex()} refused")
     yield Case(f"aead 01 {_words(bytes(2), bytes(64), bytes(4), b'abc')}", "short 00000000 refused")
     yield Case(f"aead 01 {_words(bytes(2), bytes(63), bytes(4), b'abcd')}", "key refused")
+
+
+def gcm_packets() -> Iterator[Case]:
+    """aes256-gcm as RFC 5647 says, in place: the same lengths and alignments; the packet's length is not encrypted."""
+    source = random.Random(4)
+    counters = [0, 1, 255, 2**32 - 1, 2**63, 2**64 - 2, 2**64 - 1]
+    for length in LENGTHS:
+        key, fixed, packet = source.randbytes(32), source.randbytes(4), source.randbytes(length)
+        counter = source.choice(counters)
+        counters.append(source.getrandbits(64))
+        nonce = fixed + ((counter + 1) % 2**64).to_bytes(8, "big")
+        sealed = packet[:4] + AESGCM(key).encrypt(nonce, packet[4:], packet[:4])
+        arguments = bytes([length % 16, length % 16]), key, fixed + counter.to_bytes(8, "big")
+        yield Case(f"gcm 00 {_words(*arguments, sealed)}", f"length {packet[:4].hex()} {packet.hex()}")
+        yield Case(f"gcm 01 {_words(*arguments, packet)}", f"length {packet[:4].hex()} {sealed.hex()}")
+        forged = bytearray(sealed)
+        forged[source.randrange(len(forged))] ^= 1 << source.randrange(8)
+        yield Case(f"gcm 00 {_words(*arguments, bytes(forged))}", f"length {forged[:4].hex()} refused")
+    yield Case(f"gcm 01 {_words(bytes(2), bytes(32), bytes(12), b'abc')}", "short 00000000 refused")
+    yield Case(f"gcm 01 {_words(bytes(2), bytes(31), bytes(12), b'abcd')}", "key refused")

@@ -44,6 +44,7 @@ ARCHIVES = {
 }
 SBOM = "sbom.cdx.json"
 NAMES = ("dropbear", "dropbearkey")  # of dropbearmulti
+HAS_AES = re.search(r"\baes\b", Path("/proc/cpuinfo").read_text(encoding="utf-8")) is not None
 
 
 class First(NamedTuple):
@@ -324,18 +325,23 @@ def compiled(first: First, sources: Sources, tmp_path_factory: pytest.TempPathFa
     made = []
     for name, source in sources._asdict().items():
         place = tmp_path_factory.mktemp(name)
-        files = [place / file for file in ("curve25519.c", "chachapoly.c", "sodium.c")[: 2 + (name == "patched")]]
-        for file in (*files, place / "curve25519.h", place / "chachapoly.h"):
+        files = [place / file for file in ("curve25519.c", "chachapoly.c", "gcm.c", "sodium.c")[: 3 + (name == "patched")]]
+        for file in (*files, place / "curve25519.h", place / "chachapoly.h", place / "gcm.h"):
             shutil.copy(source / "src" / file.name, place)  # away from headers that need a configuration
         for header in ("includes", "algo", "dbutil", "dbrandom", "crypto_desc"):
             (place / f"{header}.h").symlink_to(HERE / "primitives.h")
-        options = ["SHA512", "CURVE25519_DEP", "ED25519", "SIGNKEY_VERIFY", "CHACHA20POLY1305"]
+        options = ["SHA512", "CURVE25519_DEP", "ED25519", "SIGNKEY_VERIFY", "CHACHA20POLY1305", "AES", "ENABLE_GCM_MODE"]
         options += ["LIBSODIUM"] * (name == "patched")
         lines = [f"#define DROPBEAR_{option} 1\n" for option in options]
         (place / "options.h").write_text("#define DROPBEAR_OPTIONS_H\n" + "".join(lines))
         tomcrypt = source / "libtomcrypt" / "src"
         chacha = [tomcrypt / f"stream/chacha/chacha_{part}.c" for part in ("crypt", "ivctr64", "keystream", "setup")]
-        used = [tomcrypt / "hashes/sha2/sha512.c", tomcrypt / "mac/poly1305/poly1305.c", *chacha]
+        parts = ("add_aad", "add_iv", "done", "gf_mult", "init", "mult_h", "process", "reset")
+        gcm = [tomcrypt / f"encauth/gcm/gcm_{part}.c" for part in parts]
+        cipher = [tomcrypt / f"misc/crypt/crypt_{part}.c" for part in ("cipher_is_valid", "cipher_descriptor")]
+        cipher += [tomcrypt / f"misc/crypt/crypt_{part}_cipher.c" for part in ("find", "register")]
+        cipher += [tomcrypt / "ciphers/aes/aes.c"]
+        used = [tomcrypt / "hashes/sha2/sha512.c", tomcrypt / "mac/poly1305/poly1305.c", *chacha, *gcm, *cipher]
         headers = (place, tomcrypt / "headers", source / "src", library.parents[1] / "include")
         command = ["musl-gcc", "-static", "-O3", "-Wall", "-DARGTYPE=3", "-DLTC_SOURCE", f"-D{name.upper()}"]
         command += [f"-I{path}" for path in headers]
@@ -345,7 +351,9 @@ def compiled(first: First, sources: Sources, tmp_path_factory: pytest.TempPathFa
     return Programs(*made)
 
 
-@pytest.mark.parametrize("cases", [primitives.exchanges, primitives.signatures, primitives.packets])
+@pytest.mark.parametrize(
+    "cases", [primitives.exchanges, primitives.signatures, primitives.packets, primitives.gcm_packets]
+)
 def test_computations_are_the_standards_and_upstreams(
     compiled: Programs, cases: Callable[[], Iterator[primitives.Case]]
 ) -> None:
@@ -501,10 +509,26 @@ def test_without_libsodium_upstreams_own_code_serves(
     log_in_with_each_key(*programs)
 
 
-def test_libsodium_is_initialised_before_it_is_used(
-    first: First, site: Site, archives: dict[str, str], tmp_path: Path
-) -> None:
-    """In each process of the daemon, and in dropbearkey; the calls are checked while they are made."""
+class Checked(NamedTuple):
+    """Dropbear with a wrapper of each function of libsodium, as initialised.c says, and ssh.
+
+    Attributes:
+        defined: the wrappers.
+        called: what sodium.c calls of libsodium.
+    """
+
+    dropbear: Path
+    ssh: Path
+    defined: set[str]
+    called: set[str]
+
+
+@pytest.fixture(scope="session")
+def checked(
+    first: First, settings: Path, archives: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Checked:
+    tmp_path = tmp_path_factory.mktemp("checked")
+    site = Site(tmp_path_factory.mktemp("site"), settings)
     (library,) = first.site.build_dir.glob(f"artefacts/libsodium-*-{os.uname().machine}-*/lib/libsodium.a")
     source, wrapper = HERE / "initialised.c", tmp_path / "initialised.o"
     run("musl-gcc", "-O2", "-fPIC", "-Wall", f"-I{library.parents[1]}/include", "-c", source, "-o", wrapper)
@@ -514,13 +538,27 @@ def test_libsodium_is_initialised_before_it_is_used(
     make = f'"$real" "$@" LDFLAGS="$LDFLAGS {flags} {wrapper}"; status=$?; nm -u obj/sodium.o >{needed}; exit $status'
     dropbear, ssh = built_otherwise(first, site, archives, tmp_path, make)
     called = set(re.findall(r" U ((?:crypto|sodium)_\w+)$", needed.read_text(), re.MULTILINE))
-    assert called == defined  # or the program calls what is not checked
+    return Checked(dropbear, ssh, defined, called)
 
-    log_in_with_each_key(dropbear, ssh)
-    key = ("env", "FORGET=1", dropbear, "dropbearkey", "-t", "ed25519", "-f", tmp_path / "key")
+
+def test_libsodium_is_initialised_before_it_is_used(checked: Checked, tmp_path: Path) -> None:
+    """In each process of the daemon, and in dropbearkey; the calls are checked while they are made."""
+    assert checked.called == checked.defined  # or the program calls what is not checked
+    log_in_with_each_key(checked.dropbear, checked.ssh)
+    key = ("env", "FORGET=1", checked.dropbear, "dropbearkey", "-t", "ed25519", "-f", tmp_path / "key")
     done = subprocess.run(key, capture_output=True, text=True, check=False)
     assert done.returncode == 99
     assert done.stderr.splitlines()[-1] == "crypto_sign_ed25519_seed_keypair before sodium_init"
+
+
+@pytest.mark.parametrize("processor", ["this one", "without AES"])
+def test_aes_gcm_is_offered_where_the_processor_has_instructions_for_it(checked: Checked, processor: str) -> None:
+    ciphers = ["chacha20-poly1305@openssh.com", "aes256-gcm@openssh.com", "aes256-ctr", "aes128-ctr"]
+    environment = ["env", "NO_AES=1"] if processor == "without AES" else []
+    accepted = alone(*environment, HERE / "ciphers", checked.dropbear, checked.ssh, *ciphers, "aes128-gcm@openssh.com")
+    if environment or not HAS_AES:
+        ciphers.remove("aes256-gcm@openssh.com")
+    assert accepted == ciphers
 
 
 def test_a_failed_build_shows_what_the_compiler_said(

@@ -9,11 +9,12 @@
 #define DROPBEAR_SVR_MULTIUSER 0
 #define DROPBEAR_SVR_OWN_USER_ONLY 1
 
-/* X25519, Ed25519 and ChaCha20-Poly1305 of libsodium (our own patch's option). A build without libsodium gives
- * -DDROPBEAR_LIBSODIUM=0 and has upstream's own code. */
+/* X25519, Ed25519, ChaCha20-Poly1305 and AES-GCM of libsodium (our own patch's option). A build without libsodium gives
+ * -DDROPBEAR_LIBSODIUM=0 and has upstream's own code, whose AES-GCM is slow. */
 #ifndef DROPBEAR_LIBSODIUM
 #define DROPBEAR_LIBSODIUM 1
 #endif
+#define DROPBEAR_ENABLE_GCM_MODE DROPBEAR_LIBSODIUM
 
 /* Speed over size: ciphers and hashes are about twice as fast. */
 #define DROPBEAR_SMALL_CODE 0
