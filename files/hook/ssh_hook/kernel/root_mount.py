@@ -191,9 +191,11 @@ def open_root_mount(path: str, process: int, outside: Outside | None) -> RootMou
         mount = mount_id(descriptor)
         ancestors = table.ancestors(mount) if mount in table else []
         if not (ancestors and _is_root_of_mount(descriptor, ancestors) and _is_made(mount, table, outside)):
+            is_private = mount not in table or table.is_private(mount)
             raise HookError(
                 f"the container's root directory {path} is not where its OCI runtime has mounted it: somebody has "
                 "renamed a directory above it meanwhile; keep it where only its user and root can do so"
+                + ("" if is_private else " (or this runtime does not make its mount private, as crun and runc do)")
             )
     except HookError:
         os.close(descriptor)

@@ -70,6 +70,17 @@ def test_a_volume_bound_on_itself_on_a_volume(monkeypatch: pytest.MonkeyPatch, t
         call(monkeypatch, tmp_path, inner, ABOVE + mounts, above=31)
 
 
+@pytest.mark.parametrize("tags", ["", "master:7 "])
+def test_a_mount_that_is_no_private_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tags: str) -> None:
+    """The runtime may be another: whoever reads the error shall not search for somebody who has renamed."""
+    mounted = line(BUNDLE, 20, "0:2", "/data/image", "/project/image").replace("- ext4", f"{tags}- ext4")
+    later = line(31, 20, "0:2", "/data/other", "/project/other")
+    with pytest.raises(HookError) as refused:
+        call(monkeypatch, tmp_path, ABOVE + mounted + later, ABOVE, above=20)
+    assert "is not where its OCI runtime has mounted it" in str(refused.value)
+    assert ("does not make its mount private" in str(refused.value)) == bool(tags)
+
+
 def test_a_process_that_can_reach_no_mount(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The mount of its root directory is in no namespace any more: nobody has renamed anything."""
     with pytest.raises(HookError, match="can reach no mount"):
