@@ -312,6 +312,15 @@ def test_more_connections_than_select_can_hold_do_not_build(sources: Sources, tm
     assert ("MAX_UNAUTH_CLIENTS is too large" in done.stderr) == (limit == "larger"), done.stderr
 
 
+def test_each_curve_of_ecdsa_has_own_code(first: First) -> None:
+    """OpenSSL's generic code takes a time that depends on secrets."""
+    (library,) = first.site.build_dir.glob(f"artefacts/openssl-*-{os.uname().machine}-*/lib/libcrypto.a")
+    done = subprocess.run(["nm", "--defined-only", library], capture_output=True, text=True, check=True)
+    methods = set(re.findall(r" T (?:ossl_ec|EC)_GFp_(\w+)_method$", done.stdout, re.MULTILINE))
+    assert {"nistp384", "nistp521"} <= methods
+    assert methods & {"nistz256", "nistp256"}
+
+
 class Programs(NamedTuple):
     """The program `primitives`, linked with upstream's files and with those that call libsodium."""
 
