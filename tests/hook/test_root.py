@@ -454,7 +454,14 @@ def dropbears() -> list[int]:
 @pytest.mark.parametrize("runtime", ["crun", "runc"])
 @pytest.mark.parametrize(
     ("propagation", "own"),
-    [("shared", ""), ("slave", ""), ("private", ""), ("shared", "rshared"), ("shared", "rslave"), ("shared", "unbindable")],
+    [
+        ("shared", ""),
+        ("slave", ""),
+        ("private", ""),
+        ("shared", "rshared"),
+        ("shared", "rslave"),
+        ("shared", "unbindable"),
+    ],
 )
 def test_root_on_a_mount_of_any_propagation(tree: Path, runtime: str, propagation: str, own: str) -> None:
     """systemd makes all mounts of a node shared; the runtime makes the one above its own private.
