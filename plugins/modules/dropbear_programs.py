@@ -71,7 +71,7 @@ attributes:
   check_mode:
     description: Can run in check mode and report what would change. The programs are then not run.
   diff_mode:
-    description: Shows the paths that are not as they should be.
+    description: Shows the release in a line or, if that stays, paths that are not as they should be.
 """
 
 EXAMPLES = r"""
@@ -103,7 +103,7 @@ problem:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.ocihooks.ssh.plugins.module_utils import _dropbear
+from ansible_collections.ocihooks.ssh.plugins.module_utils import _diff, _dropbear
 
 
 def main() -> None:
@@ -128,7 +128,7 @@ def main() -> None:
     def relabel(path: str) -> bool:
         return bool(module.set_default_selinux_context(path, False))
 
-    params, wrong, removed = module.params, [], []
+    params, wrong, removed, diff = module.params, [], [], _diff.of_lines()
     try:
         if params["state"] == "reported":
             programs, problem = _dropbear.report(params["prefix"], params["versions"])
@@ -148,14 +148,15 @@ def main() -> None:
                 relabelled = _dropbear.install(release, state, params["archive"], relabel)
             wrong += [path for path in relabelled if path not in wrong]
             removed = _dropbear.prune(release, state.current, module.check_mode)
+            diff = _diff.of_version(release.directory, state.current and f"{release.prefix}/{state.current}", wrong)
         if params["state"] == "present" and not module.check_mode:
             _dropbear.verify(params["prefix"], params["versions"])
     except (_dropbear.NotInstalled, ValueError) as error:
         module.fail_json(msg=str(error), changed=bool(wrong))
     except OSError as error:
         module.fail_json(msg=f"{error.filename or params['prefix']} cannot be written: {error.strerror}")
-    prepared = [f"not as it should be: {path}\n" for path in wrong] + [f"old: {path}\n" for path in removed]
-    module.exit_json(changed=bool(wrong or removed), removed=removed, diff={"prepared": "".join(prepared)})
+    diff["prepared"] += _diff.of_lines(*(f"removed: {path}" for path in removed))["prepared"]
+    module.exit_json(changed=bool(wrong or removed), removed=removed, diff=diff)
 
 
 if __name__ == "__main__":

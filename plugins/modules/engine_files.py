@@ -50,7 +50,9 @@ options:
     type: path
 attributes:
   diff_mode:
-    description: Shows each file before and after. Of O(docker_json), which may hold secrets, only what changes.
+    description: >-
+      Shows the lines of a file that differ, and a line for one that is new or is removed. Of O(docker_json), which may
+      hold secrets, only what changes.
 notes:
   - In check mode the program that a hook names need not exist yet.
 """
@@ -89,7 +91,7 @@ import platform
 import stat
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.ocihooks.ssh.plugins.module_utils import _docker, _files, _image, _oci_json
+from ansible_collections.ocihooks.ssh.plugins.module_utils import _diff, _docker, _files, _image, _oci_json
 
 # Option -> kind of JSON, which is checked and whose directory is made, or None; and the mode of its files.
 KINDS = {
@@ -126,11 +128,6 @@ def refusal_of(path: str, kind: str | None, text: str, check_mode: bool) -> str 
     )
 
 
-def difference(path: str, before: str, after: str) -> dict[str, str]:
-    """Return what --diff shows of a file."""
-    return {"before_header": path, "after_header": path, "before": before, "after": after}
-
-
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
@@ -152,17 +149,16 @@ def main() -> None:
         for path in module.params["absent"]:
             if os.path.isdir(path) and not os.path.islink(path):
                 module.fail_json(msg=f"{path} is a directory, and no file of an engine: remove it by hand")
-            before = _files.read(path).decode(errors="replace")
             if _files.remove(path, check):
                 removed.append(path)
-                diffs.append(difference(path, before, ""))
+                diffs.append(_diff.of_lines(f"removed: {path}"))
         for path, (text, mode) in wrong.items():
-            diffs.append(difference(path, _files.read(path).decode(errors="replace"), text))
+            diffs.append(_diff.of_text(path, _files.read(path).decode(errors="replace"), text))
             _files.make_missing(os.path.dirname(path), check)
             _files.update(path, text.encode(), mode, check)
         if docker and docker_json:
             path = docker_json
-            diffs.append(difference(path, *docker))
+            diffs.append(_diff.of_text(path, *docker))
             _docker.switch_on(path, check)
             if not check and not _image.is_image():
                 module.warn(

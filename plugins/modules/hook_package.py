@@ -51,7 +51,9 @@ options:
     type: str
 attributes:
   diff_mode:
-    description: Shows the launcher's text before and after, and the names of the files that differ.
+    description: >-
+      Shows the lines of the launcher that differ, but for the version that it names, and the version in a line or, if
+      that stays, the paths that differ.
 seealso:
   - module: ocihooks.ssh.secure_path
 """
@@ -101,10 +103,26 @@ removed:
 
 import base64
 import json
+import re
 import zlib
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.ocihooks.ssh.plugins.module_utils import _hook_package
+from ansible_collections.ocihooks.ssh.plugins.module_utils import _diff, _hook_package
+
+VERSION = re.compile(r"/ssh_hook-[0-9a-f]{12}")
+
+
+def differences(hook: _hook_package.Hook, change: _hook_package.Change, old: str) -> list[dict[str, str]]:
+    """Return what --diff shows.
+
+    Args:
+        old: directory of the version that was there, empty if there was none
+    """
+    diffs = [_diff.of_version(hook.directory, old, change.files)] if change.files or old != hook.directory else []
+    if change.launcher:
+        before, after = (VERSION.sub("/ssh_hook-...", text) for text in change.launcher)
+        diffs += [_diff.of_text(hook.launcher, before, after)] if before != after else []
+    return diffs
 
 
 def main() -> None:
@@ -130,6 +148,7 @@ def main() -> None:
         settings = {name: str(value) for name, value in params["settings"].items()}
         hook = _hook_package.Hook(params["prefix"], params["python"], settings, params["digests"])
         texts = json.loads(zlib.decompress(base64.b64decode(params["sources"]))) if params["sources"] else None
+        old = [*_hook_package.versions(hook.prefix), ""][0]
         change = _hook_package.install(hook, texts, module.check_mode)
     except _hook_package.SourcesMissing:
         module.exit_json(changed=False, needs_sources=True)
@@ -137,19 +156,13 @@ def main() -> None:
         module.fail_json(msg=str(error))
     except OSError as error:
         module.fail_json(msg=f"{error.filename or params['prefix']} cannot be written: {error.strerror}")
-    diffs = []
-    if change.launcher:
-        before, after = change.launcher
-        diffs.append({"before_header": hook.launcher, "after_header": hook.launcher, "before": before, "after": after})
-    if change.files:
-        diffs.append({"prepared": "".join(f"not as it should be: {path}\n" for path in change.files)})
     module.exit_json(
         changed=bool(change.files or change.launcher or change.removed),
         directory=hook.directory,
         package_changed=bool(change.files),
         launcher_changed=change.launcher is not None,
         removed=change.removed,
-        diff=diffs,
+        diff=differences(hook, change, old),
     )
 
 

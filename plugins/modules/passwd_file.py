@@ -45,7 +45,7 @@ options:
     default: present
 attributes:
   diff_mode:
-    description: Shows the file before and after.
+    description: Shows how many accounts are new, gone or differ, and some of their names.
 notes:
   - SSSD lists the users of a directory only with C(enumerate = true).
 """
@@ -87,13 +87,24 @@ without_home:
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.ocihooks.ssh.plugins.module_utils import _files, _passwd_file
+from ansible_collections.ocihooks.ssh.plugins.module_utils import _diff, _files, _passwd_file
 from ansible_collections.ocihooks.ssh.plugins.module_utils._keys import passwd
 
 
 def names_of(data: bytes) -> dict[str, str]:
     """Return the names of the accounts of a passwd file, by name and by uid."""
     return {word: entry.name for entry in passwd.iterate(data) for word in (str(entry.uid), entry.name)}
+
+
+def difference(path: str, before: dict[bytes, bytes], after: dict[bytes, bytes]) -> dict[str, str]:
+    """Return what --diff shows of the accounts of a file before and after, a line."""
+    kinds = {
+        "new": sorted(after.keys() - before.keys()),
+        "gone": sorted(before.keys() - after.keys()),
+        "that differ": sorted(name for name in before.keys() & after.keys() if before[name] != after[name]),
+    }
+    said = _diff.of_names({kind: [name.decode(errors="replace") for name in names] for kind, names in kinds.items()})
+    return _diff.of_lines(f"{path}, accounts: {said or 'in another order or form'}")
 
 
 def exists(path: str) -> bool:
@@ -147,9 +158,9 @@ def main() -> None:
         module.fail_json(msg=f"{error.filename or path} cannot be refreshed: {error.strerror}")
     if change is None:
         module.exit_json(changed=made, users=len(_files.read(path).splitlines()), **told)
-    before, after = (content.decode(errors="replace") for content in change)
-    diff = {"before_header": path, "after_header": path, "before": before, "after": after}
-    module.exit_json(changed=True, users=len(after.splitlines()), diff=diff, **told)
+    module.exit_json(
+        changed=True, users=len(accounts), diff=difference(path, *map(_passwd_file.entries, change)), **told
+    )
 
 
 if __name__ == "__main__":

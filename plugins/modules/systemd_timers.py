@@ -29,7 +29,7 @@ options:
     default: []
 attributes:
   diff_mode:
-    description: Shows each unit before and after.
+    description: Shows the lines of a unit that differ, and names in one line those that are new.
 notes:
   - If the first process is not systemd, O(units) are ignored, and O(absent) are removed.
   - In an image of a node, where the root directory is not that of the first process, timers are enabled by links, as
@@ -79,7 +79,7 @@ removed:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.ocihooks.ssh.plugins.module_utils import _files, _timers
+from ansible_collections.ocihooks.ssh.plugins.module_utils import _diff, _files, _timers
 
 
 def main() -> None:
@@ -100,10 +100,10 @@ def main() -> None:
         module.fail_json(msg=str(error))
     except OSError as error:
         module.fail_json(msg=f"{error.filename or _timers.UNITS} cannot be written: {error.strerror}")
-    diffs = [
-        {"before_header": name, "after_header": name, "before": before[name], "after": units[name]} for name in written
-    ]
-    diffs += [{"prepared": f"removed: {name}\n"} for name in removed]
+    new = [name for name in written if not before[name]]
+    diffs = [_diff.of_lines(f"new: {', '.join(new)}")] if new else []
+    diffs += [_diff.of_text(name, before[name], units[name]) for name in written if name not in new]
+    diffs += [_diff.of_lines(f"removed: {name}") for name in removed]
     module.exit_json(
         changed=bool(written or started or removed), written=written, started=started, removed=removed, diff=diffs
     )
