@@ -15,13 +15,16 @@ class ActionModule(ActionBase):
     """The action plugin."""
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Return the row, and one message unless the node is as it should be. Asks the node nothing."""
+        """Return the row, and one message unless the node is as it should be. Asks the node nothing.
+
+        The result of a node that an earlier task has not reached is that of one that is not reached.
+        """
         result: dict[str, Any] = super().run(tmp, task_vars)
         variables, arguments = task_vars or {}, self._task.args
         host = variables["inventory_hostname"]
         results = {name: variables[name] for name in _audit.RESULTS if name in variables}
-        compared = _audit.Variables(
-            int(arguments["port"]), arguments["launcher"], arguments["docker_json"], arguments["firewalld_zone"]
-        )
-        row = _audit.node_row(host, results, compared)
+        names = [arguments.get(name, "") for name in ("launcher", "docker_json", "firewalld_zone")]
+        row = _audit.node_row(host, results, _audit.Variables(*names))
+        if row["state"] == _audit.UNREACHABLE:
+            return {**result, "unreachable": True, "msg": row["problem"]}
         return {**result, "changed": False, "row": row, "said": _audit.verdict(row, results)}

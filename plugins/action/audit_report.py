@@ -43,7 +43,8 @@ class ActionModule(NodeAction):
         text = _audit.report(rows, keys, variables.get("ansible_limit"), _sources.version())
         directory = str(arguments.get("directory", ""))
         is_wanted = directory.startswith("/") and not suspicious  # the preflight refuses any other
-        _display.display(f"\n{_audit.table(rows, keys, f'{directory}/{_PAGE}' if is_wanted else '')}\n")
+        page, with_lines = f"{directory}/{_PAGE}" if is_wanted else "", bool(self._task.diff)
+        _display.display(f"\n{_audit.table(rows, keys, page, with_lines=with_lines)}\n")
         try:
             written = write_report(directory, text, bool(variables["ansible_check_mode"])) if is_wanted else []
         except OSError as error:
@@ -58,15 +59,12 @@ class ActionModule(NodeAction):
 
     @staticmethod
     def _row(host: str, variables: Any) -> dict[str, Any]:
-        """Return the row of a host: the one that it has, or one on why it has none."""
+        """Return the row of a host: the one that this audit has made, or one on why it has none."""
         suspicious = _variables.wrong_facts(host, variables.get("ansible_facts", {}))
         if suspicious:
             return _audit.failed_row(host, suspicious[0])
-        own = variables.get("ssh_hook__audited") or {}
-        if "row" in own:
-            row: dict[str, Any] = _audit.plain(own["row"])
-            return row
-        return _audit.unfinished_row(host, {name: variables[name] for name in _audit.RESULTS if name in variables})
+        results = {name: variables[name] for name in _audit.RESULTS if name in variables}
+        return _audit.reported_row(host, variables.get("ssh_hook__audited") or {}, results)
 
     def _keys(self, variables: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
         """Ask the node that the task is delegated to which of the users have keys, if it is safe, and no image."""

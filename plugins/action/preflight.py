@@ -115,8 +115,6 @@ class ActionModule(NodeAction):
         answer: dict[str, Any]
         result: dict[str, Any] = super().run(tmp, task_vars)
         variables = task_vars or {}
-        if variables.get("ssh_hook__facts", {}).get("unreachable"):  # in an audit, which ends with a report on all
-            return {**result, "failed": True, "msg": f"{variables['inventory_hostname']} was not reached."}
         host, purpose = variables["inventory_hostname"], self._task.args.get("purpose", "deploy")
         with_dropbear = self._task.args.get("with_dropbear", False)
         suspicious = self.wrong_facts(variables)

@@ -36,8 +36,9 @@ class ActionModule(NodeAction):
         )
         if plugin is None:
             answer = self._execute_module(module_name=name, module_args=arguments, task_vars=task_vars)
-            return {**result, **answer}
-        return {**result, **harmless(plugin.run(task_vars=task_vars))}
+        else:
+            answer = harmless(plugin.run(task_vars=task_vars))
+        return {**result, **answer, "module_changed": answer.get("changed") is True}
 
     def _defaults(self, name: str) -> dict[str, Any]:
         """Return what the site's ``module_defaults`` have for a module."""

@@ -32,6 +32,7 @@ DOCKER_CDI_DEFAULT = (28, 2)  # the first in which it is on by default
 ROOM = 8 << 20  # bytes: what one version of the programs and of the hook takes
 TIMERS = ("ssh-hook-passwd", "ssh-hook-sweep")
 MOST_ARGUMENTS = 65536  # characters of a daemon's command line
+GIVEN_PORT = re.compile(rb"\bSERVER_PORT_DEFAULT=([0-9]{1,5})\b")  # in each of the engines' files
 ENABLED = ("com.hooks.ssh.enabled", "true")
 COMMAND = "start-ssh-daemon"
 SUID_DUMPABLE = "/proc/sys/fs/suid_dumpable"
@@ -203,6 +204,12 @@ def superfluous_hooks(directories: list[str], launcher: str, json_files: list[st
         elif path not in json_files:
             ours.append(path)
     return ours, others
+
+
+def given_port(paths: list[str]) -> int | None:
+    """Return the port that the engines' files give the hook, by the first that names one; None if none does."""
+    named = (GIVEN_PORT.search(_files.read(path)) for path in paths)
+    return next((int(match[1]) for match in named if match), None)
 
 
 def listening_inodes(port: int) -> set[str]:
@@ -447,6 +454,7 @@ def installed(question: dict[str, Any], runs: bool, relabel: Callable[[str], boo
         "hook_settings": _hook_package.found_settings(hook) if digests else None,
         "hook_version": _hook_package.launched_version(prefix),
         "versions": _hook_package.versions(prefix),
+        "dropbear": bool(_dropbear.releases(os.path.dirname(question["dropbear_dir"]))),
         "release": release(question["dropbear_dir"], question["dropbear_versions"], relabel),
         "files": {path: sha256 for path, sha256 in files.items() if sha256},
         "passwd_outdated": question["name_service"] and is_outdated(question["passwd_file"]),
@@ -524,6 +532,8 @@ def report(question: dict[str, Any], relabel: Callable[[str], bool]) -> dict[str
     launcher = f"{question['prefix']}/bin/ssh_hook"
     python = interpreter(question["python"], question["packages_dir"])
     stale, others = superfluous_hooks(searched, launcher, question["json_files"])
+    # Without an engine nothing reads the engines' files.
+    unwanted = [*question["unwanted"], *([] if found else set(question["files"]) - set(others))]
     node: dict[str, Any] = {
         "image": image,
         "dev_null": _image.has_null(),
@@ -541,7 +551,8 @@ def report(question: dict[str, Any], relabel: Callable[[str], bool]) -> dict[str
         "dead_links": sorted({link for path in places if (link := dead_link(path))}),
         "read_only": [path for path in places if read_only(path)],
         "full": [path for path in places if not read_only(path) and full(path)],
-        "stale": stale + [path for path in question["unwanted"] if os.path.lexists(path)],
+        "stale": stale + sorted(path for path in unwanted if os.path.lexists(path)),
+        "port": given_port([*question["files"], *stale]),
         **installed(question, not python["problem"], relabel),
     }
     return {**node, **verification(question, node)}

@@ -13,27 +13,22 @@ author: The ocihooks.ssh contributors (@ocihooks)
 description:
   - Makes of what the tasks of an audit have registered one row on the node, and one message if the node is not as it
     should be. It runs on the controller, asks the node nothing, and does not fail.
+  - A node that no task before has reached counts as unreachable by this one, too.
   - It takes what is registered from the play, and is for the role ocihooks.ssh.ssh_hook.
 extends_documentation_fragment:
   - ocihooks.ssh.attributes
   - ocihooks.ssh.attributes.read_only
 options:
-  port:
-    description: TCP port of the SSH daemons.
-    type: int
-    required: true
   launcher:
     description: Path of the hook's launcher.
     type: path
-    required: true
   docker_json:
     description: Path of the configuration of Docker's daemon.
     type: path
-    required: true
   firewalld_zone:
     description: Zone of firewalld in which the daemons' ports are opened. If empty, none are.
     type: str
-    required: true
+    default: ""
 seealso:
   - module: ocihooks.ssh.audit_report
 """
@@ -41,7 +36,6 @@ seealso:
 EXAMPLES = r"""
 - name: Judge the node
   ocihooks.ssh.audit_node:
-    port: 15263
     launcher: /opt/oci-hooks/bin/ssh_hook
     docker_json: /etc/docker/daemon.json
     firewalld_zone: ""

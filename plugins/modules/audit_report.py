@@ -45,8 +45,8 @@ options:
     default: ed25519
 attributes:
   diff_mode:
-    description: Shows no difference.
-    support: none
+    description: Shows in the table the lines that differ on nodes, and none of the files in O(directory).
+    support: partial
 seealso:
   - module: ocihooks.ssh.audit_node
 """

@@ -257,10 +257,15 @@ node:
     stale:
       description: >-
         The hook JSON files of this collection with another name than O(json_files), or in another directory that
-        engines read, and those of O(unwanted) that exist.
+        engines read, and those of O(unwanted) that exist. Where there is no container engine, those of O(files), too.
       type: list
       elements: str
       sample: []
+    port:
+      description: >-
+        The TCP port of the SSH daemons that O(files) give the hook, which need not be O(port); null if they name none.
+      type: int
+      sample: 15263
     units:
       description: >-
         The units of those timers that are enabled and run, or, in an image, that are enabled, to their SHA-256.
@@ -293,6 +298,10 @@ node:
         O(prefix) and O(python) say, or if there is no hook.
       type: dict
       sample: {HOOK_BASE_DIR: /home, SSH_KEY_TYPE: ed25519}
+    dropbear:
+      description: Whether there is a release of Dropbear beside O(dropbear_dir).
+      type: bool
+      sample: true
     release:
       description: >-
         Name of the release of Dropbear in use, if its files are those that its name says, all is as

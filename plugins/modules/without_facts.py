@@ -40,4 +40,9 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+module_changed:
+  description: Whether the module says that it has changed something, whatever C(changed_when) makes of that.
+  returned: success
+  type: bool
+  sample: false
 """

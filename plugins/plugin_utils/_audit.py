@@ -10,6 +10,7 @@ escapes them.
 from __future__ import annotations
 
 import base64
+import difflib
 import hashlib
 import json
 import re
@@ -47,9 +48,17 @@ RESULTS = (
     "ssh_hook__timers_result",
     "ssh_hook__verified",
 )
+# Of which results the page shows what differs, and of how much text.
+_COMPARED = ("ssh_hook__installed", "ssh_hook__engines", "ssh_hook__timers_result")
+_MAX_TEXTS = 12  # of a node
+_MAX_READ = 200  # lines of a text
+_MAX_LINES = 24  # that differ
+_MAX_WIDTH = 200  # characters of a line
 _MAX_SHOWN = 6  # findings of a line of the table
+_LONG_WORD = re.compile(r"[A-Za-z0-9+/=]{32,}")
 _NAMES_WIDTH = 36  # characters of the table's first column
 _WIDTH = 110  # characters of a line
+_SAME = ("state", "hook", "dropbear", "openssh", "port")  # of the nodes that share a line
 _COLUMNS = ("NODES", "STATE", "HOOK", "DROPBEAR", "OPENSSH", "PORT", "DAEMONS")
 
 
@@ -57,13 +66,11 @@ class Variables(NamedTuple):
     """What the variables say of a node, as far as its row names it.
 
     Attributes:
-        port: of the SSH daemons
         launcher: path of the hook's launcher
         docker_json: path of the configuration of Docker's daemon
         firewalld_zone: in which firewalld opens the daemons' ports
     """
 
-    port: int
     launcher: str
     docker_json: str
     firewalld_zone: str
@@ -109,6 +116,20 @@ def unfinished_row(name: str, results: Mapping[str, Any]) -> dict[str, Any]:
     return row
 
 
+def reported_row(name: str, audited: Mapping[str, Any], results: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the row of a node for the report: the one that this audit has made, or one on why it has made none.
+
+    Args:
+        audited: what the node's judgement has registered, which may be that of an audit before, in the same run
+        results: what the tasks of the audit have registered
+    """
+    row = _as_dict(audited.get("row"))
+    if row and row["problem"] == _problem(results)[1]:
+        own: dict[str, Any] = plain(row)
+        return own
+    return unfinished_row(name, results)
+
+
 def differences(results: Mapping[str, Any], variables: Variables) -> list[str]:
     """Return sentences, without a full stop, on what the tasks of the deployment would have changed on a node.
 
@@ -120,34 +141,83 @@ def differences(results: Mapping[str, Any], variables: Variables) -> list[str]:
     """
     preflight, installed = _as_dict(results.get("ssh_hook__preflight")), _as_dict(results.get("ssh_hook__installed"))
     files, programs = _as_dict(results.get("ssh_hook__engines")), _as_dict(results.get("dropbear__programs"))
-    is_traceable = _as_dict(preflight.get("node")).get("suid_dumpable") == 1 and not preflight.get("client_only")
+    timers, node = _as_dict(results.get("ssh_hook__timers_result")), _as_dict(preflight.get("node"))
+    is_client = bool(preflight.get("client_only"))
+    superfluous = ", and no container engine reads it" if is_client else " is one hook JSON too many"
     said = (
         (installed.get("package_changed"), "the hook is not the one of this collection"),
         (installed.get("launcher_changed"), f"{variables.launcher} is not as the variables say"),
-        *((True, f"{path} is one hook JSON too many") for path in files.get("removed") or []),
+        *((True, f"{path}{superfluous}") for path in files.get("removed") or []),
         *((True, f"{path} is not as the variables say") for path in files.get("written") or []),
         (files.get("docker_changed"), f"{variables.docker_json} does not switch on CDI"),
         *(
             (True, f"firewalld does not open port {port} in the zone {variables.firewalld_zone}")
             for port in _closed_ports(results)
         ),
-        (_is_changed(results, "dropbear__selinux"), "no rule of SELinux gives Dropbear the type container_ro_file_t"),
-        (_is_changed(results, "ssh_hook__timers_result"), "the systemd timers are not as the variables say"),
+        (
+            _as_dict(results.get("dropbear__selinux")).get("module_changed"),
+            "no rule of SELinux gives Dropbear the type container_ro_file_t",
+        ),
+        (
+            any(timers.get(name) for name in ("written", "started", "removed")),
+            "the systemd timers are not as the variables say",
+        ),
         (preflight.get("missing_packages"), "the Python packages of the hook are missing"),
         (programs.get("problem"), str(programs.get("problem")).removesuffix(".")),
-        (is_traceable, "fs.suid_dumpable is 1, by which Dropbear can be traced: first set it to 0 or 2"),
+        (is_client and node.get("dropbear"), "Dropbear is there, and no container engine to use it"),
+        (
+            node.get("suid_dumpable") == 1 and not is_client,
+            "fs.suid_dumpable is 1, by which Dropbear can be traced: first set it to 0 or 2",
+        ),
     )
     return [sentence for is_so, sentence in said if is_so]
 
 
-def _is_changed(results: Mapping[str, Any], name: str) -> bool:
-    return bool(_as_dict(results.get(name)).get("changed"))
+def changes(results: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the lines that differ, by the path of the text: what a deployment would take away, and what write.
+
+    A text is a stranger's, and as long as that one likes: it is read and shown up to a limit. A line that may hold a
+    key, such as of a file that was put in the place of ours, is not shown.
+
+    Raises:
+        AttributeError, TypeError: a result is not what this collection's modules give.
+    """
+    found = []
+    for name in _COMPARED:
+        diffs = _as_dict(results.get(name)).get("diff") or []
+        for diff in (diffs if isinstance(diffs, list) else [diffs])[:_MAX_TEXTS]:
+            if "prepared" in diff:
+                lines = str(diff["prepared"]).splitlines()
+            else:
+                before, after = (diff[side].splitlines()[:_MAX_READ] for side in ("before", "after"))
+                lines = list(difflib.unified_diff(before, after, n=0, lineterm=""))[2:]
+                lines = [line for line in lines if not line.startswith("@@")]
+                lines = lines or ["its lines are right: its kind, owner or mode differs"]
+            more = [f"and {len(lines) - _MAX_LINES} more lines"] * (len(lines) > _MAX_LINES)
+            shown = [*map(_shown, lines[:_MAX_LINES]), *more]
+            found.append({"path": printable(diff.get("before_header", "")), "lines": shown})
+    return found[:_MAX_TEXTS]
+
+
+def _shown(line: str) -> str:
+    """Return a line as the page shows it."""
+    text = line.expandtabs()
+    if not text.isprintable() or any(map(_may_be_key, _LONG_WORD.findall(text))) or "PRIVATE KEY" in text:
+        sign = text[:1] if text[:1] in "+-" else ""
+        return f"{sign}(a line of {len(text)} characters that is not shown, for it may hold a key)"
+    return text if len(text) <= _MAX_WIDTH else f"{text[:_MAX_WIDTH]}..."
+
+
+def _may_be_key(word: str) -> bool:
+    """Return whether a long word is like random bytes in base64 or in hexadecimal digits, and not like a path."""
+    is_mixed = bool(re.search(r"[a-z]", word) and re.search(r"[A-Z]", word))
+    return is_mixed or len(re.findall(r"[0-9]", word)) > len(word) // 6
 
 
 def _closed_ports(results: Mapping[str, Any]) -> list[Any]:
     """Return the ports that the loop of the role's task for firewalld would have opened."""
     rounds = _as_dict(results.get("ssh_hook__firewall")).get("results") or []
-    return [each["item"] for each in rounds if each.get("changed")]
+    return [each["item"] for each in rounds if each.get("module_changed")]
 
 
 def _row(name: str, results: Mapping[str, Any], variables: Variables | None) -> dict[str, Any]:
@@ -185,9 +255,10 @@ def _row(name: str, results: Mapping[str, Any], variables: Variables | None) -> 
         "kernel": _version(node.get("kernel")),
         "engines": sorted(map(printable, node.get("engines", {}))),
         "differences": differing,
+        "changes": [] if variables is None else changes(results),
         "tamper": tamper,
         "remarks": list(map(printable, preflight.get("remarks") or [])),
-        "port": None if variables is None else variables.port,
+        "port": None if node.get("port") is None else int(node["port"]),
         "daemons": servers,
     }
 
@@ -283,29 +354,37 @@ def _ranges(numbers: Sequence[int]) -> list[tuple[int, int]]:
     return ranges
 
 
-def table(rows: Sequence[Mapping[str, Any]], keys: Mapping[str, Any] | None, page: str) -> str:
+def table(
+    rows: Sequence[Mapping[str, Any]], keys: Mapping[str, Any] | None, page: str, *, with_lines: bool = False
+) -> str:
     """Return the table for a terminal: a line for all nodes of which the same is to be said, the worst first.
 
     Args:
         keys: of users, as `report` has them
         page: path of the page that has all of it; empty if there is none
+        with_lines: whether to show the lines that differ, too
     """
-    groups = _groups(rows)
+    groups = _groups(rows, (*_SAME, *["changes"] * with_lines))
     names = [_names_lines(group) for group in groups]
     cells = [[lines[0], *_cells(group)] for group, lines in zip(groups, names)]
     widths = [max(map(len, column)) for column in zip(_COLUMNS, *cells)]
     text = [_line(_COLUMNS, widths)]
     for group, lines, line in zip(groups, names, cells):
         text += [_line(line, widths), *lines[1:], *_findings_lines(findings(group[0]), page)]
+        text += _changes_lines(group[0]["changes"]) if with_lines else []
     return "\n".join([*text, "", summary(rows), *_keys_lines(keys)])
 
 
-def _groups(rows: Iterable[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
-    """Return the rows in groups of which the table says the same, the worst first."""
+def _groups(rows: Iterable[Mapping[str, Any]], same: Iterable[str]) -> list[list[Mapping[str, Any]]]:
+    """Return the rows in groups of which the table says the same, the worst first.
+
+    Args:
+        same: keys of what a group shares, beside what is wrong
+    """
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for row in sorted(rows, key=lambda row: (STATES.index(row["state"]), natural(row["name"]))):
-        same = [row[key] for key in ("state", "hook", "dropbear", "openssh", "port")]
-        groups.setdefault(json.dumps([same, findings(row)]), []).append(row)
+        key = json.dumps([[row[name] for name in same], findings(row)])
+        groups.setdefault(key, []).append(row)
     return list(groups.values())
 
 
@@ -328,6 +407,14 @@ def _findings_lines(said: Sequence[str], page: str) -> list[str]:
     lines = [line for sentence in said[:_MAX_SHOWN] for line in _sentence(sentence)]
     where = f"see {page}" if page else "set ssh_hook_report_dir for all of them"
     return lines + [f"    and {len(said) - _MAX_SHOWN} more: {where}"] * (len(said) > _MAX_SHOWN)
+
+
+def _changes_lines(changes: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the lines that differ as they are below a group's findings."""
+    lines = []
+    for change in changes:
+        lines += [f"    {change['path']}"] * bool(change["path"]) + [f"      {line}" for line in change["lines"]]
+    return lines
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:

@@ -8,7 +8,7 @@ from ansible_collections.ocihooks.ssh.plugins.plugin_utils import _audit
 
 LAUNCHER = "/opt/oci-hooks/bin/ssh_hook"
 PORT = 15263
-VARIABLES = _audit.Variables(PORT, LAUNCHER, "/etc/docker/daemon.json", "")
+VARIABLES = _audit.Variables(LAUNCHER, "/etc/docker/daemon.json", "")
 USERS = ("alice", "bob", "carol", "dave")
 HOSTILE = "<img src=x onerror=alert(1)>\u202e"
 LONG = "/srv/" + "an-unbroken-path-of-a-site-" * 12
@@ -20,7 +20,7 @@ def results(number: int, **changes: Any) -> dict[str, Any]:
         {"pid": 4000 + 17 * number + i, "user": USERS[i], "ports": [PORT + i], "sessions": i * 3}
         for i in range(number % 5 % 4)
     ]
-    node = {"hook_version": "1.0.0", "kernel": "6.12.0-1-amd64", "engines": {"podman": "/usr/bin/podman"}}
+    node = {"hook_version": "1.0.0", "kernel": "6.12.0-1-amd64", "engines": {"podman": "/usr/bin/podman"}, "port": PORT}
     return {
         "ssh_hook__facts": {},
         "ssh_hook__preflight": {"node": {**node, "servers": servers}, "remarks": []},

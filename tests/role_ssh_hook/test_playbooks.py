@@ -210,6 +210,19 @@ def test_users_who_are_gone_or_have_no_home_are_a_warning(
     assert listing() == untouched
 
 
+def test_the_preflight_alone_notices_versions_that_a_deployment_refuses(
+    untouched: dict[str, str], tmp_path: Path
+) -> None:
+    unknown = play("deploy", "--tags=preflight", variables={"dropbear_version": "2026.99"})
+    refused(
+        untouched, unknown, "dropbear_version 2026.99 is not known to this role", "set dropbear_sha256 to the SHA-256"
+    )
+    hosts = tmp_path / "hosts.json"
+    hosts.write_text(json.dumps({"all": {"hosts": {"node": {}, "other": {"dropbear_openssh_version": "10.4p1"}}}}))
+    several = play("deploy", "--tags=preflight", inventory=str(hosts))
+    refused(untouched, several, "dropbear_openssh_version is 10.3p1 on some hosts of this play, and 10.4p1 on others")
+
+
 def test_a_base_directory_that_does_not_exist_is_refused(untouched: dict[str, str]) -> None:
     done = play("deploy", variables={"ssh_hook_base_dir": "/no/homes"})
     refused(untouched, done, "There is no directory /no/homes (ssh_hook_base_dir) on node: name the parent directory")
@@ -285,8 +298,15 @@ def use_as_login_node() -> None:
         shutil.rmtree(home)
 
 
-def test_a_login_node_without_an_engine_gets_the_users_side_alone(untouched: dict[str, str], tmp_path: Path) -> None:
+def test_a_login_node_that_loses_its_engine_keeps_the_users_side_alone(
+    untouched: dict[str, str], tmp_path: Path
+) -> None:
     hosts = inventory(tmp_path / "hosts.json", login_nodes=["node"])
+    with_engine = play("deploy", inventory=hosts, variables=BY_GROUPS)
+    assert (with_engine.status, HOOK_JSON.exists()) == (0, True), with_engine.said
+    audited = play("audit", before=WITHOUT_ENGINES, inventory=hosts, variables=BY_GROUPS)
+    left = f"{HOOK_JSON}, and no container engine reads it; Dropbear is there, and no container engine to use it. Run"
+    assert (audited.status, audited.changed, left in audited.words) == (2, 0, True), audited.said
     deployed = play("deploy", before=WITHOUT_ENGINES, inventory=hosts, variables=BY_GROUPS)
     assert deployed.status == 0, deployed.said
     assert "node has no container engine, and gets the users' side of ssh_hook alone: keygen" in deployed.words
@@ -323,6 +343,7 @@ def harm() -> None:
 
 
 STRANGE = "unfit<script>"
+LINES = (("-", PORT), ("+", PORT + 1))  # of a port that differs
 
 
 def test_an_audit_reports_on_nodes_that_fail_and_on_those_that_are_not_there(
@@ -333,7 +354,7 @@ def test_an_audit_reports_on_nodes_that_fail_and_on_those_that_are_not_there(
     nodes: dict[str, dict[str, object]] = {
         "gone": {"ansible_host": "127.0.0.9", "ansible_port": 1},
         "node1": {**here},
-        "node2": {**here},
+        "node2": {**here, "ssh_hook_server_port": PORT + 1},
         STRANGE: {**here, "ssh_hook_base_dir": "/no/homes"},
     }
     hosts.write_text(json.dumps({"all": {"hosts": nodes}}), encoding="utf-8")
@@ -344,34 +365,50 @@ def test_an_audit_reports_on_nodes_that_fail_and_on_those_that_are_not_there(
         "ssh_hook_users": ["daemon"],
     }
     audited = play("audit", inventory=str(hosts), variables=site)
-    assert audited.status == 2, audited.said
+    assert (audited.status, audited.changed) == (4, 0), audited.said
+    recap = dict(re.findall(r"^(\S+) +: .* (unreachable=\d+ +failed=\d+) ", audited.said, re.MULTILINE))
+    assert {host: counts.split() for host, counts in recap.items()} == {
+        "gone": ["unreachable=1", "failed=0"],
+        "node1": ["unreachable=0", "failed=0"],
+        "node2": ["unreachable=0", "failed=1"],
+        STRANGE: ["unreachable=0", "failed=1"],
+    }
     files = [reports / name for name in ("audit.json", "audit.html")]
     assert [oct(path.stat().st_mode & 0o7777) for path in files] == ["0o640", "0o640"]
     report = json.loads(files[0].read_text(encoding="utf-8"))
     assert {node["name"]: node["state"] for node in report["nodes"]} == {
         "gone": "unreachable",
         "node1": "ok",
-        "node2": "ok",
+        "node2": "differs",
         STRANGE: "failed",
     }
+    assert {node["name"]: node["port"] for node in report["nodes"]} == {
+        "gone": None,
+        "node1": PORT,
+        "node2": PORT,  # as its JSON says
+        STRANGE: None,
+    }
+    (differs,) = [node["changes"] for node in report["nodes"] if node["state"] == "differs"]
+    lines = [f'{sign}      "SERVER_PORT_DEFAULT={port}",' for sign, port in LINES]
+    assert {"path": str(HOOK_JSON), "lines": lines} in differs
     assert report["keys"]["node"] == "node1"
     table = audited.said[audited.said.index("\nNODES ") : audited.said.index("\nPLAY RECAP")]
     assert [line.split()[:2] for line in table.splitlines() if line and line[0] in "gnu"][:3] == [
-        *(["gone", "unreachable"], [STRANGE, "failed"], ["node[1-2]", "ok"]),
+        *(["gone", "unreachable"], [STRANGE, "failed"], ["node2", "differs"]),
     ]
     assert "\n    There is no directory /no/homes (ssh_hook_base_dir) on unfit<script>" in table
     assert "<script>" not in files[1].read_text(encoding="utf-8").replace("<script>\n// Sorts", "")
     for path in files:
         os.utime(path, (0, 0))
     again = play("audit", inventory=str(hosts), variables=site)
-    assert (again.status, again.changed) == (2, 0), again.said
+    assert (again.status, again.changed) == (4, 0), again.said
     assert [path.stat().st_mtime > 0 for path in files] == [True, True]
     alone = play("audit", "--limit=gone", "--check", inventory=str(hosts), variables=site)
-    assert (alone.status, "1 node: 1 unreachable" in alone.said) == (2, True), alone.said
+    assert (alone.status, "1 node: 1 unreachable" in alone.said) == (4, True), alone.said
     assert json.loads(files[0].read_text(encoding="utf-8")) == report
     alone = play("audit", "--limit=gone", inventory=str(hosts), variables=site)
     report = json.loads(files[0].read_text(encoding="utf-8"))
-    assert (alone.status, report["limit"], len(report["nodes"])) == (2, "gone", 1), alone.said
+    assert (alone.status, report["limit"], len(report["nodes"])) == (4, "gone", 1), alone.said
     assert listing() == deployed
 
 

@@ -339,6 +339,7 @@ def test_the_report_is_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert report["foreign"] == ["192.0.2.1"]
     assert report["other_hooks"] == [str(tmp_path / "08-ssh-hook.json")]
     assert report["stale"] == [str(tmp_path / "cdi.json")]
+    assert (report["port"], report["dropbear"]) == (None, False)
     assert report["versions"] == [str(tmp_path / "lib/ssh_hook-1")]
     assert report["image"] is False
     monkeypatch.setattr(node._image, "is_image", lambda: True)
@@ -346,6 +347,14 @@ def test_the_report_is_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert report["image"] is True
     assert (report["kernel"], report["foreign"], report["daemons"], report["port_holders"]) == ("", [], [], [])
     assert report["stale"] == [str(tmp_path / "cdi.json")]
+    ours = tmp_path / "07-ssh-hook.json"
+    ours.write_text(json.dumps({"env": ["A_SERVER_PORT_DEFAULT=1", "SERVER_PORT_DEFAULT=15264"]}), encoding="utf-8")
+    (tmp_path / "dropbear-1-0123456789ab").mkdir()
+    for found, too_many in (({"crun": "/usr/bin/crun"}, []), ({}, [str(ours)])):  # what no engine reads
+        monkeypatch.setattr(node, "engines", lambda found=found: found)
+        report = json.loads(json.dumps(node.report(question, lambda _path: False)))
+        assert (report["port"], report["dropbear"]) == (15264, True)
+        assert report["stale"] == [*too_many, str(tmp_path / "cdi.json")]
 
 
 QUESTION = {

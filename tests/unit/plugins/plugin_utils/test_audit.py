@@ -18,11 +18,12 @@ NODE = {
     "kernel": "6.12.0",
     "engines": {"podman": "/usr/bin/podman"},
     "servers": [{"pid": 7, "user": "alice", "ports": [15263], "sessions": 2}],
+    "port": 15263,
 }
 PROGRAMS = {"programs": {"dropbear": "2026.94", "openssh": "10.3p1"}, "problem": None}
 VIOLATION = {"path": "/opt/x", "rule": "owner", "message": "/opt/x is owned by bob and must not be", "uid": 7}
-VARIABLES = audit.Variables(15263, "/opt/oci-hooks/bin/ssh_hook", "/etc/docker/daemon.json", "hpc")
-DIFFERS = {"ssh_hook__timers_result": {"changed": True}}
+VARIABLES = audit.Variables("/opt/oci-hooks/bin/ssh_hook", "/etc/docker/daemon.json", "hpc")
+DIFFERS = {"ssh_hook__timers_result": {"written": ["ssh-hook-sweep.timer"]}}
 HOSTILE = "<script>alert(1)</script>\"'&\x1b[31m\u202e\udc80"
 
 
@@ -53,6 +54,7 @@ def test_a_row_of_a_node_where_all_is_well() -> None:
         "kernel": "6.12.0",
         "engines": ["podman"],
         "differences": [],
+        "changes": [],
         "tamper": [],
         "remarks": [],
         "port": 15263,
@@ -96,7 +98,10 @@ def test_what_is_missing_is_said_once() -> None:
         {"ssh_hook__preflight": {"node": {**NODE, "servers": [{"pid": "x", "user": "", "ports": [], "sessions": 0}]}}},
         {"ssh_hook__preflight": {"node": {**NODE, "engines": 3}}},
         {"ssh_hook__engines": {"written": 7}},
-        {"ssh_hook__firewall": {"results": [{"changed": True}]}},
+        {"ssh_hook__firewall": {"results": [{"module_changed": True}]}},
+        {"ssh_hook__engines": {"diff": "text"}},
+        {"ssh_hook__engines": {"diff": [{"before": 7, "after": ""}]}},
+        {"ssh_hook__preflight": {"node": {**NODE, "port": "many"}}},
         {"ssh_hook__firewall": {"results": "changed"}},
     ],
 )
@@ -113,6 +118,22 @@ def test_a_node_whose_audit_did_not_end_is_not_ok() -> None:
     )
     found = audit.unfinished_row("node1", results(ssh_hook__firewall={"failed": True, "msg": "no such zone"}))
     assert (found["state"], found["problem"]) == ("failed", "no such zone")
+
+
+def test_the_row_of_an_audit_before_is_not_that_of_this_one() -> None:
+    """Of a node that was well, and in the same run could not be audited a second time."""
+    before = {"row": row()}
+    assert audit.reported_row("node1", before, results()) == row()
+    refused = {"ssh_hook__preflight": {"failed": True, "unsafe": True, "msg": "On node1 /x/python3 is alice's."}}
+    gone = {"ssh_hook__facts": {"unreachable": True, "msg": "no route"}, "ssh_hook__preflight": {"skipped": True}}
+    found = [audit.reported_row("node1", before, results(**changes))["state"] for changes in (refused, gone)]
+    assert found == ["unsafe", "unreachable"]
+    own = row(**DIFFERS, ssh_hook__verified={"failed": True, "msg": "no"})
+    again = audit.reported_row(
+        "node1", {"row": own}, results(**DIFFERS, ssh_hook__verified={"failed": True, "msg": "no"})
+    )
+    assert again == own
+    assert audit.reported_row("node1", {}, results())["state"] == "failed"
 
 
 @pytest.mark.parametrize(
@@ -135,9 +156,9 @@ def test_a_node_whose_audit_did_not_end_is_not_ok() -> None:
         (
             {
                 "ssh_hook__firewall": {
-                    "results": [{"changed": False, "item": 15263}, {"changed": True, "item": 15264}]
+                    "results": [{"module_changed": False, "item": 15263}, {"module_changed": True, "item": 15264}]
                 },
-                "dropbear__selinux": {"changed": True},
+                "dropbear__selinux": {"module_changed": True},
             },
             [
                 "firewalld does not open port 15264 in the zone hpc",
@@ -158,11 +179,72 @@ def test_a_node_whose_audit_did_not_end_is_not_ok() -> None:
             ["fs.suid_dumpable is 1, by which Dropbear can be traced: first set it to 0 or 2"],
         ),
         ({"ssh_hook__preflight": {"node": {"suid_dumpable": 1}, "client_only": True}}, []),
+        ({"ssh_hook__preflight": {"node": {"dropbear": True}, "client_only": False}}, []),
+        (
+            {
+                "ssh_hook__preflight": {"node": {"dropbear": True}, "client_only": True},
+                "ssh_hook__engines": {"removed": ["/hook.json"]},
+            },
+            [
+                "/hook.json, and no container engine reads it",
+                "Dropbear is there, and no container engine to use it",
+            ],
+        ),
         *(({name: {"skipped": True, "changed": False}}, []) for name in audit.RESULTS),
     ],
 )
 def test_what_the_deployment_would_change_is_a_difference(changes: dict[str, Any], differences: list[str]) -> None:
     assert audit.differences(results(**changes), VARIABLES) == differences
+
+
+def test_the_lines_that_differ() -> None:
+    before = '{\n "a": 1,\n "SERVER_PORT_DEFAULT=15264"\n}\n'
+    diffs = [
+        {"before_header": "/hook.json", "before": before, "after": before.replace("15264", "15263")},
+        {"before_header": "/mode.json", "before": before, "after": before},
+        {"prepared": "new: /etc/cdi/x.json (20 lines)\n"},
+    ]
+    found = row(ssh_hook__engines={"written": ["/hook.json"], "diff": diffs})
+    assert found["changes"] == [
+        {"path": "/hook.json", "lines": ['- "SERVER_PORT_DEFAULT=15264"', '+ "SERVER_PORT_DEFAULT=15263"']},
+        {"path": "/mode.json", "lines": ["its lines are right: its kind, owner or mode differs"]},
+        {"path": "", "lines": ["new: /etc/cdi/x.json (20 lines)"]},
+    ]
+    lines = audit.table([found], None, "", with_lines=True).splitlines()
+    assert lines[2:5] == [
+        "    /hook.json is not as the variables say",
+        "    /hook.json",
+        '      - "SERVER_PORT_DEFAULT=15264"',
+    ]
+    assert len(audit.table([found], None, "").splitlines()) == 5
+    page = audit.page(audit.report([found], None, None, "1.0.0"))
+    assert "<pre>- &#34;SERVER_PORT_DEFAULT=15264&#34;\n+ &#34;SERVER_PORT_DEFAULT=15263&#34;</pre>" in page
+
+
+KEYS = (
+    "-----BEGIN OPENSSH PRIVATE KEY-----",
+    "b3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAEbm9uZQAAAAAAAAABAAAAMwAAAAtzc2gtZW",
+    '"TOKEN=0123456789abcdef0123456789abcdef"',
+    "\0\0\0\x0bssh-ed25519\0\0\0@\ufffd\ufffd",
+)
+
+
+@pytest.mark.parametrize("secret", KEYS)
+def test_a_key_that_lies_in_the_place_of_a_file_is_not_shown(secret: str) -> None:
+    own = ' "path": "/opt/oci-hooks/bin/ssh_hook", "/usr/share/containers/oci/hooks/directory/of/the/site"'
+    diff = {"before_header": "/hook.json", "before": f"{secret}\n{own}\n", "after": "{}\n"}
+    shown = "\n".join(row(ssh_hook__engines={"diff": [diff]})["changes"][0]["lines"])
+    assert "that is not shown, for it may hold a key" in shown
+    assert f"-{own}" in shown
+    assert printable(secret)[1:20] not in shown
+
+
+def test_what_a_node_says_of_its_lines_is_bounded() -> None:
+    text = "".join(f"{number} {'x ' * 500}\n" for number in range(5000))
+    diffs = [{"before_header": str(number), "before": text, "after": "{}\n"} for number in range(1000)]
+    changes = row(ssh_hook__engines={"diff": diffs})["changes"]
+    assert (len(changes), len(changes[0]["lines"]), changes[0]["lines"][-1]) == (12, 25, "and 177 more lines")
+    assert max(len(line) for change in changes for line in change["lines"]) <= 203
 
 
 REMEDY = (
@@ -326,11 +408,12 @@ def hostile_report() -> str:
         "engines": {HOSTILE: "/x"},
         "servers": [{"pid": 7, "user": HOSTILE, "ports": [15263], "sessions": 2}],
     }
+    diff = {"before_header": HOSTILE, "before": f"{HOSTILE}\n<b>bold</b>\n", "after": ""}
     changes: dict[str, Any] = {
         "ssh_hook__preflight": {"node": node, "remarks": [HOSTILE]},
         "dropbear__programs": {"programs": {"dropbear": HOSTILE, "openssh": HOSTILE}},
         "ssh_hook__verified": {"violations": [violation]},
-        "ssh_hook__engines": {"removed": [HOSTILE], "written": [HOSTILE]},
+        "ssh_hook__engines": {"removed": [HOSTILE], "written": [HOSTILE], "diff": [diff]},
     }
     rows = [row(HOSTILE, **changes), row("b", ssh_hook__facts={"unreachable": True, "msg": HOSTILE})]
     keys = {**audit.user_keys(HOSTILE, HOSTILE, ANSWER), "problem": printable(HOSTILE)}

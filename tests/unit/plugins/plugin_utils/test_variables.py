@@ -221,6 +221,17 @@ def test_facts_in_place_of_a_sites_variables_are_named() -> None:
     assert variables.shadowing("node1", {}, site, site) == []
 
 
+def test_a_registered_result_is_no_path_and_no_list() -> None:
+    """A site's play chooses the name that it registers; a node what is in it."""
+    result = {"stdout": "/tmp/python3", "stdout_lines": ["/tmp/python3"], "changed": True}
+    lists = ("ssh_hook_users", "ssh_hook_hooks_dirs")
+    assert len(variables.wrong_lists(dict.fromkeys(lists, result), lists)) == 2
+    paths = {**dict.fromkeys(variables.PATHS, result), "ssh_hook_hooks_dirs": []}
+    assert len(variables.wrong_paths(paths)) == len(variables.PATHS)
+    names = [name for name, _pattern, _other in variables.DROPBEAR_PATHS]
+    assert len(variables.wrong_dropbear_paths(dict.fromkeys(names, result))) == len(names)
+
+
 def test_a_variable_is_a_fact_if_it_has_the_facts_value() -> None:
     facts = {"os_family": "Debian"}
     assert variables.is_fact("ansible_os_family", {"ansible_os_family": "Debian"}, facts)
