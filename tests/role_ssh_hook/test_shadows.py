@@ -1,18 +1,21 @@
-"""Files of a site's own that have the names of the roles' files: none of them runs or is read in place of ours.
+"""Neither files of a site's own, with the names of the roles' files, nor the answers of a node steer a play.
 
 The node is as it was before anything was deployed, and so it is afterwards.
 """
 
 from __future__ import annotations
 
-import json
+import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from node import CDI_SPEC, HOOK_JSON, LAUNCHER, ROOT, listing, play
+from test_facts import SITE, THEIRS, imported, liar, site
 
 ROLES = ("dropbear", "ssh_hook")
 FOLDERS = ("defaults", "files", "handlers", "meta", "tasks", "templates", "vars")
@@ -62,31 +65,76 @@ def engines() -> Iterator[None]:
         shutil.rmtree(path, ignore_errors=True)
 
 
+def known_names() -> set[str]:
+    """Every name of a variable that the inventory, the playbooks and the roles have."""
+    names = set(SITE)
+    for path in [*(ROOT / "playbooks").glob("*.yml"), *(ROOT / "roles").rglob("*.yml")]:
+        names |= set(re.findall(r"\b(?:ssh_hook|dropbear|ansible)_\w+", path.read_text(encoding="utf-8")))
+    for role in ROLES:
+        for folder in ("defaults", "vars"):
+            names |= set(yaml.safe_load((ROOT / "roles" / role / folder / "main.yml").read_text(encoding="utf-8")))
+    return names | {"inventory_hostname", "groups", "hostvars", "role_path", "item"}
+
+
+NOTHING_IS_SET: dict[str, object] = {
+    "name": "The site's next play",
+    "hosts": "all",
+    "gather_facts": False,
+    "tasks": [
+        {
+            "name": "Have no facts, and no other hosts",
+            "ansible.builtin.assert": {
+                "that": [
+                    "ansible_facts | length == 0",
+                    "groups.all == ['node']",
+                    "'added' not in groups",
+                    *(f"{name} == {value!r}" for name, value in SITE.items() if value),
+                ]
+            },
+        }
+    ],
+}
+
+
 @pytest.fixture
-def site(tmp_path: Path) -> Path:
-    """A site's directory, with a play that runs both roles, and a file of every name that these load."""
-    assert shadow(tmp_path) > 1000
-    imports = [{"ansible.builtin.import_playbook": f"ocihooks.ssh.{name}"} for name in ("deploy", "audit", "remove")]
-    roles = {"hosts": "all", "gather_facts": True, "roles": [f"ocihooks.ssh.{role}" for role in ROLES]}
-    plays = [*imports, {**roles, "vars": {"dropbear_prefix": "/opt/oci-hooks"}}]
-    (tmp_path / "site.yml").write_text(json.dumps(plays), encoding="utf-8")
-    return tmp_path
+def home() -> Iterator[None]:
+    """A home of the user daemon."""
+    path = Path("/home/daemon")
+    path.mkdir()
+    os.chown(path, 1, 1)
+    yield
+    shutil.rmtree(path)
 
 
 @pytest.mark.parametrize("age", ["oldest", "newest"])
-def test_no_file_of_a_site_stands_in_for_one_of_the_roles(
-    site: Path, age: str, as_on_systemd: tuple[str, ...], engines: None
+def test_neither_files_of_a_site_nor_a_nodes_answers_steer_a_play(
+    tmp_path: Path, age: str, as_on_systemd: tuple[str, ...], engines: None, home: None
 ) -> None:
-    """Imported playbooks and a play with the roles; then, by the playbook's name, a node that needs repair."""
+    """Of a site with a file of every name that the roles load, wherever Ansible might look for it, and of a node that
+    answers each name that anybody knows, whatever it is asked: by imported playbooks, and by a play with the roles.
+
+    Then, by the playbook's name, an honest node of that site finds all as it should be but for what was damaged.
+    """
+    assert shadow(tmp_path) > 1000
     before, core = listing(), ROOT / ".cache" / f"core-{age}"
-    there = (*as_on_systemd, "env", f"--chdir={site}")
-    done = play(str(site / "site"), before=there, core=core, variables=EVERYTHING)
+    there = (*as_on_systemd, "env", f"--chdir={tmp_path}")
+    python, log = liar(tmp_path, dict.fromkeys(known_names(), THEIRS))
+    roles = {"hosts": "all", "gather_facts": False, "roles": [f"ocihooks.ssh.{role}" for role in ROLES]}
+    plays = [imported("deploy"), NOTHING_IS_SET, imported("audit"), imported("remove"), NOTHING_IS_SET]
+    plays.append({**roles, "vars": {"dropbear_prefix": "/opt/oci-hooks"}})
+    hosts, playbook = site(tmp_path, {"node": str(python)}, *plays)
+    own = {**EVERYTHING, "ansible_python_interpreter": None, "ssh_hook_users": ["daemon"]}
+    done = play(playbook, before=there, core=core, inventory=hosts, variables=own)
     assert done.status == 0, done.said
+    assert THEIRS not in done.said
+    asked = set(log.read_text(encoding="utf-8").split())
+    modules = {"setup", "node_facts", "dropbear_programs", "hook_package", "passwd_file", "engine_files", "secure_path"}
+    assert modules | {"systemd_timers", "empty_directories"} <= asked
     by_roles = listing()
     assert {str(path) for path in (HOOK_JSON, CDI_SPEC, LAUNCHER)} <= set(by_roles)
     HOOK_JSON.write_text("{}\n", encoding="utf-8")
     repaired = play("deploy", before=there, core=core, variables=EVERYTHING)
-    assert repaired.status == 0, repaired.said
+    assert (repaired.status, repaired.changed) == (0, 1), repaired.said
     assert listing() == by_roles
     removed = play("remove", before=there, core=core, variables=EVERYTHING)
     assert removed.status == 0, removed.said
