@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import shutil
@@ -243,6 +244,103 @@ def test_supervisor_that_is_killed(launch: Launch, number: signal.Signals) -> No
     wait_for(lambda: processes() == {}, "end of the daemon")
     left = b"ocihooks-ssh" in Path(f"/proc/{container.pid}/mountinfo").read_bytes()
     assert left == (number == signal.SIGKILL)
+
+
+@pytest.mark.parametrize("engine", ["ch-run-write-fake", "bwrap-write", "podman", "podman-read-only"])
+@pytest.mark.parametrize("killed", ["supervisor", "all"])
+def test_what_a_killed_supervisor_left_is_undone_and_done_again(
+    launch: Launch, ssh: Callable[..., Result], engine: str, killed: str
+) -> None:
+    container = launch(engine)
+    attach(container)
+    (supervisor,), server = supervisors(), daemon()
+    os.kill(supervisor, signal.SIGKILL)
+    wait_for(lambda: is_gone(supervisor), "end of the supervisor")
+    if killed == "all":
+        with contextlib.suppress(ProcessLookupError):  # the kernel has killed it, without a pid namespace
+            os.kill(server, signal.SIGKILL)
+        wait_for(lambda: is_gone(server), "end of the daemon")
+    if engine != "podman-read-only":  # where sessions have a mount namespace of their own, nothing is left in another
+        refused_again = hook("attach", str(container.pid), "--port", str(PORT))
+        assert_one_line(refused_again.err.decode(), f"'ssh_hook detach {container.pid}' ends what attach has made")
+    if engine != "podman-read-only" or killed == "supervisor":
+        assert hook("detach", str(container.pid)).checked().text == f"detached from process {container.pid}"
+    assert b"ocihooks-ssh" not in Path(f"/proc/{container.pid}/mountinfo").read_bytes()
+    assert is_gone(server)
+    attach(container)
+    assert ssh("echo again").checked().text == "again"
+    hook("detach").checked()
+
+
+def test_detach_leaves_a_server_of_the_hook_alone(start: Start) -> None:
+    container = start("rootless", "busybox")
+    said = hook("detach", str(container.init())).err.decode()
+    assert_one_line(said, "is not of attach, and ends with its container")
+    assert_one_line(hook("detach").err.decode(), "you have attached no SSH server on this node")
+    assert container.ssh("exit 7").status == 7
+
+
+@pytest.fixture(name="steps")
+def fixture_steps() -> Iterator[list[Path]]:
+    """The cgroups of two steps of a Slurm job, which root makes for its user."""
+    top = next(path for path in (Path("/sys/fs/cgroup/freezer"), Path("/sys/fs/cgroup")) if path.is_dir())
+    job = top / "slurm" / f"uid_{ALICE}" / "job_7"
+    steps = [job / "step_0", job / "step_1"]
+    for step in steps:
+        step.mkdir(parents=True)
+    yield steps
+    for directory in (*steps, job, job.parent, job.parent.parent):
+        wait_for(lambda directory=directory: not (directory / "cgroup.procs").read_text(encoding="ascii"), "end of all")
+        directory.rmdir()
+
+
+# When a step's task has ended, Slurm kills all that is in the step's cgroup.
+STEP = """
+step=$1; shift
+sh -c 'echo 0 >"$0/cgroup.procs" && exec "$@"' "$step" "$@"
+status=$?
+while [ -n "$(cat "$step/cgroup.procs")" ]; do kill -s KILL $(cat "$step/cgroup.procs"); sleep 0.1; done
+exit "$status"
+"""
+
+
+@pytest.mark.parametrize("engine", ["ch-run", "podman"])
+def test_step_of_a_slurm_job(steps: list[Path], launch: Launch, ssh: Callable[..., Result], engine: str) -> None:
+    """The command lasts as long as the server, since the step ends with it."""
+    container = launch(engine)
+    command = as_user(ALICE, LAUNCHER, "attach", str(container.pid), "--port", str(PORT))
+    with subprocess.Popen(["sh", "-c", STEP, "sh", str(steps[1]), *command], stdout=subprocess.PIPE) as srun:
+        assert srun.stdout is not None
+        assert srun.stdout.readline().startswith(b"attached to process ")
+        assert b"stays until the SSH server ends, since Slurm ends all with the step 7.1" in srun.stdout.readline()
+        assert ssh("echo served").checked().text == "served"
+        assert srun.poll() is None
+        hook("detach").checked()
+        assert srun.wait(within(10)) == 0
+    assert b"ocihooks-ssh" not in Path(f"/proc/{container.pid}/mountinfo").read_bytes()
+
+
+def test_step_that_is_ended(steps: list[Path], launch: Launch) -> None:
+    """By SIGTERM first, as Slurm and srun do: nothing is left in the container."""
+    container = launch("ch-run-write-fake")
+    command = as_user(ALICE, LAUNCHER, "attach", str(container.pid), "--port", str(PORT))
+    with subprocess.Popen(["sh", "-c", STEP, "sh", str(steps[1]), *command], stdout=subprocess.PIPE) as srun:
+        assert srun.stdout is not None
+        srun.stdout.readline()
+        srun.stdout.readline()
+        for pid in (steps[1] / "cgroup.procs").read_text(encoding="ascii").split():
+            os.kill(int(pid), signal.SIGTERM)
+        assert srun.wait(within(10)) == 0
+    assert b"ocihooks-ssh" not in Path(f"/proc/{container.pid}/mountinfo").read_bytes()
+
+
+def test_step_of_the_container_itself(steps: list[Path], launch: Launch) -> None:
+    container = launch("ch-run")
+    (steps[0] / "cgroup.procs").write_text(str(container.pid), encoding="ascii")
+    enter = ["sh", "-c", 'echo 0 >"$0/cgroup.procs" && exec "$@"', str(steps[0])]
+    done = run([*enter, *as_user(ALICE, LAUNCHER, "attach", str(container.pid), "--port", str(PORT))]).checked()
+    assert done.text.startswith("attached to process ") and "\n" not in done.text
+    hook("detach").checked()
 
 
 def test_without_argument(launch: Launch) -> None:

@@ -24,7 +24,7 @@ from ..spec.requests import named_by_variables, requested
 from ..spec.settings import Settings, parse_port
 from ..stages.attach import attach
 from ..stages.attach_context import AttachContext
-from . import attach_targets, attachments
+from . import attach_targets, attachments, job_step
 from .keygen import caller_entry, python_packages
 
 DESCRIPTION = (
@@ -71,10 +71,13 @@ def _attach(arguments: Namespace, settings: dict[str, str]) -> int:
     target = RunningProcess(pid)
     listener = attachments.claim(target.process)
     context = _describe(target, site, settings, port, arguments.without_seccomp, annotations)
-    if not _start_supervisor(context, entry, listener):
+    supervisor = _start_supervisor(context, entry, listener)
+    if supervisor is None:
         return 1
-    print(f"attached to process {pid} ({target.name}): its SSH server listens on port {port}")
-    return 0
+    print(f"attached to process {pid} ({target.name}): its SSH server listens on port {port}", flush=True)
+    listener.close()  # which the supervisor has: its end lets the next attach in
+    step = job_step.foreign_step(target.process)
+    return job_step.stay_with(supervisor, step) if step else 0
 
 
 def _require_user() -> None:
@@ -127,18 +130,19 @@ def _describe(
         raise HookError(f"process {target.process.pid} has ended meanwhile") from None
 
 
-def _start_supervisor(context: AttachContext, entry: Entry, listener: socket.socket) -> bool:
-    """Fork the supervisor; return True when the daemon listens, and False where the supervisor has told why not.
+def _start_supervisor(context: AttachContext, entry: Entry, listener: socket.socket) -> int | None:
+    """Fork the supervisor; return its pid when the daemon listens, and None where the supervisor has told why not.
 
     Raises HookError where it does not answer.
     """
     reader, writer = os.pipe()
-    if os.fork() == 0:
+    supervisor = os.fork()
+    if supervisor == 0:
         _run_supervisor(context, entry, listener, reader, writer)
     os.close(writer)
     if not syscalls.poll([reader], time.monotonic() + _TIMEOUT):
         raise HookError(f"no answer within {_TIMEOUT:.0f} s: somebody has stopped the process that attaches")
-    return os.read(reader, 1) == _DONE
+    return supervisor if os.read(reader, 1) == _DONE else None
 
 
 def _run_supervisor(

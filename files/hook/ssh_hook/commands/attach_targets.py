@@ -64,8 +64,11 @@ def print_choice(command: str, names: dict[int, str]) -> None:
         print(f"{pid:>8}  {name:16}  ssh_hook {command} {pid}")
 
 
-def find_containers() -> list[RunningProcess]:
-    """Return the first process of each of the caller's containers on this node that can be attached to."""
+def find_containers(may_be_served: bool = False) -> list[RunningProcess]:
+    """Return the first process of each of the caller's containers on this node that can be attached to.
+
+    `may_be_served`: also those that have an SSH daemon.
+    """
     own = os.stat("/proc/self/ns/mnt")
     candidates: dict[tuple[int, int], list[tuple[int, int]]] = {}
     for process in all_processes():
@@ -79,7 +82,7 @@ def find_containers() -> list[RunningProcess]:
     for processes in candidates.values():
         for _start_time, pid in sorted(processes):
             try:
-                found.append(RunningProcess(pid))
+                found.append(RunningProcess(pid, may_be_served))
                 break
             except HookError:
                 continue

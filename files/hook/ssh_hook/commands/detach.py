@@ -8,7 +8,7 @@ from argparse import ArgumentParser, Namespace
 from ..errors import HookError
 from ..log import WARNING, log
 from ..stages.attach import still_mounted
-from . import attach_targets, attachments
+from . import attach_targets, attachments, leftovers
 
 DESCRIPTION = (
     "End the SSH server that attach has started in a container of yours, with its sessions. Without an argument: the "
@@ -26,16 +26,14 @@ def run(arguments: Namespace, _settings: dict[str, str]) -> int:
     """End the daemon of the process that `arguments` name; return 0, or 1 where there are several. Raises HookError."""
     pid = attach_targets.chosen_pid(arguments)
     attached = attachments.attached()
-    if pid is None and len(attached) == 1:
-        pid = next(iter(attached))
-    if pid is None and attached:
-        attach_targets.print_choice("detach", {found: attach_targets.name_of(found) for found in attached})
-        return 1
-    if pid is None:
+    candidates = [pid] if pid is not None else list(attached) or leftovers.find()
+    if not candidates:
         raise HookError("you have attached no SSH server on this node")
-    if pid not in attached:
-        raise HookError(f"you have attached no SSH server to process {pid}")
-    left = attachments.end(pid, attached[pid])
+    if len(candidates) > 1:
+        attach_targets.print_choice("detach", {found: attach_targets.name_of(found) for found in candidates})
+        return 1
+    (pid,) = candidates
+    left = attachments.end(pid, attached[pid]) if pid in attached else leftovers.end(pid)
     if left:
         log(WARNING, still_mounted(left))
     print(f"detached from process {pid}")

@@ -16,7 +16,7 @@ from ..kernel.lean import closing, fsdecode, os, read_file
 from ..kernel.memory import read_memory
 from ..kernel.mounts import SOURCE, mount_id, unescape
 from ..kernel.process import Process
-from ..spec.container_paths import BASE
+from ..spec.container_paths import BASE, PROGRAMS
 
 _SETS = {"bounding": "CapBnd", "permitted": "CapPrm", "inheritable": "CapInh", "ambient": "CapAmb"}
 _FILTER_MODE = "2"  # SECCOMP_MODE_FILTER
@@ -118,6 +118,17 @@ class MountInfo:
         lines = [line.split(b" ") for line in self.data.split(b"\n")[:-1] if b" " + SOURCE + b" " in line]
         return [unescape(fsdecode(fields[4])) for fields in lines if fields[0] not in before]
 
+    def left_by_hook(self) -> list[tuple[bytes, str]]:
+        """Return id and mount point of each mount of a hook's, programs on the container's own paths too, in order."""
+        lines = [line.split(b" ") for line in self.data.split(b"\n")[:-1]]
+        programs = [(fields[2], fields[3] + b"/") for fields in lines if fields[4] == PROGRAMS.encode()]
+        found = []
+        for fields in lines:
+            is_program = any(fields[2] == device and fields[3].startswith(top) for device, top in programs)
+            if is_program or fields[fields.index(b"-") + 2] == SOURCE:
+                found.append((fields[0], unescape(fsdecode(fields[4]))))
+        return found
+
 
 class RunningProcess:
     """A process in a container of the caller's own.
@@ -132,8 +143,12 @@ class RunningProcess:
         user_namespaces: descriptors of its user namespace and the ancestors of that, up to a child of the caller's.
     """
 
-    def __init__(self, pid: int) -> None:
-        """Read all of it. Raises HookError where it is in no container of the caller's own, or has ended."""
+    def __init__(self, pid: int, may_be_served: bool = False) -> None:
+        """Read all of it. Raises HookError where it is in no container of the caller's own, or has ended.
+
+        `may_be_served`: also where its container has an SSH daemon.
+        """
+        self._may_be_served = may_be_served
         self.pidfd = _open_pidfd(pid)
         self._opened = [self.pidfd]
         try:
@@ -248,8 +263,11 @@ class RunningProcess:
             )
         if self.process.is_before_exec():
             raise HookError("it has not started its program yet: try again")
-        if self.mounts.has_daemon():
-            raise HookError(f"its container has an SSH daemon already ({BASE} is mounted there)")
+        if self.mounts.has_daemon() and not self._may_be_served:
+            raise HookError(
+                f"its container has an SSH daemon already, or what is left of one ({BASE} is mounted there): "
+                f"'ssh_hook detach {self.process.pid}' ends what attach has made"
+            )
 
 
 def _status(path: str, directory: int) -> tuple[int, int]:

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The step of a Slurm job in which a command runs. When its tasks have ended, Slurm kills all processes of its cgroup.
+
+So a supervisor that is to stay needs a task that stays: the command that has started it. A user cannot leave the
+cgroup. The steps batch, extern and interactive last as long as the job.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+
+from ..kernel.lean import fsdecode
+from ..kernel.process import Process
+
+_STEP = re.compile(r"/job_([0-9]+)/step_([0-9]+)(?:/|$)", re.MULTILINE)
+
+
+def foreign_step(process: Process) -> str:
+    """Return the step that the caller is in, such as 1234.1; empty without one, or where `process` is in it too."""
+    try:
+        with open("/proc/self/cgroup", encoding="utf-8", errors="replace") as file:
+            own = step_of(file.read())
+        return "" if own == step_of(fsdecode(process.read("cgroup"))) else own
+    except OSError:
+        return ""  # the process has ended
+
+
+def step_of(cgroup: str) -> str:
+    """Return the step in the content of /proc/PID/cgroup; empty where there is none that ends before its job."""
+    found = _STEP.search(cgroup)
+    return "" if found is None else f"{found.group(1)}.{found.group(2)}"
+
+
+def stay_with(supervisor: int, step: str) -> int:
+    """Wait for the end of the child `supervisor`, and pass on to it what would end the caller; return its status."""
+
+    def pass_on(*_: object) -> None:
+        try:
+            os.kill(supervisor, signal.SIGTERM)
+        except ProcessLookupError:
+            pass  # it has ended
+
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, pass_on)
+    print(f"this command stays until the SSH server ends, since Slurm ends all with the step {step}", flush=True)
+    _pid, status = os.waitpid(supervisor, 0)
+    return os.waitstatus_to_exitcode(status) if os.WIFEXITED(status) else 1

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is left in a container whose supervisor was killed, as with the job step in which attach ran.
+
+The kernel kills the daemon with its supervisor, but not where the container has a pid namespace of its own. The mounts
+stay. A daemon that an engine's hook has started is none of these: it has a record, or its engine names the hook.
+"""
+
+from __future__ import annotations
+
+import os
+
+from ..errors import HookError
+from ..host.running import RunningProcess
+from ..kernel.process import Process
+from ..stages.leftovers import unmount_left
+from ..stages.poststop import kill_with_sessions
+from . import attach_targets, unserved
+from .daemons import Daemon, find_daemons
+
+
+def find() -> list[int]:
+    """Return a process of each of the caller's containers in which there are a hook's mounts, and no daemon."""
+    daemons = find_daemons()
+    return [
+        target.process.pid
+        for target in attach_targets.find_containers(may_be_served=True)
+        if target.mounts.left_by_hook() and not any(_is_in(daemon, target) for daemon in daemons)
+    ]
+
+
+def end(pid: int) -> list[str]:
+    """End what is left in the container of the process `pid`; return the mount points of mounts that stay.
+
+    Raises HookError, also where there is nothing, or a daemon that is not of an attach.
+    """
+    target = RunningProcess(pid, may_be_served=True)
+    daemons = [daemon for daemon in find_daemons() if _is_in(daemon, target)]
+    if any(_is_of_a_start(daemon) for daemon in daemons):
+        raise HookError(f"the SSH server of process {pid} is not of attach, and ends with its container")
+    if not daemons and not target.mounts.left_by_hook():
+        raise HookError(f"you have attached no SSH server to process {pid}")
+    for daemon in daemons:
+        _kill(daemon)
+    return unmount_left(target)
+
+
+def _is_in(daemon: Daemon, target: RunningProcess) -> bool:
+    """Tell whether `daemon` is in the container of `target`; with a read-only image it has its own mount namespace."""
+    try:
+        process = Process(daemon.pid)
+        try:
+            if process.mount_namespace() == target.namespace("mnt"):
+                return True
+            status = os.stat("ns/pid", dir_fd=process.directory)
+        finally:
+            process.close()
+        own = os.stat("/proc/self/ns/pid")
+        found = (status.st_dev, status.st_ino)
+        return found == target.namespace("pid") and found != (own.st_dev, own.st_ino)
+    except OSError:
+        return False  # it has ended
+
+
+def _is_of_a_start(daemon: Daemon) -> bool:
+    return bool(daemon.bundle) or any(each.calls_hook and each.id == daemon.id for each in unserved.find_running())
+
+
+def _kill(daemon: Daemon) -> None:
+    try:
+        process = Process(daemon.pid)
+        try:
+            kill_with_sessions(process)
+        finally:
+            process.close()
+    except (FileNotFoundError, ProcessLookupError):
+        pass  # it has ended
+    except OSError as error:
+        raise HookError(f"cannot end the SSH server with pid {daemon.pid}: {error.strerror}") from None
