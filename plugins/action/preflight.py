@@ -14,7 +14,7 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.loader import module_loader
 from ansible.utils.vars import load_extra_vars
 from ansible_collections.ocihooks.ssh.plugins.plugin_utils import _fitness, _interpreter, _sources, _variables
-from ansible_collections.ocihooks.ssh.plugins.plugin_utils._answers import unexpected
+from ansible_collections.ocihooks.ssh.plugins.plugin_utils._answers import is_node, unexpected
 from ansible_collections.ocihooks.ssh.plugins.plugin_utils._node_action import NodeAction
 from ansible_collections.ocihooks.ssh.plugins.plugin_utils._text import printable
 
@@ -149,8 +149,8 @@ class ActionModule(NodeAction):
             module_args=question(values, purpose, with_dropbear=bool(with_dropbear)),
             task_vars=task_vars,
         )
-        node = answer.get("node")
-        if not isinstance(node, dict):
+        node: Any = answer.get("node")
+        if not is_node(node):
             problem = _interpreter.too_old(self, host)
             return {**result, **({"failed": True, "msg": problem} if problem else unexpected(answer, "node_facts"))}
         is_audit = purpose == "audit"

@@ -14,6 +14,19 @@ from ansible_collections.ocihooks.ssh.plugins.plugin_utils._text import printabl
 # By these keys of any module's result ansible-core sets variables of hosts, adds hosts and groups, and hands variables
 # to the next job of a workflow.
 SETTING = ("ansible_facts", "ansible_stats", "add_host", "add_group")
+# What the module node_facts says of a node: name -> type.
+NODE: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("image", "dev_null", "systemd", "passwd_file", "passwd_outdated", "firewalld_zone"), bool),
+    **dict.fromkeys(("architecture", "kernel", "unsafe", "release"), str),
+    **dict.fromkeys(("python", "engines", "hooks_dirs", "files", "units"), Mapping),
+    **dict.fromkeys(("docker", "hook_settings"), (Mapping, type(None))),
+    **dict.fromkeys(("other_hooks", "port_holders", "foreign", "daemons", "servers", "missing"), list),
+    **dict.fromkeys(("dead_links", "read_only", "full", "stale", "safe", "timers", "versions"), list),
+    **dict.fromkeys(("lowest_port", "suid_dumpable"), int),
+    "port": (int, type(None)),
+    "hook_version": (str, type(None)),
+    "dropbear": bool,
+}
 _WORD = re.compile(r"[A-Za-z0-9_. -]{1,64}")
 _PATH = re.compile(r"/[^\x00-\x1f]{0,4000}")
 
@@ -28,6 +41,13 @@ def unexpected(answer: Mapping[str, Any], module: str) -> dict[str, Any]:
     texts = ("msg", "module_stdout", "module_stderr")
     said = {name: printable(answer[name]) for name in texts if answer.get(name)}
     return {"msg": f"The node's answer is not what {module} gives.", **said, "failed": True}
+
+
+def is_node(value: object) -> bool:
+    """Return whether a value has all that the module node_facts says of a node. Tasks for all hosts read some of it."""
+    return isinstance(value, Mapping) and all(
+        name in value and isinstance(value[name], types) for name, types in NODE.items()
+    )
 
 
 def system_facts(facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,9 +8,7 @@ from ansible_collections.ocihooks.ssh.plugins.module_utils import _diff
 
 def test_a_text_that_is_new_or_goes_is_a_line() -> None:
     text = "{\n}\n"
-    assert _diff.of_text("/hook.json", "", text) == {
-        "prepared": "new: /hook.json (2 lines, SHA-256 d914176fd50b...)\n"
-    }
+    assert _diff.of_text("/hook.json", "", text) == {"prepared": "new: /hook.json (2 lines, SHA-256 d914176fd50b...)\n"}
     assert _diff.of_text("/hook.json", text, "") == {"prepared": "removed: /hook.json\n"}
     differing = _diff.of_text("/hook.json", "a\n", "b\n")
     assert [differing[key] for key in ("before_header", "before", "after")] == ["/hook.json", "a\n", "b\n"]

@@ -46,6 +46,24 @@ def test_no_task_runs_a_module_of_another_collection_by_itself() -> None:
         assert named <= {f"ansible.builtin.{name}" for name in harmless}, path
 
 
+SAMPLES: dict[str, Any] = {"bool": True, "dict": {}, "int": 7, "list": [], "str": ""}
+
+
+def test_a_node_has_all_that_the_module_documents_with_its_types() -> None:
+    """One that left something out would end tasks that run once, for all hosts, which read it."""
+    text = (ROOT / "plugins" / "modules" / "node_facts.py").read_text(encoding="utf-8")
+    returned = text.split('RETURN = r"""')[1].split('"""')[0]
+    documented = re.findall(r"^    (\w+):\n(?:      .*\n)*?      type: (\w+)$", returned, re.MULTILINE)
+    assert dict(documented).keys() == _answers.NODE.keys()
+    node = {name: SAMPLES[kind] for name, kind in documented}
+    assert _answers.is_node(node)
+    assert _answers.is_node({**node, **dict.fromkeys(("docker", "hook_settings", "port", "hook_version"))})
+    for name in node:
+        assert not _answers.is_node({key: value for key, value in node.items() if key != name})
+        assert not _answers.is_node({**node, name: b"other"})
+    assert not _answers.is_node([])
+
+
 def test_the_facts_that_the_roles_read_have_their_types() -> None:
     assert _answers.system_facts({**FACTS, "ansible_other": "x"}) == {
         "architecture": "x86_64",
