@@ -8,6 +8,7 @@ import re
 import socket
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from containers import (
     WORK,
     Container,
     Engine,
+    Result,
     StartFailed,
     as_user,
     hook_json,
@@ -162,6 +164,90 @@ def test_a_rootful_engine_of_a_login_knows_the_user() -> None:
         container.remove()
 
 
+# Containers that a file declares, as the docs show it.
+
+IMAGE = "localhost/ssh-test/busybox"
+ANNOTATION = "com.hooks.ssh.enabled"
+POD = """
+apiVersion: v1
+kind: Pod
+metadata:
+  name: solver
+  annotations:
+    com.hooks.ssh.enabled: "true"
+spec:
+  hostNetwork: true
+  containers:
+    - {name: main, image: IMAGE, imagePullPolicy: Never, command: [/bin/sleep, "1000"]}
+"""
+# Two containers, one with the device.
+TWO = """
+apiVersion: v1
+kind: Pod
+metadata:
+  name: solver
+spec:
+  hostNetwork: true
+  containers:
+    - name: main
+      image: IMAGE
+      imagePullPolicy: Never
+      command: [/bin/sleep, "1000"]
+      resources: {limits: {ocihooks.org/ssh=on: 1}}
+    - {name: other, image: IMAGE, imagePullPolicy: Never, command: [/bin/sleep, "1000"]}
+"""
+COMPOSE = """
+services:
+  solver:
+    image: plain
+    command: [/bin/sleep, "1000"]
+    user: "2001:2001"
+    network_mode: host
+    annotations: {com.hooks.ssh.user: alice}
+    deploy:
+      resources:
+        reservations:
+          devices: [{driver: cdi, device_ids: ["ocihooks.org/ssh=on"], capabilities: [gpu]}]
+"""
+
+
+def alices_podman(*arguments: str, stdin: str = "") -> Result:
+    return run(as_user(ALICE, "podman", *arguments), stdin=stdin.encode(), cwd="/run")
+
+
+def served() -> list[str]:
+    """Names of alice's containers with SSH, by `ssh_hook status`."""
+    lines = run(as_user(ALICE, LAUNCHER, "status")).checked().text.splitlines()
+    return [line.split()[2] for line in lines if " podman " in line]
+
+
+@contextmanager
+def played(declared: str) -> Iterator[None]:
+    """Meanwhile the pods that `declared` describes run."""
+    try:
+        alices_podman("kube", "play", "-", stdin=declared).checked()
+        yield
+    finally:
+        alices_podman("kube", "down", "-", stdin=declared).checked()
+
+
+@pytest.mark.parametrize("pod", [POD, TWO], ids=["annotation", "device of one of two"])
+def test_kube_play(nothing_left: None, pod: str) -> None:
+    with played(pod.replace("IMAGE", IMAGE)):
+        assert alices_podman("exec", "solver-main", "ssh", "127.0.0.1", "echo there").checked().text == "there"
+        assert served() == ["solver-main"]
+
+
+def test_kube_generate(nothing_left: None) -> None:
+    """What it writes has neither the device nor an annotation that calls the hook, and `status` says so."""
+    with played(POD.replace("IMAGE", IMAGE)):
+        generated = alices_podman("kube", "generate", "solver").checked().text
+    with played(generated.replace("Always", "Never")):
+        assert served() == []
+        said = run(as_user(ALICE, LAUNCHER, "status")).checked().err.decode()
+        assert "com.hooks.ssh.enabled in place of com.hooks.ssh.enabled/solver-main" in said
+
+
 @pytest.fixture(scope="module")
 def docker() -> Iterator[None]:
     """Docker, in whose configuration the role has switched on CDI, with images that have users of their own."""
@@ -209,6 +295,23 @@ def test_docker_restart(started: list[dockerd.Docker]) -> None:
     assert container.daemon() != first
     assert_one_daemon(container)
     assert_nothing_after(container)
+
+
+def test_docker_compose(docker: None, nothing_left: None, tmp_path: Path) -> None:
+    file = tmp_path / "compose.yaml"
+    file.write_text(COMPOSE, encoding="utf-8")
+    program = f"{dockerd.TREE}/usr/libexec/docker/cli-plugins/docker-compose"
+    environment = {"DOCKER_HOST": f"unix://{dockerd.SOCKET}", "HOME": str(tmp_path), "PATH": os.environ["PATH"]}
+
+    def compose(*arguments: str) -> Result:
+        return run([program, "--project-name", "job", "--file", file, *arguments], env=environment)
+
+    try:
+        compose("up", "--detach").checked()
+        there = ("exec", "-T", "solver", "ssh", "127.0.0.1", "id -u")
+        assert compose(*there).checked().text == str(ALICE)
+    finally:
+        compose("down", "--timeout", "0").checked()
 
 
 @pytest.fixture
