@@ -27,25 +27,29 @@ BED = ROOT / "tests" / "testbed" / "bed"
 ENVIRONMENT = {**os.environ, "TB_DIR": str(CACHE / "mutants-bed")}
 INSTALL = "import sys; sys.path.insert(0, 'tests/hook/lib'); import install; install.install_hook()"
 PYTEST = ("-B", "-m", "pytest", "--quiet", "--tb=short")
-TIMEOUT = 600  # seconds; a fault may have a test hang that has no deadline of its own
+TIMEOUT = 1200  # seconds; a fault may have a test hang that has no deadline of its own
 FAILED = 1  # the exit status of pytest where a test has failed; others mean that it ran none
+LATE = 124  # the status of what does not end within TIMEOUT, as timeout(1) has it
 TAIL = 25  # lines
 
 
 def call(*command: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run a command in the copy."""
-    return subprocess.run(
-        command,
-        cwd=COPY,
-        env=ENVIRONMENT,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        timeout=TIMEOUT,
-        check=False,
-    )
+    """Run a command in the copy; its status is LATE where it does not end in time."""
+    try:
+        return subprocess.run(
+            command,
+            cwd=COPY,
+            env=ENVIRONMENT,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            timeout=TIMEOUT,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return subprocess.CompletedProcess(command, LATE, f"no end within {TIMEOUT} s")
 
 
 def checked(*command: str | Path) -> None:
@@ -116,8 +120,6 @@ def judge(fault: Fault) -> str:
         if not is_unit(fault.test):
             checked(BED, "exec", sys.executable, "-B", "-c", INSTALL)
         done = run_test(fault.test, "-x")
-    except subprocess.TimeoutExpired:
-        return f"{fault.test}: no end within {TIMEOUT} s"
     finally:
         path.write_text(before, encoding="utf-8")
     if done.returncode == 0:
