@@ -328,29 +328,39 @@ class Programs(NamedTuple):
     patched: Path
 
 
+COMPUTE = ("CURVE25519_DEP", "ED25519", "SIGNKEY_VERIFY", "CHACHA20POLY1305", "AES", "ENABLE_GCM_MODE", "SHA512")
+TOMCRYPT = (  # what upstream's own code for these needs of libtomcrypt
+    *(f"stream/chacha/chacha_{part}.c" for part in ("crypt", "ivctr64", "keystream", "setup")),
+    *(f"encauth/gcm/gcm_{part}.c" for part in ("add_aad", "add_iv", "done", "gf_mult", "init", "mult_h", "process")),
+    *(
+        f"misc/crypt/crypt_{part}.c"
+        for part in ("cipher_is_valid", "cipher_descriptor", "find_cipher", "register_cipher")
+    ),
+    "encauth/gcm/gcm_reset.c",
+    "ciphers/aes/aes.c",
+    "hashes/sha2/sha512.c",
+    "mac/poly1305/poly1305.c",
+)
+
+
 @pytest.fixture(scope="session")
 def compiled(first: First, sources: Sources, tmp_path_factory: pytest.TempPathFactory) -> Programs:
     (library,) = first.site.build_dir.glob(f"artefacts/libsodium-*-{os.uname().machine}-*/lib/libsodium.a")
     made = []
     for name, source in sources._asdict().items():
         place = tmp_path_factory.mktemp(name)
-        files = [place / file for file in ("curve25519.c", "chachapoly.c", "gcm.c", "sodium.c")[: 3 + (name == "patched")]]
-        for file in (*files, place / "curve25519.h", place / "chachapoly.h", place / "gcm.h"):
+        files = [place / f"{part}.c" for part in ("curve25519", "chachapoly", "gcm")]
+        headers_too = [file.with_suffix(".h") for file in files]
+        files += [place / "sodium.c"] * (name == "patched")
+        for file in (*files, *headers_too):
             shutil.copy(source / "src" / file.name, place)  # away from headers that need a configuration
         for header in ("includes", "algo", "dbutil", "dbrandom", "crypto_desc"):
             (place / f"{header}.h").symlink_to(HERE / "primitives.h")
-        options = ["SHA512", "CURVE25519_DEP", "ED25519", "SIGNKEY_VERIFY", "CHACHA20POLY1305", "AES", "ENABLE_GCM_MODE"]
-        options += ["LIBSODIUM"] * (name == "patched")
+        options = [*COMPUTE, *["LIBSODIUM"] * (name == "patched")]
         lines = [f"#define DROPBEAR_{option} 1\n" for option in options]
         (place / "options.h").write_text("#define DROPBEAR_OPTIONS_H\n" + "".join(lines))
         tomcrypt = source / "libtomcrypt" / "src"
-        chacha = [tomcrypt / f"stream/chacha/chacha_{part}.c" for part in ("crypt", "ivctr64", "keystream", "setup")]
-        parts = ("add_aad", "add_iv", "done", "gf_mult", "init", "mult_h", "process", "reset")
-        gcm = [tomcrypt / f"encauth/gcm/gcm_{part}.c" for part in parts]
-        cipher = [tomcrypt / f"misc/crypt/crypt_{part}.c" for part in ("cipher_is_valid", "cipher_descriptor")]
-        cipher += [tomcrypt / f"misc/crypt/crypt_{part}_cipher.c" for part in ("find", "register")]
-        cipher += [tomcrypt / "ciphers/aes/aes.c"]
-        used = [tomcrypt / "hashes/sha2/sha512.c", tomcrypt / "mac/poly1305/poly1305.c", *chacha, *gcm, *cipher]
+        used = [tomcrypt / file for file in TOMCRYPT]
         headers = (place, tomcrypt / "headers", source / "src", library.parents[1] / "include")
         command = ["musl-gcc", "-static", "-O3", "-Wall", "-DARGTYPE=3", "-DLTC_SOURCE", f"-D{name.upper()}"]
         command += [f"-I{path}" for path in headers]
