@@ -33,6 +33,7 @@ ROWS: dict[str, Callable[[], Iterable[table.Row]]] = {
     "launch": sessions.launch_rows,
     "throughput": throughput.rows,
     "keygen": keys.keygen_rows,
+    "first": keys.first_container_rows,
     "user_keys": keys.user_keys_rows,
 }
 

@@ -201,12 +201,23 @@ def without_cryptography() -> str:
     return shell_around(WORK / "without-login", f'echo {ALICE} >/proc/self/loginuid && exec {path} "$@"')
 
 
-def test_node_without_cryptography(start: Start, syslog: Syslog) -> None:
-    words = (
-        f"{MISSING} on another node, since this one lacks the Python package cryptography (",
-        "No module named 'cryptography'",
-    )
-    assert_refused(start, syslog, "crun", *words, image="busybox", launcher=without_cryptography())
+def test_node_without_cryptography(start: Start) -> None:
+    """The installed dropbearkey makes the keys, and leaves no other file."""
+    before = os.listdir("/dev/shm")
+    container = start("crun", "busybox", launcher=without_cryptography())
+    assert container.ssh("echo here").checked().text == "here"
+    assert_one_set()
+    assert os.listdir("/dev/shm") == before
+
+
+def test_dropbearkey_that_fails(start: Start, syslog: Syslog) -> None:
+    """Nothing is left of it."""
+    programs = WORK / "without-dropbearkey"
+    shutil.copytree("/opt/oci-hooks/dropbear", programs)
+    (programs / "bin/dropbearkey").unlink()
+    words = f"cannot make an SSH key: {programs}/bin/dropbearkey ends with status 127: No such file or directory"
+    settings = {"DROPBEAR_DIR": str(programs)}
+    assert_refused(start, syslog, "crun", words, image="busybox", launcher=after_login_of(ALICE), settings=settings)
     assert not KEYS.parents[1].exists()
 
 

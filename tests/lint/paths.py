@@ -68,6 +68,10 @@ REASONS = {
     "kernel/rootfs.py Rootfs.open": "it cannot lead out of the container's root directory",
     "kernel/rootfs.py open_in_root": CALLERS,
     "kernel/rootfs.py open_without_magic_links": CALLERS,
+    "keys/dropbearkey.py Dropbearkey.new_key": AS_USER + "; /dev/shm is sticky, so that nobody else exchanges what the "
+    "user makes there",
+    "keys/dropbearkey.py Dropbearkey._execute": AS_USER,
+    "keys/dropbearkey.py _in_fips_mode": KERNEL,
     "keys/lean.py exists": CALLERS,
     "keys/store.py open_parent": AS_USER,
     "keys/writer.py removable": DESCRIPTOR,

@@ -28,7 +28,7 @@ from ..stages.context import Programs, require_undumpable
 from ..stages.port import NO_SUCH_ADDRESS, describe_holder
 from .daemons import LOOPBACK, Daemon, find_daemons
 from .hosts import launcher
-from .keygen import caller, caller_entry, describe, is_root_without_keys, python_packages
+from .keygen import caller, caller_entry, describe, dropbearkey, is_root_without_keys, python_packages
 from .unserved import find_running, unserved
 from .wait import find_client
 
@@ -327,7 +327,10 @@ def _check_network(_settings: dict[str, str]) -> Result:
 
 
 def _check_packages(settings: dict[str, str]) -> Result:
-    """Check the Python package that makes keys."""
+    """Check what makes keys: dropbearkey or, on a node without Dropbear, a Python package."""
+    program = dropbearkey(settings)
+    if program is not None:
+        return OK, f"{program.program}, for keygen"
     sys.path += [path for path in python_packages(settings) if path not in sys.path]
     if importlib.util.find_spec("cryptography") is None:
         return PROBLEM, (

@@ -11,6 +11,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
 
 from ..keys import passwd, store, writer
+from ..keys.dropbearkey import Dropbearkey
 from ..keys.errors import KeyStoreError, MissingLibraryError
 
 DESCRIPTION = "Make your SSH keys for containers, unless you have them."
@@ -31,18 +32,21 @@ def run(arguments: Namespace, settings: dict[str, str]) -> int:
 def keygen(settings: dict[str, str], overwrite: bool = False) -> str:
     """Make the caller's key set, unless there is one; return one line that says what was done.
 
-    `settings` has HOOK_BASE_DIR, PASSWD_FILE and, optionally, SSH_KEY_TYPE, one of writer.KEY_TYPES, and
-    PYTHON_PACKAGES: colon-separated directories that hold the package cryptography. With `overwrite` an existing set is
-    replaced. Raises KeyStoreError.
+    `settings` has HOOK_BASE_DIR, PASSWD_FILE and, optionally, SSH_KEY_TYPE, one of writer.KEY_TYPES; DROPBEAR_DIR; and
+    PYTHON_PACKAGES: colon-separated directories that hold the package cryptography, for a node without Dropbear. With
+    `overwrite` an existing set is replaced. Raises KeyStoreError.
     """
     directory, name = caller(settings)
-    # Appended: nothing in these directories may shadow the standard library.
-    sys.path += python_packages(settings)
+    program = dropbearkey(settings)
+    new_key = program.new_key if program else None
+    if program is None:
+        # Appended: nothing in these directories may shadow the standard library.
+        sys.path += python_packages(settings)
     key_type = settings.get("SSH_KEY_TYPE") or writer.DEFAULT_KEY_TYPE
     if key_type not in writer.KEY_TYPES:
         raise KeyStoreError(f"SSH_KEY_TYPE is {key_type!r}: give one of {', '.join(writer.KEY_TYPES)}")
     try:
-        made, keys = writer.generate(directory, name, key_type, overwrite)
+        made, keys = writer.generate(directory, name, key_type, overwrite, new_key)
     except MissingLibraryError as error:
         raise KeyStoreError(
             f"{error}: install it for {sys.executable} (Debian: python3-cryptography),"
@@ -51,6 +55,13 @@ def keygen(settings: dict[str, str], overwrite: bool = False) -> str:
     if made:
         return f"made SSH keys for {name} in {directory}: {describe(keys)}"
     return f"{name} already has SSH keys in {directory} ({describe(keys)}): use --overwrite to replace them"
+
+
+def dropbearkey(settings: Mapping[str, str]) -> Dropbearkey | None:
+    """Return the installed dropbearkey, or None: a node may have the users' commands alone."""
+    directory = settings.get("DROPBEAR_DIR", "")
+    found = Dropbearkey(directory)
+    return found if directory and os.access(found.program, os.X_OK) else None
 
 
 def python_packages(settings: Mapping[str, str]) -> list[str]:

@@ -3,14 +3,12 @@
 
 from __future__ import annotations
 
-import sys
-
 from ..errors import HookError
 from ..kernel import disposable_process
 from ..kernel.identity import ActingAs
 from ..kernel.lean import TYPE_CHECKING
 from ..keys import store
-from ..keys.errors import KeyStoreError, MissingKeysError, MissingLibraryError
+from ..keys.errors import KeyStoreError, MissingKeysError
 from ..keys.formats import key_comment, openssh_private_key
 from . import userfiles
 
@@ -63,24 +61,21 @@ def read_credentials(container: Container, owner: Owner, settings: Settings) -> 
         raise HookError(str(error)) from None
 
 
-def make_keys(owner: Owner, settings: Settings, packages: list[str]) -> bool:
+def make_keys(owner: Owner, settings: Settings) -> bool:
     """Make the user's key set in a process that is the user for good; return False where another was quicker.
 
-    `packages` are directories that hold cryptography, which that process alone imports. Raises HookError.
+    Raises HookError.
     """
     from ..keys import writer  # here, since the child cannot: it closes the descriptor that the hook is imported from
+    from ..keys.dropbearkey import Dropbearkey
 
     directory = store.key_directory(settings.base_dir, owner.name)
+    key_type = settings.key_type or writer.DEFAULT_KEY_TYPE
 
     def make() -> bytes:
-        sys.path.extend(packages)
         try:
-            return b"made" * writer.generate_first(directory, owner.name, settings.key_type or writer.DEFAULT_KEY_TYPE)
-        except MissingLibraryError as error:
-            raise HookError(
-                f"{owner.name} has no SSH keys in {directory}: run 'ssh_hook keygen' on another node, since this one "
-                f"lacks the Python package cryptography ({error})"
-            ) from None
+            new_key = Dropbearkey(settings.dropbear_dir).new_key
+            return b"made" * writer.generate_first(directory, owner.name, key_type, new_key)
         except KeyStoreError as error:
             raise HookError(str(error)) from None
 

@@ -186,7 +186,7 @@ class Supervisor:
         if not (context.settings.make_keys and owner.is_vouched):
             raise HookError(missing.text)
 
-        if make_keys(owner, context.settings, context.packages):
+        if make_keys(owner, context.settings):
             log(INFO, f"made SSH keys for {owner.name}")
         try:
             self._channel.announce_keys()

@@ -169,6 +169,13 @@ def test_name_that_is_resolved(monkeypatch: Patch) -> None:
     assert_found(doctor._check_network, {}, OK, "node002 is 192.0.2.2")
 
 
+def test_dropbearkey_makes_keys_where_it_is_installed(tmp_path: Path) -> None:
+    program = tmp_path / "bin/dropbearkey"
+    program.parent.mkdir()
+    program.touch(0o755)
+    assert_found(doctor._check_packages, {"DROPBEAR_DIR": str(tmp_path)}, OK, f"{program}, for keygen")
+
+
 def test_package_cryptography(tmp_path: Path, monkeypatch: Patch) -> None:
     monkeypatch.setattr(sys, "path", [])
     monkeypatch.delitem(sys.modules, "cryptography", raising=False)

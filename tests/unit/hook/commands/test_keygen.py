@@ -9,7 +9,7 @@ import cryptography
 import pytest
 from ssh_hook.commands import keygen
 from ssh_hook.commands.check_user_has_sshkeys import check
-from ssh_hook.keys import store
+from ssh_hook.keys import store, writer
 from ssh_hook.keys.errors import KeyStoreError
 
 
@@ -125,6 +125,22 @@ except KeyStoreError as error:
     sys.exit(str(error))
 """
     return subprocess.run([sys.executable, "-ISc", program], capture_output=True, text=True, check=False)
+
+
+def test_the_installed_dropbearkey_makes_the_keys(settings: dict[str, str], tmp_path: Path) -> None:
+    """It and not cryptography, which this interpreter cannot import."""
+    key = writer._new_key("ed25519")
+    program = tmp_path / "bin/dropbearkey"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\ncat {tmp_path}/$2 >$4\n", encoding="ascii")
+    program.chmod(0o755)
+    (tmp_path / "ed25519").write_bytes(key)
+    (tmp_path / "ecdsa").write_bytes(writer._new_key("ecdsa"))
+    done = isolated_keygen({**settings, "DROPBEAR_DIR": str(tmp_path)})
+    assert done.stderr == ""
+    made = store.load(store.key_directory(settings["HOOK_BASE_DIR"], "alice"), "alice")
+    assert made.id_dropbear == key
+    assert list(made.host_keys) == ["dropbear_ed25519_host_key", "dropbear_ecdsa_host_key"]
 
 
 def test_cryptography_is_looked_for_in_python_packages(settings: dict[str, str]) -> None:
