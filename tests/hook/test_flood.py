@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import socket
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +19,26 @@ import paramiko
 import pytest
 from changes import with_resources
 from containers import PORT, assert_alive, keys, wait_for
-from flooded import KINDS, flooded, launch, log_in
+from flooded import ADDRESSES, KINDS, OTHER, flooded, launch, log_in
+from patience import within
 from starter import Start
 
 Change = Callable[[dict[str, Any]], None]
 
 MEBIBYTE = 1 << 20
 SECONDS = 3.0  # of logins in each flood; `make soak` takes 60
-SHARE = 2.0  # UNAUTH_SHARE of Dropbear's localoptions.h
+LOCALOPTIONS = Path(__file__).parents[2] / "roles/dropbear/files/localoptions.h"
 
 
 @pytest.fixture(scope="module")
 def key(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return openssh.convert(keys() / "id_dropbear", tmp_path_factory.mktemp("keys") / "id")
+
+
+def option(name: str) -> int:
+    """What Dropbear is built with."""
+    text = LOCALOPTIONS.read_text(encoding="utf-8")
+    return int(re.findall(rf"^#define {name} ([0-9]+)$", text, re.MULTILINE)[0])
 
 
 def with_descriptors(limit: int) -> Change:
@@ -57,6 +66,19 @@ def test_owner_logs_in(start: Start, key: Path, kind: str) -> None:
     with flooded(kind):
         log_in(key, SECONDS)
         launch(container, key)
+    assert_alive(container, daemon)
+
+
+@pytest.mark.parametrize("limits", [{}, {"memory": {"limit": 48 * MEBIBYTE}}], ids=["", "48m"])
+@pytest.mark.parametrize("kind", [*KINDS, "hasty"])
+def test_owner_logs_in_where_queues_are_full(start: Start, key: Path, kind: str, limits: dict[str, Any]) -> None:
+    """More connections than the daemon and the kernel have places for, which are renewed as fast as they can be."""
+    container = start("crun", "busybox", change=with_resources(**limits))
+    daemon = container.daemon()
+    with flooded(kind, each=1024):
+        log_in(key, SECONDS, OTHER)
+        if kind in ("silent", "hasty"):  # the owner's connection can be told from these
+            log_in(key, SECONDS, ADDRESSES[0])
     assert_alive(container, daemon)
 
 
@@ -100,7 +122,10 @@ def resident(pid: int) -> int:
 
 
 def without_login(daemon: int) -> tuple[int, int]:
-    """How many processes the daemon may have for connections without login, and how many it has."""
+    """How many processes the daemon may have for connections without login, and how many it has.
+
+    An eighth is for addresses that have none.
+    """
     arguments = Path(f"/proc/{daemon}/cmdline").read_bytes().split(b"\0")
     children = Path(f"/proc/{daemon}/task/{daemon}/children").read_text(encoding="ascii").split()
     return int(arguments[arguments.index(b"-U") + 1]), len(children)
@@ -112,7 +137,7 @@ def test_job_that_uses_most_of_its_memory_lives(start: Start, used: int, limit: 
     job, daemon = container.init(), container.daemon()
     wait_for(lambda: resident(job) >= used, "the job's memory")
     with flooded("exchanged"):
-        assert without_login(daemon) == (processes, processes)
+        wait_for(lambda: without_login(daemon) == (processes, processes - processes // 8), "the processes of the flood")
         time.sleep(SECONDS)  # connections are renewed meanwhile
         assert container.init() == job
     assert_alive(container, daemon)
@@ -125,7 +150,7 @@ def test_job_that_starts_processes_lives(start: Start) -> None:
     container = start("crun", "busybox", change=with_job(script, pids={"limit": 300}))
     job, daemon = container.init(), container.daemon()
     with flooded("exchanged"):
-        assert without_login(daemon) == (112, 112)
+        wait_for(lambda: without_login(daemon) == (112, 98), "the processes of the flood")
         time.sleep(SECONDS)
         assert container.exec("true").status == 0
     assert_alive(container, daemon)
@@ -140,7 +165,7 @@ def test_address_keeps_its_share(start: Start, kind: str) -> None:
         owner.sendall(flood.SENT[kind])
         wait_for(lambda: without_login(container.daemon())[1] == (kind != "silent"), "the owner's process")
         with flooded("banner", each=45, addresses=("127.0.0.2",)):
-            time.sleep(SHARE + SECONDS)
+            time.sleep(option("UNAUTH_SHARE") + SECONDS)
         owner.setblocking(False)
         with pytest.raises(BlockingIOError):
             while owner.recv(1 << 16):
@@ -167,3 +192,47 @@ def test_client_gets_few_answers_before_it_logs_in(start: Start) -> None:
         wait_for(lambda: not transport.is_active(), "the end of the connection", 20)
     finally:
         transport.close()
+
+
+def is_open(connection: socket.socket) -> bool:
+    try:
+        while connection.recv(1 << 16, socket.MSG_DONTWAIT):
+            pass
+    except BlockingIOError:
+        return True
+    except ConnectionError:
+        pass
+    return False
+
+
+def test_login_has_to_be_done_in_time(start: Start) -> None:
+    """However often a client sends something, and at whatever step of the login it stays."""
+    start("crun", "busybox")
+    begin = time.monotonic()
+    silent, version, exchange = (socket.create_connection(("127.0.0.1", PORT)) for _client in range(3))
+    exchange.sendall(flood.VERSION)
+    transport = paramiko.Transport(("127.0.0.1", PORT))
+    transport.start_client(timeout=60)
+    ignored = flood.packet(bytes([2]) + flood.string(b""))  # RFC 4253, section 11.2
+    clients: dict[str, tuple[int, Callable[[], bool], Callable[[], object]]] = {
+        "silent": (option("BANNER_TIMEOUT"), lambda: is_open(silent), lambda: None),
+        "version": (option("AUTH_TIMEOUT"), lambda: is_open(version), lambda: version.sendall(b"x")),
+        "key exchange": (option("AUTH_TIMEOUT"), lambda: is_open(exchange), lambda: exchange.sendall(ignored)),
+        "authentication": (option("AUTH_TIMEOUT"), transport.is_active, lambda: transport.send_ignore(8)),
+    }
+    try:
+        while clients:
+            for name, (limit, goes_on, send_more) in list(clients.items()):
+                seconds = time.monotonic() - begin
+                if goes_on():
+                    assert seconds < limit + within(5), name
+                    with suppress(OSError):
+                        send_more()
+                else:
+                    assert seconds > limit - 2, name  # the server counts whole seconds
+                    del clients[name]
+            time.sleep(1)
+    finally:
+        transport.close()
+        for connection in (silent, version, exchange):
+            connection.close()

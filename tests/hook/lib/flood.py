@@ -2,9 +2,10 @@
 
 python3 flood.py KIND COUNT TARGET PORT SOURCE...
 
-KIND is "silent" (nothing is sent), "banner" (the client's version) or "exchanged" (all up to the end of the key
-exchange). COUNT connections come from each SOURCE, an address of this machine. It prints a line when all have got so
-far once, or no more of them do, and at the end of stdin the number of connections that were renewed.
+KIND is "silent" (nothing is sent), "banner" (the client's version), "exchanged" (all up to the end of the key
+exchange) or "hasty" (the version, and then the client closes the connection for the next one). COUNT connections come
+from each SOURCE, an address of this machine. It prints a line when all have got so far once, or no more of them do, and
+at the end of stdin the number of connections that were renewed.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def exchange() -> bytes:
     )
 
 
-SENT = {"silent": b"", "banner": VERSION, "exchanged": VERSION + exchange()}
+SENT = {"silent": b"", "banner": VERSION, "exchanged": VERSION + exchange(), "hasty": VERSION}
 
 
 class Flood:
@@ -54,6 +55,7 @@ class Flood:
     def __init__(self, kind: str, count: int, target: tuple[str, int], sources: list[str]) -> None:
         self.renewed = 0
         self._sent = SENT[kind]
+        self._hasty = kind == "hasty"
         self._target = target
         self._poll = select.epoll()
         self._connections: dict[int, tuple[socket.socket, str]] = {}
@@ -93,6 +95,8 @@ class Flood:
         try:
             if events & select.EPOLLOUT:
                 connection.sendall(self._sent)
+                if self._hasty:
+                    raise ConnectionResetError
                 self._poll.modify(connection, select.EPOLLIN)
             elif not connection.recv(1 << 16):
                 raise ConnectionResetError

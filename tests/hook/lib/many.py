@@ -70,7 +70,7 @@ def gate(container: Container, count: int) -> Iterator[str]:
         path.chmod(0o666)
     descriptor = os.open(barrier, os.O_RDWR)
     try:
-        yield "echo >>/tmp/arrived; read go </tmp/barrier"
+        yield "exec 3</tmp/barrier; echo >>/tmp/arrived; read go <&3"
         wait_for(lambda: arrived.stat().st_size == count, f"{count} sessions at the same time", PATIENCE)
     finally:
         os.write(descriptor, b"\n" * count)
