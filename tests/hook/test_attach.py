@@ -10,6 +10,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import attached
@@ -289,9 +290,14 @@ def fixture_steps() -> Iterator[list[Path]]:
     for step in steps:
         step.mkdir(parents=True)
     yield steps
+    for step in steps:
+        wait_for(partial(is_empty, step), "end of all in the step")
     for directory in (*steps, job, job.parent, job.parent.parent):
-        wait_for(lambda directory=directory: not (directory / "cgroup.procs").read_text(encoding="ascii"), "end of all")
         directory.rmdir()
+
+
+def is_empty(cgroup: Path) -> bool:
+    return not (cgroup / "cgroup.procs").read_text(encoding="ascii")
 
 
 # When a step's task has ended, Slurm kills all that is in the step's cgroup.

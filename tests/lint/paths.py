@@ -81,6 +81,7 @@ REASONS = {
     "keys/writer.py _remove_empty_parents": AS_USER,
     "provision/launch.py Launch.__init__": "it is beside the hook's own program, which the role verifies",
     "stages/attach_context.py AttachContext._from_engine": AS_USER,
+    "stages/leftovers.py _enter_and_unmount": AS_USER,
     "stages/context.py Programs.__init__": SETTING,
     "stages/context.py _read_link": SETTING,
     "stages/create_runtime.py create_runtime": BUNDLE,

@@ -78,7 +78,7 @@ reach_some() {
 find_connections() {
     connections=
     for process in /proc/[0-9]*; do
-        [ -O "$process" ] && { read -r name <"$process/comm"; } 2>/dev/null && [ "$name" = ssh ] || continue
+        [ -r "$process/environ" ] && { read -r name <"$process/comm"; } 2>/dev/null && [ "$name" = ssh ] || continue
         connections="$connections $process"
     done
 }
