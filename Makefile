@@ -1,7 +1,7 @@
 # A developer's commands; the scripts that the recipes call say more.
 PYTHON ?= /usr/bin/python3
 PARTS := lint docs unit fuzz sanity integration role-dropbear role-ssh-hook hook-tests vm-tests molecule engines launchers demo-test \
-	upgrade-from-sarus monitoring release-test
+	upgrade-from-sarus upgrade monitoring release-test
 SCENARIOS := rootless lifecycle slurm launch-real node-image architectures mutants
 FUZZ_SECONDS ?= 60
 SOAK_SECONDS ?= 600
@@ -40,6 +40,7 @@ help:
 	@echo '                  $(TAKE_ARGS)'
 	@echo 'make test-all     all of these, and the scenarios below'
 	@echo 'make upgrade-from-sarus  from the SSH hook of Sarus to this one and back'
+	@echo 'make upgrade      an upgrade and a rollback under load, and a removal, on a cluster of nodes'
 	@echo 'make rootless     rootless podman: networks, user namespaces, runtimes, overlays, two users on a node'
 	@echo 'make lifecycle    years of a deployment: upgrades under load, faults, changed variables, removal'
 	@echo 'make slurm        jobs of users in Slurm'
@@ -123,6 +124,9 @@ launch-real: venv
 
 upgrade-from-sarus: venv
 	@tests/testbed/molecule upgrade-from-sarus
+
+upgrade: venv
+	@tests/testbed/molecule upgrade
 
 lifecycle: venv
 	@tests/testbed/molecule lifecycle

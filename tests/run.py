@@ -39,6 +39,7 @@ EXPECTED = {
     "rootless": 300,
     "node-image": 180,
     "vm-tests": 140,
+    "upgrade": 140,
     "upgrade-from-sarus": 120,
     "molecule": 120,
     "sanity": 110,
