@@ -2,7 +2,7 @@
 PYTHON ?= /usr/bin/python3
 PARTS := lint docs unit fuzz sanity integration role-dropbear role-ssh-hook hook-tests vm-tests molecule engines launchers demo-test \
 	upgrade-from-sarus upgrade monitoring release-test
-SCENARIOS := rootless lifecycle slurm launch-real node-image architectures mutants
+SCENARIOS := rootless lifecycle old-beside-new slurm launch-real node-image architectures mutants
 FUZZ_SECONDS ?= 60
 SOAK_SECONDS ?= 600
 ARGS := # only from the command line of make, not from the environment
@@ -43,6 +43,7 @@ help:
 	@echo 'make upgrade      an upgrade and a rollback under load, and a removal, on a cluster of nodes'
 	@echo 'make rootless     rootless podman: networks, user namespaces, runtimes, overlays, two users on a node'
 	@echo 'make lifecycle    years of a deployment: upgrades under load, faults, changed variables, removal'
+	@echo 'make old-beside-new  one job on nodes with the last release, with this version, and as a site of Sarus has them'
 	@echo 'make slurm        jobs of users in Slurm'
 	@echo 'make real-engines  the real enroot and pyxis, which TREE=DIR has as installed (tests/real_engines/pack);'
 	@echo '                  STARTS (20) of each row of its table, STEPS (40) after which nodes are compared'
@@ -127,6 +128,9 @@ upgrade-from-sarus: venv
 
 upgrade: venv
 	@tests/testbed/molecule upgrade
+
+old-beside-new: venv
+	@tests/testbed/molecule old-beside-new
 
 lifecycle: venv
 	@tests/testbed/molecule lifecycle

@@ -37,6 +37,7 @@ EXPECTED = {
     "role-ssh-hook": 510,
     "slurm": 360,
     "rootless": 300,
+    "old-beside-new": 240,
     "node-image": 180,
     "vm-tests": 140,
     "upgrade": 140,
