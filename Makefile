@@ -1,8 +1,8 @@
 # A developer's commands; the scripts that the recipes call say more.
 PYTHON ?= /usr/bin/python3
 PARTS := lint docs unit fuzz sanity integration role-dropbear role-ssh-hook hook-tests vm-tests molecule engines launchers demo-test \
-	upgrade-from-sarus upgrade monitoring release-test
-SCENARIOS := rootless lifecycle old-beside-new slurm launch-real node-image architectures mutants
+	upgrade-from-sarus upgrade monitoring release-test slurm rootless
+SCENARIOS := lifecycle old-beside-new slurm-editor launch-real node-image architectures mutants
 FUZZ_SECONDS ?= 60
 SOAK_SECONDS ?= 600
 ARGS := # only from the command line of make, not from the environment
@@ -36,21 +36,22 @@ help:
 	@echo 'make engines      sessions between containers of crun, runc, podman, and started as Sarus does'
 	@echo 'make launchers    MPI, pdsh and similar launchers between containers on a cluster of nodes'
 	@echo 'make demo-test    the demo, started and removed, beside one that is running'
+	@echo 'make upgrade-from-sarus  from the SSH hook of Sarus to this one and back'
+	@echo 'make upgrade      an upgrade and a rollback under load, and a removal, on a cluster of nodes'
+	@echo 'make monitoring   the page of an audit in a browser; metrics in node_exporter'
+	@echo 'make release-test a release by the written procedure, in a copy, and its archive as Galaxy and a site take it'
+	@echo 'make rootless     rootless podman: networks, user namespaces, runtimes, overlays, two users on a node'
+	@echo 'make slurm        jobs of users in Slurm'
 	@echo 'make unit ARGS="FILE -k NAME"  arguments for pytest, or of ansible-test for sanity and integration; taken by'
 	@echo '                  $(TAKE_ARGS)'
 	@echo 'make test-all     all of these, and the scenarios below'
-	@echo 'make upgrade-from-sarus  from the SSH hook of Sarus to this one and back'
-	@echo 'make upgrade      an upgrade and a rollback under load, and a removal, on a cluster of nodes'
-	@echo 'make rootless     rootless podman: networks, user namespaces, runtimes, overlays, two users on a node'
 	@echo 'make lifecycle    years of a deployment: upgrades under load, faults, changed variables, removal'
 	@echo 'make old-beside-new  one job on nodes with the last release, with this version, and as a site of Sarus has them'
-	@echo 'make slurm        jobs of users in Slurm'
+	@echo 'make slurm-editor an editor on a laptop, whose server runs in the container of a job'
 	@echo 'make real-engines  the real enroot and pyxis, which TREE=DIR has as installed (tests/real_engines/pack);'
 	@echo '                  STARTS (20) of each row of its table, STEPS (40) after which nodes are compared'
 	@echo 'make launch-real  DeepSpeed, PyTorch, Ray, Dask, mpi4py and other launchers as users have them'
-	@echo 'make monitoring   the page of an audit in a browser; metrics in node_exporter'
 	@echo 'make node-image   an image of a stateless node: deployed into, booted in a virtual machine'
-	@echo 'make release-test a release by the written procedure, in a copy, and its archive as Galaxy and a site take it'
 	@echo 'make architectures  the programs for aarch64, ppc64le and riscv64, built and run under emulation'
 	@echo 'make mutants      small faults in the hook, one at a time: a test has to notice each; ARGS are words of them'
 	@echo 'make soak         thousands of starts and races, and fuzzing for SOAK_SECONDS (600)'
@@ -116,6 +117,9 @@ demo-test: venv
 
 slurm: venv
 	@tests/testbed/molecule slurm
+
+slurm-editor: venv
+	@tests/testbed/molecule slurm-editor
 
 real-engines: venv
 	@tests/testbed/molecule real-engines
