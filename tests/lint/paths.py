@@ -82,14 +82,14 @@ REASONS = {
     "provision/launch.py Launch.__init__": "it is beside the hook's own program, which the role verifies",
     "stages/attach_context.py AttachContext._from_engine": AS_USER,
     "stages/leftovers.py _enter_and_unmount": AS_USER,
-    "stages/context.py Programs.__init__": SETTING,
-    "stages/context.py _read_link": SETTING,
     "stages/create_runtime.py create_runtime": BUNDLE,
     "stages/daemon.py _execute": "a name in the current directory, which is the checked one of Dropbear's programs",
     "stages/enroot.py _start": ENROOTS,
     "stages/enroot.py _read_environment": ENROOTS,
     "stages/poststop.py poststop": BUNDLE,
     "stages/provisioner.py _open_programs": SETTING,
+    "stages/server.py Programs.__init__": SETTING,
+    "stages/server.py _read_link": SETTING,
 }
 
 

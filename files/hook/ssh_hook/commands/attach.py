@@ -63,18 +63,18 @@ def _attach(arguments: Namespace, settings: dict[str, str]) -> int:
     """Do what `run` does, with messages that name annotations."""
     _require_user()
     site = Settings(settings)
-    port, annotations = _requests(arguments, settings, site)
+    annotations = _requests(arguments, settings)
     entry = caller_entry(settings)
     pid = _choose_target(arguments)
     if pid is None:
         return 1
     target = RunningProcess(pid)
     listener = attachments.claim(target.process)
-    context = _describe(target, site, settings, port, arguments.without_seccomp, annotations)
+    context = _describe(target, site, settings, arguments.without_seccomp, annotations)
     supervisor = _start_supervisor(context, entry, listener)
     if supervisor is None:
         return 1
-    print(f"attached to process {pid} ({target.name}): its SSH server listens on port {port}", flush=True)
+    print(f"attached to process {pid} ({target.name}): its SSH server listens on port {context.server.port}", flush=True)
     listener.close()  # which the supervisor has: its end lets the next attach in
     step = job_step.foreign_step(target.process)
     return job_step.stay_with(supervisor, step) if step else 0
@@ -86,13 +86,15 @@ def _require_user() -> None:
         raise HookError("attach is for users and their own containers: run it as the user whose container it is")
 
 
-def _requests(arguments: Namespace, settings: dict[str, str], site: Settings) -> tuple[int, dict[str, str]]:
-    """Return the port, and the annotations that the variables and `arguments` stand for. Raises HookError."""
+def _requests(arguments: Namespace, settings: dict[str, str]) -> dict[str, str]:
+    """Return the annotations that the variables and `arguments` stand for. Raises HookError for a wrong port."""
     annotations = requested(settings, _REQUESTS)
-    port = site.port if PORT not in annotations else parse_port(annotations[PORT], f"the annotation {PORT}")
+    if PORT in annotations:
+        parse_port(annotations[PORT], f"the annotation {PORT}")
     if arguments.port is not None:
-        port = parse_port(arguments.port, "--port")
-    return port, {**annotations, PORT: str(port)}
+        parse_port(arguments.port, "--port")
+        annotations[PORT] = arguments.port
+    return annotations
 
 
 def _choose_target(arguments: Namespace) -> int | None:
@@ -116,14 +118,13 @@ def _describe(
     target: RunningProcess,
     site: Settings,
     settings: dict[str, str],
-    port: int,
     without_seccomp: bool,
     annotations: dict[str, str],
 ) -> AttachContext:
     """Return the inputs of the daemon. Raises HookError, also where the process has ended, and OSError."""
     runtime = settings.get("XDG_RUNTIME_DIR") or runtime_directory(os.geteuid())
     try:
-        return AttachContext(target, site, python_packages(settings), port, runtime, without_seccomp, annotations)
+        return AttachContext(target, site, python_packages(settings), runtime, without_seccomp, annotations)
     except (HookError, OSError):
         if target.process.is_alive():
             raise

@@ -24,8 +24,8 @@ from ..keys import store
 from ..keys.errors import KeyStoreError, MissingKeysError
 from ..log import one_line
 from ..spec.settings import default_port
-from ..stages.context import Programs, require_undumpable
 from ..stages.port import NO_SUCH_ADDRESS, describe_holder
+from ..stages.server import Programs, require_undumpable
 from .daemons import LOOPBACK, Daemon, find_daemons
 from .hosts import launcher
 from .keygen import caller, caller_entry, describe, dropbearkey, is_root_without_keys, python_packages

@@ -19,7 +19,7 @@ from ..kernel.ownership import only_user_can_change
 from ..kernel.resolution import File, UnreachableError, resolve
 from ..log import one_line
 from ..spec.settings import Settings
-from ..stages.context import Programs, require_undumpable
+from ..stages.server import Programs, require_undumpable
 from . import doctor
 from .doctor import CLIENT_PROGRAMS, OK, PROBLEM, Result, files_naming_hook, within_deadline
 from .hosts import launcher

@@ -15,13 +15,12 @@ from ..kernel.identity import ActingAs
 from ..kernel.lean import TYPE_CHECKING, basename, closing, create_file, dirname, fsdecode, os, read_all, stat
 from ..kernel.mounts import MountTable, make_private, make_read_only, mount_bind, mount_id, mount_tmpfs
 from ..kernel.rootfs import CONTENT, MOUNT
-from ..keys.formats import known_hosts
 from ..keys.store import AUTHORIZED_KEYS
 from ..spec import container_paths as paths
 from ..spec.annotations import REQUIRE_SHELL
 from .account import AccountRequest, entries_of, find_account
 from .home import Home, make_directory
-from .texts import environment_file, profile_module, ssh_config
+from .texts import environment_file, profile_module
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,7 +44,12 @@ _INODES = 4096  # minimum for the tmpfs; the actual number is random, less than 
 
 
 class Setup:
-    """The setup of one container, in three steps: mount, provide, finish. Attributes: warnings, for the user."""
+    """The setup of one container, in three steps: mount, provide, finish.
+
+    Attributes:
+        warnings: for the user.
+        account: the user's account in the container.
+    """
 
     def __init__(
         self,
@@ -73,9 +77,9 @@ class Setup:
         self._user = rootfs.user
         self._owner = rootfs.owner
         self._mount_table = MountTable(rootfs.mountinfo)
-        self._account, self._passwd = self._find_account()
+        self.account, self._passwd = self._find_account()
         known = ("/home/", f"{settings.base_dir.rstrip('/')}/", entry.home.rstrip("/"))
-        self._home = Home(rootfs, self._user, self._account.home, known)
+        self._home = Home(rootfs, self._user, self.account.home, known)
         self._environment = environment_file(container.environment)
         self._launch = launch
         self._base = self._dropbear = self._programs = -1  # opened by `mount`
@@ -86,7 +90,7 @@ class Setup:
 
         files = [paths.SSH, *(f"{paths.USER_PROGRAMS}/{name}" for name in paths.COPIERS)]
         files += [paths.PASSWD] if self._passwd is not None else []
-        files += [paths.SHELLS] if self._account.shells is not None else []
+        files += [paths.SHELLS] if self.account.shells is not None else []
         files += [paths.PROFILE_MODULE] if self._has_directory(dirname(paths.PROFILE_MODULE)) else []
         directories = [(paths.BASE, self._owner), (self._home.ssh_path, self._user)]
         return [
@@ -103,43 +107,43 @@ class Setup:
             self._home.open()
         if self._home.problem:
             self.warnings.append(f"{self._home.problem}: your keys are in {paths.BASE} alone, and ssh works")
-        size = len(self._environment) + len(self._passwd or b"") + len(self._account.shells or b"")
+        size = len(self._environment) + len(self._passwd or b"") + len(self.account.shells or b"")
         self._base = self._mount_base(size + (self._launch.size() if self._launch else 0))
         self._dropbear = make_directory(self._base, basename(paths.DROPBEAR), 0o755, self._owner)
         programs = basename(paths.PROGRAMS)
         mount_programs(make_directory(self._dropbear, programs, 0o755, self._owner))
         self._programs = _protect_mount(programs, self._dropbear)
 
-    def provide(self, credentials: Credentials) -> list[str]:
+    def provide(self, credentials: Credentials, ssh_config: bytes, known_hosts: bytes) -> list[str]:
         """Write the files that end with the container, and bind mount some over the image's. Raises HookError, OSError.
 
-        Return Dropbear's options for host keys and authorized keys.
+        `ssh_config` and `known_hosts` are for the container's ssh. Return the directory of the authorized keys, and the
+        paths of the host keys.
         """
         _write_file(self._dropbear, basename(paths.ENVIRONMENT), self._environment, 0o600, self._user)
         _write_file(self._dropbear, basename(paths.PIDFILE), b"", 0o644, self._user)
-        options = []
+        host_keys = []
         for name, data in credentials.host_keys.items():
             _write_file(self._dropbear, name, data, 0o600, self._user)
-            options += ["-r", f"{paths.DROPBEAR}/{name}"]
+            host_keys.append(f"{paths.DROPBEAR}/{name}")
         has_cover = self._home.ssh >= 0 and self._covers_home()
         if has_cover:
             self._mount_table.refuse_shared(self._home.ssh, self._home.ssh_path)
             self._home.cover(credentials, self._base, self._in_user_namespace)
             self._rootfs.note(MOUNT, self._home.ssh_path, "")
-        account = self._account
+        account = self.account
         etc = make_directory(self._base, "etc", 0o755, self._owner)
         self._cover_optional(paths.PASSWD, etc, "passwd", self._passwd)
         self._cover_optional(paths.SHELLS, etc, "shells", account.shells)
         if self._has_directory(dirname(paths.PROFILE_MODULE)):
             self._provide_profile(etc)
-        self._provide_client(credentials)
+        self._provide_client(credentials.openssh_key, ssh_config, known_hosts)
 
-        # -D, since an image may give the user's uid a second account, with a home and keys of the image's author.
         authorized = f"{account.home}/.ssh"
         if self._home.is_refused(has_cover):
             _write_file(self._dropbear, AUTHORIZED_KEYS, credentials.authorized_keys, 0o600, self._user)
             authorized = paths.DROPBEAR
-        return [*options, "-D", authorized]
+        return [authorized, *host_keys]
 
     def finish(self, credentials: Credentials) -> None:
         """Without an overlay, write the user's keys into ~/.ssh, which may be on a volume. Raises HookError.
@@ -162,17 +166,11 @@ class Setup:
         except HookError as error:
             self.warnings.append(f"{error}: login shells keep what /etc/profile makes of the container's variables")
 
-    def _provide_client(self, credentials: Credentials) -> None:
+    def _provide_client(self, key: bytes, config: bytes, hosts: bytes) -> None:
         """Provide ssh, scp and sftp, and the files by which ssh connects to the user's containers."""
-        annotations = self._container.annotations
-        port = annotations.port or self._settings.port
-        pinned = sorted({port, self._settings.port, *self._settings.container_ports})
-        config = ssh_config(self._account.login_name, self._account.names, port, annotations.wait)
-        names = [f"[*]:{one}" for one in pinned] + (self._launch.known_names(port) if self._launch else [])
-        hosts = known_hosts(credentials.host_public_keys, names)
         _write_file(self._base, basename(paths.SSH_CONFIG), config, 0o644, self._owner)
         _write_file(self._base, basename(paths.KNOWN_HOSTS), hosts, 0o644, self._owner)
-        _write_file(self._base, basename(paths.OPENSSH_KEY), credentials.openssh_key, 0o600, self._user)
+        _write_file(self._base, basename(paths.OPENSSH_KEY), key, 0o600, self._user)
         binaries = make_directory(self._base, "bin", 0o755, self._owner)
         os.symlink(f"{paths.PROGRAMS}/ssh", "ssh", dir_fd=binaries)
         self._cover_ssh(binaries)

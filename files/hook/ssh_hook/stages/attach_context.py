@@ -18,9 +18,10 @@ from ..kernel.namespaces import Namespaces
 from ..kernel.process import Process
 from ..spec.json_reader import Node
 from ..spec.oci_config import Container, read_config
-from .context import Programs, StartContext, require_undumpable
+from .context import StartContext
 from .gate import Gate
 from .introduction import Introduction
+from .server import Programs, Server, require_undumpable
 
 if TYPE_CHECKING:
     from typing import Any
@@ -42,7 +43,6 @@ class AttachContext(StartContext):
         target: RunningProcess,
         settings: Settings,
         packages: list[str],
-        port: int,
         runtime_directory: str,
         without_seccomp: bool,
         annotations: dict[str, str],
@@ -56,8 +56,6 @@ class AttachContext(StartContext):
         self.target = target
         self.settings = settings
         self.packages = packages
-        self.port = port
-        self.port_option = "--port"
         self.engine = Engine()
         self.init = target.process
         self.process = target.process.directory
@@ -69,10 +67,10 @@ class AttachContext(StartContext):
         self.cgroups = Cgroups(self.process, rootless=True)
         self.cgroups.may_stay_out = True
         self.namespaces = Namespaces(self.process)
-        self.listen = settings.listen if not self.namespaces.has("net") else []
         self.programs = Programs(f"{settings.dropbear_dir}/bin")
         self._uid_map, self._gid_map = read_map("uid_map", self.process), read_map("gid_map", self.process)
         self.container = self._describe(runtime_directory, without_seccomp, annotations)
+        self.server = Server(self.container.annotations, settings, "--port", self.namespaces.has("net"))
         self.labels = Labels(self.container)
         # SELinux takes files from a program that its label may not use: the memory file is the caller's.
         self.introduction: Introduction = Introduction()

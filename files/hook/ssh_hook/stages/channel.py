@@ -54,12 +54,21 @@ class _Text(Message):
         self.text = text.replace("\0", "\\0")
 
 
-class _Options(Message):
-    def __init__(self, *options: str) -> None:
-        self.options = options
+class ServerFiles(Message):
+    """Where Dropbear finds keys in the container.
+
+    Attributes:
+        authorized_keys: the directory of the authorized keys.
+        host_keys: the paths of the host keys, the preferred one first.
+    """
+
+    def __init__(self, authorized_keys: str, *host_keys: str) -> None:
+        self.authorized_keys = authorized_keys
+        self.host_keys = host_keys
 
     def fields(self) -> list[str]:
-        return list(self.options)
+        """Return the arguments from which the constructor makes an equal message."""
+        return [self.authorized_keys, *self.host_keys]
 
 
 class Warned(_Text):
@@ -121,12 +130,12 @@ class ProgramsMounted(Message):
     """Dropbear's programs are mounted in the container."""
 
 
-class Provisioned(_Options):
-    """The container is set up. Attributes: options, of Dropbear's command line."""
+class Provisioned(ServerFiles):
+    """The container is set up."""
 
 
-class Run(_Options):
-    """The daemon is recorded, and may exec Dropbear. Attributes: options, of its command line."""
+class Run(ServerFiles):
+    """The daemon is recorded, and may exec Dropbear."""
 
 
 class Keep(Message):
@@ -269,7 +278,7 @@ class HookEnd:
 
     def release(self, provisioned: Provisioned) -> None:
         """Let the daemon exec Dropbear. Raises BrokenPipeError where it has ended."""
-        self._run.send(Run(*provisioned.options))
+        self._run.send(Run(*provisioned.fields()))
 
     def is_ready(self, seconds: float) -> bool:
         """Wait until Dropbear listens; return False where it has ended. Raises NoAnswerError after `seconds`."""

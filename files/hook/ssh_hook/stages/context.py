@@ -3,18 +3,16 @@
 
 from __future__ import annotations
 
-import errno
-
 from ..confine.lsm import Labels
 from ..errors import CONTAINER_ENDED, HookError
 from ..host.engine import Engine, outside_user
 from ..kernel.cgroups import Cgroups
 from ..kernel.files import is_same
-from ..kernel.lean import TYPE_CHECKING, os, read_file, stat
+from ..kernel.lean import TYPE_CHECKING, os
 from ..kernel.namespaces import Namespaces
 from ..kernel.process import Process
 from ..spec.annotations import PORT
-from ..spec.container_paths import SERVER_NAME
+from .server import Programs, Server, require_undumpable
 
 if TYPE_CHECKING:
     from ..kernel.rootfs import Rootfs
@@ -23,49 +21,6 @@ if TYPE_CHECKING:
     from ..spec.state import State
     from .introduction import Introduction
     from .watcher import Watcher
-
-
-class Programs:
-    """The directory of Dropbear's programs on the node.
-
-    Attributes:
-        directory: the status of the directory.
-        name: the name of Dropbear's program file in it, to which the link `dropbear` may lead.
-        file: the status of that file.
-    """
-
-    def __init__(self, path: str) -> None:
-        """Find Dropbear in the directory `path`.
-
-        Raises HookError, also for a readable file: its users could trace it before the container runs.
-        """
-        try:
-            self.directory = os.stat(path)
-            self.name = _read_link(f"{path}/{SERVER_NAME}") or SERVER_NAME
-            if "/" in self.name:
-                raise HookError(f"{path}/{SERVER_NAME} is a link out of its directory: install it by the role dropbear")
-            self.file = os.stat(f"{path}/{self.name}", follow_symlinks=False)
-        except OSError as error:
-            raise HookError(
-                f"cannot find {path}/{SERVER_NAME} (DROPBEAR_DIR in the OCI hook's JSON file): {error.strerror}"
-            ) from None
-        if not stat.S_ISREG(self.file.st_mode):
-            raise HookError(f"{path}/{self.name} is not a regular file: install it by the role dropbear")
-        if self.file.st_mode & 0o444:
-            raise HookError(
-                f"{path}/{self.name} can be read, so that its users could trace it before their container runs: run "
-                "chmod 0111 on it, or the role dropbear again"
-            )
-
-
-def _read_link(path: str) -> str:
-    """Return the target of the link `path`; empty where it is not a link. Raises OSError."""
-    try:
-        return os.readlink(path)
-    except OSError as error:
-        if error.errno != errno.EINVAL:
-            raise
-    return ""
 
 
 class StartContext:
@@ -87,13 +42,11 @@ class StartContext:
         namespaces: the namespaces to join; None where the hook is in the container already.
         user: the container's user, by ids of the hook's user namespace.
         programs: Dropbear's programs on the node.
-        port: the port to listen on.
-        port_option: by what the user chooses the port, for messages.
+        server: the server to start.
         introduction: by which the daemon's process shows what it may do to a supervisor without root; None at a start.
         opened: the container's root directory where the caller has entered it already; None at a start.
         programs_mount: a mount of the directory of Dropbear's programs that is in no namespace yet; None at a start.
         last_namespaces: the names of the namespaces that the daemon's process joins last.
-        listen: the addresses to listen on; empty for all.
     """
 
     def __init__(
@@ -136,9 +89,16 @@ class StartContext:
             )
         self.user = outside_user(container, self.process, self.has_user_namespace())
         self.programs = Programs(f"{settings.dropbear_dir}/bin")
-        self.port = container.annotations.port or settings.port
-        self.port_option = f"the annotation {PORT} or --port of 'ssh_hook options'"
-        self.listen = settings.listen if settings.listen and self._shares_host_network() else []
+        has_own_network = not self._shares_host_network()
+        self.server = Server(
+            container.annotations,
+            settings,
+            f"the annotation {PORT} or --port of 'ssh_hook options'",
+            has_own_network,
+            # podman makes it before it calls the runtime, unless the container has a user namespace of its own. Of
+            # other engines it is not known when they publish a port.
+            settings.join and has_own_network and not self.has_user_namespace() and container.is_podmans,
+        )
 
     def has_user_namespace(self) -> bool:
         """Tell whether the container has a user namespace other than the hook's."""
@@ -166,15 +126,6 @@ def _require_own_mount_namespace(settings: Settings) -> None:
         raise HookError(
             "JOIN_NAMESPACES is false, but the hook runs in the host's mount namespace: run it at createContainer, or "
             "set JOIN_NAMESPACES=true in the OCI hook's JSON file"
-        )
-
-
-def require_undumpable() -> None:
-    """Raise HookError where fs.suid_dumpable lets users trace a program that they may not read, as Dropbear is."""
-    if read_file("/proc/sys/fs/suid_dumpable").strip() == b"1":
-        raise HookError(
-            "the node's fs.suid_dumpable is 1, so that users could trace Dropbear before their container has started: "
-            "set it to 0 or 2 by sysctl"
         )
 
 

@@ -39,7 +39,6 @@ from .channel import (
     Warned,
 )
 from .context import StartContext
-from .port import is_free
 from .provisioner import provision
 
 if TYPE_CHECKING:
@@ -88,11 +87,12 @@ def start_daemon(context: StartContext) -> None:
     if provisioner == 0:
         provision(context, owner, channel)
     is_served = Supervisor(context, owner, channel.hook_end(), provisioner).supervise()
-    if is_served and _is_unpublished(context):
+    server = context.server
+    if is_served and server.is_unpublished(context.user):
         log.keep(
             WARNING,
-            f"the container has a network of its own, and its port {context.port} is not published: other nodes do not "
-            f"reach its SSH daemon (podman: --publish {context.port}:{context.port}, or --network host)",
+            f"the container has a network of its own, and its port {server.port} is not published: other nodes do not "
+            f"reach its SSH daemon (podman: --publish {server.port}:{server.port}, or --network host)",
         )
 
 
@@ -105,17 +105,6 @@ def _is_started(context: StartContext) -> bool:
     if is_started:
         log(INFO, f"{context.path}: an earlier hook of this start has started the SSH daemon: nothing to do")
     return is_started
-
-
-def _is_unpublished(context: StartContext) -> bool:
-    """Tell whether podman has made a network for the container, and publishes its port nowhere on the node.
-
-    podman makes it before it calls the runtime, unless the container has a user namespace of its own. Of other engines
-    it is not known when they publish a port.
-    """
-    namespaces = context.namespaces
-    is_made = namespaces is not None and namespaces.has("net") and not namespaces.has("user")
-    return context.container.is_podmans and is_made and is_free(context.port, [], context.user)
 
 
 class Supervisor:
@@ -150,7 +139,7 @@ class Supervisor:
         except BaseException:
             self._roll_back()
             raise
-        log(INFO, f"the SSH daemon of {self._owner.name} listens on port {self._context.port} (pid {self._pid})")
+        log(INFO, f"the SSH daemon of {self._owner.name} listens on port {self._context.server.port} (pid {self._pid})")
         return True
 
     def _await_setup(self) -> Provisioned:
@@ -247,11 +236,11 @@ class Supervisor:
             raise self._explain_end() from None
 
     def _explain(self, status: int | None) -> str:
-        return explain_wait_status(status, self._context.port_option)
+        return explain_wait_status(status, self._context.server.port_option)
 
     def _await_listening(self) -> None:
         """Wait until Dropbear listens. Raises HookError, which says why it does not run or listen."""
-        problem = f"the SSH daemon does not listen on port {self._context.port}"
+        problem = f"the SSH daemon does not listen on port {self._context.server.port}"
         try:
             if self._channel.is_ready(_TIMEOUT):
                 return

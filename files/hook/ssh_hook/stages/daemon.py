@@ -11,7 +11,7 @@ from ..kernel import syscalls
 from ..kernel.files import close_all_but, is_same
 from ..kernel.lean import TYPE_CHECKING, closing, os, signal
 from ..kernel.process import Process
-from ..spec.container_paths import PROGRAMS, SERVER, SERVER_NAME
+from ..spec.container_paths import PROGRAMS, SERVER_NAME
 from .channel import EndOfMessagesError, Forked, NoAnswerError, Warned
 from .enter import EnteredContainer
 from .port import require_free
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     from ..kernel.root_mount import RootMount
     from .channel import Channel, DaemonEnd
-    from .context import Programs, StartContext
+    from .context import StartContext
+    from .server import Programs
 
 
 def become_daemon(context: StartContext, root: RootMount | None, channel: Channel) -> NoReturn:
@@ -38,7 +39,7 @@ def become_daemon(context: StartContext, root: RootMount | None, channel: Channe
 
 
 def _run_daemon(context: StartContext, root: RootMount | None, end: DaemonEnd) -> None:
-    container, namespaces = context.container, context.namespaces
+    container, namespaces, server = context.container, context.namespaces, context.server
     process = Process(int(os.readlink("/proc/self")))  # its pid in the host's /proc, still mounted here
     if context.introduction is not None:
         context.introduction.send(process)
@@ -52,7 +53,7 @@ def _run_daemon(context: StartContext, root: RootMount | None, end: DaemonEnd) -
     unauthenticated = unauthenticated_processes(context.cgroups, container)
     if namespaces is not None:
         namespaces.join_all_but_mount_and_user()
-    require_free(context.port, context.listen, context.user, context.packages, context.port_option)
+    require_free(server.port, server.addresses, context.user, context.packages, server.port_option)
     end.announce_port(os.getpid())
 
     context.cgroups.enter()
@@ -71,7 +72,7 @@ def _run_daemon(context: StartContext, root: RootMount | None, end: DaemonEnd) -
     if context.opened is not None:
         _serve_supervisor()
     passed = [gate, end.ready]
-    mount_option = ""
+    mounts = ""
     if root is None or not root.mount:
         confinement.change_root(entered.rootfs.descriptor, programs)
     else:
@@ -80,18 +81,16 @@ def _run_daemon(context: StartContext, root: RootMount | None, end: DaemonEnd) -
             passed.append(os.open("mountinfo", os.O_RDONLY, dir_fd=itself))
             confinement.change_root(entered.rootfs.descriptor, programs)
             passed.append(os.open("mountinfo", os.O_RDONLY, dir_fd=itself))
-        mount_option = f",{root.mount.decode()},{root.above.decode()}"
+        mounts = f",{root.mount.decode()},{root.above.decode()}"
     for descriptor in passed:
         os.set_inheritable(descriptor, True)
-    # Its name is its path, by which a site's monitoring finds it; Dropbear takes the end of it for the program's name.
-    arguments = [SERVER, "-F", "-e", "-U", str(unauthenticated), "-S", ",".join(map(str, passed)) + mount_option]
     confinement.apply()
 
     # From here on only read(2) and execve(2), which every seccomp profile must allow. The hook enforces the timeout.
     run = end.await_run(programs_mounted)
     if watcher is not None:  # there is no such profile then
-        watcher.fork(context.port)
-    _execute([*arguments, *run.options], container.environment)
+        watcher.fork(server.port)
+    _execute(server.arguments(unauthenticated, passed, mounts, run), container.environment)
 
 
 def _serve_supervisor() -> None:

@@ -108,13 +108,14 @@ def _provision(context: StartContext, root: RootMount | None, owner: Owner, end:
     port_is_free = end.await_port()
     setup.mount(lambda target: attach(programs, target))
     end.announce_programs(port_is_free)
-    options = setup.provide(credentials)
+    server = context.server
+    names = launch.known_names(server.port) if launch else []
+    known_hosts = server.known_hosts(credentials.host_public_keys, names)
+    files = setup.provide(credentials, server.ssh_config(setup.account), known_hosts)
     for warning in setup.warnings:
         end.to_hook.send(Warned(warning))
     pidfile = _open_pidfile(entered.rootfs, container.annotations.pidfile_container)
-    for place in [f"[{address}]:{context.port}" for address in context.listen] or [str(context.port)]:
-        options += ["-p", place]
-    provisioned = Provisioned(*options, "-P", PIDFILE)
+    provisioned = Provisioned(*files)
     end.to_hook.send(provisioned)
     if pidfile is None and settings.overlay:
         return  # no file outlives the container

@@ -23,7 +23,7 @@ from ssh_hook.stages.channel import (
     encode,
 )
 
-MESSAGES = [Forked(4711, 99), Warned("a b"), KeysMissing("a b"), KeysMade(), Provisioned("-p", "22"), Run()]
+MESSAGES = [Forked(4711, 99), Warned("a b"), KeysMissing("a b"), KeysMade(), Provisioned("-p", "22"), Run("")]
 
 
 @pytest.mark.parametrize("message", MESSAGES)

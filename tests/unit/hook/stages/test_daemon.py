@@ -13,7 +13,7 @@ import pytest
 from ssh_hook.errors import HookError
 from ssh_hook.keys.passwd import Entry
 from ssh_hook.stages import daemon
-from ssh_hook.stages.context import Programs
+from ssh_hook.stages.server import Programs
 
 
 class There:
