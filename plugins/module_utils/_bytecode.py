@@ -33,9 +33,9 @@ INIT = ".__init__"
 CLI = "cli"
 STAGES = {
     CLI: "cli",
-    "create_runtime": "stages.create_runtime",
+    "create_runtime": "stages.from_runtime",
     "poststop": "stages.poststop",
-    "enroot": "stages.enroot",
+    "enroot": "stages.from_enroot",
 }
 PYC_HEADER = importlib.util.MAGIC_NUMBER + bytes(12)  # PEP 552; no source lies beside the file, so there is no date
 

@@ -65,7 +65,7 @@ def _run_stage(packages: list[str], load: Callable[[str], None]) -> int:
         poststop(state)
     else:
         load("create_runtime")
-        from .stages.create_runtime import create_runtime
+        from .stages.from_runtime import create_runtime
 
         create_runtime(state, packages)
     return 0
@@ -75,7 +75,7 @@ def _run_in_enroot(packages: list[str], load: Callable[[str], None]) -> int:
     """Run the stage for enroot, which calls no OCI runtime."""
     umask = _prepare_stage()
     load("enroot")
-    from .stages.enroot import start_in_enroot
+    from .stages.from_enroot import start_in_enroot
 
     start_in_enroot(umask, packages)
     return 0

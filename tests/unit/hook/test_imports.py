@@ -12,7 +12,7 @@ HOOK = Path(__file__).resolve().parents[3] / "files" / "hook"
 START = [
     "cli",
     "spec.settings",
-    "stages.create_runtime",
+    "stages.from_runtime",
 ]
 STOP = ["cli", "stages.poststop"]
 # Modules in C, and what takes as little; where `os` came in, it would come with a dozen more.

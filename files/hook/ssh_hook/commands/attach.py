@@ -22,8 +22,8 @@ from ..log import ERROR, WARNING, log
 from ..spec.annotations import AUTHORIZE_SSH_KEY, HOSTS, PORT, WAIT
 from ..spec.requests import named_by_variables, requested
 from ..spec.settings import Settings, parse_port
-from ..stages.attach import attach
-from ..stages.attach_context import AttachContext
+from ..stages.attach import Attach, attach
+from ..stages.from_process import from_process
 from . import attach_targets, attachments, job_step
 from .keygen import caller_entry, python_packages
 
@@ -70,11 +70,12 @@ def _attach(arguments: Namespace, settings: dict[str, str]) -> int:
         return 1
     target = RunningProcess(pid)
     listener = attachments.claim(target.process)
-    context = _describe(target, site, settings, arguments.without_seccomp, annotations)
-    supervisor = _start_supervisor(context, entry, listener)
+    wanted = _plan(target, entry, site, settings, arguments.without_seccomp, annotations)
+    supervisor = _start_supervisor(wanted, listener)
     if supervisor is None:
         return 1
-    print(f"attached to process {pid} ({target.name}): its SSH server listens on port {context.server.port}", flush=True)
+    port = wanted.plan.server.port
+    print(f"attached to process {pid} ({target.name}): its SSH server listens on port {port}", flush=True)
     listener.close()  # which the supervisor has: its end lets the next attach in
     step = job_step.foreign_step(target.process)
     return job_step.stay_with(supervisor, step) if step else 0
@@ -114,24 +115,25 @@ def _choose_target(arguments: Namespace) -> int | None:
     return found[0].process.pid
 
 
-def _describe(
+def _plan(
     target: RunningProcess,
+    entry: Entry,
     site: Settings,
     settings: dict[str, str],
     without_seccomp: bool,
     annotations: dict[str, str],
-) -> AttachContext:
-    """Return the inputs of the daemon. Raises HookError, also where the process has ended, and OSError."""
+) -> Attach:
+    """Return what is to be done. Raises HookError, also where the process has ended, and OSError."""
     runtime = settings.get("XDG_RUNTIME_DIR") or runtime_directory(os.geteuid())
     try:
-        return AttachContext(target, site, python_packages(settings), runtime, without_seccomp, annotations)
+        return from_process(target, entry, site, python_packages(settings), runtime, without_seccomp, annotations)
     except (HookError, OSError):
         if target.process.is_alive():
             raise
         raise HookError(f"process {target.process.pid} has ended meanwhile") from None
 
 
-def _start_supervisor(context: AttachContext, entry: Entry, listener: socket.socket) -> int | None:
+def _start_supervisor(wanted: Attach, listener: socket.socket) -> int | None:
     """Fork the supervisor; return its pid when the daemon listens, and None where the supervisor has told why not.
 
     Raises HookError where it does not answer.
@@ -139,21 +141,19 @@ def _start_supervisor(context: AttachContext, entry: Entry, listener: socket.soc
     reader, writer = os.pipe()
     supervisor = os.fork()
     if supervisor == 0:
-        _run_supervisor(context, entry, listener, reader, writer)
+        _run_supervisor(wanted, listener, reader, writer)
     os.close(writer)
     if not syscalls.poll([reader], time.monotonic() + _TIMEOUT):
         raise HookError(f"no answer within {_TIMEOUT:.0f} s: somebody has stopped the process that attaches")
     return supervisor if os.read(reader, 1) == _DONE else None
 
 
-def _run_supervisor(
-    context: AttachContext, entry: Entry, listener: socket.socket, reader: int, writer: int
-) -> NoReturn:
+def _run_supervisor(wanted: Attach, listener: socket.socket, reader: int, writer: int) -> NoReturn:
     """Be the supervisor, and exit: with 0, or with 1 after an error, which it logs. `reader` is the command's."""
     status = 1
     try:
         os.close(reader)
-        _supervise(context, entry, listener, writer)
+        _supervise(wanted, listener, writer)
         status = 0
     except Exception as error:
         log(ERROR, named_by_variables(describe_failure(error)))
@@ -162,14 +162,14 @@ def _run_supervisor(
         os._exit(status)
 
 
-def _supervise(context: AttachContext, entry: Entry, listener: socket.socket, writer: int) -> None:
+def _supervise(wanted: Attach, listener: socket.socket, writer: int) -> None:
     """Run the supervisor: attach, tell the command, and stay until the process ends. Raises HookError."""
     os.setsid()
     os.chdir("/")
-    _raise_oom_score(context.target.read("oom_score_adj"))
+    _raise_oom_score(wanted.target.read("oom_score_adj"))
     syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
-    attachment = attach(context, entry)
-    for warning in context.warnings + missed_cgroups(context, attachment.daemon):
+    attachment = attach(wanted)
+    for warning in wanted.warnings + missed_cgroups(wanted.target.process, attachment.daemon):
         log(WARNING, warning)
     try:
         os.write(writer, _DONE)
@@ -180,7 +180,7 @@ def _supervise(context: AttachContext, entry: Entry, listener: socket.socket, wr
     null = os.open("/dev/null", os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(null, descriptor)
-    attachments.supervise(attachment, context.target.pidfd, listener)
+    attachments.supervise(attachment, wanted.target.pidfd, listener)
 
 
 def _raise_oom_score(score: str) -> None:
@@ -194,10 +194,10 @@ def _raise_oom_score(score: str) -> None:
         pass  # sessions keep the caller's
 
 
-def missed_cgroups(context: AttachContext, daemon: Process) -> list[str]:
+def missed_cgroups(process: Process, daemon: Process) -> list[str]:
     """Return a warning where the daemon is not in the cgroups of the process."""
     try:
-        is_same = daemon.read("cgroup") == context.init.read("cgroup")
+        is_same = daemon.read("cgroup") == process.read("cgroup")
     except OSError:
         return []  # one of them has ended
     return [] if is_same else ["sessions are in your own cgroup, since yours may not be moved into that of the process"]

@@ -13,17 +13,14 @@ _LIMITS = {"pids": ("pids.max", "pids.max"), "memory": ("memory.max", "memory.li
 
 
 class Cgroups:
-    """Those cgroups of a process that differ from the hook's own.
+    """Those cgroups of a process that differ from the hook's own."""
 
-    Attributes:
-        may_stay_out: whether a cgroup that cannot be entered, once it is open, is no error.
-    """
-
-    def __init__(self, process: int, rootless: bool) -> None:
+    def __init__(self, process: int, rootless: bool, may_stay_out: bool = False) -> None:
         """Open those of version 2; `process` is a descriptor of a directory in /proc. Raises HookError.
 
         With `rootless`, a cgroup that cannot be opened is skipped: the session is then confined as any process is that
-        the user starts outside of the container.
+        the user starts outside of the container. With `may_stay_out`, neither is it an error where a cgroup that is
+        open cannot be entered.
         """
         ours = _lines("/proc/self/cgroup", None)
         try:
@@ -31,7 +28,7 @@ class Cgroups:
         except (FileNotFoundError, ProcessLookupError):
             raise HookError(CONTAINER_ENDED) from None
         theirs = [line.split(":", 2) for line in lines if line not in ours]
-        self.may_stay_out = False
+        self._may_stay_out = may_stay_out
         self._rootless = rootless
         self._limiting = lines + ours if rootless else lines  # what is skipped leaves the daemon in the hook's own
         self._all_controllers = [line.split(":", 2)[1] for line in lines]
@@ -58,7 +55,7 @@ class Cgroups:
         try:
             self._files.append(os.open("cgroup.procs", os.O_WRONLY, dir_fd=directory))
         except OSError:
-            if not self.may_stay_out:
+            if not self._may_stay_out:
                 raise
 
     def open(self) -> None:
@@ -76,7 +73,7 @@ class Cgroups:
             try:
                 os.write(file, b"0")
             except OSError:
-                if not self.may_stay_out:
+                if not self._may_stay_out:
                     raise
 
     def limit(self, controller: str) -> int:

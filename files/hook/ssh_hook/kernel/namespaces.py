@@ -23,10 +23,13 @@ _KINDS = {
 class Namespaces:
     """Open descriptors of those namespaces of a process that differ from the hook's own."""
 
-    def __init__(self, process: int) -> None:
-        """Open them; `process` is an open directory in /proc. Raises OSError, and HookError where it has ended."""
+    def __init__(self, process: int | None) -> None:
+        """Open them; `process` is an open directory in /proc, None for the hook's own.
+
+        Raises OSError, and HookError where it has ended.
+        """
         self._descriptors: dict[str, int] = {}
-        for name in _KINDS:
+        for name in _KINDS if process is not None else ():
             try:
                 theirs = os.stat(f"ns/{name}", dir_fd=process)
             except FileNotFoundError:
@@ -68,3 +71,11 @@ class Namespaces:
                     syscalls.setns(self._descriptors[name], _KINDS[name])
                 except OSError as error:
                     raise HookError(f"cannot join the container's {name} namespace: {error.strerror}") from None
+
+
+def is_in_hosts_network() -> bool:
+    """Tell whether the caller is in the network namespace of the node's first process, as far as that can be seen."""
+    try:
+        return is_same(os.stat("/proc/self/ns/net"), os.stat("/proc/1/ns/net"))
+    except (PermissionError, FileNotFoundError):  # the latter with hidepid
+        return True  # a rootless engine; a missing address is then an error

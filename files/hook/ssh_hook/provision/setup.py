@@ -98,12 +98,13 @@ class Setup:
             *(MountPoint(path, False, self._owner) for path in files),
         ]
 
-    def mount(self, mount_programs: Callable[[int], None]) -> None:
+    def mount(self, mount_programs: Callable[[int], None], provides_home: bool) -> None:
         """Mount the hook's tmpfs, and Dropbear's programs read-only in it. Raises HookError and OSError.
 
-        `mount_programs` mounts their directory on the one that it is given.
+        `mount_programs` mounts their directory on the one that it is given. `provides_home` tells whether ~/.ssh is to
+        get the user's keys: enroot mounts homes afterwards.
         """
-        if self._settings.provide_home:
+        if provides_home:
             self._home.open()
         if self._home.problem:
             self.warnings.append(f"{self._home.problem}: your keys are in {paths.BASE} alone, and ssh works")

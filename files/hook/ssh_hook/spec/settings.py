@@ -21,7 +21,6 @@ class Settings:
         base_dir, passwd_file, dropbear_dir: absolute paths (HOOK_BASE_DIR, PASSWD_FILE, DROPBEAR_DIR).
         port: 1 to 65535 (SERVER_PORT_DEFAULT, or the deprecated SERVER_PORT).
         overlay, join, require_seccomp: true by default (OVERLAY_MOUNT_HOME_SSH, JOIN_NAMESPACES, REQUIRE_SECCOMP).
-        provide_home: whether ~/.ssh in the container gets the user's keys; false where enroot mounts homes afterwards.
         require_shell: whether a container without a shell fails to start; true by default (REQUIRE_SHELL).
         make_keys: true by default (MAKE_KEYS).
         key_type: the type of new keys; empty for the default (SSH_KEY_TYPE).
@@ -37,7 +36,6 @@ class Settings:
         self.dropbear_dir = _absolute_path(environment, "DROPBEAR_DIR")
         self.port = default_port(environment)
         self.overlay = _boolean(environment, "OVERLAY_MOUNT_HOME_SSH")
-        self.provide_home = True
         self.join = _boolean(environment, "JOIN_NAMESPACES")
         self.require_seccomp = _boolean(environment, "REQUIRE_SECCOMP")
         self.require_shell = _boolean(environment, "REQUIRE_SHELL")

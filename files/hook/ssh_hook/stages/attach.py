@@ -13,7 +13,7 @@ the container's confinement, so /proc is the node's, and no path leads through t
 from __future__ import annotations
 
 from ..confine.lsm import label_of
-from ..errors import HookError, printable
+from ..errors import HookError, describe_failure, printable
 from ..host.engine import read_map
 from ..host.owner import Owner
 from ..host.running import MountInfo, Rights
@@ -22,170 +22,289 @@ from ..kernel.files import is_same, rewrite
 from ..kernel.identity import ActingAs, Identity
 from ..kernel.ids import become
 from ..kernel.lean import TYPE_CHECKING, closing, fsdecode, fsencode, os, signal, split, stat
-from ..kernel.mounts import clone_mount, make_all_private, mount_id, unescape, unmount
+from ..kernel.mounts import clone_mount, make_all_private, mount_id, move_mount, unescape, unmount
+from ..kernel.root_mount import RootMount
 from ..kernel.rootfs import CONTENT, MOUNT, Rootfs
 from ..log import WARNING, log
 from ..provision.layer import missing, mount_layer
 from ..provision.setup import Setup
-from .channel import Channel, Forked, Made, Provisioned
-from .create_runtime import Supervisor
+from .channel import Made
+from .plan import Ending
 from .poststop import kill_with_sessions
-from .provisioner import provision
+from .supervisor import fork
 
 if TYPE_CHECKING:
-    from typing import NoReturn
+    from collections.abc import Callable
 
+    from ..confine.lsm import Labels
+    from ..host.running import RunningProcess
+    from ..kernel.namespaces import Namespaces
     from ..kernel.process import Process
     from ..keys.passwd import Entry
-    from .attach_context import AttachContext
-    from .channel import HookEnd
+    from ..spec.oci_config import Container
+    from ..spec.settings import Settings
+    from .channel import Sender
+    from .gate import Gate, OpenGate
+    from .plan import OpenRoot, StartPlan
 
 _JOINED_FIRST = ("cgroup", "ipc", "uts", "net", "pid")
 _UNDO_TIMEOUT = 10.0  # seconds
 
 
+class Attach:
+    """One attach, before it begins.
+
+    Attributes:
+        plan: the plan of the start.
+        root: the container's root directory.
+        gate: the daemon's gate.
+        target: the process.
+        warnings: for the user.
+    """
+
+    def __init__(
+        self, plan: StartPlan, root: RunningRoot, gate: Gate | OpenGate, target: RunningProcess, warnings: list[str]
+    ) -> None:
+        self.plan = plan
+        self.root = root
+        self.gate = gate
+        self.target = target
+        self.warnings = warnings
+
+
 class Attachment:
     """A daemon that runs in a container, and what its provisioner has made there. Attributes: daemon."""
 
-    def __init__(self, context: AttachContext, daemon: Process, made: list[Made]) -> None:
+    def __init__(self, daemon: Process, root: RunningRoot, made: list[Made]) -> None:
         self.daemon = daemon
-        self._context = context
+        self._root = root
         self._made = made
 
     def undo(self) -> list[str]:
         """Unmount and remove all that was made in the container; return the mount points of mounts that are left."""
-        return _undo(self._context, self._made)
+        return self._root.undo(self._made)
 
 
-def attach(context: AttachContext, entry: Entry) -> Attachment:
-    """Start the daemon for the user whose passwd entry is `entry`. The caller becomes undumpable.
-
-    Raises HookError, after a rollback.
-    """
-    syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
-    channel = Channel()
-    provisioner = syscalls.fork()
-    if provisioner == 0:
-        _provision(context, entry, channel)
-    user = Identity(os.geteuid(), os.getegid())
-    supervisor = AttachSupervisor(context, Owner(entry, user, user), channel.hook_end(), provisioner)
+def attach(wanted: Attach) -> Attachment:
+    """Start the daemon. The caller becomes undumpable. Raises HookError, after a rollback."""
+    target = wanted.target.process
     try:
-        return supervisor.attach()
+        return _attach(wanted)
     except HookError:
-        if context.init.is_alive():
+        if target.is_alive():
             raise
-        raise HookError(f"process {context.init.pid} has ended meanwhile") from None
+        raise HookError(f"process {target.pid} has ended meanwhile") from None
 
 
-class AttachSupervisor(Supervisor):
-    """The supervisor before it stays: as the hook at a start, but without a record."""
+def _attach(wanted: Attach) -> Attachment:
+    supervisor = fork(wanted.plan)
+    try:
+        supervisor.supervise()
+        assert supervisor.daemon is not None
+        wanted.gate.open()
+        return Attachment(supervisor.daemon, wanted.root, supervisor.made())
+    except BaseException:
+        supervisor.read_to_end()
+        left = wanted.root.undo(supervisor.made())
+        if left:
+            log(WARNING, still_mounted(left))
+        raise
 
-    def __init__(self, context: AttachContext, owner: Owner, channel: HookEnd, provisioner: int) -> None:
-        """Supervise `provisioner`, the pid of a child, and the daemon that it forks."""
-        super().__init__(context, owner, channel, provisioner)
-        self._attach_context = context
 
-    def attach(self) -> Attachment:
-        """Supervise, and return what runs. Raises HookError, after a rollback."""
+class EndedBySupervisor(Ending):
+    """What ends the daemon of an attach: the hook's part, which stays. It has no record of the daemon."""
+
+    def __init__(self, target: RunningProcess, container: Container) -> None:
+        self._target = target
+        self._container = container
+
+    def prepare(self) -> None:
+        """Be the parent of all orphans among the sessions' processes, and end with the supervisor, past execve(2)."""
+        syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
+        syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+
+    def before_release(self) -> None:
+        """Make sure that the process is what was joined and copied."""
+        self._target.require_unchanged()
+
+    def when_listening(self, daemon: Process | None) -> None:
+        """Make sure that the daemon may do no more than the process."""
+        assert daemon is not None
+        init = self._target.process
         try:
-            self.supervise()
-            assert self._daemon is not None
-            if self._attach_context.gate is not None:
-                self._attach_context.gate.open()
-            return Attachment(self._attach_context, self._daemon, self._channel.made)
-        except BaseException:
-            while self._channel.failure(0) is not None:
-                pass  # it collects what was made
-            left = _undo(self._attach_context, self._channel.made)
-            if left:
-                log(WARNING, still_mounted(left))
-            raise
-
-    def _roll_back(self) -> None:
-        """End sessions too: without a gate of its own, the daemon may have accepted one already."""
-        if self._daemon is not None:
-            try:
-                kill_with_sessions(self._daemon)
-            except HookError:
-                pass  # nobody reads it
-        super()._roll_back()
-
-    def _write_record(self, daemon: Forked) -> None:
-        self._daemon = self._attach_context.introduction.receive(daemon.pid)
-
-    def _release(self, provisioned: Provisioned) -> None:
-        """Release the daemon, if the process is what was joined and copied."""
-        self._attach_context.target.require_unchanged()
-        super()._release(provisioned)
-
-    def _await_listening(self) -> None:
-        """Wait, and make sure that the daemon may do no more than the process."""
-        super()._await_listening()
-        assert self._daemon is not None
-        context = self._attach_context
-        try:
-            rights = Rights(self._daemon)
-            has_label = label_of(self._daemon) == label_of(context.init)
+            rights = Rights(daemon)
+            has_label = label_of(daemon) == label_of(init)
         except OSError as error:
             raise HookError(f"cannot read what the SSH daemon may do: {error.strerror}") from None
-        excess = rights.excess_over(context.target.rights)
-        if context.container.seccomp is not None and not rights.has_filter:
+        excess = rights.excess_over(self._target.rights)
+        if self._container.seccomp is not None and not rights.has_filter:
             excess = "no seccomp filter"
         if not has_label:
             excess = "another AppArmor or SELinux label"
         if excess:
-            raise HookError(f"sessions would have more rights than {context.path}: {excess}")
+            raise HookError(f"sessions would have more rights than process {init.pid}: {excess}")
+
+    def roll_back(self, daemon: Process | None) -> None:
+        """End sessions too: without a gate of its own, the daemon may have accepted one already."""
+        if daemon is not None:
+            try:
+                kill_with_sessions(daemon)
+            except HookError:
+                pass  # nobody reads it
 
 
-def _provision(context: AttachContext, entry: Entry, channel: Channel) -> NoReturn:
-    """Run the provisioner: enter the container, and do what it does at a start."""
-    try:
-        rootfs, file_owner = _enter(context, for_daemon=True)
-        context.user = rootfs.user
-        context.opened = _with_mount_points(context, entry, rootfs)
-        provision(context, Owner(entry, file_owner, rootfs.user), channel)
-    except Exception as error:
-        channel.fail(error, "cannot enter the container")
-    finally:
-        os._exit(1)
+class RunningRoot:
+    """The root directory of a container that runs: the provisioner joins the container for all its processes."""
 
+    def __init__(
+        self,
+        target: RunningProcess,
+        container: Container,
+        entry: Entry,
+        settings: Settings,
+        labels: Labels,
+        namespaces: Namespaces,
+    ) -> None:
+        """Note where it is. `namespaces` are those of the process `target`, `entry` is the caller's passwd entry."""
+        self._target = target
+        self._container = container
+        self._entry = entry
+        self._settings = settings
+        self._labels = labels
+        self._namespaces = namespaces
 
-def _enter(context: AttachContext, for_daemon: bool) -> tuple[Rootfs, Identity]:
-    """Join the container's namespaces, and return its root directory, and the caller's ids in its user namespace.
+    def open(self) -> OpenRoot:
+        """Implement Root: enter the container."""
+        try:
+            return self._open()
+        except HookError:
+            raise
+        except Exception as error:
+            raise HookError(f"cannot enter the container: {describe_failure(error)}") from None
 
-    The caller keeps the node's root directory, has all capabilities over the user namespace that owns the mounts, and
-    is its root, if it has one. `for_daemon`, clone the mount of Dropbear's programs before, and join the namespaces
-    that a daemon is to be in. Raises HookError.
-    """
-    target, namespaces = context.target, context.namespaces
-    mounts = None if namespaces is None else namespaces.take("mnt")
-    if namespaces is None or mounts is None:
-        raise HookError(f"{context.path} has left its container meanwhile")
-    try:
+    def _open(self) -> OpenRoot:
+        rootfs, caller, programs = self._enter(for_daemon=True)
+        rootfs.mountinfo = self._target.mounts.data
+        owner = Owner(self._entry, caller, rootfs.user)
+        return _OpenRunningRoot(self._with_mount_points(rootfs), owner, programs)
+
+    def _enter(self, for_daemon: bool) -> tuple[Rootfs, Identity, int]:
+        """Join the container's namespaces; return its root directory, and the caller's ids in its user namespace.
+
+        The caller keeps the node's root directory, has all capabilities over the user namespace that owns the mounts,
+        and is its root, if it has one. `for_daemon`, clone the mount of Dropbear's programs before, and join the
+        namespaces that a daemon is to be in; the clone is returned too, else -1. Raises HookError.
+        """
+        target, namespaces = self._target, self._namespaces
+        where, programs = f"process {target.process.pid}", -1
+        mounts = namespaces.take("mnt")
+        if mounts is None:
+            raise HookError(f"{where} has left its container meanwhile")
+        try:
+            with closing(os.open("/", os.O_PATH | os.O_DIRECTORY)) as node:
+                owner = user_namespaces.owning(mounts)
+                syscalls.setns(target.user_namespaces[-1], syscalls.CLONE_NEWUSER)
+                if for_daemon:
+                    syscalls.unshare(syscalls.CLONE_NEWNS)  # a copy that the caller may clone mounts of
+                    programs = clone_mount(f"{self._settings.dropbear_dir}/bin")
+                    namespaces.join(*_JOINED_FIRST)
+                syscalls.setns(mounts, syscalls.CLONE_NEWNS)
+                if not is_same(os.fstat(owner), os.fstat(target.user_namespaces[-1])):
+                    syscalls.setns(owner, syscalls.CLONE_NEWUSER)
+                for name in _JOINED_FIRST:
+                    namespaces.take(name)
+                _change_root(node)
+            syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)  # joining has reset it
+        except OSError as error:
+            raise HookError(f"cannot enter the container of {where}: {error.strerror}") from None
+        caller = Identity(os.geteuid(), os.getegid())
+        user = Identity(self._container.uid, self._container.gid)
+        if is_same(os.fstat(owner), os.fstat(target.user_namespaces[0])):
+            namespaces.take("user")  # the caller is in it
+        else:
+            user = caller
+        root = _become_root(user)
+        return Rootfs(target.root, user, root), caller, programs
+
+    def _with_mount_points(self, rootfs: Rootfs) -> Rootfs:
+        """Return `rootfs`, or, where it is read-only and lacks mount points, one that has them, for sessions alone."""
+        mounts = self._target.mounts
+        if not mounts.is_read_only:
+            return rootfs
+        mount_context = self._labels.mount_context
+        setup = Setup(self._container, self._entry, self._settings, rootfs, mount_context, True, None)
+        points = missing(rootfs, setup.mount_points())
+        if not points:
+            return rootfs
         with closing(os.open("/", os.O_PATH | os.O_DIRECTORY)) as node:
-            owner = user_namespaces.owning(mounts)
-            syscalls.setns(target.user_namespaces[-1], syscalls.CLONE_NEWUSER)
-            if for_daemon:
-                syscalls.unshare(syscalls.CLONE_NEWNS)  # a copy that the caller may clone mounts of
-                context.programs_mount = clone_mount(f"{context.settings.dropbear_dir}/bin")
-                namespaces.join(*_JOINED_FIRST)
-            syscalls.setns(mounts, syscalls.CLONE_NEWNS)
-            if not is_same(os.fstat(owner), os.fstat(target.user_namespaces[-1])):
-                syscalls.setns(owner, syscalls.CLONE_NEWUSER)
-            for name in _JOINED_FIRST:
-                namespaces.take(name)
+            # From here to there /proc is the image's: no path but "/" may be used.
+            _change_root(rootfs.descriptor)
+            syscalls.unshare(syscalls.CLONE_NEWNS)
+            root = os.open("/", os.O_PATH | os.O_DIRECTORY)
             _change_root(node)
-        syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)  # joining has reset it
-    except OSError as error:
-        raise HookError(f"cannot enter the container of {context.path}: {error.strerror}") from None
-    caller = Identity(os.geteuid(), os.getegid())
-    user = Identity(context.container.uid, context.container.gid)
-    if is_same(os.fstat(owner), os.fstat(target.user_namespaces[0])):
-        namespaces.take("user")  # the caller is in it
-    else:
-        user = caller
-    root = _become_root(user)
-    return Rootfs(target.root, user, root), caller
+        own = Rootfs(root, rootfs.user, rootfs.owner)
+        make_all_private(root)
+        return mount_layer(own, points, [unescape(fsdecode(path)) for path in dict.fromkeys(mounts.mount_points)])
+
+    def undo(self, made: list[Made]) -> list[str]:
+        """Undo the changes of the container, by a process that enters it, and is left behind where it hangs.
+
+        Return the mount points of mounts that are left.
+        """
+        if not made:
+            return []
+        pid = syscalls.fork()
+        if pid == 0:
+            try:
+                rootfs, _caller, _programs = self._enter(for_daemon=False)
+                for change in reversed(made):
+                    try:
+                        _undo_change(rootfs, change)
+                    except OSError:
+                        pass  # it is gone, or not empty, or something is mounted on it
+            finally:
+                os._exit(0)
+        if disposable_process.reap(pid, _UNDO_TIMEOUT) is None:
+            os.kill(pid, signal.SIGKILL)
+        try:
+            return MountInfo(self._target.process.directory).of_hook(self._target.mounts.ids)
+        except OSError:
+            return []  # the container has ended
+
+
+class _OpenRunningRoot:
+    """Implements OpenRoot: the calling processes are in the container."""
+
+    def __init__(self, rootfs: Rootfs, owner: Owner, programs: int) -> None:
+        self.mount = RootMount(rootfs.descriptor)
+        self.owner = owner
+        self._rootfs = rootfs
+        self._programs = programs
+
+    def enter(self, to_hook: Sender) -> Rootfs:
+        self._rootfs.note = lambda kind, path, detail: _tell(to_hook, self._rootfs, kind, path, detail)
+        return self._rootfs
+
+    def open_programs(self) -> Callable[[int], None]:
+        return lambda target: move_mount(self._programs, target)
+
+
+def _tell(to_hook: Sender, rootfs: Rootfs, kind: str, path: str, detail: str) -> None:
+    """Tell the hook of a change of the container, which it has to undo, unless only sessions see it."""
+    if kind == MOUNT:
+        if rootfs.has_layer:
+            return
+        try:
+            with closing(rootfs.open(path, os.O_PATH)) as mounted:
+                detail = mount_id(mounted).decode()
+        except OSError as error:
+            raise HookError(
+                f"cannot open {path} in the container, on which the hook has mounted: {error.strerror}"
+            ) from None
+        before = {line.split(b" ", 1)[0] for line in (rootfs.mountinfo or b"").split(b"\n")}
+        if detail.encode() in before:  # the path leads elsewhere now, and that mount is not the hook's to undo
+            raise HookError(f"{path} in the container was moved while it was set up")
+    to_hook.send(Made(kind, path, detail))
 
 
 def _change_root(directory: int) -> None:
@@ -208,61 +327,10 @@ def _become_root(user: Identity) -> Identity:
     return wanted
 
 
-def _with_mount_points(context: AttachContext, entry: Entry, rootfs: Rootfs) -> Rootfs:
-    """Return `rootfs`, or, where it is read-only and lacks mount points, one that has them, for sessions alone."""
-    mounts = context.target.mounts
-    rootfs.mountinfo = mounts.data
-    if not mounts.is_read_only:
-        return rootfs
-    points = missing(rootfs, _setup(context, entry, rootfs).mount_points())
-    if not points:
-        return rootfs
-    with closing(os.open("/", os.O_PATH | os.O_DIRECTORY)) as node:
-        # From here to there /proc is the image's: no path but "/" may be used.
-        _change_root(rootfs.descriptor)
-        syscalls.unshare(syscalls.CLONE_NEWNS)
-        root = os.open("/", os.O_PATH | os.O_DIRECTORY)
-        _change_root(node)
-    own = Rootfs(root, rootfs.user, rootfs.owner)
-    make_all_private(root)
-    return mount_layer(own, points, [unescape(fsdecode(path)) for path in dict.fromkeys(mounts.mount_points)])
-
-
-def _setup(context: AttachContext, entry: Entry, rootfs: Rootfs) -> Setup:
-    mount_context = context.labels.mount_context
-    return Setup(context.container, entry, context.settings, rootfs, mount_context, True, None)
-
-
 def still_mounted(paths: list[str]) -> str:
     """Return a line for the user: what `undo` has left."""
     shown = ", ".join(map(printable, paths))
     return f"could not unmount {shown} in the container: what is there, keys too, stays until the container ends"
-
-
-def _undo(context: AttachContext, made: list[Made]) -> list[str]:
-    """Undo the changes of the container, by a process that enters it, and is left behind where it hangs.
-
-    Return the mount points of mounts that are left.
-    """
-    if not made:
-        return []
-    pid = syscalls.fork()
-    if pid == 0:
-        try:
-            rootfs, _caller = _enter(context, for_daemon=False)
-            for change in reversed(made):
-                try:
-                    _undo_change(rootfs, change)
-                except OSError:
-                    pass  # it is gone, or not empty, or something is mounted on it
-        finally:
-            os._exit(0)
-    if disposable_process.reap(pid, _UNDO_TIMEOUT) is None:
-        os.kill(pid, signal.SIGKILL)
-    try:
-        return MountInfo(context.process).of_hook(context.target.mounts.ids)
-    except OSError:
-        return []  # the container has ended
 
 
 def _undo_change(rootfs: Rootfs, change: Made) -> None:

@@ -6,10 +6,8 @@ from __future__ import annotations
 from ..confine.apply import Confinement
 from ..confine.unauthenticated import unauthenticated_processes
 from ..errors import HookError
-from ..host.engine import state_directory
-from ..kernel import syscalls
 from ..kernel.files import close_all_but, is_same
-from ..kernel.lean import TYPE_CHECKING, closing, os, signal
+from ..kernel.lean import TYPE_CHECKING, closing, os
 from ..kernel.process import Process
 from ..spec.container_paths import PROGRAMS, SERVER_NAME
 from .channel import EndOfMessagesError, Forked, NoAnswerError, Warned
@@ -19,17 +17,16 @@ from .port import require_free
 if TYPE_CHECKING:
     from typing import NoReturn
 
-    from ..kernel.root_mount import RootMount
     from .channel import Channel, DaemonEnd
-    from .context import StartContext
+    from .plan import OpenRoot, StartPlan
     from .server import Programs
 
 
-def become_daemon(context: StartContext, root: RootMount | None, channel: Channel) -> NoReturn:
+def become_daemon(plan: StartPlan, root: OpenRoot, channel: Channel) -> NoReturn:
     """Run the daemon's process: send Forked, enter and confine, await Run, and exec Dropbear. Errors go to the hook."""
     end = channel.daemon_end()
     try:
-        _run_daemon(context, root, end)
+        _run_daemon(plan, root, end)
     except (EndOfMessagesError, NoAnswerError, BrokenPipeError):
         pass  # the hook or the provisioner has ended, and the start has failed
     except Exception as error:
@@ -38,42 +35,33 @@ def become_daemon(context: StartContext, root: RootMount | None, channel: Channe
         os._exit(1)
 
 
-def _run_daemon(context: StartContext, root: RootMount | None, end: DaemonEnd) -> None:
-    container, namespaces, server = context.container, context.namespaces, context.server
+def _run_daemon(plan: StartPlan, root: OpenRoot, end: DaemonEnd) -> None:
+    container, server, namespaces, ending = plan.container, plan.server, plan.namespaces, plan.ending
     process = Process(int(os.readlink("/proc/self")))  # its pid in the host's /proc, still mounted here
-    if context.introduction is not None:
-        context.introduction.send(process)
+    plan.registration.introduce(process)
     end.to_hook.send(Forked(process.pid, process.start_time()))
     _adjust_oom_score(container.oom_score_adj)
-    cache = state_directory(context.engine.host_uid)
-    confinement = Confinement(container, context.labels, context.settings.require_seccomp, cache)
+    confinement = Confinement(container, plan.labels, plan.settings.require_seccomp, plan.cache)
     for warning in confinement.warnings:
         end.to_hook.send(Warned(warning))
-    context.cgroups.open()
-    unauthenticated = unauthenticated_processes(context.cgroups, container)
-    if namespaces is not None:
-        namespaces.join_all_but_mount_and_user()
-    require_free(server.port, server.addresses, context.user, context.packages, server.port_option)
+    plan.cgroups.open()
+    unauthenticated = unauthenticated_processes(plan.cgroups, container)
+    namespaces.join_all_but_mount_and_user()
+    require_free(server.port, server.addresses, root.owner.user, plan.packages, server.port_option)
     end.announce_port(os.getpid())
 
-    context.cgroups.enter()
-    entered = EnteredContainer(context, root)
-    if namespaces is not None:
-        namespaces.join(*context.last_namespaces)  # after Forked, whose start time has to be by the host's clock
-    watcher = context.watcher
-    gate = context.init.stat if context.gate is None else context.gate.descriptor
-    kept = {*end.kept(), gate, entered.rootfs.descriptor}
-    if watcher is not None:
-        watcher.require_proc(entered.rootfs)
-        kept |= watcher.descriptors()
+    plan.cgroups.enter()
+    entered = EnteredContainer(root, end.to_hook)
+    namespaces.join(*plan.last_namespaces)  # after Forked, whose start time has to be by the host's clock
+    ending.require(entered.rootfs)
+    kept = {*end.kept(), plan.gate, entered.rootfs.descriptor, *ending.descriptors()}
     _detach(entered.null, kept)
     programs_mounted = end.await_programs()
-    programs = _open_programs(entered, context.programs)
-    if context.opened is not None:
-        _serve_supervisor()
-    passed = [gate, end.ready]
+    programs = _open_programs(entered, server.programs)
+    ending.prepare()
+    passed = [plan.gate, end.ready]
     mounts = ""
-    if root is None or not root.mount:
+    if not root.mount.mount:
         confinement.change_root(entered.rootfs.descriptor, programs)
     else:
         with closing(os.open("/proc/self", os.O_PATH | os.O_DIRECTORY)) as itself:
@@ -81,22 +69,15 @@ def _run_daemon(context: StartContext, root: RootMount | None, end: DaemonEnd) -
             passed.append(os.open("mountinfo", os.O_RDONLY, dir_fd=itself))
             confinement.change_root(entered.rootfs.descriptor, programs)
             passed.append(os.open("mountinfo", os.O_RDONLY, dir_fd=itself))
-        mounts = f",{root.mount.decode()},{root.above.decode()}"
+        mounts = f",{root.mount.mount.decode()},{root.mount.above.decode()}"
     for descriptor in passed:
         os.set_inheritable(descriptor, True)
     confinement.apply()
 
     # From here on only read(2) and execve(2), which every seccomp profile must allow. The hook enforces the timeout.
     run = end.await_run(programs_mounted)
-    if watcher is not None:  # there is no such profile then
-        watcher.fork(server.port)
+    ending.before_exec(server.port)
     _execute(server.arguments(unauthenticated, passed, mounts, run), container.environment)
-
-
-def _serve_supervisor() -> None:
-    """Be the parent of all orphans among the sessions' processes, and end with the caller's parent, past execve(2)."""
-    syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
-    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _adjust_oom_score(score: int | None) -> None:

@@ -9,13 +9,20 @@ from ..errors import CONTAINER_ENDED, HookError
 from ..kernel.identity import Identity
 from ..kernel.ids import become
 from ..kernel.lean import TYPE_CHECKING, os, stat
-from ..kernel.process import Process
-from ..kernel.root_mount import Outside, open_root_mount
+from ..kernel.mounts import mount_bind
+from ..kernel.root_mount import open_root_mount
 from ..kernel.rootfs import Rootfs
 
 if TYPE_CHECKING:
-    from ..kernel.root_mount import RootMount
-    from .context import StartContext
+    from collections.abc import Callable
+
+    from ..host.owner import Owner
+    from ..kernel.namespaces import Namespaces
+    from ..kernel.process import Process
+    from ..kernel.root_mount import Outside, RootMount
+    from ..spec.oci_config import Container
+    from .channel import Sender
+    from .plan import OpenRoot
 
 _NULL = os.makedev(1, 3)
 
@@ -28,54 +35,82 @@ class EnteredContainer:
         null: a descriptor of the container's /dev/null.
     """
 
-    def __init__(self, context: StartContext, root: RootMount | None) -> None:
-        """Disable imports, and join the namespaces; `root` is what `open_root` returned. Raises HookError."""
+    def __init__(self, root: OpenRoot, to_hook: Sender) -> None:
+        """Disable imports, and join the namespaces. Raises HookError."""
         _disable_imports()
-        if root is not None:
-            self.rootfs = _enter(context, root)
-        else:
-            assert context.opened is not None
-            self.rootfs = context.opened
+        self.rootfs = root.enter(to_hook)
         self.null = _open_null(self.rootfs)
 
 
-def open_root(context: StartContext) -> RootMount | None:
-    """Open the container's root directory, for all processes that enter it; None where it is open. Raises HookError.
+class MountedRoot:
+    """The root directory of a container that is being made: its runtime has mounted it, and not pivoted to it."""
 
-    Before a process joins the container's mount namespace: `/proc/PID/root` leads there.
-    """
-    if context.opened is not None:
-        return None
-    try:
-        return open_root_mount(context.container.rootfs, context.process, _outside(context))
-    except (HookError, OSError):
-        if context.init.is_alive():
-            raise
-        raise HookError(CONTAINER_ENDED) from None
+    def __init__(
+        self,
+        container: Container,
+        owner: Owner,
+        init: Process,
+        process: int,
+        namespaces: Namespaces,
+        outside: Callable[[], Outside | None],
+        programs: str,
+    ) -> None:
+        """Note where it is.
+
+        `process` is an open directory in /proc, of a process in the container's mount namespace: of its first process
+        `init`, or of the hook. `outside` returns the
+        mount namespace from which that was cloned; None where the hook may not look into it. `programs` is the path of
+        Dropbear's programs on the node.
+        """
+        self._container = container
+        self._owner = owner
+        self._init = init
+        self._process = process
+        self._namespaces = namespaces
+        self._outside = outside
+        self._programs = programs
+
+    def open(self) -> OpenRoot:
+        """Implement Root. Before a process joins the container's mount namespace: /proc/PID/root leads there."""
+        try:
+            mount = open_root_mount(self._container.rootfs, self._process, self._outside())
+        except (HookError, OSError):
+            if self._init.is_alive():
+                raise
+            raise HookError(CONTAINER_ENDED) from None
+        return _OpenMountedRoot(mount, self._owner, self._container, self._namespaces, self._programs)
 
 
-def _outside(context: StartContext) -> Outside | None:
-    """Return the mount namespace from which the container's was cloned; None where the hook may not look into it."""
-    if context.namespaces is not None:
-        return Outside()
-    if context.watcher is not None:
-        return None  # enroot's, which belongs to the node's user namespace
-    try:
-        return Outside(Process(context.init.parent()))
-    except OSError:
-        return None
+class _OpenMountedRoot:
+    """Implements OpenRoot: each process joins the namespaces for itself."""
 
+    def __init__(
+        self, mount: RootMount, owner: Owner, container: Container, namespaces: Namespaces, programs: str
+    ) -> None:
+        self.mount = mount
+        self.owner = owner
+        self._container = container
+        self._namespaces = namespaces
+        self._programs = programs
 
-def _enter(context: StartContext, root: RootMount) -> Rootfs:
-    container, namespaces = context.container, context.namespaces
-    if namespaces is not None:
-        namespaces.join("mnt", "user")
-        if namespaces.has("user"):
+    def enter(self, _to_hook: Sender) -> Rootfs:
+        self._namespaces.join("mnt", "user")
+        if self._namespaces.has("user"):
             become(0, 0)
-    os.chdir("/")
-    rootfs = Rootfs(root.descriptor, Identity(container.uid, container.gid))
-    rootfs.mountinfo = root.mountinfo
-    return rootfs
+        os.chdir("/")
+        rootfs = Rootfs(self.mount.descriptor, Identity(self._container.uid, self._container.gid))
+        rootfs.mountinfo = self.mount.mountinfo
+        return rootfs
+
+    def open_programs(self) -> Callable[[int], None]:
+        path = self._programs
+        try:
+            directory = os.open(path, os.O_PATH | os.O_DIRECTORY)
+        except OSError as error:
+            raise HookError(
+                f"cannot open {path} (DROPBEAR_DIR in the OCI hook's JSON file): {error.strerror}"
+            ) from None
+        return lambda target: mount_bind(directory, target)
 
 
 def _disable_imports() -> None:

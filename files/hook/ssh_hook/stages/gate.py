@@ -9,7 +9,10 @@ Format: proc_pid_stat(5).
 
 from __future__ import annotations
 
-from ..kernel.lean import os
+from ..kernel.lean import TYPE_CHECKING, os
+
+if TYPE_CHECKING:
+    from ..kernel.process import Process
 
 # As much of /proc/PID/stat as Dropbear's gate reads. The last number are the flags: 64 is PF_FORKNOEXEC.
 _CLOSED, _OPEN = b"0 () S 0 0 0 0 0 64\n", b"0 () S 0 0 0 0 0 00\n"
@@ -26,3 +29,14 @@ class Gate:
     def open(self) -> None:
         """Let the daemon accept connections. Raises OSError."""
         os.pwrite(self.descriptor, _OPEN, 0)
+
+
+class OpenGate:
+    """The gate of a daemon that may accept connections at once. Attributes: descriptor, of a /proc/PID/stat."""
+
+    def __init__(self, process: Process) -> None:
+        """Take the stat of `process`, which runs a program."""
+        self.descriptor = process.stat
+
+    def open(self) -> None:
+        """Do nothing: it is open."""

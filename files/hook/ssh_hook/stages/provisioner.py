@@ -11,32 +11,29 @@ from __future__ import annotations
 from ..errors import HookError, UnservedError, printable
 from ..host.credentials import MissingCredentialsError, read_credentials
 from ..kernel import syscalls
-from ..kernel.lean import TYPE_CHECKING, closing, os, write_all
-from ..kernel.mounts import mount_bind, mount_id, move_mount
-from ..kernel.rootfs import MOUNT
+from ..kernel.lean import TYPE_CHECKING, os, write_all
 from ..provision.setup import Setup
 from ..spec.annotations import PIDFILE_CONTAINER
 from ..spec.container_paths import PIDFILE
-from .channel import EndOfMessagesError, KeysMissing, Made, NoAnswerError, Provisioned, Unserved, Warned
+from .channel import EndOfMessagesError, KeysMissing, NoAnswerError, Provisioned, Unserved, Warned
 from .daemon import become_daemon
-from .enter import EnteredContainer, open_root
+from .enter import EnteredContainer
 
 if TYPE_CHECKING:
     from typing import NoReturn
 
     from ..host.credentials import Credentials
     from ..host.owner import Owner
-    from ..kernel.root_mount import RootMount
     from ..kernel.rootfs import Rootfs
     from ..provision.launch import Launch
     from ..spec.oci_config import Container
     from .channel import Channel, ProvisionerEnd
-    from .context import StartContext
+    from .plan import OpenRoot, StartPlan
 
 _PROBLEM = "cannot set the container up"
 
 
-def provision(context: StartContext, owner: Owner, channel: Channel) -> NoReturn:
+def provision(plan: StartPlan, channel: Channel) -> NoReturn:
     """Run the provisioner: fork the daemon, and set the container up. Errors go to the hook; the exit status is 0 or 1.
 
     It writes files that outlive the container last, when the daemon listens.
@@ -44,11 +41,11 @@ def provision(context: StartContext, owner: Owner, channel: Channel) -> NoReturn
     status = 1
     try:
         _close_output()
-        root = open_root(context)
-        _fork_daemon(context, root, channel)
+        root = plan.root.open()
+        _fork_daemon(plan, root, channel)
         end = channel.provisioner_end()
         try:
-            _provision(context, root, owner, end)
+            _provision(plan, root, end)
             status = 0
         except (EndOfMessagesError, NoAnswerError, BrokenPipeError):
             pass  # the daemon has sent the reason to the hook, or the hook has ended
@@ -69,18 +66,17 @@ def _close_output() -> None:
         os.dup2(null, descriptor)
 
 
-def _fork_daemon(context: StartContext, root: RootMount | None, channel: Channel) -> None:
+def _fork_daemon(plan: StartPlan, root: OpenRoot, channel: Channel) -> None:
     problem = "cannot start a process in the container"
-    if context.namespaces is not None:
-        context.namespaces.join("pid")  # for children only
+    plan.namespaces.join("pid")  # for children only
     try:
         pid = syscalls.fork()
     except OSError as error:  # ENOMEM where the pid namespace has ended
         raise HookError(f"{problem}: {error.strerror}; has the container ended?") from None
     if pid == 0:
         try:
-            if context.cgroups.fork() == 0:
-                become_daemon(context, root, channel)
+            if plan.cgroups.fork() == 0:
+                become_daemon(plan, root, channel)
         except OSError as error:
             channel.fail(HookError(f"{problem}: {error.strerror}"), problem)
         finally:
@@ -88,27 +84,21 @@ def _fork_daemon(context: StartContext, root: RootMount | None, channel: Channel
     os.waitpid(pid, 0)
 
 
-def _provision(context: StartContext, root: RootMount | None, owner: Owner, end: ProvisionerEnd) -> None:
-    container, settings = context.container, context.settings
+def _provision(plan: StartPlan, root: OpenRoot, end: ProvisionerEnd) -> None:
+    container, server = plan.container, plan.server
     # Not in the hook, since a user can block whoever reads the files.
-    credentials = _read_credentials(context, owner, end)
+    credentials = _read_credentials(plan, root.owner, end)
     launch = _launch(container)
-    entered = EnteredContainer(context, root)
-    if context.namespaces is not None:
-        context.namespaces.close()
-    if context.opened is not None:
-        entered.rootfs.note = lambda kind, path, detail: _tell(end, entered.rootfs, kind, path, detail)
-    programs = context.programs_mount
-    attach = mount_bind if programs is None else move_mount
-    if programs is None:
-        programs = _open_programs(f"{settings.dropbear_dir}/bin")
-    in_user_namespace = context.engine.is_rootless or context.has_user_namespace()
-    mount_context = context.labels.mount_context
-    setup = Setup(*(container, owner.entry, settings, entered.rootfs, mount_context, in_user_namespace, launch))
+    entered = EnteredContainer(root, end.to_hook)
+    plan.namespaces.close()
+    mount_programs = root.open_programs()
+    mount_context, in_user_namespace = plan.labels.mount_context, plan.in_user_namespace
+    setup = Setup(
+        *(container, root.owner.entry, plan.settings, entered.rootfs, mount_context, in_user_namespace, launch)
+    )
     port_is_free = end.await_port()
-    setup.mount(lambda target: attach(programs, target))
+    setup.mount(mount_programs, plan.provides_home)
     end.announce_programs(port_is_free)
-    server = context.server
     names = launch.known_names(server.port) if launch else []
     known_hosts = server.known_hosts(credentials.host_public_keys, names)
     files = setup.provide(credentials, server.ssh_config(setup.account), known_hosts)
@@ -117,7 +107,7 @@ def _provision(context: StartContext, root: RootMount | None, owner: Owner, end:
     pidfile = _open_pidfile(entered.rootfs, container.annotations.pidfile_container)
     provisioned = Provisioned(*files)
     end.to_hook.send(provisioned)
-    if pidfile is None and settings.overlay:
+    if pidfile is None and plan.settings.overlay:
         return  # no file outlives the container
     end.await_keep(provisioned)
     if pidfile is not None:
@@ -125,17 +115,17 @@ def _provision(context: StartContext, root: RootMount | None, owner: Owner, end:
     setup.finish(credentials)
 
 
-def _read_credentials(context: StartContext, owner: Owner, end: ProvisionerEnd) -> Credentials:
+def _read_credentials(plan: StartPlan, owner: Owner, end: ProvisionerEnd) -> Credentials:
     """Read the user's keys; have the hook make them where there are none. Raises HookError.
 
     Not this process: its children are in the container's pid namespace, which could not end while one is blocked.
     """
     try:
-        return read_credentials(context.container, owner, context.settings)
+        return read_credentials(plan.container, owner, plan.settings)
     except MissingCredentialsError as error:
         end.to_hook.send(KeysMissing(str(error)))
     end.await_keys()
-    return read_credentials(context.container, owner, context.settings)
+    return read_credentials(plan.container, owner, plan.settings)
 
 
 def _launch(container: Container) -> Launch | None:
@@ -146,31 +136,6 @@ def _launch(container: Container) -> Launch | None:
     from ..provision.launch import Launch
 
     return Launch(container.annotations.hosts)
-
-
-def _tell(end: ProvisionerEnd, rootfs: Rootfs, kind: str, path: str, detail: str) -> None:
-    """Tell the hook of a change of the container, which it has to undo, unless only sessions see it."""
-    if kind == MOUNT:
-        if rootfs.has_layer:
-            return
-        try:
-            with closing(rootfs.open(path, os.O_PATH)) as mounted:
-                detail = mount_id(mounted).decode()
-        except OSError as error:
-            raise HookError(
-                f"cannot open {path} in the container, on which the hook has mounted: {error.strerror}"
-            ) from None
-        before = {line.split(b" ", 1)[0] for line in (rootfs.mountinfo or b"").split(b"\n")}
-        if detail.encode() in before:  # the path leads elsewhere now, and that mount is not the hook's to undo
-            raise HookError(f"{path} in the container was moved while it was set up")
-    end.to_hook.send(Made(kind, path, detail))
-
-
-def _open_programs(path: str) -> int:
-    try:
-        return os.open(path, os.O_PATH | os.O_DIRECTORY)
-    except OSError as error:
-        raise HookError(f"cannot open {path} (DROPBEAR_DIR in the OCI hook's JSON file): {error.strerror}") from None
 
 
 def _open_pidfile(rootfs: Rootfs, path: str) -> int | None:

@@ -9,6 +9,7 @@ from ..errors import HookError
 from ..kernel.lean import TYPE_CHECKING, os, read_file, stat
 from ..keys import formats
 from ..provision import texts
+from ..spec.annotations import PORT
 from ..spec.container_paths import PIDFILE, SERVER, SERVER_NAME
 from .port import is_free
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from ..spec.settings import Settings
     from .channel import ServerFiles
 
+PORT_OPTION = f"the annotation {PORT} or --port of 'ssh_hook options'"  # by which users choose the port
+
 
 class Server:
     """The server of one container.
@@ -27,6 +30,7 @@ class Server:
         port: the port to listen on.
         port_option: by what the user chooses the port, for messages.
         addresses: the addresses to listen on; empty for all.
+        programs: Dropbear's programs on the node.
     """
 
     def __init__(
@@ -37,11 +41,12 @@ class Server:
         has_own_network: bool,
         is_behind_engine: bool = False,
     ) -> None:
-        """Decide where the server listens.
+        """Find Dropbear on the node, and decide where it listens. Raises HookError.
 
         `has_own_network` tells whether the container has a network namespace other than the node's, and
         `is_behind_engine` whether the engine has set that up already, and publishes ports of it on the node.
         """
+        self.programs = Programs(f"{settings.dropbear_dir}/bin")
         self.port = annotations.port or settings.port
         self.port_option = port_option
         self.addresses = [] if has_own_network else settings.listen
@@ -87,6 +92,7 @@ class Programs:
     """The directory of Dropbear's programs on the node.
 
     Attributes:
+        path: its path.
         directory: the status of the directory.
         name: the name of Dropbear's program file in it, to which the link `dropbear` may lead.
         file: the status of that file.
@@ -97,6 +103,7 @@ class Programs:
 
         Raises HookError, also for a readable file: its users could trace it before the container runs.
         """
+        self.path = path
         try:
             self.directory = os.stat(path)
             self.name = _read_link(f"{path}/{SERVER_NAME}") or SERVER_NAME

@@ -28,6 +28,7 @@ from ..kernel.process import Process, descendants
 from ..log import log
 from .gate import Gate
 from .members import Members, await_end_of
+from .plan import Ending
 
 if TYPE_CHECKING:
     from typing import NoReturn
@@ -47,8 +48,8 @@ class _DaemonEndedError(Exception):
     """The daemon, the watcher's parent, has ended."""
 
 
-class Watcher:
-    """The watcher of one container.
+class Watcher(Ending):
+    """The watcher of one container: what ends its daemon.
 
     Attributes:
         init: the container's first process.
@@ -66,7 +67,7 @@ class Watcher:
         """Return the descriptors that the watcher needs."""
         return {self.gate.descriptor, self._status, self._ended, *self.init.descriptors()} - {-1}
 
-    def require_proc(self, rootfs: Rootfs) -> None:
+    def require(self, rootfs: Rootfs) -> None:
         """Raise HookError where the container has no process file system, by which the watcher finds its processes."""
         try:
             with closing(rootfs.open("/proc", os.O_PATH | os.O_DIRECTORY)) as directory:
@@ -79,8 +80,11 @@ class Watcher:
                 "(mounts.d/10-system.fstab)"
             )
 
-    def fork(self, port: int) -> None:
-        """Fork the watcher of the calling process, which then execs Dropbear for `port`. Raises OSError."""
+    def before_exec(self, port: int) -> None:
+        """Fork the watcher of the calling process, which then execs Dropbear for `port`. Raises OSError.
+
+        That takes more system calls than a seccomp profile has to allow: enroot has none.
+        """
         syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
         daemon = os.getpid()
         if syscalls.fork() != 0:

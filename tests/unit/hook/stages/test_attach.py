@@ -16,16 +16,15 @@ from ssh_hook.kernel.mounts import mount_id
 from ssh_hook.kernel.process import Process
 from ssh_hook.kernel.rootfs import CONTENT, MOUNT, Rootfs
 from ssh_hook.spec.json_reader import Node
-from ssh_hook.stages import attach, create_runtime, provisioner
+from ssh_hook.stages import attach
 from ssh_hook.stages.channel import Made
-from ssh_hook.stages.gate import Gate
+from ssh_hook.stages.gate import Gate, OpenGate
 
 
-class End:
-    """What the provisioner sends to."""
+class Hook:
+    """Whom the provisioner sends to."""
 
     def __init__(self) -> None:
-        self.to_hook = self
         self.sent: list[Made] = []
 
     def send(self, message: Made) -> None:
@@ -38,9 +37,9 @@ def rootfs(tmp_path: Path) -> Rootfs:
 
 
 def tell(rootfs: Rootfs) -> list[Made]:
-    end: Any = End()
-    provisioner._tell(end, rootfs, MOUNT, "/", "")
-    sent: list[Made] = end.sent
+    hook: Any = Hook()
+    attach._tell(hook, rootfs, MOUNT, "/", "")
+    sent: list[Made] = hook.sent
     return sent
 
 
@@ -66,31 +65,29 @@ def test_content_does_not_go_into_a_file_with_a_name(rootfs: Rootfs, tmp_path: P
 
 
 @pytest.fixture
-def supervisor(monkeypatch: pytest.MonkeyPatch) -> attach.AttachSupervisor:
+def wanted(monkeypatch: pytest.MonkeyPatch) -> attach.Attach:
     """One whose daemon listens, and is the process that it is attached to."""
     process = Process(os.getpid())
-    target = SimpleNamespace(rights=Rights(process))
-    context = SimpleNamespace(
-        gate=Gate(), container=SimpleNamespace(seccomp=None), target=target, init=process, path="process 1"
+    target: Any = SimpleNamespace(rights=Rights(process), process=process)
+    container: Any = SimpleNamespace(seccomp=None)
+    ending = attach.EndedBySupervisor(target, container)
+    supervisor = SimpleNamespace(
+        daemon=process, supervise=lambda: ending.when_listening(process), made=list, read_to_end=lambda: None
     )
-    made: Any = object.__new__(attach.AttachSupervisor)
-    made._attach_context = context
-    made._daemon = process
-    made._channel = SimpleNamespace(made=[], failure=lambda seconds: None)
-    monkeypatch.setattr(create_runtime.Supervisor, "_await_listening", lambda self: None)
-    monkeypatch.setattr(attach.AttachSupervisor, "supervise", attach.AttachSupervisor._await_listening)
-    return made
+    monkeypatch.setattr(attach, "fork", lambda plan: supervisor)
+    plan: Any = SimpleNamespace(container=container)
+    root: Any = SimpleNamespace(undo=lambda made: made)
+    return attach.Attach(plan, root, Gate(), target, [])
 
 
-def is_open(gate: Gate) -> bool:
+def is_open(gate: Gate | OpenGate) -> bool:
     return os.pread(gate.descriptor, 100, 0).endswith(b" 00\n")
 
 
-def test_gate_is_opened_when_the_rights_are_compared(supervisor: attach.AttachSupervisor) -> None:
-    gate = supervisor._attach_context.gate
-    assert not is_open(gate)
-    supervisor.attach()
-    assert is_open(gate)
+def test_gate_is_opened_when_the_rights_are_compared(wanted: attach.Attach) -> None:
+    assert not is_open(wanted.gate)
+    attach.attach(wanted)
+    assert is_open(wanted.gate)
 
 
 @pytest.mark.parametrize(
@@ -98,23 +95,21 @@ def test_gate_is_opened_when_the_rights_are_compared(supervisor: attach.AttachSu
     [("gid", -1, "uid or gid"), ("groups", [-1], "groups"), ("has_filter", False, "no seccomp")],
 )
 def test_gate_stays_closed_where_sessions_would_have_more_rights(
-    supervisor: attach.AttachSupervisor, monkeypatch: pytest.MonkeyPatch, name: str, value: object, excess: str
+    wanted: attach.Attach, monkeypatch: pytest.MonkeyPatch, name: str, value: object, excess: str
 ) -> None:
-    rights = copy.deepcopy(supervisor._attach_context.target.rights)
+    rights = copy.deepcopy(wanted.target.rights)
     rights.has_filter = True
     setattr(rights, name, value)
     monkeypatch.setattr(attach, "Rights", lambda directory: rights)
-    supervisor._attach_context.container.seccomp = Node({}, "")
-    with pytest.raises(HookError, match=f"sessions would have more rights than process 1: {excess}"):
-        supervisor.attach()
-    assert not is_open(supervisor._attach_context.gate)
+    wanted.plan.container.seccomp = Node({}, "")
+    with pytest.raises(HookError, match=rf"sessions would have more rights than process \d+: {excess}"):
+        attach.attach(wanted)
+    assert not is_open(wanted.gate)
 
 
-def test_gate_stays_closed_where_the_label_is_another(
-    supervisor: attach.AttachSupervisor, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_gate_stays_closed_where_the_label_is_another(wanted: attach.Attach, monkeypatch: pytest.MonkeyPatch) -> None:
     labels = iter([("unconfined", ""), ("container", "")])
     monkeypatch.setattr(attach, "label_of", lambda process: next(labels))
     with pytest.raises(HookError, match="another AppArmor or SELinux label"):
-        supervisor.attach()
-    assert not is_open(supervisor._attach_context.gate)
+        attach.attach(wanted)
+    assert not is_open(wanted.gate)

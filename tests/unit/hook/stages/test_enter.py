@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from ssh_hook.errors import CONTAINER_ENDED, HookError
 from ssh_hook.kernel.process import Process
-from ssh_hook.stages.enter import open_root
+from ssh_hook.kernel.root_mount import Outside
+from ssh_hook.stages.enter import MountedRoot
 
 HOOK = Path(__file__).resolve().parents[4] / "files" / "hook"
 # Enters a container whose namespaces, when they are joined, and whose root directory, when it is looked into, have a
@@ -21,7 +22,7 @@ PROGRAM = """
 import os, sys
 sys.path.insert(0, sys.argv[1])
 from types import SimpleNamespace
-from ssh_hook.stages import enter
+from ssh_hook.stages import attach, enter
 sys.path.insert(0, sys.argv[2])
 def try_import(step):
     try:
@@ -36,11 +37,11 @@ def look(path, flags):
     try_import("open")
     return os.open("/dev/null", flags)
 try_import("before")
-context = SimpleNamespace(namespaces=SimpleNamespace(join=join), opened=None, container=None)
+root = enter._OpenMountedRoot(SimpleNamespace(descriptor=-1), None, None, SimpleNamespace(join=join), "")
 if sys.argv[3] == "attach":
-    context.opened = SimpleNamespace(open=look)
+    root = attach._OpenRunningRoot(SimpleNamespace(open=look, descriptor=-1), None, -1)
 try:
-    enter.EnteredContainer(context, None if context.opened else SimpleNamespace(descriptor=-1))
+    enter.EnteredContainer(root, None)
 except InterruptedError:
     pass
 """
@@ -68,11 +69,12 @@ def test_a_container_that_has_ended_has_no_root() -> None:
         os._exit(0)
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
     init = Process(pid)
-    container = SimpleNamespace(rootfs="/run")
-    context: Any = SimpleNamespace(container=container, init=init, process=init.directory, namespaces=(), opened=None)
+    container: Any = SimpleNamespace(rootfs="/run")
+    unused: Any = None
+    root = MountedRoot(container, unused, init, init.directory, unused, Outside, "")
     for _is_reaped in (False, True):
         with pytest.raises(HookError) as refused:
-            open_root(context)
+            root.open()
         assert str(refused.value) == CONTAINER_ENDED
         if not _is_reaped:
             os.waitpid(pid, 0)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A start under enroot, which calls no OCI runtime: its hooks.d runs a script of ours (templates/enroot.sh.j2).
+"""The plan of a start under enroot, which calls no OCI runtime: its hooks.d runs a script of ours (enroot.sh.j2).
 
 enroot calls that as the user, with all capabilities over a user namespace that maps the user alone, in the container's
 mount namespace and before the switch of its root. The process that called becomes the container: it switches the root,
@@ -13,19 +13,25 @@ do not come from the container's variables, which an image may set.
 from __future__ import annotations
 
 from ..confine.apply import capability_names
+from ..confine.lsm import Labels
 from ..errors import CONTAINER_ENDED, HookError, printable
-from ..host.engine import Engine
+from ..host.engine import Engine, outside_user, state_directory
+from ..host.owner import find_owner
 from ..kernel import syscalls
+from ..kernel.cgroups import Cgroups
 from ..kernel.lean import TYPE_CHECKING, basename, closing, dirname, environment, fsdecode, os, read_all, stat
+from ..kernel.namespaces import Namespaces, is_in_hosts_network
 from ..kernel.process import Process
 from ..log import log
 from ..spec.json_reader import Node
 from ..spec.oci_config import Container
 from ..spec.requests import named_by_variables, requested
 from ..spec.settings import Settings
-from ..spec.state import State
-from .context import StartContext
-from .create_runtime import start_daemon
+from .enter import MountedRoot
+from .plan import StartPlan
+from .registration import Bundle, BundleRecord
+from .server import PORT_OPTION, Server, require_undumpable
+from .supervisor import start
 from .watcher import Watcher
 
 if TYPE_CHECKING:
@@ -43,13 +49,17 @@ def start_in_enroot(umask: int, packages: list[str]) -> None:
     """
     variables = environment()
     try:
-        _start(variables, umask, packages)
+        plan = from_enroot(variables, umask, packages)
+        if plan is not None:
+            start(plan)
     except HookError as error:
         raise HookError(named_by_variables(str(error))) from None
 
 
-def _start(variables: dict[str, str], umask: int, packages: list[str]) -> None:
-    if not Engine().is_rootless:
+def from_enroot(variables: dict[str, str], umask: int, packages: list[str]) -> StartPlan | None:
+    """Return the plan; None where an earlier hook of this start has started the daemon. Raises HookError."""
+    engine = Engine()
+    if not engine.is_rootless:
         raise HookError(
             "enroot runs without a user namespace (ENROOT_ALLOW_SUPERUSER), where its containers get no SSH: start it "
             "as a user, or without OCIHOOKS_SSH"
@@ -60,14 +70,40 @@ def _start(variables: dict[str, str], umask: int, packages: list[str]) -> None:
     rootfs, path = _required(variables, "ENROOT_ROOTFS"), _required(variables, "ENROOT_ENVIRON")
     log.subject = (basename(rootfs), "")  # enroot's name of the container
     settings = Settings(variables)
-    settings.join = False
-    settings.provide_home = False  # enroot mounts homes after its hooks
     container = Container(Node(_configuration(variables, rootfs, path, umask), "enroot's container"), rootfs)
     log.level = container.annotations.log_level
-    bundle = dirname(path)  # enroot's own tmpfs
-    state = State(b'{"status": "creating", "bundle": "/"}')
-    directory = os.open(bundle, os.O_RDONLY | os.O_DIRECTORY)
-    start_daemon(StartContext(container, settings, packages, state, directory, Watcher(init)))
+    place = dirname(path)  # enroot's own tmpfs
+    bundle = Bundle(os.open(place, os.O_RDONLY | os.O_DIRECTORY), place, init)
+    watcher = Watcher(init)
+    require_undumpable()
+    labels = Labels(container)
+    process = os.open("/proc/self", os.O_RDONLY | os.O_DIRECTORY)  # in the container's mount namespace, as the hook is
+    namespaces = Namespaces(None)
+    user = outside_user(container, process, has_user_namespace=False)
+    server = Server(container.annotations, settings, PORT_OPTION, not is_in_hosts_network())
+    if bundle.has_daemon():
+        return None
+    owner = find_owner(user, engine, settings, container.annotations.user)
+    return StartPlan(
+        container=container,
+        settings=settings,
+        packages=packages,
+        owner=owner,
+        init=init,
+        # The namespace that it was cloned from belongs to the node's user namespace: the hook may not look into it.
+        root=MountedRoot(container, owner, init, process, namespaces, lambda: None, server.programs.path),
+        namespaces=namespaces,
+        last_namespaces=(),
+        in_user_namespace=True,
+        cgroups=Cgroups(process, rootless=True),
+        labels=labels,
+        cache=state_directory(engine.host_uid),
+        provides_home=False,  # enroot mounts homes after its hooks
+        server=server,
+        gate=watcher.gate.descriptor,
+        registration=BundleRecord(bundle, container, owner.file_owner, server.programs, copies=""),
+        ending=watcher,
+    )
 
 
 def _require_visible_processes() -> None:

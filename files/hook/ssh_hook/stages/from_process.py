@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The inputs of `ssh_hook attach`: a running process stands for what config.json tells of a container that starts."""
+"""The plan of `ssh_hook attach`: a running process stands for what config.json tells of a container that starts."""
 
 from __future__ import annotations
 
@@ -8,82 +8,94 @@ from ..confine.lsm import Labels, label_of
 from ..confine.rlimits import limit_names
 from ..errors import HookError
 from ..host.bundle import find_bundle
-from ..host.engine import Engine, read_map
+from ..host.engine import Engine, read_map, state_directory
+from ..host.owner import Owner
 from ..host.running import Rights
 from ..kernel import syscalls
 from ..kernel.cgroups import Cgroups
-from ..kernel.identity import Identity, IdMap
+from ..kernel.identity import Identity
 from ..kernel.lean import TYPE_CHECKING, closing, os
 from ..kernel.namespaces import Namespaces
 from ..kernel.process import Process
 from ..spec.json_reader import Node
 from ..spec.oci_config import Container, read_config
-from .context import StartContext
-from .gate import Gate
+from .attach import Attach, EndedBySupervisor, RunningRoot
+from .gate import Gate, OpenGate
 from .introduction import Introduction
-from .server import Programs, Server, require_undumpable
+from .plan import StartPlan
+from .server import Server, require_undumpable
 
 if TYPE_CHECKING:
     from typing import Any
 
     from ..host.running import RunningProcess
+    from ..kernel.identity import IdMap
+    from ..keys.passwd import Entry
     from ..spec.settings import Settings
 
 
-class AttachContext(StartContext):
-    """The inputs of one attach: those of a start, and the process.
+def from_process(
+    target: RunningProcess,
+    entry: Entry,
+    settings: Settings,
+    packages: list[str],
+    runtime_directory: str,
+    without_seccomp: bool,
+    annotations: dict[str, str],
+) -> Attach:
+    """Return the plan, and what an attach needs beside it. Raises HookError.
 
-    Attributes:
-        target: the process.
-        warnings: for the user.
+    `entry` is the caller's passwd entry. `runtime_directory` is the user's, where runtimes keep their state.
+    `annotations` are what the user asks for.
     """
+    require_undumpable()
+    init = target.process
+    cgroups = Cgroups(init.directory, rootless=True, may_stay_out=True)
+    namespaces = Namespaces(init.directory)
+    description = _Description(target)
+    container = description.container(runtime_directory, without_seccomp, annotations)
+    server = Server(container.annotations, settings, "--port", namespaces.has("net"))
+    labels = Labels(container)
+    # SELinux takes files from a program that its label may not use: the memory file is the caller's.
+    gate = OpenGate(init) if labels.changes_selinux else Gate()
+    caller = Identity(os.geteuid(), os.getegid())
+    root = RunningRoot(target, container, entry, settings, labels, namespaces)
+    plan = StartPlan(
+        container=container,
+        settings=settings,
+        packages=packages,
+        owner=Owner(entry, caller, caller),
+        init=init,
+        root=root,
+        namespaces=namespaces,
+        last_namespaces=("time", "user"),
+        in_user_namespace=True,
+        cgroups=cgroups,
+        labels=labels,
+        cache=state_directory(Engine().host_uid),
+        provides_home=True,
+        server=server,
+        gate=gate.descriptor,
+        registration=Introduction(),
+        ending=EndedBySupervisor(target, container),
+    )
+    return Attach(plan, root, gate, target, description.warnings)
 
-    def __init__(
-        self,
-        target: RunningProcess,
-        settings: Settings,
-        packages: list[str],
-        runtime_directory: str,
-        without_seccomp: bool,
-        annotations: dict[str, str],
-    ) -> None:
-        """Read all inputs. Raises HookError.
 
-        `runtime_directory` is the user's, where runtimes keep their state. `annotations` are what the user asks for.
-        """
-        require_undumpable()
+class _Description:
+    """What a process tells, in the form of config.json. Attributes: warnings, for the user."""
+
+    def __init__(self, target: RunningProcess) -> None:
+        """Read the maps of its ids. Raises HookError."""
         self.warnings: list[str] = []
-        self.target = target
-        self.settings = settings
-        self.packages = packages
-        self.engine = Engine()
-        self.init = target.process
-        self.process = target.process.directory
-        self.path = f"process {self.init.pid}"
-        self.opened = None
-        self.programs_mount = None
-        self.watcher = None
-        self.last_namespaces = ("time", "user")
-        self.cgroups = Cgroups(self.process, rootless=True)
-        self.cgroups.may_stay_out = True
-        self.namespaces = Namespaces(self.process)
-        self.programs = Programs(f"{settings.dropbear_dir}/bin")
-        self._uid_map, self._gid_map = read_map("uid_map", self.process), read_map("gid_map", self.process)
-        self.container = self._describe(runtime_directory, without_seccomp, annotations)
-        self.server = Server(self.container.annotations, settings, "--port", self.namespaces.has("net"))
-        self.labels = Labels(self.container)
-        # SELinux takes files from a program that its label may not use: the memory file is the caller's.
-        self.introduction: Introduction = Introduction()
-        self.gate = None if self.labels.changes_selinux else Gate()
-        self.user = Identity(self.container.uid, self.container.gid)
+        self._target = target
+        self._init = target.process
+        directory = target.process.directory
+        self._uid_map, self._gid_map = read_map("uid_map", directory), read_map("gid_map", directory)
 
-    def has_user_namespace(self) -> bool:
-        """Tell whether the container has a user namespace other than the caller's: always."""
-        return True
-
-    def _describe(self, runtime_directory: str, without_seccomp: bool, annotations: dict[str, str]) -> Container:
+    def container(self, runtime_directory: str, without_seccomp: bool, annotations: dict[str, str]) -> Container:
         """Return the container as its process shows it. Raises HookError."""
-        rights = self.target.rights
+        rights = self._target.rights
         capabilities = dict(rights.capabilities)
         uid = self._inside(self._uid_map, rights.uid, "uid")
         if uid == 0:  # execve(2) gives root all of its bounding set, whatever it had before
@@ -95,35 +107,35 @@ class AttachContext(StartContext):
                 "additionalGids": self._groups(),
                 "umask": rights.umask,
             },
-            "env": self.target.read_environment(),
+            "env": self._target.read_environment(),
             "noNewPrivileges": rights.no_new_privileges,
             "capabilities": {name: capability_names(mask) for name, mask in capabilities.items()},
             "rlimits": self._limits(),
         }
-        for name, label in zip(("apparmorProfile", "selinuxLabel"), label_of(self.init)):
+        for name, label in zip(("apparmorProfile", "selinuxLabel"), label_of(self._init)):
             if label:
                 process[name] = label
         linux = self._from_engine(runtime_directory, without_seccomp)
-        where = f"process {self.init.pid}"
+        where = f"process {self._init.pid}"
         described = {"annotations": annotations, "process": process, "linux": linux, "root": {"path": "/"}}
         return Container(Node(described, where), where)
 
     def _inside(self, id_map: IdMap, outside: int, kind: str) -> int:
         inside = id_map.inside(outside)
         if inside is None:
-            raise HookError(f"process {self.init.pid} has the {kind} {outside}, which its user namespace does not map")
+            raise HookError(f"process {self._init.pid} has the {kind} {outside}, which its user namespace does not map")
         return inside
 
     def _groups(self) -> list[int]:
         """Return the supplementary groups that sessions can have. Raises HookError where they would have too many."""
-        rights, pid = self.target.rights, self.init.pid
+        rights, pid = self._target.rights, self._init.pid
         own = {*os.getgroups(), os.getegid()}
         mapped = {group: self._gid_map.inside(group) for group in rights.groups}
         unmapped = [group for group, inside in mapped.items() if inside is None]
         foreign = [group for group in unmapped if group not in own]
         if foreign:
             raise HookError(f"process {pid} has more rights than you: the group{_list(foreign)}")
-        if self.target.read("setgroups").strip() == "deny":  # then sessions have the caller's
+        if self._target.read("setgroups").strip() == "deny":  # then sessions have the caller's
             surplus = sorted(own - {*rights.groups, rights.gid})
             if surplus:
                 raise HookError(
@@ -137,7 +149,7 @@ class AttachContext(StartContext):
     def _limits(self) -> list[dict[str, Any]]:
         """Return the rlimits of the process, as far as the caller's own reach."""
         limits, lowered = [], []
-        for number, (name, (soft, hard)) in enumerate(zip(limit_names(), self.target.rights.limits)):
+        for number, (name, (soft, hard)) in enumerate(zip(limit_names(), self._target.rights.limits)):
             _own_soft, most = syscalls.getrlimit(number)
             if hard > most:
                 lowered.append(name)
@@ -148,9 +160,9 @@ class AttachContext(StartContext):
 
     def _from_engine(self, runtime_directory: str, without_seccomp: bool) -> dict[str, Any]:
         """Return what only the engine's config.json tells. Raises HookError."""
-        rights, pid = self.target.rights, self.init.pid
+        rights, pid = self._target.rights, self._init.pid
         found: dict[str, Any] = {}
-        bundle = find_bundle(self.target.namespace("mnt"), runtime_directory)
+        bundle = find_bundle(self._target.namespace("mnt"), runtime_directory)
         if bundle is not None:
             try:
                 with closing(os.open(bundle, os.O_RDONLY | os.O_DIRECTORY)) as directory:
@@ -166,7 +178,7 @@ class AttachContext(StartContext):
 
     def _check_filters(self, is_known: bool, without_seccomp: bool) -> None:
         """Raise HookError where sessions would lack a seccomp filter of the process."""
-        rights, pid = self.target.rights, self.init.pid
+        rights, pid = self._target.rights, self._init.pid
         process = Process(os.getpid())
         own = Rights(process)
         process.close()

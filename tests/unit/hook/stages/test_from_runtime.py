@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from ssh_hook.errors import HookError
-from ssh_hook.stages import context
+from ssh_hook.stages import from_runtime
 
 
 def settings(join: bool) -> Any:
@@ -34,17 +34,19 @@ def forked() -> Iterator[int]:
 
 
 def test_process_that_has_yet_to_run_its_program(forked: int) -> None:
-    assert context._first_process(forked, settings(join=True)).pid == forked
+    assert from_runtime._first_process(forked, settings(join=True)).pid == forked
 
 
 def test_process_that_runs_its_program_already() -> None:
     with pytest.raises(
         HookError, match=rf"first process \(pid {os.getpid()}\) runs a program already: the hook belong"
     ):
-        context._first_process(os.getpid(), settings(join=True))
+        from_runtime._first_process(os.getpid(), settings(join=True))
 
 
 def test_no_process_that_has_yet_to_run_its_program_called_the_hook(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(context.Process, "parent", lambda _self: 0)  # a shell that only forked may have called pytest
+    monkeypatch.setattr(
+        from_runtime.Process, "parent", lambda _self: 0
+    )  # a shell that only forked may have called pytest
     with pytest.raises(HookError, match="JOIN_NAMESPACES is false, but no container's first process called the hook"):
-        context._first_process(0, settings(join=False))
+        from_runtime._first_process(0, settings(join=False))

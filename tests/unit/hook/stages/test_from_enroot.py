@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from ssh_hook.confine.apply import capability_names
 from ssh_hook.errors import HookError
-from ssh_hook.stages import enroot, watcher
+from ssh_hook.stages import from_enroot, watcher
 
 
 def test_variables_are_those_that_enroot_takes(tmp_path: Path) -> None:
     path = tmp_path / "environment"
     path.write_bytes(b"A=1\nB=two  words=\n9=no\nnone\n=no\nC D=no\n\xc3\xa4=no\nE=\xff\nF=a\0b\n_G=")
-    read = enroot._read_environment(str(path))
+    read = from_enroot._read_environment(str(path))
     assert [os.fsencode(line) for line in read] == [b"A=1", b"B=two  words=", b"E=\xff", b"_G="]
 
 
@@ -31,7 +31,7 @@ def test_what_is_no_such_file_is_refused_at_once(tmp_path: Path, kind: str) -> N
         with path.open("wb") as file:
             file.truncate(5 << 20)
     with pytest.raises(HookError, match="ENROOT_ENVIRON"):
-        enroot._read_environment(str(path))
+        from_enroot._read_environment(str(path))
 
 
 def test_capabilities_have_names() -> None:
