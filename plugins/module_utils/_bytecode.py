@@ -34,7 +34,7 @@ CLI = "cli"
 STAGES = {
     CLI: "cli",
     "create_runtime": "stages.from_runtime",
-    "poststop": "stages.poststop",
+    "poststop": "stop.poststop",
     "enroot": "stages.from_enroot",
 }
 PYC_HEADER = importlib.util.MAGIC_NUMBER + bytes(12)  # PEP 552; no source lies beside the file, so there is no date

@@ -37,7 +37,6 @@ BUNDLE = (
 REASONS = {
     "commands/metrics.py _open_own": CHECKED,
     "commands/metrics.py _errors": DESCRIPTOR,
-    "commands/sweep.py _sweep": CHECKED,
     "confine/lsm.py Labels.__init__": KERNEL,
     "confine/lsm.py label_of": KERNEL,
     "confine/lsm.py _has_apparmor": KERNEL,
@@ -87,9 +86,11 @@ REASONS = {
     "stages/from_enroot.py _read_environment": ENROOTS,
     "stages/from_process.py _Description._from_engine": AS_USER,
     "stages/from_runtime.py create_runtime": BUNDLE,
-    "stages/poststop.py poststop": BUNDLE,
     "stages/server.py Programs.__init__": SETTING,
     "stages/server.py _read_link": SETTING,
+    "stop/leftovers.py _enter_and_unmount": "it cannot lead out of the container's root directory",
+    "stop/poststop.py poststop": BUNDLE,
+    "stop/sweep.py sweep": CHECKED,
 }
 
 

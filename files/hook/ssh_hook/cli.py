@@ -60,7 +60,7 @@ def _run_stage(packages: list[str], load: Callable[[str], None]) -> int:
     log.subject = (state.id, state.bundle)
     if state.status == "stopped":
         load("poststop")
-        from .stages.poststop import poststop
+        from .stop.poststop import poststop
 
         poststop(state)
     else:

@@ -14,7 +14,7 @@ START = [
     "spec.settings",
     "stages.from_runtime",
 ]
-STOP = ["cli", "stages.poststop"]
+STOP = ["cli", "stop.poststop"]
 # Modules in C, and what takes as little; where `os` came in, it would come with a dozen more.
 CHEAP = {
     *{

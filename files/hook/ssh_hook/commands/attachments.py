@@ -16,9 +16,9 @@ import struct
 import time
 
 from ..errors import HookError
-from ..kernel.process import Process, all_processes
+from ..kernel.process import Process
 from ..stages.attach import Attachment
-from ..stages.poststop import kill_with_sessions
+from ..stop.rules import end_daemon, end_orphans
 
 _PREFIX = "@ocihooks-ssh/attached/"  # "@" stands for NUL, as in /proc/net/unix
 _TIMEOUT = 20.0  # seconds; longer than the supervisor waits for sessions, and for the container's file system
@@ -132,35 +132,6 @@ def supervise(attachment: Attachment, pidfd: int, listener: socket.socket) -> No
 
 def finish(attachment: Attachment) -> list[str]:
     """End the daemon and its sessions, and undo what was made in the container; return the mount points of the rest."""
-    try:
-        kill_with_sessions(attachment.daemon)
-    except HookError:
-        pass  # nobody reads it any more
-    _kill_children()
+    end_daemon(attachment.daemon)
+    end_orphans()
     return attachment.undo()
-
-
-def _kill_children() -> None:
-    """Kill what sessions have left to the supervisor, the parent of their orphans where the daemon was killed."""
-    deadline = time.monotonic() + _TIMEOUT / 4
-    while time.monotonic() < deadline:
-        try:
-            pid, _status = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            return
-        if pid == 0:
-            for process in _children():
-                process.kill()
-                process.close()
-            time.sleep(0.002)
-
-
-def _children() -> list[Process]:
-    found = []
-    for process in all_processes():
-        try:
-            if process.parent() == os.getpid():
-                found.append(Process(process.pid))
-        except OSError:
-            continue  # it has ended
-    return found

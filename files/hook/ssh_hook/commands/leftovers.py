@@ -12,8 +12,8 @@ import os
 from ..errors import HookError
 from ..host.running import RunningProcess
 from ..kernel.process import Process
-from ..stages.leftovers import unmount_left
-from ..stages.poststop import kill_with_sessions
+from ..stop.leftovers import unmount_left
+from ..stop.rules import require_end
 from . import attach_targets, unserved
 from .daemons import Daemon, find_daemons
 
@@ -69,7 +69,7 @@ def _kill(daemon: Daemon) -> None:
     try:
         process = Process(daemon.pid)
         try:
-            kill_with_sessions(process)
+            require_end(process)
         finally:
             process.close()
     except (FileNotFoundError, ProcessLookupError):

@@ -1,29 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``ssh_hook sweep``: end daemons and remove files of containers whose runtime was killed before poststop.
-
-Each daemon's record has a copy in one directory, to which only the same user's hook writes. A record is stale when the
-first process of its container has ended.
-"""
+"""``ssh_hook sweep``: end daemons and remove files of containers whose runtime was killed before poststop."""
 
 from __future__ import annotations
 
-import os
-import stat
-import time
 from argparse import ArgumentParser, Namespace
 
-from ..errors import HookError, LateError, printable
-from ..host import record
 from ..host.engine import Engine, directory_of_copies
-from ..host.record import Record
-from ..kernel import disposable_process
-from ..kernel.files import is_own
-from ..kernel.lean import closing
-from ..log import DEBUG, ERROR, INFO, log
-from ..stages.poststop import end
-
-_GRACE_PERIOD = 60  # seconds; longer than a hook waits for its processes
-
+from ..stop.sweep import sweep
 
 DESCRIPTION = "End the SSH daemons and remove the files that containers left whose runtime was killed."
 EXAMPLE = "ssh_hook sweep --verbose"
@@ -43,120 +26,9 @@ def run(arguments: Namespace, _settings: dict[str, str]) -> int:
 
     Raises HookError where the directory of copies cannot be used, or the metrics cannot be written.
     """
-    collected, failures = _sweep(directory_of_copies(Engine().host_uid))
+    collected, failures = sweep(directory_of_copies(Engine().host_uid))
     if arguments.metrics is not None:
         from . import metrics  # here: it reads all of /proc
 
         metrics.update(arguments.metrics, collected, failures)
     return 1 if failures else 0
-
-
-def _sweep(path: str) -> tuple[int, int]:
-    """Sweep the directory of copies `path`; return how many containers were collected, and how many could not be.
-
-    Raises HookError where it cannot be used.
-    """
-    try:
-        directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    except FileNotFoundError:
-        log(DEBUG, f"no container of this user has had an SSH daemon: there is no {path}")
-        return 0, 0
-    except OSError as error:
-        raise HookError(f"cannot open {path}: {error.strerror}") from None
-    if not is_own(os.fstat(directory), stat.S_IFDIR):
-        raise HookError(f"others can write to {path}, so what is in it cannot be trusted: remove it")
-    collected = failures = 0
-    late_uids: set[int] = set()
-    for name in sorted(os.listdir(directory)):
-        try:
-            collected += _sweep_record(directory, name, path, late_uids)
-        except (HookError, OSError) as error:
-            what = str(error) if isinstance(error, HookError) else f"{path}/{printable(name)}: {error.strerror}"
-            log(ERROR, f"cannot sweep: {what}")
-            failures += 1
-    os.close(directory)
-    return collected, failures
-
-
-def _sweep_record(directory: int, name: str, path: str, late_uids: set[int]) -> bool:
-    """End the daemon and remove the files of the record `name` in the open `directory`, if its container is gone.
-
-    Return whether it was. `path` is the directory's. The uid of a user who blocks a record is added to `late_uids`;
-    that user's other records are skipped until the next sweep. Raises HookError and OSError.
-    """
-    try:
-        status = os.stat(name, dir_fd=directory, follow_symlinks=False)
-    except FileNotFoundError:
-        return False  # poststop was quicker
-    if _is_young(status):
-        return False
-    if not _is_empty(status):
-        known = record.read(directory, name, path)
-        if known is None:
-            return False
-        if not known.container_is_gone():
-            log(DEBUG, f"{known.bundle}: the container runs")
-            return False
-        if known.numbers["uid"] in late_uids:
-            return False
-        try:
-            end(known)
-            disposable_process.run(lambda: _remove_record(known), f"{known.bundle}: cannot remove the record", None)
-        except LateError:
-            late_uids.add(known.numbers["uid"])
-            raise
-        log(INFO, f"{known.bundle}: collected what was left of a container that is gone")
-    _unlink(name, directory)
-    return True
-
-
-def _remove_record(known: Record) -> bytes:
-    """Remove the record from the bundle, but not a later one of a container that was started again."""
-    try:
-        bundle = _open_without_links(known.bundle)
-    except OSError:
-        return b""  # it is gone, or not visible to the caller
-    with closing(bundle):
-        for name in (record.TEMPORARY, record.NAME):
-            if _is_copy_of(known, bundle, name):
-                _unlink(name, bundle)
-    return b""
-
-
-def _open_without_links(path: str) -> int:
-    """Open the directory `path`, which had no links when it was recorded. Raises OSError where it has one now."""
-    if not path.startswith("/"):
-        raise FileNotFoundError
-    directory = os.open("/", os.O_PATH | os.O_DIRECTORY)
-    for name in path.split("/")[1:]:
-        with closing(directory) as above:
-            directory = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=above)
-    return directory
-
-
-def _is_copy_of(known: Record, bundle: int, name: str) -> bool:
-    """Tell whether the file `name` in the open directory `bundle` is the same record, or an unfinished one."""
-    try:
-        status = os.stat(name, dir_fd=bundle, follow_symlinks=False)
-        if name == record.TEMPORARY and _is_empty(status):
-            return not _is_young(status)
-        found = record.read(bundle, name)
-    except (HookError, FileNotFoundError):
-        return False
-    return found is not None and found.data() == known.data()
-
-
-def _is_young(status: os.stat_result) -> bool:
-    return 0 <= time.time() - status.st_mtime < _GRACE_PERIOD
-
-
-def _is_empty(status: os.stat_result) -> bool:
-    """Tell whether it is an empty file, whose writer was killed before it wrote."""
-    return is_own(status) and status.st_size == 0
-
-
-def _unlink(name: str, directory: int) -> None:
-    try:
-        os.unlink(name, dir_fd=directory)
-    except FileNotFoundError:
-        pass  # another sweep, or poststop, was quicker

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The stages that an OCI runtime calls, createRuntime and poststop, and the processes of a start."""
+"""What a start consists of: its plan, by whatever asks for it, and its processes."""

@@ -28,9 +28,9 @@ from ..kernel.rootfs import CONTENT, MOUNT, Rootfs
 from ..log import WARNING, log
 from ..provision.layer import missing, mount_layer
 from ..provision.setup import Setup
+from ..stop.rules import end_daemon
 from .channel import Made
 from .plan import Ending
-from .poststop import kill_with_sessions
 from .supervisor import fork
 
 if TYPE_CHECKING:
@@ -147,10 +147,7 @@ class EndedBySupervisor(Ending):
     def roll_back(self, daemon: Process | None) -> None:
         """End sessions too: without a gate of its own, the daemon may have accepted one already."""
         if daemon is not None:
-            try:
-                kill_with_sessions(daemon)
-            except HookError:
-                pass  # nobody reads it
+            end_daemon(daemon)
 
 
 class RunningRoot:

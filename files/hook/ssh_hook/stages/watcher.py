@@ -24,8 +24,9 @@ from ..kernel import disposable_process, syscalls
 from ..kernel.files import close_all_but
 from ..kernel.lean import TYPE_CHECKING, closing, os, read_file, signal
 from ..kernel.mounts import mount_id, reachable_mounts
-from ..kernel.process import Process, descendants
+from ..kernel.process import Process
 from ..log import log
+from ..stop.rules import end_daemon
 from .gate import Gate
 from .members import Members, await_end_of
 from .plan import Ending
@@ -40,7 +41,6 @@ _MAX_STATUS = 16 << 10  # bytes
 _FIRST_DELAY, _LAST_DELAY = 0.001, 0.1  # seconds between two looks at the first process
 _SHARE = 64  # of the time waited, between two looks
 _SETTLE = 1.0  # seconds in which a container ends whose processes are killed with the daemon
-_END_TIMEOUT = 5.0  # seconds
 _REPORT_TIMEOUT = 2  # seconds
 
 
@@ -117,7 +117,8 @@ class Watcher(Ending):
                 raise _DaemonEndedError
             close_all_but({0, 1, 2, proc, *self.descriptors()}, 0)
             self._watch(members)
-            _end_sessions(daemon, proc)
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # sent when the daemon ends
+            _end(daemon, proc)
         except _DaemonEndedError:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             time.sleep(_SETTLE)
@@ -232,13 +233,11 @@ def _is_subset(name: str, fields: dict[str, str], others: dict[str, str]) -> boo
     return int(fields.get(name, "0"), 16) & ~int(others.get(name, "0"), 16) == 0
 
 
-def _end_sessions(daemon: int, proc: int) -> None:
-    """Kill all that `daemon`, the parent, has started, except the caller."""
-    deadline = time.monotonic() + _END_TIMEOUT
-    while (sessions := descendants(daemon, proc) - {daemon, os.getpid()}) and time.monotonic() < deadline:
-        for pid in sessions:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except OSError:
-                pass  # it has ended
-        time.sleep(_FIRST_DELAY)
+def _end(daemon: int, proc: int) -> None:
+    """End `daemon`, the parent, with its sessions."""
+    try:
+        parent = Process(daemon, proc)
+    except OSError:
+        return  # it has ended, or has begun no session: hidepid hides it until its gate is open
+    if os.getppid() == daemon:
+        end_daemon(parent, proc=proc)

@@ -22,9 +22,10 @@ PACKAGE = {
     "spec/__init__.py": "# a room\n",
     "spec/settings.py": "PORT = 22\n",
     "stages/__init__.py": "# another\n",
-    "stages/from_runtime.py": "from ..spec.settings import PORT\nfrom . import poststop\n",
+    "stages/from_runtime.py": "from ..spec.settings import PORT\nfrom ..stop import poststop\n",
     "stages/from_enroot.py": "from . import from_runtime\n",
-    "stages/poststop.py": "def poststop():\n    from ..spec import late\n    return late\n",
+    "stop/__init__.py": "",
+    "stop/poststop.py": "def poststop():\n    from ..spec import late\n    return late\n",
     "spec/late.py": "",
 }
 
@@ -166,9 +167,10 @@ def test_a_stage_has_each_module_once_and_those_it_imports_before_it() -> None:
     files = bytecode.bytecode(PACKAGE, "/opt/hook")
     names = {stage: [entry[0] for entry in marshal.loads(files[stage])] for stage in bytecode.STAGES}
     assert names["cli"] == ["ssh_hook", "ssh_hook.spec", "ssh_hook.spec.settings", "ssh_hook.cli"]
-    stages = ["ssh_hook.stages", "ssh_hook.stages.poststop", "ssh_hook.stages.from_runtime"]
+    stop = ["ssh_hook.stop", "ssh_hook.stop.poststop"]
+    stages = ["ssh_hook.stages", *stop, "ssh_hook.stages.from_runtime"]
     assert names["create_runtime"] == stages
-    assert names["poststop"] == stages[:2]
+    assert names["poststop"] == stop
     assert names["enroot"] == [*stages, "ssh_hook.stages.from_enroot"]
 
 

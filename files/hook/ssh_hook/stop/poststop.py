@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The stage poststop: end the recorded daemon and its sessions, and no other process."""
+
+from __future__ import annotations
+
+from ..errors import HookError, LateError
+from ..host import record
+from ..kernel.lean import TYPE_CHECKING, closing, os
+from ..log import DEBUG, ERROR, log
+from .rules import end_recorded
+
+if TYPE_CHECKING:
+    from ..spec.state import State
+
+
+def poststop(state: State) -> None:
+    """End the daemon that is recorded in the bundle, and its sessions; without a record, do nothing.
+
+    Raises HookError where a process stays alive, or the record cannot be trusted.
+    """
+    try:
+        bundle = os.open(state.bundle, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise HookError(f"cannot open the bundle {state.bundle}: {error.strerror}") from None
+    with closing(bundle):
+        known = record.read(bundle)
+        if known is None:
+            log(DEBUG, f"no SSH daemon is recorded in {state.bundle}")
+        else:
+            try:
+                end_recorded(known)
+            except LateError as error:
+                log(ERROR, str(error))  # the daemon has ended; the user blocks only the removal of the pidfile
+        record.remove(bundle, known)

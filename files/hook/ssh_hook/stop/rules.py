@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How a daemon ends, whoever ends it: poststop, a sweep, the supervisor of an attach, or the watcher of enroot.
+
+Its sessions end first: while the daemon lives, the inode of its mount namespace cannot be reused, and orphans of
+sessions stay below it where it is their subreaper. They are looked for until none is left, since a session may fork, and
+the daemon may start another. No other process is signalled: a session is known by its mount namespace where the daemon
+has one of its own, and else by descent.
+"""
+
+from __future__ import annotations
+
+import time
+
+from ..errors import HookError
+from ..kernel.lean import TYPE_CHECKING, os
+from ..kernel.process import Process, all_processes, descendants, parent_of
+from ..log import INFO, log
+
+if TYPE_CHECKING:
+    from ..host.record import Record
+
+_TIMEOUT = 5.0  # seconds
+_POLL = 0.002  # seconds
+
+
+def end_recorded(known: Record) -> None:
+    """Kill the recorded daemon and all processes in its container, and remove its pidfile on the host.
+
+    Raises HookError where a process stays alive, and LateError where the pidfile's user blocks the removal.
+    """
+    daemon = known.process()
+    if daemon is not None:
+        log(INFO, f"ending the SSH daemon with pid {known.pid}")
+        require_end(daemon, _own_mount_namespace(daemon))
+        daemon.close()
+    if known.pidfile_host:
+        from ..host.userfiles import remove_pidfile
+        from ..kernel.identity import Identity
+
+        is_root = os.geteuid() == 0  # else: a user's own sweep, outside of the user namespace
+        user = Identity(known.numbers["uid"], known.numbers["gid"]) if is_root else None
+        remove_pidfile(known.pidfile_host, known.pid, user)
+
+
+def _own_mount_namespace(daemon: Process) -> tuple[int, int] | None:
+    """Return the daemon's mount namespace; None where that is unknown, or the caller's too."""
+    caller = Process(os.getpid())
+    namespace = daemon.mount_namespace()
+    is_shared = namespace == caller.mount_namespace()
+    caller.close()
+    return None if is_shared else namespace
+
+
+def require_end(daemon: Process, namespace: tuple[int, int] | None = None) -> None:
+    """Do what `end_daemon` does. Raises HookError where the daemon has not ended in time."""
+    if not end_daemon(daemon, namespace):
+        raise HookError(f"the SSH daemon with pid {daemon.pid} does not end")
+
+
+def end_daemon(daemon: Process, namespace: tuple[int, int] | None = None, proc: int | None = None) -> bool:
+    """Kill the daemon's sessions, and then the daemon; return whether that has ended in time.
+
+    The sessions are all processes in the mount namespace `namespace`, or without one the daemon's descendants, except
+    the caller, as far as /proc, or the open `proc`, shows them.
+    """
+    deadline = time.monotonic() + _TIMEOUT
+    spared = {daemon.pid, os.getpid()}
+    while daemon.is_alive():
+        if time.monotonic() > deadline:
+            return False
+        known = descendants(daemon.pid, proc) if namespace is None else set()
+        has_sessions = False
+        for process in all_processes(proc):
+            is_session = parent_of(process) in known if namespace is None else process.mount_namespace() == namespace
+            if is_session and process.pid not in spared and process.is_alive():
+                process.kill()
+                has_sessions = True
+        if not has_sessions:
+            daemon.kill()
+        time.sleep(_POLL)
+    return True
+
+
+def end_orphans() -> None:
+    """Kill the caller's children, which sessions have left to it where the daemon was killed, and reap them."""
+    deadline = time.monotonic() + _TIMEOUT
+    while time.monotonic() < deadline:
+        try:
+            pid, _status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            for process in all_processes():
+                if parent_of(process) == os.getpid():
+                    process.kill()
+            time.sleep(_POLL)
