@@ -18,6 +18,7 @@ sys.path.insert(0, str(ROOT / "files" / "hook"))
 sys.path.insert(0, str(ROOT / "plugins" / "module_utils"))
 sys.path.insert(0, str(ROOT / "tests" / "fuzz"))
 sys.path.insert(0, str(ROOT / "tests" / "mutants"))
+sys.path.insert(0, str(ROOT / "tests" / "lint"))
 
 # What Ansible's own loader gives: ansible_collections.ocihooks.ssh is the checkout, whatever its directory is called.
 for name, places in (

@@ -2,9 +2,9 @@
 """How a daemon ends, whoever ends it: poststop, a sweep, the supervisor of an attach, or the watcher of enroot.
 
 Its sessions end first: while the daemon lives, the inode of its mount namespace cannot be reused, and orphans of
-sessions stay below it where it is their subreaper. They are looked for until none is left, since a session may fork, and
-the daemon may start another. No other process is signalled: a session is known by its mount namespace where the daemon
-has one of its own, and else by descent.
+sessions stay below it where it is their subreaper. They are looked for until none is left, since a session may fork,
+and the daemon may start another. No other process is signalled: a session is known by its mount namespace where the
+daemon has one of its own, and else by descent.
 """
 
 from __future__ import annotations
