@@ -127,7 +127,7 @@ def bytecode(package: Mapping[str, str], directory: str) -> dict[str, bytes]:
         at_once[name] = [parent] * bool(parent) + own
 
     files = {f"{PACKAGE}/{path}c": PYC_HEADER + marshal.dumps(codes[name]) for name, path in modules.items()}
-    # What a module finds beside itself, by its __file__, which is in this directory.
+    # A module finds another file of the package beside its own, which is the .pyc file.
     files.update((f"{PACKAGE}/{path}", text.encode()) for path, text in package.items() if not path.endswith(".py"))
     known: list[str] = []
     for stage, module in STAGES.items():

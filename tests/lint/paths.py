@@ -79,7 +79,6 @@ REASONS = {
     "keys/writer.py _remove_entry": DESCRIPTOR,
     "keys/writer.py _remove_empty_parents": AS_USER,
     "provision/launch.py Launch.__init__": "it is beside the hook's own program, which the role verifies",
-    "stages/leftovers.py _enter_and_unmount": AS_USER,
     "stages/daemon.py _execute": "a name in the current directory, which is the checked one of Dropbear's programs",
     "stages/enter.py _OpenMountedRoot.open_programs": SETTING,
     "stages/from_enroot.py from_enroot": ENROOTS,

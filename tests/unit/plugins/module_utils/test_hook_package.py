@@ -163,6 +163,12 @@ def test_bytecode_that_was_harmed_is_made_anew(
     assert listing(tree) == right
 
 
+def test_a_module_finds_another_file_of_the_package_beside_its_own() -> None:
+    files = bytecode.bytecode(PACKAGE, "/opt/hook")
+    assert files["ssh_hook/program.sh"].decode() == PACKAGE["program.sh"]
+    assert "ssh_hook/cli.pyc" in files
+
+
 def test_a_stage_has_each_module_once_and_those_it_imports_before_it() -> None:
     files = bytecode.bytecode(PACKAGE, "/opt/hook")
     names = {stage: [entry[0] for entry in marshal.loads(files[stage])] for stage in bytecode.STAGES}
