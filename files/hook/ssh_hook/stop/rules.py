@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How a daemon ends, whoever ends it: poststop, a sweep, the supervisor of an attach, or the watcher of enroot.
+"""How a daemon ends, whoever ends it: poststop, a sweep, the supervisor of an attach, detach, or the watcher of enroot.
 
 Its sessions end first: while the daemon lives, the inode of its mount namespace cannot be reused, and orphans of
 sessions stay below it where it is their subreaper. They are looked for until none is left, since a session may fork,
