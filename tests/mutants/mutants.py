@@ -403,7 +403,8 @@ PROMISES = (
         "the SSH daemon does not listen on port 16001",
     ),
     Fault(
-        "Who reaches the port can neither end the daemon, nor take what the job needs, nor keep the user out",
+        "Who reaches the port can neither end the daemon, nor take what the job needs, nor keep out the user of "
+        "another address",
         "unauthenticated_processes",
         "processes * 3 // 8",
         "processes",
