@@ -180,7 +180,7 @@ def changes(results: Mapping[str, Any]) -> list[dict[str, Any]]:
     key, such as of a file that was put in the place of ours, is not shown.
 
     Raises:
-        AttributeError, TypeError: a result is not what this collection's modules give.
+        AttributeError, KeyError, TypeError: a result is not what this collection's modules give.
     """
     found = []
     for name in _COMPARED:

@@ -58,9 +58,8 @@ class MountedRoot:
         """Note where it is.
 
         `process` is an open directory in /proc, of a process in the container's mount namespace: of its first process
-        `init`, or of the hook. `outside` returns the
-        mount namespace from which that was cloned; None where the hook may not look into it. `programs` is the path of
-        Dropbear's programs on the node.
+        `init`, or of the hook. `outside` returns the mount namespace from which that was cloned; None where the hook
+        may not look into it. `programs` is the path of Dropbear's programs on the node.
         """
         self._container = container
         self._owner = owner
