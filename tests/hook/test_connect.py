@@ -23,7 +23,6 @@ HOME = Path("/home/alice")
 CLIENT = HOME / ".oci-hooks/ssh/client"
 NODE = "node002"  # the bed's own sshd stands for it
 BUSY = 5.0  # seconds that a busy machine takes for what nobody holds up
-OWN_NETWORK = {"podman-crun": "bridge", "podman-runc": "bridge", "rootless": "pasta"}
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -12,7 +12,6 @@ from install import template
 
 TREE = ROOT / ".cache" / "podman-hpc"
 SITE = Path("/etc/podman_hpc")
-STORAGE = Path(f"/tmp/{ALICE}_hpc")
 IMAGE = "localhost/ssh-test/busybox"
 CONFIGURATION = 'hooks_dir: "/usr/share/containers/oci/hooks.d"\nmodules_dir: "/etc/podman_hpc/modules.d"\n'
 

@@ -178,6 +178,7 @@ def test_container_of_another_user(monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernel lets only root look so far into another user's container, and root is refused before that."""
     with subprocess.Popen(["/usr/bin/unshare", "--user", "--mount", "/bin/cat"], stdin=subprocess.PIPE) as other:
         while Path(f"/proc/{other.pid}/comm").read_bytes() != b"cat\n":
+            assert other.poll() is None, "unshare has failed"
             time.sleep(0.01)
         owner = os.geteuid()
         monkeypatch.setattr(posix, "geteuid", lambda: owner + 1)
