@@ -35,7 +35,7 @@ PACKAGE_FOLDER = "package/"  # in the names of `Sources`
 _SOURCE_SUFFIXES = (".py", ".sh")  # of the package's files: its modules, and what it puts into containers
 SCRIPT_FOLDER = "libexec/"
 COMPLETION = "completion"
-SECONDS = 120  # for the interpreter to compile the package
+SECONDS = 120  # for the interpreter to compile the package, or to run the launcher once
 CACHE_TAG = "import sys; print(sys.implementation.cache_tag)"
 MARK = "# Written by the role ocihooks.ssh.ssh_hook"  # in LAUNCHER
 
@@ -381,9 +381,11 @@ def install_launcher(hook: Hook, check: bool) -> tuple[str, str] | None:
     if before == after.encode() and _files.is_as(hook.launcher, stat.S_IFREG | 0o755):
         return None
     if not check:
-        trial = subprocess.run(
-            [hook.python, "-ISXutf8", "-", "--help"], input=after.encode(), capture_output=True, check=False
-        )
+        command = [hook.python, "-ISXutf8", "-", "--help"]
+        try:
+            trial = subprocess.run(command, input=after.encode(), capture_output=True, timeout=SECONDS, check=False)
+        except subprocess.TimeoutExpired:
+            raise NotInstalled(f"{hook.launcher} did not end within {SECONDS} seconds, and is not replaced") from None
         if trial.returncode != 0:
             raise NotInstalled(f"{hook.launcher} would not run, and stays as it is: {last_line(trial)}")
         _files.write(hook.launcher, after.encode(), 0o755)

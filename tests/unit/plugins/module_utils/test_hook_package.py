@@ -268,3 +268,12 @@ def test_a_launcher_that_would_not_run_never_replaces_the_old_one(tmp_path: Path
         hook_package.install_launcher(hook, check=False)
     assert launcher.read_text(encoding="utf-8") == "old\n"
     assert '    "NAME": "a \\"value\\"",\n' in hook_package.launcher_text(hook)
+
+
+def test_nor_does_one_that_does_not_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hook_package, "LAUNCHER", "import time; time.sleep(30)\n")
+    monkeypatch.setattr(hook_package, "SECONDS", 1)
+    hook = hook_package.Hook(str(tmp_path), sys.executable, {}, {})
+    with pytest.raises(hook_package.NotInstalled, match=f"^{hook.launcher} did not end within 1 seconds, and is not"):
+        hook_package.install_launcher(hook, check=False)
+    assert not Path(hook.launcher).exists()
