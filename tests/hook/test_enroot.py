@@ -125,6 +125,15 @@ def other_key() -> Iterator[Path]:
     public.unlink()
 
 
+def test_detach_leaves_its_server_alone(enroot: Enter) -> None:
+    """No record tells a user that this server is not one of attach's."""
+    container = enroot().wait_until_it_runs()
+    refused = run(as_user(ALICE, LAUNCHER, "detach", str(container.init())))
+    assert refused.status == 1
+    assert "is not of attach, and ends with its container" in refused.err.decode()
+    assert container.ssh("echo served").checked().text == "served"
+
+
 def from_outside(port: int, command: str) -> list[str]:
     """The command line of a session from outside of containers, by that key."""
     options = ["-i", "/home/alice/other", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"]

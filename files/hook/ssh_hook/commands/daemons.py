@@ -49,6 +49,8 @@ class Daemon:
         since: when it was started, in seconds since the epoch.
         sessions: how many connections it serves.
         has_own_network: whether its network namespace is not the caller's.
+        is_of_running: whether it was started in a container that ran already, as by attach: its command line names no
+            mount that has to become the container's root.
         engine: podman or docker; empty where that is not known.
         id, name, job: of the container; empty where they are not known.
         task: the job's name as the task of an array of Slurm's, such as 1234_5; empty where it is none.
@@ -62,6 +64,7 @@ class Daemon:
         self.since = since
         self.sessions = 0
         self.has_own_network = False
+        self.is_of_running = False
         self.engine = self.id = self.name = self.job = self.task = self.bundle = ""
 
     @property
@@ -208,6 +211,7 @@ def _read_daemon(pid: int, memory: _Memory, since: int) -> Daemon | None:
     if not places:
         return None
     daemon = Daemon(pid, _uid(pid), places, since)
+    daemon.is_of_running = _option(arguments, "-S").count(",") == 1
     own = os.stat("/proc/self/ns/net")
     daemon.has_own_network = (network.st_dev, network.st_ino) != (own.st_dev, own.st_ino)
     return daemon

@@ -2,7 +2,8 @@
 """What is left in a container whose supervisor was killed, as with the job step in which attach ran.
 
 The kernel kills the daemon with its supervisor, but not where the container has a pid namespace of its own. The mounts
-stay. A daemon that an engine's hook has started is none of these: it has a record, or its engine names the hook.
+stay. A daemon that an engine's hook has started is none of these: it waits for a root directory that is to be mounted,
+it has a record, or its engine names the hook.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def end(pid: int) -> list[str]:
     """
     target = RunningProcess(pid, may_be_served=True)
     daemons = [daemon for daemon in find_daemons() if _is_in(daemon, target)]
-    if any(_is_of_a_start(daemon) for daemon in daemons):
+    if _are_of_a_start(daemons):
         raise HookError(f"the SSH server of process {pid} is not of attach, and ends with its container")
     if not daemons and not target.mounts.left_by_hook():
         raise HookError(f"you have attached no SSH server to process {pid}")
@@ -61,8 +62,15 @@ def _is_in(daemon: Daemon, target: RunningProcess) -> bool:
         return False  # it has ended
 
 
-def _is_of_a_start(daemon: Daemon) -> bool:
-    return bool(daemon.bundle) or any(each.calls_hook and each.id == daemon.id for each in unserved.find_running())
+def _are_of_a_start(daemons: list[Daemon]) -> bool:
+    """Tell whether a hook that an engine calls has started one of them.
+
+    A runtime may have pivoted before it calls the hook: then only the record or the engine tells.
+    """
+    if any(daemon.bundle or not daemon.is_of_running for daemon in daemons):
+        return True
+    served = {each.id for each in unserved.find_running() if each.calls_hook} if daemons else set()
+    return any(daemon.id in served for daemon in daemons)
 
 
 def _kill(daemon: Daemon) -> None:
