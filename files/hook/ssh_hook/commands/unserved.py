@@ -86,7 +86,7 @@ def find_running() -> list[Running]:
     return [Running(*fields) for fields in found["containers"]]
 
 
-def unserved(containers: Iterable[Running], daemons: Iterable[Daemon] = ()) -> list[str]:
+def unserved(containers: Iterable[Running], daemons: Iterable[Daemon]) -> list[str]:
     """Return a sentence for each container that was meant to have SSH, and whose engine was not asked for it.
 
     Those of `daemons` have SSH all the same, by ``ssh_hook attach``.

@@ -13,6 +13,7 @@ from ..errors import HookError
 from ..host import last
 from ..host.last import Last
 from ..log import WARNING, log, one_line
+from .daemons import find_daemons
 from .unserved import Running, find_running, unserved
 
 _NOTHING = (
@@ -40,7 +41,7 @@ def run(arguments: Namespace, _settings: dict[str, str]) -> int:
     """
     found = sorted(find(os.getuid()), key=lambda item: item[1].time, reverse=True)
     running = find_running()
-    for sentence in unserved(running):
+    for sentence in unserved(running, find_daemons() if running else []):
         log(WARNING, sentence)
     if arguments.json:
         print(json.dumps([_as_json(uid, known) for uid, known in found], indent=2))

@@ -9,7 +9,7 @@ ENABLED = "com.hooks.ssh.enabled"
 
 
 def said(annotations: dict[str, str], engine: str = "podman", calls_hook: bool = False) -> list[str]:
-    return unserved([Running(engine, "0" * 64, "solver", annotations, calls_hook)])
+    return unserved([Running(engine, "0" * 64, "solver", annotations, calls_hook)], [])
 
 
 @pytest.mark.parametrize(
