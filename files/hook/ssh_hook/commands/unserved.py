@@ -32,6 +32,7 @@ _SPARE = 0.2  # seconds of these that are left for the answer
 _MOST = 64  # containers of each engine
 _MOST_NAMES = 8  # annotations of one
 _MAX_CONFIG = 1 << 22  # bytes
+_MAX_ARGUMENTS = 1 << 16  # bytes; what a process calls its arguments can be endless
 _MAX_TEXT = 200  # characters of a name
 _MAX_DISTANCE = 2  # letters; com.hooks.mpi.enabled, another hook's, has three others
 _ALIKE = re.compile(r"hooks?.{0,5}ssh")
@@ -145,7 +146,8 @@ def _monitors() -> Iterator[tuple[int, list[str]]]:
     for process in all_processes():
         try:
             if process.read("comm").strip() == _CONMON and _uid(process) == os.getuid():
-                yield process.start_time(), fsdecode(process.read("cmdline")).split("\0")
+                with closing(process.open("cmdline", os.O_RDONLY)) as file:
+                    yield process.start_time(), fsdecode(read_all(file, _MAX_ARGUMENTS)).split("\0")
         except (OSError, ValueError):
             continue  # it has ended
 
@@ -155,11 +157,16 @@ def _uid(process: Process) -> int:
 
 
 def _read_config(bundle: str) -> dict[str, Any]:
-    """Return the config.json of a bundle. Raises OSError and ValueError."""
-    with closing(os.open(f"{bundle}/config.json", os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)) as file:
-        if not stat.S_ISREG(os.fstat(file).st_mode):
+    """Return the config.json of a bundle. Raises OSError and ValueError.
+
+    A process of an image may call itself conmon, and name any place: a link of its own too, to a device that does
+    something when it is opened. So what the name leads to is looked at before it is opened.
+    """
+    with closing(os.open(f"{bundle}/config.json", os.O_PATH)) as place:
+        if not stat.S_ISREG(os.fstat(place).st_mode):
             raise ValueError
-        config = json.loads(read_all(file, _MAX_CONFIG))
+        with closing(os.open(f"/proc/self/fd/{place}", os.O_RDONLY)) as file:
+            config = json.loads(read_all(file, _MAX_CONFIG))
     if not isinstance(config, dict):
         raise ValueError
     return config

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
 import pytest
+from ssh_hook.commands import unserved as module
 from ssh_hook.commands.unserved import Running, is_near, unserved
 
 ENABLED = "com.hooks.ssh.enabled"
@@ -60,3 +67,29 @@ def test_advice(annotations: dict[str, str], advice: str) -> None:
 
 def test_no_complaint_of_what_is_meant() -> None:
     assert said({}) == said({ENABLED: "false", "com.hooks.ssh.prot": "1"}) == []
+
+
+def test_nothing_is_opened_that_is_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process of an image that calls itself conmon: its link must not have the caller open a device."""
+    opened: list[int] = []
+
+    def note(path: Any, flags: int, *rest: Any, **options: Any) -> int:
+        descriptor = open_file(path, flags, *rest, **options)
+        if os.path.realpath(f"/proc/self/fd/{descriptor}") == os.path.realpath(tmp_path / "device"):
+            opened.append(flags)
+        return descriptor
+
+    open_file = os.open
+    os.mkfifo(tmp_path / "device")
+    (tmp_path / "config.json").symlink_to("device")
+    program = tmp_path / "conmon"
+    program.write_text("#!/bin/sh\nread -r _\n", encoding="utf-8")
+    program.chmod(0o755)
+    monkeypatch.setattr(os, "open", note)
+    command = [str(program), "-b", str(tmp_path), "-c", "0" * 64, "-n", "solver"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        deadline = time.monotonic() + 60
+        while not opened and time.monotonic() < deadline:  # until it has executed its program
+            list(module._of_podman(deadline, []))
+    assert opened and all(flags & os.O_PATH for flags in opened)
