@@ -71,6 +71,7 @@ REASONS = {
     "user makes there",
     "keys/dropbearkey.py Dropbearkey._execute": AS_USER,
     "keys/dropbearkey.py _in_fips_mode": KERNEL,
+    "keys/dropbearkey.py _read_key": AS_USER,
     "keys/lean.py exists": CALLERS,
     "keys/store.py open_parent": AS_USER,
     "keys/writer.py removable": DESCRIPTOR,

@@ -19,6 +19,7 @@ SCRATCH = "/dev/shm"
 FIPS = "/proc/sys/crypto/fips_enabled"
 _SECONDS = 10  # for one key, after which the kernel ends dropbearkey
 _OUTPUT_LIMIT = 4096  # bytes; the rest is not read
+_KEY_LIMIT = 4096  # bytes
 
 
 class Dropbearkey:
@@ -39,7 +40,7 @@ class Dropbearkey:
             os.mkdir(directory, 0o700)
             try:
                 self._run(key_type, path)
-                return read_file(path)
+                return _read_key(path)
             finally:
                 for name in os.listdir(directory):
                     os.unlink(f"{directory}/{name}")
@@ -73,6 +74,19 @@ class Dropbearkey:
             os.write(output, (error.strerror or "").encode())
         finally:
             os._exit(127)
+
+
+def _read_key(path: str) -> bytes:
+    """Return the content of a new key's file. Its user may have put something without an end in its place.
+
+    The caller is not in the cgroup of that user's job, whose limit of memory would end this. Raises OSError, and
+    KeyStoreError.
+    """
+    with closing(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)) as file:
+        key = read_all(file, _KEY_LIMIT)
+    if len(key) > _KEY_LIMIT:
+        raise KeyStoreError(f"cannot make an SSH key: {path} has more than a key: somebody has replaced it")
+    return key
 
 
 def _in_fips_mode() -> bool:

@@ -49,6 +49,8 @@ def test_program_has_no_environment(tmp_path: Path, scratch: Path, monkeypatch: 
         ("echo Generating; echo no entropy >&2; exit 1", "dropbearkey ends with status 1: no entropy"),
         ('echo half >"$4"; kill -9 $$', "dropbearkey ends with signal 9: no message"),
         ('echo half >"$4.tmp1"', "cannot make an SSH key in .*: No such file or directory"),
+        ('head -c 5000 /dev/zero >"$4"', "/key has more than a key: somebody has replaced it"),
+        ('echo key >"$4.tmp1"; ln -s "$4.tmp1" "$4"', "an SSH key in .*: Too many levels of symbolic links"),
     ],
 )
 def test_failure_is_told_and_leaves_nothing(tmp_path: Path, scratch: Path, text: str, words: str) -> None:
