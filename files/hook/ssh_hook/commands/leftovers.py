@@ -12,7 +12,7 @@ import os
 
 from ..errors import HookError
 from ..host.running import RunningProcess
-from ..kernel.process import Process
+from ..kernel.process import Process, all_processes, descendants
 from ..stop.leftovers import unmount_left
 from ..stop.rules import require_end
 from . import attach_targets, unserved
@@ -50,16 +50,27 @@ def _is_in(daemon: Daemon, target: RunningProcess) -> bool:
     try:
         process = Process(daemon.pid)
         try:
-            if process.mount_namespace() == target.namespace("mnt"):
-                return True
+            namespace = process.mount_namespace()
             status = os.stat("ns/pid", dir_fd=process.directory)
         finally:
             process.close()
+        if namespace == target.namespace("mnt"):
+            return True
         own = os.stat("/proc/self/ns/pid")
         found = (status.st_dev, status.st_ino)
-        return found == target.namespace("pid") and found != (own.st_dev, own.st_ino)
+        is_in_pids = found == target.namespace("pid") and found != (own.st_dev, own.st_ino)
+        return is_in_pids and _is_alone(daemon.pid, namespace)
     except OSError:
         return False  # it has ended
+
+
+def _is_alone(daemon: int, namespace: tuple[int, int] | None) -> bool:
+    """Tell whether nobody but a daemon and its sessions is in its mount namespace; else it is another container's.
+
+    Containers of a pod, or of --pid=container, share their pids.
+    """
+    own = descendants(daemon)
+    return all(each.pid in own or each.mount_namespace() != namespace for each in all_processes())
 
 
 def _are_of_a_start(daemons: list[Daemon]) -> bool:
