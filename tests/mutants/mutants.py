@@ -567,7 +567,7 @@ ATTACH = (
     ),
     Fault(
         "root attaches to a user's container",
-        "_require_user",
+        "require_user",
         "os.geteuid() == 0 or ",
         "",
         "hook/test_attach.py::test_refusals",

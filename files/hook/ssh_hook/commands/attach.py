@@ -61,7 +61,7 @@ def run(arguments: Namespace, settings: dict[str, str]) -> int:
 
 def _attach(arguments: Namespace, settings: dict[str, str]) -> int:
     """Do what `run` does, with messages that name annotations."""
-    _require_user()
+    attach_targets.require_user("attach")
     site = Settings(settings)
     annotations = _requests(arguments, settings)
     entry = caller_entry(settings)
@@ -79,12 +79,6 @@ def _attach(arguments: Namespace, settings: dict[str, str]) -> int:
     listener.close()  # which the supervisor has: its end lets the next attach in
     step = job_step.foreign_step(target.process)
     return job_step.stay_with(supervisor, step) if step else 0
-
-
-def _require_user() -> None:
-    """Raise HookError where the caller is root, or a set-user-ID program."""
-    if os.geteuid() == 0 or os.getuid() != os.geteuid():
-        raise HookError("attach is for users and their own containers: run it as the user whose container it is")
 
 
 def _requests(arguments: Namespace, settings: dict[str, str]) -> dict[str, str]:

@@ -20,6 +20,12 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--name", metavar="NAME", help="the name of a container of your podman")
 
 
+def require_user(command: str) -> None:
+    """Raise HookError where the caller is root, or a set-user-ID program: `command` joins a user's namespaces."""
+    if os.geteuid() == 0 or os.getuid() != os.geteuid():
+        raise HookError(f"{command} is for users and their own containers: run it as the user whose container it is")
+
+
 def chosen_pid(arguments: Namespace) -> int | None:
     """Return the pid of the process that `arguments` name; None where they name none. Raises HookError."""
     if None not in (arguments.name, arguments.pid):

@@ -24,6 +24,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace, _settings: dict[str, str]) -> int:
     """End the daemon of the process that `arguments` name; return 0, or 1 where there are several. Raises HookError."""
+    attach_targets.require_user("detach")
     pid = attach_targets.chosen_pid(arguments)
     attached = attachments.attached()
     candidates = [pid] if pid is not None else list(attached) or leftovers.find()

@@ -1,0 +1,17 @@
+"""Who may call detach."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+
+import pytest
+from ssh_hook.commands import detach
+from ssh_hook.errors import HookError
+from ssh_hook.kernel.lean import os
+
+
+def test_root_joins_no_container(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with attach: root would enter namespaces in which hostile code runs."""
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    with pytest.raises(HookError, match="detach is for users and their own containers: run it as the user"):
+        detach.run(Namespace(pid="1", name=None), {})
