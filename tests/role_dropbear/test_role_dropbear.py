@@ -312,6 +312,27 @@ def test_more_connections_than_select_can_hold_do_not_build(sources: Sources, tm
     assert ("MAX_UNAUTH_CLIENTS is too large" in done.stderr) == (limit == "larger"), done.stderr
 
 
+@pytest.mark.parametrize(
+    ("flood", "user", "end"),
+    [
+        ("10.0.0.1", "10.0.0.2", "served"),
+        ("fd00:0:0:1::1", "fd00:0:0:2::1", "served"),
+        ("fd00:0:0:1::1", "fd00:0:0:1::2", "served"),  # as two nodes of a cluster
+        ("fd00:0:0:1::1", "fd00:0:0:1::1", "dropped"),
+    ],
+)
+def test_who_gives_way_to_a_flood(sources: Sources, tmp_path: Path, flood: str, user: str, end: str) -> None:
+    """By addresses, and in a network of IPv6 by the computers in it."""
+    for header in ("includes.h", "dbutil.h", "session.h"):
+        (tmp_path / header).touch()
+    for file in ("svr-preauth.c", "svr-preauth.h"):
+        shutil.copy(sources.patched / "src" / file, tmp_path)
+    program = tmp_path / "preauth"
+    run("musl-gcc", "-static", "-I", tmp_path, "-o", program, HERE / "preauth.c")
+    done = subprocess.run([program, flood, user], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == end
+
+
 def test_each_curve_of_ecdsa_has_own_code(first: First) -> None:
     """OpenSSL's generic code takes a time that depends on secrets."""
     (library,) = first.site.build_dir.glob(f"artefacts/openssl-*-{os.uname().machine}-*/lib/libcrypto.a")

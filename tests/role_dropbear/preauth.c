@@ -1,0 +1,154 @@
+/* svr-preauth.c of Dropbear, without a network: a flood comes from the address that the first argument names, and when
+ * it has all places and processes, a client from the second. Prints whether that one is served or dropped. */
+
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/resource.h>
+#include <sys/select.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#define MAX(a, b) ((a) > (b) ? (a) : (b))
+#define MIN(a, b) ((a) < (b) ? (a) : (b))
+#define MAX_UNAUTH_CLIENTS 32
+#define UNAUTH_CLIENTS_PER_PROCESS 4
+#define UNAUTH_SHARE 2
+#define BANNER_TIMEOUT 20
+#define AUTH_TIMEOUT 60
+#define MAX_LISTEN_ADDR 1
+#define LOCAL_IDENT "SSH-2.0-server"
+
+#define PROCESSES 8
+#define ROUNDS 500
+#define ROUND_MS 10
+
+static unsigned long clock_ms = 1000000;
+static const char *address;
+static int client, waits; /* the client's end of the connection that waits to be accepted, if one does */
+
+static void gettime_wrapper(struct timespec *now) {
+	now->tv_sec = clock_ms / 1000;
+	now->tv_nsec = clock_ms % 1000 * 1000000;
+}
+
+static int accept_client(struct sockaddr *addr) {
+	struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)addr;
+	struct sockaddr_in *in = (struct sockaddr_in *)addr;
+	int ends[2];
+
+	if (!waits) {
+		errno = EAGAIN;
+		return -1;
+	}
+	waits = 0;
+	addr->sa_family = strchr(address, ':') ? AF_INET6 : AF_INET;
+	inet_pton(addr->sa_family, address, strchr(address, ':') ? (void *)&in6->sin6_addr : (void *)&in->sin_addr);
+	if (socketpair(AF_UNIX, SOCK_STREAM, 0, ends) < 0 || write(ends[1], "S", 1) != 1) {
+		abort();
+	}
+	client = ends[1];
+	return ends[0];
+}
+
+static int full_queue(struct tcp_info *info) {
+	info->tcpi_unacked = 1000;
+	info->tcpi_sacked = 1000;
+	return 0;
+}
+
+#define accept(sock, addr, len) accept_client(addr)
+#define getsockopt(sock, level, name, value, len) ((name) == TCP_INFO ? full_queue((void *)(value)) : -1)
+#define kill(pid, number) 0
+#include "svr-preauth.c"
+
+static int is_dropped(int sock) {
+	char data[64];
+	ssize_t len;
+
+	while ((len = recv(sock, data, sizeof(data), MSG_DONTWAIT)) > 0) {}
+	return len == 0 || errno != EAGAIN;
+}
+
+static int connect_from(const char *source) {
+	address = source;
+	waits = 1;
+	preauth_accept(0, 0);
+	return client;
+}
+
+/* Let a while pass, with a flood, and start processes, which wait for their clients. Returns whether `sock` has one */
+static int pass_round(const char *flood, int sock) {
+	static int floods[FD_SETSIZE], count;
+	struct preauth_conn *conn;
+	struct timeval none = {0, 0};
+	int i, maxfd = 0, started = 0, ends[2];
+	fd_set fds;
+
+	clock_ms += ROUND_MS;
+	update_now();
+	for (i = 0; i < 2; i++) {
+		floods[count++] = connect_from(flood);
+	}
+	for (i = 0; i < count; i++) {
+		if (is_dropped(floods[i])) {
+			close(floods[i]);
+			floods[i--] = floods[--count];
+		}
+	}
+	FD_ZERO(&fds);
+	preauth_select(&fds, &maxfd);
+	select(maxfd + 1, &fds, NULL, NULL, &none);
+	preauth_update(&fds);
+	while ((conn = preauth_next()) != NULL) {
+		if (sock >= 0 && send(preauth_sock(conn), "P", 1, MSG_NOSIGNAL) == 1) {
+			char data;
+			started |= recv(sock, &data, 1, MSG_DONTWAIT) == 1 && data == 'P';
+		}
+		if (pipe(ends) < 0) {
+			abort();
+		}
+		preauth_started(conn, 0, ends[0]);
+		set_state(conn, WAITS);
+	}
+	for (conn = conns; conn < conns + MAX_CONNS; conn++) {
+		if (conn->state == KILLED) {
+			preauth_drop(conn);
+		}
+	}
+	return started;
+}
+
+int main(int argc, char **argv) {
+	int i, sock;
+
+	signal(SIGPIPE, SIG_IGN);
+	preauth_init(PROCESSES, 3);
+	for (i = 0; i < ROUNDS; i++) {
+		pass_round(argv[1], -1);
+	}
+	sock = connect_from(argv[argc - 1]);
+	for (i = 0; i < ROUNDS; i++) {
+		if (is_dropped(sock)) {
+			puts("dropped");
+			return 0;
+		}
+		if (pass_round(argv[1], sock)) {
+			puts("served");
+			return 0;
+		}
+	}
+	puts("waits");
+	return 0;
+}
