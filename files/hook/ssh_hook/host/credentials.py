@@ -66,7 +66,7 @@ def make_keys(owner: Owner, settings: Settings) -> bool:
 
     Raises HookError.
     """
-    from ..keys import writer  # here, since the child cannot: it closes the descriptor that the hook is imported from
+    from ..keys import writer  # here: only a user's first container needs it
     from ..keys.dropbearkey import Dropbearkey
 
     directory = store.key_directory(settings.base_dir, owner.name)
