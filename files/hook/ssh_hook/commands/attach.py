@@ -165,6 +165,7 @@ def _supervise(wanted: Attach, listener: socket.socket, writer: int) -> None:
     attachment = attach(wanted)
     for warning in wanted.warnings + missed_cgroups(wanted.target.process, attachment.daemon):
         log(WARNING, warning)
+    signals = attachments.heed_signals()  # before anybody knows that there is something to end
     try:
         os.write(writer, _DONE)
         os.close(writer)
@@ -174,7 +175,7 @@ def _supervise(wanted: Attach, listener: socket.socket, writer: int) -> None:
     null = os.open("/dev/null", os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(null, descriptor)
-    attachments.supervise(attachment, wanted.target.pidfd, listener)
+    attachments.supervise(attachment, wanted.target.pidfd, listener, signals)
 
 
 def _raise_oom_score(score: str) -> None:

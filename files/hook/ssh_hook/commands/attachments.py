@@ -100,17 +100,22 @@ def _peer(connection: socket.socket) -> int:
     return uid
 
 
-def supervise(attachment: Attachment, pidfd: int, listener: socket.socket) -> None:
-    """Wait until the process behind `pidfd` or the daemon ends, or somebody asks for it; then end what is left."""
+def heed_signals() -> int:
+    """Have signals that would end the supervisor write into a pipe; return its reading end, for `supervise`."""
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer)
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         signal.signal(number, lambda *_: None)
+    return reader
+
+
+def supervise(attachment: Attachment, pidfd: int, listener: socket.socket, signals: int) -> None:
+    """Wait until the process behind `pidfd` or the daemon ends, or somebody asks for it; then end what is left."""
     daemon = os.pidfd_open(attachment.daemon.pid)
     connection = None
     poll = select.poll()
-    for descriptor in (pidfd, daemon, listener.fileno(), reader):
+    for descriptor in (pidfd, daemon, listener.fileno(), signals):
         poll.register(descriptor, select.POLLIN)
     while attachment.daemon.is_alive():
         ready = {descriptor for descriptor, _event in poll.poll()}
