@@ -488,13 +488,14 @@ def test_a_rollout_ends_when_too_many_nodes_fail(deployed: dict[str, str], tmp_p
 
 
 def test_engine_nodes_and_a_login_node_without_an_engine_in_one_play(deployed: dict[str, str], tmp_path: Path) -> None:
-    """As the README's inventory has them. The login node has an /opt of its own."""
+    """As the README's inventory has them. The login node has an /opt and files of engines of its own."""
     own, home = tmp_path / "opt", Path("/home/daemon")
     own.mkdir(mode=0o755)
     home.mkdir(exist_ok=True)
     os.chown(home, 1, 1)
     hidden = ["podman", "crun", "runc"]
     binds = [f"mount --bind {own} /opt", *(f'mount --bind /dev/null "$(command -v {name})"' for name in hidden)]
+    binds += [f"if [ -d {path.parent} ]; then mount -t tmpfs none {path.parent}; fi" for path in (HOOK_JSON, CDI_SPEC)]
     inner = " && ".join([*binds, 'exec /usr/bin/python3 "$@"'])
     login = tmp_path / "python3"
     login.write_text(f'#!/bin/sh\nexec unshare --mount sh -c {shlex.quote(inner)} - "$@"\n', encoding="utf-8")
