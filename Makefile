@@ -1,8 +1,8 @@
 # A developer's commands; the scripts that the recipes call say more.
 PYTHON ?= /usr/bin/python3
 PARTS := lint docs unit fuzz sanity integration role-dropbear role-ssh-hook hook-tests vm-tests molecule engines launchers demo-test \
-	upgrade-from-sarus upgrade monitoring release-test slurm rootless
-SCENARIOS := lifecycle old-beside-new slurm-editor launch-real node-image architectures mutants
+	upgrade-from-sarus monitoring release-test slurm rootless
+SCENARIOS := upgrade lifecycle old-beside-new slurm-editor launch-real node-image architectures mutants
 FUZZ_SECONDS ?= 60
 SOAK_SECONDS ?= 600
 ARGS := # only from the command line of make, not from the environment
@@ -37,7 +37,6 @@ help:
 	@echo 'make launchers    MPI, pdsh and similar launchers between containers on a cluster of nodes'
 	@echo 'make demo-test    the demo, started and removed, beside one that is running'
 	@echo 'make upgrade-from-sarus  from the SSH hook of Sarus to this one and back'
-	@echo 'make upgrade      an upgrade and a rollback under load, and a removal, on a cluster of nodes'
 	@echo 'make monitoring   the page of an audit in a browser; metrics in node_exporter'
 	@echo 'make release-test a release by the written procedure, in a copy, and its archive as Galaxy and a site take it'
 	@echo 'make rootless     rootless podman: networks, user namespaces, runtimes, overlays, two users on a node'
@@ -45,6 +44,7 @@ help:
 	@echo 'make unit ARGS="FILE -k NAME"  arguments for pytest, or of ansible-test for sanity and integration; taken by'
 	@echo '                  $(TAKE_ARGS)'
 	@echo 'make test-all     all of these, and the scenarios below'
+	@echo 'make upgrade      an upgrade and a rollback under load, and a removal, on a cluster of nodes'
 	@echo 'make lifecycle    years of a deployment: upgrades under load, faults, changed variables, removal'
 	@echo 'make old-beside-new  one job on nodes with the last release, with this version, and as a site of Sarus has them'
 	@echo 'make slurm-editor an editor on a laptop, whose server runs in the container of a job'
