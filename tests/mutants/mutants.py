@@ -660,7 +660,7 @@ ATTACH = (
     Fault(
         "the image mounts over `/proc`, or has files there",
         "RunningRoot._enter",
-        "                _change_root(node)\n",
+        "                change_root(node)\n",
         "",
         "hook/test_attach.py::test_hostile_proc",
         "cannot read /proc/self/uid_map",

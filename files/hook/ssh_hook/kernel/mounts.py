@@ -125,6 +125,13 @@ def unmount(mounted: int) -> None:
     syscalls.umount(_path(mounted), syscalls.MNT_DETACH)
 
 
+def change_root(directory: int) -> None:
+    """Make an open directory the root directory and the current one. Raises OSError."""
+    os.fchdir(directory)
+    os.chroot(".")
+    os.chdir("/")
+
+
 def make_all_private(mounted: int) -> None:
     """Make the mount whose root is open as `mounted` private, and all mounts below it."""
     syscalls.mount(b"", _path(mounted), b"", syscalls.MS_PRIVATE | syscalls.MS_REC)

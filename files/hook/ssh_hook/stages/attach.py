@@ -22,7 +22,7 @@ from ..kernel.files import is_same, rewrite
 from ..kernel.identity import ActingAs, Identity
 from ..kernel.ids import become
 from ..kernel.lean import TYPE_CHECKING, closing, fsdecode, fsencode, os, signal, split, stat
-from ..kernel.mounts import clone_mount, make_all_private, mount_id, move_mount, unescape, unmount
+from ..kernel.mounts import change_root, clone_mount, make_all_private, mount_id, move_mount, unescape, unmount
 from ..kernel.root_mount import RootMount
 from ..kernel.rootfs import CONTENT, MOUNT, Rootfs
 from ..log import WARNING, log
@@ -210,7 +210,7 @@ class RunningRoot:
                     syscalls.setns(owner, syscalls.CLONE_NEWUSER)
                 for name in _JOINED_FIRST:
                     namespaces.take(name)
-                _change_root(node)
+                change_root(node)
             syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)  # joining has reset it
         except OSError as error:
             raise HookError(f"cannot enter the container of {where}: {error.strerror}") from None
@@ -235,10 +235,10 @@ class RunningRoot:
             return rootfs
         with closing(os.open("/", os.O_PATH | os.O_DIRECTORY)) as node:
             # From here to there /proc is the image's: no path but "/" may be used.
-            _change_root(rootfs.descriptor)
+            change_root(rootfs.descriptor)
             syscalls.unshare(syscalls.CLONE_NEWNS)
             root = os.open("/", os.O_PATH | os.O_DIRECTORY)
-            _change_root(node)
+            change_root(node)
         own = Rootfs(root, rootfs.user, rootfs.owner)
         make_all_private(root)
         return mount_layer(own, points, [unescape(fsdecode(path)) for path in dict.fromkeys(mounts.mount_points)])
@@ -302,12 +302,6 @@ def _tell(to_hook: Sender, rootfs: Rootfs, kind: str, path: str, detail: str) ->
         if detail.encode() in before:  # the path leads elsewhere now, and that mount is not the hook's to undo
             raise HookError(f"{path} in the container was moved while it was set up")
     to_hook.send(Made(kind, path, detail))
-
-
-def _change_root(directory: int) -> None:
-    os.fchdir(directory)
-    os.chroot(".")
-    os.chdir("/")
 
 
 def _become_root(user: Identity) -> Identity:

@@ -7,7 +7,7 @@ from ..errors import HookError
 from ..host.running import MountInfo
 from ..kernel import disposable_process, syscalls
 from ..kernel.lean import TYPE_CHECKING, closing, os
-from ..kernel.mounts import mount_id, unmount
+from ..kernel.mounts import change_root, mount_id, unmount
 from ..kernel.rootfs import open_in_root
 
 if TYPE_CHECKING:
@@ -44,9 +44,7 @@ def _enter_and_unmount(target: RunningProcess, mounts: list[tuple[bytes, str]]) 
             namespace = os.open("ns/mnt", os.O_RDONLY, dir_fd=target.process.directory)
             syscalls.setns(target.user_namespaces[-1], syscalls.CLONE_NEWUSER)  # gives all capabilities over the mounts
             syscalls.setns(namespace, syscalls.CLONE_NEWNS)
-            os.fchdir(node)  # so that /proc is the node's
-            os.chroot(".")
-            os.chdir("/")
+            change_root(node)  # so that /proc is the node's
         syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)  # joining has reset it
     except OSError as error:
         raise HookError(f"cannot enter the container of process {target.process.pid}: {error.strerror}") from None
