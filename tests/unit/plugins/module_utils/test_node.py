@@ -374,6 +374,13 @@ OTHERS, OWN = ["/usr/bin/python3", "/usr/bin/env", "/bin/sh"], ["/etc/passwd", "
 
 
 @pytest.fixture
+def writable(tmp_path: Path) -> str:
+    """An empty directory that everyone can write to; /tmp would be walked, with all that its links lead to."""
+    tmp_path.chmod(0o777)
+    return str(tmp_path)
+
+
+@pytest.fixture
 def loads(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     def set_loaded(*files: str, directories: tuple[str, ...] = (), **configured: str) -> None:
         loaded = node._loader.Loaded([*files], [*directories], {f"/{name}": path for name, path in configured.items()})
@@ -383,19 +390,19 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     return set_loaded
 
 
-def test_only_what_root_alone_can_change_is_safe(loads: Callable[..., None]) -> None:
+def test_only_what_root_alone_can_change_is_safe(loads: Callable[..., None], writable: str) -> None:
     def verification(**changes: Any) -> dict[str, object]:
         return node.verification({**QUESTION, **changes}, FOUND)
 
     assert verification() == {"safe": OTHERS + OWN, "unsafe": ""}
     assert verification(critical=[]) == {"safe": [], "unsafe": ""}
-    assert verification(critical=["/etc/passwd", "/tmp"]) == {"safe": OTHERS, "unsafe": ""}
+    assert verification(critical=["/etc/passwd", writable]) == {"safe": OTHERS, "unsafe": ""}
     without = node.verification({**QUESTION, "critical": ["/usr/none"]}, {**FOUND, "versions": []})
     assert without == {"safe": OTHERS, "unsafe": ""}
-    assert node.verification(QUESTION, {**FOUND, "versions": ["/tmp"]}) == {"safe": OTHERS, "unsafe": ""}
+    assert node.verification(QUESTION, {**FOUND, "versions": [writable]}) == {"safe": OTHERS, "unsafe": ""}
 
 
-def test_others_files_are_unsafe_before_anything_changes(loads: Callable[..., None]) -> None:
+def test_others_files_are_unsafe_before_anything_changes(loads: Callable[..., None], writable: str) -> None:
     def unsafe(import_path: tuple[str, ...] = (), **changes: Any) -> object:
         found = {**FOUND, "python": {**PYTHON, "import_path": [*import_path]}}
         verified = node.verification({**QUESTION, **changes}, found)
@@ -405,9 +412,9 @@ def test_others_files_are_unsafe_before_anything_changes(loads: Callable[..., No
     assert str(unsafe(provided=["/etc/none"])).startswith("/etc/none does not exist.")
     assert "/tmp, above /tmp/none, is writable by everyone and" in str(unsafe(provided=["/tmp/none"]))
     assert "'relative' must be absolute" in str(unsafe(provided=["relative"]))
-    assert "/tmp" in str(unsafe(("/tmp",)))
-    loads("/tmp")
-    assert "/tmp" in str(unsafe())
+    assert writable in str(unsafe((writable,)))
+    loads(writable)
+    assert writable in str(unsafe())
     loads(directories=("/tmp/lib",), **{"tmp/lib": "/etc/ld.so.conf.d/x.conf"})
     assert "remove the directory from /etc/ld.so.conf.d/x.conf and run ldconfig." in str(unsafe())
 
@@ -436,11 +443,11 @@ def test_where_an_installation_does_not_write_others_may(loads: Callable[..., No
     assert node.verification(question, FOUND)["unsafe"] == ""
 
 
-def test_packages_are_not_safe_before_they_are_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_packages_are_not_safe_before_they_are_installed(monkeypatch: pytest.MonkeyPatch, writable: str) -> None:
     monkeypatch.setattr(node._loader, "loaded", None)
     found = {**FOUND, "python": {**PYTHON, "packages": {"cryptography": None, "pyroute2": None}}}
     assert node.verification(QUESTION, found) == {"safe": OWN, "unsafe": ""}
-    assert "/tmp" in str(node.verification({**QUESTION, "provided": ["/tmp"]}, found)["unsafe"])
+    assert writable in str(node.verification({**QUESTION, "provided": [writable]}, found)["unsafe"])
 
 
 def test_programs_that_others_can_change_are_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
