@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 HOOK = Path(__file__).resolve().parents[2] / "files/hook/ssh_hook"
+COMMANDS = HOOK / "commands"
 ROOTS_COMMANDS = ("sweep.py", "metrics.py")  # the others are called by users
 OF_OS = frozenset(
     "access chdir chmod chown execve link listdir lstat mkdir open readlink rename replace rmdir scandir stat statvfs "
@@ -125,7 +126,7 @@ def places(node: ast.AST, name: str = "") -> Iterator[str]:
 
 def found() -> set[str]:
     """Return all such places of the hook."""
-    files = [path for path in HOOK.rglob("*.py") if path.parent.name != "commands" or path.name in ROOTS_COMMANDS]
+    files = [path for path in HOOK.rglob("*.py") if COMMANDS not in path.parents or path.name in ROOTS_COMMANDS]
     parsed = ((path, ast.parse(path.read_text(encoding="utf-8"))) for path in files)
     return {f"{path.relative_to(HOOK)} {place}" for path, tree in parsed for place in places(tree)}
 

@@ -712,7 +712,7 @@ ATTACH = (
         "end",
         "deadline = time.monotonic() + _TIMEOUT\n    with socket",
         "deadline = time.monotonic() + 20 * _TIMEOUT\n    with socket",
-        "unit/hook/commands/test_attachments.py::test_nobody_holds_detach and trickle",
+        "unit/hook/commands/attach/test_attachments.py::test_nobody_holds_detach and trickle",
         r"assert \(.* < 5",
     ),
     Fault(
@@ -744,7 +744,7 @@ ATTACH = (
         "supervise",
         "if _peer(connection) == os.geteuid():",
         "if True:",
-        "unit/hook/commands/test_attachments.py::test_another_user_ends_nothing",
+        "unit/hook/commands/attach/test_attachments.py::test_another_user_ends_nothing",
         "assert b'ended' == b''",
     ),
 )

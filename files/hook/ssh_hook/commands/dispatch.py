@@ -26,6 +26,7 @@ SUMMARIES = {
     "detach": "end what attach has started",
     "sweep": "end and remove what killed container runtimes left",
 }
+_IN_FOLDERS = {"attach": "attach.attach", "detach": "attach.detach"}  # the others' modules are beside this one
 
 
 class Command(Protocol):
@@ -56,7 +57,8 @@ class _Parser(ArgumentParser):
 
 def _load(name: str) -> Command:
     """Import the command's module, and no other command's."""
-    command: Command = import_module(f".{name.replace('-', '_')}", __package__)
+    module = _IN_FOLDERS.get(name, name.replace("-", "_"))
+    command: Command = import_module(f".{module}", __package__)
     return command
 
 

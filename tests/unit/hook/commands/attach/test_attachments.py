@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ssh_hook.commands import attachments
+from ssh_hook.commands.attach import attachments
 from ssh_hook.errors import HookError
 
 Answer = Callable[[socket.socket], None]

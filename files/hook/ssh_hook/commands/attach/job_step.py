@@ -11,8 +11,8 @@ import os
 import re
 import signal
 
-from ..kernel.lean import fsdecode
-from ..kernel.process import Process
+from ...kernel.lean import fsdecode
+from ...kernel.process import Process
 
 _STEP = re.compile(r"/job_([0-9]+)/step_([0-9]+)(?:/|$)", re.MULTILINE)
 

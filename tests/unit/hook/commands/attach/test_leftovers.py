@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ssh_hook.commands import leftovers
+from ssh_hook.commands.attach import leftovers
 from ssh_hook.commands.daemons import Daemon
 
 TARGET = {"mnt": (4, 1)}  # device and inode of the container's mount namespace

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
-from ..errors import HookError
-from ..log import WARNING, log
-from ..stages.attach import still_mounted
-from . import attach_targets, attachments, leftovers
+from ...errors import HookError
+from ...log import WARNING, log
+from ...stages.attach import still_mounted
+from . import attachments, leftovers, targets
 
 DESCRIPTION = (
     "End the SSH server that attach has started in a container of yours, with its sessions. Without an argument: the "
@@ -19,19 +19,19 @@ EXAMPLE = "ssh_hook detach 4711"
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the arguments of the command."""
-    attach_targets.add_arguments(parser)
+    targets.add_arguments(parser)
 
 
 def run(arguments: Namespace, _settings: dict[str, str]) -> int:
     """End the daemon of the process that `arguments` name; return 0, or 1 where there are several. Raises HookError."""
-    attach_targets.require_user("detach")
-    pid = attach_targets.chosen_pid(arguments)
+    targets.require_user("detach")
+    pid = targets.chosen_pid(arguments)
     attached = attachments.attached()
     candidates = [pid] if pid is not None else list(attached) or leftovers.find()
     if not candidates:
         raise HookError("you have attached no SSH server on this node")
     if len(candidates) > 1:
-        attach_targets.print_choice("detach", {found: attach_targets.name_of(found) for found in candidates})
+        targets.print_choice("detach", {found: targets.name_of(found) for found in candidates})
         return 1
     (pid,) = candidates
     left = attachments.end(pid, attached[pid]) if pid in attached else leftovers.end(pid)

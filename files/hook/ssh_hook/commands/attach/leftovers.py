@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import os
 
-from ..errors import HookError
-from ..host.running import RunningProcess
-from ..kernel.process import Process, all_processes, descendants
-from ..stop.leftovers import unmount_left
-from ..stop.rules import require_end
-from . import attach_targets, unserved
-from .daemons import Daemon, find_daemons
+from ...errors import HookError
+from ...host.running import RunningProcess
+from ...kernel.process import Process, all_processes, descendants
+from ...stop.leftovers import unmount_left
+from ...stop.rules import require_end
+from .. import unserved
+from ..daemons import Daemon, find_daemons
+from . import targets
 
 
 def find() -> list[int]:
@@ -24,7 +25,7 @@ def find() -> list[int]:
     daemons = find_daemons()
     return [
         target.process.pid
-        for target in attach_targets.find_containers(may_be_served=True)
+        for target in targets.find_containers(may_be_served=True)
         if target.mounts.left_by_hook() and not any(_is_in(daemon, target) for daemon in daemons)
     ]
 

@@ -6,10 +6,10 @@ from __future__ import annotations
 import subprocess
 from argparse import ArgumentParser, Namespace
 
-from ..errors import HookError, printable
-from ..host.running import RunningProcess
-from ..kernel.lean import os
-from ..kernel.process import MAX_PID, all_processes
+from ...errors import HookError, printable
+from ...host.running import RunningProcess
+from ...kernel.lean import os
+from ...kernel.process import MAX_PID, all_processes
 
 _TIMEOUT = 20.0  # seconds for podman
 

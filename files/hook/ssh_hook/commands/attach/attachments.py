@@ -15,10 +15,10 @@ import socket
 import struct
 import time
 
-from ..errors import HookError
-from ..kernel.process import Process
-from ..stages.attach import Attachment
-from ..stop.rules import end_daemon, end_orphans
+from ...errors import HookError
+from ...kernel.process import Process
+from ...stages.attach import Attachment
+from ...stop.rules import end_daemon, end_orphans
 
 _PREFIX = "@ocihooks-ssh/attached/"  # "@" stands for NUL, as in /proc/net/unix
 _TIMEOUT = 20.0  # seconds; longer than the supervisor waits for sessions, and for the container's file system

@@ -5,14 +5,14 @@ from __future__ import annotations
 from argparse import ArgumentParser
 
 import pytest
-from ssh_hook.commands import attach_targets
+from ssh_hook.commands.attach import targets
 from ssh_hook.errors import HookError
 
 
 def pid(*words: str) -> int | None:
     parser = ArgumentParser()
-    attach_targets.add_arguments(parser)
-    return attach_targets.chosen_pid(parser.parse_args(words))
+    targets.add_arguments(parser)
+    return targets.chosen_pid(parser.parse_args(words))
 
 
 def test_pid() -> None:
@@ -38,7 +38,7 @@ def test_name_without_podman(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_choice(capsys: pytest.CaptureFixture[str]) -> None:
-    attach_targets.print_choice("attach", {20: "python3", 3: "sleep"})
+    targets.print_choice("attach", {20: "python3", 3: "sleep"})
     assert [line.split() for line in capsys.readouterr().out.splitlines()] == [
         ["3", "sleep", "ssh_hook", "attach", "3"],
         ["20", "python3", "ssh_hook", "attach", "20"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 
 import pytest
-from ssh_hook.commands import detach
+from ssh_hook.commands.attach import detach
 from ssh_hook.errors import HookError
 from ssh_hook.kernel.lean import os
 

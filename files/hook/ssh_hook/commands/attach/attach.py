@@ -12,20 +12,20 @@ import time
 from argparse import ArgumentParser, Namespace
 from typing import NoReturn
 
-from ..errors import HookError, describe_failure
-from ..host.engine import runtime_directory
-from ..host.running import RunningProcess
-from ..kernel import syscalls
-from ..kernel.process import Process
-from ..keys.passwd import Entry
-from ..log import ERROR, WARNING, log
-from ..spec.annotations import AUTHORIZE_SSH_KEY, HOSTS, PORT, WAIT
-from ..spec.requests import named_by_variables, requested
-from ..spec.settings import Settings, parse_port
-from ..stages.attach import Attach, attach
-from ..stages.from_process import from_process
-from . import attach_targets, attachments, job_step
-from .keygen import caller_entry, python_packages
+from ...errors import HookError, describe_failure
+from ...host.engine import runtime_directory
+from ...host.running import RunningProcess
+from ...kernel import syscalls
+from ...kernel.process import Process
+from ...keys.passwd import Entry
+from ...log import ERROR, WARNING, log
+from ...spec.annotations import AUTHORIZE_SSH_KEY, HOSTS, PORT, WAIT
+from ...spec.requests import named_by_variables, requested
+from ...spec.settings import Settings, parse_port
+from ...stages.attach import Attach, attach
+from ...stages.from_process import from_process
+from ..keygen import caller_entry, python_packages
+from . import attachments, job_step, targets
 
 DESCRIPTION = (
     "Start an SSH server in a container of yours that runs already. Without an argument: in your one container on this "
@@ -39,7 +39,7 @@ _TIMEOUT = 60.0  # seconds; the supervisor's own deadlines are shorter
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the arguments of the command."""
-    attach_targets.add_arguments(parser)
+    targets.add_arguments(parser)
     parser.add_argument("--port", metavar="PORT", help="the port to listen on, instead of the site's")
     parser.add_argument(
         "--without-seccomp",
@@ -61,7 +61,7 @@ def run(arguments: Namespace, settings: dict[str, str]) -> int:
 
 def _attach(arguments: Namespace, settings: dict[str, str]) -> int:
     """Do what `run` does, with messages that name annotations."""
-    attach_targets.require_user("attach")
+    targets.require_user("attach")
     site = Settings(settings)
     annotations = _requests(arguments, settings)
     entry = caller_entry(settings)
@@ -97,14 +97,14 @@ def _choose_target(arguments: Namespace) -> int | None:
 
     Raises HookError where the caller has no container.
     """
-    pid = attach_targets.chosen_pid(arguments)
+    pid = targets.chosen_pid(arguments)
     if pid is not None:
         return pid
-    found = attach_targets.find_containers()
+    found = targets.find_containers()
     if not found:
         raise HookError("you have no container on this node that attach serves: 'ssh_hook attach PID' tells why not")
     if len(found) > 1:
-        attach_targets.print_choice("attach", {each.process.pid: each.name for each in found})
+        targets.print_choice("attach", {each.process.pid: each.name for each in found})
         return None
     return found[0].process.pid
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from ssh_hook.commands.job_step import step_of
+from ssh_hook.commands.attach.job_step import step_of
 
 
 @pytest.mark.parametrize(
