@@ -5,19 +5,16 @@ from __future__ import annotations
 
 import errno
 import importlib.util
-import json
 import os
 import re
 import shutil
 import socket
 import stat
 import sys
-import threading
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
-from ..errors import HookError, describe_failure, printable
+from ..errors import printable
 from ..host.engine import runtime_directory
 from ..kernel.identity import Identity
 from ..keys import store
@@ -26,33 +23,18 @@ from ..log import one_line
 from ..spec.settings import default_port
 from ..stages.port import NO_SUCH_ADDRESS, describe_holder
 from ..stages.server import Programs, require_undumpable
+from . import hook_files
+from .checks import CLIENT_PROGRAMS, DEADLINE, OK, PROBLEM, WARNING, Check, Result, as_json, read_text, within_deadline
 from .daemons import LOOPBACK, Daemon, find_daemons
 from .hosts import launcher
 from .keygen import caller, caller_entry, describe, dropbearkey, is_root_without_keys, python_packages
 from .unserved import find_running, unserved
 from .wait import find_client
 
-DEADLINE = 10.0  # seconds for one check
-OK, WARNING, PROBLEM = "ok", "warning", "problem"
-_HOOKS_DIRS = ("/usr/share/containers/oci/hooks.d", "/etc/containers/oci/hooks.d")
-_CONFIGURATIONS = ("/usr/share/containers/containers.conf", "/etc/containers/containers.conf")
-_CDI_DIRS = ("/etc/cdi", "/var/run/cdi")
-CLIENT_PROGRAMS = ("ssh", "scp", "sftp", "sftp-server")  # in the directory of Dropbear's
 _ENGINES = ("podman", "docker", "sarus", "crun", "runc")
 _OVERLAY_SINCE = (5, 13)  # the kernel that mounts an overlay with keys in a user namespace
 _GREETING = b"SSH-"
-# TOML, as far as hooks_dir in containers.conf(5) takes it: strings, and what is no string and no comment.
-_STRING = r"""\"(?:[^"\\\n]|\\.)*\"|'[^'\n]*'"""
-_STRING_OR_COMMENT = re.compile(rf"({_STRING})|#[^\n]*")
-_HOOKS_DIR_SETTING = re.compile(
-    rf"""^\s*(?:engine\s*\.\s*)?hooks_dir\s*=\s*\[((?:{_STRING}|[^\]"'])*)\]""", re.MULTILINE
-)
-_APPEND = re.compile(r"\bappend\s*=\s*(true|false)\b")
-
 _OF_CONTAINERS = ("rootless", "kernel", "port", "containers")  # checks that a node without an engine does not need
-
-Result = tuple[str, str]
-Check = Callable[[dict[str, str]], Result]
 
 DESCRIPTION = "Check what SSH into your containers on this node takes, and say what to do. Exits with 1 for a problem."
 EXAMPLE = "ssh_hook doctor"
@@ -79,31 +61,6 @@ def run(arguments: Namespace, settings: dict[str, str]) -> int:
         for name, (kind, text) in results.items():
             print(f"{kind:8} {name:10} {one_line(text)}")
     return 1 if any(kind == PROBLEM for kind, _text in results.values()) else 0
-
-
-def as_json(results: Mapping[str, Result]) -> str:
-    """Return the results of checks, by the names of these, for programs."""
-    return json.dumps([{"check": name, "result": kind, "text": text} for name, (kind, text) in results.items()])
-
-
-def within_deadline(check: Check, settings: dict[str, str], deadline: float = DEADLINE) -> Result:
-    """Return the result of `check`: a problem where it raises, or takes more than `deadline` seconds, as on a file
-    system that hangs.
-    """
-    found: list[Result] = []
-
-    def work() -> None:
-        try:
-            found.append(check(settings))
-        except (HookError, KeyStoreError) as error:
-            found.append((PROBLEM, str(error)))
-        except Exception as error:
-            found.append((PROBLEM, describe_failure(error)))
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    thread.join(deadline)
-    return found[0] if found else (PROBLEM, f"no answer within {deadline:.0f} s: a file system or the network hangs")
 
 
 def _check_account(settings: dict[str, str]) -> Result:
@@ -161,7 +118,7 @@ def _check_kernel(_settings: dict[str, str]) -> Result:
     release = os.uname().release
     numbers = tuple(int(part) for part in re.findall(r"[0-9]+", release)[:2])
     if os.getuid() != 0:
-        spaces = _read("/proc/sys/user/max_user_namespaces").strip()
+        spaces = read_text("/proc/sys/user/max_user_namespaces").strip()
         if spaces == "0":
             return WARNING, "user.max_user_namespaces is 0: rootless podman does not work on this node"
         if numbers < _OVERLAY_SINCE:
@@ -183,84 +140,17 @@ def _check_engine(settings: dict[str, str]) -> Result:
     engines = [name for name in _ENGINES if shutil.which(name)]
     if not engines:
         return PROBLEM, f"none of {', '.join(_ENGINES)} is in PATH: load the module of your container engine"
-    directories, where = _hooks_dirs()
-    files, devices = naming_hook(directories), naming_hook(_CDI_DIRS)
+    directories, where = hook_files.hooks_dirs()
+    files, devices = hook_files.naming_hook(directories), hook_files.naming_hook(hook_files.CDI_DIRS)
     if "podman" in engines and not files:
         return PROBLEM if not devices else WARNING, (
             f"no file in {', '.join(directories)} ({where}) names {launcher()}, so the annotation starts no SSH: "
             + ("use --device ocihooks.org/ssh=on" if devices else "correct hooks_dir, or tell the administrator")
         )
     if not files and not devices:
-        return (
-            WARNING,
-            f"no file in {', '.join([*directories, *_CDI_DIRS])} names {launcher()}: does your engine know it?",
-        )
+        searched = ", ".join([*directories, *hook_files.CDI_DIRS])
+        return WARNING, f"no file in {searched} names {launcher()}: does your engine know it?"
     return OK, f"{', '.join(engines)}; the hook is named by {', '.join(files + devices)}"
-
-
-def _hooks_dirs() -> tuple[list[str], str]:
-    """Return podman's directories for hook JSON, and who says so: the last containers.conf(5) with hooks_dir counts."""
-    paths = list(_CONFIGURATIONS)
-    paths += _files("/etc/containers/containers.conf.d", ".conf")
-    own = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
-    paths += [f"{own}/containers/containers.conf", *_files(f"{own}/containers/containers.conf.d", ".conf")]
-    override = os.environ.get("CONTAINERS_CONF")
-    found, where, is_appended = list(_HOOKS_DIRS[:1]), "podman's default", False
-    for path in [override] if override else paths:
-        setting = _read_hooks_dir(_read(path))
-        if setting is not None:
-            named, append = setting
-            is_appended = is_appended if append is None else append  # which holds for the files that follow, too
-            found = found + named if is_appended else named
-            where = path
-    return list(dict.fromkeys(found)), where
-
-
-def _read_hooks_dir(text: str) -> tuple[list[str], bool | None] | None:
-    """Return the directories that a containers.conf(5) sets, and its `append`; None where it does not set hooks_dir.
-
-    tomllib is missing before Python 3.11.
-    """
-    match = _HOOKS_DIR_SETTING.search(_STRING_OR_COMMENT.sub(lambda found: found.group(1) or "", text))
-    if match is None:
-        return None
-    strings = re.findall(_STRING, match.group(1))
-    append = _APPEND.search(re.sub(_STRING, "", match.group(1)))
-    return [_unquoted(string) for string in strings], None if append is None else append.group(1) == "true"
-
-
-def _unquoted(string: str) -> str:
-    """Return the content of a string of TOML, of whose escapes only those of quotes and backslashes are known."""
-    return string[1:-1] if string[0] == "'" else re.sub(r"\\([\"\\])", r"\1", string[1:-1])
-
-
-def _files(directory: str, suffix: str = ".json") -> list[str]:
-    try:
-        return sorted(f"{directory}/{name}" for name in os.listdir(directory) if name.endswith(suffix))
-    except OSError:
-        return []
-
-
-def naming_hook(directories: Iterable[str]) -> list[str]:
-    """Return the JSON files in `directories` that name this hook."""
-    return [path for directory in directories for path in _files(directory) if _names_hook(path)]
-
-
-def files_naming_hook() -> list[str]:
-    """Return the hook JSON and the CDI specs that name this hook, in the directories that engines read."""
-    return naming_hook([*_hooks_dirs()[0], *_CDI_DIRS])
-
-
-def _names_hook(path: str) -> bool:
-    return f'"{launcher()}"' in _read(path)
-
-
-def _read(path: str) -> str:
-    """Return the text of a file; empty where it cannot be read."""
-    try:
-        return Path(path).read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
 
 
 def _check_rootless(_settings: dict[str, str]) -> Result:
@@ -273,7 +163,7 @@ def _check_rootless(_settings: dict[str, str]) -> Result:
     except KeyStoreError:
         name = str(uid)
     for file in ("/etc/subuid", "/etc/subgid"):
-        ranges = [line.split(":") for line in _read(file).splitlines()]
+        ranges = [line.split(":") for line in read_text(file).splitlines()]
         if not any(fields[0] in (name, str(uid)) for fields in ranges):
             return WARNING, (
                 f"{file} has no range for {name}: rootless containers have one user only; ask the administrator"

@@ -20,8 +20,9 @@ from ..kernel.resolution import File, UnreachableError, resolve
 from ..log import one_line
 from ..spec.settings import Settings
 from ..stages.server import Programs, require_undumpable
-from . import doctor
-from .doctor import CLIENT_PROGRAMS, OK, PROBLEM, Result, files_naming_hook, within_deadline
+from . import checks
+from .checks import CLIENT_PROGRAMS, OK, PROBLEM, Result, within_deadline
+from .hook_files import files_naming_hook
 from .hosts import launcher
 
 _DEADLINE = 3.0  # seconds for one check; of five, which are done in milliseconds unless a file system hangs
@@ -34,7 +35,7 @@ def run(settings: dict[str, str], *, as_json: bool) -> int:
     results = {name: within_deadline(check, settings, _DEADLINE) for name, check in CHECKS.items()}
     problems = [f"{name}: {text}" for name, (kind, text) in results.items() if kind == PROBLEM]
     if as_json:
-        print(doctor.as_json(results))
+        print(checks.as_json(results))
     elif problems:
         print(one_line(f"{PROBLEM}: {'; '.join(problems)}"))
     else:

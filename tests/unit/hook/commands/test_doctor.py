@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ssh_hook.commands import doctor
-from ssh_hook.commands.doctor import OK, PROBLEM, WARNING, Check
+from ssh_hook.commands import doctor, hook_files
+from ssh_hook.commands.checks import OK, PROBLEM, WARNING, Check, within_deadline
 from ssh_hook.commands.hosts import launcher
 from ssh_hook.errors import HookError
 
@@ -40,7 +40,7 @@ def become(monkeypatch: Patch, uid: int = USER) -> None:
 
 
 def assert_found(check: Check, settings: dict[str, str], result: str, *words: str) -> None:
-    found, text = doctor.within_deadline(check, settings)
+    found, text = within_deadline(check, settings)
     assert found == result, text
     for word in words:
         assert word in text
@@ -48,7 +48,8 @@ def assert_found(check: Check, settings: dict[str, str], result: str, *words: st
 
 def replace_text(monkeypatch: Patch, files: dict[str, str]) -> None:
     """Have the files of the node at these paths another text; all others that doctor reads are empty."""
-    monkeypatch.setattr(doctor, "_read", lambda path: files.get(path, ""))
+    for module in (doctor, hook_files):
+        monkeypatch.setattr(module, "read_text", lambda path: files.get(path, ""))
 
 
 # The home.
@@ -294,7 +295,7 @@ def test_directories_of_hooks(tmp_path: Path, monkeypatch: Patch, text: str, exp
     path = tmp_path / "containers.conf"
     path.write_text(text, encoding="utf-8")
     monkeypatch.setenv("CONTAINERS_CONF", str(path))
-    directories, where = doctor._hooks_dirs()
+    directories, where = hook_files.hooks_dirs()
     assert directories == expected
     assert where == (str(path) if expected != DEFAULT else "podman's default")
 
@@ -314,9 +315,9 @@ def test_directories_of_several_files(
     """An `append` holds for the files that follow."""
     paths = [f"{tmp_path}/{number}" for number in range(len(texts))]
     monkeypatch.delenv("CONTAINERS_CONF", raising=False)
-    monkeypatch.setattr(doctor, "_CONFIGURATIONS", paths)
+    monkeypatch.setattr(hook_files, "_CONFIGURATIONS", paths)
     replace_text(monkeypatch, {path: f"[engine]\n{text}\n" for path, text in zip(paths, texts)})
-    assert doctor._hooks_dirs()[0] == expected
+    assert hook_files.hooks_dirs()[0] == expected
 
 
 def test_hook_in_a_directory_of_literal_strings(tmp_path: Path, monkeypatch: Patch) -> None:
@@ -328,9 +329,9 @@ def test_hook_in_a_directory_of_literal_strings(tmp_path: Path, monkeypatch: Pat
     path = tmp_path / "containers.conf"
     path.write_text(f"[engine]\nhooks_dir = [\n'{named}',\n#'{commented}',\n]\n", encoding="utf-8")
     monkeypatch.setenv("CONTAINERS_CONF", str(path))
-    monkeypatch.setattr(doctor, "_CDI_DIRS", ())
+    monkeypatch.setattr(hook_files, "CDI_DIRS", ())
     monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
-    assert doctor.files_naming_hook() == [f"{named}/ssh.json"]
+    assert hook_files.files_naming_hook() == [f"{named}/ssh.json"]
     assert_found(doctor._check_engine, {}, OK, f"the hook is named by {named}/ssh.json")
     (named / "ssh.json").unlink()
     assert_found(doctor._check_engine, {}, PROBLEM, f"no file in {named} ({path}) names", "correct hooks_dir")
