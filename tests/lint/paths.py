@@ -46,7 +46,6 @@ REASONS = {
     "confine/seccomp.py _CachedProgram._open": CHECKED,
     "host/bundle.py find_bundle": AS_USER,
     "host/last.py _user_of": "the uid in it decides who may read one message, and nothing else",
-    "host/last.py _remove_leftovers": DESCRIPTOR,
     "host/last.py read": AS_USER + "; a file that is not root's or the user's own is not shown",
     "host/owner.py _find_by_uid": SETTING,
     "host/record.py _write_copy": "/var/lib and /run are root's, and a rootless engine's /run/user/UID is its user's",
@@ -59,6 +58,7 @@ REASONS = {
     "engine, whose user it is",
     "kernel/cgroups.py Cgroups.limit": "as for _open; only the numbers in cgroupfs's own files are read, and a path "
     "of the kernel's names them",
+    "kernel/files.py remove_leftovers": DESCRIPTOR,
     "kernel/lean.py exists": CALLERS,
     "kernel/mounts.py clone_tree": DESCRIPTOR,
     "kernel/mounts.py clone_mount": "DROPBEAR_DIR; " + SETTING,

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ..errors import HookError
 from ..host import last
-from ..kernel.files import is_own
+from ..kernel.files import is_own, remove_leftovers, replace_files
 from ..kernel.lean import closing, read_all
 from .daemons import find_daemons
 
@@ -125,7 +125,9 @@ def update(path: str, collected: int, errors: int) -> None:
             metrics.count_failures(int(time.time()))
             daemons = find_daemons()
             text = metrics.text(len(daemons), sum(daemon.sessions for daemon in daemons))
-            _replace(name, text.encode(), place)
+            remove_leftovers(place, name)
+            # Its temporary name has no suffix that node_exporter reads.
+            replace_files(place, {name: text.encode()}, _let_read)
     except OSError as error:
         raise HookError(f"cannot write {path}: {error.strerror}") from None
 
@@ -151,20 +153,10 @@ def _read(name: str, directory: int) -> str:
         return read_all(descriptor, _MAX_SIZE).decode("ascii", "replace")
 
 
-def _replace(name: str, data: bytes, directory: int) -> None:
-    """Replace a file by an atomic rename. Its temporary name has no suffix that node_exporter reads. Raises OSError."""
-    temporary = f".{name}.new"
-    try:
-        os.unlink(temporary, dir_fd=directory)  # of a sweep that was killed
-    except FileNotFoundError:
-        pass
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-    with open(os.open(temporary, flags, 0o600, dir_fd=directory), "wb") as file:
-        file.write(data)
-        os.fchmod(file.fileno(), MODE)
-        file.flush()
-        os.fsync(file.fileno())  # the counters are nowhere else
-    os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+def _let_read(file: int) -> None:
+    """Let everybody read the new file, which is on the disk before it has its name. Raises OSError."""
+    os.fchmod(file, MODE)
+    os.fsync(file)  # the counters are nowhere else
 
 
 def _errors(since: int, now: int) -> list[str]:

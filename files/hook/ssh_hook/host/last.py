@@ -16,10 +16,11 @@ from __future__ import annotations
 import time
 
 from ..errors import HookError, printable
-from ..kernel.files import TEMPORARY_SUFFIX_LENGTH, is_own, replace_files
-from ..kernel.lean import TYPE_CHECKING, closing, fsdecode, fsencode, load_json, os, read_all, stat
+from ..kernel.files import is_own, remove_leftovers, replace_files
+from ..kernel.lean import TYPE_CHECKING, closing, fsdecode, fsencode, os, read_all, stat
 from ..kernel.process import MAX_ID
 from ..log import ERROR, NAMES, one_line
+from ..spec.oci_config import read_config
 from .engine import NO_LOGIN, Engine, login_uid, state_directory, temporary_directory
 
 if TYPE_CHECKING:
@@ -30,10 +31,8 @@ ENDED = ".ended"  # the suffix of the file with what ended SSH before its contai
 ROOT_PLACE = state_directory(0)
 DIRECTORY = "last"
 _VERSION = "ssh_hook 1"
-_LONGEST_WRITE = 60  # seconds
 _MAX_SIZE = 64 << 10  # bytes
 _ENDED_SIZE = 16 << 10  # bytes; always all are written, so that nothing of an earlier error is left
-_MAX_CONFIG = 16 << 20  # bytes
 _ACL = "system.posix_acl_access"
 _ACL_VERSION = 2
 _OWNER, _USER, _GROUP, _MASK, _OTHER = 0x01, 0x02, 0x04, 0x10, 0x20  # tags of acl(5), in the order that they must have
@@ -121,10 +120,8 @@ def _user_of(bundle: str) -> int:
     if login not in (0, NO_LOGIN):
         return login
     try:
-        with closing(os.open(f"{bundle}/config.json", os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)) as descriptor:
-            is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
-            config = load_json(fsdecode(read_all(descriptor, _MAX_CONFIG))) if is_file else {}
-        return _outside_uid(config)
+        with closing(os.open(bundle, os.O_PATH | os.O_DIRECTORY)) as directory:
+            return _outside_uid(read_config(directory, bundle).value)
     except Exception:
         return 0  # there is no such file, or it is none that a runtime would take
 
@@ -146,7 +143,7 @@ def _outside_uid(config: dict[str, Any]) -> int:
 def _replace(place: str, name: str, data: bytes, reader: int) -> None:
     """Write the file `name` below `place`, readable for the user `reader` too unless that is 0. Raises OSError."""
     with closing(_open_directory(place)) as directory:
-        _remove_leftovers(directory, name)
+        remove_leftovers(directory, name)
         replace_files(directory, {name: data}, None if reader == 0 else lambda file: _let_read(file, reader))
 
 
@@ -157,17 +154,6 @@ def _open_directory(place: str) -> int:
         os.fchmod(outer, 0o711)  # earlier versions made it 0700
         _make_directory(DIRECTORY, outer)
         return _open_own(DIRECTORY, outer)
-
-
-def _remove_leftovers(directory: int, name: str) -> None:
-    """Remove unfinished files of writers that were killed."""
-    for other in os.listdir(directory):
-        if other.startswith(f".{name}.") and len(other) == len(f".{name}") + TEMPORARY_SUFFIX_LENGTH:
-            try:
-                if time.time() - os.stat(other, dir_fd=directory, follow_symlinks=False).st_mtime > _LONGEST_WRITE:
-                    os.unlink(other, dir_fd=directory)
-            except FileNotFoundError:
-                pass
 
 
 def _make_directory(path: str, parent: int | None) -> None:

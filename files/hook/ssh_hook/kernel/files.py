@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
+import time
+
 from .lean import TYPE_CHECKING, closing, create_file, os, stat, write_all
 from .ownership import only_user_can_change
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-TEMPORARY_SUFFIX_LENGTH = 17  # characters that the temporary name of a file has after "." and the file's own name
+_SUFFIX_LENGTH = 17  # characters that the temporary name of a file has after "." and the file's own name
+_LONGEST_WRITE = 60  # seconds
 
 
 def is_same(first: os.stat_result, second: os.stat_result) -> bool:
@@ -50,6 +53,17 @@ def replace_files(directory: int, files: Mapping[str, bytes], prepare: Callable[
             except OSError:
                 pass  # it could not be created, or has been renamed
         raise
+
+
+def remove_leftovers(directory: int, name: str) -> None:
+    """Remove what writers that were killed while they replaced the file `name` have left in the open `directory`."""
+    for other in os.listdir(directory):
+        if other.startswith(f".{name}.") and len(other) == len(f".{name}") + _SUFFIX_LENGTH:
+            try:
+                if time.time() - os.stat(other, dir_fd=directory, follow_symlinks=False).st_mtime > _LONGEST_WRITE:
+                    os.unlink(other, dir_fd=directory)
+            except FileNotFoundError:
+                pass
 
 
 def close_all_but(kept: set[int], null: int) -> None:

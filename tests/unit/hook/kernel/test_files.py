@@ -5,11 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import posix
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ssh_hook.kernel.files import TEMPORARY_SUFFIX_LENGTH, replace_files
+from ssh_hook.kernel.files import remove_leftovers, replace_files
 
 OLD = {"a": b"old", "b": b"old too"}
 
@@ -74,8 +75,7 @@ def test_a_file_is_prepared_before_it_has_its_name(directory: int, tmp_path: Pat
 
     replace_files(directory, {"a": b"new"}, prepare)
     ((temporary, data, before),) = seen
-    assert temporary.startswith(".a.")
-    assert len(temporary) == len(".a") + TEMPORARY_SUFFIX_LENGTH
+    assert re.fullmatch(r"\.a\.[0-9a-f]{16}", temporary)
     assert (data, before) == (b"new", b"old")
     assert (tmp_path / "a").stat().st_mode & 0o7777 == 0o640
 
@@ -87,3 +87,21 @@ def test_nothing_is_left_where_one_cannot_be_prepared(directory: int, tmp_path: 
     with pytest.raises(PermissionError):
         replace_files(directory, {"a": b"new"}, refuse)
     assert content(tmp_path) == OLD
+
+
+def test_what_a_killed_writer_left_is_removed(directory: int, tmp_path: Path) -> None:
+    left: list[str] = []
+
+    def note(_file: int) -> None:
+        left.extend({path.name for path in tmp_path.iterdir()} - set(OLD))
+
+    replace_files(directory, {"a": b"new"}, note)
+    others = {f".b.{'0' * 16}", ".a.short", ".a"}  # of another file, or no temporary file at all
+    for name in (*left, *others):
+        (tmp_path / name).touch()
+    remove_leftovers(directory, "a")
+    assert set(left) <= set(content(tmp_path))  # a writer may be at work
+    for name in (*left, *others):
+        os.utime(tmp_path / name, (0, 0))
+    remove_leftovers(directory, "a")
+    assert set(content(tmp_path)) == {*OLD, *others}
