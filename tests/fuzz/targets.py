@@ -31,7 +31,7 @@ from ssh_hook.spec import json_reader
 from ssh_hook.spec.annotations import Annotations
 from ssh_hook.spec.container_paths import PIDFILE
 from ssh_hook.spec.json_reader import Node
-from ssh_hook.spec.oci_config import parse_container
+from ssh_hook.spec.oci_config import Container, parse_config
 from ssh_hook.spec.settings import Settings
 from ssh_hook.spec.state import State
 
@@ -96,7 +96,7 @@ def state(data: bytes) -> None:
 
 def config(data: bytes) -> None:
     """The config.json of a bundle."""
-    it = accepted(parse_container, data, "/bundle")
+    it = accepted(lambda data: Container(parse_config(data, "/bundle"), "/bundle"), data)
     if it is None:
         return
     process = document_of(data)["process"]

@@ -14,12 +14,14 @@ import socket
 import subprocess
 import threading
 from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
 
 from ..errors import HookError, printable
 from ..kernel import syscalls, user_namespaces
 from ..kernel.lean import write_all
+from ..spec.host_list import is_host
 from .daemons import LOOPBACK, Daemon, find_daemons
-from .hosts import HOST, SSH, SUFFIX, expand, launcher
+from .hosts import SSH, SUFFIX, expand, launcher
 
 HERE = "localhost"  # as NODE: this node, whatever it is called
 _TIMEOUT = 10.0  # seconds until the daemon accepts the connection
@@ -50,11 +52,11 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace, _settings: dict[str, str]) -> int:
     """Pass bytes until the daemon hangs up, or become the ssh to NODE that does this there. Raises HookError."""
     job, node = _parse_job(arguments.job, arguments.node)
-    name = _checked(arguments.name, _NAME, "--name", "the name, the id or the pid of a container")
+    name = _checked(arguments.name, _NAME.fullmatch, "--name", "the name, the id or the pid of a container")
     node = None if node is None else node.removesuffix(SUFFIX)
     if job is not None and (node is None or (_TASK.fullmatch(job) and node != HERE)):
         job, node = _locate(job, node)
-    node = _checked(node, HOST, "NODE", "the name of a node")
+    node = _checked(node, is_host, "NODE", "the name of a node")
     if node is not None and not _is_here(node):
         _go_to(node, job, name)
     _pass_bytes(_open(choose(find_daemons(), job, name)))
@@ -71,9 +73,9 @@ def _parse_job(text: str | None, node: str | None) -> tuple[str | None, str | No
     return parts.group(2), node or parts.group(1)
 
 
-def _checked(value: str | None, pattern: re.Pattern[str], what: str, wanted: str) -> str | None:
+def _checked(value: str | None, is_right: Callable[[str], object], what: str, wanted: str) -> str | None:
     """Return `value`; it goes on a command line of the node's shell. Raises HookError."""
-    if value is not None and not pattern.fullmatch(value):
+    if value is not None and not is_right(value):
         raise HookError(f"{what} is '{printable(value)}': give {wanted}")
     return value
 

@@ -22,14 +22,14 @@ from ..kernel.memory import read_memory
 from ..log import WARNING, log
 from ..spec import container_paths as paths
 from ..spec.settings import LAST_PORT
-from .scheduler import JOB_VARIABLES
+from .scheduler import JOB_VARIABLES, job_of_cgroup
 
+CONMON = "conmon"  # the name of podman's monitor beside each container
 LOOPBACK = ("127.0.0.1", "::1")
 _PROC = Path("/proc")
 _PARENT, _START_TIME = 1, 19  # of /proc/PID/stat, after the name
 _MAX_ANCESTORS = 16
 _ID = re.compile(r"(libpod|docker)[-/]([0-9a-f]{64})")
-_SLURM = re.compile(r"/job_([0-9]+)(?:/|$)")
 _ENGINES = {"libpod": "podman", "docker": "docker"}
 _TIMEOUT = 5.0  # seconds, for the memory of all processes of a user
 _SHORTEST = 0.05  # seconds, for that of one process
@@ -219,7 +219,11 @@ def _read_daemon(pid: int, memory: _Memory, since: int) -> Daemon | None:
 
 def _uid(pid: int) -> int:
     """Return the uid of a process, in the caller's user namespace. Raises OSError."""
-    status = (_PROC / str(pid) / "status").read_text(encoding="utf-8", errors="replace")
+    return uid_of((_PROC / str(pid) / "status").read_text(encoding="utf-8", errors="replace"))
+
+
+def uid_of(status: str) -> int:
+    """Return the uid in the content of /proc/PID/status."""
     return int(next(line.split()[1] for line in status.splitlines() if line.startswith("Uid:")))
 
 
@@ -257,11 +261,10 @@ def _describe(daemon: Daemon, parents: dict[int, int], memory: _Memory) -> None:
         if pid <= 1:
             break
         program = _read(pid, "comm").rstrip("\n")
-        if program == "conmon":
-            arguments = memory.read(pid, "cmdline").split("\0")
+        if program == CONMON:
+            identity, daemon.name, _bundle = container_of_conmon(memory.read(pid, "cmdline").split("\0"))
             daemon.engine = "podman"
-            daemon.id = _option(arguments, "-c") or daemon.id
-            daemon.name = _option(arguments, "-n")
+            daemon.id = identity or daemon.id
             environment.append(memory.read(pid, "environ"))
             cgroup += _read(pid, "cgroup")
             break
@@ -282,9 +285,9 @@ def _variables(environment: str) -> dict[str, str]:
 
 def _job(cgroup: str, environments: list[dict[str, str]]) -> str:
     """Return the number of the scheduler's job: from the cgroup, or from the variables of container and engine."""
-    in_cgroup = _SLURM.search(cgroup)
+    in_cgroup = job_of_cgroup(cgroup)
     if in_cgroup:
-        return in_cgroup.group(1)
+        return in_cgroup
     for values in environments:
         for name in JOB_VARIABLES:
             if values.get(name):
@@ -299,6 +302,11 @@ def _task(job: str, environments: list[dict[str, str]]) -> str:
         if array and index and values.get("SLURM_JOB_ID") == job:
             return f"{array}_{index}"
     return ""
+
+
+def container_of_conmon(arguments: list[str]) -> tuple[str, str, str]:
+    """Return id, name and bundle of a container by the command line of its conmon; empty what it does not name."""
+    return _option(arguments, "-c"), _option(arguments, "-n"), _option(arguments, "-b")
 
 
 def _option(arguments: list[str], name: str) -> str:

@@ -11,13 +11,13 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Mapping
 
 from ..errors import HookError, printable
+from ..spec.host_list import is_host
 from ..spec.settings import default_port, parse_port
 
 SUFFIX = ".container"  # of a node's name, for the user's container there by way of the node's own sshd
 SSH = ("ssh", "-T", "-x", "-a", "-oClearAllForwardings=yes", "-oRemoteCommand=none")  # to run ssh_hook on a node
 MAX_HOSTS = 65536
 _MAX_FILE = 1 << 24  # bytes: PBS names a host once for each process of a job
-HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,252}")
 _ITEM = re.compile(r"(?:[^\[\],]|\[[^\[\]]*\])+")  # of a list; commas in brackets do not separate items
 _RANGE = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
 _SLOTS = re.compile(r"([^:]+):([0-9]{1,5})")
@@ -162,7 +162,7 @@ def _expand_item(item: str, where: str, limit: int) -> list[str]:
         choices.append(choice)
     hosts = []
     for host in map("".join, itertools.product(*choices)):
-        if not HOST.fullmatch(host):
+        if not is_host(host):
             raise HookError(f"{where} has '{printable(item)}': that is no name or address of a host")
         hosts.append(host)
     return hosts

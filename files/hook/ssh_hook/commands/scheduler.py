@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The job that the caller is in, by the variables of its scheduler: Slurm, PBS or LSF."""
+"""The job that a process is in: by the variables of its scheduler, Slurm, PBS or LSF, or by its cgroup, Slurm's."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from ..errors import HookError, printable
 from .hosts import expand, read_slots
 
 JOB_VARIABLES = _SLURM, _PBS, _LSF = "SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID"
+_JOB_IN_CGROUP = re.compile(r"/job_([0-9]+)(?:/|$)")
+_STEP_IN_CGROUP = re.compile(r"/job_([0-9]+)/step_([0-9]+)(?:/|$)", re.MULTILINE)
 _COUNTS = re.compile(r"([0-9]{1,9})(?:\(x([0-9]{1,6})\))?")  # of Slurm: "72(x2),36" is 72, 72, 36
 _JOB = re.compile(r"([0-9]{1,18})(?:\[([0-9]{0,9})\]|-([0-9]{1,9}))?(?=\.|$)")
 _INDEX = re.compile(r"[0-9]{1,9}")
@@ -42,6 +44,21 @@ def find_job(environment: Mapping[str, str]) -> Job | None:
         index = environment.get("LSB_JOBINDEX", "")  # 0 outside of arrays
         return Job(_number(environment, _LSF) + (int(index) if _INDEX.fullmatch(index) else 0), _lsf_slots)
     return None
+
+
+def job_of_cgroup(cgroup: str) -> str:
+    """Return the number of Slurm's job in the content of /proc/PID/cgroup; empty where there is none."""
+    found = _JOB_IN_CGROUP.search(cgroup)
+    return "" if found is None else found.group(1)
+
+
+def step_of_cgroup(cgroup: str) -> str:
+    """Return Slurm's step in the content of /proc/PID/cgroup, such as 1234.1; empty without one.
+
+    The steps batch, extern and interactive last as long as the job, and count as none.
+    """
+    found = _STEP_IN_CGROUP.search(cgroup)
+    return "" if found is None else f"{found.group(1)}.{found.group(2)}"
 
 
 def _number(environment: Mapping[str, str], name: str) -> int:

@@ -20,10 +20,12 @@ from typing import Any
 from ..errors import HookError, LateError, printable
 from ..kernel import disposable_process
 from ..kernel.lean import closing, fsdecode, read_all
-from ..kernel.process import Process, all_processes
+from ..kernel.process import all_processes
 from ..log import WARNING, log
 from ..spec.annotations import ENABLED, distance, nearest
-from .daemons import Daemon
+from ..spec.json_reader import read_document
+from ..spec.oci_config import parse_config
+from .daemons import CONMON, Daemon, container_of_conmon, uid_of
 from .hosts import launcher
 
 DEVICE = "ocihooks.org/ssh=on"
@@ -36,7 +38,6 @@ _MAX_ARGUMENTS = 1 << 16  # bytes; what a process calls its arguments can be end
 _MAX_TEXT = 200  # characters of a name
 _MAX_DISTANCE = 2  # letters; com.hooks.mpi.enabled, another hook's, has three others
 _ALIKE = re.compile(r"hooks?.{0,5}ssh")
-_CONMON = b"conmon"
 
 
 class Running:
@@ -129,13 +130,15 @@ def _of_podman(deadline: float, warnings: list[str]) -> Iterator[Running]:
         if time.monotonic() > deadline:
             warnings.append(f"looked at some of your podman's containers alone: {_TIMEOUT:.0f} s are over")
             return
-        options = dict(zip(arguments, arguments[1:]))
+        identity, name, bundle = container_of_conmon(arguments)
+        if not (identity and bundle):
+            continue
         try:
-            config = _read_config(options["-b"])
+            config = _read_config(bundle)
             requests = _requests(config.get("annotations") or {})
             calls_hook = launcher() in _hooks(config)
-            yield Running("podman", options["-c"][:_MAX_TEXT], options["-n"][:_MAX_TEXT], requests, calls_hook)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            yield Running("podman", identity[:_MAX_TEXT], name[:_MAX_TEXT], requests, calls_hook)
+        except (OSError, HookError, KeyError, TypeError, AttributeError):
             continue  # it has ended, or is no container of podman's
     if len(found) > _MOST:
         warnings.append(f"looked at the newest {_MOST} of your podman's {len(found)} containers alone")
@@ -145,31 +148,25 @@ def _monitors() -> Iterator[tuple[int, list[str]]]:
     """Yield start time and command line of each conmon of the caller's."""
     for process in all_processes():
         try:
-            if process.read("comm").strip() == _CONMON and _uid(process) == os.getuid():
+            is_conmon = fsdecode(process.read("comm")).strip() == CONMON
+            if is_conmon and uid_of(fsdecode(process.read("status"))) == os.getuid():
                 with closing(process.open("cmdline", os.O_RDONLY)) as file:
                     yield process.start_time(), fsdecode(read_all(file, _MAX_ARGUMENTS)).split("\0")
         except (OSError, ValueError):
             continue  # it has ended
 
 
-def _uid(process: Process) -> int:
-    return int(next(line.split()[1] for line in process.read("status").splitlines() if line.startswith(b"Uid:")))
-
-
 def _read_config(bundle: str) -> dict[str, Any]:
-    """Return the config.json of a bundle. Raises OSError and ValueError.
+    """Return the config.json of a bundle. Raises OSError and HookError.
 
     A process of an image may call itself conmon, and name any place: a link of its own too, to a device that does
     something when it is opened. So what the name leads to is looked at before it is opened.
     """
     with closing(os.open(f"{bundle}/config.json", os.O_PATH)) as place:
         if not stat.S_ISREG(os.fstat(place).st_mode):
-            raise ValueError
+            raise HookError(f"{bundle}/config.json is not a regular file")
         with closing(os.open(f"/proc/self/fd/{place}", os.O_RDONLY)) as file:
-            config = json.loads(read_all(file, _MAX_CONFIG))
-    if not isinstance(config, dict):
-        raise ValueError
-    return config
+            return parse_config(read_document(file, _MAX_CONFIG, bundle), bundle).value
 
 
 def _hooks(config: dict[str, Any]) -> set[str]:

@@ -83,6 +83,11 @@ def is_name(name: str) -> bool:
     return 0 < len(name) <= _MAX_NAME and _ALPHABET.issuperset(name) and name[0] not in "-."
 
 
+def is_host(name: str) -> bool:
+    """Tell whether `name` can be a host's name or IP address, of IPv6 too, and no option of a command."""
+    return is_name(name.replace(":", "."))
+
+
 def _number(text: str, maximum: int) -> int:
     """Return the number in `text`; -1 where it is not from 1 to `maximum`."""
     is_number = text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS and 1 <= int(text) <= maximum

@@ -106,12 +106,6 @@ def _refuse_unsupported(annotations: Node) -> None:
             )
 
 
-def parse_container(data: bytes, bundle: str) -> Container:
-    """Parse `data`, the config.json of `bundle`, a path. Raises HookError."""
-    where = f"{bundle}/config.json"
-    return Container(Node(parse(data, where), where), bundle)
-
-
 def read_container(bundle_descriptor: int, bundle: str) -> Container:
     """Read config.json in the bundle: an open directory, whose path is `bundle`. Raises HookError."""
     return Container(read_config(bundle_descriptor, bundle), bundle)

@@ -16,7 +16,7 @@ import pytest
 from ssh_hook.confine.scheduling import Scheduling
 from ssh_hook.errors import HookError
 from ssh_hook.kernel import syscalls
-from ssh_hook.spec.oci_config import parse_container
+from ssh_hook.spec.oci_config import Container, parse_config
 
 HOOK = Path(__file__).resolve().parents[4] / "files" / "hook"
 # Takes on what sys.argv[2], a config.json, says, and then runs a program that prints what it has.
@@ -24,8 +24,8 @@ PROGRAM = """
 import os, sys
 sys.path.insert(0, sys.argv[1])
 from ssh_hook.confine.scheduling import Scheduling
-from ssh_hook.spec.oci_config import parse_container
-Scheduling(parse_container(sys.argv[2].encode(), "/b")).apply()
+from ssh_hook.spec.oci_config import Container, parse_config
+Scheduling(Container(parse_config(sys.argv[2].encode(), "/b"), "/b")).apply()
 os.execv("/bin/sh", ["sh", "-c", "cd /proc; cat self/stat; cat self/personality; cat self/numa_maps; sleep 100"])
 """
 IOPRIO_GET = {"x86_64": 252, "aarch64": 31}
@@ -40,7 +40,7 @@ def text(**changes: dict[str, object]) -> str:
 
 
 def scheduling(**changes: dict[str, object]) -> Scheduling:
-    return Scheduling(parse_container(text(**changes).encode(), "/b"))
+    return Scheduling(Container(parse_config(text(**changes).encode(), "/b"), "/b"))
 
 
 class Outcome(SimpleNamespace):

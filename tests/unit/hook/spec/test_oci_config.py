@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from ssh_hook.errors import HookError, printable
 from ssh_hook.kernel.identity import IdMap
 from ssh_hook.spec.container_paths import PIDFILE
-from ssh_hook.spec.oci_config import Container, parse_container, read_container
+from ssh_hook.spec.oci_config import Container, parse_config, read_container
 from ssh_hook.spec.settings import Settings, parse_port
 from ssh_hook.spec.state import State
 
@@ -39,10 +39,14 @@ ENVIRONMENT = {
 }
 
 
+def parsed(data: bytes) -> Container:
+    return Container(parse_config(data, "/bundle"), "/bundle")
+
+
 def container(**annotations: Any) -> Container:
     config = copy.deepcopy(CONFIG)
     config["annotations"].update({f"com.hooks.{name}": value for name, value in annotations.items()})
-    return parse_container(json.dumps(config).encode(), "/bundle")
+    return parsed(json.dumps(config).encode())
 
 
 def test_config_as_a_runtime_writes_it() -> None:
@@ -69,7 +73,7 @@ def test_a_missing_part_is_an_error_and_never_root(path: tuple[str, ...]) -> Non
         parent = parent[name]
     del parent[path[-1]]
     with pytest.raises(HookError, match="is missing"):
-        parse_container(json.dumps(config).encode(), "/bundle")
+        parsed(json.dumps(config).encode())
 
 
 @pytest.mark.parametrize("uid", [-1, 2**32 - 1, 1.5, "0", None, True, []])
@@ -77,7 +81,7 @@ def test_a_uid_of_another_kind_is_an_error(uid: object) -> None:
     config = copy.deepcopy(CONFIG)
     config["process"]["user"]["uid"] = uid
     with pytest.raises(HookError, match="uid"):
-        parse_container(json.dumps(config).encode(), "/bundle")
+        parsed(json.dumps(config).encode())
 
 
 @given(
@@ -88,14 +92,14 @@ def test_a_uid_of_another_kind_is_an_error(uid: object) -> None:
 def test_any_value_anywhere_gives_a_container_or_one_line(value: object) -> None:
     for place in ("process", "root", "annotations"):
         try:
-            parse_container(json.dumps({**CONFIG, place: value}).encode(), "/bundle")
+            parsed(json.dumps({**CONFIG, place: value}).encode())
         except HookError as error:
             assert "\n" not in str(error)
 
 
 def test_an_environment_keeps_its_bytes() -> None:
     data = json.dumps({**CONFIG, "process": {**CONFIG["process"], "env": ["X=@"]}}).encode().replace(b"@", b"\xff")
-    assert os.fsencode(parse_container(data, "/bundle").environment["X"]) == b"\xff"
+    assert os.fsencode(parsed(data).environment["X"]) == b"\xff"
 
 
 @pytest.mark.parametrize(

@@ -2,35 +2,27 @@
 """The step of a Slurm job in which a command runs. When its tasks have ended, Slurm kills all processes of its cgroup.
 
 So a supervisor that is to stay needs a task that stays: the command that has started it. A user cannot leave the
-cgroup. The steps batch, extern and interactive last as long as the job.
+cgroup.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import signal
 
 from ...kernel.lean import fsdecode
 from ...kernel.process import Process
-
-_STEP = re.compile(r"/job_([0-9]+)/step_([0-9]+)(?:/|$)", re.MULTILINE)
+from ..scheduler import step_of_cgroup
 
 
 def foreign_step(process: Process) -> str:
     """Return the step that the caller is in, such as 1234.1; empty without one, or where `process` is in it too."""
     try:
         with open("/proc/self/cgroup", encoding="utf-8", errors="replace") as file:
-            own = step_of(file.read())
-        return "" if own == step_of(fsdecode(process.read("cgroup"))) else own
+            own = step_of_cgroup(file.read())
+        return "" if own == step_of_cgroup(fsdecode(process.read("cgroup"))) else own
     except OSError:
         return ""  # the process has ended
-
-
-def step_of(cgroup: str) -> str:
-    """Return the step in the content of /proc/PID/cgroup; empty where there is none that ends before its job."""
-    found = _STEP.search(cgroup)
-    return "" if found is None else f"{found.group(1)}.{found.group(2)}"
 
 
 def stay_with(supervisor: int, step: str) -> int:

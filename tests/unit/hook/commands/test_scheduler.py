@@ -1,9 +1,9 @@
-"""In which step of a Slurm job a process is, by its cgroups."""
+"""In which job and step of Slurm's a process is, by its cgroups."""
 
 from __future__ import annotations
 
 import pytest
-from ssh_hook.commands.attach.job_step import step_of
+from ssh_hook.commands.scheduler import step_of_cgroup
 
 
 @pytest.mark.parametrize(
@@ -21,4 +21,4 @@ from ssh_hook.commands.attach.job_step import step_of
     ],
 )
 def test_steps(cgroup: str, step: str) -> None:
-    assert step_of(cgroup) == step
+    assert step_of_cgroup(cgroup) == step
