@@ -61,8 +61,8 @@ def json_files(values: Mapping[str, Any]) -> list[str]:
 
 def critical_paths(values: Mapping[str, Any]) -> list[str]:
     """Return those of `ssh_hook__own_paths` of the role ssh_hook that the node cannot know without being told."""
-    own = [f"{values['ssh_hook_prefix']}/{name}" for name in ("libexec/ssh_hook", "bin/ssh_hook")]
-    return [*own, values["ssh_hook_passwd_file"], values["ssh_hook_dropbear_dir"], *engine_files(values)]
+    launcher = f"{values['ssh_hook_prefix']}/bin/ssh_hook"
+    return [launcher, values["ssh_hook_passwd_file"], values["ssh_hook_dropbear_dir"], *engine_files(values)]
 
 
 def question(values: Mapping[str, Any], purpose: str, *, with_dropbear: bool) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 # Copyright (c) ocihooks.ssh contributors
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Install the hook on a node: its Python package, the scripts beside it, and the launcher that names the package.
+"""Install the hook on a node: its Python package, and the launcher that names it.
 
 Each content of the package has a directory of its own, <prefix>/lib/ssh_hook-<digest>, and the launcher names one of
 them: a container that starts during an upgrade takes all modules from the old one or all from the new one.
@@ -33,7 +33,6 @@ RECORDS = "/var/lib/ocihooks-ssh"
 MOUNT_POINT = "/opt/oci-hooks/ssh"
 PACKAGE_FOLDER = "package/"  # in the names of `Sources`
 _SOURCE_SUFFIXES = (".py", ".sh")  # of the package's files: its modules, and what it puts into containers
-SCRIPT_FOLDER = "libexec/"
 COMPLETION = "completion"
 SECONDS = 120  # for the interpreter to compile the package, or to run the launcher once
 CACHE_TAG = "import sys; print(sys.implementation.cache_tag)"
@@ -96,7 +95,7 @@ class Hook(NamedTuple):
         prefix: directory of the installation
         python: the interpreter that runs the hook
         settings: what the launcher gives the hook, in this order
-        digests: path of each file, below PACKAGE_FOLDER or SCRIPT_FOLDER, or COMPLETION -> its SHA-256
+        digests: path of each file below PACKAGE_FOLDER, or COMPLETION -> its SHA-256
     """
 
     prefix: str
@@ -115,11 +114,6 @@ class Hook(NamedTuple):
         return f"{self.prefix}/share/bash-completion/completions/ssh_hook"
 
     @property
-    def libexec(self) -> str:
-        """Return the directory of the scripts."""
-        return f"{self.prefix}/libexec/ssh_hook"
-
-    @property
     def directory(self) -> str:
         """Return the directory of this version of the package."""
         return f"{self.prefix}/lib/ssh_hook-{_bytecode.digest(below(self.digests, PACKAGE_FOLDER))[:12]}"
@@ -129,7 +123,7 @@ class Change(NamedTuple):
     """What differed on a node.
 
     Attributes:
-        files: paths of files and directories of the package and the scripts that were written or removed
+        files: paths of files and directories of the package that were written or removed
         launcher: text of the launcher before and after, or None if it was right
         removed: directories of old versions
     """
@@ -297,16 +291,11 @@ def install(hook: Hook, texts: Mapping[str, str] | None, check: bool) -> Change:
     """
     refuse_others(hook)
     package = os.path.join(hook.directory, _bytecode.PACKAGE)
-    changed: list[str] = []
-    stale_trees = []
-    for top, folder in ((package, PACKAGE_FOLDER), (hook.libexec, SCRIPT_FOLDER)):
-        digests = below(hook.digests, folder)
-        wrong, stale, superfluous = compare_tree(top, digests, set())
-        changed += [*wrong, *(os.path.join(top, name) for name in stale), *superfluous]
-        if wrong or stale or superfluous:
-            stale_trees.append((top, folder, wrong, stale, superfluous))
+    wrong, stale, superfluous = compare_tree(package, below(hook.digests, PACKAGE_FOLDER), set())
+    changed = [*wrong, *(os.path.join(package, name) for name in stale), *superfluous]
+    is_whole = not changed
     tree = os.path.join(hook.directory, cache_tag(hook.python) or "unknown")
-    is_current = is_compiled(tree) and not any(folder == PACKAGE_FOLDER for _top, folder, *_rest in stale_trees)
+    is_current = is_whole and is_compiled(tree)
     if not is_current:
         changed.append(tree)
     is_completed = COMPLETION not in hook.digests or is_file(hook.completion, hook.digests[COMPLETION])
@@ -315,10 +304,10 @@ def install(hook: Hook, texts: Mapping[str, str] | None, check: bool) -> Change:
     if changed and not check and texts is None:
         raise SourcesMissing
     if not check and texts is not None:
-        for top, folder, wrong, stale, superfluous in stale_trees:
-            _files.make_missing(os.path.dirname(top))
-            contents = {name: text.encode() for name, text in below(texts, folder).items()}
-            write_tree(top, contents, wrong, stale, superfluous)
+        if not is_whole:
+            _files.make_missing(hook.directory)
+            contents = {name: text.encode() for name, text in below(texts, PACKAGE_FOLDER).items()}
+            write_tree(package, contents, wrong, stale, superfluous)
         if not is_current:
             tag, files = compiled(hook.python, below(texts, PACKAGE_FOLDER), hook.directory)
             tree = os.path.join(hook.directory, tag)
@@ -393,7 +382,7 @@ def install_launcher(hook: Hook, check: bool) -> tuple[str, str] | None:
 
 
 def uninstall(prefix: str, check: bool) -> list[str]:
-    """Remove the launcher first, then all versions, the scripts and the records of daemons. Return what was there.
+    """Remove the launcher first, then all versions and the records of daemons. Return what was there.
 
     Raises:
         NotInstalled: the launcher is another program.
@@ -401,5 +390,5 @@ def uninstall(prefix: str, check: bool) -> list[str]:
     """
     own = Hook(prefix, "", {}, {})
     refuse_others(own)
-    paths = [own.launcher, own.libexec, own.completion, *versions(prefix), RECORDS]
+    paths = [own.launcher, own.completion, *versions(prefix), RECORDS]
     return [path for path in paths if _files.remove(path, check)]

@@ -22,7 +22,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from . import _docker, _dropbear, _files, _hook_package, _image, _loader, _nobody, _passwd_file, _secure_path, _timers
+from . import _docker, _dropbear, _files, _hook_package, _image, _loader, _nobody, _secure_path, _timers
+from ._keys import name_service
 
 ENGINES = ("podman", "crun", "runc", "sarus")
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -384,9 +385,10 @@ def is_outdated(passwd_file: str) -> bool:
     if not os.path.isfile(passwd_file):
         return True
     try:
-        accounts = _passwd_file.entries(_passwd_file.list_accounts(GETENT_SECONDS))
-        return _passwd_file.update(passwd_file, accounts, check=True) is not None
-    except (_passwd_file.NotRefreshed, OSError):
+        accounts = name_service.entries(name_service.list_accounts(GETENT_SECONDS))
+        content = name_service.new_content(passwd_file, _files.read(passwd_file), accounts)
+        return _files.update(passwd_file, content, check=True)
+    except (name_service.NotRefreshed, OSError):
         return True
 
 
@@ -481,7 +483,7 @@ def surroundings(question: dict[str, Any], engines: bool) -> list[str]:
         engines: whether the node has a container engine
     """
     hook = _hook_package.Hook(question["prefix"], question["python"], {}, {})
-    made = (hook.directory, hook.libexec, hook.completion, _hook_package.MOUNT_POINT)
+    made = (hook.directory, hook.completion, _hook_package.MOUNT_POINT)
     places = [*written(question, engines), *map(os.path.dirname, made)]
     if engines:
         places += [*map(os.path.dirname, question["files"]), *filter(None, [question["metrics_dir"]])]

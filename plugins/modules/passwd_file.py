@@ -87,8 +87,8 @@ without_home:
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.ocihooks.ssh.plugins.module_utils import _diff, _files, _passwd_file
-from ansible_collections.ocihooks.ssh.plugins.module_utils._keys import passwd
+from ansible_collections.ocihooks.ssh.plugins.module_utils import _diff, _files
+from ansible_collections.ocihooks.ssh.plugins.module_utils._keys import name_service, passwd
 
 
 def names_of(data: bytes) -> dict[str, str]:
@@ -132,14 +132,14 @@ def main() -> None:
     path, state, users = (module.params[name] for name in ("path", "state", "users"))
     if state == "provided":
         path = os.path.realpath(path)  # a site's own file may be behind a link
-    elif os.path.realpath(path) == _passwd_file.NODES_FILE:
+    elif os.path.realpath(path) == name_service.NODES_FILE:
         module.fail_json(msg=f"{path} is the node's own passwd file, which is never replaced or removed: name another")
     elif os.path.isdir(path):
         module.fail_json(msg=f"{path} is a directory: name a file")
     try:
         if state == "absent":
             module.exit_json(changed=_files.remove(path, module.check_mode))
-        accounts = {} if state == "provided" else _passwd_file.entries(_passwd_file.list_accounts())
+        accounts = {} if state == "provided" else name_service.entries(name_service.list_accounts())
         known = _files.read(path) if state == "provided" else b"\n".join(accounts.values())
         found = names_of(known) if users else {}
         base_dir = module.params["base_dir"]
@@ -151,15 +151,17 @@ def main() -> None:
         if state == "provided":
             module.exit_json(changed=False, users=len(known.splitlines()), **told)
         made = _files.make_missing(os.path.dirname(path), module.check_mode)
-        change = _passwd_file.update(path, accounts, module.check_mode)
-    except _passwd_file.NotRefreshed as error:
+        old = _files.read(path)
+        content = name_service.new_content(path, old, accounts)
+        changed = _files.update(path, content, check=module.check_mode)
+    except name_service.NotRefreshed as error:
         module.fail_json(msg=str(error))
     except OSError as error:
         module.fail_json(msg=f"{error.filename or path} cannot be refreshed: {error.strerror}")
-    if change is None:
+    if not changed:
         module.exit_json(changed=made, users=len(_files.read(path).splitlines()), **told)
     module.exit_json(
-        changed=True, users=len(accounts), diff=difference(path, *map(_passwd_file.entries, change)), **told
+        changed=True, users=len(accounts), diff=difference(path, name_service.entries(old), accounts), **told
     )
 
 

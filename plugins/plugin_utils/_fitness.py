@@ -224,8 +224,7 @@ def _timer_remarks(host: str, variables: Mapping[str, Any], node: Mapping[str, A
     prefix, passwd_file = variables["ssh_hook_prefix"], variables["ssh_hook_passwd_file"]
     commands = []
     if variables["ssh_hook_passwd_source"] == "getent":
-        script = f"{prefix}/libexec/ssh_hook/refresh_passwd.py"
-        commands.append(f"'{variables['ssh_hook_python']} -I -S {script} {passwd_file}'")
+        commands.append(f"'{prefix}/bin/ssh_hook refresh-passwd {passwd_file}'")
     if not is_client(variables, node):
         commands.append(f"'{prefix}/bin/ssh_hook sweep'")
     if commands and not node["systemd"]:

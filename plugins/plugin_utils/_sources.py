@@ -12,17 +12,13 @@ from ansible_collections.ocihooks.ssh.plugins.module_utils import _bytecode, _ho
 
 COLLECTION = Path(__file__).parents[2]
 HOOK = COLLECTION / "files" / "hook" / "ssh_hook"
-_UTILS = COLLECTION / "plugins" / "module_utils"
-_ROLE_FILES = COLLECTION / "roles" / "ssh_hook" / "files"
+_COMPLETION = COLLECTION / "roles" / "ssh_hook" / "files" / "completion.bash"
 
 
 def hook_sources() -> dict[str, str]:
-    """Return the texts of the hook's package and of the scripts beside it, by their names in `_hook_package.Hook`."""
-    scripts = {_hook_package.SCRIPT_FOLDER + name: _UTILS / name for name in ("_files.py", "_passwd_file.py")}
-    scripts[f"{_hook_package.SCRIPT_FOLDER}refresh_passwd.py"] = _ROLE_FILES / "refresh_passwd.py"
-    scripts[_hook_package.COMPLETION] = _ROLE_FILES / "completion.bash"
-    texts = {name: path.read_text(encoding="utf-8") for name, path in scripts.items()}
-    return dict(sorted({**_hook_package.package_sources(HOOK), **texts}.items()))
+    """Return the texts of the hook's package and of its completion, by their names in `_hook_package.Hook`."""
+    completion = {_hook_package.COMPLETION: _COMPLETION.read_text(encoding="utf-8")}
+    return dict(sorted({**_hook_package.package_sources(HOOK), **completion}.items()))
 
 
 # Read when a plugin is loaded, in the process that the workers of all hosts are forked from.

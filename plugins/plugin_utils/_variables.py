@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
-from ansible_collections.ocihooks.ssh.plugins.module_utils._passwd_file import NODES_FILE
+from ansible_collections.ocihooks.ssh.plugins.module_utils._keys.name_service import NODES_FILE
 
 PLAYBOOKS = (
     "ssh_hook_hosts",

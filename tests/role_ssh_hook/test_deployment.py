@@ -687,7 +687,6 @@ def test_a_daemon_of_ours_is_no_other_service_but_stops_removal() -> None:
 TAMPERED = (
     PREFIX / "dropbear/bin/dropbearmulti",
     PREFIX / "dropbear/bin/sftp-server",
-    PREFIX / "libexec/ssh_hook/refresh_passwd.py",
     LAUNCHER,
     PASSWD,
     HOOK_JSON,
@@ -887,8 +886,7 @@ def test_a_json_that_engines_would_not_read_never_replaces_the_old_one() -> None
 
 def refresh() -> subprocess.CompletedProcess[str]:
     """What the timer runs."""
-    script = PREFIX / "libexec/ssh_hook/refresh_passwd.py"
-    return subprocess.run(["/usr/bin/python3", "-IS", script, PASSWD], capture_output=True, text=True, check=False)
+    return subprocess.run([LAUNCHER, "refresh-passwd", PASSWD], capture_output=True, text=True, check=False)
 
 
 def test_a_name_service_that_lost_its_users_never_empties_the_passwd_file() -> None:

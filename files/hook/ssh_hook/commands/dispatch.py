@@ -25,6 +25,7 @@ SUMMARIES = {
     "attach": "bring SSH into a container of yours that runs already",
     "detach": "end what attach has started",
     "sweep": "end and remove what killed container runtimes left",
+    "refresh-passwd": "write a passwd file from the name service",
 }
 _IN_FOLDERS = {"attach": "attach.attach", "detach": "attach.detach"}  # the others' modules are beside this one
 

@@ -67,7 +67,6 @@ def listing(directory: Path) -> dict[str, tuple[int, int, bytes]]:
 
 SOURCES = {
     **{f"package/{name}": text for name, text in PACKAGE.items()},
-    "libexec/refresh_passwd.py": "# the script\n",
     "completion": "# the completion\n",
 }
 
@@ -117,16 +116,16 @@ def test_nothing_is_changed_until_the_sources_are_at_hand(hook: hook_package.Hoo
         hook_package.install(hook, None, check=False)
     assert not Path(hook.prefix).exists()
     assert installed(hook)
-    script = Path(hook.libexec, "refresh_passwd.py")
-    script.write_text("# another\n", encoding="utf-8")
+    folder = Path(hook.directory, "ssh_hook/spec")
+    before = listing(folder)
+    (folder / "settings.py").write_text("# another\n", encoding="utf-8")
     Path(hook.completion).chmod(0o666)
     Path(hook.completion).with_name("of_another").touch()
-    Path(hook.libexec, "planted.py").touch()
+    (folder / "planted.py").touch()
     with pytest.raises(hook_package.SourcesMissing):
         hook_package.install(hook, None, check=False)
     assert installed(hook)
-    assert [path.name for path in script.parent.iterdir()] == [script.name]
-    assert script.read_text(encoding="utf-8") == "# the script\n"
+    assert listing(folder) == before
     assert Path(hook.completion).stat().st_mode == 0o100644
     assert Path(hook.completion).with_name("of_another").exists()
 
@@ -203,7 +202,7 @@ def test_old_versions_are_removed_but_the_previous_one(hook: hook_package.Hook) 
 def test_removal_leaves_nothing_and_is_idempotent(tmp_path: Path, hook: hook_package.Hook) -> None:
     installed(hook)
     (tmp_path / "records").mkdir()
-    expected = [hook.libexec, hook.completion, hook.directory, str(tmp_path / "records")]
+    expected = [hook.completion, hook.directory, str(tmp_path / "records")]
     assert hook_package.uninstall(hook.prefix, check=True) == expected
     assert hook_package.uninstall(hook.prefix, check=False) == expected
     assert hook_package.uninstall(hook.prefix, check=False) == []
@@ -248,7 +247,7 @@ def test_settings_are_found_only_of_a_hook_that_is_whole(tmp_path: Path, monkeyp
         lambda: launcher.chmod(0o775),
         launcher.unlink,
         lambda: (Path(hook.directory) / "ssh_hook/cli.py").write_text("", encoding="utf-8"),
-        lambda: os.chown(hook.libexec, 4711, 4711),
+        lambda: os.chown(hook.directory, 4711, 4711),
     ):
         harm()
         assert hook_package.found_settings(unset) is None

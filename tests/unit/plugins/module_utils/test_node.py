@@ -485,10 +485,10 @@ def test_a_passwd_file_is_outdated_unless_it_is_what_the_name_service_lists(
 ) -> None:
     monkeypatch.setattr(node._files, "ROOT", (os.getuid(), os.getgid()))
     listing = b"root:x:0:0:root:/root:/bin/sh\n"
-    monkeypatch.setattr(node._passwd_file, "list_accounts", lambda *_seconds: listing)
+    monkeypatch.setattr(node.name_service, "list_accounts", lambda *_seconds: listing)
     file = tmp_path / "passwd"
     assert node.is_outdated(str(file)) is True
-    assert node._passwd_file.refresh(str(file), check=False) is not None
+    node._files.update(str(file), listing)
     assert node.is_outdated(str(file)) is False
     file.chmod(0o666)
     assert node.is_outdated(str(file)) is True

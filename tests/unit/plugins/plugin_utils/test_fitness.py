@@ -272,10 +272,10 @@ def test_an_image_without_devices_is_refused_by_one_sentence() -> None:
 
 def test_a_node_without_systemd_is_told_what_its_timers_would_run() -> None:
     own: dict[str, Any] = {**VARIABLES, "ssh_hook_passwd_source": "getent"}
-    refresh = "/opt/libexec/ssh_hook/refresh_passwd.py /opt/passwd'"
+    refresh = "'/opt/bin/ssh_hook refresh-passwd /opt/passwd'"
     (said,) = fitness.remarks("n1", own, node(systemd=False))
     assert said.startswith("There is no systemd on n1, so no timer: have root run '")
     assert f"{refresh} and '/opt/bin/ssh_hook sweep' every 15 minutes, by cron." in said
     (said,) = fitness.remarks("n1", {**own, "ssh_hook_passwd_source": "file"}, node(systemd=False))
-    assert "refresh_passwd" not in said
+    assert "refresh-passwd" not in said
     assert fitness.remarks("n1", own, NODE) == []

@@ -1,10 +1,10 @@
 # Copyright (c) ocihooks.ssh contributors
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Write a passwd file from the node's name service, for the module passwd_file and for the timer's script on the node.
+"""The accounts of the node's name service, for a passwd file: by the module passwd_file, and by refresh-passwd.
 
-The file gets what `getent passwd` lists, without password hashes, owned by root, mode 0644, replaced atomically and
-only when it differs. A name service that cannot be reached never empties it: see accepted().
+The file gets what `getent passwd` lists, without password hashes. A name service that cannot be reached never empties
+it: see accepted().
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-
-from . import _files
 
 NODES_FILE = "/etc/passwd"  # which is never written
 GETENT_SECONDS = 120
@@ -85,19 +83,11 @@ def accepted(new: dict[bytes, bytes], old: dict[bytes, bytes], path: str) -> Non
         )
 
 
-def refresh(path: str, check: bool) -> tuple[bytes, bytes] | None:
-    """Ask the name service, and update the file. Return its content before and after, or None if it was right.
+def new_content(path: str, old: bytes, accounts: dict[bytes, bytes]) -> bytes:
+    """Return what the file `path` with the content `old` is to have, by these accounts, name -> line.
 
     Raises:
         NotRefreshed: it has to be left as it is.
-        OSError: it cannot be written.
     """
-    return update(path, entries(list_accounts()), check)
-
-
-def update(path: str, accounts: dict[bytes, bytes], check: bool) -> tuple[bytes, bytes] | None:
-    """Update the file to these accounts, name -> line. Return and raise as `refresh` does."""
-    old = _files.read(path)
     accepted(accounts, entries(old), path)
-    content = b"".join(line + b"\n" for line in accounts.values())
-    return (old, content) if _files.update(path, content, check=check) else None
+    return b"".join(line + b"\n" for line in accounts.values())

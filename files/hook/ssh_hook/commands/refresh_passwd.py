@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""``ssh_hook refresh-passwd``: bring the hook's passwd file to what the node's name service lists. A timer runs it."""
+
+from __future__ import annotations
+
+import os
+import stat
+from argparse import ArgumentParser, Namespace
+
+from ..errors import HookError
+from ..kernel.files import replace_files
+from ..kernel.lean import closing
+from ..keys import name_service
+
+DESCRIPTION = "Write what 'getent passwd' lists into FILE, and print whether that was changed."
+EXAMPLE = "ssh_hook refresh-passwd /opt/oci-hooks/etc/passwd"
+_MODE = 0o644
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    parser.add_argument("file", metavar="FILE", help="the file, in the format of /etc/passwd, which is never written")
+
+
+def run(arguments: Namespace, _settings: dict[str, str]) -> int:
+    """Refresh the file; return 0. Raises HookError where it has to be left as it is."""
+    path: str = arguments.file
+    if os.path.realpath(path) == name_service.NODES_FILE:
+        raise HookError(f"{path} is the node's own passwd file, which is never replaced: name another")
+    try:
+        print("changed" if _refresh(path) else "unchanged")
+    except name_service.NotRefreshed as error:
+        raise HookError(str(error)) from None
+    except OSError as error:
+        raise HookError(f"{path} cannot be refreshed: {error.strerror}") from None
+    return 0
+
+
+def _refresh(path: str) -> bool:
+    """Replace the file unless it is right; tell whether it was replaced. Raises NotRefreshed and OSError."""
+    accounts = name_service.entries(name_service.list_accounts())
+    directory, name = os.path.split(path)
+    with closing(os.open(directory or ".", os.O_RDONLY | os.O_DIRECTORY)) as place:
+        old, is_public = _read(name, place)
+        content = name_service.new_content(path, old, accounts)
+        if is_public and content == old:
+            return False
+        replace_files(place, {name: content}, _publish)
+    return True
+
+
+def _read(name: str, directory: int) -> tuple[bytes, bool]:
+    """Return the content of the file, and whether its owner and mode are as they should be; nothing of no file."""
+    try:
+        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory)
+    except OSError:
+        return b"", False
+    with open(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        data = file.read() if stat.S_ISREG(status.st_mode) else b""
+    is_public = (status.st_mode, status.st_uid, status.st_gid) == (stat.S_IFREG | _MODE, os.geteuid(), os.getegid())
+    return data, is_public
+
+
+def _publish(file: int) -> None:
+    """Let everybody read the new file, which is on the disk before it has its name. Raises OSError."""
+    os.fchown(file, os.geteuid(), os.getegid())  # first: then nobody can change the mode back
+    os.fchmod(file, _MODE)
+    os.fsync(file)

@@ -1,0 +1,1 @@
+../../../files/hook/ssh_hook/keys/name_service.py

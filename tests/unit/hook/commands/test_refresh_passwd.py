@@ -1,0 +1,79 @@
+"""The passwd file that is written from the name service, by the command that the timer runs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+import pytest
+from ssh_hook.commands import refresh_passwd
+from ssh_hook.errors import HookError
+from ssh_hook.keys import name_service
+
+HOOK = Path(__file__).resolve().parents[4] / "files" / "hook"
+PROGRAM = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from ssh_hook.cli import main
+sys.exit(main(sys.argv[2:], {}))
+"""
+
+Captured = pytest.CaptureFixture[str]
+
+
+def test_a_file_is_written_where_it_differs_and_only_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    monkeypatch.setattr(name_service, "list_accounts", lambda: b"root:secret:0:0::/root:/bin/sh\n")
+    path = tmp_path / "passwd"
+
+    def refresh() -> str:
+        assert refresh_passwd.run(Namespace(file=str(path)), {}) == 0
+        return capsys.readouterr().out
+
+    assert refresh() == "changed\n"
+    assert path.read_bytes() == b"root:x:0:0::/root:/bin/sh\n"
+    written = path.stat()
+    assert refresh() == "unchanged\n"
+    assert path.stat() == written
+    path.chmod(0o600)
+    assert refresh() == "changed\n"
+    assert path.stat().st_mode == 0o100644
+    path.rename(tmp_path / "elsewhere")
+    path.symlink_to("elsewhere")
+    assert refresh() == "changed\n"
+    assert not path.is_symlink()
+    assert {file.name for file in tmp_path.iterdir()} == {"passwd", "elsewhere"}
+
+
+def test_a_broken_name_service_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(name_service, "list_accounts", lambda: b"daemon:x:1:1::/:/bin/sh\n")
+    path = tmp_path / "passwd"
+    path.write_text("root:x:0:0::/root:/bin/sh\n", encoding="ascii")
+    with pytest.raises(HookError, match=f"does not list root, so {path} stays as it is"):
+        refresh_passwd.run(Namespace(file=str(path)), {})
+    assert path.read_text(encoding="ascii") == "root:x:0:0::/root:/bin/sh\n"
+
+
+def test_the_nodes_own_file_is_never_written(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("/etc/passwd")
+    for path in ("/etc/passwd", "/etc/../etc/passwd", str(tmp_path / "link")):
+        with pytest.raises(HookError, match="the node's own passwd file, which is never replaced"):
+            refresh_passwd.run(Namespace(file=path), {})
+
+
+def test_it_says_what_it_did_in_one_line(tmp_path: Path) -> None:
+    """As a timer runs it, without Ansible and without the site's Python packages."""
+    missing = tmp_path / "missing/passwd"
+    command = [sys.executable, "-I", "-S", "-B", "-c", PROGRAM, HOOK, "refresh-passwd"]
+    answer = subprocess.run([*command, missing], capture_output=True, text=True, check=False)
+    assert answer.returncode == 1
+    assert answer.stderr.endswith(f": {missing} cannot be refreshed: No such file or directory\n")
+    assert answer.stderr.count("\n") == 1
+    for said in ("changed\n", "unchanged\n"):
+        answer = subprocess.run([*command, tmp_path / "passwd"], capture_output=True, text=True, check=False)
+        assert (answer.returncode, answer.stdout, answer.stderr) == (0, said, "")
+    assert (tmp_path / "passwd").stat().st_uid == os.geteuid()
