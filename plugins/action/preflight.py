@@ -15,12 +15,12 @@ from ansible.plugins.loader import module_loader
 from ansible.utils.vars import load_extra_vars
 from ansible_collections.ocihooks.ssh.plugins.plugin_utils import _fitness, _interpreter, _sources, _variables
 from ansible_collections.ocihooks.ssh.plugins.plugin_utils._answers import is_node, unexpected
+from ansible_collections.ocihooks.ssh.plugins.plugin_utils._engine_paths import EnginePaths, engine_paths
 from ansible_collections.ocihooks.ssh.plugins.plugin_utils._node_action import NodeAction
 from ansible_collections.ocihooks.ssh.plugins.plugin_utils._text import printable
 
 _ROLES = Path(__file__).parents[2] / "roles"
 LOGIN_NODES = "login_nodes"  # a group
-_CDI_FILE = "/etc/cdi/ocihooks-ssh.json"
 
 
 def role_options(role: str) -> dict[str, dict[str, Any]]:
@@ -43,29 +43,13 @@ ONCE += [*_variables.LISTS, "ssh_hook_report_dir"]
 LISTS = [*(name for name, option in OPTIONS.items() if option["type"] == "list"), *_variables.LISTS]
 
 
-def engine_files(values: Mapping[str, Any]) -> dict[str, str]:
-    """Return path and mode of the engines' files that the site wants: `ssh_hook__engine_files` of the role ssh_hook."""
-    files = dict.fromkeys(json_files(values) + [_CDI_FILE] * values["ssh_hook_cdi"], "0644")
-    if values["ssh_hook_enroot_hooks_dir"]:
-        files[f"{values['ssh_hook_enroot_hooks_dir']}/zz-ocihooks-ssh.sh"] = "0755"
-    if values["ssh_hook_podman_hpc_modules_dir"]:
-        files[f"{values['ssh_hook_podman_hpc_modules_dir']}/ocihooks-ssh.yaml"] = "0644"
-    return files
-
-
-def json_files(values: Mapping[str, Any]) -> list[str]:
-    """Return the paths of the hook JSON."""
-    directories = dict.fromkeys(values["ssh_hook_hooks_dirs"])
-    return [f"{directory}/{values['ssh_hook_json_name']}" for directory in directories]
-
-
-def critical_paths(values: Mapping[str, Any]) -> list[str]:
+def critical_paths(values: Mapping[str, Any], paths: EnginePaths) -> list[str]:
     """Return those of `ssh_hook__own_paths` of the role ssh_hook that the node cannot know without being told."""
     launcher = f"{values['ssh_hook_prefix']}/bin/ssh_hook"
-    return [launcher, values["ssh_hook_passwd_file"], values["ssh_hook_dropbear_dir"], *engine_files(values)]
+    return [launcher, values["ssh_hook_passwd_file"], values["ssh_hook_dropbear_dir"], *paths.wanted]
 
 
-def question(values: Mapping[str, Any], purpose: str, *, with_dropbear: bool) -> dict[str, Any]:
+def question(values: Mapping[str, Any], paths: EnginePaths, purpose: str, *, with_dropbear: bool) -> dict[str, Any]:
     """Return the arguments of the module node_facts."""
     is_removal, versions = purpose == "remove", wanted_versions(values)
     passwd_file, asks_names = values["ssh_hook_passwd_file"], values["ssh_hook_passwd_source"] == "getent"
@@ -82,17 +66,17 @@ def question(values: Mapping[str, Any], purpose: str, *, with_dropbear: bool) ->
             values["ssh_hook_base_dir"],
             *(values[name] for name in _fitness.OPTIONAL_DIRECTORIES if values[name]),
         ],
-        "json_files": json_files(values),
-        "files": engine_files(values),
+        "json_files": paths.hooks,
+        "files": paths.wanted,
         "hook_digests": {} if is_removal else _sources.DIGESTS,
         "dropbear_versions": {
             source: versions[variable] for source, variable in PROGRAMS.items() if with_dropbear and purpose == "deploy"
         },
-        "critical": critical_paths(values) if purpose == "deploy" else [],
+        "critical": critical_paths(values, paths) if purpose == "deploy" else [],
         "provided": [values["ssh_hook_python"], *[passwd_file] * (not asks_names)],
         "metrics_dir": values["ssh_hook_metrics_dir"],
-        "unwanted": [] if values["ssh_hook_cdi"] else [_CDI_FILE],
-        "docker_json": _fitness.DOCKER_JSON,
+        "unwanted": [] if values["ssh_hook_cdi"] else [paths.cdi],
+        "docker_json": paths.docker,
         "firewalld_zone": values["ssh_hook_firewalld_zone"],
     }
 
@@ -144,9 +128,10 @@ class ActionModule(NodeAction):
         if purpose == "users":
             users = list(map(str, values.get("ssh_hook_users", [])))
             return {**result, **self._key_users(users, self._task.args["node_values"], variables)}
+        paths = engine_paths(values)
         answer = self._execute_module(
             module_name="ocihooks.ssh.node_facts",
-            module_args=question(values, purpose, with_dropbear=bool(with_dropbear)),
+            module_args=question(values, paths, purpose, with_dropbear=bool(with_dropbear)),
             task_vars=task_vars,
         )
         node: Any = answer.get("node")
@@ -165,6 +150,7 @@ class ActionModule(NodeAction):
             **result,
             "warnings": remarks if purpose == "deploy" else [],
             "node": node,
+            "paths": {**paths._asdict(), "wanted": list(paths.wanted)},
             "node_values": {name: values[variable] for name, variable in _variables.FOR_KEYS.items()},
             "client_only": _fitness.is_client(values, node),
             "missing_packages": _fitness.missing_packages(values, node),

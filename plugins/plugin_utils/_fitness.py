@@ -11,10 +11,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ansible_collections.ocihooks.ssh.plugins.module_utils._build.recipes import ZIG_TARGETS
+from ansible_collections.ocihooks.ssh.plugins.plugin_utils._engine_paths import DOCKER
 
 OLDEST_PYTHON = (3, 9)
 ROOTLESS_OVERLAYS = (5, 13)  # the first kernel with them
-DOCKER_JSON = "/etc/docker/daemon.json"
 # Variables that may name a directory of an engine node, and what to do if there is none.
 OPTIONAL_DIRECTORIES = {
     "ssh_hook_metrics_dir": "make it, for root alone to write, and let node_exporter read it "
@@ -252,7 +252,7 @@ def _engine_remarks(host: str, variables: Mapping[str, Any], node: Mapping[str, 
         (
             cdi and not variables["ssh_hook_docker_cdi"] and lacks_cdi(node),
             f"Docker {docker and docker['version']} on {host} takes no CDI devices (ssh_hook_cdi): add "
-            f'"features": {{"cdi": true}} to {DOCKER_JSON} and restart Docker, or set ssh_hook_docker_cdi to true and '
+            f'"features": {{"cdi": true}} to {DOCKER} and restart Docker, or set ssh_hook_docker_cdi to true and '
             "restart Docker afterwards.",
         ),
         (
