@@ -218,14 +218,25 @@ def report(result: Result) -> None:
         print("----", flush=True)
 
 
-def summarise(results: list[Result], seconds: float) -> None:
-    """Print the table of all parts, what to look at, and the line that counts the tests; seconds is the time of all."""
+def idle() -> float:
+    """Return for how many seconds the processors have had nothing to do but wait, all of them together."""
+    times = Path("/proc/stat").read_text(encoding="ascii").splitlines()[0].split()
+    return (int(times[4]) + int(times[5])) / os.sysconf("SC_CLK_TCK")  # see proc_stat(5): idle and iowait
+
+
+def summarise(results: list[Result], seconds: float, idle_seconds: float) -> None:
+    """Print the table of all parts, what to look at, and the line that counts the tests.
+
+    Args:
+        seconds: the time of all
+        idle_seconds: of which each processor had nothing to do
+    """
     print(f"\n{'part':<18} {'passed':>7} {'failed':>7} {'time':>8} {'budget':>8}")
     for result in results:
         budget = f"{EXPECTED[result.part]:>6} s" if result.part in EXPECTED else f"{'none':>8}"
         print(f"{result.part:<18} {result.passed:>7} {result.failed:>7} {result.seconds:>6.0f} s {budget}")
     passed, failed = (sum(result.passed for result in results), sum(result.failed for result in results))
-    print(f"{'all':<18} {passed:>7} {failed:>7} {seconds:>6.0f} s\n")
+    print(f"{'all':<18} {passed:>7} {failed:>7} {seconds:>6.0f} s, {idle_seconds:.0f} s without work\n")
     for result in results:
         if result.seconds > 2 * EXPECTED.get(result.part, result.seconds):
             took = f"{result.seconds:.0f} s, more than twice its budget of {EXPECTED[result.part]} s"
@@ -244,7 +255,7 @@ def main(parts: list[str]) -> int:
         return 2
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended from outside: end the parts as well
     LOGS.mkdir(parents=True, exist_ok=True)
-    start = time.monotonic()
+    start, idle_before = time.monotonic(), idle()
     try:
         # Now and not while another part runs: the tests of attacks see what changes on the machine. A part that lacks a
         # package nevertheless says so itself.
@@ -252,7 +263,8 @@ def main(parts: list[str]) -> int:
         results = run_all(parts, int(os.environ.get("LANES", min(LANES, len(os.sched_getaffinity(0))))))
     except KeyboardInterrupt:
         return 130
-    summarise([results[part] for part in dict.fromkeys(parts)], time.monotonic() - start)
+    idle_seconds = (idle() - idle_before) / (os.cpu_count() or 1)
+    summarise([results[part] for part in dict.fromkeys(parts)], time.monotonic() - start, idle_seconds)
     return int(any(result.failed for result in results.values()))
 
 

@@ -34,9 +34,10 @@ def test_the_summary_has_budgets_and_warns_of_more_than_twice_as_much(capsys: py
         run.Result("hook-tests", 1.0, 700, 1, repeated=2),
         run.Result("engines", 1.0, 10, 0, repeated=1),
     ]
-    run.summarise(results, 99.0)
+    run.summarise(results, 99.0, 7.2)
     said = capsys.readouterr().out
     assert f"docs                     1       0 {2 * budget + 1:>6} s {budget:>6} s\n" in said
+    assert "    99 s, 7 s without work\n" in said
     assert [line for line in said.splitlines() if line.startswith("warning: ")] == [
         f"warning: docs took {2 * budget + 1} s, more than twice its budget of {budget} s"
     ]
@@ -45,7 +46,7 @@ def test_the_summary_has_budgets_and_warns_of_more_than_twice_as_much(capsys: py
 
 
 def test_the_summary_names_nothing_that_did_not_happen(capsys: pytest.CaptureFixture[str]) -> None:
-    run.summarise([run.Result("docs", 1.0, 1, 0)], 1.0)
+    run.summarise([run.Result("docs", 1.0, 1, 0)], 1.0, 0.0)
     said = capsys.readouterr().out
     assert "warning" not in said
     assert "tried again" not in said
