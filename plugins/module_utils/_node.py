@@ -1,10 +1,7 @@
 # Copyright (c) ocihooks.ssh contributors
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Find out the properties of a node that matter to the SSH hook. Changes nothing.
-
-`RETURN` of the module node_facts describes what `report` returns.
-"""
+"""Find out the properties of a node that matter to the SSH hook. Changes nothing."""
 
 from __future__ import annotations
 
@@ -111,7 +108,7 @@ def engines() -> dict[str, str]:
 
 
 def docker(settings: str) -> dict[str, object] | None:
-    """Return what is known of Docker's daemon: `RETURN` of the module node_facts describes it. None if there is none.
+    """Return what is known of Docker's daemon: `report` describes it. None if there is none.
 
     From 28.2 on it takes CDI devices unless its daemon.json `settings` say otherwise, from 25 on only if they say so,
     and before never.
@@ -524,6 +521,69 @@ def report(question: dict[str, Any], relabel: Callable[[str], bool]) -> dict[str
     Args:
         question: the options of the module node_facts
         relabel: returns whether a path has another SELinux label than the node's policy has for it
+
+    Returns:
+        image (bool): whether this is an image of a node and no node that runs. Its root directory is not that of the
+            first process, as in a chroot, or `/proc` is not mounted. `kernel`, `port_holders`, `foreign`,
+            `suid_dumpable`, `lowest_port` and `daemons` are empty then, since they would tell of the machine that
+            changes the image.
+        dev_null (bool): whether `/dev/null` is a device, as it is not in an image without devices.
+        architecture (str): the machine's architecture.
+        kernel (str): release of the running kernel. Empty in an image.
+        systemd (bool): whether the first process is systemd; in an image, whether systemd is installed.
+        python (dict): of `python` whether it `exists`; the `problem` for which it was not run, or does not run as the
+            user nobody, a sentence, or null, and whether that is that others can change it (`unsafe`); its `version`,
+            or null if it is not Python; its `import_path` when it is isolated, with the file by which a virtual
+            environment sets that; the directory of each of its `packages` cryptography and pyroute2, or null; and
+            whether it can load `libseccomp`.
+        engines (dict): container engine to the absolute path of its program.
+        docker (dict): of Docker's daemon its `version`, whether it takes `cdi` devices, whether it `is_old`, before the
+            first version with CDI, and what is the `problem` with `docker_json`, or null. Null if there is no such
+            daemon.
+        hooks_dirs (dict): engine to the directories from which it reads OCI hooks. Without podman if that does not run,
+            as in an image without `/proc`.
+        other_hooks (list): JSON files of other SSH hooks, in these directories or in those of `json_files`.
+        port_holders (list): processes other than the hook's daemons that listen on `port` in the node's network
+            namespace.
+        foreign (list): those of `addresses` on which nothing can listen on this node.
+        lowest_port (int): the first port on which users may listen (net.ipv4.ip_unprivileged_port_start); 0 in an
+            image.
+        suid_dumpable (int): the kernel parameter fs.suid_dumpable.
+        daemons (list): process ids of the SSH daemons that run from `dropbear_dir`, or from an older version beside it.
+        servers (list): of each of `daemons` that is no session of another: its `pid`, the name of its `user` (the uid
+            if there is no name), the TCP `ports` of its command line, and the number of its `sessions`.
+        passwd_file (bool): whether `passwd_file` exists.
+        passwd_outdated (bool): with `name_service`, whether `passwd_file` is not what `getent passwd` lists, or that
+            cannot be told.
+        files (dict): those of `files` that are regular files of root's with that mode, to their SHA-256.
+        firewalld_zone (bool): whether firewalld has `firewalld_zone`.
+        missing (list): those of `directories` that do not exist.
+        dead_links (list): links above directories of an installation that lead to nothing, as in an image without what
+            its nodes mount.
+        read_only (list): directories of an installation, and that of `passwd_file` with `name_service`, on a read-only
+            file system.
+        full (list): those of them that lie on a file system with too little room.
+        stale (list): the hook JSON files of this collection with another name than `json_files`, or in another
+            directory that engines read, and those of `unwanted` that exist. Where there is no container engine, those
+            of `files`, too.
+        port (int): the TCP port of the SSH daemons that `files` give the hook, which need not be `port`; null if they
+            name none.
+        units (dict): the units of those timers that are enabled and run, or, in an image, that are enabled, to their
+            SHA-256.
+        safe (list): what only root can change. `provided` and of `python` `import_path` and `packages` are among it as
+            soon as cryptography is installed, and so are those of `critical`, `versions` and `units` that exist, if
+            only root can change all of them.
+        unsafe (str): how others can change what an installation does not write, and what to do about that. Empty if
+            only root can, if `critical` is empty, and if `python` has a problem.
+        timers (list): names of the hook's systemd timers that are installed.
+        hook_settings (dict): what the launcher gives the hook, name to value. Null if anything but these settings is
+            not as `hook_digests`, `prefix` and `python` say, or if there is no hook.
+        dropbear (bool): whether there is a release of Dropbear beside `dropbear_dir`.
+        release (str): name of the release of Dropbear in use, if its files are those that its name says, all is as the
+            module dropbear_programs installs it, and its programs say `dropbear_versions`. Empty otherwise.
+        hook_version (str): version of the hook that the launcher runs; null if there is none.
+        versions (list): directories of the installed versions of the hook, the one that the launcher runs first, then
+            the newest.
     """
     image = _image.is_image()
     found = engines()

@@ -7,62 +7,26 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: audit_report
-short_description: Print the table of an audit, and write its page and its JSON
+short_description: Internal to the role ssh_hook - print the table of an audit, and write its page and its JSON
 version_added: "1.0.0"
 author: The ocihooks.ssh contributors (@ocihooks)
+extends_documentation_fragment: [ocihooks.ssh.attributes, ocihooks.ssh.attributes.changes]
 description:
-  - Reports on all hosts of the play, also on those that failed or were not reached, from the rows that
-    M(ocihooks.ssh.audit_node) has made. Run it once, in an C(always) section.
-  - Prints one table. Nodes of which the same is to be said share a line, such as C(node[001-128]).
-  - With O(directory) it also writes C(audit.html), one page that needs no other file, and C(audit.json), on the
-    controller. Each is replaced by an atomic rename, and has mode 0640.
-  - The files hold no time, so that they do not change while the nodes do not. Their time of modification is that of the
-    last audit.
-extends_documentation_fragment:
-  - ocihooks.ssh.attributes
-  - ocihooks.ssh.attributes.changes
+  - Prints the rows that M(ocihooks.ssh.audit_node) has made as one table, also of hosts that failed or were not
+    reached. Run it once, in an C(always) section. Identical results are grouped.
+  - Returns C(written), the files in O(directory) that had another content. They hold no time, so that they change with
+    the nodes alone. Each is replaced by an atomic rename, and has mode 0640.
+attributes: {diff_mode: {description: "Shows what differs on nodes, and none of the files.", support: partial}}
 options:
-  directory:
-    description: Directory on the controller for the files. It is made if it does not exist. If empty, none are written.
-    type: str
-    default: ""
-  users:
-    description: Names of users. The node that the task is delegated to is asked whether they have keys.
-    type: list
-    elements: str
-    default: []
-  base_dir:
-    description: Parent directory of the homes of O(users), on the node.
-    type: str
-    default: /home
-  passwd_file:
-    description: The hook's passwd file, on the node.
-    type: str
-    default: /opt/oci-hooks/etc/passwd
-  key_type:
-    description: Type of new keys.
-    type: str
-    default: ed25519
-attributes:
-  diff_mode:
-    description: Shows in the table the lines that differ on nodes, and none of the files in O(directory).
-    support: partial
-seealso:
-  - module: ocihooks.ssh.audit_node
+  directory: {type: str, default: "", description: "Directory on the controller for C(audit.html) and C(audit.json)."}
+  users: {type: list, elements: str, default: [], description: "Users whose keys the node is asked about."}
+  base_dir: {type: str, default: /home, description: "Parent directory of the homes of O(users), on the node."}
+  passwd_file: {type: str, default: /opt/oci-hooks/etc/passwd, description: "The hook's passwd file, on the node."}
+  key_type: {type: str, default: ed25519, description: "Type of new keys."}
 """
 
 EXAMPLES = r"""
-- name: Report
-  ocihooks.ssh.audit_report:
+- ocihooks.ssh.audit_report:
     directory: /srv/reports
   run_once: true
-"""
-
-RETURN = r"""
-written:
-  description: Paths of the files that had another content, and were written; in check mode those that would be.
-  returned: success
-  type: list
-  elements: str
-  sample: [/srv/reports/audit.json, /srv/reports/audit.html]
 """

@@ -7,134 +7,41 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: build_programs
-short_description: Build Dropbear and OpenSSH's programs as static, position-independent programs
+short_description: Internal to the role dropbear - build Dropbear and OpenSSH as static, position-independent programs
 version_added: "1.0.0"
 author: The ocihooks.ssh contributors (@ocihooks)
-extends_documentation_fragment:
-  - ocihooks.ssh.attributes
-  - ocihooks.ssh.attributes.changes
+extends_documentation_fragment: [ocihooks.ssh.attributes, ocihooks.ssh.attributes.changes]
 description:
-  - Builds Dropbear, and C(ssh), C(scp), C(sftp) and C(sftp-server) of OpenSSH, once per architecture, from release
-    archives whose digests are verified. Foreign architectures are compiled by zig, which pip installs for the build.
-  - A build is kept under a key of all that shapes it - source, patches, options, compiler, architecture, and the static
-    libraries that it is linked with, which are builds of their own. What is there already is not built again. Then no
-    archive, no compiler and no network is needed.
-  - A program that is not static, position-independent and hardened is refused.
-  - With the programs of each architecture comes their bill of materials.
+  - Builds Dropbear, and C(ssh), C(scp), C(sftp) and C(sftp-server), once per architecture, from archives in C(sources)
+    of O(build_dir). Nobody else may write to that and to the directories above it. They belong to the user of the task,
+    to root, or to the user who became root by sudo.
+  - A build is kept under a key of all that shapes it. For one that is there, no archive, compiler or network is needed.
+  - Returns C(files) and C(sboms), the programs and their bills of materials, each with its C(architecture), C(path) and
+    C(sha256), and what is C(missing), C(missing_sources) and C(missing_tools) in check mode.
 options:
-  build_dir:
-    description:
-      - Directory for release archives (in C(sources)) and builds. It is made where it misses.
-      - It has to belong to the user who runs the task, and be writable by nobody else.
-      - Directories above it have to belong to root or to that user, and be writable by nobody else, unless they are
-        sticky, as C(/tmp) is. If root runs the task, they may also belong to the user who became root by sudo.
-    type: path
-    required: true
+  build_dir: {type: path, required: true, description: "Directory for sources and builds. It is made where it misses."}
   architectures:
-    description: Architectures to build for.
-    type: list
-    elements: str
-    choices: [aarch64, ppc64le, riscv64, x86_64]
-    required: true
+    {type: list, elements: str, required: true, choices: [aarch64, ppc64le, riscv64, x86_64],
+     description: "Architectures to build for."}
   native_compiler:
-    description: The compiler for the host's own architecture.
-    type: str
-    choices: [musl-gcc, zig]
-    required: true
-  zig_requirement:
-    description: Text of a requirements file of pip for zig, with digests.
-    type: str
-    required: true
+    {type: str, required: true, choices: [musl-gcc, zig], description: "The compiler for the host's own architecture."}
+  zig_requirement: {type: str, required: true, description: "Text of pip's requirements file for zig, with digests."}
   sources:
-    description: The release archives. The libraries that a program is linked with have to be among them.
-    type: list
-    elements: dict
-    required: true
-    suboptions:
-      name:
-        description: What it is the source of.
-        type: str
-        choices: [dropbear, libsodium, openssh, openssl]
-        required: true
-      archive:
-        description: Name of the archive in C(sources).
-        type: str
-        required: true
-      sha256:
-        description: SHA-256 of the archive, in hexadecimal.
-        type: str
-        required: true
-      files:
-        description: Files to add to the source. Each name to its text.
-        type: dict
-        default: {}
-      patches:
-        description: Unified diffs. Each name to its text; they are applied in the order of their names.
-        type: dict
-        default: {}
-attributes:
-  check_mode:
-    description: Can run in check mode and report what would be built, and which archives and tools that takes.
-  diff_mode:
-    description: Shows what is built.
-seealso:
-  - module: ocihooks.ssh.source_archive
-  - module: ocihooks.ssh.pack_programs
+    {type: list, elements: dict, required: true, description: "The release archives, also of libraries.", suboptions: {
+      name: {type: str, required: true, choices: [dropbear, libsodium, openssh, openssl], description: "Its project."},
+      archive: {type: str, required: true, description: "Name of the archive."},
+      sha256: {type: str, required: true, description: "SHA-256 of the archive, in hexadecimal."},
+      files: {type: dict, default: {}, description: "Files to add to the source. Each name to its text."},
+      patches: {type: dict, default: {}, description: "Unified diffs. Each name to its text, in the order of names."}}}
 """
 
 EXAMPLES = r"""
-- name: Build Dropbear for two architectures
-  ocihooks.ssh.build_programs:
+- ocihooks.ssh.build_programs:
     build_dir: /var/cache/ocihooks-ssh
-    architectures: [aarch64, x86_64]
+    architectures: [x86_64]
     native_compiler: musl-gcc
     zig_requirement: "{{ lookup('ansible.builtin.file', 'zig-requirements.txt') }}"
-    sources:
-      - name: dropbear
-        archive: dropbear-2026.94.tar.bz2
-        sha256: e098034a843699200c8c977a991fff73159735bf795d5f72ef672c41a6b1ae81
-      - name: libsodium
-        archive: libsodium-1.0.22.tar.gz
-        sha256: 5838bb0c3da6148c24ebe531d1ed1297de9a87aea77d426bcd99f289e681631c
-"""
-
-RETURN = r"""
-missing:
-  description: Architectures whose programs are not all there, which happens in check mode only.
-  returned: success
-  type: list
-  elements: str
-  sample: []
-missing_sources:
-  description: Names of the sources whose archive has to be put into C(sources) before what is missing can be built.
-  returned: success
-  type: list
-  elements: str
-  sample: []
-missing_tools:
-  description: Tools that have to be installed before what is missing can be built.
-  returned: success
-  type: list
-  elements: str
-  sample: []
-files:
-  description: The programs, each with its C(architecture), its name C(program), its C(path) and its C(sha256).
-  returned: success
-  type: list
-  elements: dict
-  sample:
-    - architecture: x86_64
-      program: ssh
-      path: /var/cache/ocihooks-ssh/artefacts/openssh-10.3p1-x86_64-0123456789ab/ssh
-      sha256: 1f6f0e8f5ad4c1d4ae4ab3c3e3b4e1b8f7d9b4a8f3a7a2fb1d3bb5a7e5c0f3d2
-sboms:
-  description: >-
-    The bill of materials (CycloneDX 1.6) of each architecture's programs, with its C(architecture), its C(path) and
-    its C(sha256).
-  returned: success
-  type: list
-  elements: dict
-  sample: []
+    sources: "{{ sources }}"
 """
 
 from ansible.module_utils.basic import AnsibleModule

@@ -7,99 +7,34 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: dropbear_programs
-short_description: Install a build of Dropbear and OpenSSH's programs on a node, and verify it
+short_description: Internal to the role dropbear - install a build of Dropbear and OpenSSH, and verify it
 version_added: "1.0.0"
 author: The ocihooks.ssh contributors (@ocihooks)
-extends_documentation_fragment:
-  - ocihooks.ssh.attributes
-  - ocihooks.ssh.attributes.root
+extends_documentation_fragment: [ocihooks.ssh.attributes, ocihooks.ssh.attributes.root]
 description:
-  - Installs the files of one release in a directory of its own, all of root's, and then replaces the link
-    C(<prefix>/dropbear) by an atomic rename. A container that starts meanwhile gets the old release or the new one.
-  - The previous release stays, and so does any older one that a process still runs. Others are removed, which are
-    directories with the name C(dropbear-), version, C(-) and twelve hexadecimal digits.
-  - Where SELinux is enabled, files and directories of the release get the labels that the node's policy has for them.
-  - At its end it runs the programs that are in use, and fails if one does not run or has another version.
-  - The files are sent, all in one archive, to a node that has said that it lacks some of them, or at once if
-    O(send_files=true).
+  - Installs a release in a directory of its own, and replaces the link C(<prefix>/dropbear) by an atomic rename. All
+    releases but this, the previous one and those that a process runs are removed. At its end it runs the programs.
+  - The action plugin sends the files to a node that lacks some, or at once with O(send_files=true).
+  - Returns C(removed), a list of paths; and with O(state=reported) C(programs), their versions, and C(problem).
 options:
-  prefix:
-    description: Directory of the installation.
-    type: path
-    required: true
-  versions:
-    description: >-
-      Versions of C(dropbear) and C(openssh) that the programs have to say. Needed unless O(state=absent).
-    type: dict
+  prefix: {type: path, required: true, description: "Directory of the installation."}
+  versions: {type: dict, description: "Versions of C(dropbear) and C(openssh) that the programs have to say."}
   state:
-    description:
-      - With V(absent) the link C(<prefix>/dropbear) and all releases are removed, also those that processes run.
-      - V(reported) changes nothing. It runs the programs that are in use, also in check mode, and returns what is wrong
-        with them instead of failing.
-    type: str
-    choices: [present, absent, reported]
-    default: present
-  builds:
-    description:
-      - What the role ocihooks.ssh.dropbear has built, with the paths of the programs on the controller.
-      - Without it the task only verifies what is installed.
-    type: dict
-  architecture:
-    description: The node's architecture. Needed with O(builds).
-    type: str
-  source_dir:
-    description: >-
-      Directory on the controller that has the files of O(builds) under their digests, if they are not at the paths that
-      it names.
-    type: str
-    default: ""
-  cache:
-    description: Directory on the controller for the archive that is sent. Needed with O(builds).
-    type: str
-  send_files:
-    description: >-
-      Whether to send the files at once, to a node whose programs are known not to be as they should be.
-    type: bool
-    default: false
-  release:
-    description: The release, which the action plugin of this module finds in O(builds).
-    type: dict
-  archive:
-    description: Path of the archive on the node, which the action plugin of this module sets.
-    type: path
-attributes:
-  check_mode:
-    description: Can run in check mode and report what would change. The programs are then not run.
-  diff_mode:
-    description: Shows the release in a line or, if that stays, paths that are not as they should be.
+    {type: str, choices: [present, absent, reported], default: present, description: "V(absent) removes all releases.
+      V(reported) runs the programs, also in check mode, and returns what is wrong with them instead of failing."}
+  builds: {type: dict, description: "What the role has built. Without it the task only verifies what is installed."}
+  architecture: {type: str, description: "The node's architecture. Needed with O(builds)."}
+  source_dir: {type: str, default: "", description: "Directory on the controller with the files under their digests."}
+  cache: {type: str, description: "Directory on the controller for the archive that is sent. Needed with O(builds)."}
+  send_files: {type: bool, default: false, description: "Whether to send the files at once."}
+  release: {type: dict, description: "The release, which the action plugin finds in O(builds)."}
+  archive: {type: path, description: "Path of the archive on the node, which the action plugin sets."}
 """
 
 EXAMPLES = r"""
-- name: Verify that the programs run, and are of these versions
-  ocihooks.ssh.dropbear_programs:
+- ocihooks.ssh.dropbear_programs:
     prefix: /opt/oci-hooks
-    versions:
-      dropbear: "2026.94"
-      openssh: 10.3p1
-"""
-
-RETURN = r"""
-removed:
-  description: Paths that were removed, such as directories of old releases; in check mode those that would be.
-  returned: success
-  type: list
-  elements: str
-  sample: []
-programs:
-  description: The versions of C(dropbear) and C(openssh) that the programs say they have; null for one that says none.
-  returned: when O(state=reported)
-  type: dict
-  sample: {dropbear: "2026.94", openssh: 10.3p1}
-problem:
-  description: What is wrong with the programs, a sentence; null if nothing is.
-  returned: when O(state=reported)
-  type: str
-  sample: null
+    versions: {dropbear: "2026.94", openssh: 10.3p1}
 """
 
 from ansible.module_utils.basic import AnsibleModule

@@ -7,43 +7,22 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: empty_directories
-short_description: Remove directories that are empty
+short_description: Internal to the role ssh_hook - remove directories that are empty
 version_added: "1.0.0"
 author: The ocihooks.ssh contributors (@ocihooks)
-extends_documentation_fragment:
-  - ocihooks.ssh.attributes
-  - ocihooks.ssh.attributes.changes
+extends_documentation_fragment: [ocihooks.ssh.attributes, ocihooks.ssh.attributes.changes]
 description:
-  - Removes those of the given directories that are empty. All others stay, also mount points.
+  - Removes those of the directories that are empty, in their order. All others stay, also mount points. Returns
+    C(removed), their paths.
+  - M(ansible.builtin.file) cannot do that. It removes a directory with its content, so that what others have put there
+    since it was found to be empty would be lost. The directories of engines, for one, are not the role's alone.
 options:
-  paths:
-    description: >-
-      The directories. They are removed in this order, so name inner ones first.
-    type: list
-    elements: path
-    required: true
-attributes:
-  check_mode:
-    description: Can run in check mode and report what would be removed.
-  diff_mode:
-    description: Shows the directories that are removed.
+  paths: {type: list, elements: path, required: true, description: "The directories, the inner ones first."}
 """
 
 EXAMPLES = r"""
-- name: Remove what is left of an installation, unless something else is in it
-  ocihooks.ssh.empty_directories:
-    paths:
-      - /opt/oci-hooks/bin
-      - /opt/oci-hooks
-"""
-
-RETURN = r"""
-removed:
-  description: The directories that were removed; in check mode those that would be.
-  returned: success
-  type: list
-  elements: str
-  sample: [/opt/oci-hooks/bin]
+- ocihooks.ssh.empty_directories:
+    paths: [/opt/oci-hooks/bin, /opt/oci-hooks]
 """
 
 from ansible.module_utils.basic import AnsibleModule

@@ -7,83 +7,28 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: engine_files
-short_description: Write the files by which container engines find OCI hooks
+short_description: Internal to the role ssh_hook - write the files by which container engines find OCI hooks
 version_added: "1.0.0"
 author: The ocihooks.ssh contributors (@ocihooks)
-extends_documentation_fragment:
-  - ocihooks.ssh.attributes
-  - ocihooks.ssh.attributes.root
+extends_documentation_fragment: [ocihooks.ssh.attributes, ocihooks.ssh.attributes.root]
 description:
-  - Writes OCI hook configurations of schema 1.0.0 and CDI specs (Container Device Interface). Each is checked before it
-    replaces the old one, by an atomic rename. If one is not right, none is written, and the task fails.
-  - Also writes the files of engines that have a directory of their own, enroot and podman-hpc.
-  - Engines read every file in their directories that ends in C(.json). The temporary files of this module do not.
-  - Files belong to root, with mode 0644, and scripts with mode 0755.
+  - Writes OCI hook configurations of schema 1.0.0, CDI specs, and files of enroot and podman-hpc, each by an atomic
+    rename. No engine reads the temporary files. Each is checked before; if one is wrong, none is written.
+  - Returns C(written) and C(removed), lists of paths, and C(docker_changed), whether CDI was off in O(docker_json).
 options:
-  hooks:
-    description: >-
-      Absolute path of each OCI hook configuration to its text. A directory that does not exist is made.
-    type: dict
-    default: {}
-  cdi:
-    description: Absolute path of each CDI spec, which has OCI hooks and nothing else, to its text.
-    type: dict
-    default: {}
-  enroot_hooks:
-    description: Absolute path of each hook script of enroot, whose directory must exist, to its text.
-    type: dict
-    default: {}
-  podman_hpc_modules:
-    description: Absolute path of each module of podman-hpc, whose directory must exist, to its text.
-    type: dict
-    default: {}
-  absent:
-    description: Absolute paths of files to remove, before the others are written.
-    type: list
-    elements: path
-    default: []
+  hooks: {type: dict, default: {}, description: "Path of each OCI hook configuration to its text."}
+  cdi: {type: dict, default: {}, description: "Path of each CDI spec, which has hooks alone, to its text."}
+  enroot_hooks: {type: dict, default: {}, description: "Path of each script of enroot to its text."}
+  podman_hpc_modules: {type: dict, default: {}, description: "Path of each module of podman-hpc to its text."}
+  absent: {type: list, elements: path, default: [], description: "Paths of files to remove, before others are written."}
   docker_json:
-    description:
-      - The configuration of Docker's daemon, in which CDI devices are switched on. All other settings stay.
-      - Docker takes it at its next start. This module warns of that, unless it changes an image of a node. It does not
-        restart Docker, which may end containers.
-    type: path
-attributes:
-  diff_mode:
-    description: >-
-      Shows the lines of a file that differ, and a line for one that is new or is removed. Of O(docker_json), which may
-      hold secrets, only what changes.
-notes:
-  - In check mode the program that a hook names need not exist yet.
+    {type: path, description: "Configuration of Docker's daemon in which CDI is switched on. Docker is not restarted.
+      As it may hold secrets, a diff shows of it only what changes."}
 """
 
 EXAMPLES = r"""
-- name: Write the JSON of a hook
-  ocihooks.ssh.engine_files:
-    hooks:
-      /usr/share/containers/oci/hooks.d/07-ssh-hook.json: "{{ hook | to_nice_json }}"
-    absent:
-      - /usr/share/containers/oci/hooks.d/08-ssh-hook.json
-"""
-
-RETURN = r"""
-written:
-  description: Paths of the files that were not as they should be, and were written; in check mode those that would be.
-  returned: success
-  type: list
-  elements: str
-  sample: [/usr/share/containers/oci/hooks.d/07-ssh-hook.json]
-removed:
-  description: Paths of the files that were removed; in check mode those that would be.
-  returned: success
-  type: list
-  elements: str
-  sample: []
-docker_changed:
-  description: Whether O(docker_json) did not switch on CDI.
-  returned: success
-  type: bool
-  sample: false
+- ocihooks.ssh.engine_files:
+    hooks: {/usr/share/containers/oci/hooks.d/07-ssh-hook.json: "{{ hook | to_nice_json }}"}
 """
 
 import os

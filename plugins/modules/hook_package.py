@@ -7,98 +7,32 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: hook_package
-short_description: Install the SSH hook of this collection on a node, whole
+short_description: Internal to the role ssh_hook - install the SSH hook on a node, whole
 version_added: "1.0.0"
 author: The ocihooks.ssh contributors (@ocihooks)
-extends_documentation_fragment:
-  - ocihooks.ssh.attributes
-  - ocihooks.ssh.attributes.root
+extends_documentation_fragment: [ocihooks.ssh.attributes, ocihooks.ssh.attributes.root]
 description:
-  - Installs the hook's Python package, its bytecode, the scripts of its timers, the completion for bash and its
-    launcher. All of it belongs to root and is writable only by root, whatever the umask.
-  - Each version of the package is a directory of its own. The launcher, which names it, is replaced by an atomic
-    rename, so that a container that starts meanwhile runs the old version or the new one, never a mixture. The version
-    before stays, older ones are removed.
-  - The sources come from the collection on the controller. They are sent to a node that has said that it lacks some of
-    them, or at once if O(send_sources=true).
+  - Installs the hook's Python package with its bytecode in a directory of its own for each version, the completion for
+    bash, and the launcher, which names the version and is replaced by an atomic rename. The version before stays.
+  - The action plugin sends the sources to a node that lacks some, or at once with O(send_sources=true).
+  - Returns C(removed), a list of paths, and with O(state=present) the C(directory) of the version, C(package_changed)
+    and C(launcher_changed).
 options:
-  prefix:
-    description: Directory of the installation, such as V(/opt/oci-hooks). An absolute path.
-    type: path
-    required: true
-  python:
-    description: The Python interpreter that runs the hook, and compiles it. Needed if O(state=present).
-    type: path
-  settings:
-    description: What the launcher gives the hook, as the role ocihooks.ssh.ssh_hook says. Needed if O(state=present).
-    type: dict
+  prefix: {type: path, required: true, description: "Directory of the installation, such as V(/opt/oci-hooks)."}
+  python: {type: path, description: "The interpreter that runs the hook, and compiles it. Needed if O(state=present)."}
+  settings: {type: dict, description: "What the launcher gives the hook. Needed if O(state=present)."}
   state:
-    description: >-
-      With V(absent) the launcher, the scripts, all versions and the records of daemons are removed.
-    type: str
-    choices: [present, absent]
-    default: present
-  send_sources:
-    description: >-
-      Whether to send the sources at once, to a node whose hook is known not to be as it should be.
-    type: bool
-    default: false
-  digests:
-    description: SHA-256 of each source, which the action plugin of this module sets.
-    type: dict
-  sources:
-    description: The sources, which the action plugin of this module sends if the node lacks some.
-    type: str
-attributes:
-  diff_mode:
-    description: >-
-      Shows the lines of the launcher that differ, but for the version that it names, and the version in a line or, if
-      that stays, the paths that differ.
-seealso:
-  - module: ocihooks.ssh.secure_path
+    {type: str, choices: [present, absent], default: present, description: "V(absent) removes records of daemons, too."}
+  send_sources: {type: bool, default: false, description: "Whether to send the sources at once."}
+  digests: {type: dict, description: "SHA-256 of each source, which the action plugin sets."}
+  sources: {type: str, description: "The sources, which the action plugin sets."}
 """
 
 EXAMPLES = r"""
-- name: Install the hook
-  ocihooks.ssh.hook_package:
+- ocihooks.ssh.hook_package:
     prefix: /opt/oci-hooks
     python: /usr/bin/python3
-    settings:
-      HOOK_BASE_DIR: /home
-      PASSWD_FILE: /opt/oci-hooks/etc/passwd
-      DROPBEAR_DIR: /opt/oci-hooks/dropbear
-      SERVER_PORT_DEFAULT: "15263"
-      SSH_KEY_TYPE: ed25519
-      PYTHON_PACKAGES: /usr/lib/python3/dist-packages
-
-- name: Remove the hook
-  ocihooks.ssh.hook_package:
-    prefix: /opt/oci-hooks
-    state: absent
-"""
-
-RETURN = r"""
-directory:
-  description: Directory of the installed version.
-  returned: when O(state=present)
-  type: str
-  sample: /opt/oci-hooks/lib/ssh_hook-0123456789ab
-package_changed:
-  description: Whether files of the package or the scripts were not as they should be.
-  returned: when O(state=present)
-  type: bool
-  sample: false
-launcher_changed:
-  description: Whether the launcher was not as it should be.
-  returned: when O(state=present)
-  type: bool
-  sample: false
-removed:
-  description: Paths that were removed; in check mode those that would be.
-  returned: success
-  type: list
-  elements: str
-  sample: [/opt/oci-hooks/lib/ssh_hook-ba9876543210]
+    settings: {HOOK_BASE_DIR: /home, PASSWD_FILE: /opt/oci-hooks/etc/passwd}
 """
 
 import base64

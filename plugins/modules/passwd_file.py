@@ -7,81 +7,26 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: passwd_file
-short_description: Write a passwd file from the node's name service
+short_description: Internal to the role ssh_hook - write a passwd file from the node's name service
 version_added: "1.0.0"
 author: The ocihooks.ssh contributors (@ocihooks)
-extends_documentation_fragment:
-  - ocihooks.ssh.attributes
-  - ocihooks.ssh.attributes.root
+extends_documentation_fragment: [ocihooks.ssh.attributes, ocihooks.ssh.attributes.root]
 description:
-  - Writes what C(getent passwd) lists, without password hashes, into a file in the format of C(/etc/passwd). The file
-    belongs to root, has mode 0644, and is replaced by an atomic rename.
-  - If a directory server does not answer, getent reports no error and omits its users. So a listing without root never
-    replaces the file, nor does one that lacks more than half of the users known before (uid 1000 or higher, and two at
-    least). The task fails then, and the file stays as it is.
+  - Writes what C(getent passwd) lists, without password hashes, by an atomic rename, with mode 0644. A listing without
+    root, or that lacks more than half of the users known before, fails the task, and the file stays as it is.
+  - Returns C(users), how many accounts the file has, and of O(users) those who are C(unknown) or C(without_home).
 options:
-  path:
-    description: >-
-      The file. A directory that does not exist is made. An absolute path, which is not the node's own C(/etc/passwd)
-      unless O(state=provided).
-    type: path
-    required: true
-  users:
-    description:
-      - Names or numeric ids of users to look for in what C(getent passwd) lists. RV(unknown) names those who are not
-        there.
-    type: list
-    elements: str
-    default: []
-  base_dir:
-    description: If given, RV(without_home) names those of O(users) who have no directory of their name in this one.
-    type: path
+  path: {type: path, required: true, description: "The file. It is not C(/etc/passwd) unless O(state=provided)."}
+  users: {type: list, elements: str, default: [], description: "Names or numeric ids of users to look for."}
+  base_dir: {type: path, description: "Directory in which O(users) should have one of their name."}
   state:
-    description:
-      - With V(absent) the file is removed.
-      - With V(provided) it is the site's own, and is not written. Only O(users) are looked for, in the file.
-    type: str
-    choices: [present, absent, provided]
-    default: present
-attributes:
-  diff_mode:
-    description: Shows how many accounts are new, gone or differ, and some of their names.
-notes:
-  - SSSD lists the users of a directory only with C(enumerate = true).
+    {type: str, choices: [present, absent, provided], default: present, description: "V(absent) removes the file.
+      V(provided) says that it is the site's own, which is not written. Only O(users) are looked for."}
 """
 
 EXAMPLES = r"""
-- name: Write the hook's passwd file
-  ocihooks.ssh.passwd_file:
+- ocihooks.ssh.passwd_file:
     path: /opt/oci-hooks/etc/passwd
-
-- name: Find out which of these users would not be in it
-  ocihooks.ssh.passwd_file:
-    path: /opt/oci-hooks/etc/passwd
-    users: [alice, "1002"]
-  check_mode: true
-  changed_when: false
-  register: found
-"""
-
-RETURN = r"""
-users:
-  description: How many accounts the file has.
-  returned: unless O(state=absent)
-  type: int
-  sample: 42
-unknown:
-  description: Those of O(users) whom the file has not.
-  returned: unless O(state=absent)
-  type: list
-  elements: str
-  sample: []
-without_home:
-  description: Those of O(users) whom the file has, and who have no directory in O(base_dir).
-  returned: unless O(state=absent)
-  type: list
-  elements: str
-  sample: []
 """
 
 import os

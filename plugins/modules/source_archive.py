@@ -7,55 +7,27 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: source_archive
-short_description: Download a release archive, from the first origin that has it
+short_description: Internal to the role dropbear - download a release archive, from the first origin that has it
 version_added: "1.0.0"
 author: The ocihooks.ssh contributors (@ocihooks)
-extends_documentation_fragment:
-  - ocihooks.ssh.attributes
-  - ocihooks.ssh.attributes.changes
+extends_documentation_fragment: [ocihooks.ssh.attributes, ocihooks.ssh.attributes.changes]
 description:
-  - Tries the URLs in their order and then, if the host has apt, the host's mirrors of Debian or Ubuntu, which keep the
-    archive of the same release, byte for byte.
-  - An origin that does not answer is skipped. An origin that gives a file with another digest ends the search with an
-    error, because somebody should look. Nothing is written before the digest is verified.
+  - Tries the URLs in their order and then, if the host has apt, the host's mirrors of Debian or Ubuntu. An origin that
+    does not answer is skipped. One that gives a file with another digest ends the search with an error.
   - A file that is there with the right digest is kept, and no origin is asked.
 options:
-  archive:
-    description: Name of the archive, such as V(dropbear-2026.94.tar.bz2). Its place on a mirror is derived from it.
-    type: str
-    required: true
-  sha256:
-    description: SHA-256 of the archive, in hexadecimal.
-    type: str
-    required: true
-  urls:
-    description: Where the archive may be. Proxies are taken from the environment.
-    type: list
-    elements: str
-    default: []
-  dest:
-    description: Absolute path of the file. The directory is made where it misses.
-    type: path
-    required: true
-attributes:
-  diff_mode:
-    description: Shows the digest of the file before and after.
-seealso:
-  - module: ocihooks.ssh.build_programs
+  archive: {type: str, required: true, description: "Its name, such as V(dropbear-2026.94.tar.bz2)."}
+  sha256: {type: str, required: true, description: "Its SHA-256, in hexadecimal."}
+  urls: {type: list, elements: str, default: [], description: "Where it may be. The environment names proxies."}
+  dest: {type: path, required: true, description: "Absolute path of the file. The directory is made where it misses."}
 """
 
 EXAMPLES = r"""
-- name: Download Dropbear
-  ocihooks.ssh.source_archive:
+- ocihooks.ssh.source_archive:
     archive: dropbear-2026.94.tar.bz2
     sha256: e098034a843699200c8c977a991fff73159735bf795d5f72ef672c41a6b1ae81
-    urls:
-      - https://matt.ucc.asn.au/dropbear/releases/dropbear-2026.94.tar.bz2
+    urls: [https://matt.ucc.asn.au/dropbear/releases/dropbear-2026.94.tar.bz2]
     dest: /var/cache/ocihooks-ssh/sources/dropbear-2026.94.tar.bz2
-"""
-
-RETURN = r"""
-# There is nothing but what every module returns.
 """
 
 from pathlib import Path

@@ -7,54 +7,16 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: system_facts
-short_description: Ask a host for the facts that the roles read, without setting variables
+short_description: Internal to the roles - ask a host for the facts that they read, without setting variables
 version_added: "1.0.0"
 author: The ocihooks.ssh contributors (@ocihooks)
-extends_documentation_fragment:
-  - ocihooks.ssh.attributes
-  - ocihooks.ssh.attributes.read_only
+extends_documentation_fragment: [ocihooks.ssh.attributes, ocihooks.ssh.attributes.read_only]
 description:
-  - Asks a host by M(ansible.builtin.setup), and returns a few facts, with their types checked. Register them.
-  - Facts outrank the variables of an inventory, and a host decides what its facts are. None of the names in its answer
-    becomes a variable here.
-seealso:
-  - module: ansible.builtin.setup
+  - Asks a host by M(ansible.builtin.setup), and returns C(architecture), C(os_family), C(pkg_mgr), C(selinux) (whether
+    it is on), C(user_dir) and C(user_uid), with their types checked. No name in the answer becomes a variable.
 """
 
 EXAMPLES = r"""
-- name: Ask for facts
-  ocihooks.ssh.system_facts:
+- ocihooks.ssh.system_facts:
   register: system
-"""
-
-RETURN = r"""
-architecture:
-  description: Of the machine, as C(uname -m) names it.
-  returned: success
-  type: str
-  sample: x86_64
-os_family:
-  description: Family of the distribution.
-  returned: success
-  type: str
-  sample: Debian
-pkg_mgr:
-  description: Name of the package manager's module; C(unknown) if there is none.
-  returned: success
-  type: str
-  sample: apt
-selinux:
-  description: Whether SELinux is enabled.
-  returned: success
-  type: bool
-user_dir:
-  description: Home of the user whom the task runs as.
-  returned: success
-  type: str
-  sample: /root
-user_uid:
-  description: Uid of the user whom the task runs as.
-  returned: success
-  type: int
-  sample: 0
 """

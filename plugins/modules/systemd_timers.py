@@ -7,75 +7,22 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: systemd_timers
-short_description: Install systemd timers with their services, or remove them
+short_description: Internal to the role ssh_hook - install systemd timers with their services, or remove them
 version_added: "1.0.0"
 author: The ocihooks.ssh contributors (@ocihooks)
-extends_documentation_fragment:
-  - ocihooks.ssh.attributes
-  - ocihooks.ssh.attributes.root
+extends_documentation_fragment: [ocihooks.ssh.attributes, ocihooks.ssh.attributes.root]
 description:
-  - Writes the units into C(/etc/systemd/system), enables and starts the timers, and restarts those of which a unit has
-    changed, in one task.
-  - Removes timers that are not wanted, with their services.
+  - Writes units into C(/etc/systemd/system), enables and starts the timers, and restarts those of which a unit has
+    changed. Where the first process is not systemd, O(units) are ignored. In an image they are enabled by links.
+  - Returns C(written), file names, and C(started) and C(removed), names of timers; in check mode what would be.
 options:
-  units:
-    description: The units, file name to text. Each C(NAME.timer) has a C(NAME.service).
-    type: dict
-    default: {}
-  absent:
-    description: Names of the timers to stop and to remove with their services, without C(.timer).
-    type: list
-    elements: str
-    default: []
-attributes:
-  diff_mode:
-    description: Shows the lines of a unit that differ, and names in one line those that are new.
-notes:
-  - If the first process is not systemd, O(units) are ignored, and O(absent) are removed.
-  - In an image of a node, where the root directory is not that of the first process, timers are enabled by links, as
-    C(WantedBy) in their texts says, if systemd is installed. They start when the image is booted.
-seealso:
-  - module: ansible.builtin.systemd_service
+  units: {type: dict, default: {}, description: "File name to text. Each C(NAME.timer) has a C(NAME.service)."}
+  absent: {type: list, elements: str, default: [], description: "Names of timers to remove with their services."}
 """
 
 EXAMPLES = r"""
-- name: Collect what killed containers left, every 15 minutes
-  ocihooks.ssh.systemd_timers:
-    units:
-      ssh-hook-sweep.service: |
-        [Service]
-        Type=oneshot
-        ExecStart=/opt/oci-hooks/bin/ssh_hook sweep
-      ssh-hook-sweep.timer: |
-        [Timer]
-        OnUnitActiveSec=15min
-        [Install]
-        WantedBy=timers.target
-
-- name: Remove it
-  ocihooks.ssh.systemd_timers:
+- ocihooks.ssh.systemd_timers:
     absent: [ssh-hook-sweep]
-"""
-
-RETURN = r"""
-written:
-  description: File names of the units that were not as they should be; in check mode those that would be written.
-  returned: success
-  type: list
-  elements: str
-  sample: [ssh-hook-sweep.timer]
-started:
-  description: The timers that were enabled, started or restarted; in check mode those that would be.
-  returned: success
-  type: list
-  elements: str
-  sample: [ssh-hook-sweep.timer]
-removed:
-  description: The timers that were removed; in check mode those that would be.
-  returned: success
-  type: list
-  elements: str
-  sample: []
 """
 
 from ansible.module_utils.basic import AnsibleModule

@@ -7,42 +7,21 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: without_facts
-short_description: Run a module of another collection, and keep its result from setting variables
+short_description: Internal to the roles - run another collection's module, and keep it from setting variables
 version_added: "1.0.0"
 author: The ocihooks.ssh contributors (@ocihooks)
-extends_documentation_fragment:
-  - ocihooks.ssh.attributes
-  - ocihooks.ssh.attributes.changes
+extends_documentation_fragment: [ocihooks.ssh.attributes, ocihooks.ssh.attributes.changes]
 description:
-  - Runs a module on the host. Its result is that of the module, without C(ansible_facts), C(ansible_stats),
-    C(add_host) and C(add_group).
-  - Facts in the result of any module become variables, which outrank those of an inventory, and a host decides what its
-    modules answer.
+  - Returns what the module returns, without C(ansible_facts), C(ansible_stats), C(add_host) and C(add_group). Facts in
+    the result of any module become variables, which outrank those of an inventory. C(module_changed) is whether the
+    module says that it has changed something, whatever C(changed_when) makes of that.
 options:
-  module:
-    description: Full name of the module.
-    type: str
-    required: true
-  arguments:
-    description: Arguments of the module.
-    type: dict
-    default: {}
+  module: {type: str, required: true, description: "Full name of the module."}
+  arguments: {type: dict, default: {}, description: "Its arguments."}
 """
 
 EXAMPLES = r"""
-- name: Make a directory
-  ocihooks.ssh.without_facts:
+- ocihooks.ssh.without_facts:
     module: ansible.builtin.file
-    arguments:
-      path: /srv/cache
-      state: directory
-      mode: "0755"
-"""
-
-RETURN = r"""
-module_changed:
-  description: Whether the module says that it has changed something, whatever C(changed_when) makes of that.
-  returned: success
-  type: bool
-  sample: false
+    arguments: {path: /srv/cache, state: directory, mode: "0755"}
 """

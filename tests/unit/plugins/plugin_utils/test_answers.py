@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.ocihooks.ssh.plugins.module_utils import _node
 from ansible_collections.ocihooks.ssh.plugins.plugin_utils import _answers
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -51,9 +53,8 @@ SAMPLES: dict[str, Any] = {"bool": True, "dict": {}, "int": 7, "list": [], "str"
 
 def test_a_node_has_all_that_the_module_documents_with_its_types() -> None:
     """One that left something out would end tasks that run once, for all hosts, which read it."""
-    text = (ROOT / "plugins" / "modules" / "node_facts.py").read_text(encoding="utf-8")
-    returned = text.split('RETURN = r"""')[1].split('"""')[0]
-    documented = re.findall(r"^    (\w+):\n(?:      .*\n)*?      type: (\w+)$", returned, re.MULTILINE)
+    returned = str(inspect.getdoc(_node.report)).partition("Returns:\n")[2]
+    documented = re.findall(r"^    (\w+) \((\w+)\): ", returned, re.MULTILINE)
     assert dict(documented).keys() == _answers.NODE.keys()
     node = {name: SAMPLES[kind] for name, kind in documented}
     assert _answers.is_node(node)
