@@ -109,6 +109,13 @@ def update_directory(path: str, check: bool = False) -> bool:
     return True
 
 
+def existing(path: str) -> str:
+    """Return a directory, or the nearest one above it that exists."""
+    while not os.path.isdir(path):
+        path = os.path.dirname(path)
+    return path
+
+
 def make_missing(path: str, check: bool = False) -> bool:
     """Make a directory of root's with those above it, mode 0755, where they miss. Return whether any was made.
 

@@ -9,27 +9,23 @@ import glob
 import json
 import os
 import platform
-import pwd
 import re
 import shutil
 import socket
-import stat
 import subprocess
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from . import _docker, _dropbear, _files, _hook_package, _image, _loader, _nobody, _secure_path, _timers
+from . import _daemons, _docker, _dropbear, _files, _hook_package, _image, _loader, _nobody, _secure_path, _timers
 from ._keys import name_service
 
 ENGINES = ("podman", "crun", "runc", "sarus")
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-LISTENING = "0A"
 DOCKER_CDI = (25, 0)  # the first version with CDI
 DOCKER_CDI_DEFAULT = (28, 2)  # the first in which it is on by default
 ROOM = 8 << 20  # bytes: what one version of the programs and of the hook takes
 TIMERS = ("ssh-hook-passwd", "ssh-hook-sweep")
-MOST_ARGUMENTS = 65536  # characters of a daemon's command line
 GIVEN_PORT = re.compile(rb"\bSERVER_PORT_DEFAULT=([0-9]{1,5})\b")  # in each of the engines' files
 ENABLED = ("com.hooks.ssh.enabled", "true")
 COMMAND = "start-ssh-daemon"
@@ -210,130 +206,6 @@ def given_port(paths: list[str]) -> int | None:
     return next((int(match[1]) for match in named if match), None)
 
 
-def listening_inodes(port: int) -> set[str]:
-    """Return the inodes of the sockets that listen on a TCP port, of both address families."""
-    inodes = set()
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        try:
-            with open(table, encoding="ascii") as file:
-                rows = file.read().splitlines()[1:]
-        except FileNotFoundError:  # a kernel without IPv6
-            continue
-        for row in rows:
-            fields = row.split()
-            if fields[3] == LISTENING and int(fields[1].rpartition(":")[2], 16) == port:
-                inodes.add(fields[9])
-    return inodes
-
-
-def processes() -> list[int]:
-    """Return the pids of all processes."""
-    return sorted(int(name) for name in os.listdir("/proc") if name.isdigit())
-
-
-def socket_inodes(pid: int) -> set[str]:
-    """Return the inodes of the sockets that a process holds; empty if it has ended meanwhile."""
-    inodes = set()
-    try:
-        for name in os.listdir(f"/proc/{pid}/fd"):
-            target = os.readlink(f"/proc/{pid}/fd/{name}")
-            if target.startswith("socket:["):
-                inodes.add(target[len("socket:[") : -1])
-    except OSError:
-        pass
-    return inodes
-
-
-def process_name(pid: int) -> str:
-    """Return the name of a process; "a process" if it has ended meanwhile."""
-    try:
-        with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
-            return file.read().strip()
-    except OSError:
-        return "a process"
-
-
-def running_daemons(dropbear_dir: str) -> list[int]:
-    """Return the pids of processes that run our Dropbear, also in containers (another path) or after its removal."""
-    statuses = [os.stat(path) for path in glob.glob(glob.escape(dropbear_dir) + f"*/bin/{_dropbear.PROGRAM}")]
-    programs = {(status.st_dev, status.st_ino) for status in statuses}
-    devices = {status.st_dev for status in [*statuses, os.stat(existing(dropbear_dir))]}
-    daemons = []
-    for pid in processes():
-        try:
-            status = os.stat(f"/proc/{pid}/exe")
-            name = os.path.basename(os.readlink(f"/proc/{pid}/exe"))
-        except OSError:  # it has ended, or is a thread of the kernel
-            continue
-        is_removed = name == f"{_dropbear.PROGRAM} (deleted)" and was_ours(status, devices)
-        if (status.st_dev, status.st_ino) in programs or is_removed:
-            daemons.append(pid)
-    return daemons
-
-
-def servers(daemons: list[int]) -> list[dict[str, object]]:
-    """Return the daemons among `daemons` that listen: one whose parent is among them too serves a session of that."""
-    parents = {pid: parent_and_owner(pid) for pid in daemons}
-    found: list[dict[str, object]] = []
-    for pid, (parent, uid) in parents.items():
-        if uid is None or parent in parents:
-            continue
-        sessions = sum(other == pid for other, _uid in parents.values())
-        found.append({"pid": pid, "user": user_name(uid), "ports": ports_of(pid), "sessions": sessions})
-    return found
-
-
-def parent_and_owner(pid: int) -> tuple[int | None, int | None]:
-    """Return the pid of a process's parent, and the process's uid; None for both if it has ended."""
-    try:
-        with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
-            fields = dict(line.split(":\t", 1) for line in file if ":\t" in line)
-        return int(fields["PPid"]), int(fields["Uid"].split()[0])
-    except OSError:
-        return None, None
-
-
-def user_name(uid: int) -> str:
-    """Return a user's name; the uid if there is none, as of a user namespace."""
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
-
-
-def ports_of(pid: int) -> list[int]:
-    """Return the ports at which the command line has a daemon listen. Its user can change what is there."""
-    try:
-        with open(f"/proc/{pid}/cmdline", encoding="utf-8", errors="replace") as file:
-            words = file.read(MOST_ARGUMENTS).split("\0")
-    except OSError:
-        return []
-    places = [re.fullmatch(r"(?:.*:)?([0-9]{1,5})", word) for option, word in zip(words, words[1:]) if option == "-p"]
-    return sorted({int(place[1]) for place in places if place})
-
-
-def was_ours(status: os.stat_result, devices: set[int]) -> bool:
-    """Return whether a removed file was our Dropbear: as the role installs it, and on one of `devices`.
-
-    A user can give any name to a file, but can make no file of root's, and no link to one that nobody may read
-    (fs.protected_hardlinks).
-    """
-    is_roots = stat.S_ISREG(status.st_mode) and status.st_uid == 0
-    return is_roots and stat.S_IMODE(status.st_mode) == _dropbear.PROGRAM_MODE and status.st_dev in devices
-
-
-def port_holders(port: int, daemons: list[int]) -> list[str]:
-    """Return the processes that listen on a port, except for our daemons: "name (pid 1)"."""
-    wanted = listening_inodes(port)
-    holders = []
-    for pid in processes() if wanted else []:
-        held = wanted & socket_inodes(pid)
-        wanted -= held
-        if held and pid not in daemons:
-            holders.append(f"{process_name(pid)} (pid {pid})")
-    return holders + ["a process of another pid namespace"] * bool(wanted)
-
-
 def can_listen(address: str) -> bool:
     """Return whether this node has an IP address. Names are not resolved."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
@@ -346,16 +218,9 @@ def can_listen(address: str) -> bool:
     return True
 
 
-def existing(path: str) -> str:
-    """Return a directory, or the nearest one above it that exists."""
-    while not os.path.isdir(path):
-        path = os.path.dirname(path)
-    return path
-
-
 def file_system(path: str) -> os.statvfs_result:
     """Return the status of a directory's file system; the directory need not exist."""
-    return os.statvfs(existing(path))
+    return os.statvfs(_files.existing(path))
 
 
 def read_only(path: str) -> bool:
@@ -405,15 +270,15 @@ def parameter(path: str) -> int:
 
 def running(question: dict[str, Any]) -> dict[str, object]:
     """Return what is known of the kernel that runs and of processes."""
-    daemons = running_daemons(question["dropbear_dir"])
+    daemons = _daemons.running_daemons(question["dropbear_dir"])
     return {
         "kernel": os.uname().release,
-        "port_holders": port_holders(question["port"], daemons),
+        "port_holders": _daemons.port_holders(question["port"], daemons),
         "foreign": [address for address in question["addresses"] if not can_listen(address)],
         "suid_dumpable": parameter(SUID_DUMPABLE),
         "lowest_port": parameter(LOWEST_PORT),
         "daemons": daemons,
-        "servers": servers(daemons),
+        "servers": _daemons.servers(daemons),
     }
 
 

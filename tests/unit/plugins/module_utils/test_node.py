@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import socket
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -64,45 +61,6 @@ def test_docker_says_whether_it_takes_devices(
     if answer:
         assert answer["is_old"] == (answer["version"] == "20.10")
         assert (answer["problem"] is None) == (settings != "{")
-
-
-@pytest.mark.parametrize(
-    ("mode", "uid", "device", "ours"),
-    [
-        (0o100111, 0, 64, True),
-        (0o100111, 2001, 64, False),
-        (0o100111, 0, 65, False),  # a file of an image
-        (0o100755, 0, 64, False),
-        (0o104111, 0, 64, False),
-        (0o040111, 0, 64, False),
-    ],
-)
-def test_a_removed_program_is_ours_only_as_the_role_installs_it(mode: int, uid: int, device: int, ours: bool) -> None:
-    assert node.was_ours(os.stat_result((mode, 1, device, 0, uid, 0, 0, 0, 0, 0)), {63, 64}) is ours
-
-
-def test_a_process_of_a_users_that_is_named_like_a_removed_daemon_is_none(tmp_path: Path) -> None:
-    program = tmp_path / "dropbearmulti"
-    shutil.copyfile("/bin/sleep", program)
-    program.chmod(0o755)
-    with subprocess.Popen(["sleep", "1000"], executable=program) as process:
-        program.unlink()
-        assert os.readlink(f"/proc/{process.pid}/exe") == f"{program} (deleted)"
-        assert process.pid not in node.running_daemons(str(tmp_path / "dropbear"))
-        process.kill()
-
-
-@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
-def test_the_holder_of_a_port_is_named_unless_it_is_ours(family: socket.AddressFamily) -> None:
-    with socket.socket(family, socket.SOCK_STREAM) as taken:
-        taken.bind(("127.0.0.1" if family == socket.AF_INET else "::1", 0))
-        port = taken.getsockname()[1]
-        assert node.port_holders(port, []) == []  # not listening yet
-        taken.listen()
-        holders = node.port_holders(port, [])
-        assert [holder.rpartition(" (")[2] for holder in holders] == [f"pid {os.getpid()})"]
-        assert node.port_holders(port, [os.getpid()]) == []
-    assert node.port_holders(port, []) == []
 
 
 def test_engines_are_found_on_the_search_path_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -503,27 +461,3 @@ def test_a_zone_of_firewalld_is_a_file_or_a_directory_of_files(tmp_path: Path, m
     (tmp_path / "usr").mkdir()
     (tmp_path / "usr/public.xml").touch()
     assert [node.has_zone(name) for name in ("parts", "public", "cluster")] == [True, True, False]
-
-
-def test_sessions_count_for_the_daemon_that_serves_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    people = {10: (1, os.getuid()), 11: (10, os.getuid()), 12: (10, os.getuid()), 20: (1, 2**31), 30: (None, None)}
-    monkeypatch.setattr(node, "parent_and_owner", people.get)
-    monkeypatch.setattr(node, "ports_of", lambda pid: [15263])
-    assert node.servers([10, 11, 12, 20, 30]) == [
-        {"pid": 10, "user": node.user_name(os.getuid()), "ports": [15263], "sessions": 2},
-        {"pid": 20, "user": str(2**31), "ports": [15263], "sessions": 0},
-    ]
-
-
-def test_the_ports_of_a_command_line() -> None:
-    words = ["-p", "[::1]:15263", "-p", "127.0.0.1:15264", "-p", "15265", "-p", "x", "-r", "7", "-p"]
-    code = "import sys; print(flush=True); sys.stdin.read()"
-    command = [sys.executable, "-c", code, *words]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        assert process.stdin and process.stdout
-        process.stdout.readline()
-        assert node.ports_of(process.pid) == [15263, 15264, 15265]
-        assert node.parent_and_owner(process.pid) == (os.getpid(), os.getuid())
-        process.stdin.close()
-    assert node.ports_of(process.pid) == []
-    assert node.parent_and_owner(process.pid) == (None, None)

@@ -1,0 +1,144 @@
+# Copyright (c) ocihooks.ssh contributors
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The hook's daemons among the processes of a node, as root sees them: by the program file that a process runs.
+
+The hook's own commands, which run as users, know daemons by what /proc shows to these: commands/daemons.py.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import pwd
+import re
+import stat
+
+from . import _dropbear, _files
+
+LISTENING = "0A"
+MOST_ARGUMENTS = 65536  # characters of a daemon's command line
+
+
+def listening_inodes(port: int) -> set[str]:
+    """Return the inodes of the sockets that listen on a TCP port, of both address families."""
+    inodes = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        try:
+            with open(table, encoding="ascii") as file:
+                rows = file.read().splitlines()[1:]
+        except FileNotFoundError:  # a kernel without IPv6
+            continue
+        for row in rows:
+            fields = row.split()
+            if fields[3] == LISTENING and int(fields[1].rpartition(":")[2], 16) == port:
+                inodes.add(fields[9])
+    return inodes
+
+
+def processes() -> list[int]:
+    """Return the pids of all processes."""
+    return sorted(int(name) for name in os.listdir("/proc") if name.isdigit())
+
+
+def socket_inodes(pid: int) -> set[str]:
+    """Return the inodes of the sockets that a process holds; empty if it has ended meanwhile."""
+    inodes = set()
+    try:
+        for name in os.listdir(f"/proc/{pid}/fd"):
+            target = os.readlink(f"/proc/{pid}/fd/{name}")
+            if target.startswith("socket:["):
+                inodes.add(target[len("socket:[") : -1])
+    except OSError:
+        pass
+    return inodes
+
+
+def process_name(pid: int) -> str:
+    """Return the name of a process; "a process" if it has ended meanwhile."""
+    try:
+        with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
+            return file.read().strip()
+    except OSError:
+        return "a process"
+
+
+def running_daemons(dropbear_dir: str) -> list[int]:
+    """Return the pids of processes that run our Dropbear, also in containers (another path) or after its removal."""
+    statuses = [os.stat(path) for path in glob.glob(glob.escape(dropbear_dir) + f"*/bin/{_dropbear.PROGRAM}")]
+    programs = {(status.st_dev, status.st_ino) for status in statuses}
+    devices = {status.st_dev for status in [*statuses, os.stat(_files.existing(dropbear_dir))]}
+    daemons = []
+    for pid in processes():
+        try:
+            status = os.stat(f"/proc/{pid}/exe")
+            name = os.path.basename(os.readlink(f"/proc/{pid}/exe"))
+        except OSError:  # it has ended, or is a thread of the kernel
+            continue
+        is_removed = name == f"{_dropbear.PROGRAM} (deleted)" and was_ours(status, devices)
+        if (status.st_dev, status.st_ino) in programs or is_removed:
+            daemons.append(pid)
+    return daemons
+
+
+def servers(daemons: list[int]) -> list[dict[str, object]]:
+    """Return the daemons among `daemons` that listen: one whose parent is among them too serves a session of that."""
+    parents = {pid: parent_and_owner(pid) for pid in daemons}
+    found: list[dict[str, object]] = []
+    for pid, (parent, uid) in parents.items():
+        if uid is None or parent in parents:
+            continue
+        sessions = sum(other == pid for other, _uid in parents.values())
+        found.append({"pid": pid, "user": user_name(uid), "ports": ports_of(pid), "sessions": sessions})
+    return found
+
+
+def parent_and_owner(pid: int) -> tuple[int | None, int | None]:
+    """Return the pid of a process's parent, and the process's uid; None for both if it has ended."""
+    try:
+        with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
+            fields = dict(line.split(":\t", 1) for line in file if ":\t" in line)
+        return int(fields["PPid"]), int(fields["Uid"].split()[0])
+    except OSError:
+        return None, None
+
+
+def user_name(uid: int) -> str:
+    """Return a user's name; the uid if there is none, as of a user namespace."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def ports_of(pid: int) -> list[int]:
+    """Return the ports at which the command line has a daemon listen. Its user can change what is there."""
+    try:
+        with open(f"/proc/{pid}/cmdline", encoding="utf-8", errors="replace") as file:
+            words = file.read(MOST_ARGUMENTS).split("\0")
+    except OSError:
+        return []
+    places = [re.fullmatch(r"(?:.*:)?([0-9]{1,5})", word) for option, word in zip(words, words[1:]) if option == "-p"]
+    return sorted({int(place[1]) for place in places if place})
+
+
+def was_ours(status: os.stat_result, devices: set[int]) -> bool:
+    """Return whether a removed file was our Dropbear: as the role installs it, and on one of `devices`.
+
+    A user can give any name to a file, but can make no file of root's, and no link to one that nobody may read
+    (fs.protected_hardlinks).
+    """
+    is_roots = stat.S_ISREG(status.st_mode) and status.st_uid == 0
+    return is_roots and stat.S_IMODE(status.st_mode) == _dropbear.PROGRAM_MODE and status.st_dev in devices
+
+
+def port_holders(port: int, daemons: list[int]) -> list[str]:
+    """Return the processes that listen on a port, except for our daemons: "name (pid 1)"."""
+    wanted = listening_inodes(port)
+    holders = []
+    for pid in processes() if wanted else []:
+        held = wanted & socket_inodes(pid)
+        wanted -= held
+        if held and pid not in daemons:
+            holders.append(f"{process_name(pid)} (pid {pid})")
+    return holders + ["a process of another pid namespace"] * bool(wanted)
