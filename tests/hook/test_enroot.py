@@ -23,6 +23,7 @@ from containers import (
     listening,
     processes,
     run,
+    run_in_time,
     running,
     wait_for,
 )
@@ -344,7 +345,7 @@ def test_a_watcher_that_sees_the_tasks_alone(enroot: Enter) -> None:
 
 
 def why(*options: str) -> str:
-    return run(as_user(ALICE, LAUNCHER, "why", *options)).checked().text
+    return run_in_time(as_user(ALICE, LAUNCHER, "why", *options)).checked().text
 
 
 def test_a_daemon_that_is_killed_is_explained(enroot: Enter) -> None:

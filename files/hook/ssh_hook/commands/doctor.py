@@ -28,7 +28,7 @@ from .checks import CLIENT_PROGRAMS, DEADLINE, OK, PROBLEM, WARNING, Check, Resu
 from .daemons import LOOPBACK, Daemon, find_daemons
 from .hosts import launcher
 from .keygen import caller, caller_entry, describe, dropbearkey, is_root_without_keys, python_packages
-from .unserved import find_running, unserved
+from .unserved import look, unserved
 from .wait import find_client
 
 _ENGINES = ("podman", "docker", "sarus", "crun", "runc")
@@ -53,8 +53,9 @@ def run(arguments: Namespace, settings: dict[str, str]) -> int:
 
         return node_health.run(settings, as_json=arguments.json)
     daemons = find_daemons()  # this and the next fork: before there are threads
-    silent = unserved(find_running(), daemons)
-    results = {name: within_deadline(check, settings) for name, check in _checks(daemons, silent, settings).items()}
+    running, unseen = look()
+    checks = _checks(daemons, unserved(running, daemons), unseen, settings)
+    results = {name: within_deadline(check, settings) for name, check in checks.items()}
     if arguments.json:
         print(as_json(results))
     else:
@@ -230,12 +231,12 @@ def _check_packages(settings: dict[str, str]) -> Result:
     return OK, "cryptography is there, for keygen"
 
 
-def _check_containers(daemons: list[Daemon], silent: list[str]) -> Result:
+def _check_containers(daemons: list[Daemon], silent: list[str], unseen: list[str]) -> Result:
     """Check that each container of the caller's answers, and that others can reach it.
 
-    `silent` are sentences of those that were meant to have a daemon and have none.
+    `silent` are sentences on those that were meant to have a daemon and have none, `unseen` on why some are not known.
     """
-    problems, warnings = list(silent), []
+    problems, warnings = list(silent), list(unseen)
     for daemon in daemons:
         called = printable(daemon.name or daemon.id[:12] or str(daemon.pid))
         if daemon.has_own_network:
@@ -271,10 +272,12 @@ def _answers(addresses: Sequence[str], port: int) -> bool:
     return False
 
 
-def _checks(daemons: list[Daemon], silent: list[str], settings: Mapping[str, str]) -> dict[str, Check]:
+def _checks(
+    daemons: list[Daemon], silent: list[str], unseen: list[str], settings: Mapping[str, str]
+) -> dict[str, Check]:
     """Return the checks of this node by their names; `daemons` are those of the caller's containers.
 
-    `silent` are sentences of containers without one.
+    `silent` and `unseen` are sentences as for `_check_containers`.
     """
     checks: dict[str, Check] = {
         "account": _check_account,
@@ -287,7 +290,7 @@ def _checks(daemons: list[Daemon], silent: list[str], settings: Mapping[str, str
         "port": lambda settings: _check_port(settings, daemons),
         "network": _check_network,
         "packages": _check_packages,
-        "containers": lambda _settings: _check_containers(daemons, silent),
+        "containers": lambda _settings: _check_containers(daemons, silent, unseen),
     }
     skipped = _OF_CONTAINERS if _is_client_only(settings) else ()
     return {name: check for name, check in checks.items() if name not in skipped}

@@ -67,7 +67,15 @@ class Running:
 
 
 def find_running() -> list[Running]:
-    """Return the caller's running containers; warn where some are missing.
+    """Return the caller's running containers; log a warning where some are missing, and as `look`."""
+    found, unseen = look()
+    for warning in unseen:
+        log(WARNING, warning)
+    return found
+
+
+def look() -> tuple[list[Running], list[str]]:
+    """Return the caller's running containers, and a sentence each on why some are missing.
 
     It forks, so the caller has no other thread. All together take two seconds at most.
     """
@@ -78,14 +86,10 @@ def find_running() -> list[Running]:
         )
         found = json.loads(answer)
     except LateError:
-        log(WARNING, f"cannot look at your containers within {_TIMEOUT:.0f} s, as where a file system hangs")
-        return []
+        return [], [f"cannot look at your containers within {_TIMEOUT:.0f} s, as where a file system hangs"]
     except (HookError, ValueError) as error:
-        log(WARNING, f"cannot look at your containers: {error}")
-        return []
-    for warning in found["warnings"]:
-        log(WARNING, warning)
-    return [Running(*fields) for fields in found["containers"]]
+        return [], [f"cannot look at your containers: {error}"]
+    return [Running(*fields) for fields in found["containers"]], found["warnings"]
 
 
 def unserved(containers: Iterable[Running], daemons: Iterable[Daemon]) -> list[str]:
@@ -124,12 +128,13 @@ def _look(deadline: float) -> dict[str, Any]:
 
 
 def _of_podman(deadline: float, warnings: list[str]) -> Iterator[Running]:
-    """Yield podman's containers, the newest first. Those whose bundle the caller may not read are left out."""
+    """Yield podman's containers, the newest first."""
     found = sorted(_monitors(), reverse=True)
+    unread = []
     for _start, arguments in found[:_MOST]:
         if time.monotonic() > deadline:
             warnings.append(f"looked at some of your podman's containers alone: {_TIMEOUT:.0f} s are over")
-            return
+            break
         identity, name, bundle = container_of_conmon(arguments)
         if not (identity and bundle):
             continue
@@ -138,8 +143,13 @@ def _of_podman(deadline: float, warnings: list[str]) -> Iterator[Running]:
             requests = _requests(config.get("annotations") or {})
             calls_hook = launcher() in _hooks(config)
             yield Running("podman", identity[:_MAX_TEXT], name[:_MAX_TEXT], requests, calls_hook)
+        except FileNotFoundError:
+            continue  # it has ended, or is a session of `podman exec`
         except (OSError, HookError, KeyError, TypeError, AttributeError):
-            continue  # it has ended, or is no container of podman's
+            unread.append(printable(name[:_MAX_TEXT]))
+    if unread:
+        others = f" and {len(unread) - 1} more" if len(unread) > 1 else ""
+        warnings.append(f"cannot look at your podman's container {unread[0]}{others}: cannot read its config.json")
     if len(found) > _MOST:
         warnings.append(f"looked at the newest {_MOST} of your podman's {len(found)} containers alone")
 
@@ -187,10 +197,15 @@ def is_near(name: str) -> bool:
 
 
 def _of_docker(deadline: float, warnings: list[str]) -> Iterator[Running]:
-    """Yield Docker's containers that run as the caller, the newest first, where the caller may ask for them."""
+    """Yield Docker's containers that run as the caller, the newest first, where the caller may ask for them.
+
+    podman may be there by the name docker: it is not asked, since its containers are known, and it makes a store.
+    """
     if shutil.which("docker") is None:
         return
     try:
+        if not _docker(deadline, "--version").startswith("Docker "):
+            return
         ids = _docker(deadline, "ps", "--quiet", "--no-trunc").split()
         if not ids:
             return
@@ -219,7 +234,10 @@ def _names() -> tuple[str, ...]:
 
 
 def _docker(deadline: float, *arguments: str) -> str:
-    """Return what Docker's command prints. Raises OSError, ValueError where it fails, and TimeoutExpired."""
+    """Return what Docker's command prints. Raises OSError, ValueError where it fails, and TimeoutExpired.
+
+    Where it is asked for several containers, of which one has ended meanwhile, it describes the others and fails.
+    """
     done = subprocess.run(
         ["docker", *arguments],
         stdin=subprocess.DEVNULL,
@@ -227,6 +245,6 @@ def _docker(deadline: float, *arguments: str) -> str:
         timeout=max(0.0, deadline - time.monotonic()),
         check=False,
     )
-    if done.returncode != 0:
+    if done.returncode != 0 and not done.stdout:
         raise ValueError
     return done.stdout.decode("utf-8", "replace")

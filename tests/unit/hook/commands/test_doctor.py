@@ -343,7 +343,7 @@ def test_hook_in_a_directory_of_literal_strings(tmp_path: Path, monkeypatch: Pat
 @pytest.mark.parametrize("kind", [OK, WARNING, PROBLEM])
 def test_exit_status(monkeypatch: Patch, capsys: pytest.CaptureFixture[str], kind: str) -> None:
     monkeypatch.setattr(doctor, "find_daemons", list)
-    monkeypatch.setattr(doctor, "find_running", list)
+    monkeypatch.setattr(doctor, "look", lambda: ([], []))
     monkeypatch.setattr(doctor, "_checks", lambda *_: {"it": lambda _settings: (kind, "a\nb")})
     parser = ArgumentParser()
     doctor.add_arguments(parser)
@@ -354,6 +354,6 @@ def test_exit_status(monkeypatch: Patch, capsys: pytest.CaptureFixture[str], kin
 
 
 def test_a_node_without_an_engine_is_not_asked_what_containers_need() -> None:
-    everything = set(doctor._checks([], [], {}))
-    without = set(doctor._checks([], [], {"CLIENT_ONLY": "true"}))
+    everything = set(doctor._checks([], [], [], {}))
+    without = set(doctor._checks([], [], [], {"CLIENT_ONLY": "true"}))
     assert everything - without == {"rootless", "kernel", "port", "containers"}

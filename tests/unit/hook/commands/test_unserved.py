@@ -72,6 +72,7 @@ def test_no_complaint_of_what_is_meant() -> None:
 def test_nothing_is_opened_that_is_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process of an image that calls itself conmon: its link must not have the caller open a device."""
     opened: list[int] = []
+    warnings: list[str] = []
 
     def note(path: Any, flags: int, *rest: Any, **options: Any) -> int:
         descriptor = open_file(path, flags, *rest, **options)
@@ -91,5 +92,6 @@ def test_nothing_is_opened_that_is_no_file(tmp_path: Path, monkeypatch: pytest.M
         assert process.stdin is not None
         deadline = time.monotonic() + 60
         while not opened and time.monotonic() < deadline:  # until it has executed its program
-            list(module._of_podman(deadline, []))
+            list(module._of_podman(deadline, warnings))
+    assert "\n".join(warnings).startswith("cannot look at your podman's container solver")
     assert opened and all(flags & os.O_PATH for flags in opened)
