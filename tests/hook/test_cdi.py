@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import socket
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -33,6 +34,7 @@ from containers import (
     processes,
     records,
     run,
+    run_in_time,
     shell_around,
     wait_for,
 )
@@ -217,7 +219,7 @@ def alices_podman(*arguments: str, stdin: str = "") -> Result:
 
 def served() -> list[str]:
     """Names of alice's containers with SSH, by `ssh_hook status`."""
-    lines = run(as_user(ALICE, LAUNCHER, "status")).checked().text.splitlines()
+    lines = run_in_time(as_user(ALICE, LAUNCHER, "status")).checked().text.splitlines()
     return [line.split()[2] for line in lines if " podman " in line]
 
 
@@ -244,8 +246,47 @@ def test_kube_generate(nothing_left: None) -> None:
         generated = alices_podman("kube", "generate", "solver").checked().text
     with played(generated.replace("Always", "Never")):
         assert served() == []
-        said = run(as_user(ALICE, LAUNCHER, "status")).checked().err.decode()
+        said = run_in_time(as_user(ALICE, LAUNCHER, "status")).checked().err.decode()
         assert "com.hooks.ssh.enabled in place of com.hooks.ssh.enabled/solver-main" in said
+
+
+LIMITS = ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024"]  # buildah's own may be above the machine's
+
+
+def test_buildah_without_root_calls_no_hook(nothing_left: None) -> None:
+    """podman gives the image that it makes SSH."""
+
+    def buildah(*arguments: str) -> Result:
+        return run(as_user(ALICE, "buildah", *arguments), cwd="/run")
+
+    name = buildah("from", "--pull-never", *LIMITS, IMAGE).checked().text
+    try:
+        buildah("config", "--annotation", f"{ANNOTATION}=true", name).checked()
+        said = buildah("run", "--network=host", name, "sh", "-c", "ssh 127.0.0.1 echo there || ls /opt")
+        assert said.status != 0 and b"ssh: not found" in said.err and b"/opt: No such file" in said.err, said
+        buildah("commit", name, "localhost/built").checked()
+    finally:
+        buildah("rm", name).checked()
+    options = ["--rm", "--network=host", f"--annotation={ANNOTATION}=true"]
+    assert alices_podman("run", *options, "localhost/built", "ssh", "127.0.0.1", "echo there").checked().text == "there"
+    alices_podman("rmi", "localhost/built").checked()
+
+
+def test_buildah_of_root_takes_the_images_annotation(nothing_left: None) -> None:
+    """It calls the hook where the image has the annotation; podman looks at its own command line alone."""
+    made = run(["buildah", "from", "--pull-never", *LIMITS, IMAGE]).checked().text
+    run(["buildah", "config", "--annotation", f"{ANNOTATION}=true", made]).checked()
+    run(["buildah", "commit", "--rm", made, "localhost/built"]).checked()
+    name = run(["buildah", "from", "--pull-never", *LIMITS, "localhost/built"]).checked().text
+    try:
+        ssh = ["ssh", "127.0.0.1", "echo there"]
+        options = ["--user", f"{ALICE}:{ALICE}", "--network", "host"]
+        assert run(["buildah", "run", *options, name, "--", *ssh]).checked().text == "there"
+        by_podman = run(["podman", "run", "--rm", "--user", f"{ALICE}:{ALICE}", "--network=host", "localhost/built", *ssh])
+        assert by_podman.status == 127 and b"`ssh` not found" in by_podman.err, by_podman
+    finally:
+        run(["buildah", "rm", name]).checked()
+        run(["podman", "rmi", "localhost/built"]).checked()
 
 
 @pytest.fixture(scope="module")
@@ -355,13 +396,29 @@ def test_docker_without_the_device(started: list[dockerd.Docker]) -> None:
     docker = [path, f"DOCKER_HOST=unix://{dockerd.SOCKET}", f"HOME={dockerd.WORK}"]
     os.chmod(dockerd.SOCKET, 0o666)
     try:
-        told = run(as_user(ALICE, "env", *docker, LAUNCHER, "status")).checked().err.decode()
-        others = run(as_user(BOB, "env", *docker, LAUNCHER, "status")).checked().err.decode()
+        told = run_in_time(as_user(ALICE, "env", *docker, LAUNCHER, "status")).checked().err.decode()
+        others = run_in_time(as_user(BOB, "env", *docker, LAUNCHER, "status")).checked().err.decode()
     finally:
         os.chmod(dockerd.SOCKET, 0o660)
     assert f"your container {started[0].name} (docker, " in told
     assert "Docker takes --device ocihooks.org/ssh=on and no annotation com.hooks.ssh.enabled; start it again" in told
     assert others == ""
+
+
+def test_podman_that_is_called_docker(start: Start) -> None:
+    """It is not asked, since it would make a store: its containers are known already."""
+    silent = start("rootless", "busybox", enabled=False, annotations={"com.hooks.ssh.enable": "true"})
+    home = WORK / "home"
+    home.mkdir()
+    os.chown(home, ALICE, ALICE)
+    try:
+        variables = [f"PATH={dockerd.TREE}/emulated/usr/bin:/usr/bin:/bin", f"HOME={home}"]
+        told = run_in_time(as_user(ALICE, "env", *variables, LAUNCHER, "status")).checked().err.decode()
+        (warning,) = told.splitlines()
+        assert f"your container {silent.name} (podman, " in warning
+        assert not (home / ".local").exists()
+    finally:
+        shutil.rmtree(home)
 
 
 @pytest.mark.parametrize(
