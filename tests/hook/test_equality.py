@@ -245,3 +245,13 @@ def test_signals_are_neither_blocked_nor_ignored(start: Start) -> None:
     status = dict(line.split(":\t", 1) for line in container.ssh("cat /proc/self/status").checked().text.splitlines())
     assert int(status["SigBlk"], 16) == 0
     assert int(status["SigIgn"], 16) == 0
+
+
+def test_memory_policy(start: Start) -> None:
+    """No runtime here knows the field, so the first process has nothing to compare with: a session has what it says."""
+
+    def bound(config: dict[str, Any]) -> None:
+        config["linux"]["memoryPolicy"] = {"mode": "MPOL_BIND", "nodes": "0"}
+
+    maps = start("crun", network="private", change=bound).ssh("cat /proc/self/numa_maps").checked().text
+    assert {line.split()[1] for line in maps.splitlines()} == {"bind:0"}

@@ -355,6 +355,14 @@ PROMISES = (
         "'scheduling policy': ",
     ),
     Fault(
+        "A session has no more rights than the container's own process",
+        "Scheduling.apply",
+        "if self._memory_policy is not None:",
+        "if False:",
+        "hook/test_equality.py::test_memory_policy",
+        "'default'",
+    ),
+    Fault(
         "No process of the container, or of a pod, can inspect the hook's processes",
         "Confinement.apply",
         "        syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)  # the change of ids may have reset it\n",
