@@ -22,7 +22,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 help:
 	@echo 'make demo         start a small cluster, deploy to it, and show ssh from container to container'
 	@echo 'make demo-down    remove the cluster; only build results stay, in .cache and .venv'
-	@echo 'make test         all of the checks below, two at a time, with a summary (LANES=1: one at a time)'
+	@echo 'make test         all of the checks below, three at a time, with a summary (LANES=1: one at a time)'
 	@echo 'make lint         linters, types, documentation, changelog; quick'
 	@echo 'make docs         the site of the documentation, in .cache/docs/html; any warning is an error'
 	@echo 'make unit         unit tests, on the oldest and the newest Python of this machine'

@@ -1,4 +1,4 @@
-"""Runs parts of the test suite, two at a time where the machine has the processors for it, and sums them up.
+"""Runs parts of the test suite, several at a time where the machine has the processors for it, and sums them up.
 
 Each argument is a target of the Makefile. What a part prints goes to .cache/logs/PART.log, and its end is shown when
 the part failed. The exit status is 0 when every part ran and passed. LANES=1 in the environment runs one at a time.
@@ -22,7 +22,7 @@ LOGS = ROOT / ".cache" / "logs"
 LIMIT = 60 * 60  # seconds; a part that hangs is ended, and has failed. A slow day takes twice what EXPECTED says
 PATIENCE = 60  # seconds; so long may an ended part clean up
 POLL = 0.2  # seconds
-LANES = 2  # a part keeps one processor busy, most of the time
+LANES = 3  # a part keeps one processor busy, most of the time, and two of three keep two busy all of the time
 TAIL = 40  # lines
 
 # The budget: seconds that the parts take on an idle machine with two processors, in a bare system. The longest start
@@ -56,6 +56,9 @@ EXPECTED = {
     "docs": 25,
     "demo-test": 20,
 }
+
+# Parts that take more than one lane, as those that run in two beds at once.
+WIDTH = {"hook-tests": 2}
 
 # Each part has a bed, ports, a network and directories below .cache of its own. What they share has locks: apt
 # (tests/testbed/packages), images, the builds of Dropbear, .cache/hook (tests/hook/prepare). Some tests tell by the
@@ -112,11 +115,11 @@ def count_repeated(log: str) -> int:
 
 
 class Run:
-    """A part that runs in a lane (from 0 on), in a session of its own, so that all of it can be ended."""
+    """A part that runs in lanes (numbered from 0 on), in a session of its own, so that all of it can be ended."""
 
-    def __init__(self, part: str, lane: int, processors: set[int]) -> None:
+    def __init__(self, part: str, lanes: set[int], processors: set[int]) -> None:
         self.part = part
-        self.lane = lane
+        self.lanes = lanes
         self._start = time.monotonic()
         self._path = LOGS / f"{part}.log"
         with self._path.open("wb") as log, confined(processors):
@@ -177,6 +180,12 @@ def lane_processors(part: str, lane: int, lanes: int) -> set[int]:
     return set(processors[start : start + share] if part in PARALLEL else processors)
 
 
+def next_lanes(part: str, free: set[int], lanes: int) -> set[int]:
+    """Return the lanes that a part takes of those that are free; none while they are too few."""
+    width = min(WIDTH.get(part, 1), lanes)
+    return set(sorted(free)[:width]) if len(free) >= width else set()
+
+
 def run_all(parts: list[str], lanes: int) -> dict[str, Result]:
     """Run the parts, report each one when it ends, and return how they went.
 
@@ -187,14 +196,17 @@ def run_all(parts: list[str], lanes: int) -> dict[str, Result]:
         waiting.sort(key=lambda part: -EXPECTED.get(part, 0))
     running: list[Run] = []
     results: dict[str, Result] = {}
+    free = {*range(lanes)}
     try:
         while waiting or running:
-            for lane in sorted({*range(lanes)} - {run.lane for run in running})[: len(waiting)]:
+            while waiting and (taken := next_lanes(waiting[0], free, lanes)):
                 part = waiting.pop(0)
-                running.append(Run(part, lane, lane_processors(part, lane, lanes)))
+                running.append(Run(part, taken, lane_processors(part, min(taken), lanes)))
+                free -= taken
             time.sleep(POLL)
             for run in [run for run in running if run.is_over()]:
                 running.remove(run)
+                free |= run.lanes
                 results[run.part] = run.result()
                 report(results[run.part])
     except KeyboardInterrupt:
@@ -260,7 +272,8 @@ def main(parts: list[str]) -> int:
         # Now and not while another part runs: the tests of attacks see what changes on the machine. A part that lacks a
         # package nevertheless says so itself.
         subprocess.run([ROOT / "tests" / "testbed" / "packages", *parts], check=False)
-        results = run_all(parts, int(os.environ.get("LANES", min(LANES, len(os.sched_getaffinity(0))))))
+        lanes = LANES if len(os.sched_getaffinity(0)) > 1 else 1
+        results = run_all(parts, int(os.environ.get("LANES", lanes)))
     except KeyboardInterrupt:
         return 130
     idle_seconds = (idle() - idle_before) / (os.cpu_count() or 1)

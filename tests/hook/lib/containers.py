@@ -235,6 +235,7 @@ class Podman(Container):
         self._engine = engine
         self._errors = errors
         self._init = 0
+        self._bundle = ""
 
     def podman(self, *arguments: str | bytes, stdin: bytes = b"") -> Result:
         """Run podman, as the user whose container it is."""
@@ -256,7 +257,9 @@ class Podman(Container):
         return self._init
 
     def bundle(self) -> Path:
-        return Path(self.inspect("{{.OCIConfigPath}}")).parent
+        if not self._bundle:
+            self._bundle = self.inspect("{{.OCIConfigPath}}")
+        return Path(self._bundle).parent
 
     def stop(self) -> Result:
         return self.podman("stop", "-t0", self.name)

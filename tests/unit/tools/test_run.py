@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 from containers import RUNC_BUSY, Result, repeated, unless_busy
@@ -50,6 +51,47 @@ def test_the_summary_names_nothing_that_did_not_happen(capsys: pytest.CaptureFix
     said = capsys.readouterr().out
     assert "warning" not in said
     assert "tried again" not in said
+
+
+class Made:
+    """A part that is over when it has been looked at as often as its name is long."""
+
+    running: ClassVar[list[Made]] = []
+
+    def __init__(self, part: str, lanes: set[int], processors: set[int]) -> None:
+        self.part, self.lanes, self.processors, self.looks = part, lanes, processors, 0
+        assert not any(lanes & other.lanes for other in self.running)
+        self.running.append(self)
+
+    def is_over(self) -> bool:
+        self.looks += 1
+        return self.looks == len(self.part)
+
+    def result(self) -> Any:
+        self.running.remove(self)
+        return run.Result(self.part, 1.0, 1, 0)
+
+    def end(self) -> None:
+        raise AssertionError(f"{self.part} is ended though nothing went wrong")
+
+
+@pytest.mark.parametrize("lanes", [1, 2, 3])
+def test_no_lane_has_two_parts_and_a_part_of_two_beds_has_two_lanes(
+    monkeypatch: pytest.MonkeyPatch, lanes: int
+) -> None:
+    started: list[tuple[str, int]] = []
+
+    def make(part: str, taken: set[int], processors: set[int]) -> Made:
+        started.append((part, len(taken)))
+        assert taken <= {*range(lanes)}
+        return Made(part, taken, processors)
+
+    monkeypatch.setattr(run, "Run", make)
+    monkeypatch.setattr(run, "POLL", 0)
+    results = run.run_all(["docs", "lint", "hook-tests", "unit"], lanes)
+    assert {*results} == {"docs", "lint", "hook-tests", "unit"}
+    assert dict(started) == {"docs": 1, "lint": 1, "hook-tests": min(2, lanes), "unit": 1}
+    assert lanes == 1 or started[0][0] == "hook-tests", "the longest comes first"
 
 
 def test_a_start_that_runc_fails_is_tried_again_and_counted() -> None:
