@@ -57,7 +57,7 @@ EXPECTED = {
     "demo-test": 20,
 }
 
-# Parts that take more than one lane, as those that run in two beds at once.
+# Parts that take more than one lane, as those that run in several beds at once.
 WIDTH = {"hook-tests": 2}
 
 # Each part has a bed, ports, a network and directories below .cache of its own. What they share has locks: apt

@@ -76,9 +76,7 @@ class Made:
 
 
 @pytest.mark.parametrize("lanes", [1, 2, 3])
-def test_no_lane_has_two_parts_and_a_part_of_two_beds_has_two_lanes(
-    monkeypatch: pytest.MonkeyPatch, lanes: int
-) -> None:
+def test_no_lane_has_two_parts_and_hook_tests_have_two_lanes(monkeypatch: pytest.MonkeyPatch, lanes: int) -> None:
     started: list[tuple[str, int]] = []
 
     def make(part: str, taken: set[int], processors: set[int]) -> Made:
