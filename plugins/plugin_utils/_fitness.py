@@ -202,6 +202,11 @@ def remarks(host: str, variables: Mapping[str, Any], node: Mapping[str, Any]) ->
             f"{host} has no container engine, and gets the users' side of ssh_hook alone: keygen, client-config and "
             "wait."
         ]
+        if node["dropbear"] and node["daemons"]:
+            said += [
+                f"Dropbear stays on {host} while it runs there in containers (pids {_and(map(str, node['daemons']))}): "
+                "run the deployment again when they have ended."
+            ]
     else:
         said += _engine_remarks(host, variables, node)
     return said

@@ -298,18 +298,41 @@ def use_as_login_node() -> None:
         shutil.rmtree(home)
 
 
+def watcher(directory: Path) -> tuple[str, Path]:
+    """Write an interpreter that looks, before each module, for a JSON whose container could not start.
+
+    Return it, and where it notes what the JSON needs and is not there.
+    """
+    python, broken = directory / "python3", directory / "broken"
+    needed = (LAUNCHER, PASSWD, PREFIX / "dropbear/bin/dropbear")
+    python.write_text(
+        f"#!/bin/sh\n[ ! -e {HOOK_JSON} ] || ls -d {' '.join(map(str, needed))} >/dev/null 2>>{broken}\n"
+        'exec /usr/bin/python3 "$@"\n',
+        encoding="utf-8",
+    )
+    python.chmod(0o755)
+    broken.touch()
+    return str(python), broken
+
+
 def test_a_login_node_that_loses_its_engine_keeps_the_users_side_alone(
     untouched: dict[str, str], tmp_path: Path
 ) -> None:
+    """At no moment does an engine find a JSON whose container could not start."""
     hosts = inventory(tmp_path / "hosts.json", login_nodes=["node"])
-    with_engine = play("deploy", inventory=hosts, variables=BY_GROUPS)
+    python, broken = watcher(tmp_path)
+    watched = {**BY_GROUPS, "ansible_python_interpreter": python}
+    with_engine = play("deploy", inventory=hosts, variables=watched)
     assert (with_engine.status, HOOK_JSON.exists()) == (0, True), with_engine.said
     audited = play("audit", before=WITHOUT_ENGINES, inventory=hosts, variables=BY_GROUPS)
     left = f"{HOOK_JSON}, and no container engine reads it; Dropbear is there, and no container engine to use it. Run"
     assert (audited.status, audited.changed, left in audited.words) == (2, 0, True), audited.said
-    deployed = play("deploy", before=WITHOUT_ENGINES, inventory=hosts, variables=BY_GROUPS)
+    assert play("deploy", "--tags=install", before=WITHOUT_ENGINES, inventory=hosts, variables=watched).status == 0
+    assert HOOK_JSON.exists()
+    deployed = play("deploy", before=WITHOUT_ENGINES, inventory=hosts, variables=watched)
     assert deployed.status == 0, deployed.said
     assert "node has no container engine, and gets the users' side of ssh_hook alone: keygen" in deployed.words
+    assert broken.read_text(encoding="utf-8") == ""
     assert (LAUNCHER.exists(), PASSWD.exists()) == (True, True)
     assert [path for path in (HOOK_JSON, CDI_SPEC, PREFIX / "dropbear") if os.path.lexists(path)] == []
     for playbook in ("deploy", "audit"):

@@ -43,6 +43,8 @@ NODE: dict[str, Any] = {
     "engines": {"podman": "/usr/bin/podman"},
     "docker": None,
     "hooks_dirs": {"podman": ["/etc/hooks.d"]},
+    "dropbear": False,
+    "daemons": [],
     "other_hooks": [],
     "port_holders": [],
     "foreign": [],
@@ -189,6 +191,11 @@ def test_a_login_node_without_an_engine_gets_the_users_side_alone() -> None:
     assert fitness.remarks("n1", login, facts) == [
         "n1 has no container engine, and gets the users' side of ssh_hook alone: keygen, client-config and wait."
     ]
+    assert fitness.remarks("n1", login, {**facts, "dropbear": True, "daemons": [8, 9]})[1:] == [
+        "Dropbear stays on n1 while it runs there in containers (pids 8 and 9): run the deployment again when they have "
+        "ended."
+    ]
+    assert fitness.remarks("n1", login, {**facts, "dropbear": True})[1:] == []
     assert not fitness.is_client(login, NODE)
     facts["missing"] = ["/home"]
     assert len(fitness.complaints("n1", login, facts, audit=False, with_dropbear=True)) == 1
