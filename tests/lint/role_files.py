@@ -28,6 +28,7 @@ LOADS = {
     f"{BUILTIN}template": "src",
     f"{BUILTIN}unarchive": "src",
 }
+RUNS = "ocihooks.ssh.without_facts"  # a module that runs another, with that one's arguments
 ROLE_KEYS = (f"{BUILTIN}import_role", f"{BUILTIN}include_role")
 FORBIDDEN_KEYS = ("vars_files", "roles", "collections", "module_defaults", "action", "local_action")
 ABSOLUTE = re.compile(r"/|\{\{ role_path \}\}/")
@@ -66,6 +67,9 @@ def strings(value: object) -> Iterator[str]:
 
 def task_complaints(task: Mapping[str, object]) -> Iterator[str]:
     """Yield one line for each name in a task or a play that a site's file could have."""
+    runs = task.get(RUNS)
+    if isinstance(runs, Mapping):
+        task = {**task, str(runs.get("module")): runs.get("arguments", {})}
     for key, argument in LOADS.items():
         if key not in task:
             continue
