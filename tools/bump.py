@@ -6,7 +6,7 @@
 
 Downloads the release archive and its detached signature from upstream, or takes local copies, and verifies the
 signature with gpg. The key must be in tools/keys, and its fingerprint below. Then writes version and digest where the
-role has them, and says what is left to do. Changes nothing if anything is wrong.
+role has them, keeps the signature in tools/sources, and says what is left to do. Changes nothing if anything is wrong.
 
 A libsodium tag has no signature: the digest comes from the maintainer, who got it from a second place.
 """
@@ -164,6 +164,15 @@ def edit(name: str, version: str, digest: str, root: Path) -> str:
     return old
 
 
+def keep_signature(name: str, signature: bytes, kept: str, root: Path) -> None:
+    """Keep the signature of a source's archive in tools/sources as `kept`, in place of the one before."""
+    directory = root / "tools" / "sources"
+    directory.mkdir(parents=True, exist_ok=True)
+    for path in directory.glob(f"{name}-*.asc"):
+        path.unlink()
+    (directory / kept).write_bytes(signature)
+
+
 def mentions(old: str, root: Path) -> list[str]:
     """Return the files of the checkout that still name a version."""
     search = ["git", "grep", "--name-only", "--fixed-strings", "-e", old, "--", ".", ":!requirements-*", ":!changelogs"]
@@ -188,7 +197,10 @@ def bump(options: argparse.Namespace, root: Path = ROOT, keys: Path = KEYS) -> N
             signature = options.signature or download(f"{url}.asc", Path(directory, "signature.asc"))
             signer = verify(archive, signature, keys / f"{name}.asc", source.fingerprints)
             print(f"{archive.name}: signed by {signer}")
+            signed = signature.read_bytes()
     old = edit(name, version, digest, root)
+    if source.fingerprints:
+        keep_signature(name, signed, f"{url.rpartition('/')[2]}.asc", root)
     print(f"{name}: {old} -> {version}, sha256 {digest}")
     print("To do:")
     if name in ("dropbear", "openssh"):

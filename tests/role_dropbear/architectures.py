@@ -1,4 +1,6 @@
-"""The programs for other architectures, which `make test` does not build. pytest takes this file when it is named."""
+"""What `make test` does not build: the programs for other architectures, and all of this one's a second time, as
+another user on another day. pytest takes this file when it is named.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,17 @@ from pathlib import Path
 
 import pytest
 from plays import Play
-from sites import BUILD, PROGRAMS, Site, check_under_emulation, run, succeeded
+from sites import (
+    BUILD,
+    PROGRAMS,
+    ROOT,
+    Site,
+    assert_equal_builds,
+    build_as_another,
+    check_under_emulation,
+    run,
+    succeeded,
+)
 
 ARCHITECTURES = {"aarch64": "AArch64", "ppc64le": "PowerPC64", "riscv64": "RISC-V"}  # as readelf names them
 
@@ -42,3 +54,12 @@ def test_the_programs_run_under_emulation(built: Site, architecture: str, tmp_pa
 
 def test_what_is_built_is_not_built_again(built: Site) -> None:
     assert succeeded(build(built)).changed == 0
+
+
+def test_another_user_on_another_day_builds_the_same(settings: Path, site: Site, tmp_path: Path) -> None:
+    """All programs and libraries of this architecture, in another directory."""
+    build_as_another(site)
+    here = Site(tmp_path / "here", settings)
+    here.build_dir = ROOT / ".cache" / "dropbear"
+    succeeded(here.play(playbook=BUILD))
+    assert_equal_builds(site, here)

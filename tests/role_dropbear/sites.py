@@ -9,6 +9,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -18,6 +19,7 @@ import plays
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 VERSION = "2026.94"
+SBOM = "sbom.cdx.json"
 PROGRAMS = ("dropbearmulti", "scp", "sftp", "sftp-server", "ssh")
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
@@ -116,6 +118,37 @@ class Site:
         for release in releases:
             for directory in other.build_dir.glob(f"artefacts/{release}-*"):
                 shutil.copytree(directory, store / directory.name)
+
+
+def build_as_another(site: Site, variables: Mapping[str, str] = NOTHING) -> None:
+    """Build what the site's build directory lacks as another user, who may read all, on another day."""
+    site.build_dir.mkdir(exist_ok=True)
+    program, seconds = site.directory / "make", site.directory / "seconds"
+    # The build passes nothing on but PATH. So make itself goes to the other day, and all that it starts.
+    program.write_text(f"""#!/bin/sh
+export FAKETIME=+400d LD_PRELOAD='/usr/$LIB/faketime/libfaketime.so.1'
+date +%s >>{seconds}
+exec {shutil.which("make")} "$@"
+""")
+    program.chmod(0o755)
+    run("chown", "-R", "65534:65534", site.directory)
+    capabilities = ("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")
+    another = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *capabilities]
+    environment = {
+        "ANSIBLE_HOME": str(site.directory / "ansible"),
+        "HOME": str(site.directory),
+        "PATH": f"{site.directory}:{os.environ['PATH']}",
+    }
+    succeeded(outcome(site.start([*another, *site.command(playbook=BUILD, variables=variables)], environment)))
+    assert all(int(line) > time.time() + 399 * 86400 for line in seconds.read_text().split())
+
+
+def assert_equal_builds(site: Site, other: Site) -> None:
+    """The files of each build that the first site has are those of the other site."""
+    paths = [path for path in site.build_dir.glob("artefacts/**/*") if path.is_file()]
+    assert {"dropbearmulti", SBOM} <= {path.name for path in paths}
+    for path in paths:
+        assert path.read_bytes() == (other.build_dir / path.relative_to(site.build_dir)).read_bytes(), path
 
 
 def outcome(process: subprocess.Popen[str]) -> plays.Play:

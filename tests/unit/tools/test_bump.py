@@ -80,8 +80,9 @@ class Checkout(NamedTuple):
 
 @pytest.fixture
 def checkout(tmp_path: Path, signers: tuple[Signer, Signer], monkeypatch: pytest.MonkeyPatch) -> Checkout:
-    """The role's files, a release archive, and upstream's key."""
+    """The role's files, a release archive, upstream's key, and the signatures of the versions before."""
     root = tmp_path / "checkout"
+    (root / "tools" / "sources").mkdir(parents=True)
     for name in ("defaults", "meta", "vars"):
         shutil.copytree(ROOT / "roles/dropbear" / name, root / "roles/dropbear" / name)
     keys = tmp_path / "keys"
@@ -117,6 +118,7 @@ def test_a_signed_release_is_taken(
     version: str,
     line: str,
 ) -> None:
+    (checkout.root / "tools" / "sources" / f"{name}-0.9.tar.gz.asc").write_text("The signature of the version before.")
     run(checkout, name, version, "--archive", checkout.archive, "--signature", signers[0].sign(checkout.archive))
     digest = bump.sha256(checkout.archive)
     defaults, specs, variables = checkout.texts()
@@ -132,6 +134,9 @@ def test_a_signed_release_is_taken(
     said = capsys.readouterr().out
     assert f"release.tar.gz: signed by {signers[0].fingerprint}\n" in said
     assert f" -> {version}, sha256 {digest}\n" in said
+    (kept,) = (checkout.root / "tools" / "sources").iterdir()
+    assert kept.name.startswith(f"{name}-{version}.tar.")
+    assert kept.read_bytes() == checkout.archive.with_name("release.tar.gz.asc").read_bytes()
 
 
 def refused(checkout: Checkout, *arguments: str | Path) -> str:

@@ -1,0 +1,121 @@
+"""What tools/sign.py refuses, and what tools/repack.py makes equal. `make release-test` runs both in full."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import json
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+TOOLS = Path(__file__).resolve().parents[3] / "tools"
+
+
+def load(name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(name, TOOLS / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+sys.path.insert(0, str(TOOLS))  # for what a tool imports of another
+repack, sign, verify_sources = load("repack"), load("sign"), load("verify_sources")
+
+
+def git(checkout: Path, *arguments: str) -> None:
+    command = ["git", "-C", str(checkout), "-c", "user.name=a", "-c", "user.email=a@localhost", *arguments]
+    subprocess.run(command, check=True)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    root = tmp_path / "checkout"
+    root.mkdir()
+    (root / "galaxy.yml").write_text("name: ssh\nversion: 1.9.0\n", encoding="utf-8")
+    git(root, "init", "--quiet")
+    git(root, "add", "--all")
+    git(root, "commit", "--quiet", "--message", "release")
+    return root
+
+
+def test_a_commit_without_the_tag_is_refused(checkout: Path) -> None:
+    with pytest.raises(sign.Refused, match=r"^the commit has no tag '1\.9\.0'"):
+        sign.find_version(checkout)
+
+
+def test_a_checkout_with_changes_is_refused(checkout: Path) -> None:
+    git(checkout, "tag", "1.9.0")
+    assert sign.find_version(checkout) == "1.9.0"
+    (checkout / "more").write_text("", encoding="utf-8")
+    with pytest.raises(sign.Refused, match=r"^the checkout has changes, or files that git does not know"):
+        sign.find_version(checkout)
+
+
+def test_a_release_without_its_archives_is_refused(checkout: Path, tmp_path: Path) -> None:
+    git(checkout, "tag", "1.9.0")
+    with pytest.raises(sign.Refused, match=r"ocihooks-ssh-1\.9\.0\.tar\.gz does not exist"):
+        sign.sign(checkout, tmp_path, tmp_path / "key")
+    for kind in ("ssh", "programs"):
+        with tarfile.open(tmp_path / f"ocihooks-{kind}-1.9.0.tar.gz", "w:gz"):
+            pass
+    with pytest.raises(sign.Refused, match="has no bill of materials"):
+        sign.sign(checkout, tmp_path, tmp_path / "key")
+
+
+def write_archive(path: Path, names: list[str], mtime: int) -> Path:
+    """Write an archive as ansible-galaxy does, of files that it finds in this order at that time."""
+    files = json.dumps({"files": [{"name": name} for name in names], "format": 1}).encode()
+    manifest = json.dumps({"file_manifest_file": {"name": "FILES.json", "chksum_sha256": "0"}}).encode()
+    with tarfile.open(path, "w:gz") as archive:
+        for name in [repack.FILES, repack.MANIFEST, *names]:
+            data = {repack.FILES: files, repack.MANIFEST: manifest}.get(name, name.encode())
+            member = tarfile.TarInfo(name)
+            member.size, member.mtime = len(data), mtime
+            archive.addfile(member, io.BytesIO(data))
+    return path
+
+
+def test_archives_of_equal_files_are_equal(tmp_path: Path) -> None:
+    one, other = write_archive(tmp_path / "one", ["b", "a"], 1), write_archive(tmp_path / "other", ["a", "b"], 2)
+    for path in (one, other):
+        repack.repack(path, 5)
+    assert one.read_bytes() == other.read_bytes()
+    with tarfile.open(one) as archive:
+        assert [(member.name, member.mtime) for member in archive] == [
+            (name, 5) for name in ("FILES.json", "MANIFEST.json", "a", "b")
+        ]
+
+
+def test_a_pinned_source_with_another_digest_is_refused(tmp_path: Path) -> None:
+    archive = tmp_path / "dropbear-1.0.tar.bz2"
+    with pytest.raises(verify_sources.BumpError, match="does not exist: put the release archive there"):
+        verify_sources.verified("dropbear", "1.0", "0" * 64, tmp_path)
+    archive.write_bytes(b"")
+    with pytest.raises(verify_sources.BumpError, match=r"and the role pins 0{64}: refused"):
+        verify_sources.verified("dropbear", "1.0", "0" * 64, tmp_path)
+
+
+def test_a_pinned_source_with_a_wrong_signature_is_refused(tmp_path: Path) -> None:
+    archive, kept = tmp_path / "dropbear-1.0.tar.bz2", tmp_path / "tools" / "sources"
+    archive.write_bytes(b"")
+    kept.mkdir(parents=True)
+    digest = verify_sources.sha256(archive)
+    assert "no signature" in verify_sources.verified("dropbear", "1.0", digest, tmp_path, tmp_path)
+    signature = TOOLS / "sources" / "dropbear-2026.94.tar.bz2.asc"
+    (kept / f"{archive.name}.asc").write_bytes(signature.read_bytes())
+    with pytest.raises(verify_sources.BumpError, match="is no valid signature of"):
+        verify_sources.verified("dropbear", "1.0", digest, tmp_path, tmp_path)
+
+
+def test_the_signatures_that_are_kept_are_those_of_pinned_versions() -> None:
+    versions = {f"{name}-{version}" for name, version, _digest in verify_sources.pins(TOOLS.parent)}
+    kept = {path.name.partition(".tar.")[0] for path in (TOOLS / "sources").glob("*.asc")}
+    assert kept
+    assert kept <= versions
