@@ -117,7 +117,7 @@ class Process:
             signal.pidfd_send_signal(self.directory, signal.SIGKILL)  # accepts a directory of /proc as pidfd
         except ProcessLookupError:
             pass
-        except OSError:  # before Linux 5.1
+        except (AttributeError, OSError):  # before Linux 5.1, also a Python that was built where that was so, as EL 8's
             try:
                 if self.is_alive():
                     os.kill(self.pid, signal.SIGKILL)

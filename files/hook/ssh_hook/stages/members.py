@@ -98,7 +98,7 @@ def await_end_of(process: Process) -> None:
     """Wait until `process` has ended. Raises OSError."""
     try:
         descriptor = os.pidfd_open(process.pid)
-    except OSError:  # before Linux 5.3, or it has ended
+    except (AttributeError, OSError):  # before Linux 5.3, also a Python built where that was so; or it has ended
         descriptor = -1
     while process.is_alive():
         if descriptor < 0:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 import subprocess
 from collections.abc import Iterator
 
 import pytest
+from ssh_hook.kernel import lean
 from ssh_hook.kernel.process import Process, all_processes
+from ssh_hook.stages import members
 
 COUNT = 60
 
@@ -48,3 +51,15 @@ def test_a_process_that_ended_is_not_taken_for_another() -> None:
         process.parent()
     process.kill()  # nothing happens
     process.close()
+
+
+def test_a_python_that_was_built_without_pidfds_ends_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one that was built with the headers of Linux 4.18, of EL 8."""
+    monkeypatch.delattr(lean.os, "pidfd_open")
+    monkeypatch.delattr(lean.signal, "pidfd_send_signal")
+    with subprocess.Popen(["sleep", "60"]) as child:
+        process = Process(child.pid)
+        process.kill()
+        assert child.wait() == -signal.SIGKILL
+        members.await_end_of(process)
+        process.close()
