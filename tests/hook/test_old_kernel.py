@@ -1,4 +1,4 @@
-"""Kernels that lack the newer system calls: a filter answers ENOSYS to each of them, to the hook alone."""
+"""Kernels that lack the newer system calls and flags: a filter answers as they do, to the hook and its daemon alone."""
 
 from __future__ import annotations
 
@@ -9,15 +9,20 @@ from pathlib import Path
 import openssh
 import pytest
 from containers import Container, StartFailed, keys, processes, run, wait_for
-from old_kernel import CALLS, write_wrapper
+from old_kernel import KERNELS, write_wrapper
 from starter import Start
 
-PROBE = f"""
+OPENAT2, FUTEX_WAITV = 437, 449  # system calls since Linux 5.6 and 5.16
+# Prints the error number of each of these system calls, and of those with flags that the old kernel does not know.
+PROBE = """
 import ctypes
 libc = ctypes.CDLL(None, use_errno=True)
-for number in {list(CALLS.values())}:
-    ctypes.set_errno(0)
+for number in {numbers}:
     libc.syscall(number, -1, 0, 0, 0, 0, 0)
+    print(ctypes.get_errno())
+for number, argument, mask in {flags}:
+    arguments = [mask if place == argument else 0 for place in range(6)]
+    libc.syscall(number, *map(ctypes.c_ulong, arguments))
     print(ctypes.get_errno())
 """
 
@@ -32,10 +37,18 @@ def seccomp(pid: int) -> str:
     return next(line.split()[1] for line in lines if line.startswith("Seccomp:"))
 
 
-def test_filter_is_in_force(wrapper: str) -> None:
-    probe = ["/usr/bin/python3", "-I", "-c", PROBE]
-    assert set(run([wrapper, "run", *probe]).checked().text.split()) == {"38"}
+@pytest.mark.parametrize(("kernel", "answers"), [("4.18", [38, 38, 22]), ("5.14", [22, 38, 22, 22, 22, 22])])
+def test_filter_is_in_force(tmp_path: Path, kernel: str, answers: list[int]) -> None:
+    numbers, flags = [OPENAT2, FUTEX_WAITV], KERNELS[kernel].flags
+    probe = ["/usr/bin/python3", "-I", "-c", PROBE.format(numbers=numbers, flags=flags)]
+    wrapper = write_wrapper(tmp_path / "old_kernel", kernel)
+    assert list(map(int, run([wrapper, "run", *probe]).checked().text.split())) == answers
     assert "38" not in run(probe).checked().text.split()
+
+
+@pytest.mark.parametrize("engine", ["crun", "runc"])
+def test_login_with_the_calls_of_el_9(start: Start, tmp_path: Path, engine: str) -> None:
+    assert_works(start(engine, launcher=write_wrapper(tmp_path / "old_kernel", "5.14"), network="private"))
 
 
 @pytest.mark.parametrize("image", ["debian", "busybox"])

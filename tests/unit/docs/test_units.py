@@ -1,0 +1,33 @@
+"""The systemd units of the role, compared with the oldest systemd that they are to run with: 239, of EL 8."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+TEMPLATES = Path(__file__).resolve().parents[3] / "roles" / "ssh_hook" / "templates"
+OLDEST = 239
+# The release of systemd in which each directive came, or its value that the units use, by its NEWS.
+SINCE = {
+    **dict.fromkeys(("Description", "Wants", "After", "Type", "ExecStart", "UMask", "WantedBy", "SyslogIdentifier"), 1),
+    **dict.fromkeys(("OnBootSec", "OnUnitActiveSec", "PrivateTmp", "PrivateNetwork", "CapabilityBoundingSet"), 1),
+    "NoNewPrivileges": 187,
+    "TimeoutStartSec": 188,
+    "PrivateDevices": 209,
+    "ProtectHome": 214,
+    "RandomizedDelaySec": 229,
+    "MemoryMax": 231,
+    "ReadWritePaths": 231,
+    "ProtectSystem": 232,  # "strict"
+    "RestrictSUIDSGID": 242,
+}
+# An older systemd ignores these with a line in the journal: the unit does its work, with one restriction less.
+IGNORED = {"RestrictSUIDSGID"}
+
+
+def test_systemd_239_knows_the_directives() -> None:
+    units = [path for path in TEMPLATES.iterdir() if re.search(r"\.(service|timer)\.j2$", path.name)]
+    assert len(units) == 4
+    used = {name for path in units for name in re.findall(r"^(\w+)=", path.read_text(encoding="utf-8"), re.MULTILINE)}
+    assert used <= SINCE.keys()
+    assert {name for name in used if SINCE[name] > OLDEST} == IGNORED
