@@ -18,7 +18,7 @@ import signal
 import time
 from contextlib import contextmanager
 
-from ._kernel import ids
+from ._linux import ids
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

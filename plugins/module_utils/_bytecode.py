@@ -33,9 +33,9 @@ INIT = ".__init__"
 CLI = "cli"
 STAGES = {
     CLI: "cli",
-    "create_runtime": "stages.from_runtime",
+    "create_runtime": "start.from_runtime",
     "poststop": "stop.poststop",
-    "enroot": "stages.from_enroot",
+    "enroot": "start.from_enroot",
 }
 PYC_HEADER = importlib.util.MAGIC_NUMBER + bytes(12)  # PEP 552; no source lies beside the file, so there is no date
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 DIGESTS = "digests"  # beside the bytecode, written last: a JSON object, path of each of its files -> SHA-256
 RECORDS = "/var/lib/ocihooks-ssh"
-# Where the hook mounts its files in a container (files/hook/ssh_hook/spec/container_paths.py). It is a place on the
+# Where the hook mounts its files in a container (files/hook/ssh_hook/oci/container_paths.py). It is a place on the
 # node too, so that it exists in a container that has the node's /opt for its own.
 MOUNT_POINT = "/opt/oci-hooks/ssh"
 PACKAGE_FOLDER = "package/"  # in the names of `Sources`

@@ -14,7 +14,7 @@ nothing), and where it leads must be safe just like a path that was asked for, i
     its ACL grants to named users and groups. The ACL only tells who they are. Default ACLs grant nothing by themselves.
 *   Set-user-ID and hard links let nobody change a file of root's, so they are no violations.
 
-The hook decides by the same functions (`_kernel.ownership`, `_kernel.resolution`), as for ``ssh_hook doctor --node``.
+The hook decides by the same functions (`_linux.ownership`, `_linux.resolution`), as for ``ssh_hook doctor --node``.
 
 Paths are bytes, as they are for the kernel; reports show them through `printable`.
 """
@@ -32,9 +32,9 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cache
 from typing import NamedTuple
 
-from ._kernel.lean import MAX_LINKS
-from ._kernel.ownership import other_writers
-from ._kernel.resolution import File, UnreachableError, open_above, open_entry, resolve
+from ._linux.fast_stdlib import MAX_LINKS
+from ._linux.ownership import other_writers
+from ._linux.resolution import File, UnreachableError, open_above, open_entry, resolve
 
 Identity = tuple[int, int]
 """Device and inode number of a file."""

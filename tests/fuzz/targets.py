@@ -19,21 +19,21 @@ from typing import Any, NamedTuple, TypeVar
 
 from ssh_hook.confine.libseccomp import compile_profile
 from ssh_hook.errors import HookError
-from ssh_hook.host import record, userfiles
 from ssh_hook.keys import passwd, store
 from ssh_hook.keys.errors import KeyStoreError
 from ssh_hook.keys.formats import check_private_key
 from ssh_hook.keys.store import KeySet
 from ssh_hook.log import ERROR, Log, LogTarget
+from ssh_hook.node import record, userfiles
+from ssh_hook.oci import json_reader
+from ssh_hook.oci.annotations import Annotations
+from ssh_hook.oci.container_paths import PIDFILE
+from ssh_hook.oci.json_reader import Node
+from ssh_hook.oci.oci_config import Container, parse_config
+from ssh_hook.oci.settings import Settings
+from ssh_hook.oci.state import State
 from ssh_hook.provision import texts
 from ssh_hook.provision.account import AccountRequest, find_account
-from ssh_hook.spec import json_reader
-from ssh_hook.spec.annotations import Annotations
-from ssh_hook.spec.container_paths import PIDFILE
-from ssh_hook.spec.json_reader import Node
-from ssh_hook.spec.oci_config import Container, parse_config
-from ssh_hook.spec.settings import Settings
-from ssh_hook.spec.state import State
 
 Result = TypeVar("Result")
 

@@ -282,7 +282,9 @@ def test_buildah_of_root_takes_the_images_annotation(nothing_left: None) -> None
         ssh = ["ssh", "127.0.0.1", "echo there"]
         options = ["--user", f"{ALICE}:{ALICE}", "--network", "host"]
         assert run(["buildah", "run", *options, name, "--", *ssh]).checked().text == "there"
-        by_podman = run(["podman", "run", "--rm", "--user", f"{ALICE}:{ALICE}", "--network=host", "localhost/built", *ssh])
+        by_podman = run(
+            ["podman", "run", "--rm", "--user", f"{ALICE}:{ALICE}", "--network=host", "localhost/built", *ssh]
+        )
         assert by_podman.status == 127 and b"`ssh` not found" in by_podman.err, by_podman
     finally:
         run(["buildah", "rm", name]).checked()

@@ -41,7 +41,7 @@ def test_user_is_not_in_passwd_file(start: Starter, syslog: Syslog, engine: str)
     assert_refused(start, syslog, engine, "2999", "PASSWD_FILE", SETTINGS["PASSWD_FILE"], change=change)
 
 
-# Which texts are ports, unit tests say: tests/unit/hook/spec/test_oci_config.py.
+# Which texts are ports, unit tests say: tests/unit/hook/oci/test_oci_config.py.
 def test_bad_port_in_the_annotation(start: Starter, syslog: Syslog) -> None:
     assert_refused(start, syslog, "crun", PORT_ANNOTATION, "1 to 65535", annotations={PORT_ANNOTATION: "65536"})
 

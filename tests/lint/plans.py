@@ -1,10 +1,10 @@
 """Finds where a stage asks what kind of start it serves: the plan has an object that does what is to be done there.
 
-Three modules make plans (BUILDERS), and may ask. Elsewhere in the stages it is an error
+Three modules make plans (BUILDERS), and may ask. Elsewhere in the room `start` it is an error
 
 * to test an attribute of a plan itself, against None or as true or false, or a local name for one; what such an
   attribute has in turn, as a setting or a process, may be asked anything,
-* to ask of which class of the stages something is; messages have kinds, which a receiver tells apart,
+* to ask of which class of that room something is; messages have kinds, which a receiver tells apart,
 * to ask what only builders need to know (OF_BUILDERS), and
 * to make a plan.
 
@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 HOOK = Path(__file__).resolve().parents[2] / "files/hook/ssh_hook"
-STAGES = HOOK / "stages"
+START = HOOK / "start"
 BUILDERS = ("from_runtime.py", "from_enroot.py", "from_process.py")
 PLAN = "StartPlan"
 FIXED = (PLAN, "Settings")  # classes whose instances are not changed
@@ -105,7 +105,7 @@ def changes(tree: ast.Module) -> Iterator[tuple[int, str]]:
 def all_complaints() -> Iterator[str]:
     """Yield all complaints about the checkout."""
     trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(HOOK.rglob("*.py"))}
-    stages = {path: tree for path, tree in trees.items() if path.parent == STAGES}
+    stages = {path: tree for path, tree in trees.items() if path.parent == START}
     classes = {
         node.name
         for path, tree in stages.items()

@@ -118,7 +118,7 @@ def package() -> str:
     """The collection as a site gets it: built, installed, its links kept, its playbooks found by their names."""
     site = CACHE / "package"
     problem = command("tests/archive", site)
-    for link in ("_keys/store.py", "_kernel/ids.py"):
+    for link in ("_keys/store.py", "_linux/ids.py"):
         if not problem and not (site / NAME / "plugins/module_utils" / link).is_file():
             problem = f"the built collection lacks plugins/module_utils/{link}, a link to a file of the hook\n"
     environment = f"ANSIBLE_COLLECTIONS_PATH={site}"

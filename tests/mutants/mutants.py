@@ -95,7 +95,7 @@ PROMISES = (
         "_first_process",
         "            if process.is_before_exec():\n                return process\n            raise",
         "            return process\n            raise",
-        "unit/hook/stages/test_from_runtime.py",
+        "unit/hook/start/test_from_runtime.py",
         "test_process_that_runs_its_program_already",
     ),
     Fault(
@@ -111,7 +111,7 @@ PROMISES = (
         "_open_programs",
         "if not is_expected or not os.fstatvfs(directory).f_flag & os.ST_RDONLY:",
         "if not os.fstatvfs(directory).f_flag & os.ST_RDONLY:",
-        "unit/hook/stages/test_daemon.py::test_another_directory",
+        "unit/hook/start/test_daemon.py::test_another_directory",
         "DID NOT RAISE .*HookError",
     ),
     Fault(
@@ -151,7 +151,7 @@ PROMISES = (
         "is_name",
         ' and name[0] not in "-."',
         "",
-        "unit/hook/spec/test_host_list.py::test_what_is_no_list",
+        "unit/hook/oci/test_host_list.py::test_what_is_no_list",
         "DID NOT RAISE .*HookError",
     ),
     Fault(
@@ -247,7 +247,7 @@ PROMISES = (
         "Record.is_of",
         "return self._is_of_this_boot() and",
         "return False and",
-        "unit/hook/host/test_record.py",
+        "unit/hook/node/test_record.py",
         "assert False",
     ),
     Fault(
@@ -271,7 +271,7 @@ PROMISES = (
         "EnteredContainer.__init__",
         "        _disable_imports()\n",
         "",
-        "unit/hook/stages/test_enter.py",
+        "unit/hook/start/test_enter.py",
         "join imported",
     ),
     Fault(
@@ -279,7 +279,7 @@ PROMISES = (
         "parse_port",
         "1 <= int(text)",
         "0 <= int(text)",
-        "unit/hook/spec/test_oci_config.py::test_a_bad_port",
+        "unit/hook/oci/test_oci_config.py::test_a_bad_port",
         "DID NOT RAISE .*HookError",
     ),
     Fault(
@@ -287,7 +287,7 @@ PROMISES = (
         "Node.integer",
         'self._get(name, int, "an integer")',
         "self.value.get(name, 0)",
-        "unit/hook/spec/test_oci_config.py::test_a_missing_part",
+        "unit/hook/oci/test_oci_config.py::test_a_missing_part",
         "DID NOT RAISE .*HookError",
     ),
     Fault(
@@ -448,7 +448,7 @@ PROMISES = (
         "read",
         'if not is_own(os.fstat(descriptor)):\n            raise HookError(f"{what} a file that only root',
         'if False:\n            raise HookError(f"{what} a file that only root',
-        "unit/hook/host/test_record.py",
+        "unit/hook/node/test_record.py",
         "test_a_record_that_another_could_have_written",
     ),
     Fault(
@@ -552,7 +552,7 @@ PROMISES = (
         "Programs.__init__",
         "if self.file.st_mode & 0o444:",
         "if False:",
-        "unit/hook/stages/test_daemon.py::test_a_program_that_can_be_read",
+        "unit/hook/start/test_daemon.py::test_a_program_that_can_be_read",
         "DID NOT RAISE .*HookError",
     ),
     Fault(
@@ -570,7 +570,7 @@ ATTACH = (
         "RunningProcess._find_user_namespaces",
         "if owner != os.geteuid():",
         "if False:",
-        "unit/hook/host/test_running.py::test_container_of_another_user",
+        "unit/hook/node/test_running.py::test_container_of_another_user",
         "Actual message: .*its root directory is this node's own",
     ),
     Fault(
@@ -604,7 +604,7 @@ ATTACH = (
         "Rights.excess_over",
         "if other.no_new_privileges and not self.no_new_privileges:",
         "if False:",
-        "unit/hook/host/test_running.py::test_rights_beyond_others",
+        "unit/hook/node/test_running.py::test_rights_beyond_others",
         "assert '' == 'no_new_privs'",
     ),
     Fault(
@@ -620,7 +620,7 @@ ATTACH = (
         "RunningProcess._read",
         "if syscalls.poll([self.pidfd], 0):",
         "if False:",
-        "unit/hook/host/test_running.py::test_a_pid_that_was_given_again",
+        "unit/hook/node/test_running.py::test_a_pid_that_was_given_again",
         "it is in no container",
     ),
     Fault(
@@ -629,7 +629,7 @@ ATTACH = (
         "RunningProcess.require_unchanged",
         "not is_same_process or ",
         "",
-        "unit/hook/host/test_running.py::test_a_process_that_executes_another_program",
+        "unit/hook/node/test_running.py::test_a_process_that_executes_another_program",
         "DID NOT RAISE .*HookError",
     ),
     Fault(
@@ -638,7 +638,7 @@ ATTACH = (
         "RunningProcess.require_unchanged",
         " or vars(rights) != vars(self.rights)",
         "",
-        "unit/hook/host/test_running.py::test_a_process_whose_rights_change",
+        "unit/hook/node/test_running.py::test_a_process_whose_rights_change",
         "DID NOT RAISE .*HookError",
     ),
     Fault(
@@ -646,7 +646,7 @@ ATTACH = (
         "RunningProcess._require_container",
         "if program_mount not in self.mounts.ids:",
         "if False:",
-        "unit/hook/host/test_running.py::test_a_program_that_is_none_of_the_container",
+        "unit/hook/node/test_running.py::test_a_program_that_is_none_of_the_container",
         "DID NOT RAISE .*HookError",
     ),
     Fault(
@@ -687,7 +687,7 @@ ATTACH = (
         "_open_programs",
         " or not os.fstatvfs(directory).f_flag & os.ST_RDONLY",
         "",
-        "unit/hook/stages/test_daemon.py::test_a_mount_that_can_be_written",
+        "unit/hook/start/test_daemon.py::test_a_mount_that_can_be_written",
         "DID NOT RAISE .*HookError",
     ),
     Fault(
@@ -696,7 +696,7 @@ ATTACH = (
         "RunningProcess.read_environment",
         "_MAX_ENVIRONMENT, _TIMEOUT, namespace",
         "_MAX_ENVIRONMENT, 10 * _TIMEOUT, namespace",
-        "unit/hook/host/test_running.py::test_environment_that_never_comes",
+        "unit/hook/node/test_running.py::test_environment_that_never_comes",
         "no answer within 2 s",
     ),
     Fault(
@@ -704,7 +704,7 @@ ATTACH = (
         "_attach",
         "        supervisor.supervise()\n",
         "        wanted.gate.open()\n        supervisor.supervise()\n",
-        "unit/hook/stages/test_attach.py::test_gate_stays_closed",
+        "unit/hook/start/test_attach.py::test_gate_stays_closed",
         "assert not True",
     ),
     Fault(
@@ -728,7 +728,7 @@ ATTACH = (
         "_undo_change",
         " and os.fstat(file).st_nlink == 0",
         "",
-        "unit/hook/stages/test_attach.py::test_content_does_not_go",
+        "unit/hook/start/test_attach.py::test_content_does_not_go",
         "the image's",
     ),
     Fault(
@@ -736,7 +736,7 @@ ATTACH = (
         "RunningProcess.read_environment",
         "if len(data) > _MAX_ENVIRONMENT:",
         "if False:",
-        "unit/hook/host/test_running.py::test_environment_without_end",
+        "unit/hook/node/test_running.py::test_environment_without_end",
         "DID NOT RAISE .*HookError",
     ),
     Fault(
@@ -762,7 +762,7 @@ CONTRACT = (
         "Annotations.__init__",
         'self._text(ENABLED) not in (None, "true", "false")',
         "False",
-        "unit/hook/spec/test_annotations.py::test_enabled",
+        "unit/hook/oci/test_annotations.py::test_enabled",
         "assert False is True",
     ),
     Fault(
@@ -858,7 +858,7 @@ CONTRACT = (
         "_find_by_uid",
         "offset += end",
         "offset += size",
-        "unit/hook/host/test_owner.py::test_parts_hold",
+        "unit/hook/node/test_owner.py::test_parts_hold",
         "test_parts_hold_what_the_whole_holds",
     ),
     Fault(
@@ -874,7 +874,7 @@ CONTRACT = (
         "default_port",
         'if "SERVER_PORT_DEFAULT" not in environment',
         'if "SERVER_PORT" in environment',
-        "unit/hook/spec/test_oci_config.py::test_the_deprecated_port",
+        "unit/hook/oci/test_oci_config.py::test_the_deprecated_port",
         "assert 4 == 15263",
     ),
     Fault(
@@ -946,7 +946,7 @@ CONTRACT = (
         "_verify_uid",
         " or settings.require_user_annotation",
         " or True",
-        "unit/hook/host/test_owner.py::test_a_rootful_engine_vouches_for_nobody",
+        "unit/hook/node/test_owner.py::test_a_rootful_engine_vouches_for_nobody",
         "assert not True",
     ),
 )

@@ -827,7 +827,7 @@ def test_packages_that_cannot_be_loaded_are_one_sentence() -> None:
 
 def test_what_was_changed_is_found_and_repaired() -> None:
     right = listing()
-    module = package() / "ssh_hook/spec/settings.py"
+    module = package() / "ssh_hook/oci/settings.py"
     [compiled] = package().glob("*/ssh_hook/cli.pyc")
     module.write_text("raise SystemExit('harmed')\n", encoding="utf-8")
     compiled.write_bytes(compiled.read_bytes()[:-1])

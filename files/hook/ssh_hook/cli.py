@@ -7,9 +7,9 @@ import gc
 import sys
 
 from .errors import describe_failure
-from .kernel.lean import TYPE_CHECKING, environment, os, signal
+from .linux.fast_stdlib import TYPE_CHECKING, environment, os, signal
 from .log import ERROR, log
-from .spec.state import read_state
+from .oci.state import read_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,9 +46,9 @@ def _report_failure(command: Callable[[], int]) -> int:
 def _keep_messages() -> None:
     """Leave the warnings and errors of this call where the user can read them, if that is possible."""
     try:
-        from .host import last  # here: most starts log no warning
+        from .node import last_messages  # here: most starts log no warning
 
-        last.write(*log.subject, log.kept)
+        last_messages.write(*log.subject, log.kept)
     except Exception:
         pass  # syslog has them
 
@@ -65,7 +65,7 @@ def _run_stage(packages: list[str], load: Callable[[str], None]) -> int:
         poststop(state)
     else:
         load("create_runtime")
-        from .stages.from_runtime import create_runtime
+        from .start.from_runtime import create_runtime
 
         create_runtime(state, packages)
     return 0
@@ -75,7 +75,7 @@ def _run_in_enroot(packages: list[str], load: Callable[[str], None]) -> int:
     """Run the stage for enroot, which calls no OCI runtime."""
     umask = _prepare_stage()
     load("enroot")
-    from .stages.from_enroot import start_in_enroot
+    from .start.from_enroot import start_in_enroot
 
     start_in_enroot(umask, packages)
     return 0

@@ -2,13 +2,13 @@
 """Messages of the hook: to where the annotations com.hooks.logging.* direct them, and to syslog.
 
 syslog gets warnings and errors at any log level, since a runtime may drop the output of its hooks. They are also kept,
-for the file that the user can read: host/last.py.
+for the file that the user can read: node/last_messages.py.
 """
 
 from __future__ import annotations
 
 from .errors import LateError
-from .kernel.lean import TYPE_CHECKING, os
+from .linux.fast_stdlib import TYPE_CHECKING, os
 
 PREFIX = "ssh_hook: "  # of every line
 _MAX_LENGTH = 1000  # characters
@@ -18,7 +18,7 @@ _MAX_KEPT = 8  # messages
 _TIMEOUT = 2.0  # seconds to write one message
 
 if TYPE_CHECKING:
-    from .kernel.identity import Identity
+    from .linux.identity import Identity
 
 
 class LogTarget:
@@ -97,7 +97,7 @@ class Log:
             return b""
 
         try:
-            from .kernel import disposable_process  # here: a poststop without messages does not need it
+            from .linux import disposable_process  # here: a poststop without messages does not need it
 
             kept = (target.descriptor,) if target.user is None else ()
             disposable_process.run(write, "cannot log", target.user, kept, _TIMEOUT)

@@ -41,9 +41,9 @@ def test_each_unit_test_of_plugins_is_named() -> None:
 
 def test_each_annotation_and_each_setting_is_tried_with_wrong_values() -> None:
     tried = set(re.findall(r'"([\w.]+)"', (ROOT / "tests/hook/test_values.py").read_text(encoding="utf-8")))
-    spec = ROOT / "files/hook/ssh_hook/spec"
-    annotations = re.findall(r'"(com\.hooks\.\w+\.\w+)"', (spec / "annotations.py").read_text(encoding="utf-8"))
-    settings = re.findall(r'"([A-Z]+_[A-Z_]+)"', (spec / "settings.py").read_text(encoding="utf-8"))
+    oci = ROOT / "files/hook/ssh_hook/oci"
+    annotations = re.findall(r'"(com\.hooks\.\w+\.\w+)"', (oci / "annotations.py").read_text(encoding="utf-8"))
+    settings = re.findall(r'"([A-Z]+_[A-Z_]+)"', (oci / "settings.py").read_text(encoding="utf-8"))
     assert len(annotations) > 10 and len(settings) > 10
     assert {*annotations, *settings} - tried == set()
 

@@ -11,8 +11,8 @@ HOOK = Path(__file__).resolve().parents[3] / "files" / "hook"
 # profile.
 START = [
     "cli",
-    "spec.settings",
-    "stages.from_runtime",
+    "oci.settings",
+    "start.from_runtime",
 ]
 STOP = ["cli", "stop.poststop"]
 # Modules in C, and what takes as little; where `os` came in, it would come with a dozen more.

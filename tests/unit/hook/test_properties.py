@@ -13,11 +13,11 @@ import pytest
 from corpus import kept, names
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from ssh_hook.host import record
-from ssh_hook.kernel.identity import Identity, IdMap
-from ssh_hook.kernel.process import Process
 from ssh_hook.keys import store, writer
-from ssh_hook.spec.settings import parse_port
+from ssh_hook.linux.identity import Identity, IdMap
+from ssh_hook.linux.process import Process
+from ssh_hook.node import record
+from ssh_hook.oci.settings import parse_port
 from targets import MAX_ID, SEPARATOR, TARGETS, accepted
 
 CHARACTERS = st.characters(exclude_categories=[])  # lone surrogates too

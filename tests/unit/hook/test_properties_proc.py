@@ -15,8 +15,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from ssh_hook.errors import HookError
-from ssh_hook.kernel import cgroups as module
-from ssh_hook.kernel import lean, mounts, syscalls
+from ssh_hook.linux import cgroups as module
+from ssh_hook.linux import fast_stdlib, mounts, syscalls
 
 ENDS = "\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"  # what Python takes for the end of a line, and the kernel does not
 NAMES = st.text(st.sampled_from(f"a0:/. -#\\,{ENDS}\udcff"), min_size=1, max_size=12).filter(
@@ -69,7 +69,7 @@ def proc(mountinfo: list[str], cgroup: str, tree: str, controllers: str = "") ->
         "cgroup": f"0:{controllers}:{cgroup}\n",
     }
     fake = FakePosix(files, tree)
-    with mock.patch.object(module, "os", fake), mock.patch.object(lean, "os", fake):
+    with mock.patch.object(module, "os", fake), mock.patch.object(fast_stdlib, "os", fake):
         yield fake
 
 
@@ -122,7 +122,7 @@ def test_a_mount_is_the_one_that_the_kernel_lists(entries: list[tuple[str, str, 
     for number, (point, source, is_shared) in enumerate(entries):
         optional = "shared:7 " if is_shared else ""
         lines.append(f"{number} 0 0:{number} / {escaped(point)} rw {optional}- tmpfs {escaped(source)} rw\n")
-    with mock.patch.object(lean, "os", FakePosix({"/proc/self/mountinfo": "".join(lines)}, "/nowhere")):
+    with mock.patch.object(fast_stdlib, "os", FakePosix({"/proc/self/mountinfo": "".join(lines)}, "/nowhere")):
         table = mounts.MountTable()
     for number, (_point, _source, is_shared) in enumerate(entries):
         with mock.patch.object(mounts, "mount_id", lambda _target, number=number: b"%d" % number):

@@ -17,9 +17,9 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 
 from ..errors import HookError, printable
-from ..kernel import syscalls, user_namespaces
-from ..kernel.lean import write_all
-from ..spec.host_list import is_host
+from ..linux import syscalls, user_namespaces
+from ..linux.fast_stdlib import write_all
+from ..oci.host_list import is_host
 from .daemons import LOOPBACK, Daemon, find_daemons
 from .hosts import SSH, SUFFIX, expand, launcher
 

@@ -15,13 +15,13 @@ from collections import Counter
 from pathlib import Path
 
 from ..errors import HookError, LateError
-from ..host import record
-from ..host.engine import Engine, directory_of_copies
-from ..kernel.lean import closing
-from ..kernel.memory import read_memory
+from ..linux.fast_stdlib import closing
+from ..linux.memory import read_memory
 from ..log import WARNING, log
-from ..spec import container_paths as paths
-from ..spec.settings import LAST_PORT
+from ..node import record
+from ..node.engine import Engine, directory_of_copies
+from ..oci import container_paths as paths
+from ..oci.settings import LAST_PORT
 from .scheduler import JOB_VARIABLES, job_of_cgroup
 
 CONMON = "conmon"  # the name of podman's monitor beside each container

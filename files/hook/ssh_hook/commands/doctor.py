@@ -15,14 +15,14 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping, Sequence
 
 from ..errors import printable
-from ..host.engine import runtime_directory
-from ..kernel.identity import Identity
 from ..keys import store
 from ..keys.errors import KeyStoreError, MissingKeysError
+from ..linux.identity import Identity
 from ..log import one_line
-from ..spec.settings import default_port
-from ..stages.port import NO_SUCH_ADDRESS, describe_holder
-from ..stages.server import Programs, require_undumpable
+from ..node.engine import runtime_directory
+from ..oci.settings import default_port
+from ..start.port import NO_SUCH_ADDRESS, describe_holder
+from ..start.server import Programs, require_undumpable
 from . import hook_files
 from .checks import CLIENT_PROGRAMS, DEADLINE, OK, PROBLEM, WARNING, Check, Result, as_json, read_text, within_deadline
 from .daemons import LOOPBACK, Daemon, find_daemons

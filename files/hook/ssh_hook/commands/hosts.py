@@ -11,8 +11,8 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Mapping
 
 from ..errors import HookError, printable
-from ..spec.host_list import is_host
-from ..spec.settings import default_port, parse_port
+from ..oci.host_list import is_host
+from ..oci.settings import default_port, parse_port
 
 SUFFIX = ".container"  # of a node's name, for the user's container there by way of the node's own sshd
 SSH = ("ssh", "-T", "-x", "-a", "-oClearAllForwardings=yes", "-oRemoteCommand=none")  # to run ssh_hook on a node

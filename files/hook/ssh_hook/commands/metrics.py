@@ -16,9 +16,9 @@ import time
 from pathlib import Path
 
 from ..errors import HookError
-from ..host import last
-from ..kernel.files import is_own, remove_leftovers, replace_files
-from ..kernel.lean import closing, read_all
+from ..linux.fast_stdlib import closing, read_all
+from ..linux.files import is_own, remove_leftovers, replace_files
+from ..node import last_messages
 from .daemons import find_daemons
 
 MODE = 0o644  # node_exporter runs as a user of its own
@@ -161,7 +161,7 @@ def _let_read(file: int) -> None:
 
 def _errors(since: int, now: int) -> list[str]:
     """Return the first error of each user's last failure after `since` and before `now`. Raises HookError."""
-    directory = Path(last.ROOT_PLACE, last.DIRECTORY)
+    directory = Path(last_messages.ROOT_PLACE, last_messages.DIRECTORY)
     try:
         names = [name for name in os.listdir(directory) if name.isdigit()]
     except FileNotFoundError:
@@ -170,7 +170,7 @@ def _errors(since: int, now: int) -> list[str]:
         raise HookError(f"cannot read {directory}: {error.strerror}") from None
     found = []
     for name in names:
-        known = last.read(f"{directory}/{name}")
+        known = last_messages.read(f"{directory}/{name}")
         if known is not None and since < known.time < now:
             found += [text for level, text in known.messages if level == "error"][:1]
     return found

@@ -12,14 +12,14 @@ import stat
 from .. import VERSION
 from ..confine import libseccomp
 from ..errors import HookError
-from ..host import last
-from ..host.engine import directory_of_copies
-from ..kernel.files import is_own
-from ..kernel.ownership import only_user_can_change
-from ..kernel.resolution import File, UnreachableError, resolve
+from ..linux.files import is_own
+from ..linux.ownership import only_user_can_change
+from ..linux.resolution import File, UnreachableError, resolve
 from ..log import one_line
-from ..spec.settings import Settings
-from ..stages.server import Programs, require_undumpable
+from ..node import last_messages
+from ..node.engine import directory_of_copies
+from ..oci.settings import Settings
+from ..start.server import Programs, require_undumpable
 from . import checks
 from .checks import CLIENT_PROGRAMS, OK, PROBLEM, Result, within_deadline
 from .hook_files import files_naming_hook
@@ -92,7 +92,7 @@ def _check_engine(_values: dict[str, str]) -> Result:
 
 def _check_records(_values: dict[str, str]) -> Result:
     """Check the directories that the hook keeps records in. The first start on a node makes them."""
-    for path in (directory_of_copies(0), f"{last.ROOT_PLACE}/{last.DIRECTORY}"):
+    for path in (directory_of_copies(0), f"{last_messages.ROOT_PLACE}/{last_messages.DIRECTORY}"):
         for place in (os.path.dirname(path), path):
             try:
                 status = os.lstat(place)

@@ -13,9 +13,9 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
 
 from ..errors import HookError, printable
-from ..spec import container_paths, host_list
-from ..spec.annotations import ENABLED, HOSTS, PORT, USER, WAIT, parse_wait
-from ..spec.settings import default_port, parse_port
+from ..oci import container_paths, host_list
+from ..oci.annotations import ENABLED, HOSTS, PORT, USER, WAIT, parse_wait
+from ..oci.settings import default_port, parse_port
 from . import hosts
 from .keygen import caller
 from .scheduler import Job, find_job

@@ -8,9 +8,9 @@ import stat
 from argparse import ArgumentParser, Namespace
 
 from ..errors import HookError
-from ..kernel.files import replace_files
-from ..kernel.lean import closing
 from ..keys import name_service
+from ..linux.fast_stdlib import closing
+from ..linux.files import replace_files
 
 DESCRIPTION = "Write what 'getent passwd' lists into FILE, and print whether that was changed."
 EXAMPLE = "ssh_hook refresh-passwd /opt/oci-hooks/etc/passwd"

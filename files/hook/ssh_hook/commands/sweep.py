@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
-from ..host.engine import Engine, directory_of_copies
+from ..node.engine import Engine, directory_of_copies
 from ..stop.sweep import sweep
 
 DESCRIPTION = "End the SSH daemons and remove the files that containers left whose runtime was killed."

@@ -18,13 +18,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ..errors import HookError, LateError, printable
-from ..kernel import disposable_process
-from ..kernel.lean import closing, fsdecode, read_all
-from ..kernel.process import all_processes
+from ..linux import disposable_process
+from ..linux.fast_stdlib import closing, fsdecode, read_all
+from ..linux.process import all_processes
 from ..log import WARNING, log
-from ..spec.annotations import ENABLED, distance, nearest
-from ..spec.json_reader import read_document
-from ..spec.oci_config import parse_config
+from ..oci.annotations import ENABLED, distance, nearest
+from ..oci.json_reader import read_document
+from ..oci.oci_config import parse_config
 from .daemons import CONMON, Daemon, container_of_conmon, uid_of
 from .hosts import launcher
 

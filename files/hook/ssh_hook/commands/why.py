@@ -10,9 +10,9 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from ..errors import HookError
-from ..host import last
-from ..host.last import Last
 from ..log import WARNING, log, one_line
+from ..node import last_messages
+from ..node.last_messages import Last
 from .daemons import find_daemons
 from .unserved import Running, find_running, unserved
 
@@ -57,17 +57,17 @@ def run(arguments: Namespace, _settings: dict[str, str]) -> int:
 def find(uid: int) -> list[tuple[int, Last]]:
     """Return each kept file that concerns the user `uid`, with the uid of its user."""
     if uid == 0:
-        directory = Path(last.ROOT_PLACE, last.DIRECTORY)
-        paths = [(path.name.removesuffix(last.WARNINGS), path) for path in _list(directory)]
+        directory = Path(last_messages.ROOT_PLACE, last_messages.DIRECTORY)
+        paths = [(path.name.removesuffix(last_messages.WARNINGS), path) for path in _list(directory)]
         candidates = [(int(name), str(path)) for name, path in paths if name.isdigit()]
     else:
-        places = [last.ROOT_PLACE, *last.user_places(uid)]
-        names = [f"{uid}{suffix}" for suffix in ("", last.WARNINGS, last.ENDED)]
-        candidates = [(uid, f"{place}/{last.DIRECTORY}/{name}") for place in places for name in names]
+        places = [last_messages.ROOT_PLACE, *last_messages.user_places(uid)]
+        names = [f"{uid}{suffix}" for suffix in ("", last_messages.WARNINGS, last_messages.ENDED)]
+        candidates = [(uid, f"{place}/{last_messages.DIRECTORY}/{name}") for place in places for name in names]
     found = []
     for owner, path in candidates:
         try:
-            known = last.read(path)
+            known = last_messages.read(path)
         except HookError as error:  # the other files may tell what is wanted
             log(WARNING, str(error))
             continue

@@ -9,14 +9,14 @@ from __future__ import annotations
 import errno
 
 from ..errors import HookError
-from ..kernel import syscalls
-from ..kernel.ids import set_groups
-from ..kernel.lean import TYPE_CHECKING, os, signal
+from ..linux import syscalls
+from ..linux.fast_stdlib import TYPE_CHECKING, os, signal
+from ..linux.ids import set_groups
 from .rlimits import INFINITE, limit, ordinal
 from .seccomp import make_filter
 
 if TYPE_CHECKING:
-    from ..spec.oci_config import Container
+    from ..oci.oci_config import Container
     from .lsm import Labels
     from .scheduling import Scheduling
     from .seccomp import Filter

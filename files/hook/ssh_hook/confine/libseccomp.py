@@ -12,11 +12,11 @@ from __future__ import annotations
 import errno
 
 from ..errors import HookError, printable
-from ..kernel import syscalls
-from ..kernel.lean import TYPE_CHECKING, closing, fsencode, os
+from ..linux import syscalls
+from ..linux.fast_stdlib import TYPE_CHECKING, closing, fsencode, os
 
 if TYPE_CHECKING:
-    from ..spec.json_reader import Node
+    from ..oci.json_reader import Node
 
 _LIBRARY = "libseccomp.so.2"
 _MAX_PROGRAM = 1 << 20  # bytes; the kernel refuses what is far smaller

@@ -9,11 +9,11 @@ Formats: https://github.com/opencontainers/runtime-spec (config.md, config-linux
 from __future__ import annotations
 
 from ..errors import HookError, printable
-from ..kernel.lean import TYPE_CHECKING, closing, exists, fsdecode, fsencode, os, read_file
+from ..linux.fast_stdlib import TYPE_CHECKING, closing, exists, fsdecode, fsencode, os, read_file
 
 if TYPE_CHECKING:
-    from ..kernel.process import Process
-    from ..spec.oci_config import Container
+    from ..linux.process import Process
+    from ..oci.oci_config import Container
 
 _APPARMOR_SWITCH = "/sys/module/apparmor/parameters/enabled"
 _SELINUX = "/sys/fs/selinux/enforce"

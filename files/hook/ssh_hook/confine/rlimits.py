@@ -7,11 +7,11 @@ Format: https://github.com/opencontainers/runtime-spec (config.md, rlimits).
 from __future__ import annotations
 
 from ..errors import HookError, printable
-from ..kernel import syscalls
-from ..kernel.lean import TYPE_CHECKING
+from ..linux import syscalls
+from ..linux.fast_stdlib import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ..spec.oci_config import Container
+    from ..oci.oci_config import Container
 
 INFINITE = 2**63  # this and any higher limit means RLIM_INFINITY
 

@@ -9,13 +9,13 @@ ioprio_set(2), set_mempolicy(2), personality(2).
 from __future__ import annotations
 
 from ..errors import HookError, printable
-from ..kernel import syscalls
-from ..kernel.lean import TYPE_CHECKING
+from ..linux import syscalls
+from ..linux.fast_stdlib import TYPE_CHECKING
 from .rlimits import ordinal
 
 if TYPE_CHECKING:
-    from ..spec.json_reader import Node
-    from ..spec.oci_config import Container
+    from ..oci.json_reader import Node
+    from ..oci.oci_config import Container
 
 # Each in the order of the kernel's numbers, or of its bits.
 _POLICIES = "OTHER FIFO RR BATCH ISO IDLE DEADLINE"

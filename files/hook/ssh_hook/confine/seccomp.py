@@ -10,11 +10,11 @@ Formats: https://github.com/opencontainers/runtime-spec (config-linux.md, Seccom
 from __future__ import annotations
 
 from ..errors import HookError, printable
-from ..kernel.files import is_own, replace_files
-from ..kernel.lean import TYPE_CHECKING, closing, fsencode, os, read_all, sha256, stat
+from ..linux.fast_stdlib import TYPE_CHECKING, closing, fsencode, os, read_all, sha256, stat
+from ..linux.files import is_own, replace_files
 
 if TYPE_CHECKING:
-    from ..spec.json_reader import Node
+    from ..oci.json_reader import Node
 
 sha256(b"")  # loads the library here, before the hook forks
 
@@ -76,7 +76,7 @@ class _CachedProgram:
     def write(self, program: bytes) -> None:
         """Cache `program`, if possible; empty a full cache first."""
         try:
-            # Users reach their own file below the outer one: host/last.py.
+            # Users reach their own file below the outer one: node/last_messages.py.
             for path, mode in ((self._outer, 0o711), (f"{self._outer}/seccomp", 0o700)):
                 try:
                     os.mkdir(path, mode)

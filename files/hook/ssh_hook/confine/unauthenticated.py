@@ -7,11 +7,11 @@ own processes room.
 
 from __future__ import annotations
 
-from ..kernel.lean import TYPE_CHECKING
+from ..linux.fast_stdlib import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ..kernel.cgroups import Cgroups
-    from ..spec.oci_config import Container
+    from ..linux.cgroups import Cgroups
+    from ..oci.oci_config import Container
 
 _MOST = 768  # MAX_UNAUTH_PROCESSES of Dropbear's localoptions.h
 # Each takes up to 220 kB, and for each there may be three connections that wait, with up to 45 kB in the kernel: so

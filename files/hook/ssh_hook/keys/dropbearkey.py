@@ -10,7 +10,7 @@ nothing is written to a disk or a file server, and what a killed process leaves 
 from __future__ import annotations
 
 from .errors import KeyStoreError
-from .lean import TYPE_CHECKING, closing, fsdecode, os, read_all, read_file, signal
+from .fast_stdlib import TYPE_CHECKING, closing, fsdecode, os, read_all, read_file, signal
 
 if TYPE_CHECKING:
     from typing import NoReturn

@@ -10,7 +10,7 @@ signed, as short as can be (RFC 4251, section 5). Dropbear's private keys are th
 from __future__ import annotations
 
 from .errors import REPLACE, KeyStoreError
-from .lean import TYPE_CHECKING, fsencode, sha256
+from .fast_stdlib import TYPE_CHECKING, fsencode, sha256
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -11,7 +11,7 @@ several entries with the same name or uid the first counts, as it does for getpw
 
 from __future__ import annotations
 
-from .lean import TYPE_CHECKING
+from .fast_stdlib import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -29,8 +29,8 @@ from __future__ import annotations
 import errno
 
 from .errors import REPLACE, KeyStoreError, MissingHomeError, MissingKeysError
+from .fast_stdlib import closing, os, read_all, stat
 from .formats import blob_fingerprint, check_private_key, public_blob, public_line
-from .lean import closing, os, read_all, stat
 
 PRIVATE_KEY = "id_dropbear"
 AUTHORIZED_KEYS = "authorized_keys"

@@ -29,8 +29,8 @@ from __future__ import annotations
 import errno
 
 from .errors import REPLACE, KeyStoreError, MissingKeysError, MissingLibraryError
+from .fast_stdlib import TYPE_CHECKING, closing, create_file, os, stat
 from .formats import key_comment, mpint, public_blob, public_line, string
-from .lean import TYPE_CHECKING, closing, create_file, os, stat
 from .store import (
     AUTHORIZED_KEYS,
     BELOW_HOME,

@@ -6,8 +6,8 @@ Formats: passwd(5), shells(5), getusershell(3).
 
 from __future__ import annotations
 
-from ..kernel.lean import TYPE_CHECKING, basename, fsdecode, fsencode
-from ..spec.container_paths import DEFAULT_SHELL
+from ..linux.fast_stdlib import TYPE_CHECKING, basename, fsdecode, fsencode
+from ..oci.container_paths import DEFAULT_SHELL
 
 if TYPE_CHECKING:
     from collections.abc import Callable

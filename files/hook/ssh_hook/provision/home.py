@@ -4,16 +4,16 @@
 from __future__ import annotations
 
 from ..errors import HookError, NotCreatedError
-from ..kernel.files import replace_files
-from ..kernel.identity import ActingAs
-from ..kernel.lean import TYPE_CHECKING, closing, os, read_all
-from ..kernel.mounts import mount_bind, mount_id, mount_overlay
 from ..keys.store import AUTHORIZED_KEYS, PRIVATE_KEY
+from ..linux.fast_stdlib import TYPE_CHECKING, closing, os, read_all
+from ..linux.files import replace_files
+from ..linux.identity import ActingAs
+from ..linux.mounts import mount_bind, mount_id, mount_overlay
 
 if TYPE_CHECKING:
-    from ..host.credentials import Credentials
-    from ..kernel.identity import Identity
-    from ..kernel.rootfs import Rootfs
+    from ..linux.identity import Identity
+    from ..linux.rootfs import Rootfs
+    from ..node.credentials import Credentials
 
 _MAX_AUTHORIZED_KEYS = 1 << 20  # bytes
 

@@ -10,13 +10,13 @@ container's own processes see none of it, and the image need not belong to the u
 from __future__ import annotations
 
 from ..errors import HookError, printable
-from ..kernel import syscalls
-from ..kernel.lean import MAX_LINKS, TYPE_CHECKING, closing, create_file, os, read_all, stat
-from ..kernel.mounts import clone_tree, mount_bind, mount_id, mount_layers, mount_tmpfs, move_mount
-from ..kernel.rootfs import Rootfs
+from ..linux import syscalls
+from ..linux.fast_stdlib import MAX_LINKS, TYPE_CHECKING, closing, create_file, os, read_all, stat
+from ..linux.mounts import clone_tree, mount_bind, mount_id, mount_layers, mount_tmpfs, move_mount
+from ..linux.rootfs import Rootfs
 
 if TYPE_CHECKING:
-    from ..kernel.identity import Identity
+    from ..linux.identity import Identity
 
 _STAGE = "/dev"  # every container has it; what is mounted over it here is seen by nobody
 _SIZE = 1 << 20  # bytes

@@ -9,15 +9,15 @@ disk.
 from __future__ import annotations
 
 from ..errors import HookError, UnservedError, printable
-from ..kernel import syscalls
-from ..kernel.files import rewrite
-from ..kernel.identity import ActingAs
-from ..kernel.lean import TYPE_CHECKING, basename, closing, create_file, dirname, fsdecode, os, read_all, stat
-from ..kernel.mounts import MountTable, make_private, make_read_only, mount_bind, mount_id, mount_tmpfs
-from ..kernel.rootfs import CONTENT, MOUNT
 from ..keys.store import AUTHORIZED_KEYS
-from ..spec import container_paths as paths
-from ..spec.annotations import REQUIRE_SHELL
+from ..linux import syscalls
+from ..linux.fast_stdlib import TYPE_CHECKING, basename, closing, create_file, dirname, fsdecode, os, read_all, stat
+from ..linux.files import rewrite
+from ..linux.identity import ActingAs
+from ..linux.mounts import MountTable, make_private, make_read_only, mount_bind, mount_id, mount_tmpfs
+from ..linux.rootfs import CONTENT, MOUNT
+from ..oci import container_paths as paths
+from ..oci.annotations import REQUIRE_SHELL
 from .account import AccountRequest, entries_of, find_account
 from .home import Home, make_directory
 from .texts import environment_file, profile_module
@@ -25,14 +25,14 @@ from .texts import environment_file, profile_module
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..host.credentials import Credentials
-    from ..kernel.identity import Identity
-    from ..kernel.rootfs import Rootfs
     from ..keys.passwd import Entry
-    from ..spec.oci_config import Container
-    from ..spec.settings import Settings
+    from ..linux.identity import Identity
+    from ..linux.rootfs import Rootfs
+    from ..node.credentials import Credentials
+    from ..oci.oci_config import Container
+    from ..oci.settings import Settings
     from .account import Account
-    from .launch import Launch
+    from .hostfiles import Launch
     from .layer import MountPoint
 
 _MAX_PASSWD = 32 << 20  # bytes

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from ..kernel.lean import fsencode
-from ..spec.container_paths import ENVIRONMENT, OPENSSH_KEY
+from ..linux.fast_stdlib import fsencode
+from ..oci.container_paths import ENVIRONMENT, OPENSSH_KEY
 
 # Variables that each session or shell sets for itself.
 _NOT_RESTORED = frozenset(

@@ -4,14 +4,14 @@
 from __future__ import annotations
 
 from ..errors import HookError
-from ..host.running import MountInfo
-from ..kernel import disposable_process, syscalls
-from ..kernel.lean import TYPE_CHECKING, closing, os
-from ..kernel.mounts import change_root, mount_id, unmount
-from ..kernel.rootfs import open_in_root
+from ..linux import disposable_process, syscalls
+from ..linux.fast_stdlib import TYPE_CHECKING, closing, os
+from ..linux.mounts import change_root, mount_id, unmount
+from ..linux.rootfs import open_in_root
+from ..node.running import MountInfo
 
 if TYPE_CHECKING:
-    from ..host.running import RunningProcess
+    from ..node.running import RunningProcess
 
 
 def unmount_left(target: RunningProcess) -> list[str]:

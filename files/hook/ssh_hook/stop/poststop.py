@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 from ..errors import HookError, LateError
-from ..host import record
-from ..kernel.lean import TYPE_CHECKING, closing, os
+from ..linux.fast_stdlib import TYPE_CHECKING, closing, os
 from ..log import DEBUG, ERROR, log
+from ..node import record
 from .rules import end_recorded
 
 if TYPE_CHECKING:
-    from ..spec.state import State
+    from ..oci.state import State
 
 
 def poststop(state: State) -> None:

@@ -12,12 +12,12 @@ from __future__ import annotations
 import time
 
 from ..errors import HookError
-from ..kernel.lean import TYPE_CHECKING, os
-from ..kernel.process import Process, all_processes, descendants, parent_of
+from ..linux.fast_stdlib import TYPE_CHECKING, os
+from ..linux.process import Process, all_processes, descendants, parent_of
 from ..log import INFO, log
 
 if TYPE_CHECKING:
-    from ..host.record import Record
+    from ..node.record import Record
 
 _TIMEOUT = 5.0  # seconds
 _POLL = 0.002  # seconds
@@ -34,8 +34,8 @@ def end_recorded(known: Record) -> None:
         require_end(daemon, _own_mount_namespace(daemon))
         daemon.close()
     if known.pidfile_host:
-        from ..host.userfiles import remove_pidfile
-        from ..kernel.identity import Identity
+        from ..linux.identity import Identity
+        from ..node.userfiles import remove_pidfile
 
         is_root = os.geteuid() == 0  # else: a user's own sweep, outside of the user namespace
         user = Identity(known.numbers["uid"], known.numbers["gid"]) if is_root else None

@@ -10,12 +10,12 @@ from __future__ import annotations
 import time
 
 from ..errors import HookError, LateError, printable
-from ..host import record
-from ..host.record import Record
-from ..kernel import disposable_process
-from ..kernel.files import is_own
-from ..kernel.lean import closing, os, stat
+from ..linux import disposable_process
+from ..linux.fast_stdlib import closing, os, stat
+from ..linux.files import is_own
 from ..log import DEBUG, ERROR, INFO, log
+from ..node import record
+from ..node.record import Record
 from .rules import end_recorded
 
 _GRACE_PERIOD = 60  # seconds; longer than a hook waits for its processes

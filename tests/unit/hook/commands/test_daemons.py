@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from ssh_hook.commands import daemons
-from ssh_hook.spec import container_paths as paths
+from ssh_hook.oci import container_paths as paths
 
 TIMEOUT = 6.0  # seconds. One process that does not answer leaves a quarter of it for the next one's.
 SLACK = 10.0  # seconds, for a busy machine

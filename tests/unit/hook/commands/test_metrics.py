@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from ssh_hook import commands
 from ssh_hook.commands import metrics
 from ssh_hook.errors import HookError
-from ssh_hook.host import last
+from ssh_hook.node import last_messages
 
 SOURCES = Path(commands.__file__).parents[1]
 
@@ -31,8 +31,8 @@ def samples(text: str) -> dict[tuple[str, str], float]:
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A node without daemons, whose kept messages are here too."""
     monkeypatch.setattr(metrics, "find_daemons", list)
-    monkeypatch.setattr(last, "ROOT_PLACE", str(tmp_path))
-    (tmp_path / last.DIRECTORY).mkdir()
+    monkeypatch.setattr(last_messages, "ROOT_PLACE", str(tmp_path))
+    (tmp_path / last_messages.DIRECTORY).mkdir()
     tmp_path.chmod(0o755)
     return tmp_path
 
@@ -40,7 +40,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def fail(place: Path, uid: int, message: str, age: int) -> None:
     """A user's start failed so many seconds ago."""
     text = f"ssh_hook 1\ntime={int(time.time()) - age}\ncontainer=x\nbundle=/b\nwarning=seccomp\nerror={message}\n"
-    (place / last.DIRECTORY / f"{uid}").write_text(text, encoding="utf-8")
+    (place / last_messages.DIRECTORY / f"{uid}").write_text(text, encoding="utf-8")
 
 
 def test_counters_go_on_and_a_failure_is_counted_once(place: Path) -> None:

@@ -10,7 +10,7 @@ from ssh_hook.commands import options
 from ssh_hook.commands.dispatch import dispatch
 from ssh_hook.errors import HookError
 from ssh_hook.keys.errors import KeyStoreError
-from ssh_hook.spec.host_list import MAX_TEXT
+from ssh_hook.oci.host_list import MAX_TEXT
 
 SITE = {"SERVER_PORT_DEFAULT": "15263", "PATH": "/nowhere"}
 

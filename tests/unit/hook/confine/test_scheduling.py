@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from ssh_hook.confine.scheduling import Scheduling
 from ssh_hook.errors import HookError
-from ssh_hook.kernel import syscalls
-from ssh_hook.spec.oci_config import Container, parse_config
+from ssh_hook.linux import syscalls
+from ssh_hook.oci.oci_config import Container, parse_config
 
 HOOK = Path(__file__).resolve().parents[4] / "files" / "hook"
 # Takes on what sys.argv[2], a config.json, says, and then runs a program that prints what it has.
@@ -24,7 +24,7 @@ PROGRAM = """
 import os, sys
 sys.path.insert(0, sys.argv[1])
 from ssh_hook.confine.scheduling import Scheduling
-from ssh_hook.spec.oci_config import Container, parse_config
+from ssh_hook.oci.oci_config import Container, parse_config
 Scheduling(Container(parse_config(sys.argv[2].encode(), "/b"), "/b")).apply()
 os.execv("/bin/sh", ["sh", "-c", "cd /proc; cat self/stat; cat self/personality; cat self/numa_maps; sleep 100"])
 """

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from ssh_hook.confine import seccomp
-from ssh_hook.spec.json_reader import Node
+from ssh_hook.oci.json_reader import Node
 
 PROFILE = Node(
     {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_ERRNO"}]}, "it"

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from ssh_hook.confine.unauthenticated import unauthenticated_processes
-from ssh_hook.kernel.cgroups import NO_LIMIT
+from ssh_hook.linux.cgroups import NO_LIMIT
 
 OPTIONS = Path(__file__).resolve().parents[4] / "roles/dropbear/files/localoptions.h"
 MEBIBYTE = 1 << 20

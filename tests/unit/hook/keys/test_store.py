@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from hypothesis import given
 from hypothesis import strategies as st
-from ssh_hook.keys import formats, lean, store, writer
+from ssh_hook.keys import fast_stdlib, formats, store, writer
 from ssh_hook.keys.errors import KeyStoreError, MissingKeysError, MissingLibraryError
 
 if TYPE_CHECKING:
@@ -934,7 +934,7 @@ def dies_after(work: Callable[[], object], lifetime: int) -> bool:
     """Run `work` in a child that is killed after so many system calls; return False if it ended before that."""
 
     def mortal() -> None:
-        vars(store)["os"] = vars(writer)["os"] = vars(lean)["os"] = MortalPosix(lifetime)
+        vars(store)["os"] = vars(writer)["os"] = vars(fast_stdlib)["os"] = MortalPosix(lifetime)
         work()
 
     _pid, status = os.waitpid(child(mortal), 0)

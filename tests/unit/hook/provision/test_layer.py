@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 from ssh_hook.errors import HookError
-from ssh_hook.kernel.identity import ROOT
-from ssh_hook.kernel.rootfs import Rootfs
+from ssh_hook.linux.identity import ROOT
+from ssh_hook.linux.rootfs import Rootfs
 from ssh_hook.provision import layer
 from ssh_hook.provision.layer import MountPoint, missing
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ssh_hook.oci.container_paths import ENVIRONMENT
 from ssh_hook.provision import texts
-from ssh_hook.spec.container_paths import ENVIRONMENT
 
 SHELLS = {"dash": ["dash"], "bash": ["bash"], "bash as sh": ["bash", "--posix"], "busybox": ["busybox", "sh"]}
 VALUES = st.dictionaries(

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from ansible_collections.ocihooks.ssh.plugins.module_utils import _as_user as as_user
 from ansible_collections.ocihooks.ssh.plugins.module_utils._as_user import AsUserError, look_as_users, run_as_users
-from ansible_collections.ocihooks.ssh.plugins.module_utils._kernel import ids
 from ansible_collections.ocihooks.ssh.plugins.module_utils._keys.passwd import Entry
+from ansible_collections.ocihooks.ssh.plugins.module_utils._linux import ids
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,21 +12,21 @@ from pathlib import Path
 import pytest
 from ansible_collections.ocihooks.ssh.plugins.module_utils import _bytecode as bytecode
 from ansible_collections.ocihooks.ssh.plugins.module_utils import _hook_package as hook_package
-from ssh_hook.host.engine import directory_of_copies
-from ssh_hook.spec import container_paths
+from ssh_hook.node.engine import directory_of_copies
+from ssh_hook.oci import container_paths
 
 PACKAGE = {
     "__init__.py": "# the package\n",
-    "cli.py": "from .spec.settings import PORT\n",
+    "cli.py": "from .oci.settings import PORT\n",
     "program.sh": '#!/bin/sh\necho "is no module"\n',
-    "spec/__init__.py": "# a room\n",
-    "spec/settings.py": "PORT = 22\n",
-    "stages/__init__.py": "# another\n",
-    "stages/from_runtime.py": "from ..spec.settings import PORT\nfrom ..stop import poststop\n",
-    "stages/from_enroot.py": "from . import from_runtime\n",
+    "oci/__init__.py": "# a room\n",
+    "oci/settings.py": "PORT = 22\n",
+    "start/__init__.py": "# another\n",
+    "start/from_runtime.py": "from ..oci.settings import PORT\nfrom ..stop import poststop\n",
+    "start/from_enroot.py": "from . import from_runtime\n",
     "stop/__init__.py": "",
-    "stop/poststop.py": "def poststop():\n    from ..spec import late\n    return late\n",
-    "spec/late.py": "",
+    "stop/poststop.py": "def poststop():\n    from ..oci import late\n    return late\n",
+    "oci/late.py": "",
 }
 
 
@@ -101,7 +101,7 @@ def test_what_was_harmed_is_repaired(
     right, theirs = listing(directory), (listing(victim), victim.stat().st_mode, victim.stat().st_uid)
     assert {f"ssh_hook/{name}" for name in PACKAGE} <= set(right)
 
-    harm(directory / "ssh_hook" / "spec", victim)
+    harm(directory / "ssh_hook" / "oci", victim)
     assert installed(hook, check=True)
     assert installed(hook)
     assert listing(directory) == right
@@ -116,7 +116,7 @@ def test_nothing_is_changed_until_the_sources_are_at_hand(hook: hook_package.Hoo
         hook_package.install(hook, None, check=False)
     assert not Path(hook.prefix).exists()
     assert installed(hook)
-    folder = Path(hook.directory, "ssh_hook/spec")
+    folder = Path(hook.directory, "ssh_hook/oci")
     before = listing(folder)
     (folder / "settings.py").write_text("# another\n", encoding="utf-8")
     Path(hook.completion).chmod(0o666)
@@ -171,12 +171,12 @@ def test_a_module_finds_another_file_of_the_package_beside_its_own() -> None:
 def test_a_stage_has_each_module_once_and_those_it_imports_before_it() -> None:
     files = bytecode.bytecode(PACKAGE, "/opt/hook")
     names = {stage: [entry[0] for entry in marshal.loads(files[stage])] for stage in bytecode.STAGES}
-    assert names["cli"] == ["ssh_hook", "ssh_hook.spec", "ssh_hook.spec.settings", "ssh_hook.cli"]
+    assert names["cli"] == ["ssh_hook", "ssh_hook.oci", "ssh_hook.oci.settings", "ssh_hook.cli"]
     stop = ["ssh_hook.stop", "ssh_hook.stop.poststop"]
-    stages = ["ssh_hook.stages", *stop, "ssh_hook.stages.from_runtime"]
+    stages = ["ssh_hook.start", *stop, "ssh_hook.start.from_runtime"]
     assert names["create_runtime"] == stages
     assert names["poststop"] == stop
-    assert names["enroot"] == [*stages, "ssh_hook.stages.from_enroot"]
+    assert names["enroot"] == [*stages, "ssh_hook.start.from_enroot"]
 
 
 def test_old_versions_are_removed_but_the_previous_one(hook: hook_package.Hook) -> None:

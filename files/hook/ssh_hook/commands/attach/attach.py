@@ -13,17 +13,17 @@ from argparse import ArgumentParser, Namespace
 from typing import NoReturn
 
 from ...errors import HookError, describe_failure
-from ...host.engine import runtime_directory
-from ...host.running import RunningProcess
-from ...kernel import syscalls
-from ...kernel.process import Process
 from ...keys.passwd import Entry
+from ...linux import syscalls
+from ...linux.process import Process
 from ...log import ERROR, WARNING, log
-from ...spec.annotations import AUTHORIZE_SSH_KEY, HOSTS, PORT, WAIT
-from ...spec.requests import named_by_variables, requested
-from ...spec.settings import Settings, parse_port
-from ...stages.attach import Attach, attach
-from ...stages.from_process import from_process
+from ...node.engine import runtime_directory
+from ...node.running import RunningProcess
+from ...oci.annotations import AUTHORIZE_SSH_KEY, HOSTS, PORT, WAIT
+from ...oci.requests import named_by_variables, requested
+from ...oci.settings import Settings, parse_port
+from ...start.attach import Attach, attach
+from ...start.from_process import from_process
 from ..keygen import caller_entry, python_packages
 from . import attachments, job_step, targets
 

@@ -16,8 +16,8 @@ import struct
 import time
 
 from ...errors import HookError
-from ...kernel.process import Process
-from ...stages.attach import Attachment
+from ...linux.process import Process
+from ...start.attach import Attachment
 from ...stop.rules import end_daemon, end_orphans
 
 _PREFIX = "@ocihooks-ssh/attached/"  # "@" stands for NUL, as in /proc/net/unix

@@ -7,7 +7,7 @@ from argparse import ArgumentParser, Namespace
 
 from ...errors import HookError
 from ...log import WARNING, log
-from ...stages.attach import still_mounted
+from ...start.attach import still_mounted
 from . import attachments, leftovers, targets
 
 DESCRIPTION = (

@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 import signal
 
-from ...kernel.lean import fsdecode
-from ...kernel.process import Process
+from ...linux.fast_stdlib import fsdecode
+from ...linux.process import Process
 from ..scheduler import step_of_cgroup
 
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 import os
 
 from ...errors import HookError
-from ...host.running import RunningProcess
-from ...kernel.process import Process, all_processes, descendants
+from ...linux.process import Process, all_processes, descendants
+from ...node.running import RunningProcess
 from ...stop.leftovers import unmount_left
 from ...stop.rules import require_end
 from .. import unserved

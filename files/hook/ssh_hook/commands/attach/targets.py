@@ -7,9 +7,9 @@ import subprocess
 from argparse import ArgumentParser, Namespace
 
 from ...errors import HookError, printable
-from ...host.running import RunningProcess
-from ...kernel.lean import os
-from ...kernel.process import MAX_PID, all_processes
+from ...linux.fast_stdlib import os
+from ...linux.process import MAX_PID, all_processes
+from ...node.running import RunningProcess
 
 _TIMEOUT = 20.0  # seconds for podman
 

@@ -1,0 +1,1 @@
+../linux/fast_stdlib.py

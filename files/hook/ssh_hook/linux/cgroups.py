@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The cgroups of the container's first process, versions 1 and 2."""
+
+from __future__ import annotations
+
+from ..errors import CONTAINER_ENDED, HookError
+from . import syscalls
+from .fast_stdlib import fsdecode, os, read_file
+from .mounts import unescape
+
+NO_LIMIT = 1 << 63
+_LIMITS = {"pids": ("pids.max", "pids.max"), "memory": ("memory.max", "memory.limit_in_bytes")}  # versions 2 and 1
+
+
+class Cgroups:
+    """Those cgroups of a process that differ from the hook's own."""
+
+    def __init__(self, process: int, rootless: bool, may_stay_out: bool = False) -> None:
+        """Open those of version 2; `process` is a descriptor of a directory in /proc. Raises HookError.
+
+        With `rootless`, a cgroup that cannot be opened is skipped: the session is then confined as any process is that
+        the user starts outside of the container. With `may_stay_out`, neither is it an error where a cgroup that is
+        open cannot be entered.
+        """
+        ours = _lines("/proc/self/cgroup", None)
+        try:
+            lines = _lines("cgroup", process)
+        except (FileNotFoundError, ProcessLookupError):
+            raise HookError(CONTAINER_ENDED) from None
+        theirs = [line.split(":", 2) for line in lines if line not in ours]
+        self._may_stay_out = may_stay_out
+        self._rootless = rootless
+        self._limiting = lines + ours if rootless else lines  # what is skipped leaves the daemon in the hook's own
+        self._all_controllers = [line.split(":", 2)[1] for line in lines]
+        self._version_1 = [(controllers, path) for _number, controllers, path in theirs if controllers]
+        self._mounts: list[tuple[str, str, str]] | None = None
+        version_2 = [path for _number, controllers, path in theirs if not controllers]
+        self._directories = [self._open("", path, os.O_RDONLY | os.O_DIRECTORY) for path in version_2]
+        self._files: list[int] = []
+
+    def fork(self) -> int:
+        """Fork a child into the cgroup of version 2, by clone3() where possible; return as fork() does. Raises OSError.
+
+        The child has to call `open` and `enter` for the other cgroups while it has one thread.
+        """
+        for directory in self._directories:
+            if directory is not None:
+                try:
+                    return syscalls.clone3_into_cgroup(directory)
+                except OSError:  # before Linux 5.7, or refused: `enter` then reports why
+                    self._open_procs(directory)
+        return syscalls.fork()
+
+    def _open_procs(self, directory: int) -> None:
+        try:
+            self._files.append(os.open("cgroup.procs", os.O_WRONLY, dir_fd=directory))
+        except OSError:
+            if not self._may_stay_out:
+                raise
+
+    def open(self) -> None:
+        """Open the cgroups of version 1, into which `fork` cannot fork. Raises HookError."""
+        for controllers, path in self._version_1:
+            tasks = self._open(
+                controllers, f"{path}/tasks", os.O_WRONLY
+            )  # cgroup.procs waits up to 10 ms for an RCU grace period
+            if tasks is not None:
+                self._files.append(tasks)
+
+    def enter(self) -> None:
+        """Move the calling process into the cgroups that it was not forked into. Raises OSError."""
+        for file in self._files:
+            try:
+                os.write(file, b"0")
+            except OSError:
+                if not self._may_stay_out:
+                    raise
+
+    def limit(self, controller: str) -> int:
+        """Return the least limit of "pids" or "memory" (bytes) in these cgroups and those above that can be read."""
+        least = NO_LIMIT
+        for line in self._limiting:
+            _number, controllers, path = line.split(":", 2)
+            if controllers and controller not in controllers.split(","):
+                continue
+            name = _LIMITS[controller][1 if controllers else 0]
+            mount_point, below = self._place(controllers, path) or ("", "")
+            while mount_point:
+                try:
+                    text = read_file(f"{mount_point}/{below}/{name}").strip()
+                except OSError:
+                    text = b""  # the root has no limits, and others only those of their controllers
+                if text.isdigit():
+                    least = min(least, int(text))
+                if not below:
+                    break
+                below = below.rpartition("/")[0]
+        return least
+
+    def _place(self, controllers: str, path: str) -> tuple[str, str] | None:
+        """Return where the hierarchy of `controllers` is mounted, and `path` below that; None where it is not."""
+        if self._mounts is None:
+            self._mounts = _cgroup_mounts()
+        for mounted, root, mount_point in self._mounts:
+            if mounted == controllers and (path + "/").startswith(root.rstrip("/") + "/"):
+                return mount_point, path[len(root.rstrip("/")) :].strip("/")
+        return None
+
+    def _open(self, controllers: str, path: str, flags: int) -> int | None:
+        """Open `path` in the hierarchy of `controllers`; return None where it may be skipped. Raises HookError."""
+        place = self._place(controllers, path)
+        try:
+            if place is not None:
+                return os.open("/".join(place), flags)
+        except OSError as error:
+            if self._rootless:
+                return None
+            raise HookError(f"cannot open the container's cgroup {path}: {error.strerror}") from None
+        if not self._rootless and _can_limit(controllers, self._all_controllers):
+            hierarchy = controllers or "version 2"
+            raise HookError(
+                f"cannot join the container's cgroup {path}: its hierarchy ({hierarchy}) is not mounted on this node"
+            )
+        return None
+
+
+def _can_limit(controllers: str, all_controllers: list[str]) -> bool:
+    """Tell whether a hierarchy can limit resources: not a named one, nor version 2 if version 1 has the controllers."""
+    if controllers:
+        return not controllers.startswith("name=")
+    return not any(_can_limit(others, []) for others in all_controllers if others)
+
+
+def _cgroup_mounts() -> list[tuple[str, str, str]]:
+    """Return (controllers as in /proc/PID/cgroup, "" for version 2; root; mount point) of each mounted hierarchy."""
+    mounts = []
+    for line in _lines("/proc/self/mountinfo", None):
+        if " - cgroup" not in line:
+            continue
+        before, _dash, after = line.partition(" - ")
+        kind, _source, options = after.split(" ", 2)
+        root, mount_point = map(unescape, before.split(" ", 5)[3:5])
+        if kind == "cgroup2":
+            mounts.append(("", root, mount_point))
+        elif kind == "cgroup":
+            names = [option for option in options.split(",") if option not in ("rw", "ro", "xattr", "noprefix")]
+            mounts.append((",".join(names), root, mount_point))
+    return mounts
+
+
+def _lines(path: str, directory: int | None) -> list[str]:
+    """Return the lines of a file of /proc; splitlines() would split at other characters that names may contain."""
+    return fsdecode(read_file(path, directory)).split("\n")[:-1]

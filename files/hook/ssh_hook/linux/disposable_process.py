@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Disposable processes for operations that may block for ever: those on files of a user.
+
+The owner of a directory can hold its inode lock without end. Whoever then opens or removes a file there waits in the
+kernel, where even SIGKILL does not help. A FUSE file system of the user's may never answer either. So a child does such
+work: it drops privileges for good, and closes its caller's descriptors. On timeout it is killed and left behind.
+"""
+
+from __future__ import annotations
+
+import time
+
+from ..errors import HookError, LateError, describe_failure
+from . import syscalls
+from .fast_stdlib import TYPE_CHECKING, closing, os, signal, write_all
+from .files import close_all_but
+from .ids import become
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import NoReturn
+
+    from .identity import Identity
+
+TIMEOUT = 10.0  # seconds
+_REAP_TIMEOUT = 1.0  # seconds, for a child that has answered
+_POLL = 0.0001  # seconds
+_CHUNK = 1 << 16  # bytes
+_MAX_ANSWER = 1 << 20  # bytes
+_DONE, _FAILED = b"+", b"-"
+
+
+def run(
+    work: Callable[[], bytes],
+    what: str,
+    user: Identity | None,
+    kept: tuple[int, ...] = (),
+    timeout: float = TIMEOUT,
+    limit: int = _MAX_ANSWER,
+) -> bytes:
+    """Run `work` in a child as `user`, or as the caller where that is None; return its result.
+
+    `what` begins the message of a failure, such as "cannot read FILE". `kept` are the descriptors that `work` needs;
+    the child closes all others. The user can forge the result, of which `limit` bytes are read at most. Raises
+    HookError that `work` raised, or LateError after `timeout` seconds.
+    """
+    reader, writer = os.pipe()
+    try:
+        pid = syscalls.fork()
+    except OSError as error:
+        os.close(reader)
+        os.close(writer)
+        raise HookError(f"{what}: cannot start a process: {error.strerror}") from None
+    if pid == 0:
+        _run_child(work, user, writer, kept)
+    os.close(writer)
+    with closing(reader):
+        answer = _read(reader, time.monotonic() + timeout, limit)
+    if answer is None:
+        os.kill(pid, signal.SIGKILL)
+        reap(pid, 0)
+        raise LateError(
+            f"{what}: no answer within {timeout:.0f} s: the file system hangs, or a process holds the file or its "
+            "directory"
+        )
+    reap(pid, _REAP_TIMEOUT)
+    if answer[:1] == _DONE:
+        return answer[1:]
+    raise HookError(answer[1:].decode("utf-8", "replace") or f"{what}: the process for that was killed")
+
+
+def reap(pid: int, timeout: float) -> int | None:
+    """Reap the child `pid` within `timeout` seconds; return its wait status (wait(2)), or None on timeout.
+
+    A child that hangs in the kernel becomes init's to reap when the hook ends.
+    """
+    deadline = time.monotonic() + timeout
+    while True:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended != 0:
+            return status
+        if time.monotonic() >= deadline:
+            return None
+        time.sleep(_POLL)
+
+
+def _run_child(work: Callable[[], bytes], user: Identity | None, writer: int, kept: tuple[int, ...]) -> NoReturn:
+    answer = b""
+    try:
+        # Standard output too: a runtime waits for EOF on the output of its hook.
+        close_all_but({writer, *kept}, os.open("/dev/null", os.O_RDWR))
+        if user is not None:
+            become(user.uid, user.gid)
+            syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)  # the change of ids may have reset it
+        answer = _DONE + work()
+    except BaseException as error:
+        answer = _FAILED + describe_failure(error).encode("utf-8", "backslashreplace")
+    finally:
+        try:
+            write_all(writer, answer)
+        finally:  # also where the caller has ended: its own code must never run in this process
+            os._exit(0)
+
+
+def _read(reader: int, deadline: float, limit: int) -> bytes | None:
+    """Read until EOF or more than `limit` bytes; return None where neither has come by `deadline`."""
+    data = b""
+    while syscalls.poll([reader], deadline):
+        more = os.read(reader, _CHUNK)
+        if not more or len(data) > limit:
+            return data[: limit + 1]
+        data += more
+    return None

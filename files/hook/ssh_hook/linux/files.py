@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Files and descriptors: compare files, check who can write one, replace files, close descriptors."""
+
+from __future__ import annotations
+
+import time
+
+from .fast_stdlib import TYPE_CHECKING, closing, create_file, os, stat, write_all
+from .ownership import only_user_can_change
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+_SUFFIX_LENGTH = 17  # characters that the temporary name of a file has after "." and the file's own name
+_LONGEST_WRITE = 60  # seconds
+
+
+def is_same(first: os.stat_result, second: os.stat_result) -> bool:
+    """Tell whether both are the status of the same file."""
+    return (first.st_dev, first.st_ino) == (second.st_dev, second.st_ino)
+
+
+def is_own(status: os.stat_result, kind: int = stat.S_IFREG) -> bool:
+    """Tell whether only the caller can write the file, and it is of `kind` (S_IFREG, S_IFDIR and the like)."""
+    return stat.S_IFMT(status.st_mode) == kind and only_user_can_change(status, os.geteuid())
+
+
+def rewrite(handle: int, data: bytes) -> None:
+    """Replace the content of the regular file that is open as O_PATH by `data`. Raises OSError."""
+    with closing(os.open(f"/proc/self/fd/{handle}", os.O_WRONLY | os.O_TRUNC | os.O_NONBLOCK)) as descriptor:
+        write_all(descriptor, data)
+
+
+def replace_files(directory: int, files: Mapping[str, bytes], prepare: Callable[[int], None] | None = None) -> None:
+    """Replace files in the open `directory`, each by an atomic rename; `files` are their contents by name.
+
+    The first file is replaced when all have been written, so that a full disk changes none. They belong to the caller,
+    with mode 0600. `prepare` changes that for each open file before its rename. Raises OSError.
+    """
+    temporaries: list[str] = []
+    try:
+        for name, data in files.items():
+            temporaries.append(f".{name}.{os.urandom(8).hex()}")
+            with closing(create_file(temporaries[-1], data, 0o600, directory)) as file:
+                if prepare is not None:
+                    prepare(file)
+        for temporary, name in zip(temporaries, files):
+            os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+    except OSError:
+        for temporary in temporaries:
+            try:
+                os.unlink(temporary, dir_fd=directory)
+            except OSError:
+                pass  # it could not be created, or has been renamed
+        raise
+
+
+def remove_leftovers(directory: int, name: str) -> None:
+    """Remove what writers that were killed while they replaced the file `name` have left in the open `directory`."""
+    for other in os.listdir(directory):
+        if other.startswith(f".{name}.") and len(other) == len(f".{name}") + _SUFFIX_LENGTH:
+            try:
+                if time.time() - os.stat(other, dir_fd=directory, follow_symlinks=False).st_mtime > _LONGEST_WRITE:
+                    os.unlink(other, dir_fd=directory)
+            except FileNotFoundError:
+                pass
+
+
+def close_all_but(kept: set[int], null: int) -> None:
+    """Close all descriptors except `kept`; make 0, 1 and 2 copies of `null`, a descriptor of /dev/null."""
+    for descriptor in {0, 1, 2} - kept:
+        os.dup2(null, descriptor)
+    for descriptor in {int(name) for name in os.listdir("/proc/self/fd")} - kept - {0, 1, 2}:
+        try:
+            os.close(descriptor)
+        except OSError:
+            pass  # that of os.listdir()

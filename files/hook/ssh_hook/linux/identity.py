@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Switch to another user's credentials temporarily, and map ids between user namespaces."""
+
+from __future__ import annotations
+
+from . import ids, syscalls
+from .fast_stdlib import os
+
+_ALL_IDS = 2**32 - 1
+
+
+class Identity:
+    """A uid and gid, in the user namespace of the process that uses it."""
+
+    def __init__(self, uid: int, gid: int) -> None:
+        self.uid = uid
+        self.gid = gid
+
+
+def _root() -> Identity:
+    """Return root's ids, or the caller's own in a user namespace that does not map root (enroot)."""
+    return Identity(0, 0) if os.geteuid() == 0 else Identity(os.geteuid(), os.getegid())
+
+
+ROOT = _root()  # of the hook: it has all capabilities over its user namespace
+
+
+class ActingAs:
+    """Context manager that sets the effective ids to a user's, without supplementary groups, and restores the caller's.
+
+    The kernel then checks every access as the user's. With `privileged` the process keeps its effective capabilities:
+    only the owner of new files, and the credentials that mount(2) saves, are the user's.
+
+    The caller is root, or that very user, as in a user namespace that maps no other id: then only capabilities change.
+    """
+
+    def __init__(self, identity: Identity, privileged: bool = False) -> None:
+        self._identity = identity
+        self._privileged = privileged
+        self._groups: list[int] = []
+        self._own = ROOT
+        self._is_user = False  # and not root
+
+    def __enter__(self) -> None:
+        self._is_user = 0 != os.geteuid() == self._identity.uid
+        if self._is_user:
+            if not self._privileged:
+                _effective, permitted, inheritable = syscalls.capget()
+                syscalls.capset(0, permitted, inheritable)
+            return
+        self._groups = os.getgroups()
+        self._own = Identity(os.geteuid(), os.getegid())
+        try:
+            ids.act_as(self._identity.uid, self._identity.gid)
+            if self._privileged:
+                _effective, permitted, inheritable = syscalls.capget()
+                syscalls.capset(permitted, permitted, inheritable)
+        except BaseException:
+            self.__exit__()  # Python does not call it where __enter__ fails
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        if self._is_user:
+            _effective, permitted, inheritable = syscalls.capget()
+            syscalls.capset(permitted, permitted, inheritable)
+            return
+        ids.restore(self._own.uid, self._own.gid, self._groups)
+
+
+class IdMap:
+    """The map of uids or gids of a user namespace.
+
+    Format: user_namespaces(7), /proc/PID/uid_map: lines "inside outside count". "outside" is an id of the reader's user
+    namespace, or of the parent namespace where a process reads its own map.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._extents = [tuple(int(field) for field in line.split()) for line in text.splitlines()]
+
+    def outside(self, inside: int) -> int | None:
+        """Return the id outside of the namespace that `inside` is mapped to; None where it is not mapped."""
+        for first, outer, count in self._extents:
+            if first <= inside < first + count:
+                return outer + inside - first
+        return None
+
+    def inside(self, outside: int) -> int | None:
+        """Return the id in the namespace that is mapped to `outside`; None where none is."""
+        for first, outer, count in self._extents:
+            if outer <= outside < outer + count:
+                return first + outside - outer
+        return None
+
+    def is_initial(self) -> bool:
+        """Tell whether this is the map of the initial user namespace, which maps every id to itself."""
+        return self._extents == [(0, 0, _ALL_IDS)]

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The namespaces of the container's first process."""
+
+from __future__ import annotations
+
+from ..errors import CONTAINER_ENDED, HookError
+from . import syscalls
+from .fast_stdlib import os
+from .files import is_same
+
+_KINDS = {
+    "cgroup": syscalls.CLONE_NEWCGROUP,
+    "ipc": syscalls.CLONE_NEWIPC,
+    "uts": syscalls.CLONE_NEWUTS,
+    "net": syscalls.CLONE_NEWNET,
+    "pid": syscalls.CLONE_NEWPID,
+    "mnt": syscalls.CLONE_NEWNS,
+    "user": syscalls.CLONE_NEWUSER,
+    "time": syscalls.CLONE_NEWTIME,
+}
+
+
+class Namespaces:
+    """Open descriptors of those namespaces of a process that differ from the hook's own."""
+
+    def __init__(self, process: int | None) -> None:
+        """Open them; `process` is an open directory in /proc, None for the hook's own.
+
+        Raises OSError, and HookError where it has ended.
+        """
+        self._descriptors: dict[str, int] = {}
+        for name in _KINDS if process is not None else ():
+            try:
+                theirs = os.stat(f"ns/{name}", dir_fd=process)
+            except FileNotFoundError:
+                if name != "time":  # since Linux 5.6
+                    raise HookError(CONTAINER_ENDED) from None
+                continue
+            ours = os.stat(f"/proc/self/ns/{name}")
+            if not is_same(theirs, ours):
+                try:
+                    self._descriptors[name] = os.open(f"ns/{name}", os.O_RDONLY, dir_fd=process)
+                except (FileNotFoundError, ProcessLookupError):
+                    raise HookError(CONTAINER_ENDED) from None
+
+    def has(self, name: str) -> bool:
+        """Tell whether the process's namespace `name` (as in /proc/PID/ns) differs from the hook's."""
+        return name in self._descriptors
+
+    def close(self) -> None:
+        """Close the descriptors: an open one keeps its namespace alive."""
+        for descriptor in self._descriptors.values():
+            os.close(descriptor)
+
+    def take(self, name: str) -> int | None:
+        """Return the descriptor of `name`, for the caller to join it in its own way; None where it does not differ."""
+        return self._descriptors.pop(name, None)
+
+    def join_all_but_mount_and_user(self) -> None:
+        """Join the others, after which the caller still sees the host's files and has the host's credentials."""
+        self.join("cgroup", "ipc", "uts", "net")
+
+    def join(self, *names: str) -> None:
+        """Join those of `names` that differ, in this order; "pid" only for the caller's children. Raises HookError.
+
+        "user" must come last: joining it loses the rights over namespaces that the engine's user namespace owns.
+        """
+        for name in names:
+            if name in self._descriptors:
+                try:
+                    syscalls.setns(self._descriptors[name], _KINDS[name])
+                except OSError as error:
+                    raise HookError(f"cannot join the container's {name} namespace: {error.strerror}") from None
+
+
+def is_in_hosts_network() -> bool:
+    """Tell whether the caller is in the network namespace of the node's first process, as far as that can be seen."""
+    try:
+        return is_same(os.stat("/proc/self/ns/net"), os.stat("/proc/1/ns/net"))
+    except (PermissionError, FileNotFoundError):  # the latter with hidepid
+        return True  # a rootless engine; a missing address is then an error

@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Processes identified by an open directory in /proc: it never refers to another process that reuses the pid.
+
+Format: proc_pid_stat(5).
+"""
+
+from __future__ import annotations
+
+from .fast_stdlib import TYPE_CHECKING, os, read_file, signal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_STATE, _PARENT, _FLAGS, _START_TIME, _EXIT_STATUS = 0, 1, 6, 19, 49  # fields of stat, counted after the name
+_PF_FORKNOEXEC = 0x40  # include/linux/sched.h
+_DEAD = (b"Z", b"X")
+MAX_PID = 2**31 - 1
+MAX_ID = 2**32 - 2  # the highest user or group id; 2**32 - 1 means "no change" to the kernel
+
+
+class Process:
+    """A process that existed when the object was made. Methods raise OSError where it is gone, or say otherwise.
+
+    Attributes:
+        pid: its pid when the object was made.
+        directory: an open descriptor of its directory in /proc.
+        stat: an open descriptor of its /proc/PID/stat.
+    """
+
+    def __init__(self, pid: int, proc: int | None = None) -> None:
+        """Open the process's directory in /proc, or in the open `proc`. Raises OSError where there is no process."""
+        self.pid = pid
+        self._files: dict[str, int] = {}
+        path = f"/proc/{pid}" if proc is None else str(pid)
+        self.directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY, dir_fd=proc)
+        # Opened now: on a /proc with hidepid, the files of a process that becomes untraceable cannot be opened later.
+        try:
+            self.stat = os.open("stat", os.O_RDONLY, dir_fd=self.directory)
+        except OSError:
+            os.close(self.directory)
+            raise
+
+    @classmethod
+    def of_files(cls, pid: int, directory: int, files: dict[str, int]) -> Process:
+        """Return the process `pid`, whose `directory` in /proc and some of its `files`, stat among them, are open."""
+        process = cls.__new__(cls)
+        process.pid, process.directory, process.stat = pid, directory, files["stat"]
+        process._files = files
+        return process
+
+    def close(self) -> None:
+        """Close the descriptors."""
+        os.close(self.directory)
+        os.close(self.stat)
+
+    def open(self, name: str, flags: int) -> int:
+        """Open the file `name` of its directory in /proc."""
+        return os.open(name, flags, dir_fd=self.directory)
+
+    def read(self, name: str) -> bytes:
+        """Return the content of the file `name` of its directory in /proc."""
+        descriptor = self._files.get(name)
+        if descriptor is None:
+            return read_file(name, self.directory)
+        # Opened anew: ids are shown by the user namespace of who has opened the file.
+        return read_file(f"/proc/self/fd/{descriptor}")
+
+    def descriptors(self) -> set[int]:
+        """Return the descriptors that the object needs."""
+        return {self.directory, self.stat}
+
+    def is_before_exec(self) -> bool:
+        """Tell whether the process was forked and has not called execve(2) yet (PF_FORKNOEXEC)."""
+        return int(self._stat()[_FLAGS]) & _PF_FORKNOEXEC != 0
+
+    def is_alive(self) -> bool:
+        """Tell whether the process has not ended; a zombie has. Raises OSError only where that cannot be read."""
+        try:
+            return self._stat()[_STATE] not in _DEAD
+        except (FileNotFoundError, ProcessLookupError):
+            return False
+
+    def parent(self) -> int:
+        """Return the pid of the parent."""
+        return int(self._stat()[_PARENT])
+
+    def exit_status(self) -> int | None:
+        """Return the wait status (wait(2)) of a process that has ended; None where it has been reaped."""
+        try:
+            return int(self._stat()[_EXIT_STATUS])
+        except (FileNotFoundError, ProcessLookupError):
+            return None
+
+    def start_time(self) -> int:
+        """Return the start time in clock ticks since boot."""
+        return int(self._stat()[_START_TIME])
+
+    def program(self) -> tuple[int, int] | None:
+        """Return device and inode of the program; None where the process is gone, or the caller may not trace it."""
+        try:
+            status = os.stat("exe", dir_fd=self.directory)
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
+
+    def mount_namespace(self) -> tuple[int, int] | None:
+        """Return device and inode of the mount namespace; None where it is gone, a zombie, or not traceable."""
+        try:
+            status = os.stat("ns/mnt", dir_fd=self.directory)
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
+
+    def kill(self) -> None:
+        """Send SIGKILL to this process, and to no other that reuses its pid. Do nothing where it is gone."""
+        try:
+            signal.pidfd_send_signal(self.directory, signal.SIGKILL)  # accepts a directory of /proc as pidfd
+        except ProcessLookupError:
+            pass
+        except (AttributeError, OSError):  # before Linux 5.1, also a Python that was built where that was so, as EL 8's
+            try:
+                if self.is_alive():
+                    os.kill(self.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+
+    def _stat(self) -> list[bytes]:
+        # The name, the field before, may contain blanks and ")".
+        return os.pread(self.stat, 4096, 0).rpartition(b")")[2].split()
+
+
+def all_processes(proc: int | None = None) -> Iterator[Process]:
+    """Yield every process in /proc, or in the open `proc`.
+
+    Close each before the next, as there may be more processes than RLIMIT_NOFILE.
+    """
+    for name in os.listdir("/proc" if proc is None else proc):
+        if name.isdigit():
+            try:
+                process = Process(int(name), proc)
+            except OSError:
+                continue  # it ended meanwhile
+            try:
+                yield process
+            finally:
+                process.close()
+
+
+def descendants(ancestor: int, proc: int | None = None) -> set[int]:
+    """Return the pids of `ancestor` and of its descendants, by /proc or the open `proc`."""
+    parents = {process.pid: parent_of(process) for process in all_processes(proc)}
+    found = {ancestor}
+    size = 0
+    while len(found) > size:
+        size = len(found)
+        found.update(pid for pid, parent in parents.items() if parent in found)
+    return found
+
+
+def parent_of(process: Process) -> int:
+    """Return the pid of the parent; 0 where the process is gone."""
+    try:
+        return process.parent()
+    except OSError:
+        return 0

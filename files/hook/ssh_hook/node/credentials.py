@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The user's keys for the sessions of a container."""
+
+from __future__ import annotations
+
+from ..errors import HookError
+from ..keys import store
+from ..keys.errors import KeyStoreError, MissingKeysError
+from ..keys.formats import key_comment, openssh_private_key
+from ..linux import disposable_process
+from ..linux.fast_stdlib import TYPE_CHECKING
+from ..linux.identity import ActingAs
+from . import userfiles
+
+if TYPE_CHECKING:
+    from ..oci.oci_config import Container
+    from ..oci.settings import Settings
+    from .owner import Owner
+
+
+class MissingCredentialsError(HookError):
+    """The user has no key set."""
+
+
+class Credentials:
+    """The keys of one user.
+
+    Attributes:
+        id_dropbear, authorized_keys: the contents of these files.
+        host_keys: the contents of the host keys' files by name, the preferred one first.
+        host_public_keys: each ``<type> <base64>``, in the same order.
+        openssh_key: the user's private key in OpenSSH's format.
+    """
+
+    def __init__(self, name: str, keys: store.KeySet, public_keys: bytes) -> None:
+        """Raise KeyStoreError for a damaged RSA key.
+
+        `name` is the user's; `public_keys` are lines for authorized_keys beside the set's own.
+        """
+        self.id_dropbear = keys.id_dropbear
+        self.host_keys = keys.host_keys
+        self.host_public_keys = store.host_public_keys(keys)
+        self.openssh_key = openssh_private_key(keys.id_dropbear, key_comment(name))
+        self.authorized_keys = keys.authorized_keys.rstrip(b"\n") + b"\n" + public_keys
+
+
+def read_credentials(container: Container, owner: Owner, settings: Settings) -> Credentials:
+    """Read the key set and the annotation's public keys with the user's credentials.
+
+    Raises MissingCredentialsError, and HookError.
+    """
+    path = container.annotations.authorize_ssh_key
+    try:
+        directory = store.key_directory(settings.base_dir, owner.name)
+        with ActingAs(owner.file_owner):
+            keys = store.load(directory, owner.name)
+            return Credentials(owner.name, keys, userfiles.read_public_keys(path) if path else b"")
+    except MissingKeysError as error:
+        raise MissingCredentialsError(str(error)) from None
+    except KeyStoreError as error:
+        raise HookError(str(error)) from None
+
+
+def make_keys(owner: Owner, settings: Settings) -> bool:
+    """Make the user's key set in a process that is the user for good; return False where another was quicker.
+
+    Raises HookError.
+    """
+    from ..keys import writer  # here: only a user's first container needs it
+    from ..keys.dropbearkey import Dropbearkey
+
+    directory = store.key_directory(settings.base_dir, owner.name)
+    key_type = settings.key_type or writer.DEFAULT_KEY_TYPE
+
+    def make() -> bytes:
+        try:
+            new_key = Dropbearkey(settings.dropbear_dir).new_key
+            return b"made" * writer.generate_first(directory, owner.name, key_type, new_key)
+        except KeyStoreError as error:
+            raise HookError(str(error)) from None
+
+    return bool(disposable_process.run(make, f"cannot make SSH keys in {directory}", owner.file_owner))

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The container engine that runs the hook, its user, and the hook's directories on the node for that user."""
+
+from __future__ import annotations
+
+from ..errors import HookError
+from ..linux.fast_stdlib import TYPE_CHECKING, os, read_file
+from ..linux.identity import Identity, IdMap
+
+if TYPE_CHECKING:
+    from ..oci.oci_config import Container
+
+NOBODY = 2**32 - 1  # not a valid uid
+NO_LOGIN = 2**32 - 1  # the loginuid of a process that no login started
+_NAME = "ocihooks-ssh"  # of the hook's directories
+_ROOT_RECORDS = f"/var/lib/{_NAME}/daemons"
+
+
+class Engine:
+    """The container engine that runs the calling process.
+
+    Attributes:
+        is_rootless: whether it runs in a user namespace.
+        host_uid: the engine's uid in the initial user namespace; NOBODY where that is not mapped.
+    """
+
+    def __init__(self) -> None:
+        """Read the calling process's uid map. Raises HookError."""
+        own_map = read_map("/proc/self/uid_map")
+        self.is_rootless = not own_map.is_initial()
+        outside = own_map.outside(os.geteuid())
+        self.host_uid = os.geteuid() if not self.is_rootless else NOBODY if outside is None else outside
+
+
+def runtime_directory(uid: int) -> str:
+    """Return the directory of `uid`, an id of the initial user namespace, for what a reboot removes.
+
+    There is none for a user without a login session, as in batch jobs.
+    """
+    return f"/run/user/{uid}" if uid else "/run"
+
+
+def state_directory(uid: int) -> str:
+    """Return the hook's own directory in the `runtime_directory` of an engine with `uid`: a reboot empties it."""
+    return f"{runtime_directory(uid)}/{_NAME}"
+
+
+def temporary_directory(uid: int) -> str:
+    """Return the directory that stands for the `state_directory` of a user without a login session."""
+    return f"/tmp/{_NAME}-{uid}"
+
+
+def directory_of_copies(uid: int) -> str:
+    """Return the directory for copies of the records (record.py) of an engine with `uid`.
+
+    Root's survives a power cut. Users have no persistent directory that is certain to be local to the node.
+    """
+    return f"{state_directory(uid)}/daemons" if uid else _ROOT_RECORDS
+
+
+def login_uid() -> int:
+    """Return the uid of the login that started the engine; NO_LOGIN without a login. Format: proc_pid_loginuid(5)."""
+    try:
+        return int(read_file("/proc/self/loginuid"))
+    except OSError:
+        return NO_LOGIN  # a kernel without CONFIG_AUDIT
+
+
+def outside_user(container: Container, process: int, has_user_namespace: bool) -> Identity:
+    """Return the container's user by ids of the hook's user namespace. Raises HookError where they are not mapped.
+
+    `process` is the open directory in /proc of a process in the container's user namespace, if it has one of its own.
+    """
+    if not has_user_namespace:
+        return Identity(container.uid, container.gid)
+    return Identity(_map_id(process, "uid_map", container.uid), _map_id(process, "gid_map", container.gid))
+
+
+def _map_id(process: int, kind: str, inside: int) -> int:
+    outside = read_map(kind, process).outside(inside)
+    if outside is None:
+        raise HookError(f"the container's process has the id {inside}, which its user namespace does not map ({kind})")
+    return outside
+
+
+def read_map(path: str, directory: int | None = None) -> IdMap:
+    """Read a uid_map or gid_map; `path` is relative to the open `directory` in /proc if given. Raises HookError."""
+    try:
+        return IdMap(read_file(path, directory).decode())
+    except OSError as error:
+        raise HookError(f"cannot read {path}: {error.strerror}") from None

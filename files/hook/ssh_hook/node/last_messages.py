@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the hook said last to a user: the file that ``ssh_hook why`` reads, since runtimes drop the output of hooks.
+
+A rootful engine's hook keeps it in a directory of root's that nobody else can list. Nobody but root can write to it, so
+that no user can hold its inode lock or fill the file system; an ACL lets the one user read it. A rootless engine's hook
+keeps it in a directory of its user's. Errors and warnings have a file each, so that a later warning hides
+no failure. A start without either touches no file. Under enroot a third file has the last error of a watcher
+(start/watcher.py), which has no other way out of its container: the start opens it, and it stays empty until then.
+
+Format: a line "ssh_hook 1", then "name=value" lines: time, in seconds since the epoch, container and bundle, and a line
+"warning=..." or "error=..." for each message. No value has control characters.
+"""
+
+from __future__ import annotations
+
+import time
+
+from ..errors import HookError, printable
+from ..linux.fast_stdlib import TYPE_CHECKING, closing, fsdecode, fsencode, os, read_all, stat
+from ..linux.files import is_own, remove_leftovers, replace_files
+from ..linux.process import MAX_ID
+from ..log import ERROR, NAMES, one_line
+from ..oci.oci_config import read_config
+from .engine import NO_LOGIN, Engine, login_uid, state_directory, temporary_directory
+
+if TYPE_CHECKING:
+    from typing import Any
+
+WARNINGS = ".warning"  # the suffix of the file with warnings alone
+ENDED = ".ended"  # the suffix of the file with what ended SSH before its container, under enroot
+ROOT_PLACE = state_directory(0)
+DIRECTORY = "last"
+_VERSION = "ssh_hook 1"
+_MAX_SIZE = 64 << 10  # bytes
+_ENDED_SIZE = 16 << 10  # bytes; always all are written, so that nothing of an earlier error is left
+_ACL = "system.posix_acl_access"
+_ACL_VERSION = 2
+_OWNER, _USER, _GROUP, _MASK, _OTHER = 0x01, 0x02, 0x04, 0x10, 0x20  # tags of acl(5), in the order that they must have
+_READ, _READ_WRITE = 4, 6
+
+
+class Last:
+    """What was kept of one call of the hook.
+
+    Attributes:
+        time: seconds since the epoch.
+        container, bundle: the container's id and the path of its bundle; empty where they are unknown.
+        messages: each as (level, text); the level is "warning" or "error".
+    """
+
+    def __init__(self, seconds: int, container: str, bundle: str, messages: list[tuple[str, str]]) -> None:
+        self.time = seconds
+        self.container = container
+        self.bundle = bundle
+        self.messages = messages
+
+
+def user_places(uid: int) -> list[str]:
+    """Return the directories in which the hook of a rootless engine of `uid` keeps files, the preferred one first."""
+    return [state_directory(uid), temporary_directory(uid)]
+
+
+def write(container: str, bundle: str, messages: list[tuple[int, str]]) -> None:
+    """Keep `messages`, each as (level, text), for the user of the container `container` in `bundle`.
+
+    Raises OSError and HookError where no place takes them.
+    """
+    engine = Engine()
+    uid = engine.host_uid if engine.is_rootless else _user_of(bundle)
+    name = f"{uid}" if any(level >= ERROR for level, _text in messages) else f"{uid}{WARNINGS}"
+    data = _format(container, bundle, messages)
+    places = [ROOT_PLACE] if engine.host_uid == 0 else user_places(engine.host_uid)
+    for place in places:
+        try:
+            _replace(place, name, data, uid if engine.host_uid == 0 else 0)
+            return
+        except OSError:
+            if place == places[-1]:
+                raise
+
+
+def open_ended() -> int:
+    """Open the file in which the watcher of a rootless engine writes; return -1 where no place takes it."""
+    uid = Engine().host_uid
+    for place in user_places(uid):
+        try:
+            with closing(_open_directory(place)) as directory:
+                flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+                descriptor = os.open(f"{uid}{ENDED}", flags, 0o600, dir_fd=directory)
+            if is_own(os.fstat(descriptor)):
+                return descriptor
+            os.close(descriptor)
+        except OSError:
+            continue
+    return -1
+
+
+def write_ended(descriptor: int, container: str, text: str) -> None:
+    """Write an error into the file that `open_ended` returned. Raises OSError."""
+    os.pwrite(descriptor, _format(container, "", [(ERROR, one_line(text))]).ljust(_ENDED_SIZE, b"\n"), 0)
+
+
+def _format(container: str, bundle: str, messages: list[tuple[int, str]]) -> bytes:
+    fields = [
+        f"time={int(time.time())}",
+        f"container={printable(container)}",
+        f"bundle={bundle if bundle.isprintable() else printable(bundle)}",
+        *(f"{NAMES[level]}={text}" for level, text in messages),
+    ]
+    return fsencode("\n".join([_VERSION, *fields, ""]))
+
+
+def _user_of(bundle: str) -> int:
+    """Return the uid of whom a start of a rootful engine concerns: the login that started it, or the container's user.
+
+    Root where neither is known. That start may have failed before anything was checked, so this trusts nothing but the
+    kernel's word for the login; the container's uid decides who may read a message, and nothing else.
+    """
+    login = login_uid()
+    if login not in (0, NO_LOGIN):
+        return login
+    try:
+        with closing(os.open(bundle, os.O_PATH | os.O_DIRECTORY)) as directory:
+            return _outside_uid(read_config(directory, bundle).value)
+    except Exception:
+        return 0  # there is no such file, or it is none that a runtime would take
+
+
+def _outside_uid(config: dict[str, Any]) -> int:
+    """Return the uid of the process in `config`, a config.json, in the hook's user namespace; 0 where it has none."""
+    uid = config["process"]["user"]["uid"]
+    linux = config.get("linux") or {}
+    if any(namespace.get("type") == "user" for namespace in linux.get("namespaces") or []):
+        starts = [
+            extent["hostID"] + uid - extent["containerID"]
+            for extent in linux.get("uidMappings") or []
+            if extent["containerID"] <= uid < extent["containerID"] + extent["size"]
+        ]
+        uid = starts[0] if starts else 0
+    return uid if isinstance(uid, int) and 0 <= uid <= MAX_ID else 0
+
+
+def _replace(place: str, name: str, data: bytes, reader: int) -> None:
+    """Write the file `name` below `place`, readable for the user `reader` too unless that is 0. Raises OSError."""
+    with closing(_open_directory(place)) as directory:
+        remove_leftovers(directory, name)
+        replace_files(directory, {name: data}, None if reader == 0 else lambda file: _let_read(file, reader))
+
+
+def _open_directory(place: str) -> int:
+    """Open the directory of the files below `place`; make it where it is missing. Raises OSError."""
+    _make_directory(place, None)
+    with closing(_open_own(place, None)) as outer:
+        os.fchmod(outer, 0o711)  # earlier versions made it 0700
+        _make_directory(DIRECTORY, outer)
+        return _open_own(DIRECTORY, outer)
+
+
+def _make_directory(path: str, parent: int | None) -> None:
+    try:
+        os.mkdir(path, 0o711, dir_fd=parent)
+    except FileExistsError:
+        pass
+
+
+def _open_own(path: str, parent: int | None) -> int:
+    """Open a directory that only the caller can write to, before anything is done in it. Raises OSError."""
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+    directory = os.open(path, flags, dir_fd=parent)
+    if is_own(os.fstat(directory), stat.S_IFDIR):
+        return directory
+    os.close(directory)
+    raise PermissionError
+
+
+def _let_read(file: int, uid: int) -> None:
+    """Let the user `uid` read the open `file`, and nobody else. Raises OSError. Format: xattr of acl(5), version 2."""
+    none = 2**32 - 1
+    entries = [
+        (_OWNER, _READ_WRITE, none),
+        (_USER, _READ, uid),
+        (_GROUP, 0, none),
+        (_MASK, _READ, none),
+        (_OTHER, 0, none),
+    ]
+    packed = [
+        tag.to_bytes(2, "little") + rights.to_bytes(2, "little") + owner.to_bytes(4, "little")
+        for tag, rights, owner in entries
+    ]
+    os.setxattr(file, _ACL, _ACL_VERSION.to_bytes(4, "little") + b"".join(packed))
+
+
+def read(path: str) -> Last | None:
+    """Read a kept file; return None where there is none. Raises HookError where it is not the hook's."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise HookError(f"cannot read {path}: {error.strerror}") from None
+    with closing(descriptor):
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_uid not in (0, os.geteuid()):
+            raise HookError(f"{path} is not a file of the hook's: remove it")
+        text = fsdecode(read_all(descriptor, _MAX_SIZE))
+        return _parse(text, path) if text else None
+
+
+def _parse(text: str, path: str) -> Last:
+    version, *lines = text.split("\n")
+    fields = [line.split("=", 1) for line in lines if "=" in line]
+    values = dict(fields)
+    seconds = values.get("time", "")
+    if version != _VERSION or not (seconds.isascii() and seconds.isdigit() and len(seconds) < 12):
+        raise HookError(f"{path} is not a file of this version of the hook: remove it")
+    messages = [(level, message) for level, message in fields if level in NAMES]
+    return Last(int(seconds), values.get("container", ""), values.get("bundle", ""), messages)

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The owner of a container: the user's name on the cluster, and the ids in each user namespace."""
+
+from __future__ import annotations
+
+from ..errors import HookError, printable
+from ..keys import passwd
+from ..linux.fast_stdlib import TYPE_CHECKING, closing, os
+from ..linux.identity import ROOT, Identity
+from ..oci.annotations import USER
+from .engine import NO_LOGIN, NOBODY, Engine, login_uid
+
+if TYPE_CHECKING:
+    from ..oci.settings import Settings
+
+_ANNOTATION = f"the annotation {USER}"
+_CHUNK = 64 << 10  # bytes; a line of PASSWD_FILE must be shorter
+
+
+class Owner:
+    """The owner of one container. Ids are those of the hook's user namespace.
+
+    Attributes:
+        entry: the user's line in PASSWD_FILE.
+        name: the name there.
+        file_owner: the credentials that the user's files on the host are opened with.
+        user: the container's user.
+        is_vouched: whether more than the container's uid, which its image may have chosen, says who it is.
+    """
+
+    def __init__(self, entry: passwd.Entry, file_owner: Identity, user: Identity, is_vouched: bool = False) -> None:
+        self.entry = entry
+        self.name = entry.name
+        self.is_vouched = is_vouched
+        self.file_owner = file_owner
+        self.user = user
+
+
+def find_owner(user: Identity, engine: Engine, settings: Settings, claimed: str) -> Owner:
+    """Find the container's `user` in PASSWD_FILE. `claimed` is the name in the annotation, empty where it is not set.
+
+    The owner of a rootless engine's container is the engine's user, whatever uid its process has. With a rootful engine
+    the image may have chosen the uid. So the loginuid of the engine, or the site's policy, has to confirm it.
+
+    Raises HookError where there is no such user, or the uid is not confirmed.
+    """
+    owner = _owner_of_engine(user, engine, settings.passwd_file)
+    if owner is None:
+        entry = _find_by_uid(settings.passwd_file, user.uid)
+        if entry is None:
+            raise HookError(
+                f"no user has the uid {user.uid} in PASSWD_FILE {settings.passwd_file}: add one, or refresh the file"
+            )
+        owner = Owner(entry, user, user)
+    if claimed and claimed != owner.name:
+        raise HookError(
+            f"{_ANNOTATION} is '{printable(claimed)}', but the container runs as {owner.name} (uid {user.uid}): run it "
+            "as the user whom it names"
+        )
+    if not owner.is_vouched:
+        owner.is_vouched = _verify_uid(user.uid, owner.name, settings, claimed)
+    return owner
+
+
+def _owner_of_engine(user: Identity, engine: Engine, passwd_file: str) -> Owner | None:
+    """Return the user of a rootless engine; None for a rootful one, even in a system container's user namespace."""
+    if not engine.is_rootless or engine.host_uid in (0, NOBODY):
+        return None
+    entry = _find_by_uid(passwd_file, engine.host_uid)
+    return None if entry is None else Owner(entry, ROOT, user, is_vouched=True)
+
+
+def _verify_uid(uid: int, name: str, settings: Settings, claimed: str) -> bool:
+    """Tell whether the loginuid or, as the site decides, the annotation vouches for `uid`. Raises HookError."""
+    login = login_uid()
+    if login not in (uid, 0, NO_LOGIN):
+        raise HookError(
+            f"the container runs as {name} (uid {uid}), but uid {login} started its engine: their SSH keys are nobody "
+            f"else's (podman: --user {login})"
+        )
+    if login != uid and settings.require_user_annotation and not claimed:
+        raise HookError(
+            f"the container runs as {name} (uid {uid}), which its image may have chosen: name the user by "
+            f"{_ANNOTATION}={name}"
+        )
+    return login == uid or settings.require_user_annotation
+
+
+def _find_by_uid(path: str, uid: int) -> passwd.Entry | None:
+    """Return the first entry of `uid` in the passwd file `path`, or None. Raises HookError.
+
+    A large file is read in parts into one buffer, since allocating memory takes longer than searching it.
+    """
+    try:
+        with closing(os.open(path, os.O_RDONLY | os.O_NOCTTY)) as descriptor:
+            offset = 0
+            buffer = bytearray(_CHUNK)
+            while size := os.preadv(descriptor, [buffer], offset):
+                data = buffer if size == _CHUNK else buffer[:size]
+                end = data.rfind(b"\n") + 1 or len(data)  # the last line may lack a newline
+                if end == _CHUNK and data[-1:] != b"\n":
+                    raise HookError(f"PASSWD_FILE {path} has a line of more than {_CHUNK} bytes: refresh the file")
+                entry = passwd.find_by_uid(data, uid, end)
+                if entry is not None:
+                    return entry
+                offset += end
+    except OSError as error:
+        raise HookError(f"cannot read {path}: {error.strerror}") from None
+    return None

@@ -1,0 +1,247 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The record of a running daemon in the bundle, by which poststop identifies it.
+
+A pid alone does not identify a process, since it may have been reused, and a pidfile may be writable for others. Only
+root can write the record. It identifies the process by pid, start time and boot id, and its program by device and
+inode. The program is the one that the process will exec: before that, only the others count.
+
+A directory holds copies of all records, by which a sweep finds daemons that no poststop ended.
+
+Format: a line "ssh_hook 1", then "name=value" lines; values hold no control characters.
+"""
+
+from __future__ import annotations
+
+from ..errors import HookError, printable
+from ..linux.fast_stdlib import (
+    TYPE_CHECKING,
+    closing,
+    create_file,
+    dirname,
+    fsdecode,
+    fsencode,
+    os,
+    read_all,
+    read_file,
+)
+from ..linux.files import is_own
+from ..linux.process import MAX_ID, MAX_PID, Process
+
+if TYPE_CHECKING:
+    from ..linux.identity import Identity
+
+NAME = "ssh_hook.daemon"
+TEMPORARY = NAME + ".new"
+_VERSION = "ssh_hook 1"
+_MAX_SIZE = 64 << 10  # bytes
+_MAX_DIGITS = 20  # of 64 bits
+_PIDS = ("pid", "init_pid")
+_NUMBERS = ("pid", "start_time", "program_device", "program_inode", "uid", "gid", "init_pid", "init_start_time")
+_TEXTS = ("boot_id", "pidfile_host", "bundle", "copy")
+
+
+class Record:
+    """The record of one daemon; ids are those of the hook's namespaces.
+
+    Attributes:
+        numbers: by name: pid; start_time, in clock ticks since boot; program_device and program_inode; uid and gid of
+            the owner of pidfile_host; init_pid and init_start_time of the container's first process.
+        texts: by name: boot_id; pidfile_host, empty where there is none; bundle, a path without links, empty where it
+            is not printable; copy, the path of the record's copy.
+    """
+
+    def __init__(self, numbers: dict[str, int], texts: dict[str, str]) -> None:
+        self.numbers = numbers
+        self.texts = texts
+
+    @property
+    def pid(self) -> int:
+        """Return the daemon's pid."""
+        return self.numbers["pid"]
+
+    @property
+    def pidfile_host(self) -> str:
+        """Return the path of the pidfile on the host; empty where there is none."""
+        return self.texts["pidfile_host"]
+
+    @property
+    def bundle(self) -> str:
+        """Return the path of the bundle, without links; empty where it is not printable."""
+        return self.texts["bundle"]
+
+    def data(self) -> bytes:
+        """Return the content of the record's file."""
+        fields = [f"{name}={value}" for name, value in [*self.numbers.items(), *self.texts.items()]]
+        return fsencode("\n".join([_VERSION, *fields, ""]))
+
+    def process(self) -> Process | None:
+        """Return the recorded process; None where it is gone, even if its pid was reused. Raises OSError."""
+        try:
+            process = Process(self.pid)
+        except (FileNotFoundError, ProcessLookupError):
+            return None
+        try:
+            is_same = (
+                process.is_alive() and self._is_of_this_boot() and process.start_time() == self.numbers["start_time"]
+            )
+            if is_same and (process.is_before_exec() or process.program() in (None, self._program())):
+                return process
+        except (FileNotFoundError, ProcessLookupError):
+            pass  # it ended meanwhile
+        process.close()
+        return None
+
+    def container_is_gone(self) -> bool:
+        """Tell whether the container's first process has ended. Raises OSError where that cannot be read."""
+        if not self._is_of_this_boot():
+            return True
+        try:
+            init = Process(self.numbers["init_pid"])
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+        try:
+            return not (init.is_alive() and init.start_time() == self.numbers["init_start_time"])
+        except (FileNotFoundError, ProcessLookupError):
+            return True  # it ended meanwhile
+        finally:
+            init.close()
+
+    def is_of(self, init: Process) -> bool:
+        """Tell whether `init` is the recorded first process of the container. Raises OSError where it is gone."""
+        recorded = self.numbers["init_pid"], self.numbers["init_start_time"]
+        return self._is_of_this_boot() and recorded == (init.pid, init.start_time())
+
+    def _program(self) -> tuple[int, int]:
+        return self.numbers["program_device"], self.numbers["program_inode"]
+
+    def _is_of_this_boot(self) -> bool:
+        return _boot_id() == self.texts["boot_id"]
+
+
+def record_of(
+    identity: tuple[int, int, int, int],
+    init: Process,
+    file_owner: Identity,
+    pidfile_host: str,
+    bundle: int,
+    copies: str,
+) -> Record:
+    """Return a record with the `identity` (pid, start time, device and inode of the program) of a process of this boot.
+
+    `init` is the container's first process. `file_owner` owns `pidfile_host`. `bundle` is the open directory of the
+    bundle, `copies` the path of the directory for the record's copy; empty for no copy. Raises OSError.
+    """
+    pid, start_time, *_program = identity
+    container = init.pid, init.start_time()
+    path = os.readlink(f"/proc/self/fd/{bundle}")
+    boot_id = _boot_id()
+    copy = f"{copies}/{pid}-{start_time}-{boot_id[:8]}" if copies else ""
+    texts = (boot_id, pidfile_host, path if path.isprintable() else "", copy)
+    return Record(
+        dict(zip(_NUMBERS, (*identity, file_owner.uid, file_owner.gid, *container))), dict(zip(_TEXTS, texts))
+    )
+
+
+def write(record: Record, bundle: int) -> None:
+    """Write `record` into the open directory `bundle`, in place of an earlier start's. Raises OSError."""
+    data = record.data()
+    _write_copy(record.texts["copy"], data)  # first, so that a sweep finds every record
+    remove(bundle)
+    os.close(create_file(TEMPORARY, data, dir_fd=bundle))
+    os.rename(TEMPORARY, NAME, src_dir_fd=bundle, dst_dir_fd=bundle)
+
+
+def _write_copy(path: str, data: bytes) -> None:
+    """Write the copy, if there is to be one, and it is possible: poststop does not need it."""
+    if not path:
+        return
+    directory = dirname(path)
+    try:
+        try:
+            os.close(create_file(path, data))
+        except FileNotFoundError:
+            for missing in (dirname(directory), directory):
+                try:
+                    os.mkdir(missing, 0o700)
+                except FileExistsError:
+                    pass
+            os.close(create_file(path, data))
+    except OSError:
+        _remove_copy(path)
+
+
+def _remove_copy(path: str) -> None:
+    try:
+        os.unlink(path)
+    except OSError:
+        pass  # it was never written, or a sweep removes it
+
+
+def read(directory: int, name: str = NAME, where: str = "the bundle") -> Record | None:
+    """Read the record `name` in the open `directory`, which messages call `where`; return None where there is none.
+
+    Raises HookError where others than the caller can write it, or its format is wrong.
+    """
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
+    try:
+        descriptor = os.open(name, flags, dir_fd=directory)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise HookError(f"cannot read {printable(name)} in {where}: {error.strerror}") from None
+    what = f"{printable(name)} in {where} is not"
+    remedy = "remove it when its container is gone"
+    with closing(descriptor):
+        if not is_own(os.fstat(descriptor)):
+            raise HookError(f"{what} a file that only root can write: {remedy}")
+        text = fsdecode(read_all(descriptor, _MAX_SIZE))
+    record = _parse(text)
+    if record is None:
+        raise HookError(f"{what} a record of this hook: {remedy}")
+    return record
+
+
+def is_started(bundle: int, init: Process) -> bool:
+    """Tell whether the open directory `bundle` has the record of a daemon of the container's first process `init`.
+
+    A restart keeps the bundle, but has another first process. Raises OSError where `init` is gone.
+    """
+    try:
+        known = read(bundle)
+    except HookError:
+        return False  # not the hook's: the start replaces it
+    return known is not None and known.is_of(init)
+
+
+def remove(bundle: int, record: Record | None = None) -> None:
+    """Remove the record, finished or not, from the open directory `bundle`, and `record`'s copy. Raises OSError."""
+    for name in (TEMPORARY, NAME):
+        try:
+            os.unlink(name, dir_fd=bundle)
+        except FileNotFoundError:
+            pass
+    if record is not None:
+        _remove_copy(record.texts["copy"])
+
+
+def _parse(text: str) -> Record | None:
+    version, *lines = text.split("\n")
+    fields = dict(line.split("=", 1) for line in lines if "=" in line)
+    try:
+        numbers = {name: _number(fields[name]) for name in _NUMBERS}
+        texts = {name: fields[name] for name in _TEXTS}
+    except (KeyError, ValueError):
+        return None
+    are_pids = all(2 <= numbers[name] <= MAX_PID for name in _PIDS)
+    are_ids = max(numbers["uid"], numbers["gid"]) <= MAX_ID
+    return Record(numbers, texts) if version == _VERSION and are_pids and are_ids and "\0" not in text else None
+
+
+def _number(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS):
+        raise ValueError
+    return int(text)
+
+
+def _boot_id() -> str:
+    return read_file("/proc/sys/kernel/random/boot_id").decode().strip()

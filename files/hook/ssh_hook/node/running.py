@@ -1,0 +1,291 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A process of a container that runs already, and what it may do, as /proc shows it.
+
+Nothing here opens a file of the container: its file system may hang. So may a read of the process's memory, for which
+`read_environment` has a deadline.
+
+Formats: proc_pid_status(5), proc_pid_limits(5), proc_pid_mountinfo(5).
+"""
+
+from __future__ import annotations
+
+from ..errors import HookError, printable
+from ..linux import syscalls, user_namespaces
+from ..linux.fast_stdlib import closing, fsdecode, os, read_file
+from ..linux.files import is_same
+from ..linux.memory import read_memory
+from ..linux.mounts import SOURCE, mount_id, unescape
+from ..linux.process import Process
+from ..oci.container_paths import BASE, PROGRAMS
+
+_SETS = {"bounding": "CapBnd", "permitted": "CapPrm", "inheritable": "CapInh", "ambient": "CapAmb"}
+_FILTER_MODE = "2"  # SECCOMP_MODE_FILTER
+_NAME_WIDTH = 26  # characters of a name in /proc/PID/limits
+_MAX_ENVIRONMENT = 4 << 20  # bytes
+_TIMEOUT = 10.0  # seconds to read the environment
+_NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
+_HOOKS_TMPFS = b" - tmpfs " + SOURCE + b" "
+
+
+class Rights:
+    """What a process may do, by ids of the caller's user namespace.
+
+    Attributes:
+        uid, gid, groups: its ids.
+        umask: its umask.
+        no_new_privileges: whether no_new_privs is set.
+        has_filter: whether it has a seccomp filter.
+        filters: the number of its seccomp filters; 0 where the kernel does not tell (before Linux 5.9).
+        capabilities: bit masks of its sets, by the names of config.json.
+        limits: (soft, hard) of each rlimit, by its number.
+    """
+
+    def __init__(self, process: Process) -> None:
+        """Read them. Raises OSError, and HookError where the process has two uids or gids."""
+        lines = fsdecode(process.read("status")).split("\n")
+        fields = {name: value.strip() for name, _colon, value in (line.partition(":") for line in lines)}
+        if "Umask" not in fields:  # the first that a process loses when it ends
+            raise ProcessLookupError
+        self.uid = _only_id(fields["Uid"])
+        self.gid = _only_id(fields["Gid"])
+        self.groups = sorted(int(group) for group in fields["Groups"].split())
+        self.umask = int(fields["Umask"], 8)
+        self.no_new_privileges = fields["NoNewPrivs"] != "0"
+        self.has_filter = fields.get("Seccomp") == _FILTER_MODE  # absent without CONFIG_SECCOMP
+        self.filters = int(fields.get("Seccomp_filters", "0"))
+        self.capabilities = {name: int(fields[field], 16) for name, field in _SETS.items()}
+        self.limits = [
+            (_limit(values[0]), _limit(values[1]))
+            for values in (line[_NAME_WIDTH:].split() for line in fsdecode(process.read("limits")).split("\n"))
+            if len(values) >= 2
+        ][1:]  # the first line is a heading
+
+    def excess_over(self, other: Rights) -> str:
+        """Return the name of what these rights have beyond those of `other`; empty where they have nothing."""
+        if (self.uid, self.gid) != (other.uid, other.gid):
+            return "uid or gid"
+        if set(self.groups) - {*other.groups, other.gid}:
+            return "groups"
+        if other.no_new_privileges and not self.no_new_privileges:
+            return "no_new_privs"
+        beyond = [name for name, mask in self.capabilities.items() if mask & ~other.capabilities[name]]
+        return f"{beyond[0]} capabilities" if beyond else ""
+
+
+def _only_id(text: str) -> int:
+    ids = set(text.split())
+    if len(ids) != 1:
+        raise HookError("it runs with several uids or gids, as a set-user-ID program does")
+    return int(ids.pop())
+
+
+def _limit(text: str) -> int:
+    return int(text) if text.isdigit() else syscalls.RLIM_INFINITY
+
+
+class MountInfo:
+    """The mounts of a process, as its /proc/PID/mountinfo lists them.
+
+    Attributes:
+        data: the content of the file.
+        ids: the ids of all mounts.
+        root: device and path in that of its root directory.
+        is_read_only: whether its root directory is.
+        mount_points: of the mounts right on the mount of the root directory, escaped as in the file.
+    """
+
+    def __init__(self, directory: int) -> None:
+        """Read it; `directory` is open in /proc. Raises OSError."""
+        self.data = read_file("mountinfo", directory)
+        lines = [line.split(b" ") for line in self.data.split(b"\n")[:-1]]
+        self.ids = {fields[0] for fields in lines}
+        self.root = (b"", b"")
+        self.is_read_only = False
+        root_id = b""
+        for fields in lines:
+            if fields[4] == b"/":
+                root_id, self.root = fields[0], (fields[2], fields[3])
+                self.is_read_only = b"ro" in (fields[5].split(b",") + fields[-1].split(b","))
+        self.mount_points = [fields[4] for fields in lines if fields[1] == root_id and fields[4] != b"/"]
+
+    def has_daemon(self) -> bool:
+        """Tell whether a hook's tmpfs is there."""
+        needle = b" " + BASE.encode() + b" "
+        return any(needle in line and _HOOKS_TMPFS in line for line in self.data.split(b"\n"))
+
+    def of_hook(self, before: set[bytes]) -> list[str]:
+        """Return the mount points of a hook's mounts whose ids are not among `before`."""
+        lines = [line.split(b" ") for line in self.data.split(b"\n")[:-1] if b" " + SOURCE + b" " in line]
+        return [unescape(fsdecode(fields[4])) for fields in lines if fields[0] not in before]
+
+    def left_by_hook(self) -> list[tuple[bytes, str]]:
+        """Return id and mount point of each mount of a hook's, programs on the container's own paths too, in order."""
+        lines = [line.split(b" ") for line in self.data.split(b"\n")[:-1]]
+        programs = [(fields[2], fields[3] + b"/") for fields in lines if fields[4] == PROGRAMS.encode()]
+        found = []
+        for fields in lines:
+            is_program = any(fields[2] == device and fields[3].startswith(top) for device, top in programs)
+            if is_program or fields[fields.index(b"-") + 2] == SOURCE:
+                found.append((fields[0], unescape(fsdecode(fields[4]))))
+        return found
+
+
+class RunningProcess:
+    """A process in a container of the caller's own.
+
+    Attributes:
+        process: the process; it may execute another program, or end.
+        pidfd: a pidfd of it.
+        name: its name, as it chose it.
+        rights: what it may do.
+        mounts: its mounts.
+        root: its root directory, open as O_PATH.
+        user_namespaces: descriptors of its user namespace and the ancestors of that, up to a child of the caller's.
+    """
+
+    def __init__(self, pid: int, may_be_served: bool = False) -> None:
+        """Read all of it. Raises HookError where it is in no container of the caller's own, or has ended.
+
+        `may_be_served`: also where its container has an SSH daemon.
+        """
+        self._may_be_served = may_be_served
+        self.pidfd = _open_pidfd(pid)
+        self._opened = [self.pidfd]
+        try:
+            self._read_all(pid)
+        except HookError as error:
+            raise HookError(f"cannot attach to process {pid}: {error}") from None
+        except (FileNotFoundError, ProcessLookupError):
+            raise HookError(f"process {pid} has ended") from None
+        except PermissionError:
+            raise HookError(
+                f"cannot attach to process {pid}: you may not inspect it, so it is another user's, or has more rights "
+                "than you"
+            ) from None
+
+    def _read_all(self, pid: int) -> None:
+        """Read all but its environment. Raises HookError and OSError, and leaves no descriptor open then."""
+        try:
+            self._read(pid)
+        except BaseException:
+            for descriptor in self._opened:
+                os.close(descriptor)
+            raise
+
+    def _read(self, pid: int) -> None:
+        self.process = Process(pid)
+        self._opened += self.process.descriptors()
+        if syscalls.poll([self.pidfd], 0):
+            raise ProcessLookupError  # else both mean the same process, for its pid was not free meanwhile
+        directory = self.process.directory
+        self.name = printable(fsdecode(read_file("comm", directory)).rstrip("\n"))
+        self.user_namespaces = self._find_user_namespaces()
+        self.rights = Rights(self.process)
+        self.mounts = MountInfo(directory)
+        self.root = os.open("root", os.O_PATH | os.O_DIRECTORY, dir_fd=directory)
+        self._opened.append(self.root)
+        self._identity = self._read_identity()
+        self._require_container()
+
+    def namespace(self, name: str) -> tuple[int, int]:
+        """Return device and inode of its namespace `name`, as in /proc/PID/ns. Raises OSError."""
+        status = os.stat(f"ns/{name}", dir_fd=self.process.directory)
+        return status.st_dev, status.st_ino
+
+    def read(self, name: str) -> str:
+        """Return the content of the file `name` in its directory in /proc. Raises OSError."""
+        return fsdecode(read_file(name, self.process.directory))
+
+    def read_environment(self) -> list[str]:
+        """Return the variables that its program was started with, as "NAME=value". Raises HookError.
+
+        Where it runs with another id of the container, that file is not the caller's, but the user namespace's.
+        """
+        problem = f"cannot read the environment of process {self.process.pid}"
+        directory, namespace = self.process.directory, self.user_namespaces[0]
+        data = read_memory(directory, "environ", problem, _MAX_ENVIRONMENT, _TIMEOUT, namespace)
+        if len(data) > _MAX_ENVIRONMENT:
+            raise HookError(f"{problem}: it is larger than {_MAX_ENVIRONMENT} bytes")
+        return [entry for entry in fsdecode(data).split("\0") if entry]
+
+    def require_unchanged(self) -> None:
+        """Raise HookError where it has ended, or what it may do is not what it was."""
+        pid = self.process.pid
+        changed = f"process {pid} has changed its program or its rights meanwhile: try again"
+        try:
+            if not self.process.is_alive():
+                raise HookError(f"process {pid} has ended meanwhile")
+            rights = Rights(self.process)
+            is_same_process = self._read_identity() == self._identity
+        except (FileNotFoundError, ProcessLookupError):
+            raise HookError(f"process {pid} has ended meanwhile") from None
+        except PermissionError:
+            raise HookError(changed) from None
+        if not is_same_process or vars(rights) != vars(self.rights):
+            raise HookError(changed)
+
+    def _read_identity(self) -> tuple[object, ...]:
+        """Return what may not change: namespaces, mount of the root directory, program. Raises OSError."""
+        directory = self.process.directory
+        namespaces = [_status(f"ns/{name}", directory) for name in _NAMESPACES]
+        with closing(os.open("root", os.O_PATH | os.O_DIRECTORY, dir_fd=directory)) as root:
+            mount = mount_id(root)
+        with closing(os.open("exe", os.O_PATH, dir_fd=directory)) as program:
+            return (*namespaces, mount, os.readlink("exe", dir_fd=directory), mount_id(program))
+
+    def _find_user_namespaces(self) -> list[int]:
+        """Return descriptors of its user namespaces, the innermost first. Raises HookError and OSError."""
+        directory = self.process.directory
+        if is_same(os.stat("ns/mnt", dir_fd=directory), os.stat("/proc/self/ns/mnt")):
+            raise HookError("it is in no container, for its mount namespace is your own")
+        if is_same(os.stat("ns/user", dir_fd=directory), os.stat("/proc/self/ns/user")):
+            raise HookError(
+                "its container has no user namespace of yours, so that only root can enter it: have it started with "
+                "the hook (com.hooks.ssh.enabled=true)"
+            )
+        found = user_namespaces.lineage(os.open("ns/user", os.O_RDONLY, dir_fd=directory))
+        self._opened += found
+        owner = user_namespaces.owner_uid(found[-1])
+        if owner != os.geteuid():
+            raise HookError(f"its container is another user's (uid {owner})")
+        return found
+
+    def _require_container(self) -> None:
+        """Raise HookError where it is set up still, has the node's own root directory, or an SSH daemon."""
+        with closing(os.open("/proc/self", os.O_RDONLY | os.O_DIRECTORY)) as own:
+            if self.mounts.root == MountInfo(own).root:
+                raise HookError("its root directory is this node's own, so it is in no container with an image")
+        program_mount = self._identity[-1]
+        if program_mount not in self.mounts.ids:
+            raise HookError(
+                f"its program ({self.name}) is none of the container, but of the engine that makes or watches it: name "
+                "a process that the engine started in the container, or try again"
+            )
+        if self.process.is_before_exec():
+            raise HookError("it has not started its program yet: try again")
+        if self.mounts.has_daemon() and not self._may_be_served:
+            raise HookError(
+                f"its container has an SSH daemon already, or what is left of one ({BASE} is mounted there): "
+                f"'ssh_hook detach {self.process.pid}' ends what attach has made"
+            )
+
+
+def _status(path: str, directory: int) -> tuple[int, int]:
+    """Return device and inode of a namespace; (0, 0) where the kernel lacks that kind."""
+    try:
+        status = os.stat(path, dir_fd=directory)
+    except FileNotFoundError:
+        if not path.endswith("/time"):  # since Linux 5.6
+            raise
+        return 0, 0
+    return status.st_dev, status.st_ino
+
+
+def _open_pidfd(pid: int) -> int:
+    try:
+        return os.pidfd_open(pid, 0)
+    except ProcessLookupError:
+        raise HookError(f"there is no process {pid} on this node") from None
+    except (AttributeError, OSError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "this Python lacks it"
+        raise HookError(f"cannot hold process {pid} by pidfd_open(2), which Linux has since 5.3: {reason}") from None

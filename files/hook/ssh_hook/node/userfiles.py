@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The user's files on the host that annotations name.
+
+They are only accessed with the user's credentials, never as root: the kernel checks every path as for the user, also
+with root_squash. That happens in the provisioner or in a disposable process, which the hook can leave behind where a
+file system never answers.
+"""
+
+from __future__ import annotations
+
+import binascii
+import errno
+
+from ..errors import HookError, printable
+from ..linux import disposable_process, syscalls
+from ..linux.fast_stdlib import TYPE_CHECKING, closing, dirname, os, read_all, stat
+from ..linux.pidfile import MAX_PIDFILE, open_pidfile
+from ..linux.rootfs import open_without_magic_links
+from ..log import INFO, PREFIX, LogTarget, log
+from ..oci.annotations import AUTHORIZE_SSH_KEY, LOG_STDOUT, PIDFILE_HOST
+
+if TYPE_CHECKING:
+    from ..linux.identity import Identity
+
+_MAX_PUBLIC_KEYS = 64 << 10  # bytes
+_KEY_TYPES = (
+    "ssh-ed25519",
+    "ssh-rsa",
+    "ecdsa-sha2-nistp256",
+    "ecdsa-sha2-nistp384",
+    "ecdsa-sha2-nistp521",
+    "sk-ssh-ed25519@openssh.com",
+    "sk-ecdsa-sha2-nistp256@openssh.com",
+)
+_ANNOTATION_KEY = f"the annotation {AUTHORIZE_SSH_KEY}"
+_ANNOTATION_PIDFILE = f"the annotation {PIDFILE_HOST}"
+
+
+def read_public_keys(path: str) -> bytes:
+    """Return the public keys in the file `path` as lines for authorized_keys. The caller must act as the user.
+
+    The annotation may come from the image, as some engines pass these on. So the caller must own the file, and no magic
+    link of procfs may lead to it: /proc/self/cwd or a descriptor of the engine could lead into the image. Raises
+    HookError where the caller cannot read the file, or it holds anything but public keys.
+    """
+    what = f"{_ANNOTATION_KEY}: cannot read {printable(path)}"
+    try:
+        descriptor = open_without_magic_links(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    except OSError as error:
+        raise HookError(f"{what}: {error.strerror}") from None
+    with closing(descriptor):
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode) or syscalls.filesystem_type(descriptor) in syscalls.KERNEL_FILE_SYSTEMS:
+                raise HookError(f"{_ANNOTATION_KEY}: {printable(path)} is not a regular file")
+            if status.st_uid != os.geteuid():
+                raise HookError(f"{_ANNOTATION_KEY}: {printable(path)} is another user's file")
+            data = read_all(descriptor, _MAX_PUBLIC_KEYS)
+        except OSError as error:
+            raise HookError(f"{what}: {error.strerror}") from None
+    return parse_public_keys(data, printable(path))
+
+
+def parse_public_keys(data: bytes, path: str) -> bytes:
+    """Validate the content of a public key file; return its keys, one a line.
+
+    Format: "type base64 comment" (RFC 4253, section 6.6, in OpenSSH's one-line form), blank lines and "#" comments.
+    Options before a key are refused: they could run commands. Raises HookError, which names `path` and the line.
+    """
+    keys = []
+    for number, line in enumerate(data.splitlines(), 1):
+        fields = line.split()
+        if not fields or fields[0].startswith(b"#"):
+            continue
+        if len(data) > _MAX_PUBLIC_KEYS or len(fields) < 2 or b"\0" in line or not _is_key(fields[0], fields[1]):
+            raise HookError(f"{_ANNOTATION_KEY}: line {number} of {path} is not an SSH public key")
+        keys.append(b" ".join(fields) + b"\n")
+    if not keys:
+        raise HookError(f"{_ANNOTATION_KEY}: {path} holds no SSH public key")
+    return b"".join(keys)
+
+
+def _is_key(kind: bytes, encoded: bytes) -> bool:
+    try:
+        blob = binascii.a2b_base64(encoded)
+    except binascii.Error:
+        return False
+    if binascii.b2a_base64(blob, newline=False) != encoded:
+        return False  # the decoder skips characters that are not base64
+    name = kind.decode("utf-8", "replace")
+    return name in _KEY_TYPES and blob.startswith(len(kind).to_bytes(4, "big") + kind) and len(blob) > len(kind) + 4
+
+
+def write_pidfile(path: str, pid: int, user: Identity) -> None:
+    """Write `pid` to the file `path` as `user`. Raises HookError where the user may not, or it is not a pidfile."""
+    what = f"{_ANNOTATION_PIDFILE}: cannot write {printable(path)} as the container's user"
+
+    def write() -> bytes:
+        try:
+            try:  # waits for the directory's lock first: a child that is killed meanwhile creates no pidfile
+                os.unlink(f"{dirname(path)}/.{os.urandom(8).hex()}")
+            except OSError:
+                pass  # no such file
+            with closing(open_pidfile(path)) as descriptor:
+                try:
+                    os.write(descriptor, b"%d\n" % pid)
+                except OSError:
+                    os.unlink(path)
+                    raise
+        except OSError as error:
+            raise HookError(f"{what}: {error.strerror}") from None
+        return b""
+
+    disposable_process.run(write, what, user)
+
+
+def remove_pidfile(path: str, pid: int, user: Identity | None) -> None:
+    """Remove the file `path` as `user` (None: as the caller), if it still holds `pid`; ignore a failure to remove it.
+
+    Raises HookError where no child can be forked, and LateError.
+    """
+
+    def remove() -> bytes:
+        try:
+            with closing(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY)) as descriptor:
+                ours = read_all(descriptor, MAX_PIDFILE) == b"%d\n" % pid
+            if ours:
+                os.unlink(path)
+        except OSError:
+            pass  # it is gone, or the user replaced it
+        return b""
+
+    disposable_process.run(remove, f"cannot remove the pidfile {printable(path)}", user)
+
+
+class LogFile(LogTarget):
+    """A log file of the user's on the host. Attributes: path."""
+
+    def __init__(self, path: str, user: Identity) -> None:
+        super().__init__(-1, user)
+        self.path = path
+
+    def write(self, line: bytes) -> None:
+        """Append `line`; the caller must have the credentials of `user`. Raises OSError."""
+        with closing(_open_log(self.path)) as descriptor:
+            os.write(descriptor, line)
+
+
+def log_target(target: str, user: Identity, default: LogTarget) -> LogTarget:
+    """Return the destination that an annotation com.hooks.logging.*fd names by `target`; `default` where that is empty.
+
+    `target` is the number of a descriptor that the hook inherited, or the path of a file that `user` can write. It is
+    `default` too where a descriptor, by number or as /proc/PID/fd/N, is closed or not permitted: Sarus names its own,
+    which is root's, and runtimes close them.
+
+    The annotation may come from the image, as some engines pass these on, and so may words in messages. So a regular
+    file must be empty or a log of this hook, unless a process has it open. Raises HookError where it is not usable.
+    """
+    if not target:
+        return default
+    message = f"the annotation {LOG_STDOUT} or .stderrfd: cannot log to {printable(target)}"
+    is_number = target.isascii() and target.isdigit()
+    try:
+        if is_number:
+            return LogTarget(_require_inherited(int(target[:9])))
+    except OSError as error:
+        log(INFO, f"{message}: {error.strerror}")
+        return default
+    file = LogFile(target, user)
+
+    def probe() -> bytes:
+        try:
+            file.write(b"")
+        except OSError as error:
+            raise HookError(f"{message}: {error.strerror}") from None
+        return b""
+
+    try:
+        disposable_process.run(probe, message, user)
+        return file
+    except HookError as error:
+        if not _is_proc_fd(target):
+            raise
+        log(INFO, str(error))
+        return default
+
+
+def _require_inherited(descriptor: int) -> int:
+    """Return `descriptor` if the hook inherited it. Raises OSError."""
+    if descriptor > 2 and not os.get_inheritable(descriptor):
+        raise OSError(errno.EBADF, "the hook was given no such descriptor")
+    os.fstat(descriptor)
+    return descriptor
+
+
+def _open_log(path: str) -> int:
+    flags = os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY
+    descriptor = os.open(path, os.O_WRONLY | flags)
+    if (
+        stat.S_ISREG(os.fstat(descriptor).st_mode)
+        and syscalls.filesystem_type(descriptor) in syscalls.KERNEL_FILE_SYSTEMS
+    ):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is the kernel's own")
+    is_log = not stat.S_ISREG(os.fstat(descriptor).st_mode) or os.fstat(descriptor).st_size == 0
+    if not is_log and not _is_proc_fd(path):
+        reader = os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY)
+        is_log = os.read(reader, len(PREFIX)) == PREFIX.encode()
+        os.close(reader)
+        if not is_log:
+            os.close(descriptor)
+            raise OSError(errno.EEXIST, "it holds something that is not a log of this hook")
+    return descriptor
+
+
+def _is_proc_fd(path: str) -> bool:
+    """Tell whether `path` is /proc/PID/fd/NUMBER."""
+    fields = path.split("/")
+    return len(fields) == 5 and fields[:2] == ["", "proc"] and fields[2].isdigit() and fields[3] == "fd"

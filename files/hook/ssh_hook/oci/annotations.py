@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The annotations of a container: com.hooks.ssh.* and com.hooks.logging.*.
+
+Format: https://github.com/opencontainers/runtime-spec (config.md, annotations): every value is a string.
+"""
+
+from __future__ import annotations
+
+from ..errors import HookError, printable
+from ..linux.fast_stdlib import TYPE_CHECKING
+from .container_paths import PIDFILE
+from .settings import parse_port
+
+if TYPE_CHECKING:
+    from .json_reader import Node
+
+PREFIX = "com.hooks.ssh."
+ENABLED = "com.hooks.ssh.enabled"  # engines look at it, in the hook's JSON
+HOSTS = "com.hooks.ssh.hosts"
+PORT = "com.hooks.ssh.port"
+USER = "com.hooks.ssh.user"
+WAIT = "com.hooks.ssh.wait"
+REQUIRE_SHELL = "com.hooks.ssh.require_shell"
+PIDFILE_CONTAINER = "com.hooks.ssh.pidfile_container"
+PIDFILE_HOST = "com.hooks.ssh.pidfile_host"
+AUTHORIZE_SSH_KEY = "com.hooks.ssh.authorize_ssh_key"
+LOG_LEVEL = "com.hooks.logging.level"
+LOG_STDOUT = "com.hooks.logging.stdoutfd"
+LOG_STDERR = "com.hooks.logging.stderrfd"
+
+# All annotations of com.hooks.ssh: another one is a mistake, of which the user is warned.
+_KNOWN = (ENABLED, HOSTS, PORT, USER, WAIT, REQUIRE_SHELL, PIDFILE_CONTAINER, PIDFILE_HOST, AUTHORIZE_SSH_KEY)
+_MAX_UNKNOWN = 4  # warnings
+_MAX_NAME = 64  # characters of an unknown annotation that are compared
+_MAX_WAIT = 24 * 60 * 60  # seconds
+_DEFAULT_LOG_LEVEL = 2  # warnings
+
+
+class Annotations:
+    """The validated annotations of one container.
+
+    Attributes:
+        is_undecided: whether com.hooks.ssh.enabled is neither "true" nor "false". With "false", or without any, only a
+            CDI device or the bundle itself calls the hook, and asks for SSH.
+        warnings: what is to be told to the user of annotations that have no effect.
+        port: None where it is not set.
+        user: the name of the container's user; empty where it is not set.
+        hosts: the hosts of the job in order, each with its slots; empty where it is not set.
+        wait: how long the container's ssh waits for a server that does not answer yet, in seconds.
+        require_shell: whether a container without a shell fails to start; None where it is not set.
+        pidfile_container: an absolute path; Dropbear's own pidfile where it is not set.
+        pidfile_host, authorize_ssh_key: absolute paths; empty where they are not set.
+        log_level: 0 (debug) to 4 (errors only).
+        log_stdout, log_stderr: a path, or the number of a descriptor; empty where they are not set.
+    """
+
+    def __init__(self, annotations: Node) -> None:
+        """Validate the object `annotations` of config.json. Raises HookError, which names the annotation."""
+        self._annotations = annotations
+        self.is_undecided = self._text(ENABLED) not in (None, "true", "false")
+        self.warnings = [_describe_unknown(name) for name in self._unknown()[:_MAX_UNKNOWN]]
+        port = self._text(PORT)
+        self.port = parse_port(port, f"the annotation {PORT}") if port is not None else None
+        self.user = self._text(USER) or ""
+        self.hosts = self._hosts()
+        wait = self._text(WAIT)
+        self.wait = 0 if wait is None else parse_wait(wait, f"the annotation {WAIT}")
+        self.require_shell = self._boolean(REQUIRE_SHELL)
+        self.pidfile_container = self._path(PIDFILE_CONTAINER) or PIDFILE
+        self.pidfile_host = self._path(PIDFILE_HOST)
+        self.authorize_ssh_key = self._path(AUTHORIZE_SSH_KEY)
+        self.log_level = self._log_level()
+        self.log_stdout = self._text(LOG_STDOUT) or ""
+        self.log_stderr = self._text(LOG_STDERR) or ""
+
+    def _unknown(self) -> list[str]:
+        return [name for name in self._annotations.value if name.startswith(PREFIX) and name not in _KNOWN]
+
+    def _text(self, name: str) -> str | None:
+        return self._annotations.text(name) if self._annotations.has(name) else None
+
+    def _path(self, name: str) -> str:
+        text = self._text(name)
+        if text is None:
+            return ""
+        if not text.startswith("/") or text.endswith("/") or any(character < " " for character in text):
+            raise HookError(f"the annotation {name} is '{printable(text)}': give the absolute path of a file")
+        return text
+
+    def _boolean(self, name: str) -> bool | None:
+        text = self._text(name)
+        if text not in (None, "true", "false"):
+            raise HookError(f"the annotation {name} is '{printable(text)}': give true or false")
+        return None if text is None else text == "true"
+
+    def _hosts(self) -> list[tuple[str, int]]:
+        text = self._text(HOSTS)
+        if text is None:
+            return []
+
+        from .host_list import parse  # here: few containers have it
+
+        return parse(text, f"the annotation {HOSTS}")
+
+    def _log_level(self) -> int:
+        text = self._text(LOG_LEVEL)
+        if text is None:
+            return _DEFAULT_LOG_LEVEL
+        if text not in ("0", "1", "2", "3", "4"):
+            raise HookError(
+                f"the annotation {LOG_LEVEL} is '{printable(text)}': give a level from 0 (debug) to 4 (errors only)"
+            )
+        return int(text)
+
+
+def _describe_unknown(name: str) -> str:
+    return f"the annotation {printable(name)} has no effect: did you mean {nearest(name)}?"
+
+
+def nearest(name: str) -> str:
+    """Return the annotation that differs least from `name`."""
+    return min(_KNOWN, key=lambda known: distance(name[:_MAX_NAME], known))
+
+
+def distance(first: str, second: str) -> int:
+    """Return how many characters have to be put in, taken out or replaced to make one text of the other."""
+    row = list(range(len(second) + 1))
+    for number, character in enumerate(first, 1):
+        last, row[0] = row[0], number
+        for column, other in enumerate(second, 1):
+            last, row[column] = row[column], min(row[column] + 1, row[column - 1] + 1, last + (character != other))
+    return row[-1]
+
+
+def parse_wait(text: str, where: str) -> int:
+    """Return `text`, decimal digits only, as seconds. Raises HookError, which begins with `where`."""
+    if not (text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= _MAX_WAIT):
+        raise HookError(f"{where} is '{printable(text)}': give seconds from 0 to {_MAX_WAIT}")
+    return int(text)

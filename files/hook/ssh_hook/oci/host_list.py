@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The hosts of a job in one word: the annotation com.hooks.ssh.hosts.
+
+Format: entries with a comma between them. An entry is ``NAME``, or ``NAME+MORE`` for MORE hosts after NAME, which are
+counted by the last number in it: ``node001+127`` is node001 to node128. If another number counts, ``+MORE`` follows it:
+``x001+127-hsn0`` is x001-hsn0 to x128-hsn0. ``:SLOTS`` may follow, the number of processes that launchers start on each
+of these hosts; it is 1 by default. The name is a host's name or IPv4 address: host files of launchers separate slots by
+a colon, too. No character has a meaning for a shell that expands the word.
+"""
+
+from __future__ import annotations
+
+from ..errors import HookError, printable
+from ..linux.fast_stdlib import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+# Characters. On Linux a string of a command line or of the environment has 131,071 bytes at most (MAX_ARG_STRLEN,
+# include/uapi/linux/binfmts.h). This leaves room for all other options in the string of a `sh -c`.
+MAX_TEXT = 120000
+MAX_HOSTS = 16384
+_MAX_NAMES = 1 << 20  # characters of all names together: the hook's tmpfs is not charged to the container
+_MAX_NAME = 253
+_MAX_DIGITS = 9  # of the number that counts
+_MAX_SLOTS = 65535
+_DIGITS = "0123456789"
+_NO_DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_.-"
+_ALPHABET = frozenset(_DIGITS + _NO_DIGITS)
+
+
+def parse(text: str, where: str) -> list[tuple[str, int]]:
+    """Return each host with its slots, in order. Raises HookError, which begins with `where`."""
+    if len(text) > MAX_TEXT:
+        raise HookError(
+            f"{where} has {len(text)} characters: it may have {MAX_TEXT}: order the hosts so that numbers in their "
+            "names count up, or leave it out and give your launcher a host file of your own"
+        )
+    found: dict[str, int] = {}
+    size = 0
+    for entry in text.split(","):
+        names, _colon, slots = entry.partition(":")
+        first, plus, rest = names.partition("+")
+        after = rest.lstrip(_DIGITS)
+        count = 1 + _number(rest[: len(rest) - len(after)], MAX_HOSTS - 1) if plus else 1
+        every = _number(slots, _MAX_SLOTS) if _colon else 1
+        if not is_name(first + after) or count < 1 or every < 1:
+            raise HookError(
+                f"{where} has '{printable(entry)}': give NAME, NAME:SLOTS, NAME+MORE:SLOTS or NAME+MORE-SUFFIX:SLOTS"
+            )
+        if len(found) + count > MAX_HOSTS:
+            raise HookError(f"{where} has more than {MAX_HOSTS} hosts")
+        for name in _count_from(first, after, count, where):
+            if name in found:
+                raise HookError(f"{where} names {name} twice")
+            found[name] = every
+            size += len(name)
+        if size > _MAX_NAMES:
+            raise HookError(f"{where} has names of more than {_MAX_NAMES} characters in all")
+    return list(found.items())
+
+
+def compress(hosts: Iterable[tuple[str, int]]) -> str:
+    """Return the text from which `parse` makes `hosts`; as short as consecutive names allow."""
+    entries: list[str] = []
+    start: list[str] = []
+    last: list[str] = []
+    counted, more, slots = 0, 0, 0
+    for name, every in hosts:
+        parts = _parts(name)
+        following = _following(last, parts) if every == slots else 0
+        if following and counted in (0, following):
+            counted, more = following, more + 1
+        else:
+            entries += [_entry(start, counted, more, slots)] if start else []
+            start, counted, more, slots = parts, 0, 0, every
+        last = parts
+    return ",".join([*entries, _entry(start, counted, more, slots)] if start else [])
+
+
+def is_name(name: str) -> bool:
+    """Tell whether `name` can be a host's name or IPv4 address, and no option of a command."""
+    return 0 < len(name) <= _MAX_NAME and _ALPHABET.issuperset(name) and name[0] not in "-."
+
+
+def is_host(name: str) -> bool:
+    """Tell whether `name` can be a host's name or IP address, of IPv6 too, and no option of a command."""
+    return is_name(name.replace(":", "."))
+
+
+def _number(text: str, maximum: int) -> int:
+    """Return the number in `text`; -1 where it is not from 1 to `maximum`."""
+    is_number = text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS and 1 <= int(text) <= maximum
+    return int(text) if is_number else -1
+
+
+def _parts(name: str) -> list[str]:
+    """Return the parts of a name: texts, of which the first and the last may be empty, and a number between two."""
+    parts = [""]
+    for character in name:
+        if character.isdigit() == (len(parts) % 2 == 1):
+            parts.append("")
+        parts[-1] += character
+    return parts if len(parts) % 2 == 1 else [*parts, ""]
+
+
+def _following(parts: list[str], others: list[str]) -> int:
+    """Return the index of the number by which `others` come right after `parts`; 0 if they do not."""
+    if len(parts) != len(others):
+        return 0
+    differing = [index for index in range(len(parts)) if parts[index] != others[index]]
+    if len(differing) != 1 or differing[0] % 2 == 0:
+        return 0
+    digits = parts[differing[0]]
+    is_next = len(digits) <= _MAX_DIGITS and others[differing[0]] == f"{int(digits) + 1:0{len(digits)}d}"
+    return differing[0] if is_next else 0
+
+
+def _entry(parts: list[str], counted: int, more: int, slots: int) -> str:
+    """Return the entry of a host and `more` after it, which are counted by the number at an index of its parts."""
+    if not more:
+        return f"{''.join(parts)}:{slots}"
+    end = len(parts) if counted == len(parts) - 2 else counted + 1
+    return f"{''.join(parts[:end])}+{more}{''.join(parts[end:])}:{slots}"
+
+
+def _count_from(first: str, after: str, count: int, where: str) -> list[str]:
+    """Return `count` names: `first` is a name up to its number that counts, or whole, and then `after` is empty."""
+    if count == 1:
+        return [first]
+    start = first.rstrip(_NO_DIGITS)
+    rest = first[len(start) :]
+    before = start.rstrip(_DIGITS)
+    digits = start[len(before) :]
+    if not 0 < len(digits) <= _MAX_DIGITS or (rest and after):
+        raise HookError(f"{where} has '{printable(first)}+': that name has no number of 1 to {_MAX_DIGITS} digits")
+    after = rest + after
+    width, number = len(digits), int(digits)
+    return [f"{before}{value:0{width}d}{after}" for value in range(number, number + count)]

@@ -1,0 +1,346 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""`ssh_hook attach`: start an SSH server inside a container of the caller's own that runs already.
+
+The processes are those of a start, and so is nearly all that they do. The hook's part is the supervisor's, which is
+outside of the container too, but stays: it ends the daemon with the process that it was attached to. The provisioner
+joins the container before it forks the daemon. None of them is root.
+
+A process of the container cannot trace them: they are not dumpable, and Python was executed in the node's user
+namespace, over which a container's root has no capability. They leave the node's root directory only when they take on
+the container's confinement, so /proc is the node's, and no path leads through the container by itself.
+"""
+
+from __future__ import annotations
+
+from ..confine.lsm import label_of
+from ..errors import HookError, describe_failure, printable
+from ..linux import disposable_process, syscalls, user_namespaces
+from ..linux.fast_stdlib import TYPE_CHECKING, closing, fsdecode, fsencode, os, signal, split, stat
+from ..linux.files import is_same, rewrite
+from ..linux.identity import ActingAs, Identity
+from ..linux.ids import become
+from ..linux.mounts import change_root, clone_mount, make_all_private, mount_id, move_mount, unescape, unmount
+from ..linux.root_mount import RootMount
+from ..linux.rootfs import CONTENT, MOUNT, Rootfs
+from ..log import WARNING, log
+from ..node.engine import read_map
+from ..node.owner import Owner
+from ..node.running import MountInfo, Rights
+from ..provision.layer import missing, mount_layer
+from ..provision.setup import Setup
+from ..stop.rules import end_daemon
+from .channel import Made
+from .plan import Ending
+from .supervisor import fork
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..confine.lsm import Labels
+    from ..keys.passwd import Entry
+    from ..linux.namespaces import Namespaces
+    from ..linux.process import Process
+    from ..node.running import RunningProcess
+    from ..oci.oci_config import Container
+    from ..oci.settings import Settings
+    from .channel import Sender
+    from .gate import Gate, OpenGate
+    from .plan import OpenRoot, StartPlan
+
+_JOINED_FIRST = ("cgroup", "ipc", "uts", "net", "pid")
+_UNDO_TIMEOUT = 10.0  # seconds
+
+
+class Attach:
+    """One attach, before it begins.
+
+    Attributes:
+        plan: the plan of the start.
+        root: the container's root directory.
+        gate: the daemon's gate.
+        target: the process.
+        warnings: for the user.
+    """
+
+    def __init__(
+        self, plan: StartPlan, root: RunningRoot, gate: Gate | OpenGate, target: RunningProcess, warnings: list[str]
+    ) -> None:
+        self.plan = plan
+        self.root = root
+        self.gate = gate
+        self.target = target
+        self.warnings = warnings
+
+
+class Attachment:
+    """A daemon that runs in a container, and what its provisioner has made there. Attributes: daemon."""
+
+    def __init__(self, daemon: Process, root: RunningRoot, made: list[Made]) -> None:
+        self.daemon = daemon
+        self._root = root
+        self._made = made
+
+    def undo(self) -> list[str]:
+        """Unmount and remove all that was made in the container; return the mount points of mounts that are left."""
+        return self._root.undo(self._made)
+
+
+def attach(wanted: Attach) -> Attachment:
+    """Start the daemon. The caller becomes undumpable. Raises HookError, after a rollback."""
+    target = wanted.target.process
+    try:
+        return _attach(wanted)
+    except HookError:
+        if target.is_alive():
+            raise
+        raise HookError(f"process {target.pid} has ended meanwhile") from None
+
+
+def _attach(wanted: Attach) -> Attachment:
+    supervisor = fork(wanted.plan)
+    try:
+        supervisor.supervise()
+        assert supervisor.daemon is not None
+        wanted.gate.open()
+        return Attachment(supervisor.daemon, wanted.root, supervisor.made())
+    except BaseException:
+        supervisor.read_to_end()
+        left = wanted.root.undo(supervisor.made())
+        if left:
+            log(WARNING, still_mounted(left))
+        raise
+
+
+class EndedBySupervisor(Ending):
+    """What ends the daemon of an attach: the hook's part, which stays. It has no record of the daemon."""
+
+    def __init__(self, target: RunningProcess, container: Container) -> None:
+        self._target = target
+        self._container = container
+
+    def prepare(self) -> None:
+        """Be the parent of all orphans among the sessions' processes, and end with the supervisor, past execve(2)."""
+        syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
+        syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+
+    def before_release(self) -> None:
+        """Make sure that the process is what was joined and copied."""
+        self._target.require_unchanged()
+
+    def when_listening(self, daemon: Process | None) -> None:
+        """Make sure that the daemon may do no more than the process."""
+        assert daemon is not None
+        init = self._target.process
+        try:
+            rights = Rights(daemon)
+            has_label = label_of(daemon) == label_of(init)
+        except OSError as error:
+            raise HookError(f"cannot read what the SSH daemon may do: {error.strerror}") from None
+        excess = rights.excess_over(self._target.rights)
+        if self._container.seccomp is not None and not rights.has_filter:
+            excess = "no seccomp filter"
+        if not has_label:
+            excess = "another AppArmor or SELinux label"
+        if excess:
+            raise HookError(f"sessions would have more rights than process {init.pid}: {excess}")
+
+    def roll_back(self, daemon: Process | None) -> None:
+        """End sessions too: without a gate of its own, the daemon may have accepted one already."""
+        if daemon is not None:
+            end_daemon(daemon)
+
+
+class RunningRoot:
+    """The root directory of a container that runs: the provisioner joins the container for all its processes."""
+
+    def __init__(
+        self,
+        target: RunningProcess,
+        container: Container,
+        entry: Entry,
+        settings: Settings,
+        labels: Labels,
+        namespaces: Namespaces,
+    ) -> None:
+        """Note where it is. `namespaces` are those of the process `target`, `entry` is the caller's passwd entry."""
+        self._target = target
+        self._container = container
+        self._entry = entry
+        self._settings = settings
+        self._labels = labels
+        self._namespaces = namespaces
+
+    def open(self) -> OpenRoot:
+        """Implement Root: enter the container."""
+        try:
+            return self._open()
+        except HookError:
+            raise
+        except Exception as error:
+            raise HookError(f"cannot enter the container: {describe_failure(error)}") from None
+
+    def _open(self) -> OpenRoot:
+        rootfs, caller, programs = self._enter(for_daemon=True)
+        rootfs.mountinfo = self._target.mounts.data
+        owner = Owner(self._entry, caller, rootfs.user)
+        return _OpenRunningRoot(self._with_mount_points(rootfs), owner, programs)
+
+    def _enter(self, for_daemon: bool) -> tuple[Rootfs, Identity, int]:
+        """Join the container's namespaces; return its root directory, and the caller's ids in its user namespace.
+
+        The caller keeps the node's root directory, has all capabilities over the user namespace that owns the mounts,
+        and is its root, if it has one. `for_daemon`, clone the mount of Dropbear's programs before, and join the
+        namespaces that a daemon is to be in; the clone is returned too, else -1. Raises HookError.
+        """
+        target, namespaces = self._target, self._namespaces
+        where, programs = f"process {target.process.pid}", -1
+        mounts = namespaces.take("mnt")
+        if mounts is None:
+            raise HookError(f"{where} has left its container meanwhile")
+        try:
+            with closing(os.open("/", os.O_PATH | os.O_DIRECTORY)) as node:
+                owner = user_namespaces.owning(mounts)
+                syscalls.setns(target.user_namespaces[-1], syscalls.CLONE_NEWUSER)
+                if for_daemon:
+                    syscalls.unshare(syscalls.CLONE_NEWNS)  # a copy that the caller may clone mounts of
+                    programs = clone_mount(f"{self._settings.dropbear_dir}/bin")
+                    namespaces.join(*_JOINED_FIRST)
+                syscalls.setns(mounts, syscalls.CLONE_NEWNS)
+                if not is_same(os.fstat(owner), os.fstat(target.user_namespaces[-1])):
+                    syscalls.setns(owner, syscalls.CLONE_NEWUSER)
+                for name in _JOINED_FIRST:
+                    namespaces.take(name)
+                change_root(node)
+            syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)  # joining has reset it
+        except OSError as error:
+            raise HookError(f"cannot enter the container of {where}: {error.strerror}") from None
+        caller = Identity(os.geteuid(), os.getegid())
+        user = Identity(self._container.uid, self._container.gid)
+        if is_same(os.fstat(owner), os.fstat(target.user_namespaces[0])):
+            namespaces.take("user")  # the caller is in it
+        else:
+            user = caller
+        root = _become_root(user)
+        return Rootfs(target.root, user, root), caller, programs
+
+    def _with_mount_points(self, rootfs: Rootfs) -> Rootfs:
+        """Return `rootfs`, or, where it is read-only and lacks mount points, one that has them, for sessions alone."""
+        mounts = self._target.mounts
+        if not mounts.is_read_only:
+            return rootfs
+        mount_context = self._labels.mount_context
+        setup = Setup(self._container, self._entry, self._settings, rootfs, mount_context, True, None)
+        points = missing(rootfs, setup.mount_points())
+        if not points:
+            return rootfs
+        with closing(os.open("/", os.O_PATH | os.O_DIRECTORY)) as node:
+            # From here to there /proc is the image's: no path but "/" may be used.
+            change_root(rootfs.descriptor)
+            syscalls.unshare(syscalls.CLONE_NEWNS)
+            root = os.open("/", os.O_PATH | os.O_DIRECTORY)
+            change_root(node)
+        own = Rootfs(root, rootfs.user, rootfs.owner)
+        make_all_private(root)
+        return mount_layer(own, points, [unescape(fsdecode(path)) for path in dict.fromkeys(mounts.mount_points)])
+
+    def undo(self, made: list[Made]) -> list[str]:
+        """Undo the changes of the container, by a process that enters it, and is left behind where it hangs.
+
+        Return the mount points of mounts that are left.
+        """
+        if not made:
+            return []
+        pid = syscalls.fork()
+        if pid == 0:
+            try:
+                rootfs, _caller, _programs = self._enter(for_daemon=False)
+                for change in reversed(made):
+                    try:
+                        _undo_change(rootfs, change)
+                    except OSError:
+                        pass  # it is gone, or not empty, or something is mounted on it
+            finally:
+                os._exit(0)
+        if disposable_process.reap(pid, _UNDO_TIMEOUT) is None:
+            os.kill(pid, signal.SIGKILL)
+        try:
+            return MountInfo(self._target.process.directory).of_hook(self._target.mounts.ids)
+        except OSError:
+            return []  # the container has ended
+
+
+class _OpenRunningRoot:
+    """Implements OpenRoot: the calling processes are in the container."""
+
+    def __init__(self, rootfs: Rootfs, owner: Owner, programs: int) -> None:
+        self.mount = RootMount(rootfs.descriptor)
+        self.owner = owner
+        self._rootfs = rootfs
+        self._programs = programs
+
+    def enter(self, to_hook: Sender) -> Rootfs:
+        self._rootfs.note = lambda kind, path, detail: _tell(to_hook, self._rootfs, kind, path, detail)
+        return self._rootfs
+
+    def open_programs(self) -> Callable[[int], None]:
+        return lambda target: move_mount(self._programs, target)
+
+
+def _tell(to_hook: Sender, rootfs: Rootfs, kind: str, path: str, detail: str) -> None:
+    """Tell the hook of a change of the container, which it has to undo, unless only sessions see it."""
+    if kind == MOUNT:
+        if rootfs.has_layer:
+            return
+        try:
+            with closing(rootfs.open(path, os.O_PATH)) as mounted:
+                detail = mount_id(mounted).decode()
+        except OSError as error:
+            raise HookError(
+                f"cannot open {path} in the container, on which the hook has mounted: {error.strerror}"
+            ) from None
+        before = {line.split(b" ", 1)[0] for line in (rootfs.mountinfo or b"").split(b"\n")}
+        if detail.encode() in before:  # the path leads elsewhere now, and that mount is not the hook's to undo
+            raise HookError(f"{path} in the container was moved while it was set up")
+    to_hook.send(Made(kind, path, detail))
+
+
+def _become_root(user: Identity) -> Identity:
+    """Become root of the user namespace, if it has one, else `user`; return who the caller is. Raises HookError."""
+    has_root = all(read_map(f"/proc/self/{kind}").outside(0) is not None for kind in ("uid_map", "gid_map"))
+    wanted = Identity(0, 0) if has_root else user
+    try:
+        become(wanted.uid, wanted.gid)
+        _effective, permitted, inheritable = syscalls.capget()
+        syscalls.capset(permitted, permitted, inheritable)
+        syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)  # the change of ids may have reset it
+    except OSError as error:
+        raise HookError(f"cannot become uid {wanted.uid} of the container: {error.strerror}") from None
+    return wanted
+
+
+def still_mounted(paths: list[str]) -> str:
+    """Return a line for the user: what `undo` has left."""
+    shown = ", ".join(map(printable, paths))
+    return f"could not unmount {shown} in the container: what is there, keys too, stays until the container ends"
+
+
+def _undo_change(rootfs: Rootfs, change: Made) -> None:
+    if change.kind == MOUNT:
+        with closing(rootfs.open(change.path, os.O_PATH)) as mounted:
+            if mount_id(mounted).decode() == change.detail:
+                unmount(mounted)
+        return
+    if change.kind == CONTENT:
+        with closing(rootfs.open(change.path, os.O_PATH)) as file:
+            mount, _colon, old = change.detail.partition(":")
+            if mount_id(file).decode() == mount and os.fstat(file).st_nlink == 0:
+                with ActingAs(rootfs.user):
+                    rewrite(file, fsencode(old))
+        return
+    parent_path, name = split(change.path)
+    with closing(rootfs.open(parent_path, os.O_PATH | os.O_DIRECTORY)) as parent:
+        status = os.stat(name, dir_fd=parent, follow_symlinks=False)
+        if stat.S_ISDIR(status.st_mode):
+            os.rmdir(name, dir_fd=parent)
+        elif stat.S_ISREG(status.st_mode) and status.st_size == 0:
+            os.unlink(name, dir_fd=parent)

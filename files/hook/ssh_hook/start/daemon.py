@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The daemon's process: it takes on the container's confinement, waits for the hook, and execs Dropbear."""
+
+from __future__ import annotations
+
+from ..confine.apply import Confinement
+from ..confine.unauthenticated import unauthenticated_processes
+from ..errors import HookError
+from ..linux.fast_stdlib import TYPE_CHECKING, closing, os
+from ..linux.files import close_all_but, is_same
+from ..linux.process import Process
+from ..oci.container_paths import PROGRAMS, SERVER_NAME
+from .channel import EndOfMessagesError, Forked, NoAnswerError, Warned
+from .enter import EnteredContainer
+from .port import require_free
+
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from .channel import Channel, DaemonEnd
+    from .plan import OpenRoot, StartPlan
+    from .server import Programs
+
+
+def become_daemon(plan: StartPlan, root: OpenRoot, channel: Channel) -> NoReturn:
+    """Run the daemon's process: send Forked, enter and confine, await Run, and exec Dropbear. Errors go to the hook."""
+    end = channel.daemon_end()
+    try:
+        _run_daemon(plan, root, end)
+    except (EndOfMessagesError, NoAnswerError, BrokenPipeError):
+        pass  # the hook or the provisioner has ended, and the start has failed
+    except Exception as error:
+        end.to_hook.fail(error, "cannot start the SSH daemon")
+    finally:
+        os._exit(1)
+
+
+def _run_daemon(plan: StartPlan, root: OpenRoot, end: DaemonEnd) -> None:
+    container, server, namespaces, ending = plan.container, plan.server, plan.namespaces, plan.ending
+    process = Process(int(os.readlink("/proc/self")))  # its pid in the host's /proc, still mounted here
+    plan.registration.introduce(process)
+    end.to_hook.send(Forked(process.pid, process.start_time()))
+    _adjust_oom_score(container.oom_score_adj)
+    confinement = Confinement(container, plan.labels, plan.settings.require_seccomp, plan.cache)
+    for warning in confinement.warnings:
+        end.to_hook.send(Warned(warning))
+    plan.cgroups.open()
+    unauthenticated = unauthenticated_processes(plan.cgroups, container)
+    namespaces.join_all_but_mount_and_user()
+    require_free(server.port, server.addresses, root.owner.user, plan.packages, server.port_option)
+    end.announce_port(os.getpid())
+
+    plan.cgroups.enter()
+    entered = EnteredContainer(root, end.to_hook)
+    namespaces.join(*plan.last_namespaces)  # after Forked, whose start time has to be by the host's clock
+    ending.require(entered.rootfs)
+    kept = {*end.kept(), plan.gate, entered.rootfs.descriptor, *ending.descriptors()}
+    _detach(entered.null, kept)
+    programs_mounted = end.await_programs()
+    programs = _open_programs(entered, server.programs)
+    ending.prepare()
+    passed = [plan.gate, end.ready]
+    mounts = ""
+    if not root.mount.mount:
+        confinement.change_root(entered.rootfs.descriptor, programs)
+    else:
+        with closing(os.open("/proc/self", os.O_PATH | os.O_DIRECTORY)) as itself:
+            # A mountinfo shows mounts as seen from the root directory that its reader had when it was opened.
+            passed.append(os.open("mountinfo", os.O_RDONLY, dir_fd=itself))
+            confinement.change_root(entered.rootfs.descriptor, programs)
+            passed.append(os.open("mountinfo", os.O_RDONLY, dir_fd=itself))
+        mounts = f",{root.mount.mount.decode()},{root.mount.above.decode()}"
+    for descriptor in passed:
+        os.set_inheritable(descriptor, True)
+    confinement.apply()
+
+    # From here on only read(2) and execve(2), which every seccomp profile must allow. The hook enforces the timeout.
+    run = end.await_run(programs_mounted)
+    ending.before_exec(server.port)
+    _execute(server.arguments(unauthenticated, passed, mounts, run), container.environment)
+
+
+def _adjust_oom_score(score: int | None) -> None:
+    if score is None:
+        return
+    try:
+        with closing(os.open("/proc/self/oom_score_adj", os.O_WRONLY)) as descriptor:
+            os.write(descriptor, str(score).encode())
+    except PermissionError:
+        pass  # lowering takes CAP_SYS_RESOURCE, which a rootless engine lacks
+
+
+def _detach(null: int, kept: set[int]) -> None:
+    """Start a session (setsid(2)), and close all descriptors except `kept`: some refer to the host's files."""
+    os.setsid()
+    close_all_but(kept, null)
+    for descriptor in kept:
+        os.set_inheritable(descriptor, False)
+
+
+def _open_programs(entered: EnteredContainer, expected: Programs) -> int:
+    """Open the directory in the container on which the provisioner has mounted Dropbear's programs. Raises HookError.
+
+    The owner of a directory above it could replace it by one with another program. So directory and file must be the
+    node's (`expected`), on a read-only mount. A link there must name that very file: the daemon follows it after
+    chroot(2), where another target could lead elsewhere.
+    """
+    directory = entered.rootfs.open(PROGRAMS, os.O_PATH | os.O_DIRECTORY)
+    with closing(os.open(expected.name, os.O_PATH | os.O_NOFOLLOW, dir_fd=directory)) as file:
+        is_expected = is_same(expected.directory, os.fstat(directory)) and is_same(expected.file, os.fstat(file))
+    is_expected = is_expected and (
+        expected.name == SERVER_NAME or os.readlink(SERVER_NAME, dir_fd=directory) == expected.name
+    )
+    if not is_expected or not os.fstatvfs(directory).f_flag & os.ST_RDONLY:
+        raise HookError(f"{PROGRAMS} in the container was moved while it was set up")
+    return directory
+
+
+def _execute(arguments: list[str], environment: dict[str, str]) -> None:
+    """Exec Dropbear in the current directory, with these arguments. Raises HookError."""
+    problem = "cannot start the SSH daemon"
+    try:
+        os.execve(SERVER_NAME, arguments, environment)
+    except PermissionError as error:
+        raise HookError(
+            f"{problem}: {arguments[0]}: {error.strerror}: the container's AppArmor or SELinux profile, or "
+            "the file system of DROPBEAR_DIR (noexec), does not allow it to run"
+        ) from None
+    except BlockingIOError:
+        raise HookError(f"{problem}: its user has more processes than the container's limit RLIMIT_NPROC") from None

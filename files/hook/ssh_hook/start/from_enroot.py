@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The plan of a start under enroot, which calls no OCI runtime: its hooks.d runs a script of ours (enroot.sh.j2).
+
+enroot calls that as the user, with all capabilities over a user namespace that maps the user alone, in the container's
+mount namespace and before the switch of its root. The process that called becomes the container: it switches the root,
+drops its capabilities, sets no_new_privs, and executes the container's program. No hook is called at its end.
+
+All that enroot says is in environment variables, which are the user's own: ENROOT_PID, ENROOT_ROOTFS, and
+ENROOT_ENVIRON, the path of a file with the container's variables. So are the user's requests (oci/requests.py). They
+do not come from the container's variables, which an image may set.
+"""
+
+from __future__ import annotations
+
+from ..confine.apply import capability_names
+from ..confine.lsm import Labels
+from ..errors import CONTAINER_ENDED, HookError, printable
+from ..linux import syscalls
+from ..linux.cgroups import Cgroups
+from ..linux.fast_stdlib import TYPE_CHECKING, basename, closing, dirname, environment, fsdecode, os, read_all, stat
+from ..linux.namespaces import Namespaces, is_in_hosts_network
+from ..linux.process import Process
+from ..log import log
+from ..node.engine import Engine, outside_user, state_directory
+from ..node.owner import find_owner
+from ..oci.json_reader import Node
+from ..oci.oci_config import Container
+from ..oci.requests import named_by_variables, requested
+from ..oci.settings import Settings
+from .enter import MountedRoot
+from .plan import StartPlan
+from .registration import Bundle, BundleRecord
+from .server import PORT_OPTION, Server, require_undumpable
+from .supervisor import start
+from .watcher import Watcher
+
+if TYPE_CHECKING:
+    from typing import Any
+
+_MAX_ENVIRONMENT = 4 << 20  # bytes
+_MAX_PID_DIGITS = 10
+_BY_ENROOT = "enroot alone calls this command, by the hook in its hooks.d"
+
+
+def start_in_enroot(umask: int, packages: list[str]) -> None:
+    """Start the daemon of the container that enroot is making. `umask` is that of enroot.
+
+    `packages` are directories that hold pyroute2. Raises HookError, after a rollback.
+    """
+    variables = environment()
+    try:
+        plan = from_enroot(variables, umask, packages)
+        if plan is not None:
+            start(plan)
+    except HookError as error:
+        raise HookError(named_by_variables(str(error))) from None
+
+
+def from_enroot(variables: dict[str, str], umask: int, packages: list[str]) -> StartPlan | None:
+    """Return the plan; None where an earlier hook of this start has started the daemon. Raises HookError."""
+    engine = Engine()
+    if not engine.is_rootless:
+        raise HookError(
+            "enroot runs without a user namespace (ENROOT_ALLOW_SUPERUSER), where its containers get no SSH: start it "
+            "as a user, or without OCIHOOKS_SSH"
+        )
+    if "PYXIS_RUNTIME_PATH" in variables:  # pyxis has set it
+        _require_visible_processes()
+    init = _first_process(_required(variables, "ENROOT_PID"))
+    rootfs, path = _required(variables, "ENROOT_ROOTFS"), _required(variables, "ENROOT_ENVIRON")
+    log.subject = (basename(rootfs), "")  # enroot's name of the container
+    settings = Settings(variables)
+    container = Container(Node(_configuration(variables, rootfs, path, umask), "enroot's container"), rootfs)
+    log.level = container.annotations.log_level
+    place = dirname(path)  # enroot's own tmpfs
+    bundle = Bundle(os.open(place, os.O_RDONLY | os.O_DIRECTORY), place, init)
+    watcher = Watcher(init)
+    require_undumpable()
+    labels = Labels(container)
+    process = os.open("/proc/self", os.O_RDONLY | os.O_DIRECTORY)  # in the container's mount namespace, as the hook is
+    namespaces = Namespaces(None)
+    user = outside_user(container, process, has_user_namespace=False)
+    server = Server(container.annotations, settings, PORT_OPTION, not is_in_hosts_network())
+    if bundle.has_daemon():
+        return None
+    owner = find_owner(user, engine, settings, container.annotations.user)
+    return StartPlan(
+        container=container,
+        settings=settings,
+        packages=packages,
+        owner=owner,
+        init=init,
+        # The namespace that it was cloned from belongs to the node's user namespace: the hook may not look into it.
+        root=MountedRoot(container, owner, init, process, namespaces, lambda: None, server.programs.path),
+        namespaces=namespaces,
+        last_namespaces=(),
+        in_user_namespace=True,
+        cgroups=Cgroups(process, rootless=True),
+        labels=labels,
+        cache=state_directory(engine.host_uid),
+        provides_home=False,  # enroot mounts homes after its hooks
+        server=server,
+        gate=watcher.gate.descriptor,
+        registration=BundleRecord(bundle, container, owner.file_owner, server.programs, copies=""),
+        ending=watcher,
+    )
+
+
+def _require_visible_processes() -> None:
+    """Raise HookError where /proc hides processes: then the watcher would not see tasks that join from outside."""
+    try:
+        Process(1).close()
+    except OSError:
+        raise HookError(
+            "the node's /proc hides other users' processes (hidepid), and with them the tasks of a container of pyxis, "
+            "by which SSH would notice its end: start it without OCIHOOKS_SSH, or ask the administrator for a /proc "
+            "that shows processes to a group of yours (gid=)"
+        ) from None
+
+
+def _required(variables: dict[str, str], name: str) -> str:
+    value = variables.get(name, "")
+    if not value:
+        raise HookError(f"{name} is not set: {_BY_ENROOT}")
+    if name != "ENROOT_PID" and not value.startswith("/"):
+        raise HookError(f"{name} is '{printable(value)}', which is no absolute path: {_BY_ENROOT}")
+    return value
+
+
+def _first_process(pid: str) -> Process:
+    """Return the process that becomes the container: an ancestor in the hook's mount namespace. Raises HookError."""
+    if not (pid.isascii() and pid.isdigit() and len(pid) <= _MAX_PID_DIGITS):
+        raise HookError(f"ENROOT_PID is '{printable(pid)}', which is no pid: {_BY_ENROOT}")
+    try:
+        hook = Process(int(os.readlink("/proc/self")))
+        parent = hook.parent()
+        while parent > 0 and parent != int(pid):
+            ancestor = Process(parent)
+            parent = ancestor.parent()
+            ancestor.close()
+        init = Process(int(pid))
+        if parent == init.pid and init.mount_namespace() == hook.mount_namespace():
+            hook.close()
+            return init
+    except (FileNotFoundError, ProcessLookupError):
+        raise HookError(CONTAINER_ENDED) from None
+    raise HookError(f"ENROOT_PID is {pid}, which is not the process that makes the container: {_BY_ENROOT}")
+
+
+def _configuration(variables: dict[str, str], rootfs: str, path: str, umask: int) -> dict[str, Any]:
+    """Return what config.json would say of the container whose variables are in the file `path`. Raises HookError."""
+    uid, gid = os.geteuid(), os.getegid()
+    # enroot leaves the capabilities to the root of --root, and takes all from anybody else.
+    capabilities = capability_names(syscalls.capget()[1]) if uid == 0 else []
+    return {
+        "annotations": requested(variables),
+        "process": {
+            "user": {"uid": uid, "gid": gid, "umask": umask},
+            "env": _read_environment(path),
+            "noNewPrivileges": True,
+            "capabilities": {"bounding": capabilities, "permitted": capabilities},
+        },
+        "root": {"path": rootfs},
+        "linux": {},
+    }
+
+
+def _read_environment(path: str) -> list[str]:
+    """Return the lines of enroot's environment file that are variables, as enroot reads it. Raises HookError."""
+    problem = f"cannot read the container's variables in {printable(path)} (ENROOT_ENVIRON)"
+    try:
+        with closing(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)) as descriptor:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise HookError(f"{problem}: it is not a regular file")
+            data = read_all(descriptor, _MAX_ENVIRONMENT)
+    except OSError as error:
+        raise HookError(f"{problem}: {error.strerror}") from None
+    if len(data) > _MAX_ENVIRONMENT:
+        raise HookError(f"{problem}: it is larger than {_MAX_ENVIRONMENT} bytes")
+    lines = fsdecode(data).split("\n")
+    return [line for line in lines if "\0" not in line and "=" in line and _is_name(line.partition("=")[0])]
+
+
+def _is_name(name: str) -> bool:
+    return name.isascii() and name.isidentifier()

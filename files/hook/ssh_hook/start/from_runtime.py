@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The stage createRuntime, or createContainer: the plan of a start that an OCI runtime asks for.
+
+It is made of the runtime's state and config.json, under podman, Docker and Sarus, by hooks.d or a CDI device.
+"""
+
+from __future__ import annotations
+
+from ..confine.lsm import Labels
+from ..confine.rlimits import raise_own_limits
+from ..errors import CONTAINER_ENDED, HookError
+from ..linux.cgroups import Cgroups
+from ..linux.fast_stdlib import TYPE_CHECKING, environment, os
+from ..linux.files import is_same
+from ..linux.namespaces import Namespaces, is_in_hosts_network
+from ..linux.process import Process
+from ..linux.root_mount import Outside
+from ..log import WARNING, log
+from ..node.engine import Engine, directory_of_copies, outside_user, state_directory
+from ..node.owner import find_owner
+from ..oci.annotations import ENABLED
+from ..oci.oci_config import read_container
+from ..oci.settings import Settings
+from .enter import MountedRoot
+from .plan import Ending, StartPlan
+from .registration import Bundle, BundleRecord
+from .server import PORT_OPTION, Server, require_undumpable
+from .supervisor import start
+
+if TYPE_CHECKING:
+    from ..oci.oci_config import Container
+    from ..oci.state import State
+
+
+def create_runtime(state: State, packages: list[str]) -> None:
+    """Start the container's daemon and record it in the bundle. `packages` are directories that hold pyroute2.
+
+    Raises HookError, after a rollback.
+    """
+    settings = Settings(environment())
+    bundle = os.open(state.bundle, os.O_RDONLY | os.O_DIRECTORY)
+    container = read_container(bundle, state.bundle)
+    annotations = container.annotations
+    log.level = annotations.log_level
+    if annotations.is_undecided:
+        log(WARNING, f"the annotation {ENABLED} is neither true nor false, so the container has no SSH: give true")
+        return
+    raise_own_limits(container)
+    plan = from_runtime(state, bundle, container, settings, packages)
+    if plan is not None:
+        start(plan)
+
+
+def from_runtime(
+    state: State, bundle_descriptor: int, container: Container, settings: Settings, packages: list[str]
+) -> StartPlan | None:
+    """Return the plan; None where an earlier hook of this start has started the daemon.
+
+    Raises HookError where the container cannot be served.
+    """
+    _require_own_mount_namespace(settings)
+    require_undumpable()
+    engine = Engine()
+    labels = Labels(container)
+    process = _open_proc_directory(state.pid, settings)
+    cgroups = Cgroups(process, engine.is_rootless)
+    namespaces = Namespaces(process if settings.join else None)
+    if settings.join and not namespaces.has("mnt"):
+        raise HookError("the container has no mount namespace of its own: what the hook mounts would stay on the host")
+    init = _first_process(state.pid, settings)
+    if container.has_shared_user_namespace and not engine.is_rootless:
+        raise HookError(
+            "the container shares the user namespace of another one (linux.namespaces in config.json): a process "
+            "with CAP_SYS_ADMIN there could have the kernel run a program of its own in place of the SSH daemon"
+        )
+    user = outside_user(container, process, namespaces.has("user"))
+    server = Server(
+        container.annotations,
+        settings,
+        PORT_OPTION,
+        namespaces.has("net") if settings.join else not is_in_hosts_network(),
+        # podman makes it before it calls the runtime, unless the container has a user namespace of its own. Of other
+        # engines it is not known when they publish a port.
+        container.is_podmans and namespaces.has("net") and not namespaces.has("user"),
+    )
+    bundle = Bundle(bundle_descriptor, state.bundle, init)
+    if bundle.has_daemon():
+        return None
+    owner = find_owner(user, engine, settings, container.annotations.user)
+    outside = Outside if settings.join else lambda: _see_parent(init)
+    programs = server.programs
+    return StartPlan(
+        container=container,
+        settings=settings,
+        packages=packages,
+        owner=owner,
+        init=init,
+        root=MountedRoot(container, owner, init, process, namespaces, outside, programs.path),
+        namespaces=namespaces,
+        last_namespaces=("time",),
+        in_user_namespace=engine.is_rootless or namespaces.has("user"),
+        cgroups=cgroups,
+        labels=labels,
+        cache=state_directory(engine.host_uid),
+        provides_home=True,
+        server=server,
+        gate=init.stat,
+        registration=BundleRecord(bundle, container, owner.file_owner, programs, directory_of_copies(engine.host_uid)),
+        ending=Ending(),
+    )
+
+
+def _see_parent(init: Process) -> Outside | None:
+    """Return the mount namespace of the runtime, the parent of `init`; None where the hook may not look into it."""
+    try:
+        return Outside(Process(init.parent()))
+    except OSError:
+        return None
+
+
+def _require_own_mount_namespace(settings: Settings) -> None:
+    """Raise HookError where the hook neither joins the container's mount namespace nor is in one of its own."""
+    if settings.join:
+        return
+    try:
+        ours, init = os.stat("/proc/self/ns/mnt"), os.stat("/proc/1/ns/mnt")
+    except (PermissionError, FileNotFoundError):  # the latter with hidepid
+        return  # only the host's root can be in the host's mount namespace
+    if is_same(ours, init):
+        raise HookError(
+            "JOIN_NAMESPACES is false, but the hook runs in the host's mount namespace: run it at createContainer, or "
+            "set JOIN_NAMESPACES=true in the OCI hook's JSON file"
+        )
+
+
+def _first_process(pid: int, settings: Settings) -> Process:
+    """Return the container's first process, before its first execve(2). Raises HookError.
+
+    At createContainer that process runs the hook, perhaps by way of another program. The state may have its pid in the
+    container's pid namespace, or none. So it is the hook's outermost ancestor in the container's mount namespace.
+    """
+    try:
+        if settings.join:
+            process = Process(pid)
+            if process.is_before_exec():
+                return process
+            raise HookError(
+                f"the container's first process (pid {pid}) runs a program already: the hook belongs to the stage "
+                "createRuntime, or with JOIN_NAMESPACES=false to createContainer"
+            )
+        process = Process(int(os.readlink("/proc/self")))
+        namespace = process.mount_namespace()
+        while (parent := process.parent()) > 0 and (ancestor := Process(parent)).mount_namespace() == namespace:
+            process = ancestor
+        if process.is_before_exec():
+            return process
+    except (FileNotFoundError, ProcessLookupError):
+        raise HookError(CONTAINER_ENDED) from None
+    raise HookError(
+        "JOIN_NAMESPACES is false, but no container's first process called the hook: run it at createContainer"
+    )
+
+
+def _open_proc_directory(pid: int, settings: Settings) -> int:
+    """Open the directory in /proc of the first process, or of the hook if it does not join. Raises HookError."""
+    if settings.join and pid == 0:
+        raise HookError("the container's state names no process: the hook joins at the stage createRuntime")
+    name = str(pid) if settings.join else "self"
+    try:
+        return os.open(f"/proc/{name}", os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise HookError(f"cannot open the container's process in /proc/{name}: {error.strerror}") from None

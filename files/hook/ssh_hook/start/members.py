@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The processes of a container without an OCI runtime, by which the watcher notices its end.
+
+All processes in the watcher's mount namespace are members, but the daemon and what it has started. They are known by
+the ids of their mounts, which any user can read in /proc/PID/mountinfo. The link ns/mnt needs the right to trace: the
+watcher has no capability, and a process that has joined a user namespace has all of them until it executes a program,
+or for good where it is root in a container of `enroot start --root`.
+
+Format: proc_pid_mountinfo(5).
+"""
+
+from __future__ import annotations
+
+import time
+
+from ..linux import syscalls
+from ..linux.fast_stdlib import TYPE_CHECKING, os
+from ..linux.mounts import first_mount, reachable_mounts
+from ..linux.process import Process, all_processes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_POLL = 1.0  # seconds; before Linux 5.3, which has no pidfd_open
+_PIDFD_POLL = 60.0  # seconds
+_ATTEMPTS = 3  # to follow the parents of a process, some of which end meanwhile
+
+
+class Members:
+    """The members of the caller's container. Attributes: daemon, the pid of the daemon; proc, its open /proc."""
+
+    def __init__(self, daemon: int, proc: int) -> None:
+        self.daemon = daemon
+        self.proc = proc
+
+    def await_end(self) -> None:
+        """Wait until no member is left. Raises OSError."""
+        # Twice: a process that another forked after the first look may be left of that one alone.
+        while members := self.find() or self.find():
+            for pid, start_time in members:
+                self._await_end_of(pid, start_time)
+
+    def find(self) -> list[tuple[int, int]]:
+        """Return pid and start time of each member. Raises OSError."""
+        return [(process.pid, start_time) for process, start_time in self._each()]
+
+    def statuses(self) -> list[bytes]:
+        """Return the content of the status file of each member that has switched its root."""
+        found = []
+        for process, _start_time in self._each():
+            try:
+                found.append(process.read("status"))
+            except OSError:
+                pass  # it has ended meanwhile
+        return found
+
+    def _each(self) -> Iterator[tuple[Process, int]]:
+        mounts = reachable_mounts(self.proc)
+        watcher = Process(os.getpid(), self.proc)
+        namespace = watcher.mount_namespace()
+        watcher.close()
+        for process in all_processes(self.proc):
+            try:
+                # Nothing is reachable where somebody has removed the root file system, and its mounts with it.
+                inside = first_mount(process.directory) in mounts if mounts else process.mount_namespace() == namespace
+                if inside and process.is_alive() and not self._is_of_daemon(process.pid):
+                    yield process, process.start_time()
+            except OSError:
+                continue  # it has ended meanwhile
+
+    def _is_of_daemon(self, pid: int) -> bool:
+        """Tell whether the process `pid` is the daemon or a descendant: it is the subreaper of all that it starts."""
+        for _attempt in range(_ATTEMPTS):
+            ancestor = pid
+            try:
+                while ancestor not in (0, self.daemon):
+                    process = Process(ancestor, self.proc)
+                    try:
+                        ancestor = process.parent()
+                    finally:
+                        process.close()
+            except OSError:
+                continue  # that parent has ended, and its children have another
+            return ancestor == self.daemon
+        return False
+
+    def _await_end_of(self, pid: int, start_time: int) -> None:
+        try:
+            process = Process(pid, self.proc)
+        except OSError:
+            return
+        if _start_time(process) == start_time:  # else the pid was reused
+            await_end_of(process)
+        process.close()
+
+
+def await_end_of(process: Process) -> None:
+    """Wait until `process` has ended. Raises OSError."""
+    try:
+        descriptor = os.pidfd_open(process.pid)
+    except (AttributeError, OSError):  # before Linux 5.3, also a Python built where that was so; or it has ended
+        descriptor = -1
+    while process.is_alive():
+        if descriptor < 0:
+            time.sleep(_POLL)
+        else:
+            syscalls.poll([descriptor], time.monotonic() + _PIDFD_POLL)
+    if descriptor >= 0:
+        os.close(descriptor)
+
+
+def _start_time(process: Process) -> int | None:
+    try:
+        return process.start_time()
+    except OSError:
+        return None  # it has ended

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Check that the port is free in the container's network namespace, and find out who listens on it if not."""
+
+from __future__ import annotations
+
+import errno
+import sys
+
+from ..errors import HookError
+from ..linux import syscalls
+from ..linux.fast_stdlib import closing, os, read_file
+from ..linux.identity import ActingAs, Identity
+from ..node.engine import read_map
+from ..oci.annotations import PORT
+from ..oci.settings import LAST_PORT
+
+_TCP_LISTEN = 10
+_WILDCARDS = ["0.0.0.0", "::"]
+_MAX_TRIED = 64  # ports after one that is in use
+_HIDEPID_OFF = ("hidepid=0", "hidepid=off")
+NO_SUCH_ADDRESS = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)  # errors of bind(2) for an unsupported address family
+
+
+def require_free(
+    port: int, addresses: list[str], user: Identity, packages: list[str], option: str = f"the annotation {PORT}"
+) -> None:
+    """Bind `port` as `user` on each of `addresses`, or on the wildcards of both families without any, and close it.
+
+    All must be free: Dropbear starts if it can bind one of them, and would then miss some clients. `packages` are
+    directories that hold pyroute2, which finds the process that listens. `option` is by what the user chooses the port.
+
+    Raises HookError, which names the port, and the process as far as that is visible.
+    """
+    refused = _first_refused(port, addresses, user)
+    if refused is None:
+        return
+    address, error = refused
+    if error.errno in NO_SUCH_ADDRESS:
+        raise HookError(f"{address} is not an address of this node: mend LISTEN_ADDRESSES in the OCI hook's JSON file")
+    if error.errno == errno.EACCES:
+        raise HookError(
+            f"the container's user may not listen on port {port}: choose one from 1024 on, by {option} or "
+            "SERVER_PORT_DEFAULT"
+        )
+    if error.errno == errno.EADDRINUSE:
+        following = _next_free(port, addresses, user)
+        example = f", such as {following}, which is free here" if following else ""
+        holder = describe_holder(port, user, packages)
+        raise HookError(f"port {port} is in use{holder}: choose another by {option}{example}, or stop what holds it")
+    raise HookError(f"cannot listen on port {port}: {error.strerror}")
+
+
+def _next_free(port: int, addresses: list[str], user: Identity) -> int | None:
+    """Return the next port on which `user` could listen; None where there is none near."""
+    candidates = range(port + 1, min(port + _MAX_TRIED, LAST_PORT) + 1)
+    return next((candidate for candidate in candidates if is_free(candidate, addresses, user)), None)
+
+
+def is_free(port: int, addresses: list[str], user: Identity) -> bool:
+    """Tell whether `user` could listen on `port` of these addresses; of all addresses where there are none.
+
+    Looks into the network namespace of the calling process.
+    """
+    return _first_refused(port, addresses, user) is None
+
+
+def _first_refused(port: int, addresses: list[str], user: Identity) -> tuple[str, OSError] | None:
+    """Return the first of the addresses on which `user` cannot listen, with the error; None where all are free.
+
+    Without addresses a wildcard whose address family the node lacks does not count.
+    """
+    for address in addresses or _WILDCARDS:
+        try:
+            with ActingAs(user):
+                _bind(address, port)
+        except OSError as error:
+            if error.errno not in NO_SUCH_ADDRESS or addresses:
+                return address, error
+    return None
+
+
+def _bind(address: str, port: int) -> None:
+    family = syscalls.address_family(address)
+    with closing(syscalls.socket(family, syscalls.SOCK_STREAM | syscalls.SOCK_CLOEXEC)) as probe:
+        # As Dropbear does: connections in TIME_WAIT must not block the port.
+        syscalls.setsockopt(probe, syscalls.SOL_SOCKET, syscalls.SO_REUSEADDR, 1)
+        if family == syscalls.AF_INET6:
+            syscalls.setsockopt(probe, syscalls.IPPROTO_IPV6, syscalls.IPV6_V6ONLY, 1)
+        syscalls.bind(probe, syscalls.socket_address(family, address, port))
+
+
+def describe_holder(port: int, user: Identity, packages: list[str]) -> str:
+    """Return words for a message to `user` that say who listens on `port`; empty where that is unknown."""
+    sys.path.extend(packages)
+    try:
+        from pyroute2 import DiagSocket
+
+        with DiagSocket() as diagnosis:
+            for family in (syscalls.AF_INET, syscalls.AF_INET6):
+                for sock in diagnosis.get_sock_stats(states=1 << _TCP_LISTEN, family=family):
+                    if sock["idiag_sport"] == port:
+                        return _describe_process(sock["idiag_inode"], sock["idiag_uid"], user)
+    except Exception:
+        pass  # pyroute2 or the kernel's sock_diag is missing; the message does without
+    return ""
+
+
+def _describe_process(inode: int, uid: int, user: Identity) -> str:
+    wanted, owner = f"socket:[{inode}]", _describe_uid(uid)
+    if uid != user.uid and _hides_processes():
+        return f" by a process of {owner}"
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            for descriptor in os.listdir(f"/proc/{pid}/fd"):
+                if os.readlink(f"/proc/{pid}/fd/{descriptor}") == wanted:
+                    with open(f"/proc/{pid}/comm", encoding="utf-8", errors="backslashreplace") as file:
+                        return f" by process {pid} ({file.read().strip()}) of {owner}"
+        except OSError:
+            continue  # it ended, or the caller may not see it
+    return f" by a process of {owner}"
+
+
+def _hides_processes() -> bool:
+    """Tell whether the node's /proc is mounted with hidepid: then messages must not reveal other users' processes."""
+    mounts = [line.split() for line in read_file("/proc/self/mountinfo").decode("utf-8", "replace").splitlines()]
+    options = [line[-1].split(",") for line in mounts if line[4] == "/proc"]
+    return any(option.startswith("hidepid=") and option not in _HIDEPID_OFF for option in (options or [[]])[-1])
+
+
+def _describe_uid(uid: int) -> str:
+    """Describe the user with `uid` in this user namespace by the uid in the initial one."""
+    ours = read_map("/proc/self/uid_map")
+    if ours.is_initial():
+        return f"uid {uid}"
+    with open("/proc/sys/kernel/overflowuid", encoding="ascii") as file:
+        unknown = int(file.read())  # stands for every uid that is not mapped
+    outside = None if uid == unknown else ours.outside(uid)
+    return "another user" if outside is None else f"uid {outside}"

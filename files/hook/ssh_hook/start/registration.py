@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The record of a start in the bundle, for all who are to know its daemon: poststop, a sweep, a later hook."""
+
+from __future__ import annotations
+
+from ..errors import CONTAINER_ENDED, HookError
+from ..linux.fast_stdlib import TYPE_CHECKING
+from ..linux.process import Process
+from ..log import INFO, log
+from ..node import record
+
+if TYPE_CHECKING:
+    from ..linux.identity import Identity
+    from ..oci.oci_config import Container
+    from .channel import Forked
+    from .server import Programs
+
+
+class Bundle:
+    """The bundle of a container that is being made."""
+
+    def __init__(self, descriptor: int, path: str, init: Process) -> None:
+        """Take the open directory, and its `path` for messages. `init` is the container's first process."""
+        self.descriptor = descriptor
+        self.path = path
+        self.init = init
+
+    def has_daemon(self) -> bool:
+        """Tell whether an earlier hook of this start has started the daemon: hooks.d and a CDI device may both name it.
+
+        Raises HookError.
+        """
+        try:
+            is_started = record.is_started(self.descriptor, self.init)
+        except (FileNotFoundError, ProcessLookupError):
+            raise HookError(CONTAINER_ENDED) from None
+        if is_started:
+            log(INFO, f"{self.path}: an earlier hook of this start has started the SSH daemon: nothing to do")
+        return is_started
+
+
+class BundleRecord:
+    """The registration (plan.py) of a daemon whose hook ends before it does."""
+
+    def __init__(
+        self, bundle: Bundle, container: Container, file_owner: Identity, programs: Programs, copies: str
+    ) -> None:
+        """Record a daemon that runs `programs`; `file_owner` and `copies` are those of record.record_of."""
+        self._bundle = bundle
+        self._pidfile = container.annotations.pidfile_host
+        self._file_owner = file_owner
+        self._program = programs.file.st_dev, programs.file.st_ino
+        self._copies = copies
+        self._record: record.Record | None = None
+
+    def introduce(self, process: Process) -> None:
+        """Do nothing: the hook, which has the rights for that, finds the process in /proc."""
+
+    def find(self, daemon: Forked) -> Process | None:
+        """Return the daemon's process; None where it has ended. Raises HookError."""
+        try:
+            process = Process(daemon.pid)
+            return process if process.start_time() == daemon.start_time else None
+        except (FileNotFoundError, ProcessLookupError):
+            return None
+        except OSError as error:
+            raise self._explain(error) from None
+
+    def record(self, daemon: Forked) -> None:
+        """Write the record. Raises HookError."""
+        bundle, identity = self._bundle, (daemon.pid, daemon.start_time, *self._program)
+        try:
+            self._record = record.record_of(
+                identity, bundle.init, self._file_owner, self._pidfile, bundle.descriptor, self._copies
+            )
+            record.write(self._record, bundle.descriptor)
+        except OSError as error:
+            raise self._explain(error) from None
+
+    def remove(self) -> None:
+        """Remove the record, whole or not. Raises OSError."""
+        if self._record is not None:
+            record.remove(self._bundle.descriptor, self._record)
+
+    def _explain(self, error: OSError) -> HookError:
+        if not self._bundle.init.is_alive():
+            return HookError(CONTAINER_ENDED)
+        return HookError(f"cannot record the SSH daemon in {self._bundle.path}: {error.strerror}")

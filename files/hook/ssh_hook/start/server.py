@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The SSH server of a container: where it listens, its program, its command line, and what clients need to reach it."""
+
+from __future__ import annotations
+
+import errno
+
+from ..errors import HookError
+from ..keys import formats
+from ..linux.fast_stdlib import TYPE_CHECKING, os, read_file, stat
+from ..oci.annotations import PORT
+from ..oci.container_paths import PIDFILE, SERVER, SERVER_NAME
+from ..provision import texts
+from .port import is_free
+
+if TYPE_CHECKING:
+    from ..linux.identity import Identity
+    from ..oci.annotations import Annotations
+    from ..oci.settings import Settings
+    from ..provision.account import Account
+    from .channel import ServerFiles
+
+PORT_OPTION = f"the annotation {PORT} or --port of 'ssh_hook options'"  # by which users choose the port
+
+
+class Server:
+    """The server of one container.
+
+    Attributes:
+        port: the port to listen on.
+        port_option: by what the user chooses the port, for messages.
+        addresses: the addresses to listen on; empty for all.
+        programs: Dropbear's programs on the node.
+    """
+
+    def __init__(
+        self,
+        annotations: Annotations,
+        settings: Settings,
+        port_option: str,
+        has_own_network: bool,
+        is_behind_engine: bool = False,
+    ) -> None:
+        """Find Dropbear on the node, and decide where it listens. Raises HookError.
+
+        `has_own_network` tells whether the container has a network namespace other than the node's, and
+        `is_behind_engine` whether the engine has set that up already, and publishes ports of it on the node.
+        """
+        self.programs = Programs(f"{settings.dropbear_dir}/bin")
+        self.port = annotations.port or settings.port
+        self.port_option = port_option
+        self.addresses = [] if has_own_network else settings.listen
+        self._wait = annotations.wait
+        # At these only the user's containers may answer.
+        self._container_ports = sorted({self.port, settings.port, *settings.container_ports})
+        self._is_behind_engine = is_behind_engine
+
+    def arguments(self, unauthenticated: int, gate: list[int], mounts: str, files: ServerFiles) -> list[str]:
+        """Return Dropbear's command line.
+
+        `unauthenticated` is how many connections may be without a login at a time. `gate` are the descriptors that it
+        reads and writes before it accepts connections, and `mounts` what it looks for in them.
+        """
+        # Its name is its path, by which a site's monitoring finds it; Dropbear takes the end of it for the program's
+        # name.
+        arguments = [SERVER, "-F", "-e", "-U", str(unauthenticated), "-S", ",".join(map(str, gate)) + mounts]
+        for path in files.host_keys:
+            arguments += ["-r", path]
+        # -D, since an image may give the user's uid a second account, with a home and keys of the image's author.
+        arguments += ["-D", files.authorized_keys]
+        for place in [f"[{address}]:{self.port}" for address in self.addresses] or [str(self.port)]:
+            arguments += ["-p", place]
+        return [*arguments, "-P", PIDFILE]
+
+    def ssh_config(self, account: Account) -> bytes:
+        """Return the configuration of the container's ssh: user and port of the user's containers."""
+        return texts.ssh_config(account.login_name, account.names, self.port, self._wait)
+
+    def known_hosts(self, public_keys: list[str], names: list[str]) -> bytes:
+        """Return the known hosts of the container's ssh, and of clients that know `names` alone.
+
+        `public_keys` are the host keys, each ``<type> <base64>``.
+        """
+        return formats.known_hosts(public_keys, [f"[*]:{port}" for port in self._container_ports] + names)
+
+    def is_unpublished(self, user: Identity) -> bool:
+        """Tell whether the engine could have published the port, and nobody listens on it on the node."""
+        return self._is_behind_engine and is_free(self.port, [], user)
+
+
+class Programs:
+    """The directory of Dropbear's programs on the node.
+
+    Attributes:
+        path: its path.
+        directory: the status of the directory.
+        name: the name of Dropbear's program file in it, to which the link `dropbear` may lead.
+        file: the status of that file.
+    """
+
+    def __init__(self, path: str) -> None:
+        """Find Dropbear in the directory `path`.
+
+        Raises HookError, also for a readable file: its users could trace it before the container runs.
+        """
+        self.path = path
+        try:
+            self.directory = os.stat(path)
+            self.name = _read_link(f"{path}/{SERVER_NAME}") or SERVER_NAME
+            if "/" in self.name:
+                raise HookError(f"{path}/{SERVER_NAME} is a link out of its directory: install it by the role dropbear")
+            self.file = os.stat(f"{path}/{self.name}", follow_symlinks=False)
+        except OSError as error:
+            raise HookError(
+                f"cannot find {path}/{SERVER_NAME} (DROPBEAR_DIR in the OCI hook's JSON file): {error.strerror}"
+            ) from None
+        if not stat.S_ISREG(self.file.st_mode):
+            raise HookError(f"{path}/{self.name} is not a regular file: install it by the role dropbear")
+        if self.file.st_mode & 0o444:
+            raise HookError(
+                f"{path}/{self.name} can be read, so that its users could trace it before their container runs: run "
+                "chmod 0111 on it, or the role dropbear again"
+            )
+
+
+def _read_link(path: str) -> str:
+    """Return the target of the link `path`; empty where it is not a link. Raises OSError."""
+    try:
+        return os.readlink(path)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+    return ""
+
+
+def require_undumpable() -> None:
+    """Raise HookError where fs.suid_dumpable lets users trace a program that they may not read, as Dropbear is."""
+    if read_file("/proc/sys/fs/suid_dumpable").strip() == b"1":
+        raise HookError(
+            "the node's fs.suid_dumpable is 1, so that users could trace Dropbear before their container has started: "
+            "set it to 0 or 2 by sysctl"
+        )

@@ -1,0 +1,255 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A start as the hook itself sees it: it forks the other processes, supervises them, and rolls back where one fails.
+
+The hook stays on the host, records the daemon, and logs. Its provisioner reads the user's keys, joins the container and
+sets it up, while the daemon's process takes on the container's confinement. When both are done, and the daemon is
+recorded, the hook releases the daemon's process, which execs Dropbear, and waits until Dropbear listens. Dropbear
+accepts no connection until its gate is open.
+
+All input but the keys is in the plan, and so read before the first fork: copy-on-write faults of shared pages cost more
+than reading in parallel saves.
+"""
+
+from __future__ import annotations
+
+import time
+
+from ..errors import CONTAINER_ENDED, HookError, LateError, UnservedError, describe_failure
+from ..linux import disposable_process, syscalls
+from ..linux.fast_stdlib import TYPE_CHECKING, os, signal
+from ..log import INFO, WARNING, log
+from ..node import userfiles
+from ..node.credentials import make_keys
+from .channel import (
+    Channel,
+    EndOfMessagesError,
+    Failed,
+    Forked,
+    KeysMissing,
+    NoAnswerError,
+    Provisioned,
+    Unserved,
+    Warned,
+)
+from .provisioner import provision
+
+if TYPE_CHECKING:
+    from ..linux.process import Process
+    from .channel import HookEnd, Made
+    from .plan import StartPlan
+
+_TIMEOUT = 10.0  # seconds for each wait
+_END_TIMEOUT = 1.0  # seconds for a process that ends or was killed
+
+
+def start(plan: StartPlan) -> None:
+    """Start the daemon, record it, and wait until it listens. Raises HookError, after a rollback."""
+    annotations, server, file_owner = plan.container.annotations, plan.server, plan.owner.file_owner
+    log.stdout = userfiles.log_target(annotations.log_stdout, file_owner, log.stdout)
+    log.stderr = userfiles.log_target(annotations.log_stderr, file_owner, log.stderr)
+    for warning in annotations.warnings:
+        log(WARNING, warning)
+    is_served = fork(plan).supervise()
+    if is_served and server.is_unpublished(plan.owner.user):
+        log.keep(
+            WARNING,
+            f"the container has a network of its own, and its port {server.port} is not published: other nodes do not "
+            f"reach its SSH daemon (podman: --publish {server.port}:{server.port}, or --network host)",
+        )
+
+
+def fork(plan: StartPlan) -> Supervisor:
+    """Fork the provisioner; return its supervisor. The caller becomes undumpable. Raises OSError."""
+    # Processes of the container must not trace those of the hook that join it.
+    syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
+    channel = Channel()
+    provisioner = syscalls.fork()
+    if provisioner == 0:
+        provision(plan, channel)
+    return Supervisor(plan, channel.hook_end(), provisioner)
+
+
+class Supervisor:
+    """The hook itself after the fork: it waits for provisioner and daemon, and rolls back where one fails.
+
+    Attributes:
+        daemon: the daemon's process; None where it has not been forked, or has ended at once.
+    """
+
+    def __init__(self, plan: StartPlan, channel: HookEnd, provisioner: int) -> None:
+        """Supervise `provisioner`, the pid of a child, and the daemon that it forks."""
+        self.daemon: Process | None = None
+        self._plan = plan
+        self._channel = channel
+        self._provisioner = provisioner
+        self._pid = 0  # of the daemon, once it is recorded
+        self._pid_in_file = 0  # in the pidfile on the host
+
+    def supervise(self) -> bool:
+        """Record the daemon, release it, and wait until it listens. Raises HookError, after a rollback.
+
+        Return False, after a rollback, where the container is to start without SSH.
+        """
+        try:
+            self._release(self._await_setup())
+            self._await_listening()
+            self._plan.ending.when_listening(self.daemon)
+            if not self._plan.init.is_alive():
+                raise HookError(CONTAINER_ENDED)
+            self._reap_provisioner()
+        except UnservedError as error:
+            self._roll_back()
+            log(WARNING, str(error))
+            return False
+        except BaseException:
+            self._roll_back()
+            raise
+        name, port = self._plan.owner.name, self._plan.server.port
+        log(INFO, f"the SSH daemon of {name} listens on port {port} (pid {self._pid})")
+        return True
+
+    def made(self) -> list[Made]:
+        """Return what the provisioner has made, so far as is known, in a container that outlives the daemon."""
+        return self._channel.made
+
+    def read_to_end(self) -> None:
+        """Learn from a provisioner that has ended what else it had made."""
+        while self._channel.failure(0) is not None:
+            pass  # it collects what was made
+
+    def _await_setup(self) -> Provisioned:
+        """Wait until the container is set up; record the daemon as soon as it is forked. Raises HookError."""
+        deadline = time.monotonic() + _TIMEOUT
+        provisioned: Provisioned | None = None
+        while provisioned is None or not self._pid:
+            try:
+                message = self._channel.receive(deadline - time.monotonic())
+            except NoAnswerError:
+                raise self._timeout_error() from None
+            except EndOfMessagesError:
+                raise self._explain_end() from None
+            if isinstance(message, Failed):
+                raise HookError(message.text)
+            if isinstance(message, Unserved):
+                raise UnservedError(message.text)
+            if isinstance(message, Warned):
+                log(WARNING, message.text)
+            elif isinstance(message, KeysMissing):
+                self._make_keys(message)
+                deadline = time.monotonic() + _TIMEOUT
+            elif isinstance(message, Forked):
+                self._register(message)
+                self._pid = message.pid
+            elif isinstance(message, Provisioned):
+                provisioned = message
+        return provisioned
+
+    def _make_keys(self, missing: KeysMissing) -> None:
+        """Make the user's first key set, if somebody vouches for the user and the site allows it. Raises HookError."""
+        plan, owner = self._plan, self._plan.owner
+        if not (plan.settings.make_keys and owner.is_vouched):
+            raise HookError(missing.text)
+
+        if make_keys(owner, plan.settings):
+            log(INFO, f"made SSH keys for {owner.name}")
+        try:
+            self._channel.announce_keys()
+        except BrokenPipeError:
+            raise self._explain_end() from None
+
+    def _explain_end(self) -> HookError:
+        """Return why provisioner or daemon has ended. If one fails, the other ends too, so either may know."""
+        failure = self._channel.failure(_END_TIMEOUT)
+        if failure is not None:
+            return HookError(failure)
+        if not self._plan.init.is_alive():
+            return HookError(CONTAINER_ENDED)
+        if self.daemon is not None and not self.daemon.is_alive():
+            return HookError(f"cannot start the SSH daemon: {self._explain(self.daemon.exit_status())}")
+        return HookError(
+            "the container could not be set up: a process of the hook was killed; has the container ended, or is the "
+            "node out of memory?"
+        )
+
+    def _timeout_error(self) -> HookError:
+        return LateError(
+            f"cannot set the container up: no answer within {_TIMEOUT:.0f} s: the file system of its user's keys, of "
+            "its root directory, its home or another volume hangs, or somebody holds a directory there, or has stopped "
+            "a process of the hook's"
+        )
+
+    def _register(self, daemon: Forked) -> None:
+        plan = self._plan
+        pidfile = plan.container.annotations.pidfile_host
+        self.daemon = plan.registration.find(daemon)
+        plan.registration.record(daemon)
+        if pidfile:
+            self._pid_in_file = daemon.pid
+            try:
+                userfiles.write_pidfile(pidfile, daemon.pid, plan.owner.file_owner)
+            except LateError:
+                self._pid_in_file = 0  # its removal would time out too
+                raise
+
+    def _release(self, provisioned: Provisioned) -> None:
+        self._plan.ending.before_release()
+        try:
+            self._channel.release(provisioned)
+        except BrokenPipeError:
+            raise self._explain_end() from None
+
+    def _explain(self, status: int | None) -> str:
+        return explain_wait_status(status, self._plan.server.port_option)
+
+    def _await_listening(self) -> None:
+        """Wait until Dropbear listens. Raises HookError, which says why it does not run or listen."""
+        problem = f"the SSH daemon does not listen on port {self._plan.server.port}"
+        try:
+            if self._channel.is_ready(_TIMEOUT):
+                return
+        except NoAnswerError:
+            raise LateError(f"{problem}: no answer within {_TIMEOUT:.0f} s") from None
+        failure = self._channel.failure(0)
+        if failure is not None:
+            raise HookError(failure)
+        status = None if self.daemon is None else self.daemon.exit_status()
+        raise HookError(f"{problem}: {self._explain(status)}")
+
+    def _reap_provisioner(self) -> None:
+        """Let the provisioner write the files that outlive the container, and reap it. Raises HookError."""
+        self._channel.keep()
+        status = disposable_process.reap(self._provisioner, _TIMEOUT)
+        if status is None:
+            raise self._timeout_error()
+        self._provisioner = 0  # reaped: its pid may be reused
+        if status != 0:
+            raise self._explain_end()
+
+    def _roll_back(self) -> None:
+        """Kill the daemon, at whatever step it is, and the provisioner; remove the record and the host's pidfile."""
+        plan = self._plan
+        plan.ending.roll_back(self.daemon)
+        if self.daemon is not None:
+            self.daemon.kill()
+        if self._provisioner:
+            os.kill(self._provisioner, signal.SIGKILL)
+            disposable_process.reap(self._provisioner, _END_TIMEOUT)
+        try:
+            plan.registration.remove()
+            if self._pid_in_file:
+                pidfile = plan.container.annotations.pidfile_host
+                userfiles.remove_pidfile(pidfile, self._pid_in_file, plan.owner.file_owner)
+        except (HookError, OSError) as error:  # the error that the rollback is for must be told
+            log(WARNING, describe_failure(error))
+
+
+def explain_wait_status(status: int | None, port_option: str) -> str:
+    """Say how a daemon ended at its start, and what to do; `status` is its wait status, None where that is unknown."""
+    limits = "are the container's limits too low for it (podman: --memory, --ulimit)?"
+    if status is not None and os.WIFSIGNALED(status):
+        return f"it was killed by signal {os.WTERMSIG(status)} at its start; {limits}"
+    return (
+        f"it ended at its start; {limits + ' Else ' if status is None else ''}try another port by "
+        f"{port_option}, and see whether bin/dropbear in DROPBEAR_DIR runs on this node and the container's seccomp, "
+        "AppArmor or SELinux profile allows a server"
+    )

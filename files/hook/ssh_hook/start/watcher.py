@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The watcher: it opens the gate and ends the daemon where no OCI runtime does, as under enroot.
+
+It is a child of the daemon's process, which forks it just before it execs Dropbear: confined as Dropbear is, in the
+container's root directory, and not dumpable. It opens the gate when the container's first process runs a program of
+the container with no_new_privs.
+
+A container has ended when its first process has, and no other process is in its mount namespace but the daemon, its
+sessions, and the watcher (members.py): pyxis ends the first process as soon as the tasks of a job have joined. Orphans
+of sessions become children of the daemon (PR_SET_CHILD_SUBREAPER), so that all that sessions start can be told from the
+rest. Where SSH ends before the container, the watcher keeps a line for ``ssh_hook why``.
+
+Format: proc_pid_status(5).
+"""
+
+from __future__ import annotations
+
+import syslog
+import time
+
+from ..errors import HookError, describe_failure
+from ..linux import disposable_process, syscalls
+from ..linux.fast_stdlib import TYPE_CHECKING, closing, os, read_file, signal
+from ..linux.files import close_all_but
+from ..linux.mounts import mount_id, reachable_mounts
+from ..linux.process import Process
+from ..log import log
+from ..node import last_messages
+from ..stop.rules import end_daemon
+from .gate import Gate
+from .members import Members, await_end_of
+from .plan import Ending
+
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from ..linux.rootfs import Rootfs
+
+_SETS = ("CapInh", "CapPrm", "CapBnd", "CapAmb")
+_MAX_STATUS = 16 << 10  # bytes
+_FIRST_DELAY, _LAST_DELAY = 0.001, 0.1  # seconds between two looks at the first process
+_SHARE = 64  # of the time waited, between two looks
+_SETTLE = 1.0  # seconds in which a container ends whose processes are killed with the daemon
+_REPORT_TIMEOUT = 2  # seconds
+
+
+class _DaemonEndedError(Exception):
+    """The daemon, the watcher's parent, has ended."""
+
+
+class Watcher(Ending):
+    """The watcher of one container: what ends its daemon.
+
+    Attributes:
+        init: the container's first process.
+        gate: the gate of the daemon.
+    """
+
+    def __init__(self, init: Process) -> None:
+        """Make the gate, closed. Raises OSError."""
+        self.init = init
+        self.gate = Gate()
+        self._status = init.open("status", os.O_RDONLY)
+        self._ended = last_messages.open_ended()
+
+    def descriptors(self) -> set[int]:
+        """Return the descriptors that the watcher needs."""
+        return {self.gate.descriptor, self._status, self._ended, *self.init.descriptors()} - {-1}
+
+    def require(self, rootfs: Rootfs) -> None:
+        """Raise HookError where the container has no process file system, by which the watcher finds its processes."""
+        try:
+            with closing(rootfs.open("/proc", os.O_PATH | os.O_DIRECTORY)) as directory:
+                is_proc = syscalls.filesystem_type(directory) == syscalls.PROC_SUPER_MAGIC
+        except OSError:
+            is_proc = False
+        if not is_proc:
+            raise HookError(
+                "the container has no /proc, by which its SSH daemon would notice its end: have enroot mount it "
+                "(mounts.d/10-system.fstab)"
+            )
+
+    def before_exec(self, port: int) -> None:
+        """Fork the watcher of the calling process, which then execs Dropbear for `port`. Raises OSError.
+
+        That takes more system calls than a seccomp profile has to allow: enroot has none.
+        """
+        syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
+        daemon = os.getpid()
+        if syscalls.fork() != 0:
+            return
+        try:
+            problem = self._explain_end(daemon)
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            if problem:
+                self._report(f"SSH at port {port} has ended before the container: {problem}")
+        finally:
+            if os.getppid() == daemon:
+                os.kill(daemon, signal.SIGKILL)
+            os._exit(0)
+
+    def _explain_end(self, daemon: int) -> str:
+        """Watch until SSH has to end; return why it ends before the container, empty where it does not."""
+        try:
+            return self._run(daemon)
+        except Exception as error:
+            return describe_failure(error)
+
+    def _run(self, daemon: int) -> str:
+        # Kept open: whoever removes the root file system takes the mount on its /proc away.
+        proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
+        members = Members(daemon, proc)
+        try:
+            signal.signal(signal.SIGTERM, _raise_daemon_ended)
+            syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGTERM)
+            if os.getppid() != daemon:
+                raise _DaemonEndedError
+            close_all_but({0, 1, 2, proc, *self.descriptors()}, 0)
+            self._watch(members)
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # sent when the daemon ends
+            _end(daemon, proc)
+        except _DaemonEndedError:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            time.sleep(_SETTLE)
+            if self.init.is_alive() or members.find():
+                return (
+                    "its daemon has ended; the user, Slurm (scancel) or the kernel out of memory has killed it: start "
+                    "the container again"
+                )
+        return ""
+
+    def _watch(self, members: Members) -> None:
+        """Open the gate when the time has come, and return when the container has ended. Raises HookError, OSError."""
+        runs_program = self._await_program()
+        statuses = [self._read_status()] if runs_program else []
+        if not any(statuses):  # it has ended: members that have switched their root have joined since
+            statuses = [_status_fields(data) for data in members.statuses()]
+        if not statuses:
+            return
+        if not all(map(_allows_sessions, statuses)):
+            raise HookError(
+                "its sessions could do more than the container, whose first process dropped more than usual"
+            )
+        self.gate.open()
+        os.close(self._status)
+        await_end_of(self.init)
+        members.await_end()
+
+    def _await_program(self) -> bool:
+        """Wait until the first process runs a program of the container; return False where it ends before."""
+        waited = 0.0
+        while self.init.is_alive():
+            if self._runs_program():
+                return True
+            delay = min(max(_FIRST_DELAY, waited / _SHARE), _LAST_DELAY)
+            time.sleep(delay)
+            waited += delay
+        return False
+
+    def _runs_program(self) -> bool:
+        """Tell whether the first process has switched its root, dropped its capabilities and executed a program.
+
+        Until it has dropped them, its program is not to be seen by the watcher, which has none. The program that
+        switches roots is on a mount that the watcher's root directory does not lead to.
+        """
+        if self._read_status().get("NoNewPrivs") != "1":
+            return False
+        try:
+            with closing(self.init.open("exe", os.O_PATH)) as program:
+                return mount_id(program) in reachable_mounts()
+        except PermissionError:
+            return self._has_dropped_capabilities()  # then it runs a program that its user may not read
+        except OSError:
+            return False  # it has ended
+
+    def _has_dropped_capabilities(self) -> bool:
+        """Tell whether the first process has no capability that the watcher lacks."""
+        return _is_subset("CapPrm", self._read_status(), _own_status())
+
+    def _read_status(self) -> dict[str, str]:
+        """Return the fields of the first process's /proc/PID/status; none where it has ended."""
+        try:
+            return _status_fields(os.pread(self._status, _MAX_STATUS, 0))
+        except OSError:
+            return {}
+
+    def _report(self, text: str) -> None:
+        """Keep an error for ``ssh_hook why``, and log it where the container shows the node's /dev/log.
+
+        The user's terminal is not the watcher's any more. A child logs, which has two seconds: /dev/log may be the
+        image's, and whoever owns that may never read it.
+        """
+        if self._ended >= 0:
+            last_messages.write_ended(self._ended, log.subject[0], text)
+        child = syscalls.fork()
+        if child != 0:
+            disposable_process.reap(child, _REPORT_TIMEOUT)
+            return
+        try:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            signal.alarm(_REPORT_TIMEOUT)  # which ends it
+            syslog.openlog("ssh_hook", syslog.LOG_PID, syslog.LOG_DAEMON)
+            syslog.syslog(syslog.LOG_ERR, text)
+        finally:
+            os._exit(0)
+
+
+def _raise_daemon_ended(_signal: int, _frame: object) -> NoReturn:
+    raise _DaemonEndedError
+
+
+def _allows_sessions(status: dict[str, str]) -> bool:
+    """Tell whether the process with this `status` may do all that the watcher, and so a session, may do."""
+    own = _own_status()
+    has_capabilities = all(_is_subset(name, own, status) for name in _SETS)
+    is_filtered = status.get("Seccomp") == own["Seccomp"] and (
+        int(status.get("Seccomp_filters", "0")) <= int(own.get("Seccomp_filters", "0"))
+    )
+    return has_capabilities and is_filtered
+
+
+def _own_status() -> dict[str, str]:
+    return _status_fields(read_file("/proc/self/status"))
+
+
+def _status_fields(data: bytes) -> dict[str, str]:
+    lines = (line.partition(":") for line in data.decode("ascii", "replace").split("\n"))
+    return {name: value.strip() for name, _colon, value in lines}
+
+
+def _is_subset(name: str, fields: dict[str, str], others: dict[str, str]) -> bool:
+    """Tell whether the capability set `name` of the status `fields` is a subset of that of `others`."""
+    return int(fields.get(name, "0"), 16) & ~int(others.get(name, "0"), 16) == 0
+
+
+def _end(daemon: int, proc: int) -> None:
+    """End `daemon`, the parent, with its sessions."""
+    try:
+        parent = Process(daemon, proc)
+    except OSError:
+        return  # it has ended, or has begun no session: hidepid hides it until its gate is open
+    if os.getppid() == daemon:
+        end_daemon(parent, proc=proc)

@@ -1,1 +1,0 @@
-../../../files/hook/ssh_hook/kernel/lean.py

@@ -1,0 +1,74 @@
+"""The limits of cgroups, of both versions, nested."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from ssh_hook.linux import cgroups
+from ssh_hook.linux.cgroups import NO_LIMIT, Cgroups
+
+OURS = "0::/system.slice/engine\n"
+Make = Callable[..., Cgroups]
+
+
+@pytest.fixture(name="made")
+def fixture_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
+    """Make the cgroups of a process whose /proc/PID/cgroup has `lines`, in hierarchies with these files."""
+
+    def make(lines: str, files: dict[str, str], rootless: bool = False) -> Cgroups:
+        for name, content in files.items():
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_text(f"{content}\n", encoding="ascii")
+        monkeypatch.setattr(cgroups, "_lines", lambda path, _fd: (OURS if path != "cgroup" else lines).splitlines())
+        mounts = [("", "/", f"{tmp_path}/v2"), ("pids", "/", f"{tmp_path}/pids"), ("memory", "/", f"{tmp_path}/memory")]
+        mounts.append(("cpu,memory", "/docker", f"{tmp_path}/both"))
+        monkeypatch.setattr(cgroups, "_cgroup_mounts", lambda: mounts)
+        for _number, controllers, path in (line.split(":") for line in lines.splitlines()):
+            if not controllers:
+                (tmp_path / f"v2{path}").mkdir(parents=True, exist_ok=True)
+        return Cgroups(os.open("/proc/self", os.O_RDONLY), rootless)
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("pids", "expected"),
+    [
+        ({"job": "200", "job/step": "max", "job/step/box": "300"}, 200),
+        ({"job": "max", "job/step": "400", "job/step/box": "300"}, 300),
+        ({"job": "max", "job/step": "max", "job/step/box": "max"}, NO_LIMIT),
+        ({"job/step": "70"}, 70),  # the controller is not everywhere
+        ({}, NO_LIMIT),
+    ],
+)
+def test_least_of_nested_ones(made: Make, pids: dict[str, str], expected: int) -> None:
+    made_ones = made("0::/job/step/box\n", {f"v2/{path}/pids.max": limit for path, limit in pids.items()})
+    assert made_ones.limit("pids") == expected
+    assert made_ones.limit("memory") == NO_LIMIT
+
+
+def test_version_1(made: Make) -> None:
+    files = {
+        "pids/job/pids.max": "max",
+        "pids/job/box/pids.max": "20",
+        "memory/memory.limit_in_bytes": "9223372036854771712",
+        "memory/job/memory.limit_in_bytes": "1000000",
+        "memory/job/box/memory.limit_in_bytes": "9223372036854771712",
+    }
+    made_ones = made("3:memory:/job/box\n2:pids:/job/box\n1:name=systemd:/job/box\n", files)
+    assert (made_ones.limit("pids"), made_ones.limit("memory")) == (20, 1000000)
+
+
+def test_part_of_a_hierarchy(made: Make) -> None:
+    """Which is all that a container sees that runs an engine; what is above cannot be read."""
+    made_ones = made("3:cpu,memory:/docker/box\n2:pids:/elsewhere\n", {"both/box/memory.limit_in_bytes": "77"})
+    assert (made_ones.limit("pids"), made_ones.limit("memory")) == (NO_LIMIT, 77)
+
+
+@pytest.mark.parametrize(("rootless", "expected"), [(True, 50), (False, 60)])
+def test_engine_that_may_not_move_its_daemon(made: Make, rootless: bool, expected: int) -> None:
+    files = {"v2/system.slice/engine/pids.max": "50", "v2/box/pids.max": "60"}
+    assert made("0::/box\n", files, rootless).limit("pids") == expected

@@ -1,0 +1,65 @@
+"""Processes by their directories in /proc: all of them, and each let go of."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+from ssh_hook.linux import fast_stdlib
+from ssh_hook.linux.process import Process, all_processes
+from ssh_hook.start import members
+
+COUNT = 60
+
+
+@pytest.fixture
+def sleepers() -> Iterator[set[int]]:
+    children = [subprocess.Popen(["sleep", "60"]) for _number in range(COUNT)]
+    yield {child.pid for child in children}
+    for child in children:
+        child.kill()
+        child.wait()
+
+
+def test_more_processes_than_descriptors_are_all_seen(sleepers: set[int]) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    before = len(os.listdir("/proc/self/fd"))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (before + COUNT // 2, hard))
+    try:
+        seen = {process.pid for process in all_processes()}
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert sleepers <= seen
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_process_that_ended_is_not_taken_for_another() -> None:
+    child = subprocess.Popen(["sleep", "60"])
+    process = Process(child.pid)
+    assert process.is_alive()
+    assert process.program() is not None
+    assert process.parent() == os.getpid()
+    process.kill()
+    child.wait()
+    assert not process.is_alive()
+    assert process.mount_namespace() is None
+    with pytest.raises(OSError, match="No such process"):
+        process.parent()
+    process.kill()  # nothing happens
+    process.close()
+
+
+def test_a_python_that_was_built_without_pidfds_ends_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one that was built with the headers of Linux 4.18, of EL 8."""
+    monkeypatch.delattr(fast_stdlib.os, "pidfd_open")
+    monkeypatch.delattr(fast_stdlib.signal, "pidfd_send_signal")
+    with subprocess.Popen(["sleep", "60"]) as child:
+        process = Process(child.pid)
+        process.kill()
+        assert child.wait() == -signal.SIGKILL
+        members.await_end_of(process)
+        process.close()

@@ -1,0 +1,129 @@
+"""The file with what the hook said last, and whose it is."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ssh_hook.errors import HookError
+from ssh_hook.log import ERROR, WARNING
+from ssh_hook.node import last_messages
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The place of the calling user's files, and root's too."""
+    monkeypatch.setattr(last_messages, "ROOT_PLACE", str(tmp_path / "place"))
+    places = [str(tmp_path / "none/at/all"), str(tmp_path / "place")]
+    monkeypatch.setattr(last_messages, "user_places", lambda uid: places)
+    monkeypatch.setattr(last_messages, "_user_of", lambda bundle: 0)
+    return tmp_path / "place"
+
+
+def only(place: Path) -> Path:
+    (path,) = (place / "last").iterdir()
+    return path
+
+
+def test_what_is_written_is_read(place: Path) -> None:
+    last_messages.write("id", "/bundle", [(WARNING, "be=ware"), (ERROR, "it failed: é")])
+    assert not only(place).name.endswith(last_messages.WARNINGS)
+    found = last_messages.read(str(only(place)))
+    assert found is not None
+    assert (found.container, found.bundle) == ("id", "/bundle")
+    assert found.messages == [("warning", "be=ware"), ("error", "it failed: é")]
+    assert only(place).stat().st_mode & 0o777 == 0o600
+
+
+def test_warnings_have_a_file_of_their_own(place: Path) -> None:
+    last_messages.write("id", "/bundle", [(WARNING, "x")])
+    assert only(place).name.endswith(last_messages.WARNINGS)
+
+
+def test_a_watcher_writes_where_it_cannot_open(place: Path) -> None:
+    """Its file is empty until then, and nothing of a longer text is left."""
+    descriptor = last_messages.open_ended()
+    assert only(place).name.endswith(last_messages.ENDED)
+    assert last_messages.read(str(only(place))) is None
+    for text in ("a longer text", "a text\nof two lines"):
+        last_messages.write_ended(descriptor, "id", text)
+    os.close(descriptor)
+    found = last_messages.read(str(only(place)))
+    assert found is not None
+    assert (found.container, found.messages) == ("id", [("error", "a text\\nof two lines")])
+
+
+def test_a_later_one_replaces_it(place: Path) -> None:
+    for text in ("first", "second"):
+        last_messages.write("id", "/bundle", [(ERROR, text)])
+    found = last_messages.read(str(only(place)))
+    assert found is not None
+    assert found.messages == [("error", "second")]
+
+
+def test_names_cannot_add_lines(place: Path) -> None:
+    last_messages.write("a\nerror=x", "/b\nerror=y", [(ERROR, "z")])
+    found = last_messages.read(str(only(place)))
+    assert found is not None
+    assert found.messages == [("error", "z")]
+    assert found.bundle == "/b\\nerror=y"
+
+
+def test_a_place_that_others_can_write_to_is_not_used(place: Path) -> None:
+    place.mkdir()
+    place.chmod(0o777)
+    with pytest.raises(OSError):
+        last_messages.write("id", "/bundle", [(ERROR, "x")])
+    assert not (place / "last").exists() or not list((place / "last").iterdir())
+
+
+@pytest.mark.parametrize("data", [b"ssh_hook 2\ntime=1\n", b"ssh_hook 1\ntime=x\n", b"ssh_hook 1\n", b"\xff" * 99])
+def test_another_file_is_refused(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "it").write_bytes(data)
+    with pytest.raises(HookError, match="is not a file of this version of the hook: remove it"):
+        last_messages.read(str(tmp_path / "it"))
+
+
+def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "it")
+    with pytest.raises(HookError, match="is not a file of the hook's: remove it"):
+        last_messages.read(str(tmp_path / "it"))
+    assert last_messages.read(str(tmp_path / "nothing")) is None
+
+
+def user(uid: object, **linux: Any) -> dict[str, Any]:
+    return {"process": {"user": {"uid": uid}}, "linux": linux}
+
+
+MAPPED = {"namespaces": [{"type": "user"}], "uidMappings": [{"containerID": 0, "hostID": 5000, "size": 10}]}
+
+
+@pytest.mark.parametrize(
+    ("config", "uid"),
+    [
+        (user(2001), 2001),
+        (user(3, **MAPPED), 5003),
+        (user(11, **MAPPED), 0),
+        (user(3, namespaces=[{"type": "user"}]), 0),
+        (user(2**40), 0),
+        (user(-1), 0),
+        (user("2001"), 0),
+        ({}, 0),
+        ([], 0),
+    ],
+)
+def test_whose_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: object, uid: int) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    monkeypatch.setattr(last_messages, "login_uid", lambda: 2**32 - 1)
+    assert last_messages._user_of(str(tmp_path)) == uid
+    monkeypatch.setattr(last_messages, "login_uid", lambda: 1000)
+    assert last_messages._user_of(str(tmp_path)) == 1000, "the login that started the engine"
+
+
+def test_no_bundle(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(last_messages, "login_uid", lambda: 0)
+    assert last_messages._user_of("") == 0
+    assert last_messages._user_of("/no/such") == 0

@@ -1,0 +1,52 @@
+"""The container's first process is one that has yet to execute its program."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ssh_hook.errors import HookError
+from ssh_hook.start import from_runtime
+
+
+def settings(join: bool) -> Any:
+    return SimpleNamespace(join=join)
+
+
+@pytest.fixture
+def forked() -> Iterator[int]:
+    """A process that was forked and waits, as a container's first process at createRuntime."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.close(writer)
+            os.read(reader, 1)
+        finally:
+            os._exit(0)
+    os.close(reader)
+    yield pid
+    os.close(writer)
+    os.waitpid(pid, 0)
+
+
+def test_process_that_has_yet_to_run_its_program(forked: int) -> None:
+    assert from_runtime._first_process(forked, settings(join=True)).pid == forked
+
+
+def test_process_that_runs_its_program_already() -> None:
+    with pytest.raises(
+        HookError, match=rf"first process \(pid {os.getpid()}\) runs a program already: the hook belong"
+    ):
+        from_runtime._first_process(os.getpid(), settings(join=True))
+
+
+def test_no_process_that_has_yet_to_run_its_program_called_the_hook(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        from_runtime.Process, "parent", lambda _self: 0
+    )  # a shell that only forked may have called pytest
+    with pytest.raises(HookError, match="JOIN_NAMESPACES is false, but no container's first process called the hook"):
+        from_runtime._first_process(0, settings(join=False))
