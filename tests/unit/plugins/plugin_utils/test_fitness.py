@@ -192,8 +192,8 @@ def test_a_login_node_without_an_engine_gets_the_users_side_alone() -> None:
         "n1 has no container engine, and gets the users' side of ssh_hook alone: keygen, client-config and wait."
     ]
     assert fitness.remarks("n1", login, {**facts, "dropbear": True, "daemons": [8, 9]})[1:] == [
-        "Dropbear stays on n1 while it runs there in containers (pids 8 and 9): run the deployment again when they have "
-        "ended."
+        "Dropbear stays on n1 while it runs there in containers (pids 8 and 9): run the deployment again when they "
+        "have ended."
     ]
     assert fitness.remarks("n1", login, {**facts, "dropbear": True})[1:] == []
     assert not fitness.is_client(login, NODE)
