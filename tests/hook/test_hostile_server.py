@@ -373,9 +373,9 @@ async def answer_late(directory: Path) -> tuple[str, str]:
     assert master.stderr is not None
     try:
         chosen = asyncio.create_task(watch(master.stderr))
-        await asyncio.wait_for(asked.wait(), 60)
-        assert await asyncio.wait_for(forward(2), 60) != ""
-        return await asyncio.wait_for(chosen, 60), await asyncio.wait_for(forward(1), 60)
+        await asyncio.wait_for(asked.wait(), within(60))
+        assert await asyncio.wait_for(forward(2), within(60)) != ""
+        return await asyncio.wait_for(chosen, within(60)), await asyncio.wait_for(forward(1), within(60))
     finally:
         master.kill()
         await master.wait()

@@ -14,6 +14,7 @@ from pathlib import Path
 import openssh
 import pytest
 from containers import ALICE, ENGINES, PORT, Container, Result, keys, run
+from patience import within
 from programs import add_programs
 from starter import Start, Starter
 
@@ -236,7 +237,7 @@ def test_sftp_directories(container: Container, key: Path, tmp_path: Path) -> No
 
 
 def long_run(command: list[str | bytes | Path]) -> None:
-    subprocess.run(command, stdin=subprocess.DEVNULL, timeout=300, check=True)
+    subprocess.run(command, stdin=subprocess.DEVNULL, timeout=within(300), check=True)
 
 
 def test_a_file_of_one_gibibyte(start: Start, key: Path, tmp_path: Path) -> None:

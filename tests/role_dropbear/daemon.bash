@@ -19,7 +19,7 @@ make_keys() {
 # start_daemon DROPBEAR...: with this command and environment, and wait until it listens
 start_daemon() {
     "$@" -F -E -e -p 127.0.0.1:2222 -r "$keys/host_key" -P /mnt/daemon.pid 2>/mnt/daemon.log &
-    for _ in $(seq 100); do
+    for _ in $(seq 600); do
         [ ! -s /mnt/daemon.pid ] || return 0
         sleep 0.1
     done

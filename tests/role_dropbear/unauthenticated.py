@@ -37,7 +37,7 @@ def kexinit(exchange: bytes) -> bytes:
 
 
 def connect() -> socket.socket:
-    connection = socket.create_connection(("127.0.0.1", 2222), timeout=10)
+    connection = socket.create_connection(("127.0.0.1", 2222), timeout=PATIENCE)
     connection.sendall(b"SSH-2.0-test\r\n")
     return connection
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from node import ROOT, listing, play
+from patience import within
 
 AS_EL = (str(Path(__file__).with_name("as_el")),)
 COLLECTIONS = f"{ROOT}/.cache/collections:{ROOT}/.cache/el"
@@ -25,7 +26,7 @@ SECONDS = 120  # for firewalld to start
 def firewall_cmd(*arguments: str) -> str:
     """Return what firewall-cmd prints; empty if it fails."""
     done = subprocess.run(
-        [*AS_EL, "firewall-cmd", *arguments], capture_output=True, text=True, check=False, timeout=SECONDS
+        [*AS_EL, "firewall-cmd", *arguments], capture_output=True, text=True, check=False, timeout=within(SECONDS)
     )
     return done.stdout.strip() if done.returncode == 0 else ""
 
@@ -41,14 +42,14 @@ def firewalld() -> Iterator[None]:
     """Run firewalld, with a bus of its own."""
     before = listing("/etc")
     process = subprocess.Popen([*AS_EL, "firewalld"], start_new_session=True)
-    end = time.monotonic() + SECONDS
+    end = time.monotonic() + within(SECONDS)
     while firewall_cmd("--state") != "running":
         assert time.monotonic() < end
         assert process.poll() is None
         time.sleep(0.2)
     yield
     process.terminate()
-    process.wait(SECONDS)
+    process.wait(within(SECONDS))
     os.kill(int(Path("/run/dbus/pid").read_text(encoding="ascii")), 15)
     shutil.rmtree("/run/dbus")
     shutil.rmtree("/etc/firewalld")

@@ -143,7 +143,7 @@ class Enroot(Container):
     def exits(self) -> None:
         """Continue its first process, and wait until that has exited."""
         self.process.send_signal(signal.SIGCONT)
-        assert self.process.wait(TIMEOUT) == 0
+        assert self.process.wait(within(TIMEOUT)) == 0
 
     def init(self) -> int:
         return self.process.pid

@@ -37,6 +37,7 @@ from containers import (
     traces,
     wait_for,
 )
+from patience import within
 from recorded import age
 
 # In the order in which they make their first calls.
@@ -165,7 +166,7 @@ _data, ancillary, _flags, _address = ours.recvmsg(1, socket.CMSG_SPACE(4))
 supervisor = Supervisor(struct.unpack("i", ancillary[0][2])[0])
 supervisor.serve(lambda: not alive(hook))
 status = os.waitstatus_to_exitcode(os.waitpid(hook, 0)[1])
-patience = time.monotonic() + (2 if status else 0)
+patience = time.monotonic() + (orders["patience"] if status else 0)
 supervisor.serve(lambda: time.monotonic() > patience or not any(map(alive, supervisor.pids)))
 report = {{
     "init": json.loads(state)["pid"],
@@ -365,7 +366,7 @@ def start(call: Call | None, how: str, change: Callable[[dict[str, Any]], None] 
     orders: dict[str, Any] = {name: _number(name) for name in ("seccomp", "read", "execve")}
     orders.update(quiet=[_number(name) for name in _QUIET if _number(name) >= 0], error=ERRORS.get(how, 0))
     orders["call"] = [call.role, _number(call.name)] if call else []
-    orders.update(occurrence=call.occurrence if call else 0, how=how)
+    orders.update(occurrence=call.occurrence if call else 0, how=how, patience=within(2))
     _REPORT.unlink(missing_ok=True)
     _ORDERS.write_text(json.dumps(orders), encoding="ascii")
     PIDFILE.unlink(missing_ok=True)

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from patience import within
 from ssh_hook.commands import wait as module
 from ssh_hook.commands.dispatch import dispatch
 from ssh_hook.commands.wait import attempt, describe
@@ -53,7 +54,7 @@ def all_threads_end() -> Iterator[None]:
     """Those of `wait` too, and soon; one that went on would open sockets in other tests."""
     before = threading.active_count()
     yield
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + within(10)
     while threading.active_count() > before:
         assert time.monotonic() < deadline
         time.sleep(0.01)
