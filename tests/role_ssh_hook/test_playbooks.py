@@ -223,15 +223,13 @@ def test_the_preflight_alone_notices_versions_that_a_deployment_refuses(
     refused(untouched, several, "dropbear_openssh_version is 10.3p1 on some hosts of this play, and 10.4p1 on others")
 
 
-def test_a_base_directory_that_does_not_exist_is_refused(untouched: dict[str, str]) -> None:
-    done = play("deploy", variables={"ssh_hook_base_dir": "/no/homes"})
-    refused(untouched, done, "There is no directory /no/homes (ssh_hook_base_dir) on node: name the parent directory")
-
-
-def test_directories_of_engines_that_do_not_exist_are_refused(untouched: dict[str, str]) -> None:
-    names = ("ssh_hook_enroot_hooks_dir", "ssh_hook_podman_hpc_modules_dir", "ssh_hook_metrics_dir")
+def test_directories_that_do_not_exist_are_refused(untouched: dict[str, str]) -> None:
+    """Of homes, of engines, and of metrics."""
+    of_engines = ("ssh_hook_enroot_hooks_dir", "ssh_hook_podman_hpc_modules_dir")
+    names = ("ssh_hook_base_dir", *of_engines, "ssh_hook_metrics_dir")
     done = play("deploy", variables={name: f"/no/{name}" for name in names})
     refused(untouched, done, *(f"There is no directory /no/{name} ({name}) on node: " for name in names))
+    assert "on node: name the parent directory" in done.words
 
 
 @pytest.mark.parametrize("playbook", ["deploy", "audit", "remove"])
