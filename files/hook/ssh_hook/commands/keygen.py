@@ -38,7 +38,7 @@ def keygen(settings: dict[str, str], overwrite: bool = False) -> str:
     """
     directory, name = caller(settings)
     program = dropbearkey(settings)
-    new_key = program.new_key if program else None
+    new_keys = program.new_keys if program else None
     if program is None:
         # Appended: nothing in these directories may shadow the standard library.
         sys.path += python_packages(settings)
@@ -46,7 +46,7 @@ def keygen(settings: dict[str, str], overwrite: bool = False) -> str:
     if key_type not in writer.KEY_TYPES:
         raise KeyStoreError(f"SSH_KEY_TYPE is {key_type!r}: give one of {', '.join(writer.KEY_TYPES)}")
     try:
-        made, keys = writer.generate(directory, name, key_type, overwrite, new_key)
+        made, keys = writer.generate(directory, name, key_type, overwrite, new_keys)
     except MissingLibraryError as error:
         raise KeyStoreError(
             f"{error}: install it for {sys.executable} (Debian: python3-cryptography),"

@@ -28,19 +28,19 @@ class Dropbearkey:
     def __init__(self, dropbear_dir: str) -> None:
         self.program = f"{dropbear_dir}/bin/dropbearkey"
 
-    def new_key(self, key_type: str) -> bytes:
-        """Return a new private key of this type, in Dropbear's format. Raises KeyStoreError."""
-        if key_type == "ed25519" and _in_fips_mode():
+    def new_keys(self, key_types: list[str]) -> list[bytes]:
+        """Return a new private key of each type, in Dropbear's format, made side by side. Raises KeyStoreError."""
+        if "ed25519" in key_types and _in_fips_mode():
             raise KeyStoreError(
                 "this host is in FIPS mode, which allows no keys of type ed25519: choose ecdsa (SSH_KEY_TYPE)"
             )
         directory = f"{SCRATCH}/ssh_hook.{os.urandom(8).hex()}"
-        path = f"{directory}/key"
+        paths = [f"{directory}/key{number}" for number in range(len(key_types))]
         try:
             os.mkdir(directory, 0o700)
             try:
-                self._run(key_type, path)
-                return _read_key(path)
+                self._run(list(zip(key_types, paths)))
+                return [_read_key(path) for path in paths]
             finally:
                 for name in os.listdir(directory):
                     os.unlink(f"{directory}/{name}")
@@ -48,20 +48,32 @@ class Dropbearkey:
         except OSError as error:
             raise KeyStoreError(f"cannot make an SSH key in {directory}: {error.strerror}") from error
 
-    def _run(self, key_type: str, path: str) -> None:
-        """Have dropbearkey write a key. Raises OSError, or KeyStoreError with what it prints last."""
+    def _run(self, keys: list[tuple[str, str]]) -> None:
+        """Have dropbearkey write keys, each of a type to a path. Raises OSError, or KeyStoreError with what it says."""
+        started: list[tuple[int, int]] = []
+        try:
+            for key_type, path in keys:
+                started.append(self._start(key_type, path))
+        finally:  # none is left, whatever happens
+            ended = [_await_end(pid, reader) for pid, reader in started]
+        for status, output in ended:
+            if status != 0:
+                last = (output.strip().splitlines() or [""])[-1]
+                how = f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else f"status {os.WEXITSTATUS(status)}"
+                raise KeyStoreError(f"cannot make an SSH key: {self.program} ends with {how}: {last or 'no message'}")
+
+    def _start(self, key_type: str, path: str) -> tuple[int, int]:
+        """Start dropbearkey; return its pid, and a descriptor of what it prints. Raises OSError."""
         reader, writer = os.pipe()
-        with closing(reader):
-            pid = os.fork()
+        with closing(writer):
+            try:
+                pid = os.fork()
+            except OSError:
+                os.close(reader)
+                raise
             if pid == 0:
                 self._execute(key_type, path, writer)
-            os.close(writer)
-            output = fsdecode(read_all(reader, _OUTPUT_LIMIT))
-        _pid, status = os.waitpid(pid, 0)
-        if status != 0:
-            last = (output.strip().splitlines() or [""])[-1]
-            how = f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else f"status {os.WEXITSTATUS(status)}"
-            raise KeyStoreError(f"cannot make an SSH key: {self.program} ends with {how}: {last or 'no message'}")
+        return pid, reader
 
     def _execute(self, key_type: str, path: str, output: int) -> NoReturn:
         try:
@@ -74,6 +86,13 @@ class Dropbearkey:
             os.write(output, (error.strerror or "").encode())
         finally:
             os._exit(127)
+
+
+def _await_end(pid: int, reader: int) -> tuple[int, str]:
+    """Return the wait status of a child, and what it has printed."""
+    with closing(reader):
+        output = fsdecode(read_all(reader, _OUTPUT_LIMIT))
+    return os.waitpid(pid, 0)[1], output
 
 
 def _read_key(path: str) -> bytes:

@@ -92,11 +92,11 @@ def generate(
     name: str,
     key_type: str = DEFAULT_KEY_TYPE,
     overwrite: bool = False,
-    new_key: Callable[[str], bytes] | None = None,
+    new_keys: Callable[[list[str]], list[bytes]] | None = None,
 ) -> tuple[bool, KeySet]:
     """Make a key set in `directory` unless it holds one; return whether one was made, and the set.
 
-    `new_key` returns a new private key of a type; by default the package cryptography makes it.
+    `new_keys` returns a new private key of each type; by default the package cryptography makes them.
 
     An existing set of any type is kept as it is, unless `overwrite`: running containers use its keys. An incomplete or
     invalid one is an error unless `overwrite`, since it may hold the only copy of a private key.
@@ -109,7 +109,7 @@ def generate(
     if existing and not overwrite and not left_behind(directory):
         return False, existing
     # Before any change, so that a missing library leaves nothing behind.
-    fresh = None if existing and not overwrite else _new_set(key_type, name, new_key)
+    fresh = None if existing and not overwrite else _new_set(key_type, name, new_keys)
     mask = os.umask(0o077)  # the user's may be stricter, and deny access to new directories
     try:
         with _Locked(directory, create=True) as parent:
@@ -117,7 +117,7 @@ def generate(
             existing = _examine(parent, directory, name, overwrite)
             if existing and not overwrite:
                 return False, existing
-            fresh = fresh or _new_set(key_type, name, new_key)
+            fresh = fresh or _new_set(key_type, name, new_keys)
             if not existing and not overwrite:
                 # A container may have made the first set meanwhile, without the lock.
                 if _install_first(parent, directory, fresh, _TEMPORARY):
@@ -132,15 +132,18 @@ def generate(
 
 
 def generate_first(
-    directory: str, name: str, key_type: str = DEFAULT_KEY_TYPE, new_key: Callable[[str], bytes] | None = None
+    directory: str,
+    name: str,
+    key_type: str = DEFAULT_KEY_TYPE,
+    new_keys: Callable[[list[str]], list[bytes]] | None = None,
 ) -> bool:
     """Make a key set in `directory` if there is none at all; return False where another writer has just made one.
 
-    `new_key` as in `generate`. Takes no lock, and waits for nobody. Raises KeyStoreError, or MissingLibraryError.
+    `new_keys` as in `generate`. Takes no lock, and waits for nobody. Raises KeyStoreError, or MissingLibraryError.
     """
     if key_type not in KEY_TYPES:
         raise KeyStoreError(f"the type of SSH keys must be one of {', '.join(KEY_TYPES)}, not {key_type!r}")
-    fresh = _new_set(key_type, name, new_key)  # before any change, so that a missing library leaves nothing behind
+    fresh = _new_set(key_type, name, new_keys)  # before any change, so that a missing library leaves nothing behind
     mask = os.umask(0o077)
     try:
         with closing(open_parent(directory, create=True)) as parent:
@@ -241,15 +244,18 @@ def warm_up() -> None:
         pass  # with OpenSSL's FIPS provider: then only ECDSA keys can be made
 
 
-def _new_set(key_type: str, name: str, new_key: Callable[[str], bytes] | None = None) -> KeySet:
-    make = new_key or _new_key
+def _new_set(key_type: str, name: str, new_keys: Callable[[list[str]], list[bytes]] | None = None) -> KeySet:
+    make = new_keys or _new_keys
     try:
-        private = make(key_type)
-        host_keys = {HOST_KEYS[kind]: make(kind) for kind in KEY_TYPES[key_type]}
+        private, *host_keys = make([key_type, *KEY_TYPES[key_type]])
     except ImportError as error:
         raise MissingLibraryError(f"cannot make SSH keys without the Python package cryptography: {error}") from error
     line = f"{public_line(public_blob(private))} {key_comment(name)}\n"
-    return KeySet(private, line.encode("utf-8", "surrogateescape"), host_keys)
+    return KeySet(private, line.encode("utf-8", "surrogateescape"), dict(zip(host_key_names(key_type), host_keys)))
+
+
+def _new_keys(key_types: list[str]) -> list[bytes]:
+    return [_new_key(key_type) for key_type in key_types]
 
 
 def _new_key(key_type: str) -> bytes:

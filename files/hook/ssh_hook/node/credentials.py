@@ -74,8 +74,8 @@ def make_keys(owner: Owner, settings: Settings) -> bool:
 
     def make() -> bytes:
         try:
-            new_key = Dropbearkey(settings.dropbear_dir).new_key
-            return b"made" * writer.generate_first(directory, owner.name, key_type, new_key)
+            new_keys = Dropbearkey(settings.dropbear_dir).new_keys
+            return b"made" * writer.generate_first(directory, owner.name, key_type, new_keys)
         except KeyStoreError as error:
             raise HookError(str(error)) from None
 
