@@ -29,13 +29,15 @@ from typing import Any
 
 PACKAGE = "ssh_hook"
 INIT = ".__init__"
-# What the launcher loads first, and what that loads by these names when it knows which it needs.
+# What the launcher loads first, and what that loads by these names when it knows which it needs: keygen too, which a
+# site may call in every login.
 CLI = "cli"
 STAGES = {
-    CLI: "cli",
-    "create_runtime": "start.from_runtime",
-    "poststop": "stop.poststop",
-    "enroot": "start.from_enroot",
+    CLI: ("cli",),
+    "create_runtime": ("start.from_runtime",),
+    "poststop": ("stop.poststop",),
+    "enroot": ("start.from_enroot",),
+    "keygen": ("commands.dispatch", "commands.keygen"),
 }
 PYC_HEADER = importlib.util.MAGIC_NUMBER + bytes(12)  # PEP 552; no source lies beside the file, so there is no date
 
@@ -130,8 +132,8 @@ def bytecode(package: Mapping[str, str], directory: str) -> dict[str, bytes]:
     # A module finds another file of the package beside its own, which is the .pyc file.
     files.update((f"{PACKAGE}/{path}", text.encode()) for path, text in package.items() if not path.endswith(".py"))
     known: list[str] = []
-    for stage, module in STAGES.items():
-        names = [name for name in closure(f"{PACKAGE}.{module}", at_once) if name not in known]
+    for stage, first in STAGES.items():
+        names = [name for name in closure([f"{PACKAGE}.{module}" for module in first], at_once) if name not in known]
         known = known or names  # the command line's modules are there when a stage is loaded
         entries = []
         for name in names:
@@ -145,8 +147,8 @@ def bytecode(package: Mapping[str, str], directory: str) -> dict[str, bytes]:
     return files
 
 
-def closure(module: str, at_once: dict[str, list[str]]) -> list[str]:
-    """The module and all that it takes, each after what it imports at once."""
+def closure(modules: Iterable[str], at_once: dict[str, list[str]]) -> list[str]:
+    """The modules and all that they take, each after what it imports at once."""
     found: list[str] = []
 
     def add(name: str) -> None:
@@ -155,7 +157,9 @@ def closure(module: str, at_once: dict[str, list[str]]) -> list[str]:
                 add(imported)
         found.append(name)
 
-    add(module)
+    for module in modules:
+        if module not in found:
+            add(module)
     return found
 
 

@@ -28,7 +28,8 @@ DIGESTS = _bytecode.digests(SOURCES)
 
 def missing_sources(hook: Path = HOOK) -> list[str]:
     """Return a sentence where the directory `hook` is not whole, as in an archive that was built without files/."""
-    if all((hook / f"{module.replace('.', '/')}.py").is_file() for module in _bytecode.STAGES.values()):
+    modules = [module for stage in _bytecode.STAGES.values() for module in stage]
+    if all((hook / f"{module.replace('.', '/')}.py").is_file() for module in modules):
         return []
     return [
         f"The collection on the controller has no hook in {hook}, so it was built without all of its files: build it "

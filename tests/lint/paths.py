@@ -68,8 +68,8 @@ REASONS = {
     "linux/rootfs.py Rootfs.open": "it cannot lead out of the container's root directory",
     "linux/rootfs.py open_in_root": CALLERS,
     "linux/rootfs.py open_without_magic_links": CALLERS,
-    "keys/dropbearkey.py Dropbearkey.new_keys": AS_USER + "; /dev/shm is sticky, so that nobody else exchanges what the "
-    "user makes there",
+    "keys/dropbearkey.py Dropbearkey.new_keys": AS_USER + "; /dev/shm is sticky, so that nobody else exchanges what "
+    "the user makes there",
     "keys/dropbearkey.py Dropbearkey._execute": AS_USER,
     "keys/dropbearkey.py _in_fips_mode": KERNEL,
     "keys/dropbearkey.py _read_key": AS_USER,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def main(arguments: list[str], defaults: dict[str, str], load: Callable[[str], None] = lambda _stage: None) -> int:
     """Run one command; return the exit status: 0, or 1 after an error that was reported.
 
-    `load` is the launcher's: it loads all modules of a stage at once, so that nothing is left to import.
+    `load` is the launcher's: it loads all modules of a stage, or of keygen, at once, so that nothing is left to import.
 
     `defaults` are the site's settings. The caller's environment overrides them, except PYTHON_PACKAGES: colon-separated
     directories that hold cryptography and pyroute2. For an OCI runtime the environment has all settings.
@@ -30,7 +30,8 @@ def main(arguments: list[str], defaults: dict[str, str], load: Callable[[str], N
         if log.kept:
             _keep_messages()
         os._exit(status)  # nothing is left to flush, and the interpreter's finalization would take 2 ms of the start
-    return _report_failure(lambda: _run_command(arguments, {**defaults, **environment(), "PYTHON_PACKAGES": packages}))
+    settings = {**defaults, **environment(), "PYTHON_PACKAGES": packages}
+    return _report_failure(lambda: _run_command(arguments, settings, load))
 
 
 def _report_failure(command: Callable[[], int]) -> int:
@@ -91,11 +92,13 @@ def _prepare_stage() -> int:
     return os.umask(0o022)
 
 
-def _run_command(arguments: list[str], settings: dict[str, str]) -> int:
+def _run_command(arguments: list[str], settings: dict[str, str], load: Callable[[str], None]) -> int:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback after Ctrl-C, from here on
+    name, *words = arguments or [""]
+    if name == "keygen":
+        load(name)
     from .commands.dispatch import SUMMARIES, dispatch, usage, version
 
-    name, *words = arguments or [""]
     if name in SUMMARIES:
         return dispatch(name, words, settings)
     if name == "--version":

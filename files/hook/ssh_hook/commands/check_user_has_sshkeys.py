@@ -3,18 +3,17 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
-
 from ..keys import store
+from ..linux.fast_stdlib import TYPE_CHECKING
 from ..log import INFO, log
 from .keygen import caller, describe
 
+if TYPE_CHECKING:
+    from argparse import Namespace
+
 DESCRIPTION = "Exit with 0 if you have SSH keys for containers; else say what is missing, and exit with 1."
 EXAMPLE = "ssh_hook check-user-has-sshkeys || ssh_hook keygen"
-
-
-def add_arguments(_parser: ArgumentParser) -> None:
-    """Add nothing: the command has no arguments of its own."""
+FLAGS: dict[str, str] = {}
 
 
 def run(_arguments: Namespace, settings: dict[str, str]) -> int:

@@ -3,14 +3,36 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
-from importlib import import_module
-from typing import NoReturn, Protocol
-
 from .. import VERSION
-from ..errors import HookError, printable
+from ..errors import HookError
 from ..keys.errors import KeyStoreError
+from ..linux.fast_stdlib import TYPE_CHECKING
 from ..log import DEBUG, INFO, log
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+    from typing import Any, Protocol
+
+    class Command(Protocol):
+        """The module of a command. Where all of its arguments are flags, it has FLAGS in place of `add_arguments`.
+
+        Attributes:
+            DESCRIPTION: one sentence for --help.
+            EXAMPLE: a command line for --help.
+        """
+
+        DESCRIPTION: str
+        EXAMPLE: str
+
+        def add_arguments(self, parser: ArgumentParser, /) -> None:
+            """Add the command's own arguments to its parser."""
+
+        def run(self, arguments: Namespace, settings: dict[str, str], /) -> int:
+            """Run the command; return its exit status. Raises HookError and KeyStoreError.
+
+            `settings` are the site's, overridden by the caller's environment.
+            """
+
 
 SUMMARIES = {
     "keygen": "make your SSH keys for containers",
@@ -30,57 +52,45 @@ SUMMARIES = {
 _IN_FOLDERS = {"attach": "attach.attach", "detach": "attach.detach"}  # the others' modules are beside this one
 
 
-class Command(Protocol):
-    """The module of a command.
-
-    Attributes:
-        DESCRIPTION: one sentence for --help.
-        EXAMPLE: a command line for --help.
-    """
-
-    DESCRIPTION: str
-    EXAMPLE: str
-
-    def add_arguments(self, parser: ArgumentParser, /) -> None:
-        """Add the command's own arguments to its parser."""
-
-    def run(self, arguments: Namespace, settings: dict[str, str], /) -> int:
-        """Run the command; return its exit status. Raises HookError and KeyStoreError.
-
-        `settings` are the site's, overridden by the caller's environment.
-        """
+# Flags that each command has, with their help.
+COMMON_FLAGS = {"verbose": "say more about what is done", "debug": "say still more"}
 
 
-class _Parser(ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise HookError(f"{printable(message)}: see '{self.prog} --help'")
+class Flags:
+    """Which flags are set, an attribute for each: what argparse would return, whose import takes longer than keygen."""
+
+    def __init__(self, flags: dict[str, bool]) -> None:
+        self.__dict__.update(flags)
 
 
 def _load(name: str) -> Command:
     """Import the command's module, and no other command's."""
     module = _IN_FOLDERS.get(name, name.replace("-", "_"))
-    command: Command = import_module(f".{module}", __package__)
+    command: Command = __import__(f"{__package__}.{module}", fromlist=["run"])
     return command
 
 
-def parse(name: str, words: list[str]) -> tuple[Command, Namespace]:
+def parse(name: str, words: list[str]) -> tuple[Command, Any]:
     """Return the command called `name`, a key of SUMMARIES, and its arguments. Raises HookError.
 
     Prints the help text or the version and raises SystemExit if that is asked for.
     """
     command = _load(name)
-    parser = _Parser(
-        prog=f"ssh_hook {name}",
-        description=command.DESCRIPTION,
-        epilog=f"example:\n  {command.EXAMPLE}",
-        formatter_class=RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    command.add_arguments(parser)
-    parser.add_argument("--verbose", action="store_true", help="say more about what is done")
-    parser.add_argument("--debug", action="store_true", help="say still more")
-    parser.add_argument("--version", action="version", version=version(), help="print the version")
-    return command, parser.parse_intermixed_args(words)
+    flags = flags_of(command)
+    if flags is not None:
+        flags = {**flags, **COMMON_FLAGS}
+        if set(words) <= {f"--{flag}" for flag in flags}:
+            return command, Flags({flag: f"--{flag}" in words for flag in flags})
+
+    from .parser import parser_of
+
+    return command, parser_of(name, command).parse_intermixed_args(words)
+
+
+def flags_of(command: Command) -> dict[str, str] | None:
+    """Return the command's own flags with their help; None where it has arguments of other kinds."""
+    flags: dict[str, str] | None = getattr(command, "FLAGS", None)
+    return flags
 
 
 def dispatch(name: str, words: list[str], settings: dict[str, str]) -> int:

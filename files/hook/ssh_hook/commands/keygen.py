@@ -5,22 +5,20 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from argparse import ArgumentParser, Namespace
-from collections.abc import Mapping
 
 from ..keys import passwd, store, writer
 from ..keys.dropbearkey import Dropbearkey
 from ..keys.errors import KeyStoreError, MissingLibraryError
+from ..linux.fast_stdlib import TYPE_CHECKING, exists, os
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Mapping
 
 DESCRIPTION = "Make your SSH keys for containers, unless you have them."
 EXAMPLE = "ssh_hook keygen"
-
-
-def add_arguments(parser: ArgumentParser) -> None:
-    """Add the arguments of the command."""
-    parser.add_argument("--overwrite", action="store_true", help="make new keys in place of those that you have")
+FLAGS = {"overwrite": "make new keys in place of those that you have"}
 
 
 def run(arguments: Namespace, settings: dict[str, str]) -> int:
@@ -95,7 +93,7 @@ def caller_entry(settings: dict[str, str]) -> passwd.Entry:
 
 def is_root_without_keys(directory: str) -> bool:
     """Tell whether the caller is root and its `directory` of keys does not exist, which it need not."""
-    return os.getuid() == 0 and not os.path.exists(directory)
+    return os.getuid() == 0 and not exists(directory)
 
 
 def describe(keys: store.KeySet) -> str:

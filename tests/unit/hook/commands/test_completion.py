@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import subprocess
-from argparse import ArgumentParser
 from pathlib import Path
 
 import pytest
 import ssh_hook
 from ssh_hook.commands import dispatch
+from ssh_hook.commands.parser import parser_of
 
 FILE = Path(ssh_hook.__file__).parents[3] / "roles/ssh_hook/files/completion.bash"
 
@@ -21,8 +21,7 @@ def completed(*words: str) -> list[str]:
 
 
 def options(name: str) -> set[str]:
-    parser = ArgumentParser()
-    dispatch._load(name).add_arguments(parser)
+    parser = parser_of(name, dispatch._load(name))
     return {option for action in parser._actions for option in action.option_strings if option.startswith("--")}
 
 
@@ -33,7 +32,7 @@ def test_commands() -> None:
 
 @pytest.mark.parametrize("name", dispatch.SUMMARIES)
 def test_options(name: str) -> None:
-    assert set(completed("ssh_hook", name, "")) == options(name) | {"--verbose", "--debug", "--help", "--version"}
+    assert set(completed("ssh_hook", name, "")) == options(name)
 
 
 def test_files(tmp_path: Path) -> None:

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import ssh_hook
 from ssh_hook.cli import main
-from ssh_hook.commands.dispatch import SUMMARIES, parse
+from ssh_hook.commands.dispatch import SUMMARIES, flags_of, parse
+from ssh_hook.commands.parser import parser_of
 
 ROOT = Path(ssh_hook.__file__).parents[3]
 
@@ -44,6 +47,29 @@ def test_wrong_arguments(words: list[str], capfd: pytest.CaptureFixture[str]) ->
     shown = capfd.readouterr()
     assert shown.err.startswith("ssh_hook: error: ")
     assert shown.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["keygen"], ["keygen", "--overwrite", "--debug"], ["check-user-has-sshkeys", "--verbose", "--verbose"]],
+    ids=" ".join,
+)
+def test_flags_are_what_argparse_makes_of_them(words: list[str]) -> None:
+    command, arguments = parse(words[0], words[1:])
+    assert flags_of(command) is not None
+    assert vars(arguments) == vars(parser_of(words[0], command).parse_intermixed_args(words[1:]))
+
+
+@pytest.mark.parametrize("name", ["keygen", "check-user-has-sshkeys"])
+def test_keys_take_no_slow_modules(name: str) -> None:
+    """They may be called in every login: the modules take as long as the keys."""
+    program = (
+        f"import sys; from ssh_hook.cli import main; main(['{name}'], {{}}); "
+        "print({'argparse', 'os', 're', 'typing'} & {*sys.modules})"
+    )
+    package = Path(ssh_hook.__file__).parents[1]
+    command = [sys.executable, "-BISc", f"import sys; sys.path.append({str(package)!r}); {program}"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "set()\n"
 
 
 def test_version_is_the_collections(capsys: pytest.CaptureFixture[str]) -> None:

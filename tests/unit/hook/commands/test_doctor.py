@@ -17,6 +17,7 @@ from ssh_hook.commands import doctor, hook_files
 from ssh_hook.commands.checks import OK, PROBLEM, WARNING, Check, within_deadline
 from ssh_hook.commands.hosts import launcher
 from ssh_hook.errors import HookError
+from ssh_hook.linux.fast_stdlib import os as lean_os
 
 ME = os.getuid()
 USER = 4711  # another uid than root's
@@ -37,6 +38,7 @@ def fixture_settings(tmp_path: Path) -> dict[str, str]:
 
 def become(monkeypatch: Patch, uid: int = USER) -> None:
     monkeypatch.setattr(os, "getuid", lambda: uid)
+    monkeypatch.setattr(lean_os, "getuid", lambda: uid)
 
 
 def assert_found(check: Check, settings: dict[str, str], result: str, *words: str) -> None:

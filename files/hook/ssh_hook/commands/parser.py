@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The parser of a command's arguments, by argparse."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from typing import TYPE_CHECKING, NoReturn
+
+from ..errors import HookError, printable
+from .dispatch import COMMON_FLAGS, flags_of, version
+
+if TYPE_CHECKING:
+    from .dispatch import Command
+
+
+class _Parser(ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise HookError(f"{printable(message)}: see '{self.prog} --help'")
+
+
+def parser_of(name: str, command: Command) -> ArgumentParser:
+    """Return the parser of the command called `name`. Its errors are HookErrors."""
+    parser = _Parser(
+        prog=f"ssh_hook {name}",
+        description=command.DESCRIPTION,
+        epilog=f"example:\n  {command.EXAMPLE}",
+        formatter_class=RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    flags = flags_of(command)
+    if flags is None:
+        command.add_arguments(parser)
+        flags = {}
+    for flag, words in {**flags, **COMMON_FLAGS}.items():
+        parser.add_argument(f"--{flag}", action="store_true", help=words)
+    parser.add_argument("--version", action="version", version=version(), help="print the version")
+    return parser
