@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import errno
+
+import pytest
+from ssh_hook.confine.apply import Confinement
+from ssh_hook.linux import syscalls
+
+CHOWN, DAC_OVERRIDE, LAST = 0, 1, 2  # of a kernel that knows three capabilities
+
+
+def drop(monkeypatch: pytest.MonkeyPatch, present: set[int], kept: int, may_drop: bool) -> set[int]:
+    """What of a process's bounding set is left where `kept` is the container's, a bit mask."""
+
+    def prctl(option: int, number: int) -> int:
+        if number > LAST:
+            raise OSError(errno.EINVAL, "no such capability")
+        if option == syscalls.PR_CAPBSET_READ:
+            return number in present
+        if not may_drop:
+            raise PermissionError(errno.EPERM, "CAP_SETPCAP is missing")
+        present.discard(number)
+        return 0
+
+    monkeypatch.setattr(syscalls, "prctl", prctl)
+    confinement = Confinement.__new__(Confinement)
+    confinement._bounding = kept
+    confinement._drop_bounding()
+    return present
+
+
+def test_what_the_container_lacks_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert drop(monkeypatch, {CHOWN, DAC_OVERRIDE}, 1 << CHOWN, may_drop=True) == {CHOWN}
+
+
+def test_a_process_without_the_right_to_drop_need_not_drop_what_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert drop(monkeypatch, {CHOWN}, 1 << CHOWN, may_drop=False) == {CHOWN}
+    with pytest.raises(PermissionError):
+        drop(monkeypatch, {CHOWN, LAST}, 1 << CHOWN, may_drop=False)
