@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable
 import footprint
 import gate
 import keys
+import loaded
 import podman_run
 import sessions
 import start
@@ -24,6 +25,7 @@ import throughput
 
 ROWS: dict[str, Callable[[], Iterable[table.Row]]] = {
     "start": start.rows,
+    "loaded": loaded.rows,
     "passwd": start.passwd_rows,
     "gate": gate.rows,
     "run": podman_run.rows,

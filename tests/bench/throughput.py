@@ -29,7 +29,7 @@ class Line(NamedTuple):
 
 
 LINES = (
-    Line("no delay", 0, 1024, 3, (ratio_at_least(1.0),)),
+    Line("no delay", 0, 1024, 5, (ratio_at_least(1.0),)),
     Line("1 ms", 1, 1024, 2, ()),
     Line("10 ms", 10, 1024, 2, (ratio_at_least(1.0),)),
 )
