@@ -12,8 +12,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -181,29 +182,78 @@ def checks() -> list[bool]:
             ),
         ),
         says("ssh job1234", "2001 compute1", to_job()),
+        says("attach in a step: lasts, detach, again, killed, again", "in in out in out in", by_attach()),
     ]
 
 
-def to_job() -> str:
-    """Log in from the login node to the container of a job by its name."""
+def configure_login() -> None:
+    """Let alice log in from the login node to nodes, and to her containers."""
     nodes = "Host compute?\\n StrictHostKeyChecking accept-new\\n"
     alice(
         f"{HOOK} client-config >/dev/null; rm -rf ~/.ssh; mkdir -m 700 ~/.ssh; ssh-keygen -q -t ed25519 -N '' "
         "-f ~/.ssh/id_ed25519; cp ~/.ssh/id_ed25519.pub ~/.ssh/authorized_keys; "
         f"printf 'Include {CLIENT_CONFIG}\\n{nodes}' >~/.ssh/config"
     )
-    job = alice(
-        f"OCIHOOKS_SSH=1 sbatch --parsable --nodelist=compute1 --output=/dev/null --wrap 'srun {IMAGE} sleep 60'"
-    )
+
+
+@contextmanager
+def job(command: str, variables: str = "") -> Iterator[str]:
+    """Have a job run whose step is a container with this program on compute1; yield its number."""
+    step = f"sbatch --parsable --nodelist=compute1 --output=/dev/null --wrap 'srun {IMAGE} {command}'"
+    number = alice(f"{variables} {step}")
     try:
-        for _attempt in range(60):
-            said = alice(f"ssh -o BatchMode=yes job{job} 'echo $(id -u) $(hostname)'", check=False)
-            if said:
-                return said
-            time.sleep(1)
-        return ""
+        yield number
     finally:
-        alice(f"scancel {job}")
+        alice(f"scancel {number}")
+
+
+def soon(look: Callable[[], bool]) -> bool:
+    """Tell whether `look` does within some minutes."""
+    for _attempt in range(100):
+        if look():
+            return True
+        time.sleep(1)
+    return False
+
+
+def log_in(number: str) -> str:
+    """Return what a login from the login node to the container of a job says; empty where there is no SSH in it."""
+    return alice(f"ssh -o BatchMode=yes job{number} 'echo $(id -u) $(hostname)'", check=False)
+
+
+def to_job() -> str:
+    """Log in from the login node to the container of a job by its name."""
+    configure_login()
+    with job("sleep 600", "OCIHOOKS_SSH=1") as number:
+        soon(lambda: log_in(number) != "")
+        return log_in(number)
+
+
+def by_attach() -> str:
+    """Attach in steps of a job to its container, which has no SSH; say after each change whether a login gets in.
+
+    The server is there at once and a while later, is ended by detach, attached again, killed with its step as Slurm
+    kills it, and attached once more.
+    """
+    with ThreadPoolExecutor() as pool, job("sleep 4352") as number:
+        step = f"srun --quiet --overlap --jobid={number} --ntasks=1"
+
+        def attach() -> str:
+            pool.submit(alice, f"{step} {HOOK} attach --without-seccomp", check=False)
+            return becomes("in")
+
+        def becomes(expected: str) -> str:
+            return expected if soon(lambda: (log_in(number) == "2001 compute1") is (expected == "in")) else "never"
+
+        soon(lambda: ssh("compute1", "pgrep -u alice -fx '/bin/sleep 4352'", check=False) != "")
+        seen = [attach()]
+        time.sleep(5)
+        seen.append("in" if log_in(number) else "out")
+        alice(f"{step} {HOOK} detach")
+        seen += [becomes("out"), attach()]
+        steps = alice(f"squeue --noheader --steps --jobs={number} --format=%i | sort --version-sort").split()
+        alice(f"scancel --signal=KILL {[each for each in steps if each.rpartition('.')[2].isdigit()][-1]}")
+        return " ".join([*seen, becomes("out"), attach()])
 
 
 def main() -> int:
