@@ -69,7 +69,7 @@ def test_the_nodes_own_file_is_never_written(tmp_path: Path, monkeypatch: pytest
 def test_it_says_what_it_did_in_one_line(tmp_path: Path) -> None:
     """As a timer runs it, without Ansible and without the site's Python packages."""
     missing = tmp_path / "missing/passwd"
-    command = [sys.executable, "-I", "-S", "-B", "-c", PROGRAM, HOOK, "refresh-passwd"]
+    command: list[str | Path] = [sys.executable, "-I", "-S", "-B", "-c", PROGRAM, HOOK, "refresh-passwd"]
     answer = subprocess.run([*command, missing], capture_output=True, text=True, check=False)
     assert answer.returncode == 1
     assert answer.stderr.endswith(f": {missing} cannot be refreshed: No such file or directory\n")
