@@ -17,9 +17,10 @@ import flood
 import openssh
 import paramiko
 import pytest
-from changes import with_resources
+from changes import bind, with_resources
 from containers import PORT, assert_alive, keys, wait_for
 from flooded import ADDRESSES, KINDS, OTHER, flooded, launch, log_in
+from hook_log import Syslog
 from patience import within
 from starter import Start
 
@@ -121,14 +122,17 @@ def resident(pid: int) -> int:
     return next((int(line.split()[1]) >> 10 for line in lines if line.startswith("VmRSS:")), 0)
 
 
+def children(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
+
+
 def without_login(daemon: int) -> tuple[int, int]:
     """How many processes the daemon may have for connections without login, and how many it has.
 
     An eighth is for addresses that have none.
     """
     arguments = Path(f"/proc/{daemon}/cmdline").read_bytes().split(b"\0")
-    children = Path(f"/proc/{daemon}/task/{daemon}/children").read_text(encoding="ascii").split()
-    return int(arguments[arguments.index(b"-U") + 1]), len(children)
+    return int(arguments[arguments.index(b"-U") + 1]), len(children(daemon))
 
 
 @pytest.mark.parametrize(("used", "limit", "processes"), [(465, 512, 102), (24, 48, 9)])
@@ -155,6 +159,36 @@ def test_job_that_starts_processes_lives(start: Start) -> None:
         assert container.exec("true").status == 0
     assert_alive(container, daemon)
     assert container.init() == job
+
+
+def test_owner_logs_in_where_the_job_has_most_processes(start: Start, key: Path) -> None:
+    """There are fewer than the daemon may give to connections, and a session needs one more of its own."""
+    script = "i=0; while [ $((i += 1)) -le 250 ]; do sleep 1000 & done; wait"
+    container = start("crun", "busybox", change=with_job(script, pids={"limit": 300}))
+    job, daemon = container.init(), container.daemon()
+    wait_for(lambda: len(children(job)) > 250, "the processes of the job, beside the daemon")
+    with flooded("banner"):
+        wait_for(lambda: without_login(daemon)[1] > 40, "the processes of the flood")
+        wait_for(lambda: without_login(daemon)[1] < 40, "the end of some of them")
+        log_in(key, SECONDS, OTHER)
+    assert_alive(container, daemon)
+
+
+def test_few_lines_are_logged_where_no_process_is_left(start: Start, syslog: Syslog) -> None:
+    """Whoever connects may cause ten thousand such attempts a second."""
+
+    def change(config: dict[str, Any]) -> None:
+        with_resources(pids={"limit": 1})(config)
+        config["mounts"].append(bind(Path("/dev/log"), "/dev/log"))
+
+    container = start("crun", "busybox", change=change)
+    daemon = container.daemon()
+    begin = time.monotonic()
+    with flooded("banner"):
+        time.sleep(SECONDS)
+        seconds = time.monotonic() - begin
+        assert 1 <= len(syslog.with_text("Error forking")) <= seconds + 1
+    assert container.daemon() == daemon
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -29,4 +29,8 @@ class Syslog:
 
     def of_hook(self) -> list[str]:
         """The hook's messages, in order."""
-        return [message for message in self._messages if "ssh_hook[" in message]
+        return self.with_text("ssh_hook[")
+
+    def with_text(self, text: str) -> list[str]:
+        """The messages that contain a text, in order."""
+        return [message for message in self._messages if text in message]
