@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from ssh_hook.confine.unauthenticated import unauthenticated_processes
+from ssh_hook.linux import syscalls
 from ssh_hook.linux.cgroups import NO_LIMIT
 
 OPTIONS = Path(__file__).resolve().parents[4] / "roles/dropbear/files/localoptions.h"
@@ -32,6 +33,16 @@ def test_number(pids: int, memory: int, rlimits: list[tuple[str, int, int]], exp
     cgroups: Any = SimpleNamespace(limit={"pids": pids, "memory": memory}.get)
     container: Any = SimpleNamespace(rlimits=rlimits)
     assert unauthenticated_processes(cgroups, container) == expected
+
+
+def test_limit_that_is_inherited(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under enroot, and with a config.json that names none: the limit of the login, or of the job."""
+    monkeypatch.setattr(syscalls, "getrlimit", {6: (160, 1000)}.get)  # setrlimit(2): RLIMIT_NPROC
+    cgroups: Any = SimpleNamespace(limit=lambda _controller: NO_LIMIT)
+    silent: Any = SimpleNamespace(rlimits=[])
+    assert unauthenticated_processes(cgroups, silent) == 60
+    own: Any = SimpleNamespace(rlimits=[("RLIMIT_NPROC", 1600, 1600)])
+    assert unauthenticated_processes(cgroups, own) == 600
 
 
 def test_most_is_what_dropbear_is_built_for() -> None:
