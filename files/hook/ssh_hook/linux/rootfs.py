@@ -13,6 +13,7 @@ import errno
 from ..errors import HookError, NotCreatedError
 from . import syscalls
 from .fast_stdlib import MAX_LINKS, TYPE_CHECKING, closing, create_file, fsencode, os, read_all, split, stat
+from .files import is_same
 from .identity import ROOT, ActingAs, Identity
 from .mounts import mount_id
 from .pidfile import open_pidfile
@@ -109,9 +110,19 @@ class Rootfs:
             return self.user_directory(parent, name, path, as_root)
 
     def _place(self, directory: int) -> str:
-        """Return the path, in the container, of an open directory below its root, without a slash at its end."""
+        """Return the path, in the container, of an open directory below its root, without a slash at its end.
+
+        Raises HookError where it is not there: somebody has renamed the root, or a directory above, between two reads.
+        """
         root = os.readlink(f"/proc/self/fd/{self.descriptor}").rstrip("/")
-        return os.readlink(f"/proc/self/fd/{directory}").removeprefix(root).rstrip("/")
+        path = os.readlink(f"/proc/self/fd/{directory}").removeprefix(root).rstrip("/")
+        try:
+            with closing(_open_without_links(self.descriptor, path)) as found:
+                if is_same(os.fstat(found), os.fstat(directory)):
+                    return path
+        except OSError:
+            pass  # nothing is there, or a link
+        raise HookError(f"{path or '/'} in the container was moved while it was set up")
 
     def _open_pidfile(self, path: str) -> int:
         parent_path, name = split(path)
@@ -231,6 +242,15 @@ def open_without_magic_links(path: str, flags: int) -> int:
             raise
     with closing(os.open("/", os.O_PATH | os.O_DIRECTORY)) as root:
         return _walk(root, path, flags)
+
+
+def _open_without_links(root: int, path: str) -> int:
+    """Open the directory `path` below the open directory `root`. Raises OSError where one on the way is a link."""
+    directory = os.dup(root)
+    for name in path.split("/")[1:]:
+        with closing(directory) as above:
+            directory = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=above)
+    return directory
 
 
 def _open_created(parent: int, name: str, path: str, flags: int) -> int:
