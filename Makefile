@@ -55,7 +55,7 @@ help:
 	@echo 'make architectures  the programs for aarch64, ppc64le and riscv64, built and run under emulation'
 	@echo 'make mutants      small faults in the hook, one at a time: a test has to notice each; ARGS are words of them'
 	@echo 'make soak         thousands of starts and races, and fuzzing for SOAK_SECONDS (600)'
-	@echo 'make bench        performance of the hook and its peers; seven minutes'
+	@echo 'make bench        performance of the hook and its peers; nine minutes'
 	@echo 'make bench-deploy a deployment to three nodes, twice: seconds, and the slowest tasks'
 	@echo 'make scale        a deployment to up to a hundred nodes, twice: seconds, processor time and memory; half an hour'
 	@echo 'make audit-algorithms  what ssh-audit says of the daemon and of ssh, on loopback'
