@@ -311,7 +311,9 @@ def inspect(prefix: str, versions: Mapping[str, str]) -> tuple[dict[str, str | N
         succeeded, said = says(program, "-V")
         version = re.search(rf"{mark}([0-9][0-9A-Za-z._+-]*)", said) if succeeded else None
         found[source] = version[1] if version else None
-        if found[source] != versions[source]:
+        if not os.path.exists(program):
+            problems.append(f"{program} does not exist.")
+        elif found[source] != versions[source]:
             problems.append(f"{program} should be {versions[source]}, but asked for its version it says '{said}'.")
     program = f"{directory}/sftp-server"
     succeeded, said = says(program, "-Q", "requests")

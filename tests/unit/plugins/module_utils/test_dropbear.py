@@ -228,8 +228,9 @@ def test_old_releases_are_removed_unless_a_process_runs_them(tmp_path: Path) -> 
 
 def test_an_inspection_returns_versions_and_what_is_wrong(tmp_path: Path) -> None:
     prefix = tmp_path / "opt"
-    assert dropbear.inspect(str(prefix), VERSIONS)[0] == {"dropbear": None, "openssh": None}
     programs = prefix / "dropbear/bin"
+    nothing = {"dropbear": None, "openssh": None}
+    assert dropbear.inspect(str(prefix), VERSIONS) == (nothing, f"{programs}/dropbear does not exist.")
     programs.mkdir(parents=True)
     for name, said in (("dropbear", "Dropbear v1"), ("ssh", "OpenSSH_2p1, OpenSSL 3"), ("sftp-server", "posix-rename")):
         (programs / name).write_text(SAYING.format(said), encoding="utf-8")
