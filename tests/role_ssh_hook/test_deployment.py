@@ -186,6 +186,10 @@ WRONG: dict[str, tuple[dict[str, object], list[str]]] = {
         {"ssh_hook_listen_addresses": ["127.0.0.1", "192.0.2.1", "2001:db8::1", "bad.cafe", "::1"]},
         ["192.0.2.1 and 2001:db8::1 and bad.cafe (ssh_hook_listen_addresses) cannot be listened at on others: name"],
     ),
+    "low-port": (
+        {"ssh_hook_server_port": 1023},
+        ["Users of low-port may not listen on port 1023 (ssh_hook_server_port), for it is below 1024 (net.ipv4.ip_unp"],
+    ),
     "absent": (
         {"ssh_hook_python": "/opt/no-such-python"},
         ["There is no program /opt/no-such-python (ssh_hook_python) on absent"],
@@ -443,19 +447,21 @@ def daemons_home() -> Iterator[Path]:
     shutil.rmtree(home)
 
 
-def test_an_ordinary_user_waits_at_the_sites_port(daemons_home: Path) -> None:
-    def call(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            ["setpriv", "--reuid=1", "--regid=1", "--clear-groups", LAUNCHER, *arguments],
-            env={"LC_ALL": "C"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+def as_daemon(*command: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run a command as the user daemon."""
+    return subprocess.run(
+        ["setpriv", "--reuid=1", "--regid=1", "--clear-groups", *command],
+        env={"LC_ALL": "C"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
-    made = call("keygen")
+
+def test_an_ordinary_user_waits_at_the_sites_port(daemons_home: Path) -> None:
+    made = as_daemon(LAUNCHER, "keygen")
     assert made.stdout.startswith(f"made SSH keys for daemon in {daemons_home}/.oci-hooks/ssh/keys: "), made.stderr
-    answer = call("wait", "--timeout", "1", "127.0.0.9")
+    answer = as_daemon(LAUNCHER, "wait", "--timeout", "1", "127.0.0.9")
     said = f"1 of 1 hosts do not answer on port {PORT} after 1 s: 127.0.0.9 (connection refused)"
     assert (answer.returncode, answer.stderr) == (1, f"ssh_hook: error: {said}\n")
 
@@ -671,19 +677,25 @@ def removed_daemon() -> Iterator[int]:
     ):
         shutil.rmtree(ours.parents[1])
         theirs.unlink()
-        yield process.pid
-        process.kill()
-        other.kill()
+        try:
+            yield process.pid
+        finally:
+            process.kill()
+            other.kill()
 
 
-def test_a_daemon_of_ours_is_no_other_service_but_stops_removal() -> None:
+def test_a_daemon_of_ours_is_no_other_service_but_stops_removal(daemons_home: Path) -> None:
+    as_daemon(LAUNCHER, "keygen")
+    site: dict[str, object] = {"ssh_hook_remove_keys_of": ["daemon"]}
+    keys = re.compile(r"^TASK \[Remove users' keys\] \*+\nchanged:", re.MULTILINE)
     with daemon() as pid, removed_daemon() as removed:
         assert play("preflight").status == 0
-        checked = play("remove", "--check")
+        checked = play("remove", "--check", variables=site)
         pids = ", ".join(map(str, sorted((pid, removed))))
         assert f"On node SSH daemons of containers still run (pids {pids}), and the hook is to end them" in checked.said
-        assert checked.status != 0
-        assert play("remove", "--check", variables={"ssh_hook_remove_running": True}).status == 0
+        assert (checked.status != 0, keys.search(checked.said)) == (True, None), checked.said
+        checked = play("remove", "--check", variables={**site, "ssh_hook_remove_running": True})
+        assert (checked.status, bool(keys.search(checked.said))) == (0, True), checked.said
 
 
 TAMPERED = (
