@@ -178,6 +178,29 @@ def test_two_scripts_start_one_daemon(enroot: Enter) -> None:
     wait_for(lambda: len(hooks_processes()) == 2, "end of the session")
 
 
+def test_what_the_node_mounts_meanwhile(enroot: Enter) -> None:
+    """As root's podman, which binds its store on itself: the mount comes into the container's namespace, too."""
+    directory, store = WORK / "enroot-waits.d", WORK / "enroot-store"
+    here, on = directory / "here", directory / "on"
+    for path in (directory, store):
+        path.mkdir(parents=True)
+    directory.chmod(0o777)
+    waits = directory / "10-wait.sh"
+    waits.write_text(f"#!/bin/sh\n: >{here}\nuntil [ -e {on} ]; do sleep 0.1; done\n", encoding="utf-8")
+    waits.chmod(0o755)
+    (directory / "20-hook.sh").symlink_to(SCRIPT)
+    container = enroot(hooks=str(directory))
+    wait_for(here.exists, "the hooks")
+    run(["mount", "--bind", store, store]).checked()
+    try:
+        assert f" {store} " in Path(f"/proc/{container.process.pid}/mountinfo").read_text(encoding="utf-8")
+        on.touch()
+        container.wait_until_it_runs()
+        assert serves()
+    finally:
+        run(["umount", store]).checked()
+
+
 @pytest.mark.parametrize("value", ["", "0", "false"])
 def test_who_does_not_ask_gets_nothing(enroot: Enter, value: str) -> None:
     """Nor does the image: its variables are the container's."""

@@ -12,6 +12,7 @@ shift
 runtime=$XDG_RUNTIME_DIR/enroot
 mount -t tmpfs -o mode=700 tmpfs "$runtime"
 mount --bind "$rootfs" "$rootfs"
+mount -o remount,bind,nosuid,nodev "$rootfs"
 mount --make-slave "$rootfs"
 (
     export ENROOT_PID=$$ ENROOT_ROOTFS="$rootfs" ENROOT_ENVIRON="$runtime/environment" ENROOT_MOUNTS="$runtime/fstab"

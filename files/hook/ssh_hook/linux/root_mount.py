@@ -81,6 +81,10 @@ class _Table:
         """Tell whether mounts of other namespaces do not reach this one, and it is no copy that has come from there."""
         return b" " not in self.line(mount)[_REST].partition(b" - ")[0]  # options alone, and no tags
 
+    def _forbidden(self, mount: bytes) -> set[bytes]:
+        """Return what a mount forbids, in the words of its options."""
+        return {b"nosuid", b"nodev"}.intersection(self.line(mount)[_REST].partition(b" ")[0].split(b","))
+
     def is_own(self, mount: bytes, outer: _Table) -> bool:
         """Tell whether the namespace has made a mount for a root, after it was cloned from that of the table `outer`.
 
@@ -114,14 +118,17 @@ class _Table:
     def is_newest_bind(self, mount: bytes) -> bool:
         """Tell whether a mount is bound on its own directory, and no bind outside of it is newer.
 
-        Where it is private, only private ones count.
+        Where it is private, only private ones count. Else binds count that forbid what this one forbids: enroot's root
+        forbids set-user-ID programs and devices. Others come from the node meanwhile, as when root's podman binds its
+        store on itself.
         """
         if not self.is_on_itself(mount):
             return False
-        is_private = self.is_private(mount)
+        is_private, forbidden = self.is_private(mount), self._forbidden(mount)
         later = self._data[self._data.index(b"\n", self._data.index(b"\n%s " % mount) + 1) + 1 :].split(b"\n")[:-1]
         for known in (line.split(b" ", 1)[0] for line in later):
-            is_counted = self.is_bind_of_parent(known) and (self.is_private(known) or not is_private)
+            is_alike = not is_private and forbidden <= self._forbidden(known)
+            is_counted = self.is_bind_of_parent(known) and (self.is_private(known) or is_alike)
             if is_counted and mount not in self.ancestors(known):
                 return False
         return True

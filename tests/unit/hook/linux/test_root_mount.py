@@ -17,10 +17,12 @@ def line(mount: int, parent: int, device: str, root: str, path: str) -> str:
     return f"{mount} {parent} {device} {root} {path} rw,relatime - ext4 /dev/vda rw\n"
 
 
-def call(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, inner: str, outer: str, above: int) -> root_mount.RootMount:
+def call(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, inner: str, outer: str | None, above: int
+) -> root_mount.RootMount:
     """Call `open_root_mount` where the kernel shows these tables, and that the directory's mount is BUNDLE.
 
-    `above` is the mount of the directory above it.
+    `above` is the mount of the directory above it; without `outer` nobody may look outside.
     """
     (tmp_path / "rootfs").mkdir()
     (tmp_path / "process").mkdir()
@@ -32,8 +34,9 @@ def call(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, inner: str, outer: str
         return b"%d" % (BUNDLE if os.fstat(descriptor).st_ino == rootfs else above)
 
     monkeypatch.setattr(root_mount, "mount_id", mount_id)
-    outside = Outside()
-    outside.mountinfo = outer.encode()
+    outside = None if outer is None else Outside()
+    if outside is not None and outer is not None:
+        outside.mountinfo = outer.encode()
     process = os.open(tmp_path / "process", os.O_RDONLY | os.O_DIRECTORY)
     try:
         return open_root_mount(str(tmp_path / "rootfs"), process, outside)
@@ -85,3 +88,22 @@ def test_a_process_that_can_reach_no_mount(monkeypatch: pytest.MonkeyPatch, tmp_
     """The mount of its root directory is in no namespace any more: nobody has renamed anything."""
     with pytest.raises(HookError, match="can reach no mount"):
         call(monkeypatch, tmp_path, "", ABOVE, above=20)
+
+
+@pytest.mark.parametrize(
+    ("options", "is_refused"),
+    [("rw", False), ("rw,nosuid", False), ("ro,nosuid,nodev", True)],
+    ids=["podman's store", "a part", "as the root"],
+)
+def test_a_later_bind_where_nobody_may_look_outside(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, options: str, is_refused: bool
+) -> None:
+    """enroot's root, which is no private mount: the node's binds come there, and forbid less."""
+    bound = line(BUNDLE, 20, "0:2", "/data/image", "/project/image") + line(31, 20, "0:2", "/data/o", "/project/o")
+    inner = ABOVE + bound.replace("rw,relatime - ", "rw,nosuid,nodev master:7 - ", 1)
+    inner = inner.replace("/project/o rw,relatime - ", f"/project/o {options} master:7 - ")
+    if is_refused:
+        with pytest.raises(HookError, match="is not where its OCI runtime has mounted it"):
+            call(monkeypatch, tmp_path, inner, None, above=20)
+    else:
+        os.close(call(monkeypatch, tmp_path, inner, None, above=20).descriptor)
