@@ -136,6 +136,7 @@ exec {shutil.which("make")} "$@"
     another = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *capabilities]
     environment = {
         "ANSIBLE_HOME": str(site.directory / "ansible"),
+        "ANSIBLE_REMOTE_TMP": str(site.directory / "tmp"),
         "HOME": str(site.directory),
         "PATH": f"{site.directory}:{os.environ['PATH']}",
     }
