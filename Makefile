@@ -2,7 +2,7 @@
 PYTHON ?= /usr/bin/python3
 PARTS := lint docs unit fuzz sanity integration role-dropbear role-ssh-hook hook-tests vm-tests molecule engines launchers demo-test \
 	upgrade-from-sarus monitoring release-test slurm rootless
-SCENARIOS := upgrade lifecycle old-beside-new slurm-editor launch-real node-image architectures mutants
+SCENARIOS := upgrade debian11 lifecycle old-beside-new slurm-editor launch-real node-image architectures mutants
 FUZZ_SECONDS ?= 60
 SOAK_SECONDS ?= 600
 ARGS := # only from the command line of make, not from the environment
@@ -45,6 +45,7 @@ help:
 	@echo '                  $(TAKE_ARGS)'
 	@echo 'make test-all     all of these, and the scenarios below'
 	@echo 'make upgrade      an upgrade and a rollback under load, and a removal, on a cluster of nodes'
+	@echo 'make debian11     a deployment to nodes with Debian 11, which are as old as those with EL 9, and its removal'
 	@echo 'make lifecycle    years of a deployment: upgrades under load, faults, changed variables, removal'
 	@echo 'make old-beside-new  one job on nodes with the last release, with this version, and as a site of Sarus has them'
 	@echo 'make slurm-editor an editor on a laptop, whose server runs in the container of a job'
@@ -135,6 +136,9 @@ upgrade: venv
 
 old-beside-new: venv
 	@tests/testbed/molecule old-beside-new
+
+debian11: venv
+	@tests/testbed/molecule debian11
 
 lifecycle: venv
 	@tests/testbed/molecule lifecycle

@@ -40,6 +40,7 @@ EXPECTED = {
     "old-beside-new": 240,
     "slurm-editor": 240,
     "rootless": 220,
+    "debian11": 200,
     "upgrade-from-sarus": 200,
     "sanity": 200,
     "node-image": 180,
