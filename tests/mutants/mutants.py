@@ -88,7 +88,7 @@ PROMISES = (
         "time.monotonic() + timeout, limit)",
         "time.monotonic() + 600, limit)",
         "hook/test_held.py::test_pidfile_in_a_held_directory",
-        "TimeoutError",
+        "TimeoutError|'no answer within' in ''",  # a busy machine's deadline is longer than the directory is held
     ),
     Fault(
         "No code of the user runs in the container's mount namespace before the container's own program",
@@ -205,9 +205,9 @@ PROMISES = (
     Fault(
         "Nothing of a container under enroot runs in sight of the hook's processes, and no session before its program",
         "Watcher._runs_program",
-        'if self._read_status().get("NoNewPrivs") != "1":',
-        "if self.init.is_alive():\n            return True\n        if True:",
-        "hook/test_enroot.py::test_nobody_is_served_before_the_program_runs",
+        "return mount_id(program) in reachable_mounts()",
+        "return True",
+        "hook/test_enroot.py::test_nobody_is_served_before_the_program_runs and exec",
         "assert not True",
     ),
     Fault(
