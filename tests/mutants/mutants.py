@@ -296,7 +296,7 @@ PROMISES = (
         """return "'" + value.replace("'", "'\\\\''") + "'\"""",
         """return '"' + value + '"'""",
         "hook/test_environment.py::test_nothing_of_the_environment_was_run",
-        r"'/tmp/ran\\\\n/tmp/ran-not'",
+        r"'/tmp/ran\\n/tmp/ran-not'",
     ),
     Fault(
         "A session has no more rights than the container's own process",
