@@ -494,9 +494,9 @@ def test_nodes_may_be_deployed_one_after_another(deployed: dict[str, str], tmp_p
     done = play("deploy", "--limit=node:third", inventory=hosts, variables=site)
     Path("/home/daemon").chmod(0o755)
     assert (done.status, done.changed) == (2, 0), done.said
-    recap = re.findall(r"^(node|third) +: .* failed=(\d) .* ignored=(\d)", done.said, re.MULTILINE)
-    assert recap == [("node", "0", "1"), ("third", "1", "0")], done.said
-    assert done.words.count("/home/daemon can be written by others") >= 2
+    recap = re.findall(r"^(node|third) +: .* failed=(\d) ", done.said, re.MULTILINE)
+    assert recap == [("node", "0"), ("third", "1")], done.said
+    assert "/home/daemon can be written by others" in done.words
     assert done.said.count("PLAY [Deploy SSH into containers]") == 2
     assert not re.search(r"\bother\b", done.said)
     assert listing() == deployed
