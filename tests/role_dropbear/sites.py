@@ -133,7 +133,15 @@ exec {shutil.which("make")} "$@"
     program.chmod(0o755)
     run("chown", "-R", "65534:65534", site.directory)
     capabilities = ("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")
-    another = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *capabilities]
+    # With the secure bit access(2) heeds the capability too.
+    another = [
+        "setpriv",
+        "--securebits=+no_setuid_fixup",
+        "--reuid=65534",
+        "--regid=65534",
+        "--clear-groups",
+        *capabilities,
+    ]
     environment = {
         "ANSIBLE_HOME": str(site.directory / "ansible"),
         "ANSIBLE_REMOTE_TMP": str(site.directory / "tmp"),
