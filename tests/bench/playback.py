@@ -64,7 +64,7 @@ def inventory_of(hosts: int, real: Path) -> Path:
 
 
 def play(playbook: str, hosts: int, forks: str, inventory: Path, answers: Path) -> scale.Cost:
-    """Play a run back for so many hosts, each of which must have answered all that was recorded."""
+    """Play a run back for so many hosts, each of which has to be asked and to be fine in the recap."""
     shutil.rmtree(STATE, ignore_errors=True)
     STATE.mkdir()
     settings = {
