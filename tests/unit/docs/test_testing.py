@@ -55,3 +55,12 @@ def test_all_that_is_named_exists(page: str) -> None:
     assert set(re.findall(r"\btest_\w+\.py\b", text)) - files == set()
     places = [place.rstrip(".") for place in re.findall(r"(?<![\w./])(?:tests|molecule)/[\w./*-]+", text)]
     assert [place for place in places if not (ROOT / place).exists()] == []
+
+
+def test_each_module_that_the_architecture_names_exists() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`([\w/]+\.(?:py|sh|yml))`", text))
+    folders = [ROOT / name for name in ("files", "meta", "playbooks", "plugins", "roles", "tests")]
+    files = [path.as_posix() for folder in folders for path in folder.rglob("*.*")]
+    assert named
+    assert {name for name in named if not any(path.endswith(f"/{name}") for path in files)} == set()
