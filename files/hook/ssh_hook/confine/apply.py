@@ -111,10 +111,11 @@ class Confinement:
             if not self._bounding >> number & 1:
                 try:
                     syscalls.prctl(syscalls.PR_CAPBSET_DROP, number)
-                except OSError as error:
-                    if error.errno == errno.EINVAL:
+                except OSError:
+                    present = _bounding_has(number)
+                    if present is None:
                         break  # the kernel knows no more
-                    if syscalls.prctl(syscalls.PR_CAPBSET_READ, number):
+                    if present:
                         raise  # else it is not there, and whoever lacks CAP_SETPCAP may not drop even that
 
     def _set_ambient_capabilities(self) -> None:
@@ -147,6 +148,19 @@ def _scheduling(container: Container) -> Scheduling | None:
     from .scheduling import Scheduling  # here: few containers have it
 
     return Scheduling(container)
+
+
+def _bounding_has(capability: int) -> bool | None:
+    """Tell whether the bounding set has a capability; None where the kernel does not know it. Raises OSError.
+
+    To drop one without CAP_SETPCAP is forbidden whether or not the kernel knows it.
+    """
+    try:
+        return bool(syscalls.prctl(syscalls.PR_CAPBSET_READ, capability))
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        return None
 
 
 def _leave_session_keyring() -> None:

@@ -13,12 +13,12 @@ def drop(monkeypatch: pytest.MonkeyPatch, present: set[int], kept: int, may_drop
     """What of a process's bounding set is left where `kept` is the container's, a bit mask."""
 
     def prctl(option: int, number: int) -> int:
+        if option == syscalls.PR_CAPBSET_DROP and not may_drop:  # the kernel looks at this first
+            raise PermissionError(errno.EPERM, "CAP_SETPCAP is missing")
         if number > LAST:
             raise OSError(errno.EINVAL, "no such capability")
         if option == syscalls.PR_CAPBSET_READ:
             return number in present
-        if not may_drop:
-            raise PermissionError(errno.EPERM, "CAP_SETPCAP is missing")
         present.discard(number)
         return 0
 
