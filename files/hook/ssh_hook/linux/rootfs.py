@@ -113,12 +113,13 @@ class Rootfs:
         """Return the path, in the container, of an open directory below its root, without a slash at its end.
 
         Raises HookError where it is not there: somebody has renamed the root, or a directory above, between two reads.
+        A volume there may show the same directory, as one with the image's own programs at /home/x.
         """
         root = os.readlink(f"/proc/self/fd/{self.descriptor}").rstrip("/")
         path = os.readlink(f"/proc/self/fd/{directory}").removeprefix(root).rstrip("/")
         try:
             with closing(_open_without_links(self.descriptor, path)) as found:
-                if is_same(os.fstat(found), os.fstat(directory)):
+                if is_same(os.fstat(found), os.fstat(directory)) and mount_id(found) == mount_id(directory):
                     return path
         except OSError:
             pass  # nothing is there, or a link

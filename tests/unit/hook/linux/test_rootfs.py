@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from ssh_hook.errors import HookError
-from ssh_hook.linux import fast_stdlib
+from ssh_hook.linux import fast_stdlib, rootfs
 from ssh_hook.linux.identity import Identity
 from ssh_hook.linux.rootfs import Rootfs
 
@@ -43,14 +43,28 @@ def test_renamed_root_does_not_change_the_place_of_a_directory(
         (root / "home").mkdir(parents=True)
         (other / "rootfs").rename(root / "home/x")
 
-    rootfs = Rootfs(os.open(root, os.O_PATH), Identity(os.getuid(), os.getgid()))
+    container = Rootfs(os.open(root, os.O_PATH), Identity(os.getuid(), os.getgid()))
     directory = os.open(root / "usr/lib", os.O_PATH)
     try:
-        assert rootfs._place(directory) == "/usr/lib"
-        assert rootfs._place(rootfs.descriptor) == ""
+        assert container._place(directory) == "/usr/lib"
+        assert container._place(container.descriptor) == ""
         before_read(2, rename, monkeypatch)
         with pytest.raises(HookError, match=r"^/home/x/usr/lib in the container was moved"):
-            rootfs._place(directory)
+            container._place(directory)
     finally:
         os.close(directory)
-        os.close(rootfs.descriptor)
+        os.close(container.descriptor)
+
+
+def test_volume_that_shows_a_directory_is_not_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After such a rename it may be found in a volume that shows the image itself."""
+    (tmp_path / "usr").mkdir()
+    container = Rootfs(os.open(tmp_path, os.O_PATH), Identity(os.getuid(), os.getgid()))
+    directory = os.open(tmp_path / "usr", os.O_PATH)
+    monkeypatch.setattr(rootfs, "mount_id", lambda descriptor: b"1" if descriptor == directory else b"2")
+    try:
+        with pytest.raises(HookError, match=r"^/usr in the container was moved"):
+            container._place(directory)
+    finally:
+        os.close(directory)
+        os.close(container.descriptor)
