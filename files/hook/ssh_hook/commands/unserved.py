@@ -19,7 +19,7 @@ from typing import Any
 
 from ..errors import HookError, LateError, printable
 from ..linux import disposable_process
-from ..linux.fast_stdlib import closing, fsdecode, read_all
+from ..linux.fast_stdlib import closing, fsdecode, read_all, read_file
 from ..linux.process import all_processes
 from ..log import WARNING, log
 from ..oci.annotations import ENABLED, distance, nearest
@@ -155,15 +155,26 @@ def _of_podman(deadline: float, warnings: list[str]) -> Iterator[Running]:
 
 
 def _monitors() -> Iterator[tuple[int, list[str]]]:
-    """Yield start time and command line of each conmon of the caller's."""
+    """Yield start time and command line of each conmon of the caller's.
+
+    A podman in a container has some too: in a pid namespace of its own, with bundles that are not the node's.
+    """
+    depth = _depth(read_file("/proc/self/status"))
     for process in all_processes():
         try:
-            is_conmon = fsdecode(process.read("comm")).strip() == CONMON
-            if is_conmon and uid_of(fsdecode(process.read("status"))) == os.getuid():
+            if fsdecode(process.read("comm")).strip() != CONMON:
+                continue
+            status = process.read("status")
+            if uid_of(fsdecode(status)) == os.getuid() and _depth(status) == depth:
                 with closing(process.open("cmdline", os.O_RDONLY)) as file:
                     yield process.start_time(), fsdecode(read_all(file, _MAX_ARGUMENTS)).split("\0")
         except (OSError, ValueError):
             continue  # it has ended
+
+
+def _depth(status: bytes) -> int:
+    """Return in how many pid namespaces a process is, of those that /proc knows, by its /proc/PID/status."""
+    return len(status.partition(b"\nNSpid:")[2].partition(b"\n")[0].split())
 
 
 def _read_config(bundle: str) -> dict[str, Any]:

@@ -95,3 +95,27 @@ def test_nothing_is_opened_that_is_no_file(tmp_path: Path, monkeypatch: pytest.M
             list(module._of_podman(deadline, warnings))
     assert "\n".join(warnings).startswith("cannot look at your podman's container solver")
     assert opened and all(flags & os.O_PATH for flags in opened)
+
+
+@pytest.mark.parametrize(("depth", "count"), [(0, 1), (1, 0)], ids=["the node's", "a container's"])
+def test_podman_in_a_container_is_not_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, depth: int, count: int
+) -> None:
+    """Its bundles are the container's: on the node such a path may be one that the caller may not read."""
+    files = {"comm": b"conmon\n", "cmdline": b"conmon\0-b\0/nowhere\0-c\0id\0-n\0name\0"}
+    files["status"] = Path("/proc/self/status").read_bytes().replace(b"\nNSpid:", b"\nNSpid:" + b"\t7" * depth)
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+
+    class Monitor:
+        def read(self, name: str) -> bytes:
+            return files[name]
+
+        def open(self, name: str, flags: int) -> int:
+            return os.open(tmp_path / name, flags)
+
+        def start_time(self) -> int:
+            return 1
+
+    monkeypatch.setattr(module, "all_processes", lambda: [Monitor()])
+    assert len(list(module._monitors())) == count
