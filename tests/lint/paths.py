@@ -14,7 +14,7 @@ from pathlib import Path
 
 HOOK = Path(__file__).resolve().parents[2] / "files/hook/ssh_hook"
 COMMANDS = HOOK / "commands"
-ROOTS_COMMANDS = ("sweep.py", "metrics.py")  # the others are called by users
+ROOTS_COMMANDS = ("sweep.py", "metrics.py", "node_health.py", "refresh_passwd.py")  # the others are called by users
 OF_OS = frozenset(
     "access chdir chmod chown execve link listdir lstat mkdir open readlink rename replace rmdir scandir stat statvfs "
     "symlink truncate unlink utime".split()
@@ -38,6 +38,9 @@ BUNDLE = (
 REASONS = {
     "commands/metrics.py _open_own": CHECKED,
     "commands/metrics.py _errors": DESCRIPTOR,
+    "commands/node_health.py _check_programs": SETTING,
+    "commands/node_health.py _check_records": "/var/lib and /run are root's",
+    "commands/refresh_passwd.py _refresh": SETTING,
     "confine/lsm.py Labels.__init__": KERNEL,
     "confine/lsm.py label_of": KERNEL,
     "confine/lsm.py _has_apparmor": KERNEL,
