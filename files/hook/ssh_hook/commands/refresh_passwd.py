@@ -10,7 +10,7 @@ from argparse import ArgumentParser, Namespace
 from ..errors import HookError
 from ..keys import name_service
 from ..linux.fast_stdlib import closing
-from ..linux.files import replace_files
+from ..linux.files import remove_leftovers, replace_files
 
 DESCRIPTION = "Write what 'getent passwd' lists into FILE, and print whether that was changed."
 EXAMPLE = "ssh_hook refresh-passwd /opt/oci-hooks/etc/passwd"
@@ -45,6 +45,7 @@ def _refresh(path: str) -> bool:
         content = name_service.new_content(path, old, accounts)
         if is_public and content == old:
             return False
+        remove_leftovers(place, name)
         replace_files(place, {name: content}, _publish)
     return True
 

@@ -42,6 +42,9 @@ def test_a_file_is_written_where_it_differs_and_only_there(
     path.chmod(0o600)
     assert refresh() == "changed\n"
     assert path.stat().st_mode == 0o100644
+    killed = tmp_path / ".passwd.00c0ffee00c0ffee"
+    killed.touch()
+    os.utime(killed, (0, 0))
     path.rename(tmp_path / "elsewhere")
     path.symlink_to("elsewhere")
     assert refresh() == "changed\n"
