@@ -192,6 +192,7 @@ def test_what_the_node_mounts_meanwhile(enroot: Enter) -> None:
     container = enroot(hooks=str(directory))
     wait_for(here.exists, "the hooks")
     run(["mount", "--bind", store, store]).checked()
+    run(["mount", "-o", "remount,bind,nosuid,nodev", store]).checked()  # as the root
     try:
         assert f" {store} " in Path(f"/proc/{container.process.pid}/mountinfo").read_text(encoding="utf-8")
         on.touch()

@@ -81,9 +81,14 @@ class _Table:
         """Tell whether mounts of other namespaces do not reach this one, and it is no copy that has come from there."""
         return b" " not in self.line(mount)[_REST].partition(b" - ")[0]  # options alone, and no tags
 
-    def _forbidden(self, mount: bytes) -> set[bytes]:
-        """Return what a mount forbids, in the words of its options."""
-        return {b"nosuid", b"nodev"}.intersection(self.line(mount)[_REST].partition(b" ")[0].split(b","))
+    def _has_proc(self, mount: bytes) -> bool:
+        """Tell whether a proc file system is mounted on the directory proc of a mount."""
+        path = self.line(mount)[_PATH].rstrip(b"/") + b"/proc"
+        word = b" %s " % path
+        lines = (line.split(b" ", _REST) for line in self._data.split(b"\n") if word in line)
+        return any(
+            fields[_PARENT] == mount and fields[_PATH] == path and b" - proc " in fields[_REST] for fields in lines
+        )
 
     def is_own(self, mount: bytes, outer: _Table) -> bool:
         """Tell whether the namespace has made a mount for a root, after it was cloned from that of the table `outer`.
@@ -118,17 +123,16 @@ class _Table:
     def is_newest_bind(self, mount: bytes) -> bool:
         """Tell whether a mount is bound on its own directory, and no bind outside of it is newer.
 
-        Where it is private, only private ones count. Else binds count that forbid what this one forbids: enroot's root
-        forbids set-user-ID programs and devices. Others come from the node meanwhile, as when root's podman binds its
-        store on itself.
+        Where it is private, only private ones count. Else those count on which there is a proc, as on enroot's root
+        when it calls hooks. Others come from the node meanwhile, as when root's podman binds its store on itself.
         """
         if not self.is_on_itself(mount):
             return False
-        is_private, forbidden = self.is_private(mount), self._forbidden(mount)
+        is_private = self.is_private(mount)
         later = self._data[self._data.index(b"\n", self._data.index(b"\n%s " % mount) + 1) + 1 :].split(b"\n")[:-1]
         for known in (line.split(b" ", 1)[0] for line in later):
-            is_alike = not is_private and forbidden <= self._forbidden(known)
-            is_counted = self.is_bind_of_parent(known) and (self.is_private(known) or is_alike)
+            is_alike = self.is_private(known) or (not is_private and self._has_proc(known))
+            is_counted = self.is_bind_of_parent(known) and is_alike
             if is_counted and mount not in self.ancestors(known):
                 return False
         return True

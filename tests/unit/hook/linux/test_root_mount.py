@@ -91,17 +91,17 @@ def test_a_process_that_can_reach_no_mount(monkeypatch: pytest.MonkeyPatch, tmp_
 
 
 @pytest.mark.parametrize(
-    ("options", "is_refused"),
-    [("rw", False), ("rw,nosuid", False), ("ro,nosuid,nodev", True)],
-    ids=["podman's store", "a part", "as the root"],
+    ("on_it", "is_refused"),
+    [("", False), ("/merged rw - overlay", False), ("/proc rw - tmpfs", False), ("/proc rw - proc", True)],
+    ids=["podman's store", "its container", "another file system", "as the root"],
 )
 def test_a_later_bind_where_nobody_may_look_outside(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, options: str, is_refused: bool
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, on_it: str, is_refused: bool
 ) -> None:
-    """enroot's root, which is no private mount: the node's binds come there, and forbid less."""
+    """enroot's root, which is no private mount: the node's binds come there, without a proc."""
     bound = line(BUNDLE, 20, "0:2", "/data/image", "/project/image") + line(31, 20, "0:2", "/data/o", "/project/o")
-    inner = ABOVE + bound.replace("rw,relatime - ", "rw,nosuid,nodev master:7 - ", 1)
-    inner = inner.replace("/project/o rw,relatime - ", f"/project/o {options} master:7 - ")
+    inner = ABOVE + bound.replace("rw,relatime - ", "rw,relatime master:7 - ")
+    inner += f"32 31 0:9 / /project/o{on_it} none rw\n" if on_it else ""
     if is_refused:
         with pytest.raises(HookError, match="is not where its OCI runtime has mounted it"):
             call(monkeypatch, tmp_path, inner, None, above=20)
