@@ -1,10 +1,15 @@
-"""What tools/sign.py refuses, and what tools/repack.py makes equal. `make release-test` runs both in full."""
+"""What tools/sign.py and the README's commands refuse, and what tools/repack.py makes equal.
+
+`make release-test` runs all of them in full.
+"""
 
 from __future__ import annotations
 
 import importlib.util
 import io
 import json
+import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -67,6 +72,62 @@ def test_a_release_without_its_archives_is_refused(checkout: Path, tmp_path: Pat
             pass
     with pytest.raises(sign.Refused, match="has no bill of materials"):
         sign.sign(checkout, tmp_path, tmp_path / "key")
+
+
+def publish(directory: Path, key: Path, version: str) -> None:
+    """Write a release, with empty archives, which the key signs."""
+    directory.mkdir()
+    if not key.exists():
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+    names = [f"ocihooks-{kind}-{version}.tar.gz" for kind in ("programs", "ssh")]
+    for name in names:
+        (directory / name).write_bytes(b"")
+    sums = directory / sign.SUMS
+    sums.write_text("".join(f"{sign.digest(directory / name)}  {name}\n" for name in names), encoding="ascii")
+    subprocess.run(["ssh-keygen", "-q", "-Y", "sign", "-f", key, "-n", sign.NAMESPACE, sums], check=True)
+
+
+def signer(key: Path) -> str:
+    return f'{sign.PRINCIPAL} namespaces="{sign.NAMESPACE}" {key.with_suffix(".pub").read_text(encoding="ascii")}'
+
+
+def is_installed(release: Path, version: str) -> bool:
+    """Run the README's commands for a version in the directory of a release; tell whether they install an archive."""
+    programs = release.parent / "programs"
+    programs.mkdir(exist_ok=True)
+    (programs / "ansible-galaxy").write_text('#!/bin/sh\necho "$4" >../installed\n', encoding="ascii")
+    (programs / "ansible-galaxy").chmod(0o755)
+    text = (TOOLS.parent / "README.md").read_text(encoding="utf-8")
+    block = re.search(r"```console\n((?:\$ .*\n)*\$ ssh-keygen -Y verify(?:.*\n)+?)```", text)
+    assert block is not None
+    commands = re.sub(r"ocihooks-ssh-\d+\.\d+\.\d+", f"ocihooks-ssh-{version}", block[1].replace("$ ", ""))
+    environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
+    done = subprocess.run(["bash", "-eu", "-c", commands], cwd=release, env=environment, check=False)
+    installed = release.with_name("installed")
+    assert installed.exists() == (done.returncode == 0)
+    return installed.exists() and installed.read_text(encoding="ascii") == f"./ocihooks-ssh-{version}.tar.gz\n"
+
+
+def test_the_readmes_commands_install_a_signed_release(tmp_path: Path) -> None:
+    publish(tmp_path / "release", tmp_path / "key", "1.0.0")
+    (tmp_path / "allowed_signers").write_text(signer(tmp_path / "key"), encoding="ascii")
+    assert is_installed(tmp_path / "release", "1.0.0")
+
+
+def test_the_readmes_commands_refuse_the_signed_list_of_an_older_release(tmp_path: Path) -> None:
+    """Of which an archive is there and right, while that of the version that is installed is in no list."""
+    publish(tmp_path / "release", tmp_path / "key", "1.0.0")
+    (tmp_path / "allowed_signers").write_text(signer(tmp_path / "key"), encoding="ascii")
+    (tmp_path / "release" / "ocihooks-ssh-1.0.0.tar.gz").rename(tmp_path / "release" / "ocihooks-ssh-1.0.1.tar.gz")
+    assert not is_installed(tmp_path / "release", "1.0.1")
+
+
+def test_the_readmes_commands_do_not_believe_the_releases_own_signers(tmp_path: Path) -> None:
+    publish(tmp_path / "genuine", tmp_path / "key", "1.0.0")
+    publish(tmp_path / "release", tmp_path / "other", "1.0.0")
+    (tmp_path / "allowed_signers").write_text(signer(tmp_path / "key"), encoding="ascii")
+    (tmp_path / "release" / "allowed_signers").write_text(signer(tmp_path / "other"), encoding="ascii")
+    assert not is_installed(tmp_path / "release", "1.0.0")
 
 
 def write_archive(path: Path, names: list[str], mtime: int) -> Path:
