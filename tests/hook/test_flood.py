@@ -174,6 +174,19 @@ def test_owner_logs_in_where_the_job_has_most_processes(start: Start, key: Path)
     assert_alive(container, daemon)
 
 
+def test_owner_logs_in_where_the_job_leaves_three_processes(start: Start, key: Path) -> None:
+    """One for the flood, and two for a session. Its connections, which are hundreds, are older than the owner's."""
+    sleepers = 300 - len(["the job", "the daemon"]) - 3
+    script = f"i=0; while [ $((i += 1)) -le {sleepers} ]; do sleep 1000 & done; wait"
+    container = start("crun", "busybox", change=with_job(script, pids={"limit": 300}))
+    job, daemon = container.init(), container.daemon()
+    wait_for(lambda: len(children(job)) == sleepers + 1, "the processes of the job, beside the daemon")
+    with flooded("banner"):
+        wait_for(lambda: without_login(daemon)[1] == 1, "the end of all but one process of the flood")
+        log_in(key, SECONDS, OTHER)
+    assert_alive(container, daemon)
+
+
 def test_few_lines_are_logged_where_no_process_is_left(start: Start, syslog: Syslog) -> None:
     """Whoever connects may cause ten thousand such attempts a second."""
 
