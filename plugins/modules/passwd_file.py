@@ -77,7 +77,7 @@ def main() -> None:
     path, state, users = (module.params[name] for name in ("path", "state", "users"))
     if state == "provided":
         path = os.path.realpath(path)  # a site's own file may be behind a link
-    elif os.path.realpath(path) == name_service.NODES_FILE:
+    elif name_service.is_nodes_file(path):
         module.fail_json(msg=f"{path} is the node's own passwd file, which is never replaced or removed: name another")
     elif os.path.isdir(path):
         module.fail_json(msg=f"{path} is a directory: name a file")

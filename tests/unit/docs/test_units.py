@@ -31,3 +31,10 @@ def test_systemd_239_knows_the_directives() -> None:
     used = {name for path in units for name in re.findall(r"^(\w+)=", path.read_text(encoding="utf-8"), re.MULTILINE)}
     assert used <= SINCE.keys()
     assert {name for name in used if SINCE[name] > OLDEST} == IGNORED
+
+
+def test_no_service_runs_for_ever() -> None:
+    """A service of the type oneshot has no limit of its own, and its timer waits for its end."""
+    services = list(TEMPLATES.glob("*.service.j2"))
+    assert len(services) == 2
+    assert [path for path in services if "\nTimeoutStartSec=" not in path.read_text(encoding="utf-8")] == []

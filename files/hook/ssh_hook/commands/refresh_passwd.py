@@ -25,7 +25,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace, _settings: dict[str, str]) -> int:
     """Refresh the file; return 0. Raises HookError where it has to be left as it is."""
     path: str = arguments.file
-    if os.path.realpath(path) == name_service.NODES_FILE:
+    if name_service.is_nodes_file(path):
         raise HookError(f"{path} is the node's own passwd file, which is never replaced: name another")
     try:
         print("changed" if _refresh(path) else "unchanged")

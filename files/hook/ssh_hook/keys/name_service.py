@@ -9,6 +9,7 @@ it: see accepted().
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -23,6 +24,14 @@ ENTRY = re.compile(rb"([^:\s+\-][^:\x00-\x20]*):[^:]*:([0-9]{1,10}):([0-9]{1,10}
 
 class NotRefreshed(Exception):
     """The file was not changed; str() is the line for the admin."""
+
+
+def is_nodes_file(path: str) -> bool:
+    """Tell whether a path leads to the node's own passwd file, also by a link, or where /etc is mounted elsewhere."""
+    try:
+        return os.path.samefile(path, NODES_FILE)
+    except OSError:  # one of them is missing
+        return os.path.realpath(path) == NODES_FILE
 
 
 def entries(listing: bytes) -> dict[bytes, bytes]:

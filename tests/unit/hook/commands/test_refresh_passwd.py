@@ -69,6 +69,16 @@ def test_the_nodes_own_file_is_never_written(tmp_path: Path, monkeypatch: pytest
             refresh_passwd.run(Namespace(file=path), {})
 
 
+def test_nor_is_it_by_another_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where /etc is mounted elsewhere, too: the name alone does not tell."""
+    monkeypatch.setattr(name_service, "list_accounts", lambda: b"")
+    (tmp_path / "passwd").write_text("", encoding="ascii")
+    os.link(tmp_path / "passwd", tmp_path / "another")
+    monkeypatch.setattr(name_service, "NODES_FILE", str(tmp_path / "passwd"))
+    with pytest.raises(HookError, match="the node's own passwd file, which is never replaced"):
+        refresh_passwd.run(Namespace(file=str(tmp_path / "another")), {})
+
+
 def test_it_says_what_it_did_in_one_line(tmp_path: Path) -> None:
     """As a timer runs it, without Ansible and without the site's Python packages."""
     missing = tmp_path / "missing/passwd"
