@@ -80,6 +80,8 @@ class Dropbearkey:
             os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
             os.dup2(output, 1)
             os.dup2(output, 2)
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)  # whoever calls may ignore or block it
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGALRM])
             signal.alarm(_SECONDS)
             os.execve(self.program, [self.program, "-t", key_type, "-f", path], {})
         except OSError as error:
