@@ -41,9 +41,11 @@ def problems(calls: list[Call], how: str, good: Outcome) -> list[str]:
     """What is wrong with starts in which each of `calls` fails."""
     found = []
     for call in calls:
-        with host_untouched():
-            outcome = faults.start_hitting(call, how)
-            problem = outcome.problem(good, how)
+        try:
+            with host_untouched():
+                problem = faults.start_hitting(call, how).problem(good, how)
+        except AssertionError as error:
+            problem = str(error)
         if problem:
             found.append(f"{how} from {call}: {problem}")
     return found
