@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -243,6 +244,22 @@ def connects() -> int:
         with suppress(OSError):  # it has ended
             lines.append(path.read_bytes().split(b"\0"))
     return sum(b"connect" in line for line in lines)
+
+
+def test_status_logs_in_as_users_do(start: Start, tmp_path: Path) -> None:
+    container = start("rootless", network="host")
+    told = run(as_user(ALICE, LAUNCHER, "status", "--json")).checked()
+    assert (json.loads(told.out)["containers"][0]["login_problem"], told.err) == ("", b"")
+    with tempfile.TemporaryDirectory(dir="/run") as base:  # a home with other keys
+        home = Path(base, "alice")
+        home.mkdir(mode=0o700)
+        Path(base).chmod(0o755)
+        os.chown(home, ALICE, ALICE)
+        others = as_user(ALICE, "env", f"HOOK_BASE_DIR={base}", LAUNCHER)
+        run([*others, "keygen"]).checked()
+        told = run([*others, "status"]).checked()
+    expected = f"no login to the container {container.name}, port 15263: not your container, or one that started before"
+    assert expected in told.err.decode(), told.err
 
 
 def test_status_of_hosts(start: Start) -> None:

@@ -56,6 +56,7 @@ def test_root_in_rootless_podman(start: Start, key: Path, passwd: Path, which: s
         assert by_every_way(container, key, "root") == [f"0\nroot\n{home}"] * 2
         assert container.exec("id", "-un").text == "root"
     run(as_user(ALICE, LAUNCHER, "wait", "127.0.0.1")).checked()
+    assert run(as_user(ALICE, LAUNCHER, "status")).checked().err == b""  # it logs in, too
 
 
 def test_another_user_than_root(start: Start, key: Path, passwd: Path) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import time
@@ -14,13 +15,16 @@ from typing import Any
 from ..errors import HookError, printable
 from ..keys import store
 from ..keys.errors import KeyStoreError
+from ..keys.store import KeySet
 from ..log import ERROR, PREFIX, WARNING, log
-from .daemons import Daemon, find_daemons
+from .daemons import LOOPBACK, Daemon, find_daemons
 from .hosts import SSH, expand, launcher
 from .keygen import caller, is_root_without_keys
 from .unserved import find_running, unserved
+from .wait import Login, attempt, find_client
 
 DEADLINE = 30  # seconds for the answer of one host
+_LOGINS, _LOGINS_AT_ONCE = 10.0, 8  # seconds for the logins on one host
 _AT_ONCE = 32  # hosts
 _MOST_WARNINGS = 8  # of one host
 _MAX_NUMBER = 2**40  # seconds since the epoch among them
@@ -56,21 +60,29 @@ def run(arguments: Namespace, settings: dict[str, str]) -> int:
 
 
 def status(settings: dict[str, str]) -> dict[str, Any]:
-    """Return what there is of the caller's on this node: its name, the keys, and the containers."""
+    """Return what there is of the caller's on this node: its name, the keys, and the containers.
+
+    Warns of containers that do not let the caller log in.
+    """
+    keys, problem, name = None, "", ""
     try:
         directory, name = caller(settings)
-        has_none = is_root_without_keys(directory)
-        keys, problem = "" if has_none else store.fingerprint(store.load(directory, name)), ""
+        keys = None if is_root_without_keys(directory) else store.load(directory, name)
     except KeyStoreError as error:
-        keys, problem = "", str(error)
+        problem = str(error)
     daemons = find_daemons()
     for sentence in unserved(find_running(), daemons):
         log(WARNING, sentence)
+    problems = {} if keys is None else _try_logins(daemons, keys, name, settings)
+    for daemon in daemons:
+        if problems.get(daemon.pid):
+            called = daemon.name or daemon.id[:12] or f"with pid {daemon.pid}"
+            log(WARNING, f"no login to the container {printable(called)}, port {daemon.port}: {problems[daemon.pid]}")
     return {
         "node": socket.gethostname(),
-        "keys": keys,
+        "keys": "" if keys is None else store.fingerprint(keys),
         "keys_problem": problem,
-        "containers": [_as_json(daemon) for daemon in daemons],
+        "containers": [_as_json(daemon, problems) for daemon in daemons],
     }
 
 
@@ -100,7 +112,38 @@ def table(answers: list[dict[str, Any]]) -> str:
     )
 
 
-def _as_json(daemon: Daemon) -> dict[str, Any]:
+def _try_logins(daemons: list[Daemon], keys: KeySet, name: str, settings: dict[str, str]) -> dict[int, str]:
+    """Log in as users do to each container that this node's network reaches: as `name`, by the user's keys.
+
+    Returns why that fails, by the daemon's pid; an empty text where it works. Warns where there is no client.
+    """
+    own = [daemon for daemon in daemons if os.getuid() != 0 or daemon.uid == 0]  # root sees other users' containers too
+    reached = [daemon for daemon in own if not daemon.has_own_network]
+    if not reached:
+        return {}
+    try:
+        client = find_client(settings)
+    except HookError as error:
+        log(WARNING, str(error))
+        return {}
+    deadline = time.monotonic() + _LOGINS
+
+    def log_in(daemon: Daemon) -> str:
+        check, reason = Login(client, keys, name, daemon.port), ""
+        for address in [address for address, _port in daemon.places if address] or LOOPBACK:
+            try:
+                reason = attempt(address, daemon.port, deadline, check)
+            except OSError as error:
+                reason = f"cannot be checked: {error.strerror}"
+            if not reason:
+                break
+        return reason
+
+    with ThreadPoolExecutor(_LOGINS_AT_ONCE) as pool:
+        return dict(zip([daemon.pid for daemon in reached], pool.map(log_in, reached)))
+
+
+def _as_json(daemon: Daemon, problems: dict[int, str]) -> dict[str, Any]:
     return {
         "pid": daemon.pid,
         "uid": daemon.uid,
@@ -113,6 +156,7 @@ def _as_json(daemon: Daemon) -> dict[str, Any]:
         "id": daemon.id,
         "name": daemon.name,
         "job": daemon.task or daemon.job,
+        "login_problem": problems.get(daemon.pid),
     }
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ssh_hook.commands import status
+from ssh_hook.commands.daemons import Daemon
 
+KEYS: Any = None  # what a login takes, and these tests try none
 ANSWER = {"node": "n", "keys": "k", "keys_problem": "", "containers": []}
 
 
@@ -40,3 +43,45 @@ def test_a_host_without_an_answer_is_named_with_its_last_line(
     answers, failing = ask(tmp_path, monkeypatch, out, "ssh_hook: warning: first\nlast\x1b\n")
     assert (answers, failing) == ([], {"gpu1": "last\\x1b"})
     assert capfd.readouterr().err == ""
+
+
+def daemon(pid: int, **attributes: object) -> Daemon:
+    found = Daemon(pid, 1000, [("", 10000 + pid)], 0)
+    vars(found).update(attributes)
+    return found
+
+
+def test_each_container_in_reach_is_logged_in_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On both loopback addresses, or where it listens; not where its network is its own, or it is another user's."""
+    tried = []
+
+    def attempt(host: str, port: int, deadline: float, check: object) -> str:
+        tried.append((host, port))
+        if port == 10004:
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+        return "" if (host, port) in (("::1", 10001), ("10.0.0.1", 10002)) else "no answer"
+
+    monkeypatch.setattr(status, "attempt", attempt)
+    monkeypatch.setattr(status, "Login", lambda *arguments: arguments)
+    daemons = [
+        daemon(1),
+        daemon(2, places=[("10.0.0.1", 10002)]),
+        daemon(3),
+        daemon(4),
+        daemon(5, has_own_network=True),
+        daemon(6, uid=0),
+    ]
+    monkeypatch.setattr(status.os, "getuid", lambda: 1000)
+    client = {"DROPBEAR_DIR": "/none"}
+    monkeypatch.setattr(status, "find_client", lambda settings: "/bin/ssh" if settings is client else "")
+    expected = {1: "", 2: "", 3: "no answer", 4: "cannot be checked: Resource temporarily unavailable", 6: "no answer"}
+    assert status._try_logins(daemons, KEYS, "alice", client) == expected
+    assert {("127.0.0.1", 10001), ("::1", 10001), ("10.0.0.1", 10002)} < {*tried}
+    monkeypatch.setattr(status.os, "getuid", lambda: 0)
+    assert status._try_logins(daemons, KEYS, "root", client) == {6: "no answer"}
+
+
+def test_without_a_client_no_login_is_tried(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("PATH", "/none")
+    assert status._try_logins([daemon(1, uid=0)], KEYS, "alice", {"DROPBEAR_DIR": "/none"}) == {}
+    assert "cannot run /none/bin/ssh (DROPBEAR_DIR), nor is ssh in PATH" in capfd.readouterr().err
