@@ -10,8 +10,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
-from ansible_collections.ocihooks.ssh.plugins.module_utils._keys.name_service import NODES_FILE
-
+NODES_FILE = "/etc/passwd"  # not taken from the hook's files: where these are missing, the preflight says so
 PLAYBOOKS = (
     "ssh_hook_hosts",
     "ssh_hook_max_fail_percentage",
