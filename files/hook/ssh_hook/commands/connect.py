@@ -177,9 +177,9 @@ def choose(daemons: list[Daemon], job: str | None, name: str | None) -> Daemon:
 
 
 def _describe(daemon: Daemon) -> str:
-    called = daemon.name or daemon.id[:12]
+    called = f"{daemon.called}, " if daemon.called else ""
     job = f", job {daemon.task or daemon.job}" if daemon.job else ""
-    return printable(f"{daemon.pid} ({called + ', ' if called else ''}port {daemon.port}{job})")
+    return printable(f"{daemon.pid} ({called}port {daemon.port}{job})")
 
 
 def _open(daemon: Daemon) -> socket.socket:

@@ -72,6 +72,16 @@ class Daemon:
         """Return the port on which it listens."""
         return self.places[0][1]
 
+    @property
+    def addresses(self) -> list[str]:
+        """Return where it answers in its network namespace: on loopback too where it listens on all addresses."""
+        return [address for address, _port in self.places if address] or [*LOOPBACK]
+
+    @property
+    def called(self) -> str:
+        """Return the container's name, or the beginning of its id; empty where neither is known."""
+        return self.name or self.id[:12]
+
     def answers_to(self, name: str) -> bool:
         """Tell whether `name` is the container's name, the beginning of its id, or the daemon's pid."""
         return name in (self.name, str(self.pid)) or (len(name) >= 3 and self.id.startswith(name))

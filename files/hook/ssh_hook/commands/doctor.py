@@ -238,14 +238,14 @@ def _check_containers(daemons: list[Daemon], silent: list[str], unseen: list[str
     """
     problems, warnings = list(silent), list(unseen)
     for daemon in daemons:
-        called = printable(daemon.name or daemon.id[:12] or str(daemon.pid))
+        called = printable(daemon.called or str(daemon.pid))
         if daemon.has_own_network:
             if not _answers(LOOPBACK, daemon.port):
                 warnings.append(
                     f"{called} has a network of its own, and port {daemon.port} is not published: other nodes do not "
                     f"reach it (podman: --publish {daemon.port}:{daemon.port}, or --network host)"
                 )
-        elif not _answers(_addresses(daemon), daemon.port):
+        elif not _answers(daemon.addresses, daemon.port):
             problems.append(
                 f"{called} does not answer on port {daemon.port}: its limits may be reached (podman: --pids-limit, "
                 "--memory), or it is stopped or paused"
@@ -253,10 +253,6 @@ def _check_containers(daemons: list[Daemon], silent: list[str], unseen: list[str
     if problems or warnings:
         return PROBLEM if problems else WARNING, "; ".join(problems + warnings)
     return OK, f"{len(daemons)} with an SSH daemon" + (", and all answer" if daemons else "")
-
-
-def _addresses(daemon: Daemon) -> Sequence[str]:
-    return [address for address, _port in daemon.places if address] or LOOPBACK
 
 
 def _answers(addresses: Sequence[str], port: int) -> bool:

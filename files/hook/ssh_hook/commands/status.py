@@ -17,7 +17,7 @@ from ..keys import store
 from ..keys.errors import KeyStoreError
 from ..keys.store import KeySet
 from ..log import ERROR, PREFIX, WARNING, log
-from .daemons import LOOPBACK, Daemon, find_daemons
+from .daemons import Daemon, find_daemons
 from .hosts import SSH, expand, launcher
 from .keygen import caller, is_root_without_keys
 from .unserved import find_running, unserved
@@ -76,7 +76,7 @@ def status(settings: dict[str, str]) -> dict[str, Any]:
     problems = {} if keys is None else _try_logins(daemons, keys, name, settings)
     for daemon in daemons:
         if problems.get(daemon.pid):
-            called = daemon.name or daemon.id[:12] or f"with pid {daemon.pid}"
+            called = daemon.called or f"with pid {daemon.pid}"
             log(WARNING, f"no login to the container {printable(called)}, port {daemon.port}: {problems[daemon.pid]}")
     return {
         "node": socket.gethostname(),
@@ -130,7 +130,7 @@ def _try_logins(daemons: list[Daemon], keys: KeySet, name: str, settings: dict[s
 
     def log_in(daemon: Daemon) -> str:
         check, reason = Login(client, keys, name, daemon.port), ""
-        for address in [address for address, _port in daemon.places if address] or LOOPBACK:
+        for address in daemon.addresses:
             try:
                 reason = attempt(address, daemon.port, deadline, check)
             except OSError as error:
