@@ -9,7 +9,7 @@ import os
 
 from ._as_user import AsUserError
 from ._keys import passwd, store, writer
-from ._keys.errors import KeyStoreError, MissingHomeError, MissingKeysError
+from ._keys.errors import NO_KEYS, KeyStoreError, MissingHomeError, MissingKeysError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def _name_in(base_dir: str, item: str) -> str:
         return item
     directory, name = os.path.split(item.rstrip("/"))
     if os.path.normpath(directory) != os.path.normpath(base_dir):
-        raise KeyStoreError(f"{item} is not in {base_dir}: set base_dir to the directory that the home is in")
+        raise KeyStoreError(NO_KEYS, f"{item} is not in {base_dir}: set base_dir to the directory that the home is in")
     return name
 
 
@@ -97,7 +97,7 @@ def _owner_of_home(base_dir: str, name: str) -> passwd.Entry:
     path = store.home_of(store.key_directory(base_dir, name))
     status = os.stat(path)
     if status.st_uid == 0:
-        raise KeyStoreError(f"{path} belongs to root, and not to a user whose keys can be removed")
+        raise KeyStoreError(NO_KEYS, f"{path} belongs to root, and not to a user whose keys can be removed")
     return passwd.Entry(name, status.st_uid, status.st_gid, "", path, "")
 
 

@@ -276,7 +276,7 @@ def test_what_a_killed_supervisor_left_is_undone_and_done_again(
 def test_detach_leaves_a_server_of_the_hook_alone(start: Start) -> None:
     container = start("rootless", "busybox")
     said = hook("detach", str(container.init())).err.decode()
-    assert_one_line(said, "is not of attach, and ends with its container")
+    assert_one_line(said, "is not of attach, and ends with its container", kind="attach-refused")
     assert_one_line(hook("detach").err.decode(), "you have attached no SSH server on this node")
     assert container.ssh("exit 7").status == 7
 
@@ -351,7 +351,7 @@ def test_step_of_the_container_itself(steps: list[Path], launch: Launch) -> None
 
 
 def test_without_argument(launch: Launch) -> None:
-    assert_one_line(hook("attach").err.decode(), "you have no container on this node")
+    assert_one_line(hook("attach").err.decode(), "you have no container on this node", kind="no-container")
     first = launch("ch-run")
     assert hook("attach").checked().text == (
         f"attached to process {first.pid} (sleep): its SSH server listens on port {SETTINGS['SERVER_PORT_DEFAULT']}"

@@ -30,7 +30,9 @@ def no_keys() -> Iterator[None]:
 
 @pytest.mark.parametrize("engine", [engine for engine in ENGINES if engine != "rootless"])  # which makes them
 def test_no_keys(start: Starter, syslog: Syslog, no_keys: None, engine: str) -> None:
-    assert_refused(start, syslog, engine, "alice has no SSH keys in", str(keys()), "run 'ssh_hook keygen'")
+    assert_refused(
+        start, syslog, engine, "alice has no SSH keys in", str(keys()), "run 'ssh_hook keygen'", kind="no-keys"
+    )
 
 
 @pytest.mark.parametrize("engine", ["crun", "runc"])
@@ -38,24 +40,34 @@ def test_user_is_not_in_passwd_file(start: Starter, syslog: Syslog, engine: str)
     def change(config: dict[str, Any]) -> None:
         config["process"]["user"]["uid"] = 2999
 
-    assert_refused(start, syslog, engine, "2999", "PASSWD_FILE", SETTINGS["PASSWD_FILE"], change=change)
+    assert_refused(
+        start, syslog, engine, "2999", "PASSWD_FILE", SETTINGS["PASSWD_FILE"], kind="user-unknown", change=change
+    )
 
 
 # Which texts are ports, unit tests say: tests/unit/hook/oci/test_oci_config.py.
 def test_bad_port_in_the_annotation(start: Starter, syslog: Syslog) -> None:
-    assert_refused(start, syslog, "crun", PORT_ANNOTATION, "1 to 65535", annotations={PORT_ANNOTATION: "65536"})
+    assert_refused(
+        start,
+        syslog,
+        "crun",
+        PORT_ANNOTATION,
+        "1 to 65535",
+        kind="annotation-wrong",
+        annotations={PORT_ANNOTATION: "65536"},
+    )
 
 
 @pytest.mark.parametrize("name", ["SERVER_PORT_DEFAULT", "SERVER_PORT"])
 def test_bad_port_in_the_settings(start: Starter, syslog: Syslog, name: str) -> None:
     settings: dict[str, str | None] = {"SERVER_PORT_DEFAULT": None, name: "65536"}
-    assert_refused(start, syslog, "crun", name, "1 to 65535", settings=settings)
+    assert_refused(start, syslog, "crun", name, "1 to 65535", kind="setting-wrong", settings=settings)
 
 
 @pytest.mark.parametrize("name", ["HOOK_BASE_DIR", "PASSWD_FILE", "DROPBEAR_DIR", "SERVER_PORT_DEFAULT"])
 @pytest.mark.parametrize("value", [None, ""])
 def test_missing_setting(start: Starter, syslog: Syslog, name: str, value: str | None) -> None:
-    assert_refused(start, syslog, "crun", name, "not set", settings={name: value})
+    assert_refused(start, syslog, "crun", name, "not set", kind="setting-wrong", settings={name: value})
 
 
 @pytest.mark.parametrize("name", ["OVERLAY_MOUNT_HOME_SSH", "JOIN_NAMESPACES"])
@@ -76,11 +88,13 @@ def test_dropbear_is_missing(start: Starter, syslog: Syslog, directory: str) -> 
 
 def test_dropbear_dir_without_a_server(start: Starter, syslog: Syslog, tmp_path: Path) -> None:
     (tmp_path / "bin").mkdir(parents=True)
-    assert_refused(start, syslog, "crun", "dropbear", settings={"DROPBEAR_DIR": str(tmp_path)})
+    assert_refused(start, syslog, "crun", "dropbear", kind="install-damaged", settings={"DROPBEAR_DIR": str(tmp_path)})
 
 
 def test_passwd_file_is_missing(start: Starter, syslog: Syslog) -> None:
-    assert_refused(start, syslog, "crun", "/no/such/passwd", settings={"PASSWD_FILE": "/no/such/passwd"})
+    assert_refused(
+        start, syslog, "crun", "/no/such/passwd", kind="install-damaged", settings={"PASSWD_FILE": "/no/such/passwd"}
+    )
 
 
 @pytest.mark.parametrize(("family", "address"), [(socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")])
@@ -94,7 +108,7 @@ def test_port_is_taken(start: Starter, syslog: Syslog, engine: str, family: sock
         words = ["16001", PORT_ANNOTATION]
         # rootless: another user's processes are not the hook's to see
         words.append("another user" if engine == "rootless" else f"process {os.getpid()} ")
-        assert_refused(start, syslog, engine, *words, annotations={PORT_ANNOTATION: "16001"})
+        assert_refused(start, syslog, engine, *words, kind="port-taken", annotations={PORT_ANNOTATION: "16001"})
 
 
 def test_port_is_taken_by_another_container(start: Starter, syslog: Syslog) -> None:
@@ -109,7 +123,9 @@ def test_port_that_the_user_may_not_use(start: Starter, syslog: Syslog) -> None:
     before = limit.read_text(encoding="ascii")
     limit.write_text("1024", encoding="ascii")
     try:
-        assert_refused(start, syslog, "crun", "port 22", "1024", annotations={PORT_ANNOTATION: "22"})
+        assert_refused(
+            start, syslog, "crun", "port 22", "1024", kind="port-unusable", annotations={PORT_ANNOTATION: "22"}
+        )
     finally:
         limit.write_text(before, encoding="ascii")
 

@@ -132,13 +132,17 @@ def test_too_little_memory_for_the_daemon(start: Starter, syslog: Syslog, tmp_pa
         start("crun", "busybox", change=with_resources(memory={"limit": 64 << 10, "swap": 64 << 10}), launcher=launcher)
     wait_for(lambda: not processes() and not records(), "end of the daemon")
     assert (tmp_path / "status").read_text(encoding="ascii") == "1\n"
-    assert_one_line((tmp_path / "said").read_text(encoding="utf-8"), "was killed by signal 9", "--memory")
+    assert_one_line(
+        (tmp_path / "said").read_text(encoding="utf-8"), "was killed by signal 9", "--memory", kind="no-memory"
+    )
     wait_for(lambda: len(syslog.of_hook()) == 1, "the same in syslog")
 
 
 @pytest.mark.parametrize("name", ["AS", "DATA", "STACK"])
 def test_daemon_has_too_little_address_space(start: Starter, syslog: Syslog, name: str) -> None:
-    assert_refused(start, syslog, "runc", "was killed by signal", "--ulimit", change=with_limits(**{name: 4096}))
+    assert_refused(
+        start, syslog, "runc", "was killed by signal", "--ulimit", kind="no-memory", change=with_limits(**{name: 4096})
+    )
 
 
 @pytest.mark.parametrize("image", ["debian", "busybox"])
@@ -155,7 +159,7 @@ def test_hook_has_too_little_address_space(start: Starter, syslog: Syslog, name:
         with_limits(**{name: 24 << 20})(config)
         config["padding"] = "x" * (15 << 20)  # which the hook has to read
 
-    assert_refused(start, syslog, "crun", "not enough memory", f"RLIMIT_{name}", change=change)
+    assert_refused(start, syslog, "crun", "not enough memory", f"RLIMIT_{name}", kind="no-memory", change=change)
 
 
 def test_hooks_interpreter_has_too_little_address_space(start: Starter) -> None:
@@ -267,7 +271,14 @@ def test_no_room_for_the_record(bundles: Path, start: Starter, syslog: Syslog, t
         tmp_path / "hook", f'{FILL[resource].format(".")}; hook "$@"; status=$?; rm -r filler; exit $status'
     )
     assert_refused(
-        start, syslog, "runc", "cannot record the SSH daemon in", NO_SPACE, image="busybox", launcher=launcher
+        start,
+        syslog,
+        "runc",
+        "cannot record the SSH daemon in",
+        NO_SPACE,
+        kind="disk-full",
+        image="busybox",
+        launcher=launcher,
     )
 
 
@@ -337,7 +348,7 @@ def test_writable_layer_without_inodes(start: Starter, syslog: Syslog, tmp_path:
 
     launcher = shell_around(tmp_path / "hook", f'{FILL["inodes"].format("layer")}; hook "$@"')
     words = ("cannot create /opt", "in the container", NO_SPACE)
-    assert_refused(start, syslog, "crun", *words, image="busybox", prepare=prepare, launcher=launcher)
+    assert_refused(start, syslog, "crun", *words, kind="disk-full", image="busybox", prepare=prepare, launcher=launcher)
 
 
 @pytest.mark.parametrize("resource", RESOURCES)
@@ -348,7 +359,9 @@ def test_no_room_for_keys_in_the_home(alices_home: Path, start: Starter, syslog:
     fill_disk(alices_home, resource)
     change = with_home(alices_home)
     words = ("cannot write the keys into /home/alice/.ssh", NO_SPACE)
-    assert_refused(start, syslog, "crun", *words, change=change, settings={"OVERLAY_MOUNT_HOME_SSH": "false"})
+    assert_refused(
+        start, syslog, "crun", *words, kind="disk-full", change=change, settings={"OVERLAY_MOUNT_HOME_SSH": "false"}
+    )
     assert list((alices_home / ".ssh").iterdir()) == []
     container = start("crun", change=change)
     assert_alive(container, container.daemon())

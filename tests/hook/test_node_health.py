@@ -46,7 +46,12 @@ def test_a_node_where_all_is_well() -> None:
 def test_it_is_for_root() -> None:
     done = run(as_user(ALICE, LAUNCHER, "doctor", "--node"))
     assert (done.status, done.out) == (1, b"")
-    assert_one_line(done.err.decode(), "only root can see", "run it as root, or 'ssh_hook doctor' as yourself")
+    assert_one_line(
+        done.err.decode(),
+        "only root can see",
+        "run it as root, or 'ssh_hook doctor' as yourself",
+        kind="arguments-wrong",
+    )
 
 
 def test_it_is_quick() -> None:
@@ -168,13 +173,13 @@ def file() -> Iterator[Path]:
 
 
 def metrics(file: Path, *prefix: str) -> dict[str, int]:
-    """Let root sweep; return the values of the metrics, those of reasons as name{reason}."""
+    """Let root sweep; return the values of the metrics, those of kinds as name{kind}."""
     done = run([*prefix, LAUNCHER, "sweep", "--metrics", str(file)])
     assert (done.status, done.err) == (0, b"")
     text = file.read_text(encoding="ascii")
     assert text.endswith("\n# EOF\n")
-    found = re.findall(r'^ssh_hook_(\w+)(?:\{reason="(\w+)"\})? ([0-9]+)$', text, re.MULTILINE)
-    return {f"{name}{{{reason}}}" if reason else name: int(value) for name, reason, value in found}
+    found = re.findall(r'^ssh_hook_(\w+)(?:\{kind="([a-z-]+)"\})? ([0-9]+)$', text, re.MULTILINE)
+    return {f"{name}{{{kind}}}" if kind else name: int(value) for name, kind, value in found}
 
 
 def as_the_unit() -> list[str]:
@@ -193,7 +198,7 @@ def test_daemons_are_counted(start: Start, file: Path, engine: str) -> None:
     assert metrics(file)["daemons"] == 1
 
 
-def test_failures_are_counted_once_by_their_reason(start: Start, file: Path) -> None:
+def test_failures_are_counted_once_by_their_kind(start: Start, file: Path) -> None:
     first = metrics(file)
     with socket.create_server(("0.0.0.0", PORT)), pytest.raises(StartFailed):
         start("crun")
@@ -201,7 +206,7 @@ def test_failures_are_counted_once_by_their_reason(start: Start, file: Path) -> 
     second, third = metrics(file, *as_the_unit()), metrics(file)
     for found, number in ((first, 0), (second, 1), (third, 1)):
         failures = {name: value for name, value in found.items() if name.startswith("failures_total")}
-        assert sum(failures.values()) == failures["failures_total{port}"] == number
+        assert sum(failures.values()) == failures["failures_total{port-taken}"] == number
 
 
 def test_what_is_collected_is_counted(file: Path) -> None:
@@ -217,5 +222,7 @@ def test_a_directory_that_others_can_write_to_is_refused(file: Path) -> None:
     with mode(file.parent, 0o020):
         done = run([LAUNCHER, "sweep", "--metrics", str(file)])
     assert (done.status, done.out) == (1, b"")
-    assert_one_line(done.err.decode(), f"others can write to {file.parent}", "give it to root, with mode 0755")
+    assert_one_line(
+        done.err.decode(), f"others can write to {file.parent}", "give it to root, with mode 0755", kind="not-trusted"
+    )
     assert not file.exists()

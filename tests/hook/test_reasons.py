@@ -65,14 +65,20 @@ def kept(uid: int = ALICE) -> list[Kept]:
     return found
 
 
-def assert_named(level: str, words: tuple[str, ...], uid: int = ALICE) -> None:
-    """The newest message is of this level and has these words, for programs and for people."""
+def assert_named(level: str, words: tuple[str, ...], uid: int = ALICE, *, kind: str) -> None:
+    """The newest message is of this level and kind and has these words, for programs and for people."""
     (newest, *_older) = kept(uid)
     texts = [message["text"] for message in newest["messages"] if message["level"] == level]
     assert [text for text in texts if all(word in text for word in words)], newest
+    assert kind in [message["kind"] for message in newest["messages"] if message["level"] == level], newest
     assert abs(time.time() - newest["time"]) < 60
     shown = why(uid).splitlines()
-    assert [line for line in shown if line.startswith(f"  {level}: ") and all(word in line for word in words)], shown
+    assert [
+        line
+        for line in shown
+        if line.startswith(f"  {level}: ") and line.endswith(f" [{kind}]") and all(word in line for word in words)
+    ], shown
+    assert [line for line in shown if line.startswith("    what to do: ")], shown
     assert newest["container"][:12] in shown[0]
     assert newest["container"] in shown[1]
 
@@ -89,49 +95,72 @@ def with_change(edit: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
     return {"change": edit}
 
 
-BROKEN: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
-    "port-that-is-none": ({"annotations": {"com.hooks.ssh.port": "80000"}}, ("com.hooks.ssh.port", "1 to 65535")),
+BROKEN: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
+    "port-that-is-none": (
+        "annotation-wrong",
+        {"annotations": {"com.hooks.ssh.port": "80000"}},
+        ("com.hooks.ssh.port", "1 to 65535"),
+    ),
     "public-key-that-is-missing": (
+        "annotation-wrong",
         {"annotations": {"com.hooks.ssh.authorize_ssh_key": "/no/such/key.pub"}},
         ("com.hooks.ssh.authorize_ssh_key", "/no/such/key.pub: No such file"),
     ),
     "pidfile-that-only-root-may-write": (
+        "annotation-wrong",
         {"annotations": {"com.hooks.ssh.pidfile_host": "/root/pid"}},
         ("com.hooks.ssh.pidfile_host", "/root/pid"),
     ),
-    "log-that-is-missing": ({"annotations": {"com.hooks.logging.stderrfd": "/no/such/log"}}, ("/no/such/log",)),
-    "no-shell": ({"image": "busybox", "prepare": without_shell}, ("no shell", "com.hooks.ssh.require_shell=false")),
+    "log-that-is-missing": (
+        "annotation-wrong",
+        {"annotations": {"com.hooks.logging.stderrfd": "/no/such/log"}},
+        ("/no/such/log",),
+    ),
+    "no-shell": (
+        "no-shell",
+        {"image": "busybox", "prepare": without_shell},
+        ("no shell", "com.hooks.ssh.require_shell=false"),
+    ),
     "another-users-name": (
+        "annotation-wrong",
         {"annotations": {"com.hooks.ssh.user": "bob"}},
         ("com.hooks.ssh.user is 'bob'", "run it as the user whom it names"),
     ),
-    "wasm": ({"annotations": {"module.wasm.image/variant": "x"}}, ("module.wasm.image/variant", "start it without")),
+    "wasm": (
+        "container-unfit",
+        {"annotations": {"module.wasm.image/variant": "x"}},
+        ("module.wasm.image/variant", "start it without"),
+    ),
     "kubernetes": (
+        "container-unfit",
         {"annotations": {"io.kubernetes.cri.sandbox-id": "x"}},
         ("Kubernetes", "the hook serves no such container"),
     ),
     "stage-that-is-too-late": (
+        "setting-wrong",
         {"settings": {"JOIN_NAMESPACES": "false"}},
         ("JOIN_NAMESPACES is false", "run it at createContainer"),
     ),
     "volume-over-opt": (
+        "image-unfit",
         with_change(lambda config: config["mounts"].append(bind("/usr/share", "/opt"))),
         ("cannot create /opt/oci-hooks ", "have an empty directory oci-hooks/ssh in it"),
     ),
     "dropbear-that-is-not-there": (
+        "install-damaged",
         {"settings": {"DROPBEAR_DIR": "/no/such"}},
         ("/no/such/bin/dropbear", "DROPBEAR_DIR"),
     ),
-    "setting-that-is-missing": ({"settings": {"PASSWD_FILE": None}}, ("PASSWD_FILE", "give it")),
+    "setting-that-is-missing": ("setting-wrong", {"settings": {"PASSWD_FILE": None}}, ("PASSWD_FILE", "give it")),
 }
 
 
 @pytest.mark.parametrize("name", BROKEN)
 def test_start_that_fails(start: Start, name: str) -> None:
-    options, words = BROKEN[name]
+    kind, options, words = BROKEN[name]
     with pytest.raises(StartFailed):
         start("crun", **{"image": "debian", **options})
-    assert_named("error", words)
+    assert_named("error", words, kind=kind)
 
 
 @pytest.mark.parametrize("engine", ["podman-crun", "podman-runc", "crun"])
@@ -140,7 +169,7 @@ def test_no_keys(start: Start, engine: str) -> None:
     try:
         with pytest.raises(StartFailed):
             start(engine)
-        assert_named("error", ("alice has no SSH keys", "run 'ssh_hook keygen'"))
+        assert_named("error", ("alice has no SSH keys", "run 'ssh_hook keygen'"), kind="no-keys")
         assert doctor("keys")[0] == "warning"
         assert "run 'ssh_hook keygen'" in doctor("keys")[1]
     finally:
@@ -152,7 +181,11 @@ def test_port_is_taken(start: Start, engine: str) -> None:
     with socket.create_server(("0.0.0.0", PORT)):
         with pytest.raises(StartFailed):
             start(engine)
-        assert_named("error", (f"port {PORT} is in use", "choose another by the annotation com.hooks.ssh.port"))
+        assert_named(
+            "error",
+            (f"port {PORT} is in use", "choose another by the annotation com.hooks.ssh.port"),
+            kind="port-taken",
+        )
         result, text = doctor("port")
         assert result == "warning"
         assert f"port {PORT} on this node is in use by a process of uid 0: " in text  # alice may not see which
@@ -173,7 +206,7 @@ def test_rootless_without_a_runtime_directory(start: Start) -> None:
         environment = [f"{name}={value}" for name, value in SETTINGS.items()]
         assert run(as_user(ALICE, "env", *environment, *command), b'{"status": 5}').status == 1
         assert Path(f"/tmp/ocihooks-ssh-{ALICE}").stat().st_uid == ALICE
-        assert_named("error", ("the container's state",))
+        assert_named("error", ("the container's state",), kind="config-wrong")
     finally:
         aside.rename(runtime)
         shutil.rmtree(f"/tmp/ocihooks-ssh-{ALICE}")
@@ -204,7 +237,9 @@ def test_user_who_is_not_in_passwd_file(start: Start) -> None:
 
     with pytest.raises(StartFailed):
         start("crun", change=change)
-    assert_named("error", (f"no user has the uid {NOBODYS}", "add one, or refresh the file"), NOBODYS)
+    assert_named(
+        "error", (f"no user has the uid {NOBODYS}", "add one, or refresh the file"), NOBODYS, kind="user-unknown"
+    )
 
 
 # What starts without what was asked for.
@@ -221,7 +256,9 @@ def test_enabled_that_is_no_answer(start: Start, engine: str, value: str) -> Non
     container = start(engine, annotations={"com.hooks.ssh.enabled": value})
     assert container.exec("true").status == 0
     assert not Path(container.bundle(), "ssh_hook.daemon").exists()
-    assert_named("warning", ("com.hooks.ssh.enabled is neither true nor false", "no SSH", "give true"))
+    assert_named(
+        "warning", ("com.hooks.ssh.enabled is neither true nor false", "no SSH", "give true"), kind="annotation-wrong"
+    )
 
 
 @pytest.mark.parametrize("engine", ["podman-crun", "rootless"])
@@ -238,7 +275,11 @@ def test_disabled(start: Start, engine: str) -> None:
 def test_annotation_that_nobody_knows(start: Start, wrong: str, right: str) -> None:
     container = start("crun", network="private", annotations={NO_SSH_HERE + wrong: "1"})
     assert container.ssh("exit 7").status == 7
-    assert_named("warning", (f"{NO_SSH_HERE}{wrong} has no effect", f"did you mean {NO_SSH_HERE}{right}?"))
+    assert_named(
+        "warning",
+        (f"{NO_SSH_HERE}{wrong} has no effect", f"did you mean {NO_SSH_HERE}{right}?"),
+        kind="annotation-wrong",
+    )
 
 
 def test_many_annotations_that_nobody_knows(start: Start) -> None:
@@ -335,7 +376,9 @@ def test_port_that_is_not_published(start: Start, engine: str) -> None:
     network = "pasta" if engine == "rootless" else "bridge"
     container = start(engine, network=network)
     assert container.ssh("exit 7").status == 7
-    assert_named("warning", ("a network of its own", f"--publish {PORT}:{PORT}", "--network host"))
+    assert_named(
+        "warning", ("a network of its own", f"--publish {PORT}:{PORT}", "--network host"), kind="port-unusable"
+    )
     result, text = doctor("containers")
     assert result == "warning"
     assert f"port {PORT} is not published" in text
@@ -351,7 +394,7 @@ def test_port_that_is_published(start: Start, engine: str) -> None:
 
 def test_home_in_which_nothing_can_be_put(start: Start) -> None:
     start("crun", network="private", prepare=ssh_that_is_a_link, change=without_home)
-    assert_named("warning", ("/home/alice/.ssh", "your keys are in /opt/oci-hooks/ssh alone"))
+    assert_named("warning", ("/home/alice/.ssh", "your keys are in /opt/oci-hooks/ssh alone"), kind="image-unfit")
 
 
 # What doctor finds without a container.
@@ -548,7 +591,7 @@ def test_left_over_file_is_replaced(start: Start) -> None:
     (LAST / str(ALICE)).symlink_to("/etc/hostname")
     before = Path("/etc/hostname").read_bytes()
     fail(start)
-    assert_named("error", ("1 to 65535",))
+    assert_named("error", ("1 to 65535",), kind="annotation-wrong")
     assert Path("/etc/hostname").read_bytes() == before
     assert sorted(path.name for path in LAST.iterdir()) == [str(ALICE)]
 
@@ -565,7 +608,7 @@ def test_where_it_cannot_be_written_the_start_fails_as_ever(start: Start) -> Non
 
 def test_no_key_is_in_it(start: Start) -> None:
     fail(start, annotations={"com.hooks.ssh.authorize_ssh_key": "/home/alice/.oci-hooks/ssh/keys/id_dropbear"})
-    assert_named("error", ("is not an SSH public key",))
+    assert_named("error", ("is not an SSH public key",), kind="annotation-wrong")
     data = (LAST / str(ALICE)).read_bytes()
     assert (keys() / "id_dropbear").read_bytes()[-20:] not in data
 

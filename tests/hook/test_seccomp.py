@@ -282,7 +282,7 @@ def test_profile_that_cannot_be_applied(
     start: Start, syslog: Syslog, listener: Callable[[dict[str, Any]], None]
 ) -> None:
     words = ("seccomp profile cannot be applied", "SCMP_ACT_NOTIFY")
-    assert_refused(start, syslog, "crun", *words, change=listener)
+    assert_refused(start, syslog, "crun", *words, kind="seccomp-unknown", change=listener)
 
 
 def test_profile_that_cannot_be_applied_where_the_site_does_without(
@@ -302,7 +302,9 @@ def test_what_can_be_applied_is_applied_where_the_site_could_do_without(start: S
 
 def test_profile_that_leaves_no_server(start: Start, syslog: Syslog) -> None:
     profile = {**PROFILE, "syscalls": [{"names": ["listen"], "action": "SCMP_ACT_ERRNO"}]}
-    assert_refused(start, syslog, "crun", "SELinux profile allows a server", change=with_profile(profile))
+    assert_refused(
+        start, syslog, "crun", "SELinux profile allows a server", kind="daemon-failed", change=with_profile(profile)
+    )
 
 
 def test_profile_that_kills_the_server(start: Start, syslog: Syslog) -> None:
@@ -312,7 +314,9 @@ def test_profile_that_kills_the_server(start: Start, syslog: Syslog) -> None:
     annotations = {"com.hooks.ssh.pidfile_container": str(pidfile)}
     words = f"it was killed by signal {signal.SIGSYS:d} at its start"
     try:
-        assert_refused(start, syslog, "crun", words, change=with_profile(profile), annotations=annotations)
+        assert_refused(
+            start, syslog, "crun", words, kind="daemon-failed", change=with_profile(profile), annotations=annotations
+        )
         assert pidfile.read_bytes() == b""
     finally:
         pidfile.unlink(missing_ok=True)

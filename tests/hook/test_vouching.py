@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from containers import ALICE, BOB, ENABLED, LAUNCHER, SETTINGS, WORK, Engine, after_login_of, run, shell_around
 from hook_log import Syslog
+from kinds import separate
 from refusals import assert_refused
 from starter import Start, Starter
 
@@ -139,4 +140,5 @@ def test_a_bundle_whose_configuration_is_a_pipe(engine: str, tmp_path: Path) -> 
     state: dict[str, Any] = {"ociVersion": "1.0", "id": engine, "status": "creating", "pid": 1, "bundle": str(tmp_path)}
     done = run([LAUNCHER, "start-ssh-daemon"], json.dumps(state).encode(), env=dict(SETTINGS))
     assert done.status == 1
-    assert done.err.decode() == f"ssh_hook: error: {tmp_path}/config.json is not a regular file\n"
+    said = f"ssh_hook: error: {tmp_path}/config.json is not a regular file"
+    assert separate(done.err.decode()) == (said, "config-wrong")

@@ -18,6 +18,7 @@ import pytest
 from cable import address, plug
 from changes import of_bob
 from containers import ALICE, BOB, LAUNCHER, PORT, SETTINGS, Container, Result, as_user, processes, run, wait_for
+from kinds import separate
 from patience import within
 from starter import Start
 
@@ -36,7 +37,7 @@ def refusal(result: Result) -> str:
     line = result.err.decode()
     assert line.startswith("ssh_hook: error: ")
     assert line.count("\n") == 1
-    return line.rstrip("\n")
+    return separate(line)[0]
 
 
 def listen_on(start: Start, address: str) -> Container:

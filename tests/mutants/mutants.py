@@ -446,8 +446,8 @@ PROMISES = (
     Fault(
         "The hook signals only processes that it started",
         "read",
-        'if not is_own(os.fstat(descriptor)):\n            raise HookError(f"{what} a file that only root',
-        'if False:\n            raise HookError(f"{what} a file that only root',
+        'if not is_own(os.fstat(descriptor)):\n            raise HookError(NOT_TRUSTED, f"{what} a file that only root',
+        'if False:\n            raise HookError(NOT_TRUSTED, f"{what} a file that only root',
         "unit/hook/node/test_record.py",
         "test_a_record_that_another_could_have_written",
     ),

@@ -463,7 +463,7 @@ def test_an_ordinary_user_waits_at_the_sites_port(daemons_home: Path) -> None:
     assert made.stdout.startswith(f"made SSH keys for daemon in {daemons_home}/.oci-hooks/ssh/keys: "), made.stderr
     answer = as_daemon(LAUNCHER, "wait", "--timeout", "1", "127.0.0.9")
     said = f"1 of 1 hosts do not answer on port {PORT} after 1 s: 127.0.0.9 (connection refused)"
-    assert (answer.returncode, answer.stderr) == (1, f"ssh_hook: error: {said}\n")
+    assert (answer.returncode, answer.stderr) == (1, f"ssh_hook: error: {said} [no-container]\n")
 
 
 def imported(command: str | Path, *arguments: str, state: str = "") -> list[str]:

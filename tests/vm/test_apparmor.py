@@ -62,7 +62,7 @@ def test_profile_that_names_paths_as_the_host_sees_them(start: Start) -> None:
 def test_profile_that_is_not_loaded(start: Start, runtime: str) -> None:
     with pytest.raises(StartFailed) as failure:
         start(runtime, "busybox", change=under("missing"))
-    assert_one_line(failure.value.hook.rstrip("\n") + "\n", "AppArmor profile 'missing'")
+    assert_one_line(failure.value.hook.rstrip("\n") + "\n", "AppArmor profile 'missing'", kind="lsm-refused")
     assert not processes()
 
 

@@ -92,7 +92,7 @@ def test_label_that_the_policy_does_not_know(start: Start, runtime: str, known: 
     launcher = shell_around(WORK / new_name(), f'sed -i "s/{known}/{UNKNOWN}/" config.json && hook "$@"')
     with pytest.raises(StartFailed) as failure:
         start(runtime, "busybox", change=boxed(), launcher=launcher)
-    assert_one_line(failure.value.hook.rstrip("\n") + "\n", f"SELinux label '{UNKNOWN}'")
+    assert_one_line(failure.value.hook.rstrip("\n") + "\n", f"SELinux label '{UNKNOWN}'", kind="lsm-refused")
     assert PORT not in listening()
 
 

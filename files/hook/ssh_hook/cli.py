@@ -6,7 +6,7 @@ from __future__ import annotations
 import gc
 import sys
 
-from .errors import describe_failure
+from .errors import describe_failure, kind_of
 from .linux.fast_stdlib import TYPE_CHECKING, environment, os, signal
 from .log import ERROR, log
 from .oci.state import read_state
@@ -39,8 +39,10 @@ def _report_failure(command: Callable[[], int]) -> int:
     try:
         return command()
     except Exception as error:
-        failure = describe_failure(error)
-    log(ERROR, failure)  # after the handler: the exception keeps what its frames hold, which may be all of the memory
+        failure, kind = describe_failure(error), kind_of(error)
+    log(
+        ERROR, failure, kind
+    )  # after the handler: the exception keeps what its frames hold, which may be all of the memory
     return 1
 
 
@@ -49,7 +51,7 @@ def _keep_messages() -> None:
     try:
         from .node import last_messages  # here: most starts log no warning
 
-        last_messages.write(*log.subject, log.kept)
+        last_messages.write(*log.subject, log.fields().get("job", ""), log.kept)
     except Exception:
         pass  # syslog has them
 
@@ -82,10 +84,18 @@ def _run_in_enroot(packages: list[str], load: Callable[[str], None]) -> int:
     return 0
 
 
+def _describe_subject() -> dict[str, str]:
+    """Return whose container the call is about."""
+    from .node import subject  # here: most starts log no warning
+
+    return subject.fields()
+
+
 def _prepare_stage() -> int:
     """Make the process ready for a stage; return the umask that it had."""
     gc.disable()  # there is little garbage, and a collection in forked processes causes copy-on-write faults
     log.to_syslog = True
+    log.describe_subject = _describe_subject
     # crun blocks every signal, and a daemon that inherits this mask never reaps its children.
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)

@@ -1,18 +1,71 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The hook's exceptions, and the one-line description of a failure in any of its processes."""
+"""The hook's exceptions, their kinds, and the one-line description of a failure in any of its processes.
+
+Each error has a kind, by which people and programs recognize it: texts may change, kinds do not. What each means, and
+what to do about it, is in commands/error_catalogue.py, which no start imports.
+"""
 
 from __future__ import annotations
 
-NO_MEMORY = (
+from .keys import errors as keys
+
+# The key store's, which Ansible's modules share.
+DISK_FULL = keys.DISK_FULL
+KEYS_DAMAGED = keys.KEYS_DAMAGED
+KEYS_UNSAFE = keys.KEYS_UNSAFE
+NO_KEYS = keys.NO_KEYS
+SYSTEM = keys.SYSTEM
+kind_of_os = keys.kind_of_os
+
+ANNOTATION_WRONG = "annotation-wrong"
+ARGUMENTS_WRONG = "arguments-wrong"
+ATTACH_REFUSED = "attach-refused"
+CONFIG_WRONG = "config-wrong"
+CONFINEMENT_REFUSED = "confinement-refused"
+CONTAINER_ENDED = "container-ended"
+CONTAINER_UNFIT = "container-unfit"
+DAEMON_FAILED = "daemon-failed"
+HOME_HANGS = "home-hangs"
+IMAGE_UNFIT = "image-unfit"
+INSTALL_DAMAGED = "install-damaged"
+INTERNAL = "internal"
+LSM_REFUSED = "lsm-refused"
+MOUNT_REFUSED = "mount-refused"
+NO_CONTAINER = "no-container"
+NO_MEMORY = "no-memory"
+NO_SHELL = "no-shell"
+NOT_TRUSTED = "not-trusted"
+PORT_TAKEN = "port-taken"
+PORT_UNUSABLE = "port-unusable"
+ROOT_NOT_A_MOUNT = "root-not-a-mount"
+SECCOMP_UNKNOWN = "seccomp-unknown"
+SETTING_WRONG = "setting-wrong"
+USER_UNKNOWN = "user-unknown"
+
+KINDS = (
+    *(ANNOTATION_WRONG, ARGUMENTS_WRONG, ATTACH_REFUSED, CONFIG_WRONG, CONFINEMENT_REFUSED, CONTAINER_ENDED),
+    *(CONTAINER_UNFIT, DAEMON_FAILED, DISK_FULL, HOME_HANGS, IMAGE_UNFIT, INSTALL_DAMAGED, INTERNAL, KEYS_DAMAGED),
+    *(KEYS_UNSAFE, LSM_REFUSED, MOUNT_REFUSED, NO_CONTAINER, NO_KEYS, NO_MEMORY, NO_SHELL, NOT_TRUSTED, PORT_TAKEN),
+    *(PORT_UNUSABLE, ROOT_NOT_A_MOUNT, SECCOMP_UNKNOWN, SETTING_WRONG, SYSTEM, USER_UNKNOWN),
+)
+
+_NO_MEMORY = (
     "there is not enough memory for the hook: is the node out of it, or is the container's limit RLIMIT_AS or "
     "RLIMIT_DATA, to which crun holds its hooks too, too low?"
 )
-CONTAINER_ENDED = "the container has ended while it was created: see what its engine says of that"
 _MAX_SHOWN = 100  # characters
 
 
 class HookError(Exception):
-    """A failure whose text is the whole message: one line that says what is wrong, where, and what to do."""
+    """A failure whose text is the whole message: one line that says what is wrong, where, and what to do.
+
+    Attributes:
+        kind: of KINDS.
+    """
+
+    def __init__(self, kind: str, text: str) -> None:
+        super().__init__(text)
+        self.kind = kind
 
 
 class UnservedError(HookError):
@@ -27,18 +80,41 @@ class LateError(HookError):
     """An operation that a user can block without end did not finish before its timeout."""
 
 
+class ContainerEndedError(HookError):
+    """The container has ended before the hook has."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            CONTAINER_ENDED, "the container has ended while it was created: see what its engine says of that"
+        )
+
+
 def printable(text: str) -> str:
     """Return `text` for a message of one line: escaped where it is not printable, and truncated."""
     shown = text if text.isprintable() else ascii(text)[1:-1]
     return shown if len(shown) <= _MAX_SHOWN else shown[:_MAX_SHOWN] + "..."
 
 
-def describe_failure(error: BaseException) -> str:
-    """Return one line for `error`: a HookError's text, an OSError's reason, else also the place in the code."""
-    if isinstance(error, HookError):
-        return str(error)
+def known_kind(kind: str) -> str:
+    """Return `kind`, which another process has sent or written, if it is one of KINDS, else INTERNAL."""
+    return kind if kind in KINDS else INTERNAL
+
+
+def kind_of(error: BaseException) -> str:
+    """Return the kind of any exception."""
+    if isinstance(error, (HookError, keys.KeyStoreError)):
+        return error.kind
     if isinstance(error, MemoryError):
         return NO_MEMORY
+    return kind_of_os(error) if isinstance(error, OSError) and error.strerror else INTERNAL
+
+
+def describe_failure(error: BaseException) -> str:
+    """Return one line for `error`: a HookError's text, an OSError's reason, else also the place in the code."""
+    if isinstance(error, (HookError, keys.KeyStoreError)):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return _NO_MEMORY
     if isinstance(error, OSError) and error.strerror:
         name = error.filename.decode("utf-8", "replace") if isinstance(error.filename, bytes) else error.filename
         return f"{name}: {error.strerror}" if name else error.strerror

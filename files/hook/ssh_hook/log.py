@@ -18,6 +18,8 @@ _MAX_KEPT = 8  # messages
 _TIMEOUT = 2.0  # seconds to write one message
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .linux.identity import Identity
 
 
@@ -45,41 +47,67 @@ class Log:
         level: the lowest level that is printed. Errors always are.
         stdout: the destination of debug and info messages.
         stderr: the destination of warnings and errors.
+        describe_subject: returns the fields of messages in the system log.
         to_syslog: whether warnings and errors go to syslog too. Set while a runtime waits for the hook.
-        kept: the warnings and errors since then, as (level, message).
+        kept: the warnings and errors since then, as (level, kind, message).
         subject: id and bundle of the container that these are about; empty where they are unknown.
+        user: the name of the container's owner; empty where it is unknown.
     """
 
     def __init__(self) -> None:
         self.level = WARNING
         self.stdout = LogTarget(1)
         self.stderr = LogTarget(2)
+        self.describe_subject: Callable[[], dict[str, str]] = dict
         self.to_syslog = False
-        self.kept: list[tuple[int, str]] = []
+        self.kept: list[tuple[int, str, str]] = []
         self.subject = ("", "")
+        self.user = ""
+        self._fields: dict[str, str] | None = None
 
-    def __call__(self, level: int, message: str) -> None:
-        """Log one line. Never raises: a message that cannot be written must not fail the hook."""
+    def __call__(self, level: int, message: str, kind: str = "") -> None:
+        """Log one line, an error with its `kind` at the end (errors.py).
+
+        Never raises: a message that cannot be written must not fail the hook.
+        """
         message = one_line(message)
-        line = f"{PREFIX}{NAMES[level]}: {message}"
+        text = f"{message} [{kind}]" if level == ERROR and kind else message
+        line = f"{PREFIX}{NAMES[level]}: {text}"
         if level >= self.level or level == ERROR:
             self._print(
                 self.stdout if level < WARNING else self.stderr, (line + "\n").encode("utf-8", "backslashreplace")
             )
         if self.to_syslog and level >= WARNING:
-            self.keep(level, message)
-            import syslog  # here: most starts log no warning
+            self.keep(level, message, kind)
+            self._send(level, text, kind)
 
-            priority = syslog.LOG_WARNING if level == WARNING else syslog.LOG_ERR
-            safe = message.encode("ascii", "backslashreplace").decode()
-            syslog.openlog("ssh_hook", syslog.LOG_PID, syslog.LOG_DAEMON)
-            syslog.syslog(priority, safe)
-            syslog.closelog()  # the container must not inherit its descriptor
-
-    def keep(self, level: int, message: str) -> None:
+    def keep(self, level: int, message: str, kind: str) -> None:
         """Keep one line for the user to ask for, without logging it."""
         if len(self.kept) < _MAX_KEPT:
-            self.kept.append((level, one_line(message)))
+            self.kept.append((level, kind, one_line(message)))
+
+    def fields(self) -> dict[str, str]:
+        """Return what says whose container the messages are about, by name, as of the first call."""
+        if self._fields is None:
+            self._fields = {}  # also where it cannot be found out
+            self._fields = self.describe_subject()
+        return self._fields
+
+    def _send(self, level: int, text: str, kind: str) -> None:
+        """Send one line to the system log."""
+        try:
+            from . import system_log  # here: most starts log no warning
+        except Exception:
+            return  # no memory to import it
+        try:
+            fields = self.fields()
+        except Exception:
+            fields = {}
+        try:
+            severity = system_log.WARNING if level == WARNING else system_log.ERROR
+            system_log.send(severity, text, {"kind": kind, **fields})
+        except Exception:
+            pass  # it is kept
 
     def _print(self, target: LogTarget, line: bytes) -> None:
         """Write `line`; in a child while a runtime waits, since a user's file or crun's redirected output may hang."""

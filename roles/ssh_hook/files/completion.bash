@@ -20,7 +20,7 @@ _ssh_hook() {
             wait) options="--hostfile --port --timeout" ;;
             status) options="--json --hosts" ;;
             options) options="--engine --port --hosts --hostfile --wait --set" ;;
-            why) options="--json" ;;
+            why) options="--json --job" ;;
             doctor) options="--json --node" ;;
             sweep) options="--metrics" ;;
             attach) options="--name --port --without-seccomp" ;;

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from containers import ALICE, Container, StartFailed, plain_start
+from kinds import separate
 
 CANARY = Path("/run/hook-canary")  # stands for the host: root's and alice's files, which no start may change
 SECRET = "canary-secret-5f1c"
@@ -80,14 +81,14 @@ class Outcome(NamedTuple):
 
 
 def one_line(text: str) -> str:
-    """The hook's error, which must be one clear line; AssertionError for anything else."""
+    """The hook's error without its kind, which must be one clear line; AssertionError for anything else."""
     lines = text.strip().splitlines()
     assert len(lines) == 1, f"not one line: {text!r}"
     assert lines[0].startswith("ssh_hook: error: "), lines[0]
     assert lines[0].isprintable(), repr(lines[0])
     for word in ("Traceback", "Error", ".py:", SECRET):
         assert word not in lines[0], lines[0]
-    return lines[0].removeprefix("ssh_hook: error: ")
+    return separate(lines[0])[0].removeprefix("ssh_hook: error: ")
 
 
 def attempt(begin: Callable[[], Container], command: str = "true") -> Outcome:

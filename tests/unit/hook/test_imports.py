@@ -30,7 +30,7 @@ CHEAP = {
         "posix",
         "resource",
     },
-    *{"_signal", "syslog", "time"},
+    *{"_signal", "time"},
 }
 
 

@@ -8,8 +8,7 @@ import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from ..errors import HookError, describe_failure
-from ..keys.errors import KeyStoreError
+from ..errors import describe_failure
 
 DEADLINE = 10.0  # seconds for one check
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
@@ -33,8 +32,6 @@ def within_deadline(check: Check, settings: dict[str, str], deadline: float = DE
     def work() -> None:
         try:
             found.append(check(settings))
-        except (HookError, KeyStoreError) as error:
-            found.append((PROBLEM, str(error)))
         except Exception as error:
             found.append((PROBLEM, describe_failure(error)))
 

@@ -10,7 +10,7 @@ from argparse import ArgumentParser, Namespace
 from fnmatch import fnmatchcase
 from ipaddress import ip_address
 
-from ..errors import HookError, printable
+from ..errors import ARGUMENTS_WRONG, SETTING_WRONG, HookError, printable
 from ..keys import formats, store, writer
 from . import hosts
 from .hosts import SUFFIX
@@ -63,9 +63,12 @@ def client_config(names: list[str], port: int, settings: dict[str, str], jump: s
     `names` are those of the hosts, `jump` that of a jump host before them. Raises HookError and KeyStoreError.
     """
     if jump is not None and not _JUMP.fullmatch(jump):
-        raise HookError(f"--jump is '{printable(jump)}': give the name of a login node, or USER@NAME")
+        raise HookError(ARGUMENTS_WRONG, f"--jump is '{printable(jump)}': give the name of a login node, or USER@NAME")
     if jump is not None and any(fnmatchcase(jump.rpartition("@")[2], name) for name in _CONTAINERS.split()):
-        raise HookError(f"--jump is '{jump}', and ssh takes such names for containers: give another name of that host")
+        raise HookError(
+            ARGUMENTS_WRONG,
+            f"--jump is '{jump}', and ssh takes such names for containers: give another name of that host",
+        )
     directory, user = caller(settings)
     keys = store.load(directory, user)
     path = _tilde_path(writer.client_directory(directory))
@@ -116,7 +119,7 @@ def config(names: list[str], port: int, user: str, directory: str, host_key_type
     Raises HookError.
     """
     if not _USER.fullmatch(user):
-        raise HookError(f"ssh's configuration cannot hold the user's name '{printable(user)}'")
+        raise HookError(SETTING_WRONG, f"ssh's configuration cannot hold the user's name '{printable(user)}'")
     command = _quoted(hosts.launcher())
     entries = [f"Host {PREFIX}{host}\n    HostName {host}\n" for host in names]
     entries += [
@@ -185,7 +188,8 @@ def _tilde_path(directory: str) -> str:
 def _quotable(path: str) -> str:
     if _NOT_QUOTABLE & set(path):
         raise HookError(
-            f"ssh's configuration cannot hold the path {printable(path)}: ask the administrator for another"
+            SETTING_WRONG,
+            f"ssh's configuration cannot hold the path {printable(path)}: ask the administrator for another",
         )
     return path
 

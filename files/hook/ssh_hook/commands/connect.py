@@ -16,7 +16,7 @@ import threading
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 
-from ..errors import HookError, printable
+from ..errors import ARGUMENTS_WRONG, NO_CONTAINER, PORT_UNUSABLE, SYSTEM, HookError, printable
 from ..linux import syscalls, user_namespaces
 from ..linux.fast_stdlib import write_all
 from ..oci.host_list import is_host
@@ -69,14 +69,16 @@ def _parse_job(text: str | None, node: str | None) -> tuple[str | None, str | No
         return None, node
     parts = _JOB.fullmatch(text)
     if parts is None:
-        raise HookError(f"--job is '{printable(text)}': give the number of a job, or a name such as job1234")
+        raise HookError(
+            ARGUMENTS_WRONG, f"--job is '{printable(text)}': give the number of a job, or a name such as job1234"
+        )
     return parts.group(2), node or parts.group(1)
 
 
 def _checked(value: str | None, is_right: Callable[[str], object], what: str, wanted: str) -> str | None:
     """Return `value`; it goes on a command line of the node's shell. Raises HookError."""
     if value is not None and not is_right(value):
-        raise HookError(f"{what} is '{printable(value)}': give {wanted}")
+        raise HookError(ARGUMENTS_WRONG, f"{what} is '{printable(value)}': give {wanted}")
     return value
 
 
@@ -112,14 +114,14 @@ def _tasks(job: str) -> list[list[str]]:
     except FileNotFoundError:
         return []
     except (OSError, subprocess.TimeoutExpired):
-        raise HookError(f"Slurm does not say where job {job} runs (squeue): {advice}") from None
+        raise HookError(SYSTEM, f"Slurm does not say where job {job} runs (squeue): {advice}") from None
     if done.returncode != 0:
         said = done.stderr.strip().splitlines()
-        raise HookError(f"Slurm knows no job {job}: {printable(said[-1] if said else 'squeue failed')}")
+        raise HookError(NO_CONTAINER, f"Slurm knows no job {job}: {printable(said[-1] if said else 'squeue failed')}")
     lines = map(str.split, done.stdout.splitlines())
     tasks = [fields for fields in lines if len(fields) in (3, 4) and _NUMBER.fullmatch(fields[0])]
     if not tasks:
-        raise HookError(f"job {job} has no node yet (it has ended): see squeue --jobs {job}")
+        raise HookError(NO_CONTAINER, f"job {job} has no node yet (it has ended): see squeue --jobs {job}")
     return tasks
 
 
@@ -127,14 +129,15 @@ def _choose_task(tasks: list[list[str]], job: str) -> tuple[str, str]:
     """Return the number and the nodes of the task that runs. Raises HookError, also where several of an array do."""
     placed = [fields for fields in tasks if len(fields) == 4]
     if not placed:
-        raise HookError(f"job {job} has no node yet ({tasks[0][2].lower()}): see squeue --jobs {job}")
+        raise HookError(NO_CONTAINER, f"job {job} has no node yet ({tasks[0][2].lower()}): see squeue --jobs {job}")
     placed = [fields for fields in placed if fields[2] == "RUNNING"] or placed  # others may be ending
     if len(placed) > 1 and all(_TASK.fullmatch(name) for _number, name, _state, _nodes in placed):
         shown = ", ".join(f"{name} ({nodes})" for _number, name, _state, nodes in placed[:_MOST_NAMED])
         more = ", ..." if placed[_MOST_NAMED:] else ""
         raise HookError(
+            ARGUMENTS_WRONG,
             f"job {job} is an array, of which {len(placed)} tasks run: choose one, such as job{placed[0][1]}: "
-            f"{printable(shown)}{more}"
+            f"{printable(shown)}{more}",
         )
     number, _name, _state, nodes = placed[0]
     return number, nodes
@@ -153,7 +156,7 @@ def _go_to(node: str, job: str | None, name: str | None) -> None:
     try:
         os.execvp(command[0], command)
     except OSError as error:
-        raise HookError(f"cannot run ssh, which leads to {node}: {error.strerror}") from None
+        raise HookError(SYSTEM, f"cannot run ssh, which leads to {node}: {error.strerror}") from None
 
 
 def choose(daemons: list[Daemon], job: str | None, name: str | None) -> Daemon:
@@ -169,11 +172,11 @@ def choose(daemons: list[Daemon], job: str | None, name: str | None) -> Daemon:
     if len(found) == 1:
         return found[0]
     if not daemons:
-        raise HookError(f"no container of yours has an SSH daemon on {node}: see 'ssh_hook why' there")
+        raise HookError(NO_CONTAINER, f"no container of yours has an SSH daemon on {node}: see 'ssh_hook why' there")
     shown = "; ".join(_describe(daemon) for daemon in (found or daemons)[:_MOST_NAMED])
     if not found:
-        raise HookError(f"no container {what} has an SSH daemon on {node}; there you have: {shown}")
-    raise HookError(f"{len(found)} containers {what} are on {node}: choose one by --name PID: {shown}")
+        raise HookError(NO_CONTAINER, f"no container {what} has an SSH daemon on {node}; there you have: {shown}")
+    raise HookError(ARGUMENTS_WRONG, f"{len(found)} containers {what} are on {node}: choose one by --name PID: {shown}")
 
 
 def _describe(daemon: Daemon) -> str:
@@ -198,7 +201,9 @@ def _open(daemon: Daemon) -> socket.socket:
         advice = (
             f"it has a network of its own: publish its port (podman: --publish {port}:{port}), or use --network host"
         )
-    raise HookError(f"cannot connect to port {port} of your container on {socket.gethostname()}: {reason}: {advice}")
+    raise HookError(
+        PORT_UNUSABLE, f"cannot connect to port {port} of your container on {socket.gethostname()}: {reason}: {advice}"
+    )
 
 
 def _join_network(daemon: Daemon) -> bool:

@@ -100,7 +100,7 @@ def dispatch(name: str, words: list[str], settings: dict[str, str]) -> int:
     try:
         return command.run(arguments, settings)
     except KeyStoreError as error:
-        raise HookError(str(error)) from None
+        raise HookError(error.kind, str(error)) from None
 
 
 def version() -> str:

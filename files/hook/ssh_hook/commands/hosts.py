@@ -10,7 +10,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Mapping
 
-from ..errors import HookError, printable
+from ..errors import ARGUMENTS_WRONG, HookError, printable
 from ..oci.host_list import is_host
 from ..oci.settings import default_port, parse_port
 
@@ -60,7 +60,9 @@ def _select_hosts(words: list[str], file: str | None, nodelist: str | None) -> l
         lists += [(text, where) for text, _slots, where in _read_host_file(file, "--hostfile")]
     elif not words:
         if not nodelist:
-            raise HookError("no hosts: name them, or a file with --hostfile, or run this in a Slurm job")
+            raise HookError(
+                ARGUMENTS_WRONG, "no hosts: name them, or a file with --hostfile, or run this in a Slurm job"
+            )
         lists = [(nodelist, "SLURM_JOB_NODELIST")]
     hosts: dict[str, None] = {}
     for text, where in lists:
@@ -68,7 +70,7 @@ def _select_hosts(words: list[str], file: str | None, nodelist: str | None) -> l
         if len(hosts) > MAX_HOSTS:
             raise _too_many(where)
     if not hosts:
-        raise HookError(f"--hostfile {printable(file or '')} names no host")
+        raise HookError(ARGUMENTS_WRONG, f"--hostfile {printable(file or '')} names no host")
     return list(hosts)
 
 
@@ -84,7 +86,7 @@ def read_slots(path: str, source: str) -> Iterator[tuple[str, int | None]]:
         for host in known[text]:
             yield host, slots
     if not known:
-        raise HookError(f"{source} {printable(path)} names no host")
+        raise HookError(ARGUMENTS_WRONG, f"{source} {printable(path)} names no host")
 
 
 def expand_slots(text: str, where: str) -> list[tuple[str, int | None]]:
@@ -107,9 +109,9 @@ def _read_host_file(path: str, source: str) -> Iterator[tuple[str, int | None, s
             data = file.read(_MAX_FILE + 1)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a path"
-        raise HookError(f"cannot read {source} {name}: {reason}") from None
+        raise HookError(ARGUMENTS_WRONG, f"cannot read {source} {name}: {reason}") from None
     if len(data) > _MAX_FILE:
-        raise HookError(f"{source} {name} is larger than {_MAX_FILE} bytes")
+        raise HookError(ARGUMENTS_WRONG, f"{source} {name} is larger than {_MAX_FILE} bytes")
     for number, line in enumerate(data.decode("utf-8", "backslashreplace").splitlines(), 1):
         words = line.partition("#")[0].split()
         if words:
@@ -141,13 +143,13 @@ def _items(text: str, where: str) -> Iterator[str]:
     while True:
         item = _ITEM.match(text, position)
         if item is None:
-            raise HookError(f"{where} has '{printable(text)}': that is no host and no list of hosts")
+            raise HookError(ARGUMENTS_WRONG, f"{where} has '{printable(text)}': that is no host and no list of hosts")
         yield item.group()
         position = item.end() + 1
         if position > len(text):
             return
         if text[position - 1] != ",":
-            raise HookError(f"{where} has '{printable(text)}': its brackets do not match")
+            raise HookError(ARGUMENTS_WRONG, f"{where} has '{printable(text)}': its brackets do not match")
 
 
 def _expand_item(item: str, where: str, limit: int) -> list[str]:
@@ -163,7 +165,7 @@ def _expand_item(item: str, where: str, limit: int) -> list[str]:
     hosts = []
     for host in map("".join, itertools.product(*choices)):
         if not is_host(host):
-            raise HookError(f"{where} has '{printable(item)}': that is no name or address of a host")
+            raise HookError(ARGUMENTS_WRONG, f"{where} has '{printable(item)}': that is no name or address of a host")
         hosts.append(host)
     return hosts
 
@@ -176,7 +178,9 @@ def _numbers(ranges: str, item: str, where: str, limit: int) -> list[str]:
         first = int(found.group(1)) if found else 0
         last = int(found.group(2) or first) if found else -1
         if found is None or last < first:
-            raise HookError(f"{where} has '{printable(item)}': '{printable(text)}' is no range of numbers")
+            raise HookError(
+                ARGUMENTS_WRONG, f"{where} has '{printable(item)}': '{printable(text)}' is no range of numbers"
+            )
         if last - first >= limit - len(numbers):
             raise _too_many(where)
         width = len(found.group(1))
@@ -185,4 +189,4 @@ def _numbers(ranges: str, item: str, where: str, limit: int) -> list[str]:
 
 
 def _too_many(where: str) -> HookError:
-    return HookError(f"{where} has more than {MAX_HOSTS} hosts")
+    return HookError(ARGUMENTS_WRONG, f"{where} has more than {MAX_HOSTS} hosts")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 
+from ..errors import INSTALL_DAMAGED, NO_KEYS, SETTING_WRONG, USER_UNKNOWN
 from ..keys import passwd, store, writer
 from ..keys.dropbearkey import Dropbearkey
 from ..keys.errors import KeyStoreError, MissingLibraryError
@@ -42,13 +43,14 @@ def keygen(settings: dict[str, str], overwrite: bool = False) -> str:
         sys.path += python_packages(settings)
     key_type = settings.get("SSH_KEY_TYPE") or writer.DEFAULT_KEY_TYPE
     if key_type not in writer.KEY_TYPES:
-        raise KeyStoreError(f"SSH_KEY_TYPE is {key_type!r}: give one of {', '.join(writer.KEY_TYPES)}")
+        raise KeyStoreError(SETTING_WRONG, f"SSH_KEY_TYPE is {key_type!r}: give one of {', '.join(writer.KEY_TYPES)}")
     try:
         made, keys = writer.generate(directory, name, key_type, overwrite, new_keys)
     except MissingLibraryError as error:
         raise KeyStoreError(
+            NO_KEYS,
             f"{error}: install it for {sys.executable} (Debian: python3-cryptography),"
-            " or let the administrator name its directory in PYTHON_PACKAGES"
+            " or let the administrator name its directory in PYTHON_PACKAGES",
         ) from error
     if made:
         return f"made SSH keys for {name} in {directory}: {describe(keys)}"
@@ -77,17 +79,21 @@ def caller_entry(settings: dict[str, str]) -> passwd.Entry:
     """Return the calling user's entry of PASSWD_FILE. Raises KeyStoreError."""
     for setting in ("HOOK_BASE_DIR", "PASSWD_FILE"):
         if not settings.get(setting):
-            raise KeyStoreError(f"{setting} is not set: it is set in the environment or by the installation")
+            raise KeyStoreError(
+                SETTING_WRONG, f"{setting} is not set: it is set in the environment or by the installation"
+            )
     path = settings["PASSWD_FILE"]
     try:
         with open(path, "rb") as file:
             data = file.read()
     except OSError as error:
-        raise KeyStoreError(f"cannot read PASSWD_FILE {path}: {error.strerror}") from error
+        raise KeyStoreError(INSTALL_DAMAGED, f"cannot read PASSWD_FILE {path}: {error.strerror}") from error
     uid = os.getuid()
     entry = passwd.find_by_uid(data, uid)
     if entry is None:
-        raise KeyStoreError(f"no user with uid {uid} in PASSWD_FILE {path}: ask the administrator to refresh it")
+        raise KeyStoreError(
+            USER_UNKNOWN, f"no user with uid {uid} in PASSWD_FILE {path}: ask the administrator to refresh it"
+        )
     return entry
 
 

@@ -15,46 +15,30 @@ import stat
 import time
 from pathlib import Path
 
-from ..errors import HookError
+from ..errors import INTERNAL, NOT_TRUSTED, SYSTEM, HookError, kind_of_os
 from ..linux.fast_stdlib import closing, read_all
 from ..linux.files import is_own, remove_leftovers, replace_files
 from ..node import last_messages
 from .daemons import find_daemons
+from .error_catalogue import CATALOGUE
 
 MODE = 0o644  # node_exporter runs as a user of its own
 _MAX_SIZE = 64 << 10  # bytes
 _MAX_VALUE = 1 << 53  # what a float64 can count to
-_SAMPLE = re.compile(r'(ssh_hook_[a-z_]+)(?:\{reason="([a-z]+)"\})? ([0-9]{1,16})')
+_SAMPLE = re.compile(r'(ssh_hook_[a-z_]+)(?:\{kind="([a-z-]+)"\})? ([0-9]{1,16})')
 _UNTIL = "ssh_hook_sweep_timestamp_seconds"
 _FAILURES, _COLLECTED, _ERRORS = (
     "ssh_hook_failures_total",
     "ssh_hook_collected_total",
     "ssh_hook_sweep_errors_total",
 )
-# Words of the hook's errors -> the reason under which an error is counted: the first that fits.
-REASONS = (
-    ("memory", ("there is not enough memory", "limit RLIMIT_", "killed by signal")),
-    ("disk", ("No space left on device", "Disk quota exceeded", "Read-only file system")),
-    ("keys", ("no SSH keys in", "cannot make SSH keys", "the SSH keys in")),
-    ("user", ("no user has the uid", "which its image may have chosen", "started its engine")),
-    ("port", ("is in use", "cannot listen on port", "is not an address of this node")),
-    ("annotation", ("the annotation com.hooks.",)),
-    ("seccomp", ("seccomp",)),
-    ("lsm", ("AppArmor or SELinux",)),
-    ("mount", ("cannot mount", "shared mount")),
-    ("image", ("the container has no shell", " in the container: ")),
-    ("ended", ("the container has ended",)),
-    ("late", ("no answer within",)),
-    ("node", ("OCI hook's JSON file", "DROPBEAR_DIR", "PASSWD_FILE", "fs.suid_dumpable")),
-)
-OTHER = "other"
 
 
 class Metrics:
     """The numbers of a file.
 
     Attributes:
-        failures: starts that failed, by reason.
+        failures: starts that failed, by the kind of the error.
         collected, errors: records that sweeps collected, and could not.
         until: failures until then are counted, in seconds since the epoch.
     """
@@ -62,8 +46,7 @@ class Metrics:
     def __init__(self, text: str = "") -> None:
         """Take the numbers of `text`, what an earlier sweep has written; what is not there or not valid is 0."""
         found = {(match[1], match[2]): int(match[3]) for match in map(_SAMPLE.fullmatch, text.splitlines()) if match}
-        names = [*(reason for reason, _words in REASONS), OTHER]
-        self.failures = {name: _bounded(found.get((_FAILURES, name), 0)) for name in names}
+        self.failures = {kind: _bounded(found.get((_FAILURES, kind), 0)) for kind in sorted(CATALOGUE)}
         self.collected = _bounded(found.get((_COLLECTED, None), 0))
         self.errors = _bounded(found.get((_ERRORS, None), 0))
         self.until = _bounded(found.get((_UNTIL, None), 0))
@@ -74,13 +57,13 @@ class Metrics:
         Raises HookError where the directory of these cannot be read.
         """
         since = min(self.until, now - 1)  # of a clock that was set back
-        for message in _errors(since, now):
-            self.failures[reason_of(message)] += 1
+        for kind in _kinds_of_errors(since, now):
+            self.failures[kind] += 1
         self.until = now - 1
 
     def text(self, daemons: int, sessions: int) -> str:
         """Return the file's content, with the number of daemons and sessions that run now."""
-        failures = [f'{_FAILURES}{{reason="{name}"}} {number}' for name, number in self.failures.items()]
+        failures = [f'{_FAILURES}{{kind="{kind}"}} {number}' for kind, number in self.failures.items()]
         lines = [
             *_family(
                 "ssh_hook_daemons", "gauge", "SSH daemons of containers that run, by what processes call themselves."
@@ -109,11 +92,6 @@ class Metrics:
         return "\n".join(lines)
 
 
-def reason_of(message: str) -> str:
-    """Return the reason that an error of the hook is counted under."""
-    return next((name for name, words in REASONS if any(word in message for word in words)), OTHER)
-
-
 def update(path: str, collected: int, errors: int) -> None:
     """Replace the file `path` by one with the present numbers, and with what one sweep has done. Raises HookError."""
     directory, name = os.path.split(path)
@@ -129,7 +107,7 @@ def update(path: str, collected: int, errors: int) -> None:
             # Its temporary name has no suffix that node_exporter reads.
             replace_files(place, {name: text.encode()}, _let_read)
     except OSError as error:
-        raise HookError(f"cannot write {path}: {error.strerror}") from None
+        raise HookError(kind_of_os(error), f"cannot write {path}: {error.strerror}") from None
 
 
 def _open_own(path: str) -> int:
@@ -138,7 +116,9 @@ def _open_own(path: str) -> int:
     if is_own(os.fstat(directory), stat.S_IFDIR):
         return directory
     os.close(directory)
-    raise HookError(f"others can write to {path}, so no metrics are written there: give it to root, with mode 0755")
+    raise HookError(
+        NOT_TRUSTED, f"others can write to {path}, so no metrics are written there: give it to root, with mode 0755"
+    )
 
 
 def _read(name: str, directory: int) -> str:
@@ -159,20 +139,24 @@ def _let_read(file: int) -> None:
     os.fsync(file)  # the counters are nowhere else
 
 
-def _errors(since: int, now: int) -> list[str]:
-    """Return the first error of each user's last failure after `since` and before `now`. Raises HookError."""
+def _kinds_of_errors(since: int, now: int) -> list[str]:
+    """Return the kind of the first error of each user's last failure after `since` and before `now`.
+
+    Raises HookError.
+    """
     directory = Path(last_messages.ROOT_PLACE, last_messages.DIRECTORY)
     try:
         names = [name for name in os.listdir(directory) if name.isdigit()]
     except FileNotFoundError:
         return []  # nothing has failed since the node booted
     except OSError as error:
-        raise HookError(f"cannot read {directory}: {error.strerror}") from None
+        raise HookError(SYSTEM, f"cannot read {directory}: {error.strerror}") from None
     found = []
     for name in names:
         known = last_messages.read(f"{directory}/{name}")
         if known is not None and since < known.time < now:
-            found += [text for level, text in known.messages if level == "error"][:1]
+            # Without a kind: an earlier version wrote it.
+            found += [kind or INTERNAL for level, kind, _text in known.messages if level == "error"][:1]
     return found
 
 

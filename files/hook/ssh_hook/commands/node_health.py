@@ -11,7 +11,7 @@ import stat
 
 from .. import VERSION
 from ..confine import libseccomp
-from ..errors import HookError
+from ..errors import ARGUMENTS_WRONG, DISK_FULL, INSTALL_DAMAGED, NOT_TRUSTED, SYSTEM, HookError
 from ..linux.files import is_own
 from ..linux.ownership import only_user_can_change
 from ..linux.resolution import File, UnreachableError, resolve
@@ -31,7 +31,10 @@ _DEADLINE = 3.0  # seconds for one check; of five, which are done in millisecond
 def run(settings: dict[str, str], *, as_json: bool) -> int:
     """Print one line, or JSON; return 1 where a check finds a problem. Raises HookError for others than root."""
     if os.geteuid() != 0:
-        raise HookError("doctor --node checks what only root can see: run it as root, or 'ssh_hook doctor' as yourself")
+        raise HookError(
+            ARGUMENTS_WRONG,
+            "doctor --node checks what only root can see: run it as root, or 'ssh_hook doctor' as yourself",
+        )
     results = {name: within_deadline(check, settings, _DEADLINE) for name, check in CHECKS.items()}
     problems = [f"{name}: {text}" for name, (kind, text) in results.items() if kind == PROBLEM]
     if as_json:
@@ -50,8 +53,9 @@ def _require_roots(path: str) -> None:
         if not only_user_can_change(file.status, 0):
             uid, mode = file.status.st_uid, stat.S_IMODE(file.status.st_mode)
             raise HookError(
+                NOT_TRUSTED,
                 f"{os.fsdecode(file.path)} is not root's alone (uid {uid}, mode {mode:04o}): whoever can change it can "
-                "run code as root: run the playbook audit"
+                "run code as root: run the playbook audit",
             )
 
     try:
@@ -65,7 +69,7 @@ def _check_settings(values: dict[str, str]) -> Result:
     _require_roots(settings.passwd_file)
     with open(settings.passwd_file, "rb") as file:
         if not file.read(1):
-            raise HookError(f"{settings.passwd_file} (PASSWD_FILE) is empty: run the playbook deploy")
+            raise HookError(INSTALL_DAMAGED, f"{settings.passwd_file} (PASSWD_FILE) is empty: run the playbook deploy")
     return OK, settings.passwd_file
 
 
@@ -76,7 +80,7 @@ def _check_programs(values: dict[str, str]) -> Result:
         path = f"{directory}/{name}"
         _require_roots(path)
         if not os.access(path, os.X_OK):
-            raise HookError(f"{path} cannot be executed: run the playbook deploy")
+            raise HookError(INSTALL_DAMAGED, f"{path} cannot be executed: run the playbook deploy")
     _require_roots(launcher())
     return OK, f"{directory}/{dropbear}"
 
@@ -84,7 +88,10 @@ def _check_programs(values: dict[str, str]) -> Result:
 def _check_engine(_values: dict[str, str]) -> Result:
     files = files_naming_hook()
     if not files:
-        raise HookError(f"no hook JSON and no CDI spec that engines read names {launcher()}: run the playbook deploy")
+        raise HookError(
+            INSTALL_DAMAGED,
+            f"no hook JSON and no CDI spec that engines read names {launcher()}: run the playbook deploy",
+        )
     for path in files:
         _require_roots(path)
     return OK, ", ".join(files)
@@ -99,10 +106,10 @@ def _check_records(_values: dict[str, str]) -> Result:
             except FileNotFoundError:
                 break
             if not is_own(status, stat.S_IFDIR):
-                raise HookError(f"{place} is not a directory that root alone can write to: remove it")
+                raise HookError(NOT_TRUSTED, f"{place} is not a directory that root alone can write to: remove it")
             space = os.statvfs(place)
             if space.f_flag & os.ST_RDONLY or space.f_bavail == 0 or (space.f_files and space.f_favail == 0):
-                raise HookError(f"nothing can be written to {place}: the file system is full or read-only")
+                raise HookError(DISK_FULL, f"nothing can be written to {place}: the file system is full or read-only")
     return OK, "records can be written"
 
 
@@ -111,7 +118,9 @@ def _check_kernel(values: dict[str, str]) -> Result:
     if Settings(values).require_seccomp:
         libseccomp.load()
         if not os.path.exists("/proc/sys/kernel/seccomp/actions_avail"):
-            raise HookError("the kernel has no seccomp filters, without which sessions have no container's profile")
+            raise HookError(
+                SYSTEM, "the kernel has no seccomp filters, without which sessions have no container's profile"
+            )
     return OK, f"Linux {os.uname().release}"
 
 

@@ -12,7 +12,7 @@ import shutil
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
 
-from ..errors import HookError, printable
+from ..errors import ARGUMENTS_WRONG, HookError, printable
 from ..oci import container_paths, host_list
 from ..oci.annotations import ENABLED, HOSTS, PORT, USER, WAIT, parse_wait
 from ..oci.settings import default_port, parse_port
@@ -116,18 +116,20 @@ def engine_options(
 def _engine(wanted: str | None, settings: Mapping[str, str]) -> str:
     if wanted is not None:
         if wanted not in _ENGINES:
-            raise HookError(f"--engine is '{printable(wanted)}': give one of {', '.join(_ENGINES)}")
+            raise HookError(ARGUMENTS_WRONG, f"--engine is '{printable(wanted)}': give one of {', '.join(_ENGINES)}")
         return wanted
     for name in _ENGINES:
         if shutil.which(name, path=settings.get("PATH")):
             return name
-    raise HookError(f"there is no container engine in PATH: name one by --engine, of {', '.join(_ENGINES)}")
+    raise HookError(
+        ARGUMENTS_WRONG, f"there is no container engine in PATH: name one by --engine, of {', '.join(_ENGINES)}"
+    )
 
 
 def _port(arguments: Namespace, job: Job | None, settings: Mapping[str, str]) -> int:
     """Return the port of all containers of one set. Without a job, the first set has the site's port."""
     if not (arguments.set.isascii() and arguments.set.isdigit() and len(arguments.set) == 1 and arguments.set != "0"):
-        raise HookError(f"--set is '{printable(arguments.set)}': give a number from 1 to {_SETS}")
+        raise HookError(ARGUMENTS_WRONG, f"--set is '{printable(arguments.set)}': give a number from 1 to {_SETS}")
     number = int(arguments.set)
     if arguments.port is not None:
         return parse_port(arguments.port, "--port")
@@ -150,12 +152,17 @@ def _hosts(arguments: Namespace, job: Job | None, settings: Mapping[str, str]) -
         found += hosts.read_slots(arguments.hostfile, "--hostfile")
     if arguments.hosts is None and arguments.hostfile is None:
         if job is None:
-            raise HookError("no hosts: name them by --hosts or --hostfile, or run this in a job of Slurm, PBS or LSF")
+            raise HookError(
+                ARGUMENTS_WRONG,
+                "no hosts: name them by --hosts or --hostfile, or run this in a job of Slurm, PBS or LSF",
+            )
         found += job.slots(settings).items()
     slots: dict[str, int] = {}  # a host file may name a host as often as it has slots
     for host, count in found:
         if not host_list.is_name(host):
-            raise HookError(f"cannot use the host '{printable(host)}': launchers take names and IPv4 addresses")
+            raise HookError(
+                ARGUMENTS_WRONG, f"cannot use the host '{printable(host)}': launchers take names and IPv4 addresses"
+            )
         slots[host] = slots.get(host, 0) + (1 if count is None else count)
     text = host_list.compress(slots.items())
     host_list.parse(text, "the list of hosts")  # which has limits

@@ -6,7 +6,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from typing import TYPE_CHECKING, NoReturn
 
-from ..errors import HookError, printable
+from ..errors import ARGUMENTS_WRONG, HookError, printable
 from .dispatch import COMMON_FLAGS, flags_of, version
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 class _Parser(ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise HookError(f"{printable(message)}: see '{self.prog} --help'")
+        raise HookError(ARGUMENTS_WRONG, f"{printable(message)}: see '{self.prog} --help'")
 
 
 def parser_of(name: str, command: Command) -> ArgumentParser:

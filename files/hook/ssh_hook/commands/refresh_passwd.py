@@ -7,7 +7,7 @@ import os
 import stat
 from argparse import ArgumentParser, Namespace
 
-from ..errors import HookError
+from ..errors import ARGUMENTS_WRONG, SYSTEM, HookError, kind_of_os
 from ..keys import name_service
 from ..linux.fast_stdlib import closing
 from ..linux.files import remove_leftovers, replace_files
@@ -26,13 +26,13 @@ def run(arguments: Namespace, _settings: dict[str, str]) -> int:
     """Refresh the file; return 0. Raises HookError where it has to be left as it is."""
     path: str = arguments.file
     if name_service.is_nodes_file(path):
-        raise HookError(f"{path} is the node's own passwd file, which is never replaced: name another")
+        raise HookError(ARGUMENTS_WRONG, f"{path} is the node's own passwd file, which is never replaced: name another")
     try:
         print("changed" if _refresh(path) else "unchanged")
     except name_service.NotRefreshed as error:
-        raise HookError(str(error)) from None
+        raise HookError(SYSTEM, str(error)) from None
     except OSError as error:
-        raise HookError(f"{path} cannot be refreshed: {error.strerror}") from None
+        raise HookError(kind_of_os(error), f"{path} cannot be refreshed: {error.strerror}") from None
     return 0
 
 

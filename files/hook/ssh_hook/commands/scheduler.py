@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 
-from ..errors import HookError, printable
+from ..errors import ARGUMENTS_WRONG, HookError, printable
 from .hosts import expand, read_slots
 
 JOB_VARIABLES = _SLURM, _PBS, _LSF = "SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID"
@@ -30,7 +30,7 @@ class Job:
         """Return the hosts in order, with the processes that launchers start on each. Raises HookError."""
         slots = self._read(environment)
         if not slots:
-            raise HookError("the scheduler's variables name no host: name the hosts by --hosts")
+            raise HookError(ARGUMENTS_WRONG, "the scheduler's variables name no host: name the hosts by --hosts")
         return slots
 
 
@@ -68,7 +68,7 @@ def _number(environment: Mapping[str, str], name: str) -> int:
     """
     found = _JOB.match(environment[name])
     if found is None:
-        raise HookError(f"{name} is '{printable(environment[name])}', which is no job's number")
+        raise HookError(ARGUMENTS_WRONG, f"{name} is '{printable(environment[name])}', which is no job's number")
     return int(found.group(1)) + int(found.group(2) or found.group(3) or 0)
 
 
@@ -97,10 +97,10 @@ def _slurm_counts(environment: Mapping[str, str], name: str, hosts: int) -> list
         found = _COUNTS.fullmatch(item)
         repeated = int(found.group(2) or 1) if found else 0
         if found is None or int(found.group(1)) == 0 or not 0 < repeated <= hosts - len(counts):
-            raise HookError(f"{name} is '{printable(text)}', which are no counts for {hosts} hosts")
+            raise HookError(ARGUMENTS_WRONG, f"{name} is '{printable(text)}', which are no counts for {hosts} hosts")
         counts += [int(found.group(1))] * repeated
     if counts and len(counts) < hosts:
-        raise HookError(f"{name} is '{printable(text)}', which are no counts for {hosts} hosts")
+        raise HookError(ARGUMENTS_WRONG, f"{name} is '{printable(text)}', which are no counts for {hosts} hosts")
     return counts
 
 
@@ -132,11 +132,16 @@ def _lsf_slots(environment: Mapping[str, str]) -> dict[str, int]:
 def _lsf_pairs(words: list[str]) -> dict[str, int]:
     """Return the slots of hosts from ``hostA 4 hostB 2``. Raises HookError."""
     if len(words) % 2:
-        raise HookError(f"LSB_MCPU_HOSTS ends with the host '{printable(words[-1])}', without a number of processes")
+        raise HookError(
+            ARGUMENTS_WRONG,
+            f"LSB_MCPU_HOSTS ends with the host '{printable(words[-1])}', without a number of processes",
+        )
     slots: dict[str, int] = {}
     for name, count in zip(words[::2], words[1::2]):
         if not _is_count(count):
-            raise HookError(f"LSB_MCPU_HOSTS has '{printable(count)}', which is no number of processes")
+            raise HookError(
+                ARGUMENTS_WRONG, f"LSB_MCPU_HOSTS has '{printable(count)}', which is no number of processes"
+            )
         for host in expand(name, "LSB_MCPU_HOSTS"):
             slots[host] = slots.get(host, 0) + int(count)
     return slots
@@ -157,5 +162,5 @@ def _is_count(text: str) -> bool:
 def _value(environment: Mapping[str, str], name: str) -> str:
     value = environment.get(name)
     if not value:
-        raise HookError(f"{name} is not set: name the hosts by --hosts")
+        raise HookError(ARGUMENTS_WRONG, f"{name} is not set: name the hosts by --hosts")
     return value

@@ -12,7 +12,7 @@ from argparse import ArgumentParser, Namespace
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from ..errors import HookError, printable
+from ..errors import SYSTEM, HookError, printable
 from ..keys import store
 from ..keys.errors import KeyStoreError
 from ..keys.store import KeySet
@@ -55,7 +55,7 @@ def run(arguments: Namespace, settings: dict[str, str]) -> int:
     elif answers:
         print(table(answers))
     for host, reason in failing.items():
-        log(ERROR, f"{host}: {reason}")
+        log(ERROR, f"{host}: {reason}", SYSTEM)
     return 1 if failing else 0
 
 
@@ -193,7 +193,7 @@ def _ask(host: str, program: str) -> dict[str, Any] | str:
     except subprocess.TimeoutExpired:
         return f"no answer within {DEADLINE} s"
     except OSError as error:
-        raise HookError(f"cannot run ssh, which asks the other nodes: {error.strerror}") from None
+        raise HookError(SYSTEM, f"cannot run ssh, which asks the other nodes: {error.strerror}") from None
     try:
         answer = _checked(json.loads(done.stdout))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):

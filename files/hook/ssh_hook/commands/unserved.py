@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from ..errors import HookError, LateError, printable
+from ..errors import CONFIG_WRONG, HookError, LateError, printable
 from ..linux import disposable_process
 from ..linux.fast_stdlib import closing, fsdecode, read_all, read_file
 from ..linux.process import all_processes
@@ -185,7 +185,7 @@ def _read_config(bundle: str) -> dict[str, Any]:
     """
     with closing(os.open(f"{bundle}/config.json", os.O_PATH)) as place:
         if not stat.S_ISREG(os.fstat(place).st_mode):
-            raise HookError(f"{bundle}/config.json is not a regular file")
+            raise HookError(CONFIG_WRONG, f"{bundle}/config.json is not a regular file")
         with closing(os.open(f"/proc/self/fd/{place}", os.O_RDONLY)) as file:
             return parse_config(read_document(file, _MAX_CONFIG, bundle), bundle).value
 

@@ -19,7 +19,7 @@ import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Mapping
 
-from ..errors import HookError, printable
+from ..errors import ARGUMENTS_WRONG, INSTALL_DAMAGED, NO_CONTAINER, NO_MEMORY, HookError, printable
 from ..keys import formats, store
 from ..keys.store import KeySet
 from . import hosts
@@ -70,7 +70,8 @@ def run(arguments: Namespace, settings: dict[str, str]) -> int:
         check.end()
     if failing:
         raise HookError(
-            f"{len(failing)} of {len(names)} hosts do not answer on port {port} after {seconds} s: {describe(failing)}"
+            NO_CONTAINER,
+            f"{len(failing)} of {len(names)} hosts do not answer on port {port} after {seconds} s: {describe(failing)}",
         )
     return 0
 
@@ -83,7 +84,10 @@ def find_client(settings: Mapping[str, str]) -> str:
     client = f"{settings.get('DROPBEAR_DIR', '')}/bin/ssh"
     found = client if os.access(client, os.X_OK) else shutil.which("ssh")
     if found is None:
-        raise HookError(f"cannot run {client} (DROPBEAR_DIR), nor is ssh in PATH: ask the administrator to install it")
+        raise HookError(
+            INSTALL_DAMAGED,
+            f"cannot run {client} (DROPBEAR_DIR), nor is ssh in PATH: ask the administrator to install it",
+        )
     return found
 
 
@@ -161,7 +165,7 @@ def _in_memory(data: bytes) -> str:
 def _parse_timeout(text: str) -> int:
     if text.isascii() and text.isdigit() and len(text) <= 5 and 1 <= int(text) <= _MAX_TIMEOUT:
         return int(text)
-    raise HookError(f"--timeout is '{printable(text)}': give seconds from 1 to {_MAX_TIMEOUT}")
+    raise HookError(ARGUMENTS_WRONG, f"--timeout is '{printable(text)}': give seconds from 1 to {_MAX_TIMEOUT}")
 
 
 def describe(failing: Mapping[str, str]) -> str:
@@ -209,7 +213,9 @@ class _Prober:
                 threading.Thread(target=self._probe_hosts, daemon=True).start()
             except RuntimeError as error:
                 if self._threads == 0:
-                    raise HookError(f"{error}: the user's limit of processes is reached (ulimit -u)") from None
+                    raise HookError(
+                        NO_MEMORY, f"{error}: the user's limit of processes is reached (ulimit -u)"
+                    ) from None
                 return
             with self._lock:
                 self._threads += 1

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``ssh_hook why``: what the hook said last of the caller's containers on this node."""
+"""``ssh_hook why``: what the hook said last of the caller's containers, on this node or on those of a job."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import time
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from ..errors import HookError
+from ..errors import SYSTEM, HookError
 from ..log import WARNING, log, one_line
 from ..node import last_messages
 from ..node.last_messages import Last
 from .daemons import find_daemons
+from .error_catalogue import CATALOGUE, plain
 from .unserved import Running, find_running, unserved
 
 _NOTHING = (
@@ -25,20 +26,25 @@ _SHOWN = 12  # characters of an id, as engines print it
 _UNITS = ((86400, "day"), (3600, "hour"), (60, "minute"), (1, "second"))
 
 
-DESCRIPTION = "Show the last error and the last warnings of the hook for your containers on this node, and what to do."
-EXAMPLE = "ssh_hook why"
+DESCRIPTION = "Show the last error and the last warnings of the hook for your containers, and what to do."
+EXAMPLE = "ssh_hook why --job 1234"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.add_argument("--json", action="store_true", help="print JSON, for programs")
+    parser.add_argument("--job", help="ask the nodes of this Slurm job by ssh, and not this node")
 
 
 def run(arguments: Namespace, _settings: dict[str, str]) -> int:
     """Print the caller's last error and warnings, the newest first; for root those of all users on the node.
 
-    Raises HookError where a file of these is not the hook's.
+    Return 1 where a node of --job gave no answer. Raises HookError.
     """
+    if arguments.job is not None:
+        from . import why_job  # here: most calls are about this node
+
+        return why_job.run(arguments.job, arguments.json)
     found = sorted(find(os.getuid()), key=lambda item: item[1].time, reverse=True)
     running = find_running()
     for sentence in unserved(running, find_daemons() if running else []):
@@ -69,7 +75,7 @@ def find(uid: int) -> list[tuple[int, Last]]:
         try:
             known = last_messages.read(path)
         except HookError as error:  # the other files may tell what is wanted
-            log(WARNING, str(error))
+            log(WARNING, str(error), error.kind)
             continue
         if known is not None:
             found.append((owner, known))
@@ -82,7 +88,7 @@ def _list(directory: Path) -> list[Path]:
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise HookError(f"cannot read {directory}: {error.strerror}") from None
+        raise HookError(SYSTEM, f"cannot read {directory}: {error.strerror}") from None
 
 
 def _as_json(uid: int, known: Last) -> dict[str, object]:
@@ -91,7 +97,8 @@ def _as_json(uid: int, known: Last) -> dict[str, object]:
         "time": known.time,
         "container": known.container,
         "bundle": known.bundle,
-        "messages": [{"level": level, "text": text} for level, text in known.messages],
+        "job": known.job,
+        "messages": [{"level": level, "kind": kind, "text": text} for level, kind, text in known.messages],
     }
 
 
@@ -113,8 +120,19 @@ def _describe(uid: int, known: Last, now: float) -> str:
     whose = f" of uid {uid}" if os.getuid() == 0 else ""
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(known.time))
     title = f"{_age(now - known.time)} ago ({when}), container {known.container or '(unknown)'}{whose}"
-    lines = [f"  {level}: {one_line(text)}" for level, text in known.messages]
-    return "\n".join([one_line(title), *([f"  bundle: {one_line(known.bundle)}"] if known.bundle else []), *lines])
+    bundle = [f"  bundle: {one_line(known.bundle)}"] if known.bundle else []
+    return "\n".join([one_line(title), *bundle, *describe_messages(known.messages, os.getuid() == 0)])
+
+
+def describe_messages(messages: list[tuple[str, str, str]], is_admin: bool) -> list[str]:
+    """Return a line for each message, as (level, kind, text), and after it what to do, as its kind says."""
+    lines = []
+    for level, kind, text in messages:
+        lines.append(f"  {level}: {one_line(text)}" + (f" [{kind}]" if kind else ""))
+        entry = CATALOGUE.get(kind)
+        if entry is not None:
+            lines.append(f"    what to do: {plain(entry.admin if is_admin else entry.user)}")
+    return lines
 
 
 def _age(seconds: float) -> str:

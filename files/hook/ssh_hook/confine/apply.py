@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 
-from ..errors import HookError
+from ..errors import SECCOMP_UNKNOWN, HookError
 from ..linux import syscalls
 from ..linux.fast_stdlib import TYPE_CHECKING, os, signal
 from ..linux.ids import set_groups
@@ -64,7 +64,7 @@ class Confinement:
         except HookError as error:
             problem = f"the container's seccomp profile cannot be applied to SSH sessions: {error}"
             if require:
-                raise HookError(problem) from None
+                raise HookError(SECCOMP_UNKNOWN, problem) from None
             self.warnings.append(f"{problem}; they start without it, since REQUIRE_SECCOMP is false")
         return None
 
@@ -136,7 +136,8 @@ class Confinement:
             syscalls.capset(0, self._permitted & permitted, inheritable)
         except PermissionError:
             raise HookError(
-                "the container's seccomp profile forbids capset, which the daemon takes, as the runtime does"
+                SECCOMP_UNKNOWN,
+                "the container's seccomp profile forbids capset, which the daemon takes, as the runtime does",
             ) from None
 
 

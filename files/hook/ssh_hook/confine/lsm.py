@@ -8,7 +8,7 @@ Formats: https://github.com/opencontainers/runtime-spec (config.md, config-linux
 
 from __future__ import annotations
 
-from ..errors import HookError, printable
+from ..errors import LSM_REFUSED, HookError, printable
 from ..linux.fast_stdlib import TYPE_CHECKING, closing, exists, fsdecode, fsencode, os, read_file
 
 if TYPE_CHECKING:
@@ -51,7 +51,8 @@ class Labels:
                 )
             if '"' in container.mount_label:
                 raise HookError(
-                    f"config.json: linux: 'mountLabel' is '{printable(container.mount_label)}', not a label"
+                    LSM_REFUSED,
+                    f"config.json: linux: 'mountLabel' is '{printable(container.mount_label)}', not a label",
                 )
             self.mount_context = container.mount_label
 
@@ -61,7 +62,9 @@ class Labels:
             try:
                 _write(files, value)
             except OSError as error:
-                raise HookError(f"the container's {printable(name)} cannot be set: {error.strerror}") from None
+                raise HookError(
+                    LSM_REFUSED, f"the container's {printable(name)} cannot be set: {error.strerror}"
+                ) from None
 
 
 def label_of(process: Process) -> tuple[str, str]:

@@ -6,7 +6,7 @@ Format: https://github.com/opencontainers/runtime-spec (config.md, rlimits).
 
 from __future__ import annotations
 
-from ..errors import HookError, printable
+from ..errors import CONFINEMENT_REFUSED, NO_MEMORY, HookError, printable
 from ..linux import syscalls
 from ..linux.fast_stdlib import TYPE_CHECKING
 
@@ -35,8 +35,9 @@ def raise_own_limits(container: Container) -> None:
             syscalls.setrlimit(limit(name), hard, hard)
             if hard != syscalls.RLIM_INFINITY and hard < needed < INFINITE:
                 raise HookError(
+                    NO_MEMORY,
                     f"the container's limit {name} is too low for the hook, which crun holds to it too: raise it from "
-                    f"{hard} to {needed} or more"
+                    f"{hard} to {needed} or more",
                 )
 
 
@@ -55,4 +56,6 @@ def ordinal(name: str, prefix: str, names: str) -> int:
     known = names.split()
     if name.startswith(prefix) and name[len(prefix) :] in known:
         return known.index(name[len(prefix) :])
-    raise HookError(f"config.json: this hook does not know '{printable(name)}': upgrade ocihooks.ssh")
+    raise HookError(
+        CONFINEMENT_REFUSED, f"config.json: this hook does not know '{printable(name)}': upgrade ocihooks.ssh"
+    )

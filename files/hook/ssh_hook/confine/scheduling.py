@@ -8,7 +8,7 @@ ioprio_set(2), set_mempolicy(2), personality(2).
 
 from __future__ import annotations
 
-from ..errors import HookError, printable
+from ..errors import CONFINEMENT_REFUSED, HookError, printable
 from ..linux import syscalls
 from ..linux.fast_stdlib import TYPE_CHECKING
 from .rlimits import ordinal
@@ -57,7 +57,9 @@ class Scheduling:
             if self._personality is not None:
                 syscalls.personality(self._personality)
         except OSError as error:
-            raise HookError(f"the container's '{what}' in config.json cannot be set: {error.strerror}") from None
+            raise HookError(
+                CONFINEMENT_REFUSED, f"the container's '{what}' in config.json cannot be set: {error.strerror}"
+            ) from None
 
 
 def _scheduler(node: Node) -> bytes:
@@ -65,8 +67,9 @@ def _scheduler(node: Node) -> bytes:
     name = node.text("policy")
     if name == "SCHED_DEADLINE":
         raise HookError(
+            CONFINEMENT_REFUSED,
             f"{node.where}: 'policy' is SCHED_DEADLINE, under which a process cannot fork(2), so that the SSH daemon "
-            "could not serve sessions: start the container without the hook, or with another policy"
+            "could not serve sessions: start the container without the hook, or with another policy",
         )
     flags = sum(1 << ordinal(flag, "SCHED_FLAG_", _POLICY_FLAGS) for flag in set(node.texts("flags")))
     nice = node.integer("nice", -20, 19) if node.has("nice") else 0
@@ -91,7 +94,7 @@ def _memory_policy(node: Node) -> tuple[int, int]:
         first, _dash, last = part.strip().partition("-")
         low, high = _number(first), _number(last or first)
         if not 0 <= low <= high:
-            raise HookError(f"{node.where}: 'nodes' is '{printable(nodes)}', not a list of nodes")
+            raise HookError(CONFINEMENT_REFUSED, f"{node.where}: 'nodes' is '{printable(nodes)}', not a list of nodes")
         mask |= (1 << high + 1) - (1 << low)
     return mode, mask
 
@@ -100,7 +103,8 @@ def _personality(node: Node) -> int:
     domain = node.text("domain")
     if domain not in _PERSONALITIES or node.texts("flags"):  # the specification knows no flag
         raise HookError(
-            f"{node.where}: this hook does not know '{printable(domain)}' or its flags: upgrade ocihooks.ssh"
+            CONFINEMENT_REFUSED,
+            f"{node.where}: this hook does not know '{printable(domain)}' or its flags: upgrade ocihooks.ssh",
         )
     return _PERSONALITIES[domain]
 

@@ -9,7 +9,7 @@ Formats: https://github.com/opencontainers/runtime-spec (config-linux.md, Seccom
 
 from __future__ import annotations
 
-from ..errors import HookError, printable
+from ..errors import SECCOMP_UNKNOWN, HookError, printable
 from ..linux.fast_stdlib import TYPE_CHECKING, closing, fsencode, os, read_all, sha256, stat
 from ..linux.files import is_own, replace_files
 
@@ -44,7 +44,7 @@ def make_filter(profile: Node, state_directory: str) -> Filter:
     flags = 0
     for name in profile.texts("flags"):
         if name not in _FLAGS:
-            raise HookError(f"{profile.where}: this hook does not know the flag '{printable(name)}'")
+            raise HookError(SECCOMP_UNKNOWN, f"{profile.where}: this hook does not know the flag '{printable(name)}'")
         flags |= _FLAGS[name]
     cached = _CachedProgram(state_directory, profile)
     program = cached.read()

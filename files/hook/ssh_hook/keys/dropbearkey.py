@@ -9,7 +9,7 @@ nothing is written to a disk or a file server, and what a killed process leaves 
 
 from __future__ import annotations
 
-from .errors import KeyStoreError
+from .errors import NO_KEYS, KeyStoreError, kind_of_os
 from .fast_stdlib import TYPE_CHECKING, closing, fsdecode, os, read_all, read_file, signal
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Dropbearkey:
         """Return a new private key of each type, in Dropbear's format, made side by side. Raises KeyStoreError."""
         if "ed25519" in key_types and _in_fips_mode():
             raise KeyStoreError(
-                "this host is in FIPS mode, which allows no keys of type ed25519: choose ecdsa (SSH_KEY_TYPE)"
+                NO_KEYS, "this host is in FIPS mode, which allows no keys of type ed25519: choose ecdsa (SSH_KEY_TYPE)"
             )
         directory = f"{SCRATCH}/ssh_hook.{os.urandom(8).hex()}"
         paths = [f"{directory}/key{number}" for number in range(len(key_types))]
@@ -46,7 +46,9 @@ class Dropbearkey:
                     os.unlink(f"{directory}/{name}")
                 os.rmdir(directory)
         except OSError as error:
-            raise KeyStoreError(f"cannot make an SSH key in {directory}: {error.strerror}") from error
+            raise KeyStoreError(
+                kind_of_os(error, NO_KEYS), f"cannot make an SSH key in {directory}: {error.strerror}"
+            ) from error
 
     def _run(self, keys: list[tuple[str, str]]) -> None:
         """Have dropbearkey write keys, each of a type to a path. Raises OSError, or KeyStoreError with what it says."""
@@ -60,7 +62,9 @@ class Dropbearkey:
             if status != 0:
                 last = (output.strip().splitlines() or [""])[-1]
                 how = f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else f"status {os.WEXITSTATUS(status)}"
-                raise KeyStoreError(f"cannot make an SSH key: {self.program} ends with {how}: {last or 'no message'}")
+                raise KeyStoreError(
+                    NO_KEYS, f"cannot make an SSH key: {self.program} ends with {how}: {last or 'no message'}"
+                )
 
     def _start(self, key_type: str, path: str) -> tuple[int, int]:
         """Start dropbearkey; return its pid, and a descriptor of what it prints. Raises OSError."""
@@ -106,7 +110,7 @@ def _read_key(path: str) -> bytes:
     with closing(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)) as file:
         key = read_all(file, _KEY_LIMIT)
     if len(key) > _KEY_LIMIT:
-        raise KeyStoreError(f"cannot make an SSH key: {path} has more than a key: somebody has replaced it")
+        raise KeyStoreError(NO_KEYS, f"cannot make an SSH key: {path} has more than a key: somebody has replaced it")
     return key
 
 

@@ -1,15 +1,28 @@
 # Copyright (c) ocihooks.ssh contributors
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Exceptions of the key store."""
+"""Exceptions of the key store, and their kinds, which are kinds of the hook's errors too (../errors.py)."""
 
 from __future__ import annotations
 
+import errno
+
+DISK_FULL = "disk-full"
+KEYS_DAMAGED = "keys-damaged"
+KEYS_UNSAFE = "keys-unsafe"
+NO_KEYS = "no-keys"
+SYSTEM = "system"
+
 REPLACE = "to replace the set run 'ssh_hook keygen --overwrite'"
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class KeyStoreError(Exception):
-    """An error with a key set; the text is one complete line for the user."""
+    """An error with a key set; the text is one complete line for the user. Attributes: kind."""
+
+    def __init__(self, kind: str, text: str) -> None:
+        super().__init__(text)
+        self.kind = kind
 
 
 class MissingKeysError(KeyStoreError):
@@ -22,3 +35,8 @@ class MissingHomeError(KeyStoreError):
 
 class MissingLibraryError(KeyStoreError):
     """Keys cannot be made, because the Python package cryptography cannot be imported."""
+
+
+def kind_of_os(error: OSError, otherwise: str = SYSTEM) -> str:
+    """Return the kind of a failed system call: DISK_FULL where nothing more can be written, else `otherwise`."""
+    return DISK_FULL if error.errno in _FULL else otherwise

@@ -9,7 +9,7 @@ signed, as short as can be (RFC 4251, section 5). Dropbear's private keys are th
 
 from __future__ import annotations
 
-from .errors import REPLACE, KeyStoreError
+from .errors import KEYS_DAMAGED, REPLACE, KeyStoreError
 from .fast_stdlib import TYPE_CHECKING, fsencode, sha256
 
 if TYPE_CHECKING:
@@ -44,10 +44,12 @@ def _strings(data: bytes) -> list[bytes] | None:
 def check_private_key(data: bytes, path: str) -> bytes:
     """Return the type of the private key in `data`. Raises KeyStoreError if Dropbear cannot read it."""
     if data.startswith(b"-----BEGIN"):
-        raise KeyStoreError(f"{path} is in the format of OpenSSH: convert it with dropbearconvert, or {REPLACE}")
+        raise KeyStoreError(
+            KEYS_DAMAGED, f"{path} is in the format of OpenSSH: convert it with dropbearconvert, or {REPLACE}"
+        )
     fields = _strings(data)
     if not fields or not _well_formed(fields):
-        raise KeyStoreError(f"{path} is not a private key of Dropbear, or is damaged: {REPLACE}")
+        raise KeyStoreError(KEYS_DAMAGED, f"{path} is not a private key of Dropbear, or is damaged: {REPLACE}")
     return fields[0]
 
 
@@ -90,7 +92,7 @@ def _inverse(number: bytes, modulus: bytes) -> bytes:
     try:
         return mpint(pow(int.from_bytes(number, "big"), -1, int.from_bytes(modulus, "big")))[4:]
     except ValueError:
-        raise KeyStoreError(f"the RSA key in id_dropbear is damaged: {REPLACE}") from None
+        raise KeyStoreError(KEYS_DAMAGED, f"the RSA key in id_dropbear is damaged: {REPLACE}") from None
 
 
 def public_line(blob: bytes) -> str:

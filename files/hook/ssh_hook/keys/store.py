@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import errno
 
-from .errors import REPLACE, KeyStoreError, MissingHomeError, MissingKeysError
+from .errors import KEYS_DAMAGED, KEYS_UNSAFE, NO_KEYS, REPLACE, KeyStoreError, MissingHomeError, MissingKeysError
 from .fast_stdlib import closing, os, read_all, stat
 from .formats import blob_fingerprint, check_private_key, public_blob, public_line
 
@@ -69,9 +69,11 @@ def key_directory(base_dir: str, name: str) -> str:
     Raises KeyStoreError if the base is not an absolute path, or the name cannot be a directory's.
     """
     if not base_dir.startswith("/") or not _is_printable(base_dir):
-        raise KeyStoreError(f"the base directory of the users' keys must be an absolute path, not {base_dir!r}")
+        raise KeyStoreError(
+            NO_KEYS, f"the base directory of the users' keys must be an absolute path, not {base_dir!r}"
+        )
     if name in ("", ".", "..") or "/" in name or not _is_printable(name):
-        raise KeyStoreError(f"{name!r} cannot be the name of a user who has SSH keys")
+        raise KeyStoreError(NO_KEYS, f"{name!r} cannot be the name of a user who has SSH keys")
     return "/".join((base_dir.rstrip("/"), name, *BELOW_HOME, CURRENT))
 
 
@@ -117,14 +119,14 @@ def _is_printable(text: str) -> bool:
 
 
 def _missing(directory: str, name: str) -> MissingKeysError:
-    return MissingKeysError(f"{name} has no SSH keys in {directory}: run 'ssh_hook keygen'")
+    return MissingKeysError(NO_KEYS, f"{name} has no SSH keys in {directory}: run 'ssh_hook keygen'")
 
 
 def home_of(directory: str) -> str:
     """Return ``<base>/<name>`` of a key directory's path. Raises KeyStoreError where it is not such a path."""
     tail = "/".join(("", *BELOW_HOME, CURRENT))
     if not directory.startswith("/") or not directory.endswith(tail):
-        raise KeyStoreError(f"{directory} is not the path of a key directory: it must end in {tail}")
+        raise KeyStoreError(NO_KEYS, f"{directory} is not the path of a key directory: it must end in {tail}")
     return directory[: -len(tail)]
 
 
@@ -138,8 +140,8 @@ def open_parent(directory: str, create: bool = False) -> int:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
-        kind = MissingHomeError if error.errno == errno.ENOENT else KeyStoreError
-        raise kind(f"cannot open the user's directory {path}: {error.strerror}") from error
+        missing_or_other = MissingHomeError if error.errno == errno.ENOENT else KeyStoreError
+        raise missing_or_other(NO_KEYS, f"cannot open the user's directory {path}: {error.strerror}") from error
     try:
         check_owner(os.fstat(fd), path, 0o022)
         for step in BELOW_HOME:
@@ -170,9 +172,9 @@ def open_directory(parent: int, name: str, path: str) -> int:
     except FileNotFoundError:
         raise
     except NotADirectoryError:
-        raise KeyStoreError(f"{path} must be a directory, and is a file or a link: move it away") from None
+        raise KeyStoreError(KEYS_UNSAFE, f"{path} must be a directory, and is a file or a link: move it away") from None
     except OSError as error:
-        raise KeyStoreError(f"cannot open {path}: {error.strerror}") from error
+        raise KeyStoreError(KEYS_UNSAFE, f"cannot open {path}: {error.strerror}") from error
     try:
         check_owner(os.fstat(fd), path, 0o022)
     except BaseException:
@@ -184,11 +186,13 @@ def open_directory(parent: int, name: str, path: str) -> int:
 def check_owner(status: os.stat_result, path: str, forbidden: int) -> None:
     """Raise KeyStoreError unless the caller owns the file with `status`, and its mode has no bit of `forbidden`."""
     if status.st_uid != os.geteuid():
-        raise KeyStoreError(f"{path} belongs to uid {status.st_uid}, and must belong to uid {os.geteuid()}")
+        raise KeyStoreError(
+            KEYS_UNSAFE, f"{path} belongs to uid {status.st_uid}, and must belong to uid {os.geteuid()}"
+        )
     if status.st_mode & forbidden & 0o022:
-        raise KeyStoreError(f"{path} can be written by others: run chmod go-w {path}")
+        raise KeyStoreError(KEYS_UNSAFE, f"{path} can be written by others: run chmod go-w {path}")
     if status.st_mode & forbidden:
-        raise KeyStoreError(f"{path} can be read by others: run chmod go= {path}")
+        raise KeyStoreError(KEYS_UNSAFE, f"{path} can be read by others: run chmod go= {path}")
 
 
 def _read_file(parent: int, name: str, directory: str, limit: int, forbidden: int) -> bytes | None:
@@ -204,19 +208,21 @@ def _read_file(parent: int, name: str, directory: str, limit: int, forbidden: in
         return None
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENXIO):
-            raise KeyStoreError(f"{path} must be a regular file, and is a link or a socket: {REPLACE}") from None
-        raise KeyStoreError(f"cannot open {path}: {error.strerror}") from error
+            raise KeyStoreError(
+                KEYS_UNSAFE, f"{path} must be a regular file, and is a link or a socket: {REPLACE}"
+            ) from None
+        raise KeyStoreError(KEYS_UNSAFE, f"cannot open {path}: {error.strerror}") from error
     with closing(fd):
         try:
             status = os.fstat(fd)
             if not stat.S_ISREG(status.st_mode):
-                raise KeyStoreError(f"{path} must be a regular file: {REPLACE}")
+                raise KeyStoreError(KEYS_UNSAFE, f"{path} must be a regular file: {REPLACE}")
             check_owner(status, path, forbidden)
             data = read_all(fd, limit)
         except OSError as error:
-            raise KeyStoreError(f"cannot read {path}: {error.strerror}") from error
+            raise KeyStoreError(KEYS_UNSAFE, f"cannot read {path}: {error.strerror}") from error
     if len(data) > limit:
-        raise KeyStoreError(f"{path} is larger than {limit} bytes: {REPLACE}")
+        raise KeyStoreError(KEYS_DAMAGED, f"{path} is larger than {limit} bytes: {REPLACE}")
     return data
 
 
@@ -268,7 +274,7 @@ def read_set(fd: int, directory: str, name: str) -> KeySet:
         raise _incomplete(directory, " or ".join(HOST_KEYS.values()))
     check_private_key(private, f"{directory}/{PRIVATE_KEY}")
     if not _has_public_key(authorized):
-        raise KeyStoreError(f"{directory}/{AUTHORIZED_KEYS} holds no public key: {REPLACE}")
+        raise KeyStoreError(KEYS_DAMAGED, f"{directory}/{AUTHORIZED_KEYS} holds no public key: {REPLACE}")
     return KeySet(private, authorized, host_keys)
 
 
@@ -280,13 +286,15 @@ def _read_host_keys(fd: int, directory: str) -> dict[str, bytes]:
         if data is not None:
             kind = check_private_key(data, f"{directory}/{name}").decode()
             if key_type not in kind:
-                raise KeyStoreError(f"{directory}/{name} holds a key of type {kind}: {REPLACE}")
+                raise KeyStoreError(KEYS_DAMAGED, f"{directory}/{name} holds a key of type {kind}: {REPLACE}")
             found[name] = data
     return found
 
 
 def _incomplete(directory: str, file_name: str) -> KeyStoreError:
-    return KeyStoreError(f"the SSH keys in {directory} are not complete, {file_name} is missing: {REPLACE}")
+    return KeyStoreError(
+        KEYS_DAMAGED, f"the SSH keys in {directory} are not complete, {file_name} is missing: {REPLACE}"
+    )
 
 
 def _has_public_key(text: bytes) -> bool:

@@ -28,7 +28,16 @@ from __future__ import annotations
 
 import errno
 
-from .errors import REPLACE, KeyStoreError, MissingKeysError, MissingLibraryError
+from .errors import (
+    KEYS_DAMAGED,
+    KEYS_UNSAFE,
+    NO_KEYS,
+    REPLACE,
+    KeyStoreError,
+    MissingKeysError,
+    MissingLibraryError,
+    kind_of_os,
+)
 from .fast_stdlib import TYPE_CHECKING, closing, create_file, os, stat
 from .formats import key_comment, mpint, public_blob, public_line, string
 from .store import (
@@ -104,7 +113,7 @@ def generate(
     Raises KeyStoreError, or MissingLibraryError; an existing set then is unchanged.
     """
     if key_type not in KEY_TYPES:
-        raise KeyStoreError(f"the type of SSH keys must be one of {', '.join(KEY_TYPES)}, not {key_type!r}")
+        raise KeyStoreError(NO_KEYS, f"the type of SSH keys must be one of {', '.join(KEY_TYPES)}, not {key_type!r}")
     existing = examine(directory, name, overwrite)
     if existing and not overwrite and not left_behind(directory):
         return False, existing
@@ -126,7 +135,9 @@ def generate(
             _install(parent, directory, fresh)
             return True, fresh
     except OSError as error:
-        raise KeyStoreError(f"cannot make SSH keys in {directory}: {error.strerror}") from error
+        raise KeyStoreError(
+            kind_of_os(error, NO_KEYS), f"cannot make SSH keys in {directory}: {error.strerror}"
+        ) from error
     finally:
         os.umask(mask)
 
@@ -142,14 +153,16 @@ def generate_first(
     `new_keys` as in `generate`. Takes no lock, and waits for nobody. Raises KeyStoreError, or MissingLibraryError.
     """
     if key_type not in KEY_TYPES:
-        raise KeyStoreError(f"the type of SSH keys must be one of {', '.join(KEY_TYPES)}, not {key_type!r}")
+        raise KeyStoreError(NO_KEYS, f"the type of SSH keys must be one of {', '.join(KEY_TYPES)}, not {key_type!r}")
     fresh = _new_set(key_type, name, new_keys)  # before any change, so that a missing library leaves nothing behind
     mask = os.umask(0o077)
     try:
         with closing(open_parent(directory, create=True)) as parent:
             return _install_first(parent, directory, fresh, _FIRST)
     except OSError as error:
-        raise KeyStoreError(f"cannot make SSH keys in {directory}: {error.strerror}") from error
+        raise KeyStoreError(
+            kind_of_os(error, NO_KEYS), f"cannot make SSH keys in {directory}: {error.strerror}"
+        ) from error
     finally:
         os.umask(mask)
 
@@ -184,7 +197,9 @@ def remove(directory: str) -> bool:
             os.unlink(_LOCK, dir_fd=parent)
         _remove_empty_parents(directory)
     except OSError as error:
-        raise KeyStoreError(f"cannot remove the SSH keys in {directory}: {error.strerror}") from error
+        raise KeyStoreError(
+            kind_of_os(error, NO_KEYS), f"cannot remove the SSH keys in {directory}: {error.strerror}"
+        ) from error
     return True
 
 
@@ -218,7 +233,7 @@ def write_client(directory: str, files: dict[str, bytes]) -> None:
                 for name, data in files.items():
                     _write_client_file(fd, name, data)
     except OSError as error:
-        raise KeyStoreError(f"cannot write into {path}: {error.strerror}") from error
+        raise KeyStoreError(kind_of_os(error, NO_KEYS), f"cannot write into {path}: {error.strerror}") from error
     finally:
         os.umask(mask)
 
@@ -249,7 +264,9 @@ def _new_set(key_type: str, name: str, new_keys: Callable[[list[str]], list[byte
     try:
         private, *host_keys = make([key_type, *KEY_TYPES[key_type]])
     except ImportError as error:
-        raise MissingLibraryError(f"cannot make SSH keys without the Python package cryptography: {error}") from error
+        raise MissingLibraryError(
+            NO_KEYS, f"cannot make SSH keys without the Python package cryptography: {error}"
+        ) from error
     line = f"{public_line(public_blob(private))} {key_comment(name)}\n"
     return KeySet(private, line.encode("utf-8", "surrogateescape"), dict(zip(host_key_names(key_type), host_keys)))
 
@@ -265,8 +282,9 @@ def _new_key(key_type: str) -> bytes:
         return _new_ed25519() if key_type == "ed25519" else _new_ecdsa()
     except UnsupportedAlgorithm as error:  # Ed25519 with OpenSSL's FIPS provider
         raise KeyStoreError(
+            NO_KEYS,
             f"the package cryptography makes no keys of type {key_type} on this host, which may be in FIPS mode: "
-            "choose ecdsa (SSH_KEY_TYPE of 'ssh_hook keygen', key_type of the module user_keys)"
+            "choose ecdsa (SSH_KEY_TYPE of 'ssh_hook keygen', key_type of the module user_keys)",
         ) from error
 
 
@@ -335,7 +353,7 @@ def _lock(parent: int, directory: str) -> int:
         try:
             fd = os.open(_LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600, dir_fd=parent)
         except OSError as error:
-            raise KeyStoreError(f"cannot open the lock {path}: {error.strerror}") from error
+            raise KeyStoreError(kind_of_os(error, NO_KEYS), f"cannot open the lock {path}: {error.strerror}") from error
         try:
             check_owner(os.fstat(fd), path, 0o022)
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -346,7 +364,8 @@ def _lock(parent: int, directory: str) -> int:
         except OSError as error:
             os.close(fd)
             raise KeyStoreError(
-                f"cannot lock {path}: {error.strerror}: its file system must be mounted with support for file locks"
+                NO_KEYS,
+                f"cannot lock {path}: {error.strerror}: its file system must be mounted with support for file locks",
             ) from error
         except BaseException:
             os.close(fd)
@@ -354,8 +373,9 @@ def _lock(parent: int, directory: str) -> int:
         os.close(fd)
         if time.monotonic() > deadline:
             raise KeyStoreError(
+                NO_KEYS,
                 f"another process is changing these SSH keys and holds the lock {path} for more than"
-                f" {_LOCK_SECONDS:.0f} s: wait for it, or end it"
+                f" {_LOCK_SECONDS:.0f} s: wait for it, or end it",
             )
         time.sleep(0.05)
 
@@ -375,7 +395,7 @@ def _examine(parent: int, directory: str, name: str, overwrite: bool) -> KeySet 
     try:
         return load_below(parent, directory, name)  # again: another writer may have put its set there meanwhile
     except MissingKeysError:
-        raise KeyStoreError(f"{directory} is not empty, yet holds no SSH keys: {REPLACE}") from None
+        raise KeyStoreError(KEYS_DAMAGED, f"{directory} is not empty, yet holds no SSH keys: {REPLACE}") from None
 
 
 def _contents(parent: int, directory: str) -> list[str] | None:
@@ -388,18 +408,22 @@ def _contents(parent: int, directory: str) -> list[str] | None:
     except FileNotFoundError:
         return None
     except NotADirectoryError:
-        raise KeyStoreError(f"{directory} must be a directory, and is a file or a link: move it away") from None
+        raise KeyStoreError(
+            KEYS_UNSAFE, f"{directory} must be a directory, and is a file or a link: move it away"
+        ) from None
     except OSError as error:
-        raise KeyStoreError(f"cannot open {directory}: {error.strerror}") from error
+        raise KeyStoreError(kind_of_os(error, KEYS_UNSAFE), f"cannot open {directory}: {error.strerror}") from error
     try:
         check_owner(os.fstat(fd), directory, 0)
         names = os.listdir(fd)
         for name in names:
             if stat.S_ISDIR(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode):
-                raise KeyStoreError(f"{directory}/{name} is a directory, and no part of a key set: move it away")
+                raise KeyStoreError(
+                    KEYS_UNSAFE, f"{directory}/{name} is a directory, and no part of a key set: move it away"
+                )
         return names
     except OSError as error:
-        raise KeyStoreError(f"cannot read {directory}: {error.strerror}") from error
+        raise KeyStoreError(kind_of_os(error, KEYS_UNSAFE), f"cannot read {directory}: {error.strerror}") from error
     finally:
         os.close(fd)
 
@@ -582,7 +606,9 @@ def _remove_entry(parent: int, directory: str, entry: str) -> None:
         # NFS keeps a file that somebody has open as .nfsXXXX until it is closed; the next writer tries again.
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             path = f"{directory[: -len(CURRENT)]}{entry}"
-            raise KeyStoreError(f"cannot remove {path}: {error.strerror}: remove it by hand") from error
+            raise KeyStoreError(
+                kind_of_os(error, KEYS_UNSAFE), f"cannot remove {path}: {error.strerror}: remove it by hand"
+            ) from error
     finally:
         os.close(fd)
 

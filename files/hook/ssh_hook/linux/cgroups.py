@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from ..errors import CONTAINER_ENDED, HookError
+from ..errors import SYSTEM, ContainerEndedError, HookError
 from . import syscalls
 from .fast_stdlib import fsdecode, os, read_file
 from .mounts import unescape
@@ -26,7 +26,7 @@ class Cgroups:
         try:
             lines = _lines("cgroup", process)
         except (FileNotFoundError, ProcessLookupError):
-            raise HookError(CONTAINER_ENDED) from None
+            raise ContainerEndedError() from None
         theirs = [line.split(":", 2) for line in lines if line not in ours]
         self._may_stay_out = may_stay_out
         self._rootless = rootless
@@ -115,11 +115,12 @@ class Cgroups:
         except OSError as error:
             if self._rootless:
                 return None
-            raise HookError(f"cannot open the container's cgroup {path}: {error.strerror}") from None
+            raise HookError(SYSTEM, f"cannot open the container's cgroup {path}: {error.strerror}") from None
         if not self._rootless and _can_limit(controllers, self._all_controllers):
             hierarchy = controllers or "version 2"
             raise HookError(
-                f"cannot join the container's cgroup {path}: its hierarchy ({hierarchy}) is not mounted on this node"
+                SYSTEM,
+                f"cannot join the container's cgroup {path}: its hierarchy ({hierarchy}) is not mounted on this node",
             )
         return None
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 
-from ..errors import HookError, LateError, describe_failure
+from ..errors import HOME_HANGS, NO_MEMORY, HookError, LateError, describe_failure, kind_of, kind_of_os, known_kind
 from . import syscalls
 from .fast_stdlib import TYPE_CHECKING, closing, os, signal, write_all
 from .files import close_all_but
@@ -50,7 +50,7 @@ def run(
     except OSError as error:
         os.close(reader)
         os.close(writer)
-        raise HookError(f"{what}: cannot start a process: {error.strerror}") from None
+        raise HookError(kind_of_os(error), f"{what}: cannot start a process: {error.strerror}") from None
     if pid == 0:
         _run_child(work, user, writer, kept)
     os.close(writer)
@@ -60,13 +60,17 @@ def run(
         os.kill(pid, signal.SIGKILL)
         reap(pid, 0)
         raise LateError(
+            HOME_HANGS,
             f"{what}: no answer within {timeout:.0f} s: the file system hangs, or a process holds the file or its "
-            "directory"
+            "directory",
         )
     reap(pid, _REAP_TIMEOUT)
     if answer[:1] == _DONE:
         return answer[1:]
-    raise HookError(answer[1:].decode("utf-8", "replace") or f"{what}: the process for that was killed")
+    kind, _separator, text = answer[1:].decode("utf-8", "replace").partition("\0")
+    if text:
+        raise HookError(known_kind(kind), text)
+    raise HookError(NO_MEMORY, f"{what}: the process for that was killed")
 
 
 def reap(pid: int, timeout: float) -> int | None:
@@ -94,7 +98,7 @@ def _run_child(work: Callable[[], bytes], user: Identity | None, writer: int, ke
             syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)  # the change of ids may have reset it
         answer = _DONE + work()
     except BaseException as error:
-        answer = _FAILED + describe_failure(error).encode("utf-8", "backslashreplace")
+        answer = _FAILED + f"{kind_of(error)}\0{describe_failure(error)}".encode("utf-8", "backslashreplace")
     finally:
         try:
             write_all(writer, answer)

@@ -7,7 +7,7 @@ there. Where that file system hangs, so does the read. So a disposable process r
 
 from __future__ import annotations
 
-from ..errors import HookError, LateError
+from ..errors import HOME_HANGS, SYSTEM, HookError, LateError
 from . import disposable_process, syscalls
 from .fast_stdlib import closing, os, read_all
 
@@ -32,14 +32,14 @@ def read_memory(
                 syscalls.setns(user_namespace, syscalls.CLONE_NEWUSER)
                 return _read(directory, name, limit)
         except OSError as error:
-            raise HookError(f"{what}: {error.strerror}") from None
+            raise HookError(SYSTEM, f"{what}: {error.strerror}") from None
 
     kept = (directory,) if user_namespace is None else (directory, user_namespace)
     try:
         return disposable_process.run(read, what, None, kept, timeout, limit=2 * limit)
     except LateError:
         raise LateError(
-            f"{what}: no answer within {timeout:.0f} s: its memory is a file's, and the file system hangs"
+            HOME_HANGS, f"{what}: no answer within {timeout:.0f} s: its memory is a file's, and the file system hangs"
         ) from None
 
 

@@ -6,7 +6,7 @@ That works on every kernel, and takes one system call where fsopen(2) takes four
 
 from __future__ import annotations
 
-from ..errors import HookError
+from ..errors import MOUNT_REFUSED, HookError
 from . import syscalls
 from .fast_stdlib import closing, fsencode, os, read_file
 from .identity import ActingAs, Identity
@@ -36,8 +36,9 @@ class MountTable:
         """Raise HookError where the descriptor `target` is on a shared mount: what is mounted there would propagate."""
         if self._private is not None and mount_id(target) not in self._private:
             raise HookError(
+                MOUNT_REFUSED,
                 f"{path} in the container lies on a shared mount, so that what is mounted there would appear on the "
-                "host: mount that volume private or slave"
+                "host: mount that volume private or slave",
             )
 
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from ..errors import CONTAINER_ENDED, HookError
+from ..errors import SYSTEM, ContainerEndedError, HookError
 from . import syscalls
 from .fast_stdlib import os
 from .files import is_same
@@ -34,14 +34,14 @@ class Namespaces:
                 theirs = os.stat(f"ns/{name}", dir_fd=process)
             except FileNotFoundError:
                 if name != "time":  # since Linux 5.6
-                    raise HookError(CONTAINER_ENDED) from None
+                    raise ContainerEndedError() from None
                 continue
             ours = os.stat(f"/proc/self/ns/{name}")
             if not is_same(theirs, ours):
                 try:
                     self._descriptors[name] = os.open(f"ns/{name}", os.O_RDONLY, dir_fd=process)
                 except (FileNotFoundError, ProcessLookupError):
-                    raise HookError(CONTAINER_ENDED) from None
+                    raise ContainerEndedError() from None
 
     def has(self, name: str) -> bool:
         """Tell whether the process's namespace `name` (as in /proc/PID/ns) differs from the hook's."""
@@ -70,7 +70,7 @@ class Namespaces:
                 try:
                     syscalls.setns(self._descriptors[name], _KINDS[name])
                 except OSError as error:
-                    raise HookError(f"cannot join the container's {name} namespace: {error.strerror}") from None
+                    raise HookError(SYSTEM, f"cannot join the container's {name} namespace: {error.strerror}") from None
 
 
 def is_in_hosts_network() -> bool:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import errno
 
-from ..errors import HookError
+from ..errors import ROOT_NOT_A_MOUNT, HookError
 from .fast_stdlib import TYPE_CHECKING, closing, os, read_file
 from .files import is_same
 from .mounts import mount_id
@@ -192,11 +192,12 @@ def open_root_mount(path: str, process: int, outside: Outside | None) -> RootMou
         is_hosts = is_same(os.fstat(top), os.fstat(descriptor))
     try:
         if is_hosts:
-            raise HookError(f"the container's root directory {path} is the host's own")
+            raise HookError(ROOT_NOT_A_MOUNT, f"the container's root directory {path} is the host's own")
         mountinfo = read_file("mountinfo", process)
         if not mountinfo:
             raise HookError(
-                "the container's first process can reach no mount: somebody has unmounted its root directory meanwhile"
+                ROOT_NOT_A_MOUNT,
+                "the container's first process can reach no mount: somebody has unmounted its root directory meanwhile",
             )
         table = _Table(mountinfo)
         mount = mount_id(descriptor)
@@ -204,9 +205,10 @@ def open_root_mount(path: str, process: int, outside: Outside | None) -> RootMou
         if not (ancestors and _is_root_of_mount(descriptor, ancestors) and _is_made(mount, table, outside)):
             is_private = mount not in table or table.is_private(mount)
             raise HookError(
+                ROOT_NOT_A_MOUNT,
                 f"the container's root directory {path} is not where its OCI runtime has mounted it: somebody has "
                 "renamed a directory above it meanwhile; keep it where only its user and root can do so"
-                + ("" if is_private else " (or this runtime does not make its mount private, as crun and runc do)")
+                + ("" if is_private else " (or this runtime does not make its mount private, as crun and runc do)"),
             )
     except HookError:
         os.close(descriptor)
@@ -221,7 +223,7 @@ def _open(path: str, top: int) -> int:
         return open_in_root(top, path, os.O_PATH | os.O_DIRECTORY)
     except OSError as error:
         reason = "a link of procfs leads there" if error.errno == errno.ELOOP else error.strerror
-        raise HookError(f"cannot open the container's root directory {path}: {reason}") from None
+        raise HookError(ROOT_NOT_A_MOUNT, f"cannot open the container's root directory {path}: {reason}") from None
 
 
 def _is_root_of_mount(directory: int, ancestors: list[bytes]) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import errno
 
-from ..errors import HookError, NotCreatedError
+from ..errors import IMAGE_UNFIT, HookError, NotCreatedError, kind_of_os
 from . import syscalls
 from .fast_stdlib import MAX_LINKS, TYPE_CHECKING, closing, create_file, fsencode, os, read_all, split, stat
 from .files import is_same
@@ -67,17 +67,19 @@ class Rootfs:
         except PermissionError:
             raise
         except OSError as error:
-            raise HookError(f"cannot read {path} in the container: {error.strerror}") from None
+            raise HookError(
+                kind_of_os(error, IMAGE_UNFIT), f"cannot read {path} in the container: {error.strerror}"
+            ) from None
 
     def _read(self, path: str, limit: int) -> bytes:
         with closing(self.open(path, os.O_PATH)) as handle:
             if not stat.S_ISREG(os.fstat(handle).st_mode):
-                raise HookError(f"{path} in the container is not a regular file")
+                raise HookError(IMAGE_UNFIT, f"{path} in the container is not a regular file")
             # By the handle: nobody can replace the file that was just checked.
             with closing(os.open(f"/proc/self/fd/{handle}", os.O_RDONLY | os.O_NONBLOCK)) as descriptor:
                 data = read_all(descriptor, limit)
         if len(data) > limit:
-            raise HookError(f"{path} in the container is larger than {limit} bytes")
+            raise HookError(IMAGE_UNFIT, f"{path} in the container is larger than {limit} bytes")
         return data
 
     def pidfile(self, path: str) -> int:
@@ -123,7 +125,7 @@ class Rootfs:
                     return path
         except OSError:
             pass  # nothing is there, or a link
-        raise HookError(f"{path or '/'} in the container was moved while it was set up")
+        raise HookError(IMAGE_UNFIT, f"{path or '/'} in the container was moved while it was set up")
 
     def _open_pidfile(self, path: str) -> int:
         parent_path, name = split(path)
@@ -141,7 +143,9 @@ class Rootfs:
         except FileNotFoundError:
             pass
         except OSError as error:
-            raise HookError(f"cannot open the directory {path} in the container: {error.strerror}") from None
+            raise HookError(
+                kind_of_os(error, IMAGE_UNFIT), f"cannot open the directory {path} in the container: {error.strerror}"
+            ) from None
         parent_path, name = split(path.rstrip("/"))
         with closing(self._directory(parent_path, by_root)) as parent:
             self._create(parent, path, lambda: os.mkdir(name, 0o755, dir_fd=parent), by_root(parent, path))
@@ -159,13 +163,17 @@ class Rootfs:
         except FileNotFoundError:
             made_by_root = self._create(parent, path, lambda: os.mkdir(name, 0o700, dir_fd=parent), as_root)
         except OSError as error:
-            raise HookError(f"cannot open {path} in the container: {error.strerror}") from None
+            raise HookError(
+                kind_of_os(error, IMAGE_UNFIT), f"cannot open {path} in the container: {error.strerror}"
+            ) from None
         descriptor = _open_created(parent, name, path, os.O_DIRECTORY)
         if made_by_root:
             os.chown(f"/proc/self/fd/{descriptor}", self.user.uid, self.user.gid)
         if os.fstat(descriptor).st_uid != self.user.uid:
             os.close(descriptor)
-            raise HookError(f"{path} in the container is not a directory of its user (uid {self.user.uid})")
+            raise HookError(
+                IMAGE_UNFIT, f"{path} in the container is not a directory of its user (uid {self.user.uid})"
+            )
         return descriptor
 
     def file(self, path: str) -> int:
@@ -178,10 +186,12 @@ class Rootfs:
                 self._create(parent, path, lambda: os.close(create_file(name, b"", 0o644, parent)))
                 descriptor = _open_created(parent, name, path, 0)
         except OSError as error:
-            raise HookError(f"cannot open {path} in the container: {error.strerror}") from None
+            raise HookError(
+                kind_of_os(error, IMAGE_UNFIT), f"cannot open {path} in the container: {error.strerror}"
+            ) from None
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
-            raise HookError(f"{path} in the container is not a regular file")
+            raise HookError(IMAGE_UNFIT, f"{path} in the container is not a regular file")
         return descriptor
 
     def _create(self, parent: int, path: str, create: Callable[[], None], as_root: bool = True) -> bool:
@@ -192,9 +202,9 @@ class Rootfs:
         NotCreatedError where neither may create it.
         """
         if split(path)[1] in ("", ".", ".."):  # `_open_created` opens the name without RESOLVE_IN_ROOT
-            raise HookError(f"cannot create {path} in the container: its end is no name")
+            raise HookError(IMAGE_UNFIT, f"cannot create {path} in the container: its end is no name")
         if syscalls.filesystem_type(parent) in syscalls.KERNEL_FILE_SYSTEMS:  # a directory there may be a cgroup
-            raise HookError(f"cannot create {path} in the container: its file system is the kernel's own")
+            raise HookError(IMAGE_UNFIT, f"cannot create {path} in the container: its file system is the kernel's own")
         try:
             with ActingAs(self.user):
                 create()
@@ -211,7 +221,9 @@ class Rootfs:
             self.note(ENTRY, path, "")
             return True
         except OSError as error:
-            raise NotCreatedError(f"cannot create {path} in the container: {error.strerror}") from None
+            raise NotCreatedError(
+                kind_of_os(error, IMAGE_UNFIT), f"cannot create {path} in the container: {error.strerror}"
+            ) from None
 
 
 def _ignore(_kind: str, _path: str, _content: str) -> None:
@@ -256,11 +268,14 @@ def _open_without_links(root: int, path: str) -> int:
 
 def _open_created(parent: int, name: str, path: str, flags: int) -> int:
     if name in ("", ".", ".."):
-        raise HookError(f"cannot open {path} in the container: its end is no name")
+        raise HookError(IMAGE_UNFIT, f"cannot open {path} in the container: its end is no name")
     try:
         return os.open(name, os.O_PATH | os.O_NOFOLLOW | flags, dir_fd=parent)
     except OSError as error:
-        raise HookError(f"cannot open {path} in the container without following a link: {error.strerror}") from None
+        raise HookError(
+            kind_of_os(error, IMAGE_UNFIT),
+            f"cannot open {path} in the container without following a link: {error.strerror}",
+        ) from None
 
 
 def _walk(root: int, path: str, flags: int) -> int:

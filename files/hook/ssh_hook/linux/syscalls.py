@@ -60,14 +60,18 @@ PR_CAP_AMBIENT_RAISE = 2
 RLIM_INFINITY = 2**64 - 1
 AT_FDCWD = -100
 
+AF_UNIX = 1
 AF_INET = 2
 AF_INET6 = 10
 SOCK_STREAM = 1
+SOCK_DGRAM = 2
+SOCK_NONBLOCK = 0o4000
 SOCK_CLOEXEC = 0o2000000
 SOL_SOCKET = 1
 SO_REUSEADDR = 2
 IPPROTO_IPV6 = 41
 IPV6_V6ONLY = 26
+_MSG_NOSIGNAL = 0x4000
 
 _POLLIN = 0x1
 
@@ -294,6 +298,17 @@ def setsockopt(descriptor: int, level: int, name: int, value: int) -> None:
 def bind(descriptor: int, address: bytes) -> None:
     """Call bind(2); `address` is a struct sockaddr."""
     _call("bind", descriptor, address, len(address))
+
+
+def send_to_path(path: str, kind: int, data: bytes) -> None:
+    """Send `data` to the Unix socket `path` of type `kind` (SOCK_*), without waiting. Raises OSError."""
+    address = integers((AF_UNIX, 2)) + path.encode() + b"\0"
+    descriptor = socket(AF_UNIX, kind | SOCK_CLOEXEC | SOCK_NONBLOCK)
+    try:
+        _call("connect", descriptor, address, len(address))
+        _call("send", descriptor, data, len(data), _MSG_NOSIGNAL)
+    finally:
+        os.close(descriptor)
 
 
 def address_family(address: str) -> int:

@@ -56,9 +56,9 @@ def read_credentials(container: Container, owner: Owner, settings: Settings) -> 
             keys = store.load(directory, owner.name)
             return Credentials(owner.name, keys, userfiles.read_public_keys(path) if path else b"")
     except MissingKeysError as error:
-        raise MissingCredentialsError(str(error)) from None
+        raise MissingCredentialsError(error.kind, str(error)) from None
     except KeyStoreError as error:
-        raise HookError(str(error)) from None
+        raise HookError(error.kind, str(error)) from None
 
 
 def make_keys(owner: Owner, settings: Settings) -> bool:
@@ -77,6 +77,6 @@ def make_keys(owner: Owner, settings: Settings) -> bool:
             new_keys = Dropbearkey(settings.dropbear_dir).new_keys
             return b"made" * writer.generate_first(directory, owner.name, key_type, new_keys)
         except KeyStoreError as error:
-            raise HookError(str(error)) from None
+            raise HookError(error.kind, str(error)) from None
 
     return bool(disposable_process.run(make, f"cannot make SSH keys in {directory}", owner.file_owner))

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from ..errors import HookError
+from ..errors import CONTAINER_UNFIT, SYSTEM, HookError
 from ..linux.fast_stdlib import TYPE_CHECKING, os, read_file
 from ..linux.identity import Identity, IdMap
 
@@ -79,7 +79,10 @@ def outside_user(container: Container, process: int, has_user_namespace: bool) -
 def _map_id(process: int, kind: str, inside: int) -> int:
     outside = read_map(kind, process).outside(inside)
     if outside is None:
-        raise HookError(f"the container's process has the id {inside}, which its user namespace does not map ({kind})")
+        raise HookError(
+            CONTAINER_UNFIT,
+            f"the container's process has the id {inside}, which its user namespace does not map ({kind})",
+        )
     return outside
 
 
@@ -88,4 +91,4 @@ def read_map(path: str, directory: int | None = None) -> IdMap:
     try:
         return IdMap(read_file(path, directory).decode())
     except OSError as error:
-        raise HookError(f"cannot read {path}: {error.strerror}") from None
+        raise HookError(SYSTEM, f"cannot read {path}: {error.strerror}") from None

@@ -7,15 +7,16 @@ keeps it in a directory of its user's. Errors and warnings have a file each, so 
 no failure. A start without either touches no file. Under enroot a third file has the last error of a watcher
 (start/watcher.py), which has no other way out of its container: the start opens it, and it stays empty until then.
 
-Format: a line "ssh_hook 1", then "name=value" lines: time, in seconds since the epoch, container and bundle, and a line
-"warning=..." or "error=..." for each message. No value has control characters.
+Format: a line "ssh_hook 1", then "name=value" lines: time, in seconds since the epoch, container, bundle and job, and a
+line "warning=..." or "error=..." for each message, with a line "kind=..." after it. No value has control characters.
+Earlier versions, which pass over lines that they do not know, wrote neither job nor kind.
 """
 
 from __future__ import annotations
 
 import time
 
-from ..errors import HookError, printable
+from ..errors import KINDS, NOT_TRUSTED, SYSTEM, HookError, printable
 from ..linux.fast_stdlib import TYPE_CHECKING, closing, fsdecode, fsencode, os, read_all, stat
 from ..linux.files import is_own, remove_leftovers, replace_files
 from ..linux.process import MAX_ID
@@ -45,13 +46,17 @@ class Last:
     Attributes:
         time: seconds since the epoch.
         container, bundle: the container's id and the path of its bundle; empty where they are unknown.
-        messages: each as (level, text); the level is "warning" or "error".
+        job: the scheduler's; empty where it is unknown.
+        messages: each as (level, kind, text); the level is "warning" or "error", the kind empty where it is unknown.
     """
 
-    def __init__(self, seconds: int, container: str, bundle: str, messages: list[tuple[str, str]]) -> None:
+    def __init__(
+        self, seconds: int, container: str, bundle: str, job: str, messages: list[tuple[str, str, str]]
+    ) -> None:
         self.time = seconds
         self.container = container
         self.bundle = bundle
+        self.job = job
         self.messages = messages
 
 
@@ -60,15 +65,21 @@ def user_places(uid: int) -> list[str]:
     return [state_directory(uid), temporary_directory(uid)]
 
 
-def write(container: str, bundle: str, messages: list[tuple[int, str]]) -> None:
-    """Keep `messages`, each as (level, text), for the user of the container `container` in `bundle`.
+def concerned_uid(bundle: str) -> int:
+    """Return the uid, in the initial user namespace, of whom a start concerns. Raises HookError."""
+    engine = Engine()
+    return engine.host_uid if engine.is_rootless else _user_of(bundle)
 
-    Raises OSError and HookError where no place takes them.
+
+def write(container: str, bundle: str, job: str, messages: list[tuple[int, str, str]]) -> None:
+    """Keep `messages`, each as (level, kind, text), for the user of the container `container` in `bundle`.
+
+    `job` is the scheduler's. Raises OSError and HookError where no place takes them.
     """
     engine = Engine()
-    uid = engine.host_uid if engine.is_rootless else _user_of(bundle)
-    name = f"{uid}" if any(level >= ERROR for level, _text in messages) else f"{uid}{WARNINGS}"
-    data = _format(container, bundle, messages)
+    uid = concerned_uid(bundle)
+    name = f"{uid}" if any(level >= ERROR for level, _kind, _text in messages) else f"{uid}{WARNINGS}"
+    data = _format(container, bundle, job, messages)
     places = [ROOT_PLACE] if engine.host_uid == 0 else user_places(engine.host_uid)
     for place in places:
         try:
@@ -95,17 +106,18 @@ def open_ended() -> int:
     return -1
 
 
-def write_ended(descriptor: int, container: str, text: str) -> None:
+def write_ended(descriptor: int, container: str, kind: str, text: str) -> None:
     """Write an error into the file that `open_ended` returned. Raises OSError."""
-    os.pwrite(descriptor, _format(container, "", [(ERROR, one_line(text))]).ljust(_ENDED_SIZE, b"\n"), 0)
+    os.pwrite(descriptor, _format(container, "", "", [(ERROR, kind, one_line(text))]).ljust(_ENDED_SIZE, b"\n"), 0)
 
 
-def _format(container: str, bundle: str, messages: list[tuple[int, str]]) -> bytes:
+def _format(container: str, bundle: str, job: str, messages: list[tuple[int, str, str]]) -> bytes:
     fields = [
         f"time={int(time.time())}",
         f"container={printable(container)}",
         f"bundle={bundle if bundle.isprintable() else printable(bundle)}",
-        *(f"{NAMES[level]}={text}" for level, text in messages),
+        f"job={printable(job)}",
+        *(f"{NAMES[level]}={text}\nkind={kind}" for level, kind, text in messages),
     ]
     return fsencode("\n".join([_VERSION, *fields, ""]))
 
@@ -197,11 +209,11 @@ def read(path: str) -> Last | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise HookError(f"cannot read {path}: {error.strerror}") from None
+        raise HookError(SYSTEM, f"cannot read {path}: {error.strerror}") from None
     with closing(descriptor):
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) or status.st_uid not in (0, os.geteuid()):
-            raise HookError(f"{path} is not a file of the hook's: remove it")
+            raise HookError(NOT_TRUSTED, f"{path} is not a file of the hook's: remove it")
         text = fsdecode(read_all(descriptor, _MAX_SIZE))
         return _parse(text, path) if text else None
 
@@ -212,6 +224,17 @@ def _parse(text: str, path: str) -> Last:
     values = dict(fields)
     seconds = values.get("time", "")
     if version != _VERSION or not (seconds.isascii() and seconds.isdigit() and len(seconds) < 12):
-        raise HookError(f"{path} is not a file of this version of the hook: remove it")
-    messages = [(level, message) for level, message in fields if level in NAMES]
-    return Last(int(seconds), values.get("container", ""), values.get("bundle", ""), messages)
+        raise HookError(NOT_TRUSTED, f"{path} is not a file of this version of the hook: remove it")
+    messages = [
+        (level, _kind_after(fields[number + 1 :]), message)
+        for number, (level, message) in enumerate(fields)
+        if level in NAMES
+    ]
+    container, bundle, job = (values.get(name, "") for name in ("container", "bundle", "job"))
+    return Last(int(seconds), container, bundle, job, messages)
+
+
+def _kind_after(fields: list[list[str]]) -> str:
+    """Return the kind of the message that `fields` follow; empty where the file has none."""
+    name, value = fields[0] if fields else ("", "")
+    return value if name == "kind" and value in KINDS else ""

@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-from ..errors import HookError, printable
+from ..errors import ANNOTATION_WRONG, INSTALL_DAMAGED, USER_UNKNOWN, HookError, printable
 from ..keys import passwd
 from ..linux.fast_stdlib import TYPE_CHECKING, closing, os
 from ..linux.identity import ROOT, Identity
+from ..log import log
 from ..oci.annotations import USER
 from .engine import NO_LOGIN, NOBODY, Engine, login_uid
 
@@ -49,13 +50,16 @@ def find_owner(user: Identity, engine: Engine, settings: Settings, claimed: str)
         entry = _find_by_uid(settings.passwd_file, user.uid)
         if entry is None:
             raise HookError(
-                f"no user has the uid {user.uid} in PASSWD_FILE {settings.passwd_file}: add one, or refresh the file"
+                USER_UNKNOWN,
+                f"no user has the uid {user.uid} in PASSWD_FILE {settings.passwd_file}: add one, or refresh the file",
             )
         owner = Owner(entry, user, user)
+    log.user = owner.name
     if claimed and claimed != owner.name:
         raise HookError(
+            ANNOTATION_WRONG,
             f"{_ANNOTATION} is '{printable(claimed)}', but the container runs as {owner.name} (uid {user.uid}): run it "
-            "as the user whom it names"
+            "as the user whom it names",
         )
     if not owner.is_vouched:
         owner.is_vouched = _verify_uid(user.uid, owner.name, settings, claimed)
@@ -75,13 +79,15 @@ def _verify_uid(uid: int, name: str, settings: Settings, claimed: str) -> bool:
     login = login_uid()
     if login not in (uid, 0, NO_LOGIN):
         raise HookError(
+            USER_UNKNOWN,
             f"the container runs as {name} (uid {uid}), but uid {login} started its engine: their SSH keys are nobody "
-            f"else's (podman: --user {login})"
+            f"else's (podman: --user {login})",
         )
     if login != uid and settings.require_user_annotation and not claimed:
         raise HookError(
+            USER_UNKNOWN,
             f"the container runs as {name} (uid {uid}), which its image may have chosen: name the user by "
-            f"{_ANNOTATION}={name}"
+            f"{_ANNOTATION}={name}",
         )
     return login == uid or settings.require_user_annotation
 
@@ -99,11 +105,13 @@ def _find_by_uid(path: str, uid: int) -> passwd.Entry | None:
                 data = buffer if size == _CHUNK else buffer[:size]
                 end = data.rfind(b"\n") + 1 or len(data)  # the last line may lack a newline
                 if end == _CHUNK and data[-1:] != b"\n":
-                    raise HookError(f"PASSWD_FILE {path} has a line of more than {_CHUNK} bytes: refresh the file")
+                    raise HookError(
+                        INSTALL_DAMAGED, f"PASSWD_FILE {path} has a line of more than {_CHUNK} bytes: refresh the file"
+                    )
                 entry = passwd.find_by_uid(data, uid, end)
                 if entry is not None:
                     return entry
                 offset += end
     except OSError as error:
-        raise HookError(f"cannot read {path}: {error.strerror}") from None
+        raise HookError(INSTALL_DAMAGED, f"cannot read {path}: {error.strerror}") from None
     return None

@@ -12,7 +12,7 @@ Format: a line "ssh_hook 1", then "name=value" lines; values hold no control cha
 
 from __future__ import annotations
 
-from ..errors import HookError, printable
+from ..errors import NOT_TRUSTED, SYSTEM, HookError, printable
 from ..linux.fast_stdlib import (
     TYPE_CHECKING,
     closing,
@@ -188,16 +188,16 @@ def read(directory: int, name: str = NAME, where: str = "the bundle") -> Record 
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise HookError(f"cannot read {printable(name)} in {where}: {error.strerror}") from None
+        raise HookError(SYSTEM, f"cannot read {printable(name)} in {where}: {error.strerror}") from None
     what = f"{printable(name)} in {where} is not"
     remedy = "remove it when its container is gone"
     with closing(descriptor):
         if not is_own(os.fstat(descriptor)):
-            raise HookError(f"{what} a file that only root can write: {remedy}")
+            raise HookError(NOT_TRUSTED, f"{what} a file that only root can write: {remedy}")
         text = fsdecode(read_all(descriptor, _MAX_SIZE))
     record = _parse(text)
     if record is None:
-        raise HookError(f"{what} a record of this hook: {remedy}")
+        raise HookError(NOT_TRUSTED, f"{what} a record of this hook: {remedy}")
     return record
 
 

@@ -9,7 +9,7 @@ Formats: proc_pid_status(5), proc_pid_limits(5), proc_pid_mountinfo(5).
 
 from __future__ import annotations
 
-from ..errors import HookError, printable
+from ..errors import ATTACH_REFUSED, HookError, printable
 from ..linux import syscalls, user_namespaces
 from ..linux.fast_stdlib import closing, fsdecode, os, read_file
 from ..linux.files import is_same
@@ -75,7 +75,7 @@ class Rights:
 def _only_id(text: str) -> int:
     ids = set(text.split())
     if len(ids) != 1:
-        raise HookError("it runs with several uids or gids, as a set-user-ID program does")
+        raise HookError(ATTACH_REFUSED, "it runs with several uids or gids, as a set-user-ID program does")
     return int(ids.pop())
 
 
@@ -154,13 +154,14 @@ class RunningProcess:
         try:
             self._read_all(pid)
         except HookError as error:
-            raise HookError(f"cannot attach to process {pid}: {error}") from None
+            raise HookError(ATTACH_REFUSED, f"cannot attach to process {pid}: {error}") from None
         except (FileNotFoundError, ProcessLookupError):
-            raise HookError(f"process {pid} has ended") from None
+            raise HookError(ATTACH_REFUSED, f"process {pid} has ended") from None
         except PermissionError:
             raise HookError(
+                ATTACH_REFUSED,
                 f"cannot attach to process {pid}: you may not inspect it, so it is another user's, or has more rights "
-                "than you"
+                "than you",
             ) from None
 
     def _read_all(self, pid: int) -> None:
@@ -205,7 +206,7 @@ class RunningProcess:
         directory, namespace = self.process.directory, self.user_namespaces[0]
         data = read_memory(directory, "environ", problem, _MAX_ENVIRONMENT, _TIMEOUT, namespace)
         if len(data) > _MAX_ENVIRONMENT:
-            raise HookError(f"{problem}: it is larger than {_MAX_ENVIRONMENT} bytes")
+            raise HookError(ATTACH_REFUSED, f"{problem}: it is larger than {_MAX_ENVIRONMENT} bytes")
         return [entry for entry in fsdecode(data).split("\0") if entry]
 
     def require_unchanged(self) -> None:
@@ -214,15 +215,15 @@ class RunningProcess:
         changed = f"process {pid} has changed its program or its rights meanwhile: try again"
         try:
             if not self.process.is_alive():
-                raise HookError(f"process {pid} has ended meanwhile")
+                raise HookError(ATTACH_REFUSED, f"process {pid} has ended meanwhile")
             rights = Rights(self.process)
             is_same_process = self._read_identity() == self._identity
         except (FileNotFoundError, ProcessLookupError):
-            raise HookError(f"process {pid} has ended meanwhile") from None
+            raise HookError(ATTACH_REFUSED, f"process {pid} has ended meanwhile") from None
         except PermissionError:
-            raise HookError(changed) from None
+            raise HookError(ATTACH_REFUSED, changed) from None
         if not is_same_process or vars(rights) != vars(self.rights):
-            raise HookError(changed)
+            raise HookError(ATTACH_REFUSED, changed)
 
     def _read_identity(self) -> tuple[object, ...]:
         """Return what may not change: namespaces, mount of the root directory, program. Raises OSError."""
@@ -237,36 +238,41 @@ class RunningProcess:
         """Return descriptors of its user namespaces, the innermost first. Raises HookError and OSError."""
         directory = self.process.directory
         if is_same(os.stat("ns/mnt", dir_fd=directory), os.stat("/proc/self/ns/mnt")):
-            raise HookError("it is in no container, for its mount namespace is your own")
+            raise HookError(ATTACH_REFUSED, "it is in no container, for its mount namespace is your own")
         if is_same(os.stat("ns/user", dir_fd=directory), os.stat("/proc/self/ns/user")):
             raise HookError(
+                ATTACH_REFUSED,
                 "its container has no user namespace of yours, so that only root can enter it: have it started with "
-                "the hook (com.hooks.ssh.enabled=true)"
+                "the hook (com.hooks.ssh.enabled=true)",
             )
         found = user_namespaces.lineage(os.open("ns/user", os.O_RDONLY, dir_fd=directory))
         self._opened += found
         owner = user_namespaces.owner_uid(found[-1])
         if owner != os.geteuid():
-            raise HookError(f"its container is another user's (uid {owner})")
+            raise HookError(ATTACH_REFUSED, f"its container is another user's (uid {owner})")
         return found
 
     def _require_container(self) -> None:
         """Raise HookError where it is set up still, has the node's own root directory, or an SSH daemon."""
         with closing(os.open("/proc/self", os.O_RDONLY | os.O_DIRECTORY)) as own:
             if self.mounts.root == MountInfo(own).root:
-                raise HookError("its root directory is this node's own, so it is in no container with an image")
+                raise HookError(
+                    ATTACH_REFUSED, "its root directory is this node's own, so it is in no container with an image"
+                )
         program_mount = self._identity[-1]
         if program_mount not in self.mounts.ids:
             raise HookError(
+                ATTACH_REFUSED,
                 f"its program ({self.name}) is none of the container, but of the engine that makes or watches it: name "
-                "a process that the engine started in the container, or try again"
+                "a process that the engine started in the container, or try again",
             )
         if self.process.is_before_exec():
-            raise HookError("it has not started its program yet: try again")
+            raise HookError(ATTACH_REFUSED, "it has not started its program yet: try again")
         if self.mounts.has_daemon() and not self._may_be_served:
             raise HookError(
+                ATTACH_REFUSED,
                 f"its container has an SSH daemon already, or what is left of one ({BASE} is mounted there): "
-                f"'ssh_hook detach {self.process.pid}' ends what attach has made"
+                f"'ssh_hook detach {self.process.pid}' ends what attach has made",
             )
 
 
@@ -285,7 +291,9 @@ def _open_pidfd(pid: int) -> int:
     try:
         return os.pidfd_open(pid, 0)
     except ProcessLookupError:
-        raise HookError(f"there is no process {pid} on this node") from None
+        raise HookError(ATTACH_REFUSED, f"there is no process {pid} on this node") from None
     except (AttributeError, OSError) as error:
         reason = error.strerror if isinstance(error, OSError) else "this Python lacks it"
-        raise HookError(f"cannot hold process {pid} by pidfd_open(2), which Linux has since 5.3: {reason}") from None
+        raise HookError(
+            ATTACH_REFUSED, f"cannot hold process {pid} by pidfd_open(2), which Linux has since 5.3: {reason}"
+        ) from None

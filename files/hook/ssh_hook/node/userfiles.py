@@ -11,7 +11,7 @@ from __future__ import annotations
 import binascii
 import errno
 
-from ..errors import HookError, printable
+from ..errors import ANNOTATION_WRONG, HookError, kind_of_os, printable
 from ..linux import disposable_process, syscalls
 from ..linux.fast_stdlib import TYPE_CHECKING, closing, dirname, os, read_all, stat
 from ..linux.pidfile import MAX_PIDFILE, open_pidfile
@@ -47,17 +47,17 @@ def read_public_keys(path: str) -> bytes:
     try:
         descriptor = open_without_magic_links(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
     except OSError as error:
-        raise HookError(f"{what}: {error.strerror}") from None
+        raise HookError(ANNOTATION_WRONG, f"{what}: {error.strerror}") from None
     with closing(descriptor):
         try:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode) or syscalls.filesystem_type(descriptor) in syscalls.KERNEL_FILE_SYSTEMS:
-                raise HookError(f"{_ANNOTATION_KEY}: {printable(path)} is not a regular file")
+                raise HookError(ANNOTATION_WRONG, f"{_ANNOTATION_KEY}: {printable(path)} is not a regular file")
             if status.st_uid != os.geteuid():
-                raise HookError(f"{_ANNOTATION_KEY}: {printable(path)} is another user's file")
+                raise HookError(ANNOTATION_WRONG, f"{_ANNOTATION_KEY}: {printable(path)} is another user's file")
             data = read_all(descriptor, _MAX_PUBLIC_KEYS)
         except OSError as error:
-            raise HookError(f"{what}: {error.strerror}") from None
+            raise HookError(ANNOTATION_WRONG, f"{what}: {error.strerror}") from None
     return parse_public_keys(data, printable(path))
 
 
@@ -73,10 +73,10 @@ def parse_public_keys(data: bytes, path: str) -> bytes:
         if not fields or fields[0].startswith(b"#"):
             continue
         if len(data) > _MAX_PUBLIC_KEYS or len(fields) < 2 or b"\0" in line or not _is_key(fields[0], fields[1]):
-            raise HookError(f"{_ANNOTATION_KEY}: line {number} of {path} is not an SSH public key")
+            raise HookError(ANNOTATION_WRONG, f"{_ANNOTATION_KEY}: line {number} of {path} is not an SSH public key")
         keys.append(b" ".join(fields) + b"\n")
     if not keys:
-        raise HookError(f"{_ANNOTATION_KEY}: {path} holds no SSH public key")
+        raise HookError(ANNOTATION_WRONG, f"{_ANNOTATION_KEY}: {path} holds no SSH public key")
     return b"".join(keys)
 
 
@@ -108,7 +108,7 @@ def write_pidfile(path: str, pid: int, user: Identity) -> None:
                     os.unlink(path)
                     raise
         except OSError as error:
-            raise HookError(f"{what}: {error.strerror}") from None
+            raise HookError(kind_of_os(error, ANNOTATION_WRONG), f"{what}: {error.strerror}") from None
         return b""
 
     disposable_process.run(write, what, user)
@@ -172,7 +172,7 @@ def log_target(target: str, user: Identity, default: LogTarget) -> LogTarget:
         try:
             file.write(b"")
         except OSError as error:
-            raise HookError(f"{message}: {error.strerror}") from None
+            raise HookError(ANNOTATION_WRONG, f"{message}: {error.strerror}") from None
         return b""
 
     try:

@@ -6,7 +6,7 @@ Format: https://github.com/opencontainers/runtime-spec (config.md, annotations):
 
 from __future__ import annotations
 
-from ..errors import HookError, printable
+from ..errors import ANNOTATION_WRONG, HookError, printable
 from ..linux.fast_stdlib import TYPE_CHECKING
 from .container_paths import PIDFILE
 from .settings import parse_port
@@ -84,13 +84,15 @@ class Annotations:
         if text is None:
             return ""
         if not text.startswith("/") or text.endswith("/") or any(character < " " for character in text):
-            raise HookError(f"the annotation {name} is '{printable(text)}': give the absolute path of a file")
+            raise HookError(
+                ANNOTATION_WRONG, f"the annotation {name} is '{printable(text)}': give the absolute path of a file"
+            )
         return text
 
     def _boolean(self, name: str) -> bool | None:
         text = self._text(name)
         if text not in (None, "true", "false"):
-            raise HookError(f"the annotation {name} is '{printable(text)}': give true or false")
+            raise HookError(ANNOTATION_WRONG, f"the annotation {name} is '{printable(text)}': give true or false")
         return None if text is None else text == "true"
 
     def _hosts(self) -> list[tuple[str, int]]:
@@ -108,7 +110,8 @@ class Annotations:
             return _DEFAULT_LOG_LEVEL
         if text not in ("0", "1", "2", "3", "4"):
             raise HookError(
-                f"the annotation {LOG_LEVEL} is '{printable(text)}': give a level from 0 (debug) to 4 (errors only)"
+                ANNOTATION_WRONG,
+                f"the annotation {LOG_LEVEL} is '{printable(text)}': give a level from 0 (debug) to 4 (errors only)",
             )
         return int(text)
 
@@ -135,5 +138,5 @@ def distance(first: str, second: str) -> int:
 def parse_wait(text: str, where: str) -> int:
     """Return `text`, decimal digits only, as seconds. Raises HookError, which begins with `where`."""
     if not (text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= _MAX_WAIT):
-        raise HookError(f"{where} is '{printable(text)}': give seconds from 0 to {_MAX_WAIT}")
+        raise HookError(ANNOTATION_WRONG, f"{where} is '{printable(text)}': give seconds from 0 to {_MAX_WAIT}")
     return int(text)

@@ -10,7 +10,7 @@ a colon, too. No character has a meaning for a shell that expands the word.
 
 from __future__ import annotations
 
-from ..errors import HookError, printable
+from ..errors import ANNOTATION_WRONG, HookError, printable
 from ..linux.fast_stdlib import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -33,8 +33,9 @@ def parse(text: str, where: str) -> list[tuple[str, int]]:
     """Return each host with its slots, in order. Raises HookError, which begins with `where`."""
     if len(text) > MAX_TEXT:
         raise HookError(
+            ANNOTATION_WRONG,
             f"{where} has {len(text)} characters: it may have {MAX_TEXT}: order the hosts so that numbers in their "
-            "names count up, or leave it out and give your launcher a host file of your own"
+            "names count up, or leave it out and give your launcher a host file of your own",
         )
     found: dict[str, int] = {}
     size = 0
@@ -46,17 +47,18 @@ def parse(text: str, where: str) -> list[tuple[str, int]]:
         every = _number(slots, _MAX_SLOTS) if _colon else 1
         if not is_name(first + after) or count < 1 or every < 1:
             raise HookError(
-                f"{where} has '{printable(entry)}': give NAME, NAME:SLOTS, NAME+MORE:SLOTS or NAME+MORE-SUFFIX:SLOTS"
+                ANNOTATION_WRONG,
+                f"{where} has '{printable(entry)}': give NAME, NAME:SLOTS, NAME+MORE:SLOTS or NAME+MORE-SUFFIX:SLOTS",
             )
         if len(found) + count > MAX_HOSTS:
-            raise HookError(f"{where} has more than {MAX_HOSTS} hosts")
+            raise HookError(ANNOTATION_WRONG, f"{where} has more than {MAX_HOSTS} hosts")
         for name in _count_from(first, after, count, where):
             if name in found:
-                raise HookError(f"{where} names {name} twice")
+                raise HookError(ANNOTATION_WRONG, f"{where} names {name} twice")
             found[name] = every
             size += len(name)
         if size > _MAX_NAMES:
-            raise HookError(f"{where} has names of more than {_MAX_NAMES} characters in all")
+            raise HookError(ANNOTATION_WRONG, f"{where} has names of more than {_MAX_NAMES} characters in all")
     return list(found.items())
 
 
@@ -133,7 +135,9 @@ def _count_from(first: str, after: str, count: int, where: str) -> list[str]:
     before = start.rstrip(_DIGITS)
     digits = start[len(before) :]
     if not 0 < len(digits) <= _MAX_DIGITS or (rest and after):
-        raise HookError(f"{where} has '{printable(first)}+': that name has no number of 1 to {_MAX_DIGITS} digits")
+        raise HookError(
+            ANNOTATION_WRONG, f"{where} has '{printable(first)}+': that name has no number of 1 to {_MAX_DIGITS} digits"
+        )
     after = rest + after
     width, number = len(digits), int(digits)
     return [f"{before}{value:0{width}d}{after}" for value in range(number, number + count)]

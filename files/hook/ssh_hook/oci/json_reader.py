@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from ..errors import HookError
+from ..errors import CONFIG_WRONG, HookError
 from ..linux.fast_stdlib import TYPE_CHECKING, fsdecode, fsencode, load_json, read_all
 
 if TYPE_CHECKING:
@@ -15,9 +15,9 @@ def read_document(descriptor: int, limit: int, what: str) -> bytes:
     try:
         data = read_all(descriptor, limit)
     except OSError as error:
-        raise HookError(f"cannot read {what}: {error.strerror}") from None
+        raise HookError(CONFIG_WRONG, f"cannot read {what}: {error.strerror}") from None
     if len(data) > limit:
-        raise HookError(f"{what} is larger than {limit} bytes")
+        raise HookError(CONFIG_WRONG, f"{what} is larger than {limit} bytes")
     return data
 
 
@@ -30,13 +30,13 @@ def parse(data: bytes, what: str) -> dict[str, Any]:
     try:
         value = load_json(fsdecode(data))
     except StopIteration as end:
-        raise HookError(f"{what} is not JSON: a value is missing at character {end.value}") from None
+        raise HookError(CONFIG_WRONG, f"{what} is not JSON: a value is missing at character {end.value}") from None
     except RecursionError:
-        raise HookError(f"{what} is nested too deeply") from None
+        raise HookError(CONFIG_WRONG, f"{what} is nested too deeply") from None
     except ValueError as error:
-        raise HookError(f"{what} is not JSON: {error}") from None
+        raise HookError(CONFIG_WRONG, f"{what} is not JSON: {error}") from None
     if not isinstance(value, dict):
-        raise HookError(f"{what} is not a JSON object")
+        raise HookError(CONFIG_WRONG, f"{what} is not a JSON object")
     return value
 
 
@@ -54,10 +54,10 @@ class Node:
 
     def _get(self, name: str, kind: type, kind_name: str) -> Any:
         if name not in self.value:
-            raise HookError(f"{self.where}: '{name}' is missing")
+            raise HookError(CONFIG_WRONG, f"{self.where}: '{name}' is missing")
         value = self.value[name]
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-            raise HookError(f"{self.where}: '{name}' is not {kind_name}")
+            raise HookError(CONFIG_WRONG, f"{self.where}: '{name}' is not {kind_name}")
         return value
 
     def has(self, name: str) -> bool:
@@ -73,7 +73,7 @@ class Node:
         """Return the list of objects at `name`; an empty one where it is absent."""
         values = self._get(name, list, "a list") if self.has(name) else []
         if not all(isinstance(value, dict) for value in values):
-            raise HookError(f"{self.where}: '{name}' is not a list of objects")
+            raise HookError(CONFIG_WRONG, f"{self.where}: '{name}' is not a list of objects")
         return [Node(value, f"{self.where}: {name}[{index}]") for index, value in enumerate(values)]
 
     def text(self, name: str) -> str:
@@ -85,16 +85,18 @@ class Node:
         """Return the list of strings at `name`; an empty one where it is absent."""
         values = self._get(name, list, "a list") if self.has(name) else []
         if not all(isinstance(value, str) for value in values):
-            raise HookError(f"{self.where}: '{name}' is not a list of strings")
+            raise HookError(CONFIG_WRONG, f"{self.where}: '{name}' is not a list of strings")
         return [self._checked_text(name, value) for value in values]
 
     def _checked_text(self, name: str, value: str) -> str:
         if "\0" in value:
-            raise HookError(f"{self.where}: '{name}' holds a NUL character")
+            raise HookError(CONFIG_WRONG, f"{self.where}: '{name}' holds a NUL character")
         try:
             fsencode(value)
         except UnicodeEncodeError:
-            raise HookError(f"{self.where}: '{name}' holds half a character (\\ud800 to \\udfff)") from None
+            raise HookError(
+                CONFIG_WRONG, f"{self.where}: '{name}' holds half a character (\\ud800 to \\udfff)"
+            ) from None
         return value
 
     def integer(self, name: str, low: int, high: int) -> int:
@@ -106,12 +108,12 @@ class Node:
         """Return the list of integers at `name`, each between `low` and `high`; an empty one where it is absent."""
         values = self._get(name, list, "a list") if self.has(name) else []
         if not all(isinstance(value, int) and not isinstance(value, bool) for value in values):
-            raise HookError(f"{self.where}: '{name}' is not a list of integers")
+            raise HookError(CONFIG_WRONG, f"{self.where}: '{name}' is not a list of integers")
         return [self._checked_integer(name, value, low, high) for value in values]
 
     def _checked_integer(self, name: str, value: int, low: int, high: int) -> int:
         if not low <= value <= high:
-            raise HookError(f"{self.where}: '{name}' is {value}, which is not between {low} and {high}")
+            raise HookError(CONFIG_WRONG, f"{self.where}: '{name}' is {value}, which is not between {low} and {high}")
         return value
 
     def boolean(self, name: str) -> bool:

@@ -6,7 +6,7 @@ Formats: https://github.com/opencontainers/runtime-spec (config.md, config-linux
 
 from __future__ import annotations
 
-from ..errors import HookError, printable
+from ..errors import CONFIG_WRONG, CONTAINER_UNFIT, HookError, printable
 from ..linux.fast_stdlib import closing, os, stat
 from ..linux.process import MAX_ID
 from .annotations import Annotations
@@ -94,15 +94,17 @@ def _refuse_unsupported(annotations: Node) -> None:
     for name in _CRI_ANNOTATIONS:
         if annotations.has(name):
             raise HookError(
+                CONTAINER_UNFIT,
                 f"the container was made through the Kubernetes CRI (annotation {name}): whoever makes a pod chooses "
-                "its uid, and would get that user's SSH key, so the hook serves no such container"
+                "its uid, and would get that user's SSH key, so the hook serves no such container",
             )
     for name in _HANDLERS:
         if annotations.has(name):
             raise HookError(
+                CONTAINER_UNFIT,
                 f"the annotation {name} has crun run the container by '{printable(annotations.text(name))}', which "
                 "executes no program that an SSH session could be beside: start it without com.hooks.ssh.enabled and "
-                "the CDI device"
+                "the CDI device",
             )
 
 
@@ -117,10 +119,10 @@ def read_config(bundle_descriptor: int, bundle: str) -> Node:
     try:
         descriptor = os.open("config.json", os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY, dir_fd=bundle_descriptor)
     except OSError as error:
-        raise HookError(f"cannot read {where}: {error.strerror}") from None
+        raise HookError(CONFIG_WRONG, f"cannot read {where}: {error.strerror}") from None
     with closing(descriptor):
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise HookError(f"{where} is not a regular file")
+            raise HookError(CONFIG_WRONG, f"{where} is not a regular file")
         return parse_config(read_document(descriptor, _MAX_SIZE, where), bundle)
 
 

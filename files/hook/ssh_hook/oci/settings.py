@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from ..errors import HookError, printable
+from ..errors import SETTING_WRONG, HookError, printable
 from ..linux.fast_stdlib import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -56,20 +56,20 @@ def parse_port(text: str, where: str) -> int:
     """Return `text`, decimal digits only, as a TCP port. Raises HookError, which begins with `where`."""
     if text.isascii() and text.isdigit() and len(text) <= 5 and 1 <= int(text) <= LAST_PORT:
         return int(text)
-    raise HookError(f"{where} is '{printable(text)}': give a port number from 1 to {LAST_PORT}")
+    raise HookError(SETTING_WRONG, f"{where} is '{printable(text)}': give a port number from 1 to {LAST_PORT}")
 
 
 def _required(environment: Mapping[str, str], name: str, wanted: str = "") -> str:
     value = environment.get(name, "")
     if not value:
-        raise HookError(f"{wanted or name} is not set: give it {_WHERE}")
+        raise HookError(SETTING_WRONG, f"{wanted or name} is not set: give it {_WHERE}")
     return value
 
 
 def _absolute_path(environment: Mapping[str, str], name: str) -> str:
     value = _required(environment, name)
     if not value.startswith("/"):
-        raise HookError(f"{name} {_WHERE} is '{printable(value)}': give an absolute path")
+        raise HookError(SETTING_WRONG, f"{name} {_WHERE} is '{printable(value)}': give an absolute path")
     return value
 
 
@@ -87,14 +87,16 @@ def _addresses(environment: Mapping[str, str], name: str) -> list[str]:
     addresses = environment[name].split(",")
     for address in addresses:
         if not syscalls.is_address(address):
-            raise HookError(f"{name} {_WHERE}: '{printable(address)}' is not an IP address")
+            raise HookError(SETTING_WRONG, f"{name} {_WHERE}: '{printable(address)}' is not an IP address")
     if len(addresses) > _MAX_ADDRESSES:
-        raise HookError(f"{name} {_WHERE} has {len(addresses)} addresses: Dropbear takes {_MAX_ADDRESSES}")
+        raise HookError(
+            SETTING_WRONG, f"{name} {_WHERE} has {len(addresses)} addresses: Dropbear takes {_MAX_ADDRESSES}"
+        )
     return addresses
 
 
 def _boolean(environment: Mapping[str, str], name: str, default: str = "true") -> bool:
     value = environment.get(name, default).lower()
     if value not in ("true", "false"):
-        raise HookError(f"{name} {_WHERE} is '{printable(value)}': give true or false")
+        raise HookError(SETTING_WRONG, f"{name} {_WHERE} is '{printable(value)}': give true or false")
     return value == "true"

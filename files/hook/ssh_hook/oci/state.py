@@ -6,7 +6,7 @@ Format: https://github.com/opencontainers/runtime-spec (runtime.md, State), vers
 
 from __future__ import annotations
 
-from ..errors import HookError, printable
+from ..errors import CONFIG_WRONG, HookError, printable
 from .json_reader import Node, parse, read_document
 
 _MAX_SIZE = 1 << 20  # bytes
@@ -31,7 +31,9 @@ class State:
         self.pid = state.integer("pid", 0, 2**31 - 1) if state.has("pid") else 0
         self.bundle = state.text("bundle")
         if not self.bundle.startswith("/"):
-            raise HookError(f"the container's state: 'bundle' is '{printable(self.bundle)}', not an absolute path")
+            raise HookError(
+                CONFIG_WRONG, f"the container's state: 'bundle' is '{printable(self.bundle)}', not an absolute path"
+            )
 
 
 def read_state(descriptor: int) -> State:

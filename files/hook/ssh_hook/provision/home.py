@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from ..errors import HookError, NotCreatedError
+from ..errors import IMAGE_UNFIT, MOUNT_REFUSED, HookError, NotCreatedError, kind_of_os
 from ..keys.store import AUTHORIZED_KEYS, PRIVATE_KEY
 from ..linux.fast_stdlib import TYPE_CHECKING, closing, os, read_all
 from ..linux.files import replace_files
@@ -78,8 +78,9 @@ class Home:
             mount_overlay(self.ssh, upper, work, self.ssh, self._user, in_user_namespace)
         except OSError as error:
             raise HookError(
+                MOUNT_REFUSED,
                 f"cannot mount an overlay on {self.ssh_path} in the container: {error.strerror}; "
-                "OVERLAY_MOUNT_HOME_SSH=false in the OCI hook's JSON file does without"
+                "OVERLAY_MOUNT_HOME_SSH=false in the OCI hook's JSON file does without",
             ) from None
 
     def write(self, credentials: Credentials) -> None:
@@ -95,7 +96,7 @@ class Home:
         except FileNotFoundError:
             return self._rootfs.make_user_directory(path.rstrip("/"), self._is_known)
         except OSError as error:
-            raise HookError(f"cannot open the home {path} in the container: {error.strerror}") from None
+            raise HookError(IMAGE_UNFIT, f"cannot open the home {path} in the container: {error.strerror}") from None
 
     def _is_known(self, path: str) -> bool:
         directories = tuple(known for known in self._known if known.endswith("/") and known != "/")
@@ -116,7 +117,10 @@ class Home:
             with ActingAs(self._user):
                 replace_files(directory, files)
         except OSError as error:
-            raise HookError(f"cannot write the keys into {self.ssh_path} in the container: {error.strerror}") from None
+            raise HookError(
+                kind_of_os(error, IMAGE_UNFIT),
+                f"cannot write the keys into {self.ssh_path} in the container: {error.strerror}",
+            ) from None
 
     def _merged_authorized_keys(self, credentials: Credentials) -> bytes:
         """Return the user's present authorized_keys, with the lines that it lacks appended. Raises HookError.
@@ -133,9 +137,9 @@ class Home:
         except FileNotFoundError:
             return credentials.authorized_keys
         except OSError as error:
-            raise HookError(f"cannot read {path} in the container: {error.strerror}") from None
+            raise HookError(IMAGE_UNFIT, f"cannot read {path} in the container: {error.strerror}") from None
         if len(present) > _MAX_AUTHORIZED_KEYS:
-            raise HookError(f"{path} in the container is larger than {_MAX_AUTHORIZED_KEYS} bytes")
+            raise HookError(IMAGE_UNFIT, f"{path} in the container is larger than {_MAX_AUTHORIZED_KEYS} bytes")
         lines = present.splitlines()
         lines += [line for line in credentials.authorized_keys.splitlines() if line not in lines]
         return b"".join(line + b"\n" for line in lines)

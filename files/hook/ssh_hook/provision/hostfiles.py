@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from ..errors import HookError
+from ..errors import INSTALL_DAMAGED, HookError
 from ..linux.fast_stdlib import TYPE_CHECKING, basename, create_file, dirname, os, read_file
 from ..linux.identity import ActingAs
 from ..oci import container_paths as paths
@@ -35,7 +35,9 @@ class Launch:
         try:
             self._first = read_file(_FIRST)
         except OSError as error:
-            raise HookError(f"cannot read {_FIRST}: {error.strerror}: run the playbook deploy") from None
+            raise HookError(
+                INSTALL_DAMAGED, f"cannot read {_FIRST}: {error.strerror}: run the playbook deploy"
+            ) from None
         self._names = [name for name, _slots in hosts]
         self.files = {
             paths.HOSTFILE: "".join(f"{name} slots={slots}\n" for name, slots in hosts).encode(),

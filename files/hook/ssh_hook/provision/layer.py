@@ -9,7 +9,7 @@ container's own processes see none of it, and the image need not belong to the u
 
 from __future__ import annotations
 
-from ..errors import HookError, printable
+from ..errors import IMAGE_UNFIT, MOUNT_REFUSED, HookError, printable
 from ..linux import syscalls
 from ..linux.fast_stdlib import MAX_LINKS, TYPE_CHECKING, closing, create_file, os, read_all, stat
 from ..linux.mounts import clone_tree, mount_bind, mount_id, mount_layers, mount_tmpfs, move_mount
@@ -69,8 +69,9 @@ def mount_layer(rootfs: Rootfs, points: list[MountPoint], mounted: list[str]) ->
         os.close(top)
     except OSError as error:
         raise HookError(
+            MOUNT_REFUSED,
             "the container's root directory is read-only and lacks mount points, and no overlay can show them to "
-            f"sessions: {error.strerror}; start it with a writable one (ch-run --write-fake)"
+            f"sessions: {error.strerror}; start it with a writable one (ch-run --write-fake)",
         ) from None
     layer.has_layer = True
     return layer
@@ -155,11 +156,13 @@ def _resolve(rootfs: Rootfs, path: str) -> tuple[list[str], int]:
                     continue
                 links += 1
                 if links > MAX_LINKS or syscalls.filesystem_type(handle) == syscalls.PROC_SUPER_MAGIC:
-                    raise HookError(f"cannot open {printable(path)} in the container: too many links, or one of procfs")
+                    raise HookError(
+                        IMAGE_UNFIT, f"cannot open {printable(path)} in the container: too many links, or one of procfs"
+                    )
                 target = os.readlink("", dir_fd=handle)
             if target.startswith("/"):
                 names = []
             pending += [part for part in reversed(target.split("/")) if part not in ("", ".")]
     except OSError as error:
-        raise HookError(f"cannot open {printable(path)} in the container: {error.strerror}") from None
+        raise HookError(IMAGE_UNFIT, f"cannot open {printable(path)} in the container: {error.strerror}") from None
     return names, len(names)

@@ -8,7 +8,7 @@ disk.
 
 from __future__ import annotations
 
-from ..errors import HookError, UnservedError, printable
+from ..errors import IMAGE_UNFIT, INSTALL_DAMAGED, MOUNT_REFUSED, NO_SHELL, HookError, UnservedError, printable
 from ..keys.store import AUTHORIZED_KEYS
 from ..linux import syscalls
 from ..linux.fast_stdlib import TYPE_CHECKING, basename, closing, create_file, dirname, fsdecode, os, read_all, stat
@@ -207,11 +207,12 @@ class Setup:
         chosen = self._container.annotations.require_shell
         if self._settings.require_shell if chosen is None else chosen:
             return HookError(
+                NO_SHELL,
                 "the container has no shell: a session takes a /bin/sh in its image, or say by the annotation "
-                f"{REQUIRE_SHELL}=false that the container may start without SSH"
+                f"{REQUIRE_SHELL}=false that the container may start without SSH",
             )
         return UnservedError(
-            "the container has no shell, and starts without SSH: a session takes a /bin/sh in its image"
+            NO_SHELL, "the container has no shell, and starts without SSH: a session takes a /bin/sh in its image"
         )
 
     def _read_shells(self) -> bytes | None:
@@ -244,7 +245,9 @@ class Setup:
         try:
             target = self._rootfs.directory(paths.BASE)
         except HookError as error:
-            raise HookError(f"{error}; where /opt is a volume, have an empty directory oci-hooks/ssh in it") from None
+            raise HookError(
+                error.kind, f"{error}; where /opt is a volume, have an empty directory oci-hooks/ssh in it"
+            ) from None
         self._mount_table.refuse_shared(target, paths.BASE)
         inodes = _INODES + int.from_bytes(os.urandom(2), "little") % _INODES
         context = self._mount_context
@@ -252,7 +255,9 @@ class Setup:
             mount_tmpfs(target, (size // _BLOCK + 1) * _BLOCK + _SPARE, inodes, context)
         except OSError as error:
             label = f" with the SELinux label '{printable(context)}'" if context else ""
-            raise HookError(f"cannot mount a tmpfs{label} on {paths.BASE} in the container: {error.strerror}") from None
+            raise HookError(
+                MOUNT_REFUSED, f"cannot mount a tmpfs{label} on {paths.BASE} in the container: {error.strerror}"
+            ) from None
         self._rootfs.note(MOUNT, paths.BASE, "")
         try:
             base = self._rootfs.open(paths.BASE, os.O_RDONLY | os.O_DIRECTORY)
@@ -260,7 +265,7 @@ class Setup:
                 return base
         except OSError:
             pass  # replaced by something that cannot even be opened
-        raise HookError(f"{paths.BASE} in the container was moved while it was set up")
+        raise HookError(IMAGE_UNFIT, f"{paths.BASE} in the container was moved while it was set up")
 
     def _cover_optional(self, path: str, directory: int, name: str, data: bytes | None) -> None:
         """Bind mount a file with `data`, unless that is None, on `path` in the container."""
@@ -281,12 +286,13 @@ class Setup:
             is_mount = mount_id(parent) != mount_id(target)
         if not is_mount or os.fstat(target).st_uid not in (self._user.uid, self._owner.uid):
             raise HookError(
-                f"{path} in the container is a removed file, no mount, or another user's: nothing can be mounted on it"
+                IMAGE_UNFIT,
+                f"{path} in the container is a removed file, no mount, or another user's: nothing can be mounted on it",
             )
         with closing(os.open(f"/proc/self/fd/{target}", os.O_RDONLY | os.O_NONBLOCK)) as descriptor:
             old = read_all(descriptor, _MAX_SHELLS)
         if len(old) > _MAX_SHELLS or b"\0" in old:
-            raise HookError(f"{path} in the container is a removed file of more than {_MAX_SHELLS} bytes")
+            raise HookError(IMAGE_UNFIT, f"{path} in the container is a removed file of more than {_MAX_SHELLS} bytes")
         self._rootfs.note(CONTENT, path, f"{mount_id(target).decode()}:{fsdecode(old)}")
         with ActingAs(self._user):
             rewrite(target, data)
@@ -303,7 +309,7 @@ class Setup:
             return os.open(name, os.O_PATH, dir_fd=self._programs)
         except OSError as error:
             raise HookError(
-                f"cannot open {name} in DROPBEAR_DIR of the OCI hook's JSON file: {error.strerror}"
+                INSTALL_DAMAGED, f"cannot open {name} in DROPBEAR_DIR of the OCI hook's JSON file: {error.strerror}"
             ) from None
 
     def _cover_ssh(self, directory: int) -> None:

@@ -13,7 +13,7 @@ the container's confinement, so /proc is the node's, and no path leads through t
 from __future__ import annotations
 
 from ..confine.lsm import label_of
-from ..errors import HookError, describe_failure, printable
+from ..errors import ATTACH_REFUSED, IMAGE_UNFIT, HookError, describe_failure, printable
 from ..linux import disposable_process, syscalls, user_namespaces
 from ..linux.fast_stdlib import TYPE_CHECKING, closing, fsdecode, fsencode, os, signal, split, stat
 from ..linux.files import is_same, rewrite
@@ -93,7 +93,7 @@ def attach(wanted: Attach) -> Attachment:
     except HookError:
         if target.is_alive():
             raise
-        raise HookError(f"process {target.pid} has ended meanwhile") from None
+        raise HookError(ATTACH_REFUSED, f"process {target.pid} has ended meanwhile") from None
 
 
 def _attach(wanted: Attach) -> Attachment:
@@ -135,14 +135,14 @@ class EndedBySupervisor(Ending):
             rights = Rights(daemon)
             has_label = label_of(daemon) == label_of(init)
         except OSError as error:
-            raise HookError(f"cannot read what the SSH daemon may do: {error.strerror}") from None
+            raise HookError(ATTACH_REFUSED, f"cannot read what the SSH daemon may do: {error.strerror}") from None
         excess = rights.excess_over(self._target.rights)
         if self._container.seccomp is not None and not rights.has_filter:
             excess = "no seccomp filter"
         if not has_label:
             excess = "another AppArmor or SELinux label"
         if excess:
-            raise HookError(f"sessions would have more rights than process {init.pid}: {excess}")
+            raise HookError(ATTACH_REFUSED, f"sessions would have more rights than process {init.pid}: {excess}")
 
     def roll_back(self, daemon: Process | None) -> None:
         """End sessions too: without a gate of its own, the daemon may have accepted one already."""
@@ -177,7 +177,7 @@ class RunningRoot:
         except HookError:
             raise
         except Exception as error:
-            raise HookError(f"cannot enter the container: {describe_failure(error)}") from None
+            raise HookError(ATTACH_REFUSED, f"cannot enter the container: {describe_failure(error)}") from None
 
     def _open(self) -> OpenRoot:
         rootfs, caller, programs = self._enter(for_daemon=True)
@@ -196,7 +196,7 @@ class RunningRoot:
         where, programs = f"process {target.process.pid}", -1
         mounts = namespaces.take("mnt")
         if mounts is None:
-            raise HookError(f"{where} has left its container meanwhile")
+            raise HookError(ATTACH_REFUSED, f"{where} has left its container meanwhile")
         try:
             with closing(os.open("/", os.O_PATH | os.O_DIRECTORY)) as node:
                 owner = user_namespaces.owning(mounts)
@@ -213,7 +213,7 @@ class RunningRoot:
                 change_root(node)
             syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)  # joining has reset it
         except OSError as error:
-            raise HookError(f"cannot enter the container of {where}: {error.strerror}") from None
+            raise HookError(ATTACH_REFUSED, f"cannot enter the container of {where}: {error.strerror}") from None
         caller = Identity(os.geteuid(), os.getegid())
         user = Identity(self._container.uid, self._container.gid)
         if is_same(os.fstat(owner), os.fstat(target.user_namespaces[0])):
@@ -296,11 +296,11 @@ def _tell(to_hook: Sender, rootfs: Rootfs, kind: str, path: str, detail: str) ->
                 detail = mount_id(mounted).decode()
         except OSError as error:
             raise HookError(
-                f"cannot open {path} in the container, on which the hook has mounted: {error.strerror}"
+                IMAGE_UNFIT, f"cannot open {path} in the container, on which the hook has mounted: {error.strerror}"
             ) from None
         before = {line.split(b" ", 1)[0] for line in (rootfs.mountinfo or b"").split(b"\n")}
         if detail.encode() in before:  # the path leads elsewhere now, and that mount is not the hook's to undo
-            raise HookError(f"{path} in the container was moved while it was set up")
+            raise HookError(IMAGE_UNFIT, f"{path} in the container was moved while it was set up")
     to_hook.send(Made(kind, path, detail))
 
 
@@ -314,7 +314,7 @@ def _become_root(user: Identity) -> Identity:
         syscalls.capset(permitted, permitted, inheritable)
         syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)  # the change of ids may have reset it
     except OSError as error:
-        raise HookError(f"cannot become uid {wanted.uid} of the container: {error.strerror}") from None
+        raise HookError(ATTACH_REFUSED, f"cannot become uid {wanted.uid} of the container: {error.strerror}") from None
     return wanted
 
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import time
 
-from ..errors import HookError, describe_failure
+from ..errors import HookError, describe_failure, kind_of, known_kind
 from ..linux import syscalls
 from ..linux.fast_stdlib import TYPE_CHECKING, fsdecode, fsencode, os
 
@@ -50,7 +50,8 @@ class Message:
 
 
 class _Text(Message):
-    def __init__(self, text: str) -> None:
+    def __init__(self, kind: str, text: str) -> None:
+        self.kind = known_kind(kind)
         self.text = text.replace("\0", "\\0")
 
 
@@ -72,19 +73,19 @@ class ServerFiles(Message):
 
 
 class Warned(_Text):
-    """A warning for the hook to log. Attributes: text."""
+    """A warning for the hook to log. Attributes: kind, text."""
 
 
 class Failed(_Text):
-    """The sender has failed, and ends. Attributes: text, one line that says why."""
+    """The sender has failed, and ends. Attributes: kind; text, one line that says why."""
 
 
 class Unserved(_Text):
-    """The container is to start without SSH, and the sender ends. Attributes: text, one line that says why."""
+    """The container is to start without SSH, and the sender ends. Attributes: kind; text, one line that says why."""
 
 
 class KeysMissing(_Text):
-    """The user has no key set. Attributes: text, the error if none can be made."""
+    """The user has no key set. Attributes: kind and text of the error if none can be made."""
 
 
 class KeysMade(Message):
@@ -177,7 +178,7 @@ class Sender:
         """Send `error` as Failed, if the receiver lives; the text begins with `what`, unless it is a HookError."""
         text = describe_failure(error)
         try:
-            self.send(Failed(text if isinstance(error, HookError) else f"{what}: {text}"))
+            self.send(Failed(kind_of(error), text if isinstance(error, HookError) else f"{what}: {text}"))
         except OSError:
             pass
 
@@ -262,8 +263,8 @@ class HookEnd:
             if has_ended and not any(receiver.has_message() for receiver in self._receivers):
                 raise EndOfMessagesError
 
-    def failure(self, seconds: float) -> str | None:
-        """Return the text of the first Failed that either sends, or None; wait `seconds` for each message."""
+    def failure(self, seconds: float) -> tuple[str, str] | None:
+        """Return kind and text of the first Failed that either sends, or None; wait `seconds` for each message."""
         for receiver in self._receivers:
             try:
                 while True:
@@ -271,7 +272,7 @@ class HookEnd:
                     if isinstance(message, Made):
                         self.made.append(message)
                     if isinstance(message, Failed):
-                        return message.text
+                        return message.kind, message.text
             except (EndOfMessagesError, NoAnswerError):
                 pass
         return None

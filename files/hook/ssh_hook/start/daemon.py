@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from ..confine.apply import Confinement
 from ..confine.unauthenticated import unauthenticated_processes
-from ..errors import HookError
+from ..errors import DAEMON_FAILED, IMAGE_UNFIT, NO_MEMORY, SECCOMP_UNKNOWN, HookError
 from ..linux.fast_stdlib import TYPE_CHECKING, closing, os
 from ..linux.files import close_all_but, is_same
 from ..linux.process import Process
@@ -43,7 +43,7 @@ def _run_daemon(plan: StartPlan, root: OpenRoot, end: DaemonEnd) -> None:
     _adjust_oom_score(container.oom_score_adj)
     confinement = Confinement(container, plan.labels, plan.settings.require_seccomp, plan.cache)
     for warning in confinement.warnings:
-        end.to_hook.send(Warned(warning))
+        end.to_hook.send(Warned(SECCOMP_UNKNOWN, warning))
     plan.cgroups.open()
     unauthenticated = unauthenticated_processes(plan.cgroups, container)
     namespaces.join_all_but_mount_and_user()
@@ -112,7 +112,7 @@ def _open_programs(entered: EnteredContainer, expected: Programs) -> int:
         expected.name == SERVER_NAME or os.readlink(SERVER_NAME, dir_fd=directory) == expected.name
     )
     if not is_expected or not os.fstatvfs(directory).f_flag & os.ST_RDONLY:
-        raise HookError(f"{PROGRAMS} in the container was moved while it was set up")
+        raise HookError(IMAGE_UNFIT, f"{PROGRAMS} in the container was moved while it was set up")
     return directory
 
 
@@ -123,8 +123,11 @@ def _execute(arguments: list[str], environment: dict[str, str]) -> None:
         os.execve(SERVER_NAME, arguments, environment)
     except PermissionError as error:
         raise HookError(
+            DAEMON_FAILED,
             f"{problem}: {arguments[0]}: {error.strerror}: the container's AppArmor or SELinux profile, or "
-            "the file system of DROPBEAR_DIR (noexec), does not allow it to run"
+            "the file system of DROPBEAR_DIR (noexec), does not allow it to run",
         ) from None
     except BlockingIOError:
-        raise HookError(f"{problem}: its user has more processes than the container's limit RLIMIT_NPROC") from None
+        raise HookError(
+            NO_MEMORY, f"{problem}: its user has more processes than the container's limit RLIMIT_NPROC"
+        ) from None

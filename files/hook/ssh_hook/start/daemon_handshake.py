@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import socket
 
-from ..errors import HookError
+from ..errors import DAEMON_FAILED, HookError
 from ..linux.fast_stdlib import TYPE_CHECKING, os
 from ..linux.process import Process
 
@@ -46,7 +46,9 @@ class Introduction:
         try:
             names, descriptors, _flags, _address = socket.recv_fds(self._receiver, _MAX_NAMES, len(_FILES) + 2)
         except OSError as error:
-            raise HookError(f"the SSH daemon does not show what it may do: {error.strerror or error}") from None
+            raise HookError(
+                DAEMON_FAILED, f"the SSH daemon does not show what it may do: {error.strerror or error}"
+            ) from None
         files = dict(zip(names.decode().split(" "), descriptors))
         return Process.of_files(daemon.pid, files.pop(""), files)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import sys
 
-from ..errors import CONTAINER_ENDED, HookError
+from ..errors import IMAGE_UNFIT, INSTALL_DAMAGED, ContainerEndedError, HookError
 from ..linux.fast_stdlib import TYPE_CHECKING, os, stat
 from ..linux.identity import Identity
 from ..linux.ids import become
@@ -76,7 +76,7 @@ class MountedRoot:
         except (HookError, OSError):
             if self._init.is_alive():
                 raise
-            raise HookError(CONTAINER_ENDED) from None
+            raise ContainerEndedError() from None
         return _OpenMountedRoot(mount, self._owner, self._container, self._namespaces, self._programs)
 
 
@@ -107,7 +107,7 @@ class _OpenMountedRoot:
             directory = os.open(path, os.O_PATH | os.O_DIRECTORY)
         except OSError as error:
             raise HookError(
-                f"cannot open {path} (DROPBEAR_DIR in the OCI hook's JSON file): {error.strerror}"
+                INSTALL_DAMAGED, f"cannot open {path} (DROPBEAR_DIR in the OCI hook's JSON file): {error.strerror}"
             ) from None
         return lambda target: mount_bind(directory, target)
 
@@ -125,7 +125,9 @@ def _open_null(rootfs: Rootfs) -> int:
         handle = rootfs.open("/dev/null", os.O_PATH)
         status = os.fstat(handle)
         if not stat.S_ISCHR(status.st_mode) or status.st_rdev != _NULL:
-            raise HookError("/dev/null in the container is not the null device")
+            raise HookError(IMAGE_UNFIT, "/dev/null in the container is not the null device")
         return os.open(f"/proc/self/fd/{handle}", os.O_RDWR)
     except OSError as error:
-        raise HookError(f"cannot open /dev/null in the container, which a session takes: {error.strerror}") from None
+        raise HookError(
+            IMAGE_UNFIT, f"cannot open /dev/null in the container, which a session takes: {error.strerror}"
+        ) from None

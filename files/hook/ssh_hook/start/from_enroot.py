@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from ..confine.apply import capability_names
 from ..confine.lsm import Labels
-from ..errors import CONTAINER_ENDED, HookError, printable
+from ..errors import CONFIG_WRONG, CONTAINER_UNFIT, ContainerEndedError, HookError, printable
 from ..linux import syscalls
 from ..linux.cgroups import Cgroups
 from ..linux.fast_stdlib import TYPE_CHECKING, basename, closing, dirname, environment, fsdecode, os, read_all, stat
@@ -53,7 +53,7 @@ def start_in_enroot(umask: int, packages: list[str]) -> None:
         if plan is not None:
             start(plan)
     except HookError as error:
-        raise HookError(named_by_variables(str(error))) from None
+        raise HookError(error.kind, named_by_variables(str(error))) from None
 
 
 def from_enroot(variables: dict[str, str], umask: int, packages: list[str]) -> StartPlan | None:
@@ -61,8 +61,9 @@ def from_enroot(variables: dict[str, str], umask: int, packages: list[str]) -> S
     engine = Engine()
     if not engine.is_rootless:
         raise HookError(
+            CONTAINER_UNFIT,
             "enroot runs without a user namespace (ENROOT_ALLOW_SUPERUSER), where its containers get no SSH: start it "
-            "as a user, or without OCIHOOKS_SSH"
+            "as a user, or without OCIHOOKS_SSH",
         )
     if "PYXIS_RUNTIME_PATH" in variables:  # pyxis has set it
         _require_visible_processes()
@@ -112,25 +113,26 @@ def _require_visible_processes() -> None:
         Process(1).close()
     except OSError:
         raise HookError(
+            CONTAINER_UNFIT,
             "the node's /proc hides other users' processes (hidepid), and with them the tasks of a container of pyxis, "
             "by which SSH would notice its end: start it without OCIHOOKS_SSH, or ask the administrator for a /proc "
-            "that shows processes to a group of yours (gid=)"
+            "that shows processes to a group of yours (gid=)",
         ) from None
 
 
 def _required(variables: dict[str, str], name: str) -> str:
     value = variables.get(name, "")
     if not value:
-        raise HookError(f"{name} is not set: {_BY_ENROOT}")
+        raise HookError(CONFIG_WRONG, f"{name} is not set: {_BY_ENROOT}")
     if name != "ENROOT_PID" and not value.startswith("/"):
-        raise HookError(f"{name} is '{printable(value)}', which is no absolute path: {_BY_ENROOT}")
+        raise HookError(CONFIG_WRONG, f"{name} is '{printable(value)}', which is no absolute path: {_BY_ENROOT}")
     return value
 
 
 def _first_process(pid: str) -> Process:
     """Return the process that becomes the container: an ancestor in the hook's mount namespace. Raises HookError."""
     if not (pid.isascii() and pid.isdigit() and len(pid) <= _MAX_PID_DIGITS):
-        raise HookError(f"ENROOT_PID is '{printable(pid)}', which is no pid: {_BY_ENROOT}")
+        raise HookError(CONFIG_WRONG, f"ENROOT_PID is '{printable(pid)}', which is no pid: {_BY_ENROOT}")
     try:
         hook = Process(int(os.readlink("/proc/self")))
         parent = hook.parent()
@@ -143,8 +145,10 @@ def _first_process(pid: str) -> Process:
             hook.close()
             return init
     except (FileNotFoundError, ProcessLookupError):
-        raise HookError(CONTAINER_ENDED) from None
-    raise HookError(f"ENROOT_PID is {pid}, which is not the process that makes the container: {_BY_ENROOT}")
+        raise ContainerEndedError() from None
+    raise HookError(
+        CONFIG_WRONG, f"ENROOT_PID is {pid}, which is not the process that makes the container: {_BY_ENROOT}"
+    )
 
 
 def _configuration(variables: dict[str, str], rootfs: str, path: str, umask: int) -> dict[str, Any]:
@@ -171,12 +175,12 @@ def _read_environment(path: str) -> list[str]:
     try:
         with closing(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)) as descriptor:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise HookError(f"{problem}: it is not a regular file")
+                raise HookError(CONFIG_WRONG, f"{problem}: it is not a regular file")
             data = read_all(descriptor, _MAX_ENVIRONMENT)
     except OSError as error:
-        raise HookError(f"{problem}: {error.strerror}") from None
+        raise HookError(CONFIG_WRONG, f"{problem}: {error.strerror}") from None
     if len(data) > _MAX_ENVIRONMENT:
-        raise HookError(f"{problem}: it is larger than {_MAX_ENVIRONMENT} bytes")
+        raise HookError(CONFIG_WRONG, f"{problem}: it is larger than {_MAX_ENVIRONMENT} bytes")
     lines = fsdecode(data).split("\n")
     return [line for line in lines if "\0" not in line and "=" in line and _is_name(line.partition("=")[0])]
 

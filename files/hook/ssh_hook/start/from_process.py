@@ -6,7 +6,7 @@ from __future__ import annotations
 from ..confine.apply import capability_names
 from ..confine.lsm import Labels, label_of
 from ..confine.rlimits import limit_names
-from ..errors import HookError
+from ..errors import ATTACH_REFUSED, SYSTEM, HookError
 from ..linux import syscalls
 from ..linux.cgroups import Cgroups
 from ..linux.fast_stdlib import TYPE_CHECKING, closing, os
@@ -123,7 +123,10 @@ class _Description:
     def _inside(self, id_map: IdMap, outside: int, kind: str) -> int:
         inside = id_map.inside(outside)
         if inside is None:
-            raise HookError(f"process {self._init.pid} has the {kind} {outside}, which its user namespace does not map")
+            raise HookError(
+                ATTACH_REFUSED,
+                f"process {self._init.pid} has the {kind} {outside}, which its user namespace does not map",
+            )
         return inside
 
     def _groups(self) -> list[int]:
@@ -134,13 +137,14 @@ class _Description:
         unmapped = [group for group, inside in mapped.items() if inside is None]
         foreign = [group for group in unmapped if group not in own]
         if foreign:
-            raise HookError(f"process {pid} has more rights than you: the group{_list(foreign)}")
+            raise HookError(ATTACH_REFUSED, f"process {pid} has more rights than you: the group{_list(foreign)}")
         if self._target.read("setgroups").strip() == "deny":  # then sessions have the caller's
             surplus = sorted(own - {*rights.groups, rights.gid})
             if surplus:
                 raise HookError(
+                    ATTACH_REFUSED,
                     f"process {pid} lacks the group{_list(surplus)} that you have, and its user namespace lets nobody "
-                    "drop a group: run attach without it (as root: setpriv --groups), or start the container with it"
+                    "drop a group: run attach without it (as root: setpriv --groups), or start the container with it",
                 )
         elif unmapped:
             self.warnings.append(f"sessions lack the group{_list(unmapped)}, which its user namespace does not map")
@@ -168,7 +172,7 @@ class _Description:
                 with closing(os.open(bundle, os.O_RDONLY | os.O_DIRECTORY)) as directory:
                     linux = read_config(directory, bundle).node("linux")
             except OSError as error:
-                raise HookError(f"cannot open the bundle {bundle} of process {pid}: {error.strerror}") from None
+                raise HookError(SYSTEM, f"cannot open the bundle {bundle} of process {pid}: {error.strerror}") from None
             if linux.has("mountLabel"):
                 found["mountLabel"] = linux.text("mountLabel")
             if rights.has_filter and linux.has("seccomp"):
@@ -188,8 +192,9 @@ class _Description:
         if not without_seccomp:
             origin = "it added itself" if is_known else "no config.json tells"
             raise HookError(
+                ATTACH_REFUSED,
                 f"process {pid} has a seccomp filter that {origin}, and the kernel shows it to root alone: "
-                "--without-seccomp lets sessions do without it"
+                "--without-seccomp lets sessions do without it",
             )
         self.warnings.append("sessions lack a seccomp filter that the process has, as --without-seccomp allows")
 

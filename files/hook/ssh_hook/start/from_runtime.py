@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ..confine.lsm import Labels
 from ..confine.rlimits import raise_own_limits
-from ..errors import CONTAINER_ENDED, HookError
+from ..errors import ANNOTATION_WRONG, CONTAINER_UNFIT, SETTING_WRONG, SYSTEM, ContainerEndedError, HookError
 from ..linux.cgroups import Cgroups
 from ..linux.fast_stdlib import TYPE_CHECKING, environment, os
 from ..linux.files import is_same
@@ -43,7 +43,11 @@ def create_runtime(state: State, packages: list[str]) -> None:
     annotations = container.annotations
     log.level = annotations.log_level
     if annotations.is_undecided:
-        log(WARNING, f"the annotation {ENABLED} is neither true nor false, so the container has no SSH: give true")
+        log(
+            WARNING,
+            f"the annotation {ENABLED} is neither true nor false, so the container has no SSH: give true",
+            ANNOTATION_WRONG,
+        )
         return
     raise_own_limits(container)
     plan = from_runtime(state, bundle, container, settings, packages)
@@ -66,12 +70,16 @@ def from_runtime(
     cgroups = Cgroups(process, engine.is_rootless)
     namespaces = Namespaces(process if settings.join else None)
     if settings.join and not namespaces.has("mnt"):
-        raise HookError("the container has no mount namespace of its own: what the hook mounts would stay on the host")
+        raise HookError(
+            CONTAINER_UNFIT,
+            "the container has no mount namespace of its own: what the hook mounts would stay on the host",
+        )
     init = _first_process(state.pid, settings)
     if container.has_shared_user_namespace and not engine.is_rootless:
         raise HookError(
+            CONTAINER_UNFIT,
             "the container shares the user namespace of another one (linux.namespaces in config.json): a process "
-            "with CAP_SYS_ADMIN there could have the kernel run a program of its own in place of the SSH daemon"
+            "with CAP_SYS_ADMIN there could have the kernel run a program of its own in place of the SSH daemon",
         )
     user = outside_user(container, process, namespaces.has("user"))
     server = Server(
@@ -128,8 +136,9 @@ def _require_own_mount_namespace(settings: Settings) -> None:
         return  # only the host's root can be in the host's mount namespace
     if is_same(ours, init):
         raise HookError(
+            SETTING_WRONG,
             "JOIN_NAMESPACES is false, but the hook runs in the host's mount namespace: run it at createContainer, or "
-            "set JOIN_NAMESPACES=true in the OCI hook's JSON file"
+            "set JOIN_NAMESPACES=true in the OCI hook's JSON file",
         )
 
 
@@ -145,8 +154,9 @@ def _first_process(pid: int, settings: Settings) -> Process:
             if process.is_before_exec():
                 return process
             raise HookError(
+                SETTING_WRONG,
                 f"the container's first process (pid {pid}) runs a program already: the hook belongs to the stage "
-                "createRuntime, or with JOIN_NAMESPACES=false to createContainer"
+                "createRuntime, or with JOIN_NAMESPACES=false to createContainer",
             )
         process = Process(int(os.readlink("/proc/self")))
         namespace = process.mount_namespace()
@@ -155,18 +165,21 @@ def _first_process(pid: int, settings: Settings) -> Process:
         if process.is_before_exec():
             return process
     except (FileNotFoundError, ProcessLookupError):
-        raise HookError(CONTAINER_ENDED) from None
+        raise ContainerEndedError() from None
     raise HookError(
-        "JOIN_NAMESPACES is false, but no container's first process called the hook: run it at createContainer"
+        SETTING_WRONG,
+        "JOIN_NAMESPACES is false, but no container's first process called the hook: run it at createContainer",
     )
 
 
 def _open_proc_directory(pid: int, settings: Settings) -> int:
     """Open the directory in /proc of the first process, or of the hook if it does not join. Raises HookError."""
     if settings.join and pid == 0:
-        raise HookError("the container's state names no process: the hook joins at the stage createRuntime")
+        raise HookError(
+            CONTAINER_UNFIT, "the container's state names no process: the hook joins at the stage createRuntime"
+        )
     name = str(pid) if settings.join else "self"
     try:
         return os.open(f"/proc/{name}", os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
-        raise HookError(f"cannot open the container's process in /proc/{name}: {error.strerror}") from None
+        raise HookError(SYSTEM, f"cannot open the container's process in /proc/{name}: {error.strerror}") from None

@@ -6,7 +6,7 @@ from __future__ import annotations
 import errno
 import sys
 
-from ..errors import HookError
+from ..errors import PORT_TAKEN, PORT_UNUSABLE, HookError
 from ..linux import syscalls
 from ..linux.fast_stdlib import closing, os, read_file
 from ..linux.identity import ActingAs, Identity
@@ -36,18 +36,24 @@ def require_free(
         return
     address, error = refused
     if error.errno in NO_SUCH_ADDRESS:
-        raise HookError(f"{address} is not an address of this node: mend LISTEN_ADDRESSES in the OCI hook's JSON file")
+        raise HookError(
+            PORT_UNUSABLE,
+            f"{address} is not an address of this node: mend LISTEN_ADDRESSES in the OCI hook's JSON file",
+        )
     if error.errno == errno.EACCES:
         raise HookError(
+            PORT_UNUSABLE,
             f"the container's user may not listen on port {port}: choose one from 1024 on, by {option} or "
-            "SERVER_PORT_DEFAULT"
+            "SERVER_PORT_DEFAULT",
         )
     if error.errno == errno.EADDRINUSE:
         following = _next_free(port, addresses, user)
         example = f", such as {following}, which is free here" if following else ""
         holder = describe_holder(port, user, packages)
-        raise HookError(f"port {port} is in use{holder}: choose another by {option}{example}, or stop what holds it")
-    raise HookError(f"cannot listen on port {port}: {error.strerror}")
+        raise HookError(
+            PORT_TAKEN, f"port {port} is in use{holder}: choose another by {option}{example}, or stop what holds it"
+        )
+    raise HookError(PORT_UNUSABLE, f"cannot listen on port {port}: {error.strerror}")
 
 
 def _next_free(port: int, addresses: list[str], user: Identity) -> int | None:

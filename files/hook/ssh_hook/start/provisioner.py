@@ -8,7 +8,7 @@ container's first process then is the daemon's parent and reaps it, so that the 
 
 from __future__ import annotations
 
-from ..errors import HookError, UnservedError, printable
+from ..errors import ANNOTATION_WRONG, IMAGE_UNFIT, HookError, UnservedError, kind_of_os, printable
 from ..linux import syscalls
 from ..linux.fast_stdlib import TYPE_CHECKING, os, write_all
 from ..node.credentials import MissingCredentialsError, read_credentials
@@ -50,7 +50,7 @@ def provision(plan: StartPlan, channel: Channel) -> NoReturn:
         except (EndOfMessagesError, NoAnswerError, BrokenPipeError):
             pass  # the daemon has sent the reason to the hook, or the hook has ended
         except UnservedError as error:
-            end.to_hook.send(Unserved(str(error)))
+            end.to_hook.send(Unserved(error.kind, str(error)))
         except Exception as error:
             end.to_hook.fail(error, _PROBLEM)
     except Exception as error:
@@ -72,13 +72,13 @@ def _fork_daemon(plan: StartPlan, root: OpenRoot, channel: Channel) -> None:
     try:
         pid = syscalls.fork()
     except OSError as error:  # ENOMEM where the pid namespace has ended
-        raise HookError(f"{problem}: {error.strerror}; has the container ended?") from None
+        raise HookError(kind_of_os(error), f"{problem}: {error.strerror}; has the container ended?") from None
     if pid == 0:
         try:
             if plan.cgroups.fork() == 0:
                 become_daemon(plan, root, channel)
         except OSError as error:
-            channel.fail(HookError(f"{problem}: {error.strerror}"), problem)
+            channel.fail(HookError(kind_of_os(error), f"{problem}: {error.strerror}"), problem)
         finally:
             os._exit(0)
     os.waitpid(pid, 0)
@@ -103,7 +103,7 @@ def _provision(plan: StartPlan, root: OpenRoot, end: ProvisionerEnd) -> None:
     known_hosts = server.known_hosts(credentials.host_public_keys, names)
     files = setup.provide(credentials, server.ssh_config(setup.account), known_hosts)
     for warning in setup.warnings:
-        end.to_hook.send(Warned(warning))
+        end.to_hook.send(Warned(IMAGE_UNFIT, warning))
     pidfile = _open_pidfile(entered.rootfs, container.annotations.pidfile_container)
     provisioned = Provisioned(*files)
     end.to_hook.send(provisioned)
@@ -123,7 +123,7 @@ def _read_credentials(plan: StartPlan, owner: Owner, end: ProvisionerEnd) -> Cre
     try:
         return read_credentials(plan.container, owner, plan.settings)
     except MissingCredentialsError as error:
-        end.to_hook.send(KeysMissing(str(error)))
+        end.to_hook.send(KeysMissing(error.kind, str(error)))
     end.await_keys()
     return read_credentials(plan.container, owner, plan.settings)
 
@@ -146,6 +146,6 @@ def _open_pidfile(rootfs: Rootfs, path: str) -> int | None:
         return rootfs.pidfile(path)
     except OSError as error:
         problem = f"the annotation {PIDFILE_CONTAINER}: cannot write {printable(path)} as the container's user"
-        raise HookError(f"{problem}: {error.strerror}") from None
+        raise HookError(ANNOTATION_WRONG, f"{problem}: {error.strerror}") from None
     except HookError as error:
-        raise HookError(f"the annotation {PIDFILE_CONTAINER}: {error}") from None
+        raise HookError(ANNOTATION_WRONG, f"the annotation {PIDFILE_CONTAINER}: {error}") from None

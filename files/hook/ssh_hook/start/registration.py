@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from ..errors import CONTAINER_ENDED, HookError
+from ..errors import ContainerEndedError, HookError, kind_of_os
 from ..linux.fast_stdlib import TYPE_CHECKING
 from ..linux.process import Process
 from ..log import INFO, log
@@ -33,7 +33,7 @@ class Bundle:
         try:
             is_started = record.is_started(self.descriptor, self.init)
         except (FileNotFoundError, ProcessLookupError):
-            raise HookError(CONTAINER_ENDED) from None
+            raise ContainerEndedError() from None
         if is_started:
             log(INFO, f"{self.path}: an earlier hook of this start has started the SSH daemon: nothing to do")
         return is_started
@@ -84,5 +84,5 @@ class BundleRecord:
 
     def _explain(self, error: OSError) -> HookError:
         if not self._bundle.init.is_alive():
-            return HookError(CONTAINER_ENDED)
-        return HookError(f"cannot record the SSH daemon in {self._bundle.path}: {error.strerror}")
+            return ContainerEndedError()
+        return HookError(kind_of_os(error), f"cannot record the SSH daemon in {self._bundle.path}: {error.strerror}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import errno
 
-from ..errors import HookError
+from ..errors import INSTALL_DAMAGED, HookError
 from ..keys import formats
 from ..linux.fast_stdlib import TYPE_CHECKING, os, read_file, stat
 from ..oci.annotations import PORT
@@ -108,18 +108,25 @@ class Programs:
             self.directory = os.stat(path)
             self.name = _read_link(f"{path}/{SERVER_NAME}") or SERVER_NAME
             if "/" in self.name:
-                raise HookError(f"{path}/{SERVER_NAME} is a link out of its directory: install it by the role dropbear")
+                raise HookError(
+                    INSTALL_DAMAGED,
+                    f"{path}/{SERVER_NAME} is a link out of its directory: install it by the role dropbear",
+                )
             self.file = os.stat(f"{path}/{self.name}", follow_symlinks=False)
         except OSError as error:
             raise HookError(
-                f"cannot find {path}/{SERVER_NAME} (DROPBEAR_DIR in the OCI hook's JSON file): {error.strerror}"
+                INSTALL_DAMAGED,
+                f"cannot find {path}/{SERVER_NAME} (DROPBEAR_DIR in the OCI hook's JSON file): {error.strerror}",
             ) from None
         if not stat.S_ISREG(self.file.st_mode):
-            raise HookError(f"{path}/{self.name} is not a regular file: install it by the role dropbear")
+            raise HookError(
+                INSTALL_DAMAGED, f"{path}/{self.name} is not a regular file: install it by the role dropbear"
+            )
         if self.file.st_mode & 0o444:
             raise HookError(
+                INSTALL_DAMAGED,
                 f"{path}/{self.name} can be read, so that its users could trace it before their container runs: run "
-                "chmod 0111 on it, or the role dropbear again"
+                "chmod 0111 on it, or the role dropbear again",
             )
 
 
@@ -137,6 +144,7 @@ def require_undumpable() -> None:
     """Raise HookError where fs.suid_dumpable lets users trace a program that they may not read, as Dropbear is."""
     if read_file("/proc/sys/fs/suid_dumpable").strip() == b"1":
         raise HookError(
+            INSTALL_DAMAGED,
             "the node's fs.suid_dumpable is 1, so that users could trace Dropbear before their container has started: "
-            "set it to 0 or 2 by sysctl"
+            "set it to 0 or 2 by sysctl",
         )

@@ -14,7 +14,19 @@ from __future__ import annotations
 
 import time
 
-from ..errors import CONTAINER_ENDED, HookError, LateError, UnservedError, describe_failure
+from ..errors import (
+    ANNOTATION_WRONG,
+    DAEMON_FAILED,
+    HOME_HANGS,
+    NO_MEMORY,
+    PORT_UNUSABLE,
+    ContainerEndedError,
+    HookError,
+    LateError,
+    UnservedError,
+    describe_failure,
+    kind_of,
+)
 from ..linux import disposable_process, syscalls
 from ..linux.fast_stdlib import TYPE_CHECKING, os, signal
 from ..log import INFO, WARNING, log
@@ -48,13 +60,14 @@ def start(plan: StartPlan) -> None:
     log.stdout = userfiles.log_target(annotations.log_stdout, file_owner, log.stdout)
     log.stderr = userfiles.log_target(annotations.log_stderr, file_owner, log.stderr)
     for warning in annotations.warnings:
-        log(WARNING, warning)
+        log(WARNING, warning, ANNOTATION_WRONG)
     is_served = fork(plan).supervise()
     if is_served and server.is_unpublished(plan.owner.user):
         log.keep(
             WARNING,
             f"the container has a network of its own, and its port {server.port} is not published: other nodes do not "
             f"reach its SSH daemon (podman: --publish {server.port}:{server.port}, or --network host)",
+            PORT_UNUSABLE,
         )
 
 
@@ -95,11 +108,11 @@ class Supervisor:
             self._await_listening()
             self._plan.ending.when_listening(self.daemon)
             if not self._plan.init.is_alive():
-                raise HookError(CONTAINER_ENDED)
+                raise ContainerEndedError()
             self._reap_provisioner()
         except UnservedError as error:
             self._roll_back()
-            log(WARNING, str(error))
+            log(WARNING, str(error), error.kind)
             return False
         except BaseException:
             self._roll_back()
@@ -129,11 +142,11 @@ class Supervisor:
             except EndOfMessagesError:
                 raise self._explain_end() from None
             if isinstance(message, Failed):
-                raise HookError(message.text)
+                raise HookError(message.kind, message.text)
             if isinstance(message, Unserved):
-                raise UnservedError(message.text)
+                raise UnservedError(message.kind, message.text)
             if isinstance(message, Warned):
-                log(WARNING, message.text)
+                log(WARNING, message.text, message.kind)
             elif isinstance(message, KeysMissing):
                 self._make_keys(message)
                 deadline = time.monotonic() + _TIMEOUT
@@ -148,7 +161,7 @@ class Supervisor:
         """Make the user's first key set, if somebody vouches for the user and the site allows it. Raises HookError."""
         plan, owner = self._plan, self._plan.owner
         if not (plan.settings.make_keys and owner.is_vouched):
-            raise HookError(missing.text)
+            raise HookError(missing.kind, missing.text)
 
         if make_keys(owner, plan.settings):
             log(INFO, f"made SSH keys for {owner.name}")
@@ -161,21 +174,23 @@ class Supervisor:
         """Return why provisioner or daemon has ended. If one fails, the other ends too, so either may know."""
         failure = self._channel.failure(_END_TIMEOUT)
         if failure is not None:
-            return HookError(failure)
+            return HookError(*failure)
         if not self._plan.init.is_alive():
-            return HookError(CONTAINER_ENDED)
+            return ContainerEndedError()
         if self.daemon is not None and not self.daemon.is_alive():
-            return HookError(f"cannot start the SSH daemon: {self._explain(self.daemon.exit_status())}")
+            return self._end_error("cannot start the SSH daemon", self.daemon.exit_status())
         return HookError(
+            NO_MEMORY,
             "the container could not be set up: a process of the hook was killed; has the container ended, or is the "
-            "node out of memory?"
+            "node out of memory?",
         )
 
     def _timeout_error(self) -> HookError:
         return LateError(
+            HOME_HANGS,
             f"cannot set the container up: no answer within {_TIMEOUT:.0f} s: the file system of its user's keys, of "
             "its root directory, its home or another volume hangs, or somebody holds a directory there, or has stopped "
-            "a process of the hook's"
+            "a process of the hook's",
         )
 
     def _register(self, daemon: Forked) -> None:
@@ -198,8 +213,10 @@ class Supervisor:
         except BrokenPipeError:
             raise self._explain_end() from None
 
-    def _explain(self, status: int | None) -> str:
-        return explain_wait_status(status, self._plan.server.port_option)
+    def _end_error(self, problem: str, status: int | None) -> HookError:
+        is_killed = status is not None and os.WIFSIGNALED(status) and os.WTERMSIG(status) != signal.SIGSYS
+        reason = explain_wait_status(status, self._plan.server.port_option)
+        return HookError(NO_MEMORY if is_killed else DAEMON_FAILED, f"{problem}: {reason}")
 
     def _await_listening(self) -> None:
         """Wait until Dropbear listens. Raises HookError, which says why it does not run or listen."""
@@ -208,12 +225,12 @@ class Supervisor:
             if self._channel.is_ready(_TIMEOUT):
                 return
         except NoAnswerError:
-            raise LateError(f"{problem}: no answer within {_TIMEOUT:.0f} s") from None
+            raise LateError(DAEMON_FAILED, f"{problem}: no answer within {_TIMEOUT:.0f} s") from None
         failure = self._channel.failure(0)
         if failure is not None:
-            raise HookError(failure)
+            raise HookError(*failure)
         status = None if self.daemon is None else self.daemon.exit_status()
-        raise HookError(f"{problem}: {self._explain(status)}")
+        raise self._end_error(problem, status)
 
     def _reap_provisioner(self) -> None:
         """Let the provisioner write the files that outlive the container, and reap it. Raises HookError."""
@@ -240,7 +257,7 @@ class Supervisor:
                 pidfile = plan.container.annotations.pidfile_host
                 userfiles.remove_pidfile(pidfile, self._pid_in_file, plan.owner.file_owner)
         except (HookError, OSError) as error:  # the error that the rollback is for must be told
-            log(WARNING, describe_failure(error))
+            log(WARNING, describe_failure(error), kind_of(error))
 
 
 def explain_wait_status(status: int | None, port_option: str) -> str:

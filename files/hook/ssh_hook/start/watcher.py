@@ -15,10 +15,10 @@ Format: proc_pid_status(5).
 
 from __future__ import annotations
 
-import syslog
 import time
 
-from ..errors import HookError, describe_failure
+from .. import system_log
+from ..errors import CONTAINER_UNFIT, DAEMON_FAILED, HookError, describe_failure, kind_of
 from ..linux import disposable_process, syscalls
 from ..linux.fast_stdlib import TYPE_CHECKING, closing, os, read_file, signal
 from ..linux.files import close_all_but
@@ -76,8 +76,9 @@ class Watcher(Ending):
             is_proc = False
         if not is_proc:
             raise HookError(
+                CONTAINER_UNFIT,
                 "the container has no /proc, by which its SSH daemon would notice its end: have enroot mount it "
-                "(mounts.d/10-system.fstab)"
+                "(mounts.d/10-system.fstab)",
             )
 
     def before_exec(self, port: int) -> None:
@@ -90,21 +91,21 @@ class Watcher(Ending):
         if syscalls.fork() != 0:
             return
         try:
-            problem = self._explain_end(daemon)
+            kind, problem = self._explain_end(daemon)
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             if problem:
-                self._report(f"SSH at port {port} has ended before the container: {problem}")
+                self._report(kind, f"SSH at port {port} has ended before the container: {problem}")
         finally:
             if os.getppid() == daemon:
                 os.kill(daemon, signal.SIGKILL)
             os._exit(0)
 
-    def _explain_end(self, daemon: int) -> str:
-        """Watch until SSH has to end; return why it ends before the container, empty where it does not."""
+    def _explain_end(self, daemon: int) -> tuple[str, str]:
+        """Watch until SSH has to end; return kind and text of why it ends before its container, empty where not."""
         try:
-            return self._run(daemon)
+            return DAEMON_FAILED, self._run(daemon)
         except Exception as error:
-            return describe_failure(error)
+            return kind_of(error), describe_failure(error)
 
     def _run(self, daemon: int) -> str:
         # Kept open: whoever removes the root file system takes the mount on its /proc away.
@@ -139,7 +140,8 @@ class Watcher(Ending):
             return
         if not all(map(_allows_sessions, statuses)):
             raise HookError(
-                "its sessions could do more than the container, whose first process dropped more than usual"
+                CONTAINER_UNFIT,
+                "its sessions could do more than the container, whose first process dropped more than usual",
             )
         self.gate.open()
         os.close(self._status)
@@ -184,14 +186,14 @@ class Watcher(Ending):
         except OSError:
             return {}
 
-    def _report(self, text: str) -> None:
+    def _report(self, kind: str, text: str) -> None:
         """Keep an error for ``ssh_hook why``, and log it where the container shows the node's /dev/log.
 
         The user's terminal is not the watcher's any more. A child logs, which has two seconds: /dev/log may be the
         image's, and whoever owns that may never read it.
         """
         if self._ended >= 0:
-            last_messages.write_ended(self._ended, log.subject[0], text)
+            last_messages.write_ended(self._ended, log.subject[0], kind, text)
         child = syscalls.fork()
         if child != 0:
             disposable_process.reap(child, _REPORT_TIMEOUT)
@@ -199,8 +201,8 @@ class Watcher(Ending):
         try:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             signal.alarm(_REPORT_TIMEOUT)  # which ends it
-            syslog.openlog("ssh_hook", syslog.LOG_PID, syslog.LOG_DAEMON)
-            syslog.syslog(syslog.LOG_ERR, text)
+            container = {"user": log.user, "uid": str(os.getuid()), "container_id": log.subject[0]}
+            system_log.send(system_log.ERROR, f"{text} [{kind}]", {"kind": kind, **container})
         finally:
             os._exit(0)
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from ..errors import HookError
+from ..errors import SYSTEM, HookError
 from ..linux import disposable_process, syscalls
 from ..linux.fast_stdlib import TYPE_CHECKING, closing, os
 from ..linux.mounts import change_root, mount_id, unmount
@@ -47,7 +47,9 @@ def _enter_and_unmount(target: RunningProcess, mounts: list[tuple[bytes, str]]) 
             change_root(node)  # so that /proc is the node's
         syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)  # joining has reset it
     except OSError as error:
-        raise HookError(f"cannot enter the container of process {target.process.pid}: {error.strerror}") from None
+        raise HookError(
+            SYSTEM, f"cannot enter the container of process {target.process.pid}: {error.strerror}"
+        ) from None
     for identity, path in reversed(mounts):
         try:
             with closing(open_in_root(target.root, path, os.O_PATH)) as mounted:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from ..errors import HookError, LateError
+from ..errors import SYSTEM, HookError, LateError
 from ..linux.fast_stdlib import TYPE_CHECKING, closing, os
 from ..log import DEBUG, ERROR, log
 from ..node import record
@@ -21,7 +21,7 @@ def poststop(state: State) -> None:
     try:
         bundle = os.open(state.bundle, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
-        raise HookError(f"cannot open the bundle {state.bundle}: {error.strerror}") from None
+        raise HookError(SYSTEM, f"cannot open the bundle {state.bundle}: {error.strerror}") from None
     with closing(bundle):
         known = record.read(bundle)
         if known is None:
@@ -30,5 +30,7 @@ def poststop(state: State) -> None:
             try:
                 end_recorded(known)
             except LateError as error:
-                log(ERROR, str(error))  # the daemon has ended; the user blocks only the removal of the pidfile
+                log(
+                    ERROR, str(error), error.kind
+                )  # the daemon has ended; the user blocks only the removal of the pidfile
         record.remove(bundle, known)

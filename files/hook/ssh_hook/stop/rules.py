@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 
-from ..errors import HookError
+from ..errors import DAEMON_FAILED, HookError
 from ..linux.fast_stdlib import TYPE_CHECKING, os
 from ..linux.process import Process, all_processes, descendants, parent_of
 from ..log import INFO, log
@@ -54,7 +54,7 @@ def _own_mount_namespace(daemon: Process) -> tuple[int, int] | None:
 def require_end(daemon: Process, namespace: tuple[int, int] | None = None) -> None:
     """Do what `end_daemon` does. Raises HookError where the daemon has not ended in time."""
     if not end_daemon(daemon, namespace):
-        raise HookError(f"the SSH daemon with pid {daemon.pid} does not end")
+        raise HookError(DAEMON_FAILED, f"the SSH daemon with pid {daemon.pid} does not end")
 
 
 def end_daemon(daemon: Process, namespace: tuple[int, int] | None = None, proc: int | None = None) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 
-from ..errors import HookError, LateError, printable
+from ..errors import NOT_TRUSTED, SYSTEM, HookError, LateError, kind_of, printable
 from ..linux import disposable_process
 from ..linux.fast_stdlib import closing, os, stat
 from ..linux.files import is_own
@@ -32,9 +32,9 @@ def sweep(path: str) -> tuple[int, int]:
         log(DEBUG, f"no container of this user has had an SSH daemon: there is no {path}")
         return 0, 0
     except OSError as error:
-        raise HookError(f"cannot open {path}: {error.strerror}") from None
+        raise HookError(SYSTEM, f"cannot open {path}: {error.strerror}") from None
     if not is_own(os.fstat(directory), stat.S_IFDIR):
-        raise HookError(f"others can write to {path}, so what is in it cannot be trusted: remove it")
+        raise HookError(NOT_TRUSTED, f"others can write to {path}, so what is in it cannot be trusted: remove it")
     collected = failures = 0
     late_uids: set[int] = set()
     for name in sorted(os.listdir(directory)):
@@ -42,7 +42,7 @@ def sweep(path: str) -> tuple[int, int]:
             collected += _sweep_record(directory, name, path, late_uids)
         except (HookError, OSError) as error:
             what = str(error) if isinstance(error, HookError) else f"{path}/{printable(name)}: {error.strerror}"
-            log(ERROR, f"cannot sweep: {what}")
+            log(ERROR, f"cannot sweep: {what}", kind_of(error))
             failures += 1
     os.close(directory)
     return collected, failures

@@ -16,7 +16,7 @@ import pytest
 from ssh_hook.commands import doctor, hook_files
 from ssh_hook.commands.checks import OK, PROBLEM, WARNING, Check, within_deadline
 from ssh_hook.commands.hosts import launcher
-from ssh_hook.errors import HookError
+from ssh_hook.errors import INSTALL_DAMAGED, HookError
 from ssh_hook.linux.fast_stdlib import os as lean_os
 
 ME = os.getuid()
@@ -147,7 +147,7 @@ def test_kernel_that_makes_the_daemon_dumpable(kernel: Callable[..., None], monk
     kernel(uid=0)
 
     def refuse() -> None:
-        raise HookError("fs.suid_dumpable is 1: set it to 0")
+        raise HookError(INSTALL_DAMAGED, "fs.suid_dumpable is 1: set it to 0")
 
     monkeypatch.setattr(doctor, "require_undumpable", refuse)
     assert_found(doctor._check_kernel, {}, PROBLEM, "fs.suid_dumpable is 1: set it to 0")

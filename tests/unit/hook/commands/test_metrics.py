@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import ast
-import os
 import time
 from pathlib import Path
 
 import pytest
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
-from ssh_hook import commands
 from ssh_hook.commands import metrics
-from ssh_hook.errors import HookError
+from ssh_hook.errors import INTERNAL, KINDS, NO_KEYS, NOT_TRUSTED, PORT_TAKEN, HookError
 from ssh_hook.node import last_messages
-
-SOURCES = Path(commands.__file__).parents[1]
 
 
 def samples(text: str) -> dict[tuple[str, str], float]:
-    """The samples as a strict parser of OpenMetrics reads them, by name and reason."""
+    """The samples as a strict parser of OpenMetrics reads them, by name and kind."""
     families = list(openmetrics.text_string_to_metric_families(text))
-    found = {(s.name, s.labels.get("reason", "")): s.value for family in families for s in family.samples}
+    found = {(s.name, s.labels.get("kind", "")): s.value for family in families for s in family.samples}
     old = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
-    assert {(s.name, s.labels.get("reason", "")): s.value for s in old} == found
+    assert {(s.name, s.labels.get("kind", "")): s.value for s in old} == found
     return found
 
 
@@ -37,27 +32,28 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def fail(place: Path, uid: int, message: str, age: int) -> None:
+def fail(place: Path, uid: int, message: str, age: int, kind: str = NO_KEYS) -> None:
     """A user's start failed so many seconds ago."""
-    text = f"ssh_hook 1\ntime={int(time.time()) - age}\ncontainer=x\nbundle=/b\nwarning=seccomp\nerror={message}\n"
+    lines = [f"time={int(time.time()) - age}", "container=x", "bundle=/b", "warning=w", "kind=no-shell"]
+    text = "\n".join(["ssh_hook 1", *lines, f"error={message}", *([f"kind={kind}"] if kind else []), ""])
     (place / last_messages.DIRECTORY / f"{uid}").write_text(text, encoding="utf-8")
 
 
 def test_counters_go_on_and_a_failure_is_counted_once(place: Path) -> None:
     file = place / "ssh_hook.prom"
     fail(place, 1001, "alice has no SSH keys in /home/alice", 100)
-    fail(place, 1002, "port 15263 is in use by process 7", 50)
+    fail(place, 1002, "port 15263 is in use by process 7", 50, kind=PORT_TAKEN)
     metrics.update(str(file), 2, 1)
     first = samples(file.read_text(encoding="ascii"))
-    assert first["ssh_hook_failures_total", "keys"] == first["ssh_hook_failures_total", "port"] == 1
-    assert first["ssh_hook_failures_total", "other"] == 0
+    assert first["ssh_hook_failures_total", NO_KEYS] == first["ssh_hook_failures_total", PORT_TAKEN] == 1
+    assert first["ssh_hook_failures_total", INTERNAL] == 0
     assert first["ssh_hook_collected_total", ""] == 2
     assert first["ssh_hook_sweep_errors_total", ""] == 1
     assert abs(first["ssh_hook_sweep_timestamp_seconds", ""] - time.time()) < 60
     assert first["ssh_hook_daemons", ""] == first["ssh_hook_sessions", ""] == 0
     metrics.update(str(file), 1, 0)
     again = samples(file.read_text(encoding="ascii"))
-    assert again["ssh_hook_failures_total", "keys"] == 1
+    assert again["ssh_hook_failures_total", NO_KEYS] == 1
     assert again["ssh_hook_collected_total", ""] == 3
     assert (file.stat().st_mode & 0o7777, [path.name for path in place.iterdir() if path.is_file()]) == (
         0o644,
@@ -80,14 +76,14 @@ def test_a_clock_that_was_set_back_stops_no_counter(place: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "\0" * 100, 'ssh_hook_failures_total{reason="nothing"} 5\n', "ssh_hook_collected_total 1e9\n", "# EOF"]
+    "text", ["", "\0" * 100, 'ssh_hook_failures_total{kind="nothing"} 5\n', "ssh_hook_collected_total 1e9\n", "# EOF"]
 )
 def test_an_earlier_file_that_is_damaged_begins_at_nought(place: Path, text: str) -> None:
     file = place / "ssh_hook.prom"
     file.write_text(text, encoding="ascii")
     metrics.update(str(file), 0, 0)
     found = samples(file.read_text(encoding="ascii"))
-    assert {value for (name, _reason), value in found.items() if name.endswith("_total")} == {0}
+    assert {value for (name, _kind), value in found.items() if name.endswith("_total")} == {0}
 
 
 def test_a_file_of_another_or_a_link_is_not_read_and_is_replaced(place: Path) -> None:
@@ -103,8 +99,9 @@ def test_a_file_of_another_or_a_link_is_not_read_and_is_replaced(place: Path) ->
 
 def test_a_directory_that_others_can_write_to_gets_nothing(place: Path) -> None:
     place.chmod(0o775)
-    with pytest.raises(HookError, match="others can write to"):
+    with pytest.raises(HookError, match="others can write to") as refused:
         metrics.update(str(place / "ssh_hook.prom"), 0, 0)
+    assert refused.value.kind == NOT_TRUSTED
     with pytest.raises(HookError, match="cannot write /no/such/file: No such file"):
         metrics.update("/no/such/file", 0, 0)
     assert not (place / "ssh_hook.prom").exists()
@@ -115,61 +112,17 @@ def test_nothing_of_a_message_is_in_the_file(place: Path) -> None:
     metrics.update(str(place / "ssh_hook.prom"), 0, 0)
     text = (place / "ssh_hook.prom").read_text(encoding="ascii")
     assert "alice" not in text and "1001" not in text
-    assert samples(text)["ssh_hook_failures_total", "other"] == 1
+    assert samples(text)["ssh_hook_failures_total", NO_KEYS] == 1
 
 
-def texts_of(path: Path) -> list[str]:
-    """The texts of a module's messages: comments and docstrings, which name the same things, are none."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    parts = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
-    docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
-    return [
-        text_of(node)
-        for node in ast.walk(tree)
-        if isinstance(node, (ast.Constant, ast.JoinedStr)) and id(node) not in parts | docstrings
-    ]
+def test_each_kind_is_a_label(place: Path) -> None:
+    metrics.update(str(place / "ssh_hook.prom"), 0, 0)
+    found = samples((place / "ssh_hook.prom").read_text(encoding="ascii"))
+    assert {kind for name, kind in found if name == "ssh_hook_failures_total"} == set(KINDS)
 
 
-def text_of(node: ast.expr) -> str:
-    """The text of a literal, in which a constant stands for the name of an annotation."""
-    if isinstance(node, ast.JoinedStr):
-        return "".join(map(text_of, node.values))
-    if isinstance(node, ast.FormattedValue):
-        return "com.hooks." if isinstance(node.value, ast.Name) and node.value.id.isupper() else "\0"
-    return str(node.value) if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
-
-
-def test_each_reason_has_words_that_the_hook_says() -> None:
-    modules = [path for path in SOURCES.rglob("*.py") if path.parent.name != "commands"]  # what a start may say
-    said = "\n".join(text for path in modules for text in texts_of(path))
-    system = {os.strerror(number) for number in (28, 122, 30)}
-    unsaid = [(reason, word) for reason, words in metrics.REASONS for word in words if word not in said]
-    assert [word for _reason, word in unsaid if word not in system] == []
-
-
-def test_comments_and_docstrings_are_not_what_the_hook_says(tmp_path: Path) -> None:
-    module = tmp_path / "module.py"
-    module.write_text(
-        '''"""one"""\ndef f(x):\n    """two"""\n    return f"three {x}" " four", f"{NAME}five"  # six\n''',
-        encoding="ascii",
-    )
-    assert sorted(texts_of(module)) == ["com.hooks.five", "three \0 four"]
-
-
-@pytest.mark.parametrize(
-    ("message", "reason"),
-    [
-        ("port 15263 is in use by nginx: choose another by the annotation com.hooks.ssh.port", "port"),
-        ("the annotation com.hooks.ssh.port is '80000': give a port number", "annotation"),
-        (
-            "cannot mount an overlay on /root/.ssh in the container: x; A=false in the OCI hook's JSON file",
-            "mount",
-        ),
-        ("no user has the uid 7 in PASSWD_FILE /etc/passwd: add one, or refresh the file", "user"),
-        ("PASSWD_FILE /etc/passwd has a line of more than 9 bytes: refresh the file", "node"),
-        ("/home/alice/x: No space left on device", "disk"),
-        ("something new", "other"),
-    ],
-)
-def test_reasons(message: str, reason: str) -> None:
-    assert metrics.reason_of(message) == reason
+def test_a_failure_that_an_earlier_version_kept_is_counted(place: Path) -> None:
+    fail(place, 1001, "port 15263 is in use", 100, kind="")
+    fail(place, 1002, "port 15263 is in use", 100, kind="of-a-later-version")
+    metrics.update(str(place / "ssh_hook.prom"), 0, 0)
+    assert samples((place / "ssh_hook.prom").read_text(encoding="ascii"))["ssh_hook_failures_total", INTERNAL] == 2

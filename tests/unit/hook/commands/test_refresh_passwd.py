@@ -85,7 +85,7 @@ def test_it_says_what_it_did_in_one_line(tmp_path: Path) -> None:
     command: list[str | Path] = [sys.executable, "-I", "-S", "-B", "-c", PROGRAM, HOOK, "refresh-passwd"]
     answer = subprocess.run([*command, missing], capture_output=True, text=True, check=False)
     assert answer.returncode == 1
-    assert answer.stderr.endswith(f": {missing} cannot be refreshed: No such file or directory\n")
+    assert answer.stderr.endswith(f": {missing} cannot be refreshed: No such file or directory [system]\n")
     assert answer.stderr.count("\n") == 1
     for said in ("changed\n", "unchanged\n"):
         answer = subprocess.run([*command, tmp_path / "passwd"], capture_output=True, text=True, check=False)

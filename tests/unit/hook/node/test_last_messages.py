@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ssh_hook.errors import HookError
+from ssh_hook.errors import DAEMON_FAILED, NO_SHELL, PORT_TAKEN, SYSTEM, HookError
 from ssh_hook.log import ERROR, WARNING
 from ssh_hook.node import last_messages
 
@@ -29,17 +29,17 @@ def only(place: Path) -> Path:
 
 
 def test_what_is_written_is_read(place: Path) -> None:
-    last_messages.write("id", "/bundle", [(WARNING, "be=ware"), (ERROR, "it failed: é")])
+    last_messages.write("id", "/bundle", "7", [(WARNING, NO_SHELL, "be=ware"), (ERROR, PORT_TAKEN, "it failed: é")])
     assert not only(place).name.endswith(last_messages.WARNINGS)
     found = last_messages.read(str(only(place)))
     assert found is not None
-    assert (found.container, found.bundle) == ("id", "/bundle")
-    assert found.messages == [("warning", "be=ware"), ("error", "it failed: é")]
+    assert (found.container, found.bundle, found.job) == ("id", "/bundle", "7")
+    assert found.messages == [("warning", NO_SHELL, "be=ware"), ("error", PORT_TAKEN, "it failed: é")]
     assert only(place).stat().st_mode & 0o777 == 0o600
 
 
 def test_warnings_have_a_file_of_their_own(place: Path) -> None:
-    last_messages.write("id", "/bundle", [(WARNING, "x")])
+    last_messages.write("id", "/bundle", "", [(WARNING, NO_SHELL, "x")])
     assert only(place).name.endswith(last_messages.WARNINGS)
 
 
@@ -49,26 +49,26 @@ def test_a_watcher_writes_where_it_cannot_open(place: Path) -> None:
     assert only(place).name.endswith(last_messages.ENDED)
     assert last_messages.read(str(only(place))) is None
     for text in ("a longer text", "a text\nof two lines"):
-        last_messages.write_ended(descriptor, "id", text)
+        last_messages.write_ended(descriptor, "id", DAEMON_FAILED, text)
     os.close(descriptor)
     found = last_messages.read(str(only(place)))
     assert found is not None
-    assert (found.container, found.messages) == ("id", [("error", "a text\\nof two lines")])
+    assert (found.container, found.messages) == ("id", [("error", DAEMON_FAILED, "a text\\nof two lines")])
 
 
 def test_a_later_one_replaces_it(place: Path) -> None:
     for text in ("first", "second"):
-        last_messages.write("id", "/bundle", [(ERROR, text)])
+        last_messages.write("id", "/bundle", "", [(ERROR, SYSTEM, text)])
     found = last_messages.read(str(only(place)))
     assert found is not None
-    assert found.messages == [("error", "second")]
+    assert found.messages == [("error", SYSTEM, "second")]
 
 
 def test_names_cannot_add_lines(place: Path) -> None:
-    last_messages.write("a\nerror=x", "/b\nerror=y", [(ERROR, "z")])
+    last_messages.write("a\nerror=x", "/b\nerror=y", "7\nerror=v", [(ERROR, SYSTEM, "z")])
     found = last_messages.read(str(only(place)))
     assert found is not None
-    assert found.messages == [("error", "z")]
+    assert found.messages == [("error", SYSTEM, "z")]
     assert found.bundle == "/b\\nerror=y"
 
 
@@ -76,8 +76,18 @@ def test_a_place_that_others_can_write_to_is_not_used(place: Path) -> None:
     place.mkdir()
     place.chmod(0o777)
     with pytest.raises(OSError):
-        last_messages.write("id", "/bundle", [(ERROR, "x")])
+        last_messages.write("id", "/bundle", "", [(ERROR, SYSTEM, "x")])
     assert not (place / "last").exists() or not list((place / "last").iterdir())
+
+
+def test_a_file_of_an_earlier_version_has_no_kinds(tmp_path: Path) -> None:
+    """And a kind that is none, as of a later version, is left out."""
+    lines = "warning=a\nerror=b\nkind=port-taken\nerror=c\nkind=of-later\nkind=port-taken"
+    (tmp_path / "it").write_text(f"ssh_hook 1\ntime=1\ncontainer=x\n{lines}\n", encoding="ascii")
+    found = last_messages.read(str(tmp_path / "it"))
+    assert found is not None
+    assert found.messages == [("warning", "", "a"), ("error", PORT_TAKEN, "b"), ("error", "", "c")]
+    assert found.job == ""
 
 
 @pytest.mark.parametrize("data", [b"ssh_hook 2\ntime=1\n", b"ssh_hook 1\ntime=x\n", b"ssh_hook 1\n", b"\xff" * 99])

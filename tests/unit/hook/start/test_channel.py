@@ -23,7 +23,14 @@ from ssh_hook.start.channel import (
     encode,
 )
 
-MESSAGES = [Forked(4711, 99), Warned("a b"), KeysMissing("a b"), KeysMade(), Provisioned("-p", "22"), Run("")]
+MESSAGES = [
+    Forked(4711, 99),
+    Warned("no-shell", "a b"),
+    KeysMissing("no-keys", "a b"),
+    KeysMade(),
+    Provisioned("-p", "22"),
+    Run(""),
+]
 
 
 @pytest.mark.parametrize("message", MESSAGES)
@@ -33,7 +40,7 @@ def test_message_arrives_as_it_was(message: Message) -> None:
 
 
 def test_text_with_a_nul_is_one_text() -> None:
-    arrived = decode(encode(Failed("a\0b"))[4:])
+    arrived = decode(encode(Failed("port-taken", "a\0b"))[4:])
     assert isinstance(arrived, Failed)
     assert arrived.text == "a\\0b"
 

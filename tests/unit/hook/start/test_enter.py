@@ -75,7 +75,7 @@ def test_a_container_that_has_ended_has_no_root() -> None:
     for _is_reaped in (False, True):
         with pytest.raises(HookError) as refused:
             root.open()
-        assert str(refused.value) == CONTAINER_ENDED
+        assert refused.value.kind == CONTAINER_ENDED
         if not _is_reaped:
             os.waitpid(pid, 0)
     init.close()

@@ -12,7 +12,7 @@ import time
 from argparse import ArgumentParser, Namespace
 from typing import NoReturn
 
-from ...errors import HookError, describe_failure
+from ...errors import HOME_HANGS, NO_CONTAINER, HookError, describe_failure, kind_of
 from ...keys.passwd import Entry
 from ...linux import syscalls
 from ...linux.process import Process
@@ -56,7 +56,7 @@ def run(arguments: Namespace, settings: dict[str, str]) -> int:
     try:
         return _attach(arguments, settings)
     except HookError as error:
-        raise HookError(named_by_variables(str(error))) from None
+        raise HookError(error.kind, named_by_variables(str(error))) from None
 
 
 def _attach(arguments: Namespace, settings: dict[str, str]) -> int:
@@ -102,7 +102,9 @@ def _choose_target(arguments: Namespace) -> int | None:
         return pid
     found = targets.find_containers()
     if not found:
-        raise HookError("you have no container on this node that attach serves: 'ssh_hook attach PID' tells why not")
+        raise HookError(
+            NO_CONTAINER, "you have no container on this node that attach serves: 'ssh_hook attach PID' tells why not"
+        )
     if len(found) > 1:
         targets.print_choice("attach", {each.process.pid: each.name for each in found})
         return None
@@ -124,7 +126,7 @@ def _plan(
     except (HookError, OSError):
         if target.process.is_alive():
             raise
-        raise HookError(f"process {target.process.pid} has ended meanwhile") from None
+        raise HookError(NO_CONTAINER, f"process {target.process.pid} has ended meanwhile") from None
 
 
 def _start_supervisor(wanted: Attach, listener: socket.socket) -> int | None:
@@ -138,7 +140,9 @@ def _start_supervisor(wanted: Attach, listener: socket.socket) -> int | None:
         _run_supervisor(wanted, listener, reader, writer)
     os.close(writer)
     if not syscalls.poll([reader], time.monotonic() + _TIMEOUT):
-        raise HookError(f"no answer within {_TIMEOUT:.0f} s: somebody has stopped the process that attaches")
+        raise HookError(
+            HOME_HANGS, f"no answer within {_TIMEOUT:.0f} s: somebody has stopped the process that attaches"
+        )
     return supervisor if os.read(reader, 1) == _DONE else None
 
 
@@ -150,7 +154,7 @@ def _run_supervisor(wanted: Attach, listener: socket.socket, reader: int, writer
         _supervise(wanted, listener, writer)
         status = 0
     except Exception as error:
-        log(ERROR, named_by_variables(describe_failure(error)))
+        log(ERROR, named_by_variables(describe_failure(error)), kind_of(error))
         os.write(writer, _FAILED)  # a provisioner that was left behind has this pipe open, too
     finally:
         os._exit(status)

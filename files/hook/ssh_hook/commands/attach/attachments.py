@@ -15,7 +15,7 @@ import socket
 import struct
 import time
 
-from ...errors import HookError
+from ...errors import ATTACH_REFUSED, DAEMON_FAILED, HookError
 from ...linux.process import Process
 from ...start.attach import Attachment
 from ...stop.rules import end_daemon, end_orphans
@@ -62,9 +62,9 @@ def claim(process: Process) -> socket.socket:
     except OSError as error:
         listener.close()
         if isinstance(error, (FileNotFoundError, ProcessLookupError)):
-            raise HookError(f"process {process.pid} has ended") from None
+            raise HookError(ATTACH_REFUSED, f"process {process.pid} has ended") from None
         raise HookError(
-            f"process {process.pid} has an SSH daemon already: 'ssh_hook detach {process.pid}' ends it"
+            DAEMON_FAILED, f"process {process.pid} has an SSH daemon already: 'ssh_hook detach {process.pid}' ends it"
         ) from None
     return listener
 
@@ -75,14 +75,16 @@ def end(pid: int, name: str) -> list[str]:
     Return the mount points of the mounts that it could not undo. Raises HookError.
     """
     left = b""
-    late = HookError(f"the SSH daemon of process {pid} has not ended within {_TIMEOUT:.0f} s")
+    late = HookError(DAEMON_FAILED, f"the SSH daemon of process {pid} has not ended within {_TIMEOUT:.0f} s")
     deadline = time.monotonic() + _TIMEOUT
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(_TIMEOUT)
         try:
             connection.connect(_address(name))
             if _peer(connection) != os.geteuid():
-                raise HookError(f"the SSH daemon of process {pid} is said to run by another user: nothing was done")
+                raise HookError(
+                    ATTACH_REFUSED, f"the SSH daemon of process {pid} is said to run by another user: nothing was done"
+                )
             while (more := connection.recv(_MAX_LEFT)) and len(left) < _MAX_LEFT:
                 left += more
                 if time.monotonic() > deadline:  # a process of the container can make such a socket, too

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
-from ...errors import HookError
+from ...errors import NO_CONTAINER, HookError
 from ...log import WARNING, log
 from ...start.attach import still_mounted
 from . import attachments, leftovers, targets
@@ -29,7 +29,7 @@ def run(arguments: Namespace, _settings: dict[str, str]) -> int:
     attached = attachments.attached()
     candidates = [pid] if pid is not None else list(attached) or leftovers.find()
     if not candidates:
-        raise HookError("you have attached no SSH server on this node")
+        raise HookError(NO_CONTAINER, "you have attached no SSH server on this node")
     if len(candidates) > 1:
         targets.print_choice("detach", {found: targets.name_of(found) for found in candidates})
         return 1

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 
-from ...errors import HookError
+from ...errors import ATTACH_REFUSED, DAEMON_FAILED, HookError
 from ...linux.process import Process, all_processes, descendants
 from ...node.running import RunningProcess
 from ...stop.leftovers import unmount_left
@@ -38,9 +38,11 @@ def end(pid: int) -> list[str]:
     target = RunningProcess(pid, may_be_served=True)
     daemons = [daemon for daemon in find_daemons() if _is_in(daemon, target)]
     if _are_of_a_start(daemons):
-        raise HookError(f"the SSH server of process {pid} is not of attach, and ends with its container")
+        raise HookError(
+            ATTACH_REFUSED, f"the SSH server of process {pid} is not of attach, and ends with its container"
+        )
     if not daemons and not target.mounts.left_by_hook():
-        raise HookError(f"you have attached no SSH server to process {pid}")
+        raise HookError(ATTACH_REFUSED, f"you have attached no SSH server to process {pid}")
     for daemon in daemons:
         _kill(daemon)
     return unmount_left(target)
@@ -95,4 +97,4 @@ def _kill(daemon: Daemon) -> None:
     except (FileNotFoundError, ProcessLookupError):
         pass  # it has ended
     except OSError as error:
-        raise HookError(f"cannot end the SSH server with pid {daemon.pid}: {error.strerror}") from None
+        raise HookError(DAEMON_FAILED, f"cannot end the SSH server with pid {daemon.pid}: {error.strerror}") from None

@@ -6,7 +6,7 @@ from __future__ import annotations
 import subprocess
 from argparse import ArgumentParser, Namespace
 
-from ...errors import HookError, printable
+from ...errors import ARGUMENTS_WRONG, ATTACH_REFUSED, NO_CONTAINER, SYSTEM, HookError, printable
 from ...linux.fast_stdlib import os
 from ...linux.process import MAX_PID, all_processes
 from ...node.running import RunningProcess
@@ -23,13 +23,15 @@ def add_arguments(parser: ArgumentParser) -> None:
 def require_user(command: str) -> None:
     """Raise HookError where the caller is root, or a set-user-ID program: `command` joins a user's namespaces."""
     if os.geteuid() == 0 or os.getuid() != os.geteuid():
-        raise HookError(f"{command} is for users and their own containers: run it as the user whose container it is")
+        raise HookError(
+            ATTACH_REFUSED, f"{command} is for users and their own containers: run it as the user whose container it is"
+        )
 
 
 def chosen_pid(arguments: Namespace) -> int | None:
     """Return the pid of the process that `arguments` name; None where they name none. Raises HookError."""
     if None not in (arguments.name, arguments.pid):
-        raise HookError("give a PID or --name, and not both")
+        raise HookError(ARGUMENTS_WRONG, "give a PID or --name, and not both")
     if arguments.name is not None:
         return _pid_of_name(arguments.name)
     text = arguments.pid
@@ -37,7 +39,10 @@ def chosen_pid(arguments: Namespace) -> int | None:
         return None
     if text.isascii() and text.isdigit() and len(text) <= 10 and 1 <= int(text) <= MAX_PID:
         return int(text)
-    raise HookError(f"'{printable(text)}' is no pid: give the number of a process, or --name for podman's containers")
+    raise HookError(
+        ARGUMENTS_WRONG,
+        f"'{printable(text)}' is no pid: give the number of a process, or --name for podman's containers",
+    )
 
 
 def _pid_of_name(name: str) -> int:
@@ -53,14 +58,18 @@ def _pid_of_name(name: str) -> int:
             check=False,
         )
     except OSError as error:
-        raise HookError(f"cannot ask podman for the container {printable(name)}: {error.strerror}") from None
+        raise HookError(SYSTEM, f"cannot ask podman for the container {printable(name)}: {error.strerror}") from None
     except subprocess.TimeoutExpired:
-        raise HookError(f"podman has not told the container {printable(name)} within {_TIMEOUT:.0f} s") from None
+        raise HookError(
+            SYSTEM, f"podman has not told the container {printable(name)} within {_TIMEOUT:.0f} s"
+        ) from None
     text = found.stdout.strip()
     if found.returncode != 0 or not text.isdigit():
-        raise HookError(f"your podman has no container {printable(name)}: {printable(found.stderr.strip())}")
+        raise HookError(
+            NO_CONTAINER, f"your podman has no container {printable(name)}: {printable(found.stderr.strip())}"
+        )
     if int(text) == 0:
-        raise HookError(f"the container {printable(name)} of your podman does not run")
+        raise HookError(NO_CONTAINER, f"the container {printable(name)} of your podman does not run")
     return int(text)
 
 

@@ -1,0 +1,246 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The catalogue of errors: for each kind (errors.py), when it happens and what to do.
+
+``ssh_hook why`` prints from it, sweeps count by it, and the tables of the documentation are made of it. No start of a
+container imports it.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from .. import errors
+
+ENDS, MAY_END, NO_START = "yes", "an error does, a warning does not", "no, a command reports it"
+_UPGRADE = "upgrade ocihooks.ssh; if the newest release fails too, report the line"
+_DEPLOY = "run the playbook `audit` to see what differs, then `deploy`"
+
+
+class Entry(NamedTuple):
+    """What is known of one kind of errors.
+
+    Attributes:
+        when: when it happens.
+        user: what the user does.
+        admin: what the administrator does.
+        ends: whether it ends the start of the container.
+    """
+
+    when: str
+    user: str
+    admin: str
+    ends: str
+
+
+CATALOGUE: dict[str, Entry] = {
+    errors.ANNOTATION_WRONG: Entry(
+        "an annotation `com.hooks.…` is misspelled, has a value that is not allowed, or names a file that you may not "
+        "use",
+        "correct the annotation that the message names",
+        "nothing, unless the site's own wrapper sets the annotation",
+        MAY_END,
+    ),
+    errors.ARGUMENTS_WRONG: Entry(
+        "a command was called with arguments or in an environment that it cannot use",
+        "correct the arguments; `ssh_hook COMMAND --help` has an example",
+        "nothing",
+        NO_START,
+    ),
+    errors.ATTACH_REFUSED: Entry(
+        "`ssh_hook attach` or `detach` may not or cannot serve this process: it belongs to another user, has other "
+        "rights than you, has ended, or has an SSH daemon already",
+        "choose another process of your container, or start the container with `com.hooks.ssh.enabled=true`",
+        "nothing",
+        NO_START,
+    ),
+    errors.CONFIG_WRONG: Entry(
+        "the container's `config.json`, its state, or what enroot passes to the hook is missing or has a form that the "
+        "hook does not expect",
+        "start the container as your engine's manual says; report the line if you did",
+        "check that engine and runtime are versions that are supported, and that nothing else edits `config.json`",
+        ENDS,
+    ),
+    errors.CONFINEMENT_REFUSED: Entry(
+        "the kernel does not let sessions have the scheduling, rlimits or NUMA policy of the container, or the hook "
+        "does not know them",
+        "start the container without the option that the message names",
+        _UPGRADE,
+        ENDS,
+    ),
+    errors.CONTAINER_ENDED: Entry(
+        "the container exited while it was created",
+        "see what the engine reports: the hook is not the cause",
+        "see the engine's log",
+        ENDS,
+    ),
+    errors.CONTAINER_UNFIT: Entry(
+        "the container is of a sort that the hook does not serve: Kubernetes, WebAssembly, without namespaces of its "
+        "own, or the hook was called at the wrong stage",
+        "start it without `com.hooks.ssh.enabled`, or change what the message names",
+        "check the stage in the OCI hook's JSON file, and `JOIN_NAMESPACES`",
+        ENDS,
+    ),
+    errors.DAEMON_FAILED: Entry(
+        "the SSH daemon exited at its start, does not listen, or does not end",
+        "try another port, and start the container again",
+        "check that `bin/dropbear` in `DROPBEAR_DIR` runs on this node, and that the container's seccomp, AppArmor or "
+        "SELinux profile allows a server",
+        ENDS,
+    ),
+    errors.DISK_FULL: Entry(
+        "a file system is full, or your quota on it is used up",
+        "remove files, or write to another file system",
+        "free space on the file system, or raise the quota",
+        MAY_END,
+    ),
+    errors.HOME_HANGS: Entry(
+        "a file system gave no answer in time, most often that of your home, or a process holds a file or a directory "
+        "there",
+        "see whether `ls` of your home answers on that node, and end what holds it",
+        "check the node's network file systems; `ssh_hook doctor --node` is a health check",
+        MAY_END,
+    ),
+    errors.IMAGE_UNFIT: Entry(
+        "a path in the container is not what SSH needs there: a link, a volume, another user's, or moved meanwhile",
+        "change the image or the volume that the message names",
+        "nothing",
+        MAY_END,
+    ),
+    errors.INSTALL_DAMAGED: Entry(
+        "the hook's own files on the node are missing or outdated: Dropbear, the passwd file, a library, the JSON file",
+        "tell the administrator, with the name of the node",
+        _DEPLOY,
+        ENDS,
+    ),
+    errors.INTERNAL: Entry(
+        "the hook has met something that it does not expect",
+        "report the line",
+        _UPGRADE,
+        ENDS,
+    ),
+    errors.KEYS_DAMAGED: Entry(
+        "your SSH keys for containers are incomplete or cannot be read as keys",
+        "run `ssh_hook keygen --overwrite`",
+        "run the module `user_keys` with `overwrite: true` for the user",
+        ENDS,
+    ),
+    errors.KEYS_UNSAFE: Entry(
+        "other users may read or change your SSH keys for containers, or they belong to somebody else, or cannot be "
+        "opened",
+        "run the `chmod` that the message names",
+        "check that the homes of users belong to them",
+        ENDS,
+    ),
+    errors.LSM_REFUSED: Entry(
+        "sessions cannot have the container's AppArmor profile or SELinux label",
+        "start the container with the engine's default label or profile",
+        "load the profile or policy that the message names on the node",
+        ENDS,
+    ),
+    errors.MOUNT_REFUSED: Entry(
+        "the kernel refuses a mount in the container, or a volume is shared with the node",
+        "mount the volume private or slave, or elsewhere",
+        "where overlays are not allowed, set `OVERLAY_MOUNT_HOME_SSH=false`",
+        ENDS,
+    ),
+    errors.NO_CONTAINER: Entry(
+        "there is no such container, process, job or host of yours, or none that answers",
+        "`ssh_hook status` has your containers on a node, `squeue` your jobs",
+        "nothing",
+        NO_START,
+    ),
+    errors.NO_KEYS: Entry(
+        "you have no SSH keys for containers, and none could be made",
+        "run `ssh_hook keygen`",
+        "make keys for all users by the module `user_keys`, or let the first container make them "
+        "(`ssh_hook_make_keys`)",
+        ENDS,
+    ),
+    errors.NO_MEMORY: Entry(
+        "memory or processes ran out: the node's, or the container's limit",
+        "raise the container's limits (podman: `--memory`, `--pids-limit`, `--ulimit`)",
+        "see whether the kernel's log has an out-of-memory kill at that time",
+        ENDS,
+    ),
+    errors.NO_SHELL: Entry(
+        "the image has no shell, which a session needs",
+        "install a shell in the image, or start it without SSH: `com.hooks.ssh.require_shell=false`",
+        "nothing",
+        MAY_END,
+    ),
+    errors.NOT_TRUSTED: Entry(
+        "other users can write to a file or a directory that only root, or only you, should be able to change",
+        "tell the administrator, with the name of the node",
+        "find out who has changed it, remove what the message names, then run the playbook `audit`",
+        ENDS,
+    ),
+    errors.PORT_TAKEN: Entry(
+        "another process listens on the SSH daemon's port",
+        "choose another port by `com.hooks.ssh.port`, or end what holds this one",
+        "give jobs that share a node ports of their own: see the guide on launching",
+        ENDS,
+    ),
+    errors.PORT_UNUSABLE: Entry(
+        "the port cannot be bound by you, its address is not the node's, or other nodes do not reach it",
+        "choose a port from 1024 on, and publish it where the container has a network of its own",
+        "check `LISTEN_ADDRESSES` and `SERVER_PORT_DEFAULT` in the OCI hook's JSON file",
+        MAY_END,
+    ),
+    errors.ROOT_NOT_A_MOUNT: Entry(
+        "the container's root directory is not the mount that its runtime has made, or somebody has moved it meanwhile",
+        "keep the image where only you and root can rename the directories above it",
+        "check that nothing on the node unmounts or moves containers' directories",
+        ENDS,
+    ),
+    errors.SECCOMP_UNKNOWN: Entry(
+        "sessions cannot have the container's seccomp profile: the hook or the node's libseccomp does not know "
+        "something in it",
+        "start the container with the engine's default profile",
+        "upgrade libseccomp, or let sessions go without the profile by `REQUIRE_SECCOMP=false`",
+        MAY_END,
+    ),
+    errors.SETTING_WRONG: Entry(
+        "a setting of the site is missing or has a value that is not allowed",
+        "tell the administrator, with the line",
+        "correct the variable of the role `ssh_hook` that the message names, and run the playbook `deploy`",
+        ENDS,
+    ),
+    errors.SYSTEM: Entry(
+        "the system refuses something that the hook needs",
+        "start the container again; if that fails too, tell the administrator, with the line",
+        "look up the reason that the kernel gives at the end of the message; `ssh_hook doctor --node` checks the node",
+        MAY_END,
+    ),
+    errors.USER_UNKNOWN: Entry(
+        "the hook cannot tell which user the container belongs to: the uid is not in the passwd file, or another user "
+        "started the engine",
+        'run the container as yourself (podman: `--user "$(id -u):$(id -g)"`)',
+        "add the user to `PASSWD_FILE`, or refresh it (`ssh_hook refresh-passwd`)",
+        ENDS,
+    ),
+}
+
+
+def plain(text: str) -> str:
+    """Return a text of the catalogue for a terminal, without Markdown."""
+    return text.replace("`", "")
+
+
+def table() -> str:
+    """Return the guide's table in Markdown: what users see, and what it means for them."""
+    lines = ["| You see | It means | What you do |", "|---|---|---|"]
+    rows = (f"| `[{kind}]` | {entry.when} | {entry.user} |" for kind, entry in sorted(CATALOGUE.items()))
+    return "\n".join([*lines, *rows])
+
+
+def page() -> str:
+    """Return the site's page in Markdown, with a heading, and so an anchor, for each kind."""
+    parts = [
+        f"## {kind}\n\n"
+        f"Happens when {entry.when}.\n\n"
+        f"* User: {entry.user}.\n"
+        f"* Administrator: {entry.admin}.\n"
+        f"* Ends the start of the container: {entry.ends}."
+        for kind, entry in sorted(CATALOGUE.items())
+    ]
+    return "\n\n".join(parts)

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""``ssh_hook why --job``: ask the nodes of a Slurm job what the hook said there, from a login node.
+
+A job that does not start has often ended when its user asks. So Slurm is asked for jobs that have ended, too.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from ..errors import ARGUMENTS_WRONG, NO_CONTAINER, SYSTEM, HookError, printable
+from ..log import ERROR, NAMES, PREFIX, log, one_line
+from .error_catalogue import CATALOGUE
+from .hosts import SSH, expand, launcher
+from .why import describe_messages
+
+DEADLINE = 10.0  # seconds for all answers
+_AT_ONCE = 64  # hosts
+_SHORTEST = 0.2  # seconds in which a host may answer
+_JOB = re.compile(r"(?:job)?([0-9]{1,18}(?:_[0-9]{1,9})?)")
+_MOST_MESSAGES = 16  # of one host
+_MOST_NAMED = 8  # hosts
+_NOTHING = "the hook has reported nothing for a container of yours"
+# Each prints lines with a job's own number, without that of its array, and its nodes.
+_SOURCES = (
+    ("squeue", "--noheader", "--states=all", "--format=%A %N", "--jobs"),
+    ("sacct", "--noheader", "--parsable2", "--delimiter= ", "--allocations", "--format=JobIDRaw,NodeList", "--jobs"),
+)
+
+Message = tuple[str, str, str]  # level, kind, text
+
+
+def run(text: str, as_json: bool) -> int:
+    """Print what the nodes of the job `text` answer, identical answers once; return 1 where one gave none.
+
+    Raises HookError where no scheduler names the nodes.
+    """
+    deadline = time.monotonic() + DEADLINE
+    found = _JOB.fullmatch(text)
+    if found is None:
+        raise HookError(ARGUMENTS_WRONG, f"--job is '{printable(text)}': give the number of a job of Slurm")
+    job = found.group(1)
+    numbers, hosts = _nodes(job, deadline)
+    groups, failing = ask(hosts, {job, *numbers, ""}, deadline, launcher())
+    if as_json:
+        print(json.dumps([_as_json(names, messages) for messages, names in groups.items()], indent=2))
+    else:
+        for messages, names in groups.items():
+            print("\n".join([f"{_named(names)}:", *(describe_messages(list(messages), False) or [f"  {_NOTHING}"])]))
+    for reason, names in failing.items():
+        log(ERROR, f"{_named(names)}: {reason}", SYSTEM)
+    return 1 if failing else 0
+
+
+def ask(
+    hosts: list[str], jobs: set[str], deadline: float, program: str
+) -> tuple[dict[tuple[Message, ...], list[str]], dict[str, list[str]]]:
+    """Ask `hosts` at once for messages of `jobs`, by their own sshd, until `deadline` (monotonic).
+
+    Return the hosts of each answer, and those of each reason for that a host gave none. `program` is ssh_hook's path
+    there.
+    """
+    with ThreadPoolExecutor(min(len(hosts), _AT_ONCE)) as pool:
+        answers = list(pool.map(lambda host: _ask(host, jobs, deadline, program), hosts))
+    groups: dict[tuple[Message, ...], list[str]] = {}
+    failing: dict[str, list[str]] = {}
+    for host, answer in zip(hosts, answers):
+        if isinstance(answer, str):
+            failing.setdefault(answer, []).append(host)
+        else:
+            groups.setdefault(answer, []).append(host)
+    return groups, failing
+
+
+def _nodes(job: str, deadline: float) -> tuple[set[str], list[str]]:
+    """Return the numbers of the job's tasks, and its nodes. Raises HookError."""
+    is_there = False
+    for source in _SOURCES:
+        try:
+            done = subprocess.run(
+                [*source, job],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=max(_SHORTEST, (deadline - time.monotonic()) / 2),
+                check=False,
+            )
+        except FileNotFoundError:
+            continue
+        except (OSError, subprocess.TimeoutExpired):
+            is_there = True
+            continue
+        is_there = True
+        fields = [line.split() for line in done.stdout.splitlines()]
+        placed = [words for words in fields if len(words) == 2 and words[0].isdigit() and "(" not in words[1]]
+        if placed:
+            hosts = [host for _number, nodes in placed for host in expand(nodes, "the answer of Slurm")]
+            return {number for number, _nodes in placed}, list(dict.fromkeys(hosts))
+    if not is_there:
+        raise HookError(SYSTEM, "there is no squeue in PATH: run 'ssh_hook why' on the job's nodes")
+    raise HookError(NO_CONTAINER, f"Slurm names no node of job {job}: see sacct --jobs {job}, or ask its nodes")
+
+
+def _ask(host: str, jobs: set[str], deadline: float, program: str) -> tuple[Message, ...] | str:
+    """Return the messages on `host`, the newest first, or why there is no answer."""
+    late = f"no answer within {DEADLINE:.0f} s"
+    left = deadline - time.monotonic()
+    if left < _SHORTEST:
+        return late
+    command = [*SSH, "-oBatchMode=yes", "--", host, program, "why", "--json"]
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=left,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return late
+    except OSError as error:
+        return f"cannot run ssh: {error.strerror}"
+    try:
+        messages = [message for entry in json.loads(done.stdout) for message in _messages(entry, jobs)]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        said = done.stderr.strip().splitlines()
+        return printable(said[-1]) if said else f"ssh ended with status {done.returncode}"
+    return tuple([*messages, *_warnings(done.stderr)][:_MOST_MESSAGES])
+
+
+def _messages(entry: dict[str, Any], jobs: set[str]) -> list[Message]:
+    """Return the messages in an answer's `entry`. Raises KeyError, TypeError and AttributeError for another form."""
+    if entry.get("job", "") not in jobs:
+        return []
+    found = [(str(one["level"]), str(one.get("kind", "")), one_line(str(one["text"]))) for one in entry["messages"]]
+    return [(level, kind if kind in CATALOGUE else "", text) for level, kind, text in found if level in NAMES]
+
+
+def _warnings(stderr: str) -> list[Message]:
+    """Return the warnings of the command on a host, as of containers whose annotation called no hook."""
+    start = f"{PREFIX}warning: "
+    lines = [line[len(start) :] for line in stderr.splitlines() if line.startswith(start)]
+    return [("warning", "", one_line(line)) for line in lines]
+
+
+def _named(names: list[str]) -> str:
+    more = f", ... ({len(names)} nodes)" if names[_MOST_NAMED:] else ""
+    return ", ".join(names[:_MOST_NAMED]) + more
+
+
+def _as_json(names: list[str], messages: tuple[Message, ...]) -> dict[str, Any]:
+    return {
+        "nodes": names,
+        "messages": [{"level": level, "kind": kind, "text": text} for level, kind, text in messages],
+    }
