@@ -37,7 +37,7 @@ BUNDLE = (
 )
 REASONS = {
     "commands/metrics.py _open_own": CHECKED,
-    "commands/metrics.py _errors": DESCRIPTOR,
+    "commands/metrics.py _kinds_of_errors": DESCRIPTOR,
     "commands/node_health.py _check_programs": SETTING,
     "commands/node_health.py _check_records": "/var/lib and /run are root's",
     "commands/refresh_passwd.py _refresh": SETTING,

@@ -128,18 +128,19 @@ def _ask(host: str, jobs: set[str], deadline: float, program: str) -> tuple[Mess
     except OSError as error:
         return f"cannot run ssh: {error.strerror}"
     try:
-        messages = [message for entry in json.loads(done.stdout) for message in _messages(entry, jobs)]
+        messages = _messages(json.loads(done.stdout), jobs)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         said = done.stderr.strip().splitlines()
         return printable(said[-1]) if said else f"ssh ended with status {done.returncode}"
     return tuple([*messages, *_warnings(done.stderr)][:_MOST_MESSAGES])
 
 
-def _messages(entry: dict[str, Any], jobs: set[str]) -> list[Message]:
-    """Return the messages in an answer's `entry`. Raises KeyError, TypeError and AttributeError for another form."""
-    if entry.get("job", "") not in jobs:
-        return []
-    found = [(str(one["level"]), str(one.get("kind", "")), one_line(str(one["text"]))) for one in entry["messages"]]
+def _messages(answer: list[dict[str, Any]], jobs: set[str]) -> list[Message]:
+    """Return the messages of `jobs` in an answer. Raises KeyError, TypeError, AttributeError and ValueError."""
+    if not isinstance(answer, list):
+        raise ValueError
+    messages = [one for entry in answer if entry.get("job", "") in jobs for one in entry["messages"]]
+    found = [(str(one["level"]), str(one.get("kind", "")), one_line(str(one["text"]))) for one in messages]
     return [(level, kind if kind in CATALOGUE else "", text) for level, kind, text in found if level in NAMES]
 
 
