@@ -7,11 +7,13 @@ container imports it.
 
 from __future__ import annotations
 
+import textwrap
 from typing import NamedTuple
 
 from .. import errors
 
 ENDS, MAY_END, NO_START = "yes", "an error does, a warning does not", "no, a command reports it"
+_WIDTH = 120  # characters of a line in Markdown
 _UPGRADE = "upgrade ocihooks.ssh; if the newest release fails too, report the line"
 _DEPLOY = "run the playbook `audit` to see what differs, then `deploy`"
 
@@ -102,7 +104,8 @@ CATALOGUE: dict[str, Entry] = {
     ),
     errors.IMAGE_UNFIT: Entry(
         "a path in the container is not what SSH needs there: a link, a volume, another user's, or moved meanwhile",
-        "change the image or the volume that the message names",
+        "change the image or the volume that the message names; a volume over `/opt` needs an empty directory "
+        "`oci-hooks/ssh`",
         "nothing",
         MAY_END,
     ),
@@ -214,7 +217,8 @@ CATALOGUE: dict[str, Entry] = {
     errors.USER_UNKNOWN: Entry(
         "the hook cannot tell which user the container belongs to: the uid is not in the passwd file, or another user "
         "started the engine",
-        'run the container as yourself (podman: `--user "$(id -u):$(id -g)"`)',
+        'run the container as yourself: rootless, or with `--user "$(id -u):$(id -g)"`; under Docker name yourself by '
+        "`com.hooks.ssh.user`",
         "add the user to `PASSWD_FILE`, or refresh it (`ssh_hook refresh-passwd`)",
         ENDS,
     ),
@@ -229,18 +233,28 @@ def plain(text: str) -> str:
 def table() -> str:
     """Return the guide's table in Markdown: what users see, and what it means for them."""
     lines = ["| You see | It means | What you do |", "|---|---|---|"]
-    rows = (f"| `[{kind}]` | {entry.when} | {entry.user} |" for kind, entry in sorted(CATALOGUE.items()))
+    rows = (f"| [`[{kind}]`](errors.md#{kind}) | {entry.when} | {entry.user} |" for kind, entry in _rows())
     return "\n".join([*lines, *rows])
 
 
 def page() -> str:
     """Return the site's page in Markdown, with a heading, and so an anchor, for each kind."""
-    parts = [
-        f"## {kind}\n\n"
-        f"Happens when {entry.when}.\n\n"
-        f"* User: {entry.user}.\n"
-        f"* Administrator: {entry.admin}.\n"
-        f"* Ends the start of the container: {entry.ends}."
-        for kind, entry in sorted(CATALOGUE.items())
-    ]
-    return "\n\n".join(parts)
+    return "\n\n".join(_section(kind, entry) for kind, entry in _rows())
+
+
+def _section(kind: str, entry: Entry) -> str:
+    items = (
+        f"* User: {entry.user}.",
+        f"* Administrator: {entry.admin}.",
+        f"* Ends the start of the container: {entry.ends}.",
+    )
+    when = _wrap(f"Happens when {entry.when}.", "")
+    return "\n".join([f"## {kind}", "", when, "", *(_wrap(item, "  ") for item in items)])
+
+
+def _wrap(text: str, indent: str) -> str:
+    return textwrap.fill(text, _WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+
+
+def _rows() -> list[tuple[str, Entry]]:
+    return sorted(CATALOGUE.items())

@@ -1,0 +1,41 @@
+"""What is written of errors comes from their catalogue."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from ssh_hook.commands.error_catalogue import CATALOGUE, page, table
+from ssh_hook.errors import KINDS
+
+ROOT = Path(__file__).resolve().parents[3]
+HIDING = ("podman", "podman-hpc", "sarus-suite", "crun-runc")  # engines that do not show what a hook says
+
+
+def text_of(name: str) -> str:
+    return (ROOT / "docs" / name).read_text(encoding="utf-8")
+
+
+def test_the_page_is_the_catalogue() -> None:
+    text = text_of("errors.md")
+    assert text.endswith(f"\n\n{page()}\n"), "write what page() returns below the head of docs/errors.md"
+    assert re.findall(r"^## (.*)$", text, re.MULTILINE) == sorted(KINDS)
+
+
+def test_the_guides_table_is_the_catalogue() -> None:
+    assert f"\n\n{table()}\n\n" in text_of("user-guide.md"), "write what table() returns into docs/user-guide.md"
+
+
+@pytest.mark.parametrize("engine", HIDING)
+def test_where_an_engine_hides_what_the_hook_says_its_page_begins_with_why(engine: str) -> None:
+    assert "ssh_hook why" in text_of(f"engines/{engine}.md").split("\n\n")[1]
+
+
+def test_kinds_in_the_documentation_exist() -> None:
+    named = {
+        kind
+        for path in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+        for kind in re.findall(r" \[([a-z]+(?:-[a-z]+)+)\]`?$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+    assert "port-taken" in named and named <= set(CATALOGUE)
