@@ -89,4 +89,5 @@ def test_syslog_has_errors_whatever_the_level(start: Start, syslog: Syslog) -> N
     assert message.startswith("<27>")  # daemon, error
     assert "ssh_hook[" in message
     assert "/no/such/key" in message
+    assert f'[annotation-wrong] [ssh_hook kind="annotation-wrong" user="alice" uid="{ALICE}" container_id="' in message
     assert "/no/such/key" in failure.value.hook

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
+from ssh_hook.errors import INTERNAL
 from ssh_hook.start.channel import (
     EndOfMessagesError,
     Failed,
@@ -43,6 +44,12 @@ def test_text_with_a_nul_is_one_text() -> None:
     arrived = decode(encode(Failed("port-taken", "a\0b"))[4:])
     assert isinstance(arrived, Failed)
     assert arrived.text == "a\\0b"
+
+
+def test_a_kind_that_is_none_arrives_as_internal() -> None:
+    arrived = decode(b"Failed\0of-nobody\0text")
+    assert isinstance(arrived, Failed)
+    assert (arrived.kind, arrived.text) == (INTERNAL, "text")
 
 
 def test_what_one_said_is_received_before_the_end_of_the_other() -> None:
