@@ -121,17 +121,17 @@ def _describe(uid: int, known: Last, now: float) -> str:
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(known.time))
     title = f"{_age(now - known.time)} ago ({when}), container {known.container or '(unknown)'}{whose}"
     bundle = [f"  bundle: {one_line(known.bundle)}"] if known.bundle else []
-    return "\n".join([one_line(title), *bundle, *describe_messages(known.messages, os.getuid() == 0)])
+    return "\n".join([one_line(title), *bundle, *describe_messages(known.messages)])
 
 
-def describe_messages(messages: list[tuple[str, str, str]], is_admin: bool) -> list[str]:
-    """Return a line for each message, as (level, kind, text), and after it what to do, as its kind says."""
+def describe_messages(messages: list[tuple[str, str, str]]) -> list[str]:
+    """Return a line for each message, as (level, kind, text), and what a user, or root, does about its kind."""
     lines = []
     for level, kind, text in messages:
         lines.append(f"  {level}: {one_line(text)}" + (f" [{kind}]" if kind else ""))
         entry = CATALOGUE.get(kind)
         if entry is not None:
-            lines.append(f"    what to do: {plain(entry.admin if is_admin else entry.user)}")
+            lines.append(f"    what to do: {plain(entry.admin if os.getuid() == 0 else entry.user)}")
     return lines
 
 

@@ -28,8 +28,8 @@ _MOST_NAMED = 8  # hosts
 _NOTHING = "the hook has reported nothing for a container of yours"
 # Each prints lines with a job's own number, without that of its array, and its nodes.
 _SOURCES = (
-    ("squeue", "--noheader", "--states=all", "--format=%A %N", "--jobs"),
-    ("sacct", "--noheader", "--parsable2", "--delimiter= ", "--allocations", "--format=JobIDRaw,NodeList", "--jobs"),
+    ("squeue", "--noheader", "--states=all", "--format=%A %N"),
+    ("sacct", "--noheader", "--parsable2", "--delimiter= ", "--allocations", "--format=JobIDRaw,NodeList"),
 )
 
 Message = tuple[str, str, str]  # level, kind, text
@@ -51,7 +51,7 @@ def run(text: str, as_json: bool) -> int:
         print(json.dumps([_as_json(names, messages) for messages, names in groups.items()], indent=2))
     else:
         for messages, names in groups.items():
-            print("\n".join([f"{_named(names)}:", *(describe_messages(list(messages), False) or [f"  {_NOTHING}"])]))
+            print("\n".join([f"{_named(names)}:", *(describe_messages(list(messages)) or [f"  {_NOTHING}"])]))
     for reason, names in failing.items():
         log(ERROR, f"{_named(names)}: {reason}", SYSTEM)
     return 1 if failing else 0
@@ -83,7 +83,7 @@ def _nodes(job: str, deadline: float) -> tuple[set[str], list[str]]:
     for source in _SOURCES:
         try:
             done = subprocess.run(
-                [*source, job],
+                [*source, f"--jobs={job}"],
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from ssh_hook.commands.error_catalogue import CATALOGUE, plain
 from ssh_hook.errors import ARGUMENTS_WRONG, NO_CONTAINER, NO_SHELL, PORT_TAKEN, SYSTEM, HookError
 
 TEXT = "port 1 is in use"
-REMEDY = f"    what to do: {plain(CATALOGUE[PORT_TAKEN].user)}"
+ENTRY = CATALOGUE[PORT_TAKEN]
+REMEDY = f"    what to do: {plain(ENTRY.admin if os.getuid() == 0 else ENTRY.user)}"
 
 
 def entry(job: str = "7", kind: str = PORT_TAKEN, text: str = TEXT, level: str = "error") -> dict[str, Any]:
@@ -52,7 +54,7 @@ def fixture_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cluster:
 
 
 def test_identical_answers_are_one(cluster: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
-    cluster.program("squeue", 'echo "$@" >&2; echo "7 n[1-3]"')
+    cluster.program("squeue", 'case "$*" in *--jobs=7) echo "7 n[1-3]";; esac')
     cluster.nodes(n1=[entry()], n2=[entry(job="")], n3=[entry(text="other")])
     assert why_job.run("job7", as_json=False) == 0
     assert capsys.readouterr().out.splitlines() == [
