@@ -373,6 +373,7 @@ def test_shared_volume(engine: str, place: str) -> None:
                 outcome = attempt(lambda: Engine(engine).start("busybox", options=options))
             assert place in outcome.error
             assert "shared mount" in outcome.error
+            assert outcome.kind == "mount-refused"
         finally:
             run(["umount", directory]).checked()
 

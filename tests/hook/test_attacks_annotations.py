@@ -132,7 +132,9 @@ def test_key_store(key_store: Path, place: str, kind: str) -> None:
 def test_key_store_of_another(key_store: Path, place: str) -> None:
     os.chown(key_store / place, BOB, BOB)
     (key_store / place).chmod(0o755)
-    assert "belong" in plain().error
+    outcome = plain()
+    assert "belong" in outcome.error
+    assert outcome.kind == "keys-unsafe"
 
 
 # The pidfile on the host

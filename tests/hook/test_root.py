@@ -47,6 +47,7 @@ NODE = TOP / "node"  # a directory of the node's, in which a container could liv
 BOBS = TOP / "bob"
 ROOTFS = BOBS / "image/rootfs"
 SECRET = "secret of the node's root"
+NOT_A_MOUNT = "root-not-a-mount"
 REFUSED = "is not where its OCI runtime has mounted it"
 
 
@@ -183,7 +184,7 @@ def create(
 
 def assert_says(container: Plain, started: Result, swap: Swap) -> None:
     """What the hook says of a start that it refused is one line, with the path of the root directory."""
-    assert_one_line(container.failure(started).hook.rstrip("\n") + "\n", str(ROOTFS), swap.said)
+    assert_one_line(container.failure(started).hook.rstrip("\n") + "\n", str(ROOTFS), swap.said, kind=NOT_A_MOUNT)
 
 
 class Fuse:
@@ -286,7 +287,7 @@ def test_rootless_container_below_another_users_directory(tree: Path, name: str)
             serve_request(told / "after", as_bob(swap, swap.after), engine)
             _out, said = engine.communicate()
         assert engine.returncode == 126, said
-        assert_one_line(errors.read_text(encoding="utf-8"), str(ROOTFS), swap.said)
+        assert_one_line(errors.read_text(encoding="utf-8"), str(ROOTFS), swap.said, kind=NOT_A_MOUNT)
     finally:
         run([*Engine("rootless").podman, "rm", "-f", "-t0", "-i", container], cwd="/run").checked()
         restore(swap)

@@ -74,10 +74,11 @@ def host_untouched() -> Iterator[None]:
 
 
 class Outcome(NamedTuple):
-    """How a start went: the hook's one-line error, or "" for a working session; and what a session read."""
+    """How a start went: the error, "" for a working session, and its kind; and what a session read."""
 
     error: str
     said: str = ""
+    kind: str = ""
 
 
 def one_line(text: str) -> str:
@@ -100,7 +101,7 @@ def attempt(begin: Callable[[], Container], command: str = "true") -> Outcome:
         try:
             container = begin()
         except StartFailed as failed:
-            return Outcome(one_line(failed.hook))
+            return Outcome(one_line(failed.hook), kind=separate(failed.hook.strip())[1])
         try:
             return Outcome("", container.exec("/opt/oci-hooks/ssh/bin/ssh", "127.0.0.1", command).checked().text)
         finally:
