@@ -66,7 +66,9 @@ def ask(
     there.
     """
     with ThreadPoolExecutor(min(len(hosts), _AT_ONCE)) as pool:
-        answers = list(pool.map(lambda host: _ask(host, jobs, deadline, program), hosts))
+        done = list(pool.map(lambda host: _ask(host, deadline, program), hosts))
+    # Not in the threads, whose stacks may be small: an answer may be nested deeply.
+    answers = [one if isinstance(one, str) else _answer(one, jobs) for one in done]
     groups: dict[tuple[Message, ...], list[str]] = {}
     failing: dict[str, list[str]] = {}
     for host, answer in zip(hosts, answers):
@@ -106,15 +108,15 @@ def _nodes(job: str, deadline: float) -> tuple[set[str], list[str]]:
     raise HookError(NO_CONTAINER, f"Slurm names no node of job {job}: see sacct --jobs {job}, or ask its nodes")
 
 
-def _ask(host: str, jobs: set[str], deadline: float, program: str) -> tuple[Message, ...] | str:
-    """Return the messages on `host`, the newest first, or why there is no answer."""
+def _ask(host: str, deadline: float, program: str) -> subprocess.CompletedProcess[str] | str:
+    """Return what ssh to `host` has printed, or why it has not."""
     late = f"no answer within {DEADLINE:.0f} s"
     left = deadline - time.monotonic()
     if left < _SHORTEST:
         return late
     command = [*SSH, "-oBatchMode=yes", "--", host, program, "why", "--json"]
     try:
-        done = subprocess.run(
+        return subprocess.run(
             command,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -127,6 +129,10 @@ def _ask(host: str, jobs: set[str], deadline: float, program: str) -> tuple[Mess
         return late
     except OSError as error:
         return f"cannot run ssh: {error.strerror}"
+
+
+def _answer(done: subprocess.CompletedProcess[str], jobs: set[str]) -> tuple[Message, ...] | str:
+    """Return the messages of `jobs` on a host, the newest first, or why it gave no answer."""
     try:
         messages = _messages(json.loads(done.stdout), jobs)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
