@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -91,3 +92,13 @@ def test_syslog_has_errors_whatever_the_level(start: Start, syslog: Syslog) -> N
     assert "/no/such/key" in message
     assert f'[annotation-wrong] [ssh_hook kind="annotation-wrong" user="alice" uid="{ALICE}" container_id="' in message
     assert "/no/such/key" in failure.value.hook
+
+
+@pytest.mark.parametrize("engine", ["podman-crun", "podman-runc", "rootless"])
+def test_syslog_says_whose_container_it_was(start: Start, syslog: Syslog, engine: str) -> None:
+    """By what podman's monitor has, where the start fails before the hook has found the user."""
+    with pytest.raises(StartFailed):
+        start(engine, annotations={"com.hooks.ssh.port": "x"})
+    wait_for(syslog.of_hook, "a message in syslog")
+    fields = rf'\[ssh_hook kind="annotation-wrong" uid="{ALICE}" container="[^"]+" container_id="[0-9a-f]{{64}}"'
+    assert re.search(fields, syslog.of_hook()[0]), syslog.of_hook()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 
-from ..errors import HOME_HANGS, NO_MEMORY, HookError, LateError, describe_failure, kind_of, kind_of_os, known_kind
+from ..errors import HOME_HANGS, NO_MEMORY, HookError, LateError, describe_failure, kind_of, known_kind
 from . import syscalls
 from .fast_stdlib import TYPE_CHECKING, closing, os, signal, write_all
 from .files import close_all_but
@@ -50,7 +50,7 @@ def run(
     except OSError as error:
         os.close(reader)
         os.close(writer)
-        raise HookError(kind_of_os(error), f"{what}: cannot start a process: {error.strerror}") from None
+        raise HookError(NO_MEMORY, f"{what}: cannot start a process: {error.strerror}") from None
     if pid == 0:
         _run_child(work, user, writer, kept)
     os.close(writer)
