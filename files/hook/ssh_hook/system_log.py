@@ -3,7 +3,8 @@
 
 journald gets them by its native protocol, where it runs. Any other daemon gets the text, and after it the fields as one
 more element in the syntax of RFC 5424's structured data. The line itself has the form of RFC 3164, as syslog(3) sends
-it: what rsyslog and syslog-ng expect at /dev/log, where neither takes RFC 5424's header unless a site configures that.
+it: rsyslog reads no other at /dev/log unless a site configures that, and takes the version in a header of RFC 5424 for
+the program's name.
 
 Nothing waits for long: a daemon that reads nothing costs the message, and not the start.
 
