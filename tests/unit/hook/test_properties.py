@@ -208,7 +208,7 @@ def test_environment(pairs: list[tuple[bytes, bytes]]) -> None:
 @example("²")
 def test_a_port_is_what_five_digits_say(text: str) -> None:
     is_port = re.fullmatch("[0-9]{1,5}", text) and 1 <= int(text) <= 65535
-    assert accepted(parse_port, text, "it") == (int(text) if is_port else None)
+    assert accepted(parse_port, text, "it", "system") == (int(text) if is_port else None)
 
 
 # passwd

@@ -43,7 +43,7 @@ def launcher() -> str:
 
 def selected_port(arguments: Namespace, settings: Mapping[str, str]) -> int:
     """Return the port of containers: that of --port, or the site's. Raises HookError."""
-    return default_port(settings) if arguments.port is None else parse_port(arguments.port, "--port")
+    return default_port(settings) if arguments.port is None else parse_port(arguments.port, "--port", ARGUMENTS_WRONG)
 
 
 def selected_hosts(arguments: Namespace, settings: Mapping[str, str]) -> list[str]:

@@ -79,7 +79,7 @@ def run(arguments: Namespace, settings: dict[str, str]) -> int:
     """Print the options. Raises HookError and KeyStoreError."""
     engine = _engine(arguments.engine, settings)
     job = find_job(settings)
-    wait = parse_wait(arguments.wait, "--wait")
+    wait = parse_wait(arguments.wait, "--wait", ARGUMENTS_WRONG)
     port = _port(arguments, job, settings)
     wanted = {PORT: str(port), WAIT: str(wait), HOSTS: _hosts(arguments, job, settings)}
     variables = {**_VARIABLES, **_rendezvous(port, default_port(settings))}
@@ -132,7 +132,7 @@ def _port(arguments: Namespace, job: Job | None, settings: Mapping[str, str]) ->
         raise HookError(ARGUMENTS_WRONG, f"--set is '{printable(arguments.set)}': give a number from 1 to {_SETS}")
     number = int(arguments.set)
     if arguments.port is not None:
-        return parse_port(arguments.port, "--port")
+        return parse_port(arguments.port, "--port", ARGUMENTS_WRONG)
     if job is None and number == 1:
         return default_port(settings)
     return job_port(os.getuid() if job is None else job.number, number)

@@ -64,7 +64,7 @@ class Confinement:
         except HookError as error:
             problem = f"the container's seccomp profile cannot be applied to SSH sessions: {error}"
             if require:
-                raise HookError(SECCOMP_UNKNOWN, problem) from None
+                raise HookError(error.kind, problem) from None
             self.warnings.append(f"{problem}; they start without it, since REQUIRE_SECCOMP is false")
         return None
 

@@ -154,7 +154,7 @@ class RunningProcess:
         try:
             self._read_all(pid)
         except HookError as error:
-            raise HookError(ATTACH_REFUSED, f"cannot attach to process {pid}: {error}") from None
+            raise HookError(error.kind, f"cannot attach to process {pid}: {error}") from None
         except (FileNotFoundError, ProcessLookupError):
             raise HookError(ATTACH_REFUSED, f"process {pid} has ended") from None
         except PermissionError:

@@ -60,11 +60,11 @@ class Annotations:
         self.is_undecided = self._text(ENABLED) not in (None, "true", "false")
         self.warnings = [_describe_unknown(name) for name in self._unknown()[:_MAX_UNKNOWN]]
         port = self._text(PORT)
-        self.port = parse_port(port, f"the annotation {PORT}") if port is not None else None
+        self.port = parse_port(port, f"the annotation {PORT}", ANNOTATION_WRONG) if port is not None else None
         self.user = self._text(USER) or ""
         self.hosts = self._hosts()
         wait = self._text(WAIT)
-        self.wait = 0 if wait is None else parse_wait(wait, f"the annotation {WAIT}")
+        self.wait = 0 if wait is None else parse_wait(wait, f"the annotation {WAIT}", ANNOTATION_WRONG)
         self.require_shell = self._boolean(REQUIRE_SHELL)
         self.pidfile_container = self._path(PIDFILE_CONTAINER) or PIDFILE
         self.pidfile_host = self._path(PIDFILE_HOST)
@@ -135,8 +135,8 @@ def distance(first: str, second: str) -> int:
     return row[-1]
 
 
-def parse_wait(text: str, where: str) -> int:
-    """Return `text`, decimal digits only, as seconds. Raises HookError, which begins with `where`."""
+def parse_wait(text: str, where: str, kind: str) -> int:
+    """Return `text`, decimal digits only, as seconds. Raises HookError of `kind`, which begins with `where`."""
     if not (text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= _MAX_WAIT):
-        raise HookError(ANNOTATION_WRONG, f"{where} is '{printable(text)}': give seconds from 0 to {_MAX_WAIT}")
+        raise HookError(kind, f"{where} is '{printable(text)}': give seconds from 0 to {_MAX_WAIT}")
     return int(text)

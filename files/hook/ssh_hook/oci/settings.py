@@ -49,14 +49,14 @@ class Settings:
 def default_port(environment: Mapping[str, str]) -> int:
     """Return the port of containers that do not choose one. Raises HookError."""
     name = "SERVER_PORT" if "SERVER_PORT_DEFAULT" not in environment else "SERVER_PORT_DEFAULT"
-    return parse_port(_required(environment, name, "SERVER_PORT_DEFAULT"), f"{name} {_WHERE}")
+    return parse_port(_required(environment, name, "SERVER_PORT_DEFAULT"), f"{name} {_WHERE}", SETTING_WRONG)
 
 
-def parse_port(text: str, where: str) -> int:
-    """Return `text`, decimal digits only, as a TCP port. Raises HookError, which begins with `where`."""
+def parse_port(text: str, where: str, kind: str) -> int:
+    """Return `text`, decimal digits only, as a TCP port. Raises HookError of `kind`, which begins with `where`."""
     if text.isascii() and text.isdigit() and len(text) <= 5 and 1 <= int(text) <= LAST_PORT:
         return int(text)
-    raise HookError(SETTING_WRONG, f"{where} is '{printable(text)}': give a port number from 1 to {LAST_PORT}")
+    raise HookError(kind, f"{where} is '{printable(text)}': give a port number from 1 to {LAST_PORT}")
 
 
 def _required(environment: Mapping[str, str], name: str, wanted: str = "") -> str:
@@ -75,7 +75,7 @@ def _absolute_path(environment: Mapping[str, str], name: str) -> str:
 
 def _ports(environment: Mapping[str, str], name: str) -> list[int]:
     text = environment.get(name)
-    return [parse_port(port, f"{name} {_WHERE}") for port in text.split(",")] if text else []
+    return [parse_port(port, f"{name} {_WHERE}", SETTING_WRONG) for port in text.split(",")] if text else []
 
 
 def _addresses(environment: Mapping[str, str], name: str) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ssh_hook.errors import HookError, printable
+from ssh_hook.errors import ANNOTATION_WRONG, SETTING_WRONG, HookError, printable
 from ssh_hook.linux.identity import IdMap
 from ssh_hook.oci.container_paths import PIDFILE
 from ssh_hook.oci.oci_config import Container, parse_config, read_container
@@ -109,11 +109,12 @@ def test_a_bad_port_is_named_with_its_annotation(text: str) -> None:
     with pytest.raises(HookError, match=r"^the annotation com\.hooks\.ssh\.port is '.*': give a port number") as caught:
         container(**{"ssh.port": text})
     assert "\n" not in str(caught.value)
+    assert caught.value.kind == ANNOTATION_WRONG
 
 
 @pytest.mark.parametrize(("text", "port"), [("1", 1), ("22", 22), ("65535", 65535), ("00080", 80)])
 def test_a_good_port(text: str, port: int) -> None:
-    assert parse_port(text, "it") == port
+    assert parse_port(text, "it", SETTING_WRONG) == port
     assert container(**{"ssh.port": text}).annotations.port == port
 
 

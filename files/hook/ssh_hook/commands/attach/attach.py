@@ -12,7 +12,7 @@ import time
 from argparse import ArgumentParser, Namespace
 from typing import NoReturn
 
-from ...errors import HOME_HANGS, NO_CONTAINER, HookError, describe_failure, kind_of
+from ...errors import ANNOTATION_WRONG, ARGUMENTS_WRONG, HOME_HANGS, NO_CONTAINER, HookError, describe_failure, kind_of
 from ...keys.passwd import Entry
 from ...linux import syscalls
 from ...linux.process import Process
@@ -85,9 +85,9 @@ def _requests(arguments: Namespace, settings: dict[str, str]) -> dict[str, str]:
     """Return the annotations that the variables and `arguments` stand for. Raises HookError for a wrong port."""
     annotations = requested(settings, _REQUESTS)
     if PORT in annotations:
-        parse_port(annotations[PORT], f"the annotation {PORT}")
+        parse_port(annotations[PORT], f"the annotation {PORT}", ANNOTATION_WRONG)
     if arguments.port is not None:
-        parse_port(arguments.port, "--port")
+        parse_port(arguments.port, "--port", ARGUMENTS_WRONG)
         annotations[PORT] = arguments.port
     return annotations
 
