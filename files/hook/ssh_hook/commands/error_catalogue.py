@@ -58,7 +58,7 @@ CATALOGUE: dict[str, Entry] = {
     errors.CONFIG_WRONG: Entry(
         "the container's `config.json`, its state, or what enroot passes to the hook is missing or has a form that the "
         "hook does not expect",
-        "start the container as your engine's manual says; report the line if you did",
+        "start the container by an engine, as its manual describes; if you did, report the line",
         "check that engine and runtime are versions that are supported, and that nothing else edits `config.json`",
         ENDS,
     ),
@@ -72,7 +72,7 @@ CATALOGUE: dict[str, Entry] = {
     errors.CONTAINER_ENDED: Entry(
         "the container exited while it was created",
         "see what the engine reports: the hook is not the cause",
-        "see the engine's log",
+        "read the engine's log",
         ENDS,
     ),
     errors.CONTAINER_UNFIT: Entry(
@@ -96,9 +96,9 @@ CATALOGUE: dict[str, Entry] = {
         MAY_END,
     ),
     errors.HOME_HANGS: Entry(
-        "a file system gave no answer in time, most often that of your home, or a process holds a file or a directory "
+        "a file system did not answer in time, most often that of your home, or a process holds a file or a directory "
         "there",
-        "see whether `ls` of your home answers on that node, and end what holds it",
+        "check that `ls` of your home works on that node, and end the process that holds it",
         "check the node's network file systems; `ssh_hook doctor --node` is a health check",
         MAY_END,
     ),
@@ -116,7 +116,7 @@ CATALOGUE: dict[str, Entry] = {
         ENDS,
     ),
     errors.INTERNAL: Entry(
-        "the hook has met something that it does not expect",
+        "the hook failed in a way that it does not expect: a bug",
         "report the line",
         _UPGRADE,
         ENDS,
@@ -179,7 +179,7 @@ CATALOGUE: dict[str, Entry] = {
     ),
     errors.PORT_TAKEN: Entry(
         "another process listens on the SSH daemon's port",
-        "choose another port by `com.hooks.ssh.port`, or end what holds this one",
+        "choose another port by `com.hooks.ssh.port`, or end the process that holds this one",
         "give jobs that share a node ports of their own: see the guide on launching",
         ENDS,
     ),
@@ -215,8 +215,8 @@ CATALOGUE: dict[str, Entry] = {
         MAY_END,
     ),
     errors.USER_UNKNOWN: Entry(
-        "the hook cannot tell which user the container belongs to: the uid is not in the passwd file, or another user "
-        "started the engine",
+        "the hook cannot verify whose container it is: the uid is not in the passwd file, or another user started the "
+        "engine",
         'run the container as yourself: rootless, or with `--user "$(id -u):$(id -g)"`; under Docker name yourself by '
         "`com.hooks.ssh.user`",
         "add the user to `PASSWD_FILE`, or refresh it (`ssh_hook refresh-passwd`)",
