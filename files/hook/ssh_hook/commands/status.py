@@ -124,7 +124,7 @@ def _try_logins(daemons: list[Daemon], keys: KeySet, name: str, settings: dict[s
     try:
         client = find_client(settings)
     except HookError as error:
-        log(WARNING, str(error))
+        log(WARNING, str(error), error.kind)
         return {}
     deadline = time.monotonic() + _LOGINS
 
