@@ -44,6 +44,14 @@ def in_a_child(work: Callable[[], object]) -> bytes:
     return disposable_process.run(lambda: str(work()).encode(), "cannot do it", None, timeout=0.5)
 
 
+def hang() -> None:
+    """Do not end before the deadline. The child is killed and left behind, so it is reaped here."""
+    try:
+        in_a_child(lambda: time.sleep(60))
+    finally:
+        os.waitpid(-1, 0)
+
+
 def ended() -> None:
     """Ask for the cgroups of a process that is gone."""
     pid = os.fork()
@@ -82,7 +90,7 @@ PROVOKED: dict[str, Callable[[Path], object]] = {
     errors.CONFINEMENT_REFUSED: lambda _path: rlimits.limit("RLIMIT_NOTHING"),
     errors.CONTAINER_ENDED: lambda _path: ended(),
     errors.DISK_FULL: lambda _path: in_a_child(no_space),
-    errors.HOME_HANGS: lambda _path: in_a_child(lambda: time.sleep(60)),
+    errors.HOME_HANGS: lambda _path: hang(),
     errors.INSTALL_DAMAGED: lambda _path: caller_entry({"PASSWD_FILE": "/no/such/file", "HOOK_BASE_DIR": "/home"}),
     errors.INTERNAL: lambda _path: in_a_child(lambda: 1 // 0),
     errors.KEYS_DAMAGED: lambda _path: formats.check_private_key(b"nonsense", "/x"),
