@@ -8,7 +8,6 @@ container imports it.
 from __future__ import annotations
 
 import textwrap
-from typing import NamedTuple
 
 from .. import errors
 
@@ -18,8 +17,8 @@ _UPGRADE = "upgrade ocihooks.ssh; if the newest release fails too, report the li
 _DEPLOY = "run the playbook `audit` to see what differs, then `deploy`"
 
 
-class Entry(NamedTuple):
-    """What is known of one kind of errors.
+class Entry:
+    """What is known of one kind of errors. No NamedTuple: the launcher has a stand-in for typing.
 
     Attributes:
         when: when it happens.
@@ -28,10 +27,11 @@ class Entry(NamedTuple):
         ends: whether it ends the start of the container.
     """
 
-    when: str
-    user: str
-    admin: str
-    ends: str
+    def __init__(self, when: str, user: str, admin: str, ends: str) -> None:
+        self.when = when
+        self.user = user
+        self.admin = admin
+        self.ends = ends
 
 
 CATALOGUE: dict[str, Entry] = {
