@@ -624,7 +624,7 @@ def test_call_without_a_container() -> None:
 
 
 def is_listed(container: Container) -> Kept:
-    found = json.loads(run(as_user(ALICE, LAUNCHER, "status", "--json")).checked().text)
+    found = json.loads(run_in_time(as_user(ALICE, LAUNCHER, "status", "--json")).checked().text)
     (entry,) = [entry for entry in found["containers"] if entry["pid"] == container.daemon()]
     assert found["keys"].startswith("SHA256:")
     return dict(entry)
