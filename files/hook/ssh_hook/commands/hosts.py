@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import re
 import sys
@@ -11,15 +10,13 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Mapping
 
 from ..errors import ARGUMENTS_WRONG, HookError, printable
-from ..oci.host_list import is_host
+from ..oci import host_list
 from ..oci.settings import default_port, parse_port
 
 SUFFIX = ".container"  # of a node's name, for the user's container there by way of the node's own sshd
 SSH = ("ssh", "-T", "-x", "-a", "-oClearAllForwardings=yes", "-oRemoteCommand=none")  # to run ssh_hook on a node
 MAX_HOSTS = 65536
 _MAX_FILE = 1 << 24  # bytes: PBS names a host once for each process of a job
-_ITEM = re.compile(r"(?:[^\[\],]|\[[^\[\]]*\])+")  # of a list; commas in brackets do not separate items
-_RANGE = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
 _SLOTS = re.compile(r"([^:]+):([0-9]{1,5})")
 _SLOTS_WORD = re.compile(r"slots=([0-9]{1,5})")
 
@@ -92,9 +89,10 @@ def read_slots(path: str, source: str) -> Iterator[tuple[str, int | None]]:
 def expand_slots(text: str, where: str) -> list[tuple[str, int | None]]:
     """Return the hosts of a list as `expand` does; ``:SLOTS`` may follow each item. Raises HookError."""
     hosts: list[tuple[str, int | None]] = []
-    for item in _items(text, where):
+    for item in host_list.split_items(text, where, ARGUMENTS_WRONG):
         name, slots = _split_slots(item)
-        hosts += [(host, slots) for host in _expand_item(name, where, MAX_HOSTS - len(hosts))]
+        found = host_list.expand_item(name, where, ARGUMENTS_WRONG, MAX_HOSTS, len(hosts))
+        hosts += [(host, slots) for host in found]
     return hosts
 
 
@@ -131,61 +129,7 @@ def expand(text: str, where: str) -> list[str]:
 
     Raises HookError, which begins with `where`, for a malformed list, an invalid host name, or too many hosts.
     """
-    hosts: list[str] = []
-    for item in _items(text, where):
-        hosts += _expand_item(item, where, MAX_HOSTS - len(hosts))
-    return hosts
-
-
-def _items(text: str, where: str) -> Iterator[str]:
-    """Yield the items of a list between its commas. Raises HookError."""
-    position = 0
-    while True:
-        item = _ITEM.match(text, position)
-        if item is None:
-            raise HookError(ARGUMENTS_WRONG, f"{where} has '{printable(text)}': that is no host and no list of hosts")
-        yield item.group()
-        position = item.end() + 1
-        if position > len(text):
-            return
-        if text[position - 1] != ",":
-            raise HookError(ARGUMENTS_WRONG, f"{where} has '{printable(text)}': its brackets do not match")
-
-
-def _expand_item(item: str, where: str, limit: int) -> list[str]:
-    parts = re.split(r"\[([^\]]*)\]", item)  # alternately literal text and the inside of brackets
-    choices: list[list[str]] = []
-    count = 1
-    for index, part in enumerate(parts):
-        choice = [part] if index % 2 == 0 else _numbers(part, item, where, limit)
-        count *= len(choice)
-        if count > limit:
-            raise _too_many(where)
-        choices.append(choice)
-    hosts = []
-    for host in map("".join, itertools.product(*choices)):
-        if not is_host(host):
-            raise HookError(ARGUMENTS_WRONG, f"{where} has '{printable(item)}': that is no name or address of a host")
-        hosts.append(host)
-    return hosts
-
-
-def _numbers(ranges: str, item: str, where: str, limit: int) -> list[str]:
-    """Return the numbers in ``001-003,7``, each as wide as the first of its range is written."""
-    numbers: list[str] = []
-    for text in ranges.split(","):
-        found = _RANGE.fullmatch(text)
-        first = int(found.group(1)) if found else 0
-        last = int(found.group(2) or first) if found else -1
-        if found is None or last < first:
-            raise HookError(
-                ARGUMENTS_WRONG, f"{where} has '{printable(item)}': '{printable(text)}' is no range of numbers"
-            )
-        if last - first >= limit - len(numbers):
-            raise _too_many(where)
-        width = len(found.group(1))
-        numbers += [f"{number:0{width}d}" for number in range(first, last + 1)]
-    return numbers
+    return host_list.expand(text, where, ARGUMENTS_WRONG, MAX_HOSTS)
 
 
 def _too_many(where: str) -> HookError:

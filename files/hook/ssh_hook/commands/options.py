@@ -165,5 +165,5 @@ def _hosts(arguments: Namespace, job: Job | None, settings: Mapping[str, str]) -
             )
         slots[host] = slots.get(host, 0) + (1 if count is None else count)
     text = host_list.compress(slots.items())
-    host_list.parse(text, "the list of hosts")  # which has limits
+    host_list.parse(text, "the list of hosts", ARGUMENTS_WRONG)  # which has limits
     return text

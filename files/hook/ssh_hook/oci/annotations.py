@@ -102,7 +102,7 @@ class Annotations:
 
         from .host_list import parse  # here: few containers have it
 
-        return parse(text, f"the annotation {HOSTS}")
+        return parse(text, f"the annotation {HOSTS}", ANNOTATION_WRONG)
 
     def _log_level(self) -> int:
         text = self._text(LOG_LEVEL)

@@ -6,11 +6,13 @@ counted by the last number in it: ``node001+127`` is node001 to node128. If anot
 ``x001+127-hsn0`` is x001-hsn0 to x128-hsn0. ``:SLOTS`` may follow, the number of processes that launchers start on each
 of these hosts; it is 1 by default. The name is a host's name or IPv4 address: host files of launchers separate slots by
 a colon, too. No character has a meaning for a shell that expands the word.
+
+An entry may be in Slurm's notation too, ``node[001-003,007]:4``. Commands read that with names of IPv6 as well.
 """
 
 from __future__ import annotations
 
-from ..errors import ANNOTATION_WRONG, HookError, printable
+from ..errors import HookError, printable
 from ..linux.fast_stdlib import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -29,37 +31,128 @@ _NO_DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_.-"
 _ALPHABET = frozenset(_DIGITS + _NO_DIGITS)
 
 
-def parse(text: str, where: str) -> list[tuple[str, int]]:
-    """Return each host with its slots, in order. Raises HookError, which begins with `where`."""
+def parse(text: str, where: str, kind: str) -> list[tuple[str, int]]:
+    """Return each host with its slots, in order. Raises HookError of `kind`, which begins with `where`."""
     if len(text) > MAX_TEXT:
         raise HookError(
-            ANNOTATION_WRONG,
+            kind,
             f"{where} has {len(text)} characters: it may have {MAX_TEXT}: order the hosts so that numbers in their "
             "names count up, or leave it out and give your launcher a host file of your own",
         )
     found: dict[str, int] = {}
     size = 0
-    for entry in text.split(","):
-        names, _colon, slots = entry.partition(":")
-        first, plus, rest = names.partition("+")
-        after = rest.lstrip(_DIGITS)
-        count = 1 + _number(rest[: len(rest) - len(after)], MAX_HOSTS - 1) if plus else 1
-        every = _number(slots, _MAX_SLOTS) if _colon else 1
-        if not is_name(first + after) or count < 1 or every < 1:
-            raise HookError(
-                ANNOTATION_WRONG,
-                f"{where} has '{printable(entry)}': give NAME, NAME:SLOTS, NAME+MORE:SLOTS or NAME+MORE-SUFFIX:SLOTS",
-            )
-        if len(found) + count > MAX_HOSTS:
-            raise HookError(ANNOTATION_WRONG, f"{where} has more than {MAX_HOSTS} hosts")
-        for name in _count_from(first, after, count, where):
+    for entry in split_items(text, where, kind) if "[" in text else text.split(","):
+        listed, colon, slots = entry.partition(":")
+        every = _number(slots, _MAX_SLOTS) if colon else 1
+        if every < 1:
+            raise _malformed(entry, where, kind)
+        if "[" in listed:
+            names = expand_item(listed, where, kind, MAX_HOSTS, len(found))
+        else:
+            names = _expand_entry(listed, entry, where, kind, len(found))
+        for name in names:
             if name in found:
-                raise HookError(ANNOTATION_WRONG, f"{where} names {name} twice")
+                raise HookError(kind, f"{where} names {name} twice")
             found[name] = every
             size += len(name)
         if size > _MAX_NAMES:
-            raise HookError(ANNOTATION_WRONG, f"{where} has names of more than {_MAX_NAMES} characters in all")
+            raise HookError(kind, f"{where} has names of more than {_MAX_NAMES} characters in all")
     return list(found.items())
+
+
+def _expand_entry(listed: str, entry: str, where: str, kind: str, known: int) -> list[str]:
+    """Return the names of an entry without its slots, ``NAME`` or ``NAME+MORE``, after `known` others."""
+    first, plus, rest = listed.partition("+")
+    after = rest.lstrip(_DIGITS)
+    count = 1 + _number(rest[: len(rest) - len(after)], MAX_HOSTS - 1) if plus else 1
+    if not is_name(first + after) or count < 1:
+        raise _malformed(entry, where, kind)
+    if known + count > MAX_HOSTS:
+        raise _too_many(where, kind, MAX_HOSTS)
+    return _count_from(first, after, count, where, kind)
+
+
+def _malformed(entry: str, where: str, kind: str) -> HookError:
+    return HookError(
+        kind,
+        f"{where} has '{printable(entry)}': give NAME, NAME:SLOTS, NAME+MORE:SLOTS or NAME+MORE-SUFFIX:SLOTS, or "
+        "Slurm's notation, such as node[001-003,007]:SLOTS",
+    )
+
+
+def _too_many(where: str, kind: str, limit: int) -> HookError:
+    return HookError(kind, f"{where} has more than {limit} hosts")
+
+
+def expand(text: str, where: str, kind: str, limit: int) -> list[str]:
+    """Return the hosts of a list in Slurm's notation: ``login1,gpu[001-003,7],rack[1-2]n[0-1]``.
+
+    Raises HookError of `kind`, which begins with `where`, for a malformed list, an invalid host name, or more than
+    `limit` hosts.
+    """
+    hosts: list[str] = []
+    for item in split_items(text, where, kind):
+        hosts += expand_item(item, where, kind, limit, len(hosts))
+    return hosts
+
+
+def split_items(text: str, where: str, kind: str) -> list[str]:
+    """Return the items of a list between its commas; those in brackets do not separate items. Raises HookError."""
+    items: list[str] = []
+    pieces: list[str] = []
+    depth = 0
+    for piece in text.split(","):
+        pieces.append(piece)
+        depth += piece.count("[") - piece.count("]")
+        if depth == 0:
+            items.append(",".join(pieces))
+            pieces = []
+    if pieces:
+        raise HookError(kind, f"{where} has '{printable(text)}': its brackets do not match")
+    return items
+
+
+def expand_item(item: str, where: str, kind: str, limit: int, known: int) -> list[str]:
+    """Return the hosts of one item of Slurm's notation, after `known` others. Raises HookError as `expand` does."""
+    choices: list[list[str]] = []  # alternately literal text and the inside of brackets
+    count = 1
+    rest = item
+    while rest or not choices:
+        literal, opening, rest = rest.partition("[")
+        choices.append([literal])
+        if opening:
+            inside, _closing, rest = rest.partition("]")
+            choices.append(_numbers(inside, item, where, kind, limit, known))
+        count *= len(choices[-1])
+        if count > limit - known:
+            raise _too_many(where, kind, limit)
+    # All others differ from the longest name in digits alone. They are made after that, since they may be many.
+    if not is_host("".join(max(choice, key=len) for choice in choices)):
+        raise HookError(kind, f"{where} has '{printable(item)}': that is no name or address of a host")
+    names = [""]
+    for choice in choices:
+        names = [name + part for name in names for part in choice]
+    return names
+
+
+def _numbers(ranges: str, item: str, where: str, kind: str, limit: int, known: int) -> list[str]:
+    """Return the numbers in ``001-003,7``, each as wide as the first of its range is written."""
+    numbers: list[str] = []
+    for text in ranges.split(","):
+        start, dash, end = text.partition("-")
+        first, last = _natural(start), _natural(end if dash else start)
+        if not 0 <= first <= last:
+            raise HookError(kind, f"{where} has '{printable(item)}': '{printable(text)}' is no range of numbers")
+        if last - first >= limit - known - len(numbers):
+            raise _too_many(where, kind, limit)
+        width = len(start)
+        numbers += [f"{number:0{width}d}" for number in range(first, last + 1)]
+    return numbers
+
+
+def _natural(digits: str) -> int:
+    """Return the number that `digits` write; -1 where they are none, or more than 9."""
+    return int(digits) if digits.isascii() and digits.isdigit() and len(digits) <= _MAX_DIGITS else -1
 
 
 def compress(hosts: Iterable[tuple[str, int]]) -> str:
@@ -92,8 +185,8 @@ def is_host(name: str) -> bool:
 
 def _number(text: str, maximum: int) -> int:
     """Return the number in `text`; -1 where it is not from 1 to `maximum`."""
-    is_number = text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS and 1 <= int(text) <= maximum
-    return int(text) if is_number else -1
+    number = _natural(text)
+    return number if 1 <= number <= maximum else -1
 
 
 def _parts(name: str) -> list[str]:
@@ -126,7 +219,7 @@ def _entry(parts: list[str], counted: int, more: int, slots: int) -> str:
     return f"{''.join(parts[:end])}+{more}{''.join(parts[end:])}:{slots}"
 
 
-def _count_from(first: str, after: str, count: int, where: str) -> list[str]:
+def _count_from(first: str, after: str, count: int, where: str, kind: str) -> list[str]:
     """Return `count` names: `first` is a name up to its number that counts, or whole, and then `after` is empty."""
     if count == 1:
         return [first]
@@ -136,7 +229,7 @@ def _count_from(first: str, after: str, count: int, where: str) -> list[str]:
     digits = start[len(before) :]
     if not 0 < len(digits) <= _MAX_DIGITS or (rest and after):
         raise HookError(
-            ANNOTATION_WRONG, f"{where} has '{printable(first)}+': that name has no number of 1 to {_MAX_DIGITS} digits"
+            kind, f"{where} has '{printable(first)}+': that name has no number of 1 to {_MAX_DIGITS} digits"
         )
     after = rest + after
     width, number = len(digits), int(digits)

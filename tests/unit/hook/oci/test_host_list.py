@@ -27,10 +27,13 @@ from ssh_hook.oci.host_list import MAX_HOSTS, MAX_TEXT, compress, parse
         ("x1+1c2b3", "x1c2b3:1 x2c2b3:1"),
         ("192.0.2+1.9", "192.0.2.9:1 192.0.3.9:1"),
         ("_a,9", "_a:1 9:1"),
+        ("nid[001-003,007]", "nid001:1 nid002:1 nid003:1 nid007:1"),
+        ("nid[08-10]:4,login", "nid08:4 nid09:4 nid10:4 login:1"),
+        ("r[1-2]n[0,3]-ib:2,n7+1:9", "r1n0-ib:2 r1n3-ib:2 r2n0-ib:2 r2n3-ib:2 n7:9 n8:9"),
     ],
 )
 def test_lists(text: str, hosts: str) -> None:
-    assert [f"{name}:{slots}" for name, slots in parse(text, "x")] == hosts.split()
+    assert [f"{name}:{slots}" for name, slots in parse(text, "x", "system")] == hosts.split()
 
 
 @pytest.mark.parametrize(
@@ -50,7 +53,6 @@ def test_lists(text: str, hosts: str) -> None:
             "a/b",
             "a*",
             "a?",
-            "a[1]",
             "a{1,2}",
             "~a",
             "a=b",
@@ -58,6 +60,30 @@ def test_lists(text: str, hosts: str) -> None:
         *("a:", "a:0", "a:-1", "a:x", "a:1:2", "a:65536", "a:\u0661", "a: 1", "::1", "fd00::1"),
         *("n+1-a", "n+1-1", "n1-+1-a", "n1+-a", "n1+0-a", "n1+1+-a", "n1+1-a+1", "n1+1-a b", "n1234567890+1-a", "+1-a"),
         *("a+", "a+0", "a+1", "n1+", "n1+-1", "n1+x", "n1+\u0661", f"n1+{MAX_HOSTS}", "n1+1+1", "+1", "n1234567890+1"),
+        *(
+            "a[1",
+            "a1]",
+            "a[]",
+            "a[x]",
+            "a[3-1]",
+            "a[1-]",
+            "a[[1]]",
+            "a[1-2]+3",
+            "a+1[1-2]",
+            "a[1]:0",
+            "a[1]:x",
+            "a[1]b c",
+        ),
+        *(
+            "[1-2],",
+            "-[1-2]",
+            "fd00::[1-2]",
+            "n[1-2],n2",
+            f"n[1-{MAX_HOSTS + 1}]",
+            f"n[1-{MAX_HOSTS}],a",
+            "n[1-2]" * 40,
+        ),
+        *("n[1-999999999]", "n" * 253 + "[1-2]", f"{'n' * 240}[1-9999]"),
         *("a,a", "n1+3,n3", "n" * 254, "\xe4", "\ud800", "a" * (MAX_TEXT + 1), f"n1+{MAX_HOSTS - 1},a"),
         ",".join(f"{'n' * 240}{number}+9999" for number in range(10000, 10002)),
     ],
@@ -65,10 +91,11 @@ def test_lists(text: str, hosts: str) -> None:
 )
 def test_what_is_no_list_is_refused_in_one_short_line(text: str) -> None:
     with pytest.raises(HookError) as caught:
-        parse(text, "the annotation")
+        parse(text, "the annotation", "system")
     assert str(caught.value).isprintable()
     assert str(caught.value).startswith("the annotation ")
     assert len(str(caught.value)) < 300
+    assert caught.value.kind == "system"
 
 
 @pytest.mark.parametrize(
@@ -94,13 +121,13 @@ def test_consecutive_names_are_short(hosts: list[tuple[str, int]], text: str) ->
 def test_as_many_as_may_be() -> None:
     hosts = [(f"node{number:05d}", 128) for number in range(MAX_HOSTS)]
     assert compress(hosts) == f"node00000+{MAX_HOSTS - 1}:128"
-    assert parse(compress(hosts), "x") == hosts
+    assert parse(compress(hosts), "x", "system") == hosts
 
 
 def test_many_hosts_by_the_name_of_an_interface() -> None:
     hosts = [(f"x{number:05d}-hsn0", 128) for number in range(MAX_HOSTS)]
     assert compress(hosts) == f"x00000+{MAX_HOSTS - 1}-hsn0:128"
-    assert parse(compress(hosts), "x") == hosts
+    assert parse(compress(hosts), "x", "system") == hosts
 
 
 def test_many_hosts_whose_names_have_several_numbers() -> None:
@@ -113,9 +140,9 @@ def test_many_hosts_whose_names_have_several_numbers() -> None:
     for count in (16, 48):
         text = compress(cabinets(count))
         assert text.startswith("x1000c0s0b0n0+1:8,x1000c0s0b1n0+1:8,")
-        assert parse(text, "x") == cabinets(count)
+        assert parse(text, "x", "system") == cabinets(count)
     with pytest.raises(HookError, match=rf"it may have {MAX_TEXT}: order the hosts .* give your launcher a host file"):
-        parse(compress(cabinets(64)), "x")
+        parse(compress(cabinets(64)), "x", "system")
 
 
 NAMES = st.from_regex(r"[a-c_0-9][a-c0-9._-]{0,6}", fullmatch=True)
@@ -125,7 +152,7 @@ NAMES = st.from_regex(r"[a-c_0-9][a-c0-9._-]{0,6}", fullmatch=True)
 def test_what_compress_writes_parse_reads(hosts: dict[str, int]) -> None:
     for order in (list(hosts), sorted(hosts)):
         pairs = [(name, hosts[name]) for name in order]
-        assert parse(compress(pairs), "x") == pairs
+        assert parse(compress(pairs), "x", "system") == pairs
 
 
 COUNTED = st.tuples(
@@ -143,7 +170,7 @@ def test_what_compress_writes_of_consecutive_names_parse_reads(
     names = list(dict.fromkeys(names))
     pairs = [(name, 1 + len(name) % 2) for name in (sorted(names) if is_sorted else names)]
     text = compress(pairs)
-    assert not pairs or parse(text, "x") == pairs
+    assert not pairs or parse(text, "x", "system") == pairs
     if not is_sorted and len(starts) == 1:
         assert text.count(",") <= 1  # slots are others where a digit more is
 
@@ -151,7 +178,7 @@ def test_what_compress_writes_of_consecutive_names_parse_reads(
 @given(st.text("ab019,:+._-", max_size=30))
 def test_what_parse_takes_is_the_same_once_more(text: str) -> None:
     try:
-        hosts = parse(text, "x")
+        hosts = parse(text, "x", "system")
     except HookError:
         return
-    assert parse(compress(hosts), "x") == hosts
+    assert parse(compress(hosts), "x", "system") == hosts
