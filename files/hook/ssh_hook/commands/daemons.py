@@ -15,6 +15,7 @@ from collections import Counter
 from pathlib import Path
 
 from ..errors import HookError, LateError
+from ..linux.cgroups import job_and_step
 from ..linux.fast_stdlib import closing
 from ..linux.memory import read_memory
 from ..log import WARNING, log
@@ -22,7 +23,7 @@ from ..node import record
 from ..node.engine import Engine, directory_of_copies
 from ..oci import container_paths as paths
 from ..oci.settings import LAST_PORT
-from .scheduler import JOB_VARIABLES, job_of_cgroup
+from .scheduler import JOB_VARIABLES
 
 CONMON = "conmon"  # the name of podman's monitor beside each container
 LOOPBACK = ("127.0.0.1", "::1")
@@ -295,7 +296,7 @@ def _variables(environment: str) -> dict[str, str]:
 
 def _job(cgroup: str, environments: list[dict[str, str]]) -> str:
     """Return the number of the scheduler's job: from the cgroup, or from the variables of container and engine."""
-    in_cgroup = job_of_cgroup(cgroup)
+    in_cgroup, _step = job_and_step(cgroup.split("\n"))
     if in_cgroup:
         return in_cgroup
     for values in environments:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The job that a process is in: by the variables of its scheduler, Slurm, PBS or LSF, or by its cgroup, Slurm's."""
+"""The job that the caller is in, by the variables of its scheduler: Slurm, PBS or LSF."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from collections.abc import Callable, Iterable, Mapping
 from ..errors import ARGUMENTS_WRONG, HookError, printable
 from .hosts import expand, read_slots
 
+HET_JOB = "SLURM_HET_JOB_ID"  # the leader's number, in each component of a heterogeneous job
 JOB_VARIABLES = _SLURM, _PBS, _LSF = "SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID"
-_JOB_IN_CGROUP = re.compile(r"/job_([0-9]+)(?:/|$)")
-_STEP_IN_CGROUP = re.compile(r"/job_([0-9]+)/step_([0-9]+)(?:/|$)", re.MULTILINE)
 _COUNTS = re.compile(r"([0-9]{1,9})(?:\(x([0-9]{1,6})\))?")  # of Slurm: "72(x2),36" is 72, 72, 36
 _JOB = re.compile(r"([0-9]{1,18})(?:\[([0-9]{0,9})\]|-([0-9]{1,9}))?(?=\.|$)")
 _INDEX = re.compile(r"[0-9]{1,9}")
@@ -19,7 +18,11 @@ _GPUS = re.compile(r"[0-9]{1,4}")
 
 
 class Job:
-    """A job of a scheduler. Attributes: number, which tells it from others that run at the same time."""
+    """A job of a scheduler.
+
+    Attributes:
+        number: tells it from others that run at the same time; the leader's of a heterogeneous job of Slurm's.
+    """
 
     def __init__(self, number: int, read: Callable[[Mapping[str, str]], dict[str, int]]) -> None:
         """`read` returns the job's slots from variables."""
@@ -37,28 +40,13 @@ class Job:
 def find_job(environment: Mapping[str, str]) -> Job | None:
     """Return the job that the variables in `environment` describe; None outside of a job. Raises HookError."""
     if environment.get(_SLURM):
-        return Job(_number(environment, _SLURM), _slurm_slots)
+        return Job(_number(environment, HET_JOB if environment.get(HET_JOB) else _SLURM), slurm_slots)
     if environment.get(_PBS):
         return Job(_number(environment, _PBS), _pbs_slots)
     if environment.get(_LSF):
         index = environment.get("LSB_JOBINDEX", "")  # 0 outside of arrays
         return Job(_number(environment, _LSF) + (int(index) if _INDEX.fullmatch(index) else 0), _lsf_slots)
     return None
-
-
-def job_of_cgroup(cgroup: str) -> str:
-    """Return the number of Slurm's job in the content of /proc/PID/cgroup; empty where there is none."""
-    found = _JOB_IN_CGROUP.search(cgroup)
-    return "" if found is None else found.group(1)
-
-
-def step_of_cgroup(cgroup: str) -> str:
-    """Return Slurm's step in the content of /proc/PID/cgroup, such as 1234.1; empty without one.
-
-    The steps batch, extern and interactive last as long as the job, and count as none.
-    """
-    found = _STEP_IN_CGROUP.search(cgroup)
-    return "" if found is None else f"{found.group(1)}.{found.group(2)}"
 
 
 def _number(environment: Mapping[str, str], name: str) -> int:
@@ -72,8 +60,8 @@ def _number(environment: Mapping[str, str], name: str) -> int:
     return int(found.group(1)) + int(found.group(2) or found.group(3) or 0)
 
 
-def _slurm_slots(environment: Mapping[str, str]) -> dict[str, int]:
-    """Read the variables of a job, not of a step: every step runs in the containers of the whole job.
+def slurm_slots(environment: Mapping[str, str]) -> dict[str, int]:
+    """Return the hosts and slots by the variables of a job, not of a step, whose containers are those of the whole job.
 
     A job that has one task on each node, so that each starts one container, says by its GPUs or else by its CPUs how
     many processes it wants.
@@ -81,12 +69,20 @@ def _slurm_slots(environment: Mapping[str, str]) -> dict[str, int]:
     hosts = expand(_value(environment, "SLURM_JOB_NODELIST"), "SLURM_JOB_NODELIST")
     counts = _slurm_counts(environment, "SLURM_TASKS_PER_NODE", len(hosts)) or [1] * len(hosts)
     if max(counts) == 1:
-        gpus = environment.get("SLURM_GPUS_ON_NODE", "")
-        if _GPUS.fullmatch(gpus) and int(gpus) > 0:
-            counts = [int(gpus)] * len(hosts)
+        gpus = _gpus(environment)
+        if gpus > 0:
+            counts = [gpus] * len(hosts)
         else:
             counts = _slurm_counts(environment, "SLURM_JOB_CPUS_PER_NODE", len(hosts)) or counts
     return dict(zip(hosts, counts))
+
+
+def _gpus(environment: Mapping[str, str]) -> int:
+    """Return the job's GPUs on this node; 0 where that is not known. A Prolog has a list in place of a count."""
+    count = environment.get("SLURM_GPUS_ON_NODE", "")
+    if _GPUS.fullmatch(count):
+        return int(count)
+    return len(list(filter(None, environment.get("SLURM_JOB_GPUS", "").split(","))))
 
 
 def _slurm_counts(environment: Mapping[str, str], name: str, hosts: int) -> list[int]:

@@ -9,11 +9,19 @@ from .fast_stdlib import fsdecode, os, read_file
 from .mounts import unescape
 
 NO_LIMIT = 1 << 63
+_MAX_DIGITS = 18  # of a job's number
+_SCOPE = "slurmstepd.scope"  # Slurm's directory above jobs with version 2, perhaps with the node's name before it
+_USERS = "uid_"  # with version 1 it is the user's, such as /slurm/uid_2001
 _LIMITS = {"pids": ("pids.max", "pids.max"), "memory": ("memory.max", "memory.limit_in_bytes")}  # versions 2 and 1
 
 
 class Cgroups:
-    """Those cgroups of a process that differ from the hook's own."""
+    """Those cgroups of a process that differ from the hook's own.
+
+    Attributes:
+        job: the numbers of Slurm's job and step of the process, or else of the hook, which that job's engine calls; as
+            `job_and_step` returns them.
+    """
 
     def __init__(self, process: int, rootless: bool, may_stay_out: bool = False) -> None:
         """Open those of version 2; `process` is a descriptor of a directory in /proc. Raises HookError.
@@ -28,6 +36,9 @@ class Cgroups:
         except (FileNotFoundError, ProcessLookupError):
             raise ContainerEndedError() from None
         theirs = [line.split(":", 2) for line in lines if line not in ours]
+        self.job = job_and_step(lines)
+        if not self.job[0]:
+            self.job = job_and_step(ours)
         self._may_stay_out = may_stay_out
         self._rootless = rootless
         self._limiting = lines + ours if rootless else lines  # what is skipped leaves the daemon in the hook's own
@@ -123,6 +134,33 @@ class Cgroups:
                 f"cannot join the container's cgroup {path}: its hierarchy ({hierarchy}) is not mounted on this node",
             )
         return None
+
+
+def job_and_step(lines: list[str]) -> tuple[str, str]:
+    """Return the numbers of Slurm's job and step in the lines of /proc/PID/cgroup; each empty where there is none.
+
+    The steps batch, extern and interactive last as long as the job, and count as none. The job's cgroup is known by the
+    one above it. A user to whom a cgroup is delegated can imitate both: so the number alone gives nobody anything.
+    """
+    job = ""
+    for line in lines:
+        if "/job_" not in line:
+            continue
+        names = line.split(":", 2)[-1].split("/")
+        for above, name, below in zip(names, names[1:], [*names[2:], ""]):
+            number = _number_after("job_", name)
+            if number and (above.endswith(_SCOPE) or above.startswith(_USERS)):
+                step = _number_after("step_", below)
+                if step:
+                    return number, step
+                job = job or number
+                break
+    return job, ""
+
+
+def _number_after(prefix: str, name: str) -> str:
+    number = name[len(prefix) :] if name.startswith(prefix) else ""
+    return number if number.isascii() and number.isdigit() and len(number) <= _MAX_DIGITS else ""
 
 
 def _can_limit(controllers: str, all_controllers: list[str]) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from ssh_hook.linux import cgroups
-from ssh_hook.linux.cgroups import NO_LIMIT, Cgroups
+from ssh_hook.linux.cgroups import NO_LIMIT, Cgroups, job_and_step
 
 OURS = "0::/system.slice/engine\n"
 Make = Callable[..., Cgroups]
@@ -72,3 +72,40 @@ def test_part_of_a_hierarchy(made: Make) -> None:
 def test_engine_that_may_not_move_its_daemon(made: Make, rootless: bool, expected: int) -> None:
     files = {"v2/system.slice/engine/pids.max": "50", "v2/box/pids.max": "60"}
     assert made("0::/box\n", files, rootless).limit("pids") == expected
+
+
+@pytest.mark.parametrize(
+    ("cgroup", "expected"),
+    [
+        ("9:freezer:/slurm/uid_2001/job_7/step_0\n1:name=systemd:/user.slice\n", ("7", "0")),
+        ("9:memory:/slurm/uid_2001/job_7/step_12/task_3\n", ("7", "12")),
+        ("9:freezer:/slurm_nid001/uid_2001/job_8/step_1/user/task_0/libpod-0a\n", ("8", "1")),
+        ("0::/system.slice/slurmstepd.scope/job_1234/step_5/user/task_0\n", ("1234", "5")),
+        ("0::/system.slice/node1_slurmstepd.scope/job_1234/step_5/user\n", ("1234", "5")),
+        ("9:freezer:/slurm/uid_2001/job_7/step_batch\n", ("7", "")),
+        ("9:freezer:/slurm/uid_2001/job_7/step_extern\n8:cpu:/slurm/uid_2001/job_7/step_3\n", ("7", "3")),
+        ("0::/system.slice/slurmstepd.scope/job_7/step_interactive/user/task_0\n", ("7", "")),
+        ("0::/system.slice/slurmstepd.scope/job_7\n", ("7", "")),
+        # What a user makes below the job's own cgroup does not count.
+        ("0::/system.slice/slurmstepd.scope/job_7/step_0/user/slurmstepd.scope/job_8/step_1\n", ("7", "0")),
+        ("0::/user.slice/job_7\n", ("", "")),
+        ("0::/user.slice/job_7/step_0\n", ("", "")),
+        ("0::/system.slice/slurmstepd.scope/job_7x/step_0\n", ("", "")),
+        ("0::/system.slice/slurmstepd.scope/job_\n", ("", "")),
+        ("0::/system.slice/slurmstepd.scope/job_\u0667\n", ("", "")),
+        (f"0::/system.slice/slurmstepd.scope/job_{'9' * 19}\n", ("", "")),
+        ("", ("", "")),
+    ],
+)
+def test_job_and_step_of_slurm(cgroup: str, expected: tuple[str, str]) -> None:
+    assert job_and_step(cgroup.split("\n")) == expected
+
+
+def test_the_job_is_the_containers_or_else_the_engines(made: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """systemd may start a container in a scope of the user's, outside of the job in which its engine runs."""
+    job = "0::/system.slice/slurmstepd.scope/job_7/step_1/user/task_0\n"
+    assert made("0::/user.slice/libpod\n", {}).job == ("", "")
+    assert made(job, {}).job == ("7", "1")
+    monkeypatch.setattr(f"{__name__}.OURS", job.replace("job_7", "job_9"))
+    assert made("0::/user.slice/libpod\n", {}).job == ("9", "1")
+    assert made(job, {}).job == ("7", "1")

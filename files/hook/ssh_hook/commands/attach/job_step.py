@@ -10,19 +10,25 @@ from __future__ import annotations
 import os
 import signal
 
+from ...linux.cgroups import job_and_step
 from ...linux.fast_stdlib import fsdecode
 from ...linux.process import Process
-from ..scheduler import step_of_cgroup
 
 
 def foreign_step(process: Process) -> str:
     """Return the step that the caller is in, such as 1234.1; empty without one, or where `process` is in it too."""
     try:
         with open("/proc/self/cgroup", encoding="utf-8", errors="replace") as file:
-            own = step_of_cgroup(file.read())
-        return "" if own == step_of_cgroup(fsdecode(process.read("cgroup"))) else own
+            own = _step_of(file.read())
+        return "" if own == _step_of(fsdecode(process.read("cgroup"))) else own
     except OSError:
         return ""  # the process has ended
+
+
+def _step_of(cgroup: str) -> str:
+    """Return Slurm's step in the content of /proc/PID/cgroup, such as 1234.1; empty without one."""
+    job, step = job_and_step(cgroup.split("\n"))
+    return f"{job}.{step}" if step else ""
 
 
 def stay_with(supervisor: int, step: str) -> int:
