@@ -14,7 +14,8 @@ from pathlib import Path
 
 HOOK = Path(__file__).resolve().parents[2] / "files/hook/ssh_hook"
 COMMANDS = HOOK / "commands"
-ROOTS_COMMANDS = ("sweep.py", "metrics.py", "node_health.py", "refresh_passwd.py")  # the others are called by users
+# The others are called by users.
+ROOTS_COMMANDS = ("sweep.py", "metrics.py", "node_health.py", "refresh_passwd.py", "prolog.py", "epilog.py")
 OF_OS = frozenset(
     "access chdir chmod chown execve link listdir lstat mkdir open readlink rename replace rmdir scandir stat statvfs "
     "symlink truncate unlink utime".split()

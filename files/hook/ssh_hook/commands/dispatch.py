@@ -48,6 +48,8 @@ SUMMARIES = {
     "detach": "end what attach has started",
     "sweep": "end and remove what killed container runtimes left",
     "refresh-passwd": "write a passwd file from the name service",
+    "prolog": "record a job that begins, for Slurm's Prolog",
+    "epilog": "remove the record of a job that ends, for Slurm's Epilog",
 }
 _IN_FOLDERS = {"attach": "attach.attach", "detach": "attach.detach"}  # the others' modules are beside this one
 

@@ -23,6 +23,7 @@ from ..linux.process import MAX_ID
 from ..log import ERROR, NAMES, one_line
 from ..oci.oci_config import read_config
 from .engine import NO_LOGIN, Engine, login_uid, state_directory, temporary_directory
+from .own_files import let_read, open_directory
 
 if TYPE_CHECKING:
     from typing import Any
@@ -34,10 +35,6 @@ DIRECTORY = "last"
 _VERSION = "ssh_hook 1"
 _MAX_SIZE = 64 << 10  # bytes
 _ENDED_SIZE = 16 << 10  # bytes; always all are written, so that nothing of an earlier error is left
-_ACL = "system.posix_acl_access"
-_ACL_VERSION = 2
-_OWNER, _USER, _GROUP, _MASK, _OTHER = 0x01, 0x02, 0x04, 0x10, 0x20  # tags of acl(5), in the order that they must have
-_READ, _READ_WRITE = 4, 6
 
 
 class Last:
@@ -95,7 +92,7 @@ def open_ended() -> int:
     uid = Engine().host_uid
     for place in user_places(uid):
         try:
-            with closing(_open_directory(place)) as directory:
+            with closing(open_directory(place, DIRECTORY)) as directory:
                 flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
                 descriptor = os.open(f"{uid}{ENDED}", flags, 0o600, dir_fd=directory)
             if is_own(os.fstat(descriptor)):
@@ -154,52 +151,9 @@ def _outside_uid(config: dict[str, Any]) -> int:
 
 def _replace(place: str, name: str, data: bytes, reader: int) -> None:
     """Write the file `name` below `place`, readable for the user `reader` too unless that is 0. Raises OSError."""
-    with closing(_open_directory(place)) as directory:
+    with closing(open_directory(place, DIRECTORY)) as directory:
         remove_leftovers(directory, name)
-        replace_files(directory, {name: data}, None if reader == 0 else lambda file: _let_read(file, reader))
-
-
-def _open_directory(place: str) -> int:
-    """Open the directory of the files below `place`; make it where it is missing. Raises OSError."""
-    _make_directory(place, None)
-    with closing(_open_own(place, None)) as outer:
-        os.fchmod(outer, 0o711)  # earlier versions made it 0700
-        _make_directory(DIRECTORY, outer)
-        return _open_own(DIRECTORY, outer)
-
-
-def _make_directory(path: str, parent: int | None) -> None:
-    try:
-        os.mkdir(path, 0o711, dir_fd=parent)
-    except FileExistsError:
-        pass
-
-
-def _open_own(path: str, parent: int | None) -> int:
-    """Open a directory that only the caller can write to, before anything is done in it. Raises OSError."""
-    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
-    directory = os.open(path, flags, dir_fd=parent)
-    if is_own(os.fstat(directory), stat.S_IFDIR):
-        return directory
-    os.close(directory)
-    raise PermissionError
-
-
-def _let_read(file: int, uid: int) -> None:
-    """Let the user `uid` read the open `file`, and nobody else. Raises OSError. Format: xattr of acl(5), version 2."""
-    none = 2**32 - 1
-    entries = [
-        (_OWNER, _READ_WRITE, none),
-        (_USER, _READ, uid),
-        (_GROUP, 0, none),
-        (_MASK, _READ, none),
-        (_OTHER, 0, none),
-    ]
-    packed = [
-        tag.to_bytes(2, "little") + rights.to_bytes(2, "little") + owner.to_bytes(4, "little")
-        for tag, rights, owner in entries
-    ]
-    os.setxattr(file, _ACL, _ACL_VERSION.to_bytes(4, "little") + b"".join(packed))
+        replace_files(directory, {name: data}, None if reader == 0 else lambda file: let_read(file, reader))
 
 
 def read(path: str) -> Last | None:

@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""``ssh_hook epilog``: remove the record of the job that ends on this node. Slurm's slurmd calls it, by its Epilog.
+
+It exits with 0 within two seconds, as ``ssh_hook prolog`` does.
+"""
+
+from __future__ import annotations
+
+from ..linux.fast_stdlib import TYPE_CHECKING
+from ..node import job_record
+from .prolog import bounded, job_number, require_root
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Mapping
+
+DESCRIPTION = "Remove what 'ssh_hook prolog' has recorded of a job. For Slurm's Epilog, as root; always exits with 0."
+EXAMPLE = "ssh_hook epilog"
+FLAGS: dict[str, str] = {}
+
+
+def run(_arguments: Namespace, settings: dict[str, str]) -> int:
+    """Remove the record; return 0."""
+    return bounded(lambda: _remove(settings), "cannot remove the record of the job")
+
+
+def _remove(environment: Mapping[str, str]) -> None:
+    require_root()
+    job_record.remove(job_number(environment))

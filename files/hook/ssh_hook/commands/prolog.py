@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""``ssh_hook prolog``: record the job that begins on this node. Slurm's slurmd calls it as root, by its Prolog.
+
+It exits with 0 within two seconds, whatever fails or hangs: slurmd drains a node whose Prolog fails.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from .. import system_log
+from ..errors import ARGUMENTS_WRONG, HookError, describe_failure, kind_of
+from ..linux import disposable_process
+from ..linux.fast_stdlib import TYPE_CHECKING
+from ..linux.process import MAX_ID
+from ..log import ERROR, log
+from ..node import job_record
+from .scheduler import HET_JOB, slurm_slots
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Callable, Mapping
+
+DESCRIPTION = (
+    "Record the job that begins on this node, so that its containers know their hosts and port. For Slurm's Prolog, as "
+    "root; always exits with 0."
+)
+EXAMPLE = "ssh_hook prolog"
+FLAGS: dict[str, str] = {}
+_WORK, _REPORT = 1.0, 0.5  # seconds; with the interpreter's start and a child that ends late these are less than 2
+_MAX_CLUSTER = 64  # characters
+
+
+def run(_arguments: Namespace, settings: dict[str, str]) -> int:
+    """Write the record; return 0."""
+    return bounded(lambda: _record(settings), "cannot record the job")
+
+
+def bounded(work: Callable[[], None], what: str) -> int:
+    """Run `work` in a process that is left behind when it is late; report a failure, which `what` begins. Return 0."""
+
+    def report() -> bytes:
+        log(ERROR, failure, kind)
+        system_log.send(system_log.ERROR, f"{failure} [{kind}]", {"kind": kind})
+        return b""
+
+    def answer() -> bytes:
+        work()
+        return b""
+
+    try:
+        disposable_process.run(answer, what, None, timeout=_WORK)
+        return 0
+    except Exception as error:
+        said = describe_failure(error)
+        kind, failure = kind_of(error), said if said.startswith(what) else f"{what}: {said}"
+    try:
+        disposable_process.run(report, what, None, (2,), _REPORT)  # the system's log may hang, too
+    except Exception:
+        pass  # there is nowhere to say it
+    return 0
+
+
+def require_root() -> None:
+    """Raise HookError for others than root."""
+    if os.geteuid() != 0:
+        raise HookError(
+            ARGUMENTS_WRONG, "only root writes the records of jobs: have slurmd call this, by its Prolog and Epilog"
+        )
+
+
+def _record(environment: Mapping[str, str]) -> None:
+    require_root()
+    number = job_number(environment)
+    uid = job_record.checked_number(environment.get("SLURM_JOB_UID", ""), "SLURM_JOB_UID")
+    if uid > MAX_ID:
+        raise HookError(ARGUMENTS_WRONG, f"SLURM_JOB_UID is {uid}, which is no user's")
+    leader = job_record.checked_number(environment.get(HET_JOB) or str(number), HET_JOB)
+    cluster = environment.get("SLURM_CLUSTER_NAME", "")
+    named = cluster if cluster.isprintable() and len(cluster) <= _MAX_CLUSTER else ""
+    record = job_record.JobRecord(uid, named, slurm_slots(environment), int(time.time()), leader)
+    job_record.write(number, record)
+
+
+def job_number(environment: Mapping[str, str]) -> int:
+    """Return the number of Slurm's job. Raises HookError."""
+    return job_record.checked_number(environment.get("SLURM_JOB_ID", ""), "SLURM_JOB_ID")

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the scheduler says of a job: a file of root's on each of its nodes, /run/ocihooks-ssh/jobs/NUMBER.
+
+``ssh_hook prolog`` writes it before the job's first process, and ``ssh_hook epilog`` removes it. An ACL lets the job's
+user read it, for the hook of a rootless engine; others cannot, since a site may hide who runs what and where.
+
+Format: a line "ssh_hook job 1", then "name=value" lines: uid, of the job's user; cluster, its name, which may be empty;
+hosts, as host_list.py has them, each with the number of its processes; start, in seconds since the epoch; leader, the
+number of the first component of a heterogeneous job, which is the job's own number otherwise. Lines of other names are
+for later versions. No value has control characters.
+"""
+
+from __future__ import annotations
+
+from ..errors import ARGUMENTS_WRONG, NOT_TRUSTED, SYSTEM, HookError, printable
+from ..linux.fast_stdlib import TYPE_CHECKING, closing, fsdecode, fsencode, os, read_all, read_file, stat
+from ..linux.files import remove_leftovers, replace_files
+from ..linux.process import MAX_ID
+from ..oci.host_list import MAX_HOSTS, MAX_TEXT, compress, parse
+from .engine import state_directory
+from .own_files import let_read, open_directory
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+PLACE = state_directory(0)  # root's, whoever reads
+DIRECTORY = "jobs"
+_VERSION = "ssh_hook job 1"
+_MAX_SIZE = MAX_TEXT + (4 << 10)  # bytes
+_MAX_DIGITS = 18
+_NUMBERS = ("uid", "start", "leader")
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+
+
+class JobRecord:
+    """What is known of a job.
+
+    Attributes:
+        uid: of the job's user, in the initial user namespace.
+        cluster: the cluster's name; empty where it is not known.
+        hosts: the job's hosts in order, each with the number of processes that launchers start on it.
+        start: when the job started on this node, in seconds since the epoch.
+        leader: the number by which all components of a heterogeneous job are one; else the job's own.
+    """
+
+    def __init__(self, uid: int, cluster: str, hosts: Mapping[str, int], start: int, leader: int) -> None:
+        self.uid = uid
+        self.cluster = cluster
+        self.hosts = dict(hosts)
+        self.start = start
+        self.leader = leader
+
+    def data(self) -> bytes:
+        """Return the content of the file. Raises HookError where there are too many hosts for it."""
+        if len(self.hosts) > MAX_HOSTS:
+            raise HookError(
+                ARGUMENTS_WRONG, f"the job has {len(self.hosts)} hosts, and containers are told {MAX_HOSTS} at most"
+            )
+        hosts = compress(self.hosts.items())
+        parse(hosts, "the job's list of hosts", ARGUMENTS_WRONG)  # which has more limits
+        fields = {
+            "uid": self.uid,
+            "cluster": self.cluster,
+            "hosts": hosts,
+            "start": self.start,
+            "leader": self.leader,
+        }
+        return fsencode("\n".join([_VERSION, *(f"{name}={value}" for name, value in fields.items()), ""]))
+
+
+def write(number: int, record: JobRecord) -> None:
+    """Write the record of job `number`, in place of an earlier one. To be called by root. Raises HookError, OSError."""
+    data = record.data()
+    with closing(open_directory(PLACE, DIRECTORY)) as directory:
+        remove_leftovers(directory, str(number))
+        reader = record.uid
+        replace_files(directory, {str(number): data}, (lambda file: let_read(file, reader)) if reader else None)
+
+
+def remove(number: int) -> None:
+    """Remove the record of job `number`, if there is one. To be called by root. Raises OSError."""
+    with closing(open_directory(PLACE, DIRECTORY)) as directory:
+        try:
+            os.unlink(str(number), dir_fd=directory)
+        except FileNotFoundError:
+            pass  # its Prolog was not called, or failed
+
+
+def read(number: str, is_rootless: bool) -> JobRecord | None:
+    """Return the record of job `number`, decimal digits; None where there is none.
+
+    `is_rootless` tells whether the caller is in a user namespace, which shows root's files as those of nobody in it.
+    Whoever has another /run there has made that herself, and misleads nobody else. Raises HookError where others than
+    root can write the file or a directory above it, or where it cannot be read.
+    """
+    roots = _roots(is_rootless)
+    name = f"{PLACE}/{DIRECTORY}/{number}"
+    directory = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW
+    try:
+        with closing(_open_roots(PLACE, directory, None, roots)) as place:
+            with closing(_open_roots(DIRECTORY, directory, place, roots)) as jobs:
+                flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
+                with closing(_open_roots(number, flags, jobs, roots)) as file:
+                    text = fsdecode(read_all(file, _MAX_SIZE))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise HookError(SYSTEM, f"cannot read {name}: {error.strerror}") from None
+    record = _parse(text, name)
+    if record is None:
+        raise HookError(NOT_TRUSTED, f"{name} is no record of a job that this version of the hook knows")
+    return record
+
+
+def _roots(is_rootless: bool) -> set[int]:
+    """Return the uids that root's files may have."""
+    return {0, int(read_file("/proc/sys/kernel/overflowuid"))} if is_rootless else {0}
+
+
+def _open_roots(path: str, flags: int, parent: int | None, roots: set[int]) -> int:
+    """Open a file or directory that only root can write to. Raises HookError for another, and OSError."""
+    descriptor = os.open(path, flags, dir_fd=parent)
+    status = os.fstat(descriptor)
+    kind = stat.S_IFDIR if flags & os.O_DIRECTORY else stat.S_IFREG
+    if stat.S_IFMT(status.st_mode) == kind and status.st_uid in roots and not status.st_mode & _OTHERS_WRITE:
+        return descriptor
+    os.close(descriptor)
+    raise HookError(
+        NOT_TRUSTED, f"{path} in {PLACE} can be written by others than root, or is of another kind: remove it"
+    )
+
+
+def _parse(text: str, where: str) -> JobRecord | None:
+    """Return the record; None where it is none of this version. Raises HookError for hosts that are none."""
+    version, *lines = text.split("\n")
+    fields = dict(line.split("=", 1) for line in lines if "=" in line)
+    numbers = {name: fields.get(name, "") for name in _NUMBERS}
+    if version != _VERSION or not {"hosts", "cluster"} <= fields.keys() or not all(map(is_number, numbers.values())):
+        return None
+    uid, start, leader = map(int, numbers.values())
+    if uid > MAX_ID:
+        return None
+    return JobRecord(uid, fields["cluster"], dict(parse(fields["hosts"], where, NOT_TRUSTED)), start, leader)
+
+
+def is_number(text: str) -> bool:
+    """Tell whether `text` is a number as jobs have them, in decimal digits."""
+    return text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS
+
+
+def checked_number(text: str, what: str) -> int:
+    """Return the number that `text` is. Raises HookError, which begins with `what`."""
+    if not is_number(text):
+        raise HookError(ARGUMENTS_WRONG, f"{what} is '{printable(text)}', which is no number")
+    return int(text)

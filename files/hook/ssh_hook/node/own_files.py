@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The hook's files for users to read, such as those below /run/ocihooks-ssh: only their owner can write or list them.
+
+A user who could list such a directory could hold its inode lock, and with that whoever writes a file there.
+"""
+
+from __future__ import annotations
+
+from ..linux.fast_stdlib import closing, os, stat
+from ..linux.files import is_own
+
+_MODE = 0o711
+_ACL = "system.posix_acl_access"
+_ACL_VERSION = 2
+_OWNER, _USER, _GROUP, _MASK, _OTHER = 0x01, 0x02, 0x04, 0x10, 0x20  # tags of acl(5), in the order that they must have
+_READ, _READ_WRITE = 4, 6
+
+
+def open_directory(place: str, name: str) -> int:
+    """Open the directory `name` of files in the directory `place`; make both where they are missing. Raises OSError."""
+    _make_directory(place, None)
+    with closing(_open_own(place, None)) as outer:
+        os.fchmod(outer, _MODE)  # earlier versions made it 0700
+        _make_directory(name, outer)
+        return _open_own(name, outer)
+
+
+def _make_directory(path: str, parent: int | None) -> None:
+    try:
+        os.mkdir(path, _MODE, dir_fd=parent)
+    except FileExistsError:
+        pass
+
+
+def _open_own(path: str, parent: int | None) -> int:
+    """Open a directory that only the caller can write to, before anything is done in it. Raises OSError."""
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+    directory = os.open(path, flags, dir_fd=parent)
+    if is_own(os.fstat(directory), stat.S_IFDIR):
+        return directory
+    os.close(directory)
+    raise PermissionError
+
+
+def let_read(file: int, uid: int) -> None:
+    """Let the user `uid` read the open `file`, and nobody else. Raises OSError. Format: xattr of acl(5), version 2."""
+    none = 2**32 - 1
+    entries = [
+        (_OWNER, _READ_WRITE, none),
+        (_USER, _READ, uid),
+        (_GROUP, 0, none),
+        (_MASK, _READ, none),
+        (_OTHER, 0, none),
+    ]
+    packed = [
+        tag.to_bytes(2, "little") + rights.to_bytes(2, "little") + owner.to_bytes(4, "little")
+        for tag, rights, owner in entries
+    ]
+    os.setxattr(file, _ACL, _ACL_VERSION.to_bytes(4, "little") + b"".join(packed))

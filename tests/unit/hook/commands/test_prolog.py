@@ -1,0 +1,135 @@
+"""Prolog and Epilog of a job: they record it and forget it, and never hold a node up."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from ssh_hook import system_log
+from ssh_hook.commands import epilog, prolog
+from ssh_hook.commands.dispatch import dispatch
+from ssh_hook.node import job_record
+
+# What slurmd gives a Prolog.
+SLURM = {
+    "SLURM_JOB_ID": "1234",
+    "SLURM_JOB_UID": "2001",
+    "SLURM_JOB_NODELIST": "nid[001-002],login1",
+    "SLURM_JOB_CPUS_PER_NODE": "72(x2),8",
+    "SLURM_CLUSTER_NAME": "alps",
+}
+
+
+@pytest.fixture(name="jobs")
+def fixture_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(job_record, "PLACE", str(tmp_path / "place"))
+    monkeypatch.setattr(job_record, "_roots", lambda _is_rootless: {os.geteuid()})
+    monkeypatch.setattr(prolog, "require_root", lambda: None)
+    monkeypatch.setattr(epilog, "require_root", lambda: None)
+    return tmp_path / "place" / "jobs"
+
+
+def recorded(**variables: str) -> job_record.JobRecord:
+    assert dispatch("prolog", [], {**SLURM, **variables}) == 0
+    found = job_record.read(variables.get("SLURM_JOB_ID", "1234"), is_rootless=False)
+    assert found is not None
+    return found
+
+
+def test_a_job_is_recorded_and_forgotten(jobs: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    before = int(time.time())
+    found = recorded()
+    assert (found.uid, found.cluster, found.leader) == (2001, "alps", 1234)
+    assert found.hosts == {"nid001": 72, "nid002": 72, "login1": 8}
+    assert before <= found.start <= time.time()
+    for _again in range(2):
+        assert dispatch("epilog", [], SLURM) == 0
+    assert list(jobs.iterdir()) == []
+    assert capfd.readouterr() == ("", "")
+
+
+def test_components_of_a_heterogeneous_job_have_their_leader(jobs: Path) -> None:
+    assert recorded(SLURM_JOB_ID="1235", SLURM_HET_JOB_ID="1234").leader == 1234
+
+
+def test_gpus_of_a_prolog(jobs: Path) -> None:
+    assert set(recorded(SLURM_JOB_GPUS="0,1,2,3").hosts.values()) == {4}
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"SLURM_JOB_ID": ""}, "SLURM_JOB_ID is '', which is no number"),
+        ({"SLURM_JOB_ID": "../../x"}, "SLURM_JOB_ID is '../../x'"),
+        ({"SLURM_JOB_UID": "alice"}, "SLURM_JOB_UID is 'alice'"),
+        ({"SLURM_JOB_UID": "4294967295"}, "SLURM_JOB_UID is 4294967295, which is no user's"),
+        ({"SLURM_HET_JOB_ID": "x"}, "SLURM_HET_JOB_ID is 'x'"),
+        ({"SLURM_JOB_NODELIST": ""}, "SLURM_JOB_NODELIST is not set"),
+        ({"SLURM_JOB_NODELIST": "a[1-20000]", "SLURM_JOB_CPUS_PER_NODE": ""}, "the job has 20000 hosts"),
+    ],
+)
+def test_a_failure_is_one_line_and_no_failure_of_the_prolog(
+    jobs: Path, capfd: pytest.CaptureFixture[str], variables: dict[str, str], words: str
+) -> None:
+    assert dispatch("prolog", [], {**SLURM, **variables}) == 0
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith("ssh_hook: error: cannot record the job: ")
+    assert words in line
+    assert not jobs.exists() or list(jobs.iterdir()) == []
+
+
+def test_the_systems_log_has_the_line(
+    jobs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def keep(severity: int, text: str, fields: dict[str, str]) -> None:
+        (tmp_path / "log").write_text(f"{severity} {fields} {text}")
+
+    monkeypatch.setattr(system_log, "send", keep)
+    assert dispatch("prolog", [], {**SLURM, "SLURM_JOB_UID": "x"}) == 0
+    line = "cannot record the job: SLURM_JOB_UID is 'x', which is no number [arguments-wrong]"
+    assert (tmp_path / "log").read_text() == f"{system_log.ERROR} {{'kind': 'arguments-wrong'}} {line}"
+    assert capfd.readouterr().err == f"ssh_hook: error: {line}\n"
+
+
+def hang(*_arguments: object) -> None:
+    time.sleep(100)
+
+
+@pytest.mark.parametrize(
+    "stops",
+    [
+        lambda patch: patch.setattr(job_record, "write", hang),
+        lambda patch: (patch.setattr(job_record, "write", hang), patch.setattr(system_log, "send", hang)),
+        lambda patch: (patch.setattr(job_record, "write", hang), patch.setattr(prolog, "log", hang)),
+    ],
+    ids=["file system", "system's log", "standard error"],
+)
+def test_nothing_holds_it_up(
+    jobs: Path, monkeypatch: pytest.MonkeyPatch, stops: Callable[[pytest.MonkeyPatch], object]
+) -> None:
+    stops(monkeypatch)
+    begun = time.monotonic()
+    assert dispatch("prolog", [], SLURM) == 0
+    assert time.monotonic() - begun < 20  # of 100, on a busy machine
+
+
+def test_a_process_that_cannot_be_started_fails_nothing(jobs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> int:
+        raise BlockingIOError
+
+    monkeypatch.setattr("ssh_hook.linux.syscalls.fork", fail)
+    assert dispatch("prolog", [], SLURM) == 0
+    assert dispatch("epilog", [], SLURM) == 0
+
+
+def test_others_than_root_are_told_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(job_record, "PLACE", str(tmp_path / "place"))
+    monkeypatch.setattr(os, "geteuid", lambda: 2001)
+    assert dispatch("epilog", [], SLURM) == 0
+    assert "only root writes the records of jobs" in capfd.readouterr().err
+    assert not (tmp_path / "place").exists()

@@ -1,0 +1,134 @@
+"""The record of a job: what is written is read, and by whom it must have been written."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from ssh_hook.errors import HookError
+from ssh_hook.node import job_record
+from ssh_hook.node.job_record import JobRecord
+
+TEXT = "ssh_hook job 1\nuid=2001\ncluster=alps\nhosts=nid001+2:4,login:1\nstart=1764390000\nleader=1234\n"
+
+
+def record(**values: int) -> JobRecord:
+    fields = {"uid": 2001, "start": 1764390000, "leader": 1234, **values}
+    hosts = {"nid001": 4, "nid002": 4, "nid003": 4, "login": 1}
+    return JobRecord(fields["uid"], "alps", hosts, fields["start"], fields["leader"])
+
+
+@pytest.fixture(name="jobs")
+def fixture_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The directory of the records, of which the caller is root."""
+    monkeypatch.setattr(job_record, "PLACE", str(tmp_path / "place"))
+    monkeypatch.setattr(job_record, "_roots", lambda _is_rootless: {os.geteuid()})
+    return tmp_path / "place" / "jobs"
+
+
+def test_what_is_written_is_read(jobs: Path) -> None:
+    job_record.write(1234, record())
+    assert (jobs / "1234").read_text(encoding="ascii") == TEXT
+    found = job_record.read("1234", is_rootless=False)
+    assert found is not None
+    assert vars(found) == vars(record())
+    assert job_record.read("1235", is_rootless=False) is None
+
+
+def test_a_record_is_replaced_and_removed(jobs: Path) -> None:
+    for start in (1, 2):
+        job_record.write(7, record(start=start))
+    found = job_record.read("7", is_rootless=False)
+    assert found is not None
+    assert found.start == 2
+    assert [path.name for path in jobs.iterdir()] == ["7"]
+    for _again in range(2):
+        job_record.remove(7)
+    assert list(jobs.iterdir()) == []
+
+
+def test_only_the_jobs_user_reads_it_and_nobody_lists_the_directory(jobs: Path) -> None:
+    job_record.write(7, record())
+    assert jobs.stat().st_mode & 0o777 == 0o711
+    # The group bits are the mask of the ACL, which has one user.
+    assert (jobs / "7").stat().st_mode & 0o777 == 0o640
+    acl = os.getxattr(jobs / "7", "system.posix_acl_access")
+    entries = [acl[start : start + 8] for start in range(4, len(acl), 8)]
+    users = [(int.from_bytes(e[2:4], "little"), int.from_bytes(e[4:], "little")) for e in entries if e[0] == 2]
+    assert users == [(4, 2001)]
+    assert [entry[2:4] for entry in entries if entry[0] in (0x04, 0x20)] == [b"\0\0"] * 2
+
+
+@pytest.mark.parametrize("who", ["place", "jobs", "file"])
+@pytest.mark.parametrize("mode", [0o020, 0o002])
+def test_what_others_can_write_to_is_refused(jobs: Path, who: str, mode: int) -> None:
+    job_record.write(7, record())
+    path = {"place": jobs.parent, "jobs": jobs, "file": jobs / "7"}[who]
+    path.chmod(path.stat().st_mode | mode)
+    with pytest.raises(HookError, match="can be written by others than root"):
+        job_record.read("7", is_rootless=False)
+
+
+def test_another_owner_is_refused(jobs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job_record.write(7, record())
+    monkeypatch.setattr(job_record, "_roots", lambda _is_rootless: {os.geteuid() + 1})
+    with pytest.raises(HookError, match="can be written by others than root"):
+        job_record.read("7", is_rootless=False)
+
+
+def test_in_a_user_namespace_roots_files_are_nobodys() -> None:
+    overflow = int(Path("/proc/sys/kernel/overflowuid").read_text(encoding="ascii"))
+    assert job_record._roots(is_rootless=True) == {0, overflow}
+    assert job_record._roots(is_rootless=False) == {0}
+
+
+@pytest.mark.parametrize("kind", ["link", "fifo", "directory"])
+def test_what_is_no_file_is_refused_at_once(jobs: Path, kind: str) -> None:
+    job_record.write(7, record())
+    (jobs / "7").rename(jobs / "8")
+    if kind == "link":
+        (jobs / "7").symlink_to("8")
+    elif kind == "fifo":
+        os.mkfifo(jobs / "7", 0o600)
+    else:
+        (jobs / "7").mkdir()
+    with pytest.raises(HookError):
+        job_record.read("7", is_rootless=False)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        TEXT.replace("job 1", "job 2"),
+        TEXT.replace("uid=2001\n", ""),
+        TEXT.replace("2001", "-1"),
+        TEXT.replace("2001", "4294967295"),
+        TEXT.replace("2001", "\u0662"),
+        TEXT.replace("1234", "9" * 19),
+        TEXT.replace("hosts=", "ghosts="),
+        TEXT.replace("nid001+2:4", "-x"),
+        TEXT.replace("nid001+2:4", "nid[1-999999]"),
+        "x" * 200_000,
+    ],
+)
+def test_what_is_no_record_is_refused_in_one_line(jobs: Path, text: str) -> None:
+    job_record.write(7, record())
+    (jobs / "7").write_text(text, encoding="utf-8")
+    with pytest.raises(HookError, match="7") as caught:
+        job_record.read("7", is_rootless=False)
+    assert str(caught.value).isprintable()
+
+
+def test_a_later_version_may_add_lines(jobs: Path) -> None:
+    job_record.write(7, record())
+    (jobs / "7").write_text(f"{TEXT}more=x\n", encoding="ascii")
+    assert job_record.read("7", is_rootless=False) is not None
+
+
+def test_a_list_that_no_start_would_take_is_not_written(jobs: Path) -> None:
+    many = JobRecord(1, "", {f"n{number}": 1 for number in range(20_000)}, 1, 1)
+    with pytest.raises(HookError, match="the job has 20000 hosts, and containers are told 16384 at most"):
+        job_record.write(7, many)
+    assert not jobs.exists()
