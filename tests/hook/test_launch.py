@@ -40,6 +40,11 @@ def test_host_files(start: Start, engine: str, image: str) -> None:
     assert writes is (engine == "rootless")  # there the user is the container's root
 
 
+def test_host_files_from_slurms_notation(start: Start) -> None:
+    container = start("crun", "busybox", annotations={HOSTS: "nid[001-002,007]:4"})
+    assert container.exec("cat", "/opt/oci-hooks/ssh/hostfile.mpich").checked().text == "nid001:4\nnid002:4\nnid007:4"
+
+
 def test_no_host_files_without_the_annotation(start: Start) -> None:
     container = start("crun", "busybox")
     assert container.exec("ls", "/opt/oci-hooks/ssh").checked().text.split() == [
@@ -134,7 +139,7 @@ def test_many_hosts_whose_names_have_several_numbers(start: Start, engine: str) 
 @pytest.mark.parametrize(
     "value",
     [
-        *("", ",", "a,", "a,,b", "a b", "-oProxyCommand=x", "a/b", "*", "a[1-3]", "a;b", "\u00e4", "a\nb", ".", "::1"),
+        *("", ",", "a,", "a,,b", "a b", "-oProxyCommand=x", "a/b", "*", "a[1-3", "a;b", "\u00e4", "a\nb", ".", "::1"),
         *("a:0", "a:", "a:65536", "a:1:2", "a+", "a+0", "a+x", "a+1", "n1+16384", "n1,n1", "n1+2,n2", "n" * 254),
         ",".join(f"node{number}-ib" for number in range(16000)),
     ],

@@ -17,7 +17,7 @@ _ssh_hook() {
             keygen) options="--overwrite" ;;
             client-config) options="--hostfile --port --jump" ;;
             connect) options="--job --name" ;;
-            wait) options="--hostfile --port --timeout" ;;
+            wait) options="--hostfile --port --job --timeout" ;;
             status) options="--json --hosts" ;;
             options) options="--engine --port --hosts --hostfile --wait --set" ;;
             why) options="--json --job" ;;

@@ -28,7 +28,8 @@ from ssh_hook.linux.cgroups import Cgroups
 from ssh_hook.linux.mounts import MountTable
 from ssh_hook.linux.root_mount import open_root_mount
 from ssh_hook.node import engine, last_messages
-from ssh_hook.oci import host_list, json_reader, settings
+from ssh_hook.oci import json_reader, settings
+from ssh_hook.oci.annotations import Annotations
 from ssh_hook.oci.json_reader import Node
 
 SOURCES = Path(ssh_hook.__file__).parent
@@ -83,7 +84,7 @@ def unsafe_key() -> None:
 
 # Of each kind that a container cannot be had to fail with, and of most others, what fails so.
 PROVOKED: dict[str, Callable[[Path], object]] = {
-    errors.ANNOTATION_WRONG: lambda _path: host_list.parse("a,a", "the annotation"),
+    errors.ANNOTATION_WRONG: lambda _path: Annotations(Node({"com.hooks.ssh.hosts": "a,a"}, "it")),
     errors.ARGUMENTS_WRONG: lambda _path: dispatch.parse("status", ["--nonsense"]),
     errors.ATTACH_REFUSED: lambda _path: targets.RunningProcess(2**30),
     errors.CONFIG_WRONG: lambda _path: json_reader.parse(b"{", "config.json"),

@@ -15,6 +15,7 @@ from ..keys import formats, store, writer
 from . import hosts
 from .hosts import SUFFIX
 from .keygen import caller
+from .scheduler import selected_port
 
 PREFIX = "container-"  # of aliases; ssh to a host's own name still reaches the host
 _KEY = "id_container"
@@ -53,7 +54,7 @@ def run(arguments: Namespace, settings: dict[str, str]) -> int:
     """Write the files, and print what is left to do. Raises HookError and KeyStoreError."""
     is_given = arguments.hosts or arguments.hostfile is not None or settings.get("SLURM_JOB_NODELIST")
     names = hosts.selected_hosts(arguments, settings) if is_given else []
-    print(client_config(names, hosts.selected_port(arguments, settings), settings, arguments.jump))
+    print(client_config(names, selected_port(arguments, settings), settings, arguments.jump))
     return 0
 
 

@@ -100,6 +100,23 @@ def _locate(job: str, node: str | None) -> tuple[str, str]:
     return number, node or expand(nodes, "the answer of squeue")[0]
 
 
+def find_nodes(job: str) -> tuple[int, list[str]]:
+    """Ask Slurm for `job`, a number or the name of an array's task; return its number and its nodes. Raises HookError.
+
+    Those of a heterogeneous job are the nodes of all its components, and the number is its leader's.
+    """
+    tasks = _tasks(job)
+    if not tasks:
+        raise HookError(
+            ARGUMENTS_WRONG, f"there is no Slurm here to say where job {job} runs: name the hosts and their --port"
+        )
+    number, _nodes = _choose_task(tasks, job)
+    own = [fields for fields in tasks if len(fields) == 4 and (fields[0] == number or "+" in fields[1])]
+    names = (host for fields in own for host in expand(fields[3], "the answer of squeue"))
+    leader = own[0][1].partition("+")[0] if "+" in own[0][1] else number
+    return int(leader), list(dict.fromkeys(names))
+
+
 def _tasks(job: str) -> list[list[str]]:
     """Return a line of squeue for each task of `job`: its number, its name, its state, and its nodes if it has any.
 
@@ -166,7 +183,7 @@ def choose(daemons: list[Daemon], job: str | None, name: str | None) -> Daemon:
         found, what = [daemon for daemon in daemons if daemon.answers_to(name)], f"called {name}"
     elif job is not None:
         found, what = [daemon for daemon in daemons if daemon.is_of_job(job)], f"of job {job}"
-        found = found or [daemon for daemon in daemons if daemon.is_of_array(job)]
+        found = found or [daemon for daemon in daemons if daemon.is_of_array(job) or daemon.leader == job]
     else:
         found, what = daemons, "of yours"
     if len(found) == 1:

@@ -19,7 +19,7 @@ from ..linux.cgroups import job_and_step
 from ..linux.fast_stdlib import closing
 from ..linux.memory import read_memory
 from ..log import WARNING, log
-from ..node import record
+from ..node import job_record, record
 from ..node.engine import Engine, directory_of_copies
 from ..oci import container_paths as paths
 from ..oci.settings import LAST_PORT
@@ -54,6 +54,7 @@ class Daemon:
             mount that has to become the container's root.
         engine: podman or docker; empty where that is not known.
         id, name, job: of the container; empty where they are not known.
+        leader: the number of the first component of a heterogeneous job, by root's record of it; else empty.
         task: the job's name as the task of an array of Slurm's, such as 1234_5; empty where it is none.
         bundle: empty where it is not known.
     """
@@ -66,7 +67,7 @@ class Daemon:
         self.sessions = 0
         self.has_own_network = False
         self.is_of_running = False
-        self.engine = self.id = self.name = self.job = self.task = self.bundle = ""
+        self.engine = self.id = self.name = self.job = self.task = self.leader = self.bundle = ""
 
     @property
     def port(self) -> int:
@@ -287,6 +288,7 @@ def _describe(daemon: Daemon, parents: dict[int, int], memory: _Memory) -> None:
     variables = [_variables(text) for text in environment]
     daemon.job = _job(cgroup, variables)
     daemon.task = _task(daemon.job, variables)
+    daemon.leader = _leader(daemon.job)
 
 
 def _variables(environment: str) -> dict[str, str]:
@@ -313,6 +315,15 @@ def _task(job: str, environments: list[dict[str, str]]) -> str:
         if array and index and values.get("SLURM_JOB_ID") == job:
             return f"{array}_{index}"
     return ""
+
+
+def _leader(job: str) -> str:
+    """Return the leader of the heterogeneous job of which `job` is a component, by root's record; empty without one."""
+    try:
+        known = job_record.read(job, Engine().is_rootless) if job and job_record.is_number(job) else None
+    except HookError:
+        return ""
+    return "" if known is None else str(known.leader)
 
 
 def container_of_conmon(arguments: list[str]) -> tuple[str, str, str]:

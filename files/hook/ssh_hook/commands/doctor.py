@@ -20,7 +20,6 @@ from ..keys.errors import KeyStoreError, MissingKeysError
 from ..linux.identity import Identity
 from ..log import one_line
 from ..node.engine import runtime_directory
-from ..oci.settings import default_port
 from ..start.port import NO_SUCH_ADDRESS, describe_holder
 from ..start.server import Programs, require_undumpable
 from . import hook_files
@@ -28,6 +27,7 @@ from .checks import CLIENT_PROGRAMS, DEADLINE, OK, PROBLEM, WARNING, Check, Resu
 from .daemons import LOOPBACK, Daemon, find_daemons
 from .hosts import launcher
 from .keygen import caller, caller_entry, describe, dropbearkey, is_root_without_keys, python_packages
+from .scheduler import containers_port
 from .unserved import look, unserved
 from .wait import find_client
 
@@ -180,7 +180,7 @@ def _check_rootless(_settings: dict[str, str]) -> Result:
 
 
 def _check_port(settings: dict[str, str], daemons: list[Daemon]) -> Result:
-    port = default_port(settings)
+    port = containers_port(settings)
     mine = [daemon for daemon in daemons if not daemon.has_own_network and daemon.port == port]
     if mine:
         return OK, f"your container (daemon {mine[0].pid}) has port {port}: another needs com.hooks.ssh.port"

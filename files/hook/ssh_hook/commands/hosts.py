@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping
 
 from ..errors import ARGUMENTS_WRONG, HookError, printable
 from ..oci import host_list
-from ..oci.settings import default_port, parse_port
 
 SUFFIX = ".container"  # of a node's name, for the user's container there by way of the node's own sshd
 SSH = ("ssh", "-T", "-x", "-a", "-oClearAllForwardings=yes", "-oRemoteCommand=none")  # to run ssh_hook on a node
@@ -30,17 +29,12 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="a name or an address, or a list such as gpu[001-128]; without any, the hosts of the Slurm job",
     )
     parser.add_argument("--hostfile", metavar="FILE", help="read the hosts from FILE, one a line")
-    parser.add_argument("--port", help="the containers' port, if it is not the site's")
+    parser.add_argument("--port", help="the containers' port, if it is not the site's or the job's")
 
 
 def launcher() -> str:
     """Return the path of ssh_hook, which is the same on all nodes."""
     return os.path.abspath(sys.argv[0])
-
-
-def selected_port(arguments: Namespace, settings: Mapping[str, str]) -> int:
-    """Return the port of containers: that of --port, or the site's. Raises HookError."""
-    return default_port(settings) if arguments.port is None else parse_port(arguments.port, "--port", ARGUMENTS_WRONG)
 
 
 def selected_hosts(arguments: Namespace, settings: Mapping[str, str]) -> list[str]:

@@ -14,19 +14,16 @@ from collections.abc import Mapping
 
 from ..errors import ARGUMENTS_WRONG, HookError, printable
 from ..oci import container_paths, host_list
-from ..oci.annotations import ENABLED, HOSTS, PORT, USER, WAIT, parse_wait
+from ..oci.annotations import ENABLED, HOSTS, PORT, USER, WAIT, WAIT_IN_JOB, parse_wait
 from ..oci.settings import default_port, parse_port
+from ..start.server import PORTS_OF_JOBS, job_port
 from . import hosts
 from .keygen import caller
 from .scheduler import Job, find_job
 
 _ENGINES = ("podman", "podman-hpc", "docker")
-_FIRST_PORT = 20000
-_PORTS = 10000  # up to 29999: below those that kernels assign by themselves, from 32768 on
 _SETS = 9
-_SET_STEP = 1103  # a prime: sets of one job, and of jobs that follow each other, have ports of their own
 _RENDEZVOUS_BELOW = 10000  # PyTorch's port of a job is that much below the containers': 10000 to 19999
-_WAIT = 300  # seconds
 _DEVICE = "ocihooks.org/ssh=on"
 
 # What launchers look for: where the hosts are, and that ssh leads there.
@@ -70,8 +67,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--wait",
         metavar="SECONDS",
-        default=str(_WAIT),
-        help=f"how long ssh in the containers waits for one that has not started yet (default: {_WAIT})",
+        default=str(WAIT_IN_JOB),
+        help=f"how long ssh in the containers waits for one that has not started yet (default: {WAIT_IN_JOB})",
     )
 
 
@@ -92,10 +89,10 @@ def _rendezvous(port: int, site_port: int) -> dict[str, str]:
 
     On `site_port` another container's SSH daemon may listen.
     """
-    if not _FIRST_PORT <= port < _FIRST_PORT + _PORTS:
+    if port not in PORTS_OF_JOBS:
         return {}
     below = port - _RENDEZVOUS_BELOW
-    own = str(below if below != site_port else _FIRST_PORT + _PORTS)  # which no job's containers and no other job has
+    own = str(below if below != site_port else PORTS_OF_JOBS.stop)  # which no job's containers and no other job has
     return {"MASTER_PORT": own, "PET_MASTER_PORT": own}  # the second is torchrun's --master-port
 
 
@@ -136,11 +133,6 @@ def _port(arguments: Namespace, job: Job | None, settings: Mapping[str, str]) ->
     if job is None and number == 1:
         return default_port(settings)
     return job_port(os.getuid() if job is None else job.number, number)
-
-
-def job_port(job: int, number: int) -> int:
-    """Return the port of set `number`, 1 to 9, of the job with the number `job`: 20000 to 29999."""
-    return _FIRST_PORT + (job + _SET_STEP * (number - 1)) % _PORTS
 
 
 def _hosts(arguments: Namespace, job: Job | None, settings: Mapping[str, str]) -> str:

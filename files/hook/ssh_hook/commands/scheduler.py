@@ -4,9 +4,12 @@
 from __future__ import annotations
 
 import re
+from argparse import Namespace
 from collections.abc import Callable, Iterable, Mapping
 
 from ..errors import ARGUMENTS_WRONG, HookError, printable
+from ..oci.settings import default_port, is_port_automatic, parse_port
+from ..start.server import job_port
 from .hosts import expand, read_slots
 
 HET_JOB = "SLURM_HET_JOB_ID"  # the leader's number, in each component of a heterogeneous job
@@ -40,13 +43,35 @@ class Job:
 def find_job(environment: Mapping[str, str]) -> Job | None:
     """Return the job that the variables in `environment` describe; None outside of a job. Raises HookError."""
     if environment.get(_SLURM):
-        return Job(_number(environment, HET_JOB if environment.get(HET_JOB) else _SLURM), slurm_slots)
+        return Job(_slurm_number(environment), slurm_slots)
     if environment.get(_PBS):
         return Job(_number(environment, _PBS), _pbs_slots)
     if environment.get(_LSF):
         index = environment.get("LSB_JOBINDEX", "")  # 0 outside of arrays
         return Job(_number(environment, _LSF) + (int(index) if _INDEX.fullmatch(index) else 0), _lsf_slots)
     return None
+
+
+def selected_port(arguments: Namespace, settings: Mapping[str, str]) -> int:
+    """Return the port of containers: that of --port, or else `containers_port`. Raises HookError."""
+    if arguments.port is None:
+        return containers_port(settings)
+    return parse_port(arguments.port, "--port", ARGUMENTS_WRONG)
+
+
+def containers_port(settings: Mapping[str, str]) -> int:
+    """Return the port of the caller's containers that choose none: the site's, or that of Slurm's job.
+
+    The latter is that of the first step, and of containers in none. Raises HookError.
+    """
+    if is_port_automatic(settings) and settings.get(_SLURM):
+        return job_port(_slurm_number(settings), 1)
+    return default_port(settings)
+
+
+def _slurm_number(environment: Mapping[str, str]) -> int:
+    """Return the job's number, of a heterogeneous job that of its leader. Raises HookError."""
+    return _number(environment, HET_JOB if environment.get(HET_JOB) else _SLURM)
 
 
 def _number(environment: Mapping[str, str], name: str) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import queue
+import re
 import shutil
 import signal
 import socket
@@ -22,9 +23,14 @@ from collections.abc import Callable, Mapping
 from ..errors import ARGUMENTS_WRONG, INSTALL_DAMAGED, NO_CONTAINER, NO_MEMORY, HookError, printable
 from ..keys import formats, store
 from ..keys.store import KeySet
+from ..oci.settings import parse_port
+from ..start.server import job_port
 from . import hosts
+from .connect import find_nodes
 from .keygen import caller
+from .scheduler import selected_port
 
+_JOB = re.compile(r"([0-9]{1,18}(?:_[0-9]{1,9})?)(?:\.([0-9]{1,9}))?")  # and its step
 _TIMEOUT = 60  # seconds
 _MAX_TIMEOUT = 86400
 _THREADS = 512
@@ -48,6 +54,11 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Add the arguments of the command."""
     hosts.add_arguments(parser)
     parser.add_argument(
+        "--job",
+        help="the containers of this job of Slurm's, by its port: on its nodes, unless hosts are named; 1234.2 is its "
+        "step 2",
+    )
+    parser.add_argument(
         "--timeout",
         metavar="SECONDS",
         default=str(_TIMEOUT),
@@ -60,7 +71,7 @@ def run(arguments: Namespace, settings: dict[str, str]) -> int:
 
     Raises HookError, which names those that do not answer in time, and KeyStoreError.
     """
-    port, names = hosts.selected_port(arguments, settings), hosts.selected_hosts(arguments, settings)
+    port, names = _select(arguments, settings)
     seconds = _parse_timeout(arguments.timeout)
     directory, user = caller(settings)
     check = Login(find_client(settings), store.load(directory, user), user, port)
@@ -74,6 +85,24 @@ def run(arguments: Namespace, settings: dict[str, str]) -> int:
             f"{len(failing)} of {len(names)} hosts do not answer on port {port} after {seconds} s: {describe(failing)}",
         )
     return 0
+
+
+def _select(arguments: Namespace, settings: Mapping[str, str]) -> tuple[int, list[str]]:
+    """Return the port and the hosts that `arguments` select. Raises HookError."""
+    if arguments.job is None:
+        return selected_port(arguments, settings), hosts.selected_hosts(arguments, settings)
+    found = _JOB.fullmatch(arguments.job)
+    if found is None:
+        raise HookError(
+            ARGUMENTS_WRONG, f"--job is '{printable(arguments.job)}': give the number of a job, such as 1234, or 1234.2"
+        )
+    number, nodes = find_nodes(found.group(1))
+    port = job_port(number, int(found.group(2) or 0) + 1)
+    is_named = arguments.hosts or arguments.hostfile is not None
+    return (
+        port if arguments.port is None else parse_port(arguments.port, "--port", ARGUMENTS_WRONG),
+        hosts.selected_hosts(arguments, settings) if is_named else nodes,
+    )
 
 
 def find_client(settings: Mapping[str, str]) -> str:

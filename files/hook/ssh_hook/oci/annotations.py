@@ -9,7 +9,7 @@ from __future__ import annotations
 from ..errors import ANNOTATION_WRONG, HookError, printable
 from ..linux.fast_stdlib import TYPE_CHECKING
 from .container_paths import PIDFILE
-from .settings import parse_port
+from .settings import parse_port_or_auto
 
 if TYPE_CHECKING:
     from .json_reader import Node
@@ -34,6 +34,7 @@ _MAX_UNKNOWN = 4  # warnings
 _MAX_NAME = 64  # characters of an unknown annotation that are compared
 _MAX_WAIT = 24 * 60 * 60  # seconds
 _DEFAULT_LOG_LEVEL = 2  # warnings
+WAIT_IN_JOB = 300  # seconds: of the wait where the container knows the hosts of its job, unless the user says otherwise
 
 
 class Annotations:
@@ -43,10 +44,12 @@ class Annotations:
         is_undecided: whether com.hooks.ssh.enabled is neither "true" nor "false". With "false", or without any, only a
             CDI device or the bundle itself calls the hook, and asks for SSH.
         warnings: what is to be told to the user of annotations that have no effect.
-        port: None where it is not set.
+        port: None where it is not set, or is "auto".
+        has_automatic_port: whether it is "auto": the port follows from the container's job.
         user: the name of the container's user; empty where it is not set.
         hosts: the hosts of the job in order, each with its slots; empty where it is not set.
-        wait: how long the container's ssh waits for a server that does not answer yet, in seconds.
+        wait: how long the container's ssh waits for a server that does not answer yet, in seconds; None where it is
+            not set.
         require_shell: whether a container without a shell fails to start; None where it is not set.
         pidfile_container: an absolute path; Dropbear's own pidfile where it is not set.
         pidfile_host, authorize_ssh_key: absolute paths; empty where they are not set.
@@ -60,11 +63,12 @@ class Annotations:
         self.is_undecided = self._text(ENABLED) not in (None, "true", "false")
         self.warnings = [_describe_unknown(name) for name in self._unknown()[:_MAX_UNKNOWN]]
         port = self._text(PORT)
-        self.port = parse_port(port, f"the annotation {PORT}", ANNOTATION_WRONG) if port is not None else None
+        self.port = None if port is None else parse_port_or_auto(port, f"the annotation {PORT}", ANNOTATION_WRONG)
+        self.has_automatic_port = port is not None and self.port is None
         self.user = self._text(USER) or ""
         self.hosts = self._hosts()
         wait = self._text(WAIT)
-        self.wait = 0 if wait is None else parse_wait(wait, f"the annotation {WAIT}", ANNOTATION_WRONG)
+        self.wait = None if wait is None else parse_wait(wait, f"the annotation {WAIT}", ANNOTATION_WRONG)
         self.require_shell = self._boolean(REQUIRE_SHELL)
         self.pidfile_container = self._path(PIDFILE_CONTAINER) or PIDFILE
         self.pidfile_host = self._path(PIDFILE_HOST)

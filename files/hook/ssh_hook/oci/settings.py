@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 LAST_PORT = 65535
+AUTO = "auto"  # in place of a port: the one that follows from the container's job
 _MAX_ADDRESSES = 10  # Dropbear's DROPBEAR_MAX_PORTS
 _WHERE = "in the 'env' of the OCI hook's JSON file"
 
@@ -19,7 +20,9 @@ class Settings:
 
     Attributes:
         base_dir, passwd_file, dropbear_dir: absolute paths (HOOK_BASE_DIR, PASSWD_FILE, DROPBEAR_DIR).
-        port: 1 to 65535 (SERVER_PORT_DEFAULT, or the deprecated SERVER_PORT).
+        port: 1 to 65535 (SERVER_PORT_DEFAULT, or the deprecated SERVER_PORT); with `has_automatic_port` it is that of
+            containers outside of jobs (SERVER_PORT_WITHOUT_JOB).
+        has_automatic_port: whether SERVER_PORT_DEFAULT is "auto", and the port of a job's containers follows from it.
         overlay, join, require_seccomp: true by default (OVERLAY_MOUNT_HOME_SSH, JOIN_NAMESPACES, REQUIRE_SECCOMP).
         require_shell: whether a container without a shell fails to start; true by default (REQUIRE_SHELL).
         make_keys: true by default (MAKE_KEYS).
@@ -35,6 +38,7 @@ class Settings:
         self.passwd_file = _absolute_path(environment, "PASSWD_FILE")
         self.dropbear_dir = _absolute_path(environment, "DROPBEAR_DIR")
         self.port = default_port(environment)
+        self.has_automatic_port = is_port_automatic(environment)
         self.overlay = _boolean(environment, "OVERLAY_MOUNT_HOME_SSH")
         self.join = _boolean(environment, "JOIN_NAMESPACES")
         self.require_seccomp = _boolean(environment, "REQUIRE_SECCOMP")
@@ -47,16 +51,33 @@ class Settings:
 
 
 def default_port(environment: Mapping[str, str]) -> int:
-    """Return the port of containers that do not choose one. Raises HookError."""
+    """Return the port of containers outside of jobs that do not choose one. Raises HookError."""
     name = "SERVER_PORT" if "SERVER_PORT_DEFAULT" not in environment else "SERVER_PORT_DEFAULT"
-    return parse_port(_required(environment, name, "SERVER_PORT_DEFAULT"), f"{name} {_WHERE}", SETTING_WRONG)
+    port = parse_port_or_auto(_required(environment, name, "SERVER_PORT_DEFAULT"), f"{name} {_WHERE}", SETTING_WRONG)
+    if port is None:
+        name = "SERVER_PORT_WITHOUT_JOB"
+        port = parse_port(_required(environment, name), f"{name} {_WHERE}", SETTING_WRONG)
+    return port
 
 
-def parse_port(text: str, where: str, kind: str) -> int:
-    """Return `text`, decimal digits only, as a TCP port. Raises HookError of `kind`, which begins with `where`."""
+def is_port_automatic(environment: Mapping[str, str]) -> bool:
+    """Tell whether containers of jobs that do not choose a port have one that follows from their job."""
+    return environment.get("SERVER_PORT_DEFAULT", environment.get("SERVER_PORT")) == AUTO
+
+
+def parse_port(text: str, where: str, kind: str, alternative: str = "") -> int:
+    """Return `text`, decimal digits only, as a TCP port. Raises HookError of `kind`, which begins with `where`.
+
+    `alternative` ends the message: what else may be given.
+    """
     if text.isascii() and text.isdigit() and len(text) <= 5 and 1 <= int(text) <= LAST_PORT:
         return int(text)
-    raise HookError(kind, f"{where} is '{printable(text)}': give a port number from 1 to {LAST_PORT}")
+    raise HookError(kind, f"{where} is '{printable(text)}': give a port number from 1 to {LAST_PORT}{alternative}")
+
+
+def parse_port_or_auto(text: str, where: str, kind: str) -> int | None:
+    """Return `text` as a TCP port; None where it is "auto". Raises HookError as `parse_port` does."""
+    return None if text == AUTO else parse_port(text, where, kind, f", or {AUTO}")
 
 
 def _required(environment: Mapping[str, str], name: str, wanted: str = "") -> str:

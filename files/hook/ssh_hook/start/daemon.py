@@ -47,7 +47,7 @@ def _run_daemon(plan: StartPlan, root: OpenRoot, end: DaemonEnd) -> None:
     plan.cgroups.open()
     unauthenticated = unauthenticated_processes(plan.cgroups, container)
     namespaces.join_all_but_mount_and_user()
-    require_free(server.port, server.addresses, root.owner.user, plan.packages, server.port_option)
+    require_free(server.port, server.addresses, root.owner.user, plan.packages, server.port_option, server.port_owner)
     end.announce_port(os.getpid())
 
     plan.cgroups.enter()

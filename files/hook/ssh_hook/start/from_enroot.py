@@ -28,6 +28,7 @@ from ..oci.oci_config import Container
 from ..oci.requests import named_by_variables, requested
 from ..oci.settings import Settings
 from .enter import MountedRoot
+from .job import find_job
 from .plan import StartPlan
 from .registration import Bundle, BundleRecord
 from .server import PORT_OPTION, Server, require_undumpable
@@ -81,10 +82,12 @@ def from_enroot(variables: dict[str, str], umask: int, packages: list[str]) -> S
     process = os.open("/proc/self", os.O_RDONLY | os.O_DIRECTORY)  # in the container's mount namespace, as the hook is
     namespaces = Namespaces(None)
     user = outside_user(container, process, has_user_namespace=False)
-    server = Server(container.annotations, settings, PORT_OPTION, not is_in_hosts_network())
     if bundle.has_daemon():
         return None
     owner = find_owner(user, engine, settings, container.annotations.user)
+    cgroups = Cgroups(process, rootless=True)
+    job = find_job(cgroups, owner.entry.uid, engine.is_rootless, container.annotations)
+    server = Server(container.annotations, settings, PORT_OPTION, job, not is_in_hosts_network())
     return StartPlan(
         container=container,
         settings=settings,
@@ -96,11 +99,12 @@ def from_enroot(variables: dict[str, str], umask: int, packages: list[str]) -> S
         namespaces=namespaces,
         last_namespaces=(),
         in_user_namespace=True,
-        cgroups=Cgroups(process, rootless=True),
+        cgroups=cgroups,
         labels=labels,
         cache=state_directory(engine.host_uid),
         provides_home=False,  # enroot mounts homes after its hooks
         server=server,
+        hosts=job.hosts,
         gate=watcher.gate.descriptor,
         registration=BundleRecord(bundle, container, owner.file_owner, server.programs, copies=""),
         ending=watcher,

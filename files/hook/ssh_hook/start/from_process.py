@@ -22,6 +22,7 @@ from ..oci.oci_config import Container, read_config
 from .attach import Attach, EndedBySupervisor, RunningRoot
 from .daemon_handshake import Introduction
 from .gate import Gate, OpenGate
+from .job import find_job
 from .plan import StartPlan
 from .server import Server, require_undumpable
 
@@ -54,7 +55,9 @@ def from_process(
     namespaces = Namespaces(init.directory)
     description = _Description(target)
     container = description.container(runtime_directory, without_seccomp, annotations)
-    server = Server(container.annotations, settings, "--port", namespaces.has("net"))
+    engine = Engine()
+    job = find_job(cgroups, entry.uid, engine.is_rootless, container.annotations)
+    server = Server(container.annotations, settings, "--port", job, namespaces.has("net"))
     labels = Labels(container)
     # SELinux takes files from a program that its label may not use: the memory file is the caller's.
     gate = OpenGate(init) if labels.changes_selinux else Gate()
@@ -72,9 +75,10 @@ def from_process(
         in_user_namespace=True,
         cgroups=cgroups,
         labels=labels,
-        cache=state_directory(Engine().host_uid),
+        cache=state_directory(engine.host_uid),
         provides_home=True,
         server=server,
+        hosts=job.hosts,
         gate=gate.descriptor,
         registration=Introduction(),
         ending=EndedBySupervisor(target, container),

@@ -22,6 +22,7 @@ from ..oci.annotations import ENABLED
 from ..oci.oci_config import read_container
 from ..oci.settings import Settings
 from .enter import MountedRoot
+from .job import find_job
 from .plan import Ending, StartPlan
 from .registration import Bundle, BundleRecord
 from .server import PORT_OPTION, Server, require_undumpable
@@ -82,19 +83,21 @@ def from_runtime(
             "with CAP_SYS_ADMIN there could have the kernel run a program of its own in place of the SSH daemon",
         )
     user = outside_user(container, process, namespaces.has("user"))
+    bundle = Bundle(bundle_descriptor, state.bundle, init)
+    if bundle.has_daemon():
+        return None
+    owner = find_owner(user, engine, settings, container.annotations.user)
+    job = find_job(cgroups, owner.entry.uid, engine.is_rootless, container.annotations)
     server = Server(
         container.annotations,
         settings,
         PORT_OPTION,
+        job,
         namespaces.has("net") if settings.join else not is_in_hosts_network(),
         # podman makes it before it calls the runtime, unless the container has a user namespace of its own. Of other
         # engines it is not known when they publish a port.
         container.is_podmans and namespaces.has("net") and not namespaces.has("user"),
     )
-    bundle = Bundle(bundle_descriptor, state.bundle, init)
-    if bundle.has_daemon():
-        return None
-    owner = find_owner(user, engine, settings, container.annotations.user)
     outside = Outside if settings.join else lambda: _see_parent(init)
     programs = server.programs
     return StartPlan(
@@ -112,6 +115,7 @@ def from_runtime(
         cache=state_directory(engine.host_uid),
         provides_home=True,
         server=server,
+        hosts=job.hosts,
         gate=init.stat,
         registration=BundleRecord(bundle, container, owner.file_owner, programs, directory_of_copies(engine.host_uid)),
         ending=Ending(),

@@ -112,6 +112,7 @@ class StartPlan:
         cache: the node's directory for compiled seccomp profiles.
         provides_home: whether the user's keys go into ~/.ssh in the container.
         server: the server to start.
+        hosts: the hosts of the container's job in order, each with its slots; empty where it is to know none.
         gate: the descriptor that Dropbear reads until it may accept connections: a /proc/PID/stat, or what looks alike.
         registration: how the hook learns of the daemon's process, and records it.
         ending: who ends the daemon.
@@ -134,6 +135,7 @@ class StartPlan:
         cache: str,
         provides_home: bool,
         server: Server,
+        hosts: list[tuple[str, int]],
         gate: int,
         registration: Registration,
         ending: Ending,
@@ -152,6 +154,7 @@ class StartPlan:
         self.cache: Final = cache
         self.provides_home: Final = provides_home
         self.server: Final = server
+        self.hosts: Final = hosts
         self.gate: Final = gate
         self.registration: Final = registration
         self.ending: Final = ending

@@ -8,7 +8,8 @@ import sys
 
 from ..errors import PORT_TAKEN, PORT_UNUSABLE, HookError
 from ..linux import syscalls
-from ..linux.fast_stdlib import closing, os, read_file
+from ..linux.cgroups import job_and_step
+from ..linux.fast_stdlib import closing, fsdecode, os, read_file
 from ..linux.identity import ActingAs, Identity
 from ..node.engine import read_map
 from ..oci.annotations import PORT
@@ -22,12 +23,18 @@ NO_SUCH_ADDRESS = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)  # errors of bind(2)
 
 
 def require_free(
-    port: int, addresses: list[str], user: Identity, packages: list[str], option: str = f"the annotation {PORT}"
+    port: int,
+    addresses: list[str],
+    user: Identity,
+    packages: list[str],
+    option: str = f"the annotation {PORT}",
+    owner: str = "",
 ) -> None:
     """Bind `port` as `user` on each of `addresses`, or on the wildcards of both families without any, and close it.
 
     All must be free: Dropbear starts if it can bind one of them, and would then miss some clients. `packages` are
     directories that hold pyroute2, which finds the process that listens. `option` is by what the user chooses the port.
+    `owner` follows the port in messages: the job whose port it is, if it is a job's.
 
     Raises HookError, which names the port, and the process as far as that is visible.
     """
@@ -51,7 +58,8 @@ def require_free(
         example = f", such as {following}, which is free here" if following else ""
         holder = describe_holder(port, user, packages)
         raise HookError(
-            PORT_TAKEN, f"port {port} is in use{holder}: choose another by {option}{example}, or stop what holds it"
+            PORT_TAKEN,
+            f"port {port}{owner} is in use{holder}: choose another by {option}{example}, or stop what holds it",
         )
     raise HookError(PORT_UNUSABLE, f"cannot listen on port {port}: {error.strerror}")
 
@@ -120,10 +128,19 @@ def _describe_process(inode: int, uid: int, user: Identity) -> str:
             for descriptor in os.listdir(f"/proc/{pid}/fd"):
                 if os.readlink(f"/proc/{pid}/fd/{descriptor}") == wanted:
                     with open(f"/proc/{pid}/comm", encoding="utf-8", errors="backslashreplace") as file:
-                        return f" by process {pid} ({file.read().strip()}) of {owner}"
+                        return f" by process {pid} ({file.read().strip()}) of {owner}{_describe_job(pid)}"
         except OSError:
             continue  # it ended, or the caller may not see it
     return f" by a process of {owner}"
+
+
+def _describe_job(pid: str) -> str:
+    """Return words on the job of the process `pid`; empty outside of jobs, or where the process has ended."""
+    try:
+        job, _step = job_and_step(fsdecode(read_file(f"/proc/{pid}/cgroup")).split("\n"))
+    except OSError:
+        return ""
+    return f" in job {job}" if job else ""
 
 
 def _hides_processes() -> bool:

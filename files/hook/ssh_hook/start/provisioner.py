@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from ..linux.rootfs import Rootfs
     from ..node.credentials import Credentials
     from ..node.owner import Owner
-    from ..oci.oci_config import Container
     from ..provision.hostfiles import Launch
     from .channel import Channel, ProvisionerEnd
     from .plan import OpenRoot, StartPlan
@@ -88,7 +87,7 @@ def _provision(plan: StartPlan, root: OpenRoot, end: ProvisionerEnd) -> None:
     container, server = plan.container, plan.server
     # Not in the hook, since a user can block whoever reads the files.
     credentials = _read_credentials(plan, root.owner, end)
-    launch = _launch(container)
+    launch = _launch(plan.hosts)
     entered = EnteredContainer(root, end.to_hook)
     plan.namespaces.close()
     mount_programs = root.open_programs()
@@ -128,14 +127,14 @@ def _read_credentials(plan: StartPlan, owner: Owner, end: ProvisionerEnd) -> Cre
     return read_credentials(plan.container, owner, plan.settings)
 
 
-def _launch(container: Container) -> Launch | None:
-    """Return what a container of a job of many hosts gets, None for any other. To be called before imports end."""
-    if not container.annotations.hosts:
+def _launch(hosts: list[tuple[str, int]]) -> Launch | None:
+    """Return what a container that knows its job's hosts gets, None for any other. To be called before imports end."""
+    if not hosts:
         return None
 
     from ..provision.hostfiles import Launch
 
-    return Launch(container.annotations.hosts)
+    return Launch(hosts)
 
 
 def _open_pidfile(rootfs: Rootfs, path: str) -> int | None:

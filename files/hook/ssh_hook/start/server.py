@@ -8,7 +8,7 @@ import errno
 from ..errors import INSTALL_DAMAGED, HookError
 from ..keys import formats
 from ..linux.fast_stdlib import TYPE_CHECKING, os, read_file, stat
-from ..oci.annotations import PORT
+from ..oci.annotations import PORT, WAIT_IN_JOB
 from ..oci.container_paths import PIDFILE, SERVER, SERVER_NAME
 from ..provision import texts
 from .port import is_free
@@ -19,7 +19,11 @@ if TYPE_CHECKING:
     from ..oci.settings import Settings
     from ..provision.account import Account
     from .channel import ServerFiles
+    from .job import Job
 
+_FIRST_PORT = 20000
+PORTS_OF_JOBS = range(_FIRST_PORT, 30000)  # below those that kernels assign by themselves, from 32768 on
+_STEP = 1103  # a prime: steps of one job, and jobs that follow each other, have ports of their own
 PORT_OPTION = f"the annotation {PORT} or --port of 'ssh_hook options'"  # by which users choose the port
 
 
@@ -28,6 +32,7 @@ class Server:
 
     Attributes:
         port: the port to listen on.
+        port_owner: whose port it is, as " of job 1234", for messages; empty where it does not follow from a job.
         port_option: by what the user chooses the port, for messages.
         addresses: the addresses to listen on; empty for all.
         programs: Dropbear's programs on the node.
@@ -38,19 +43,26 @@ class Server:
         annotations: Annotations,
         settings: Settings,
         port_option: str,
+        job: Job,
         has_own_network: bool,
         is_behind_engine: bool = False,
     ) -> None:
         """Find Dropbear on the node, and decide where it listens. Raises HookError.
 
-        `has_own_network` tells whether the container has a network namespace other than the node's, and
-        `is_behind_engine` whether the engine has set that up already, and publishes ports of it on the node.
+        `job` is the container's. `has_own_network` tells whether the container has a network namespace other than the
+        node's, and `is_behind_engine` whether the engine has set that up already, and publishes ports of it on the
+        node.
         """
         self.programs = Programs(f"{settings.dropbear_dir}/bin")
         self.port = annotations.port or settings.port
+        self.port_owner = ""
+        chooses_none = annotations.port is None and settings.has_automatic_port
+        if job.number and (annotations.has_automatic_port or chooses_none):
+            self.port = job_port(job.leader, job.step + 1)
+            self.port_owner = f" of job {job.number}"
         self.port_option = port_option
         self.addresses = [] if has_own_network else settings.listen
-        self._wait = annotations.wait
+        self._wait = annotations.wait if annotations.wait is not None else WAIT_IN_JOB if job.hosts else 0
         # At these only the user's containers may answer.
         self._container_ports = sorted({self.port, settings.port, *settings.container_ports})
         self._is_behind_engine = is_behind_engine
@@ -86,6 +98,15 @@ class Server:
     def is_unpublished(self, user: Identity) -> bool:
         """Tell whether the engine could have published the port, and nobody listens on it on the node."""
         return self._is_behind_engine and is_free(self.port, [], user)
+
+
+def job_port(job: int, number: int) -> int:
+    """Return a port of the job with the number `job`: the first is that of its containers, and of its step 0.
+
+    The port of step N is number N + 1, and that of set N of `ssh_hook options` is number N. Nodes need not talk to
+    agree on it, and nobody looks whether it is free.
+    """
+    return _FIRST_PORT + (job + _STEP * (number - 1)) % len(PORTS_OF_JOBS)
 
 
 class Programs:

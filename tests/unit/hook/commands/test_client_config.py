@@ -12,7 +12,8 @@ from ssh_hook.commands import client_config as module
 from ssh_hook.commands import keygen
 from ssh_hook.commands.client_config import config
 from ssh_hook.commands.dispatch import parse
-from ssh_hook.commands.hosts import launcher, selected_hosts, selected_port
+from ssh_hook.commands.hosts import launcher, selected_hosts
+from ssh_hook.commands.scheduler import selected_port
 from ssh_hook.errors import HookError
 from ssh_hook.keys import formats, store, writer
 from ssh_hook.keys.errors import KeyStoreError, MissingKeysError

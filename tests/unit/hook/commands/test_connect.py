@@ -116,6 +116,7 @@ JOBS = {
     "2000": "2000 2000_[3-9] PENDING \n2002 2000_2 RUNNING node002\n2001 2000_1 RUNNING node[001-003]",
     "2100": "2102 2100_2 COMPLETING node002\n2101 2100_1 RUNNING node001",
     "3000": "3000 3000+0 RUNNING node001\n3001 3000+1 RUNNING node002",  # a heterogeneous job: its first component
+    "3001": "3001 3000+1 RUNNING node002",
     "3100": "$(id) 3100 RUNNING node001",
 }
 
@@ -174,6 +175,33 @@ def test_where_slurm_has_a_job(slurm: None, job: str, node: str | None, expected
 def test_jobs_without_one_first_node(slurm: None, job: str, words: str) -> None:
     with pytest.raises(HookError, match=words):
         _locate(job, None)
+
+
+@pytest.mark.parametrize(
+    ("job", "number", "nodes"),
+    [
+        ("12", 12, ["node002", "node003"]),
+        ("1234", 1239, ["node004"]),
+        ("1234_5", 1239, ["node004", "node007"]),
+        ("2100", 2101, ["node001"]),
+        ("3000", 3000, ["node001", "node002"]),
+        ("3001", 3000, ["node002"]),
+    ],
+)
+def test_all_nodes_of_a_job(slurm: None, job: str, number: int, nodes: list[str]) -> None:
+    assert connect.find_nodes(job) == (number, nodes)
+
+
+@pytest.mark.parametrize("job", ["13", "14", "999", "2000", "3100"])
+def test_jobs_without_nodes(slurm: None, job: str) -> None:
+    with pytest.raises(HookError, match=rf"\bjob {job}\b"):
+        connect.find_nodes(job)
+
+
+def test_without_slurm_a_job_has_no_nodes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(HookError, match="there is no Slurm here to say where job 12 runs: name the hosts"):
+        connect.find_nodes("12")
 
 
 def test_without_slurm_the_words_are_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 from ssh_hook.commands import daemons
+from ssh_hook.commands.connect import choose
+from ssh_hook.node import job_record
 from ssh_hook.oci import container_paths as paths
 
 TIMEOUT = 6.0  # seconds. One process that does not answer leaves a quarter of it for the next one's.
@@ -92,6 +94,18 @@ def test_task_of_an_array(proc: Path, of: str, variables: str, cgroup: str, expe
         (process / "cgroup").write_text(path, encoding="ascii")
     (daemon,) = daemons.find_daemons()
     assert (daemon.job, daemon.task) == expected
+
+
+def test_component_of_a_heterogeneous_job(proc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = job_record.JobRecord(1000, "", {"a": 1}, 0, 1234)
+    monkeypatch.setattr(job_record, "read", lambda number, _is_rootless: record if number == "1236" else None)
+    for pid, job in ((11, 1236), (12, 1300)):
+        process = make(proc, pid, cmdline=command(15263))
+        (process / "cgroup").write_text(f"0::/system.slice/slurmstepd.scope/job_{job}/step_0\n", encoding="ascii")
+    found = {daemon.pid: daemon for daemon in daemons.find_daemons()}
+    assert (found[11].leader, found[12].leader) == ("1234", "")
+    assert choose(list(found.values()), "1234", None) is found[11]
+    assert choose(list(found.values()), "1236", None) is found[11]
 
 
 def test_others_are_no_daemons(proc: Path) -> None:

@@ -263,6 +263,18 @@ def test_port_with_its_holder(monkeypatch: Patch, address: str) -> None:
     assert_found(lambda given: doctor._check_port(given, []), settings, OK, f"port {port} is free on this node")
 
 
+def test_port_of_the_job(monkeypatch: Patch) -> None:
+    automatic = {"SERVER_PORT_DEFAULT": "auto", "SERVER_PORT_WITHOUT_JOB": "1"}
+    monkeypatch.setattr(doctor, "describe_holder", lambda *_: "")
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        port = holder.getsockname()[1]
+        monkeypatch.setattr(doctor, "containers_port", lambda settings: port if settings["SLURM_JOB_ID"] else 0)
+        words = (f"port {port} on this node is in use",)
+        assert_found(lambda given: doctor._check_port(given, []), {**automatic, "SLURM_JOB_ID": "7"}, WARNING, *words)
+
+
 # containers.conf(5).
 
 DEFAULT = ["/usr/share/containers/oci/hooks.d"]

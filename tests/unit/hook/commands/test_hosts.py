@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from ssh_hook.commands.dispatch import parse
-from ssh_hook.commands.hosts import MAX_HOSTS, expand, selected_hosts, selected_port
+from ssh_hook.commands.hosts import MAX_HOSTS, expand, selected_hosts
+from ssh_hook.commands.scheduler import selected_port
 from ssh_hook.errors import HookError
 
 SITE = {"SERVER_PORT_DEFAULT": "15263"}
@@ -217,6 +218,17 @@ def test_port() -> None:
     assert options("a", "--port", "16000").port == 16000
     assert options("--port=16000", "a").port == 16000
     assert options("a", "--port", "16000", SERVER_PORT_DEFAULT="").port == 16000
+
+
+AUTOMATIC = {"SERVER_PORT_DEFAULT": "auto", "SERVER_PORT_WITHOUT_JOB": "15263"}
+
+
+def test_port_that_follows_from_the_job() -> None:
+    assert options("a", **AUTOMATIC).port == 15263
+    assert options("a", **AUTOMATIC, SLURM_JOB_ID="1234").port == 21234
+    assert options("a", **AUTOMATIC, SLURM_JOB_ID="1235", SLURM_HET_JOB_ID="1234").port == 21234
+    assert options("a", "--port", "16000", **AUTOMATIC, SLURM_JOB_ID="1234").port == 16000
+    assert options("a", SLURM_JOB_ID="1234").port == 15263
 
 
 @pytest.mark.parametrize("port", ["0", "-1", "65536", "", "1x", "1.5"])

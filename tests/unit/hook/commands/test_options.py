@@ -11,6 +11,7 @@ from ssh_hook.commands.dispatch import dispatch
 from ssh_hook.errors import HookError
 from ssh_hook.keys.errors import KeyStoreError
 from ssh_hook.oci.host_list import MAX_TEXT
+from ssh_hook.start.server import job_port
 
 SITE = {"SERVER_PORT_DEFAULT": "15263", "PATH": "/nowhere"}
 
@@ -56,6 +57,7 @@ SLURM = {"SLURM_JOB_ID": "1234", "SLURM_JOB_NODELIST": "gpu[1-3],login1"}
         ({"SLURM_TASKS_PER_NODE": "1(x4)", "SLURM_JOB_CPUS_PER_NODE": "9(x4)", **GPUS}, "gpu1+2:4,login1:4"),
         ({"SLURM_TASKS_PER_NODE": "2(x4)", "SLURM_JOB_CPUS_PER_NODE": "9(x4)", **GPUS}, "gpu1+2:2,login1:2"),
         ({"SLURM_GPUS_ON_NODE": "0"}, "gpu1+2:1,login1:1"),
+        ({"SLURM_JOB_GPUS": "0,1", "SLURM_JOB_CPUS_PER_NODE": "9(x4)"}, "gpu1+2:2,login1:2"),
     ],
 )
 def test_slurm(capsys: pytest.CaptureFixture[str], variables: dict[str, str], hosts: str) -> None:
@@ -246,6 +248,10 @@ def test_ports(capsys: pytest.CaptureFixture[str]) -> None:
     assert 20000 <= int(printed(capsys, "--hosts", "a", "--set", "2")["port"]) < 30000
     assert printed(capsys, "--hosts", "a", "--port", "17", **SLURM)["port"] == "17"
     assert printed(capsys, "--hosts", "a", "--set", "2", **SLURM)["port"] == "22337"
+    automatic = {"SERVER_PORT_DEFAULT": "auto", "SERVER_PORT_WITHOUT_JOB": "15263"}
+    assert printed(capsys, "--hosts", "a", **automatic)["port"] == "15263"
+    assert printed(capsys, "--hosts", "a", **automatic, **SLURM)["port"] == "21234"
+    assert printed(capsys, "--hosts", "a", **SLURM, SLURM_HET_JOB_ID="1230")["port"] == "21230"
 
 
 def test_ports_for_pytorch(capsys: pytest.CaptureFixture[str]) -> None:
@@ -265,11 +271,11 @@ def test_ports_for_pytorch(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_ports_of_jobs_that_follow_each_other_and_of_their_sets_differ() -> None:
     for first in (0, 9999, 123456):
-        ports = [options.job_port(job, number) for job in range(first, first + 100) for number in range(1, 10)]
+        ports = [job_port(job, number) for job in range(first, first + 100) for number in range(1, 10)]
         assert len(set(ports)) == len(ports)
         assert 20000 <= min(ports)
         assert max(ports) < 30000
-    assert len({options.job_port(job, 1) for job in range(10000)}) == 10000
+    assert len({job_port(job, 1) for job in range(10000)}) == 10000
 
 
 @pytest.mark.parametrize(

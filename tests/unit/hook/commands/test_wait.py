@@ -16,7 +16,7 @@ from types import SimpleNamespace
 import pytest
 from patience import within
 from ssh_hook.commands import wait as module
-from ssh_hook.commands.dispatch import dispatch
+from ssh_hook.commands.dispatch import dispatch, parse
 from ssh_hook.commands.wait import attempt, describe
 from ssh_hook.errors import HookError
 
@@ -231,3 +231,26 @@ def test_hosts_are_grouped_by_reason_and_cut() -> None:
 def test_bad_timeout(text: str) -> None:
     with pytest.raises(HookError, match=r"^--timeout is '.*': give seconds from 1 to 86400$"):
         dispatch("wait", ["a", "--port", "1", "--timeout", text], {})
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--job", "1234"], (21234, ["n1", "n2"])),
+        (["--job", "1234.2"], (23440, ["n1", "n2"])),
+        (["--job", "1234_7"], (21234, ["n1", "n2"])),
+        (["--job", "1234", "n2", "n[5-6]"], (21234, ["n2", "n5", "n6"])),
+        (["--job", "1234", "--port", "17"], (17, ["n1", "n2"])),
+    ],
+)
+def test_a_job(monkeypatch: pytest.MonkeyPatch, words: list[str], expected: tuple[int, list[str]]) -> None:
+    monkeypatch.setattr(module, "find_nodes", lambda job: (1234, ["n1", "n2"]))
+    _command, arguments = parse("wait", words)
+    assert module._select(arguments, {"SERVER_PORT_DEFAULT": "15263"}) == expected
+
+
+@pytest.mark.parametrize("job", ["", "x", "1234.", ".1", "12;id", "-1", "1" * 19])
+def test_no_job(job: str) -> None:
+    _command, arguments = parse("wait", [f"--job={job}"])
+    with pytest.raises(HookError, match=r"give the number of a job, such as 1234, or 1234\.2"):
+        module._select(arguments, {"SERVER_PORT_DEFAULT": "15263"})

@@ -118,6 +118,18 @@ def test_a_good_port(text: str, port: int) -> None:
     assert container(**{"ssh.port": text}).annotations.port == port
 
 
+@pytest.mark.parametrize(("text", "port", "automatic"), [("auto", None, True), ("17", 17, False), (None, None, False)])
+def test_a_port_that_follows_from_the_job(text: str | None, port: int | None, automatic: bool) -> None:
+    found = container(**({} if text is None else {"ssh.port": text})).annotations
+    assert (found.port, found.has_automatic_port) == (port, automatic)
+
+
+@pytest.mark.parametrize("text", ["Auto", "auto ", "automatic"])
+def test_almost_auto(text: str) -> None:
+    with pytest.raises(HookError, match=f"port is '{text}': give a port number from 1 to 65535, or auto"):
+        container(**{"ssh.port": text})
+
+
 @pytest.mark.parametrize(
     "text", ["86401", "-1", "+1", "1s", "", " 1", "1 ", "1.0", "0x10", "\uff11", "9" * 5000, 5, ["5"]]
 )
@@ -133,7 +145,7 @@ def test_a_good_wait(text: str, seconds: int) -> None:
 
 
 def test_no_wait_by_default() -> None:
-    assert container().annotations.wait == 0
+    assert container().annotations.wait is None
 
 
 @pytest.mark.parametrize("name", ["ssh.pidfile_container", "ssh.pidfile_host", "ssh.authorize_ssh_key"])

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import sys
 from pathlib import Path
 
 import pytest
+from ssh_hook.errors import HookError
 from ssh_hook.linux.identity import Identity
 from ssh_hook.start import port
 
@@ -36,3 +39,28 @@ def test_without_the_library_the_holder_is_left_out(
     monkeypatch.delitem(sys.modules, "pyroute2", raising=False)
     said = port.describe_holder(1, Identity(1000, 1000), [str(tmp_path)])
     assert said.startswith(described) and bool(said) is bool(described)
+
+
+def test_a_port_that_is_taken_names_both_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Jobs whose numbers are 10,000 apart have the same port, and a step may have that of another job."""
+    cgroup = b"0::/system.slice/slurmstepd.scope/job_11234/step_0/user/task_0\n"
+    read = port.read_file
+    monkeypatch.setattr(port, "read_file", lambda path: cgroup if path.endswith("/cgroup") else read(path))
+    monkeypatch.setattr(
+        port, "describe_holder", lambda *_: f" by process 7 (dropbear) of uid 5{port._describe_job('7')}"
+    )
+    user = Identity(os.geteuid(), os.getegid())
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        number = holder.getsockname()[1]
+        with pytest.raises(HookError) as caught:
+            port.require_free(number, ["127.0.0.1"], user, [], "it", " of job 1234")
+    assert str(caught.value).startswith(
+        f"port {number} of job 1234 is in use by process 7 (dropbear) of uid 5 in job 11234: choose another by it"
+    )
+
+
+@pytest.mark.parametrize("pid", ["self", "0"])
+def test_a_holder_outside_of_jobs(pid: str) -> None:
+    assert port._describe_job(pid) == ""

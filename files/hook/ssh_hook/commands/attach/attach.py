@@ -21,7 +21,7 @@ from ...node.engine import runtime_directory
 from ...node.running import RunningProcess
 from ...oci.annotations import AUTHORIZE_SSH_KEY, HOSTS, PORT, WAIT
 from ...oci.requests import named_by_variables, requested
-from ...oci.settings import Settings, parse_port
+from ...oci.settings import Settings, parse_port_or_auto
 from ...start.attach import Attach, attach
 from ...start.from_process import from_process
 from ..keygen import caller_entry, python_packages
@@ -40,7 +40,9 @@ _TIMEOUT = 60.0  # seconds; the supervisor's own deadlines are shorter
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the arguments of the command."""
     targets.add_arguments(parser)
-    parser.add_argument("--port", metavar="PORT", help="the port to listen on, instead of the site's")
+    parser.add_argument(
+        "--port", metavar="PORT", help="the port to listen on, instead of the site's; auto: that of the job"
+    )
     parser.add_argument(
         "--without-seccomp",
         action="store_true",
@@ -85,9 +87,9 @@ def _requests(arguments: Namespace, settings: dict[str, str]) -> dict[str, str]:
     """Return the annotations that the variables and `arguments` stand for. Raises HookError for a wrong port."""
     annotations = requested(settings, _REQUESTS)
     if PORT in annotations:
-        parse_port(annotations[PORT], f"the annotation {PORT}", ANNOTATION_WRONG)
+        parse_port_or_auto(annotations[PORT], f"the annotation {PORT}", ANNOTATION_WRONG)
     if arguments.port is not None:
-        parse_port(arguments.port, "--port", ARGUMENTS_WRONG)
+        parse_port_or_auto(arguments.port, "--port", ARGUMENTS_WRONG)
         annotations[PORT] = arguments.port
     return annotations
 

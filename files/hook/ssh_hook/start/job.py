@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The job that a container is part of: what the scheduler's cgroup says, and root's record of it.
+
+Nobody has to name the job, which an engine's variables may lack: Slurm's plugins call engines without the job's own.
+"""
+
+from __future__ import annotations
+
+from ..errors import HookError
+from ..linux.fast_stdlib import TYPE_CHECKING
+from ..log import WARNING, log
+
+if TYPE_CHECKING:
+    from ..linux.cgroups import Cgroups
+    from ..node.job_record import JobRecord
+    from ..oci.annotations import Annotations
+
+
+class Job:
+    """The job of one container.
+
+    Attributes:
+        number: the job's, as the scheduler's cgroup has it; 0 outside of jobs.
+        step: the number of its step; 0 where the container is in none.
+        leader: the number that all components of the job have in common.
+        hosts: those that the container is to know, each with its slots; empty where they are not known.
+    """
+
+    def __init__(self, number: int, step: int, record: JobRecord | None, annotations: Annotations) -> None:
+        """`record` is what root has recorded of the job. What the user says of the hosts takes precedence."""
+        self.number = number
+        self.step = step
+        self.leader = number if record is None else record.leader
+        self.hosts = annotations.hosts or ([] if record is None else list(record.hosts.items()))
+
+
+def find_job(cgroups: Cgroups, uid: int, is_rootless: bool, annotations: Annotations) -> Job:
+    """Return the job of the container with these `cgroups` and `annotations`, whose user has the `uid` on the cluster.
+
+    A job of another user is none. `is_rootless` tells whether the hook is in a user namespace.
+    """
+    number, step = cgroups.job
+    record = None
+    if number:
+        from ..node import job_record  # here: most containers are in no job
+
+        try:
+            record = job_record.read(number, is_rootless)
+        except HookError as error:
+            log(WARNING, f"{error}: the container does not know the hosts of its job", error.kind)
+        if record is not None and record.uid != uid:
+            number, step, record = "", "", None
+    return Job(int(number or 0), int(step or 0), record, annotations)

@@ -1,0 +1,74 @@
+"""Which job a container is of, and what it is told of that."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ssh_hook.errors import NOT_TRUSTED, HookError
+from ssh_hook.log import WARNING
+from ssh_hook.node import job_record
+from ssh_hook.node.job_record import JobRecord
+from ssh_hook.start import job as module
+from ssh_hook.start.job import find_job
+
+HOSTS = {"nid001": 4, "nid002": 4}
+RECORD = JobRecord(2001, "alps", HOSTS, 1764390000, 1230)
+
+
+def cgroups(number: str = "1234", step: str = "1") -> Any:
+    return SimpleNamespace(job=(number, step))
+
+
+def annotations(*hosts: tuple[str, int]) -> Any:
+    return SimpleNamespace(hosts=list(hosts))
+
+
+@pytest.fixture(name="known")
+def fixture_known(monkeypatch: pytest.MonkeyPatch) -> dict[str, JobRecord]:
+    """The records of jobs by their numbers."""
+    known = {"1234": RECORD}
+    monkeypatch.setattr(job_record, "read", lambda number, _is_rootless: known.get(number))
+    return known
+
+
+def test_a_job_with_a_record(known: dict[str, JobRecord]) -> None:
+    found = find_job(cgroups(), 2001, False, annotations())
+    assert (found.number, found.step, found.leader) == (1234, 1, 1230)
+    assert found.hosts == [("nid001", 4), ("nid002", 4)]
+
+
+def test_what_the_user_says_of_the_hosts_takes_precedence(known: dict[str, JobRecord]) -> None:
+    found = find_job(cgroups(), 2001, False, annotations(("nid002", 1)))
+    assert (found.leader, found.hosts) == (1230, [("nid002", 1)])
+
+
+def test_without_a_record_the_number_alone_is_known(known: dict[str, JobRecord]) -> None:
+    known.clear()
+    found = find_job(cgroups(step=""), 2001, False, annotations())
+    assert (found.number, found.step, found.leader, found.hosts) == (1234, 0, 1234, [])
+
+
+def test_a_job_of_another_user_is_none(known: dict[str, JobRecord]) -> None:
+    found = find_job(cgroups(), 2002, False, annotations())
+    assert (found.number, found.step, found.leader, found.hosts) == (0, 0, 0, [])
+
+
+def test_outside_of_jobs_nothing_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(job_record, "read")
+    found = find_job(cgroups("", ""), 2001, False, annotations(("a", 1)))
+    assert (found.number, found.leader, found.hosts) == (0, 0, [("a", 1)])
+
+
+def test_a_record_that_is_not_roots_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[tuple[int, str, str]] = []
+
+    def refuse(_number: str, _is_rootless: bool) -> None:
+        raise HookError(NOT_TRUSTED, "it is not root's")
+
+    monkeypatch.setattr(job_record, "read", refuse)
+    monkeypatch.setattr(module, "log", lambda *message: said.append(message))
+    found = find_job(cgroups(), 2001, False, annotations())
+    assert (found.number, found.leader, found.hosts) == (1234, 1234, [])
+    assert said == [(WARNING, "it is not root's: the container does not know the hosts of its job", NOT_TRUSTED)]

@@ -1,0 +1,81 @@
+"""Where a container's server listens: by the annotation, the job, or the site."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ssh_hook.node.job_record import JobRecord
+from ssh_hook.oci.settings import Settings
+from ssh_hook.start.job import Job
+from ssh_hook.start.server import PORTS_OF_JOBS, Server, job_port
+
+NUMBER, AUTO, NONE = 17000, "auto", None
+HOSTS = {"nid001": 4, "nid002": 4}
+
+
+def asked(port: int | str | None = None, wait: int | None = None, hosts: list[tuple[str, int]] | None = None) -> Any:
+    number = port if isinstance(port, int) else None
+    return SimpleNamespace(port=number, has_automatic_port=port == AUTO, wait=wait, hosts=[])
+
+
+@pytest.fixture(name="site")
+def fixture_site(tmp_path: Path) -> dict[str, str]:
+    program = tmp_path / "bin" / "dropbear"
+    program.parent.mkdir()
+    program.touch(0o111)
+    return {"HOOK_BASE_DIR": "/home", "PASSWD_FILE": "/etc/passwd", "DROPBEAR_DIR": str(tmp_path)}
+
+
+def server(site: dict[str, str], given: Any, job: Job, automatic: bool) -> Server:
+    port = {"SERVER_PORT_DEFAULT": "auto", "SERVER_PORT_WITHOUT_JOB": "15263"}
+    settings = Settings({**site, **(port if automatic else {"SERVER_PORT_DEFAULT": "15263"})})
+    return Server(given, settings, "it", job, has_own_network=False)
+
+
+@pytest.mark.parametrize(
+    ("automatic", "chosen", "job", "step", "port"),
+    [
+        (False, NONE, 0, 0, 15263),
+        (False, NONE, 1234, 0, 15263),
+        (False, NUMBER, 1234, 0, 17000),
+        (False, AUTO, 0, 0, 15263),
+        (False, AUTO, 1234, 0, 21234),
+        (True, NONE, 0, 0, 15263),
+        (True, NONE, 1234, 0, 21234),
+        (True, NONE, 1234, 1, 22337),
+        (True, NUMBER, 1234, 0, 17000),
+        (True, AUTO, 1234, 2, 23440),
+        (True, NONE, 10**17 + 1234, 0, 21234),
+    ],
+)
+def test_port(site: dict[str, str], automatic: bool, chosen: int | str | None, job: int, step: int, port: int) -> None:
+    given = asked(chosen)
+    found = server(site, given, Job(job, step, None, given), automatic)
+    assert found.port == port
+    assert found.port_owner == (f" of job {job}" if port in PORTS_OF_JOBS else "")
+
+
+def test_components_of_a_heterogeneous_job_have_one_port(site: dict[str, str]) -> None:
+    record = JobRecord(1, "", HOSTS, 0, 1234)
+    given = asked()
+    assert server(site, given, Job(1236, 0, record, given), automatic=True).port == 21234
+
+
+def test_steps_of_a_job_have_ports_of_their_own() -> None:
+    assert len({job_port(1234, step + 1) for step in range(len(PORTS_OF_JOBS))}) == len(PORTS_OF_JOBS)
+    assert {job_port(job, step) in PORTS_OF_JOBS for job in (0, 9999, 10**18) for step in (1, 10**9)} == {True}
+
+
+@pytest.mark.parametrize(
+    ("wait", "record", "seconds"), [(None, False, 0), (None, True, 300), (0, True, 0), (7, True, 7), (7, False, 7)]
+)
+def test_wait(site: dict[str, str], wait: int | None, record: bool, seconds: int) -> None:
+    given = asked(wait=wait)
+    job = Job(1234, 0, JobRecord(1, "", HOSTS, 0, 1234) if record else None, given)
+    account: Any = SimpleNamespace(login_name="alice", names=["alice"])
+    text = server(site, given, job, automatic=False).ssh_config(account)
+    assert (f"ConnectTimeout {seconds}\n".encode() in text) is bool(seconds)
+    assert (b"ConnectTimeout" in text) is bool(seconds)
