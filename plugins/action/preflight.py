@@ -58,7 +58,7 @@ def question(values: Mapping[str, Any], paths: EnginePaths, purpose: str, *, wit
         "python": values["ssh_hook_python"],
         "packages_dir": values["ssh_hook_python_packages_dir"],
         "dropbear_dir": values["ssh_hook_dropbear_dir"],
-        "port": values["ssh_hook_server_port"],
+        "port": _variables.port_without_job(values)[0],
         "addresses": values["ssh_hook_listen_addresses"],
         "passwd_file": passwd_file,
         "name_service": asks_names and not is_removal,

@@ -26,7 +26,7 @@ DOCKER_CDI = (25, 0)  # the first version with CDI
 DOCKER_CDI_DEFAULT = (28, 2)  # the first in which it is on by default
 ROOM = 8 << 20  # bytes: what one version of the programs and of the hook takes
 TIMERS = ("ssh-hook-passwd", "ssh-hook-sweep")
-GIVEN_PORT = re.compile(rb"\bSERVER_PORT_DEFAULT=([0-9]{1,5})\b")  # in each of the engines' files
+GIVEN_PORT = re.compile(rb"\bSERVER_PORT_DEFAULT=([0-9]{1,5}|auto)\b")  # in each of the engines' files
 ENABLED = ("com.hooks.ssh.enabled", "true")
 COMMAND = "start-ssh-daemon"
 SUID_DUMPABLE = "/proc/sys/fs/suid_dumpable"
@@ -200,10 +200,11 @@ def superfluous_hooks(directories: list[str], launcher: str, json_files: list[st
     return ours, others
 
 
-def given_port(paths: list[str]) -> int | None:
-    """Return the port that the engines' files give the hook, by the first that names one; None if none does."""
+def given_port(paths: list[str]) -> int | str | None:
+    """Return the port that the engines' files give the hook, or "auto", by the first that names one; else None."""
     named = (GIVEN_PORT.search(_files.read(path)) for path in paths)
-    return next((int(match[1]) for match in named if match), None)
+    value = next((match[1].decode() for match in named if match), None)
+    return int(value) if value and value.isdigit() else value
 
 
 def can_listen(address: str) -> bool:
@@ -431,8 +432,8 @@ def report(question: dict[str, Any], relabel: Callable[[str], bool]) -> dict[str
         stale (list): the hook JSON files of this collection with another name than `json_files`, or in another
             directory that engines read, and those of `unwanted` that exist. Where there is no container engine, those
             of `files`, too.
-        port (int): the TCP port of the SSH daemons that `files` give the hook, which need not be `port`; null if they
-            name none.
+        port (int): the TCP port of the SSH daemons that `files` give the hook, which need not be `port`, or "auto" if
+            it follows from the container's job; null if they name none.
         units (dict): the units of those timers that are enabled and run, or, in an image, that are enabled, to their
             SHA-256.
         safe (list): what only root can change. `provided` and of `python` `import_path` and `packages` are among it as

@@ -7,19 +7,20 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: engine_files
-short_description: Internal to the role ssh_hook - write the files by which container engines find OCI hooks
+short_description: Internal to the role ssh_hook - write the files by which container engines and Slurm find OCI hooks
 version_added: "1.0.0"
 author: The ocihooks.ssh contributors (@ocihooks)
 extends_documentation_fragment: [ocihooks.ssh.attributes, ocihooks.ssh.attributes.root]
 description:
-  - Writes OCI hook configurations of schema 1.0.0, CDI specs, and files of enroot and podman-hpc, each by an atomic
-    rename. No engine reads the temporary files. Each is checked before; if one is wrong, none is written.
+  - Writes OCI hook configurations of schema 1.0.0, CDI specs, and files of enroot, podman-hpc and Slurm, each by an
+    atomic rename. No engine reads the temporary files. Each is checked before; if one is wrong, none is written.
   - Returns C(written) and C(removed), lists of paths, and C(docker_changed), whether CDI was off in O(docker_json).
 options:
   hooks: {type: dict, default: {}, description: "Path of each OCI hook configuration to its text."}
   cdi: {type: dict, default: {}, description: "Path of each CDI spec, which has hooks alone, to its text."}
   enroot_hooks: {type: dict, default: {}, description: "Path of each script of enroot to its text."}
   podman_hpc_modules: {type: dict, default: {}, description: "Path of each module of podman-hpc to its text."}
+  slurm_scripts: {type: dict, default: {}, description: "Path of each script of Slurm's Prolog and Epilog to its text."}
   absent: {type: list, elements: path, default: [], description: "Paths of files to remove, before others are written."}
   docker_json:
     {type: path, description: "Configuration of Docker's daemon in which CDI is switched on. Docker is not restarted.
@@ -44,6 +45,7 @@ KINDS = {
     "cdi": ("cdi", 0o644),
     "enroot_hooks": (None, 0o755),
     "podman_hpc_modules": (None, 0o644),
+    "slurm_scripts": (None, 0o755),
 }
 
 
@@ -81,6 +83,7 @@ def main() -> None:
             "cdi": {"type": "dict", "default": {}},
             "enroot_hooks": {"type": "dict", "default": {}},
             "podman_hpc_modules": {"type": "dict", "default": {}},
+            "slurm_scripts": {"type": "dict", "default": {}},
             "absent": {"type": "list", "elements": "path", "default": []},
             "docker_json": {"type": "path"},
         },

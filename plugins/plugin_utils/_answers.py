@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.ocihooks.ssh.plugins.plugin_utils._text import printable
+from ansible_collections.ocihooks.ssh.plugins.plugin_utils._variables import AUTO
 
 # By these keys of any module's result ansible-core sets variables of hosts, adds hosts and groups, and hands variables
 # to the next job of a workflow.
@@ -23,7 +24,7 @@ NODE: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("other_hooks", "port_holders", "foreign", "daemons", "servers", "missing"), list),
     **dict.fromkeys(("dead_links", "read_only", "full", "stale", "safe", "timers", "versions"), list),
     **dict.fromkeys(("lowest_port", "suid_dumpable"), int),
-    "port": (int, type(None)),
+    "port": (int, str, type(None)),
     "hook_version": (str, type(None)),
     "dropbear": bool,
 }
@@ -45,9 +46,10 @@ def unexpected(answer: Mapping[str, Any], module: str) -> dict[str, Any]:
 
 def is_node(value: object) -> bool:
     """Return whether a value has all that the module node_facts says of a node. Tasks for all hosts read some of it."""
-    return isinstance(value, Mapping) and all(
-        name in value and isinstance(value[name], types) for name, types in NODE.items()
-    )
+    if not isinstance(value, Mapping):
+        return False
+    has_types = all(name in value and isinstance(value[name], types) for name, types in NODE.items())
+    return has_types and (not isinstance(value["port"], str) or value["port"] == AUTO)
 
 
 def system_facts(facts: Mapping[str, Any]) -> dict[str, Any]:

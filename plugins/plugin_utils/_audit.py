@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 from ansible_collections.ocihooks.ssh.plugins.module_utils import _secure_path
 from ansible_collections.ocihooks.ssh.plugins.plugin_utils._text import printable
+from ansible_collections.ocihooks.ssh.plugins.plugin_utils._variables import AUTO
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
@@ -244,7 +245,7 @@ def _row(name: str, results: Mapping[str, Any], variables: Variables | None) -> 
         }
         for server in node.get("servers", [])
     ]
-    versions = _as_dict(programs.get("programs"))
+    versions, port = _as_dict(programs.get("programs")), node.get("port")
     return {
         "name": printable(name),
         "state": state,
@@ -258,7 +259,7 @@ def _row(name: str, results: Mapping[str, Any], variables: Variables | None) -> 
         "changes": [] if variables is None else changes(results),
         "tamper": tamper,
         "remarks": list(map(printable, preflight.get("remarks") or [])),
-        "port": None if node.get("port") is None else int(node["port"]),
+        "port": port if port in (None, AUTO) else int(port),
         "daemons": servers,
     }
 

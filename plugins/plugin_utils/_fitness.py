@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ansible_collections.ocihooks.ssh.plugins.module_utils._build.recipes import ZIG_TARGETS
+from ansible_collections.ocihooks.ssh.plugins.plugin_utils import _variables
 from ansible_collections.ocihooks.ssh.plugins.plugin_utils._engine_paths import DOCKER
 
 OLDEST_PYTHON = (3, 9)
@@ -21,6 +22,8 @@ OPTIONAL_DIRECTORIES = {
     "(--collector.textfile.directory)",
     "ssh_hook_enroot_hooks_dir": "install enroot, or name the directory of its hooks",
     "ssh_hook_podman_hpc_modules_dir": "install podman-hpc, or name the directory of its modules",
+    "ssh_hook_slurm_prolog_dir": "make it, for root alone to write, and name it in slurm.conf (Prolog=DIRECTORY/*)",
+    "ssh_hook_slurm_epilog_dir": "make it, for root alone to write, and name it in slurm.conf (Epilog=DIRECTORY/*)",
 }
 
 
@@ -129,7 +132,7 @@ def _common(
 def _engine_rules(
     host: str, variables: Mapping[str, Any], node: Mapping[str, Any], audit: bool
 ) -> Iterable[tuple[object, str]]:
-    others, port = node["other_hooks"], variables["ssh_hook_server_port"]
+    others, (port, named) = node["other_hooks"], _variables.port_without_job(variables)
     yield node["engines"], f"There is no container engine on {host}: install podman, crun, runc or sarus first."
     for name, advice in OPTIONAL_DIRECTORIES.items():
         yield (
@@ -150,12 +153,12 @@ def _engine_rules(
     )
     yield (
         not node["port_holders"],
-        f"Port {port} (ssh_hook_server_port) on {host} is taken by {', '.join(node['port_holders'])}: choose a port "
+        f"Port {port} ({named}) on {host} is taken by {', '.join(node['port_holders'])}: choose a port "
         "that is free on all nodes.",
     )
     yield (
         port >= node["lowest_port"],
-        f"Users of {host} may not listen on port {port} (ssh_hook_server_port), for it is below "
+        f"Users of {host} may not listen on port {port} ({named}), for it is below "
         f"{node['lowest_port']} (net.ipv4.ip_unprivileged_port_start), so that no container would start: choose a port "
         "from there on.",
     )

@@ -44,6 +44,8 @@ OPTIONAL_PATHS = (  # which may be empty
     "ssh_hook_python_packages_dir",
     "ssh_hook_enroot_hooks_dir",
     "ssh_hook_podman_hpc_modules_dir",
+    "ssh_hook_slurm_prolog_dir",
+    "ssh_hook_slurm_epilog_dir",
     "ssh_hook_metrics_dir",
     "ssh_hook_report_dir",
 )
@@ -58,6 +60,8 @@ PATHS = (
 ADDRESS = re.compile(r"[0-9A-Fa-f:.]+")
 JSON_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\.json")
 PORTS = range(1, 65536)
+AUTO = "auto"  # the port that follows from a container's job
+PORTS_OF_JOBS = range(20000, 30000)  # as the hook computes them
 SSHD = 22  # its port
 MOST_ADDRESSES = 10  # at which Dropbear listens
 LONGEST_PYTHON = 100  # characters of an interpreter that a program can name
@@ -291,6 +295,8 @@ def wrong_values(variables: Mapping[str, Any]) -> list[str]:
     minutes, joins = variables["ssh_hook_passwd_refresh_minutes"], variables["ssh_hook_join_namespaces"]
     is_own = variables["ssh_hook_passwd_source"] == "getent"
     names = [address for address in addresses if not ADDRESS.fullmatch(address)]
+    without_job = variables["ssh_hook_server_port_without_job"]
+    prolog, epilog = variables["ssh_hook_slurm_prolog_dir"], variables["ssh_hook_slurm_epilog_dir"]
     starting = "createRuntime" if joins else "createContainer"
     rules = [
         (
@@ -313,7 +319,25 @@ def wrong_values(variables: Mapping[str, Any]) -> list[str]:
             f"ssh_hook_json_name is '{name}': it must be a file name of letters, digits and . _ - that ends in .json, "
             "for engines read no other.",
         ),
-        (port in PORTS, f"ssh_hook_server_port is {port}, and a TCP port is a number from 1 to 65535."),
+        (
+            port == AUTO or _port(port) in PORTS,
+            f"ssh_hook_server_port is {port}, and a TCP port is a number from 1 to 65535: give one, or {AUTO} for "
+            "ports that follow from jobs.",
+        ),
+        (
+            without_job in PORTS,
+            f"ssh_hook_server_port_without_job is {without_job}, and a TCP port is a number from 1 to 65535.",
+        ),
+        (
+            port != AUTO or without_job not in PORTS_OF_JOBS,
+            f"ssh_hook_server_port_without_job is {without_job}, which with ssh_hook_server_port: {AUTO} is a job's: "
+            f"give one that is not from {PORTS_OF_JOBS[0]} to {PORTS_OF_JOBS[-1]}.",
+        ),
+        (
+            bool(prolog) == bool(epilog) and not (prolog and prolog == epilog),
+            f"ssh_hook_slurm_prolog_dir is '{prolog}' and ssh_hook_slurm_epilog_dir is '{epilog}': name two "
+            "directories, since what the one script writes the other removes, or none.",
+        ),
         (
             all(port in PORTS for port in ports),
             f"ssh_hook_container_ports is {shown(ports)}, and a TCP port is a number from 1 to 65535.",
@@ -358,6 +382,19 @@ def wrong_values(variables: Mapping[str, Any]) -> list[str]:
         ),
     ]
     return [sentence for holds, sentence in rules if not holds]
+
+
+def port_without_job(variables: Mapping[str, Any]) -> tuple[int, str]:
+    """Return the port of containers outside of jobs, and the variable that sets it."""
+    name = "ssh_hook_server_port"
+    name = f"{name}_without_job" if variables[name] == AUTO else name
+    return int(variables[name]), name
+
+
+def _port(value: object) -> int:
+    """Return the number that a port is given as, also as a string on a command line; 0 for what is none."""
+    text = str(value) if isinstance(value, (int, str)) and not isinstance(value, bool) else ""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 5 else 0
 
 
 def shown(values: Iterable[object]) -> str:

@@ -616,6 +616,51 @@ def test_files_for_enroot_and_podman_hpc_come_where_asked_for() -> None:
     assert listing() == right
 
 
+def test_slurms_scripts_come_where_asked_for_and_record_jobs() -> None:
+    right = listing()
+    top, record = Path("/etc/slurm"), Path("/run/ocihooks-ssh/jobs/4242")
+    directories = [top / "prolog.d", top / "epilog.d"]
+    for directory in directories:
+        directory.mkdir(parents=True)
+    names = ("ssh_hook_slurm_prolog_dir", "ssh_hook_slurm_epilog_dir")
+    variables: dict[str, object] = dict(zip(names, map(str, directories)))
+    prolog, epilog = directories[0] / "ocihooks-ssh-prolog.sh", directories[1] / "ocihooks-ssh-epilog.sh"
+    job = {"SLURM_JOB_ID": "4242", "SLURM_JOB_UID": "0", "SLURM_JOB_NODELIST": "nid[1-3]"}
+    try:
+        assert play("converge", variables=variables).status == 0
+        assert [oct(path.stat().st_mode & 0o7777) for path in (prolog, epilog)] == ["0o755"] * 2
+        assert play("converge", variables=variables).changed == 0
+        assert play("audit", variables=variables).status == 0
+        assert subprocess.run([prolog], env=job, check=False).returncode == 0
+        assert "hosts=nid1+2:1\n" in record.read_text(encoding="ascii")
+        assert subprocess.run([epilog], env=job, check=False).returncode == 0
+        assert not record.exists()
+        prolog.chmod(0o775)
+        assert f"{prolog} is writable by its group" in play("audit", variables=variables).said
+        assert play("converge", "--tags=all", variables=variables).status == 0
+    finally:
+        for path in (prolog, epilog):
+            path.unlink(missing_ok=True)
+        for directory in (*directories, top):
+            directory.rmdir()
+    assert listing() == right
+
+
+def test_ports_may_follow_from_jobs() -> None:
+    right = listing()
+    variables: dict[str, object] = {"ssh_hook_server_port": "auto", "ssh_hook_server_port_without_job": 15270}
+    assert play("converge", variables=variables).status == 0
+    given = json.loads(HOOK_JSON.read_text(encoding="utf-8"))["hook"]["env"]
+    assert {"SERVER_PORT_DEFAULT=auto", "SERVER_PORT_WITHOUT_JOB=15270"} <= set(given)
+    assert play("converge", variables=variables).changed == 0
+    audited = play("audit", variables=variables)
+    assert audited.status == 0, audited.said
+    taken = {**variables, "ssh_hook_server_port_without_job": 20001}
+    assert "ssh_hook_server_port_without_job is 20001" in play("preflight", variables=taken).said
+    assert play("converge").status == 0
+    assert listing() == right
+
+
 def test_a_site_may_have_the_cdi_spec_alone() -> None:
     alone = {**WITH_CDI, "ssh_hook_hooks_dirs": []}
     checked = play("converge", "--check", variables=alone)

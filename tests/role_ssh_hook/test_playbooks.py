@@ -224,9 +224,10 @@ def test_the_preflight_alone_notices_versions_that_a_deployment_refuses(
 
 
 def test_directories_that_do_not_exist_are_refused(untouched: dict[str, str]) -> None:
-    """Of homes, of engines, and of metrics."""
+    """Of homes, of engines, of Slurm, and of metrics."""
     of_engines = ("ssh_hook_enroot_hooks_dir", "ssh_hook_podman_hpc_modules_dir")
-    names = ("ssh_hook_base_dir", *of_engines, "ssh_hook_metrics_dir")
+    of_slurm = ("ssh_hook_slurm_prolog_dir", "ssh_hook_slurm_epilog_dir")
+    names = ("ssh_hook_base_dir", *of_engines, *of_slurm, "ssh_hook_metrics_dir")
     done = play("deploy", variables={name: f"/no/{name}" for name in names})
     refused(untouched, done, *(f"There is no directory /no/{name} ({name}) on node: " for name in names))
     assert "on node: name the parent directory" in done.words

@@ -22,6 +22,8 @@ FOLDERS = ("defaults", "files", "handlers", "meta", "tasks", "templates", "vars"
 ENGINES = {
     "ssh_hook_enroot_hooks_dir": Path("/etc/enroot/hooks.d"),
     "ssh_hook_podman_hpc_modules_dir": Path("/etc/podman_hpc/modules.d"),
+    "ssh_hook_slurm_prolog_dir": Path("/etc/slurm/prolog.d"),
+    "ssh_hook_slurm_epilog_dir": Path("/etc/slurm/epilog.d"),
 }
 # With what they name, the roles read all of their templates.
 EVERYTHING: dict[str, object] = {"ssh_hook_cdi": True, **{name: str(path) for name, path in ENGINES.items()}}

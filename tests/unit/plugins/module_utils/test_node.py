@@ -313,6 +313,8 @@ def test_the_report_is_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         report = json.loads(json.dumps(node.report(question, lambda _path: False)))
         assert (report["port"], report["dropbear"]) == (15264, True)
         assert report["stale"] == [*too_many, str(tmp_path / "cdi.json")]
+    ours.write_text(json.dumps({"env": ["SERVER_PORT_DEFAULT=auto", "SERVER_PORT_WITHOUT_JOB=1"]}), encoding="utf-8")
+    assert node.given_port([str(ours)]) == "auto"
 
 
 QUESTION = {

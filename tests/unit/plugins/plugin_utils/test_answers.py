@@ -59,6 +59,8 @@ def test_a_node_has_all_that_the_module_documents_with_its_types() -> None:
     node = {name: SAMPLES[kind] for name, kind in documented}
     assert _answers.is_node(node)
     assert _answers.is_node({**node, **dict.fromkeys(("docker", "hook_settings", "port", "hook_version"))})
+    assert _answers.is_node({**node, "port": "auto"})
+    assert not _answers.is_node({**node, "port": "15263"})
     for name in node:
         assert not _answers.is_node({key: value for key, value in node.items() if key != name})
         assert not _answers.is_node({**node, name: b"other"})

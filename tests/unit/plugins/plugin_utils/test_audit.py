@@ -82,6 +82,10 @@ def test_the_state_of_a_node(changes: dict[str, Any], state: str, problem: str |
     assert (found["state"], found["problem"]) == (state, problem)
 
 
+def test_ports_that_follow_from_jobs() -> None:
+    assert row(ssh_hook__preflight={"node": {**NODE, "port": "auto"}})["port"] == "auto"
+
+
 def test_what_is_missing_is_said_once() -> None:
     missing = {"path": "/opt/x", "rule": "missing", "message": "/opt/x does not exist"}
     other = {"path": "/opt/y", "rule": "dangling_link", "message": "/opt/y, to which /opt/z leads, does not exist"}

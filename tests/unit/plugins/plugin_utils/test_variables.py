@@ -15,6 +15,8 @@ RIGHT: dict[str, Any] = {
     "ssh_hook_python_packages_dir": "",
     "ssh_hook_enroot_hooks_dir": "",
     "ssh_hook_podman_hpc_modules_dir": "",
+    "ssh_hook_slurm_prolog_dir": "",
+    "ssh_hook_slurm_epilog_dir": "",
     "ssh_hook_metrics_dir": "",
     "ssh_hook_report_dir": "",
     "ssh_hook_base_dir": "/home",
@@ -25,6 +27,7 @@ RIGHT: dict[str, Any] = {
     "ssh_hook_cdi": False,
     "ssh_hook_docker_cdi": False,
     "ssh_hook_server_port": 15263,
+    "ssh_hook_server_port_without_job": 15263,
     "ssh_hook_container_ports": [],
     "ssh_hook_listen_addresses": ["10.0.0.1", "::1"],
     "ssh_hook_stages": ["createRuntime", "poststop"],
@@ -38,6 +41,19 @@ KNOWN = {*RIGHT, *variables.PLAYBOOKS, "dropbear_prefix", "dropbear_version"}
 def test_right_values_are_accepted() -> None:
     assert variables.wrong_paths(RIGHT) + variables.wrong_values(RIGHT) == []
     assert variables.wrong_dropbear_dir(RIGHT, None) + variables.wrong_dropbear_dir(RIGHT, "/opt/oci-hooks") == []
+
+
+@pytest.mark.parametrize("port", [15263, "15263", "auto"])
+def test_ports(port: int | str) -> None:
+    given = {**RIGHT, "ssh_hook_server_port": port, "ssh_hook_server_port_without_job": 15264}
+    assert variables.wrong_values(given) == []
+    expected = (15264, "ssh_hook_server_port_without_job") if port == "auto" else (15263, "ssh_hook_server_port")
+    assert variables.port_without_job(given) == expected
+
+
+def test_scripts_for_slurm() -> None:
+    given = {**RIGHT, "ssh_hook_slurm_prolog_dir": "/p", "ssh_hook_slurm_epilog_dir": "/e"}
+    assert variables.wrong_paths(given) + variables.wrong_values(given) == []
 
 
 def test_the_nodes_own_passwd_file_may_be_read() -> None:
@@ -151,7 +167,24 @@ def test_a_path_that_is_none_is_refused(name: str, path: str) -> None:
         ({"ssh_hook_docker_cdi": True}, "ssh_hook_docker_cdi is true and ssh_hook_cdi is false, so Docker"),
         ({"ssh_hook_json_name": "hook.conf"}, "ssh_hook_json_name is 'hook.conf': it must be a file name"),
         ({"ssh_hook_json_name": ".json"}, "ssh_hook_json_name is '.json': it must be a file name"),
-        ({"ssh_hook_server_port": 0}, "ssh_hook_server_port is 0, and a TCP port is a number from 1 to 65535."),
+        (
+            {"ssh_hook_server_port": 0},
+            "ssh_hook_server_port is 0, and a TCP port is a number from 1 to 65535: give one",
+        ),
+        ({"ssh_hook_server_port": True}, "ssh_hook_server_port is True, and a TCP port"),
+        ({"ssh_hook_server_port": "Auto"}, "ssh_hook_server_port is Auto, and a TCP port"),
+        ({"ssh_hook_server_port": "65536"}, "ssh_hook_server_port is 65536, and a TCP port"),
+        ({"ssh_hook_server_port_without_job": 0}, "ssh_hook_server_port_without_job is 0, and a TCP port"),
+        (
+            {"ssh_hook_server_port": "auto", "ssh_hook_server_port_without_job": 29999},
+            "ssh_hook_server_port_without_job is 29999, which with ssh_hook_server_port: auto is a job's: give one",
+        ),
+        ({"ssh_hook_slurm_prolog_dir": "/p"}, "ssh_hook_slurm_prolog_dir is '/p' and ssh_hook_slurm_epilog_dir is ''"),
+        ({"ssh_hook_slurm_epilog_dir": "/e"}, "ssh_hook_slurm_prolog_dir is '' and ssh_hook_slurm_epilog_dir is '/e'"),
+        (
+            {"ssh_hook_slurm_prolog_dir": "/p", "ssh_hook_slurm_epilog_dir": "/p"},
+            "ssh_hook_slurm_prolog_dir is '/p' and ssh_hook_slurm_epilog_dir is '/p': name two directories",
+        ),
         ({"ssh_hook_container_ports": [15264, 22]}, "ssh_hook_container_ports has 22, at which the sshd of nodes"),
         ({"ssh_hook_container_ports": [1, 65536]}, "ssh_hook_container_ports is [1, 65536], and a TCP port"),
         ({"ssh_hook_listen_addresses": ["ib0", "::1", "10.0.0.0/8"]}, "ssh_hook_listen_addresses has 'ib0' and '10.0"),

@@ -1,0 +1,67 @@
+"""The scripts for Slurm's Prolog and Epilog: they exit with 0, whatever becomes of the command that they call."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from jinja2 import Environment, FileSystemLoader
+
+TEMPLATES = Path(__file__).resolve().parents[3] / "roles/ssh_hook/templates"
+
+
+def script(directory: Path, command: str, launcher: str) -> Path:
+    """Write the script that the role makes of its template, and the launcher that it calls."""
+    (directory / "ssh_hook").write_text(f"#!/bin/sh\n{launcher}\n", encoding="utf-8")
+    (directory / "ssh_hook").chmod(0o755)
+    environment = Environment(loader=FileSystemLoader(TEMPLATES), trim_blocks=True, autoescape=False)
+    environment.filters["quote"] = shlex.quote
+    template = environment.get_template("slurm.sh.j2")
+    path = directory / "script.sh"
+    path.write_text(template.render(ssh_hook__launcher=f"{directory}/ssh_hook", ssh_hook__command=command) + "\n")
+    path.chmod(0o755)
+    return path
+
+
+def run(path: Path) -> subprocess.CompletedProcess[str]:
+    """Run it as slurmd does, without PATH."""
+    variables = {"SLURM_JOB_ID": "7"}
+    return subprocess.run([path], env=variables, capture_output=True, text=True, timeout=60, check=False)
+
+
+def end(directory: Path) -> None:
+    """End the command that was left behind."""
+    os.kill(int((directory / "pid").read_text(encoding="ascii")), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("command", ["prolog", "epilog"])
+def test_the_command_is_called_with_the_jobs_variables(tmp_path: Path, command: str) -> None:
+    done = run(script(tmp_path, command, f'echo "$* $SLURM_JOB_ID" >{tmp_path}/called'))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (tmp_path / "called").read_text(encoding="ascii") == f"{command} 7\n"
+
+
+@pytest.mark.parametrize("launcher", ["echo no >&2; exit 1", "kill -s KILL $$", "kill -s STOP $$"])
+def test_nothing_makes_it_fail(tmp_path: Path, launcher: str) -> None:
+    done = run(script(tmp_path, "prolog", f"echo $$ >{tmp_path}/pid; {launcher}"))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    if "STOP" in launcher:
+        end(tmp_path)
+
+
+def test_a_launcher_that_is_gone(tmp_path: Path) -> None:
+    path = script(tmp_path, "prolog", "")
+    (tmp_path / "ssh_hook").unlink()
+    assert run(path).returncode == 0
+
+
+def test_a_command_that_hangs_is_left_behind(tmp_path: Path) -> None:
+    begun = time.monotonic()
+    assert run(script(tmp_path, "epilog", f"echo $$ >{tmp_path}/pid; exec sleep 40")).returncode == 0
+    assert time.monotonic() - begun < 30
+    end(tmp_path)
