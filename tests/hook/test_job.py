@@ -1,0 +1,174 @@
+"""Containers in a job of Slurm's, whose cgroups are made here: their port, and what root's record of the job tells."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from containers import ALICE, BOB, LAUNCHER, PORT, Engine, Result, as_user, podman_start, run, wait_for
+from hook_log import Syslog
+from refusals import assert_refused
+from starter import Start
+
+AUTOMATIC = {"SERVER_PORT_DEFAULT": "auto", "SERVER_PORT_WITHOUT_JOB": str(PORT)}
+RECORDS = Path("/run/ocihooks-ssh/jobs")
+HOSTFILE = "/opt/oci-hooks/ssh/hostfile"
+Change = Callable[[dict[str, Any]], None]
+
+
+def in_step(job: int, step: str = "0") -> Change:
+    """Have the runtime make the container's cgroups in a step of alice's job."""
+
+    def change(config: dict[str, Any]) -> None:
+        config["linux"]["cgroupsPath"] = f"/slurm/uid_{ALICE}/job_{job}/step_{step}/box"
+
+    return change
+
+
+def hierarchies() -> list[Path]:
+    top = Path("/sys/fs/cgroup")
+    return [top, *(path for path in top.iterdir() if path.is_dir() and not path.is_symlink())]
+
+
+def is_empty(cgroup: Path) -> bool:
+    return not (cgroup / "cgroup.procs").read_text(encoding="ascii")
+
+
+@pytest.fixture(autouse=True)
+def no_cgroups_are_left() -> Iterator[None]:
+    """The runtime removes the container's own, and none above it."""
+    yield
+    for top in (path / "slurm" for path in hierarchies()):
+        for directory, _names, _files in os.walk(top, topdown=False):
+            wait_for(partial(is_empty, Path(directory)), f"end of all in {directory}")
+            os.rmdir(directory)
+
+
+def call(command: str, job: int, **variables: str) -> Result:
+    """Call `ssh_hook prolog` or `epilog` as slurmd does."""
+    slurm = {"SLURM_JOB_ID": str(job), "SLURM_JOB_UID": str(ALICE), "SLURM_JOB_NODELIST": "127.0.0.1,nid[001-002]"}
+    words = [f"{name}={value}" for name, value in {**slurm, **variables}.items()]
+    return run(["env", "-i", *words, LAUNCHER, command])
+
+
+@pytest.fixture(name="recorded")
+def fixture_recorded() -> Iterator[Callable[..., None]]:
+    """Records jobs of alice's on three nodes, and forgets them."""
+    jobs: list[int] = []
+
+    def record(job: int, **variables: str) -> None:
+        jobs.append(job)
+        done = call("prolog", job, **variables).checked()
+        assert (done.out, done.err) == (b"", b"")
+
+    yield record
+    for job in jobs:
+        call("epilog", job).checked()
+    assert list(RECORDS.iterdir()) == []
+
+
+def test_a_record_is_for_its_user_alone(recorded: Callable[..., None]) -> None:
+    recorded(4242)
+    path = RECORDS / "4242"
+    assert run(as_user(ALICE, "cat", str(path))).checked().text.startswith("ssh_hook job 1\nuid=2001\n")
+    assert run(as_user(BOB, "cat", str(path))).status != 0
+    assert run(as_user(ALICE, "ls", str(RECORDS))).status != 0
+    assert run(as_user(ALICE, "sh", "-c", f"echo x >{path}")).status != 0
+
+
+@pytest.mark.parametrize("runtime", ["crun", "runc"])
+@pytest.mark.parametrize(("step", "port"), [("0", 24242), ("batch", 24242), ("1", 25345)])
+def test_port_of_job_and_step(start: Start, runtime: str, step: str, port: int) -> None:
+    container = start(runtime, "busybox", settings=AUTOMATIC, change=in_step(4242, step))
+    assert container.ssh("echo served").checked().text == "served"
+    config = container.exec("cat", "/opt/oci-hooks/ssh/ssh_config").checked().text
+    assert f"Port {port}\n" in config
+    assert "ConnectTimeout" not in config  # whose hosts are not known
+    assert container.exec("test", "-e", HOSTFILE).status == 1
+
+
+def test_port_of_the_annotation_and_outside_of_jobs(start: Start) -> None:
+    asked = {"com.hooks.ssh.port": "auto"}
+    inside = start("crun", "busybox", annotations=asked, change=in_step(4242))
+    assert "Port 24242\n" in inside.exec("cat", "/opt/oci-hooks/ssh/ssh_config").checked().text
+    outside = start("crun", "busybox", annotations=asked, settings=AUTOMATIC)
+    assert f"Port {PORT}\n" in outside.exec("cat", "/opt/oci-hooks/ssh/ssh_config").checked().text
+    assert outside.ssh("echo served").checked().text == "served"
+
+
+def test_two_steps_share_a_node(start: Start) -> None:
+    for step in ("0", "1"):
+        container = start("crun", "busybox", settings=AUTOMATIC, change=in_step(4242, step))
+        assert container.ssh("hostname").checked().text == container.exec("hostname").checked().text
+
+
+def test_a_taken_port_is_told_with_both_jobs(start: Start, syslog: Syslog) -> None:
+    start("crun", "busybox", settings=AUTOMATIC, change=in_step(4242))
+    words = ("port 24242 of job 14242 is in use by process ", "(dropbear) of uid 2001 in job 4242: choose another by")
+    assert_refused(start, syslog, "crun", *words, image="busybox", settings=AUTOMATIC, change=in_step(14242))
+
+
+@pytest.mark.parametrize("runtime", ["crun", "runc"])
+def test_a_recorded_job_has_host_files_and_waits(start: Start, recorded: Callable[..., None], runtime: str) -> None:
+    recorded(4242, SLURM_JOB_CPUS_PER_NODE="8(x3)", SLURM_HET_JOB_ID="4240")
+    container = start(runtime, "busybox", settings=AUTOMATIC, change=in_step(4242))
+    assert container.exec("cat", HOSTFILE).checked().text.splitlines() == [
+        *("127.0.0.1 slots=8", "nid001 slots=8", "nid002 slots=8")
+    ]
+    config = container.exec("cat", "/opt/oci-hooks/ssh/ssh_config").checked().text
+    assert "Port 24240\n" in config  # the leader's
+    assert "ConnectTimeout 300\n" in config
+    assert container.exec("test", "-x", "/opt/oci-hooks/ssh/bin/first").status == 0
+    assert container.ssh("echo served").checked().text == "served"
+
+
+def test_what_the_user_asks_for_takes_precedence(start: Start, recorded: Callable[..., None]) -> None:
+    recorded(4242)
+    asked = {"com.hooks.ssh.hosts": "127.0.0.1:3", "com.hooks.ssh.wait": "7", "com.hooks.ssh.port": str(PORT)}
+    container = start("crun", "busybox", settings=AUTOMATIC, annotations=asked, change=in_step(4242))
+    assert container.exec("cat", HOSTFILE).checked().text == "127.0.0.1 slots=3"
+    config = container.exec("cat", "/opt/oci-hooks/ssh/ssh_config").checked().text
+    assert f"Port {PORT}\n" in config
+    assert "ConnectTimeout 7\n" in config
+
+
+def test_a_job_of_another_user_tells_nothing(start: Start, recorded: Callable[..., None]) -> None:
+    recorded(4242, SLURM_JOB_UID=str(BOB))
+    container = start("crun", "busybox", settings=AUTOMATIC, change=in_step(4242))
+    assert container.exec("test", "-e", HOSTFILE).status == 1
+    assert f"Port {PORT}\n" in container.exec("cat", "/opt/oci-hooks/ssh/ssh_config").checked().text
+
+
+def test_a_record_that_others_can_write_to_is_not_read(start: Start, recorded: Callable[..., None]) -> None:
+    recorded(4242)
+    (RECORDS / "4242").chmod(0o666)
+    container = start("crun", "busybox", change=in_step(4242))
+    assert container.exec("test", "-e", HOSTFILE).status == 1
+    said = run(as_user(ALICE, LAUNCHER, "why")).out.decode()
+    assert "can be written by others than root" in said
+
+
+def test_rootless_podman_in_a_job(recorded: Callable[..., None]) -> None:
+    """podman, its hook and the container stay in the step's cgroup; root's record is nobody's in their namespace."""
+    recorded(4242)
+    freezer = Path("/sys/fs/cgroup/freezer")  # of cgroup v1
+    step = (freezer if freezer.is_dir() else freezer.parent) / f"slurm/uid_{ALICE}/job_4242/step_0"
+    step.mkdir(parents=True)
+    engine = Engine("rootless")
+    plain = list(engine.podman)
+    engine.podman = ["sh", "-c", 'echo 0 >"$0/cgroup.procs" && exec "$@"', str(step), *plain]
+    container = podman_start(engine, "busybox", annotations={"com.hooks.ssh.port": "auto"})
+    engine.podman = plain
+    try:
+        assert container.exec("cat", HOSTFILE).checked().text.splitlines()[0] == "127.0.0.1 slots=1"
+        assert "Port 24242\n" in container.exec("cat", "/opt/oci-hooks/ssh/ssh_config").checked().text
+        assert container.ssh("echo served").checked().text == "served"
+        status = run(as_user(ALICE, LAUNCHER, "status")).checked().text
+        assert "24242" in status
+        assert "4242" in status.split("24242", 1)[1]
+    finally:
+        container.remove()
