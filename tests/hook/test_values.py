@@ -50,7 +50,7 @@ ANNOTATIONS = (
     *MAY_BE_EMPTY,
 )
 SETTINGS = (
-    *("HOOK_BASE_DIR", "PASSWD_FILE", "DROPBEAR_DIR", "SERVER_PORT_DEFAULT", "SERVER_PORT"),
+    *("HOOK_BASE_DIR", "PASSWD_FILE", "DROPBEAR_DIR", "SERVER_PORT_DEFAULT", "SERVER_PORT", "SERVER_PORT_WITHOUT_JOB"),
     *(
         "OVERLAY_MOUNT_HOME_SSH",
         "JOIN_NAMESPACES",
@@ -63,6 +63,13 @@ SETTINGS = (
         "CONTAINER_PORTS",
     ),
 )
+
+
+# What makes the hook read a setting.
+READ_ONLY_AFTER = {
+    "SERVER_PORT": "unset SERVER_PORT_DEFAULT\n",
+    "SERVER_PORT_WITHOUT_JOB": "export SERVER_PORT_DEFAULT=auto\n",
+}
 
 
 def with_config(directory: Path, annotation: str, value: bytes) -> str:
@@ -97,7 +104,7 @@ def test_annotation(start: Start, syslog: Syslog, tmp_path: Path, name: str, kin
 @pytest.mark.parametrize("name", SETTINGS)
 def test_setting(start: Starter, syslog: Syslog, tmp_path: Path, name: str, value: bytes) -> None:
     quoted = b"'" + value.replace(b"'", b"'\\''") + b"'"
-    before = "unset SERVER_PORT_DEFAULT\n" if name == "SERVER_PORT" else ""
+    before = READ_ONLY_AFTER.get(name, "")
     script = f"#!/bin/sh\n{before}{name}=".encode() + quoted + f' exec {LAUNCHER} "$@"\n'.encode()
     (tmp_path / "hook").write_bytes(script)
     (tmp_path / "hook").chmod(0o755)
