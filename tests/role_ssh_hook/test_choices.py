@@ -60,8 +60,8 @@ def test_compiler_and_tools(choices: dict[str, Any], name: str) -> None:
 
 
 def test_ports_in_the_firewall(choices: dict[str, Any]) -> None:
-    assert choices["rocky9"]["ports"] == [15263]
-    assert choices["rhel8"]["ports"] == [15263, 15264]
+    assert choices["rocky9"]["ports"] == ["15263"]
+    assert choices["rhel8"]["ports"] == ["15263", "15264"]
 
 
 def test_paths_with_the_selinux_type(choices: dict[str, Any]) -> None:

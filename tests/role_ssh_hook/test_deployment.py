@@ -112,7 +112,7 @@ BAD_VALUES: dict[str, dict[str, object]] = {
     },
     "ssh_hook_python_packages_dir is 'lib': it must be an absolute path": {"ssh_hook_python_packages_dir": "lib"},
     "ssh_hook_json_name is 'hook.conf': it must be a file name": {"ssh_hook_json_name": "hook.conf"},
-    "ssh_hook_server_port is 70000, and a TCP port is a number from 1 to 65535.": {"ssh_hook_server_port": 70000},
+    "ssh_hook_server_port is 70000, and a TCP port is a number from 1 to 65535: give": {"ssh_hook_server_port": 70000},
     "ssh_hook_stages is [poststop]: without createRuntime no daemon is ever started.": {
         "ssh_hook_stages": ["poststop"]
     },
@@ -145,8 +145,14 @@ def test_another_name_of_dropbears_directory_is_refused(untouched: dict[str, str
 # Of nodes with one wrong set of variables each: what it is told.
 WRONG: dict[str, tuple[dict[str, object], list[str]]] = {
     "no-directory": (
-        {"ssh_hook_prefix": "/", "ssh_hook_hooks_dirs": [], "ssh_hook_python": "/opt/" + 100 * "x"},
+        {
+            "ssh_hook_prefix": "/",
+            "ssh_hook_hooks_dirs": [],
+            "ssh_hook_python": "/opt/" + 100 * "x",
+            "ssh_hook_server_port": "15263abc",
+        },
         [
+            "ssh_hook_server_port is 15263abc, and a TCP port is a number",
             "ssh_hook_prefix is '/': it must be an absolute path",
             "ssh_hook_hooks_dirs is empty, so no engine would learn of the hook",
             "ssh_hook_python has 105 characters",
@@ -154,7 +160,7 @@ WRONG: dict[str, tuple[dict[str, object], list[str]]] = {
     ),
     "no-choice": (
         {
-            "ssh_hook_server_port": "15263abc",
+            "ssh_hook_server_port_without_job": "15263abc",
             "ssh_hook_passwd_source": "ldap",
             "ssh_hook_key_type": "rsa",
             "ssh_hook_stages": ["createRuntime", "poststart"],
@@ -166,7 +172,7 @@ WRONG: dict[str, tuple[dict[str, object], list[str]]] = {
             "ssh_hook_cdi": "often",
         },
         [
-            "ssh_hook_server_port",
+            "ssh_hook_server_port_without_job",
             "value of ssh_hook_passwd_source must be one of: getent, file",
             "value of ssh_hook_key_type must be one of: ed25519, ecdsa",
             "value of ssh_hook_stages must be one or more of: createRuntime, createContainer, poststop",

@@ -90,8 +90,9 @@ def read(number: str, is_rootless: bool) -> JobRecord | None:
     """Return the record of job `number`, decimal digits; None where there is none.
 
     `is_rootless` tells whether the caller is in a user namespace, which shows root's files as those of nobody in it.
-    Whoever has another /run there has made that herself, and misleads nobody else. Raises HookError where others than
-    root can write the file or a directory above it, or where it cannot be read.
+    Whoever has another /run there has made that herself, and misleads nobody else. A record that the caller may not
+    read is of another user's job, and counts as none. Raises HookError where others than root can write the file or a
+    directory above it, and where it is no record.
     """
     roots = _roots(is_rootless)
     name = f"{PLACE}/{DIRECTORY}/{number}"
@@ -102,7 +103,7 @@ def read(number: str, is_rootless: bool) -> JobRecord | None:
                 flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
                 with closing(_open_roots(number, flags, jobs, roots)) as file:
                     text = fsdecode(read_all(file, _MAX_SIZE))
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):
         return None
     except OSError as error:
         raise HookError(SYSTEM, f"cannot read {name}: {error.strerror}") from None
@@ -126,7 +127,7 @@ def _open_roots(path: str, flags: int, parent: int | None, roots: set[int]) -> i
         return descriptor
     os.close(descriptor)
     raise HookError(
-        NOT_TRUSTED, f"{path} in {PLACE} can be written by others than root, or is of another kind: remove it"
+        NOT_TRUSTED, f"{path}, of the records of jobs, can be written by others than root, or is of another kind"
     )
 
 

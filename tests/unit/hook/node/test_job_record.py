@@ -83,6 +83,15 @@ def test_in_a_user_namespace_roots_files_are_nobodys() -> None:
     assert job_record._roots(is_rootless=False) == {0}
 
 
+def test_a_record_that_the_caller_may_not_read_is_none(jobs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_arguments: object) -> int:
+        raise PermissionError
+
+    job_record.write(7, record())
+    monkeypatch.setattr(job_record, "_open_roots", refuse)
+    assert job_record.read("7", is_rootless=True) is None
+
+
 @pytest.mark.parametrize("kind", ["link", "fifo", "directory"])
 def test_what_is_no_file_is_refused_at_once(jobs: Path, kind: str) -> None:
     job_record.write(7, record())
