@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from ssh_hook.linux import cgroups
 from ssh_hook.linux.cgroups import NO_LIMIT, Cgroups, job_and_step
 
@@ -99,6 +101,13 @@ def test_engine_that_may_not_move_its_daemon(made: Make, rootless: bool, expecte
 )
 def test_job_and_step_of_slurm(cgroup: str, expected: tuple[str, str]) -> None:
     assert job_and_step(cgroup.split("\n")) == expected
+
+
+@given(st.text(alphabet="/job_step.7uid\n:slurmd\u0667", max_size=80))
+def test_any_cgroup_gives_numbers_or_nothing(text: str) -> None:
+    job, step = job_and_step(text.split("\n"))
+    assert all(not number or (number.isascii() and number.isdigit()) for number in (job, step))
+    assert job or not step
 
 
 def test_the_job_is_the_containers_or_else_the_engines(made: Make, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from ssh_hook.errors import HookError
 from ssh_hook.node import job_record
 from ssh_hook.node.job_record import JobRecord
@@ -128,6 +130,21 @@ def test_what_is_no_record_is_refused_in_one_line(jobs: Path, text: str) -> None
     with pytest.raises(HookError, match="7") as caught:
         job_record.read("7", is_rootless=False)
     assert str(caught.value).isprintable()
+
+
+parts = st.sampled_from(
+    ["ssh_hook job 1", "uid=1", "uid=", "cluster=", "hosts=a", "hosts=[", "start=2", "leader=x", "="]
+)
+
+
+@given(st.one_of(st.text(max_size=40), st.lists(parts, max_size=8).map("\n".join)))
+def test_any_text_is_a_record_or_none_or_one_line(text: str) -> None:
+    try:
+        found = job_record._parse(text, "it")
+    except HookError as error:
+        assert str(error).isprintable()
+    else:
+        assert found is None or found.hosts
 
 
 def test_a_later_version_may_add_lines(jobs: Path) -> None:
