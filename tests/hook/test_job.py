@@ -101,9 +101,11 @@ def test_port_of_the_annotation_and_outside_of_jobs(start: Start) -> None:
 
 
 def test_two_steps_share_a_node(start: Start) -> None:
-    for step in ("0", "1"):
-        container = start("crun", "busybox", settings=AUTOMATIC, change=in_step(4242, step))
-        assert container.ssh("hostname").checked().text == container.exec("hostname").checked().text
+    steps = ("0", "1")
+    containers = [
+        start("crun", "busybox", settings=AUTOMATIC, change=in_step(4242, step), env={"STEP": step}) for step in steps
+    ]
+    assert [container.ssh("echo $STEP").checked().text for container in containers] == list(steps)
 
 
 def test_a_taken_port_is_told_with_both_jobs(start: Start, syslog: Syslog) -> None:
@@ -121,7 +123,7 @@ def test_a_recorded_job_has_host_files_and_waits(start: Start, recorded: Callabl
     ]
     config = container.exec("cat", "/opt/oci-hooks/ssh/ssh_config").checked().text
     assert "Port 24240\n" in config  # the leader's
-    assert "ConnectTimeout 300\n" in config
+    assert "ConnectTimeout 300" in config
     assert container.exec("test", "-x", "/opt/oci-hooks/ssh/bin/first").status == 0
     assert container.ssh("echo served").checked().text == "served"
 
@@ -133,7 +135,7 @@ def test_what_the_user_asks_for_takes_precedence(start: Start, recorded: Callabl
     assert container.exec("cat", HOSTFILE).checked().text == "127.0.0.1 slots=3"
     config = container.exec("cat", "/opt/oci-hooks/ssh/ssh_config").checked().text
     assert f"Port {PORT}\n" in config
-    assert "ConnectTimeout 7\n" in config
+    assert "ConnectTimeout 7" in config
 
 
 def test_a_job_of_another_user_tells_nothing(start: Start, recorded: Callable[..., None]) -> None:
@@ -148,7 +150,7 @@ def test_a_record_that_others_can_write_to_is_not_read(start: Start, recorded: C
     (RECORDS / "4242").chmod(0o666)
     container = start("crun", "busybox", change=in_step(4242))
     assert container.exec("test", "-e", HOSTFILE).status == 1
-    said = run(as_user(ALICE, LAUNCHER, "why")).out.decode()
+    said = run(as_user(ALICE, LAUNCHER, "why")).checked().text
     assert "can be written by others than root" in said
 
 
@@ -160,6 +162,7 @@ def test_rootless_podman_in_a_job(recorded: Callable[..., None]) -> None:
     step.mkdir(parents=True)
     engine = Engine("rootless")
     plain = list(engine.podman)
+    run([*plain, "ps"]).checked()  # podman's own process, which stays, is not to be in the step
     engine.podman = ["sh", "-c", 'echo 0 >"$0/cgroup.procs" && exec "$@"', str(step), *plain]
     container = podman_start(engine, "busybox", annotations={"com.hooks.ssh.port": "auto"})
     engine.podman = plain
