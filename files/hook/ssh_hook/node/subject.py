@@ -8,6 +8,7 @@ once: what decides who may read the kept messages (last_messages.py), the cgroup
 from __future__ import annotations
 
 from ..errors import HookError
+from ..linux.cgroups import job_and_step
 from ..linux.fast_stdlib import closing, environment, fsdecode, os, read_all, read_file
 from ..linux.process import Process
 from ..log import log, one_line
@@ -36,19 +37,17 @@ def fields() -> dict[str, str]:
 
 def job(monitor: dict[str, str]) -> str:
     """Return the scheduler's job: by Slurm's cgroup, else by the variables of the hook or of podman's `monitor`."""
-    try:
-        in_cgroup = _job_of_cgroup(fsdecode(read_file("/proc/self/cgroup")))
-    except OSError:
-        in_cgroup = ""
     own = environment()
     named = (variables.get(name, "") for variables in (own, monitor) for name in _JOBS)
-    return in_cgroup or next(filter(None, named), "")
+    return _job_of_cgroup() or next(filter(None, named), "")
 
 
-def _job_of_cgroup(cgroup: str) -> str:
-    names = [name for line in cgroup.split("\n") for name in line.split("/") if name.startswith("job_")]
-    numbers = [name[len("job_") :] for name in names]
-    return next((number for number in numbers if number.isascii() and number.isdigit()), "")
+def _job_of_cgroup() -> str:
+    try:
+        number, _step = job_and_step(fsdecode(read_file("/proc/self/cgroup")).split("\n"))
+    except OSError:
+        return ""
+    return number
 
 
 def _uid(bundle: str) -> str:

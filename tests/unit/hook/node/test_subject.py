@@ -42,7 +42,7 @@ def fields_below(monitor: list[str], environment: dict[str, str]) -> dict[str, s
 def test_podmans_monitor_has_name_and_job(monkeypatch: pytest.MonkeyPatch) -> None:
     found = fields_below(["-c", "abc123", "-n", "solver"], {"SLURM_JOB_ID": "1234"})
     assert (found["container"], found["container_id"], found["user"]) == ("solver", "abc123", "alice")
-    assert found["job"] == subject._job_of_cgroup(Path("/proc/self/cgroup").read_text(encoding="ascii")) or "1234"
+    assert found["job"] == (subject._job_of_cgroup() or "1234")
     assert found["uid"].isdigit()
 
 
@@ -55,22 +55,14 @@ def test_without_a_monitor(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found["container_id"].startswith("x\\ny") and len(found["container_id"]) == 200
 
 
-@pytest.mark.parametrize(
-    ("cgroup", "job"),
-    [
-        ("0::/system.slice/slurmstepd.scope/job_1234/step_0/user/task_0\n", "1234"),
-        ("4:memory:/slurm/uid_1000/job_77/step_batch\n0::/\n", "77"),
-        ("0::/job_x/job_5\n", "5"),
-        ("0::/user.slice\n", ""),
-        ("", ""),
-    ],
-)
-def test_job_of_a_cgroup(cgroup: str, job: str) -> None:
-    assert subject._job_of_cgroup(cgroup) == job
+def test_the_cgroups_job_comes_before_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subject, "read_file", lambda _path: b"4:memory:/slurm/uid_1000/job_77/step_batch\n0::/\n")
+    monkeypatch.setattr(subject, "environment", lambda: {"PBS_JOBID": "5.server"})
+    assert subject.job({}) == "77"
 
 
 def test_the_hooks_own_variables_come_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(subject, "_job_of_cgroup", lambda cgroup: "")
+    monkeypatch.setattr(subject, "_job_of_cgroup", str)
     monkeypatch.setattr(subject, "environment", lambda: {"PBS_JOBID": "5.server"})
     assert subject.job({"SLURM_JOB_ID": "6"}) == "5.server"
     monkeypatch.setattr(subject, "environment", dict)
