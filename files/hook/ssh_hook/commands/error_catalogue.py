@@ -180,7 +180,7 @@ CATALOGUE: dict[str, Entry] = {
     errors.PORT_TAKEN: Entry(
         "another process listens on the SSH daemon's port",
         "choose another port by `com.hooks.ssh.port`, or end the process that holds this one",
-        "give jobs that share a node ports of their own: see the guide on launching",
+        "give jobs that share a node ports of their own, such as by `ssh_hook_server_port: auto`",
         ENDS,
     ),
     errors.PORT_UNUSABLE: Entry(

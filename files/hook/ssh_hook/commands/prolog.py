@@ -10,7 +10,7 @@ import os
 import time
 
 from .. import system_log
-from ..errors import ARGUMENTS_WRONG, HookError, describe_failure, kind_of
+from ..errors import ARGUMENTS_WRONG, HookError, describe_failure, kind_of, printable
 from ..linux import disposable_process
 from ..linux.fast_stdlib import TYPE_CHECKING
 from ..linux.process import MAX_ID
@@ -34,7 +34,7 @@ _MAX_CLUSTER = 64  # characters
 
 def run(_arguments: Namespace, settings: dict[str, str]) -> int:
     """Write the record; return 0."""
-    return bounded(lambda: _record(settings), "cannot record the job")
+    return bounded(lambda: _record(settings), f"cannot record {job_words(settings)}")
 
 
 def bounded(work: Callable[[], None], what: str) -> int:
@@ -68,6 +68,12 @@ def require_root() -> None:
         raise HookError(
             ARGUMENTS_WRONG, "only root writes the records of jobs: have slurmd call this, by its Prolog and Epilog"
         )
+
+
+def job_words(environment: Mapping[str, str]) -> str:
+    """Return what messages call the job."""
+    number = environment.get("SLURM_JOB_ID")
+    return f"job {printable(number)}" if number else "the job"
 
 
 def _record(environment: Mapping[str, str]) -> None:

@@ -60,23 +60,23 @@ def test_gpus_of_a_prolog(jobs: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("variables", "words"),
+    ("called", "variables", "words"),
     [
-        ({"SLURM_JOB_ID": ""}, "SLURM_JOB_ID is '', which is no number"),
-        ({"SLURM_JOB_ID": "../../x"}, "SLURM_JOB_ID is '../../x'"),
-        ({"SLURM_JOB_UID": "alice"}, "SLURM_JOB_UID is 'alice'"),
-        ({"SLURM_JOB_UID": "4294967295"}, "SLURM_JOB_UID is 4294967295, which is no user's"),
-        ({"SLURM_HET_JOB_ID": "x"}, "SLURM_HET_JOB_ID is 'x'"),
-        ({"SLURM_JOB_NODELIST": ""}, "SLURM_JOB_NODELIST is not set"),
-        ({"SLURM_JOB_NODELIST": "a[1-20000]", "SLURM_JOB_CPUS_PER_NODE": ""}, "the job has 20000 hosts"),
+        ("the job", {"SLURM_JOB_ID": ""}, "SLURM_JOB_ID is '', which is no number"),
+        ("job ../../x", {"SLURM_JOB_ID": "../../x"}, "SLURM_JOB_ID is '../../x'"),
+        ("job 1234", {"SLURM_JOB_UID": "alice"}, "SLURM_JOB_UID is 'alice'"),
+        ("job 1234", {"SLURM_JOB_UID": "4294967295"}, "SLURM_JOB_UID is 4294967295, which is no user's"),
+        ("job 1234", {"SLURM_HET_JOB_ID": "x"}, "SLURM_HET_JOB_ID is 'x'"),
+        ("job 1234", {"SLURM_JOB_NODELIST": ""}, "SLURM_JOB_NODELIST is not set"),
+        ("job 1234", {"SLURM_JOB_NODELIST": "a[1-20000]", "SLURM_JOB_CPUS_PER_NODE": ""}, "the job has 20000 hosts"),
     ],
 )
 def test_a_failure_is_one_line_and_no_failure_of_the_prolog(
-    jobs: Path, capfd: pytest.CaptureFixture[str], variables: dict[str, str], words: str
+    jobs: Path, capfd: pytest.CaptureFixture[str], called: str, variables: dict[str, str], words: str
 ) -> None:
     assert dispatch("prolog", [], {**SLURM, **variables}) == 0
     (line,) = capfd.readouterr().err.splitlines()
-    assert line.startswith("ssh_hook: error: cannot record the job: ")
+    assert line.startswith(f"ssh_hook: error: cannot record {called}: ")
     assert words in line
     assert not jobs.exists() or list(jobs.iterdir()) == []
 
@@ -89,7 +89,7 @@ def test_the_systems_log_has_the_line(
 
     monkeypatch.setattr(system_log, "send", keep)
     assert dispatch("prolog", [], {**SLURM, "SLURM_JOB_UID": "x"}) == 0
-    line = "cannot record the job: SLURM_JOB_UID is 'x', which is no number [arguments-wrong]"
+    line = "cannot record job 1234: SLURM_JOB_UID is 'x', which is no number [arguments-wrong]"
     assert (tmp_path / "log").read_text() == f"{system_log.ERROR} {{'kind': 'arguments-wrong'}} {line}"
     assert capfd.readouterr().err == f"ssh_hook: error: {line}\n"
 
