@@ -2,7 +2,7 @@
 """``ssh_hook options``: print the options with which an engine starts a job's containers.
 
 An unquoted ``$(ssh_hook options)`` in a shell becomes one word for each option: none has a blank, a quote or a
-character of a pattern in it.
+character of a pattern in it. For the Sarus Suite it is a file in TOML instead, an EDF without an image.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from . import hosts
 from .keygen import caller
 from .scheduler import Job, find_job
 
-_ENGINES = ("podman", "podman-hpc", "docker")
+_PROGRAMS = ("podman", "podman-hpc", "docker")
+_EDF = "edf"  # the Sarus Suite, whose users write EDFs
+_ENGINES = (*_PROGRAMS, _EDF)
 _SETS = 9
 _RENDEZVOUS_BELOW = 10000  # PyTorch's port of a job is that much below the containers': 10000 to 19999
 _DEVICE = "ocihooks.org/ssh=on"
@@ -48,7 +50,11 @@ EXAMPLE = "ssh_hook options --engine podman --hosts 'node[1-3]:8' --set 2"
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the arguments of the command."""
-    parser.add_argument("--engine", help=f"one of {', '.join(_ENGINES)}; by default the first of them that is there")
+    parser.add_argument(
+        "--engine",
+        help=f"one of {', '.join(_PROGRAMS)}, by default the first of them that is there; or {_EDF}: a file in TOML "
+        "that an EDF of the Sarus Suite takes as its base_environment",
+    )
     parser.add_argument(
         "--hosts",
         metavar="LIST",
@@ -80,8 +86,20 @@ def run(arguments: Namespace, settings: dict[str, str]) -> int:
     port = _port(arguments, job, settings)
     wanted = {PORT: str(port), WAIT: str(wait), HOSTS: _hosts(arguments, job, settings)}
     variables = {**_VARIABLES, **_rendezvous(port, default_port(settings))}
-    print(" ".join(engine_options(engine, wanted, variables, settings)))
+    if engine == _EDF:
+        print(_edf({ENABLED: "true", **wanted}, variables))
+    else:
+        print(" ".join(engine_options(engine, wanted, variables, settings)))
     return 0
+
+
+def _edf(annotations: Mapping[str, str], variables: Mapping[str, str]) -> str:
+    """Return an EDF without an image; no value needs an escape in TOML, or has a ``$``, which srun would expand."""
+    tables = {"annotations": annotations, "env": variables}
+    return "\n\n".join(
+        "\n".join([f"[{table}]", *(f'{name} = "{value}"' for name, value in entries.items())])
+        for table, entries in tables.items()
+    )
 
 
 def _rendezvous(port: int, site_port: int) -> dict[str, str]:
@@ -115,7 +133,7 @@ def _engine(wanted: str | None, settings: Mapping[str, str]) -> str:
         if wanted not in _ENGINES:
             raise HookError(ARGUMENTS_WRONG, f"--engine is '{printable(wanted)}': give one of {', '.join(_ENGINES)}")
         return wanted
-    for name in _ENGINES:
+    for name in _PROGRAMS:
         if shutil.which(name, path=settings.get("PATH")):
             return name
     raise HookError(

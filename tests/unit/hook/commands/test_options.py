@@ -43,6 +43,32 @@ def test_all_of_it(capsys: pytest.CaptureFixture[str]) -> None:
     ]
 
 
+def test_a_base_of_edfs(capsys: pytest.CaptureFixture[str]) -> None:
+    dispatch("options", ["--engine", "edf"], {**SITE, **SLURM})
+    assert (
+        capsys.readouterr().out
+        == """\
+[annotations]
+com.hooks.ssh.enabled = "true"
+com.hooks.ssh.port = "21234"
+com.hooks.ssh.wait = "300"
+com.hooks.ssh.hosts = "gpu1+2:1,login1:1"
+
+[env]
+PRTE_MCA_prte_default_hostfile = "/opt/oci-hooks/ssh/hostfile"
+OMPI_MCA_orte_default_hostfile = "/opt/oci-hooks/ssh/hostfile"
+HYDRA_HOST_FILE = "/opt/oci-hooks/ssh/hostfile.mpich"
+HYDRA_LAUNCHER = "ssh"
+I_MPI_HYDRA_HOST_FILE = "/opt/oci-hooks/ssh/hostfile.mpich"
+I_MPI_HYDRA_BOOTSTRAP = "ssh"
+PDSH_RCMD_TYPE = "ssh"
+WCOLL = "/opt/oci-hooks/ssh/hosts"
+MASTER_PORT = "11234"
+PET_MASTER_PORT = "11234"
+"""
+    )
+
+
 GPUS = {"SLURM_GPUS_ON_NODE": "4"}
 SLURM = {"SLURM_JOB_ID": "1234", "SLURM_JOB_NODELIST": "gpu[1-3],login1"}
 
@@ -286,7 +312,7 @@ def test_ports_of_jobs_that_follow_each_other_and_of_their_sets_differ() -> None
         (["--hosts", "a", "--set", "10"], "--set is '10'"),
         (["--hosts", "a", "--port", "0"], "--port is '0'"),
         (["--hosts", "a", "--wait", "soon"], "--wait is 'soon': give seconds from 0 to 86400"),
-        (["--hosts", "a", "--engine", "x"], "--engine is 'x': give one of podman, podman-hpc, docker"),
+        (["--hosts", "a", "--engine", "x"], "--engine is 'x': give one of podman, podman-hpc, docker, edf"),
         (["--hosts", "a b"], "--hosts has 'a b'"),
         (["--hosts", "fd00::1"], "cannot use the host 'fd00::1': launchers take names and IPv4 addresses"),
         (["--hosts", "n[1-99999]"], "more than 65536 hosts"),
