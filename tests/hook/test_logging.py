@@ -51,6 +51,18 @@ def test_errors_to_a_path(start: Start, file: Path, engine: str) -> None:
     assert file.read_text(encoding="utf-8").startswith(f"{earlier}ssh_hook: error: the annotation ")
 
 
+@pytest.mark.parametrize("engine", ["crun", "podman-crun", "rootless"])
+def test_errors_to_a_new_file_of_the_users(start: Start, engine: str) -> None:
+    path = Path("/home/alice/new.log")
+    with pytest.raises(StartFailed):
+        start(engine, annotations={ERR: str(path), "com.hooks.ssh.authorize_ssh_key": "/no/such/key"})
+    try:
+        assert path.read_text(encoding="utf-8").startswith("ssh_hook: error: the annotation ")
+        assert (path.stat().st_uid, path.stat().st_mode & 0o777) == (ALICE, 0o600)
+    finally:
+        path.unlink()
+
+
 def test_messages_to_a_descriptor(start: Start) -> None:
     """crun redirects descriptor 2, so that is where the message of level info comes."""
     container = start("crun", network="private", annotations={LEVEL: "1", OUT: "2"})

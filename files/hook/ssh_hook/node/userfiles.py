@@ -134,24 +134,30 @@ def remove_pidfile(path: str, pid: int, user: Identity | None) -> None:
 
 
 class LogFile(LogTarget):
-    """A log file of the user's on the host. Attributes: path."""
+    """A log file of the user's on the host.
 
-    def __init__(self, path: str, user: Identity) -> None:
+    Attributes:
+        path: its path.
+        may_be_new: whether it is made where it is missing.
+    """
+
+    def __init__(self, path: str, user: Identity, may_be_new: bool) -> None:
         super().__init__(-1, user)
         self.path = path
+        self.may_be_new = may_be_new
 
     def write(self, line: bytes) -> None:
         """Append `line`; the caller must have the credentials of `user`. Raises OSError."""
-        with closing(_open_log(self.path)) as descriptor:
+        with closing(_open_log(self.path, self.may_be_new)) as descriptor:
             os.write(descriptor, line)
 
 
-def log_target(target: str, user: Identity, default: LogTarget) -> LogTarget:
+def log_target(target: str, user: Identity, home: str, default: LogTarget) -> LogTarget:
     """Return the destination that an annotation com.hooks.logging.*fd names by `target`; `default` where that is empty.
 
-    `target` is the number of a descriptor that the hook inherited, or the path of a file that `user` can write. It is
-    `default` too where a descriptor, by number or as /proc/PID/fd/N, is closed or not permitted: Sarus names its own,
-    which is root's, and runtimes close them.
+    `target` is the number of a descriptor that the hook inherited, or the path of a file that `user` can write, which
+    `may_be_new` below `home`, the user's. It is `default` too where a descriptor, by number or as /proc/PID/fd/N, is
+    closed or not permitted: Sarus names its own, which is root's, and runtimes close them.
 
     The annotation may come from the image, as some engines pass these on, and so may words in messages. So a regular
     file must be empty or a log of this hook, unless a process has it open. Raises HookError where it is not usable.
@@ -166,7 +172,7 @@ def log_target(target: str, user: Identity, default: LogTarget) -> LogTarget:
     except OSError as error:
         log(INFO, f"{message}: {error.strerror}")
         return default
-    file = LogFile(target, user)
+    file = LogFile(target, user, may_be_new(target, home))
 
     def probe() -> bytes:
         try:
@@ -193,9 +199,26 @@ def _require_inherited(descriptor: int) -> int:
     return descriptor
 
 
-def _open_log(path: str) -> int:
-    flags = os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY
-    descriptor = os.open(path, os.O_WRONLY | flags)
+def may_be_new(path: str, home: str) -> bool:
+    """Tell whether the hook may make the log file `path` for the user whose `home` that is, on behalf of an image.
+
+    Its name tells that it is a log, and none is hidden: programs read hidden files, and shells execute some, whatever
+    words the image has put into messages there.
+    """
+    base = home.rstrip("/") + "/"
+    names = path[len(base) :].split("/")
+    is_below = home.startswith("/") and base != "/" and path.startswith(base)
+    return is_below and path.endswith(".log") and not any(name == "" or name.startswith(".") for name in names)
+
+
+def _open_log(path: str, may_be_new: bool) -> int:
+    flags = os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY
+    try:
+        descriptor = os.open(path, flags)
+    except FileNotFoundError:
+        if not may_be_new:
+            raise
+        descriptor = os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     if (
         stat.S_ISREG(os.fstat(descriptor).st_mode)
         and syscalls.filesystem_type(descriptor) in syscalls.KERNEL_FILE_SYSTEMS

@@ -56,13 +56,13 @@ _END_TIMEOUT = 1.0  # seconds for a process that ends or was killed
 
 def start(plan: StartPlan) -> None:
     """Start the daemon, record it, and wait until it listens. Raises HookError, after a rollback."""
-    annotations, server, file_owner = plan.container.annotations, plan.server, plan.owner.file_owner
-    log.stdout = userfiles.log_target(annotations.log_stdout, file_owner, log.stdout)
-    log.stderr = userfiles.log_target(annotations.log_stderr, file_owner, log.stderr)
+    annotations, server, owner = plan.container.annotations, plan.server, plan.owner
+    log.stdout = userfiles.log_target(annotations.log_stdout, owner.file_owner, owner.entry.home, log.stdout)
+    log.stderr = userfiles.log_target(annotations.log_stderr, owner.file_owner, owner.entry.home, log.stderr)
     for warning in annotations.warnings:
         log(WARNING, warning, ANNOTATION_WRONG)
     is_served = fork(plan).supervise()
-    if is_served and server.is_unpublished(plan.owner.user):
+    if is_served and server.is_unpublished(owner.user):
         log.keep(
             WARNING,
             f"the container has a network of its own, and its port {server.port} is not published: other nodes do not "
