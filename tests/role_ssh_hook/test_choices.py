@@ -16,11 +16,13 @@ FAMILIES = {
     "rhel8": "RedHat",
     "rocky9": "RedHat",
     "leap15": "Suse",
+    "suite": "Suse",
 }
 # What an inventory says besides.
 SET = {
     "rhel8": {"ssh_hook_packages": ["python3.11-cryptography"], "ssh_hook_container_ports": [15264, "15264", 15263]},
     "leap15": {"dropbear_prefix": "/srv/oci.hooks-1"},
+    "suite": {"ssh_hook_engines": ["sarus-suite"]},
 }
 BOTH = ["python3-cryptography", "python3-pyroute2"]
 
@@ -40,7 +42,7 @@ def choices(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("name", "packages"),
     [
-        *((name, BOTH) for name in ("debian12", "debian13", "ubuntu24", "leap15")),
+        *((name, BOTH) for name in ("debian12", "debian13", "ubuntu24", "leap15", "suite")),
         ("rocky9", ["python3-cryptography"]),  # EL has no pyroute2 of its own
         ("rhel8", ["python3.11-cryptography"]),  # whose python3 is too old: named by the site
     ],
@@ -62,6 +64,17 @@ def test_compiler_and_tools(choices: dict[str, Any], name: str) -> None:
 def test_ports_in_the_firewall(choices: dict[str, Any]) -> None:
     assert choices["rocky9"]["ports"] == ["15263"]
     assert choices["rhel8"]["ports"] == ["15263", "15264"]
+    assert choices["suite"]["ports"] == ["20000-29999", "15263"]
+
+
+def test_defaults_for_the_sarus_suite(choices: dict[str, Any]) -> None:
+    names = ("hooks_dirs", "json_name", "server_port", "prolog_dir", "epilog_dir")
+    assert [choices["leap15"][name] for name in names] == [
+        *(["/usr/share/containers/oci/hooks.d"], "07-ssh-hook.json", "15263", "", "")
+    ]
+    assert [choices["suite"][name] for name in names] == [
+        *(["/etc/containers/oci/hooks.d"], "70-ssh-hook.json", "auto", "/etc/slurm/prolog.d", "/etc/slurm/epilog.d")
+    ]
 
 
 def test_paths_with_the_selinux_type(choices: dict[str, Any]) -> None:
