@@ -16,15 +16,18 @@ import dockerd
 import podman_hpc
 import pytest
 from containers import (
+    ALICE,
     LAUNCHER,
     SETTINGS,
     Container,
     Plain,
     Podman,
     Result,
+    as_user,
     plain_start,
     podman_start,
     processes,
+    run,
     wait_for,
 )
 from containers import Engine as Runtime
@@ -203,6 +206,28 @@ def matrix(rows: dict[str, list[str]]) -> str:
         for number, (name, values) in enumerate(rows.items(), 1)
     ]
     return "\n".join(["", "ssh from the container of each row to that of each column:", head, *lines])
+
+
+def test_the_sarus_suite_without_root(nothing_left: None) -> None:
+    """Its shell gives podman a configuration below the user's home, which has no hooks of the site's."""
+    home = Path("/home/alice/.local/state/sarus-suite/config-home")
+    hooks = home / "containers/oci/hooks.d"
+    settings = f'[engine]\nhooks_dir = ["{hooks}"]\n'
+    alice = as_user(ALICE, "env", f"XDG_CONFIG_HOME={home}")
+    run([*alice, "mkdir", "-p", str(hooks)]).checked()
+    run([*alice, "sh", "-c", f"cat >{home}/containers/containers.conf"], stdin=settings.encode()).checked()
+    run([*alice, "cp", "/usr/share/containers/oci/hooks.d/07-ssh-hook.json", str(hooks)]).checked()
+    engine = Runtime("rootless")
+    engine.podman = [*alice, "podman", "--runtime", "crun"]
+    try:
+        container = podman_start(engine, "busybox", annotations=asked(FIRST_PORT))
+        try:
+            assert container.exec("ssh", "127.0.0.1", "echo served").checked().text == "served"
+        finally:
+            container.stop()
+            container.remove()
+    finally:
+        shutil.rmtree(home.parents[1])
 
 
 def test_from_each_to_each(site: None, nothing_left: None, capsys: pytest.CaptureFixture[str]) -> None:
