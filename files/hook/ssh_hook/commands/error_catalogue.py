@@ -18,7 +18,7 @@ _DEPLOY = "run the playbook `audit` to see what differs, then `deploy`"
 
 
 class Entry:
-    """What is known of one kind of errors. No NamedTuple: the launcher has a stand-in for typing.
+    """What is known of one kind of errors.
 
     Attributes:
         when: when it happens.
@@ -180,7 +180,7 @@ CATALOGUE: dict[str, Entry] = {
     errors.PORT_TAKEN: Entry(
         "another process listens on the SSH daemon's port",
         "choose another port by `com.hooks.ssh.port`, or end the process that holds this one",
-        "give jobs that share a node ports of their own, such as by `ssh_hook_server_port: auto`",
+        "give jobs that share a node ports of their own: see the guide on launching",
         ENDS,
     ),
     errors.PORT_UNUSABLE: Entry(

@@ -15,6 +15,7 @@ from ansible_collections.ocihooks.ssh.plugins.module_utils import _hook_package 
 from ssh_hook.node.engine import directory_of_copies
 from ssh_hook.oci import container_paths
 
+HOOK = Path(container_paths.__file__).parents[1]
 PACKAGE = {
     "__init__.py": "# the package\n",
     "cli.py": "from .oci.settings import PORT\n",
@@ -169,6 +170,20 @@ def test_a_module_finds_another_file_of_the_package_beside_its_own() -> None:
     files = bytecode.bytecode(PACKAGE, "/opt/hook")
     assert files["ssh_hook/program.sh"].decode() == PACKAGE["program.sh"]
     assert "ssh_hook/cli.pyc" in files
+
+
+@pytest.mark.parametrize("path", sorted(HOOK.rglob("*.py")), ids=lambda path: str(path.relative_to(HOOK)))
+def test_each_module_of_the_hook_runs_without_its_annotations(path: Path) -> None:
+    name = bytecode.module_name(str(path.relative_to(HOOK)))
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    code, _tree = bytecode.compile_source(path.read_text(encoding="utf-8"), str(path))
+    try:
+        exec(code, {"__name__": name, "__package__": package, "__file__": str(path)})
+    except Exception as error:  # whose traceback has no line numbers, which pytest needs
+        failure = f"{type(error).__name__}: {error}"
+    else:
+        return
+    pytest.fail(failure, pytrace=False)
 
 
 def test_a_stage_has_each_module_once_and_those_it_imports_before_it() -> None:
