@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -24,12 +24,17 @@ SLURM = {
 
 
 @pytest.fixture(name="jobs")
-def fixture_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def fixture_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr(job_record, "PLACE", str(tmp_path / "place"))
     monkeypatch.setattr(job_record, "_roots", lambda _is_rootless: {os.geteuid()})
     monkeypatch.setattr(prolog, "require_root", lambda: None)
     monkeypatch.setattr(epilog, "require_root", lambda: None)
-    return tmp_path / "place" / "jobs"
+    yield tmp_path / "place" / "jobs"
+    while True:  # children that hung were killed and left behind: they are reaped, for the tests that come after
+        try:
+            os.waitpid(-1, 0)
+        except ChildProcessError:
+            return
 
 
 def recorded(**variables: str) -> job_record.JobRecord:
