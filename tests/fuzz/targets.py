@@ -1,7 +1,7 @@
 """What is fuzzed: each target gives bytes to a parser of the hook, and fails where that does other than it promises.
 
 A parser takes its input or refuses it by one short line. What it took has to be what an independent reading of the same
-bytes gives: that of Python's json and shlex, or of the C library that Dropbear is linked with.
+bytes gives: that of Python's json, or of the C library that Dropbear is linked with.
 
 The fuzzer, the property tests and the kept corpus all call these.
 """
@@ -13,7 +13,6 @@ import ipaddress
 import json
 import os
 import re
-import shlex
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, TypeVar
 
@@ -32,7 +31,6 @@ from ssh_hook.oci.json_reader import Node
 from ssh_hook.oci.oci_config import Container, parse_config
 from ssh_hook.oci.settings import Settings
 from ssh_hook.oci.state import State
-from ssh_hook.provision import texts
 from ssh_hook.provision.account import AccountRequest, find_account
 
 Result = TypeVar("Result")
@@ -156,18 +154,6 @@ def seccomp(data: bytes) -> None:
     if isinstance(profile, dict) and not may_loop(profile):
         program = accepted(compile_profile, Node(profile, "config.json: linux: seccomp"))
         assert program is None or (program and len(program) % 8 == 0)
-
-
-def environment(data: bytes) -> None:
-    """Variables, as in /proc/PID/environ, in the file that a login shell reads."""
-    entries = (entry.split("=", 1) for entry in os.fsdecode(data).split("\0") if "=" in entry)
-    variables = {name: value for name, value in entries if name}
-    words = shlex.split(os.fsdecode(texts.environment_file(variables)))
-    assert words[0::2] == ["export"] * (len(words) // 2)
-    exported = dict(word.split("=", 1) for word in words[1::2])
-    assert exported.items() <= variables.items()
-    assert all(re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", name) for name in exported)
-    assert {name for name in variables if re.fullmatch("X[A-Z0-9_]*", name)} <= set(exported)
 
 
 def settings(data: bytes) -> None:
@@ -329,7 +315,6 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "state": state,
     "config": config,
     "seccomp": seccomp,
-    "environment": environment,
     "settings": settings,
     "passwd": passwd_file,
     "account": account,

@@ -322,6 +322,20 @@ def test_docker_login(started: list[dockerd.Docker], image: str, options: list[s
     assert_nothing_after(container)
 
 
+def test_docker_with_an_entrypoint_that_exports(started: list[dockerd.Docker]) -> None:
+    entry = WORK / "entry"
+    entry.write_text('#!/bin/sh\nexport EXPORTED="it\'s new"\nexec "$@"\n', encoding="utf-8")
+    entry.chmod(0o755)
+    try:
+        container = dockerd.start("alices", ["--volume", f"{entry}:/entry:ro", "--entrypoint", "/entry"], NAMED)
+        started.append(container)
+        program = Path(f"/proc/{container.init()}/comm")
+        wait_for(lambda: program.read_text(encoding="utf-8") == "sleep\n", "the container's program")
+        assert container.ssh("echo $EXPORTED").checked().text == "it's new"
+    finally:
+        entry.unlink()
+
+
 def test_docker_login_in_a_network_of_its_own(started: list[dockerd.Docker]) -> None:
     container = dockerd.start("alices", annotations=NAMED, network="none")
     started.append(container)

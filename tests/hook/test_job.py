@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from containers import ALICE, BOB, LAUNCHER, PORT, Engine, Result, as_user, podman_start, run, wait_for
+from containers import ALICE, BOB, LAUNCHER, PORT, Container, Engine, Result, as_user, podman_start, run, wait_for
 from hook_log import Syslog
 from refusals import assert_refused
 from starter import Start
@@ -126,6 +126,28 @@ def test_a_recorded_job_has_host_files_and_waits(start: Start, recorded: Callabl
     assert "ConnectTimeout 300" in config
     assert container.exec("test", "-x", "/opt/oci-hooks/ssh/bin/first").status == 0
     assert container.ssh("echo served").checked().text == "served"
+
+
+def test_sessions_have_the_jobs_variables(start: Start, recorded: Callable[..., None]) -> None:
+    recorded(4242, SLURM_JOB_CPUS_PER_NODE="8(x3)", SLURM_CLUSTER_NAME="alps", SLURM_PROCID="0")
+    container = start("crun", "busybox", change=in_step(4242), env={"SLURM_CLUSTER_NAME": "mine"})
+    assert slurms(container, "env") == [
+        "SLURM_CLUSTER_NAME=mine",
+        "SLURM_JOB_ID=4242",
+        "SLURM_JOB_NODELIST=127.0.0.1,nid[001-002]",
+        "SLURM_JOB_NUM_NODES=3",
+        f"SLURM_JOB_UID={ALICE}",
+    ]
+    assert slurms(container, "exec sh -lc env") == slurms(container, "env")
+
+
+def test_without_a_record_sessions_have_the_jobs_number(start: Start) -> None:
+    assert slurms(start("crun", "busybox", change=in_step(4242)), "env") == ["SLURM_JOB_ID=4242"]
+
+
+def slurms(container: Container, command: str) -> list[str]:
+    lines = container.ssh(command).checked().text.splitlines()
+    return sorted(line for line in lines if line.startswith(("SLURM", "OCIHOOKS")))
 
 
 def test_what_the_user_asks_for_takes_precedence(start: Start, recorded: Callable[..., None]) -> None:

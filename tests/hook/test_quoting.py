@@ -1,4 +1,4 @@
-"""What a session's shell makes of the container's variables: the very bytes of config.json, whatever they are."""
+"""What a session's shell makes of the container's variables: the very bytes that its process has, whatever they are."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def values() -> dict[str, bytes]:
 
 
 class Session:
-    """A container in which every shell is the one to be tested, and the variables that config.json gives it."""
+    """A container in which every shell is the one to be tested, and the variables that its process has."""
 
     def __init__(self, container: Container, variables: dict[str, bytes]) -> None:
         self.container = container
@@ -59,7 +59,7 @@ class Session:
         self.script = f"printf '%s\\0' {words}\n"
 
     def check(self, output: bytes) -> None:
-        """Fails on the first variable whose value is not what config.json says."""
+        """Fails on the first variable whose value is not the process's."""
         got = output.split(b"\0")
         assert len(got) == len(self.variables) + 1, f"QUOTING_SEED={SEED}"
         for (name, value), there in zip(self.variables.items(), got):
@@ -76,20 +76,17 @@ def session(request: pytest.FixtureRequest, start_shared: Start) -> Session:
         config["process"]["env"] = ["HOME=/home/alice", *given]
 
     container = start_shared("runc", shell.image, network="private", prepare=with_shell(shell), change=change)
-    return Session(container, variables)
-
-
-def test_the_container_has_these_values(session: Session) -> None:
-    """runc writes U+FFFD for what is no UTF-8 (crun refuses it)."""
-    environment = Path(f"/proc/{session.container.init()}/environ")
+    environment = Path(f"/proc/{container.init()}/environ")
     wait_for(
         lambda: b"_LIBCONTAINER_INITPIPE=" not in (environment.read_bytes() or b"_LIBCONTAINER_INITPIPE="),
         "runc's exec of the container's program",
     )
-    there = set(environment.read_bytes().split(b"\0"))
-    for name, value in session.variables.items():
+    there = dict(entry.split(b"=", 1) for entry in environment.read_bytes().split(b"\0") if entry)
+    # runc writes U+FFFD for what is no UTF-8 (crun refuses it).
+    for name, value in variables.items():
         if os.fsdecode(value).isprintable() or value.isascii():
-            assert f"{name}=".encode() + value in there, f"{name}; QUOTING_SEED={SEED}"
+            assert there[name.encode()] == value, f"{name}; QUOTING_SEED={SEED}"
+    return Session(container, {name: there[name.encode()] for name in variables})
 
 
 def test_command(session: Session) -> None:

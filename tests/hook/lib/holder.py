@@ -40,7 +40,7 @@ OPEN_REPLY = struct.Struct("=QII")
 FOPEN_DIRECT_IO = 1
 ENOSYS = 38
 
-PR_SET_NAME = 15
+PR_SET_DUMPABLE, PR_SET_NAME = 4, 15
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -117,6 +117,7 @@ def read_page(_path: str) -> None:
 def hold_memory(_path: str) -> None:
     """Hold the lock of the memory of this process, which is called dropbear from then on."""
     libc.prctl(PR_SET_NAME, b"dropbear", 0, 0, 0)
+    libc.prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)  # else its environ would be refused at once
     libc.mmap(None, ctypes.c_size_t(PAGE), mmap.PROT_READ, mmap.MAP_PRIVATE, DIRECT, ctypes.c_long(0))
 
 

@@ -195,14 +195,6 @@ def test_settings(values: dict[str, bytes]) -> None:
         TARGETS["settings"](b"\0".join(name.encode() + b"=" + value for name, value in variables.items()))
 
 
-@settings(deadline=None)
-@given(st.lists(st.tuples(st.from_regex(r"\AX?[A-Za-z0-9_ ;$=é-]{0,4}\Z").map(os.fsencode), OTHER)))
-@example([(b"X", b"'" * 3000)])
-@example([(b"X", b"\xff\n$(id)`id`\\" * 300)])
-def test_environment(pairs: list[tuple[bytes, bytes]]) -> None:
-    TARGETS["environment"](b"\0".join(name + b"=" + value for name, value in pairs))
-
-
 @given(TEXTS | st.integers(-10, 70000).map(str) | st.sampled_from(WRONG).map(str))
 @example("२२")
 @example("²")

@@ -95,6 +95,13 @@ class Process:
         """Return the start time in clock ticks since boot."""
         return int(self._stat()[_START_TIME])
 
+    def own_pid(self) -> int:
+        """Return its pid in its own pid namespace."""
+        for line in self.read("status").split(b"\n"):
+            if line.startswith(b"NSpid:"):  # the namespaces from that of /proc on
+                return int(line.split()[-1])
+        return self.pid
+
     def program(self) -> tuple[int, int] | None:
         """Return device and inode of the program; None where the process is gone, or the caller may not trace it."""
         try:

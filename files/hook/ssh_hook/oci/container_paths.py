@@ -19,8 +19,9 @@ DROPBEAR = f"{BASE}/dropbear"  # files that the daemon reads and writes
 PROGRAMS = f"{DROPBEAR}/bin"  # bind mount of the node's directory with Dropbear's programs
 SERVER_NAME = "dropbear"  # in that directory
 SERVER = f"{PROGRAMS}/{SERVER_NAME}"
-ENVIRONMENT = f"{DROPBEAR}/environment"
 PIDFILE = f"{DROPBEAR}/dropbear.pid"
+SESSION = f"{DROPBEAR}/session"  # the user's: files that sessions write
+ENVIRONMENT = f"{SESSION}/environment"
 
 PASSWD = "/etc/passwd"
 SHELLS = "/etc/shells"

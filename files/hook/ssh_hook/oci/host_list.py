@@ -173,6 +173,24 @@ def compress(hosts: Iterable[tuple[str, int]]) -> str:
     return ",".join([*entries, _entry(start, counted, more, slots)] if start else [])
 
 
+def in_slurms_notation(names: Iterable[str]) -> str:
+    """Return the hosts as SLURM_JOB_NODELIST has them: ``login1,gpu[001-003]``."""
+    items: list[str] = []
+    start: list[str] = []
+    last: list[str] = []
+    counted = 0
+    for name in names:
+        parts = _parts(name)
+        following = _following(last, parts)
+        if following and counted in (0, following):
+            counted = following
+        else:
+            items += [_item(start, last, counted)] if start else []
+            start, counted = parts, 0
+        last = parts
+    return ",".join([*items, _item(start, last, counted)] if start else [])
+
+
 def is_name(name: str) -> bool:
     """Tell whether `name` can be a host's name or IPv4 address, and no option of a command."""
     return 0 < len(name) <= _MAX_NAME and _ALPHABET.issuperset(name) and name[0] not in "-."
@@ -209,6 +227,13 @@ def _following(parts: list[str], others: list[str]) -> int:
     digits = parts[differing[0]]
     is_next = len(digits) <= _MAX_DIGITS and others[differing[0]] == f"{int(digits) + 1:0{len(digits)}d}"
     return differing[0] if is_next else 0
+
+
+def _item(start: list[str], last: list[str], counted: int) -> str:
+    """Return the item of the hosts from `start` to `last`, which are counted by the number at an index of the parts."""
+    if not counted:
+        return "".join(start)
+    return f"{''.join(start[:counted])}[{start[counted]}-{last[counted]}]{''.join(start[counted + 1 :])}"
 
 
 def _entry(parts: list[str], counted: int, more: int, slots: int) -> str:

@@ -20,7 +20,7 @@ from ..oci import container_paths as paths
 from ..oci.annotations import REQUIRE_SHELL
 from .account import AccountRequest, entries_of, find_account
 from .home import Home, make_directory
-from .texts import environment_file, profile_module
+from .texts import profile_module
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,7 +80,6 @@ class Setup:
         self.account, self._passwd = self._find_account()
         known = ("/home/", f"{settings.base_dir.rstrip('/')}/", entry.home.rstrip("/"))
         self._home = Home(rootfs, self._user, self.account.home, known)
-        self._environment = environment_file(container.environment)
         self._launch = launch
         self._base = self._dropbear = self._programs = -1  # opened by `mount`
 
@@ -108,7 +107,7 @@ class Setup:
             self._home.open()
         if self._home.problem:
             self.warnings.append(f"{self._home.problem}: your keys are in {paths.BASE} alone, and ssh works")
-        size = len(self._environment) + len(self._passwd or b"") + len(self.account.shells or b"")
+        size = len(self._passwd or b"") + len(self.account.shells or b"") + self._environment_size()
         self._base = self._mount_base(size + (self._launch.size() if self._launch else 0))
         self._dropbear = make_directory(self._base, basename(paths.DROPBEAR), 0o755, self._owner)
         programs = basename(paths.PROGRAMS)
@@ -121,7 +120,7 @@ class Setup:
         `ssh_config` and `known_hosts` are for the container's ssh. Return the directory of the authorized keys, and the
         paths of the host keys.
         """
-        _write_file(self._dropbear, basename(paths.ENVIRONMENT), self._environment, 0o600, self._user)
+        make_directory(self._dropbear, basename(paths.SESSION), 0o700, self._user)
         _write_file(self._dropbear, basename(paths.PIDFILE), b"", 0o644, self._user)
         host_keys = []
         for name, data in credentials.host_keys.items():
@@ -153,6 +152,10 @@ class Setup:
         """
         if self._home.ssh >= 0 and not self._covers_home():
             self._home.write(credentials)
+
+    def _environment_size(self) -> int:
+        """Return the bytes for the variables that sessions keep for login shells: a new file and the one before."""
+        return 2 * sum(len(name) + len(value) for name, value in self._container.environment.items())
 
     def _covers_home(self) -> bool:
         """Tell whether keys go onto ~/.ssh, and not into it: as the site decides, or where nothing can be written."""

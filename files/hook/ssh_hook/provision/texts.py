@@ -6,37 +6,14 @@ from __future__ import annotations
 from ..linux.fast_stdlib import fsencode
 from ..oci.container_paths import ENVIRONMENT, OPENSSH_KEY
 
-# Variables that each session or shell sets for itself.
-_NOT_RESTORED = frozenset(
-    """
-    BASHOPTS BASH_VERSINFO EUID HOME IFS LOGNAME OLDPWD PPID PWD SHELL SHELLOPTS SHLVL TERM UID USER _
-    SSH_AUTH_SOCK SSH_CLIENT SSH_CONNECTION SSH_ORIGINAL_COMMAND SSH_TTY
-    """.split()
-)
-
 _SPECIAL = frozenset("*?!,#=%$\"' \t\n\r\f\v\0")  # ssh_config(5) gives them a meaning in a user's name
 _MAX_NAME = 255  # characters; ssh takes no part of a list for a match in which one name has 1,023
-
-
-def quote(value: str) -> str:
-    """Quote any `value` as one word for a POSIX shell."""
-    return "'" + value.replace("'", "'\\''") + "'"
-
-
-def environment_file(environment: dict[str, str]) -> bytes:
-    """Return shell commands that export the container's variables, except those whose name a shell does not allow."""
-    lines = [
-        f"export {name}={quote(value)}\n"
-        for name, value in environment.items()
-        if name not in _NOT_RESTORED and name.isascii() and name.isidentifier()
-    ]
-    return fsencode("".join(lines))
 
 
 def profile_module() -> bytes:
     """Return the script for /etc/profile.d, which login shells read."""
     return f"""# shellcheck shell=sh
-# In SSH sessions, give back what /etc/profile may have changed of the container's variables.
+# In SSH sessions, give back what /etc/profile may have changed of their variables: Dropbear writes the file.
 if [ -n "${{SSH_CONNECTION-}}" ] && [ -r {ENVIRONMENT} ]; then
     # shellcheck source=/dev/null
     . {ENVIRONMENT}

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from ..confine.apply import Confinement
 from ..confine.unauthenticated import unauthenticated_processes
-from ..errors import DAEMON_FAILED, IMAGE_UNFIT, NO_MEMORY, SECCOMP_UNKNOWN, HookError
+from ..errors import DAEMON_FAILED, IMAGE_UNFIT, NO_MEMORY, SECCOMP_UNKNOWN, ContainerEndedError, HookError
 from ..linux.fast_stdlib import TYPE_CHECKING, closing, os
 from ..linux.files import close_all_but, is_same
 from ..linux.process import Process
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from .channel import Channel, DaemonEnd
     from .plan import OpenRoot, StartPlan
     from .server import Programs
+
+
+_DEFAULT_PREFIX = "OCIHOOKS_SSH_DEFAULT_"  # before the names of what sessions get if they have no such variable
 
 
 def become_daemon(plan: StartPlan, root: OpenRoot, channel: Channel) -> NoReturn:
@@ -53,6 +56,7 @@ def _run_daemon(plan: StartPlan, root: OpenRoot, end: DaemonEnd) -> None:
     plan.cgroups.enter()
     entered = EnteredContainer(root, end.to_hook)
     namespaces.join(*plan.last_namespaces)  # after Forked, whose start time has to be by the host's clock
+    first = _describe(plan.init)
     ending.require(entered.rootfs)
     kept = {*end.kept(), plan.gate, entered.rootfs.descriptor, *ending.descriptors()}
     _detach(entered.null, kept)
@@ -74,10 +78,23 @@ def _run_daemon(plan: StartPlan, root: OpenRoot, end: DaemonEnd) -> None:
         os.set_inheritable(descriptor, True)
     confinement.apply()
 
+    defaults = {f"{_DEFAULT_PREFIX}{name}": value for name, value in plan.variables.items()}
+
     # From here on only read(2) and execve(2), which every seccomp profile must allow. The hook enforces the timeout.
     run = end.await_run(programs_mounted)
     ending.before_exec(server.port)
-    _execute(server.arguments(unauthenticated, passed, mounts, run), container.environment)
+    _execute(server.arguments(unauthenticated, first, passed, mounts, run), {**container.environment, **defaults})
+
+
+def _describe(init: Process) -> str:
+    """Return pid and start time of the container's first process as the container sees them. Raises HookError.
+
+    To be called in the container's time namespace: the kernel shows start times by the reader's clock.
+    """
+    try:
+        return f"{init.own_pid()},{init.start_time()}"
+    except (FileNotFoundError, ProcessLookupError, IndexError):
+        raise ContainerEndedError() from None
 
 
 def _adjust_oom_score(score: int | None) -> None:

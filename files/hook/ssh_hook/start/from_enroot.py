@@ -105,6 +105,7 @@ def from_enroot(variables: dict[str, str], umask: int, packages: list[str]) -> S
         provides_home=False,  # enroot mounts homes after its hooks
         server=server,
         hosts=job.hosts,
+        variables=job.variables,
         gate=watcher.gate.descriptor,
         registration=BundleRecord(bundle, container, owner.file_owner, server.programs, copies=""),
         ending=watcher,

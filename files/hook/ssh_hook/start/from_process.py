@@ -79,6 +79,7 @@ def from_process(
         provides_home=True,
         server=server,
         hosts=job.hosts,
+        variables=job.variables,
         gate=gate.descriptor,
         registration=Introduction(),
         ending=EndedBySupervisor(target, container),

@@ -116,6 +116,7 @@ def from_runtime(
         provides_home=True,
         server=server,
         hosts=job.hosts,
+        variables=job.variables,
         gate=init.stat,
         registration=BundleRecord(bundle, container, owner.file_owner, programs, directory_of_copies(engine.host_uid)),
         ending=Ending(),

@@ -24,6 +24,7 @@ class Job:
         step: the number of its step; 0 where the container is in none.
         leader: the number that all components of the job have in common.
         hosts: those that the container is to know, each with its slots; empty where they are not known.
+        variables: those of the job that its sessions have, as Slurm's tasks; none of them is a user's or a task's.
     """
 
     def __init__(self, number: int, step: int, record: JobRecord | None, annotations: Annotations) -> None:
@@ -32,6 +33,27 @@ class Job:
         self.step = step
         self.leader = number if record is None else record.leader
         self.hosts = annotations.hosts or ([] if record is None else list(record.hosts.items()))
+        self.variables = _variables(number, record) if number else {}
+
+
+def _variables(number: int, record: JobRecord | None) -> dict[str, str]:
+    """Return Slurm's variables of the whole job, so far as they are known."""
+    variables = {"SLURM_JOB_ID": str(number)}
+    if record is None:
+        return variables
+
+    from ..oci.host_list import MAX_TEXT, in_slurms_notation  # here: most containers are in no job
+
+    hosts = in_slurms_notation(record.hosts)
+    variables["SLURM_JOB_UID"] = str(record.uid)
+    variables["SLURM_JOB_NUM_NODES"] = str(len(record.hosts))
+    if len(hosts) <= MAX_TEXT:
+        variables["SLURM_JOB_NODELIST"] = hosts
+    if record.cluster:
+        variables["SLURM_CLUSTER_NAME"] = record.cluster
+    if record.leader != number:  # else the job may be no heterogeneous one
+        variables["SLURM_HET_JOB_ID"] = str(record.leader)
+    return variables
 
 
 def find_job(cgroups: Cgroups, uid: int, is_rootless: bool, annotations: Annotations) -> Job:

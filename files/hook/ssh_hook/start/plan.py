@@ -113,6 +113,7 @@ class StartPlan:
         provides_home: whether the user's keys go into ~/.ssh in the container.
         server: the server to start.
         hosts: the hosts of the container's job in order, each with its slots; empty where it is to know none.
+        variables: those of the container's job, for sessions that have none of these names.
         gate: the descriptor that Dropbear reads until it may accept connections: a /proc/PID/stat, or what looks alike.
         registration: how the hook learns of the daemon's process, and records it.
         ending: who ends the daemon.
@@ -136,6 +137,7 @@ class StartPlan:
         provides_home: bool,
         server: Server,
         hosts: list[tuple[str, int]],
+        variables: dict[str, str],
         gate: int,
         registration: Registration,
         ending: Ending,
@@ -155,6 +157,7 @@ class StartPlan:
         self.provides_home: Final = provides_home
         self.server: Final = server
         self.hosts: Final = hosts
+        self.variables: Final = variables
         self.gate: Final = gate
         self.registration: Final = registration
         self.ending: Final = ending

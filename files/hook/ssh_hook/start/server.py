@@ -9,7 +9,7 @@ from ..errors import INSTALL_DAMAGED, HookError
 from ..keys import formats
 from ..linux.fast_stdlib import TYPE_CHECKING, os, read_file, stat
 from ..oci.annotations import PORT, WAIT_IN_JOB
-from ..oci.container_paths import PIDFILE, SERVER, SERVER_NAME
+from ..oci.container_paths import ENVIRONMENT, PIDFILE, SERVER, SERVER_NAME
 from ..provision import texts
 from .port import is_free
 
@@ -67,15 +67,19 @@ class Server:
         self._container_ports = sorted({self.port, settings.port, *settings.container_ports})
         self._is_behind_engine = is_behind_engine
 
-    def arguments(self, unauthenticated: int, gate: list[int], mounts: str, files: ServerFiles) -> list[str]:
+    def arguments(
+        self, unauthenticated: int, first: str, gate: list[int], mounts: str, files: ServerFiles
+    ) -> list[str]:
         """Return Dropbear's command line.
 
+        `first` says by which pid and start time Dropbear finds the container's first process, for its variables.
         `unauthenticated` is how many connections may be without a login at a time. `gate` are the descriptors that it
         reads and writes before it accepts connections, and `mounts` what it looks for in them.
         """
         # Its name is its path, by which a site's monitoring finds it; Dropbear takes the end of it for the program's
         # name.
         arguments = [SERVER, "-F", "-e", "-U", str(unauthenticated), "-S", ",".join(map(str, gate)) + mounts]
+        arguments += ["-J", f"{first},{ENVIRONMENT}"]
         for path in files.host_keys:
             arguments += ["-r", path]
         # -D, since an image may give the user's uid a second account, with a home and keys of the image's author.

@@ -6,7 +6,9 @@ import os
 import resource
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from ssh_hook.linux import fast_stdlib
@@ -63,3 +65,16 @@ def test_a_python_that_was_built_without_pidfds_ends_processes(monkeypatch: pyte
         assert child.wait() == -signal.SIGKILL
         members.await_end_of(process)
         process.close()
+
+
+def test_the_pid_in_its_own_namespace() -> None:
+    assert Process(os.getpid()).own_pid() == os.getpid()
+    with subprocess.Popen(["unshare", "--user", "--pid", "--fork", "sleep", "60"]) as child:
+        try:
+            children = Path(f"/proc/{child.pid}/task/{child.pid}/children")
+            while not (pids := children.read_text().split()):
+                time.sleep(0.01)
+            assert Process(int(pids[0])).own_pid() == 1
+        finally:
+            for pid in children.read_text().split():
+                os.kill(int(pid), signal.SIGKILL)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from ssh_hook.errors import HookError
-from ssh_hook.oci.host_list import MAX_HOSTS, MAX_TEXT, compress, parse
+from ssh_hook.oci.host_list import MAX_HOSTS, MAX_TEXT, compress, in_slurms_notation, parse
 
 
 @pytest.mark.parametrize(
@@ -182,3 +182,22 @@ def test_what_parse_takes_is_the_same_once_more(text: str) -> None:
     except HookError:
         return
     assert parse(compress(hosts), "x", "system") == hosts
+
+
+@pytest.mark.parametrize(
+    ("names", "text"),
+    [
+        ("", ""),
+        ("login", "login"),
+        ("nid001 nid002 nid003", "nid[001-003]"),
+        ("n9 n10 n12 a", "n[9-10],n12,a"),
+        ("x1c1-hsn0 x1c2-hsn0 x2c1-hsn0", "x1c[1-2]-hsn0,x2c1-hsn0"),
+    ],
+)
+def test_slurms_notation(names: str, text: str) -> None:
+    assert in_slurms_notation(names.split()) == text
+
+
+@given(st.lists(st.from_regex(r"\A[a-c]{1,2}(0?[0-9]{1,2})?\Z"), unique=True, min_size=1, max_size=40))
+def test_what_slurms_notation_names_parse_reads(names: list[str]) -> None:
+    assert [name for name, _slots in parse(in_slurms_notation(names), "x", "system")] == names

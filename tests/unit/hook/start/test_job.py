@@ -72,3 +72,30 @@ def test_a_record_that_is_not_roots_is_a_warning(monkeypatch: pytest.MonkeyPatch
     found = find_job(cgroups(), 2001, False, annotations())
     assert (found.number, found.leader, found.hosts) == (1234, 1234, [])
     assert said == [(WARNING, "it is not root's: the container does not know the hosts of its job", NOT_TRUSTED)]
+
+
+def test_variables_of_the_job(known: dict[str, JobRecord]) -> None:
+    assert find_job(cgroups(), 2001, False, annotations(("other", 1))).variables == {
+        "SLURM_JOB_ID": "1234",
+        "SLURM_JOB_UID": "2001",
+        "SLURM_JOB_NUM_NODES": "2",
+        "SLURM_JOB_NODELIST": "nid[001-002]",
+        "SLURM_CLUSTER_NAME": "alps",
+        "SLURM_HET_JOB_ID": "1230",
+    }
+
+
+def test_variables_that_are_not_known_are_left_out(known: dict[str, JobRecord]) -> None:
+    known["1234"] = JobRecord(2001, "", {f"n{number}a": 1 for number in range(1, 32000, 2)}, 1764390000, 1234)
+    assert find_job(cgroups(), 2001, False, annotations()).variables == {
+        "SLURM_JOB_ID": "1234",
+        "SLURM_JOB_UID": "2001",
+        "SLURM_JOB_NUM_NODES": "16000",
+    }
+    known.clear()
+    assert find_job(cgroups(), 2001, False, annotations()).variables == {"SLURM_JOB_ID": "1234"}
+    assert find_job(cgroups("", ""), 2001, False, annotations()).variables == {}
+
+
+def test_a_job_of_another_user_has_no_variables(known: dict[str, JobRecord]) -> None:
+    assert find_job(cgroups(), 2002, False, annotations()).variables == {}
