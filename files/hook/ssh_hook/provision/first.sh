@@ -35,6 +35,38 @@ pass_signals_on() {
     trap 'kill -s TERM "$child" 2>/dev/null' HUP INT TERM
 }
 
+# The command is none of the job's tasks, even if this program is one. It has no variables of a task, nor those by which
+# Slurm has launchers start processes by srun: in a job they use ssh. Sessions have the same rules, by Dropbear's patch
+# 20-environment. A line of a value that looks like a variable does no harm: such a variable is to go in any case.
+leave_task() {
+    value=
+    set -f
+    IFS='
+'
+    for name in $(export -p); do
+        name=${name#export }
+        name=${name%%=*}
+        case $name in
+            *[!A-Za-z0-9_]* | PMIX_MCA_*) ;;
+            SLURM_PROCID | SLURM_LOCALID | SLURM_GTIDS | SLURM_TASK_PID | SLURM_SRUN_COMM_* | SLURM_STEP_LAUNCHER_PORT | \
+                SLURM_LAUNCH_NODE_IPADDR | SLURM_PRIO_PROCESS | SLURM_PTY_* | SLURM_PMI* | PMI_* | PMI2_* | PMIX_* | \
+                OMPI_COMM_WORLD_* | MPI_LOCALRANKID | MPI_LOCALNRANKS | OMPI_MCA_plm_slurm_args | PRTE_MCA_plm_slurm_args)
+                unset "$name"
+                ;;
+            HYDRA_BOOTSTRAP | HYDRA_LAUNCHER | I_MPI_HYDRA_BOOTSTRAP | OMPI_MCA_plm | PRTE_MCA_plm | \
+                HYDRA_LAUNCHER_EXTRA_ARGS | I_MPI_HYDRA_BOOTSTRAP_EXEC_EXTRA_ARGS)
+                eval "value=\${$name-}"
+                case $value in slurm* | --external-launcher*) unset "$name" ;; esac
+                ;;
+        esac
+    done
+    unset IFS
+    set +f
+    [ -n "${SLURM_JOB_ID-}${SLURM_JOBID-}" ] || return 0
+    export HYDRA_BOOTSTRAP="${HYDRA_BOOTSTRAP-ssh}" I_MPI_HYDRA_BOOTSTRAP="${I_MPI_HYDRA_BOOTSTRAP-ssh}"
+    export OMPI_MCA_plm="${OMPI_MCA_plm-^slurm}" PRTE_MCA_plm="${PRTE_MCA_plm-^slurm}"
+}
+
 # Have up to 64 sessions at a time try each host, and so wait until all have started.
 reach_all() {
     failed=
@@ -104,6 +136,7 @@ lead() {
     if reach_all; then
         find_connections
         earlier=$connections
+        leave_task
         "$@" <&3 3<&- 8<&- 9<&- &
         child=$!
         await
