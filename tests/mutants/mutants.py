@@ -1033,7 +1033,7 @@ CONTRACT = (
 FAULTS = (*PROMISES, *ATTACH, *CONTRACT)
 UNTRIED = {
     "Variables are passed on, never executed": (
-        "Dropbear quotes them, in C (patch 20-environment): the faults are put into Python."
+        "Dropbear quotes them, in C (patch 09-environment): the faults are put into Python."
     ),
     "No path that a user could exchange is followed without a reason": (
         "A linter holds the hook to it (tests/lint/paths.py), and no run of the hook shows it."

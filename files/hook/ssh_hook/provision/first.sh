@@ -37,7 +37,7 @@ pass_signals_on() {
 
 # The command is none of the job's tasks, even if this program is one. It has no variables of a task, nor those by which
 # Slurm has launchers start processes by srun: in a job they use ssh. Sessions have the same rules, by Dropbear's patch
-# 20-environment. A line of a value that looks like a variable does no harm: such a variable is to go in any case.
+# 09-environment. A line of a value that looks like a variable does no harm: such a variable is to go in any case.
 leave_task() {
     value=
     set -f

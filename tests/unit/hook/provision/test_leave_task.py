@@ -11,7 +11,7 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[4]
 FIRST = REPOSITORY / "files/hook/ssh_hook/provision/first.sh"
-PATCH = REPOSITORY / "roles/dropbear/files/patches/dropbear/20-environment.patch"
+PATCH = REPOSITORY / "roles/dropbear/files/patches/dropbear/09-environment.patch"
 SHELLS = {"dash": ["dash"], "bash as sh": ["bash", "--posix"], "busybox": ["busybox", "sh"]}
 BY_SSH = {
     "HYDRA_BOOTSTRAP": "ssh",
