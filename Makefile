@@ -2,7 +2,7 @@
 PYTHON ?= /usr/bin/python3
 PARTS := lint docs unit fuzz sanity integration role-dropbear role-ssh-hook hook-tests vm-tests molecule engines launchers demo-test \
 	upgrade-from-sarus monitoring release-test slurm rootless
-SCENARIOS := upgrade debian11 lifecycle old-beside-new slurm-editor launch-real node-image architectures mutants
+SCENARIOS := upgrade debian11 lifecycle old-beside-new slurm-editor sarus-suite launch-real node-image architectures mutants
 FUZZ_SECONDS ?= 60
 SOAK_SECONDS ?= 600
 ARGS := # only from the command line of make, not from the environment
@@ -49,6 +49,7 @@ help:
 	@echo 'make lifecycle    years of a deployment: upgrades under load, faults, changed variables, removal'
 	@echo 'make old-beside-new  one job on nodes with the last release, with this version, and as a site of Sarus has them'
 	@echo 'make slurm-editor an editor on a laptop, whose server runs in the container of a job'
+	@echo 'make sarus-suite  steps of Slurm in containers, as the plugin of the Sarus Suite starts them'
 	@echo 'make real-engines  the real enroot and pyxis, which TREE=DIR has as installed (tests/real_engines/pack);'
 	@echo '                  STARTS (20) of each row of its table, STEPS (40) after which nodes are compared'
 	@echo 'make launch-real  DeepSpeed, PyTorch, Ray, Dask, mpi4py and other launchers as users have them'
@@ -121,6 +122,9 @@ slurm: venv
 
 slurm-editor: venv
 	@tests/testbed/molecule slurm-editor
+
+sarus-suite: venv
+	@tests/testbed/molecule sarus-suite
 
 real-engines: venv
 	@tests/testbed/molecule real-engines

@@ -35,6 +35,7 @@ EXPECTED = {
     "role-dropbear": 670,
     "launch-real": 600,
     "role-ssh-hook": 590,
+    "sarus-suite": 300,
     "upgrade": 290,
     "slurm": 280,
     "old-beside-new": 240,
