@@ -141,6 +141,22 @@ def test_a_title_is_not_taken_for_variables(start: Start) -> None:
     assert not any("xxx" in value for value in session.values())
 
 
+def test_a_string_that_is_no_variable_behind_others(start: Start) -> None:
+    """As where a program has wiped a secret. The session has config.json's variables, all of them."""
+    execve = 59  # of x86-64; a shell passes variables alone on
+    program = f"""
+        my @arguments = ("/bin/sleep", "1000");
+        my @strings = ("ONE=1", "TWO=2", "", "none", "THREE=3");
+        syscall({execve}, $arguments[0], pack("p*", @arguments, undef), pack("p*", @strings, undef));
+    """
+    container = start("podman-crun", command=["perl", "-e", program], env=GIVEN)
+    wait_for(runs(container.init(), "sleep"), "the container's program")
+    assert Path(f"/proc/{container.init()}/environ").read_bytes() == b"ONE=1\0TWO=2\0\0none\0THREE=3\0"
+    session = of_session(container)
+    assert GIVEN.items() <= session.items()
+    assert "ONE" not in session
+
+
 def test_enroot(nothing_left: None) -> None:
     def prepare(root: Path) -> None:
         (root / "entry").write_text(ENTRY, encoding="utf-8")

@@ -22,6 +22,7 @@ SERVER = f"{PROGRAMS}/{SERVER_NAME}"
 PIDFILE = f"{DROPBEAR}/dropbear.pid"
 SESSION = f"{DROPBEAR}/session"  # the user's: files that sessions write
 ENVIRONMENT = f"{SESSION}/environment"
+ENVIRONMENT_LINK = f"{DROPBEAR}/environment"  # where Sarus's hook has that file
 
 PASSWD = "/etc/passwd"
 SHELLS = "/etc/shells"

@@ -47,7 +47,7 @@ leave_task() {
         name=${name#export }
         name=${name%%=*}
         case $name in
-            *[!A-Za-z0-9_]* | PMIX_MCA_*) ;;
+            *[!A-Za-z0-9_]* | PMIX_MCA_* | PMIX_PREFIX | PMIX_INSTALL_PREFIX) ;;
             SLURM_PROCID | SLURM_LOCALID | SLURM_GTIDS | SLURM_TASK_PID | SLURM_SRUN_COMM_* | SLURM_STEP_LAUNCHER_PORT | \
                 SLURM_LAUNCH_NODE_IPADDR | SLURM_PRIO_PROCESS | SLURM_PTY_* | SLURM_PMI* | PMI_* | PMI2_* | PMIX_* | \
                 OMPI_COMM_WORLD_* | MPI_LOCALRANKID | MPI_LOCALNRANKS | OMPI_MCA_plm_slurm_args | PRTE_MCA_plm_slurm_args)

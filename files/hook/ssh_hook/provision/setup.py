@@ -120,7 +120,7 @@ class Setup:
         `ssh_config` and `known_hosts` are for the container's ssh. Return the directory of the authorized keys, and the
         paths of the host keys.
         """
-        make_directory(self._dropbear, basename(paths.SESSION), 0o700, self._user)
+        self._provide_environment()
         _write_file(self._dropbear, basename(paths.PIDFILE), b"", 0o644, self._user)
         host_keys = []
         for name, data in credentials.host_keys.items():
@@ -152,6 +152,14 @@ class Setup:
         """
         if self._home.ssh >= 0 and not self._covers_home():
             self._home.write(credentials)
+
+    def _provide_environment(self) -> None:
+        """Make the file in which sessions keep their variables for login shells, and its directory, the user's."""
+        session = make_directory(self._dropbear, basename(paths.SESSION), 0o700, self._owner)
+        _write_file(session, basename(paths.ENVIRONMENT), b"", 0o600, self._user)
+        os.fchown(session, self._user.uid, self._user.gid)  # last, so that nobody else can name anything there before
+        target = f"{basename(paths.SESSION)}/{basename(paths.ENVIRONMENT)}"
+        os.symlink(target, basename(paths.ENVIRONMENT_LINK), dir_fd=self._dropbear)
 
     def _environment_size(self) -> int:
         """Return the bytes for the variables that sessions keep for login shells: a new file and the one before."""

@@ -43,6 +43,8 @@ KEPT = {
     "SLURM_JOB_ID": "7",
     "SLURM_NODEID": "0",
     "PMIX_MCA_gds": "hash",
+    "PMIX_PREFIX": "/opt/pmix",
+    "PMIX_INSTALL_PREFIX": "/opt/pmix",
     "VALUE": "a\nexport PMI_FD='9'\n*",
     "GLOB": "/*",
 }
