@@ -212,9 +212,9 @@ PROMISES = (
     ),
     Fault(
         "Nobody can hold a start up by that file",
-        "open_directory",
-        "os.fchmod(outer, _MODE)",
-        "os.fchmod(outer, 0o755)",
+        "_make_and_open",
+        "os.fchmod(directory, _MODE)",
+        "os.fchmod(directory, 0o755)",
         "hook/test_reasons.py::test_only_its_user_may_read_it",
         "assert 0 == 2",
     ),

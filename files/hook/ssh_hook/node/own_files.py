@@ -18,28 +18,25 @@ _READ, _READ_WRITE = 4, 6
 
 def open_directory(place: str, name: str) -> int:
     """Open the directory `name` of files in the directory `place`; make both where they are missing. Raises OSError."""
-    _make_directory(place, None)
-    with closing(_open_own(place, None)) as outer:
-        os.fchmod(outer, _MODE)  # earlier versions made it 0700
-        _make_directory(name, outer)
-        return _open_own(name, outer)
+    with closing(_make_and_open(place, None)) as outer:
+        return _make_and_open(name, outer)
 
 
-def _make_directory(path: str, parent: int | None) -> None:
+def _make_and_open(path: str, parent: int | None) -> int:
+    """Make and open a directory that only the caller can write to, before anything is done in it. Raises OSError."""
     try:
         os.mkdir(path, _MODE, dir_fd=parent)
     except FileExistsError:
         pass
-
-
-def _open_own(path: str, parent: int | None) -> int:
-    """Open a directory that only the caller can write to, before anything is done in it. Raises OSError."""
-    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
-    directory = os.open(path, flags, dir_fd=parent)
-    if is_own(os.fstat(directory), stat.S_IFDIR):
+    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
+    try:
+        if not is_own(os.fstat(directory), stat.S_IFDIR):
+            raise PermissionError
+        os.fchmod(directory, _MODE)  # a umask, such as 077, has taken rights of it; earlier versions made it 0700
         return directory
-    os.close(directory)
-    raise PermissionError
+    except OSError:
+        os.close(directory)
+        raise
 
 
 def let_read(file: int, uid: int) -> None:

@@ -62,6 +62,18 @@ def test_only_the_jobs_user_reads_it_and_nobody_lists_the_directory(jobs: Path) 
     assert [entry[2:4] for entry in entries if entry[0] in (0x04, 0x20)] == [b"\0\0"] * 2
 
 
+def test_a_umask_keeps_no_user_from_the_record(jobs: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        job_record.write(7, record())
+    finally:
+        os.umask(before)
+    assert [path.stat().st_mode & 0o777 for path in (jobs.parent, jobs)] == [0o711, 0o711]
+    jobs.chmod(0o700)  # of a version that left it as the umask made it
+    job_record.write(7, record())
+    assert jobs.stat().st_mode & 0o777 == 0o711
+
+
 @pytest.mark.parametrize("who", ["place", "jobs", "file"])
 @pytest.mark.parametrize("mode", [0o020, 0o002])
 def test_what_others_can_write_to_is_refused(jobs: Path, who: str, mode: int) -> None:
