@@ -150,7 +150,7 @@ def job_and_step(lines: list[str]) -> tuple[str, str]:
         for above, name, below in zip(names, names[1:], [*names[2:], ""]):
             number = _number_after("job_", name)
             if number and (above.endswith(_SCOPE) or above.startswith(_USERS)):
-                step = _number_after("step_", below)
+                step = _number_after("step_", below.partition("+")[0])  # step_3+1: a component of a heterogeneous step
                 if step:
                     return number, step
                 job = job or number

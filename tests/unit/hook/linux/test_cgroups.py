@@ -84,6 +84,7 @@ def test_engine_that_may_not_move_its_daemon(made: Make, rootless: bool, expecte
         ("9:freezer:/slurm_nid001/uid_2001/job_8/step_1/user/task_0/libpod-0a\n", ("8", "1")),
         ("0::/system.slice/slurmstepd.scope/job_1234/step_5/user/task_0\n", ("1234", "5")),
         ("0::/system.slice/node1_slurmstepd.scope/job_1234/step_5/user\n", ("1234", "5")),
+        ("0::/system.slice/slurmstepd.scope/job_7/step_3+1/user/task_0\n", ("7", "3")),
         ("9:freezer:/slurm/uid_2001/job_7/step_batch\n", ("7", "")),
         ("9:freezer:/slurm/uid_2001/job_7/step_extern\n8:cpu:/slurm/uid_2001/job_7/step_3\n", ("7", "3")),
         ("0::/system.slice/slurmstepd.scope/job_7/step_interactive/user/task_0\n", ("7", "")),
