@@ -16,7 +16,8 @@ from ..linux.fast_stdlib import TYPE_CHECKING
 from ..linux.process import MAX_ID
 from ..log import ERROR, log
 from ..node import job_record
-from .scheduler import HET_JOB, slurm_slots
+from .hosts import expand
+from .scheduler import HET_JOB, slots_on
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -30,6 +31,7 @@ EXAMPLE = "ssh_hook prolog"
 FLAGS: dict[str, str] = {}
 _WORK, _REPORT = 1.0, 0.5  # seconds; with the interpreter's start and a child that ends late these are less than 2
 _MAX_CLUSTER = 64  # characters
+_NODE_LISTS = "SLURM_JOB_NODELIST", "SLURM_NODELIST"  # Slurm 22.05 gives a Prolog only the latter
 
 
 def run(_arguments: Namespace, settings: dict[str, str]) -> int:
@@ -85,8 +87,24 @@ def _record(environment: Mapping[str, str]) -> None:
     leader = job_record.checked_number(environment.get(HET_JOB) or str(number), HET_JOB)
     cluster = environment.get("SLURM_CLUSTER_NAME", "")
     named = cluster if cluster.isprintable() and len(cluster) <= _MAX_CLUSTER else ""
-    record = job_record.JobRecord(uid, named, slurm_slots(environment), int(time.time()), leader)
-    job_record.write(number, record)
+    slots = slots_on(_hosts(environment), environment)
+    job_record.write(number, job_record.JobRecord(uid, named, slots, int(time.time()), leader))
+
+
+def _hosts(environment: Mapping[str, str]) -> list[str]:
+    """Return the hosts of the whole job. Raises HookError where these are not known."""
+    name = next(filter(environment.get, _NODE_LISTS), None)
+    if name is None:
+        raise HookError(ARGUMENTS_WRONG, f"{_NODE_LISTS[0]} is not set: have slurmd call this, by its Prolog")
+    hosts = expand(environment[name], name)
+    nodes = environment.get("SLURM_JOB_NUM_NODES")  # newer versions of Slurm have it
+    if nodes and nodes != str(len(hosts)):
+        raise HookError(
+            ARGUMENTS_WRONG,
+            f"{name} names {len(hosts)} of the job's {printable(nodes)} nodes, as for a step: set PrologFlags=Alloc or "
+            "PrologFlags=Contain in slurm.conf",
+        )
+    return hosts
 
 
 def job_number(environment: Mapping[str, str]) -> int:

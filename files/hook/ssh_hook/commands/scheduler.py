@@ -88,10 +88,17 @@ def _number(environment: Mapping[str, str], name: str) -> int:
 def slurm_slots(environment: Mapping[str, str]) -> dict[str, int]:
     """Return the hosts and slots by the variables of a job, not of a step, whose containers are those of the whole job.
 
+    Raises HookError.
+    """
+    return slots_on(expand(_value(environment, "SLURM_JOB_NODELIST"), "SLURM_JOB_NODELIST"), environment)
+
+
+def slots_on(hosts: list[str], environment: Mapping[str, str]) -> dict[str, int]:
+    """Return the slots of the hosts of a whole job of Slurm's, in order. Raises HookError.
+
     A job that has one task on each node, so that each starts one container, says by its GPUs or else by its CPUs how
     many processes it wants.
     """
-    hosts = expand(_value(environment, "SLURM_JOB_NODELIST"), "SLURM_JOB_NODELIST")
     counts = _slurm_counts(environment, "SLURM_TASKS_PER_NODE", len(hosts)) or [1] * len(hosts)
     if max(counts) == 1:
         gpus = _gpus(environment)

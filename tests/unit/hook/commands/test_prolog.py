@@ -60,6 +60,15 @@ def test_components_of_a_heterogeneous_job_have_their_leader(jobs: Path) -> None
     assert recorded(SLURM_JOB_ID="1235", SLURM_HET_JOB_ID="1234").leader == 1234
 
 
+def test_a_version_of_slurm_with_another_name_for_the_nodes(jobs: Path) -> None:
+    found = recorded(SLURM_JOB_NODELIST="", SLURM_NODELIST="nid[001-002],login1")
+    assert list(found.hosts) == ["nid001", "nid002", "login1"]
+
+
+def test_the_hosts_are_as_many_as_the_jobs_nodes(jobs: Path) -> None:
+    assert len(recorded(SLURM_JOB_NUM_NODES="3").hosts) == 3
+
+
 def test_gpus_of_a_prolog(jobs: Path) -> None:
     assert set(recorded(SLURM_JOB_GPUS="0,1,2,3").hosts.values()) == {4}
 
@@ -72,7 +81,17 @@ def test_gpus_of_a_prolog(jobs: Path) -> None:
         ("job 1234", {"SLURM_JOB_UID": "alice"}, "SLURM_JOB_UID is 'alice'"),
         ("job 1234", {"SLURM_JOB_UID": "4294967295"}, "SLURM_JOB_UID is 4294967295, which is no user's"),
         ("job 1234", {"SLURM_HET_JOB_ID": "x"}, "SLURM_HET_JOB_ID is 'x'"),
-        ("job 1234", {"SLURM_JOB_NODELIST": ""}, "SLURM_JOB_NODELIST is not set"),
+        (
+            "job 1234",
+            {"SLURM_JOB_NODELIST": ""},
+            "SLURM_JOB_NODELIST is not set: have slurmd call this, by its Prolog [",
+        ),
+        (
+            "job 1234",
+            {"SLURM_JOB_NODELIST": "nid001", "SLURM_JOB_NUM_NODES": "3"},
+            "SLURM_JOB_NODELIST names 1 of the job's 3 nodes, as for a step: set PrologFlags=Alloc or "
+            "PrologFlags=Contain in slurm.conf [",
+        ),
         ("job 1234", {"SLURM_JOB_NODELIST": "a[1-20000]", "SLURM_JOB_CPUS_PER_NODE": ""}, "the job has 20000 hosts"),
     ],
 )
