@@ -171,7 +171,7 @@ PROMISES = (
         "DID NOT RAISE .*HookError",
     ),
     Fault(
-        "A job's record tells other users nothing",
+        "A job's record tells other users nothing of its hosts",
         "write",
         "(lambda file: let_read(file, reader)) if reader else None",
         "lambda file: os.fchmod(file, 0o644 if reader else 0o600)",

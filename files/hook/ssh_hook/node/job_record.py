@@ -2,7 +2,8 @@
 """What the scheduler says of a job: a file of root's on each of its nodes, /run/ocihooks-ssh/jobs/NUMBER.
 
 ``ssh_hook prolog`` writes it before the job's first process, and ``ssh_hook epilog`` removes it. An ACL lets the job's
-user read it, for the hook of a rootless engine; others cannot, since a site may hide who runs what and where.
+user read it, for the hook of a rootless engine; others cannot, since a site may hide where a job runs. They cannot list
+the directory either, but tell by the name of a record that it exists, since when, and by its ACL whose it is.
 
 Format: a line "ssh_hook job 1", then "name=value" lines: uid, of the job's user; cluster, its name, which may be empty;
 hosts, as host_list.py has them, each with the number of its processes; start, in seconds since the epoch; leader, the
