@@ -46,7 +46,7 @@ def run(text: str, as_json: bool) -> int:
         raise HookError(ARGUMENTS_WRONG, f"--job is '{printable(text)}': give the number of a job of Slurm")
     job = found.group(1)
     numbers, hosts = _nodes(job, deadline)
-    groups, failing = ask(hosts, {job, *numbers, ""}, deadline, launcher())
+    groups, failing = ask(hosts, {job, *numbers}, deadline, launcher())
     if as_json:
         print(json.dumps([_as_json(names, messages) for messages, names in groups.items()], indent=2))
     else:
@@ -145,7 +145,7 @@ def _messages(answer: list[dict[str, Any]], jobs: set[str]) -> list[Message]:
     """Return the messages of `jobs` in an answer. Raises KeyError, TypeError, AttributeError and ValueError."""
     if not isinstance(answer, list):
         raise ValueError
-    messages = [one for entry in answer if entry.get("job", "") in jobs for one in entry["messages"]]
+    messages = [one for entry in answer if entry["job"] in jobs for one in entry["messages"]]
     found = [(str(one["level"]), str(one.get("kind", "")), one_line(str(one["text"]))) for one in messages]
     return [(level, kind if kind in CATALOGUE else "", text) for level, kind, text in found if level in NAMES]
 

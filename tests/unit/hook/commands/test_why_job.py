@@ -55,7 +55,7 @@ def fixture_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cluster:
 
 def test_identical_answers_are_one(cluster: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
     cluster.program("squeue", 'case "$*" in *--jobs=7) echo "7 n[1-3]";; esac')
-    cluster.nodes(n1=[entry()], n2=[entry(job="")], n3=[entry(text="other")])
+    cluster.nodes(n1=[entry()], n2=[entry()], n3=[entry(text="other")])
     assert why_job.run("job7", as_json=False) == 0
     assert capsys.readouterr().out.splitlines() == [
         "n1, n2:",
@@ -68,9 +68,10 @@ def test_identical_answers_are_one(cluster: Cluster, capsys: pytest.CaptureFixtu
 
 
 def test_messages_of_other_jobs_are_left_out(cluster: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
-    """Also of an earlier task of the same array: 7_1 has the number 9."""
+    """Also of an earlier task of the same array: 7_1 has the number 9. And of containers outside of any job."""
     cluster.program("squeue", 'echo "9 n1"')
-    cluster.nodes(n1=[entry(job="8"), entry(job="9", kind=NO_SHELL, text="none", level="warning"), entry(job="7")])
+    of_it = entry(job="9", kind=NO_SHELL, text="none", level="warning")
+    cluster.nodes(n1=[entry(job="8"), of_it, entry(job="7"), entry(job="")])
     assert why_job.run("7_1", as_json=True) == 0
     (group,) = json.loads(capsys.readouterr().out)
     assert group == {"nodes": ["n1"], "messages": [{"level": "warning", "kind": NO_SHELL, "text": "none"}]}
