@@ -102,7 +102,8 @@ def test_syslog_has_errors_whatever_the_level(start: Start, syslog: Syslog) -> N
     assert message.startswith("<27>")  # daemon, error
     assert "ssh_hook[" in message
     assert "/no/such/key" in message
-    assert f'[annotation-wrong] [ssh_hook kind="annotation-wrong" user="alice" uid="{ALICE}" container_id="' in message
+    assert f': [ssh_hook kind="annotation-wrong" user="alice" uid="{ALICE}" container_id="' in message
+    assert message.endswith("[annotation-wrong]")
     assert "/no/such/key" in failure.value.hook
 
 

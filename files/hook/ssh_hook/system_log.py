@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The node's system log, with fields that say whose container a message is about.
 
-journald gets them by its native protocol, where it runs. Any other daemon gets the text, and after it the fields as one
-more element in the syntax of RFC 5424's structured data. The line itself has the form of RFC 3164, as syslog(3) sends
-it: rsyslog reads no other at /dev/log unless a site configures that, and takes the version in a header of RFC 5424 for
-the program's name.
+journald gets them by its native protocol, where it runs. Any other daemon gets the fields as an element in the syntax
+of RFC 5424's structured data, and after it the text: that may quote a user, who can write what looks like such an
+element. The line itself has the form of RFC 3164, as syslog(3) sends it: rsyslog reads no other at /dev/log unless a
+site configures that, and takes the version in a header of RFC 5424 for the program's name.
 
 Nothing waits for long: a daemon that reads nothing costs the message, and not the start.
 
@@ -24,6 +24,8 @@ _DAEMON = 3  # a facility of RFC 5424
 _NAME = "ssh_hook"
 _JOURNAL = "/run/systemd/journal/socket"
 _SYSLOG = "/dev/log"
+_MAX_LINE = 8 << 10  # bytes, which rsyslog takes by default: the text is cut, and never the fields
+_MAX_VALUE = 500  # bytes of a field's, so that all fit
 _ATTEMPTS = 20  # to write to a daemon whose queue is full
 _DELAY = 0.01  # seconds between them
 
@@ -58,13 +60,15 @@ def _for_journal(severity: int, text: str, fields: dict[str, str]) -> bytes:
 
 def _for_syslog(severity: int, text: str, fields: dict[str, str]) -> bytes:
     when = time.strftime("%b %e %H:%M:%S")
-    element = "".join(f' {name}="{_escape(value)}"' for name, value in fields.items())
-    line = f"<{_DAEMON * 8 + severity}>{when} {_NAME}[{os.getpid()}]: {text}"
-    return (f"{line} [{_NAME}{element}]" if element else line).encode("ascii", "backslashreplace")
+    values = "".join(f' {name}="{_escape(value)}"' for name, value in fields.items())
+    element = f"[{_NAME}{values}] " if values else ""
+    line = f"<{_DAEMON * 8 + severity}>{when} {_NAME}[{os.getpid()}]: {element}{text}"
+    return line.encode("ascii", "backslashreplace")[:_MAX_LINE]
 
 
 def _escape(value: str) -> str:
-    return value.replace("\\", "\\\\").replace('"', '\\"').replace("]", "\\]")
+    shown = value.encode("ascii", "backslashreplace")[:_MAX_VALUE].decode("ascii")
+    return shown.replace("\\", "\\\\").replace('"', '\\"').replace("]", "\\]")
 
 
 def _has_sent(path: str, kind: int, data: bytes) -> bool:

@@ -32,6 +32,6 @@ def assert_refused(start: Start, syslog: Syslog, engine: str, *words: str, kind:
     assert failure.value.status == (126 if engine in ("podman-crun", "podman-runc", "rootless") else 1)
     wait_for(syslog.of_hook, "a message in syslog")
     said = message.removeprefix("ssh_hook: error: ").rstrip("\n").encode("ascii", "backslashreplace").decode()
-    fields = f'{said} [ssh_hook kind="{separate(message)[1]}"'
-    assert [entry for entry in syslog.of_hook() if fields in entry], syslog.of_hook()
+    fields = f': [ssh_hook kind="{separate(message)[1]}"'
+    assert [entry for entry in syslog.of_hook() if fields in entry and entry.endswith(f"] {said}")], syslog.of_hook()
     return message

@@ -67,7 +67,17 @@ def test_journald_gets_fields(journal: socket.socket, syslog: socket.socket) -> 
 def test_any_other_daemon_gets_a_line(syslog: socket.socket) -> None:
     system_log.send(system_log.ERROR, "é is in use [port-taken]", FIELDS)
     line = syslog.recv(9999).decode("ascii")
-    assert re.fullmatch(LINE + re.escape(r"\xe9 is in use [port-taken] " + ELEMENT), line), line
+    assert re.fullmatch(LINE + re.escape(ELEMENT + r" \xe9 is in use [port-taken]"), line), line
+
+
+def test_no_text_makes_a_line_so_long_that_its_fields_are_cut(syslog: socket.socket) -> None:
+    fields = dict.fromkeys(("kind", "user", "uid", "container", "container_id", "job"), '"' * 200)
+    system_log.send(system_log.ERROR, "\U0001f600" * 1000, {**fields, "user": "\U0001f600" * 200})
+    line = syslog.recv(99999).decode("ascii")
+    assert len(line) == 8192
+    element, _end, text = line.partition(r'\""] ')
+    assert element.count(r"\"" * 199) == 5
+    assert text.startswith(r"\U0001f600" * 99)
 
 
 def test_a_daemon_with_a_stream(place: Path) -> None:
@@ -115,9 +125,9 @@ def test_what_is_logged_has_its_kind(
     log(ERROR, "it is\nin use", PORT_TAKEN)
     log(WARNING, "careful", PORT_TAKEN)
     assert capfd.readouterr().err == "ssh_hook: error: it is\\nin use [port-taken]\nssh_hook: warning: careful\n"
-    element = ' [ssh_hook kind="port-taken" user="alice"]'
-    assert syslog.recv(9999).decode().endswith(f": it is\\nin use [port-taken]{element}")
-    assert syslog.recv(9999).decode().endswith(f": careful{element}")
+    element = '[ssh_hook kind="port-taken" user="alice"]'
+    assert syslog.recv(9999).decode().endswith(f": {element} it is\\nin use [port-taken]")
+    assert syslog.recv(9999).decode().endswith(f": {element} careful")
     assert log.kept == [(ERROR, PORT_TAKEN, "it is\\nin use"), (WARNING, PORT_TAKEN, "careful")]
 
 
@@ -136,5 +146,5 @@ def test_a_subject_that_cannot_be_found_out_costs_the_fields(
     monkeypatch.setattr(log, "_print", lambda *_arguments: None)
     for _number in range(2):
         log(ERROR, "x", PORT_TAKEN)
-        assert syslog.recv(9999).decode().endswith(': x [port-taken] [ssh_hook kind="port-taken"]')
+        assert syslog.recv(9999).decode().endswith(': [ssh_hook kind="port-taken"] x [port-taken]')
     assert calls == [1]
