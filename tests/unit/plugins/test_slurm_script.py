@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import resource
 import shlex
-import signal
 import subprocess
 import time
 from pathlib import Path
@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from jinja2 import Environment, FileSystemLoader
 
+NOBODYS = 54321  # a uid without processes, for which a limit of them counts
 TEMPLATES = Path(__file__).resolve().parents[3] / "roles/ssh_hook/templates"
 
 
@@ -34,9 +35,13 @@ def run(path: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([path], env=variables, capture_output=True, text=True, timeout=60, check=False)
 
 
-def end(directory: Path) -> None:
-    """End the command that was left behind."""
-    os.kill(int((directory / "pid").read_text(encoding="ascii")), signal.SIGKILL)
+def wait_for_its_end(directory: Path) -> None:
+    """Wait until the command that hung has ended; one that is left behind fails the test."""
+    process = Path("/proc") / (directory / "pid").read_text(encoding="ascii").strip()
+    deadline = time.monotonic() + 20
+    while process.exists() and ") Z " not in (process / "stat").read_text(encoding="utf-8"):
+        assert time.monotonic() < deadline, "it was left behind"
+        time.sleep(0.05)
 
 
 @pytest.mark.parametrize("command", ["prolog", "epilog"])
@@ -50,8 +55,7 @@ def test_the_command_is_called_with_the_jobs_variables(tmp_path: Path, command: 
 def test_nothing_makes_it_fail(tmp_path: Path, launcher: str) -> None:
     done = run(script(tmp_path, "prolog", f"echo $$ >{tmp_path}/pid; {launcher}"))
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    if "STOP" in launcher:
-        end(tmp_path)
+    wait_for_its_end(tmp_path)
 
 
 def test_a_launcher_that_is_gone(tmp_path: Path) -> None:
@@ -60,8 +64,27 @@ def test_a_launcher_that_is_gone(tmp_path: Path) -> None:
     assert run(path).returncode == 0
 
 
-def test_a_command_that_hangs_is_left_behind(tmp_path: Path) -> None:
+@pytest.mark.parametrize("shell", [("sh",), ("bash", "--posix")], ids=" ".join)
+def test_a_shell_that_can_start_no_process(tmp_path: Path, shell: tuple[str, ...]) -> None:
+    """Bash tries for 15 seconds."""
+    assert run_without_processes("sh", "-c", ": & wait") != 0
+    assert run_without_processes(*shell, "-c", script(tmp_path, "prolog", "").read_text(encoding="utf-8")) == 0
+
+
+def run_without_processes(*command: str) -> int:
+    """Run a command that can start no process; return its status."""
+    return subprocess.run(
+        command,
+        cwd="/",
+        user=NOBODYS if os.geteuid() == 0 else None,  # root has no such limit
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NPROC, (1, 1)),
+        timeout=120,
+        check=False,
+    ).returncode
+
+
+def test_a_command_that_hangs_is_killed(tmp_path: Path) -> None:
     begun = time.monotonic()
     assert run(script(tmp_path, "epilog", f"echo $$ >{tmp_path}/pid; exec sleep 40")).returncode == 0
     assert time.monotonic() - begun < 30
-    end(tmp_path)
+    wait_for_its_end(tmp_path)
