@@ -10,7 +10,7 @@ import os
 import time
 
 from .. import system_log
-from ..errors import ARGUMENTS_WRONG, HookError, describe_failure, kind_of, printable
+from ..errors import ARGUMENTS_WRONG, SYSTEM, HookError, LateError, describe_failure, kind_of, printable
 from ..linux import disposable_process
 from ..linux.fast_stdlib import TYPE_CHECKING
 from ..linux.process import MAX_ID
@@ -54,6 +54,8 @@ def bounded(work: Callable[[], None], what: str) -> int:
     try:
         disposable_process.run(answer, what, None, timeout=_WORK)
         return 0
+    except LateError:
+        kind, failure = SYSTEM, f"{what}: not done within {_WORK:.0f} s: /run hangs, or the node has too much to do"
     except Exception as error:
         said = describe_failure(error)
         kind, failure = kind_of(error), said if said.startswith(what) else f"{what}: {said}"

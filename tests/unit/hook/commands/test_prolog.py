@@ -140,6 +140,15 @@ def test_nothing_holds_it_up(
     assert time.monotonic() - begun < 20  # of 100, on a busy machine
 
 
+def test_a_prolog_that_is_late_is_of_no_home(
+    jobs: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(job_record, "write", hang)
+    assert dispatch("prolog", [], SLURM) == 0
+    words = "cannot record job 1234: not done within 1 s: /run hangs, or the node has too much to do [system]"
+    assert capfd.readouterr().err == f"ssh_hook: error: {words}\n"
+
+
 def test_a_process_that_cannot_be_started_fails_nothing(jobs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail() -> int:
         raise BlockingIOError
