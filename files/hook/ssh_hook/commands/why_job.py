@@ -7,7 +7,9 @@ A job that does not start has often ended when its user asks. So Slurm is asked 
 from __future__ import annotations
 
 import json
+import os
 import re
+import selectors
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +24,10 @@ from .why import describe_messages
 DEADLINE = 10.0  # seconds for all answers
 _AT_ONCE = 64  # hosts
 _SHORTEST = 0.2  # seconds in which a host may answer
+_REAP_TIMEOUT = 1.0  # seconds; a process that hangs in the kernel, as on a file system that does, is left behind
+_CHUNK = 1 << 16  # bytes
+_MAX_ANSWER = 1 << 20  # bytes of a host, whose messages are few and short
+_MAX_NODES = 1 << 24  # bytes of Slurm, which has a line for each task of an array
 _JOB = re.compile(r"(?:job)?([0-9]{1,18}(?:_[0-9]{1,9})?)")
 _MOST_MESSAGES = 16  # of one host
 _MOST_NAMED = 8  # hosts
@@ -33,6 +39,11 @@ _SOURCES = (
 )
 
 Message = tuple[str, str, str]  # level, kind, text
+Output = tuple[str, str, int]  # standard output, standard error, status
+
+
+class _TooLongError(Exception):
+    """A command has printed more than is read."""
 
 
 def run(text: str, as_json: bool) -> int:
@@ -84,21 +95,17 @@ def _nodes(job: str, deadline: float) -> tuple[set[str], list[str]]:
     is_there = False
     for source in _SOURCES:
         try:
-            done = subprocess.run(
-                [*source, f"--jobs={job}"],
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                timeout=max(_SHORTEST, (deadline - time.monotonic()) / 2),
-                check=False,
+            now = time.monotonic()
+            lines, _stderr, _status = _output(
+                [*source, f"--jobs={job}"], now + max(_SHORTEST, (deadline - now) / 2), _MAX_NODES
             )
         except FileNotFoundError:
             continue
-        except (OSError, subprocess.TimeoutExpired):
+        except (OSError, _TooLongError):
             is_there = True
             continue
         is_there = True
-        fields = [line.split() for line in done.stdout.splitlines()]
+        fields = [line.split() for line in lines.splitlines()]
         placed = [words for words in fields if len(words) == 2 and words[0].isdigit() and "(" not in words[1]]
         if placed:
             hosts = [host for _number, nodes in placed for host in expand(nodes, "the answer of Slurm")]
@@ -108,7 +115,7 @@ def _nodes(job: str, deadline: float) -> tuple[set[str], list[str]]:
     raise HookError(NO_CONTAINER, f"Slurm names no node of job {job}: see sacct --jobs {job}, or ask its nodes")
 
 
-def _ask(host: str, deadline: float, program: str) -> subprocess.CompletedProcess[str] | str:
+def _ask(host: str, deadline: float, program: str) -> Output | str:
     """Return what ssh to `host` has printed, or why it has not."""
     late = f"no answer within {DEADLINE:.0f} s"
     left = deadline - time.monotonic()
@@ -116,29 +123,66 @@ def _ask(host: str, deadline: float, program: str) -> subprocess.CompletedProces
         return late
     command = [*SSH, "-oBatchMode=yes", "--", host, program, "why", "--json"]
     try:
-        return subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            timeout=left,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
+        return _output(command, deadline, _MAX_ANSWER)
+    except TimeoutError:
         return late
+    except _TooLongError:
+        return f"its answer has more than {_MAX_ANSWER} bytes"
     except OSError as error:
         return f"cannot run ssh: {error.strerror}"
 
 
-def _answer(done: subprocess.CompletedProcess[str], jobs: set[str]) -> tuple[Message, ...] | str:
-    """Return the messages of `jobs` on a host, the newest first, or why it gave no answer."""
+def _output(command: list[str], deadline: float, limit: int) -> Output:
+    """Run `command` until `deadline` (monotonic). Raises OSError, TimeoutError, and _TooLongError."""
+    process = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
+    )
+    pipes = [pipe for pipe in (process.stdout, process.stderr) if pipe is not None]
     try:
-        messages = _messages(json.loads(done.stdout), jobs)
+        stdout, stderr = _read([pipe.fileno() for pipe in pipes], deadline, limit)
+        status = process.wait(max(_SHORTEST, deadline - time.monotonic()))
+        return stdout.decode("utf-8", "replace"), stderr.decode("utf-8", "replace"), status
+    except subprocess.TimeoutExpired:
+        raise TimeoutError from None
+    finally:
+        for pipe in pipes:
+            pipe.close()
+        process.kill()
+        try:
+            process.wait(_REAP_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            pass
+
+
+def _read(descriptors: list[int], deadline: float, limit: int) -> list[bytearray]:
+    """Read each until its end. Raises TimeoutError, and _TooLongError for more than `limit` bytes together."""
+    found = [bytearray() for _descriptor in descriptors]
+    with selectors.DefaultSelector() as selector:
+        for data, descriptor in zip(found, descriptors):
+            selector.register(descriptor, selectors.EVENT_READ, data)
+        while selector.get_map():
+            ready = selector.select(max(0.0, deadline - time.monotonic()))
+            if not ready:
+                raise TimeoutError
+            for key, _events in ready:
+                more = os.read(key.fd, _CHUNK)
+                key.data.extend(more)
+                if not more:
+                    selector.unregister(key.fd)
+            if sum(map(len, found)) > limit:
+                raise _TooLongError
+    return found
+
+
+def _answer(output: Output, jobs: set[str]) -> tuple[Message, ...] | str:
+    """Return the messages of `jobs` on a host, the newest first, or why it gave no answer."""
+    stdout, stderr, status = output
+    try:
+        messages = _messages(json.loads(stdout), jobs)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        said = done.stderr.strip().splitlines()
-        return printable(said[-1]) if said else f"ssh ended with status {done.returncode}"
-    return tuple([*messages, *_warnings(done.stderr)][:_MOST_MESSAGES])
+        said = stderr.strip().splitlines()
+        return printable(said[-1]) if said else f"ssh ended with status {status}"
+    return tuple([*messages, *_warnings(stderr)][:_MOST_MESSAGES])
 
 
 def _messages(answer: list[dict[str, Any]], jobs: set[str]) -> list[Message]:

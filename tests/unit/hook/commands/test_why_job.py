@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -32,19 +33,19 @@ class Cluster:
     """Programs in PATH that stand for Slurm's and ssh."""
 
     def __init__(self, place: Path) -> None:
-        self._place = place
+        self.place = place
 
     def program(self, name: str, script: str) -> None:
-        (self._place / name).write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
-        (self._place / name).chmod(0o755)
+        (self.place / name).write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+        (self.place / name).chmod(0o755)
 
     def nodes(self, **answers: object) -> None:
         """ssh prints the answer of the node, the word after --."""
         for name, answer in answers.items():
             text = answer if isinstance(answer, str) else json.dumps(answer)
-            (self._place / f"answer.{name}").write_text(text, encoding="utf-8")
+            (self.place / f"answer.{name}").write_text(text, encoding="utf-8")
         find = 'while [ "$1" != -- ]; do shift; done'
-        self.program("ssh", f'{find}; cat {self._place}/answer."$2" || {{ echo "$2: refused" >&2; exit 255; }} 2>&1')
+        self.program("ssh", f'{find}; cat {self.place}/answer."$2" || {{ echo "$2: refused" >&2; exit 255; }} 2>&1')
 
 
 @pytest.fixture(name="cluster")
@@ -142,7 +143,7 @@ def test_it_ends_in_time(cluster: Cluster, capfd: pytest.CaptureFixture[str], mo
     cluster.program("squeue", 'echo "7 n[1-9]"')
     cluster.nodes(n1=[entry()])
     hangs = 'for last; do case "$last" in n[2-9]) exec sleep 60;; esac; done'
-    script = (Path(cluster._place) / "ssh").read_text(encoding="utf-8").partition("\n")[2]
+    script = (Path(cluster.place) / "ssh").read_text(encoding="utf-8").partition("\n")[2]
     cluster.program("ssh", f"{hangs}\n{script}")
     begun = time.monotonic()
     assert why_job.run("7", as_json=False) == 1
@@ -150,3 +151,32 @@ def test_it_ends_in_time(cluster: Cluster, capfd: pytest.CaptureFixture[str], mo
     shown = capfd.readouterr()
     assert shown.out.startswith(f"n1:\n  error: {TEXT}")
     assert shown.err == "ssh_hook: error: n2, n3, n4, n5, n6, n7, n8, n9: no answer within 3 s [system]\n"
+
+
+def test_what_a_host_prints_is_bounded(cluster: Cluster, capfd: pytest.CaptureFixture[str]) -> None:
+    cluster.program("squeue", 'echo "7 n[1-2]"')
+    cluster.nodes(n1=[entry()])
+    cluster.program("ssh", f'case "$*" in *n1*) cat {cluster.place}/answer.n1;; *) head -c 3000000 /dev/zero;; esac')
+    assert why_job.run("7", as_json=False) == 1
+    shown = capfd.readouterr()
+    assert shown.out.startswith(f"n1:\n  error: {TEXT}")
+    assert shown.err == "ssh_hook: error: n2: its answer has more than 1048576 bytes [system]\n"
+
+
+def test_an_ssh_that_cannot_be_killed_is_left_behind(
+    cluster: Cluster, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that hangs in the kernel."""
+    monkeypatch.setattr(why_job, "DEADLINE", 2.0)
+    cluster.program("squeue", 'echo "7 n1"')
+    cluster.program("ssh", "exec sleep 60")
+    kill = subprocess.Popen.kill
+    left: list[subprocess.Popen[bytes]] = []
+    monkeypatch.setattr(subprocess.Popen, "kill", lambda process: left.append(process))
+    begun = time.monotonic()
+    assert why_job.run("7", as_json=False) == 1
+    assert time.monotonic() - begun < 40, "it waited for the end of ssh, which comes after 60 s"
+    assert capfd.readouterr().err == "ssh_hook: error: n1: no answer within 2 s [system]\n"
+    for process in left:
+        kill(process)
+        process.wait()
