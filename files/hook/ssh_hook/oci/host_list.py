@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 # include/uapi/linux/binfmts.h). This leaves room for all other options in the string of a `sh -c`.
 MAX_TEXT = 120000
 MAX_HOSTS = 16384
-_MAX_NAMES = 1 << 20  # characters of all names together: the hook's tmpfs is not charged to the container
 _MAX_NAME = 253
+_MEAN_NAME = 64  # characters, where there are as many hosts as may be
+_MAX_NAMES = MAX_HOSTS * _MEAN_NAME  # characters in all: the hook's tmpfs is not charged to the container
 _MAX_DIGITS = 9  # of the number that counts
 _MAX_SLOTS = 65535
 _DIGITS = "0123456789"
@@ -56,7 +57,7 @@ def parse(text: str, where: str, kind: str) -> list[tuple[str, int]]:
             found[name] = every
             size += len(name)
         if size > _MAX_NAMES:
-            raise HookError(kind, f"{where} has names of more than {_MAX_NAMES} characters in all")
+            raise _too_long(where, kind, _MAX_NAMES)
     return list(found.items())
 
 
@@ -84,11 +85,15 @@ def _too_many(where: str, kind: str, limit: int) -> HookError:
     return HookError(kind, f"{where} has more than {limit} hosts")
 
 
+def _too_long(where: str, kind: str, limit: int) -> HookError:
+    return HookError(kind, f"{where} has names of more than {limit} characters in all")
+
+
 def expand(text: str, where: str, kind: str, limit: int) -> list[str]:
     """Return the hosts of a list in Slurm's notation: ``login1,gpu[001-003,7],rack[1-2]n[0-1]``.
 
-    Raises HookError of `kind`, which begins with `where`, for a malformed list, an invalid host name, or more than
-    `limit` hosts.
+    Raises HookError of `kind`, which begins with `where`, for a malformed list, an invalid host name, more than `limit`
+    hosts, or too long names of many.
     """
     hosts: list[str] = []
     for item in split_items(text, where, kind):
@@ -127,8 +132,11 @@ def expand_item(item: str, where: str, kind: str, limit: int, known: int) -> lis
         if count > limit - known:
             raise _too_many(where, kind, limit)
     # All others differ from the longest name in digits alone. They are made after that, since they may be many.
-    if not is_host("".join(max(choice, key=len) for choice in choices)):
+    longest = "".join(max(choice, key=len) for choice in choices)
+    if not is_host(longest):
         raise HookError(kind, f"{where} has '{printable(item)}': that is no name or address of a host")
+    if count * len(longest) > limit * _MEAN_NAME:
+        raise _too_long(where, kind, limit * _MEAN_NAME)
     names = [""]
     for choice in choices:
         names = [name + part for name in names for part in choice]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from ssh_hook.errors import HookError
-from ssh_hook.oci.host_list import MAX_HOSTS, MAX_TEXT, compress, in_slurms_notation, parse
+from ssh_hook.oci.host_list import MAX_HOSTS, MAX_TEXT, compress, expand, in_slurms_notation, parse
 
 
 @pytest.mark.parametrize(
@@ -122,6 +122,14 @@ def test_as_many_as_may_be() -> None:
     hosts = [(f"node{number:05d}", 128) for number in range(MAX_HOSTS)]
     assert compress(hosts) == f"node00000+{MAX_HOSTS - 1}:128"
     assert parse(compress(hosts), "x", "system") == hosts
+
+
+def test_long_names_are_counted_before_they_are_made() -> None:
+    most = f"{'n' * 59}[10000-{9999 + MAX_HOSTS}]"
+    assert len(expand(most, "x", "system", MAX_HOSTS)) == MAX_HOSTS
+    for longer in (f"n{most}", f"n{most}" + "[1]" * 60):
+        with pytest.raises(HookError, match=r"^x has names of more than 1048576 characters in all$"):
+            expand(longer, "x", "system", MAX_HOSTS)
 
 
 def test_many_hosts_by_the_name_of_an_interface() -> None:
