@@ -33,6 +33,11 @@ _TASK = re.compile(r"[0-9]+_[0-9]+")  # of an array of Slurm's
 _MOST_NAMED = 8  # containers or tasks in a message
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 
+
+class NoNodeYetError(HookError):
+    """A job of Slurm's waits for its nodes."""
+
+
 DESCRIPTION = """Connect standard input and output with the SSH daemon of your container: for ssh's ProxyCommand.
 Without NODE the container is on this node, or on the first node of JOB. With NODE the connection goes through that
 node's own sshd."""
@@ -101,9 +106,10 @@ def _locate(job: str, node: str | None) -> tuple[str, str]:
 
 
 def find_nodes(job: str) -> tuple[int, list[str]]:
-    """Ask Slurm for `job`, a number or the name of an array's task; return its number and its nodes. Raises HookError.
+    """Ask Slurm for `job`, a number or the name of an array's task; return its number and its nodes.
 
-    Those of a heterogeneous job are the nodes of all its components, and the number is its leader's.
+    Those of a heterogeneous job are the nodes of all its components, and the number is its leader's. Raises HookError,
+    and NoNodeYetError while the job waits for nodes.
     """
     tasks = _tasks(job)
     if not tasks:
@@ -146,7 +152,9 @@ def _choose_task(tasks: list[list[str]], job: str) -> tuple[str, str]:
     """Return the number and the nodes of the task that runs. Raises HookError, also where several of an array do."""
     placed = [fields for fields in tasks if len(fields) == 4]
     if not placed:
-        raise HookError(NO_CONTAINER, f"job {job} has no node yet ({tasks[0][2].lower()}): see squeue --jobs {job}")
+        waits = any(state == "PENDING" for _number, _name, state in tasks)
+        kind = NoNodeYetError if waits else HookError
+        raise kind(NO_CONTAINER, f"job {job} has no node yet ({tasks[0][2].lower()}): see squeue --jobs {job}")
     placed = [fields for fields in placed if fields[2] == "RUNNING"] or placed  # others may be ending
     if len(placed) > 1 and all(_TASK.fullmatch(name) for _number, name, _state, _nodes in placed):
         shown = ", ".join(f"{name} ({nodes})" for _number, name, _state, nodes in placed[:_MOST_NAMED])

@@ -26,7 +26,7 @@ from ..keys.store import KeySet
 from ..oci.settings import parse_port
 from ..start.server import job_port
 from . import hosts
-from .connect import find_nodes
+from .connect import NoNodeYetError, find_nodes
 from .keygen import caller
 from .scheduler import selected_port
 
@@ -38,6 +38,7 @@ _CLIENTS = 16
 _STACK = 512 << 10  # bytes: RLIMIT_AS of a batch job counts all of it
 _ATTEMPT = 5.0  # seconds for one address
 _FIRST_DELAY, _LAST_DELAY = 0.1, 2.0  # seconds between two attempts; doubled each time
+_FIRST_QUESTION, _LAST_QUESTION = 1.0, 16.0  # seconds between two questions to Slurm, which answers all users in turn
 _MAX_GREETING = 8192  # bytes; a server may send other lines before it identifies itself (RFC 4253, section 4.2)
 _MAX_SHOWN = 8  # hosts with the same reason
 _NO_ANSWER = "no answer"
@@ -71,12 +72,13 @@ def run(arguments: Namespace, settings: dict[str, str]) -> int:
 
     Raises HookError, which names those that do not answer in time, and KeyStoreError.
     """
-    port, names = _select(arguments, settings)
     seconds = _parse_timeout(arguments.timeout)
+    deadline = time.monotonic() + seconds
+    port, names = _select(arguments, settings, deadline)
     directory, user = caller(settings)
     check = Login(find_client(settings), store.load(directory, user), user, port)
     try:
-        failing = _Prober(names, port, seconds, check).run()
+        failing = _Prober(names, port, deadline, check).run()
     finally:
         check.end()
     if failing:
@@ -87,8 +89,8 @@ def run(arguments: Namespace, settings: dict[str, str]) -> int:
     return 0
 
 
-def _select(arguments: Namespace, settings: Mapping[str, str]) -> tuple[int, list[str]]:
-    """Return the port and the hosts that `arguments` select. Raises HookError."""
+def _select(arguments: Namespace, settings: Mapping[str, str], deadline: float) -> tuple[int, list[str]]:
+    """Return the port and the hosts that `arguments` select, for a job once it has nodes. Raises HookError."""
     if arguments.job is None:
         return selected_port(arguments, settings), hosts.selected_hosts(arguments, settings)
     found = _JOB.fullmatch(arguments.job)
@@ -96,13 +98,27 @@ def _select(arguments: Namespace, settings: Mapping[str, str]) -> tuple[int, lis
         raise HookError(
             ARGUMENTS_WRONG, f"--job is '{printable(arguments.job)}': give the number of a job, such as 1234, or 1234.2"
         )
-    number, nodes = find_nodes(found.group(1))
+    number, nodes = _wait_for_nodes(found.group(1), deadline)
     port = job_port(number, int(found.group(2) or 0) + 1)
     is_named = arguments.hosts or arguments.hostfile is not None
     return (
         port if arguments.port is None else parse_port(arguments.port, "--port", ARGUMENTS_WRONG),
         hosts.selected_hosts(arguments, settings) if is_named else nodes,
     )
+
+
+def _wait_for_nodes(job: str, deadline: float) -> tuple[int, list[str]]:
+    """Return the number and the nodes of `job`. Raises HookError, NoNodeYetError if it has none at `deadline`."""
+    delay = _FIRST_QUESTION
+    while True:
+        try:
+            return find_nodes(job)
+        except NoNodeYetError:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise
+        time.sleep(min(delay, left))
+        delay = min(2 * delay, _LAST_QUESTION)
 
 
 def find_client(settings: Mapping[str, str]) -> str:
@@ -213,9 +229,10 @@ def _shorten(hosts: list[str]) -> str:
 class _Prober:
     """Probes hosts until each has answered, or the time is over."""
 
-    def __init__(self, hosts: list[str], port: int, seconds: float, check: Callable[[str, float], str]) -> None:
+    def __init__(self, hosts: list[str], port: int, deadline: float, check: Callable[[str, float], str]) -> None:
+        """`deadline` is a time of time.monotonic()."""
         self._check = check
-        self._deadline = time.monotonic() + seconds
+        self._deadline = deadline
         self._port = port
         self._failing = dict.fromkeys(hosts, _NO_ANSWER)
         self._lock = threading.Lock()

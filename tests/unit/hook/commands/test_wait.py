@@ -121,7 +121,7 @@ def test_all_addresses_are_asked(peer: Peer, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def probe(hosts: list[str], port: int, seconds: float, check: Callable[[str, float], str]) -> dict[str, str]:
-    return module._Prober(hosts, port, seconds, check).run()
+    return module._Prober(hosts, port, time.monotonic() + seconds, check).run()
 
 
 def test_more_hosts_than_threads(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,7 +165,7 @@ def test_delays_between_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now, sleep=sleep))
     monkeypatch.setattr(module, "attempt", refused)
-    prober = module._Prober(["a"], 1, 60, no_doubt)
+    prober = module._Prober(["a"], 1, time.monotonic() + 60, no_doubt)
     prober._probe_hosts()
     assert times == pytest.approx([0, 0.1, 0.3, 0.7, 1.5, 3.1, 5.1, 7.1])
 
@@ -182,7 +182,7 @@ def test_an_attempt_that_the_deadline_cuts_short_hides_no_reason(peer: Peer, ear
             prober._queue.put((-1.0, 0.0, ""))
         return reason
 
-    prober = module._Prober(["localhost"], peer(b"SSH-2.0-x\r\n"), 60, check)
+    prober = module._Prober(["localhost"], peer(b"SSH-2.0-x\r\n"), time.monotonic() + 60, check)
     prober._probe_hosts()
     assert prober._failing == {"localhost": [*earlier, "cut short"][0]}
 
@@ -246,11 +246,55 @@ def test_bad_timeout(text: str) -> None:
 def test_a_job(monkeypatch: pytest.MonkeyPatch, words: list[str], expected: tuple[int, list[str]]) -> None:
     monkeypatch.setattr(module, "find_nodes", lambda job: (1234, ["n1", "n2"]))
     _command, arguments = parse("wait", words)
-    assert module._select(arguments, {"SERVER_PORT_DEFAULT": "15263"}) == expected
+    assert module._select(arguments, {"SERVER_PORT_DEFAULT": "15263"}, 0.0) == expected
 
 
 @pytest.mark.parametrize("job", ["", "x", "1234.", ".1", "12;id", "-1", "1" * 19])
 def test_no_job(job: str) -> None:
     _command, arguments = parse("wait", [f"--job={job}"])
     with pytest.raises(HookError, match=r"give the number of a job, such as 1234, or 1234\.2"):
-        module._select(arguments, {"SERVER_PORT_DEFAULT": "15263"})
+        module._select(arguments, {"SERVER_PORT_DEFAULT": "15263"}, 0.0)
+
+
+def slurm(directory: Path, monkeypatch: pytest.MonkeyPatch, *answers: str) -> Path:
+    """Put a command squeue into `directory`, with an answer for each call; returns the file with a line for each."""
+    calls = directory / "calls"
+    calls.touch()
+    cases = "\n".join(f"{number}) {answer} ;;" for number, answer in enumerate([*answers[:-1]], start=1))
+    squeue = directory / "squeue"
+    squeue.write_text(
+        f'#!/bin/sh\necho "$3" >>{calls}\ncase $(wc -l <{calls}) in\n{cases}\n*) {answers[-1]} ;;\nesac\n',
+        encoding="ascii",
+    )
+    squeue.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{directory}:/usr/bin:/bin")
+    return calls
+
+
+PENDING = "echo '7 7 PENDING'"
+
+
+def test_a_job_that_waits_for_its_nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the questions to Slurm get rarer."""
+    calls = slurm(tmp_path, monkeypatch, *[PENDING] * 6, "echo '7 7 CONFIGURING n[1-2]'")
+    slept: list[float] = []
+    monkeypatch.setattr(module, "time", SimpleNamespace(sleep=slept.append, monotonic=lambda: 0.0))
+    _command, arguments = parse("wait", ["--job", "7"])
+    assert module._select(arguments, {"SERVER_PORT_DEFAULT": "15263"}, 86400.0) == (20007, ["n1", "n2"])
+    assert calls.read_text(encoding="ascii").split() == ["7"] * 7
+    assert slept == [1.0, 2.0, 4.0, 8.0, 16.0, 16.0]
+
+
+def test_a_job_that_waits_for_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = slurm(tmp_path, monkeypatch, PENDING)
+    with pytest.raises(HookError, match=r"^job 7 has no node yet \(pending\): see squeue --jobs 7$"):
+        dispatch("wait", ["--job", "7", "--timeout", "1"], {})
+    assert len(calls.read_text(encoding="ascii").split()) > 1
+
+
+@pytest.mark.parametrize("last", ["exit 0", "echo 'Invalid job id specified' >&2; exit 1", "echo '7 7 FAILED'"])
+def test_a_job_that_ends_without_a_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: str) -> None:
+    calls = slurm(tmp_path, monkeypatch, PENDING, last)
+    with pytest.raises(HookError, match=r"^(job 7 has no node yet \((it has ended|failed)\)|Slurm knows no job 7)"):
+        dispatch("wait", ["--job", "7", "--timeout", "600"], {})
+    assert len(calls.read_text(encoding="ascii").split()) == 2
