@@ -226,31 +226,6 @@ def test_sweep_with_a_held_pidfile(starts: Starts) -> None:
             copy.unlink()
 
 
-def test_sweep_with_a_held_directory_of_copies(starts: Starts) -> None:
-    """alice's. What bob's containers left is collected meanwhile, and what hers did afterwards."""
-    copies = {uid: Path(f"/run/user/{uid}/ocihooks-ssh/daemons") for uid in (ALICE, BOB)}
-    try:
-        for uid, path in copies.items():
-            for made in (path.parent, path):
-                made.mkdir(mode=0o700, exist_ok=True)
-                os.chown(made, uid, uid)
-            record = write_record(path, {**describe(os.getpid()), "init_start_time": 1, "start_time": 1}, "gone")
-            os.chown(record, uid, uid)
-            age(record)
-        with held(copies[ALICE], NO_LOOKUPS):
-            swept = starts.call(lambda: run([LAUNCHER, "sweep"])).result(limit())
-            assert not (copies[BOB] / "gone").exists()
-            (line,) = swept.err.decode().splitlines()
-            assert line.startswith(f"ssh_hook: warning: cannot sweep {copies[ALICE]} as its user: {WORDS} 10 s")
-            assert swept.status == 0
-        swept = starts.call(lambda: run([LAUNCHER, "sweep"])).result(within(AT_ONCE))
-        assert (swept.status, swept.err) == (0, b"")
-        assert not (copies[ALICE] / "gone").exists()
-        starts.wait_until_none_is_left()
-    finally:
-        run(["rm", "-rf", *copies.values()]).checked()
-
-
 @contextmanager
 def uncached(path: Path) -> Iterator[None]:
     """The name `path` is one that the kernel has to look up, since a file that was open was removed there."""

@@ -96,8 +96,6 @@ REASONS = {
     "stop/leftovers.py _enter_and_unmount": "it cannot lead out of the container's root directory",
     "stop/poststop.py poststop": BUNDLE,
     "stop/sweep.py sweep": CHECKED,
-    "stop/users.py _names": "it lists root's /run/user, in a disposable process, and follows no name there",
-    "stop/users.py _users": SETTING,
 }
 
 

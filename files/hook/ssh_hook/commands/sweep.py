@@ -7,7 +7,6 @@ from argparse import ArgumentParser, Namespace
 
 from ..node.engine import Engine, directory_of_copies
 from ..stop.sweep import sweep
-from ..stop.users import sweep_users
 
 DESCRIPTION = "End the SSH daemons and remove the files that containers left whose runtime was killed."
 EXAMPLE = "ssh_hook sweep --verbose"
@@ -22,16 +21,12 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
 
 
-def run(arguments: Namespace, settings: dict[str, str]) -> int:
-    """End and remove what ended containers of this user left, or for root of all users; return the exit status.
+def run(arguments: Namespace, _settings: dict[str, str]) -> int:
+    """End and remove what ended containers of this user left; return the exit status, 1 after a failure.
 
-    That is 1 where a container of the caller's could not be collected. Raises HookError where the directory of copies
-    cannot be used, or the metrics cannot be written.
+    Raises HookError where the directory of copies cannot be used, or the metrics cannot be written.
     """
-    engine = Engine()
-    collected, failures = sweep(directory_of_copies(engine.host_uid))
-    if engine.host_uid == 0 and not engine.is_rootless:
-        sweep_users(settings.get("PASSWD_FILE", ""))
+    collected, failures = sweep(directory_of_copies(Engine().host_uid))
     if arguments.metrics is not None:
         from . import metrics  # here: it reads all of /proc
 

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 
 NOBODY = 2**32 - 1  # not a valid uid
 NO_LOGIN = 2**32 - 1  # the loginuid of a process that no login started
-USERS = "/run/user"  # has a directory for each user with a login session, by uid
 _NAME = "ocihooks-ssh"  # of the hook's directories
 _ROOT_RECORDS = f"/var/lib/{_NAME}/daemons"
 
@@ -38,7 +37,7 @@ def runtime_directory(uid: int) -> str:
 
     There is none for a user without a login session, as in batch jobs.
     """
-    return f"{USERS}/{uid}" if uid else "/run"
+    return f"/run/user/{uid}" if uid else "/run"
 
 
 def state_directory(uid: int) -> str:
