@@ -234,9 +234,11 @@ def start_time(pid: int) -> str:
 def process_of_alice(**variables: str) -> Iterator[int]:
     given = [f"{name}={value}" for name, value in variables.items()]
     with subprocess.Popen(as_user(ALICE, *given, "sleep", "1000")) as process:
-        wait_for(runs(process.pid, "sleep"), "the process")
-        yield process.pid
-        process.kill()
+        try:
+            wait_for(runs(process.pid, "sleep"), "the process")
+            yield process.pid
+        finally:
+            process.kill()
 
 
 def test_the_variables_of_the_process(tmp_path: Path) -> None:
