@@ -11,6 +11,7 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[4]
 FIRST = REPOSITORY / "files/hook/ssh_hook/provision/first.sh"
+GUIDE = REPOSITORY / "docs/user-guide.md"
 PATCH = REPOSITORY / "roles/dropbear/files/patches/dropbear/09-environment.patch"
 SHELLS = {"dash": ["dash"], "bash as sh": ["bash", "--posix"], "busybox": ["busybox", "sh"]}
 BY_SSH = {
@@ -60,6 +61,32 @@ def left(shell: list[str], environment: dict[str, str]) -> dict[str, str]:
     return {name: value for name, value in found.items() if name not in ("PATH", "PWD", "OLDPWD", "SHLVL", "_")}
 
 
+def of_dropbear(name: str) -> list[str]:
+    """Return a list of beginnings of NAME=VALUE in Dropbear."""
+    found = re.search(rf"\b{name}\[\] = \{{(.*?)NULL", PATCH.read_text(encoding="utf-8"), re.DOTALL)
+    assert found is not None
+    return re.findall('"([^"]*)"', found[1])
+
+
+def of_first() -> list[set[str]]:
+    """Return the patterns of each branch of the case: what stays, what goes, and what goes with one of two values."""
+    found = re.search(r" case \$name in\n(.*?)\n {8}esac\n", FIRST.read_text(encoding="utf-8"), re.DOTALL)
+    assert found is not None
+    branches = re.findall(r"^ {12}(\S[^)]*)\)", found[1], re.MULTILINE)
+    return [set(re.split(r"[\s|\\]+", patterns)) for patterns in branches]
+
+
+def as_pattern(start: str) -> str:
+    """Return the shell's pattern of the names of variables that begin so in Dropbear's list."""
+    name, equals, _value = start.partition("=")
+    return name if equals else f"{name}*"
+
+
+def is_of_value(start: str) -> bool:
+    """Tell whether only one value of the variable is meant."""
+    return bool(start.partition("=")[2])
+
+
 @pytest.fixture(params=SHELLS, name="shell")
 def fixture_shell(request: pytest.FixtureRequest) -> list[str]:
     return SHELLS[request.param]
@@ -86,18 +113,29 @@ def test_what_users_choose_stays(shell: list[str]) -> None:
 
 
 def test_sessions_have_the_same_rules() -> None:
-    """Each variable that Dropbear leaves out, as its list has it, goes here too."""
-    text = PATCH.read_text(encoding="utf-8")
-    found = re.search(r"not_in_sessions\[\] = \{(.*?)NULL", text, re.DOTALL)
-    defaults = re.search(r"job_defaults\[\] = \{(.*?)NULL", text, re.DOTALL)
-    assert found is not None
-    assert defaults is not None
-    listed = re.findall('"([^"]*)"', found[1])
-    assert len(listed) > 20
-    environment = {}
-    for start in listed:
-        name, equals, value = start.partition("=")
-        environment[name if equals else f"{name}X"] = value if equals and value else "1"
-    assert left(["dash"], environment) == {}
+    kept, left_out, by_value = of_first()
+    goes = of_dropbear("not_in_sessions")
+    assert kept - {"*[!A-Za-z0-9_]*"} == {as_pattern(start) for start in of_dropbear("in_sessions")}
+    assert left_out == {as_pattern(start) for start in goes if not is_of_value(start)}
+    assert by_value == {as_pattern(start) for start in goes if is_of_value(start)}
     job = {"SLURM_JOB_ID": "7"}
-    assert left(["dash"], job) == {**job, **dict(item.split("=", 1) for item in re.findall('"([^"]*)"', defaults[1]))}
+    defaults = dict(item.split("=", 1) for item in of_dropbear("job_defaults"))
+    assert left(["dash"], job) == {**job, **defaults}
+
+
+@pytest.mark.parametrize("start", [start for start in of_dropbear("not_in_sessions") if is_of_value(start)])
+def test_values_of_slurms_go(start: str) -> None:
+    assert left(["dash"], dict([start.split("=", 1)])) == {}
+
+
+def test_the_user_guide_names_each() -> None:
+    text = GUIDE.read_text(encoding="utf-8")
+    start = text.index("A session is not one of the job's tasks")
+    named = set(re.findall("`([^`]*)`", text[start : text.index("\n## ", start)]))
+    for listed in [*of_dropbear("not_in_sessions"), *of_dropbear("in_sessions")]:
+        name, equals, value = listed.partition("=")
+        if not equals:
+            assert f"{name}…" in named
+        elif value != "--external-launcher":
+            assert listed.removesuffix("=") in named
+    assert "--external-launcher" in named
