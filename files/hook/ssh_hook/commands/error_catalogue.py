@@ -45,7 +45,8 @@ CATALOGUE: dict[str, Entry] = {
     errors.ARGUMENTS_WRONG: Entry(
         "a command was called with arguments or in an environment that it cannot use",
         "correct the arguments; `ssh_hook COMMAND --help` has an example",
-        "nothing",
+        "nothing, unless slurmd called `ssh_hook prolog` or `epilog`: then change `slurm.conf` or the Prolog as the "
+        "message says",
         NO_START,
     ),
     errors.ATTACH_REFUSED: Entry(
@@ -130,7 +131,8 @@ CATALOGUE: dict[str, Entry] = {
     errors.KEYS_UNSAFE: Entry(
         "other users may read or change your SSH keys for containers, or they belong to somebody else, or cannot be "
         "opened",
-        "run the `chmod` that the message names",
+        "do what the message says, such as the `chmod` that it names; if the files belong to another user, tell the "
+        "administrator",
         "check that the homes of users belong to them",
         ENDS,
     ),
@@ -174,13 +176,15 @@ CATALOGUE: dict[str, Entry] = {
     errors.NOT_TRUSTED: Entry(
         "other users can write to a file or a directory that only root, or only you, should be able to change",
         "tell the administrator, with the name of the node",
-        "find out who has changed it, remove what the message names, then run the playbook `audit`",
-        ENDS,
+        "find out who has changed it, remove what the message names, then run the playbook `audit`; a job's record of "
+        "another version of the hook goes with the job",
+        MAY_END,
     ),
     errors.PORT_TAKEN: Entry(
         "another process listens on the SSH daemon's port",
         "choose another port by `com.hooks.ssh.port`, or end the process that holds this one",
-        "give jobs that share a node ports of their own: see the guide on launching",
+        "give jobs that share a node ports of their own: set `ssh_hook_server_port: auto`, or have users start "
+        "containers by `ssh_hook options`",
         ENDS,
     ),
     errors.PORT_UNUSABLE: Entry(
@@ -219,7 +223,8 @@ CATALOGUE: dict[str, Entry] = {
         "engine",
         'run the container as yourself: rootless, or with `--user "$(id -u):$(id -g)"`; under Docker name yourself by '
         "`com.hooks.ssh.user`",
-        "add the user to `PASSWD_FILE`, or refresh it (`ssh_hook refresh-passwd`)",
+        "add the user to the name service or to `PASSWD_FILE`, then run the playbook `deploy`, or "
+        "`ssh_hook refresh-passwd FILE`",
         ENDS,
     ),
 }
