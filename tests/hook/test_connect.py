@@ -164,7 +164,7 @@ esac"""
     ("script", "words"),
     [
         ("echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1", "Slurm knows no job 5: slurm_load_jobs"),
-        ("exit 0", "job 5 has no node yet (it has ended)"),
+        ("exit 0", "Slurm has no node of job 5, which has ended: see sacct --jobs 5"),
     ],
 )
 def test_job_that_slurm_does_not_know(tmp_path: Path, script: str, words: str) -> None:

@@ -25,7 +25,8 @@ from .hosts import SSH, SUFFIX, expand, launcher
 
 HERE = "localhost"  # as NODE: this node, whatever it is called
 _TIMEOUT = 10.0  # seconds until the daemon accepts the connection
-_SCHEDULER = 20  # seconds for an answer of the scheduler
+_SCHEDULER = 20.0  # seconds for an answer of the scheduler
+_UNKNOWN_JOB = "Invalid job id"  # what squeue says of it
 _CHUNK = 1 << 16  # bytes
 _JOB = re.compile(r"(?:([A-Za-z0-9_][A-Za-z0-9_-]*)\.)?(?:job)?([0-9][A-Za-z0-9_.\[\]-]{0,63})")
 _NUMBER = re.compile(r"[0-9]+")
@@ -34,8 +35,8 @@ _MOST_NAMED = 8  # containers or tasks in a message
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 
 
-class NoNodeYetError(HookError):
-    """A job of Slurm's waits for its nodes."""
+class NotYetError(HookError):
+    """Slurm may name nodes of the job later: the job waits for them, or the answer was late."""
 
 
 DESCRIPTION = """Connect standard input and output with the SSH daemon of your container: for ssh's ProxyCommand.
@@ -94,7 +95,7 @@ def _locate(job: str, node: str | None) -> tuple[str, str]:
     `job` is returned: the container's variables may have it. Raises HookError.
     """
     try:
-        tasks = _tasks(job)
+        tasks = _tasks(job, _SCHEDULER, "name the node too: ssh_hook connect --job JOB NODE")
         if not tasks:
             return job, node or HERE  # no login node of a Slurm cluster
         number, nodes = _choose_task(tasks, job)
@@ -105,17 +106,16 @@ def _locate(job: str, node: str | None) -> tuple[str, str]:
     return number, node or expand(nodes, "the answer of squeue")[0]
 
 
-def find_nodes(job: str) -> tuple[int, list[str]]:
+def find_nodes(job: str, timeout: float) -> tuple[int, list[str]]:
     """Ask Slurm for `job`, a number or the name of an array's task; return its number and its nodes.
 
-    Those of a heterogeneous job are the nodes of all its components, and the number is its leader's. Raises HookError,
-    and NoNodeYetError while the job waits for nodes.
+    Those of a heterogeneous job are the nodes of all its components, and the number is its leader's. `timeout` is in
+    seconds; none is longer than 20. Raises HookError, and NotYetError where a later question may have an answer.
     """
-    tasks = _tasks(job)
+    advice = "name the hosts and their --port"
+    tasks = _tasks(job, min(timeout, _SCHEDULER), advice)
     if not tasks:
-        raise HookError(
-            ARGUMENTS_WRONG, f"there is no Slurm here to say where job {job} runs: name the hosts and their --port"
-        )
+        raise HookError(ARGUMENTS_WRONG, f"there is no Slurm here to say where job {job} runs: {advice}")
     number, _nodes = _choose_task(tasks, job)
     own = [fields for fields in tasks if len(fields) == 4 and (fields[0] == number or "+" in fields[1])]
     names = (host for fields in own for host in expand(fields[3], "the answer of squeue"))
@@ -123,28 +123,31 @@ def find_nodes(job: str) -> tuple[int, list[str]]:
     return int(leader), list(dict.fromkeys(names))
 
 
-def _tasks(job: str) -> list[list[str]]:
+def _tasks(job: str, timeout: float, advice: str) -> list[list[str]]:
     """Return a line of squeue for each task of `job`: its number, its name, its state, and its nodes if it has any.
 
-    The list is empty where there is no Slurm. Raises HookError.
+    The list is empty where there is no Slurm. `advice` says what to do where Slurm does not answer. Raises HookError,
+    and NotYetError where squeue has not ended in `timeout` seconds, or does not reach Slurm.
     """
     command = ["squeue", "--noheader", "--jobs", job, "--format", "%A %i %T %N"]
-    advice = "name the node too: ssh_hook connect --job JOB NODE"
     try:
         done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_SCHEDULER, check=False
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, check=False
         )
     except FileNotFoundError:
         return []
-    except (OSError, subprocess.TimeoutExpired):
-        raise HookError(SYSTEM, f"Slurm does not say where job {job} runs (squeue): {advice}") from None
+    except (OSError, subprocess.TimeoutExpired) as error:
+        kind = NotYetError if isinstance(error, subprocess.TimeoutExpired) else HookError
+        raise kind(SYSTEM, f"Slurm does not say where job {job} runs (squeue): {advice}") from None
     if done.returncode != 0:
-        said = done.stderr.strip().splitlines()
-        raise HookError(NO_CONTAINER, f"Slurm knows no job {job}: {printable(said[-1] if said else 'squeue failed')}")
+        said = printable((done.stderr.strip().splitlines() or ["squeue failed"])[-1])
+        if _UNKNOWN_JOB in said:
+            raise HookError(NO_CONTAINER, f"Slurm knows no job {job}: {said}")
+        raise NotYetError(SYSTEM, f"Slurm does not say where job {job} runs ({said}): {advice}")
     lines = map(str.split, done.stdout.splitlines())
     tasks = [fields for fields in lines if len(fields) in (3, 4) and _NUMBER.fullmatch(fields[0])]
     if not tasks:
-        raise HookError(NO_CONTAINER, f"job {job} has no node yet (it has ended): see squeue --jobs {job}")
+        raise HookError(NO_CONTAINER, f"Slurm has no node of job {job}, which has ended: see sacct --jobs {job}")
     return tasks
 
 
@@ -153,7 +156,7 @@ def _choose_task(tasks: list[list[str]], job: str) -> tuple[str, str]:
     placed = [fields for fields in tasks if len(fields) == 4]
     if not placed:
         waits = any(state == "PENDING" for _number, _name, state in tasks)
-        kind = NoNodeYetError if waits else HookError
+        kind = NotYetError if waits else HookError
         raise kind(NO_CONTAINER, f"job {job} has no node yet ({tasks[0][2].lower()}): see squeue --jobs {job}")
     placed = [fields for fields in placed if fields[2] == "RUNNING"] or placed  # others may be ending
     if len(placed) > 1 and all(_TASK.fullmatch(name) for _number, name, _state, _nodes in placed):

@@ -26,11 +26,11 @@ from ..keys.store import KeySet
 from ..oci.settings import parse_port
 from ..start.server import job_port
 from . import hosts
-from .connect import NoNodeYetError, find_nodes
+from .connect import NotYetError, find_nodes
 from .keygen import caller
 from .scheduler import selected_port
 
-_JOB = re.compile(r"([0-9]{1,18}(?:_[0-9]{1,9})?)(?:\.([0-9]{1,9}))?")  # and its step
+_JOB = re.compile(r"(?:job)?([0-9]{1,18}(?:_[0-9]{1,9})?)(?:\.([0-9]{1,9}))?")  # and its step
 _TIMEOUT = 60  # seconds
 _MAX_TIMEOUT = 86400
 _THREADS = 512
@@ -39,6 +39,7 @@ _STACK = 512 << 10  # bytes: RLIMIT_AS of a batch job counts all of it
 _ATTEMPT = 5.0  # seconds for one address
 _FIRST_DELAY, _LAST_DELAY = 0.1, 2.0  # seconds between two attempts; doubled each time
 _FIRST_QUESTION, _LAST_QUESTION = 1.0, 16.0  # seconds between two questions to Slurm, which answers all users in turn
+_SHORTEST_ANSWER = 5.0  # seconds for one of Slurm's, also where less is left
 _MAX_GREETING = 8192  # bytes; a server may send other lines before it identifies itself (RFC 4253, section 4.2)
 _MAX_SHOWN = 8  # hosts with the same reason
 _NO_ANSWER = "no answer"
@@ -108,12 +109,12 @@ def _select(arguments: Namespace, settings: Mapping[str, str], deadline: float) 
 
 
 def _wait_for_nodes(job: str, deadline: float) -> tuple[int, list[str]]:
-    """Return the number and the nodes of `job`. Raises HookError, NoNodeYetError if it has none at `deadline`."""
+    """Return the number and the nodes of `job`. Raises HookError, NotYetError if it has none at `deadline`."""
     delay = _FIRST_QUESTION
     while True:
         try:
-            return find_nodes(job)
-        except NoNodeYetError:
+            return find_nodes(job, max(_SHORTEST_ANSWER, deadline - time.monotonic()))
+        except NotYetError:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise

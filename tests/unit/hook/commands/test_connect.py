@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from argparse import ArgumentParser
 from pathlib import Path
 
@@ -161,7 +162,7 @@ def test_where_slurm_has_a_job(slurm: None, job: str, node: str | None, expected
     ("job", "words"),
     [
         ("13", r"job 13 has no node yet \(pending\): see squeue --jobs 13"),
-        ("14", r"job 14 has no node yet \(it has ended\)"),
+        ("14", r"Slurm has no node of job 14, which has ended: see sacct --jobs 14$"),
         ("1234_6", r"job 1234_6 has no node yet \(pending\)"),
         ("999", r"Slurm knows no job 999: slurm_load_jobs error: Invalid job id specified"),
         (
@@ -169,7 +170,7 @@ def test_where_slurm_has_a_job(slurm: None, job: str, node: str | None, expected
             r"job 2000 is an array, of which 2 tasks run: choose one, such as job2000_2: "
             r"2000_2 \(node002\), 2000_1 \(node\[001-003\]\)$",
         ),
-        ("3100", r"job 3100 has no node yet"),
+        ("3100", r"Slurm has no node of job 3100"),
     ],
 )
 def test_jobs_without_one_first_node(slurm: None, job: str, words: str) -> None:
@@ -189,19 +190,49 @@ def test_jobs_without_one_first_node(slurm: None, job: str, words: str) -> None:
     ],
 )
 def test_all_nodes_of_a_job(slurm: None, job: str, number: int, nodes: list[str]) -> None:
-    assert connect.find_nodes(job) == (number, nodes)
+    assert connect.find_nodes(job, 600) == (number, nodes)
 
 
 @pytest.mark.parametrize("job", ["13", "14", "999", "2000", "3100"])
 def test_jobs_without_nodes(slurm: None, job: str) -> None:
     with pytest.raises(HookError, match=rf"\bjob {job}\b"):
-        connect.find_nodes(job)
+        connect.find_nodes(job, 600)
 
 
 def test_without_slurm_a_job_has_no_nodes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(HookError, match="there is no Slurm here to say where job 12 runs: name the hosts"):
-        connect.find_nodes("12")
+    with pytest.raises(HookError, match=r"no Slurm here to say where job 12 runs: name the hosts and their --port$"):
+        connect.find_nodes("12", 600)
+
+
+def test_a_slurm_that_does_not_answer(slurm: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another question may help; what else does is another thing for each command."""
+    (tmp_path / "squeue").write_text("#!/bin/sh\nexec sleep 100\n", encoding="ascii")
+    begun = time.monotonic()
+    with pytest.raises(connect.NotYetError, match=r"where job 12 runs \(squeue\): name the hosts and their --port$"):
+        connect.find_nodes("12", 0.2)
+    monkeypatch.setattr(connect, "_SCHEDULER", 0.2)
+    with pytest.raises(connect.NotYetError, match=r"\(squeue\): name the hosts and their --port$"):
+        connect.find_nodes("12", 600)
+    with pytest.raises(HookError, match=r"\(squeue\): name the node too: ssh_hook connect --job JOB NODE$"):
+        _locate("12", None)
+    assert time.monotonic() - begun < 90
+
+
+def test_a_controller_that_squeue_does_not_reach(slurm: None, tmp_path: Path) -> None:
+    """Another question may help."""
+    said = "slurm_load_jobs error: Socket timed out on send/recv operation"
+    (tmp_path / "squeue").write_text(f"#!/bin/sh\necho '{said}' >&2; exit 1\n", encoding="ascii")
+    with pytest.raises(connect.NotYetError, match=rf"^Slurm does not say where job 12 runs \({said}\): name the hosts"):
+        connect.find_nodes("12", 600)
+
+
+def test_a_squeue_that_cannot_be_run(slurm: None, tmp_path: Path) -> None:
+    """Another question does not help."""
+    (tmp_path / "squeue").write_bytes(b"\x7fELF")
+    with pytest.raises(HookError, match=r"where job 12 runs \(squeue\): name the hosts") as error:
+        connect.find_nodes("12", 600)
+    assert not isinstance(error.value, connect.NotYetError)
 
 
 def test_without_slurm_the_words_are_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

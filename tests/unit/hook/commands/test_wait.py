@@ -16,9 +16,10 @@ from types import SimpleNamespace
 import pytest
 from patience import within
 from ssh_hook.commands import wait as module
+from ssh_hook.commands.connect import NotYetError
 from ssh_hook.commands.dispatch import dispatch, parse
 from ssh_hook.commands.wait import attempt, describe
-from ssh_hook.errors import HookError
+from ssh_hook.errors import SYSTEM, HookError
 
 Peer = Callable[..., int]
 
@@ -237,6 +238,7 @@ def test_bad_timeout(text: str) -> None:
     ("words", "expected"),
     [
         (["--job", "1234"], (21234, ["n1", "n2"])),
+        (["--job", "job1234"], (21234, ["n1", "n2"])),
         (["--job", "1234.2"], (23440, ["n1", "n2"])),
         (["--job", "1234_7"], (21234, ["n1", "n2"])),
         (["--job", "1234", "n2", "n[5-6]"], (21234, ["n2", "n5", "n6"])),
@@ -244,12 +246,12 @@ def test_bad_timeout(text: str) -> None:
     ],
 )
 def test_a_job(monkeypatch: pytest.MonkeyPatch, words: list[str], expected: tuple[int, list[str]]) -> None:
-    monkeypatch.setattr(module, "find_nodes", lambda job: (1234, ["n1", "n2"]))
+    monkeypatch.setattr(module, "find_nodes", lambda job, _timeout: (1234, ["n1", "n2"]))
     _command, arguments = parse("wait", words)
     assert module._select(arguments, {"SERVER_PORT_DEFAULT": "15263"}, 0.0) == expected
 
 
-@pytest.mark.parametrize("job", ["", "x", "1234.", ".1", "12;id", "-1", "1" * 19])
+@pytest.mark.parametrize("job", ["", "x", "job", "jobs1", "1234.", ".1", "12;id", "-1", "1" * 19])
 def test_no_job(job: str) -> None:
     _command, arguments = parse("wait", [f"--job={job}"])
     with pytest.raises(HookError, match=r"give the number of a job, such as 1234, or 1234\.2"):
@@ -285,6 +287,31 @@ def test_a_job_that_waits_for_its_nodes(tmp_path: Path, monkeypatch: pytest.Monk
     assert slept == [1.0, 2.0, 4.0, 8.0, 16.0, 16.0]
 
 
+def test_an_answer_of_slurms_that_is_late(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It costs this question alone; each has what is left of the time."""
+    now, given = 0.0, []
+
+    def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    def find(job: str, timeout: float) -> tuple[int, list[str]]:
+        given.append(timeout)
+        sleep(min(timeout, 20.0))
+        if len(given) < 4:
+            raise NotYetError(SYSTEM, "late")
+        return int(job), ["n1"]
+
+    monkeypatch.setattr(module, "time", SimpleNamespace(sleep=sleep, monotonic=lambda: now))
+    monkeypatch.setattr(module, "find_nodes", find)
+    assert module._wait_for_nodes("7", 600.0) == (7, ["n1"])
+    assert given == [600.0, 579.0, 557.0, 533.0]
+    now, given = 0.0, []
+    with pytest.raises(NotYetError, match=r"^late$"):
+        module._wait_for_nodes("7", 30.0)
+    assert given == [30.0, 9.0]
+
+
 def test_a_job_that_waits_for_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = slurm(tmp_path, monkeypatch, PENDING)
     with pytest.raises(HookError, match=r"^job 7 has no node yet \(pending\): see squeue --jobs 7$"):
@@ -292,9 +319,16 @@ def test_a_job_that_waits_for_too_long(tmp_path: Path, monkeypatch: pytest.Monke
     assert len(calls.read_text(encoding="ascii").split()) > 1
 
 
-@pytest.mark.parametrize("last", ["exit 0", "echo 'Invalid job id specified' >&2; exit 1", "echo '7 7 FAILED'"])
-def test_a_job_that_ends_without_a_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: str) -> None:
+@pytest.mark.parametrize(
+    ("last", "words"),
+    [
+        ("exit 0", r"^Slurm has no node of job 7, which has ended: see sacct --jobs 7$"),
+        ("echo 'Invalid job id specified' >&2; exit 1", r"^Slurm knows no job 7: Invalid job id specified$"),
+        ("echo '7 7 FAILED'", r"^job 7 has no node yet \(failed\): see squeue --jobs 7$"),
+    ],
+)
+def test_a_job_that_ends_without_a_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: str, words: str) -> None:
     calls = slurm(tmp_path, monkeypatch, PENDING, last)
-    with pytest.raises(HookError, match=r"^(job 7 has no node yet \((it has ended|failed)\)|Slurm knows no job 7)"):
+    with pytest.raises(HookError, match=words):
         dispatch("wait", ["--job", "7", "--timeout", "600"], {})
     assert len(calls.read_text(encoding="ascii").split()) == 2
