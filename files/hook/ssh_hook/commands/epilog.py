@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ..linux.fast_stdlib import TYPE_CHECKING
 from ..node import job_record
-from .prolog import bounded, job_number, job_words, require_root
+from .prolog import bounded, job_number, require_root
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -21,7 +21,7 @@ FLAGS: dict[str, str] = {}
 
 def run(_arguments: Namespace, settings: dict[str, str]) -> int:
     """Remove the record; return 0."""
-    return bounded(lambda: _remove(settings), f"cannot remove the record of {job_words(settings)}")
+    return bounded(lambda: _remove(settings), "cannot remove the record of", settings)
 
 
 def _remove(environment: Mapping[str, str]) -> None:

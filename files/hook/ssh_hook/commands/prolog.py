@@ -36,15 +36,21 @@ _NODE_LISTS = "SLURM_JOB_NODELIST", "SLURM_NODELIST"  # Slurm 22.05 gives a Prol
 
 def run(_arguments: Namespace, settings: dict[str, str]) -> int:
     """Write the record; return 0."""
-    return bounded(lambda: _record(settings), f"cannot record {job_words(settings)}")
+    return bounded(lambda: _record(settings), "cannot record", settings)
 
 
-def bounded(work: Callable[[], None], what: str) -> int:
-    """Run `work` in a process that is left behind when it is late; report a failure, which `what` begins. Return 0."""
+def bounded(work: Callable[[], None], failing: str, environment: Mapping[str, str]) -> int:
+    """Run `work` in a process that is left behind when it is late; return 0.
+
+    A failure is reported, which `failing` begins, for the job that the variables in `environment` name.
+    """
+    job = environment.get("SLURM_JOB_ID", "")
+    what = f"{failing} {f'job {printable(job)}' if job else 'the job'}"
 
     def report() -> bytes:
         log(ERROR, failure, kind)
-        system_log.send(system_log.ERROR, f"{failure} [{kind}]", {"kind": kind})
+        fields = {"kind": kind, "job": job if job_record.is_number(job) else ""}
+        system_log.send(system_log.ERROR, f"{failure} [{kind}]", fields)
         return b""
 
     def answer() -> bytes:
@@ -72,12 +78,6 @@ def require_root() -> None:
         raise HookError(
             ARGUMENTS_WRONG, "only root writes the records of jobs: have slurmd call this, by its Prolog and Epilog"
         )
-
-
-def job_words(environment: Mapping[str, str]) -> str:
-    """Return what messages call the job."""
-    number = environment.get("SLURM_JOB_ID")
-    return f"job {printable(number)}" if number else "the job"
 
 
 def _record(environment: Mapping[str, str]) -> None:

@@ -11,6 +11,7 @@ import pytest
 from ssh_hook import system_log
 from ssh_hook.commands import epilog, prolog
 from ssh_hook.commands.dispatch import dispatch
+from ssh_hook.errors import ARGUMENTS_WRONG, HookError
 from ssh_hook.node import job_record
 
 # What slurmd gives a Prolog.
@@ -105,17 +106,32 @@ def test_a_failure_is_one_line_and_no_failure_of_the_prolog(
     assert not jobs.exists() or list(jobs.iterdir()) == []
 
 
+@pytest.mark.parametrize(("number", "field"), [("1234", "1234"), ("x", ""), ("1" * 19, "")])
 def test_the_systems_log_has_the_line(
-    jobs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    jobs: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    number: str,
+    field: str,
 ) -> None:
+    """And the job as a field, if it is a number."""
+
     def keep(severity: int, text: str, fields: dict[str, str]) -> None:
         (tmp_path / "log").write_text(f"{severity} {fields} {text}")
 
     monkeypatch.setattr(system_log, "send", keep)
-    assert dispatch("prolog", [], {**SLURM, "SLURM_JOB_UID": "x"}) == 0
-    line = "cannot record job 1234: SLURM_JOB_UID is 'x', which is no number [arguments-wrong]"
-    assert (tmp_path / "log").read_text() == f"{system_log.ERROR} {{'kind': 'arguments-wrong'}} {line}"
-    assert capfd.readouterr().err == f"ssh_hook: error: {line}\n"
+    for command, words in (("prolog", "cannot record"), ("epilog", "cannot remove the record of")):
+        monkeypatch.setattr(job_record, "checked_number", refuse)
+        assert dispatch(command, [], {**SLURM, "SLURM_JOB_ID": number}) == 0
+        line = f"{words} job {number}: no [arguments-wrong]"
+        fields = {"kind": "arguments-wrong", "job": field}
+        assert (tmp_path / "log").read_text() == f"{system_log.ERROR} {fields} {line}"
+        assert capfd.readouterr().err == f"ssh_hook: error: {line}\n"
+
+
+def refuse(*_arguments: object) -> int:
+    raise HookError(ARGUMENTS_WRONG, "no")
 
 
 def hang(*_arguments: object) -> None:
