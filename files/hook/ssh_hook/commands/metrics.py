@@ -78,10 +78,12 @@ class Metrics:
             ),
             *failures,
             *_family(
-                "ssh_hook_collected", "counter", "Containers whose runtime was killed, and that a sweep collected."
+                "ssh_hook_collected",
+                "counter",
+                "Rootful containers whose runtime was killed, and that a sweep collected.",
             ),
             f"{_COLLECTED} {self.collected}",
-            *_family("ssh_hook_sweep_errors", "counter", "Containers that a sweep could not collect."),
+            *_family("ssh_hook_sweep_errors", "counter", "Rootful containers that a sweep could not collect."),
             f"{_ERRORS} {self.errors}",
             *_family(_UNTIL, "gauge", "When the last sweep ran: what failed later is not counted yet."),
             f"# UNIT {_UNTIL} seconds",
