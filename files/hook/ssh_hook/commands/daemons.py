@@ -21,9 +21,9 @@ from ..linux.memory import read_memory
 from ..log import WARNING, log
 from ..node import job_record, record
 from ..node.engine import Engine, directory_of_copies
+from ..node.subject import JOB_VARIABLES
 from ..oci import container_paths as paths
 from ..oci.settings import LAST_PORT
-from .scheduler import JOB_VARIABLES
 
 CONMON = "conmon"  # the name of podman's monitor beside each container
 LOOPBACK = ("127.0.0.1", "::1")

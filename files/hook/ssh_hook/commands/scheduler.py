@@ -8,12 +8,13 @@ from argparse import Namespace
 from collections.abc import Callable, Iterable, Mapping
 
 from ..errors import ARGUMENTS_WRONG, HookError, printable
+from ..node.subject import JOB_VARIABLES
 from ..oci.settings import default_port, is_port_automatic, parse_port
 from ..start.server import job_port
 from .hosts import expand, read_slots
 
 HET_JOB = "SLURM_HET_JOB_ID"  # the leader's number, in each component of a heterogeneous job
-JOB_VARIABLES = _SLURM, _PBS, _LSF = "SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID"
+_SLURM, _PBS, _LSF = JOB_VARIABLES
 _COUNTS = re.compile(r"([0-9]{1,9})(?:\(x([0-9]{1,6})\))?")  # of Slurm: "72(x2),36" is 72, 72, 36
 _JOB = re.compile(r"([0-9]{1,18})(?:\[([0-9]{0,9})\]|-([0-9]{1,9}))?(?=\.|$)")
 _INDEX = re.compile(r"[0-9]{1,9}")

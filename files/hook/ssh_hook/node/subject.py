@@ -16,7 +16,7 @@ from . import last_messages
 
 _CONMON = b"conmon\n"  # podman's monitor beside each container, from whose arguments the container's name comes
 _ANCESTORS = 4  # of the hook, among which it is
-_JOBS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID")
+JOB_VARIABLES = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID")  # the number of the job, of Slurm, PBS and LSF
 _LIMIT = 1 << 20  # bytes
 _MAX_VALUE = 200  # characters
 
@@ -38,7 +38,7 @@ def fields() -> dict[str, str]:
 def job(monitor: dict[str, str]) -> str:
     """Return the scheduler's job: by Slurm's cgroup, else by the variables of the hook or of podman's `monitor`."""
     own = environment()
-    named = (variables.get(name, "") for variables in (own, monitor) for name in _JOBS)
+    named = (variables.get(name, "") for variables in (own, monitor) for name in JOB_VARIABLES)
     return _job_of_cgroup() or next(filter(None, named), "")
 
 
