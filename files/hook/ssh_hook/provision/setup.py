@@ -172,11 +172,11 @@ class Setup:
         return mount_id(self._home.ssh) == mount_id(self._rootfs.descriptor)
 
     def _provide_profile(self, etc: int) -> None:
-        """Have login shells read the container's variables, if that is possible. Raises OSError."""
+        """Have login shells read the variables of their sessions, if that is possible. Raises OSError."""
         try:
             self._cover_optional(paths.PROFILE_MODULE, etc, "ssh-hook.sh", profile_module())
         except HookError as error:
-            self.warnings.append(f"{error}: login shells keep what /etc/profile makes of the container's variables")
+            self.warnings.append(f"{error}: login shells keep what /etc/profile makes of their variables")
 
     def _provide_client(self, key: bytes, config: bytes, hosts: bytes) -> None:
         """Provide ssh, scp and sftp, and the files by which ssh connects to the user's containers."""
