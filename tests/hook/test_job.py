@@ -1,4 +1,4 @@
-"""Containers in a job of Slurm's, whose cgroups are made here: their port, and what root's record of the job tells."""
+"""Containers in a Slurm job, whose cgroups are made here: their port, and what root's record of the job tells."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ class Job:
     """A job of a scheduler.
 
     Attributes:
-        number: tells it from others that run at the same time; the leader's of a heterogeneous job of Slurm's.
+        number: tells it from others that run at the same time; the leader's of a heterogeneous Slurm job.
     """
 
     def __init__(self, number: int, read: Callable[[Mapping[str, str]], dict[str, int]]) -> None:
@@ -95,7 +95,7 @@ def slurm_slots(environment: Mapping[str, str]) -> dict[str, int]:
 
 
 def slots_on(hosts: list[str], environment: Mapping[str, str]) -> dict[str, int]:
-    """Return the slots of the hosts of a whole job of Slurm's, in order. Raises HookError.
+    """Return the slots of the hosts of a whole Slurm job, in order. Raises HookError.
 
     A job that has one task on each node, so that each starts one container, says by its GPUs or else by its CPUs how
     many processes it wants.

@@ -57,8 +57,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     hosts.add_arguments(parser)
     parser.add_argument(
         "--job",
-        help="the containers of this job of Slurm's, by its port: on its nodes, unless hosts are named; 1234.2 is its "
-        "step 2",
+        help="the containers of this Slurm job, by its port: on its nodes, unless hosts are named; 1234.2: its step 2",
     )
     parser.add_argument(
         "--timeout",

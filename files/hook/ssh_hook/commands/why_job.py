@@ -54,7 +54,7 @@ def run(text: str, as_json: bool) -> int:
     deadline = time.monotonic() + DEADLINE
     found = _JOB.fullmatch(text)
     if found is None:
-        raise HookError(ARGUMENTS_WRONG, f"--job is '{printable(text)}': give the number of a job of Slurm")
+        raise HookError(ARGUMENTS_WRONG, f"--job is '{printable(text)}': give the number of a Slurm job")
     job = found.group(1)
     numbers, hosts = _nodes(job, deadline)
     groups, failing = ask(hosts, {job, *numbers}, deadline, launcher())

@@ -111,7 +111,7 @@ def test_without_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("text", ["", "x", "7;id", "-7", "7_", "7 8"])
 def test_what_is_no_job(text: str) -> None:
-    with pytest.raises(HookError, match="give the number of a job") as refused:
+    with pytest.raises(HookError, match="give the number of a Slurm job") as refused:
         why_job.run(text, as_json=False)
     assert refused.value.kind == ARGUMENTS_WRONG
 
