@@ -14,7 +14,7 @@ from ..errors import ARGUMENTS_WRONG, SYSTEM, HookError, LateError, describe_fai
 from ..linux import disposable_process
 from ..linux.fast_stdlib import TYPE_CHECKING
 from ..linux.process import MAX_ID
-from ..log import ERROR, log
+from ..log import ERROR, log, one_line
 from ..node import job_record
 from .hosts import expand
 from .scheduler import HET_JOB, slots_on
@@ -50,7 +50,7 @@ def bounded(work: Callable[[], None], failing: str, environment: Mapping[str, st
     def report() -> bytes:
         log(ERROR, failure, kind)
         fields = {"kind": kind, "job": job if job_record.is_number(job) else ""}
-        system_log.send(system_log.ERROR, f"{failure} [{kind}]", fields)
+        system_log.send(system_log.ERROR, one_line(f"{failure} [{kind}]"), fields)
         return b""
 
     def answer() -> bytes:

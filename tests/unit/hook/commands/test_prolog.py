@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from ssh_hook import system_log
@@ -104,6 +105,19 @@ def test_a_failure_is_one_line_and_no_failure_of_the_prolog(
     assert line.startswith(f"ssh_hook: error: cannot record {called}: ")
     assert words in line
     assert not jobs.exists() or list(jobs.iterdir()) == []
+
+
+def test_the_systems_log_has_one_line(jobs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else what follows the end of a line would be fields of journald's."""
+
+    def fail(*_arguments: object) -> NoReturn:
+        raise ValueError("first\nPRIORITY=0")
+
+    monkeypatch.setattr(system_log, "send", lambda _severity, text, _fields: (tmp_path / "log").write_text(text))
+    monkeypatch.setattr(job_record, "checked_number", fail)
+    assert dispatch("prolog", [], SLURM) == 0
+    assert "PRIORITY=0" in (tmp_path / "log").read_text()
+    assert "\n" not in (tmp_path / "log").read_text()
 
 
 @pytest.mark.parametrize(("number", "field"), [("1234", "1234"), ("x", ""), ("1" * 19, "")])
