@@ -8,7 +8,16 @@ disk.
 
 from __future__ import annotations
 
-from ..errors import IMAGE_UNFIT, INSTALL_DAMAGED, MOUNT_REFUSED, NO_SHELL, HookError, UnservedError, printable
+from ..errors import (
+    IMAGE_UNFIT,
+    INSTALL_DAMAGED,
+    LSM_REFUSED,
+    MOUNT_REFUSED,
+    NO_SHELL,
+    HookError,
+    UnservedError,
+    printable,
+)
 from ..keys.store import AUTHORIZED_KEYS
 from ..linux import syscalls
 from ..linux.fast_stdlib import TYPE_CHECKING, basename, closing, create_file, dirname, fsdecode, os, read_all, stat
@@ -267,7 +276,8 @@ class Setup:
         except OSError as error:
             label = f" with the SELinux label '{printable(context)}'" if context else ""
             raise HookError(
-                MOUNT_REFUSED, f"cannot mount a tmpfs{label} on {paths.BASE} in the container: {error.strerror}"
+                LSM_REFUSED if context else MOUNT_REFUSED,
+                f"cannot mount a tmpfs{label} on {paths.BASE} in the container: {error.strerror}",
             ) from None
         self._rootfs.note(MOUNT, paths.BASE, "")
         try:

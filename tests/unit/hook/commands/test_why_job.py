@@ -172,7 +172,11 @@ def test_an_ssh_that_cannot_be_killed_is_left_behind(
     cluster.program("ssh", "exec sleep 60")
     kill = subprocess.Popen.kill
     left: list[subprocess.Popen[bytes]] = []
-    monkeypatch.setattr(subprocess.Popen, "kill", lambda process: left.append(process))
+
+    def leave(process: subprocess.Popen[bytes]) -> None:
+        left.append(process)
+
+    monkeypatch.setattr(subprocess.Popen, "kill", leave)
     begun = time.monotonic()
     assert why_job.run("7", as_json=False) == 1
     assert time.monotonic() - begun < 40, "it waited for the end of ssh, which comes after 60 s"

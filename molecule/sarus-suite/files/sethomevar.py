@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """A precreate hook with the effect of the Sarus Suite's sethomevar: HOME is the home that the node knows of the uid."""
 
 from __future__ import annotations

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Environment definition files as the Sarus Suite reads them, and what it calls podman with; called by skybox.c.
 
 edf render NAME                      print the file with its bases and variables resolved

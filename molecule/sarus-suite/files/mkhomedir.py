@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """A createRuntime hook with the effect of the Sarus Suite's mkhomedir, in every container.
 
 In the image's /etc/passwd, which it has to have, the user's home becomes that of the container's variable HOME. Where

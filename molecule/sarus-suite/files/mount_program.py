@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Mounts a container's root file system by fuse-overlayfs, as parallax's mount program does, and watches its /etc.
 
 The watcher of parallax takes the first file that is deleted there for the container's end, and unmounts the image. This
