@@ -16,7 +16,7 @@ from ..errors import HookError, printable
 from ..linux.fast_stdlib import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 # Characters. On Linux a string of a command line or of the environment has 131,071 bytes at most (MAX_ARG_STRLEN,
 # include/uapi/linux/binfmts.h). This leaves room for all other options in the string of a `sh -c`.
@@ -165,38 +165,13 @@ def _natural(digits: str) -> int:
 
 def compress(hosts: Iterable[tuple[str, int]]) -> str:
     """Return the text from which `parse` makes `hosts`; as short as consecutive names allow."""
-    entries: list[str] = []
-    start: list[str] = []
-    last: list[str] = []
-    counted, more, slots = 0, 0, 0
-    for name, every in hosts:
-        parts = _parts(name)
-        following = _following(last, parts) if every == slots else 0
-        if following and counted in (0, following):
-            counted, more = following, more + 1
-        else:
-            entries += [_entry(start, counted, more, slots)] if start else []
-            start, counted, more, slots = parts, 0, 0, every
-        last = parts
-    return ",".join([*entries, _entry(start, counted, more, slots)] if start else [])
+    return ",".join(_entry(first, counted, more, slots) for first, _last, counted, more, slots in _runs(hosts))
 
 
 def in_slurms_notation(names: Iterable[str]) -> str:
     """Return the hosts as SLURM_JOB_NODELIST has them: ``login1,gpu[001-003]``."""
-    items: list[str] = []
-    start: list[str] = []
-    last: list[str] = []
-    counted = 0
-    for name in names:
-        parts = _parts(name)
-        following = _following(last, parts)
-        if following and counted in (0, following):
-            counted = following
-        else:
-            items += [_item(start, last, counted)] if start else []
-            start, counted = parts, 0
-        last = parts
-    return ",".join([*items, _item(start, last, counted)] if start else [])
+    runs = _runs((name, 1) for name in names)
+    return ",".join(_item(first, last, counted) for first, last, counted, _more, _slots in runs)
 
 
 def is_name(name: str) -> bool:
@@ -223,6 +198,29 @@ def _parts(name: str) -> list[str]:
             parts.append("")
         parts[-1] += character
     return parts if len(parts) % 2 == 1 else [*parts, ""]
+
+
+def _runs(hosts: Iterable[tuple[str, int]]) -> Iterator[tuple[list[str], list[str], int, int, int]]:
+    """Yield runs of hosts with the same slots that come right after each other.
+
+    Each is the parts of its first and of its last name, the index of the number that counts them (0 where it is one
+    host), how many come after the first, and their slots.
+    """
+    first: list[str] = []
+    last: list[str] = []
+    counted, more, slots = 0, 0, 0
+    for name, every in hosts:
+        parts = _parts(name)
+        following = _following(last, parts) if every == slots else 0
+        if following and counted in (0, following):
+            counted, more = following, more + 1
+        else:
+            if first:
+                yield first, last, counted, more, slots
+            first, counted, more, slots = parts, 0, 0, every
+        last = parts
+    if first:
+        yield first, last, counted, more, slots
 
 
 def _following(parts: list[str], others: list[str]) -> int:
