@@ -2,9 +2,9 @@
 
     runner.py [WORD...]    only the faults in whose function, test or promise one of the words is
 
-Before that all of these tests have to pass without a fault. Unit tests run as they are; the others share a bed, in
-which the hook is installed anew with each fault. It needs what tests/unit/run.py and tests/hook/prepare make. The exit
-status is 0 when every fault was noticed.
+Before that all of these tests have to pass without a fault. Unit tests and linters run as they are; the others share a
+bed, in which the hook is installed anew with each fault. It needs what tests/unit/run.py and tests/hook/prepare make.
+The exit status is 0 when every fault was noticed.
 """
 
 from __future__ import annotations
@@ -71,9 +71,14 @@ def make_bed() -> None:
     checked(BED, "exec", sys.executable, "-B", "tests/hook/lib/install.py")
 
 
-def is_unit(test: str) -> bool:
-    """Tell whether a test needs no bed."""
-    return test.startswith("unit/")
+def is_linter(test: str) -> bool:
+    """Tell whether a test is a linter of our own, a program."""
+    return test.startswith("lint/")
+
+
+def needs_bed(test: str) -> bool:
+    """Tell whether a test runs in the bed, as those of the hook do."""
+    return test.startswith("hook/")
 
 
 def unit_python() -> Path:
@@ -84,10 +89,12 @@ def unit_python() -> Path:
 def run_test(test: str, *options: str) -> subprocess.CompletedProcess[str]:
     """Run one test."""
     path, _colons, name = test.partition("::")
+    if is_linter(test):
+        return call(sys.executable, "-B", f"tests/{path}")
     arguments = [*PYTEST, *options, f"tests/{path}", *(["-k", name] if name else [])]
-    if is_unit(test):
-        return call(unit_python(), *arguments)
-    return in_bed(sys.executable, *arguments)
+    if needs_bed(test):
+        return in_bed(sys.executable, *arguments)
+    return call(unit_python(), *arguments)
 
 
 def check_all_pass(faults: Iterable[Fault]) -> bool:
@@ -117,7 +124,7 @@ def judge(fault: Fault) -> str:
     except FaultError as error:
         return str(error)
     try:
-        if not is_unit(fault.test):
+        if needs_bed(fault.test):
             checked(BED, "exec", sys.executable, "-B", "-c", INSTALL)
         done = run_test(fault.test, "-x")
     finally:
@@ -143,17 +150,17 @@ def main(words: list[str]) -> int:
         return 2
     subprocess.run([ROOT / "tests" / "snapshot", CACHE / "mutants"], check=True)
     (COPY / ".cache").symlink_to(CACHE)
-    needs_bed = not all(is_unit(fault.test) for fault in faults)
+    has_bed = any(needs_bed(fault.test) for fault in faults)
     failed = 0
     try:
-        if needs_bed:
+        if has_bed:
             make_bed()
         if not check_all_pass(faults):
             return 1
         for fault in faults:
             start = time.monotonic()
             problem = judge(fault)
-            if problem and not is_unit(fault.test):
+            if problem and needs_bed(fault.test):
                 make_bed()  # an earlier fault may have left something that this test trips over
                 problem = judge(fault)
             failed += bool(problem)
@@ -162,7 +169,7 @@ def main(words: list[str]) -> int:
             if problem:
                 print(f"---- {problem}\n----", flush=True)
     finally:
-        if needs_bed:
+        if has_bed:
             checked(BED, "down")
     print(f"{len(faults) - failed} passed, {failed} failed")
     return int(failed > 0)

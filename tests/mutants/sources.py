@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 # Where faults are put, by the names of Python's functions, methods and module variables, and of other files.
 _PYTHON = ("files/hook/ssh_hook", "plugins")
-_OTHERS = ("files/hook/ssh_hook/**/*.sh", "roles/*/templates/*", "roles/*/files/*.bash")
+_OTHERS = ("files/hook/ssh_hook/**/*.sh", "roles/*/templates/*", "roles/*/files/*.bash", "roles/*/vars/*.yml")
 
 
 class Fault(NamedTuple):
@@ -20,7 +20,8 @@ class Fault(NamedTuple):
         function: the name of a function (`f`, `Class.method`) or module variable, or of a file that is not Python's.
         text: a part of its source that is there once.
         replacement: what stands there instead.
-        test: the narrowest test that has to fail: a file below tests, and after "::" what pytest's -k takes.
+        test: the narrowest test that has to fail: a file below tests, and after "::" what pytest's -k takes; or a
+            linter of our own, as "lint/paths.py".
         reason: a regular expression that the output of the failing test matches: why it should fail.
     """
 

@@ -46,7 +46,10 @@ def test_each_fault_can_be_put_in(fault: Fault) -> None:
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.function)
 def test_each_test_exists_and_has_a_reason_to_fail(fault: Fault) -> None:
     path, _colons, words = fault.test.partition("::")
+    assert len(fault.reason) > 5
+    if path.startswith("lint/"):
+        assert (ROOT / "tests" / path).is_file()
+        return
     names = re.findall(r"^def (test_\w+)", (ROOT / "tests" / path).read_text(encoding="utf-8"), re.MULTILINE)
     first = words.split(" and ")[0]
     assert [name for name in names if first in name] != []
-    assert len(fault.reason) > 5

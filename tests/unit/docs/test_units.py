@@ -38,3 +38,9 @@ def test_no_service_runs_for_ever() -> None:
     services = list(TEMPLATES.glob("*.service.j2"))
     assert len(services) == 2
     assert [path for path in services if "\nTimeoutStartSec=" not in path.read_text(encoding="utf-8")] == []
+
+
+def test_the_sweep_has_a_limit_of_memory() -> None:
+    """It reads what all users' processes call themselves."""
+    text = (TEMPLATES / "ssh-hook-sweep.service.j2").read_text(encoding="utf-8")
+    assert re.findall(r"^MemoryMax=(.*)$", text, re.MULTILINE) == ["256M"]

@@ -127,6 +127,14 @@ def test_memory_of_other_processes_is_not_read(proc: Path, capfd: pytest.Capture
     assert capfd.readouterr().err == ""
 
 
+def test_what_a_process_calls_itself_is_read_up_to_a_bound(proc: Path) -> None:
+    memory = daemons._Memory()
+    for pid, size in ((10, 1 << 20), (11, 3 << 20)):
+        make(proc, pid, cmdline="x" * size)
+    assert len(memory.read(10, "cmdline")) == 1 << 20
+    assert len(memory.read(11, "cmdline")) == (1 << 20) + 1  # a byte more tells that there is more
+
+
 def test_what_does_not_answer_is_skipped(proc: Path, capfd: pytest.CaptureFixture[str]) -> None:
     hang(make(proc, 10), "cmdline")
     make(proc, 11, parent=10, cmdline=command(15263))  # its session: not asked for

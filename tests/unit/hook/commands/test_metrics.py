@@ -86,7 +86,17 @@ def test_an_earlier_file_that_is_damaged_begins_at_nought(place: Path, text: str
     assert {value for (name, _kind), value in found.items() if name.endswith("_total")} == {0}
 
 
-def test_a_file_of_another_or_a_link_is_not_read_and_is_replaced(place: Path) -> None:
+@pytest.mark.parametrize("mode", [0o664, 0o646])
+def test_a_file_that_others_could_have_written_is_not_read_and_is_replaced(place: Path, mode: int) -> None:
+    file = place / "ssh_hook.prom"
+    file.write_text("ssh_hook_collected_total 7\n", encoding="ascii")
+    file.chmod(mode)
+    metrics.update(str(file), 0, 0)
+    assert file.stat().st_mode & 0o777 == 0o644
+    assert samples(file.read_text(encoding="ascii"))["ssh_hook_collected_total", ""] == 0
+
+
+def test_a_link_is_not_read_and_is_replaced(place: Path) -> None:
     elsewhere = place / "elsewhere"
     elsewhere.write_text("ssh_hook_collected_total 7\n", encoding="ascii")
     file = place / "ssh_hook.prom"

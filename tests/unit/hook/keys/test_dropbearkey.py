@@ -96,7 +96,7 @@ def test_program_that_hangs_is_ended(tmp_path: Path, scratch: Path, monkeypatch:
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])
     try:
         with pytest.raises(KeyStoreError, match="ends with signal 14"):
-            installed(tmp_path, "exec sleep 20").new_keys(["ed25519"])
+            installed(tmp_path, "exec sleep 5").new_keys(["ed25519"])
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGALRM])
         signal.signal(signal.SIGALRM, before)

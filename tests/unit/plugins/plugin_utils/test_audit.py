@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import re
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from typing import Any
 
@@ -424,10 +425,21 @@ def hostile_report() -> str:
     return audit.report(rows, keys, HOSTILE, "1.0.0")
 
 
+def texts(value: Any) -> Iterator[str]:
+    """All texts in a report."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (dict, list)):
+        for each in [*value, *value.values()] if isinstance(value, dict) else value:
+            yield from texts(each)
+
+
 def test_strangers_text_is_text_on_the_page_and_in_the_json() -> None:
     text = hostile_report()
     assert [character for character in text if not character.isprintable()] == ["\n"] * text.count("\n")
+    assert [one for one in texts(json.loads(text)) if not one.isprintable()] == []
     page = audit.page(text)
+    assert [character for character in "\x1b\u202e\udc80" if character in page] == []
     assert page.count("<script>alert(1)") == 0
     assert page.count("&lt;script&gt;alert(1)&lt;/script&gt;&#34;&#39;&amp;\\x1b[31m\\u202e\\udc80") >= 12
     parsed = Page(page)
