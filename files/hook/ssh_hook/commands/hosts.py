@@ -13,7 +13,8 @@ from ..errors import ARGUMENTS_WRONG, HookError, printable
 from ..oci import host_list
 
 SUFFIX = ".container"  # of a node's name, for the user's container there by way of the node's own sshd
-SSH = ("ssh", "-T", "-x", "-a", "-oClearAllForwardings=yes", "-oRemoteCommand=none")  # to run ssh_hook on a node
+# To run ssh_hook on a node, whose answer ends with ssh: a master that stays for later connections may keep it open.
+SSH = ("ssh", "-T", "-x", "-a", "-oClearAllForwardings=yes", "-oRemoteCommand=none", "-oControlMaster=no")
 MAX_HOSTS = 65536
 _MAX_FILE = 1 << 24  # bytes: PBS names a host once for each process of a job
 _SLOTS = re.compile(r"([^:]+):([0-9]{1,5})")

@@ -153,6 +153,20 @@ def test_it_ends_in_time(cluster: Cluster, capfd: pytest.CaptureFixture[str], mo
     assert shown.err == "ssh_hook: error: n2, n3, n4, n5, n6, n7, n8, n9: no answer within 3 s [system]\n"
 
 
+def test_no_connection_stays_for_later_ones(
+    cluster: Cluster, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With ControlPersist, older versions of ssh leave a process behind that has its standard error open."""
+    monkeypatch.setattr(why_job, "DEADLINE", 5.0)
+    cluster.program("squeue", 'echo "7 n1"')
+    cluster.nodes(n1=[entry()])
+    leaves = 'case "$*" in *-oControlMaster=no*) ;; *) sleep 20 >/dev/null & ;; esac'
+    script = (Path(cluster.place) / "ssh").read_text(encoding="utf-8").partition("\n")[2]
+    cluster.program("ssh", f"{leaves}\n{script}")
+    assert why_job.run("7", as_json=False) == 0
+    assert capfd.readouterr().out.startswith(f"n1:\n  error: {TEXT}")
+
+
 def test_what_a_host_prints_is_bounded(cluster: Cluster, capfd: pytest.CaptureFixture[str]) -> None:
     cluster.program("squeue", 'echo "7 n[1-2]"')
     cluster.nodes(n1=[entry()])
