@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -174,6 +175,19 @@ def test_a_record_that_others_can_write_to_is_not_read(start: Start, recorded: C
     assert container.exec("test", "-e", HOSTFILE).status == 1
     said = run(as_user(ALICE, LAUNCHER, "why")).checked().text
     assert "can be written by others than root" in said
+
+
+def test_roots_sweep_removes_the_records_of_lost_jobs(start: Start, recorded: Callable[..., None]) -> None:
+    """Jobs that began long ago, but for one that has a container still."""
+    for job in (4242, 4243, 4244):
+        recorded(job)
+    start("crun", "busybox", change=in_step(4243))
+    for path in (RECORDS / "4242", RECORDS / "4243"):
+        path.write_text(re.sub("(?m)^start=.*", "start=1600000000", path.read_text(encoding="ascii")), encoding="ascii")
+    run(as_user(ALICE, LAUNCHER, "sweep")).checked()
+    assert len(list(RECORDS.iterdir())) == 3, "a user's sweep has nothing to do with them"
+    assert "record of job 4242" in run([LAUNCHER, "sweep", "--verbose"]).checked().err.decode()
+    assert sorted(path.name for path in RECORDS.iterdir()) == ["4243", "4244"]
 
 
 def test_rootless_podman_in_a_job(recorded: Callable[..., None]) -> None:

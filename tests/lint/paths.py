@@ -93,6 +93,7 @@ REASONS = {
     "start/from_runtime.py create_runtime": BUNDLE,
     "start/server.py Programs.__init__": SETTING,
     "start/server.py _read_link": SETTING,
+    "stop/lost_jobs.py _recorded": "/run is root's, and only root makes directories there",
     "stop/leftovers.py _enter_and_unmount": "it cannot lead out of the container's root directory",
     "stop/poststop.py poststop": BUNDLE,
     "stop/sweep.py sweep": CHECKED,

@@ -1,11 +1,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``ssh_hook sweep``: end daemons and remove files of containers whose runtime was killed before poststop."""
+"""``ssh_hook sweep``: end daemons and remove files of containers whose runtime was killed before poststop.
+
+Root's also removes the records of jobs whose Epilog was lost.
+"""
 
 from __future__ import annotations
 
+import time
 from argparse import ArgumentParser, Namespace
 
 from ..node.engine import Engine, directory_of_copies
+from ..stop.lost_jobs import remove_lost_jobs
 from ..stop.sweep import sweep
 
 DESCRIPTION = "End the SSH daemons and remove the files that containers left whose runtime was killed."
@@ -26,7 +31,10 @@ def run(arguments: Namespace, _settings: dict[str, str]) -> int:
 
     Raises HookError where the directory of copies cannot be used, or the metrics cannot be written.
     """
-    collected, failures = sweep(directory_of_copies(Engine().host_uid))
+    host_uid = Engine().host_uid
+    collected, failures = sweep(directory_of_copies(host_uid))
+    if host_uid == 0:
+        remove_lost_jobs(time.time())
     if arguments.metrics is not None:
         from . import metrics  # here: it reads all of /proc
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from ssh_hook.errors import HookError
 from ssh_hook.node import job_record
 from ssh_hook.node.job_record import JobRecord
+from ssh_hook.stop import lost_jobs
 
 TEXT = "ssh_hook job 1\nuid=2001\ncluster=alps\nhosts=nid001+2:4,login:1\nstart=1764390000\nleader=1234\n"
 
@@ -48,6 +49,23 @@ def test_a_record_is_replaced_and_removed(jobs: Path) -> None:
     for _again in range(2):
         job_record.remove(7)
     assert list(jobs.iterdir()) == []
+
+
+def test_records_of_jobs_that_have_ended_are_removed(jobs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not those of young ones, of those with a process, and what is no record."""
+    now = 1764390000 + 31 * 24 * 3600
+    for number, start in {7: 1764390000, 8: 1764390000, 9: 1764390000 + 2 * 24 * 3600, 10: now + 1}.items():
+        job_record.write(number, record(start=start))
+    (jobs / "11").write_text("of a later version", encoding="ascii")
+    (jobs / "11").chmod(0o600)
+    monkeypatch.setattr(lost_jobs, "_running", lambda: {"", "8"})
+    lost_jobs.remove_lost_jobs(now)
+    assert sorted(path.name for path in jobs.iterdir()) == ["10", "11", "8", "9"]
+
+
+def test_where_no_prolog_was_called(jobs: Path) -> None:
+    lost_jobs.remove_lost_jobs(0)
+    assert not jobs.exists()
 
 
 def test_only_the_jobs_user_reads_it_and_nobody_lists_the_directory(jobs: Path) -> None:
