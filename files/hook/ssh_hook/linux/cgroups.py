@@ -7,6 +7,7 @@ from ..errors import SYSTEM, ContainerEndedError, HookError
 from . import syscalls
 from .fast_stdlib import fsdecode, os, read_file
 from .mounts import unescape
+from .process import is_decimal
 
 NO_LIMIT = 1 << 63
 _MAX_DIGITS = 18  # of a job's number
@@ -160,7 +161,7 @@ def job_and_step(lines: list[str]) -> tuple[str, str]:
 
 def _number_after(prefix: str, name: str) -> str:
     number = name[len(prefix) :] if name.startswith(prefix) else ""
-    return number if number.isascii() and number.isdigit() and len(number) <= _MAX_DIGITS else ""
+    return number if is_decimal(number, _MAX_DIGITS) else ""
 
 
 def _can_limit(controllers: str, all_controllers: list[str]) -> bool:

@@ -18,6 +18,11 @@ MAX_PID = 2**31 - 1
 MAX_ID = 2**32 - 2  # the highest user or group id; 2**32 - 1 means "no change" to the kernel
 
 
+def is_decimal(text: str, most: int) -> bool:
+    """Tell whether `text` is a number in decimal digits, `most` of them at most."""
+    return text.isascii() and text.isdigit() and len(text) <= most
+
+
 class Process:
     """A process that existed when the object was made. Methods raise OSError where it is gone, or say otherwise.
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 from ..errors import ARGUMENTS_WRONG, NOT_TRUSTED, SYSTEM, HookError, printable
 from ..linux.fast_stdlib import TYPE_CHECKING, closing, fsdecode, fsencode, os, read_all, read_file, stat
 from ..linux.files import remove_leftovers, replace_files
-from ..linux.process import MAX_ID
+from ..linux.process import MAX_ID, is_decimal
 from ..oci.host_list import MAX_HOSTS, MAX_TEXT, compress, parse
 from .engine import state_directory
 from .own_files import let_read, open_directory
@@ -147,7 +147,7 @@ def _parse(text: str, where: str) -> JobRecord | None:
 
 def is_number(text: str) -> bool:
     """Tell whether `text` is a number as jobs have them, in decimal digits."""
-    return text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS
+    return is_decimal(text, _MAX_DIGITS)
 
 
 def checked_number(text: str, what: str) -> int:

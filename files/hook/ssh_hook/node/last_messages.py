@@ -19,7 +19,7 @@ import time
 from ..errors import KINDS, NOT_TRUSTED, SYSTEM, HookError, printable
 from ..linux.fast_stdlib import TYPE_CHECKING, closing, fsdecode, fsencode, os, read_all, stat
 from ..linux.files import is_own, remove_leftovers, replace_files
-from ..linux.process import MAX_ID
+from ..linux.process import MAX_ID, is_decimal
 from ..log import ERROR, NAMES, one_line
 from ..oci.oci_config import read_config
 from .engine import NO_LOGIN, Engine, login_uid, state_directory, temporary_directory
@@ -177,7 +177,7 @@ def _parse(text: str, path: str) -> Last:
     fields = [line.split("=", 1) for line in lines if "=" in line]
     values = dict(fields)
     seconds = values.get("time", "")
-    if version != _VERSION or not (seconds.isascii() and seconds.isdigit() and len(seconds) < 12):
+    if version != _VERSION or not is_decimal(seconds, 11):
         raise HookError(NOT_TRUSTED, f"{path} is not a file of this version of the hook: remove it")
     messages = [
         (level, _kind_after(fields[number + 1 :]), message)

@@ -25,7 +25,7 @@ from ..linux.fast_stdlib import (
     read_file,
 )
 from ..linux.files import is_own
-from ..linux.process import MAX_ID, MAX_PID, Process
+from ..linux.process import MAX_ID, MAX_PID, Process, is_decimal
 
 if TYPE_CHECKING:
     from ..linux.identity import Identity
@@ -238,7 +238,7 @@ def _parse(text: str) -> Record | None:
 
 
 def _number(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS):
+    if not is_decimal(text, _MAX_DIGITS):
         raise ValueError
     return int(text)
 

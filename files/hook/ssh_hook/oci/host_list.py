@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from ..errors import HookError, printable
 from ..linux.fast_stdlib import TYPE_CHECKING
+from ..linux.process import is_decimal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -160,7 +161,7 @@ def _numbers(ranges: str, item: str, where: str, kind: str, limit: int, known: i
 
 def _natural(digits: str) -> int:
     """Return the number that `digits` write; -1 where they are none, or more than 9."""
-    return int(digits) if digits.isascii() and digits.isdigit() and len(digits) <= _MAX_DIGITS else -1
+    return int(digits) if is_decimal(digits, _MAX_DIGITS) else -1
 
 
 def compress(hosts: Iterable[tuple[str, int]]) -> str:

@@ -19,7 +19,7 @@ from ..linux import syscalls
 from ..linux.cgroups import Cgroups
 from ..linux.fast_stdlib import TYPE_CHECKING, basename, closing, dirname, environment, fsdecode, os, read_all, stat
 from ..linux.namespaces import Namespaces, is_in_hosts_network
-from ..linux.process import Process
+from ..linux.process import Process, is_decimal
 from ..log import log
 from ..node.engine import Engine, outside_user, state_directory
 from ..node.owner import find_owner
@@ -136,7 +136,7 @@ def _required(variables: dict[str, str], name: str) -> str:
 
 def _first_process(pid: str) -> Process:
     """Return the process that becomes the container: an ancestor in the hook's mount namespace. Raises HookError."""
-    if not (pid.isascii() and pid.isdigit() and len(pid) <= _MAX_PID_DIGITS):
+    if not is_decimal(pid, _MAX_PID_DIGITS):
         raise HookError(CONFIG_WRONG, f"ENROOT_PID is '{printable(pid)}', which is no pid: {_BY_ENROOT}")
     try:
         hook = Process(int(os.readlink("/proc/self")))

@@ -8,7 +8,7 @@ from argparse import ArgumentParser, Namespace
 
 from ...errors import ARGUMENTS_WRONG, ATTACH_REFUSED, NO_CONTAINER, SYSTEM, HookError, printable
 from ...linux.fast_stdlib import os
-from ...linux.process import MAX_PID, all_processes
+from ...linux.process import MAX_PID, all_processes, is_decimal
 from ...node.running import RunningProcess
 
 _TIMEOUT = 20.0  # seconds for podman
@@ -37,7 +37,7 @@ def chosen_pid(arguments: Namespace) -> int | None:
     text = arguments.pid
     if text is None:
         return None
-    if text.isascii() and text.isdigit() and len(text) <= 10 and 1 <= int(text) <= MAX_PID:
+    if is_decimal(text, 10) and 1 <= int(text) <= MAX_PID:
         return int(text)
     raise HookError(
         ARGUMENTS_WRONG,
