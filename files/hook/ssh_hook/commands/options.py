@@ -19,7 +19,7 @@ from ..oci.settings import default_port, parse_port
 from ..start.server import PORTS_OF_JOBS, job_port
 from . import hosts
 from .keygen import caller
-from .scheduler import Job, find_job
+from .scheduler import CallersJob, find_callers_job
 
 _PROGRAMS = ("podman", "podman-hpc", "docker")
 _EDF = "edf"  # the Sarus Suite, whose users write EDFs
@@ -81,7 +81,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace, settings: dict[str, str]) -> int:
     """Print the options. Raises HookError and KeyStoreError."""
     engine = _engine(arguments.engine, settings)
-    job = find_job(settings)
+    job = find_callers_job(settings)
     wait = parse_wait(arguments.wait, "--wait", ARGUMENTS_WRONG)
     port = _port(arguments, job, settings)
     wanted = {PORT: str(port), WAIT: str(wait), HOSTS: _hosts(arguments, job, settings)}
@@ -141,7 +141,7 @@ def _engine(wanted: str | None, settings: Mapping[str, str]) -> str:
     )
 
 
-def _port(arguments: Namespace, job: Job | None, settings: Mapping[str, str]) -> int:
+def _port(arguments: Namespace, job: CallersJob | None, settings: Mapping[str, str]) -> int:
     """Return the port of all containers of one set. Without a job, the first set has the site's port."""
     if not (arguments.set.isascii() and arguments.set.isdigit() and len(arguments.set) == 1 and arguments.set != "0"):
         raise HookError(ARGUMENTS_WRONG, f"--set is '{printable(arguments.set)}': give a number from 1 to {_SETS}")
@@ -153,7 +153,7 @@ def _port(arguments: Namespace, job: Job | None, settings: Mapping[str, str]) ->
     return job_port(os.getuid() if job is None else job.number, number)
 
 
-def _hosts(arguments: Namespace, job: Job | None, settings: Mapping[str, str]) -> str:
+def _hosts(arguments: Namespace, job: CallersJob | None, settings: Mapping[str, str]) -> str:
     """Return the value of the annotation. Raises HookError."""
     found: list[tuple[str, int | None]] = []
     if arguments.hosts is not None:

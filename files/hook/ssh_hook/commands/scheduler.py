@@ -21,8 +21,8 @@ _INDEX = re.compile(r"[0-9]{1,9}")
 _GPUS = re.compile(r"[0-9]{1,4}")
 
 
-class Job:
-    """A job of a scheduler.
+class CallersJob:
+    """The job of a scheduler's that the caller is in.
 
     Attributes:
         number: tells it from others that run at the same time; the leader's of a heterogeneous Slurm job.
@@ -41,15 +41,15 @@ class Job:
         return slots
 
 
-def find_job(environment: Mapping[str, str]) -> Job | None:
+def find_callers_job(environment: Mapping[str, str]) -> CallersJob | None:
     """Return the job that the variables in `environment` describe; None outside of a job. Raises HookError."""
     if environment.get(_SLURM):
-        return Job(_slurm_number(environment), slurm_slots)
+        return CallersJob(_slurm_number(environment), slurm_slots)
     if environment.get(_PBS):
-        return Job(_number(environment, _PBS), _pbs_slots)
+        return CallersJob(_number(environment, _PBS), _pbs_slots)
     if environment.get(_LSF):
         index = environment.get("LSB_JOBINDEX", "")  # 0 outside of arrays
-        return Job(_number(environment, _LSF) + (int(index) if _INDEX.fullmatch(index) else 0), _lsf_slots)
+        return CallersJob(_number(environment, _LSF) + (int(index) if _INDEX.fullmatch(index) else 0), _lsf_slots)
     return None
 
 
