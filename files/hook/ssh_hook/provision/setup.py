@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from ..errors import (
     IMAGE_UNFIT,
-    INSTALL_DAMAGED,
     LSM_REFUSED,
     MOUNT_REFUSED,
     NO_SHELL,
@@ -20,22 +19,21 @@ from ..errors import (
 )
 from ..keys.store import AUTHORIZED_KEYS
 from ..linux import syscalls
-from ..linux.fast_stdlib import TYPE_CHECKING, basename, closing, create_file, dirname, fsdecode, os, read_all, stat
-from ..linux.files import rewrite
-from ..linux.identity import ActingAs
-from ..linux.mounts import MountTable, make_private, make_read_only, mount_bind, mount_id, mount_tmpfs
-from ..linux.rootfs import CONTENT, MOUNT
+from ..linux.fast_stdlib import TYPE_CHECKING, basename, closing, dirname, os
+from ..linux.mounts import mount_id, mount_tmpfs
+from ..linux.rootfs import MOUNT
 from ..oci import container_paths as paths
 from ..oci.annotations import REQUIRE_SHELL
 from .account import AccountRequest, entries_of, find_account
+from .covers import Covers, is_program, protect_mount, write_file
 from .home import Home, make_directory
+from .ssh_client import provide_ssh
 from .texts import profile_module
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..keys.passwd import Entry
-    from ..linux.identity import Identity
     from ..linux.rootfs import Rootfs
     from ..node.credentials import Credentials
     from ..oci.oci_config import Container
@@ -85,7 +83,7 @@ class Setup:
         self._in_user_namespace = in_user_namespace
         self._user = rootfs.user
         self._owner = rootfs.owner
-        self._mount_table = MountTable(rootfs.mountinfo)
+        self._covers = Covers(rootfs)
         self.account, self._passwd = self._find_account()
         known = ("/home/", f"{settings.base_dir.rstrip('/')}/", entry.home.rstrip("/"))
         self._home = Home(rootfs, self._user, self.account.home, known)
@@ -121,7 +119,7 @@ class Setup:
         self._dropbear = make_directory(self._base, basename(paths.DROPBEAR), 0o755, self._owner)
         programs = basename(paths.PROGRAMS)
         mount_programs(make_directory(self._dropbear, programs, 0o755, self._owner))
-        self._programs = _protect_mount(programs, self._dropbear)
+        self._programs = protect_mount(programs, self._dropbear)
 
     def provide(self, credentials: Credentials, ssh_config: bytes, known_hosts: bytes) -> list[str]:
         """Write the files that end with the container, and bind mount some over the image's. Raises HookError, OSError.
@@ -130,27 +128,28 @@ class Setup:
         paths of the host keys.
         """
         self._provide_environment()
-        _write_file(self._dropbear, basename(paths.PIDFILE), b"", 0o644, self._user)
+        write_file(self._dropbear, basename(paths.PIDFILE), b"", 0o644, self._user)
         host_keys = []
         for name, data in credentials.host_keys.items():
-            _write_file(self._dropbear, name, data, 0o600, self._user)
+            write_file(self._dropbear, name, data, 0o600, self._user)
             host_keys.append(f"{paths.DROPBEAR}/{name}")
         has_cover = self._home.ssh >= 0 and self._covers_home()
         if has_cover:
-            self._mount_table.refuse_shared(self._home.ssh, self._home.ssh_path)
+            self._covers.refuse_shared(self._home.ssh, self._home.ssh_path)
             self._home.cover(credentials, self._base, self._in_user_namespace)
             self._rootfs.note(MOUNT, self._home.ssh_path, "")
         account = self.account
         etc = make_directory(self._base, "etc", 0o755, self._owner)
-        self._cover_optional(paths.PASSWD, etc, "passwd", self._passwd)
-        self._cover_optional(paths.SHELLS, etc, "shells", account.shells)
+        for path, content in ((paths.PASSWD, self._passwd), (paths.SHELLS, account.shells)):
+            if content is not None:
+                self._covers.cover_with(path, etc, basename(path), content)
         if self._has_directory(dirname(paths.PROFILE_MODULE)):
             self._provide_profile(etc)
         self._provide_client(credentials.openssh_key, ssh_config, known_hosts)
 
         authorized = f"{account.home}/.ssh"
         if self._home.is_refused(has_cover):
-            _write_file(self._dropbear, AUTHORIZED_KEYS, credentials.authorized_keys, 0o600, self._user)
+            write_file(self._dropbear, AUTHORIZED_KEYS, credentials.authorized_keys, 0o600, self._user)
             authorized = paths.DROPBEAR
         return [authorized, *host_keys]
 
@@ -165,7 +164,7 @@ class Setup:
     def _provide_environment(self) -> None:
         """Make the file in which sessions keep their variables for login shells, and its directory, the user's."""
         session = make_directory(self._dropbear, basename(paths.SESSION), 0o700, self._owner)
-        _write_file(session, basename(paths.ENVIRONMENT), b"", 0o600, self._user)
+        write_file(session, basename(paths.ENVIRONMENT), b"", 0o600, self._user)
         os.fchown(session, self._user.uid, self._user.gid)  # last, so that nobody else can name anything there before
         target = f"{basename(paths.SESSION)}/{basename(paths.ENVIRONMENT)}"
         os.symlink(target, basename(paths.ENVIRONMENT_LINK), dir_fd=self._dropbear)
@@ -183,23 +182,22 @@ class Setup:
     def _provide_profile(self, etc: int) -> None:
         """Have login shells read the variables of their sessions, if that is possible. Raises OSError."""
         try:
-            self._cover_optional(paths.PROFILE_MODULE, etc, "ssh-hook.sh", profile_module())
+            self._covers.cover_with(paths.PROFILE_MODULE, etc, "ssh-hook.sh", profile_module())
         except HookError as error:
             self.warnings.append(f"{error}: login shells keep what /etc/profile makes of their variables")
 
     def _provide_client(self, key: bytes, config: bytes, hosts: bytes) -> None:
         """Provide ssh, scp and sftp, and the files by which ssh connects to the user's containers."""
-        _write_file(self._base, basename(paths.SSH_CONFIG), config, 0o644, self._owner)
-        _write_file(self._base, basename(paths.KNOWN_HOSTS), hosts, 0o644, self._owner)
-        _write_file(self._base, basename(paths.OPENSSH_KEY), key, 0o600, self._user)
+        write_file(self._base, basename(paths.SSH_CONFIG), config, 0o644, self._owner)
+        write_file(self._base, basename(paths.KNOWN_HOSTS), hosts, 0o644, self._owner)
+        write_file(self._base, basename(paths.OPENSSH_KEY), key, 0o600, self._user)
         binaries = make_directory(self._base, "bin", 0o755, self._owner)
-        os.symlink(f"{paths.PROGRAMS}/ssh", "ssh", dir_fd=binaries)
-        self._cover_ssh(binaries)
-        for name in paths.COPIERS:
-            self._cover_missing(f"{paths.USER_PROGRAMS}/{name}", name, self._programs)
+        warning = provide_ssh(self._rootfs, self._covers, self._programs, binaries)
+        if warning:
+            self.warnings.append(warning)
         if self._launch is not None:
             self._launch.provide(self._base, binaries, self._user)
-            self._cover_missing(paths.HOSTFILE_DEEPSPEED, basename(paths.HOSTFILE), self._base)
+            self._covers.cover_missing(paths.HOSTFILE_DEEPSPEED, basename(paths.HOSTFILE), self._base)
 
     def _find_account(self) -> tuple[Account, bytes | None]:
         """Return the user's account, and the content of /etc/passwd for sessions; None where the image's stays."""
@@ -248,7 +246,7 @@ class Setup:
         except OSError:
             return False
         with closing(descriptor):
-            return _is_program(descriptor)
+            return is_program(descriptor)
 
     def _has_directory(self, path: str) -> bool:
         try:
@@ -268,7 +266,7 @@ class Setup:
             raise HookError(
                 error.kind, f"{error}; where /opt is a volume, have an empty directory oci-hooks/ssh in it"
             ) from None
-        self._mount_table.refuse_shared(target, paths.BASE)
+        self._covers.refuse_shared(target, paths.BASE)
         inodes = _INODES + int.from_bytes(os.urandom(2), "little") % _INODES
         context = self._mount_context
         try:
@@ -287,125 +285,3 @@ class Setup:
         except OSError:
             pass  # replaced by something that cannot even be opened
         raise HookError(IMAGE_UNFIT, f"{paths.BASE} in the container was moved while it was set up")
-
-    def _cover_optional(self, path: str, directory: int, name: str, data: bytes | None) -> None:
-        """Bind mount a file with `data`, unless that is None, on `path` in the container."""
-        if data is None:
-            return
-        target = self._rootfs.file(path)
-        if os.fstat(target).st_nlink:
-            self._cover(path, _write_file(directory, name, data, 0o644, self._owner))
-        else:  # ch-run mounts a file that it has removed: the kernel mounts nothing over that
-            self._rewrite(path, target, data)
-
-    def _rewrite(self, path: str, target: int, data: bytes) -> None:
-        """Write `data` into a file that only this container has. Raises HookError and OSError.
-
-        It has to be a mount of its own: a file that somebody has just removed lies on the mount of its directory.
-        """
-        with closing(self._rootfs.open(dirname(path), os.O_PATH | os.O_DIRECTORY)) as parent:
-            is_mount = mount_id(parent) != mount_id(target)
-        if not is_mount or os.fstat(target).st_uid not in (self._user.uid, self._owner.uid):
-            raise HookError(
-                IMAGE_UNFIT,
-                f"{path} in the container is a removed file, no mount, or another user's: nothing can be mounted on it",
-            )
-        with closing(os.open(f"/proc/self/fd/{target}", os.O_RDONLY | os.O_NONBLOCK)) as descriptor:
-            old = read_all(descriptor, _MAX_SHELLS)
-        if len(old) > _MAX_SHELLS or b"\0" in old:
-            raise HookError(IMAGE_UNFIT, f"{path} in the container is a removed file of more than {_MAX_SHELLS} bytes")
-        self._rootfs.note(CONTENT, path, f"{mount_id(target).decode()}:{fsdecode(old)}")
-        with ActingAs(self._user):
-            rewrite(target, data)
-
-    def _cover(self, path: str, source: int) -> None:
-        target = self._rootfs.file(path)
-        self._mount_table.refuse_shared(target, path)
-        mount_bind(source, target)
-        self._rootfs.note(MOUNT, path, "")
-
-    def _program(self, name: str) -> int:
-        """Return a descriptor of one of the hook's programs, in its read-only mount. Raises HookError."""
-        try:
-            return os.open(name, os.O_PATH, dir_fd=self._programs)
-        except OSError as error:
-            raise HookError(
-                INSTALL_DAMAGED, f"cannot open {name} in DROPBEAR_DIR of the OCI hook's JSON file: {error.strerror}"
-            ) from None
-
-    def _cover_ssh(self, directory: int) -> None:
-        """Bind mount ssh on /usr/bin/ssh, and the image's client, if it has one, in `directory`.
-
-        A link to a multi-call program (busybox, toybox) is left alone, since the mount would cover all its commands.
-        """
-        try:
-            target = self._rootfs.open(paths.SSH, os.O_PATH)
-        except OSError:
-            self._cover(paths.SSH, self._program("ssh"))  # missing, else this raises the reason
-            return
-        name = basename(os.readlink(f"/proc/self/fd/{target}"))
-        if "ssh" not in name:
-            self.warnings.append(f"{paths.SSH} in the container is a link to {name}: use {paths.BASE}/bin/ssh instead")
-            return
-        self._mount_table.refuse_shared(target, paths.SSH)
-        self._show_image_client(directory)
-        self._cover(paths.SSH, self._program("ssh"))
-
-    def _show_image_client(self, directory: int) -> None:
-        """Bind mount the image's client in `directory`.
-
-        It is opened as the user: a link may lead to a file that only root may reach, and the mount is for all.
-        """
-        try:
-            with ActingAs(self._user):
-                client = self._rootfs.open(paths.SSH, os.O_PATH)
-                if not (_is_program(client) and os.access(f"/proc/self/fd/{client}", os.X_OK, effective_ids=True)):
-                    return
-        except OSError:
-            return
-        name = basename(paths.IMAGE_CLIENT)
-        mount_bind(client, _write_file(directory, name, b"", 0o755, self._owner))
-        _protect_mount(name, directory)
-
-    def _cover_missing(self, path: str, name: str, directory: int) -> None:
-        """Bind mount the file `name` of `directory` on `path` in the container, if that is missing and it is possible.
-
-        An empty file counts as missing: an earlier start leaves one as a mount point.
-        """
-        try:
-            with closing(self._rootfs.open(path, os.O_PATH)) as present:
-                status = os.fstat(present)
-            if not stat.S_ISREG(status.st_mode) or status.st_size > 0:
-                return
-        except FileNotFoundError:
-            pass
-        except OSError:
-            return
-        try:
-            self._cover(path, os.open(name, os.O_PATH, dir_fd=directory))
-        except (HookError, FileNotFoundError):
-            pass
-
-
-def _is_program(descriptor: int) -> bool:
-    """Tell whether `descriptor` is an executable file, and not empty like a mount point that an earlier start left."""
-    status = os.fstat(descriptor)
-    return stat.S_ISREG(status.st_mode) and status.st_mode & 0o111 != 0 and status.st_size > 0
-
-
-def _write_file(parent: int, name: str, data: bytes, mode: int, owner: Identity) -> int:
-    """Create a file; return a descriptor of it. Raises OSError."""
-    descriptor = create_file(name, data, mode, parent)
-    os.fchown(descriptor, owner.uid, owner.gid)
-    return descriptor
-
-
-def _protect_mount(name: str, parent: int) -> int:
-    """Make what is mounted on the entry `name` of `parent` private, read-only, without set-uid and devices.
-
-    Return a descriptor of the mount's root. Raises OSError.
-    """
-    mounted = os.open(name, os.O_PATH, dir_fd=parent)
-    make_read_only(mounted, syscalls.MS_NOSUID | syscalls.MS_NODEV)
-    make_private(mounted)
-    return mounted

@@ -1,4 +1,4 @@
-"""A user who logs in before the container's first process has run, and an image made for that: nobody gets to the host.
+"""A user who logs in before the container's first process has run, and a set-user-ID program: nobody gets to the host.
 
 The runtime's way into the container's root leads past the host's: see lib/early.c, which the image's programs are. The
 user connects from before the start, and a slow hook, or a log file that the user holds, gives the session time.
