@@ -150,6 +150,9 @@ def test_lists_that_are_refused(start: Start, syslog: Syslog, value: str) -> Non
     assert len(message) < 400
 
 
+USERS_OWN = dict.fromkeys(("host", "name", "status", "ssh", "count"), "mine")  # variables, as a shell may name its own
+
+
 class Job:
     """Containers of one job, whose program is ``first``: one on each host, started by crun in the foreground."""
 
@@ -178,7 +181,7 @@ class Job:
             change=change,
             settings={"LISTEN_ADDRESSES": address},
             annotations={HOSTS: hosts, "com.hooks.ssh.wait": str(wait)},
-            env={"WHERE": address},
+            env={"WHERE": address, **USERS_OWN},
         )
         self.containers[address] = container
         with (
@@ -267,6 +270,14 @@ def test_one_host(job: Job) -> None:
     job.start("127.0.6.1", *LAUNCHER_LIKE, "5", hosts="127.0.6.1:8")
     assert job.statuses() == [5]
     assert job.out("127.0.6.1") == "from 127.0.6.1\n"
+
+
+@pytest.mark.parametrize("image", ["busybox", "debian"])
+def test_variables_of_the_user_reach_the_command(job: Job, image: str) -> None:
+    """A shell runs it, which exports its own variables where the user has exported some of that name."""
+    job.start("127.0.6.1", "sh", "-c", "echo $host $name $status $ssh $count", hosts="127.0.6.1:8", image=image)
+    assert job.statuses() == [0]
+    assert job.out("127.0.6.1").split() == list(USERS_OWN.values())
 
 
 def test_one_that_does_not_come_ends_all_and_is_named(job: Job) -> None:

@@ -14,16 +14,16 @@ TEXT = Path(hostfiles.__file__).with_name("first.sh").read_text(encoding="ascii"
 
 
 def test_paths() -> None:
-    (base,) = re.findall(r"^base=(.*)$", TEXT, re.MULTILINE)
+    (base,) = re.findall(r"^_base=(.*)$", TEXT, re.MULTILINE)
     assert base == paths.BASE
-    named = {name.replace("$base", base) for name in re.findall(r"\$base(?:/[a-z]+)+", TEXT)}
+    named = {name.replace("$_base", base) for name in re.findall(r"\$_base(?:/[a-z]+)+", TEXT)}
     assert named == {paths.FIRST, paths.FIRST_STATE, paths.HOSTS, f"{paths.BASE}/bin/ssh"}
     assert TEXT.count(base) == 1
 
 
 def test_state() -> None:
     own = {"status", "answer"}  # which the program makes
-    named = {name or other for name, other in re.findall(r"\$state/(?:(\w+)|\{(\w+)\})", TEXT)}
+    named = {name or other for name, other in re.findall(r"\$_state/(?:(\w+)|\{(\w+)\})", TEXT)}
     assert named == {hostfiles._ID, *hostfiles._FIFOS, *own}
 
 

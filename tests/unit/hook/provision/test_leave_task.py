@@ -70,7 +70,7 @@ def of_dropbear(name: str) -> list[str]:
 
 def of_first() -> list[set[str]]:
     """Return the patterns of each branch of the case: what stays, what goes, and what goes with one of two values."""
-    found = re.search(r" case \$name in\n(.*?)\n {8}esac\n", FIRST.read_text(encoding="utf-8"), re.DOTALL)
+    found = re.search(r" case \$_name in\n(.*?)\n {8}esac\n", FIRST.read_text(encoding="utf-8"), re.DOTALL)
     assert found is not None
     branches = re.findall(r"^ {12}(\S[^)]*)\)", found[1], re.MULTILINE)
     return [set(re.split(r"[\s|\\]+", patterns)) for patterns in branches]
