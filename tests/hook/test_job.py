@@ -186,7 +186,7 @@ def test_roots_sweep_removes_the_records_of_lost_jobs(start: Start, recorded: Ca
         path.write_text(re.sub("(?m)^start=.*", "start=1600000000", path.read_text(encoding="ascii")), encoding="ascii")
     run(as_user(ALICE, LAUNCHER, "sweep")).checked()
     assert len(list(RECORDS.iterdir())) == 3, "a user's sweep has nothing to do with them"
-    assert "record of job 4242" in run([LAUNCHER, "sweep", "--verbose"]).checked().err.decode()
+    assert "record of job 4242" in run([LAUNCHER, "sweep", "--verbose"]).checked().text
     assert sorted(path.name for path in RECORDS.iterdir()) == ["4243", "4244"]
 
 
