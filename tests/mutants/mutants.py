@@ -718,6 +718,14 @@ PROMISES = (
         "assert is_alive|assert False",
     ),
     Fault(
+        "The hook signals only processes that it started",
+        "_is_in",
+        " and daemon.mount_namespace() == namespace",
+        "",
+        "unit/hook/stop/test_rules.py",
+        "the first process of another container was killed",
+    ),
+    Fault(
         "A sweep does the same, and only after the container has ended",
         "Record.container_is_gone",
         "return not (init.is_alive() and",

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """How a daemon ends, whoever ends it: poststop, a sweep, the supervisor of an attach, detach, or the watcher of enroot.
 
-Its sessions end first: while the daemon lives, the inode of its mount namespace cannot be reused, and orphans of
-sessions stay below it where it is their subreaper. They are looked for until none is left, since a session may fork,
+Its sessions end first: while the daemon lives, the inode of its mount namespace is not reused, and orphans of sessions
+stay below it where it is their subreaper. They are looked for until none is left, since a session may fork,
 and the daemon may start another. No other process is signalled: a session is known by its mount namespace where the
 daemon has one of its own, and else by descent.
 """
@@ -71,7 +71,7 @@ def end_daemon(daemon: Process, namespace: tuple[int, int] | None = None, proc: 
         known = descendants(daemon.pid, proc) if namespace is None else set()
         has_sessions = False
         for process in all_processes(proc):
-            is_session = parent_of(process) in known if namespace is None else process.mount_namespace() == namespace
+            is_session = parent_of(process) in known if namespace is None else _is_in(process, namespace, daemon)
             if is_session and process.pid not in spared and process.is_alive():
                 process.kill()
                 has_sessions = True
@@ -79,6 +79,15 @@ def end_daemon(daemon: Process, namespace: tuple[int, int] | None = None, proc: 
             daemon.kill()
         time.sleep(_POLL)
     return True
+
+
+def _is_in(process: Process, namespace: tuple[int, int], daemon: Process) -> bool:
+    """Tell whether `process` is in the mount namespace `namespace`, the daemon's.
+
+    The daemon is looked at afterwards: if it has ended meanwhile, its namespace may have, too, and the inode may be
+    that of a container which starts just now.
+    """
+    return process.mount_namespace() == namespace and daemon.mount_namespace() == namespace
 
 
 def end_orphans() -> None:
