@@ -3,6 +3,7 @@
 # environment are the keys' types, ecdsa or ed25519.
 
 keys=/mnt/home/.ssh
+listen=(-p 127.0.0.1:2222) # dropbear's options
 # ssh's options for this daemon
 options=(-F none -o BatchMode=yes -o "UserKnownHostsFile=$keys/known_hosts" -o StrictHostKeyChecking=yes
     -p 2222 -i "$keys/id")
@@ -18,7 +19,7 @@ make_keys() {
 
 # start_daemon DROPBEAR...: with this command and environment, and wait until it listens
 start_daemon() {
-    "$@" -F -E -e -p 127.0.0.1:2222 -r "$keys/host_key" -P /mnt/daemon.pid 2>/mnt/daemon.log &
+    "$@" -F -E -e "${listen[@]}" -r "$keys/host_key" -P /mnt/daemon.pid 2>/mnt/daemon.log &
     for _ in $(seq 600); do
         [ ! -s /mnt/daemon.pid ] || return 0
         sleep 0.1

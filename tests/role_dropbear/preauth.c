@@ -1,5 +1,6 @@
 /* svr-preauth.c of Dropbear, without a network: a flood comes from the address that the first argument names, and when
- * it has all places and processes, a client from the second. Prints whether that one is served or dropped. */
+ * it has all places and processes, a client from the second. Prints whether that one is served or dropped. The address
+ * may be "door", for the user at the Unix socket, or "stranger", for somebody else there. */
 
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -27,12 +28,14 @@
 #define UNAUTH_SHARE 2
 #define BANNER_TIMEOUT 20
 #define AUTH_TIMEOUT 60
-#define MAX_LISTEN_ADDR 1
+#define MAX_LISTEN_ADDR 2
 #define LOCAL_IDENT "SSH-2.0-server"
 
 #define PROCESSES 8
 #define ROUNDS 500
 #define ROUND_MS 10
+#define PORT 0 /* the listening sockets, which nobody opens */
+#define DOOR 1
 
 static unsigned long clock_ms = 1000000;
 static const char *address;
@@ -41,6 +44,10 @@ static int client, waits; /* the client's end of the connection that waits to be
 static void gettime_wrapper(struct timespec *now) {
 	now->tv_sec = clock_ms / 1000;
 	now->tv_nsec = clock_ms % 1000 * 1000000;
+}
+
+static int is_at_door(const char *source) {
+	return strcmp(source, "door") == 0 || strcmp(source, "stranger") == 0;
 }
 
 static int accept_client(struct sockaddr *addr) {
@@ -53,8 +60,12 @@ static int accept_client(struct sockaddr *addr) {
 		return -1;
 	}
 	waits = 0;
-	addr->sa_family = strchr(address, ':') ? AF_INET6 : AF_INET;
-	inet_pton(addr->sa_family, address, strchr(address, ':') ? (void *)&in6->sin6_addr : (void *)&in->sin_addr);
+	if (is_at_door(address)) {
+		addr->sa_family = AF_UNIX;
+	} else {
+		addr->sa_family = strchr(address, ':') ? AF_INET6 : AF_INET;
+		inet_pton(addr->sa_family, address, strchr(address, ':') ? (void *)&in6->sin6_addr : (void *)&in->sin_addr);
+	}
 	if (socketpair(AF_UNIX, SOCK_STREAM, 0, ends) < 0 || write(ends[1], "S", 1) != 1) {
 		abort();
 	}
@@ -62,14 +73,21 @@ static int accept_client(struct sockaddr *addr) {
 	return ends[0];
 }
 
-static int full_queue(struct tcp_info *info) {
-	info->tcpi_unacked = 1000;
-	info->tcpi_sacked = 1000;
-	return 0;
+static int get_option(int sock, int level, int name, void *value, socklen_t *len) {
+	if (level == IPPROTO_TCP && name == TCP_INFO && sock == PORT) {
+		struct tcp_info *queue = value;
+		queue->tcpi_unacked = 1000;
+		queue->tcpi_sacked = 1000;
+		return 0;
+	}
+	if (level == SOL_SOCKET && (name == SO_DOMAIN || name == SO_PEERCRED)) {
+		return getsockopt(sock, level, name, value, len);
+	}
+	return -1;
 }
 
 #define accept(sock, addr, len) accept_client(addr)
-#define getsockopt(sock, level, name, value, len) ((name) == TCP_INFO ? full_queue((void *)(value)) : -1)
+#define getsockopt(sock, level, name, value, len) get_option(sock, level, name, value, len)
 #define kill(pid, number) 0
 #include "svr-preauth.c"
 
@@ -81,11 +99,14 @@ static int is_dropped(int sock) {
 	return len == 0 || errno != EAGAIN;
 }
 
+/* Returns the client's end, or -1 where it was not accepted */
 static int connect_from(const char *source) {
+	int listener = is_at_door(source) ? DOOR : PORT;
+
 	address = source;
 	waits = 1;
-	preauth_accept(0, 0);
-	return client;
+	preauth_accept(listener, listener);
+	return waits ? -1 : client;
 }
 
 /* Let a while pass, with a flood, and start processes, which wait for their clients. Returns whether `sock` has one */
@@ -99,7 +120,10 @@ static int pass_round(const char *flood, int sock) {
 	clock_ms += ROUND_MS;
 	update_now();
 	for (i = 0; i < 2; i++) {
-		floods[count++] = connect_from(flood);
+		int end = connect_from(flood);
+		if (end >= 0) {
+			floods[count++] = end;
+		}
 	}
 	for (i = 0; i < count; i++) {
 		if (is_dropped(floods[i])) {
@@ -134,12 +158,12 @@ int main(int argc, char **argv) {
 	int i, sock;
 
 	signal(SIGPIPE, SIG_IGN);
-	preauth_init(PROCESSES, 3);
+	preauth_init(PROCESSES, 3, strcmp(argv[argc - 1], "stranger") == 0 ? getuid() + 1 : getuid());
 	for (i = 0; i < ROUNDS; i++) {
 		pass_round(argv[1], -1);
 	}
 	sock = connect_from(argv[argc - 1]);
-	for (i = 0; i < ROUNDS; i++) {
+	for (i = 0; sock >= 0 && i < ROUNDS; i++) {
 		if (is_dropped(sock)) {
 			puts("dropped");
 			return 0;

@@ -273,6 +273,37 @@ def test_a_public_key_of_small_order_ends_the_connection(unauthenticated: list[s
     assert "ended: Bad curve25519" in unauthenticated
 
 
+@pytest.fixture(scope="session")
+def door(programs: tuple[Path, Path]) -> dict[str, str]:
+    """What the program `door` prints."""
+    return dict(line.partition(": ")[::2] for line in alone(HERE / "door", *programs))
+
+
+def test_by_the_door_the_user_logs_in_without_a_key(door: dict[str, str]) -> None:
+    assert door["door"] == "root from UNKNOWN 65535 UNKNOWN 65535, 0"
+    assert door["port"] == ", 255"
+    assert door["port with a key"] == "in, 0"
+    assert door["without a port"] == "in, 0"
+    assert door["listening ports"] == "0"
+
+
+def test_the_door_is_open_to_nobody_else(door: dict[str, str]) -> None:
+    """Whatever the mode of its name allows; nor in a user namespace to whom that does not map."""
+    assert door["another user is told"] == ""
+    assert door["another name, by the door"] == ", 255"
+    assert door["in a user namespace"] == "0, 0"
+    assert door["whom that does not map is told"] == ""
+
+
+def test_no_session_inherits_the_door(door: dict[str, str]) -> None:
+    assert door["processes with the door"] == "1"
+    assert door["sockets of a command"] == "0"
+
+
+def test_a_door_that_is_none_is_left_out(door: dict[str, str]) -> None:
+    assert door["no socket in its place"] == "in, 0"
+
+
 class Sources(NamedTuple):
     """Dropbear's source, unpacked twice."""
 
@@ -321,10 +352,14 @@ def test_more_connections_than_select_can_hold_do_not_build(sources: Sources, tm
         ("fd00:0:0:1::1", "fd00:0:0:2::1", "served"),
         ("fd00:0:0:1::1", "fd00:0:0:1::2", "served"),  # as two nodes of a cluster
         ("fd00:0:0:1::1", "fd00:0:0:1::1", "dropped"),
+        ("10.0.0.1", "door", "served"),  # and does not wait behind the flood
+        ("10.0.0.1", "stranger", "dropped"),
+        ("door", "10.0.0.1", "served"),
+        ("door", "door", "dropped"),
     ],
 )
 def test_who_gives_way_to_a_flood(sources: Sources, tmp_path: Path, flood: str, user: str, end: str) -> None:
-    """By addresses, and in a network of IPv6 by the computers in it."""
+    """By addresses, and in a network of IPv6 by the computers in it. Those who come by the door are one address."""
     for header in ("includes.h", "dbutil.h", "session.h"):
         (tmp_path / header).touch()
     for file in ("svr-preauth.c", "svr-preauth.h"):
