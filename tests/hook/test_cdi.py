@@ -38,35 +38,23 @@ from containers import (
     shell_around,
     wait_for,
 )
+from dockerd import OF_CDI, SPEC
 from hook_log import Syslog
-from install import collection, template
 from patience import within
 from recorded import describe, write_record
 from refusals import assert_one_line, assert_refused
 from starter import Start
 
 DEVICE = ["--device", "ocihooks.org/ssh=on"]
-SPEC = Path("/etc/cdi/ocihooks-ssh.json")
 USER = "com.hooks.ssh.user"
 NAMED = {USER: "alice"}
 BY_DEVICE_ALONE = {"com.hooks.ssh.enabled": "false"}  # what hooks.d asks for is not there
-OF_CDI = {**SETTINGS, "REQUIRE_USER_ANNOTATION": "true"}
 
 
 @pytest.fixture(scope="module", autouse=True)
 def spec() -> Iterator[None]:
-    """The role's CDI spec, by the role's own check."""
-    values = {
-        "ssh_hook__launcher": LAUNCHER,
-        "ssh_hook__cdi_environment": OF_CDI,
-        "ssh_hook_stages": ["createRuntime", "poststop"],
-    }
-    SPEC.parent.mkdir(exist_ok=True)
-    text = template("cdi.json.j2", **values)
-    assert collection("_oci_json").refusal(str(SPEC), "cdi", text) is None
-    SPEC.write_text(text, encoding="utf-8")
-    yield
-    SPEC.unlink()
+    with dockerd.cdi_spec():
+        yield
 
 
 def assert_one_daemon(container: Container) -> None:

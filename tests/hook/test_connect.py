@@ -1,4 +1,7 @@
-"""`ssh_hook connect`: from a login node into the user's container by the node's own sshd, with no port to know."""
+"""`ssh_hook connect`: from a login node into the user's container by the node's own sshd, with no port to know.
+
+More of its way by the door: test_door.py.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from typing import Any
 
 import node_sshd
 import pytest
-from containers import ALICE, BOB, LAUNCHER, Result, as_user, run, run_in_time, wait_for
+from containers import ALICE, ALICES_DOORS, BOB, DOORS, LAUNCHER, Result, as_user, run, run_in_time, wait_for
 from held import NO_MEMORY, held
 from patience import within
 from starter import Start
@@ -60,6 +63,13 @@ def where(name: str) -> dict[str, Any]:
     return {"env": {"LANDED": name}}
 
 
+def close_doors() -> None:
+    """Leave no way but ports, as after a logout."""
+    for directory in (DOORS, ALICES_DOORS):
+        for door in directory.glob("*"):
+            door.unlink()
+
+
 SAY = "echo $LANDED; exit 7"
 
 
@@ -73,17 +83,20 @@ def test_only_container_on_a_node(start: Start, engine: str) -> None:
     "options", [[], ["--userns=keep-id"], ["--user", "1000"]], ids=lambda it: "".join(it) or "root"
 )
 def test_rootless_container_with_a_network_of_its_own(start: Start, options: list[str]) -> None:
-    """No port of it is published: the command joins the network."""
+    """No port of it is published: without a door the command joins the network."""
     start("rootless", options=options, network="pasta", **where("it"))
+    close_doors()
     assert_lands(ssh(f"{NODE}.container", SAY), "it")
 
 
 @pytest.mark.parametrize("engine", ["podman-crun", "podman-runc"])
 def test_rootful_container_with_a_network_of_its_own(start: Start, engine: str) -> None:
     container = start(engine, network="bridge", options=["--publish", "15263:15263"], **where("it"))
+    close_doors()
     assert_lands(ssh(f"{NODE}.container", SAY), "it")
     container.stop()
     start(engine, network="bridge")
+    close_doors()
     refused = ssh(f"{NODE}.container", SAY)
     assert refused.status == 255
     assert b"it has a network of its own: publish its port (podman: --publish 15263:15263" in refused.err
@@ -195,7 +208,9 @@ def test_nothing_of_a_name_reaches_a_shell(word: str) -> None:
 
 
 def test_much_data_both_ways(start: Start) -> None:
+    """By the port."""
     start("rootless", network="pasta")
+    close_doors()
     data = os.urandom(1 << 24)
     assert ssh(f"{NODE}.container", "cat", stdin=data).out == data
     assert ssh(f"{NODE}.container", "head -c 20000000 /dev/zero | wc -c").text == "20000000"

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from containers import ALICE, COPIES, PORT, RECORD, Container, as_user, call_hook, listening, run, wait_for
+from containers import ALICE, COPIES, DOORS, PORT, RECORD, Container, as_user, call_hook, listening, run, wait_for
 from hook_log import Syslog
 from patience import within
 from recorded import BOOT_ID, OTHERS, describe, write_record
@@ -51,7 +51,8 @@ def test_record_says_what_runs(start: Start) -> None:
     status = path.stat()
     assert (status.st_uid, status.st_mode & 0o7777) == (0, 0o600)
     lines = dict(line.split("=", 1) for line in path.read_text(encoding="utf-8").splitlines()[1:])
-    assert lines == {name: str(value) for name, value in record_of(container).items()}
+    expected = {name: str(value) for name, value in record_of(container).items()}
+    assert lines == {**expected, "door": f"{DOORS}/{expected['pid']}-{expected['start_time']}"}
     copy = Path(lines["copy"])
     assert copy.read_bytes() == path.read_bytes()
     assert (copy.stat().st_uid, copy.stat().st_mode & 0o7777) == (0, 0o600)

@@ -379,6 +379,14 @@ PROMISES = (
         "'internal'",
     ),
     Fault(
+        "By the door only the user of the node logs in without a key",
+        "Door._bind_in_directory",
+        "os.umask(0o777 & ~_MODE)",
+        "os.umask(0o111)",
+        "hook/test_door.py::test_nobody_else and podman-crun",
+        "assert 'closed' == 'Permission denied'",
+    ),
+    Fault(
         "`ssh_hook connect` reaches a port, and gives nobody rights",
         "_read_daemon",
         '(path / "ns/net").stat()',
@@ -1190,7 +1198,7 @@ CONTRACT = (
     Fault(
         "`com.hooks.ssh.port`",
         "Server.__init__",
-        "annotations.port or settings.port",
+        "settings.port if annotations.port is None else annotations.port",
         "settings.port",
         "hook/test_behaviours.py::test_port",
         r"\{15263\} == \{17005\}",

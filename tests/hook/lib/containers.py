@@ -25,6 +25,8 @@ PORT = 15263
 RECORD = "ssh_hook.daemon"
 COPIES = Path("/var/lib/ocihooks-ssh/daemons")  # of the records of root's containers
 ALICES_COPIES = Path("/run/user/2001/ocihooks-ssh/daemons")
+DOORS = Path("/run/ocihooks-ssh/doors")  # of root's containers
+ALICES_DOORS = Path("/run/user/2001/ocihooks-ssh/doors")
 RUNC_BUSY = b"could not ensure we are a cloned binary: Device or resource busy"
 RUNC_ATTEMPTS = 3
 TIMEOUT = 60.0  # seconds, of an idle machine; nothing takes a tenth of it, unless it hangs
@@ -692,4 +694,5 @@ def traces() -> set[str]:
         *(f"port {port}" for port in listening()),
         *(f"record {path}" for path in records()),
         *(f"mount {line}" for line in mounts()),
+        *(f"door {path}" for directory in (DOORS, ALICES_DOORS) for path in directory.glob("*")),
     }

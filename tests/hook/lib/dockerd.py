@@ -9,10 +9,26 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from containers import ALICE, BOB, IMAGES, ROOT, Container, Result, StartFailed, hook_lines, new_name, run, wait_for
-from install import collection
+from containers import (
+    ALICE,
+    BOB,
+    IMAGES,
+    LAUNCHER,
+    ROOT,
+    Container,
+    Result,
+    StartFailed,
+    hook_lines,
+    new_name,
+    run,
+    wait_for,
+)
+from containers import SETTINGS as SITE
+from install import collection, template
 from patience import within
 
+SPEC = Path("/etc/cdi/ocihooks-ssh.json")
+OF_CDI = {**SITE, "REQUIRE_USER_ANNOTATION": "true"}
 TREE = ROOT / ".cache" / "docker"
 SETTINGS = Path("/etc/docker/daemon.json")
 WORK = Path("/run/docker-test")  # sockets and logs
@@ -115,6 +131,22 @@ def import_image(name: str, *changes: str) -> None:
     """Import the busybox image; `changes` are lines of a Dockerfile."""
     data = (IMAGES / "busybox.tar").read_bytes()
     docker("import", *(word for change in changes for word in ("--change", change)), "-", name, stdin=data).checked()
+
+
+@contextmanager
+def cdi_spec() -> Iterator[None]:
+    """Have the role's CDI spec, by the role's own check."""
+    values = {
+        "ssh_hook__launcher": LAUNCHER,
+        "ssh_hook__cdi_environment": OF_CDI,
+        "ssh_hook_stages": ["createRuntime", "poststop"],
+    }
+    SPEC.parent.mkdir(exist_ok=True)
+    text = template("cdi.json.j2", **values)
+    assert collection("_oci_json").refusal(str(SPEC), "cdi", text) is None
+    SPEC.write_text(text, encoding="utf-8")
+    yield
+    SPEC.unlink()
 
 
 @contextmanager

@@ -11,7 +11,20 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from containers import ALICE, IMAGES, PATH, TIMEOUT, WORK, Container, Result, as_user, new_name, run, wait_for
+from containers import (
+    ALICE,
+    ALICES_DOORS,
+    IMAGES,
+    PATH,
+    TIMEOUT,
+    WORK,
+    Container,
+    Result,
+    as_user,
+    new_name,
+    run,
+    wait_for,
+)
 from patience import within
 
 LIB = Path(__file__).resolve().parent
@@ -164,6 +177,9 @@ class Enroot(Container):
             with task:
                 task.kill()
         self._errors.close()
+        for door in ALICES_DOORS.glob("*"):
+            if not Path("/proc", door.name.partition("-")[0]).exists():
+                door.unlink()  # as alice's next start does
         for _attempt in range(100):  # the daemon is about to end
             shutil.rmtree(self._directory, ignore_errors=True)
             if not self._directory.exists():

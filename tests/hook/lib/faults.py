@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from containers import (
     ALICE,
     COPIES,
+    DOORS,
     ENABLED,
     LAUNCHER,
     RECORD,
@@ -303,7 +304,11 @@ def _confinement(pid: int) -> dict[str, str]:
     for kind in ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts"):
         ours, theirs = (os.readlink(f"/proc/{one}/ns/{kind}") for one in (pid, _init(pid)))
         found[f"ns/{kind}"] = str(ours == theirs)
-    found["fds"] = str(sorted(os.readlink(path).split(":")[0] for path in (directory / "fd").iterdir()))
+    # A daemon without a door, where that cannot be made, has its port.
+    lines = Path("/proc/net/unix").read_text(encoding="utf-8", errors="replace").splitlines()
+    doors = {f"socket:[{line.split()[6]}]" for line in lines if str(DOORS) in line}
+    opened = [os.readlink(path) for path in (directory / "fd").iterdir()]
+    found["fds"] = str(sorted(target.split(":")[0] for target in opened if target not in doors))
     return found
 
 
@@ -370,7 +375,8 @@ def start(call: Call | None, how: str, change: Callable[[dict[str, Any]], None] 
     _REPORT.unlink(missing_ok=True)
     _ORDERS.write_text(json.dumps(orders), encoding="ascii")
     PIDFILE.unlink(missing_ok=True)
-    shutil.rmtree(COPIES.parent, ignore_errors=True)  # so that each start makes the same calls
+    for directory in (COPIES.parent, DOORS):
+        shutil.rmtree(directory, ignore_errors=True)  # so that each start makes the same calls
     config = _configuration(launcher, errors)
     if change is not None:
         change(config)

@@ -242,7 +242,9 @@ def test_a_record_is_read_as_it_was_written(path: bytes, pid: int, uid: int, gid
         bundle = os.open(name, os.O_RDONLY)
         try:
             init = Process(os.getpid())
-            written = record.record_of(identity, init, Identity(uid, gid), pidfile, bundle, f"{name}/state/copies")
+            written = record.record_of(
+                identity, init, Identity(uid, gid), pidfile, bundle, f"{name}/state/copies", pidfile
+            )
             init.close()
             record.write(written, bundle)
             found = [record.read(bundle), record.read(bundle, written.texts["copy"])]

@@ -13,18 +13,22 @@ import re
 import socket
 import subprocess
 import threading
+import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 
 from ..errors import ARGUMENTS_WRONG, NO_CONTAINER, PORT_UNUSABLE, SYSTEM, HookError, printable
 from ..linux import syscalls, user_namespaces
 from ..linux.fast_stdlib import write_all
+from ..log import WARNING, log
 from ..oci.host_list import is_host
+from ..oci.settings import NO_PORT
 from .daemons import LOOPBACK, Daemon, find_daemons
 from .hosts import SSH, SUFFIX, expand, launcher
 
 HERE = "localhost"  # as NODE: this node, whatever it is called
 _TIMEOUT = 10.0  # seconds until the daemon accepts the connection
+_POLL = 0.05  # seconds
 _SCHEDULER = 20.0  # seconds for an answer of the scheduler
 _UNKNOWN_JOB = "Invalid job id"  # what squeue says of it
 _CHUNK = 1 << 16  # bytes
@@ -210,11 +214,50 @@ def choose(daemons: list[Daemon], job: str | None, name: str | None) -> Daemon:
 def _describe(daemon: Daemon) -> str:
     called = f"{daemon.called}, " if daemon.called else ""
     job = f", job {daemon.task or daemon.job}" if daemon.job else ""
-    return printable(f"{daemon.pid} ({called}port {daemon.port}{job})")
+    place = "no port" if daemon.port == NO_PORT else f"port {daemon.port}"
+    return printable(f"{daemon.pid} ({called}{place}{job})")
 
 
 def _open(daemon: Daemon) -> socket.socket:
-    """Connect to the daemon, in its network namespace where that is not this one. Raises HookError."""
+    """Connect to the daemon's door, or, where there is none, to its port. Raises HookError."""
+    if daemon.doors:
+        peer = _open_door(daemon)
+        if peer is not None:
+            return peer
+        gone = "the door of your container is gone, as after a logout"
+        if daemon.port == NO_PORT:
+            raise HookError(PORT_UNUSABLE, f"{gone}, and it has no port: start it again, with a port")
+        log(WARNING, f"{gone}: by its port {daemon.port}")
+    return _open_port(daemon)
+
+
+def _open_door(daemon: Daemon) -> socket.socket | None:
+    """Connect to the Unix socket at which the daemon lets its user in without a key; None where there is none."""
+    for path in daemon.doors:
+        peer = socket.socket(socket.AF_UNIX)
+        try:
+            _connect(peer, path)
+            return peer
+        except OSError:
+            peer.close()
+    return None
+
+
+def _connect(peer: socket.socket, path: str) -> None:
+    """Connect to a Unix socket, whose queue may be full for a while. Raises OSError."""
+    deadline = time.monotonic() + _TIMEOUT
+    peer.setblocking(False)
+    while True:
+        try:
+            return peer.connect(path)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(_POLL)
+
+
+def _open_port(daemon: Daemon) -> socket.socket:
+    """Connect to the daemon's port, in its network namespace where that is not this one. Raises HookError."""
     joined = daemon.has_own_network and _join_network(daemon)
     address, port = daemon.places[0]
     tried = [address] if address else LOOPBACK
@@ -250,7 +293,8 @@ def _join_network(daemon: Daemon) -> bool:
 def _pass_bytes(peer: socket.socket) -> None:
     """Pass bytes between standard input and output and `peer`, until that hangs up or nobody reads the output."""
     peer.settimeout(None)
-    peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if peer.family != socket.AF_UNIX:
+        peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     threading.Thread(target=_send, args=[peer], daemon=True).start()
     while True:
         try:

@@ -20,10 +20,11 @@ from ..linux.fast_stdlib import closing
 from ..linux.memory import read_memory
 from ..log import WARNING, log
 from ..node import job_record, record
+from ..node.door import all_places, name_of
 from ..node.engine import Engine, directory_of_copies
 from ..node.subject import JOB_VARIABLES
 from ..oci import container_paths as paths
-from ..oci.settings import LAST_PORT
+from ..oci.settings import LAST_PORT, NO_PORT
 
 CONMON = "conmon"  # the name of podman's monitor beside each container
 LOOPBACK = ("127.0.0.1", "::1")
@@ -47,6 +48,7 @@ class Daemon:
         pid: the daemon's.
         uid: as whom it runs, in the caller's user namespace.
         places: where it listens, as (address, port); the address is empty for all.
+        doors: the paths at which its door may be (node/door.py); empty where it has none.
         since: when it was started, in seconds since the epoch.
         sessions: how many connections it serves.
         has_own_network: whether its network namespace is not the caller's.
@@ -64,6 +66,7 @@ class Daemon:
         self.uid = uid
         self.places = places
         self.since = since
+        self.doors: list[str] = []
         self.sessions = 0
         self.has_own_network = False
         self.is_of_running = False
@@ -71,12 +74,12 @@ class Daemon:
 
     @property
     def port(self) -> int:
-        """Return the port on which it listens."""
-        return self.places[0][1]
+        """Return the port on which it listens; NO_PORT where it has a door alone."""
+        return self.places[0][1] if self.places else NO_PORT
 
     @property
     def addresses(self) -> list[str]:
-        """Return where it answers in its network namespace: on loopback too where it listens on all addresses."""
+        """Return where its port answers in its network namespace: on loopback too where it listens on all addresses."""
         return [address for address, _port in self.places if address] or [*LOOPBACK]
 
     @property
@@ -162,7 +165,7 @@ def find_daemons() -> list[Daemon]:
             known.add(pid)  # a session, by the same name
             continue
         try:
-            daemon = _read_daemon(pid, memory, boot + start // os.sysconf("SC_CLK_TCK"))
+            daemon = _read_daemon(pid, memory, start, boot)
         except (OSError, ValueError):
             continue  # it ended meanwhile, or is not the caller's
         if daemon is not None:
@@ -208,8 +211,11 @@ def _stat(path: Path) -> tuple[str, list[str]]:
     return name.partition("(")[2], fields.split()
 
 
-def _read_daemon(pid: int, memory: _Memory, since: int) -> Daemon | None:
-    """Return the daemon that is the process `pid`; None where it is none. Raises OSError."""
+def _read_daemon(pid: int, memory: _Memory, start: int, boot: int) -> Daemon | None:
+    """Return the daemon that is the process `pid`; None where it is none. Raises OSError.
+
+    `start` is its start time in clock ticks since `boot`.
+    """
     path = _PROC / str(pid)
     network = (path / "ns/net").stat()  # fails where the caller may not inspect it
     program, *arguments = memory.read(pid, "cmdline").split("\0")
@@ -220,9 +226,12 @@ def _read_daemon(pid: int, memory: _Memory, since: int) -> Daemon | None:
         place = _PLACE.fullmatch(value)
         if option == "-p" and place is not None and int(place.group(2)) <= LAST_PORT:
             places.append((place.group(1) or "", int(place.group(2))))
-    if not places:
+    has_door = _option(arguments, "-O") != ""
+    if not places and not has_door:
         return None
-    daemon = Daemon(pid, _uid(pid), places, since)
+    daemon = Daemon(pid, _uid(pid), places, boot + start // os.sysconf("SC_CLK_TCK"))
+    if has_door:
+        daemon.doors = [f"{place}/{name_of(pid, start)}" for place in all_places(os.getuid())]
     daemon.is_of_running = _option(arguments, "-S").count(",") == 1
     own = os.stat("/proc/self/ns/net")
     daemon.has_own_network = (network.st_dev, network.st_ino) != (own.st_dev, own.st_ino)

@@ -239,7 +239,10 @@ def _check_containers(daemons: list[Daemon], silent: list[str], unseen: list[str
     problems, warnings = list(silent), list(unseen)
     for daemon in daemons:
         called = printable(daemon.called or str(daemon.pid))
-        if daemon.has_own_network:
+        if not daemon.places:
+            if not any(_answers_at_door(path) for path in daemon.doors):
+                problems.append(f"{called} has no port, and nobody answers at its door: start it again")
+        elif daemon.has_own_network:
             if not _answers(LOOPBACK, daemon.port):
                 warnings.append(
                     f"{called} has a network of its own, and port {daemon.port} is not published: other nodes do not "
@@ -253,6 +256,17 @@ def _check_containers(daemons: list[Daemon], silent: list[str], unseen: list[str
     if problems or warnings:
         return PROBLEM if problems else WARNING, "; ".join(problems + warnings)
     return OK, f"{len(daemons)} with an SSH daemon" + (", and all answer" if daemons else "")
+
+
+def _answers_at_door(path: str) -> bool:
+    """Tell whether an SSH server greets at the Unix socket `path`."""
+    with socket.socket(socket.AF_UNIX) as peer:
+        peer.settimeout(DEADLINE / 4)
+        try:
+            peer.connect(path)
+            return peer.recv(len(_GREETING)) == _GREETING
+        except OSError:
+            return False
 
 
 def _answers(addresses: Sequence[str], port: int) -> bool:

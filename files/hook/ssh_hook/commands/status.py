@@ -118,7 +118,7 @@ def _try_logins(daemons: list[Daemon], keys: KeySet, name: str, settings: dict[s
     Returns why that fails, by the daemon's pid; an empty text where it works. Warns where there is no client.
     """
     own = [daemon for daemon in daemons if os.getuid() != 0 or daemon.uid == 0]  # root sees other users' containers too
-    reached = [daemon for daemon in own if not daemon.has_own_network]
+    reached = [daemon for daemon in own if daemon.places and not daemon.has_own_network]
     if not reached:
         return {}
     try:
@@ -165,7 +165,7 @@ def _row(node: str, entry: dict[str, Any]) -> tuple[str, ...]:
     called = entry["name"] or entry["id"][:12] or "-"
     cells = (
         node,
-        str(entry["port"]),
+        str(entry["port"] or "-"),
         called,
         str(entry["pid"]),
         entry["engine"] or "-",

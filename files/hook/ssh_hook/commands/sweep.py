@@ -11,7 +11,7 @@ from argparse import ArgumentParser, Namespace
 
 from ..node.engine import Engine, directory_of_copies
 from ..stop.lost_jobs import remove_lost_jobs
-from ..stop.sweep import sweep
+from ..stop.sweep import sweep, sweep_doors
 
 DESCRIPTION = "End the SSH daemons and remove the files that containers left whose runtime was killed."
 EXAMPLE = "ssh_hook sweep --verbose"
@@ -33,6 +33,7 @@ def run(arguments: Namespace, _settings: dict[str, str]) -> int:
     """
     host_uid = Engine().host_uid
     collected, failures = sweep(directory_of_copies(host_uid))
+    sweep_doors(host_uid)
     if host_uid == 0:
         remove_lost_jobs(time.time())
     if arguments.metrics is not None:

@@ -300,9 +300,19 @@ def bind(descriptor: int, address: bytes) -> None:
     _call("bind", descriptor, address, len(address))
 
 
+def listen(descriptor: int, backlog: int) -> None:
+    """Call listen(2)."""
+    _call("listen", descriptor, backlog)
+
+
+def unix_address(path: str) -> bytes:
+    """Return a struct sockaddr_un for the name `path` in the file system."""
+    return integers((AF_UNIX, 2)) + path.encode() + b"\0"
+
+
 def send_to_path(path: str, kind: int, data: bytes) -> None:
     """Send `data` to the Unix socket `path` of type `kind` (SOCK_*), without waiting. Raises OSError."""
-    address = integers((AF_UNIX, 2)) + path.encode() + b"\0"
+    address = unix_address(path)
     descriptor = socket(AF_UNIX, kind | SOCK_CLOEXEC | SOCK_NONBLOCK)
     try:
         _call("connect", descriptor, address, len(address))

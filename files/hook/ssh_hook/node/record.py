@@ -37,7 +37,7 @@ _MAX_SIZE = 64 << 10  # bytes
 _MAX_DIGITS = 20  # of 64 bits
 _PIDS = ("pid", "init_pid")
 _NUMBERS = ("pid", "start_time", "program_device", "program_inode", "uid", "gid", "init_pid", "init_start_time")
-_TEXTS = ("boot_id", "pidfile_host", "bundle", "copy")
+_TEXTS = ("boot_id", "pidfile_host", "bundle", "copy", "door")
 
 
 class Record:
@@ -47,7 +47,8 @@ class Record:
         numbers: by name: pid; start_time, in clock ticks since boot; program_device and program_inode; uid and gid of
             the owner of pidfile_host; init_pid and init_start_time of the container's first process.
         texts: by name: boot_id; pidfile_host, empty where there is none; bundle, a path without links, empty where it
-            is not printable; copy, the path of the record's copy.
+            is not printable; copy, the path of the record's copy; door, the path of the daemon's door (door.py), empty
+            where there is none.
     """
 
     def __init__(self, numbers: dict[str, int], texts: dict[str, str]) -> None:
@@ -68,6 +69,11 @@ class Record:
     def bundle(self) -> str:
         """Return the path of the bundle, without links; empty where it is not printable."""
         return self.texts["bundle"]
+
+    @property
+    def door(self) -> str:
+        """Return the path of the daemon's door; empty where it has none."""
+        return self.texts["door"]
 
     def data(self) -> bytes:
         """Return the content of the record's file."""
@@ -125,18 +131,20 @@ def record_of(
     pidfile_host: str,
     bundle: int,
     copies: str,
+    door: str,
 ) -> Record:
     """Return a record with the `identity` (pid, start time, device and inode of the program) of a process of this boot.
 
     `init` is the container's first process. `file_owner` owns `pidfile_host`. `bundle` is the open directory of the
-    bundle, `copies` the path of the directory for the record's copy; empty for no copy. Raises OSError.
+    bundle, `copies` the path of the directory for the record's copy; empty for no copy. `door` is the path of the
+    daemon's door. Raises OSError.
     """
     pid, start_time, *_program = identity
     container = init.pid, init.start_time()
     path = os.readlink(f"/proc/self/fd/{bundle}")
     boot_id = _boot_id()
     copy = f"{copies}/{pid}-{start_time}-{boot_id[:8]}" if copies else ""
-    texts = (boot_id, pidfile_host, path if path.isprintable() else "", copy)
+    texts = (boot_id, pidfile_host, path if path.isprintable() else "", copy, door)
     return Record(
         dict(zip(_NUMBERS, (*identity, file_owner.uid, file_owner.gid, *container))), dict(zip(_TEXTS, texts))
     )
@@ -229,7 +237,8 @@ def _parse(text: str) -> Record | None:
     fields = dict(line.split("=", 1) for line in lines if "=" in line)
     try:
         numbers = {name: _number(fields[name]) for name in _NUMBERS}
-        texts = {name: fields[name] for name in _TEXTS}
+        texts = {name: fields[name] for name in _TEXTS[:-1]}
+        texts["door"] = fields.get("door", "")  # earlier versions of the hook made none
     except (KeyError, ValueError):
         return None
     are_pids = all(2 <= numbers[name] <= MAX_PID for name in _PIDS)

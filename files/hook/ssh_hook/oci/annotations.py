@@ -9,7 +9,7 @@ from __future__ import annotations
 from ..errors import ANNOTATION_WRONG, HookError, printable
 from ..linux.fast_stdlib import TYPE_CHECKING
 from .container_paths import PIDFILE
-from .settings import parse_port_or_auto
+from .settings import NO_PORT, parse_port_choice
 
 if TYPE_CHECKING:
     from .json_reader import Node
@@ -44,7 +44,7 @@ class Annotations:
         is_undecided: whether com.hooks.ssh.enabled is neither "true" nor "false". With "false", or without any, only a
             CDI device or the bundle itself calls the hook, and asks for SSH.
         warnings: what is to be told to the user of annotations that have no effect.
-        port: None where it is not set, or is "auto".
+        port: NO_PORT where it is "none"; None where it is not set, or is "auto".
         has_automatic_port: whether it is "auto": the port follows from the container's job.
         user: the name of the container's user; empty where it is not set.
         hosts: the hosts of the job in order, each with its slots; empty where it is not set.
@@ -63,10 +63,14 @@ class Annotations:
         self.is_undecided = self._text(ENABLED) not in (None, "true", "false")
         self.warnings = [_describe_unknown(name) for name in self._unknown()[:_MAX_UNKNOWN]]
         port = self._text(PORT)
-        self.port = None if port is None else parse_port_or_auto(port, f"the annotation {PORT}", ANNOTATION_WRONG)
+        self.port = None if port is None else parse_port_choice(port, f"the annotation {PORT}", ANNOTATION_WRONG)
         self.has_automatic_port = port is not None and self.port is None
         self.user = self._text(USER) or ""
         self.hosts = self._hosts()
+        if self.port == NO_PORT and self.hosts:
+            raise HookError(
+                ANNOTATION_WRONG, f"the annotation {PORT} is none, but the hosts of {HOSTS} reach each other by a port"
+            )
         wait = self._text(WAIT)
         self.wait = None if wait is None else parse_wait(wait, f"the annotation {WAIT}", ANNOTATION_WRONG)
         self.require_shell = self._boolean(REQUIRE_SHELL)

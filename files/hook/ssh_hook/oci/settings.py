@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 LAST_PORT = 65535
 AUTO = "auto"  # in place of a port: the one that follows from the container's job
+NONE = "none"  # in place of a port: the container is entered by its door alone
+NO_PORT = 0
 _MAX_ADDRESSES = 10  # Dropbear's DROPBEAR_MAX_PORTS
 _WHERE = "in the 'env' of the OCI hook's JSON file"
 
@@ -78,6 +80,13 @@ def parse_port(text: str, where: str, kind: str, alternative: str = "") -> int:
 def parse_port_or_auto(text: str, where: str, kind: str) -> int | None:
     """Return `text` as a TCP port; None where it is "auto". Raises HookError as `parse_port` does."""
     return None if text == AUTO else parse_port(text, where, kind, f", or {AUTO}")
+
+
+def parse_port_choice(text: str, where: str, kind: str) -> int | None:
+    """Return `text` as a TCP port; None where it is "auto", NO_PORT where it is "none". Raises as `parse_port` does."""
+    if text == NONE:
+        return NO_PORT
+    return None if text == AUTO else parse_port(text, where, kind, f", {AUTO} or {NONE}")
 
 
 def _required(environment: Mapping[str, str], name: str, wanted: str = "") -> str:

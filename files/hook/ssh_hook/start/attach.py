@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from ..oci.settings import Settings
     from .channel import Sender
     from .gate import Gate, OpenGate
-    from .plan import OpenRoot, StartPlan
+    from .plan import AnyDoor, OpenRoot, StartPlan
 
 _JOINED_FIRST = ("cgroup", "ipc", "uts", "net", "pid")
 _UNDO_TIMEOUT = 10.0  # seconds
@@ -73,15 +73,17 @@ class Attach:
 
 
 class Attachment:
-    """A daemon that runs in a container, and what its provisioner has made there. Attributes: daemon."""
+    """A daemon that runs in a container, its door, and what its provisioner has made there. Attributes: daemon."""
 
-    def __init__(self, daemon: Process, root: RunningRoot, made: list[Made]) -> None:
+    def __init__(self, daemon: Process, door: AnyDoor, root: RunningRoot, made: list[Made]) -> None:
         self.daemon = daemon
+        self._door = door
         self._root = root
         self._made = made
 
     def undo(self) -> list[str]:
         """Unmount and remove all that was made in the container; return the mount points of mounts that are left."""
+        self._door.remove()
         return self._root.undo(self._made)
 
 
@@ -102,7 +104,7 @@ def _attach(wanted: Attach) -> Attachment:
         supervisor.supervise()
         assert supervisor.daemon is not None
         wanted.gate.open()
-        return Attachment(supervisor.daemon, wanted.root, supervisor.made())
+        return Attachment(supervisor.daemon, wanted.plan.door, wanted.root, supervisor.made())
     except BaseException:
         supervisor.read_to_end()
         left = wanted.root.undo(supervisor.made())

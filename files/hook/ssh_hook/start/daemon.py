@@ -10,6 +10,7 @@ from ..linux.fast_stdlib import TYPE_CHECKING, closing, os
 from ..linux.files import close_all_but, is_same
 from ..linux.process import Process
 from ..oci.container_paths import PROGRAMS, SERVER_NAME
+from ..oci.settings import NO_PORT
 from .channel import EndOfMessagesError, Forked, NoAnswerError, Warned
 from .enter import EnteredContainer
 from .port import require_free
@@ -50,7 +51,9 @@ def _run_daemon(plan: StartPlan, root: OpenRoot, end: DaemonEnd) -> None:
     plan.cgroups.open()
     unauthenticated = unauthenticated_processes(plan.cgroups, container)
     namespaces.join_all_but_mount_and_user()
-    require_free(server.port, server.addresses, root.owner.user, plan.packages, server.port_option, server.port_owner)
+    if server.port != NO_PORT:
+        user, option, port_owner = root.owner.user, server.port_option, server.port_owner
+        require_free(server.port, server.addresses, user, plan.packages, option, port_owner)
     end.announce_port(os.getpid())
 
     plan.cgroups.enter()
@@ -58,7 +61,7 @@ def _run_daemon(plan: StartPlan, root: OpenRoot, end: DaemonEnd) -> None:
     namespaces.join(*plan.last_namespaces)  # after Forked, whose start time has to be by the host's clock
     first = _describe(plan.init)
     ending.require(entered.rootfs)
-    kept = {*end.kept(), plan.gate, entered.rootfs.descriptor, *ending.descriptors()}
+    kept = {*end.kept(), plan.gate, entered.rootfs.descriptor, *plan.door.descriptors(), *ending.descriptors()}
     _detach(entered.null, kept)
     programs_mounted = end.await_programs()
     programs = _open_programs(entered, server.programs)
@@ -74,7 +77,7 @@ def _run_daemon(plan: StartPlan, root: OpenRoot, end: DaemonEnd) -> None:
             confinement.change_root(entered.rootfs.descriptor, programs)
             passed.append(os.open("mountinfo", os.O_RDONLY, dir_fd=itself))
         mounts = f",{root.mount.mount.decode()},{root.mount.above.decode()}"
-    for descriptor in passed:
+    for descriptor in (*passed, *plan.door.descriptors()):
         os.set_inheritable(descriptor, True)
     confinement.apply()
 
@@ -82,8 +85,9 @@ def _run_daemon(plan: StartPlan, root: OpenRoot, end: DaemonEnd) -> None:
 
     # From here on only read(2) and execve(2), which every seccomp profile must allow. The hook enforces the timeout.
     run = end.await_run(programs_mounted)
-    ending.before_exec(server.port)
-    _execute(server.arguments(unauthenticated, first, passed, mounts, run), {**container.environment, **defaults})
+    ending.before_exec(server.place)
+    arguments = server.arguments(unauthenticated, first, passed, mounts, run) + plan.door.arguments()
+    _execute(arguments, {**container.environment, **defaults})
 
 
 def _describe(init: Process) -> str:

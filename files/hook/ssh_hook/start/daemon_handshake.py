@@ -52,7 +52,7 @@ class Introduction:
         files = dict(zip(names.decode().split(" "), descriptors))
         return Process.of_files(daemon.pid, files.pop(""), files)
 
-    def record(self, _daemon: Forked) -> None:
+    def record(self, _daemon: Forked, _door: str) -> None:
         """Do nothing: the supervisor lives as long as the daemon."""
 
     def remove(self) -> None:

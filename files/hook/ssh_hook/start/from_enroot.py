@@ -21,6 +21,7 @@ from ..linux.fast_stdlib import TYPE_CHECKING, basename, closing, dirname, envir
 from ..linux.namespaces import Namespaces, is_in_hosts_network
 from ..linux.process import Process, is_decimal
 from ..log import log
+from ..node.door import collect, make_door, places
 from ..node.engine import Engine, outside_user, state_directory
 from ..node.owner import find_owner
 from ..oci.json_reader import Node
@@ -88,6 +89,8 @@ def from_enroot(variables: dict[str, str], umask: int, packages: list[str]) -> S
     cgroups = Cgroups(process, rootless=True)
     job = find_job(cgroups, owner.entry.uid, engine.is_rootless, container.annotations)
     server = Server(container.annotations, settings, PORT_OPTION, job, not is_in_hosts_network())
+    for directory in places(engine.host_uid):
+        collect(directory)  # nothing of the node's is left to whoever ends a daemon under enroot
     return StartPlan(
         container=container,
         settings=settings,
@@ -106,6 +109,7 @@ def from_enroot(variables: dict[str, str], umask: int, packages: list[str]) -> S
         server=server,
         hosts=job.hosts,
         variables=job.variables,
+        door=make_door(engine.host_uid, os.geteuid(), None, in_user_namespace=True),
         gate=watcher.gate.descriptor,
         registration=BundleRecord(bundle, container, owner.file_owner, server.programs, copies=""),
         ending=watcher,

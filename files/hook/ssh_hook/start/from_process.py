@@ -14,6 +14,7 @@ from ..linux.identity import Identity
 from ..linux.namespaces import Namespaces
 from ..linux.process import Process
 from ..node.bundle import find_bundle
+from ..node.door import make_door
 from ..node.engine import Engine, read_map, state_directory
 from ..node.owner import Owner
 from ..node.running import Rights
@@ -62,6 +63,9 @@ def from_process(
     # SELinux takes files from a program that its label may not use: the memory file is the caller's.
     gate = OpenGate(init) if labels.changes_selinux else Gate()
     caller = Identity(os.geteuid(), os.getegid())
+    engine = Engine()
+    where = init.directory if namespaces.has("user") else None
+    door = make_door(engine.host_uid, caller.uid, where, engine.is_rootless or where is not None)
     root = RunningRoot(target, container, entry, settings, labels, namespaces)
     plan = StartPlan(
         container=container,
@@ -80,6 +84,7 @@ def from_process(
         server=server,
         hosts=job.hosts,
         variables=job.variables,
+        door=door,
         gate=gate.descriptor,
         registration=Introduction(),
         ending=EndedBySupervisor(target, container),

@@ -16,6 +16,7 @@ from ..linux.namespaces import Namespaces, is_in_hosts_network
 from ..linux.process import Process
 from ..linux.root_mount import Outside
 from ..log import WARNING, log
+from ..node.door import NoDoor, make_door
 from ..node.engine import Engine, directory_of_copies, outside_user, state_directory
 from ..node.owner import find_owner
 from ..oci.annotations import ENABLED
@@ -31,6 +32,7 @@ from .supervisor import start
 if TYPE_CHECKING:
     from ..oci.oci_config import Container
     from ..oci.state import State
+    from .plan import AnyDoor
 
 
 def create_runtime(state: State, packages: list[str]) -> None:
@@ -100,6 +102,12 @@ def from_runtime(
     )
     outside = Outside if settings.join else lambda: _see_parent(init)
     programs = server.programs
+    in_user_namespace = engine.is_rootless or namespaces.has("user")
+    where = process if namespaces.has("user") else None
+    if settings.join:
+        door: AnyDoor = make_door(engine.host_uid, owner.file_owner.uid, where, in_user_namespace)
+    else:
+        door = NoDoor("JOIN_NAMESPACES is false")  # in the container's mount namespace names are the container's
     return StartPlan(
         container=container,
         settings=settings,
@@ -109,7 +117,7 @@ def from_runtime(
         root=MountedRoot(container, owner, init, process, namespaces, outside, programs.path),
         namespaces=namespaces,
         last_namespaces=("time",),
-        in_user_namespace=engine.is_rootless or namespaces.has("user"),
+        in_user_namespace=in_user_namespace,
         cgroups=cgroups,
         labels=labels,
         cache=state_directory(engine.host_uid),
@@ -117,6 +125,7 @@ def from_runtime(
         server=server,
         hosts=job.hosts,
         variables=job.variables,
+        door=door,
         gate=init.stat,
         registration=BundleRecord(bundle, container, owner.file_owner, programs, directory_of_copies(engine.host_uid)),
         ending=Ending(),

@@ -61,11 +61,32 @@ if TYPE_CHECKING:
         def find(self, daemon: Forked) -> Process | None:
             """Return the daemon's process; None where it has ended. Raises HookError."""
 
-        def record(self, daemon: Forked) -> None:
-            """Record the daemon for whoever ends it. Raises HookError."""
+        def record(self, daemon: Forked, door: str) -> None:
+            """Record the daemon, and the path of its door, for whoever ends it. Raises HookError."""
 
         def remove(self) -> None:
             """Remove the record, if there is one. Raises OSError."""
+
+    class AnyDoor(Protocol):
+        """Where the user comes in without a key (node/door.py).
+
+        Attributes:
+            path: its name; empty where it has none.
+        """
+
+        path: str
+
+        def descriptors(self) -> list[int]:
+            """Return the descriptors that Dropbear gets."""
+
+        def arguments(self) -> list[str]:
+            """Return the arguments with which Dropbear serves it."""
+
+        def open(self, pid: int, start_time: int) -> None:
+            """Give it the name for the daemon's process. Raises HookError, also where there can be none."""
+
+        def remove(self) -> None:
+            """Remove the name, if there is one."""
 
 
 class Ending:
@@ -81,8 +102,11 @@ class Ending:
     def prepare(self) -> None:
         """Prepare the daemon's process, before it is confined. Raises OSError."""
 
-    def before_exec(self, port: int) -> None:
-        """Do in the daemon's process, which is confined, what is left before it execs Dropbear. Raises OSError."""
+    def before_exec(self, place: str) -> None:
+        """Do in the daemon's process, which is confined, what is left before it execs Dropbear for `place`.
+
+        Raises OSError.
+        """
 
     def before_release(self) -> None:
         """Raise HookError in the hook where the daemon may not run."""
@@ -114,6 +138,7 @@ class StartPlan:
         server: the server to start.
         hosts: the hosts of the container's job in order, each with its slots; empty where it is to know none.
         variables: those of the container's job, for sessions that have none of these names.
+        door: where the user comes in without a key.
         gate: the descriptor that Dropbear reads until it may accept connections: a /proc/PID/stat, or what looks alike.
         registration: how the hook learns of the daemon's process, and records it.
         ending: who ends the daemon.
@@ -138,6 +163,7 @@ class StartPlan:
         server: Server,
         hosts: list[tuple[str, int]],
         variables: dict[str, str],
+        door: AnyDoor,
         gate: int,
         registration: Registration,
         ending: Ending,
@@ -158,6 +184,7 @@ class StartPlan:
         self.server: Final = server
         self.hosts: Final = hosts
         self.variables: Final = variables
+        self.door: Final = door
         self.gate: Final = gate
         self.registration: Final = registration
         self.ending: Final = ending

@@ -66,12 +66,12 @@ class BundleRecord:
         except OSError as error:
             raise self._explain(error) from None
 
-    def record(self, daemon: Forked) -> None:
+    def record(self, daemon: Forked, door: str) -> None:
         """Write the record. Raises HookError."""
         bundle, identity = self._bundle, (daemon.pid, daemon.start_time, *self._program)
         try:
             self._record = record.record_of(
-                identity, bundle.init, self._file_owner, self._pidfile, bundle.descriptor, self._copies
+                identity, bundle.init, self._file_owner, self._pidfile, bundle.descriptor, self._copies, door
             )
             record.write(self._record, bundle.descriptor)
         except OSError as error:

@@ -10,6 +10,7 @@ from ..keys import formats
 from ..linux.fast_stdlib import TYPE_CHECKING, os, read_file, stat
 from ..oci.annotations import PORT, WAIT_IN_JOB
 from ..oci.container_paths import ENVIRONMENT, PIDFILE, SERVER, SERVER_NAME
+from ..oci.settings import NO_PORT
 from ..provision import texts
 from .port import is_free
 
@@ -31,7 +32,7 @@ class Server:
     """The server of one container.
 
     Attributes:
-        port: the port to listen on.
+        port: the port to listen on; NO_PORT for none.
         port_owner: whose port it is, as " of job 1234", for messages; empty where it does not follow from a job.
         port_option: by what the user chooses the port, for messages.
         addresses: the addresses to listen on; empty for all.
@@ -54,7 +55,7 @@ class Server:
         node.
         """
         self.programs = Programs(f"{settings.dropbear_dir}/bin")
-        self.port = annotations.port or settings.port
+        self.port = settings.port if annotations.port is None else annotations.port
         self.port_owner = ""
         chooses_none = annotations.port is None and settings.has_automatic_port
         if job.number and (annotations.has_automatic_port or chooses_none):
@@ -64,8 +65,14 @@ class Server:
         self.addresses = [] if has_own_network else settings.listen
         self._wait = annotations.wait if annotations.wait is not None else WAIT_IN_JOB if job.hosts else 0
         # At these only the user's containers may answer.
-        self._container_ports = sorted({self.port, settings.port, *settings.container_ports})
+        self._clients_port = self.port or settings.port  # of other containers
+        self._container_ports = sorted({self._clients_port, settings.port, *settings.container_ports})
         self._is_behind_engine = is_behind_engine
+
+    @property
+    def place(self) -> str:
+        """Return where it listens, for messages."""
+        return "its door alone" if self.port == NO_PORT else f"port {self.port}"
 
     def arguments(
         self, unauthenticated: int, first: str, gate: list[int], mounts: str, files: ServerFiles
@@ -84,13 +91,14 @@ class Server:
             arguments += ["-r", path]
         # -D, since an image may give the user's uid a second account, with a home and keys of the image's author.
         arguments += ["-D", files.authorized_keys]
-        for place in [f"[{address}]:{self.port}" for address in self.addresses] or [str(self.port)]:
-            arguments += ["-p", place]
+        if self.port != NO_PORT:
+            for place in [f"[{address}]:{self.port}" for address in self.addresses] or [str(self.port)]:
+                arguments += ["-p", place]
         return [*arguments, "-P", PIDFILE]
 
     def ssh_config(self, account: Account) -> bytes:
         """Return the configuration of the container's ssh: user and port of the user's containers."""
-        return texts.ssh_config(account.login_name, account.names, self.port, self._wait)
+        return texts.ssh_config(account.login_name, account.names, self._clients_port, self._wait)
 
     def known_hosts(self, public_keys: list[str], names: list[str]) -> bytes:
         """Return the known hosts of the container's ssh, and of clients that know `names` alone.
@@ -101,7 +109,7 @@ class Server:
 
     def is_unpublished(self, user: Identity) -> bool:
         """Tell whether the engine could have published the port, and nobody listens on it on the node."""
-        return self._is_behind_engine and is_free(self.port, [], user)
+        return self._is_behind_engine and self.port != NO_PORT and is_free(self.port, [], user)
 
 
 def job_port(job: int, number: int) -> int:

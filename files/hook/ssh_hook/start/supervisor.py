@@ -32,6 +32,7 @@ from ..linux.fast_stdlib import TYPE_CHECKING, os, signal
 from ..log import INFO, WARNING, log
 from ..node import userfiles
 from ..node.credentials import make_keys
+from ..oci.settings import NO_PORT
 from .channel import (
     Channel,
     EndOfMessagesError,
@@ -117,8 +118,8 @@ class Supervisor:
         except BaseException:
             self._roll_back()
             raise
-        name, port = self._plan.owner.name, self._plan.server.port
-        log(INFO, f"the SSH daemon of {name} listens on port {port} (pid {self._pid})")
+        name, place = self._plan.owner.name, self._plan.server.place
+        log(INFO, f"the SSH daemon of {name} listens on {place} (pid {self._pid})")
         return True
 
     def made(self) -> list[Made]:
@@ -197,7 +198,13 @@ class Supervisor:
         plan = self._plan
         pidfile = plan.container.annotations.pidfile_host
         self.daemon = plan.registration.find(daemon)
-        plan.registration.record(daemon)
+        try:
+            plan.door.open(daemon.pid, daemon.start_time)
+        except HookError as error:
+            if plan.server.port == NO_PORT:
+                raise
+            log(INFO, str(error))
+        plan.registration.record(daemon, plan.door.path)
         if pidfile:
             self._pid_in_file = daemon.pid
             try:
@@ -220,7 +227,7 @@ class Supervisor:
 
     def _await_listening(self) -> None:
         """Wait until Dropbear listens. Raises HookError, which says why it does not run or listen."""
-        problem = f"the SSH daemon does not listen on port {self._plan.server.port}"
+        problem = f"the SSH daemon does not listen on {self._plan.server.place}"
         try:
             if self._channel.is_ready(_TIMEOUT):
                 return
@@ -252,6 +259,7 @@ class Supervisor:
             os.kill(self._provisioner, signal.SIGKILL)
             disposable_process.reap(self._provisioner, _END_TIMEOUT)
         try:
+            plan.door.remove()
             plan.registration.remove()
             if self._pid_in_file:
                 pidfile = plan.container.annotations.pidfile_host

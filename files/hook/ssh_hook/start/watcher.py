@@ -81,8 +81,8 @@ class Watcher(Ending):
                 "(mounts.d/10-system.fstab)",
             )
 
-    def before_exec(self, port: int) -> None:
-        """Fork the watcher of the calling process, which then execs Dropbear for `port`. Raises OSError.
+    def before_exec(self, place: str) -> None:
+        """Fork the watcher of the calling process, which then execs Dropbear for `place`. Raises OSError.
 
         That takes more system calls than a seccomp profile has to allow: enroot has none.
         """
@@ -94,7 +94,7 @@ class Watcher(Ending):
             kind, problem = self._explain_end(daemon)
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             if problem:
-                self._report(kind, f"SSH at port {port} has ended before the container: {problem}")
+                self._report(kind, f"SSH at {place} has ended before the container: {problem}")
         finally:
             if os.getppid() == daemon:
                 os.kill(daemon, signal.SIGKILL)

@@ -24,7 +24,7 @@ _POLL = 0.002  # seconds
 
 
 def end_recorded(known: Record) -> None:
-    """Kill the recorded daemon and all processes in its container, and remove its pidfile on the host.
+    """Kill the recorded daemon and all processes in its container; remove its door, and its pidfile on the host.
 
     Raises HookError where a process stays alive, and LateError where the pidfile's user blocks the removal.
     """
@@ -33,6 +33,11 @@ def end_recorded(known: Record) -> None:
         log(INFO, f"ending the SSH daemon with pid {known.pid}")
         require_end(daemon, _own_mount_namespace(daemon))
         daemon.close()
+    if known.door:
+        try:
+            os.unlink(known.door)
+        except OSError:
+            pass  # a sweep was quicker, or the user has logged out, which empties /run/user/UID
     if known.pidfile_host:
         from ..linux.identity import Identity
         from ..node.userfiles import remove_pidfile

@@ -14,7 +14,7 @@ from ..linux import disposable_process
 from ..linux.fast_stdlib import closing, os, stat
 from ..linux.files import is_own
 from ..log import DEBUG, ERROR, INFO, log
-from ..node import record
+from ..node import door, record
 from ..node.record import Record
 from .rules import end_recorded
 
@@ -46,6 +46,14 @@ def sweep(path: str) -> tuple[int, int]:
             failures += 1
     os.close(directory)
     return collected, failures
+
+
+def sweep_doors(engine_uid: int) -> None:
+    """Remove the doors of daemons that have ended, of an engine of `engine_uid`. Raises OSError."""
+    for directory in door.places(engine_uid):
+        removed = door.collect(directory)
+        if removed:
+            log(INFO, f"{directory}: removed the doors of {removed} daemons that have ended")
 
 
 def _sweep_record(directory: int, name: str, path: str, late_uids: set[int]) -> bool:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import socket
+import threading
 import time
 from argparse import ArgumentParser
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -267,3 +270,71 @@ def test_the_node_is_asked_for_the_number_that_its_cgroup_has(
     (command,) = asked
     assert command[command.index("--") + 1] == node
     assert command[-4:] == ["connect", "--job", number, HERE]
+
+
+@pytest.fixture
+def port() -> Iterator[socket.socket]:
+    """A daemon's port."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener
+
+
+def with_doors(port: socket.socket, *paths: Path) -> Daemon:
+    made = Daemon(11, 1000, [("", port.getsockname()[1])], 0)
+    made.doors = [str(path) for path in paths]
+    return made
+
+
+def test_a_door_comes_before_the_port(port: socket.socket, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "door"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        with connect._open(with_doors(port, tmp_path / "missing", path)) as peer:
+            listener.accept()[0].close()
+            assert peer.family == socket.AF_UNIX
+    assert capfd.readouterr().err == ""
+
+
+def test_a_door_whose_queue_is_full_is_waited_for(port: socket.socket, tmp_path: Path) -> None:
+    path = tmp_path / "door"
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as first:
+        listener.bind(str(path))
+        listener.listen(0)
+        first.connect(str(path))
+        accepting = threading.Timer(0.2, lambda: [listener.accept()[0].close() for _peer in range(2)])
+        accepting.start()
+        with connect._open(with_doors(port, path)) as peer:
+            assert peer.family == socket.AF_UNIX
+        accepting.join()
+
+
+@pytest.mark.parametrize("is_left", [False, True])
+def test_without_its_door_the_port_serves(
+    port: socket.socket, tmp_path: Path, capfd: pytest.CaptureFixture[str], is_left: bool
+) -> None:
+    path = tmp_path / "door"
+    if is_left:  # by a daemon that does not listen there
+        with socket.socket(socket.AF_UNIX) as gone:
+            gone.bind(str(path))
+    with connect._open(with_doors(port, path)) as peer:
+        assert peer.family == socket.AF_INET
+    said = capfd.readouterr().err
+    assert "the door of your container is gone, as after a logout: by its port" in said
+
+
+def test_a_daemon_that_never_had_a_door_is_reached_in_silence(
+    port: socket.socket, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with connect._open(with_doors(port)) as peer:
+        assert peer.family == socket.AF_INET
+    assert capfd.readouterr().err == ""
+
+
+def test_without_door_and_port_there_is_no_way(tmp_path: Path) -> None:
+    without = Daemon(11, 1000, [], 0)
+    without.doors = [str(tmp_path / "missing")]
+    with pytest.raises(HookError, match=r"^the door of your container is gone, .*, and it has no port: start it again"):
+        connect._open(without)
+    with pytest.raises(HookError, match=r"choose one by --name PID: 11 \(no port\); 12 "):
+        choose([without, SECOND], None, None)

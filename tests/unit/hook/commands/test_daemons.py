@@ -12,6 +12,7 @@ from ssh_hook.commands import daemons
 from ssh_hook.commands.connect import choose
 from ssh_hook.node import job_record
 from ssh_hook.oci import container_paths as paths
+from ssh_hook.oci.settings import NO_PORT
 
 TIMEOUT = 6.0  # seconds. One process that does not answer leaves a quarter of it for the next one's.
 SLACK = 10.0  # seconds, for a busy machine
@@ -161,3 +162,21 @@ def test_all_that_do_not_answer_cost_one_deadline(
         hang(make(proc, pid), "cmdline")
     assert found_in_time() == []
     assert capfd.readouterr().err.endswith(": 10, 11, 12, 13, 14, 15, 16, 17, ...\n")
+
+
+def test_the_door_of_a_daemon(proc: Path) -> None:
+    """Its name is the process's; of what the process says itself only counts that it has one."""
+    make(proc, 10, cmdline=f"{command(15263)}-O\x007,1000\0")
+    make(proc, 11, cmdline=command(15264))
+    with_door, without = daemons.find_daemons()
+    assert with_door.doors[0] == "/run/ocihooks-ssh/doors/10-10"
+    assert {Path(path).name for path in with_door.doors} == {"10-10"}
+    assert without.doors == []
+
+
+def test_a_daemon_with_a_door_alone(proc: Path) -> None:
+    make(proc, 10, cmdline=f"{paths.SERVER}\0-F\0-O\x007,1000\0")
+    make(proc, 11, cmdline=f"{paths.SERVER}\0-F\0")  # what has neither is none
+    (found,) = daemons.find_daemons()
+    assert (found.pid, found.port, found.places) == (10, NO_PORT, [])
+    assert found.doors != []

@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import sys
+import threading
 from argparse import ArgumentParser
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 from ssh_hook.commands import doctor, hook_files
 from ssh_hook.commands.checks import OK, PROBLEM, WARNING, Check, within_deadline
+from ssh_hook.commands.daemons import Daemon
 from ssh_hook.commands.hosts import launcher
 from ssh_hook.errors import INSTALL_DAMAGED, HookError
 from ssh_hook.linux.fast_stdlib import os as lean_os
@@ -371,3 +373,22 @@ def test_a_node_without_an_engine_is_not_asked_what_containers_need() -> None:
     everything = set(doctor._checks([], [], [], {}))
     without = set(doctor._checks([], [], [], {"CLIENT_ONLY": "true"}))
     assert everything - without == {"rootless", "kernel", "port", "containers"}
+
+
+def test_a_container_with_a_door_alone(tmp_path: Path) -> None:
+    daemon = Daemon(11, USER, [], 0)
+    daemon.doors = [str(tmp_path / "missing"), str(tmp_path / "door")]
+    found, text = doctor._check_containers([daemon], [], [])
+    assert (found, text) == (PROBLEM, "11 has no port, and nobody answers at its door: start it again")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(daemon.doors[1])
+        listener.listen()
+
+        def greet() -> None:
+            with listener.accept()[0] as peer:
+                peer.sendall(b"SSH-2.0-it\r\n")
+
+        answering = threading.Thread(target=greet)
+        answering.start()
+        assert doctor._check_containers([daemon], [], []) == (OK, "1 with an SSH daemon, and all answer")
+        answering.join()

@@ -70,6 +70,7 @@ def test_each_container_in_reach_is_logged_in_to(monkeypatch: pytest.MonkeyPatch
         daemon(4),
         daemon(5, has_own_network=True),
         daemon(6, uid=0),
+        daemon(7, places=[]),  # with a door alone
     ]
     monkeypatch.setattr(status.os, "getuid", lambda: 1000)
     client = {"DROPBEAR_DIR": "/none"}

@@ -28,7 +28,7 @@ def init() -> Iterator[Process]:
 
 def written(bundle: int, init: Process, tmp_path: Path) -> Path:
     """The record of a daemon that was started for `init`."""
-    known = record.record_of((init.pid, 1, 2, 3), init, Identity(0, 0), "", bundle, str(tmp_path / "copies"))
+    known = record.record_of((init.pid, 1, 2, 3), init, Identity(0, 0), "", bundle, str(tmp_path / "copies"), "")
     record.write(known, bundle)
     return tmp_path / record.NAME
 

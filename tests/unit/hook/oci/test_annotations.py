@@ -6,6 +6,7 @@ import pytest
 from ssh_hook.errors import HookError
 from ssh_hook.oci.annotations import Annotations
 from ssh_hook.oci.json_reader import Node
+from ssh_hook.oci.settings import NO_PORT
 
 
 def annotations(**values: str) -> Annotations:
@@ -49,3 +50,18 @@ def test_require_shell(value: str, expected: bool) -> None:
     assert annotations().require_shell is None
     with pytest.raises(HookError, match=r"com\.hooks\.ssh\.require_shell is 'x': give true or false"):
         annotations(require_shell="x")
+
+
+def test_port() -> None:
+    assert [annotations(port=value).port for value in ("1", "65535", "none")] == [1, 65535, NO_PORT]
+    assert annotations().port is None
+    for value in ("None", "0", "", "no"):
+        with pytest.raises(HookError, match=rf"^the annotation com\.hooks\.ssh\.port is '{value}': give a port number"):
+            annotations(port=value)
+
+
+def test_hosts_need_a_port() -> None:
+    with pytest.raises(
+        HookError, match=r"^the annotation com\.hooks\.ssh\.port is none, but the hosts of com\.hooks\.ssh\.h"
+    ):
+        annotations(port="none", hosts="node001:1")

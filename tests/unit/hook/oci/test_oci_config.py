@@ -126,7 +126,7 @@ def test_a_port_that_follows_from_the_job(text: str | None, port: int | None, au
 
 @pytest.mark.parametrize("text", ["Auto", "auto ", "automatic"])
 def test_almost_auto(text: str) -> None:
-    with pytest.raises(HookError, match=f"port is '{text}': give a port number from 1 to 65535, or auto"):
+    with pytest.raises(HookError, match=f"port is '{text}': give a port number from 1 to 65535, auto or none"):
         container(**{"ssh.port": text})
 
 

@@ -1,4 +1,4 @@
-"""Where a container's server listens: by the annotation, the job, or the site."""
+"""Where a container's server listens, by the annotation, the job, or the site; what clients in it are told."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 from ssh_hook.node.job_record import JobRecord
-from ssh_hook.oci.settings import Settings
+from ssh_hook.oci.settings import NO_PORT, Settings
+from ssh_hook.start.channel import ServerFiles
 from ssh_hook.start.job import Job
 from ssh_hook.start.server import PORTS_OF_JOBS, Server, job_port
 
@@ -35,6 +36,17 @@ def server(site: dict[str, str], given: Any, job: Job, automatic: bool) -> Serve
     return Server(given, settings, "it", job, has_own_network=False)
 
 
+def outside(site: dict[str, str], port: int | None = None, listen: str = "") -> Server:
+    """Return the server of a container outside of jobs."""
+    given = asked(port)
+    return server({**site, "LISTEN_ADDRESSES": listen}, given, Job(0, 0, None, given), automatic=False)
+
+
+def places(made: Server) -> list[str]:
+    arguments = made.arguments(8, "1,0", [3, 4], "", ServerFiles("/keys", "/host_key"))
+    return [value for option, value in zip(arguments, arguments[1:]) if option == "-p"]
+
+
 @pytest.mark.parametrize(
     ("automatic", "chosen", "job", "step", "port"),
     [
@@ -47,6 +59,7 @@ def server(site: dict[str, str], given: Any, job: Job, automatic: bool) -> Serve
         (True, NONE, 1234, 0, 21234),
         (True, NONE, 1234, 1, 22337),
         (True, NUMBER, 1234, 0, 17000),
+        (True, NO_PORT, 1234, 0, NO_PORT),
         (True, AUTO, 1234, 2, 23440),
         (True, NONE, 10**17 + 1234, 0, 21234),
     ],
@@ -79,3 +92,16 @@ def test_wait(site: dict[str, str], wait: int | None, record: bool, seconds: int
     text = server(site, given, job, automatic=False).ssh_config(account)
     assert (f"ConnectTimeout {seconds}\n".encode() in text) is bool(seconds)
     assert (b"ConnectTimeout" in text) is bool(seconds)
+
+
+def test_the_port_is_on_all_addresses_or_on_the_sites(site: dict[str, str]) -> None:
+    assert places(outside(site)) == ["15263"]
+    assert places(outside(site, 16000)) == ["16000"]
+    assert places(outside(site, listen="10.0.0.1,fd00::1")) == ["[10.0.0.1]:15263", "[fd00::1]:15263"]
+
+
+def test_without_a_port_other_containers_are_known_at_the_sites(site: dict[str, str]) -> None:
+    made = outside(site, NO_PORT, listen="10.0.0.1")
+    assert places(made) == []
+    assert made.known_hosts(["ssh-ed25519 AAAA"], []).decode().splitlines()[-1] == "[*]:15263 ssh-ed25519 AAAA"
+    assert (made.place, outside(site).place) == ("its door alone", "port 15263")

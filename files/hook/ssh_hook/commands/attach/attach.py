@@ -21,7 +21,7 @@ from ...node.engine import runtime_directory
 from ...node.running import RunningProcess
 from ...oci.annotations import AUTHORIZE_SSH_KEY, HOSTS, PORT, WAIT
 from ...oci.requests import named_by_variables, requested
-from ...oci.settings import Settings, parse_port_or_auto
+from ...oci.settings import Settings, parse_port_choice
 from ...start.attach import Attach, attach
 from ...start.from_process import from_process
 from ..keygen import caller_entry, python_packages
@@ -41,7 +41,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Add the arguments of the command."""
     targets.add_arguments(parser)
     parser.add_argument(
-        "--port", metavar="PORT", help="the port to listen on, instead of the site's; auto: that of the job"
+        "--port",
+        metavar="PORT",
+        help="the port to listen on, instead of the site's; auto: that of the job; none: no port",
     )
     parser.add_argument(
         "--without-seccomp",
@@ -76,8 +78,8 @@ def _attach(arguments: Namespace, settings: dict[str, str]) -> int:
     supervisor = _start_supervisor(wanted, listener)
     if supervisor is None:
         return 1
-    port = wanted.plan.server.port
-    print(f"attached to process {pid} ({target.name}): its SSH server listens on port {port}", flush=True)
+    place = wanted.plan.server.place
+    print(f"attached to process {pid} ({target.name}): its SSH server listens on {place}", flush=True)
     listener.close()  # which the supervisor has: its end lets the next attach in
     step = job_step.foreign_step(target.process)
     return job_step.stay_with(supervisor, step) if step else 0
@@ -87,9 +89,9 @@ def _requests(arguments: Namespace, settings: dict[str, str]) -> dict[str, str]:
     """Return the annotations that the variables and `arguments` stand for. Raises HookError for a wrong port."""
     annotations = requested(settings, _REQUESTS)
     if PORT in annotations:
-        parse_port_or_auto(annotations[PORT], f"the annotation {PORT}", ANNOTATION_WRONG)
+        parse_port_choice(annotations[PORT], f"the annotation {PORT}", ANNOTATION_WRONG)
     if arguments.port is not None:
-        parse_port_or_auto(arguments.port, "--port", ARGUMENTS_WRONG)
+        parse_port_choice(arguments.port, "--port", ARGUMENTS_WRONG)
         annotations[PORT] = arguments.port
     return annotations
 

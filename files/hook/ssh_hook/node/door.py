@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Doors: Unix sockets of the node's file system, at which a daemon lets its user in without a key.
+
+Whoever is the user on the node may enter the user's container: ``podman exec`` does no less. So the kernel's word is
+the login. Directory and mode of a door's name let nobody else connect, and Dropbear asks the kernel who did
+(SO_PEERCRED).
+
+The hook makes the socket before it forks, and the name when it knows the daemon's process, which has yet to be
+released. Nothing in the container leads to the name: Dropbear gets the open descriptor. The name is the daemon's pid
+and start time. So whoever finds a daemon in /proc knows its door, and a name without such a process is nobody's.
+
+A rootful engine's doors are in a directory of root's, in which nobody else can create, remove or list names, or hold
+the inode lock. A rootless engine's are in a directory of its user's: one that root has made for a batch job, or in
+/run/user/UID, which a user without a login session lacks.
+"""
+
+from __future__ import annotations
+
+from ..errors import CONTAINER_UNFIT, SYSTEM, HookError
+from ..linux import syscalls
+from ..linux.fast_stdlib import TYPE_CHECKING, dirname, os, read_file
+from ..linux.process import MAX_PID, Process
+from .engine import read_map, state_directory
+
+if TYPE_CHECKING:
+    from ..linux.identity import IdMap
+
+_ROOT_PLACE = f"{state_directory(0)}/doors"
+_PROBLEM = "the container has no door, by which its user enters without a key"
+_BACKLOG = 1000  # connections that wait for Dropbear to open its gate
+_MODE = 0o600  # to connect takes the right to write
+_MAX_DIGITS = 20  # of 64 bits
+
+
+def user_places(uid: int) -> list[str]:
+    """Return the directories for doors of a rootless engine of `uid`, the preferred one first; the hook makes the last.
+
+    `uid` is of the initial user namespace.
+    """
+    return [f"{state_directory(0)}/users/{uid}", f"{state_directory(uid)}/doors"]
+
+
+def places(uid: int) -> list[str]:
+    """Return the directories for doors of an engine of `uid`, the preferred one first; the hook makes the last."""
+    return user_places(uid) if uid else [_ROOT_PLACE]
+
+
+def all_places(uid: int) -> list[str]:
+    """Return the directories in which doors of the user `uid` can be."""
+    return [_ROOT_PLACE, *(user_places(uid) if uid else [])]
+
+
+def name_of(pid: int, start_time: int) -> str:
+    """Return the name of the door of the daemon `pid`, whose start time is in clock ticks since boot."""
+    return f"{pid}-{start_time}"
+
+
+def peer(uid: int, container_map: IdMap | None, in_user_namespace: bool) -> int | None:
+    """Return the uid that the kernel shows for `uid` in the container; None where it could be anybody's.
+
+    `uid` is of the hook's user namespace. `container_map` is the uid_map of the container's, None where that is the
+    same. Whoever is not mapped there is shown as the kernel's overflow uid, which says nothing.
+    """
+    inside = uid if container_map is None else container_map.inside(uid)
+    if in_user_namespace and inside == int(read_file("/proc/sys/kernel/overflowuid")):
+        return None
+    return inside
+
+
+def make_door(engine_uid: int, user: int, process: int | None, in_user_namespace: bool) -> Door | NoDoor:
+    """Make the door of a daemon whose user is `user`, a uid of the hook's user namespace. Raises OSError and HookError.
+
+    `engine_uid` is that of the engine in the initial user namespace. `process` is the open directory in /proc of a
+    process in the container's user namespace, if that is not the hook's. `in_user_namespace` tells whether it is not
+    the initial one. There is no door where that does not map the user.
+    """
+    inside = peer(user, None if process is None else read_map("uid_map", process), in_user_namespace)
+    if inside is None:
+        return NoDoor("its user namespace maps no uid to its user alone")
+    return Door(places(engine_uid), inside, owner=0 if engine_uid else user)
+
+
+class Door:
+    """The door of one daemon, which has no name before `open`.
+
+    Attributes:
+        path: its name; empty where it has none.
+    """
+
+    def __init__(self, directories: list[str], inside: int, owner: int) -> None:
+        """Make the socket. Raises OSError.
+
+        `directories` are those of `places`. `inside` is the user's uid in the container's user namespace, `owner` is to
+        own the name; 0 for the caller.
+        """
+        self._directories = directories
+        self._inside = inside
+        self._owner = owner
+        self.path = ""
+        self._socket = syscalls.socket(syscalls.AF_UNIX, syscalls.SOCK_STREAM | syscalls.SOCK_CLOEXEC)
+
+    def descriptors(self) -> list[int]:
+        """Return the descriptors that Dropbear gets."""
+        return [self._socket]
+
+    def arguments(self) -> list[str]:
+        """Return Dropbear's arguments. Where the door could not be opened, Dropbear does without."""
+        return ["-O", f"{self._socket},{self._inside}"]
+
+    def open(self, pid: int, start_time: int) -> None:
+        """Give the door its name, and close the caller's descriptor. Raises HookError."""
+        name = name_of(pid, start_time)
+        problems = []
+        for directory in self._directories:
+            try:
+                self._bind(f"{directory}/{name}", may_make=directory == self._directories[-1])
+            except OSError as error:
+                self.remove()  # what it has of a name already
+                problems.append(f"{directory}: {error.strerror}")
+            else:
+                os.close(self._socket)
+                return
+        raise HookError(SYSTEM, f"{_PROBLEM}: cannot make one in {problems[-1]}")
+
+    def remove(self) -> None:
+        """Remove the name, if there is one."""
+        if self.path:
+            _unlink(self.path)
+            self.path = ""
+
+    def _bind(self, path: str, may_make: bool) -> None:
+        try:
+            self._bind_in_directory(path)
+        except FileNotFoundError:
+            if not may_make:
+                raise
+            _make_directory(dirname(path))
+            self._bind_in_directory(path)
+
+    def _bind_in_directory(self, path: str) -> None:
+        self.path = path  # before there is something to remove
+        mask = os.umask(0o777 & ~_MODE)
+        try:
+            syscalls.bind(self._socket, syscalls.unix_address(path))
+        finally:
+            os.umask(mask)
+        if self._owner:
+            os.chown(path, self._owner, -1, follow_symlinks=False)
+        syscalls.listen(self._socket, _BACKLOG)  # before, nobody can connect
+
+
+class NoDoor:
+    """Stands for the door of a daemon that has none. Attributes: path, empty."""
+
+    path = ""
+
+    def __init__(self, reason: str) -> None:
+        """Note why there is none, for a message."""
+        self._reason = reason
+
+    def descriptors(self) -> list[int]:
+        """Return no descriptor."""
+        return []
+
+    def arguments(self) -> list[str]:
+        """Return no argument."""
+        return []
+
+    def open(self, _pid: int, _start_time: int) -> None:
+        """Raise HookError."""
+        raise HookError(CONTAINER_UNFIT, f"{_PROBLEM}: {self._reason}")
+
+    def remove(self) -> None:
+        """Do nothing."""
+
+
+def collect(directory: str) -> int:
+    """Remove names in a directory of doors whose daemons have ended; return how many. Raises OSError."""
+    removed = 0
+    try:
+        names = os.listdir(directory)
+    except FileNotFoundError:
+        return 0
+    for name in names:
+        if not _has_daemon(name):  # which lived before the name was made
+            _unlink(f"{directory}/{name}")
+            removed += 1
+    return removed
+
+
+def _has_daemon(name: str) -> bool:
+    """Tell whether the process lives that a door is named after. Raises OSError where that cannot be read."""
+    pid, _dash, start_time = name.partition("-")
+    if not (_is_number(pid) and _is_number(start_time) and int(pid) <= MAX_PID):
+        return False
+    try:
+        process = Process(int(pid))
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    try:
+        return process.is_alive() and process.start_time() == int(start_time)
+    except (FileNotFoundError, ProcessLookupError):
+        return False  # it ended meanwhile
+    finally:
+        process.close()
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS
+
+
+def _make_directory(path: str) -> None:
+    """Make a directory of doors below the hook's own, whose names users reach and nobody else lists. Raises OSError."""
+    mask = os.umask(0)
+    try:
+        for missing in (dirname(path), path):
+            try:
+                os.mkdir(missing, 0o711)
+            except FileExistsError:
+                pass
+    finally:
+        os.umask(mask)
+
+
+def _unlink(path: str) -> None:
+    try:
+        os.unlink(path)
+    except OSError:
+        pass  # there is none, or a sweep removes it

@@ -1,0 +1,125 @@
+"""Doors: their names, whom the kernel must name at them, and what is left of daemons that have ended."""
+
+from __future__ import annotations
+
+import os
+import posix
+import socket
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from ssh_hook.errors import HookError
+from ssh_hook.linux.identity import IdMap
+from ssh_hook.linux.process import MAX_ID, MAX_PID, Process
+from ssh_hook.node import door
+from ssh_hook.node.door import Door
+
+PID, START = 4711, 88231
+
+
+@pytest.fixture
+def own() -> Iterator[Process]:
+    process = Process(os.getpid())
+    yield process
+    process.close()
+
+
+def test_a_door_is_its_owners_alone_and_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[tuple[str, int]] = []
+
+    def chown(path: str, uid: int, _gid: int, *, follow_symlinks: bool) -> None:
+        assert not follow_symlinks
+        with socket.socket(socket.AF_UNIX) as early, pytest.raises(ConnectionRefusedError):
+            early.connect(path)  # it does not listen before it is the user's
+        given.append((path, uid))
+
+    monkeypatch.setattr(posix, "chown", chown)
+    mask = os.umask(0)
+    try:
+        made = Door([str(tmp_path)], 1000, owner=1000)
+        server = socket.socket(fileno=os.dup(made.descriptors()[0]))
+        made.open(PID, START)
+        assert os.umask(0) == 0
+    finally:
+        os.umask(mask)
+    path = tmp_path / f"{PID}-{START}"
+    assert given == [(str(path), 1000)]
+    assert stat.filemode(path.stat().st_mode) == "srw-------"
+    assert made.arguments() == ["-O", f"{made.descriptors()[0]},1000"]
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(made.descriptors()[0])  # the caller's, who may stay
+    with server, socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
+        server.accept()[0].close()
+    made.remove()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_first_directory_that_there_is(tmp_path: Path) -> None:
+    preferred, last = tmp_path / "users" / "1000", tmp_path / "ocihooks-ssh" / "doors"
+    mask = os.umask(0o077)
+    try:
+        Door([str(preferred), str(last)], 1000, owner=0).open(PID, START)
+    finally:
+        os.umask(mask)
+    assert [path.name for path in last.iterdir()] == [f"{PID}-{START}"]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (last, last.parent)} == {0o711}
+    preferred.mkdir(parents=True)
+    Door([str(preferred), str(last)], 1000, owner=0).open(PID, START + 1)
+    assert [path.name for path in preferred.iterdir()] == [f"{PID}-{START + 1}"]
+
+
+def test_without_a_directory_there_is_none(tmp_path: Path) -> None:
+    place = tmp_path / "user" / "1000" / "ocihooks-ssh" / "doors"
+    made = Door([str(tmp_path / "users" / "1000"), str(place)], 1000, owner=0)
+    with pytest.raises(HookError, match=f"cannot make one in {place}: No such file or directory"):
+        made.open(PID, START)
+    made.remove()
+    assert list(tmp_path.iterdir()) == []
+    os.close(made.descriptors()[0])
+
+
+def test_names_fit_into_the_address_of_a_socket() -> None:
+    name = door.name_of(MAX_PID, 2**64 - 1)
+    assert all(len(f"{place}/{name}") < 108 for place in door.all_places(MAX_ID))
+
+
+def test_where_a_users_doors_are() -> None:
+    assert door.places(0) == ["/run/ocihooks-ssh/doors"] == door.all_places(0)
+    of_user = ["/run/ocihooks-ssh/users/1000", "/run/user/1000/ocihooks-ssh/doors"]
+    assert door.places(1000) == of_user
+    assert door.all_places(1000) == ["/run/ocihooks-ssh/doors", *of_user]
+
+
+KEEP_ID = "0 1 1000\n1000 0 1\n1001 1001 64536\n"  # as a rootless engine sees it, whose root is the user 1000
+
+
+@pytest.mark.parametrize(
+    ("uid", "id_map", "in_user_namespace", "expected"),
+    [
+        (1000, None, False, 1000),
+        (65534, None, False, 65534),  # nobody, but a user like any other
+        (0, None, True, 0),
+        (0, KEEP_ID, True, 1000),
+        (1000, "1000 1000 1\n", True, 1000),
+        (1000, "0 524288 65536\n", True, None),  # --userns=auto
+        (0, "0 1 65536\n", True, None),  # --userns=nomap
+        (0, "65534 0 1\n", True, None),  # as whom the kernel shows everybody else
+    ],
+)
+def test_whom_the_kernel_has_to_name(
+    uid: int, id_map: str | None, in_user_namespace: bool, expected: int | None
+) -> None:
+    assert door.peer(uid, None if id_map is None else IdMap(id_map), in_user_namespace) == expected
+
+
+def test_what_daemons_that_have_ended_leave_is_collected(tmp_path: Path, own: Process) -> None:
+    alive = door.name_of(own.pid, own.start_time())
+    left = [door.name_of(own.pid, own.start_time() + 1), door.name_of(MAX_PID, START), "a", "1-", f"{2**70}-1", "²-1"]
+    for name in (alive, *left):
+        (tmp_path / name).touch()
+    assert door.collect(str(tmp_path)) == len(left)
+    assert [path.name for path in tmp_path.iterdir()] == [alive]
+    assert door.collect(str(tmp_path / "missing")) == 0
