@@ -31,13 +31,19 @@ _QUOTED_TWICE = r"'\''%n'\'''"  # the host's name, for a shell over there: in wh
 _JOBS = " ".join(f"{prefix}job{digit}*" for prefix in ("", "*.") for digit in range(1, 10))  # Host names
 _CONTAINERS = f"*{SUFFIX} {_JOBS}"  # Host names that always are of containers
 _TITLE = "# Written by 'ssh_hook client-config': its next run replaces this file.\n"
+_LAPTOP_TITLE = """\
+# By 'ssh_hook client-config --jump': ssh job1234, node002.job1234 and node002.container lead to your containers. Have
+# these lines at the top of ~/.ssh/config, itself: the next ones are the containers' host keys, which ssh reads there.
+"""
+_HOST = "Host"  # begins a line that is an entry of ssh_config(5) for no host, and one of known_hosts for this name
 _BELOW_HOME = "/.oci-hooks/ssh/client"
 _NOT_QUOTABLE = set("\"'\\%$*?[")  # in a path: they have a meaning in ssh_config(5) or for a shell
 
 
 DESCRIPTION = """Write a key, known_hosts and a configuration with which ssh outside of containers reaches yours:
-as job1234 in a job, as NODE.container by the node's own sshd, and as container-HOST directly."""
-EXAMPLE = "ssh_hook client-config --jump login.example.org 'gpu[001-016]'"
+as job1234 in a job, as NODE.container by the node's own sshd, and as container-HOST directly.
+With --jump print a configuration for a laptop, which needs no key of the containers."""
+EXAMPLE = "ssh_hook client-config --jump alice@login.example.org"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -46,12 +52,27 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--jump",
         metavar="[USER@]HOST",
-        help="also write a configuration for a laptop, which reaches this cluster by the login node HOST",
+        help="print lines for ~/.ssh/config on a laptop, which reaches this cluster by the login node HOST",
+    )
+    parser.add_argument(
+        "--keys",
+        action="store_true",
+        help="with --jump: write the key and a configuration for a laptop, for programs that know no ProxyCommand",
     )
 
 
 def run(arguments: Namespace, settings: dict[str, str]) -> int:
-    """Write the files, and print what is left to do. Raises HookError and KeyStoreError."""
+    """Write the files, and print what is left to do; or print the lines for a laptop.
+
+    Raises HookError and KeyStoreError.
+    """
+    if arguments.jump is not None and not arguments.keys:
+        if arguments.hosts or arguments.hostfile is not None:
+            raise HookError(
+                ARGUMENTS_WRONG, "hosts are reached by their ports, which takes the containers' key: give --keys too"
+            )
+        print(laptop_lines(arguments.jump, settings), end="")
+        return 0
     is_given = arguments.hosts or arguments.hostfile is not None or settings.get("SLURM_JOB_NODELIST")
     names = hosts.selected_hosts(arguments, settings) if is_given else []
     print(client_config(names, selected_port(arguments, settings), settings, arguments.jump))
@@ -63,13 +84,8 @@ def client_config(names: list[str], port: int, settings: dict[str, str], jump: s
 
     `names` are those of the hosts, `jump` that of a jump host before them. Raises HookError and KeyStoreError.
     """
-    if jump is not None and not _JUMP.fullmatch(jump):
-        raise HookError(ARGUMENTS_WRONG, f"--jump is '{printable(jump)}': give the name of a login node, or USER@NAME")
-    if jump is not None and any(fnmatchcase(jump.rpartition("@")[2], name) for name in _CONTAINERS.split()):
-        raise HookError(
-            ARGUMENTS_WRONG,
-            f"--jump is '{jump}', and ssh takes such names for containers: give another name of that host",
-        )
+    if jump is not None:
+        _check_jump(jump)
     directory, user = caller(settings)
     keys = store.load(directory, user)
     path = _tilde_path(writer.client_directory(directory))
@@ -100,6 +116,61 @@ def client_config(names: list[str], port: int, settings: dict[str, str], jump: s
     return told if jump is None else f"{told}\n{_laptop_steps(jump, path)}"
 
 
+def _check_jump(jump: str) -> None:
+    """Raise HookError where `jump` cannot be a login node in an ssh_config(5)."""
+    if not _JUMP.fullmatch(jump):
+        raise HookError(ARGUMENTS_WRONG, f"--jump is '{printable(jump)}': give the name of a login node, or USER@NAME")
+    if any(fnmatchcase(jump.rpartition("@")[2], name) for name in _CONTAINERS.split()):
+        raise HookError(
+            ARGUMENTS_WRONG,
+            f"--jump is '{jump}', and ssh takes such names for containers: give another name of that host",
+        )
+
+
+def laptop_lines(jump: str, settings: dict[str, str]) -> str:
+    """Return lines for ~/.ssh/config of a laptop, by which it reaches the caller's containers through `jump`.
+
+    They have no key: on the node `ssh_hook connect` goes to the container's door. The host keys are in the same file.
+    Raises HookError and KeyStoreError.
+    """
+    _check_jump(jump)
+    directory, user = caller(settings)
+    host_keys = store.host_public_keys(store.load(directory, user))
+    common = [
+        f"User {_checked_user(user)}",
+        f"HostKeyAlias {_HOST.lower()}",
+        f"HostKeyAlgorithms {','.join(key.split()[0] for key in host_keys)}",
+        "UserKnownHostsFile ~/.ssh/config",
+        "GlobalKnownHostsFile /dev/null",
+        "StrictHostKeyChecking yes",
+        "UpdateHostKeys no",
+        "ForwardX11 no",
+    ]
+    return "".join(
+        [
+            _LAPTOP_TITLE,
+            *(f"{_HOST} {key}\n" for key in host_keys),
+            *_laptop_entries(jump),
+            "\n    ".join([f"Host {_CONTAINERS}", *common]) + "\n",
+        ]
+    )
+
+
+def _checked_user(user: str) -> str:
+    if not _USER.fullmatch(user):
+        raise HookError(SETTING_WRONG, f"ssh's configuration cannot hold the user's name '{printable(user)}'")
+    return user
+
+
+def _laptop_entries(jump: str) -> list[str]:
+    """Return the entries of an ssh_config(5) that reach containers by this program on `jump`. Raises HookError."""
+    command = f"{' '.join(hosts.SSH)} {jump} '{_quotable(hosts.launcher())} connect"
+    return [
+        f"Host {_JOBS} {_QUOTABLE}\n    ProxyCommand {command} --job {_QUOTED_TWICE}\n",
+        f"Host *{SUFFIX} {_QUOTABLE}\n    ProxyCommand {command} {_QUOTED_TWICE}\n",
+    ]
+
+
 def _laptop_steps(jump: str, path: str) -> str:
     """Return what to do on a laptop with the directory `path` of the client."""
     parent = os.path.dirname(path)
@@ -119,8 +190,6 @@ def config(names: list[str], port: int, user: str, directory: str, host_key_type
     `host_key_types` are those of the containers' host keys, the preferred one first: OpenSSH before 8.5 prefers ECDSA.
     Raises HookError.
     """
-    if not _USER.fullmatch(user):
-        raise HookError(SETTING_WRONG, f"ssh's configuration cannot hold the user's name '{printable(user)}'")
     command = _quoted(hosts.launcher())
     entries = [f"Host {PREFIX}{host}\n    HostName {host}\n" for host in names]
     entries += [
@@ -129,7 +198,7 @@ def config(names: list[str], port: int, user: str, directory: str, host_key_type
     ]
     common = [
         f"Port {port}",
-        f"User {user}",
+        f"User {_checked_user(user)}",
         f"IdentityFile {_quoted(f'{directory}/{_KEY}')}",
         "IdentitiesOnly yes",
         f"HostKeyAlias {formats.HOST_KEY_ALIAS}",
@@ -150,12 +219,10 @@ def laptop_config(names: list[str], jump: str, directory: str) -> str:
 
     Its ProxyCommand, which comes first, runs this program there. Raises HookError.
     """
-    command = f"{' '.join(hosts.SSH)} {jump} '{_quotable(hosts.launcher())} connect"
     return "".join(
         [
             _TITLE,
-            f"Host {_JOBS} {_QUOTABLE}\n    ProxyCommand {command} --job {_QUOTED_TWICE}\n",
-            f"Host *{SUFFIX} {_QUOTABLE}\n    ProxyCommand {command} {_QUOTED_TWICE}\n",
+            *_laptop_entries(jump),
             *(f"Host {aliases}\n    ProxyJump {jump}\n" for aliases in _aliases(names)),
             f"Match all\n    Include {_quoted(f'{directory}/{_CONFIG}')}\n",
         ]

@@ -172,6 +172,54 @@ def test_on_a_laptop_all_goes_by_the_jump_host(settings: dict[str, str], client:
     assert (client / "laptop").stat().st_ino == before
 
 
+def laptop_lines(words: list[str], settings: dict[str, str], capsys: pytest.CaptureFixture[str]) -> str:
+    """Return what `ssh_hook client-config` prints with these arguments."""
+    _command, arguments = parse("client-config", words)
+    assert module.run(arguments, settings) == 0
+    return capsys.readouterr().out
+
+
+def test_lines_for_a_laptop_need_no_file_and_no_key(
+    settings: dict[str, str], client: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = tmp_path / "config"
+    # Also in a job, whose hosts are not asked for.
+    lines = laptop_lines(["--jump", LOGIN], {**settings, "SLURM_JOB_NODELIST": "node[001-002]"}, capsys)
+    own.write_text(f"{lines}Host *\n    User zoe\n    UserKnownHostsFile ~/.ssh/mine\n")
+    assert not client.exists()
+    for alias, command in (
+        ("job1234", "connect --job"),
+        ("node002.job98", "connect --job"),
+        ("node002.container", "connect"),
+    ):
+        read = ssh_reads(own, alias)
+        proxy = f"ssh -T -x -a -oClearAllForwardings=yes -oRemoteCommand=none {LOGIN} '{launcher()} {command} "
+        assert (read["proxycommand"], read["user"]) == (proxy + r"'\''%n'\'''", "alice")
+        assert (read["hostkeyalias"], read["hostkeyalgorithms"]) == ("host", "ssh-ed25519,ecdsa-sha2-nistp256")
+        assert (read["stricthostkeychecking"], read["updatehostkeys"]) == ("true", "false")
+        assert read["userknownhostsfile"] == str(Path("~/.ssh/config").expanduser())
+        assert read["globalknownhostsfile"] == "/dev/null"
+    for other in ("login.example.org", "node002", "host", "ssh-ed25519"):
+        assert (ssh_reads(own, other)["user"], "proxycommand" in ssh_reads(own, other)) == ("zoe", False)
+        assert ssh_reads(own, other)["userknownhostsfile"] == str(Path("~/.ssh/mine").expanduser())
+
+
+def test_the_lines_are_the_known_hosts_too(
+    settings: dict[str, str], client: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = tmp_path / "config"
+    own.write_text(laptop_lines(["--jump", LOGIN], settings, capsys) + "Host other\n    User zoe\n")
+    found = subprocess.run(["ssh-keygen", "-F", "host", "-f", own], capture_output=True, text=True, check=True)
+    known = [line.split(" ", 1)[1] for line in found.stdout.splitlines() if not line.startswith("#")]
+    assert known == store.host_public_keys(loaded(settings))
+
+
+def test_hosts_by_their_ports_take_a_key(settings: dict[str, str], client: Path) -> None:
+    _command, arguments = parse("client-config", ["--jump", LOGIN, "node1"])
+    with pytest.raises(HookError, match=r"^hosts are reached by their ports, .*: give --keys too$"):
+        module.run(arguments, settings)
+
+
 def test_neither_shell_expands_a_hosts_name(settings: dict[str, str], client: Path, tmp_path: Path) -> None:
     """Before OpenSSH 9.6 a stranger's URL could name any host."""
     client_config(["node1", "--jump", LOGIN], settings)
@@ -190,8 +238,12 @@ def test_neither_shell_expands_a_hosts_name(settings: dict[str, str], client: Pa
 
 @pytest.mark.parametrize("jump", ["", "-oProxyCommand=x", "a b", "a;id", "a@b@c", "$(id)", "a\nUser x", "fd00::1"])
 def test_jump_hosts_that_are_none(settings: dict[str, str], client: Path, jump: str) -> None:
-    with pytest.raises(HookError, match=r"^--jump is '.*': give the name of a login node, or USER@NAME$"):
-        client_config(["node1", f"--jump={jump}"], settings)
+    for call in (
+        lambda: client_config(["node1", f"--jump={jump}"], settings),
+        lambda: module.laptop_lines(jump, settings),
+    ):
+        with pytest.raises(HookError, match=r"^--jump is '.*': give the name of a login node, or USER@NAME$"):
+            call()
     assert not client.exists()
 
 
@@ -219,8 +271,14 @@ def test_hosts_of_others_are_left_alone(settings: dict[str, str], client: Path) 
 
 @pytest.mark.parametrize("jump", ["job1.example.org", "alice@login.job1", "node.container"])
 def test_a_jump_host_with_a_containers_name_is_refused(settings: dict[str, str], client: Path, jump: str) -> None:
-    with pytest.raises(HookError, match=f"^--jump is '{jump}', and ssh takes such names for containers: give another"):
-        client_config(["node1", "--jump", jump], settings)
+    for call in (
+        lambda: client_config(["node1", "--jump", jump], settings),
+        lambda: module.laptop_lines(jump, settings),
+    ):
+        with pytest.raises(
+            HookError, match=f"^--jump is '{jump}', and ssh takes such names for containers: give another"
+        ):
+            call()
     assert not client.exists()
 
 

@@ -1,0 +1,328 @@
+"""The door: who is the user on the node enters the user's container without a key, by a Unix socket of the node's.
+
+Alice's ssh has what `ssh_hook client-config --jump` prints and a key for the node's sshd, and no key of containers.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import attached
+import dockerd
+import node_sshd
+import pytest
+from containers import (
+    ALICE,
+    ALICES_DOORS,
+    BOB,
+    DOORS,
+    LAUNCHER,
+    PORT,
+    Container,
+    Result,
+    StartFailed,
+    as_user,
+    call_hook,
+    listening,
+    run,
+    run_in_time,
+    wait_for,
+)
+from enroot import Enroot
+from starter import Start
+
+HOME = Path("/home/alice")
+NODE = "node002"  # the bed's own sshd stands for it
+HOST = f"{NODE}.container"
+PROLOGS = Path("/run/ocihooks-ssh/users", str(ALICE))
+SAY = "echo $LANDED; exit 7"
+# Connects to a door with the ids of whoever runs it, and prints the first bytes that it gets, or the error.
+KNOCK = """
+import socket, sys
+with socket.socket(socket.AF_UNIX) as client:
+    try:
+        client.connect(sys.argv[1])
+        print(client.recv(8).decode() or "closed")
+    except OSError as error:
+        print(error.strerror)
+"""
+KNOCK_IN_CONTAINER = """
+use Socket;
+socket(my $client, AF_UNIX, SOCK_STREAM, 0) or die;
+if (!connect($client, sockaddr_un($ARGV[0]))) { print $!; exit }
+sysread($client, my $data, 8);
+print $data || "closed";
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def configured() -> Iterator[None]:
+    """What a user does once; nothing of it is a key of the containers'."""
+    lines = run(as_user(ALICE, LAUNCHER, "client-config", "--jump", f"alice@{NODE}")).checked().text
+    assert not (HOME / ".oci-hooks/ssh/client").exists()
+    directory = HOME / ".ssh"
+    directory.mkdir(mode=0o700, exist_ok=True)
+    before = set(directory.iterdir())
+    with node_sshd.running_sshd("alice", "bob") as way:
+        (directory / "config").write_text(f"{lines}\nHost {NODE}\n{way}", encoding="ascii")
+        for path in (directory, directory / "config", node_sshd.DIRECTORY):
+            os.chown(path, ALICE, ALICE)
+        yield
+    for path in set(directory.iterdir()) - before:
+        path.unlink()
+
+
+def ssh(*arguments: str, stdin: bytes = b"") -> Result:
+    """Run alice's ssh to her only container."""
+    return run(as_user(ALICE, "ssh", "-o", "BatchMode=yes", *arguments[:-1], HOST, arguments[-1]), stdin)
+
+
+def assert_lands(name: str) -> None:
+    result = ssh(SAY)
+    assert (result.status, result.out) == (7, f"{name}\n".encode()), result.err
+    assert b"door" not in result.err
+
+
+def where(name: str) -> dict[str, Any]:
+    """The option that gives a container the variable by which it tells where a session landed."""
+    return {"env": {"LANDED": name}}
+
+
+def door_in(directory: Path, pid: int) -> Path:
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    return directory / f"{pid}-{fields[19]}"
+
+
+def assert_alices_alone(door: Path) -> None:
+    status = door.stat()
+    assert (status.st_uid, stat.filemode(status.st_mode)) == (ALICE, "srw-------")
+
+
+def knock(door: Path, uid: int) -> str:
+    return run(["setpriv", f"--reuid={uid}", "--clear-groups", "python3", "-I", "-c", KNOCK, door]).checked().text
+
+
+# Landing.
+
+
+@pytest.mark.parametrize("engine", ["podman-crun", "podman-runc", "rootless", "crun", "runc"])
+def test_no_key(start: Start, engine: str) -> None:
+    container = start(engine, **where("it"))
+    directory = ALICES_DOORS if engine == "rootless" else DOORS
+    door = door_in(directory, container.daemon())
+    assert_alices_alone(door)
+    assert_lands("it")
+    container.stop()
+    wait_for(lambda: not door.exists(), "end of the door")
+
+
+@pytest.mark.parametrize(
+    "options", [[], ["--userns=keep-id"], ["--user", "1000"]], ids=lambda it: "".join(it) or "root"
+)
+def test_rootless_without_a_network(start: Start, options: list[str]) -> None:
+    container = start("rootless", options=options, network="none", **where("it"))
+    assert_alices_alone(door_in(ALICES_DOORS, container.daemon()))
+    assert_lands("it")
+
+
+@pytest.mark.parametrize("network", ["none", "bridge"])
+def test_rootful_whose_port_is_not_published(start: Start, network: str) -> None:
+    start("podman-crun", network=network, **where("it"))
+    assert PORT not in listening()
+    assert_lands("it")
+
+
+def test_rootful_in_a_user_namespace(start: Start) -> None:
+    """The kernel names alice by the uid that she has there. She may not see its processes, and so not look for it."""
+    maps = [f"--{kind}map={ALICE}:{ALICE}:1" for kind in ("uid", "gid")]
+    maps += [f"--{kind}map=0:300000:1000" for kind in ("uid", "gid")]
+    door = door_in(DOORS, start("podman-crun", options=maps, network="none").daemon())
+    assert_alices_alone(door)
+    assert (knock(door, ALICE), knock(door, 0)) == ("SSH-2.0-", "closed")
+
+
+NONE = {"com.hooks.ssh.port": "none"}
+
+
+@pytest.mark.parametrize("engine", ["podman-crun", "rootless", "runc"])
+def test_without_a_port(start: Start, engine: str) -> None:
+    """On the node's network; status and doctor know it."""
+    before = listening()
+    container = start(engine, annotations=NONE, **where("it"))
+    assert listening() == before
+    assert_lands("it")
+    (found,) = json.loads(run(as_user(ALICE, LAUNCHER, "status", "--json")).checked().out)["containers"]
+    assert (found["pid"], found["port"]) == (container.daemon(), 0)
+    assert "1 with an SSH daemon, and all answer" in run_in_time(as_user(ALICE, LAUNCHER, "doctor")).text
+
+
+def test_without_a_port_there_has_to_be_a_door(start: Start) -> None:
+    options = ["--userns=nomap", "--user", "1000"]
+    with pytest.raises(StartFailed) as failed:
+        start("rootless", options=options, annotations=NONE)
+    assert "the container has no door, by which its user enters without a key: its user namespace" in failed.value.hook
+    container = start("rootless", options=options, network="pasta", **where("it"))
+    assert b"-O\0" not in Path(f"/proc/{container.daemon()}/cmdline").read_bytes()
+
+
+@pytest.fixture
+def docker(nothing_left: None) -> Iterator[Callable[..., Container]]:
+    started: list[Container] = []
+
+    def call(*arguments: Any, **options: Any) -> Container:
+        started.append(dockerd.start(*arguments, **options))
+        return started[-1]
+
+    with dockerd.cdi_spec(), dockerd.installed():
+        yield call
+        for container in started:
+            container.remove()
+
+
+def test_docker(docker: Callable[..., Container]) -> None:
+    options = ["--user", f"{ALICE}:{ALICE}", "--env", "LANDED=it", "--env", "HOME=/home/alice"]
+    container = docker("plain", options, {"com.hooks.ssh.user": "alice"}, network="none")
+    door = door_in(DOORS, container.daemon())
+    assert_alices_alone(door)
+    assert_lands("it")
+    container.stop()
+    wait_for(lambda: not door.exists(), "end of the door")
+
+
+def test_enroot(nothing_left: None) -> None:
+    """Nobody there can remove the name, but alice's next start."""
+    first = Enroot(env={"LANDED": "it"}).wait_until_it_runs()
+    try:
+        assert_lands("it")
+        (door,) = ALICES_DOORS.iterdir()
+        assert_alices_alone(door)
+        first.end()
+        wait_for(lambda: not Path("/proc", door.name.partition("-")[0]).exists(), "end of the daemon")
+        second = Enroot(env={"LANDED": "it"}).wait_until_it_runs()
+        try:
+            (found,) = ALICES_DOORS.iterdir()
+            assert found != door
+        finally:
+            second.remove()
+    finally:
+        first.remove()
+
+
+@pytest.mark.parametrize("engine", ["bwrap", "podman-pasta"])
+def test_attach(nothing_left: None, engine: str) -> None:
+    shutil.rmtree(attached.WHERE, ignore_errors=True)
+    attached.WHERE.mkdir()
+    container = attached.start(engine, attached.make_image("image"), 310000)
+    try:
+        attached.attach(container)
+        (door,) = ALICES_DOORS.iterdir()
+        assert_alices_alone(door)
+        result = ssh("echo here")
+        assert (result.status, result.text) == (0, "here"), result.err
+        attached.hook("detach", str(container.pid)).checked()
+        assert not door.exists()
+    finally:
+        attached.stop(container)
+        shutil.rmtree(attached.WHERE)
+
+
+def test_what_an_editor_does(start: Start) -> None:
+    """A file by scp, much data both ways, a forward."""
+    start("rootless", network="none")
+    data = os.urandom(1 << 24)
+    assert ssh("cat", stdin=data).out == data
+    source = HOME / "source"
+    source.write_bytes(data)
+    try:
+        run(as_user(ALICE, "scp", "-q", "-o", "BatchMode=yes", str(source), f"{HOST}:/tmp/copy")).checked()
+        assert ssh("cat /tmp/copy").out == data
+    finally:
+        source.unlink()
+    forward = as_user(ALICE, "ssh", "-o", "BatchMode=yes", "-W", f"127.0.0.1:{PORT}", HOST)
+    assert run(forward, b"SSH-2.0-test\r\n").out.startswith(b"SSH-2.0-dropbear")
+
+
+# Refusals.
+
+
+@pytest.mark.parametrize("engine", ["podman-crun", "rootless"])
+def test_nobody_else(start: Start, engine: str) -> None:
+    """Another user may not reach the name, and root, whom no mode keeps out, is not the user."""
+    container = start(engine)
+    door = door_in(ALICES_DOORS if engine == "rootless" else DOORS, container.daemon())
+    assert knock(door, ALICE) == "SSH-2.0-"
+    assert knock(door, BOB) == "Permission denied"
+    assert knock(door, 0) == "closed"
+    refused = run(as_user(BOB, LAUNCHER, "connect", "localhost", name="bob"))
+    assert refused.status == 1
+    assert b"no container of yours has an SSH daemon" in refused.err
+
+
+@pytest.mark.parametrize(
+    ("options", "user", "told"),
+    [
+        ([], "0:0", "closed"),
+        (["--uidmap=0:300000:1000", "--gidmap=0:300000:1000"], "0:0", "Permission denied"),
+        ([], f"{BOB}:{BOB}", "Permission denied"),
+        ([], f"{ALICE}:{ALICE}", "SSH-2.0-"),  # she is the user there too
+    ],
+    ids=["root", "root of a user namespace", "another user", "the user"],
+)
+def test_from_a_container_that_sees_the_nodes_run(start: Start, options: list[str], user: str, told: str) -> None:
+    door = door_in(DOORS, start("podman-crun").daemon())
+    other = start("podman-crun", options=[*options, "--volume", "/run:/run"], user=user, enabled=False)
+    assert other.exec("perl", "-e", KNOCK_IN_CONTAINER, str(door)).text == told
+
+
+def test_the_port_asks_for_a_key_as_ever(start: Start) -> None:
+    container = start("rootless", **where("it"))
+    door_in(ALICES_DOORS, container.daemon()).unlink()
+    refused = ssh(SAY)
+    assert refused.status == 255
+    assert b"the door of your container is gone, as after a logout: by its port 15263" in refused.err
+    assert b"Permission denied (publickey)" in refused.err
+
+
+# Places.
+
+
+def test_a_place_that_root_has_made_for_a_job(start: Start) -> None:
+    """It comes before /run/user/UID, which the user may lack there."""
+    PROLOGS.mkdir(parents=True)
+    try:
+        os.chown(PROLOGS, ALICE, ALICE)
+        PROLOGS.chmod(0o700)
+        PROLOGS.parent.chmod(0o711)
+        container = start("rootless", network="none", **where("it"))
+        assert_alices_alone(door_in(PROLOGS, container.daemon()))
+        assert_lands("it")
+        container.stop()
+        assert list(PROLOGS.iterdir()) == []
+    finally:
+        shutil.rmtree(PROLOGS.parent)
+
+
+@pytest.mark.parametrize("directory", [DOORS, ALICES_DOORS], ids=["root", "alice"])
+def test_a_sweep_removes_what_no_daemon_has(start: Start, directory: Path) -> None:
+    container = start("rootless" if directory == ALICES_DOORS else "podman-crun", **where("it"))
+    door = door_in(directory, container.daemon())
+    other = directory / f"{container.daemon()}-1"
+    other.touch()
+    sweep = [LAUNCHER, "sweep"]
+    run(as_user(ALICE, *sweep) if directory == ALICES_DOORS else sweep).checked()
+    assert list(directory.iterdir()) == [door]
+    assert_lands("it")
+
+
+def test_a_container_that_was_killed_with_its_runtime_leaves_no_door(start: Start) -> None:
+    container = start("crun")
+    door = door_in(DOORS, container.daemon())
+    os.kill(container.init(), 9)
+    call_hook({"status": "stopped", "bundle": str(container.bundle())})
+    assert not door.exists()
