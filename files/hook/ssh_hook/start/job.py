@@ -9,6 +9,7 @@ from __future__ import annotations
 from ..errors import HookError
 from ..linux.fast_stdlib import TYPE_CHECKING
 from ..log import WARNING, log
+from ..oci.settings import NO_PORT
 
 if TYPE_CHECKING:
     from ..linux.cgroups import Cgroups
@@ -23,7 +24,8 @@ class Job:
         number: the job's, as the scheduler's cgroup has it; 0 outside of jobs.
         step: the number of its step; 0 where the container is in none.
         leader: the number that all components of the job have in common.
-        hosts: those that the container is to know, each with its slots; empty where they are not known.
+        hosts: those that the container is to know, each with its slots; empty where they are not known, and where the
+            container has no port, by which hosts reach each other.
         variables: those of the job that its sessions have, as Slurm's tasks; none of them is a user's or a task's.
     """
 
@@ -32,7 +34,8 @@ class Job:
         self.number = number
         self.step = step
         self.leader = number if record is None else record.leader
-        self.hosts = annotations.hosts or ([] if record is None else list(record.hosts.items()))
+        known = {} if record is None or annotations.port == NO_PORT else record.hosts
+        self.hosts = annotations.hosts or list(known.items())
         self.variables = _variables(number, record) if number else {}
 
 

@@ -10,6 +10,7 @@ from ssh_hook.errors import NOT_TRUSTED, HookError
 from ssh_hook.log import WARNING
 from ssh_hook.node import job_record
 from ssh_hook.node.job_record import JobRecord
+from ssh_hook.oci.settings import NO_PORT
 from ssh_hook.start import job as module
 from ssh_hook.start.job import find_job
 
@@ -21,8 +22,8 @@ def cgroups(number: str = "1234", step: str = "1") -> Any:
     return SimpleNamespace(job=(number, step))
 
 
-def annotations(*hosts: tuple[str, int]) -> Any:
-    return SimpleNamespace(hosts=list(hosts))
+def annotations(*hosts: tuple[str, int], port: int | None = None) -> Any:
+    return SimpleNamespace(hosts=list(hosts), port=port)
 
 
 @pytest.fixture(name="known")
@@ -42,6 +43,13 @@ def test_a_job_with_a_record(known: dict[str, JobRecord]) -> None:
 def test_what_the_user_says_of_the_hosts_takes_precedence(known: dict[str, JobRecord]) -> None:
     found = find_job(cgroups(), 2001, False, annotations(("nid002", 1)))
     assert (found.leader, found.hosts) == (1230, [("nid002", 1)])
+
+
+def test_a_container_without_a_port_has_no_hosts(known: dict[str, JobRecord]) -> None:
+    found = find_job(cgroups(), 2001, False, annotations(port=NO_PORT))
+    assert (found.number, found.hosts) == (1234, [])
+    assert found.variables["SLURM_JOB_NUM_NODES"] == "2"
+    assert find_job(cgroups(), 2001, False, annotations(port=15263)).hosts != []
 
 
 def test_without_a_record_the_number_alone_is_known(known: dict[str, JobRecord]) -> None:
