@@ -17,6 +17,7 @@ import attached
 import dockerd
 import node_sshd
 import pytest
+import slurmd
 from containers import (
     ALICE,
     ALICES_DOORS,
@@ -40,7 +41,6 @@ from starter import Start
 HOME = Path("/home/alice")
 NODE = "node002"  # the bed's own sshd stands for it
 HOST = f"{NODE}.container"
-PROLOGS = Path("/run/ocihooks-ssh/users", str(ALICE))
 SAY = "echo $LANDED; exit 7"
 # Connects to a door with the ids of whoever runs it, and prints the first bytes that it gets, or the error.
 KNOCK = """
@@ -285,27 +285,28 @@ def test_the_port_asks_for_a_key_as_ever(start: Start) -> None:
     door_in(ALICES_DOORS, container.daemon()).unlink()
     refused = ssh(SAY)
     assert refused.status == 255
-    assert b"the door of your container is gone, as after a logout: by its port 15263" in refused.err
+    assert b"the door of your container is gone, as after a logout or a job: by its port 15263" in refused.err
     assert b"Permission denied (publickey)" in refused.err
 
 
 # Places.
 
 
-def test_a_place_that_root_has_made_for_a_job(start: Start) -> None:
-    """It comes before /run/user/UID, which the user may lack there."""
-    PROLOGS.mkdir(parents=True)
+def test_the_directory_of_a_job(start: Start) -> None:
+    """It comes before /run/user/UID, which the user may lack there, and goes with the job."""
+    slurmd.call("prolog", 4242).checked()
     try:
-        os.chown(PROLOGS, ALICE, ALICE)
-        PROLOGS.chmod(0o700)
-        PROLOGS.parent.chmod(0o711)
-        container = start("rootless", network="none", **where("it"))
-        assert_alices_alone(door_in(PROLOGS, container.daemon()))
+        container = start("rootless", **where("it"))
+        assert_alices_alone(door_in(slurmd.DOORS, container.daemon()))
         assert_lands("it")
-        container.stop()
-        assert list(PROLOGS.iterdir()) == []
+        second = start("rootless", network="none", annotations=NONE)
+        door = door_in(slurmd.DOORS, second.daemon())
+        second.stop()
+        assert not door.exists()
     finally:
-        shutil.rmtree(PROLOGS.parent)
+        slurmd.call("epilog", 4242).checked()
+    assert not slurmd.DOORS.exists()
+    assert b"the door of your container is gone, as after a logout or a job" in ssh(SAY).err
 
 
 @pytest.mark.parametrize("directory", [DOORS, ALICES_DOORS], ids=["root", "alice"])

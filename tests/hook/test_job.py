@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from containers import ALICE, BOB, LAUNCHER, PORT, Container, Engine, Result, as_user, podman_start, run, wait_for
+import slurmd
+from containers import ALICE, BOB, LAUNCHER, PORT, Container, Engine, as_user, podman_start, run, wait_for
 from hook_log import Syslog
 from refusals import assert_refused
 from starter import Start
@@ -49,13 +50,6 @@ def no_cgroups_are_left() -> Iterator[None]:
             os.rmdir(directory)
 
 
-def call(command: str, job: int, **variables: str) -> Result:
-    """Call `ssh_hook prolog` or `epilog` as slurmd does."""
-    slurm = {"SLURM_JOB_ID": str(job), "SLURM_JOB_UID": str(ALICE), "SLURM_JOB_NODELIST": "127.0.0.1,nid[001-002]"}
-    words = [f"{name}={value}" for name, value in {**slurm, **variables}.items()]
-    return run(["env", "-i", *words, LAUNCHER, command])
-
-
 @pytest.fixture(name="recorded")
 def fixture_recorded() -> Iterator[Callable[..., None]]:
     """Records jobs of alice's on three nodes, and forgets them."""
@@ -63,12 +57,12 @@ def fixture_recorded() -> Iterator[Callable[..., None]]:
 
     def record(job: int, **variables: str) -> None:
         jobs.append(job)
-        done = call("prolog", job, **variables).checked()
+        done = slurmd.call("prolog", job, **variables).checked()
         assert (done.out, done.err) == (b"", b"")
 
     yield record
     for job in jobs:
-        call("epilog", job).checked()
+        slurmd.call("epilog", job).checked()
     assert list(RECORDS.iterdir()) == []
 
 
@@ -79,6 +73,26 @@ def test_a_record_is_for_its_user_alone(recorded: Callable[..., None]) -> None:
     assert run(as_user(BOB, "cat", str(path))).status != 0
     assert run(as_user(ALICE, "ls", str(RECORDS))).status != 0
     assert run(as_user(ALICE, "sh", "-c", f"echo x >{path}")).status != 0
+
+
+def test_a_user_has_a_bounded_directory_for_doors_while_she_has_jobs(recorded: Callable[..., None]) -> None:
+    recorded(4242)
+    door = slurmd.DOORS / "a door"
+    run(as_user(ALICE, "touch", str(door))).checked()
+    recorded(4243)
+    assert door.exists()  # it is the same
+    status, system = slurmd.DOORS.stat(), os.statvfs(slurmd.DOORS)
+    assert (status.st_uid, status.st_mode & 0o777) == (ALICE, 0o700)
+    assert (system.f_blocks * system.f_frsize, system.f_files) == (16384, 1024)
+    assert system.f_flag & (os.ST_NOSUID | os.ST_NODEV | os.ST_NOEXEC) == os.ST_NOSUID | os.ST_NODEV | os.ST_NOEXEC
+    assert b"No space left" in run(as_user(ALICE, "sh", "-c", f"head -c 1M /dev/zero >{slurmd.DOORS}/file")).err
+    assert b"No space left" in run(as_user(ALICE, "sh", "-c", f"cd {slurmd.DOORS} && touch $(seq 1024)")).err
+    assert run(as_user(BOB, "ls", str(slurmd.DOORS))).status != 0
+    assert run(as_user(ALICE, "ls", str(slurmd.DOORS.parent))).status != 0
+    slurmd.call("epilog", 4242).checked()
+    assert door.exists()
+    slurmd.call("epilog", 4243).checked()
+    assert not slurmd.DOORS.exists()
 
 
 @pytest.mark.parametrize("runtime", ["crun", "runc"])

@@ -54,6 +54,7 @@ REASONS = {
     "node/door.py _make_directory": "as for Door._bind_in_directory",
     "node/door.py _unlink": "as for Door._bind_in_directory",
     "node/door.py collect": "as for Door._bind_in_directory",
+    "node/job_record.py has_job_of": DESCRIPTOR,
     "node/last_messages.py _user_of": "the uid in it decides who may read one message, and nothing else",
     "node/last_messages.py read": AS_USER + "; a file that is not root's or the user's own is not shown",
     "node/owner.py _find_by_uid": SETTING,

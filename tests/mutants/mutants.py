@@ -379,6 +379,14 @@ PROMISES = (
         "'internal'",
     ),
     Fault(
+        "No user fills the node's `/run` by way of doors",
+        "mount_users_tmpfs",
+        ",size={size},nr_inodes={inodes}",
+        "",
+        "hook/test_job.py::test_a_user_has_a_bounded_directory_for_doors",
+        r"\(16384, 1024\)",
+    ),
+    Fault(
         "By the door only the user of the node logs in without a key",
         "Door._bind_in_directory",
         "os.umask(0o777 & ~_MODE)",

@@ -22,7 +22,8 @@ UsePAM no
 PasswordAuthentication no
 PidFile {DIRECTORY}/pid
 """
-# The machine may lack sshd and its libraries: they come into its /usr in the mount namespace of sshd alone.
+# The machine may lack sshd and its libraries: they come into its /usr in the mount namespace of sshd alone, which gets
+# what is mounted on the node later.
 _START = """mount -t overlay -o "lowerdir=/usr:$1" overlay /usr && exec /usr/sbin/sshd -D -e -f "$2" """
 
 
@@ -42,7 +43,18 @@ def running_sshd(*users: str) -> Iterator[str]:
     (DIRECTORY / "config").write_text(_CONFIGURATION, encoding="ascii")
     tree = (IMAGES / "openssh.rootfs").resolve() / "usr"
     with (DIRECTORY / "log").open("wb") as log:
-        command = ["unshare", "--mount", "sh", "-c", _START, "sh", str(tree), str(DIRECTORY / "config")]
+        command = [
+            "unshare",
+            "--mount",
+            "--propagation",
+            "slave",
+            "sh",
+            "-c",
+            _START,
+            "sh",
+            str(tree),
+            str(DIRECTORY / "config"),
+        ]
         process = subprocess.Popen(command, stderr=log, stdout=log, stdin=subprocess.DEVNULL)
     try:
         wait_for((DIRECTORY / "pid").exists, "sshd")

@@ -224,7 +224,7 @@ def _open(daemon: Daemon) -> socket.socket:
         peer = _open_door(daemon)
         if peer is not None:
             return peer
-        gone = "the door of your container is gone, as after a logout"
+        gone = "the door of your container is gone, as after a logout or a job"
         if daemon.port == NO_PORT:
             raise HookError(PORT_UNUSABLE, f"{gone}, and it has no port: start it again, with a port")
         log(WARNING, f"{gone}: by its port {daemon.port}")

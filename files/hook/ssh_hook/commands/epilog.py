@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``ssh_hook epilog``: remove the record of the job that ends on this node. Slurm's slurmd calls it, by its Epilog.
+"""``ssh_hook epilog``: remove the record of the job that ends on this node, and with the last job of its user's there
+the directory for doors. Slurm's slurmd calls it, by its Epilog.
 
 It exits with 0 within two seconds, as ``ssh_hook prolog`` does.
 """
 
 from __future__ import annotations
 
-from ..linux.fast_stdlib import TYPE_CHECKING
-from ..node import job_record
-from .prolog import bounded, job_number, require_root
+from ..linux.fast_stdlib import TYPE_CHECKING, closing
+from ..node import job_doors, job_record
+from .prolog import bounded, job_number, job_user, require_root
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -20,10 +21,15 @@ FLAGS: dict[str, str] = {}
 
 
 def run(_arguments: Namespace, settings: dict[str, str]) -> int:
-    """Remove the record; return 0."""
+    """Remove the record, and the directory; return 0."""
     return bounded(lambda: _remove(settings), "cannot remove the record of", settings)
 
 
 def _remove(environment: Mapping[str, str]) -> None:
     require_root()
-    job_record.remove(job_number(environment))
+    number = job_number(environment)
+    with closing(job_doors.open_locked()) as users:
+        job_record.remove(number)
+        uid = job_user(environment)
+        if not job_record.has_job_of(uid):
+            job_doors.remove(users, uid)

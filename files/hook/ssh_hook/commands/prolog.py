@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``ssh_hook prolog``: record the job that begins on this node. Slurm's slurmd calls it as root, by its Prolog.
+"""``ssh_hook prolog``: record the job that begins on this node, and make its user's directory for doors.
+
+Slurm's slurmd calls it as root, by its Prolog.
 
 It exits with 0 within two seconds, whatever fails or hangs: slurmd drains a node whose Prolog fails.
 """
@@ -12,10 +14,10 @@ import time
 from .. import system_log
 from ..errors import ARGUMENTS_WRONG, SYSTEM, HookError, LateError, describe_failure, kind_of, printable
 from ..linux import disposable_process
-from ..linux.fast_stdlib import TYPE_CHECKING
+from ..linux.fast_stdlib import TYPE_CHECKING, closing
 from ..linux.process import MAX_ID
 from ..log import ERROR, log, one_line
-from ..node import job_record
+from ..node import job_doors, job_record
 from .hosts import expand
 from .scheduler import HET_JOB, slots_on
 
@@ -24,8 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 DESCRIPTION = (
-    "Record the job that begins on this node, so that its containers know their hosts and port. For Slurm's Prolog, as "
-    "root; always exits with 0."
+    "Record the job that begins on this node, so that its containers know their hosts and port, and have doors. For "
+    "Slurm's Prolog, as root; always exits with 0."
 )
 EXAMPLE = "ssh_hook prolog"
 FLAGS: dict[str, str] = {}
@@ -35,7 +37,7 @@ _NODE_LISTS = "SLURM_JOB_NODELIST", "SLURM_NODELIST"  # Slurm 22.05 gives a Prol
 
 
 def run(_arguments: Namespace, settings: dict[str, str]) -> int:
-    """Write the record; return 0."""
+    """Write the record, and make the directory; return 0."""
     return bounded(lambda: _record(settings), "cannot record", settings)
 
 
@@ -83,14 +85,16 @@ def require_root() -> None:
 def _record(environment: Mapping[str, str]) -> None:
     require_root()
     number = job_number(environment)
-    uid = job_record.checked_number(environment.get("SLURM_JOB_UID", ""), "SLURM_JOB_UID")
-    if uid > MAX_ID:
-        raise HookError(ARGUMENTS_WRONG, f"SLURM_JOB_UID is {uid}, which is no user's")
+    uid = job_user(environment)
     leader = job_record.checked_number(environment.get(HET_JOB) or str(number), HET_JOB)
     cluster = environment.get("SLURM_CLUSTER_NAME", "")
     named = cluster if cluster.isprintable() and len(cluster) <= _MAX_CLUSTER else ""
     slots = slots_on(_hosts(environment), environment)
-    job_record.write(number, job_record.JobRecord(uid, named, slots, int(time.time()), leader))
+    record = job_record.JobRecord(uid, named, slots, int(time.time()), leader)
+    with closing(job_doors.open_locked()) as users:
+        job_record.write(number, record)
+        if uid:
+            job_doors.make(users, uid)
 
 
 def _hosts(environment: Mapping[str, str]) -> list[str]:
@@ -112,3 +116,11 @@ def _hosts(environment: Mapping[str, str]) -> list[str]:
 def job_number(environment: Mapping[str, str]) -> int:
     """Return the number of Slurm's job. Raises HookError."""
     return job_record.checked_number(environment.get("SLURM_JOB_ID", ""), "SLURM_JOB_ID")
+
+
+def job_user(environment: Mapping[str, str]) -> int:
+    """Return the uid of the job's user. Raises HookError."""
+    uid = job_record.checked_number(environment.get("SLURM_JOB_UID", ""), "SLURM_JOB_UID")
+    if uid > MAX_ID:
+        raise HookError(ARGUMENTS_WRONG, f"SLURM_JOB_UID is {uid}, which is no user's")
+    return uid

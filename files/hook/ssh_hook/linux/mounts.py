@@ -87,6 +87,13 @@ def mount_tmpfs(target: int, size: int, inodes: int, context: str) -> None:
     syscalls.mount(SOURCE, _path(target), b"tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, fsencode(data))
 
 
+def mount_users_tmpfs(target: int, size: int, inodes: int, uid: int) -> None:
+    """Mount a tmpfs that is the user `uid`'s alone on the directory `target`, with bounds as in `mount_tmpfs`."""
+    data = f"mode=0700,uid={uid},gid=0,size={size},nr_inodes={inodes}"
+    flags = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
+    syscalls.mount(SOURCE, _path(target), b"tmpfs", flags, data.encode())
+
+
 def mount_bind(source: int, target: int) -> None:
     """Bind mount the file or directory `source` on `target`."""
     syscalls.mount(_path(source), _path(target), b"", syscalls.MS_BIND)

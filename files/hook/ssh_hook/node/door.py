@@ -179,8 +179,8 @@ def collect(directory: str) -> int:
     removed = 0
     try:
         names = os.listdir(directory)
-    except FileNotFoundError:
-        return 0
+    except (FileNotFoundError, PermissionError):
+        return 0  # or root's, where what it has mounted there for the user is in another mount namespace
     for name in names:
         if not _has_daemon(name):  # which lived before the name was made
             _unlink(f"{directory}/{name}")

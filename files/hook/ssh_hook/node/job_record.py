@@ -87,6 +87,24 @@ def remove(number: int) -> None:
             pass  # its Prolog was not called, or failed
 
 
+def has_job_of(uid: int) -> bool:
+    """Tell whether a job of the user `uid` is recorded, or one whose user is not known. To be called by root.
+
+    Raises OSError.
+    """
+    with closing(open_directory(PLACE, DIRECTORY)) as directory:
+        numbers = [name for name in os.listdir(directory) if is_number(name)]
+    return any(_is_of(number, uid) for number in numbers)
+
+
+def _is_of(number: str, uid: int) -> bool:
+    try:
+        record = read(number, is_rootless=False)
+    except HookError:
+        return True  # it may be of another version of the hook
+    return record is not None and record.uid == uid
+
+
 def read(number: str, is_rootless: bool) -> JobRecord | None:
     """Return the record of job `number`, decimal digits; None where there is none.
 

@@ -320,7 +320,7 @@ def test_without_its_door_the_port_serves(
     with connect._open(with_doors(port, path)) as peer:
         assert peer.family == socket.AF_INET
     said = capfd.readouterr().err
-    assert "the door of your container is gone, as after a logout: by its port" in said
+    assert "the door of your container is gone, as after a logout or a job: by its port" in said
 
 
 def test_a_daemon_that_never_had_a_door_is_reached_in_silence(

@@ -1,4 +1,4 @@
-"""Prolog and Epilog of a job: they record it and forget it, and never hold a node up."""
+"""Prolog and Epilog of a job: they record it and forget it, and never hold a node up. Mounts are the hook's tests'."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pytest
 from ssh_hook import system_log
 from ssh_hook.commands import epilog, prolog
 from ssh_hook.commands.dispatch import dispatch
-from ssh_hook.errors import ARGUMENTS_WRONG, HookError
-from ssh_hook.node import job_record
+from ssh_hook.errors import ARGUMENTS_WRONG, SYSTEM, HookError
+from ssh_hook.node import job_doors, job_record
 
 # What slurmd gives a Prolog.
 SLURM = {
@@ -29,6 +29,11 @@ SLURM = {
 def fixture_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr(job_record, "PLACE", str(tmp_path / "place"))
     monkeypatch.setattr(job_record, "_roots", lambda _is_rootless: {os.geteuid()})
+    monkeypatch.setattr(job_doors, "PLACE", str(tmp_path / "place"))
+    mounted = tmp_path / "mounted"  # in place of mounts: a child makes them
+    mounted.mkdir()
+    monkeypatch.setattr(job_doors, "make", lambda _users, uid: (mounted / str(uid)).touch())
+    monkeypatch.setattr(job_doors, "remove", lambda _users, uid: (mounted / str(uid)).unlink(missing_ok=True))
     monkeypatch.setattr(prolog, "require_root", lambda: None)
     monkeypatch.setattr(epilog, "require_root", lambda: None)
     yield tmp_path / "place" / "jobs"
@@ -69,6 +74,41 @@ def test_a_version_of_slurm_with_another_name_for_the_nodes(jobs: Path) -> None:
 
 def test_the_hosts_are_as_many_as_the_jobs_nodes(jobs: Path) -> None:
     assert len(recorded(SLURM_JOB_NUM_NODES="3").hosts) == 3
+
+
+def test_a_user_has_a_directory_for_doors_while_she_has_jobs(jobs: Path, tmp_path: Path) -> None:
+    def users() -> list[str]:
+        return sorted(path.name for path in (tmp_path / "mounted").iterdir())
+
+    of_bob = {**SLURM, "SLURM_JOB_UID": "2002", "SLURM_JOB_ID": "3"}
+    of_root = {**SLURM, "SLURM_JOB_UID": "0", "SLURM_JOB_ID": "4"}
+    for variables in (SLURM, {**SLURM, "SLURM_JOB_ID": "2"}, of_bob, of_root):
+        assert dispatch("prolog", [], variables) == 0
+    assert users() == ["2001", "2002"]
+    assert dispatch("epilog", [], SLURM) == 0
+    assert users() == ["2001", "2002"]
+    assert dispatch("epilog", [], of_bob) == 0
+    assert users() == ["2001"]
+    assert dispatch("epilog", [], {**SLURM, "SLURM_JOB_ID": "2"}) == 0
+    assert users() == []
+
+
+def test_a_record_that_is_not_understood_may_be_of_any_user(jobs: Path, tmp_path: Path) -> None:
+    recorded()
+    (jobs / "77").write_text("of another version")
+    assert dispatch("epilog", [], SLURM) == 0
+    assert (tmp_path / "mounted" / "2001").exists()
+
+
+def test_a_user_without_a_directory_for_doors_has_a_record(
+    jobs: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def fail(_users: int, _uid: int) -> None:
+        raise HookError(SYSTEM, "cannot mount it")
+
+    monkeypatch.setattr(job_doors, "make", fail)
+    assert recorded().uid == 2001
+    assert capfd.readouterr().err == "ssh_hook: error: cannot record job 1234: cannot mount it [system]\n"
 
 
 def test_gpus_of_a_prolog(jobs: Path) -> None:

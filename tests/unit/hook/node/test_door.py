@@ -123,3 +123,13 @@ def test_what_daemons_that_have_ended_leave_is_collected(tmp_path: Path, own: Pr
     assert door.collect(str(tmp_path)) == len(left)
     assert [path.name for path in tmp_path.iterdir()] == [alive]
     assert door.collect(str(tmp_path / "missing")) == 0
+
+
+def test_a_directory_of_roots_has_no_door_of_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where a Prolog's mount for the user is in another mount namespace."""
+
+    def refuse(_path: str) -> list[str]:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(posix, "listdir", refuse)
+    assert door.collect("/run/ocihooks-ssh/users/1000") == 0

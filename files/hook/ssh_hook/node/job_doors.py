@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Directories for the doors of users who have jobs on this node, /run/ocihooks-ssh/users/UID (door.py).
+
+A rootless engine makes its doors with its user's rights, and a user without a login session has no directory for that.
+She could fill the node's /run by one of hers. So each is a small tmpfs of its own, from the user's first job on the
+node to the end of the last. ``ssh_hook prolog`` mounts it, and ``ssh_hook epilog`` removes it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+
+from ..errors import SYSTEM, HookError
+from ..linux.fast_stdlib import closing, os
+from ..linux.mounts import mount_users_tmpfs, unmount
+from .engine import state_directory
+from .own_files import open_directory
+
+PLACE = state_directory(0)
+_USERS = "users"
+_SIZE = 16 << 10  # bytes: what a user writes into files there
+_INODES = 1024  # names that a user makes there; a door is one
+_DIRECTORY = os.O_DIRECTORY | os.O_NOFOLLOW
+
+
+def open_locked() -> int:
+    """Open the directory of users' directories; until it is closed, others who do so wait. To be called by root.
+
+    Raises OSError. Nobody else can open it for reading, and so lock it.
+    """
+    users = open_directory(PLACE, _USERS)
+    fcntl.flock(users, fcntl.LOCK_EX)
+    return users
+
+
+def make(users: int, uid: int) -> None:
+    """Make the directory of the user `uid`, where there is none, in the directory `users`. Raises HookError."""
+    name = str(uid)
+    try:
+        try:
+            os.mkdir(name, 0o700, dir_fd=users)
+        except FileExistsError:
+            pass
+        with closing(os.open(name, os.O_PATH | _DIRECTORY, dir_fd=users)) as directory:
+            if os.fstat(directory).st_uid != uid:  # otherwise it is an earlier job's, or the site's own
+                mount_users_tmpfs(directory, _SIZE, _INODES, uid)
+    except OSError as error:
+        raise HookError(
+            SYSTEM, f"cannot mount a tmpfs for the doors of its user on {PLACE}/{_USERS}/{name}: {error.strerror}"
+        ) from None
+
+
+def remove(users: int, uid: int) -> None:
+    """Remove what `make` has made for the user `uid` in the directory `users`. Raises OSError."""
+    name = str(uid)
+    try:
+        directory = os.open(name, os.O_PATH | _DIRECTORY, dir_fd=users)
+    except FileNotFoundError:
+        return
+    with closing(directory):
+        if os.fstat(directory).st_dev == os.fstat(users).st_dev:
+            return  # nothing is mounted: it is the site's own
+        unmount(directory)
+    os.rmdir(name, dir_fd=users)
