@@ -32,7 +32,8 @@ _POLL = 0.05  # seconds
 _SCHEDULER = 20.0  # seconds for an answer of the scheduler
 _UNKNOWN_JOB = "Invalid job id"  # what squeue says of it
 _CHUNK = 1 << 16  # bytes
-_JOB = re.compile(r"(?:([A-Za-z0-9_][A-Za-z0-9_-]*)\.)?(?:job)?([0-9][A-Za-z0-9_.\[\]-]{0,63})")
+_JOB = re.compile(r"(?:([A-Za-z0-9_][A-Za-z0-9_-]*)\.(?=job))?(?:job)?([0-9][A-Za-z0-9_.\[\]-]{0,63})")
+_STEP = re.compile(r"([0-9]+(?:_[0-9]+)?)\.([0-9]{1,9})")  # of a job, or of an array's task
 _NUMBER = re.compile(r"[0-9]+")
 _TASK = re.compile(r"[0-9]+_[0-9]+")  # of an array of Slurm's
 _MOST_NAMED = 8  # containers or tasks in a message
@@ -53,7 +54,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Add the arguments of the command."""
     choice = parser.add_mutually_exclusive_group()
     choice.add_argument(
-        "--job", help="the container of this job: its number, or as an ssh host's name job1234 or node002.job1234"
+        "--job",
+        help="the container of this job: its number, or as an ssh host's name job1234 or node002.job1234; 1234.1: that "
+        "of its step 1",
     )
     choice.add_argument("--name", help="the container's name, the beginning of its id, or its pid in 'ssh_hook status'")
     parser.add_argument("node", nargs="?", metavar="NODE", help=f"where the container is; {HERE} is this node")
@@ -64,8 +67,8 @@ def run(arguments: Namespace, _settings: dict[str, str]) -> int:
     job, node = _parse_job(arguments.job, arguments.node)
     name = _checked(arguments.name, _NAME.fullmatch, "--name", "the name, the id or the pid of a container")
     node = None if node is None else node.removesuffix(SUFFIX)
-    if job is not None and (node is None or (_TASK.fullmatch(job) and node != HERE)):
-        job, node = _locate(job, node)
+    if job is not None:
+        job, node = _complete(job, node)
     node = _checked(node, is_host, "NODE", "the name of a node")
     if node is not None and not _is_here(node):
         _go_to(node, job, name)
@@ -90,6 +93,15 @@ def _checked(value: str | None, is_right: Callable[[str], object], what: str, wa
     if value is not None and not is_right(value):
         raise HookError(ARGUMENTS_WRONG, f"{what} is '{printable(value)}': give {wanted}")
     return value
+
+
+def _complete(job: str, node: str | None) -> tuple[str, str]:
+    """Return the number that the cgroup of `job` has, with the step that it may name, and a node. Raises HookError."""
+    parts = _STEP.fullmatch(job)
+    number, step = (parts.group(1), f".{parts.group(2)}") if parts else (job, "")
+    if node is None or (_TASK.fullmatch(number) and node != HERE):
+        number, node = _locate(number, node)
+    return f"{number}{step}", node
 
 
 def _locate(job: str, node: str | None) -> tuple[str, str]:
@@ -197,8 +209,7 @@ def choose(daemons: list[Daemon], job: str | None, name: str | None) -> Daemon:
     if name is not None:
         found, what = [daemon for daemon in daemons if daemon.answers_to(name)], f"called {name}"
     elif job is not None:
-        found, what = [daemon for daemon in daemons if daemon.is_of_job(job)], f"of job {job}"
-        found = found or [daemon for daemon in daemons if daemon.is_of_array(job) or daemon.leader == job]
+        found, what = _of_job(daemons, job), f"of job {job}"
     else:
         found, what = daemons, "of yours"
     if len(found) == 1:
@@ -211,9 +222,26 @@ def choose(daemons: list[Daemon], job: str | None, name: str | None) -> Daemon:
     raise HookError(ARGUMENTS_WRONG, f"{len(found)} containers {what} are on {node}: choose one by --name PID: {shown}")
 
 
+def _of_job(daemons: list[Daemon], job: str) -> list[Daemon]:
+    """Return the containers of `job`, or of its step if that is named.
+
+    Where none of the job's is in a step, as in a batch script, step 0 is the one that was started first, 1 the next.
+    """
+    found = [daemon for daemon in daemons if daemon.is_of_job(job)]
+    found = found or [daemon for daemon in daemons if daemon.is_of_array(job) or daemon.leader == job]
+    parts = _STEP.fullmatch(job)
+    if found or parts is None:
+        return found
+    found, step = _of_job(daemons, parts.group(1)), int(parts.group(2))
+    if any(daemon.step for daemon in found):
+        return [daemon for daemon in found if daemon.step and int(daemon.step) == step]
+    return found[step : step + 1]
+
+
 def _describe(daemon: Daemon) -> str:
     called = f"{daemon.called}, " if daemon.called else ""
-    job = f", job {daemon.task or daemon.job}" if daemon.job else ""
+    step = f".{daemon.step}" if daemon.step else ""
+    job = f", job {daemon.task or daemon.job}{step}" if daemon.job else ""
     place = "no port" if daemon.port == NO_PORT else f"port {daemon.port}"
     return printable(f"{daemon.pid} ({called}{place}{job})")
 

@@ -38,6 +38,7 @@ _SHORTEST = 0.05  # seconds, for that of one process
 _QUICK = 0.02  # seconds that a read may take without being counted
 _MOST_NAMED = 8  # processes in a warning
 _MOST = 1 << 20  # bytes of a file in /proc: what a process calls its arguments can be endless
+_STEP = re.compile(r"[0-9]{1,9}")  # those of batch and interactive jobs have more digits
 _PLACE = re.compile(r"(?:\[(.*)\]:)?([0-9]{1,5})")
 
 
@@ -56,6 +57,7 @@ class Daemon:
             mount that has to become the container's root.
         engine: podman or docker; empty where that is not known.
         id, name, job: of the container; empty where they are not known.
+        step: the number of the job's step that the container is in, such as 1; empty in none, and where not known.
         leader: the number of the first component of a heterogeneous job, by root's record of it; else empty.
         task: the job's name as the task of an array of Slurm's, such as 1234_5; empty where it is none.
         bundle: empty where it is not known.
@@ -70,7 +72,7 @@ class Daemon:
         self.sessions = 0
         self.has_own_network = False
         self.is_of_running = False
-        self.engine = self.id = self.name = self.job = self.task = self.leader = self.bundle = ""
+        self.engine = self.id = self.name = self.job = self.step = self.task = self.leader = self.bundle = ""
 
     @property
     def port(self) -> int:
@@ -295,7 +297,7 @@ def _describe(daemon: Daemon, parents: dict[int, int], memory: _Memory) -> None:
         parts = Path(daemon.bundle).parts  # podman: .../ID/userdata
         daemon.id = parts[-2] if parts[-1] == "userdata" else parts[-1]
     variables = [_variables(text) for text in environment]
-    daemon.job = _job(cgroup, variables)
+    daemon.job, daemon.step = _job_and_step(cgroup, variables)
     daemon.task = _task(daemon.job, variables)
     daemon.leader = _leader(daemon.job)
 
@@ -305,16 +307,17 @@ def _variables(environment: str) -> dict[str, str]:
     return dict(entry.split("=", 1) for entry in environment.split("\0") if "=" in entry)
 
 
-def _job(cgroup: str, environments: list[dict[str, str]]) -> str:
-    """Return the number of the scheduler's job: from the cgroup, or from the variables of container and engine."""
-    in_cgroup, _step = job_and_step(cgroup.split("\n"))
-    if in_cgroup:
+def _job_and_step(cgroup: str, environments: list[dict[str, str]]) -> tuple[str, str]:
+    """Return the numbers of the scheduler's job and step: by the cgroup, or by variables of container and engine."""
+    in_cgroup = job_and_step(cgroup.split("\n"))
+    if in_cgroup[0]:
         return in_cgroup
     for values in environments:
         for name in JOB_VARIABLES:
             if values.get(name):
-                return values[name]
-    return ""
+                step = values.get("SLURM_STEP_ID", "")
+                return values[name], step if _STEP.fullmatch(step) else ""
+    return "", ""
 
 
 def _task(job: str, environments: list[dict[str, str]]) -> str:

@@ -17,9 +17,9 @@ from ssh_hook.commands.daemons import Daemon
 from ssh_hook.errors import HookError
 
 
-def daemon(pid: int, name: str = "", job: str = "", container: str = "") -> Daemon:
+def daemon(pid: int, name: str = "", job: str = "", container: str = "", step: str = "") -> Daemon:
     made = Daemon(pid, 1000, [("", 15263)], 0)
-    made.name, made.job, made.id = name, job, container
+    made.name, made.job, made.id, made.step = name, job, container, step
     return made
 
 
@@ -81,6 +81,30 @@ def test_tasks_of_an_array() -> None:
         choose([FIRST, last, other], "123", None)
 
 
+def test_steps_of_a_job() -> None:
+    """By Slurm's number; where a job's containers are in no step, in the order of their starts."""
+    first, second, later = (
+        daemon(41, job="77", step="0"),
+        daemon(42, job="77", step="1"),
+        daemon(43, job="77", step="9"),
+    )
+    batch = daemon(44, job="77")
+    for job, found in (("77.0", first), ("77.1", second), ("77.9", later)):
+        assert choose([FIRST, batch, later, second, first], job, None) is found
+    assert choose([FIRST, daemon(45, job="78"), batch], "77", None) is batch
+    with pytest.raises(HookError, match=r"no container of job 77\.2 .* 41 \(port 15263, job 77\.0\); 42 .*job 77\.1\)"):
+        choose([first, second], "77.2", None)
+    with pytest.raises(HookError, match=r"2 containers of job 77\.1 .*42 .*job 77\.1\); 46 .*job 77\.1\)$"):
+        choose([first, second, daemon(46, job="77", step="1")], "77.1", None)
+    last = daemon(47, job="77")
+    for job, found in (("77.0", batch), ("77.1", last)):
+        assert choose([FIRST, batch, last], job, None) is found
+    with pytest.raises(HookError, match=r"no container of job 77\.2"):
+        choose([batch, last], "77.2", None)
+    last.task = "76_1"
+    assert choose([batch, last], "76_1.0", None) is last
+
+
 def test_names_cannot_write_to_the_terminal() -> None:
     with pytest.raises(HookError) as error:
         choose([daemon(1, "\x1b[2J"), daemon(2, "\n")], None, None)
@@ -97,13 +121,18 @@ def test_names_cannot_write_to_the_terminal() -> None:
         ("n1.job12", "n2", ("12", "n2")),
         (None, "n2", (None, "n2")),
         ("12_[3]", None, ("12_[3]", None)),
+        ("1234.1", None, ("1234.1", None)),
+        ("job1234.1", None, ("1234.1", None)),
+        ("node002.job1234_5.1", None, ("1234_5.1", "node002")),
     ],
 )
 def test_jobs(text: str | None, node: str | None, expected: tuple[str | None, str | None]) -> None:
     assert _parse_job(text, node) == expected
 
 
-@pytest.mark.parametrize("text", ["", "job", "jobs", "x.jobs", "-1", "1 2", "1;id", "$(id)", "1" * 99, "a.b.job1"])
+@pytest.mark.parametrize(
+    "text", ["", "job", "jobs", "x.jobs", "-1", "1 2", "1;id", "$(id)", "1" * 99, "a.b.job1", "n1.12"]
+)
 def test_no_jobs(text: str) -> None:
     with pytest.raises(HookError, match="give the number of a job"):
         _parse_job(text, None)
@@ -159,6 +188,19 @@ exit 1
 )
 def test_where_slurm_has_a_job(slurm: None, job: str, node: str | None, expected: tuple[str, str]) -> None:
     assert _locate(job, node) == expected
+
+
+@pytest.mark.parametrize(
+    ("job", "node", "expected"),
+    [
+        ("12.1", None, ("12.1", "node002")),
+        ("1234_5.1", None, ("1239.1", "node004")),
+        ("12.1", "node003", ("12.1", "node003")),
+        ("12.server", "node003", ("12.server", "node003")),
+    ],
+)
+def test_a_step_is_where_its_job_is(slurm: None, job: str, node: str | None, expected: tuple[str, str]) -> None:
+    assert connect._complete(job, node) == expected
 
 
 @pytest.mark.parametrize(

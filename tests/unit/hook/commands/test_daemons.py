@@ -97,6 +97,25 @@ def test_task_of_an_array(proc: Path, of: str, variables: str, cgroup: str, expe
     assert (daemon.job, daemon.task) == expected
 
 
+@pytest.mark.parametrize(
+    ("variables", "cgroup", "expected"),
+    [
+        ("SLURM_JOB_ID=7 SLURM_STEP_ID=1", "", ("7", "1")),
+        ("SLURM_JOB_ID=7 SLURM_STEP_ID=1", "job_8/step_2", ("8", "2")),
+        ("SLURM_JOB_ID=7 SLURM_STEP_ID=1", "job_7/step_batch", ("7", "")),
+        ("SLURM_JOB_ID=7 SLURM_STEP_ID=4294967290", "", ("7", "")),  # interactive
+        ("SLURM_STEP_ID=1", "", ("", "")),
+        ("SLURM_JOB_ID=7", "", ("7", "")),
+    ],
+)
+def test_step_of_a_job(proc: Path, variables: str, cgroup: str, expected: tuple[str, str]) -> None:
+    process = make(proc, 11, cmdline=command(15263), environ=variables.replace(" ", "\0") + "\0")
+    if cgroup:
+        (process / "cgroup").write_text(f"0::/system.slice/slurmstepd.scope/{cgroup}/user/task_0\n", encoding="ascii")
+    (daemon,) = daemons.find_daemons()
+    assert (daemon.job, daemon.step) == expected
+
+
 def test_component_of_a_heterogeneous_job(proc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     record = job_record.JobRecord(1000, "", {"a": 1}, 0, 1234)
     monkeypatch.setattr(job_record, "read", lambda number, _is_rootless: record if number == "1236" else None)
