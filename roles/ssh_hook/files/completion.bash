@@ -15,8 +15,8 @@ _ssh_hook() {
         esac
         case ${COMP_WORDS[1]} in
             keygen) options="--overwrite" ;;
-            client-config) options="--hostfile --port --jump --keys" ;;
-            connect) options="--job --name" ;;
+            client-config) options="--hostfile --port --jump --via --keys" ;;
+            connect) options="--job --name --via" ;;
             wait) options="--hostfile --port --job --timeout" ;;
             status) options="--json --hosts" ;;
             options) options="--engine --port --hosts --hostfile --wait --set" ;;

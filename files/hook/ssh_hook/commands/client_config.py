@@ -13,7 +13,7 @@ from ipaddress import ip_address
 from ..errors import ARGUMENTS_WRONG, SETTING_WRONG, HookError, printable
 from ..keys import formats, store, writer
 from . import hosts
-from .hosts import SUFFIX
+from .hosts import SRUN, SUFFIX
 from .keygen import caller
 from .scheduler import selected_port
 
@@ -30,6 +30,14 @@ _QUOTABLE = '"!*\'*"'  # not of Host names with a quote: ssh gives them to a she
 _QUOTED_TWICE = r"'\''%n'\'''"  # the host's name, for a shell over there: in what is in quotes for the one here
 _JOBS = " ".join(f"{prefix}job{digit}*" for prefix in ("", "*.") for digit in range(1, 10))  # Host names
 _CONTAINERS = f"*{SUFFIX} {_JOBS}"  # Host names that always are of containers
+# Each connection is a step, and so work for Slurm: sessions share one. Windows' ssh cannot, and its shell lacks "test",
+# which all others have: redirections and the like are not the same in all of them.
+_SHARED = f"""\
+Match originalhost "{",".join(_CONTAINERS.split())}" exec "test -x /bin/sh"
+    ControlMaster auto
+    ControlPath ~/.ssh/oci-hooks-%C
+    ControlPersist 60
+"""
 _TITLE = "# Written by 'ssh_hook client-config': its next run replaces this file.\n"
 _LAPTOP_TITLE = """\
 # By 'ssh_hook client-config --jump': ssh job1234, node002.job1234 and node002.container lead to your containers. Have
@@ -54,6 +62,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="[USER@]HOST",
         help="print lines for ~/.ssh/config on a laptop, which reaches this cluster by the login node HOST",
     )
+    hosts.add_way(parser)
     parser.add_argument(
         "--keys",
         action="store_true",
@@ -71,18 +80,21 @@ def run(arguments: Namespace, settings: dict[str, str]) -> int:
             raise HookError(
                 ARGUMENTS_WRONG, "hosts are reached by their ports, which takes the containers' key: give --keys too"
             )
-        print(laptop_lines(arguments.jump, settings), end="")
+        print(laptop_lines(arguments.jump, settings, arguments.via), end="")
         return 0
     is_given = arguments.hosts or arguments.hostfile is not None or settings.get("SLURM_JOB_NODELIST")
     names = hosts.selected_hosts(arguments, settings) if is_given else []
-    print(client_config(names, selected_port(arguments, settings), settings, arguments.jump))
+    print(client_config(names, selected_port(arguments, settings), settings, arguments.jump, arguments.via))
     return 0
 
 
-def client_config(names: list[str], port: int, settings: dict[str, str], jump: str | None = None) -> str:
+def client_config(
+    names: list[str], port: int, settings: dict[str, str], jump: str | None = None, via: str = "ssh"
+) -> str:
     """Write the caller's key, known_hosts and configuration for containers on hosts; return instructions.
 
-    `names` are those of the hosts, `jump` that of a jump host before them. Raises HookError and KeyStoreError.
+    `names` are those of the hosts, `jump` that of a jump host before them. `via` is how containers of jobs are reached,
+    as by `ssh_hook connect`. Raises HookError and KeyStoreError.
     """
     if jump is not None:
         _check_jump(jump)
@@ -91,19 +103,19 @@ def client_config(names: list[str], port: int, settings: dict[str, str], jump: s
     path = _tilde_path(writer.client_directory(directory))
     known_names = names if port == _SSH_PORT else [f"[{host}]:{port}" for host in names]
     host_keys = store.host_public_keys(keys)
-    text = config(names, port, user, path, [key.split()[0] for key in host_keys])
+    text = config(names, port, user, path, [key.split()[0] for key in host_keys], via)
     files = {
         _KEY: formats.openssh_private_key(keys.id_dropbear, formats.key_comment(user)),
         _KNOWN_HOSTS: formats.known_hosts(host_keys, known_names),
         _CONFIG: text.encode(),
     }
     if jump is not None:
-        files[_LAPTOP] = laptop_config(names, jump, path).encode()
+        files[_LAPTOP] = laptop_config(names, jump, path, via).encode()
     writer.write_client(directory, files)
     include = _quoted(f"{path}/{_CONFIG}")
     ways = "\n".join(
         [
-            "Then, by the nodes' own sshd:",
+            "Then, by the nodes' own sshd:" if via == "ssh" else "Then, the first two by a step of the job:",
             "ssh job1234              your container on the first node of job 1234",
             "ssh node002.job1234      that on another of its nodes",
             f"ssh node002{SUFFIX}    your only container on a node",
@@ -127,7 +139,7 @@ def _check_jump(jump: str) -> None:
         )
 
 
-def laptop_lines(jump: str, settings: dict[str, str]) -> str:
+def laptop_lines(jump: str, settings: dict[str, str], via: str = "ssh") -> str:
     """Return lines for ~/.ssh/config of a laptop, by which it reaches the caller's containers through `jump`.
 
     They have no key: on the node `ssh_hook connect` goes to the container's door. The host keys are in the same file.
@@ -150,7 +162,8 @@ def laptop_lines(jump: str, settings: dict[str, str]) -> str:
         [
             _LAPTOP_TITLE,
             *(f"{_HOST} {key}\n" for key in host_keys),
-            *_laptop_entries(jump),
+            *_laptop_entries(jump, via),
+            *_shared(via),
             "\n    ".join([f"Host {_CONTAINERS}", *common]) + "\n",
         ]
     )
@@ -162,11 +175,20 @@ def _checked_user(user: str) -> str:
     return user
 
 
-def _laptop_entries(jump: str) -> list[str]:
+def _shared(via: str) -> list[str]:
+    return [_SHARED] if via == SRUN else []
+
+
+def _by(via: str) -> str:
+    """Return the arguments of `ssh_hook connect` for containers of jobs."""
+    return f" --via {via}" if via == SRUN else ""
+
+
+def _laptop_entries(jump: str, via: str) -> list[str]:
     """Return the entries of an ssh_config(5) that reach containers by this program on `jump`. Raises HookError."""
     command = f"{' '.join(hosts.SSH)} {jump} '{_quotable(hosts.launcher())} connect"
     return [
-        f"Host {_JOBS} {_QUOTABLE}\n    ProxyCommand {command} --job {_QUOTED_TWICE}\n",
+        f"Host {_JOBS} {_QUOTABLE}\n    ProxyCommand {command}{_by(via)} --job {_QUOTED_TWICE}\n",
         f"Host *{SUFFIX} {_QUOTABLE}\n    ProxyCommand {command} {_QUOTED_TWICE}\n",
     ]
 
@@ -184,7 +206,7 @@ def _laptop_steps(jump: str, path: str) -> str:
     )
 
 
-def config(names: list[str], port: int, user: str, directory: str, host_key_types: list[str]) -> str:
+def config(names: list[str], port: int, user: str, directory: str, host_key_types: list[str], via: str = "ssh") -> str:
     """Return an ssh_config(5) for containers on the hosts `names`, with key and known_hosts in `directory`.
 
     `host_key_types` are those of the containers' host keys, the preferred one first: OpenSSH before 8.5 prefers ECDSA.
@@ -193,8 +215,9 @@ def config(names: list[str], port: int, user: str, directory: str, host_key_type
     command = _quoted(hosts.launcher())
     entries = [f"Host {PREFIX}{host}\n    HostName {host}\n" for host in names]
     entries += [
-        f"Host {_JOBS} {_QUOTABLE}\n    ProxyCommand {command} connect --job '%n'\n",
+        f"Host {_JOBS} {_QUOTABLE}\n    ProxyCommand {command} connect{_by(via)} --job '%n'\n",
         f"Host *{SUFFIX} {_QUOTABLE}\n    ProxyCommand {command} connect '%n'\n",
+        *_shared(via),
     ]
     common = [
         f"Port {port}",
@@ -214,7 +237,7 @@ def config(names: list[str], port: int, user: str, directory: str, host_key_type
     return _TITLE + "".join(entries)
 
 
-def laptop_config(names: list[str], jump: str, directory: str) -> str:
+def laptop_config(names: list[str], jump: str, directory: str, via: str) -> str:
     """Return an ssh_config(5) which includes that in `directory`, for a laptop that needs the jump host `jump`.
 
     Its ProxyCommand, which comes first, runs this program there. Raises HookError.
@@ -222,7 +245,7 @@ def laptop_config(names: list[str], jump: str, directory: str) -> str:
     return "".join(
         [
             _TITLE,
-            *_laptop_entries(jump),
+            *_laptop_entries(jump, via),
             *(f"Host {aliases}\n    ProxyJump {jump}\n" for aliases in _aliases(names)),
             f"Match all\n    Include {_quoted(f'{directory}/{_CONFIG}')}\n",
         ]

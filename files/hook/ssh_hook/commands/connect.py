@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """``ssh_hook connect``: reach the SSH daemon of the caller's container, as a ProxyCommand of OpenSSH's client.
 
-The node's own sshd lets the user in, with whatever the site asks for there. On the node this command finds the user's
-container, and passes bytes between its standard input and output and the daemon's port. So no port of a compute node is
-open to others, and none has to be known. The client checks the container's host key end to end.
+The node's own sshd lets the user in, with whatever the site asks for there; or Slurm does, by a step of the job. On the
+node this command finds the user's container, and passes bytes between its standard input and output and the daemon's
+door or port. So no port of a compute node is open to others, and none has to be known. The client checks the
+container's host key end to end.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import signal
 import socket
 import subprocess
 import threading
@@ -24,13 +26,19 @@ from ..log import WARNING, log
 from ..oci.host_list import is_host
 from ..oci.settings import NO_PORT
 from .daemons import LOOPBACK, Daemon, find_daemons
-from .hosts import SSH, SUFFIX, expand, launcher
+from .hosts import SRUN, SSH, SUFFIX, add_way, expand, launcher
 
 HERE = "localhost"  # as NODE: this node, whatever it is called
 _TIMEOUT = 10.0  # seconds until the daemon accepts the connection
 _POLL = 0.05  # seconds
 _SCHEDULER = 20.0  # seconds for an answer of the scheduler
 _UNKNOWN_JOB = "Invalid job id"  # what squeue says of it
+# Without --unbuffered Slurm passes lines on, and keeps what has no end of a line.
+_STEP_OPTIONS = (
+    *("--overlap", "--nodes=1", "--ntasks=1", "--mpi=none", "--chdir=/", "--unbuffered", "--quiet", "--immediate=30"),
+)
+_KEPT_FOR_SRUN = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_CLUSTERS", "SLURM_JWT")  # the others are options
+_SIGNALLED = 128  # an exit status above this says that a signal has ended the step
 _CHUNK = 1 << 16  # bytes
 _JOB = re.compile(r"(?:([A-Za-z0-9_][A-Za-z0-9_-]*)\.(?=job))?(?:job)?([0-9][A-Za-z0-9_.\[\]-]{0,63})")
 _STEP = re.compile(r"([0-9]+(?:_[0-9]+)?)\.([0-9]{1,9})")  # of a job, or of an array's task
@@ -46,7 +54,7 @@ class NotYetError(HookError):
 
 DESCRIPTION = """Connect standard input and output with the SSH daemon of your container: for ssh's ProxyCommand.
 Without NODE the container is on this node, or on the first node of JOB. With NODE the connection goes through that
-node's own sshd."""
+node's own sshd, or with --via srun by a step of JOB."""
 EXAMPLE = "ssh_hook connect --job 1234 node002"
 
 
@@ -59,11 +67,15 @@ def add_arguments(parser: ArgumentParser) -> None:
         "of its step 1",
     )
     choice.add_argument("--name", help="the container's name, the beginning of its id, or its pid in 'ssh_hook status'")
+    add_way(parser)
     parser.add_argument("node", nargs="?", metavar="NODE", help=f"where the container is; {HERE} is this node")
 
 
 def run(arguments: Namespace, _settings: dict[str, str]) -> int:
-    """Pass bytes until the daemon hangs up, or become the ssh to NODE that does this there. Raises HookError."""
+    """Pass bytes until the daemon hangs up, or become the ssh to NODE, or run the step there, that does this.
+
+    Raises HookError.
+    """
     job, node = _parse_job(arguments.job, arguments.node)
     name = _checked(arguments.name, _NAME.fullmatch, "--name", "the name, the id or the pid of a container")
     node = None if node is None else node.removesuffix(SUFFIX)
@@ -71,6 +83,8 @@ def run(arguments: Namespace, _settings: dict[str, str]) -> int:
         job, node = _complete(job, node)
     node = _checked(node, is_host, "NODE", "the name of a node")
     if node is not None and not _is_here(node):
+        if arguments.via == SRUN:
+            return _run_step(node, job)
         _go_to(node, job, name)
     _pass_bytes(_open(choose(find_daemons(), job, name)))
     return 0
@@ -201,6 +215,35 @@ def _go_to(node: str, job: str | None, name: str | None) -> None:
         os.execvp(command[0], command)
     except OSError as error:
         raise HookError(SYSTEM, f"cannot run ssh, which leads to {node}: {error.strerror}") from None
+
+
+def _run_step(node: str, job: str | None) -> int:
+    """Run this command on `node` by a step of `job`; return 0, or 1 where that has said what is wrong.
+
+    Raises HookError, also where the step was ended.
+    """
+    if job is None:
+        raise HookError(ARGUMENTS_WRONG, "--via srun leads to the containers of a job: give --job, or ssh job1234")
+    number = job.partition(".")[0]
+    command = [SRUN, *_STEP_OPTIONS, f"--jobid={number}", f"--nodelist={node}"]
+    command += [launcher(), "connect", "--job", job, HERE]
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name in _KEPT_FOR_SRUN or not name.startswith(("SLURM_", "SRUN_"))
+    }
+    # Ctrl-C is for a command in one session, and others may share the connection, which ends with its standard input.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        status = subprocess.Popen(command, env=kept, start_new_session=True).wait()
+    except OSError as error:
+        raise HookError(SYSTEM, f"cannot run srun, which leads to {node}: {error.strerror}") from None
+    if status < 0 or status > _SIGNALLED:
+        raise HookError(
+            NO_CONTAINER,
+            f"the step on {node} has been ended, as at the end of job {number}: see squeue --jobs {number}",
+        )
+    return min(status, 1)
 
 
 def choose(daemons: list[Daemon], job: str | None, name: str | None) -> Daemon:

@@ -15,6 +15,7 @@ from ..oci import host_list
 SUFFIX = ".container"  # of a node's name, for the user's container there by way of the node's own sshd
 # To run ssh_hook on a node, whose answer ends with ssh: a master that stays for later connections may keep it open.
 SSH = ("ssh", "-T", "-x", "-a", "-oClearAllForwardings=yes", "-oRemoteCommand=none", "-oControlMaster=no")
+SRUN = "srun"  # the other way to a node
 MAX_HOSTS = 65536
 _MAX_FILE = 1 << 24  # bytes: PBS names a host once for each process of a job
 _SLOTS = re.compile(r"([^:]+):([0-9]{1,5})")
@@ -31,6 +32,16 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--hostfile", metavar="FILE", help="read the hosts from FILE, one a line")
     parser.add_argument("--port", help="the containers' port, if it is not the site's or the job's")
+
+
+def add_way(parser: ArgumentParser) -> None:
+    """Add the argument that says how a node is reached: --via."""
+    parser.add_argument(
+        "--via",
+        choices=("ssh", SRUN),
+        default="ssh",
+        help="how to reach the node: by its own sshd, or by a step of the job, where nodes let nobody log in",
+    )
 
 
 def launcher() -> str:

@@ -204,6 +204,27 @@ def test_lines_for_a_laptop_need_no_file_and_no_key(
         assert ssh_reads(own, other)["userknownhostsfile"] == str(Path("~/.ssh/mine").expanduser())
 
 
+def test_by_steps_of_jobs_sessions_share_a_connection(
+    settings: dict[str, str], client: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each is a step, and so work for Slurm."""
+    own = tmp_path / "config"
+    own.write_text(laptop_lines(["--jump", LOGIN, "--via", "srun"], settings, capsys) + "Host *\n    User zoe\n")
+    laptop_lines(["--keys", "--jump", LOGIN, "--via", "srun"], settings, capsys)
+    for file in (own, client / "config", client / "laptop"):
+        for alias in ("job1234", "node002.job98"):
+            read = ssh_reads(file, alias)
+            assert " connect --via srun --job " in read["proxycommand"]
+            assert (read["controlmaster"], read["controlpersist"], read["user"]) == ("auto", "60", "alice")
+            assert read["controlpath"].startswith(str(Path("~/.ssh/oci-hooks-").expanduser()))
+        read = ssh_reads(file, "node002.container")
+        assert "srun" not in read["proxycommand"]
+        assert "controlpath" not in ssh_reads(file, "login.example.org")
+    plain = tmp_path / "plain"
+    plain.write_text(laptop_lines(["--jump", LOGIN], settings, capsys))
+    assert "controlpath" not in ssh_reads(plain, "job1234")
+
+
 def test_the_lines_are_the_known_hosts_too(
     settings: dict[str, str], client: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import threading
 import time
@@ -14,6 +15,7 @@ import pytest
 from ssh_hook.commands import connect
 from ssh_hook.commands.connect import HERE, _locate, _parse_job, choose
 from ssh_hook.commands.daemons import Daemon
+from ssh_hook.commands.hosts import launcher
 from ssh_hook.errors import HookError
 
 
@@ -312,6 +314,95 @@ def test_the_node_is_asked_for_the_number_that_its_cgroup_has(
     (command,) = asked
     assert command[command.index("--") + 1] == node
     assert command[-4:] == ["connect", "--job", number, HERE]
+
+
+@pytest.fixture(name="srun")
+def fixture_srun(slurm: None, tmp_path: Path) -> Iterator[Path]:
+    """A command srun, which keeps its arguments, its variables and its session, and passes bytes; returns its place."""
+    srun = tmp_path / "srun"
+    srun.write_text(
+        f"""#!/bin/sh
+printf '%s\\n' "$@" >{tmp_path}/arguments
+env >{tmp_path}/variables
+cut -d' ' -f6 /proc/$$/stat >{tmp_path}/session
+cat
+exit "$(cat {tmp_path}/status)"
+""",
+        encoding="ascii",
+    )
+    srun.chmod(0o755)
+    (tmp_path / "status").write_text("0", encoding="ascii")
+    before = signal.getsignal(signal.SIGINT)
+    yield tmp_path
+    signal.signal(signal.SIGINT, before)
+
+
+def by_srun(*words: str) -> int:
+    parser = ArgumentParser()
+    connect.add_arguments(parser)
+    return connect.run(parser.parse_args(["--via", "srun", *words]), {})
+
+
+def through(data: bytes, *words: str) -> bytes:
+    """Return what comes back of `data` by this way, in a process of its own."""
+    reader, writer = os.pipe()
+    sent, source = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.dup2(sent, 0)
+        os.dup2(writer, 1)
+        for descriptor in (sent, source, reader, writer):
+            os.close(descriptor)
+        os._exit(by_srun(*words))
+    os.close(writer)
+    os.close(sent)
+    with os.fdopen(source, "wb") as stream:
+        stream.write(data)
+    with os.fdopen(reader, "rb") as stream:
+        received = stream.read()
+    assert os.waitpid(pid, 0)[1] == 0
+    return received
+
+
+def test_a_step_of_the_job_leads_to_the_node(srun: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SLURM_CONF", "SLURM_LABELIO", "SLURM_JOB_ID", "SRUN_CPUS_PER_TASK", "OTHER"):
+        monkeypatch.setenv(name, "1")
+    data = bytes(range(256)) * 16
+    assert through(data, "--job", "job1234_5.1") == data
+    arguments = (srun / "arguments").read_text(encoding="ascii").splitlines()
+    assert arguments[-7:] == ["--jobid=1239", "--nodelist=node004", launcher(), "connect", "--job", "1239.1", HERE]
+    assert {"--overlap", "--nodes=1", "--ntasks=1", "--unbuffered"} < set(arguments[:-7])
+    variables = {line.partition("=")[0] for line in (srun / "variables").read_text(encoding="utf-8").splitlines()}
+    assert {name for name in variables if name.startswith(("SLURM", "SRUN", "OTHER"))} == {"SLURM_CONF", "OTHER"}
+    assert int((srun / "session").read_text(encoding="ascii")) != os.getsid(0)
+
+
+@pytest.mark.parametrize(("status", "result"), [(0, 0), (1, 1), (7, 1)])
+def test_what_the_step_has_said_is_not_said_again(srun: Path, status: int, result: int) -> None:
+    (srun / "status").write_text(str(status), encoding="ascii")
+    assert by_srun("--job", "node003.job12") == result
+
+
+def test_a_step_that_ends_before_its_time(srun: Path) -> None:
+    (srun / "status").write_text("143", encoding="ascii")
+    with pytest.raises(HookError, match=r"^the step on node002 has been ended, as at the end of job 12: see squeue"):
+        by_srun("--job", "12")
+
+
+def test_a_step_takes_a_job(srun: Path) -> None:
+    with pytest.raises(HookError, match=r"^--via srun leads to the containers of a job: give --job, or ssh job1234$"):
+        by_srun("node002.container")
+    assert not (srun / "arguments").exists()
+
+
+def test_without_srun(slurm: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        with pytest.raises(HookError, match=r"^cannot run srun, which leads to node002: No such file"):
+            by_srun("--job", "12", "node002")
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture
