@@ -18,8 +18,8 @@ import openssh
 import paramiko
 import pytest
 from changes import bind, with_resources
-from containers import PORT, assert_alive, keys, wait_for
-from flooded import ADDRESSES, KINDS, OTHER, flooded, launch, log_in
+from containers import DOORS, PORT, assert_alive, keys, wait_for
+from flooded import ADDRESSES, BY_DOOR, EACH, KINDS, OTHER, flooded, flooded_door, launch, log_in
 from hook_log import Syslog
 from patience import within
 from starter import Start
@@ -83,6 +83,30 @@ def test_owner_logs_in_where_queues_are_full(start: Start, key: Path, kind: str,
     assert_alive(container, daemon)
 
 
+@pytest.mark.parametrize(("kind", "each"), [*((kind, EACH) for kind in KINDS), ("hasty", 1024)])
+def test_a_flood_of_the_door_takes_no_place_of_the_port(start: Start, key: Path, kind: str, each: int) -> None:
+    """All who come by the door are as one address. Where there are places for all of them the user comes there, too."""
+    container = start("crun", "busybox")
+    daemon = container.daemon()
+    (door,) = DOORS.iterdir()
+    before = descriptors(daemon)
+    with flooded_door(kind, door, each):
+        assert kind == "hasty" or descriptors(daemon) >= before + EACH // 2
+        log_in(key, SECONDS, OTHER)
+        if each == EACH:
+            log_in(key, SECONDS, options=BY_DOOR)
+    assert_alive(container, daemon)
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "hasty"])
+def test_a_flood_of_the_port_takes_no_place_of_the_door(start: Start, key: Path, kind: str) -> None:
+    container = start("crun", "busybox")
+    daemon = container.daemon()
+    with flooded(kind, each=1024):
+        log_in(key, SECONDS, options=BY_DOOR)
+    assert_alive(container, daemon)
+
+
 def test_sessions_of_attach_go_on(nothing_left: None, key: Path) -> None:
     attached.WHERE.mkdir()
     many_descriptors = ["prlimit", "--nofile=4096:4096"]
@@ -120,6 +144,10 @@ def resident(pid: int) -> int:
     """The memory of a process, in MiB."""
     lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
     return next((int(line.split()[1]) >> 10 for line in lines if line.startswith("VmRSS:")), 0)
+
+
+def descriptors(pid: int) -> int:
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
 
 def children(pid: int) -> list[str]:

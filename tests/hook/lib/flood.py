@@ -1,11 +1,12 @@
 """A flood: connections that never log in, renewed as the server drops them. Run as a program, it makes one.
 
 python3 flood.py KIND COUNT TARGET PORT SOURCE...
+python3 flood.py KIND COUNT PATH
 
 KIND is "silent" (nothing is sent), "banner" (the client's version), "exchanged" (all up to the end of the key
 exchange) or "hasty" (the version, and then the client closes the connection for the next one). COUNT connections come
-from each SOURCE, an address of this machine. It prints a line when all have got so far once, or no more of them do, and
-at the end of stdin the number of connections that were renewed.
+from each SOURCE, an address of this machine, or all by the Unix socket PATH. It prints a line when all have got so far
+once, or no more of them do, and at the end of stdin the number of connections that were renewed.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ SENT = {"silent": b"", "banner": VERSION, "exchanged": VERSION + exchange(), "ha
 class Flood:
     """All connections of a flood. Attributes: renewed."""
 
-    def __init__(self, kind: str, count: int, target: tuple[str, int], sources: list[str]) -> None:
+    def __init__(self, kind: str, count: int, target: tuple[str, int] | str, sources: list[str]) -> None:
         self.renewed = 0
         self._sent = SENT[kind]
         self._hasty = kind == "hasty"
@@ -79,12 +80,18 @@ class Flood:
 
     def _connect(self) -> None:
         for source in self._missing[:64]:
-            connection = socket.socket()
+            is_unix = isinstance(self._target, str)
+            connection = socket.socket(socket.AF_UNIX if is_unix else socket.AF_INET)
             connection.setblocking(False)
-            # Addresses and ports of connections that the server has dropped are free at once
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            connection.bind((source, 0))
+            if not is_unix:
+                # Addresses and ports of connections that the server has dropped are free at once
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                connection.bind((source, 0))
             error = connection.connect_ex(self._target)
+            if error == errno.EAGAIN:  # the socket's queue is full
+                connection.close()
+                self._missing.append(source)
+                continue
             assert error in (0, errno.EINPROGRESS), error
             self._connections[connection.fileno()] = (connection, source)
             self._poll.register(connection, select.EPOLLOUT)
@@ -111,10 +118,10 @@ class Flood:
 
 
 def main() -> None:
-    kind, count, target, port, *sources = sys.argv[1:]
+    kind, count, target, *rest = sys.argv[1:]
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    flood = Flood(kind, int(count), (target, int(port)), sources)
+    flood = Flood(kind, int(count), (target, int(rest[0])), rest[1:]) if rest else Flood(kind, int(count), target, [""])
     with contextlib.suppress(KeyboardInterrupt):
         flood.run()
     print(flood.renewed, flush=True)
