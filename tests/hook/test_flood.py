@@ -19,7 +19,7 @@ import paramiko
 import pytest
 from changes import bind, with_resources
 from containers import DOORS, PORT, assert_alive, keys, wait_for
-from flooded import ADDRESSES, BY_DOOR, EACH, KINDS, OTHER, flooded, flooded_door, launch, log_in
+from flooded import ADDRESSES, EACH, KINDS, OTHER, flooded, flooded_door, launch, log_in
 from hook_log import Syslog
 from patience import within
 from starter import Start
@@ -94,7 +94,7 @@ def test_a_flood_of_the_door_takes_no_place_of_the_port(start: Start, key: Path,
         assert kind == "hasty" or descriptors(daemon) >= before + EACH // 2
         log_in(key, SECONDS, OTHER)
         if each == EACH:
-            log_in(key, SECONDS, options=BY_DOOR)
+            log_in(key, SECONDS, options=openssh.BY_DOOR)
     assert_alive(container, daemon)
 
 
@@ -103,7 +103,7 @@ def test_a_flood_of_the_port_takes_no_place_of_the_door(start: Start, key: Path,
     container = start("crun", "busybox")
     daemon = container.daemon()
     with flooded(kind, each=1024):
-        log_in(key, SECONDS, options=BY_DOOR)
+        log_in(key, SECONDS, options=openssh.BY_DOOR)
     assert_alive(container, daemon)
 
 

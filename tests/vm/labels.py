@@ -30,6 +30,12 @@ def assert_all_labelled(container: Container, expected: str) -> None:
     assert labels == [expected] * 3, labels
 
 
+def assert_lands_by_door(expected: str) -> None:
+    """A session by the door of alice's only container has this label; she sends no key."""
+    landed = openssh.login(Path("/dev/null"), "cat /proc/self/attr/current", options=openssh.BY_DOOR).checked()
+    assert landed.text.rstrip("\0") == expected, landed.err
+
+
 def take_on(file: str, value: str) -> list[str]:
     """A command that runs another under a label, which it writes to `file` in attr."""
     return ["/bin/sh", "-c", f'echo -n "{value}" >/proc/self/attr/{file} && exec "$@"', "-"]

@@ -9,7 +9,15 @@ from typing import Any
 
 import pytest
 from containers import ALICE, IMAGES, StartFailed, processes, run
-from labels import RUNTIMES, assert_all_labelled, assert_attached, attached_to, label, take_on
+from labels import (
+    RUNTIMES,
+    assert_all_labelled,
+    assert_attached,
+    assert_lands_by_door,
+    attached_to,
+    label,
+    take_on,
+)
 from refusals import assert_one_line
 from starter import Start
 
@@ -39,6 +47,12 @@ def test_no_profile(start: Start, runtime: str) -> None:
     container = start(runtime, "busybox", prepare=add_forbidden)
     assert_all_labelled(container, "unconfined")
     container.ssh("echo x >/forbidden/x").checked()
+
+
+@pytest.mark.parametrize("profile", ["box", "box-named"])
+def test_door(start: Start, profile: str) -> None:
+    start("crun", "busybox", change=under(profile))
+    assert_lands_by_door(f"{profile} (enforce)")
 
 
 def test_profile_under_no_new_privileges(start: Start) -> None:

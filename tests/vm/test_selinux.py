@@ -17,7 +17,15 @@ from typing import Any
 
 import pytest
 from containers import PORT, SETTINGS, WORK, StartFailed, listening, new_name, shell_around
-from labels import RUNTIMES, assert_all_labelled, assert_attached, attached_to, label, take_on
+from labels import (
+    RUNTIMES,
+    assert_all_labelled,
+    assert_attached,
+    assert_lands_by_door,
+    attached_to,
+    label,
+    take_on,
+)
 from refusals import assert_one_line
 from starter import Start
 
@@ -52,6 +60,18 @@ def test_label(start: Start, runtime: str) -> None:
     assert_all_labelled(container, PROCESS)
     assert container.ssh("echo x >/home/alice/x").status == 1  # alice's own, but not the container's
     assert not Path("/home/alice/x").exists()
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_door(start: Start, runtime: str) -> None:
+    """Its socket has the container's label: SELinux would take one of the host's from the daemon."""
+    start(runtime, "busybox", change=boxed())
+    assert_lands_by_door(PROCESS)
+
+
+def test_door_without_a_label(start: Start) -> None:
+    start("crun", "busybox")
+    assert_lands_by_door(HOST)
 
 
 def test_label_under_no_new_privileges(start: Start) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import flood
 import many
 import openssh
-from containers import ALICE, LAUNCHER, PORT, Container, as_user
+from containers import ALICE, PORT, Container, as_user
 from patience import within
 
 KINDS = ("silent", "banner", "exchanged")  # what is held, until the server drops it
@@ -20,7 +20,6 @@ ADDRESSES = ("127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.4")  # the owner lo
 EACH = 256  # connections from each
 OTHER = "127.0.0.9"  # does not flood
 AT_ONCE = 128  # logins of a launcher
-BY_DOOR = ("-o", f"ProxyCommand={' '.join(as_user(ALICE, LAUNCHER, 'connect', 'localhost'))}")  # options of ssh
 LOGIN = 3.0  # seconds that a login may take
 BUSY = 3  # times as long where much else runs: a flood and its server take all of a small machine
 
@@ -57,7 +56,7 @@ def _running(command: list[str]) -> Iterator[None]:
 def log_in(key: Path, seconds: float, address: str = ADDRESSES[0], options: tuple[str, ...] = ()) -> list[float]:
     """Log in from an address again and again, for so long and at least three times; return how long each took.
 
-    With the `options` BY_DOOR that is by the door, from no address.
+    With the `options` openssh.BY_DOOR that is by the door, from no address.
     """
     end = time.monotonic() + seconds
     took: list[float] = []

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from containers import PORT, Container, Result, run
+from containers import ALICE, LAUNCHER, PORT, Container, Result, as_user, run
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+
+# Options of ssh by which it lands in alice's only container, by its door.
+BY_DOOR = ("-o", f"ProxyCommand={' '.join(as_user(ALICE, LAUNCHER, 'connect', 'localhost'))}")
 
 
 def _strings(data: bytes) -> Iterator[bytes]:

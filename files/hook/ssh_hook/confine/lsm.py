@@ -28,6 +28,7 @@ class Labels:
     Attributes:
         mount_context: the SELinux label for new mounts; empty for none.
         changes_selinux: whether the daemon gets another SELinux label.
+        socket_label: the SELinux label for a socket that the daemon gets; empty for the hook's own.
     """
 
     def __init__(self, container: Container) -> None:
@@ -35,6 +36,7 @@ class Labels:
         self._process_labels: list[tuple[str, str, tuple[str, ...]]] = []
         self.mount_context = ""
         self.changes_selinux = False
+        self.socket_label = ""
         if container.apparmor_profile and _has_apparmor():
             self._process_labels.append(
                 (
@@ -46,6 +48,7 @@ class Labels:
         if exists(_SELINUX):
             if container.selinux_label:
                 self.changes_selinux = True
+                self.socket_label = container.selinux_label
                 self._process_labels.append(
                     (f"SELinux label '{container.selinux_label}'", container.selinux_label, _SELINUX_FILES)
                 )

@@ -16,9 +16,9 @@ the inode lock. A rootless engine's are in a directory of its user's: one that r
 
 from __future__ import annotations
 
-from ..errors import CONTAINER_UNFIT, SYSTEM, HookError
+from ..errors import CONTAINER_UNFIT, SYSTEM, HookError, printable
 from ..linux import syscalls
-from ..linux.fast_stdlib import TYPE_CHECKING, dirname, os, read_file
+from ..linux.fast_stdlib import TYPE_CHECKING, closing, dirname, fsencode, os, read_file
 from ..linux.process import MAX_PID, Process
 from .engine import read_map, state_directory
 
@@ -29,6 +29,7 @@ _ROOT_PLACE = f"{state_directory(0)}/doors"
 _PROBLEM = "the container has no door, by which its user enters without a key"
 _BACKLOG = 1000  # connections that wait for Dropbear to open its gate
 _MODE = 0o600  # to connect takes the right to write
+_SOCKET_LABEL = "/proc/self/attr/sockcreate"  # proc_pid_attr(5)
 _MAX_DIGITS = 20  # of 64 bits
 
 
@@ -67,17 +68,35 @@ def peer(uid: int, container_map: IdMap | None, in_user_namespace: bool) -> int 
     return inside
 
 
-def make_door(engine_uid: int, user: int, process: int | None, in_user_namespace: bool) -> Door | NoDoor:
+def make_door(
+    engine_uid: int, user: int, process: int | None, in_user_namespace: bool, label: str = ""
+) -> Door | NoDoor:
     """Make the door of a daemon whose user is `user`, a uid of the hook's user namespace. Raises OSError and HookError.
 
     `engine_uid` is that of the engine in the initial user namespace. `process` is the open directory in /proc of a
     process in the container's user namespace, if that is not the hook's. `in_user_namespace` tells whether it is not
-    the initial one. There is no door where that does not map the user.
+    the initial one. There is no door where that does not map the user. `label` is the SELinux label of the socket: with
+    the hook's own one SELinux would take it from a daemon that has another.
     """
     inside = peer(user, None if process is None else read_map("uid_map", process), in_user_namespace)
     if inside is None:
         return NoDoor("its user namespace maps no uid to its user alone")
-    return Door(places(engine_uid), inside, owner=0 if engine_uid else user)
+    try:
+        _label_sockets(label)
+    except OSError as error:
+        return NoDoor(f"its SELinux label '{printable(label)}' cannot be set for a socket: {error.strerror}")
+    try:
+        return Door(places(engine_uid), inside, owner=0 if engine_uid else user)
+    finally:
+        if label:
+            _label_sockets("\n")  # the hook's own again
+
+
+def _label_sockets(label: str) -> None:
+    """Have the caller's new sockets have this SELinux label; an empty one changes nothing. Raises OSError."""
+    if label:
+        with closing(os.open(_SOCKET_LABEL, os.O_WRONLY)) as descriptor:
+            os.write(descriptor, fsencode(label))
 
 
 class Door:

@@ -63,9 +63,9 @@ def from_process(
     # SELinux takes files from a program that its label may not use: the memory file is the caller's.
     gate = OpenGate(init) if labels.changes_selinux else Gate()
     caller = Identity(os.geteuid(), os.getegid())
-    engine = Engine()
     where = init.directory if namespaces.has("user") else None
-    door = make_door(engine.host_uid, caller.uid, where, engine.is_rootless or where is not None)
+    in_user_namespace = engine.is_rootless or where is not None
+    door = make_door(engine.host_uid, caller.uid, where, in_user_namespace, labels.socket_label)
     root = RunningRoot(target, container, entry, settings, labels, namespaces)
     plan = StartPlan(
         container=container,

@@ -105,7 +105,8 @@ def from_runtime(
     in_user_namespace = engine.is_rootless or namespaces.has("user")
     where = process if namespaces.has("user") else None
     if settings.join:
-        door: AnyDoor = make_door(engine.host_uid, owner.file_owner.uid, where, in_user_namespace)
+        user_id, label = owner.file_owner.uid, labels.socket_label
+        door: AnyDoor = make_door(engine.host_uid, user_id, where, in_user_namespace, label)
     else:
         door = NoDoor("JOIN_NAMESPACES is false")  # in the container's mount namespace names are the container's
     return StartPlan(

@@ -8,6 +8,7 @@ import socket
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ssh_hook.errors import HookError
@@ -113,6 +114,32 @@ def test_whom_the_kernel_has_to_name(
     uid: int, id_map: str | None, in_user_namespace: bool, expected: int | None
 ) -> None:
     assert door.peer(uid, None if id_map is None else IdMap(id_map), in_user_namespace) == expected
+
+
+def test_its_socket_has_the_containers_label(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And no other socket of the hook's has."""
+    told = tmp_path / "sockcreate"
+    told.touch()
+    seen: list[str] = []
+
+    def make(*arguments: Any, **options: Any) -> Door:
+        seen.append(told.read_text(encoding="ascii"))
+        return Door(*arguments, **options)
+
+    monkeypatch.setattr(door, "_SOCKET_LABEL", str(told))
+    monkeypatch.setattr(door, "Door", make)
+    os.close(door.make_door(1000, 1000, None, False, "box_t:s0").descriptors()[0])
+    assert seen == ["box_t:s0"]
+    assert told.read_text(encoding="ascii").startswith("\n")
+    told.write_text("", encoding="ascii")
+    os.close(door.make_door(1000, 1000, None, False).descriptors()[0])
+    assert told.read_text(encoding="ascii") == ""
+
+
+def test_a_label_that_the_kernel_refuses_leaves_no_door() -> None:
+    found = door.make_door(1000, 1000, None, False, "a label that no policy knows\n")
+    with pytest.raises(HookError, match=r"door, .*: its SELinux label 'a label that no policy knows.*' cannot be set"):
+        found.open(PID, START)
 
 
 def test_what_daemons_that_have_ended_leave_is_collected(tmp_path: Path, own: Process) -> None:
