@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import stat
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -246,6 +247,22 @@ def test_what_an_editor_does(start: Start) -> None:
         source.unlink()
     forward = as_user(ALICE, "ssh", "-o", "BatchMode=yes", "-W", f"127.0.0.1:{PORT}", HOST)
     assert run(forward, b"SSH-2.0-test\r\n").out.startswith(b"SSH-2.0-dropbear")
+
+
+def test_an_old_client(start: Start) -> None:
+    """OpenSSH 7.5, also on the way to the node."""
+    start("rootless", network="none", **where("it"))
+    with tempfile.TemporaryDirectory(dir="/run") as old:
+        Path(old).chmod(0o755)
+        program = Path(old, "ssh")
+        program.write_text('#!/bin/sh\nexec ssh1 -2 "$@"\n', encoding="ascii")
+        program.chmod(0o755)
+        by_it = as_user(ALICE, "env", f"PATH={old}:/usr/bin:/bin", "ssh", "-o", "BatchMode=yes", "-v", HOST)
+        result = run([*by_it, SAY])
+        assert (result.status, result.out) == (7, b"it\n"), result.err
+        assert result.err.startswith(b"OpenSSH_7.5p1")
+        data = os.urandom(1 << 22)
+        assert run([*by_it, "cat"], data).out == data
 
 
 # Refusals.

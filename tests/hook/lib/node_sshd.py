@@ -60,7 +60,7 @@ def running_sshd(*users: str) -> Iterator[str]:
         wait_for((DIRECTORY / "pid").exists, "sshd")
         yield (
             f"    HostName 127.0.0.1\n    Port {PORT}\n    IdentityFile {DIRECTORY}/%u\n"
-            f"    UserKnownHostsFile {DIRECTORY}/known_hosts\n    StrictHostKeyChecking accept-new\n"
+            f"    UserKnownHostsFile {DIRECTORY}/known_hosts\n    StrictHostKeyChecking no\n"
         )
     finally:
         process.terminate()

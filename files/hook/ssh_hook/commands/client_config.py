@@ -27,7 +27,9 @@ _LAPTOP = "laptop"  # the configuration where this program and the compute nodes
 _JUMP = re.compile(r"(?:[\w.+-]+@)?[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}")
 _USER = re.compile(r"[\w.@+-]+(\\[\w.@+-]+)?")
 _QUOTABLE = '"!*\'*"'  # not of Host names with a quote: ssh gives them to a shell, and before 9.6 checks none
-_QUOTED_TWICE = r"'\''%n'\'''"  # the host's name, for a shell over there: in what is in quotes for the one here
+# The host's name, in quotes for a shell here and for one over there. Windows' ssh has no shell here: `ssh_hook connect`
+# gets the inner quotes then. It is %h since before 8.1 a ProxyCommand has no %n.
+_QUOTED_TWICE = r"\''%h'\'"
 _JOBS = " ".join(f"{prefix}job{digit}*" for prefix in ("", "*.") for digit in range(1, 10))  # Host names
 _CONTAINERS = f"*{SUFFIX} {_JOBS}"  # Host names that always are of containers
 # Each connection is a step, and so work for Slurm: sessions share one. Windows' ssh cannot, and its shell lacks "test",
@@ -186,7 +188,7 @@ def _by(via: str) -> str:
 
 def _laptop_entries(jump: str, via: str) -> list[str]:
     """Return the entries of an ssh_config(5) that reach containers by this program on `jump`. Raises HookError."""
-    command = f"{' '.join(hosts.SSH)} {jump} '{_quotable(hosts.launcher())} connect"
+    command = f"{' '.join(hosts.SSH)} {jump} {_quotable(hosts.launcher())} connect"
     return [
         f"Host {_JOBS} {_QUOTABLE}\n    ProxyCommand {command}{_by(via)} --job {_QUOTED_TWICE}\n",
         f"Host *{SUFFIX} {_QUOTABLE}\n    ProxyCommand {command} {_QUOTED_TWICE}\n",
@@ -215,8 +217,8 @@ def config(names: list[str], port: int, user: str, directory: str, host_key_type
     command = _quoted(hosts.launcher())
     entries = [f"Host {PREFIX}{host}\n    HostName {host}\n" for host in names]
     entries += [
-        f"Host {_JOBS} {_QUOTABLE}\n    ProxyCommand {command} connect{_by(via)} --job '%n'\n",
-        f"Host *{SUFFIX} {_QUOTABLE}\n    ProxyCommand {command} connect '%n'\n",
+        f"Host {_JOBS} {_QUOTABLE}\n    ProxyCommand {command} connect{_by(via)} --job '%h'\n",
+        f"Host *{SUFFIX} {_QUOTABLE}\n    ProxyCommand {command} connect '%h'\n",
         *_shared(via),
     ]
     common = [

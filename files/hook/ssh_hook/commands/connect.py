@@ -76,7 +76,7 @@ def run(arguments: Namespace, _settings: dict[str, str]) -> int:
 
     Raises HookError.
     """
-    job, node = _parse_job(arguments.job, arguments.node)
+    job, node = _parse_job(_unquoted(arguments.job), _unquoted(arguments.node))
     name = _checked(arguments.name, _NAME.fullmatch, "--name", "the name, the id or the pid of a container")
     node = None if node is None else node.removesuffix(SUFFIX)
     if job is not None:
@@ -88,6 +88,11 @@ def run(arguments: Namespace, _settings: dict[str, str]) -> int:
         _go_to(node, job, name)
     _pass_bytes(_open(choose(find_daemons(), job, name)))
     return 0
+
+
+def _unquoted(word: str | None) -> str | None:
+    """Return `word` without the quotes that client-config gives a host's name, and that Windows' ssh leaves there."""
+    return word if word is None else re.sub(r"\A'(.*)'\Z", r"\1", word)
 
 
 def _parse_job(text: str | None, node: str | None) -> tuple[str | None, str | None]:

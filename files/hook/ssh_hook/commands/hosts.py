@@ -14,7 +14,11 @@ from ..oci import host_list
 
 SUFFIX = ".container"  # of a node's name, for the user's container there by way of the node's own sshd
 # To run ssh_hook on a node, whose answer ends with ssh: a master that stays for later connections may keep it open.
-SSH = ("ssh", "-T", "-x", "-a", "-oClearAllForwardings=yes", "-oRemoteCommand=none", "-oControlMaster=no")
+# Before 7.6 OpenSSH does not know RemoteCommand.
+SSH = (
+    *("ssh", "-T", "-x", "-a", "-oClearAllForwardings=yes", "-oControlMaster=no"),
+    *("-oIgnoreUnknown=RemoteCommand", "-oRemoteCommand=none"),
+)
 SRUN = "srun"  # the other way to a node
 MAX_HOSTS = 65536
 _MAX_FILE = 1 << 24  # bytes: PBS names a host once for each process of a job

@@ -12,7 +12,7 @@ from ssh_hook.commands import client_config as module
 from ssh_hook.commands import keygen
 from ssh_hook.commands.client_config import config
 from ssh_hook.commands.dispatch import parse
-from ssh_hook.commands.hosts import launcher, selected_hosts
+from ssh_hook.commands.hosts import SSH, launcher, selected_hosts
 from ssh_hook.commands.scheduler import selected_port
 from ssh_hook.errors import HookError
 from ssh_hook.keys import formats, store, writer
@@ -125,9 +125,9 @@ def test_jobs_and_nodes_by_the_nodes_own_sshd(settings: dict[str, str], client: 
     """No host has to be named for them, and no other host is taken for one."""
     assert "directly" not in client_config([], settings)
     for alias, command in (
-        ("job1234", "connect --job '%n'"),
-        ("node002.job98", "connect --job '%n'"),
-        ("node002.container", "connect '%n'"),
+        ("job1234", "connect --job '%h'"),
+        ("node002.job98", "connect --job '%h'"),
+        ("node002.container", "connect '%h'"),
     ):
         read = ssh_reads(client / "config", alias)
         assert read["proxycommand"] == f"{launcher()} {command}"
@@ -143,6 +143,11 @@ def test_jobs_and_nodes_by_the_nodes_own_sshd(settings: dict[str, str], client: 
 LOGIN = "alice@login.example.org"
 
 
+def proxy_command(command: str) -> str:
+    """Return the command by which a laptop has the login node run this command of ssh_hook."""
+    return f"{' '.join(SSH)} {LOGIN} {launcher()} {command} " + r"\''%h'\'"
+
+
 def test_on_a_laptop_all_goes_by_the_jump_host(settings: dict[str, str], client: Path, tmp_path: Path) -> None:
     told = client_config(["node1", "--jump", LOGIN], settings).splitlines()
     assert told[-3] == f"mkdir -p {client.parent} && scp -pr {LOGIN}:{client} {client.parent}/"
@@ -155,11 +160,8 @@ def test_on_a_laptop_all_goes_by_the_jump_host(settings: dict[str, str], client:
         ("node002.container", "connect"),
     ):
         read = ssh_reads(own, alias)
-        proxy = (
-            f"ssh -T -x -a -oClearAllForwardings=yes -oRemoteCommand=none {LOGIN} '{launcher()} {command} "
-            + r"'\''%n'\'''"
-        )
-        assert (read["proxycommand"], read["user"], read["hostkeyalias"]) == (proxy, "alice", "oci-hooks")
+        assert (read["proxycommand"], read["user"]) == (proxy_command(command), "alice")
+        assert read["hostkeyalias"] == "oci-hooks"
         assert (read["stricthostkeychecking"], read["identityfile"]) == ("true", f"{client}/id_container")
     read = ssh_reads(own, "container-node1")
     assert (read["proxyjump"], read["hostname"], read["port"]) == (LOGIN, "node1", "15263")
@@ -193,8 +195,7 @@ def test_lines_for_a_laptop_need_no_file_and_no_key(
         ("node002.container", "connect"),
     ):
         read = ssh_reads(own, alias)
-        proxy = f"ssh -T -x -a -oClearAllForwardings=yes -oRemoteCommand=none {LOGIN} '{launcher()} {command} "
-        assert (read["proxycommand"], read["user"]) == (proxy + r"'\''%n'\'''", "alice")
+        assert (read["proxycommand"], read["user"]) == (proxy_command(command), "alice")
         assert (read["hostkeyalias"], read["hostkeyalgorithms"]) == ("host", "ssh-ed25519,ecdsa-sha2-nistp256")
         assert (read["stricthostkeychecking"], read["updatehostkeys"]) == ("true", "false")
         assert read["userknownhostsfile"] == str(Path("~/.ssh/config").expanduser())
@@ -246,15 +247,19 @@ def test_neither_shell_expands_a_hosts_name(settings: dict[str, str], client: Pa
     client_config(["node1", "--jump", LOGIN], settings)
     lines = (client / "laptop").read_text().splitlines()
     commands = [line.split("ProxyCommand ")[1] for line in lines if "ProxyCommand " in line]
-    (tmp_path / "ssh").write_text('#!/bin/sh\nfor last; do :; done\nprintf %s "$last"\n')
+    # Prints what the login node's shell makes of the command.
+    (tmp_path / "ssh").write_text(f'#!/bin/sh\nshift {len(SSH)}\neval "set -- $*"\nprintf "%s\\n" "$*"\n')
     (tmp_path / "ssh").chmod(0o755)
-    hostile = 'job1$(id)`id`"; id; "\\'
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    hostile = 'job1$(id)`id`";id;"\\'
     for command, words in zip(commands, ("connect --job", "connect")):
-        shell = ["sh", "-c", command.replace("%n", hostile)]
-        there = subprocess.run(
-            shell, env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, capture_output=True, text=True, check=True
-        )
-        assert (there.stdout, there.stderr) == (f"{launcher()} {words} '{hostile}'", "")
+        # Windows' ssh has no shell: it splits the command at spaces, and removes double quotes.
+        for here, name in (
+            (["sh", "-c", command.replace("%h", hostile)], hostile),
+            (command.replace("%h", hostile.replace('"', "")).split(), f"'{hostile}'".replace('"', "")),
+        ):
+            there = subprocess.run(here, env=environment, capture_output=True, text=True, check=True)
+            assert (there.stdout, there.stderr) == (f"{launcher()} {words} {name}\n", "")
 
 
 @pytest.mark.parametrize("jump", ["", "-oProxyCommand=x", "a b", "a;id", "a@b@c", "$(id)", "a\nUser x", "fd00::1"])

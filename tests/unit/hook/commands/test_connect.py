@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from ssh_hook.commands import connect
-from ssh_hook.commands.connect import HERE, _locate, _parse_job, choose
+from ssh_hook.commands.connect import HERE, _locate, _parse_job, _unquoted, choose
 from ssh_hook.commands.daemons import Daemon
 from ssh_hook.commands.hosts import launcher
 from ssh_hook.errors import HookError
@@ -130,6 +130,11 @@ def test_names_cannot_write_to_the_terminal() -> None:
 )
 def test_jobs(text: str | None, node: str | None, expected: tuple[str | None, str | None]) -> None:
     assert _parse_job(text, node) == expected
+
+
+def test_the_quotes_that_windows_ssh_leaves() -> None:
+    words = ["'job1234'", "job1234", "'", "''job1''", "x'job1'", None]
+    assert [_unquoted(word) for word in words] == ["job1234", "job1234", "'", "'job1'", "x'job1'", None]
 
 
 @pytest.mark.parametrize(
