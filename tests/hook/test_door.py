@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import stat
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -59,6 +60,16 @@ socket(my $client, AF_UNIX, SOCK_STREAM, 0) or die;
 if (!connect($client, sockaddr_un($ARGV[0]))) { print $!; exit }
 sysread($client, my $data, 8);
 print $data || "closed";
+"""
+
+
+# Tells whether it can take a descriptor of a process of its own, and one of the process that is named.
+TAKE = """
+import ctypes, os, sys, time
+child = os.fork() or time.sleep(1000)
+for pid in (child, int(sys.argv[1])):
+    print(ctypes.CDLL(None).syscall(438, os.pidfd_open(pid), 0, 0) >= 0, end=" ")  # pidfd_getfd, from Linux 5.6 on
+os.kill(child, 9)
 """
 
 
@@ -279,6 +290,20 @@ def test_nobody_else(start: Start, engine: str) -> None:
     refused = run(as_user(BOB, LAUNCHER, "connect", "localhost", name="bob"))
     assert refused.status == 1
     assert b"no container of yours has an SSH daemon" in refused.err
+
+
+def test_nobody_in_the_container_takes_what_connect_has_open(start: Start) -> None:
+    """As who has the other end of its socket, and so its pidfd, might: as a process of the same uid."""
+    start("podman-crun")
+    with subprocess.Popen(as_user(ALICE, "ssh", HOST, "echo; sleep 1000"), stdout=subprocess.PIPE) as session:
+        try:
+            assert session.stdout is not None
+            assert session.stdout.readline() == b"\n"
+            connect = run(["pgrep", "--uid", str(ALICE), "--full", "^[^ ]*python3.* connect "]).checked().text
+            assert run(as_user(ALICE, "python3", "-c", TAKE, connect)).checked().text.split() == ["True", "False"]
+        finally:
+            session.kill()
+    wait_for(lambda: not Path("/proc", connect).exists(), "end of ssh_hook connect")
 
 
 @pytest.mark.parametrize(

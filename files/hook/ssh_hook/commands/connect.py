@@ -309,6 +309,9 @@ def _open(daemon: Daemon) -> socket.socket:
 
 def _open_door(daemon: Daemon) -> socket.socket | None:
     """Connect to the Unix socket at which the daemon lets its user in without a key; None where there is none."""
+    # At a Unix socket a process of the container can learn whose it is (SO_PEERPIDFD), and where it might trace this
+    # one, take its descriptors (pidfd_getfd).
+    syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
     for path in daemon.doors:
         peer = socket.socket(socket.AF_UNIX)
         try:
