@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -53,16 +55,16 @@ def no_cgroups_are_left() -> Iterator[None]:
 @pytest.fixture(name="recorded")
 def fixture_recorded() -> Iterator[Callable[..., None]]:
     """Records jobs of alice's on three nodes, and forgets them."""
-    jobs: list[int] = []
+    jobs: dict[int, dict[str, str]] = {}
 
     def record(job: int, **variables: str) -> None:
-        jobs.append(job)
+        jobs[job] = variables
         done = slurmd.call("prolog", job, **variables).checked()
         assert (done.out, done.err) == (b"", b"")
 
     yield record
-    for job in jobs:
-        slurmd.call("epilog", job).checked()
+    for job, variables in jobs.items():
+        slurmd.call("epilog", job, **variables).checked()
     assert list(RECORDS.iterdir()) == []
 
 
@@ -93,6 +95,37 @@ def test_a_user_has_a_bounded_directory_for_doors_while_she_has_jobs(recorded: C
     assert door.exists()
     slurmd.call("epilog", 4243).checked()
     assert not slurmd.DOORS.exists()
+
+
+def test_what_a_user_does_to_her_directory_holds_up_no_job(recorded: Callable[..., None]) -> None:
+    """It has another owner, as after chown in her user namespace, and then a file system that never answers."""
+    recorded(4242)
+    os.chown(slurmd.DOORS, 100000, ALICE)
+    recorded(4243)
+    assert mounts_on(slurmd.DOORS) == 1
+    with mute_fuse(slurmd.DOORS):
+        recorded(4244)
+        for job in (4242, 4243, 4244):
+            done = slurmd.call("epilog", job).checked()
+            assert done.err == b""
+    assert not slurmd.DOORS.exists()
+
+
+def mounts_on(path: Path) -> int:
+    return sum(line.split()[4] == str(path) for line in Path("/proc/self/mountinfo").read_text().splitlines())
+
+
+@contextmanager
+def mute_fuse(path: Path) -> Iterator[None]:
+    """Mount on `path` a file system of alice's whose server answers nothing, as she does by fusermount."""
+    server = os.open("/dev/fuse", os.O_RDWR)
+    options = f"fd={server},rootmode=40700,user_id={ALICE},group_id={ALICE},allow_other"
+    if ctypes.CDLL(None, use_errno=True).mount(b"mute", bytes(path), b"fuse", 6, options.encode()) != 0:
+        raise OSError(ctypes.get_errno(), "cannot mount FUSE")
+    try:
+        yield
+    finally:
+        os.close(server)  # what waits for it fails
 
 
 @pytest.mark.parametrize("runtime", ["crun", "runc"])

@@ -28,8 +28,9 @@ def run(_arguments: Namespace, settings: dict[str, str]) -> int:
 def _remove(environment: Mapping[str, str]) -> None:
     require_root()
     number = job_number(environment)
+    job_record.remove(number)
+    uid = job_user(environment)
+    # A Prolog writes its record before it waits for the lock: so either that is seen here, or it makes a new directory.
     with closing(job_doors.open_locked()) as users:
-        job_record.remove(number)
-        uid = job_user(environment)
         if not job_record.has_job_of(uid):
             job_doors.remove(users, uid)

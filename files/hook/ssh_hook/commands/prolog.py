@@ -91,9 +91,9 @@ def _record(environment: Mapping[str, str]) -> None:
     named = cluster if cluster.isprintable() and len(cluster) <= _MAX_CLUSTER else ""
     slots = slots_on(_hosts(environment), environment)
     record = job_record.JobRecord(uid, named, slots, int(time.time()), leader)
-    with closing(job_doors.open_locked()) as users:
-        job_record.write(number, record)
-        if uid:
+    job_record.write(number, record)
+    if uid:
+        with closing(job_doors.open_locked()) as users:
             job_doors.make(users, uid)
 
 

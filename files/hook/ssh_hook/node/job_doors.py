@@ -4,6 +4,9 @@
 A rootless engine makes its doors with its user's rights, and a user without a login session has no directory for that.
 She could fill the node's /run by one of hers. So each is a small tmpfs of its own, from the user's first job on the
 node to the end of the last. ``ssh_hook prolog`` mounts it, and ``ssh_hook epilog`` removes it.
+
+The user can change the owner of her directory, mount a file system on it by fusermount that never answers, and hold its
+inode lock. So root asks for mount ids alone, which no file system is asked for, and never mounts anything on hers.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import fcntl
 
 from ..errors import SYSTEM, HookError
 from ..linux.fast_stdlib import closing, os
-from ..linux.mounts import mount_users_tmpfs, unmount
+from ..linux.mounts import mount_id, mount_users_tmpfs, unmount
 from .engine import state_directory
 from .own_files import open_directory
 
@@ -20,6 +23,7 @@ PLACE = state_directory(0)
 _USERS = "users"
 _SIZE = 16 << 10  # bytes: what a user writes into files there
 _INODES = 1024  # names that a user makes there; a door is one
+_MOST_MOUNTS = 64  # of the user's own, one on the other
 _DIRECTORY = os.O_DIRECTORY | os.O_NOFOLLOW
 
 
@@ -42,7 +46,8 @@ def make(users: int, uid: int) -> None:
         except FileExistsError:
             pass
         with closing(os.open(name, os.O_PATH | _DIRECTORY, dir_fd=users)) as directory:
-            if os.fstat(directory).st_uid != uid:  # otherwise it is an earlier job's, or the site's own
+            # Otherwise it is an earlier job's, or the site's own.
+            if not _is_mounted(directory, users) and os.fstat(directory).st_uid != uid:
                 mount_users_tmpfs(directory, _SIZE, _INODES, uid)
     except OSError as error:
         raise HookError(
@@ -53,12 +58,20 @@ def make(users: int, uid: int) -> None:
 def remove(users: int, uid: int) -> None:
     """Remove what `make` has made for the user `uid` in the directory `users`. Raises OSError."""
     name = str(uid)
-    try:
-        directory = os.open(name, os.O_PATH | _DIRECTORY, dir_fd=users)
-    except FileNotFoundError:
-        return
-    with closing(directory):
-        if os.fstat(directory).st_dev == os.fstat(users).st_dev:
-            return  # nothing is mounted: it is the site's own
-        unmount(directory)
+    for mounts in range(_MOST_MOUNTS):
+        try:
+            directory = os.open(name, os.O_PATH | _DIRECTORY, dir_fd=users)
+        except FileNotFoundError:
+            return
+        with closing(directory):
+            if not _is_mounted(directory, users):
+                if mounts == 0:
+                    return  # it is the site's own
+                break
+            unmount(directory)
     os.rmdir(name, dir_fd=users)
+
+
+def _is_mounted(directory: int, users: int) -> bool:
+    """Tell whether something is mounted on a directory in the directory `users`."""
+    return mount_id(directory) != mount_id(users)

@@ -13,6 +13,7 @@ from ssh_hook import system_log
 from ssh_hook.commands import epilog, prolog
 from ssh_hook.commands.dispatch import dispatch
 from ssh_hook.errors import ARGUMENTS_WRONG, SYSTEM, HookError
+from ssh_hook.linux.fast_stdlib import closing
 from ssh_hook.node import job_doors, job_record
 
 # What slurmd gives a Prolog.
@@ -109,6 +110,14 @@ def test_a_user_without_a_directory_for_doors_has_a_record(
     monkeypatch.setattr(job_doors, "make", fail)
     assert recorded().uid == 2001
     assert capfd.readouterr().err == "ssh_hook: error: cannot record job 1234: cannot mount it [system]\n"
+
+
+def test_a_record_waits_for_no_directory_for_doors(jobs: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with closing(job_doors.open_locked()):
+        assert recorded().uid == 2001
+        assert dispatch("epilog", [], SLURM) == 0
+    assert list(jobs.iterdir()) == []
+    assert capfd.readouterr().err.count("not done within 1 s") == 2
 
 
 def test_gpus_of_a_prolog(jobs: Path) -> None:

@@ -177,6 +177,13 @@ def test_any_text_is_a_record_or_none_or_one_line(text: str) -> None:
         assert found is None or found.hosts
 
 
+def test_whose_a_record_is_takes_no_list_of_hosts(jobs: Path) -> None:
+    job_record.write(7, record(uid=2001))
+    text = (jobs / "7").read_text(encoding="utf-8")
+    (jobs / "7").write_text(text.replace("hosts=", "hosts=[[["), encoding="utf-8")
+    assert [job_record.has_job_of(uid) for uid in (2001, 200, 2002)] == [True, False, False]
+
+
 def test_a_later_version_may_add_lines(jobs: Path) -> None:
     job_record.write(7, record())
     (jobs / "7").write_text(f"{TEXT}more=x\n", encoding="ascii")
