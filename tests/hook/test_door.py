@@ -33,6 +33,7 @@ from containers import (
     as_user,
     call_hook,
     listening,
+    podman_start,
     run,
     run_in_time,
     wait_for,
@@ -334,21 +335,37 @@ def test_the_port_asks_for_a_key_as_ever(start: Start) -> None:
 # Places.
 
 
-def test_the_directory_of_a_job(start: Start) -> None:
-    """It comes before /run/user/UID, which the user may lack there, and goes with the job."""
+def test_the_directory_of_a_job(nothing_left: None) -> None:
+    """Doors of its containers are there, not in /run/user/UID, which the user may lack. It goes with the job."""
     slurmd.call("prolog", 4242).checked()
+    started: list[Container] = []
     try:
-        container = start("rootless", **where("it"))
-        assert_alices_alone(door_in(slurmd.DOORS, container.daemon()))
+        engine = slurmd.rootless_in_step(4242)
+        started.append(podman_start(engine, "debian", **where("it")))
+        assert_alices_alone(door_in(slurmd.DOORS, started[0].daemon()))
         assert_lands("it")
-        second = start("rootless", network="none", annotations=NONE)
-        door = door_in(slurmd.DOORS, second.daemon())
-        second.stop()
+        started.append(podman_start(engine, "debian", network="none", annotations=NONE))
+        door = door_in(slurmd.DOORS, started[1].daemon())
+        started[1].stop()
         assert not door.exists()
+        slurmd.call("epilog", 4242).checked()
+        assert not slurmd.DOORS.exists()
+        assert b"the door of your container is gone, as after a logout or a job" in ssh(SAY).err
     finally:
         slurmd.call("epilog", 4242).checked()
-    assert not slurmd.DOORS.exists()
-    assert b"the door of your container is gone, as after a logout or a job" in ssh(SAY).err
+        for container in started:
+            container.remove()
+        slurmd.remove_cgroups()
+
+
+def test_a_container_of_a_login_session_stays_open_when_a_job_ends(start: Start) -> None:
+    slurmd.call("prolog", 4242).checked()
+    try:
+        container = start("rootless", network="none", annotations=NONE, **where("it"))
+        assert_alices_alone(door_in(ALICES_DOORS, container.daemon()))
+    finally:
+        slurmd.call("epilog", 4242).checked()
+    assert_lands("it")
 
 
 @pytest.mark.parametrize("directory", [DOORS, ALICES_DOORS], ids=["root", "alice"])

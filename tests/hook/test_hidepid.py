@@ -12,7 +12,7 @@ from pathlib import Path
 import attached
 import openssh
 import pytest
-from containers import ALICE, keys, listening, run
+from containers import ALICE, ALICES_DOORS, keys, listening, run
 from enroot import Enroot
 from hook_log import Syslog
 from refusals import assert_refused
@@ -22,9 +22,9 @@ PORT_ANNOTATION = "com.hooks.ssh.port"
 
 
 @pytest.fixture(autouse=True)
-def hidepid() -> Iterator[None]:
+def hidepid(request: pytest.FixtureRequest) -> Iterator[None]:
     """The bed's /proc hides processes for a while."""
-    run(["mount", "-o", "remount,hidepid=2", "/proc"]).checked()
+    run(["mount", "-o", f"remount,hidepid={getattr(request, 'param', 2)}", "/proc"]).checked()
     yield
     run(["mount", "-o", "remount,hidepid=0", "/proc"]).checked()
 
@@ -79,6 +79,22 @@ def test_enroot(nothing_left: None) -> None:
         assert container.wait_until_it_runs().ssh("echo here").checked().text == "here"
     finally:
         container.remove()
+
+
+@pytest.mark.parametrize("hidepid", [1, 2], indirect=True)
+def test_a_second_container_of_enroot(nothing_left: None) -> None:
+    """It does not see the first one's daemon, and leaves its door."""
+    first = Enroot().wait_until_it_runs()
+    try:
+        (door,) = ALICES_DOORS.iterdir()
+        second = Enroot(requests={"OCIHOOKS_SSH": "1", "OCIHOOKS_SSH_PORT": "16001"}).wait_until_it_runs()
+        try:
+            assert len(list(ALICES_DOORS.iterdir())) == 2
+            assert door.exists()
+        finally:
+            second.remove()
+    finally:
+        first.remove()
 
 
 def test_pyxis_is_refused(nothing_left: None) -> None:

@@ -7,13 +7,12 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import slurmd
-from containers import ALICE, BOB, LAUNCHER, PORT, Container, Engine, as_user, podman_start, run, wait_for
+from containers import ALICE, BOB, LAUNCHER, PORT, Container, as_user, podman_start, run
 from hook_log import Syslog
 from refusals import assert_refused
 from starter import Start
@@ -33,23 +32,10 @@ def in_step(job: int, step: str = "0") -> Change:
     return change
 
 
-def hierarchies() -> list[Path]:
-    top = Path("/sys/fs/cgroup")
-    return [top, *(path for path in top.iterdir() if path.is_dir() and not path.is_symlink())]
-
-
-def is_empty(cgroup: Path) -> bool:
-    return not (cgroup / "cgroup.procs").read_text(encoding="ascii")
-
-
 @pytest.fixture(autouse=True)
 def no_cgroups_are_left() -> Iterator[None]:
-    """The runtime removes the container's own, and none above it."""
     yield
-    for top in (path / "slurm" for path in hierarchies()):
-        for directory, _names, _files in os.walk(top, topdown=False):
-            wait_for(partial(is_empty, Path(directory)), f"end of all in {directory}")
-            os.rmdir(directory)
+    slurmd.remove_cgroups()
 
 
 @pytest.fixture(name="recorded")
@@ -240,15 +226,7 @@ def test_roots_sweep_removes_the_records_of_lost_jobs(start: Start, recorded: Ca
 def test_rootless_podman_in_a_job(recorded: Callable[..., None]) -> None:
     """podman, its hook and the container stay in the step's cgroup; root's record is nobody's in their namespace."""
     recorded(4242)
-    freezer = Path("/sys/fs/cgroup/freezer")  # of cgroup v1
-    step = (freezer if freezer.is_dir() else freezer.parent) / f"slurm/uid_{ALICE}/job_4242/step_0"
-    step.mkdir(parents=True)
-    engine = Engine("rootless")
-    plain = list(engine.podman)
-    run([*plain, "ps"]).checked()  # podman's own process, which stays, is not to be in the step
-    engine.podman = ["sh", "-c", 'echo 0 >"$0/cgroup.procs" && exec "$@"', str(step), *plain]
-    container = podman_start(engine, "busybox", annotations={"com.hooks.ssh.port": "auto"})
-    engine.podman = plain
+    container = podman_start(slurmd.rootless_in_step(4242), "busybox", annotations={"com.hooks.ssh.port": "auto"})
     try:
         assert container.exec("cat", HOSTFILE).checked().text.splitlines()[0] == "127.0.0.1 slots=1"
         assert "Port 24242\n" in container.exec("cat", "/opt/oci-hooks/ssh/ssh_config").checked().text

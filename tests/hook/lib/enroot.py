@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from containers import (
@@ -61,6 +62,7 @@ class Enroot(Container):
         self._steps = self._directory / "steps"
         self._environment = {"PATH": PATH, "HOME": "/home/alice", **(env or {})}
         self._remap = remap
+        self._doors: list[Path] = []
         self._tasks: list[subprocess.Popen[bytes]] = []
         self._make_root()
         if prepare is not None:
@@ -163,6 +165,8 @@ class Enroot(Container):
 
     def end(self) -> None:
         """End its first process."""
+        own = _user_namespace(self.process.pid)
+        self._doors += [door for door in ALICES_DOORS.glob("*") if _user_namespace(_daemon_of(door)) == own]
         self.process.send_signal(signal.SIGKILL)
         self.process.wait(within(TIMEOUT))
 
@@ -177,12 +181,30 @@ class Enroot(Container):
             with task:
                 task.kill()
         self._errors.close()
-        for door in ALICES_DOORS.glob("*"):
-            if not Path("/proc", door.name.partition("-")[0]).exists():
-                door.unlink()  # as alice's next start does
+        for door in self._doors:
+            wait_for(partial(_is_left, door), "end of the daemon")
+        for door in filter(_is_left, ALICES_DOORS.glob("*")):
+            door.unlink()  # as alice's next start does
         for _attempt in range(100):  # the daemon is about to end
             shutil.rmtree(self._directory, ignore_errors=True)
             if not self._directory.exists():
                 return
             time.sleep(0.05)
         raise AssertionError(f"{self._directory} cannot be removed")
+
+
+def _daemon_of(door: Path) -> int:
+    return int(door.name.partition("-")[0])
+
+
+def _is_left(door: Path) -> bool:
+    """Tell whether its daemon has ended."""
+    return not Path("/proc", str(_daemon_of(door))).exists()
+
+
+def _user_namespace(pid: int) -> str:
+    """Return what says which it is; empty where the process has ended."""
+    try:
+        return os.readlink(f"/proc/{pid}/ns/user")
+    except OSError:
+        return ""

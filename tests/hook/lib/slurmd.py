@@ -1,10 +1,12 @@
-"""What slurmd does for jobs of alice's: it calls `ssh_hook prolog` and `epilog` as root."""
+"""What slurmd does for jobs of alice's: it calls `ssh_hook prolog` and `epilog` as root, and makes cgroups of steps."""
 
 from __future__ import annotations
 
+import os
+from functools import partial
 from pathlib import Path
 
-from containers import ALICE, LAUNCHER, Result, run
+from containers import ALICE, LAUNCHER, Engine, Result, run, wait_for
 
 DOORS = Path("/run/ocihooks-ssh/users", str(ALICE))  # alice's directory, while she has jobs
 
@@ -14,3 +16,27 @@ def call(command: str, job: int, **variables: str) -> Result:
     slurm = {"SLURM_JOB_ID": str(job), "SLURM_JOB_UID": str(ALICE), "SLURM_JOB_NODELIST": "127.0.0.1,nid[001-002]"}
     words = [f"{name}={value}" for name, value in {**slurm, **variables}.items()]
     return run(["env", "-i", *words, LAUNCHER, command])
+
+
+def rootless_in_step(job: int) -> Engine:
+    """Return alice's podman, which runs in a step of the job's. `remove_cgroups` is for the end."""
+    freezer = Path("/sys/fs/cgroup/freezer")  # of cgroup v1
+    step = (freezer if freezer.is_dir() else freezer.parent) / f"slurm/uid_{ALICE}/job_{job}/step_0"
+    step.mkdir(parents=True, exist_ok=True)
+    engine = Engine("rootless")
+    run([*engine.podman, "ps"]).checked()  # podman's own process, which stays, is not to be in the step
+    engine.podman = ["sh", "-c", 'echo 0 >"$0/cgroup.procs" && exec "$@"', str(step), *engine.podman]
+    return engine
+
+
+def remove_cgroups() -> None:
+    """Remove the cgroups of jobs, whose processes have ended or end. Runtimes remove their own, and none above."""
+    top = Path("/sys/fs/cgroup")
+    for hierarchy in [top, *(path for path in top.iterdir() if path.is_dir() and not path.is_symlink())]:
+        for directory, _names, _files in os.walk(hierarchy / "slurm", topdown=False):
+            wait_for(partial(_is_empty, Path(directory)), f"end of all in {directory}")
+            os.rmdir(directory)
+
+
+def _is_empty(cgroup: Path) -> bool:
+    return not (cgroup / "cgroup.procs").read_text(encoding="ascii")

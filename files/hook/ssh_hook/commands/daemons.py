@@ -49,7 +49,7 @@ class Daemon:
         pid: the daemon's.
         uid: as whom it runs, in the caller's user namespace.
         places: where it listens, as (address, port); the address is empty for all.
-        doors: the paths at which its door may be (node/door.py); empty where it has none.
+        doors: the paths at which its door may be (node/door.py); empty where it has none for the caller.
         since: when it was started, in seconds since the epoch.
         sessions: how many connections it serves.
         has_own_network: whether its network namespace is not the caller's.
@@ -232,8 +232,9 @@ def _read_daemon(pid: int, memory: _Memory, start: int, boot: int) -> Daemon | N
     if not places and not has_door:
         return None
     daemon = Daemon(pid, _uid(pid), places, boot + start // os.sysconf("SC_CLK_TCK"))
-    if has_door:
-        daemon.doors = [f"{place}/{name_of(pid, start)}" for place in all_places(os.getuid())]
+    caller = Engine().host_uid
+    if has_door and (caller != 0 or daemon.uid == 0):  # root sees those of others, which let their users in alone
+        daemon.doors = [f"{place}/{name_of(pid, start)}" for place in all_places(caller)]
     daemon.is_of_running = _option(arguments, "-S").count(",") == 1
     own = os.stat("/proc/self/ns/net")
     daemon.has_own_network = (network.st_dev, network.st_ino) != (own.st_dev, own.st_ino)

@@ -241,7 +241,7 @@ def _check_containers(daemons: list[Daemon], silent: list[str], unseen: list[str
     for daemon in daemons:
         called = printable(daemon.called or str(daemon.pid))
         if not daemon.places:
-            if not any(_answers_at_door(path) for path in daemon.doors):
+            if daemon.doors and not any(_answers_at_door(path) for path in daemon.doors):
                 problems.append(f"{called} has no port, and nobody answers at its door: start it again")
         elif daemon.has_own_network:
             if not _answers(LOOPBACK, daemon.port):

@@ -33,7 +33,7 @@ def run(arguments: Namespace, _settings: dict[str, str]) -> int:
     """
     host_uid = Engine().host_uid
     collected, failures = sweep(directory_of_copies(host_uid))
-    sweep_doors(host_uid)
+    failures += sweep_doors(host_uid)
     if host_uid == 0:
         remove_lost_jobs(time.time())
     if arguments.metrics is not None:

@@ -21,11 +21,13 @@ from ..linux import syscalls
 from ..linux.fast_stdlib import TYPE_CHECKING, closing, dirname, fsencode, os, read_file
 from ..linux.process import MAX_PID, Process
 from .engine import read_map, state_directory
+from .own_files import open_directory
 
 if TYPE_CHECKING:
     from ..linux.identity import IdMap
 
 _ROOT_PLACE = f"{state_directory(0)}/doors"
+_JOBS_PLACE = f"{state_directory(0)}/users"  # its directories are root's Prolog's to make
 _PROBLEM = "the container has no door, by which its user enters without a key"
 _BACKLOG = 1000  # connections that wait for Dropbear to open its gate
 _MODE = 0o600  # to connect takes the right to write
@@ -33,22 +35,17 @@ _SOCKET_LABEL = "/proc/self/attr/sockcreate"  # proc_pid_attr(5)
 _MAX_DIGITS = 20  # of 64 bits
 
 
-def user_places(uid: int) -> list[str]:
-    """Return the directories for doors of a rootless engine of `uid`, the preferred one first; the hook makes the last.
-
-    `uid` is of the initial user namespace.
-    """
-    return [f"{state_directory(0)}/users/{uid}", f"{state_directory(uid)}/doors"]
-
-
 def places(uid: int) -> list[str]:
-    """Return the directories for doors of an engine of `uid`, the preferred one first; the hook makes the last."""
-    return user_places(uid) if uid else [_ROOT_PLACE]
+    """Return the directories for doors of an engine of `uid`, an id of the initial user namespace.
+
+    Of a rootless engine's the first is there while its user has a job.
+    """
+    return [f"{_JOBS_PLACE}/{uid}", f"{state_directory(uid)}/doors"] if uid else [_ROOT_PLACE]
 
 
 def all_places(uid: int) -> list[str]:
     """Return the directories in which doors of the user `uid` can be."""
-    return [_ROOT_PLACE, *(user_places(uid) if uid else [])]
+    return [_ROOT_PLACE, *(places(uid) if uid else [])]
 
 
 def name_of(pid: int, start_time: int) -> str:
@@ -69,14 +66,15 @@ def peer(uid: int, container_map: IdMap | None, in_user_namespace: bool) -> int 
 
 
 def make_door(
-    engine_uid: int, user: int, process: int | None, in_user_namespace: bool, label: str = ""
+    engine_uid: int, user: int, process: int | None, in_user_namespace: bool, in_job: bool, label: str = ""
 ) -> Door | NoDoor:
     """Make the door of a daemon whose user is `user`, a uid of the hook's user namespace. Raises OSError and HookError.
 
     `engine_uid` is that of the engine in the initial user namespace. `process` is the open directory in /proc of a
     process in the container's user namespace, if that is not the hook's. `in_user_namespace` tells whether it is not
-    the initial one. There is no door where that does not map the user. `label` is the SELinux label of the socket: with
-    the hook's own one SELinux would take it from a daemon that has another.
+    the initial one. There is no door where that does not map the user. `in_job` tells whether the container ends with a
+    job of the user's, as the directory for her jobs' doors does. `label` is the SELinux label of the socket: with the
+    hook's own one SELinux would take it from a daemon that has another.
     """
     inside = peer(user, None if process is None else read_map("uid_map", process), in_user_namespace)
     if inside is None:
@@ -85,8 +83,13 @@ def make_door(
         _label_sockets(label)
     except OSError as error:
         return NoDoor(f"its SELinux label '{printable(label)}' cannot be set for a socket: {error.strerror}")
+    directories = places(engine_uid)
+    if not in_job:
+        directories.reverse()
     try:
-        return Door(places(engine_uid), inside, owner=0 if engine_uid else user)
+        return Door(directories, inside, owner=0 if engine_uid else user)
+    except OSError as error:
+        return NoDoor(f"cannot make a socket: {error.strerror}")
     finally:
         if label:
             _label_sockets("\n")  # the hook's own again
@@ -109,8 +112,8 @@ class Door:
     def __init__(self, directories: list[str], inside: int, owner: int) -> None:
         """Make the socket. Raises OSError.
 
-        `directories` are those of `places`. `inside` is the user's uid in the container's user namespace, `owner` is to
-        own the name; 0 for the caller.
+        `directories` are those of `places`, the preferred one first. `inside` is the user's uid in the container's user
+        namespace, `owner` is to own the name; 0 for the caller.
         """
         self._directories = directories
         self._inside = inside
@@ -132,14 +135,18 @@ class Door:
         problems = []
         for directory in self._directories:
             try:
-                self._bind(f"{directory}/{name}", may_make=directory == self._directories[-1])
+                self._bind(f"{directory}/{name}", may_make=dirname(directory) != _JOBS_PLACE)
             except OSError as error:
                 self.remove()  # what it has of a name already
-                problems.append(f"{directory}: {error.strerror}")
+                problems.append(f"{directory}: {error.strerror or 'others can write to it'}")
             else:
-                os.close(self._socket)
+                self.close()
                 return
-        raise HookError(SYSTEM, f"{_PROBLEM}: cannot make one in {problems[-1]}")
+        raise HookError(SYSTEM, f"{_PROBLEM}: cannot make one in {', or in '.join(problems)}")
+
+    def close(self) -> None:
+        """Close the caller's descriptor."""
+        os.close(self._socket)
 
     def remove(self) -> None:
         """Remove the name, if there is one."""
@@ -153,7 +160,8 @@ class Door:
         except FileNotFoundError:
             if not may_make:
                 raise
-            _make_directory(dirname(path))
+            outer, _slash, name = dirname(path).rpartition("/")
+            os.close(open_directory(outer, name))
             self._bind_in_directory(path)
 
     def _bind_in_directory(self, path: str) -> None:
@@ -189,6 +197,9 @@ class NoDoor:
         """Raise HookError."""
         raise HookError(CONTAINER_UNFIT, f"{_PROBLEM}: {self._reason}")
 
+    def close(self) -> None:
+        """Do nothing."""
+
     def remove(self) -> None:
         """Do nothing."""
 
@@ -202,47 +213,45 @@ def collect(directory: str) -> int:
         return 0  # or root's, where what it has mounted there for the user is in another mount namespace
     for name in names:
         if not _has_daemon(name):  # which lived before the name was made
-            _unlink(f"{directory}/{name}")
-            removed += 1
+            removed += _unlink(f"{directory}/{name}")
     return removed
 
 
 def _has_daemon(name: str) -> bool:
-    """Tell whether the process lives that a door is named after. Raises OSError where that cannot be read."""
+    """Tell whether the process lives that a door is named after, or one of its pid that the caller may not see."""
     pid, _dash, start_time = name.partition("-")
-    if not (_is_number(pid) and _is_number(start_time) and int(pid) <= MAX_PID):
+    if not (_is_number(pid) and _is_number(start_time) and 0 < int(pid) <= MAX_PID):
         return False
     try:
         process = Process(int(pid))
-    except (FileNotFoundError, ProcessLookupError):
-        return False
+    except OSError:
+        return _exists(int(pid))  # hidepid hides those of another user namespace, though they are the same user's
     try:
         return process.is_alive() and process.start_time() == int(start_time)
-    except (FileNotFoundError, ProcessLookupError):
-        return False  # it ended meanwhile
+    except OSError:
+        return _exists(int(pid))
     finally:
         process.close()
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def _is_number(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS
 
 
-def _make_directory(path: str) -> None:
-    """Make a directory of doors below the hook's own, whose names users reach and nobody else lists. Raises OSError."""
-    mask = os.umask(0)
-    try:
-        for missing in (dirname(path), path):
-            try:
-                os.mkdir(missing, 0o711)
-            except FileExistsError:
-                pass
-    finally:
-        os.umask(mask)
-
-
-def _unlink(path: str) -> None:
+def _unlink(path: str) -> bool:
+    """Remove a name; return False where that failed."""
     try:
         os.unlink(path)
     except OSError:
-        pass  # there is none, or a sweep removes it
+        return False  # there is none, or a sweep removes it
+    return True

@@ -65,7 +65,7 @@ def from_process(
     caller = Identity(os.geteuid(), os.getegid())
     where = init.directory if namespaces.has("user") else None
     in_user_namespace = engine.is_rootless or where is not None
-    door = make_door(engine.host_uid, caller.uid, where, in_user_namespace, labels.socket_label)
+    door = make_door(engine.host_uid, caller.uid, where, in_user_namespace, job.number != 0, labels.socket_label)
     root = RunningRoot(target, container, entry, settings, labels, namespaces)
     plan = StartPlan(
         container=container,

@@ -85,6 +85,9 @@ if TYPE_CHECKING:
         def open(self, pid: int, start_time: int) -> None:
             """Give it the name for the daemon's process. Raises HookError, also where there can be none."""
 
+        def close(self) -> None:
+            """Close the descriptor of a caller that does not open it."""
+
         def remove(self) -> None:
             """Remove the name, if there is one."""
 

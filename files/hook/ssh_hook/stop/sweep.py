@@ -48,12 +48,19 @@ def sweep(path: str) -> tuple[int, int]:
     return collected, failures
 
 
-def sweep_doors(engine_uid: int) -> None:
-    """Remove the doors of daemons that have ended, of an engine of `engine_uid`. Raises OSError."""
+def sweep_doors(engine_uid: int) -> int:
+    """Remove the doors of daemons of an engine of `engine_uid` that have ended; return how many directories failed."""
+    failures = 0
     for directory in door.places(engine_uid):
-        removed = door.collect(directory)
-        if removed:
-            log(INFO, f"{directory}: removed the doors of {removed} daemons that have ended")
+        try:
+            removed = door.collect(directory)
+        except OSError as error:
+            log(ERROR, f"cannot sweep: {directory}: {error.strerror}", SYSTEM)
+            failures += 1
+        else:
+            if removed:
+                log(INFO, f"{directory}: removed the doors of {removed} daemons that have ended")
+    return failures
 
 
 def _sweep_record(directory: int, name: str, path: str, late_uids: set[int]) -> bool:

@@ -17,6 +17,7 @@ from ssh_hook.commands.connect import HERE, _locate, _parse_job, _unquoted, choo
 from ssh_hook.commands.daemons import Daemon
 from ssh_hook.commands.hosts import launcher
 from ssh_hook.errors import HookError
+from ssh_hook.linux import syscalls
 
 
 def daemon(pid: int, name: str = "", job: str = "", container: str = "", step: str = "") -> Daemon:
@@ -417,13 +418,23 @@ def port() -> Iterator[socket.socket]:
         yield listener
 
 
+@pytest.fixture(autouse=True)
+def prctl(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """What is asked of the kernel for the process, and not done: it is pytest's."""
+    asked: list[tuple[int, int]] = []
+    monkeypatch.setattr(syscalls, "prctl", lambda *words: asked.append(words))
+    return asked
+
+
 def with_doors(port: socket.socket, *paths: Path) -> Daemon:
     made = Daemon(11, 1000, [("", port.getsockname()[1])], 0)
     made.doors = [str(path) for path in paths]
     return made
 
 
-def test_a_door_comes_before_the_port(port: socket.socket, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_door_comes_before_the_port(
+    port: socket.socket, tmp_path: Path, capfd: pytest.CaptureFixture[str], prctl: list[tuple[int, int]]
+) -> None:
     path = tmp_path / "door"
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
@@ -431,6 +442,7 @@ def test_a_door_comes_before_the_port(port: socket.socket, tmp_path: Path, capfd
         with connect._open(with_doors(port, tmp_path / "missing", path)) as peer:
             listener.accept()[0].close()
             assert peer.family == socket.AF_UNIX
+    assert prctl == [(syscalls.PR_SET_DUMPABLE, 0)]
     assert capfd.readouterr().err == ""
 
 
@@ -473,6 +485,9 @@ def test_without_door_and_port_there_is_no_way(tmp_path: Path) -> None:
     without = Daemon(11, 1000, [], 0)
     without.doors = [str(tmp_path / "missing")]
     with pytest.raises(HookError, match=r"^the door of your container is gone, .*, and it has no port: start it again"):
+        connect._open(without)
+    without.doors = []  # as for root, who is not its user
+    with pytest.raises(HookError, match=r"^the container has no port, and its door is for its user alone: run this as"):
         connect._open(without)
     with pytest.raises(HookError, match=r"choose one by --name PID: 11 \(no port\); 12 "):
         choose([without, SECOND], None, None)

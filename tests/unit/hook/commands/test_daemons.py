@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from ssh_hook.commands import daemons
@@ -183,7 +184,15 @@ def test_all_that_do_not_answer_cost_one_deadline(
     assert capfd.readouterr().err.endswith(": 10, 11, 12, 13, 14, 15, 16, 17, ...\n")
 
 
-def test_the_door_of_a_daemon(proc: Path) -> None:
+@pytest.fixture(name="caller")
+def fixture_caller(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """Who the caller is on the node."""
+    caller = SimpleNamespace(host_uid=1000)
+    monkeypatch.setattr(daemons, "Engine", lambda: caller)
+    return caller
+
+
+def test_the_door_of_a_daemon(proc: Path, caller: SimpleNamespace) -> None:
     """Its name is the process's; of what the process says itself only counts that it has one."""
     make(proc, 10, cmdline=f"{command(15263)}-O\x007,1000\0")
     make(proc, 11, cmdline=command(15264))
@@ -193,7 +202,15 @@ def test_the_door_of_a_daemon(proc: Path) -> None:
     assert without.doors == []
 
 
-def test_a_daemon_with_a_door_alone(proc: Path) -> None:
+def test_root_has_no_way_by_the_door_of_another(proc: Path, caller: SimpleNamespace) -> None:
+    caller.host_uid = 0
+    make(proc, 10, cmdline=f"{command(15263)}-O\x007,1000\0")
+    of_root = make(proc, 11, cmdline=f"{command(15264)}-O\x007,0\0")
+    (of_root / "status").write_text("Uid:\t0\t0\t0\t0\n", encoding="utf-8")
+    assert [daemon.doors for daemon in daemons.find_daemons()] == [[], ["/run/ocihooks-ssh/doors/11-11"]]
+
+
+def test_a_daemon_with_a_door_alone(proc: Path, caller: SimpleNamespace) -> None:
     make(proc, 10, cmdline=f"{paths.SERVER}\0-F\0-O\x007,1000\0")
     make(proc, 11, cmdline=f"{paths.SERVER}\0-F\0")  # what has neither is none
     (found,) = daemons.find_daemons()

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from ssh_hook.errors import HookError
+from ssh_hook.linux import syscalls
 from ssh_hook.linux.identity import IdMap
 from ssh_hook.linux.process import MAX_ID, MAX_PID, Process
 from ssh_hook.node import door
@@ -58,8 +59,15 @@ def test_a_door_is_its_owners_alone_and_serves(tmp_path: Path, monkeypatch: pyte
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_first_directory_that_there_is(tmp_path: Path) -> None:
-    preferred, last = tmp_path / "users" / "1000", tmp_path / "ocihooks-ssh" / "doors"
+@pytest.fixture(name="users")
+def fixture_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(door, "_JOBS_PLACE", str(tmp_path / "users"))
+    return tmp_path / "users"
+
+
+def test_the_first_directory_that_there_is(tmp_path: Path, users: Path) -> None:
+    preferred, last = users / "1000", tmp_path / "ocihooks-ssh" / "doors"
+    last.parent.mkdir(mode=0o700)  # by what ran with a umask
     mask = os.umask(0o077)
     try:
         Door([str(preferred), str(last)], 1000, owner=0).open(PID, START)
@@ -72,10 +80,34 @@ def test_the_first_directory_that_there_is(tmp_path: Path) -> None:
     assert [path.name for path in preferred.iterdir()] == [f"{PID}-{START + 1}"]
 
 
-def test_without_a_directory_there_is_none(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("in_job", "is_logged_in", "place"), [(True, True, 0), (False, True, 1), (False, False, 0)])
+def test_a_door_outside_of_jobs_does_not_go_with_a_job(
+    tmp_path: Path, users: Path, monkeypatch: pytest.MonkeyPatch, in_job: bool, is_logged_in: bool, place: int
+) -> None:
+    """But for a user who has no other directory."""
+    monkeypatch.setattr(door, "state_directory", lambda uid: str(tmp_path / str(uid) / "ocihooks-ssh"))
+    (users / "1000").mkdir(parents=True)
+    if is_logged_in:
+        (tmp_path / "1000").mkdir()
+    made = door.make_door(1000, os.geteuid(), None, False, in_job)
+    made.open(PID, START)
+    assert made.path == f"{door.places(1000)[place]}/{PID}-{START}"
+
+
+def test_without_a_socket_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_arguments: int) -> int:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(syscalls, "socket", fail)
+    with pytest.raises(HookError, match=r"without a key: cannot make a socket: Too many open files$"):
+        door.make_door(1000, 1000, None, False, False).open(PID, START)
+
+
+def test_without_a_directory_there_is_none(tmp_path: Path, users: Path) -> None:
     place = tmp_path / "user" / "1000" / "ocihooks-ssh" / "doors"
-    made = Door([str(tmp_path / "users" / "1000"), str(place)], 1000, owner=0)
-    with pytest.raises(HookError, match=f"cannot make one in {place}: No such file or directory"):
+    made = Door([str(users / "1000"), str(place)], 1000, owner=0)
+    reason = f"cannot make one in {users / '1000'}: No such file or directory, or in {place}: No such file or directory"
+    with pytest.raises(HookError, match=reason):
         made.open(PID, START)
     made.remove()
     assert list(tmp_path.iterdir()) == []
@@ -128,16 +160,16 @@ def test_its_socket_has_the_containers_label(tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setattr(door, "_SOCKET_LABEL", str(told))
     monkeypatch.setattr(door, "Door", make)
-    os.close(door.make_door(1000, 1000, None, False, "box_t:s0").descriptors()[0])
+    os.close(door.make_door(1000, 1000, None, False, False, "box_t:s0").descriptors()[0])
     assert seen == ["box_t:s0"]
     assert told.read_text(encoding="ascii").startswith("\n")
     told.write_text("", encoding="ascii")
-    os.close(door.make_door(1000, 1000, None, False).descriptors()[0])
+    os.close(door.make_door(1000, 1000, None, False, False).descriptors()[0])
     assert told.read_text(encoding="ascii") == ""
 
 
 def test_a_label_that_the_kernel_refuses_leaves_no_door() -> None:
-    found = door.make_door(1000, 1000, None, False, "a label that no policy knows\n")
+    found = door.make_door(1000, 1000, None, False, False, "a label that no policy knows\n")
     with pytest.raises(HookError, match=r"door, .*: its SELinux label 'a label that no policy knows.*' cannot be set"):
         found.open(PID, START)
 
@@ -150,6 +182,27 @@ def test_what_daemons_that_have_ended_leave_is_collected(tmp_path: Path, own: Pr
     assert door.collect(str(tmp_path)) == len(left)
     assert [path.name for path in tmp_path.iterdir()] == [alive]
     assert door.collect(str(tmp_path / "missing")) == 0
+
+
+def test_the_door_of_a_daemon_that_the_caller_may_not_see_stays(
+    tmp_path: Path, own: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with hidepid, where another container of the user's has another user namespace."""
+    for error in (FileNotFoundError(), PermissionError()):
+
+        def refuse(_pid: int, error: OSError = error) -> Process:
+            raise error
+
+        monkeypatch.setattr(door, "Process", refuse)
+        (tmp_path / f"{own.pid}-1").touch()
+        (tmp_path / f"{MAX_PID}-1").touch()
+        assert door.collect(str(tmp_path)) == 1
+        assert [path.name for path in tmp_path.iterdir()] == [f"{own.pid}-1"]
+
+
+def test_what_cannot_be_removed_is_not_counted(tmp_path: Path) -> None:
+    (tmp_path / "1-").mkdir()
+    assert door.collect(str(tmp_path)) == 0
 
 
 def test_a_directory_of_roots_has_no_door_of_the_users(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -81,6 +81,7 @@ def _attach(arguments: Namespace, settings: dict[str, str]) -> int:
     place = wanted.plan.server.place
     print(f"attached to process {pid} ({target.name}): its SSH server listens on {place}", flush=True)
     listener.close()  # which the supervisor has: its end lets the next attach in
+    wanted.plan.door.close()  # or it would take connections when the daemon has ended
     step = job_step.foreign_step(target.process)
     return job_step.stay_with(supervisor, step) if step else 0
 
