@@ -24,21 +24,23 @@ _SSH_PORT = 22  # which known_hosts does not name
 _ALIASES = 50  # on one line
 _CONFIG = "config"
 _LAPTOP = "laptop"  # the configuration where this program and the compute nodes are only behind a jump host
-_JUMP = re.compile(r"(?:[\w.+-]+@)?[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}")
+_JUMP = re.compile(r"(?:\w[\w.+-]*@)?\w[\w.-]{0,252}", re.ASCII)
 _USER = re.compile(r"[\w.@+-]+(\\[\w.@+-]+)?")
 _QUOTABLE = '"!*\'*"'  # not of Host names with a quote: ssh gives them to a shell, and before 9.6 checks none
 # The host's name, in quotes for a shell here and for one over there. Windows' ssh has no shell here: `ssh_hook connect`
-# gets the inner quotes then. It is %h since before 8.1 a ProxyCommand has no %n.
+# gets the inner quotes then.
 _QUOTED_TWICE = r"\''%h'\'"
+_SHELL_WORD = re.compile(r"[\w/.@:,+=-]+", re.ASCII)  # a path that needs no quotes
 _JOBS = " ".join(f"{prefix}job{digit}*" for prefix in ("", "*.") for digit in range(1, 10))  # Host names
 _CONTAINERS = f"*{SUFFIX} {_JOBS}"  # Host names that always are of containers
 # Each connection is a step, and so work for Slurm: sessions share one. Windows' ssh cannot, and its shell lacks "test",
-# which all others have: redirections and the like are not the same in all of them.
+# or has that of Git. All others have it: redirections and the like are not the same in all of them. With ControlPersist
+# ssh discards what a ProxyCommand writes to stderr.
 _SHARED = f"""\
-Match originalhost "{",".join(_CONTAINERS.split())}" exec "test -x /bin/sh"
+Match originalhost "{",".join(_CONTAINERS.split())}" exec "test ! -e C:/Windows"
     ControlMaster auto
     ControlPath ~/.ssh/oci-hooks-%C
-    ControlPersist 60
+    ControlPersist no
 """
 _TITLE = "# Written by 'ssh_hook client-config': its next run replaces this file.\n"
 _LAPTOP_TITLE = """\
@@ -188,11 +190,27 @@ def _by(via: str) -> str:
 
 def _laptop_entries(jump: str, via: str) -> list[str]:
     """Return the entries of an ssh_config(5) that reach containers by this program on `jump`. Raises HookError."""
-    command = f"{' '.join(hosts.SSH)} {jump} {_quotable(hosts.launcher())} connect"
+    # The quotes are for Windows' ssh: they end the name of the program, which it would guess.
+    command = f'"{hosts.SSH[0]}" {" ".join(hosts.SSH[1:])} -- {jump} {_launcher()} connect'
+    return _entries(command, via, _QUOTED_TWICE)
+
+
+def _entries(command: str, via: str, name: str) -> list[str]:
+    """Return the entries that reach containers by `command`; `name` is the host's, in quotes."""
+    # A ProxyCommand has no %n before 8.1. So %h has to be the name as given: the user's own entries come later.
+    given = "    HostName %h\n    CanonicalizeHostname no\n"
     return [
-        f"Host {_JOBS} {_QUOTABLE}\n    ProxyCommand {command}{_by(via)} --job {_QUOTED_TWICE}\n",
-        f"Host *{SUFFIX} {_QUOTABLE}\n    ProxyCommand {command} {_QUOTED_TWICE}\n",
+        f"Host {_JOBS} {_QUOTABLE}\n{given}    ProxyCommand {command}{_by(via)} --job {name}\n",
+        f"Host *{SUFFIX} {_QUOTABLE}\n{given}    ProxyCommand {command} {name}\n",
     ]
+
+
+def _launcher() -> str:
+    """Return the path of this program, for shells. Raises HookError."""
+    path = hosts.launcher()
+    if not _SHELL_WORD.fullmatch(path):
+        raise _bad_path(path)
+    return path
 
 
 def _laptop_steps(jump: str, path: str) -> str:
@@ -214,11 +232,9 @@ def config(names: list[str], port: int, user: str, directory: str, host_key_type
     `host_key_types` are those of the containers' host keys, the preferred one first: OpenSSH before 8.5 prefers ECDSA.
     Raises HookError.
     """
-    command = _quoted(hosts.launcher())
     entries = [f"Host {PREFIX}{host}\n    HostName {host}\n" for host in names]
     entries += [
-        f"Host {_JOBS} {_QUOTABLE}\n    ProxyCommand {command} connect{_by(via)} --job '%h'\n",
-        f"Host *{SUFFIX} {_QUOTABLE}\n    ProxyCommand {command} connect '%h'\n",
+        *_entries(f"{_launcher()} connect", via, "'%h'"),
         *_shared(via),
     ]
     common = [
@@ -280,11 +296,14 @@ def _tilde_path(directory: str) -> str:
 
 def _quotable(path: str) -> str:
     if _NOT_QUOTABLE & set(path):
-        raise HookError(
-            SETTING_WRONG,
-            f"ssh's configuration cannot hold the path {printable(path)}: ask the administrator for another",
-        )
+        raise _bad_path(path)
     return path
+
+
+def _bad_path(path: str) -> HookError:
+    return HookError(
+        SETTING_WRONG, f"ssh's configuration cannot hold the path {printable(path)}: ask the administrator for another"
+    )
 
 
 def _quoted(path: str) -> str:

@@ -2,14 +2,17 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
+import shutil
 import stat
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from ssh_hook.cli import main
 from ssh_hook.commands import client_config as module
-from ssh_hook.commands import keygen
+from ssh_hook.commands import connect, keygen
 from ssh_hook.commands.client_config import config
 from ssh_hook.commands.dispatch import parse
 from ssh_hook.commands.hosts import SSH, launcher, selected_hosts
@@ -145,7 +148,7 @@ LOGIN = "alice@login.example.org"
 
 def proxy_command(command: str) -> str:
     """Return the command by which a laptop has the login node run this command of ssh_hook."""
-    return f"{' '.join(SSH)} {LOGIN} {launcher()} {command} " + r"\''%h'\'"
+    return f'"ssh" {" ".join(SSH[1:])} -- {LOGIN} {launcher()} {command} ' + r"\''%h'\'"
 
 
 def test_on_a_laptop_all_goes_by_the_jump_host(settings: dict[str, str], client: Path, tmp_path: Path) -> None:
@@ -210,13 +213,17 @@ def test_by_steps_of_jobs_sessions_share_a_connection(
 ) -> None:
     """Each is a step, and so work for Slurm."""
     own = tmp_path / "config"
-    own.write_text(laptop_lines(["--jump", LOGIN, "--via", "srun"], settings, capsys) + "Host *\n    User zoe\n")
+    own.write_text(
+        laptop_lines(["--jump", LOGIN, "--via", "srun"], settings, capsys)
+        + "Host *\n    User zoe\n    ControlPersist 60\n"
+    )
     laptop_lines(["--keys", "--jump", LOGIN, "--via", "srun"], settings, capsys)
     for file in (own, client / "config", client / "laptop"):
         for alias in ("job1234", "node002.job98"):
             read = ssh_reads(file, alias)
             assert " connect --via srun --job " in read["proxycommand"]
-            assert (read["controlmaster"], read["controlpersist"], read["user"]) == ("auto", "60", "alice")
+            # With ControlPersist what the step says would go to /dev/null.
+            assert (read["controlmaster"], read["controlpersist"], read["user"]) == ("auto", "no", "alice")
             assert read["controlpath"].startswith(str(Path("~/.ssh/oci-hooks-").expanduser()))
         read = ssh_reads(file, "node002.container")
         assert "srun" not in read["proxycommand"]
@@ -224,6 +231,26 @@ def test_by_steps_of_jobs_sessions_share_a_connection(
     plain = tmp_path / "plain"
     plain.write_text(laptop_lines(["--jump", LOGIN], settings, capsys))
     assert "controlpath" not in ssh_reads(plain, "job1234")
+
+
+def test_what_ssh_hook_says_is_seen(
+    settings: dict[str, str], client: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also of a connection that others may share, and whatever the user has in store for those."""
+    real = shutil.which("ssh")
+    assert real is not None
+    (tmp_path / "ssh").write_text("#!/bin/sh\necho 'ssh_hook: error: job 1234 has no node yet' >&2\n")
+    (tmp_path / "ssh").chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "SHELL": "/bin/sh"}
+    own = tmp_path / "config"
+    for way in ("ssh", "srun"):
+        lines = laptop_lines(["--jump", LOGIN, "--via", way], settings, capsys)
+        own.write_text(lines + "Host *\n    ControlPersist 60\n")
+        done = subprocess.run(
+            [real, "-F", own, "job1234", "true"], env=environment, capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stdout) == (255, "")
+        assert done.stderr.startswith("ssh_hook: error: job 1234 has no node yet\n")
 
 
 def test_the_lines_are_the_known_hosts_too(
@@ -242,27 +269,94 @@ def test_hosts_by_their_ports_take_a_key(settings: dict[str, str], client: Path)
         module.run(arguments, settings)
 
 
+def test_the_users_own_entries_do_not_change_the_name(
+    settings: dict[str, str], client: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Which `ssh_hook connect` is given as %h: before OpenSSH 8.1 a ProxyCommand has no %n."""
+    own = tmp_path / "config"
+    told = [
+        laptop_lines(["--jump", LOGIN], settings, capsys),
+        laptop_lines([], settings, capsys).splitlines()[1] + "\n",
+    ]
+    for lines in told:
+        own.write_text(lines + "Host *\n    HostName %h.example.org\n    CanonicalizeHostname always\n")
+        for alias in ("job1234", "node002.job98", "node002.container"):
+            read = ssh_reads(own, alias)
+            assert (read["hostname"], read["canonicalizehostname"]) == (alias, "false")
+            assert "%h" in read["proxycommand"]
+            assert "%n" not in read["proxycommand"]
+        assert ssh_reads(own, "login")["hostname"] == "login.example.org"
+
+
+def windows_runs(command: str) -> list[str]:
+    """Return the arguments of the program in quotes that this ProxyCommand begins with, as Windows' ssh runs it.
+
+    That has no fork and no shell. It hands the command to CreateProcess, and the C runtime of the program splits the
+    rest. This is made from its source and Microsoft's documents; it has not been compared with Windows.
+    """
+    found = re.fullmatch(r'"([^"\\/ ]+)" (.*)', command)
+    assert found is not None, "Windows would have to guess where the program's name ends"
+    arguments, in_quotes = [found.group(1), ""], False
+    for part in re.findall(r'\\*"|\\+|[ \t]+|[^\\" \t]+', found.group(2)):
+        if part.endswith('"'):
+            arguments[-1] += "\\" * (len(part) // 2) if len(part) % 2 else "\\" * (len(part) // 2 - 1) + '"'
+            in_quotes ^= len(part) % 2 == 1
+        elif part.isspace() and not in_quotes:
+            arguments.append("")
+        else:
+            arguments[-1] += part
+    return arguments
+
+
+def test_how_windows_splits() -> None:
+    """The examples of Microsoft's documents, and what a host's name of ours becomes."""
+    for text, words in (
+        ('"a b c" d e', ["a b c", "d", "e"]),
+        (r'"ab\"c" "\\" d', ['ab"c', "\\", "d"]),
+        (r'a\\\b d"e f"g h', ["a\\\\\\b", "de fg", "h"]),
+        (r"a\\\"b c d", ['a\\"b', "c", "d"]),
+        (r"x \''job1'\'", ["x", r"\''job1'\'"]),
+    ):
+        assert windows_runs(f'"ssh" {text}') == ["ssh", *words]
+
+
 def test_neither_shell_expands_a_hosts_name(settings: dict[str, str], client: Path, tmp_path: Path) -> None:
     """Before OpenSSH 9.6 a stranger's URL could name any host."""
     client_config(["node1", "--jump", LOGIN], settings)
     lines = (client / "laptop").read_text().splitlines()
     commands = [line.split("ProxyCommand ")[1] for line in lines if "ProxyCommand " in line]
     # Prints what the login node's shell makes of the command.
-    (tmp_path / "ssh").write_text(f'#!/bin/sh\nshift {len(SSH)}\neval "set -- $*"\nprintf "%s\\n" "$*"\n')
+    (tmp_path / "ssh").write_text(f'#!/bin/sh\nshift {len(SSH) + 1}\neval "set -- $*"\nprintf "%s\\n" "$@"\n')
     (tmp_path / "ssh").chmod(0o755)
     environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
     hostile = 'job1$(id)`id`";id;"\\'
-    for command, words in zip(commands, ("connect --job", "connect")):
-        # Windows' ssh has no shell: it splits the command at spaces, and removes double quotes.
-        for here, name in (
-            (["sh", "-c", command.replace("%h", hostile)], hostile),
-            (command.replace("%h", hostile.replace('"', "")).split(), f"'{hostile}'".replace('"', "")),
-        ):
-            there = subprocess.run(here, env=environment, capture_output=True, text=True, check=True)
-            assert (there.stdout, there.stderr) == (f"{launcher()} {words} {name}\n", "")
+    for command, words in zip(commands, (["connect", "--job"], ["connect"])):
+        for host in ("job1234", hostile):
+            by_shell = ["sh", "-c", command.replace("%h", host)]
+            by_none = windows_runs(command.replace("%h", host))
+            for here in (by_shell, by_none):
+                there = subprocess.run(here, env=environment, capture_output=True, text=True, check=True)
+                *before, name = there.stdout.splitlines()
+                assert (before, there.stderr) == ([launcher(), *words], "")
+                assert connect._unquoted(name) == (host if here is by_shell else host.replace('"', ""))
 
 
-@pytest.mark.parametrize("jump", ["", "-oProxyCommand=x", "a b", "a;id", "a@b@c", "$(id)", "a\nUser x", "fd00::1"])
+@pytest.mark.parametrize(
+    "path", ["/a b", "/a;id", "/a&b", "/a|b", "/a<b", "/a>b", "/a(b", "/a`id`", "/a\nb", "/a~", "/ä"]
+)
+def test_a_path_of_the_program_that_a_shell_reads_otherwise(
+    settings: dict[str, str], client: Path, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", [f"{path}/ssh_hook"])
+    for call in (lambda: client_config([], settings), lambda: module.laptop_lines(LOGIN, settings)):
+        with pytest.raises(HookError, match=r"^ssh's configuration cannot hold the path /.*: ask the administrator"):
+            call()
+
+
+@pytest.mark.parametrize(
+    "jump",
+    ["", "-oProxyCommand=x", "-F@host", "a b", "a;id", "a@b@c", "$(id)", "a\nUser x", "fd00::1", "ä@host", "host٣"],
+)
 def test_jump_hosts_that_are_none(settings: dict[str, str], client: Path, jump: str) -> None:
     for call in (
         lambda: client_config(["node1", f"--jump={jump}"], settings),
