@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import signal
 import socket
 import subprocess
@@ -32,6 +33,8 @@ HERE = "localhost"  # as NODE: this node, whatever it is called
 _TIMEOUT = 10.0  # seconds until the daemon accepts the connection
 _POLL = 0.05  # seconds
 _SCHEDULER = 20.0  # seconds for an answer of the scheduler
+_STEP_START = 60.0  # seconds until a step's first byte: srun may wait for the scheduler for ever
+_STEP_END = 5.0  # seconds until srun has ended a step
 _UNKNOWN_JOB = "Invalid job id"  # what squeue says of it
 # Without --unbuffered Slurm passes lines on, and keeps what has no end of a line.
 _STEP_OPTIONS = (
@@ -238,17 +241,49 @@ def _run_step(node: str, job: str | None) -> int:
         if name in _KEPT_FOR_SRUN or not name.startswith(("SLURM_", "SRUN_"))
     }
     # Ctrl-C is for a command in one session, and others may share the connection, which ends with its standard input.
+    # So does the step after ssh's SIGHUP.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    output, end = os.pipe()
     try:
-        status = subprocess.Popen(command, env=kept, start_new_session=True).wait()
+        process = subprocess.Popen(command, env=kept, start_new_session=True, stdout=end)
     except OSError as error:
         raise HookError(SYSTEM, f"cannot run srun, which leads to {node}: {error.strerror}") from None
+    finally:
+        os.close(end)
+    if not select.select([output], [], [], _STEP_START)[0]:
+        _end(process)
+        raise HookError(
+            SYSTEM, f"no step of job {number} has begun on {node} in {_STEP_START:.0f} s: see squeue --jobs {number}"
+        )
+    _pass_output(output)
+    status = process.wait()
     if status < 0 or status > _SIGNALLED:
         raise HookError(
             NO_CONTAINER,
             f"the step on {node} has been ended, as at the end of job {number}: see squeue --jobs {number}",
         )
     return min(status, 1)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(_STEP_END)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _pass_output(output: int) -> None:
+    """Pass bytes from the pipe `output` to standard output until one of them ends, and close the pipe."""
+    try:
+        while data := os.read(output, _CHUNK):
+            write_all(1, data)
+    except OSError:
+        pass  # ssh has ended
+    finally:
+        os.close(output)
 
 
 def choose(daemons: list[Daemon], job: str | None, name: str | None) -> Daemon:

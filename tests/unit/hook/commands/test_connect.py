@@ -338,9 +338,10 @@ exit "$(cat {tmp_path}/status)"
     )
     srun.chmod(0o755)
     (tmp_path / "status").write_text("0", encoding="ascii")
-    before = signal.getsignal(signal.SIGINT)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGHUP)}
     yield tmp_path
-    signal.signal(signal.SIGINT, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def by_srun(*words: str) -> int:
@@ -401,14 +402,33 @@ def test_a_step_takes_a_job(srun: Path) -> None:
     assert not (srun / "arguments").exists()
 
 
-def test_without_srun(slurm: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    before = signal.getsignal(signal.SIGINT)
-    try:
-        with pytest.raises(HookError, match=r"^cannot run srun, which leads to node002: No such file"):
-            by_srun("--job", "12", "node002")
-    finally:
-        signal.signal(signal.SIGINT, before)
+@pytest.mark.parametrize("before", ["", "trap '' TERM; "])
+def test_a_step_that_does_not_begin(srun: Path, monkeypatch: pytest.MonkeyPatch, before: str) -> None:
+    """As where the scheduler does not answer: srun waits, and does not see that ssh has ended."""
+    (srun / "srun").write_text(f"#!/bin/sh\n{before}exec sleep 600\n", encoding="ascii")
+    monkeypatch.setattr(connect, "_STEP_START", 1.0)
+    monkeypatch.setattr(connect, "_STEP_END", 0.2)
+    with pytest.raises(HookError, match=r"^no step of job 12 has begun on node002 in 1 s: see squeue --jobs 12$"):
+        by_srun("--job", "12")
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+def test_a_step_ends_where_nobody_reads(srun: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(_descriptor: int, _data: bytes) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr(connect, "write_all", write)
+    (srun / "srun").write_text("#!/bin/sh\nwhile echo y; do :; done\n", encoding="ascii")
+    with pytest.raises(HookError, match=r"^the step on node002 has been ended"):
+        by_srun("--job", "12")
+
+
+def test_without_srun(srun: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (srun / "srun").unlink()
+    monkeypatch.setenv("PATH", str(srun))
+    with pytest.raises(HookError, match=r"^cannot run srun, which leads to node002: No such file"):
+        by_srun("--job", "12", "node002")
 
 
 @pytest.fixture
