@@ -332,10 +332,12 @@ def _describe(daemon: Daemon) -> str:
 def _open(daemon: Daemon) -> socket.socket:
     """Connect to the daemon's door, or, where there is none, to its port. Raises HookError."""
     if daemon.doors:
-        peer = _open_door(daemon)
-        if peer is not None:
-            return peer
-        gone = "the door of your container is gone, as after a logout or a job"
+        try:
+            return _open_door(daemon)
+        except FileNotFoundError:
+            gone = "your container has no door, or has lost it, as after a logout or a job"
+        except OSError as error:
+            gone = f"cannot enter by the door of your container ({error.strerror})"
         if daemon.port == NO_PORT:
             raise HookError(PORT_UNUSABLE, f"{gone}, and it has no port: start it again, with a port")
         log(WARNING, f"{gone}: by its port {daemon.port}")
@@ -344,19 +346,26 @@ def _open(daemon: Daemon) -> socket.socket:
     return _open_port(daemon)
 
 
-def _open_door(daemon: Daemon) -> socket.socket | None:
-    """Connect to the Unix socket at which the daemon lets its user in without a key; None where there is none."""
+def _open_door(daemon: Daemon) -> socket.socket:
+    """Connect to the Unix socket at which the daemon lets its user in without a key.
+
+    Raises OSError: FileNotFoundError where no door is there.
+    """
     # At a Unix socket a process of the container can learn whose it is (SO_PEERPIDFD), and where it might trace this
     # one, take its descriptors (pidfd_getfd).
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
+    failed: OSError = FileNotFoundError()
     for path in daemon.doors:
         peer = socket.socket(socket.AF_UNIX)
         try:
             _connect(peer, path)
             return peer
-        except OSError:
+        except FileNotFoundError:
             peer.close()
-    return None
+        except OSError as error:
+            peer.close()
+            failed = error
+    raise failed
 
 
 def _connect(peer: socket.socket, path: str) -> None:
