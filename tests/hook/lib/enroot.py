@@ -62,7 +62,8 @@ class Enroot(Container):
         self._steps = self._directory / "steps"
         self._environment = {"PATH": PATH, "HOME": "/home/alice", **(env or {})}
         self._remap = remap
-        self._doors: list[Path] = []
+        self._namespace = ""
+        self._doors: set[Path] = set()
         self._tasks: list[subprocess.Popen[bytes]] = []
         self._make_root()
         if prepare is not None:
@@ -114,6 +115,7 @@ class Enroot(Container):
         """Wait until its program runs."""
         self.wait_at("exec")
         wait_for(lambda: b"enroot_switch" not in self._command_line(), "the container's program")
+        self._namespace = _user_namespace(self.process.pid)
         return self
 
     def _command_line(self) -> bytes:
@@ -165,8 +167,7 @@ class Enroot(Container):
 
     def end(self) -> None:
         """End its first process."""
-        own = _user_namespace(self.process.pid)
-        self._doors += [door for door in ALICES_DOORS.glob("*") if _user_namespace(_daemon_of(door)) == own]
+        self._note_doors()
         self.process.send_signal(signal.SIGKILL)
         self.process.wait(within(TIMEOUT))
 
@@ -174,7 +175,15 @@ class Enroot(Container):
         self.end()
         return Result(0, b"", b"")
 
+    def _note_doors(self) -> None:
+        """Note the doors of its daemon, which is in its user namespace."""
+        self._namespace = self._namespace or _user_namespace(self.process.pid)
+        for door in ALICES_DOORS.glob("*"):
+            if self._namespace and _user_namespace(_daemon_of(door)) == self._namespace:
+                self._doors.add(door)
+
     def remove(self) -> None:
+        self._note_doors()
         if self.process.poll() is None:
             self.end()
         for task in self._tasks:
