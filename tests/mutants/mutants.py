@@ -379,6 +379,14 @@ PROMISES = (
         "'internal'",
     ),
     Fault(
+        "No user holds up the Prolog or Epilog of a job by her directory of doors",
+        "make",
+        "not _is_mounted(directory, users) and ",
+        "",
+        "hook/test_job.py::test_what_a_user_does_to_her_directory_holds_up_no_job",
+        "assert 2 == 1",
+    ),
+    Fault(
         "No user fills the node's `/run` by way of doors",
         "mount_users_tmpfs",
         ",size={size},nr_inodes={inodes}",

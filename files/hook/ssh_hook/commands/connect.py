@@ -342,7 +342,9 @@ def _open(daemon: Daemon) -> socket.socket:
             raise HookError(PORT_UNUSABLE, f"{gone}, and it has no port: start it again, with a port")
         log(WARNING, f"{gone}: by its port {daemon.port}")
     elif daemon.port == NO_PORT:
-        raise HookError(PORT_UNUSABLE, "the container has no port, and its door is for its user alone: run this as that user")
+        raise HookError(
+            PORT_UNUSABLE, "the container has no port, and its door is for its user alone: run this as that user"
+        )
     return _open_port(daemon)
 
 
