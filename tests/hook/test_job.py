@@ -215,12 +215,14 @@ def test_roots_sweep_removes_the_records_of_lost_jobs(start: Start, recorded: Ca
     for job in (4242, 4243, 4244):
         recorded(job)
     start("crun", "busybox", change=in_step(4243))
-    for path in (RECORDS / "4242", RECORDS / "4243"):
+    recorded(4245, SLURM_JOB_UID=str(BOB))
+    for path in (RECORDS / "4242", RECORDS / "4243", RECORDS / "4245"):
         path.write_text(re.sub("(?m)^start=.*", "start=1600000000", path.read_text(encoding="ascii")), encoding="ascii")
     run(as_user(ALICE, LAUNCHER, "sweep")).checked()
-    assert len(list(RECORDS.iterdir())) == 3, "a user's sweep has nothing to do with them"
+    assert len(list(RECORDS.iterdir())) == 4, "a user's sweep has nothing to do with them"
     assert "record of job 4242" in run([LAUNCHER, "sweep", "--verbose"]).checked().text
     assert sorted(path.name for path in RECORDS.iterdir()) == ["4243", "4244"]
+    assert list(slurmd.DOORS.parent.iterdir()) == [slurmd.DOORS], "bob has no job"
 
 
 def test_rootless_podman_in_a_job(recorded: Callable[..., None]) -> None:

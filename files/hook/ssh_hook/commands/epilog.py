@@ -7,7 +7,7 @@ It exits with 0 within two seconds, as ``ssh_hook prolog`` does.
 
 from __future__ import annotations
 
-from ..linux.fast_stdlib import TYPE_CHECKING, closing
+from ..linux.fast_stdlib import TYPE_CHECKING
 from ..node import job_doors, job_record
 from .prolog import bounded, job_number, job_user, require_root
 
@@ -28,9 +28,5 @@ def run(_arguments: Namespace, settings: dict[str, str]) -> int:
 def _remove(environment: Mapping[str, str]) -> None:
     require_root()
     number = job_number(environment)
-    job_record.remove(number)
-    uid = job_user(environment)
-    # A Prolog writes its record before it waits for the lock: so either that is seen here, or it makes a new directory.
-    with closing(job_doors.open_locked()) as users:
-        if not job_record.has_job_of(uid):
-            job_doors.remove(users, uid)
+    job_record.remove(number)  # also where the user is not known
+    job_doors.end_job(number, job_user(environment))

@@ -16,6 +16,7 @@ import fcntl
 from ..errors import SYSTEM, HookError
 from ..linux.fast_stdlib import closing, os
 from ..linux.mounts import mount_id, mount_users_tmpfs, unmount
+from . import job_record
 from .engine import state_directory
 from .own_files import open_directory
 
@@ -70,6 +71,15 @@ def remove(users: int, uid: int) -> None:
                 break
             unmount(directory)
     os.rmdir(name, dir_fd=users)
+
+
+def end_job(number: int, uid: int) -> None:
+    """Forget the job `number` of the user `uid`, and with her last one remove her directory. Raises OSError."""
+    job_record.remove(number)
+    # A Prolog writes its record before it waits for the lock: so either that is seen here, or it makes a new directory.
+    with closing(open_locked()) as users:
+        if not job_record.has_job_of(uid):
+            remove(users, uid)
 
 
 def _is_mounted(directory: int, users: int) -> bool:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Records of jobs whose Epilog failed, or was never called.
+"""Records of jobs whose Epilog failed, or was never called, and their users' directories of doors.
 
 Slurm repeats the end of a job until its node has answered, and /run is empty after a boot. So they are few, mislead
 nobody, since no other job has the number for long, and are removed when no job lasts any more that began with them. A
@@ -13,7 +13,8 @@ from ..linux.cgroups import job_and_step
 from ..linux.fast_stdlib import fsdecode, os
 from ..linux.process import all_processes
 from ..log import INFO, log
-from ..node import job_record
+from ..node import job_doors, job_record
+from ..node.job_record import JobRecord
 
 _AGE = 30 * 24 * 3600  # seconds: longer than jobs last
 
@@ -23,9 +24,10 @@ def remove_lost_jobs(now: float) -> None:
 
     Raises OSError.
     """
-    old = [number for number in _recorded() if _began(number, now) < now - _AGE]
-    for number in set(old) - _running() if old else set():
-        job_record.remove(int(number))
+    records = {number: _read(number) for number in _recorded()}
+    old = {number: record.uid for number, record in records.items() if record and record.start < now - _AGE}
+    for number in old.keys() - _running() if old else ():
+        job_doors.end_job(int(number), old[number])
         log(INFO, f"removed the record of job {number}, whose Epilog was not called or failed")
 
 
@@ -37,13 +39,12 @@ def _recorded() -> list[str]:
         return []  # no Prolog has been called
 
 
-def _began(number: str, otherwise: float) -> float:
-    """Return when the job began; `otherwise` where its record is gone, or none of this version of the hook."""
+def _read(number: str) -> JobRecord | None:
+    """Return the record of a job; None where it is gone, or none of this version of the hook."""
     try:
-        record = job_record.read(number, False)
+        return job_record.read(number, False)
     except HookError:
-        record = None
-    return otherwise if record is None else record.start
+        return None
 
 
 def _running() -> set[str]:

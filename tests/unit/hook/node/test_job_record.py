@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from ssh_hook.errors import HookError
-from ssh_hook.node import job_record
+from ssh_hook.node import job_doors, job_record
 from ssh_hook.node.job_record import JobRecord
 from ssh_hook.stop import lost_jobs
 
@@ -26,6 +26,7 @@ def record(**values: int) -> JobRecord:
 def fixture_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The directory of the records, of which the caller is root."""
     monkeypatch.setattr(job_record, "PLACE", str(tmp_path / "place"))
+    monkeypatch.setattr(job_doors, "PLACE", str(tmp_path / "place"))
     monkeypatch.setattr(job_record, "_roots", lambda _is_rootless: {os.geteuid()})
     return tmp_path / "place" / "jobs"
 
@@ -61,6 +62,17 @@ def test_records_of_jobs_that_have_ended_are_removed(jobs: Path, monkeypatch: py
     monkeypatch.setattr(lost_jobs, "_running", lambda: {"", "8"})
     lost_jobs.remove_lost_jobs(now)
     assert sorted(path.name for path in jobs.iterdir()) == ["10", "11", "8", "9"]
+
+
+def test_with_the_last_lost_job_goes_its_users_directory(jobs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1764390000 + 31 * 24 * 3600
+    for number, uid, start in ((5, 2001, 1764390000), (6, 2002, 1764390000), (7, 2002, now)):
+        job_record.write(number, record(uid=uid, start=start))
+    gone: list[int] = []
+    monkeypatch.setattr(job_doors, "remove", lambda _users, uid: gone.append(uid))
+    monkeypatch.setattr(lost_jobs, "_running", set)
+    lost_jobs.remove_lost_jobs(now)
+    assert gone == [2001]
 
 
 def test_where_no_prolog_was_called(jobs: Path) -> None:
