@@ -52,7 +52,6 @@ REASONS = {
     "node/door.py Door._bind_in_directory": "only root writes to /run/ocihooks-ssh; a rootless engine's places are its "
     "user's",
     "node/door.py _label_sockets": KERNEL,
-    "node/door.py _make_directory": "as for Door._bind_in_directory",
     "node/door.py _unlink": "as for Door._bind_in_directory",
     "node/door.py collect": "as for Door._bind_in_directory",
     "node/job_record.py has_job_of": DESCRIPTOR,
