@@ -335,8 +335,16 @@ PROMISES = (
         "Log.keep",
         "one_line(message)",
         "message",
-        "hook/test_reasons.py::test_what_a_stranger_writes",
-        "test_what_a_stranger_writes",
+        "unit/hook/test_log.py::test_what_is_kept",
+        "assert False",
+    ),
+    Fault(
+        "A user reads the hook's messages of her own containers, and of nobody else's",
+        "Log.__call__",
+        "message = one_line(message)",
+        "message = str(message)",
+        "unit/hook/test_log.py::test_what_is_logged",
+        "not enough values to unpack|too many values to unpack",
     ),
     Fault(
         "Nobody can hold a start up by that file",
