@@ -424,7 +424,7 @@ PROMISES = (
         "if value is not None and not is_right(value):",
         "if False:",
         "hook/test_connect.py::test_nothing_of_a_name",
-        "startswith",
+        "hostname contains invalid characters",
     ),
     Fault(
         "Root makes no home among an image's programs, though an image or a variable may name one there",
