@@ -2,11 +2,11 @@
 PYTHON ?= /usr/bin/python3
 PARTS := lint docs unit fuzz sanity integration role-dropbear role-ssh-hook hook-tests vm-tests molecule engines launchers demo-test \
 	upgrade-from-sarus monitoring release-test slurm rootless
-SCENARIOS := upgrade debian11 lifecycle old-beside-new slurm-editor sarus-suite launch-real node-image architectures mutants
+SCENARIOS := upgrade debian11 old-kernel lifecycle old-beside-new slurm-editor sarus-suite launch-real node-image architectures mutants
 FUZZ_SECONDS ?= 60
 SOAK_SECONDS ?= 600
 ARGS := # only from the command line of make, not from the environment
-TAKE_ARGS := unit sanity integration role-dropbear role-ssh-hook hook-tests vm-tests monitoring node-image architectures mutants
+TAKE_ARGS := unit sanity integration role-dropbear role-ssh-hook hook-tests vm-tests old-kernel monitoring node-image architectures mutants
 
 ifneq ($(strip $(ARGS)),)
 ifneq ($(filter-out $(TAKE_ARGS),$(MAKECMDGOALS)),)
@@ -46,6 +46,7 @@ help:
 	@echo 'make test-all     all of these, and the scenarios below'
 	@echo 'make upgrade      an upgrade and a rollback under load, and a removal, on a cluster of nodes'
 	@echo 'make debian11     a deployment to nodes with Debian 11, which are as old as those with EL 9, and its removal'
+	@echo 'make old-kernel   the hook on Linux 5.10, the kernel of Debian 11, in a virtual machine'
 	@echo 'make lifecycle    years of a deployment: upgrades under load, faults, changed variables, removal'
 	@echo 'make old-beside-new  one job on nodes with the last release, with this version, and as a site of Sarus has them'
 	@echo 'make slurm-editor an editor on a laptop, whose server runs in the container of a job'
@@ -106,7 +107,7 @@ hook-tests: venv
 	@tests/hook/run $(ARGS)
 
 vm-tests: venv
-	@tests/vm/run $(ARGS)
+	@tests/vm/run own $(ARGS)
 
 molecule: venv
 	@tests/testbed/molecule default
@@ -143,6 +144,9 @@ old-beside-new: venv
 
 debian11: venv
 	@tests/testbed/molecule debian11
+
+old-kernel: venv
+	@tests/vm/run old $(ARGS)
 
 lifecycle: venv
 	@tests/testbed/molecule lifecycle

@@ -43,6 +43,7 @@ EXPECTED = {
     "rootless": 220,
     "unit": 215,
     "debian11": 200,
+    "old-kernel": 200,
     "upgrade-from-sarus": 200,
     "sanity": 200,
     "node-image": 180,
