@@ -767,6 +767,14 @@ PROMISES = (
     ),
     Fault(
         "A sweep does the same, and only after the container has ended",
+        "Record.container_is_gone",
+        "self.numbers.get(_PID_NAMESPACE, own) != own",
+        "False",
+        "unit/hook/node/test_record.py::test_a_container_of_another_pid_namespace",
+        "container_is_gone",
+    ),
+    Fault(
+        "A sweep does the same, and only after the container has ended",
         "sweep",
         "if not is_own(os.fstat(directory), stat.S_IFDIR):",
         "if False:",

@@ -35,6 +35,7 @@ def describe(pid: int) -> dict[str, object]:
         "pidfile_host": "",
         "init_pid": pid,
         "init_start_time": int(fields[19]),
+        "pid_namespace": os.stat("/proc/self/ns/pid").st_ino,
         "bundle": "/no/such/bundle",
         "copy": "/no/such/copy",
     }

@@ -37,6 +37,7 @@ _MAX_SIZE = 64 << 10  # bytes
 _MAX_DIGITS = 20  # of 64 bits
 _PIDS = ("pid", "init_pid")
 _NUMBERS = ("pid", "start_time", "program_device", "program_inode", "uid", "gid", "init_pid", "init_start_time")
+_PID_NAMESPACE = "pid_namespace"  # a number that older records do not have
 _TEXTS = ("boot_id", "pidfile_host", "bundle", "copy", "door")
 
 
@@ -45,7 +46,8 @@ class Record:
 
     Attributes:
         numbers: by name: pid; start_time, in clock ticks since boot; program_device and program_inode; uid and gid of
-            the owner of pidfile_host; init_pid and init_start_time of the container's first process.
+            the owner of pidfile_host; init_pid and init_start_time of the container's first process; pid_namespace,
+            the inode of the hook's, in which these pids are, unless the record is an older one.
         texts: by name: boot_id; pidfile_host, empty where there is none; bundle, a path without links, empty where it
             is not printable; copy, the path of the record's copy; door, the path of the daemon's door (door.py), empty
             where there is none.
@@ -98,9 +100,15 @@ class Record:
         return None
 
     def container_is_gone(self) -> bool:
-        """Tell whether the container's first process has ended. Raises OSError where that cannot be read."""
+        """Tell whether the container's first process has ended. Raises OSError where that cannot be read.
+
+        It is taken to run where its pid is one of another pid namespace, of which the caller's /proc tells nothing.
+        """
         if not self._is_of_this_boot():
             return True
+        own = _pid_namespace()
+        if self.numbers.get(_PID_NAMESPACE, own) != own:
+            return False
         try:
             init = Process(self.numbers["init_pid"])
         except (FileNotFoundError, ProcessLookupError):
@@ -145,9 +153,9 @@ def record_of(
     boot_id = _boot_id()
     copy = f"{copies}/{pid}-{start_time}-{boot_id[:8]}" if copies else ""
     texts = (boot_id, pidfile_host, path if path.isprintable() else "", copy, door)
-    return Record(
-        dict(zip(_NUMBERS, (*identity, file_owner.uid, file_owner.gid, *container))), dict(zip(_TEXTS, texts))
-    )
+    numbers = dict(zip(_NUMBERS, (*identity, file_owner.uid, file_owner.gid, *container)))
+    numbers[_PID_NAMESPACE] = _pid_namespace()
+    return Record(numbers, dict(zip(_TEXTS, texts)))
 
 
 def write(record: Record, bundle: int) -> None:
@@ -237,6 +245,8 @@ def _parse(text: str) -> Record | None:
     fields = dict(line.split("=", 1) for line in lines if "=" in line)
     try:
         numbers = {name: _number(fields[name]) for name in _NUMBERS}
+        if _PID_NAMESPACE in fields:
+            numbers[_PID_NAMESPACE] = _number(fields[_PID_NAMESPACE])
         texts = {name: fields[name] for name in _TEXTS[:-1]}
         texts["door"] = fields.get("door", "")  # earlier versions of the hook made none
     except (KeyError, ValueError):
@@ -254,3 +264,7 @@ def _number(text: str) -> int:
 
 def _boot_id() -> str:
     return read_file("/proc/sys/kernel/random/boot_id").decode().strip()
+
+
+def _pid_namespace() -> int:
+    return os.stat("/proc/self/ns/pid").st_ino

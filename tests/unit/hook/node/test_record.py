@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,3 +52,26 @@ def test_no_other_record_does(bundle: int, init: Process, tmp_path: Path, name: 
 def test_a_record_that_another_could_have_written_does_not(bundle: int, init: Process, tmp_path: Path) -> None:
     written(bundle, init, tmp_path).chmod(0o666)
     assert not record.is_started(bundle, init)
+
+
+LINE = re.compile(rb"^pid_namespace=([0-9]+)\n", re.MULTILINE)
+
+
+def test_a_container_of_another_pid_namespace_is_not_judged(bundle: int, init: Process, tmp_path: Path) -> None:
+    """Here a process of its pid may be another, or none. A record of before, which does not name it, is judged."""
+    known = record.record_of((init.pid, 1, 2, 3), init, Identity(0, 0), "", bundle, "", "")
+    found = LINE.search(known.data())
+    assert found is not None
+    assert int(found[1]) == os.stat("/proc/self/ns/pid").st_ino
+    known.numbers["init_start_time"] = 1
+    other, old = (LINE.sub(line, known.data()) for line in (b"pid_namespace=7\n", b""))
+    path = tmp_path / record.NAME
+    for data, is_gone in ((known.data(), True), (old, True), (other, False)):
+        path.write_bytes(data)
+        path.chmod(0o600)
+        read = record.read(bundle)
+        assert read is not None
+        assert read.data() == data
+        assert read.container_is_gone() == is_gone
+    read.texts["boot_id"] = "00000000-0000-0000-0000-000000000000"
+    assert read.container_is_gone()
