@@ -17,7 +17,7 @@ from contextlib import suppress
 from . import _files, _image
 
 UNITS = "/etc/systemd/system"
-KINDS = (".service", ".timer")
+KINDS = (".service", "@.service", ".timer")  # a timer need not have a template, whose instances its service starts
 SECONDS = 60
 
 
@@ -69,7 +69,8 @@ def installed_units(names: Sequence[str]) -> dict[str, str]:
     """Return unit -> SHA-256, of those of the timers that are enabled and run; in an image, that are enabled."""
     digests = {}
     for name in names:
-        units = {f"{name}{kind}": _files.read(f"{UNITS}/{name}{kind}").decode(errors="replace") for kind in KINDS}
+        there = [f"{name}{kind}" for kind in KINDS if os.path.lexists(f"{UNITS}/{name}{kind}")]
+        units = {unit: _files.read(f"{UNITS}/{unit}").decode(errors="replace") for unit in there}
         try:
             written, started = install(units, check=True)
         except SystemdError:
@@ -153,7 +154,7 @@ def install(units: Mapping[str, str], check: bool) -> tuple[list[str], list[str]
         systemctl("daemon-reload")
     started = []
     for name in timers:
-        is_new = not set(written).isdisjoint((name, name.replace(".timer", ".service")))
+        is_new = not set(written).isdisjoint(f"{name[: -len('.timer')]}{kind}" for kind in KINDS)
         if not is_new and systemctl("is-enabled", name, check=False) and systemctl("is-active", name, check=False):
             continue
         started.append(name)

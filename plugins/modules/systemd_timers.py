@@ -16,7 +16,10 @@ description:
     changed. Where the first process is not systemd, O(units) are ignored. In an image they are enabled by links.
   - Returns C(written), file names, and C(started) and C(removed), names of timers; in check mode what would be.
 options:
-  units: {type: dict, default: {}, description: "File name to text. Each C(NAME.timer) has a C(NAME.service)."}
+  units:
+    type: dict
+    default: {}
+    description: File name to text. Each C(NAME.timer) has a C(NAME.service), and may have a C(NAME@.service).
   absent: {type: list, elements: str, default: [], description: "Names of timers to remove with their services."}
 """
 

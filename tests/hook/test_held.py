@@ -40,11 +40,12 @@ from containers import (
     running,
     wait_for,
 )
-from held import NO_CHANGES, NO_LOOKUPS, NO_WRITES, held
+from held import NO_CHANGES, NO_LOOKUPS, NO_WRITES, held, unanswered
 from hook_log import Syslog
 from patience import within
 from recorded import age, describe, write_record
 from starter import Start
+from sweep_unit import UNIT, sweeping_systemd, user_unit
 
 DEADLINE = 10.0  # seconds; the hook's own, for what the user holds up
 AT_ONCE = 8.0  # seconds for what nobody holds up, on a busy machine
@@ -224,6 +225,122 @@ def test_sweep_with_a_held_pidfile(starts: Starts) -> None:
         bobs.unlink(missing_ok=True)
         for copy in COPIES.iterdir():
             copy.unlink()
+
+
+UNKNOWN = 3999  # a uid that no name service knows
+
+
+@pytest.fixture
+def own() -> Iterator[dict[int, Path]]:
+    """The directories for copies of alice's and bob's records, by uid; a third has a directory in /run/user only."""
+    found = {uid: Path(f"/run/user/{uid}/ocihooks-ssh/daemons") for uid in (ALICE, BOB)}
+    unknown = Path(f"/run/user/{UNKNOWN}")
+    for uid, path in found.items():
+        run(["rm", "-rf", path.parent]).checked()
+        run(["install", "-d", "-m", "700", "-o", str(uid), "-g", str(uid), path.parent, path]).checked()
+    unknown.mkdir()
+    yield found
+    unknown.rmdir()
+    for path in found.values():
+        run(["rm", "-rf", path.parent]).checked()
+
+
+def plant(copies: Path) -> Path:
+    """Write the record of a container that is gone, as its user's hook did before it named the pid namespace."""
+    values = {**describe(os.getpid()), "init_start_time": 1, "start_time": 1}
+    record = write_record(copies, {name: values[name] for name in values if name != "pid_namespace"}, "gone")
+    os.chown(record, copies.stat().st_uid, copies.stat().st_gid)
+    age(record)
+    return record
+
+
+def of_user(uid: int) -> set[int]:
+    """The processes with this uid."""
+    return {int(path.name) for path in Path("/proc").glob("[0-9]*") if path.exists() and path.stat().st_uid == uid}
+
+
+class Units:
+    """The units of sweeps, which a real systemd runs."""
+
+    def __init__(self, systemctl: Callable[..., str]) -> None:
+        self._systemctl = systemctl
+
+    def sweep(self) -> None:
+        """Run root's, which succeeds at once."""
+        start = time.monotonic()
+        self._systemctl("start", UNIT)
+        assert time.monotonic() - start < within(AT_ONCE)
+        assert self._systemctl("show", "--property=Result,ActiveState", UNIT) == "Result=success\nActiveState=inactive"
+
+    def state(self, uid: int) -> str:
+        return self._systemctl("show", "--property=ActiveState", "--value", user_unit(uid))
+
+    def failed(self) -> str:
+        return self._systemctl("list-units", "--failed", "--plain", "--no-legend")
+
+
+@pytest.fixture
+def units() -> Iterator[Units]:
+    with sweeping_systemd() as systemctl:
+        yield Units(systemctl)
+
+
+def test_sweep_by_systemd_with_a_user_who_hangs(own: dict[int, Path], units: Units) -> None:
+    """What bob's containers left is collected each time, alice's when she lets go. Her process, which cannot be killed,
+    stays the only one, and no unit has failed.
+    """
+    before = of_user(ALICE)
+    own[ALICE].rmdir()  # a name that the kernel has to look up
+    with held(own[ALICE].parent, NO_LOOKUPS):
+        holder = of_user(ALICE)
+        for _time in range(2):
+            bobs = plant(own[BOB])
+            units.sweep()
+            wait_for(partial(is_gone, bobs), "bob's sweep")
+            wait_for(lambda: units.state(ALICE) == "deactivating", "alice's limit of time")
+            (hanging,) = of_user(ALICE) - holder
+        assert_confined(hanging)
+        assert units.failed() == ""
+    wait_for(lambda: units.state(ALICE) == "inactive", "the end of what hung")
+    own[ALICE].mkdir(mode=0o700)
+    os.chown(own[ALICE], ALICE, ALICE)
+    hers = plant(own[ALICE])
+    units.sweep()
+    wait_for(partial(is_gone, hers), "alice's sweep")
+    wait_for(lambda: (units.state(ALICE), units.state(UNKNOWN)) == ("inactive", "inactive"), "the units' end")
+    assert units.failed() == ""
+    assert of_user(ALICE) <= before
+
+
+def assert_confined(pid: int) -> None:
+    """The process has alice's ids alone, no rights, and the cgroup of her unit."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
+    ids, none = "\t".join([str(ALICE)] * 4), "0" * 16
+    wanted = [
+        f"Uid:\t{ids}",
+        f"Gid:\t{ids}",
+        "NoNewPrivs:\t1",
+        *(f"Cap{name}:\t{none}" for name in ("Prm", "Eff", "Bnd")),
+    ]
+    assert set(wanted) <= set(status)
+    assert f"/system.slice/{user_unit(ALICE)}\n" in Path(f"/proc/{pid}/cgroup").read_text(encoding="ascii")
+
+
+def is_gone(path: Path) -> bool:
+    return not path.exists()
+
+
+def test_sweep_by_systemd_with_a_file_system_that_hangs(own: dict[int, Path], request: pytest.FixtureRequest) -> None:
+    before = of_user(ALICE)
+    with unanswered(own[ALICE].parent):
+        units: Units = request.getfixturevalue("units")  # with the mount
+        for _time in range(2):
+            bobs = plant(own[BOB])
+            units.sweep()
+            wait_for(partial(is_gone, bobs), "bob's sweep")
+            wait_for(lambda: units.state(ALICE) == "inactive", "alice's limit of time")
+            assert units.failed() == ""
+            assert of_user(ALICE) == before
 
 
 @contextmanager

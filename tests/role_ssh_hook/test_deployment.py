@@ -1002,7 +1002,13 @@ def test_the_sites_own_passwd_file_is_left_alone() -> None:
         own.unlink()
 
 
-UNITS = ["ssh-hook-passwd.service", "ssh-hook-passwd.timer", "ssh-hook-sweep.service", "ssh-hook-sweep.timer"]
+UNITS = [
+    "ssh-hook-passwd.service",
+    "ssh-hook-passwd.timer",
+    "ssh-hook-sweep.service",
+    "ssh-hook-sweep.timer",
+    "ssh-hook-sweep@.service",
+]
 
 
 def test_systemd_accepts_the_units(tmp_path: Path) -> None:

@@ -11,14 +11,20 @@ OLDEST = 239
 SINCE = {
     **dict.fromkeys(("Description", "Wants", "After", "Type", "ExecStart", "UMask", "WantedBy", "SyslogIdentifier"), 1),
     **dict.fromkeys(("OnBootSec", "OnUnitActiveSec", "PrivateTmp", "PrivateNetwork", "CapabilityBoundingSet"), 1),
+    **dict.fromkeys(("DefaultDependencies", "KillSignal", "LimitCORE", "Nice", "User"), 1),
     "NoNewPrivileges": 187,
     "TimeoutStartSec": 188,
+    "Slice": 205,
     "PrivateDevices": 209,
     "ProtectHome": 214,
+    "TasksMax": 227,
     "RandomizedDelaySec": 229,
+    "TimeoutStopSec": 229,  # "infinity"
     "MemoryMax": 231,
+    "ExecStopPost": 231,  # with "+"
     "ReadWritePaths": 231,
     "ProtectSystem": 232,  # "strict"
+    "CollectMode": 236,
     "RestrictSUIDSGID": 242,
 }
 # An older systemd ignores these with a line in the journal: the unit does its work, with one restriction less.
@@ -27,7 +33,7 @@ IGNORED = {"RestrictSUIDSGID"}
 
 def test_systemd_239_knows_the_directives() -> None:
     units = [path for path in TEMPLATES.iterdir() if re.search(r"\.(service|timer)\.j2$", path.name)]
-    assert len(units) == 4
+    assert len(units) == 5
     used = {name for path in units for name in re.findall(r"^(\w+)=", path.read_text(encoding="utf-8"), re.MULTILINE)}
     assert used <= SINCE.keys()
     assert {name for name in used if SINCE[name] > OLDEST} == IGNORED
@@ -36,7 +42,7 @@ def test_systemd_239_knows_the_directives() -> None:
 def test_no_service_runs_for_ever() -> None:
     """A service of the type oneshot has no limit of its own, and its timer waits for its end."""
     services = list(TEMPLATES.glob("*.service.j2"))
-    assert len(services) == 2
+    assert len(services) == 3
     assert [path for path in services if "\nTimeoutStartSec=" not in path.read_text(encoding="utf-8")] == []
 
 
@@ -44,3 +50,21 @@ def test_the_sweep_has_a_limit_of_memory() -> None:
     """It reads what all users' processes call themselves."""
     text = (TEMPLATES / "ssh-hook-sweep.service.j2").read_text(encoding="utf-8")
     assert re.findall(r"^MemoryMax=(.*)$", text, re.MULTILINE) == ["256M"]
+
+
+def test_a_users_own_sweep_is_hers_and_confined() -> None:
+    """She can have any code run there; what hangs of it is neither awaited nor added to."""
+    text = (TEMPLATES / "ssh-hook-sweep@.service.j2").read_text(encoding="utf-8")
+    lines = set(text.splitlines())
+    wanted = (
+        "User=%i",
+        "CapabilityBoundingSet=",
+        "NoNewPrivileges=true",
+        "MemoryMax=128M",
+        "TasksMax=16",
+        "LimitCORE=0",
+    )
+    assert lines.issuperset((*wanted, "Nice=19", "KillSignal=SIGKILL", "TimeoutStopSec=infinity", "Slice=system.slice"))
+    assert "DefaultDependencies=no" in lines  # else a shutdown would wait, too
+    assert "+" not in text  # the prefix for a command that root runs
+    assert not re.search("^(Condition|Assert)|Path|Protect|Private|Directory|EnvironmentFile", text, re.MULTILINE)

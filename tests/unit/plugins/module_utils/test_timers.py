@@ -91,6 +91,21 @@ def test_a_timer_is_removed_with_its_service(tmp_path: Path, systemd: Systemd) -
     assert sorted(path.name for path in tmp_path.iterdir()) == ["b.service", "b.timer"]
 
 
+def test_a_template_of_the_service_belongs_to_the_timer(tmp_path: Path, systemd: Systemd) -> None:
+    template = {"a@.service": "[Service]\n"}
+    timers.install({**UNITS, **template}, check=False)
+    digests = timers.installed_units(["a", "b"])
+    assert (len(digests), digests["a@.service"]) == (5, digests["a.service"])
+    systemd.calls.clear()
+    template["a@.service"] += "Nice=1\n"
+    assert timers.install({**UNITS, **template}, check=False) == (["a@.service"], ["a.timer"])
+    (tmp_path / "a.service").unlink()
+    (tmp_path / "a.timer").unlink()
+    assert timers.unwanted(["a", "none"]) == ["a"]
+    assert timers.remove(["a"], check=False) == ["a"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["b.service", "b.timer"]
+
+
 def test_where_systemd_does_not_run_only_files_are_removed(
     tmp_path: Path, systemd: Systemd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
