@@ -33,6 +33,8 @@ mount --rbind /mnt/user /run/user
 printf '%s' "$2" >/run/units/"$1"
 printf '%s' "$4" >/run/units/"$3"
 printf '[Service]\nTimeoutStartSec=3\n' >/run/units/"$3".d/soon.conf
+mkdir -p /run/systemd/system.conf.d
+printf '[Manager]\nDefaultTimeoutStopSec=2\n' >/run/systemd/system.conf.d/soon.conf
 for other in basic sysinit shutdown; do
     printf '[Unit]\nDefaultDependencies=no\n' >"/run/units/$other.target"
 done
