@@ -818,6 +818,14 @@ PROMISES = (
         "assert",
     ),
     Fault(
+        "No user's directory has root's sweep fail, wait or act for another",
+        "sweep",
+        "time.monotonic() > deadline",
+        "False",
+        "unit/hook/stop/test_sweep.py::test_what_is_not_swept_in_time_waits",
+        "assert",
+    ),
+    Fault(
         "A start that fails or is killed leaves nothing",
         "Supervisor._roll_back",
         "            plan.registration.remove()\n",

@@ -18,6 +18,7 @@ from ..node import door, record
 from ..node.record import Record
 from .rules import end_recorded
 
+_TIMEOUT = 180.0  # seconds; then what takes longest has to end before systemd ends the sweep
 _GRACE_PERIOD = 60  # seconds; longer than a hook waits for its processes
 
 
@@ -37,7 +38,12 @@ def sweep(path: str) -> tuple[int, int]:
         raise HookError(NOT_TRUSTED, f"others can write to {path}, so what is in it cannot be trusted: remove it")
     collected = failures = 0
     late_uids: set[int] = set()
-    for name in sorted(os.listdir(directory)):
+    deadline = time.monotonic() + _TIMEOUT
+    for name in sorted(os.listdir(directory), key=hash):  # each time in another order, so that none waits for ever
+        if time.monotonic() > deadline:
+            log(ERROR, f"{path}: what is not swept after {_TIMEOUT:.0f} s waits for the next sweep", SYSTEM)
+            failures += 1
+            break
         try:
             collected += _sweep_record(directory, name, path, late_uids)
         except (HookError, OSError) as error:
@@ -66,8 +72,9 @@ def sweep_doors(engine_uid: int) -> int:
 def _sweep_record(directory: int, name: str, path: str, late_uids: set[int]) -> bool:
     """End the daemon and remove the files of the record `name` in the open `directory`, if its container is gone.
 
-    Return whether it was. `path` is the directory's. The uid of a user who blocks a record is added to `late_uids`;
-    that user's other records are skipped until the next sweep. Raises HookError and OSError.
+    Return whether it was. `path` is the directory's. The uid of a user who blocks a record, or whose daemon does not
+    end, is added to `late_uids`; that user's other records are skipped until the next sweep. Raises HookError and
+    OSError.
     """
     try:
         status = os.stat(name, dir_fd=directory, follow_symlinks=False)
@@ -86,6 +93,10 @@ def _sweep_record(directory: int, name: str, path: str, late_uids: set[int]) -> 
             return False
         try:
             end_recorded(known)
+        except HookError:
+            late_uids.add(known.numbers["uid"])
+            raise
+        try:
             disposable_process.run(lambda: _remove_record(known), f"{known.bundle}: cannot remove the record", None)
         except LateError:
             late_uids.add(known.numbers["uid"])
