@@ -814,7 +814,7 @@ PROMISES = (
         "ssh-hook-sweep.service.j2",
         "start --no-block",
         "start",
-        "hook/test_held.py::test_sweep_by_systemd_with_a_user_who_hangs",
+        "unit/docs/test_units.py::test_roots_sweep_waits_for_no_users",
         "assert",
     ),
     Fault(

@@ -68,3 +68,9 @@ def test_a_users_own_sweep_is_hers_and_confined() -> None:
     assert "DefaultDependencies=no" in lines  # else a shutdown would wait, too
     assert "+" not in text  # the prefix for a command that root runs
     assert not re.search("^(Condition|Assert)|Path|Protect|Private|Directory|EnvironmentFile", text, re.MULTILINE)
+
+
+def test_roots_sweep_waits_for_no_users() -> None:
+    text = (TEMPLATES / "ssh-hook-sweep.service.j2").read_text(encoding="utf-8")
+    (started,) = re.findall(r"systemctl (.*?) \$\$\(", text)
+    assert started == "start --no-block"
