@@ -28,13 +28,14 @@ mount -t tmpfs none /mnt
 mkdir /mnt/user
 mount --rbind /run/user /mnt/user
 mount -t tmpfs none /run
-mkdir /run/user /run/units /run/units/"$3".d
+mkdir /run/user /run/units /run/units/"$1".d /run/units/"$3".d
 mount --rbind /mnt/user /run/user
 printf '%s' "$2" >/run/units/"$1"
 printf '%s' "$4" >/run/units/"$3"
 printf '[Service]\nTimeoutStartSec=3\n' >/run/units/"$3".d/soon.conf
 mkdir -p /run/systemd/system.conf.d
 printf '[Manager]\nDefaultTimeoutStopSec=2\n' >/run/systemd/system.conf.d/soon.conf
+printf '[Service]\nTimeoutStopSec=90\n' >/run/units/"$1".d/usual.conf
 for other in basic sysinit shutdown; do
     printf '[Unit]\nDefaultDependencies=no\n' >"/run/units/$other.target"
 done
