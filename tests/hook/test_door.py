@@ -328,7 +328,10 @@ def test_the_port_asks_for_a_key_as_ever(start: Start) -> None:
     door_in(ALICES_DOORS, container.daemon()).unlink()
     refused = ssh(SAY)
     assert refused.status == 255
-    assert b"your container has no door, or has lost it, as after a logout or a job: by its port 15263" in refused.err
+    assert (
+        b"the door of your container is missing (a logout or the end of a job removes it): connecting to its port 15263"
+        in refused.err
+    )
     assert b"Permission denied (publickey)" in refused.err
 
 
@@ -350,7 +353,7 @@ def test_the_directory_of_a_job(nothing_left: None) -> None:
         assert not door.exists()
         slurmd.call("epilog", 4242).checked()
         assert not slurmd.DOORS.exists()
-        assert b"your container has no door, or has lost it, as after a logout or a job" in ssh(SAY).err
+        assert b"the door of your container is missing (a logout or the end of a job removes it)" in ssh(SAY).err
     finally:
         slurmd.call("epilog", 4242).checked()
         for container in started:

@@ -81,9 +81,7 @@ def run(arguments: Namespace, settings: dict[str, str]) -> int:
     """
     if arguments.jump is not None and not arguments.keys:
         if arguments.hosts or arguments.hostfile is not None:
-            raise HookError(
-                ARGUMENTS_WRONG, "hosts are reached by their ports, which takes the containers' key: give --keys too"
-            )
+            raise HookError(ARGUMENTS_WRONG, "connecting to hosts by their ports takes the containers' key: add --keys")
         print(laptop_lines(arguments.jump, settings, arguments.via), end="")
         return 0
     is_given = arguments.hosts or arguments.hostfile is not None or settings.get("SLURM_JOB_NODELIST")

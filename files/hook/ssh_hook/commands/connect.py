@@ -34,7 +34,7 @@ _TIMEOUT = 10.0  # seconds until the daemon accepts the connection
 _POLL = 0.05  # seconds
 _SCHEDULER = 20.0  # seconds for an answer of the scheduler
 _STEP_START = 60.0  # seconds until a step's first byte: srun may wait for the scheduler for ever
-_STEP_END = 5.0  # seconds until srun has ended a step
+_STEP_END = 20.0  # seconds until srun has ended a step
 _UNKNOWN_JOB = "Invalid job id"  # what squeue says of it
 # Without --unbuffered Slurm passes lines on, and keeps what has no end of a line.
 _STEP_OPTIONS = (
@@ -257,13 +257,22 @@ def _run_step(node: str, job: str | None) -> int:
             SYSTEM, f"no step of job {number} has begun on {node} in {_STEP_START:.0f} s: see squeue --jobs {number}"
         )
     _pass_output(output)
-    status = process.wait()
+    status = _end_status(process)
     if status < 0 or status > _SIGNALLED:
         raise HookError(
             NO_CONTAINER,
             f"the step on {node} has been ended, as at the end of job {number}: see squeue --jobs {number}",
         )
     return min(status, 1)
+
+
+def _end_status(process: subprocess.Popen[bytes]) -> int:
+    """Return how srun has ended, which nobody reads any more; end it where it does not by itself."""
+    try:
+        return process.wait(_STEP_END)
+    except subprocess.TimeoutExpired:
+        _end(process)
+        return process.returncode
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -335,12 +344,12 @@ def _open(daemon: Daemon) -> socket.socket:
         try:
             return _open_door(daemon)
         except FileNotFoundError:
-            gone = "your container has no door, or has lost it, as after a logout or a job"
+            gone = "the door of your container is missing (a logout or the end of a job removes it)"
         except OSError as error:
             gone = f"cannot enter by the door of your container ({error.strerror})"
         if daemon.port == NO_PORT:
             raise HookError(PORT_UNUSABLE, f"{gone}, and it has no port: start it again, with a port")
-        log(WARNING, f"{gone}: by its port {daemon.port}")
+        log(WARNING, f"{gone}: connecting to its port {daemon.port}")
     elif daemon.port == NO_PORT:
         raise HookError(
             PORT_UNUSABLE, "the container has no port, and its door is for its user alone: run this as that user"

@@ -22,11 +22,11 @@ FLAGS: dict[str, str] = {}
 
 def run(_arguments: Namespace, settings: dict[str, str]) -> int:
     """Remove the record, and the directory; return 0."""
-    return bounded(lambda: _remove(settings), "cannot remove the record of", settings)
+    return bounded(lambda: _remove(settings), "the Epilog of", settings)
 
 
 def _remove(environment: Mapping[str, str]) -> None:
     require_root()
     number = job_number(environment)
     job_record.remove(number)  # also where the user is not known
-    job_doors.end_job(number, job_user(environment))
+    job_doors.leave(job_user(environment))

@@ -38,16 +38,16 @@ _NODE_LISTS = "SLURM_JOB_NODELIST", "SLURM_NODELIST"  # Slurm 22.05 gives a Prol
 
 def run(_arguments: Namespace, settings: dict[str, str]) -> int:
     """Write the record, and make the directory; return 0."""
-    return bounded(lambda: _record(settings), "cannot record", settings)
+    return bounded(lambda: _record(settings), "the Prolog of", settings)
 
 
-def bounded(work: Callable[[], None], failing: str, environment: Mapping[str, str]) -> int:
+def bounded(work: Callable[[], None], whose: str, environment: Mapping[str, str]) -> int:
     """Run `work` in a process that is left behind when it is late; return 0.
 
-    A failure is reported, which `failing` begins, for the job that the variables in `environment` name.
+    A failure is reported, which `whose` begins, for the job that the variables in `environment` name.
     """
     job = environment.get("SLURM_JOB_ID", "")
-    what = f"{failing} {f'job {printable(job)}' if job else 'the job'}"
+    what = f"{whose} {f'job {printable(job)}' if job else 'the job'}"
 
     def report() -> bytes:
         log(ERROR, failure, kind)

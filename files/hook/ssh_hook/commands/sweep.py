@@ -35,7 +35,7 @@ def run(arguments: Namespace, _settings: dict[str, str]) -> int:
     collected, failures = sweep(directory_of_copies(host_uid))
     failures += sweep_doors(host_uid)
     if host_uid == 0:
-        remove_lost_jobs(time.time())
+        failures += remove_lost_jobs(time.time())
     if arguments.metrics is not None:
         from . import metrics  # here: it reads all of /proc
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 from ..errors import CONTAINER_UNFIT, SYSTEM, HookError, printable
 from ..linux import syscalls
 from ..linux.fast_stdlib import TYPE_CHECKING, closing, dirname, fsencode, os, read_file
-from ..linux.process import MAX_PID, Process
+from ..linux.process import MAX_PID, Process, is_decimal
 from .engine import read_map, state_directory
 from .own_files import open_directory
 
@@ -220,7 +220,7 @@ def collect(directory: str) -> int:
 def _has_daemon(name: str) -> bool:
     """Tell whether the process lives that a door is named after, or one of its pid that the caller may not see."""
     pid, _dash, start_time = name.partition("-")
-    if not (_is_number(pid) and _is_number(start_time) and 0 < int(pid) <= MAX_PID):
+    if not (is_decimal(pid, _MAX_DIGITS) and is_decimal(start_time, _MAX_DIGITS) and 0 < int(pid) <= MAX_PID):
         return False
     try:
         process = Process(int(pid))
@@ -242,10 +242,6 @@ def _exists(pid: int) -> bool:
     except PermissionError:
         pass
     return True
-
-
-def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS
 
 
 def _unlink(path: str) -> bool:

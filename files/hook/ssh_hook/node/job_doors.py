@@ -73,9 +73,8 @@ def remove(users: int, uid: int) -> None:
     os.rmdir(name, dir_fd=users)
 
 
-def end_job(number: int, uid: int) -> None:
-    """Forget the job `number` of the user `uid`, and with her last one remove her directory. Raises OSError."""
-    job_record.remove(number)
+def leave(uid: int) -> None:
+    """Remove the directory of the user `uid` where no record of a job of hers is left. Raises OSError."""
     # A Prolog writes its record before it waits for the lock: so either that is seen here, or it makes a new directory.
     with closing(open_locked()) as users:
         if not job_record.has_job_of(uid):

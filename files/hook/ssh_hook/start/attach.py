@@ -107,6 +107,7 @@ def _attach(wanted: Attach) -> Attachment:
         return Attachment(supervisor.daemon, wanted.plan.door, wanted.root, supervisor.made())
     except BaseException:
         supervisor.read_to_end()
+        wanted.plan.door.remove()
         left = wanted.root.undo(supervisor.made())
         if left:
             log(WARNING, still_mounted(left))

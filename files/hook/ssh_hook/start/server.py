@@ -72,7 +72,7 @@ class Server:
     @property
     def place(self) -> str:
         """Return where it listens, for messages."""
-        return "its door alone" if self.port == NO_PORT else f"port {self.port}"
+        return "its door" if self.port == NO_PORT else f"port {self.port}"
 
     def arguments(
         self, unauthenticated: int, first: str, gate: list[int], mounts: str, files: ServerFiles

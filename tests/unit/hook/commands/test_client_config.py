@@ -265,7 +265,7 @@ def test_the_lines_are_the_known_hosts_too(
 
 def test_hosts_by_their_ports_take_a_key(settings: dict[str, str], client: Path) -> None:
     _command, arguments = parse("client-config", ["--jump", LOGIN, "node1"])
-    with pytest.raises(HookError, match=r"^hosts are reached by their ports, .*: give --keys too$"):
+    with pytest.raises(HookError, match=r"^connecting to hosts by their ports takes .*: add --keys$"):
         module.run(arguments, settings)
 
 

@@ -424,6 +424,13 @@ def test_a_step_ends_where_nobody_reads(srun: Path, monkeypatch: pytest.MonkeyPa
         by_srun("--job", "12")
 
 
+def test_a_step_that_stays_where_nobody_reads(srun: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connect, "_STEP_END", 0.2)
+    (srun / "srun").write_text("#!/bin/sh\nexec sleep 600 >&-\n", encoding="ascii")
+    with pytest.raises(HookError, match=r"^the step on node002 has been ended"):
+        by_srun("--job", "12")
+
+
 def test_without_srun(srun: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (srun / "srun").unlink()
     monkeypatch.setenv("PATH", str(srun))
@@ -482,8 +489,11 @@ def test_a_door_whose_queue_is_full_is_waited_for(port: socket.socket, tmp_path:
 @pytest.mark.parametrize(
     ("is_left", "said"),
     [
-        (False, "your container has no door, or has lost it, as after a logout or a job: by its port"),
-        (True, "cannot enter by the door of your container (Connection refused): by its port"),
+        (
+            False,
+            "the door of your container is missing (a logout or the end of a job removes it): connecting to its port",
+        ),
+        (True, "cannot enter by the door of your container (Connection refused): connecting to its port"),
     ],
 )
 def test_without_its_door_the_port_serves(
@@ -509,7 +519,9 @@ def test_a_daemon_that_never_had_a_door_is_reached_in_silence(
 def test_without_door_and_port_there_is_no_way(tmp_path: Path) -> None:
     without = Daemon(11, 1000, [], 0)
     without.doors = [str(tmp_path / "missing")]
-    with pytest.raises(HookError, match=r"^your container has no door, .*, and it has no port: start it again"):
+    with pytest.raises(
+        HookError, match=r"^the door of your container is missing .*, and it has no port: start it again"
+    ):
         connect._open(without)
     without.doors = []  # as for root, who is not its user
     with pytest.raises(HookError, match=r"^the container has no port, and its door is for its user alone: run this as"):
