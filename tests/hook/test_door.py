@@ -109,7 +109,7 @@ def where(name: str) -> dict[str, Any]:
 
 def door_in(directory: Path, pid: int) -> Path:
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-    return directory / f"{pid}-{fields[19]}"
+    return directory / f"{pid}-{fields[19]}-{Path('/proc/self/ns/pid').stat().st_ino}"
 
 
 def assert_alices_alone(door: Path) -> None:
@@ -375,7 +375,7 @@ def test_a_container_of_a_login_session_stays_open_when_a_job_ends(start: Start)
 def test_a_sweep_removes_what_no_daemon_has(start: Start, directory: Path) -> None:
     container = start("rootless" if directory == ALICES_DOORS else "podman-crun", **where("it"))
     door = door_in(directory, container.daemon())
-    other = directory / f"{container.daemon()}-1"
+    other = directory / f"{container.daemon()}-1-{door.name.rpartition('-')[2]}"
     other.touch()
     sweep = [LAUNCHER, "sweep"]
     run(as_user(ALICE, *sweep) if directory == ALICES_DOORS else sweep).checked()

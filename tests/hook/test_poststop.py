@@ -52,7 +52,8 @@ def test_record_says_what_runs(start: Start) -> None:
     assert (status.st_uid, status.st_mode & 0o7777) == (0, 0o600)
     lines = dict(line.split("=", 1) for line in path.read_text(encoding="utf-8").splitlines()[1:])
     expected = {name: str(value) for name, value in record_of(container).items()}
-    assert lines == {**expected, "door": f"{DOORS}/{expected['pid']}-{expected['start_time']}"}
+    name = "-".join(expected[part] for part in ("pid", "start_time", "pid_namespace"))
+    assert lines == {**expected, "door": f"{DOORS}/{name}"}
     copy = Path(lines["copy"])
     assert copy.read_bytes() == path.read_bytes()
     assert (copy.stat().st_uid, copy.stat().st_mode & 0o7777) == (0, 0o600)

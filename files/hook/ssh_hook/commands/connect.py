@@ -286,8 +286,14 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 def _pass_output(output: int) -> None:
     """Pass bytes from the pipe `output` to standard output until one of them ends, and close the pipe."""
+    poll = select.poll()
+    poll.register(output, select.POLLIN)
+    poll.register(1, 0)  # reports that ssh has closed the other end, also where srun is silent
     try:
-        while data := os.read(output, _CHUNK):
+        while 1 not in dict(poll.poll()):
+            data = os.read(output, _CHUNK)
+            if not data:
+                break
             write_all(1, data)
     except OSError:
         pass  # ssh has ended

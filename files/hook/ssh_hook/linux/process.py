@@ -23,6 +23,11 @@ def is_decimal(text: str, most: int) -> bool:
     return text.isascii() and text.isdigit() and len(text) <= most
 
 
+def pid_namespace() -> int:
+    """Return the inode of the caller's pid namespace. Raises OSError."""
+    return os.stat("/proc/self/ns/pid").st_ino
+
+
 class Process:
     """A process that existed when the object was made. Methods raise OSError where it is gone, or say otherwise.
 

@@ -7,7 +7,8 @@ the login. Directory and mode of a door's name let nobody else connect, and Drop
 
 The hook makes the socket before it forks, and the name when it knows the daemon's process, which has yet to be
 released. Nothing in the container leads to the name: Dropbear gets the open descriptor. The name is the daemon's pid
-and start time. So whoever finds a daemon in /proc knows its door, and a name without such a process is nobody's.
+and start time, and the inode of the pid namespace that shows it with this pid. So whoever finds a daemon in /proc knows
+its door, and a name without such a process is nobody's.
 
 A rootful engine's doors are in a directory of root's, in which nobody else can create, remove or list names, or hold
 the inode lock. A rootless engine's are in a directory of its user's: one that root has made for a batch job, or in
@@ -19,7 +20,7 @@ from __future__ import annotations
 from ..errors import CONTAINER_UNFIT, SYSTEM, HookError, printable
 from ..linux import syscalls
 from ..linux.fast_stdlib import TYPE_CHECKING, closing, dirname, fsencode, os, read_file
-from ..linux.process import MAX_PID, Process, is_decimal
+from ..linux.process import MAX_PID, Process, is_decimal, pid_namespace
 from .engine import read_map, state_directory
 from .own_files import open_directory
 
@@ -49,8 +50,11 @@ def all_places(uid: int) -> list[str]:
 
 
 def name_of(pid: int, start_time: int) -> str:
-    """Return the name of the door of the daemon `pid`, whose start time is in clock ticks since boot."""
-    return f"{pid}-{start_time}"
+    """Return the name of the door of the daemon `pid` of the caller's pid namespace.
+
+    Its start time is in clock ticks since boot. Raises OSError.
+    """
+    return f"{pid}-{start_time}-{pid_namespace()}"
 
 
 def peer(uid: int, container_map: IdMap | None, in_user_namespace: bool) -> int | None:
@@ -218,10 +222,15 @@ def collect(directory: str) -> int:
 
 
 def _has_daemon(name: str) -> bool:
-    """Tell whether the process lives that a door is named after, or one of its pid that the caller may not see."""
-    pid, _dash, start_time = name.partition("-")
-    if not (is_decimal(pid, _MAX_DIGITS) and is_decimal(start_time, _MAX_DIGITS) and 0 < int(pid) <= MAX_PID):
+    """Tell whether the process lives that a door is named after, or one of its pid that the caller may not see.
+
+    One of another pid namespace, as of a job that has its own, is taken to live.
+    """
+    pid, start_time, namespace = [*name.split("-"), "", ""][:3]
+    if not (all(is_decimal(part, _MAX_DIGITS) for part in (pid, start_time, namespace)) and 0 < int(pid) <= MAX_PID):
         return False
+    if int(namespace) != pid_namespace():
+        return True
     try:
         process = Process(int(pid))
     except OSError:

@@ -49,7 +49,11 @@ def make(users: int, uid: int) -> None:
         with closing(os.open(name, os.O_PATH | _DIRECTORY, dir_fd=users)) as directory:
             # Otherwise it is an earlier job's, or the site's own.
             if not _is_mounted(directory, users) and os.fstat(directory).st_uid != uid:
-                mount_users_tmpfs(directory, _SIZE, _INODES, uid)
+                try:
+                    mount_users_tmpfs(directory, _SIZE, _INODES, uid)
+                except OSError:
+                    os.rmdir(name, dir_fd=users)  # else the Epilog would take it for the site's own
+                    raise
     except OSError as error:
         raise HookError(
             SYSTEM, f"cannot mount a tmpfs for the doors of its user on {PLACE}/{_USERS}/{name}: {error.strerror}"

@@ -25,7 +25,7 @@ from ..linux.fast_stdlib import (
     read_file,
 )
 from ..linux.files import is_own
-from ..linux.process import MAX_ID, MAX_PID, Process, is_decimal
+from ..linux.process import MAX_ID, MAX_PID, Process, is_decimal, pid_namespace
 
 if TYPE_CHECKING:
     from ..linux.identity import Identity
@@ -106,7 +106,7 @@ class Record:
         """
         if not self._is_of_this_boot():
             return True
-        own = _pid_namespace()
+        own = pid_namespace()
         if self.numbers.get(_PID_NAMESPACE, own) != own:
             return False
         try:
@@ -154,7 +154,7 @@ def record_of(
     copy = f"{copies}/{pid}-{start_time}-{boot_id[:8]}" if copies else ""
     texts = (boot_id, pidfile_host, path if path.isprintable() else "", copy, door)
     numbers = dict(zip(_NUMBERS, (*identity, file_owner.uid, file_owner.gid, *container)))
-    numbers[_PID_NAMESPACE] = _pid_namespace()
+    numbers[_PID_NAMESPACE] = pid_namespace()
     return Record(numbers, dict(zip(_TEXTS, texts)))
 
 
@@ -264,7 +264,3 @@ def _number(text: str) -> int:
 
 def _boot_id() -> str:
     return read_file("/proc/sys/kernel/random/boot_id").decode().strip()
-
-
-def _pid_namespace() -> int:
-    return os.stat("/proc/self/ns/pid").st_ino

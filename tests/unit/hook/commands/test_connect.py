@@ -431,6 +431,28 @@ def test_a_step_that_stays_where_nobody_reads(srun: Path, monkeypatch: pytest.Mo
         by_srun("--job", "12")
 
 
+def test_a_step_that_is_silent_when_ssh_ends(srun: Path) -> None:
+    """As where its node does not answer."""
+    (srun / "srun").write_text("#!/bin/sh\necho y\nexec sleep 600\n", encoding="ascii")
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        connect._STEP_END = 0.2
+        os.dup2(writer, 1)
+        for descriptor in (reader, writer):
+            os.close(descriptor)
+        try:
+            by_srun("--job", "12")
+        except HookError:
+            os._exit(7)
+        finally:
+            os._exit(1)
+    os.close(writer)
+    assert os.read(reader, 1) == b"y"
+    os.close(reader)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+
+
 def test_without_srun(srun: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (srun / "srun").unlink()
     monkeypatch.setenv("PATH", str(srun))
@@ -476,6 +498,7 @@ def test_a_door_comes_before_the_port(
 def test_a_door_whose_queue_is_full_is_waited_for(port: socket.socket, tmp_path: Path) -> None:
     path = tmp_path / "door"
     with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as first:
+        listener.settimeout(60)
         listener.bind(str(path))
         listener.listen(0)
         first.connect(str(path))

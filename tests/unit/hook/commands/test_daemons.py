@@ -12,6 +12,7 @@ import pytest
 from ssh_hook.commands import daemons
 from ssh_hook.commands.connect import choose
 from ssh_hook.node import job_record
+from ssh_hook.node.door import name_of
 from ssh_hook.oci import container_paths as paths
 from ssh_hook.oci.settings import NO_PORT
 
@@ -197,8 +198,8 @@ def test_the_door_of_a_daemon(proc: Path, caller: SimpleNamespace) -> None:
     make(proc, 10, cmdline=f"{command(15263)}-O\x007,1000\0")
     make(proc, 11, cmdline=command(15264))
     with_door, without = daemons.find_daemons()
-    assert with_door.doors[0] == "/run/ocihooks-ssh/doors/10-10"
-    assert {Path(path).name for path in with_door.doors} == {"10-10"}
+    assert with_door.doors[0] == f"/run/ocihooks-ssh/doors/{name_of(10, 10)}"
+    assert {Path(path).name for path in with_door.doors} == {name_of(10, 10)}
     assert without.doors == []
 
 
@@ -207,7 +208,7 @@ def test_root_has_no_way_by_the_door_of_another(proc: Path, caller: SimpleNamesp
     make(proc, 10, cmdline=f"{command(15263)}-O\x007,1000\0")
     of_root = make(proc, 11, cmdline=f"{command(15264)}-O\x007,0\0")
     (of_root / "status").write_text("Uid:\t0\t0\t0\t0\n", encoding="utf-8")
-    assert [daemon.doors for daemon in daemons.find_daemons()] == [[], ["/run/ocihooks-ssh/doors/11-11"]]
+    assert [daemon.doors for daemon in daemons.find_daemons()] == [[], [f"/run/ocihooks-ssh/doors/{name_of(11, 11)}"]]
 
 
 def test_a_daemon_with_a_door_alone(proc: Path, caller: SimpleNamespace) -> None:

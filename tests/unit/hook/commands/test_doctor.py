@@ -384,6 +384,7 @@ def test_a_container_with_a_door_alone(tmp_path: Path, monkeypatch: Patch) -> No
     found, text = doctor._check_containers([daemon], [], [])
     assert (found, text) == (PROBLEM, "11 has no port, and nobody answers at its door: start it again")
     with socket.socket(socket.AF_UNIX) as listener:
+        listener.settimeout(60)
         listener.bind(daemon.doors[1])
         listener.listen()
 

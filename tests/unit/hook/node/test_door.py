@@ -14,11 +14,12 @@ import pytest
 from ssh_hook.errors import HookError
 from ssh_hook.linux import syscalls
 from ssh_hook.linux.identity import IdMap
-from ssh_hook.linux.process import MAX_ID, MAX_PID, Process
+from ssh_hook.linux.process import MAX_ID, MAX_PID, Process, pid_namespace
 from ssh_hook.node import door
 from ssh_hook.node.door import Door
 
 PID, START = 4711, 88231
+NAMESPACE = pid_namespace()
 
 
 @pytest.fixture
@@ -46,7 +47,7 @@ def test_a_door_is_its_owners_alone_and_serves(tmp_path: Path, monkeypatch: pyte
         assert os.umask(0) == 0
     finally:
         os.umask(mask)
-    path = tmp_path / f"{PID}-{START}"
+    path = tmp_path / f"{PID}-{START}-{NAMESPACE}"
     assert given == [(str(path), 1000)]
     assert stat.filemode(path.stat().st_mode) == "srw-------"
     assert made.arguments() == ["-O", f"{made.descriptors()[0]},1000"]
@@ -73,11 +74,11 @@ def test_the_first_directory_that_there_is(tmp_path: Path, users: Path) -> None:
         Door([str(preferred), str(last)], 1000, owner=0).open(PID, START)
     finally:
         os.umask(mask)
-    assert [path.name for path in last.iterdir()] == [f"{PID}-{START}"]
+    assert [path.name for path in last.iterdir()] == [f"{PID}-{START}-{NAMESPACE}"]
     assert {stat.S_IMODE(path.stat().st_mode) for path in (last, last.parent)} == {0o711}
     preferred.mkdir(parents=True)
     Door([str(preferred), str(last)], 1000, owner=0).open(PID, START + 1)
-    assert [path.name for path in preferred.iterdir()] == [f"{PID}-{START + 1}"]
+    assert [path.name for path in preferred.iterdir()] == [f"{PID}-{START + 1}-{NAMESPACE}"]
 
 
 @pytest.mark.parametrize(("in_job", "is_logged_in", "place"), [(True, True, 0), (False, True, 1), (False, False, 0)])
@@ -85,13 +86,13 @@ def test_a_door_outside_of_jobs_does_not_go_with_a_job(
     tmp_path: Path, users: Path, monkeypatch: pytest.MonkeyPatch, in_job: bool, is_logged_in: bool, place: int
 ) -> None:
     """But for a user who has no other directory."""
-    monkeypatch.setattr(door, "state_directory", lambda uid: str(tmp_path / str(uid) / "ocihooks-ssh"))
+    monkeypatch.setattr(door, "state_directory", lambda uid: str(tmp_path / str(uid) / "ssh"))
     (users / "1000").mkdir(parents=True)
     if is_logged_in:
         (tmp_path / "1000").mkdir()
     made = door.make_door(1000, os.geteuid(), None, False, in_job)
     made.open(PID, START)
-    assert made.path == f"{door.places(1000)[place]}/{PID}-{START}"
+    assert made.path == f"{door.places(1000)[place]}/{PID}-{START}-{NAMESPACE}"
 
 
 def test_without_a_socket_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,7 +105,7 @@ def test_without_a_socket_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_without_a_directory_there_is_none(tmp_path: Path, users: Path) -> None:
-    place = tmp_path / "user" / "1000" / "ocihooks-ssh" / "doors"
+    place = tmp_path / "1000" / "ssh" / "doors"  # a socket's path is short
     made = Door([str(users / "1000"), str(place)], 1000, owner=0)
     reason = f"cannot make one in {users / '1000'}: No such file or directory, or in {place}: No such file or directory"
     with pytest.raises(HookError, match=reason):
@@ -176,12 +177,19 @@ def test_a_label_that_the_kernel_refuses_leaves_no_door() -> None:
 
 def test_what_daemons_that_have_ended_leave_is_collected(tmp_path: Path, own: Process) -> None:
     alive = door.name_of(own.pid, own.start_time())
-    left = [door.name_of(own.pid, own.start_time() + 1), door.name_of(MAX_PID, START), "a", "1-", f"{2**70}-1", "²-1"]
+    left = [door.name_of(own.pid, own.start_time() + 1), door.name_of(MAX_PID, START), "a", "1-", "1-2-", "1-2"]
+    left += [f"{2**70}-1-{NAMESPACE}", f"²-1-{NAMESPACE}"]
     for name in (alive, *left):
         (tmp_path / name).touch()
     assert door.collect(str(tmp_path)) == len(left)
     assert [path.name for path in tmp_path.iterdir()] == [alive]
     assert door.collect(str(tmp_path / "missing")) == 0
+
+
+def test_the_door_of_a_daemon_of_another_pid_namespace_stays(tmp_path: Path) -> None:
+    """As of a container in a job that has one: the caller's /proc shows other processes with its pids."""
+    (tmp_path / f"{MAX_PID}-1-{NAMESPACE + 1}").touch()
+    assert door.collect(str(tmp_path)) == 0
 
 
 def test_the_door_of_a_daemon_that_the_caller_may_not_see_stays(
@@ -194,10 +202,10 @@ def test_the_door_of_a_daemon_that_the_caller_may_not_see_stays(
             raise error
 
         monkeypatch.setattr(door, "Process", refuse)
-        (tmp_path / f"{own.pid}-1").touch()
-        (tmp_path / f"{MAX_PID}-1").touch()
+        (tmp_path / f"{own.pid}-1-{NAMESPACE}").touch()
+        (tmp_path / f"{MAX_PID}-1-{NAMESPACE}").touch()
         assert door.collect(str(tmp_path)) == 1
-        assert [path.name for path in tmp_path.iterdir()] == [f"{own.pid}-1"]
+        assert [path.name for path in tmp_path.iterdir()] == [f"{own.pid}-1-{NAMESPACE}"]
 
 
 def test_what_cannot_be_removed_is_not_counted(tmp_path: Path) -> None:
