@@ -52,12 +52,19 @@ def make(users: int, uid: int) -> None:
                 try:
                     mount_users_tmpfs(directory, _SIZE, _INODES, uid)
                 except OSError:
-                    os.rmdir(name, dir_fd=users)  # else the Epilog would take it for the site's own
+                    _remove_empty(name, users)  # else the Epilog would take it for the site's own
                     raise
     except OSError as error:
         raise HookError(
             SYSTEM, f"cannot mount a tmpfs for the doors of its user on {PLACE}/{_USERS}/{name}: {error.strerror}"
         ) from None
+
+
+def _remove_empty(name: str, users: int) -> None:
+    try:
+        os.rmdir(name, dir_fd=users)
+    except OSError:
+        pass
 
 
 def remove(users: int, uid: int) -> None:
