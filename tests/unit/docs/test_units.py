@@ -11,7 +11,7 @@ OLDEST = 239
 SINCE = {
     **dict.fromkeys(("Description", "Wants", "After", "Type", "ExecStart", "UMask", "WantedBy", "SyslogIdentifier"), 1),
     **dict.fromkeys(("OnBootSec", "OnUnitActiveSec", "PrivateTmp", "PrivateNetwork", "CapabilityBoundingSet"), 1),
-    **dict.fromkeys(("DefaultDependencies", "KillSignal", "LimitCORE", "Nice", "User"), 1),
+    **dict.fromkeys(("DefaultDependencies", "KillSignal", "LimitCORE", "Nice", "User", "KillMode"), 1),
     "NoNewPrivileges": 187,
     "TimeoutStartSec": 188,
     "Slice": 205,
@@ -65,12 +65,13 @@ def test_a_users_own_sweep_is_hers_and_confined() -> None:
         "LimitCORE=0",
     )
     assert lines.issuperset((*wanted, "Nice=19", "KillSignal=SIGKILL", "TimeoutStopSec=infinity", "Slice=system.slice"))
-    assert "DefaultDependencies=no" in lines  # else a shutdown would wait, too
+    assert "DefaultDependencies=no" in lines  # else systemd would wait for it at a shutdown
     assert "+" not in text  # the prefix for a command that root runs
     assert not re.search("^(Condition|Assert)|Path|Protect|Private|Directory|EnvironmentFile", text, re.MULTILINE)
 
 
 def test_roots_sweep_waits_for_no_users() -> None:
     text = (TEMPLATES / "ssh-hook-sweep.service.j2").read_text(encoding="utf-8")
+    assert "KillMode=process" in text.splitlines()  # else systemd waits for what a user holds up, and the unit fails
     (started,) = re.findall(r"systemctl (.*?) \$\$\(", text)
     assert started == "start --no-block"
