@@ -245,6 +245,7 @@ def test_supervisor_that_is_killed(launch: Launch, number: signal.Signals) -> No
     wait_for(lambda: processes() == {}, "end of the daemon")
     left = b"ocihooks-ssh" in Path(f"/proc/{container.pid}/mountinfo").read_bytes()
     assert left == (number == signal.SIGKILL)
+    hook("sweep").checked()  # the name of a door is left, too
 
 
 @pytest.mark.parametrize("engine", ["ch-run-write-fake", "bwrap-write", "podman", "podman-read-only"])

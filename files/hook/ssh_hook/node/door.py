@@ -21,6 +21,7 @@ from ..errors import CONTAINER_UNFIT, SYSTEM, HookError, printable
 from ..linux import syscalls
 from ..linux.fast_stdlib import TYPE_CHECKING, closing, dirname, fsencode, os, read_file
 from ..linux.process import MAX_PID, Process, is_decimal, pid_namespace
+from ..log import INFO, log
 from .engine import read_map, state_directory
 from .own_files import open_directory
 
@@ -206,6 +207,18 @@ class NoDoor:
 
     def remove(self) -> None:
         """Do nothing."""
+
+
+def collect_doors(uid: int) -> None:
+    """Remove the doors of daemons of `uid` that have ended, where their own end may not have removed them.
+
+    Whoever ends a daemon under enroot has nothing of the node's, and the supervisor of an attach may be killed.
+    """
+    for directory in places(uid):
+        try:
+            collect(directory)
+        except OSError as error:
+            log(INFO, f"cannot collect doors in {directory}: {error.strerror}")
 
 
 def collect(directory: str) -> int:

@@ -20,8 +20,8 @@ from ..linux.cgroups import Cgroups
 from ..linux.fast_stdlib import TYPE_CHECKING, basename, closing, dirname, environment, fsdecode, os, read_all, stat
 from ..linux.namespaces import Namespaces, is_in_hosts_network
 from ..linux.process import Process, is_decimal
-from ..log import INFO, log
-from ..node.door import collect, make_door, places
+from ..log import log
+from ..node.door import collect_doors, make_door
 from ..node.engine import Engine, outside_user, state_directory
 from ..node.owner import find_owner
 from ..oci.json_reader import Node
@@ -89,7 +89,7 @@ def from_enroot(variables: dict[str, str], umask: int, packages: list[str]) -> S
     cgroups = Cgroups(process, rootless=True)
     job = find_job(cgroups, owner.entry.uid, engine.is_rootless, container.annotations)
     server = Server(container.annotations, settings, PORT_OPTION, job, not is_in_hosts_network())
-    _collect_doors(engine.host_uid)
+    collect_doors(engine.host_uid)
     return StartPlan(
         container=container,
         settings=settings,
@@ -113,15 +113,6 @@ def from_enroot(variables: dict[str, str], umask: int, packages: list[str]) -> S
         registration=BundleRecord(bundle, container, owner.file_owner, server.programs, copies=""),
         ending=watcher,
     )
-
-
-def _collect_doors(uid: int) -> None:
-    """Remove the doors of daemons of `uid` that have ended: whoever ends one under enroot has nothing of the node's."""
-    for directory in places(uid):
-        try:
-            collect(directory)
-        except OSError as error:
-            log(INFO, f"cannot collect doors in {directory}: {error.strerror}")
 
 
 def _require_visible_processes() -> None:

@@ -14,7 +14,7 @@ from ..linux.identity import Identity
 from ..linux.namespaces import Namespaces
 from ..linux.process import Process
 from ..node.bundle import find_bundle
-from ..node.door import make_door
+from ..node.door import collect_doors, make_door
 from ..node.engine import Engine, read_map, state_directory
 from ..node.owner import Owner
 from ..node.running import Rights
@@ -65,6 +65,7 @@ def from_process(
     caller = Identity(os.geteuid(), os.getegid())
     where = init.directory if namespaces.has("user") else None
     in_user_namespace = engine.is_rootless or where is not None
+    collect_doors(engine.host_uid)
     door = make_door(engine.host_uid, caller.uid, where, in_user_namespace, job.number != 0, labels.socket_label)
     root = RunningRoot(target, container, entry, settings, labels, namespaces)
     plan = StartPlan(
