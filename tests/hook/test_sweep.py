@@ -334,7 +334,8 @@ def test_container_that_was_started_again(start: Start, tmp_path: Path) -> None:
     """The record beside the bundle is the new container's."""
     container = start("crun")
     copy = next(COPIES.iterdir())
-    old = write_record(tmp_path, {**values_of(copy), "init_start_time": 1}, "old")
+    ended = {"init_start_time": 1, "start_time": 1, "door": "", "copy": str(COPIES / "old")}
+    old = write_record(tmp_path, {**values_of(copy), **ended}, "old")
     shutil.move(old, COPIES / "old")
     before = records()
     assert swept() == ""

@@ -189,8 +189,11 @@ class RunningProcess:
         self._require_container()
 
     def namespace(self, name: str) -> tuple[int, int]:
-        """Return device and inode of its namespace `name`, as in /proc/PID/ns. Raises OSError."""
-        status = os.stat(f"ns/{name}", dir_fd=self.process.directory)
+        """Return device and inode of its namespace `name`, as in /proc/PID/ns. Raises HookError where it has ended."""
+        try:
+            status = os.stat(f"ns/{name}", dir_fd=self.process.directory)
+        except OSError:
+            raise HookError(ATTACH_REFUSED, f"process {self.process.pid} has ended meanwhile") from None
         return status.st_dev, status.st_ino
 
     def read(self, name: str) -> str:
