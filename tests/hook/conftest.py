@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,6 +38,17 @@ def log_socket() -> Syslog:
 def syslog(log_socket: Syslog) -> Syslog:
     log_socket.clear()
     return log_socket
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Have pytest's temporary directories below one of this process's own.
+
+    pytest closes the one that all processes share when it first uses it, to users whom a test in another bed lets in.
+    """
+    top = tempfile.mkdtemp(prefix="pytest-")
+    os.chmod(top, 0o755)
+    os.environ["PYTEST_DEBUG_TEMPROOT"] = top
+    config.add_cleanup(lambda: shutil.rmtree(top, ignore_errors=True))
 
 
 @pytest.fixture(autouse=True)
