@@ -33,16 +33,8 @@ BUSY = 5.0  # seconds that a busy machine takes for what nobody holds up
 def configured() -> Iterator[None]:
     """What a user does once; alice's ssh finds the bed's sshd where it looks for a node."""
     told = run(as_user(ALICE, LAUNCHER, "client-config")).checked().text.splitlines()
-    directory = HOME / ".ssh"
-    directory.mkdir(mode=0o700, exist_ok=True)
-    before = set(directory.iterdir())
-    with node_sshd.running_sshd("alice", "bob") as lines:
-        (directory / "config").write_text(f"{told[1]}\nHost {NODE}\n{lines}", encoding="ascii")
-        for path in (directory, directory / "config", node_sshd.DIRECTORY):
-            os.chown(path, ALICE, ALICE)
+    with node_sshd.configured(HOME / ".ssh", NODE, told[1]):
         yield
-    for path in set(directory.iterdir()) - before:
-        path.unlink()
     shutil.rmtree(CLIENT)
 
 

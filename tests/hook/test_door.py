@@ -79,16 +79,8 @@ def configured() -> Iterator[None]:
     """What a user does once; nothing of it is a key of the containers'."""
     lines = run(as_user(ALICE, LAUNCHER, "client-config", "--jump", f"alice@{NODE}")).checked().text
     assert not (HOME / ".oci-hooks/ssh/client").exists()
-    directory = HOME / ".ssh"
-    directory.mkdir(mode=0o700, exist_ok=True)
-    before = set(directory.iterdir())
-    with node_sshd.running_sshd("alice", "bob") as way:
-        (directory / "config").write_text(f"{lines}\nHost {NODE}\n{way}", encoding="ascii")
-        for path in (directory, directory / "config", node_sshd.DIRECTORY):
-            os.chown(path, ALICE, ALICE)
+    with node_sshd.configured(HOME / ".ssh", NODE, lines):
         yield
-    for path in set(directory.iterdir()) - before:
-        path.unlink()
 
 
 def ssh(*arguments: str, stdin: bytes = b"") -> Result:

@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from containers import IMAGES, run, wait_for
+from containers import ALICE, IMAGES, run, wait_for
 
 PORT = 2223
 DIRECTORY = Path("/run/node-sshd")
@@ -67,3 +67,17 @@ def running_sshd(*users: str) -> Iterator[str]:
         process.wait()
         shutil.rmtree(DIRECTORY)
         assert os.path.ismount("/usr") is False
+
+
+@contextlib.contextmanager
+def configured(directory: Path, node: str, lines: str) -> Iterator[None]:
+    """Run the sshd, and have alice's ssh, whose `directory` this is, find it as `node`; `lines` come first there."""
+    directory.mkdir(mode=0o700, exist_ok=True)
+    before = set(directory.iterdir())
+    with running_sshd("alice", "bob") as way:
+        (directory / "config").write_text(f"{lines}\nHost {node}\n{way}", encoding="ascii")
+        for path in (directory, directory / "config", DIRECTORY):
+            os.chown(path, ALICE, ALICE)
+        yield
+    for path in set(directory.iterdir()) - before:
+        path.unlink()

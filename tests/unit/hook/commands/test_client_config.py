@@ -23,6 +23,12 @@ from ssh_hook.keys.errors import KeyStoreError, MissingKeysError
 
 FILES = {"id_container", "known_hosts", "config"}
 
+BY_COMMAND = {  # the arguments of ssh_hook by which these names lead to containers
+    "job1234": "connect --job",
+    "node002.job98": "connect --job",
+    "node002.container": "connect",
+}
+
 
 def client_config(words: list[str], settings: dict[str, str]) -> str:
     """Return what `ssh_hook client-config` prints with these arguments."""
@@ -157,11 +163,7 @@ def test_on_a_laptop_all_goes_by_the_jump_host(settings: dict[str, str], client:
     assert told[-1] == f"Include {client}/laptop"
     own = tmp_path / "own"
     own.write_text(f"{told[-1]}\nUser zoe\n")
-    for alias, command in (
-        ("job1234", "connect --job"),
-        ("node002.job98", "connect --job"),
-        ("node002.container", "connect"),
-    ):
+    for alias, command in BY_COMMAND.items():
         read = ssh_reads(own, alias)
         assert (read["proxycommand"], read["user"]) == (proxy_command(command), "alice")
         assert read["hostkeyalias"] == "oci-hooks"
@@ -192,11 +194,7 @@ def test_lines_for_a_laptop_need_no_file_and_no_key(
     lines = laptop_lines(["--jump", LOGIN], {**settings, "SLURM_JOB_NODELIST": "node[001-002]"}, capsys)
     own.write_text(f"{lines}Host *\n    User zoe\n    UserKnownHostsFile ~/.ssh/mine\n")
     assert not client.exists()
-    for alias, command in (
-        ("job1234", "connect --job"),
-        ("node002.job98", "connect --job"),
-        ("node002.container", "connect"),
-    ):
+    for alias, command in BY_COMMAND.items():
         read = ssh_reads(own, alias)
         assert (read["proxycommand"], read["user"]) == (proxy_command(command), "alice")
         assert (read["hostkeyalias"], read["hostkeyalgorithms"]) == ("host", "ssh-ed25519,ecdsa-sha2-nistp256")
