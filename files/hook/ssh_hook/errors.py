@@ -54,6 +54,7 @@ _NO_MEMORY = (
     "RLIMIT_DATA, to which crun holds its hooks too, too low?"
 )
 _MAX_SHOWN = 100  # characters
+_MAX_NAMED = 8
 
 
 class HookError(Exception):
@@ -93,6 +94,12 @@ def printable(text: str) -> str:
     """Return `text` for a message of one line: escaped where it is not printable, and truncated."""
     shown = text if text.isprintable() else ascii(text)[1:-1]
     return shown if len(shown) <= _MAX_SHOWN else shown[:_MAX_SHOWN] + "..."
+
+
+def shorten(names: list[str]) -> str:
+    """Return the first of `names` for a message, and how many more there are."""
+    more = f" and {len(names) - _MAX_NAMED} more" if names[_MAX_NAMED:] else ""
+    return ", ".join(names[:_MAX_NAMED]) + more
 
 
 def known_kind(kind: str) -> str:

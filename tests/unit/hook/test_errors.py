@@ -20,7 +20,7 @@ from ssh_hook.commands.attach import targets
 from ssh_hook.commands.error_catalogue import CATALOGUE, ENDS, MAY_END, NO_START
 from ssh_hook.commands.keygen import caller_entry
 from ssh_hook.confine import rlimits, seccomp
-from ssh_hook.errors import HookError, describe_failure, kind_of
+from ssh_hook.errors import HookError, describe_failure, kind_of, shorten
 from ssh_hook.keys import formats, store
 from ssh_hook.keys.errors import KeyStoreError
 from ssh_hook.linux import disposable_process
@@ -183,3 +183,12 @@ def test_a_kind_that_a_users_process_made_up_is_none() -> None:
     with pytest.raises(HookError, match="text") as failure:
         in_a_child(forge)
     assert failure.value.kind == errors.INTERNAL
+
+
+@pytest.mark.parametrize(
+    ("count", "end"), [(0, ""), (1, "h0"), (8, "h6, h7"), (9, "h7 and 1 more"), (20, "h7 and 12 more")]
+)
+def test_a_long_list_of_names_is_cut(count: int, end: str) -> None:
+    shown = shorten([f"h{number}" for number in range(count)])
+    assert shown.endswith(end)
+    assert shown.count("h") == min(count, 8)

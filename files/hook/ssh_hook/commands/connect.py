@@ -20,7 +20,7 @@ import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 
-from ..errors import ARGUMENTS_WRONG, NO_CONTAINER, PORT_UNUSABLE, SYSTEM, HookError, printable
+from ..errors import ARGUMENTS_WRONG, NO_CONTAINER, PORT_UNUSABLE, SYSTEM, HookError, printable, shorten
 from ..linux import syscalls, user_namespaces
 from ..linux.fast_stdlib import write_all
 from ..log import WARNING, log
@@ -47,7 +47,7 @@ _JOB = re.compile(r"(?:([A-Za-z0-9_][A-Za-z0-9_-]*)\.(?=job))?(?:job)?([0-9][A-Z
 _STEP = re.compile(r"([0-9]+(?:_[0-9]+)?)\.([0-9]{1,9})")  # of a job, or of an array's task
 _NUMBER = re.compile(r"[0-9]+")
 _TASK = re.compile(r"[0-9]+_[0-9]+")  # of an array of Slurm's
-_MOST_NAMED = 8  # containers or tasks in a message
+_MOST_NAMED = 8  # containers in a message
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 
 
@@ -198,12 +198,10 @@ def _choose_task(tasks: list[list[str]], job: str) -> tuple[str, str]:
         raise kind(NO_CONTAINER, f"job {job} has no node yet ({tasks[0][2].lower()}): see squeue --jobs {job}")
     placed = [fields for fields in placed if fields[2] == "RUNNING"] or placed  # others may be ending
     if len(placed) > 1 and all(_TASK.fullmatch(name) for _number, name, _state, _nodes in placed):
-        shown = ", ".join(f"{name} ({nodes})" for _number, name, _state, nodes in placed[:_MOST_NAMED])
-        more = ", ..." if placed[_MOST_NAMED:] else ""
+        shown = shorten([printable(f"{name} ({nodes})") for _number, name, _state, nodes in placed])
         raise HookError(
             ARGUMENTS_WRONG,
-            f"job {job} is an array, of which {len(placed)} tasks run: choose one, such as job{placed[0][1]}: "
-            f"{printable(shown)}{more}",
+            f"job {job} is an array, of which {len(placed)} tasks run: choose one, such as job{placed[0][1]}: {shown}",
         )
     number, _name, _state, nodes = placed[0]
     return number, nodes

@@ -14,7 +14,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from ..errors import HookError, LateError
+from ..errors import HookError, LateError, shorten
 from ..linux.cgroups import job_and_step
 from ..linux.fast_stdlib import closing
 from ..linux.memory import read_memory
@@ -36,7 +36,6 @@ _ENGINES = {"libpod": "podman", "docker": "docker"}
 _TIMEOUT = 5.0  # seconds, for the memory of all processes of a user
 _SHORTEST = 0.05  # seconds, for that of one process
 _QUICK = 0.02  # seconds that a read may take without being counted
-_MOST_NAMED = 8  # processes in a warning
 _MOST = 1 << 20  # bytes of a file in /proc: what a process calls its arguments can be endless
 _STEP = re.compile(r"[0-9]{1,9}")  # those of batch and interactive jobs have more digits
 _PLACE = re.compile(r"(?:\[(.*)\]:)?([0-9]{1,5})")
@@ -142,8 +141,7 @@ class _Memory:
     def warn(self) -> None:
         """Name the processes that did not answer, if there are any."""
         if self.silent:
-            pids = sorted(self.silent)
-            named = ", ".join(map(str, pids[:_MOST_NAMED])) + (", ..." if pids[_MOST_NAMED:] else "")
+            named = shorten([str(pid) for pid in sorted(self.silent)])
             log(
                 WARNING,
                 f"cannot read the memory of these processes within {_TIMEOUT:.0f} s, as where a file system hangs, so "
@@ -154,11 +152,12 @@ class _Memory:
 def find_daemons() -> list[Daemon]:
     """Return the caller's containers with an SSH daemon on this node, the oldest first.
 
-    It forks, so the caller has no other thread. Warns of processes that do not answer.
+    It forks, so the caller has no other thread. Warns of processes that do not answer. Raises HookError.
     """
+    caller = Engine()
     memory = _Memory()
     parents, starts = _processes()
-    bundles = _bundles()
+    bundles = _bundles(caller.host_uid)
     boot = _boot_time()
     daemons = []
     known: set[int] = set()
@@ -167,7 +166,7 @@ def find_daemons() -> list[Daemon]:
             known.add(pid)  # a session, by the same name
             continue
         try:
-            daemon = _read_daemon(pid, memory, start, boot)
+            daemon = _read_daemon(pid, memory, start, boot, caller.host_uid)
         except (OSError, ValueError):
             continue  # it ended meanwhile, or is not the caller's
         if daemon is not None:
@@ -178,7 +177,7 @@ def find_daemons() -> list[Daemon]:
     for daemon in daemons:
         daemon.sessions = children[daemon.pid]
         daemon.bundle = bundles.get(daemon.pid, "")
-        _describe(daemon, parents, memory)
+        _describe(daemon, parents, memory, caller.is_rootless)
     memory.warn()
     return daemons
 
@@ -213,10 +212,10 @@ def _stat(path: Path) -> tuple[str, list[str]]:
     return name.partition("(")[2], fields.split()
 
 
-def _read_daemon(pid: int, memory: _Memory, start: int, boot: int) -> Daemon | None:
+def _read_daemon(pid: int, memory: _Memory, start: int, boot: int, caller: int) -> Daemon | None:
     """Return the daemon that is the process `pid`; None where it is none. Raises OSError.
 
-    `start` is its start time in clock ticks since `boot`.
+    `start` is its start time in clock ticks since `boot`, and `caller` the caller's uid on the node.
     """
     path = _PROC / str(pid)
     network = (path / "ns/net").stat()  # fails where the caller may not inspect it
@@ -232,7 +231,6 @@ def _read_daemon(pid: int, memory: _Memory, start: int, boot: int) -> Daemon | N
     if not places and not has_door:
         return None
     daemon = Daemon(pid, _uid(pid), places, boot + start // os.sysconf("SC_CLK_TCK"))
-    caller = Engine().host_uid
     if has_door and (caller != 0 or daemon.uid == 0):  # root sees those of others, which let their users in alone
         daemon.doors = [f"{place}/{name_of(pid, start)}" for place in all_places(caller)]
     daemon.is_of_running = _option(arguments, "-S").count(",") == 1
@@ -251,13 +249,13 @@ def uid_of(status: str) -> int:
     return int(next(line.split()[1] for line in status.splitlines() if line.startswith("Uid:")))
 
 
-def _bundles() -> dict[int, str]:
-    """Return the bundles of the daemons whose records the caller can read, by the daemon's pid."""
+def _bundles(caller: int) -> dict[int, str]:
+    """Return the bundles of the daemons whose records the uid `caller` can read, by the daemon's pid."""
     found = {}
+    path = directory_of_copies(caller)
     try:
-        path = directory_of_copies(Engine().host_uid)
         directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    except (HookError, OSError):
+    except OSError:
         return {}
     try:
         for name in os.listdir(directory):
@@ -272,7 +270,7 @@ def _bundles() -> dict[int, str]:
     return found
 
 
-def _describe(daemon: Daemon, parents: dict[int, int], memory: _Memory) -> None:
+def _describe(daemon: Daemon, parents: dict[int, int], memory: _Memory, is_rootless: bool) -> None:
     """Find out what engine and job the container is of, and what it is called, as far as the caller can see that."""
     cgroup = _read(daemon.pid, "cgroup")
     environment = [memory.read(daemon.pid, "environ")]
@@ -300,7 +298,7 @@ def _describe(daemon: Daemon, parents: dict[int, int], memory: _Memory) -> None:
     variables = [_variables(text) for text in environment]
     daemon.job, daemon.step = _job_and_step(cgroup, variables)
     daemon.task = _task(daemon.job, variables)
-    daemon.leader = _leader(daemon.job)
+    daemon.leader = _leader(daemon.job, is_rootless)
 
 
 def _variables(environment: str) -> dict[str, str]:
@@ -330,10 +328,10 @@ def _task(job: str, environments: list[dict[str, str]]) -> str:
     return ""
 
 
-def _leader(job: str) -> str:
+def _leader(job: str, is_rootless: bool) -> str:
     """Return the leader of the heterogeneous job of which `job` is a component, by root's record; empty without one."""
     try:
-        known = job_record.read(job, Engine().is_rootless) if job and job_record.is_number(job) else None
+        known = job_record.read(job, is_rootless) if job and job_record.is_number(job) else None
     except HookError:
         return ""
     return "" if known is None else str(known.leader)

@@ -13,6 +13,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
 
 from ..errors import ARGUMENTS_WRONG, HookError, printable
+from ..linux.process import is_decimal
 from ..oci import container_paths, host_list
 from ..oci.annotations import ENABLED, HOSTS, PORT, USER, WAIT, WAIT_IN_JOB, parse_wait
 from ..oci.settings import default_port, parse_port
@@ -143,7 +144,7 @@ def _engine(wanted: str | None, settings: Mapping[str, str]) -> str:
 
 def _port(arguments: Namespace, job: CallersJob | None, settings: Mapping[str, str]) -> int:
     """Return the port of all containers of one set. Without a job, the first set has the site's port."""
-    if not (arguments.set.isascii() and arguments.set.isdigit() and len(arguments.set) == 1 and arguments.set != "0"):
+    if not (is_decimal(arguments.set, 1) and arguments.set != "0"):
         raise HookError(ARGUMENTS_WRONG, f"--set is '{printable(arguments.set)}': give a number from 1 to {_SETS}")
     number = int(arguments.set)
     if arguments.port is not None:

@@ -8,6 +8,7 @@ from argparse import Namespace
 from collections.abc import Callable, Iterable, Mapping
 
 from ..errors import ARGUMENTS_WRONG, HookError, printable
+from ..linux.process import is_decimal
 from ..node.subject import JOB_VARIABLES
 from ..oci.settings import default_port, is_port_automatic, parse_port
 from ..start.server import job_port
@@ -185,7 +186,7 @@ def _count(hosts: Iterable[str]) -> dict[str, int]:
 
 
 def _is_count(text: str) -> bool:
-    return text.isascii() and text.isdigit() and 0 < len(text) <= 5 and int(text) > 0
+    return is_decimal(text, 5) and int(text) > 0
 
 
 def _value(environment: Mapping[str, str], name: str) -> str:

@@ -20,9 +20,10 @@ import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Mapping
 
-from ..errors import ARGUMENTS_WRONG, INSTALL_DAMAGED, NO_CONTAINER, NO_MEMORY, HookError, printable
+from ..errors import ARGUMENTS_WRONG, INSTALL_DAMAGED, NO_CONTAINER, NO_MEMORY, HookError, printable, shorten
 from ..keys import formats, store
 from ..keys.store import KeySet
+from ..linux.process import is_decimal
 from ..oci.settings import parse_port
 from ..start.server import job_port
 from . import hosts
@@ -41,7 +42,6 @@ _FIRST_DELAY, _LAST_DELAY = 0.1, 2.0  # seconds between two attempts; doubled ea
 _FIRST_QUESTION, _LAST_QUESTION = 1.0, 16.0  # seconds between two questions to Slurm, which answers all users in turn
 _SHORTEST_ANSWER = 5.0  # seconds for one of Slurm's, also where less is left
 _MAX_GREETING = 8192  # bytes; a server may send other lines before it identifies itself (RFC 4253, section 4.2)
-_MAX_SHOWN = 8  # hosts with the same reason
 _NO_ANSWER = "no answer"
 _FOREIGN = "not your container, or one that started before your keys changed"
 _CHECK = 10.0  # seconds for one login
@@ -208,7 +208,7 @@ def _in_memory(data: bytes) -> str:
 
 
 def _parse_timeout(text: str) -> int:
-    if text.isascii() and text.isdigit() and len(text) <= 5 and 1 <= int(text) <= _MAX_TIMEOUT:
+    if is_decimal(text, 5) and 1 <= int(text) <= _MAX_TIMEOUT:
         return int(text)
     raise HookError(ARGUMENTS_WRONG, f"--timeout is '{printable(text)}': give seconds from 1 to {_MAX_TIMEOUT}")
 
@@ -218,12 +218,7 @@ def describe(failing: Mapping[str, str]) -> str:
     groups: dict[str, list[str]] = {}
     for host, reason in failing.items():
         groups.setdefault(reason, []).append(host)
-    return "; ".join(f"{_shorten(hosts)} ({reason})" for reason, hosts in groups.items())
-
-
-def _shorten(hosts: list[str]) -> str:
-    others = len(hosts) - _MAX_SHOWN
-    return ", ".join(hosts[:_MAX_SHOWN]) + (f" and {others} more" if others > 0 else "")
+    return "; ".join(f"{shorten(hosts)} ({reason})" for reason, hosts in groups.items())
 
 
 class _Prober:

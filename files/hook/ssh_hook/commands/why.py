@@ -9,7 +9,7 @@ import time
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from ..errors import SYSTEM, HookError
+from ..errors import SYSTEM, HookError, shorten
 from ..log import WARNING, log, one_line
 from ..node import last_messages
 from ..node.last_messages import Last
@@ -21,7 +21,6 @@ _NOTHING = (
     "no start of a container of yours has failed in the hook, or had a warning, on this node since it booted: if your "
     "containers have no SSH here, see 'ssh_hook doctor'"
 )
-_MOST_NAMED = 8  # containers
 _SHOWN = 12  # characters of an id, as engines print it
 _UNITS = ((86400, "day"), (3600, "hour"), (60, "minute"), (1, "second"))
 
@@ -106,13 +105,9 @@ def _summary(found: list[Last], running: list[Running], now: float) -> str:
     """Return which containers the messages in `found`, the newest first, are about, how old they are, and what runs."""
     ids = list(dict.fromkeys(known.container or "(unknown)" for known in found))
     age = _age(now - found[0].time)
-    text = f"about container {_some([one[:_SHOWN] for one in ids])}; the newest message is {age} old"
+    text = f"about container {shorten([one[:_SHOWN] for one in ids])}; the newest message is {age} old"
     others = [each.called() for each in running if each.id not in ids]
-    return one_line(f"{text}; none is about {_some(others)}" if others else text)
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:_MOST_NAMED]) + (", ..." if names[_MOST_NAMED:] else "")
+    return one_line(f"{text}; none is about {shorten(others)}" if others else text)
 
 
 def _describe(uid: int, known: Last, now: float) -> str:

@@ -15,7 +15,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from ..errors import ARGUMENTS_WRONG, NO_CONTAINER, SYSTEM, HookError, printable
+from ..errors import ARGUMENTS_WRONG, NO_CONTAINER, SYSTEM, HookError, printable, shorten
 from ..log import ERROR, NAMES, PREFIX, log, one_line
 from .error_catalogue import CATALOGUE
 from .hosts import SSH, expand, launcher
@@ -30,7 +30,6 @@ _MAX_ANSWER = 1 << 20  # bytes of a host, whose messages are few and short
 _MAX_NODES = 1 << 24  # bytes of Slurm, which has a line for each task of an array
 _JOB = re.compile(r"(?:job)?([0-9]{1,18}(?:_[0-9]{1,9})?)")
 _MOST_MESSAGES = 16  # of one host
-_MOST_NAMED = 8  # hosts
 _NOTHING = "the hook has reported nothing for a container of yours"
 # Each prints lines with a job's own number, without that of its array, and its nodes.
 _SOURCES = (
@@ -62,9 +61,9 @@ def run(text: str, as_json: bool) -> int:
         print(json.dumps([_as_json(names, messages) for messages, names in groups.items()], indent=2))
     else:
         for messages, names in groups.items():
-            print("\n".join([f"{_named(names)}:", *(describe_messages(list(messages)) or [f"  {_NOTHING}"])]))
+            print("\n".join([f"{shorten(names)}:", *(describe_messages(list(messages)) or [f"  {_NOTHING}"])]))
     for reason, names in failing.items():
-        log(ERROR, f"{_named(names)}: {reason}", SYSTEM)
+        log(ERROR, f"{shorten(names)}: {reason}", SYSTEM)
     return 1 if failing else 0
 
 
@@ -199,11 +198,6 @@ def _warnings(stderr: str) -> list[Message]:
     start = f"{PREFIX}warning: "
     lines = [line[len(start) :] for line in stderr.splitlines() if line.startswith(start)]
     return [("warning", "", one_line(line)) for line in lines]
-
-
-def _named(names: list[str]) -> str:
-    more = f", ... ({len(names)} nodes)" if names[_MOST_NAMED:] else ""
-    return ", ".join(names[:_MOST_NAMED]) + more
 
 
 def _as_json(names: list[str], messages: tuple[Message, ...]) -> dict[str, Any]:

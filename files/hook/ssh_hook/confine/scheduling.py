@@ -11,6 +11,7 @@ from __future__ import annotations
 from ..errors import CONFINEMENT_REFUSED, HookError, printable
 from ..linux import syscalls
 from ..linux.fast_stdlib import TYPE_CHECKING
+from ..linux.process import is_decimal
 from .rlimits import ordinal
 
 if TYPE_CHECKING:
@@ -115,5 +116,4 @@ def _optional(node: Node, name: str, most: int) -> int:
 
 def _number(text: str) -> int:
     """Return the number of a node; -1 where `text` is none."""
-    is_number = text.isascii() and text.isdigit() and len(text) <= 4 and int(text) <= _MAX_NODE
-    return int(text) if is_number else -1
+    return int(text) if is_decimal(text, 4) and int(text) <= _MAX_NODE else -1

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from ..errors import ANNOTATION_WRONG, HookError, printable
 from ..linux.fast_stdlib import TYPE_CHECKING
+from ..linux.process import is_decimal
 from .container_paths import PIDFILE
 from .settings import NO_PORT, parse_port_choice
 
@@ -145,6 +146,6 @@ def distance(first: str, second: str) -> int:
 
 def parse_wait(text: str, where: str, kind: str) -> int:
     """Return `text`, decimal digits only, as seconds. Raises HookError of `kind`, which begins with `where`."""
-    if not (text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= _MAX_WAIT):
+    if not (is_decimal(text, 5) and int(text) <= _MAX_WAIT):
         raise HookError(kind, f"{where} is '{printable(text)}': give seconds from 0 to {_MAX_WAIT}")
     return int(text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from ..errors import SETTING_WRONG, HookError, printable
 from ..linux.fast_stdlib import TYPE_CHECKING
+from ..linux.process import is_decimal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,11 +56,11 @@ class Settings:
 def default_port(environment: Mapping[str, str]) -> int:
     """Return the port of containers outside of jobs that do not choose one. Raises HookError."""
     name = "SERVER_PORT" if "SERVER_PORT_DEFAULT" not in environment else "SERVER_PORT_DEFAULT"
-    port = parse_port_or_auto(_required(environment, name, "SERVER_PORT_DEFAULT"), f"{name} {_WHERE}", SETTING_WRONG)
-    if port is None:
-        name = "SERVER_PORT_WITHOUT_JOB"
-        port = parse_port(_required(environment, name), f"{name} {_WHERE}", SETTING_WRONG)
-    return port
+    text = _required(environment, name, "SERVER_PORT_DEFAULT")
+    if text != AUTO:
+        return parse_port(text, f"{name} {_WHERE}", SETTING_WRONG, f", or {AUTO}")
+    name = "SERVER_PORT_WITHOUT_JOB"
+    return parse_port(_required(environment, name), f"{name} {_WHERE}", SETTING_WRONG)
 
 
 def is_port_automatic(environment: Mapping[str, str]) -> bool:
@@ -72,14 +73,9 @@ def parse_port(text: str, where: str, kind: str, alternative: str = "") -> int:
 
     `alternative` ends the message: what else may be given.
     """
-    if text.isascii() and text.isdigit() and len(text) <= 5 and 1 <= int(text) <= LAST_PORT:
+    if is_decimal(text, 5) and 1 <= int(text) <= LAST_PORT:
         return int(text)
     raise HookError(kind, f"{where} is '{printable(text)}': give a port number from 1 to {LAST_PORT}{alternative}")
-
-
-def parse_port_or_auto(text: str, where: str, kind: str) -> int | None:
-    """Return `text` as a TCP port; None where it is "auto". Raises HookError as `parse_port` does."""
-    return None if text == AUTO else parse_port(text, where, kind, f", or {AUTO}")
 
 
 def parse_port_choice(text: str, where: str, kind: str) -> int | None:
