@@ -242,7 +242,9 @@ def _check_containers(daemons: list[Daemon], silent: list[str], unseen: list[str
         called = printable(daemon.called or str(daemon.pid))
         if not daemon.places:
             if daemon.doors and not any(_answers_at_door(path) for path in daemon.doors):
-                problems.append(f"{called} has no port, and nobody answers at its door: start it again")
+                problems.append(
+                    f"{called} has no port, and nobody answers at its door: unless it is paused, start it again"
+                )
         elif daemon.has_own_network:
             if not _answers(LOOPBACK, daemon.port):
                 warnings.append(
@@ -256,6 +258,12 @@ def _check_containers(daemons: list[Daemon], silent: list[str], unseen: list[str
             )
     if problems or warnings:
         return PROBLEM if problems else WARNING, "; ".join(problems + warnings)
+    closed = sum(not daemon.places and not daemon.doors for daemon in daemons)
+    if closed:
+        return OK, (
+            f"{len(daemons)} with an SSH daemon; all with a port answer, and {closed} of other users have only a door, "
+            "which lets in nobody else"
+        )
     return OK, f"{len(daemons)} with an SSH daemon" + (", and all answer" if daemons else "")
 
 

@@ -222,7 +222,8 @@ class Supervisor:
 
     def _end_error(self, problem: str, status: int | None) -> HookError:
         is_killed = status is not None and os.WIFSIGNALED(status) and os.WTERMSIG(status) != signal.SIGSYS
-        reason = explain_wait_status(status, self._plan.server.port_option)
+        server = self._plan.server
+        reason = explain_wait_status(status, "" if server.port == NO_PORT else server.port_option)
         return HookError(NO_MEMORY if is_killed else DAEMON_FAILED, f"{problem}: {reason}")
 
     def _await_listening(self) -> None:
@@ -269,12 +270,15 @@ class Supervisor:
 
 
 def explain_wait_status(status: int | None, port_option: str) -> str:
-    """Say how a daemon ended at its start, and what to do; `status` is its wait status, None where that is unknown."""
+    """Say how a daemon ended at its start, and what to do.
+
+    `status` is its wait status, None where that is unknown. `port_option` is empty for a daemon without a port.
+    """
     limits = "are the container's limits too low for it (podman: --memory, --ulimit)?"
     if status is not None and os.WIFSIGNALED(status):
         return f"it was killed by signal {os.WTERMSIG(status)} at its start; {limits}"
     return (
-        f"it ended at its start; {limits + ' Else ' if status is None else ''}try another port by "
-        f"{port_option}, and see whether bin/dropbear in DROPBEAR_DIR runs on this node and the container's seccomp, "
-        "AppArmor or SELinux profile allows a server"
+        f"it ended at its start; {limits + ' Else ' if status is None else ''}"
+        f"{f'try another port by {port_option}, and ' if port_option else ''}see whether bin/dropbear in DROPBEAR_DIR "
+        "runs on this node and the container's seccomp, AppArmor or SELinux profile allows a server"
     )

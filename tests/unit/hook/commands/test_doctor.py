@@ -379,10 +379,17 @@ def test_a_node_without_an_engine_is_not_asked_what_containers_need() -> None:
 def test_a_container_with_a_door_alone(tmp_path: Path, monkeypatch: Patch) -> None:
     monkeypatch.setattr(syscalls, "prctl", lambda *_words: None)  # the process is pytest's
     daemon = Daemon(11, USER, [], 0)
-    assert doctor._check_containers([daemon], [], [])[0] == OK  # its door is for another user
+    found, text = doctor._check_containers([daemon], [], [])
+    assert (found, text.partition("; ")[2]) == (
+        OK,
+        "all with a port answer, and 1 of other users have only a door, which lets in nobody else",
+    )
     daemon.doors = [str(tmp_path / "missing"), str(tmp_path / "door")]
     found, text = doctor._check_containers([daemon], [], [])
-    assert (found, text) == (PROBLEM, "11 has no port, and nobody answers at its door: start it again")
+    assert (found, text) == (
+        PROBLEM,
+        "11 has no port, and nobody answers at its door: unless it is paused, start it again",
+    )
     with socket.socket(socket.AF_UNIX) as listener:
         listener.settimeout(60)
         listener.bind(daemon.doors[1])
