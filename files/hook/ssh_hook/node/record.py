@@ -242,13 +242,12 @@ def remove(bundle: int, record: Record | None = None) -> None:
 
 def _parse(text: str) -> Record | None:
     version, *lines = text.split("\n")
-    fields = dict(line.split("=", 1) for line in lines if "=" in line)
+    fields = {"door": "", **dict(line.split("=", 1) for line in lines if "=" in line)}  # earlier versions made no door
     try:
         numbers = {name: _number(fields[name]) for name in _NUMBERS}
         if _PID_NAMESPACE in fields:
             numbers[_PID_NAMESPACE] = _number(fields[_PID_NAMESPACE])
-        texts = {name: fields[name] for name in _TEXTS[:-1]}
-        texts["door"] = fields.get("door", "")  # earlier versions of the hook made none
+        texts = {name: fields[name] for name in _TEXTS}
     except (KeyError, ValueError):
         return None
     are_pids = all(2 <= numbers[name] <= MAX_PID for name in _PIDS)
