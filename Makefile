@@ -16,7 +16,7 @@ endif
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help venv test test-all $(PARTS) $(SCENARIOS) real-engines soak audit-algorithms bench bench-deploy scale demo demo-down
+.PHONY: help venv test test-all under-load $(PARTS) $(SCENARIOS) real-engines soak audit-algorithms bench bench-deploy scale demo demo-down
 .DEFAULT_GOAL := help
 
 help:
@@ -44,6 +44,7 @@ help:
 	@echo 'make unit ARGS="FILE -k NAME"  arguments for pytest, or of ansible-test for sanity and integration; taken by'
 	@echo '                  $(TAKE_ARGS)'
 	@echo 'make test-all     all of these, and the scenarios below'
+	@echo 'make under-load   what `make test` runs, twice, beside processes that keep processors and disk busy'
 	@echo 'make upgrade      an upgrade and a rollback under load, and a removal, on a cluster of nodes'
 	@echo 'make debian11     a deployment to nodes with Debian 11, which are as old as those with EL 9, and its removal'
 	@echo 'make old-kernel   the hook on Linux 5.10, the kernel of Debian 11, in a virtual machine'
@@ -75,6 +76,10 @@ test: venv
 
 test-all: venv
 	@python tests/run.py $(PARTS) $(SCENARIOS)
+
+under-load: export FUZZ_SECONDS = 27
+under-load: venv
+	@python tests/run.py --under-load $(PARTS)
 
 lint: venv
 	@python tests/lint/run.py

@@ -1,7 +1,12 @@
 """Runs parts of the test suite, several at a time where the machine has the processors for it, and sums them up.
 
-Each argument is a target of the Makefile. What a part prints goes to .cache/logs/PART.log, and its end is shown when
-the part failed. The exit status is 0 when every part ran and passed. LANES=1 in the environment runs one at a time.
+    run.py [--under-load] PART...    each part is a target of the Makefile
+
+What a part prints goes to .cache/logs/PART.log, and its end is shown when the part failed. The exit status is 0 when
+every part ran and passed. LANES=1 in the environment runs one at a time.
+
+With --under-load they run twice, beside two processes that do nothing but compute and one that writes to the disk, and
+parts are named that did not pass both times with as many tests. The load ends with this program, however that ends.
 """
 
 from __future__ import annotations
@@ -9,6 +14,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -22,6 +28,7 @@ LOGS = ROOT / ".cache" / "logs"
 LIMIT = 60 * 60  # seconds; a part that hangs is ended, and has failed. A slow day takes twice what EXPECTED says
 PATIENCE = 60  # seconds; so long may an ended part clean up
 POLL = 0.2  # seconds
+LOADS = (("compute",), ("compute",), ("write", str(LOGS)))  # arguments of load.py
 LANES = 3  # a part keeps one processor busy, most of the time, and two of three keep two busy all of the time
 TAIL = 40  # lines
 
@@ -91,6 +98,7 @@ class Result(NamedTuple):
         seconds: its time
         passed, failed: how many of its tests did
         repeated: how many starts of containers were tried again
+        load: how many processes ran or waited for a processor or a disk meanwhile, in the mean
     """
 
     part: str
@@ -98,6 +106,16 @@ class Result(NamedTuple):
     passed: int
     failed: int
     repeated: int = 0
+    load: float = 0.0
+
+    def is_over_budget(self) -> bool:
+        """Tell whether it took more than twice its budget, which is longer where the machine had other work too."""
+        return self.part in EXPECTED and self.seconds > 2 * EXPECTED[self.part] * slowness(self.load)
+
+
+def slowness(load: float) -> float:
+    """Return how much longer parts may take at this load: as much as it exceeds that of the parts alone."""
+    return max(1.0, load / max(LANES, len(os.sched_getaffinity(0))))
 
 
 def count(log: str) -> tuple[int, int]:
@@ -124,6 +142,7 @@ class Run:
         self.part = part
         self.lanes = lanes
         self._start = time.monotonic()
+        self._loads: list[float] = []
         self._path = LOGS / f"{part}.log"
         with self._path.open("wb") as log, confined(processors):
             self._process = subprocess.Popen(
@@ -137,10 +156,12 @@ class Run:
 
     def is_over(self) -> bool:
         """Tell whether it has ended; end it if it has run too long."""
-        if self._process.poll() is None and time.monotonic() - self._start > LIMIT:
+        self._loads.append(os.getloadavg()[0])
+        limit = LIMIT * slowness(statistics.fmean(self._loads))
+        if self._process.poll() is None and time.monotonic() - self._start > limit:
             self.end()
             with self._path.open("ab") as log:
-                log.write(f"\nended: it took longer than {LIMIT} seconds\n".encode())
+                log.write(f"\nended: it took longer than {limit:.0f} seconds\n".encode())
         return self._process.returncode is not None
 
     def end(self) -> None:
@@ -161,7 +182,8 @@ class Run:
             passed = passed or 1  # a part that does not count its tests is one
         else:
             failed = failed or 1
-        return Result(self.part, time.monotonic() - self._start, passed, failed, count_repeated(log))
+        seconds, load = time.monotonic() - self._start, statistics.fmean(self._loads)
+        return Result(self.part, seconds, passed, failed, count_repeated(log), load)
 
 
 @contextmanager
@@ -246,14 +268,15 @@ def summarise(results: list[Result], seconds: float, idle_seconds: float) -> Non
         seconds: the time of all
         idle_seconds: of which each processor had nothing to do
     """
-    print(f"\n{'part':<18} {'passed':>7} {'failed':>7} {'time':>8} {'budget':>8}")
+    print(f"\n{'part':<18} {'passed':>7} {'failed':>7} {'time':>8} {'budget':>8} {'load':>5}")
     for result in results:
         budget = f"{EXPECTED[result.part]:>6} s" if result.part in EXPECTED else f"{'none':>8}"
-        print(f"{result.part:<18} {result.passed:>7} {result.failed:>7} {result.seconds:>6.0f} s {budget}")
+        tests = f"{result.passed:>7} {result.failed:>7}"
+        print(f"{result.part:<18} {tests} {result.seconds:>6.0f} s {budget} {result.load:>5.1f}")
     passed, failed = (sum(result.passed for result in results), sum(result.failed for result in results))
     print(f"{'all':<18} {passed:>7} {failed:>7} {seconds:>6.0f} s, {idle_seconds:.0f} s without work\n")
     for result in results:
-        if result.seconds > 2 * EXPECTED.get(result.part, result.seconds):
+        if result.is_over_budget():
             took = f"{result.seconds:.0f} s, more than twice its budget of {EXPECTED[result.part]} s"
             print(f"warning: {result.part} took {took}")
     repeated = {result.part: result.repeated for result in results if result.repeated}
@@ -263,25 +286,70 @@ def summarise(results: list[Result], seconds: float, idle_seconds: float) -> Non
     print(f"{passed} passed, {failed} failed")
 
 
+@contextmanager
+def load() -> Iterator[None]:
+    """Have processes keep the processors and the disk busy meanwhile. AssertionError where one has ended by itself."""
+    command = ["setpriv", "--pdeathsig", "KILL", sys.executable, "-B", str(ROOT / "tests" / "load.py")]
+    processes = [subprocess.Popen([*command, *arguments]) for arguments in LOADS]
+    try:
+        yield
+        assert all(process.poll() is None for process in processes), "the load has ended before the tests"
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+def run_twice(parts: list[str]) -> int:
+    """Run the parts under load twice, and print which did not pass both times alike. Return the exit status."""
+    with load():
+        first = run_parts(parts)
+        for result in first:
+            (LOGS / f"{result.part}.log").rename(LOGS / f"{result.part}.first.log")
+        second = run_parts(parts)
+    differing = differences(first, second)
+    print("\n".join(differing or ["each part passed twice, with as many tests"]))
+    return int(bool(differing))
+
+
+def differences(first: list[Result], second: list[Result]) -> list[str]:
+    """Return a line for each part that did not pass twice with as many tests."""
+    return [
+        f"{one.part}: {one.passed} passed, {one.failed} failed, and then {two.passed} passed, {two.failed} failed"
+        for one, two in zip(first, second)
+        if one.failed or two.failed or one.passed != two.passed
+    ]
+
+
+def run_parts(parts: list[str]) -> list[Result]:
+    """Run the parts, print the summary, and return how each went."""
+    start, idle_before = time.monotonic(), idle()
+    # Now and not while another part runs: the tests of attacks see what changes on the machine. A part that lacks a
+    # package nevertheless says so itself.
+    subprocess.run([ROOT / "tests" / "testbed" / "packages", *parts], check=False)
+    lanes = LANES if len(os.sched_getaffinity(0)) > 1 else 1
+    by_part = run_all(parts, int(os.environ.get("LANES", lanes)))
+    results = [by_part[part] for part in dict.fromkeys(parts)]
+    idle_seconds = (idle() - idle_before) / (os.cpu_count() or 1)
+    summarise(results, time.monotonic() - start, idle_seconds)
+    return results
+
+
 def main(parts: list[str]) -> int:
     """Run the parts and return the exit status."""
-    if not parts:
-        print("usage: python tests/run.py PART...", file=sys.stderr)
+    is_under_load = parts[:1] == ["--under-load"]
+    if not parts[is_under_load:]:
+        print("usage: python tests/run.py [--under-load] PART...", file=sys.stderr)
         return 2
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended from outside: end the parts as well
     LOGS.mkdir(parents=True, exist_ok=True)
-    start, idle_before = time.monotonic(), idle()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended from outside: end the parts as well
     try:
-        # Now and not while another part runs: the tests of attacks see what changes on the machine. A part that lacks a
-        # package nevertheless says so itself.
-        subprocess.run([ROOT / "tests" / "testbed" / "packages", *parts], check=False)
-        lanes = LANES if len(os.sched_getaffinity(0)) > 1 else 1
-        results = run_all(parts, int(os.environ.get("LANES", lanes)))
+        if is_under_load:
+            return run_twice(parts[1:])
+        results = run_parts(parts)
     except KeyboardInterrupt:
         return 130
-    idle_seconds = (idle() - idle_before) / (os.cpu_count() or 1)
-    summarise([results[part] for part in dict.fromkeys(parts)], time.monotonic() - start, idle_seconds)
-    return int(any(result.failed for result in results.values()))
+    return int(any(result.failed for result in results))
 
 
 if __name__ == "__main__":

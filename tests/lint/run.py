@@ -58,6 +58,7 @@ def types() -> str:
     roles = [path for path, _text in texts() if path.parts[0] == "roles" and path.suffix == ".py"]
     tools = (
         "run.py",
+        "load.py",
         "unit/run.py",
         "sanity",
         "lint",

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 from containers import RUNC_BUSY, Result, repeated, unless_busy
+from patience import within
 
 ROOT = Path(__file__).resolve().parents[3]
 SPEC = importlib.util.spec_from_file_location("run", ROOT / "tests" / "run.py")
@@ -37,7 +41,7 @@ def test_the_summary_has_budgets_and_warns_of_more_than_twice_as_much(capsys: py
     ]
     run.summarise(results, 99.0, 7.2)
     said = capsys.readouterr().out
-    assert f"docs                     1       0 {2 * budget + 1:>6} s {budget:>6} s\n" in said
+    assert f"docs                     1       0 {2 * budget + 1:>6} s {budget:>6} s   0.0\n" in said
     assert "    99 s, 7 s without work\n" in said
     assert [line for line in said.splitlines() if line.startswith("warning: ")] == [
         f"warning: docs took {2 * budget + 1} s, more than twice its budget of {budget} s"
@@ -46,11 +50,60 @@ def test_the_summary_has_budgets_and_warns_of_more_than_twice_as_much(capsys: py
     assert said.endswith("\n719 passed, 1 failed\n")
 
 
+def test_a_busy_machine_has_larger_budgets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run.os, "sched_getaffinity", lambda _pid: {0, 1})
+    budget = run.EXPECTED["docs"]
+    assert not run.Result("docs", 4 * budget - 1.0, 1, 0, load=2.0 * run.LANES).is_over_budget()
+    assert run.Result("docs", 4 * budget + 1.0, 1, 0, load=2.0 * run.LANES).is_over_budget()
+    assert not run.Result("of its own", 9999.0, 1, 0).is_over_budget()
+
+
 def test_the_summary_names_nothing_that_did_not_happen(capsys: pytest.CaptureFixture[str]) -> None:
     run.summarise([run.Result("docs", 1.0, 1, 0)], 1.0, 0.0)
     said = capsys.readouterr().out
     assert "warning" not in said
     assert "tried again" not in said
+
+
+LOADED = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import run
+run.LOADS = (("compute",), ("compute",), ("write", sys.argv[2]))
+with run.load():
+    print(*open(f"/proc/self/task/{run.os.getpid()}/children").read().split(), flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_the_load_ends_where_its_program_is_killed(tmp_path: Path) -> None:
+    command = [sys.executable, "-B", "-c", LOADED, ROOT / "tests", tmp_path]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as program:
+        assert program.stdout is not None
+        pids = program.stdout.readline().split()
+        assert len(pids) == 3
+        while any(b"setpriv" in Path("/proc", pid, "cmdline").read_bytes() for pid in pids):
+            time.sleep(0.01)
+        program.kill()
+    deadline = time.monotonic() + within(20)
+    while any(Path("/proc", pid).exists() for pid in pids):
+        assert time.monotonic() < deadline, "the load goes on"
+        time.sleep(0.05)
+
+
+def test_parts_that_did_not_pass_twice_alike_are_named() -> None:
+    first = [run.Result(part, 1.0, 5, int(part == "c")) for part in "abcd"]
+    second = [
+        run.Result("a", 9.0, 5, 0),
+        run.Result("b", 1.0, 4, 0),
+        run.Result("c", 1.0, 5, 1),
+        run.Result("d", 1.0, 4, 1),
+    ]
+    assert run.differences(first, second) == [
+        "b: 5 passed, 0 failed, and then 4 passed, 0 failed",
+        "c: 5 passed, 1 failed, and then 5 passed, 1 failed",
+        "d: 5 passed, 0 failed, and then 4 passed, 1 failed",
+    ]
 
 
 class Made:
