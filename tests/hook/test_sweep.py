@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from containers import (
     ALICE,
+    ALICES_COPIES,
     BOB,
     COPIES,
     LAUNCHER,
@@ -44,8 +45,12 @@ from starter import Start
 PIDFILE = Path("/home/alice/sweep.pid")
 WITH_PIDFILE = {"com.hooks.ssh.pidfile_host": str(PIDFILE)}
 TEMPORARY = f"{RECORD}.new"
+MAX_PID = 2**31 - 1  # which no process has
 SLEEP = "exec sleep 456789"
 UNIT = ROOT / "roles/ssh_hook/templates/ssh-hook-sweep.service.j2"
+
+# Where /proc shows users the processes alone that they may trace
+HIDDEN = ("unshare", "--mount", "sh", "-c", 'mount -t proc -o hidepid=2 proc /proc && exec "$@"', "sh")
 
 Values = dict[str, object]
 
@@ -206,9 +211,16 @@ ROOTLESS = {
 }
 
 
-@pytest.mark.parametrize("sweeper", [(), ("podman", "unshare")], ids=["user", "unshare"])
+SWEEPERS = {
+    "user": as_alice(),
+    "unshare": as_alice("podman", "unshare"),
+    "unit": [*HIDDEN, *(word.replace(f"--regid={ALICE}", "--regid=65534") for word in as_alice())],
+}
+
+
+@pytest.mark.parametrize("sweeper", SWEEPERS.values(), ids=list(SWEEPERS))
 @pytest.mark.parametrize("options", ROOTLESS.values(), ids=list(ROOTLESS))
-def test_ordinary_user(start: Start, options: list[str], sweeper: tuple[str, ...]) -> None:
+def test_ordinary_user(start: Start, options: list[str], sweeper: list[str]) -> None:
     container = start("rootless", options=options, annotations=WITH_PIDFILE)
     kill_podmans(container)
     daemons = processes()
@@ -218,7 +230,7 @@ def test_ordinary_user(start: Start, options: list[str], sweeper: tuple[str, ...
     assert (records(), processes()) == (before, daemons)  # root's sweep is about root's containers
     assert swept(*as_user(BOB, name="bob")) == ""
     assert (records(), processes()) == (before, daemons)
-    assert swept(*as_alice(*sweeper)) == ""
+    assert swept(*sweeper) == ""
     wait_for(is_clean, "end of what was left")
     forget(container)
 
@@ -233,11 +245,48 @@ def test_running_rootless_container_stays(start: Start, options: list[str]) -> N
     before = records(), processes()
     assert swept(*as_alice()) == ""
     assert (records(), processes()) == before
-    hidden = ("unshare", "--mount", "sh", "-c", 'mount -t proc -o hidepid=2 proc /proc && exec "$@"', "sh")
-    assert swept(*hidden, *as_alice()) == ""
+    assert swept(*HIDDEN, *as_alice()) == ""
     assert (records(), processes()) == before
     container.stop().checked()
     wait_for(is_clean, "end of the daemon")
+
+
+@pytest.fixture
+def unreadable() -> Iterator[Path]:
+    """A program of root's that nobody else may read: a process that runs it is hidden, also from its own user."""
+    program = Path("/home/unreadable")
+    shutil.copy("/bin/sleep", program)
+    program.chmod(0o111)
+    yield program
+    program.unlink()
+
+
+def test_first_process_that_is_hidden(start: Start, unreadable: Path) -> None:
+    options = [f"--volume={unreadable}:/unreadable:ro"]
+    container = start("rootless", options=options, command=("/unreadable", "1000"))
+    before = records(), processes()
+    assert swept(*HIDDEN, *as_alice()) == ""
+    assert (records(), processes()) == before
+    container.stop().checked()
+    wait_for(is_clean, "end of the daemon")
+
+
+def test_daemon_that_is_hidden(unreadable: Path) -> None:
+    """Its record stays until it has ended."""
+    run(["install", "-d", "-m", "700", "-o", "alice", "-g", "alice", ALICES_COPIES.parent, ALICES_COPIES]).checked()
+    daemon = subprocess.Popen(as_alice("unshare", "--user", str(unreadable), "1000"))
+    try:
+        wait_for(lambda: Path(f"/proc/{daemon.pid}/exe").samefile(unreadable), "the daemon")
+        record = write_record(ALICES_COPIES, {**describe(daemon.pid), "init_pid": MAX_PID})
+        os.chown(record, ALICE, ALICE)
+        assert_one_line(swept(*HIDDEN, *as_alice()), "cannot sweep: ", f"process {daemon.pid} ", "hidepid")
+        assert record.exists()
+        assert daemon.poll() is None
+    finally:
+        daemon.kill()
+        daemon.wait()
+    assert swept(*HIDDEN, *as_alice()) == ""
+    assert not record.exists()
 
 
 @pytest.mark.parametrize("absent", [(), ("pid",)], ids=["private", "host"])

@@ -28,6 +28,17 @@ def pid_namespace() -> int:
     return os.stat("/proc/self/ns/pid").st_ino
 
 
+def pid_is_taken(pid: int) -> bool:
+    """Tell whether there is a process `pid`, even where /proc does not show it to the caller (hidepid)."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
 class Process:
     """A process that existed when the object was made. Methods raise OSError where it is gone, or say otherwise.
 

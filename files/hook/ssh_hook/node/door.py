@@ -20,7 +20,7 @@ from __future__ import annotations
 from ..errors import CONTAINER_UNFIT, SYSTEM, HookError, printable
 from ..linux import syscalls
 from ..linux.fast_stdlib import TYPE_CHECKING, closing, dirname, fsencode, os, read_file
-from ..linux.process import MAX_PID, Process, is_decimal, pid_namespace
+from ..linux.process import MAX_PID, Process, is_decimal, pid_is_taken, pid_namespace
 from ..log import INFO, log
 from .engine import read_map, state_directory
 from .own_files import open_directory
@@ -247,23 +247,13 @@ def _has_daemon(name: str) -> bool:
     try:
         process = Process(int(pid))
     except OSError:
-        return _exists(int(pid))  # hidepid hides those of another user namespace, though they are the same user's
+        return pid_is_taken(int(pid))  # hidepid hides those of another user namespace, though they are the same user's
     try:
         return process.is_alive() and process.start_time() == int(start_time)
     except OSError:
-        return _exists(int(pid))
+        return pid_is_taken(int(pid))
     finally:
         process.close()
-
-
-def _exists(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
 
 
 def _unlink(path: str) -> bool:

@@ -25,7 +25,7 @@ from ..linux.fast_stdlib import (
     read_file,
 )
 from ..linux.files import is_own
-from ..linux.process import MAX_ID, MAX_PID, Process, is_decimal, pid_namespace
+from ..linux.process import MAX_ID, MAX_PID, Process, is_decimal, pid_is_taken, pid_namespace
 
 if TYPE_CHECKING:
     from ..linux.identity import Identity
@@ -83,10 +83,19 @@ class Record:
         return fsencode("\n".join([_VERSION, *fields, ""]))
 
     def process(self) -> Process | None:
-        """Return the recorded process; None where it is gone, even if its pid was reused. Raises OSError."""
+        """Return the recorded process; None where it is gone, even if its pid was reused.
+
+        Raises OSError, and HookError where /proc does not show the process that has the pid.
+        """
         try:
             process = Process(self.pid)
         except (FileNotFoundError, ProcessLookupError):
+            if pid_is_taken(self.pid) and self._is_of_this_boot():
+                raise HookError(
+                    SYSTEM,
+                    f"cannot tell whether process {self.pid} is the SSH daemon, as /proc hides it (hidepid): look at "
+                    "it as root, and end it if it is",
+                ) from None
             return None
         try:
             is_same = (
@@ -102,7 +111,8 @@ class Record:
     def container_is_gone(self) -> bool:
         """Tell whether the container's first process has ended. Raises OSError where that cannot be read.
 
-        It is taken to run where its pid is one of another pid namespace, of which the caller's /proc tells nothing.
+        It is taken to run where its pid is one of another pid namespace, of which the caller's /proc tells nothing, or
+        of a process that /proc does not show (hidepid).
         """
         if not self._is_of_this_boot():
             return True
@@ -112,7 +122,7 @@ class Record:
         try:
             init = Process(self.numbers["init_pid"])
         except (FileNotFoundError, ProcessLookupError):
-            return True
+            return not pid_is_taken(self.numbers["init_pid"])
         try:
             return not (init.is_alive() and init.start_time() == self.numbers["init_start_time"])
         except (FileNotFoundError, ProcessLookupError):
