@@ -804,6 +804,14 @@ PROMISES = (
     Fault(
         "No user's directory has root's sweep fail, wait or act for another",
         "ssh-hook-sweep@.service.j2",
+        "Group=65534\n",
+        "",
+        "unit/docs/test_units.py::test_a_users_own_sweep",
+        "issuperset",
+    ),
+    Fault(
+        "No user's directory has root's sweep fail, wait or act for another",
+        "ssh-hook-sweep@.service.j2",
         "TimeoutStopSec=infinity\n",
         "",
         "unit/docs/test_units.py::test_a_users_own_sweep",
@@ -816,6 +824,14 @@ PROMISES = (
         "start",
         "unit/docs/test_units.py::test_roots_sweep_waits_for_no_users",
         "assert",
+    ),
+    Fault(
+        "No user's directory has root's sweep fail, wait or act for another",
+        "ssh-hook-sweep.service.j2",
+        "SuccessExitStatus=3\n",
+        "",
+        "unit/docs/test_units.py::test_roots_sweep_waits_for_no_users",
+        "SuccessExitStatus",
     ),
     Fault(
         "No user's directory has root's sweep fail, wait or act for another",

@@ -5,16 +5,20 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from ssh_hook.commands import sweep
+
 TEMPLATES = Path(__file__).resolve().parents[3] / "roles" / "ssh_hook" / "templates"
 OLDEST = 239
 # The release of systemd in which each directive came, or its value that the units use, by its NEWS.
 SINCE = {
     **dict.fromkeys(("Description", "Wants", "After", "Type", "ExecStart", "UMask", "WantedBy", "SyslogIdentifier"), 1),
     **dict.fromkeys(("OnBootSec", "OnUnitActiveSec", "PrivateTmp", "PrivateNetwork", "CapabilityBoundingSet"), 1),
-    **dict.fromkeys(("DefaultDependencies", "KillSignal", "LimitCORE", "Nice", "User", "KillMode"), 1),
+    **dict.fromkeys(("DefaultDependencies", "KillSignal", "LimitCORE", "Nice", "User", "Group", "KillMode"), 1),
     "NoNewPrivileges": 187,
+    "SuccessExitStatus": 189,
     "TimeoutStartSec": 188,
     "Slice": 205,
+    "DevicePolicy": 208,
     "PrivateDevices": 209,
     "ProtectHome": 214,
     "TasksMax": 227,
@@ -53,16 +57,18 @@ def test_the_sweep_has_a_limit_of_memory() -> None:
 
 
 def test_a_users_own_sweep_is_hers_and_confined() -> None:
-    """She can have any code run there; what hangs of it is neither awaited nor added to."""
+    """She cannot trace it, by its group; what hangs of it is neither awaited nor added to."""
     text = (TEMPLATES / "ssh-hook-sweep@.service.j2").read_text(encoding="utf-8")
     lines = set(text.splitlines())
     wanted = (
         "User=%i",
+        "Group=65534",
         "CapabilityBoundingSet=",
         "NoNewPrivileges=true",
         "MemoryMax=128M",
         "TasksMax=16",
         "LimitCORE=0",
+        "DevicePolicy=closed",
     )
     assert lines.issuperset((*wanted, "Nice=19", "KillSignal=SIGKILL", "TimeoutStopSec=infinity", "Slice=system.slice"))
     assert "DefaultDependencies=no" in lines  # else systemd would wait for it at a shutdown
@@ -73,5 +79,6 @@ def test_a_users_own_sweep_is_hers_and_confined() -> None:
 def test_roots_sweep_waits_for_no_users() -> None:
     text = (TEMPLATES / "ssh-hook-sweep.service.j2").read_text(encoding="utf-8")
     assert "KillMode=process" in text.splitlines()  # else systemd waits for what a user holds up, and the unit fails
+    assert f"SuccessExitStatus={sweep.INCOMPLETE}" in text.splitlines()  # which users can cause
     (started,) = re.findall(r"systemctl (.*?) \$\$\(", text)
     assert started == "start --no-block"

@@ -15,6 +15,7 @@ from ..stop.sweep import sweep, sweep_doors
 
 DESCRIPTION = "End the SSH daemons and remove the files that containers left whose runtime was killed."
 EXAMPLE = "ssh_hook sweep --verbose"
+INCOMPLETE = 3  # an exit status: users can cause that, so it is no failure of root's unit
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -27,17 +28,17 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace, _settings: dict[str, str]) -> int:
-    """End and remove what ended containers of this user left; return the exit status, 1 after a failure.
+    """End and remove what ended containers of this user left; return the exit status, INCOMPLETE where some is left.
 
     Raises HookError where the directory of copies cannot be used, or the metrics cannot be written.
     """
     host_uid = Engine().host_uid
     collected, failures = sweep(directory_of_copies(host_uid))
     failures += sweep_doors(host_uid)
-    if host_uid == 0:
-        failures += remove_lost_jobs(time.time())
     if arguments.metrics is not None:
         from . import metrics  # here: it reads all of /proc
 
         metrics.update(arguments.metrics, collected, failures)
-    return 1 if failures else 0
+    if host_uid == 0:
+        failures += remove_lost_jobs(time.time())  # last: it waits for a Prolog or Epilog that has the lock
+    return INCOMPLETE if failures else 0

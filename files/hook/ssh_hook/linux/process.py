@@ -123,6 +123,13 @@ class Process:
                 return int(line.split()[-1])
         return self.pid
 
+    def uid(self) -> int:
+        """Return its real uid, in the caller's user namespace."""
+        for line in self.read("status").split(b"\n"):
+            if line.startswith(b"Uid:"):  # the owner of its directory is another where it is not dumpable
+                return int(line.split()[1])
+        raise ProcessLookupError
+
     def program(self) -> tuple[int, int] | None:
         """Return device and inode of the program; None where the process is gone, or the caller may not trace it."""
         try:

@@ -11,14 +11,16 @@ import time
 
 from ..errors import NOT_TRUSTED, SYSTEM, HookError, LateError, kind_of, printable
 from ..linux import disposable_process
-from ..linux.fast_stdlib import closing, os, stat
+from ..linux.fast_stdlib import closing, os, read_file, stat
 from ..linux.files import is_own
+from ..linux.process import all_processes
 from ..log import DEBUG, ERROR, INFO, log
 from ..node import door, record
 from ..node.record import Record
 from .rules import end_recorded
 
 _TIMEOUT = 180.0  # seconds; then what takes longest has to end before systemd ends the sweep
+_COMM = b"ssh_hook\n"  # proc_pid_comm(5), of a process of the hook's
 _GRACE_PERIOD = 60  # seconds; longer than a hook waits for its processes
 
 
@@ -37,7 +39,7 @@ def sweep(path: str) -> tuple[int, int]:
     if not is_own(os.fstat(directory), stat.S_IFDIR):
         raise HookError(NOT_TRUSTED, f"others can write to {path}, so what is in it cannot be trusted: remove it")
     collected = failures = 0
-    late_uids: set[int] = set()
+    late_uids = _users_of_left_processes() if os.geteuid() == 0 else set()
     deadline = time.monotonic() + _TIMEOUT
     for name in sorted(os.listdir(directory), key=hash):  # each time in another order, so that none waits for ever
         if time.monotonic() > deadline:
@@ -52,6 +54,22 @@ def sweep(path: str) -> tuple[int, int]:
             failures += 1
     os.close(directory)
     return collected, failures
+
+
+def _users_of_left_processes() -> set[int]:
+    """Return the uids of the processes of earlier sweeps in the caller's cgroup, which each has left behind.
+
+    Otherwise there were one more at each sweep, within the unit's limit of memory. Nobody else can join this cgroup.
+    """
+    own = read_file("/proc/self/cgroup")
+    found = set()
+    for process in all_processes():
+        try:
+            if process.read("cgroup") == own and process.read("comm") == _COMM:
+                found.add(process.uid())
+        except OSError:
+            continue  # it ended meanwhile
+    return found - {0}
 
 
 def sweep_doors(engine_uid: int) -> int:
@@ -73,8 +91,7 @@ def _sweep_record(directory: int, name: str, path: str, late_uids: set[int]) -> 
     """End the daemon and remove the files of the record `name` in the open `directory`, if its container is gone.
 
     Return whether it was. `path` is the directory's. The uid of a user who blocks a record, or whose daemon does not
-    end, is added to `late_uids`; that user's other records are skipped until the next sweep. Raises HookError and
-    OSError.
+    end, is added to `late_uids`; records of these users are skipped until a later sweep. Raises HookError and OSError.
     """
     try:
         status = os.stat(name, dir_fd=directory, follow_symlinks=False)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
-from ssh_hook.commands import metrics
+from ssh_hook.commands import metrics, sweep
 from ssh_hook.errors import INTERNAL, KINDS, NO_KEYS, NOT_TRUSTED, PORT_TAKEN, HookError
 from ssh_hook.node import last_messages
 
@@ -136,3 +137,24 @@ def test_a_failure_that_an_earlier_version_kept_is_counted(place: Path) -> None:
     fail(place, 1002, "port 15263 is in use", 100, kind="of-a-later-version")
     metrics.update(str(place / "ssh_hook.prom"), 0, 0)
     assert samples((place / "ssh_hook.prom").read_text(encoding="ascii"))["ssh_hook_failures_total", INTERNAL] == 2
+
+
+def test_they_are_written_before_what_may_wait_for_a_prolog(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[object] = []
+    monkeypatch.setattr(sweep, "Engine", Root)
+    monkeypatch.setattr(sweep, "sweep", lambda _path: (2, 1))
+    monkeypatch.setattr(sweep, "sweep_doors", lambda _uid: 0)
+    monkeypatch.setattr(metrics, "update", lambda *numbers: done.append(numbers))
+
+    def fail(_now: float) -> int:
+        done.append("lost jobs")
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(sweep, "remove_lost_jobs", fail)
+    with pytest.raises(OSError, match="Input"):
+        sweep.run(Namespace(metrics="/metrics"), {})
+    assert done == [("/metrics", 2, 1), "lost jobs"]
+
+
+class Root:
+    host_uid = 0

@@ -15,7 +15,7 @@ from ssh_hook.node.record import Record
 from ssh_hook.stop import rules
 from ssh_hook.stop import sweep as module
 
-UNIT = Path(__file__).resolve().parents[4] / "roles/ssh_hook/templates/ssh-hook-sweep.service.j2"
+TEMPLATES = Path(__file__).resolve().parents[4] / "roles/ssh_hook/templates"
 
 
 @pytest.fixture
@@ -66,8 +66,10 @@ def test_what_is_not_swept_in_time_waits(
     assert f"{copies}: what is not swept after 180 s waits for the next sweep" in capfd.readouterr().err
 
 
-def test_that_is_before_systemd_ends_it() -> None:
+@pytest.mark.parametrize("unit", ["ssh-hook-sweep.service", "ssh-hook-sweep@.service"])
+def test_that_is_before_systemd_ends_it(unit: str) -> None:
     """A minute is left for what it does besides, on a busy node."""
-    found = re.search(r"^TimeoutStartSec=(\d+)min$", UNIT.read_text(encoding="utf-8"), re.MULTILINE)
+    text = (TEMPLATES / f"{unit}.j2").read_text(encoding="utf-8")
+    found = re.search(r"^TimeoutStartSec=(\d+)min$", text, re.MULTILINE)
     assert found is not None
     assert 60 * int(found[1]) >= module._TIMEOUT + 2 * module.disposable_process.TIMEOUT + rules._TIMEOUT + 60
