@@ -333,9 +333,10 @@ def test_sweep_by_systemd_with_a_held_pidfile(starts: Starts, units: Units) -> N
         with held(pidfile.parent, NO_CHANGES):
             before = of_user(ALICE)
             units.sweep(limit())
+            wait_for(lambda: len(of_user(ALICE) - before) == 1, "the end of alice's own unit")
             (hanging,) = of_user(ALICE) - before
             units.sweep()
-            assert of_user(ALICE) - before == {hanging}
+            wait_for(lambda: of_user(ALICE) - before == {hanging}, "the end of alice's own unit")
             assert record.exists()
             assert units.failed() == ""
         wait_for(lambda: hanging not in of_user(ALICE), "the end of what hung")
