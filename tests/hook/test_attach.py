@@ -45,6 +45,7 @@ from held import unanswered
 from patience import within
 from refusals import assert_one_line
 from starter import Start
+from taken import assert_nobody_takes
 
 Launch = Callable[..., Running]
 NUMBERS = itertools.count(300000)
@@ -54,6 +55,8 @@ listener = socket.socket(socket.AF_UNIX)
 listener.bind(chr(0) + sys.argv[1])
 listener.listen()
 print("listening", flush=True)
+connection = listener.accept()
+print("connected", flush=True)
 time.sleep(1000)
 """
 # What opens processes of the hook's again and again, until it is killed: each would show the node's tree, or a key.
@@ -323,6 +326,9 @@ def test_step_of_a_slurm_job(steps: list[Path], launch: Launch, ssh: Callable[..
         assert b"stays until the SSH server ends, since Slurm ends all with the step 7.1" in srun.stdout.readline()
         assert ssh("echo served").checked().text == "served"
         assert srun.poll() is None
+        assert len(supervisors()) == 2  # with the command, which whoever connects to the socket gets a pidfd of
+        for pid in supervisors():
+            assert_nobody_takes(pid)
         hook("detach").checked()
         assert srun.wait(within(10)) == 0
     assert b"ocihooks-ssh" not in Path(f"/proc/{container.pid}/mountinfo").read_bytes()
@@ -340,6 +346,13 @@ def test_step_that_is_ended(steps: list[Path], launch: Launch) -> None:
             os.kill(int(pid), signal.SIGTERM)
         assert srun.wait(within(10)) == 0
     assert b"ocihooks-ssh" not in Path(f"/proc/{container.pid}/mountinfo").read_bytes()
+
+
+def test_the_kernel_kills_the_daemon_as_early_as_the_process(launch: Launch) -> None:
+    container = launch("ch-run", "choom", "--adjust", "300", "--")
+    attach(container)
+    assert Path(f"/proc/{daemon()}/oom_score_adj").read_text(encoding="ascii") == "300\n"
+    hook("detach").checked()
 
 
 def test_step_of_the_container_itself(steps: list[Path], launch: Launch) -> None:
@@ -429,12 +442,17 @@ def test_attached_already(launch: Launch) -> None:
         hook("detach", str(container.pid)).checked()
 
 
-def test_another_user_takes_the_sockets_name(launch: Launch) -> None:
-    container = launch("ch-run")
+def socket_of(container: Running) -> str:
+    """The name of the socket of alice's supervisor."""
     stat = Path(f"/proc/{container.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     namespace = Path("/proc/self/ns/pid").stat().st_ino
-    name = f"ocihooks-ssh/attached/{ALICE}/{namespace}/{container.pid}-{stat[19]}"
-    with subprocess.Popen(as_user(BOB, "/usr/bin/python3", "-c", LISTEN, name), stdout=subprocess.PIPE) as other:
+    return f"ocihooks-ssh/attached/{ALICE}/{namespace}/{container.pid}-{stat[19]}"
+
+
+def test_another_user_takes_the_sockets_name(launch: Launch) -> None:
+    container = launch("ch-run")
+    command = as_user(BOB, "/usr/bin/python3", "-c", LISTEN, socket_of(container))
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as other:
         assert other.stdout is not None
         try:
             assert other.stdout.readline() == b"listening\n"
@@ -443,6 +461,23 @@ def test_another_user_takes_the_sockets_name(launch: Launch) -> None:
             assert other.poll() is None
         finally:
             other.kill()
+
+
+def test_whoever_takes_the_sockets_name_takes_nothing_of_detach(launch: Launch) -> None:
+    """As a process with alice's uid of a container that is on the node's network, and knows detach by its socket."""
+    container = launch("ch-run")
+    listen = as_user(ALICE, "/usr/bin/python3", "-c", LISTEN, socket_of(container))
+    detach = as_user(ALICE, LAUNCHER, "detach", str(container.pid))
+    with subprocess.Popen(listen, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"listening\n"
+        with subprocess.Popen(detach) as process:
+            try:
+                assert other.stdout.readline() == b"connected\n"
+                assert_nobody_takes(process.pid)
+            finally:
+                other.kill()
+                process.wait(within(30))
 
 
 def test_names_of_strangers_sockets_do_not_keep_others_from_detach(launch: Launch) -> None:

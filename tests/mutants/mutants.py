@@ -1242,6 +1242,26 @@ ATTACH = (
         "the image's",
     ),
     Fault(
+        "a process of a container on the node's network has the user's uid, is at the other end of a socket of "
+        "`attach` or `detach`, and so gets a pidfd (`SO_PEERPIDFD`), with which it could take descriptors of the node "
+        "(`pidfd_getfd`)",
+        "claim",
+        "    syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)\n",
+        "",
+        "hook/test_attach.py::test_step_of_a_slurm_job and ch-run",
+        r"'True', 'True'",
+    ),
+    Fault(
+        "a process of a container on the node's network has the user's uid, is at the other end of a socket of "
+        "`attach` or `detach`, and so gets a pidfd (`SO_PEERPIDFD`), with which it could take descriptors of the node "
+        "(`pidfd_getfd`)",
+        "end",
+        "    syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)\n",
+        "",
+        "hook/test_attach.py::test_whoever_takes_the_sockets_name_takes_nothing_of_detach",
+        r"'True', 'True'",
+    ),
+    Fault(
         "an environment without end",
         "RunningProcess.read_environment",
         "if len(data) > _MAX_ENVIRONMENT:",

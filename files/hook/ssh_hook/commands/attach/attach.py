@@ -189,6 +189,7 @@ def _supervise(wanted: Attach, listener: socket.socket, writer: int) -> None:
 
 def _raise_oom_score(score: str) -> None:
     """Let the kernel kill the daemon as early as the process, while the caller may still write its own file."""
+    syscalls.prctl(syscalls.PR_SET_DUMPABLE, 1)  # else that is root's; nobody has been told of this process yet
     try:
         with open("/proc/self/oom_score_adj", "r+", encoding="ascii") as file:
             if int(score) > int(file.read()):
@@ -196,6 +197,8 @@ def _raise_oom_score(score: str) -> None:
                 file.write(score)
     except OSError:
         pass  # sessions keep the caller's
+    finally:
+        syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
 
 
 def missed_cgroups(process: Process, daemon: Process) -> list[str]:

@@ -4,6 +4,10 @@
 The socket's name has user and process. It is abstract: the kernel refuses a second one of the same name, and removes it
 with the supervisor. A connection asks the supervisor to end the daemon, and is closed when that is done. Anybody could
 make such a name: so both sides ask the kernel whose the other is.
+
+Containers on the node's network reach these names, too. A process there with the user's uid gets a pidfd of whoever has
+connected, or has called listen(2) (SO_PEERPIDFD), through pid namespaces, and with it takes descriptors (pidfd_getfd)
+of a process that it may trace. So neither is dumpable.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ import struct
 import time
 
 from ...errors import ATTACH_REFUSED, DAEMON_FAILED, HookError
+from ...linux import syscalls
 from ...linux.process import Process
 from ...start.attach import Attachment
 from ...stop.rules import end_daemon, end_orphans
@@ -54,7 +59,11 @@ def attached() -> dict[int, str]:
 
 
 def claim(process: Process) -> socket.socket:
-    """Return the listening socket for a daemon that is attached to `process`. Raises HookError where there is one."""
+    """Return the listening socket for a daemon that is attached to `process`. The caller becomes undumpable.
+
+    Raises HookError where there is one.
+    """
+    syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         listener.bind(_address(_name(process.pid, process.start_time())))
@@ -72,8 +81,9 @@ def claim(process: Process) -> socket.socket:
 def end(pid: int, name: str) -> list[str]:
     """Have the supervisor behind the socket `name` end its daemon, and wait until it has.
 
-    Return the mount points of the mounts that it could not undo. Raises HookError.
+    Return the mount points of the mounts that it could not undo. The caller becomes undumpable. Raises HookError.
     """
+    syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
     left = b""
     late = HookError(DAEMON_FAILED, f"the SSH daemon of process {pid} has not ended within {_TIMEOUT:.0f} s")
     deadline = time.monotonic() + _TIMEOUT

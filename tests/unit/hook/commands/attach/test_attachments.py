@@ -14,8 +14,18 @@ from typing import Any
 import pytest
 from ssh_hook.commands.attach import attachments
 from ssh_hook.errors import HookError
+from ssh_hook.linux import syscalls
+from ssh_hook.linux.process import Process
 
 Answer = Callable[[socket.socket], None]
+
+
+@pytest.fixture(autouse=True)
+def prctl(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """What is asked of the kernel for the process, and not done: it is pytest's."""
+    asked: list[tuple[int, int]] = []
+    monkeypatch.setattr(syscalls, "prctl", lambda *words: asked.append(words))
+    return asked
 
 
 def answered(answer: Answer) -> list[str]:
@@ -50,6 +60,23 @@ def trickle(connection: socket.socket) -> None:
 
 def test_an_end_without_a_word() -> None:
     assert answered(lambda connection: None) == []
+
+
+def test_whoever_has_the_other_end_of_a_socket_takes_nothing(
+    monkeypatch: pytest.MonkeyPatch, prctl: list[tuple[int, int]]
+) -> None:
+    """Neither command is dumpable when it makes one."""
+    undumpable = [(syscalls.PR_SET_DUMPABLE, 0)]
+
+    def refuse(*_arguments: int) -> socket.socket:
+        assert prctl == undumpable
+        raise HookError("", "asked for a socket")
+
+    monkeypatch.setattr(socket, "socket", refuse)
+    for act in (lambda: attachments.claim(Process(os.getpid())), lambda: attachments.end(1, "@x")):
+        prctl.clear()
+        with pytest.raises(HookError, match="asked for a socket"):
+            act()
 
 
 def test_mounts_that_are_left_are_named() -> None:
