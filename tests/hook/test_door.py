@@ -39,6 +39,7 @@ from containers import (
     wait_for,
 )
 from enroot import Enroot
+from held import NO_END, held
 from starter import Start
 from taken import assert_nobody_takes
 
@@ -381,3 +382,28 @@ def test_a_container_that_was_killed_with_its_runtime_leaves_no_door(start: Star
     os.kill(container.init(), 9)
     call_hook({"status": "stopped", "bundle": str(container.bundle())})
     assert not door.exists()
+
+
+def test_a_file_system_on_a_door_holds_up_no_end_of_a_container(start: Start) -> None:
+    """Bob's, in a mount namespace of his own: whoever removes the name waits until he ends."""
+    container = start("crun")
+    door = door_in(DOORS, container.daemon())
+    os.kill(container.init(), 9)
+    with held(door, NO_END, BOB) as process:
+        call_hook({"status": "stopped", "bundle": str(container.bundle())})
+        assert not door.exists()
+        assert process.poll() is None
+
+
+def test_a_file_system_on_a_door_holds_up_no_sweep(start: Start) -> None:
+    start("crun")
+    (door,) = DOORS.iterdir()
+    left = [door.with_name(f"{2**22 - number}-1-{door.name.rpartition('-')[2]}") for number in (1, 2)]
+    for path in left:
+        path.touch()
+    with held(left[0], NO_END, BOB) as process:
+        said = run([LAUNCHER, "sweep"]).err.decode()
+        assert "cannot remove the doors of daemons that have ended: cannot remove names in /run/ocihooks-ssh/" in said
+        run([LAUNCHER, "sweep"]).checked()
+        assert list(DOORS.iterdir()) == [door]
+        assert process.poll() is None

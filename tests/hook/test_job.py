@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import slurmd
 from containers import ALICE, BOB, LAUNCHER, PORT, Container, as_user, podman_start, run
+from held import NO_END, held, never_let_go
 from hook_log import Syslog
 from refusals import assert_refused
 from starter import Start
@@ -89,7 +90,7 @@ def test_what_a_user_does_to_her_directory_holds_up_no_job(recorded: Callable[..
     os.chown(slurmd.DOORS, 100000, ALICE)
     recorded(4243)
     assert mounts_on(slurmd.DOORS) == 1
-    with mute_fuse(slurmd.DOORS):
+    with mute_fuse(slurmd.DOORS, 200):
         recorded(4244)
         for job in (4242, 4243, 4244):
             done = slurmd.call("epilog", job).checked()
@@ -97,17 +98,47 @@ def test_what_a_user_does_to_her_directory_holds_up_no_job(recorded: Callable[..
     assert not slurmd.DOORS.exists()
 
 
+@pytest.mark.parametrize("who", ["another user", "the user"])
+def test_a_file_system_that_cannot_be_let_go_of_holds_up_no_job(recorded: Callable[..., None], who: str) -> None:
+    """Another user has it in a mount namespace of her own, the user on her directory. Root removes the directory."""
+    recorded(4242)
+    hold = held(slurmd.DOORS, NO_END, BOB) if who == "another user" else never_let_go(slurmd.DOORS)
+    with hold as process:
+        said = slurmd.call("epilog", 4242).checked().err
+        assert not slurmd.DOORS.exists()
+        assert b"no answer within 0.5 s" in said or who == "the user", said
+        recorded(4243)
+        assert mounts_on(slurmd.DOORS) == 1
+        assert slurmd.call("epilog", 4243).checked().err == b""
+        assert process.poll() is None
+    assert not slurmd.DOORS.exists()
+
+
+def test_a_file_system_on_a_record_holds_up_no_sweep(recorded: Callable[..., None]) -> None:
+    recorded(4242)
+    path = RECORDS / "4242"
+    path.write_text(re.sub("(?m)^start=.*", "start=1600000000", path.read_text(encoding="ascii")), encoding="ascii")
+    with held(path, NO_END, BOB) as process:
+        assert b"record of job 4242: cannot remove it: no answer within 1 s" in run([LAUNCHER, "sweep"]).err
+        assert not path.exists()
+        assert not slurmd.DOORS.exists()
+        assert process.poll() is None
+
+
 def mounts_on(path: Path) -> int:
     return sum(line.split()[4] == str(path) for line in Path("/proc/self/mountinfo").read_text().splitlines())
 
 
 @contextmanager
-def mute_fuse(path: Path) -> Iterator[None]:
-    """Mount on `path` a file system of alice's whose server answers nothing, as she does by fusermount."""
+def mute_fuse(path: Path, layers: int) -> Iterator[None]:
+    """Mount on `path` a file system of alice's whose server answers nothing, as she does by fusermount, and on that."""
     server = os.open("/dev/fuse", os.O_RDWR)
     options = f"fd={server},rootmode=40700,user_id={ALICE},group_id={ALICE},allow_other"
-    if ctypes.CDLL(None, use_errno=True).mount(b"mute", bytes(path), b"fuse", 6, options.encode()) != 0:
+    mount = ctypes.CDLL(None, use_errno=True).mount
+    if mount(b"mute", bytes(path), b"fuse", 6, options.encode()) != 0:
         raise OSError(ctypes.get_errno(), "cannot mount FUSE")
+    for _layer in range(layers - 1):
+        assert mount(b"mute", bytes(path), b"tmpfs", 6, None) == 0
     try:
         yield
     finally:

@@ -32,7 +32,7 @@ from containers import (
     run_in_time,
     wait_for,
 )
-from held import unanswered
+from held import NO_END, held, unanswered
 from patience import within
 from starter import Start
 
@@ -548,6 +548,17 @@ def test_only_its_user_may_read_it(start: Start) -> None:
             assert run(as_user(uid, "ls", str(directory))).status == 2
         assert run(as_user(uid, "sh", "-c", f"echo >{path}")).status != 0
         assert run(as_user(uid, "touch", f"{LAST}/x")).status == 1
+
+
+def test_a_file_system_on_it_holds_up_no_start(start: Start) -> None:
+    """Bob's, in a mount namespace of his own: whoever replaces the file waits until he ends."""
+    fail(start)
+    path = LAST / str(ALICE)
+    before = path.stat().st_ino
+    with held(path, NO_END, BOB) as process:
+        fail(start)
+        assert path.stat().st_ino != before
+        assert process.poll() is None
 
 
 def test_root_sees_whose_it_was(start: Start) -> None:

@@ -52,8 +52,9 @@ REASONS = {
     "node/door.py Door._bind_in_directory": "only root writes to /run/ocihooks-ssh; a rootless engine's places are its "
     "user's",
     "node/door.py _label_sockets": KERNEL,
-    "node/door.py _unlink": "as for Door._bind_in_directory",
-    "node/door.py collect": "as for Door._bind_in_directory",
+    "node/door.py _unlink": "as for Door._bind_in_directory; only the caller could have written a record that names it",
+    "node/door.py _collect": "as for Door._bind_in_directory",
+    "node/job_doors.py users": "/run is root's, and only root makes directories there",
     "node/job_record.py has_job_of": DESCRIPTOR,
     "node/last_messages.py _user_of": "the uid in it decides who may read one message, and nothing else",
     "node/last_messages.py read": AS_USER + "; a file that is not root's or the user's own is not shown",
@@ -102,7 +103,6 @@ REASONS = {
     "stop/lost_jobs.py _recorded": "/run is root's, and only root makes directories there",
     "stop/leftovers.py _enter_and_unmount": "it cannot lead out of the container's root directory",
     "stop/poststop.py poststop": BUNDLE,
-    "stop/rules.py end_recorded": "as for node/door.py; only the caller could have written the record that names it",
     "stop/sweep.py sweep": CHECKED,
 }
 

@@ -109,8 +109,8 @@ PROMISES = (
     Fault(
         "A user who blocks a file access, or stops a process, delays only her own container",
         "run",
-        "time.monotonic() + timeout, limit)",
-        "time.monotonic() + 600, limit)",
+        "deadline = time.monotonic() + timeout",
+        "deadline = time.monotonic() + 600",
         "hook/test_held.py::test_pidfile_in_a_held_directory",
         "TimeoutError|'no answer within' in ''",  # a busy machine's deadline is longer than the directory is held
     ),
@@ -387,12 +387,58 @@ PROMISES = (
         "'internal'",
     ),
     Fault(
-        "No user holds up the Prolog or Epilog of a job by her directory of doors",
-        "make",
+        "No user holds up the Prolog or Epilog of a job by her directory of doors, or by a file system on root's name of "
+        "one",
+        "_make",
         "not _is_mounted(directory, users) and ",
         "",
         "hook/test_job.py::test_what_a_user_does_to_her_directory_holds_up_no_job",
         "assert 2 == 1",
+    ),
+    Fault(
+        "No user holds up the Prolog or Epilog of a job by her directory of doors, or by a file system on root's name of "
+        "one",
+        "_change",
+        "disposable_process.run(change, what, None, timeout=_TIMEOUT)",
+        "change()",
+        "hook/test_job.py::test_a_file_system_that_cannot_be_let_go_of_holds_up_no_job and another",
+        "not done within 1 s",
+    ),
+    Fault(
+        "No user holds up a start, the end of another's container or root's sweep by a file system on a name of root's "
+        "below `/run/ocihooks-ssh`",
+        "remove_door",
+        "if dirname(path) != _ROOT_PLACE:",
+        "if True:",
+        "hook/test_door.py::test_a_file_system_on_a_door_holds_up_no_end",
+        "assert 0 is None",
+    ),
+    Fault(
+        "No user holds up a start, the end of another's container or root's sweep by a file system on a name of root's "
+        "below `/run/ocihooks-ssh`",
+        "collect_doors",
+        "_collect(directory) if uid else _collect_roots()",
+        "_collect(directory)",
+        "hook/test_door.py::test_a_file_system_on_a_door_holds_up_no_sweep",
+        "cannot remove names in /run/ocihooks-ssh/",
+    ),
+    Fault(
+        "No user holds up a start, the end of another's container or root's sweep by a file system on a name of root's "
+        "below `/run/ocihooks-ssh`",
+        "_remove",
+        'disposable_process.run(remove, "cannot remove it", None, timeout=_TIMEOUT)',
+        "remove()",
+        "hook/test_job.py::test_a_file_system_on_a_record_holds_up_no_sweep",
+        "cannot remove it: no answer within 1 s",
+    ),
+    Fault(
+        "No user holds up a start, the end of another's container or root's sweep by a file system on a name of root's "
+        "below `/run/ocihooks-ssh`",
+        "_keep_messages",
+        'disposable_process.run(keep, "cannot keep messages", None, timeout=_KEEP_TIMEOUT)',
+        "keep()",
+        "hook/test_reasons.py::test_a_file_system_on_it_holds_up_no_start",
+        "assert 0 is None",
     ),
     Fault(
         "No user fills the node's `/run` by way of doors",

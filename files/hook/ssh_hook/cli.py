@@ -6,13 +6,15 @@ from __future__ import annotations
 import gc
 import sys
 
-from .errors import describe_failure, kind_of
+from .errors import HookError, LateError, describe_failure, kind_of
 from .linux.fast_stdlib import TYPE_CHECKING, environment, os, signal
 from .log import ERROR, log
 from .oci.state import read_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+_KEEP_TIMEOUT = 2.0  # seconds
 
 
 def main(arguments: list[str], defaults: dict[str, str], load: Callable[[str], None] = lambda _stage: None) -> int:
@@ -48,10 +50,22 @@ def _report_failure(command: Callable[[], int]) -> int:
 
 def _keep_messages() -> None:
     """Leave the warnings and errors of this call where the user can read them, if that is possible."""
-    try:
-        from .node import last_messages  # here: most starts log no warning
 
+    def keep() -> bytes:
         last_messages.write(*log.subject, log.fields().get("job", ""), log.kept)
+        return b""
+
+    try:
+        from .linux import disposable_process  # here: most starts log no warning
+        from .node import last_messages
+
+        try:
+            # Whoever replaces a file on which a user has mounted FUSE may wait without end: node/job_doors.py.
+            disposable_process.run(keep, "cannot keep messages", None, timeout=_KEEP_TIMEOUT)
+        except LateError:
+            pass  # they are kept, and what hangs is the rest
+        except HookError:
+            keep()  # there is no memory for a process
     except Exception:
         pass  # syslog has them
 

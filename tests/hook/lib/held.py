@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,21 +18,39 @@ NO_CHANGES = "list"  # to a directory: what makes or removes a name in it waits
 NO_LOOKUPS = "list,queue"  # so does what looks up a name that the kernel has not cached
 NO_WRITES = "write"  # to a regular file
 NO_MEMORY = "read,map,map,map"  # of three processes called dropbear, whatever the path is: their cmdline
+NO_END = "mount"  # mounts a file system on a name, in a mount namespace of her own: who removes the name waits
+_NO_UNMOUNT = "request"
 
 
 @contextmanager
-def held(path: Path, how: str) -> Iterator[None]:
-    """Meanwhile one of alice's processes holds the lock of the inode of `path`, in the way `how`."""
-    program = _PROGRAM.read_text(encoding="utf-8")  # alice need not be able to read the checkout
-    command = as_user(ALICE, "/usr/bin/python3", "-ISBc", program, how, str(path), str(_LIFETIME))
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as server:
+def held(
+    path: Path | str, how: str, uid: int = ALICE, pass_fds: Sequence[int] = ()
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Meanwhile one of the user's processes holds the lock of the inode of `path`, in the way `how`: the yielded one.
+
+    It has ended where somebody has waited for it.
+    """
+    program = _PROGRAM.read_text(encoding="utf-8")  # the user need not be able to read the checkout
+    command = as_user(uid, "/usr/bin/python3", "-ISBc", program, how, str(path), str(_LIFETIME))
+    with subprocess.Popen(command, stdout=subprocess.PIPE, pass_fds=pass_fds) as server:
         assert server.stdout is not None
         try:
             assert server.stdout.readline() == b"held\n", f"{path} could not be held"
-            yield
+            yield server
         finally:
             server.kill()
             server.stdout.read()  # ends with the last process that held the lock or queued for it
+
+
+@contextmanager
+def never_let_go(path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Meanwhile a file system of alice's is on the directory `path`, as by fusermount: who unmounts it waits."""
+    server = os.open("/dev/fuse", os.O_RDWR)
+    options = f"fd={server},rootmode=40700,user_id={ALICE},group_id={ALICE},allow_other"
+    run(["mount", "-i", "-t", "fuse", "-o", options, "none", path], pass_fds=[server]).checked()
+    with held(str(server), _NO_UNMOUNT, pass_fds=[server]) as process:
+        os.close(server)
+        yield process
 
 
 @contextmanager

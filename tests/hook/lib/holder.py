@@ -3,13 +3,18 @@
     holder.py ACTION[,ACTION...] PATH SECONDS
 
 Actions: list, a directory; write, a regular file; queue, after list: wait for the directory's lock as a writer; read:
-the page of a file on the FUSE mount below; map, after read: hold the lock of the memory of a process called dropbear.
+the page of a file on the FUSE mount below; map, after read: hold the lock of the memory of a process called dropbear;
+mount: a file system of FUSE's on a directory or file, in a mount namespace of the user's own, for which whoever lets go
+of it last waits; request: the same for a mounted one whose /dev/fuse is open as the descriptor PATH.
 
 The kernel copies to and from a caller's buffer while it holds the lock of an inode. Here the buffer is a page of a file
 on a FUSE mount of the caller's own, whose server never answers the read that the copy waits for.
 
 To map a file for direct I/O, the kernel drops the file's cached pages while it holds the lock of the process's memory
 (mmap_lock), and waits for those that are still being read. Who reads the process's cmdline or environ waits, too.
+
+Whoever lets go of a FUSE file system last waits until its server has let go of requests that it reads at this moment:
+here it reads the first one into such a page.
 
 The program prints one line when the lock is held. When it ends, by SIGKILL or after SECONDS, the kernel aborts the
 FUSE connection, the copy fails, and the lock is free again. Its standard output ends with the last of its processes.
@@ -39,6 +44,7 @@ ATTRIBUTES = struct.Struct("=QII6Q10I")
 OPEN_REPLY = struct.Struct("=QII")
 FOPEN_DIRECT_IO = 1
 ENOSYS = 38
+MOST_READ = 1 << 17  # bytes of a request
 
 PR_SET_DUMPABLE, PR_SET_NAME = 4, 15
 
@@ -52,16 +58,21 @@ def check(result: int) -> int:
     return result
 
 
-def mount() -> int:
-    """Mount a FUSE file system of one file in a new user and mount namespace; return the descriptor of its server."""
+def unshare() -> None:
+    """Be in a new user and mount namespace, with all capabilities there."""
     uid, gid = os.getuid(), os.getgid()
     check(libc.unshare(CLONE_NEWUSER | CLONE_NEWNS))
     for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
         with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
             file.write(text)
+
+
+def mount(path: str) -> int:
+    """Mount a FUSE file system on a directory or file; return the descriptor of its server."""
     server = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
-    options = f"fd={server},rootmode=100600,user_id={uid},group_id={gid}"
-    check(libc.mount(b"fuse", MOUNT_POINT.encode(), b"fuse", MS_NOSUID | MS_NODEV, options.encode()))
+    mode = "40700" if os.path.isdir(path) else "100600"
+    options = f"fd={server},rootmode={mode},user_id={os.getuid()},group_id={os.getgid()}"
+    check(libc.mount(b"fuse", path.encode(), b"fuse", MS_NOSUID | MS_NODEV, options.encode()))
     return server
 
 
@@ -75,7 +86,7 @@ def serve(server: int, asked: int, deadline: float) -> None:
     }
     opened = 0
     while (left := deadline - time.monotonic()) > 0 and select.select([server], [], [], left)[0]:
-        _length, opcode, unique, *_rest = REQUEST.unpack_from(os.read(server, 1 << 17))
+        _length, opcode, unique, *_rest = REQUEST.unpack_from(os.read(server, MOST_READ))
         if opcode == READ:
             os.write(asked, b"r")
             time.sleep(max(0.0, deadline - time.monotonic()))
@@ -121,6 +132,16 @@ def hold_memory(_path: str) -> None:
     libc.mmap(None, ctypes.c_size_t(PAGE), mmap.PROT_READ, mmap.MAP_PRIVATE, DIRECT, ctypes.c_long(0))
 
 
+def read_request(descriptor: str) -> None:
+    """Read the first request of a file system, INIT, without end."""
+    libc.read(int(descriptor), ctypes.c_void_p(unanswered_page()), MOST_READ)
+
+
+def mount_and_read(path: str) -> None:
+    """Mount a file system on `path`, and read its first request without end."""
+    read_request(str(mount(path)))
+
+
 def make_and_remove(path: str) -> None:
     """Queue for a directory's lock as a writer, behind whom readers queue too."""
     os.mkdir(f"{path}/queued")
@@ -153,6 +174,8 @@ ACTIONS = {
     "queue": make_and_remove,
     "read": read_page,
     "map": hold_memory,
+    "mount": mount_and_read,
+    "request": read_request,
 }
 CACHED, DIRECT = 100, 101  # descriptors of the file on the FUSE mount, after `open_both`
 
@@ -168,7 +191,8 @@ def open_both() -> None:
 def main() -> int:
     actions, path, seconds = sys.argv[1:]
     holder, *queued = actions.split(",")
-    server = mount()
+    unshare()
+    server = mount(MOUNT_POINT)
     reader, asked = os.pipe()
     if os.fork() == 0:
         os.close(server)  # of the process that serves alone: its end is the connection's

@@ -14,7 +14,7 @@ import time
 from .. import system_log
 from ..errors import ARGUMENTS_WRONG, SYSTEM, HookError, LateError, describe_failure, kind_of, printable
 from ..linux import disposable_process
-from ..linux.fast_stdlib import TYPE_CHECKING, closing
+from ..linux.fast_stdlib import TYPE_CHECKING
 from ..linux.process import MAX_ID
 from ..log import ERROR, log, one_line
 from ..node import job_doors, job_record
@@ -93,8 +93,7 @@ def _record(environment: Mapping[str, str]) -> None:
     record = job_record.JobRecord(uid, named, slots, int(time.time()), leader)
     job_record.write(number, record)
     if uid:
-        with closing(job_doors.open_locked()) as users:
-            job_doors.make(users, uid)
+        job_doors.make(uid)
 
 
 def _hosts(environment: Mapping[str, str]) -> list[str]:

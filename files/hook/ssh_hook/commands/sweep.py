@@ -9,9 +9,11 @@ from __future__ import annotations
 import time
 from argparse import ArgumentParser, Namespace
 
+from ..log import ERROR
+from ..node.door import collect_doors
 from ..node.engine import Engine, directory_of_copies
 from ..stop.lost_jobs import remove_lost_jobs
-from ..stop.sweep import sweep, sweep_doors
+from ..stop.sweep import sweep
 
 DESCRIPTION = "End the SSH daemons and remove the files that containers left whose runtime was killed."
 EXAMPLE = "ssh_hook sweep --verbose"
@@ -34,7 +36,7 @@ def run(arguments: Namespace, _settings: dict[str, str]) -> int:
     """
     host_uid = Engine().host_uid
     collected, failures = sweep(directory_of_copies(host_uid))
-    failures += sweep_doors(host_uid)
+    failures += collect_doors(host_uid, ERROR)
     if arguments.metrics is not None:
         from . import metrics  # here: it reads all of /proc
 

@@ -2,8 +2,9 @@
 """Disposable processes for operations that may block for ever: those on files of a user.
 
 The owner of a directory can hold its inode lock without end. Whoever then opens or removes a file there waits in the
-kernel, where even SIGKILL does not help. A FUSE file system of the user's may never answer either. So a child does such
-work: it drops privileges for good, and closes its caller's descriptors. On timeout it is killed and left behind.
+kernel, where even SIGKILL does not help. A FUSE file system of the user's may never answer either, nor ever end for who
+lets go of it last. So a child does such work: it drops privileges for good, and closes its caller's descriptors. On
+timeout it is killed and left behind.
 """
 
 from __future__ import annotations
@@ -54,17 +55,18 @@ def run(
     if pid == 0:
         _run_child(work, user, writer, kept)
     os.close(writer)
+    deadline = time.monotonic() + timeout
     with closing(reader):
-        answer = _read(reader, time.monotonic() + timeout, limit)
+        answer = _read(reader, deadline, limit)
     if answer is None:
         os.kill(pid, signal.SIGKILL)
         reap(pid, 0)
         raise LateError(
             HOME_HANGS,
-            f"{what}: no answer within {timeout:.0f} s: the file system hangs, or a process holds the file or its "
+            f"{what}: no answer within {timeout:g} s: the file system hangs, or a process holds the file or its "
             "directory",
         )
-    reap(pid, _REAP_TIMEOUT)
+    reap(pid, min(_REAP_TIMEOUT, deadline - time.monotonic()))
     if answer[:1] == _DONE:
         return answer[1:]
     kind, _separator, text = answer[1:].decode("utf-8", "replace").partition("\0")

@@ -12,16 +12,19 @@ its door, and a name without such a process is nobody's.
 
 A rootful engine's doors are in a directory of root's, in which nobody else can create, remove or list names, or hold
 the inode lock. A rootless engine's are in a directory of its user's: one that root has made for a batch job, or in
-/run/user/UID, which a user without a login session lacks.
+/run/user/UID, which a user without a login session lacks. In root's, a process that can be left behind removes names:
+whoever removes one on which a user has mounted FUSE, in a mount namespace of her own, may wait for that file system.
 """
 
 from __future__ import annotations
 
-from ..errors import CONTAINER_UNFIT, SYSTEM, HookError, printable
-from ..linux import syscalls
+import errno
+
+from ..errors import CONTAINER_UNFIT, SYSTEM, HookError, LateError, describe_failure, kind_of, printable
+from ..linux import disposable_process, syscalls
 from ..linux.fast_stdlib import TYPE_CHECKING, closing, dirname, fsencode, os, read_file
 from ..linux.process import MAX_PID, Process, is_decimal, pid_is_taken, pid_namespace
-from ..log import INFO, log
+from ..log import INFO, WARNING, log
 from .engine import read_map, state_directory
 from .own_files import open_directory
 
@@ -35,6 +38,7 @@ _BACKLOG = 1000  # connections that wait for Dropbear to open its gate
 _MODE = 0o600  # to connect takes the right to write
 _SOCKET_LABEL = "/proc/self/attr/sockcreate"  # proc_pid_attr(5)
 _MAX_DIGITS = 20  # of 64 bits
+_REMOVE_TIMEOUT = 1.0  # seconds
 
 
 def places(uid: int) -> list[str]:
@@ -71,7 +75,7 @@ def peer(uid: int, container_map: IdMap | None, in_user_namespace: bool) -> int 
 
 
 def make_door(
-    engine_uid: int, user: int, process: int | None, in_user_namespace: bool, in_job: bool, label: str = ""
+    engine_uid: int, user: int, process: int | None, *, in_user_namespace: bool, in_job: bool, label: str = ""
 ) -> Door | NoDoor:
     """Make the door of a daemon whose user is `user`, a uid of the hook's user namespace. Raises OSError and HookError.
 
@@ -140,7 +144,7 @@ class Door:
         problems = []
         for directory in self._directories:
             try:
-                self._bind(f"{directory}/{name}", may_make=dirname(directory) != _JOBS_PLACE)
+                self._bind(f"{directory}/{name}", is_of_job=dirname(directory) == _JOBS_PLACE)
             except OSError as error:
                 self.remove()  # what it has of a name already
                 problems.append(f"{directory}: {error.strerror or 'others can write to it'}")
@@ -156,17 +160,23 @@ class Door:
     def remove(self) -> None:
         """Remove the name, if there is one."""
         if self.path:
-            _unlink(self.path)
+            remove_door(self.path)
             self.path = ""
 
-    def _bind(self, path: str, may_make: bool) -> None:
+    def _bind(self, path: str, is_of_job: bool) -> None:
+        directory = dirname(path)
         try:
             self._bind_in_directory(path)
-        except FileNotFoundError:
-            if not may_make:
+        except OSError as error:
+            if is_of_job:
+                # Its names are few, and in a batch job only the next Epilog removes those of daemons that were killed.
+                if error.errno != errno.ENOSPC or not _collect(directory):
+                    raise
+            elif error.errno == errno.ENOENT:
+                outer, _slash, name = directory.rpartition("/")
+                os.close(open_directory(outer, name))
+            else:
                 raise
-            outer, _slash, name = dirname(path).rpartition("/")
-            os.close(open_directory(outer, name))
             self._bind_in_directory(path)
 
     def _bind_in_directory(self, path: str) -> None:
@@ -209,19 +219,50 @@ class NoDoor:
         """Do nothing."""
 
 
-def collect_doors(uid: int) -> None:
-    """Remove the doors of daemons of `uid` that have ended, where their own end may not have removed them.
+def remove_door(path: str) -> None:
+    """Remove the name of a door, if it is there."""
+    if dirname(path) != _ROOT_PLACE:
+        _unlink(path)
+        return
+
+    def remove() -> bytes:
+        _unlink(path)
+        return b""
+
+    try:
+        disposable_process.run(remove, f"the removal of {path}", None, timeout=_REMOVE_TIMEOUT)
+    except LateError as error:
+        log(WARNING, str(error), error.kind)  # the name is gone
+    except HookError:
+        remove()  # there is no memory for a process
+
+
+def collect_doors(uid: int, level: int = INFO) -> int:
+    """Remove the doors of daemons of an engine of `uid` that have ended; return how many directories failed.
 
     Whoever ends a daemon under enroot has nothing of the node's, and the supervisor of an attach may be killed.
+    Failures are logged at `level`.
     """
+    failures = 0
     for directory in places(uid):
         try:
-            collect(directory)
-        except OSError as error:
-            log(INFO, f"cannot collect doors in {directory}: {error.strerror}")
+            removed = _collect(directory) if uid else _collect_roots()
+        except (HookError, OSError) as error:
+            log(level, f"cannot remove the doors of daemons that have ended: {describe_failure(error)}", kind_of(error))
+            failures += 1
+        else:
+            if removed:
+                log(INFO, f"{directory}: removed the doors of {removed} daemons that have ended")
+    return failures
 
 
-def collect(directory: str) -> int:
+def _collect_roots() -> int:
+    """Do what `_collect` does in root's directory. Raises HookError."""
+    what = f"cannot remove names in {_ROOT_PLACE}"
+    return int(disposable_process.run(lambda: b"%d" % _collect(_ROOT_PLACE), what, None))
+
+
+def _collect(directory: str) -> int:
     """Remove names in a directory of doors whose daemons have ended; return how many. Raises OSError."""
     removed = 0
     try:

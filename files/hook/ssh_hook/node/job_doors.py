@@ -7,6 +7,11 @@ node to the end of the last. ``ssh_hook prolog`` mounts it, and ``ssh_hook epilo
 
 The user can change the owner of her directory, mount a file system on it by fusermount that never answers, and hold its
 inode lock. So root asks for mount ids alone, which no file system is asked for, and never mounts anything on hers.
+
+Whoever lets go of a FUSE file system last may wait for its server without end, where SIGKILL does not help. That is who
+unmounts it, closes the last descriptor, or removes a name of root's on which any user has mounted it in a mount
+namespace of her own. So a process does all of that which can be left behind, and does not hold the lock. It keeps its
+descriptors until the name is gone: then it waits when all is done.
 """
 
 from __future__ import annotations
@@ -14,82 +19,104 @@ from __future__ import annotations
 import fcntl
 
 from ..errors import SYSTEM, HookError
-from ..linux.fast_stdlib import closing, os
+from ..linux import disposable_process
+from ..linux.fast_stdlib import TYPE_CHECKING, closing, os
 from ..linux.mounts import mount_id, mount_users_tmpfs, unmount
+from ..linux.process import MAX_ID, is_decimal
 from . import job_record
 from .engine import state_directory
 from .own_files import open_directory
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 PLACE = state_directory(0)
 _USERS = "users"
 _SIZE = 16 << 10  # bytes: what a user writes into files there
 _INODES = 1024  # names that a user makes there; a door is one
-_MOST_MOUNTS = 64  # of the user's own, one on the other
 _DIRECTORY = os.O_DIRECTORY | os.O_NOFOLLOW
+_MAX_DIGITS = 10  # of a uid
+_TIMEOUT = 0.5  # seconds; less than a Prolog has
 
 
-def open_locked() -> int:
-    """Open the directory of users' directories; until it is closed, others who do so wait. To be called by root.
+def make(uid: int) -> None:
+    """Make the directory of the user `uid`, where there is none. To be called by root. Raises HookError and OSError."""
+    with closing(_lock()):
+        _change(uid, _make)
 
-    Raises OSError. Nobody else can open it for reading, and so lock it.
+
+def leave(uid: int) -> None:
+    """Remove the directory of the user `uid` where no record of a job of hers is left. To be called by root.
+
+    Raises HookError and OSError.
+    """
+    # A Prolog writes its record before it waits for the lock: so either that is seen here, or it makes a new directory.
+    with closing(_lock()):
+        if not job_record.has_job_of(uid):
+            _change(uid, _remove)
+
+
+def users() -> list[int]:
+    """Return the uids of the users who have a directory. To be called by root. Raises OSError."""
+    try:
+        names = os.listdir(f"{PLACE}/{_USERS}")
+    except FileNotFoundError:
+        return []  # no Prolog has been called
+    return [int(name) for name in names if is_decimal(name, _MAX_DIGITS) and int(name) <= MAX_ID]
+
+
+def _lock() -> int:
+    """Open the directory of users' directories; until it is closed, others who do so wait. Raises OSError.
+
+    Nobody else can open it for reading, and so lock it.
     """
     users = open_directory(PLACE, _USERS)
     fcntl.flock(users, fcntl.LOCK_EX)
     return users
 
 
-def make(users: int, uid: int) -> None:
-    """Make the directory of the user `uid`, where there is none, in the directory `users`. Raises HookError."""
+def _change(uid: int, work: Callable[[int, int], None]) -> None:
+    """Run `work` on the directory of directories and `uid` in a process that lacks the lock. Raises HookError."""
+
+    def change() -> bytes:
+        work(open_directory(PLACE, _USERS), uid)
+        return b""
+
+    what = f"cannot make or remove {PLACE}/{_USERS}/{uid}"
+    disposable_process.run(change, what, None, timeout=_TIMEOUT)
+
+
+def _make(users: int, uid: int) -> None:
+    """Make the user's directory in the directory `users`, where there is none. Raises HookError."""
     name = str(uid)
     try:
         try:
             os.mkdir(name, 0o700, dir_fd=users)
         except FileExistsError:
             pass
-        with closing(os.open(name, os.O_PATH | _DIRECTORY, dir_fd=users)) as directory:
-            # Otherwise it is an earlier job's, or the site's own.
-            if not _is_mounted(directory, users) and os.fstat(directory).st_uid != uid:
-                try:
-                    mount_users_tmpfs(directory, _SIZE, _INODES, uid)
-                except OSError:
-                    _remove_empty(name, users)  # else the Epilog would take it for the site's own
-                    raise
+        directory = os.open(name, os.O_PATH | _DIRECTORY, dir_fd=users)
+        # Otherwise it is an earlier job's, or the site's own.
+        if not _is_mounted(directory, users) and os.fstat(directory).st_uid != uid:
+            mount_users_tmpfs(directory, _SIZE, _INODES, uid)
     except OSError as error:
         raise HookError(
             SYSTEM, f"cannot mount a tmpfs for the doors of its user on {PLACE}/{_USERS}/{name}: {error.strerror}"
         ) from None
 
 
-def _remove_empty(name: str, users: int) -> None:
-    try:
-        os.rmdir(name, dir_fd=users)
-    except OSError:
-        pass
-
-
-def remove(users: int, uid: int) -> None:
-    """Remove what `make` has made for the user `uid` in the directory `users`. Raises OSError."""
+def _remove(users: int, uid: int) -> None:
+    """Remove what `_make` has made, and what its user has mounted on it; leave descriptors open. Raises OSError."""
     name = str(uid)
-    for mounts in range(_MOST_MOUNTS):
+    while True:
         try:
             directory = os.open(name, os.O_PATH | _DIRECTORY, dir_fd=users)
         except FileNotFoundError:
             return
-        with closing(directory):
-            if not _is_mounted(directory, users):
-                if mounts == 0:
-                    return  # it is the site's own
-                break
-            unmount(directory)
-    os.rmdir(name, dir_fd=users)
-
-
-def leave(uid: int) -> None:
-    """Remove the directory of the user `uid` where no record of a job of hers is left. Raises OSError."""
-    # A Prolog writes its record before it waits for the lock: so either that is seen here, or it makes a new directory.
-    with closing(open_locked()) as users:
-        if not job_record.has_job_of(uid):
-            remove(users, uid)
+        if not _is_mounted(directory, users):
+            break
+        unmount(directory)
+    if os.fstat(directory).st_uid != uid:  # else it is the site's own
+        os.rmdir(name, dir_fd=users)
 
 
 def _is_mounted(directory: int, users: int) -> bool:

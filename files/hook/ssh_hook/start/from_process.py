@@ -66,7 +66,14 @@ def from_process(
     where = init.directory if namespaces.has("user") else None
     in_user_namespace = engine.is_rootless or where is not None
     collect_doors(engine.host_uid)
-    door = make_door(engine.host_uid, caller.uid, where, in_user_namespace, job.number != 0, labels.socket_label)
+    door = make_door(
+        engine.host_uid,
+        caller.uid,
+        where,
+        in_user_namespace=in_user_namespace,
+        in_job=job.number != 0,
+        label=labels.socket_label,
+    )
     root = RunningRoot(target, container, entry, settings, labels, namespaces)
     plan = StartPlan(
         container=container,

@@ -106,7 +106,14 @@ def from_runtime(
     where = process if namespaces.has("user") else None
     if settings.join:
         user_id, label = owner.file_owner.uid, labels.socket_label
-        door: AnyDoor = make_door(engine.host_uid, user_id, where, in_user_namespace, job.number != 0, label)
+        door: AnyDoor = make_door(
+            engine.host_uid,
+            user_id,
+            where,
+            in_user_namespace=in_user_namespace,
+            in_job=job.number != 0,
+            label=label,
+        )
     else:
         door = NoDoor("JOIN_NAMESPACES is false")  # in the container's mount namespace names are the container's
     return StartPlan(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Records of jobs whose Epilog failed, or was never called, and their users' directories of doors.
+"""Records of jobs whose Epilog failed, or was never called, and directories of doors of users without a job.
 
 Slurm repeats the end of a job until its node has answered, and /run is empty after a boot. So there are few of them.
 They do no harm, since Slurm reuses the numbers of jobs late, and are removed after 30 days, which is longer than jobs
@@ -8,7 +8,8 @@ run: a job may be without a process on one of its nodes for most of its life, an
 
 from __future__ import annotations
 
-from ..errors import SYSTEM, HookError
+from ..errors import HookError, describe_failure, kind_of
+from ..linux import disposable_process
 from ..linux.cgroups import job_and_step
 from ..linux.fast_stdlib import fsdecode, os
 from ..linux.process import all_processes
@@ -17,25 +18,47 @@ from ..node import job_doors, job_record
 from ..node.job_record import JobRecord
 
 _AGE = 30 * 24 * 3600  # seconds: longer than jobs last
+_TIMEOUT = 1.0  # seconds to remove a record
 
 
 def remove_lost_jobs(now: float) -> int:
-    """Remove the records of jobs that began long before `now` and have no process; return how many could not be.
+    """Remove the records of jobs that began long before `now` and have no process, and directories of doors.
 
-    To be called by root. Raises OSError where /run or /proc cannot be read.
+    Return how many could not be. To be called by root. Raises OSError where /run or /proc cannot be read.
     """
     records = {number: _read(number) for number in _recorded()}
-    old = {number: record.uid for number, record in records.items() if record and record.start < now - _AGE}
+    old = {number for number, record in records.items() if record and record.start < now - _AGE}
     failures = 0
-    for number in old.keys() - _running() if old else ():
+    for number in old - _running() if old else ():
         try:
-            job_record.remove(int(number))
-            job_doors.leave(old[number])
-        except OSError as error:
-            log(ERROR, f"cannot sweep: what job {number} left: {error.strerror}", SYSTEM)
+            _remove(int(number))
+        except (HookError, OSError) as error:
+            log(ERROR, f"cannot sweep: the record of job {number}: {describe_failure(error)}", kind_of(error))
             failures += 1
         else:
             log(INFO, f"removed the record of job {number}, whose Epilog was not called or failed")
+    return failures + _leave_doors()
+
+
+def _remove(number: int) -> None:
+    """Remove a record, by a process that is left behind where it hangs (job_doors.py). Raises HookError."""
+
+    def remove() -> bytes:
+        job_record.remove(number)
+        return b""
+
+    disposable_process.run(remove, "cannot remove it", None, timeout=_TIMEOUT)
+
+
+def _leave_doors() -> int:
+    """Remove the directories of doors of users without a recorded job; return how many could not be. Raises OSError."""
+    failures = 0
+    for uid in job_doors.users():
+        try:
+            job_doors.leave(uid)
+        except (HookError, OSError) as error:
+            log(ERROR, f"cannot sweep: the directory of doors of uid {uid}: {describe_failure(error)}", kind_of(error))
+            failures += 1
     return failures
 
 

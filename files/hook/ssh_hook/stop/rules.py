@@ -34,10 +34,9 @@ def end_recorded(known: Record) -> None:
         require_end(daemon, _own_mount_namespace(daemon))
         daemon.close()
     if known.door:
-        try:
-            os.unlink(known.door)
-        except OSError:
-            pass  # a sweep was quicker, or the user has logged out, which empties /run/user/UID
+        from ..node.door import remove_door  # here: most callers of this module have no record
+
+        remove_door(known.door)
     if known.pidfile_host:
         from ..linux.identity import Identity
         from ..node.userfiles import remove_pidfile

@@ -15,7 +15,7 @@ from ..linux.fast_stdlib import closing, os, read_file, stat
 from ..linux.files import is_own
 from ..linux.process import all_processes
 from ..log import DEBUG, ERROR, INFO, log
-from ..node import door, record
+from ..node import record
 from ..node.record import Record
 from .rules import end_recorded
 
@@ -70,21 +70,6 @@ def _users_of_left_processes() -> set[int]:
         except OSError:
             continue  # it ended meanwhile
     return found - {0}
-
-
-def sweep_doors(engine_uid: int) -> int:
-    """Remove the doors of daemons of an engine of `engine_uid` that have ended; return how many directories failed."""
-    failures = 0
-    for directory in door.places(engine_uid):
-        try:
-            removed = door.collect(directory)
-        except OSError as error:
-            log(ERROR, f"cannot sweep: {directory}: {error.strerror}", SYSTEM)
-            failures += 1
-        else:
-            if removed:
-                log(INFO, f"{directory}: removed the doors of {removed} daemons that have ended")
-    return failures
 
 
 def _sweep_record(directory: int, name: str, path: str, late_uids: set[int]) -> bool:

@@ -37,12 +37,13 @@ def fixture_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pa
     monkeypatch.setattr(job_doors, "PLACE", str(tmp_path / "place"))
     mounted = tmp_path / "mounted"  # in place of mounts: a child makes them
     mounted.mkdir()
-    monkeypatch.setattr(job_doors, "make", lambda _users, uid: (mounted / str(uid)).touch())
-    monkeypatch.setattr(job_doors, "remove", lambda _users, uid: (mounted / str(uid)).unlink(missing_ok=True))
+    monkeypatch.setattr(job_doors, "_make", lambda _users, uid: (mounted / str(uid)).touch())
+    monkeypatch.setattr(job_doors, "_remove", lambda _users, uid: (mounted / str(uid)).unlink(missing_ok=True))
     monkeypatch.setattr(prolog, "require_root", lambda: None)
     monkeypatch.setattr(epilog, "require_root", lambda: None)
     for limit in LIMITS:  # a busy machine takes its time
         monkeypatch.setattr(prolog, limit, within(5.0))
+    monkeypatch.setattr(job_doors, "_TIMEOUT", within(5.0))
     yield tmp_path / "place" / "jobs"
     while True:  # children that hung were killed and left behind: they are reaped, for the tests that come after
         try:
@@ -113,7 +114,7 @@ def test_a_user_without_a_directory_for_doors_has_a_record(
     def fail(_users: int, _uid: int) -> None:
         raise HookError(SYSTEM, "cannot mount it")
 
-    monkeypatch.setattr(job_doors, "make", fail)
+    monkeypatch.setattr(job_doors, "_make", fail)
     assert recorded().uid == 2001
     assert capfd.readouterr().err == "ssh_hook: error: the Prolog of job 1234: cannot mount it [system]\n"
 
@@ -122,7 +123,7 @@ def test_a_record_waits_for_no_directory_for_doors(
     jobs: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(prolog, "_WORK", 3.0)  # a busy machine does all but the last step in that time
-    with closing(job_doors.open_locked()):
+    with closing(job_doors._lock()):
         assert recorded().uid == 2001
         assert dispatch("epilog", [], SLURM) == 0
     assert list(jobs.iterdir()) == []

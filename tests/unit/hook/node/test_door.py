@@ -81,6 +81,28 @@ def test_the_first_directory_that_there_is(tmp_path: Path, users: Path) -> None:
     assert [path.name for path in preferred.iterdir()] == [f"{PID}-{START + 1}-{NAMESPACE}"]
 
 
+@pytest.mark.parametrize("is_full", [False, True])
+def test_a_full_directory_of_a_job_is_collected(
+    tmp_path: Path, users: Path, monkeypatch: pytest.MonkeyPatch, is_full: bool
+) -> None:
+    """Its names are few, and those of daemons that were killed are there until the user's last job ends."""
+    of_job, last = users / "1000", tmp_path / "doors"
+    of_job.mkdir(parents=True)
+    last.mkdir()
+    (of_job / f"{MAX_PID}-1-{NAMESPACE + is_full}").touch()
+    bind = syscalls.bind
+
+    def bind_in_few(descriptor: int, address: bytes) -> None:
+        if address == syscalls.unix_address(f"{of_job}/{PID}-{START}-{NAMESPACE}") and list(of_job.iterdir()):
+            raise OSError(28, "No space left on device")
+        bind(descriptor, address)
+
+    monkeypatch.setattr(syscalls, "bind", bind_in_few)
+    Door([str(of_job), str(last)], 1000, owner=0).open(PID, START)
+    (found,) = (last if is_full else of_job).iterdir()
+    assert found.name == f"{PID}-{START}-{NAMESPACE}"
+
+
 @pytest.mark.parametrize(("in_job", "is_logged_in", "place"), [(True, True, 0), (False, True, 1), (False, False, 0)])
 def test_a_door_outside_of_jobs_does_not_go_with_a_job(
     tmp_path: Path, users: Path, monkeypatch: pytest.MonkeyPatch, in_job: bool, is_logged_in: bool, place: int
@@ -90,7 +112,7 @@ def test_a_door_outside_of_jobs_does_not_go_with_a_job(
     (users / "1000").mkdir(parents=True)
     if is_logged_in:
         (tmp_path / "1000").mkdir()
-    made = door.make_door(1000, os.geteuid(), None, False, in_job)
+    made = door.make_door(1000, os.geteuid(), None, in_user_namespace=False, in_job=in_job)
     made.open(PID, START)
     assert made.path == f"{door.places(1000)[place]}/{PID}-{START}-{NAMESPACE}"
 
@@ -101,7 +123,7 @@ def test_without_a_socket_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(syscalls, "socket", fail)
     with pytest.raises(HookError, match=r"without a key: cannot make a socket: Too many open files$"):
-        door.make_door(1000, 1000, None, False, False).open(PID, START)
+        door.make_door(1000, 1000, None, in_user_namespace=False, in_job=False).open(PID, START)
 
 
 def test_without_a_directory_there_is_none(tmp_path: Path, users: Path) -> None:
@@ -161,18 +183,35 @@ def test_its_socket_has_the_containers_label(tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setattr(door, "_SOCKET_LABEL", str(told))
     monkeypatch.setattr(door, "Door", make)
-    os.close(door.make_door(1000, 1000, None, False, False, "box_t:s0").descriptors()[0])
+    os.close(door.make_door(1000, 1000, None, in_user_namespace=False, in_job=False, label="box_t:s0").descriptors()[0])
     assert seen == ["box_t:s0"]
     assert told.read_text(encoding="ascii").startswith("\n")
     told.write_text("", encoding="ascii")
-    os.close(door.make_door(1000, 1000, None, False, False).descriptors()[0])
+    os.close(door.make_door(1000, 1000, None, in_user_namespace=False, in_job=False).descriptors()[0])
     assert told.read_text(encoding="ascii") == ""
 
 
 def test_a_label_that_the_kernel_refuses_leaves_no_door() -> None:
-    found = door.make_door(1000, 1000, None, False, False, "a label that no policy knows\n")
+    label = "a label that no policy knows\n"
+    found = door.make_door(1000, 1000, None, in_user_namespace=False, in_job=False, label=label)
     with pytest.raises(HookError, match=r"door, .*: its SELinux label 'a label that no policy knows.*' cannot be set"):
         found.open(PID, START)
+
+
+@pytest.mark.parametrize("in_process", [True, False])
+def test_roots_door_is_removed_also_without_memory_for_a_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_process: bool
+) -> None:
+    def fail() -> int:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    if not in_process:
+        monkeypatch.setattr(syscalls, "fork", fail)
+    monkeypatch.setattr(door, "_ROOT_PLACE", str(tmp_path))
+    (tmp_path / "a").touch()
+    for _again in range(2):
+        door.remove_door(f"{tmp_path}/a")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_daemons_that_have_ended_leave_is_collected(tmp_path: Path, own: Process) -> None:
@@ -181,15 +220,15 @@ def test_what_daemons_that_have_ended_leave_is_collected(tmp_path: Path, own: Pr
     left += [f"{2**70}-1-{NAMESPACE}", f"²-1-{NAMESPACE}"]
     for name in (alive, *left):
         (tmp_path / name).touch()
-    assert door.collect(str(tmp_path)) == len(left)
+    assert door._collect(str(tmp_path)) == len(left)
     assert [path.name for path in tmp_path.iterdir()] == [alive]
-    assert door.collect(str(tmp_path / "missing")) == 0
+    assert door._collect(str(tmp_path / "missing")) == 0
 
 
 def test_the_door_of_a_daemon_of_another_pid_namespace_stays(tmp_path: Path) -> None:
     """As of a container in a job that has one: the caller's /proc shows other processes with its pids."""
     (tmp_path / f"{MAX_PID}-1-{NAMESPACE + 1}").touch()
-    assert door.collect(str(tmp_path)) == 0
+    assert door._collect(str(tmp_path)) == 0
 
 
 def test_the_door_of_a_daemon_that_the_caller_may_not_see_stays(
@@ -204,13 +243,13 @@ def test_the_door_of_a_daemon_that_the_caller_may_not_see_stays(
         monkeypatch.setattr(door, "Process", refuse)
         (tmp_path / f"{own.pid}-1-{NAMESPACE}").touch()
         (tmp_path / f"{MAX_PID}-1-{NAMESPACE}").touch()
-        assert door.collect(str(tmp_path)) == 1
+        assert door._collect(str(tmp_path)) == 1
         assert [path.name for path in tmp_path.iterdir()] == [f"{own.pid}-1-{NAMESPACE}"]
 
 
 def test_what_cannot_be_removed_is_not_counted(tmp_path: Path) -> None:
     (tmp_path / "1-").mkdir()
-    assert door.collect(str(tmp_path)) == 0
+    assert door._collect(str(tmp_path)) == 0
 
 
 def test_a_directory_of_roots_has_no_door_of_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -220,4 +259,4 @@ def test_a_directory_of_roots_has_no_door_of_the_users(monkeypatch: pytest.Monke
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(posix, "listdir", refuse)
-    assert door.collect("/run/ocihooks-ssh/users/1000") == 0
+    assert door._collect("/run/ocihooks-ssh/users/1000") == 0

@@ -4,54 +4,86 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ssh_hook.errors import HookError
+from ssh_hook.errors import HookError, LateError
 from ssh_hook.linux.fast_stdlib import closing
-from ssh_hook.node import job_doors
+from ssh_hook.node import job_doors, job_record
 
 OTHER = os.geteuid() + 1
 
 
 @pytest.fixture(name="users")
-def fixture_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def fixture_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The directory of directories; the caller makes it as root does."""
     monkeypatch.setattr(job_doors, "PLACE", str(tmp_path / "place"))
-    return tmp_path / "place" / "users"
+    monkeypatch.setattr(job_record, "PLACE", str(tmp_path / "place"))
+    mask = os.umask(0o022)
+    yield tmp_path / "place" / "users"
+    os.umask(mask)
+    while True:  # a child that hung was killed and left behind: it is reaped, for the tests that come after
+        try:
+            os.waitpid(-1, 0)
+        except ChildProcessError:
+            return
 
 
-def test_a_bounded_file_system_is_mounted_on_a_directory_of_roots(users: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    mounted: list[tuple[str, int, int, int]] = []
-
-    def mount(target: int, size: int, inodes: int, uid: int) -> None:
-        mounted.append((os.readlink(f"/proc/self/fd/{target}"), size, inodes, uid))
+def test_a_bounded_file_system_is_mounted_on_a_directory_of_roots(
+    users: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def mount(target: int, size: int, inodes: int, uid: int) -> None:  # in a child
+        (tmp_path / "mounted").write_text(f"{os.readlink(f'/proc/self/fd/{target}')} {size} {inodes} {uid}")
 
     monkeypatch.setattr(job_doors, "mount_users_tmpfs", mount)
-    with closing(job_doors.open_locked()) as directory:
-        job_doors.make(directory, OTHER)
-    assert mounted == [(str(users / str(OTHER)), 16384, 1024, OTHER)]
+    job_doors.make(OTHER)
+    assert (tmp_path / "mounted").read_text() == f"{users / str(OTHER)} 16384 1024 {OTHER}"
     assert (users / str(OTHER)).stat().st_mode & 0o777 == 0o700
     assert users.stat().st_mode & 0o777 == 0o711
+    assert job_doors.users() == [OTHER]
 
 
 def test_what_is_the_users_already_stays(users: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a directory that the site has made, or the mount of an earlier job."""
     monkeypatch.delattr(job_doors, "mount_users_tmpfs")
-    with closing(job_doors.open_locked()) as directory:
-        (users / str(os.geteuid())).mkdir()
-        job_doors.make(directory, os.geteuid())
-        job_doors.remove(directory, os.geteuid())
-        job_doors.remove(directory, OTHER)  # of which there is none
+    (users / str(os.geteuid())).mkdir(parents=True)
+    job_doors.make(os.geteuid())
+    job_doors.leave(os.geteuid())
+    job_doors.leave(OTHER)  # of which there is none
     assert [path.name for path in users.iterdir()] == [str(os.geteuid())]
+
+
+def test_what_is_left_of_a_mount_goes(users: Path) -> None:
+    """As where the process that removed it hung, or the mount failed: it is the caller's, as root's, and empty."""
+    (users / str(OTHER)).mkdir(parents=True)
+    job_doors.leave(OTHER)
+    assert job_doors.users() == []
+
+
+def test_whoever_hangs_with_it_holds_no_lock(users: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job_doors, "_remove", lambda _users, _uid: time.sleep(1000))
+    with pytest.raises(LateError, match=f"cannot make or remove .*/users/{OTHER}: no answer within 0.5 s"):
+        job_doors.leave(OTHER)
+    monkeypatch.setattr(job_doors, "_make", lambda _users, _uid: None)
+    job_doors.make(OTHER)
+
+
+def test_whose_directories_there_are(users: Path) -> None:
+    assert job_doors.users() == []
+    for name in ("0", "2001", "4294967295", "99999999999", "²", "a site's"):
+        (users / name).mkdir(parents=True)
+    assert sorted(job_doors.users()) == [0, 2001]
 
 
 @pytest.mark.parametrize("kind", ["link", "file"])
 def test_a_link_is_not_followed(users: Path, tmp_path: Path, kind: str) -> None:
-    with closing(job_doors.open_locked()) as directory:
-        path = users / str(OTHER)
-        path.symlink_to(tmp_path) if kind == "link" else path.touch()
-        with pytest.raises(HookError, match=f"cannot mount a tmpfs for the doors of its user on .*/{OTHER}: Not a dir"):
-            job_doors.make(directory, OTHER)
+    users.mkdir(parents=True)
+    path = users / str(OTHER)
+    path.symlink_to(tmp_path) if kind == "link" else path.touch()
+    with pytest.raises(HookError, match=f"cannot mount a tmpfs for the doors of its user on .*/{OTHER}: Not a dir"):
+        job_doors.make(OTHER)
 
 
 def test_a_failed_mount_is_told(users: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,12 +91,12 @@ def test_a_failed_mount_is_told(users: Path, monkeypatch: pytest.MonkeyPatch) ->
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr(job_doors, "mount_users_tmpfs", mount)
-    with closing(job_doors.open_locked()) as directory, pytest.raises(HookError, match="Operation not permitted"):
-        job_doors.make(directory, OTHER)
+    with pytest.raises(HookError, match="Operation not permitted"):
+        job_doors.make(OTHER)
 
 
 def test_one_at_a_time(users: Path) -> None:
-    with closing(job_doors.open_locked()):
+    with closing(job_doors._lock()):
         other = os.open(users, os.O_RDONLY | os.O_DIRECTORY)
         with pytest.raises(BlockingIOError):
             fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)

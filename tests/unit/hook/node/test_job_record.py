@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -65,14 +66,35 @@ def test_records_of_jobs_that_have_ended_are_removed(jobs: Path, monkeypatch: py
 
 
 def test_with_the_last_lost_job_goes_its_users_directory(jobs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And that of a user of whom there is no record any more, as where the Epilog could not remove it."""
     now = 1764390000 + 31 * 24 * 3600
     for number, uid, start in ((5, 2001, 1764390000), (6, 2002, 1764390000), (7, 2002, now)):
         job_record.write(number, record(uid=uid, start=start))
-    gone: list[int] = []
-    monkeypatch.setattr(job_doors, "remove", lambda _users, uid: gone.append(uid))
+    users = jobs.parent / "users"
+    for name in ("2001", "2002", "2003"):
+        (users / name).mkdir(parents=True)
     monkeypatch.setattr(lost_jobs, "_running", set)
-    lost_jobs.remove_lost_jobs(now)
-    assert gone == [2001]
+    assert lost_jobs.remove_lost_jobs(now) == 0
+    assert [path.name for path in users.iterdir()] == ["2002"]
+
+
+def test_what_a_user_holds_up_does_not_hold_up_the_sweep(
+    jobs: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """By a file system of hers that she has mounted on a name of root's."""
+    now = 1764390000 + 31 * 24 * 3600
+    job_record.write(5, record())
+    for name in ("2001", "2002"):
+        (jobs.parent / "users" / name).mkdir(parents=True)
+    monkeypatch.setattr(lost_jobs, "_running", set)
+    monkeypatch.setattr(job_record, "remove", lambda _number: time.sleep(1000))
+    monkeypatch.setattr(job_doors, "_remove", lambda _users, uid: time.sleep(1000 if uid == 2002 else 0))
+    assert lost_jobs.remove_lost_jobs(now) == 2
+    said = capfd.readouterr().err
+    assert "cannot sweep: the record of job 5: cannot remove it: no answer within 1 s" in said
+    assert "cannot sweep: the directory of doors of uid 2002: cannot make or remove " in said
+    for _child in range(2):  # which were killed
+        os.waitpid(-1, 0)
 
 
 def test_where_no_prolog_was_called(jobs: Path) -> None:

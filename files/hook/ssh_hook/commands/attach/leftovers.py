@@ -12,11 +12,11 @@ import os
 
 from ...errors import ATTACH_REFUSED, DAEMON_FAILED, HookError
 from ...linux.process import Process, all_processes, descendants
+from ...node.door import collect_doors
 from ...node.engine import Engine
 from ...node.running import RunningProcess
 from ...stop.leftovers import unmount_left
 from ...stop.rules import require_end
-from ...stop.sweep import sweep_doors
 from .. import unserved
 from ..daemons import Daemon, find_daemons
 from . import targets
@@ -47,7 +47,7 @@ def end(pid: int) -> list[str]:
         raise HookError(ATTACH_REFUSED, f"you have attached no SSH server to process {pid}")
     for daemon in daemons:
         _kill(daemon)
-    sweep_doors(Engine().host_uid)  # the supervisor would have removed theirs
+    collect_doors(Engine().host_uid)  # the supervisor would have removed theirs
     return unmount_left(target)
 
 
