@@ -40,7 +40,8 @@ _UNKNOWN_JOB = "Invalid job id"  # what squeue says of it
 _STEP_OPTIONS = (
     *("--overlap", "--nodes=1", "--ntasks=1", "--mpi=none", "--chdir=/", "--unbuffered", "--quiet", "--immediate=30"),
 )
-_KEPT_FOR_SRUN = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_CLUSTERS", "SLURM_JWT")  # the others are options
+_FOR_SRUN = ("SLURM_", "SRUN_", "_SLURM_SPANK_")  # options, those of plugins too, which might have a container begin
+_KEPT_FOR_SRUN = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_CLUSTERS", "SLURM_JWT")
 _SIGNALLED = 128  # an exit status above this says that a signal has ended the step
 _CHUNK = 1 << 16  # bytes
 _JOB = re.compile(r"(?:([A-Za-z0-9_][A-Za-z0-9_-]*)\.(?=job))?(?:job)?([0-9][A-Za-z0-9_.\[\]-]{0,63})")
@@ -234,9 +235,7 @@ def _run_step(node: str, job: str | None) -> int:
     command = [SRUN, *_STEP_OPTIONS, f"--jobid={number}", f"--nodelist={node}"]
     command += [launcher(), "connect", "--job", job, HERE]
     kept = {
-        name: value
-        for name, value in os.environ.items()
-        if name in _KEPT_FOR_SRUN or not name.startswith(("SLURM_", "SRUN_"))
+        name: value for name, value in os.environ.items() if name in _KEPT_FOR_SRUN or not name.startswith(_FOR_SRUN)
     }
     # Ctrl-C is for a command in one session, and others may share the connection, which ends with its standard input.
     # So does the step after ssh's SIGHUP.
@@ -249,7 +248,7 @@ def _run_step(node: str, job: str | None) -> int:
         raise HookError(SYSTEM, f"cannot run srun, which leads to {node}: {error.strerror}") from None
     finally:
         os.close(end)
-    if not select.select([output], [], [], _STEP_START)[0]:
+    if not _poll_output(output).poll(_STEP_START * 1000):
         _end(process)
         raise HookError(
             SYSTEM, f"no step of job {number} has begun on {node} in {_STEP_START:.0f} s: see squeue --jobs {number}"
@@ -282,11 +281,17 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _pass_output(output: int) -> None:
-    """Pass bytes from the pipe `output` to standard output until one of them ends, and close the pipe."""
+def _poll_output(output: int) -> select.poll:
+    """Return what waits until the pipe `output` can be read, or ssh has closed the other end of standard output."""
     poll = select.poll()
     poll.register(output, select.POLLIN)
-    poll.register(1, 0)  # reports that ssh has closed the other end, also where srun is silent
+    poll.register(1, 0)  # also where srun is silent
+    return poll
+
+
+def _pass_output(output: int) -> None:
+    """Pass bytes from the pipe `output` to standard output until one of them ends, and close the pipe."""
+    poll = _poll_output(output)
     try:
         while 1 not in dict(poll.poll()):
             data = os.read(output, _CHUNK)

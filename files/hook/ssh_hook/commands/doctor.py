@@ -243,7 +243,8 @@ def _check_containers(daemons: list[Daemon], silent: list[str], unseen: list[str
         if not daemon.places:
             if daemon.doors and not any(_answers_at_door(path) for path in daemon.doors):
                 problems.append(
-                    f"{called} has no port, and nobody answers at its door: unless it is paused, start it again"
+                    f"{called} has no port, and nobody answers at its door: its limits may be reached, or it is "
+                    "stopped or paused; if a logout or the end of a job has removed the door, start it again"
                 )
         elif daemon.has_own_network:
             if not _answers(LOOPBACK, daemon.port):

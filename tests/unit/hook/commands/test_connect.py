@@ -372,7 +372,8 @@ def through(data: bytes, *words: str) -> bytes:
 
 
 def test_a_step_of_the_job_leads_to_the_node(srun: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("SLURM_CONF", "SLURM_LABELIO", "SLURM_JOB_ID", "SRUN_CPUS_PER_TASK", "OTHER"):
+    options = ("SLURM_LABELIO", "SLURM_JOB_ID", "SRUN_CPUS_PER_TASK", "_SLURM_SPANK_OPTION_pyxis_container_image")
+    for name in ("SLURM_CONF", "OTHER", *options):
         monkeypatch.setenv(name, "1")
     data = bytes(range(256)) * 16
     assert through(data, "--job", "job1234_5.1") == data
@@ -380,7 +381,7 @@ def test_a_step_of_the_job_leads_to_the_node(srun: Path, monkeypatch: pytest.Mon
     assert arguments[-7:] == ["--jobid=1239", "--nodelist=node004", launcher(), "connect", "--job", "1239.1", HERE]
     assert {"--overlap", "--nodes=1", "--ntasks=1", "--unbuffered"} < set(arguments[:-7])
     variables = {line.partition("=")[0] for line in (srun / "variables").read_text(encoding="utf-8").splitlines()}
-    assert {name for name in variables if name.startswith(("SLURM", "SRUN", "OTHER"))} == {"SLURM_CONF", "OTHER"}
+    assert {name for name in variables if "SLURM" in name or name in (*options, "OTHER")} == {"SLURM_CONF", "OTHER"}
     assert int((srun / "session").read_text(encoding="ascii")) != os.getsid(0)
 
 
@@ -431,9 +432,10 @@ def test_a_step_that_stays_where_nobody_reads(srun: Path, monkeypatch: pytest.Mo
         by_srun("--job", "12")
 
 
-def test_a_step_that_is_silent_when_ssh_ends(srun: Path) -> None:
-    """As where its node does not answer."""
-    (srun / "srun").write_text("#!/bin/sh\necho y\nexec sleep 600\n", encoding="ascii")
+@pytest.mark.parametrize("first", [b"y", b""], ids=["begun", "waiting"])
+def test_a_step_that_is_silent_when_ssh_ends(srun: Path, first: bytes) -> None:
+    """As where its node does not answer, or Slurm lets it wait."""
+    (srun / "srun").write_text(f"#!/bin/sh\nprintf '%s' {first.decode()}\nexec sleep 600\n", encoding="ascii")
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -443,12 +445,12 @@ def test_a_step_that_is_silent_when_ssh_ends(srun: Path) -> None:
             os.close(descriptor)
         try:
             by_srun("--job", "12")
-        except HookError:
-            os._exit(7)
+        except HookError as error:
+            os._exit(7 if "the step on node002 has been ended" in str(error) else 8)
         finally:
             os._exit(1)
     os.close(writer)
-    assert os.read(reader, 1) == b"y"
+    assert os.read(reader, len(first)) == first
     os.close(reader)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
 

@@ -143,7 +143,7 @@ def test_they_are_written_before_what_may_wait_for_a_prolog(monkeypatch: pytest.
     done: list[object] = []
     monkeypatch.setattr(sweep, "Engine", Root)
     monkeypatch.setattr(sweep, "sweep", lambda _path: (2, 1))
-    monkeypatch.setattr(sweep, "sweep_doors", lambda _uid: 0)
+    monkeypatch.setattr(sweep, "collect_doors", lambda _uid, _level: 0)
     monkeypatch.setattr(metrics, "update", lambda *numbers: done.append(numbers))
 
     def fail(_now: float) -> int:
