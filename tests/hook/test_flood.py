@@ -28,6 +28,7 @@ Change = Callable[[dict[str, Any]], None]
 
 MEBIBYTE = 1 << 20
 SECONDS = 3.0  # of logins in each flood; `make soak` takes 60
+HUNDREDS = tuple(f"127.0.{number // 250 + 1}.{number % 250 + 1}" for number in range(1000))
 LOCALOPTIONS = Path(__file__).parents[2] / "roles/dropbear/files/localoptions.h"
 
 
@@ -103,6 +104,19 @@ def test_a_flood_of_the_port_takes_no_place_of_the_door(start: Start, key: Path,
     container = start("crun", "busybox")
     daemon = container.daemon()
     with flooded(kind, each=1024):
+        log_in(key, SECONDS, options=openssh.BY_DOOR)
+    assert_alive(container, daemon)
+
+
+@pytest.mark.parametrize("limits", [{}, {"memory": {"limit": 48 * MEBIBYTE}}], ids=["", "48m"])
+@pytest.mark.parametrize("kind", [*KINDS, "hasty"])
+def test_a_flood_from_hundreds_of_addresses_takes_no_place_of_the_door(
+    start: Start, key: Path, kind: str, limits: dict[str, Any]
+) -> None:
+    """Each has as little as the user. Any user of the node has as many, on loopback."""
+    container = start("crun", "busybox", change=with_resources(**limits))
+    daemon = container.daemon()
+    with flooded(kind, each=2, addresses=HUNDREDS):
         log_in(key, SECONDS, options=openssh.BY_DOOR)
     assert_alive(container, daemon)
 
