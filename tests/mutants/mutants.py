@@ -387,8 +387,8 @@ PROMISES = (
         "'internal'",
     ),
     Fault(
-        "No user holds up the Prolog or Epilog of a job by her directory of doors, or by a file system on root's name of "
-        "one",
+        "No user holds up the Prolog or Epilog of a job by her directory of doors, or by a file system on root's name "
+        "of one",
         "_make",
         "not _is_mounted(directory, users) and ",
         "",
@@ -396,8 +396,8 @@ PROMISES = (
         "assert 2 == 1",
     ),
     Fault(
-        "No user holds up the Prolog or Epilog of a job by her directory of doors, or by a file system on root's name of "
-        "one",
+        "No user holds up the Prolog or Epilog of a job by her directory of doors, or by a file system on root's name "
+        "of one",
         "_change",
         "disposable_process.run(change, what, None, timeout=_TIMEOUT)",
         "change()",
