@@ -336,7 +336,7 @@ def test_the_directory_of_a_job(nothing_left: None) -> None:
     slurmd.call("prolog", 4242).checked()
     started: list[Container] = []
     try:
-        engine = slurmd.rootless_in_step(4242)
+        engine = slurmd.rootless_in(slurmd.step(4242))
         started.append(podman_start(engine, "debian", **where("it")))
         assert_alices_alone(door_in(slurmd.DOORS, started[0].daemon()))
         assert_lands("it")

@@ -1,4 +1,4 @@
-"""Containers in a Slurm job, whose cgroups are made here: their port, and what root's record of the job tells."""
+"""Containers in a job of Slurm or PBS, whose cgroups are made here: their port, and what root's record tells."""
 
 from __future__ import annotations
 
@@ -29,6 +29,15 @@ def in_step(job: int, step: str = "0") -> Change:
 
     def change(config: dict[str, Any]) -> None:
         config["linux"]["cgroupsPath"] = f"/slurm/uid_{ALICE}/job_{job}/step_{step}/box"
+
+    return change
+
+
+def in_pbs_job(job: str) -> Change:
+    """Have the runtime make the container's cgroups in those of a job of PBS's."""
+
+    def change(config: dict[str, Any]) -> None:
+        config["linux"]["cgroupsPath"] = f"/{slurmd.pbs_job(job)}/box"
 
     return change
 
@@ -264,7 +273,9 @@ def test_roots_sweep_removes_the_records_of_lost_jobs(start: Start, recorded: Ca
 def test_rootless_podman_in_a_job(recorded: Callable[..., None]) -> None:
     """podman, its hook and the container stay in the step's cgroup; root's record is nobody's in their namespace."""
     recorded(4242)
-    container = podman_start(slurmd.rootless_in_step(4242), "busybox", annotations={"com.hooks.ssh.port": "auto"})
+    container = podman_start(
+        slurmd.rootless_in(slurmd.step(4242)), "busybox", annotations={"com.hooks.ssh.port": "auto"}
+    )
     try:
         assert container.exec("cat", HOSTFILE).checked().text.splitlines()[0] == "127.0.0.1 slots=1"
         assert "Port 24242\n" in container.exec("cat", "/opt/oci-hooks/ssh/ssh_config").checked().text
@@ -272,5 +283,68 @@ def test_rootless_podman_in_a_job(recorded: Callable[..., None]) -> None:
         status = run(as_user(ALICE, LAUNCHER, "status")).checked().text
         assert "24242" in status
         assert "4242" in status.split("24242", 1)[1]
+    finally:
+        container.remove()
+
+
+@pytest.fixture(name="recorded_of_pbs")
+def fixture_recorded_of_pbs() -> Iterator[Callable[[str], None]]:
+    """Records jobs of alice's on two nodes of PBS's, and forgets them."""
+    jobs = []
+
+    def record(job: str) -> None:
+        jobs.append(job)
+        done = slurmd.call_for_pbs("prolog", job).checked()
+        assert (done.out, done.err) == (b"", b"")
+
+    yield record
+    for job in jobs:
+        slurmd.call_for_pbs("epilog", job).checked()
+    assert list(RECORDS.iterdir()) == []
+    assert not slurmd.DOORS.exists()
+
+
+@pytest.mark.parametrize("runtime", ["crun", "runc"])
+def test_a_job_of_pbs_has_host_files_and_waits(
+    start: Start, recorded_of_pbs: Callable[[str], None], runtime: str
+) -> None:
+    recorded_of_pbs("4242[7].server")
+    recorded_of_pbs("4249.server")  # whose port would be the same
+    container = start(runtime, "busybox", settings=AUTOMATIC, change=in_pbs_job("4242[7].server"))
+    assert container.exec("cat", HOSTFILE).checked().text.splitlines() == ["127.0.0.1 slots=4", "node2 slots=4"]
+    config = container.exec("cat", "/opt/oci-hooks/ssh/ssh_config").checked().text
+    assert "Port 24249\n" in config
+    assert "ConnectTimeout 300" in config
+    assert container.exec("test", "-x", "/opt/oci-hooks/ssh/bin/first").status == 0
+    variables = container.ssh("env").checked().text.splitlines()
+    assert [line for line in variables if line.startswith(("PBS", "SLURM"))] == ["PBS_JOBID=4242[7].server"]
+
+
+def test_without_a_record_a_job_of_pbs_has_a_port(start: Start, syslog: Syslog) -> None:
+    container = start("crun", "busybox", settings=AUTOMATIC, change=in_pbs_job("4242.server"))
+    assert container.ssh("env | grep PBS").checked().text == "PBS_JOBID=4242.server"
+    assert container.exec("test", "-e", HOSTFILE).status == 1
+    words = ("port 24242 of job 14242.server is in use", "in job 4242.server: choose another by")
+    change = in_pbs_job("14242.server")
+    assert_refused(start, syslog, "crun", *words, image="busybox", settings=AUTOMATIC, change=change)
+
+
+def test_a_job_of_pbs_that_another_server_numbers_alike(start: Start, recorded_of_pbs: Callable[[str], None]) -> None:
+    recorded_of_pbs("4242.server")
+    container = start("crun", "busybox", settings=AUTOMATIC, change=in_pbs_job("4242.other"))
+    assert container.exec("test", "-e", HOSTFILE).status == 1
+
+
+def test_rootless_podman_in_a_job_of_pbs(recorded_of_pbs: Callable[[str], None]) -> None:
+    recorded_of_pbs("4242.server")
+    engine = slurmd.rootless_in(slurmd.pbs_job("4242.server"))
+    container = podman_start(engine, "busybox", annotations={"com.hooks.ssh.port": "auto"})
+    try:
+        assert container.exec("cat", HOSTFILE).checked().text.splitlines()[0] == "127.0.0.1 slots=4"
+        assert "Port 24242\n" in container.exec("cat", "/opt/oci-hooks/ssh/ssh_config").checked().text
+        assert container.ssh("echo served").checked().text == "served"
+        assert list(slurmd.DOORS.iterdir()) != [], "its door is in the job's directory"
+        status = run(as_user(ALICE, LAUNCHER, "status")).checked().text
+        assert "4242.server" in status
     finally:
         container.remove()

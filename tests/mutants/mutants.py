@@ -53,8 +53,8 @@ PROMISES = (
     Fault(
         "No path that a user could exchange is followed without a reason",
         "remove",
-        "os.unlink(str(number), dir_fd=directory)",
-        'os.unlink(f"{PLACE}/{DIRECTORY}/{number}")',
+        "os.unlink(name, dir_fd=directory)",
+        'os.unlink(f"{PLACE}/{DIRECTORY}/{name}")',
         "lint/paths.py",
         "node/job_record.py remove follows a path",
     ),
@@ -237,7 +237,7 @@ PROMISES = (
     Fault(
         "A container learns the hosts of no job but its own user's",
         "find_job",
-        'number, step, record = "", "", None',
+        'name, step, record = "", "", None',
         "record = None",
         "unit/hook/start/test_job.py::test_a_job_of_another_user_has_no_variables",
         "SLURM_JOB_ID",

@@ -1,4 +1,7 @@
-"""What slurmd does for jobs of alice's: it calls `ssh_hook prolog` and `epilog` as root, and makes cgroups of steps."""
+"""What slurmd does for jobs of alice's: it calls `ssh_hook prolog` and `epilog` as root, and makes cgroups of steps.
+
+PBS's mom does the same, by hooks.
+"""
 
 from __future__ import annotations
 
@@ -18,14 +21,30 @@ def call(command: str, job: int, **variables: str) -> Result:
     return run(["env", "-i", *words, LAUNCHER, command])
 
 
-def rootless_in_step(job: int) -> Engine:
-    """Return alice's podman, which runs in a step of the job's. `remove_cgroups` is for the end."""
+def call_for_pbs(command: str, job: str) -> Result:
+    """Call `ssh_hook prolog` or `epilog` for a job of PBS's on two nodes, as the hook in the admin guide does."""
+    words = [f"PBS_JOBID={job}", f"PBS_JOB_UID={ALICE}", "PBS_EXEC_HOST2=127.0.0.1:15002/0*8+node2:15002/0*8"]
+    return run(["env", "-i", *words, "PBS_SCHEDSELECT=2:ncpus=8:mpiprocs=4", LAUNCHER, command])
+
+
+def step(job: int) -> str:
+    """Return the cgroup of a step of the job's."""
+    return f"slurm/uid_{ALICE}/job_{job}/step_0"
+
+
+def pbs_job(job: str) -> str:
+    """Return the cgroup of a job of PBS's."""
+    return f"pbs_jobs.service/jobid/{job}"
+
+
+def rootless_in(cgroup: str) -> Engine:
+    """Return alice's podman, which runs in `cgroup`. `remove_cgroups` is for the end."""
     freezer = Path("/sys/fs/cgroup/freezer")  # of cgroup v1
-    step = (freezer if freezer.is_dir() else freezer.parent) / f"slurm/uid_{ALICE}/job_{job}/step_0"
-    step.mkdir(parents=True, exist_ok=True)
+    directory = (freezer if freezer.is_dir() else freezer.parent) / cgroup
+    directory.mkdir(parents=True, exist_ok=True)
     engine = Engine("rootless")
-    run([*engine.podman, "ps"]).checked()  # podman's own process, which stays, is not to be in the step
-    engine.podman = ["sh", "-c", 'echo 0 >"$0/cgroup.procs" && exec "$@"', str(step), *engine.podman]
+    run([*engine.podman, "ps"]).checked()  # podman's own process, which stays, is not to be in the job
+    engine.podman = ["sh", "-c", 'echo 0 >"$0/cgroup.procs" && exec "$@"', str(directory), *engine.podman]
     return engine
 
 
@@ -33,9 +52,10 @@ def remove_cgroups() -> None:
     """Remove the cgroups of jobs, whose processes have ended or end. Runtimes remove their own, and none above."""
     top = Path("/sys/fs/cgroup")
     for hierarchy in [top, *(path for path in top.iterdir() if path.is_dir() and not path.is_symlink())]:
-        for directory, _names, _files in os.walk(hierarchy / "slurm", topdown=False):
-            wait_for(partial(_is_empty, Path(directory)), f"end of all in {directory}")
-            os.rmdir(directory)
+        for scheduler in ("slurm", "pbs_jobs.service"):
+            for directory, _names, _files in os.walk(hierarchy / scheduler, topdown=False):
+                wait_for(partial(_is_empty, Path(directory)), f"end of all in {directory}")
+                os.rmdir(directory)
 
 
 def _is_empty(cgroup: Path) -> bool:

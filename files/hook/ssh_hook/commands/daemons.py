@@ -17,6 +17,7 @@ from pathlib import Path
 from ..errors import HookError, LateError, shorten
 from ..linux.cgroups import job_and_step
 from ..linux.fast_stdlib import closing
+from ..linux.job_names import is_number
 from ..linux.memory import read_memory
 from ..log import WARNING, log
 from ..node import job_record, record
@@ -331,7 +332,7 @@ def _task(job: str, environments: list[dict[str, str]]) -> str:
 def _leader(job: str, is_rootless: bool) -> str:
     """Return the leader of the heterogeneous job of which `job` is a component, by root's record; empty without one."""
     try:
-        known = job_record.read(job, is_rootless) if job and job_record.is_number(job) else None
+        known = job_record.read(job, is_rootless) if is_number(job) else None
     except HookError:
         return ""
     return "" if known is None else str(known.leader)

@@ -48,8 +48,8 @@ SUMMARIES = {
     "detach": "end what attach has started",
     "sweep": "end and remove what killed container runtimes left",
     "refresh-passwd": "write a passwd file from the name service",
-    "prolog": "record a job that begins, for Slurm's Prolog",
-    "epilog": "remove the record of a job that ends, for Slurm's Epilog",
+    "prolog": "record a job that begins, for Slurm's Prolog or PBS",
+    "epilog": "remove the record of a job that ends, for Slurm's Epilog or PBS",
 }
 _IN_FOLDERS = {"attach": "attach.attach", "detach": "attach.detach"}  # the others' modules are beside this one
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """``ssh_hook epilog``: remove the record of the job that ends on this node, and with the last job of its user's there
-the directory for doors. Slurm's slurmd calls it, by its Epilog.
+the directory for doors. Slurm's slurmd calls it, by its Epilog, or PBS's mom, by a hook.
 
 It exits with 0 within two seconds, as ``ssh_hook prolog`` does.
 """
@@ -9,13 +9,17 @@ from __future__ import annotations
 
 from ..linux.fast_stdlib import TYPE_CHECKING
 from ..node import job_doors, job_record
-from .prolog import bounded, job_number, job_user, require_root
+from . import begun_job
+from .prolog import bounded, require_root
 
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Mapping
 
-DESCRIPTION = "Remove what 'ssh_hook prolog' has recorded of a job. For Slurm's Epilog, as root; always exits with 0."
+DESCRIPTION = (
+    "Remove what 'ssh_hook prolog' has recorded of a job. For Slurm's Epilog or a hook of PBS, as root; always exits "
+    "with 0."
+)
 EXAMPLE = "ssh_hook epilog"
 FLAGS: dict[str, str] = {}
 
@@ -27,6 +31,5 @@ def run(_arguments: Namespace, settings: dict[str, str]) -> int:
 
 def _remove(environment: Mapping[str, str]) -> None:
     require_root()
-    number = job_number(environment)
-    job_record.remove(number)  # also where the user is not known
-    job_doors.leave(job_user(environment))
+    job_record.remove(begun_job.name_of(environment))  # also where the user is not known
+    job_doors.leave(begun_job.user_of(environment))

@@ -8,6 +8,9 @@ from argparse import Namespace
 from collections.abc import Callable, Iterable, Mapping
 
 from ..errors import ARGUMENTS_WRONG, HookError, printable
+from ..linux.cgroups import job_and_step
+from ..linux.fast_stdlib import fsdecode, read_file
+from ..linux.job_names import is_pbs, number_of
 from ..linux.process import is_decimal
 from ..node.subject import JOB_VARIABLES
 from ..oci.settings import default_port, is_port_automatic, parse_port
@@ -62,12 +65,17 @@ def selected_port(arguments: Namespace, settings: Mapping[str, str]) -> int:
 
 
 def containers_port(settings: Mapping[str, str]) -> int:
-    """Return the port of the caller's containers that choose none: the site's, or that of Slurm's job.
+    """Return the port of the caller's containers that choose none: the site's, or that of the job.
 
-    The latter is that of the first step, and of containers in none. Raises HookError.
+    The latter is that of the first step, and of containers in none. Of PBS only a job with a cgroup has one, since
+    containers know their job by that. Raises HookError.
     """
-    if is_port_automatic(settings) and settings.get(_SLURM):
-        return job_port(_slurm_number(settings), 1)
+    if is_port_automatic(settings):
+        if settings.get(_SLURM):
+            return job_port(_slurm_number(settings), 1)
+        job, _step = job_and_step(fsdecode(read_file("/proc/self/cgroup")).split("\n"))
+        if is_pbs(job):
+            return job_port(number_of(job), 1)
     return default_port(settings)
 
 

@@ -6,13 +6,13 @@ from __future__ import annotations
 from ..errors import SYSTEM, ContainerEndedError, HookError
 from . import syscalls
 from .fast_stdlib import fsdecode, os, read_file
+from .job_names import is_number, is_pbs
 from .mounts import unescape
-from .process import is_decimal
 
 NO_LIMIT = 1 << 63
-_MAX_DIGITS = 18  # of a job's number
 _SCOPE = "slurmstepd.scope"  # Slurm's directory above jobs with version 2, perhaps with the node's name before it
 _USERS = "uid_"  # with version 1 it is the user's, such as /slurm/uid_2001
+_SERVICE, _PBS_JOBS = ".service", "jobid"  # PBS's two above jobs, /pbs_jobs.service/jobid; a site chooses the prefix
 _LIMITS = {"pids": ("pids.max", "pids.max"), "memory": ("memory.max", "memory.limit_in_bytes")}  # versions 2 and 1
 
 
@@ -20,7 +20,7 @@ class Cgroups:
     """Those cgroups of a process that differ from the hook's own.
 
     Attributes:
-        job: the numbers of Slurm's job and step of the process, or else of the hook, which that job's engine calls; as
+        job: the scheduler's job and step of the process, or else of the hook, which that job's engine calls; as
             `job_and_step` returns them.
     """
 
@@ -138,16 +138,19 @@ class Cgroups:
 
 
 def job_and_step(lines: list[str]) -> tuple[str, str]:
-    """Return the numbers of Slurm's job and step in the lines of /proc/PID/cgroup; each empty where there is none.
+    """Return the job and step in the lines of /proc/PID/cgroup; each empty where there is none.
 
-    The steps batch, extern and interactive last as long as the job, and count as none. The job's cgroup is known by the
-    one above it. A user to whom a cgroup is delegated can imitate both: so the number alone gives nobody anything.
+    Of Slurm they are numbers, and the steps batch, extern and interactive, which last as long as the job, count as
+    none. Of PBS the job is its identifier, and there are no steps. The job's cgroup is known by the one above it. A
+    user to whom a cgroup is delegated can imitate both: so the name alone gives nobody anything.
     """
     job = ""
     for line in lines:
+        if "/jobid/" in line:
+            job = job or _pbs_job(line)
         if "/job_" not in line:
             continue
-        names = line.split(":", 2)[-1].split("/")
+        names = _names(line)
         for above, name, below in zip(names, names[1:], [*names[2:], ""]):
             number = _number_after("job_", name)
             if number and (above.endswith(_SCOPE) or above.startswith(_USERS)):
@@ -159,9 +162,23 @@ def job_and_step(lines: list[str]) -> tuple[str, str]:
     return job, ""
 
 
+def _names(line: str) -> list[str]:
+    """Return the names in the path of a line of /proc/PID/cgroup."""
+    return line.split(":", 2)[-1].split("/")
+
+
 def _number_after(prefix: str, name: str) -> str:
     number = name[len(prefix) :] if name.startswith(prefix) else ""
-    return number if is_decimal(number, _MAX_DIGITS) else ""
+    return number if is_number(number) else ""
+
+
+def _pbs_job(line: str) -> str:
+    """Return the identifier of PBS's job in a line of /proc/PID/cgroup; empty where there is none."""
+    names = _names(line)
+    for service, jobs, name in zip(names, names[1:], names[2:]):
+        if service.endswith(_SERVICE) and jobs == _PBS_JOBS and is_pbs(name):
+            return name
+    return ""
 
 
 def _can_limit(controllers: str, all_controllers: list[str]) -> bool:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the scheduler says of a job: a file of root's on each of its nodes, /run/ocihooks-ssh/jobs/NUMBER.
+"""What the scheduler says of a job: a file of root's on each of its nodes, /run/ocihooks-ssh/jobs/NAME (job_names.py).
 
 ``ssh_hook prolog`` writes it before the job's first process, and ``ssh_hook epilog`` removes it. An ACL lets the job's
 user read it, for the hook of a rootless engine; others cannot, since a site may hide where a job runs. They cannot list
@@ -16,7 +16,8 @@ from __future__ import annotations
 from ..errors import ARGUMENTS_WRONG, NOT_TRUSTED, SYSTEM, HookError, printable
 from ..linux.fast_stdlib import TYPE_CHECKING, closing, fsdecode, fsencode, os, read_all, read_file, stat
 from ..linux.files import remove_leftovers, replace_files
-from ..linux.process import MAX_ID, is_decimal
+from ..linux.job_names import is_name, is_number
+from ..linux.process import MAX_ID
 from ..oci.host_list import MAX_HOSTS, MAX_TEXT, compress, parse
 from .engine import state_directory
 from .own_files import let_read, open_directory
@@ -28,7 +29,6 @@ PLACE = state_directory(0)  # root's, whoever reads
 DIRECTORY = "jobs"
 _VERSION = "ssh_hook job 1"
 _MAX_SIZE = MAX_TEXT + (4 << 10)  # bytes
-_MAX_DIGITS = 18
 _UP_TO_UID = 64  # bytes
 _NUMBERS = ("uid", "start", "leader")
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
@@ -39,7 +39,7 @@ class JobRecord:
 
     Attributes:
         uid: of the job's user, in the initial user namespace.
-        cluster: the cluster's name; empty where it is not known.
+        cluster: the name of the cluster, or of PBS's server; empty where it is not known.
         hosts: the job's hosts in order, each with the number of processes that launchers start on it.
         start: when the job started on this node, in seconds since the epoch.
         leader: the number by which all components of a heterogeneous job are one; else the job's own.
@@ -70,20 +70,20 @@ class JobRecord:
         return fsencode("\n".join([_VERSION, *(f"{name}={value}" for name, value in fields.items()), ""]))
 
 
-def write(number: int, record: JobRecord) -> None:
-    """Write the record of job `number`, in place of an earlier one. To be called by root. Raises HookError, OSError."""
+def write(name: str, record: JobRecord) -> None:
+    """Write the record of job `name`, in place of an earlier one. To be called by root. Raises HookError, OSError."""
     data = record.data()
     with closing(open_directory(PLACE, DIRECTORY)) as directory:
-        remove_leftovers(directory, str(number))
+        remove_leftovers(directory, name)
         reader = record.uid
-        replace_files(directory, {str(number): data}, (lambda file: let_read(file, reader)) if reader else None)
+        replace_files(directory, {name: data}, (lambda file: let_read(file, reader)) if reader else None)
 
 
-def remove(number: int) -> None:
-    """Remove the record of job `number`, if there is one. To be called by root. Raises OSError."""
+def remove(name: str) -> None:
+    """Remove the record of job `name`, if there is one. To be called by root. Raises OSError."""
     with closing(open_directory(PLACE, DIRECTORY)) as directory:
         try:
-            os.unlink(str(number), dir_fd=directory)
+            os.unlink(name, dir_fd=directory)
         except FileNotFoundError:
             pass  # its Prolog was not called, or failed
 
@@ -94,21 +94,21 @@ def has_job_of(uid: int) -> bool:
     Raises OSError.
     """
     with closing(open_directory(PLACE, DIRECTORY)) as directory:
-        return any(_may_be_of(uid, directory, name) for name in os.listdir(directory) if is_number(name))
+        return any(_may_be_of(uid, directory, name) for name in os.listdir(directory) if is_name(name))
 
 
-def _may_be_of(uid: int, directory: int, number: str) -> bool:
+def _may_be_of(uid: int, directory: int, name: str) -> bool:
     """Tell whether a record is of the user, or not one of this version. It may have thousands of hosts: they stay."""
     try:
-        with closing(os.open(number, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory)) as file:
+        with closing(os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory)) as file:
             version, owner, *_rest = [*fsdecode(os.read(file, _UP_TO_UID)).split("\n"), ""]
     except FileNotFoundError:
         return False  # the job has ended meanwhile
     return version != _VERSION or not owner.startswith("uid=") or owner == f"uid={uid}"
 
 
-def read(number: str, is_rootless: bool) -> JobRecord | None:
-    """Return the record of job `number`, decimal digits; None where there is none.
+def read(name: str, is_rootless: bool) -> JobRecord | None:
+    """Return the record of job `name`, which `is_name` accepts; None where there is none.
 
     `is_rootless` tells whether the caller is in a user namespace, which shows root's files as those of nobody in it.
     Whoever has another /run there has made that herself, and misleads nobody else. A record that the caller may not
@@ -116,21 +116,21 @@ def read(number: str, is_rootless: bool) -> JobRecord | None:
     directory above it, and where it is no record.
     """
     roots = _roots(is_rootless)
-    name = f"{PLACE}/{DIRECTORY}/{number}"
+    path = f"{PLACE}/{DIRECTORY}/{name}"
     directory = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW
     try:
         with closing(_open_roots(PLACE, directory, None, roots)) as place:
             with closing(_open_roots(DIRECTORY, directory, place, roots)) as jobs:
                 flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
-                with closing(_open_roots(number, flags, jobs, roots)) as file:
+                with closing(_open_roots(name, flags, jobs, roots)) as file:
                     text = fsdecode(read_all(file, _MAX_SIZE))
     except (FileNotFoundError, PermissionError):
         return None
     except OSError as error:
-        raise HookError(SYSTEM, f"cannot read {name}: {error.strerror}") from None
-    record = _parse(text, name)
+        raise HookError(SYSTEM, f"cannot read {path}: {error.strerror}") from None
+    record = _parse(text, path)
     if record is None:
-        raise HookError(NOT_TRUSTED, f"{name} is no record of a job that this version of the hook knows")
+        raise HookError(NOT_TRUSTED, f"{path} is no record of a job that this version of the hook knows")
     return record
 
 
@@ -163,11 +163,6 @@ def _parse(text: str, where: str) -> JobRecord | None:
     if uid > MAX_ID:
         return None
     return JobRecord(uid, fields["cluster"], dict(parse(fields["hosts"], where, NOT_TRUSTED)), start, leader)
-
-
-def is_number(text: str) -> bool:
-    """Tell whether `text` is a number as jobs have them, in decimal digits."""
-    return is_decimal(text, _MAX_DIGITS)
 
 
 def checked_number(text: str, what: str) -> int:

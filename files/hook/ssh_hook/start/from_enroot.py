@@ -108,7 +108,7 @@ def from_enroot(variables: dict[str, str], umask: int, packages: list[str]) -> S
         server=server,
         hosts=job.hosts,
         variables=job.variables,
-        door=make_door(engine.host_uid, os.geteuid(), None, in_user_namespace=True, in_job=job.number != 0),
+        door=make_door(engine.host_uid, os.geteuid(), None, in_user_namespace=True, in_job=job.name != ""),
         gate=watcher.gate.descriptor,
         registration=BundleRecord(bundle, container, owner.file_owner, server.programs, copies=""),
         ending=watcher,

@@ -71,7 +71,7 @@ def from_process(
         caller.uid,
         where,
         in_user_namespace=in_user_namespace,
-        in_job=job.number != 0,
+        in_job=job.name != "",
         label=labels.socket_label,
     )
     root = RunningRoot(target, container, entry, settings, labels, namespaces)

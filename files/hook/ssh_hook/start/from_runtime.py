@@ -111,7 +111,7 @@ def from_runtime(
             user_id,
             where,
             in_user_namespace=in_user_namespace,
-            in_job=job.number != 0,
+            in_job=job.name != "",
             label=label,
         )
     else:

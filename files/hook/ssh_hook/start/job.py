@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from ..errors import HookError
 from ..linux.fast_stdlib import TYPE_CHECKING
+from ..linux.job_names import is_pbs, number_of
 from ..log import WARNING, log
 from ..oci.settings import NO_PORT
 
@@ -21,27 +22,30 @@ class Job:
     """The job of one container.
 
     Attributes:
-        number: the job's, as the scheduler's cgroup has it; 0 outside of jobs.
+        name: the job's, as the scheduler's cgroup has it; empty outside of jobs.
         step: the number of its step; 0 where the container is in none.
-        leader: the number that all components of the job have in common.
+        leader: the number that all components of the job have in common; 0 outside of jobs.
         hosts: those that the container is to know, each with its slots; empty where they are not known, and where the
             container has no port, by which hosts reach each other.
-        variables: those of the job that its sessions have, as Slurm's tasks; none of them is a user's or a task's.
+        variables: those of the job that its sessions have, as the scheduler's tasks; none is a user's or a task's.
     """
 
-    def __init__(self, number: int, step: int, record: JobRecord | None, annotations: Annotations) -> None:
+    def __init__(self, name: str, step: int, record: JobRecord | None, annotations: Annotations) -> None:
         """`record` is what root has recorded of the job. What the user says of the hosts takes precedence."""
-        self.number = number
+        self.name = name
         self.step = step
-        self.leader = number if record is None else record.leader
+        own = number_of(name) if name else 0
+        self.leader = own if record is None else record.leader
         known = {} if record is None or annotations.port == NO_PORT else record.hosts
         self.hosts = annotations.hosts or list(known.items())
-        self.variables = _variables(number, record) if number else {}
+        self.variables = _variables(name, record) if name else {}
 
 
-def _variables(number: int, record: JobRecord | None) -> dict[str, str]:
-    """Return Slurm's variables of the whole job, so far as they are known."""
-    variables = {"SLURM_JOB_ID": str(number)}
+def _variables(name: str, record: JobRecord | None) -> dict[str, str]:
+    """Return the scheduler's variables of the whole job, so far as they are known. PBS has no other than its name."""
+    if is_pbs(name):
+        return {"PBS_JOBID": name}
+    variables = {"SLURM_JOB_ID": name}
     if record is None:
         return variables
 
@@ -54,7 +58,7 @@ def _variables(number: int, record: JobRecord | None) -> dict[str, str]:
         variables["SLURM_JOB_NODELIST"] = hosts
     if record.cluster:
         variables["SLURM_CLUSTER_NAME"] = record.cluster
-    if record.leader != number:  # else the job may be no heterogeneous one
+    if str(record.leader) != name:  # else the job may be no heterogeneous one
         variables["SLURM_HET_JOB_ID"] = str(record.leader)
     return variables
 
@@ -64,15 +68,15 @@ def find_job(cgroups: Cgroups, uid: int, is_rootless: bool, annotations: Annotat
 
     A job of another user is none. `is_rootless` tells whether the hook is in a user namespace.
     """
-    number, step = cgroups.job
+    name, step = cgroups.job
     record = None
-    if number:
+    if name:
         from ..node import job_record  # here: most containers are in no job
 
         try:
-            record = job_record.read(number, is_rootless)
+            record = job_record.read(name, is_rootless)
         except HookError as error:
             log(WARNING, f"{error}: the container does not know the hosts of its job", error.kind)
         if record is not None and record.uid != uid:
-            number, step, record = "", "", None
-    return Job(int(number or 0), int(step or 0), record, annotations)
+            name, step, record = "", "", None
+    return Job(name, int(step or 0), record, annotations)

@@ -58,9 +58,9 @@ class Server:
         self.port = settings.port if annotations.port is None else annotations.port
         self.port_owner = ""
         chooses_none = annotations.port is None and settings.has_automatic_port
-        if job.number and (annotations.has_automatic_port or chooses_none):
+        if job.name and (annotations.has_automatic_port or chooses_none):
             self.port = job_port(job.leader, job.step + 1)
-            self.port_owner = f" of job {job.number}"
+            self.port_owner = f" of job {job.name}"
         self.port_option = port_option
         self.addresses = [] if has_own_network else settings.listen
         self._wait = annotations.wait if annotations.wait is not None else WAIT_IN_JOB if job.hosts else 0

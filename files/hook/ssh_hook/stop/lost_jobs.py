@@ -12,6 +12,7 @@ from ..errors import HookError, describe_failure, kind_of
 from ..linux import disposable_process
 from ..linux.cgroups import job_and_step
 from ..linux.fast_stdlib import fsdecode, os
+from ..linux.job_names import is_name
 from ..linux.process import all_processes
 from ..log import ERROR, INFO, log
 from ..node import job_doors, job_record
@@ -26,25 +27,25 @@ def remove_lost_jobs(now: float) -> int:
 
     Return how many could not be. To be called by root. Raises OSError where /run or /proc cannot be read.
     """
-    records = {number: _read(number) for number in _recorded()}
-    old = {number for number, record in records.items() if record and record.start < now - _AGE}
+    records = {name: _read(name) for name in _recorded()}
+    old = {name for name, record in records.items() if record and record.start < now - _AGE}
     failures = 0
-    for number in old - _running() if old else ():
+    for name in old - _running() if old else ():
         try:
-            _remove(int(number))
+            _remove(name)
         except (HookError, OSError) as error:
-            log(ERROR, f"cannot sweep: the record of job {number}: {describe_failure(error)}", kind_of(error))
+            log(ERROR, f"cannot sweep: the record of job {name}: {describe_failure(error)}", kind_of(error))
             failures += 1
         else:
-            log(INFO, f"removed the record of job {number}, whose Epilog was not called or failed")
+            log(INFO, f"removed the record of job {name}, whose Epilog was not called or failed")
     return failures + _leave_doors()
 
 
-def _remove(number: int) -> None:
+def _remove(name: str) -> None:
     """Remove a record, by a process that is left behind where it hangs (job_doors.py). Raises HookError."""
 
     def remove() -> bytes:
-        job_record.remove(number)
+        job_record.remove(name)
         return b""
 
     disposable_process.run(remove, "cannot remove it", None, timeout=_TIMEOUT)
@@ -63,23 +64,23 @@ def _leave_doors() -> int:
 
 
 def _recorded() -> list[str]:
-    """Return the numbers of the jobs that have a record. Raises OSError."""
+    """Return the names of the jobs that have a record. Raises OSError."""
     try:
-        return [name for name in os.listdir(f"{job_record.PLACE}/{job_record.DIRECTORY}") if job_record.is_number(name)]
+        return [name for name in os.listdir(f"{job_record.PLACE}/{job_record.DIRECTORY}") if is_name(name)]
     except FileNotFoundError:
         return []  # no Prolog has been called
 
 
-def _read(number: str) -> JobRecord | None:
+def _read(name: str) -> JobRecord | None:
     """Return the record of a job; None where it is gone, or none of this version of the hook."""
     try:
-        return job_record.read(number, False)
+        return job_record.read(name, False)
     except HookError:
         return None
 
 
 def _running() -> set[str]:
-    """Return the numbers of the jobs that have a process on this node."""
+    """Return the names of the jobs that have a process on this node."""
     found = set()
     for process in all_processes():
         try:

@@ -26,6 +26,13 @@ SLURM = {
     "SLURM_CLUSTER_NAME": "alps",
 }
 
+# What the hook of PBS in the administrator's guide gives.
+PBS = {
+    "PBS_JOBID": "1234.server",
+    "PBS_JOB_UID": "2001",
+    "PBS_EXEC_HOST2": "node1:15002/0*8+node2:15002/3*8",
+    "PBS_SCHEDSELECT": "2:ncpus=8:mpiprocs=2",
+}
 
 LIMITS = {name: getattr(prolog, name) for name in ("_WORK", "_REPORT")}
 
@@ -69,6 +76,49 @@ def test_a_job_is_recorded_and_forgotten(jobs: Path, capfd: pytest.CaptureFixtur
         assert dispatch("epilog", [], SLURM) == 0
     assert list(jobs.iterdir()) == []
     assert capfd.readouterr() == ("", "")
+
+
+def recorded_of_pbs(**variables: str) -> job_record.JobRecord:
+    assert dispatch("prolog", [], {**PBS, **variables}) == 0
+    found = job_record.read(variables.get("PBS_JOBID", "1234.server"), is_rootless=False)
+    assert found is not None
+    return found
+
+
+def test_a_job_of_pbs_is_recorded_and_forgotten(jobs: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    before = int(time.time())
+    found = recorded_of_pbs()
+    assert (found.uid, found.cluster, found.leader) == (2001, "server", 1234)
+    assert found.hosts == {"node1": 2, "node2": 2}
+    assert before <= found.start <= time.time()
+    assert recorded_of_pbs(PBS_JOBID="1234[7].server").leader == 1241
+    assert sorted(path.name for path in jobs.iterdir()) == ["1234.server", "1234[7].server"]
+    assert (tmp_path / "mounted" / "2001").exists()
+    for job in ("1234.server", "1234[7].server"):
+        assert (tmp_path / "mounted" / "2001").exists()
+        assert dispatch("epilog", [], {"PBS_JOBID": job, "PBS_JOB_UID": "2001"}) == 0
+    assert list(jobs.iterdir()) == []
+    assert not (tmp_path / "mounted" / "2001").exists()
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("chunks", "select", "hosts"),
+    [
+        ("node1/0*8+node2/0*8", "2:ncpus=8", {"node1": 8, "node2": 8}),
+        ("node1/0", "1:ncpus=1", {"node1": 1}),
+        ("node1/0+node1/1+node2/0", "3:ncpus=1", {"node1": 2, "node2": 1}),
+        ("node1/0*2+node2/0*4", "ncpus=2:mpiprocs=2+1:ncpus=4:mpiprocs=1", {"node1": 2, "node2": 1}),
+        ("node1/0*2+node1/1*0", "1:ncpus=2:mpiprocs=2+1:ncpus=0:mpiprocs=0", {"node1": 2}),
+        ("node1/0*0", "1:ncpus=0:mpiprocs=0", {"node1": 1}),
+        # Hosts that the job has given back.
+        ("node1/0*4", "2:ncpus=4:mpiprocs=2", {"node1": 4}),
+        ("node1/0*4+node2/0*4", "", {"node1": 4, "node2": 4}),
+        ("node1/0*4", "1:ncpus=4:mpiprocs=x", {"node1": 4}),
+    ],
+)
+def test_processes_of_a_job_of_pbs(jobs: Path, chunks: str, select: str, hosts: dict[str, int]) -> None:
+    assert recorded_of_pbs(PBS_EXEC_HOST2=chunks, PBS_SCHEDSELECT=select).hosts == hosts
 
 
 def test_components_of_a_heterogeneous_job_have_their_leader(jobs: Path) -> None:
@@ -166,6 +216,32 @@ def test_a_failure_is_one_line_and_no_failure_of_the_prolog(
     assert not jobs.exists() or list(jobs.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("called", "variables", "words"),
+    [
+        ("job 1234", {"PBS_JOBID": "1234"}, "PBS_JOBID is '1234', which is no job's, such as 1234.server ["),
+        ("job ../1.a", {"PBS_JOBID": "../1.a"}, "PBS_JOBID is '../1.a', which is no job's"),
+        ("job 1234.server", {"PBS_JOB_UID": "alice"}, "PBS_JOB_UID is 'alice', which is no number ["),
+        ("job 1234.server", {"PBS_JOB_UID": "4294967295"}, "PBS_JOB_UID is 4294967295, which is no user's ["),
+        (
+            "job 1234.server",
+            {"PBS_EXEC_HOST2": ""},
+            "PBS_EXEC_HOST2 has '', which is no chunk of a job, such as node1:15002/0*8",
+        ),
+        ("job 1234.server", {"PBS_EXEC_HOST2": "a[1]/0*8"}, "PBS_EXEC_HOST2 has 'a[1]/0*8', which is no chunk"),
+        ("job 1234.server", {"PBS_EXEC_HOST2": "-a/0*8"}, "PBS_EXEC_HOST2 has '-a/0*8', which is no chunk"),
+    ],
+)
+def test_a_failure_in_a_job_of_pbs_is_one_line(
+    jobs: Path, capfd: pytest.CaptureFixture[str], called: str, variables: dict[str, str], words: str
+) -> None:
+    assert dispatch("prolog", [], {**PBS, **variables}) == 0
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith(f"ssh_hook: error: the Prolog of {called}: ")
+    assert words in line
+    assert not jobs.exists() or list(jobs.iterdir()) == []
+
+
 def test_the_systems_log_has_one_line(jobs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else what follows the end of a line would be fields of journald's."""
 
@@ -179,7 +255,7 @@ def test_the_systems_log_has_one_line(jobs: Path, tmp_path: Path, monkeypatch: p
     assert "\n" not in (tmp_path / "log").read_text()
 
 
-@pytest.mark.parametrize(("number", "field"), [("1234", "1234"), ("x", ""), ("1" * 19, "")])
+@pytest.mark.parametrize(("number", "field"), [("1234", "1234"), ("7[1].a", "7[1].a"), ("x", ""), ("1" * 19, "")])
 def test_the_systems_log_has_the_line(
     jobs: Path,
     tmp_path: Path,

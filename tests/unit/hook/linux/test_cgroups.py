@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from ssh_hook.linux import cgroups
 from ssh_hook.linux.cgroups import NO_LIMIT, Cgroups, job_and_step
@@ -104,10 +105,38 @@ def test_job_and_step_of_slurm(cgroup: str, expected: tuple[str, str]) -> None:
     assert job_and_step(cgroup.split("\n")) == expected
 
 
-@given(st.text(alphabet="/job_step.7uid\n:slurmd\u0667", max_size=80))
-def test_any_cgroup_gives_numbers_or_nothing(text: str) -> None:
+@pytest.mark.parametrize(
+    ("cgroup", "job"),
+    [
+        ("9:memory:/pbs_jobs.service/jobid/1234.server\n1:name=systemd:/user.slice\n", "1234.server"),
+        ("9:cpuset:/pbs_jobs.service/jobid/1234[5].pbs-1.example.org/libpod-0a\n0::/\n", "1234[5].pbs-1.example.org"),
+        ("9:memory:/docker/box/pbspro.service/jobid/7.a\n", "7.a"),
+        # What a user makes below the job's own cgroup does not count.
+        ("9:memory:/pbs_jobs.service/jobid/7.a/x.service/jobid/8.a\n", "7.a"),
+        ("9:memory:/user.slice/jobid/7.a\n", ""),
+        ("9:memory:/pbs_jobs.service/jobid\n", ""),
+        ("9:memory:/pbs_jobs.service/jobid/7\n", ""),
+        ("9:memory:/pbs_jobs.service/jobid/7.\n", ""),
+        ("9:memory:/pbs_jobs.service/jobid/.a\n", ""),
+        ("9:memory:/pbs_jobs.service/jobid/7[].a\n", ""),
+        ("9:memory:/pbs_jobs.service/jobid/7[1.a\n", ""),
+        ("9:memory:/pbs_jobs.service/jobid/7.a b\n", ""),
+        ("9:memory:/pbs_jobs.service/jobid/\u0667.a\n", ""),
+        (f"9:memory:/pbs_jobs.service/jobid/{'7' * 13}.a\n", ""),
+        (f"9:memory:/pbs_jobs.service/jobid/7.{'a' * 200}\n", ""),
+    ],
+)
+def test_job_of_pbs(cgroup: str, job: str) -> None:
+    assert job_and_step(cgroup.split("\n")) == (job, "")
+
+
+@given(st.text(alphabet="/job_step.7uid\n:slurmd\u0667[]", max_size=80))
+@example("1:a:/.service/jobid/7[7].m")
+def test_any_cgroup_gives_names_or_nothing(text: str) -> None:
+    """Names that a file may have, and no others."""
     job, step = job_and_step(text.split("\n"))
-    assert all(not number or (number.isascii() and number.isdigit()) for number in (job, step))
+    assert re.fullmatch(r"([0-9]+(\[[0-9]+\])?\.[a-z0-9._-]+|[0-9]*)", job, re.ASCII)
+    assert re.fullmatch("[0-9]*", step, re.ASCII)
     assert job or not step
 
 

@@ -33,7 +33,7 @@ def fixture_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_what_is_written_is_read(jobs: Path) -> None:
-    job_record.write(1234, record())
+    job_record.write("1234", record())
     assert (jobs / "1234").read_text(encoding="ascii") == TEXT
     found = job_record.read("1234", is_rootless=False)
     assert found is not None
@@ -43,13 +43,13 @@ def test_what_is_written_is_read(jobs: Path) -> None:
 
 def test_a_record_is_replaced_and_removed(jobs: Path) -> None:
     for start in (1, 2):
-        job_record.write(7, record(start=start))
+        job_record.write("7", record(start=start))
     found = job_record.read("7", is_rootless=False)
     assert found is not None
     assert found.start == 2
     assert [path.name for path in jobs.iterdir()] == ["7"]
     for _again in range(2):
-        job_record.remove(7)
+        job_record.remove("7")
     assert list(jobs.iterdir()) == []
 
 
@@ -57,7 +57,7 @@ def test_records_of_jobs_that_have_ended_are_removed(jobs: Path, monkeypatch: py
     """Not those of young ones, of those with a process, and what is no record."""
     now = 1764390000 + 31 * 24 * 3600
     for number, start in {7: 1764390000, 8: 1764390000, 9: 1764390000 + 2 * 24 * 3600, 10: now + 1}.items():
-        job_record.write(number, record(start=start))
+        job_record.write(str(number), record(start=start))
     (jobs / "11").write_text("of a later version", encoding="ascii")
     (jobs / "11").chmod(0o600)
     monkeypatch.setattr(lost_jobs, "_running", lambda: {"", "8"})
@@ -69,7 +69,7 @@ def test_with_the_last_lost_job_goes_its_users_directory(jobs: Path, monkeypatch
     """And that of a user of whom there is no record any more, as where the Epilog could not remove it."""
     now = 1764390000 + 31 * 24 * 3600
     for number, uid, start in ((5, 2001, 1764390000), (6, 2002, 1764390000), (7, 2002, now)):
-        job_record.write(number, record(uid=uid, start=start))
+        job_record.write(str(number), record(uid=uid, start=start))
     users = jobs.parent / "users"
     for name in ("2001", "2002", "2003"):
         (users / name).mkdir(parents=True)
@@ -83,7 +83,7 @@ def test_what_a_user_holds_up_does_not_hold_up_the_sweep(
 ) -> None:
     """By a file system of hers that she has mounted on a name of root's."""
     now = 1764390000 + 31 * 24 * 3600
-    job_record.write(5, record())
+    job_record.write("5", record())
     for name in ("2001", "2002"):
         (jobs.parent / "users" / name).mkdir(parents=True)
     monkeypatch.setattr(lost_jobs, "_running", set)
@@ -103,7 +103,7 @@ def test_where_no_prolog_was_called(jobs: Path) -> None:
 
 
 def test_only_the_jobs_user_reads_it_and_nobody_lists_the_directory(jobs: Path) -> None:
-    job_record.write(7, record())
+    job_record.write("7", record())
     assert jobs.stat().st_mode & 0o777 == 0o711
     # The group bits are the mask of the ACL, which has one user.
     assert (jobs / "7").stat().st_mode & 0o777 == 0o640
@@ -117,19 +117,19 @@ def test_only_the_jobs_user_reads_it_and_nobody_lists_the_directory(jobs: Path) 
 def test_a_umask_keeps_no_user_from_the_record(jobs: Path) -> None:
     before = os.umask(0o077)
     try:
-        job_record.write(7, record())
+        job_record.write("7", record())
     finally:
         os.umask(before)
     assert [path.stat().st_mode & 0o777 for path in (jobs.parent, jobs)] == [0o711, 0o711]
     jobs.chmod(0o700)  # of a version that left it as the umask made it
-    job_record.write(7, record())
+    job_record.write("7", record())
     assert jobs.stat().st_mode & 0o777 == 0o711
 
 
 @pytest.mark.parametrize("who", ["place", "jobs", "file"])
 @pytest.mark.parametrize("mode", [0o020, 0o002])
 def test_what_others_can_write_to_is_refused(jobs: Path, who: str, mode: int) -> None:
-    job_record.write(7, record())
+    job_record.write("7", record())
     path = {"place": jobs.parent, "jobs": jobs, "file": jobs / "7"}[who]
     path.chmod(path.stat().st_mode | mode)
     with pytest.raises(HookError, match="can be written by others than root"):
@@ -137,7 +137,7 @@ def test_what_others_can_write_to_is_refused(jobs: Path, who: str, mode: int) ->
 
 
 def test_another_owner_is_refused(jobs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    job_record.write(7, record())
+    job_record.write("7", record())
     monkeypatch.setattr(job_record, "_roots", lambda _is_rootless: {os.geteuid() + 1})
     with pytest.raises(HookError, match="can be written by others than root"):
         job_record.read("7", is_rootless=False)
@@ -153,14 +153,14 @@ def test_a_record_that_the_caller_may_not_read_is_none(jobs: Path, monkeypatch: 
     def refuse(*_arguments: object) -> int:
         raise PermissionError
 
-    job_record.write(7, record())
+    job_record.write("7", record())
     monkeypatch.setattr(job_record, "_open_roots", refuse)
     assert job_record.read("7", is_rootless=True) is None
 
 
 @pytest.mark.parametrize("kind", ["link", "fifo", "directory"])
 def test_what_is_no_file_is_refused_at_once(jobs: Path, kind: str) -> None:
-    job_record.write(7, record())
+    job_record.write("7", record())
     (jobs / "7").rename(jobs / "8")
     if kind == "link":
         (jobs / "7").symlink_to("8")
@@ -189,7 +189,7 @@ def test_what_is_no_file_is_refused_at_once(jobs: Path, kind: str) -> None:
     ],
 )
 def test_what_is_no_record_is_refused_in_one_line(jobs: Path, text: str) -> None:
-    job_record.write(7, record())
+    job_record.write("7", record())
     (jobs / "7").write_text(text, encoding="utf-8")
     with pytest.raises(HookError, match="7") as caught:
         job_record.read("7", is_rootless=False)
@@ -212,14 +212,14 @@ def test_any_text_is_a_record_or_none_or_one_line(text: str) -> None:
 
 
 def test_whose_a_record_is_takes_no_list_of_hosts(jobs: Path) -> None:
-    job_record.write(7, record(uid=2001))
+    job_record.write("7", record(uid=2001))
     text = (jobs / "7").read_text(encoding="utf-8")
     (jobs / "7").write_text(text.replace("hosts=", "hosts=[[["), encoding="utf-8")
     assert [job_record.has_job_of(uid) for uid in (2001, 200, 2002)] == [True, False, False]
 
 
 def test_a_later_version_may_add_lines(jobs: Path) -> None:
-    job_record.write(7, record())
+    job_record.write("7", record())
     (jobs / "7").write_text(f"{TEXT}more=x\n", encoding="ascii")
     assert job_record.read("7", is_rootless=False) is not None
 
@@ -227,5 +227,5 @@ def test_a_later_version_may_add_lines(jobs: Path) -> None:
 def test_a_list_that_no_start_would_take_is_not_written(jobs: Path) -> None:
     many = JobRecord(1, "", {f"n{number}": 1 for number in range(20_000)}, 1, 1)
     with pytest.raises(HookError, match="the job has 20000 hosts, and containers are told 16384 at most"):
-        job_record.write(7, many)
+        job_record.write("7", many)
     assert not jobs.exists()

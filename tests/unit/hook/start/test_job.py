@@ -36,7 +36,7 @@ def fixture_known(monkeypatch: pytest.MonkeyPatch) -> dict[str, JobRecord]:
 
 def test_a_job_with_a_record(known: dict[str, JobRecord]) -> None:
     found = find_job(cgroups(), 2001, False, annotations())
-    assert (found.number, found.step, found.leader) == (1234, 1, 1230)
+    assert (found.name, found.step, found.leader) == ("1234", 1, 1230)
     assert found.hosts == [("nid001", 4), ("nid002", 4)]
 
 
@@ -47,7 +47,7 @@ def test_what_the_user_says_of_the_hosts_takes_precedence(known: dict[str, JobRe
 
 def test_a_container_without_a_port_has_no_hosts(known: dict[str, JobRecord]) -> None:
     found = find_job(cgroups(), 2001, False, annotations(port=NO_PORT))
-    assert (found.number, found.hosts) == (1234, [])
+    assert (found.name, found.hosts) == ("1234", [])
     assert found.variables["SLURM_JOB_NUM_NODES"] == "2"
     assert find_job(cgroups(), 2001, False, annotations(port=15263)).hosts != []
 
@@ -55,18 +55,18 @@ def test_a_container_without_a_port_has_no_hosts(known: dict[str, JobRecord]) ->
 def test_without_a_record_the_number_alone_is_known(known: dict[str, JobRecord]) -> None:
     known.clear()
     found = find_job(cgroups(step=""), 2001, False, annotations())
-    assert (found.number, found.step, found.leader, found.hosts) == (1234, 0, 1234, [])
+    assert (found.name, found.step, found.leader, found.hosts) == ("1234", 0, 1234, [])
 
 
 def test_a_job_of_another_user_is_none(known: dict[str, JobRecord]) -> None:
     found = find_job(cgroups(), 2002, False, annotations())
-    assert (found.number, found.step, found.leader, found.hosts) == (0, 0, 0, [])
+    assert (found.name, found.step, found.leader, found.hosts) == ("", 0, 0, [])
 
 
 def test_outside_of_jobs_nothing_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(job_record, "read")
     found = find_job(cgroups("", ""), 2001, False, annotations(("a", 1)))
-    assert (found.number, found.leader, found.hosts) == (0, 0, [("a", 1)])
+    assert (found.name, found.leader, found.hosts) == ("", 0, [("a", 1)])
 
 
 def test_a_record_that_is_not_roots_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,7 +78,7 @@ def test_a_record_that_is_not_roots_is_a_warning(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(job_record, "read", refuse)
     monkeypatch.setattr(module, "log", lambda *message: said.append(message))
     found = find_job(cgroups(), 2001, False, annotations())
-    assert (found.number, found.leader, found.hosts) == (1234, 1234, [])
+    assert (found.name, found.leader, found.hosts) == ("1234", 1234, [])
     assert said == [(WARNING, "it is not root's: the container does not know the hosts of its job", NOT_TRUSTED)]
 
 
@@ -107,3 +107,14 @@ def test_variables_that_are_not_known_are_left_out(known: dict[str, JobRecord]) 
 
 def test_a_job_of_another_user_has_no_variables(known: dict[str, JobRecord]) -> None:
     assert find_job(cgroups(), 2002, False, annotations()).variables == {}
+
+
+def test_a_job_of_pbs(known: dict[str, JobRecord]) -> None:
+    """Tasks of an array run at once, and have ports of their own."""
+    name = "1234[5].server"
+    found = find_job(cgroups(name, ""), 2001, False, annotations())
+    assert (found.name, found.step, found.leader, found.hosts) == (name, 0, 1239, [])
+    known[name] = JobRecord(2001, "server", HOSTS, 1764390000, 1239)
+    found = find_job(cgroups(name, ""), 2001, False, annotations())
+    assert (found.name, found.leader, found.hosts) == (name, 1239, [("nid001", 4), ("nid002", 4)])
+    assert found.variables == {"PBS_JOBID": name}

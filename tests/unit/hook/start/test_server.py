@@ -39,7 +39,7 @@ def server(site: dict[str, str], given: Any, job: Job, automatic: bool) -> Serve
 def outside(site: dict[str, str], port: int | None = None, listen: str = "") -> Server:
     """Return the server of a container outside of jobs."""
     given = asked(port)
-    return server({**site, "LISTEN_ADDRESSES": listen}, given, Job(0, 0, None, given), automatic=False)
+    return server({**site, "LISTEN_ADDRESSES": listen}, given, Job("", 0, None, given), automatic=False)
 
 
 def places(made: Server) -> list[str]:
@@ -66,7 +66,7 @@ def places(made: Server) -> list[str]:
 )
 def test_port(site: dict[str, str], automatic: bool, chosen: int | str | None, job: int, step: int, port: int) -> None:
     given = asked(chosen)
-    found = server(site, given, Job(job, step, None, given), automatic)
+    found = server(site, given, Job(str(job or ""), step, None, given), automatic)
     assert found.port == port
     assert found.port_owner == (f" of job {job}" if port in PORTS_OF_JOBS else "")
 
@@ -74,7 +74,7 @@ def test_port(site: dict[str, str], automatic: bool, chosen: int | str | None, j
 def test_components_of_a_heterogeneous_job_have_one_port(site: dict[str, str]) -> None:
     record = JobRecord(1, "", HOSTS, 0, 1234)
     given = asked()
-    assert server(site, given, Job(1236, 0, record, given), automatic=True).port == 21234
+    assert server(site, given, Job("1236", 0, record, given), automatic=True).port == 21234
 
 
 def test_steps_of_a_job_have_ports_of_their_own() -> None:
@@ -87,7 +87,7 @@ def test_steps_of_a_job_have_ports_of_their_own() -> None:
 )
 def test_wait(site: dict[str, str], wait: int | None, record: bool, seconds: int) -> None:
     given = asked(wait=wait)
-    job = Job(1234, 0, JobRecord(1, "", HOSTS, 0, 1234) if record else None, given)
+    job = Job("1234", 0, JobRecord(1, "", HOSTS, 0, 1234) if record else None, given)
     account: Any = SimpleNamespace(login_name="alice", names=["alice"])
     text = server(site, given, job, automatic=False).ssh_config(account)
     assert (f"ConnectTimeout {seconds}\n".encode() in text) is bool(seconds)
