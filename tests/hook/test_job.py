@@ -333,6 +333,7 @@ def test_a_job_of_pbs_that_another_server_numbers_alike(start: Start, recorded_o
     recorded_of_pbs("4242.server")
     container = start("crun", "busybox", settings=AUTOMATIC, change=in_pbs_job("4242.other"))
     assert container.exec("test", "-e", HOSTFILE).status == 1
+    assert container.ssh("env | grep PBS").checked().text == "PBS_JOBID=4242.other"
 
 
 def test_rootless_podman_in_a_job_of_pbs(recorded_of_pbs: Callable[[str], None]) -> None:

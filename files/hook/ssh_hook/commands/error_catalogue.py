@@ -45,8 +45,8 @@ CATALOGUE: dict[str, Entry] = {
     errors.ARGUMENTS_WRONG: Entry(
         "a command was called with arguments or in an environment that it cannot use",
         "correct the arguments; `ssh_hook COMMAND --help` has an example",
-        "nothing, unless slurmd called `ssh_hook prolog` or `epilog`: then change `slurm.conf` or the Prolog as the "
-        "message says",
+        "nothing, unless slurmd or PBS's mom called `ssh_hook prolog` or `epilog`: then change `slurm.conf`, the "
+        "Prolog or the hook of PBS as the message says",
         NO_START,
     ),
     errors.ATTACH_REFUSED: Entry(

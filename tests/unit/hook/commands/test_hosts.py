@@ -7,6 +7,7 @@ from typing import NamedTuple
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from ssh_hook.commands import scheduler
 from ssh_hook.commands.dispatch import parse
 from ssh_hook.commands.hosts import MAX_HOSTS, expand, selected_hosts
 from ssh_hook.commands.scheduler import selected_port
@@ -229,6 +230,15 @@ def test_port_that_follows_from_the_job() -> None:
     assert options("a", **AUTOMATIC, SLURM_JOB_ID="1235", SLURM_HET_JOB_ID="1234").port == 21234
     assert options("a", "--port", "16000", **AUTOMATIC, SLURM_JOB_ID="1234").port == 16000
     assert options("a", SLURM_JOB_ID="1234").port == 15263
+
+
+def test_port_of_a_job_of_pbs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Containers know their job by its cgroup alone, and commands do the same."""
+    assert options("a", **AUTOMATIC, PBS_JOBID="1234.server").port == 15263
+    cgroup = b"4:memory:/pbs_jobs.service/jobid/1234[5].server\n0::/\n"
+    monkeypatch.setattr(scheduler, "read_file", lambda _path: cgroup)
+    assert options("a", **AUTOMATIC).port == 21239
+    assert options("a").port == 15263
 
 
 @pytest.mark.parametrize("port", ["0", "-1", "65536", "", "1x", "1.5"])
