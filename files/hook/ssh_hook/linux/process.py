@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 _STATE, _PARENT, _FLAGS, _START_TIME, _EXIT_STATUS = 0, 1, 6, 19, 49  # fields of stat, counted after the name
 _PF_FORKNOEXEC = 0x40  # include/linux/sched.h
 _DEAD = (b"Z", b"X")
+_UNINTERRUPTIBLE = b"D"
 MAX_PID = 2**31 - 1
 MAX_ID = 2**32 - 2  # the highest user or group id; 2**32 - 1 means "no change" to the kernel
 
@@ -100,6 +101,10 @@ class Process:
             return self._stat()[_STATE] not in _DEAD
         except (FileNotFoundError, ProcessLookupError):
             return False
+
+    def hangs(self) -> bool:
+        """Tell whether the process waits in the kernel, where no signal reaches it."""
+        return self._stat()[_STATE] == _UNINTERRUPTIBLE
 
     def parent(self) -> int:
         """Return the pid of the parent."""

@@ -65,7 +65,7 @@ def _users_of_left_processes() -> set[int]:
     found = set()
     for process in all_processes():
         try:
-            if process.read("cgroup") == own and process.read("comm") == _COMM:
+            if process.hangs() and process.read("cgroup") == own and process.read("comm") == _COMM:
                 found.add(process.uid())
         except OSError:
             continue  # it ended meanwhile
