@@ -324,12 +324,14 @@ def test_step_of_a_slurm_job(steps: list[Path], launch: Launch, ssh: Callable[..
         assert srun.stdout is not None
         assert srun.stdout.readline().startswith(b"attached to process ")
         assert b"stays until the SSH server ends, since Slurm ends all with the step 7.1" in srun.stdout.readline()
-        assert ssh("echo served").checked().text == "served"
-        assert srun.poll() is None
-        assert len(supervisors()) == 2  # with the command, which whoever connects to the socket gets a pidfd of
-        for pid in supervisors():
-            assert_nobody_takes(pid)
-        hook("detach").checked()
+        try:
+            assert ssh("echo served").checked().text == "served"
+            assert srun.poll() is None
+            assert len(supervisors()) == 2  # with the command, which whoever connects to the socket gets a pidfd of
+            for pid in supervisors():
+                assert_nobody_takes(pid)
+        finally:
+            hook("detach").checked()
         assert srun.wait(within(10)) == 0
     assert b"ocihooks-ssh" not in Path(f"/proc/{container.pid}/mountinfo").read_bytes()
 
