@@ -19,4 +19,5 @@ os.kill(child, 9)
 
 def assert_nobody_takes(pid: int | str) -> None:
     """Whoever has a pidfd of the process takes nothing, where it could take of another process of alice's."""
-    assert run(as_user(ALICE, "python3", "-c", _TAKE, str(pid))).checked().text.split() == ["True", "False"]
+    found = run(as_user(ALICE, "python3", "-c", _TAKE, str(pid))).checked().text.split()
+    assert found == ["True", "False"], found
