@@ -39,7 +39,7 @@ def sweep(path: str) -> tuple[int, int]:
     if not is_own(os.fstat(directory), stat.S_IFDIR):
         raise HookError(NOT_TRUSTED, f"others can write to {path}, so what is in it cannot be trusted: remove it")
     collected = failures = 0
-    late_uids = _users_of_left_processes() if os.geteuid() == 0 else set()
+    late_uids = users_of_left_processes() - {0} if os.geteuid() == 0 else set()
     deadline = time.monotonic() + _TIMEOUT
     for name in sorted(os.listdir(directory), key=hash):  # each time in another order, so that none waits for ever
         if time.monotonic() > deadline:
@@ -56,7 +56,7 @@ def sweep(path: str) -> tuple[int, int]:
     return collected, failures
 
 
-def _users_of_left_processes() -> set[int]:
+def users_of_left_processes() -> set[int]:
     """Return the uids of the processes of earlier sweeps in the caller's cgroup, which each has left behind.
 
     Otherwise there were one more at each sweep, within the unit's limit of memory. Nobody else can join this cgroup.
@@ -69,7 +69,7 @@ def _users_of_left_processes() -> set[int]:
                 found.add(process.uid())
         except OSError:
             continue  # it ended meanwhile
-    return found - {0}
+    return found
 
 
 def _sweep_record(directory: int, name: str, path: str, late_uids: set[int]) -> bool:

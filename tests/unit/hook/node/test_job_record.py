@@ -97,6 +97,16 @@ def test_what_a_user_holds_up_does_not_hold_up_the_sweep(
         os.waitpid(-1, 0)
 
 
+def test_directories_wait_for_what_an_earlier_sweep_has_left(jobs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise each sweep would leave one more process."""
+    directory = jobs.parent / "users" / "2001"
+    directory.mkdir(parents=True)
+    for left, stays in (({0}, True), ({2001}, False)):
+        monkeypatch.setattr(lost_jobs, "users_of_left_processes", lambda left=left: left)
+        assert lost_jobs.remove_lost_jobs(0) == 0
+        assert directory.exists() == stays
+
+
 def test_where_no_prolog_was_called(jobs: Path) -> None:
     lost_jobs.remove_lost_jobs(0)
     assert not jobs.exists()
