@@ -11,7 +11,7 @@ import socket
 import sys
 import time
 
-PATIENCE = 20  # seconds in which all have to be there
+PATIENCE = 120  # seconds in which all have to be there
 
 
 def serve(address: tuple[str, int], others: int, weight: int) -> int:

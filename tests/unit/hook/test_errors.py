@@ -41,14 +41,14 @@ def no_space(*_arguments: object) -> NoReturn:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def in_a_child(work: Callable[[], object]) -> bytes:
-    return disposable_process.run(lambda: str(work()).encode(), "cannot do it", None, timeout=0.5)
+def in_a_child(work: Callable[[], object], timeout: float = 60) -> bytes:
+    return disposable_process.run(lambda: str(work()).encode(), "cannot do it", None, timeout=timeout)
 
 
 def hang() -> None:
     """Do not end before the deadline. The child is killed and left behind, so it is reaped here."""
     try:
-        in_a_child(lambda: time.sleep(60))
+        in_a_child(lambda: time.sleep(60), 0.5)
     finally:
         os.waitpid(-1, 0)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from jinja2 import Environment, FileSystemLoader
+from patience import within
 
 NOBODYS = 54321  # a uid without processes, for which a limit of them counts
 TEMPLATES = Path(__file__).resolve().parents[3] / "roles/ssh_hook/templates"
@@ -38,7 +39,7 @@ def run(path: Path) -> subprocess.CompletedProcess[str]:
 def wait_for_its_end(directory: Path) -> None:
     """Wait until the command that hung has ended; one that is left behind fails the test."""
     process = Path("/proc") / (directory / "pid").read_text(encoding="ascii").strip()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + within(20)
     while process.exists() and ") Z " not in (process / "stat").read_text(encoding="utf-8"):
         assert time.monotonic() < deadline, "it was left behind"
         time.sleep(0.05)

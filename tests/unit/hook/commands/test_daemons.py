@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from patience import within
 from ssh_hook.commands import daemons
 from ssh_hook.commands.connect import choose
 from ssh_hook.node import job_record
@@ -17,7 +18,6 @@ from ssh_hook.oci import container_paths as paths
 from ssh_hook.oci.settings import NO_PORT
 
 TIMEOUT = 6.0  # seconds. One process that does not answer leaves a quarter of it for the next one's.
-SLACK = 10.0  # seconds, for a busy machine
 
 
 @pytest.fixture(name="proc")
@@ -61,7 +61,7 @@ def hang(process: Path, name: str) -> None:
 def found_in_time() -> list[daemons.Daemon]:
     begin = time.monotonic()
     found = daemons.find_daemons()
-    assert time.monotonic() - begin < TIMEOUT + SLACK
+    assert time.monotonic() - begin < TIMEOUT + within(10)
     return found
 
 

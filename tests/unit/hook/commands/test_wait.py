@@ -98,10 +98,10 @@ def test_anything_else_is_none(peer: Peer, pieces: list[bytes], stays: bool, rea
 
 
 def test_a_server_that_drips_cannot_hold_it(peer: Peer) -> None:
-    port = peer(*[b"x"] * 400, stays=True)
+    port = peer(*[b"x"] * 5000, stays=True)
     started = time.monotonic()
     assert attempt("127.0.0.1", port, soon(0.3), no_doubt) == "connected, but no SSH server speaks"
-    assert time.monotonic() - started < 5, "all that it sends takes 8 s"
+    assert time.monotonic() - started < within(5), "all that it sends takes 100 s"
 
 
 def test_reasons() -> None:
