@@ -365,7 +365,7 @@ def held() -> Iterator[Path]:
     file, spec = WORK / "held", SPEC.with_name("hold.json")
     WORK.mkdir(exist_ok=True)
     file.touch()
-    wait = f"for i in $(seq 400); do [ -e {file} ] || exit 0; sleep 0.05; done; exit 1"
+    wait = f"for i in $(seq 2400); do [ -e {file} ] || exit 0; sleep 0.05; done; exit 1"
     hook = {"hookName": "createContainer", "path": "/bin/sh", "args": ["sh", "-c", wait]}
     device = {"name": "on", "containerEdits": {"hooks": [hook]}}
     text = json.dumps({"cdiVersion": "0.6.0", "kind": "hold.test/start", "devices": [device]})

@@ -6,6 +6,7 @@ The node is as it was before anything was deployed, and so it is afterwards.
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import shlex
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import pytest
 from node import CDI_SPEC, HOOK_JSON, LAUNCHER, PASSWD, PORT, PREFIX, ROOT, SETTINGS, listing, package, play
+from patience import within
 from plays import Play
 from test_deployment import WITHOUT_ENGINES
 
@@ -288,7 +290,7 @@ def use_as_login_node() -> None:
         waited = launch("wait", "--timeout=120", "127.0.0.1")
         assert (waited.returncode, waited.stderr) == (0, "")
         assert launch("keygen", "--overwrite").returncode == 0
-        waited = launch("wait", "--timeout=10", "127.0.0.1")
+        waited = launch("wait", f"--timeout={math.ceil(within(10))}", "127.0.0.1")
         assert (waited.returncode, "127.0.0.1 (not your container, or" in waited.stderr) == (1, True), waited.stderr
     finally:
         if server is not None:

@@ -22,7 +22,7 @@
 
 #define STARTED "/tmp/started"
 #define HOST "/../run/hook-escape"
-#define PATIENCE 15.0 /* seconds until the container has to run */
+#define PATIENCE 60.0 /* seconds until the container has to run */
 #define LONGER 0.03   /* seconds that are looked on after that */
 
 static double now(void)
