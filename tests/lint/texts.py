@@ -12,6 +12,8 @@ ROOT = Path(__file__).resolve().parents[2]
 # A link from outside to a file of this repository.
 OWN = re.compile(r"https://github\.com/ocihooks/ssh/blob/main/([^)#\s>`\"']+)")
 
+LONGEST = 120  # characters of a line
+GENERATED = Path("CHANGELOG.md")
 BLANKS = r"[ \t]+$"
 RULES = {
     BLANKS: "blanks at the end of the line",
@@ -35,12 +37,24 @@ def texts() -> Iterator[tuple[Path, str]]:
                 yield path, data.decode("utf-8")
 
 
+def long_lines(text: str) -> Iterator[int]:
+    """Yield the numbers of lines of Markdown that are too long, but for tables and what is shown as it is."""
+    is_shown = False
+    for number, line in enumerate(text.split("\n"), 1):
+        is_shown ^= line.lstrip().startswith("```")
+        if len(line) > LONGEST and not is_shown and not line.startswith("|"):
+            yield number
+
+
 def complaints(path: Path, text: str) -> Iterator[str]:
     """Yield one line for each place where a text breaks a rule."""
     if text and not text.endswith("\n"):
         yield f"{path}: no newline at the end"
     if path == Path(__file__).relative_to(ROOT):
         return  # names what it looks for
+    if path.suffix == ".md" and path != GENERATED:
+        for number in long_lines(text):
+            yield f"{path}:{number}: more than {LONGEST} characters"
     for number, line in enumerate(text.split("\n"), 1):
         for name in OWN.findall(line):
             if not (ROOT / name).exists():
