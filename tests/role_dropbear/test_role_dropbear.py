@@ -326,7 +326,7 @@ def sources(archives: dict[str, str], tmp_path_factory: pytest.TempPathFactory) 
 @pytest.mark.parametrize("limit", ["the role's", "largest", "larger"])
 def test_more_connections_than_select_can_hold_do_not_build(sources: Sources, tmp_path: Path, limit: str) -> None:
     (tmp_path / "includes.h").write_text("#include <sys/select.h>\n")
-    for header in ("dbutil.h", "session.h"):
+    for header in ("dbutil.h", "session.h", "svr-logins.h"):
         (tmp_path / header).touch()
     source = sources.patched / "src"
     for file in ("svr-preauth.c", "svr-preauth.h"):
@@ -360,7 +360,7 @@ def test_more_connections_than_select_can_hold_do_not_build(sources: Sources, tm
 )
 def test_who_gives_way_to_a_flood(sources: Sources, tmp_path: Path, flood: str, user: str, end: str) -> None:
     """By addresses, and in a network of IPv6 by the computers in it. Those who come by the door are one address."""
-    for header in ("includes.h", "dbutil.h", "session.h"):
+    for header in ("includes.h", "dbutil.h", "session.h", "svr-logins.h"):
         (tmp_path / header).touch()
     for file in ("svr-preauth.c", "svr-preauth.h"):
         shutil.copy(sources.patched / "src" / file, tmp_path)
@@ -368,6 +368,114 @@ def test_who_gives_way_to_a_flood(sources: Sources, tmp_path: Path, flood: str, 
     run("musl-gcc", "-static", "-I", tmp_path, "-o", program, HERE / "preauth.c")
     done = subprocess.run([program, flood, user], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == end
+
+
+def log_lines(sources: Sources, directory: Path, *arguments: str) -> list[str]:
+    """What logins.c prints."""
+    for header in ("includes.h", "dbutil.h", "session.h", "runopts.h", "dbrandom.h", "chansession.h"):
+        (directory / header).touch()
+    for file in ("svr-logins.c", "svr-logins.h"):
+        shutil.copy(sources.patched / "src" / file, directory)
+    program = directory / "logins"
+    run("musl-gcc", "-static", "-I", directory, "-o", program, HERE / "logins.c")
+    done = subprocess.run([program, *arguments], cwd=directory, capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()
+
+
+LOG_LINE = "<86>Sep  9 02:46:40 ssh_hook: "
+REFUSED = '[ssh_hook user="alice" event="refused" refused="{0}" dropped="{1}"] '
+REFUSED += "refused logins: {0}, connections that ended before a login: {1}, user alice, job 7"
+OF_SESSION = 'session="abababab" kind="{0}" from="10.0.0.1:4000" key="SHA256:abc"'
+BEGINS = f'[ssh_hook user="alice" event="begins" {OF_SESSION}{{2}}] '
+BEGINS += "session abababab begins: {0} from 10.0.0.1:4000, key SHA256:abc, user alice, job 7{1}"
+ENDS = f'[ssh_hook user="alice" event="ends" {OF_SESSION} {{2}}] '
+ENDS += "session abababab ends: {0} from 10.0.0.1:4000, key SHA256:abc, {1}, user alice, job 7"
+BY_DOOR = '[ssh_hook user="alice" event="begins" session="abababab" kind="shell" from="the door"] '
+BY_DOOR += "session abababab begins: shell from the door, no key, user alice, job 7"
+LOST = (" (earlier lines lost: 1)", ' lost="1"')
+
+
+def test_lines_about_logins(sources: Sources, tmp_path: Path) -> None:
+    """Of refused ones once a minute, of sessions, and of lines that were lost."""
+    assert [line.removeprefix(LOG_LINE) for line in log_lines(sources, tmp_path, "syslog")] == [
+        "== timeout: none",
+        "== refused at once",
+        REFUSED.format(1, 1),
+        "== timeout: 60",
+        "== nothing within a minute",
+        "== then both",
+        REFUSED.format(0, 2),
+        "== sessions",
+        BEGINS.format("command", "", r' command="echo \"x\]\\\" ??"'),
+        ENDS.format("command", "status 3 after 1.234 s", 'seconds="1.234" status="3"'),
+        BEGINS.format("shell", "", ""),
+        ENDS.format("shell", "signal 9 after 0.000 s", 'seconds="0.000" signal="9"'),
+        BEGINS.format("sftp", "", ""),
+        ENDS.format("sftp", "disconnected after 0.000 s", 'seconds="0.000"'),
+        "== waited: a moment",
+        "== after a loss",
+        BEGINS.format("shell", *LOST),
+        "== by the door",
+        BY_DOOR,
+        "== a new daemon",
+        BEGINS.format("forward", *LOST),
+        "== the end of its forwardings",
+        ENDS.format("forward", "disconnected after 0.000 s", 'seconds="0.000"'),
+    ]
+
+
+def test_lines_about_logins_for_the_journal(sources: Sources, tmp_path: Path) -> None:
+    lines = log_lines(sources, tmp_path, "journal")
+    start = lines.index("== sessions") + 1
+    assert lines[start : lines.index("", start)] == [
+        "MESSAGE=session abababab begins: command from 10.0.0.1:4000, key SHA256:abc, user alice, job 7",
+        "PRIORITY=6",
+        "SYSLOG_FACILITY=10",
+        "SYSLOG_IDENTIFIER=ssh_hook",
+        "SSH_HOOK_USER=alice",
+        "SSH_HOOK_EVENT=begins",
+        "SSH_HOOK_SESSION=abababab",
+        "SSH_HOOK_KIND=command",
+        "SSH_HOOK_FROM=10.0.0.1:4000",
+        "SSH_HOOK_KEY=SHA256:abc",
+        r'SSH_HOOK_COMMAND=echo "x]\" ??',
+    ]
+
+
+@pytest.mark.parametrize("why", ["without a directory", "a link"])
+def test_a_new_daemon_of_the_log_is_reached_by_its_directory_alone(sources: Sources, tmp_path: Path, why: str) -> None:
+    """Not by a link there, which would lead on in the container."""
+    lines = log_lines(sources, tmp_path, "syslog", why)
+    assert lines[-2:] == ["== a new daemon", "== the end of its forwardings"]
+
+
+def test_a_server_that_can_have_no_file_for_the_lines_serves(sources: Sources, tmp_path: Path) -> None:
+    """And is not killed by SIGXFSZ."""
+    assert log_lines(sources, tmp_path, "syslog", "small files") == ["== warning", "== 0"]
+
+
+def test_a_login_leaves_lines_that_no_session_can_prevent(programs: tuple[Path, Path]) -> None:
+    """Since nobody traces what sends them; the process that stands for the server has no part in it."""
+    assert alone(HERE / "logins", *programs) == [
+        "daemon and server: yes no",
+        'command: event="begins" kind="command" command="exit 3"',
+        'command: event="ends" kind="command" status="3"',
+        'shell: event="begins" kind="shell"',
+        'shell: event="ends" kind="shell" status="4"',
+        'sftp: event="begins" kind="sftp"',
+        'sftp: event="ends" kind="sftp" status="127"',  # there is no sftp-server
+        'killed: event="begins" kind="command" command="kill -TERM $$"',
+        'killed: event="ends" kind="command" signal="15"',
+        "inherited: 0",
+        "with a session: yes no no",
+        'disconnected: event="ends" kind="command"',
+        'forward: event="begins" kind="forward"',
+        'forward ends: event="ends" kind="forward"',
+        'restarted: event="begins" kind="command" command="true" lost="2"',
+        'restarted: event="ends" kind="command" status="0"',
+        'event="refused" refused="1" dropped="0"',  # the first of two within a minute
+        "ended with its daemon",
+    ]
 
 
 def test_each_curve_of_ecdsa_has_own_code(first: First) -> None:

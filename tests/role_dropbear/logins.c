@@ -1,0 +1,214 @@
+/* svr-logins.c of Dropbear, without a network: prints what the daemon of a log receives, in the format that the first
+ * argument names. The daemon reads nothing for a while, is killed and started anew, and a minute passes. The second
+ * argument may be "without a directory", or "a link": such is at the name of the new daemon's socket. Or it is "small
+ * files", for a server that may have no others. */
+
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/select.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/time.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <syslog.h>
+#include <time.h>
+#include <unistd.h>
+
+#define MAX(a, b) ((a) > (b) ? (a) : (b))
+#define MIN(a, b) ((a) < (b) ? (a) : (b))
+
+struct exitinfo {
+	int exitpid, exitstatus, exitsignal;
+};
+
+static struct {
+	struct {
+		unsigned int authdone, failcount, serv_pubkey_query_count, checkusername_failed;
+	} authstate;
+} ses;
+static struct {
+	char *addrstring;
+} svr_ses = {"10.0.0.1:4000"};
+static struct {
+	int logins_socket, logins_text, logins_directory;
+} svr_opts = {-1, -1, -1};
+static unsigned long clock_ms = 1000000;
+
+static void gettime_wrapper(struct timespec *now) {
+	now->tv_sec = clock_ms / 1000;
+	now->tv_nsec = clock_ms % 1000 * 1000000;
+}
+
+static void genrandom(unsigned char *buf, unsigned int len) {
+	memset(buf, 0xab, len);
+}
+
+static void dropbear_log(int priority, const char *format, ...) {
+	(void)priority;
+	(void)format;
+	puts("== warning");
+}
+
+static void dropbear_exit(const char *format, ...) {
+	(void)format;
+	abort();
+}
+
+#define m_close(fd) ((fd) < 0 ? 0 : close(fd))
+#define m_free(pointer) free(pointer)
+#define m_strdup(text) strdup(text)
+#define fork() 0 /* the one process of this test is listener and connection */
+#define getppid() getpid()
+#define time(none) 1000000000 /* in the year 2001 */
+#include "svr-logins.c"
+#undef fork
+
+static int daemon_socket;
+
+static void start_daemon(void) {
+	struct sockaddr_un addr = {.sun_family = AF_UNIX, .sun_path = "log"};
+
+	unlink("log");
+	daemon_socket = socket(AF_UNIX, SOCK_DGRAM, 0);
+	if (bind(daemon_socket, (struct sockaddr *)&addr, sizeof(addr)) < 0) {
+		abort();
+	}
+}
+
+static void print_received(const char *what) {
+	char line[LINE_LEN];
+	ssize_t len;
+
+	printf("== %s\n", what);
+	while ((len = recv(daemon_socket, line, sizeof(line), MSG_DONTWAIT)) > 0) {
+		printf("%.*s\n", (int)len, line);
+	}
+}
+
+static void open_log(const char *protocol, int with_directory) {
+	struct sockaddr_un addr = {.sun_family = AF_UNIX, .sun_path = "log"};
+	const struct timeval patience = {0, SEND_MS * 1000};
+	int text[2];
+	FILE *writer;
+
+	svr_opts.logins_socket = socket(AF_UNIX, SOCK_DGRAM, 0);
+	setsockopt(svr_opts.logins_socket, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
+	svr_opts.logins_directory = with_directory ? open(".", O_PATH | O_DIRECTORY) : -1;
+	if (connect(svr_opts.logins_socket, (struct sockaddr *)&addr, sizeof(addr)) < 0 || pipe(text) < 0) {
+		abort();
+	}
+	svr_opts.logins_text = text[0];
+	writer = fdopen(text[1], "w");
+	fprintf(writer, "%s log 3600 1\n, user alice, job 7\n%s", protocol,
+		strcmp(protocol, "journal") == 0 ? "SSH_HOOK_USER=alice\n" : " user=\"alice\"");
+	fclose(writer);
+}
+
+static long milliseconds(void) {
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+int main(int argc, char **argv) {
+	struct login login = {NULL};
+	const struct exitinfo status = {1, 3, -1}, killed = {1, 0, 9}, unknown = {-1, 0, 0};
+	struct timeval *timeout;
+	long begun = 0;
+	int door[2];
+
+	start_daemon();
+	open_log(argv[1], argc == 2 || strcmp(argv[2], "without a directory") != 0);
+	if (argc == 3 && strcmp(argv[2], "small files") == 0) {
+		const struct rlimit limit = {LINE_LEN / 4, RLIM_INFINITY};
+		setrlimit(RLIMIT_FSIZE, &limit);
+		printf("== %d\n", logins_listener());
+		return 0;
+	}
+	if (!logins_listener() || prctl(PR_GET_DUMPABLE) != 1) {
+		abort(); /* nothing here makes it so, the server was not before */
+	}
+	if (fcntl(svr_opts.logins_socket, F_GETFD) != 0 || fcntl(svr_opts.logins_text, F_GETFD) != 0) {
+		abort(); /* its connections have to inherit them */
+	}
+
+	ses.authstate.serv_pubkey_query_count = 1;
+	process = getpid();
+	logins_disconnected();
+	logins_dropped();
+	printf("== timeout: %s\n", logins_report(NULL) == NULL ? "none" : "some");
+	print_received("refused at once");
+	logins_dropped();
+	logins_dropped();
+	timeout = logins_report(NULL);
+	printf("== timeout: %ld\n", timeout ? (long)timeout->tv_sec : -1);
+	print_received("nothing within a minute");
+	clock_ms += 60000;
+	logins_report(NULL);
+	print_received("then both");
+
+	munmap(shared, sizeof(struct shared));
+	shared = NULL; /* as after the execution of a connection's process */
+	logins_connection(0);
+	if (shared == NULL || fcntl(svr_opts.logins_socket, F_GETFD) != FD_CLOEXEC || fcntl(svr_opts.logins_text, F_GETFD) >= 0) {
+		abort();
+	}
+	ses.authstate.authdone = 1;
+	logins_key("SHA256:abc");
+	logins_begin(&login, "command", "echo \"x]\\\" \n\001");
+	clock_ms += 1234;
+	logins_end(&login, &status);
+	logins_end(&login, &status);
+	logins_begin(&login, "shell", NULL);
+	logins_end(&login, &killed);
+	logins_begin(&login, "sftp", NULL);
+	logins_end(&login, &unknown);
+	print_received("sessions");
+
+	while (shared->lost == 0) { /* until the daemon's queue is full */
+		begun = milliseconds();
+		logins_begin(&login, "shell", NULL);
+	}
+	begun = milliseconds() - begun;
+	printf("== waited: %s\n", begun < SEND_MS - 10 ? "too short" : begun < 100 * SEND_MS ? "a moment" : "too long");
+	while (recv(daemon_socket, NULL, 0, MSG_DONTWAIT) >= 0) {}
+	logins_begin(&login, "shell", NULL);
+	print_received("after a loss");
+
+	svr_opts.logins_text = -1;
+	if (socketpair(AF_UNIX, SOCK_STREAM, 0, door) < 0) {
+		abort();
+	}
+	logins_connection(door[0]);
+	m_free(key);
+	key = NULL;
+	logins_begin(&login, "shell", NULL);
+	print_received("by the door");
+	logins_connection(0);
+	logins_key("SHA256:abc");
+
+	close(daemon_socket);
+	logins_begin(&login, "shell", NULL);
+	start_daemon();
+	if (argc == 3 && strcmp(argv[2], "a link") == 0 && (rename("log", "elsewhere") < 0 || symlink("elsewhere", "log") < 0)) {
+		abort();
+	}
+	logins_forward();
+	logins_forward();
+	print_received("a new daemon");
+	process = getpid();
+	logins_disconnected();
+	print_received("the end of its forwardings");
+	return 0;
+}
