@@ -175,6 +175,7 @@ def settings(data: bytes) -> None:
         assert {name: variables.get(name, "true").lower() for name in switches} == {
             name: str(value).lower() for name, value in switches.items()
         }
+        assert variables.get("LOG_COMMANDS", "false").lower() == str(it.log_commands).lower()
         assert ",".join(it.listen) == variables.get("LISTEN_ADDRESSES", "")
         assert all(0 < port < 65536 for port in it.container_ports)
         assert ",".join(map(str, it.container_ports)) == re.sub(r"\b0+(?=\d)", "", variables.get("CONTAINER_PORTS", ""))

@@ -61,11 +61,11 @@ def assert_one_daemon(container: Container) -> None:
     """A login works, and there is one daemon."""
     assert container.ssh("exit 7").status == 7
     assert container.ssh("id -u").checked().text == container.exec("id", "-u").checked().text
-    wait_for(lambda: dropbears() == ["dropbear"], "one daemon, and the end of the sessions")
+    wait_for(lambda: dropbears() == 2 * ["dropbear"], "one daemon with its server, and the end of the sessions")
 
 
 def dropbears() -> list[str]:
-    """The names of the processes of Dropbear: daemons, and sessions that have not ended yet."""
+    """The names of the processes of Dropbear: daemons, their servers, and sessions that have not ended yet."""
     return [name for name in processes().values() if name.startswith("dropbear")]
 
 

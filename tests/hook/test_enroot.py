@@ -175,7 +175,7 @@ def test_two_scripts_start_one_daemon(enroot: Enter) -> None:
         (directory / name).symlink_to(SCRIPT)
     container = enroot(hooks=str(directory)).wait_until_it_runs()
     assert container.ssh("echo here").checked().text == "here"
-    wait_for(lambda: len(hooks_processes()) == 2, "end of the session")
+    wait_for(lambda: len(hooks_processes()) == 3, "end of the session")
 
 
 def test_what_the_node_mounts_meanwhile(enroot: Enter) -> None:

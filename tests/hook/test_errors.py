@@ -113,9 +113,18 @@ def test_port_is_taken(start: Starter, syslog: Syslog, engine: str, family: sock
 
 def test_port_is_taken_by_another_container(start: Starter, syslog: Syslog) -> None:
     first = start("crun")
-    message = assert_refused(start, syslog, "crun", "15263", f"process {first.daemon()} (dropbear)", f"uid {ALICE}")
+    children = Path(f"/proc/{first.daemon()}/task/{first.daemon()}/children")
+    wait_for(lambda: children.read_text(encoding="ascii"), "the server of the first daemon")
+    server = children.read_text(encoding="ascii").strip()
+    message = assert_refused(start, syslog, "crun", "15263", f"process {server} (dropbear)", f"uid {ALICE}")
     assert message
     assert first.ssh("echo still").checked().text == "still"
+
+
+def test_port_is_taken_by_another_container_of_a_rootless_engine(start: Starter, syslog: Syslog) -> None:
+    """Which may not see who listens, and names the daemon."""
+    first = start("rootless")
+    assert_refused(start, syslog, "rootless", "15263", f"process {first.daemon()} (dropbear)", f"uid {ALICE}")
 
 
 def test_port_that_the_user_may_not_use(start: Starter, syslog: Syslog) -> None:

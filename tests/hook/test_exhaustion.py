@@ -27,6 +27,7 @@ from containers import (
     Podman,
     StartFailed,
     assert_alive,
+    is_alone,
     processes,
     records,
     run,
@@ -83,8 +84,8 @@ def test_no_room_for_the_daemon(start: Start, engine: str) -> None:
 
 @pytest.mark.parametrize("engine", ["crun", "podman-crun"])
 def test_no_room_for_a_session(start: Start, engine: str) -> None:
-    """Beside init and daemon, a login takes its client, the connection's process and the command's."""
-    container = start(engine, "busybox", **with_pids(engine, 7))
+    """Beside init, daemon and its server, a login takes its client, the connection's process and the command's."""
+    container = start(engine, "busybox", **with_pids(engine, 8))
     assert isinstance(container, (Plain, Podman))
     daemon = container.daemon()
     fill(container, 2)
@@ -98,7 +99,7 @@ def test_no_room_for_a_session(start: Start, engine: str) -> None:
         os.kill(int(pid), 9)
     # Until somebody has waited for them, they count.
     wait_for(lambda: not any(Path("/proc", pid).exists() for pid in killed), "end of what filled the container")
-    wait_for(lambda: list(processes()) == [daemon], "end of the login")
+    wait_for(lambda: is_alone(daemon), "end of the login")
     assert_alive(container, daemon)
 
 
@@ -112,7 +113,7 @@ def with_pids(engine: str, limit: int) -> dict[str, Any]:
 def fill(container: Plain | Podman, count: int) -> None:
     """Add `count` processes to the container, when those of earlier logins have ended."""
     daemon = container.daemon()
-    wait_for(lambda: list(processes()) == [daemon], "end of earlier logins")
+    wait_for(lambda: is_alone(daemon), "end of earlier logins")
     for _number in range(count):
         command = ("exec", "--detach", container.name, "/bin/sleep", "777")
         (container.runtime if isinstance(container, Plain) else container.podman)(*command).checked()

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import slurmd
-from containers import ALICE, BOB, LAUNCHER, PORT, Container, as_user, podman_start, run
+from containers import ALICE, BOB, LAUNCHER, PORT, Container, as_user, podman_start, run, wait_for
 from held import NO_END, held, never_let_go
 from hook_log import Syslog
 from refusals import assert_refused
@@ -217,6 +217,15 @@ def test_sessions_have_the_jobs_variables(start: Start, recorded: Callable[..., 
 
 def test_without_a_record_sessions_have_the_jobs_number(start: Start) -> None:
     assert slurms(start("crun", "busybox", change=in_step(4242)), "env") == ["SLURM_JOB_ID=4242"]
+
+
+def test_lines_about_logins_name_the_job(start: Start, syslog: Syslog) -> None:
+    """That of the container, also where the engine's variables name none, or another one."""
+    container = start("crun", "busybox", change=in_step(4242))
+    syslog.clear()
+    container.ssh("true").checked()
+    wait_for(lambda: len(syslog.logins()) == 2, "the lines about a session")
+    assert [line["job"] for line in syslog.logins()] == ["4242", "4242"]
 
 
 def slurms(container: Container, command: str) -> list[str]:

@@ -29,6 +29,7 @@ from containers import (
     Result,
     as_user,
     call_hook,
+    is_alone,
     listening,
     processes,
     records,
@@ -190,7 +191,7 @@ def kill_podmans(container: Container) -> None:
     assert isinstance(container, Podman)
     daemon = container.daemon()
     wait_until_served()
-    wait_for(lambda: list(processes()) == [daemon], "end of that connection")
+    wait_for(lambda: is_alone(daemon), "end of that connection")
     container.init()
     os.kill(int(container.inspect("{{.State.ConmonPid}}")), signal.SIGKILL)
     kill_init(container)

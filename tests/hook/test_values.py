@@ -58,6 +58,7 @@ SETTINGS = (
         "REQUIRE_SHELL",
         "REQUIRE_USER_ANNOTATION",
         "MAKE_KEYS",
+        "LOG_COMMANDS",
         "SSH_KEY_TYPE",
         "LISTEN_ADDRESSES",
         "CONTAINER_PORTS",

@@ -383,6 +383,7 @@ def test_the_json_says_what_the_variables_say() -> None:
                 "DROPBEAR_DIR=/opt/oci-hooks/dropbear",
                 "HOOK_BASE_DIR=/home",
                 "JOIN_NAMESPACES=true",
+                "LOG_COMMANDS=false",
                 "MAKE_KEYS=true",
                 "OVERLAY_MOUNT_HOME_SSH=true",
                 "PASSWD_FILE=/opt/oci-hooks/etc/passwd",

@@ -21,9 +21,9 @@ from .linux.fast_stdlib import os
 
 WARNING, ERROR = 4, 3  # severities of RFC 5424
 _DAEMON = 3  # a facility of RFC 5424
-_NAME = "ssh_hook"
-_JOURNAL = "/run/systemd/journal/socket"
-_SYSLOG = "/dev/log"
+NAME = "ssh_hook"
+JOURNAL = "/run/systemd/journal/socket"
+SYSLOG = "/dev/log"
 _MAX_LINE = 8 << 10  # bytes, which rsyslog takes by default: the text is cut, and never the fields
 _MAX_VALUE = 500  # bytes of a field's, so that all fit
 _ATTEMPTS = 20  # to write to a daemon whose queue is full
@@ -37,9 +37,9 @@ def send(severity: int, text: str, fields: dict[str, str]) -> None:
     """
     known = {name: value for name, value in fields.items() if value}
     messages = (
-        (_JOURNAL, syscalls.SOCK_DGRAM, _for_journal(severity, text, known)),
-        (_SYSLOG, syscalls.SOCK_DGRAM, _for_syslog(severity, text, known)),
-        (_SYSLOG, syscalls.SOCK_STREAM, _for_syslog(severity, text, known) + b"\0"),
+        (JOURNAL, syscalls.SOCK_DGRAM, _for_journal(severity, text, known)),
+        (SYSLOG, syscalls.SOCK_DGRAM, _for_syslog(severity, text, known)),
+        (SYSLOG, syscalls.SOCK_STREAM, _for_syslog(severity, text, known) + b"\0"),
     )
     for path, kind, data in messages:
         if _has_sent(path, kind, data):
@@ -51,19 +51,28 @@ def _for_journal(severity: int, text: str, fields: dict[str, str]) -> bytes:
         "MESSAGE": text,
         "PRIORITY": str(severity),
         "SYSLOG_FACILITY": str(_DAEMON),
-        "SYSLOG_IDENTIFIER": _NAME,
+        "SYSLOG_IDENTIFIER": NAME,
         "SYSLOG_PID": str(os.getpid()),
-        **{f"SSH_HOOK_{name.upper()}": value for name, value in fields.items()},
     }
-    return "".join(f"{name}={value}\n" for name, value in entries.items()).encode("utf-8", "backslashreplace")
+    common = "".join(f"{name}={value}\n" for name, value in entries.items())
+    return (common + journal_fields(fields)).encode("utf-8", "backslashreplace")
 
 
 def _for_syslog(severity: int, text: str, fields: dict[str, str]) -> bytes:
     when = time.strftime("%b %e %H:%M:%S")
-    values = "".join(f' {name}="{_escape(value)}"' for name, value in fields.items())
-    element = f"[{_NAME}{values}] " if values else ""
-    line = f"<{_DAEMON * 8 + severity}>{when} {_NAME}[{os.getpid()}]: {element}{text}"
+    element = f"[{NAME}{parameters(fields)}] " if fields else ""
+    line = f"<{_DAEMON * 8 + severity}>{when} {NAME}[{os.getpid()}]: {element}{text}"
     return line.encode("ascii", "backslashreplace")[:_MAX_LINE]
+
+
+def journal_fields(fields: dict[str, str]) -> str:
+    """Return `fields` as journald's native protocol has them."""
+    return "".join(f"SSH_HOOK_{name.upper()}={value}\n" for name, value in fields.items())
+
+
+def parameters(fields: dict[str, str]) -> str:
+    """Return `fields` as the parameters of an element in RFC 5424's structured data."""
+    return "".join(f' {name}="{_escape(value)}"' for name, value in fields.items())
 
 
 def _escape(value: str) -> str:

@@ -5,7 +5,7 @@ _ssh_hook() {
     local word=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} options
     COMPREPLY=()
     if [ "$COMP_CWORD" -eq 1 ]; then
-        options="keygen check-user-has-sshkeys client-config connect wait status why doctor options attach detach sweep refresh-passwd prolog epilog --help --version"
+        options="keygen check-user-has-sshkeys client-config connect wait status logins why doctor options attach detach sweep refresh-passwd prolog epilog --help --version"
     else
         case $previous in
             --hostfile | --metrics)
@@ -20,6 +20,7 @@ _ssh_hook() {
             wait) options="--hostfile --port --job --timeout" ;;
             status) options="--json --hosts" ;;
             options) options="--engine --port --hosts --hostfile --wait --set" ;;
+            logins) options="--json --since" ;;
             why) options="--json --job" ;;
             doctor) options="--json --node" ;;
             sweep) options="--metrics" ;;

@@ -644,6 +644,12 @@ def processes() -> dict[int, str]:
     return found
 
 
+def is_alone(daemon: int) -> bool:
+    """Tell whether the hook has no process but this daemon, and the one that accepts its connections."""
+    found = list(processes())
+    return len(found) == 2 and daemon in found
+
+
 def is_client(pid: int) -> bool:
     """Tell whether a process runs the hook's ssh; not so a zombie, until the container's first process reaps it."""
     try:

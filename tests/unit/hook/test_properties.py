@@ -179,6 +179,7 @@ SETTINGS = (
         "JOIN_NAMESPACES",
         "REQUIRE_SECCOMP",
         "REQUIRE_SHELL",
+        "LOG_COMMANDS",
         "LISTEN_ADDRESSES",
         "CONTAINER_PORTS",
     ),

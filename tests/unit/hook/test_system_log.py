@@ -24,8 +24,8 @@ ELEMENT = r'[ssh_hook kind="port-taken" user="alice" container="a\"\]\\b"]'
 @pytest.fixture(name="place")
 def fixture_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A node on which nobody listens yet."""
-    monkeypatch.setattr(system_log, "_JOURNAL", str(tmp_path / "journal"))
-    monkeypatch.setattr(system_log, "_SYSLOG", str(tmp_path / "log"))
+    monkeypatch.setattr(system_log, "JOURNAL", str(tmp_path / "journal"))
+    monkeypatch.setattr(system_log, "SYSLOG", str(tmp_path / "log"))
     return tmp_path
 
 
@@ -104,7 +104,7 @@ def fixture_in_time() -> Iterator[None]:
 
 @pytest.mark.usefixtures("in_time")
 def test_a_daemon_that_reads_nothing_costs_the_message(journal: socket.socket, syslog: socket.socket) -> None:
-    while system_log._has_sent(system_log._JOURNAL, syscalls.SOCK_DGRAM, b"x" * 1000):
+    while system_log._has_sent(system_log.JOURNAL, syscalls.SOCK_DGRAM, b"x" * 1000):
         pass  # until the queue is full
     system_log.send(system_log.ERROR, "x", {})
     assert syslog.recv(9999).endswith(b": x")

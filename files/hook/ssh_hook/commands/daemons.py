@@ -55,6 +55,7 @@ class Daemon:
         has_own_network: whether its network namespace is not the caller's.
         is_of_running: whether it was started in a container that ran already, as by attach: its command line names no
             mount that has to become the container's root.
+        has_server: whether another process accepts connections for it, as where logins are logged.
         engine: podman or docker; empty where that is not known.
         id, name, job: of the container; empty where they are not known.
         step: the number of the job's step that the container is in, such as 1; empty in none, and where not known.
@@ -72,6 +73,7 @@ class Daemon:
         self.sessions = 0
         self.has_own_network = False
         self.is_of_running = False
+        self.has_server = False
         self.engine = self.id = self.name = self.job = self.step = self.task = self.leader = self.bundle = ""
 
     @property
@@ -176,11 +178,16 @@ def find_daemons() -> list[Daemon]:
             known.add(pid)
     children = Counter(parents.values())
     for daemon in daemons:
-        daemon.sessions = children[daemon.pid]
+        daemon.sessions = sum(children[pid] for pid in _servers(daemon, parents, starts))
         daemon.bundle = bundles.get(daemon.pid, "")
         _describe(daemon, parents, memory, caller.is_rootless)
     memory.warn()
     return daemons
+
+
+def _servers(daemon: Daemon, parents: dict[int, int], starts: dict[int, int]) -> list[int]:
+    """Return the processes that accept connections for `daemon`: where it logs logins, a child in its place."""
+    return [pid for pid in starts if parents[pid] == daemon.pid] if daemon.has_server else [daemon.pid]
 
 
 def _processes() -> tuple[dict[int, int], dict[int, int]]:
@@ -235,6 +242,7 @@ def _read_daemon(pid: int, memory: _Memory, start: int, boot: int, caller: int) 
     if has_door and (caller != 0 or daemon.uid == 0):  # root sees those of others, which let their users in alone
         daemon.doors = [f"{place}/{name_of(pid, start)}" for place in all_places(caller)]
     daemon.is_of_running = _option(arguments, "-S").count(",") == 1
+    daemon.has_server = bool(_option(arguments, "-L"))
     own = os.stat("/proc/self/ns/net")
     daemon.has_own_network = (network.st_dev, network.st_ino) != (own.st_dev, own.st_ino)
     return daemon

@@ -42,6 +42,7 @@ SUMMARIES = {
     "wait": "wait for the containers on some hosts",
     "options": "print the options that start a job's containers",
     "status": "show your containers that have an SSH daemon",
+    "logins": "show the sessions in your containers, from the journal",
     "why": "show why a container of yours did not start, or has no SSH",
     "doctor": "check what SSH into containers takes, and say what to do",
     "attach": "bring SSH into a container of yours that runs already",

@@ -153,14 +153,21 @@ class Process:
 
     def kill(self) -> None:
         """Send SIGKILL to this process, and to no other that reuses its pid. Do nothing where it is gone."""
+        self._send(signal.SIGKILL)
+
+    def stop(self) -> None:
+        """Send it SIGSTOP, likewise."""
+        self._send(signal.SIGSTOP)
+
+    def _send(self, number: int) -> None:
         try:
-            signal.pidfd_send_signal(self.directory, signal.SIGKILL)  # accepts a directory of /proc as pidfd
+            signal.pidfd_send_signal(self.directory, number)  # accepts a directory of /proc as pidfd
         except ProcessLookupError:
             pass
         except (AttributeError, OSError):  # before Linux 5.1, also a Python that was built where that was so, as EL 8's
             try:
                 if self.is_alive():
-                    os.kill(self.pid, signal.SIGKILL)
+                    os.kill(self.pid, number)
             except ProcessLookupError:
                 pass
 

@@ -42,6 +42,10 @@ MS_RELATIME = 0x200000
 MNT_DETACH = 2
 
 OPEN_TREE_CLONE = 1
+MOUNT_ATTR_RDONLY = 0x1
+MOUNT_ATTR_NOSUID = 0x2
+MOUNT_ATTR_NODEV = 0x4
+MOUNT_ATTR_NOEXEC = 0x8
 AT_EMPTY_PATH = 0x1000
 AT_RECURSIVE = 0x8000
 MOVE_MOUNT_F_EMPTY_PATH = 0x04
@@ -72,6 +76,7 @@ SO_REUSEADDR = 2
 IPPROTO_IPV6 = 41
 IPV6_V6ONLY = 26
 _MSG_NOSIGNAL = 0x4000
+_SO_SNDTIMEO = 21
 
 _POLLIN = 0x1
 
@@ -110,6 +115,7 @@ _SYS_OPEN_TREE = 428
 _SYS_MOVE_MOUNT = 429
 _SYS_CLONE3 = 435  # system calls from 424 on have the same number on all architectures
 _SYS_OPENAT2 = 437
+_SYS_MOUNT_SETATTR = 442
 _SIGCHLD = 17
 
 
@@ -262,6 +268,12 @@ def open_tree(directory: int, path: bytes, flags: int) -> int:
     return _call("syscall", _SYS_OPEN_TREE, directory, path, flags | os.O_CLOEXEC)
 
 
+def set_mount_attributes(mounted: int, attributes: int) -> None:
+    """Call mount_setattr(2), since Linux 5.12: set `attributes` (MOUNT_ATTR_*) of the mount open as `mounted`."""
+    changes = integers((attributes, 8), (0, 8), (0, 8), (0, 8))
+    _call("syscall", _SYS_MOUNT_SETATTR, mounted, b"", AT_EMPTY_PATH, changes, len(changes))
+
+
 def move_mount(source: int, target: int) -> None:
     """Call move_mount(2), since Linux 5.2, for the mount open as `source` and the file or directory `target`."""
     flags = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH
@@ -310,12 +322,28 @@ def unix_address(path: str) -> bytes:
     return integers((AF_UNIX, 2)) + path.encode() + b"\0"
 
 
-def send_to_path(path: str, kind: int, data: bytes) -> None:
-    """Send `data` to the Unix socket `path` of type `kind` (SOCK_*), without waiting. Raises OSError."""
+def set_send_timeout(descriptor: int, microseconds: int) -> None:
+    """Let send(2) on a socket wait for less than a second, and for no longer than that."""
+    timeout = integers((0, 8), (microseconds, 8))
+    _call("setsockopt", descriptor, SOL_SOCKET, _SO_SNDTIMEO, timeout, len(timeout))
+
+
+def connect_to_path(path: str, kind: int) -> int:
+    """Return a socket of type `kind` (SOCK_*) that is connected to the Unix socket `path`. Raises OSError."""
     address = unix_address(path)
-    descriptor = socket(AF_UNIX, kind | SOCK_CLOEXEC | SOCK_NONBLOCK)
+    descriptor = socket(AF_UNIX, kind | SOCK_CLOEXEC)
     try:
         _call("connect", descriptor, address, len(address))
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def send_to_path(path: str, kind: int, data: bytes) -> None:
+    """Send `data` to the Unix socket `path` of type `kind` (SOCK_*), without waiting. Raises OSError."""
+    descriptor = connect_to_path(path, kind | SOCK_NONBLOCK)
+    try:
         _call("send", descriptor, data, len(data), _MSG_NOSIGNAL)
     finally:
         os.close(descriptor)

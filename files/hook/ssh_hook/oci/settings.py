@@ -29,6 +29,7 @@ class Settings:
         overlay, join, require_seccomp: true by default (OVERLAY_MOUNT_HOME_SSH, JOIN_NAMESPACES, REQUIRE_SECCOMP).
         require_shell: whether a container without a shell fails to start; true by default (REQUIRE_SHELL).
         make_keys: true by default (MAKE_KEYS).
+        log_commands: whether the system log gets the text of commands; false by default (LOG_COMMANDS).
         key_type: the type of new keys; empty for the default (SSH_KEY_TYPE).
         require_user_annotation: false by default (REQUIRE_USER_ANNOTATION).
         container_ports: ports beside `port` at which only the user's containers may answer (CONTAINER_PORTS).
@@ -48,6 +49,7 @@ class Settings:
         self.require_shell = _boolean(environment, "REQUIRE_SHELL")
         self.require_user_annotation = _boolean(environment, "REQUIRE_USER_ANNOTATION", "false")
         self.make_keys = _boolean(environment, "MAKE_KEYS")
+        self.log_commands = _boolean(environment, "LOG_COMMANDS", "false")
         self.key_type = environment.get("SSH_KEY_TYPE", "")
         self.container_ports = _ports(environment, "CONTAINER_PORTS")
         self.listen = _addresses(environment, "LISTEN_ADDRESSES")

@@ -61,7 +61,8 @@ def _run_daemon(plan: StartPlan, root: OpenRoot, end: DaemonEnd) -> None:
     namespaces.join(*plan.last_namespaces)  # after Forked, whose start time has to be by the host's clock
     first = _describe(plan.init)
     ending.require(entered.rootfs)
-    kept = {*end.kept(), plan.gate, entered.rootfs.descriptor, *plan.door.descriptors(), *ending.descriptors()}
+    for_door, for_logins = plan.door.descriptors(), plan.logins.descriptors()
+    kept = {*end.kept(), plan.gate, entered.rootfs.descriptor, *for_door, *for_logins, *ending.descriptors()}
     _detach(entered.null, kept)
     programs_mounted = end.await_programs()
     programs = _open_programs(entered, server.programs)
@@ -77,7 +78,7 @@ def _run_daemon(plan: StartPlan, root: OpenRoot, end: DaemonEnd) -> None:
             confinement.change_root(entered.rootfs.descriptor, programs)
             passed.append(os.open("mountinfo", os.O_RDONLY, dir_fd=itself))
         mounts = f",{root.mount.mount.decode()},{root.mount.above.decode()}"
-    for descriptor in (*passed, *plan.door.descriptors()):
+    for descriptor in (*passed, *for_door, *for_logins):
         os.set_inheritable(descriptor, True)
     confinement.apply()
 
@@ -86,7 +87,8 @@ def _run_daemon(plan: StartPlan, root: OpenRoot, end: DaemonEnd) -> None:
     # From here on only read(2) and execve(2), which every seccomp profile must allow. The hook enforces the timeout.
     run = end.await_run(programs_mounted)
     ending.before_exec(server.place)
-    arguments = server.arguments(unauthenticated, first, passed, mounts, run) + plan.door.arguments()
+    arguments = server.arguments(unauthenticated, first, passed, mounts, run)
+    arguments += [*plan.door.arguments(), *plan.logins.arguments()]
     _execute(arguments, {**container.environment, **defaults})
 
 

@@ -23,6 +23,7 @@ from ..linux.process import Process, is_decimal
 from ..log import log
 from ..node.door import collect_doors, make_door
 from ..node.engine import Engine, outside_user, state_directory
+from ..node.login_log import open_login_log
 from ..node.owner import find_owner
 from ..oci.json_reader import Node
 from ..oci.oci_config import Container
@@ -109,6 +110,7 @@ def from_enroot(variables: dict[str, str], umask: int, packages: list[str]) -> S
         hosts=job.hosts,
         variables=job.variables,
         door=make_door(engine.host_uid, os.geteuid(), None, in_user_namespace=True, in_job=job.name != ""),
+        logins=open_login_log(settings.log_commands, job.fields),
         gate=watcher.gate.descriptor,
         registration=BundleRecord(bundle, container, owner.file_owner, server.programs, copies=""),
         ending=watcher,

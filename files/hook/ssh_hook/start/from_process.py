@@ -16,6 +16,7 @@ from ..linux.process import Process
 from ..node.bundle import find_bundle
 from ..node.door import collect_doors, make_door
 from ..node.engine import Engine, read_map, state_directory
+from ..node.login_log import open_login_log
 from ..node.owner import Owner
 from ..node.running import Rights
 from ..oci.json_reader import Node
@@ -93,6 +94,7 @@ def from_process(
         hosts=job.hosts,
         variables=job.variables,
         door=door,
+        logins=open_login_log(settings.log_commands, {"uid": str(caller.uid), "process": str(init.pid), **job.fields}),
         gate=gate.descriptor,
         registration=Introduction(),
         ending=EndedBySupervisor(target, container),

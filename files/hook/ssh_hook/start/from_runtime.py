@@ -18,6 +18,7 @@ from ..linux.root_mount import Outside
 from ..log import WARNING, log
 from ..node.door import NoDoor, make_door
 from ..node.engine import Engine, directory_of_copies, outside_user, state_directory
+from ..node.login_log import open_login_log
 from ..node.owner import find_owner
 from ..oci.annotations import ENABLED
 from ..oci.oci_config import read_container
@@ -134,6 +135,7 @@ def from_runtime(
         hosts=job.hosts,
         variables=job.variables,
         door=door,
+        logins=open_login_log(settings.log_commands, job.fields),
         gate=init.stat,
         registration=BundleRecord(bundle, container, owner.file_owner, programs, directory_of_copies(engine.host_uid)),
         ending=Ending(),

@@ -28,6 +28,7 @@ class Job:
         hosts: those that the container is to know, each with its slots; empty where they are not known, and where the
             container has no port, by which hosts reach each other.
         variables: those of the job that its sessions have, as the scheduler's tasks; none is a user's or a task's.
+        fields: what lines about the container in the system log say of the job.
     """
 
     def __init__(self, name: str, step: int, record: JobRecord | None, annotations: Annotations) -> None:
@@ -39,6 +40,7 @@ class Job:
         known = {} if record is None or annotations.port == NO_PORT else record.hosts
         self.hosts = annotations.hosts or list(known.items())
         self.variables = _variables(name, record) if name else {}
+        self.fields = {"job": name} if name else {}
 
 
 def _variables(name: str, record: JobRecord | None) -> dict[str, str]:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ..linux.process import Process
     from ..linux.root_mount import RootMount
     from ..linux.rootfs import Rootfs
+    from ..node.login_log import NoLoginLog
     from ..node.owner import Owner
     from ..oci.oci_config import Container
     from ..oci.settings import Settings
@@ -142,6 +143,7 @@ class StartPlan:
         hosts: the hosts of the container's job in order, each with its slots; empty where it is to know none.
         variables: those of the container's job, for sessions that have none of these names.
         door: where the user comes in without a key.
+        logins: by what Dropbear logs logins.
         gate: the descriptor that Dropbear reads until it may accept connections: a /proc/PID/stat, or what looks alike.
         registration: how the hook learns of the daemon's process, and records it.
         ending: who ends the daemon.
@@ -167,6 +169,7 @@ class StartPlan:
         hosts: list[tuple[str, int]],
         variables: dict[str, str],
         door: AnyDoor,
+        logins: NoLoginLog,
         gate: int,
         registration: Registration,
         ending: Ending,
@@ -188,6 +191,7 @@ class StartPlan:
         self.hosts: Final = hosts
         self.variables: Final = variables
         self.door: Final = door
+        self.logins: Final = logins
         self.gate: Final = gate
         self.registration: Final = registration
         self.ending: Final = ending

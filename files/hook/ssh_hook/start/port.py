@@ -10,9 +10,11 @@ from ..errors import PORT_TAKEN, PORT_UNUSABLE, HookError
 from ..linux import syscalls
 from ..linux.cgroups import job_and_step
 from ..linux.fast_stdlib import closing, fsdecode, os, read_file
+from ..linux.files import is_same
 from ..linux.identity import ActingAs, Identity
 from ..node.engine import read_map
 from ..oci.annotations import PORT
+from ..oci.container_paths import SERVER_NAME
 from ..oci.settings import LAST_PORT
 
 _TCP_LISTEN = 10
@@ -113,13 +115,13 @@ def describe_holder(port: int, user: Identity, packages: list[str]) -> str:
             for family in (syscalls.AF_INET, syscalls.AF_INET6):
                 for sock in diagnosis.get_sock_stats(states=1 << _TCP_LISTEN, family=family):
                     if sock["idiag_sport"] == port:
-                        return _describe_process(sock["idiag_inode"], sock["idiag_uid"], user)
+                        return _describe_process(port, sock["idiag_inode"], sock["idiag_uid"], user)
     except Exception:
         pass  # pyroute2 or the kernel's sock_diag is missing; the message does without
     return ""
 
 
-def _describe_process(inode: int, uid: int, user: Identity) -> str:
+def _describe_process(port: int, inode: int, uid: int, user: Identity) -> str:
     wanted, owner = f"socket:[{inode}]", _describe_uid(uid)
     if uid != user.uid and _hides_processes():
         return f" by a process of {owner}"
@@ -131,7 +133,30 @@ def _describe_process(inode: int, uid: int, user: Identity) -> str:
                         return f" by process {pid} ({file.read().strip()}) of {owner}{_describe_job(pid)}"
         except OSError:
             continue  # it ended, or the caller may not see it
+    daemon = _find_daemon(port) if uid == user.uid else ""
+    if daemon:
+        return f" by process {daemon} ({SERVER_NAME}) of {owner}{_describe_job(daemon)}"
     return f" by a process of {owner}"
+
+
+def _find_daemon(port: int) -> str:
+    """Return the pid of the user's daemon in the caller's network that is to listen on `port`; empty if there is none.
+
+    Where it logs logins, a child listens for it, whose descriptors root alone may see.
+    """
+    network = os.stat("/proc/self/ns/net")
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if read_file(f"/proc/{pid}/comm") != f"{SERVER_NAME}\n".encode():
+                continue
+            if not is_same(os.stat(f"/proc/{pid}/ns/net"), network):
+                continue
+            words = fsdecode(read_file(f"/proc/{pid}/cmdline")).split("\0")
+        except OSError:
+            continue  # it ended, or is not the user's
+        if any(word == "-p" and place.rpartition(":")[2] == str(port) for word, place in zip(words, words[1:])):
+            return pid
+    return ""
 
 
 def _describe_job(pid: str) -> str:

@@ -64,19 +64,19 @@ def require_end(daemon: Process, namespace: tuple[int, int] | None = None) -> No
 def end_daemon(daemon: Process, namespace: tuple[int, int] | None = None, proc: int | None = None) -> bool:
     """Kill the daemon's sessions, and then the daemon; return whether that has ended in time.
 
-    The sessions are all processes in the mount namespace `namespace`, or without one the daemon's descendants, except
-    the caller, as far as /proc, or the open `proc`, shows them.
+    The sessions are all processes in the mount namespace `namespace`, and of those whose namespace the caller may not
+    see, or without one, the daemon's descendants, except the caller, as far as /proc, or the open `proc`, shows them.
     """
     deadline = time.monotonic() + _TIMEOUT
     spared = {daemon.pid, os.getpid()}
+    daemon.stop()  # else it may end with its server, before those that this has started meanwhile are looked for
     while daemon.is_alive():
         if time.monotonic() > deadline:
             return False
-        known = descendants(daemon.pid, proc) if namespace is None else set()
+        sessions = _Sessions(daemon, namespace, proc)
         has_sessions = False
         for process in all_processes(proc):
-            is_session = parent_of(process) in known if namespace is None else _is_in(process, namespace, daemon)
-            if is_session and process.pid not in spared and process.is_alive():
+            if sessions.include(process) and process.pid not in spared and process.is_alive():
                 process.kill()
                 has_sessions = True
         if not has_sessions:
@@ -85,13 +85,28 @@ def end_daemon(daemon: Process, namespace: tuple[int, int] | None = None, proc: 
     return True
 
 
-def _is_in(process: Process, namespace: tuple[int, int], daemon: Process) -> bool:
-    """Tell whether `process` is in the mount namespace `namespace`, the daemon's.
+class _Sessions:
+    """What tells the sessions of a daemon, as `end_daemon` knows them, from other processes, for one look at these."""
 
-    The daemon is looked at afterwards: if it has ended meanwhile, its namespace may have, too, and the inode may be
-    that of a container which starts just now.
-    """
-    return process.mount_namespace() == namespace and daemon.mount_namespace() == namespace
+    def __init__(self, daemon: Process, namespace: tuple[int, int] | None, proc: int | None) -> None:
+        self._daemon = daemon
+        self._namespace = namespace
+        self._proc = proc
+        self._family: set[int] = set()  # by pid, looked for where it is needed
+
+    def include(self, process: Process) -> bool:
+        """Tell whether `process` is one.
+
+        The daemon's namespace is looked at after the other: if the daemon has ended meanwhile, its namespace may have,
+        too, and the inode may be that of a container which starts just now.
+        """
+        own = None if self._namespace is None else process.mount_namespace()
+        if own is not None:
+            return own == self._namespace and self._daemon.mount_namespace() == own
+        if not process.is_alive():
+            return False
+        self._family = self._family or descendants(self._daemon.pid, self._proc)
+        return process.pid in self._family or parent_of(process) in self._family
 
 
 def end_orphans() -> None:

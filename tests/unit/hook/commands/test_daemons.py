@@ -76,6 +76,18 @@ def test_daemon_with_sessions(proc: Path, capfd: pytest.CaptureFixture[str]) -> 
     assert capfd.readouterr().err == ""
 
 
+def test_daemon_that_logs_logins(proc: Path) -> None:
+    """A child accepts its connections: nobody may inspect that one."""
+    make(proc, 11, cmdline=command(15263) + "-L\x004,5\0")
+    make(proc, 12, parent=11, name="first")
+    (make(proc, 13, parent=11, cmdline=command(15263)) / "ns/net").unlink()
+    for pid in (14, 15, 16):
+        make(proc, pid, parent=13, cmdline=command(15263))
+    make(proc, 17, parent=14, name="bash")
+    (daemon,) = daemons.find_daemons()
+    assert (daemon.pid, daemon.sessions) == (11, 3)
+
+
 @pytest.mark.parametrize(
     ("variables", "cgroup", "expected"),
     [

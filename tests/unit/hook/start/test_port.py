@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 import sys
 from pathlib import Path
 
@@ -59,6 +60,21 @@ def test_a_port_that_is_taken_names_both_jobs(monkeypatch: pytest.MonkeyPatch) -
     assert str(caught.value).startswith(
         f"port {number} of job 1234 is in use by process 7 (dropbear) of uid 5 in job 11234: choose another by it"
     )
+
+
+@pytest.mark.parametrize("place", ["2222", "127.0.0.1:2222", "[::1]:2222"])
+def test_a_daemon_whose_server_nobody_may_inspect(tmp_path: Path, place: str) -> None:
+    program = tmp_path / "dropbear"
+    program.write_text("#!/bin/sh\necho\nread _line\n", encoding="ascii")
+    program.chmod(0o755)
+    command = [program, "-F", "-p", place]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as daemon:
+        assert daemon.stdout is not None
+        daemon.stdout.readline()
+        user, found = Identity(1000, 1000), f" by process {daemon.pid} (dropbear) of uid 1000"
+        assert port._describe_process(2222, 0, 1000, user) == found
+        assert port._describe_process(2222, 0, 1001, user) == " by a process of uid 1001"
+        assert port._describe_process(222, 0, 1000, user) == " by a process of uid 1000"
 
 
 @pytest.mark.parametrize("pid", ["self", "0"])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from ssh_hook.linux.process import Process, all_processes
 from ssh_hook.stop import rules
 
 NAMESPACE = (4, 4026532316)
@@ -23,6 +25,9 @@ class Fake:
 
     def mount_namespace(self) -> tuple[int, int] | None:
         return None if self.is_killed else NAMESPACE
+
+    def stop(self) -> None:
+        """It does nothing by itself here."""
 
     def kill(self) -> None:
         self.is_killed = True
@@ -65,3 +70,55 @@ def test_a_process_in_a_later_namespace_of_the_same_inode_is_spared(ends: Ends) 
 
     assert ends(daemon, look)
     assert not other.is_killed, "the first process of another container was killed"
+
+
+@pytest.fixture(name="daemon")
+def fixture_daemon() -> Iterator[tuple[Process, int]]:
+    """A daemon, and the pid of a session that goes on when the daemon ends."""
+    with subprocess.Popen(["sh", "-c", "sleep 1000 & echo $!; wait"], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        yield Process(process.pid), int(process.stdout.readline())
+        process.kill()
+
+
+def test_a_daemon_that_ends_with_its_server_is_kept_until_all_sessions_have_ended(
+    daemon: tuple[Process, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process, server = daemon
+    with subprocess.Popen(["sleep", "1000"]) as session:
+        looks = 0
+
+        def mount_namespace(self: Process) -> tuple[int, int] | None:
+            nonlocal looks
+            looks += self.pid == session.pid
+            return NAMESPACE if self.pid in (process.pid, server) or (self.pid == session.pid and looks > 1) else (0, 0)
+
+        monkeypatch.setattr(rules, "_POLL", 0.2)
+        monkeypatch.setattr(Process, "mount_namespace", mount_namespace)
+        try:
+            assert rules.end_daemon(process, NAMESPACE)
+            assert not process.is_alive()
+            assert looks > 1
+        finally:
+            session.kill()
+
+
+@pytest.mark.parametrize("is_hidden", [True, False])
+def test_sessions_whose_mount_namespace_is_hidden_end_by_descent(
+    daemon: tuple[Process, int], is_hidden: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where logins are logged: nobody but root may inspect the processes of connections."""
+    process, session = daemon
+    stranger = Process(1)
+
+    def mount_namespace(self: Process) -> tuple[int, int] | None:
+        if self.pid == process.pid:
+            return NAMESPACE
+        return NAMESPACE if self.pid == session and not is_hidden else None
+
+    monkeypatch.setattr(Process, "mount_namespace", mount_namespace)
+    assert rules.end_daemon(process, NAMESPACE)
+    assert not process.is_alive()
+    assert [found.pid for found in all_processes() if found.pid == session and found.is_alive()] == []
+    assert stranger.is_alive()
+    stranger.close()

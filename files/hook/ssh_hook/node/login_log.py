@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What Dropbear needs to tell the node's system log of logins: a socket, whose container it is, and a way to a new one.
+
+The hook opens the socket, whose path leads to the node's own log here. In the container it may lead nowhere, or to a
+socket of the image's. Dropbear (svr-logins.c, patch 11-logins) has the formats of system_log.py.
+
+A daemon of the log that was started anew may have another socket at the same path. To connect to it, Dropbear has a
+mount of the socket's directory that is in no mount namespace: no path leads out of it, "..", too, and no device in it
+can be opened. Where the kernel or the hook's rights do not allow that, lines are lost from then on.
+"""
+
+from __future__ import annotations
+
+import time
+
+from .. import system_log
+from ..linux import syscalls
+from ..linux.fast_stdlib import basename, dirname, os
+from ..linux.mounts import clone_mount
+from ..log import log, one_line
+
+_TIMEOUT = 48_000  # microseconds that a line may wait: 50 ms at most, by any kernel's clock
+_MAX_VALUE = 200  # bytes; Dropbear takes less than 4096 for all
+_HARMLESS = (
+    syscalls.MOUNT_ATTR_RDONLY | syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NODEV | syscalls.MOUNT_ATTR_NOEXEC
+)
+
+
+class NoLoginLog:
+    """What a daemon gets that logs no logins: nothing."""
+
+    def descriptors(self) -> list[int]:
+        """Return the descriptors that Dropbear gets."""
+        return []
+
+    def arguments(self) -> list[str]:
+        """Return the arguments with which Dropbear uses them."""
+        return []
+
+    def describe(self, user: str) -> None:
+        """Say that it is a container of `user`, and what else is known of it, before Dropbear runs; close all.
+
+        Never raises: it must not fail the start.
+        """
+
+
+class LoginLog(NoLoginLog):
+    """What one daemon gets, and the end of a pipe at which the hook says whose container it is."""
+
+    def __init__(self, socket: int, path: str, with_commands: bool, known: dict[str, str]) -> None:
+        """Take the `socket` that is connected to `path`. Raises OSError."""
+        self._known = known
+        self._socket = socket
+        self._path = path
+        self._with_commands = with_commands
+        self._directory = _open_directory(dirname(path))
+        self._text, self._describer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def descriptors(self) -> list[int]:
+        """Return them."""
+        return [descriptor for descriptor in (self._socket, self._text, self._directory) if descriptor >= 0]
+
+    def arguments(self) -> list[str]:
+        """Return them."""
+        return ["-L", ",".join(map(str, self.descriptors()))]
+
+    def describe(self, user: str) -> None:
+        """Say it, and close all."""
+        try:
+            fields = log.fields()
+        except Exception:
+            fields = {}
+        found = {**fields, **self._known, "user": user}
+        known = {name: _ascii(value) for name, value in found.items() if value}
+        os.write(self._describer, self._as_text(known))
+        for descriptor in (self._describer, *self.descriptors()):
+            os.close(descriptor)
+
+    def _as_text(self, fields: dict[str, str]) -> bytes:
+        is_journal = self._path == system_log.JOURNAL
+        protocol = "journal" if is_journal else "syslog"
+        zone = 0 if is_journal else time.localtime().tm_gmtoff
+        label = "".join(f", {name} {fields[name]}" for name in ("user", "container", "job") if name in fields)
+        rendered = system_log.journal_fields(fields) if is_journal else system_log.parameters(fields)
+        return f"{protocol} {basename(self._path)} {zone} {self._with_commands:d}\n{label}\n{rendered}".encode("ascii")
+
+
+def open_login_log(with_commands: bool, known: dict[str, str]) -> NoLoginLog:
+    """Return what a daemon gets: nothing where the node has no log for datagrams, or hides processes (hidepid).
+
+    In the latter case the processes of sessions, which nobody may trace, would be hidden from those who end them.
+    `known` are fields of its lines that are known already, and right where others of that name are not.
+    """
+    try:
+        os.stat("/proc/1/stat")
+    except OSError:
+        return NoLoginLog()
+    for path in (system_log.JOURNAL, system_log.SYSLOG):
+        try:
+            socket = syscalls.connect_to_path(path, syscalls.SOCK_DGRAM)
+        except OSError:
+            continue
+        syscalls.set_send_timeout(socket, _TIMEOUT)
+        return LoginLog(socket, path, with_commands, known)
+    return NoLoginLog()
+
+
+def _open_directory(path: str) -> int:
+    """Return a mount of the directory `path` that is in no mount namespace; -1 where that is not possible."""
+    try:
+        mounted = clone_mount(path)
+    except OSError:
+        return -1  # before Linux 5.2, or without the right to mount, or with mounts below that the node has locked
+    try:
+        syscalls.set_mount_attributes(mounted, _HARMLESS)
+    except OSError:
+        os.close(mounted)
+        return -1  # before Linux 5.12
+    return mounted
+
+
+def _ascii(value: str) -> str:
+    return one_line(value).encode("ascii", "backslashreplace")[:_MAX_VALUE].decode("ascii")

@@ -1,0 +1,101 @@
+"""What `ssh_hook logins` makes of the journal."""
+
+from __future__ import annotations
+
+import json
+from argparse import Namespace
+from pathlib import Path
+
+import pytest
+from ssh_hook.commands import logins
+from ssh_hook.errors import HookError
+
+SECOND = 1_700_000_000
+COMMON = {"SESSION": "1a", "KIND": "command", "FROM": "10.0.0.1:4000", "KEY": "SHA256:abc", "USER": "alice", "JOB": "7"}
+
+
+def entry(event: str, after: int = 0, **fields: object) -> str:
+    ours = {f"SSH_HOOK_{name}": value for name, value in {"EVENT": event, **COMMON, **fields}.items()}
+    return json.dumps({"__REALTIME_TIMESTAMP": str((SECOND + after) * 1_000_000), **ours})
+
+
+def journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str, err: str = "", status: int = 0) -> None:
+    """Make a `journalctl` that prints this, and notes its arguments."""
+    (tmp_path / "out").write_text(out, encoding="utf-8")
+    (tmp_path / "err").write_text(err, encoding="utf-8")
+    program = tmp_path / "journalctl"
+    lines = (f'echo "$*" >{tmp_path}/arguments', f"cat {tmp_path}/out", f"cat {tmp_path}/err >&2", f"exit {status}")
+    program.write_text("\n".join(["#!/bin/sh", *lines, ""]), encoding="utf-8")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+
+
+def run(since: str = "-7d", is_json: bool = False) -> int:
+    return logins.run(Namespace(since=since, json=is_json), {})
+
+
+def test_a_session_has_a_beginning_and_an_end() -> None:
+    lines = [
+        entry("begins"),
+        entry("begins", 1, SESSION="2b", COMMAND="true", CONTAINER="it"),
+        entry("ends", 2, STATUS="3", SECONDS="2.000"),
+        entry("ends", 3, SESSION="3c", SIGNAL="9", SECONDS="9.5"),
+        entry("refused", 4),
+    ]
+    first, second, third = logins.sessions("\n".join(lines))
+    assert (first["begun"], first["ended"]) == (f"{SECOND}.000", f"{SECOND + 2}.000")
+    assert (first["status"], first["seconds"], first["from"]) == ("3", "2.000", "10.0.0.1:4000")
+    assert ("ended" in second, second["command"], second["container"]) == (False, "true", "it")
+    assert (third["begun"], third["signal"], third["kind"]) == ("", "9", "command")
+
+
+@pytest.mark.parametrize("line", ["x", "[]", "{}", entry("begins", SESSION=[1, 2]), entry("begins").replace("17", "a")])
+def test_what_others_write_is_left_out(line: str) -> None:
+    assert logins.sessions(line) == []
+
+
+def test_a_user_asks_for_her_own_sessions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [entry("begins"), entry("ends", STATUS="0", SECONDS="1.000"), entry("begins", SESSION="2b", FROM="a\x1b")]
+    journal(tmp_path, monkeypatch, "\n".join([*lines, entry("ends", SESSION="3c")]))
+    monkeypatch.setattr(logins.os, "getuid", lambda: 1000)
+    assert run("today") == 0
+    header, first, second, third = capsys.readouterr().out.splitlines()
+    assert header.split() == list(logins._COLUMNS)
+    assert first.split()[2:] == ["1.000", "0", "command", "alice", "-", "7", "10.0.0.1:4000", "SHA256:abc"]
+    assert second.split()[2:5] == ["-", "-", "command"]
+    assert "a\\x1b" in second
+    assert third.split()[:3] == ["-", "-", "disconnected"]
+    arguments = (tmp_path / "arguments").read_text(encoding="utf-8").split()
+    assert "--since=today" in arguments
+    assert arguments[-3:] == ["SSH_HOOK_EVENT=begins", "SSH_HOOK_EVENT=ends", "SSH_HOOK_UID=1000"]
+
+
+def test_root_asks_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    journal(tmp_path, monkeypatch, entry("begins"))
+    monkeypatch.setattr(logins.os, "getuid", lambda: 0)
+    assert run(is_json=True) == 0
+    (session,) = json.loads(capsys.readouterr().out)
+    assert (session["user"], session["kind"]) == ("alice", "command")
+    assert "SSH_HOOK_UID" not in (tmp_path / "arguments").read_text(encoding="utf-8")
+
+
+def test_a_journal_without_any(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    journal(tmp_path, monkeypatch, "", status=1)
+    assert run() == 0
+    assert "no session" in capsys.readouterr().out
+
+
+def test_journalctl_says_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal(tmp_path, monkeypatch, "", "hint\nFailed to parse timestamp: x\n", status=1)
+    with pytest.raises(HookError, match="journalctl: Failed to parse timestamp: x"):
+        run("x")
+
+
+def test_a_node_without_a_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(HookError, match="no journal"):
+        run()

@@ -1,0 +1,172 @@
+"""What Dropbear gets to log logins: the node's own socket, and the text that svr-logins.c reads."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import struct
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from ssh_hook import system_log
+from ssh_hook.log import log
+from ssh_hook.node import login_log
+
+HOUR = 3600
+MOST = 4095  # bytes that svr-logins.c reads
+
+
+@pytest.fixture(name="place", autouse=True)
+def fixture_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A node on which nobody listens yet, in whose containers nothing is known but what a test says."""
+    monkeypatch.setattr(system_log, "JOURNAL", str(tmp_path / "socket"))
+    monkeypatch.setattr(system_log, "SYSLOG", str(tmp_path / "log"))
+    monkeypatch.setattr(login_log, "clone_mount", no_right)
+    monkeypatch.setattr(time, "localtime", lambda: SimpleNamespace(tm_gmtoff=HOUR))
+    monkeypatch.setattr(log, "_fields", {})
+    return tmp_path
+
+
+def no_right(_path: str) -> int:
+    raise PermissionError
+
+
+def listen(path: Path, kind: int = socket.SOCK_DGRAM) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX, kind)
+    listener.bind(str(path))
+    if kind == socket.SOCK_STREAM:
+        listener.listen()
+    return listener
+
+
+@pytest.fixture(name="journal")
+def fixture_journal(place: Path) -> Iterator[socket.socket]:
+    with listen(place / "socket") as listener:
+        yield listener
+
+
+@pytest.fixture(name="syslog")
+def fixture_syslog(place: Path) -> Iterator[socket.socket]:
+    with listen(place / "log") as listener:
+        yield listener
+
+
+def text_of(found: login_log.NoLoginLog, fields: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> bytes:
+    """Return what Dropbear reads of a container of alice's of which this is known."""
+    monkeypatch.setattr(log, "_fields", fields)
+    text = os.dup(found.descriptors()[1])
+    found.describe("alice")
+    try:
+        return os.read(text, MOST)
+    finally:
+        os.close(text)
+
+
+def test_journald_gets_fields(journal: socket.socket, syslog: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And no daemon at /dev/log the same once more."""
+    found = login_log.open_login_log(False, {})
+    with socket.socket(fileno=os.dup(found.descriptors()[0])) as sender:
+        text = text_of(found, {"user": "alice", "uid": "1000", "container": "", "job": "7"}, monkeypatch)
+        entries = b"SSH_HOOK_USER=alice\nSSH_HOOK_UID=1000\nSSH_HOOK_JOB=7\n"
+        assert text == b"journal socket 0 0\n, user alice, job 7\n" + entries
+        sender.send(b"x")
+        assert journal.recv(9) == b"x"
+        seconds, microseconds = struct.unpack("ll", sender.getsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, 16))
+        assert (seconds, 0 < microseconds <= 50_000) == (0, True)
+
+
+def test_any_other_daemon_gets_a_line(syslog: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = login_log.open_login_log(True, {})
+    fields = {"uid": "1000", "container": 'é"]'}
+    header, label, element = text_of(found, fields, monkeypatch).decode("ascii").split("\n")
+    assert (header, label) == (f"syslog log {HOUR} 1", ', user alice, container \\xe9"]')
+    assert element == ' uid="1000" container="\\\\xe9\\"\\]" user="alice"'
+
+
+def test_the_job_is_that_of_the_container(syslog: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not that of the process that called the engine."""
+    found = login_log.open_login_log(False, {"job": "7"})
+    text = text_of(found, {"job": "9"}, monkeypatch)
+    assert text.endswith(b'\n, user alice, job 7\n job="7" user="alice"')
+
+
+@pytest.mark.usefixtures("journal")
+def test_no_value_makes_a_line_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = login_log.open_login_log(False, {"process": "1\nSSH_HOOK_USER=root"})
+    text = text_of(found, {"container": "a\nMESSAGE=x\x1b"}, monkeypatch)
+    assert text.split(b"\n")[1:] == [
+        b", user alice, container a\\nMESSAGE=x\\x1b",
+        b"SSH_HOOK_CONTAINER=a\\nMESSAGE=x\\x1b",
+        b"SSH_HOOK_PROCESS=1\\nSSH_HOOK_USER=root",
+        b"SSH_HOOK_USER=alice",
+        b"",
+    ]
+
+
+def test_what_dropbear_gets_is_closed_when_it_is_described(syslog: socket.socket) -> None:
+    found = login_log.open_login_log(False, {})
+    descriptors = found.descriptors()
+    assert found.arguments() == ["-L", "{},{}".format(*descriptors)]
+    assert not any(os.get_inheritable(descriptor) for descriptor in descriptors)
+    assert fcntl.fcntl(descriptors[1], fcntl.F_GETFL) & os.O_NONBLOCK
+    found.describe("alice")
+    for descriptor in descriptors:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(descriptor)
+
+
+def test_all_is_read_however_long_the_values_are(syslog: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = login_log.open_login_log(False, {})
+    fields = dict.fromkeys(("uid", "container", "container_id", "job", "process"), '"' * 1000)
+    assert text_of(found, fields, monkeypatch).endswith(b' user="alice"')
+
+
+def test_a_container_of_which_nothing_can_be_found_out(syslog: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> dict[str, str]:
+        raise MemoryError
+
+    monkeypatch.setattr(log, "fields", fail)
+    found = login_log.open_login_log(False, {})
+    assert b'\n user="alice"' in text_of(found, {}, monkeypatch)
+
+
+def test_a_directory_from_which_something_harmful_could_be_reached_is_closed(
+    place: Path, syslog: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As before Linux 5.12."""
+    opened = []
+
+    def clone(path: str) -> int:
+        opened.append(os.open(path, os.O_PATH))
+        return opened[-1]
+
+    def refuse(_mounted: int, _attributes: int) -> None:
+        raise OSError
+
+    monkeypatch.setattr(login_log, "clone_mount", clone)
+    monkeypatch.setattr(login_log.syscalls, "set_mount_attributes", refuse)
+    found = login_log.open_login_log(False, {})
+    assert len(found.descriptors()) == 2
+    (directory,) = opened
+    assert os.readlink(f"/proc/self/fd/{directory}") != str(place)
+    monkeypatch.setattr(login_log.syscalls, "set_mount_attributes", lambda mounted, attributes: None)
+    found = login_log.open_login_log(False, {})
+    assert found.descriptors()[2] == opened[1]
+
+
+def test_a_node_without_a_log(place: Path) -> None:
+    assert login_log.open_login_log(False, {}).arguments() == []
+    with listen(place / "log", socket.SOCK_STREAM):
+        assert login_log.open_login_log(False, {}).arguments() == []
+
+
+def test_a_node_that_hides_processes(syslog: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
+    def hide(_path: str) -> None:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(login_log.os, "stat", hide)
+    assert login_log.open_login_log(False, {}).arguments() == []
