@@ -1,7 +1,7 @@
 /* svr-logins.c of Dropbear, without a network: prints what the daemon of a log receives, in the format that the first
  * argument names. The daemon reads nothing for a while, is killed and started anew, and a minute passes. The second
  * argument may be "without a directory", or "a link": such is at the name of the new daemon's socket. Or it is "small
- * files", for a server that may have no others. */
+ * files", for a server that may have no others, or "no memory", for a connection that can have none. */
 
 #define _GNU_SOURCE
 #include <errno.h>
@@ -41,8 +41,9 @@ static struct {
 	char *addrstring;
 } svr_ses = {"10.0.0.1:4000"};
 static struct {
+	char *logins;
 	int logins_socket, logins_text, logins_directory;
-} svr_opts = {-1, -1, -1};
+} svr_opts = {NULL, -1, -1, -1};
 static unsigned long clock_ms = 1000000;
 
 static void gettime_wrapper(struct timespec *now) {
@@ -62,7 +63,8 @@ static void dropbear_log(int priority, const char *format, ...) {
 
 static void dropbear_exit(const char *format, ...) {
 	(void)format;
-	abort();
+	puts("== ended");
+	exit(0);
 }
 
 #define m_close(fd) ((fd) < 0 ? 0 : close(fd))
@@ -100,6 +102,7 @@ static void open_log(const char *protocol, int with_directory) {
 	struct sockaddr_un addr = {.sun_family = AF_UNIX, .sun_path = "log"};
 	const struct timeval patience = {0, SEND_MS * 1000};
 	int text[2];
+	static char words[16];
 	FILE *writer;
 
 	svr_opts.logins_socket = socket(AF_UNIX, SOCK_DGRAM, 0);
@@ -109,6 +112,8 @@ static void open_log(const char *protocol, int with_directory) {
 		abort();
 	}
 	svr_opts.logins_text = text[0];
+	snprintf(words, sizeof(words), "%d,%d", svr_opts.logins_socket, svr_opts.logins_text);
+	svr_opts.logins = words;
 	writer = fdopen(text[1], "w");
 	fprintf(writer, "%s log 3600 1\n, user alice, job 7\n%s", protocol,
 		strcmp(protocol, "journal") == 0 ? "SSH_HOOK_USER=alice\n" : " user=\"alice\"");
@@ -125,15 +130,20 @@ int main(int argc, char **argv) {
 	struct login login = {NULL};
 	const struct exitinfo status = {1, 3, -1}, killed = {1, 0, 9}, unknown = {-1, 0, 0};
 	struct timeval *timeout;
+	const struct rlimit no_memory = {LINE_LEN, RLIM_INFINITY};
 	long begun = 0;
-	int door[2];
+	int door[2], number;
 
 	start_daemon();
 	open_log(argv[1], argc == 2 || strcmp(argv[2], "without a directory") != 0);
 	if (argc == 3 && strcmp(argv[2], "small files") == 0) {
 		const struct rlimit limit = {LINE_LEN / 4, RLIM_INFINITY};
 		setrlimit(RLIMIT_FSIZE, &limit);
+		number = svr_opts.logins_socket;
 		printf("== %d\n", logins_listener());
+		if (fcntl(number, F_GETFD) >= 0 || svr_opts.logins[0] != '\0') {
+			abort(); /* its connections would try to log, or have the descriptors */
+		}
 		return 0;
 	}
 	if (!logins_listener() || prctl(PR_GET_DUMPABLE) != 1) {
@@ -160,6 +170,9 @@ int main(int argc, char **argv) {
 
 	munmap(shared, sizeof(struct shared));
 	shared = NULL; /* as after the execution of a connection's process */
+	if (argc == 3 && strcmp(argv[2], "no memory") == 0) {
+		setrlimit(RLIMIT_AS, &no_memory); /* as another process can do */
+	}
 	logins_connection(0);
 	if (shared == NULL || fcntl(svr_opts.logins_socket, F_GETFD) != FD_CLOEXEC || fcntl(svr_opts.logins_text, F_GETFD) >= 0) {
 		abort();

@@ -454,6 +454,11 @@ def test_a_server_that_can_have_no_file_for_the_lines_serves(sources: Sources, t
     assert log_lines(sources, tmp_path, "syslog", "small files") == ["== warning", "== 0"]
 
 
+def test_a_connection_that_cannot_log_ends(sources: Sources, tmp_path: Path) -> None:
+    """Another process of its user can have lowered its limit of memory meanwhile."""
+    assert log_lines(sources, tmp_path, "syslog", "no memory")[-1] == "== ended"
+
+
 def test_a_login_leaves_lines_that_no_session_can_prevent(programs: tuple[Path, Path]) -> None:
     """Since nobody traces what sends them; the process that stands for the server has no part in it."""
     assert alone(HERE / "logins", *programs) == [
