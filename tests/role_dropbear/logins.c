@@ -1,7 +1,9 @@
 /* svr-logins.c of Dropbear, without a network: prints what the daemon of a log receives, in the format that the first
  * argument names. The daemon reads nothing for a while, is killed and started anew, and a minute passes. The second
  * argument may be "without a directory", or "a link": such is at the name of the new daemon's socket. Or it is "small
- * files", for a server that may have no others, or "no memory", for a connection that can have none. */
+ * files", for a server that may have no others, or "no memory", for a connection that can have none. "at the gate" and
+ * "killed" are about the process that stands for the server: it ends, though it has another child, by SIGTERM while the
+ * server waits at its gate, or when the server is killed behind it. */
 
 #define _GNU_SOURCE
 #include <errno.h>
@@ -70,8 +72,12 @@ static void dropbear_exit(const char *format, ...) {
 #define m_close(fd) ((fd) < 0 ? 0 : close(fd))
 #define m_free(pointer) free(pointer)
 #define m_strdup(text) strdup(text)
-#define fork() 0 /* the one process of this test is listener and connection */
-#define getppid() getpid()
+static int forks; /* else the one process of this test is listener and connection */
+static pid_t fork_if(void) {
+	return forks ? fork() : 0;
+}
+#define fork() fork_if()
+#define getppid() (forks ? getppid() : getpid())
 #define time(none) 1000000000 /* in the year 2001 */
 #include "svr-logins.c"
 #undef fork
@@ -126,6 +132,59 @@ static long milliseconds(void) {
 	return now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
+/* The listener, with another child, such as a watcher; then its server */
+static void serve(int ready, int is_killed) {
+	pid_t self = getpid();
+
+	forks = 1;
+	if (fork() == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		while (getppid() == self) { /* it may have ended before */
+			pause();
+		}
+		_exit(0);
+	}
+	logins_listener();
+	if (write(ready, "\n", 1) != 1) {
+		abort();
+	}
+	if (is_killed && logins_gate_is_open()) {
+		kill(getpid(), SIGKILL);
+	}
+	for (;;) {
+		pause();
+	}
+}
+
+static int stands_for(int is_killed) {
+	pid_t listener;
+	int ready[2], status;
+	char byte;
+
+	if (pipe(ready) < 0) {
+		abort();
+	}
+	listener = (fork)();
+	if (listener == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL); /* also where this program is killed by the alarm */
+		close(ready[0]);
+		serve(ready[1], is_killed);
+	}
+	close(ready[1]);
+	if (read(ready[0], &byte, 1) != 1) {
+		abort();
+	}
+	if (!is_killed) {
+		kill(listener, SIGTERM);
+	}
+	alarm(60); /* instead of waiting without end */
+	waitpid(listener, &status, 0);
+	printf("== %s\n", WIFSIGNALED(status) ? strsignal(WTERMSIG(status)) : WEXITSTATUS(status) ? "failed" : "succeeded");
+	/* The server has gone as well: nobody has the pipe any more */
+	printf("== %zd\n", read(ready[0], &byte, 1));
+	return 0;
+}
+
 int main(int argc, char **argv) {
 	struct login login = {NULL};
 	const struct exitinfo status = {1, 3, -1}, killed = {1, 0, 9}, unknown = {-1, 0, 0};
@@ -136,17 +195,22 @@ int main(int argc, char **argv) {
 
 	start_daemon();
 	open_log(argv[1], argc == 2 || strcmp(argv[2], "without a directory") != 0);
+	if (argc == 3 && (strcmp(argv[2], "killed") == 0 || strcmp(argv[2], "at the gate") == 0)) {
+		return stands_for(strcmp(argv[2], "killed") == 0);
+	}
 	if (argc == 3 && strcmp(argv[2], "small files") == 0) {
 		const struct rlimit limit = {LINE_LEN / 4, RLIM_INFINITY};
 		setrlimit(RLIMIT_FSIZE, &limit);
 		number = svr_opts.logins_socket;
-		printf("== %d\n", logins_listener());
+		logins_listener();
+		printf("== %d\n", shared != NULL);
 		if (fcntl(number, F_GETFD) >= 0 || svr_opts.logins[0] != '\0') {
 			abort(); /* its connections would try to log, or have the descriptors */
 		}
 		return 0;
 	}
-	if (!logins_listener() || prctl(PR_GET_DUMPABLE) != 1) {
+	logins_listener();
+	if (shared == NULL || prctl(PR_GET_DUMPABLE) != 1) {
 		abort(); /* nothing here makes it so, the server was not before */
 	}
 	if (fcntl(svr_opts.logins_socket, F_GETFD) != 0 || fcntl(svr_opts.logins_text, F_GETFD) != 0) {

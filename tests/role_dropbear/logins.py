@@ -1,6 +1,7 @@
 """What the hook does for a daemon that logs logins, and what a daemon of the system log does.
 
-python3 logins.py start PROGRAM ARGUMENTS...    execute Dropbear, with descriptors, behind a gate that is open
+python3 logins.py start PROGRAM ARGUMENTS...    execute Dropbear, with descriptors, behind a gate that opens when somebody
+                                                opens /mnt/gate for writing
 python3 logins.py collect FILE                  bind /mnt/log, and append each line that comes to FILE
 """
 
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import NoReturn
 
 LOG = "/mnt/log"
+GATE = "/mnt/gate"
 TEXT = b'syslog log 0 1\n, user alice\n user="alice"'
 
 
@@ -22,7 +24,11 @@ def start(command: list[str]) -> NoReturn:
     reader, text = os.pipe()
     os.write(text, TEXT)
     listener, ready = os.pipe()
-    gate = os.open("/proc/self/stat", os.O_RDONLY)
+    first = os.fork()
+    if first == 0:  # as the container's first process: the gate is open when it has executed a program
+        os.open(GATE, os.O_RDONLY)
+        os.execvp("sleep", ["sleep", "1000"])
+    gate = os.open(f"/proc/{first}/stat", os.O_RDONLY)
     directory = os.open(Path(LOG).parent, os.O_PATH | os.O_DIRECTORY)
     for descriptor in (log.fileno(), reader, listener, ready, gate, directory):
         os.set_inheritable(descriptor, True)

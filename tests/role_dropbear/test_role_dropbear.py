@@ -454,6 +454,14 @@ def test_a_server_that_can_have_no_file_for_the_lines_serves(sources: Sources, t
     assert log_lines(sources, tmp_path, "syslog", "small files") == ["== warning", "== 0"]
 
 
+@pytest.mark.parametrize(("when", "end"), [("at the gate", "Terminated"), ("killed", "failed")])
+def test_the_process_that_stands_for_the_server_ends_with_it(
+    sources: Sources, tmp_path: Path, when: str, end: str
+) -> None:
+    """Also where it has other children, as under enroot, where one watches for its end."""
+    assert log_lines(sources, tmp_path, "syslog", when) == [f"== {end}", "== 0"]
+
+
 def test_a_connection_that_cannot_log_ends(sources: Sources, tmp_path: Path) -> None:
     """Another process of its user can have lowered its limit of memory meanwhile."""
     assert log_lines(sources, tmp_path, "syslog", "no memory")[-1] == "== ended"
@@ -462,6 +470,7 @@ def test_a_connection_that_cannot_log_ends(sources: Sources, tmp_path: Path) -> 
 def test_a_login_leaves_lines_that_no_session_can_prevent(programs: tuple[Path, Path]) -> None:
     """Since nobody traces what sends them; the process that stands for the server has no part in it."""
     assert alone(HERE / "logins", *programs) == [
+        "before the gate: no no",
         "daemon and server: yes no",
         'command: event="begins" kind="command" command="exit 3"',
         'command: event="ends" kind="command" status="3"',
