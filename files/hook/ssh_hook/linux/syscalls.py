@@ -76,7 +76,6 @@ SO_REUSEADDR = 2
 IPPROTO_IPV6 = 41
 IPV6_V6ONLY = 26
 _MSG_NOSIGNAL = 0x4000
-_SO_SNDTIMEO = 21
 
 _POLLIN = 0x1
 
@@ -110,6 +109,7 @@ _IOPRIO_WHO_PROCESS = 1
 _SYS_SET_MEMPOLICY = {"x86_64": 238, "aarch64": 237, "riscv64": 237, "loongarch64": 237, "ppc64le": 261, "s390x": 270}
 
 _MACHINE = os.uname().machine  # read now: the personality LINUX32 hides it
+_SO_SNDTIMEO = 19 if _MACHINE.startswith("ppc") else 21
 _LINUX_CAPABILITY_VERSION_3 = 0x20080522
 _SYS_OPEN_TREE = 428
 _SYS_MOVE_MOUNT = 429

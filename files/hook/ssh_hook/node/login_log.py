@@ -53,8 +53,8 @@ class LoginLog(NoLoginLog):
         self._socket = socket
         self._path = path
         self._with_commands = with_commands
-        self._directory = _open_directory(dirname(path))
         self._text, self._describer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._directory = _open_directory(dirname(path))
 
     def descriptors(self) -> list[int]:
         """Return them."""
@@ -100,8 +100,12 @@ def open_login_log(with_commands: bool, known: dict[str, str]) -> NoLoginLog:
             socket = syscalls.connect_to_path(path, syscalls.SOCK_DGRAM)
         except OSError:
             continue
-        syscalls.set_send_timeout(socket, _TIMEOUT)
-        return LoginLog(socket, path, with_commands, known)
+        try:
+            syscalls.set_send_timeout(socket, _TIMEOUT)
+            return LoginLog(socket, path, with_commands, known)
+        except OSError:
+            os.close(socket)
+            break  # no descriptors are left, or the like
     return NoLoginLog()
 
 

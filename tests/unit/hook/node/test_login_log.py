@@ -6,6 +6,8 @@ import fcntl
 import os
 import socket
 import struct
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -152,7 +154,8 @@ def test_a_directory_from_which_something_harmful_could_be_reached_is_closed(
     found = login_log.open_login_log(False, {})
     assert len(found.descriptors()) == 2
     (directory,) = opened
-    assert os.readlink(f"/proc/self/fd/{directory}") != str(place)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(directory)
     monkeypatch.setattr(login_log.syscalls, "set_mount_attributes", lambda mounted, attributes: None)
     found = login_log.open_login_log(False, {})
     assert found.descriptors()[2] == opened[1]
@@ -170,3 +173,31 @@ def test_a_node_that_hides_processes(syslog: socket.socket, monkeypatch: pytest.
 
     monkeypatch.setattr(login_log.os, "stat", hide)
     assert login_log.open_login_log(False, {}).arguments() == []
+
+
+@pytest.mark.parametrize("refused", ["set_send_timeout", "pipe2"])
+def test_a_start_does_not_fail_for_the_log(syslog: socket.socket, monkeypatch: pytest.MonkeyPatch, refused: str) -> None:
+    def refuse(*_arguments: object) -> None:
+        raise OSError
+
+    where = login_log.syscalls if refused == "set_send_timeout" else login_log.os
+    monkeypatch.setattr(where, refused, refuse)
+    before = os.listdir("/proc/self/fd")
+    assert login_log.open_login_log(False, {}).descriptors() == []
+    assert os.listdir("/proc/self/fd") == before
+
+
+@pytest.mark.parametrize(("machine", "number"), [("ppc64le", 19), ("x86_64", 21)])
+def test_the_number_of_the_timeout_is_that_of_the_machine(machine: str, number: int) -> None:
+    """On POWER, 21 is SO_PEERCRED."""
+    code = "import posix, sys; found = [*posix.uname()][:-1]; found.append(sys.argv[1]); "
+    code += "posix.uname = lambda: posix.uname_result(found); "
+    code += "from ssh_hook.linux import syscalls; print(syscalls._SO_SNDTIMEO)"
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", code, machine],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == str(number)
