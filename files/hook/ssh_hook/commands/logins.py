@@ -9,13 +9,22 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import tempfile
 import time
 from argparse import ArgumentParser, Namespace
 
 from ..errors import SYSTEM, HookError, printable
+from ..linux.fast_stdlib import TYPE_CHECKING
+from ..log import WARNING, log
 from ..system_log import NAME
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import IO
+
 _TIMEOUT = 60.0  # seconds for journalctl
+_MOST = 20_000  # entries, the newest
+_MAX_ENTRY = 32 << 10  # bytes; those of Dropbear have a tenth
 _EVENTS = ("begins", "ends")
 # By the fields of the lines of Dropbear (patch 11-logins); `begun` and `ended` are seconds since the epoch.
 _FIELDS = ("user", "uid", "container", "container_id", "job", "kind", "from", "key", "command")
@@ -29,12 +38,15 @@ EXAMPLE = "ssh_hook logins --since today"
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.add_argument("--json", action="store_true", help="print JSON, for programs")
-    parser.add_argument("--since", metavar="WHEN", default="-7d", help="as for journalctl; default: seven days ago")
+    parser.add_argument("--since", metavar="WHEN", default="-7d", help="as for journalctl, such as --since=-1d; default: -7d")
 
 
 def run(arguments: Namespace, _settings: dict[str, str]) -> int:
     """Print the sessions, the oldest first; for root those of all users. Raises HookError."""
-    found = sessions(_read_journal(arguments.since, os.getuid()))
+    with tempfile.TemporaryFile() as entries:
+        _read_journal(entries, arguments.since, os.getuid())
+        entries.seek(0)
+        found = sessions(entries)
     if arguments.json:
         print(json.dumps(found, indent=2))
     elif found:
@@ -47,21 +59,36 @@ def run(arguments: Namespace, _settings: dict[str, str]) -> int:
     return 0
 
 
-def sessions(lines: str) -> list[dict[str, str]]:
-    """Return what the journal's entries, in JSON, tell of each session, by the order of their beginning."""
-    found: dict[str, dict[str, str]] = {}
-    for line in lines.splitlines():
+def sessions(lines: Iterable[bytes]) -> list[dict[str, str]]:
+    """Return what the journal's entries, in JSON, tell of each session, by the order of their beginning.
+
+    Anybody can write them. So what one user has written changes nothing of what another one's processes have, and
+    `writer` is the uid that the kernel names where it is neither the user's, by whom the session is said to be, nor root.
+    """
+    found: dict[tuple[str, ...], dict[str, str]] = {}
+    count = 0
+    for line in lines:
+        count += 1
+        if len(line) > _MAX_ENTRY:
+            continue
         try:
             entry = {name: value for name, value in json.loads(line).items() if isinstance(value, str)}
-            event, identity = entry["SSH_HOOK_EVENT"], entry["SSH_HOOK_SESSION"] + entry.get("SSH_HOOK_FROM", "")
+            event, writer = entry["SSH_HOOK_EVENT"], entry.get("_UID", "?")
+            parts = (entry["SSH_HOOK_SESSION"], entry.get("SSH_HOOK_FROM", ""), entry.get("SSH_HOOK_USER", ""))
+            identity = (*parts, writer, entry.get("_BOOT_ID", ""))
             seconds = f"{int(entry['__REALTIME_TIMESTAMP']) / 1e6:.3f}"
         except (ValueError, KeyError, AttributeError):
             continue  # anybody may write there
+        own = ("0", entry.get("SSH_HOOK_UID"))
+        values = {**_values(entry, _FIELDS), "writer": "" if writer in own else writer}
         if event == _EVENTS[0]:
-            found[identity] = {"begun": seconds, **_values(entry, _FIELDS)}
+            found.setdefault(identity, {"begun": seconds, **values})
         elif event == _EVENTS[1]:  # its beginning may be older, or lost
-            known = found.setdefault(identity, {"begun": "", **_values(entry, _FIELDS)})
-            known.update({"ended": seconds, **_values(entry, _ENDS)})
+            known = found.setdefault(identity, {"begun": "", **values})
+            if "ended" not in known:
+                known.update({"ended": seconds, **_values(entry, _ENDS)})
+    if count >= _MOST:
+        log(WARNING, f"only the newest {_MOST} lines were read: name a later time by --since")
     return list(found.values())
 
 
@@ -69,17 +96,18 @@ def _values(entry: dict[str, str], names: tuple[str, ...]) -> dict[str, str]:
     return {name: entry.get(f"SSH_HOOK_{name.upper()}", "") for name in names}
 
 
-def _read_journal(since: str, uid: int) -> str:
-    """Return the entries of sessions, one a line in JSON. Raises HookError."""
+def _read_journal(entries: IO[bytes], since: str, uid: int) -> None:
+    """Write the entries of sessions, one a line in JSON, to the file `entries`. Raises HookError."""
+    names = [f"SSH_HOOK_{name.upper()}" for name in ("event", "session", *_FIELDS, *_ENDS)]
     own = [] if uid == 0 else [f"SSH_HOOK_UID={uid}"]
     command = ["journalctl", "--no-pager", "--quiet", "--output=json", f"--since={since}", f"--identifier={NAME}"]
+    command += [f"--lines={_MOST}", f"--output-fields=_UID,{','.join(names)}"]
     try:
         done = subprocess.run(
             [*command, *(f"SSH_HOOK_EVENT={event}" for event in _EVENTS), *own],
             stdin=subprocess.DEVNULL,
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
+            stdout=entries,
+            stderr=subprocess.PIPE,
             timeout=_TIMEOUT,
             check=False,
         )
@@ -87,9 +115,9 @@ def _read_journal(since: str, uid: int) -> str:
         raise HookError(SYSTEM, "this node has no journal (journalctl): the administrator can read its log") from None
     except (OSError, subprocess.TimeoutExpired) as error:
         raise HookError(SYSTEM, f"cannot read the journal: {error}") from None
-    if done.returncode != 0 and done.stderr.strip():
-        raise HookError(SYSTEM, f"journalctl: {printable(done.stderr.strip().splitlines()[-1])}")
-    return done.stdout
+    problems = done.stderr.decode("utf-8", "replace").strip()
+    if done.returncode != 0 and problems:
+        raise HookError(SYSTEM, f"journalctl: {printable(problems.splitlines()[-1])}")
 
 
 def _row(session: dict[str, str]) -> tuple[str, ...]:
@@ -99,5 +127,6 @@ def _row(session: dict[str, str]) -> tuple[str, ...]:
     else:
         end = session.get("status") or ("disconnected" if "ended" in session else "-")
     container = session["container"] or session["container_id"][:12]
-    cells = (begun, session.get("seconds"), end, session["kind"], session["user"], container, session["job"])
+    user = f"{session['user']} (says uid {session['writer']})" if session["writer"] else session["user"]
+    cells = (begun, session.get("seconds"), end, session["kind"], user, container, session["job"])
     return tuple(printable(cell or "-") for cell in (*cells, session["from"], session["key"]))

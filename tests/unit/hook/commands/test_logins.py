@@ -11,12 +11,26 @@ from ssh_hook.commands import logins
 from ssh_hook.errors import HookError
 
 SECOND = 1_700_000_000
-COMMON = {"SESSION": "1a", "KIND": "command", "FROM": "10.0.0.1:4000", "KEY": "SHA256:abc", "USER": "alice", "JOB": "7"}
+COMMON = {
+    "SESSION": "1a",
+    "KIND": "command",
+    "FROM": "10.0.0.1:4000",
+    "KEY": "SHA256:abc",
+    "USER": "alice",
+    "UID": "1000",
+    "JOB": "7",
+}
 
 
-def entry(event: str, after: int = 0, **fields: object) -> str:
+def entry(event: str, after: int = 0, writer: str = "1000", **fields: object) -> str:
+    """Return an entry as journalctl prints it, `writer` being the uid of the process that has sent it."""
     ours = {f"SSH_HOOK_{name}": value for name, value in {"EVENT": event, **COMMON, **fields}.items()}
-    return json.dumps({"__REALTIME_TIMESTAMP": str((SECOND + after) * 1_000_000), **ours})
+    kernels = {"__REALTIME_TIMESTAMP": str((SECOND + after) * 1_000_000), "_UID": writer, "_BOOT_ID": "b"}
+    return json.dumps({**kernels, **ours}, ensure_ascii=False)
+
+
+def sessions(*lines: str) -> list[dict[str, str]]:
+    return logins.sessions([line.encode() + b"\n" for line in lines])
 
 
 def journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str, err: str = "", status: int = 0) -> None:
@@ -42,7 +56,7 @@ def test_a_session_has_a_beginning_and_an_end() -> None:
         entry("ends", 3, SESSION="3c", SIGNAL="9", SECONDS="9.5"),
         entry("refused", 4),
     ]
-    first, second, third = logins.sessions("\n".join(lines))
+    first, second, third = sessions(*lines)
     assert (first["begun"], first["ended"]) == (f"{SECOND}.000", f"{SECOND + 2}.000")
     assert (first["status"], first["seconds"], first["from"]) == ("3", "2.000", "10.0.0.1:4000")
     assert ("ended" in second, second["command"], second["container"]) == (False, "true", "it")
@@ -51,7 +65,41 @@ def test_a_session_has_a_beginning_and_an_end() -> None:
 
 @pytest.mark.parametrize("line", ["x", "[]", "{}", entry("begins", SESSION=[1, 2]), entry("begins").replace("17", "a")])
 def test_what_others_write_is_left_out(line: str) -> None:
-    assert logins.sessions(line) == []
+    assert sessions(line) == []
+
+
+@pytest.mark.parametrize(("writer", "shown"), [("1000", ""), ("0", ""), ("1001", "1001"), ("100999", "100999")])
+def test_who_has_written_a_line_is_the_kernels_word(writer: str, shown: str) -> None:
+    """Root writes where the container's user is root."""
+    (session,) = sessions(entry("begins", writer=writer))
+    assert session["writer"] == shown
+    assert (f"alice (says uid {shown})" in logins._row(session)) == bool(shown)
+
+
+def test_nobody_replaces_what_a_session_has_left() -> None:
+    """Neither another user nor a later line."""
+    forged = {"FROM": "10.0.0.1:4000", "KEY": "SHA256:forged", "KIND": "none"}
+    lines = [entry("begins"), entry("ends", 1, STATUS="3"), entry("begins", 2, **forged)]
+    lines += [entry("begins", 3, writer="1001", **forged), entry("ends", 4, writer="1001", STATUS="9", **forged)]
+    lines += [entry("ends", 5, STATUS="8", **forged)]
+    first, second = sessions(*lines)
+    assert (first["key"], first["kind"], first["status"], first["writer"]) == ("SHA256:abc", "command", "3", "")
+    assert (second["writer"], second["status"]) == ("1001", "9")
+
+
+def test_a_line_may_have_what_others_take_for_its_end() -> None:
+    (session,) = sessions(entry("begins", CONTAINER="a\u2028b\x85"))
+    assert session["container"] == "a\u2028b\x85"
+
+
+def test_not_more_is_read_than_fits_in_memory(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(logins, "_MOST", 2)
+    assert len(sessions(entry("begins"), entry("begins", SESSION="2b", COMMAND="x" * (32 << 10)))) == 1
+    assert "only the newest 2 lines" in capfd.readouterr().err
+    assert len(sessions(entry("begins"))) == 1
+    assert capfd.readouterr().err == ""
 
 
 def test_a_user_asks_for_her_own_sessions(
@@ -68,7 +116,9 @@ def test_a_user_asks_for_her_own_sessions(
     assert "a\\x1b" in second
     assert third.split()[:3] == ["-", "-", "disconnected"]
     arguments = (tmp_path / "arguments").read_text(encoding="utf-8").split()
-    assert "--since=today" in arguments
+    assert {"--since=today", "--lines=20000"} <= set(arguments)
+    (fields,) = (word for word in arguments if word.startswith("--output-fields="))
+    assert {"_UID", "SSH_HOOK_EVENT", "SSH_HOOK_SESSION", "SSH_HOOK_STATUS"} <= set(fields.partition("=")[2].split(","))
     assert arguments[-3:] == ["SSH_HOOK_EVENT=begins", "SSH_HOOK_EVENT=ends", "SSH_HOOK_UID=1000"]
 
 
@@ -78,7 +128,7 @@ def test_root_asks_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
     assert run(is_json=True) == 0
     (session,) = json.loads(capsys.readouterr().out)
     assert (session["user"], session["kind"]) == ("alice", "command")
-    assert "SSH_HOOK_UID" not in (tmp_path / "arguments").read_text(encoding="utf-8")
+    assert "SSH_HOOK_UID=" not in (tmp_path / "arguments").read_text(encoding="utf-8")
 
 
 def test_a_journal_without_any(
