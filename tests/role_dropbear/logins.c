@@ -1,9 +1,9 @@
 /* svr-logins.c of Dropbear, without a network: prints what the daemon of a log receives, in the format that the first
  * argument names. The daemon reads nothing for a while, is killed and started anew, and a minute passes. The second
  * argument may be "without a directory", or "a link": such is at the name of the new daemon's socket. Or it is "small
- * files", for a server that may have no others, or "no memory", for a connection that can have none. "at the gate" and
- * "killed" are about the process that stands for the server: it ends, though it has another child, by SIGTERM while the
- * server waits at its gate, or when the server is killed behind it. */
+ * files", for a server that may have no others, or "no memory", for a connection that can have none. "a flood" is of
+ * sessions of one connection. "at the gate" and "killed" are about the process that stands for the server: it ends,
+ * though it has another child, by SIGTERM while the server waits at its gate, or when the server is killed behind it. */
 
 #define _GNU_SOURCE
 #include <errno.h>
@@ -132,6 +132,37 @@ static long milliseconds(void) {
 	return now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
+static int count_received(void) {
+	int count = 0;
+
+	while (recv(daemon_socket, NULL, 0, MSG_DONTWAIT) >= 0) {
+		count++;
+	}
+	return count;
+}
+
+/* More sessions of a connection than are logged in a minute; the first one of another; and one a minute later */
+static void flood(struct login *login) {
+	const struct exitinfo status = {1, 0, -1};
+	int i, count = 0;
+
+	shared->more = 0;
+	for (i = 0; i < MORE_SESSIONS + 100; i++) {
+		logins_begin(login, "shell", NULL);
+		logins_end(login, &status);
+		count += count_received();
+	}
+	printf("== %d and %u\n", count, shared->lost);
+	has_begun = 0;
+	logins_begin(login, "shell", NULL);
+	printf("== %d\n", count_received());
+	logins_begin(login, "shell", NULL);
+	printf("== %d\n", count_received());
+	clock_ms += 60000;
+	logins_begin(login, "shell", NULL);
+	printf("== %d\n", count_received());
+}
+
 /* The listener, with another child, such as a watcher; then its server */
 static void serve(int ready, int is_killed) {
 	pid_t self = getpid();
@@ -253,7 +284,12 @@ int main(int argc, char **argv) {
 	logins_end(&login, &unknown);
 	print_received("sessions");
 
+	if (argc == 3 && strcmp(argv[2], "a flood") == 0) {
+		flood(&login);
+		return 0;
+	}
 	while (shared->lost == 0) { /* until the daemon's queue is full */
+		shared->more = 0;
 		begun = milliseconds();
 		logins_begin(&login, "shell", NULL);
 	}

@@ -454,6 +454,11 @@ def test_a_server_that_can_have_no_file_for_the_lines_serves(sources: Sources, t
     assert log_lines(sources, tmp_path, "syslog", "small files") == ["== warning", "== 0"]
 
 
+def test_a_flood_of_sessions_leaves_few_lines(sources: Sources, tmp_path: Path) -> None:
+    """But the first session of each connection leaves its own."""
+    assert log_lines(sources, tmp_path, "syslog", "a flood")[-4:] == ["== 1000 and 200", "== 1", "== 0", "== 1"]
+
+
 @pytest.mark.parametrize(("when", "end"), [("at the gate", "Terminated"), ("killed", "failed")])
 def test_the_process_that_stands_for_the_server_ends_with_it(
     sources: Sources, tmp_path: Path, when: str, end: str
