@@ -38,7 +38,9 @@ EXAMPLE = "ssh_hook logins --since today"
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.add_argument("--json", action="store_true", help="print JSON, for programs")
-    parser.add_argument("--since", metavar="WHEN", default="-7d", help="as for journalctl, such as --since=-1d; default: -7d")
+    parser.add_argument(
+        "--since", metavar="WHEN", default="-7d", help="as for journalctl, such as --since=-1d; default: -7d"
+    )
 
 
 def run(arguments: Namespace, _settings: dict[str, str]) -> int:

@@ -66,6 +66,7 @@ class LoginLog(NoLoginLog):
 
     def describe(self, user: str) -> None:
         """Say it, and close all."""
+        log.known = self._known
         try:
             fields = log.fields()
         except Exception:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Whose container a call of the hook is about: the fields of its messages in the system log.
 
-Only a call that has something to say looks for them. They come from whatever is at hand even where the start failed at
-once: what decides who may read the kept messages (last_messages.py), the cgroup, and podman's monitor.
+A call that has something to say looks for them, and each start whose logins are logged. They come from what the start
+has found out, and from whatever is at hand even where it failed at once: what decides who may read the kept messages
+(last_messages.py), the cgroup, and podman's monitor.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ def fields() -> dict[str, str]:
     arguments, variables = _monitor()
     found = {
         "user": log.user,
-        "uid": _uid(bundle),
+        "uid": log.known.get("uid") or _uid(bundle),
         "container": _name(arguments),
         "container_id": identity,
-        "job": job(variables),
+        "job": log.known.get("job") or job(variables),
     }
     return {name: one_line(value)[:_MAX_VALUE] for name, value in found.items()}
 

@@ -30,6 +30,7 @@ def fixture_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(login_log, "clone_mount", no_right)
     monkeypatch.setattr(time, "localtime", lambda: SimpleNamespace(tm_gmtoff=HOUR))
     monkeypatch.setattr(log, "_fields", {})
+    monkeypatch.setattr(log, "known", {})
     return tmp_path
 
 
@@ -176,7 +177,9 @@ def test_a_node_that_hides_processes(syslog: socket.socket, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("refused", ["set_send_timeout", "pipe2"])
-def test_a_start_does_not_fail_for_the_log(syslog: socket.socket, monkeypatch: pytest.MonkeyPatch, refused: str) -> None:
+def test_a_start_does_not_fail_for_the_log(
+    syslog: socket.socket, monkeypatch: pytest.MonkeyPatch, refused: str
+) -> None:
     def refuse(*_arguments: object) -> None:
         raise OSError
 

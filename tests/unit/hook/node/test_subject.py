@@ -75,3 +75,14 @@ def test_a_uid_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(last_messages, "concerned_uid", fail)
     assert subject.fields()["uid"] == ""
+
+
+def test_what_the_start_knows_is_not_looked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_arguments: object) -> str:
+        raise AssertionError("looked for again")
+
+    monkeypatch.setattr(subject, "_uid", fail)
+    monkeypatch.setattr(subject, "job", fail)
+    monkeypatch.setattr(log, "known", {"uid": "1000", "job": "7"})
+    found = subject.fields()
+    assert (found["uid"], found["job"]) == ("1000", "7")
