@@ -65,7 +65,7 @@ def sessions(lines: Iterable[bytes]) -> list[dict[str, str]]:
     """Return what the journal's entries, in JSON, tell of each session, by the order of their beginning.
 
     Anybody can write them. So what one user has written changes nothing of what another one's processes have, and
-    `writer` is the uid that the kernel names where it is neither the user's, by whom the session is said to be, nor root.
+    `writer` is the uid that the kernel names where it is neither root's nor that of the user named in the line.
     """
     found: dict[tuple[str, ...], dict[str, str]] = {}
     count = 0

@@ -159,6 +159,10 @@ class Process:
         """Send it SIGSTOP, likewise."""
         self._send(signal.SIGSTOP)
 
+    def resume(self) -> None:
+        """Send it SIGCONT, likewise."""
+        self._send(signal.SIGCONT)
+
     def _send(self, number: int) -> None:
         try:
             signal.pidfd_send_signal(self.directory, number)  # accepts a directory of /proc as pidfd
@@ -168,8 +172,8 @@ class Process:
             try:
                 if self.is_alive():
                     os.kill(self.pid, number)
-            except ProcessLookupError:
-                pass
+            except (ProcessLookupError, PermissionError):
+                pass  # a set-uid process of a session is not the caller's to signal
 
     def _stat(self) -> list[bytes]:
         # The name, the field before, may contain blanks and ")".

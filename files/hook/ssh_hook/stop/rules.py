@@ -72,6 +72,7 @@ def end_daemon(daemon: Process, namespace: tuple[int, int] | None = None, proc: 
     daemon.stop()  # else it may end with its server, before those that this has started meanwhile are looked for
     while daemon.is_alive():
         if time.monotonic() > deadline:
+            daemon.resume()
             return False
         sessions = _Sessions(daemon, namespace, proc)
         has_sessions = False

@@ -88,6 +88,15 @@ def test_daemon_that_logs_logins(proc: Path) -> None:
     assert (daemon.pid, daemon.sessions) == (11, 3)
 
 
+def test_daemon_that_could_not_log_logins(proc: Path) -> None:
+    """It has emptied the option, and accepts connections itself."""
+    make(proc, 11, cmdline=command(15263) + "-L\0\0\0\0")
+    make(proc, 12, parent=11, cmdline=command(15263))
+    make(proc, 13, parent=12, name="bash")
+    (daemon,) = daemons.find_daemons()
+    assert (daemon.pid, daemon.sessions) == (11, 1)
+
+
 @pytest.mark.parametrize(
     ("variables", "cgroup", "expected"),
     [

@@ -122,3 +122,12 @@ def test_sessions_whose_mount_namespace_is_hidden_end_by_descent(
     assert [found.pid for found in all_processes() if found.pid == session and found.is_alive()] == []
     assert stranger.is_alive()
     stranger.close()
+
+
+def test_a_daemon_that_does_not_end_in_time_goes_on(
+    daemon: tuple[Process, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process, _session = daemon
+    monkeypatch.setattr(rules, "_TIMEOUT", -1.0)
+    assert not rules.end_daemon(process, NAMESPACE)
+    assert process._stat()[0] != b"T"
