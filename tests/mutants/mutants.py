@@ -683,7 +683,7 @@ PROMISES = (
     Fault(
         "A system log that reads nothing does not hold a login up",
         "open_login_log",
-        "        syscalls.set_send_timeout(socket, _TIMEOUT)\n",
+        "            syscalls.set_send_timeout(socket, _TIMEOUT)\n",
         "",
         "unit/hook/node/test_login_log.py::test_journald_gets_fields",
         r"\(0, False\) == \(0, True\)",
