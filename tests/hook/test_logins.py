@@ -235,11 +235,13 @@ def test_nothing_of_the_log_is_in_reach_of_a_session(begin: Begin, syslog: Syslo
     assert set(links) == {"/dev/null"}
 
 
-def test_a_killed_server_ends_its_daemon(begin: Begin, syslog: Syslog, key: Path) -> None:
-    """The line of a session's end is lost where its process is killed."""
-    container = begin("podman-crun")
-    daemon = container.daemon()
-    (server,) = map(int, Path(f"/proc/{daemon}/task/{daemon}/children").read_text(encoding="ascii").split())
+@pytest.mark.parametrize("kind", ["podman-crun", "enroot", "attach"])
+def test_a_killed_server_ends_its_daemon(begin: Begin, syslog: Syslog, kind: str) -> None:
+    """Under enroot the daemon has another child, which waits for its end."""
+    begin(kind)
+    named = [pid for pid, name in processes().items() if name.startswith("dropbear")]
+    stats = {pid: Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split() for pid in named}
+    ((server, daemon),) = [(pid, int(fields[1])) for pid, fields in stats.items() if int(fields[1]) in stats]
     os.kill(server, signal.SIGKILL)
     wait_for(lambda: attached.is_gone(daemon), "end of the daemon")
 

@@ -1,7 +1,7 @@
 """What the hook does for a daemon that logs logins, and what a daemon of the system log does.
 
-python3 logins.py start PROGRAM ARGUMENTS...    execute Dropbear, with descriptors, behind a gate that opens when somebody
-                                                opens /mnt/gate for writing
+python3 logins.py start PROGRAM ARGUMENTS...    execute Dropbear, with descriptors, behind a gate that opens when
+                                                somebody opens /mnt/gate for writing
 python3 logins.py collect FILE                  bind /mnt/log, and append each line that comes to FILE
 """
 
