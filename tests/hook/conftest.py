@@ -10,10 +10,9 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from containers import ALICE, PORT, Container, processes, records, repeated, run, traces, wait_for
+from containers import ALICE, PORT, processes, records, repeated, run, traces, wait_for
 from hook_log import Syslog
 from starter import Start, Starter
 
@@ -85,20 +84,9 @@ def start(nothing_left: None) -> Iterator[Start]:
 
 @pytest.fixture(scope="module")
 def start_shared() -> Iterator[Start]:
-    """Like `start`, for containers that all tests of a module use.
-
-    It waits for the process that accepts connections, which else may begin in a test, and be left behind by it.
-    """
+    """Like `start`, for containers that all tests of a module use."""
     starter = Starter()
-
-    def begin(*arguments: Any, **options: Any) -> Container:
-        container = starter(*arguments, **options)
-        daemon = container.daemon()
-        children = Path(f"/proc/{daemon}/task/{daemon}/children")
-        wait_for(lambda: children.read_text(encoding="ascii"), "the daemon's server")
-        return container
-
-    yield begin
+    yield starter
     starter.remove_all()
 
 

@@ -113,9 +113,7 @@ def test_port_is_taken(start: Starter, syslog: Syslog, engine: str, family: sock
 
 def test_port_is_taken_by_another_container(start: Starter, syslog: Syslog) -> None:
     first = start("crun")
-    children = Path(f"/proc/{first.daemon()}/task/{first.daemon()}/children")
-    wait_for(lambda: children.read_text(encoding="ascii"), "the server of the first daemon")
-    server = children.read_text(encoding="ascii").strip()
+    server = Path(f"/proc/{first.daemon()}/task/{first.daemon()}/children").read_text(encoding="ascii").strip()
     message = assert_refused(start, syslog, "crun", "15263", f"process {server} (dropbear)", f"uid {ALICE}")
     assert message
     assert first.ssh("echo still").checked().text == "still"

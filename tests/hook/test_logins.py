@@ -6,6 +6,7 @@ import base64
 import hashlib
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -58,7 +59,8 @@ def begin(request: pytest.FixtureRequest, start: Start) -> Iterator[Begin]:
         elif kind == "enroot":
             others.append(Enroot().wait_until_it_runs())
         elif kind == "attach":
-            attached.WHERE.mkdir(exist_ok=True)
+            shutil.rmtree(attached.WHERE, ignore_errors=True)
+            attached.WHERE.mkdir()
             others.append(Attached("podman", attached.make_image("logins"), NUMBER, ATTACH_PORT, ()))
         else:
             return start(kind, "busybox")
@@ -69,6 +71,8 @@ def begin(request: pytest.FixtureRequest, start: Start) -> Iterator[Begin]:
         container.stop()
         wait_for(lambda: not dropbears(), "end of the daemon")
         container.remove()
+    if others:
+        shutil.rmtree(attached.WHERE, ignore_errors=True)
 
 
 @pytest.fixture
