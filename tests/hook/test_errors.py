@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from containers import ALICE, ENGINES, SETTINGS, call_hook, configuration, keys, shell_around, wait_for
+from containers import ALICE, ENGINES, SETTINGS, call_hook, children, configuration, keys, shell_around, wait_for
 from hook_log import Syslog
 from refusals import assert_one_line, assert_refused
 from starter import Starter
@@ -113,7 +113,7 @@ def test_port_is_taken(start: Starter, syslog: Syslog, engine: str, family: sock
 
 def test_port_is_taken_by_another_container(start: Starter, syslog: Syslog) -> None:
     first = start("crun")
-    server = Path(f"/proc/{first.daemon()}/task/{first.daemon()}/children").read_text(encoding="ascii").strip()
+    (server,) = children(first.daemon())
     message = assert_refused(start, syslog, "crun", "15263", f"process {server} (dropbear)", f"uid {ALICE}")
     assert message
     assert first.ssh("echo still").checked().text == "still"

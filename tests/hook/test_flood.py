@@ -18,7 +18,7 @@ import openssh
 import paramiko
 import pytest
 from changes import bind, with_resources
-from containers import DOORS, PORT, assert_alive, keys, wait_for
+from containers import DOORS, PORT, assert_alive, children, keys, wait_for
 from flooded import ADDRESSES, EACH, KINDS, OTHER, flooded, flooded_door, launch, log_in
 from hook_log import Syslog
 from patience import within
@@ -164,10 +164,6 @@ def descriptors(pid: int) -> int:
     return len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
 
-def children(pid: int) -> list[str]:
-    return Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
-
-
 def without_login(daemon: int) -> tuple[int, int]:
     """How many processes the daemon may have for connections without login, and how many it has.
 
@@ -180,7 +176,7 @@ def without_login(daemon: int) -> tuple[int, int]:
 def server(daemon: int) -> int:
     """The process that accepts connections for the daemon."""
     (pid,) = children(daemon)
-    return int(pid)
+    return pid
 
 
 @pytest.mark.parametrize(("used", "limit", "processes"), [(465, 512, 102), (24, 48, 9)])

@@ -23,6 +23,7 @@ from containers import (
     WORK,
     Plain,
     as_user,
+    children,
     keys,
     listening,
     plain_start,
@@ -84,8 +85,7 @@ def test_who_comes_early_waits_and_is_served(created: Plain) -> None:
 
 def sleeps(pid: int) -> int:
     """How often a daemon has gone to sleep so far, and its child, which waits in its place where logins are logged."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
-    files = [Path(f"/proc/{process}/status").read_text(encoding="ascii") for process in (pid, *children)]
+    files = [Path(f"/proc/{process}/status").read_text(encoding="ascii") for process in (pid, *children(pid))]
     fields = [dict(line.split(":", 1) for line in status.splitlines()) for status in files]
     return sum(int(process["voluntary_ctxt_switches"]) for process in fields)
 
@@ -146,12 +146,25 @@ def test_root_of_another_container_cannot_look_into_it(start: Start) -> None:
 
 
 def test_each_session_has_a_memory_layout_of_its_own(start: Start, tmp_path: Path) -> None:
-    container = start("crun", "busybox")
+    """And another one than the daemon, which anybody sees who is the user."""
+    daemon = start("crun", "busybox").daemon()
     key = openssh.convert(keys() / "id_dropbear", tmp_path / "key")
-    layout = "head -n 1 /proc/$PPID/maps"
-    found = {openssh.login(key, layout).checked().text.split()[0] for _session in range(3)}
-    maps = Path(f"/proc/{container.daemon()}/maps").read_text(encoding="ascii")
-    assert len(found | {maps.split()[0]}) == 4
+    (server,) = children(daemon)
+
+    def layout(pid: int) -> str:
+        return Path(f"/proc/{pid}/maps").read_text(encoding="ascii").split()[0]
+
+    found = {layout(daemon)}
+    for _session in range(3):
+        command = [*openssh.client(key), "alice@127.0.0.1", "echo; sleep 1000"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as client:
+            assert client.stdout is not None
+            client.stdout.readline()
+            (connection,) = children(server)
+            found.add(layout(connection))
+            client.terminate()
+        wait_for(lambda: not children(server), "the end of the connection")
+    assert len(found) == 4
 
 
 @pytest.mark.parametrize("engine", ["crun", "runc"])

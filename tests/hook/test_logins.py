@@ -19,7 +19,7 @@ import many
 import openssh
 import pytest
 from attached import Attached
-from containers import ALICE, PORT, Container, keys, processes, run, wait_for
+from containers import ALICE, PORT, Container, children, keys, processes, run, wait_for
 from enroot import Enroot
 from hook_log import Journal, Syslog
 from starter import Start
@@ -248,6 +248,23 @@ def test_a_killed_server_ends_its_daemon(begin: Begin, syslog: Syslog, kind: str
     ((server, daemon),) = [(pid, int(fields[1])) for pid, fields in stats.items() if int(fields[1]) in stats]
     os.kill(server, signal.SIGKILL)
     wait_for(lambda: attached.is_gone(daemon), "end of the daemon")
+
+
+def test_what_a_killed_server_leaves_stays_below_its_daemon(begin: Begin, key: Path) -> None:
+    """Who ends the daemon stops it first, and finds by descent what the server has started last: no user sees more."""
+    container = begin("rootless")
+    daemon = container.daemon()
+    (server,) = children(daemon)
+    command = [*openssh.client(key), "alice@127.0.0.1", "echo; sleep 1000"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as client:
+        assert client.stdout is not None
+        client.stdout.readline()
+        (connection,) = children(server)
+        os.kill(daemon, signal.SIGSTOP)
+        os.kill(server, signal.SIGKILL)
+        wait_for(lambda: connection in children(daemon), "another parent of the connection")
+        container.stop()
+        wait_for(lambda: not dropbears(), "the end of the connection")
 
 
 def test_many_logins_at_once(begin: Begin, syslog: Syslog, key: Path) -> None:

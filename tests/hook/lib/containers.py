@@ -644,6 +644,11 @@ def processes() -> dict[int, str]:
     return found
 
 
+def children(pid: int) -> list[int]:
+    """The children of a process, the oldest first."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()]
+
+
 def is_alone(daemon: int) -> bool:
     """Tell whether the hook has no process but this daemon, and the one that accepts its connections."""
     found = list(processes())

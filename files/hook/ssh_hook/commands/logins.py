@@ -6,8 +6,10 @@ Format: systemd's "Journal JSON Format".
 
 from __future__ import annotations
 
+import functools
 import json
 import os
+import pwd
 import subprocess
 import tempfile
 import time
@@ -65,7 +67,8 @@ def sessions(lines: Iterable[bytes]) -> list[dict[str, str]]:
     """Return what the journal's entries, in JSON, tell of each session, by the order of their beginning.
 
     Anybody can write them. So what one user has written changes nothing of what another one's processes have, and
-    `writer` is the uid that the kernel names where it is neither root's nor that of the user named in the line.
+    `writer` is the uid that the kernel names where it is neither root's nor, by the name service, that of the user whom
+    the line names.
     """
     found: dict[tuple[str, ...], dict[str, str]] = {}
     count = 0
@@ -81,8 +84,8 @@ def sessions(lines: Iterable[bytes]) -> list[dict[str, str]]:
             seconds = f"{int(entry['__REALTIME_TIMESTAMP']) / 1e6:.3f}"
         except (ValueError, KeyError, AttributeError):
             continue  # anybody may write there
-        own = ("0", entry.get("SSH_HOOK_UID"))
-        values = {**_values(entry, _FIELDS), "writer": "" if writer in own else writer}
+        values = _values(entry, _FIELDS)
+        values["writer"] = "" if writer in ("0", _uid_of(values["user"])) else writer
         if event == _EVENTS[0]:
             found.setdefault(identity, {"begun": seconds, **values})
         elif event == _EVENTS[1]:  # its beginning may be older, or lost
@@ -92,6 +95,15 @@ def sessions(lines: Iterable[bytes]) -> list[dict[str, str]]:
     if count >= _MOST:
         log(WARNING, f"only the newest {_MOST} lines were read: name a later time by --since")
     return list(found.values())
+
+
+@functools.cache
+def _uid_of(user: str) -> str:
+    """Return the uid of `user`; empty where there is no such user."""
+    try:
+        return str(pwd.getpwnam(user).pw_uid)
+    except (KeyError, ValueError):
+        return ""
 
 
 def _values(entry: dict[str, str], names: tuple[str, ...]) -> dict[str, str]:

@@ -6,7 +6,8 @@ socket of the image's. Dropbear (svr-logins.c, patch 11-logins) has the formats 
 
 A daemon of the log that was started anew may have another socket at the same path. To connect to it, Dropbear has a
 mount of the socket's directory that is in no mount namespace: no path leads out of it, "..", too, and no device in it
-can be opened. Where the kernel or the hook's rights do not allow that, lines are lost from then on.
+can be opened. Where the kernel or the hook's rights do not allow that, and where Dropbear is root on the node, lines
+are lost from then on.
 """
 
 from __future__ import annotations
@@ -54,7 +55,8 @@ class LoginLog(NoLoginLog):
         self._path = path
         self._with_commands = with_commands
         self._text, self._describer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self._directory = _open_directory(dirname(path))
+        # In a container without a user namespace, root may trace Dropbear, and use what is root's alone in there.
+        self._directory = -1 if known.get("uid") == "0" else _open_directory(dirname(path))
 
     def descriptors(self) -> list[int]:
         """Return them."""

@@ -29,6 +29,12 @@ def entry(event: str, after: int = 0, writer: str = "1000", **fields: object) ->
     return json.dumps({**kernels, **ours}, ensure_ascii=False)
 
 
+@pytest.fixture(autouse=True)
+def users(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The node's: alice and bob."""
+    monkeypatch.setattr(logins, "_uid_of", {"alice": "1000", "bob": "1001", "a\x1b": ""}.get)
+
+
 def sessions(*lines: str) -> list[dict[str, str]]:
     return logins.sessions([line.encode() + b"\n" for line in lines])
 
@@ -68,12 +74,19 @@ def test_what_others_write_is_left_out(line: str) -> None:
     assert sessions(line) == []
 
 
+@pytest.mark.parametrize("uid", ["1000", "1001"])
 @pytest.mark.parametrize(("writer", "shown"), [("1000", ""), ("0", ""), ("1001", "1001"), ("100999", "100999")])
-def test_who_has_written_a_line_is_the_kernels_word(writer: str, shown: str) -> None:
-    """Root writes where the container's user is root."""
-    (session,) = sessions(entry("begins", writer=writer))
+def test_who_has_written_a_line_is_the_kernels_word(writer: str, shown: str, uid: str) -> None:
+    """Root writes where the container's user is root. The uid in the line is the writer's word, as the name is."""
+    (session,) = sessions(entry("begins", writer=writer, UID=uid))
     assert session["writer"] == shown
     assert (f"alice (says uid {shown})" in logins._row(session)) == bool(shown)
+
+
+@pytest.mark.parametrize(("user", "uid"), [("root", "0"), ("no such user", ""), ("", "")])
+def test_the_uid_of_a_user(monkeypatch: pytest.MonkeyPatch, user: str, uid: str) -> None:
+    monkeypatch.undo()
+    assert logins._uid_of(user) == uid
 
 
 def test_nobody_replaces_what_a_session_has_left() -> None:

@@ -162,6 +162,13 @@ def test_a_directory_from_which_something_harmful_could_be_reached_is_closed(
     assert found.descriptors()[2] == opened[1]
 
 
+def test_root_of_the_node_gets_no_directory(syslog: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In it may be sockets that are root's alone."""
+    monkeypatch.setattr(login_log, "_open_directory", lambda path: os.open(path, os.O_PATH))
+    counts = [len(login_log.open_login_log(False, {"uid": uid}).descriptors()) for uid in ("0", "1000")]
+    assert counts == [2, 3]
+
+
 def test_a_node_without_a_log(place: Path) -> None:
     assert login_log.open_login_log(False, {}).arguments() == []
     with listen(place / "log", socket.SOCK_STREAM):
