@@ -82,6 +82,8 @@ static pid_t fork_if(void) {
 #include "svr-logins.c"
 #undef fork
 
+#define TRIES 10 /* of which one is not held up by other processes */
+
 static int daemon_socket;
 
 static void start_daemon(void) {
@@ -221,7 +223,7 @@ int main(int argc, char **argv) {
 	const struct exitinfo status = {1, 3, -1}, killed = {1, 0, 9}, unknown = {-1, 0, 0};
 	struct timeval *timeout;
 	const struct rlimit no_memory = {LINE_LEN, RLIM_INFINITY};
-	long begun = 0;
+	long begun = 0, least = SEND_MS;
 	int door[2], number;
 
 	start_daemon();
@@ -295,6 +297,12 @@ int main(int argc, char **argv) {
 	}
 	begun = milliseconds() - begun;
 	printf("== waited: %s\n", begun < SEND_MS - 10 ? "too short" : begun < 100 * SEND_MS ? "a moment" : "too long");
+	for (number = 0; number < TRIES; number++) {
+		const long then = milliseconds();
+		logins_begin(&login, "shell", NULL);
+		least = MIN(least, milliseconds() - then);
+	}
+	printf("== then: %s\n", least < SEND_MS / 2 ? "nothing" : "too long");
 	while (recv(daemon_socket, NULL, 0, MSG_DONTWAIT) >= 0) {}
 	logins_begin(&login, "shell", NULL);
 	print_received("after a loss");

@@ -392,7 +392,11 @@ ENDS = f'[ssh_hook user="alice" event="ends" {OF_SESSION} {{2}}] '
 ENDS += "session abababab ends: {0} from 10.0.0.1:4000, key SHA256:abc, {1}, user alice, job 7"
 BY_DOOR = '[ssh_hook user="alice" event="begins" session="abababab" kind="shell" from="the door"] '
 BY_DOOR += "session abababab begins: shell from the door, no key, user alice, job 7"
-LOST = (" (earlier lines lost: 1)", ' lost="1"')
+LOST = (" (earlier lines lost: {})", ' lost="{}"')
+
+
+def lost(count: int) -> list[str]:
+    return [text.format(count) for text in LOST]
 
 
 def test_lines_about_logins(sources: Sources, tmp_path: Path) -> None:
@@ -413,12 +417,13 @@ def test_lines_about_logins(sources: Sources, tmp_path: Path) -> None:
         BEGINS.format("sftp", "", ""),
         ENDS.format("sftp", "disconnected after 0.000 s", 'seconds="0.000"'),
         "== waited: a moment",
+        "== then: nothing",
         "== after a loss",
-        BEGINS.format("shell", *LOST),
+        BEGINS.format("shell", *lost(11)),
         "== by the door",
         BY_DOOR,
         "== a new daemon",
-        BEGINS.format("forward", *LOST),
+        BEGINS.format("forward", *lost(1)),
         "== the end of its forwardings",
         ENDS.format("forward", "disconnected after 0.000 s", 'seconds="0.000"'),
     ]
