@@ -6,6 +6,7 @@
  * though it has another child, by SIGTERM while the server waits at its gate, or when the server is killed behind it. */
 
 #define _GNU_SOURCE
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>

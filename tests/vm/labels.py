@@ -9,7 +9,8 @@ from pathlib import Path
 
 import attached
 import openssh
-from containers import Container, Result, keys, processes
+from containers import Container, Result, keys, processes, wait_for
+from hook_log import Syslog
 
 RUNTIMES = ("crun", "runc")
 
@@ -34,6 +35,13 @@ def assert_lands_by_door(expected: str) -> None:
     """A session by the door of alice's only container has this label; she sends no key."""
     landed = openssh.login(Path("/dev/null"), "cat /proc/self/attr/current", options=openssh.BY_DOOR).checked()
     assert landed.text.rstrip("\0") == expected, landed.err
+
+
+def assert_logged(container: Container, syslog: Syslog) -> None:
+    """A session leaves two lines in the system log."""
+    container.ssh("exit 7")
+    wait_for(lambda: len(syslog.logins()) == 2, "the lines of a session")
+    assert syslog.logins()[1]["status"] == "7"
 
 
 def take_on(file: str, value: str) -> list[str]:

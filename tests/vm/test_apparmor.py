@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 from containers import ALICE, IMAGES, StartFailed, processes, run
+from hook_log import Syslog
 from labels import (
     RUNTIMES,
     assert_all_labelled,
     assert_attached,
     assert_lands_by_door,
+    assert_logged,
     attached_to,
     label,
     take_on,
@@ -53,6 +55,11 @@ def test_no_profile(start: Start, runtime: str) -> None:
 def test_door(start: Start, profile: str) -> None:
     start("crun", "busybox", change=under(profile))
     assert_lands_by_door(f"{profile} (enforce)")
+
+
+@pytest.mark.parametrize("profile", ["box", "box-named"])
+def test_logins_leave_lines(start: Start, syslog: Syslog, profile: str) -> None:
+    assert_logged(start("crun", "busybox", change=under(profile)), syslog)
 
 
 def test_profile_under_no_new_privileges(start: Start) -> None:

@@ -17,11 +17,13 @@ from typing import Any
 
 import pytest
 from containers import PORT, SETTINGS, WORK, StartFailed, listening, new_name, shell_around
+from hook_log import Syslog
 from labels import (
     RUNTIMES,
     assert_all_labelled,
     assert_attached,
     assert_lands_by_door,
+    assert_logged,
     attached_to,
     label,
     take_on,
@@ -31,6 +33,7 @@ from starter import Start
 
 HOST = "system_u:system_r:host_t:s0-s0:c0.c2"
 PROCESS = "system_u:system_r:box_t:s0:c0,c2"
+CAGED = "system_u:system_r:cage_t:s0:c0,c2"
 MOUNT = "system_u:object_r:box_file_t:s0:c0,c2"
 UNKNOWN = "system_u:object_r:unknown_t:s0"
 XATTR = "security.selinux"
@@ -72,6 +75,17 @@ def test_door(start: Start, runtime: str) -> None:
 def test_door_without_a_label(start: Start) -> None:
     start("crun", "busybox")
     assert_lands_by_door(HOST)
+
+
+def test_logins_leave_lines(start: Start, syslog: Syslog) -> None:
+    assert_logged(start("crun", "busybox", change=boxed()), syslog)
+
+
+def test_a_memory_file_that_dropbear_may_not_write(start: Start, syslog: Syslog) -> None:
+    """Sessions go on without lines."""
+    container = start("crun", "busybox", change=boxed(selinuxLabel=CAGED))
+    assert_all_labelled(container, CAGED)
+    assert syslog.logins() == []
 
 
 def test_label_under_no_new_privileges(start: Start) -> None:

@@ -12,8 +12,10 @@ import os
 import pwd
 import subprocess
 import tempfile
+import threading
 import time
 from argparse import ArgumentParser, Namespace
+from itertools import islice
 
 from ..errors import SYSTEM, HookError, printable
 from ..linux.fast_stdlib import TYPE_CHECKING
@@ -22,11 +24,10 @@ from ..system_log import NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from typing import IO
 
 _TIMEOUT = 60.0  # seconds for journalctl
 _MOST = 20_000  # entries, the newest
-_MAX_ENTRY = 32 << 10  # bytes; those of Dropbear have a tenth
+_MAX_ENTRY = 8 << 10  # bytes, twice as many as the longest of Dropbear's
 _EVENTS = ("begins", "ends")
 # By the fields of the lines of Dropbear (patch 11-logins); `begun` and `ended` are seconds since the epoch.
 _FIELDS = ("user", "uid", "container", "container_id", "job", "kind", "from", "key", "command")
@@ -47,10 +48,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace, _settings: dict[str, str]) -> int:
     """Print the sessions, the oldest first; for root those of all users. Raises HookError."""
-    with tempfile.TemporaryFile() as entries:
-        _read_journal(entries, arguments.since, os.getuid())
-        entries.seek(0)
-        found = sessions(entries)
+    found = sessions(_read_journal(arguments.since, os.getuid()))
     if arguments.json:
         print(json.dumps(found, indent=2))
     elif found:
@@ -71,11 +69,7 @@ def sessions(lines: Iterable[bytes]) -> list[dict[str, str]]:
     the line names.
     """
     found: dict[tuple[str, ...], dict[str, str]] = {}
-    count = 0
     for line in lines:
-        count += 1
-        if len(line) > _MAX_ENTRY:
-            continue
         try:
             entry = {name: value for name, value in json.loads(line).items() if isinstance(value, str)}
             event, writer = entry["SSH_HOOK_EVENT"], entry.get("_UID", "?")
@@ -92,8 +86,6 @@ def sessions(lines: Iterable[bytes]) -> list[dict[str, str]]:
             known = found.setdefault(identity, {"begun": "", **values})
             if "ended" not in known:
                 known.update({"ended": seconds, **_values(entry, _ENDS)})
-    if count >= _MOST:
-        log(WARNING, f"only the newest {_MOST} lines were read: name a later time by --since")
     return list(found.values())
 
 
@@ -110,28 +102,48 @@ def _values(entry: dict[str, str], names: tuple[str, ...]) -> dict[str, str]:
     return {name: entry.get(f"SSH_HOOK_{name.upper()}", "") for name in names}
 
 
-def _read_journal(entries: IO[bytes], since: str, uid: int) -> None:
-    """Write the entries of sessions, one a line in JSON, to the file `entries`. Raises HookError."""
+def _read_journal(since: str, uid: int) -> list[bytes]:
+    """Return the entries of sessions, one in JSON each, the oldest first; of very many the newest. Raises HookError."""
     names = [f"SSH_HOOK_{name.upper()}" for name in ("event", "session", *_FIELDS, *_ENDS)]
     own = [] if uid == 0 else [f"SSH_HOOK_UID={uid}"]
-    command = ["journalctl", "--no-pager", "--quiet", "--output=json", f"--since={since}", f"--identifier={NAME}"]
-    command += [f"--lines={_MOST}", f"--output-fields=_UID,{','.join(names)}"]
-    try:
-        done = subprocess.run(
-            [*command, *(f"SSH_HOOK_EVENT={event}" for event in _EVENTS), *own],
-            stdin=subprocess.DEVNULL,
-            stdout=entries,
-            stderr=subprocess.PIPE,
-            timeout=_TIMEOUT,
-            check=False,
-        )
-    except FileNotFoundError:
-        raise HookError(SYSTEM, "this node has no journal (journalctl): the administrator can read its log") from None
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise HookError(SYSTEM, f"cannot read the journal: {error}") from None
-    problems = done.stderr.decode("utf-8", "replace").strip()
-    if done.returncode != 0 and problems:
+    # Before systemd 254 --lines and --since together give the oldest lines.
+    command = ["journalctl", "--no-pager", "--quiet", "--output=json", "--reverse", f"--since={since}"]
+    command += [f"--identifier={NAME}", f"--output-fields=_UID,{','.join(names)}"]
+    command += [*(f"SSH_HOOK_EVENT={event}" for event in _EVENTS), *own]
+    with tempfile.TemporaryFile() as errors:
+        try:
+            journal = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors)
+        except FileNotFoundError:
+            raise HookError(
+                SYSTEM, "this node has no journal (journalctl): the administrator can read its log"
+            ) from None
+        except OSError as error:
+            raise HookError(SYSTEM, f"cannot read the journal: {error}") from None
+        newest = _take(journal)
+        errors.seek(0)
+        problems = errors.read(_MAX_ENTRY).decode("utf-8", "replace").strip()
+    if len(newest) > _MOST:
+        log(WARNING, f"these are the newest {_MOST} lines: journalctl -t {NAME} shows the others")
+    elif journal.returncode < 0:
+        raise HookError(SYSTEM, f"cannot read the journal: journalctl has not ended within {_TIMEOUT:.0f} s")
+    elif journal.returncode != 0 and problems:
         raise HookError(SYSTEM, f"journalctl: {printable(problems.splitlines()[-1])}")
+    return [line for line in reversed(newest[:_MOST]) if line]
+
+
+def _take(journal: subprocess.Popen[bytes]) -> list[bytes]:
+    """Return the first lines that `journal` prints, one more than _MOST at most, and end it; long ones are empty."""
+    timer = threading.Timer(_TIMEOUT, journal.kill)
+    timer.start()
+    try:
+        with journal:
+            assert journal.stdout is not None
+            lines = [line if len(line) <= _MAX_ENTRY else b"" for line in islice(journal.stdout, _MOST + 1)]
+            if len(lines) > _MOST:
+                journal.kill()
+    finally:
+        timer.cancel()
+    return lines
 
 
 def _row(session: dict[str, str]) -> tuple[str, ...]:

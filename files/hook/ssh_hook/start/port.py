@@ -133,21 +133,21 @@ def _describe_process(port: int, inode: int, uid: int, user: Identity) -> str:
                         return f" by process {pid} ({file.read().strip()}) of {owner}{_describe_job(pid)}"
         except OSError:
             continue  # it ended, or the caller may not see it
-    daemon = _find_daemon(port) if uid == user.uid else ""
+    daemon = _find_daemon(port, uid) if uid == user.uid else ""
     if daemon:
         return f" by process {daemon} ({SERVER_NAME}) of {owner}{_describe_job(daemon)}"
     return f" by a process of {owner}"
 
 
-def _find_daemon(port: int) -> str:
-    """Return the pid of the user's daemon in the caller's network that is to listen on `port`; empty if there is none.
+def _find_daemon(port: int, uid: int) -> str:
+    """Return the pid of a daemon of `uid` in the caller's network that is to listen on `port`; empty if there is none.
 
     Where it logs logins, a child listens for it, whose descriptors root alone may see.
     """
     network = os.stat("/proc/self/ns/net")
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
-            if read_file(f"/proc/{pid}/comm") != f"{SERVER_NAME}\n".encode():
+            if os.stat(f"/proc/{pid}").st_uid != uid or read_file(f"/proc/{pid}/comm") != f"{SERVER_NAME}\n".encode():
                 continue
             if not is_same(os.stat(f"/proc/{pid}/ns/net"), network):
                 continue

@@ -104,10 +104,8 @@ class _Sessions:
         own = None if self._namespace is None else process.mount_namespace()
         if own is not None:
             return own == self._namespace and self._daemon.mount_namespace() == own
-        if not process.is_alive():
-            return False
         self._family = self._family or descendants(self._daemon.pid, self._proc)
-        return process.pid in self._family or parent_of(process) in self._family
+        return process.pid in self._family and parent_of(process) in self._family
 
 
 def end_orphans() -> None:

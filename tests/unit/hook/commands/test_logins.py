@@ -39,13 +39,13 @@ def sessions(*lines: str) -> list[dict[str, str]]:
     return logins.sessions([line.encode() + b"\n" for line in lines])
 
 
-def journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str, err: str = "", status: int = 0) -> None:
-    """Make a `journalctl` that prints this, and notes its arguments."""
-    (tmp_path / "out").write_text(out, encoding="utf-8")
+def journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: list[str], err: str = "", status: int = 0) -> None:
+    """Make a `journalctl` that prints these lines, the newest first, and notes its arguments."""
+    (tmp_path / "out").write_text("".join(f"{line}\n" for line in reversed(lines)), encoding="utf-8")
     (tmp_path / "err").write_text(err, encoding="utf-8")
     program = tmp_path / "journalctl"
-    lines = (f'echo "$*" >{tmp_path}/arguments', f"cat {tmp_path}/out", f"cat {tmp_path}/err >&2", f"exit {status}")
-    program.write_text("\n".join(["#!/bin/sh", *lines, ""]), encoding="utf-8")
+    script = (f'echo "$*" >{tmp_path}/arguments', f"cat {tmp_path}/out", f"cat {tmp_path}/err >&2", f"exit {status}")
+    program.write_text("\n".join(["#!/bin/sh", *script, ""]), encoding="utf-8")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
 
@@ -106,20 +106,33 @@ def test_a_line_may_have_what_others_take_for_its_end() -> None:
 
 
 def test_not_more_is_read_than_fits_in_memory(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(logins, "_MOST", 2)
-    assert len(sessions(entry("begins"), entry("begins", SESSION="2b", COMMAND="x" * (32 << 10)))) == 1
-    assert "only the newest 2 lines" in capfd.readouterr().err
-    assert len(sessions(entry("begins"))) == 1
-    assert capfd.readouterr().err == ""
+    """Of a journal without end the newest lines are."""
+    lines = [entry("begins", SESSION=name) for name in ("1a", "2b", "3c")]
+    journal(tmp_path, monkeypatch, [*lines, entry("begins", COMMAND="x" * (8 << 10))])
+    text = (tmp_path / "journalctl").read_text(encoding="utf-8").replace("exit 0", "while :; do echo; done")
+    (tmp_path / "journalctl").write_text(text, encoding="utf-8")
+    monkeypatch.setattr(logins, "_MOST", 3)
+    assert run(is_json=True) == 0
+    captured = capfd.readouterr()
+    assert [session["begun"] != "" for session in json.loads(captured.out)] == [True, True]
+    assert "the newest 3 lines" in captured.err
+
+
+def test_a_journal_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal(tmp_path, monkeypatch, [])
+    (tmp_path / "journalctl").write_text("#!/bin/sh\nexec sleep 1000\n", encoding="utf-8")
+    monkeypatch.setattr(logins, "_TIMEOUT", 0.1)
+    with pytest.raises(HookError, match="has not ended within"):
+        run()
 
 
 def test_a_user_asks_for_her_own_sessions(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lines = [entry("begins"), entry("ends", STATUS="0", SECONDS="1.000"), entry("begins", SESSION="2b", FROM="a\x1b")]
-    journal(tmp_path, monkeypatch, "\n".join([*lines, entry("ends", SESSION="3c")]))
+    journal(tmp_path, monkeypatch, [*lines, entry("ends", SESSION="3c")])
     monkeypatch.setattr(logins.os, "getuid", lambda: 1000)
     assert run("today") == 0
     header, first, second, third = capsys.readouterr().out.splitlines()
@@ -129,14 +142,14 @@ def test_a_user_asks_for_her_own_sessions(
     assert "a\\x1b" in second
     assert third.split()[:3] == ["-", "-", "disconnected"]
     arguments = (tmp_path / "arguments").read_text(encoding="utf-8").split()
-    assert {"--since=today", "--lines=20000"} <= set(arguments)
+    assert {"--since=today", "--reverse"} <= set(arguments)
     (fields,) = (word for word in arguments if word.startswith("--output-fields="))
     assert {"_UID", "SSH_HOOK_EVENT", "SSH_HOOK_SESSION", "SSH_HOOK_STATUS"} <= set(fields.partition("=")[2].split(","))
     assert arguments[-3:] == ["SSH_HOOK_EVENT=begins", "SSH_HOOK_EVENT=ends", "SSH_HOOK_UID=1000"]
 
 
 def test_root_asks_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    journal(tmp_path, monkeypatch, entry("begins"))
+    journal(tmp_path, monkeypatch, [entry("begins")])
     monkeypatch.setattr(logins.os, "getuid", lambda: 0)
     assert run(is_json=True) == 0
     (session,) = json.loads(capsys.readouterr().out)
@@ -147,13 +160,13 @@ def test_root_asks_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
 def test_a_journal_without_any(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    journal(tmp_path, monkeypatch, "", status=1)
+    journal(tmp_path, monkeypatch, [], status=1)
     assert run() == 0
     assert "no session" in capsys.readouterr().out
 
 
 def test_journalctl_says_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    journal(tmp_path, monkeypatch, "", "hint\nFailed to parse timestamp: x\n", status=1)
+    journal(tmp_path, monkeypatch, [], "hint\nFailed to parse timestamp: x\n", status=1)
     with pytest.raises(HookError, match="journalctl: Failed to parse timestamp: x"):
         run("x")
 

@@ -71,10 +71,14 @@ def test_a_daemon_whose_server_nobody_may_inspect(tmp_path: Path, place: str) ->
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as daemon:
         assert daemon.stdout is not None
         daemon.stdout.readline()
-        user, found = Identity(1000, 1000), f" by process {daemon.pid} (dropbear) of uid 1000"
-        assert port._describe_process(2222, 0, 1000, user) == found
-        assert port._describe_process(2222, 0, 1001, user) == " by a process of uid 1001"
-        assert port._describe_process(222, 0, 1000, user) == " by a process of uid 1000"
+        uid = os.geteuid()
+        name = port._describe_uid(uid)
+        user, other = Identity(uid, uid), Identity(uid + 1, uid + 1)
+        found = f" by process {daemon.pid} (dropbear) of {name}"
+        assert port._describe_process(2222, 0, uid, user) == found
+        assert port._describe_process(2222, 0, uid, other) == f" by a process of {name}"
+        assert port._describe_process(222, 0, uid, user) == f" by a process of {name}"
+        assert port._find_daemon(2222, uid + 1) == ""
 
 
 @pytest.mark.parametrize("pid", ["self", "0"])
