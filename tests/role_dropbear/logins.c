@@ -42,7 +42,7 @@ static struct {
 } ses;
 static struct {
 	char *addrstring;
-} svr_ses = {"10.0.0.1:4000"};
+} svr_ses = {"10.0.0.1%\033:4000"}; /* an interface's name is at the end of addresses of some networks */
 static struct {
 	char *logins;
 	int logins_socket, logins_text, logins_directory;
@@ -156,6 +156,9 @@ static void flood(struct login *login) {
 		count += count_received();
 	}
 	printf("== %d and %u\n", count, shared->lost);
+	logins_forward();
+	logins_forward(); /* is counted as one session with the first */
+	printf("== forwards: %u\n", shared->lost);
 	has_begun = 0;
 	logins_begin(login, "shell", NULL);
 	printf("== %d\n", count_received());

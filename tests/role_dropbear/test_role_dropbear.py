@@ -385,11 +385,11 @@ def log_lines(sources: Sources, directory: Path, *arguments: str) -> list[str]:
 LOG_LINE = "<86>Sep  9 02:46:40 ssh_hook: "
 REFUSED = '[ssh_hook user="alice" event="refused" refused="{0}" dropped="{1}"] '
 REFUSED += "refused logins: {0}, connections that ended before a login: {1}, user alice, job 7"
-OF_SESSION = 'session="abababab" kind="{0}" from="10.0.0.1:4000" key="SHA256:abc"'
+OF_SESSION = 'session="abababab" kind="{0}" from="10.0.0.1%?:4000" key="SHA256:abc"'
 BEGINS = f'[ssh_hook user="alice" event="begins" {OF_SESSION}{{2}}] '
-BEGINS += "session abababab begins: {0} from 10.0.0.1:4000, key SHA256:abc, user alice, job 7{1}"
+BEGINS += "session abababab begins: {0} from 10.0.0.1%?:4000, key SHA256:abc, user alice, job 7{1}"
 ENDS = f'[ssh_hook user="alice" event="ends" {OF_SESSION} {{2}}] '
-ENDS += "session abababab ends: {0} from 10.0.0.1:4000, key SHA256:abc, {1}, user alice, job 7"
+ENDS += "session abababab ends: {0} from 10.0.0.1%?:4000, key SHA256:abc, {1}, user alice, job 7"
 BY_DOOR = '[ssh_hook user="alice" event="begins" session="abababab" kind="shell" from="the door"] '
 BY_DOOR += "session abababab begins: shell from the door, no key, user alice, job 7"
 LOST = (" (earlier lines lost: {})", ' lost="{}"')
@@ -433,7 +433,7 @@ def test_lines_about_logins_for_the_journal(sources: Sources, tmp_path: Path) ->
     lines = log_lines(sources, tmp_path, "journal")
     start = lines.index("== sessions") + 1
     assert lines[start : lines.index("", start)] == [
-        "MESSAGE=session abababab begins: command from 10.0.0.1:4000, key SHA256:abc, user alice, job 7",
+        "MESSAGE=session abababab begins: command from 10.0.0.1%?:4000, key SHA256:abc, user alice, job 7",
         "PRIORITY=6",
         "SYSLOG_FACILITY=10",
         "SYSLOG_IDENTIFIER=ssh_hook",
@@ -441,7 +441,7 @@ def test_lines_about_logins_for_the_journal(sources: Sources, tmp_path: Path) ->
         "SSH_HOOK_EVENT=begins",
         "SSH_HOOK_SESSION=abababab",
         "SSH_HOOK_KIND=command",
-        "SSH_HOOK_FROM=10.0.0.1:4000",
+        "SSH_HOOK_FROM=10.0.0.1%?:4000",
         "SSH_HOOK_KEY=SHA256:abc",
         r'SSH_HOOK_COMMAND=echo "x]\" ??',
     ]
@@ -461,7 +461,13 @@ def test_a_server_that_can_have_no_file_for_the_lines_serves(sources: Sources, t
 
 def test_a_flood_of_sessions_leaves_few_lines(sources: Sources, tmp_path: Path) -> None:
     """But the first session of each connection leaves its own."""
-    assert log_lines(sources, tmp_path, "syslog", "a flood")[-4:] == ["== 1000 and 200", "== 1", "== 0", "== 1"]
+    assert log_lines(sources, tmp_path, "syslog", "a flood")[-5:] == [
+        "== 1000 and 200",
+        "== forwards: 202",
+        "== 1",
+        "== 0",
+        "== 1",
+    ]
 
 
 @pytest.mark.parametrize(("when", "end"), [("at the gate", "Terminated"), ("killed", "failed")])
