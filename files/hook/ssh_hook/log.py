@@ -52,7 +52,6 @@ class Log:
         kept: the warnings and errors since then, as (level, kind, message).
         subject: id and bundle of the container that these are about; empty where they are unknown.
         user: the name of the container's owner; empty where it is unknown.
-        known: fields that the start has found out, so that nobody has to look for them again.
     """
 
     def __init__(self) -> None:
@@ -64,7 +63,6 @@ class Log:
         self.kept: list[tuple[int, str, str]] = []
         self.subject = ("", "")
         self.user = ""
-        self.known: dict[str, str] = {}
         self._fields: dict[str, str] | None = None
 
     def __call__(self, level: int, message: str, kind: str = "") -> None:

@@ -23,7 +23,7 @@ from ..log import WARNING, log
 from ..node import job_record, record
 from ..node.door import all_places, name_of
 from ..node.engine import Engine, directory_of_copies
-from ..node.subject import JOB_VARIABLES
+from ..node.monitor import JOB_VARIABLES
 from ..oci import container_paths as paths
 from ..oci.settings import LAST_PORT, NO_PORT
 

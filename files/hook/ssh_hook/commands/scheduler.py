@@ -12,7 +12,7 @@ from ..linux.cgroups import job_and_step
 from ..linux.fast_stdlib import fsdecode, read_file
 from ..linux.job_names import is_pbs, number_of
 from ..linux.process import is_decimal
-from ..node.subject import JOB_VARIABLES
+from ..node.monitor import JOB_VARIABLES
 from ..oci.settings import default_port, is_port_automatic, parse_port
 from ..start.server import job_port
 from .hosts import expand, read_slots

@@ -19,6 +19,7 @@ from ..linux import syscalls
 from ..linux.fast_stdlib import basename, dirname, os
 from ..linux.mounts import clone_mount
 from ..log import log, one_line
+from . import monitor
 
 _TIMEOUT = 48_000  # microseconds that a line may wait: 50 ms at most, by any kernel's clock
 _MAX_VALUE = 200  # bytes; Dropbear takes less than 4096 for all
@@ -48,9 +49,10 @@ class NoLoginLog:
 class LoginLog(NoLoginLog):
     """What one daemon gets, and the end of a pipe at which the hook says whose container it is."""
 
-    def __init__(self, socket: int, path: str, with_commands: bool, known: dict[str, str]) -> None:
+    def __init__(self, socket: int, path: str, with_commands: bool, known: dict[str, str], has_monitor: bool) -> None:
         """Take the `socket` that is connected to `path`. Raises OSError."""
         self._known = known
+        self._has_monitor = has_monitor
         self._socket = socket
         self._path = path
         self._with_commands = with_commands
@@ -68,12 +70,20 @@ class LoginLog(NoLoginLog):
 
     def describe(self, user: str) -> None:
         """Say it, and close all."""
-        log.known = self._known
-        try:
-            fields = log.fields()
-        except Exception:
-            fields = {}
-        found = {**fields, **self._known, "user": user}
+        arguments: list[str] = []
+        variables: dict[str, str] = {}
+        if self._has_monitor:
+            try:
+                arguments, variables = monitor.find()
+            except Exception:
+                pass  # the lines go without
+        found = {
+            "user": user,
+            "container": monitor.container_name(arguments),
+            "container_id": log.subject[0],
+            "job": monitor.job_by_variables(variables),
+            **self._known,
+        }
         known = {name: _ascii(value) for name, value in found.items() if value}
         os.write(self._describer, self._as_text(known))
         for descriptor in (self._describer, *self.descriptors()):
@@ -88,11 +98,12 @@ class LoginLog(NoLoginLog):
         return f"{protocol} {basename(self._path)} {zone} {self._with_commands:d}\n{label}\n{rendered}".encode("ascii")
 
 
-def open_login_log(with_commands: bool, known: dict[str, str]) -> NoLoginLog:
+def open_login_log(with_commands: bool, known: dict[str, str], has_monitor: bool = False) -> NoLoginLog:
     """Return what a daemon gets: nothing where the node has no log for datagrams, or hides processes (hidepid).
 
     In the latter case the processes of sessions, which nobody may trace, would be hidden from those who end them.
-    `known` are fields of its lines that are known already, and right where others of that name are not.
+    `known` are fields of its lines that are known already, and right where others of that name are not. With
+    `has_monitor` podman has called the runtime.
     """
     try:
         os.stat("/proc/1/stat")
@@ -105,7 +116,7 @@ def open_login_log(with_commands: bool, known: dict[str, str]) -> NoLoginLog:
             continue
         try:
             syscalls.set_send_timeout(socket, _TIMEOUT)
-            return LoginLog(socket, path, with_commands, known)
+            return LoginLog(socket, path, with_commands, known, has_monitor)
         except OSError:
             os.close(socket)
             break  # no descriptors are left, or the like

@@ -16,7 +16,7 @@ from types import SimpleNamespace
 import pytest
 from ssh_hook import system_log
 from ssh_hook.log import log
-from ssh_hook.node import login_log
+from ssh_hook.node import login_log, monitor
 
 HOUR = 3600
 MOST = 4095  # bytes that svr-logins.c reads
@@ -29,8 +29,8 @@ def fixture_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(system_log, "SYSLOG", str(tmp_path / "log"))
     monkeypatch.setattr(login_log, "clone_mount", no_right)
     monkeypatch.setattr(time, "localtime", lambda: SimpleNamespace(tm_gmtoff=HOUR))
-    monkeypatch.setattr(log, "_fields", {})
-    monkeypatch.setattr(log, "known", {})
+    monkeypatch.setattr(log, "subject", ("", ""))
+    monkeypatch.setattr(monitor, "environment", dict)
     return tmp_path
 
 
@@ -58,9 +58,12 @@ def fixture_syslog(place: Path) -> Iterator[socket.socket]:
         yield listener
 
 
-def text_of(found: login_log.NoLoginLog, fields: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> bytes:
-    """Return what Dropbear reads of a container of alice's of which this is known."""
-    monkeypatch.setattr(log, "_fields", fields)
+def text_of(
+    known: dict[str, str], container: str, job: str, monkeypatch: pytest.MonkeyPatch, with_commands: bool = False
+) -> bytes:
+    """Return what Dropbear reads of a container of alice's; name and job are those that podman's monitor has."""
+    monkeypatch.setattr(monitor, "find", lambda: (["conmon", "-n", container], {"PBS_JOBID": job}))
+    found = login_log.open_login_log(with_commands, known, has_monitor=True)
     text = os.dup(found.descriptors()[1])
     found.describe("alice")
     try:
@@ -71,11 +74,10 @@ def text_of(found: login_log.NoLoginLog, fields: dict[str, str], monkeypatch: py
 
 def test_journald_gets_fields(journal: socket.socket, syslog: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
     """And no daemon at /dev/log the same once more."""
-    found = login_log.open_login_log(False, {})
-    with socket.socket(fileno=os.dup(found.descriptors()[0])) as sender:
-        text = text_of(found, {"user": "alice", "uid": "1000", "container": "", "job": "7"}, monkeypatch)
-        entries = b"SSH_HOOK_USER=alice\nSSH_HOOK_UID=1000\nSSH_HOOK_JOB=7\n"
-        assert text == b"journal socket 0 0\n, user alice, job 7\n" + entries
+    text = text_of({"uid": "1000"}, "", "7", monkeypatch)
+    entries = b"SSH_HOOK_USER=alice\nSSH_HOOK_JOB=7\nSSH_HOOK_UID=1000\n"
+    assert text == b"journal socket 0 0\n, user alice, job 7\n" + entries
+    with socket.socket(fileno=os.dup(login_log.open_login_log(False, {}).descriptors()[0])) as sender:
         sender.send(b"x")
         assert journal.recv(9) == b"x"
         seconds, microseconds = struct.unpack("ll", sender.getsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, 16))
@@ -83,29 +85,37 @@ def test_journald_gets_fields(journal: socket.socket, syslog: socket.socket, mon
 
 
 def test_any_other_daemon_gets_a_line(syslog: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = login_log.open_login_log(True, {})
-    fields = {"uid": "1000", "container": 'é"]'}
-    header, label, element = text_of(found, fields, monkeypatch).decode("ascii").split("\n")
+    text = text_of({"uid": "1000"}, 'é"]', "", monkeypatch, with_commands=True)
+    header, label, element = text.decode("ascii").split("\n")
     assert (header, label) == (f"syslog log {HOUR} 1", ', user alice, container \\xe9"]')
-    assert element == ' uid="1000" container="\\\\xe9\\"\\]" user="alice"'
+    assert element == ' user="alice" container="\\\\xe9\\"\\]" uid="1000"'
 
 
 def test_the_job_is_that_of_the_container(syslog: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
     """And not that of the process that called the engine."""
-    found = login_log.open_login_log(False, {"job": "7"})
-    text = text_of(found, {"job": "9"}, monkeypatch)
-    assert text.endswith(b'\n, user alice, job 7\n job="7" user="alice"')
+    text = text_of({"job": "7"}, "", "9", monkeypatch)
+    assert text.endswith(b'\n, user alice, job 7\n user="alice" job="7"')
+
+
+def test_a_container_without_a_monitor(syslog: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For which no start looks, but has the variables of its own engine."""
+    monkeypatch.setattr(monitor, "find", pytest.fail)
+    monkeypatch.setattr(monitor, "environment", lambda: {"LSB_JOBID": "8"})
+    found = login_log.open_login_log(False, {})
+    text = os.dup(found.descriptors()[1])
+    found.describe("alice")
+    assert os.read(text, MOST).endswith(b'\n user="alice" job="8"')
+    os.close(text)
 
 
 @pytest.mark.usefixtures("journal")
 def test_no_value_makes_a_line_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = login_log.open_login_log(False, {"process": "1\nSSH_HOOK_USER=root"})
-    text = text_of(found, {"container": "a\nMESSAGE=x\x1b"}, monkeypatch)
+    text = text_of({"process": "1\nSSH_HOOK_USER=root"}, "a\nMESSAGE=x\x1b", "", monkeypatch)
     assert text.split(b"\n")[1:] == [
         b", user alice, container a\\nMESSAGE=x\\x1b",
+        b"SSH_HOOK_USER=alice",
         b"SSH_HOOK_CONTAINER=a\\nMESSAGE=x\\x1b",
         b"SSH_HOOK_PROCESS=1\\nSSH_HOOK_USER=root",
-        b"SSH_HOOK_USER=alice",
         b"",
     ]
 
@@ -123,18 +133,22 @@ def test_what_dropbear_gets_is_closed_when_it_is_described(syslog: socket.socket
 
 
 def test_all_is_read_however_long_the_values_are(syslog: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = login_log.open_login_log(False, {})
-    fields = dict.fromkeys(("uid", "container", "container_id", "job", "process"), '"' * 1000)
-    assert text_of(found, fields, monkeypatch).endswith(b' user="alice"')
+    long = '"' * 1000
+    monkeypatch.setattr(log, "subject", (long, ""))
+    text = text_of(dict.fromkeys(("uid", "job", "process"), long), long, "", monkeypatch)
+    assert text.endswith(b' process="' + b'\\"' * 200 + b'"')
 
 
 def test_a_container_of_which_nothing_can_be_found_out(syslog: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail() -> dict[str, str]:
+    def fail() -> None:
         raise MemoryError
 
-    monkeypatch.setattr(log, "fields", fail)
-    found = login_log.open_login_log(False, {})
-    assert b'\n user="alice"' in text_of(found, {}, monkeypatch)
+    monkeypatch.setattr(monitor, "find", fail)
+    found = login_log.open_login_log(False, {}, has_monitor=True)
+    text = os.dup(found.descriptors()[1])
+    found.describe("alice")
+    assert os.read(text, MOST).endswith(b'\n user="alice"')
+    os.close(text)
 
 
 def test_a_directory_from_which_something_harmful_could_be_reached_is_closed(

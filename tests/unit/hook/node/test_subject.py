@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from ssh_hook.log import log
-from ssh_hook.node import last_messages, subject
+from ssh_hook.node import last_messages, monitor, subject
 
 HOOK = Path(subject.__file__).parents[2]
 CHILD = """
@@ -57,15 +57,15 @@ def test_without_a_monitor(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_cgroups_job_comes_before_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subject, "read_file", lambda _path: b"4:memory:/slurm/uid_1000/job_77/step_batch\n0::/\n")
-    monkeypatch.setattr(subject, "environment", lambda: {"PBS_JOBID": "5.server"})
+    monkeypatch.setattr(monitor, "environment", lambda: {"PBS_JOBID": "5.server"})
     assert subject.job({}) == "77"
 
 
 def test_the_hooks_own_variables_come_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subject, "_job_of_cgroup", str)
-    monkeypatch.setattr(subject, "environment", lambda: {"PBS_JOBID": "5.server"})
+    monkeypatch.setattr(monitor, "environment", lambda: {"PBS_JOBID": "5.server"})
     assert subject.job({"SLURM_JOB_ID": "6"}) == "5.server"
-    monkeypatch.setattr(subject, "environment", dict)
+    monkeypatch.setattr(monitor, "environment", dict)
     assert subject.job({"SLURM_JOB_ID": "6"}) == "6"
 
 
@@ -75,14 +75,3 @@ def test_a_uid_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(last_messages, "concerned_uid", fail)
     assert subject.fields()["uid"] == ""
-
-
-def test_what_the_start_knows_is_not_looked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_arguments: object) -> str:
-        raise AssertionError("looked for again")
-
-    monkeypatch.setattr(subject, "_uid", fail)
-    monkeypatch.setattr(subject, "job", fail)
-    monkeypatch.setattr(log, "known", {"uid": "1000", "job": "7"})
-    found = subject.fields()
-    assert (found["uid"], found["job"]) == ("1000", "7")
