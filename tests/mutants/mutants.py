@@ -681,6 +681,14 @@ PROMISES = (
         "assert 3 == 2",
     ),
     Fault(
+        "The descriptor of the log's directory leads nowhere else",
+        "LoginLog.__init__",
+        '-1 if known.get("uid") == "0" else ',
+        "",
+        "unit/hook/node/test_login_log.py::test_root_of_the_node",
+        r"\[3, 3\] == \[2, 3\]",
+    ),
+    Fault(
         "A system log that reads nothing does not hold a login up",
         "open_login_log",
         "            syscalls.set_send_timeout(socket, _TIMEOUT)\n",
