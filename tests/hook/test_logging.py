@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from containers import ALICE, WORK, StartFailed, shell_around, wait_for
+from containers import ALICE, WORK, StartFailed, children, run, shell_around, wait_for
 from hook_log import Syslog
 from starter import Start
 
@@ -75,7 +75,9 @@ def test_messages_to_a_descriptor_that_the_hook_was_given(start: Start, file: Pa
     launcher = shell_around(tmp_path / "hook", f'exec 9>>{file}; hook "$@"')
     container = start("crun", network="private", launcher=launcher, annotations={LEVEL: "1", OUT: "9"})
     assert "listens on port 15263" in file.read_text(encoding="utf-8")
-    assert not Path(f"/proc/{container.daemon()}/fd/9").exists()
+    daemon = container.daemon()
+    for process in (daemon, *children(daemon)):
+        assert str(file) not in run(["ls", "-l", f"/proc/{process}/fd"]).text
 
 
 @pytest.mark.parametrize("target", ["99", f"/proc/{os.getpid()}/fd/0", f"/proc/{os.getpid()}/fd/999"])
