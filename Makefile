@@ -6,7 +6,8 @@ SCENARIOS := upgrade debian11 old-kernel lifecycle old-beside-new slurm-editor s
 FUZZ_SECONDS ?= 60
 SOAK_SECONDS ?= 600
 ARGS := # only from the command line of make, not from the environment
-TAKE_ARGS := unit sanity integration role-dropbear role-ssh-hook hook-tests vm-tests old-kernel monitoring node-image architectures mutants
+TAKE_ARGS := unit sanity integration role-dropbear role-ssh-hook hook-tests vm-tests el-policy old-kernel monitoring node-image architectures \
+	mutants
 
 ifneq ($(strip $(ARGS)),)
 ifneq ($(filter-out $(TAKE_ARGS),$(MAKECMDGOALS)),)
@@ -16,7 +17,8 @@ endif
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help venv test test-all under-load $(PARTS) $(SCENARIOS) real-engines soak audit-algorithms bench bench-deploy scale demo demo-down
+.PHONY: help venv test test-all under-load $(PARTS) $(SCENARIOS) real-engines el-policy soak audit-algorithms bench bench-deploy \
+	scale demo demo-down
 .DEFAULT_GOAL := help
 
 help:
@@ -48,6 +50,7 @@ help:
 	@echo 'make upgrade      an upgrade and a rollback under load, and a removal, on a cluster of nodes'
 	@echo 'make debian11     a deployment to nodes with Debian 11, which are as old as those with EL 9, and its removal'
 	@echo 'make old-kernel   the hook on Linux 5.10, the kernel of Debian 11, in a virtual machine'
+	@echo 'make el-policy    the hook under the SELinux policy of EL, which POLICY=DIR has, in a virtual machine'
 	@echo 'make lifecycle    years of a deployment: upgrades under load, faults, changed variables, removal'
 	@echo 'make old-beside-new  one job on nodes with the last release, with this version, and as a site of Sarus has them'
 	@echo 'make slurm-editor an editor on a laptop, whose server runs in the container of a job'
@@ -149,6 +152,9 @@ old-beside-new: venv
 
 debian11: venv
 	@tests/testbed/molecule debian11
+
+el-policy: venv
+	@tests/vm/run policy $(ARGS)
 
 old-kernel: venv
 	@tests/vm/run old $(ARGS)

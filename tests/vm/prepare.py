@@ -11,15 +11,12 @@ import tempfile
 from pathlib import Path
 
 from containers import ALICE, IMAGES, as_user, run
-from install import add_users, install_dropbear, install_hook
+from install import PREFIX, add_users, install_dropbear, install_hook
 
 STORAGE = """[storage]
 driver = "overlay"
 runroot = "/run/containers/storage"
 graphroot = "/var/lib/containers/storage"
-"""
-ROOTLESS_STORAGE = """[storage]
-driver = "vfs"
 """
 ENGINE = """[engine]
 cgroup_manager = "cgroupfs"
@@ -27,6 +24,7 @@ events_logger = "file"
 """
 HERE = Path(__file__).resolve().parent
 SELINUX = Path("/sys/fs/selinux")
+TARGETED = Path("/etc/selinux/targeted")
 POLICY_VERSION = "33"  # the newest that the machine's kernel reads
 
 
@@ -45,13 +43,31 @@ def load_selinux() -> None:
     os.setxattr(tempfile.gettempdir(), "security.selinux", b"system_u:object_r:box_file_t:s0")
 
 
-def make_podman_ready() -> None:
-    """Give root and alice an image. Before Linux 5.11 the kernel mounts no overlay for alice, so she has copies."""
+def load_distributions_policy() -> None:
+    """Load the policy in /etc/selinux/targeted and give all files their labels. A test enforces it later.
+
+    Dropbear's programs get the label that the role's variable dropbear_selinux_type gives them.
+    """
+    contexts = TARGETED / "contexts" / "files" / "file_contexts"
+    rule = f"{PREFIX}/dropbear(/.*)? system_u:object_r:container_ro_file_t:s0\n"
+    with contexts.with_name("file_contexts.local").open("a", encoding="ascii") as own:
+        own.write(rule)
+    (policy,) = (TARGETED / "policy").iterdir()
+    run(as_user(ALICE, "podman", "system", "migrate")).checked()  # ends what keeps the mounts of now for her podman
+    run(["mount", "-t", "selinuxfs", "selinuxfs", SELINUX]).checked()
+    (SELINUX / "load").write_bytes(policy.read_bytes())
+    run(["setfiles", "-F", contexts, "/", "/dev", "/dev/shm", "/run"]).checked()
+    # else the kernel drops messages of what it denies
+    Path("/proc/sys/kernel/printk_ratelimit").write_text("0", encoding="ascii")
+
+
+def make_podman_ready(driver: str) -> None:
+    """Give root and alice an image. Alice's storage is of the driver."""
     own = Path("/home/alice/.config/containers")
     own.mkdir(parents=True)
     Path("/etc/containers/containers.conf").write_text(ENGINE, encoding="ascii")
     Path("/etc/containers/storage.conf").write_text(STORAGE, encoding="ascii")
-    (own / "storage.conf").write_text(ROOTLESS_STORAGE, encoding="ascii")
+    (own / "storage.conf").write_text(f'[storage]\ndriver = "{driver}"\n', encoding="ascii")
     for path in (own.parent, own, own / "storage.conf"):
         os.chown(path, ALICE, ALICE)
     command = ["podman", "import", "--quiet", str(IMAGES / "busybox.tar"), "localhost/ssh-test/busybox"]
@@ -60,17 +76,20 @@ def make_podman_ready() -> None:
 
 
 def main() -> int:
-    modules = Path("/sys/kernel/security/lsm").read_text(encoding="ascii").split(",")
-    if "apparmor" in modules:
+    machine = os.environ["MACHINE"]
+    if machine == "apparmor":
         load_apparmor()
-    if "selinux" in modules:
+    if machine == "selinux":
         load_selinux()
     Path("/run/hook-test-dev").mkdir()  # the sign of a bed: nothing here is anybody's but the tests'
     install_hook()
     install_dropbear()
     add_users()
-    if os.environ["MACHINE"] == "linux_5_10":
-        make_podman_ready()
+    if machine == "linux_5_10":
+        make_podman_ready("vfs")  # before Linux 5.11 the kernel mounts no overlay for alice
+    if machine == "policy":
+        make_podman_ready("overlay")
+        load_distributions_policy()
     return 0
 
 

@@ -6,6 +6,7 @@ PBS's mom does the same, by hooks.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -14,11 +15,11 @@ from containers import ALICE, LAUNCHER, Engine, Result, run, wait_for
 DOORS = Path("/run/ocihooks-ssh/users", str(ALICE))  # alice's directory, while she has jobs
 
 
-def call(command: str, job: int, **variables: str) -> Result:
-    """Call `ssh_hook prolog` or `epilog` for a job on three nodes."""
+def call(command: str, job: int, label: Sequence[str] = (), **variables: str) -> Result:
+    """Call `ssh_hook prolog` or `epilog` for a job on three nodes, by the command `label` where there is one."""
     slurm = {"SLURM_JOB_ID": str(job), "SLURM_JOB_UID": str(ALICE), "SLURM_JOB_NODELIST": "127.0.0.1,nid[001-002]"}
     words = [f"{name}={value}" for name, value in {**slurm, **variables}.items()]
-    return run(["env", "-i", *words, LAUNCHER, command])
+    return run([*label, "env", "-i", *words, LAUNCHER, command])
 
 
 def call_for_pbs(command: str, job: str) -> Result:
