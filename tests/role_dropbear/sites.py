@@ -111,13 +111,18 @@ class Site:
     def artefacts(self, program: str = "dropbearmulti", architecture: str = os.uname().machine) -> list[Path]:
         return sorted(self.build_dir.glob(f"artefacts/*-{architecture}-*/{program}"))
 
-    def take_builds(self, other: Site, *releases: str) -> None:
-        """Have another site's builds of these releases: static libraries take most of the time."""
+    def newest(self, name: str) -> Path:
+        """Return the last build of a source for this machine: one from before its recipe changed may be there too."""
+        builds = self.build_dir.glob(f"artefacts/{name}-*-{os.uname().machine}-*")
+        return max(builds, key=lambda path: path.stat().st_mtime)
+
+    def take_builds(self, other: Site, *names: str) -> None:
+        """Have another site's builds of these sources: static libraries take most of the time."""
         store = self.build_dir / "artefacts"
         store.mkdir(parents=True)
-        for release in releases:
-            for directory in other.build_dir.glob(f"artefacts/{release}-*"):
-                shutil.copytree(directory, store / directory.name)
+        for name in names:
+            build = other.newest(name)
+            shutil.copytree(build, store / build.name)
 
 
 def build_as_another(site: Site, variables: Mapping[str, str] = NOTHING) -> None:
