@@ -76,6 +76,11 @@ def test_a_users_own_sweep_is_hers_and_confined() -> None:
     assert not re.search("^(Condition|Assert)|Path|Protect|Private|Directory|EnvironmentFile", text, re.MULTILINE)
 
 
+def test_the_refresh_of_the_passwd_file_waits_for_no_users() -> None:
+    text = (TEMPLATES / "ssh-hook-passwd.service.j2").read_text(encoding="utf-8")
+    assert "KillMode=process" in text.splitlines()
+
+
 def test_roots_sweep_waits_for_no_users() -> None:
     text = (TEMPLATES / "ssh-hook-sweep.service.j2").read_text(encoding="utf-8")
     assert "KillMode=process" in text.splitlines()  # else systemd waits for what a user holds up, and the unit fails

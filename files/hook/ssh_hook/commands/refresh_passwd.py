@@ -7,10 +7,12 @@ import os
 import stat
 from argparse import ArgumentParser, Namespace
 
-from ..errors import ARGUMENTS_WRONG, SYSTEM, HookError, kind_of_os
+from ..errors import ARGUMENTS_WRONG, SYSTEM, HookError, LateError, kind_of_os
 from ..keys import name_service
+from ..linux import disposable_process
 from ..linux.fast_stdlib import closing
 from ..linux.files import remove_leftovers, replace_files
+from ..log import WARNING, log
 
 DESCRIPTION = "Write what 'getent passwd' lists into FILE, and print whether that was changed."
 EXAMPLE = "ssh_hook refresh-passwd /opt/oci-hooks/etc/passwd"
@@ -32,12 +34,19 @@ def run(arguments: Namespace, _settings: dict[str, str]) -> int:
     except name_service.NotRefreshed as error:
         raise HookError(SYSTEM, str(error)) from None
     except OSError as error:
-        raise HookError(kind_of_os(error), f"{path} cannot be refreshed: {error.strerror}") from None
+        raise _failure(path, error) from None
     return 0
 
 
+def _failure(path: str, error: OSError) -> HookError:
+    return HookError(kind_of_os(error), f"{path} cannot be refreshed: {error.strerror}")
+
+
 def _refresh(path: str) -> bool:
-    """Replace the file unless it is right; tell whether it was replaced. Raises NotRefreshed and OSError."""
+    """Replace the file unless it is right; tell whether it was replaced.
+
+    Raises NotRefreshed, HookError and OSError.
+    """
     accounts = name_service.entries(name_service.list_accounts())
     directory, name = os.path.split(path)
     with closing(os.open(directory or ".", os.O_RDONLY | os.O_DIRECTORY)) as place:
@@ -45,9 +54,22 @@ def _refresh(path: str) -> bool:
         content = name_service.new_content(path, old, accounts)
         if is_public and content == old:
             return False
-        remove_leftovers(place, name)
-        replace_files(place, {name: content}, _publish)
+        try:
+            # Whoever replaces a file on which a user has mounted FUSE may wait without end: node/door.py.
+            disposable_process.run(lambda: _replace(path, name, content, place), f"cannot write {path}", None, (place,))
+        except LateError as error:
+            log(WARNING, str(error), error.kind)  # it is replaced before that
     return True
+
+
+def _replace(path: str, name: str, content: bytes, directory: int) -> bytes:
+    """Replace the file `name`, for messages `path`, in the open `directory`; return nothing. Raises HookError."""
+    try:
+        remove_leftovers(directory, name)
+        replace_files(directory, {name: content}, _publish)
+    except OSError as error:
+        raise _failure(path, error) from None
+    return b""
 
 
 def _read(name: str, directory: int) -> tuple[bytes, bool]:

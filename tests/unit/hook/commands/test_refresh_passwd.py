@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from argparse import Namespace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ssh_hook.commands import refresh_passwd
 from ssh_hook.errors import HookError
 from ssh_hook.keys import name_service
+from ssh_hook.linux import disposable_process
 
 HOOK = Path(__file__).resolve().parents[4] / "files" / "hook"
 PROGRAM = """
@@ -50,6 +53,30 @@ def test_a_file_is_written_where_it_differs_and_only_there(
     assert refresh() == "changed\n"
     assert not path.is_symlink()
     assert {file.name for file in tmp_path.iterdir()} == {"passwd", "elsewhere"}
+
+
+def test_what_a_user_holds_up_does_not_hold_up_the_refresh(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """By a file system of hers that she has mounted on the file, so that its replacement waits."""
+    real, caller = refresh_passwd.replace_files, os.getpid()
+
+    def replace(*arguments: Any) -> None:
+        real(*arguments)
+        assert os.getpid() != caller
+        time.sleep(1000)
+
+    run = disposable_process.run
+    monkeypatch.setattr(refresh_passwd, "replace_files", replace)
+    monkeypatch.setattr(refresh_passwd.disposable_process, "run", lambda *arguments: run(*arguments, timeout=1.0))
+    monkeypatch.setattr(name_service, "list_accounts", lambda: b"root:secret:0:0::/root:/bin/sh\n")
+    path = tmp_path / "passwd"
+    assert refresh_passwd.run(Namespace(file=str(path)), {}) == 0
+    assert path.read_bytes() == b"root:x:0:0::/root:/bin/sh\n"
+    out, said = capfd.readouterr()
+    assert out == "changed\n"
+    assert f"cannot write {path}: no answer within 1 s" in said
+    os.waitpid(-1, 0)  # it was killed
 
 
 def test_a_broken_name_service_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
