@@ -130,8 +130,9 @@ def test_a_file_system_on_a_record_holds_up_no_sweep(recorded: Callable[..., Non
     with held(path, NO_END, BOB) as process:
         assert b"record of job 4242: cannot remove it: no answer within 1 s" in run([LAUNCHER, "sweep"]).err
         assert not path.exists()
-        assert not slurmd.DOORS.exists()
         assert process.poll() is None
+    wait_for(lambda: run([LAUNCHER, "sweep"]).status == 0, "the process that was left behind has ended")
+    assert not slurmd.DOORS.exists()
 
 
 def mounts_on(path: Path) -> int:

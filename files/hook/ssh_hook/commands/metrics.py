@@ -15,9 +15,11 @@ import stat
 import time
 from pathlib import Path
 
-from ..errors import INTERNAL, NOT_TRUSTED, SYSTEM, HookError, kind_of_os
+from ..errors import INTERNAL, NOT_TRUSTED, SYSTEM, HookError, LateError, kind_of_os
+from ..linux import disposable_process
 from ..linux.fast_stdlib import closing, read_all
 from ..linux.files import is_own, remove_leftovers, replace_files
+from ..log import WARNING, log
 from ..node import last_messages
 from .daemons import find_daemons
 from .error_catalogue import CATALOGUE
@@ -105,11 +107,27 @@ def update(path: str, collected: int, errors: int) -> None:
             metrics.count_failures(int(time.time()))
             daemons = find_daemons()
             text = metrics.text(len(daemons), sum(daemon.sessions for daemon in daemons))
-            remove_leftovers(place, name)
-            # Its temporary name has no suffix that node_exporter reads.
-            replace_files(place, {name: text.encode()}, _let_read)
+            # Whoever replaces a file on which a user has mounted FUSE may wait without end: node/door.py.
+            disposable_process.run(lambda: _replace(path, name, text, place), f"cannot write {path}", None, (place,))
+    except LateError as error:
+        log(WARNING, str(error), error.kind)  # it is replaced before that
     except OSError as error:
-        raise HookError(kind_of_os(error), f"cannot write {path}: {error.strerror}") from None
+        raise _failure(path, error) from None
+
+
+def _replace(path: str, name: str, text: str, directory: int) -> bytes:
+    """Replace the file `name`, for messages `path`, in the open `directory`; return nothing. Raises HookError."""
+    try:
+        remove_leftovers(directory, name)
+        # Its temporary name has no suffix that node_exporter reads.
+        replace_files(directory, {name: text.encode()}, _let_read)
+    except OSError as error:
+        raise _failure(path, error) from None
+    return b""
+
+
+def _failure(path: str, error: OSError) -> HookError:
+    return HookError(kind_of_os(error), f"cannot write {path}: {error.strerror}")
 
 
 def _open_own(path: str) -> int:

@@ -9,11 +9,13 @@ from __future__ import annotations
 import time
 from argparse import ArgumentParser, Namespace
 
-from ..log import ERROR
+from ..errors import HOME_HANGS
+from ..linux.syscalls import set_name
+from ..log import ERROR, log
 from ..node.door import collect_doors
 from ..node.engine import Engine, directory_of_copies
 from ..stop.lost_jobs import remove_lost_jobs
-from ..stop.sweep import sweep
+from ..stop.sweep import NAME, is_held_up, sweep
 
 DESCRIPTION = "End the SSH daemons and remove the files that containers left whose runtime was killed."
 EXAMPLE = "ssh_hook sweep --verbose"
@@ -34,13 +36,23 @@ def run(arguments: Namespace, _settings: dict[str, str]) -> int:
 
     Raises HookError where the directory of copies cannot be used, or the metrics cannot be written.
     """
+    set_name(NAME)
     host_uid = Engine().host_uid
     collected, failures = sweep(directory_of_copies(host_uid))
-    failures += collect_doors(host_uid, ERROR)
-    if arguments.metrics is not None:
+    if not is_held_up():
+        failures += collect_doors(host_uid, ERROR)
+    if arguments.metrics is not None and not is_held_up():
         from . import metrics  # here: it reads all of /proc
 
         metrics.update(arguments.metrics, collected, failures)
     if host_uid == 0:
         failures += remove_lost_jobs(time.time())  # last: it waits for a Prolog or Epilog that has the lock
+    if is_held_up():
+        log(
+            ERROR,
+            "a process of root's that this sweep or an earlier one has left behind waits for a file system of a user's:"
+            " until it ends, sweeps end daemons and remove nothing of root's, and write no metrics",
+            HOME_HANGS,
+        )
+        failures += 1
     return INCOMPLETE if failures else 0

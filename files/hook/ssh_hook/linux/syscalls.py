@@ -97,6 +97,7 @@ KERNEL_FILE_SYSTEMS = (
     0xDE5E81E4,  # EFIVARFS
 )
 
+_PR_SET_NAME = 15
 _PR_SET_SECCOMP = 22
 _SECCOMP_MODE_FILTER = 2
 _SECCOMP_SET_MODE_FILTER = 1
@@ -283,6 +284,11 @@ def move_mount(source: int, target: int) -> None:
 def prctl(option: int, first: int = 0, second: int = 0) -> int:
     """Call prctl(2) with the first two arguments of `option`."""
     return _call("prctl", option, first, second, 0, 0)
+
+
+def set_name(name: bytes) -> None:
+    """Set what the process is called in proc_pid_comm(5), 15 bytes at most; those that it forks are called so, too."""
+    _call("prctl", _PR_SET_NAME, name, 0, 0, 0)
 
 
 def getrlimit(number: int) -> tuple[int, int]:

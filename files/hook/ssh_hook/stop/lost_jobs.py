@@ -17,7 +17,7 @@ from ..linux.process import all_processes
 from ..log import ERROR, INFO, log
 from ..node import job_doors, job_record
 from ..node.job_record import JobRecord
-from .sweep import users_of_left_processes
+from .sweep import is_held_up
 
 _AGE = 30 * 24 * 3600  # seconds: longer than jobs last
 _TIMEOUT = 1.0  # seconds to remove a record
@@ -32,6 +32,8 @@ def remove_lost_jobs(now: float) -> int:
     old = {name for name, record in records.items() if record and record.start < now - _AGE}
     failures = 0
     for name in old - _running() if old else ():
+        if is_held_up():
+            break
         try:
             _remove(name)
         except (HookError, OSError) as error:
@@ -39,8 +41,7 @@ def remove_lost_jobs(now: float) -> int:
             failures += 1
         else:
             log(INFO, f"removed the record of job {name}, whose Epilog was not called or failed")
-    # A process of root's that an earlier sweep has left behind waits for one of these directories.
-    return failures if 0 in users_of_left_processes() else failures + _leave_doors()
+    return failures + _leave_doors()
 
 
 def _remove(name: str) -> None:
@@ -57,6 +58,8 @@ def _leave_doors() -> int:
     """Remove the directories of doors of users without a recorded job; return how many could not be. Raises OSError."""
     failures = 0
     for uid in job_doors.users():
+        if is_held_up():
+            break
         try:
             job_doors.leave(uid)
         except (HookError, OSError) as error:

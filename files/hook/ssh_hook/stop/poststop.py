@@ -33,4 +33,8 @@ def poststop(state: State) -> None:
                 log(
                     ERROR, str(error), error.kind
                 )  # the daemon has ended; the user blocks only the removal of the pidfile
+            if known.door:
+                from ..node.door import remove_door  # here: most containers have no record
+
+                remove_door(known.door)
         record.remove(bundle, known)

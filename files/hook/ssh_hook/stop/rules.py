@@ -24,7 +24,7 @@ _POLL = 0.002  # seconds
 
 
 def end_recorded(known: Record) -> None:
-    """Kill the recorded daemon and all processes in its container; remove its door, and its pidfile on the host.
+    """Kill the recorded daemon and all processes in its container; remove its pidfile on the host, but not its door.
 
     Raises HookError where a process stays alive, and LateError where the pidfile's user blocks the removal.
     """
@@ -33,12 +33,8 @@ def end_recorded(known: Record) -> None:
         log(INFO, f"ending the SSH daemon with pid {known.pid}")
         require_end(daemon, _own_mount_namespace(daemon))
         daemon.close()
-    if known.door:
-        from ..node.door import remove_door  # here: most callers of this module have no record
-
-        remove_door(known.door)
     if known.pidfile_host:
-        from ..linux.identity import Identity
+        from ..linux.identity import Identity  # here: most callers of this module have no record
         from ..node.userfiles import remove_pidfile
 
         is_root = os.geteuid() == 0  # else: a user's own sweep, outside of the user namespace

@@ -20,7 +20,9 @@ from ..node.record import Record
 from .rules import end_recorded
 
 _TIMEOUT = 180.0  # seconds; then what takes longest has to end before systemd ends the sweep
-_COMM = b"ssh_hook\n"  # proc_pid_comm(5), of a process of the hook's
+NAME = b"ssh_hook sweep"  # what processes of sweeps are called: others of the hook's may be in the same cgroup
+_LOOKS = 5
+_BETWEEN_LOOKS = 0.1  # seconds
 _GRACE_PERIOD = 60  # seconds; longer than a hook waits for its processes
 
 
@@ -65,18 +67,33 @@ def users_of_left_processes() -> set[int]:
     found = set()
     for process in all_processes():
         try:
-            if process.hangs() and process.read("cgroup") == own and process.read("comm") == _COMM:
+            if process.hangs() and process.read("cgroup") == own and process.read("comm") == NAME + b"\n":
                 found.add(process.uid())
         except OSError:
             continue  # it ended meanwhile
     return found
 
 
+def is_held_up() -> bool:
+    """Tell whether a process of root's that a sweep of root's has left behind waits: no second one is to join it.
+
+    It looks again, since another sweep that runs may wait for a disk.
+    """
+    if os.geteuid() != 0:
+        return False
+    for _look in range(_LOOKS):
+        if 0 not in users_of_left_processes():
+            return False
+        time.sleep(_BETWEEN_LOOKS)
+    return True
+
+
 def _sweep_record(directory: int, name: str, path: str, late_uids: set[int]) -> bool:
     """End the daemon and remove the files of the record `name` in the open `directory`, if its container is gone.
 
-    Return whether it was. `path` is the directory's. The uid of a user who blocks a record, or whose daemon does not
-    end, is added to `late_uids`; records of these users are skipped until a later sweep. Raises HookError and OSError.
+    Return whether it was, and they are removed. The door is left to `collect_doors`. `path` is the directory's. The uid
+    of a user who blocks a record, or whose daemon does not end, is added to `late_uids`; records of these users are
+    skipped until a later sweep. Raises HookError and OSError.
     """
     try:
         status = os.stat(name, dir_fd=directory, follow_symlinks=False)
@@ -98,6 +115,8 @@ def _sweep_record(directory: int, name: str, path: str, late_uids: set[int]) -> 
         except HookError:
             late_uids.add(known.numbers["uid"])
             raise
+        if is_held_up():
+            return False
         try:
             disposable_process.run(lambda: _remove_record(known), f"{known.bundle}: cannot remove the record", None)
         except LateError:

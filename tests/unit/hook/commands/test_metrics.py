@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import time
 from argparse import Namespace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 from ssh_hook.commands import metrics, sweep
-from ssh_hook.errors import INTERNAL, KINDS, NO_KEYS, NOT_TRUSTED, PORT_TAKEN, HookError
+from ssh_hook.errors import DISK_FULL, INTERNAL, KINDS, NO_KEYS, NOT_TRUSTED, PORT_TAKEN, HookError
+from ssh_hook.linux import disposable_process
 from ssh_hook.node import last_messages
 
 
@@ -142,6 +145,8 @@ def test_a_failure_that_an_earlier_version_kept_is_counted(place: Path) -> None:
 def test_they_are_written_before_what_may_wait_for_a_prolog(monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[object] = []
     monkeypatch.setattr(sweep, "Engine", Root)
+    monkeypatch.setattr(sweep, "set_name", lambda _name: None)
+    monkeypatch.setattr(sweep, "is_held_up", lambda: False)
     monkeypatch.setattr(sweep, "sweep", lambda _path: (2, 1))
     monkeypatch.setattr(sweep, "collect_doors", lambda _uid, _level: 0)
     monkeypatch.setattr(metrics, "update", lambda *numbers: done.append(numbers))
@@ -154,6 +159,61 @@ def test_they_are_written_before_what_may_wait_for_a_prolog(monkeypatch: pytest.
     with pytest.raises(OSError, match="Input"):
         sweep.run(Namespace(metrics="/metrics"), {})
     assert done == [("/metrics", 2, 1), "lost jobs"]
+
+
+def test_what_a_user_holds_up_does_not_hold_up_the_sweep(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """By a file system of hers that she has mounted on the file, so that its replacement waits."""
+    real, caller = metrics.replace_files, os.getpid()
+
+    def replace(*arguments: Any) -> None:
+        real(*arguments)
+        assert os.getpid() != caller
+        time.sleep(1000)
+
+    run = disposable_process.run
+    monkeypatch.setattr(metrics, "replace_files", replace)
+    monkeypatch.setattr(metrics.disposable_process, "run", lambda *arguments: run(*arguments, timeout=1.0))
+    file = place / "ssh_hook.prom"
+    metrics.update(str(file), 2, 0)
+    assert samples(file.read_text(encoding="ascii"))["ssh_hook_collected_total", ""] == 2
+    assert f"cannot write {file}: no answer within 1 s" in capfd.readouterr().err
+    os.waitpid(-1, 0)  # it was killed
+
+
+def test_a_disk_that_is_full_is_told(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(metrics, "replace_files", fail)
+    with pytest.raises(HookError, match=rf"^cannot write {place}/a: No space left on device$") as failed:
+        metrics.update(f"{place}/a", 0, 0)
+    assert failed.value.kind == DISK_FULL
+
+
+def test_a_process_that_is_left_behind_is_the_only_one(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    done: list[str] = []
+    left: list[int] = []
+
+    def collect(_uid: int, _level: int) -> int:
+        done.append("doors")
+        left.append(1)
+        return 1
+
+    monkeypatch.setattr(sweep, "Engine", Root)
+    monkeypatch.setattr(sweep, "set_name", lambda _name: None)
+    monkeypatch.setattr(sweep, "sweep", lambda _path: (0, 0))
+    monkeypatch.setattr(sweep, "is_held_up", lambda: bool(left))
+    monkeypatch.setattr(sweep, "collect_doors", collect)
+    monkeypatch.setattr(metrics, "update", lambda *_numbers: done.append("metrics"))
+    monkeypatch.setattr(sweep, "remove_lost_jobs", lambda _now: 0)
+    for _again in range(2):
+        assert sweep.run(Namespace(metrics="/metrics"), {}) == sweep.INCOMPLETE
+        assert "a process of root's that this sweep or an earlier one has left behind waits" in capfd.readouterr().err
+    assert done == ["doors"]
 
 
 class Root:

@@ -97,14 +97,17 @@ def test_what_a_user_holds_up_does_not_hold_up_the_sweep(
         os.waitpid(-1, 0)
 
 
-def test_directories_wait_for_what_an_earlier_sweep_has_left(jobs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_wait_for_what_an_earlier_sweep_has_left(jobs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise each sweep would leave one more process."""
-    directory = jobs.parent / "users" / "2001"
+    directory = jobs.parent / "users" / "2002"
     directory.mkdir(parents=True)
-    for left, stays in (({0}, True), ({2001}, False)):
-        monkeypatch.setattr(lost_jobs, "users_of_left_processes", lambda left=left: left)
-        assert lost_jobs.remove_lost_jobs(0) == 0
-        assert directory.exists() == stays
+    now = 1764390000 + 31 * 24 * 3600
+    job_record.write("5", record())
+    monkeypatch.setattr(lost_jobs, "_running", set)
+    for is_held_up in (True, False):
+        monkeypatch.setattr(lost_jobs, "is_held_up", lambda is_held_up=is_held_up: is_held_up)
+        assert lost_jobs.remove_lost_jobs(now) == 0
+        assert directory.exists() == (jobs / "5").exists() == is_held_up
 
 
 def test_where_no_prolog_was_called(jobs: Path) -> None:
