@@ -38,7 +38,7 @@ _BACKLOG = 1000  # connections that wait for Dropbear to open its gate
 _MODE = 0o600  # to connect takes the right to write
 _SOCKET_LABEL = "/proc/self/attr/sockcreate"  # proc_pid_attr(5)
 _MAX_DIGITS = 20  # of 64 bits
-_REMOVE_TIMEOUT = 1.0  # seconds
+_REMOVE_TIMEOUT = 5.0  # seconds; on a busy node, what is left behind might keep an engine from removing its cgroup
 
 
 def places(uid: int) -> list[str]:
