@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,14 @@ def doors() -> list[Path]:
     return [path for directory in (DOORS, ALICES_DOORS) if directory.exists() for path in directory.iterdir()]
 
 
+def socket_type(door: Path) -> str:
+    """User, role and type of the socket that listens there. A connection of it has the caller's categories."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(door))
+        told = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERSEC, 256).decode("ascii")
+    return ":".join(told.split(":")[:3])
+
+
 def begin(start: Start, engine: str, **options: object) -> Container:
     return start(engine.split()[0], "busybox", **{**ENGINES[engine], **options})
 
@@ -65,7 +74,10 @@ def test_labels(start: Start, engine: str) -> None:
 @pytest.mark.parametrize("engine", ENGINES)
 def test_door_alone(start: Start, engine: str, network: str) -> None:
     container = begin(start, engine, network=network, annotations={"com.hooks.ssh.port": "none"})
-    assert_lands_by_door(label(container.init()))
+    (door,) = doors()
+    known = label(container.init())
+    assert known.startswith(f"{socket_type(door)}:s0:c")
+    assert_lands_by_door(known)
 
 
 def test_the_directory_of_a_job(start: Start) -> None:
