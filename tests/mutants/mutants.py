@@ -408,7 +408,7 @@ PROMISES = (
         "No user holds up a start, the end of another's container or root's sweep by a file system on a name of root's "
         "below `/run/ocihooks-ssh`",
         "remove_door",
-        "if dirname(path) != _ROOT_PLACE:",
+        "if directory != ROOT_PLACE:",
         "if True:",
         "hook/test_door.py::test_a_file_system_on_a_door_holds_up_no_end",
         "assert 0 is None",

@@ -12,33 +12,32 @@ its door, and a name without such a process is nobody's.
 
 A rootful engine's doors are in a directory of root's, in which nobody else can create, remove or list names, or hold
 the inode lock. A rootless engine's are in a directory of its user's: one that root has made for a batch job, or in
-/run/user/UID, which a user without a login session lacks. In root's, a process that can be left behind removes names:
-whoever removes one on which a user has mounted FUSE, in a mount namespace of her own, may wait for that file system.
+/run/user/UID, which a user without a login session lacks. In root's, only a sweep removes names, by a process that can
+be left behind (door_removal.py).
 """
 
 from __future__ import annotations
 
 import errno
 
-from ..errors import CONTAINER_UNFIT, SYSTEM, HookError, LateError, describe_failure, kind_of, printable
+from ..errors import CONTAINER_UNFIT, SYSTEM, HookError, describe_failure, kind_of, printable
 from ..linux import disposable_process, syscalls
 from ..linux.fast_stdlib import TYPE_CHECKING, closing, dirname, fsencode, os, read_file
 from ..linux.process import MAX_PID, Process, is_decimal, pid_is_taken, pid_namespace
-from ..log import INFO, WARNING, log
+from ..log import INFO, log
+from .door_removal import REMOVED, ROOT_PLACE, remove_door, unlink
 from .engine import read_map, state_directory
 from .own_files import open_directory
 
 if TYPE_CHECKING:
     from ..linux.identity import IdMap
 
-_ROOT_PLACE = f"{state_directory(0)}/doors"
 _JOBS_PLACE = f"{state_directory(0)}/users"  # its directories are root's Prolog's to make
 _PROBLEM = "the container has no door, by which its user enters without a key"
 _BACKLOG = 1000  # connections that wait for Dropbear to open its gate
 _MODE = 0o600  # to connect takes the right to write
 _SOCKET_LABEL = "/proc/self/attr/sockcreate"  # proc_pid_attr(5)
 _MAX_DIGITS = 20  # of 64 bits
-_REMOVE_TIMEOUT = 5.0  # seconds; on a busy node, what is left behind might keep an engine from removing its cgroup
 
 
 def places(uid: int) -> list[str]:
@@ -46,12 +45,12 @@ def places(uid: int) -> list[str]:
 
     Of a rootless engine's the first is there while its user has a job.
     """
-    return [f"{_JOBS_PLACE}/{uid}", f"{state_directory(uid)}/doors"] if uid else [_ROOT_PLACE]
+    return [f"{_JOBS_PLACE}/{uid}", f"{state_directory(uid)}/doors"] if uid else [ROOT_PLACE]
 
 
 def all_places(uid: int) -> list[str]:
     """Return the directories in which doors of the user `uid` can be."""
-    return [_ROOT_PLACE, *(places(uid) if uid else [])]
+    return [ROOT_PLACE, *(places(uid) if uid else [])]
 
 
 def name_of(pid: int, start_time: int) -> str:
@@ -219,24 +218,6 @@ class NoDoor:
         """Do nothing."""
 
 
-def remove_door(path: str) -> None:
-    """Remove the name of a door, if it is there."""
-    if dirname(path) != _ROOT_PLACE:
-        _unlink(path)
-        return
-
-    def remove() -> bytes:
-        _unlink(path)
-        return b""
-
-    try:
-        disposable_process.run(remove, f"the removal of {path}", None, timeout=_REMOVE_TIMEOUT)
-    except LateError as error:
-        log(WARNING, str(error), error.kind)  # the name is gone
-    except HookError:
-        remove()  # there is no memory for a process
-
-
 def collect_doors(uid: int, level: int = INFO) -> int:
     """Remove the doors of daemons of an engine of `uid` that have ended; return how many directories failed.
 
@@ -257,22 +238,28 @@ def collect_doors(uid: int, level: int = INFO) -> int:
 
 
 def _collect_roots() -> int:
-    """Do what `_collect` does in root's directory. Raises HookError."""
-    what = f"cannot remove names in {_ROOT_PLACE}"
-    return int(disposable_process.run(lambda: b"%d" % _collect(_ROOT_PLACE), what, None))
+    """Do what `_collect` does in root's directory, and remove the names that were moved. Raises HookError."""
+
+    def collect() -> bytes:
+        for name in _names(REMOVED):
+            unlink(f"{REMOVED}/{name}")
+        return b"%d" % _collect(ROOT_PLACE)
+
+    return int(disposable_process.run(collect, f"cannot remove names in {ROOT_PLACE}", None))
 
 
 def _collect(directory: str) -> int:
     """Remove names in a directory of doors whose daemons have ended; return how many. Raises OSError."""
-    removed = 0
+    # A daemon lived before its name was made.
+    return sum(unlink(f"{directory}/{name}") for name in _names(directory) if not _has_daemon(name))
+
+
+def _names(directory: str) -> list[str]:
+    """Return the names in a directory of doors. Raises OSError."""
     try:
-        names = os.listdir(directory)
+        return os.listdir(directory)
     except (FileNotFoundError, PermissionError):
-        return 0  # or root's, where what it has mounted there for the user is in another mount namespace
-    for name in names:
-        if not _has_daemon(name):  # which lived before the name was made
-            removed += _unlink(f"{directory}/{name}")
-    return removed
+        return []  # or root's, where what it has mounted there for the user is in another mount namespace
 
 
 def _has_daemon(name: str) -> bool:
@@ -295,12 +282,3 @@ def _has_daemon(name: str) -> bool:
         return pid_is_taken(int(pid))
     finally:
         process.close()
-
-
-def _unlink(path: str) -> bool:
-    """Remove a name; return False where that failed."""
-    try:
-        os.unlink(path)
-    except OSError:
-        return False  # there is none, or a sweep removes it
-    return True

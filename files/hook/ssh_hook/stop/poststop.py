@@ -7,6 +7,7 @@ from ..errors import SYSTEM, HookError, LateError
 from ..linux.fast_stdlib import TYPE_CHECKING, closing, os
 from ..log import DEBUG, ERROR, log
 from ..node import record
+from ..node.door_removal import remove_door
 from .rules import end_recorded
 
 if TYPE_CHECKING:
@@ -34,7 +35,5 @@ def poststop(state: State) -> None:
                     ERROR, str(error), error.kind
                 )  # the daemon has ended; the user blocks only the removal of the pidfile
             if known.door:
-                from ..node.door import remove_door  # here: most containers have no record
-
                 remove_door(known.door)
         record.remove(bundle, known)

@@ -198,22 +198,6 @@ def test_a_label_that_the_kernel_refuses_leaves_no_door() -> None:
         found.open(PID, START)
 
 
-@pytest.mark.parametrize("in_process", [True, False])
-def test_roots_door_is_removed_also_without_memory_for_a_process(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_process: bool
-) -> None:
-    def fail() -> int:
-        raise BlockingIOError(11, "Resource temporarily unavailable")
-
-    if not in_process:
-        monkeypatch.setattr(syscalls, "fork", fail)
-    monkeypatch.setattr(door, "_ROOT_PLACE", str(tmp_path))
-    (tmp_path / "a").touch()
-    for _again in range(2):
-        door.remove_door(f"{tmp_path}/a")
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_what_daemons_that_have_ended_leave_is_collected(tmp_path: Path, own: Process) -> None:
     alive = door.name_of(own.pid, own.start_time())
     left = [door.name_of(own.pid, own.start_time() + 1), door.name_of(MAX_PID, START), "a", "1-", "1-2-", "1-2"]
