@@ -19,8 +19,8 @@ from __future__ import annotations
 import fcntl
 
 from ..errors import SYSTEM, HookError
-from ..linux import disposable_process
-from ..linux.fast_stdlib import TYPE_CHECKING, closing, os
+from ..linux import disposable_process, syscalls
+from ..linux.fast_stdlib import TYPE_CHECKING, closing, os, signal
 from ..linux.mounts import mount_id, mount_users_tmpfs, unmount
 from ..linux.process import MAX_ID, is_decimal
 from . import job_record
@@ -78,8 +78,12 @@ def _lock() -> int:
 def _change(uid: int, work: Callable[[int, int], None]) -> None:
     """Run `work` on the directory of directories and `uid` in a process that lacks the lock. Raises HookError."""
 
+    caller = os.getpid()
+
     def change() -> bytes:
-        work(open_directory(PLACE, _USERS), uid)
+        syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)  # who is killed has the lock no more
+        if os.getppid() == caller:
+            work(open_directory(PLACE, _USERS), uid)
         return b""
 
     what = f"cannot make or remove {PLACE}/{_USERS}/{uid}"

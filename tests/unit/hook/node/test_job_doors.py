@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from ssh_hook.errors import HookError, LateError
+from ssh_hook.linux import disposable_process
 from ssh_hook.linux.fast_stdlib import closing
 from ssh_hook.node import job_doors, job_record
 
@@ -102,3 +103,28 @@ def test_one_at_a_time(users: Path) -> None:
             fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
     fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
     os.close(other)
+
+
+def test_work_ends_with_who_has_the_lock(users: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a Prolog's process that is killed after a second: the next one that has the lock must be alone."""
+    reader, writer = os.pipe()
+
+    def work(_users: int, _uid: int) -> None:
+        (tmp_path / "begun").touch()
+        time.sleep(60)
+
+    monkeypatch.setattr(job_doors, "_TIMEOUT", 60.0)
+    pid = os.fork()
+    if pid == 0:
+        os.set_inheritable(writer, True)
+        monkeypatch.setattr(disposable_process, "close_all_but", lambda *_words: None)  # the pipe tells of its end
+        job_doors._change(OTHER, work)
+    os.close(writer)
+    while not (tmp_path / "begun").exists():
+        time.sleep(0.01)
+    os.kill(pid, 9)
+    os.waitpid(pid, 0)
+    begun = time.monotonic()
+    assert os.read(reader, 1) == b""  # the end of the last process that has the pipe
+    assert time.monotonic() - begun < 30
+    os.close(reader)
