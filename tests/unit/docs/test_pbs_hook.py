@@ -88,3 +88,13 @@ def test_a_user_whom_nobody_knows_has_no_record(
     (said,) = run(monkeypatch, BEGIN, SimpleNamespace(**{**vars(JOB), "euser": "no-such-user"}))
     assert said.startswith("ssh_hook: KeyError")
     assert calls == []
+
+
+def test_the_record_of_a_user_whom_nobody_knows_any_more_is_removed(
+    monkeypatch: pytest.MonkeyPatch, calls: list[tuple[list[str], dict[str, str]]]
+) -> None:
+    assert run(monkeypatch, END, SimpleNamespace(**{**vars(JOB), "euser": "no-such-user"})) == []
+    ((command, variables),) = calls
+    assert command == [LAUNCHER, "epilog"]
+    assert name_of(variables) == JOB.id
+    assert "PBS_JOB_UID" not in variables

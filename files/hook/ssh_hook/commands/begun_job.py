@@ -100,7 +100,7 @@ def _pbs_slots(environment: Mapping[str, str]) -> dict[str, int]:
     host its CPUs say how many the job wants.
     """
     chunks = _pbs_chunks(environment)
-    processes = _pbs_processes(environment.get("PBS_SCHEDSELECT", ""))
+    processes = _pbs_processes(environment.get("PBS_SCHEDSELECT", ""), len(chunks))
     if len(processes) != len(chunks):  # a chunk is on several hosts, or the job has given one back
         processes = [1] * len(chunks)
     slots = _add_up([(host, count) for (host, _cpus), count in zip(chunks, processes)])
@@ -121,21 +121,22 @@ def _pbs_chunks(environment: Mapping[str, str]) -> list[tuple[str, int]]:
     return chunks
 
 
-def _pbs_processes(select: str) -> list[int]:
-    """Return the processes of each chunk that a job has asked for."""
+def _pbs_processes(select: str, chunks: int) -> list[int]:
+    """Return the processes of each chunk that a job has asked for; of one more than `chunks` where there are more."""
     processes: list[int] = []
     for item in select.split("+"):
         count, _colon, resources = item.partition(":")
         repeated, wanted = (int(count), resources) if _NUMBER.fullmatch(count) else (1, item)
         named = dict(resource.split("=", 1) for resource in wanted.split(":") if "=" in resource)
         each = named.get("mpiprocs", "1")
-        processes += [int(each) if _NUMBER.fullmatch(each) else 1] * repeated
+        missing = chunks + 1 - len(processes)  # a user's text can ask for any number
+        processes += [int(each) if _NUMBER.fullmatch(each) else 1] * min(repeated, missing)
     return processes
 
 
 def _add_up(counts: list[tuple[str, int]]) -> dict[str, int]:
-    """Return the sum for each host, which is one at least."""
+    """Return the sum for each host, which is one at least, and no more than a list of hosts may have."""
     sums: dict[str, int] = {}
     for host, count in counts:
         sums[host] = sums.get(host, 0) + count
-    return {host: max(count, 1) for host, count in sums.items()}
+    return {host: min(max(count, 1), host_list.MAX_SLOTS) for host, count in sums.items()}

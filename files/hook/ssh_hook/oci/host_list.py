@@ -27,7 +27,7 @@ _MAX_NAME = 253
 _MEAN_NAME = 64  # characters, where there are as many hosts as may be
 _MAX_NAMES = MAX_HOSTS * _MEAN_NAME  # characters in all: the hook's tmpfs is not charged to the container
 _MAX_DIGITS = 9  # of the number that counts
-_MAX_SLOTS = 65535
+MAX_SLOTS = 65535
 _DIGITS = "0123456789"
 _NO_DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_.-"
 _ALPHABET = frozenset(_DIGITS + _NO_DIGITS)
@@ -45,7 +45,7 @@ def parse(text: str, where: str, kind: str) -> list[tuple[str, int]]:
     size = 0
     for entry in split_items(text, where, kind) if "[" in text else text.split(","):
         listed, colon, slots = entry.partition(":")
-        every = _number(slots, _MAX_SLOTS) if colon else 1
+        every = _number(slots, MAX_SLOTS) if colon else 1
         if every < 1:
             raise _malformed(entry, where, kind)
         if "[" in listed:

@@ -11,7 +11,7 @@ from typing import NoReturn
 import pytest
 from patience import within
 from ssh_hook import system_log
-from ssh_hook.commands import epilog, prolog
+from ssh_hook.commands import begun_job, epilog, prolog
 from ssh_hook.commands.dispatch import dispatch
 from ssh_hook.errors import ARGUMENTS_WRONG, SYSTEM, HookError
 from ssh_hook.linux.fast_stdlib import closing
@@ -115,10 +115,16 @@ def test_a_job_of_pbs_is_recorded_and_forgotten(jobs: Path, tmp_path: Path, capf
         ("node1/0*4", "2:ncpus=4:mpiprocs=2", {"node1": 4}),
         ("node1/0*4+node2/0*4", "", {"node1": 4, "node2": 4}),
         ("node1/0*4", "1:ncpus=4:mpiprocs=x", {"node1": 4}),
+        ("node1/0*200000", "1:ncpus=200000", {"node1": 65535}),
     ],
 )
 def test_processes_of_a_job_of_pbs(jobs: Path, chunks: str, select: str, hosts: dict[str, int]) -> None:
     assert recorded_of_pbs(PBS_EXEC_HOST2=chunks, PBS_SCHEDSELECT=select).hosts == hosts
+
+
+def test_a_job_of_pbs_that_asks_for_any_number_of_chunks_costs_no_memory() -> None:
+    wanted = "+".join(["999999:ncpus=1"] * 60)
+    assert begun_job._pbs_processes(wanted, 2) == [1, 1, 1]
 
 
 def test_components_of_a_heterogeneous_job_have_their_leader(jobs: Path) -> None:
