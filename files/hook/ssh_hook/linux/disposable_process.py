@@ -76,8 +76,9 @@ def run(
 
 
 def reap(pid: int, timeout: float) -> int | None:
-    """Reap the child `pid` within `timeout` seconds; return its wait status (wait(2)), or None on timeout.
+    """Reap the child `pid`, or any where that is -1, within `timeout` seconds; return its wait status (wait(2)).
 
+    Return None on timeout. Raises ChildProcessError where there is no child.
     A child that hangs in the kernel becomes init's to reap when the hook ends.
     """
     deadline = time.monotonic() + timeout

@@ -52,7 +52,8 @@ if TYPE_CHECKING:
     from .plan import StartPlan
 
 _TIMEOUT = 10.0  # seconds for each wait
-_END_TIMEOUT = 1.0  # seconds for a process that ends or was killed
+_END_TIMEOUT = 1.0  # seconds for a process that ends
+_REAP_TIMEOUT = 5.0  # seconds for those that were killed; on a busy node, one that is left behind may hold up a runtime
 
 
 def start(plan: StartPlan) -> None:
@@ -73,9 +74,12 @@ def start(plan: StartPlan) -> None:
 
 
 def fork(plan: StartPlan) -> Supervisor:
-    """Fork the provisioner; return its supervisor. The caller becomes undumpable. Raises OSError."""
+    """Fork the provisioner; return its supervisor. The caller becomes undumpable, and a subreaper. Raises OSError."""
     # Processes of the container must not trace those of the hook that join it.
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
+    # If the provisioner is killed before it has reaped the daemon's forker, that would become the runtime's child else.
+    # A runtime reaps no such child while it waits for the container's first process, whose end waits for that.
+    syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
     channel = Channel()
     provisioner = syscalls.fork()
     if provisioner == 0:
@@ -259,7 +263,7 @@ class Supervisor:
             self.daemon.kill()
         if self._provisioner:
             os.kill(self._provisioner, signal.SIGKILL)
-            disposable_process.reap(self._provisioner, _END_TIMEOUT)
+            _reap_children()
         try:
             plan.door.remove()
             plan.registration.remove()
@@ -268,6 +272,16 @@ class Supervisor:
                 userfiles.remove_pidfile(pidfile, self._pid_in_file, plan.owner.file_owner)
         except (HookError, OSError) as error:  # the error that the rollback is for must be told
             log(WARNING, describe_failure(error), kind_of(error))
+
+
+def _reap_children() -> None:
+    """Reap the provisioner, which was killed, and what it has left to the hook."""
+    deadline = time.monotonic() + _REAP_TIMEOUT
+    try:
+        while disposable_process.reap(-1, deadline - time.monotonic()) is not None:
+            pass
+    except ChildProcessError:
+        pass  # none is left
 
 
 def explain_wait_status(status: int | None, port_option: str) -> str:

@@ -1,9 +1,17 @@
-"""What is said of a daemon that ended at its start."""
+"""What the hook reaps of a start that fails, and what it says of a daemon that ended at its start."""
 
 from __future__ import annotations
 
+import os
+import signal
+import time
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
-from ssh_hook.start.supervisor import explain_wait_status
+from ssh_hook.errors import NO_MEMORY, HookError
+from ssh_hook.linux import syscalls
+from ssh_hook.start.supervisor import explain_wait_status, fork
 
 
 @pytest.mark.parametrize("status", [None, 1 << 8])
@@ -12,3 +20,73 @@ def test_a_daemon_without_a_port_needs_no_other_one(status: int | None) -> None:
     without = explain_wait_status(status, "")
     assert "port" not in without.replace("DROPBEAR", "")
     assert without.count("see whether bin/dropbear") == 1
+
+
+def nothing(*_arguments: object) -> None:
+    pass
+
+
+class Plan:
+    """The plan of a start that fails while the provisioner waits for the daemon's forker, which outlives it."""
+
+    def __init__(self, kills: bool) -> None:
+        """`kills` tells whether the forker kills the provisioner, as the kernel may, or the hook does."""
+        self._kills = kills
+        self._reader, self._writer = os.pipe()
+        self.root = self.namespaces = self.registration = self.door = self.ending = SimpleNamespace(
+            open=nothing, join=nothing, remove=nothing, roll_back=nothing
+        )
+        self.container = SimpleNamespace(annotations=SimpleNamespace(pidfile_host=""))
+        self.owner = SimpleNamespace(name="alice")
+        self.cgroups = self.logins = self
+
+    def fork(self) -> int:
+        """Fork the daemon, in the forker."""
+        provisioner = os.getppid()
+        os.write(self._writer, b"\n")
+        if self._kills:
+            os.kill(provisioner, signal.SIGKILL)
+        while os.getppid() == provisioner:
+            time.sleep(0.001)
+        time.sleep(0.05)
+        raise OSError(0, "no daemon")
+
+    def describe(self, _name: str) -> None:
+        """Describe the container, in the hook."""
+        os.read(self._reader, 1)
+        if not self._kills:
+            raise HookError(NO_MEMORY, "the hook fails")
+
+
+def run_hook(plan: Any) -> None:
+    try:
+        fork(plan).supervise()
+    except HookError:
+        os._exit(0)
+    finally:
+        os._exit(1)
+
+
+def run_runtime(plan: Any) -> None:
+    """Be a runtime that calls the hook; exit with 0 where the hook has left it no child."""
+    try:
+        syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
+        hook = os.fork()
+        if hook == 0:
+            run_hook(plan)
+        children = {}
+        while True:
+            pid, status = os.wait()
+            children[pid] = status
+    except ChildProcessError:
+        os._exit(0 if children == {hook: 0} else 1)
+    finally:
+        os._exit(2)
+
+
+@pytest.mark.parametrize("kills", [False, True], ids=["by_the_hook", "by_the_kernel"])
+def test_the_forker_of_a_provisioner_that_is_killed_is_no_child_of_the_runtime(kills: bool) -> None:
+    runtime = os.fork()
+    if runtime == 0:
+        run_runtime(Plan(kills))
+    assert os.waitpid(runtime, 0)[1] == 0
