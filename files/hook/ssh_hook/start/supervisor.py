@@ -54,6 +54,8 @@ if TYPE_CHECKING:
 _TIMEOUT = 10.0  # seconds for each wait
 _END_TIMEOUT = 1.0  # seconds for a process that ends
 _REAP_TIMEOUT = 5.0  # seconds for those that were killed; on a busy node, one that is left behind may hold up a runtime
+_POLL = 0.001  # seconds
+_LEFT_ALONE = 1 << 8  # wait status of a daemon's process that ends without a word, since one of the others has ended
 
 
 def start(plan: StartPlan) -> None:
@@ -183,8 +185,10 @@ class Supervisor:
             return HookError(*failure)
         if not self._plan.init.is_alive():
             return ContainerEndedError()
-        if self.daemon is not None and not self.daemon.is_alive():
-            return self._end_error("cannot start the SSH daemon", self.daemon.exit_status())
+        if self.daemon is not None and _ends(self.daemon):
+            status = self.daemon.exit_status()
+            if status != _LEFT_ALONE:
+                return self._end_error("cannot start the SSH daemon", status)
         return HookError(
             NO_MEMORY,
             "the container could not be set up: a process of the hook was killed; has the container ended, or is the "
@@ -272,6 +276,16 @@ class Supervisor:
                 userfiles.remove_pidfile(pidfile, self._pid_in_file, plan.owner.file_owner)
         except (HookError, OSError) as error:  # the error that the rollback is for must be told
             log(WARNING, describe_failure(error), kind_of(error))
+
+
+def _ends(daemon: Process) -> bool:
+    """Wait until `daemon` has ended: its pipes are closed a moment before. Return False where it stays alive."""
+    deadline = time.monotonic() + _END_TIMEOUT
+    while daemon.is_alive():
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(_POLL)
+    return True
 
 
 def _reap_children() -> None:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ssh_hook.errors import NO_MEMORY, HookError
+from ssh_hook.errors import DAEMON_FAILED, NO_MEMORY, HookError
 from ssh_hook.linux import syscalls
-from ssh_hook.start.supervisor import explain_wait_status, fork
+from ssh_hook.linux.process import Process
+from ssh_hook.start.channel import HookEnd, Receiver, Sender
+from ssh_hook.start.supervisor import Supervisor, explain_wait_status, fork
 
 
 @pytest.mark.parametrize("status", [None, 1 << 8])
@@ -90,3 +94,53 @@ def test_the_forker_of_a_provisioner_that_is_killed_is_no_child_of_the_runtime(k
     if runtime == 0:
         run_runtime(Plan(kills))
     assert os.waitpid(runtime, 0)[1] == 0
+
+
+def ended() -> Receiver:
+    """A pipe whose writer has ended."""
+    reader, writer = os.pipe()
+    os.close(writer)
+    return Receiver(reader)
+
+
+def kill_oneself() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize(
+    ("end", "words", "kind"),
+    [
+        (kill_oneself, "cannot start the SSH daemon: it was killed by signal 9 at its start; .*--memory", NO_MEMORY),
+        (lambda: os._exit(0), "cannot start the SSH daemon: it ended at its start; ", DAEMON_FAILED),
+        (lambda: os._exit(1), "a process of the hook was killed", NO_MEMORY),  # the provisioner
+    ],
+    ids=["killed", "ended", "left_alone"],
+)
+def test_a_daemon_ends_a_moment_after_its_pipes(end: Callable[[], None], words: str, kind: str) -> None:
+    reader, writer = os.pipe()
+    daemon = os.fork()
+    if daemon == 0:
+        try:
+            os.close(writer)
+            os.read(reader, 1)
+            time.sleep(0.1)
+            end()
+        finally:
+            os._exit(2)
+
+    def is_alive() -> bool:
+        os.close(writer)  # from now on the daemon may end
+        return True
+
+    unused = os.dup(reader)
+    plan: Any = SimpleNamespace(
+        init=SimpleNamespace(is_alive=is_alive), server=SimpleNamespace(port=22, port_option="--port")
+    )
+    supervisor = Supervisor(plan, HookEnd(ended(), ended(), unused, Sender(unused), Sender(unused)), 0)
+    supervisor.daemon = Process(daemon)
+    try:
+        error = supervisor._explain_end()
+    finally:
+        os.waitpid(daemon, 0)
+    assert re.search(words, str(error))
+    assert error.kind == kind
