@@ -1,7 +1,7 @@
 """Keeps a processor busy, or a disk, until it is killed.
 
 load.py compute
-load.py write DIRECTORY    a file without a name in there, of 256 MiB, again and again
+load.py write DIRECTORY    a file without a name in there, of 16 MiB, again and again
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import sys
 import tempfile
 
 BLOCK = os.urandom(1 << 20)
-BLOCKS = 256
+BLOCKS = 16  # a process that writes more cannot be killed for seconds on a busy disk
 
 if sys.argv[1] == "compute":
     while True:
