@@ -96,6 +96,7 @@ def run_hook(supervisor):
 class Supervisor:
     def __init__(self, listener):
         self.listener, self.pids, self.calls, self.begun, self.hit = listener, [], [], False, False
+        self.started = set()  # Dropbear's process and those that it has started
         self.alone = False  # nobody is left under the filter
 
     def answer(self):
@@ -115,11 +116,16 @@ class Supervisor:
         self.begun = self.begun or (call == orders["read"] and first == 0)  # the container's state: the hook's own work
         if not self.begun:
             return 0
+        if [{DAEMON}, orders["execve"]] in self.calls and (
+            pid == self.pids[{DAEMON}] or pid in self.started or parent(pid) in {{self.pids[{DAEMON}], *self.started}}
+        ):
+            self.started.add(pid)
+            return 0  # Dropbear, and what it starts
         if pid not in self.pids:
             self.pids.append(pid)
         role = self.pids.index(pid)
-        if role >= {len(ROLES)} or [{DAEMON}, orders["execve"]] in self.calls and role == {DAEMON}:
-            return 0  # Dropbear, and what it starts
+        if role >= {len(ROLES)}:
+            return 0
         self.calls.append([role, call])
         if [role, call] != orders["call"] or self.calls.count([role, call]) != orders["occurrence"]:
             return 0
@@ -157,6 +163,13 @@ def alive(pid):
         return False
 
 
+def parent(pid):
+    try:
+        return int(open(f"/proc/{{pid}}/stat").read().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
+
+
 ours, theirs = socket.socketpair()
 hook = os.fork()
 if hook == 0:
@@ -175,6 +188,7 @@ report = {{
     "hit": supervisor.hit,
     "calls": supervisor.calls,
     "alive": [supervisor.pids.index(pid) for pid in supervisor.pids if alive(pid)],
+    "started": [pid for pid in supervisor.started if alive(pid)],
     "files": sorted(
         os.path.join(directory, name)
         for directory, _names, names in os.walk("layer/upper")
@@ -413,5 +427,6 @@ def start(call: Call | None, how: str, change: Callable[[dict[str, Any]], None] 
     wait_for(lambda: not traces(), "end of all that the hook left")
     assert not PIDFILE.exists() or not PIDFILE.stat().st_size, "poststop left a pidfile"
     left = [ROLES[role] for role in report["alive"]] + report["files"] + report["record"]
+    left += ["the daemon's server"] if len(report["started"]) > 1 else []
     left += [str(PIDFILE)] if report["pidfile"] else []
     return Outcome(report["hit"], report["status"], said, left, confinement, _numbered(report["calls"]))
