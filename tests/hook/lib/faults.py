@@ -62,6 +62,7 @@ _CERTAIN = ("close", "wait4", "clock_nanosleep")
 # Memory is not what this is about; the others never return, or would hold up the sending of the listener.
 _QUIET = "brk mmap munmap mremap madvise mprotect futex sendmsg exit exit_group rt_sigreturn restart_syscall".split()
 _ORDERS = WORK / "fault.json"
+_DATAGRAMS = "0002"  # SOCK_DGRAM, in /proc/net/unix
 _REPORT = WORK / "fault-report.json"
 
 # What the runtime starts as the hook: argv[0] is this, its arguments are the hook's.
@@ -247,8 +248,9 @@ class Outcome(NamedTuple):
         if not self.hit:
             return "the call was not made"
         if self.status == 0:
-            different = {name for name, value in good.confinement.items() if self.confinement.get(name) != value}
-            return f"the daemon differs in {sorted(different)}" if different else ""
+            found = self.confinement
+            different = {name: found.get(name) for name, value in good.confinement.items() if found.get(name) != value}
+            return f"the daemon has {different}, and not {good.confinement}" if different else ""
         left = [what for what in self.left if how != KILL or what not in (PIDFILE_IN_CONTAINER, str(PIDFILE))]
         if self.status < 0:
             files = [what for what in left if what.startswith("layer/")]
@@ -292,13 +294,19 @@ def may_fail(call: Call) -> bool:
     return call.name not in _CERTAIN and not goes_back
 
 
+def _server(daemon: int) -> int:
+    """The process that listens: where logins are logged, the child of the daemon's."""
+    children = Path(f"/proc/{daemon}/task/{daemon}/children").read_text(encoding="ascii").split()
+    return int(children[0]) if children else daemon
+
+
 def _serves(pid: int) -> bool:
-    """Whether the daemon has let go of what it reads at its gate: stat of the first process, and its mount tables."""
+    """Whether the server has let go of what it has at its gate: stat of the first process, its mount tables, a pipe."""
     try:
         names = [os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir()]
     except FileNotFoundError:
         return False  # one was just closed
-    return not any(name.endswith(("/stat", "/mountinfo")) for name in names)
+    return not any(name.endswith(("/stat", "/mountinfo")) or name.startswith("pipe:") for name in names)
 
 
 def _confinement(pid: int) -> dict[str, str]:
@@ -318,11 +326,12 @@ def _confinement(pid: int) -> dict[str, str]:
     for kind in ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts"):
         ours, theirs = (os.readlink(f"/proc/{one}/ns/{kind}") for one in (pid, _init(pid)))
         found[f"ns/{kind}"] = str(ours == theirs)
-    # A daemon without a door, where that cannot be made, has its port.
-    lines = Path("/proc/net/unix").read_text(encoding="utf-8", errors="replace").splitlines()
-    doors = {f"socket:[{line.split()[6]}]" for line in lines if str(DOORS) in line}
+    # A daemon without a door, where that cannot be made, has its port; one without a log of logins serves as well.
+    lines = [line.split() for line in Path("/proc/net/unix").read_text(encoding="utf-8", errors="replace").splitlines()]
+    others = {f"socket:[{line[6]}]" for line in lines if str(DOORS) in line[-1] or line[4] == _DATAGRAMS}
     opened = [os.readlink(path) for path in (directory / "fd").iterdir()]
-    found["fds"] = str(sorted(target.split(":")[0] for target in opened if target not in doors))
+    others |= {target for target in opened if target.startswith("/memfd:") or target == "/"}
+    found["fds"] = str(sorted(target.split(":")[0] for target in opened if target not in others))
     return found
 
 
@@ -403,9 +412,9 @@ def start(call: Call | None, how: str, change: Callable[[dict[str, Any]], None] 
         report = json.loads(_REPORT.read_text(encoding="utf-8"))
         how = how if report["hit"] else ""
         if run_status == 0 and how not in (KILL_CONTAINER, KILL_RUNTIME):
-            daemon = container.daemon()
-            wait_for(lambda: _serves(daemon), "an open gate")
-            confinement = _confinement(daemon)
+            server = _server(container.daemon())
+            wait_for(lambda: _serves(server), "an open gate")
+            confinement = _confinement(server)
             # Sessions are under the filter too, and a signal interrupts their calls while the supervisor is asked: also
             # calls that nothing interrupts otherwise, after which Dropbear gives up.
             wait_for(lambda: container.exec("ssh", "127.0.0.1", "true").status == 0, "a session")
