@@ -286,11 +286,24 @@ def test_the_users_own_entries_do_not_change_the_name(
         assert ssh_reads(own, "login")["hostname"] == "login.example.org"
 
 
+# Names of hosts, and what `ssh_hook connect` has got of them from Windows' ssh: Microsoft's 8.6p1, under Wine 10.0.
+BY_WINDOWS = {
+    "job1234": "job1234",
+    "job1 two  three": "job1 two three",
+    'job1"x': "job1x",
+    "job1\\": "job1\\",
+    'job1\\\\"y': "job1\\y",
+    "job1&calc.exe": "job1&calc.exe",
+    "job1%USERNAME%": "job1%USERNAME%",
+    'job1$(id)`id`";id;"\\': "job1$(id)`id`;id;\\",
+}
+
+
 def windows_runs(command: str) -> list[str]:
     """Return the arguments of the program in quotes that this ProxyCommand begins with, as Windows' ssh runs it.
 
     That has no fork and no shell. It hands the command to CreateProcess, and the C runtime of the program splits the
-    rest. This is made from its source and Microsoft's documents; it has not been compared with Windows.
+    rest. This is made from its source and Microsoft's documents.
     """
     found = re.fullmatch(r'"([^"\\/ ]+)" (.*)', command)
     assert found is not None, "Windows would have to guess where the program's name ends"
@@ -327,16 +340,15 @@ def test_neither_shell_expands_a_hosts_name(settings: dict[str, str], client: Pa
     (tmp_path / "ssh").write_text(f'#!/bin/sh\nshift {len(SSH) + 1}\neval "set -- $*"\nprintf "%s\\n" "$@"\n')
     (tmp_path / "ssh").chmod(0o755)
     environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
-    hostile = 'job1$(id)`id`";id;"\\'
     for command, words in zip(commands, (["connect", "--job"], ["connect"])):
-        for host in ("job1234", hostile):
+        for host, by_windows in BY_WINDOWS.items():
             by_shell = ["sh", "-c", command.replace("%h", host)]
             by_none = windows_runs(command.replace("%h", host))
             for here in (by_shell, by_none):
                 there = subprocess.run(here, env=environment, capture_output=True, text=True, check=True)
                 *before, name = there.stdout.splitlines()
                 assert (before, there.stderr) == ([launcher(), *words], "")
-                assert connect._unquoted(name) == (host if here is by_shell else host.replace('"', ""))
+                assert connect._unquoted(name) == (host if here is by_shell else by_windows)
 
 
 @pytest.mark.parametrize(
