@@ -192,7 +192,7 @@ def test_refused_logins_are_counted(begin: Begin, syslog: Syslog, tmp_path: Path
     openssh.new_key(tmp_path / "stolen")
     for _login in range(3):
         assert openssh.login(tmp_path / "stolen", "true").status == 255
-    wait_for(lambda: syslog.logins(), "a line about refused logins")
+    wait_for(syslog.logins, "a line about refused logins")
     time.sleep(1)  # more lines than one would come at once
     (line,) = syslog.logins()
     assert (line["event"], line["refused"], line["dropped"]) == ("refused", "1", "0")
