@@ -65,6 +65,7 @@ def end_daemon(daemon: Process, namespace: tuple[int, int] | None = None, proc: 
     """
     deadline = time.monotonic() + _TIMEOUT
     spared = {daemon.pid, os.getpid()}
+    killed: set[int] = set()
     daemon.stop()  # else it may end with its server, before those that this has started meanwhile are looked for
     while daemon.is_alive():
         if time.monotonic() > deadline:
@@ -75,11 +76,26 @@ def end_daemon(daemon: Process, namespace: tuple[int, int] | None = None, proc: 
         for process in all_processes(proc):
             if sessions.include(process) and process.pid not in spared and process.is_alive():
                 process.kill()
+                killed.add(process.pid)
                 has_sessions = True
         if not has_sessions:
             daemon.kill()
         time.sleep(_POLL)
+    # With the container's first process the kernel kills all of its pid namespace, and the server may end last.
+    while time.monotonic() < deadline and any(_is_alive(pid, proc) for pid in killed):
+        time.sleep(_POLL)
     return True
+
+
+def _is_alive(pid: int, proc: int | None) -> bool:
+    try:
+        process = Process(pid, proc)
+    except OSError:
+        return False
+    try:
+        return process.is_alive()
+    finally:
+        process.close()
 
 
 class _Sessions:

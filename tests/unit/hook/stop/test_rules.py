@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -49,7 +50,7 @@ def fixture_ends(monkeypatch: pytest.MonkeyPatch) -> Ends:
 
 
 def test_sessions_end_before_the_daemon(ends: Ends) -> None:
-    daemon, session = Fake(1000), Fake(1001)
+    daemon, session = Fake(2**22), Fake(2**22 + 1)
     alive_with_session = []
 
     def look() -> list[Fake]:
@@ -62,7 +63,7 @@ def test_sessions_end_before_the_daemon(ends: Ends) -> None:
 
 def test_a_process_in_a_later_namespace_of_the_same_inode_is_spared(ends: Ends) -> None:
     """The daemon ends while /proc is read, by its scheduler or by the kill before, and a container starts just then."""
-    daemon, other = Fake(1000), Fake(1001)
+    daemon, other = Fake(2**22), Fake(2**22 + 1)
 
     def look() -> list[Fake]:
         daemon.kill()
@@ -131,3 +132,19 @@ def test_a_daemon_that_does_not_end_in_time_goes_on(
     monkeypatch.setattr(rules, "_TIMEOUT", -1.0)
     assert not rules.end_daemon(process, NAMESPACE)
     assert process._stat()[0] != b"T"
+
+
+def test_what_is_killed_with_the_daemon_has_ended_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the server, which has the port, where the first process of the container's pid namespace was killed."""
+    with subprocess.Popen(["sleep", "1000"]) as daemon, subprocess.Popen(["sleep", "1000"]) as server:
+
+        def kill(process: Process) -> None:
+            assert process.pid == server.pid
+            daemon.kill()
+            threading.Timer(0.3, server.kill).start()
+
+        monkeypatch.setattr(rules._Sessions, "include", lambda _self, process: process.pid == server.pid)
+        monkeypatch.setattr(Process, "kill", kill)
+        monkeypatch.setattr(Process, "stop", lambda _process: None)
+        assert rules.end_daemon(Process(daemon.pid))
+        assert not Process(server.pid).is_alive()
