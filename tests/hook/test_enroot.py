@@ -74,6 +74,11 @@ def hooks_processes() -> dict[int, str]:
     return {pid: name for pid, name in processes().items() if name.startswith(("dropbear", "ssh_hook"))}
 
 
+def are_alone() -> bool:
+    """Whether they run, and the hook has ended."""
+    return sorted(hooks_processes().values()) == ["dropbear", "dropbear", "ssh_hook"]
+
+
 def watcher() -> int:
     return next(pid for pid, name in hooks_processes().items() if name == "ssh_hook")
 
@@ -230,7 +235,7 @@ def test_nobody_of_the_container_sees_into_the_hooks_processes(enroot: Enter, st
     container.wait_at(step)
     enter = ("nsenter", "--user", "--preserve-credentials", "--target", str(container.init()))
     drop = ("setpriv", "--no-new-privs")  # the capabilities that it enters with end at execve
-    wait_for(lambda: len(hooks_processes()) == 3, "daemon, its server and watcher alone")
+    wait_for(are_alone, "daemon, its server and watcher alone")
     for victim in hooks_processes():
         assert run(as_user(ALICE, *enter, *drop, "sh", "-c", LOOK, "sh", f"/proc/{victim}")).checked().text == ""
     own = as_user(ALICE, *enter, *drop, "sh", "-c", LOOK, "sh", "/proc/self")
@@ -353,7 +358,7 @@ def test_a_watcher_that_sees_the_tasks_alone(enroot: Enter) -> None:
     """On a busy node the first process may have ended when the watcher first looks at it."""
     container = enroot(command=PYXIS, hold=["exec"])
     container.wait_at("exec")
-    wait_for(lambda: len(hooks_processes()) == 3, "daemon, its server and watcher alone")
+    wait_for(are_alone, "daemon, its server and watcher alone")
     os.kill(watcher(), signal.SIGSTOP)
     container.go_on("exec")
     container.wait_until_it_runs()
@@ -394,7 +399,7 @@ def test_an_end_with_the_container_is_no_error(enroot: Enter) -> None:
 def test_a_container_that_ends_before_it_runs(enroot: Enter, step: str) -> None:
     container = enroot(hold=[step])
     container.wait_at(step)
-    wait_for(lambda: len(hooks_processes()) == 3, "daemon, its server and watcher alone")
+    wait_for(are_alone, "daemon, its server and watcher alone")
     container.end()
     wait_for(lambda: not processes() and PORT not in listening(), "end of the daemon")
 
