@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 import time
 from argparse import Namespace
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
 import pytest
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 from ssh_hook.commands import metrics, sweep
 from ssh_hook.errors import DISK_FULL, INTERNAL, KINDS, NO_KEYS, NOT_TRUSTED, PORT_TAKEN, HookError
-from ssh_hook.linux import disposable_process
 from ssh_hook.node import last_messages
 
 
@@ -162,19 +162,10 @@ def test_they_are_written_before_what_may_wait_for_a_prolog(monkeypatch: pytest.
 
 
 def test_what_a_user_holds_up_does_not_hold_up_the_sweep(
-    place: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    place: Path, hold_up: Callable[[ModuleType], None], capfd: pytest.CaptureFixture[str]
 ) -> None:
     """By a file system of hers that she has mounted on the file, so that its replacement waits."""
-    real, caller = metrics.replace_files, os.getpid()
-
-    def replace(*arguments: Any) -> None:
-        real(*arguments)
-        assert os.getpid() != caller
-        time.sleep(1000)
-
-    run = disposable_process.run
-    monkeypatch.setattr(metrics, "replace_files", replace)
-    monkeypatch.setattr(metrics.disposable_process, "run", lambda *arguments: run(*arguments, timeout=1.0))
+    hold_up(metrics)
     file = place / "ssh_hook.prom"
     metrics.update(str(file), 2, 0)
     assert samples(file.read_text(encoding="ascii"))["ssh_hook_collected_total", ""] == 2

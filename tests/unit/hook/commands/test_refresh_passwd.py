@@ -5,16 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from argparse import Namespace
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
 import pytest
 from ssh_hook.commands import refresh_passwd
 from ssh_hook.errors import HookError
 from ssh_hook.keys import name_service
-from ssh_hook.linux import disposable_process
 
 HOOK = Path(__file__).resolve().parents[4] / "files" / "hook"
 PROGRAM = """
@@ -56,19 +55,13 @@ def test_a_file_is_written_where_it_differs_and_only_there(
 
 
 def test_what_a_user_holds_up_does_not_hold_up_the_refresh(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    hold_up: Callable[[ModuleType], None],
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     """By a file system of hers that she has mounted on the file, so that its replacement waits."""
-    real, caller = refresh_passwd.replace_files, os.getpid()
-
-    def replace(*arguments: Any) -> None:
-        real(*arguments)
-        assert os.getpid() != caller
-        time.sleep(1000)
-
-    run = disposable_process.run
-    monkeypatch.setattr(refresh_passwd, "replace_files", replace)
-    monkeypatch.setattr(refresh_passwd.disposable_process, "run", lambda *arguments: run(*arguments, timeout=1.0))
+    hold_up(refresh_passwd)
     monkeypatch.setattr(name_service, "list_accounts", lambda: b"root:secret:0:0::/root:/bin/sh\n")
     path = tmp_path / "passwd"
     assert refresh_passwd.run(Namespace(file=str(path)), {}) == 0
