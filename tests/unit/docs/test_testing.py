@@ -57,8 +57,9 @@ def test_all_that_is_named_exists(page: str) -> None:
     assert [place for place in places if not (ROOT / place).exists()] == []
 
 
-def test_each_module_that_the_architecture_names_exists() -> None:
-    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize("page", ["architecture.md", "why.md"])
+def test_each_module_that_a_page_names_exists(page: str) -> None:
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
     named = set(re.findall(r"`([\w/]+\.(?:py|sh|yml))`", text))
     folders = [ROOT / name for name in ("files", "meta", "playbooks", "plugins", "roles", "tests")]
     files = [path.as_posix() for folder in folders for path in folder.rglob("*.*")]
