@@ -1,4 +1,4 @@
-"""The user guide's launchers are run by molecule/launch-real as the guide writes them."""
+"""The launchers of docs/launchers.md are run by molecule/launch-real as that page writes them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
-GUIDE = (ROOT / "docs" / "user-guide.md").read_text(encoding="utf-8").partition("\n## Launchers\n")[2]
+GUIDE = (ROOT / "docs" / "launchers.md").read_text(encoding="utf-8").partition("\n## Commands\n")[2]
 SECTION = GUIDE.partition("\n## ")[0]
 COMMANDS = [
     command

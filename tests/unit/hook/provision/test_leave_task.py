@@ -11,7 +11,7 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[4]
 FIRST = REPOSITORY / "files/hook/ssh_hook/provision/first.sh"
-GUIDE = REPOSITORY / "docs/user-guide.md"
+GUIDE = REPOSITORY / "docs/launchers.md"
 PATCH = REPOSITORY / "roles/dropbear/files/patches/dropbear/09-environment.patch"
 SHELLS = {"dash": ["dash"], "bash as sh": ["bash", "--posix"], "busybox": ["busybox", "sh"]}
 BY_SSH = {
@@ -128,7 +128,7 @@ def test_values_of_slurms_go(start: str) -> None:
     assert left(["dash"], dict([start.split("=", 1)])) == {}
 
 
-def test_the_user_guide_names_each() -> None:
+def test_the_guide_names_each() -> None:
     text = GUIDE.read_text(encoding="utf-8")
     start = text.index("A session is not one of the job's tasks")
     named = set(re.findall("`([^`]*)`", text[start : text.index("\n## ", start)]))
