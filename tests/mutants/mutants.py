@@ -35,7 +35,7 @@ PROMISES = (
         r"Permission denied \(publickey\)",
     ),
     Fault(
-        "Whoever owns a directory above a container's root cannot have the hook work elsewhere",
+        "The owner of a directory above a container's root cannot redirect the hook",
         "_is_made",
         "    if outside is None:\n",
         "    return True\n    if outside is None:\n",
@@ -43,7 +43,7 @@ PROMISES = (
         "the hook worked in a directory that bob chose",
     ),
     Fault(
-        "Nobody is served where the runtime then takes another directory for the root",
+        "No session starts if the runtime then uses another directory as the root",
         "_run_daemon",
         "if not root.mount.mount:",
         "if True:",
@@ -51,7 +51,7 @@ PROMISES = (
         "end of Dropbear: not within",
     ),
     Fault(
-        "No path that a user could exchange is followed without a reason",
+        "No path that a user could replace is followed without a reason",
         "remove",
         "os.unlink(name, dir_fd=directory)",
         'os.unlink(f"{PLACE}/{DIRECTORY}/{name}")',
@@ -107,7 +107,7 @@ PROMISES = (
         "com.hooks.ssh.authorize_ssh_key' in ''",
     ),
     Fault(
-        "A user who blocks a file access, or stops a process, delays only her own container",
+        "A user who blocks a file access, or stops a process, delays only their own container",
         "run",
         "deadline = time.monotonic() + timeout",
         "deadline = time.monotonic() + 600",
@@ -147,7 +147,7 @@ PROMISES = (
         "DID NOT RAISE .*StartFailed",
     ),
     Fault(
-        "An image cannot make the hook write into a stranger's home",
+        "An image cannot make the hook write into another user's home",
         "Supervisor._make_keys",
         " and owner.is_vouched",
         "",
@@ -187,7 +187,7 @@ PROMISES = (
         "test_a_first_set_never_replaces_one",
     ),
     Fault(
-        "Root makes no directory of the user's where programs of root's look for code",
+        "Root makes no directory for the user where root's programs look for code",
         "Rootfs.pidfile",
         "place.startswith(_RUNTIME_DIRECTORIES)",
         "True",
@@ -227,7 +227,7 @@ PROMISES = (
         "test_long_names",
     ),
     Fault(
-        "A container learns the hosts of no job but its own user's",
+        "A container learns only the hosts of its own user's jobs",
         "find_job",
         "record.uid != uid",
         "not record.hosts",
@@ -235,7 +235,7 @@ PROMISES = (
         "At index 0 diff: 1234 != 0",
     ),
     Fault(
-        "A container learns the hosts of no job but its own user's",
+        "A container learns only the hosts of its own user's jobs",
         "find_job",
         'name, step, record = "", "", None',
         "record = None",
@@ -243,7 +243,7 @@ PROMISES = (
         "SLURM_JOB_ID",
     ),
     Fault(
-        "Only root writes what containers are told of their job",
+        "Only root writes what containers learn about their job",
         "_open_roots",
         " and not status.st_mode & _OTHERS_WRITE",
         "",
@@ -251,7 +251,7 @@ PROMISES = (
         "DID NOT RAISE .*HookError",
     ),
     Fault(
-        "Only root writes what containers are told of their job",
+        "Only root writes what containers learn about their job",
         "_roots",
         " if is_rootless else {0}",
         "",
@@ -259,7 +259,7 @@ PROMISES = (
         "== \\{0\\}",
     ),
     Fault(
-        "A job's record tells other users nothing of its hosts",
+        "Other users cannot learn a job's hosts from its record",
         "write",
         "(lambda file: let_read(file, reader)) if reader else None",
         "lambda file: os.fchmod(file, 0o644 if reader else 0o600)",
@@ -267,7 +267,7 @@ PROMISES = (
         "== 416",
     ),
     Fault(
-        "A job's record tells other users nothing of its hosts",
+        "Other users cannot learn a job's hosts from its record",
         "_make_and_open",
         "os.fchmod(directory, _MODE)",
         "os.fchmod(directory, 0o755)",
@@ -307,7 +307,7 @@ PROMISES = (
         "DID NOT RAISE .*StartFailed",
     ),
     Fault(
-        "A user reads the hook's messages of her own containers, and of nobody else's",
+        "Users can read only the hook's messages about their own containers",
         "let_read",
         "(_OTHER, 0, none)",
         "(_OTHER, _READ, none)",
@@ -315,7 +315,7 @@ PROMISES = (
         "assert 0 == 1",
     ),
     Fault(
-        "A user reads the hook's messages of her own containers, and of nobody else's",
+        "Users can read only the hook's messages about their own containers",
         "_format",
         'f"job={printable(job)}"',
         'f"job={job}"',
@@ -323,7 +323,7 @@ PROMISES = (
         "'error', '', 'v'",
     ),
     Fault(
-        "A user reads the hook's messages of her own containers, and of nobody else's",
+        "Users can read only the hook's messages about their own containers",
         "_make_and_open",
         "if not is_own(os.fstat(directory), stat.S_IFDIR):",
         "if False:",
@@ -331,7 +331,7 @@ PROMISES = (
         "DID NOT RAISE .*OSError",
     ),
     Fault(
-        "A user reads the hook's messages of her own containers, and of nobody else's",
+        "Users can read only the hook's messages about their own containers",
         "Log.keep",
         "one_line(message)",
         "message",
@@ -339,7 +339,7 @@ PROMISES = (
         "assert False",
     ),
     Fault(
-        "A user reads the hook's messages of her own containers, and of nobody else's",
+        "Users can read only the hook's messages about their own containers",
         "Log.__call__",
         "message = one_line(message)",
         "message = str(message)",
@@ -347,7 +347,7 @@ PROMISES = (
         "not enough values to unpack|too many values to unpack",
     ),
     Fault(
-        "Nobody can hold a start up by that file",
+        "Nobody can delay a start through the file with these messages",
         "_make_and_open",
         "os.fchmod(directory, _MODE)",
         "os.fchmod(directory, 0o755)",
@@ -355,7 +355,7 @@ PROMISES = (
         "assert 0 == 2",
     ),
     Fault(
-        "A system log that reads nothing does not hold a start up",
+        "A system log that does not respond does not delay a start",
         "send_to_path",
         " | SOCK_NONBLOCK",
         "",
@@ -363,7 +363,7 @@ PROMISES = (
         "it waits",
     ),
     Fault(
-        "A user's process cannot make up a kind of error",
+        "A user's process cannot invent a kind of error",
         "run",
         "HookError(known_kind(kind), text)",
         "HookError(kind, text)",
@@ -371,7 +371,7 @@ PROMISES = (
         "assert .* == 'internal'",
     ),
     Fault(
-        "A user's process cannot make up a kind of error",
+        "A user's process cannot invent a kind of error",
         "_kind_after",
         " and value in KINDS",
         "",
@@ -379,7 +379,7 @@ PROMISES = (
         "'of-later'",
     ),
     Fault(
-        "A user's process cannot make up a kind of error",
+        "A user's process cannot invent a kind of error",
         "_Text.__init__",
         "known_kind(kind)",
         "kind",
@@ -387,8 +387,7 @@ PROMISES = (
         "'internal'",
     ),
     Fault(
-        "No user holds up the Prolog or Epilog of a job by her directory of doors, or by a file system on root's name "
-        "of one",
+        "No user can hold up a job's Prolog or Epilog through the directory for doors, or a file system on it",
         "_make",
         "not _is_mounted(directory, users) and ",
         "",
@@ -396,8 +395,7 @@ PROMISES = (
         "assert 2 == 1",
     ),
     Fault(
-        "No user holds up the Prolog or Epilog of a job by her directory of doors, or by a file system on root's name "
-        "of one",
+        "No user can hold up a job's Prolog or Epilog through the directory for doors, or a file system on it",
         "_change",
         "disposable_process.run(change, what, None, timeout=_TIMEOUT)",
         "change()",
@@ -405,7 +403,7 @@ PROMISES = (
         "not done within 1 s",
     ),
     Fault(
-        "No user holds up a start, the end of another's container or root's sweep by a file system on a name of root's "
+        "No user can hold up a start, the end of another user's container or root's sweep with a file system mounted "
         "below `/run/ocihooks-ssh`",
         "remove_door",
         "if directory != ROOT_PLACE:",
@@ -414,7 +412,7 @@ PROMISES = (
         "assert 0 is None",
     ),
     Fault(
-        "No user holds up a start, the end of another's container or root's sweep by a file system on a name of root's "
+        "No user can hold up a start, the end of another user's container or root's sweep with a file system mounted "
         "below `/run/ocihooks-ssh`",
         "collect_doors",
         "_collect(directory) if uid else _collect_roots()",
@@ -423,7 +421,7 @@ PROMISES = (
         "cannot remove names in /run/ocihooks-ssh/",
     ),
     Fault(
-        "No user holds up a start, the end of another's container or root's sweep by a file system on a name of root's "
+        "No user can hold up a start, the end of another user's container or root's sweep with a file system mounted "
         "below `/run/ocihooks-ssh`",
         "_remove",
         'disposable_process.run(remove, "cannot remove it", None, timeout=_TIMEOUT)',
@@ -432,7 +430,7 @@ PROMISES = (
         "cannot remove it: no answer within 1 s",
     ),
     Fault(
-        "No user holds up a start, the end of another's container or root's sweep by a file system on a name of root's "
+        "No user can hold up a start, the end of another user's container or root's sweep with a file system mounted "
         "below `/run/ocihooks-ssh`",
         "_keep_messages",
         'disposable_process.run(keep, "cannot keep messages", None, timeout=_KEEP_TIMEOUT)',
@@ -441,7 +439,7 @@ PROMISES = (
         "assert 0 is None",
     ),
     Fault(
-        "No user holds up root's sweep, or the refresh of the passwd file, by a file system on the file it replaces",
+        "No user can hold up root's sweep or a refresh of the passwd file by a file system on the replaced file",
         "update",
         'disposable_process.run(lambda: _replace(path, name, text, place), f"cannot write {path}", None, (place,))',
         "_replace(path, name, text, place)",
@@ -449,7 +447,7 @@ PROMISES = (
         "assert .* != ",
     ),
     Fault(
-        "No user holds up root's sweep, or the refresh of the passwd file, by a file system on the file it replaces",
+        "No user can hold up root's sweep or a refresh of the passwd file by a file system on the replaced file",
         "_refresh",
         'disposable_process.run(lambda: _replace(path, name, content, place), f"cannot write {path}", None, (place,))',
         "_replace(path, name, content, place)",
@@ -457,7 +455,7 @@ PROMISES = (
         "assert .* != ",
     ),
     Fault(
-        "No user holds up root's sweep, or the refresh of the passwd file, by a file system on the file it replaces",
+        "No user can hold up root's sweep or a refresh of the passwd file by a file system on the replaced file",
         "ssh-hook-passwd.service.j2",
         "KillMode=process\n",
         "",
@@ -465,7 +463,7 @@ PROMISES = (
         "KillMode=process",
     ),
     Fault(
-        "Root's sweeps do not leave more and more processes behind, whatever users hold up",
+        "Processes that root's sweeps leave behind do not accumulate, whatever users hold up",
         "_sweep_record",
         "        if is_held_up():\n            return False\n",
         "",
@@ -473,7 +471,7 @@ PROMISES = (
         r"assert \(5, 0\) == \(1, 0\)",
     ),
     Fault(
-        "Root's sweeps do not leave more and more processes behind, whatever users hold up",
+        "Processes that root's sweeps leave behind do not accumulate, whatever users hold up",
         "run",
         "    if not is_held_up():\n        failures",
         "    if True:\n        failures",
@@ -481,7 +479,7 @@ PROMISES = (
         r"\['doors', 'doors'\]",
     ),
     Fault(
-        "Root's sweeps do not leave more and more processes behind, whatever users hold up",
+        "Processes that root's sweeps leave behind do not accumulate, whatever users hold up",
         "run",
         "arguments.metrics is not None and not is_held_up()",
         "arguments.metrics is not None",
@@ -489,7 +487,7 @@ PROMISES = (
         "first extra item: 'metrics'",
     ),
     Fault(
-        "Root's sweeps do not leave more and more processes behind, whatever users hold up",
+        "Processes that root's sweeps leave behind do not accumulate, whatever users hold up",
         "_leave_doors",
         "        if is_held_up():\n            break\n",
         "",
@@ -497,7 +495,7 @@ PROMISES = (
         "assert False == True",
     ),
     Fault(
-        "No user fills the node's `/run` by way of doors",
+        "No user can fill the node's `/run` with doors",
         "mount_users_tmpfs",
         ",size={size},nr_inodes={inodes}",
         "",
@@ -505,7 +503,7 @@ PROMISES = (
         r"\(16384, 1024\)",
     ),
     Fault(
-        "By the door only the user of the node logs in without a key",
+        "Only the container's user can log in through the door without a key",
         "Door._bind_in_directory",
         "os.umask(0o777 & ~_MODE)",
         "os.umask(0o111)",
@@ -529,7 +527,7 @@ PROMISES = (
         "hostname contains invalid characters",
     ),
     Fault(
-        "Root makes no home among an image's programs, though an image or a variable may name one there",
+        "Root makes no home among an image's programs, even if an image or a variable names one there",
         "Home._is_known",
         "return path in",
         "return True or path in",
@@ -545,7 +543,7 @@ PROMISES = (
         "test_own_ssh_directory_that_is_anothers",
     ),
     Fault(
-        "Nothing of a container under enroot runs in sight of the hook's processes, and no session before its program",
+        "Nothing in an enroot container can inspect the hook's processes, and no session precedes its program",
         "Watcher._runs_program",
         "return mount_id(program) in reachable_mounts()",
         "return True",
@@ -553,7 +551,7 @@ PROMISES = (
         "assert not True",
     ),
     Fault(
-        "Nothing of a container under enroot runs in sight of the hook's processes, and no session before its program",
+        "Nothing in an enroot container can inspect the hook's processes, and no session precedes its program",
         "Confinement.apply",
         "        syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)  # the change of ids may have reset it\n",
         "        syscalls.prctl(syscalls.PR_SET_DUMPABLE, 1)\n",
@@ -577,7 +575,7 @@ PROMISES = (
         r"15263 not in \{15263\}",
     ),
     Fault(
-        "What a user says to the script for enroot gives her nothing",
+        "A user gains nothing from the input of the script for enroot",
         "_first_process",
         "if parent == init.pid and init.mount_namespace() == hook.mount_namespace():",
         "if True:",
@@ -585,7 +583,7 @@ PROMISES = (
         "cannot read the container's variables in /x",
     ),
     Fault(
-        "podman-hpc's module, enroot's script and the CDI spec are root's to write",
+        "Only root can write podman-hpc's module, enroot's script and the CDI spec",
         "main.yml",
         " + ssh_hook__paths.wanted",
         "",
@@ -649,7 +647,7 @@ PROMISES = (
         "DID NOT RAISE .*HookError",
     ),
     Fault(
-        "Variables of a container's process reach that container's sessions and nothing else",
+        "Variables of a container's process reach only that container's sessions",
         "_describe",
         "init.start_time()",
         "init.start_time() + 1",
@@ -745,7 +743,7 @@ PROMISES = (
         r"\[3, 3\] == \[2, 3\]",
     ),
     Fault(
-        "A system log that reads nothing does not hold a login up",
+        "A system log that does not respond does not delay a login",
         "open_login_log",
         "            syscalls.set_send_timeout(socket, _TIMEOUT)\n",
         "",
@@ -801,8 +799,7 @@ PROMISES = (
         "the SSH daemon does not listen on port 16001",
     ),
     Fault(
-        "Who reaches the port can neither end the daemon, nor take what the job needs, nor keep out the user of "
-        "another address",
+        "A client at the port cannot end the daemon, take what the job needs, or keep out a user from another address",
         "unauthenticated_processes",
         "processes * 3 // 8",
         "processes",
@@ -810,8 +807,7 @@ PROMISES = (
         "test_number",
     ),
     Fault(
-        "Who reaches the port can neither end the daemon, nor take what the job needs, nor keep out the user of "
-        "another address",
+        "A client at the port cannot end the daemon, take what the job needs, or keep out a user from another address",
         "unauthenticated_processes",
         'cgroups.limit("memory") // _MEMORY',
         "_MOST",
@@ -819,8 +815,7 @@ PROMISES = (
         "test_number",
     ),
     Fault(
-        "Who reaches the port can neither end the daemon, nor take what the job needs, nor keep out the user of "
-        "another address",
+        "A client at the port cannot end the daemon, take what the job needs, or keep out a user from another address",
         "Cgroups.limit",
         "                if not below:\n                    break\n",
         "                break\n",
@@ -920,7 +915,7 @@ PROMISES = (
         "assert False",
     ),
     Fault(
-        "No user's directory has root's sweep fail, wait or act for another",
+        "No user's directory can make root's sweep fail, wait or act for another user",
         "ssh-hook-sweep@.service.j2",
         "User=%i\n",
         "",
@@ -928,7 +923,7 @@ PROMISES = (
         "issuperset",
     ),
     Fault(
-        "No user's directory has root's sweep fail, wait or act for another",
+        "No user's directory can make root's sweep fail, wait or act for another user",
         "ssh-hook-sweep@.service.j2",
         "Group=65534\n",
         "",
@@ -936,7 +931,7 @@ PROMISES = (
         "issuperset",
     ),
     Fault(
-        "No user's directory has root's sweep fail, wait or act for another",
+        "No user's directory can make root's sweep fail, wait or act for another user",
         "ssh-hook-sweep@.service.j2",
         "TimeoutStopSec=infinity\n",
         "",
@@ -944,7 +939,7 @@ PROMISES = (
         "issuperset",
     ),
     Fault(
-        "No user's directory has root's sweep fail, wait or act for another",
+        "No user's directory can make root's sweep fail, wait or act for another user",
         "ssh-hook-sweep.service.j2",
         "start --no-block",
         "start",
@@ -952,7 +947,7 @@ PROMISES = (
         "assert",
     ),
     Fault(
-        "No user's directory has root's sweep fail, wait or act for another",
+        "No user's directory can make root's sweep fail, wait or act for another user",
         "ssh-hook-sweep.service.j2",
         "SuccessExitStatus=3\n",
         "",
@@ -960,7 +955,7 @@ PROMISES = (
         "SuccessExitStatus",
     ),
     Fault(
-        "No user's directory has root's sweep fail, wait or act for another",
+        "No user's directory can make root's sweep fail, wait or act for another user",
         "sweep",
         "time.monotonic() > deadline",
         "False",
@@ -992,7 +987,7 @@ PROMISES = (
         "left behind: .*record /var/lib/ocihooks-ssh/daemons",
     ),
     Fault(
-        "A sweep's metrics tell nothing of users, and root writes them where nobody else can",
+        "A sweep's metrics reveal nothing about users, and only root can write where they are written",
         "_open_own",
         "        return directory\n    os.close(directory)\n    raise HookError",
         "        pass\n    return directory\n    raise HookError",
@@ -1000,7 +995,7 @@ PROMISES = (
         "DID NOT RAISE .*HookError",
     ),
     Fault(
-        "A sweep's metrics tell nothing of users, and root writes them where nobody else can",
+        "A sweep's metrics reveal nothing about users, and only root can write where they are written",
         "_read",
         '        if not is_own(os.fstat(descriptor)):\n            return ""\n',
         "",
@@ -1008,7 +1003,7 @@ PROMISES = (
         "assert 7 == 0",
     ),
     Fault(
-        "A node cannot steer a play by its answers",
+        "A node cannot steer a play by its responses",
         "in_facts",
         "if name.startswith(PREFIXES)",
         "if name in PREFIXES",
@@ -1016,7 +1011,7 @@ PROMISES = (
         "not enough values to unpack",
     ),
     Fault(
-        "A node cannot steer a play by its answers",
+        "A node cannot steer a play by its responses",
         "harmless",
         "if key not in SETTING",
         "if key != SETTING[0]",
@@ -1024,7 +1019,7 @@ PROMISES = (
         "add_host",
     ),
     Fault(
-        "A node cannot steer a play by its answers",
+        "A node cannot steer a play by its responses",
         "is_node",
         "name in value and isinstance(value[name], types)",
         "name in value",
@@ -1032,7 +1027,7 @@ PROMISES = (
         "assert not True",
     ),
     Fault(
-        "A node cannot steer a play by its answers",
+        "A node cannot steer a play by its responses",
         "system_facts",
         "not isinstance(uid, int) or ",
         "",
@@ -1040,7 +1035,7 @@ PROMISES = (
         "DID NOT RAISE",
     ),
     Fault(
-        "A node cannot steer a play by its answers",
+        "A node cannot steer a play by its responses",
         "wrong_lists",
         "not isinstance(variables.get(name, []), list)",
         "isinstance(variables.get(name, []), str)",
@@ -1048,7 +1043,7 @@ PROMISES = (
         "0 == 2",
     ),
     Fault(
-        "A node cannot steer a play by its answers",
+        "A node cannot steer a play by its responses",
         "find_release",
         'not re.fullmatch("[0-9a-f]{64}", sha256)',
         "not sha256",
@@ -1056,7 +1051,7 @@ PROMISES = (
         "DID NOT RAISE .*ValueError",
     ),
     Fault(
-        "No process costs root's sweep memory or time by what it calls itself",
+        "No process can cost root's sweep memory or time by its name",
         "_Memory.read",
         "left = self._left.get(uid, _TIMEOUT)",
         "left = _TIMEOUT",
@@ -1064,7 +1059,7 @@ PROMISES = (
         r"assert \(.* < \(",
     ),
     Fault(
-        "No process costs root's sweep memory or time by what it calls itself",
+        "No process can cost root's sweep memory or time by its name",
         "_Memory.read",
         "_MOST, left / 2",
         "_MOST << 6, left / 2",
@@ -1072,7 +1067,7 @@ PROMISES = (
         r"== \(\(1 << 20\) \+ 1\)",
     ),
     Fault(
-        "No process costs root's sweep memory or time by what it calls itself",
+        "No process can cost root's sweep memory or time by its name",
         "ssh-hook-sweep.service.j2",
         "MemoryMax=256M\n",
         "",
@@ -1104,7 +1099,7 @@ PROMISES = (
         "default-src 'self'",
     ),
     Fault(
-        "The report of an audit has no key of a file that lies in the place of ours",
+        "The report of an audit shows no key from a file that replaced ours",
         "_shown",
         " or any(map(_may_be_key, _LONG_WORD.findall(text)))",
         "",
@@ -1112,7 +1107,7 @@ PROMISES = (
         "test_a_key_that_lies",
     ),
     Fault(
-        "The report of an audit has no key of a file that lies in the place of ours",
+        "The report of an audit shows no key from a file that replaced ours",
         "changes",
         "map(_shown, lines[:_MAX_LINES])",
         "map(_shown, lines)",
@@ -1136,7 +1131,7 @@ PROMISES = (
         "not enough values to unpack",
     ),
     Fault(
-        "A deployment runs no program of others with root's rights",
+        "A deployment runs no program with root's rights that others can change",
         "interpreter",
         "    if violations:\n",
         "    if False:\n",
@@ -1144,7 +1139,7 @@ PROMISES = (
         "At index 1 diff: False != True",
     ),
     Fault(
-        "A deployment runs no program of others with root's rights",
+        "A deployment runs no program with root's rights that others can change",
         "rights",
         '"user": NOBODY, ',
         "",
@@ -1152,7 +1147,7 @@ PROMISES = (
         r"65534\\n",
     ),
     Fault(
-        "A deployment runs no program of others with root's rights",
+        "A deployment runs no program with root's rights that others can change",
         "report",
         "    if unsafe:\n        return dict.fromkeys(versions)",
         "    if False:\n        return dict.fromkeys(versions)",
@@ -1160,7 +1155,7 @@ PROMISES = (
         "Dropbear was not run",
     ),
     Fault(
-        "A deployment runs no program of others with root's rights",
+        "A deployment runs no program with root's rights that others can change",
         "podman_hooks_dirs",
         "if _secure_path.violations_of(program):",
         "if False:",
@@ -1168,7 +1163,7 @@ PROMISES = (
         r"\['/x'\] is None",
     ),
     Fault(
-        "Nobody else changes what a build makes for all nodes",
+        "Nobody but the builder can change what is built for all nodes",
         "check_build_directory",
         "if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):",
         "if False:",
@@ -1176,7 +1171,7 @@ PROMISES = (
         "could be replaced, since",
     ),
     Fault(
-        "Nobody else changes what a build makes for all nodes",
+        "Nobody but the builder can change what is built for all nodes",
         "check_build_directory",
         "_secure_path.weak_points(os.fsencode(path.absolute()), builders())",
         "()",
@@ -1184,7 +1179,7 @@ PROMISES = (
         "DID NOT RAISE .*BuildError",
     ),
     Fault(
-        "Nobody traces Dropbear, from its first instruction on",
+        "Nobody can trace Dropbear, from its first instruction on",
         "Programs.__init__",
         "if self.file.st_mode & 0o444:",
         "if False:",
@@ -1192,7 +1187,7 @@ PROMISES = (
         "DID NOT RAISE .*HookError",
     ),
     Fault(
-        "Nobody traces Dropbear, from its first instruction on",
+        "Nobody can trace Dropbear, from its first instruction on",
         "require_undumpable",
         '== b"1"',
         '== b"3"',
