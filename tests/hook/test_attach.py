@@ -280,7 +280,7 @@ def test_what_a_killed_supervisor_left_is_undone_and_done_again(
 def test_detach_leaves_a_server_of_the_hook_alone(start: Start) -> None:
     container = start("rootless", "busybox")
     said = hook("detach", str(container.init())).err.decode()
-    assert_one_line(said, "is not of attach, and ends with its container", kind="attach-refused")
+    assert_one_line(said, "was not started by attach, and ends with its container", kind="attach-refused")
     assert_one_line(hook("detach").err.decode(), "you have attached no SSH server on this node")
     assert container.ssh("exit 7").status == 7
 
@@ -323,7 +323,10 @@ def test_step_of_a_slurm_job(steps: list[Path], launch: Launch, ssh: Callable[..
     with subprocess.Popen(["sh", "-c", STEP, "sh", str(steps[1]), *command], stdout=subprocess.PIPE) as srun:
         assert srun.stdout is not None
         assert srun.stdout.readline().startswith(b"attached to process ")
-        assert b"stays until the SSH server ends, since Slurm ends all with the step 7.1" in srun.stdout.readline()
+        assert (
+            b"runs until the SSH server ends, since Slurm would kill the server at the end of step 7.1"
+            in srun.stdout.readline()
+        )
         try:
             assert ssh("echo served").checked().text == "served"
             assert srun.poll() is None
@@ -406,7 +409,7 @@ def test_refusals(launch: Launch) -> None:
     assert "another user's, or has more rights than you" in refused(pid, uid=BOB)
     assert "run it as the user whose container it is" in run([LAUNCHER, "attach", pid]).err.decode()
     assert "there is no process 4194000" in refused("4194000")
-    assert "is no pid" in refused("1x")
+    assert "is not a PID" in refused("1x")
     assert "--port is '0'" in refused(pid, "--port", "0")
     assert "may not listen on port 22" in refused(pid, "--port", "22")
     wrong = hook("attach", pid, variables=["OCIHOOKS_SSH_WAIT=x"])
@@ -460,7 +463,7 @@ def test_another_user_takes_the_sockets_name(launch: Launch) -> None:
         try:
             assert other.stdout.readline() == b"listening\n"
             assert_one_line(hook("attach", str(container.pid)).err.decode(), "has an SSH daemon already")
-            assert_one_line(hook("detach", str(container.pid)).err.decode(), "by another user: nothing was done")
+            assert_one_line(hook("detach", str(container.pid)).err.decode(), "to another user: nothing was done")
             assert other.poll() is None
         finally:
             other.kill()

@@ -405,7 +405,7 @@ def test_docker_without_the_device(started: list[dockerd.Docker]) -> None:
     finally:
         os.chmod(dockerd.SOCKET, 0o660)
     assert f"your container {started[0].name} (docker, " in told
-    assert "Docker takes --device ocihooks.org/ssh=on and no annotation com.hooks.ssh.enabled; start it again" in told
+    assert "Docker needs --device ocihooks.org/ssh=on, not the annotation com.hooks.ssh.enabled; start it again" in told
     assert others == ""
 
 

@@ -168,8 +168,8 @@ esac"""
 @pytest.mark.parametrize(
     ("script", "words"),
     [
-        ("echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1", "Slurm knows no job 5: slurm_load_jobs"),
-        ("exit 0", "Slurm has no node of job 5, which has ended: see sacct --jobs 5"),
+        ("echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1", "Slurm has no job 5: slurm_load_jobs"),
+        ("exit 0", "Slurm has no nodes of job 5, which has ended: see sacct --jobs 5"),
     ],
 )
 def test_job_that_slurm_does_not_know(tmp_path: Path, script: str, words: str) -> None:
@@ -265,7 +265,9 @@ def test_status_logs_in_as_users_do(start: Start, tmp_path: Path) -> None:
         others = as_user(ALICE, "env", f"HOOK_BASE_DIR={base}", LAUNCHER)
         run([*others, "keygen"]).checked()
         told = run([*others, "status"]).checked()
-    expected = f"no login to the container {container.name}, port 15263: not your container, or one that started before"
+    expected = (
+        f"cannot log in to the container {container.name}, port 15263: not your container, or one that started before"
+    )
     assert expected in told.err.decode(), told.err
 
 

@@ -406,7 +406,7 @@ def test_a_file_system_on_a_door_holds_up_no_sweep(start: Start) -> None:
         assert "cannot remove the doors of daemons that have ended: cannot remove names in /run/ocihooks-ssh/" in said
         again = run([LAUNCHER, "sweep"])  # which leaves no second process behind
         assert again.status == 3
-        assert "one has left behind waits for a file system of a user's" in again.err.decode()
+        assert "is still waiting for a user's file system" in again.err.decode()
         assert not left[0].exists()
         assert process.poll() is None
     wait_for(lambda: run([LAUNCHER, "sweep"]).status == 0, "the process that was left behind has ended")

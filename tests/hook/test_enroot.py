@@ -136,7 +136,7 @@ def test_detach_leaves_its_server_alone(enroot: Enter) -> None:
     container = enroot().wait_until_it_runs()
     refused = run(as_user(ALICE, LAUNCHER, "detach", str(container.init())))
     assert refused.status == 1
-    assert "is not of attach, and ends with its container" in refused.err.decode()
+    assert "was not started by attach, and ends with its container" in refused.err.decode()
     assert container.ssh("echo served").checked().text == "served"
 
 
@@ -451,7 +451,7 @@ def test_without_proc(enroot: Enter) -> None:
 CALLS = [
     ({}, "ENROOT_PID is not set: enroot alone calls this command"),
     ({"ENROOT_PID": "1", "ENROOT_ROOTFS": "/x", "ENROOT_ENVIRON": "/x"}, "ENROOT_PID is 1, which is not the process"),
-    ({"ENROOT_PID": "-1"}, "ENROOT_PID is '-1', which is no pid"),
+    ({"ENROOT_PID": "-1"}, "ENROOT_PID is '-1', which is not a PID"),
     ({"ENROOT_PID": "$$", "ENROOT_ROOTFS": "rootfs"}, "ENROOT_ROOTFS is 'rootfs', which is no absolute path"),
     ({"ENROOT_PID": "$$", "ENROOT_ROOTFS": "/tmp"}, "ENROOT_ENVIRON is not set"),
     ({"ENROOT_PID": "$$", "ENROOT_ROOTFS": "/tmp", "ENROOT_ENVIRON": "/no"}, "cannot read the container's variables"),

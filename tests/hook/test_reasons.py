@@ -426,7 +426,7 @@ def test_root_without_keys() -> None:
         found = json.loads(run([LAUNCHER, "status", "--json"]).checked().text)
     finally:
         aside.rename("/home/root")
-    assert home == ("ok", "/root; there is no /home/root, in which keys for containers of root's own would be")
+    assert home == ("ok", "/root; there is no /home/root, where keys for root's own containers would be")
     assert own_keys[0] == "ok"
     assert "root has none in /home/root/" in own_keys[1]
     assert "keys: " not in text
@@ -651,7 +651,7 @@ def test_status(start: Start, engine: str) -> None:
         assert (entry["engine"], entry["name"]) == ("podman", container.name)
         assert len(entry["id"]) == 64
     shown = run(as_user(ALICE, LAUNCHER, "status")).checked().text
-    assert shown.startswith("keys: in order (SHA256:")
+    assert shown.startswith("keys: OK (SHA256:")
     assert str(PORT) in shown.splitlines()[-1]
 
 

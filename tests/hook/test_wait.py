@@ -89,7 +89,7 @@ def test_each_that_does_not_answer_is_named_with_its_reason(start: Start, silent
 
 
 def test_one_that_accepts_and_says_nothing(silent: str) -> None:
-    assert f"{silent} (connected, but no SSH server speaks)" in refusal(wait("--timeout", "6", silent))
+    assert f"{silent} (connected, but it is not an SSH server)" in refusal(wait("--timeout", "6", silent))
 
 
 def test_resolver_that_does_not_answer(tmp_path: Path) -> None:

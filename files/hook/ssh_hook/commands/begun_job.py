@@ -41,7 +41,7 @@ def name_of(environment: Mapping[str, str]) -> str:
     if not _is_pbs(environment):
         job_record.checked_number(name, _variable(environment))
     elif not is_pbs(name):
-        raise HookError(ARGUMENTS_WRONG, f"PBS_JOBID is '{printable(name)}', which is no job's, such as 1234.server")
+        raise HookError(ARGUMENTS_WRONG, f"PBS_JOBID is '{printable(name)}', not a job ID such as 1234.server")
     return name
 
 
@@ -50,7 +50,7 @@ def user_of(environment: Mapping[str, str]) -> int:
     name = "PBS_JOB_UID" if _is_pbs(environment) else "SLURM_JOB_UID"
     uid = job_record.checked_number(environment.get(name, ""), name)
     if uid > MAX_ID:
-        raise HookError(ARGUMENTS_WRONG, f"{name} is {uid}, which is no user's")
+        raise HookError(ARGUMENTS_WRONG, f"{name} is {uid}, not the uid of a user")
     return uid
 
 
@@ -81,13 +81,14 @@ def _slurm_hosts(environment: Mapping[str, str]) -> list[str]:
     """Return the hosts of the whole job. Raises HookError where these are not known."""
     name = next(filter(environment.get, _NODE_LISTS), None)
     if name is None:
-        raise HookError(ARGUMENTS_WRONG, f"{_NODE_LISTS[0]} is not set: have slurmd call this, by its Prolog")
+        raise HookError(ARGUMENTS_WRONG, f"{_NODE_LISTS[0]} is not set: slurmd must call this, as its Prolog")
     hosts = expand(environment[name], name)
     nodes = environment.get("SLURM_JOB_NUM_NODES")  # newer versions of Slurm have it
     if nodes and nodes != str(len(hosts)):
         raise HookError(
             ARGUMENTS_WRONG,
-            f"{name} names {len(hosts)} of the job's {printable(nodes)} nodes, as for a step: set PrologFlags=Alloc or "
+            f"{name} names {len(hosts)} of the job's {printable(nodes)} nodes, as if for a single step: set "
+            "PrologFlags=Alloc or "
             "PrologFlags=Contain in slurm.conf",
         )
     return hosts
@@ -115,7 +116,7 @@ def _pbs_chunks(environment: Mapping[str, str]) -> list[tuple[str, int]]:
         if found is None or not host_list.is_name(found.group(1)):
             raise HookError(
                 ARGUMENTS_WRONG,
-                f"{_EXEC_HOST} has '{printable(item)}', which is no chunk of a job, such as node1:15002/0*8",
+                f"{_EXEC_HOST} has '{printable(item)}', not a chunk of a job such as node1:15002/0*8",
             )
         chunks.append((found.group(1), int(found.group(2) or 1)))
     return chunks

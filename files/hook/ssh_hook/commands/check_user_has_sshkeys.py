@@ -11,7 +11,7 @@ from .keygen import caller, describe
 if TYPE_CHECKING:
     from argparse import Namespace
 
-DESCRIPTION = "Exit with 0 if you have SSH keys for containers; else say what is missing, and exit with 1."
+DESCRIPTION = "Exit with 0 if you have SSH keys for containers; otherwise report what is missing, and exit with 1."
 EXAMPLE = "ssh_hook check-user-has-sshkeys || ssh_hook keygen"
 FLAGS: dict[str, str] = {}
 

@@ -44,17 +44,17 @@ Match originalhost "{",".join(_CONTAINERS.split())}" exec "test ! -e C:/Windows"
 """
 _TITLE = "# Written by 'ssh_hook client-config': its next run replaces this file.\n"
 _LAPTOP_TITLE = """\
-# By 'ssh_hook client-config --jump': ssh job1234, node002.job1234 and node002.container lead to your containers. Have
-# these lines at the top of ~/.ssh/config, itself: the next ones are the containers' host keys, which ssh reads there.
+# By 'ssh_hook client-config --jump': ssh job1234, node002.job1234 and node002.container reach your containers. Put
+# these lines at the top of ~/.ssh/config itself: the next ones are the containers' host keys, which ssh reads there.
 """
 _HOST = "Host"  # begins a line that is an entry of ssh_config(5) for no host, and one of known_hosts for this name
 _BELOW_HOME = "/.oci-hooks/ssh/client"
 _NOT_QUOTABLE = set("\"'\\%$*?[")  # in a path: they have a meaning in ssh_config(5) or for a shell
 
 
-DESCRIPTION = """Write a key, known_hosts and a configuration with which ssh outside of containers reaches yours:
-as job1234 in a job, as NODE.container by the node's own sshd, and as container-HOST directly.
-With --jump print a configuration for a laptop, which needs no key of the containers."""
+DESCRIPTION = """Write a key, known_hosts and a configuration, with which ssh outside containers reaches your containers:
+by the name job1234 in a job, by NODE.container through the node's own sshd, and by container-HOST directly.
+With --jump print a configuration for a laptop, which does not need the containers' key."""
 EXAMPLE = "ssh_hook client-config --jump alice@login.example.org"
 
 
@@ -64,13 +64,14 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--jump",
         metavar="[USER@]HOST",
-        help="print lines for ~/.ssh/config on a laptop, which reaches this cluster by the login node HOST",
+        help="print lines for ~/.ssh/config on a laptop, which reaches this cluster through the login node HOST",
     )
     hosts.add_way(parser)
     parser.add_argument(
         "--keys",
         action="store_true",
-        help="with --jump: write the key and a configuration for a laptop, for programs that know no ProxyCommand",
+        help="with --jump: write the key and a configuration for a laptop, for programs that do not support "
+        "ProxyCommand",
     )
 
 
@@ -81,7 +82,7 @@ def run(arguments: Namespace, settings: dict[str, str]) -> int:
     """
     if arguments.jump is not None and not arguments.keys:
         if arguments.hosts or arguments.hostfile is not None:
-            raise HookError(ARGUMENTS_WRONG, "connecting to hosts by their ports takes the containers' key: add --keys")
+            raise HookError(ARGUMENTS_WRONG, "connecting directly to hosts needs the containers' key: add --keys")
         print(laptop_lines(arguments.jump, settings, arguments.via), end="")
         return 0
     is_given = arguments.hosts or arguments.hostfile is not None or settings.get("SLURM_JOB_NODELIST")
@@ -117,16 +118,16 @@ def client_config(
     include = _quoted(f"{path}/{_CONFIG}")
     ways = "\n".join(
         [
-            "Then, by the nodes' own sshd:" if via == "ssh" else "Then, the first two by a step of the job:",
+            "Then, through the nodes' own sshd:" if via == "ssh" else "Then, the first two through a step of the job:",
             "ssh job1234              your container on the first node of job 1234",
-            "ssh node002.job1234      that on another of its nodes",
+            "ssh node002.job1234      your container on another node of the job",
             f"ssh node002{SUFFIX}    your only container on a node",
         ]
     )
     others = len(names) - 1
-    more = f", and {others} more host{'s' if others > 1 else ''} alike" if others > 0 else ""
+    more = f", and {others} more host{'s' if others > 1 else ''}" if others > 0 else ""
     direct = f"\nOr directly: ssh {PREFIX}{names[0]}{more}" if names else ""
-    told = f"Have this line at the top of ~/.ssh/config:\nInclude {include}\n{ways}{direct}"
+    told = f"Put this line at the top of ~/.ssh/config:\nInclude {include}\n{ways}{direct}"
     return told if jump is None else f"{told}\n{_laptop_steps(jump, path)}"
 
 
@@ -137,7 +138,7 @@ def _check_jump(jump: str) -> None:
     if any(fnmatchcase(jump.rpartition("@")[2], name) for name in _CONTAINERS.split()):
         raise HookError(
             ARGUMENTS_WRONG,
-            f"--jump is '{jump}', and ssh takes such names for containers: give another name of that host",
+            f"--jump is '{jump}', and ssh takes such a name for a container: give another name of that host",
         )
 
 
@@ -218,7 +219,7 @@ def _laptop_steps(jump: str, path: str) -> str:
         [
             "On a laptop, copy the directory, which holds the key:",
             f"mkdir -p {parent} && scp -pr {jump}:{path.removeprefix('~/')} {parent}/",
-            "and have this line at the top of ~/.ssh/config there:",
+            "and put this line at the top of ~/.ssh/config there:",
             f"Include {_quoted(f'{path}/{_LAPTOP}')}",
         ]
     )

@@ -56,9 +56,9 @@ class NotYetError(HookError):
     """Slurm may name nodes of the job later: the job waits for them, or the answer was late."""
 
 
-DESCRIPTION = """Connect standard input and output with the SSH daemon of your container: for ssh's ProxyCommand.
+DESCRIPTION = """Connect standard input and output to the SSH daemon of your container: for ssh's ProxyCommand.
 Without NODE the container is on this node, or on the first node of JOB. With NODE the connection goes through that
-node's own sshd, or with --via srun by a step of JOB."""
+node's own sshd, or with --via srun through a step of JOB."""
 EXAMPLE = "ssh_hook connect --job 1234 node002"
 
 
@@ -67,8 +67,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     choice = parser.add_mutually_exclusive_group()
     choice.add_argument(
         "--job",
-        help="the container of this job: its number, or as an ssh host's name job1234 or node002.job1234; 1234.1: that "
-        "of its step 1",
+        help="the container of this job: its ID, or a host name for ssh such as job1234 or node002.job1234; 1234.1 is "
+        "step 1 of the job",
     )
     choice.add_argument("--name", help="the container's name, the beginning of its id, or its pid in 'ssh_hook status'")
     add_way(parser)
@@ -154,7 +154,7 @@ def find_nodes(job: str, timeout: float) -> tuple[int, list[str]]:
     advice = "name the hosts and their --port"
     tasks = _tasks(job, min(timeout, _SCHEDULER), advice)
     if not tasks:
-        raise HookError(ARGUMENTS_WRONG, f"there is no Slurm here to say where job {job} runs: {advice}")
+        raise HookError(ARGUMENTS_WRONG, f"there is no Slurm on this host to ask where job {job} runs: {advice}")
     number, _nodes = _choose_task(tasks, job)
     own = [fields for fields in tasks if len(fields) == 4 and (fields[0] == number or "+" in fields[1])]
     names = (host for fields in own for host in expand(fields[3], "the answer of squeue"))
@@ -177,16 +177,16 @@ def _tasks(job: str, timeout: float, advice: str) -> list[list[str]]:
         return []
     except (OSError, subprocess.TimeoutExpired) as error:
         kind = NotYetError if isinstance(error, subprocess.TimeoutExpired) else HookError
-        raise kind(SYSTEM, f"Slurm does not say where job {job} runs (squeue): {advice}") from None
+        raise kind(SYSTEM, f"Slurm did not report where job {job} runs (squeue): {advice}") from None
     if done.returncode != 0:
         said = printable((done.stderr.strip().splitlines() or ["squeue failed"])[-1])
         if _UNKNOWN_JOB in said:
-            raise HookError(NO_CONTAINER, f"Slurm knows no job {job}: {said}")
-        raise NotYetError(SYSTEM, f"Slurm does not say where job {job} runs ({said}): {advice}")
+            raise HookError(NO_CONTAINER, f"Slurm has no job {job}: {said}")
+        raise NotYetError(SYSTEM, f"Slurm did not report where job {job} runs ({said}): {advice}")
     lines = map(str.split, done.stdout.splitlines())
     tasks = [fields for fields in lines if len(fields) in (3, 4) and _NUMBER.fullmatch(fields[0])]
     if not tasks:
-        raise HookError(NO_CONTAINER, f"Slurm has no node of job {job}, which has ended: see sacct --jobs {job}")
+        raise HookError(NO_CONTAINER, f"Slurm has no nodes of job {job}, which has ended: see sacct --jobs {job}")
     return tasks
 
 
@@ -202,7 +202,7 @@ def _choose_task(tasks: list[list[str]], job: str) -> tuple[str, str]:
         shown = shorten([printable(f"{name} ({nodes})") for _number, name, _state, nodes in placed])
         raise HookError(
             ARGUMENTS_WRONG,
-            f"job {job} is an array, of which {len(placed)} tasks run: choose one, such as job{placed[0][1]}: {shown}",
+            f"job {job} is an array with {len(placed)} running tasks: choose one, such as job{placed[0][1]}: {shown}",
         )
     number, _name, _state, nodes = placed[0]
     return number, nodes
@@ -221,7 +221,7 @@ def _go_to(node: str, job: str | None, name: str | None) -> None:
     try:
         os.execvp(command[0], command)
     except OSError as error:
-        raise HookError(SYSTEM, f"cannot run ssh, which leads to {node}: {error.strerror}") from None
+        raise HookError(SYSTEM, f"cannot run ssh to reach {node}: {error.strerror}") from None
 
 
 def _run_step(node: str, job: str | None) -> int:
@@ -230,7 +230,7 @@ def _run_step(node: str, job: str | None) -> int:
     Raises HookError, also where the step was ended.
     """
     if job is None:
-        raise HookError(ARGUMENTS_WRONG, "--via srun leads to the containers of a job: give --job, or ssh job1234")
+        raise HookError(ARGUMENTS_WRONG, "--via srun reaches only containers of a job: give --job, or use ssh job1234")
     number = job.partition(".")[0]
     command = [SRUN, *_STEP_OPTIONS, f"--jobid={number}", f"--nodelist={node}"]
     command += [launcher(), "connect", "--job", job, HERE]
@@ -245,20 +245,20 @@ def _run_step(node: str, job: str | None) -> int:
     try:
         process = subprocess.Popen(command, env=kept, start_new_session=True, stdout=end)
     except OSError as error:
-        raise HookError(SYSTEM, f"cannot run srun, which leads to {node}: {error.strerror}") from None
+        raise HookError(SYSTEM, f"cannot run srun to reach {node}: {error.strerror}") from None
     finally:
         os.close(end)
     if not _poll_output(output).poll(_STEP_START * 1000):
         _end(process)
         raise HookError(
-            SYSTEM, f"no step of job {number} has begun on {node} in {_STEP_START:.0f} s: see squeue --jobs {number}"
+            SYSTEM, f"no step of job {number} started on {node} within {_STEP_START:.0f} s: see squeue --jobs {number}"
         )
     _pass_output(output)
     status = _end_status(process)
     if status < 0 or status > _SIGNALLED:
         raise HookError(
             NO_CONTAINER,
-            f"the step on {node} has been ended, as at the end of job {number}: see squeue --jobs {number}",
+            f"the step on {node} was ended, perhaps at the end of job {number}: see squeue --jobs {number}",
         )
     return min(status, 1)
 
@@ -361,7 +361,7 @@ def _open(daemon: Daemon) -> socket.socket:
         log(WARNING, f"{gone}: connecting to its port {daemon.port}")
     elif daemon.port == NO_PORT:
         raise HookError(
-            PORT_UNUSABLE, "the container has no port, and its door is for its user alone: run this as that user"
+            PORT_UNUSABLE, "the container has no port, and its door admits only its user: run this as that user"
         )
     return _open_port(daemon)
 

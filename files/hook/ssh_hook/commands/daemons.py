@@ -147,8 +147,8 @@ class _Memory:
             named = shorten([str(pid) for pid in sorted(self.silent)])
             log(
                 WARNING,
-                f"cannot read the memory of these processes within {_TIMEOUT:.0f} s, as where a file system hangs, so "
-                f"that containers may be missing, or lack their job: {named}",
+                f"cannot read the memory of these processes within {_TIMEOUT:.0f} s (a file system may hang), so "
+                f"containers may be missing, or shown without their job: {named}",
             )
 
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 SUMMARIES = {
-    "keygen": "make your SSH keys for containers",
+    "keygen": "create your SSH keys for containers",
     "check-user-has-sshkeys": "exit with 0 if you have them",
     "client-config": "set up ssh outside of containers",
     "connect": "reach the SSH daemon of your container, for ssh's ProxyCommand",
@@ -43,20 +43,20 @@ SUMMARIES = {
     "options": "print the options that start a job's containers",
     "status": "show your containers that have an SSH daemon",
     "logins": "show the sessions in your containers, from the journal",
-    "why": "show why a container of yours did not start, or has no SSH",
-    "doctor": "check what SSH into containers takes, and say what to do",
-    "attach": "bring SSH into a container of yours that runs already",
-    "detach": "end what attach has started",
-    "sweep": "end and remove what killed container runtimes left",
+    "why": "show why your container did not start, or has no SSH",
+    "doctor": "check that SSH into your containers works, and suggest fixes",
+    "attach": "start SSH in one of your running containers",
+    "detach": "end an SSH server that attach started",
+    "sweep": "clean up after container runtimes that were killed",
     "refresh-passwd": "write a passwd file from the name service",
-    "prolog": "record a job that begins, for Slurm's Prolog or PBS",
+    "prolog": "record a job that starts, for Slurm's Prolog or PBS",
     "epilog": "remove the record of a job that ends, for Slurm's Epilog or PBS",
 }
 _IN_FOLDERS = {"attach": "attach.attach", "detach": "attach.detach"}  # the others' modules are beside this one
 
 
 # Flags that each command has, with their help.
-COMMON_FLAGS = {"verbose": "say more about what is done", "debug": "say still more"}
+COMMON_FLAGS = {"verbose": "print more about what is done", "debug": "print even more"}
 
 
 class Flags:
@@ -118,6 +118,6 @@ def usage() -> str:
     return (
         "usage: ssh_hook COMMAND [ARGUMENTS] | --help | --version\n\n"
         f"SSH into containers. The commands:\n{commands}\n"
-        "'ssh_hook COMMAND --help' tells more, with an example.\n"
+        "'ssh_hook COMMAND --help' shows the options and an example.\n"
         "OCI runtimes call 'ssh_hook start-ssh-daemon', with the container's state on standard input."
     )

@@ -37,7 +37,9 @@ _OVERLAY_SINCE = (5, 13)  # the kernel that mounts an overlay with keys in a use
 _GREETING = b"SSH-"
 _OF_CONTAINERS = ("rootless", "kernel", "port", "containers")  # checks that a node without an engine does not need
 
-DESCRIPTION = "Check what SSH into your containers on this node takes, and say what to do. Exits with 1 for a problem."
+DESCRIPTION = (
+    "Check that SSH into your containers works on this node, and suggest fixes. Exits with 1 if there is a problem."
+)
 EXAMPLE = "ssh_hook doctor"
 
 
@@ -79,22 +81,22 @@ def _check_home(settings: dict[str, str]) -> Result:
         status = os.stat(home)
     except OSError as error:
         if os.getuid() == 0 and os.path.isdir(base):
-            return OK, f"{entry.home}; there is no {home}, in which keys for containers of root's own would be"
-        return PROBLEM, f"{home}, in which your keys are: {error.strerror}: is the file system mounted on this node?"
+            return OK, f"{entry.home}; there is no {home}, where keys for root's own containers would be"
+        return PROBLEM, f"{home}, where your keys are: {error.strerror}: is the file system mounted on this node?"
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
-        return PROBLEM, f"{home}, in which your keys are, is not a directory of yours: tell the administrator"
+        return PROBLEM, f"{home}, where your keys are, is not your own directory: tell the administrator"
     if status.st_mode & 0o022:
-        return WARNING, f"others may write to {home}, in which your keys are: run chmod go-w {home}"
+        return WARNING, f"others may write to {home}, where your keys are: run chmod go-w {home}"
     space = os.statvfs(home)
     if space.f_bavail == 0 or (space.f_files and space.f_favail == 0):
-        return PROBLEM, f"{home}, in which your keys are, has no room left: remove files"
+        return PROBLEM, f"{home}, where your keys are, has no space left: remove files"
     return OK, home
 
 
 def _check_keys(settings: dict[str, str]) -> Result:
     directory, name = caller(settings)
     if is_root_without_keys(directory):
-        return OK, f"root has none in {directory}: only containers of root's own would take them"
+        return OK, f"root has none in {directory}: only root's own containers need them"
     try:
         return OK, f"{describe(store.load(directory, name))} in {directory}"
     except MissingKeysError as error:
@@ -103,14 +105,14 @@ def _check_keys(settings: dict[str, str]) -> Result:
 
 def _check_programs(settings: dict[str, str]) -> Result:
     if _is_client_only(settings):
-        return OK, f"{find_client(settings)}, for wait: this node has the users' commands alone"
+        return OK, f"{find_client(settings)}, for wait: this node has only the users' commands"
     directory = f"{settings.get('DROPBEAR_DIR', '')}/bin"
     programs = Programs(directory)
     for name in (programs.name, *CLIENT_PROGRAMS):
         if not os.access(f"{directory}/{name}", os.X_OK):
             return (
                 PROBLEM,
-                f"cannot run {directory}/{name}: tell the administrator, who installs it by the role dropbear",
+                f"cannot run {directory}/{name}: tell the administrator, who can install it with the role dropbear",
             )
     return OK, f"{directory}/{programs.name}, and ssh, scp, sftp"
 
@@ -146,12 +148,12 @@ def _check_engine(settings: dict[str, str]) -> Result:
     files, devices = hook_files.naming_hook(directories), hook_files.naming_hook(hook_files.CDI_DIRS)
     if "podman" in engines and not files:
         return PROBLEM if not devices else WARNING, (
-            f"no file in {', '.join(directories)} ({where}) names {launcher()}, so the annotation starts no SSH: "
+            f"no file in {', '.join(directories)} ({where}) names {launcher()}, so the annotation does not start SSH: "
             + ("use --device ocihooks.org/ssh=on" if devices else "correct hooks_dir, or tell the administrator")
         )
     if not files and not devices:
         searched = ", ".join([*directories, *hook_files.CDI_DIRS])
-        return WARNING, f"no file in {searched} names {launcher()}: does your engine know it?"
+        return WARNING, f"no file in {searched} names {launcher()}: does your engine use it?"
     return OK, f"{', '.join(engines)}; the hook is named by {', '.join(files + devices)}"
 
 
@@ -176,15 +178,15 @@ def _check_rootless(_settings: dict[str, str]) -> Result:
     except OSError:
         return WARNING, f"there is no {directory}: a sweep will not find what a killed rootless podman leaves"
     if status.st_uid != uid:
-        return PROBLEM, f"{directory} (XDG_RUNTIME_DIR) is another user's: log in as yourself, not by su"
-    return OK, f"{directory}, /etc/subuid and /etc/subgid are in order"
+        return PROBLEM, f"{directory} (XDG_RUNTIME_DIR) belongs to another user: log in as yourself, not with su"
+    return OK, f"{directory}, /etc/subuid and /etc/subgid are OK"
 
 
 def _check_port(settings: dict[str, str], daemons: list[Daemon]) -> Result:
     port = containers_port(settings)
     mine = [daemon for daemon in daemons if not daemon.has_own_network and daemon.port == port]
     if mine:
-        return OK, f"your container (daemon {mine[0].pid}) has port {port}: another needs com.hooks.ssh.port"
+        return OK, f"your container (daemon {mine[0].pid}) has port {port}: a second one needs com.hooks.ssh.port"
     for family, address in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
         try:
             with socket.socket(family, socket.SOCK_STREAM) as probe:
@@ -200,8 +202,8 @@ def _check_port(settings: dict[str, str], daemons: list[Daemon]) -> Result:
                 holder = describe_holder(port, Identity(os.getuid(), os.getgid()), python_packages(settings))
                 problem = f" is in use{holder}"
             return WARNING, (
-                f"port {port} on this node{problem}: containers on the node's network need another, by the annotation "
-                "com.hooks.ssh.port"
+                f"port {port} on this node{problem}: containers on the node's network need another one: set the "
+                "annotation com.hooks.ssh.port"
             )
     return OK, f"port {port} is free on this node"
 
@@ -213,7 +215,7 @@ def _check_network(_settings: dict[str, str]) -> Result:
     except OSError as error:
         return (
             WARNING,
-            f"this node's name {name} is not resolved ({error.strerror}): use addresses, or tell the administrator",
+            f"this node's name {name} cannot be resolved ({error.strerror}): use addresses, or tell the administrator",
         )
     return OK, f"{name} is {', '.join(addresses)}"
 
@@ -226,10 +228,9 @@ def _check_packages(settings: dict[str, str]) -> Result:
     sys.path += [path for path in python_packages(settings) if path not in sys.path]
     if importlib.util.find_spec("cryptography") is None:
         return PROBLEM, (
-            f"{sys.executable} has no cryptography, with which keygen makes keys: tell the administrator (role "
-            "ssh_hook)"
+            f"{sys.executable} has no cryptography, which keygen needs: tell the administrator (role ssh_hook)"
         )
-    return OK, "cryptography is there, for keygen"
+    return OK, "cryptography is installed, for keygen"
 
 
 def _check_containers(daemons: list[Daemon], silent: list[str], unseen: list[str]) -> Result:
@@ -262,8 +263,8 @@ def _check_containers(daemons: list[Daemon], silent: list[str], unseen: list[str
     closed = sum(not daemon.places and not daemon.doors for daemon in daemons)
     if closed:
         return OK, (
-            f"{len(daemons)} with an SSH daemon; all with a port answer, and {closed} of other users have only a door, "
-            "which lets in nobody else"
+            f"{len(daemons)} with an SSH daemon; all with a port answer, and {closed} of other users have only a "
+            "door, which admits nobody else"
         )
     return OK, f"{len(daemons)} with an SSH daemon" + (", and all answer" if daemons else "")
 

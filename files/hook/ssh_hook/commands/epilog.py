@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 DESCRIPTION = (
-    "Remove what 'ssh_hook prolog' has recorded of a job. For Slurm's Epilog or a hook of PBS, as root; always exits "
-    "with 0."
+    "Remove what 'ssh_hook prolog' recorded for a job. For Slurm's Epilog or a PBS hook, as root; always exits with 0."
 )
 EXAMPLE = "ssh_hook epilog"
 FLAGS: dict[str, str] = {}

@@ -44,7 +44,8 @@ def add_way(parser: ArgumentParser) -> None:
         "--via",
         choices=("ssh", SRUN),
         default="ssh",
-        help="how to reach the node: by its own sshd, or by a step of the job, where nodes let nobody log in",
+        help="how to reach the node: through its own sshd, or through a step of the job if users cannot log in to "
+        "nodes",
     )
 
 

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Mapping
 
-DESCRIPTION = "Make your SSH keys for containers, unless you have them."
+DESCRIPTION = "Create your SSH keys for containers, unless you have them already."
 EXAMPLE = "ssh_hook keygen"
-FLAGS = {"overwrite": "make new keys in place of those that you have"}
+FLAGS = {"overwrite": "replace the keys that you have"}
 
 
 def run(arguments: Namespace, settings: dict[str, str]) -> int:

@@ -57,7 +57,7 @@ def run(arguments: Namespace, _settings: dict[str, str]) -> int:
         for row in rows:
             print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
     else:
-        print("the journal that you may read has no session in a container of yours")
+        print("the part of the journal that you can read has no session in your containers")
     return 0
 
 

@@ -68,7 +68,7 @@ class Metrics:
         failures = [f'{_FAILURES}{{kind="{kind}"}} {number}' for kind, number in self.failures.items()]
         lines = [
             *_family(
-                "ssh_hook_daemons", "gauge", "SSH daemons of containers that run, by what processes call themselves."
+                "ssh_hook_daemons", "gauge", "Running SSH daemons of containers, found by the names of processes."
             ),
             f"ssh_hook_daemons {daemons}",
             *_family("ssh_hook_sessions", "gauge", "Connections that these daemons serve."),
@@ -76,18 +76,18 @@ class Metrics:
             *_family(
                 "ssh_hook_failures",
                 "counter",
-                "Starts of rootful containers that failed in the hook: for each user at most one between two sweeps.",
+                "Starts of rootful containers that failed in the hook, at most one per user between two sweeps.",
             ),
             *failures,
             *_family(
                 "ssh_hook_collected",
                 "counter",
-                "Rootful containers whose runtime was killed, and that a sweep collected.",
+                "Rootful containers that a sweep cleaned up after, since their runtime was killed.",
             ),
             f"{_COLLECTED} {self.collected}",
-            *_family("ssh_hook_sweep_errors", "counter", "Rootful containers that a sweep could not collect."),
+            *_family("ssh_hook_sweep_errors", "counter", "Rootful containers that a sweep could not clean up after."),
             f"{_ERRORS} {self.errors}",
-            *_family(_UNTIL, "gauge", "When the last sweep ran: what failed later is not counted yet."),
+            *_family(_UNTIL, "gauge", "Time of the last sweep. Later failures are not counted yet."),
             f"# UNIT {_UNTIL} seconds",
             f"{_UNTIL} {self.until}",
             "# EOF",

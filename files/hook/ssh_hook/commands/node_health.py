@@ -54,7 +54,8 @@ def _require_roots(path: str) -> None:
             uid, mode = file.status.st_uid, stat.S_IMODE(file.status.st_mode)
             raise HookError(
                 NOT_TRUSTED,
-                f"{os.fsdecode(file.path)} is not root's alone (uid {uid}, mode {mode:04o}): whoever can change it can "
+                f"{os.fsdecode(file.path)} can be changed by users other than root (uid {uid}, mode {mode:04o}): "
+                "whoever can change it can "
                 "run code as root: run the playbook audit",
             )
 
@@ -106,7 +107,7 @@ def _check_records(_values: dict[str, str]) -> Result:
             except FileNotFoundError:
                 break
             if not is_own(status, stat.S_IFDIR):
-                raise HookError(NOT_TRUSTED, f"{place} is not a directory that root alone can write to: remove it")
+                raise HookError(NOT_TRUSTED, f"{place} is not a directory that only root can write to: remove it")
             space = os.statvfs(place)
             if space.f_flag & os.ST_RDONLY or space.f_bavail == 0 or (space.f_files and space.f_favail == 0):
                 raise HookError(DISK_FULL, f"nothing can be written to {place}: the file system is full or read-only")
@@ -119,7 +120,7 @@ def _check_kernel(values: dict[str, str]) -> Result:
         libseccomp.load()
         if not os.path.exists("/proc/sys/kernel/seccomp/actions_avail"):
             raise HookError(
-                SYSTEM, "the kernel has no seccomp filters, without which sessions have no container's profile"
+                SYSTEM, "the kernel has no seccomp filters, which sessions need for the container's profile"
             )
     return OK, f"Linux {os.uname().release}"
 

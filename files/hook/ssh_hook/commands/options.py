@@ -42,9 +42,9 @@ _VARIABLES = {
 }
 
 DESCRIPTION = (
-    "Print the options with which a container engine starts the containers of your job: one on each host, all with the "
-    "same port, which is the job's own. They name the hosts to the containers, and the host files to launchers. In a "
-    "job script: srun podman run --rm $(ssh_hook options) IMAGE /opt/oci-hooks/ssh/bin/first mpirun ./solver"
+    "Print the container engine's options for the containers of your job: one container on each host, all with the "
+    "same port, the job's own. The options tell containers the hosts, and launchers the host files. In a job script: "
+    "srun podman run --rm $(ssh_hook options) IMAGE /opt/oci-hooks/ssh/bin/first mpirun ./solver"
 )
 EXAMPLE = "ssh_hook options --engine podman --hosts 'node[1-3]:8' --set 2"
 
@@ -53,29 +53,29 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.add_argument(
         "--engine",
-        help=f"one of {', '.join(_PROGRAMS)}, by default the first of them that is there; or {_EDF}: a file in TOML "
-        "that an EDF of the Sarus Suite takes as its base_environment",
+        help=f"one of {', '.join(_PROGRAMS)}, by default the first that is installed; or {_EDF}: a TOML file to name "
+        "as base_environment in an EDF of the Sarus Suite",
     )
     parser.add_argument(
         "--hosts",
         metavar="LIST",
-        help="the hosts, such as gpu[001-016] or node1:4,node2:4, where the number is that of a launcher's processes; "
-        "by default those of the job of Slurm, PBS or LSF",
+        help="the hosts, such as gpu[001-016] or node1:4,node2:4, where the number is how many processes launchers "
+        "start there; by default those of the Slurm, PBS or LSF job",
     )
     parser.add_argument("--hostfile", metavar="FILE", help="read the hosts from FILE, one a line")
     parser.add_argument(
         "--set",
         metavar="N",
         default="1",
-        help=f"for more than one set of containers at a time in one job: its number, 1 to {_SETS} (default: 1); "
-        "each has a port of its own",
+        help=f"the number of the set, if a job runs several sets of containers at a time, 1 to {_SETS} (default: 1); "
+        "each has its own port",
     )
-    parser.add_argument("--port", help="the containers' port, in place of the one that follows from the job's number")
+    parser.add_argument("--port", help="the containers' port, instead of the one calculated from the job ID")
     parser.add_argument(
         "--wait",
         metavar="SECONDS",
         default=str(WAIT_IN_JOB),
-        help=f"how long ssh in the containers waits for one that has not started yet (default: {WAIT_IN_JOB})",
+        help=f"how long ssh in the containers waits for a container that has not started yet (default: {WAIT_IN_JOB})",
     )
 
 
@@ -138,7 +138,7 @@ def _engine(wanted: str | None, settings: Mapping[str, str]) -> str:
         if shutil.which(name, path=settings.get("PATH")):
             return name
     raise HookError(
-        ARGUMENTS_WRONG, f"there is no container engine in PATH: name one by --engine, of {', '.join(_ENGINES)}"
+        ARGUMENTS_WRONG, f"there is no container engine in PATH: name one with --engine, of {', '.join(_ENGINES)}"
     )
 
 
@@ -165,14 +165,15 @@ def _hosts(arguments: Namespace, job: CallersJob | None, settings: Mapping[str, 
         if job is None:
             raise HookError(
                 ARGUMENTS_WRONG,
-                "no hosts: name them by --hosts or --hostfile, or run this in a job of Slurm, PBS or LSF",
+                "no hosts: name them with --hosts or --hostfile, or run this in a Slurm, PBS or LSF job",
             )
         found += job.slots(settings).items()
     slots: dict[str, int] = {}  # a host file may name a host as often as it has slots
     for host, count in found:
         if not host_list.is_name(host):
             raise HookError(
-                ARGUMENTS_WRONG, f"cannot use the host '{printable(host)}': launchers take names and IPv4 addresses"
+                ARGUMENTS_WRONG,
+                f"cannot use the host '{printable(host)}': launchers accept only names and IPv4 addresses",
             )
         slots[host] = slots.get(host, 0) + (1 if count is None else count)
     text = host_list.compress(slots.items())

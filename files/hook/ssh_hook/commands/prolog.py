@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 DESCRIPTION = (
-    "Record the job that begins on this node, so that its containers know their hosts and port, and have doors. For "
-    "Slurm's Prolog or a hook of PBS, as root; always exits with 0."
+    "Record the job that starts on this node, so that its containers know their hosts and port, and have doors. For "
+    "Slurm's Prolog or a PBS hook, as root; always exits with 0."
 )
 EXAMPLE = "ssh_hook prolog"
 FLAGS: dict[str, str] = {}
@@ -59,7 +59,7 @@ def bounded(work: Callable[[], None], whose: str, environment: Mapping[str, str]
         disposable_process.run(answer, what, None, timeout=_WORK)
         return 0
     except LateError:
-        kind, failure = SYSTEM, f"{what}: not done within {_WORK:.0f} s: /run hangs, or the node has too much to do"
+        kind, failure = SYSTEM, f"{what}: not done within {_WORK:.0f} s: /run hangs, or the node is overloaded"
     except Exception as error:
         said = describe_failure(error)
         kind, failure = kind_of(error), said if said.startswith(what) else f"{what}: {said}"
@@ -75,7 +75,7 @@ def require_root() -> None:
     if os.geteuid() != 0:
         raise HookError(
             ARGUMENTS_WRONG,
-            "only root writes the records of jobs: have slurmd call this, by its Prolog and Epilog, or a hook of PBS",
+            "only root can write job records: slurmd's Prolog and Epilog, or a PBS hook, must call this",
         )
 
 

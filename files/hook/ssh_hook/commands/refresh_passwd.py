@@ -14,14 +14,16 @@ from ..linux.fast_stdlib import closing
 from ..linux.files import remove_leftovers, replace_files
 from ..log import WARNING, log
 
-DESCRIPTION = "Write what 'getent passwd' lists into FILE, and print whether that was changed."
+DESCRIPTION = "Write the output of 'getent passwd' to FILE, and print whether the file changed."
 EXAMPLE = "ssh_hook refresh-passwd /opt/oci-hooks/etc/passwd"
 _MODE = 0o644
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the arguments of the command."""
-    parser.add_argument("file", metavar="FILE", help="the file, in the format of /etc/passwd, which is never written")
+    parser.add_argument(
+        "file", metavar="FILE", help="the file, in the format of /etc/passwd; /etc/passwd itself is refused"
+    )
 
 
 def run(arguments: Namespace, _settings: dict[str, str]) -> int:

@@ -41,7 +41,7 @@ class CallersJob:
         """Return the hosts in order, with the processes that launchers start on each. Raises HookError."""
         slots = self._read(environment)
         if not slots:
-            raise HookError(ARGUMENTS_WRONG, "the scheduler's variables name no host: name the hosts by --hosts")
+            raise HookError(ARGUMENTS_WRONG, "the scheduler's variables name no host: name the hosts with --hosts")
         return slots
 
 
@@ -91,7 +91,7 @@ def _number(environment: Mapping[str, str], name: str) -> int:
     """
     found = _JOB.match(environment[name])
     if found is None:
-        raise HookError(ARGUMENTS_WRONG, f"{name} is '{printable(environment[name])}', which is no job's number")
+        raise HookError(ARGUMENTS_WRONG, f"{name} is '{printable(environment[name])}', not a job ID")
     return int(found.group(1)) + int(found.group(2) or found.group(3) or 0)
 
 
@@ -135,10 +135,10 @@ def _slurm_counts(environment: Mapping[str, str], name: str, hosts: int) -> list
         found = _COUNTS.fullmatch(item)
         repeated = int(found.group(2) or 1) if found else 0
         if found is None or int(found.group(1)) == 0 or not 0 < repeated <= hosts - len(counts):
-            raise HookError(ARGUMENTS_WRONG, f"{name} is '{printable(text)}', which are no counts for {hosts} hosts")
+            raise HookError(ARGUMENTS_WRONG, f"{name} is '{printable(text)}', not a list of counts for {hosts} hosts")
         counts += [int(found.group(1))] * repeated
     if counts and len(counts) < hosts:
-        raise HookError(ARGUMENTS_WRONG, f"{name} is '{printable(text)}', which are no counts for {hosts} hosts")
+        raise HookError(ARGUMENTS_WRONG, f"{name} is '{printable(text)}', not a list of counts for {hosts} hosts")
     return counts
 
 
@@ -177,9 +177,7 @@ def _lsf_pairs(words: list[str]) -> dict[str, int]:
     slots: dict[str, int] = {}
     for name, count in zip(words[::2], words[1::2]):
         if not _is_count(count):
-            raise HookError(
-                ARGUMENTS_WRONG, f"LSB_MCPU_HOSTS has '{printable(count)}', which is no number of processes"
-            )
+            raise HookError(ARGUMENTS_WRONG, f"LSB_MCPU_HOSTS has '{printable(count)}', not a number of processes")
         for host in expand(name, "LSB_MCPU_HOSTS"):
             slots[host] = slots.get(host, 0) + int(count)
     return slots
@@ -200,5 +198,5 @@ def _is_count(text: str) -> bool:
 def _value(environment: Mapping[str, str], name: str) -> str:
     value = environment.get(name)
     if not value:
-        raise HookError(ARGUMENTS_WRONG, f"{name} is not set: name the hosts by --hosts")
+        raise HookError(ARGUMENTS_WRONG, f"{name} is not set: name the hosts with --hosts")
     return value

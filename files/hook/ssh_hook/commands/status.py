@@ -31,7 +31,7 @@ _MAX_NUMBER = 2**40  # seconds since the epoch among them
 _COLUMNS = ("NODE", "PORT", "CONTAINER", "PID", "ENGINE", "JOB", "SINCE", "SESSIONS", "NETWORK")
 
 
-DESCRIPTION = "Show your containers that have an SSH daemon: port, since when, sessions, engine, job."
+DESCRIPTION = "Show your containers that have an SSH daemon: port, start time, sessions, engine, job."
 EXAMPLE = "ssh_hook status --hosts 'gpu[001-016]'"
 
 
@@ -39,7 +39,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.add_argument("--json", action="store_true", help="print JSON, for programs")
     parser.add_argument(
-        "--hosts", metavar="LIST", help="ask these hosts by ssh, such as node1 or gpu[001-128], and not this node"
+        "--hosts", metavar="LIST", help="ask these hosts over ssh, such as node1 or gpu[001-128], instead of this node"
     )
 
 
@@ -77,7 +77,10 @@ def status(settings: dict[str, str]) -> dict[str, Any]:
     for daemon in daemons:
         if problems.get(daemon.pid):
             called = daemon.called or f"with pid {daemon.pid}"
-            log(WARNING, f"no login to the container {printable(called)}, port {daemon.port}: {problems[daemon.pid]}")
+            log(
+                WARNING,
+                f"cannot log in to the container {printable(called)}, port {daemon.port}: {problems[daemon.pid]}",
+            )
     return {
         "node": socket.gethostname(),
         "keys": "" if keys is None else store.fingerprint(keys),
@@ -104,12 +107,10 @@ def table(answers: list[dict[str, Any]]) -> str:
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
     if len(rows) == 1:
         nodes = ", ".join(printable(str(answer["node"])) for answer in answers[:8]) + (", ..." if answers[8:] else "")
-        lines = [f"no container of yours has an SSH daemon on {nodes}: 'ssh_hook why' says what failed there"]
+        lines = [f"no container of yours has an SSH daemon on {nodes}: 'ssh_hook why' shows what failed there"]
     problems = {answer["keys_problem"] for answer in answers}
     keys = {answer["keys"] for answer in answers if answer["keys"]}
-    return "\n".join(
-        [*(f"keys: in order ({one})" for one in keys), *(f"keys: {one}" for one in problems if one), *lines]
-    )
+    return "\n".join([*(f"keys: OK ({one})" for one in keys), *(f"keys: {one}" for one in problems if one), *lines])
 
 
 def _try_logins(daemons: list[Daemon], keys: KeySet, name: str, settings: dict[str, str]) -> dict[int, str]:

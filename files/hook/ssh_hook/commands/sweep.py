@@ -17,7 +17,7 @@ from ..node.engine import Engine, directory_of_copies
 from ..stop.lost_jobs import remove_lost_jobs
 from ..stop.sweep import NAME, is_held_up, sweep
 
-DESCRIPTION = "End the SSH daemons and remove the files that containers left whose runtime was killed."
+DESCRIPTION = "End the SSH daemons and remove the files of containers whose runtime was killed."
 EXAMPLE = "ssh_hook sweep --verbose"
 INCOMPLETE = 3  # an exit status: users can cause that, so it is no failure of root's unit
 
@@ -27,7 +27,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--metrics",
         metavar="FILE",
-        help="write counts of daemons, failures and the like to FILE",
+        help="write metrics, such as counts of daemons and failures, to FILE",
     )
 
 
@@ -50,8 +50,8 @@ def run(arguments: Namespace, _settings: dict[str, str]) -> int:
     if is_held_up():
         log(
             ERROR,
-            "a process of root's that this sweep or an earlier one has left behind waits for a file system of a user's:"
-            " until it ends, sweeps end daemons and remove nothing of root's, and write no metrics",
+            "a root process of this or an earlier sweep is still waiting for a user's file system: until it ends, "
+            "sweeps still end daemons, but remove nothing that belongs to root, and write no metrics",
             HOME_HANGS,
         )
         failures += 1

@@ -86,7 +86,7 @@ def look() -> tuple[list[Running], list[str]]:
         )
         found = json.loads(answer)
     except LateError:
-        return [], [f"cannot look at your containers within {_TIMEOUT:.0f} s, as where a file system hangs"]
+        return [], [f"cannot look at your containers within {_TIMEOUT:.0f} s: a file system may hang"]
     except (HookError, ValueError) as error:
         return [], [f"cannot look at your containers: {error}"]
     return [Running(*fields) for fields in found["containers"]], found["warnings"]
@@ -111,9 +111,9 @@ def _advice(container: Running) -> str:
     words = [f"{right} in place of {printable(name)}" for name, right in wrong.items() if name != right]
     if container.engine == "docker":
         others = f", and {', '.join(words)}" if words else ""
-        return f"Docker takes --device {DEVICE} and no annotation {ENABLED}{others}; start it again"
+        return f"Docker needs --device {DEVICE}, not the annotation {ENABLED}{others}; start it again"
     if ENABLED in container.requests:
-        return "podman found no hook for its annotations: see 'engine' in what 'ssh_hook doctor' prints"
+        return "podman found no hook for its annotations: see 'engine' in the output of 'ssh_hook doctor'"
     lead = [] if ENABLED in wrong.values() else [f"{ENABLED}=true"]
     return f"write the annotation {', '.join([*lead, *words])}, and start it again"
 
@@ -133,7 +133,9 @@ def _of_podman(deadline: float, warnings: list[str]) -> Iterator[Running]:
     unread = []
     for _start, arguments in found[:_MOST]:
         if time.monotonic() > deadline:
-            warnings.append(f"looked at some of your podman's containers alone: {_TIMEOUT:.0f} s are over")
+            warnings.append(
+                f"looked at only some of your podman's containers: the time limit of {_TIMEOUT:.0f} s is over"
+            )
             break
         identity, name, bundle = container_of_conmon(arguments)
         if not (identity and bundle):
@@ -151,7 +153,7 @@ def _of_podman(deadline: float, warnings: list[str]) -> Iterator[Running]:
         others = f" and {len(unread) - 1} more" if len(unread) > 1 else ""
         warnings.append(f"cannot look at your podman's container {unread[0]}{others}: cannot read its config.json")
     if len(found) > _MOST:
-        warnings.append(f"looked at the newest {_MOST} of your podman's {len(found)} containers alone")
+        warnings.append(f"looked at only the newest {_MOST} of your podman's {len(found)} containers")
 
 
 def _monitors() -> Iterator[tuple[int, list[str]]]:
@@ -236,7 +238,7 @@ def _of_docker(deadline: float, warnings: list[str]) -> Iterator[Running]:
         except (KeyError, TypeError, AttributeError):
             continue  # what answers is not Docker
     if len(ids) > _MOST:
-        warnings.append(f"looked at {_MOST} of Docker's {len(ids)} containers alone")
+        warnings.append(f"looked at only {_MOST} of Docker's {len(ids)} containers")
 
 
 def _names() -> tuple[str, ...]:

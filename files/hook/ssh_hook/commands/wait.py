@@ -48,7 +48,10 @@ _CHECK = 10.0  # seconds for one login
 _SSH_FAILED = 255  # the exit status of ssh where it has run no command
 
 
-DESCRIPTION = "Wait until your container answers on each host, and has one of your host keys; or say which do not."
+DESCRIPTION = (
+    "Wait until your container answers on each host with one of your host keys; otherwise list the hosts where it "
+    "does not."
+)
 EXAMPLE = "ssh_hook wait --timeout 120 'gpu[001-016]'"
 
 
@@ -57,7 +60,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     hosts.add_arguments(parser)
     parser.add_argument(
         "--job",
-        help="the containers of this Slurm job, by its port: on its nodes, unless hosts are named; 1234.2: its step 2",
+        help="the containers of this Slurm job, at the job's port: on all its nodes, unless hosts are named; 1234.2 "
+        "is step 2 of the job",
     )
     parser.add_argument(
         "--timeout",
@@ -131,7 +135,7 @@ def find_client(settings: Mapping[str, str]) -> str:
     if found is None:
         raise HookError(
             INSTALL_DAMAGED,
-            f"cannot run {client} (DROPBEAR_DIR), nor is ssh in PATH: ask the administrator to install it",
+            f"cannot run {client} (DROPBEAR_DIR), and there is no ssh in PATH: ask the administrator to install it",
         )
     return found
 
@@ -329,11 +333,11 @@ def _read_greeting(peer: socket.socket, address: tuple[object, ...], deadline: f
             _set_timeout(peer, deadline)
             more = peer.recv(_MAX_GREETING)
         except socket.timeout:
-            return "connected, but no SSH server speaks"
+            return "connected, but it is not an SSH server"
         if not more:
-            return "connected, but the server hung up"
+            return "connected, but the server closed the connection"
         greeting += more
-    return "connected, but no SSH server speaks"
+    return "connected, but it is not an SSH server"
 
 
 def _set_timeout(peer: socket.socket, deadline: float) -> None:

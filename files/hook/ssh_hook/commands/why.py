@@ -18,8 +18,8 @@ from .error_catalogue import CATALOGUE, plain
 from .unserved import Running, find_running, unserved
 
 _NOTHING = (
-    "no start of a container of yours has failed in the hook, or had a warning, on this node since it booted: if your "
-    "containers have no SSH here, see 'ssh_hook doctor'"
+    "the hook has not reported any error or warning about your containers on this node since it booted: if a "
+    "container has no SSH here, see 'ssh_hook doctor'"
 )
 _SHOWN = 12  # characters of an id, as engines print it
 _UNITS = ((86400, "day"), (3600, "hour"), (60, "minute"), (1, "second"))
@@ -32,7 +32,7 @@ EXAMPLE = "ssh_hook why --job 1234"
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.add_argument("--json", action="store_true", help="print JSON, for programs")
-    parser.add_argument("--job", help="ask the nodes of this Slurm job by ssh, and not this node")
+    parser.add_argument("--job", help="ask the nodes of this Slurm job over ssh, instead of this node")
 
 
 def run(arguments: Namespace, _settings: dict[str, str]) -> int:

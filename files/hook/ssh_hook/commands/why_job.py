@@ -30,7 +30,7 @@ _MAX_ANSWER = 1 << 20  # bytes of a host, whose messages are few and short
 _MAX_NODES = 1 << 24  # bytes of Slurm, which has a line for each task of an array
 _JOB = re.compile(r"(?:job)?([0-9]{1,18}(?:_[0-9]{1,9})?)")
 _MOST_MESSAGES = 16  # of one host
-_NOTHING = "the hook has reported nothing for a container of yours"
+_NOTHING = "the hook has reported nothing about your containers"
 # Each prints lines with a job's own number, without that of its array, and its nodes.
 _SOURCES = (
     ("squeue", "--noheader", "--states=all", "--format=%A %N"),
@@ -111,7 +111,7 @@ def _nodes(job: str, deadline: float) -> tuple[set[str], list[str]]:
             return {number for number, _nodes in placed}, list(dict.fromkeys(hosts))
     if not is_there:
         raise HookError(SYSTEM, "there is no squeue in PATH: run 'ssh_hook why' on the job's nodes")
-    raise HookError(NO_CONTAINER, f"Slurm names no node of job {job}: see sacct --jobs {job}, or ask its nodes")
+    raise HookError(NO_CONTAINER, f"Slurm lists no node for job {job}: see sacct --jobs {job}, or ask its nodes")
 
 
 def _ask(host: str, deadline: float, program: str) -> Output | str:

@@ -142,7 +142,7 @@ def _required(variables: dict[str, str], name: str) -> str:
 def _first_process(pid: str) -> Process:
     """Return the process that becomes the container: an ancestor in the hook's mount namespace. Raises HookError."""
     if not is_decimal(pid, _MAX_PID_DIGITS):
-        raise HookError(CONFIG_WRONG, f"ENROOT_PID is '{printable(pid)}', which is no pid: {_BY_ENROOT}")
+        raise HookError(CONFIG_WRONG, f"ENROOT_PID is '{printable(pid)}', which is not a PID: {_BY_ENROOT}")
     try:
         hook = Process(int(os.readlink("/proc/self")))
         parent = hook.parent()

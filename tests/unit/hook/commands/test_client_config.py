@@ -263,7 +263,7 @@ def test_the_lines_are_the_known_hosts_too(
 
 def test_hosts_by_their_ports_take_a_key(settings: dict[str, str], client: Path) -> None:
     _command, arguments = parse("client-config", ["--jump", LOGIN, "node1"])
-    with pytest.raises(HookError, match=r"^connecting to hosts by their ports takes .*: add --keys$"):
+    with pytest.raises(HookError, match=r"^connecting directly to hosts needs .*: add --keys$"):
         module.run(arguments, settings)
 
 
@@ -406,7 +406,7 @@ def test_a_jump_host_with_a_containers_name_is_refused(settings: dict[str, str],
         lambda: module.laptop_lines(jump, settings),
     ):
         with pytest.raises(
-            HookError, match=f"^--jump is '{jump}', and ssh takes such names for containers: give another"
+            HookError, match=f"^--jump is '{jump}', and ssh takes such a name for a container: give another"
         ):
             call()
     assert not client.exists()
@@ -415,7 +415,7 @@ def test_a_jump_host_with_a_containers_name_is_refused(settings: dict[str, str],
 def test_port_and_hosts_of_the_last_run_count(settings: dict[str, str], client: Path) -> None:
     client_config(["node1", "--port", "16000"], settings)
     assert ssh_reads(client / "config", "container-node1")["port"] == "16000"
-    assert client_config(["node[2-4]"], settings).endswith("Or directly: ssh container-node2, and 2 more hosts alike")
+    assert client_config(["node[2-4]"], settings).endswith("Or directly: ssh container-node2, and 2 more hosts")
     assert ssh_reads(client / "config", "container-node1")["hostname"] == "container-node1"
     assert ssh_reads(client / "config", "container-node2")["port"] == "15263"
 

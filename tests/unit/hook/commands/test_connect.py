@@ -215,15 +215,15 @@ def test_a_step_is_where_its_job_is(slurm: None, job: str, node: str | None, exp
     ("job", "words"),
     [
         ("13", r"job 13 has no node yet \(pending\): see squeue --jobs 13"),
-        ("14", r"Slurm has no node of job 14, which has ended: see sacct --jobs 14$"),
+        ("14", r"Slurm has no nodes of job 14, which has ended: see sacct --jobs 14$"),
         ("1234_6", r"job 1234_6 has no node yet \(pending\)"),
-        ("999", r"Slurm knows no job 999: slurm_load_jobs error: Invalid job id specified"),
+        ("999", r"Slurm has no job 999: slurm_load_jobs error: Invalid job id specified"),
         (
             "2000",
-            r"job 2000 is an array, of which 2 tasks run: choose one, such as job2000_2: "
+            r"job 2000 is an array with 2 running tasks: choose one, such as job2000_2: "
             r"2000_2 \(node002\), 2000_1 \(node\[001-003\]\)$",
         ),
-        ("3100", r"Slurm has no node of job 3100"),
+        ("3100", r"Slurm has no nodes of job 3100"),
     ],
 )
 def test_jobs_without_one_first_node(slurm: None, job: str, words: str) -> None:
@@ -254,7 +254,9 @@ def test_jobs_without_nodes(slurm: None, job: str) -> None:
 
 def test_without_slurm_a_job_has_no_nodes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(HookError, match=r"no Slurm here to say where job 12 runs: name the hosts and their --port$"):
+    with pytest.raises(
+        HookError, match=r"no Slurm on this host to ask where job 12 runs: name the hosts and their --port$"
+    ):
         connect.find_nodes("12", 600)
 
 
@@ -276,7 +278,9 @@ def test_a_controller_that_squeue_does_not_reach(slurm: None, tmp_path: Path) ->
     """Another question may help."""
     said = "slurm_load_jobs error: Socket timed out on send/recv operation"
     (tmp_path / "squeue").write_text(f"#!/bin/sh\necho '{said}' >&2; exit 1\n", encoding="ascii")
-    with pytest.raises(connect.NotYetError, match=rf"^Slurm does not say where job 12 runs \({said}\): name the hosts"):
+    with pytest.raises(
+        connect.NotYetError, match=rf"^Slurm did not report where job 12 runs \({said}\): name the hosts"
+    ):
         connect.find_nodes("12", 600)
 
 
@@ -315,7 +319,7 @@ def test_the_node_is_asked_for_the_number_that_its_cgroup_has(
     monkeypatch.setattr(os, "execvp", execute)
     parser = ArgumentParser()
     connect.add_arguments(parser)
-    with pytest.raises(HookError, match=f"cannot run ssh, which leads to {node}"):
+    with pytest.raises(HookError, match=f"cannot run ssh to reach {node}"):
         connect.run(parser.parse_args(words), {})
     (command,) = asked
     assert command[command.index("--") + 1] == node
@@ -393,12 +397,14 @@ def test_what_the_step_has_said_is_not_said_again(srun: Path, status: int, resul
 
 def test_a_step_that_ends_before_its_time(srun: Path) -> None:
     (srun / "status").write_text("143", encoding="ascii")
-    with pytest.raises(HookError, match=r"^the step on node002 has been ended, as at the end of job 12: see squeue"):
+    with pytest.raises(HookError, match=r"^the step on node002 was ended, perhaps at the end of job 12: see squeue"):
         by_srun("--job", "12")
 
 
 def test_a_step_takes_a_job(srun: Path) -> None:
-    with pytest.raises(HookError, match=r"^--via srun leads to the containers of a job: give --job, or ssh job1234$"):
+    with pytest.raises(
+        HookError, match=r"^--via srun reaches only containers of a job: give --job, or use ssh job1234$"
+    ):
         by_srun("node002.container")
     assert not (srun / "arguments").exists()
 
@@ -409,7 +415,7 @@ def test_a_step_that_does_not_begin(srun: Path, monkeypatch: pytest.MonkeyPatch,
     (srun / "srun").write_text(f"#!/bin/sh\n{before}exec sleep 600\n", encoding="ascii")
     monkeypatch.setattr(connect, "_STEP_START", 1.0)
     monkeypatch.setattr(connect, "_STEP_END", 0.2)
-    with pytest.raises(HookError, match=r"^no step of job 12 has begun on node002 in 1 s: see squeue --jobs 12$"):
+    with pytest.raises(HookError, match=r"^no step of job 12 started on node002 within 1 s: see squeue --jobs 12$"):
         by_srun("--job", "12")
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
@@ -421,14 +427,14 @@ def test_a_step_ends_where_nobody_reads(srun: Path, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(connect, "write_all", write)
     (srun / "srun").write_text("#!/bin/sh\nwhile echo y; do :; done\n", encoding="ascii")
-    with pytest.raises(HookError, match=r"^the step on node002 has been ended"):
+    with pytest.raises(HookError, match=r"^the step on node002 was ended"):
         by_srun("--job", "12")
 
 
 def test_a_step_that_stays_where_nobody_reads(srun: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connect, "_STEP_END", 0.2)
     (srun / "srun").write_text("#!/bin/sh\nexec sleep 600 >&-\n", encoding="ascii")
-    with pytest.raises(HookError, match=r"^the step on node002 has been ended"):
+    with pytest.raises(HookError, match=r"^the step on node002 was ended"):
         by_srun("--job", "12")
 
 
@@ -446,7 +452,7 @@ def test_a_step_that_is_silent_when_ssh_ends(srun: Path, first: bytes) -> None:
         try:
             by_srun("--job", "12")
         except HookError as error:
-            os._exit(7 if "the step on node002 has been ended" in str(error) else 8)
+            os._exit(7 if "the step on node002 was ended" in str(error) else 8)
         finally:
             os._exit(1)
     os.close(writer)
@@ -458,7 +464,7 @@ def test_a_step_that_is_silent_when_ssh_ends(srun: Path, first: bytes) -> None:
 def test_without_srun(srun: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (srun / "srun").unlink()
     monkeypatch.setenv("PATH", str(srun))
-    with pytest.raises(HookError, match=r"^cannot run srun, which leads to node002: No such file"):
+    with pytest.raises(HookError, match=r"^cannot run srun to reach node002: No such file"):
         by_srun("--job", "12", "node002")
 
 
@@ -549,7 +555,7 @@ def test_without_door_and_port_there_is_no_way(tmp_path: Path) -> None:
     ):
         connect._open(without)
     without.doors = []  # as for root, who is not its user
-    with pytest.raises(HookError, match=r"^the container has no port, and its door is for its user alone: run this as"):
+    with pytest.raises(HookError, match=r"^the container has no port, and its door admits only its user: run this as"):
         connect._open(without)
     with pytest.raises(HookError, match=r"choose one by --name PID: 11 \(no port\); 12 "):
         choose([without, SECOND], None, None)

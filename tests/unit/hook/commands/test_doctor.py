@@ -67,7 +67,7 @@ def test_home(settings: dict[str, str]) -> None:
 def test_home_of_another_user(settings: dict[str, str], monkeypatch: Patch) -> None:
     (Path(settings["HOOK_BASE_DIR"]) / "carol").mkdir()
     become(monkeypatch)
-    words = ("/home/carol, in which your keys are, is not a directory of yours", "tell the administrator")
+    words = ("/home/carol, where your keys are, is not your own directory", "tell the administrator")
     assert_found(doctor._check_home, settings, PROBLEM, *words)
 
 
@@ -75,7 +75,7 @@ def test_home_that_is_a_file(settings: dict[str, str]) -> None:
     home = Path(settings["HOOK_BASE_DIR"]) / "alice"
     home.rmdir()
     home.touch()
-    assert_found(doctor._check_home, settings, PROBLEM, "is not a directory of yours")
+    assert_found(doctor._check_home, settings, PROBLEM, "is not your own directory")
 
 
 def test_home_that_others_can_write(settings: dict[str, str]) -> None:
@@ -102,7 +102,7 @@ def room(**values: int) -> Callable[[str], Any]:
 )
 def test_home_without_room(settings: dict[str, str], monkeypatch: Patch, values: dict[str, int], result: str) -> None:
     monkeypatch.setattr(os, "statvfs", room(**values))
-    words = () if result == OK else ("has no room left: remove files",)
+    words = () if result == OK else ("has no space left: remove files",)
     assert_found(doctor._check_home, settings, result, *words)
 
 
@@ -165,7 +165,7 @@ def test_name_that_is_not_resolved(monkeypatch: Patch) -> None:
 
     monkeypatch.setattr(socket, "gethostname", lambda: "node002")
     monkeypatch.setattr(socket, "getaddrinfo", fail)
-    words = ("this node's name node002 is not resolved (Name or service not known)", "use addresses")
+    words = ("this node's name node002 cannot be resolved (Name or service not known)", "use addresses")
     assert_found(doctor._check_network, {}, WARNING, *words)
 
 
@@ -186,12 +186,12 @@ def test_package_cryptography(tmp_path: Path, monkeypatch: Patch) -> None:
     monkeypatch.setattr(sys, "path", [])
     monkeypatch.delitem(sys.modules, "cryptography", raising=False)
     importlib.invalidate_caches()
-    words = (f"{sys.executable} has no cryptography, with which keygen makes keys", "tell the administrator")
+    words = (f"{sys.executable} has no cryptography, which keygen needs", "tell the administrator")
     for directories in ("", f"{tmp_path}", "relative"):
         assert_found(doctor._check_packages, {"PYTHON_PACKAGES": directories}, PROBLEM, *words)
     (tmp_path / "cryptography.py").touch()
     importlib.invalidate_caches()
-    assert_found(doctor._check_packages, {"PYTHON_PACKAGES": f"/nowhere:{tmp_path}"}, OK, "cryptography is there")
+    assert_found(doctor._check_packages, {"PYTHON_PACKAGES": f"/nowhere:{tmp_path}"}, OK, "cryptography is installed")
 
 
 @pytest.fixture(name="rootless")
@@ -212,7 +212,7 @@ def fixture_rootless(settings: dict[str, str], tmp_path: Path, monkeypatch: Patc
 
 
 def test_rootless(rootless: dict[str, str]) -> None:
-    assert_found(doctor._check_rootless, rootless, OK, "/etc/subuid and /etc/subgid are in order")
+    assert_found(doctor._check_rootless, rootless, OK, "/etc/subuid and /etc/subgid are OK")
 
 
 @pytest.mark.parametrize("file", ["/etc/subuid", "/etc/subgid"])
@@ -225,7 +225,10 @@ def test_rootless_without_a_range(rootless: dict[str, str], monkeypatch: Patch, 
 def test_rootless_with_the_runtime_directory_of_another(rootless: dict[str, str], monkeypatch: Patch) -> None:
     """As after su, which keeps the variable."""
     monkeypatch.setenv("XDG_RUNTIME_DIR", rootless["HOOK_BASE_DIR"])
-    words = (f"{rootless['HOOK_BASE_DIR']} (XDG_RUNTIME_DIR) is another user's", "log in as yourself, not by su")
+    words = (
+        f"{rootless['HOOK_BASE_DIR']} (XDG_RUNTIME_DIR) belongs to another user",
+        "log in as yourself, not with su",
+    )
     assert_found(doctor._check_rootless, rootless, PROBLEM, *words)
 
 
@@ -382,7 +385,7 @@ def test_a_container_with_a_door_alone(tmp_path: Path, monkeypatch: Patch) -> No
     found, text = doctor._check_containers([daemon], [], [])
     assert (found, text.partition("; ")[2]) == (
         OK,
-        "all with a port answer, and 1 of other users have only a door, which lets in nobody else",
+        "all with a port answer, and 1 of other users have only a door, which admits nobody else",
     )
     daemon.doors = [str(tmp_path / "missing"), str(tmp_path / "door")]
     found, text = doctor._check_containers([daemon], [], [])

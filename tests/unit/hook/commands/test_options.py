@@ -179,7 +179,7 @@ def test_variables_that_are_missing(tmp_path: Path) -> None:
         dispatch("options", ["--engine", "podman"], {**SITE, "PBS_JOBID": "7", "PBS_NODEFILE": str(tmp_path)})
     for name in ("PBS_NODEFILE", "LSB_MCPU_HOSTS"):
         job = "PBS_JOBID" if name.startswith("PBS") else "LSB_JOBID"
-        with pytest.raises(HookError, match=f"^{name} is not set: name the hosts by --hosts$"):
+        with pytest.raises(HookError, match=f"^{name} is not set: name the hosts with --hosts$"):
             dispatch("options", ["--engine", "podman"], {**SITE, job: "7", name: ""})
 
 
@@ -224,13 +224,13 @@ def test_hosts_of_lsf(
     ("variables", "words"),
     [
         ({"LSB_MCPU_HOSTS": "a1 4 a2"}, "LSB_MCPU_HOSTS ends with the host 'a2', without a number of processes"),
-        ({"LSB_MCPU_HOSTS": "a1 0"}, "LSB_MCPU_HOSTS has '0', which is no number of processes"),
-        ({"LSB_MCPU_HOSTS": "4 a1"}, "LSB_MCPU_HOSTS has 'a1', which is no number of processes"),
+        ({"LSB_MCPU_HOSTS": "a1 0"}, "LSB_MCPU_HOSTS has '0', not a number of processes"),
+        ({"LSB_MCPU_HOSTS": "4 a1"}, "LSB_MCPU_HOSTS has 'a1', not a number of processes"),
         ({"LSB_MCPU_HOSTS": "a1 999999"}, "LSB_MCPU_HOSTS has '999999'"),
         ({"LSB_HOSTS": "a1 a2;id"}, "LSB_HOSTS has 'a2;id'"),
         ({"LSB_HOSTS": "  "}, "the scheduler's variables name no host"),
         ({"LSB_MCPU_HOSTS": "  "}, "the scheduler's variables name no host"),
-        ({}, "LSB_MCPU_HOSTS is not set: name the hosts by --hosts"),
+        ({}, "LSB_MCPU_HOSTS is not set: name the hosts with --hosts"),
     ],
 )
 def test_lsf_that_makes_no_sense(variables: dict[str, str], words: str) -> None:
@@ -307,14 +307,14 @@ def test_ports_of_jobs_that_follow_each_other_and_of_their_sets_differ() -> None
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], "no hosts: name them by --hosts or --hostfile, or run this in a job of Slurm, PBS or LSF"),
+        ([], "no hosts: name them with --hosts or --hostfile, or run this in a Slurm, PBS or LSF job"),
         (["--hosts", "a", "--set", "0"], "--set is '0': give a number from 1 to 9"),
         (["--hosts", "a", "--set", "10"], "--set is '10'"),
         (["--hosts", "a", "--port", "0"], "--port is '0'"),
         (["--hosts", "a", "--wait", "soon"], "--wait is 'soon': give seconds from 0 to 86400"),
         (["--hosts", "a", "--engine", "x"], "--engine is 'x': give one of podman, podman-hpc, docker, edf"),
         (["--hosts", "a b"], "--hosts has 'a b'"),
-        (["--hosts", "fd00::1"], "cannot use the host 'fd00::1': launchers take names and IPv4 addresses"),
+        (["--hosts", "fd00::1"], "cannot use the host 'fd00::1': launchers accept only names and IPv4 addresses"),
         (["--hosts", "n[1-99999]"], "more than 65536 hosts"),
         (["--hosts", "n[1-20000]"], "the list of hosts"),
         (["--hosts", "a:0"], "the list of hosts has 'a:0'"),

@@ -196,17 +196,17 @@ def test_gpus_of_a_prolog(jobs: Path) -> None:
         ("the job", {"SLURM_JOB_ID": ""}, "SLURM_JOB_ID is '', which is no number"),
         ("job ../../x", {"SLURM_JOB_ID": "../../x"}, "SLURM_JOB_ID is '../../x'"),
         ("job 1234", {"SLURM_JOB_UID": "alice"}, "SLURM_JOB_UID is 'alice'"),
-        ("job 1234", {"SLURM_JOB_UID": "4294967295"}, "SLURM_JOB_UID is 4294967295, which is no user's"),
+        ("job 1234", {"SLURM_JOB_UID": "4294967295"}, "SLURM_JOB_UID is 4294967295, not the uid of a user"),
         ("job 1234", {"SLURM_HET_JOB_ID": "x"}, "SLURM_HET_JOB_ID is 'x'"),
         (
             "job 1234",
             {"SLURM_JOB_NODELIST": ""},
-            "SLURM_JOB_NODELIST is not set: have slurmd call this, by its Prolog [",
+            "SLURM_JOB_NODELIST is not set: slurmd must call this, as its Prolog [",
         ),
         (
             "job 1234",
             {"SLURM_JOB_NODELIST": "nid001", "SLURM_JOB_NUM_NODES": "3"},
-            "SLURM_JOB_NODELIST names 1 of the job's 3 nodes, as for a step: set PrologFlags=Alloc or "
+            "SLURM_JOB_NODELIST names 1 of the job's 3 nodes, as if for a single step: set PrologFlags=Alloc or "
             "PrologFlags=Contain in slurm.conf [",
         ),
         ("job 1234", {"SLURM_JOB_NODELIST": "a[1-20000]", "SLURM_JOB_CPUS_PER_NODE": ""}, "the job has 20000 hosts"),
@@ -225,17 +225,17 @@ def test_a_failure_is_one_line_and_no_failure_of_the_prolog(
 @pytest.mark.parametrize(
     ("called", "variables", "words"),
     [
-        ("job 1234", {"PBS_JOBID": "1234"}, "PBS_JOBID is '1234', which is no job's, such as 1234.server ["),
-        ("job ../1.a", {"PBS_JOBID": "../1.a"}, "PBS_JOBID is '../1.a', which is no job's"),
+        ("job 1234", {"PBS_JOBID": "1234"}, "PBS_JOBID is '1234', not a job ID such as 1234.server ["),
+        ("job ../1.a", {"PBS_JOBID": "../1.a"}, "PBS_JOBID is '../1.a', not a job ID"),
         ("job 1234.server", {"PBS_JOB_UID": "alice"}, "PBS_JOB_UID is 'alice', which is no number ["),
-        ("job 1234.server", {"PBS_JOB_UID": "4294967295"}, "PBS_JOB_UID is 4294967295, which is no user's ["),
+        ("job 1234.server", {"PBS_JOB_UID": "4294967295"}, "PBS_JOB_UID is 4294967295, not the uid of a user ["),
         (
             "job 1234.server",
             {"PBS_EXEC_HOST2": ""},
-            "PBS_EXEC_HOST2 has '', which is no chunk of a job, such as node1:15002/0*8",
+            "PBS_EXEC_HOST2 has '', not a chunk of a job such as node1:15002/0*8",
         ),
-        ("job 1234.server", {"PBS_EXEC_HOST2": "a[1]/0*8"}, "PBS_EXEC_HOST2 has 'a[1]/0*8', which is no chunk"),
-        ("job 1234.server", {"PBS_EXEC_HOST2": "-a/0*8"}, "PBS_EXEC_HOST2 has '-a/0*8', which is no chunk"),
+        ("job 1234.server", {"PBS_EXEC_HOST2": "a[1]/0*8"}, "PBS_EXEC_HOST2 has 'a[1]/0*8', not a chunk"),
+        ("job 1234.server", {"PBS_EXEC_HOST2": "-a/0*8"}, "PBS_EXEC_HOST2 has '-a/0*8', not a chunk"),
     ],
 )
 def test_a_failure_in_a_job_of_pbs_is_one_line(
@@ -319,7 +319,7 @@ def test_a_prolog_that_is_late_is_of_no_home(
     monkeypatch.setattr(job_record, "write", hang)
     monkeypatch.setattr(prolog, "_WORK", LIMITS["_WORK"])
     assert dispatch("prolog", [], SLURM) == 0
-    words = "the Prolog of job 1234: not done within 1 s: /run hangs, or the node has too much to do [system]"
+    words = "the Prolog of job 1234: not done within 1 s: /run hangs, or the node is overloaded [system]"
     assert capfd.readouterr().err == f"ssh_hook: error: {words}\n"
 
 
@@ -338,5 +338,5 @@ def test_others_than_root_are_told_so(
     monkeypatch.setattr(job_record, "PLACE", str(tmp_path / "place"))
     monkeypatch.setattr(os, "geteuid", lambda: 2001)
     assert dispatch("epilog", [], SLURM) == 0
-    assert "only root writes the records of jobs" in capfd.readouterr().err
+    assert "only root can write job records" in capfd.readouterr().err
     assert not (tmp_path / "place").exists()

@@ -62,7 +62,7 @@ def test_advice(annotations: dict[str, str], advice: str) -> None:
     assert advice in sentence
     assert said(annotations, calls_hook=True) == []
     (of_docker,) = said(annotations, "docker")
-    assert "Docker takes --device ocihooks.org/ssh=on" in of_docker
+    assert "Docker needs --device ocihooks.org/ssh=on" in of_docker
 
 
 def test_no_complaint_of_what_is_meant() -> None:

@@ -86,11 +86,11 @@ def test_an_identification_is_an_answer(peer: Peer, pieces: list[bytes]) -> None
 @pytest.mark.parametrize(
     ("pieces", "stays", "reason"),
     [
-        ([], True, "connected, but no SSH server speaks"),
-        ([b"220 mail SSH-2.0\r\n"], True, "connected, but no SSH server speaks"),
-        ([b"x" * 9000], True, "connected, but no SSH server speaks"),
-        ([], False, "connected, but the server hung up"),
-        ([b"ssh-2.0\r\nSSH"], False, "connected, but the server hung up"),
+        ([], True, "connected, but it is not an SSH server"),
+        ([b"220 mail SSH-2.0\r\n"], True, "connected, but it is not an SSH server"),
+        ([b"x" * 9000], True, "connected, but it is not an SSH server"),
+        ([], False, "connected, but the server closed the connection"),
+        ([b"ssh-2.0\r\nSSH"], False, "connected, but the server closed the connection"),
     ],
 )
 def test_anything_else_is_none(peer: Peer, pieces: list[bytes], stays: bool, reason: str) -> None:
@@ -100,7 +100,7 @@ def test_anything_else_is_none(peer: Peer, pieces: list[bytes], stays: bool, rea
 def test_a_server_that_drips_cannot_hold_it(peer: Peer) -> None:
     port = peer(*[b"x"] * 5000, stays=True)
     started = time.monotonic()
-    assert attempt("127.0.0.1", port, soon(0.3), no_doubt) == "connected, but no SSH server speaks"
+    assert attempt("127.0.0.1", port, soon(0.3), no_doubt) == "connected, but it is not an SSH server"
     assert time.monotonic() - started < within(5), "all that it sends takes 100 s"
 
 
@@ -214,7 +214,8 @@ def test_the_client_is_the_roles_or_else_the_nodes_own(tmp_path: Path, monkeypat
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(
         HookError,
-        match=r"^cannot run .*/dropbear/bin/ssh \(DROPBEAR_DIR\), nor is ssh in PATH: ask the administrator to install",
+        match=r"^cannot run .*/dropbear/bin/ssh \(DROPBEAR_DIR\), and there is no ssh in PATH: ask the administrator "
+        r"to install",
     ):
         module.find_client(settings)
     for path in (tmp_path / "ssh", tmp_path / "dropbear/bin/ssh"):
@@ -322,8 +323,8 @@ def test_a_job_that_waits_for_too_long(tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("last", "words"),
     [
-        ("exit 0", r"^Slurm has no node of job 7, which has ended: see sacct --jobs 7$"),
-        ("echo 'Invalid job id specified' >&2; exit 1", r"^Slurm knows no job 7: Invalid job id specified$"),
+        ("exit 0", r"^Slurm has no nodes of job 7, which has ended: see sacct --jobs 7$"),
+        ("echo 'Invalid job id specified' >&2; exit 1", r"^Slurm has no job 7: Invalid job id specified$"),
         ("echo '7 7 FAILED'", r"^job 7 has no node yet \(failed\): see squeue --jobs 7$"),
     ],
 )

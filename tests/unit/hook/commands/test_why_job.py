@@ -82,7 +82,7 @@ def test_nothing_was_reported(cluster: Cluster, capsys: pytest.CaptureFixture[st
     cluster.program("squeue", 'echo "7 n1"')
     cluster.nodes(n1=[])
     assert why_job.run("7", as_json=False) == 0
-    assert capsys.readouterr().out == "n1:\n  the hook has reported nothing for a container of yours\n"
+    assert capsys.readouterr().out == "n1:\n  the hook has reported nothing about your containers\n"
 
 
 def test_a_job_that_squeue_has_forgotten(cluster: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
@@ -97,7 +97,7 @@ def test_a_job_that_squeue_has_forgotten(cluster: Cluster, capsys: pytest.Captur
 def test_a_job_without_a_node(cluster: Cluster, line: str) -> None:
     for name in ("squeue", "sacct"):
         cluster.program(name, f"echo '{line}'")
-    with pytest.raises(HookError, match="Slurm names no node of job 7") as refused:
+    with pytest.raises(HookError, match="Slurm lists no node for job 7") as refused:
         why_job.run("7", as_json=False)
     assert refused.value.kind == NO_CONTAINER
 

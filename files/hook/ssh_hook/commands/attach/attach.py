@@ -28,8 +28,8 @@ from ..keygen import caller_entry, python_packages
 from . import attachments, job_step, targets
 
 DESCRIPTION = (
-    "Start an SSH server in a container of yours that runs already. Without an argument: in your one container on this "
-    "node, or else list them."
+    "Start an SSH server in one of your running containers. Without an argument: in your only one on this node; if "
+    "there are several, list them."
 )
 EXAMPLE = "ssh_hook attach 4711 --port 15300"
 _REQUESTS = (PORT, WAIT, HOSTS, AUTHORIZE_SSH_KEY)
@@ -43,12 +43,12 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--port",
         metavar="PORT",
-        help="the port to listen on, instead of the site's; auto: that of the job; none: no port",
+        help="the port to listen on, instead of the site's; auto: the job's port; none: no port",
     )
     parser.add_argument(
         "--without-seccomp",
         action="store_true",
-        help="accept that sessions lack a seccomp filter of the container that only root could copy",
+        help="run sessions without a seccomp filter of the container that only root can copy",
     )
 
 
@@ -108,7 +108,7 @@ def _choose_target(arguments: Namespace) -> int | None:
     found = targets.find_containers()
     if not found:
         raise HookError(
-            NO_CONTAINER, "you have no container on this node that attach serves: 'ssh_hook attach PID' tells why not"
+            NO_CONTAINER, "you have no container on this node that attach can serve: 'ssh_hook attach PID' shows why"
         )
     if len(found) > 1:
         targets.print_choice("attach", {each.process.pid: each.name for each in found})
@@ -145,9 +145,7 @@ def _start_supervisor(wanted: Attach, listener: socket.socket) -> int | None:
         _run_supervisor(wanted, listener, reader, writer)
     os.close(writer)
     if not syscalls.poll([reader], time.monotonic() + _TIMEOUT):
-        raise HookError(
-            HOME_HANGS, f"no answer within {_TIMEOUT:.0f} s: somebody has stopped the process that attaches"
-        )
+        raise HookError(HOME_HANGS, f"no answer within {_TIMEOUT:.0f} s: the attaching process has been stopped")
     return supervisor if os.read(reader, 1) == _DONE else None
 
 
@@ -207,4 +205,4 @@ def missed_cgroups(process: Process, daemon: Process) -> list[str]:
         is_same = daemon.read("cgroup") == process.read("cgroup")
     except OSError:
         return []  # one of them has ended
-    return [] if is_same else ["sessions are in your own cgroup, since yours may not be moved into that of the process"]
+    return [] if is_same else ["sessions run in your own cgroup, since you may not move processes into the container's"]

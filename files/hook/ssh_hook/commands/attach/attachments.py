@@ -93,7 +93,7 @@ def end(pid: int, name: str) -> list[str]:
             connection.connect(_address(name))
             if _peer(connection) != os.geteuid():
                 raise HookError(
-                    ATTACH_REFUSED, f"the SSH daemon of process {pid} is said to run by another user: nothing was done"
+                    ATTACH_REFUSED, f"the SSH daemon of process {pid} seems to belong to another user: nothing was done"
                 )
             while (more := connection.recv(_MAX_LEFT)) and len(left) < _MAX_LEFT:
                 left += more

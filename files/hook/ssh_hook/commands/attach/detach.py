@@ -11,8 +11,8 @@ from ...start.attach import still_mounted
 from . import attachments, leftovers, targets
 
 DESCRIPTION = (
-    "End the SSH server that attach has started in a container of yours, with its sessions. Without an argument: the "
-    "one on this node, or else list them."
+    "End the SSH server that attach started in one of your containers, and its sessions. Without an argument: your "
+    "only one on this node; if there are several, list them."
 )
 EXAMPLE = "ssh_hook detach 4711"
 

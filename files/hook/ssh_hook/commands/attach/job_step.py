@@ -42,6 +42,9 @@ def stay_with(supervisor: int, step: str) -> int:
 
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         signal.signal(number, pass_on)
-    print(f"this command stays until the SSH server ends, since Slurm ends all with the step {step}", flush=True)
+    print(
+        f"this command runs until the SSH server ends, since Slurm would kill the server at the end of step {step}",
+        flush=True,
+    )
     _pid, status = os.waitpid(supervisor, 0)
     return os.waitstatus_to_exitcode(status) if os.WIFEXITED(status) else 1

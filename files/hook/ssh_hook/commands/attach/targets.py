@@ -16,7 +16,7 @@ _TIMEOUT = 20.0  # seconds for podman
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the arguments by which a user names a container."""
-    parser.add_argument("pid", nargs="?", metavar="PID", help="a process in the container, as this node numbers it")
+    parser.add_argument("pid", nargs="?", metavar="PID", help="PID, on this node, of a process in the container")
     parser.add_argument("--name", metavar="NAME", help="the name of a container of your podman")
 
 
@@ -41,7 +41,7 @@ def chosen_pid(arguments: Namespace) -> int | None:
         return int(text)
     raise HookError(
         ARGUMENTS_WRONG,
-        f"'{printable(text)}' is no pid: give the number of a process, or --name for podman's containers",
+        f"'{printable(text)}' is not a PID: give the number of a process, or --name for a podman container",
     )
 
 
@@ -58,10 +58,10 @@ def _pid_of_name(name: str) -> int:
             check=False,
         )
     except OSError as error:
-        raise HookError(SYSTEM, f"cannot ask podman for the container {printable(name)}: {error.strerror}") from None
+        raise HookError(SYSTEM, f"cannot ask podman about the container {printable(name)}: {error.strerror}") from None
     except subprocess.TimeoutExpired:
         raise HookError(
-            SYSTEM, f"podman has not told the container {printable(name)} within {_TIMEOUT:.0f} s"
+            SYSTEM, f"podman did not report the container {printable(name)} within {_TIMEOUT:.0f} s"
         ) from None
     text = found.stdout.strip()
     if found.returncode != 0 or not text.isdigit():
@@ -69,7 +69,7 @@ def _pid_of_name(name: str) -> int:
             NO_CONTAINER, f"your podman has no container {printable(name)}: {printable(found.stderr.strip())}"
         )
     if int(text) == 0:
-        raise HookError(NO_CONTAINER, f"the container {printable(name)} of your podman does not run")
+        raise HookError(NO_CONTAINER, f"the container {printable(name)} of your podman is not running")
     return int(text)
 
 

@@ -22,7 +22,7 @@ def test_pid() -> None:
 
 @pytest.mark.parametrize("text", ["0", "+1", "1 ", "1x", "", "²", "99999999999", str(2**31)])
 def test_no_pid(text: str) -> None:
-    with pytest.raises(HookError, match="is no pid"):
+    with pytest.raises(HookError, match="is not a PID"):
         pid(text)
 
 
