@@ -234,8 +234,8 @@ def test_detach_tells_of_mounts_that_were_moved(launch: Launch, image: Path) -> 
     (image / "opt").rename(image / "elsewhere")
     said = hook("detach").checked().err.decode()
     assert said == (
-        "ssh_hook: warning: could not unmount /elsewhere/oci-hooks/ssh in the container: what is there, keys too, "
-        "stays until the container ends\n"
+        "ssh_hook: warning: could not unmount /elsewhere/oci-hooks/ssh in the container: its contents, including "
+        "keys, stay until the container ends\n"
     )
 
 
@@ -267,7 +267,7 @@ def test_what_a_killed_supervisor_left_is_undone_and_done_again(
         wait_for(lambda: is_gone(server), "end of the daemon")
     if engine != "podman-read-only":  # where sessions have a mount namespace of their own, nothing is left in another
         refused_again = hook("attach", str(container.pid), "--port", str(PORT))
-        assert_one_line(refused_again.err.decode(), f"'ssh_hook detach {container.pid}' ends what attach has made")
+        assert_one_line(refused_again.err.decode(), f"'ssh_hook detach {container.pid}' removes what attach has made")
     if engine != "podman-read-only" or killed == "supervisor":
         assert hook("detach", str(container.pid)).checked().text == f"detached from process {container.pid}"
     assert b"ocihooks-ssh" not in Path(f"/proc/{container.pid}/mountinfo").read_bytes()
@@ -406,7 +406,7 @@ def refused(*arguments: str, uid: int = ALICE) -> str:
 def test_refusals(launch: Launch) -> None:
     container = launch("ch-run")
     pid = str(container.pid)
-    assert "another user's, or has more rights than you" in refused(pid, uid=BOB)
+    assert "another user or has more rights than you" in refused(pid, uid=BOB)
     assert "run it as the user whose container it is" in run([LAUNCHER, "attach", pid]).err.decode()
     assert "there is no process 4194000" in refused("4194000")
     assert "is not a PID" in refused("1x")
@@ -419,7 +419,7 @@ def test_refusals(launch: Launch) -> None:
 def test_own_process_in_no_container() -> None:
     with subprocess.Popen(as_user(ALICE, "/bin/sleep", "345683")) as process:
         wait_for(lambda: running("/bin/sleep", "345683"), "start")
-        assert "it is in no container" in refused(str(process.pid))
+        assert "it is not in a container" in refused(str(process.pid))
         process.kill()
 
 
@@ -505,7 +505,7 @@ def test_port_in_use_leaves_nothing(launch: Launch) -> None:
     attach(first)
     before = Path(f"/proc/{second.pid}/mountinfo").read_bytes()
     done = hook("attach", str(second.pid), "--port", str(PORT))
-    assert_one_line(done.err.decode(), f"port {PORT} is in use", "choose another by --port")
+    assert_one_line(done.err.decode(), f"port {PORT} is in use", "choose another with --port")
     assert Path(f"/proc/{second.pid}/mountinfo").read_bytes() == before
     hook("detach", str(first.pid)).checked()
 
@@ -538,7 +538,7 @@ def test_seccomp_of_unknown_origin(launch: Launch, ssh: Callable[..., Result]) -
         filtered = launch("ch-run-seccomp")
     finally:
         del ENGINES["ch-run-seccomp"]
-    assert "a seccomp filter that no config.json tells" in refused(str(filtered.pid))
+    assert "a seccomp filter that no config.json contains" in refused(str(filtered.pid))
     done = hook("attach", str(filtered.pid), "--port", str(PORT), "--without-seccomp")
     assert done.status == 0
     assert_line = done.err.decode()

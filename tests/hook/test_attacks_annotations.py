@@ -288,7 +288,7 @@ def test_authorized_key_that_another_user_left(owner: int) -> None:
     path.write_text(f"{KEY}\n", encoding="ascii")
     os.chown(path, owner, owner)
     path.chmod(0o644)
-    assert "another user's file" in plain(annotations={AUTHORIZE: str(path)}).error
+    assert "belongs to another user" in plain(annotations={AUTHORIZE: str(path)}).error
 
 
 @pytest.mark.parametrize("kernel", ["openat2", "walk"])

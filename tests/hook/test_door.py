@@ -163,7 +163,10 @@ def test_without_a_port_there_has_to_be_a_door(start: Start) -> None:
     options = ["--userns=nomap", "--user", "1000"]
     with pytest.raises(StartFailed) as failed:
         start("rootless", options=options, annotations=NONE)
-    assert "the container has no door, by which its user enters without a key: its user namespace" in failed.value.hook
+    assert (
+        "the container has no door, through which its user logs in without a key: its user namespace"
+        in failed.value.hook
+    )
     container = start("rootless", options=options, network="pasta", **where("it"))
     assert b"-O\0" not in Path(f"/proc/{container.daemon()}/cmdline").read_bytes()
 

@@ -259,7 +259,7 @@ def test_a_container_that_may_do_less_than_sessions_gets_none(enroot: Enter) -> 
     container = enroot(filters=1).wait_until_it_runs()
     wait_for(lambda: not processes() and PORT not in listening(), "end of the daemon")
     assert container.exec("true").status == 0
-    assert "has ended before the container: its sessions could do more than the container" in why()
+    assert "has ended before the container: its sessions would have more rights than the container" in why()
 
 
 def test_a_log_that_nobody_reads_holds_nothing_up(enroot: Enter) -> None:
@@ -383,7 +383,7 @@ def test_a_daemon_that_is_killed_is_explained(enroot: Enter) -> None:
     os.kill(daemon(), signal.SIGKILL)
     wait_for(lambda: not processes(), "end of the watcher")
     assert f"container {container.root.name}" in why()
-    assert f"error: SSH at port {PORT} has ended before the container: its daemon has ended" in why()
+    assert f"error: SSH at port {PORT} has ended before the container: its daemon was killed" in why()
 
 
 def test_an_end_with_the_container_is_no_error(enroot: Enter) -> None:
@@ -449,10 +449,10 @@ def test_without_proc(enroot: Enter) -> None:
 
 
 CALLS = [
-    ({}, "ENROOT_PID is not set: enroot alone calls this command"),
+    ({}, "ENROOT_PID is not set: only enroot calls this command"),
     ({"ENROOT_PID": "1", "ENROOT_ROOTFS": "/x", "ENROOT_ENVIRON": "/x"}, "ENROOT_PID is 1, which is not the process"),
     ({"ENROOT_PID": "-1"}, "ENROOT_PID is '-1', which is not a PID"),
-    ({"ENROOT_PID": "$$", "ENROOT_ROOTFS": "rootfs"}, "ENROOT_ROOTFS is 'rootfs', which is no absolute path"),
+    ({"ENROOT_PID": "$$", "ENROOT_ROOTFS": "rootfs"}, "ENROOT_ROOTFS is 'rootfs', not an absolute path"),
     ({"ENROOT_PID": "$$", "ENROOT_ROOTFS": "/tmp"}, "ENROOT_ENVIRON is not set"),
     ({"ENROOT_PID": "$$", "ENROOT_ROOTFS": "/tmp", "ENROOT_ENVIRON": "/no"}, "cannot read the container's variables"),
     (

@@ -154,7 +154,7 @@ def test_image_without_a_shell(start: Starter, syslog: Syslog) -> None:
         ("com.hooks.ssh.pidfile_host", "relative", "give the absolute path"),
         ("com.hooks.ssh.authorize_ssh_key", "relative", "give the absolute path"),
         ("com.hooks.ssh.authorize_ssh_key", "/no/such/key.pub", "No such file"),
-        ("com.hooks.ssh.authorize_ssh_key", "/etc/hostname", "is another user's file"),
+        ("com.hooks.ssh.authorize_ssh_key", "/etc/hostname", "belongs to another user"),
         ("com.hooks.ssh.authorize_ssh_key", "/home", "is not a regular file"),
         (
             "com.hooks.ssh.pidfile_host",
@@ -224,7 +224,7 @@ def refused(data: dict[str, object] | bytes, syslog: Syslog, *words: str) -> Non
         (b'{"status": "created", "pid": 1, "bundle": "/no/such/bundle"}', "/no/such/bundle: No such file"),
         (b'{"status": "created", "pid": 1, "bundle": "/etc/passwd"}', "/etc/passwd: Not a directory"),
         (b'{"status": "created", "pid": NaN, "bundle": "/"}', "on standard input is not JSON: NaN is not JSON"),
-        (b'{"status": "created", "pid": 1, "bundle": "/\\u0000"}', "'bundle' holds a NUL character"),
+        (b'{"status": "created", "pid": 1, "bundle": "/\\u0000"}', "'bundle' contains a NUL character"),
         (b'{"a": ' * 100_000, "on standard input is nested too deeply"),
         (b"[" * 1_000_000, "on standard input is nested too deeply"),
         (b'{"status": "' + b"x" * 2_000_000 + b'"}', "on standard input is larger than"),

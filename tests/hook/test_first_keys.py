@@ -226,7 +226,7 @@ def test_link_in_the_home(start: Start, syslog: Syslog, tmp_path: Path) -> None:
     tmp_path.chmod(0o777)
     KEYS.parents[1].symlink_to(tmp_path)
     try:
-        words = "/home/alice/.oci-hooks must be a directory, and is a file or a link"
+        words = "/home/alice/.oci-hooks must be a directory, but is a file or a link"
         assert_refused(start, syslog, "crun", words, image="busybox", launcher=after_login_of(ALICE))
         assert list(tmp_path.iterdir()) == []
     finally:

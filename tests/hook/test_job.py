@@ -185,7 +185,7 @@ def test_two_steps_share_a_node(start: Start) -> None:
 
 def test_a_taken_port_is_told_with_both_jobs(start: Start, syslog: Syslog) -> None:
     start("crun", "busybox", settings=AUTOMATIC, change=in_step(4242))
-    words = ("port 24242 of job 14242 is in use by process ", "(dropbear) of uid 2001 in job 4242: choose another by")
+    words = ("port 24242 of job 14242 is in use by process ", "(dropbear) of uid 2001 in job 4242: choose another with")
     assert_refused(start, syslog, "crun", *words, image="busybox", settings=AUTOMATIC, change=in_step(14242))
 
 
@@ -257,7 +257,7 @@ def test_a_record_that_others_can_write_to_is_not_read(start: Start, recorded: C
     container = start("crun", "busybox", change=in_step(4242))
     assert container.exec("test", "-e", HOSTFILE).status == 1
     said = run(as_user(ALICE, LAUNCHER, "why")).checked().text
-    assert "can be written by others than root" in said
+    assert "is writable by users other than root" in said
 
 
 UNIT = Path(__file__).resolve().parents[2] / "roles/ssh_hook/templates/ssh-hook-sweep.service.j2"
@@ -334,7 +334,7 @@ def test_without_a_record_a_job_of_pbs_has_a_port(start: Start, syslog: Syslog) 
     container = start("crun", "busybox", settings=AUTOMATIC, change=in_pbs_job("4242.server"))
     assert container.ssh("env | grep PBS").checked().text == "PBS_JOBID=4242.server"
     assert container.exec("test", "-e", HOSTFILE).status == 1
-    words = ("port 24242 of job 14242.server is in use", "in job 4242.server: choose another by")
+    words = ("port 24242 of job 14242.server is in use", "in job 4242.server: choose another with")
     change = in_pbs_job("14242.server")
     assert_refused(start, syslog, "crun", *words, image="busybox", settings=AUTOMATIC, change=change)
 

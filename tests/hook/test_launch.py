@@ -402,8 +402,8 @@ def test_podman_runs_first(start: Start) -> None:
 def test_a_port_that_is_taken_names_the_next(start: Start, syslog: Syslog) -> None:
     start("crun", "busybox")
     message = assert_refused(start, syslog, "crun", f"port {PORT} is in use", image="busybox")
-    assert "choose another by the annotation com.hooks.ssh.port or --port of 'ssh_hook options'" in message
-    assert f", such as {PORT + 1}, which is free here, or stop what holds it" in message
+    assert "choose another with the annotation com.hooks.ssh.port or --port of 'ssh_hook options'" in message
+    assert f", such as {PORT + 1}, which is free here, or stop the process that uses it" in message
 
 
 def test_options_for_docker_names_the_user() -> None:

@@ -226,6 +226,9 @@ def test_a_directory_that_others_can_write_to_is_refused(file: Path) -> None:
         done = run([LAUNCHER, "sweep", "--metrics", str(file)])
     assert (done.status, done.out) == (1, b"")
     assert_one_line(
-        done.err.decode(), f"others can write to {file.parent}", "give it to root, with mode 0755", kind="not-trusted"
+        done.err.decode(),
+        f"other users can write to {file.parent}",
+        "give it to root, with mode 0755",
+        kind="not-trusted",
     )
     assert not file.exists()

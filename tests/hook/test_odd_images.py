@@ -268,7 +268,7 @@ def test_home_among_the_images_programs_is_not_made(start: Start, syslog: Syslog
     prepare = None if path == "/home" else link_out_of_home
     container = start("crun", "busybox", network="private", prepare=prepare, change=with_home_at(path))
     assert_works(container)
-    assert_warned(syslog, "cannot create /", "your keys are in /opt/oci-hooks/ssh alone")
+    assert_warned(syslog, "cannot create /", "your keys are only in /opt/oci-hooks/ssh")
     assert container.exec("stat", "-c", "%u", path).text != str(ALICE)
     for new in ("/usr/lib/new", "/usr/new"):
         assert container.exec("ls", "-d", new).status != 0, "root makes nothing above it either"
@@ -361,7 +361,7 @@ def test_volume_over_profile_d_under_podman(start: Start, roots: Path, engine: s
 
 @pytest.mark.parametrize("engine", ["crun", "runc"])
 def test_volume_over_opt_says_what_it_lacks(start: Start, roots: Path, engine: str) -> None:
-    with pytest.raises(StartFailed, match=r"where /opt is a volume, have an empty directory oci-hooks/ssh in it"):
+    with pytest.raises(StartFailed, match=r"if /opt is a volume, create an empty directory oci-hooks/ssh in it"):
         start(engine, network="private", change=with_volume(roots, "/opt"))
 
 

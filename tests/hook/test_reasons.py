@@ -124,7 +124,7 @@ BROKEN: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
     "another-users-name": (
         "annotation-wrong",
         {"annotations": {"com.hooks.ssh.user": "bob"}},
-        ("com.hooks.ssh.user is 'bob'", "run it as the user whom it names"),
+        ("com.hooks.ssh.user is 'bob'", "run the container as that user"),
     ),
     "wasm": (
         "container-unfit",
@@ -134,7 +134,7 @@ BROKEN: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
     "kubernetes": (
         "container-unfit",
         {"annotations": {"io.kubernetes.cri.sandbox-id": "x"}},
-        ("Kubernetes", "the hook serves no such container"),
+        ("Kubernetes", "the hook does not serve such containers"),
     ),
     "stage-that-is-too-late": (
         "setting-wrong",
@@ -144,7 +144,7 @@ BROKEN: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
     "volume-over-opt": (
         "image-unfit",
         with_change(lambda config: config["mounts"].append(bind("/usr/share", "/opt"))),
-        ("cannot create /opt/oci-hooks ", "have an empty directory oci-hooks/ssh in it"),
+        ("cannot create /opt/oci-hooks ", "create an empty directory oci-hooks/ssh in it"),
     ),
     "dropbear-that-is-not-there": (
         "install-damaged",
@@ -183,7 +183,7 @@ def test_port_is_taken(start: Start, engine: str) -> None:
             start(engine)
         assert_named(
             "error",
-            (f"port {PORT} is in use", "choose another by the annotation com.hooks.ssh.port"),
+            (f"port {PORT} is in use", "choose another with the annotation com.hooks.ssh.port"),
             kind="port-taken",
         )
         result, text = doctor("port")
@@ -394,7 +394,7 @@ def test_port_that_is_published(start: Start, engine: str) -> None:
 
 def test_home_in_which_nothing_can_be_put(start: Start) -> None:
     start("crun", network="private", prepare=ssh_that_is_a_link, change=without_home)
-    assert_named("warning", ("/home/alice/.ssh", "your keys are in /opt/oci-hooks/ssh alone"), kind="image-unfit")
+    assert_named("warning", ("/home/alice/.ssh", "your keys are only in /opt/oci-hooks/ssh"), kind="image-unfit")
 
 
 # What doctor finds without a container.

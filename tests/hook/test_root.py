@@ -48,7 +48,7 @@ BOBS = TOP / "bob"
 ROOTFS = BOBS / "image/rootfs"
 SECRET = "secret of the node's root"
 NOT_A_MOUNT = "root-not-a-mount"
-REFUSED = "is not where its OCI runtime has mounted it"
+REFUSED = "is no longer where its OCI runtime mounted it"
 
 
 class Swap(NamedTuple):

@@ -312,7 +312,7 @@ def test_profile_that_kills_the_server(start: Start, syslog: Syslog) -> None:
     profile = {**PROFILE, "syscalls": [{"names": ["listen"], "action": "SCMP_ACT_KILL_PROCESS"}]}
     pidfile = Path("/home/alice/daemon.pid")
     annotations = {"com.hooks.ssh.pidfile_container": str(pidfile)}
-    words = f"it was killed by signal {signal.SIGSYS:d} at its start"
+    words = f"it was killed by signal {signal.SIGSYS:d} at startup"
     try:
         assert_refused(
             start, syslog, "crun", words, kind="daemon-failed", change=with_profile(profile), annotations=annotations

@@ -474,7 +474,7 @@ def test_earlier_boot(bundle: Path, canary: subprocess.Popen[bytes]) -> None:
 def test_twice(bundle: Path, canary: subprocess.Popen[bytes]) -> None:
     plant(bundle, gone(canary, bundle, start_time=1))
     age()
-    said = f"ssh_hook: info: {bundle}: collected what was left of a container that is gone\n"
+    said = f"ssh_hook: info: {bundle}: cleaned up after a container that is gone\n"
     assert sweep("--verbose").out.decode() == said
     assert sweep("--verbose").out == b""
 

@@ -257,8 +257,8 @@ def test_interrupted_it_ends_at_once_and_says_nothing() -> None:
     ("arguments", "words"),
     [
         ([], "no hosts: name them"),
-        (["--", "-oProxyCommand=touch /tmp/x"], "no name or address of a host"),
-        (["a\nb"], "no name or address of a host"),
+        (["--", "-oProxyCommand=touch /tmp/x"], "not the name or address of a host"),
+        (["a\nb"], "not the name or address of a host"),
         (["n[1-99999999]"], "more than 65536 hosts"),
         (["--timeout", "soon", "a"], "--timeout is 'soon'"),
         (["--port", "0", "a"], "--port is '0'"),

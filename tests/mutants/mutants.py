@@ -80,7 +80,7 @@ PROMISES = (
         "if status.st_uid != os.geteuid():",
         "if False:",
         "hook/test_attacks_annotations.py::test_authorized_key_that_another_user_left",
-        "another user's file. in ''",
+        "belongs to another user. in ''",
     ),
     Fault(
         "The user's files on the host are accessed with the user's rights",
@@ -160,7 +160,7 @@ PROMISES = (
         "owner.file_owner))",
         "None))",
         "hook/test_first_keys.py::test_first_container",
-        "belongs to uid 2001, and must belong to uid 0",
+        "belongs to uid 2001, but must belong to uid 0",
     ),
     Fault(
         "Keys are made with the user's rights alone",
@@ -1252,7 +1252,7 @@ ATTACH = (
         "if syscalls.poll([self.pidfd], 0):",
         "if False:",
         "unit/hook/node/test_running.py::test_a_pid_that_was_given_again",
-        "it is in no container",
+        "it is not in a container",
     ),
     Fault(
         "the process executes another program or changes its rights, namespaces or root meanwhile, so that rights of "
@@ -1582,7 +1582,7 @@ CONTRACT = (
         "if is_same(ours, init):",
         "if False:",
         "hook/test_join.py::test_refused_in_the_hosts_namespaces",
-        "no container's first process called the hook",
+        "the hook was not called by a container's first process",
     ),
     Fault(
         "`CONTAINER_PORTS`",

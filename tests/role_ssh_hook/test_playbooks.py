@@ -501,7 +501,7 @@ def test_nodes_may_be_deployed_one_after_another(deployed: dict[str, str], tmp_p
     assert recap == [("node", "0"), ("third", "1")], done.said
     batches = done.words.split("PLAY [Deploy SSH into containers]")[1:]
     assert len(batches) == 2
-    assert all("/home/daemon can be written by others" in said for said in batches)
+    assert all("/home/daemon is writable by other users" in said for said in batches)
     assert not re.search(r"\bother\b", done.said)
     assert listing() == deployed
 

@@ -50,8 +50,8 @@ KINDS = (
 )
 
 _NO_MEMORY = (
-    "there is not enough memory for the hook: is the node out of it, or is the container's limit RLIMIT_AS or "
-    "RLIMIT_DATA, to which crun holds its hooks too, too low?"
+    "there is not enough memory for the hook: the node has run out, or the container's RLIMIT_AS or RLIMIT_DATA, "
+    "which crun also applies to its hooks, is too low"
 )
 _MAX_SHOWN = 100  # characters
 _MAX_NAMED = 8
@@ -85,9 +85,7 @@ class ContainerEndedError(HookError):
     """The container has ended before the hook has."""
 
     def __init__(self) -> None:
-        super().__init__(
-            CONTAINER_ENDED, "the container has ended while it was created: see what its engine says of that"
-        )
+        super().__init__(CONTAINER_ENDED, "the container exited during its creation: see the engine's own error")
 
 
 def printable(text: str) -> str:

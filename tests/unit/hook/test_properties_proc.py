@@ -127,7 +127,7 @@ def test_a_mount_is_the_one_that_the_kernel_lists(entries: list[tuple[str, str, 
     for number, (_point, _source, is_shared) in enumerate(entries):
         with mock.patch.object(mounts, "mount_id", lambda _target, number=number: b"%d" % number):
             if is_shared:
-                with pytest.raises(HookError, match="lies on a shared mount"):
+                with pytest.raises(HookError, match="is on a shared mount"):
                     table.refuse_shared(-1, "/x")
             else:
                 table.refuse_shared(-1, "/x")

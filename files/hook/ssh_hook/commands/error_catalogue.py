@@ -71,8 +71,8 @@ CATALOGUE: dict[str, Entry] = {
         ENDS,
     ),
     errors.CONTAINER_ENDED: Entry(
-        "the container exited while it was created",
-        "see what the engine reports: the hook is not the cause",
+        "the container exited during its creation",
+        "see the engine's own error: the hook is not the cause",
         "read the engine's log",
         ENDS,
     ),

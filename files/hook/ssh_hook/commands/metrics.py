@@ -137,7 +137,8 @@ def _open_own(path: str) -> int:
         return directory
     os.close(directory)
     raise HookError(
-        NOT_TRUSTED, f"others can write to {path}, so no metrics are written there: give it to root, with mode 0755"
+        NOT_TRUSTED,
+        f"other users can write to {path}, so no metrics are written there: give it to root, with mode 0755",
     )
 
 

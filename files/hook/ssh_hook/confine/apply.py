@@ -137,7 +137,7 @@ class Confinement:
         except PermissionError:
             raise HookError(
                 SECCOMP_UNKNOWN,
-                "the container's seccomp profile forbids capset, which the daemon takes, as the runtime does",
+                "the container's seccomp profile forbids capset, which the daemon needs, as the runtime does",
             ) from None
 
 

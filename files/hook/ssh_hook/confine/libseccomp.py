@@ -55,7 +55,7 @@ def compile_profile(profile: Node) -> bytes:
     default = _action(profile, "defaultAction", "defaultErrnoRet")
     context = library.pointer("seccomp_init", default)
     if context == 0:
-        raise HookError(SECCOMP_UNKNOWN, f"{profile.where}: libseccomp does not take the default action")
+        raise HookError(SECCOMP_UNKNOWN, f"{profile.where}: libseccomp does not accept the default action")
     try:
         _add_architectures(library, context, profile)
         calls = sum(_add_rule(library, context, rule, default) for rule in profile.nodes("syscalls"))
@@ -77,9 +77,9 @@ def load() -> syscalls.Library:
 def _action(node: Node, name: str, errno_name: str) -> int:
     action = node.text(name)
     if action == "SCMP_ACT_NOTIFY":
-        raise HookError(SECCOMP_UNKNOWN, f"{node.where}: it leaves system calls to another process (SCMP_ACT_NOTIFY)")
+        raise HookError(SECCOMP_UNKNOWN, f"{node.where}: it passes system calls to another process (SCMP_ACT_NOTIFY)")
     if action not in _ACTIONS:
-        raise HookError(SECCOMP_UNKNOWN, f"{node.where}: this hook does not know the action '{printable(action)}'")
+        raise HookError(SECCOMP_UNKNOWN, f"{node.where}: this hook does not support the action '{printable(action)}'")
     value = _ACTIONS[action]
     if value not in (_ERRNO, _TRACE):
         return value
@@ -91,7 +91,7 @@ def _add_architectures(library: syscalls.Library, context: int, profile: Node) -
         token = library.call("seccomp_arch_resolve_name", fsencode(name.replace("SCMP_ARCH_", "", 1).lower()))
         if token == 0:
             raise HookError(
-                SECCOMP_UNKNOWN, f"{profile.where}: libseccomp does not know the architecture '{printable(name)}'"
+                SECCOMP_UNKNOWN, f"{profile.where}: libseccomp does not support the architecture '{printable(name)}'"
             )
         _check(library.call("seccomp_arch_add", context, token), profile, (errno.EEXIST,))
 
@@ -123,7 +123,7 @@ def _comparison(argument: Node) -> tuple[int, bytes]:
     operator = argument.text("op")
     if operator not in _COMPARISONS:
         raise HookError(
-            SECCOMP_UNKNOWN, f"{argument.where}: this hook does not know the operator '{printable(operator)}'"
+            SECCOMP_UNKNOWN, f"{argument.where}: this hook does not support the operator '{printable(operator)}'"
         )
     index = argument.integer("index", 0, _MAX_ARGUMENTS - 1)
     first = argument.integer("value", 0, 2**64 - 1)
@@ -133,12 +133,12 @@ def _comparison(argument: Node) -> tuple[int, bytes]:
 
 def _check(result: int, node: Node, allowed: tuple[int, ...]) -> None:
     if result < 0 and -result not in allowed:
-        raise HookError(SECCOMP_UNKNOWN, f"{node.where}: libseccomp does not take it: {os.strerror(-result)}")
+        raise HookError(SECCOMP_UNKNOWN, f"{node.where}: libseccomp does not accept it: {os.strerror(-result)}")
 
 
 def _export(library: syscalls.Library, context: int) -> bytes:
     with closing(os.memfd_create("seccomp")) as descriptor:
         result = library.call("seccomp_export_bpf", context, descriptor)
         if result < 0:
-            raise HookError(SECCOMP_UNKNOWN, f"libseccomp cannot write the program: {os.strerror(-result)}")
+            raise HookError(SECCOMP_UNKNOWN, f"libseccomp cannot generate the filter: {os.strerror(-result)}")
         return os.pread(descriptor, _MAX_PROGRAM, 0)

@@ -36,7 +36,8 @@ def raise_own_limits(container: Container) -> None:
             if hard != syscalls.RLIM_INFINITY and hard < needed < INFINITE:
                 raise HookError(
                     NO_MEMORY,
-                    f"the container's limit {name} is too low for the hook, which crun holds to it too: raise it from "
+                    f"the container's limit {name} is too low for the hook, to which crun also applies it: raise it "
+                    "from "
                     f"{hard} to {needed} or more",
                 )
 
@@ -57,5 +58,5 @@ def ordinal(name: str, prefix: str, names: str) -> int:
     if name.startswith(prefix) and name[len(prefix) :] in known:
         return known.index(name[len(prefix) :])
     raise HookError(
-        CONFINEMENT_REFUSED, f"config.json: this hook does not know '{printable(name)}': upgrade ocihooks.ssh"
+        CONFINEMENT_REFUSED, f"config.json: this hook does not support '{printable(name)}': upgrade ocihooks.ssh"
     )

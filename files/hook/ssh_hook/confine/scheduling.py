@@ -69,8 +69,8 @@ def _scheduler(node: Node) -> bytes:
     if name == "SCHED_DEADLINE":
         raise HookError(
             CONFINEMENT_REFUSED,
-            f"{node.where}: 'policy' is SCHED_DEADLINE, under which a process cannot fork(2), so that the SSH daemon "
-            "could not serve sessions: start the container without the hook, or with another policy",
+            f"{node.where}: 'policy' is SCHED_DEADLINE, under which a process cannot fork(2), so the SSH daemon could "
+            "not serve sessions: start the container without the hook, or with another policy",
         )
     flags = sum(1 << ordinal(flag, "SCHED_FLAG_", _POLICY_FLAGS) for flag in set(node.texts("flags")))
     nice = node.integer("nice", -20, 19) if node.has("nice") else 0
@@ -105,7 +105,7 @@ def _personality(node: Node) -> int:
     if domain not in _PERSONALITIES or node.texts("flags"):  # the specification knows no flag
         raise HookError(
             CONFINEMENT_REFUSED,
-            f"{node.where}: this hook does not know '{printable(domain)}' or its flags: upgrade ocihooks.ssh",
+            f"{node.where}: this hook does not support '{printable(domain)}' or its flags: upgrade ocihooks.ssh",
         )
     return _PERSONALITIES[domain]
 

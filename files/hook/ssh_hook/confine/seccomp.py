@@ -44,7 +44,9 @@ def make_filter(profile: Node, state_directory: str) -> Filter:
     flags = 0
     for name in profile.texts("flags"):
         if name not in _FLAGS:
-            raise HookError(SECCOMP_UNKNOWN, f"{profile.where}: this hook does not know the flag '{printable(name)}'")
+            raise HookError(
+                SECCOMP_UNKNOWN, f"{profile.where}: this hook does not support the flag '{printable(name)}'"
+            )
         flags |= _FLAGS[name]
     cached = _CachedProgram(state_directory, profile)
     program = cached.read()

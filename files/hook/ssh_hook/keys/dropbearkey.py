@@ -32,7 +32,8 @@ class Dropbearkey:
         """Return a new private key of each type, in Dropbear's format, made side by side. Raises KeyStoreError."""
         if "ed25519" in key_types and _in_fips_mode():
             raise KeyStoreError(
-                NO_KEYS, "this host is in FIPS mode, which allows no keys of type ed25519: choose ecdsa (SSH_KEY_TYPE)"
+                NO_KEYS,
+                "this host is in FIPS mode, which does not allow keys of type ed25519: choose ecdsa (SSH_KEY_TYPE)",
             )
         directory = f"{SCRATCH}/ssh_hook.{os.urandom(8).hex()}"
         paths = [f"{directory}/key{number}" for number in range(len(key_types))]
@@ -110,7 +111,7 @@ def _read_key(path: str) -> bytes:
     with closing(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)) as file:
         key = read_all(file, _KEY_LIMIT)
     if len(key) > _KEY_LIMIT:
-        raise KeyStoreError(NO_KEYS, f"cannot make an SSH key: {path} has more than a key: somebody has replaced it")
+        raise KeyStoreError(NO_KEYS, f"cannot make an SSH key: {path} contains more than a key: it has been replaced")
     return key
 
 

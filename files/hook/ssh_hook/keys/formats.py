@@ -45,11 +45,11 @@ def check_private_key(data: bytes, path: str) -> bytes:
     """Return the type of the private key in `data`. Raises KeyStoreError if Dropbear cannot read it."""
     if data.startswith(b"-----BEGIN"):
         raise KeyStoreError(
-            KEYS_DAMAGED, f"{path} is in the format of OpenSSH: convert it with dropbearconvert, or {REPLACE}"
+            KEYS_DAMAGED, f"{path} is in OpenSSH's format: convert it with dropbearconvert, or {REPLACE}"
         )
     fields = _strings(data)
     if not fields or not _well_formed(fields):
-        raise KeyStoreError(KEYS_DAMAGED, f"{path} is not a private key of Dropbear, or is damaged: {REPLACE}")
+        raise KeyStoreError(KEYS_DAMAGED, f"{path} is not a Dropbear private key, or is damaged: {REPLACE}")
     return fields[0]
 
 

@@ -18,7 +18,7 @@ NODES_FILE = "/etc/passwd"  # which is never written
 GETENT_SECONDS = 120
 FIRST_PERSON = 1000
 NOBODY = 65534
-REMEDY = "look at the node's name service"
+REMEDY = "check the node's name service"
 ENTRY = re.compile(rb"([^:\s+\-][^:\x00-\x20]*):[^:]*:([0-9]{1,10}):([0-9]{1,10}):([^:]*):([^:]*):([^:]*)")
 
 
@@ -67,7 +67,7 @@ def list_accounts(seconds: int = GETENT_SECONDS) -> bytes:
             [program, "passwd"], stdin=subprocess.DEVNULL, capture_output=True, timeout=seconds, check=False
         )
     except subprocess.TimeoutExpired as error:
-        raise NotRefreshed(f"'getent passwd' gave no answer in {seconds} seconds: {REMEDY}") from error
+        raise NotRefreshed(f"'getent passwd' did not answer within {seconds} seconds: {REMEDY}") from error
     if answer.returncode != 0:
         raise NotRefreshed(f"'getent passwd' failed with status {answer.returncode}: {REMEDY}")
     return answer.stdout

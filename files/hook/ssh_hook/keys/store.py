@@ -172,7 +172,7 @@ def open_directory(parent: int, name: str, path: str) -> int:
     except FileNotFoundError:
         raise
     except NotADirectoryError:
-        raise KeyStoreError(KEYS_UNSAFE, f"{path} must be a directory, and is a file or a link: move it away") from None
+        raise KeyStoreError(KEYS_UNSAFE, f"{path} must be a directory, but is a file or a link: move it away") from None
     except OSError as error:
         raise KeyStoreError(KEYS_UNSAFE, f"cannot open {path}: {error.strerror}") from error
     try:
@@ -187,12 +187,12 @@ def check_owner(status: os.stat_result, path: str, forbidden: int) -> None:
     """Raise KeyStoreError unless the caller owns the file with `status`, and its mode has no bit of `forbidden`."""
     if status.st_uid != os.geteuid():
         raise KeyStoreError(
-            KEYS_UNSAFE, f"{path} belongs to uid {status.st_uid}, and must belong to uid {os.geteuid()}"
+            KEYS_UNSAFE, f"{path} belongs to uid {status.st_uid}, but must belong to uid {os.geteuid()}"
         )
     if status.st_mode & forbidden & 0o022:
-        raise KeyStoreError(KEYS_UNSAFE, f"{path} can be written by others: run chmod go-w {path}")
+        raise KeyStoreError(KEYS_UNSAFE, f"{path} is writable by other users: run chmod go-w {path}")
     if status.st_mode & forbidden:
-        raise KeyStoreError(KEYS_UNSAFE, f"{path} can be read by others: run chmod go= {path}")
+        raise KeyStoreError(KEYS_UNSAFE, f"{path} is readable by other users: run chmod go= {path}")
 
 
 def _read_file(parent: int, name: str, directory: str, limit: int, forbidden: int) -> bytes | None:
@@ -209,7 +209,7 @@ def _read_file(parent: int, name: str, directory: str, limit: int, forbidden: in
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENXIO):
             raise KeyStoreError(
-                KEYS_UNSAFE, f"{path} must be a regular file, and is a link or a socket: {REPLACE}"
+                KEYS_UNSAFE, f"{path} must be a regular file, but is a link or a socket: {REPLACE}"
             ) from None
         raise KeyStoreError(KEYS_UNSAFE, f"cannot open {path}: {error.strerror}") from error
     with closing(fd):
@@ -274,7 +274,7 @@ def read_set(fd: int, directory: str, name: str) -> KeySet:
         raise _incomplete(directory, " or ".join(HOST_KEYS.values()))
     check_private_key(private, f"{directory}/{PRIVATE_KEY}")
     if not _has_public_key(authorized):
-        raise KeyStoreError(KEYS_DAMAGED, f"{directory}/{AUTHORIZED_KEYS} holds no public key: {REPLACE}")
+        raise KeyStoreError(KEYS_DAMAGED, f"{directory}/{AUTHORIZED_KEYS} contains no public key: {REPLACE}")
     return KeySet(private, authorized, host_keys)
 
 
@@ -286,15 +286,13 @@ def _read_host_keys(fd: int, directory: str) -> dict[str, bytes]:
         if data is not None:
             kind = check_private_key(data, f"{directory}/{name}").decode()
             if key_type not in kind:
-                raise KeyStoreError(KEYS_DAMAGED, f"{directory}/{name} holds a key of type {kind}: {REPLACE}")
+                raise KeyStoreError(KEYS_DAMAGED, f"{directory}/{name} contains a key of type {kind}: {REPLACE}")
             found[name] = data
     return found
 
 
 def _incomplete(directory: str, file_name: str) -> KeyStoreError:
-    return KeyStoreError(
-        KEYS_DAMAGED, f"the SSH keys in {directory} are not complete, {file_name} is missing: {REPLACE}"
-    )
+    return KeyStoreError(KEYS_DAMAGED, f"the SSH keys in {directory} are incomplete, {file_name} is missing: {REPLACE}")
 
 
 def _has_public_key(text: bytes) -> bool:

@@ -283,7 +283,7 @@ def _new_key(key_type: str) -> bytes:
     except UnsupportedAlgorithm as error:  # Ed25519 with OpenSSL's FIPS provider
         raise KeyStoreError(
             NO_KEYS,
-            f"the package cryptography makes no keys of type {key_type} on this host, which may be in FIPS mode: "
+            f"the package cryptography cannot make keys of type {key_type} on this host, which may be in FIPS mode: "
             "choose ecdsa (SSH_KEY_TYPE of 'ssh_hook keygen', key_type of the module user_keys)",
         ) from error
 
@@ -374,7 +374,7 @@ def _lock(parent: int, directory: str) -> int:
         if time.monotonic() > deadline:
             raise KeyStoreError(
                 NO_KEYS,
-                f"another process is changing these SSH keys and holds the lock {path} for more than"
+                f"another process is changing these SSH keys and has held the lock {path} for more than"
                 f" {_LOCK_SECONDS:.0f} s: wait for it, or end it",
             )
         time.sleep(0.05)
@@ -395,7 +395,7 @@ def _examine(parent: int, directory: str, name: str, overwrite: bool) -> KeySet 
     try:
         return load_below(parent, directory, name)  # again: another writer may have put its set there meanwhile
     except MissingKeysError:
-        raise KeyStoreError(KEYS_DAMAGED, f"{directory} is not empty, yet holds no SSH keys: {REPLACE}") from None
+        raise KeyStoreError(KEYS_DAMAGED, f"{directory} is not empty, but contains no SSH keys: {REPLACE}") from None
 
 
 def _contents(parent: int, directory: str) -> list[str] | None:
@@ -409,7 +409,7 @@ def _contents(parent: int, directory: str) -> list[str] | None:
         return None
     except NotADirectoryError:
         raise KeyStoreError(
-            KEYS_UNSAFE, f"{directory} must be a directory, and is a file or a link: move it away"
+            KEYS_UNSAFE, f"{directory} must be a directory, but is a file or a link: move it away"
         ) from None
     except OSError as error:
         raise KeyStoreError(kind_of_os(error, KEYS_UNSAFE), f"cannot open {directory}: {error.strerror}") from error
@@ -419,7 +419,7 @@ def _contents(parent: int, directory: str) -> list[str] | None:
         for name in names:
             if stat.S_ISDIR(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode):
                 raise KeyStoreError(
-                    KEYS_UNSAFE, f"{directory}/{name} is a directory, and no part of a key set: move it away"
+                    KEYS_UNSAFE, f"{directory}/{name} is a directory, which does not belong in a key set: move it away"
                 )
         return names
     except OSError as error:

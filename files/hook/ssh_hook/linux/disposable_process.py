@@ -72,7 +72,7 @@ def run(
     kind, _separator, text = answer[1:].decode("utf-8", "replace").partition("\0")
     if text:
         raise HookError(known_kind(kind), text)
-    raise HookError(NO_MEMORY, f"{what}: the process for that was killed")
+    raise HookError(NO_MEMORY, f"{what}: the process that does this was killed")
 
 
 def reap(pid: int, timeout: float) -> int | None:

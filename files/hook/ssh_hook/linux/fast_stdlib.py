@@ -184,5 +184,5 @@ def load_json(text: str) -> Any:
     context: Any = _Scanner()
     value, end = make_scanner(context)(text, start)
     if text[end:].strip(_WHITESPACE):
-        raise ValueError(f"something follows the value at character {end}")
+        raise ValueError(f"there is more after the value, at character {end}")
     return value

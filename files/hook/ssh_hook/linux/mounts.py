@@ -37,8 +37,8 @@ class MountTable:
         if self._private is not None and mount_id(target) not in self._private:
             raise HookError(
                 MOUNT_REFUSED,
-                f"{path} in the container lies on a shared mount, so that what is mounted there would appear on the "
-                "host: mount that volume private or slave",
+                f"{path} in the container is on a shared mount, so mounts there would appear on the host: mount that "
+                "volume private or slave",
             )
 
 

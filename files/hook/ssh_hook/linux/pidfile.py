@@ -29,7 +29,7 @@ def open_pidfile(path: str, dir_fd: int | None = None) -> int:
     present = os.read(descriptor, MAX_PIDFILE + 1)
     if present and not (len(present) <= MAX_PIDFILE and present[-1:] == b"\n" and present[:-1].isdigit()):
         os.close(descriptor)
-        raise OSError(errno.EEXIST, "it holds something that is not a pid")
+        raise OSError(errno.EEXIST, "it contains something that is not a pid")
     os.ftruncate(descriptor, 0)
     os.lseek(descriptor, 0, 0)
     return descriptor

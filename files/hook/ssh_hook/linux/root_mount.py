@@ -197,7 +197,7 @@ def open_root_mount(path: str, process: int, outside: Outside | None) -> RootMou
         if not mountinfo:
             raise HookError(
                 ROOT_NOT_A_MOUNT,
-                "the container's first process can reach no mount: somebody has unmounted its root directory meanwhile",
+                "the container's first process cannot reach any mount: its root directory was unmounted",
             )
         table = _Table(mountinfo)
         mount = mount_id(descriptor)
@@ -206,8 +206,8 @@ def open_root_mount(path: str, process: int, outside: Outside | None) -> RootMou
             is_private = mount not in table or table.is_private(mount)
             raise HookError(
                 ROOT_NOT_A_MOUNT,
-                f"the container's root directory {path} is not where its OCI runtime has mounted it: somebody has "
-                "renamed a directory above it meanwhile; keep it where only its user and root can do so"
+                f"the container's root directory {path} is no longer where its OCI runtime mounted it: a directory "
+                "above it was renamed; keep it where only its user and root can rename directories"
                 + ("" if is_private else " (or this runtime does not make its mount private, as crun and runc do)"),
             )
     except HookError:

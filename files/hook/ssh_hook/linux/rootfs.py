@@ -125,7 +125,7 @@ class Rootfs:
                     return path
         except OSError:
             pass  # nothing is there, or a link
-        raise HookError(IMAGE_UNFIT, f"{path or '/'} in the container was moved while it was set up")
+        raise HookError(IMAGE_UNFIT, f"{path or '/'} in the container was moved during setup")
 
     def _open_pidfile(self, path: str) -> int:
         parent_path, name = split(path)
@@ -202,9 +202,13 @@ class Rootfs:
         NotCreatedError where neither may create it.
         """
         if split(path)[1] in ("", ".", ".."):  # `_open_created` opens the name without RESOLVE_IN_ROOT
-            raise HookError(IMAGE_UNFIT, f"cannot create {path} in the container: its end is no name")
+            raise HookError(
+                IMAGE_UNFIT, f"cannot create {path} in the container: the last part of the path is not a name"
+            )
         if syscalls.filesystem_type(parent) in syscalls.KERNEL_FILE_SYSTEMS:  # a directory there may be a cgroup
-            raise HookError(IMAGE_UNFIT, f"cannot create {path} in the container: its file system is the kernel's own")
+            raise HookError(
+                IMAGE_UNFIT, f"cannot create {path} in the container: its file system belongs to the kernel"
+            )
         try:
             with ActingAs(self.user):
                 create()
@@ -268,7 +272,7 @@ def _open_without_links(root: int, path: str) -> int:
 
 def _open_created(parent: int, name: str, path: str, flags: int) -> int:
     if name in ("", ".", ".."):
-        raise HookError(IMAGE_UNFIT, f"cannot open {path} in the container: its end is no name")
+        raise HookError(IMAGE_UNFIT, f"cannot open {path} in the container: the last part of the path is not a name")
     try:
         return os.open(name, os.O_PATH | os.O_NOFOLLOW | flags, dir_fd=parent)
     except OSError as error:

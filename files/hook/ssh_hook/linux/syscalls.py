@@ -443,7 +443,7 @@ def personality(persona: int) -> None:
 
 def _syscall_number(numbers: dict[str, int]) -> int:
     if _MACHINE not in numbers:
-        raise OSError(errno.ENOEXEC, f"this hook does not know the architecture {_MACHINE}")
+        raise OSError(errno.ENOEXEC, f"this hook does not support the architecture {_MACHINE}")
     return numbers[_MACHINE]
 
 

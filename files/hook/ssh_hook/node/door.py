@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ..linux.identity import IdMap
 
 _JOBS_PLACE = f"{state_directory(0)}/users"  # its directories are root's Prolog's to make
-_PROBLEM = "the container has no door, by which its user enters without a key"
+_PROBLEM = "the container has no door, through which its user logs in without a key"
 _BACKLOG = 1000  # connections that wait for Dropbear to open its gate
 _MODE = 0o600  # to connect takes the right to write
 _SOCKET_LABEL = "/proc/self/attr/sockcreate"  # proc_pid_attr(5)
@@ -86,7 +86,7 @@ def make_door(
     """
     inside = peer(user, None if process is None else read_map("uid_map", process), in_user_namespace)
     if inside is None:
-        return NoDoor("its user namespace maps no uid to its user alone")
+        return NoDoor("its user namespace maps no uid to its user only")
     try:
         _label_sockets(label)
     except OSError as error:
@@ -146,7 +146,7 @@ class Door:
                 self._bind(f"{directory}/{name}", is_of_job=dirname(directory) == _JOBS_PLACE)
             except OSError as error:
                 self.remove()  # what it has of a name already
-                problems.append(f"{directory}: {error.strerror or 'others can write to it'}")
+                problems.append(f"{directory}: {error.strerror or 'other users can write to it'}")
             else:
                 self.close()
                 return

@@ -56,7 +56,7 @@ class JobRecord:
         """Return the content of the file. Raises HookError where there are too many hosts for it."""
         if len(self.hosts) > MAX_HOSTS:
             raise HookError(
-                ARGUMENTS_WRONG, f"the job has {len(self.hosts)} hosts, and containers are told {MAX_HOSTS} at most"
+                ARGUMENTS_WRONG, f"the job has {len(self.hosts)} hosts, and containers can be told {MAX_HOSTS} at most"
             )
         hosts = compress(self.hosts.items())
         parse(hosts, "the job's list of hosts", ARGUMENTS_WRONG)  # which has more limits
@@ -130,7 +130,7 @@ def read(name: str, is_rootless: bool) -> JobRecord | None:
         raise HookError(SYSTEM, f"cannot read {path}: {error.strerror}") from None
     record = _parse(text, path)
     if record is None:
-        raise HookError(NOT_TRUSTED, f"{path} is no record of a job that this version of the hook knows")
+        raise HookError(NOT_TRUSTED, f"{path} is not a job record of this version of the hook")
     return record
 
 
@@ -148,7 +148,7 @@ def _open_roots(path: str, flags: int, parent: int | None, roots: set[int]) -> i
         return descriptor
     os.close(descriptor)
     raise HookError(
-        NOT_TRUSTED, f"{path}, of the records of jobs, can be written by others than root, or is of another kind"
+        NOT_TRUSTED, f"{path}, for job records, is writable by users other than root, or is of the wrong type"
     )
 
 
@@ -168,5 +168,5 @@ def _parse(text: str, where: str) -> JobRecord | None:
 def checked_number(text: str, what: str) -> int:
     """Return the number that `text` is. Raises HookError, which begins with `what`."""
     if not is_number(text):
-        raise HookError(ARGUMENTS_WRONG, f"{what} is '{printable(text)}', which is no number")
+        raise HookError(ARGUMENTS_WRONG, f"{what} is '{printable(text)}', not a number")
     return int(text)

@@ -167,7 +167,7 @@ def read(path: str) -> Last | None:
     with closing(descriptor):
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) or status.st_uid not in (0, os.geteuid()):
-            raise HookError(NOT_TRUSTED, f"{path} is not a file of the hook's: remove it")
+            raise HookError(NOT_TRUSTED, f"{path} is not one of the hook's files: remove it")
         text = fsdecode(read_all(descriptor, _MAX_SIZE))
         return _parse(text, path) if text else None
 

@@ -58,8 +58,8 @@ def find_owner(user: Identity, engine: Engine, settings: Settings, claimed: str)
     if claimed and claimed != owner.name:
         raise HookError(
             ANNOTATION_WRONG,
-            f"{_ANNOTATION} is '{printable(claimed)}', but the container runs as {owner.name} (uid {user.uid}): run it "
-            "as the user whom it names",
+            f"{_ANNOTATION} is '{printable(claimed)}', but the container runs as {owner.name} (uid {user.uid}): run "
+            "the container as that user",
         )
     if not owner.is_vouched:
         owner.is_vouched = _verify_uid(user.uid, owner.name, settings, claimed)
@@ -80,13 +80,13 @@ def _verify_uid(uid: int, name: str, settings: Settings, claimed: str) -> bool:
     if login not in (uid, 0, NO_LOGIN):
         raise HookError(
             USER_UNKNOWN,
-            f"the container runs as {name} (uid {uid}), but uid {login} started its engine: their SSH keys are nobody "
-            f"else's (podman: --user {login})",
+            f"the container runs as {name} (uid {uid}), but uid {login} started its engine: only {name} may use "
+            f"{name}'s SSH keys (podman: --user {login})",
         )
     if login != uid and settings.require_user_annotation and not claimed:
         raise HookError(
             USER_UNKNOWN,
-            f"the container runs as {name} (uid {uid}), which its image may have chosen: name the user by "
+            f"the container runs as {name} (uid {uid}), a uid that its image may have chosen: name the user with "
             f"{_ANNOTATION}={name}",
         )
     return login == uid or settings.require_user_annotation

@@ -93,7 +93,7 @@ class Record:
             if pid_is_taken(self.pid) and self._is_of_this_boot():
                 raise HookError(
                     SYSTEM,
-                    f"cannot tell whether process {self.pid} is the SSH daemon, as /proc hides it (hidepid): look at "
+                    f"cannot tell whether process {self.pid} is the SSH daemon, since /proc hides it (hidepid): check "
                     "it as root, and end it if it is",
                 ) from None
             return None

@@ -160,8 +160,8 @@ class RunningProcess:
         except PermissionError:
             raise HookError(
                 ATTACH_REFUSED,
-                f"cannot attach to process {pid}: you may not inspect it, so it is another user's, or has more rights "
-                "than you",
+                f"cannot attach to process {pid}: you may not inspect it, so it belongs to another user or has more "
+                "rights than you",
             ) from None
 
     def _read_all(self, pid: int) -> None:
@@ -193,7 +193,7 @@ class RunningProcess:
         try:
             status = os.stat(f"ns/{name}", dir_fd=self.process.directory)
         except OSError:
-            raise HookError(ATTACH_REFUSED, f"process {self.process.pid} has ended meanwhile") from None
+            raise HookError(ATTACH_REFUSED, f"process {self.process.pid} has exited") from None
         return status.st_dev, status.st_ino
 
     def read(self, name: str) -> str:
@@ -215,14 +215,14 @@ class RunningProcess:
     def require_unchanged(self) -> None:
         """Raise HookError where it has ended, or what it may do is not what it was."""
         pid = self.process.pid
-        changed = f"process {pid} has changed its program or its rights meanwhile: try again"
+        changed = f"process {pid} has just changed its program or its rights: try again"
         try:
             if not self.process.is_alive():
-                raise HookError(ATTACH_REFUSED, f"process {pid} has ended meanwhile")
+                raise HookError(ATTACH_REFUSED, f"process {pid} has exited")
             rights = Rights(self.process)
             is_same_process = self._read_identity() == self._identity
         except (FileNotFoundError, ProcessLookupError):
-            raise HookError(ATTACH_REFUSED, f"process {pid} has ended meanwhile") from None
+            raise HookError(ATTACH_REFUSED, f"process {pid} has exited") from None
         except PermissionError:
             raise HookError(ATTACH_REFUSED, changed) from None
         if not is_same_process or vars(rights) != vars(self.rights):
@@ -241,18 +241,18 @@ class RunningProcess:
         """Return descriptors of its user namespaces, the innermost first. Raises HookError and OSError."""
         directory = self.process.directory
         if is_same(os.stat("ns/mnt", dir_fd=directory), os.stat("/proc/self/ns/mnt")):
-            raise HookError(ATTACH_REFUSED, "it is in no container, for its mount namespace is your own")
+            raise HookError(ATTACH_REFUSED, "it is not in a container: its mount namespace is your own")
         if is_same(os.stat("ns/user", dir_fd=directory), os.stat("/proc/self/ns/user")):
             raise HookError(
                 ATTACH_REFUSED,
-                "its container has no user namespace of yours, so that only root can enter it: have it started with "
-                "the hook (com.hooks.ssh.enabled=true)",
+                "its container is not in a user namespace of yours, so only root can enter it: start it with the hook "
+                "(com.hooks.ssh.enabled=true)",
             )
         found = user_namespaces.lineage(os.open("ns/user", os.O_RDONLY, dir_fd=directory))
         self._opened += found
         owner = user_namespaces.owner_uid(found[-1])
         if owner != os.geteuid():
-            raise HookError(ATTACH_REFUSED, f"its container is another user's (uid {owner})")
+            raise HookError(ATTACH_REFUSED, f"its container belongs to another user (uid {owner})")
         return found
 
     def _require_container(self) -> None:
@@ -260,22 +260,22 @@ class RunningProcess:
         with closing(os.open("/proc/self", os.O_RDONLY | os.O_DIRECTORY)) as own:
             if self.mounts.root == MountInfo(own).root:
                 raise HookError(
-                    ATTACH_REFUSED, "its root directory is this node's own, so it is in no container with an image"
+                    ATTACH_REFUSED, "its root directory is this node's own, so it is not in a container with an image"
                 )
         program_mount = self._identity[-1]
         if program_mount not in self.mounts.ids:
             raise HookError(
                 ATTACH_REFUSED,
-                f"its program ({self.name}) is none of the container, but of the engine that makes or watches it: name "
-                "a process that the engine started in the container, or try again",
+                f"its program ({self.name}) belongs to the engine that makes or watches the container: name a process "
+                "that the engine started in the container, or try again",
             )
         if self.process.is_before_exec():
             raise HookError(ATTACH_REFUSED, "it has not started its program yet: try again")
         if self.mounts.has_daemon() and not self._may_be_served:
             raise HookError(
                 ATTACH_REFUSED,
-                f"its container has an SSH daemon already, or what is left of one ({BASE} is mounted there): "
-                f"'ssh_hook detach {self.process.pid}' ends what attach has made",
+                f"its container already has an SSH daemon, or the remains of one ({BASE} is mounted there): "
+                f"'ssh_hook detach {self.process.pid}' removes what attach has made",
             )
 
 
@@ -298,5 +298,5 @@ def _open_pidfd(pid: int) -> int:
     except (AttributeError, OSError) as error:
         reason = error.strerror if isinstance(error, OSError) else "this Python lacks it"
         raise HookError(
-            ATTACH_REFUSED, f"cannot hold process {pid} by pidfd_open(2), which Linux has since 5.3: {reason}"
+            ATTACH_REFUSED, f"cannot hold process {pid} by pidfd_open(2), which Linux supports since 5.3: {reason}"
         ) from None

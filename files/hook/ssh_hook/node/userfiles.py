@@ -54,7 +54,7 @@ def read_public_keys(path: str) -> bytes:
             if not stat.S_ISREG(status.st_mode) or syscalls.filesystem_type(descriptor) in syscalls.KERNEL_FILE_SYSTEMS:
                 raise HookError(ANNOTATION_WRONG, f"{_ANNOTATION_KEY}: {printable(path)} is not a regular file")
             if status.st_uid != os.geteuid():
-                raise HookError(ANNOTATION_WRONG, f"{_ANNOTATION_KEY}: {printable(path)} is another user's file")
+                raise HookError(ANNOTATION_WRONG, f"{_ANNOTATION_KEY}: {printable(path)} belongs to another user")
             data = read_all(descriptor, _MAX_PUBLIC_KEYS)
         except OSError as error:
             raise HookError(ANNOTATION_WRONG, f"{what}: {error.strerror}") from None
@@ -76,7 +76,7 @@ def parse_public_keys(data: bytes, path: str) -> bytes:
             raise HookError(ANNOTATION_WRONG, f"{_ANNOTATION_KEY}: line {number} of {path} is not an SSH public key")
         keys.append(b" ".join(fields) + b"\n")
     if not keys:
-        raise HookError(ANNOTATION_WRONG, f"{_ANNOTATION_KEY}: {path} holds no SSH public key")
+        raise HookError(ANNOTATION_WRONG, f"{_ANNOTATION_KEY}: {path} contains no SSH public key")
     return b"".join(keys)
 
 
@@ -224,7 +224,7 @@ def _open_log(path: str, may_be_new: bool) -> int:
         and syscalls.filesystem_type(descriptor) in syscalls.KERNEL_FILE_SYSTEMS
     ):
         os.close(descriptor)
-        raise OSError(errno.EINVAL, "it is the kernel's own")
+        raise OSError(errno.EINVAL, "it is a file of the kernel")
     is_log = not stat.S_ISREG(os.fstat(descriptor).st_mode) or os.fstat(descriptor).st_size == 0
     if not is_log and not _is_proc_fd(path):
         reader = os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY)
@@ -232,7 +232,7 @@ def _open_log(path: str, may_be_new: bool) -> int:
         os.close(reader)
         if not is_log:
             os.close(descriptor)
-            raise OSError(errno.EEXIST, "it holds something that is not a log of this hook")
+            raise OSError(errno.EEXIST, "it contains something that is not a log of this hook")
     return descriptor
 
 

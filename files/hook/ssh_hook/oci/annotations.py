@@ -70,7 +70,8 @@ class Annotations:
         self.hosts = self._hosts()
         if self.port == NO_PORT and self.hosts:
             raise HookError(
-                ANNOTATION_WRONG, f"the annotation {PORT} is none, but the hosts of {HOSTS} reach each other by a port"
+                ANNOTATION_WRONG,
+                f"the annotation {PORT} is none, but the hosts of {HOSTS} need a port to reach each other",
             )
         wait = self._text(WAIT)
         self.wait = None if wait is None else parse_wait(wait, f"the annotation {WAIT}", ANNOTATION_WRONG)

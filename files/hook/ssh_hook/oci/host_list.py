@@ -25,7 +25,7 @@ MAX_TEXT = 120000
 MAX_HOSTS = 16384
 _MAX_NAME = 253
 _MEAN_NAME = 64  # characters, where there are as many hosts as may be
-_MAX_NAMES = MAX_HOSTS * _MEAN_NAME  # characters in all: the hook's tmpfs is not charged to the container
+_MAX_NAMES = MAX_HOSTS * _MEAN_NAME  # characters in total: the hook's tmpfs is not charged to the container
 _MAX_DIGITS = 9  # of the number that counts
 MAX_SLOTS = 65535
 _DIGITS = "0123456789"
@@ -87,7 +87,7 @@ def _too_many(where: str, kind: str, limit: int) -> HookError:
 
 
 def _too_long(where: str, kind: str, limit: int) -> HookError:
-    return HookError(kind, f"{where} has names of more than {limit} characters in all")
+    return HookError(kind, f"{where} has names of more than {limit} characters in total")
 
 
 def expand(text: str, where: str, kind: str, limit: int) -> list[str]:
@@ -135,7 +135,7 @@ def expand_item(item: str, where: str, kind: str, limit: int, known: int) -> lis
     # All others differ from the longest name in digits alone. They are made after that, since they may be many.
     longest = "".join(max(choice, key=len) for choice in choices)
     if not is_host(longest):
-        raise HookError(kind, f"{where} has '{printable(item)}': that is no name or address of a host")
+        raise HookError(kind, f"{where} has '{printable(item)}', not the name or address of a host")
     if count * len(longest) > limit * _MEAN_NAME:
         raise _too_long(where, kind, limit * _MEAN_NAME)
     names = [""]
@@ -151,7 +151,7 @@ def _numbers(ranges: str, item: str, where: str, kind: str, limit: int, known: i
         start, dash, end = text.partition("-")
         first, last = _natural(start), _natural(end if dash else start)
         if not 0 <= first <= last:
-            raise HookError(kind, f"{where} has '{printable(item)}': '{printable(text)}' is no range of numbers")
+            raise HookError(kind, f"{where} has '{printable(item)}': '{printable(text)}' is not a range of numbers")
         if last - first >= limit - known - len(numbers):
             raise _too_many(where, kind, limit)
         width = len(start)
@@ -261,7 +261,8 @@ def _count_from(first: str, after: str, count: int, where: str, kind: str) -> li
     digits = start[len(before) :]
     if not 0 < len(digits) <= _MAX_DIGITS or (rest and after):
         raise HookError(
-            kind, f"{where} has '{printable(first)}+': that name has no number of 1 to {_MAX_DIGITS} digits"
+            kind,
+            f"{where} has '{printable(first)}+': that name does not end with a number of 1 to {_MAX_DIGITS} digits",
         )
     after = rest + after
     width, number = len(digits), int(digits)

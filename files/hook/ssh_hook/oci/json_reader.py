@@ -90,12 +90,12 @@ class Node:
 
     def _checked_text(self, name: str, value: str) -> str:
         if "\0" in value:
-            raise HookError(CONFIG_WRONG, f"{self.where}: '{name}' holds a NUL character")
+            raise HookError(CONFIG_WRONG, f"{self.where}: '{name}' contains a NUL character")
         try:
             fsencode(value)
         except UnicodeEncodeError:
             raise HookError(
-                CONFIG_WRONG, f"{self.where}: '{name}' holds half a character (\\ud800 to \\udfff)"
+                CONFIG_WRONG, f"{self.where}: '{name}' contains half a surrogate pair (\\ud800 to \\udfff)"
             ) from None
         return value
 

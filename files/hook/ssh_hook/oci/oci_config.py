@@ -95,15 +95,15 @@ def _refuse_unsupported(annotations: Node) -> None:
         if annotations.has(name):
             raise HookError(
                 CONTAINER_UNFIT,
-                f"the container was made through the Kubernetes CRI (annotation {name}): whoever makes a pod chooses "
-                "its uid, and would get that user's SSH key, so the hook serves no such container",
+                f"the container was created through the Kubernetes CRI (annotation {name}): anyone who creates a pod "
+                "can choose its uid, and would get that user's SSH key, so the hook does not serve such containers",
             )
     for name in _HANDLERS:
         if annotations.has(name):
             raise HookError(
                 CONTAINER_UNFIT,
-                f"the annotation {name} has crun run the container by '{printable(annotations.text(name))}', which "
-                "executes no program that an SSH session could be beside: start it without com.hooks.ssh.enabled and "
+                f"the annotation {name} makes crun run the container with '{printable(annotations.text(name))}', "
+                "which starts no process that an SSH session could join: start it without com.hooks.ssh.enabled and "
                 "the CDI device",
             )
 

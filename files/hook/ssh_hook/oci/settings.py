@@ -90,7 +90,7 @@ def parse_port_choice(text: str, where: str, kind: str) -> int | None:
 def _required(environment: Mapping[str, str], name: str, wanted: str = "") -> str:
     value = environment.get(name, "")
     if not value:
-        raise HookError(SETTING_WRONG, f"{wanted or name} is not set: give it {_WHERE}")
+        raise HookError(SETTING_WRONG, f"{wanted or name} is not set: set it {_WHERE}")
     return value
 
 
@@ -118,7 +118,7 @@ def _addresses(environment: Mapping[str, str], name: str) -> list[str]:
             raise HookError(SETTING_WRONG, f"{name} {_WHERE}: '{printable(address)}' is not an IP address")
     if len(addresses) > _MAX_ADDRESSES:
         raise HookError(
-            SETTING_WRONG, f"{name} {_WHERE} has {len(addresses)} addresses: Dropbear takes {_MAX_ADDRESSES}"
+            SETTING_WRONG, f"{name} {_WHERE} has {len(addresses)} addresses: Dropbear accepts at most {_MAX_ADDRESSES}"
         )
     return addresses
 

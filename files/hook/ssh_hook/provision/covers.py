@@ -55,12 +55,13 @@ class Covers:
         if not is_mount or os.fstat(target).st_uid not in (self._rootfs.user.uid, self._rootfs.owner.uid):
             raise HookError(
                 IMAGE_UNFIT,
-                f"{path} in the container is a removed file, no mount, or another user's: nothing can be mounted on it",
+                f"{path} in the container is a deleted file that is not a mount or belongs to another user: nothing "
+                "can be mounted on it",
             )
         with closing(os.open(f"/proc/self/fd/{target}", os.O_RDONLY | os.O_NONBLOCK)) as descriptor:
             old = read_all(descriptor, _MAX_REMOVED)
         if len(old) > _MAX_REMOVED or b"\0" in old:
-            raise HookError(IMAGE_UNFIT, f"{path} in the container is a removed file of more than {_MAX_REMOVED} bytes")
+            raise HookError(IMAGE_UNFIT, f"{path} in the container is a deleted file of more than {_MAX_REMOVED} bytes")
         self._rootfs.note(CONTENT, path, f"{mount_id(target).decode()}:{fsdecode(old)}")
         with ActingAs(self._rootfs.user):
             rewrite(target, data)

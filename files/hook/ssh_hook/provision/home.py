@@ -80,7 +80,7 @@ class Home:
             raise HookError(
                 MOUNT_REFUSED,
                 f"cannot mount an overlay on {self.ssh_path} in the container: {error.strerror}; "
-                "OVERLAY_MOUNT_HOME_SSH=false in the OCI hook's JSON file does without",
+                "set OVERLAY_MOUNT_HOME_SSH=false in the OCI hook's JSON file to do without",
             ) from None
 
     def write(self, credentials: Credentials) -> None:

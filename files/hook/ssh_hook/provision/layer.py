@@ -157,7 +157,8 @@ def _resolve(rootfs: Rootfs, path: str) -> tuple[list[str], int]:
                 links += 1
                 if links > MAX_LINKS or syscalls.filesystem_type(handle) == syscalls.PROC_SUPER_MAGIC:
                     raise HookError(
-                        IMAGE_UNFIT, f"cannot open {printable(path)} in the container: too many links, or one of procfs"
+                        IMAGE_UNFIT,
+                        f"cannot open {printable(path)} in the container: too many links, or a link of procfs",
                     )
                 target = os.readlink("", dir_fd=handle)
             if target.startswith("/"):

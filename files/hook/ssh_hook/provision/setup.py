@@ -113,7 +113,7 @@ class Setup:
         if provides_home:
             self._home.open()
         if self._home.problem:
-            self.warnings.append(f"{self._home.problem}: your keys are in {paths.BASE} alone, and ssh works")
+            self.warnings.append(f"{self._home.problem}: your keys are only in {paths.BASE}, where ssh finds them")
         size = len(self._passwd or b"") + len(self.account.shells or b"") + self._environment_size()
         self._base = self._mount_base(size + (self._launch.size() if self._launch else 0))
         self._dropbear = make_directory(self._base, basename(paths.DROPBEAR), 0o755, self._owner)
@@ -184,7 +184,7 @@ class Setup:
         try:
             self._covers.cover_with(paths.PROFILE_MODULE, etc, "ssh-hook.sh", profile_module())
         except HookError as error:
-            self.warnings.append(f"{error}: login shells keep what /etc/profile makes of their variables")
+            self.warnings.append(f"{error}: login shells keep the variables as /etc/profile sets them")
 
     def _provide_client(self, key: bytes, config: bytes, hosts: bytes) -> None:
         """Provide ssh, scp and sftp, and the files by which ssh connects to the user's containers."""
@@ -226,11 +226,11 @@ class Setup:
         if self._settings.require_shell if chosen is None else chosen:
             return HookError(
                 NO_SHELL,
-                "the container has no shell: a session takes a /bin/sh in its image, or say by the annotation "
-                f"{REQUIRE_SHELL}=false that the container may start without SSH",
+                "the container has no shell: sessions need /bin/sh in the image; to start the container without SSH, "
+                f"set the annotation {REQUIRE_SHELL}=false",
             )
         return UnservedError(
-            NO_SHELL, "the container has no shell, and starts without SSH: a session takes a /bin/sh in its image"
+            NO_SHELL, "the container has no shell, and starts without SSH: sessions need /bin/sh in the image"
         )
 
     def _read_shells(self) -> bytes | None:
@@ -264,7 +264,7 @@ class Setup:
             target = self._rootfs.directory(paths.BASE)
         except HookError as error:
             raise HookError(
-                error.kind, f"{error}; where /opt is a volume, have an empty directory oci-hooks/ssh in it"
+                error.kind, f"{error}; if /opt is a volume, create an empty directory oci-hooks/ssh in it"
             ) from None
         self._covers.refuse_shared(target, paths.BASE)
         inodes = _INODES + int.from_bytes(os.urandom(2), "little") % _INODES
@@ -284,4 +284,4 @@ class Setup:
                 return base
         except OSError:
             pass  # replaced by something that cannot even be opened
-        raise HookError(IMAGE_UNFIT, f"{paths.BASE} in the container was moved while it was set up")
+        raise HookError(IMAGE_UNFIT, f"{paths.BASE} in the container was moved during setup")

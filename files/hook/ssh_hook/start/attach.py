@@ -95,7 +95,7 @@ def attach(wanted: Attach) -> Attachment:
     except HookError:
         if target.is_alive():
             raise
-        raise HookError(ATTACH_REFUSED, f"process {target.pid} has ended meanwhile") from None
+        raise HookError(ATTACH_REFUSED, f"process {target.pid} has exited") from None
 
 
 def _attach(wanted: Attach) -> Attachment:
@@ -138,7 +138,7 @@ class EndedBySupervisor(Ending):
             rights = Rights(daemon)
             has_label = label_of(daemon) == label_of(init)
         except OSError as error:
-            raise HookError(ATTACH_REFUSED, f"cannot read what the SSH daemon may do: {error.strerror}") from None
+            raise HookError(ATTACH_REFUSED, f"cannot read the rights of the SSH daemon: {error.strerror}") from None
         excess = rights.excess_over(self._target.rights)
         if self._container.seccomp is not None and not rights.has_filter:
             excess = "no seccomp filter"
@@ -303,7 +303,7 @@ def _tell(to_hook: Sender, rootfs: Rootfs, kind: str, path: str, detail: str) ->
             ) from None
         before = {line.split(b" ", 1)[0] for line in (rootfs.mountinfo or b"").split(b"\n")}
         if detail.encode() in before:  # the path leads elsewhere now, and that mount is not the hook's to undo
-            raise HookError(IMAGE_UNFIT, f"{path} in the container was moved while it was set up")
+            raise HookError(IMAGE_UNFIT, f"{path} in the container was moved during setup")
     to_hook.send(Made(kind, path, detail))
 
 
@@ -324,7 +324,7 @@ def _become_root(user: Identity) -> Identity:
 def still_mounted(paths: list[str]) -> str:
     """Return a line for the user: what `undo` has left."""
     shown = ", ".join(map(printable, paths))
-    return f"could not unmount {shown} in the container: what is there, keys too, stays until the container ends"
+    return f"could not unmount {shown} in the container: its contents, including keys, stay until the container ends"
 
 
 def _undo_change(rootfs: Rootfs, change: Made) -> None:

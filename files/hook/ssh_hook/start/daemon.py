@@ -135,7 +135,7 @@ def _open_programs(entered: EnteredContainer, expected: Programs) -> int:
         expected.name == SERVER_NAME or os.readlink(SERVER_NAME, dir_fd=directory) == expected.name
     )
     if not is_expected or not os.fstatvfs(directory).f_flag & os.ST_RDONLY:
-        raise HookError(IMAGE_UNFIT, f"{PROGRAMS} in the container was moved while it was set up")
+        raise HookError(IMAGE_UNFIT, f"{PROGRAMS} in the container was moved during setup")
     return directory
 
 

@@ -47,7 +47,7 @@ class Introduction:
             names, descriptors, _flags, _address = socket.recv_fds(self._receiver, _MAX_NAMES, len(_FILES) + 2)
         except OSError as error:
             raise HookError(
-                DAEMON_FAILED, f"the SSH daemon does not show what it may do: {error.strerror or error}"
+                DAEMON_FAILED, f"cannot read the rights of the SSH daemon: {error.strerror or error}"
             ) from None
         files = dict(zip(names.decode().split(" "), descriptors))
         return Process.of_files(daemon.pid, files.pop(""), files)

@@ -129,5 +129,5 @@ def _open_null(rootfs: Rootfs) -> int:
         return os.open(f"/proc/self/fd/{handle}", os.O_RDWR)
     except OSError as error:
         raise HookError(
-            IMAGE_UNFIT, f"cannot open /dev/null in the container, which a session takes: {error.strerror}"
+            IMAGE_UNFIT, f"cannot open /dev/null in the container, which sessions need: {error.strerror}"
         ) from None

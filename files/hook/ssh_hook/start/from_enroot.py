@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 _MAX_ENVIRONMENT = 4 << 20  # bytes
 _MAX_PID_DIGITS = 10
-_BY_ENROOT = "enroot alone calls this command, by the hook in its hooks.d"
+_BY_ENROOT = "only enroot calls this command, from the hook in its hooks.d"
 
 
 def start_in_enroot(umask: int, packages: list[str]) -> None:
@@ -65,8 +65,8 @@ def from_enroot(variables: dict[str, str], umask: int, packages: list[str]) -> S
     if not engine.is_rootless:
         raise HookError(
             CONTAINER_UNFIT,
-            "enroot runs without a user namespace (ENROOT_ALLOW_SUPERUSER), where its containers get no SSH: start it "
-            "as a user, or without OCIHOOKS_SSH",
+            "enroot runs without a user namespace (ENROOT_ALLOW_SUPERUSER), so its containers get no SSH: start it as "
+            "a user, or without OCIHOOKS_SSH",
         )
     if "PYXIS_RUNTIME_PATH" in variables:  # pyxis has set it
         _require_visible_processes()
@@ -124,8 +124,8 @@ def _require_visible_processes() -> None:
     except OSError:
         raise HookError(
             CONTAINER_UNFIT,
-            "the node's /proc hides other users' processes (hidepid), and with them the tasks of a container of pyxis, "
-            "by which SSH would notice its end: start it without OCIHOOKS_SSH, or ask the administrator for a /proc "
+            "the node's /proc hides other users' processes (hidepid), and with them the tasks of a pyxis container, "
+            "which SSH needs to notice its end: start it without OCIHOOKS_SSH, or ask the administrator for a /proc "
             "that shows processes to a group of yours (gid=)",
         ) from None
 
@@ -135,14 +135,14 @@ def _required(variables: dict[str, str], name: str) -> str:
     if not value:
         raise HookError(CONFIG_WRONG, f"{name} is not set: {_BY_ENROOT}")
     if name != "ENROOT_PID" and not value.startswith("/"):
-        raise HookError(CONFIG_WRONG, f"{name} is '{printable(value)}', which is no absolute path: {_BY_ENROOT}")
+        raise HookError(CONFIG_WRONG, f"{name} is '{printable(value)}', not an absolute path: {_BY_ENROOT}")
     return value
 
 
 def _first_process(pid: str) -> Process:
     """Return the process that becomes the container: an ancestor in the hook's mount namespace. Raises HookError."""
     if not is_decimal(pid, _MAX_PID_DIGITS):
-        raise HookError(CONFIG_WRONG, f"ENROOT_PID is '{printable(pid)}', which is not a PID: {_BY_ENROOT}")
+        raise HookError(CONFIG_WRONG, f"ENROOT_PID is '{printable(pid)}', not a PID: {_BY_ENROOT}")
     try:
         hook = Process(int(os.readlink("/proc/self")))
         parent = hook.parent()

@@ -163,8 +163,9 @@ class _Description:
             if surplus:
                 raise HookError(
                     ATTACH_REFUSED,
-                    f"process {pid} lacks the group{_list(surplus)} that you have, and its user namespace lets nobody "
-                    "drop a group: run attach without it (as root: setpriv --groups), or start the container with it",
+                    f"process {pid} lacks the group{_list(surplus)} that you have, and its user namespace does not "
+                    "allow dropping groups: run attach without it (as root: setpriv --groups), or start the "
+                    "container with it",
                 )
         elif unmapped:
             self.warnings.append(f"sessions lack the group{_list(unmapped)}, which its user namespace does not map")
@@ -210,11 +211,11 @@ class _Description:
         if not rights.has_filter or is_whole:
             return
         if not without_seccomp:
-            origin = "it added itself" if is_known else "no config.json tells"
+            origin = "it added itself" if is_known else "no config.json contains"
             raise HookError(
                 ATTACH_REFUSED,
-                f"process {pid} has a seccomp filter that {origin}, and the kernel shows it to root alone: "
-                "--without-seccomp lets sessions do without it",
+                f"process {pid} has a seccomp filter that {origin}, and the kernel shows it only to root: "
+                "--without-seccomp starts sessions without it",
             )
         self.warnings.append("sessions lack a seccomp filter that the process has, as --without-seccomp allows")
 

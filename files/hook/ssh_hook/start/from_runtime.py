@@ -83,7 +83,7 @@ def from_runtime(
         raise HookError(
             CONTAINER_UNFIT,
             "the container shares the user namespace of another one (linux.namespaces in config.json): a process "
-            "with CAP_SYS_ADMIN there could have the kernel run a program of its own in place of the SSH daemon",
+            "with CAP_SYS_ADMIN there could make the kernel run its own program instead of the SSH daemon",
         )
     user = outside_user(container, process, namespaces.has("user"))
     bundle = Bundle(bundle_descriptor, state.bundle, init)
@@ -179,8 +179,8 @@ def _first_process(pid: int, settings: Settings) -> Process:
                 return process
             raise HookError(
                 SETTING_WRONG,
-                f"the container's first process (pid {pid}) runs a program already: the hook belongs to the stage "
-                "createRuntime, or with JOIN_NAMESPACES=false to createContainer",
+                f"the container's first process (pid {pid}) already runs a program: call the hook at the stage "
+                "createRuntime, or with JOIN_NAMESPACES=false at createContainer",
             )
         process = Process(int(os.readlink("/proc/self")))
         namespace = process.mount_namespace()
@@ -192,7 +192,8 @@ def _first_process(pid: int, settings: Settings) -> Process:
         raise ContainerEndedError() from None
     raise HookError(
         SETTING_WRONG,
-        "JOIN_NAMESPACES is false, but no container's first process called the hook: run it at createContainer",
+        "JOIN_NAMESPACES is false, but the hook was not called by a container's first process: run it at "
+        "createContainer",
     )
 
 

@@ -47,12 +47,12 @@ def require_free(
     if error.errno in NO_SUCH_ADDRESS:
         raise HookError(
             PORT_UNUSABLE,
-            f"{address} is not an address of this node: mend LISTEN_ADDRESSES in the OCI hook's JSON file",
+            f"{address} is not an address of this node: correct LISTEN_ADDRESSES in the OCI hook's JSON file",
         )
     if error.errno == errno.EACCES:
         raise HookError(
             PORT_UNUSABLE,
-            f"the container's user may not listen on port {port}: choose one from 1024 on, by {option} or "
+            f"the container's user may not listen on port {port}: choose 1024 or higher, with {option} or "
             "SERVER_PORT_DEFAULT",
         )
     if error.errno == errno.EADDRINUSE:
@@ -61,7 +61,8 @@ def require_free(
         holder = describe_holder(port, user, packages)
         raise HookError(
             PORT_TAKEN,
-            f"port {port}{owner} is in use{holder}: choose another by {option}{example}, or stop what holds it",
+            f"port {port}{owner} is in use{holder}: choose another with {option}{example}, or stop the process that "
+            "uses it",
         )
     raise HookError(PORT_UNUSABLE, f"cannot listen on port {port}: {error.strerror}")
 

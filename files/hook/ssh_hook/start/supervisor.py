@@ -199,8 +199,8 @@ class Supervisor:
         return LateError(
             HOME_HANGS,
             f"cannot set the container up: no answer within {_TIMEOUT:.0f} s: the file system of its user's keys, of "
-            "its root directory, its home or another volume hangs, or somebody holds a directory there, or has stopped "
-            "a process of the hook's",
+            "its root directory, its home or another volume hangs, a process holds a directory there, or a process of "
+            "the hook was stopped",
         )
 
     def _register(self, daemon: Forked) -> None:
@@ -305,9 +305,10 @@ def explain_wait_status(status: int | None, port_option: str) -> str:
     """
     limits = "are the container's limits too low for it (podman: --memory, --ulimit)?"
     if status is not None and os.WIFSIGNALED(status):
-        return f"it was killed by signal {os.WTERMSIG(status)} at its start; {limits}"
+        return f"it was killed by signal {os.WTERMSIG(status)} at startup; {limits}"
     return (
-        f"it ended at its start; {limits + ' Else ' if status is None else ''}"
-        f"{f'try another port by {port_option}, and ' if port_option else ''}see whether bin/dropbear in DROPBEAR_DIR "
+        f"it exited at startup; {limits + ' Otherwise ' if status is None else ''}"
+        f"{f'try another port with {port_option}, and ' if port_option else ''}see whether bin/dropbear in "
+        "DROPBEAR_DIR "
         "runs on this node and the container's seccomp, AppArmor or SELinux profile allows a server"
     )

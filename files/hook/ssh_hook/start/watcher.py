@@ -77,7 +77,7 @@ class Watcher(Ending):
         if not is_proc:
             raise HookError(
                 CONTAINER_UNFIT,
-                "the container has no /proc, by which its SSH daemon would notice its end: have enroot mount it "
+                "the container has no /proc, which its SSH daemon needs to notice its end: let enroot mount it "
                 "(mounts.d/10-system.fstab)",
             )
 
@@ -125,7 +125,8 @@ class Watcher(Ending):
             time.sleep(_SETTLE)
             if self.init.is_alive() or members.find():
                 return (
-                    "its daemon has ended; the user, Slurm (scancel) or the kernel out of memory has killed it: start "
+                    "its daemon was killed by the user, by Slurm (scancel), or by the kernel when memory ran out: "
+                    "start "
                     "the container again"
                 )
         return ""
@@ -141,7 +142,7 @@ class Watcher(Ending):
         if not all(map(_allows_sessions, statuses)):
             raise HookError(
                 CONTAINER_UNFIT,
-                "its sessions could do more than the container, whose first process dropped more than usual",
+                "its sessions would have more rights than the container, whose first process dropped more than usual",
             )
         self.gate.open()
         os.close(self._status)

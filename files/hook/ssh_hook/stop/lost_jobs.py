@@ -40,7 +40,7 @@ def remove_lost_jobs(now: float) -> int:
             log(ERROR, f"cannot sweep: the record of job {name}: {describe_failure(error)}", kind_of(error))
             failures += 1
         else:
-            log(INFO, f"removed the record of job {name}, whose Epilog was not called or failed")
+            log(INFO, f"removed the record of job {name}, whose Epilog did not run or failed")
     return failures + _leave_doors()
 
 

@@ -39,13 +39,13 @@ def sweep(path: str) -> tuple[int, int]:
     except OSError as error:
         raise HookError(SYSTEM, f"cannot open {path}: {error.strerror}") from None
     if not is_own(os.fstat(directory), stat.S_IFDIR):
-        raise HookError(NOT_TRUSTED, f"others can write to {path}, so what is in it cannot be trusted: remove it")
+        raise HookError(NOT_TRUSTED, f"other users can write to {path}, so its contents cannot be trusted: remove it")
     collected = failures = 0
     late_uids = users_of_left_processes() - {0} if os.geteuid() == 0 else set()
     deadline = time.monotonic() + _TIMEOUT
     for name in sorted(os.listdir(directory), key=hash):  # each time in another order, so that none waits for ever
         if time.monotonic() > deadline:
-            log(ERROR, f"{path}: what is not swept after {_TIMEOUT:.0f} s waits for the next sweep", SYSTEM)
+            log(ERROR, f"{path}: not finished within {_TIMEOUT:.0f} s: the rest waits for the next sweep", SYSTEM)
             failures += 1
             break
         try:
@@ -122,7 +122,7 @@ def _sweep_record(directory: int, name: str, path: str, late_uids: set[int]) -> 
         except LateError:
             late_uids.add(known.numbers["uid"])
             raise
-        log(INFO, f"{known.bundle}: collected what was left of a container that is gone")
+        log(INFO, f"{known.bundle}: cleaned up after a container that is gone")
     _unlink(name, directory)
     return True
 

@@ -488,7 +488,7 @@ def test_a_link_in_the_place_of_the_directory_is_refused(settings: dict[str, str
     victim = client.parent / "victim"
     victim.mkdir()
     client.symlink_to(victim)
-    with pytest.raises(KeyStoreError, match="/client must be a directory, and is a file or a link"):
+    with pytest.raises(KeyStoreError, match="/client must be a directory, but is a file or a link"):
         client_config(["node1"], settings)
     assert not list(victim.iterdir())
 

@@ -109,7 +109,7 @@ def test_the_number_of_hosts_is_bounded(text: str) -> None:
 
 
 def test_a_long_name_is_refused_before_it_is_repeated() -> None:
-    with pytest.raises(HookError, match=r"no name or address"):
+    with pytest.raises(HookError, match=r"not the name or address"):
         expand("a" * 1_000_000 + "[1-60000]", "x")
 
 
@@ -165,7 +165,7 @@ def test_no_hosts(environment: dict[str, str]) -> None:
 
 
 def test_a_hostile_list_of_slurm_is_named() -> None:
-    with pytest.raises(HookError, match=r"^SLURM_JOB_NODELIST has '-x': "):
+    with pytest.raises(HookError, match=r"^SLURM_JOB_NODELIST has '-x', "):
         options(SLURM_JOB_NODELIST="-x")
 
 

@@ -69,7 +69,7 @@ def test_check(settings: dict[str, str]) -> None:
     keygen.keygen(settings)
     assert "alice has SSH keys in " in check(settings)
     Path(store.key_directory(settings["HOOK_BASE_DIR"], "alice"), "authorized_keys").unlink()
-    with pytest.raises(KeyStoreError, match="not complete, authorized_keys is missing"):
+    with pytest.raises(KeyStoreError, match="incomplete, authorized_keys is missing"):
         check(settings)
 
 

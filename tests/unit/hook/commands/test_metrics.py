@@ -113,7 +113,7 @@ def test_a_link_is_not_read_and_is_replaced(place: Path) -> None:
 
 def test_a_directory_that_others_can_write_to_gets_nothing(place: Path) -> None:
     place.chmod(0o775)
-    with pytest.raises(HookError, match="others can write to") as refused:
+    with pytest.raises(HookError, match="other users can write to") as refused:
         metrics.update(str(place / "ssh_hook.prom"), 0, 0)
     assert refused.value.kind == NOT_TRUSTED
     with pytest.raises(HookError, match="cannot write /no/such/file: No such file"):

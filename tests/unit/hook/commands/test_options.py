@@ -151,7 +151,7 @@ def test_nodes_of_a_large_job(capsys: pytest.CaptureFixture[str], tmp_path: Path
         (b"", "PBS_NODEFILE {path} names no host"),
         (b"\n # only a comment\n", "PBS_NODEFILE {path} names no host"),
         (b"a1\n\xff\xfe\n", "{path} line 2 has "),
-        (b"a1\na2;id\n", "{path} line 2 has 'a2;id': that is no name or address of a host"),
+        (b"a1\na2;id\n", "{path} line 2 has 'a2;id', not the name or address of a host"),
         (b"a" * 300 + b"\n", "{path} line 1 has "),
         (b"a1\n" * 6_000_000, "PBS_NODEFILE {path} is larger than 16777216 bytes"),
     ],

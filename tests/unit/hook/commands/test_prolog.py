@@ -193,7 +193,7 @@ def test_gpus_of_a_prolog(jobs: Path) -> None:
 @pytest.mark.parametrize(
     ("called", "variables", "words"),
     [
-        ("the job", {"SLURM_JOB_ID": ""}, "SLURM_JOB_ID is '', which is no number"),
+        ("the job", {"SLURM_JOB_ID": ""}, "SLURM_JOB_ID is '', not a number"),
         ("job ../../x", {"SLURM_JOB_ID": "../../x"}, "SLURM_JOB_ID is '../../x'"),
         ("job 1234", {"SLURM_JOB_UID": "alice"}, "SLURM_JOB_UID is 'alice'"),
         ("job 1234", {"SLURM_JOB_UID": "4294967295"}, "SLURM_JOB_UID is 4294967295, not the uid of a user"),
@@ -227,7 +227,7 @@ def test_a_failure_is_one_line_and_no_failure_of_the_prolog(
     [
         ("job 1234", {"PBS_JOBID": "1234"}, "PBS_JOBID is '1234', not a job ID such as 1234.server ["),
         ("job ../1.a", {"PBS_JOBID": "../1.a"}, "PBS_JOBID is '../1.a', not a job ID"),
-        ("job 1234.server", {"PBS_JOB_UID": "alice"}, "PBS_JOB_UID is 'alice', which is no number ["),
+        ("job 1234.server", {"PBS_JOB_UID": "alice"}, "PBS_JOB_UID is 'alice', not a number ["),
         ("job 1234.server", {"PBS_JOB_UID": "4294967295"}, "PBS_JOB_UID is 4294967295, not the uid of a user ["),
         (
             "job 1234.server",

@@ -67,7 +67,7 @@ def test_program_has_no_environment(tmp_path: Path, scratch: Path, monkeypatch: 
         ("echo Generating; echo no entropy >&2; exit 1", "dropbearkey ends with status 1: no entropy"),
         ('echo half >"$4"; kill -9 $$', "dropbearkey ends with signal 9: no message"),
         ('echo half >"$4.tmp1"', "cannot make an SSH key in .*: No such file or directory"),
-        ('head -c 5000 /dev/zero >"$4"', "/key0 has more than a key: somebody has replaced it"),
+        ('head -c 5000 /dev/zero >"$4"', "/key0 contains more than a key: it has been replaced"),
         ('echo key >"$4.tmp1"; ln -s "$4.tmp1" "$4"', "an SSH key in .*: Too many levels of symbolic links"),
     ],
 )
@@ -108,6 +108,6 @@ def test_fips_mode(tmp_path: Path, scratch: Path, monkeypatch: pytest.MonkeyPatc
     (tmp_path / "fips").write_text("1\n", encoding="ascii")
     monkeypatch.setattr(dropbearkey, "FIPS", str(tmp_path / "fips"))
     program = installed(tmp_path, MAKE)
-    with pytest.raises(KeyStoreError, match="FIPS mode, which allows no keys of type ed25519: choose ecdsa"):
+    with pytest.raises(KeyStoreError, match="FIPS mode, which does not allow keys of type ed25519: choose ecdsa"):
         program.new_keys(["ed25519"])
     assert program.new_keys(["ecdsa"])[0].startswith(b"-t ecdsa ")

@@ -240,7 +240,9 @@ def test_a_type_that_cryptography_refuses_is_told_with_the_other(
         raise UnsupportedAlgorithm("ed25519 is not supported by this version of OpenSSL.")  # with FIPS
 
     monkeypatch.setattr(ed25519.Ed25519PrivateKey, "generate", generate)
-    with pytest.raises(KeyStoreError, match=r"no keys of type ed25519 on this host, .* FIPS mode: choose ecdsa"):
+    with pytest.raises(
+        KeyStoreError, match=r"cannot make keys of type ed25519 on this host, .* FIPS mode: choose ecdsa"
+    ):
         writer.generate(directory, "alice")
     assert os.listdir(os.path.dirname(os.path.dirname(os.path.dirname(directory)))) == []
     assert writer.generate(directory, "alice", "ecdsa")[0]
@@ -369,7 +371,7 @@ def test_an_incomplete_set_is_an_error_and_is_kept(keys: Path, missing: str) -> 
         (keys / name).unlink()
     kept = {path.name: path.read_bytes() for path in keys.iterdir()}
     for call in (exists, lambda path: writer.generate(path, "alice"), lambda path: store.load(path, "")):
-        with pytest.raises(KeyStoreError, match=f"not complete, {missing}.* missing: .*keygen --overwrite"):
+        with pytest.raises(KeyStoreError, match=f"incomplete, {missing}.* missing: .*keygen --overwrite"):
             call(str(keys))
     assert {path.name: path.read_bytes() for path in keys.iterdir()} == kept
     assert writer.generate(str(keys), "alice", overwrite=True)[0]
@@ -386,7 +388,7 @@ def test_other_files_in_the_directory_are_not_lost_unasked(keys: Path) -> None:
     for path in keys.iterdir():
         path.unlink()
     (keys / "notes").touch()
-    with pytest.raises(KeyStoreError, match="not empty, yet holds no SSH keys"):
+    with pytest.raises(KeyStoreError, match="not empty, but contains no SSH keys"):
         writer.generate(str(keys), "alice")
     assert [path.name for path in keys.iterdir()] == ["notes"]
     assert writer.generate(str(keys), "alice", overwrite=True)[0]
@@ -457,7 +459,7 @@ def test_no_link_below_the_home_is_followed(keys: Path, step: int) -> None:
         lambda path: writer.generate(path, "alice"),
         lambda path: writer.generate(path, "alice", overwrite=True),
     ):
-        with pytest.raises(KeyStoreError, match="must be a directory, and is a file or a link"):
+        with pytest.raises(KeyStoreError, match="must be a directory, but is a file or a link"):
             call(str(keys))
     assert sorted(target.rglob("*")) == before
 
@@ -481,7 +483,7 @@ def test_a_missing_home_is_told(tmp_path: Path) -> None:
 def test_a_directory_that_others_can_write_is_refused(keys: Path, step: int, bits: int) -> None:
     path = [keys, *keys.parents][step]
     path.chmod(0o700 | bits)
-    with pytest.raises(KeyStoreError, match=f"^{path} can be written by others: run chmod go-w {path}$"):
+    with pytest.raises(KeyStoreError, match=f"^{path} is writable by other users: run chmod go-w {path}$"):
         store.load(str(keys), "alice")
 
 
@@ -489,7 +491,7 @@ def test_what_belongs_to_another_user_is_refused(keys: Path, monkeypatch: pytest
     owner = os.geteuid()
     monkeypatch.setattr(posix, "geteuid", lambda: owner + 1)
     for call in (exists, writer.remove, lambda path: writer.generate(path, "alice", overwrite=True)):
-        with pytest.raises(KeyStoreError, match=f"alice belongs to uid {owner}, and must belong to uid {owner + 1}"):
+        with pytest.raises(KeyStoreError, match=f"alice belongs to uid {owner}, but must belong to uid {owner + 1}"):
             call(str(keys))
 
 
@@ -517,7 +519,7 @@ def test_a_file_that_belongs_to_another_user_is_refused(keys: Path, monkeypatch:
 @pytest.mark.parametrize("bits", [0o040, 0o004, 0o020, 0o002, 0o010, 0o001])
 def test_a_private_key_that_is_open_to_others_is_refused(keys: Path, name: str, bits: int) -> None:
     (keys / name).chmod(0o600 | bits)
-    with pytest.raises(KeyStoreError, match=f"/{name} can be (read|written) by others: run chmod"):
+    with pytest.raises(KeyStoreError, match=f"/{name} is (readable|writable) by other users: run chmod"):
         store.load(str(keys), "alice")
 
 
@@ -525,7 +527,7 @@ def test_authorized_keys_may_be_read_but_not_written_by_others(keys: Path) -> No
     (keys / "authorized_keys").chmod(0o644)
     assert exists(str(keys))
     (keys / "authorized_keys").chmod(0o666)
-    with pytest.raises(KeyStoreError, match="can be written by others"):
+    with pytest.raises(KeyStoreError, match="is writable by other users"):
         store.load(str(keys), "alice")
 
 
@@ -723,29 +725,29 @@ def test_the_samples_of_damage_are_cut_where_the_secret_begins() -> None:
 @pytest.mark.parametrize("damage", DAMAGED)
 def test_a_damaged_private_key_is_refused(keys: Path, name: str, damage: str) -> None:
     (keys / name).write_bytes(DAMAGED[damage]())
-    with pytest.raises(KeyStoreError, match=f"/{name} is not a private key of Dropbear, or is damaged"):
+    with pytest.raises(KeyStoreError, match=f"/{name} is not a Dropbear private key, or is damaged"):
         store.load(str(keys), "alice")
 
 
 def test_a_private_key_of_openssh_is_told_apart(keys: Path) -> None:
     (keys / "id_dropbear").write_text("-----BEGIN OPENSSH PRIVATE KEY-----\n")
-    with pytest.raises(KeyStoreError, match="in the format of OpenSSH: convert it with dropbearconvert"):
+    with pytest.raises(KeyStoreError, match="in OpenSSH's format: convert it with dropbearconvert"):
         store.load(str(keys), "alice")
 
 
 def test_a_host_key_must_be_of_the_type_in_its_name(keys: Path) -> None:
     (keys / "dropbear_ecdsa_host_key").write_bytes(ed25519_file())
-    with pytest.raises(KeyStoreError, match="dropbear_ecdsa_host_key holds a key of type ssh-ed25519"):
+    with pytest.raises(KeyStoreError, match="dropbear_ecdsa_host_key contains a key of type ssh-ed25519"):
         store.load(str(keys), "alice")
     (keys / "dropbear_ed25519_host_key").write_bytes(p256_file())
-    with pytest.raises(KeyStoreError, match="dropbear_ed25519_host_key holds a key of type ecdsa-sha2-nistp256"):
+    with pytest.raises(KeyStoreError, match="dropbear_ed25519_host_key contains a key of type ecdsa-sha2-nistp256"):
         store.load(str(keys), "alice")
 
 
 @pytest.mark.parametrize("text", [b"", b"\n", b"# comment only\n", b"  \n\t\n", b"ssh-ed25519 AAAA\0\n"])
 def test_authorized_keys_without_a_key_is_refused(keys: Path, text: bytes) -> None:
     (keys / "authorized_keys").write_bytes(text)
-    with pytest.raises(KeyStoreError, match="authorized_keys holds no public key"):
+    with pytest.raises(KeyStoreError, match="authorized_keys contains no public key"):
         store.load(str(keys), "alice")
 
 
@@ -1080,7 +1082,7 @@ def test_a_held_lock_is_told_and_ends_with_its_holder(
     os.close(ready)
     os.close(told)
     monkeypatch.setattr(writer, "_LOCK_SECONDS", 0.2)
-    with pytest.raises(KeyStoreError, match=f"holds the lock {lock} for more than 0 s"):
+    with pytest.raises(KeyStoreError, match=f"has held the lock {lock} for more than 0 s"):
         writer.generate(str(keys), "alice", overwrite=True)
     assert exists(str(keys)), "readers need no lock"
     assert not writer.generate(str(keys), "alice")[0], "nor does a caller who has keys already"
@@ -1177,7 +1179,7 @@ def test_a_file_system_that_keeps_no_modes_costs_nothing(keys: Path, monkeypatch
 
     with monkeypatch.context() as patch:
         patch.setattr(posix, "open", open_for_all)
-        with pytest.raises(KeyStoreError, match="id_dropbear can be read by others"):
+        with pytest.raises(KeyStoreError, match="id_dropbear is readable by other users"):
             writer.generate(str(keys), "alice", overwrite=True)
     assert store.load(str(keys), "alice").id_dropbear == before
 

@@ -69,7 +69,7 @@ def test_a_volume_bound_on_itself_on_a_volume(monkeypatch: pytest.MonkeyPatch, t
     mounts = line(21, 1, "0:3", "/", "/scratch")
     inner = ABOVE + mounts + MADE + line(31, 29, volume, "/v", "/project/image/b")
     inner += line(BUNDLE, 31, volume, "/v/w", "/project/image/b/w")
-    with pytest.raises(HookError, match="is not where its OCI runtime has mounted it"):
+    with pytest.raises(HookError, match="is no longer where its OCI runtime mounted it"):
         call(monkeypatch, tmp_path, inner, ABOVE + mounts, above=31)
 
 
@@ -80,13 +80,13 @@ def test_a_mount_that_is_no_private_one(monkeypatch: pytest.MonkeyPatch, tmp_pat
     later = line(31, 20, "0:2", "/data/other", "/project/other")
     with pytest.raises(HookError) as refused:
         call(monkeypatch, tmp_path, ABOVE + mounted + later, ABOVE, above=20)
-    assert "is not where its OCI runtime has mounted it" in str(refused.value)
+    assert "is no longer where its OCI runtime mounted it" in str(refused.value)
     assert ("does not make its mount private" in str(refused.value)) == bool(tags)
 
 
 def test_a_process_that_can_reach_no_mount(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The mount of its root directory is in no namespace any more: nobody has renamed anything."""
-    with pytest.raises(HookError, match="can reach no mount"):
+    with pytest.raises(HookError, match="cannot reach any mount"):
         call(monkeypatch, tmp_path, "", ABOVE, above=20)
 
 
@@ -103,7 +103,7 @@ def test_a_later_bind_where_nobody_may_look_outside(
     inner = ABOVE + bound.replace("rw,relatime - ", "rw,relatime master:7 - ")
     inner += f"32 31 0:9 / /project/o{on_it} none rw\n" if on_it else ""
     if is_refused:
-        with pytest.raises(HookError, match="is not where its OCI runtime has mounted it"):
+        with pytest.raises(HookError, match="is no longer where its OCI runtime mounted it"):
             call(monkeypatch, tmp_path, inner, None, above=20)
     else:
         os.close(call(monkeypatch, tmp_path, inner, None, above=20).descriptor)

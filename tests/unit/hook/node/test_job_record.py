@@ -145,14 +145,14 @@ def test_what_others_can_write_to_is_refused(jobs: Path, who: str, mode: int) ->
     job_record.write("7", record())
     path = {"place": jobs.parent, "jobs": jobs, "file": jobs / "7"}[who]
     path.chmod(path.stat().st_mode | mode)
-    with pytest.raises(HookError, match="can be written by others than root"):
+    with pytest.raises(HookError, match="is writable by users other than root"):
         job_record.read("7", is_rootless=False)
 
 
 def test_another_owner_is_refused(jobs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     job_record.write("7", record())
     monkeypatch.setattr(job_record, "_roots", lambda _is_rootless: {os.geteuid() + 1})
-    with pytest.raises(HookError, match="can be written by others than root"):
+    with pytest.raises(HookError, match="is writable by users other than root"):
         job_record.read("7", is_rootless=False)
 
 
@@ -239,6 +239,6 @@ def test_a_later_version_may_add_lines(jobs: Path) -> None:
 
 def test_a_list_that_no_start_would_take_is_not_written(jobs: Path) -> None:
     many = JobRecord(1, "", {f"n{number}": 1 for number in range(20_000)}, 1, 1)
-    with pytest.raises(HookError, match="the job has 20000 hosts, and containers are told 16384 at most"):
+    with pytest.raises(HookError, match="the job has 20000 hosts, and containers can be told 16384 at most"):
         job_record.write("7", many)
     assert not jobs.exists()

@@ -99,7 +99,7 @@ def test_another_file_is_refused(tmp_path: Path, data: bytes) -> None:
 
 def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "it")
-    with pytest.raises(HookError, match="is not a file of the hook's: remove it"):
+    with pytest.raises(HookError, match="is not one of the hook's files: remove it"):
         last_messages.read(str(tmp_path / "it"))
     assert last_messages.read(str(tmp_path / "nothing")) is None
 

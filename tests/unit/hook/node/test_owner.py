@@ -98,7 +98,7 @@ def test_a_rootful_engine_vouches_for_nobody(
 ) -> None:
     """In a user namespace, as of a system container, it is rootful all the same."""
     monkeypatch.setattr(owner, "login_uid", lambda: login)
-    with pytest.raises(HookError, match=r"name the user by the annotation com\.hooks\.ssh\.user=alice"):
+    with pytest.raises(HookError, match=r"name the user with the annotation com\.hooks\.ssh\.user=alice"):
         owner.find_owner(Identity(2001, 2001), engine, settings, "")
     found = owner.find_owner(Identity(2001, 2001), engine, settings, "alice")
     assert (found.name, found.file_owner.uid, found.user.uid, found.is_vouched) == ("alice", 2001, 2001, True)

@@ -170,7 +170,7 @@ def test_environment_that_never_comes(process: RunningProcess, tmp_path: Path, m
 
 
 def test_process_in_no_container() -> None:
-    with pytest.raises(HookError, match="it is in no container"):
+    with pytest.raises(HookError, match="it is not in a container"):
         RunningProcess(os.getpid())
 
 
@@ -182,7 +182,7 @@ def test_container_of_another_user(monkeypatch: pytest.MonkeyPatch) -> None:
             time.sleep(0.01)
         owner = os.geteuid()
         monkeypatch.setattr(posix, "geteuid", lambda: owner + 1)
-        with pytest.raises(HookError, match=rf"its container is another user's \(uid {owner}\)$"):
+        with pytest.raises(HookError, match=rf"its container belongs to another user \(uid {owner}\)$"):
             RunningProcess(other.pid)
         other.communicate()
 
@@ -238,14 +238,14 @@ def test_a_process_that_executes_another_program(child: subprocess.Popen[bytes])
     child.stdin.flush()
     while Path(f"/proc/{child.pid}/comm").read_bytes() != b"sleep\n":
         time.sleep(0.01)
-    with pytest.raises(HookError, match=f"process {child.pid} has changed its program or its rights meanwhile"):
+    with pytest.raises(HookError, match=f"process {child.pid} has just changed its program or its rights"):
         found.require_unchanged()
 
 
 def test_a_process_whose_rights_change(child: subprocess.Popen[bytes]) -> None:
     found = read_of(child)
     resource.prlimit(child.pid, resource.RLIMIT_CORE, (0, 0))
-    with pytest.raises(HookError, match=f"process {child.pid} has changed its program or its rights meanwhile"):
+    with pytest.raises(HookError, match=f"process {child.pid} has just changed its program or its rights"):
         found.require_unchanged()
 
 
@@ -254,7 +254,7 @@ def test_a_program_that_is_none_of_the_container(child: subprocess.Popen[bytes])
     found.name = "engine"
     mounts: Any = SimpleNamespace(root=(b"0:0", b"/image"), ids={b"1"}, has_daemon=lambda: False)
     found.mounts = mounts
-    with pytest.raises(HookError, match=r"its program \(engine\) is none of the container"):
+    with pytest.raises(HookError, match=r"its program \(engine\) belongs to the engine"):
         found._require_container()
     mounts.ids.add(found._identity[-1])
     found._require_container()

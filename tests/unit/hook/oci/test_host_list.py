@@ -128,7 +128,7 @@ def test_long_names_are_counted_before_they_are_made() -> None:
     most = f"{'n' * 59}[10000-{9999 + MAX_HOSTS}]"
     assert len(expand(most, "x", "system", MAX_HOSTS)) == MAX_HOSTS
     for longer in (f"n{most}", f"n{most}" + "[1]" * 60):
-        with pytest.raises(HookError, match=r"^x has names of more than 1048576 characters in all$"):
+        with pytest.raises(HookError, match=r"^x has names of more than 1048576 characters in total$"):
             expand(longer, "x", "system", MAX_HOSTS)
 
 

@@ -79,7 +79,7 @@ def test_works_without_the_c_scanner(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (lambda node: node.text("absent"), "c: 'absent' is missing"),
         (lambda node: node.text("number"), "c: 'number' is not a string"),
-        (lambda node: node.text("nul"), "c: 'nul' holds a NUL character"),
+        (lambda node: node.text("nul"), "c: 'nul' contains a NUL character"),
         (lambda node: node.integer("text", 0, 9), "c: 'text' is not an integer"),
         (lambda node: node.integer("true", 0, 9), "c: 'true' is not an integer"),
         (lambda node: node.integer("number", 8, 9), "c: 'number' is 7, which is not between 8 and 9"),

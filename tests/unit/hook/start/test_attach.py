@@ -46,7 +46,7 @@ def tell(rootfs: Rootfs) -> list[Made]:
 
 def test_mount_that_was_there_before_is_not_noted(rootfs: Rootfs) -> None:
     rootfs.mountinfo = Path("/proc/self/mountinfo").read_bytes()
-    with pytest.raises(HookError, match=r"^/ in the container was moved while it was set up$"):
+    with pytest.raises(HookError, match=r"^/ in the container was moved during setup$"):
         tell(rootfs)
 
 

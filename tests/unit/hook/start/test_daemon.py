@@ -65,12 +65,12 @@ def test_another_directory(tmp_path: Path, node: Path, read_only: None, make: Ca
     other = tmp_path / "other"
     other.mkdir()
     make(node, other)
-    with pytest.raises((HookError, OSError), match=r"was moved while it was set up|symbolic links"):
+    with pytest.raises((HookError, OSError), match=r"was moved during setup|symbolic links"):
         daemon._open_programs(cast(Entry, There(other)), Programs(str(node)))
 
 
 def test_a_mount_that_can_be_written(node: Path) -> None:
-    with pytest.raises(HookError, match="was moved while it was set up"):
+    with pytest.raises(HookError, match="was moved during setup"):
         daemon._open_programs(cast(Entry, There(node)), Programs(str(node)))
 
 

@@ -38,9 +38,7 @@ def test_process_that_has_yet_to_run_its_program(forked: int) -> None:
 
 
 def test_process_that_runs_its_program_already() -> None:
-    with pytest.raises(
-        HookError, match=rf"first process \(pid {os.getpid()}\) runs a program already: the hook belong"
-    ):
+    with pytest.raises(HookError, match=rf"first process \(pid {os.getpid()}\) already runs a program: call the hook"):
         from_runtime._first_process(os.getpid(), settings(join=True))
 
 
@@ -48,5 +46,7 @@ def test_no_process_that_has_yet_to_run_its_program_called_the_hook(monkeypatch:
     monkeypatch.setattr(
         from_runtime.Process, "parent", lambda _self: 0
     )  # a shell that only forked may have called pytest
-    with pytest.raises(HookError, match="JOIN_NAMESPACES is false, but no container's first process called the hook"):
+    with pytest.raises(
+        HookError, match="JOIN_NAMESPACES is false, but the hook was not called by a container's first process"
+    ):
         from_runtime._first_process(0, settings(join=False))

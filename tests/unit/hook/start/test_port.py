@@ -58,7 +58,7 @@ def test_a_port_that_is_taken_names_both_jobs(monkeypatch: pytest.MonkeyPatch) -
         with pytest.raises(HookError) as caught:
             port.require_free(number, ["127.0.0.1"], user, [], "it", " of job 1234")
     assert str(caught.value).startswith(
-        f"port {number} of job 1234 is in use by process 7 (dropbear) of uid 5 in job 11234: choose another by it"
+        f"port {number} of job 1234 is in use by process 7 (dropbear) of uid 5 in job 11234: choose another with it"
     )
 
 

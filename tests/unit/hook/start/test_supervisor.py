@@ -20,7 +20,7 @@ from ssh_hook.start.supervisor import Supervisor, explain_wait_status, fork
 
 @pytest.mark.parametrize("status", [None, 1 << 8])
 def test_a_daemon_without_a_port_needs_no_other_one(status: int | None) -> None:
-    assert "try another port by --port, and see whether bin/dropbear" in explain_wait_status(status, "--port")
+    assert "try another port with --port, and see whether bin/dropbear" in explain_wait_status(status, "--port")
     without = explain_wait_status(status, "")
     assert "port" not in without.replace("DROPBEAR", "")
     assert without.count("see whether bin/dropbear") == 1

@@ -65,7 +65,7 @@ def test_what_is_not_swept_in_time_waits(
     monkeypatch.setattr(module.disposable_process, "run", lambda *_arguments: b"")
     assert module.sweep(str(copies)) == (2, 1)
     assert len(list(copies.iterdir())) == 3
-    assert f"{copies}: what is not swept after 180 s waits for the next sweep" in capfd.readouterr().err
+    assert f"{copies}: not finished within 180 s: the rest waits for the next sweep" in capfd.readouterr().err
 
 
 def test_what_roots_processes_do_waits_for_one_that_is_left(copies: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -131,7 +131,7 @@ def _plan(
     except (HookError, OSError):
         if target.process.is_alive():
             raise
-        raise HookError(NO_CONTAINER, f"process {target.process.pid} has ended meanwhile") from None
+        raise HookError(NO_CONTAINER, f"process {target.process.pid} has exited") from None
 
 
 def _start_supervisor(wanted: Attach, listener: socket.socket) -> int | None:
