@@ -11,7 +11,7 @@ import textwrap
 
 from .. import errors
 
-ENDS, MAY_END, NO_START = "yes", "an error does, a warning does not", "no, a command reports it"
+ENDS, MAY_END, NO_START = "yes", "an error does, a warning does not", "no, only a command reports it"
 _WIDTH = 120  # characters of a line in Markdown
 _UPGRADE = "upgrade ocihooks.ssh; if the newest release fails too, report the line"
 _DEPLOY = "run the playbook `audit` to see what differs, then `deploy`"
@@ -43,29 +43,29 @@ CATALOGUE: dict[str, Entry] = {
         MAY_END,
     ),
     errors.ARGUMENTS_WRONG: Entry(
-        "a command was called with arguments or in an environment that it cannot use",
+        "a command was called with arguments, or in an environment, that it cannot use",
         "correct the arguments; `ssh_hook COMMAND --help` has an example",
         "nothing, unless slurmd or PBS's mom called `ssh_hook prolog` or `epilog`: then change `slurm.conf`, the "
-        "Prolog or the hook of PBS as the message says",
+        "Prolog or the PBS hook as the message says",
         NO_START,
     ),
     errors.ATTACH_REFUSED: Entry(
-        "`ssh_hook attach` or `detach` may not or cannot serve this process: it belongs to another user, has other "
-        "rights than you, has ended, or has an SSH daemon already",
+        "`ssh_hook attach` or `detach` may not or cannot serve this process: it belongs to another user, has "
+        "different rights from yours, has ended, or has an SSH daemon already",
         "choose another process of your container, or start the container with `com.hooks.ssh.enabled=true`",
         "nothing",
         NO_START,
     ),
     errors.CONFIG_WRONG: Entry(
-        "the container's `config.json`, its state, or what enroot passes to the hook is missing or has a form that the "
-        "hook does not expect",
-        "start the container by an engine, as its manual describes; if you did, report the line",
-        "check that engine and runtime are versions that are supported, and that nothing else edits `config.json`",
+        "the container's `config.json`, its state, or the input from enroot is missing, or has a form that the hook "
+        "does not expect",
+        "start the container with an engine, as its manual describes; if you did, report the line",
+        "check that the versions of engine and runtime are supported, and that nothing else edits `config.json`",
         ENDS,
     ),
     errors.CONFINEMENT_REFUSED: Entry(
         "the kernel does not let sessions have the scheduling, rlimits or NUMA policy of the container, or the hook "
-        "does not know them",
+        "does not support them",
         "start the container without the option that the message names",
         _UPGRADE,
         ENDS,
@@ -77,8 +77,8 @@ CATALOGUE: dict[str, Entry] = {
         ENDS,
     ),
     errors.CONTAINER_UNFIT: Entry(
-        "the container is of a sort that the hook does not serve: Kubernetes, WebAssembly, without namespaces of its "
-        "own, or the hook was called at the wrong stage",
+        "the hook does not support this sort of container (Kubernetes, WebAssembly, no namespaces of its own), or was "
+        "called at the wrong stage",
         "start it without `com.hooks.ssh.enabled`, or change what the message names",
         "check the stage in the OCI hook's JSON file, and `JOIN_NAMESPACES`",
         ENDS,
@@ -97,14 +97,15 @@ CATALOGUE: dict[str, Entry] = {
         MAY_END,
     ),
     errors.HOME_HANGS: Entry(
-        "a file system did not answer in time, most often that of your home, or a process holds a file or a directory "
-        "there",
-        "check that `ls` of your home works on that node, and end the process that holds it",
+        "a file system, most often that of your home, did not answer in time, or a process holds a file or a directory "
+        "on it",
+        "check that you can list your home on that node (`ls`), and end the process that holds it",
         "check the node's network file systems; `ssh_hook doctor --node` is a health check",
         MAY_END,
     ),
     errors.IMAGE_UNFIT: Entry(
-        "a path in the container is not what SSH needs there: a link, a volume, another user's, or moved meanwhile",
+        "a path that SSH needs in the container is not usable: it is a link or a volume, belongs to another user, or "
+        "was moved",
         "change the image or the volume that the message names; a volume over `/opt` needs an empty directory "
         "`oci-hooks/ssh`",
         "nothing",
@@ -112,12 +113,12 @@ CATALOGUE: dict[str, Entry] = {
     ),
     errors.INSTALL_DAMAGED: Entry(
         "the hook's own files on the node are missing or outdated: Dropbear, the passwd file, a library, the JSON file",
-        "tell the administrator, with the name of the node",
+        "tell the administrator the name of the node",
         _DEPLOY,
         ENDS,
     ),
     errors.INTERNAL: Entry(
-        "the hook failed in a way that it does not expect: a bug",
+        "the hook has a bug",
         "report the line",
         _UPGRADE,
         ENDS,
@@ -129,8 +130,8 @@ CATALOGUE: dict[str, Entry] = {
         ENDS,
     ),
     errors.KEYS_UNSAFE: Entry(
-        "other users may read or change your SSH keys for containers, or they belong to somebody else, or cannot be "
-        "opened",
+        "other users can read or change your SSH keys for containers, or the keys belong to somebody else, or cannot "
+        "be opened",
         "do what the message says, such as the `chmod` that it names; if the files belong to another user, tell the "
         "administrator",
         "check that the homes of users belong to them",
@@ -143,28 +144,28 @@ CATALOGUE: dict[str, Entry] = {
         ENDS,
     ),
     errors.MOUNT_REFUSED: Entry(
-        "the kernel refuses a mount in the container, or a volume is shared with the node",
-        "mount the volume private or slave, or elsewhere",
+        "the kernel refused a mount in the container, or a volume is shared with the node",
+        "mount the volume private or slave, or at another place",
         "where overlays are not allowed, set `OVERLAY_MOUNT_HOME_SSH=false`",
         ENDS,
     ),
     errors.NO_CONTAINER: Entry(
         "there is no such container, process, job or host of yours, or none that answers",
-        "`ssh_hook status` has your containers on a node, `squeue` your jobs",
+        "`ssh_hook status` lists your containers on a node, `squeue` your jobs",
         "nothing",
         NO_START,
     ),
     errors.NO_KEYS: Entry(
         "you have no SSH keys for containers, and none could be made",
         "run `ssh_hook keygen`",
-        "make keys for all users by the module `user_keys`, or let the first container make them "
+        "create keys for all users with the module `user_keys`, or let the first container create them "
         "(`ssh_hook_make_keys`)",
         ENDS,
     ),
     errors.NO_MEMORY: Entry(
-        "memory or processes ran out: the node's, or the container's limit",
+        "the node has run out of memory or processes, or the container has reached its limit",
         "raise the container's limits (podman: `--memory`, `--pids-limit`, `--ulimit`)",
-        "see whether the kernel's log has an out-of-memory kill at that time",
+        "check the kernel's log for an out-of-memory kill at that time",
         ENDS,
     ),
     errors.NO_SHELL: Entry(
@@ -175,53 +176,53 @@ CATALOGUE: dict[str, Entry] = {
     ),
     errors.NOT_TRUSTED: Entry(
         "other users can write to a file or a directory that only root, or only you, should be able to change",
-        "tell the administrator, with the name of the node",
-        "find out who has changed it, remove what the message names, then run the playbook `audit`; a job's record of "
-        "another version of the hook goes with the job",
+        "tell the administrator the name of the node",
+        "find out who changed it, remove the file or directory that the message names, then run the playbook `audit`; "
+        "a job record of another version of the hook is removed when the job ends",
         MAY_END,
     ),
     errors.PORT_TAKEN: Entry(
         "another process listens on the SSH daemon's port",
-        "choose another port by `com.hooks.ssh.port`, or end the process that holds this one",
-        "give jobs that share a node ports of their own: set `ssh_hook_server_port: auto`, or have users start "
-        "containers by `ssh_hook options`",
+        "choose another port with `com.hooks.ssh.port`, or end the process that uses this one",
+        "give jobs that share a node different ports: set `ssh_hook_server_port: auto`, or have users start "
+        "containers with `ssh_hook options`",
         ENDS,
     ),
     errors.PORT_UNUSABLE: Entry(
-        "the port cannot be bound by you, its address is not the node's, or other nodes do not reach it",
-        "choose a port from 1024 on, and publish it where the container has a network of its own",
+        "you may not bind the port, its address does not belong to the node, or other nodes cannot reach it",
+        "choose port 1024 or higher, and publish it if the container has its own network",
         "check `LISTEN_ADDRESSES` and `SERVER_PORT_DEFAULT` in the OCI hook's JSON file",
         MAY_END,
     ),
     errors.ROOT_NOT_A_MOUNT: Entry(
-        "the container's root directory is not the mount that its runtime has made, or somebody has moved it meanwhile",
-        "keep the image where only you and root can rename the directories above it",
+        "the container's root directory is not the mount that its runtime made, or has been moved",
+        "keep the image at a place where only you and root can rename the directories above it",
         "check that nothing on the node unmounts or moves containers' directories",
         ENDS,
     ),
     errors.SECCOMP_UNKNOWN: Entry(
-        "sessions cannot have the container's seccomp profile: the hook or the node's libseccomp does not know "
+        "sessions cannot have the container's seccomp profile: the hook or the node's libseccomp does not support "
         "something in it",
         "start the container with the engine's default profile",
-        "upgrade libseccomp, or let sessions go without the profile by `REQUIRE_SECCOMP=false`",
+        "upgrade libseccomp, or allow sessions without the profile: `REQUIRE_SECCOMP=false`",
         MAY_END,
     ),
     errors.SETTING_WRONG: Entry(
         "a setting of the site is missing or has a value that is not allowed",
-        "tell the administrator, with the line",
+        "send the line to the administrator",
         "correct the variable of the role `ssh_hook` that the message names, and run the playbook `deploy`",
         ENDS,
     ),
     errors.SYSTEM: Entry(
-        "the system refuses something that the hook needs",
-        "start the container again; if that fails too, tell the administrator, with the line",
+        "the system refused something that the hook needs",
+        "start the container again; if that fails too, send the line to the administrator",
         "look up the reason that the kernel gives at the end of the message; `ssh_hook doctor --node` checks the node",
         MAY_END,
     ),
     errors.USER_UNKNOWN: Entry(
         "the hook cannot verify whose container it is: the uid is not in the passwd file, or another user started the "
         "engine",
-        'run the container as yourself: rootless, or with `--user "$(id -u):$(id -g)"`; under Docker name yourself by '
+        'run the container as yourself: rootless, or with `--user "$(id -u):$(id -g)"`; with Docker name yourself in '
         "`com.hooks.ssh.user`",
         "add the user to the name service or to `PASSWD_FILE`, then run the playbook `deploy`, or "
         "`ssh_hook refresh-passwd FILE`",
@@ -251,7 +252,7 @@ def _section(kind: str, entry: Entry) -> str:
     items = (
         f"* User: {entry.user}.",
         f"* Administrator: {entry.admin}.",
-        f"* Ends the start of the container: {entry.ends}.",
+        f"* Stops the container from starting: {entry.ends}.",
     )
     when = _wrap(f"Happens when {entry.when}.", "")
     return "\n".join([f"## {kind}", "", when, "", *(_wrap(item, "  ") for item in items)])
