@@ -74,9 +74,9 @@ class ActionModule(NodeAction):
         hostvars, safe = variables["hostvars"], [row["name"] for row in rows if _audit.is_safe(row)]
         running = [host for host in safe if not _audit.is_image(hostvars[host].get("ssh_hook__preflight"))]
         if self._task.delegate_to not in running:
-            answer = {"msg": "no node is known to be root's alone, so none was asked"}
+            answer = {"msg": "no node is known to be secure, so none was asked"}
             if safe:
-                answer = {"msg": "an image has no homes, and no node that runs is known to be root's alone"}
+                answer = {"msg": "an image has no homes, and no running node is known to be secure"}
             return _audit.user_keys(self._task.delegate_to, arguments["base_dir"], answer)
         try:
             answer = self._execute_module(

@@ -37,7 +37,7 @@ def of_version(new: str, old: str, paths: Sequence[str]) -> dict[str, str]:
     if new != old:
         return of_lines(f"new: {new} ({len(paths)} paths)" + (f", in place of {old}" if old else ""))
     more = len(paths) - MOST_NAMED
-    named = [f"not as it should be: {path}" for path in paths[:MOST_NAMED]]
+    named = [f"out of date: {path}" for path in paths[:MOST_NAMED]]
     return of_lines(*named, *[f"and {more} more"] * (more > 0))
 
 

@@ -224,7 +224,7 @@ def read_archive(archive: str, files: Sequence[File]) -> dict[str, bytes]:
         raise NotInstalled(f"the archive that was sent is damaged: {error}") from error
     for file in files:
         if hashlib.sha256(contents[file.path]).hexdigest() != file.sha256:
-            raise NotInstalled(f"{file.path} was damaged on its way to the node: run the play again")
+            raise NotInstalled(f"{file.path} was damaged in transit to the node: run the play again")
     return contents
 
 
@@ -314,11 +314,11 @@ def inspect(prefix: str, versions: Mapping[str, str]) -> tuple[dict[str, str | N
         if not os.path.exists(program):
             problems.append(f"{program} does not exist.")
         elif found[source] != versions[source]:
-            problems.append(f"{program} should be {versions[source]}, but asked for its version it says '{said}'.")
+            problems.append(f"{program} should be {versions[source]}, but reports the version '{said}'.")
     program = f"{directory}/sftp-server"
     succeeded, said = says(program, "-Q", "requests")
     if not succeeded or "posix-rename" not in said.splitlines():
-        problems.append(f"{program} should say which requests it understands, but says '{said}'.")
+        problems.append(f"{program} should report which requests it supports, but reports '{said}'.")
     return found, problems[0] if problems else None
 
 

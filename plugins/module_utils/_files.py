@@ -127,7 +127,7 @@ def make_missing(path: str, check: bool = False) -> bool:
     if os.path.isdir(path):
         return False
     if os.path.lexists(path):
-        raise NotADirectoryError(errno.ENOTDIR, "it, or what it leads to, is no directory", path)
+        raise NotADirectoryError(errno.ENOTDIR, "it, or its target, is not a directory", path)
     if not check:
         make_missing(os.path.dirname(path))
         update_directory(path)

@@ -227,7 +227,7 @@ def last_line(answer: subprocess.CompletedProcess[bytes]) -> str:
 def compare_tree(
     directory: str, digests: Mapping[str, str], others: set[str]
 ) -> tuple[list[str], list[str], list[str]]:
-    """Return what of a tree is not as it should be: directories, names of files, and paths that are too many.
+    """Return what of a tree is out of date: directories, names of files, and paths that are too many.
 
     Args:
         digests: path of each file below the directory -> its SHA-256

@@ -79,7 +79,7 @@ def interpreter(python: str, packages_dir: str) -> dict[str, object]:
     except OSError as error:
         return {**facts, "problem": f"{python} cannot be run by an ordinary user: {error.strerror}."}
     except subprocess.TimeoutExpired:
-        return {**facts, "problem": f"{python} did not say within {SECONDS} seconds what it is."}
+        return {**facts, "problem": f"{python} did not report its version within {SECONDS} seconds."}
     first, _newline, rest = answer.stdout.decode(errors="replace").partition("\n")
     numbers = re.fullmatch(r"Python ([0-9]+)\.([0-9]+)", first.strip())
     if numbers:
@@ -89,7 +89,7 @@ def interpreter(python: str, packages_dir: str) -> dict[str, object]:
             facts.update(json.loads(rest))
     elif answer.returncode != 0 and answer.stderr.strip():
         said = _secure_path.printable(answer.stderr.strip().splitlines()[-1])
-        facts["problem"] = f"{python} does not say which Python it is when an ordinary user runs it: {said}."
+        facts["problem"] = f"{python} does not report its Python version when an ordinary user runs it: {said}."
     directory = os.path.dirname(python)
     environments = [f"{place}/pyvenv.cfg" for place in (directory, os.path.dirname(directory))]
     facts["import_path"] += filter(os.path.exists, environments)

@@ -79,7 +79,9 @@ def program(hook: dict[str, object], where: str) -> None:
 
 def named(value: object, pattern_text: str, where: str) -> None:
     """Raise BadHook unless the value is a string of this form."""
-    need(isinstance(value, str) and re.fullmatch(pattern_text, value), f"{where} is '{value}', which CDI does not take")
+    need(
+        isinstance(value, str) and re.fullmatch(pattern_text, value), f"{where} is '{value}', which CDI does not accept"
+    )
 
 
 def items(value: object, where: str) -> list[object]:

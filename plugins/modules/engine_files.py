@@ -71,7 +71,7 @@ def refusal_of(path: str, kind: str | None, text: str, check_mode: bool) -> str 
     return (
         None
         if os.path.isdir(directory)
-        else f"{directory}, for {os.path.basename(path)}, is no directory: install its engine, or name another"
+        else f"{directory}, for {os.path.basename(path)}, is not a directory: install its engine, or name another"
     )
 
 
@@ -96,7 +96,7 @@ def main() -> None:
         wrong = wrong_files(module)
         for path in module.params["absent"]:
             if os.path.isdir(path) and not os.path.islink(path):
-                module.fail_json(msg=f"{path} is a directory, and no file of an engine: remove it by hand")
+                module.fail_json(msg=f"{path} is a directory, not a file of an engine: remove it by hand")
             if _files.remove(path, check):
                 removed.append(path)
                 diffs.append(_diff.of_lines(f"removed: {path}"))
@@ -110,7 +110,7 @@ def main() -> None:
             _docker.switch_on(path, check)
             if not check and not _image.is_image():
                 module.warn(
-                    f"Docker on {platform.node()} takes CDI devices from its next start on: run systemctl restart "
+                    f"Docker on {platform.node()} will accept CDI devices after its next start: run systemctl restart "
                     'docker when its containers may end (with "live-restore" they go on running).'
                 )
     except _docker.NotChanged as error:

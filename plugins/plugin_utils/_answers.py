@@ -41,7 +41,7 @@ def unexpected(answer: Mapping[str, Any], module: str) -> dict[str, Any]:
     """Return a failure: why a module did not answer as it should. Only texts of the answer are taken."""
     texts = ("msg", "module_stdout", "module_stderr")
     said = {name: printable(answer[name]) for name in texts if answer.get(name)}
-    return {"msg": f"The node's answer is not what {module} gives.", **said, "failed": True}
+    return {"msg": f"Unexpected response from {module}.", **said, "failed": True}
 
 
 def is_node(value: object) -> bool:

@@ -32,9 +32,9 @@ UNREACHABLE, FAILED, UNSAFE, DIFFERS, OK = STATES = ("unreachable", "failed", "u
 MEANINGS = {
     UNREACHABLE: "was not reached",
     FAILED: "could not be audited",
-    UNSAFE: "others than root can change what runs as root",
-    DIFFERS: "is not as the variables say",
-    OK: "is as the variables say",
+    UNSAFE: "users other than root can change what runs as root",
+    DIFFERS: "differs from the configuration",
+    OK: "matches the configuration",
 }
 # What the tasks of an audit register, in their order.
 RESULTS = (
@@ -101,7 +101,7 @@ def node_row(name: str, results: Mapping[str, Any], variables: Variables | None 
     try:
         return _row(name, results, variables)
     except (AttributeError, KeyError, TypeError, ValueError):
-        return failed_row(name, "its answer is not what this collection's modules give")
+        return failed_row(name, "unexpected response from the collection's modules")
 
 
 def failed_row(name: str, problem: str) -> dict[str, Any]:
@@ -113,7 +113,7 @@ def unfinished_row(name: str, results: Mapping[str, Any]) -> dict[str, Any]:
     """Return the row of a node whose audit did not come to its end, for a reason that may not be known."""
     row = node_row(name, results)
     if row["problem"] is None:
-        row.update(state=FAILED, problem="the audit did not come to its end: see the task that failed")
+        row.update(state=FAILED, problem="the audit did not finish: see the task that failed")
     return row
 
 
@@ -144,12 +144,12 @@ def differences(results: Mapping[str, Any], variables: Variables) -> list[str]:
     files, programs = _as_dict(results.get("ssh_hook__engines")), _as_dict(results.get("dropbear__programs"))
     timers, node = _as_dict(results.get("ssh_hook__timers_result")), _as_dict(preflight.get("node"))
     is_client = bool(preflight.get("client_only"))
-    superfluous = ", and no container engine reads it" if is_client else " is one hook JSON too many"
+    superfluous = ", and no container engine reads it" if is_client else " is a surplus hook JSON"
     said = (
         (installed.get("package_changed"), "the hook is not the one of this collection"),
-        (installed.get("launcher_changed"), f"{variables.launcher} is not as the variables say"),
+        (installed.get("launcher_changed"), f"{variables.launcher} differs from the configuration"),
         *((True, f"{path}{superfluous}") for path in files.get("removed") or []),
-        *((True, f"{path} is not as the variables say") for path in files.get("written") or []),
+        *((True, f"{path} differs from the configuration") for path in files.get("written") or []),
         (files.get("docker_changed"), f"{variables.docker_json} does not switch on CDI"),
         *(
             (True, f"firewalld does not open port {port} in the zone {variables.firewalld_zone}")
@@ -157,18 +157,18 @@ def differences(results: Mapping[str, Any], variables: Variables) -> list[str]:
         ),
         (
             _as_dict(results.get("dropbear__selinux")).get("module_changed"),
-            "no rule of SELinux gives Dropbear the type container_ro_file_t",
+            "no SELinux rule gives Dropbear the type container_ro_file_t",
         ),
         (
             any(timers.get(name) for name in ("written", "started", "removed")),
-            "the systemd timers are not as the variables say",
+            "the systemd timers differ from the configuration",
         ),
         (preflight.get("missing_packages"), "the Python packages of the hook are missing"),
         (programs.get("problem"), str(programs.get("problem")).removesuffix(".")),
-        (is_client and node.get("dropbear"), "Dropbear is there, and no container engine to use it"),
+        (is_client and node.get("dropbear"), "Dropbear is installed, but there is no container engine to use it"),
         (
             node.get("suid_dumpable") == 1 and not is_client,
-            "fs.suid_dumpable is 1, by which Dropbear can be traced: first set it to 0 or 2",
+            "fs.suid_dumpable is 1, so users can trace Dropbear: first set it to 0 or 2",
         ),
     )
     return [sentence for is_so, sentence in said if is_so]
@@ -193,7 +193,7 @@ def changes(results: Mapping[str, Any]) -> list[dict[str, Any]]:
                 before, after = (diff[side].splitlines()[:_MAX_READ] for side in ("before", "after"))
                 lines = list(difflib.unified_diff(before, after, n=0, lineterm=""))[2:]
                 lines = [line for line in lines if not line.startswith("@@")]
-                lines = lines or ["its lines are right: its kind, owner or mode differs"]
+                lines = lines or ["its contents are right, but its type, owner or mode differs"]
             more = [f"and {len(lines) - _MAX_LINES} more lines"] * (len(lines) > _MAX_LINES)
             shown = [*map(_shown, lines[:_MAX_LINES]), *more]
             found.append({"path": printable(diff.get("before_header", "")), "lines": shown})
@@ -205,7 +205,7 @@ def _shown(line: str) -> str:
     text = line.expandtabs()
     if not text.isprintable() or any(map(_may_be_key, _LONG_WORD.findall(text))) or "PRIVATE KEY" in text:
         sign = text[:1] if text[:1] in "+-" else ""
-        return f"{sign}(a line of {len(text)} characters that is not shown, for it may hold a key)"
+        return f"{sign}(a line of {len(text)} characters that is not shown, since it may contain a key)"
     return text if len(text) <= _MAX_WIDTH else f"{text[:_MAX_WIDTH]}..."
 
 
@@ -456,7 +456,7 @@ def user_keys(node: str, base_dir: str, answer: Mapping[str, Any]) -> dict[str, 
     try:
         users = _users(answer.get("users", []))
     except (AttributeError, KeyError, TypeError):
-        answer, users = {"msg": f"the answer of {node} is not what this collection's modules give"}, []
+        answer, users = {"msg": f"unexpected response from {node}"}, []
     problem = None if "users" in answer else _message(answer)
     return {"node": printable(node), "base_dir": printable(base_dir), "users": users, "problem": problem}
 

@@ -18,12 +18,12 @@ OLDEST_PYTHON = (3, 9)
 ROOTLESS_OVERLAYS = (5, 13)  # the first kernel with them
 # Variables that may name a directory of an engine node, and what to do if there is none.
 OPTIONAL_DIRECTORIES = {
-    "ssh_hook_metrics_dir": "make it, for root alone to write, and let node_exporter read it "
+    "ssh_hook_metrics_dir": "create it, writable only by root, and let node_exporter read it "
     "(--collector.textfile.directory)",
     "ssh_hook_enroot_hooks_dir": "install enroot, or name the directory of its hooks",
     "ssh_hook_podman_hpc_modules_dir": "install podman-hpc, or name the directory of its modules",
-    "ssh_hook_slurm_prolog_dir": "make it, for root alone to write, and name it in slurm.conf (Prolog=DIRECTORY/*)",
-    "ssh_hook_slurm_epilog_dir": "make it, for root alone to write, and name it in slurm.conf (Epilog=DIRECTORY/*)",
+    "ssh_hook_slurm_prolog_dir": "create it, writable only by root, and name it in slurm.conf (Prolog=DIRECTORY/*)",
+    "ssh_hook_slurm_epilog_dir": "create it, writable only by root, and name it in slurm.conf (Epilog=DIRECTORY/*)",
 }
 
 
@@ -50,7 +50,7 @@ def wrong_interpreter(host: str, variables: Mapping[str, Any], node: Mapping[str
             f"There is no program {python} (ssh_hook_python) on {host}: install Python 3.9 or newer, or name another."
         )
     if facts["problem"]:
-        return f"On {host} {facts['problem']} It is ssh_hook_python: name another, or mend this one."
+        return f"On {host} {facts['problem']} It is ssh_hook_python: name another, or fix this one."
     version = facts["version"]
     if version is None or numbers(version) < OLDEST_PYTHON:
         what = "not Python" if version is None else f"Python {version}"
@@ -103,21 +103,22 @@ def _common(
     )
     yield (
         audit or not node["dead_links"],
-        f"On {host} {_and(node['dead_links'])} leads to nothing, as a link to what is not mounted: make or mount "
-        "what it leads to, or put a directory in its place, or install on other directories.",
+        f"On {host} {_and(node['dead_links'])} is a dangling link, perhaps to a file system that is not mounted: "
+        "create or mount its target, replace it with a directory, or install in other directories.",
     )
     yield (
         audit or not node["read_only"],
-        f"On {host} {_and(node['read_only'])} cannot be written, for the file system is read-only: make it writable, "
-        "or install on other directories.",
+        f"On {host} {_and(node['read_only'])} cannot be written, since the file system is read-only: make it "
+        "writable, or install in other directories.",
     )
     yield (
         audit or not node["full"],
-        f"On {host} the file system of {_and(node['full'])} has less than 8 MB left: make room.",
+        f"On {host} the file system of {_and(node['full'])} has less than 8 MB left: free some space.",
     )
     yield (
         not packages_dir or not missing,
-        f"{packages_dir} (ssh_hook_python_packages_dir) on {host} does not hold {_and(missing)}, or not all users can "
+        f"{packages_dir} (ssh_hook_python_packages_dir) on {host} does not contain {_and(missing)}, or not all users "
+        "can "
         f"read it: install what is missing there, for {variables['ssh_hook_python']}.",
     )
     is_there = variables["ssh_hook_passwd_source"] != "file" or node["passwd_file"]
@@ -147,36 +148,34 @@ def _engine_rules(
     )
     yield (
         not others,
-        f"On {host} {_and(others)} {'names' if len(others) == 1 else 'name'} another SSH hook for the same containers, "
-        "which would meet two hooks, or lose that file: rename it, such as to "
-        f"{[*others, ''][0]}.old, since engines read names that end in .json alone.",
+        f"On {host} {_and(others)} {'names' if len(others) == 1 else 'name'} another SSH hook for the same "
+        f"containers, which would get two hooks, or lose that file: rename it, such as to {[*others, ''][0]}.old, "
+        "since engines read only names that end in .json.",
     )
     yield (
         not node["port_holders"],
-        f"Port {port} ({named}) on {host} is taken by {', '.join(node['port_holders'])}: choose a port "
+        f"Port {port} ({named}) on {host} is in use by {', '.join(node['port_holders'])}: choose a port "
         "that is free on all nodes.",
     )
     yield (
         port >= node["lowest_port"],
-        f"Users of {host} may not listen on port {port} ({named}), for it is below "
-        f"{node['lowest_port']} (net.ipv4.ip_unprivileged_port_start), so that no container would start: choose a port "
-        "from there on.",
+        f"Users of {host} may not listen on port {port} ({named}), since it is below {node['lowest_port']} "
+        "(net.ipv4.ip_unprivileged_port_start), so no container would start: choose that port or a higher one.",
     )
     yield (
         not node["foreign"],
-        f"{_and(node['foreign'])} (ssh_hook_listen_addresses) cannot be listened at on {host}: name addresses that "
-        "this node has.",
+        f"{_and(node['foreign'])} (ssh_hook_listen_addresses) cannot be used on {host}: name addresses of this node.",
     )
     yield (
         not variables["ssh_hook_require_seccomp"] or node["python"]["libseccomp"],
-        f"{variables['ssh_hook_python']} (ssh_hook_python) on {host} cannot load libseccomp.so.2, by which sessions "
-        "get their container's seccomp profile: install libseccomp2 (Debian, Ubuntu, SUSE) or libseccomp (others), or "
+        f"{variables['ssh_hook_python']} (ssh_hook_python) on {host} cannot load libseccomp.so.2, which sessions need "
+        "for their container's seccomp profile: install libseccomp2 (Debian, Ubuntu, SUSE) or libseccomp (others), or "
         "set ssh_hook_require_seccomp to false.",
     )
     yield (
         audit or node["suid_dumpable"] != 1,
-        f"On {host} fs.suid_dumpable is 1, by which a program that its user may not read can be traced, and so "
-        "Dropbear before its container starts: set it to 0 (sysctl fs.suid_dumpable=0), or to 2.",
+        f"On {host} fs.suid_dumpable is 1, so users can trace programs that they may not read, such as Dropbear "
+        "before its container starts: set it to 0 (sysctl fs.suid_dumpable=0), or to 2.",
     )
     problem = node["docker"] and node["docker"]["problem"]
     yield not (variables["ssh_hook_docker_cdi"] and lacks_cdi(node) and problem), f"{problem}."
@@ -202,8 +201,8 @@ def remarks(host: str, variables: Mapping[str, Any], node: Mapping[str, Any]) ->
     said = [*_image_remarks(host, variables, node), *_timer_remarks(host, variables, node)]
     if is_client(variables, node):
         said += [
-            f"{host} has no container engine, and gets the users' side of ssh_hook alone: keygen, client-config and "
-            "wait."
+            f"{host} has no container engine, and gets only the users' commands of ssh_hook: keygen, client-config "
+            "and wait."
         ]
         if node["dropbear"] and node["daemons"]:
             said += [
@@ -218,7 +217,8 @@ def remarks(host: str, variables: Mapping[str, Any], node: Mapping[str, Any]) ->
 def _image_remarks(host: str, variables: Mapping[str, Any], node: Mapping[str, Any]) -> Iterable[str]:
     if node["image"]:
         yield (
-            f"{host} is an image and does not run: port, addresses, kernel and homes of its nodes are not checked, and "
+            f"{host} is an image, not a running node: port, addresses, kernel and homes of its nodes are not checked, "
+            "and "
             "the timers start when it is booted."
         )
         if variables.get("ssh_hook_users"):
@@ -236,7 +236,7 @@ def _timer_remarks(host: str, variables: Mapping[str, Any], node: Mapping[str, A
     if not is_client(variables, node):
         commands.append(f"'{prefix}/bin/ssh_hook sweep'")
     if commands and not node["systemd"]:
-        yield f"There is no systemd on {host}, so no timer: have root run {_and(commands)} every 15 minutes, by cron."
+        yield f"There is no systemd on {host}, so no timer: have root run {_and(commands)} every 15 minutes, with cron."
 
 
 def _engine_remarks(host: str, variables: Mapping[str, Any], node: Mapping[str, Any]) -> list[str]:
@@ -254,30 +254,30 @@ def _engine_remarks(host: str, variables: Mapping[str, Any], node: Mapping[str, 
         ),
         (
             cdi and docker and docker["is_old"],
-            f"Docker {docker and docker['version']} on {host} has no CDI devices (ssh_hook_cdi), so that its "
+            f"Docker {docker and docker['version']} on {host} does not support CDI devices (ssh_hook_cdi), so its "
             "containers get no SSH: upgrade it to 25 or newer.",
         ),
         (
             cdi and not variables["ssh_hook_docker_cdi"] and lacks_cdi(node),
-            f"Docker {docker and docker['version']} on {host} takes no CDI devices (ssh_hook_cdi): add "
+            f"Docker {docker and docker['version']} on {host} does not accept CDI devices (ssh_hook_cdi): add "
             f'"features": {{"cdi": true}} to {DOCKER} and restart Docker, or set ssh_hook_docker_cdi to true and '
             "restart Docker afterwards.",
         ),
         (
             unread and podmans is not None,
-            f"podman on {host} does not read {_and(unread)} (ssh_hook_hooks_dirs): to have it read, write to "
+            f"podman on {host} does not read {_and(unread)} (ssh_hook_hooks_dirs): to make podman read it, write to "
             "/etc/containers/containers.conf.d/50-oci-hooks.conf the lines '[engine]' and 'hooks_dir = "
             f"{json.dumps([*(podmans or []), *unread])}'.",
         ),
         (
             unread and "podman" not in node["engines"],
-            f"No engine on {host} reads {_and(unread)} (ssh_hook_hooks_dirs): crun and runc by themselves take hooks "
-            "from a bundle's config.json alone, so whatever makes the bundles must put the hook into them.",
+            f"No engine on {host} reads {_and(unread)} (ssh_hook_hooks_dirs): on their own, crun and runc read hooks "
+            "only from a bundle's config.json, so the program that makes the bundles must add the hook.",
         ),
         (
             unread and "podman" in node["engines"] and podmans is None,
-            f"podman on {host} does not say from where it reads hooks, as in an image without /proc, or was not run "
-            "since others than root can change it: mend that, or see to it that podman reads "
+            f"podman on {host} does not report where it reads hooks, as in an image without /proc, or was not run "
+            "because users other than root can change it: fix that, or make sure that podman reads "
             f"{_and(unread)} (ssh_hook_hooks_dirs).",
         ),
     ]

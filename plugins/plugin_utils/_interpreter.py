@@ -30,6 +30,7 @@ def too_old(action: ActionBase, host: str) -> str | None:
         return None
     oldest = "{}.{}".format(*OLDEST)
     return (
-        f"Ansible runs modules on {host} by {interpreter}, which is Python {found[1]}.{found[2]}, and this collection "
+        f"Ansible runs modules on {host} with {interpreter}, which is Python {found[1]}.{found[2]}, and this "
+        "collection "
         f"needs {oldest} or newer there: install a newer one, and set ansible_python_interpreter to its path."
     )

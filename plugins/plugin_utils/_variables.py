@@ -79,10 +79,10 @@ def misspelt(names: Iterable[str], known: Collection[str]) -> list[str]:
         is_dropbears = name.startswith(DROPBEAR)
         near = _near_dropbears(name, known) if is_dropbears else difflib.get_close_matches(name, known, 1, NEAR)
         if near:
-            sentences.append(f"{name} is no variable of this collection: {near[0]} is meant, it seems.")
+            sentences.append(f"{name} is not a variable of this collection: did you mean {near[0]}?")
         elif not is_dropbears:
             nearest = difflib.get_close_matches(name, known, 1, 0.0)[0]
-            sentences.append(f"{name} is no variable of this collection, whose nearest is {nearest}: remove it.")
+            sentences.append(f"{name} is not a variable of this collection (the nearest is {nearest}): remove it.")
     return sentences
 
 
@@ -106,8 +106,8 @@ def wrong_facts(host: str, facts: Iterable[str]) -> list[str]:
     if not names:
         return []
     return [
-        f"The facts of {host} set variables of this collection ({', '.join(map(repr, names[:3]))}), as no honest "
-        "node's do: find out what answers there, and leave it out with --limit until then."
+        f"The facts of {host} set variables of this collection ({', '.join(map(repr, names[:3]))}), which the facts "
+        "of a genuine node never do: find out what answers there, and exclude the host with --limit until then."
     ]
 
 
@@ -124,9 +124,9 @@ def shadowing(host: str, facts: Mapping[str, Any], variables: Mapping[str, Any],
     if not names:
         return []
     return [
-        f"Facts of {host}, which an earlier play has gathered, stand in for variables of the inventory "
-        f"({', '.join(map(repr, sorted(names)[:3]))}): find out why that host has facts of these names, and "
-        "leave it out with --limit until then."
+        f"Facts of {host}, which an earlier play gathered, replace variables of the inventory "
+        f"({', '.join(map(repr, sorted(names)[:3]))}): find out why that host has facts with these names, and exclude "
+        "it with --limit until then."
     ]
 
 
@@ -141,8 +141,7 @@ def is_fact(name: str, variables: Mapping[str, Any], facts: Mapping[str, Any]) -
 def of_one_host(host: str, names: Iterable[str]) -> list[str]:
     """Return a sentence for each variable that counts for all hosts, and that is a template of one host's facts."""
     return [
-        f"{name} is a template of facts, and the value of one host ({host}) would count for all: write it without "
-        "facts."
+        f"{name} is a template of facts, and the value of one host ({host}) would apply to all: write it without facts."
         for name in names
     ]
 
@@ -155,7 +154,7 @@ def ignored(inventory: Iterable[str], command_line: Collection[str]) -> list[str
         command_line: names of those that the command line sets
     """
     return [
-        f"{name} is set in the inventory, which is not known where it is read: give it on the command line "
+        f"{name} is set in the inventory, which is not loaded yet when it is read: give it on the command line "
         f"(--extra-vars {name}=...), and remove it from the inventory."
         for name in HEADER
         if name in inventory and name not in command_line
@@ -166,9 +165,9 @@ def wrong_lists(variables: Mapping[str, Any], lists: Iterable[str]) -> list[str]
     """Return a sentence for each variable that must be a list and is not, as a string, which would count as letters."""
     wrong = {name: variables[name] for name in lists if not isinstance(variables.get(name, []), list)}
     return [
-        f"{name} has no value, and must be a list: write []."
+        f"{name} has no value, but must be a list: write []."
         if value is None
-        else f"{name} is '{value}', and must be a list: write [{value}]."
+        else f"{name} is '{value}', but must be a list: write [{value}]."
         for name, value in wrong.items()
     ]
 
@@ -193,8 +192,8 @@ def without_keys(answer: Mapping[str, Any], passwd_file: str, base_dir: str) -> 
     rules = [
         (
             unknown,
-            f"No keys are made for {_and(unknown)} (ssh_hook_users), whom {passwd_file} does not have: remove who is "
-            "gone from ssh_hook_users, or correct the name.",
+            f"No keys are made for {_and(unknown)} (ssh_hook_users), who are not in {passwd_file}: remove users who "
+            "have left from ssh_hook_users, or correct the names.",
         ),
         (
             without_home,
@@ -230,7 +229,8 @@ OTHER_MODULES = {
 def missing_collections(variables: Mapping[str, Any], has_module: Callable[[str], bool]) -> list[str]:
     """Return a sentence for each variable that needs a module of a collection that the controller lacks."""
     return [
-        f"{name} needs the module {collection}.{module}, which the controller lacks: run ansible-galaxy collection "
+        f"{name} needs the module {collection}.{module}, which is missing on the controller: run ansible-galaxy "
+        "collection "
         f"install {collection} there, or remove {name}."
         for name, (collection, module) in OTHER_MODULES.items()
         if variables.get(name) and not has_module(f"{collection}.{module}")
@@ -256,7 +256,7 @@ DROPBEAR_PATHS = (  # name, pattern, what else is right
 def wrong_dropbear_paths(variables: Mapping[str, Any]) -> list[str]:
     """Return a sentence for each path of the role dropbear that is none."""
     return [
-        f"{name} is '{variables[name]}': set an absolute path without blanks{alternative}."
+        f"{name} is '{variables[name]}': set an absolute path without spaces{alternative}."
         for name, pattern, alternative in DROPBEAR_PATHS
         if name in variables and not pattern.fullmatch(str(variables[name]))
     ]
@@ -272,8 +272,8 @@ def wrong_dropbear_dir(variables: Mapping[str, Any], prefix: str | None) -> list
     parent, _slash, name = directory.rpartition("/")
     if name != "dropbear":
         return [
-            f"ssh_hook_dropbear_dir is '{directory}': this playbook installs Dropbear as a directory of the name "
-            "dropbear, so let it end in /dropbear."
+            f"ssh_hook_dropbear_dir is '{directory}': this playbook installs Dropbear as a directory with the name "
+            "dropbear, so the path must end in /dropbear."
         ]
     if prefix not in (None, parent):
         wanted = f"{str(prefix).rstrip('/')}/dropbear"
@@ -301,12 +301,12 @@ def wrong_values(variables: Mapping[str, Any]) -> list[str]:
     rules = [
         (
             len(python) <= LONGEST_PYTHON,
-            f"ssh_hook_python has {len(python)} characters, and a program can name an interpreter of at most "
+            f"ssh_hook_python has {len(python)} characters, but a program can name an interpreter of at most "
             f"{LONGEST_PYTHON}.",
         ),
         (
             dirs or cdi,
-            "ssh_hook_hooks_dirs is empty, so no engine would learn of the hook: name a directory that the engine "
+            "ssh_hook_hooks_dirs is empty, so no engine would find the hook: name a directory that the engine "
             "reads, or set ssh_hook_cdi to true.",
         ),
         (
@@ -317,35 +317,35 @@ def wrong_values(variables: Mapping[str, Any]) -> list[str]:
         (
             JSON_NAME.fullmatch(name),
             f"ssh_hook_json_name is '{name}': it must be a file name of letters, digits and . _ - that ends in .json, "
-            "for engines read no other.",
+            "since engines read no others.",
         ),
         (
             port == AUTO or _port(port) in PORTS,
-            f"ssh_hook_server_port is {port}, and a TCP port is a number from 1 to 65535: give one, or {AUTO} for "
-            "ports that follow from jobs.",
+            f"ssh_hook_server_port is {port}, but a TCP port is a number from 1 to 65535: give one, or {AUTO} for "
+            "ports that are calculated from jobs.",
         ),
         (
             without_job in PORTS,
-            f"ssh_hook_server_port_without_job is {without_job}, and a TCP port is a number from 1 to 65535.",
+            f"ssh_hook_server_port_without_job is {without_job}, but a TCP port is a number from 1 to 65535.",
         ),
         (
             port != AUTO or without_job not in PORTS_OF_JOBS,
-            f"ssh_hook_server_port_without_job is {without_job}, which with ssh_hook_server_port: {AUTO} is a job's: "
-            f"give one that is not from {PORTS_OF_JOBS[0]} to {PORTS_OF_JOBS[-1]}.",
+            f"ssh_hook_server_port_without_job is {without_job}, which with ssh_hook_server_port: {AUTO} is in the "
+            f"range for jobs: give one that is not from {PORTS_OF_JOBS[0]} to {PORTS_OF_JOBS[-1]}.",
         ),
         (
             bool(prolog) == bool(epilog) and not (prolog and prolog == epilog),
             f"ssh_hook_slurm_prolog_dir is '{prolog}' and ssh_hook_slurm_epilog_dir is '{epilog}': name two "
-            "directories, since what the one script writes the other removes, or none.",
+            "directories, since one script removes what the other writes, or none.",
         ),
         (
             all(port in PORTS for port in ports),
-            f"ssh_hook_container_ports is {shown(ports)}, and a TCP port is a number from 1 to 65535.",
+            f"ssh_hook_container_ports is {shown(ports)}, but a TCP port is a number from 1 to 65535.",
         ),
         (
             SSHD not in ports,
-            f"ssh_hook_container_ports has {SSHD}, at which the sshd of nodes answers, whose host keys "
-            "the ssh of containers would refuse: remove it.",
+            f"ssh_hook_container_ports has {SSHD}, where the nodes' sshd answers, whose host keys the containers' ssh "
+            "would refuse: remove it.",
         ),
         (
             not names,
@@ -358,7 +358,7 @@ def wrong_values(variables: Mapping[str, Any]) -> list[str]:
         ),
         (
             len(addresses) <= MOST_ADDRESSES,
-            f"ssh_hook_listen_addresses has {len(addresses)} addresses, and Dropbear listens at {MOST_ADDRESSES} at "
+            f"ssh_hook_listen_addresses has {len(addresses)} addresses, but Dropbear listens on {MOST_ADDRESSES} at "
             "most.",
         ),
         (
@@ -373,12 +373,12 @@ def wrong_values(variables: Mapping[str, Any]) -> list[str]:
         ),
         (
             not is_own or variables["ssh_hook_passwd_file"] != NODES_FILE,
-            f"ssh_hook_passwd_file is '{NODES_FILE}', the node's own file, which would be replaced, and removed by "
+            f"ssh_hook_passwd_file is '{NODES_FILE}', the node's own file, which the role would replace, and later "
             "remove: set ssh_hook_passwd_source to 'file', or name another file.",
         ),
         (
             minutes >= 1,
-            f"ssh_hook_passwd_refresh_minutes is {minutes}, and the timer needs a number of minutes from 1 on.",
+            f"ssh_hook_passwd_refresh_minutes is {minutes}, but the timer needs 1 minute or more.",
         ),
     ]
     return [sentence for holds, sentence in rules if not holds]

@@ -44,7 +44,7 @@ def rows(*, strangers: bool) -> list[dict[str, Any]]:
         "ssh_hook__installed": {"launcher_changed": True},
         "dropbear__programs": {
             "programs": {"dropbear": "2025.89", "openssh": "10.0p2"},
-            "problem": f"{program} should be 2026.94, but asked for its version it says 'Dropbear v2025.89'.",
+            "problem": f"{program} should be 2026.94, but reports the version 'Dropbear v2025.89'.",
         },
     }
     for number in (17, 18, 19):

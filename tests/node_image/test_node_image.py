@@ -45,7 +45,7 @@ def test_a_preview_changes_nothing(untouched: dict[str, str]) -> None:
 def test_a_deployment_is_idempotent() -> None:
     deployed = play("deploy")
     assert (deployed.status, deployed.changed > 0) == (0, True), deployed.said
-    assert f"{NAME} is an image and does not run" in deployed.words
+    assert f"{NAME} is an image, not a running node" in deployed.words
     assert links() == LINKS
     for again in (play("deploy"), play("deploy", "--check"), play("audit")):
         assert (again.status, again.changed) == (0, 0), again.said
@@ -65,7 +65,7 @@ def test_what_is_missing_is_found_and_mended() -> None:
     (TREE / "etc/systemd/system/timers.target.wants/ssh-hook-sweep.timer").unlink()
     found = play("audit")
     assert found.status != 0
-    assert f"On {NAME} the systemd timers are not as the variables say. Run the deployment." in found.said
+    assert f"On {NAME} the systemd timers differ from the configuration. Run the deployment." in found.said
     mended = play("deploy")
     assert (mended.status, mended.changed) == (0, 1), mended.said
     assert links() == LINKS

@@ -680,7 +680,7 @@ def test_a_download_with_a_wrong_digest_is_refused(
     play = site.play("-e", json.dumps(urls), variables={**archives, variable: ""})
     assert play.status != 0
     wrong, pinned = digests(tampered)
-    assert f"{url} gives a file with sha256 {wrong}, but {tampered.name} has {pinned}: refused" in play.said
+    assert f"{url} provides a file with sha256 {wrong}, but {tampered.name} has {pinned}: refused" in play.said
     assert f"set dropbear_{variable} to a copy of it on the controller" in play.said
     assert f"build/sources/{tampered.name}" not in site.files()
     assert site.artefacts() + site.artefacts("sftp-server") == []
@@ -910,9 +910,9 @@ def test_an_installed_program_that_is_none_is_named(first: First, site: Site) ->
     succeeded(site.play())
     assert succeeded(site.play(playbook=VERIFY)).changed == 0
     for program, sentence in (
-        ("dropbear", f"dropbear should be {VERSION}, but asked for its version it says 'something else'."),
-        ("ssh", "ssh should be 10.3p1, but asked for its version it says 'something else'."),
-        ("sftp-server", "sftp-server should say which requests it understands, but says 'something else'."),
+        ("dropbear", f"dropbear should be {VERSION}, but reports the version 'something else'."),
+        ("ssh", "ssh should be 10.3p1, but reports the version 'something else'."),
+        ("sftp-server", "sftp-server should report which requests it supports, but reports 'something else'."),
     ):
         path = site.prefix / "dropbear" / "bin" / program
         path.rename(site.directory / program)
@@ -947,13 +947,13 @@ def test_another_installations_directory_is_left_alone(first: First, site: Site)
             "/no/such/file",
             "dropbear_programs_archive is /no/such/file: set dropbear_programs_sha256",
         ),
-        ("prefix", "opt", "dropbear_prefix is 'opt': set an absolute path without blanks."),
-        ("build_dir", "a b", "dropbear_build_dir is 'a b': set an absolute path without blanks, or leave it empty."),
+        ("prefix", "opt", "dropbear_prefix is 'opt': set an absolute path without spaces."),
+        ("build_dir", "a b", "dropbear_build_dir is 'a b': set an absolute path without spaces, or leave it empty."),
         ("source_archive", "/no/such/file", "dropbear_source_archive /no/such/file is not a file on the controller"),
         (
             "openssh_source_archive",
             "x",
-            "dropbear_openssh_source_archive is 'x': set an absolute path without blanks, or",
+            "dropbear_openssh_source_archive is 'x': set an absolute path without spaces, or",
         ),
     ],
     ids=[

@@ -113,7 +113,7 @@ BAD_VALUES: dict[str, dict[str, object]] = {
     },
     "ssh_hook_python_packages_dir is 'lib': it must be an absolute path": {"ssh_hook_python_packages_dir": "lib"},
     "ssh_hook_json_name is 'hook.conf': it must be a file name": {"ssh_hook_json_name": "hook.conf"},
-    "ssh_hook_server_port is 70000, and a TCP port is a number from 1 to 65535: give": {"ssh_hook_server_port": 70000},
+    "ssh_hook_server_port is 70000, but a TCP port is a number from 1 to 65535: give": {"ssh_hook_server_port": 70000},
     "ssh_hook_stages is [poststop]: without createRuntime no daemon is ever started.": {
         "ssh_hook_stages": ["poststop"]
     },
@@ -123,7 +123,7 @@ BAD_VALUES: dict[str, dict[str, object]] = {
     "ssh_hook_docker_cdi is true and ssh_hook_cdi is false, so Docker would find no device": {
         "ssh_hook_docker_cdi": True
     },
-    "ssh_hook_passwd_refresh_minutes is 0, and the timer needs": {"ssh_hook_passwd_refresh_minutes": 0},
+    "ssh_hook_passwd_refresh_minutes is 0, but the timer needs": {"ssh_hook_passwd_refresh_minutes": 0},
     "ssh_hook_passwd_file is '/etc/passwd', the node's own file": {"ssh_hook_passwd_file": "/etc/passwd"},
 }
 
@@ -155,7 +155,7 @@ WRONG: dict[str, tuple[dict[str, object], list[str]]] = {
         [
             "ssh_hook_server_port is 15263abc, and a TCP port is a number",
             "ssh_hook_prefix is '/': it must be an absolute path",
-            "ssh_hook_hooks_dirs is empty, so no engine would learn of the hook",
+            "ssh_hook_hooks_dirs is empty, so no engine would find the hook",
             "ssh_hook_python has 105 characters",
         ],
     ),
@@ -187,15 +187,18 @@ WRONG: dict[str, tuple[dict[str, object], list[str]]] = {
     ),
     "addresses": (
         {"ssh_hook_listen_addresses": ["::1", *(f"127.0.0.{number}" for number in range(1, 10)), "::1"]},
-        ["127.0.0.9, ::1]: give each address once.", "has 11 addresses, and Dropbear listens at 10 at most."],
+        ["127.0.0.9, ::1]: give each address once.", "has 11 addresses, but Dropbear listens on 10 at most."],
     ),
     "others": (
         {"ssh_hook_listen_addresses": ["127.0.0.1", "192.0.2.1", "2001:db8::1", "bad.cafe", "::1"]},
-        ["192.0.2.1 and 2001:db8::1 and bad.cafe (ssh_hook_listen_addresses) cannot be listened at on others: name"],
+        ["192.0.2.1 and 2001:db8::1 and bad.cafe (ssh_hook_listen_addresses) cannot be used on others: name"],
     ),
     "low-port": (
         {"ssh_hook_server_port": 1023},
-        ["Users of low-port may not listen on port 1023 (ssh_hook_server_port), for it is below 1024 (net.ipv4.ip_unp"],
+        [
+            "Users of low-port may not listen on port 1023 (ssh_hook_server_port), since it is below 1024 "
+            "(net.ipv4.ip_unp"
+        ],
     ),
     "absent": (
         {"ssh_hook_python": "/opt/no-such-python"},
@@ -253,7 +256,7 @@ def test_a_node_without_an_engine_is_refused() -> None:
 def taken_port() -> str:
     """What the preflight says of this process."""
     name = Path("/proc/self/comm").read_text(encoding="utf-8").strip()
-    return f"Port {PORT} (ssh_hook_server_port) on node is taken by {name} (pid {os.getpid()}): choose a port"
+    return f"Port {PORT} (ssh_hook_server_port) on node is in use by {name} (pid {os.getpid()}): choose a port"
 
 
 def test_a_port_that_is_taken_in_ipv6_is_refused() -> None:
@@ -263,7 +266,7 @@ def test_a_port_that_is_taken_in_ipv6_is_refused() -> None:
     assert refused.status != 0
 
 
-NO_LIBSECCOMP = "/usr/bin/python3 (ssh_hook_python) on node cannot load libseccomp.so.2, by which sessions get"
+NO_LIBSECCOMP = "/usr/bin/python3 (ssh_hook_python) on node cannot load libseccomp.so.2, which sessions need"
 
 
 def test_all_that_is_wrong_with_a_node_is_said_at_once() -> None:
@@ -272,7 +275,7 @@ def test_all_that_is_wrong_with_a_node_is_said_at_once() -> None:
         refused = play("preflight", before=(*WITHOUT_LIBSECCOMP, *WITH_SUID_DUMPABLE))
     assert taken_port() in refused.said
     assert NO_LIBSECCOMP in refused.said
-    assert "On node fs.suid_dumpable is 1, by which a program that its user may not read can be traced" in refused.said
+    assert "On node fs.suid_dumpable is 1, so users can trace programs that they may not read" in refused.said
     assert "set it to 0 (sysctl fs.suid_dumpable=0), or to 2." in refused.said
     assert refused.status != 0
 
@@ -419,7 +422,7 @@ def test_the_json_names_the_nodes_own_addresses() -> None:
         assert '+      "MAKE_KEYS=false",' in said
         assert '+      "REQUIRE_USER_ANNOTATION=true",' in said
     assert done.changed == 0, said
-    differing = "; ".join(f"{path} is not as the variables say" for path in (LAUNCHER, HOOK_JSON))
+    differing = "; ".join(f"{path} differs from the configuration" for path in (LAUNCHER, HOOK_JSON))
     assert f"On node {differing}. Run the deployment." in said
     assert play("remove", "--check", gather, variables=variables).status == 0
 
@@ -562,7 +565,7 @@ WITH_CDI: dict[str, object] = {"ssh_hook_cdi": True}
 def test_the_cdi_spec_comes_and_goes_with_its_variable() -> None:
     right = listing()
     audited = play("audit", "--diff", variables=WITH_CDI)
-    assert f"On node {CDI_SPEC} is not as the variables say. Run" in audited.said
+    assert f"On node {CDI_SPEC} differs from the configuration. Run" in audited.said
     assert f"new: {CDI_SPEC} (" in audited.said
     assert audited.changed == 0, audited.said
     assert listing() == right
@@ -585,11 +588,11 @@ def test_the_cdi_spec_comes_and_goes_with_its_variable() -> None:
     CDI_SPEC.chmod(0o664)
     audited = play("audit", variables=WITH_CDI)
     assert f"{CDI_SPEC} is writable by its group" in audited.said
-    assert f"On node {CDI_SPEC} is not as the variables say. Run" in audited.said
+    assert f"On node {CDI_SPEC} differs from the configuration. Run" in audited.said
     assert play("converge", variables=WITH_CDI).status == 0
     assert listing() == with_spec
 
-    assert f"On node {CDI_SPEC} is one hook JSON too many. Run" in play("audit").said
+    assert f"On node {CDI_SPEC} is a surplus hook JSON. Run" in play("audit").said
     assert play("converge").status == 0
     CDI_SPEC.parent.rmdir()
     assert listing() == right
@@ -605,7 +608,7 @@ def test_files_for_enroot_and_podman_hpc_come_where_asked_for() -> None:
     script, module = directories[0] / "zz-ocihooks-ssh.sh", directories[1] / "ocihooks-ssh.yaml"
     try:
         assert (
-            f"{script} is not as the variables say; {module} is not as the variables say."
+            f"{script} differs from the configuration; {module} differs from the configuration."
             in play("audit", variables=variables).said
         )
         assert play("converge", variables=variables).status == 0
@@ -682,7 +685,7 @@ def test_a_site_may_have_the_cdi_spec_alone() -> None:
 def test_what_docker_lacks_is_told_and_set_only_where_asked_for() -> None:
     right = listing()
     settings = Path("/etc/docker/daemon.json")
-    sentence = "Docker 26.1 on node takes no CDI devices (ssh_hook_cdi): add"
+    sentence = "Docker 26.1 on node does not accept CDI devices (ssh_hook_cdi): add"
     told = play("preflight", before=WITH_DOCKER, variables=WITH_CDI)
     assert (told.status, sentence in told.words) == (0, True), told.said
 
@@ -715,7 +718,7 @@ def test_what_docker_lacks_is_told_and_set_only_where_asked_for() -> None:
 
 def test_an_audit_tells_of_a_kernel_by_which_dropbear_could_be_traced() -> None:
     audited = play("audit", before=WITH_SUID_DUMPABLE)
-    assert "On node fs.suid_dumpable is 1, by which Dropbear can be traced: first set it to 0 or 2. Run" in audited.said
+    assert "On node fs.suid_dumpable is 1, so users can trace Dropbear: first set it to 0 or 2. Run" in audited.said
     assert (audited.status != 0, audited.changed) == (True, 0)
 
 
@@ -749,7 +752,10 @@ def test_a_daemon_of_ours_is_no_other_service_but_stops_removal(daemons_home: Pa
         assert play("preflight").status == 0
         checked = play("remove", "--check", variables=site)
         pids = ", ".join(map(str, sorted((pid, removed))))
-        assert f"On node SSH daemons of containers still run (pids {pids}), and the hook is to end them" in checked.said
+        assert (
+            f"On node SSH daemons of containers are still running (pids {pids}), and need the hook to end"
+            in checked.said
+        )
         assert (checked.status != 0, keys.search(checked.said)) == (True, None), checked.said
         checked = play("remove", "--check", variables={**site, "ssh_hook_remove_running": True})
         assert (checked.status, bool(keys.search(checked.said))) == (0, True), checked.said
@@ -1047,7 +1053,7 @@ def test_a_node_with_systemd_gets_the_timers(as_on_systemd: tuple[str, ...]) -> 
     harmed = Path("/etc/systemd/system/ssh-hook-sweep.service")
     harmed.write_text("[Service]\nExecStart=/bin/true\n", encoding="utf-8")
     found = play("audit", before=as_on_systemd)
-    assert "On node the systemd timers are not as the variables say. Run the deployment." in found.said
+    assert "On node the systemd timers differ from the configuration. Run the deployment." in found.said
     assert found.status != 0
     site = {"ssh_hook_passwd_source": "file"}
     assert play("converge", before=as_on_systemd, variables=site).status == 0

@@ -66,7 +66,9 @@ def test_without_the_collection_nothing_is_changed() -> None:
             ("ssh_hook_firewalld_zone", "ansible.posix.firewalld"),
             ("dropbear_selinux_type", "community.general.sefcontext"),
         ):
-            sentence = f"{name} needs the module {module}, which the controller lacks: run ansible-galaxy collection"
+            sentence = (
+                f"{name} needs the module {module}, which is missing on the controller: run ansible-galaxy collection"
+            )
             assert (done.status != 0, sentence in said) == (True, True), done.said
     assert listing() == before
 

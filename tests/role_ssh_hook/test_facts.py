@@ -101,7 +101,7 @@ def test_facts_that_stand_in_for_variables_of_the_site_end_that_hosts_part(
     done = play(playbook, inventory=hosts, variables=variables)
     assert done.status == 2, done.said
     assert (
-        "Facts of evil, which an earlier play has gathered, stand in for variables of the inventory ('site_python', "
+        "Facts of evil, which an earlier play gathered, replace variables of the inventory ('site_python', "
         "'site_reports'): find out" in done.words
     )
     assert re.search(r"^node +: .* failed=0 ", done.said, re.MULTILINE), done.said
@@ -119,7 +119,7 @@ def test_a_template_of_facts_does_not_count_for_all_hosts(deployed: dict[str, st
     done = play(playbook, inventory=hosts, variables=variables)
     assert done.status == 2, done.said
     for name in ("dropbear_version", "dropbear_build_host"):
-        assert f"{name} is a template of facts, and the value of one host (node) would count for all" in done.words
+        assert f"{name} is a template of facts, and the value of one host (node) would apply to all" in done.words
     assert "ssh_hook_listen_addresses is a template" not in done.words
     assert listing() == deployed
 

@@ -64,11 +64,11 @@ FACTS = {"dropbear_source_urls": ["http://other/"], "dropbear_build_host": "othe
 LYING: dict[str, tuple[dict[str, object], str]] = {
     "node_facts": (
         {"client_only": False, "missing_packages": [], "versions": {"dropbear_version": "1"}},
-        "The node's answer is not what node_facts gives.",
+        "Unexpected response from node_facts.",
     ),
     "passwd_file": (
         {"users": 3, "unknown": ["root"], "without_home": []},
-        "The node's answer is not what passwd_file gives.",
+        "Unexpected response from passwd_file.",
     ),
 }
 
@@ -117,7 +117,7 @@ def test_an_interpreter_of_ansible_that_is_too_old_is_named(untouched: dict[str,
         (["image1", "node1", "image2"], "as node1 sees them: no keys: nobody-of-that-name"),
         (
             ["image1"],
-            "keys of ssh_hook_users: an image has no homes, and no node that runs is known to be root's alone",
+            "keys of ssh_hook_users: an image has no homes, and no running node is known to be secure",
         ),
     ],
 )
@@ -154,12 +154,12 @@ def test_wrong_names_and_strings_for_lists_are_refused(untouched: dict[str, str]
     refused(
         untouched,
         done,
-        "ssh_hook_server_prot is no variable of this collection: ssh_hook_server_port is meant",
-        "dropbear_versoin is no variable of this collection: dropbear_version is meant",
-        "ssh_hook_hooks_dirs is '/etc/hooks.d', and must be a list: write [/etc/hooks.d].",
-        "ssh_hook_listen_addresses is '127.0.0.1', and must be a list: write [127.0.0.1].",
-        "ssh_hook_users is 'alice', and must be a list: write [alice].",
-        "ssh_hook_stages is 'createRuntime', and must be a list: write [createRuntime].",
+        "ssh_hook_server_prot is not a variable of this collection: did you mean ssh_hook_server_port?",
+        "dropbear_versoin is not a variable of this collection: did you mean dropbear_version?",
+        "ssh_hook_hooks_dirs is '/etc/hooks.d', but must be a list: write [/etc/hooks.d].",
+        "ssh_hook_listen_addresses is '127.0.0.1', but must be a list: write [127.0.0.1].",
+        "ssh_hook_users is 'alice', but must be a list: write [alice].",
+        "ssh_hook_stages is 'createRuntime', but must be a list: write [createRuntime].",
     )
     assert "dropbear_initramfs_port" not in done.said
     assert "dropbear_users" not in done.said
@@ -174,8 +174,8 @@ def test_the_plays_header_is_not_set_in_the_inventory(untouched: dict[str, str],
     refused(
         untouched,
         done,
-        "ssh_hook_hosts is set in the inventory, which is not known where it is read: give it on the command line",
-        "ssh_hook_serial is set in the inventory, which is not known where it is read: give it on the command line "
+        "ssh_hook_hosts is set in the inventory, which is not loaded yet when it is read: give it on the command line",
+        "ssh_hook_serial is set in the inventory, which is not loaded yet when it is read: give it on the command line "
         "(--extra-vars ssh_hook_serial=...), and remove it from the inventory.",
     )
 
@@ -187,7 +187,7 @@ USERS: list[tuple[dict[str, object], str]] = [
     ),
     (
         {"ssh_hook_users": ["daemno"], "ssh_hook_passwd_source": "file", "ssh_hook_passwd_file": "/etc/passwd"},
-        "No keys are made for daemno (ssh_hook_users), whom /etc/passwd does not have: remove who is gone",
+        "No keys are made for daemno (ssh_hook_users), who are not in /etc/passwd: remove users who have left",
     ),
     (
         {"ssh_hook_users": ["daemon"], "ssh_hook_base_dir": "/srv"},
@@ -326,13 +326,16 @@ def test_a_login_node_that_loses_its_engine_keeps_the_users_side_alone(
     with_engine = play("deploy", inventory=hosts, variables=watched)
     assert (with_engine.status, HOOK_JSON.exists()) == (0, True), with_engine.said
     audited = play("audit", before=WITHOUT_ENGINES, inventory=hosts, variables=BY_GROUPS)
-    left = f"{HOOK_JSON}, and no container engine reads it; Dropbear is there, and no container engine to use it. Run"
+    left = (
+        f"{HOOK_JSON}, and no container engine reads it; Dropbear is installed, but there is no container engine to "
+        "use it. Run"
+    )
     assert (audited.status, audited.changed, left in audited.words) == (2, 0, True), audited.said
     assert play("deploy", "--tags=install", before=WITHOUT_ENGINES, inventory=hosts, variables=watched).status == 0
     assert HOOK_JSON.exists()
     deployed = play("deploy", before=WITHOUT_ENGINES, inventory=hosts, variables=watched)
     assert deployed.status == 0, deployed.said
-    assert "node has no container engine, and gets the users' side of ssh_hook alone: keygen" in deployed.words
+    assert "node has no container engine, and gets only the users' commands of ssh_hook: keygen" in deployed.words
     assert broken.read_text(encoding="utf-8") == ""
     assert (LAUNCHER.exists(), PASSWD.exists()) == (True, True)
     assert [path for path in (HOOK_JSON, CDI_SPEC, PREFIX / "dropbear") if os.path.lexists(path)] == []
@@ -542,7 +545,7 @@ def test_engine_nodes_and_a_login_node_without_an_engine_in_one_play(deployed: d
     for pattern in ("compute_nodes:login_nodes", "login_nodes:compute_nodes"):
         done = play("deploy", inventory=str(hosts), variables={**site, "ssh_hook_hosts": pattern})
         assert done.status == 0, done.said
-        assert "login has no container engine, and gets the users' side of ssh_hook alone" in done.words
+        assert "login has no container engine, and gets only the users' commands of ssh_hook" in done.words
         assert "node has no container engine" not in done.words
     assert done.changed == 0, done.said
     assert sorted(path.name for path in (own / "oci-hooks").iterdir()) == [

@@ -88,7 +88,7 @@ def contents(request: Request) -> dict[str, bytes]:
             members = ((member.name, opened.extractfile(member)) for member in opened)
             return {name: content.read() for name, content in members if content is not None}
     except tarfile.TarError as error:
-        raise BuildError(f"{archive} is no archive of programs: {error}") from None
+        raise BuildError(f"{archive} is not an archive of programs: {error}") from None
 
 
 def unpack(request: Request, check: bool) -> tuple[list[dict[str, str]], list[dict[str, str]], list[str]]:
@@ -110,7 +110,9 @@ def unpack(request: Request, check: bool) -> tuple[list[dict[str, str]], list[di
         for name in [*names, SBOM]:
             member = f"{request.release}/{architecture}/{name}"
             if member not in members:
-                raise BuildError(f"{request.archive} has no {member}: make one for this version and architecture")
+                raise BuildError(
+                    f"{request.archive} does not contain {member}: create one for this version and architecture"
+                )
             path = request.directory / hashlib.sha256(members[member]).hexdigest()
             file = {"architecture": architecture, "path": str(path), "sha256": path.name}
             if name == SBOM:

@@ -88,7 +88,7 @@ def compile_source(job: Job, build: Build, scratch: Path) -> Path:
     top = unpack(job.archive(source), source, scratch / "source", recipe.left_out)
     if not (top / recipe.configure[0]).is_file():  # in the repository, but not in a release, it has to be generated
         raise BuildError(
-            f"{source.archive} has no {recipe.configure[0]}: take the release archive that upstream publishes"
+            f"{source.archive} has no {recipe.configure[0]}: use the release archive that upstream publishes"
         )
     compilers.check_flags(variables, scratch)
     run_step(recipe.configure_for(build.architecture, job.compiler(build.architecture)), top, variables, log)

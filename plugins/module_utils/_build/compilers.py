@@ -170,7 +170,7 @@ def check_flags(variables: Mapping[str, str], directory: Path) -> None:
     code = compiled()
     for flag, opposite in OPPOSITES.items():
         if flag in flags and compiled(opposite) == code:
-            raise BuildError(f"'{variables['CC']}' does nothing for {flag}: build with another compiler")
+            raise BuildError(f"'{variables['CC']}' ignores {flag}: build with another compiler")
 
 
 def install_zig(requirement: str, scratch: Path) -> None:

@@ -139,10 +139,11 @@ def find(request: Request) -> bytes:
         digest = hashlib.sha256(data).hexdigest()
         if digest != request.sha256:
             raise BuildError(
-                f"{url} gives a file with sha256 {digest}, but {request.archive} has {request.sha256}: refused"
+                f"{url} provides a file with sha256 {digest}, but {request.archive} has {request.sha256}: refused"
             )
         return data
     raise BuildError(
-        f"no origin gives {request.archive} (sha256 {request.sha256}): add one that does to urls, or put a copy at dest."
+        f"no origin provides {request.archive} (sha256 {request.sha256}): add one to urls that does, or put a copy at "
+        "dest."
         f" Tried: {'; '.join(failures) or 'none'}"
     )

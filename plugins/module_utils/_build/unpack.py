@@ -19,7 +19,7 @@ def unpack(archive: Path, source: Source, directory: Path, left_out: Sequence[st
     """Unpack the source into the empty `directory` and return its top.
 
     Raises:
-        BuildError: the archive is missing, has a wrong digest, or not one directory at its top, or a patch does not fit.
+        BuildError: the archive is missing, has a wrong digest or not one directory at its top, or a patch does not fit.
     """
     if not archive.is_file():
         raise BuildError(f"there is no {archive}: download {source.archive} to that place")
@@ -38,7 +38,7 @@ def unpack(archive: Path, source: Source, directory: Path, left_out: Sequence[st
     tops = list(directory.iterdir())  # not always named as the release: libsodium-1.0.22-RELEASE
     if len(tops) != 1:
         raise BuildError(
-            f"{archive} has {len(tops)} files at its top instead of one directory: it is no release archive"
+            f"{archive} has {len(tops)} files at its top instead of one directory: it is not a release archive"
         )
     for name, text in source.files.items():
         (tops[0] / name).write_text(text)

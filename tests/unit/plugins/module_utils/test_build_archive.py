@@ -73,8 +73,16 @@ def test_programs_that_were_packed_are_unpacked(tmp_path: Path) -> None:
     [
         (elf(), {"sha256": "0" * 64}, "but dropbear_programs_sha256 is 000"),
         (elf(), {"archive": Path("/no/such")}, "dropbear_programs_archive /no/such is not a file on the controller"),
-        (elf(), {"architectures": ["aarch64"]}, "has no dropbear-2026.94/aarch64/dropbearmulti: make one for"),
-        (elf(), {"release": "dropbear-1"}, "has no dropbear-1/x86_64/dropbearmulti: make one for this version"),
+        (
+            elf(),
+            {"architectures": ["aarch64"]},
+            "does not contain dropbear-2026.94/aarch64/dropbearmulti: create one for",
+        ),
+        (
+            elf(),
+            {"release": "dropbear-1"},
+            "does not contain dropbear-1/x86_64/dropbearmulti: create one for this version",
+        ),
         (elf(kind=2), {}, "dropbearmulti for x86_64 is not position-independent: refused"),
         (elf(), {"architectures": ["riscv64"]}, "dropbearmulti for riscv64 is for another machine"),
     ],
@@ -94,4 +102,4 @@ def test_what_is_no_archive_of_programs_is_refused(tmp_path: Path) -> None:
     path.write_text("junk")
     with pytest.raises(errors.BuildError) as refusal:
         archive.unpack(request(path, tmp_path / "programs"), check=False)
-    assert str(refusal.value) == f"{path} is no archive of programs: not a gzip file"
+    assert str(refusal.value) == f"{path} is not an archive of programs: not a gzip file"

@@ -41,7 +41,7 @@ def test_an_archive_without_configure_is_named(tmp_path: Path) -> None:
     (tmp_path / "scratch").mkdir()
     with pytest.raises(errors.BuildError) as failure:
         compiling.compile_source(made(fields), wish(fields), tmp_path / "scratch")
-    assert str(failure.value) == "release-1.tar.gz has no ./configure: take the release archive that upstream publishes"
+    assert str(failure.value) == "release-1.tar.gz has no ./configure: use the release archive that upstream publishes"
 
 
 def test_a_failed_step_shows_the_end_of_its_log(tmp_path: Path) -> None:

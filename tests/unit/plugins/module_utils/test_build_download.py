@@ -68,7 +68,7 @@ def test_the_first_origin_that_has_it_gives_it(server: str) -> None:
 
 @pytest.mark.usefixtures("no_mirrors")
 def test_a_wrong_digest_ends_the_search(server: str) -> None:
-    expected = f"{server}/bad gives a file with sha256 {OTHER}, but {NAME} has {DIGEST}: refused"
+    expected = f"{server}/bad provides a file with sha256 {OTHER}, but {NAME} has {DIGEST}: refused"
     assert refusal(f"{server}/bad", f"{server}/good") == expected
 
 
@@ -78,7 +78,7 @@ def test_the_error_lists_what_was_tried(server: str) -> None:
         unused.bind(("127.0.0.1", 0))  # bound and not listening: refuses
         refusing = f"http://127.0.0.1:{unused.getsockname()[1]}/x"
         error = refusal(f"{server}/missing", refusing, "http://host.invalid/x", "no url")
-    reason = f"no origin gives {NAME} (sha256 {DIGEST}): add one that does to urls, or put a copy at dest. Tried: "
+    reason = f"no origin provides {NAME} (sha256 {DIGEST}): add one to urls that does, or put a copy at dest. Tried: "
     assert error.startswith(reason)
     for tried in (
         f"{server}/missing (Not Found)",

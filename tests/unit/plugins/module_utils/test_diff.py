@@ -19,8 +19,8 @@ def test_a_text_that_is_new_or_goes_is_a_line() -> None:
     [
         ("", 119, ["new: /lib/b (119 paths)"]),
         ("/lib/a", 119, ["new: /lib/b (119 paths), in place of /lib/a"]),
-        ("/lib/b", 1, ["not as it should be: /0"]),
-        ("/lib/b", 6, [*(f"not as it should be: /{number}" for number in range(4)), "and 2 more"]),
+        ("/lib/b", 1, ["out of date: /0"]),
+        ("/lib/b", 6, [*(f"out of date: /{number}" for number in range(4)), "and 2 more"]),
         ("/lib/b", 0, []),
     ],
 )

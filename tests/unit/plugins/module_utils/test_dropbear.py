@@ -146,7 +146,7 @@ def test_what_was_damaged_on_its_way_is_not_installed(tmp_path: Path) -> None:
     release, archive = release_of(tmp_path, CONTENTS)
     content = archive.read_bytes()
     archive.write_bytes(content.replace(b"OpenSSH_2p1", b"OpenSSH_2p2"))
-    with pytest.raises(dropbear.NotInstalled, match=r"^bin/ssh was damaged on its way to the node: run the play again"):
+    with pytest.raises(dropbear.NotInstalled, match=r"^bin/ssh was damaged in transit to the node: run the play again"):
         installed(release, archive)
     archive.write_bytes(b"none")
     with pytest.raises(dropbear.NotInstalled, match=r"^the archive that was sent is damaged: "):
@@ -166,9 +166,9 @@ def test_another_installation_is_left_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("program", "sentence"),
     [
-        ("dropbearmulti", "dropbear should be 1, but asked for its version it says 'something else'."),
-        ("ssh", "ssh should be 2p1, but asked for its version it says 'something else'."),
-        ("sftp-server", "sftp-server should say which requests it understands, but says 'something else'."),
+        ("dropbearmulti", "dropbear should be 1, but reports the version 'something else'."),
+        ("ssh", "ssh should be 2p1, but reports the version 'something else'."),
+        ("sftp-server", "sftp-server should report which requests it supports, but reports 'something else'."),
     ],
 )
 def test_a_program_that_is_another_is_named(tmp_path: Path, program: str, sentence: str) -> None:
@@ -238,7 +238,7 @@ def test_an_inspection_returns_versions_and_what_is_wrong(tmp_path: Path) -> Non
     assert dropbear.inspect(str(prefix), VERSIONS) == ({"dropbear": "1", "openssh": "2p1"}, None)
     found, problem = dropbear.inspect(str(prefix), {"dropbear": "1", "openssh": "2"})
     assert found == {"dropbear": "1", "openssh": "2p1"}
-    assert problem == f"{programs}/ssh should be 2, but asked for its version it says 'OpenSSH_2p1, OpenSSL 3'."
+    assert problem == f"{programs}/ssh should be 2, but reports the version 'OpenSSH_2p1, OpenSSL 3'."
 
 
 def test_programs_that_others_can_change_are_not_run(tmp_path: Path) -> None:

@@ -219,7 +219,7 @@ def test_an_interpreter_says_what_it_is_or_is_none(tmp_path: Path) -> None:
         (
             "echo 'first'; echo 'no library' >&2; exit 1",
             None,
-            "does not say which Python it is when an ordinary user runs it: no library.",
+            "does not report its Python version when an ordinary user runs it: no library.",
         ),
         ("echo >&2; exit 1", None, None),
         ("echo 'Python 3.9'; echo '{'", "3.9", None),
@@ -255,7 +255,7 @@ def test_an_interpreter_that_nobody_may_run_is_told_of(tmp_path: Path, monkeypat
     monkeypatch.setattr(node._nobody, "rights", dict)
     monkeypatch.setattr(node, "SECONDS", 0.1)
     program.write_text("#!/bin/sh\nsleep 60\n", encoding="utf-8")
-    assert node.interpreter(str(program), "")["problem"] == f"{program} did not say within 0.1 seconds what it is."
+    assert node.interpreter(str(program), "")["problem"] == f"{program} did not report its version within 0.1 seconds."
 
 
 def test_the_report_is_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

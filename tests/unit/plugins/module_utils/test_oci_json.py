@@ -102,13 +102,13 @@ def hooks_of(spec: dict[str, Any]) -> Any:
     [
         (lambda spec: spec.pop("kind"), "the file has no 'kind'"),
         (lambda spec: spec.update(version="1.0.0"), "the file has the unknown key 'version'"),
-        (lambda spec: spec.update(cdiVersion="2.0.0"), "cdiVersion is '2.0.0', which CDI does not take"),
-        (lambda spec: spec.update(kind="ssh"), "kind is 'ssh', which CDI does not take"),
-        (lambda spec: spec.update(kind=1), "kind is '1', which CDI does not take"),
+        (lambda spec: spec.update(cdiVersion="2.0.0"), "cdiVersion is '2.0.0', which CDI does not accept"),
+        (lambda spec: spec.update(kind="ssh"), "kind is 'ssh', which CDI does not accept"),
+        (lambda spec: spec.update(kind=1), "kind is '1', which CDI does not accept"),
         (lambda spec: spec.update(devices={}), "devices is not a list with an entry"),
         (lambda spec: spec.update(devices=[]), "devices is not a list with an entry"),
         (lambda spec: spec.update(devices=["on"]), "devices[0] is not an object"),
-        (lambda spec: device_of(spec).update(name=""), "devices[0].name is '', which CDI does not take"),
+        (lambda spec: device_of(spec).update(name=""), "devices[0].name is '', which CDI does not accept"),
         (
             lambda spec: device_of(spec)["containerEdits"].update(mounts=[]),
             "devices[0].containerEdits has the unknown key 'mounts'",

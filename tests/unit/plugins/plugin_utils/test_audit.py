@@ -91,7 +91,7 @@ def test_what_is_missing_is_said_once() -> None:
     missing = {"path": "/opt/x", "rule": "missing", "message": "/opt/x does not exist"}
     other = {"path": "/opt/y", "rule": "dangling_link", "message": "/opt/y, to which /opt/z leads, does not exist"}
     found = row(ssh_hook__verified={"violations": [missing, other]}, ssh_hook__engines={"written": ["/opt/x"]})
-    assert found["differences"] == ["/opt/x is not as the variables say", other["message"]]
+    assert found["differences"] == ["/opt/x differs from the configuration", other["message"]]
     assert found["tamper"] == []
 
 
@@ -112,14 +112,14 @@ def test_what_is_missing_is_said_once() -> None:
 )
 def test_a_node_that_answers_nonsense_has_a_row(changes: dict[str, Any]) -> None:
     found = row(**changes)
-    assert (found["state"], found["problem"]) == ("failed", "its answer is not what this collection's modules give")
+    assert (found["state"], found["problem"]) == ("failed", "unexpected response from the collection's modules")
 
 
 def test_a_node_whose_audit_did_not_end_is_not_ok() -> None:
     found = audit.unfinished_row("node1", results())
     assert (found["state"], found["problem"]) == (
         "failed",
-        "the audit did not come to its end: see the task that failed",
+        "the audit did not finish: see the task that failed",
     )
     found = audit.unfinished_row("node1", results(ssh_hook__firewall={"failed": True, "msg": "no such zone"}))
     assert (found["state"], found["problem"]) == ("failed", "no such zone")
@@ -148,13 +148,13 @@ def test_the_row_of_an_audit_before_is_not_that_of_this_one() -> None:
         ({"ssh_hook__installed": {"package_changed": True}}, ["the hook is not the one of this collection"]),
         (
             {"ssh_hook__installed": {"launcher_changed": True}},
-            ["/opt/oci-hooks/bin/ssh_hook is not as the variables say"],
+            ["/opt/oci-hooks/bin/ssh_hook differs from the configuration"],
         ),
         (
             {"ssh_hook__engines": {"removed": ["/old.json"], "written": ["/hook.json"], "docker_changed": True}},
             [
-                "/old.json is one hook JSON too many",
-                "/hook.json is not as the variables say",
+                "/old.json is a surplus hook JSON",
+                "/hook.json differs from the configuration",
                 "/etc/docker/daemon.json does not switch on CDI",
             ],
         ),
@@ -167,10 +167,10 @@ def test_the_row_of_an_audit_before_is_not_that_of_this_one() -> None:
             },
             [
                 "firewalld does not open port 15264 in the zone hpc",
-                "no rule of SELinux gives Dropbear the type container_ro_file_t",
+                "no SELinux rule gives Dropbear the type container_ro_file_t",
             ],
         ),
-        (DIFFERS, ["the systemd timers are not as the variables say"]),
+        (DIFFERS, ["the systemd timers differ from the configuration"]),
         (
             {"ssh_hook__preflight": {"missing_packages": ["cryptography"], "node": {}}},
             ["the Python packages of the hook are missing"],
@@ -181,7 +181,7 @@ def test_the_row_of_an_audit_before_is_not_that_of_this_one() -> None:
         ),
         (
             {"ssh_hook__preflight": {"node": {"suid_dumpable": 1}, "client_only": False}},
-            ["fs.suid_dumpable is 1, by which Dropbear can be traced: first set it to 0 or 2"],
+            ["fs.suid_dumpable is 1, so users can trace Dropbear: first set it to 0 or 2"],
         ),
         ({"ssh_hook__preflight": {"node": {"suid_dumpable": 1}, "client_only": True}}, []),
         ({"ssh_hook__preflight": {"node": {"dropbear": True}, "client_only": False}}, []),
@@ -192,7 +192,7 @@ def test_the_row_of_an_audit_before_is_not_that_of_this_one() -> None:
             },
             [
                 "/hook.json, and no container engine reads it",
-                "Dropbear is there, and no container engine to use it",
+                "Dropbear is installed, but there is no container engine to use it",
             ],
         ),
         *(({name: {"skipped": True, "changed": False}}, []) for name in audit.RESULTS),
@@ -212,12 +212,12 @@ def test_the_lines_that_differ() -> None:
     found = row(ssh_hook__engines={"written": ["/hook.json"], "diff": diffs})
     assert found["changes"] == [
         {"path": "/hook.json", "lines": ['- "SERVER_PORT_DEFAULT=15264"', '+ "SERVER_PORT_DEFAULT=15263"']},
-        {"path": "/mode.json", "lines": ["its lines are right: its kind, owner or mode differs"]},
+        {"path": "/mode.json", "lines": ["its contents are right, but its type, owner or mode differs"]},
         {"path": "", "lines": ["new: /etc/cdi/x.json (20 lines)"]},
     ]
     lines = audit.table([found], None, "", with_lines=True).splitlines()
     assert lines[2:5] == [
-        "    /hook.json is not as the variables say",
+        "    /hook.json differs from the configuration",
         "    /hook.json",
         '      - "SERVER_PORT_DEFAULT=15264"',
     ]
@@ -239,7 +239,7 @@ def test_a_key_that_lies_in_the_place_of_a_file_is_not_shown(secret: str) -> Non
     own = ' "path": "/opt/oci-hooks/bin/ssh_hook", "/usr/share/containers/oci/hooks/directory/of/the/site"'
     diff = {"before_header": "/hook.json", "before": f"{secret}\n{own}\n", "after": "{}\n"}
     shown = "\n".join(row(ssh_hook__engines={"diff": [diff]})["changes"][0]["lines"])
-    assert "that is not shown, for it may hold a key" in shown
+    assert "that is not shown, since it may contain a key" in shown
     assert f"-{own}" in shown
     assert printable(secret)[1:20] not in shown
 
@@ -264,7 +264,7 @@ def test_what_an_audit_fails_with() -> None:
 
     assert verdict() == ""
     assert verdict(ssh_hook__engines={"removed": ["/a"], "written": ["/b"]}) == (
-        "On node1 /a is one hook JSON too many; /b is not as the variables say. Run the deployment."
+        "On node1 /a is a surplus hook JSON; /b differs from the configuration. Run the deployment."
     )
     violations = [{**VIOLATION, "message": f"/{number} is owned by bob"} for number in range(5)]
     unsafe = {
@@ -293,7 +293,7 @@ def test_what_an_audit_fails_with() -> None:
 @pytest.mark.parametrize("answer", [{"users": 7}, {"users": [{}]}, {"users": [7]}])
 def test_nonsense_about_keys_is_no_answer(answer: dict[str, Any]) -> None:
     keys = audit.user_keys("node1", "/home", answer)
-    assert keys["problem"] == "the answer of node1 is not what this collection's modules give"
+    assert keys["problem"] == "unexpected response from node1"
 
 
 def test_a_node_that_was_never_asked_has_a_row() -> None:

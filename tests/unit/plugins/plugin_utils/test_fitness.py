@@ -83,18 +83,22 @@ REFUSED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     (
         {},
         {"python": {"problem": "/x/python3 is alice's: whoever can."}},
-        "On n1 /x/python3 is alice's: whoever can. It is ssh_hook_python: name another, or mend this one.",
+        "On n1 /x/python3 is alice's: whoever can. It is ssh_hook_python: name another, or fix this one.",
     ),
     ({}, {"python": {"exists": False}}, "There is no program /usr/bin/python3 (ssh_hook_python) on n1: install Python"),
     ({}, {"python": {"version": None}}, "/usr/bin/python3 (ssh_hook_python) on n1 is not Python, and the hook needs"),
     ({}, {"python": {"version": "3.8"}}, "/usr/bin/python3 (ssh_hook_python) on n1 is Python 3.8, and the hook needs"),
     ({}, {"engines": {}}, "There is no container engine on n1: install podman, crun, runc or sarus first."),
     ({}, {"missing": ["/home"]}, "There is no directory /home (ssh_hook_base_dir) on n1: name the parent directory"),
-    ({}, {"dead_links": ["/opt"]}, "On n1 /opt leads to nothing, as a link to what is not mounted: make or mount what"),
+    (
+        {},
+        {"dead_links": ["/opt"]},
+        "On n1 /opt is a dangling link, perhaps to a file system that is not mounted: create",
+    ),
     (
         {"ssh_hook_metrics_dir": "/var/lib/node_exporter"},
         {"missing": ["/var/lib/node_exporter"]},
-        "There is no directory /var/lib/node_exporter (ssh_hook_metrics_dir) on n1: make it, for root alone to write",
+        "There is no directory /var/lib/node_exporter (ssh_hook_metrics_dir) on n1: create it, writable only by root",
     ),
     (
         {"ssh_hook_enroot_hooks_dir": "/etc/enroot/hooks.d"},
@@ -114,52 +118,57 @@ REFUSED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     (
         {},
         {"read_only": ["/opt", "/opt", "/srv"]},
-        "On n1 /opt and /srv cannot be written, for the file system is read-",
+        "On n1 /opt and /srv cannot be written, since the file system is read-",
     ),
     (
         {},
         {"architecture": "s390x"},
         "n1 is s390x, and the role dropbear builds programs only for aarch64, ppc64le, riscv64, x86_64: leave",
     ),
-    ({}, {"full": ["/opt"]}, "On n1 the file system of /opt has less than 8 MB left: make room."),
+    ({}, {"full": ["/opt"]}, "On n1 the file system of /opt has less than 8 MB left: free some space."),
     ({}, {"unsafe": "/opt is alice's: whoever can."}, "On n1 /opt is alice's: whoever can."),
     (
         {},
         {"other_hooks": ["/a.json"]},
-        "On n1 /a.json names another SSH hook for the same containers, which would meet",
+        "On n1 /a.json names another SSH hook for the same containers, which would get",
     ),
     ({}, {"other_hooks": ["/a.json", "/b.json"]}, "On n1 /a.json and /b.json name another SSH hook for the same"),
     (
         {},
         {"port_holders": ["nginx (pid 8)"]},
-        "Port 15263 (ssh_hook_server_port) on n1 is taken by nginx (pid 8): choose",
+        "Port 15263 (ssh_hook_server_port) on n1 is in use by nginx (pid 8): choose",
     ),
-    ({}, {"foreign": ["10.0.0.1"]}, "10.0.0.1 (ssh_hook_listen_addresses) cannot be listened at on n1: name addresses"),
-    ({}, {"python": {"libseccomp": False}}, "/usr/bin/python3 (ssh_hook_python) on n1 cannot load libseccomp.so.2, by"),
+    ({}, {"foreign": ["10.0.0.1"]}, "10.0.0.1 (ssh_hook_listen_addresses) cannot be used on n1: name addresses"),
+    (
+        {},
+        {"python": {"libseccomp": False}},
+        "/usr/bin/python3 (ssh_hook_python) on n1 cannot load libseccomp.so.2, which",
+    ),
     (
         {"ssh_hook_server_port": 1023},
         {},
-        "Users of n1 may not listen on port 1023 (ssh_hook_server_port), for it is below 1024 (net.ipv4.ip",
+        "Users of n1 may not listen on port 1023 (ssh_hook_server_port), since it is below 1024 (net.ipv4.ip",
     ),
     (
         {"ssh_hook_server_port": "auto", "ssh_hook_server_port_without_job": 1022},
         {},
-        "Users of n1 may not listen on port 1022 (ssh_hook_server_port_without_job), for it is below 1024 (net.ipv4.ip",
+        "Users of n1 may not listen on port 1022 (ssh_hook_server_port_without_job), since it is below 1024 "
+        "(net.ipv4.ip",
     ),
     (
         {"ssh_hook_slurm_prolog_dir": "/p", "ssh_hook_slurm_epilog_dir": "/e"},
         {"missing": ["/e"]},
-        "There is no directory /e (ssh_hook_slurm_epilog_dir) on n1: make it, for root alone to write, and name it in",
+        "There is no directory /e (ssh_hook_slurm_epilog_dir) on n1: create it, writable only by root, and name it in",
     ),
     (
         {},
         {"suid_dumpable": 1},
-        "On n1 fs.suid_dumpable is 1, by which a program that its user may not read can be traced",
+        "On n1 fs.suid_dumpable is 1, so users can trace programs that they may not read",
     ),
     (
         {"ssh_hook_python_packages_dir": "/opt/p"},
         {"python": {"packages": {"cryptography": None, "pyroute2": None}}},
-        "/opt/p (ssh_hook_python_packages_dir) on n1 does not hold cryptography, or not all users can",
+        "/opt/p (ssh_hook_python_packages_dir) on n1 does not contain cryptography, or not all users can",
     ),
     (
         {"ssh_hook_passwd_source": "file"},
@@ -202,7 +211,7 @@ def test_a_login_node_without_an_engine_gets_the_users_side_alone() -> None:
     assert fitness.is_client(login, facts)
     assert fitness.complaints("n1", login, facts, audit=False, with_dropbear=True) == []
     assert fitness.remarks("n1", login, facts) == [
-        "n1 has no container engine, and gets the users' side of ssh_hook alone: keygen, client-config and wait."
+        "n1 has no container engine, and gets only the users' commands of ssh_hook: keygen, client-config and wait."
     ]
     assert fitness.remarks("n1", login, {**facts, "dropbear": True, "daemons": [8, 9]})[1:] == [
         "Dropbear stays on n1 while it runs there in containers (pids 8 and 9): run the deployment again when they "
@@ -237,24 +246,32 @@ OFF = {"version": "26.1", "cdi": False, "is_old": False, "problem": None}
     ("variables", "facts", "sentence"),
     [
         ({}, {"kernel": "5.4.0-1"}, "Kernel 5.4.0-1 of n1 is older than 5.13 and has no overlays in user namespaces"),
-        ({"ssh_hook_cdi": True}, {"docker": OLD}, "Docker 20.10 on n1 has no CDI devices (ssh_hook_cdi), so that its"),
-        ({"ssh_hook_cdi": True}, {"docker": OFF}, "Docker 26.1 on n1 takes no CDI devices (ssh_hook_cdi): add"),
+        (
+            {"ssh_hook_cdi": True},
+            {"docker": OLD},
+            "Docker 20.10 on n1 does not support CDI devices (ssh_hook_cdi), so its",
+        ),
+        ({"ssh_hook_cdi": True}, {"docker": OFF}, "Docker 26.1 on n1 does not accept CDI devices (ssh_hook_cdi): add"),
         (
             {},
             {"hooks_dirs": {"podman": ["/x"]}},
-            "podman on n1 does not read /etc/hooks.d (ssh_hook_hooks_dirs): to have",
+            "podman on n1 does not read /etc/hooks.d (ssh_hook_hooks_dirs): to make",
         ),
         (
             {},
             {"engines": {"crun": "/usr/bin/crun"}, "hooks_dirs": {}},
-            "No engine on n1 reads /etc/hooks.d (ssh_hook_hooks_dirs): crun and runc by themselves",
+            "No engine on n1 reads /etc/hooks.d (ssh_hook_hooks_dirs): on their own, crun and runc",
         ),
         (
             {},
             {"hooks_dirs": {}},
-            "podman on n1 does not say from where it reads hooks, as in an image without /proc, or was not run",
+            "podman on n1 does not report where it reads hooks, as in an image without /proc, or was not run",
         ),
-        ({}, {"image": True, "kernel": "", "missing": ["/home"]}, "n1 is an image and does not run: port, addresses,"),
+        (
+            {},
+            {"image": True, "kernel": "", "missing": ["/home"]},
+            "n1 is an image, not a running node: port, addresses,",
+        ),
     ],
 )
 def test_what_does_not_keep_the_hook_away_is_told(
@@ -295,7 +312,7 @@ def test_a_node_without_systemd_is_told_what_its_timers_would_run() -> None:
     refresh = "'/opt/bin/ssh_hook refresh-passwd /opt/passwd'"
     (said,) = fitness.remarks("n1", own, node(systemd=False))
     assert said.startswith("There is no systemd on n1, so no timer: have root run '")
-    assert f"{refresh} and '/opt/bin/ssh_hook sweep' every 15 minutes, by cron." in said
+    assert f"{refresh} and '/opt/bin/ssh_hook sweep' every 15 minutes, with cron." in said
     (said,) = fitness.remarks("n1", {**own, "ssh_hook_passwd_source": "file"}, node(systemd=False))
     assert "refresh-passwd" not in said
     assert fitness.remarks("n1", own, NODE) == []

@@ -42,7 +42,7 @@ def test_the_version_decides(tmp_path: Path, version: str, is_old: bool) -> None
     sentence = told(f"#!{python}")
     assert (sentence is not None) is is_old
     if sentence:
-        assert f"on node1 by {python}, which is Python {version}, and this collection needs 3.9 or newer" in sentence
+        assert f"on node1 with {python}, which is Python {version}, and this collection needs 3.9 or newer" in sentence
         assert "set ansible_python_interpreter to its path" in sentence
         assert "\n" not in sentence
 

@@ -66,7 +66,7 @@ def test_modules_of_other_collections_are_needed_only_where_they_are_asked_for()
     assert variables.missing_collections({"ssh_hook_firewalld_zone": "", **RIGHT}, lambda _name: False) == []
     assert variables.missing_collections(asked, lambda _name: True) == []
     assert variables.missing_collections(asked, lambda name: name == "ansible.posix.firewalld") == [
-        "dropbear_selinux_type needs the module community.general.sefcontext, which the controller lacks: run "
+        "dropbear_selinux_type needs the module community.general.sefcontext, which is missing on the controller: run "
         "ansible-galaxy collection install community.general there, or remove dropbear_selinux_type."
     ]
 
@@ -76,12 +76,12 @@ def test_modules_of_other_collections_are_needed_only_where_they_are_asked_for()
     [
         (
             "ssh_hook_server_prot",
-            "ssh_hook_server_prot is no variable of this collection: ssh_hook_server_port is meant",
+            "ssh_hook_server_prot is not a variable of this collection: did you mean ssh_hook_server_port?",
         ),
-        ("ssh_hook_basedir", "ssh_hook_basedir is no variable of this collection: ssh_hook_base_dir is meant"),
-        ("ssh_hook_user", "ssh_hook_user is no variable of this collection: ssh_hook_users is meant"),
-        ("ssh_hook_zzz", "ssh_hook_zzz is no variable of this collection, whose nearest is ssh_hook_"),
-        ("dropbear_versoin", "dropbear_versoin is no variable of this collection: dropbear_version is meant"),
+        ("ssh_hook_basedir", "ssh_hook_basedir is not a variable of this collection: did you mean ssh_hook_base_dir?"),
+        ("ssh_hook_user", "ssh_hook_user is not a variable of this collection: did you mean ssh_hook_users?"),
+        ("ssh_hook_zzz", "ssh_hook_zzz is not a variable of this collection (the nearest is ssh_hook_"),
+        ("dropbear_versoin", "dropbear_versoin is not a variable of this collection: did you mean dropbear_version?"),
     ],
 )
 def test_a_misspelt_name_is_refused_with_the_nearest(name: str, sentence: str) -> None:
@@ -118,13 +118,13 @@ def test_nor_are_those_of_another_role_of_the_same_prefix(name: str) -> None:
 )
 def test_a_misspelt_variable_of_the_role_dropbear_is_refused(name: str, meant: str) -> None:
     (said,) = variables.misspelt([f"dropbear_{name}"], ROLE)
-    assert said == f"dropbear_{name} is no variable of this collection: dropbear_{meant} is meant, it seems."
+    assert said == f"dropbear_{name} is not a variable of this collection: did you mean dropbear_{meant}?"
 
 
 def test_what_the_header_of_a_play_reads_is_no_variable_of_the_inventory() -> None:
     (said,) = variables.ignored(["ssh_hook_users", "ssh_hook_serial", "ssh_hook_hosts"], {"ssh_hook_hosts": "all"})
     assert said == (
-        "ssh_hook_serial is set in the inventory, which is not known where it is read: give it on the command line "
+        "ssh_hook_serial is set in the inventory, which is not loaded yet when it is read: give it on the command line "
         "(--extra-vars ssh_hook_serial=...), and remove it from the inventory."
     )
     assert variables.ignored(["ssh_hook_users"], {}) == []
@@ -141,10 +141,10 @@ def test_users_are_names_and_uids(name: str, user: object) -> None:
 def test_a_string_is_no_list() -> None:
     values = {"ssh_hook_users": "alice", "ssh_hook_hooks_dirs": ["/etc/x"]}
     assert variables.wrong_lists(values, ["ssh_hook_users", "ssh_hook_hooks_dirs", "ssh_hook_stages"]) == [
-        "ssh_hook_users is 'alice', and must be a list: write [alice]."
+        "ssh_hook_users is 'alice', but must be a list: write [alice]."
     ]
     assert variables.wrong_lists({"ssh_hook_users": None}, ["ssh_hook_users"]) == [
-        "ssh_hook_users has no value, and must be a list: write []."
+        "ssh_hook_users has no value, but must be a list: write []."
     ]
 
 
@@ -162,22 +162,23 @@ def test_a_path_that_is_none_is_refused(name: str, path: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"ssh_hook_python": "/opt/" + 100 * "x"}, "ssh_hook_python has 105 characters, and a program can name"),
-        ({"ssh_hook_hooks_dirs": []}, "ssh_hook_hooks_dirs is empty, so no engine would learn of the hook"),
+        ({"ssh_hook_python": "/opt/" + 100 * "x"}, "ssh_hook_python has 105 characters, but a program can name"),
+        ({"ssh_hook_hooks_dirs": []}, "ssh_hook_hooks_dirs is empty, so no engine would find the hook"),
         ({"ssh_hook_docker_cdi": True}, "ssh_hook_docker_cdi is true and ssh_hook_cdi is false, so Docker"),
         ({"ssh_hook_json_name": "hook.conf"}, "ssh_hook_json_name is 'hook.conf': it must be a file name"),
         ({"ssh_hook_json_name": ".json"}, "ssh_hook_json_name is '.json': it must be a file name"),
         (
             {"ssh_hook_server_port": 0},
-            "ssh_hook_server_port is 0, and a TCP port is a number from 1 to 65535: give one",
+            "ssh_hook_server_port is 0, but a TCP port is a number from 1 to 65535: give one",
         ),
-        ({"ssh_hook_server_port": True}, "ssh_hook_server_port is True, and a TCP port"),
-        ({"ssh_hook_server_port": "Auto"}, "ssh_hook_server_port is Auto, and a TCP port"),
-        ({"ssh_hook_server_port": "65536"}, "ssh_hook_server_port is 65536, and a TCP port"),
-        ({"ssh_hook_server_port_without_job": 0}, "ssh_hook_server_port_without_job is 0, and a TCP port"),
+        ({"ssh_hook_server_port": True}, "ssh_hook_server_port is True, but a TCP port"),
+        ({"ssh_hook_server_port": "Auto"}, "ssh_hook_server_port is Auto, but a TCP port"),
+        ({"ssh_hook_server_port": "65536"}, "ssh_hook_server_port is 65536, but a TCP port"),
+        ({"ssh_hook_server_port_without_job": 0}, "ssh_hook_server_port_without_job is 0, but a TCP port"),
         (
             {"ssh_hook_server_port": "auto", "ssh_hook_server_port_without_job": 29999},
-            "ssh_hook_server_port_without_job is 29999, which with ssh_hook_server_port: auto is a job's: give one",
+            "ssh_hook_server_port_without_job is 29999, which with ssh_hook_server_port: auto is in the range for "
+            "jobs: give one",
         ),
         ({"ssh_hook_slurm_prolog_dir": "/p"}, "ssh_hook_slurm_prolog_dir is '/p' and ssh_hook_slurm_epilog_dir is ''"),
         ({"ssh_hook_slurm_epilog_dir": "/e"}, "ssh_hook_slurm_prolog_dir is '' and ssh_hook_slurm_epilog_dir is '/e'"),
@@ -185,8 +186,8 @@ def test_a_path_that_is_none_is_refused(name: str, path: str) -> None:
             {"ssh_hook_slurm_prolog_dir": "/p", "ssh_hook_slurm_epilog_dir": "/p"},
             "ssh_hook_slurm_prolog_dir is '/p' and ssh_hook_slurm_epilog_dir is '/p': name two directories",
         ),
-        ({"ssh_hook_container_ports": [15264, 22]}, "ssh_hook_container_ports has 22, at which the sshd of nodes"),
-        ({"ssh_hook_container_ports": [1, 65536]}, "ssh_hook_container_ports is [1, 65536], and a TCP port"),
+        ({"ssh_hook_container_ports": [15264, 22]}, "ssh_hook_container_ports has 22, where the nodes' sshd"),
+        ({"ssh_hook_container_ports": [1, 65536]}, "ssh_hook_container_ports is [1, 65536], but a TCP port"),
         ({"ssh_hook_listen_addresses": ["ib0", "::1", "10.0.0.0/8"]}, "ssh_hook_listen_addresses has 'ib0' and '10.0"),
         ({"ssh_hook_listen_addresses": ["::1", "::1"]}, "ssh_hook_listen_addresses is [::1, ::1]: give each"),
         ({"ssh_hook_listen_addresses": [f"127.0.0.{n}" for n in range(11)]}, "ssh_hook_listen_addresses has 11"),
@@ -196,7 +197,7 @@ def test_a_path_that_is_none_is_refused(name: str, path: str) -> None:
             "ssh_hook_stages is [createRuntime, poststop]: without createContainer (",
         ),
         ({"ssh_hook_stages": ["createRuntime", "createContainer"]}, "ssh_hook_stages has both createRuntime and"),
-        ({"ssh_hook_passwd_refresh_minutes": 0}, "ssh_hook_passwd_refresh_minutes is 0, and the timer needs"),
+        ({"ssh_hook_passwd_refresh_minutes": 0}, "ssh_hook_passwd_refresh_minutes is 0, but the timer needs"),
         ({"ssh_hook_passwd_file": "/etc/passwd"}, "ssh_hook_passwd_file is '/etc/passwd', the node's own file, which"),
     ],
 )
@@ -224,9 +225,9 @@ def test_paths_of_the_role_dropbear() -> None:
     assert variables.wrong_dropbear_paths(right) == []
     wrong = {"dropbear_prefix": "opt", "dropbear_build_dir": "a b", "dropbear_openssh_source_archive": "x"}
     assert variables.wrong_dropbear_paths(wrong) == [
-        "dropbear_prefix is 'opt': set an absolute path without blanks.",
-        "dropbear_build_dir is 'a b': set an absolute path without blanks, or leave it empty.",
-        "dropbear_openssh_source_archive is 'x': set an absolute path without blanks, or leave it empty.",
+        "dropbear_prefix is 'opt': set an absolute path without spaces.",
+        "dropbear_build_dir is 'a b': set an absolute path without spaces, or leave it empty.",
+        "dropbear_openssh_source_archive is 'x': set an absolute path without spaces, or leave it empty.",
     ]
 
 
@@ -276,6 +277,6 @@ def test_a_variable_is_a_fact_if_it_has_the_facts_value() -> None:
 def test_users_who_get_no_keys_are_named() -> None:
     answer = {"unknown": ["bob", "1002"], "without_home": ["carol"]}
     unknown, without_home = variables.without_keys(answer, "/etc/passwd", "/users")
-    assert unknown.startswith("No keys are made for bob and 1002 (ssh_hook_users), whom /etc/passwd does not have")
+    assert unknown.startswith("No keys are made for bob and 1002 (ssh_hook_users), who are not in /etc/passwd")
     assert without_home.startswith("No keys are made for carol (ssh_hook_users), who have no directory in /users")
     assert variables.without_keys({"unknown": [], "without_home": []}, "/etc/passwd", "/users") == []
