@@ -7,14 +7,14 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: audit_node
-short_description: Internal to the role ssh_hook - judge a node by what the tasks of an audit have found
+short_description: Internal to the role ssh_hook - evaluate a node from the results of an audit's tasks
 version_added: "1.0.0"
 author: The ocihooks.ssh contributors (@ocihooks)
 extends_documentation_fragment: [ocihooks.ssh.attributes, ocihooks.ssh.attributes.read_only]
 description:
-  - Runs on the controller, asks the node nothing, and does not fail. It takes what is registered from the play.
+  - Runs on the controller, does not contact the node, and does not fail. It reads the play's registered results.
   - Returns C(row), the facts of the node for M(ocihooks.ssh.audit_report), and C(said), what is wrong with the node.
-  - A node that no task before has reached counts as unreachable by this one, too.
+  - A node that no earlier task has reached counts as unreachable here, too.
 options:
   launcher: {type: path, description: "Path of the hook's launcher."}
   docker_json: {type: path, description: "Path of the configuration of Docker's daemon."}

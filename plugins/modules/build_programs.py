@@ -13,21 +13,21 @@ author: The ocihooks.ssh contributors (@ocihooks)
 extends_documentation_fragment: [ocihooks.ssh.attributes, ocihooks.ssh.attributes.changes]
 description:
   - Builds Dropbear, and C(ssh), C(scp), C(sftp) and C(sftp-server), once per architecture, from archives in C(sources)
-    of O(build_dir). Nobody else may write to that and to the directories above it. They belong to the user of the task,
-    to root, or to the user who became root by sudo.
-  - A build is kept under a key of all that shapes it. For one that is there, no archive, compiler or network is needed.
+    of O(build_dir). No other user may be able to write to it or to the directories above it. They must belong to the
+    user of the task, to root, or to the user who became root by sudo.
+  - Builds are cached under a key made from all inputs. A cached build needs no archive, compiler or network.
   - Returns C(files) and C(sboms), the programs and their bills of materials, each with its C(architecture), C(path) and
     C(sha256), and what is C(missing), C(missing_sources) and C(missing_tools) in check mode.
 options:
-  build_dir: {type: path, required: true, description: "Directory for sources and builds. It is made where it misses."}
+  build_dir: {type: path, required: true, description: "Directory for sources and builds. It is created if missing."}
   architectures:
     {type: list, elements: str, required: true, choices: [aarch64, ppc64le, riscv64, x86_64],
      description: "Architectures to build for."}
   native_compiler:
-    {type: str, required: true, choices: [musl-gcc, zig], description: "The compiler for the host's own architecture."}
+    {type: str, required: true, choices: [musl-gcc, zig], description: "Compiler for the host's own architecture."}
   zig_requirement: {type: str, required: true, description: "Text of pip's requirements file for zig, with digests."}
   sources:
-    {type: list, elements: dict, required: true, description: "The release archives, also of libraries.", suboptions: {
+    {type: list, elements: dict, required: true, description: "Release archives, also those of libraries.", suboptions: {
       name: {type: str, required: true, choices: [dropbear, libsodium, openssh, openssl], description: "Its project."},
       archive: {type: str, required: true, description: "Name of the archive."},
       sha256: {type: str, required: true, description: "SHA-256 of the archive, in hexadecimal."},

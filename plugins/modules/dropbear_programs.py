@@ -13,16 +13,16 @@ author: The ocihooks.ssh contributors (@ocihooks)
 extends_documentation_fragment: [ocihooks.ssh.attributes, ocihooks.ssh.attributes.root]
 description:
   - Installs a release in a directory of its own, and replaces the link C(<prefix>/dropbear) by an atomic rename. All
-    releases but this, the previous one and those that a process runs are removed. At its end it runs the programs.
+    releases except this one, the previous one and those that a process runs are removed. Finally it runs the programs.
   - The action plugin sends the files to a node that lacks some, or at once with O(send_files=true).
   - Returns C(removed), a list of paths; and with O(state=reported) C(programs), their versions, and C(problem).
 options:
   prefix: {type: path, required: true, description: "Directory of the installation."}
-  versions: {type: dict, description: "Versions of C(dropbear) and C(openssh) that the programs have to say."}
+  versions: {type: dict, description: "Versions of C(dropbear) and C(openssh) that the programs must report."}
   state:
     {type: str, choices: [present, absent, reported], default: present, description: "V(absent) removes all releases.
       V(reported) runs the programs, also in check mode, and returns what is wrong with them instead of failing."}
-  builds: {type: dict, description: "What the role has built. Without it the task only verifies what is installed."}
+  builds: {type: dict, description: "The role's builds. Without them the task only verifies the installed programs."}
   architecture: {type: str, description: "The node's architecture. Needed with O(builds)."}
   source_dir: {type: str, default: "", description: "Directory on the controller with the files under their digests."}
   cache: {type: str, description: "Directory on the controller for the archive that is sent. Needed with O(builds)."}

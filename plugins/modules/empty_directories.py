@@ -12,12 +12,12 @@ version_added: "1.0.0"
 author: The ocihooks.ssh contributors (@ocihooks)
 extends_documentation_fragment: [ocihooks.ssh.attributes, ocihooks.ssh.attributes.changes]
 description:
-  - Removes those of the directories that are empty, in their order. All others stay, also mount points. Returns
+  - Removes the directories that are empty, in the given order. All others stay, and so do mount points. Returns
     C(removed), their paths.
-  - M(ansible.builtin.file) cannot do that. It removes a directory with its content, so that what others have put there
-    since it was found to be empty would be lost. The directories of engines, for one, are not the role's alone.
+  - M(ansible.builtin.file) cannot do this. It removes a directory with its contents, so files that others put there after the
+    directory was found to be empty would be lost. The directories of engines, for example, are shared.
 options:
-  paths: {type: list, elements: path, required: true, description: "The directories, the inner ones first."}
+  paths: {type: list, elements: path, required: true, description: "The directories, inner ones first."}
 """
 
 EXAMPLES = r"""

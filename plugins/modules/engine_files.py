@@ -7,24 +7,24 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: engine_files
-short_description: Internal to the role ssh_hook - write the files by which container engines and Slurm find OCI hooks
+short_description: Internal to the role ssh_hook - write the files in which container engines and Slurm find OCI hooks
 version_added: "1.0.0"
 author: The ocihooks.ssh contributors (@ocihooks)
 extends_documentation_fragment: [ocihooks.ssh.attributes, ocihooks.ssh.attributes.root]
 description:
   - Writes OCI hook configurations of schema 1.0.0, CDI specs, and files of enroot, podman-hpc and Slurm, each by an
-    atomic rename. No engine reads the temporary files. Each is checked before; if one is wrong, none is written.
+    atomic rename. No engine reads the temporary files. All files are checked first; if one is wrong, none is written.
   - Returns C(written) and C(removed), lists of paths, and C(docker_changed), whether CDI was off in O(docker_json).
 options:
   hooks: {type: dict, default: {}, description: "Path of each OCI hook configuration to its text."}
-  cdi: {type: dict, default: {}, description: "Path of each CDI spec, which has hooks alone, to its text."}
+  cdi: {type: dict, default: {}, description: "Path of each CDI spec, which contains only hooks, to its text."}
   enroot_hooks: {type: dict, default: {}, description: "Path of each script of enroot to its text."}
   podman_hpc_modules: {type: dict, default: {}, description: "Path of each module of podman-hpc to its text."}
   slurm_scripts: {type: dict, default: {}, description: "Path of each script of Slurm's Prolog and Epilog to its text."}
   absent: {type: list, elements: path, default: [], description: "Paths of files to remove, before others are written."}
   docker_json:
-    {type: path, description: "Configuration of Docker's daemon in which CDI is switched on. Docker is not restarted.
-      As it may hold secrets, a diff shows of it only what changes."}
+    {type: path, description: "Configuration of Docker's daemon in which CDI is enabled. Docker is not restarted.
+      Since it may contain secrets, a diff shows only the lines that change."}
 """
 
 EXAMPLES = r"""

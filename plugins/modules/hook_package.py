@@ -7,20 +7,20 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: hook_package
-short_description: Internal to the role ssh_hook - install the SSH hook on a node, whole
+short_description: Internal to the role ssh_hook - install all files of the SSH hook on a node
 version_added: "1.0.0"
 author: The ocihooks.ssh contributors (@ocihooks)
 extends_documentation_fragment: [ocihooks.ssh.attributes, ocihooks.ssh.attributes.root]
 description:
   - Installs the hook's Python package with its bytecode in a directory of its own for each version, the completion for
-    bash, and the launcher, which names the version and is replaced by an atomic rename. The version before stays.
+    bash, and the launcher, which names the version and is replaced by an atomic rename. The previous version stays.
   - The action plugin sends the sources to a node that lacks some, or at once with O(send_sources=true).
   - Returns C(removed), a list of paths, and with O(state=present) the C(directory) of the version, C(package_changed)
     and C(launcher_changed).
 options:
   prefix: {type: path, required: true, description: "Directory of the installation, such as V(/opt/oci-hooks)."}
-  python: {type: path, description: "The interpreter that runs the hook, and compiles it. Needed if O(state=present)."}
-  settings: {type: dict, description: "What the launcher gives the hook. Needed if O(state=present)."}
+  python: {type: path, description: "The interpreter that runs and compiles the hook. Needed if O(state=present)."}
+  settings: {type: dict, description: "Settings that the launcher passes to the hook. Needed if O(state=present)."}
   state:
     {type: str, choices: [present, absent], default: present, description: "V(absent) removes records of daemons, too."}
   send_sources: {type: bool, default: false, description: "Whether to send the sources at once."}

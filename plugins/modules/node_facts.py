@@ -12,7 +12,7 @@ version_added: "1.0.0"
 author: The ocihooks.ssh contributors (@ocihooks)
 extends_documentation_fragment: [ocihooks.ssh.attributes, ocihooks.ssh.attributes.read_only]
 description:
-  - Reports what decides whether the hook can be installed on a node, and what of it is there. Run it as root, which can
+  - Reports whether the hook can be installed on a node, and which parts of it are installed. Run it as root, which can
     see the processes of all users. With O(dropbear_versions) it runs programs, if only root can change them.
   - Returns C(node), which C(report) in C(plugins/module_utils/_node.py) describes.
 options:
@@ -21,22 +21,22 @@ options:
   packages_dir: {type: str, default: "", description: "The site's Python packages; if empty, the distribution's."}
   dropbear_dir: {type: path, default: /opt/oci-hooks/dropbear, description: "Directory of Dropbear."}
   port: {type: int, default: 15263, description: "TCP port of the SSH daemons."}
-  addresses: {type: list, elements: str, default: [], description: "IP addresses at which they are to listen."}
+  addresses: {type: list, elements: str, default: [], description: "IP addresses on which they will listen."}
   passwd_file: {type: path, default: /opt/oci-hooks/etc/passwd, description: "The hook's passwd file."}
   name_service: {type: bool, default: false, description: "Whether to compare O(passwd_file) with C(getent passwd)."}
   directories: {type: list, elements: path, default: [], description: "Directories that may be missing."}
   json_files: {type: list, elements: path, default: [], description: "Paths of the hook JSON."}
   files: {type: dict, default: {}, description: "Files that an installation writes, path to mode."}
   hook_digests: {type: dict, default: {}, description: "SHA-256 of the hook's sources. If empty, it is not compared."}
-  dropbear_versions: {type: dict, default: {}, description: "Of C(dropbear) and C(openssh). If empty, none is run."}
+  dropbear_versions: {type: dict, default: {}, description: "Versions of C(dropbear) and C(openssh). Empty: none is run."}
   metrics_dir: {type: str, default: "", description: "Directory of metrics for node_exporter, if any."}
   unwanted: {type: list, elements: path, default: [], description: "Files that must not exist."}
   docker_json: {type: path, default: /etc/docker/daemon.json, description: "The configuration of Docker's daemon."}
   firewalld_zone: {type: str, default: "", description: "Name of a zone of firewalld."}
   critical:
-    {type: list, elements: path, default: [], description: "What an installation writes and decides what root runs. If
-      given, that and what it does not write, such as O(provided), are verified as M(ocihooks.ssh.secure_path) does."}
-  provided: {type: list, elements: path, default: [], description: "Files that decide it too, and must be there."}
+    {type: list, elements: path, default: [], description: "Files of the installation that decide what root runs. If
+      given, they and files from elsewhere, such as O(provided), are verified as M(ocihooks.ssh.secure_path) does."}
+  provided: {type: list, elements: path, default: [], description: "More such files, which must exist already."}
 """
 
 EXAMPLES = r"""

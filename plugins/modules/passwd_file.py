@@ -12,16 +12,16 @@ version_added: "1.0.0"
 author: The ocihooks.ssh contributors (@ocihooks)
 extends_documentation_fragment: [ocihooks.ssh.attributes, ocihooks.ssh.attributes.root]
 description:
-  - Writes what C(getent passwd) lists, without password hashes, by an atomic rename, with mode 0644. A listing without
-    root, or that lacks more than half of the users known before, fails the task, and the file stays as it is.
-  - Returns C(users), how many accounts the file has, and of O(users) those who are C(unknown) or C(without_home).
+  - Writes the output of C(getent passwd), without password hashes, by an atomic rename, with mode 0644. If the list
+    lacks root, or more than half of the previous users, the task fails and the file stays as it is.
+  - Returns C(users), the number of accounts in the file, and those of O(users) who are C(unknown) or C(without_home).
 options:
   path: {type: path, required: true, description: "The file. It is not C(/etc/passwd) unless O(state=provided)."}
   users: {type: list, elements: str, default: [], description: "Names or numeric ids of users to look for."}
   base_dir: {type: path, description: "Directory in which O(users) should have one of their name."}
   state:
     {type: str, choices: [present, absent, provided], default: present, description: "V(absent) removes the file.
-      V(provided) says that it is the site's own, which is not written. Only O(users) are looked for."}
+      With V(provided) the file is the site's own, and is not written. Only O(users) are looked for."}
 """
 
 EXAMPLES = r"""

@@ -12,17 +12,17 @@ version_added: "1.0.0"
 author: The ocihooks.ssh contributors (@ocihooks)
 extends_documentation_fragment: [ocihooks.ssh.attributes, ocihooks.ssh.attributes.read_only]
 description:
-  - Checks the variables of both roles on the controller, then asks the node by M(ocihooks.ssh.node_facts), and fails
-    with a sentence for each reason for which the node is not fit. It takes the variables from the play.
+  - Checks the variables of both roles on the controller, then collects facts with M(ocihooks.ssh.node_facts), and fails
+    with one sentence for each reason why the node is not fit. It reads the variables from the play.
   - Returns C(versions) of what is built; and of the node C(node), C(client_only), C(missing_packages), C(remarks), the
     C(paths) of the engines' files, and C(node_values), by which keys are made; with O(purpose=users) C(users).
 options:
   purpose:
     {type: str, choices: [deploy, audit, remove, variables, users], default: deploy, description: "V(audit) needs no
-      room on the node, V(remove) only asks it, V(variables) does not. V(users) asks who of C(ssh_hook_users) exists."}
+      space on the node, V(remove) only collects facts, V(variables) does not. V(users) looks for C(ssh_hook_users)."}
   with_dropbear:
     {type: bool, default: false, description: "Whether the play also runs the role dropbear, as the playbooks do."}
-  node_values: {type: dict, description: "With O(purpose=users), what the node's own preflight returned as that."}
+  node_values: {type: dict, description: "With O(purpose=users), the same of the node's own preflight."}
 """
 
 EXAMPLES = r"""

@@ -12,14 +12,14 @@ version_added: "1.0.0"
 author: The ocihooks.ssh contributors (@ocihooks)
 extends_documentation_fragment: [ocihooks.ssh.attributes, ocihooks.ssh.attributes.changes]
 description:
-  - V(packed) writes the programs of all architectures and their bills of materials into one archive, equal ones into an
-    equal archive, byte for byte. Returns its C(sha256).
+  - V(packed) writes the programs of all architectures and their bills of materials into one archive. The same programs
+    always give the same archive, byte for byte. Returns its C(sha256).
   - V(unpacked) verifies the archive and its programs, and puts them into a directory, named by their digests. Returns
     C(files), C(sboms) and C(missing), as M(ocihooks.ssh.build_programs) does.
 options:
   archive: {type: path, required: true, description: "Absolute path of the archive."}
   release: {type: str, required: true, description: "Name of Dropbear's release, and the directory in the archive."}
-  state: {type: str, required: true, choices: [packed, unpacked], description: "What is to be done."}
+  state: {type: str, required: true, choices: [packed, unpacked], description: "What to do."}
   builds: {type: dict, description: "To pack, what M(ocihooks.ssh.build_programs) returned."}
   sha256: {type: str, description: "To unpack, SHA-256 of the archive, in hexadecimal."}
   architectures: {type: list, elements: str, description: "To unpack, architectures whose programs are wanted."}

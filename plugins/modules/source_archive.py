@@ -12,14 +12,14 @@ version_added: "1.0.0"
 author: The ocihooks.ssh contributors (@ocihooks)
 extends_documentation_fragment: [ocihooks.ssh.attributes, ocihooks.ssh.attributes.changes]
 description:
-  - Tries the URLs in their order and then, if the host has apt, the host's mirrors of Debian or Ubuntu. An origin that
-    does not answer is skipped. One that gives a file with another digest ends the search with an error.
-  - A file that is there with the right digest is kept, and no origin is asked.
+  - Tries the URLs in order and then, if the host has apt, the host's mirrors of Debian or Ubuntu. An origin that does
+    not answer is skipped. If one provides a file with another digest, the task fails.
+  - If the file exists with the right digest, nothing is downloaded.
 options:
   archive: {type: str, required: true, description: "Its name, such as V(dropbear-2026.94.tar.bz2)."}
   sha256: {type: str, required: true, description: "Its SHA-256, in hexadecimal."}
-  urls: {type: list, elements: str, default: [], description: "Where it may be. The environment names proxies."}
-  dest: {type: path, required: true, description: "Absolute path of the file. The directory is made where it misses."}
+  urls: {type: list, elements: str, default: [], description: "Where to look for it. The environment sets proxies."}
+  dest: {type: path, required: true, description: "Absolute path of the file. The directory is created if missing."}
 """
 
 EXAMPLES = r"""

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: system_facts
-short_description: Internal to the roles - ask a host for the facts that they read, without setting variables
+short_description: Internal to the roles - get the facts of a host that they need, without setting variables
 version_added: "1.0.0"
 author: The ocihooks.ssh contributors (@ocihooks)
 extends_documentation_fragment: [ocihooks.ssh.attributes, ocihooks.ssh.attributes.read_only]
 description:
-  - Asks a host by M(ansible.builtin.setup), and returns C(architecture), C(os_family), C(pkg_mgr), C(selinux) (whether
-    it is on), C(user_dir) and C(user_uid), with their types checked. No name in the answer becomes a variable.
+  - Runs M(ansible.builtin.setup) on a host, and returns C(architecture), C(os_family), C(pkg_mgr), C(selinux) (whether
+    it is on), C(user_dir) and C(user_uid), with their types checked. Nothing in the response becomes a variable.
 """
 
 EXAMPLES = r"""

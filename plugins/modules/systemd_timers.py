@@ -12,9 +12,9 @@ version_added: "1.0.0"
 author: The ocihooks.ssh contributors (@ocihooks)
 extends_documentation_fragment: [ocihooks.ssh.attributes, ocihooks.ssh.attributes.root]
 description:
-  - Writes units into C(/etc/systemd/system), enables and starts the timers, and restarts those of which a unit has
-    changed. Where the first process is not systemd, O(units) are ignored. In an image they are enabled by links.
-  - Returns C(written), file names, and C(started) and C(removed), names of timers; in check mode what would be.
+  - Writes units into C(/etc/systemd/system), enables and starts the timers, and restarts those with a changed unit.
+    If the first process is not systemd, O(units) are ignored. In an image they are enabled by links.
+  - Returns C(written), file names, and C(started) and C(removed), names of timers; in check mode those that would be.
 options:
   units:
     type: dict

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: user_keys
-short_description: Make or remove the SSH keys with which users log in to their containers
+short_description: Create or remove the SSH keys with which users log in to their containers
 version_added: "1.0.0"
 author: The ocihooks.ssh contributors (@ocihooks)
 extends_documentation_fragment:
   - ocihooks.ssh.attributes
   - ocihooks.ssh.attributes.changes
 description:
-  - Makes or removes each user's key set in C(<base_dir>/<name>/.oci-hooks/ssh/keys). The set is the same that the user
-    gets from C(ssh_hook keygen).
+  - Creates or removes each user's key set in C(<base_dir>/<name>/.oci-hooks/ssh/keys). It is the same set that
+    C(ssh_hook keygen) creates.
   - A process that has dropped root's privileges does all work in a user's directories B(as that user).
     It therefore works on NFS homes that are exported with C(root_squash), and links planted by a user do no harm.
   - A new set is written beside the old one and replaces it as a whole. A working set is never lost, not even if the
@@ -37,7 +37,7 @@ options:
       - A value that is a name in that file is taken as a name.
       - With O(state=absent) the account may have been removed. A name then means the home of that name in O(base_dir),
         a numeric id all homes there that belong to it, and an absolute path that home. Keys are removed as the user
-        whom the home belongs to. A name or id without a home is no error, and causes a warning.
+        whom the home belongs to. A name or id without a home is not an error, but causes a warning.
       - Without this option, all users in O(passwd_file) with a uid from O(uid_min) to O(uid_max).
     type: list
     elements: str
@@ -67,15 +67,15 @@ options:
       - Type of the private key in a new set.
       - With V(ed25519) the set also has host keys of both types, Ed25519 and ECDSA. Nodes with Sarus's SSH hook that
         share the homes use the ECDSA host key.
-      - With V(ecdsa), which is NIST P-256, all keys of the set are ECDSA, as Sarus's SSH hook makes them. It is for
-        hosts in FIPS mode.
+      - With V(ecdsa) (NIST P-256) all keys of the set are ECDSA, like those of Sarus's SSH hook. It is for hosts in
+        FIPS mode.
       - An existing set of any type is kept as it is, and no key is added to it, unless O(overwrite=true).
     type: str
     choices: [ed25519, ecdsa]
     default: ed25519
   state:
     description:
-      - V(present) makes a set if there is none.
+      - V(present) creates a set if there is none.
       - V(absent) removes the set, and then the empty directories below the user's directory.
     type: str
     choices: [present, absent]
@@ -83,41 +83,41 @@ options:
   missing_homes:
     description:
       - What to do for a user whose directory in O(base_dir) does not exist.
-      - V(fail) is an error for that user if O(state=present). With O(state=absent) there is nothing to remove.
-      - V(skip) leaves the user out, also out of RV(users), and counts such users in RV(without_home). It is for a range
-        of uids where homes are made at the users' first logins.
+      - With V(fail) the task fails for that user if O(state=present). With O(state=absent) there is nothing to remove.
+      - V(skip) omits the user, also from RV(users), and counts such users in RV(without_home). Use it for a range of uids
+        if homes are created at the users' first logins.
       - O(base_dir) itself must exist.
     type: str
     choices: [fail, skip]
     default: fail
   overwrite:
     description:
-      - Replaces existing sets, also incomplete or broken ones. These are an error otherwise.
+      - Replaces existing sets, including incomplete or broken ones. Otherwise these are an error.
       - Such a task is not idempotent. It reports a change each time.
     type: bool
     default: false
 notes:
-  - If the task fails for a user, it continues with the others. At its end it fails, and names the users for whom it
-    succeeded and failed, with the reason; at most 20 of each.
-  - It needs root, unless the only user is the one who runs the task.
+  - If the task fails for a user, it continues with the others. At the end it fails, and lists the users for whom it
+    succeeded or failed, with the reasons; at most 20 of each.
+  - It requires root, unless the only user is the one who runs the task.
 seealso:
   - module: ansible.builtin.user
 """
 
 EXAMPLES = r"""
-- name: Make keys for every user of the directory service who has logged in once, and has none
+- name: Create keys for every user of the directory service who has logged in before and has none
   ocihooks.ssh.user_keys:
     uid_max: 200000
     missing_homes: skip
   become: true
 
-- name: Make keys for two users, whose homes are elsewhere
+- name: Create keys for two users whose homes are elsewhere
   ocihooks.ssh.user_keys:
     users: [alice, "1002"]
     base_dir: /cluster/home
   become: true
 
-- name: Make keys on a cluster in FIPS mode
+- name: Create keys on a cluster in FIPS mode
   ocihooks.ssh.user_keys:
     key_type: ecdsa
   become: true

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: without_facts
-short_description: Internal to the roles - run another collection's module, and keep it from setting variables
+short_description: Internal to the roles - run another collection's module without letting it set variables
 version_added: "1.0.0"
 author: The ocihooks.ssh contributors (@ocihooks)
 extends_documentation_fragment: [ocihooks.ssh.attributes, ocihooks.ssh.attributes.changes]
 description:
-  - Returns what the module returns, without C(ansible_facts), C(ansible_stats), C(add_host) and C(add_group). Facts in
-    the result of any module become variables, which outrank those of an inventory. C(module_changed) is whether the
-    module says that it has changed something, whatever C(changed_when) makes of that.
+  - Returns the module's result without C(ansible_facts), C(ansible_stats), C(add_host) and C(add_group), since facts in
+    the result of a module become variables that override those of an inventory. C(module_changed) is whether the module
+    reported a change, regardless of C(changed_when).
 options:
   module: {type: str, required: true, description: "Full name of the module."}
   arguments: {type: dict, default: {}, description: "Its arguments."}
