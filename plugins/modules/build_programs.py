@@ -27,7 +27,7 @@ options:
     {type: str, required: true, choices: [musl-gcc, zig], description: "Compiler for the host's own architecture."}
   zig_requirement: {type: str, required: true, description: "Text of pip's requirements file for zig, with digests."}
   sources:
-    {type: list, elements: dict, required: true, description: "Release archives, also those of libraries.", suboptions: {
+    {type: list, elements: dict, required: true, description: "Release archives, also of libraries.", suboptions: {
       name: {type: str, required: true, choices: [dropbear, libsodium, openssh, openssl], description: "Its project."},
       archive: {type: str, required: true, description: "Name of the archive."},
       sha256: {type: str, required: true, description: "SHA-256 of the archive, in hexadecimal."},

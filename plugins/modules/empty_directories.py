@@ -14,8 +14,8 @@ extends_documentation_fragment: [ocihooks.ssh.attributes, ocihooks.ssh.attribute
 description:
   - Removes the directories that are empty, in the given order. All others stay, and so do mount points. Returns
     C(removed), their paths.
-  - M(ansible.builtin.file) cannot do this. It removes a directory with its contents, so files that others put there after the
-    directory was found to be empty would be lost. The directories of engines, for example, are shared.
+  - M(ansible.builtin.file) cannot do this. It removes a directory with its contents, so files that others put there
+    after the directory was found to be empty would be lost. The directories of engines, for example, are shared.
 options:
   paths: {type: list, elements: path, required: true, description: "The directories, inner ones first."}
 """

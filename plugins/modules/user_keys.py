@@ -84,8 +84,8 @@ options:
     description:
       - What to do for a user whose directory in O(base_dir) does not exist.
       - With V(fail) the task fails for that user if O(state=present). With O(state=absent) there is nothing to remove.
-      - V(skip) omits the user, also from RV(users), and counts such users in RV(without_home). Use it for a range of uids
-        if homes are created at the users' first logins.
+      - V(skip) omits the user, also from RV(users), and counts such users in RV(without_home). Use it for a range of
+        uids if homes are created at the users' first logins.
       - O(base_dir) itself must exist.
     type: str
     choices: [fail, skip]
