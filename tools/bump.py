@@ -1,4 +1,4 @@
-"""Take a newer release of one of the sources that the role dropbear builds, after its signature was verified.
+"""Upgrade one of the sources that the role dropbear builds to a newer release, after verifying its signature.
 
     python tools/bump.py openssh 10.6p1
     python tools/bump.py openssh 10.6p1 --archive FILE --signature FILE
@@ -213,7 +213,7 @@ def bump(options: argparse.Namespace, root: Path = ROOT, keys: Path = KEYS) -> N
 
 def arguments(words: Sequence[str]) -> argparse.Namespace:
     """Return the command line's arguments."""
-    parser = argparse.ArgumentParser(description="Take a newer release of a source of the role dropbear.")
+    parser = argparse.ArgumentParser(description="Upgrade a source of the role dropbear to a newer release.")
     parser.add_argument("source", choices=sorted(SOURCES))
     parser.add_argument("version")
     parser.add_argument("--archive", type=Path, help="a local copy of the release archive")
