@@ -472,7 +472,7 @@ def _back(directory: File, expected: Identity) -> File:
         raise UnreachableError(error, directory.path, None) from error
     if above.identity != expected:
         above.close()
-        moved = OSError(errno.EAGAIN, "it was moved meanwhile, try again")
+        moved = OSError(errno.EAGAIN, "it was moved during the check, try again")
         raise UnreachableError(moved, directory.path, None)
     return above
 

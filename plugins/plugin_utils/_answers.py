@@ -60,7 +60,7 @@ def system_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
     """
     uid, selinux = facts["ansible_user_uid"], facts["ansible_selinux"]
     if not isinstance(uid, int) or isinstance(uid, bool) or not isinstance(selinux, Mapping):
-        raise TypeError("user_uid is no number, or selinux has no status")
+        raise TypeError("user_uid is not a number, or selinux has no status")
     words = {name: str(facts[f"ansible_{name}"]) for name in ("architecture", "os_family", "pkg_mgr")}
     home = str(facts["ansible_user_dir"])
     if not all(map(_WORD.fullmatch, words.values())) or not _PATH.fullmatch(home):

@@ -150,7 +150,7 @@ CATALOGUE: dict[str, Entry] = {
         ENDS,
     ),
     errors.NO_CONTAINER: Entry(
-        "there is no such container, process, job or host of yours, or none that answers",
+        "the container, process, job or host does not exist, is not yours, or does not answer",
         "`ssh_hook status` lists your containers on a node, `squeue` your jobs",
         "nothing",
         NO_START,

@@ -153,6 +153,6 @@ def _row(session: dict[str, str]) -> tuple[str, ...]:
     else:
         end = session.get("status") or ("disconnected" if "ended" in session else "-")
     container = session["container"] or session["container_id"][:12]
-    user = f"{session['user']} (says uid {session['writer']})" if session["writer"] else session["user"]
+    user = f"{session['user']} (claimed by uid {session['writer']})" if session["writer"] else session["user"]
     cells = (begun, session.get("seconds"), end, session["kind"], user, container, session["job"])
     return tuple(printable(cell or "-") for cell in (*cells, session["from"], session["key"]))

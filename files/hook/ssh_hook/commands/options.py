@@ -43,7 +43,8 @@ _VARIABLES = {
 
 DESCRIPTION = (
     "Print the container engine's options for the containers of your job: one container on each host, all with the "
-    "same port, the job's own. The options tell containers the hosts, and launchers the host files. In a job script: "
+    "same port, the job's own. They tell the containers the job's hosts, and tell launchers where the host files are. "
+    "In a job script: "
     "srun podman run --rm $(ssh_hook options) IMAGE /opt/oci-hooks/ssh/bin/first mpirun ./solver"
 )
 EXAMPLE = "ssh_hook options --engine podman --hosts 'node[1-3]:8' --set 2"

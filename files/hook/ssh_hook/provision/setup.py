@@ -217,7 +217,7 @@ class Setup:
             shown = b"".join(entry + b"\n" for entry in account.entries)
             self.warnings.append(
                 f"/etc/passwd in the container is larger than {_MAX_PASSWD_COPY} bytes, and has no entry for a login "
-                f"of {self._name}: it shows the entries of uid {self._container.uid} alone"
+                f"of {self._name}: it shows only the entries of uid {self._container.uid}"
             )
         return account, shown
 

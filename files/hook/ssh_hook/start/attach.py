@@ -199,7 +199,7 @@ class RunningRoot:
         where, programs = f"process {target.process.pid}", -1
         mounts = namespaces.take("mnt")
         if mounts is None:
-            raise HookError(ATTACH_REFUSED, f"{where} has left its container meanwhile")
+            raise HookError(ATTACH_REFUSED, f"{where} has left its container")
         try:
             with closing(os.open("/", os.O_PATH | os.O_DIRECTORY)) as node:
                 owner = user_namespaces.owning(mounts)

@@ -142,7 +142,8 @@ class Watcher(Ending):
         if not all(map(_allows_sessions, statuses)):
             raise HookError(
                 CONTAINER_UNFIT,
-                "its sessions would have more rights than the container, whose first process dropped more than usual",
+                "its sessions would have more rights than the container, whose first process dropped more rights than "
+                "usual",
             )
         self.gate.open()
         os.close(self._status)

@@ -80,7 +80,7 @@ def test_who_has_written_a_line_is_the_kernels_word(writer: str, shown: str, uid
     """Root writes where the container's user is root. The uid in the line is the writer's word, as the name is."""
     (session,) = sessions(entry("begins", writer=writer, UID=uid))
     assert session["writer"] == shown
-    assert (f"alice (says uid {shown})" in logins._row(session)) == bool(shown)
+    assert (f"alice (claimed by uid {shown})" in logins._row(session)) == bool(shown)
 
 
 @pytest.mark.parametrize(("user", "uid"), [("root", "0"), ("no such user", ""), ("", "")])

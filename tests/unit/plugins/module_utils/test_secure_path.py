@@ -577,7 +577,7 @@ def test_a_directory_that_is_moved_while_it_is_walked_is_noticed(tree: Path) -> 
 
     secure_path._walk(top, visit=visit, fail=lambda path, error: failures.append((path, error.strerror)))
     top.close()
-    assert failures == [(os.fsencode(tree / "top" / "a"), "it was moved meanwhile, try again")]
+    assert failures == [(os.fsencode(tree / "top" / "a"), "it was moved during the check, try again")]
 
 
 def test_a_file_that_vanishes_while_its_directory_is_walked_is_none(tree: Path) -> None:
