@@ -52,7 +52,7 @@ _BELOW_HOME = "/.oci-hooks/ssh/client"
 _NOT_QUOTABLE = set("\"'\\%$*?[")  # in a path: they have a meaning in ssh_config(5) or for a shell
 
 
-DESCRIPTION = """Write a key, known_hosts and a configuration, with which ssh outside containers reaches your containers:
+DESCRIPTION = """Write a key, known_hosts and a configuration, so that ssh outside containers reaches your containers:
 by the name job1234 in a job, by NODE.container through the node's own sshd, and by container-HOST directly.
 With --jump print a configuration for a laptop, which does not need the containers' key."""
 EXAMPLE = "ssh_hook client-config --jump alice@login.example.org"

@@ -84,7 +84,7 @@ CATALOGUE: dict[str, Entry] = {
         ENDS,
     ),
     errors.DAEMON_FAILED: Entry(
-        "the SSH daemon exited at its start, does not listen, or does not end",
+        "the SSH daemon exited at startup, does not listen, or does not end",
         "try another port, and start the container again",
         "check that `bin/dropbear` in `DROPBEAR_DIR` runs on this node, and that the container's seccomp, AppArmor or "
         "SELinux profile allows a server",

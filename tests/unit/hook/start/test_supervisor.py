@@ -110,8 +110,8 @@ def kill_oneself() -> None:
 @pytest.mark.parametrize(
     ("end", "words", "kind"),
     [
-        (kill_oneself, "cannot start the SSH daemon: it was killed by signal 9 at its start; .*--memory", NO_MEMORY),
-        (lambda: os._exit(0), "cannot start the SSH daemon: it ended at its start; ", DAEMON_FAILED),
+        (kill_oneself, "cannot start the SSH daemon: it was killed by signal 9 at startup; .*--memory", NO_MEMORY),
+        (lambda: os._exit(0), "cannot start the SSH daemon: it exited at startup; ", DAEMON_FAILED),
         (lambda: os._exit(1), "a process of the hook was killed", NO_MEMORY),  # the provisioner
     ],
     ids=["killed", "ended", "left_alone"],
