@@ -34,7 +34,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="HOST",
         help="a name or an address, or a list such as gpu[001-128]; without any, the hosts of the Slurm job",
     )
-    parser.add_argument("--hostfile", metavar="FILE", help="read the hosts from FILE, one a line")
+    parser.add_argument("--hostfile", metavar="FILE", help="read the hosts from FILE, one per line")
     parser.add_argument("--port", help="the containers' port, if it is not the site's or the job's")
 
 

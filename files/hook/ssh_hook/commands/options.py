@@ -41,12 +41,10 @@ _VARIABLES = {
     "WCOLL": container_paths.HOSTS,  # pdsh
 }
 
-DESCRIPTION = (
-    "Print the container engine's options for the containers of your job: one container on each host, all with the "
-    "same port, the job's own. They tell the containers the job's hosts, and tell launchers where the host files are. "
-    "In a job script: "
-    "srun podman run --rm $(ssh_hook options) IMAGE /opt/oci-hooks/ssh/bin/first mpirun ./solver"
-)
+DESCRIPTION = """Print the container engine's options for the containers of your job: one container on each host, all
+with the same port, the job's own. They tell the containers the job's hosts, and tell launchers where the host files
+are. In a job script:
+  srun podman run --rm $(ssh_hook options) IMAGE /opt/oci-hooks/ssh/bin/first mpirun ./solver"""
 EXAMPLE = "ssh_hook options --engine podman --hosts 'node[1-3]:8' --set 2"
 
 
@@ -63,7 +61,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="the hosts, such as gpu[001-016] or node1:4,node2:4, where the number is how many processes launchers "
         "start there; by default those of the Slurm, PBS or LSF job",
     )
-    parser.add_argument("--hostfile", metavar="FILE", help="read the hosts from FILE, one a line")
+    parser.add_argument("--hostfile", metavar="FILE", help="read the hosts from FILE, one per line")
     parser.add_argument(
         "--set",
         metavar="N",

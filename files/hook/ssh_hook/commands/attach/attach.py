@@ -27,10 +27,8 @@ from ...start.from_process import from_process
 from ..keygen import caller_entry, python_packages
 from . import attachments, job_step, targets
 
-DESCRIPTION = (
-    "Start an SSH server in one of your running containers. Without an argument: in your only one on this node; if "
-    "there are several, list them."
-)
+DESCRIPTION = """Start an SSH server in one of your running containers.
+Without an argument: in your only one on this node; if there are several, list them."""
 EXAMPLE = "ssh_hook attach 4711 --port 15300"
 _REQUESTS = (PORT, WAIT, HOSTS, AUTHORIZE_SSH_KEY)
 _DONE, _FAILED = b"+", b"-"

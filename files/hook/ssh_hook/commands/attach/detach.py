@@ -10,10 +10,8 @@ from ...log import WARNING, log
 from ...start.attach import still_mounted
 from . import attachments, leftovers, targets
 
-DESCRIPTION = (
-    "End the SSH server that attach started in one of your containers, and its sessions. Without an argument: your "
-    "only one on this node; if there are several, list them."
-)
+DESCRIPTION = """End the SSH server that attach started in one of your containers, and its sessions.
+Without an argument: your only one on this node; if there are several, list them."""
 EXAMPLE = "ssh_hook detach 4711"
 
 
