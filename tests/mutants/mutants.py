@@ -440,18 +440,10 @@ PROMISES = (
     ),
     Fault(
         "No user can hold up root's sweep or a refresh of the passwd file by a file system on the replaced file",
-        "update",
-        'disposable_process.run(lambda: _replace(path, name, text, place), f"cannot write {path}", None, (place,))',
-        "_replace(path, name, text, place)",
+        "replace",
+        'disposable_process.run(work, f"cannot write {path}", None, (directory,))',
+        "work()",
         "unit/hook/commands/test_metrics.py::test_what_a_user_holds_up",
-        "assert .* != ",
-    ),
-    Fault(
-        "No user can hold up root's sweep or a refresh of the passwd file by a file system on the replaced file",
-        "_refresh",
-        'disposable_process.run(lambda: _replace(path, name, content, place), f"cannot write {path}", None, (place,))',
-        "_replace(path, name, content, place)",
-        "unit/hook/commands/test_refresh_passwd.py::test_what_a_user_holds_up",
         "assert .* != ",
     ),
     Fault(

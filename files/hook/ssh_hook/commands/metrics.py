@@ -15,16 +15,14 @@ import stat
 import time
 from pathlib import Path
 
-from ..errors import INTERNAL, NOT_TRUSTED, SYSTEM, HookError, LateError, kind_of_os
-from ..linux import disposable_process
+from ..errors import INTERNAL, NOT_TRUSTED, SYSTEM, HookError, kind_of_os
 from ..linux.fast_stdlib import closing, read_all
-from ..linux.files import is_own, remove_leftovers, replace_files
-from ..log import WARNING, log
+from ..linux.files import is_own
 from ..node import last_messages
 from .daemons import find_daemons
 from .error_catalogue import CATALOGUE
+from .public_file import replace
 
-MODE = 0o644  # node_exporter runs as a user of its own
 _MAX_SIZE = 64 << 10  # bytes
 _MAX_VALUE = 1 << 53  # what a float64 can count to
 _SAMPLE = re.compile(r'(ssh_hook_[a-z_]+)(?:\{kind="([a-z-]+)"\})? ([0-9]{1,16})')
@@ -107,23 +105,9 @@ def update(path: str, collected: int, errors: int) -> None:
             metrics.count_failures(int(time.time()))
             daemons = find_daemons()
             text = metrics.text(len(daemons), sum(daemon.sessions for daemon in daemons))
-            # Whoever replaces a file on which a user has mounted FUSE may wait without end: node/door.py.
-            disposable_process.run(lambda: _replace(path, name, text, place), f"cannot write {path}", None, (place,))
-    except LateError as error:
-        log(WARNING, str(error), error.kind)  # it is replaced before that
+            replace(path, place, text.encode())  # its temporary name has no suffix that node_exporter reads
     except OSError as error:
         raise _failure(path, error) from None
-
-
-def _replace(path: str, name: str, text: str, directory: int) -> bytes:
-    """Replace the file `name`, for messages `path`, in the open `directory`; return nothing. Raises HookError."""
-    try:
-        remove_leftovers(directory, name)
-        # Its temporary name has no suffix that node_exporter reads.
-        replace_files(directory, {name: text.encode()}, _let_read)
-    except OSError as error:
-        raise _failure(path, error) from None
-    return b""
 
 
 def _failure(path: str, error: OSError) -> HookError:
@@ -152,12 +136,6 @@ def _read(name: str, directory: int) -> str:
         if not is_own(os.fstat(descriptor)):
             return ""
         return read_all(descriptor, _MAX_SIZE).decode("ascii", "replace")
-
-
-def _let_read(file: int) -> None:
-    """Let everybody read the new file, which is on the disk before it has its name. Raises OSError."""
-    os.fchmod(file, MODE)
-    os.fsync(file)  # the counters are nowhere else
 
 
 def _kinds_of_errors(since: int, now: int) -> list[str]:

@@ -7,16 +7,13 @@ import os
 import stat
 from argparse import ArgumentParser, Namespace
 
-from ..errors import ARGUMENTS_WRONG, SYSTEM, HookError, LateError, kind_of_os
+from ..errors import ARGUMENTS_WRONG, SYSTEM, HookError, kind_of_os
 from ..keys import name_service
-from ..linux import disposable_process
 from ..linux.fast_stdlib import closing
-from ..linux.files import remove_leftovers, replace_files
-from ..log import WARNING, log
+from .public_file import MODE, replace
 
 DESCRIPTION = "Write the output of 'getent passwd' to FILE, and print whether the file changed."
 EXAMPLE = "ssh_hook refresh-passwd /opt/oci-hooks/etc/passwd"
-_MODE = 0o644
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -56,22 +53,8 @@ def _refresh(path: str) -> bool:
         content = name_service.new_content(path, old, accounts)
         if is_public and content == old:
             return False
-        try:
-            # Whoever replaces a file on which a user has mounted FUSE may wait without end: node/door.py.
-            disposable_process.run(lambda: _replace(path, name, content, place), f"cannot write {path}", None, (place,))
-        except LateError as error:
-            log(WARNING, str(error), error.kind)  # it is replaced before that
+        replace(path, place, content)
     return True
-
-
-def _replace(path: str, name: str, content: bytes, directory: int) -> bytes:
-    """Replace the file `name`, for messages `path`, in the open `directory`; return nothing. Raises HookError."""
-    try:
-        remove_leftovers(directory, name)
-        replace_files(directory, {name: content}, _publish)
-    except OSError as error:
-        raise _failure(path, error) from None
-    return b""
 
 
 def _read(name: str, directory: int) -> tuple[bytes, bool]:
@@ -83,12 +66,5 @@ def _read(name: str, directory: int) -> tuple[bytes, bool]:
     with open(descriptor, "rb") as file:
         status = os.fstat(descriptor)
         data = file.read() if stat.S_ISREG(status.st_mode) else b""
-    is_public = (status.st_mode, status.st_uid, status.st_gid) == (stat.S_IFREG | _MODE, os.geteuid(), os.getegid())
+    is_public = (status.st_mode, status.st_uid, status.st_gid) == (stat.S_IFREG | MODE, os.geteuid(), os.getegid())
     return data, is_public
-
-
-def _publish(file: int) -> None:
-    """Let everybody read the new file, which is on the disk before it has its name. Raises OSError."""
-    os.fchown(file, os.geteuid(), os.getegid())  # first: then nobody can change the mode back
-    os.fchmod(file, _MODE)
-    os.fsync(file)

@@ -4,30 +4,25 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
-from types import ModuleType
 from typing import Any
 
 import pytest
+from ssh_hook.commands import public_file
 from ssh_hook.linux import disposable_process
 
 
-@pytest.fixture(name="hold_up")
-def fixture_hold_up(monkeypatch: pytest.MonkeyPatch) -> Callable[[ModuleType], None]:
-    """Has the files that a command replaces hang, in a process of its own, once they are replaced.
+@pytest.fixture(name="held_up")
+def fixture_held_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has the process that replaces a file of root's hang once it is replaced; whoever waits for it does for a second.
 
-    As where a user has mounted a file system of hers on the file. The command waits for a second.
+    As where a user has mounted a file system on the file.
     """
+    real, caller, run = public_file.replace_files, os.getpid(), disposable_process.run
 
-    def hold_up(command: Any) -> None:
-        real, caller, run = command.replace_files, os.getpid(), disposable_process.run
+    def replace(*arguments: Any) -> None:
+        real(*arguments)
+        assert os.getpid() != caller
+        time.sleep(1000)
 
-        def replace(*arguments: Any) -> None:
-            real(*arguments)
-            assert os.getpid() != caller
-            time.sleep(1000)
-
-        monkeypatch.setattr(command, "replace_files", replace)
-        monkeypatch.setattr(command.disposable_process, "run", lambda *arguments: run(*arguments, timeout=1.0))
-
-    return hold_up
+    monkeypatch.setattr(public_file, "replace_files", replace)
+    monkeypatch.setattr(disposable_process, "run", lambda *arguments: run(*arguments, timeout=1.0))

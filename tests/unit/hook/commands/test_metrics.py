@@ -5,14 +5,12 @@ from __future__ import annotations
 import os
 import time
 from argparse import Namespace
-from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
-from ssh_hook.commands import metrics, sweep
+from ssh_hook.commands import metrics, public_file, sweep
 from ssh_hook.errors import DISK_FULL, INTERNAL, KINDS, NO_KEYS, NOT_TRUSTED, PORT_TAKEN, HookError
 from ssh_hook.node import last_messages
 
@@ -161,11 +159,9 @@ def test_they_are_written_before_what_may_wait_for_a_prolog(monkeypatch: pytest.
     assert done == [("/metrics", 2, 1), "lost jobs"]
 
 
-def test_what_a_user_holds_up_does_not_hold_up_the_sweep(
-    place: Path, hold_up: Callable[[ModuleType], None], capfd: pytest.CaptureFixture[str]
-) -> None:
+@pytest.mark.usefixtures("held_up")
+def test_what_a_user_holds_up_does_not_hold_up_the_sweep(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """By a file system of hers that she has mounted on the file, so that its replacement waits."""
-    hold_up(metrics)
     file = place / "ssh_hook.prom"
     metrics.update(str(file), 2, 0)
     assert samples(file.read_text(encoding="ascii"))["ssh_hook_collected_total", ""] == 2
@@ -177,7 +173,7 @@ def test_a_disk_that_is_full_is_told(place: Path, monkeypatch: pytest.MonkeyPatc
     def fail(*_arguments: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(metrics, "replace_files", fail)
+    monkeypatch.setattr(public_file, "replace_files", fail)
     with pytest.raises(HookError, match=rf"^cannot write {place}/a: No space left on device$") as failed:
         metrics.update(f"{place}/a", 0, 0)
     assert failed.value.kind == DISK_FULL

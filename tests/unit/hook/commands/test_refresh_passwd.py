@@ -6,9 +6,7 @@ import os
 import subprocess
 import sys
 from argparse import Namespace
-from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from ssh_hook.commands import refresh_passwd
@@ -54,14 +52,11 @@ def test_a_file_is_written_where_it_differs_and_only_there(
     assert {file.name for file in tmp_path.iterdir()} == {"passwd", "elsewhere"}
 
 
+@pytest.mark.usefixtures("held_up")
 def test_what_a_user_holds_up_does_not_hold_up_the_refresh(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    hold_up: Callable[[ModuleType], None],
-    capfd: pytest.CaptureFixture[str],
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """By a file system of hers that she has mounted on the file, so that its replacement waits."""
-    hold_up(refresh_passwd)
     monkeypatch.setattr(name_service, "list_accounts", lambda: b"root:secret:0:0::/root:/bin/sh\n")
     path = tmp_path / "passwd"
     assert refresh_passwd.run(Namespace(file=str(path)), {}) == 0

@@ -73,7 +73,7 @@ def claim(process: Process) -> socket.socket:
         if isinstance(error, (FileNotFoundError, ProcessLookupError)):
             raise HookError(ATTACH_REFUSED, f"process {process.pid} has ended") from None
         raise HookError(
-            DAEMON_FAILED, f"process {process.pid} has an SSH daemon already: 'ssh_hook detach {process.pid}' ends it"
+            ATTACH_REFUSED, f"process {process.pid} has an SSH daemon already: 'ssh_hook detach {process.pid}' ends it"
         ) from None
     return listener
 

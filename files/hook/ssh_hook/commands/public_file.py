@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Files of root's that everybody may read, and that a timer replaces: the metrics and the hook's passwd file."""
+
+from __future__ import annotations
+
+import os
+
+from ..errors import HookError, LateError, kind_of_os
+from ..linux import disposable_process
+from ..linux.files import remove_leftovers, replace_files
+from ..log import WARNING, log
+
+MODE = 0o644
+
+
+def replace(path: str, directory: int, content: bytes) -> None:
+    """Replace the file `path`, whose directory is open, by one of the caller's that everybody may read.
+
+    A user who has mounted FUSE on the file can hold up the process that replaces it, without end (docs/why.md). So that
+    is a disposable process, and a warning says so where it is late: the file is replaced before that. Raises HookError.
+    """
+    name = os.path.basename(path)
+
+    def work() -> bytes:
+        try:
+            remove_leftovers(directory, name)
+            replace_files(directory, {name: content}, _publish)
+        except OSError as error:
+            raise HookError(kind_of_os(error), f"cannot write {path}: {error.strerror}") from None
+        return b""
+
+    try:
+        disposable_process.run(work, f"cannot write {path}", None, (directory,))
+    except LateError as error:
+        log(WARNING, str(error), error.kind)
+
+
+def _publish(file: int) -> None:
+    """Let everybody read the new file, which is on the disk before it has its name. Raises OSError."""
+    os.fchown(file, os.geteuid(), os.getegid())  # first: then nobody can change the mode back
+    os.fchmod(file, MODE)
+    os.fsync(file)
