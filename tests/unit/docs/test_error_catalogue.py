@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from ssh_hook.commands.error_catalogue import CATALOGUE, page, table
+from ssh_hook.commands.error_catalogue import CATALOGUE, page
 from ssh_hook.errors import KINDS
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -21,10 +21,6 @@ def test_the_page_is_the_catalogue() -> None:
     text = text_of("errors.md")
     assert text.endswith(f"\n\n{page()}\n"), "write what page() returns below the head of docs/errors.md"
     assert re.findall(r"^## (.*)$", text, re.MULTILINE) == sorted(KINDS)
-
-
-def test_the_guides_table_is_the_catalogue() -> None:
-    assert f"\n\n{table()}\n\n" in text_of("user-guide.md"), "write what table() returns into docs/user-guide.md"
 
 
 @pytest.mark.parametrize("engine", HIDING)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The catalogue of errors: for each kind (errors.py), when it happens and what to do.
 
-``ssh_hook why`` prints from it, sweeps count by it, and the tables of the documentation are made of it. No start of a
-container imports it.
+``ssh_hook why`` prints from it, sweeps count by it, and docs/errors.md is generated from it. No start of a container
+imports it.
 """
 
 from __future__ import annotations
@@ -234,13 +234,6 @@ CATALOGUE: dict[str, Entry] = {
 def plain(text: str) -> str:
     """Return a text of the catalogue for a terminal, without Markdown."""
     return text.replace("`", "")
-
-
-def table() -> str:
-    """Return the guide's table in Markdown: what users see, and what it means for them."""
-    lines = ["| You see | It means | What you do |", "|---|---|---|"]
-    rows = (f"| [`[{kind}]`](errors.md#{kind}) | {entry.when} | {entry.user} |" for kind, entry in _rows())
-    return "\n".join([*lines, *rows])
 
 
 def page() -> str:
