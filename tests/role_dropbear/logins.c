@@ -2,11 +2,13 @@
  * argument names. The daemon reads nothing for a while, is killed and started anew, and a minute passes. The second
  * argument may be "without a directory", or "a link": such is at the name of the new daemon's socket. Or it is "small
  * files", for a server that may have no others, or "no memory", for a connection that can have none. "a flood" is of
- * sessions of one connection. "at the gate" and "killed" are about the process that stands for the server: it ends,
- * though it has another child, by SIGTERM while the server waits at its gate, or when the server is killed behind it. */
+ * sessions of one connection. "stands for it" is about the process that stands for the server: it ends, though it has
+ * another child. The third argument says when: "at the gate" by SIGTERM, while the server waits there, "killed" when the
+ * server is killed behind it, "deaf" by SIGTERM where sigwait(3) is refused, and "old" where close_range(2) is, too. */
 
 #define _GNU_SOURCE
 #include <ctype.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -78,10 +80,25 @@ static pid_t fork_if(void) {
 	return forks ? fork() : 0;
 }
 #define fork() fork_if()
+static int is_deaf, is_old;
+static int close_if(int fd) {
+	if (close(fd) < 0 && !is_old) {
+		abort(); /* a start would take longer by a thousand of these */
+	}
+	return 0;
+}
+#define close(fd) close_if(fd)
+#define syscall(number, ...) (is_old ? -1 : syscall(number, __VA_ARGS__))
+/* Where it is refused, this process is stopped: whoever waits for it knows how far it is */
+static int sigwait_if(const sigset_t *signals, int *number) {
+	return is_deaf ? raise(SIGSTOP), EPERM : sigwait(signals, number);
+}
+#define sigwait(signals, number) sigwait_if(signals, number)
 #define getppid() (forks ? getppid() : getpid())
 #define time(none) 1000000000 /* in the year 2001 */
 #include "svr-logins.c"
 #undef fork
+#undef close
 
 #define TRIES 10 /* of which one is not held up by other processes */
 
@@ -170,7 +187,7 @@ static void flood(struct login *login) {
 }
 
 /* The listener, with another child, such as a watcher; then its server */
-static void serve(int ready, int is_killed) {
+static void serve(int ready, const char *when) {
 	pid_t self = getpid();
 
 	forks = 1;
@@ -185,7 +202,7 @@ static void serve(int ready, int is_killed) {
 	if (write(ready, "\n", 1) != 1) {
 		abort();
 	}
-	if (is_killed && logins_gate_is_open()) {
+	if (strcmp(when, "at the gate") != 0 && logins_gate_is_open() && strcmp(when, "killed") == 0) {
 		kill(getpid(), SIGKILL);
 	}
 	for (;;) {
@@ -193,7 +210,26 @@ static void serve(int ready, int is_killed) {
 	}
 }
 
-static int stands_for(int is_killed) {
+/* The descriptors of another process beside the standard ones */
+static int count_descriptors(pid_t pid) {
+	char path[32];
+	DIR *directory;
+	struct dirent *entry;
+	int count = 0;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd", pid);
+	directory = opendir(path);
+	if (directory == NULL) {
+		abort();
+	}
+	while ((entry = readdir(directory)) != NULL) {
+		count += atoi(entry->d_name) > 2;
+	}
+	closedir(directory);
+	return count;
+}
+
+static int stands_for(const char *when) {
 	pid_t listener;
 	int ready[2], status;
 	char byte;
@@ -201,20 +237,27 @@ static int stands_for(int is_killed) {
 	if (pipe(ready) < 0) {
 		abort();
 	}
+	is_old = strcmp(when, "old") == 0;
+	is_deaf = is_old || strcmp(when, "deaf") == 0;
+	alarm(60); /* instead of waiting without end */
 	listener = (fork)();
 	if (listener == 0) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL); /* also where this program is killed by the alarm */
 		close(ready[0]);
-		serve(ready[1], is_killed);
+		serve(ready[1], when);
 	}
 	close(ready[1]);
 	if (read(ready[0], &byte, 1) != 1) {
 		abort();
 	}
-	if (!is_killed) {
+	if (is_deaf) {
+		waitpid(listener, &status, WUNTRACED);
+		printf("== descriptors: %d\n", count_descriptors(listener));
+	}
+	if (strcmp(when, "killed") != 0) {
 		kill(listener, SIGTERM);
 	}
-	alarm(60); /* instead of waiting without end */
+	kill(listener, SIGCONT);
 	waitpid(listener, &status, 0);
 	printf("== %s\n", WIFSIGNALED(status) ? strsignal(WTERMSIG(status)) : WEXITSTATUS(status) ? "failed" : "succeeded");
 	/* The server has gone as well: nobody has the pipe any more */
@@ -232,22 +275,21 @@ int main(int argc, char **argv) {
 
 	start_daemon();
 	open_log(argv[1], argc == 2 || strcmp(argv[2], "without a directory") != 0);
-	if (argc == 3 && (strcmp(argv[2], "killed") == 0 || strcmp(argv[2], "at the gate") == 0)) {
-		return stands_for(strcmp(argv[2], "killed") == 0);
+	if (argc == 4) {
+		return stands_for(argv[3]);
 	}
 	if (argc == 3 && strcmp(argv[2], "small files") == 0) {
 		const struct rlimit limit = {LINE_LEN / 4, RLIM_INFINITY};
 		setrlimit(RLIMIT_FSIZE, &limit);
 		number = svr_opts.logins_socket;
-		logins_listener();
+		printf("== listener: %d\n", logins_listener());
 		printf("== %d\n", shared != NULL);
 		if (fcntl(number, F_GETFD) >= 0 || svr_opts.logins[0] != '\0') {
 			abort(); /* its connections would try to log, or have the descriptors */
 		}
 		return 0;
 	}
-	logins_listener();
-	if (shared == NULL || prctl(PR_GET_DUMPABLE) != 1) {
+	if (!logins_listener() || shared == NULL || prctl(PR_GET_DUMPABLE) != 1) {
 		abort(); /* nothing here makes it so, the server was not before */
 	}
 	if (fcntl(svr_opts.logins_socket, F_GETFD) != 0 || fcntl(svr_opts.logins_text, F_GETFD) != 0) {
@@ -288,6 +330,8 @@ int main(int argc, char **argv) {
 	logins_end(&login, &killed);
 	logins_begin(&login, "sftp", NULL);
 	logins_end(&login, &unknown);
+	logins_begin(&login, "shell", NULL);
+	logins_end(&login, NULL);
 	print_received("sessions");
 
 	if (argc == 3 && strcmp(argv[2], "a flood") == 0) {

@@ -427,6 +427,8 @@ def test_lines_about_logins(sources: Sources, tmp_path: Path) -> None:
         ENDS.format("shell", "signal 9 after 0.000 s", 'seconds="0.000" signal="9"'),
         BEGINS.format("sftp", "", ""),
         ENDS.format("sftp", "disconnected after 0.000 s", 'seconds="0.000"'),
+        BEGINS.format("shell", "", ""),
+        ENDS.format("shell", "not started", 'seconds="0.000" started="no"'),
         "== waited: a moment",
         "== then: nothing",
         "== after a loss",
@@ -467,7 +469,7 @@ def test_a_new_daemon_of_the_log_is_reached_by_its_directory_alone(sources: Sour
 
 def test_a_server_that_can_have_no_file_for_the_lines_serves(sources: Sources, tmp_path: Path) -> None:
     """And is not killed by SIGXFSZ."""
-    assert log_lines(sources, tmp_path, "syslog", "small files") == ["== warning", "== 0"]
+    assert log_lines(sources, tmp_path, "syslog", "small files") == ["== warning", "== listener: 0", "== 0"]
 
 
 def test_a_flood_of_sessions_leaves_few_lines(sources: Sources, tmp_path: Path) -> None:
@@ -481,12 +483,21 @@ def test_a_flood_of_sessions_leaves_few_lines(sources: Sources, tmp_path: Path) 
     ]
 
 
-@pytest.mark.parametrize(("when", "end"), [("at the gate", "Terminated"), ("killed", "failed")])
+@pytest.mark.parametrize(
+    ("when", "said"),
+    [
+        ("at the gate", ["Terminated"]),
+        ("killed", ["Killed"]),
+        ("deaf", ["descriptors: 0", "Terminated"]),
+        ("old", ["descriptors: 0", "Terminated"]),
+    ],
+)
 def test_the_process_that_stands_for_the_server_ends_with_it(
-    sources: Sources, tmp_path: Path, when: str, end: str
+    sources: Sources, tmp_path: Path, when: str, said: list[str]
 ) -> None:
-    """Also where it has other children, as under enroot, where one watches for its end."""
-    assert log_lines(sources, tmp_path, "syslog", when) == [f"== {end}", "== 0"]
+    """And as it, also where it has other children, as under enroot, where one watches for its end."""
+    lines = log_lines(sources, tmp_path, "syslog", "stands for it", when)
+    assert lines == [*(f"== {line}" for line in said), "== 0"]
 
 
 def test_a_connection_that_cannot_log_ends(sources: Sources, tmp_path: Path) -> None:
