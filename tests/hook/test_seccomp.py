@@ -320,3 +320,22 @@ def test_profile_that_kills_the_server(start: Start, syslog: Syslog) -> None:
         assert pidfile.read_bytes() == b""
     finally:
         pidfile.unlink(missing_ok=True)
+
+
+def test_profile_that_kills_the_process_that_serves(start: Start, syslog: Syslog) -> None:
+    """It is a child of the daemon's, which ends as it does."""
+    profile = {**PROFILE, "syscalls": [{"names": ["getppid"], "action": "SCMP_ACT_KILL_PROCESS"}]}
+    words = f"it was killed by signal {signal.SIGSYS:d} at startup"
+    assert_refused(start, syslog, "crun", words, kind="daemon-failed", change=with_profile(profile))
+
+
+def test_profile_that_lets_no_lines_about_logins_be_sent(start: Start, syslog: Syslog) -> None:
+    """The admin learns that, and the user; sessions work."""
+    syslog.clear()
+    profile = {**PROFILE, "syscalls": [{"names": ["memfd_create"], "action": "SCMP_ACT_ERRNO"}]}
+    container = start("crun", change=with_profile(profile))
+    wait_for(syslog.of_hook, "a warning in syslog")
+    (warning,) = syslog.of_hook()
+    assert "logins to the container are not recorded in the node's system log" in warning
+    assert container.ssh("echo works").checked().text == "works"
+    assert syslog.logins() == []

@@ -2,7 +2,7 @@
 """The protocol of the three processes of a start: typed messages, over pipes of one sender and one receiver each.
 
     provisioner  ->  hook          KeysMissing?, Warned*, Made*, Provisioned; or Failed, or Unserved
-    daemon       ->  hook          Forked, Warned*; or Failed; then Dropbear's newline when it listens
+    daemon       ->  hook          Forked, Warned*; or Failed; then what Dropbear writes when it listens
     daemon       ->  provisioner   PortIsFree
     provisioner  ->  daemon        ProgramsMounted
     hook         ->  daemon        Run
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 _TIMEOUT = 30.0  # seconds; longer than the hook waits, which then ends the other side
 _CHUNK = 1 << 16  # bytes
+UNLOGGED = b"!"  # Dropbear's, where it listens, but cannot log logins
 
 
 class EndOfMessagesError(Exception):
@@ -281,11 +282,14 @@ class HookEnd:
         """Let the daemon exec Dropbear. Raises BrokenPipeError where it has ended."""
         self._run.send(Run(*provisioned.fields()))
 
-    def is_ready(self, seconds: float) -> bool:
-        """Wait until Dropbear listens; return False where it has ended. Raises NoAnswerError after `seconds`."""
+    def await_ready(self, seconds: float) -> bytes:
+        """Return what Dropbear writes when it listens: a newline, or UNLOGGED; empty where it has ended.
+
+        Raises NoAnswerError after `seconds`.
+        """
         if not syscalls.poll([self._ready], time.monotonic() + seconds):
             raise NoAnswerError
-        return os.read(self._ready, 1) != b""
+        return os.read(self._ready, 1)
 
     def announce_keys(self) -> None:
         """Tell the provisioner that the user has keys now. Raises BrokenPipeError where it has ended."""
@@ -330,7 +334,7 @@ class DaemonEnd:
 
     Attributes:
         to_hook: the sender of messages to the hook.
-        ready: the descriptor to which Dropbear writes a newline when it listens.
+        ready: the descriptor to which Dropbear writes when it listens.
     """
 
     def __init__(self, to_hook: Sender, port: Sender, programs: Receiver, run: Receiver, ready: int, hook: int) -> None:

@@ -20,6 +20,7 @@ from ..errors import (
     HOME_HANGS,
     NO_MEMORY,
     PORT_UNUSABLE,
+    SYSTEM,
     ContainerEndedError,
     HookError,
     LateError,
@@ -34,6 +35,7 @@ from ..node import userfiles
 from ..node.credentials import make_keys
 from ..oci.settings import NO_PORT
 from .channel import (
+    UNLOGGED,
     Channel,
     EndOfMessagesError,
     Failed,
@@ -55,6 +57,10 @@ _TIMEOUT = 10.0  # seconds for each wait
 _END_TIMEOUT = 1.0  # seconds for a process that ends
 _REAP_TIMEOUT = 5.0  # seconds for those that were killed; on a busy node, one that is left behind may hold up a runtime
 _POLL = 0.001  # seconds
+_UNLOGGED = (
+    "logins to the container are not recorded in the node's system log: its limits on processes, files or descriptors, "
+    "or its seccomp, AppArmor or SELinux profile, do not let Dropbear send the lines"
+)
 _LEFT_ALONE = 1 << 8  # wait status of a daemon's process that ends without a word, since one of the others has ended
 
 
@@ -239,14 +245,18 @@ class Supervisor:
         """Wait until Dropbear listens. Raises HookError, which says why it does not run or listen."""
         problem = f"the SSH daemon does not listen on {self._plan.server.place}"
         try:
-            if self._channel.is_ready(_TIMEOUT):
-                return
+            ready = self._channel.await_ready(_TIMEOUT)
         except NoAnswerError:
             raise LateError(DAEMON_FAILED, f"{problem}: no answer within {_TIMEOUT:.0f} s") from None
+        if ready == UNLOGGED:
+            log(WARNING, _UNLOGGED, SYSTEM)
+        if ready:
+            return
         failure = self._channel.failure(0)
         if failure is not None:
             raise HookError(*failure)
-        status = None if self.daemon is None else self.daemon.exit_status()
+        # The pipe was that of a child of the daemon's, as which it then ends itself.
+        status = self.daemon.exit_status() if self.daemon is not None and _ends(self.daemon) else None
         raise self._end_error(problem, status)
 
     def _reap_provisioner(self) -> None:

@@ -75,7 +75,7 @@ def test_silence_ends_with_the_time() -> None:
         with pytest.raises(NoAnswerError):
             end.receive(0.05)
         with pytest.raises(NoAnswerError):
-            end.is_ready(0.05)
+            end.await_ready(0.05)
     finally:
         for pipe in pipes:
             for descriptor in pipe:

@@ -144,3 +144,42 @@ def test_a_daemon_ends_a_moment_after_its_pipes(end: Callable[[], None], words: 
         os.waitpid(daemon, 0)
     assert re.search(words, str(error))
     assert error.kind == kind
+
+
+def supervisor_of_server(daemon: int, ready: int) -> Supervisor:
+    """What waits until Dropbear listens."""
+    unused = os.dup(ready)
+    plan: Any = SimpleNamespace(server=SimpleNamespace(port=22, port_option="--port", place="port 22"))
+    supervisor = Supervisor(plan, HookEnd(ended(), ended(), ready, Sender(unused), Sender(unused)), 0)
+    supervisor.daemon = Process(daemon)
+    return supervisor
+
+
+def test_why_a_daemon_has_ended_is_known_when_it_has() -> None:
+    """The child of it that was to listen has ended a moment before."""
+    ready, writer = os.pipe()
+    daemon = os.fork()
+    if daemon == 0:
+        try:
+            os.close(writer)
+            time.sleep(0.1)
+            kill_oneself()
+        finally:
+            os._exit(2)
+    os.close(writer)
+    supervisor = supervisor_of_server(daemon, ready)
+    try:
+        with pytest.raises(HookError, match=r"does not listen on port 22: it was killed by signal 9 at") as raised:
+            supervisor._await_listening()
+    finally:
+        os.waitpid(daemon, 0)
+    assert raised.value.kind == NO_MEMORY
+
+
+@pytest.mark.parametrize(("said", "warnings"), [(b"\n", 0), (b"!", 1)])
+def test_a_server_that_logs_no_logins(said: bytes, warnings: int, capfd: pytest.CaptureFixture[str]) -> None:
+    ready, writer = os.pipe()
+    os.write(writer, said)
+    supervisor_of_server(os.getpid(), ready)._await_listening()
+    os.close(writer)
+    assert capfd.readouterr().err.count("not recorded in the node's system log") == warnings
