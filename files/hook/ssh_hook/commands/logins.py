@@ -31,7 +31,7 @@ _MAX_ENTRY = 8 << 10  # bytes, twice as many as the longest of Dropbear's
 _EVENTS = ("begins", "ends")
 # By the fields of the lines of Dropbear (patch 11-logins); `begun` and `ended` are seconds since the epoch.
 _FIELDS = ("user", "uid", "container", "container_id", "job", "kind", "from", "key", "command")
-_ENDS = ("status", "signal", "seconds")
+_ENDS = ("status", "signal", "seconds", "started")
 _COLUMNS = ("BEGUN", "SECONDS", "END", "KIND", "USER", "CONTAINER", "JOB", "FROM", "KEY")
 
 DESCRIPTION = "Show the sessions in your containers on this node, from the journal."
@@ -66,7 +66,7 @@ def sessions(lines: Iterable[bytes]) -> list[dict[str, str]]:
 
     Anybody can write them. So what one user has written changes nothing of what another one's processes have, and
     `writer` is the uid that the kernel names where it is neither root's nor, by the name service, that of the user whom
-    the line names.
+    the line names. Only the writers' uids are looked up: the user names in lines are untrusted, and may be many.
     """
     found: dict[tuple[str, ...], dict[str, str]] = {}
     for line in lines:
@@ -79,7 +79,7 @@ def sessions(lines: Iterable[bytes]) -> list[dict[str, str]]:
         except (ValueError, KeyError, AttributeError):
             continue  # anybody may write there
         values = _values(entry, _FIELDS)
-        values["writer"] = "" if writer in ("0", _uid_of(values["user"])) else writer
+        values["writer"] = "" if writer == "0" or values["user"] == _name_of(writer) else writer
         if event == _EVENTS[0]:
             found.setdefault(identity, {"begun": seconds, **values})
         elif event == _EVENTS[1]:  # its beginning may be older, or lost
@@ -90,12 +90,12 @@ def sessions(lines: Iterable[bytes]) -> list[dict[str, str]]:
 
 
 @functools.cache
-def _uid_of(user: str) -> str:
-    """Return the uid of `user`; empty where there is no such user."""
+def _name_of(uid: str) -> str | None:
+    """Return the name of the user with this uid, if there is one."""
     try:
-        return str(pwd.getpwnam(user).pw_uid)
-    except (KeyError, ValueError):
-        return ""
+        return pwd.getpwuid(int(uid)).pw_name
+    except (KeyError, ValueError, OverflowError):
+        return None
 
 
 def _values(entry: dict[str, str], names: tuple[str, ...]) -> dict[str, str]:
@@ -150,6 +150,8 @@ def _row(session: dict[str, str]) -> tuple[str, ...]:
     begun = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(float(session["begun"]))) if session["begun"] else "-"
     if session.get("signal"):
         end = f"signal {session['signal']}"
+    elif session.get("started") == "no":
+        end = "not started"
     else:
         end = session.get("status") or ("disconnected" if "ended" in session else "-")
     container = session["container"] or session["container_id"][:12]

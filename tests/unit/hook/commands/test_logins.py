@@ -32,7 +32,7 @@ def entry(event: str, after: int = 0, writer: str = "1000", **fields: object) ->
 @pytest.fixture(autouse=True)
 def users(monkeypatch: pytest.MonkeyPatch) -> None:
     """The node's: alice and bob."""
-    monkeypatch.setattr(logins, "_uid_of", {"alice": "1000", "bob": "1001", "a\x1b": ""}.get)
+    monkeypatch.setattr(logins, "_name_of", {"1000": "alice", "1001": "bob"}.get)
 
 
 def sessions(*lines: str) -> list[dict[str, str]]:
@@ -83,10 +83,28 @@ def test_who_has_written_a_line_is_the_kernels_word(writer: str, shown: str, uid
     assert (f"alice (claimed by uid {shown})" in logins._row(session)) == bool(shown)
 
 
-@pytest.mark.parametrize(("user", "uid"), [("root", "0"), ("no such user", ""), ("", "")])
-def test_the_uid_of_a_user(monkeypatch: pytest.MonkeyPatch, user: str, uid: str) -> None:
+@pytest.mark.parametrize(
+    ("uid", "user"), [("0", "root"), ("4242424242", None), ("?", None), ("", None), ("9" * 30, None)]
+)
+def test_the_name_of_a_uid(monkeypatch: pytest.MonkeyPatch, uid: str, user: str | None) -> None:
     monkeypatch.undo()
-    assert logins._uid_of(user) == uid
+    assert logins._name_of(uid) == user
+
+
+def test_the_name_service_is_asked_once_for_each_writer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And for no name that anybody has made up, of which there may be thousands."""
+    monkeypatch.undo()
+    asked: list[object] = []
+
+    def ask(who: object) -> None:
+        asked.append(who)
+        raise KeyError
+
+    for name in ("getpwuid", "getpwnam"):
+        monkeypatch.setattr(logins.pwd, name, ask)
+    found = sessions(*(entry("begins", writer="4242", USER=f"user{number}") for number in range(1000)))
+    assert {session["writer"] for session in found} == {"4242"}
+    assert asked == [4242]
 
 
 def test_nobody_replaces_what_a_session_has_left() -> None:
@@ -132,15 +150,17 @@ def test_a_user_asks_for_her_own_sessions(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lines = [entry("begins"), entry("ends", STATUS="0", SECONDS="1.000"), entry("begins", SESSION="2b", FROM="a\x1b")]
-    journal(tmp_path, monkeypatch, [*lines, entry("ends", SESSION="3c")])
+    lines += [entry("ends", SESSION="3c"), entry("ends", SESSION="4d", STARTED="no", SECONDS="0.000")]
+    journal(tmp_path, monkeypatch, lines)
     monkeypatch.setattr(logins.os, "getuid", lambda: 1000)
     assert run("today") == 0
-    header, first, second, third = capsys.readouterr().out.splitlines()
+    header, first, second, third, fourth = capsys.readouterr().out.splitlines()
     assert header.split() == list(logins._COLUMNS)
     assert first.split()[2:] == ["1.000", "0", "command", "alice", "-", "7", "10.0.0.1:4000", "SHA256:abc"]
     assert second.split()[2:5] == ["-", "-", "command"]
     assert "a\\x1b" in second
     assert third.split()[:3] == ["-", "-", "disconnected"]
+    assert fourth.split()[:4] == ["-", "0.000", "not", "started"]
     arguments = (tmp_path / "arguments").read_text(encoding="utf-8").split()
     assert {"--since=today", "--reverse"} <= set(arguments)
     (fields,) = (word for word in arguments if word.startswith("--output-fields="))
