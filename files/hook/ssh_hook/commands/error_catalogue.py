@@ -11,9 +11,11 @@ import textwrap
 
 from .. import errors
 
-ENDS, MAY_END, NO_START = "yes", "an error does, a warning does not", "no, only a command reports it"
+ENDS = "does not start"
+MAY_END = "does not start if the hook reports this as an error; starts if it is a warning"
+NO_START = "not affected: only a command reports this"
 _WIDTH = 120  # characters of a line in Markdown
-_UPGRADE = "upgrade ocihooks.ssh; if the newest release fails too, report the line"
+_UPGRADE = "upgrade ocihooks.ssh; if the newest release fails too, report the message to its developers"
 _DEPLOY = "run the playbook `audit` to see what differs, then `deploy`"
 
 
@@ -23,8 +25,8 @@ class Entry:
     Attributes:
         when: when it happens.
         user: what the user does.
-        admin: what the administrator does.
-        ends: whether it ends the start of the container.
+        admin: what the administrator does; empty where there is nothing to do.
+        ends: what becomes of the start of the container.
     """
 
     def __init__(self, when: str, user: str, admin: str, ends: str) -> None:
@@ -39,33 +41,33 @@ CATALOGUE: dict[str, Entry] = {
         "an annotation `com.hooks.…` is misspelled, has a value that is not allowed, or names a file that you may not "
         "use",
         "correct the annotation that the message names",
-        "nothing, unless the site's own wrapper sets the annotation",
+        "if the site's own wrapper sets the annotation, correct the wrapper",
         MAY_END,
     ),
     errors.ARGUMENTS_WRONG: Entry(
         "a command was called with arguments, or in an environment, that it cannot use",
         "correct the arguments; `ssh_hook COMMAND --help` has an example",
-        "nothing, unless slurmd or PBS's mom called `ssh_hook prolog` or `epilog`: then change `slurm.conf`, the "
-        "Prolog or the PBS hook as the message says",
+        "if `slurmd` or `pbs_mom` called `ssh_hook prolog` or `epilog`, change `slurm.conf`, the Prolog or the PBS "
+        "hook as the message says",
         NO_START,
     ),
     errors.ATTACH_REFUSED: Entry(
-        "`ssh_hook attach` or `detach` may not or cannot serve this process: it belongs to another user, has "
-        "different rights from yours, has ended, or has an SSH daemon already",
+        "`ssh_hook attach` or `detach` cannot be used on this process: it belongs to another user, has different "
+        "rights from yours, has exited, or already has an SSH daemon",
         "choose another process of your container, or start the container with `com.hooks.ssh.enabled=true`",
-        "nothing",
+        "",
         NO_START,
     ),
     errors.CONFIG_WRONG: Entry(
         "the container's `config.json`, its state, or the input from enroot is missing, or has a form that the hook "
         "does not expect",
-        "start the container with an engine, as its manual describes; if you did, report the line",
+        "start the container with an engine, not by hand; if you did, send the message to the administrator",
         "check that the versions of engine and runtime are supported, and that nothing else edits `config.json`",
         ENDS,
     ),
     errors.CONFINEMENT_REFUSED: Entry(
-        "the kernel does not let sessions have the scheduling, rlimits or NUMA policy of the container, or the hook "
-        "does not support them",
+        "the kernel does not let the hook give sessions the container's scheduling policy, rlimits or NUMA policy, or "
+        "the hook does not support them",
         "start the container without the option that the message names",
         _UPGRADE,
         ENDS,
@@ -77,14 +79,15 @@ CATALOGUE: dict[str, Entry] = {
         ENDS,
     ),
     errors.CONTAINER_UNFIT: Entry(
-        "the hook does not support this sort of container (Kubernetes, WebAssembly, no namespaces of its own), or was "
-        "called at the wrong stage",
-        "start it without `com.hooks.ssh.enabled`, or change what the message names",
-        "check the stage in the OCI hook's JSON file, and `JOIN_NAMESPACES`",
+        "the hook does not support this kind of container (Kubernetes, WebAssembly, a container without its own "
+        "namespaces), or the engine called the hook at the wrong stage",
+        "start the container without `com.hooks.ssh.enabled`, or change what the message says",
+        "check that the OCI hook's JSON file has the stages `createRuntime` and `poststop`, and that "
+        "`ssh_hook_join_namespaces` is right for the engine",
         ENDS,
     ),
     errors.DAEMON_FAILED: Entry(
-        "the SSH daemon exited at startup, does not listen, or does not end",
+        "the SSH daemon exited at startup, does not listen, or cannot be stopped",
         "try another port, and start the container again",
         "check that `bin/dropbear` in `DROPBEAR_DIR` runs on this node, and that the container's seccomp, AppArmor or "
         "SELinux profile allows a server",
@@ -97,10 +100,11 @@ CATALOGUE: dict[str, Entry] = {
         MAY_END,
     ),
     errors.HOME_HANGS: Entry(
-        "a file system, most often that of your home, did not answer in time, or a process holds a file or a directory "
-        "on it",
-        "check that you can list your home on that node (`ls`), and end the process that holds it",
-        "check the node's network file systems; `ssh_hook doctor --node` is a health check",
+        "a file system, most often that of your home, did not respond in time, or a process blocks access to a file or "
+        "a directory on it",
+        "check on that node that `ls` lists your home; if it does, stop your processes that have the files open which "
+        "the message names",
+        "check that the node's network file systems respond, for example with `timeout 5 ls /home/USER`",
         MAY_END,
     ),
     errors.IMAGE_UNFIT: Entry(
@@ -108,7 +112,7 @@ CATALOGUE: dict[str, Entry] = {
         "was moved",
         "change the image or the volume that the message names; a volume over `/opt` needs an empty directory "
         "`oci-hooks/ssh`",
-        "nothing",
+        "",
         MAY_END,
     ),
     errors.INSTALL_DAMAGED: Entry(
@@ -119,7 +123,7 @@ CATALOGUE: dict[str, Entry] = {
     ),
     errors.INTERNAL: Entry(
         "the hook has a bug",
-        "report the line",
+        "send the message to the administrator",
         _UPGRADE,
         ENDS,
     ),
@@ -132,31 +136,30 @@ CATALOGUE: dict[str, Entry] = {
     errors.KEYS_UNSAFE: Entry(
         "other users can read or change your SSH keys for containers, or the keys belong to somebody else, or cannot "
         "be opened",
-        "do what the message says, such as the `chmod` that it names; if the files belong to another user, tell the "
-        "administrator",
-        "check that the homes of users belong to them",
+        "do what the message says, such as a `chmod`; if the files belong to another user, tell the administrator",
+        "check that users own their homes",
         ENDS,
     ),
     errors.LSM_REFUSED: Entry(
-        "sessions cannot have the container's AppArmor profile or SELinux label",
+        "the hook cannot apply the container's AppArmor profile or SELinux label to sessions",
         "start the container with the engine's default label or profile",
-        "load the profile or policy that the message names on the node",
+        "load, on the node, the profile or policy that the message names",
         ENDS,
     ),
     errors.MOUNT_REFUSED: Entry(
         "the kernel refused a mount in the container, or a volume is shared with the node",
-        "mount the volume private or slave, or at another place",
-        "where overlays are not allowed, set `OVERLAY_MOUNT_HOME_SSH=false`",
+        "mount the volume with `:private` or `:slave`, or at another path",
+        "where overlays are not allowed, set `ssh_hook_overlay_mount_home_ssh: false`",
         ENDS,
     ),
     errors.NO_CONTAINER: Entry(
-        "the container, process, job or host does not exist, is not yours, or does not answer",
-        "`ssh_hook status` lists your containers on a node, `squeue` your jobs",
-        "nothing",
+        "the container, process, job or host does not exist, is not yours, or does not respond",
+        "run `ssh_hook status` on the node to list your containers, and `squeue` to list your jobs",
+        "",
         NO_START,
     ),
     errors.NO_KEYS: Entry(
-        "you have no SSH keys for containers, and none could be made",
+        "you have no SSH keys for containers, and the hook could not create them",
         "run `ssh_hook keygen`",
         "create keys for all users with the module `user_keys`, or let the first container create them "
         "(`ssh_hook_make_keys`)",
@@ -171,14 +174,14 @@ CATALOGUE: dict[str, Entry] = {
     errors.NO_SHELL: Entry(
         "the image has no shell, which a session needs",
         "install a shell in the image, or start it without SSH: `com.hooks.ssh.require_shell=false`",
-        "nothing",
+        "",
         MAY_END,
     ),
     errors.NOT_TRUSTED: Entry(
         "other users can write to a file or a directory that only root, or only you, should be able to change",
         "tell the administrator the name of the node",
-        "find out who changed it, remove the file or directory that the message names, then run the playbook `audit`; "
-        "a job record of another version of the hook is removed when the job ends",
+        "find out who changed it, correct the owner and mode of what the message names, and run the playbook `audit`; "
+        "for a job record of another version of the hook, do nothing: it is removed when the job ends",
         MAY_END,
     ),
     errors.PORT_TAKEN: Entry(
@@ -191,32 +194,33 @@ CATALOGUE: dict[str, Entry] = {
     errors.PORT_UNUSABLE: Entry(
         "you may not bind the port, its address does not belong to the node, or other nodes cannot reach it",
         "choose port 1024 or higher, and publish it if the container has its own network",
-        "check `LISTEN_ADDRESSES` and `SERVER_PORT_DEFAULT` in the OCI hook's JSON file",
+        "check `ssh_hook_listen_addresses` and `ssh_hook_server_port`",
         MAY_END,
     ),
     errors.ROOT_NOT_A_MOUNT: Entry(
-        "the container's root directory is not the mount that its runtime made, or has been moved",
-        "keep the image at a place where only you and root can rename the directories above it",
+        "the container's root directory is not the mount that its runtime created, or that mount was moved",
+        "keep the image in a directory that, with all its parent directories, only you and root can write to",
         "check that nothing on the node unmounts or moves containers' directories",
         ENDS,
     ),
     errors.SECCOMP_UNKNOWN: Entry(
-        "sessions cannot have the container's seccomp profile: the hook or the node's libseccomp does not support "
-        "something in it",
+        "the hook cannot apply the container's seccomp profile to sessions, because the hook or the node's libseccomp "
+        "does not support one of its rules",
         "start the container with the engine's default profile",
-        "upgrade libseccomp, or allow sessions without the profile: `REQUIRE_SECCOMP=false`",
+        "upgrade libseccomp, or set `ssh_hook_require_seccomp: false`, which allows sessions without the profile",
         MAY_END,
     ),
     errors.SETTING_WRONG: Entry(
         "a setting of the site is missing or has a value that is not allowed",
-        "send the line to the administrator",
+        "send the message to the administrator",
         "correct the variable of the role `ssh_hook` that the message names, and run the playbook `deploy`",
         ENDS,
     ),
     errors.SYSTEM: Entry(
         "the system refused something that the hook needs",
-        "start the container again; if that fails too, send the line to the administrator",
-        "look up the reason that the kernel gives at the end of the message; `ssh_hook doctor --node` checks the node",
+        "start the container again; if that fails too, send the message to the administrator",
+        "the message ends with the kernel's reason, such as `Operation not permitted`; `ssh_hook doctor --node` checks "
+        "the node",
         MAY_END,
     ),
     errors.USER_UNKNOWN: Entry(
@@ -224,7 +228,7 @@ CATALOGUE: dict[str, Entry] = {
         "engine",
         'run the container as yourself: rootless, or with `--user "$(id -u):$(id -g)"`; with Docker name yourself in '
         "`com.hooks.ssh.user`",
-        "add the user to the name service or to `PASSWD_FILE`, then run the playbook `deploy`, or "
+        "add the user to the name service or to the hook's passwd file, then run the playbook `deploy`, or "
         "`ssh_hook refresh-passwd FILE`",
         ENDS,
     ),
@@ -244,8 +248,8 @@ def page() -> str:
 def _section(kind: str, entry: Entry) -> str:
     items = (
         f"* User: {entry.user}.",
-        f"* Administrator: {entry.admin}.",
-        f"* Stops the container from starting: {entry.ends}.",
+        *([f"* Administrator: {entry.admin}."] if entry.admin else []),
+        f"* Container: {entry.ends}.",
     )
     when = _wrap(f"Happens when {entry.when}.", "")
     return "\n".join([f"## {kind}", "", when, "", *(_wrap(item, "  ") for item in items)])
