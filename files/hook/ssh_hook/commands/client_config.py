@@ -52,9 +52,10 @@ _BELOW_HOME = "/.oci-hooks/ssh/client"
 _NOT_QUOTABLE = set("\"'\\%$*?[")  # in a path: they have a meaning in ssh_config(5) or for a shell
 
 
-DESCRIPTION = """Write a key, known_hosts and a configuration, so that ssh outside containers reaches your containers:
-by the name job1234 in a job, by NODE.container through the node's own sshd, and by container-HOST directly.
-With --jump print a configuration for a laptop, which does not need the containers' key."""
+DESCRIPTION = """Set up ssh on this host, outside containers, to reach your containers as job1234 (a job's first node),
+as NODE.container (through the node's own sshd) or as container-HOST (directly, at the container's port).
+This writes a key, known_hosts and a configuration to ~/.oci-hooks/ssh/client.
+With --jump, print a configuration for a laptop instead. The laptop does not need the containers' key."""
 EXAMPLE = "ssh_hook client-config --jump alice@login.example.org"
 
 
@@ -64,7 +65,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--jump",
         metavar="[USER@]HOST",
-        help="print lines for ~/.ssh/config on a laptop, which reaches this cluster through the login node HOST",
+        help="print a configuration for ~/.ssh/config on a laptop that reaches this cluster through the login node HOST",
     )
     hosts.add_way(parser)
     parser.add_argument(

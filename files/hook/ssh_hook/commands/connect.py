@@ -56,9 +56,10 @@ class NotYetError(HookError):
     """Slurm may name nodes of the job later: the job waits for them, or the answer was late."""
 
 
-DESCRIPTION = """Connect standard input and output to the SSH daemon of your container: for ssh's ProxyCommand.
-Without NODE the container is on this node, or on the first node of JOB. With NODE the connection goes through that
-node's own sshd, or with --via srun through a step of JOB."""
+DESCRIPTION = """Connect standard input and output to the SSH daemon of your container.
+The configuration from 'ssh_hook client-config' runs this as ProxyCommand.
+Without NODE, connect to the container on this node or, with --job, on the first node of the job. With NODE, connect
+through that node's own sshd or, with --via srun, through a step of the job."""
 EXAMPLE = "ssh_hook connect --job 1234 node002"
 
 
@@ -70,7 +71,9 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="the container of this job: its ID, or a host name for ssh such as job1234 or node002.job1234; 1234.1 is "
         "step 1 of the job",
     )
-    choice.add_argument("--name", help="the container's name, the beginning of its id, or its pid in 'ssh_hook status'")
+    choice.add_argument(
+        "--name", help="the container's name, the beginning of its id, or its pid as shown by 'ssh_hook status'"
+    )
     add_way(parser)
     parser.add_argument("node", nargs="?", metavar="NODE", help=f"where the container is; {HERE} is this node")
 

@@ -34,29 +34,39 @@ if TYPE_CHECKING:
             """
 
 
-SUMMARIES = {
+_FOR_USERS = {
     "keygen": "create your SSH keys for containers",
-    "check-user-has-sshkeys": "exit with 0 if you have them",
-    "client-config": "set up ssh outside of containers",
-    "connect": "reach the SSH daemon of your container, for ssh's ProxyCommand",
-    "wait": "wait for the containers on some hosts",
-    "options": "print the options that start a job's containers",
+    "client-config": "set up ssh on a login node or a laptop to reach your containers",
+    "options": "print the engine options for a job's containers",
+    "wait": "wait until your containers accept logins",
     "status": "show your containers that have an SSH daemon",
     "logins": "show the sessions in your containers, from the journal",
     "why": "show why your container did not start, or has no SSH",
     "doctor": "check that SSH into your containers works, and suggest fixes",
-    "attach": "start SSH in one of your running containers",
-    "detach": "end an SSH server that attach started",
+    "attach": "start an SSH daemon in one of your running containers",
+    "detach": "stop an SSH daemon that attach started",
+}
+_FOR_PROGRAMS = {
+    "connect": "connect to the SSH daemon of your container, as ssh's ProxyCommand",
+    "check-user-has-sshkeys": "exit with 0 if you have SSH keys for containers",
+}
+_FOR_ADMINISTRATORS = {
     "sweep": "clean up after container runtimes that were killed",
     "refresh-passwd": "write a passwd file from the name service",
     "prolog": "record a job that starts, for Slurm's Prolog or PBS",
     "epilog": "remove the record of a job that ends, for Slurm's Epilog or PBS",
 }
+_GROUPS = {
+    "For users": _FOR_USERS,
+    "For scripts and other programs": _FOR_PROGRAMS,
+    "For administrators": _FOR_ADMINISTRATORS,
+}
+SUMMARIES = {**_FOR_USERS, **_FOR_PROGRAMS, **_FOR_ADMINISTRATORS}
 _IN_FOLDERS = {"attach": "attach.attach", "detach": "attach.detach"}  # the others' modules are beside this one
 
 
 # Flags that each command has, with their help.
-COMMON_FLAGS = {"verbose": "print more about what is done", "debug": "print even more"}
+COMMON_FLAGS = {"verbose": "print what the command does", "debug": "print details for debugging"}
 
 
 class Flags:
@@ -114,10 +124,13 @@ def version() -> str:
 def usage() -> str:
     """Return the text that lists all commands."""
     width = max(map(len, SUMMARIES))
-    commands = "".join(f"  {name:{width}}  {summary}\n" for name, summary in SUMMARIES.items())
+    groups = []
+    for title, summaries in _GROUPS.items():
+        lines = "".join(f"  {name:{width}}  {summary}\n" for name, summary in summaries.items())
+        groups.append(f"{title}:\n{lines}\n")
     return (
         "usage: ssh_hook COMMAND [ARGUMENTS] | --help | --version\n\n"
-        f"SSH into containers. The commands:\n{commands}\n"
+        f"SSH into containers.\n\n{''.join(groups)}"
         "'ssh_hook COMMAND --help' shows the options and an example.\n"
         "OCI runtimes call 'ssh_hook start-ssh-daemon', with the container's state on standard input."
     )

@@ -46,7 +46,9 @@ EXAMPLE = "ssh_hook doctor"
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.add_argument("--json", action="store_true", help="print JSON, for programs")
-    parser.add_argument("--node", action="store_true", help="check the node, as root, in one line: for health checks")
+    parser.add_argument(
+        "--node", action="store_true", help="check the node itself and print one line, for health checks (as root)"
+    )
 
 
 def run(arguments: Namespace, settings: dict[str, str]) -> int:

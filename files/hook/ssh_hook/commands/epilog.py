@@ -16,9 +16,8 @@ if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Mapping
 
-DESCRIPTION = (
-    "Remove what 'ssh_hook prolog' recorded for a job. For Slurm's Epilog or a PBS hook, as root; always exits with 0."
-)
+DESCRIPTION = """Remove what 'ssh_hook prolog' recorded for a job. Slurm's Epilog or a PBS hook calls this, as root.
+Always exits with 0."""
 EXAMPLE = "ssh_hook epilog"
 FLAGS: dict[str, str] = {}
 

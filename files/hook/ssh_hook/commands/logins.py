@@ -42,7 +42,10 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.add_argument("--json", action="store_true", help="print JSON, for programs")
     parser.add_argument(
-        "--since", metavar="WHEN", default="-7d", help="as for journalctl, such as --since=-1d; default: -7d"
+        "--since",
+        metavar="WHEN",
+        default="-7d",
+        help="show sessions since WHEN: today, -1d or 2026-11-28, as for journalctl (default: -7d)",
     )
 
 

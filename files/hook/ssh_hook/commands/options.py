@@ -41,9 +41,9 @@ _VARIABLES = {
     "WCOLL": container_paths.HOSTS,  # pdsh
 }
 
-DESCRIPTION = """Print the container engine's options for the containers of your job: one container on each host, all
-with the same port, the job's own. They tell the containers the job's hosts, and tell launchers where the host files
-are. In a job script:
+DESCRIPTION = """Print the engine options that your job's containers need. Start one container on each host.
+All use the same port, which is calculated from the job ID. The options pass the job's hosts to the containers, and tell
+launchers where the host files are. In a job script:
   srun podman run --rm $(ssh_hook options) IMAGE /opt/oci-hooks/ssh/bin/first mpirun ./solver"""
 EXAMPLE = "ssh_hook options --engine podman --hosts 'node[1-3]:8' --set 2"
 
@@ -52,22 +52,22 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.add_argument(
         "--engine",
-        help=f"one of {', '.join(_PROGRAMS)}, by default the first that is installed; or {_EDF}: a TOML file to name "
-        "as base_environment in an EDF of the Sarus Suite",
+        help=f"{', '.join(_PROGRAMS)} (default: the first that is installed), or {_EDF}: print a TOML file for "
+        "base_environment in an EDF of the Sarus Suite",
     )
     parser.add_argument(
         "--hosts",
         metavar="LIST",
-        help="the hosts, such as gpu[001-016] or node1:4,node2:4, where the number is how many processes launchers "
-        "start there; by default those of the Slurm, PBS or LSF job",
+        help="the hosts, such as gpu[001-016] or node1:4,node2:4 (:4 means that launchers start 4 processes there); "
+        "default: the hosts of the Slurm, PBS or LSF job",
     )
     parser.add_argument("--hostfile", metavar="FILE", help="read the hosts from FILE, one per line")
     parser.add_argument(
         "--set",
         metavar="N",
         default="1",
-        help=f"the number of the set, if a job runs several sets of containers at a time, 1 to {_SETS} (default: 1); "
-        "each has its own port",
+        help=f"if the job runs several groups of containers at once, the number of this group, 1 to {_SETS} "
+        "(default: 1); each group has its own port",
     )
     parser.add_argument("--port", help="the containers' port, instead of the one calculated from the job ID")
     parser.add_argument(

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Callable, Mapping
 
-DESCRIPTION = """Record the job that starts on this node, so that its containers know their hosts and port,
-and have doors. For Slurm's Prolog or a PBS hook, as root; always exits with 0."""
+DESCRIPTION = """Record the job that starts on this node. Its containers then get the list of hosts, the port, and a
+socket on the node through which their user logs in without a key. Slurm's Prolog or a PBS hook calls this, as root.
+Always exits with 0."""
 EXAMPLE = "ssh_hook prolog"
 FLAGS: dict[str, str] = {}
 _WORK, _REPORT = 1.0, 0.5  # seconds; with the interpreter's start and a child that ends late these are less than 2

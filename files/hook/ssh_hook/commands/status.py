@@ -39,7 +39,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.add_argument("--json", action="store_true", help="print JSON, for programs")
     parser.add_argument(
-        "--hosts", metavar="LIST", help="ask these hosts over ssh, such as node1 or gpu[001-128], instead of this node"
+        "--hosts",
+        metavar="LIST",
+        help="query these hosts over ssh, such as node1 or gpu[001-128], instead of this node",
     )
 
 

@@ -17,7 +17,8 @@ from ..node.engine import Engine, directory_of_copies
 from ..stop.lost_jobs import remove_lost_jobs
 from ..stop.sweep import NAME, is_held_up, sweep
 
-DESCRIPTION = "End the SSH daemons and remove the files of containers whose runtime was killed."
+DESCRIPTION = """Clean up after containers whose runtime was killed: stop their SSH daemons and remove their files.
+As root, those of all rootful containers; as a user, your own. A timer runs this."""
 EXAMPLE = "ssh_hook sweep --verbose"
 INCOMPLETE = 3  # an exit status: users can cause that, so it is no failure of root's unit
 

@@ -49,7 +49,7 @@ _SSH_FAILED = 255  # the exit status of ssh where it has run no command
 
 
 DESCRIPTION = (
-    "Wait until your container answers on each host with one of your host keys; otherwise list the hosts where it "
+    "Wait until your container on each host responds with one of your host keys; otherwise list the hosts where it "
     "does not."
 )
 EXAMPLE = "ssh_hook wait --timeout 120 'gpu[001-016]'"
@@ -60,8 +60,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     hosts.add_arguments(parser)
     parser.add_argument(
         "--job",
-        help="the containers of this Slurm job, at the job's port: on all its nodes, unless hosts are named; 1234.2 "
-        "is step 2 of the job",
+        help="wait for the containers of this Slurm job, at the job's port, on all its nodes or on the given hosts; "
+        "1234.2 is step 2 of the job",
     )
     parser.add_argument(
         "--timeout",

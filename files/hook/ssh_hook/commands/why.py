@@ -32,7 +32,9 @@ EXAMPLE = "ssh_hook why --job 1234"
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.add_argument("--json", action="store_true", help="print JSON, for programs")
-    parser.add_argument("--job", help="ask the nodes of this Slurm job over ssh, instead of this node")
+    parser.add_argument(
+        "--job", help="show the messages from all nodes of this Slurm job (over ssh) instead of this node"
+    )
 
 
 def run(arguments: Namespace, _settings: dict[str, str]) -> int:

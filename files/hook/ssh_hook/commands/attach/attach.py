@@ -27,8 +27,8 @@ from ...start.from_process import from_process
 from ..keygen import caller_entry, python_packages
 from . import attachments, job_step, targets
 
-DESCRIPTION = """Start an SSH server in one of your running containers.
-Without an argument: in your only one on this node; if there are several, list them."""
+DESCRIPTION = """Start an SSH daemon in one of your running containers.
+Without an argument, use your only container on this node, or list them if there are several."""
 EXAMPLE = "ssh_hook attach 4711 --port 15300"
 _REQUESTS = (PORT, WAIT, HOSTS, AUTHORIZE_SSH_KEY)
 _DONE, _FAILED = b"+", b"-"
@@ -46,7 +46,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--without-seccomp",
         action="store_true",
-        help="run sessions without a seccomp filter of the container that only root can copy",
+        help="allow sessions without the container's seccomp filter, if only root can read it; they are then less "
+        "confined than the container",
     )
 
 

@@ -10,8 +10,8 @@ from ...log import WARNING, log
 from ...start.attach import still_mounted
 from . import attachments, leftovers, targets
 
-DESCRIPTION = """End the SSH server that attach started in one of your containers, and its sessions.
-Without an argument: your only one on this node; if there are several, list them."""
+DESCRIPTION = """Stop the SSH daemon that attach started in one of your containers, and its sessions.
+Without an argument, use your only container on this node, or list them if there are several."""
 EXAMPLE = "ssh_hook detach 4711"
 
 

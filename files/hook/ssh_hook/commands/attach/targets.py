@@ -16,8 +16,8 @@ _TIMEOUT = 20.0  # seconds for podman
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the arguments by which a user names a container."""
-    parser.add_argument("pid", nargs="?", metavar="PID", help="PID, on this node, of a process in the container")
-    parser.add_argument("--name", metavar="NAME", help="the name of a container of your podman")
+    parser.add_argument("pid", nargs="?", metavar="PID", help="PID on this node of a process in the container")
+    parser.add_argument("--name", metavar="NAME", help="the name of one of your podman containers")
 
 
 def require_user(command: str) -> None:
