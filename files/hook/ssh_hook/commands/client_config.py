@@ -65,7 +65,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--jump",
         metavar="[USER@]HOST",
-        help="print a configuration for ~/.ssh/config on a laptop that reaches this cluster through the login node HOST",
+        help="print a configuration for ~/.ssh/config on a laptop that reaches this cluster through login node HOST",
     )
     hosts.add_way(parser)
     parser.add_argument(
