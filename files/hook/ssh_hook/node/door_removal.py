@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """How the name of a door is removed, which every end of a container does.
 
-Whoever removes a name waits for a user who has mounted FUSE on it; whoever moves it does not (docs/architecture.md). So
+Whoever removes a name waits for a user who has mounted FUSE on it; whoever moves it does not (docs/why.md). So
 root's are moved to a directory in which nobody else reaches a name, and its sweep removes them there.
 """
 
