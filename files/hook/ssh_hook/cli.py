@@ -20,10 +20,10 @@ _KEEP_TIMEOUT = 2.0  # seconds
 def main(arguments: list[str], defaults: dict[str, str], load: Callable[[str], None] = lambda _stage: None) -> int:
     """Run one command; return the exit status: 0, or 1 after an error that was reported.
 
-    `load` is the launcher's: it loads all modules of a stage, or of keygen, at once, so that nothing is left to import.
+    `load` comes from the launcher: it loads all modules of a stage, or of keygen, at once, so that no import follows.
 
-    `defaults` are the site's settings. The caller's environment overrides them, except PYTHON_PACKAGES: colon-separated
-    directories that hold cryptography and pyroute2. For an OCI runtime the environment has all settings.
+    `defaults` are the site's settings. The caller's environment overrides all but PYTHON_PACKAGES: colon-separated
+    directories with cryptography and pyroute2. An OCI runtime passes all settings in the environment.
     """
     packages = defaults.get("PYTHON_PACKAGES", "")  # the site decides where to import from, not the caller
     stage = {"start-ssh-daemon": _run_stage, "start-in-enroot": _run_in_enroot}.get(" ".join(arguments))
@@ -44,12 +44,12 @@ def _report_failure(command: Callable[[], int]) -> int:
         failure, kind = describe_failure(error), kind_of(error)
     log(
         ERROR, failure, kind
-    )  # after the handler: the exception keeps what its frames hold, which may be all of the memory
+    )  # after the handler: until then the exception keeps its frames alive, and their memory may be all there is
     return 1
 
 
 def _keep_messages() -> None:
-    """Leave the warnings and errors of this call where the user can read them, if that is possible."""
+    """Save the warnings and errors of this call where the user can read them, if possible."""
 
     def keep() -> bytes:
         last_messages.write(*log.subject, log.fields().get("job", ""), log.kept)
@@ -60,18 +60,18 @@ def _keep_messages() -> None:
         from .node import last_messages
 
         try:
-            # Whoever replaces a file on which a user has mounted FUSE may wait without end: node/job_doors.py.
+            # Replacing a file on which a user has mounted FUSE may block forever: node/job_doors.py.
             disposable_process.run(keep, "cannot keep messages", None, timeout=_KEEP_TIMEOUT)
         except LateError:
-            pass  # they are kept, and what hangs is the rest
+            pass  # the messages are saved; only the rest of the call hangs
         except HookError:
-            keep()  # there is no memory for a process
+            keep()  # not enough memory to fork
     except Exception:
         pass  # syslog has them
 
 
 def _run_stage(packages: list[str], load: Callable[[str], None]) -> int:
-    """Run the stage that the state on standard input calls for; import only the modules that this stage needs."""
+    """Run the stage that matches the state on standard input; import only the modules that it needs."""
     _prepare_stage()
     state = read_state(0)
     log.subject = (state.id, state.bundle)
@@ -89,7 +89,7 @@ def _run_stage(packages: list[str], load: Callable[[str], None]) -> int:
 
 
 def _run_in_enroot(packages: list[str], load: Callable[[str], None]) -> int:
-    """Run the stage for enroot, which calls no OCI runtime."""
+    """Run the stage for enroot, which does not use an OCI runtime."""
     umask = _prepare_stage()
     load("enroot")
     from .start.from_enroot import start_in_enroot
@@ -99,14 +99,14 @@ def _run_in_enroot(packages: list[str], load: Callable[[str], None]) -> int:
 
 
 def _describe_subject() -> dict[str, str]:
-    """Return whose container the call is about."""
+    """Return the log fields that identify the container and its user."""
     from .node import subject  # here: most starts log no warning
 
     return subject.fields()
 
 
 def _prepare_stage() -> int:
-    """Make the process ready for a stage; return the umask that it had."""
+    """Prepare the process for a stage; return its previous umask."""
     gc.disable()  # there is little garbage, and a collection in forked processes causes copy-on-write faults
     log.to_syslog = True
     log.describe_subject = _describe_subject

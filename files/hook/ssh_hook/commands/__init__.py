@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The commands for users and timers: each is a file with the parts that ``dispatch.Command`` names."""
+"""The commands for users and timers: each module implements ``dispatch.Command``."""

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The job that begins or ends on this node, by the variables of Slurm's Prolog and Epilog, or of the hook of PBS.
+"""The job that begins or ends on this node, from the variables of Slurm's Prolog and Epilog, or of a PBS hook.
 
-PBS's mom gives its hooks a job in place of variables. A few lines of the site's, in the administrator's guide, pass on:
-PBS_JOBID; PBS_JOB_UID, of the job's user; PBS_EXEC_HOST2 and PBS_SCHEDSELECT, the job's attributes of these names.
+PBS's MoM passes its hooks a job object instead of variables. The script in the administrator's guide sets: PBS_JOBID;
+PBS_JOB_UID, the uid of the job's user; PBS_EXEC_HOST2 and PBS_SCHEDSELECT, the job attributes of these names.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
 _MAX_CLUSTER = 64  # characters
 _NODE_LISTS = "SLURM_JOB_NODELIST", "SLURM_NODELIST"  # Slurm 22.05 gives a Prolog only the latter
-_EXEC_HOST = "PBS_EXEC_HOST2"  # mom knows no exec_host
+_EXEC_HOST = "PBS_EXEC_HOST2"  # the MoM has no exec_host
 _CHUNK = re.compile(r"([^:/+]+)(?::[0-9]+)?/[0-9]+(?:\*([0-9]{1,6}))?")  # node1:15002/0*8 has 8 CPUs, node1/0 has one
 _NUMBER = re.compile(r"[0-9]{1,6}")
 
 
 def called(environment: Mapping[str, str]) -> str:
-    """Return what the variables say is the job's name, whatever it is; empty where they say nothing."""
+    """Return the job's name as the variables have it, unchecked; empty if they have none."""
     return environment.get(_variable(environment), "")
 
 
@@ -55,7 +55,7 @@ def user_of(environment: Mapping[str, str]) -> int:
 
 
 def record_of(environment: Mapping[str, str]) -> JobRecord:
-    """Return the record of a job that begins now. Raises HookError."""
+    """Return the record of a job that is about to start. Raises HookError."""
     name, uid, now = name_of(environment), user_of(environment), int(time.time())
     if _is_pbs(environment):
         return JobRecord(uid, _checked_cluster(name.partition(".")[2]), _pbs_slots(environment), now, number_of(name))
@@ -78,12 +78,12 @@ def _checked_cluster(name: str) -> str:
 
 
 def _slurm_hosts(environment: Mapping[str, str]) -> list[str]:
-    """Return the hosts of the whole job. Raises HookError where these are not known."""
+    """Return the hosts of the whole job. Raises HookError if they are unknown."""
     name = next(filter(environment.get, _NODE_LISTS), None)
     if name is None:
         raise HookError(ARGUMENTS_WRONG, f"{_NODE_LISTS[0]} is not set: slurmd must call this, as its Prolog")
     hosts = expand(environment[name], name)
-    nodes = environment.get("SLURM_JOB_NUM_NODES")  # newer versions of Slurm have it
+    nodes = environment.get("SLURM_JOB_NUM_NODES")  # newer versions of Slurm set it
     if nodes and nodes != str(len(hosts)):
         raise HookError(
             ARGUMENTS_WRONG,
@@ -95,21 +95,21 @@ def _slurm_hosts(environment: Mapping[str, str]) -> list[str]:
 
 
 def _pbs_slots(environment: Mapping[str, str]) -> dict[str, int]:
-    """Return the hosts in order, with the processes that launchers start on each. Raises HookError.
+    """Return the hosts in order, each with the number of processes that launchers start on it. Raises HookError.
 
-    They are as many as PBS_NODEFILE has lines: ``mpiprocs`` of each chunk, by default one. With one process on each
-    host its CPUs say how many the job wants.
+    It equals the host's lines in PBS_NODEFILE: ``mpiprocs`` of each chunk, by default one. If every host has one
+    process, the number of its CPUs is used.
     """
     chunks = _pbs_chunks(environment)
     processes = _pbs_processes(environment.get("PBS_SCHEDSELECT", ""), len(chunks))
-    if len(processes) != len(chunks):  # a chunk is on several hosts, or the job has given one back
+    if len(processes) != len(chunks):  # a chunk spans several hosts, or the job has released one
         processes = [1] * len(chunks)
     slots = _add_up([(host, count) for (host, _cpus), count in zip(chunks, processes)])
     return slots if max(slots.values()) > 1 else _add_up(chunks)
 
 
 def _pbs_chunks(environment: Mapping[str, str]) -> list[tuple[str, int]]:
-    """Return host and CPUs of each chunk of the job. Raises HookError."""
+    """Return the host and CPUs of each chunk of the job. Raises HookError."""
     chunks = []
     for item in environment.get(_EXEC_HOST, "").split("+"):
         found = _CHUNK.fullmatch(item)
@@ -123,20 +123,20 @@ def _pbs_chunks(environment: Mapping[str, str]) -> list[tuple[str, int]]:
 
 
 def _pbs_processes(select: str, chunks: int) -> list[int]:
-    """Return the processes of each chunk that a job has asked for; of one more than `chunks` where there are more."""
+    """Return the processes of each requested chunk, but of at most `chunks` + 1."""
     processes: list[int] = []
     for item in select.split("+"):
         count, _colon, resources = item.partition(":")
         repeated, wanted = (int(count), resources) if _NUMBER.fullmatch(count) else (1, item)
         named = dict(resource.split("=", 1) for resource in wanted.split(":") if "=" in resource)
         each = named.get("mpiprocs", "1")
-        missing = chunks + 1 - len(processes)  # a user's text can ask for any number
+        missing = chunks + 1 - len(processes)  # a user may request any number
         processes += [int(each) if _NUMBER.fullmatch(each) else 1] * min(repeated, missing)
     return processes
 
 
 def _add_up(counts: list[tuple[str, int]]) -> dict[str, int]:
-    """Return the sum for each host, which is one at least, and no more than a list of hosts may have."""
+    """Return the sum for each host, at least one and at most the limit of a host list."""
     sums: dict[str, int] = {}
     for host, count in counts:
         sums[host] = sums.get(host, 0) + count

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``ssh_hook check-user-has-sshkeys``: tell by the exit status whether the calling user has a complete key set."""
+"""``ssh_hook check-user-has-sshkeys``: exit with 0 if the calling user has a complete key set."""
 
 from __future__ import annotations
 
@@ -23,6 +23,6 @@ def run(_arguments: Namespace, settings: dict[str, str]) -> int:
 
 
 def check(settings: dict[str, str]) -> str:
-    """Return one line that names the caller's key set. Raises KeyStoreError if there is no complete one."""
+    """Return one line that describes the caller's key set. Raises KeyStoreError if there is no complete one."""
     directory, name = caller(settings)
     return f"{name} has SSH keys in {directory}: {describe(store.load(directory, name))}"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the checks of ``ssh_hook doctor`` have in common: those of a user, and with ``--node`` those of root."""
+"""Shared code of the checks of ``ssh_hook doctor``: a user's, and with ``--node`` root's."""
 
 from __future__ import annotations
 
@@ -12,21 +12,19 @@ from ..errors import describe_failure
 
 DEADLINE = 10.0  # seconds for one check
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
-CLIENT_PROGRAMS = ("ssh", "scp", "sftp", "sftp-server")  # in the directory of Dropbear's
+CLIENT_PROGRAMS = ("ssh", "scp", "sftp", "sftp-server")  # in Dropbear's directory
 
 Result = tuple[str, str]
 Check = Callable[[dict[str, str]], Result]
 
 
 def as_json(results: Mapping[str, Result]) -> str:
-    """Return the results of checks, by the names of these, for programs."""
+    """Return the results of checks, keyed by name, for JSON."""
     return json.dumps([{"check": name, "result": kind, "text": text} for name, (kind, text) in results.items()])
 
 
 def within_deadline(check: Check, settings: dict[str, str], deadline: float = DEADLINE) -> Result:
-    """Return the result of `check`: a problem where it raises, or takes more than `deadline` seconds, as on a file
-    system that hangs.
-    """
+    """Return the result of `check`: a problem if it raises, or takes over `deadline` seconds (a hung file system)."""
     found: list[Result] = []
 
     def work() -> None:
@@ -42,7 +40,7 @@ def within_deadline(check: Check, settings: dict[str, str], deadline: float = DE
 
 
 def read_text(path: str) -> str:
-    """Return the text of a file; empty where it cannot be read."""
+    """Return the text of a file; empty if it cannot be read."""
     try:
         return Path(path).read_text(encoding="utf-8", errors="replace")
     except OSError:

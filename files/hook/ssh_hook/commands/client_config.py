@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``ssh_hook client-config``: set up OpenSSH's client outside of containers, on a login node or a laptop."""
+"""``ssh_hook client-config``: configure OpenSSH's client outside containers, on a login node or a laptop."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from .scheduler import selected_port
 PREFIX = "container-"  # of aliases; ssh to a host's own name still reaches the host
 _KEY = "id_container"
 _KNOWN_HOSTS = "known_hosts"
-_SSH_PORT = 22  # which known_hosts does not name
+_SSH_PORT = 22  # omitted in known_hosts
 _ALIASES = 50  # on one line
 _CONFIG = "config"
-_LAPTOP = "laptop"  # the configuration where this program and the compute nodes are only behind a jump host
+_LAPTOP = "laptop"  # where this program and the compute nodes are behind a jump host
 _JUMP = re.compile(r"(?:\w[\w.+-]*@)?\w[\w.-]{0,252}", re.ASCII)
 _USER = re.compile(r"[\w.@+-]+(\\[\w.@+-]+)?")
-_QUOTABLE = '"!*\'*"'  # not of Host names with a quote: ssh gives them to a shell, and before 9.6 checks none
-# The host's name, in quotes for a shell here and for one over there. Windows' ssh has no shell here: `ssh_hook connect`
-# gets the inner quotes then.
+_QUOTABLE = '"!*\'*"'  # excludes Host names with a quote: a shell gets them, and ssh before 9.6 does not check names
+# The host's name, quoted for the local and the remote shell. Windows' ssh uses no local shell: `ssh_hook connect` then
+# gets the inner quotes.
 _QUOTED_TWICE = r"\''%h'\'"
 _SHELL_WORD = re.compile(r"[\w/.@:,+=-]+", re.ASCII)  # a path that needs no quotes
 _JOBS = " ".join(f"{prefix}job{digit}*" for prefix in ("", "*.") for digit in range(1, 10))  # Host names
-_CONTAINERS = f"*{SUFFIX} {_JOBS}"  # Host names that always are of containers
-# Each connection is a step, and so work for Slurm: sessions share one. Windows' ssh cannot, and its shell lacks "test",
-# or has that of Git. All others have it: redirections and the like are not the same in all of them. With ControlPersist
-# ssh discards what a ProxyCommand writes to stderr.
+_CONTAINERS = f"*{SUFFIX} {_JOBS}"  # Host names that are always containers
+# Each connection is a job step, which costs Slurm work, so sessions share one. Windows' ssh cannot share. Its shell
+# has no "test", or Git's; all other shells have it, but differ in redirections. With ControlPersist, ssh discards what
+# a ProxyCommand writes to stderr.
 _SHARED = f"""\
 Match originalhost "{",".join(_CONTAINERS.split())}" exec "test ! -e C:/Windows"
     ControlMaster auto
@@ -47,9 +47,9 @@ _LAPTOP_TITLE = """\
 # By 'ssh_hook client-config --jump': ssh job1234, node002.job1234 and node002.container reach your containers. Put
 # these lines at the top of ~/.ssh/config itself: the next ones are the containers' host keys, which ssh reads there.
 """
-_HOST = "Host"  # begins a line that is an entry of ssh_config(5) for no host, and one of known_hosts for this name
+_HOST = "Host"  # such a line is valid in ssh_config(5), for no host, and in known_hosts, for this name
 _BELOW_HOME = "/.oci-hooks/ssh/client"
-_NOT_QUOTABLE = set("\"'\\%$*?[")  # in a path: they have a meaning in ssh_config(5) or for a shell
+_NOT_QUOTABLE = set("\"'\\%$*?[")  # in a path: special in ssh_config(5) or to a shell
 
 
 DESCRIPTION = """Set up ssh on this host, outside containers, to reach your containers as job1234 (a job's first node),
@@ -77,7 +77,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace, settings: dict[str, str]) -> int:
-    """Write the files, and print what is left to do; or print the lines for a laptop.
+    """Write the files and print the remaining steps; or print the lines for a laptop.
 
     Raises HookError and KeyStoreError.
     """
@@ -95,10 +95,10 @@ def run(arguments: Namespace, settings: dict[str, str]) -> int:
 def client_config(
     names: list[str], port: int, settings: dict[str, str], jump: str | None = None, via: str = "ssh"
 ) -> str:
-    """Write the caller's key, known_hosts and configuration for containers on hosts; return instructions.
+    """Write the caller's key, known_hosts and configuration for containers on hosts; return the remaining steps.
 
-    `names` are those of the hosts, `jump` that of a jump host before them. `via` is how containers of jobs are reached,
-    as by `ssh_hook connect`. Raises HookError and KeyStoreError.
+    `names` are the hosts, `jump` is a jump host for them. `via` is how containers of jobs are reached, as in `ssh_hook
+    connect`. Raises HookError and KeyStoreError.
     """
     if jump is not None:
         _check_jump(jump)
@@ -133,7 +133,7 @@ def client_config(
 
 
 def _check_jump(jump: str) -> None:
-    """Raise HookError where `jump` cannot be a login node in an ssh_config(5)."""
+    """Raise HookError if `jump` cannot be a login node in an ssh_config(5)."""
     if not _JUMP.fullmatch(jump):
         raise HookError(ARGUMENTS_WRONG, f"--jump is '{printable(jump)}': give the name of a login node, or USER@NAME")
     if any(fnmatchcase(jump.rpartition("@")[2], name) for name in _CONTAINERS.split()):
@@ -144,9 +144,9 @@ def _check_jump(jump: str) -> None:
 
 
 def laptop_lines(jump: str, settings: dict[str, str], via: str = "ssh") -> str:
-    """Return lines for ~/.ssh/config of a laptop, by which it reaches the caller's containers through `jump`.
+    """Return lines for a laptop's ~/.ssh/config that reach the caller's containers through `jump`.
 
-    They have no key: on the node `ssh_hook connect` goes to the container's door. The host keys are in the same file.
+    They contain no key: on the node `ssh_hook connect` uses the container's door. The host keys are in the same file.
     Raises HookError and KeyStoreError.
     """
     _check_jump(jump)
@@ -184,20 +184,20 @@ def _shared(via: str) -> list[str]:
 
 
 def _by(via: str) -> str:
-    """Return the arguments of `ssh_hook connect` for containers of jobs."""
+    """Return the arguments for `ssh_hook connect` to containers of jobs."""
     return f" --via {via}" if via == SRUN else ""
 
 
 def _laptop_entries(jump: str, via: str) -> list[str]:
-    """Return the entries of an ssh_config(5) that reach containers by this program on `jump`. Raises HookError."""
-    # The quotes are for Windows' ssh: they end the name of the program, which it would guess.
+    """Return ssh_config(5) entries that reach containers through this program on `jump`. Raises HookError."""
+    # The quotes are for Windows' ssh, which otherwise guesses where the program's name ends.
     command = f'"{hosts.SSH[0]}" {" ".join(hosts.SSH[1:])} -- {jump} {_launcher()} connect'
     return _entries(command, via, _QUOTED_TWICE)
 
 
 def _entries(command: str, via: str, name: str) -> list[str]:
-    """Return the entries that reach containers by `command`; `name` is the host's, in quotes."""
-    # A ProxyCommand has no %n before 8.1. So %h has to be the name as given: the user's own entries come later.
+    """Return the entries that reach containers by `command`; `name` is the quoted name of the host."""
+    # Before OpenSSH 8.1 a ProxyCommand has no %n, so %h must be the name as typed: the user's own entries follow these.
     given = "    HostName %h\n    CanonicalizeHostname no\n"
     return [
         f"Host {_JOBS} {_QUOTABLE}\n{given}    ProxyCommand {command}{_by(via)} --job {name}\n",
@@ -214,7 +214,7 @@ def _launcher() -> str:
 
 
 def _laptop_steps(jump: str, path: str) -> str:
-    """Return what to do on a laptop with the directory `path` of the client."""
+    """Return the steps for using the client directory `path` on a laptop."""
     parent = os.path.dirname(path)
     return "\n".join(
         [
@@ -227,9 +227,9 @@ def _laptop_steps(jump: str, path: str) -> str:
 
 
 def config(names: list[str], port: int, user: str, directory: str, host_key_types: list[str], via: str = "ssh") -> str:
-    """Return an ssh_config(5) for containers on the hosts `names`, with key and known_hosts in `directory`.
+    """Return an ssh_config(5) for containers on the hosts `names`, with the key and known_hosts in `directory`.
 
-    `host_key_types` are those of the containers' host keys, the preferred one first: OpenSSH before 8.5 prefers ECDSA.
+    `host_key_types` are the types of the containers' host keys, preferred first: OpenSSH before 8.5 prefers ECDSA.
     Raises HookError.
     """
     entries = [f"Host {PREFIX}{host}\n    HostName {host}\n" for host in names]
@@ -249,16 +249,16 @@ def config(names: list[str], port: int, user: str, directory: str, host_key_type
         "StrictHostKeyChecking yes",
         "ForwardX11 no",
     ]
-    # No pattern for the aliases: a host of another's may have a name such as container-registry.
+    # No pattern for the aliases: another host may have a name such as container-registry.
     patterns = [_CONTAINERS, *_aliases(names)]
     entries += ["\n    ".join([f"Host {pattern}", *common]) + "\n" for pattern in patterns]
     return _TITLE + "".join(entries)
 
 
 def laptop_config(names: list[str], jump: str, directory: str, via: str) -> str:
-    """Return an ssh_config(5) which includes that in `directory`, for a laptop that needs the jump host `jump`.
+    """Return an ssh_config(5) that includes the one in `directory`, for a laptop that needs the jump host `jump`.
 
-    Its ProxyCommand, which comes first, runs this program there. Raises HookError.
+    It starts with a ProxyCommand that runs this program there. Raises HookError.
     """
     return "".join(
         [
@@ -271,7 +271,7 @@ def laptop_config(names: list[str], jump: str, directory: str, via: str) -> str:
 
 
 def _aliases(names: list[str]) -> list[str]:
-    """Return the aliases of hosts, some on each line. Addresses stand for themselves too: programs resolve names."""
+    """Return the aliases of hosts, several on each line. Addresses are aliases too: programs resolve names."""
     aliases = [f"{PREFIX}{host}" for host in names] + [host for host in names if _is_address(host)]
     return [" ".join(aliases[start : start + _ALIASES]) for start in range(0, len(aliases), _ALIASES)]
 
@@ -285,12 +285,12 @@ def _is_address(host: str) -> bool:
 
 
 def _tilde_path(directory: str) -> str:
-    """Return the path, from ``~`` on where it is below the home, so that a copy on a laptop works too."""
+    """Return the path, with ``~`` for the home, so that a copy on a laptop works too."""
     try:
         if os.path.samefile(directory.removesuffix(_BELOW_HOME), pwd.getpwuid(os.getuid()).pw_dir):
             return f"~{_BELOW_HOME}"
     except (KeyError, OSError):
-        pass  # the user has no entry or no home on this machine
+        pass  # the user has no passwd entry or no home on this machine
     return directory
 
 

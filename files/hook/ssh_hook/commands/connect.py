@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``ssh_hook connect``: reach the SSH daemon of the caller's container, as a ProxyCommand of OpenSSH's client.
+"""``ssh_hook connect``: connect to the SSH daemon of the caller's container, as an OpenSSH ProxyCommand.
 
-The node's own sshd lets the user in, with whatever the site asks for there; or Slurm does, by a step of the job. On the
-node this command finds the user's container, and passes bytes between its standard input and output and the daemon's
-door or port. So no port of a compute node is open to others, and none has to be known. The client checks the
-container's host key end to end.
+The user reaches the node through its own sshd, with the site's usual authentication, or through Slurm, with a job step.
+On the node this command finds the user's container and relays between standard input and output and the daemon's door
+or port. So no compute node needs an open port, and no one needs to know one. The client checks the container's host key
+end to end.
 """
 
 from __future__ import annotations
@@ -29,31 +29,31 @@ from ..oci.settings import NO_PORT
 from .daemons import LOOPBACK, Daemon, find_daemons
 from .hosts import SRUN, SSH, SUFFIX, add_way, expand, launcher
 
-HERE = "localhost"  # as NODE: this node, whatever it is called
+HERE = "localhost"  # as NODE: this node, whatever its name
 _TIMEOUT = 10.0  # seconds until the daemon accepts the connection
 _POLL = 0.05  # seconds
-_SCHEDULER = 20.0  # seconds for an answer of the scheduler
-_STEP_START = 60.0  # seconds until a step's first byte: srun may wait for the scheduler for ever
-_STEP_END = 20.0  # seconds until srun has ended a step
-_UNKNOWN_JOB = "Invalid job id"  # what squeue says of it
-# Without --unbuffered Slurm passes lines on, and keeps what has no end of a line.
+_SCHEDULER = 20.0  # seconds for an answer from the scheduler
+_STEP_START = 60.0  # seconds until a step's first byte: srun may wait for the scheduler forever
+_STEP_END = 20.0  # seconds for srun to end a step
+_UNKNOWN_JOB = "Invalid job id"  # squeue's message
+# Without --unbuffered Slurm forwards whole lines only.
 _STEP_OPTIONS = (
     *("--overlap", "--nodes=1", "--ntasks=1", "--mpi=none", "--chdir=/", "--unbuffered", "--quiet", "--immediate=30"),
 )
-_FOR_SRUN = ("SLURM_", "SRUN_", "_SLURM_SPANK_")  # options, those of plugins too, which might have a container begin
+_FOR_SRUN = ("SLURM_", "SRUN_", "_SLURM_SPANK_")  # options, including those of plugins that might start a container
 _KEPT_FOR_SRUN = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_CLUSTERS", "SLURM_JWT")
-_SIGNALLED = 128  # an exit status above this says that a signal has ended the step
+_SIGNALLED = 128  # a higher exit status means that a signal ended the step
 _CHUNK = 1 << 16  # bytes
 _JOB = re.compile(r"(?:([A-Za-z0-9_][A-Za-z0-9_-]*)\.(?=job))?(?:job)?([0-9][A-Za-z0-9_.\[\]-]{0,63})")
-_STEP = re.compile(r"([0-9]+(?:_[0-9]+)?)\.([0-9]{1,9})")  # of a job, or of an array's task
+_STEP = re.compile(r"([0-9]+(?:_[0-9]+)?)\.([0-9]{1,9})")  # of a job or an array task
 _NUMBER = re.compile(r"[0-9]+")
-_TASK = re.compile(r"[0-9]+_[0-9]+")  # of an array of Slurm's
+_TASK = re.compile(r"[0-9]+_[0-9]+")  # of a Slurm array
 _MOST_NAMED = 8  # containers in a message
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 
 
 class NotYetError(HookError):
-    """Slurm may name nodes of the job later: the job waits for them, or the answer was late."""
+    """The job may have nodes later: it is pending, or Slurm did not answer in time."""
 
 
 DESCRIPTION = """Connect standard input and output to the SSH daemon of your container.
@@ -79,7 +79,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace, _settings: dict[str, str]) -> int:
-    """Pass bytes until the daemon hangs up, or become the ssh to NODE, or run the step there, that does this.
+    """Relay bytes until the daemon hangs up; or exec ssh to NODE, or run a job step there, to do so.
 
     Raises HookError.
     """
@@ -98,12 +98,12 @@ def run(arguments: Namespace, _settings: dict[str, str]) -> int:
 
 
 def _unquoted(word: str | None) -> str | None:
-    """Return `word` without the quotes that client-config gives a host's name, and that Windows' ssh leaves there."""
+    """Return `word` without client-config's quotes around a host's name, which Windows' ssh does not remove."""
     return word if word is None else re.sub(r"\A'(.*)'\Z", r"\1", word)
 
 
 def _parse_job(text: str | None, node: str | None) -> tuple[str | None, str | None]:
-    """Return the number of the job that `text` names, and the node, which it may name too. Raises HookError."""
+    """Return the job number in `text`, and the node, which `text` may contain too. Raises HookError."""
     if text is None:
         return None, node
     parts = _JOB.fullmatch(text)
@@ -115,14 +115,14 @@ def _parse_job(text: str | None, node: str | None) -> tuple[str | None, str | No
 
 
 def _checked(value: str | None, is_right: Callable[[str], object], what: str, wanted: str) -> str | None:
-    """Return `value`; it goes on a command line of the node's shell. Raises HookError."""
+    """Return `value`, validated for the command line of the node's shell. Raises HookError."""
     if value is not None and not is_right(value):
         raise HookError(ARGUMENTS_WRONG, f"{what} is '{printable(value)}': give {wanted}")
     return value
 
 
 def _complete(job: str, node: str | None) -> tuple[str, str]:
-    """Return the number that the cgroup of `job` has, with the step that it may name, and a node. Raises HookError."""
+    """Return the job number as in the cgroup of `job`, with the step if `job` has one, and a node. Raises HookError."""
     parts = _STEP.fullmatch(job)
     number, step = (parts.group(1), f".{parts.group(2)}") if parts else (job, "")
     if node is None or (_TASK.fullmatch(number) and node != HERE):
@@ -131,15 +131,15 @@ def _complete(job: str, node: str | None) -> tuple[str, str]:
 
 
 def _locate(job: str, node: str | None) -> tuple[str, str]:
-    """Ask Slurm for `job`; return the number that its cgroup has, and `node`, or else the job's first node.
+    """Ask Slurm for `job`; return its number as in its cgroup, and `node`, or else the job's first node.
 
-    Each task of an array, such as 1234_5, has a number of its own. Where Slurm does not tell it, and `node` is known,
-    `job` is returned: the container's variables may have it. Raises HookError.
+    Each array task, such as 1234_5, has a job number of its own. If Slurm does not report it and `node` is known, `job`
+    is returned: the container's variables may contain it. Raises HookError.
     """
     try:
         tasks = _tasks(job, _SCHEDULER, "name the node too: ssh_hook connect --job JOB NODE")
         if not tasks:
-            return job, node or HERE  # no login node of a Slurm cluster
+            return job, node or HERE  # Slurm is not installed here
         number, nodes = _choose_task(tasks, job)
     except HookError:
         if node is None:
@@ -149,10 +149,10 @@ def _locate(job: str, node: str | None) -> tuple[str, str]:
 
 
 def find_nodes(job: str, timeout: float) -> tuple[int, list[str]]:
-    """Ask Slurm for `job`, a number or the name of an array's task; return its number and its nodes.
+    """Ask Slurm for `job`, a number or the name of an array task; return its number and its nodes.
 
-    Those of a heterogeneous job are the nodes of all its components, and the number is its leader's. `timeout` is in
-    seconds; none is longer than 20. Raises HookError, and NotYetError where a later question may have an answer.
+    For a heterogeneous job these are its leader's number and the nodes of all components. `timeout` is in seconds, at
+    most 20. Raises HookError, and NotYetError if a later query may succeed.
     """
     advice = "name the hosts and their --port"
     tasks = _tasks(job, min(timeout, _SCHEDULER), advice)
@@ -166,10 +166,10 @@ def find_nodes(job: str, timeout: float) -> tuple[int, list[str]]:
 
 
 def _tasks(job: str, timeout: float, advice: str) -> list[list[str]]:
-    """Return a line of squeue for each task of `job`: its number, its name, its state, and its nodes if it has any.
+    """Return a line of squeue for each task of `job`: its number, name and state, and its nodes if it has any.
 
-    The list is empty where there is no Slurm. `advice` says what to do where Slurm does not answer. Raises HookError,
-    and NotYetError where squeue has not ended in `timeout` seconds, or does not reach Slurm.
+    The list is empty without Slurm. `advice` ends the message if Slurm does not answer. Raises HookError, and
+    NotYetError if squeue takes more than `timeout` seconds or cannot reach Slurm.
     """
     command = ["squeue", "--noheader", "--jobs", job, "--format", "%A %i %T %N"]
     try:
@@ -194,13 +194,13 @@ def _tasks(job: str, timeout: float, advice: str) -> list[list[str]]:
 
 
 def _choose_task(tasks: list[list[str]], job: str) -> tuple[str, str]:
-    """Return the number and the nodes of the task that runs. Raises HookError, also where several of an array do."""
+    """Return the number and the nodes of the running task. Raises HookError, also if several array tasks run."""
     placed = [fields for fields in tasks if len(fields) == 4]
     if not placed:
         waits = any(state == "PENDING" for _number, _name, state in tasks)
         kind = NotYetError if waits else HookError
         raise kind(NO_CONTAINER, f"job {job} has no node yet ({tasks[0][2].lower()}): see squeue --jobs {job}")
-    placed = [fields for fields in placed if fields[2] == "RUNNING"] or placed  # others may be ending
+    placed = [fields for fields in placed if fields[2] == "RUNNING"] or placed  # others may be completing
     if len(placed) > 1 and all(_TASK.fullmatch(name) for _number, name, _state, _nodes in placed):
         shown = shorten([printable(f"{name} ({nodes})") for _number, name, _state, nodes in placed])
         raise HookError(
@@ -212,12 +212,12 @@ def _choose_task(tasks: list[list[str]], job: str) -> tuple[str, str]:
 
 
 def _is_here(node: str) -> bool:
-    """Tell whether `node` is this node, by its name up to the first dot."""
+    """Return whether `node` is this node, comparing names up to the first dot."""
     return node == HERE or node.partition(".")[0] == socket.gethostname().partition(".")[0]
 
 
 def _go_to(node: str, job: str | None, name: str | None) -> None:
-    """Become OpenSSH's client, which runs this command on `node`. Raises HookError."""
+    """Exec OpenSSH's client, which runs this command on `node`. Raises HookError."""
     words = [launcher(), "connect"]
     words += ["--job", job] if job is not None else ["--name", name] if name is not None else []
     command = [*SSH, "--", node, *words, HERE]
@@ -228,9 +228,9 @@ def _go_to(node: str, job: str | None, name: str | None) -> None:
 
 
 def _run_step(node: str, job: str | None) -> int:
-    """Run this command on `node` by a step of `job`; return 0, or 1 where that has said what is wrong.
+    """Run this command on `node` in a step of `job`; return 0, or 1 if the step has reported an error.
 
-    Raises HookError, also where the step was ended.
+    Raises HookError, also if the step was killed.
     """
     if job is None:
         raise HookError(ARGUMENTS_WRONG, "--via srun reaches only containers of a job: give --job, or use ssh job1234")
@@ -240,8 +240,8 @@ def _run_step(node: str, job: str | None) -> int:
     kept = {
         name: value for name, value in os.environ.items() if name in _KEPT_FOR_SRUN or not name.startswith(_FOR_SRUN)
     }
-    # Ctrl-C is for a command in one session, and others may share the connection, which ends with its standard input.
-    # So does the step after ssh's SIGHUP.
+    # Ctrl-C is meant for a command in one session, and other sessions may share the connection. It ends at EOF of its
+    # standard input, also after ssh's SIGHUP.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     output, end = os.pipe()
@@ -267,7 +267,7 @@ def _run_step(node: str, job: str | None) -> int:
 
 
 def _end_status(process: subprocess.Popen[bytes]) -> int:
-    """Return how srun has ended, which nobody reads any more; end it where it does not by itself."""
+    """Return the exit status of srun, whose output is no longer read; kill it if it does not exit."""
     try:
         return process.wait(_STEP_END)
     except subprocess.TimeoutExpired:
@@ -285,15 +285,15 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _poll_output(output: int) -> select.poll:
-    """Return what waits until the pipe `output` can be read, or ssh has closed the other end of standard output."""
+    """Return a poll object for the pipe `output` becoming readable, or ssh closing its end of standard output."""
     poll = select.poll()
     poll.register(output, select.POLLIN)
-    poll.register(1, 0)  # also where srun is silent
+    poll.register(1, 0)  # also while srun is silent
     return poll
 
 
 def _pass_output(output: int) -> None:
-    """Pass bytes from the pipe `output` to standard output until one of them ends, and close the pipe."""
+    """Copy the pipe `output` to standard output until one of them is closed; close the pipe."""
     poll = _poll_output(output)
     try:
         while 1 not in dict(poll.poll()):
@@ -308,7 +308,7 @@ def _pass_output(output: int) -> None:
 
 
 def choose(daemons: list[Daemon], job: str | None, name: str | None) -> Daemon:
-    """Return the one container that `job` or `name` selects. Raises HookError, which lists those that there are."""
+    """Return the one container that `job` or `name` selects. Raises HookError, which lists the containers."""
     node = socket.gethostname()
     if name is not None:
         found, what = [daemon for daemon in daemons if daemon.answers_to(name)], f"called {name}"
@@ -327,9 +327,9 @@ def choose(daemons: list[Daemon], job: str | None, name: str | None) -> Daemon:
 
 
 def _of_job(daemons: list[Daemon], job: str) -> list[Daemon]:
-    """Return the containers of `job`, or of its step if that is named.
+    """Return the containers of `job`, or of its step if one is given.
 
-    Where none of the job's is in a step, as in a batch script, step 0 is the one that was started first, 1 the next.
+    If none of the job's containers is in a step, as in a batch script, step 0 is the first one started, 1 the next.
     """
     found = [daemon for daemon in daemons if daemon.is_of_job(job)]
     found = found or [daemon for daemon in daemons if daemon.is_of_array(job) or daemon.leader == job]
@@ -351,7 +351,7 @@ def _describe(daemon: Daemon) -> str:
 
 
 def _open(daemon: Daemon) -> socket.socket:
-    """Connect to the daemon's door, or, where there is none, to its port. Raises HookError."""
+    """Connect to the daemon's door or, if there is none, its port. Raises HookError."""
     if daemon.doors:
         try:
             return _open_door(daemon)
@@ -370,12 +370,12 @@ def _open(daemon: Daemon) -> socket.socket:
 
 
 def _open_door(daemon: Daemon) -> socket.socket:
-    """Connect to the Unix socket at which the daemon lets its user in without a key.
+    """Connect to the Unix socket on which the daemon accepts its user without a key.
 
-    Raises OSError: FileNotFoundError where no door is there.
+    Raises OSError: FileNotFoundError if there is no door.
     """
-    # At a Unix socket a process of the container can learn whose it is (SO_PEERPIDFD), and where it might trace this
-    # one, take its descriptors (pidfd_getfd).
+    # Through a Unix socket a process in the container can get a pidfd of this process (SO_PEERPIDFD) and, if it may
+    # trace it, steal its descriptors (pidfd_getfd).
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
     failed: OSError = FileNotFoundError()
     for path in daemon.doors:
@@ -392,7 +392,7 @@ def _open_door(daemon: Daemon) -> socket.socket:
 
 
 def _connect(peer: socket.socket, path: str) -> None:
-    """Connect to a Unix socket, whose queue may be full for a while. Raises OSError."""
+    """Connect to a Unix socket; retry while its queue is full. Raises OSError."""
     deadline = time.monotonic() + _TIMEOUT
     peer.setblocking(False)
     while True:
@@ -405,7 +405,7 @@ def _connect(peer: socket.socket, path: str) -> None:
 
 
 def _open_port(daemon: Daemon) -> socket.socket:
-    """Connect to the daemon's port, in its network namespace where that is not this one. Raises HookError."""
+    """Connect to the daemon's port, in its network namespace if it has its own. Raises HookError."""
     joined = daemon.has_own_network and _join_network(daemon)
     address, port = daemon.places[0]
     tried = [address] if address else LOOPBACK
@@ -426,20 +426,20 @@ def _open_port(daemon: Daemon) -> socket.socket:
 
 
 def _join_network(daemon: Daemon) -> bool:
-    """Join the daemon's network namespace by way of the user namespace that owns it; tell whether the caller may."""
+    """Join the daemon's network namespace through the user namespace that owns it; return False if not permitted."""
     try:
         network = os.open(f"/proc/{daemon.pid}/ns/net", os.O_RDONLY)
         if os.geteuid() != 0:
-            syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)  # a process there may have all capabilities over the namespace
+            syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)  # a process in it may have all capabilities over it
             syscalls.setns(user_namespaces.owning(network), syscalls.CLONE_NEWUSER)
         syscalls.setns(network, syscalls.CLONE_NEWNET)
     except OSError:
-        return False  # a rootful engine's: its port has to be published
+        return False  # a rootful engine's container: its port has to be published
     return True
 
 
 def _pass_bytes(peer: socket.socket) -> None:
-    """Pass bytes between standard input and output and `peer`, until that hangs up or nobody reads the output."""
+    """Relay between standard input and output and `peer` until it hangs up or the output is closed."""
     peer.settimeout(None)
     if peer.family != socket.AF_UNIX:
         peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -451,7 +451,7 @@ def _pass_bytes(peer: socket.socket) -> None:
                 return
             write_all(1, data)
         except OSError:
-            return  # the connection was reset, or ssh has ended
+            return  # the connection was reset, or ssh has exited
 
 
 def _send(peer: socket.socket) -> None:
@@ -460,4 +460,4 @@ def _send(peer: socket.socket) -> None:
             peer.sendall(data)
         peer.shutdown(socket.SHUT_WR)
     except OSError:
-        pass  # the daemon hung up, which ends the other direction too
+        pass  # the daemon hung up; the other direction ends too

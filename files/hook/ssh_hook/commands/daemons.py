@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The caller's containers on this node that have an SSH daemon, as /proc and the daemons' records show them.
+"""The caller's containers on this node that have an SSH daemon, from /proc and the daemons' records.
 
-A daemon is a process that is called by the path of Dropbear in containers, and that the caller may inspect: the kernel
-allows that for the user's own processes and those in the user's own user namespaces. Anybody can give a process this
-name, so nothing that is found here is trusted with more than a TCP connection: whoever logs in checks the host key.
+A daemon is a process whose command line starts with the path of Dropbear in containers, and that the caller may
+inspect: the kernel allows that for the user's own processes and those in the user's own user namespaces. Any process
+can have such a command line, so a daemon found here is trusted with no more than a TCP connection: SSH clients check
+its host key.
 """
 
 from __future__ import annotations
@@ -27,41 +28,41 @@ from ..node.monitor import JOB_VARIABLES
 from ..oci import container_paths as paths
 from ..oci.settings import LAST_PORT, NO_PORT
 
-CONMON = "conmon"  # the name of podman's monitor beside each container
+CONMON = "conmon"  # the name of podman's monitor process of a container
 LOOPBACK = ("127.0.0.1", "::1")
 _PROC = Path("/proc")
 _PARENT, _START_TIME = 1, 19  # of /proc/PID/stat, after the name
 _MAX_ANCESTORS = 16
 _ID = re.compile(r"(libpod|docker)[-/]([0-9a-f]{64})")
 _ENGINES = {"libpod": "podman", "docker": "docker"}
-_TIMEOUT = 5.0  # seconds, for the memory of all processes of a user
-_SHORTEST = 0.05  # seconds, for that of one process
-_QUICK = 0.02  # seconds that a read may take without being counted
-_MOST = 1 << 20  # bytes of a file in /proc: what a process calls its arguments can be endless
-_STEP = re.compile(r"[0-9]{1,9}")  # those of batch and interactive jobs have more digits
+_TIMEOUT = 5.0  # seconds to read the memory of all processes of a user
+_SHORTEST = 0.05  # seconds, for one process
+_QUICK = 0.02  # seconds; faster reads are not counted
+_MOST = 1 << 20  # bytes of a file in /proc: a process can make its command line any length
+_STEP = re.compile(r"[0-9]{1,9}")  # batch and interactive steps have more digits
 _PLACE = re.compile(r"(?:\[(.*)\]:)?([0-9]{1,5})")
 
 
 class Daemon:
-    """One container of the caller's, with its SSH daemon.
+    """One of the caller's containers, with its SSH daemon.
 
     Attributes:
-        pid: the daemon's.
-        uid: as whom it runs, in the caller's user namespace.
+        pid: of the daemon.
+        uid: of the daemon, in the caller's user namespace.
         places: where it listens, as (address, port); the address is empty for all.
-        doors: the paths at which its door may be (node/door.py); empty where it has none for the caller.
+        doors: the possible paths of its door (node/door.py); empty if it has none for the caller.
         since: when it was started, in seconds since the epoch.
         sessions: how many connections it serves.
-        has_own_network: whether its network namespace is not the caller's.
-        is_of_running: whether it was started in a container that ran already, as by attach: its command line names no
-            mount that has to become the container's root.
-        has_server: whether another process accepts connections for it, as where logins are logged.
-        engine: podman or docker; empty where that is not known.
-        id, name, job: of the container; empty where they are not known.
-        step: the number of the job's step that the container is in, such as 1; empty in none, and where not known.
-        leader: the number of the first component of a heterogeneous job, by root's record of it; else empty.
-        task: the job's name as the task of an array of Slurm's, such as 1234_5; empty where it is none.
-        bundle: empty where it is not known.
+        has_own_network: whether its network namespace differs from the caller's.
+        is_of_running: whether it was started in a running container, as by attach: its command line names no mount to
+            wait for as the container's root.
+        has_server: whether another process accepts connections for it, as it does when logins are logged.
+        engine: podman or docker; empty if unknown.
+        id, name, job: of the container; empty if unknown.
+        step: the number of the container's job step, such as 1; empty if there is none or it is unknown.
+        leader: the number of the first component of a heterogeneous job, from root's record of the job; else empty.
+        task: the job's name as a task of a Slurm array, such as 1234_5; else empty.
+        bundle: empty if unknown.
     """
 
     def __init__(self, pid: int, uid: int, places: list[tuple[str, int]], since: int) -> None:
@@ -78,53 +79,53 @@ class Daemon:
 
     @property
     def port(self) -> int:
-        """Return the port on which it listens; NO_PORT where it has a door alone."""
+        """Return the port on which it listens; NO_PORT if it has only a door."""
         return self.places[0][1] if self.places else NO_PORT
 
     @property
     def addresses(self) -> list[str]:
-        """Return where its port answers in its network namespace: on loopback too where it listens on all addresses."""
+        """Return where its port answers in its network namespace: on loopback too if it listens on all addresses."""
         return [address for address, _port in self.places if address] or [*LOOPBACK]
 
     @property
     def called(self) -> str:
-        """Return the container's name, or the beginning of its id; empty where neither is known."""
+        """Return the container's name, or the beginning of its id; empty if both are unknown."""
         return self.name or self.id[:12]
 
     def answers_to(self, name: str) -> bool:
-        """Tell whether `name` is the container's name, the beginning of its id, or the daemon's pid."""
+        """Return whether `name` is the container's name, the beginning of its id, or the daemon's pid."""
         return name in (self.name, str(self.pid)) or (len(name) >= 3 and self.id.startswith(name))
 
     def is_of_job(self, job: str) -> bool:
-        """Tell whether it belongs to the scheduler's job `job`, by what the kernel says or by its name ``job<JOB>``."""
+        """Return whether it belongs to the scheduler's job `job`, by its cgroup or its name ``job<JOB>``."""
         return job in (self.job, self.task) or self.job.startswith(f"{job}.") or self.name == f"job{job}"
 
     def is_of_array(self, job: str) -> bool:
-        """Tell whether it belongs to a task of Slurm's array `job`."""
+        """Return whether it belongs to a task of the Slurm array `job`."""
         return bool(self.task) and self.task.partition("_")[0] == job
 
 
 class _Memory:
-    """Reads what is in the memory of processes, that of each user's within one deadline.
+    """Reads files in /proc that come from the memory of processes, with one time limit for each user's processes.
 
-    Attributes: silent, the pids of the processes that did not answer.
+    Attributes: silent, the pids of the processes whose memory could not be read in time.
     """
 
     def __init__(self) -> None:
-        self._left: dict[int, float] = {}  # seconds that may still be lost to slow processes, by uid
+        self._left: dict[int, float] = {}  # remaining seconds for slow processes, by uid
         self.silent: set[int] = set()
 
     def read(self, pid: int, name: str) -> str:
-        """Return the content of cmdline or environ; empty where it cannot be read, or did not answer before.
+        """Return the content of cmdline or environ; empty if it cannot be read, or an earlier read timed out.
 
-        A process has half of the time that is left, so that those that do not answer leave some for the others.
+        Each read may use half of the remaining time, so that slow processes leave some for the others.
         """
         if pid in self.silent:
             return ""
         try:
             uid = _uid(pid)
         except OSError:
-            return ""  # it ended meanwhile
+            return ""  # it has exited
         left = self._left.get(uid, _TIMEOUT)
         if left < _SHORTEST:
             self.silent.add(pid)
@@ -137,12 +138,12 @@ class _Memory:
         except LateError:
             self.silent.add(pid)
         except (HookError, OSError):
-            pass  # it ended meanwhile, or is not the caller's
+            pass  # it has exited, or is not the caller's
         self._left[uid] = left - max(0.0, time.monotonic() - begun - _QUICK)
         return data.decode("utf-8", "replace")
 
     def warn(self) -> None:
-        """Name the processes that did not answer, if there are any."""
+        """Warn about the processes that could not be read in time, if any."""
         if self.silent:
             named = shorten([str(pid) for pid in sorted(self.silent)])
             log(
@@ -155,7 +156,7 @@ class _Memory:
 def find_daemons() -> list[Daemon]:
     """Return the caller's containers with an SSH daemon on this node, the oldest first.
 
-    It forks, so the caller has no other thread. Warns of processes that do not answer. Raises HookError.
+    It forks, so the caller must have no other thread. Warns of processes that cannot be read. Raises HookError.
     """
     caller = Engine()
     memory = _Memory()
@@ -166,12 +167,12 @@ def find_daemons() -> list[Daemon]:
     known: set[int] = set()
     for pid, start in sorted(starts.items(), key=lambda item: (item[1], item[0])):
         if parents[pid] in known:
-            known.add(pid)  # a session, by the same name
+            known.add(pid)  # a session, which has the same name
             continue
         try:
             daemon = _read_daemon(pid, memory, start, boot, caller.host_uid)
         except (OSError, ValueError):
-            continue  # it ended meanwhile, or is not the caller's
+            continue  # it has exited, or is not the caller's
         if daemon is not None:
             daemons.append(daemon)
         if daemon is not None or pid in memory.silent:
@@ -186,14 +187,14 @@ def find_daemons() -> list[Daemon]:
 
 
 def _servers(daemon: Daemon, parents: dict[int, int], starts: dict[int, int]) -> list[int]:
-    """Return the processes that accept connections for `daemon`: where it logs logins, a child in its place."""
+    """Return the processes that accept connections for `daemon`: a child of it if it logs logins."""
     return [pid for pid in starts if parents[pid] == daemon.pid] if daemon.has_server else [daemon.pid]
 
 
 def _processes() -> tuple[dict[int, int], dict[int, int]]:
-    """Return the parents of all processes, and the start times, in clock ticks since boot, of those named as Dropbear.
+    """Return the parents of all processes, and the start times, in clock ticks since boot, of those named Dropbear.
 
-    That name is at first the program file's, and a process can change it. It is not in the process's memory.
+    The name is initially that of the program file, and a process can change it. It is not in the process's memory.
     """
     parents: dict[int, int] = {}
     starts: dict[int, int] = {}
@@ -202,7 +203,7 @@ def _processes() -> tuple[dict[int, int], dict[int, int]]:
             try:
                 name, fields = _stat(path)
             except OSError:
-                continue  # it ended meanwhile
+                continue  # it has exited
             parents[int(path.name)] = int(fields[_PARENT])
             if name == paths.SERVER_NAME:
                 starts[int(path.name)] = int(fields[_START_TIME])
@@ -215,18 +216,18 @@ def _boot_time() -> int:
 
 
 def _stat(path: Path) -> tuple[str, list[str]]:
-    """Return the name of a process, and the other fields of its stat. Raises OSError."""
+    """Return the name of a process and the other fields of its stat. Raises OSError."""
     name, _bracket, fields = (path / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")
     return name.partition("(")[2], fields.split()
 
 
 def _read_daemon(pid: int, memory: _Memory, start: int, boot: int, caller: int) -> Daemon | None:
-    """Return the daemon that is the process `pid`; None where it is none. Raises OSError.
+    """Return the daemon with the process `pid`; None if it is not a daemon. Raises OSError.
 
     `start` is its start time in clock ticks since `boot`, and `caller` the caller's uid on the node.
     """
     path = _PROC / str(pid)
-    network = (path / "ns/net").stat()  # fails where the caller may not inspect it
+    network = (path / "ns/net").stat()  # fails if the caller may not inspect it
     program, *arguments = memory.read(pid, "cmdline").split("\0")
     if program != paths.SERVER:
         return None
@@ -239,7 +240,7 @@ def _read_daemon(pid: int, memory: _Memory, start: int, boot: int, caller: int) 
     if not places and not has_door:
         return None
     daemon = Daemon(pid, _uid(pid), places, boot + start // os.sysconf("SC_CLK_TCK"))
-    if has_door and (caller != 0 or daemon.uid == 0):  # root sees those of others, which let their users in alone
+    if has_door and (caller != 0 or daemon.uid == 0):  # root sees other users', whose doors accept only them
         daemon.doors = [f"{place}/{name_of(pid, start)}" for place in all_places(caller)]
     daemon.is_of_running = _option(arguments, "-S").count(",") == 1
     daemon.has_server = bool(_option(arguments, "-L"))
@@ -259,7 +260,7 @@ def uid_of(status: str) -> int:
 
 
 def _bundles(caller: int) -> dict[int, str]:
-    """Return the bundles of the daemons whose records the uid `caller` can read, by the daemon's pid."""
+    """Return the bundles of the daemons whose records the uid `caller` can read, keyed by the daemon's pid."""
     found = {}
     path = directory_of_copies(caller)
     try:
@@ -280,7 +281,7 @@ def _bundles(caller: int) -> dict[int, str]:
 
 
 def _describe(daemon: Daemon, parents: dict[int, int], memory: _Memory, is_rootless: bool) -> None:
-    """Find out what engine and job the container is of, and what it is called, as far as the caller can see that."""
+    """Find out the container's engine, job and name, as far as the caller can see them."""
     cgroup = _read(daemon.pid, "cgroup")
     environment = [memory.read(daemon.pid, "environ")]
     identified = _ID.search(cgroup) or _ID.search(daemon.bundle)
@@ -316,7 +317,7 @@ def _variables(environment: str) -> dict[str, str]:
 
 
 def _job_and_step(cgroup: str, environments: list[dict[str, str]]) -> tuple[str, str]:
-    """Return the numbers of the scheduler's job and step: by the cgroup, or by variables of container and engine."""
+    """Return the numbers of the scheduler's job and step: from the cgroup, or variables of container and engine."""
     in_cgroup = job_and_step(cgroup.split("\n"))
     if in_cgroup[0]:
         return in_cgroup
@@ -329,7 +330,7 @@ def _job_and_step(cgroup: str, environments: list[dict[str, str]]) -> tuple[str,
 
 
 def _task(job: str, environments: list[dict[str, str]]) -> str:
-    """Return the name of `job` as the task of an array, from the variables that Slurm sets in it; empty without any."""
+    """Return the name of `job` as an array task, from the variables that Slurm sets in it; empty if it has none."""
     for values in environments:
         array, index = values.get("SLURM_ARRAY_JOB_ID"), values.get("SLURM_ARRAY_TASK_ID")
         if array and index and values.get("SLURM_JOB_ID") == job:
@@ -338,7 +339,7 @@ def _task(job: str, environments: list[dict[str, str]]) -> str:
 
 
 def _leader(job: str, is_rootless: bool) -> str:
-    """Return the leader of the heterogeneous job of which `job` is a component, by root's record; empty without one."""
+    """Return the leader of the heterogeneous job that `job` belongs to, from root's record; empty if there is none."""
     try:
         known = job_record.read(job, is_rootless) if is_number(job) else None
     except HookError:
@@ -347,7 +348,7 @@ def _leader(job: str, is_rootless: bool) -> str:
 
 
 def container_of_conmon(arguments: list[str]) -> tuple[str, str, str]:
-    """Return id, name and bundle of a container by the command line of its conmon; empty what it does not name."""
+    """Return a container's id, name and bundle from its conmon's command line; each is empty if missing there."""
     return _option(arguments, "-c"), _option(arguments, "-n"), _option(arguments, "-b")
 
 
@@ -356,7 +357,7 @@ def _option(arguments: list[str], name: str) -> str:
 
 
 def _read(pid: int, name: str) -> str:
-    """Return the content of a file in /proc that is not in the process's memory; empty where it cannot be read."""
+    """Return the content of a file in /proc that is not in the process's memory; empty if it cannot be read."""
     try:
         with (_PROC / str(pid) / name).open("rb") as file:
             return file.read(_MOST).decode("utf-8", "replace")

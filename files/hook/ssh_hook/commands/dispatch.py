@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Find a command of people's or of a timer's by its name, parse its arguments, run it."""
+"""Find a user's or a timer's command by its name, parse its arguments, and run it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from typing import Any, Protocol
 
     class Command(Protocol):
-        """The module of a command. Where all of its arguments are flags, it has FLAGS in place of `add_arguments`.
+        """The module of a command. If all of its arguments are flags, it has FLAGS instead of `add_arguments`.
 
         Attributes:
             DESCRIPTION: one sentence for --help.
@@ -70,14 +70,14 @@ COMMON_FLAGS = {"verbose": "print what the command does", "debug": "print detail
 
 
 class Flags:
-    """Which flags are set, an attribute for each: what argparse would return, whose import takes longer than keygen."""
+    """The flags, one attribute each, as argparse would return them: importing argparse takes longer than keygen."""
 
     def __init__(self, flags: dict[str, bool]) -> None:
         self.__dict__.update(flags)
 
 
 def _load(name: str) -> Command:
-    """Import the command's module, and no other command's."""
+    """Import the module of the command, and of no other."""
     module = _IN_FOLDERS.get(name, name.replace("-", "_"))
     command: Command = __import__(f"{__package__}.{module}", fromlist=["run"])
     return command
@@ -86,7 +86,7 @@ def _load(name: str) -> Command:
 def parse(name: str, words: list[str]) -> tuple[Command, Any]:
     """Return the command called `name`, a key of SUMMARIES, and its arguments. Raises HookError.
 
-    Prints the help text or the version and raises SystemExit if that is asked for.
+    If asked to, prints the help text or the version and raises SystemExit.
     """
     command = _load(name)
     flags = flags_of(command)
@@ -101,7 +101,7 @@ def parse(name: str, words: list[str]) -> tuple[Command, Any]:
 
 
 def flags_of(command: Command) -> dict[str, str] | None:
-    """Return the command's own flags with their help; None where it has arguments of other kinds."""
+    """Return the command's own flags with their help; None if it has arguments of other kinds."""
     flags: dict[str, str] | None = getattr(command, "FLAGS", None)
     return flags
 
@@ -117,7 +117,7 @@ def dispatch(name: str, words: list[str], settings: dict[str, str]) -> int:
 
 
 def version() -> str:
-    """Return the line that tells the version."""
+    """Return the line for --version."""
     return f"ssh_hook {VERSION}"
 
 

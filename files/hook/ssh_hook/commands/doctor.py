@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``ssh_hook doctor``: check what a user can check of SSH into containers on this node, and say what to do."""
+"""``ssh_hook doctor``: check as a user whether SSH into containers works on this node, and report fixes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from .unserved import look, unserved
 from .wait import find_client
 
 _ENGINES = ("podman", "docker", "sarus", "crun", "runc")
-_OVERLAY_SINCE = (5, 13)  # the kernel that mounts an overlay with keys in a user namespace
+_OVERLAY_SINCE = (5, 13)  # the first kernel that mounts an overlay with keys in a user namespace
 _GREETING = b"SSH-"
 _OF_CONTAINERS = ("rootless", "kernel", "port", "containers")  # checks that a node without an engine does not need
 
@@ -52,12 +52,12 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace, settings: dict[str, str]) -> int:
-    """Print the result of each check; return 1 where one is a problem. Raises HookError for --node without root."""
+    """Print the result of each check; return 1 if one is a problem. Raises HookError for --node without root."""
     if arguments.node:
         from . import node_health
 
         return node_health.run(settings, as_json=arguments.json)
-    daemons = find_daemons()  # this and the next fork: before there are threads
+    daemons = find_daemons()  # this call and the next fork, so no thread may run yet
     running, unseen = look()
     checks = _checks(daemons, unserved(running, daemons), unseen, settings)
     results = {name: within_deadline(check, settings) for name, check in checks.items()}
@@ -75,7 +75,7 @@ def _check_account(settings: dict[str, str]) -> Result:
 
 
 def _check_home(settings: dict[str, str]) -> Result:
-    """Check the directory above the keys; the keys themselves are the next check's."""
+    """Check the directory above the keys; the next check is for the keys themselves."""
     entry = caller_entry(settings)
     base = settings["HOOK_BASE_DIR"]
     home = f"{base}/{entry.name}"
@@ -135,12 +135,12 @@ def _check_kernel(_settings: dict[str, str]) -> Result:
 
 
 def _is_client_only(settings: Mapping[str, str]) -> bool:
-    """Return whether the role ssh_hook found no container engine on this node, and installed the users' side alone."""
+    """Return whether the role ssh_hook found no container engine here and installed only the users' commands."""
     return settings.get("CLIENT_ONLY") == "true"
 
 
 def _check_engine(settings: dict[str, str]) -> Result:
-    """Check that an engine is there, and that a file that it reads names this hook."""
+    """Check that an engine is installed, and that its configuration names this hook."""
     if _is_client_only(settings):
         return OK, "this node is for keygen, client-config and wait, and starts no containers with SSH"
     engines = [name for name in _ENGINES if shutil.which(name)]
@@ -160,7 +160,7 @@ def _check_engine(settings: dict[str, str]) -> Result:
 
 
 def _check_rootless(_settings: dict[str, str]) -> Result:
-    """Check what rootless podman takes of the node."""
+    """Check what rootless podman requires of the node."""
     uid = os.getuid()
     if uid == 0 or not shutil.which("podman"):
         return OK, "not needed"
@@ -223,7 +223,7 @@ def _check_network(_settings: dict[str, str]) -> Result:
 
 
 def _check_packages(settings: dict[str, str]) -> Result:
-    """Check what makes keys: dropbearkey or, on a node without Dropbear, a Python package."""
+    """Check for a key generator: dropbearkey or, on a node without Dropbear, a Python package."""
     program = dropbearkey(settings)
     if program is not None:
         return OK, f"{program.program}, for keygen"
@@ -236,9 +236,9 @@ def _check_packages(settings: dict[str, str]) -> Result:
 
 
 def _check_containers(daemons: list[Daemon], silent: list[str], unseen: list[str]) -> Result:
-    """Check that each container of the caller's answers, and that others can reach it.
+    """Check that each of the caller's containers answers and can be reached from others.
 
-    `silent` are sentences on those that were meant to have a daemon and have none, `unseen` on why some are not known.
+    `silent` describes containers that should have a daemon but do not, `unseen` why some could not be found.
     """
     problems, warnings = list(silent), list(unseen)
     for daemon in daemons:
@@ -272,8 +272,8 @@ def _check_containers(daemons: list[Daemon], silent: list[str], unseen: list[str
 
 
 def _answers_at_door(path: str) -> bool:
-    """Tell whether an SSH server greets at the Unix socket `path`."""
-    syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)  # as `connect` does
+    """Return whether an SSH server answers at the Unix socket `path`."""
+    syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)  # as in `connect`
     with socket.socket(socket.AF_UNIX) as peer:
         peer.settimeout(DEADLINE / 4)
         try:
@@ -284,7 +284,7 @@ def _answers_at_door(path: str) -> bool:
 
 
 def _answers(addresses: Sequence[str], port: int) -> bool:
-    """Tell whether an SSH server greets on `port` of one of `addresses`."""
+    """Return whether an SSH server answers on `port` of one of `addresses`."""
     for address in addresses:
         try:
             with socket.create_connection((address, port), DEADLINE / 4) as peer:
@@ -299,9 +299,9 @@ def _answers(addresses: Sequence[str], port: int) -> bool:
 def _checks(
     daemons: list[Daemon], silent: list[str], unseen: list[str], settings: Mapping[str, str]
 ) -> dict[str, Check]:
-    """Return the checks of this node by their names; `daemons` are those of the caller's containers.
+    """Return the checks of this node, keyed by name; `daemons` are those of the caller's containers.
 
-    `silent` and `unseen` are sentences as for `_check_containers`.
+    `silent` and `unseen` are as in `_check_containers`.
     """
     checks: dict[str, Check] = {
         "account": _check_account,

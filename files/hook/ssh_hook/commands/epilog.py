@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``ssh_hook epilog``: remove the record of the job that ends on this node, and with the last job of its user's there
-the directory for doors. Slurm's slurmd calls it, by its Epilog, or PBS's mom, by a hook.
+"""``ssh_hook epilog``: remove a job's record when it ends, and with its user's last job the directory for doors.
+
+Slurm's slurmd calls it in its Epilog, PBS's MoM in a hook.
 
 It exits with 0 within two seconds, as ``ssh_hook prolog`` does.
 """
@@ -29,5 +30,5 @@ def run(_arguments: Namespace, settings: dict[str, str]) -> int:
 
 def _remove(environment: Mapping[str, str]) -> None:
     require_root()
-    job_record.remove(begun_job.name_of(environment))  # also where the user is not known
+    job_record.remove(begun_job.name_of(environment))  # even if the user is unknown
     job_doors.leave(begun_job.user_of(environment))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The catalogue of errors: for each kind (errors.py), when it happens and what to do.
+"""The catalogue of errors: when each kind (errors.py) occurs, and what to do.
 
 ``ssh_hook why`` prints from it, sweeps count by it, and docs/errors.md is generated from it. No start of a container
 imports it.
@@ -20,7 +20,7 @@ _DEPLOY = "run the playbook `audit` to see what differs, then `deploy`"
 
 
 class Entry:
-    """What is known of one kind of errors.
+    """The description of one kind of error.
 
     Attributes:
         when: when it happens.
@@ -236,12 +236,12 @@ CATALOGUE: dict[str, Entry] = {
 
 
 def plain(text: str) -> str:
-    """Return a text of the catalogue for a terminal, without Markdown."""
+    """Return a text of the catalogue without Markdown, for a terminal."""
     return text.replace("`", "")
 
 
 def page() -> str:
-    """Return the site's page in Markdown, with a heading, and so an anchor, for each kind."""
+    """Return the documentation page in Markdown, with a heading (so an anchor) for each kind."""
     return "\n\n".join(_section(kind, entry) for kind, entry in _rows())
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The files by which engines find the hook: where they look for hook JSON and CDI specs, and which name this hook."""
+"""The files by which engines find the hook: directories of hook JSON and CDI specs, and the files that name it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .hosts import launcher
 CDI_DIRS = ("/etc/cdi", "/var/run/cdi")
 _HOOKS_DIRS = ("/usr/share/containers/oci/hooks.d", "/etc/containers/oci/hooks.d")
 _CONFIGURATIONS = ("/usr/share/containers/containers.conf", "/etc/containers/containers.conf")
-# TOML, as far as hooks_dir in containers.conf(5) takes it: strings, and what is no string and no comment.
+# The TOML that hooks_dir in containers.conf(5) needs: strings, and anything that is neither string nor comment.
 _STRING = r"""\"(?:[^"\\\n]|\\.)*\"|'[^'\n]*'"""
 _STRING_OR_COMMENT = re.compile(rf"({_STRING})|#[^\n]*")
 _HOOKS_DIR_SETTING = re.compile(
@@ -23,7 +23,7 @@ _APPEND = re.compile(r"\bappend\s*=\s*(true|false)\b")
 
 
 def hooks_dirs() -> tuple[list[str], str]:
-    """Return podman's directories for hook JSON, and who says so: the last containers.conf(5) with hooks_dir counts."""
+    """Return podman's directories for hook JSON, and the containers.conf(5) that set them last."""
     paths = list(_CONFIGURATIONS)
     paths += _files("/etc/containers/containers.conf.d", ".conf")
     own = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
@@ -34,14 +34,14 @@ def hooks_dirs() -> tuple[list[str], str]:
         setting = _read_hooks_dir(read_text(path))
         if setting is not None:
             named, append = setting
-            is_appended = is_appended if append is None else append  # which holds for the files that follow, too
+            is_appended = is_appended if append is None else append  # applies to the following files too
             found = found + named if is_appended else named
             where = path
     return list(dict.fromkeys(found)), where
 
 
 def _read_hooks_dir(text: str) -> tuple[list[str], bool | None] | None:
-    """Return the directories that a containers.conf(5) sets, and its `append`; None where it does not set hooks_dir.
+    """Return hooks_dir of a containers.conf(5), and its `append` if that is set; None without hooks_dir.
 
     tomllib is missing before Python 3.11.
     """
@@ -54,7 +54,7 @@ def _read_hooks_dir(text: str) -> tuple[list[str], bool | None] | None:
 
 
 def _unquoted(string: str) -> str:
-    """Return the content of a string of TOML, of whose escapes only those of quotes and backslashes are known."""
+    """Return the content of a TOML string; only escaped quotes and backslashes are decoded."""
     return string[1:-1] if string[0] == "'" else re.sub(r"\\([\"\\])", r"\1", string[1:-1])
 
 

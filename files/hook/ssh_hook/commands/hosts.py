@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Hosts of a user's command: from the command line, a host file, or Slurm."""
+"""The hosts for a user's command: from the command line, a host file, or Slurm."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from collections.abc import Iterator, Mapping
 from ..errors import ARGUMENTS_WRONG, HookError, printable
 from ..oci import host_list
 
-SUFFIX = ".container"  # of a node's name, for the user's container there by way of the node's own sshd
-# To run ssh_hook on a node, whose answer ends with ssh: a master that stays for later connections may keep it open.
-# Before 7.6 OpenSSH does not know RemoteCommand.
+SUFFIX = ".container"  # of a node's name: the user's container there, through the node's own sshd
+# For running ssh_hook on a node. No connection sharing: a master process could keep the output open after ssh exits.
+# OpenSSH before 7.6 has no RemoteCommand.
 SSH = (
     *("ssh", "-T", "-x", "-a", "-oClearAllForwardings=yes", "-oControlMaster=no"),
     *("-oIgnoreUnknown=RemoteCommand", "-oRemoteCommand=none"),
 )
-SRUN = "srun"  # the other way to a node
+SRUN = "srun"  # the other way to reach a node
 MAX_HOSTS = 65536
-_MAX_FILE = 1 << 24  # bytes: PBS names a host once for each process of a job
+_MAX_FILE = 1 << 24  # bytes: PBS lists a host once per process of the job
 _SLOTS = re.compile(r"([^:]+):([0-9]{1,5})")
 _SLOTS_WORD = re.compile(r"slots=([0-9]{1,5})")
 
@@ -39,7 +39,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def add_way(parser: ArgumentParser) -> None:
-    """Add the argument that says how a node is reached: --via."""
+    """Add the argument for how a node is reached: --via."""
     parser.add_argument(
         "--via",
         choices=("ssh", SRUN),
@@ -55,7 +55,7 @@ def launcher() -> str:
 
 
 def selected_hosts(arguments: Namespace, settings: Mapping[str, str]) -> list[str]:
-    """Return the hosts that the command line, the host file or the Slurm job names, each once, in order.
+    """Return the hosts from the command line, the host file or the Slurm job, each once, in order.
 
     Raises HookError.
     """
@@ -83,9 +83,9 @@ def _select_hosts(words: list[str], file: str | None, nodelist: str | None) -> l
 
 
 def read_slots(path: str, source: str) -> Iterator[tuple[str, int | None]]:
-    """Yield the hosts of a host file, as often as it names them, each with its slots where the line has any.
+    """Yield the hosts of a host file, as often as it lists them, each with its slots if the line has any.
 
-    `source` says in messages where the path comes from. Raises HookError, also for a file that names no host.
+    `source` is where the path comes from, for messages. Raises HookError, also for a file without hosts.
     """
     known: dict[str, list[str]] = {}
     for text, slots, where in _read_host_file(path, source):
@@ -108,9 +108,9 @@ def expand_slots(text: str, where: str) -> list[tuple[str, int | None]]:
 
 
 def _read_host_file(path: str, source: str) -> Iterator[tuple[str, int | None, str]]:
-    """Yield the hosts, the slots (None without any) and the place of each line. Comments begin with ``#``.
+    """Yield host, slots (None if there are none) and position of each line. Comments begin with ``#``.
 
-    Slots are written as MPICH has them, ``node1:4``, or as Open MPI and DeepSpeed do, ``node1 slots=4``.
+    Slots are written as in MPICH, ``node1:4``, or as in Open MPI and DeepSpeed, ``node1 slots=4``.
     """
     name = printable(path)
     try:

@@ -1,7 +1,7 @@
 # Copyright (c) ocihooks.ssh contributors
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``ssh_hook keygen``: make the SSH keys of the calling user, whose name is found by uid in PASSWD_FILE."""
+"""``ssh_hook keygen``: create the SSH keys of the calling user, who is looked up by uid in PASSWD_FILE."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ FLAGS = {"overwrite": "replace the keys that you have"}
 
 
 def run(arguments: Namespace, settings: dict[str, str]) -> int:
-    """Make the keys, and print what was done. Raises KeyStoreError."""
+    """Create the keys, and print what was done. Raises KeyStoreError."""
     print(keygen(settings, arguments.overwrite))
     return 0
 
 
 def keygen(settings: dict[str, str], overwrite: bool = False) -> str:
-    """Make the caller's key set, unless there is one; return one line that says what was done.
+    """Create the caller's key set unless it exists; return one line that says what was done.
 
-    `settings` has HOOK_BASE_DIR, PASSWD_FILE and, optionally, SSH_KEY_TYPE, one of writer.KEY_TYPES; DROPBEAR_DIR; and
-    PYTHON_PACKAGES: colon-separated directories that hold the package cryptography, for a node without Dropbear. With
+    `settings` has HOOK_BASE_DIR and PASSWD_FILE. Optional are SSH_KEY_TYPE, one of writer.KEY_TYPES; DROPBEAR_DIR; and
+    PYTHON_PACKAGES: colon-separated directories with the package cryptography, for a node without Dropbear. With
     `overwrite` an existing set is replaced. Raises KeyStoreError.
     """
     directory, name = caller(settings)
@@ -58,7 +58,7 @@ def keygen(settings: dict[str, str], overwrite: bool = False) -> str:
 
 
 def dropbearkey(settings: Mapping[str, str]) -> Dropbearkey | None:
-    """Return the installed dropbearkey, or None: a node may have the users' commands alone."""
+    """Return the installed dropbearkey, or None if the node has only the users' commands."""
     directory = settings.get("DROPBEAR_DIR", "")
     found = Dropbearkey(directory)
     return found if directory and os.access(found.program, os.X_OK) else None
@@ -76,7 +76,7 @@ def caller(settings: dict[str, str]) -> tuple[str, str]:
 
 
 def caller_entry(settings: dict[str, str]) -> passwd.Entry:
-    """Return the calling user's entry of PASSWD_FILE. Raises KeyStoreError."""
+    """Return the calling user's entry in PASSWD_FILE. Raises KeyStoreError."""
     for setting in ("HOOK_BASE_DIR", "PASSWD_FILE"):
         if not settings.get(setting):
             raise KeyStoreError(
@@ -98,7 +98,7 @@ def caller_entry(settings: dict[str, str]) -> passwd.Entry:
 
 
 def is_root_without_keys(directory: str) -> bool:
-    """Tell whether the caller is root and its `directory` of keys does not exist, which it need not."""
+    """Return whether the caller is root without a `directory` of keys: root needs none."""
     return os.getuid() == 0 and not exists(directory)
 
 

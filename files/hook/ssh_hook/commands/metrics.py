@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What ``ssh_hook sweep --metrics FILE`` writes for a monitoring system: numbers, and names of nobody.
+"""What ``ssh_hook sweep --metrics FILE`` writes for a monitoring system: numbers, and no user names.
 
 The format is OpenMetrics text, in the subset that node_exporter's textfile collector reads too: counters and gauges
-without timestamps. Counters go on from the file's own values, so that they survive a restart of the node. A start of a
-container writes nothing: what failed is read from the files that ``ssh_hook why`` reads, which hold the last error of
-each user.
+without timestamps. Counters continue from the values in the file, so they survive a reboot. Starting a container writes
+nothing: failures are read from the files of ``ssh_hook why``, which hold each user's last error.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from .error_catalogue import CATALOGUE
 from .public_file import replace
 
 _MAX_SIZE = 64 << 10  # bytes
-_MAX_VALUE = 1 << 53  # what a float64 can count to
+_MAX_VALUE = 1 << 53  # the largest count in a float64
 _SAMPLE = re.compile(r'(ssh_hook_[a-z_]+)(?:\{kind="([a-z-]+)"\})? ([0-9]{1,16})')
 _UNTIL = "ssh_hook_sweep_timestamp_seconds"
 _FAILURES, _COLLECTED, _ERRORS = (
@@ -35,16 +34,16 @@ _FAILURES, _COLLECTED, _ERRORS = (
 
 
 class Metrics:
-    """The numbers of a file.
+    """The numbers in a metrics file.
 
     Attributes:
-        failures: starts that failed, by the kind of the error.
-        collected, errors: records that sweeps collected, and could not.
-        until: failures until then are counted, in seconds since the epoch.
+        failures: failed starts, by kind of error.
+        collected, errors: records that sweeps collected, and failed to collect.
+        until: failures up to this time are counted, in seconds since the epoch.
     """
 
     def __init__(self, text: str = "") -> None:
-        """Take the numbers of `text`, what an earlier sweep has written; what is not there or not valid is 0."""
+        """Parse `text`, written by an earlier sweep; a missing or invalid number is 0."""
         found = {(match[1], match[2]): int(match[3]) for match in map(_SAMPLE.fullmatch, text.splitlines()) if match}
         self.failures = {kind: _bounded(found.get((_FAILURES, kind), 0)) for kind in sorted(CATALOGUE)}
         self.collected = _bounded(found.get((_COLLECTED, None), 0))
@@ -52,17 +51,17 @@ class Metrics:
         self.until = _bounded(found.get((_UNTIL, None), 0))
 
     def count_failures(self, now: int) -> None:
-        """Count each user's last error, if it is of before `now` and no earlier sweep has counted it.
+        """Count each user's last error if it is older than `now` and no earlier sweep has counted it.
 
-        Raises HookError where the directory of these cannot be read.
+        Raises HookError if the directory of errors cannot be read.
         """
-        since = min(self.until, now - 1)  # of a clock that was set back
+        since = min(self.until, now - 1)  # in case the clock was set back
         for kind in _kinds_of_errors(since, now):
             self.failures[kind] += 1
         self.until = now - 1
 
     def text(self, daemons: int, sessions: int) -> str:
-        """Return the file's content, with the number of daemons and sessions that run now."""
+        """Return the file's content, with the numbers of running daemons and sessions."""
         failures = [f'{_FAILURES}{{kind="{kind}"}} {number}' for kind, number in self.failures.items()]
         lines = [
             *_family(
@@ -95,7 +94,7 @@ class Metrics:
 
 
 def update(path: str, collected: int, errors: int) -> None:
-    """Replace the file `path` by one with the present numbers, and with what one sweep has done. Raises HookError."""
+    """Update the file `path` with the current numbers and the results of one sweep. Raises HookError."""
     directory, name = os.path.split(path)
     try:
         with closing(_open_own(directory or ".")) as place:
@@ -115,7 +114,7 @@ def _failure(path: str, error: OSError) -> HookError:
 
 
 def _open_own(path: str) -> int:
-    """Open the directory, in which nobody but the caller may replace the file. Raises HookError and OSError."""
+    """Open the directory; only the caller may be able to replace files in it. Raises HookError and OSError."""
     directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     if is_own(os.fstat(directory), stat.S_IFDIR):
         return directory
@@ -127,7 +126,7 @@ def _open_own(path: str) -> int:
 
 
 def _read(name: str, directory: int) -> str:
-    """Return the text of an earlier file; empty where there is none, or it is not the caller's."""
+    """Return the text of an earlier file; empty if there is none, or it is not the caller's."""
     try:
         descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory)
     except OSError:
@@ -139,7 +138,7 @@ def _read(name: str, directory: int) -> str:
 
 
 def _kinds_of_errors(since: int, now: int) -> list[str]:
-    """Return the kind of the first error of each user's last failure after `since` and before `now`.
+    """Return the kind of the first error in each user's last failure between `since` and `now`.
 
     Raises HookError.
     """
@@ -147,14 +146,14 @@ def _kinds_of_errors(since: int, now: int) -> list[str]:
     try:
         names = [name for name in os.listdir(directory) if name.isdigit()]
     except FileNotFoundError:
-        return []  # nothing has failed since the node booted
+        return []  # nothing has failed since boot
     except OSError as error:
         raise HookError(SYSTEM, f"cannot read {directory}: {error.strerror}") from None
     found = []
     for name in names:
         known = last_messages.read(f"{directory}/{name}")
         if known is not None and since < known.time < now:
-            # Without a kind: an earlier version wrote it.
+            # An earlier version wrote no kind.
             found += [kind or INTERNAL for level, kind, _text in known.messages if level == "error"][:1]
     return found
 

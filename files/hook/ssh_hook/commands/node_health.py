@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``ssh_hook doctor --node``: check as root, in one line, whether this node can give containers an SSH daemon.
+"""``ssh_hook doctor --node``: check as root whether this node can start SSH daemons in containers; print one line.
 
-It is for programs that check nodes between jobs. It needs no network, reads no user's files, and changes nothing.
+It is for health checks of nodes between jobs. It uses no network, reads no user's files, and changes nothing.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from .checks import CLIENT_PROGRAMS, OK, PROBLEM, Result, within_deadline
 from .hook_files import files_naming_hook
 from .hosts import launcher
 
-_DEADLINE = 3.0  # seconds for one check; of five, which are done in milliseconds unless a file system hangs
+_DEADLINE = 3.0  # seconds for each of five checks, which take milliseconds unless a file system hangs
 
 
 def run(settings: dict[str, str], *, as_json: bool) -> int:
-    """Print one line, or JSON; return 1 where a check finds a problem. Raises HookError for others than root."""
+    """Print one line, or JSON; return 1 if a check finds a problem. Raises HookError unless run by root."""
     if os.geteuid() != 0:
         raise HookError(
             ARGUMENTS_WRONG,
@@ -47,7 +47,7 @@ def run(settings: dict[str, str], *, as_json: bool) -> int:
 
 
 def _require_roots(path: str) -> None:
-    """Raise HookError where others than root could change what `path` leads to, OSError where it is not there."""
+    """Raise HookError if users other than root could change what `path` leads to, OSError if it is missing."""
 
     def visit(file: File) -> None:
         if not only_user_can_change(file.status, 0):
@@ -99,7 +99,7 @@ def _check_engine(_values: dict[str, str]) -> Result:
 
 
 def _check_records(_values: dict[str, str]) -> Result:
-    """Check the directories that the hook keeps records in. The first start on a node makes them."""
+    """Check the hook's directories of records. The first start on a node creates them."""
     for path in (directory_of_copies(0), f"{last_messages.ROOT_PLACE}/{last_messages.DIRECTORY}"):
         for place in (os.path.dirname(path), path):
             try:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``ssh_hook options``: print the options with which an engine starts a job's containers.
+"""``ssh_hook options``: print the engine's options for starting a job's containers.
 
-An unquoted ``$(ssh_hook options)`` in a shell becomes one word for each option: none has a blank, a quote or a
-character of a pattern in it. For the Sarus Suite it is a file in TOML instead, an EDF without an image.
+In a shell, an unquoted ``$(ssh_hook options)`` becomes one word per option: none contains a space, a quote or a glob
+character. For the Sarus Suite the output is TOML instead: an EDF without an image.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _PROGRAMS = ("podman", "podman-hpc", "docker")
 _EDF = "edf"  # the Sarus Suite, whose users write EDFs
 _ENGINES = (*_PROGRAMS, _EDF)
 _SETS = 9
-_RENDEZVOUS_BELOW = 10000  # PyTorch's port of a job is that much below the containers': 10000 to 19999
+_RENDEZVOUS_BELOW = 10000  # PyTorch's port of a job is this much below the containers': 10000 to 19999
 _DEVICE = "ocihooks.org/ssh=on"
 
-# What launchers look for: where the hosts are, and that ssh leads there.
+# The variables by which launchers find the hosts and use ssh to reach them.
 _VARIABLES = {
     "PRTE_MCA_prte_default_hostfile": container_paths.HOSTFILE,  # Open MPI 5
     "OMPI_MCA_orte_default_hostfile": container_paths.HOSTFILE,  # Open MPI 4
@@ -94,7 +94,7 @@ def run(arguments: Namespace, settings: dict[str, str]) -> int:
 
 
 def _edf(annotations: Mapping[str, str], variables: Mapping[str, str]) -> str:
-    """Return an EDF without an image; no value needs an escape in TOML, or has a ``$``, which srun would expand."""
+    """Return an EDF without an image. No value needs escaping in TOML or has a ``$``, which srun would expand."""
     tables = {"annotations": annotations, "env": variables}
     return "\n\n".join(
         "\n".join([f"[{table}]", *(f'{name} = "{value}"' for name, value in entries.items())])
@@ -103,23 +103,23 @@ def _edf(annotations: Mapping[str, str], variables: Mapping[str, str]) -> str:
 
 
 def _rendezvous(port: int, site_port: int) -> dict[str, str]:
-    """Return variables with PyTorch's port for the processes of one job or set; none without a port of its own.
+    """Return variables with PyTorch's port for one job or set; none if it has no port of its own.
 
-    On `site_port` another container's SSH daemon may listen.
+    Another container's SSH daemon may listen on `site_port`.
     """
     if port not in PORTS_OF_JOBS:
         return {}
     below = port - _RENDEZVOUS_BELOW
-    own = str(below if below != site_port else PORTS_OF_JOBS.stop)  # which no job's containers and no other job has
+    own = str(below if below != site_port else PORTS_OF_JOBS.stop)  # not used by any job's containers or by other jobs
     return {"MASTER_PORT": own, "PET_MASTER_PORT": own}  # the second is torchrun's --master-port
 
 
 def engine_options(
     engine: str, wanted: Mapping[str, str], variables: Mapping[str, str], settings: dict[str, str]
 ) -> list[str]:
-    """Return the options for a container of the caller's with the annotations `wanted`. Raises KeyStoreError."""
+    """Return the options for one of the caller's containers with the annotations `wanted`. Raises KeyStoreError."""
     options = ["--network=host"]
-    if engine == "docker":  # whose daemon does not know who calls it
+    if engine == "docker":  # Docker's daemon does not know its caller
         options += [f"--device={_DEVICE}", f"--user={os.getuid()}:{os.getgid()}"]
         wanted = {USER: caller(settings)[1], **wanted}
     else:
@@ -142,7 +142,7 @@ def _engine(wanted: str | None, settings: Mapping[str, str]) -> str:
 
 
 def _port(arguments: Namespace, job: CallersJob | None, settings: Mapping[str, str]) -> int:
-    """Return the port of all containers of one set. Without a job, the first set has the site's port."""
+    """Return the port of all containers in one set. Without a job, the first set has the site's port."""
     if not (is_decimal(arguments.set, 1) and arguments.set != "0"):
         raise HookError(ARGUMENTS_WRONG, f"--set is '{printable(arguments.set)}': give a number from 1 to {_SETS}")
     number = int(arguments.set)
@@ -167,7 +167,7 @@ def _hosts(arguments: Namespace, job: CallersJob | None, settings: Mapping[str, 
                 "no hosts: name them with --hosts or --hostfile, or run this in a Slurm, PBS or LSF job",
             )
         found += job.slots(settings).items()
-    slots: dict[str, int] = {}  # a host file may name a host as often as it has slots
+    slots: dict[str, int] = {}  # a host file may list a host once per slot
     for host, count in found:
         if not host_list.is_name(host):
             raise HookError(
@@ -176,5 +176,5 @@ def _hosts(arguments: Namespace, job: CallersJob | None, settings: Mapping[str, 
             )
         slots[host] = slots.get(host, 0) + (1 if count is None else count)
     text = host_list.compress(slots.items())
-    host_list.parse(text, "the list of hosts", ARGUMENTS_WRONG)  # which has limits
+    host_list.parse(text, "the list of hosts", ARGUMENTS_WRONG)  # enforces limits
     return text

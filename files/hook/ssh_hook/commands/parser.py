@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The parser of a command's arguments, by argparse."""
+"""The argparse parser of a command's arguments."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class _Parser(ArgumentParser):
 
 
 def parser_of(name: str, command: Command) -> ArgumentParser:
-    """Return the parser of the command called `name`. Its errors are HookErrors."""
+    """Return the parser of the command `name`. It raises HookErrors."""
     parser = _Parser(
         prog=f"ssh_hook {name}",
         description=command.DESCRIPTION,

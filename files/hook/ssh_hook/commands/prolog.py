@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``ssh_hook prolog``: record the job that begins on this node, and make its user's directory for doors.
+"""``ssh_hook prolog``: record the job that starts on this node, and create its user's directory for doors.
 
-Slurm's slurmd calls it as root, by its Prolog, or PBS's mom, by a hook.
+It is called as root: by Slurm's slurmd in its Prolog, or by PBS's MoM in a hook.
 
 It exits with 0 within two seconds, whatever fails or hangs: slurmd drains a node whose Prolog fails.
 """
@@ -28,18 +28,18 @@ socket on the node through which their user logs in without a key. Slurm's Prolo
 Always exits with 0."""
 EXAMPLE = "ssh_hook prolog"
 FLAGS: dict[str, str] = {}
-_WORK, _REPORT = 1.0, 0.5  # seconds; with the interpreter's start and a child that ends late these are less than 2
+_WORK, _REPORT = 1.0, 0.5  # seconds; in total less than 2 with the interpreter's start and a child that exits late
 
 
 def run(_arguments: Namespace, settings: dict[str, str]) -> int:
-    """Write the record, and make the directory; return 0."""
+    """Write the record, and create the directory; return 0."""
     return bounded(lambda: _record(settings), "the Prolog of", settings)
 
 
 def bounded(work: Callable[[], None], whose: str, environment: Mapping[str, str]) -> int:
-    """Run `work` in a process that is left behind when it is late; return 0.
+    """Run `work` in a process that is left behind if it takes too long; return 0.
 
-    A failure is reported, which `whose` begins, for the job that the variables in `environment` name.
+    A failure is reported for the job in the variables `environment`; `whose` begins the message.
     """
     job = begun_job.called(environment)
     what = f"{whose} {f'job {printable(job)}' if job else 'the job'}"
@@ -63,14 +63,14 @@ def bounded(work: Callable[[], None], whose: str, environment: Mapping[str, str]
         said = describe_failure(error)
         kind, failure = kind_of(error), said if said.startswith(what) else f"{what}: {said}"
     try:
-        disposable_process.run(report, what, None, (2,), _REPORT)  # the system's log may hang, too
+        disposable_process.run(report, what, None, (2,), _REPORT)  # the system log may hang too
     except Exception:
-        pass  # there is nowhere to say it
+        pass  # there is no other place to report it
     return 0
 
 
 def require_root() -> None:
-    """Raise HookError for others than root."""
+    """Raise HookError unless the caller is root."""
     if os.geteuid() != 0:
         raise HookError(
             ARGUMENTS_WRONG,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``ssh_hook refresh-passwd``: bring the hook's passwd file to what the node's name service lists. A timer runs it."""
+"""``ssh_hook refresh-passwd``: update the hook's passwd file from the node's name service. A timer runs it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace, _settings: dict[str, str]) -> int:
-    """Refresh the file; return 0. Raises HookError where it has to be left as it is."""
+    """Refresh the file; return 0. Raises HookError if it cannot be updated."""
     path: str = arguments.file
     if name_service.is_nodes_file(path):
         raise HookError(ARGUMENTS_WRONG, f"{path} is the node's own passwd file, which is never replaced: name another")
@@ -42,7 +42,7 @@ def _failure(path: str, error: OSError) -> HookError:
 
 
 def _refresh(path: str) -> bool:
-    """Replace the file unless it is right; tell whether it was replaced.
+    """Replace the file if it is outdated; return whether it was replaced.
 
     Raises NotRefreshed, HookError and OSError.
     """
@@ -58,7 +58,7 @@ def _refresh(path: str) -> bool:
 
 
 def _read(name: str, directory: int) -> tuple[bytes, bool]:
-    """Return the content of the file, and whether its owner and mode are as they should be; nothing of no file."""
+    """Return the file's content, and whether its owner and mode are correct; empty and False without a file."""
     try:
         descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory)
     except OSError:

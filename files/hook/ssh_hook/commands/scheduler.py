@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The job that the caller is in, by the variables of its scheduler: Slurm, PBS or LSF."""
+"""The job that the caller is in, from the variables of its scheduler: Slurm, PBS or LSF."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from ..oci.settings import default_port, is_port_automatic, parse_port
 from ..start.server import job_port
 from .hosts import expand, read_slots
 
-HET_JOB = "SLURM_HET_JOB_ID"  # the leader's number, in each component of a heterogeneous job
+HET_JOB = "SLURM_HET_JOB_ID"  # the leader's number, set in each component of a heterogeneous job
 _SLURM, _PBS, _LSF = JOB_VARIABLES
-_COUNTS = re.compile(r"([0-9]{1,9})(?:\(x([0-9]{1,6})\))?")  # of Slurm: "72(x2),36" is 72, 72, 36
+_COUNTS = re.compile(r"([0-9]{1,9})(?:\(x([0-9]{1,6})\))?")  # in Slurm's notation "72(x2),36" is 72, 72, 36
 _JOB = re.compile(r"([0-9]{1,18})(?:\[([0-9]{0,9})\]|-([0-9]{1,9}))?(?=\.|$)")
 _INDEX = re.compile(r"[0-9]{1,9}")
 _GPUS = re.compile(r"[0-9]{1,4}")
 
 
 class CallersJob:
-    """The job of a scheduler's that the caller is in.
+    """The scheduler's job that the caller is in.
 
     Attributes:
-        number: tells it from others that run at the same time; the leader's of a heterogeneous Slurm job.
+        number: unique among running jobs; for a heterogeneous Slurm job, the leader's.
     """
 
     def __init__(self, number: int, read: Callable[[Mapping[str, str]], dict[str, int]]) -> None:
-        """`read` returns the job's slots from variables."""
+        """`read` reads the job's slots from environment variables."""
         self.number = number
         self._read = read
 
     def slots(self, environment: Mapping[str, str]) -> dict[str, int]:
-        """Return the hosts in order, with the processes that launchers start on each. Raises HookError."""
+        """Return the hosts in order, each with the number of processes that launchers start on it. Raises HookError."""
         slots = self._read(environment)
         if not slots:
             raise HookError(ARGUMENTS_WRONG, "the scheduler's variables name no host: name the hosts with --hosts")
@@ -46,7 +46,7 @@ class CallersJob:
 
 
 def find_callers_job(environment: Mapping[str, str]) -> CallersJob | None:
-    """Return the job that the variables in `environment` describe; None outside of a job. Raises HookError."""
+    """Return the job described by the variables in `environment`; None outside a job. Raises HookError."""
     if environment.get(_SLURM):
         return CallersJob(_slurm_number(environment), slurm_slots)
     if environment.get(_PBS):
@@ -58,17 +58,17 @@ def find_callers_job(environment: Mapping[str, str]) -> CallersJob | None:
 
 
 def selected_port(arguments: Namespace, settings: Mapping[str, str]) -> int:
-    """Return the port of containers: that of --port, or else `containers_port`. Raises HookError."""
+    """Return the port of containers: from --port, or else `containers_port`. Raises HookError."""
     if arguments.port is None:
         return containers_port(settings)
     return parse_port(arguments.port, "--port", ARGUMENTS_WRONG)
 
 
 def containers_port(settings: Mapping[str, str]) -> int:
-    """Return the port of the caller's containers that choose none: the site's, or that of the job.
+    """Return the port of the caller's containers that do not choose one: the site's, or the job's.
 
-    The latter is that of the first step, and of containers in none. Of PBS only a job with a cgroup has one, since
-    containers know their job by that. Raises HookError.
+    The job's port is for its first step and for containers outside steps. A PBS job has one only if it has a cgroup, by
+    which containers find their job. Raises HookError.
     """
     if is_port_automatic(settings):
         if settings.get(_SLURM):
@@ -80,14 +80,14 @@ def containers_port(settings: Mapping[str, str]) -> int:
 
 
 def _slurm_number(environment: Mapping[str, str]) -> int:
-    """Return the job's number, of a heterogeneous job that of its leader. Raises HookError."""
+    """Return the job's number, or its leader's if it is heterogeneous. Raises HookError."""
     return _number(environment, HET_JOB if environment.get(HET_JOB) else _SLURM)
 
 
 def _number(environment: Mapping[str, str], name: str) -> int:
-    """Return the number of a job: ``1234``, or of PBS ``1234.server``.
+    """Return the number of a job: ``1234``, or for PBS ``1234.server``.
 
-    Jobs of an array, ``1234[7].server`` or ``1234-7.server``, run at the same time: the index is added.
+    Array jobs, ``1234[7].server`` or ``1234-7.server``, may run at the same time, so the index is added.
     """
     found = _JOB.match(environment[name])
     if found is None:
@@ -96,7 +96,7 @@ def _number(environment: Mapping[str, str], name: str) -> int:
 
 
 def slurm_slots(environment: Mapping[str, str]) -> dict[str, int]:
-    """Return the hosts and slots by the variables of a job, not of a step, whose containers are those of the whole job.
+    """Return hosts and slots from the variables of the job, not of a step: containers are part of the whole job.
 
     Raises HookError.
     """
@@ -106,8 +106,8 @@ def slurm_slots(environment: Mapping[str, str]) -> dict[str, int]:
 def slots_on(hosts: list[str], environment: Mapping[str, str]) -> dict[str, int]:
     """Return the slots of the hosts of a whole Slurm job, in order. Raises HookError.
 
-    A job that has one task on each node, so that each starts one container, says by its GPUs or else by its CPUs how
-    many processes it wants.
+    If a job has one task per node, to start one container each, the number of processes is that of its GPUs or else of
+    its CPUs.
     """
     counts = _slurm_counts(environment, "SLURM_TASKS_PER_NODE", len(hosts)) or [1] * len(hosts)
     if max(counts) == 1:
@@ -120,7 +120,7 @@ def slots_on(hosts: list[str], environment: Mapping[str, str]) -> dict[str, int]
 
 
 def _gpus(environment: Mapping[str, str]) -> int:
-    """Return the job's GPUs on this node; 0 where that is not known. A Prolog has a list in place of a count."""
+    """Return the number of the job's GPUs on this node; 0 if unknown. A Prolog gets a list instead of a count."""
     count = environment.get("SLURM_GPUS_ON_NODE", "")
     if _GPUS.fullmatch(count):
         return int(count)
@@ -128,7 +128,7 @@ def _gpus(environment: Mapping[str, str]) -> int:
 
 
 def _slurm_counts(environment: Mapping[str, str], name: str, hosts: int) -> list[int]:
-    """Return the count of each host; nothing where the variable is not set. Raises HookError."""
+    """Return the count of each host; empty if the variable is not set. Raises HookError."""
     text = environment.get(name, "")
     counts: list[int] = []
     for item in text.split(",") if text else []:
@@ -143,9 +143,9 @@ def _slurm_counts(environment: Mapping[str, str], name: str, hosts: int) -> list
 
 
 def _pbs_slots(environment: Mapping[str, str]) -> dict[str, int]:
-    """Read PBS_NODEFILE, which names a host for each of its processes.
+    """Read PBS_NODEFILE, which lists a host once per process.
 
-    With one process on each host NCPUS, the CPUs that the job has there, says how many it wants.
+    If each host has one process, NCPUS is used instead: the job's CPUs on this host.
     """
     slots = _count(host for host, _slots in read_slots(_value(environment, "PBS_NODEFILE"), "PBS_NODEFILE"))
     cpus = environment.get("NCPUS", "")
@@ -155,9 +155,9 @@ def _pbs_slots(environment: Mapping[str, str]) -> dict[str, int]:
 
 
 def _lsf_slots(environment: Mapping[str, str]) -> dict[str, int]:
-    """Read each host and its number of processes from LSB_MCPU_HOSTS: ``hostA 4 hostB 2``.
+    """Read hosts and their numbers of processes from LSB_MCPU_HOSTS: ``hostA 4 hostB 2``.
 
-    Without it, LSB_DJOB_HOSTFILE is the path of a file, and LSB_HOSTS a list, that name a host for each process.
+    Otherwise LSB_DJOB_HOSTFILE is the path of a file, and LSB_HOSTS a list, with one host per process.
     """
     if environment.get("LSB_MCPU_HOSTS"):
         return _lsf_pairs(environment["LSB_MCPU_HOSTS"].split())
@@ -184,7 +184,7 @@ def _lsf_pairs(words: list[str]) -> dict[str, int]:
 
 
 def _count(hosts: Iterable[str]) -> dict[str, int]:
-    """Return how often each host is named, in the order of their first names."""
+    """Return how often each host is listed, in order of first appearance."""
     slots: dict[str, int] = {}
     for host in hosts:
         slots[host] = slots.get(host, 0) + 1

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``ssh_hook status``: the caller's containers with an SSH daemon, on this node or on others."""
+"""``ssh_hook status``: show the caller's containers with an SSH daemon, on this node or on others."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from .keygen import caller, is_root_without_keys
 from .unserved import find_running, unserved
 from .wait import Login, attempt, find_client
 
-DEADLINE = 30  # seconds for the answer of one host
-_LOGINS, _LOGINS_AT_ONCE = 10.0, 8  # seconds for the logins on one host
+DEADLINE = 30  # seconds for one host's answer
+_LOGINS, _LOGINS_AT_ONCE = 10.0, 8  # seconds for all logins on one host
 _AT_ONCE = 32  # hosts
 _MOST_WARNINGS = 8  # of one host
-_MAX_NUMBER = 2**40  # seconds since the epoch among them
+_MAX_NUMBER = 2**40  # numbers include seconds since the epoch
 _COLUMNS = ("NODE", "PORT", "CONTAINER", "PID", "ENGINE", "JOB", "SINCE", "SESSIONS", "NETWORK")
 
 
@@ -46,7 +46,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace, settings: dict[str, str]) -> int:
-    """Print the containers; return 1 where a host gave no answer. Raises HookError."""
+    """Print the containers; return 1 if a host did not answer. Raises HookError."""
     failing: dict[str, str] = {}
     if arguments.hosts is None:
         answers = [status(settings)]
@@ -62,9 +62,9 @@ def run(arguments: Namespace, settings: dict[str, str]) -> int:
 
 
 def status(settings: dict[str, str]) -> dict[str, Any]:
-    """Return what there is of the caller's on this node: its name, the keys, and the containers.
+    """Return the status of this node: its name, and the caller's keys and containers.
 
-    Warns of containers that do not let the caller log in.
+    Warns of containers that refuse the caller's login.
     """
     keys, problem, name = None, "", ""
     try:
@@ -92,7 +92,7 @@ def status(settings: dict[str, str]) -> dict[str, Any]:
 
 
 def status_of_hosts(hosts: list[str], program: str) -> tuple[list[dict[str, Any]], dict[str, str]]:
-    """Ask `hosts` for their status, by their own sshd; return the answers, and why other hosts gave none.
+    """Ask `hosts` for their status through their own sshd; return the answers, and the errors of the other hosts.
 
     `program` is the path of ssh_hook on the hosts.
     """
@@ -116,11 +116,11 @@ def table(answers: list[dict[str, Any]]) -> str:
 
 
 def _try_logins(daemons: list[Daemon], keys: KeySet, name: str, settings: dict[str, str]) -> dict[int, str]:
-    """Log in as users do to each container that this node's network reaches: as `name`, by the user's keys.
+    """Log in as `name`, with the user's keys, to each container that is reachable from this node.
 
-    Returns why that fails, by the daemon's pid; an empty text where it works. Warns where there is no client.
+    Return an error, or an empty string on success, for each daemon's pid. Warns if there is no SSH client.
     """
-    own = [daemon for daemon in daemons if os.getuid() != 0 or daemon.uid == 0]  # root sees other users' containers too
+    own = [daemon for daemon in daemons if os.getuid() != 0 or daemon.uid == 0]  # root sees other users', too
     reached = [daemon for daemon in own if daemon.places and not daemon.has_own_network]
     if not reached:
         return {}
@@ -181,7 +181,7 @@ def _row(node: str, entry: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _ask(host: str, program: str) -> dict[str, Any] | str:
-    """Return the status of `host`, or why it gave none. Repeats the warnings of the command there."""
+    """Return the status of `host`, or an error. Repeats the warnings of the command there."""
     command = [*SSH, "-oBatchMode=yes", f"-oConnectTimeout={DEADLINE}", "--", host, program]
     try:
         done = subprocess.run(
@@ -209,7 +209,7 @@ def _ask(host: str, program: str) -> dict[str, Any] | str:
 
 
 def _checked(answer: dict[str, Any]) -> dict[str, Any]:
-    """Return `answer` with the members that `table` takes. Raises KeyError, TypeError and ValueError for another."""
+    """Return `answer` with only the members that `table` needs. Raises KeyError, TypeError and ValueError."""
     texts = ("engine", "id", "name", "job", "network")
     numbers = ("pid", "uid", "port", "since", "sessions")
     containers = [

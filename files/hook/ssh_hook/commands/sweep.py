@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``ssh_hook sweep``: end daemons and remove files of containers whose runtime was killed before poststop.
+"""``ssh_hook sweep``: end daemons and remove files of containers whose runtime was killed before poststop ran.
 
-Root's also removes the records of jobs whose Epilog was lost.
+As root it also removes the records of jobs whose Epilog did not run.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ..stop.sweep import NAME, is_held_up, sweep
 DESCRIPTION = """Clean up after containers whose runtime was killed: stop their SSH daemons and remove their files.
 As root, those of all rootful containers; as a user, your own. A timer runs this."""
 EXAMPLE = "ssh_hook sweep --verbose"
-INCOMPLETE = 3  # an exit status: users can cause that, so it is no failure of root's unit
+INCOMPLETE = 3  # an exit status: users can cause it, so root's systemd unit does not treat it as a failure
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -33,9 +33,9 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace, _settings: dict[str, str]) -> int:
-    """End and remove what ended containers of this user left; return the exit status, INCOMPLETE where some is left.
+    """Clean up after this user's ended containers; return the exit status, INCOMPLETE if anything is left.
 
-    Raises HookError where the directory of copies cannot be used, or the metrics cannot be written.
+    Raises HookError if the directory of copies cannot be used, or the metrics cannot be written.
     """
     set_name(NAME)
     host_uid = Engine().host_uid
@@ -43,7 +43,7 @@ def run(arguments: Namespace, _settings: dict[str, str]) -> int:
     if not is_held_up():
         failures += collect_doors(host_uid, ERROR)
     if arguments.metrics is not None and not is_held_up():
-        from . import metrics  # here: it reads all of /proc
+        from . import metrics  # here: most sweeps need no metrics
 
         metrics.update(arguments.metrics, collected, failures)
     if host_uid == 0:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The caller's running containers, as their engines describe them, and those whose engine was not asked for SSH.
+"""The caller's running containers, and those meant to have SSH whose engine never calls the hook.
 
-A misspelled com.hooks.ssh.enabled matches no hook JSON, so the engine never calls the hook and nobody tells the user.
-podman's containers are found by conmon, whose command line names the bundle; Docker is asked by its command.
+A misspelled com.hooks.ssh.enabled matches no hook JSON, so the engine never calls the hook and the user gets no
+message. podman's containers are found through conmon, whose command line names the bundle; Docker's through its
+command.
 """
 
 from __future__ import annotations
@@ -30,24 +31,24 @@ from .hosts import launcher
 
 DEVICE = "ocihooks.org/ssh=on"
 _TIMEOUT = 2.0  # seconds, for all of them
-_SPARE = 0.2  # seconds of these that are left for the answer
+_SPARE = 0.2  # seconds reserved for returning the answer
 _MOST = 64  # containers of each engine
-_MOST_NAMES = 8  # annotations of one
+_MOST_NAMES = 8  # annotations of a container
 _MAX_CONFIG = 1 << 22  # bytes
-_MAX_ARGUMENTS = 1 << 16  # bytes; what a process calls its arguments can be endless
+_MAX_ARGUMENTS = 1 << 16  # bytes; a process can make its command line any length
 _MAX_TEXT = 200  # characters of a name
-_MAX_DISTANCE = 2  # letters; com.hooks.mpi.enabled, another hook's, has three others
+_MAX_DISTANCE = 2  # letters; com.hooks.mpi.enabled, for another hook, differs in three
 _ALIKE = re.compile(r"hooks?.{0,5}ssh")
 
 
 class Running:
-    """A container that runs.
+    """A running container.
 
     Attributes:
         engine: podman or docker.
         id, name: of the container.
-        requests: its annotations that mean this hook, rightly spelled or not, by their names.
-        calls_hook: whether its engine was told to call the hook.
+        requests: its annotations for this hook, misspelled ones included, keyed by name.
+        calls_hook: whether its engine calls the hook.
     """
 
     def __init__(self, engine: str, identity: str, name: str, requests: dict[str, str], calls_hook: bool) -> None:
@@ -58,16 +59,16 @@ class Running:
         self.calls_hook = calls_hook
 
     def fields(self) -> list[object]:
-        """Return the arguments of a copy, for JSON."""
+        """Return the constructor's arguments, for JSON."""
         return [self.engine, self.id, self.name, self.requests, self.calls_hook]
 
     def called(self) -> str:
-        """Return what it is called, for messages."""
+        """Return the container's name for messages."""
         return printable(f"{self.name} ({self.engine}, {self.id[:12]})")
 
 
 def find_running() -> list[Running]:
-    """Return the caller's running containers; log a warning where some are missing, and as `look`."""
+    """Return the caller's running containers, as `look` does; log a warning if some could not be found."""
     found, unseen = look()
     for warning in unseen:
         log(WARNING, warning)
@@ -75,9 +76,9 @@ def find_running() -> list[Running]:
 
 
 def look() -> tuple[list[Running], list[str]]:
-    """Return the caller's running containers, and a sentence each on why some are missing.
+    """Return the caller's running containers, and messages on why some could not be found.
 
-    It forks, so the caller has no other thread. All together take two seconds at most.
+    It forks, so the caller must have no other thread. It takes at most two seconds.
     """
     deadline = time.monotonic() + _TIMEOUT - _SPARE
     try:
@@ -93,9 +94,9 @@ def look() -> tuple[list[Running], list[str]]:
 
 
 def unserved(containers: Iterable[Running], daemons: Iterable[Daemon]) -> list[str]:
-    """Return a sentence for each container that was meant to have SSH, and whose engine was not asked for it.
+    """Return a message for each container that was meant to have SSH, but whose engine does not call the hook.
 
-    Those of `daemons` have SSH all the same, by ``ssh_hook attach``.
+    Containers of `daemons` have SSH nevertheless, by ``ssh_hook attach``.
     """
     served = {daemon.id for daemon in daemons}
     return [
@@ -106,7 +107,7 @@ def unserved(containers: Iterable[Running], daemons: Iterable[Daemon]) -> list[s
 
 
 def _advice(container: Running) -> str:
-    """Return what to write instead of the annotations of a container whose engine does not call the hook."""
+    """Return the correct annotation for a container whose engine does not call the hook."""
     wrong = {name: nearest(name) for name in container.requests}
     words = [f"{right} in place of {printable(name)}" for name, right in wrong.items() if name != right]
     if container.engine == "docker":
@@ -119,7 +120,7 @@ def _advice(container: Running) -> str:
 
 
 def _look(deadline: float) -> dict[str, Any]:
-    """Return all containers, and warnings. It runs in a disposable process, which may hang."""
+    """Return all containers, and warnings. Must run in a disposable process, since it may hang."""
     warnings: list[str] = []
     containers = list(_of_podman(deadline, warnings))
     known = {container.id for container in containers}
@@ -128,7 +129,7 @@ def _look(deadline: float) -> dict[str, Any]:
 
 
 def _of_podman(deadline: float, warnings: list[str]) -> Iterator[Running]:
-    """Yield podman's containers, the newest first."""
+    """Yield podman's containers, newest first."""
     found = sorted(_monitors(), reverse=True)
     unread = []
     for _start, arguments in found[:_MOST]:
@@ -146,7 +147,7 @@ def _of_podman(deadline: float, warnings: list[str]) -> Iterator[Running]:
             calls_hook = launcher() in _hooks(config)
             yield Running("podman", identity[:_MAX_TEXT], name[:_MAX_TEXT], requests, calls_hook)
         except FileNotFoundError:
-            continue  # it has ended, or is a session of `podman exec`
+            continue  # it has exited, or is a session of `podman exec`
         except (OSError, HookError, KeyError, TypeError, AttributeError):
             unread.append(printable(name[:_MAX_TEXT]))
     if unread:
@@ -157,9 +158,10 @@ def _of_podman(deadline: float, warnings: list[str]) -> Iterator[Running]:
 
 
 def _monitors() -> Iterator[tuple[int, list[str]]]:
-    """Yield start time and command line of each conmon of the caller's.
+    """Yield start time and command line of each of the caller's conmon processes.
 
-    A podman in a container has some too: in a pid namespace of its own, with bundles that are not the node's.
+    Those of a podman inside a container are omitted: they have a pid namespace of their own, and bundles that are not
+    on the node.
     """
     depth = _depth(read_file("/proc/self/status"))
     for process in all_processes():
@@ -171,19 +173,19 @@ def _monitors() -> Iterator[tuple[int, list[str]]]:
                 with closing(process.open("cmdline", os.O_RDONLY)) as file:
                     yield process.start_time(), fsdecode(read_all(file, _MAX_ARGUMENTS)).split("\0")
         except (OSError, ValueError):
-            continue  # it has ended
+            continue  # it has exited
 
 
 def _depth(status: bytes) -> int:
-    """Return in how many pid namespaces a process is, of those that /proc knows, by its /proc/PID/status."""
+    """Return the number of nested pid namespaces that a process is in, from its /proc/PID/status."""
     return len(status.partition(b"\nNSpid:")[2].partition(b"\n")[0].split())
 
 
 def _read_config(bundle: str) -> dict[str, Any]:
     """Return the config.json of a bundle. Raises OSError and HookError.
 
-    A process of an image may call itself conmon, and name any place: a link of its own too, to a device that does
-    something when it is opened. So what the name leads to is looked at before it is opened.
+    A process from an image may call itself conmon and name any path, even a symbolic link to a device with side effects
+    on open. So the file's type is checked before it is opened.
     """
     with closing(os.open(f"{bundle}/config.json", os.O_PATH)) as place:
         if not stat.S_ISREG(os.fstat(place).st_mode):
@@ -198,21 +200,22 @@ def _hooks(config: dict[str, Any]) -> set[str]:
 
 
 def _requests(annotations: Mapping[str, str]) -> dict[str, str]:
-    """Return those of `annotations` that mean this hook."""
+    """Return those of `annotations` that are meant for this hook."""
     found = [(name, value) for name, value in annotations.items() if is_near(name)]
     return {name[:_MAX_TEXT]: str(value)[:_MAX_TEXT] for name, value in found[:_MOST_NAMES]}
 
 
 def is_near(name: str) -> bool:
-    """Tell whether whoever wrote the annotation `name` meant one of this hook's."""
+    """Return whether the annotation `name` is one of this hook's, or a misspelling of one."""
     lowered = name[:_MAX_TEXT].lower()
     return _ALIKE.search(lowered) is not None or distance(lowered, nearest(lowered)) <= _MAX_DISTANCE
 
 
 def _of_docker(deadline: float, warnings: list[str]) -> Iterator[Running]:
-    """Yield Docker's containers that run as the caller, the newest first, where the caller may ask for them.
+    """Yield Docker's containers that run as the caller, newest first, if the caller may use Docker.
 
-    podman may be there by the name docker: it is not asked, since its containers are known, and it makes a store.
+    podman may be installed under the name docker. It is not called: its containers are known already, and it would
+    create a storage directory.
     """
     if shutil.which("docker") is None:
         return
@@ -227,7 +230,7 @@ def _of_docker(deadline: float, warnings: list[str]) -> Iterator[Running]:
         warnings.append(f"cannot look at Docker's containers: no answer within {_TIMEOUT:.0f} s")
         return
     except (OSError, ValueError):
-        return  # the caller may not ask, or no daemon runs
+        return  # the caller may not use Docker, or its daemon is not running
     for each in described:
         try:
             if each["Config"]["User"].partition(":")[0] in _names():
@@ -236,20 +239,20 @@ def _of_docker(deadline: float, warnings: list[str]) -> Iterator[Running]:
                 requests = _requests(host.get("Annotations") or {})
                 yield Running("docker", each["Id"], each["Name"].lstrip("/"), requests, DEVICE in devices)
         except (KeyError, TypeError, AttributeError):
-            continue  # what answers is not Docker
+            continue  # not Docker's output
     if len(ids) > _MOST:
         warnings.append(f"looked at only {_MOST} of Docker's {len(ids)} containers")
 
 
 def _names() -> tuple[str, ...]:
-    """Return by which values of its user a container of Docker's runs as the caller."""
+    """Return the values of a Docker container's user with which it runs as the caller."""
     return (str(os.getuid()), "", "root") if os.getuid() == 0 else (str(os.getuid()),)
 
 
 def _docker(deadline: float, *arguments: str) -> str:
-    """Return what Docker's command prints. Raises OSError, ValueError where it fails, and TimeoutExpired.
+    """Return the output of the docker command. Raises OSError, ValueError if it fails, and TimeoutExpired.
 
-    Where it is asked for several containers, of which one has ended meanwhile, it describes the others and fails.
+    If one of several requested containers no longer exists, it describes the others and fails.
     """
     done = subprocess.run(
         ["docker", *arguments],

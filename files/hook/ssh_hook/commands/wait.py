@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``ssh_hook wait``: wait until the caller's container answers on each of many hosts, or say which do not.
+"""``ssh_hook wait``: wait until the caller's containers answer on all of many hosts, or list those that do not.
 
-Up to `_THREADS` threads probe the hosts again and again. They are daemon threads, since on timeout one may be in the
-resolver, which cannot be interrupted. Where an SSH server answers, OpenSSH's client checks its host key and logs in by
-the user's name and key, up to `_CLIENTS` clients at a time.
+Up to `_THREADS` threads probe the hosts repeatedly. They are daemon threads, since on timeout one may be in the
+resolver, which cannot be interrupted. If an SSH server answers, OpenSSH's client checks its host key and logs in with
+the user's name and key; at most `_CLIENTS` clients run at a time.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from .connect import NotYetError, find_nodes
 from .keygen import caller
 from .scheduler import selected_port
 
-_JOB = re.compile(r"(?:job)?([0-9]{1,18}(?:_[0-9]{1,9})?)(?:\.([0-9]{1,9}))?")  # and its step
+_JOB = re.compile(r"(?:job)?([0-9]{1,18}(?:_[0-9]{1,9})?)(?:\.([0-9]{1,9}))?")  # with its step
 _TIMEOUT = 60  # seconds
 _MAX_TIMEOUT = 86400
 _THREADS = 512
@@ -39,13 +39,13 @@ _CLIENTS = 16
 _STACK = 512 << 10  # bytes: RLIMIT_AS of a batch job counts all of it
 _ATTEMPT = 5.0  # seconds for one address
 _FIRST_DELAY, _LAST_DELAY = 0.1, 2.0  # seconds between two attempts; doubled each time
-_FIRST_QUESTION, _LAST_QUESTION = 1.0, 16.0  # seconds between two questions to Slurm, which answers all users in turn
-_SHORTEST_ANSWER = 5.0  # seconds for one of Slurm's, also where less is left
+_FIRST_QUESTION, _LAST_QUESTION = 1.0, 16.0  # seconds between two queries of Slurm, whose controller serves all users
+_SHORTEST_ANSWER = 5.0  # seconds for one answer of Slurm, even if less time is left
 _MAX_GREETING = 8192  # bytes; a server may send other lines before it identifies itself (RFC 4253, section 4.2)
 _NO_ANSWER = "no answer"
 _FOREIGN = "not your container, or one that started before your keys changed"
 _CHECK = 10.0  # seconds for one login
-_SSH_FAILED = 255  # the exit status of ssh where it has run no command
+_SSH_FAILED = 255  # the exit status of ssh if it has run no command
 
 
 DESCRIPTION = (
@@ -74,7 +74,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace, settings: dict[str, str]) -> int:
     """Wait for the hosts that `arguments` select.
 
-    Raises HookError, which names those that do not answer in time, and KeyStoreError.
+    Raises HookError, which names the hosts that did not answer in time, and KeyStoreError.
     """
     seconds = _parse_timeout(arguments.timeout)
     deadline = time.monotonic() + seconds
@@ -94,7 +94,7 @@ def run(arguments: Namespace, settings: dict[str, str]) -> int:
 
 
 def _select(arguments: Namespace, settings: Mapping[str, str], deadline: float) -> tuple[int, list[str]]:
-    """Return the port and the hosts that `arguments` select, for a job once it has nodes. Raises HookError."""
+    """Return the port and the hosts that `arguments` select; wait until a job has nodes. Raises HookError."""
     if arguments.job is None:
         return selected_port(arguments, settings), hosts.selected_hosts(arguments, settings)
     found = _JOB.fullmatch(arguments.job)
@@ -112,7 +112,7 @@ def _select(arguments: Namespace, settings: Mapping[str, str], deadline: float) 
 
 
 def _wait_for_nodes(job: str, deadline: float) -> tuple[int, list[str]]:
-    """Return the number and the nodes of `job`. Raises HookError, NotYetError if it has none at `deadline`."""
+    """Return the number and the nodes of `job`. Raises HookError, and NotYetError if it has none by `deadline`."""
     delay = _FIRST_QUESTION
     while True:
         try:
@@ -126,9 +126,9 @@ def _wait_for_nodes(job: str, deadline: float) -> tuple[int, list[str]]:
 
 
 def find_client(settings: Mapping[str, str]) -> str:
-    """Return the path of ssh: of the role dropbear, or the node's own where there is none, as on a login node.
+    """Return the path of ssh: the role dropbear's, or else the node's own, as on a login node.
 
-    Raises HookError without one.
+    Raises HookError if there is none.
     """
     client = f"{settings.get('DROPBEAR_DIR', '')}/bin/ssh"
     found = client if os.access(client, os.X_OK) else shutil.which("ssh")
@@ -141,10 +141,10 @@ def find_client(settings: Mapping[str, str]) -> str:
 
 
 class Login:
-    """A login of the user, as from outside of containers: whether a server has one of the host keys, and lets in."""
+    """Tests a login as from outside containers: does a server have one of the host keys, and let the user in?"""
 
     def __init__(self, client: str, keys: KeySet, user: str, port: int) -> None:
-        """`client` is the path of ssh, `user` the name on the cluster."""
+        """`client` is the path of ssh, `user` is the user's name on the cluster."""
         self._user = user
         options = [
             f"Port={port}",
@@ -152,7 +152,7 @@ class Login:
             f"UserKnownHostsFile={_in_memory(formats.known_hosts(store.host_public_keys(keys)))}",
             "GlobalKnownHostsFile=none",
             "StrictHostKeyChecking=yes",
-            "CheckHostIP=no",  # OpenSSH before 8.5 would add the address to the file
+            "CheckHostIP=no",  # otherwise OpenSSH before 8.5 adds the address to the file
             f"User={user}",
             "PreferredAuthentications=publickey",
             f"IdentityFile={_in_memory(formats.openssh_private_key(keys.id_dropbear, formats.key_comment(user)))}",
@@ -166,7 +166,7 @@ class Login:
         self._running: set[subprocess.Popen[str]] = set()
 
     def __call__(self, address: str, deadline: float) -> str:
-        """Log in at an IP address; return an empty string, or why that is no container of the user's.
+        """Log in at an IP address; return an empty string, or why it is not the user's container.
 
         `deadline` is a time of time.monotonic(). Raises OSError if the client cannot be started.
         """
@@ -190,7 +190,8 @@ class Login:
                 self._running.discard(client)
         if client.returncode not in (_SSH_FAILED, -signal.SIGKILL):
             return ""
-        # The line begins so where the host key has been checked; what a server says earlier, ssh prefixes.
+        # The line begins like this once the host key has been checked; ssh puts a prefix before earlier text of a
+        # server.
         if error.startswith(f"{self._user}@{address}: Permission denied ("):
             return f"it does not let {self._user} log in"
         if "Host key verification failed." in error.splitlines():
@@ -198,15 +199,15 @@ class Login:
         return "connected, but the server did not let ssh check its host key"
 
     def end(self) -> None:
-        """Kill the clients that still run."""
+        """Kill the clients that are still running."""
         for client in list(self._running):
             client.kill()
 
 
 def _in_memory(data: bytes) -> str:
-    """Return the path of a file with `data` for clients of this process, which is gone when this process ends."""
+    """Return the path of a file with `data` for child processes; it disappears when this process exits."""
     descriptor = os.memfd_create("ssh_hook")
-    os.fchmod(descriptor, 0o600)  # ssh reads no private key that others may read
+    os.fchmod(descriptor, 0o600)  # ssh refuses a private key that others may read
     os.write(descriptor, data)
     return f"/proc/{os.getpid()}/fd/{descriptor}"
 
@@ -218,7 +219,7 @@ def _parse_timeout(text: str) -> int:
 
 
 def describe(failing: Mapping[str, str]) -> str:
-    """Format hosts and reasons as ``a, b (reason); c (other reason)``; only the first hosts of each reason."""
+    """Format hosts and reasons as ``a, b (reason); c (other reason)``, with only the first hosts of each reason."""
     groups: dict[str, list[str]] = {}
     for host, reason in failing.items():
         groups.setdefault(reason, []).append(host)
@@ -226,7 +227,7 @@ def describe(failing: Mapping[str, str]) -> str:
 
 
 class _Prober:
-    """Probes hosts until each has answered, or the time is over."""
+    """Probes hosts until all have answered, or time is up."""
 
     def __init__(self, hosts: list[str], port: int, deadline: float, check: Callable[[str, float], str]) -> None:
         """`deadline` is a time of time.monotonic()."""
@@ -237,13 +238,13 @@ class _Prober:
         self._lock = threading.Lock()
         self._threads = 0
         self._all_answered = threading.Event()
-        # When to probe the host, and the delay after that, in seconds; an empty host ends a thread.
+        # When to probe the host, the delay after that (seconds), the host; an empty host stops a thread.
         self._queue: queue.PriorityQueue[tuple[float, float, str]] = queue.PriorityQueue()
         for host in hosts:
             self._queue.put((0.0, _FIRST_DELAY, host))
 
     def run(self) -> dict[str, str]:
-        """Return the hosts that have not answered, with the last reason of each. Raises HookError."""
+        """Return the hosts that have not answered, each with its last error. Raises HookError."""
         self._start_threads(min(len(self._failing), _THREADS))
         self._all_answered.wait(max(0.0, self._deadline - time.monotonic()))
         with self._lock:
@@ -273,7 +274,7 @@ class _Prober:
             time.sleep(max(0.0, due - time.monotonic()))
             try:
                 reason = attempt(host, self._port, self._deadline, self._check)
-            except BlockingIOError:  # no process is left to the user for a client: make room for it
+            except BlockingIOError:  # the user's limit of processes is reached: make room for a client
                 self._queue.put((0.0, delay, host))
                 with self._lock:
                     if self._threads > 1:
@@ -290,19 +291,19 @@ class _Prober:
                         self._all_answered.set()
                     continue
                 if time.monotonic() >= self._deadline and self._failing[host] != _NO_ANSWER:
-                    continue  # the deadline may have cut this attempt short: the one before tells more
+                    continue  # the deadline may have cut this attempt short: keep the previous error
                 self._failing[host] = reason
             self._queue.put((time.monotonic() + delay, min(2 * delay, _LAST_DELAY), host))
 
 
 def attempt(host: str, port: int, deadline: float, check: Callable[[str, float], str]) -> str:
-    """Probe each address of `host` once; return why no container answers, or an empty string if one does.
+    """Probe each address of `host` once; return an error, or an empty string if a container answers.
 
-    `deadline` is a time of time.monotonic(). `check` says why the server at an address is no container, or nothing.
-    Raises BlockingIOError if the user may start no more processes.
+    `deadline` is a time of time.monotonic(). `check` returns why the server at an address is not the container, or an
+    empty string. Raises BlockingIOError if the user may not start more processes.
     """
     try:
-        # As bytes: getaddrinfo() would encode text by IDNA, which raises UnicodeError.
+        # As bytes: getaddrinfo() would encode a string as IDNA, which may raise UnicodeError.
         found = socket.getaddrinfo(host.encode(), port, type=socket.SOCK_STREAM)
     except OSError as error:
         return f"not resolved: {error.strerror}"

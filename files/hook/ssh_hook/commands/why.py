@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``ssh_hook why``: what the hook said last of the caller's containers, on this node or on those of a job."""
+"""``ssh_hook why``: show the hook's last messages about the caller's containers, on this node or on those of a job."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace, _settings: dict[str, str]) -> int:
-    """Print the caller's last error and warnings, the newest first; for root those of all users on the node.
+    """Print the caller's last error and warnings, newest first; as root, those of all users on the node.
 
-    Return 1 where a node of --job gave no answer. Raises HookError.
+    Return 1 if a node of --job did not answer. Raises HookError.
     """
     if arguments.job is not None:
-        from . import why_job  # here: most calls are about this node
+        from . import why_job  # here: most calls are for this node
 
         return why_job.run(arguments.job, arguments.json)
     found = sorted(find(os.getuid()), key=lambda item: item[1].time, reverse=True)
@@ -62,7 +62,7 @@ def run(arguments: Namespace, _settings: dict[str, str]) -> int:
 
 
 def find(uid: int) -> list[tuple[int, Last]]:
-    """Return each kept file that concerns the user `uid`, with the uid of its user."""
+    """Return each saved file about the user `uid`, with its user's uid."""
     if uid == 0:
         directory = Path(last_messages.ROOT_PLACE, last_messages.DIRECTORY)
         paths = [(path.name.removesuffix(last_messages.WARNINGS), path) for path in _list(directory)]
@@ -75,7 +75,7 @@ def find(uid: int) -> list[tuple[int, Last]]:
     for owner, path in candidates:
         try:
             known = last_messages.read(path)
-        except HookError as error:  # the other files may tell what is wanted
+        except HookError as error:  # the other files may have the answer
             log(WARNING, str(error), error.kind)
             continue
         if known is not None:
@@ -104,7 +104,7 @@ def _as_json(uid: int, known: Last) -> dict[str, object]:
 
 
 def _summary(found: list[Last], running: list[Running], now: float) -> str:
-    """Return which containers the messages in `found`, the newest first, are about, how old they are, and what runs."""
+    """Return a summary: the containers and ages of the messages in `found`, newest first, and what is running."""
     ids = list(dict.fromkeys(known.container or "(unknown)" for known in found))
     age = _age(now - found[0].time)
     text = f"about container {shorten([one[:_SHOWN] for one in ids])}; the newest message is {age} old"
@@ -113,7 +113,7 @@ def _summary(found: list[Last], running: list[Running], now: float) -> str:
 
 
 def _describe(uid: int, known: Last, now: float) -> str:
-    """Return the lines for people; root is told whose container it was."""
+    """Return the text lines; for root they name the container's user."""
     whose = f" of uid {uid}" if os.getuid() == 0 else ""
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(known.time))
     title = f"{_age(now - known.time)} ago ({when}), container {known.container or '(unknown)'}{whose}"
@@ -122,7 +122,7 @@ def _describe(uid: int, known: Last, now: float) -> str:
 
 
 def describe_messages(messages: list[tuple[str, str, str]]) -> list[str]:
-    """Return a line for each message, as (level, kind, text), and what a user, or root, does about its kind."""
+    """Return a line for each message (level, kind, text), and what the user, or root, should do about its kind."""
     lines = []
     for level, kind, text in messages:
         lines.append(f"  {level}: {one_line(text)}" + (f" [{kind}]" if kind else ""))

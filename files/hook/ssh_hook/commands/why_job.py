@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``ssh_hook why --job``: ask the nodes of a Slurm job what the hook said there, from a login node.
+"""``ssh_hook why --job``: get the hook's messages from the nodes of a Slurm job, from a login node.
 
-A job that does not start has often ended when its user asks. So Slurm is asked for jobs that have ended, too.
+A job whose container failed has often ended when its user asks. So Slurm is also queried for ended jobs.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from .why import describe_messages
 
 DEADLINE = 10.0  # seconds for all answers
 _AT_ONCE = 64  # hosts
-_SHORTEST = 0.2  # seconds in which a host may answer
-_REAP_TIMEOUT = 1.0  # seconds; a process that hangs in the kernel, as on a file system that does, is left behind
+_SHORTEST = 0.2  # seconds that a host is given at least
+_REAP_TIMEOUT = 1.0  # seconds; a process that hangs in the kernel, e.g. on a file system, is left behind
 _CHUNK = 1 << 16  # bytes
-_MAX_ANSWER = 1 << 20  # bytes of a host, whose messages are few and short
-_MAX_NODES = 1 << 24  # bytes of Slurm, which has a line for each task of an array
+_MAX_ANSWER = 1 << 20  # bytes per host: messages are few and short
+_MAX_NODES = 1 << 24  # bytes from Slurm: a line for each array task
 _JOB = re.compile(r"(?:job)?([0-9]{1,18}(?:_[0-9]{1,9})?)")
 _MOST_MESSAGES = 16  # of one host
 _NOTHING = "the hook has reported nothing about your containers"
-# Each prints lines with a job's own number, without that of its array, and its nodes.
+# Each prints lines with a job's own number, not its array's, and its nodes.
 _SOURCES = (
     ("squeue", "--noheader", "--states=all", "--format=%A %N"),
     ("sacct", "--noheader", "--parsable2", "--delimiter= ", "--allocations", "--format=JobIDRaw,NodeList"),
@@ -42,13 +42,13 @@ Output = tuple[str, str, int]  # standard output, standard error, status
 
 
 class _TooLongError(Exception):
-    """A command has printed more than is read."""
+    """A command's output exceeds the limit."""
 
 
 def run(text: str, as_json: bool) -> int:
-    """Print what the nodes of the job `text` answer, identical answers once; return 1 where one gave none.
+    """Print the answers of the nodes of the job `text`, identical ones once; return 1 if a node did not answer.
 
-    Raises HookError where no scheduler names the nodes.
+    Raises HookError if no scheduler reports the nodes.
     """
     deadline = time.monotonic() + DEADLINE
     found = _JOB.fullmatch(text)
@@ -70,14 +70,13 @@ def run(text: str, as_json: bool) -> int:
 def ask(
     hosts: list[str], jobs: set[str], deadline: float, program: str
 ) -> tuple[dict[tuple[Message, ...], list[str]], dict[str, list[str]]]:
-    """Ask `hosts` at once for messages of `jobs`, by their own sshd, until `deadline` (monotonic).
+    """Query all `hosts` in parallel for messages about `jobs`, through their own sshd, until `deadline` (monotonic).
 
-    Return the hosts of each answer, and those of each reason for that a host gave none. `program` is ssh_hook's path
-    there.
+    Return the hosts of each answer, and the hosts of each error. `program` is ssh_hook's path on the hosts.
     """
     with ThreadPoolExecutor(min(len(hosts), _AT_ONCE)) as pool:
         done = list(pool.map(lambda host: _ask(host, deadline, program), hosts))
-    # Not in the threads, whose stacks may be small: an answer may be nested deeply.
+    # Not in the threads, whose stacks may be too small for deeply nested JSON.
     answers = [one if isinstance(one, str) else _answer(one, jobs) for one in done]
     groups: dict[tuple[Message, ...], list[str]] = {}
     failing: dict[str, list[str]] = {}
@@ -90,7 +89,7 @@ def ask(
 
 
 def _nodes(job: str, deadline: float) -> tuple[set[str], list[str]]:
-    """Return the numbers of the job's tasks, and its nodes. Raises HookError."""
+    """Return the job's own number and those of its tasks, and its nodes. Raises HookError."""
     is_there = False
     for source in _SOURCES:
         try:
@@ -115,7 +114,7 @@ def _nodes(job: str, deadline: float) -> tuple[set[str], list[str]]:
 
 
 def _ask(host: str, deadline: float, program: str) -> Output | str:
-    """Return what ssh to `host` has printed, or why it has not."""
+    """Return the output of ssh to `host`, or an error."""
     late = f"no answer within {DEADLINE:.0f} s"
     left = deadline - time.monotonic()
     if left < _SHORTEST:
@@ -154,7 +153,7 @@ def _output(command: list[str], deadline: float, limit: int) -> Output:
 
 
 def _read(descriptors: list[int], deadline: float, limit: int) -> list[bytearray]:
-    """Read each until its end. Raises TimeoutError, and _TooLongError for more than `limit` bytes together."""
+    """Read each to its end. Raises TimeoutError, and _TooLongError for more than `limit` bytes in total."""
     found = [bytearray() for _descriptor in descriptors]
     with selectors.DefaultSelector() as selector:
         for data, descriptor in zip(found, descriptors):
@@ -174,7 +173,7 @@ def _read(descriptors: list[int], deadline: float, limit: int) -> list[bytearray
 
 
 def _answer(output: Output, jobs: set[str]) -> tuple[Message, ...] | str:
-    """Return the messages of `jobs` on a host, the newest first, or why it gave no answer."""
+    """Return the messages about `jobs` from a host, newest first, or an error."""
     stdout, stderr, status = output
     try:
         messages = _messages(json.loads(stdout), jobs)
@@ -185,7 +184,7 @@ def _answer(output: Output, jobs: set[str]) -> tuple[Message, ...] | str:
 
 
 def _messages(answer: list[dict[str, Any]], jobs: set[str]) -> list[Message]:
-    """Return the messages of `jobs` in an answer. Raises KeyError, TypeError, AttributeError and ValueError."""
+    """Return the messages about `jobs` in an answer. Raises KeyError, TypeError, AttributeError and ValueError."""
     if not isinstance(answer, list):
         raise ValueError
     messages = [one for entry in answer if entry["job"] in jobs for one in entry["messages"]]
@@ -194,7 +193,7 @@ def _messages(answer: list[dict[str, Any]], jobs: set[str]) -> list[Message]:
 
 
 def _warnings(stderr: str) -> list[Message]:
-    """Return the warnings of the command on a host, as of containers whose annotation called no hook."""
+    """Return the warnings that the command printed on a host, such as those about misspelled annotations."""
     start = f"{PREFIX}warning: "
     lines = [line[len(start) :] for line in stderr.splitlines() if line.startswith(start)]
     return [("warning", "", one_line(line)) for line in lines]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``ssh_hook attach``: bring SSH into a container of the caller's own that runs already.
+"""``ssh_hook attach``: start an SSH server in one of the caller's running containers.
 
-The command forks a supervisor, and ends when the daemon listens. The supervisor stays: attachments.py.
+The command forks a supervisor, and exits when the daemon listens. The supervisor keeps running: attachments.py.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace, settings: dict[str, str]) -> int:
-    """Attach to the container that `arguments` name; return 0, or 1 after a failure or a list.
+    """Attach to the container that `arguments` name; return 0, or 1 on failure or if the user has to choose one.
 
     Raises HookError and KeyStoreError.
     """
@@ -63,7 +63,7 @@ def run(arguments: Namespace, settings: dict[str, str]) -> int:
 
 
 def _attach(arguments: Namespace, settings: dict[str, str]) -> int:
-    """Do what `run` does, with messages that name annotations."""
+    """Implement `run`, with error messages that name annotations instead of options."""
     targets.require_user("attach")
     site = Settings(settings)
     annotations = _requests(arguments, settings)
@@ -79,14 +79,14 @@ def _attach(arguments: Namespace, settings: dict[str, str]) -> int:
         return 1
     place = wanted.plan.server.place
     print(f"attached to process {pid} ({target.name}): its SSH server listens on {place}", flush=True)
-    listener.close()  # which the supervisor has: its end lets the next attach in
-    wanted.plan.door.close()  # or it would take connections when the daemon has ended
+    listener.close()  # the supervisor has a copy; when that is closed, the next attach can start
+    wanted.plan.door.close()  # an open descriptor would accept connections after the daemon's exit
     step = job_step.foreign_step(target.process)
     return job_step.stay_with(supervisor, step) if step else 0
 
 
 def _requests(arguments: Namespace, settings: dict[str, str]) -> dict[str, str]:
-    """Return the annotations that the variables and `arguments` stand for. Raises HookError for a wrong port."""
+    """Return the annotations for the environment variables and `arguments`. Raises HookError for an invalid port."""
     annotations = requested(settings, _REQUESTS)
     if PORT in annotations:
         parse_port_choice(annotations[PORT], f"the annotation {PORT}", ANNOTATION_WRONG)
@@ -97,9 +97,9 @@ def _requests(arguments: Namespace, settings: dict[str, str]) -> dict[str, str]:
 
 
 def _choose_target(arguments: Namespace) -> int | None:
-    """Return the pid that `arguments` name, or that of the caller's only container; list several, and return None.
+    """Return the pid that `arguments` name, or that of the only container; print a choice of several and return None.
 
-    Raises HookError where the caller has no container.
+    Raises HookError if the caller has no container.
     """
     pid = targets.chosen_pid(arguments)
     if pid is not None:
@@ -123,7 +123,7 @@ def _plan(
     without_seccomp: bool,
     annotations: dict[str, str],
 ) -> Attach:
-    """Return what is to be done. Raises HookError, also where the process has ended, and OSError."""
+    """Plan the attach. Raises HookError, also if the process has exited, and OSError."""
     runtime = settings.get("XDG_RUNTIME_DIR") or runtime_directory(os.geteuid())
     try:
         return from_process(target, entry, site, python_packages(settings), runtime, without_seccomp, annotations)
@@ -134,9 +134,9 @@ def _plan(
 
 
 def _start_supervisor(wanted: Attach, listener: socket.socket) -> int | None:
-    """Fork the supervisor; return its pid when the daemon listens, and None where the supervisor has told why not.
+    """Fork the supervisor; return its pid when the daemon listens, or None if the supervisor has logged an error.
 
-    Raises HookError where it does not answer.
+    Raises HookError if it does not answer.
     """
     reader, writer = os.pipe()
     supervisor = os.fork()
@@ -149,7 +149,7 @@ def _start_supervisor(wanted: Attach, listener: socket.socket) -> int | None:
 
 
 def _run_supervisor(wanted: Attach, listener: socket.socket, reader: int, writer: int) -> NoReturn:
-    """Be the supervisor, and exit: with 0, or with 1 after an error, which it logs. `reader` is the command's."""
+    """Run the supervisor; exit with 0, or 1 after logging an error. `reader` is the command's end of the pipe."""
     status = 1
     try:
         os.close(reader)
@@ -157,13 +157,13 @@ def _run_supervisor(wanted: Attach, listener: socket.socket, reader: int, writer
         status = 0
     except Exception as error:
         log(ERROR, named_by_variables(describe_failure(error)), kind_of(error))
-        os.write(writer, _FAILED)  # a provisioner that was left behind has this pipe open, too
+        os.write(writer, _FAILED)  # not EOF: a provisioner that was left behind may hold this pipe open too
     finally:
         os._exit(status)
 
 
 def _supervise(wanted: Attach, listener: socket.socket, writer: int) -> None:
-    """Run the supervisor: attach, tell the command, and stay until the process ends. Raises HookError."""
+    """Attach, report to the command, and wait until the process exits. Raises HookError."""
     os.setsid()
     os.chdir("/")
     _raise_oom_score(wanted.target.read("oom_score_adj"))
@@ -171,12 +171,12 @@ def _supervise(wanted: Attach, listener: socket.socket, writer: int) -> None:
     attachment = attach(wanted)
     for warning in wanted.warnings + missed_cgroups(wanted.target.process, attachment.daemon):
         log(WARNING, warning)
-    signals = attachments.heed_signals()  # before anybody knows that there is something to end
+    signals = attachments.heed_signals()  # before anyone can signal the supervisor
     try:
         os.write(writer, _DONE)
         os.close(writer)
     except BrokenPipeError:
-        attachments.finish(attachment)  # nobody waits for the daemon
+        attachments.finish(attachment)  # the command has exited
         return
     null = os.open("/dev/null", os.O_RDWR)
     for descriptor in (0, 1, 2):
@@ -185,23 +185,23 @@ def _supervise(wanted: Attach, listener: socket.socket, writer: int) -> None:
 
 
 def _raise_oom_score(score: str) -> None:
-    """Let the kernel kill the daemon as early as the process, while the caller may still write its own file."""
-    syscalls.prctl(syscalls.PR_SET_DUMPABLE, 1)  # else that is root's; nobody has been told of this process yet
+    """Give the daemon the OOM score of the process, while the caller may still write oom_score_adj."""
+    syscalls.prctl(syscalls.PR_SET_DUMPABLE, 1)  # otherwise root owns that file; no other process knows this one yet
     try:
         with open("/proc/self/oom_score_adj", "r+", encoding="ascii") as file:
             if int(score) > int(file.read()):
                 file.seek(0)
                 file.write(score)
     except OSError:
-        pass  # sessions keep the caller's
+        pass  # sessions keep the caller's score
     finally:
         syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
 
 
 def missed_cgroups(process: Process, daemon: Process) -> list[str]:
-    """Return a warning where the daemon is not in the cgroups of the process."""
+    """Return a warning if the daemon is not in the cgroups of the process."""
     try:
         is_same = daemon.read("cgroup") == process.read("cgroup")
     except OSError:
-        return []  # one of them has ended
+        return []  # one of them has exited
     return [] if is_same else ["sessions run in your own cgroup, since you may not move processes into the container's"]

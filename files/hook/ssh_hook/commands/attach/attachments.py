@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The daemons that the caller has attached on this node: each has a supervisor, which listens on a socket of its own.
+"""The daemons that the caller has attached on this node. Each has a supervisor, which listens on a socket of its own.
 
-The socket's name has user and process. It is abstract: the kernel refuses a second one of the same name, and removes it
-with the supervisor. A connection asks the supervisor to end the daemon, and is closed when that is done. Anybody could
-make such a name: so both sides ask the kernel whose the other is.
+The socket's name contains the user and the process. It is abstract: the kernel refuses a second socket of that name,
+and removes it when the supervisor exits. A connection asks the supervisor to end the daemon, and is closed when that is
+done. Any user could create such a name, so both sides check the peer's credentials (SO_PEERCRED).
 
-Containers on the node's network reach these names, too. A process there with the user's uid gets a pidfd of whoever has
-connected, or has called listen(2) (SO_PEERPIDFD), through pid namespaces, and with it takes descriptors (pidfd_getfd)
-of a process that it may trace. So neither is dumpable.
+Containers on the node's network can also reach these names. A process there with the user's uid can get a pidfd of its
+peer (SO_PEERPIDFD) across pid namespaces, and with that steal descriptors (pidfd_getfd) from a process that it may
+trace. So neither side is dumpable.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ...start.attach import Attachment
 from ...stop.rules import end_daemon, end_orphans
 
 _PREFIX = "@ocihooks-ssh/attached/"  # "@" stands for NUL, as in /proc/net/unix
-_TIMEOUT = 20.0  # seconds; longer than the supervisor waits for sessions, and for the container's file system
+_TIMEOUT = 20.0  # seconds; longer than the supervisor waits for sessions and for the container's file system
 _MAX_LEFT = 4096  # bytes
 _CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
 
@@ -41,11 +41,11 @@ def _address(name: str) -> bytes:
 
 
 def attached() -> dict[int, str]:
-    """Return the names of the caller's sockets by the pids of the processes that daemons are attached to."""
+    """Return the names of the caller's sockets, keyed by the pid of the process that the daemon is attached to."""
     prefix = _name(0, 0).rpartition("/")[0] + "/"
     found = {}
     with open("/proc/net/unix", encoding="utf-8", errors="replace") as file:
-        for line in file:  # anybody's sockets, by names with any bytes: also line breaks
+        for line in file:  # sockets of all users, whose names may contain any bytes, even line breaks
             name = (line.split() or [""])[-1]
             pid = name.removeprefix(prefix).partition("-")[0]
             if not (name.startswith(prefix) and pid.isascii() and pid.isdigit()):
@@ -54,14 +54,14 @@ def attached() -> dict[int, str]:
                 if name == _name(int(pid), Process(int(pid)).start_time()):
                     found[int(pid)] = name
             except (OSError, OverflowError):
-                continue  # that process has ended, and its daemon ends too
+                continue  # that process has exited, and its daemon is about to
     return found
 
 
 def claim(process: Process) -> socket.socket:
-    """Return the listening socket for a daemon that is attached to `process`. The caller becomes undumpable.
+    """Return the listening socket for a daemon to attach to `process`. The caller becomes undumpable.
 
-    Raises HookError where there is one.
+    Raises HookError if one exists.
     """
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -79,7 +79,7 @@ def claim(process: Process) -> socket.socket:
 
 
 def end(pid: int, name: str) -> list[str]:
-    """Have the supervisor behind the socket `name` end its daemon, and wait until it has.
+    """Tell the supervisor behind the socket `name` to end its daemon, and wait until it is done.
 
     Return the mount points of the mounts that it could not undo. The caller becomes undumpable. Raises HookError.
     """
@@ -97,12 +97,12 @@ def end(pid: int, name: str) -> list[str]:
                 )
             while (more := connection.recv(_MAX_LEFT)) and len(left) < _MAX_LEFT:
                 left += more
-                if time.monotonic() > deadline:  # a process of the container can make such a socket, too
+                if time.monotonic() > deadline:  # a process in the container can create such a socket too
                     raise late
         except socket.timeout:
             raise late from None
         except (ConnectionRefusedError, ConnectionResetError):
-            pass  # it has ended at this moment
+            pass  # it has just exited
     return [os.fsdecode(path) for path in left.split(b"\0") if path]
 
 
@@ -113,7 +113,7 @@ def _peer(connection: socket.socket) -> int:
 
 
 def heed_signals() -> int:
-    """Have signals that would end the supervisor write into a pipe; return its reading end, for `supervise`."""
+    """Redirect signals that would end the supervisor into a pipe; return its read end, for `supervise`."""
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer)
@@ -123,7 +123,7 @@ def heed_signals() -> int:
 
 
 def supervise(attachment: Attachment, pidfd: int, listener: socket.socket, signals: int) -> None:
-    """Wait until the process behind `pidfd` or the daemon ends, or somebody asks for it; then end what is left."""
+    """Wait until the process (`pidfd`) or the daemon exits, or a request or signal arrives; then end what is left."""
     daemon = os.pidfd_open(attachment.daemon.pid)
     connection = None
     poll = select.poll()
@@ -139,16 +139,16 @@ def supervise(attachment: Attachment, pidfd: int, listener: socket.socket, signa
         elif ready:
             break
     left = finish(attachment)
-    listener.close()  # before the connection: whoever asked may attach again at once
+    listener.close()  # before the connection: its peer may attach again at once
     if connection is not None and left:
         try:
             connection.sendall(b"\0".join(map(os.fsencode, left)))
         except OSError:
-            pass  # nobody waits for it any more
+            pass  # the peer has disconnected
 
 
 def finish(attachment: Attachment) -> list[str]:
-    """End the daemon and its sessions, and undo what was made in the container; return the mount points of the rest."""
+    """End the daemon and its sessions, and undo the changes in the container; return the mount points that are left."""
     end_daemon(attachment.daemon)
     end_orphans()
     return attachment.undo()

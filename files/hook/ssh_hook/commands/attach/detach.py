@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``ssh_hook detach``: end a daemon that ``ssh_hook attach`` has started, and its sessions."""
+"""``ssh_hook detach``: end a daemon that ``ssh_hook attach`` started, and its sessions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace, _settings: dict[str, str]) -> int:
-    """End the daemon of the process that `arguments` name; return 0, or 1 where there are several. Raises HookError."""
+    """End the daemon of the process that `arguments` name. Return 0, or 1 if there are several. Raises HookError."""
     targets.require_user("detach")
     pid = targets.chosen_pid(arguments)
     attached = attachments.attached()

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The step of a Slurm job in which a command runs. When its tasks have ended, Slurm kills all processes of its cgroup.
+"""The Slurm job step that a command runs in. When its tasks have exited, Slurm kills all processes in its cgroup.
 
-So a supervisor that is to stay needs a task that stays: the command that has started it. A user cannot leave the
+So the supervisor lives only as long as a task: the command that started it keeps running. Users cannot leave the
 cgroup.
 """
 
@@ -16,29 +16,29 @@ from ...linux.process import Process
 
 
 def foreign_step(process: Process) -> str:
-    """Return the step that the caller is in, such as 1234.1; empty without one, or where `process` is in it too."""
+    """Return the step that the caller is in, such as 1234.1; empty if there is none or `process` is in it too."""
     try:
         with open("/proc/self/cgroup", encoding="utf-8", errors="replace") as file:
             own = _step_of(file.read())
         return "" if own == _step_of(fsdecode(process.read("cgroup"))) else own
     except OSError:
-        return ""  # the process has ended
+        return ""  # the process has exited
 
 
 def _step_of(cgroup: str) -> str:
-    """Return Slurm's step in the content of /proc/PID/cgroup, such as 1234.1; empty without one."""
+    """Return the Slurm step in the content of /proc/PID/cgroup, such as 1234.1; empty if there is none."""
     job, step = job_and_step(cgroup.split("\n"))
     return f"{job}.{step}" if step else ""
 
 
 def stay_with(supervisor: int, step: str) -> int:
-    """Wait for the end of the child `supervisor`, and pass on to it what would end the caller; return its status."""
+    """Wait for the child `supervisor`, forwarding signals that would end the caller; return its exit status."""
 
     def pass_on(*_: object) -> None:
         try:
             os.kill(supervisor, signal.SIGTERM)
         except ProcessLookupError:
-            pass  # it has ended
+            pass  # it has exited
 
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         signal.signal(number, pass_on)

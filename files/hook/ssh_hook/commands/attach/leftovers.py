@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is left in a container whose supervisor was killed, as with the job step in which attach ran.
+"""What is left in a container whose supervisor was killed, for example with the job step in which attach ran.
 
-The kernel kills the daemon with its supervisor, but not where the container has a pid namespace of its own. The mounts
-stay. A daemon that an engine's hook has started is none of these: it waits for a root directory that is to be mounted,
-it has a record, or its engine names the hook.
+The kernel kills the daemon with its supervisor, unless the container has its own pid namespace. The mounts stay. A
+daemon started by an engine's hook does not count: its command line names a root mount to wait for, it has a record, or
+the engine's configuration names the hook.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from . import targets
 
 
 def find() -> list[int]:
-    """Return a process of each of the caller's containers in which there are a hook's mounts, and no daemon."""
+    """Return one process of each of the caller's containers that has the hook's mounts but no daemon."""
     daemons = find_daemons()
     return [
         target.process.pid
@@ -35,7 +35,7 @@ def find() -> list[int]:
 def end(pid: int) -> list[str]:
     """End what is left in the container of the process `pid`; return the mount points of mounts that stay.
 
-    Raises HookError, also where there is nothing, or a daemon that is not of an attach.
+    Raises HookError, also if nothing is left, or the daemon was not started by attach.
     """
     target = RunningProcess(pid, may_be_served=True)
     daemons = [daemon for daemon in find_daemons() if _is_in(daemon, target)]
@@ -47,12 +47,12 @@ def end(pid: int) -> list[str]:
         raise HookError(ATTACH_REFUSED, f"you have attached no SSH server to process {pid}")
     for daemon in daemons:
         _kill(daemon)
-    collect_doors(Engine().host_uid)  # the supervisor would have removed theirs
+    collect_doors(Engine().host_uid)  # normally the supervisor removes them
     return unmount_left(target)
 
 
 def _is_in(daemon: Daemon, target: RunningProcess) -> bool:
-    """Tell whether `daemon` is in the container of `target`; with a read-only image it has its own mount namespace."""
+    """Return whether `daemon` is in `target`'s container. With a read-only image it has its own mount namespace."""
     try:
         process = Process(daemon.pid)
         try:
@@ -67,22 +67,22 @@ def _is_in(daemon: Daemon, target: RunningProcess) -> bool:
         is_in_pids = found == target.namespace("pid") and found != (own.st_dev, own.st_ino)
         return is_in_pids and _is_alone(daemon.pid, namespace)
     except OSError:
-        return False  # it has ended
+        return False  # it has exited
 
 
 def _is_alone(daemon: int, namespace: tuple[int, int] | None) -> bool:
-    """Tell whether nobody but a daemon and its sessions is in its mount namespace; else it is another container's.
+    """Return whether only the daemon and its sessions are in its mount namespace. If not, it is another container's.
 
-    Containers of a pod, or of --pid=container, share their pids.
+    Containers of a pod, or with --pid=container, share a pid namespace.
     """
     own = descendants(daemon)
     return all(each.pid in own or each.mount_namespace() != namespace for each in all_processes())
 
 
 def _are_of_a_start(daemons: list[Daemon]) -> bool:
-    """Tell whether a hook that an engine calls has started one of them.
+    """Return whether a hook called by an engine started one of them.
 
-    A runtime may have pivoted before it calls the hook: then only the record or the engine tells.
+    A runtime may pivot before it calls the hook: then only the record or the engine's configuration shows it.
     """
     if any(daemon.bundle or not daemon.is_of_running for daemon in daemons):
         return True
@@ -98,6 +98,6 @@ def _kill(daemon: Daemon) -> None:
         finally:
             process.close()
     except (FileNotFoundError, ProcessLookupError):
-        pass  # it has ended
+        pass  # it has exited
     except OSError as error:
         raise HookError(DAEMON_FAILED, f"cannot end the SSH server with pid {daemon.pid}: {error.strerror}") from None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The caller's containers that can be attached to, found by their namespaces, and how a command names one."""
+"""The caller's containers that can be attached to, found by their namespaces, and the arguments that select one."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _TIMEOUT = 20.0  # seconds for podman
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Add the arguments by which a user names a container."""
+    """Add the arguments that select a container."""
     parser.add_argument("pid", nargs="?", metavar="PID", help="PID on this node of a process in the container")
     parser.add_argument("--name", metavar="NAME", help="the name of one of your podman containers")
 
 
 def require_user(command: str) -> None:
-    """Raise HookError where the caller is root, or a set-user-ID program: `command` joins a user's namespaces."""
+    """Raise HookError if the caller is root or a set-user-ID program: `command` joins a user's namespaces."""
     if os.geteuid() == 0 or os.getuid() != os.geteuid():
         raise HookError(
             ATTACH_REFUSED, f"{command} is for users and their own containers: run it as the user whose container it is"
@@ -29,7 +29,7 @@ def require_user(command: str) -> None:
 
 
 def chosen_pid(arguments: Namespace) -> int | None:
-    """Return the pid of the process that `arguments` name; None where they name none. Raises HookError."""
+    """Return the pid of the process that `arguments` name, or None if they name none. Raises HookError."""
     if None not in (arguments.name, arguments.pid):
         raise HookError(ARGUMENTS_WRONG, "give a PID or --name, and not both")
     if arguments.name is not None:
@@ -74,7 +74,7 @@ def _pid_of_name(name: str) -> int:
 
 
 def print_choice(command: str, names: dict[int, str]) -> None:
-    """List processes, by pid with their names, for the user to choose from."""
+    """Print processes (pid and name) for the user to choose from."""
     for pid, name in sorted(names.items()):
         print(f"{pid:>8}  {name:16}  ssh_hook {command} {pid}")
 
@@ -82,7 +82,7 @@ def print_choice(command: str, names: dict[int, str]) -> None:
 def find_containers(may_be_served: bool = False) -> list[RunningProcess]:
     """Return the first process of each of the caller's containers on this node that can be attached to.
 
-    `may_be_served`: also those that have an SSH daemon.
+    `may_be_served`: include those that have an SSH daemon.
     """
     own = os.stat("/proc/self/ns/mnt")
     candidates: dict[tuple[int, int], list[tuple[int, int]]] = {}
@@ -92,7 +92,7 @@ def find_containers(may_be_served: bool = False) -> list[RunningProcess]:
             if namespace is not None and namespace != (own.st_dev, own.st_ino):
                 candidates.setdefault(namespace, []).append((process.start_time(), process.pid))
         except OSError:
-            continue  # it has ended
+            continue  # it has exited
     found = []
     for processes in candidates.values():
         for _start_time, pid in sorted(processes):
@@ -105,7 +105,7 @@ def find_containers(may_be_served: bool = False) -> list[RunningProcess]:
 
 
 def name_of(pid: int) -> str:
-    """Return the name of a process, as it chose it; empty where it is gone."""
+    """Return the name that a process has given itself; empty if it has exited."""
     try:
         with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
             return printable(file.read().rstrip("\n"))
