@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The hook's exceptions, their kinds, and the one-line description of a failure in any of its processes.
 
-Each error has a kind, by which people and programs recognize it: texts may change, kinds do not. What each means, and
-what to do about it, is in commands/error_catalogue.py, which no start imports.
+Each error has a kind, by which people and programs recognize it: texts may change, kinds do not. Their meanings and
+remedies are in commands/error_catalogue.py, which is not imported when a container starts.
 """
 
 from __future__ import annotations
 
 from .keys import errors as keys
 
-# The key store's, which Ansible's modules share.
+# Kinds of the key store, which the Ansible modules share.
 DISK_FULL = keys.DISK_FULL
 KEYS_DAMAGED = keys.KEYS_DAMAGED
 KEYS_UNSAFE = keys.KEYS_UNSAFE
@@ -58,10 +58,10 @@ _MAX_NAMED = 8
 
 
 class HookError(Exception):
-    """A failure whose text is the whole message: one line that says what is wrong, where, and what to do.
+    """A failure whose text is the complete message: one line that says what is wrong, where, and what to do.
 
     Attributes:
-        kind: of KINDS.
+        kind: one of KINDS.
     """
 
     def __init__(self, kind: str, text: str) -> None:
@@ -70,7 +70,7 @@ class HookError(Exception):
 
 
 class UnservedError(HookError):
-    """The container cannot have SSH, and may start without."""
+    """The container cannot have SSH, but may start without it."""
 
 
 class NotCreatedError(HookError):
@@ -78,30 +78,30 @@ class NotCreatedError(HookError):
 
 
 class LateError(HookError):
-    """An operation that a user can block without end did not finish before its timeout."""
+    """An operation that a user can block forever did not finish in time."""
 
 
 class ContainerEndedError(HookError):
-    """The container has ended before the hook has."""
+    """The container has ended before the hook finished."""
 
     def __init__(self) -> None:
         super().__init__(CONTAINER_ENDED, "the container exited during its creation: see the engine's own error")
 
 
 def printable(text: str) -> str:
-    """Return `text` for a message of one line: escaped where it is not printable, and truncated."""
+    """Return `text` for a one-line message: truncated, with unprintable characters escaped."""
     shown = text if text.isprintable() else ascii(text)[1:-1]
     return shown if len(shown) <= _MAX_SHOWN else shown[:_MAX_SHOWN] + "..."
 
 
 def shorten(names: list[str]) -> str:
-    """Return the first of `names` for a message, and how many more there are."""
+    """Return the first of `names` for a message, and the number of the others."""
     more = f" and {len(names) - _MAX_NAMED} more" if names[_MAX_NAMED:] else ""
     return ", ".join(names[:_MAX_NAMED]) + more
 
 
 def known_kind(kind: str) -> str:
-    """Return `kind`, which another process has sent or written, if it is one of KINDS, else INTERNAL."""
+    """Return `kind`, received from another process, if it is one of KINDS, else INTERNAL."""
     return kind if kind in KINDS else INTERNAL
 
 
@@ -115,7 +115,7 @@ def kind_of(error: BaseException) -> str:
 
 
 def describe_failure(error: BaseException) -> str:
-    """Return one line for `error`: a HookError's text, an OSError's reason, else also the place in the code."""
+    """Return one line for `error`: a HookError's text, an OSError's reason; for others with the place in the code."""
     if isinstance(error, (HookError, keys.KeyStoreError)):
         return str(error)
     if isinstance(error, MemoryError):

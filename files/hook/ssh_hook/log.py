@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Messages of the hook: to where the annotations com.hooks.logging.* direct them, and to syslog.
+"""Messages of the hook: to the destinations in the annotations com.hooks.logging.*, and to syslog.
 
-syslog gets warnings and errors at any log level, since a runtime may drop the output of its hooks. They are also kept,
-for the file that the user can read: node/last_messages.py.
+syslog gets warnings and errors at any log level, since runtimes may drop the output of hooks. They are also kept for
+the file that the user can read: node/last_messages.py.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 
 class LogTarget:
-    """A destination of messages: an open descriptor, or a file that a subclass opens.
+    """A destination for messages: an open descriptor, or a file that a subclass opens.
 
     Attributes:
-        descriptor: -1 where there is none yet.
-        user: whose credentials it is written with; None for the caller's.
+        descriptor: -1 if not open yet.
+        user: the identity to write with; None for the caller's.
     """
 
     def __init__(self, descriptor: int, user: Identity | None = None) -> None:
@@ -44,14 +44,14 @@ class Log:
     """The hook's messages.
 
     Attributes:
-        level: the lowest level that is printed. Errors always are.
+        level: the lowest level to print. Errors are always printed.
         stdout: the destination of debug and info messages.
         stderr: the destination of warnings and errors.
         describe_subject: returns the fields of messages in the system log.
-        to_syslog: whether warnings and errors go to syslog too. Set while a runtime waits for the hook.
-        kept: the warnings and errors since then, as (level, kind, message).
-        subject: id and bundle of the container that these are about; empty where they are unknown.
-        user: the name of the container's owner; empty where it is unknown.
+        to_syslog: whether to send warnings and errors to syslog too. True while a runtime waits for the hook.
+        kept: the warnings and errors since it was set, as (level, kind, message).
+        subject: id and bundle of the container that they are about; empty if unknown.
+        user: the name of the container's owner; empty if unknown.
     """
 
     def __init__(self) -> None:
@@ -87,9 +87,9 @@ class Log:
             self.kept.append((level, kind, one_line(message)))
 
     def fields(self) -> dict[str, str]:
-        """Return what says whose container the messages are about, by name, as of the first call."""
+        """Return the fields that identify the container and its user; cached after the first call."""
         if self._fields is None:
-            self._fields = {}  # also where it cannot be found out
+            self._fields = {}  # also if describe_subject fails
             self._fields = self.describe_subject()
         return self._fields
 
@@ -98,7 +98,7 @@ class Log:
         try:
             from . import system_log  # here: most starts log no warning
         except Exception:
-            return  # no memory to import it
+            return  # not enough memory to import it
         try:
             fields = self.fields()
         except Exception:
@@ -107,38 +107,39 @@ class Log:
             severity = system_log.WARNING if level == WARNING else system_log.ERROR
             system_log.send(severity, text, {"kind": kind, **fields})
         except Exception:
-            pass  # it is kept
+            pass  # the message is kept
 
     def _print(self, target: LogTarget, line: bytes) -> None:
-        """Write `line`; in a child while a runtime waits, since a user's file or crun's redirected output may hang."""
+        """Write `line`; while a runtime waits, in a child, since a user's file or crun's redirected output may hang."""
         try:
             if not (self.to_syslog and self._print_in_child(target, line)):
                 target.write(line)
         except OSError:
-            pass  # nobody reads it; syslog has it
+            pass  # the reader has gone; syslog has it
 
     def _print_in_child(self, target: LogTarget, line: bytes) -> bool:
-        """Write `line` in a disposable process; return False where the caller has to write it."""
+        """Write `line` in a disposable process; return False if the caller has to write it."""
 
         def write() -> bytes:
             target.write(line)
             return b""
 
         try:
-            from .linux import disposable_process  # here: a poststop without messages does not need it
+            from .linux import disposable_process  # here: poststop without messages does not need it
 
             kept = (target.descriptor,) if target.user is None else ()
             disposable_process.run(write, "cannot log", target.user, kept, _TIMEOUT)
         except LateError:
-            self.stdout, self.stderr = LogTarget(1), LogTarget(2)  # the next message must not wait as well
+            self.stdout, self.stderr = LogTarget(1), LogTarget(2)  # so that the next message does not wait as well
         except Exception:
-            # No memory to fork or import: the hook itself may write to its own output, but to no file of a user.
+            # Not enough memory to fork or import: the hook itself may write to its own output, but not to a user's
+            # file.
             return target.user is not None
         return True
 
 
 def one_line(message: str) -> str:
-    """Return `message` printable, so that no terminal takes it for a command, and truncated: some quote the image."""
+    """Return `message` truncated and without control sequences for terminals: messages may quote the image."""
     message = message if len(message) <= _MAX_LENGTH else message[:_MAX_LENGTH] + "..."
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in message)
 

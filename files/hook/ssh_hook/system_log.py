@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The node's system log, with fields that say whose container a message is about.
+"""The node's system log, with fields that identify the container and its user.
 
-journald gets them by its native protocol, where it runs. Any other daemon gets the fields as an element in the syntax
-of RFC 5424's structured data, and after it the text: that may quote a user, who can write what looks like such an
-element. The line itself has the form of RFC 3164, as syslog(3) sends it: rsyslog reads no other at /dev/log unless a
-site configures that, and takes the version in a header of RFC 5424 for the program's name.
+journald, if it runs, gets them in its native protocol. Any other daemon gets the fields as an RFC 5424 structured-data
+element, followed by the text: the text may quote a user, who could fake such an element. The line itself is in RFC 3164
+format, as sent by syslog(3): by default rsyslog accepts no other at /dev/log, and would mistake the version in an RFC
+5424 header for the program's name.
 
-Nothing waits for long: a daemon that reads nothing costs the message, and not the start.
+Nothing blocks for long: if a daemon does not read, the message is lost, but the container starts.
 
 Formats: systemd's "Native Journal Protocol", RFC 3164, and section 6.3 of RFC 5424.
 """
@@ -24,16 +24,16 @@ _DAEMON = 3  # a facility of RFC 5424
 NAME = "ssh_hook"
 JOURNAL = "/run/systemd/journal/socket"
 SYSLOG = "/dev/log"
-_MAX_LINE = 8 << 10  # bytes, which rsyslog takes by default: the text is cut, and never the fields
-_MAX_VALUE = 500  # bytes of a field's, so that all fit
+_MAX_LINE = 8 << 10  # bytes, rsyslog's default limit: the text is truncated, never the fields
+_MAX_VALUE = 500  # bytes of a field's value, so that all fields fit
 _ATTEMPTS = 20  # to write to a daemon whose queue is full
-_DELAY = 0.01  # seconds between them
+_DELAY = 0.01  # seconds between attempts
 
 
 def send(severity: int, text: str, fields: dict[str, str]) -> None:
-    """Log one line; a message that no daemon takes is lost. `text` is printable, as are the fields' values.
+    """Log one line; it is lost if no daemon accepts it. `text` and the fields' values are printable.
 
-    `fields` have names of lower case letters and underscores; those without a value are left out.
+    Names in `fields` consist of lower case letters and underscores; fields without a value are omitted.
     """
     known = {name: value for name, value in fields.items() if value}
     messages = (
@@ -66,12 +66,12 @@ def _for_syslog(severity: int, text: str, fields: dict[str, str]) -> bytes:
 
 
 def journal_fields(fields: dict[str, str]) -> str:
-    """Return `fields` as journald's native protocol has them."""
+    """Return `fields` in journald's native protocol."""
     return "".join(f"SSH_HOOK_{name.upper()}={value}\n" for name, value in fields.items())
 
 
 def parameters(fields: dict[str, str]) -> str:
-    """Return `fields` as the parameters of an element in RFC 5424's structured data."""
+    """Return `fields` as the parameters of an RFC 5424 structured-data element."""
     return "".join(f' {name}="{_escape(value)}"' for name, value in fields.items())
 
 
@@ -81,7 +81,7 @@ def _escape(value: str) -> str:
 
 
 def _has_sent(path: str, kind: int, data: bytes) -> bool:
-    """Send `data`; return False where no daemon takes it, or none does within a fraction of a second."""
+    """Send `data`; return False if no daemon accepts it within a fraction of a second."""
     for _attempt in range(_ATTEMPTS):
         try:
             syscalls.send_to_path(path, kind, data)

@@ -34,13 +34,13 @@ MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF CHECKPOINT_REST
 
 
 class Confinement:
-    """The confinement of one container's process, for the daemon to take on. Attributes: warnings, for the user."""
+    """The confinement of one container's process, to apply to the daemon. Attributes: warnings, for the user."""
 
     def __init__(self, container: Container, labels: Labels, require_seccomp: bool, state_directory: str) -> None:
-        """Prepare the confinement, and compile the seccomp profile. Raises HookError where a part cannot be applied.
+        """Prepare the confinement, and compile the seccomp profile. Raises HookError if a part cannot be applied.
 
-        Without `require_seccomp`, a profile that cannot be applied is only a warning. Programs are cached in
-        `state_directory`.
+        Without `require_seccomp`, a profile that cannot be applied only causes a warning. Compiled profiles are cached
+        in `state_directory`.
         """
         self.warnings: list[str] = []
         self._container = container
@@ -69,9 +69,9 @@ class Confinement:
         return None
 
     def change_root(self, root: int, directory: int) -> None:
-        """Do what takes the node's /proc, chroot to `root`, and enter `directory`. Raises HookError and OSError.
+        """Do what needs the node's /proc, chroot to `root`, and enter `directory`. Raises HookError and OSError.
 
-        The calling process needs all capabilities over its user namespace.
+        The calling process must have all capabilities over its user namespace.
         """
         self._labels.apply()
         set_groups(self._container.groups)
@@ -82,7 +82,7 @@ class Confinement:
     def apply(self) -> None:
         """Confine the calling process, which has called `change_root`. Raises OSError and HookError.
 
-        Afterwards it can only exec the next program, for which LSM labels and effective capabilities take effect.
+        Afterwards it can only exec the next program, on which LSM labels and effective capabilities take effect.
         """
         container = self._container
         for number, soft, hard in self._rlimits:
@@ -91,7 +91,7 @@ class Confinement:
         _leave_session_keyring()
         if self._scheduling is not None:
             self._scheduling.apply()
-        syscalls.prctl(syscalls.PR_SET_KEEPCAPS, 1)  # loading the filter takes CAP_SYS_ADMIN
+        syscalls.prctl(syscalls.PR_SET_KEEPCAPS, 1)  # loading the filter requires CAP_SYS_ADMIN
         os.setresgid(container.gid, container.gid, container.gid)
         os.setresuid(container.uid, container.uid, container.uid)
         syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)  # the change of ids may have reset it
@@ -99,7 +99,7 @@ class Confinement:
         _reset_signals()
         os.umask(container.umask)
         if container.no_new_privileges:
-            self._drop_capabilities()  # with no_new_privs, root would keep them across execve(2)
+            self._drop_capabilities()  # root would keep them across execve(2) with no_new_privs
             syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
         if self._filter is not None:
             syscalls.set_filter(self._filter.program, self._filter.flags)
@@ -114,9 +114,9 @@ class Confinement:
                 except OSError:
                     present = _bounding_has(number)
                     if present is None:
-                        break  # the kernel knows no more
+                        break  # the kernel has no more capabilities
                     if present:
-                        raise  # else it is not there, and whoever lacks CAP_SETPCAP may not drop even that
+                        raise  # else it is absent, and only CAP_SETPCAP allows to drop even an absent one
 
     def _set_ambient_capabilities(self) -> None:
         _effective, permitted, _inheritable = syscalls.capget()
@@ -126,10 +126,10 @@ class Confinement:
                 syscalls.prctl(syscalls.PR_CAP_AMBIENT, syscalls.PR_CAP_AMBIENT_RAISE, number)
 
     def _drop_capabilities(self) -> None:
-        """Drop the capabilities that the container's process lacks, and make none effective until execve(2).
+        """Drop the capabilities that the container's process lacks, and clear the effective set until execve(2).
 
-        Without effective capabilities root cannot read the file of Dropbear either, and the kernel lets nobody trace a
-        program that its user may not read. Raises HookError.
+        Without effective capabilities not even root can read Dropbear's program file, and the kernel does not let a
+        user trace a program that the user may not read. Raises HookError.
         """
         _effective, permitted, inheritable = syscalls.capget()
         try:
@@ -142,7 +142,7 @@ class Confinement:
 
 
 def _scheduling(container: Container) -> Scheduling | None:
-    """Return scheduler, I/O priority, memory policy and personality; None where config.json has none of them."""
+    """Return scheduler, I/O priority, memory policy and personality; None if config.json has none of them."""
     if (container.scheduler, container.io_priority, container.memory_policy, container.personality) == (None,) * 4:
         return None
 
@@ -152,9 +152,9 @@ def _scheduling(container: Container) -> Scheduling | None:
 
 
 def _bounding_has(capability: int) -> bool | None:
-    """Tell whether the bounding set has a capability; None where the kernel does not know it. Raises OSError.
+    """Return whether the bounding set has a capability; None if the kernel does not have it. Raises OSError.
 
-    To drop one without CAP_SETPCAP is forbidden whether or not the kernel knows it.
+    Needed because dropping one without CAP_SETPCAP fails with EPERM whether or not the kernel has it.
     """
     try:
         return bool(syscalls.prctl(syscalls.PR_CAPBSET_READ, capability))
@@ -165,7 +165,7 @@ def _bounding_has(capability: int) -> bool | None:
 
 
 def _leave_session_keyring() -> None:
-    """Replace the session keyring, which is that of the user who started the engine."""
+    """Replace the session keyring, which belongs to the user who started the engine."""
     try:
         syscalls.join_new_session_keyring()
     except OSError as error:
@@ -175,7 +175,7 @@ def _leave_session_keyring() -> None:
 
 def _reset_signals() -> None:
     for number in range(1, _LAST_SIGNAL + 1):
-        # The interpreter has asked for all at its start, and takes no system call now. None: reserved by the C library.
+        # The interpreter read all handlers at its start, so this makes no system call. None: reserved by the C library.
         if signal.getsignal(number) not in (signal.SIG_DFL, None):
             signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
@@ -186,7 +186,7 @@ def _rlimit_value(value: int) -> int:
 
 
 def capability_names(mask: int) -> list[str]:
-    """Return the names of the capabilities in the bit mask `mask` that this hook knows."""
+    """Return the names of the capabilities in the bit mask `mask`, as far as this hook knows them."""
     return [f"CAP_{name}" for number, name in enumerate(_CAPABILITIES.split()) if mask >> number & 1]
 
 

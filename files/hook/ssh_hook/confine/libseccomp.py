@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Compile a seccomp profile with libseccomp, as crun and runc do.
 
-libseccomp's own Python module exists only for the distribution's Python, and in no package index. So this calls the few
-functions of the library that it needs directly.
+libseccomp's own Python module exists only for the distribution's Python, and in no package index. So this module calls
+the library's functions directly.
 
 Formats: https://github.com/opencontainers/runtime-spec (config-syscalls.md, Seccomp); libseccomp's seccomp.h.
 """
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from ..oci.json_reader import Node
 
 _LIBRARY = "libseccomp.so.2"
-_MAX_PROGRAM = 1 << 20  # bytes; the kernel refuses what is far smaller
+_MAX_PROGRAM = 1 << 20  # bytes; the kernel's limit is far lower
 _MAX_ARGUMENTS = 6  # of a system call
-# SCMP_FLTATR_CTL_OPTIMIZE: 2 is a binary tree. Without it the kernel takes 0.6 ms more to check podman's program, and
-# each call is compared with all before it in the list. libseccomp 2.5.0 to 2.5.3 fail to build an empty tree.
+# SCMP_FLTATR_CTL_OPTIMIZE: 2 is a binary tree. Otherwise the kernel needs 0.6 ms more to check podman's program, and
+# each system call is compared with a linear list. libseccomp 2.5.0 to 2.5.3 cannot build an empty tree.
 _OPTIMIZE, _TREE = 8, 2
 _MIN_CALLS_FOR_TREE = 32  # calls
 _UNKNOWN_CALL = -1
@@ -60,7 +60,7 @@ def compile_profile(profile: Node) -> bytes:
         _add_architectures(library, context, profile)
         calls = sum(_add_rule(library, context, rule, default) for rule in profile.nodes("syscalls"))
         if calls >= _MIN_CALLS_FOR_TREE:
-            library.call("seccomp_attr_set", context, _OPTIMIZE, _TREE)  # fails before 2.5, which does no harm
+            library.call("seccomp_attr_set", context, _OPTIMIZE, _TREE)  # fails before 2.5, harmlessly
         return _export(library, context)
     finally:
         library.call("seccomp_release", context)
@@ -100,17 +100,17 @@ def _add_rule(library: syscalls.Library, context: int, rule: Node, default: int)
     """Add `rule` to the filter `context`; return the number of system calls in it. Raises HookError."""
     action = _action(rule, "action", "errnoRet")
     if action == default:
-        return 0  # libseccomp refuses a rule with the default action
+        return 0  # libseccomp rejects rules with the default action
     comparisons = [_comparison(argument) for argument in rule.nodes("args")]
     indices = [index for index, _packed in comparisons]
-    # Several conditions on one argument are alternatives, which libseccomp takes as separate rules.
+    # Several conditions on one argument are alternatives: libseccomp needs a separate rule for each.
     alternatives = [[packed] for _index, packed in comparisons]
     together = [[packed for _index, packed in comparisons]]
     added = 0
     for name in rule.texts("names"):
         number = library.call("seccomp_syscall_resolve_name", fsencode(name))
         if number == _UNKNOWN_CALL:
-            continue  # newer than the library, or of another architecture: runtimes skip it too
+            continue  # newer than the library, or for another architecture: runtimes skip it too
         for conditions in together if len(set(indices)) == len(indices) else alternatives:
             packed = b"".join(conditions)
             _check(library.call("seccomp_rule_add_array", context, action, number, len(conditions), packed), rule, ())

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """LSM labels (AppArmor, SELinux) of the container's processes and mounts.
 
-The hook, as the runtime, ignores the label of a module that is not enabled.
+Like the runtime, the hook ignores the label of a module that is not enabled.
 
 Formats: https://github.com/opencontainers/runtime-spec (config.md, config-linux.md); proc_pid_attr(5).
 """
@@ -17,22 +17,22 @@ if TYPE_CHECKING:
 
 _APPARMOR_SWITCH = "/sys/module/apparmor/parameters/enabled"
 _SELINUX = "/sys/fs/selinux/enforce"
-# Before Linux 5.8 AppArmor has no directory of its own, and uses the common file.
+# Before Linux 5.8 AppArmor has no directory of its own and uses the common file.
 _APPARMOR_FILES = ("/proc/self/attr/apparmor/exec", "/proc/self/attr/exec")
 _SELINUX_FILES = ("/proc/self/attr/exec",)
 
 
 class Labels:
-    """The labels of one container that this kernel enforces.
+    """One container's labels that this kernel enforces.
 
     Attributes:
         mount_context: the SELinux label for new mounts; empty for none.
-        changes_selinux: whether the daemon gets another SELinux label.
-        socket_label: the SELinux label for a socket that the daemon gets; empty for the hook's own.
+        changes_selinux: whether the daemon's SELinux label differs from the hook's.
+        socket_label: the SELinux label for a socket passed to the daemon; empty for the hook's own.
     """
 
     def __init__(self, container: Container) -> None:
-        """Select the labels of `container`. Raises HookError for a mount label that cannot be a mount option."""
+        """Select the labels of `container`. Raises HookError if the mount label cannot be a mount option."""
         self._process_labels: list[tuple[str, str, tuple[str, ...]]] = []
         self.mount_context = ""
         self.changes_selinux = False
@@ -60,7 +60,7 @@ class Labels:
             self.mount_context = container.mount_label
 
     def apply(self) -> None:
-        """Set the labels for the next execve(2) of the caller. Raises HookError where the kernel refuses one."""
+        """Set the labels for the caller's next execve(2). Raises HookError if the kernel rejects one."""
         for name, value, files in self._process_labels:
             try:
                 _write(files, value)
@@ -71,9 +71,9 @@ class Labels:
 
 
 def label_of(process: Process) -> tuple[str, str]:
-    """Return AppArmor profile and SELinux label of a process.
+    """Return the AppArmor profile and the SELinux label of a process.
 
-    Empty where that module is not enabled, or the label is the caller's own. Raises OSError.
+    Each is empty if the module is not enabled or the label is the caller's own. Raises OSError.
     """
     apparmor = selinux = ""
     if _has_apparmor():

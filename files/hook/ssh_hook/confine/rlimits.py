@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The container's rlimits, which crun sets for its hooks as well.
+"""The container's rlimits, which crun also applies to hooks.
 
 Format: https://github.com/opencontainers/runtime-spec (config.md, rlimits).
 """
@@ -13,20 +13,20 @@ from ..linux.fast_stdlib import TYPE_CHECKING
 if TYPE_CHECKING:
     from ..oci.oci_config import Container
 
-INFINITE = 2**63  # this and any higher limit means RLIM_INFINITY
+INFINITE = 2**63  # this and any higher limit mean RLIM_INFINITY
 
 # setrlimit(2); include/uapi/asm-generic/resource.h
 _LIMITS = """
 CPU FSIZE DATA STACK CORE RSS NPROC NOFILE MEMLOCK AS LOCKS SIGPENDING MSGQUEUE NICE RTPRIO RTTIME
 """
-# Limits that the hook itself needs, with a dozen cgroup hierarchies and as many masked paths. Memory varies.
+# Limits that the hook itself needs, for a dozen cgroup hierarchies and as many masked paths. Memory varies.
 _NEEDED = {"RLIMIT_NOFILE": 64, "RLIMIT_FSIZE": 64 << 10, "RLIMIT_AS": INFINITE, "RLIMIT_DATA": INFINITE}
 
 
 def raise_own_limits(container: Container) -> None:
-    """Raise soft limits of the hook that are too low to the hard ones: crun sets the container's limits for hooks too.
+    """Raise the hook's soft limits that are too low to the hard limits: crun sets the container's limits for hooks too.
 
-    The daemon sets all of them again. Raises HookError where a hard limit is too low for the hook.
+    The daemon sets them all again. Raises HookError if a hard limit is too low for the hook.
     """
     for name, soft, _hard in container.rlimits:
         needed = _NEEDED.get(name, 0)
@@ -48,12 +48,12 @@ def limit_names() -> list[str]:
 
 
 def limit(name: str) -> int:
-    """Return the kernel's number of the limit `name`, such as "RLIMIT_NOFILE". Raises HookError where it is unknown."""
+    """Return the kernel's number of the limit `name`, such as "RLIMIT_NOFILE". Raises HookError if it is unknown."""
     return ordinal(name, "RLIMIT_", _LIMITS)
 
 
 def ordinal(name: str, prefix: str, names: str) -> int:
-    """Return the index of `name`, without `prefix`, among the kernel's `names`. Raises HookError where it has none."""
+    """Return the index of `name`, without `prefix`, among the kernel's `names`. Raises HookError if it is missing."""
     known = names.split()
     if name.startswith(prefix) and name[len(prefix) :] in known:
         return known.index(name[len(prefix) :])

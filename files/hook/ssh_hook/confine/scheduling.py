@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How the kernel schedules the container's process, and what it makes of it: scheduler, I/O priority, memory policy,
-personality. Few containers have any of these, so nothing else imports this module.
+"""Scheduler, I/O priority, memory policy and personality of the container's process.
+
+Few containers set any of these, so this module is imported only when needed.
 
 Formats: https://github.com/opencontainers/runtime-spec (config.md, config-linux.md), version 1.3; sched_setattr(2),
 ioprio_set(2), set_mempolicy(2), personality(2).
@@ -33,17 +34,17 @@ _MAX_64 = 2**64 - 1
 
 
 class Scheduling:
-    """What config.json says of one container's process, for the daemon to take on."""
+    """The settings in config.json for one container's process, to apply to the daemon."""
 
     def __init__(self, container: Container) -> None:
-        """Prepare it. Raises HookError where sessions cannot have it."""
+        """Prepare the settings. Raises HookError if sessions cannot have them."""
         self._scheduler = None if container.scheduler is None else _scheduler(container.scheduler)
         self._io_priority = None if container.io_priority is None else _io_priority(container.io_priority)
         self._memory_policy = None if container.memory_policy is None else _memory_policy(container.memory_policy)
         self._personality = None if container.personality is None else _personality(container.personality)
 
     def apply(self) -> None:
-        """Set it for the calling process and its children, past execve(2). Raises HookError if the kernel refuses."""
+        """Apply them to the calling process and its children. Raises HookError if the kernel refuses."""
         what = "scheduler"
         try:
             if self._scheduler is not None:
@@ -85,7 +86,7 @@ def _io_priority(node: Node) -> int:
 
 
 def _memory_policy(node: Node) -> tuple[int, int]:
-    """Return mode with flags, and the mask of nodes. Raises HookError."""
+    """Return the mode with flags, and the mask of nodes. Raises HookError."""
     mode = ordinal(node.text("mode"), "MPOL_", _MEMORY_MODES)
     for flag in set(node.texts("flags")):
         mode |= 1 << _FIRST_MEMORY_FLAG + ordinal(flag, "MPOL_F_", _MEMORY_FLAGS)
@@ -102,7 +103,7 @@ def _memory_policy(node: Node) -> tuple[int, int]:
 
 def _personality(node: Node) -> int:
     domain = node.text("domain")
-    if domain not in _PERSONALITIES or node.texts("flags"):  # the specification knows no flag
+    if domain not in _PERSONALITIES or node.texts("flags"):  # the specification defines no flag
         raise HookError(
             CONFINEMENT_REFUSED,
             f"{node.where}: this hook does not support '{printable(domain)}' or its flags: upgrade ocihooks.ssh",
@@ -115,5 +116,5 @@ def _optional(node: Node, name: str, most: int) -> int:
 
 
 def _number(text: str) -> int:
-    """Return the number of a node; -1 where `text` is none."""
+    """Return the number of a node; -1 if `text` is not a number."""
     return int(text) if is_decimal(text, 4) and int(text) <= _MAX_NODE else -1

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The container's seccomp profile as a filter for its SSH sessions.
 
-libseccomp, which every node with crun or runc has, compiles the profile in config.json. That takes some 20 ms, so
-programs are cached in a directory of the engine's user (engine.py).
+libseccomp, present on every node with crun or runc, compiles the profile in config.json. That takes some 20 ms, so
+compiled programs are cached in a directory of the engine's user (engine.py).
 
 Formats: https://github.com/opencontainers/runtime-spec (config-linux.md, Seccomp); seccomp(2); libseccomp's seccomp.h.
 """
@@ -16,10 +16,10 @@ from ..linux.files import is_own, replace_files
 if TYPE_CHECKING:
     from ..oci.json_reader import Node
 
-sha256(b"")  # loads the library here, before the hook forks
+sha256(b"")  # loads the library now, before the hook forks
 
-_MAX_PROGRAM = 4096 * 8  # bytes: the kernel takes 4,096 instructions
-_MAX_CACHED = 64  # programs; a site has a handful of profiles
+_MAX_PROGRAM = 4096 * 8  # bytes: the kernel accepts 4,096 instructions
+_MAX_CACHED = 64  # programs; sites have a handful of profiles
 _FLAGS = {
     "SECCOMP_FILTER_FLAG_TSYNC": 1 << 0,
     "SECCOMP_FILTER_FLAG_LOG": 1 << 1,
@@ -29,7 +29,7 @@ _FLAGS = {
 
 
 class Filter:
-    """A seccomp filter. Attributes: program, its BPF instructions; flags, those of seccomp(2)."""
+    """A seccomp filter. Attributes: program, its BPF instructions; flags, as in seccomp(2)."""
 
     def __init__(self, program: bytes, flags: int) -> None:
         self.program = program
@@ -39,7 +39,7 @@ class Filter:
 def make_filter(profile: Node, state_directory: str) -> Filter:
     """Return the filter for `profile`, the object `linux.seccomp` of config.json; cache it in `state_directory`.
 
-    Raises HookError where the profile cannot be compiled.
+    Raises HookError if the profile cannot be compiled.
     """
     flags = 0
     for name in profile.texts("flags"):
@@ -59,14 +59,14 @@ def make_filter(profile: Node, state_directory: str) -> Filter:
 
 
 class _CachedProgram:
-    """The cache entry of a profile's program. Any error with it is a miss."""
+    """The cache entry for a profile's program. Any error counts as a miss."""
 
     def __init__(self, state_directory: str, profile: Node) -> None:
         self._outer = state_directory
         self._name = sha256(fsencode(f"{os.uname().machine} {profile.value!r}")).hex()
 
     def read(self) -> bytes | None:
-        """Return the program; None where it is not cached, or somebody else could have written it."""
+        """Return the program; None if it is not cached, or someone else could have written it."""
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
         try:
             with closing(self._open()) as directory, closing(os.open(self._name, flags, dir_fd=directory)) as file:
@@ -76,9 +76,9 @@ class _CachedProgram:
         return program if 0 < len(program) <= _MAX_PROGRAM and len(program) % 8 == 0 else None
 
     def write(self, program: bytes) -> None:
-        """Cache `program`, if possible; empty a full cache first."""
+        """Cache `program`, if possible; clear a full cache first."""
         try:
-            # Users reach their own file below the outer one: node/last_messages.py.
+            # Users must reach their own file below the outer directory: node/last_messages.py.
             for path, mode in ((self._outer, 0o711), (f"{self._outer}/seccomp", 0o700)):
                 try:
                     os.mkdir(path, mode)
@@ -90,7 +90,7 @@ class _CachedProgram:
                     os.unlink(name, dir_fd=directory)
                 replace_files(directory, {self._name: program})
         except OSError:
-            pass  # a full disk, or another hook emptied the cache meanwhile
+            pass  # the disk is full, or another hook has cleared the cache
 
     def _open(self) -> int:
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How many processes Dropbear may have for clients that have not logged in.
+"""The limit of Dropbear's processes for clients that have not logged in.
 
-They are in the container's cgroup. Whoever reaches the port can have all of them run, and is to leave the container's
-own processes room.
+They run in the container's cgroup. Anyone who reaches the port can start all of them, and must not use up the resources
+of the container's own processes.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
 _PROCESSES = "RLIMIT_NPROC"
 _MOST = 768  # MAX_UNAUTH_PROCESSES of Dropbear's localoptions.h
-# Each takes up to 220 kB, and for each there may be three connections that wait, with up to 45 kB in the kernel: so
-# all take at most a fourteenth of the container's memory. A client that only connects, or stops at any step of the
-# login, takes 140 kB.
-_MEMORY = 5 << 20  # bytes of the limit for each process
+# Each uses up to 220 kB, and for each there may be three waiting connections, with up to 45 kB in the kernel. So
+# together they use at most a fourteenth of the container's memory. A client that only connects, or stops during login,
+# uses 140 kB.
+_MEMORY = 5 << 20  # bytes of the container's limit per process
 
 
 def unauthenticated_processes(cgroups: Cgroups, container: Container) -> int:
-    """Return a number that the container's limits allow: three eighths of its processes, and one for each 5 MiB.
+    """Return a number within the container's limits: at most three eighths of its processes, and one per 5 MiB.
 
-    What the container says nothing of, daemon and sessions inherit, as its first process does.
+    Daemon and sessions inherit limits that config.json does not set, as the container's first process does.
     """
     limits = {name: soft for name, soft, _hard in container.rlimits}
     inherited, _hard = syscalls.getrlimit(limit(_PROCESSES))

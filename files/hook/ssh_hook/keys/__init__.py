@@ -1,4 +1,4 @@
 # Copyright (c) ocihooks.ssh contributors
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The users' keys: store, formats, and passwd files. The hook and the Ansible modules share this package."""
+"""Users' keys: store, formats, and passwd files. The hook and the Ansible modules share this package."""

@@ -1,10 +1,10 @@
 # Copyright (c) ocihooks.ssh contributors
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""New private keys by the installed dropbearkey: three of them take a fifth of what importing cryptography takes.
+"""Create private keys with the installed dropbearkey: three of them take a fifth of the time of importing cryptography.
 
-It writes each key into a file. That is in a directory of its own, which only the caller can enter, on a tmpfs: so
-nothing is written to a disk or a file server, and what a killed process leaves is a key that nobody uses.
+dropbearkey writes each key to a file. Its directory is on a tmpfs and only the caller can enter it: so nothing is
+written to a disk or a file server, and a killed process leaves only an unused key.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
 
 SCRATCH = "/dev/shm"
 FIPS = "/proc/sys/crypto/fips_enabled"
-_SECONDS = 10  # for one key, after which the kernel ends dropbearkey
+_SECONDS = 10  # for one key; then SIGALRM ends dropbearkey
 _OUTPUT_LIMIT = 4096  # bytes; the rest is not read
 _KEY_LIMIT = 4096  # bytes
 
 
 class Dropbearkey:
-    """Makes private keys by `program`, ``<dropbear_dir>/bin/dropbearkey``."""
+    """Creates private keys with `program`, ``<dropbear_dir>/bin/dropbearkey``."""
 
     def __init__(self, dropbear_dir: str) -> None:
         self.program = f"{dropbear_dir}/bin/dropbearkey"
 
     def new_keys(self, key_types: list[str]) -> list[bytes]:
-        """Return a new private key of each type, in Dropbear's format, made side by side. Raises KeyStoreError."""
+        """Return a new private key of each type, in Dropbear's format, generated in parallel. Raises KeyStoreError."""
         if "ed25519" in key_types and _in_fips_mode():
             raise KeyStoreError(
                 NO_KEYS,
@@ -52,7 +52,7 @@ class Dropbearkey:
             ) from error
 
     def _run(self, keys: list[tuple[str, str]]) -> None:
-        """Have dropbearkey write keys, each of a type to a path. Raises OSError, or KeyStoreError with what it says."""
+        """Run dropbearkey for each pair of key type and path. Raises OSError, or KeyStoreError with its output."""
         started: list[tuple[int, int]] = []
         try:
             for key_type, path in keys:
@@ -68,7 +68,7 @@ class Dropbearkey:
                 )
 
     def _start(self, key_type: str, path: str) -> tuple[int, int]:
-        """Start dropbearkey; return its pid, and a descriptor of what it prints. Raises OSError."""
+        """Start dropbearkey; return its pid, and a descriptor of its output. Raises OSError."""
         reader, writer = os.pipe()
         with closing(writer):
             try:
@@ -85,7 +85,7 @@ class Dropbearkey:
             os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
             os.dup2(output, 1)
             os.dup2(output, 2)
-            signal.signal(signal.SIGALRM, signal.SIG_DFL)  # whoever calls may ignore or block it
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)  # the caller may ignore or block it
             signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGALRM])
             signal.alarm(_SECONDS)
             os.execve(self.program, [self.program, "-t", key_type, "-f", path], {})
@@ -96,16 +96,16 @@ class Dropbearkey:
 
 
 def _await_end(pid: int, reader: int) -> tuple[int, str]:
-    """Return the wait status of a child, and what it has printed."""
+    """Return the wait status of a child, and its output."""
     with closing(reader):
         output = fsdecode(read_all(reader, _OUTPUT_LIMIT))
     return os.waitpid(pid, 0)[1], output
 
 
 def _read_key(path: str) -> bytes:
-    """Return the content of a new key's file. Its user may have put something without an end in its place.
+    """Return the content of a new key's file, which its user may have replaced by an endless one.
 
-    The caller is not in the cgroup of that user's job, whose limit of memory would end this. Raises OSError, and
+    The read is bounded, since the caller is outside the memory limit of the user's job. Raises OSError, and
     KeyStoreError.
     """
     with closing(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)) as file:

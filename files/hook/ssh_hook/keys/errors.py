@@ -1,7 +1,7 @@
 # Copyright (c) ocihooks.ssh contributors
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Exceptions of the key store, and their kinds, which are kinds of the hook's errors too (../errors.py)."""
+"""Exceptions of the key store, and their kinds, which are also kinds of the hook's errors (../errors.py)."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ class MissingHomeError(KeyStoreError):
 
 
 class MissingLibraryError(KeyStoreError):
-    """Keys cannot be made, because the Python package cryptography cannot be imported."""
+    """Keys cannot be created, because the Python package cryptography cannot be imported."""
 
 
 def kind_of_os(error: OSError, otherwise: str = SYSTEM) -> str:
-    """Return the kind of a failed system call: DISK_FULL where nothing more can be written, else `otherwise`."""
+    """Return the kind of a failed system call: DISK_FULL if no space or quota is left, else `otherwise`."""
     return DISK_FULL if error.errno in _FULL else otherwise

@@ -1,10 +1,10 @@
 # Copyright (c) ocihooks.ssh contributors
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private and public keys in the formats of Dropbear, OpenSSH and the SSH protocol.
+"""Private and public keys in the formats of Dropbear, OpenSSH, and the SSH protocol.
 
-A *string* is a 32-bit big-endian length and that many bytes; an *mpint* is a string that holds a number, big-endian,
-signed, as short as can be (RFC 4251, section 5). Dropbear's private keys are the strings of signkey.c.
+A *string* is a 32-bit big-endian length and that many bytes; an *mpint* is a string with a number, big-endian, signed,
+and as short as possible (RFC 4251, section 5). Dropbear's private keys are sequences of strings, as in its signkey.c.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from .fast_stdlib import TYPE_CHECKING, fsencode, sha256
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-HOST_KEY_ALIAS = "oci-hooks"  # in known_hosts: a line for each host key serves for all hosts and ports
+HOST_KEY_ALIAS = "oci-hooks"  # in known_hosts: one line per host key covers all hosts and ports
 
 _CURVES = {b"nistp256": 32, b"nistp384": 48, b"nistp521": 66}  # bytes of one coordinate
 
@@ -26,12 +26,12 @@ def string(data: bytes) -> bytes:
 
 
 def mpint(number: int) -> bytes:
-    """Return a positive number as an mpint: one more zero byte where the top bit would make it negative."""
+    """Return a positive number as an mpint, with a leading zero byte if the top bit would make it negative."""
     return string(number.to_bytes(number.bit_length() // 8 + 1, "big"))
 
 
 def _strings(data: bytes) -> list[bytes] | None:
-    """Return the strings that `data` is made of, or None if it is not a sequence of strings."""
+    """Return the strings that `data` consists of, or None if it is not a sequence of strings."""
     fields = []
     position = 0
     while position < len(data):
@@ -54,7 +54,7 @@ def check_private_key(data: bytes, path: str) -> bytes:
 
 
 def _well_formed(fields: list[bytes]) -> bool:
-    """Tell whether these are the fields of a private key in Dropbear's format."""
+    """Return whether these are the fields of a private key in Dropbear's format."""
     kind, values = fields[0], fields[1:]
     if kind == b"ssh-ed25519":
         return len(values) == 1 and len(values[0]) == 64
@@ -78,7 +78,7 @@ def public_blob(private: bytes) -> bytes:
 
 
 def _openssh_fields(fields: list[bytes]) -> list[bytes]:
-    """Return the fields of a well-formed private key as OpenSSH orders them."""
+    """Return the fields of a well-formed private key in OpenSSH's order."""
     kind, values = fields[0], fields[1:]
     if kind == b"ssh-ed25519":
         return [kind, values[0][32:], values[0]]
@@ -106,8 +106,8 @@ def public_line(blob: bytes) -> str:
 def known_hosts(public_keys: Iterable[str], names: Iterable[str] = ()) -> bytes:
     """Return a known_hosts file for a user's containers, whose host keys are `public_keys`, each ``<type> <base64>``.
 
-    It has their alias, and `names` for clients that know no aliases: ``host``, or ``[host]:port``. Several names of a
-    line have commas between them.
+    It contains the alias of all containers, and `names` for clients without aliases: ``host`` or ``[host]:port``,
+    several on a line separated by commas.
     """
     return "".join(f"{name} {key}\n" for name in (HOST_KEY_ALIAS, *names) for key in public_keys).encode()
 
@@ -125,15 +125,15 @@ def key_comment(name: str) -> str:
 
 
 def openssh_private_key(private_key: bytes, comment: str) -> bytes:
-    """Return a well-formed private key as a file of OpenSSH (openssh-key-v1), without a passphrase.
+    """Return a well-formed private key as an OpenSSH file (openssh-key-v1), without a passphrase.
 
-    The same key and `comment` always give the same bytes. The comment must not be empty: paramiko takes the end of a
-    key without one for padding, which half of these keys lack. Raises KeyStoreError for a damaged RSA key.
+    The same key and `comment` always give the same bytes. The comment must not be empty: without one, paramiko expects
+    padding at the end, which half of these keys lack. Raises KeyStoreError for a damaged RSA key.
     """
     import binascii
 
     fields = _openssh_fields(_strings(private_key) or [])
-    # Two equal check numbers, which may be 0 without a passphrase; then the key, and the comment.
+    # Two equal check numbers, which may be 0 without a passphrase; then the key and the comment.
     private = bytes(8) + b"".join(map(string, [*fields, fsencode(comment)]))
     private += bytes(range(1, 1 + -len(private) % 8))
     one_key = (1).to_bytes(4, "big")

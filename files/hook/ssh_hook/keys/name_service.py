@@ -1,10 +1,10 @@
 # Copyright (c) ocihooks.ssh contributors
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The accounts of the node's name service, for a passwd file: by the module passwd_file, and by refresh-passwd.
+"""The accounts in the node's name service, for a passwd file. Used by the module passwd_file and by refresh-passwd.
 
-The file gets what `getent passwd` lists, without password hashes. A name service that cannot be reached never empties
-it: see accepted().
+The file contains what `getent passwd` lists, without password hashes. An unreachable name service never empties it: see
+accepted().
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class NotRefreshed(Exception):
 
 
 def is_nodes_file(path: str) -> bool:
-    """Tell whether a path leads to the node's own passwd file, also by a link, or where /etc is mounted elsewhere."""
+    """Return whether a path leads to the node's own passwd file, also through a link or another mount of /etc."""
     try:
         return os.path.samefile(path, NODES_FILE)
     except OSError:  # one of them is missing
@@ -35,9 +35,9 @@ def is_nodes_file(path: str) -> bool:
 
 
 def entries(listing: bytes) -> dict[bytes, bytes]:
-    """Return the accounts of a listing in passwd's format, name -> line without password.
+    """Return the accounts of a listing in passwd format, name -> line without password.
 
-    The first line of a name counts, as in lookups. Lines that are no account are omitted.
+    The first line with a name counts, as in lookups. Invalid lines are omitted.
     """
     found: dict[bytes, bytes] = {}
     for line in listing.split(b"\n"):
@@ -54,10 +54,10 @@ def people(accounts: dict[bytes, bytes]) -> set[bytes]:
 
 
 def list_accounts(seconds: int = GETENT_SECONDS) -> bytes:
-    """Return the accounts that the name service lists, within this time.
+    """Return the accounts that the name service lists, within this number of seconds.
 
     Raises:
-        NotRefreshed: it cannot be asked.
+        NotRefreshed: the name service cannot be queried.
     """
     program = shutil.which("getent", path="/usr/bin:/bin")
     if program is None:
@@ -74,12 +74,12 @@ def list_accounts(seconds: int = GETENT_SECONDS) -> bytes:
 
 
 def accepted(new: dict[bytes, bytes], old: dict[bytes, bytes], path: str) -> None:
-    """Refuse a listing that looks like one of a broken name service.
+    """Reject a listing that looks like that of a broken name service.
 
     If a directory server does not answer, getent reports no error and omits its accounts.
 
     Raises:
-        NotRefreshed: the listing has no root, or lacks more than half of the people listed before, and two at least.
+        NotRefreshed: the listing has no root, or lacks more than half, and at least two, of the people listed before.
     """
     if b"root" not in new:
         raise NotRefreshed(f"'getent passwd' does not list root, so {path} stays as it is: {REMEDY}")
@@ -93,10 +93,10 @@ def accepted(new: dict[bytes, bytes], old: dict[bytes, bytes], path: str) -> Non
 
 
 def new_content(path: str, old: bytes, accounts: dict[bytes, bytes]) -> bytes:
-    """Return what the file `path` with the content `old` is to have, by these accounts, name -> line.
+    """Return the new content for the file `path` with the content `old`, from these accounts, name -> line.
 
     Raises:
-        NotRefreshed: it has to be left as it is.
+        NotRefreshed: the file must not be changed.
     """
     accepted(accounts, entries(old), path)
     return b"".join(line + b"\n" for line in accounts.values())

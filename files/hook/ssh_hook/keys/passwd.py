@@ -4,9 +4,9 @@
 """Look users up in the text of a passwd(5) file.
 
 The file may have hundreds of thousands of lines, and a container's start waits for the answer, so
-a look-up searches the bytes and parses only lines that can match. Lines that are no entry (blank,
-comments, NIS ``+`` and ``-`` lines, wrong number of fields, malformed numbers) are skipped. Of
-several entries with the same name or uid the first counts, as it does for getpwnam(3).
+a look-up searches the bytes and parses only lines that can match. Invalid lines (blank, comments, NIS ``+`` and ``-``
+lines, wrong number of fields, malformed numbers) are skipped. Of several entries with the same name or uid the first
+counts, as for getpwnam(3).
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ class Entry:
 
 def find_by_uid(data: bytes | bytearray, uid: int, end: int | None = None) -> Entry | None:
     """Return the first entry for `uid` in the passwd file `data`, or in `data[:end]`; None if there is none."""
-    # bytes.find() is slower if the needle begins with a frequent byte, as the colon; long numbers need no colon.
+    # bytes.find() is slower if the needle begins with a frequent byte such as the colon; long numbers need no colon.
     needle, colons = (b"%d:" % uid, 2) if uid >= 1000 else (b":%d:" % uid, 1)
     limit = len(data) if end is None else end
     hit = data.find(needle, 0, limit)
     while hit >= 0:
         start = data.rfind(b"\n", 0, hit) + 1
-        if data.count(b":", start, hit) != colons:  # it is in another field
+        if data.count(b":", start, hit) != colons:  # the hit is in another field
             hit = data.find(needle, hit + 1, limit)
             continue
         line_end = _line_end(data, start)
@@ -86,7 +86,7 @@ def _parse(line: bytes | bytearray) -> Entry | None:
 
 
 def _number(field: bytes | bytearray) -> int | None:
-    """Return the id written in `field`, or None if it is not the one decimal form of an id."""
+    """Return the id in `field`, or None if it is not an id in canonical decimal form."""
     if not field.isdigit() or len(field) > 10 or (field[:1] == b"0" and field != b"0"):
         return None
     value = int(field)

@@ -10,18 +10,19 @@ A *set* is these files in that directory, in Dropbear's own formats:
 ``authorized_keys``
     its public key, one line;
 ``dropbear_ed25519_host_key``, ``dropbear_ecdsa_host_key``
-    the private keys of the user's own server: both, or one of them. Sarus's hook makes and reads the second one alone.
+    the private keys of the user's own server: both, or one of them. Sarus's hook creates and reads only the second.
 
-``<base>/<name>/.oci-hooks/ssh/client`` holds the files of an OpenSSH client outside of containers, with the private key
-in OpenSSH's format. It is removed with the set.
+``<base>/<name>/.oci-hooks/ssh/client`` contains the files for an OpenSSH client outside containers, with the private
+key in OpenSSH's format. It is removed with the set.
 
 All functions act with the caller's effective ids, which must be the user's: so they work on an NFS home with
-root_squash, and a link or FIFO that the user has planted can harm nobody else. ``<base>/<name>`` may be a link, which
-only the site can make; below it no link is followed. Every directory must be the user's, and writable by nobody else.
+root_squash, and a link or FIFO planted by the user can harm no one else. ``<base>/<name>`` may be a link, which only
+the site can create; below it no link is followed. Every directory must belong to the user and not be writable by
+others.
 
-writer.py makes, replaces and removes sets; readers need no lock. Where ``keys`` is missing, ``.keys.replaced`` is read.
+writer.py creates, replaces and removes sets; readers need no lock. If ``keys`` is missing, ``.keys.replaced`` is read.
 
-The start of every container imports this file, so it imports few modules, and none of the hook or of Ansible.
+This file is imported at every start of a container, so it imports few modules, and none from the hook or Ansible.
 """
 
 from __future__ import annotations
@@ -41,14 +42,14 @@ HOST_KEYS = {  # the file of each type; clients prefer the first
 
 BELOW_HOME = (".oci-hooks", "ssh")
 CURRENT = "keys"
-OLD = ".keys.replaced"  # no name that a user would give to a backup
+OLD = ".keys.replaced"  # a name that no user would give to a backup
 
-_PRIVATE_KEY_LIMIT = 16 * 1024  # bytes; an RSA key of 16384 bits takes 9 KiB
+_PRIVATE_KEY_LIMIT = 16 * 1024  # bytes; an RSA key of 16384 bits has 9 KiB
 _AUTHORIZED_KEYS_LIMIT = 64 * 1024
 
 
 class KeySet:
-    """The contents of one key set.
+    """The content of one key set.
 
     Attributes:
         id_dropbear, authorized_keys: the contents of these files.
@@ -66,7 +67,7 @@ class KeySet:
 def key_directory(base_dir: str, name: str) -> str:
     """Return the path of the key directory of the user `name`: ``<base_dir>/<name>/.oci-hooks/ssh/keys``.
 
-    Raises KeyStoreError if the base is not an absolute path, or the name cannot be a directory's.
+    Raises KeyStoreError if the base is not an absolute path, or the name cannot be a directory name.
     """
     if not base_dir.startswith("/") or not _is_printable(base_dir):
         raise KeyStoreError(
@@ -78,7 +79,7 @@ def key_directory(base_dir: str, name: str) -> str:
 
 
 def load(directory: str, name: str) -> KeySet:
-    """Read and check the key set in `directory`, which `key_directory` gave for the user `name`.
+    """Read and check the key set of the user `name` in `directory`, the result of `key_directory`.
 
     Raises MissingKeysError if there is none (the text says how to make one), and KeyStoreError if
     it is incomplete, malformed, not the user's own, or open to others.
@@ -110,7 +111,7 @@ def fingerprint(keys: KeySet) -> str:
 
 
 def _is_printable(text: str) -> bool:
-    """Tell whether `text` can stand in a path and in a message of one line."""
+    """Return whether `text` can be part of a path and of a one-line message."""
     try:
         text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
@@ -123,7 +124,7 @@ def _missing(directory: str, name: str) -> MissingKeysError:
 
 
 def home_of(directory: str) -> str:
-    """Return ``<base>/<name>`` of a key directory's path. Raises KeyStoreError where it is not such a path."""
+    """Return ``<base>/<name>`` of a key directory's path. Raises KeyStoreError if it is not such a path."""
     tail = "/".join(("", *BELOW_HOME, CURRENT))
     if not directory.startswith("/") or not directory.endswith(tail):
         raise KeyStoreError(NO_KEYS, f"{directory} is not the path of a key directory: it must end in {tail}")
@@ -133,8 +134,8 @@ def home_of(directory: str) -> str:
 def open_parent(directory: str, create: bool = False) -> int:
     """Open the directory that holds the key directory; return its descriptor.
 
-    With `create`, missing directories below the home are made. Raises FileNotFoundError where one is missing,
-    MissingHomeError where the home is, else KeyStoreError.
+    With `create`, missing directories below the home are created. Raises FileNotFoundError if one is missing,
+    MissingHomeError if the home is, else KeyStoreError.
     """
     path = home_of(directory)
     try:
@@ -158,7 +159,7 @@ def open_parent(directory: str, create: bool = False) -> int:
 
 
 def make_directory(parent: int, name: str) -> None:
-    """Make the directory `name` in `parent` with mode 0700, unless it exists. Raises OSError."""
+    """Create the directory `name` in `parent` with mode 0700, unless it exists. Raises OSError."""
     try:
         os.mkdir(name, 0o700, dir_fd=parent)
     except FileExistsError:
@@ -184,7 +185,7 @@ def open_directory(parent: int, name: str, path: str) -> int:
 
 
 def check_owner(status: os.stat_result, path: str, forbidden: int) -> None:
-    """Raise KeyStoreError unless the caller owns the file with `status`, and its mode has no bit of `forbidden`."""
+    """Raise KeyStoreError unless the caller owns the file with `status` and its mode has no bit of `forbidden`."""
     if status.st_uid != os.geteuid():
         raise KeyStoreError(
             KEYS_UNSAFE, f"{path} belongs to uid {status.st_uid}, but must belong to uid {os.geteuid()}"
@@ -198,7 +199,7 @@ def check_owner(status: os.stat_result, path: str, forbidden: int) -> None:
 def _read_file(parent: int, name: str, directory: str, limit: int, forbidden: int) -> bytes | None:
     """Return the content of the file `name` in the set `parent`, or None if there is none. Raises KeyStoreError.
 
-    `limit` is in bytes; `forbidden` are mode bits that may not be set.
+    `limit` is in bytes; `forbidden` are mode bits that must not be set.
     """
     path = f"{directory}/{name}"
     try:
@@ -231,7 +232,7 @@ def _read_file(parent: int, name: str, directory: str, limit: int, forbidden: in
 
 def load_below(parent: int, directory: str, name: str) -> KeySet:
     """Read a key set as `load` does, with the directory above `directory` open as `parent`."""
-    # A writer may replace the set while it is being read: then read the new one.
+    # A writer may replace the set during the read: then read the new one.
     for _attempt in range(3):
         for entry in (CURRENT, OLD):
             try:
@@ -250,7 +251,7 @@ def load_below(parent: int, directory: str, name: str) -> KeySet:
 
 
 def is_entry(fd: int, parent: int, entry: str) -> bool:
-    """Tell whether `entry` in `parent` is still the file that was opened as `fd`."""
+    """Return whether `entry` in `parent` is still the file that was opened as `fd`."""
     try:
         present = os.stat(entry, dir_fd=parent, follow_symlinks=False)
     except FileNotFoundError:
@@ -279,7 +280,7 @@ def read_set(fd: int, directory: str, name: str) -> KeySet:
 
 
 def _read_host_keys(fd: int, directory: str) -> dict[str, bytes]:
-    """Return the contents of the host keys' files in the directory `fd` by name. Raises KeyStoreError."""
+    """Return the contents of the host key files in the directory `fd`, keyed by name. Raises KeyStoreError."""
     found = {}
     for key_type, name in HOST_KEYS.items():
         data = _read_file(fd, name, directory, _PRIVATE_KEY_LIMIT, 0o077)
@@ -296,7 +297,7 @@ def _incomplete(directory: str, file_name: str) -> KeyStoreError:
 
 
 def _has_public_key(text: bytes) -> bool:
-    """Tell whether an authorized_keys file has a line that is neither blank nor a comment, and no binary data."""
+    """Return whether an authorized_keys file has a line other than blank ones and comments, and no binary data."""
     return b"\0" not in text and any(
         line and not line.startswith(b"#") for line in (line.strip() for line in text.split(b"\n"))
     )

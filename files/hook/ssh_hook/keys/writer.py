@@ -1,25 +1,26 @@
 # Copyright (c) ocihooks.ssh contributors
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Make, replace and remove the key sets that store.py describes and reads.
+"""Create, replace and remove the key sets that store.py describes and reads.
 
-A set is only ever replaced as a whole. A new one is made in ``keys.tmp.<random>`` beside ``keys``, flushed to disk,
+A set is only ever replaced as a whole. A new one is created in ``keys.tmp.<random>`` beside ``keys``, flushed to disk,
 read back, and then put in place
 
 * by one atomic rename, if there is no set yet;
-* by renameat2(RENAME_EXCHANGE), which is atomic too, where the file system supports it;
-* else (NFS, Lustre, ...) by two renames, ``keys`` to ``.keys.replaced`` and the new one to ``keys``. Where ``keys`` is
+* by renameat2(RENAME_EXCHANGE), which is also atomic, if the file system supports it;
+* else (NFS, Lustre, ...) by two renames, ``keys`` to ``.keys.replaced`` and the new one to ``keys``. If ``keys`` is
   missing, between the two or after a crash, `store.load` reads ``.keys.replaced``, and the next `generate` or `remove`
   moves it back first.
 
-So at every instant a complete set can be loaded, and after a crash it is the old or the new one. Writers exclude each
-other with flock(2) on ``keygen.lock``, which the kernel releases when its holder dies. (Linux NFS clients turn it into
-a lock on the server, so it holds across nodes too, unless the mount says ``nolock`` or ``local_lock``.) The next writer
-removes what a killed one left. ``keys.lock`` is not used: to the peer hook that file's mere existence means "locked".
+So a complete set can be loaded at any time, and after a crash it is the old or the new one. Writers exclude each other
+with flock(2) on ``keygen.lock``, which the kernel releases when the holder dies. (Linux NFS clients turn it into a lock
+on the server, so it holds across nodes too, unless the mount says ``nolock`` or ``local_lock``.) The next writer
+removes leftovers of a killed one. ``keys.lock`` is not used: for Sarus's hook the mere existence of that file means
+"locked".
 
-A user's first container makes the set without that lock (`generate_first`), since locks may not hold across the nodes
-on which several start at once: of first sets the one remains whose directory was renamed to ``keys`` first. They are
-made in ``keys.first.<random>``, which other writers leave alone for an hour.
+A user's first container creates the set without that lock (`generate_first`), since locks may not work across nodes,
+and several may start at once. The set that is renamed to ``keys`` first wins. These sets are created in
+``keys.first.<random>``, which other writers do not touch for an hour.
 
 Modules that only some functions need are imported there.
 """
@@ -64,15 +65,15 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 DEFAULT_KEY_TYPE = "ed25519"
-KEY_TYPES = {  # of the private key, and the types of the host keys that are made with it
-    "ed25519": ("ed25519", "ecdsa"),  # nodes with Sarus's hook, which may share the homes, need the ECDSA host key
-    "ecdsa": ("ecdsa",),  # what Sarus's hook makes
+KEY_TYPES = {  # of the private key, and of the host keys created with it
+    "ed25519": ("ed25519", "ecdsa"),  # nodes with Sarus's hook may share the homes, and need the ECDSA host key
+    "ecdsa": ("ecdsa",),  # as Sarus's hook does
 }
 
 _CLIENT = "client"
 _TEMPORARY = "keys.tmp."
 _FIRST = "keys.first."
-_FIRST_SECONDS = 3600.0  # after which its writer is certainly gone: no start of a container takes as long
+_FIRST_SECONDS = 3600.0  # then its writer is certainly gone: no start of a container takes this long
 _LOCK = "keygen.lock"
 _LOCK_SECONDS = 30.0
 _RENAME_EXCHANGE = 2  # linux/fs.h
@@ -86,7 +87,7 @@ def host_key_names(key_type: str) -> list[str]:
 def examine(directory: str, name: str, overwrite: bool = False) -> KeySet | None:
     """Return the set that `generate` would find; None if there is none, or with `overwrite` an invalid one.
 
-    Changes nothing. Raises KeyStoreError where `generate` would, as far as that can be foreseen.
+    Changes nothing. Raises KeyStoreError if `generate` would, as far as that can be predicted.
     """
     try:
         parent = open_parent(directory)
@@ -103,14 +104,14 @@ def generate(
     overwrite: bool = False,
     new_keys: Callable[[list[str]], list[bytes]] | None = None,
 ) -> tuple[bool, KeySet]:
-    """Make a key set in `directory` unless it holds one; return whether one was made, and the set.
+    """Create a key set in `directory` unless one exists; return whether one was created, and the set.
 
-    `new_keys` returns a new private key of each type; by default the package cryptography makes them.
+    `new_keys` returns a new private key of each type; the default uses the package cryptography.
 
     An existing set of any type is kept as it is, unless `overwrite`: running containers use its keys. An incomplete or
-    invalid one is an error unless `overwrite`, since it may hold the only copy of a private key.
+    invalid one is an error unless `overwrite`, since it may contain the only copy of a private key.
 
-    Raises KeyStoreError, or MissingLibraryError; an existing set then is unchanged.
+    Raises KeyStoreError, or MissingLibraryError; an existing set is then unchanged.
     """
     if key_type not in KEY_TYPES:
         raise KeyStoreError(NO_KEYS, f"the type of SSH keys must be one of {', '.join(KEY_TYPES)}, not {key_type!r}")
@@ -119,7 +120,7 @@ def generate(
         return False, existing
     # Before any change, so that a missing library leaves nothing behind.
     fresh = None if existing and not overwrite else _new_set(key_type, name, new_keys)
-    mask = os.umask(0o077)  # the user's may be stricter, and deny access to new directories
+    mask = os.umask(0o077)  # the user's umask may be stricter, and deny access to new directories
     try:
         with _Locked(directory, create=True) as parent:
             _clean_up(parent, directory)
@@ -128,7 +129,7 @@ def generate(
                 return False, existing
             fresh = fresh or _new_set(key_type, name, new_keys)
             if not existing and not overwrite:
-                # A container may have made the first set meanwhile, without the lock.
+                # A container may have created the first set in the meantime, without the lock.
                 if _install_first(parent, directory, fresh, _TEMPORARY):
                     return True, fresh
                 return False, load_below(parent, directory, name)
@@ -148,9 +149,9 @@ def generate_first(
     key_type: str = DEFAULT_KEY_TYPE,
     new_keys: Callable[[list[str]], list[bytes]] | None = None,
 ) -> bool:
-    """Make a key set in `directory` if there is none at all; return False where another writer has just made one.
+    """Create a key set in `directory` if there is none at all; return False if another writer has just created one.
 
-    `new_keys` as in `generate`. Takes no lock, and waits for nobody. Raises KeyStoreError, or MissingLibraryError.
+    `new_keys` is as in `generate`. Takes no lock and does not wait. Raises KeyStoreError, or MissingLibraryError.
     """
     if key_type not in KEY_TYPES:
         raise KeyStoreError(NO_KEYS, f"the type of SSH keys must be one of {', '.join(KEY_TYPES)}, not {key_type!r}")
@@ -168,7 +169,7 @@ def generate_first(
 
 
 def removable(directory: str) -> bool:
-    """Tell whether `remove` would remove anything. Raises KeyStoreError if `remove` would."""
+    """Return whether `remove` would remove anything. Raises KeyStoreError if `remove` would."""
     try:
         parent = open_parent(directory)
     except FileNotFoundError:
@@ -189,7 +190,7 @@ def remove(directory: str) -> bool:
         with _Locked(directory) as parent:
             _clean_up(parent, directory)
             if _contents(parent, directory) is not None:
-                # Renamed first: a reader must never see half a set.
+                # Rename first: a reader must never see half a set.
                 trash = _temporary_name()
                 _rename(parent, CURRENT, trash)
                 _remove_entry(parent, directory, trash)
@@ -204,7 +205,7 @@ def remove(directory: str) -> bool:
 
 
 def left_behind(directory: str) -> bool:
-    """Tell whether a writer was killed in `directory`, or is at work. Raises KeyStoreError."""
+    """Return whether a writer was killed in `directory`, or is at work. Raises KeyStoreError."""
     try:
         parent = open_parent(directory)
     except FileNotFoundError:
@@ -214,7 +215,7 @@ def left_behind(directory: str) -> bool:
 
 
 def client_directory(directory: str) -> str:
-    """Return the path of the directory for a client outside of containers, beside the key directory."""
+    """Return the path of the directory for a client outside containers, beside the key directory."""
     return f"{home_of(directory)}/{'/'.join(BELOW_HOME)}/{_CLIENT}"
 
 
@@ -242,10 +243,10 @@ def write_client(directory: str, files: dict[str, bytes]) -> None:
 
 
 def warm_up() -> None:
-    """Import what `generate` imports, and let OpenSSL load what its first key of a process takes. Raises ImportError.
+    """Import what `generate` imports, and let OpenSSL load what its first key in a process needs. Raises ImportError.
 
-    A program that forks for each user calls it before. The key is a constant, so that the forked processes share no
-    state of a random number generator.
+    Programs that fork for each user call it before. The key is a constant, so that the forked processes do not share
+    the state of a random number generator.
     """
     import importlib
 
@@ -256,7 +257,7 @@ def warm_up() -> None:
     try:
         _ed25519_file(ed25519.Ed25519PrivateKey.from_private_bytes(bytes(32)))
     except UnsupportedAlgorithm:
-        pass  # with OpenSSL's FIPS provider: then only ECDSA keys can be made
+        pass  # with OpenSSL's FIPS provider only ECDSA keys can be created
 
 
 def _new_set(key_type: str, name: str, new_keys: Callable[[list[str]], list[bytes]] | None = None) -> KeySet:
@@ -314,7 +315,7 @@ def _ed25519_file(key: Ed25519PrivateKey) -> bytes:
     return string(b"ssh-ed25519") + string(seed + public)
 
 
-# Putting a set in place. All functions below that change anything need the lock, but for _install_first.
+# Putting a set in place. All functions below that change anything need the lock, except _install_first.
 
 
 class _Locked:
@@ -357,7 +358,7 @@ def _lock(parent: int, directory: str) -> int:
         try:
             check_owner(os.fstat(fd), path, 0o022)
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if is_entry(fd, parent, _LOCK):  # else `remove` has just unlinked it
+            if is_entry(fd, parent, _LOCK):  # otherwise `remove` has just unlinked it
                 return fd
         except BlockingIOError:
             pass
@@ -393,7 +394,7 @@ def _examine(parent: int, directory: str, name: str, overwrite: bool) -> KeySet 
             return None
         raise
     try:
-        return load_below(parent, directory, name)  # again: another writer may have put its set there meanwhile
+        return load_below(parent, directory, name)  # again: another writer may have put its set there in the meantime
     except MissingKeysError:
         raise KeyStoreError(KEYS_DAMAGED, f"{directory} is not empty, but contains no SSH keys: {REPLACE}") from None
 
@@ -401,7 +402,7 @@ def _examine(parent: int, directory: str, name: str, overwrite: bool) -> KeySet 
 def _contents(parent: int, directory: str) -> list[str] | None:
     """Return the names of the files in the key directory, or None if it is missing.
 
-    Raises KeyStoreError if it may not be replaced or removed.
+    Raises KeyStoreError if the directory must not be replaced or removed.
     """
     try:
         fd = os.open(CURRENT, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
@@ -429,7 +430,7 @@ def _contents(parent: int, directory: str) -> list[str] | None:
 
 
 def _install(parent: int, directory: str, keys: KeySet) -> None:
-    """Put `keys` in place of any present set, as the module's docstring says. Raises OSError and KeyStoreError."""
+    """Put `keys` in place of any existing set (see the module's docstring). Raises OSError and KeyStoreError."""
     fresh = _temporary_name()
     try:
         _write_set(parent, directory, fresh, keys)
@@ -443,16 +444,16 @@ def _install(parent: int, directory: str, keys: KeySet) -> None:
 
 
 def _install_first(parent: int, directory: str, keys: KeySet, prefix: str) -> bool:
-    """Put `keys` in place if there is no set; return False where there is one. Raises OSError and KeyStoreError.
+    """Put `keys` in place if there is no set; return False if there is one. Raises OSError and KeyStoreError.
 
-    `prefix` begins the name of the directory that they are made in.
+    `prefix` is that of the temporary directory's name.
     """
     fresh = prefix + os.urandom(8).hex()
     is_first = False
     try:
         _write_set(parent, directory, fresh, keys)
         try:
-            _rename(parent, fresh, CURRENT)  # fails, on every file system, unless that is missing or empty
+            _rename(parent, fresh, CURRENT)  # fails, on every file system, unless the target is missing or empty
             is_first = True
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
@@ -469,7 +470,7 @@ def _temporary_name() -> str:
 
 
 def _write_set(parent: int, directory: str, entry: str, keys: KeySet) -> None:
-    """Make the directory `entry` with the files of `keys`, flush it to disk, and read it back."""
+    """Create the directory `entry` with the files of `keys`, flush it to disk, and read it back."""
     os.mkdir(entry, 0o700, dir_fd=parent)
     with closing(os.open(entry, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)) as fd:
         _write_file(fd, PRIVATE_KEY, keys.id_dropbear)
@@ -477,7 +478,7 @@ def _write_set(parent: int, directory: str, entry: str, keys: KeySet) -> None:
         for name, data in keys.host_keys.items():
             _write_file(fd, name, data)
         os.fsync(fd)
-        # Before the old set is replaced: the file system may ignore modes, for example.
+        # Check before replacing the old set: the file system may ignore modes, for example.
         read_set(fd, directory, "")
 
 
@@ -487,12 +488,12 @@ def _write_file(parent: int, name: str, data: bytes) -> None:
 
 
 def _write_client_file(parent: int, name: str, data: bytes) -> None:
-    """Replace the file `name`, or whatever has that name, by one with the content `data`, unless it is one."""
+    """Replace `name`, of any type, by a file with the content `data`, unless it is one already."""
     if _has_content(parent, name, data):
         return
     fresh = f".{name}.new"
     try:
-        os.unlink(fresh, dir_fd=parent)  # of a killed writer
+        os.unlink(fresh, dir_fd=parent)  # left by a killed writer
     except FileNotFoundError:
         pass
     _write_file(parent, fresh, data)
@@ -514,7 +515,7 @@ def _has_content(parent: int, name: str, data: bytes) -> bool:
 def _put_in_place(parent: int, fresh: str) -> str | None:
     """Rename the set `fresh` to its final name; return the new name of the set that it replaced, or None."""
     try:
-        _rename(parent, fresh, CURRENT)  # replaces an empty directory, too
+        _rename(parent, fresh, CURRENT)  # also replaces an empty directory
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
@@ -536,7 +537,7 @@ def _rename(parent: int, source: str, target: str) -> None:
 
 
 def _exchange(parent: int, first: str, second: str) -> bool:
-    """Swap two names atomically; return False where libc, kernel or file system does not support it."""
+    """Swap two names atomically; return False if libc, kernel or file system does not support it."""
     try:
         import ctypes
 
@@ -555,7 +556,7 @@ def _leftovers(parent: int) -> list[str]:
 
 
 def _is_old(parent: int, entry: str) -> bool:
-    """Tell whether `entry` was last changed longer ago than a container's start may take."""
+    """Return whether the last change of `entry` is longer ago than a container's start may take."""
     import time
 
     try:
@@ -565,7 +566,7 @@ def _is_old(parent: int, entry: str) -> bool:
 
 
 def _clean_up(parent: int, directory: str) -> None:
-    """Restore the set that a killed writer had moved aside, and remove its other files."""
+    """Restore the set that a killed writer moved aside, and remove its other files."""
     for entry in _leftovers(parent):
         if entry == OLD and _restore_old(parent):
             continue
@@ -587,7 +588,7 @@ def _restore_old(parent: int) -> bool:
 def _remove_entry(parent: int, directory: str, entry: str) -> None:
     """Remove the directory `entry` and the files in it."""
     if entry == OLD:
-        # Renamed first, so that the name is free even if NFS keeps a file in the directory (see below).
+        # Rename first, so that the name is free even if NFS keeps a file in the directory (see below).
         entry = _temporary_name()
         _rename(parent, OLD, entry)
     try:
@@ -603,7 +604,7 @@ def _remove_entry(parent: int, directory: str, entry: str) -> None:
             os.unlink(name, dir_fd=fd)
         os.rmdir(entry, dir_fd=parent)
     except OSError as error:
-        # NFS keeps a file that somebody has open as .nfsXXXX until it is closed; the next writer tries again.
+        # NFS keeps an open file as .nfsXXXX until it is closed; the next writer tries again.
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             path = f"{directory[: -len(CURRENT)]}{entry}"
             raise KeyStoreError(
