@@ -10,26 +10,25 @@ from .job_names import is_number, is_pbs
 from .mounts import unescape
 
 NO_LIMIT = 1 << 63
-_SCOPE = "slurmstepd.scope"  # Slurm's directory above jobs with version 2, perhaps with the node's name before it
-_USERS = "uid_"  # with version 1 it is the user's, such as /slurm/uid_2001
-_SERVICE, _PBS_JOBS = ".service", "jobid"  # PBS's two above jobs, /pbs_jobs.service/jobid; a site chooses the prefix
+_SCOPE = "slurmstepd.scope"  # Slurm's directory above jobs in version 2, with an optional node name as prefix
+_USERS = "uid_"  # in version 1 it is the user's, such as /slurm/uid_2001
+_SERVICE, _PBS_JOBS = ".service", "jobid"  # PBS's directories above jobs, /pbs_jobs.service/jobid; sites may rename it
 _LIMITS = {"pids": ("pids.max", "pids.max"), "memory": ("memory.max", "memory.limit_in_bytes")}  # versions 2 and 1
 
 
 class Cgroups:
-    """Those cgroups of a process that differ from the hook's own.
+    """The cgroups of a process that differ from the hook's own.
 
     Attributes:
-        job: the scheduler's job and step of the process, or else of the hook, which that job's engine calls; as
-            `job_and_step` returns them.
+        job: the scheduler's job and step (see `job_and_step`) of the process, or else of the hook, which an engine in
+            the job calls.
     """
 
     def __init__(self, process: int, rootless: bool, may_stay_out: bool = False) -> None:
-        """Open those of version 2; `process` is a descriptor of a directory in /proc. Raises HookError.
+        """Open the cgroups of version 2; `process` is a descriptor of a directory in /proc. Raises HookError.
 
-        With `rootless`, a cgroup that cannot be opened is skipped: the session is then confined as any process is that
-        the user starts outside of the container. With `may_stay_out`, neither is it an error where a cgroup that is
-        open cannot be entered.
+        With `rootless`, a cgroup that cannot be opened is skipped: sessions are then limited like the user's processes
+        outside the container. With `may_stay_out`, it is no error either if an open cgroup cannot be entered.
         """
         ours = _lines("/proc/self/cgroup", None)
         try:
@@ -42,7 +41,7 @@ class Cgroups:
             self.job = job_and_step(ours)
         self._may_stay_out = may_stay_out
         self._rootless = rootless
-        self._limiting = lines + ours if rootless else lines  # what is skipped leaves the daemon in the hook's own
+        self._limiting = lines + ours if rootless else lines  # for a skipped cgroup the daemon stays in the hook's own
         self._all_controllers = [line.split(":", 2)[1] for line in lines]
         self._version_1 = [(controllers, path) for _number, controllers, path in theirs if controllers]
         self._mounts: list[tuple[str, str, str]] | None = None
@@ -53,13 +52,13 @@ class Cgroups:
     def fork(self) -> int:
         """Fork a child into the cgroup of version 2, by clone3() where possible; return as fork() does. Raises OSError.
 
-        The child has to call `open` and `enter` for the other cgroups while it has one thread.
+        The child must call `open` and `enter` for the other cgroups while it has one thread.
         """
         for directory in self._directories:
             if directory is not None:
                 try:
                     return syscalls.clone3_into_cgroup(directory)
-                except OSError:  # before Linux 5.7, or refused: `enter` then reports why
+                except OSError:  # before Linux 5.7, or denied: `enter` then reports why
                     self._open_procs(directory)
         return syscalls.fork()
 
@@ -80,7 +79,7 @@ class Cgroups:
                 self._files.append(tasks)
 
     def enter(self) -> None:
-        """Move the calling process into the cgroups that it was not forked into. Raises OSError."""
+        """Move the calling process into the remaining cgroups. Raises OSError."""
         for file in self._files:
             try:
                 os.write(file, b"0")
@@ -89,7 +88,7 @@ class Cgroups:
                     raise
 
     def limit(self, controller: str) -> int:
-        """Return the least limit of "pids" or "memory" (bytes) in these cgroups and those above that can be read."""
+        """Return the lowest readable limit of "pids" or "memory" (bytes) in these cgroups and their ancestors."""
         least = NO_LIMIT
         for line in self._limiting:
             _number, controllers, path = line.split(":", 2)
@@ -101,7 +100,7 @@ class Cgroups:
                 try:
                     text = read_file(f"{mount_point}/{below}/{name}").strip()
                 except OSError:
-                    text = b""  # the root has no limits, and others only those of their controllers
+                    text = b""  # the root cgroup has no limits, others only those of enabled controllers
                 if text.isdigit():
                     least = min(least, int(text))
                 if not below:
@@ -110,7 +109,7 @@ class Cgroups:
         return least
 
     def _place(self, controllers: str, path: str) -> tuple[str, str] | None:
-        """Return where the hierarchy of `controllers` is mounted, and `path` below that; None where it is not."""
+        """Return the mount point of the hierarchy of `controllers`, and `path` below it; None if it is not mounted."""
         if self._mounts is None:
             self._mounts = _cgroup_mounts()
         for mounted, root, mount_point in self._mounts:
@@ -119,7 +118,7 @@ class Cgroups:
         return None
 
     def _open(self, controllers: str, path: str, flags: int) -> int | None:
-        """Open `path` in the hierarchy of `controllers`; return None where it may be skipped. Raises HookError."""
+        """Open `path` in the hierarchy of `controllers`; return None if it may be skipped. Raises HookError."""
         place = self._place(controllers, path)
         try:
             if place is not None:
@@ -138,11 +137,11 @@ class Cgroups:
 
 
 def job_and_step(lines: list[str]) -> tuple[str, str]:
-    """Return the job and step in the lines of /proc/PID/cgroup; each empty where there is none.
+    """Return the job and step in the lines of /proc/PID/cgroup; each is empty if there is none.
 
-    Of Slurm they are numbers, and the steps batch, extern and interactive, which last as long as the job, count as
-    none. Of PBS the job is its identifier, and there are no steps. The job's cgroup is known by the one above it. A
-    user to whom a cgroup is delegated can imitate both: so the name alone gives nobody anything.
+    For Slurm both are numbers; the steps batch, extern and interactive, which last as long as the job, do not count.
+    For PBS the job is its identifier, and there are no steps. A job's cgroup is recognized by its parent. A user with a
+    delegated cgroup can imitate both, so the name alone grants nothing.
     """
     job = ""
     for line in lines:
@@ -173,7 +172,7 @@ def _number_after(prefix: str, name: str) -> str:
 
 
 def _pbs_job(line: str) -> str:
-    """Return the identifier of PBS's job in a line of /proc/PID/cgroup; empty where there is none."""
+    """Return the identifier of the PBS job in a line of /proc/PID/cgroup; empty if there is none."""
     names = _names(line)
     for service, jobs, name in zip(names, names[1:], names[2:]):
         if service.endswith(_SERVICE) and jobs == _PBS_JOBS and is_pbs(name):
@@ -182,7 +181,7 @@ def _pbs_job(line: str) -> str:
 
 
 def _can_limit(controllers: str, all_controllers: list[str]) -> bool:
-    """Tell whether a hierarchy can limit resources: not a named one, nor version 2 if version 1 has the controllers."""
+    """Return whether a hierarchy can limit resources: not a named one, nor version 2 if version 1 has controllers."""
     if controllers:
         return not controllers.startswith("name=")
     return not any(_can_limit(others, []) for others in all_controllers if others)

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Disposable processes for operations that may block for ever: those on files of a user.
+"""Disposable processes for operations that may block forever: those on users' files.
 
-The owner of a directory can hold its inode lock without end. Whoever then opens or removes a file there waits in the
-kernel, where even SIGKILL does not help. A FUSE file system of the user's may never answer either, nor ever end for who
-lets go of it last. So a child does such work: it drops privileges for good, and closes its caller's descriptors. On
-timeout it is killed and left behind.
+The owner of a directory can hold its inode lock forever. A process that then opens or removes a file there waits in the
+kernel, where even SIGKILL does not help. A user's FUSE file system may also never answer, not even on the last close.
+So a child does such work: it drops privileges for good, and closes its caller's descriptors. On timeout it is killed
+and left behind.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .identity import Identity
 
 TIMEOUT = 10.0  # seconds
-_REAP_TIMEOUT = 1.0  # seconds, for a child that has answered
+_REAP_TIMEOUT = 1.0  # seconds, to reap a child that has answered
 _POLL = 0.0001  # seconds
 _CHUNK = 1 << 16  # bytes
 _MAX_ANSWER = 1 << 20  # bytes
@@ -39,11 +39,11 @@ def run(
     timeout: float = TIMEOUT,
     limit: int = _MAX_ANSWER,
 ) -> bytes:
-    """Run `work` in a child as `user`, or as the caller where that is None; return its result.
+    """Run `work` in a child as `user`, or as the caller if that is None; return its result.
 
-    `what` begins the message of a failure, such as "cannot read FILE". `kept` are the descriptors that `work` needs;
-    the child closes all others. The user can forge the result, of which `limit` bytes are read at most. Raises
-    HookError that `work` raised, or LateError after `timeout` seconds.
+    `what` begins the error message, such as "cannot read FILE". `kept` are the descriptors that `work` needs; the child
+    closes all others. The user can forge the result, of which at most `limit` bytes are read. Raises the HookError that
+    `work` raised, or LateError after `timeout` seconds.
     """
     reader, writer = os.pipe()
     try:
@@ -76,10 +76,10 @@ def run(
 
 
 def reap(pid: int, timeout: float) -> int | None:
-    """Reap the child `pid`, or any where that is -1, within `timeout` seconds; return its wait status (wait(2)).
+    """Reap the child `pid`, or any child for -1, within `timeout` seconds; return its wait status (wait(2)).
 
-    Return None on timeout. Raises ChildProcessError where there is no child.
-    A child that hangs in the kernel becomes init's to reap when the hook ends.
+    Return None on timeout. Raises ChildProcessError if there is no child. A child that hangs in the kernel is reaped by
+    init after the hook has exited.
     """
     deadline = time.monotonic() + timeout
     while True:
@@ -94,7 +94,7 @@ def reap(pid: int, timeout: float) -> int | None:
 def _run_child(work: Callable[[], bytes], user: Identity | None, writer: int, kept: tuple[int, ...]) -> NoReturn:
     answer = b""
     try:
-        # Standard output too: a runtime waits for EOF on the output of its hook.
+        # Standard output too: a runtime waits for EOF on its hook's output.
         close_all_but({writer, *kept}, os.open("/dev/null", os.O_RDWR))
         if user is not None:
             become(user.uid, user.gid)
@@ -105,12 +105,12 @@ def _run_child(work: Callable[[], bytes], user: Identity | None, writer: int, ke
     finally:
         try:
             write_all(writer, answer)
-        finally:  # also where the caller has ended: its own code must never run in this process
+        finally:  # also if the caller has exited: its code must never run in this process
             os._exit(0)
 
 
 def _read(reader: int, deadline: float, limit: int) -> bytes | None:
-    """Read until EOF or more than `limit` bytes; return None where neither has come by `deadline`."""
+    """Read until EOF or more than `limit` bytes; return None if neither happens by `deadline`."""
     data = b""
     while syscalls.poll([reader], deadline):
         more = os.read(reader, _CHUNK)

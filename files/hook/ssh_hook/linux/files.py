@@ -11,22 +11,22 @@ from .ownership import only_user_can_change
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-_SUFFIX_LENGTH = 17  # characters that the temporary name of a file has after "." and the file's own name
+_SUFFIX_LENGTH = 17  # characters in a temporary file name after "." and the file's own name
 _LONGEST_WRITE = 60  # seconds
 
 
 def is_same(first: os.stat_result, second: os.stat_result) -> bool:
-    """Tell whether both are the status of the same file."""
+    """Return whether both are the status of the same file."""
     return (first.st_dev, first.st_ino) == (second.st_dev, second.st_ino)
 
 
 def is_own(status: os.stat_result, kind: int = stat.S_IFREG) -> bool:
-    """Tell whether only the caller can write the file, and it is of `kind` (S_IFREG, S_IFDIR and the like)."""
+    """Return whether only the caller can write the file, and it is of type `kind` (S_IFREG, S_IFDIR and the like)."""
     return stat.S_IFMT(status.st_mode) == kind and only_user_can_change(status, os.geteuid())
 
 
 def rewrite(handle: int, data: bytes) -> None:
-    """Replace the content of the regular file that is open as O_PATH by `data`. Raises OSError."""
+    """Replace the content of a regular file, open as O_PATH, by `data`. Raises OSError."""
     with closing(os.open(f"/proc/self/fd/{handle}", os.O_WRONLY | os.O_TRUNC | os.O_NONBLOCK)) as descriptor:
         write_all(descriptor, data)
 
@@ -34,8 +34,8 @@ def rewrite(handle: int, data: bytes) -> None:
 def replace_files(directory: int, files: Mapping[str, bytes], prepare: Callable[[int], None] | None = None) -> None:
     """Replace files in the open `directory`, each by an atomic rename; `files` are their contents by name.
 
-    The first file is replaced when all have been written, so that a full disk changes none. They belong to the caller,
-    with mode 0600. `prepare` changes that for each open file before its rename. Raises OSError.
+    All files are written before the first is replaced, so that a full disk changes none. They belong to the caller,
+    with mode 0600; `prepare` may change that for each open file before its rename. Raises OSError.
     """
     temporaries: list[str] = []
     try:
@@ -51,12 +51,12 @@ def replace_files(directory: int, files: Mapping[str, bytes], prepare: Callable[
             try:
                 os.unlink(temporary, dir_fd=directory)
             except OSError:
-                pass  # it could not be created, or has been renamed
+                pass  # it was not created, or has been renamed
         raise
 
 
 def remove_leftovers(directory: int, name: str) -> None:
-    """Remove what writers that were killed while they replaced the file `name` have left in the open `directory`."""
+    """Remove temporary files of `name` that killed writers have left in the open `directory`."""
     for other in os.listdir(directory):
         if other.startswith(f".{name}.") and len(other) == len(f".{name}") + _SUFFIX_LENGTH:
             try:
@@ -74,4 +74,4 @@ def close_all_but(kept: set[int], null: int) -> None:
         try:
             os.close(descriptor)
         except OSError:
-            pass  # that of os.listdir()
+            pass  # the descriptor of os.listdir()

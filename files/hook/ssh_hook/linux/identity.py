@@ -18,7 +18,7 @@ class Identity:
 
 
 def _root() -> Identity:
-    """Return root's ids, or the caller's own in a user namespace that does not map root (enroot)."""
+    """Return root's ids, or the caller's in a user namespace that does not map root (enroot)."""
     return Identity(0, 0) if os.geteuid() == 0 else Identity(os.geteuid(), os.getegid())
 
 
@@ -26,12 +26,12 @@ ROOT = _root()  # of the hook: it has all capabilities over its user namespace
 
 
 class ActingAs:
-    """Context manager that sets the effective ids to a user's, without supplementary groups, and restores the caller's.
+    """Context manager that sets the effective ids to a user's, without supplementary groups, and restores them on exit.
 
     The kernel then checks every access as the user's. With `privileged` the process keeps its effective capabilities:
-    only the owner of new files, and the credentials that mount(2) saves, are the user's.
+    only new files, and the credentials saved by mount(2), are the user's.
 
-    The caller is root, or that very user, as in a user namespace that maps no other id: then only capabilities change.
+    The caller is root, or that user (in a user namespace that maps no other id): then only capabilities change.
     """
 
     def __init__(self, identity: Identity, privileged: bool = False) -> None:
@@ -39,7 +39,7 @@ class ActingAs:
         self._privileged = privileged
         self._groups: list[int] = []
         self._own = ROOT
-        self._is_user = False  # and not root
+        self._is_user = False  # the caller is this user, not root
 
     def __enter__(self) -> None:
         self._is_user = 0 != os.geteuid() == self._identity.uid
@@ -56,7 +56,7 @@ class ActingAs:
                 _effective, permitted, inheritable = syscalls.capget()
                 syscalls.capset(permitted, permitted, inheritable)
         except BaseException:
-            self.__exit__()  # Python does not call it where __enter__ fails
+            self.__exit__()  # Python does not call it if __enter__ fails
             raise
 
     def __exit__(self, *_: object) -> None:
@@ -68,7 +68,7 @@ class ActingAs:
 
 
 class IdMap:
-    """The map of uids or gids of a user namespace.
+    """The uid or gid map of a user namespace.
 
     Format: user_namespaces(7), /proc/PID/uid_map: lines "inside outside count". "outside" is an id of the reader's user
     namespace, or of the parent namespace where a process reads its own map.
@@ -78,19 +78,19 @@ class IdMap:
         self._extents = [tuple(int(field) for field in line.split()) for line in text.splitlines()]
 
     def outside(self, inside: int) -> int | None:
-        """Return the id outside of the namespace that `inside` is mapped to; None where it is not mapped."""
+        """Return the id outside the namespace that `inside` is mapped to; None if it is not mapped."""
         for first, outer, count in self._extents:
             if first <= inside < first + count:
                 return outer + inside - first
         return None
 
     def inside(self, outside: int) -> int | None:
-        """Return the id in the namespace that is mapped to `outside`; None where none is."""
+        """Return the id in the namespace that is mapped to `outside`; None if there is none."""
         for first, outer, count in self._extents:
             if outer <= outside < outer + count:
                 return first + outside - outer
         return None
 
     def is_initial(self) -> bool:
-        """Tell whether this is the map of the initial user namespace, which maps every id to itself."""
+        """Return whether this is the map of the initial user namespace, which maps every id to itself."""
         return self._extents == [(0, 0, _ALL_IDS)]

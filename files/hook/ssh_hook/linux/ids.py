@@ -1,10 +1,10 @@
 # Copyright (c) ocihooks.ssh contributors
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Take on a user's uid and gid, without supplementary groups. The hook and the Ansible modules share this file.
+"""Switch to a user's uid and gid, without supplementary groups. The hook and the Ansible modules share this file.
 
-A start of a container does not ask the name service for a user's groups, which could take seconds. So nothing else may
-use them either: a module would succeed where a start cannot read.
+The start of a container does not query the name service for a user's groups, which could take seconds. So nothing else
+may use them either: otherwise a module could read files that a start cannot.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from .fast_stdlib import os, read_file
 
 
 def become(uid: int, gid: int) -> None:
-    """Set all uids and gids of the process, for good. Raises OSError."""
+    """Set all uids and gids of the process permanently. Raises OSError."""
     set_groups([])
     os.setresgid(gid, gid, gid)
     os.setresuid(uid, uid, uid)
 
 
 def act_as(uid: int, gid: int) -> None:
-    """Set the effective ids, by which the kernel then checks every access. Raises OSError; some may be set then."""
+    """Set the effective ids, by which the kernel checks every access. Raises OSError; some may be set then."""
     set_groups([])
     os.setegid(gid)
     os.seteuid(uid)
@@ -34,7 +34,7 @@ def restore(uid: int, gid: int, groups: list[int]) -> None:
 
 
 def set_groups(groups: list[int]) -> None:
-    """Call setgroups(2); where the user namespace denies it (/proc/self/setgroups), keep the present groups."""
+    """Call setgroups(2); if the user namespace denies it (/proc/self/setgroups), keep the current groups."""
     try:
         os.setgroups(groups)
     except PermissionError:

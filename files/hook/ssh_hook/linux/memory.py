@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The files in /proc that are read from a process's memory: cmdline and environ.
+"""Read the files in /proc that come from a process's memory: cmdline and environ.
 
-A read waits for the lock of that memory (mmap_lock), and before Linux 4.17 for the file system of a file that is mapped
-there. Where that file system hangs, so does the read. So a disposable process reads.
+A read waits for the lock of that memory (mmap_lock), and before Linux 4.17 for the file system of a file mapped there.
+If that file system hangs, so does the read. So a disposable process reads.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from .fast_stdlib import closing, os, read_all
 def read_memory(
     directory: int, name: str, what: str, limit: int, timeout: float, user_namespace: int | None = None
 ) -> bytes:
-    """Return the content of the file `name` in the open `directory` in /proc, of which one byte beyond `limit` at most.
+    """Return the content of the file `name` in the open `directory` in /proc, at most one byte more than `limit`.
 
-    `what` begins the message of a failure. `user_namespace` is the process's, open: the file belongs to it where the
-    process has another uid than the caller. Raises HookError, and LateError after `timeout` seconds.
+    `what` begins the error message. `user_namespace` is the process's, open: it owns the file if the process's uid is
+    not the caller's. Raises HookError, and LateError after `timeout` seconds.
     """
 
     def read() -> bytes:

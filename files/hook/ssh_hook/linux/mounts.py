@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Mounts by descriptor: the path ``/proc/self/fd/N`` means the object that was checked, even if it was moved.
+"""Mounts by descriptor: the path ``/proc/self/fd/N`` is the object that was checked, even if it was moved.
 
-That works on every kernel, and takes one system call where fsopen(2) takes four.
+That works on every kernel, and needs one system call instead of four with fsopen(2).
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from . import syscalls
 from .fast_stdlib import closing, fsencode, os, read_file
 from .identity import ActingAs, Identity
 
-SOURCE = b"ocihooks-ssh"  # what mountinfo names as the source of the hook's file systems
-_LONGEST_ID = 12  # bytes, with the blank that ends it
-_LOCKED_FLAGS = {  # a remount must repeat these: a user namespace may not clear them on a mount that it inherited
+SOURCE = b"ocihooks-ssh"  # the source of the hook's file systems in mountinfo
+_LONGEST_ID = 12  # bytes, with the blank after it
+_LOCKED_FLAGS = {  # a remount must repeat these: a user namespace may not clear them on an inherited mount
     os.ST_NOSUID: syscalls.MS_NOSUID,
     os.ST_NODEV: syscalls.MS_NODEV,
     os.ST_NOEXEC: syscalls.MS_NOEXEC,
@@ -29,11 +29,11 @@ class MountTable:
     def __init__(self, data: bytes | None = None) -> None:
         """Parse `data`, the content of a mountinfo; None for the caller's own."""
         data = read_file("/proc/self/mountinfo") if data is None else data
-        # In most containers no mount is shared: then none of some hundred lines has to be parsed.
+        # In most containers no mount is shared: then none of about a hundred lines has to be parsed.
         self._private = _private_mounts(data) if b" shared:" in data else None
 
     def refuse_shared(self, target: int, path: str) -> None:
-        """Raise HookError where the descriptor `target` is on a shared mount: what is mounted there would propagate."""
+        """Raise HookError if the descriptor `target` is on a shared mount: a mount there would propagate."""
         if self._private is not None and mount_id(target) not in self._private:
             raise HookError(
                 MOUNT_REFUSED,
@@ -43,7 +43,7 @@ class MountTable:
 
 
 def _private_mounts(data: bytes) -> set[bytes]:
-    """Return the mount ids of those mounts in a mountinfo file that are not shared."""
+    """Return the ids of the mounts in a mountinfo file that are not shared."""
     lines = data.split(b"\n")[:-1]  # splitlines() would split at other characters that a mount point may contain
     fields = [line.partition(b" - ")[0].split(b" ") for line in lines]
     return {line[0] for line in fields if not any(field.startswith(b"shared:") for field in line[6:])}
@@ -61,7 +61,7 @@ def mount_id(descriptor: int) -> bytes:
 
 
 def reachable_mounts(proc: int | None = None) -> set[bytes]:
-    """Return the ids of all mounts that the caller can reach from its root directory, by /proc or the open `proc`.
+    """Return the ids of all mounts that the caller can reach from its root directory, from /proc or the open `proc`.
 
     Raises OSError.
     """
@@ -72,10 +72,10 @@ def reachable_mounts(proc: int | None = None) -> set[bytes]:
 def first_mount(process: int) -> bytes:
     """Return the id of a mount that a process can reach; `process` is its open directory in /proc.
 
-    Any user can read it. Each id is that of one mount in one namespace. Empty where it reaches none. Raises OSError.
+    Any user can read it. An id identifies a mount in one mount namespace. Empty if there is none. Raises OSError.
     """
     with closing(os.open("mountinfo", os.O_RDONLY, dir_fd=process)) as descriptor:
-        return os.read(descriptor, _LONGEST_ID).partition(b" ")[0]  # the kernel formats one line, and not all
+        return os.read(descriptor, _LONGEST_ID).partition(b" ")[0]  # the kernel formats only one line
 
 
 def mount_tmpfs(target: int, size: int, inodes: int, context: str) -> None:
@@ -88,7 +88,7 @@ def mount_tmpfs(target: int, size: int, inodes: int, context: str) -> None:
 
 
 def mount_users_tmpfs(target: int, size: int, inodes: int, uid: int) -> None:
-    """Mount a tmpfs that is the user `uid`'s alone on the directory `target`, with bounds as in `mount_tmpfs`."""
+    """Mount a tmpfs for only the user `uid` on the directory `target`, limited as in `mount_tmpfs`."""
     data = f"mode=0700,uid={uid},gid=0,size={size},nr_inodes={inodes}"
     flags = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
     syscalls.mount(SOURCE, _path(target), b"tmpfs", flags, data.encode())
@@ -100,7 +100,7 @@ def mount_bind(source: int, target: int) -> None:
 
 
 def move_mount(source: int, target: int) -> None:
-    """Mount what `clone_mount` returned as `source` on the directory `target`."""
+    """Mount `source`, returned by `clone_mount`, on the directory `target`."""
     syscalls.move_mount(source, target)
 
 
@@ -111,9 +111,9 @@ def clone_tree(mounted: int) -> int:
 
 
 def clone_mount(path: str) -> int:
-    """Return a mount of the directory `path` that is in no namespace yet: for `move_mount`, even in another one.
+    """Return a mount of the directory `path` that is not in a namespace yet: `move_mount` may put it into any.
 
-    Without what is mounted below it. The kernel has this since Linux 5.2.
+    It does not include mounts below `path`. Since Linux 5.2.
     """
     return syscalls.open_tree(syscalls.AT_FDCWD, fsencode(path), syscalls.OPEN_TREE_CLONE)
 
@@ -134,7 +134,7 @@ def unmount(mounted: int) -> None:
 
 
 def change_root(directory: int) -> None:
-    """Make an open directory the root directory and the current one. Raises OSError."""
+    """Make an open directory the root and current directory. Raises OSError."""
     os.fchdir(directory)
     os.chroot(".")
     os.chdir("/")
@@ -146,7 +146,7 @@ def make_all_private(mounted: int) -> None:
 
 
 def make_private(mounted: int) -> None:
-    """Make the mount private: a bind mount of a shared mount is shared, and would propagate mounts below it."""
+    """Make the mount private: a bind mount of a shared mount is shared too, and would propagate mounts below it."""
     syscalls.mount(b"", _path(mounted), b"", syscalls.MS_PRIVATE)
 
 

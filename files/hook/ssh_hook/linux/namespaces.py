@@ -21,12 +21,12 @@ _KINDS = {
 
 
 class Namespaces:
-    """Open descriptors of those namespaces of a process that differ from the hook's own."""
+    """Open descriptors of the namespaces of a process that differ from the hook's own."""
 
     def __init__(self, process: int | None) -> None:
-        """Open them; `process` is an open directory in /proc, None for the hook's own.
+        """Open them; `process` is an open directory in /proc, or None for the hook itself.
 
-        Raises OSError, and HookError where it has ended.
+        Raises OSError, and HookError if it has exited.
         """
         self._descriptors: dict[str, int] = {}
         for name in _KINDS if process is not None else ():
@@ -44,7 +44,7 @@ class Namespaces:
                     raise ContainerEndedError() from None
 
     def has(self, name: str) -> bool:
-        """Tell whether the process's namespace `name` (as in /proc/PID/ns) differs from the hook's."""
+        """Return whether the process's namespace `name` (as in /proc/PID/ns) differs from the hook's."""
         return name in self._descriptors
 
     def close(self) -> None:
@@ -53,15 +53,15 @@ class Namespaces:
             os.close(descriptor)
 
     def take(self, name: str) -> int | None:
-        """Return the descriptor of `name`, for the caller to join it in its own way; None where it does not differ."""
+        """Remove and return the descriptor of `name`, for the caller to join; None if it does not differ."""
         return self._descriptors.pop(name, None)
 
     def join_all_but_mount_and_user(self) -> None:
-        """Join the others, after which the caller still sees the host's files and has the host's credentials."""
+        """Join the other namespaces. The caller still sees the host's files and has the host's credentials."""
         self.join("cgroup", "ipc", "uts", "net")
 
     def join(self, *names: str) -> None:
-        """Join those of `names` that differ, in this order; "pid" only for the caller's children. Raises HookError.
+        """Join those of `names` that differ, in this order; "pid" takes effect for children only. Raises HookError.
 
         "user" must come last: joining it loses the rights over namespaces that the engine's user namespace owns.
         """
@@ -74,7 +74,7 @@ class Namespaces:
 
 
 def is_in_hosts_network() -> bool:
-    """Tell whether the caller is in the network namespace of the node's first process, as far as that can be seen."""
+    """Return whether the caller is in the network namespace of the node's pid 1; True if that cannot be seen."""
     try:
         return is_same(os.stat("/proc/self/ns/net"), os.stat("/proc/1/ns/net"))
     except (PermissionError, FileNotFoundError):  # the latter with hidepid

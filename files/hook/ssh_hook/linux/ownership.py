@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Who can change a file, by its owner and mode. The hook and the Ansible modules share this file.
 
-Access control lists need no rule of their own: the group bits of the mode are the upper bound (mask) of what an ACL
-grants to named users and groups. A sticky directory is no exception: others can create entries in it before its owner
-does. The mode of a symbolic link means nothing.
+Access control lists need no extra rule: the group bits of the mode are the mask of what an ACL grants to named users
+and groups. A sticky directory is no exception: others can create entries in it before its owner does. The mode of a
+symbolic link has no meaning.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from .fast_stdlib import os, stat
 
 
 def other_writers(uid: int, mode: int, user: int) -> tuple[bool, bool, bool]:
-    """Tell whether a file that belongs to `uid` can be changed by its owner, its group and all users, besides `user`.
+    """Return whether a file that belongs to `uid` can be changed by its owner, its group and all users, except `user`.
 
-    `mode` is of stat(2), with the file's type.
+    `mode` is st_mode of stat(2), with the file type.
     """
     if stat.S_ISLNK(mode):
         return uid != user, False, False
@@ -24,5 +24,5 @@ def other_writers(uid: int, mode: int, user: int) -> tuple[bool, bool, bool]:
 
 
 def only_user_can_change(status: os.stat_result, user: int) -> bool:
-    """Tell whether nobody but `user` and root can change the file with this status."""
+    """Return whether only `user` and root can change the file with this status."""
     return not any(other_writers(status.st_uid, status.st_mode, user))

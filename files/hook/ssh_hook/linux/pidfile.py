@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Pidfiles that annotations name, on the host or in the container."""
+"""Pidfiles named in annotations, on the host or in the container."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ MAX_PIDFILE = 32  # bytes: the digits of a pid, and a newline
 def open_pidfile(path: str, dir_fd: int | None = None) -> int:
     """Open the file `path` for writing, and truncate it; relative to `dir_fd` if that is given. Raises OSError.
 
-    The annotation that names it may come from the image, as some engines pass these on. So this follows no link, opens
-    no device or FIFO, and truncates only a file that holds a pid.
+    The annotation that names it may come from the image, since some engines pass on an image's annotations. So this
+    follows no link, opens no device or FIFO, and truncates only a file that contains a pid.
     """
     try:
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644, dir_fd=dir_fd)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Processes identified by an open directory in /proc: it never refers to another process that reuses the pid.
+"""Processes identified by an open directory in /proc, which never refers to another process that reuses the pid.
 
 Format: proc_pid_stat(5).
 """
@@ -20,7 +20,7 @@ MAX_ID = 2**32 - 2  # the highest user or group id; 2**32 - 1 means "no change" 
 
 
 def is_decimal(text: str, most: int) -> bool:
-    """Tell whether `text` is a number in decimal digits, `most` of them at most."""
+    """Return whether `text` is a number of at most `most` decimal digits."""
     return text.isascii() and text.isdigit() and len(text) <= most
 
 
@@ -30,7 +30,7 @@ def pid_namespace() -> int:
 
 
 def pid_is_taken(pid: int) -> bool:
-    """Tell whether there is a process `pid`, even where /proc does not show it to the caller (hidepid)."""
+    """Return whether there is a process `pid`, even if /proc hides it from the caller (hidepid)."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -41,21 +41,21 @@ def pid_is_taken(pid: int) -> bool:
 
 
 class Process:
-    """A process that existed when the object was made. Methods raise OSError where it is gone, or say otherwise.
+    """A process that existed when the object was created. Most methods raise OSError if it is gone.
 
     Attributes:
-        pid: its pid when the object was made.
+        pid: its pid when the object was created.
         directory: an open descriptor of its directory in /proc.
         stat: an open descriptor of its /proc/PID/stat.
     """
 
     def __init__(self, pid: int, proc: int | None = None) -> None:
-        """Open the process's directory in /proc, or in the open `proc`. Raises OSError where there is no process."""
+        """Open the process's directory in /proc, or in the open `proc`. Raises OSError if there is no such process."""
         self.pid = pid
         self._files: dict[str, int] = {}
         path = f"/proc/{pid}" if proc is None else str(pid)
         self.directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY, dir_fd=proc)
-        # Opened now: on a /proc with hidepid, the files of a process that becomes untraceable cannot be opened later.
+        # Opened now: with hidepid, the files of a process that becomes untraceable cannot be opened later.
         try:
             self.stat = os.open("stat", os.O_RDONLY, dir_fd=self.directory)
         except OSError:
@@ -64,7 +64,7 @@ class Process:
 
     @classmethod
     def of_files(cls, pid: int, directory: int, files: dict[str, int]) -> Process:
-        """Return the process `pid`, whose `directory` in /proc and some of its `files`, stat among them, are open."""
+        """Return the process `pid`, with its open `directory` in /proc and some open `files` of it, including stat."""
         process = cls.__new__(cls)
         process.pid, process.directory, process.stat = pid, directory, files["stat"]
         process._files = files
@@ -84,7 +84,7 @@ class Process:
         descriptor = self._files.get(name)
         if descriptor is None:
             return read_file(name, self.directory)
-        # Opened anew: ids are shown by the user namespace of who has opened the file.
+        # Opened again: ids are shown in the user namespace of the process that opened the file.
         return read_file(f"/proc/self/fd/{descriptor}")
 
     def descriptors(self) -> set[int]:
@@ -92,18 +92,18 @@ class Process:
         return {self.directory, self.stat}
 
     def is_before_exec(self) -> bool:
-        """Tell whether the process was forked and has not called execve(2) yet (PF_FORKNOEXEC)."""
+        """Return whether the process was forked and has not called execve(2) yet (PF_FORKNOEXEC)."""
         return int(self._stat()[_FLAGS]) & _PF_FORKNOEXEC != 0
 
     def is_alive(self) -> bool:
-        """Tell whether the process has not ended; a zombie has. Raises OSError only where that cannot be read."""
+        """Return whether the process is running; a zombie is not. Raises OSError only if that cannot be read."""
         try:
             return self._stat()[_STATE] not in _DEAD
         except (FileNotFoundError, ProcessLookupError):
             return False
 
     def hangs(self) -> bool:
-        """Tell whether the process waits in the kernel, where no signal reaches it."""
+        """Return whether the process is in uninterruptible sleep, where no signal reaches it."""
         return self._stat()[_STATE] == _UNINTERRUPTIBLE
 
     def parent(self) -> int:
@@ -111,7 +111,7 @@ class Process:
         return int(self._stat()[_PARENT])
 
     def exit_status(self) -> int | None:
-        """Return the wait status (wait(2)) of a process that has ended; None where it has been reaped."""
+        """Return the wait status (wait(2)) of a process that has exited; None if it has been reaped."""
         try:
             return int(self._stat()[_EXIT_STATUS])
         except (FileNotFoundError, ProcessLookupError):
@@ -124,19 +124,19 @@ class Process:
     def own_pid(self) -> int:
         """Return its pid in its own pid namespace."""
         for line in self.read("status").split(b"\n"):
-            if line.startswith(b"NSpid:"):  # the namespaces from that of /proc on
+            if line.startswith(b"NSpid:"):  # from the namespace of /proc inward
                 return int(line.split()[-1])
         return self.pid
 
     def uid(self) -> int:
         """Return its real uid, in the caller's user namespace."""
         for line in self.read("status").split(b"\n"):
-            if line.startswith(b"Uid:"):  # the owner of its directory is another where it is not dumpable
+            if line.startswith(b"Uid:"):  # the owner of its directory differs if it is not dumpable
                 return int(line.split()[1])
         raise ProcessLookupError
 
     def program(self) -> tuple[int, int] | None:
-        """Return device and inode of the program; None where the process is gone, or the caller may not trace it."""
+        """Return device and inode of the program; None if the process is gone, or the caller may not trace it."""
         try:
             status = os.stat("exe", dir_fd=self.directory)
         except OSError:
@@ -144,7 +144,7 @@ class Process:
         return status.st_dev, status.st_ino
 
     def mount_namespace(self) -> tuple[int, int] | None:
-        """Return device and inode of the mount namespace; None where it is gone, a zombie, or not traceable."""
+        """Return device and inode of the mount namespace; None if the process is gone, a zombie, or not traceable."""
         try:
             status = os.stat("ns/mnt", dir_fd=self.directory)
         except OSError:
@@ -152,31 +152,31 @@ class Process:
         return status.st_dev, status.st_ino
 
     def kill(self) -> None:
-        """Send SIGKILL to this process, and to no other that reuses its pid. Do nothing where it is gone."""
+        """Send SIGKILL to this process, never to another that reuses its pid. Do nothing if it is gone."""
         self._send(signal.SIGKILL)
 
     def stop(self) -> None:
-        """Send it SIGSTOP, likewise."""
+        """Send SIGSTOP in the same way."""
         self._send(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Send it SIGCONT, likewise."""
+        """Send SIGCONT in the same way."""
         self._send(signal.SIGCONT)
 
     def _send(self, number: int) -> None:
         try:
-            signal.pidfd_send_signal(self.directory, number)  # accepts a directory of /proc as pidfd
+            signal.pidfd_send_signal(self.directory, number)  # accepts a directory in /proc as a pidfd
         except ProcessLookupError:
             pass
-        except (AttributeError, OSError):  # before Linux 5.1, also a Python that was built where that was so, as EL 8's
+        except (AttributeError, OSError):  # before Linux 5.1, or a Python built on such a kernel, like EL 8's
             try:
                 if self.is_alive():
                     os.kill(self.pid, number)
             except (ProcessLookupError, PermissionError):
-                pass  # a set-uid process of a session is not the caller's to signal
+                pass  # the caller may not signal a set-uid process of a session
 
     def _stat(self) -> list[bytes]:
-        # The name, the field before, may contain blanks and ")".
+        # The name, in the field before, may contain blanks and ")".
         return os.pread(self.stat, 4096, 0).rpartition(b")")[2].split()
 
 
@@ -190,7 +190,7 @@ def all_processes(proc: int | None = None) -> Iterator[Process]:
             try:
                 process = Process(int(name), proc)
             except OSError:
-                continue  # it ended meanwhile
+                continue  # it has exited
             try:
                 yield process
             finally:
@@ -198,7 +198,7 @@ def all_processes(proc: int | None = None) -> Iterator[Process]:
 
 
 def descendants(ancestor: int, proc: int | None = None) -> set[int]:
-    """Return the pids of `ancestor` and of its descendants, by /proc or the open `proc`."""
+    """Return the pids of `ancestor` and its descendants, from /proc or the open `proc`."""
     parents = {process.pid: parent_of(process) for process in all_processes(proc)}
     found = {ancestor}
     size = 0
@@ -209,7 +209,7 @@ def descendants(ancestor: int, proc: int | None = None) -> set[int]:
 
 
 def parent_of(process: Process) -> int:
-    """Return the pid of the parent; 0 where the process is gone."""
+    """Return the pid of the parent; 0 if the process is gone."""
     try:
         return process.parent()
     except OSError:

@@ -1,10 +1,10 @@
 # Copyright (c) ocihooks.ssh contributors
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Resolve a path as the kernel does, and visit each file on the way. The hook and the Ansible modules share this file.
+"""Resolve a path like the kernel, and visit each file on the way. The hook and the Ansible modules share this file.
 
-Paths are resolved from ``/`` on by descriptors (O_PATH, O_NOFOLLOW), and each directory and link is visited before a
-name is looked up in it. So if only root can change any of the visited files, only root can have replaced a component.
+Paths are resolved from ``/`` with descriptors (O_PATH, O_NOFOLLOW), and each directory and link is visited before a
+name is looked up in it. So if only root can change the visited files, only root can have replaced a component.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ class File:
 
     @property
     def identity(self) -> tuple[int, int]:
-        """Return device and inode number."""
+        """Return the device and inode numbers."""
         return self.status.st_dev, self.status.st_ino
 
     @property
     def is_directory(self) -> bool:
-        """Tell whether it is a directory."""
+        """Return whether it is a directory."""
         return stat.S_ISDIR(self.status.st_mode)
 
     @property
     def is_link(self) -> bool:
-        """Tell whether it is a symbolic link."""
+        """Return whether it is a symbolic link."""
         return stat.S_ISLNK(self.status.st_mode)
 
     def close(self) -> None:
@@ -60,7 +60,7 @@ class UnreachableError(Exception):
 
     Attributes:
         error: why.
-        path: as far as it was resolved, and the component that was not.
+        path: the resolved part, and the first component that could not be resolved.
         link: the link that contains the path; None for the requested path.
     """
 
@@ -72,10 +72,10 @@ class UnreachableError(Exception):
 
 
 def resolve(path: bytes, *, follow: bool, visit: Callable[[File], None]) -> File:
-    """Resolve a path from ``/``; follow a link as the last component only with `follow`.
+    """Resolve a path from ``/``; if its last component is a link, follow it only with `follow`.
 
-    visit is called with each open file in order, the last one too, before a name is looked up in it. The caller has to
-    close the returned file. Raises UnreachableError.
+    `visit` is called with each open file in order, including the last, before a name is looked up in it. The caller
+    must close the returned file. Raises UnreachableError.
     """
     pending = _components(path, None)
     here = _root()
@@ -118,7 +118,7 @@ def resolve(path: bytes, *, follow: bool, visit: Callable[[File], None]) -> File
 def open_entry(name: bytes, parent: File) -> File:
     """Open an entry of a directory without following a link. Raises OSError."""
     try:
-        # With O_DIRECTORY first: it triggers an automount.
+        # First with O_DIRECTORY, which triggers an automount.
         fd = os.open(name, _HANDLE | os.O_DIRECTORY, dir_fd=parent.fd)
     except NotADirectoryError:
         fd = os.open(name, _HANDLE, dir_fd=parent.fd)
@@ -126,7 +126,7 @@ def open_entry(name: bytes, parent: File) -> File:
 
 
 def open_above(directory: File) -> File:
-    """Open the directory above. Raises OSError."""
+    """Open the parent directory. Raises OSError."""
     fd = os.open(b"..", _HANDLE | os.O_DIRECTORY, dir_fd=directory.fd)
     return _as_file(fd, directory.path.rpartition(b"/")[0] or b"/")
 

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The mount that an OCI runtime makes for a container's root directory, before it makes that the root.
+"""The mount that an OCI runtime makes for a container's root directory, before it pivots to it.
 
-The runtime binds the directory on itself in the container's mount namespace, which it has cloned from its own. So the
-mount is there and not in the runtime's namespace, unlike its parent. Users can rename mount points, and what lies above
-them, from outside of the namespace: a name tells nothing but whether a mount is on its own directory. Nobody without
-rights over the namespace changes a mount's device, its parent, or the order in which mounts were made, which is that of
-the table.
+The runtime bind mounts the directory on itself in the container's mount namespace, a clone of its own. So that mount
+exists only there, while its parent also exists in the runtime's namespace. Users can rename mount points and
+directories above them from outside the namespace: so a path only shows whether a mount is on its own directory. But
+only a process with rights over the namespace can change a mount's device, its parent, or the order of mounts in the
+table.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _ID, _PARENT, _DEVICE, _ROOT, _PATH, _REST = range(6)  # fields of a line
 
 
 class _Table:
-    """A mountinfo (proc_pid_mountinfo(5)). Only the lines that are asked for are parsed, of perhaps a thousand."""
+    """A mountinfo (proc_pid_mountinfo(5)). It may have a thousand lines, and only needed ones are parsed."""
 
     def __init__(self, data: bytes) -> None:
         self._data = b"\n" + data
@@ -38,7 +38,7 @@ class _Table:
         return self._find(mount) is not None
 
     def _find(self, mount: bytes) -> list[bytes] | None:
-        """Return the fields of a mount's line; None where there is no such mount."""
+        """Return the fields of a mount's line; None if there is no such mount."""
         if mount not in self._known:
             start = self._data.find(b"\n%s " % mount)
             self._known[mount] = None if start < 0 else self._fields(start + 1)
@@ -48,7 +48,7 @@ class _Table:
         return self._data[start : self._data.index(b"\n", start)].split(b" ", _REST)
 
     def line(self, mount: bytes) -> list[bytes]:
-        """Return the fields of the line of a mount that is in the table."""
+        """Return the fields of the line of a mount in the table."""
         fields = self._find(mount)
         assert fields is not None
         return fields
@@ -60,7 +60,7 @@ class _Table:
     def ancestors(self, mount: bytes) -> list[bytes]:
         """Return the mount's parent, the parent's parent, and so on.
 
-        A namespace's first mount is its own parent. It is seen on nodes that run from their initramfs.
+        A namespace's first mount is its own parent. It is visible on nodes that run from their initramfs.
         """
         found: list[bytes] = []
         while (parent := self.parent(mount)) in self and parent != mount:
@@ -69,7 +69,7 @@ class _Table:
         return found
 
     def is_bind_of_parent(self, mount: bytes) -> bool:
-        """Tell whether a mount shows the file system that it is mounted on."""
+        """Return whether a mount shows the file system that it is mounted on."""
         parent = self.parent(mount)
         return parent in self and self.line(parent)[_DEVICE] == self.line(mount)[_DEVICE]
 
@@ -78,11 +78,11 @@ class _Table:
         return [self.line(known)[_DEVICE] for known in (mount, *self.ancestors(mount))]
 
     def is_private(self, mount: bytes) -> bool:
-        """Tell whether mounts of other namespaces do not reach this one, and it is no copy that has come from there."""
-        return b" " not in self.line(mount)[_REST].partition(b" - ")[0]  # options alone, and no tags
+        """Return whether the mount is private: no mounts propagate to it, and it was not propagated itself."""
+        return b" " not in self.line(mount)[_REST].partition(b" - ")[0]  # only options, no tags
 
     def _has_proc(self, mount: bytes) -> bool:
-        """Tell whether a proc file system is mounted on the directory proc of a mount."""
+        """Return whether a proc file system is mounted on the directory proc of a mount."""
         path = self.line(mount)[_PATH].rstrip(b"/") + b"/proc"
         word = b" %s " % path
         lines = (line.split(b" ", _REST) for line in self._data.split(b"\n") if word in line)
@@ -91,25 +91,24 @@ class _Table:
         )
 
     def is_own(self, mount: bytes, outer: _Table) -> bool:
-        """Tell whether the namespace has made a mount for a root, after it was cloned from that of the table `outer`.
+        """Return whether a mount was made for a root after this namespace was cloned from that of the table `outer`.
 
-        It is private, bound on its own directory, and no such bind is newer but those on it. What comes from another
-        namespace meanwhile is never private. The copy of a bind in `outer` shows the same directory below the same
-        devices.
+        It is private, bound on its own directory, and no such bind is newer except those on it. A mount propagated from
+        another namespace is never private. A copy of a bind in `outer` shows the same directory below the same devices.
         """
         return self.is_private(mount) and self.is_newest_bind(mount) and not outer.has_bind(self, mount)
 
     def has_bind(self, other: _Table, mount: bytes) -> bool:
-        """Tell whether the directory that a mount of the table `other` shows is bound on itself here too."""
+        """Return whether the directory that a mount of the table `other` shows is bound on itself here too."""
         return any(self.is_on_itself(known) for known in self._counterparts(other, mount))
 
     def has_copied(self, other: _Table, mount: bytes) -> bool:
-        """Tell whether a mount of the table `other` is here too, at the same place."""
+        """Return whether a mount of the table `other` is here too, at the same path."""
         path = other.line(mount)[_PATH]
         return any(self.line(known)[_PATH] == path for known in self._counterparts(other, mount))
 
     def _counterparts(self, other: _Table, mount: bytes) -> Iterator[bytes]:
-        """Yield the mounts here that show the same directory as a mount of the table `other`, below such devices."""
+        """Yield the mounts that show the same directory as a mount of the table `other`, below the same devices."""
         devices, root = other.devices(mount), other.line(mount)[_ROOT]
         word = b" %s %s " % (devices[0], root)
         place = self._data.find(word)
@@ -121,10 +120,11 @@ class _Table:
             place = self._data.find(word, self._data.index(b"\n", place))
 
     def is_newest_bind(self, mount: bytes) -> bool:
-        """Tell whether a mount is bound on its own directory, and no bind outside of it is newer.
+        """Return whether a mount is bound on its own directory, and no such bind outside it is newer.
 
-        Where it is private, only private ones count. Else those count on which there is a proc, as on enroot's root
-        when it calls hooks. Others come from the node meanwhile, as when root's podman binds its store on itself.
+        If it is private, only private binds count. Otherwise only those with a proc mount count, like enroot's root
+        when it calls hooks. Others may have propagated from the node, for example when root's podman binds its storage
+        on itself.
         """
         if not self.is_on_itself(mount):
             return False
@@ -138,7 +138,7 @@ class _Table:
         return True
 
     def is_on_itself(self, mount: bytes) -> bool:
-        """Tell whether a mount shows the very directory that it is mounted on."""
+        """Return whether a mount shows the directory that it is mounted on."""
         if not self.is_bind_of_parent(mount):
             return False
         own, parent = self.line(mount), self.line(self.parent(mount))
@@ -151,10 +151,10 @@ class RootMount:
 
     Attributes:
         descriptor: the open directory.
-        mount: the id of the mount that the runtime has yet to make the root; empty where it has done so.
-        above: the id of the mount on which the node's root directory is mounted in the container's namespace. When the
-            runtime has pivoted, it is the parent of the container's. That of no mount where nothing can be pivoted.
-        mountinfo: the mounts in the container's namespace; None where they were not read.
+        mount: the id of the mount that the runtime will make the root; empty if it has done so.
+        above: the id of the mount on which the node's root directory is mounted in the container's namespace. After the
+            pivot it is the parent of the container's root mount. An id that no mount has if pivoting is impossible.
+        mountinfo: the mounts in the container's namespace; None if they were not read.
     """
 
     def __init__(self, descriptor: int, mount: bytes = b"", above: bytes = b"", mountinfo: bytes | None = None) -> None:
@@ -165,7 +165,7 @@ class RootMount:
 
 
 class Outside:
-    """The mount namespace from which that of a container was cloned.
+    """The mount namespace from which a container's was cloned.
 
     Attributes:
         root: the status of its root directory.
@@ -173,7 +173,7 @@ class Outside:
     """
 
     def __init__(self, process: Process | None = None) -> None:
-        """Read what `process` sees, else what the caller sees. Raises OSError."""
+        """Read the namespace of `process`, or else the caller's. Raises OSError."""
         directory = None if process is None else process.directory
         self.root = os.stat("/") if directory is None else os.stat("root", dir_fd=directory)
         self.mountinfo = read_file("/proc/self/mountinfo" if directory is None else "mountinfo", directory)
@@ -182,8 +182,8 @@ class Outside:
 def open_root_mount(path: str, process: int, outside: Outside | None) -> RootMount:
     """Open the root directory `path` of the container in whose mount namespace `process` is.
 
-    `process` is an open directory in /proc. `outside` is None where it cannot be known; then the mounts' names have to
-    do. Raises HookError where the path does not lead to the mount that the runtime has made.
+    `process` is an open directory in /proc. `outside` is None if it is unknown; then only the mounts' paths are
+    checked. Raises HookError if the path does not lead to the mount that the runtime has made.
     """
     with closing(os.open("root", os.O_PATH | os.O_DIRECTORY, dir_fd=process)) as top:
         if outside is not None and not is_same(os.fstat(top), outside.root):
@@ -227,15 +227,15 @@ def _open(path: str, top: int) -> int:
 
 
 def _is_root_of_mount(directory: int, ancestors: list[bytes]) -> bool:
-    """Tell whether a directory is its mount's root, and none below: then `..` is on a mount above it."""
+    """Return whether a directory is its mount's root: then `..` is on a mount above it."""
     with closing(os.open("..", os.O_PATH | os.O_DIRECTORY, dir_fd=directory)) as parent:
         return mount_id(parent) in ancestors
 
 
 def _is_made(mount: bytes, table: _Table, outside: Outside | None) -> bool:
-    """Tell whether the runtime has bound this mount, and none above it: a volume may be bound on itself as well.
+    """Return whether the runtime has bound this mount, and none above it: a volume may also be bound on itself.
 
-    All that is above the root is a copy of what is outside. Only binds are looked at: the root is one itself.
+    All mounts above the root are copies of outer ones. Only binds are checked, since the root is one.
     """
     if outside is None:
         return table.is_newest_bind(mount)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Resolve paths of the container so that none can lead out of its root file system.
+"""Resolve paths in the container so that none can lead out of its root file system.
 
 The image, its links and its volumes are untrusted. The kernel resolves the paths (openat2 with RESOLVE_IN_ROOT and
 RESOLVE_NO_MAGICLINKS); before Linux 5.6 `_walk` does, component by component. All work is then done on descriptors. A
-chroot is not enough: the container's /proc is mounted already, and its magic links lead out of a chroot.
+chroot is not enough: the container's /proc is already mounted, and its magic links lead out of a chroot.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _RUNTIME_DIRECTORIES = ("/run/", "/var/run/", "/tmp/", "/var/tmp/")
 ENTRY, MOUNT, CONTENT = "entry", "mount", "content"  # kinds of changes
-_ATTEMPTS = 100  # openat2 fails with EAGAIN where something was renamed meanwhile
+_ATTEMPTS = 100  # openat2 fails with EAGAIN if something is renamed during the call
 
 
 class Rootfs:
@@ -31,13 +31,13 @@ class Rootfs:
 
     Attributes:
         descriptor: the open directory.
-        user: the container's user, by ids of the caller's user namespace.
-        owner: who owns what the hook makes: root, or the user where the user namespace has no root.
-        has_layer: whether it is an overlay of the hook's own over a read-only root directory.
+        user: the container's user, with ids of the caller's user namespace.
+        owner: the owner of files that the hook creates: root, or the user if the user namespace has no root.
+        has_layer: whether it is the hook's overlay over a read-only root directory.
         mountinfo: the content of /proc/PID/mountinfo of a process in the container; None for the caller's own.
-        note: called after a change, with its kind and path: ENTRY, a file or directory was created; MOUNT, something
-            was mounted; CONTENT, before a file is rewritten, with its mount's id, a colon and its content as the third
-            argument.
+        note: called with the kind and the path of a change: ENTRY, after a file or directory was created; MOUNT, after
+            something was mounted; CONTENT, before a file is rewritten. The third argument for CONTENT is the mount's
+            id, a colon, and the old content.
     """
 
     def __init__(self, descriptor: int, user: Identity, owner: Identity = ROOT) -> None:
@@ -54,10 +54,10 @@ class Rootfs:
         return open_in_root(self.descriptor, path, flags)
 
     def read(self, path: str, limit: int, as_root: bool = False) -> bytes | None:
-        """Return the content of a regular file of at most `limit` bytes; None where there is no such path.
+        """Return the content of a regular file of at most `limit` bytes; None if there is no such path.
 
-        The file is opened as the user, since a link may lead to a file of a volume that only root may read, and the
-        user may see the content. Raises PermissionError where the user may not read it, unless `as_root`; HookError.
+        The file is opened as the user, since a link may lead to a file in a volume that only root may read, and the
+        user may see the content. Raises PermissionError if the user may not read it, unless `as_root`; HookError.
         """
         try:
             with ActingAs(self.owner if as_root else self.user):
@@ -75,7 +75,7 @@ class Rootfs:
         with closing(self.open(path, os.O_PATH)) as handle:
             if not stat.S_ISREG(os.fstat(handle).st_mode):
                 raise HookError(IMAGE_UNFIT, f"{path} in the container is not a regular file")
-            # By the handle: nobody can replace the file that was just checked.
+            # Through the O_PATH descriptor: no one can replace the file that was just checked.
             with closing(os.open(f"/proc/self/fd/{handle}", os.O_RDONLY | os.O_NONBLOCK)) as descriptor:
                 data = read_all(descriptor, limit)
         if len(data) > limit:
@@ -85,8 +85,8 @@ class Rootfs:
     def pidfile(self, path: str) -> int:
         """Open or create the pidfile `path` as the user; return a descriptor for writing. Raises OSError and HookError.
 
-        Where its directory is missing, it is created for the user: by root only below the directories for such files,
-        since programs of root's load code from many other directories of an image.
+        A missing directory is created for the user, by root only below the directories for such files: root's programs
+        may load code from many other directories of an image.
         """
         try:
             return self._open_pidfile(path)
@@ -95,10 +95,10 @@ class Rootfs:
         return self._open_pidfile(path)
 
     def make_user_directory(self, path: str, is_allowed: Callable[[str], bool]) -> int:
-        """Open the directory `path` as O_PATH; create it for the user where missing. Raises HookError.
+        """Open the directory `path` as O_PATH; create it for the user if missing. Raises HookError.
 
-        Root creates it, and what is missing above it, only if `is_allowed` says so of its path, and of the path of each
-        place to which links lead.
+        Root creates it and missing parents only if `is_allowed` returns True for its path, and for each path that links
+        lead to.
         """
         parent_path, name = split(path)
         may_root = is_allowed(path)
@@ -112,10 +112,10 @@ class Rootfs:
             return self.user_directory(parent, name, path, as_root)
 
     def _place(self, directory: int) -> str:
-        """Return the path, in the container, of an open directory below its root, without a slash at its end.
+        """Return the path, in the container, of an open directory below its root, without a trailing slash.
 
-        Raises HookError where it is not there: somebody has renamed the root, or a directory above, between two reads.
-        A volume there may show the same directory, as one with the image's own programs at /home/x.
+        Raises HookError if it is not there: the root, or a directory above it, was renamed between two reads. Needed
+        because a volume may show a directory of the image elsewhere, such as its programs at /home/x.
         """
         root = os.readlink(f"/proc/self/fd/{self.descriptor}").rstrip("/")
         path = os.readlink(f"/proc/self/fd/{directory}").removeprefix(root).rstrip("/")
@@ -124,7 +124,7 @@ class Rootfs:
                 if is_same(os.fstat(found), os.fstat(directory)) and mount_id(found) == mount_id(directory):
                     return path
         except OSError:
-            pass  # nothing is there, or a link
+            pass  # it is missing, or a link
         raise HookError(IMAGE_UNFIT, f"{path or '/'} in the container was moved during setup")
 
     def _open_pidfile(self, path: str) -> int:
@@ -133,11 +133,11 @@ class Rootfs:
             return open_pidfile(name, parent)
 
     def directory(self, path: str) -> int:
-        """Open the directory `path` as O_PATH; create it and parents (mode 0755) where missing. Raises HookError."""
+        """Open the directory `path` as O_PATH; create it and its parents (mode 0755) if missing. Raises HookError."""
         return self._directory(path, lambda _parent, _path: True)
 
     def _directory(self, path: str, by_root: Callable[[int, str], bool]) -> int:
-        """Do as `directory` does; root creates something only where `by_root` says so of its parent and its path."""
+        """Like `directory`, but root creates a directory only if `by_root` returns True for its parent and its path."""
         try:
             return self.open(path, os.O_PATH | os.O_DIRECTORY)
         except FileNotFoundError:
@@ -152,10 +152,10 @@ class Rootfs:
             return _open_created(parent, name, path, os.O_DIRECTORY)
 
     def user_directory(self, parent: int, name: str, path: str, as_root: bool = True) -> int:
-        """Open the directory `name` in `parent` as O_PATH; create it for the user (mode 0700) where missing.
+        """Open the directory `name` in `parent` as O_PATH; create it for the user (mode 0700) if missing.
 
-        `path` names it in messages. Without `as_root` only the user creates it. Raises HookError, also where it is a
-        link, or another user owns it.
+        `path` is for messages. Without `as_root` only the user may create it. Raises HookError, also if it is a link or
+        belongs to another user.
         """
         made_by_root = False
         try:
@@ -177,7 +177,7 @@ class Rootfs:
         return descriptor
 
     def file(self, path: str) -> int:
-        """Open the regular file `path` as O_PATH; create it empty, and its parents, where missing. Raises HookError."""
+        """Open the regular file `path` as O_PATH; create it (empty) and its parents if missing. Raises HookError."""
         try:
             descriptor = self.open(path, os.O_PATH)
         except FileNotFoundError:
@@ -195,11 +195,11 @@ class Rootfs:
         return descriptor
 
     def _create(self, parent: int, path: str, create: Callable[[], None], as_root: bool = True) -> bool:
-        """Call `create` as the user, else, with `as_root`, as root; tell whether root did. `path` is for messages.
+        """Call `create` as the user, or else, with `as_root`, as root; return whether root did. `path` is for messages.
 
-        Root creates nothing in a volume, nor in a directory of the user's, where the user could replace it before it is
-        opened. The mount id tells a volume, since its device may be that of the root file system. Raises HookError, and
-        NotCreatedError where neither may create it.
+        Root creates nothing in a volume or in the user's directories, where the user could replace it before it is
+        opened. A volume is recognized by its mount id, since its device may be that of the root file system. Raises
+        HookError, and NotCreatedError if neither may create it.
         """
         if split(path)[1] in ("", ".", ".."):  # `_open_created` opens the name without RESOLVE_IN_ROOT
             raise HookError(
@@ -215,7 +215,7 @@ class Rootfs:
             self.note(ENTRY, path, "")
             return False
         except FileExistsError:
-            return False  # created meanwhile, or a dangling link, which O_NOFOLLOW then refuses
+            return False  # another process created it, or it is a dangling link, which O_NOFOLLOW then refuses
         except OSError as error:
             refused = error
         try:
@@ -235,7 +235,7 @@ def _ignore(_kind: str, _path: str, _content: str) -> None:
 
 
 def open_in_root(root: int, path: str, flags: int) -> int:
-    """Open `path` as if the open directory `root` were the root directory, without procfs's links. Raises OSError."""
+    """Open `path` as if the open directory `root` were the root directory, refusing magic links. Raises OSError."""
     flags |= os.O_CLOEXEC
     for _attempt in range(_ATTEMPTS):
         try:
@@ -262,7 +262,7 @@ def open_without_magic_links(path: str, flags: int) -> int:
 
 
 def _open_without_links(root: int, path: str) -> int:
-    """Open the directory `path` below the open directory `root`. Raises OSError where one on the way is a link."""
+    """Open the directory `path` below the open directory `root`. Raises OSError if a component is a link."""
     directory = os.dup(root)
     for name in path.split("/")[1:]:
         with closing(directory) as above:
@@ -283,7 +283,7 @@ def _open_created(parent: int, name: str, path: str, flags: int) -> int:
 
 
 def _walk(root: int, path: str, flags: int) -> int:
-    """Open `path` as openat2 does with RESOLVE_IN_ROOT and RESOLVE_NO_MAGICLINKS, for kernels before 5.6.
+    """Open `path` like openat2 with RESOLVE_IN_ROOT and RESOLVE_NO_MAGICLINKS, for kernels before 5.6.
 
     `stack` holds a descriptor of every directory from the root down, so that ".." returns to where the walk came from,
     even if a directory is moved meanwhile.
@@ -301,7 +301,7 @@ def _walk(root: int, path: str, flags: int) -> int:
             handle = os.open(name, os.O_PATH | os.O_NOFOLLOW, dir_fd=stack[-1])
             stack.append(handle)
             if not stat.S_ISLNK(os.fstat(handle).st_mode):
-                continue  # where this is not a directory, the next open fails with ENOTDIR
+                continue  # if this is not a directory, the next open fails with ENOTDIR
             stack.pop()
             try:
                 if not pending and flags & os.O_NOFOLLOW:

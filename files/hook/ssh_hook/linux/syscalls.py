@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""System calls that Python 3.9 does not offer, each a thin function with the kernel's own name.
+"""System calls that Python 3.9 lacks, each a thin wrapper with the kernel's name.
 
 Every function raises ``OSError`` with the kernel's errno. Constants are those of Linux's uapi headers.
 
-They call the C half of ``ctypes`` directly: it is there wherever ``ctypes`` is, and imports in a third of the time.
+They use the C part of ``ctypes`` directly: it is part of every ``ctypes``, and imports in a third of the time.
 """
 
 from __future__ import annotations
@@ -114,13 +114,13 @@ _SO_SNDTIMEO = 19 if _MACHINE.startswith("ppc") else 21
 _LINUX_CAPABILITY_VERSION_3 = 0x20080522
 _SYS_OPEN_TREE = 428
 _SYS_MOVE_MOUNT = 429
-_SYS_CLONE3 = 435  # system calls from 424 on have the same number on all architectures
+_SYS_CLONE3 = 435  # system calls from 424 have the same number on all architectures
 _SYS_OPENAT2 = 437
 _SYS_MOUNT_SETATTR = 442
 _SIGCHLD = 17
 
 
-if TYPE_CHECKING:  # the type stub and the module differ in these three
+if TYPE_CHECKING:  # the type stubs and the module differ in these three
     _LongBase = _SimpleCData[int]
     _CharBase = _SimpleCData[bytes]
     _PROGRAM = ""
@@ -161,7 +161,7 @@ def _c_arguments(arguments: tuple[int | bytes, ...]) -> list[_Long | bytes]:
 
 
 def _call(name: str, *arguments: int | bytes) -> int:
-    """Call a libc function with integers, addresses, and bytes that it reads. Raises OSError where it returns -1."""
+    """Call a libc function with integers, addresses, and bytes that it reads. Raises OSError if it returns -1."""
     function = _functions.get(name)
     if function is None:
         function = _functions[name] = _IntFunction(dlsym(_LIBC, name))
@@ -173,7 +173,7 @@ def _call(name: str, *arguments: int | bytes) -> int:
 
 
 class _Buffer:
-    """A NUL-terminated memory area at a fixed `address`, valid as long as the object lives."""
+    """A NUL-terminated memory area at a fixed `address`, valid for the lifetime of the object."""
 
     def __init__(self, content: bytes) -> None:
         self.memory = bytearray(content + b"\0")
@@ -182,7 +182,7 @@ class _Buffer:
 
 
 def integers(*fields: tuple[int, int]) -> bytes:
-    """Pack (value, size in bytes) pairs one after the other in the machine's byte order."""
+    """Pack (value, size in bytes) pairs, in the machine's byte order."""
     return b"".join(value.to_bytes(size, sys.byteorder) for value, size in fields)
 
 
@@ -209,7 +209,7 @@ class Library:
 
 
 def openat2(directory: int, path: bytes, flags: int, mode: int, resolve: int) -> int:
-    """Open `path` relative to `directory`, as `resolve` (RESOLVE_*) restricts it; the descriptor is close-on-exec."""
+    """Open `path` relative to `directory`, restricted by `resolve` (RESOLVE_*); the descriptor is close-on-exec."""
     if b"\0" in path:
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
     how = integers((flags | os.O_CLOEXEC, 8), (mode, 8), (resolve, 8))
@@ -217,7 +217,7 @@ def openat2(directory: int, path: bytes, flags: int, mode: int, resolve: int) ->
 
 
 def fork() -> int:
-    """Call fork(2), from a process with one thread; os.fork() takes 0.2 ms more for its handling of threads."""
+    """Call fork(2), from a process with one thread; os.fork() needs 0.2 ms more for its handling of threads."""
     return _call("fork")
 
 
@@ -287,12 +287,12 @@ def prctl(option: int, first: int = 0, second: int = 0) -> int:
 
 
 def set_name(name: bytes) -> None:
-    """Set what the process is called in proc_pid_comm(5), 15 bytes at most; those that it forks are called so, too."""
+    """Set the process's name in proc_pid_comm(5), at most 15 bytes; processes that it forks inherit it."""
     _call("prctl", _PR_SET_NAME, name, 0, 0, 0)
 
 
 def getrlimit(number: int) -> tuple[int, int]:
-    """Return the (soft, hard) rlimit of the calling process; RLIM_INFINITY where there is none."""
+    """Return the (soft, hard) rlimit of the calling process; RLIM_INFINITY if unlimited."""
     data = _Buffer(bytes(16))
     _call("prlimit", 0, number, 0, data.address)
     return int.from_bytes(data.memory[:8], sys.byteorder), int.from_bytes(data.memory[8:16], sys.byteorder)
@@ -329,7 +329,7 @@ def unix_address(path: str) -> bytes:
 
 
 def set_send_timeout(descriptor: int, microseconds: int) -> None:
-    """Let send(2) on a socket wait for less than a second, and for no longer than that."""
+    """Set the timeout of send(2) on a socket, less than a second."""
     timeout = integers((0, 8), (microseconds, 8))
     _call("setsockopt", descriptor, SOL_SOCKET, _SO_SNDTIMEO, timeout, len(timeout))
 
@@ -361,7 +361,7 @@ def address_family(address: str) -> int:
 
 
 def is_address(text: str) -> bool:
-    """Tell whether `text` is an IPv4 or IPv6 address."""
+    """Return whether `text` is an IPv4 or IPv6 address."""
     try:
         socket_address(address_family(text), text, 0)
     except OSError:
@@ -370,7 +370,7 @@ def is_address(text: str) -> bool:
 
 
 def socket_address(family: int, address: str, port: int) -> bytes:
-    """Return a struct sockaddr_in or sockaddr_in6. Raises OSError where `address` is not an IP address."""
+    """Return a struct sockaddr_in or sockaddr_in6. Raises OSError if `address` is not an IP address."""
     packed = _Buffer(bytes(16))
     if "\0" in address or _call("inet_pton", family, address.encode("utf-8", "surrogateescape"), packed.address) != 1:
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
@@ -432,7 +432,7 @@ def ioprio_set(priority: int) -> None:
 def set_mempolicy(mode: int, nodes: int) -> None:
     """Set the NUMA memory policy of the calling process; `nodes` is a mask of at most 1024 nodes, 0 for none."""
     mask = integers(*((nodes >> shift & 2**64 - 1, 8) for shift in range(0, 1024, 64)))
-    arguments = (mask, 8 * len(mask) + 1) if nodes else (0, 0)  # the kernel takes one bit less than it is told
+    arguments = (mask, 8 * len(mask) + 1) if nodes else (0, 0)  # the kernel uses one bit less than this number
     _call("syscall", _syscall_number(_SYS_SET_MEMPOLICY), mode, *arguments)
 
 

@@ -20,16 +20,16 @@ def owning(namespace: int) -> int:
 
 
 def owner_uid(user_namespace: int) -> int:
-    """Return the uid that created the open user namespace, by ids of the caller's. Raises OSError."""
+    """Return the uid that created the open user namespace, in the caller's user namespace. Raises OSError."""
     data = bytearray(4)
     fcntl.ioctl(user_namespace, _NS_GET_OWNER_UID, data)
     return int.from_bytes(data, sys.byteorder)
 
 
 def lineage(user_namespace: int) -> list[int]:
-    """Return descriptors of an open user namespace and of its ancestors, up to a child of the caller's own.
+    """Return descriptors of an open user namespace and its ancestors, up to a child of the caller's own.
 
-    Raises PermissionError where it does not descend from the caller's own, and OSError; all are closed then.
+    Raises PermissionError if it does not descend from the caller's own, and OSError; all are closed then.
     """
     own = os.stat("/proc/self/ns/user")
     found = [user_namespace]
