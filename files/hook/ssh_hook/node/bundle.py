@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The bundle of a running container, by the state that crun or runc keeps of it for the calling user.
+"""The bundle of a running container, from the state that crun or runc keeps for the calling user.
 
 Format: crun's status and runc's state.json, which name the pid of the container's first process and the bundle.
 """
@@ -11,12 +11,12 @@ from ..linux.fast_stdlib import closing, os
 from ..linux.process import MAX_PID
 from ..oci.json_reader import Node, parse, read_document
 
-_MAX_SIZE = 16 << 20  # bytes; runc keeps the whole configuration
+_MAX_SIZE = 16 << 20  # bytes; runc stores the whole configuration
 _LABEL = "bundle="  # of runc
 
 
 def find_bundle(mount_namespace: tuple[int, int], runtime_directory: str) -> str | None:
-    """Return the path of the bundle of the container with this `mount_namespace`; None where neither runtime knows it.
+    """Return the bundle path of the container with this `mount_namespace`; None if neither runtime has it.
 
     `runtime_directory` is the user's, /run/user/UID. `mount_namespace` is device and inode.
     """
@@ -33,7 +33,7 @@ def find_bundle(mount_namespace: tuple[int, int], runtime_directory: str) -> str
                 pid, bundle = _crun(state) if runtime == "crun" else _runc(state)
                 status = os.stat(f"/proc/{pid}/ns/mnt")
             except (OSError, HookError):
-                continue  # it ends at this moment, or is not a container's
+                continue  # it is about to end, or is not a container's
             if (status.st_dev, status.st_ino) == mount_namespace:
                 return bundle
     return None

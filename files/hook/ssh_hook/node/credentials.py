@@ -27,15 +27,15 @@ class Credentials:
 
     Attributes:
         id_dropbear, authorized_keys: the contents of these files.
-        host_keys: the contents of the host keys' files by name, the preferred one first.
+        host_keys: the contents of the host key files by name, preferred first.
         host_public_keys: each ``<type> <base64>``, in the same order.
         openssh_key: the user's private key in OpenSSH's format.
     """
 
     def __init__(self, name: str, keys: store.KeySet, public_keys: bytes) -> None:
-        """Raise KeyStoreError for a damaged RSA key.
+        """Raises KeyStoreError for a damaged RSA key.
 
-        `name` is the user's; `public_keys` are lines for authorized_keys beside the set's own.
+        `name` is the user's; `public_keys` are additional lines for authorized_keys.
         """
         self.id_dropbear = keys.id_dropbear
         self.host_keys = keys.host_keys
@@ -45,7 +45,7 @@ class Credentials:
 
 
 def read_credentials(container: Container, owner: Owner, settings: Settings) -> Credentials:
-    """Read the key set and the annotation's public keys with the user's credentials.
+    """Read the key set and the public keys named in the annotation, with the user's credentials.
 
     Raises MissingCredentialsError, and HookError.
     """
@@ -62,7 +62,7 @@ def read_credentials(container: Container, owner: Owner, settings: Settings) -> 
 
 
 def make_keys(owner: Owner, settings: Settings) -> bool:
-    """Make the user's key set in a process that is the user for good; return False where another was quicker.
+    """Create the user's key set in a process that permanently runs as the user; return False if another did it first.
 
     Raises HookError.
     """

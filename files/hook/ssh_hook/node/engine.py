@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The container engine that runs the hook, its user, and the hook's directories on the node for that user."""
+"""The container engine that runs the hook, the engine's user, and the hook's directories on the node for that user."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from ..oci.oci_config import Container
 
 NOBODY = 2**32 - 1  # not a valid uid
-NO_LOGIN = 2**32 - 1  # the loginuid of a process that no login started
+NO_LOGIN = 2**32 - 1  # the loginuid of a process not started by a login
 _NAME = "ocihooks-ssh"  # of the hook's directories
 _ROOT_RECORDS = f"/var/lib/{_NAME}/daemons"
 
@@ -21,7 +21,7 @@ class Engine:
 
     Attributes:
         is_rootless: whether it runs in a user namespace.
-        host_uid: the engine's uid in the initial user namespace; NOBODY where that is not mapped.
+        host_uid: the engine's uid in the initial user namespace; NOBODY if it is not mapped.
     """
 
     def __init__(self) -> None:
@@ -33,33 +33,33 @@ class Engine:
 
 
 def runtime_directory(uid: int) -> str:
-    """Return the directory of `uid`, an id of the initial user namespace, for what a reboot removes.
+    """Return the runtime directory of `uid`, an id of the initial user namespace; a reboot empties it.
 
-    There is none for a user without a login session, as in batch jobs.
+    A user without a login session, as in batch jobs, has none.
     """
     return f"/run/user/{uid}" if uid else "/run"
 
 
 def state_directory(uid: int) -> str:
-    """Return the hook's own directory in the `runtime_directory` of an engine with `uid`: a reboot empties it."""
+    """Return the hook's directory in the `runtime_directory` of an engine with `uid`: a reboot empties it."""
     return f"{runtime_directory(uid)}/{_NAME}"
 
 
 def temporary_directory(uid: int) -> str:
-    """Return the directory that stands for the `state_directory` of a user without a login session."""
+    """Return the directory that replaces the `state_directory` for a user without a login session."""
     return f"/tmp/{_NAME}-{uid}"
 
 
 def directory_of_copies(uid: int) -> str:
-    """Return the directory for copies of the records (record.py) of an engine with `uid`.
+    """Return the directory for copies of records (record.py) of an engine with `uid`.
 
-    Root's survives a power cut. Users have no persistent directory that is certain to be local to the node.
+    Root's survives a power failure. Users have no persistent directory that is certainly local to the node.
     """
     return f"{state_directory(uid)}/daemons" if uid else _ROOT_RECORDS
 
 
 def login_uid() -> int:
-    """Return the uid of the login that started the engine; NO_LOGIN without a login. Format: proc_pid_loginuid(5)."""
+    """Return the uid of the login that started the engine; NO_LOGIN if there was none. Format: proc_pid_loginuid(5)."""
     try:
         return int(read_file("/proc/self/loginuid"))
     except OSError:
@@ -67,7 +67,7 @@ def login_uid() -> int:
 
 
 def outside_user(container: Container, process: int, has_user_namespace: bool) -> Identity:
-    """Return the container's user by ids of the hook's user namespace. Raises HookError where they are not mapped.
+    """Return the container's user with ids of the hook's user namespace. Raises HookError if they are not mapped.
 
     `process` is the open directory in /proc of a process in the container's user namespace, if it has one of its own.
     """

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the scheduler says of a job: a file of root's on each of its nodes, /run/ocihooks-ssh/jobs/NAME (job_names.py).
+"""The scheduler's data on a job: root's file on each of its nodes, /run/ocihooks-ssh/jobs/NAME (job_names.py).
 
 ``ssh_hook prolog`` writes it before the job's first process, and ``ssh_hook epilog`` removes it. An ACL lets the job's
-user read it, for the hook of a rootless engine; others cannot, since a site may hide where a job runs. They cannot list
-the directory either, but tell by the name of a record that it exists, since when, and by its ACL whose it is.
+user read it, for the hook of a rootless engine. Others cannot, since a site may hide where jobs run. Nor can they list
+the directory; but if they guess a record's name, they can see that it exists, since when, and by its ACL whose it is.
 
 Format: a line "ssh_hook job 1", then "name=value" lines: uid, of the job's user; cluster, its name, which may be empty;
-hosts, as host_list.py has them, each with the number of its processes; start, in seconds since the epoch; leader, the
-number of the first component of a heterogeneous job, which is the job's own number otherwise. Lines of other names are
-for later versions. No value has control characters.
+hosts, in the format of host_list.py, each with its number of processes; start, in seconds since the epoch; leader, the
+number of a heterogeneous job's first component, otherwise the job's own number. Other names are reserved for later
+versions. Values have no control characters.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .own_files import let_read, open_directory
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-PLACE = state_directory(0)  # root's, whoever reads
+PLACE = state_directory(0)  # root's, for all readers
 DIRECTORY = "jobs"
 _VERSION = "ssh_hook job 1"
 _MAX_SIZE = MAX_TEXT + (4 << 10)  # bytes
@@ -35,14 +35,14 @@ _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 class JobRecord:
-    """What is known of a job.
+    """The recorded data on a job.
 
     Attributes:
         uid: of the job's user, in the initial user namespace.
-        cluster: the name of the cluster, or of PBS's server; empty where it is not known.
+        cluster: the name of the cluster, or of the PBS server; empty if unknown.
         hosts: the job's hosts in order, each with the number of processes that launchers start on it.
         start: when the job started on this node, in seconds since the epoch.
-        leader: the number by which all components of a heterogeneous job are one; else the job's own.
+        leader: the number that all components of a heterogeneous job share; otherwise the job's own.
     """
 
     def __init__(self, uid: int, cluster: str, hosts: Mapping[str, int], start: int, leader: int) -> None:
@@ -53,13 +53,13 @@ class JobRecord:
         self.leader = leader
 
     def data(self) -> bytes:
-        """Return the content of the file. Raises HookError where there are too many hosts for it."""
+        """Return the content of the file. Raises HookError if there are too many hosts."""
         if len(self.hosts) > MAX_HOSTS:
             raise HookError(
                 ARGUMENTS_WRONG, f"the job has {len(self.hosts)} hosts, and containers can be told {MAX_HOSTS} at most"
             )
         hosts = compress(self.hosts.items())
-        parse(hosts, "the job's list of hosts", ARGUMENTS_WRONG)  # which has more limits
+        parse(hosts, "the job's list of hosts", ARGUMENTS_WRONG)  # enforces further limits
         fields = {
             "uid": self.uid,
             "cluster": self.cluster,
@@ -71,7 +71,7 @@ class JobRecord:
 
 
 def write(name: str, record: JobRecord) -> None:
-    """Write the record of job `name`, in place of an earlier one. To be called by root. Raises HookError, OSError."""
+    """Write the record of job `name`, replacing an earlier one. Must be called by root. Raises HookError, OSError."""
     data = record.data()
     with closing(open_directory(PLACE, DIRECTORY)) as directory:
         remove_leftovers(directory, name)
@@ -80,7 +80,7 @@ def write(name: str, record: JobRecord) -> None:
 
 
 def remove(name: str) -> None:
-    """Remove the record of job `name`, if there is one. To be called by root. Raises OSError."""
+    """Remove the record of job `name`, if there is one. Must be called by root. Raises OSError."""
     with closing(open_directory(PLACE, DIRECTORY)) as directory:
         try:
             os.unlink(name, dir_fd=directory)
@@ -89,7 +89,7 @@ def remove(name: str) -> None:
 
 
 def has_job_of(uid: int) -> bool:
-    """Tell whether a job of the user `uid` is recorded, or one whose user is not known. To be called by root.
+    """Return whether there is a record of a job of the user `uid`, or of an unknown user. Must be called by root.
 
     Raises OSError.
     """
@@ -98,22 +98,22 @@ def has_job_of(uid: int) -> bool:
 
 
 def _may_be_of(uid: int, directory: int, name: str) -> bool:
-    """Tell whether a record is of the user, or not one of this version. It may have thousands of hosts: they stay."""
+    """Return whether a record is the user's or has another version. Reads only its beginning, not its hosts."""
     try:
         with closing(os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory)) as file:
             version, owner, *_rest = [*fsdecode(os.read(file, _UP_TO_UID)).split("\n"), ""]
     except FileNotFoundError:
-        return False  # the job has ended meanwhile
+        return False  # the job has ended
     return version != _VERSION or not owner.startswith("uid=") or owner == f"uid={uid}"
 
 
 def read(name: str, is_rootless: bool) -> JobRecord | None:
-    """Return the record of job `name`, which `is_name` accepts; None where there is none.
+    """Return the record of job `name`, a valid name; None if there is none.
 
-    `is_rootless` tells whether the caller is in a user namespace, which shows root's files as those of nobody in it.
-    Whoever has another /run there has made that herself, and misleads nobody else. A record that the caller may not
-    read is of another user's job, and counts as none. Raises HookError where others than root can write the file or a
-    directory above it, and where it is no record.
+    `is_rootless`: whether the caller is in a user namespace, which shows root's files as owned by nobody. A user who
+    replaces /run in her own namespace misleads only herself. A record that the caller may not read is of another user's
+    job, and counts as none. Raises HookError if the file or a directory above it is writable by others than root, or
+    the file is not a record.
     """
     roots = _roots(is_rootless)
     path = f"{PLACE}/{DIRECTORY}/{name}"
@@ -135,12 +135,12 @@ def read(name: str, is_rootless: bool) -> JobRecord | None:
 
 
 def _roots(is_rootless: bool) -> set[int]:
-    """Return the uids that root's files may have."""
+    """Return the uids that root's files may appear to have."""
     return {0, int(read_file("/proc/sys/kernel/overflowuid"))} if is_rootless else {0}
 
 
 def _open_roots(path: str, flags: int, parent: int | None, roots: set[int]) -> int:
-    """Open a file or directory that only root can write to. Raises HookError for another, and OSError."""
+    """Open a file or directory that only root can write to. Raises HookError for others, and OSError."""
     descriptor = os.open(path, flags, dir_fd=parent)
     status = os.fstat(descriptor)
     kind = stat.S_IFDIR if flags & os.O_DIRECTORY else stat.S_IFREG
@@ -153,7 +153,7 @@ def _open_roots(path: str, flags: int, parent: int | None, roots: set[int]) -> i
 
 
 def _parse(text: str, where: str) -> JobRecord | None:
-    """Return the record; None where it is none of this version. Raises HookError for hosts that are none."""
+    """Return the record; None if it has another version. Raises HookError for invalid hosts."""
     version, *lines = text.split("\n")
     fields = dict(line.split("=", 1) for line in lines if "=" in line)
     numbers = {name: fields.get(name, "") for name in _NUMBERS}
@@ -166,7 +166,7 @@ def _parse(text: str, where: str) -> JobRecord | None:
 
 
 def checked_number(text: str, what: str) -> int:
-    """Return the number that `text` is. Raises HookError, which begins with `what`."""
+    """Return the number in `text`. Raises HookError, which begins with `what`."""
     if not is_number(text):
         raise HookError(ARGUMENTS_WRONG, f"{what} is '{printable(text)}', not a number")
     return int(text)

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the hook said last to a user: the file that ``ssh_hook why`` reads, since runtimes drop the output of hooks.
+"""The hook's last messages for a user: the files that ``ssh_hook why`` reads, since runtimes drop the output of hooks.
 
-A rootful engine's hook keeps it in a directory of root's that nobody else can list. Nobody but root can write to it, so
-that no user can hold its inode lock or fill the file system; an ACL lets the one user read it. A rootless engine's hook
-keeps it in a directory of its user's. Errors and warnings have a file each, so that a later warning hides
-no failure. A start without either touches no file. Under enroot a third file has the last error of a watcher
-(start/watcher.py), which has no other way out of its container: the start opens it, and it stays empty until then.
+A rootful engine's hook keeps them in root's directory, which no one else can list. Only root can write to it, so that
+no user can hold its inode lock or fill the file system; an ACL lets the one user read the file. A rootless engine's
+hook keeps them in its user's directory. Errors and warnings have separate files, so that a later warning does not hide
+a failure. A start without messages touches no file. Under enroot a third file contains the last error of a watcher
+(start/watcher.py), which cannot reach the node's files: the start opens it, and it stays empty until then.
 
 Format: a line "ssh_hook 1", then "name=value" lines: time, in seconds since the epoch, container, bundle and job, and a
 line "warning=..." or "error=..." for each message, with a line "kind=..." after it. No value has control characters.
-Earlier versions, which pass over lines that they do not know, wrote neither job nor kind.
+Earlier versions ignore unknown lines, and wrote neither job nor kind.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ from .own_files import let_read, open_directory
 if TYPE_CHECKING:
     from typing import Any
 
-WARNINGS = ".warning"  # the suffix of the file with warnings alone
-ENDED = ".ended"  # the suffix of the file with what ended SSH before its container, under enroot
+WARNINGS = ".warning"  # the suffix of the file with only warnings
+ENDED = ".ended"  # the suffix of the file, under enroot, with the error that ended SSH before its container
 ROOT_PLACE = state_directory(0)
 DIRECTORY = "last"
 _VERSION = "ssh_hook 1"
 _MAX_SIZE = 64 << 10  # bytes
-_ENDED_SIZE = 16 << 10  # bytes; always all are written, so that nothing of an earlier error is left
+_ENDED_SIZE = 16 << 10  # bytes; all are always written, so that nothing of an earlier error is left
 
 
 class Last:
-    """What was kept of one call of the hook.
+    """The messages saved from one call of the hook.
 
     Attributes:
         time: seconds since the epoch.
-        container, bundle: the container's id and the path of its bundle; empty where they are unknown.
-        job: the scheduler's; empty where it is unknown.
-        messages: each as (level, kind, text); the level is "warning" or "error", the kind empty where it is unknown.
+        container, bundle: the container's id and the path of its bundle; empty if unknown.
+        job: the scheduler's job; empty if unknown.
+        messages: each as (level, kind, text); the level is "warning" or "error", the kind is empty if unknown.
     """
 
     def __init__(
@@ -58,20 +58,20 @@ class Last:
 
 
 def user_places(uid: int) -> list[str]:
-    """Return the directories in which the hook of a rootless engine of `uid` keeps files, the preferred one first."""
+    """Return the directories in which the hook of a rootless engine of `uid` keeps files, preferred first."""
     return [state_directory(uid), temporary_directory(uid)]
 
 
 def concerned_uid(bundle: str) -> int:
-    """Return the uid, in the initial user namespace, of whom a start concerns. Raises HookError."""
+    """Return the uid, in the initial user namespace, of the user to notify of a start. Raises HookError."""
     engine = Engine()
     return engine.host_uid if engine.is_rootless else _user_of(bundle)
 
 
 def write(container: str, bundle: str, job: str, messages: list[tuple[int, str, str]]) -> None:
-    """Keep `messages`, each as (level, kind, text), for the user of the container `container` in `bundle`.
+    """Save `messages`, each as (level, kind, text), for the user of the container `container` in `bundle`.
 
-    `job` is the scheduler's. Raises OSError and HookError where no place takes them.
+    `job` is the scheduler's job. Raises OSError and HookError if no directory can be used.
     """
     engine = Engine()
     uid = concerned_uid(bundle)
@@ -88,7 +88,7 @@ def write(container: str, bundle: str, job: str, messages: list[tuple[int, str, 
 
 
 def open_ended() -> int:
-    """Open the file in which the watcher of a rootless engine writes; return -1 where no place takes it."""
+    """Open the file for errors of a rootless engine's watcher; return -1 if no directory can be used."""
     uid = Engine().host_uid
     for place in user_places(uid):
         try:
@@ -120,10 +120,10 @@ def _format(container: str, bundle: str, job: str, messages: list[tuple[int, str
 
 
 def _user_of(bundle: str) -> int:
-    """Return the uid of whom a start of a rootful engine concerns: the login that started it, or the container's user.
+    """Return the uid to notify of a rootful engine's start: the login that started it, or else the container's user.
 
-    Root where neither is known. That start may have failed before anything was checked, so this trusts nothing but the
-    kernel's word for the login; the container's uid decides who may read a message, and nothing else.
+    Root if neither is known. The start may have failed before anything was checked, so this trusts only the kernel's
+    loginuid; the container's uid only decides who may read a message.
     """
     login = login_uid()
     if login not in (0, NO_LOGIN):
@@ -132,11 +132,11 @@ def _user_of(bundle: str) -> int:
         with closing(os.open(bundle, os.O_PATH | os.O_DIRECTORY)) as directory:
             return _outside_uid(read_config(directory, bundle).value)
     except Exception:
-        return 0  # there is no such file, or it is none that a runtime would take
+        return 0  # there is no such file, or no runtime would accept it
 
 
 def _outside_uid(config: dict[str, Any]) -> int:
-    """Return the uid of the process in `config`, a config.json, in the hook's user namespace; 0 where it has none."""
+    """Return the uid of the process in `config`, a config.json, in the hook's user namespace; 0 if it has none."""
     uid = config["process"]["user"]["uid"]
     linux = config.get("linux") or {}
     if any(namespace.get("type") == "user" for namespace in linux.get("namespaces") or []):
@@ -150,14 +150,14 @@ def _outside_uid(config: dict[str, Any]) -> int:
 
 
 def _replace(place: str, name: str, data: bytes, reader: int) -> None:
-    """Write the file `name` below `place`, readable for the user `reader` too unless that is 0. Raises OSError."""
+    """Write the file `name` below `place`; the user `reader` can read it too, unless that is 0. Raises OSError."""
     with closing(open_directory(place, DIRECTORY)) as directory:
         remove_leftovers(directory, name)
         replace_files(directory, {name: data}, None if reader == 0 else lambda file: let_read(file, reader))
 
 
 def read(path: str) -> Last | None:
-    """Read a kept file; return None where there is none. Raises HookError where it is not the hook's."""
+    """Read a saved file; return None if there is none. Raises HookError if it is not the hook's."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY)
     except (FileNotFoundError, NotADirectoryError):
@@ -189,6 +189,6 @@ def _parse(text: str, path: str) -> Last:
 
 
 def _kind_after(fields: list[list[str]]) -> str:
-    """Return the kind of the message that `fields` follow; empty where the file has none."""
+    """Return the kind of the message before `fields`; empty if the file has none."""
     name, value = fields[0] if fields else ("", "")
     return value if name == "kind" and value in KINDS else ""

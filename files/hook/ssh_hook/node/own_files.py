@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The hook's files for users to read, such as those below /run/ocihooks-ssh: only their owner can write or list them.
+"""The hook's files for users to read, such as those below /run/ocihooks-ssh: only their owner can list or write them.
 
-A user who could list such a directory could hold its inode lock, and with that whoever writes a file there.
+A user who could list such a directory could hold its inode lock, and so block the processes that write there.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ _READ, _READ_WRITE = 4, 6
 
 
 def open_directory(place: str, name: str) -> int:
-    """Open the directory `name` of files in the directory `place`; make both where they are missing. Raises OSError."""
+    """Open the directory `name` in the directory `place`; create both if missing. Raises OSError."""
     with closing(_make_and_open(place, None)) as outer:
         return _make_and_open(name, outer)
 
 
 def _make_and_open(path: str, parent: int | None) -> int:
-    """Make and open a directory that only the caller can write to, before anything is done in it. Raises OSError."""
+    """Create if missing, and open, a directory that only the caller can write to. Raises OSError."""
     try:
         os.mkdir(path, _MODE, dir_fd=parent)
     except FileExistsError:
@@ -32,7 +32,7 @@ def _make_and_open(path: str, parent: int | None) -> int:
     try:
         if not is_own(os.fstat(directory), stat.S_IFDIR):
             raise PermissionError
-        os.fchmod(directory, _MODE)  # a umask, such as 077, has taken rights of it; earlier versions made it 0700
+        os.fchmod(directory, _MODE)  # a umask such as 077 has removed permissions; earlier versions used 0700
         return directory
     except OSError:
         os.close(directory)
@@ -40,7 +40,7 @@ def _make_and_open(path: str, parent: int | None) -> int:
 
 
 def let_read(file: int, uid: int) -> None:
-    """Let the user `uid` read the open `file`, and nobody else. Raises OSError. Format: xattr of acl(5), version 2."""
+    """Let only the user `uid` read the open `file`. Raises OSError. Format: xattr of acl(5), version 2."""
     none = 2**32 - 1
     entries = [
         (_OWNER, _READ_WRITE, none),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The owner of a container: the user's name on the cluster, and the ids in each user namespace."""
+"""The owner of a container: the user's name on the cluster and ids in each user namespace."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Owner:
     Attributes:
         entry: the user's line in PASSWD_FILE.
         name: the name there.
-        file_owner: the credentials that the user's files on the host are opened with.
+        file_owner: the credentials for opening the user's files on the host.
         user: the container's user.
-        is_vouched: whether more than the container's uid, which its image may have chosen, says who it is.
+        is_vouched: whether more than the container's uid, which the image may have chosen, confirms the identity.
     """
 
     def __init__(self, entry: passwd.Entry, file_owner: Identity, user: Identity, is_vouched: bool = False) -> None:
@@ -38,12 +38,12 @@ class Owner:
 
 
 def find_owner(user: Identity, engine: Engine, settings: Settings, claimed: str) -> Owner:
-    """Find the container's `user` in PASSWD_FILE. `claimed` is the name in the annotation, empty where it is not set.
+    """Find the container's `user` in PASSWD_FILE. `claimed` is the name in the annotation, or empty.
 
-    The owner of a rootless engine's container is the engine's user, whatever uid its process has. With a rootful engine
-    the image may have chosen the uid. So the loginuid of the engine, or the site's policy, has to confirm it.
+    The owner of a rootless engine's container is the engine's user, regardless of its process's uid. With a rootful
+    engine the image may have chosen the uid, so the engine's loginuid, or the site's policy, has to confirm it.
 
-    Raises HookError where there is no such user, or the uid is not confirmed.
+    Raises HookError if there is no such user, or the uid is not confirmed.
     """
     owner = _owner_of_engine(user, engine, settings.passwd_file)
     if owner is None:
@@ -67,7 +67,7 @@ def find_owner(user: Identity, engine: Engine, settings: Settings, claimed: str)
 
 
 def _owner_of_engine(user: Identity, engine: Engine, passwd_file: str) -> Owner | None:
-    """Return the user of a rootless engine; None for a rootful one, even in a system container's user namespace."""
+    """Return the user of a rootless engine; None for a rootful one, also in a system container's user namespace."""
     if not engine.is_rootless or engine.host_uid in (0, NOBODY):
         return None
     entry = _find_by_uid(passwd_file, engine.host_uid)
@@ -75,7 +75,7 @@ def _owner_of_engine(user: Identity, engine: Engine, passwd_file: str) -> Owner 
 
 
 def _verify_uid(uid: int, name: str, settings: Settings, claimed: str) -> bool:
-    """Tell whether the loginuid or, as the site decides, the annotation vouches for `uid`. Raises HookError."""
+    """Return whether the loginuid or, if the site allows it, the annotation confirms `uid`. Raises HookError."""
     login = login_uid()
     if login not in (uid, 0, NO_LOGIN):
         raise HookError(
@@ -95,7 +95,7 @@ def _verify_uid(uid: int, name: str, settings: Settings, claimed: str) -> bool:
 def _find_by_uid(path: str, uid: int) -> passwd.Entry | None:
     """Return the first entry of `uid` in the passwd file `path`, or None. Raises HookError.
 
-    A large file is read in parts into one buffer, since allocating memory takes longer than searching it.
+    A large file is read in chunks into one buffer, since allocating memory takes longer than searching it.
     """
     try:
         with closing(os.open(path, os.O_RDONLY | os.O_NOCTTY)) as descriptor:

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The record of a running daemon in the bundle, by which poststop identifies it.
+"""The record of a running daemon in the bundle, from which poststop identifies the daemon.
 
-A pid alone does not identify a process, since it may have been reused, and a pidfile may be writable for others. Only
+A pid alone does not identify a process, since it may have been reused, and a pidfile may be writable by others. Only
 root can write the record. It identifies the process by pid, start time and boot id, and its program by device and
-inode. The program is the one that the process will exec: before that, only the others count.
+inode. The program is the one that the process will exec; before that, it is not compared.
 
-A directory holds copies of all records, by which a sweep finds daemons that no poststop ended.
+A directory contains copies of all records, from which a sweep finds daemons that no poststop ended.
 
 Format: a line "ssh_hook 1", then "name=value" lines; values hold no control characters.
 """
@@ -37,20 +37,20 @@ _MAX_SIZE = 64 << 10  # bytes
 _MAX_DIGITS = 20  # of 64 bits
 _PIDS = ("pid", "init_pid")
 _NUMBERS = ("pid", "start_time", "program_device", "program_inode", "uid", "gid", "init_pid", "init_start_time")
-_PID_NAMESPACE = "pid_namespace"  # a number that older records do not have
+_PID_NAMESPACE = "pid_namespace"  # a number that older records lack
 _TEXTS = ("boot_id", "pidfile_host", "bundle", "copy", "door")
 
 
 class Record:
-    """The record of one daemon; ids are those of the hook's namespaces.
+    """The record of one daemon. Ids are in the hook's namespaces.
 
     Attributes:
         numbers: by name: pid; start_time, in clock ticks since boot; program_device and program_inode; uid and gid of
-            the owner of pidfile_host; init_pid and init_start_time of the container's first process; pid_namespace,
-            the inode of the hook's, in which these pids are, unless the record is an older one.
-        texts: by name: boot_id; pidfile_host, empty where there is none; bundle, a path without links, empty where it
-            is not printable; copy, the path of the record's copy; door, the path of the daemon's door (door.py), empty
-            where there is none.
+            the owner of pidfile_host; init_pid and init_start_time of the container's first process; pid_namespace, the
+            inode of the hook's pid namespace, in which these pids are (missing in older records).
+        texts: by name: boot_id; pidfile_host, empty if there is none; bundle, a path without links, empty if it is not
+            printable; copy, the path of the record's copy; door, the path of the daemon's door (door.py), empty if
+            there is none.
     """
 
     def __init__(self, numbers: dict[str, int], texts: dict[str, str]) -> None:
@@ -64,17 +64,17 @@ class Record:
 
     @property
     def pidfile_host(self) -> str:
-        """Return the path of the pidfile on the host; empty where there is none."""
+        """Return the path of the pidfile on the host; empty if there is none."""
         return self.texts["pidfile_host"]
 
     @property
     def bundle(self) -> str:
-        """Return the path of the bundle, without links; empty where it is not printable."""
+        """Return the path of the bundle, without links; empty if it is not printable."""
         return self.texts["bundle"]
 
     @property
     def door(self) -> str:
-        """Return the path of the daemon's door; empty where it has none."""
+        """Return the path of the daemon's door; empty if it has none."""
         return self.texts["door"]
 
     def data(self) -> bytes:
@@ -83,9 +83,9 @@ class Record:
         return fsencode("\n".join([_VERSION, *fields, ""]))
 
     def process(self) -> Process | None:
-        """Return the recorded process; None where it is gone, even if its pid was reused.
+        """Return the recorded process; None if it is gone, even if its pid was reused.
 
-        Raises OSError, and HookError where /proc does not show the process that has the pid.
+        Raises OSError, and HookError if /proc hides the process that has the pid.
         """
         try:
             process = Process(self.pid)
@@ -104,15 +104,15 @@ class Record:
             if is_same and (process.is_before_exec() or process.program() in (None, self._program())):
                 return process
         except (FileNotFoundError, ProcessLookupError):
-            pass  # it ended meanwhile
+            pass  # it has exited
         process.close()
         return None
 
     def container_is_gone(self) -> bool:
-        """Tell whether the container's first process has ended. Raises OSError where that cannot be read.
+        """Return whether the container's first process has exited. Raises OSError if that cannot be read.
 
-        It is taken to run where its pid is one of another pid namespace, of which the caller's /proc tells nothing, or
-        of a process that /proc does not show (hidepid).
+        It counts as running if its pid is in another pid namespace, which the caller's /proc does not cover, or belongs
+        to a process that /proc hides (hidepid).
         """
         if not self._is_of_this_boot():
             return True
@@ -126,12 +126,12 @@ class Record:
         try:
             return not (init.is_alive() and init.start_time() == self.numbers["init_start_time"])
         except (FileNotFoundError, ProcessLookupError):
-            return True  # it ended meanwhile
+            return True  # it has exited
         finally:
             init.close()
 
     def is_of(self, init: Process) -> bool:
-        """Tell whether `init` is the recorded first process of the container. Raises OSError where it is gone."""
+        """Return whether `init` is the recorded first process of the container. Raises OSError if it is gone."""
         recorded = self.numbers["init_pid"], self.numbers["init_start_time"]
         return self._is_of_this_boot() and recorded == (init.pid, init.start_time())
 
@@ -151,11 +151,11 @@ def record_of(
     copies: str,
     door: str,
 ) -> Record:
-    """Return a record with the `identity` (pid, start time, device and inode of the program) of a process of this boot.
+    """Return a record of the process with this `identity` (pid, start time, device and inode of the program).
 
-    `init` is the container's first process. `file_owner` owns `pidfile_host`. `bundle` is the open directory of the
-    bundle, `copies` the path of the directory for the record's copy; empty for no copy. `door` is the path of the
-    daemon's door. Raises OSError.
+    `init` is the container's first process. `file_owner` owns `pidfile_host`. `bundle` is the open bundle directory,
+    `copies` is the path of the directory for the record's copy; empty for no copy. `door` is the path of the daemon's
+    door. Raises OSError.
     """
     pid, start_time, *_program = identity
     container = init.pid, init.start_time()
@@ -169,7 +169,7 @@ def record_of(
 
 
 def write(record: Record, bundle: int) -> None:
-    """Write `record` into the open directory `bundle`, in place of an earlier start's. Raises OSError."""
+    """Write `record` into the open directory `bundle`, replacing that of an earlier start. Raises OSError."""
     data = record.data()
     _write_copy(record.texts["copy"], data)  # first, so that a sweep finds every record
     remove(bundle)
@@ -178,7 +178,7 @@ def write(record: Record, bundle: int) -> None:
 
 
 def _write_copy(path: str, data: bytes) -> None:
-    """Write the copy, if there is to be one, and it is possible: poststop does not need it."""
+    """Write the copy, if the record names one; ignore failures, since poststop does not need it."""
     if not path:
         return
     directory = dirname(path)
@@ -204,9 +204,9 @@ def _remove_copy(path: str) -> None:
 
 
 def read(directory: int, name: str = NAME, where: str = "the bundle") -> Record | None:
-    """Read the record `name` in the open `directory`, which messages call `where`; return None where there is none.
+    """Read the record `name` in the open `directory`; return None if there is none. `where` is its path for messages.
 
-    Raises HookError where others than the caller can write it, or its format is wrong.
+    Raises HookError if it is writable by others than the caller, or its format is wrong.
     """
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
     try:
@@ -228,9 +228,9 @@ def read(directory: int, name: str = NAME, where: str = "the bundle") -> Record 
 
 
 def is_started(bundle: int, init: Process) -> bool:
-    """Tell whether the open directory `bundle` has the record of a daemon of the container's first process `init`.
+    """Return whether the open directory `bundle` has a daemon's record for the container's first process `init`.
 
-    A restart keeps the bundle, but has another first process. Raises OSError where `init` is gone.
+    A restart keeps the bundle, but has another first process. Raises OSError if `init` is gone.
     """
     try:
         known = read(bundle)
@@ -240,7 +240,7 @@ def is_started(bundle: int, init: Process) -> bool:
 
 
 def remove(bundle: int, record: Record | None = None) -> None:
-    """Remove the record, finished or not, from the open directory `bundle`, and `record`'s copy. Raises OSError."""
+    """Remove the record, even unfinished, from the open directory `bundle`, and `record`'s copy. Raises OSError."""
     for name in (TEMPORARY, NAME):
         try:
             os.unlink(name, dir_fd=bundle)
@@ -252,7 +252,7 @@ def remove(bundle: int, record: Record | None = None) -> None:
 
 def _parse(text: str) -> Record | None:
     version, *lines = text.split("\n")
-    fields = {"door": "", **dict(line.split("=", 1) for line in lines if "=" in line)}  # earlier versions made no door
+    fields = {"door": "", **dict(line.split("=", 1) for line in lines if "=" in line)}  # earlier versions had no door
     try:
         numbers = {name: _number(fields[name]) for name in _NUMBERS}
         if _PID_NAMESPACE in fields:

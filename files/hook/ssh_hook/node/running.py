@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A process of a container that runs already, and what it may do, as /proc shows it.
+"""A process of a running container, and its privileges, as shown in /proc.
 
-Nothing here opens a file of the container: its file system may hang. So may a read of the process's memory, for which
-`read_environment` has a deadline.
+Nothing here opens a file in the container, since its file system may hang. A read of the process's memory may also
+hang; `read_environment` has a deadline for it.
 
 Formats: proc_pid_status(5), proc_pid_limits(5), proc_pid_mountinfo(5).
 """
@@ -20,7 +20,7 @@ from ..oci.container_paths import BASE, PROGRAMS
 
 _SETS = {"bounding": "CapBnd", "permitted": "CapPrm", "inheritable": "CapInh", "ambient": "CapAmb"}
 _FILTER_MODE = "2"  # SECCOMP_MODE_FILTER
-_NAME_WIDTH = 26  # characters of a name in /proc/PID/limits
+_NAME_WIDTH = 26  # width of a name in /proc/PID/limits
 _MAX_ENVIRONMENT = 4 << 20  # bytes
 _TIMEOUT = 10.0  # seconds to read the environment
 _NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
@@ -28,23 +28,23 @@ _HOOKS_TMPFS = b" - tmpfs " + SOURCE + b" "
 
 
 class Rights:
-    """What a process may do, by ids of the caller's user namespace.
+    """The privileges of a process, with ids of the caller's user namespace.
 
     Attributes:
         uid, gid, groups: its ids.
         umask: its umask.
         no_new_privileges: whether no_new_privs is set.
         has_filter: whether it has a seccomp filter.
-        filters: the number of its seccomp filters; 0 where the kernel does not tell (before Linux 5.9).
+        filters: the number of its seccomp filters; 0 if the kernel does not report it (before Linux 5.9).
         capabilities: bit masks of its sets, by the names of config.json.
         limits: (soft, hard) of each rlimit, by its number.
     """
 
     def __init__(self, process: Process) -> None:
-        """Read them. Raises OSError, and HookError where the process has two uids or gids."""
+        """Read them. Raises OSError, and HookError if the process has several uids or gids."""
         lines = fsdecode(process.read("status")).split("\n")
         fields = {name: value.strip() for name, _colon, value in (line.partition(":") for line in lines)}
-        if "Umask" not in fields:  # the first that a process loses when it ends
+        if "Umask" not in fields:  # the first field that a process loses when it exits
             raise ProcessLookupError
         self.uid = _only_id(fields["Uid"])
         self.gid = _only_id(fields["Gid"])
@@ -61,7 +61,7 @@ class Rights:
         ][1:]  # the first line is a heading
 
     def excess_over(self, other: Rights) -> str:
-        """Return the name of what these rights have beyond those of `other`; empty where they have nothing."""
+        """Return the name of a right that `other` lacks; empty if there is none."""
         if (self.uid, self.gid) != (other.uid, other.gid):
             return "uid or gid"
         if set(self.groups) - {*other.groups, other.gid}:
@@ -84,18 +84,18 @@ def _limit(text: str) -> int:
 
 
 class MountInfo:
-    """The mounts of a process, as its /proc/PID/mountinfo lists them.
+    """The mounts of a process, from its /proc/PID/mountinfo.
 
     Attributes:
         data: the content of the file.
         ids: the ids of all mounts.
-        root: device and path in that of its root directory.
-        is_read_only: whether its root directory is.
-        mount_points: of the mounts right on the mount of the root directory, escaped as in the file.
+        root: device of its root directory, and the path on that device.
+        is_read_only: whether its root directory is read-only.
+        mount_points: of the mounts directly on the root directory's mount, escaped as in the file.
     """
 
     def __init__(self, directory: int) -> None:
-        """Read it; `directory` is open in /proc. Raises OSError."""
+        """Read them; `directory` is the process's open directory in /proc. Raises OSError."""
         self.data = read_file("mountinfo", directory)
         lines = [line.split(b" ") for line in self.data.split(b"\n")[:-1]]
         self.ids = {fields[0] for fields in lines}
@@ -109,17 +109,17 @@ class MountInfo:
         self.mount_points = [fields[4] for fields in lines if fields[1] == root_id and fields[4] != b"/"]
 
     def has_daemon(self) -> bool:
-        """Tell whether a hook's tmpfs is there."""
+        """Return whether a hook's tmpfs is mounted."""
         needle = b" " + BASE.encode() + b" "
         return any(needle in line and _HOOKS_TMPFS in line for line in self.data.split(b"\n"))
 
     def of_hook(self, before: set[bytes]) -> list[str]:
-        """Return the mount points of a hook's mounts whose ids are not among `before`."""
+        """Return the mount points of a hook's mounts whose ids are not in `before`."""
         lines = [line.split(b" ") for line in self.data.split(b"\n")[:-1] if b" " + SOURCE + b" " in line]
         return [unescape(fsdecode(fields[4])) for fields in lines if fields[0] not in before]
 
     def left_by_hook(self) -> list[tuple[bytes, str]]:
-        """Return id and mount point of each mount of a hook's, programs on the container's own paths too, in order."""
+        """Return id and mount point of all of the hook's mounts, in order, also those over the container's programs."""
         lines = [line.split(b" ") for line in self.data.split(b"\n")[:-1]]
         programs = [(fields[2], fields[3] + b"/") for fields in lines if fields[4] == PROGRAMS.encode()]
         found = []
@@ -131,22 +131,22 @@ class MountInfo:
 
 
 class RunningProcess:
-    """A process in a container of the caller's own.
+    """A process in one of the caller's containers.
 
     Attributes:
-        process: the process; it may execute another program, or end.
+        process: the process; it may execute another program, or exit.
         pidfd: a pidfd of it.
-        name: its name, as it chose it.
-        rights: what it may do.
+        name: the name that it has given itself.
+        rights: its privileges.
         mounts: its mounts.
         root: its root directory, open as O_PATH.
-        user_namespaces: descriptors of its user namespace and the ancestors of that, up to a child of the caller's.
+        user_namespaces: descriptors of its user namespace and its ancestors, up to a child of the caller's.
     """
 
     def __init__(self, pid: int, may_be_served: bool = False) -> None:
-        """Read all of it. Raises HookError where it is in no container of the caller's own, or has ended.
+        """Read everything. Raises HookError if it has exited or is not in one of the caller's containers.
 
-        `may_be_served`: also where its container has an SSH daemon.
+        `may_be_served`: accept a container that has an SSH daemon.
         """
         self._may_be_served = may_be_served
         self.pidfd = _open_pidfd(pid)
@@ -165,7 +165,7 @@ class RunningProcess:
             ) from None
 
     def _read_all(self, pid: int) -> None:
-        """Read all but its environment. Raises HookError and OSError, and leaves no descriptor open then."""
+        """Read all but its environment. Raises HookError and OSError, with all descriptors closed."""
         try:
             self._read(pid)
         except BaseException:
@@ -177,7 +177,7 @@ class RunningProcess:
         self.process = Process(pid)
         self._opened += self.process.descriptors()
         if syscalls.poll([self.pidfd], 0):
-            raise ProcessLookupError  # else both mean the same process, for its pid was not free meanwhile
+            raise ProcessLookupError  # otherwise both refer to the same process, since its pid was never free
         directory = self.process.directory
         self.name = printable(fsdecode(read_file("comm", directory)).rstrip("\n"))
         self.user_namespaces = self._find_user_namespaces()
@@ -189,7 +189,7 @@ class RunningProcess:
         self._require_container()
 
     def namespace(self, name: str) -> tuple[int, int]:
-        """Return device and inode of its namespace `name`, as in /proc/PID/ns. Raises HookError where it has ended."""
+        """Return device and inode of its namespace `name`, as in /proc/PID/ns. Raises HookError if it has exited."""
         try:
             status = os.stat(f"ns/{name}", dir_fd=self.process.directory)
         except OSError:
@@ -201,9 +201,9 @@ class RunningProcess:
         return fsdecode(read_file(name, self.process.directory))
 
     def read_environment(self) -> list[str]:
-        """Return the variables that its program was started with, as "NAME=value". Raises HookError.
+        """Return the environment that its program was started with, as "NAME=value". Raises HookError.
 
-        Where it runs with another id of the container, that file is not the caller's, but the user namespace's.
+        If its uid is not the caller's, the file environ belongs to the user namespace.
         """
         problem = f"cannot read the environment of process {self.process.pid}"
         directory, namespace = self.process.directory, self.user_namespaces[0]
@@ -213,7 +213,7 @@ class RunningProcess:
         return [entry for entry in fsdecode(data).split("\0") if entry]
 
     def require_unchanged(self) -> None:
-        """Raise HookError where it has ended, or what it may do is not what it was."""
+        """Raise HookError if it has exited, or its privileges have changed."""
         pid = self.process.pid
         changed = f"process {pid} has just changed its program or its rights: try again"
         try:
@@ -229,7 +229,7 @@ class RunningProcess:
             raise HookError(ATTACH_REFUSED, changed)
 
     def _read_identity(self) -> tuple[object, ...]:
-        """Return what may not change: namespaces, mount of the root directory, program. Raises OSError."""
+        """Return what must not change: namespaces, mount of the root directory, program. Raises OSError."""
         directory = self.process.directory
         namespaces = [_status(f"ns/{name}", directory) for name in _NAMESPACES]
         with closing(os.open("root", os.O_PATH | os.O_DIRECTORY, dir_fd=directory)) as root:
@@ -256,7 +256,7 @@ class RunningProcess:
         return found
 
     def _require_container(self) -> None:
-        """Raise HookError where it is set up still, has the node's own root directory, or an SSH daemon."""
+        """Raise HookError if it is still being set up, has the node's root directory, or has an SSH daemon."""
         with closing(os.open("/proc/self", os.O_RDONLY | os.O_DIRECTORY)) as own:
             if self.mounts.root == MountInfo(own).root:
                 raise HookError(
@@ -280,7 +280,7 @@ class RunningProcess:
 
 
 def _status(path: str, directory: int) -> tuple[int, int]:
-    """Return device and inode of a namespace; (0, 0) where the kernel lacks that kind."""
+    """Return device and inode of a namespace; (0, 0) if the kernel lacks that kind."""
     try:
         status = os.stat(path, dir_fd=directory)
     except FileNotFoundError:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The user's files on the host that annotations name.
+"""The user's files on the host that are named in annotations.
 
-They are only accessed with the user's credentials, never as root: the kernel checks every path as for the user, also
-with root_squash. That happens in the provisioner or in a disposable process, which the hook can leave behind where a
-file system never answers.
+They are only accessed with the user's credentials, never as root: the kernel checks every path for the user, also with
+root_squash. That happens in the provisioner or in a disposable process, which the hook can leave behind if a file
+system never answers.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ _ANNOTATION_PIDFILE = f"the annotation {PIDFILE_HOST}"
 def read_public_keys(path: str) -> bytes:
     """Return the public keys in the file `path` as lines for authorized_keys. The caller must act as the user.
 
-    The annotation may come from the image, as some engines pass these on. So the caller must own the file, and no magic
-    link of procfs may lead to it: /proc/self/cwd or a descriptor of the engine could lead into the image. Raises
-    HookError where the caller cannot read the file, or it holds anything but public keys.
+    The annotation may come from the image, since some engines pass on an image's annotations. So the caller must own
+    the file, and no magic link of procfs may lead to it: /proc/self/cwd or a descriptor of the engine could lead into
+    the image. Raises HookError if the caller cannot read the file, or it contains anything but public keys.
     """
     what = f"{_ANNOTATION_KEY}: cannot read {printable(path)}"
     try:
@@ -62,10 +62,10 @@ def read_public_keys(path: str) -> bytes:
 
 
 def parse_public_keys(data: bytes, path: str) -> bytes:
-    """Validate the content of a public key file; return its keys, one a line.
+    """Validate the content of a public key file; return its keys, one per line.
 
     Format: "type base64 comment" (RFC 4253, section 6.6, in OpenSSH's one-line form), blank lines and "#" comments.
-    Options before a key are refused: they could run commands. Raises HookError, which names `path` and the line.
+    Options before a key are rejected, since they could run commands. Raises HookError, which names `path` and the line.
     """
     keys = []
     for number, line in enumerate(data.splitlines(), 1):
@@ -92,12 +92,12 @@ def _is_key(kind: bytes, encoded: bytes) -> bool:
 
 
 def write_pidfile(path: str, pid: int, user: Identity) -> None:
-    """Write `pid` to the file `path` as `user`. Raises HookError where the user may not, or it is not a pidfile."""
+    """Write `pid` to the file `path` as `user`. Raises HookError if the user may not, or it is not a pidfile."""
     what = f"{_ANNOTATION_PIDFILE}: cannot write {printable(path)} as the container's user"
 
     def write() -> bytes:
         try:
-            try:  # waits for the directory's lock first: a child that is killed meanwhile creates no pidfile
+            try:  # wait for the directory's lock first: a child that is killed while waiting creates no pidfile
                 os.unlink(f"{dirname(path)}/.{os.urandom(8).hex()}")
             except OSError:
                 pass  # no such file
@@ -117,7 +117,7 @@ def write_pidfile(path: str, pid: int, user: Identity) -> None:
 def remove_pidfile(path: str, pid: int, user: Identity | None) -> None:
     """Remove the file `path` as `user` (None: as the caller), if it still holds `pid`; ignore a failure to remove it.
 
-    Raises HookError where no child can be forked, and LateError.
+    Raises HookError if no child can be forked, and LateError.
     """
 
     def remove() -> bytes:
@@ -127,18 +127,18 @@ def remove_pidfile(path: str, pid: int, user: Identity | None) -> None:
             if ours:
                 os.unlink(path)
         except OSError:
-            pass  # it is gone, or the user replaced it
+            pass  # it is gone, or the user has replaced it
         return b""
 
     disposable_process.run(remove, f"cannot remove the pidfile {printable(path)}", user)
 
 
 class LogFile(LogTarget):
-    """A log file of the user's on the host.
+    """A user's log file on the host.
 
     Attributes:
         path: its path.
-        may_be_new: whether it is made where it is missing.
+        may_be_new: whether to create it if missing.
     """
 
     def __init__(self, path: str, user: Identity, may_be_new: bool) -> None:
@@ -153,14 +153,16 @@ class LogFile(LogTarget):
 
 
 def log_target(target: str, user: Identity, home: str, default: LogTarget) -> LogTarget:
-    """Return the destination that an annotation com.hooks.logging.*fd names by `target`; `default` where that is empty.
+    """Return the destination `target` of an annotation com.hooks.logging.*fd; `default` if that is empty.
 
-    `target` is the number of a descriptor that the hook inherited, or the path of a file that `user` can write, which
-    `may_be_new` below `home`, the user's. It is `default` too where a descriptor, by number or as /proc/PID/fd/N, is
-    closed or not permitted: Sarus names its own, which is root's, and runtimes close them.
+    `target` is the number of a descriptor that the hook inherited, or the path of a file that `user` can write; it may
+    be new (`may_be_new`) below the user's `home`. The result is also `default` if a descriptor, by number or as
+    /proc/PID/fd/N, is closed or not permitted: Sarus names descriptors of its own, which are root's and which runtimes
+    close.
 
-    The annotation may come from the image, as some engines pass these on, and so may words in messages. So a regular
-    file must be empty or a log of this hook, unless a process has it open. Raises HookError where it is not usable.
+    The annotation may come from the image, since some engines pass on an image's annotations, and so may text in
+    messages. So a regular file must be empty or a log of this hook, unless a process has it open. Raises HookError if
+    it is not usable.
     """
     if not target:
         return default
@@ -200,10 +202,10 @@ def _require_inherited(descriptor: int) -> int:
 
 
 def may_be_new(path: str, home: str) -> bool:
-    """Tell whether the hook may make the log file `path` for the user whose `home` that is, on behalf of an image.
+    """Return whether the hook may create the log file `path` in the user's `home` on behalf of an image.
 
-    Its name tells that it is a log, and none is hidden: programs read hidden files, and shells execute some, whatever
-    words the image has put into messages there.
+    Its name must be that of a log, and no part hidden: programs read hidden files, and shells execute some of them, and
+    the image controls text in the messages.
     """
     base = home.rstrip("/") + "/"
     names = path[len(base) :].split("/")
@@ -237,6 +239,6 @@ def _open_log(path: str, may_be_new: bool) -> int:
 
 
 def _is_proc_fd(path: str) -> bool:
-    """Tell whether `path` is /proc/PID/fd/NUMBER."""
+    """Return whether `path` is /proc/PID/fd/NUMBER."""
     fields = path.split("/")
     return len(fields) == 5 and fields[:2] == ["", "proc"] and fields[2].isdigit() and fields[3] == "fd"

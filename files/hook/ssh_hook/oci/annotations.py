@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .json_reader import Node
 
 PREFIX = "com.hooks.ssh."
-ENABLED = "com.hooks.ssh.enabled"  # engines look at it, in the hook's JSON
+ENABLED = "com.hooks.ssh.enabled"  # the condition for engines, in the hook's JSON
 HOSTS = "com.hooks.ssh.hosts"
 PORT = "com.hooks.ssh.port"
 USER = "com.hooks.ssh.user"
@@ -29,33 +29,32 @@ LOG_LEVEL = "com.hooks.logging.level"
 LOG_STDOUT = "com.hooks.logging.stdoutfd"
 LOG_STDERR = "com.hooks.logging.stderrfd"
 
-# All annotations of com.hooks.ssh: another one is a mistake, of which the user is warned.
+# All annotations of com.hooks.ssh: the user is warned of any other, which must be a mistake.
 _KNOWN = (ENABLED, HOSTS, PORT, USER, WAIT, REQUIRE_SHELL, PIDFILE_CONTAINER, PIDFILE_HOST, AUTHORIZE_SSH_KEY)
 _MAX_UNKNOWN = 4  # warnings
-_MAX_NAME = 64  # characters of an unknown annotation that are compared
+_MAX_NAME = 64  # characters of an unknown annotation to compare
 _MAX_WAIT = 24 * 60 * 60  # seconds
 _DEFAULT_LOG_LEVEL = 2  # warnings
-WAIT_IN_JOB = 300  # seconds: of the wait where the container knows the hosts of its job, unless the user says otherwise
+WAIT_IN_JOB = 300  # seconds to wait if the container knows the hosts of its job, unless the user chooses another time
 
 
 class Annotations:
     """The validated annotations of one container.
 
     Attributes:
-        is_undecided: whether com.hooks.ssh.enabled is neither "true" nor "false". With "false", or without any, only a
-            CDI device or the bundle itself calls the hook, and asks for SSH.
-        warnings: what is to be told to the user of annotations that have no effect.
-        port: NO_PORT where it is "none"; None where it is not set, or is "auto".
-        has_automatic_port: whether it is "auto": the port follows from the container's job.
-        user: the name of the container's user; empty where it is not set.
-        hosts: the hosts of the job in order, each with its slots; empty where it is not set.
-        wait: how long the container's ssh waits for a server that does not answer yet, in seconds; None where it is
-            not set.
-        require_shell: whether a container without a shell fails to start; None where it is not set.
-        pidfile_container: an absolute path; Dropbear's own pidfile where it is not set.
-        pidfile_host, authorize_ssh_key: absolute paths; empty where they are not set.
+        is_undecided: whether com.hooks.ssh.enabled is neither "true" nor "false". If it is "false" or missing, the hook
+            was called through a CDI device or the bundle itself, which requests SSH.
+        warnings: messages for the user about annotations that have no effect.
+        port: NO_PORT if it is "none"; None if it is not set or "auto".
+        has_automatic_port: whether it is "auto": the port is derived from the container's job.
+        user: the name of the container's user; empty if not set.
+        hosts: the hosts of the job in order, each with its slots; empty if not set.
+        wait: how long the container's ssh waits for a server that does not answer yet, in seconds; None if not set.
+        require_shell: whether a container without a shell fails to start; None if not set.
+        pidfile_container: an absolute path; Dropbear's default pidfile if not set.
+        pidfile_host, authorize_ssh_key: absolute paths; empty if not set.
         log_level: 0 (debug) to 4 (errors only).
-        log_stdout, log_stderr: a path, or the number of a descriptor; empty where they are not set.
+        log_stdout, log_stderr: a path, or the number of a descriptor; empty if not set.
     """
 
     def __init__(self, annotations: Node) -> None:
@@ -131,12 +130,12 @@ def _describe_unknown(name: str) -> str:
 
 
 def nearest(name: str) -> str:
-    """Return the annotation that differs least from `name`."""
+    """Return the annotation closest to `name`."""
     return min(_KNOWN, key=lambda known: distance(name[:_MAX_NAME], known))
 
 
 def distance(first: str, second: str) -> int:
-    """Return how many characters have to be put in, taken out or replaced to make one text of the other."""
+    """Return the edit distance (Levenshtein) of two texts."""
     row = list(range(len(second) + 1))
     for number, character in enumerate(first, 1):
         last, row[0] = row[0], number

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The hosts of a job in one word: the annotation com.hooks.ssh.hosts.
+"""The hosts of a job in one shell word: the annotation com.hooks.ssh.hosts.
 
-Format: entries with a comma between them. An entry is ``NAME``, or ``NAME+MORE`` for MORE hosts after NAME, which are
-counted by the last number in it: ``node001+127`` is node001 to node128. If another number counts, ``+MORE`` follows it:
+Format: entries separated by commas. An entry is ``NAME``, or ``NAME+MORE`` for NAME and MORE hosts after it, counted in
+the last number of the name: ``node001+127`` is node001 to node128. To count in another number, put ``+MORE`` after it:
 ``x001+127-hsn0`` is x001-hsn0 to x128-hsn0. ``:SLOTS`` may follow, the number of processes that launchers start on each
-of these hosts; it is 1 by default. The name is a host's name or IPv4 address: host files of launchers separate slots by
-a colon, too. No character has a meaning for a shell that expands the word.
+of these hosts; it is 1 by default. NAME is a host's name or IPv4 address (not IPv6: host files of launchers also
+separate slots with a colon). No character is special to a shell that expands the word.
 
-An entry may be in Slurm's notation too, ``node[001-003,007]:4``. Commands read that with names of IPv6 as well.
+An entry may also be in Slurm's notation, ``node[001-003,007]:4``. Commands accept this with IPv6 addresses as well.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from ..linux.process import is_decimal
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-# Characters. On Linux a string of a command line or of the environment has 131,071 bytes at most (MAX_ARG_STRLEN,
-# include/uapi/linux/binfmts.h). This leaves room for all other options in the string of a `sh -c`.
+# Characters. On Linux a string in a command line or the environment has at most 131,071 bytes (MAX_ARG_STRLEN,
+# include/uapi/linux/binfmts.h). This leaves room for all other options in the argument of a `sh -c`.
 MAX_TEXT = 120000
 MAX_HOSTS = 16384
 _MAX_NAME = 253
-_MEAN_NAME = 64  # characters, where there are as many hosts as may be
+_MEAN_NAME = 64  # characters, with the maximum number of hosts
 _MAX_NAMES = MAX_HOSTS * _MEAN_NAME  # characters in total: the hook's tmpfs is not charged to the container
 _MAX_DIGITS = 9  # of the number that counts
 MAX_SLOTS = 65535
@@ -63,7 +63,7 @@ def parse(text: str, where: str, kind: str) -> list[tuple[str, int]]:
 
 
 def _expand_entry(listed: str, entry: str, where: str, kind: str, known: int) -> list[str]:
-    """Return the names of an entry without its slots, ``NAME`` or ``NAME+MORE``, after `known` others."""
+    """Return the names of an entry without its slots, ``NAME`` or ``NAME+MORE``, after `known` earlier names."""
     first, plus, rest = listed.partition("+")
     after = rest.lstrip(_DIGITS)
     count = 1 + _number(rest[: len(rest) - len(after)], MAX_HOSTS - 1) if plus else 1
@@ -94,7 +94,7 @@ def expand(text: str, where: str, kind: str, limit: int) -> list[str]:
     """Return the hosts of a list in Slurm's notation: ``login1,gpu[001-003,7],rack[1-2]n[0-1]``.
 
     Raises HookError of `kind`, which begins with `where`, for a malformed list, an invalid host name, more than `limit`
-    hosts, or too long names of many.
+    hosts, or too many long names.
     """
     hosts: list[str] = []
     for item in split_items(text, where, kind):
@@ -103,7 +103,7 @@ def expand(text: str, where: str, kind: str, limit: int) -> list[str]:
 
 
 def split_items(text: str, where: str, kind: str) -> list[str]:
-    """Return the items of a list between its commas; those in brackets do not separate items. Raises HookError."""
+    """Split a list at its commas, except those in brackets. Raises HookError."""
     items: list[str] = []
     pieces: list[str] = []
     depth = 0
@@ -119,8 +119,8 @@ def split_items(text: str, where: str, kind: str) -> list[str]:
 
 
 def expand_item(item: str, where: str, kind: str, limit: int, known: int) -> list[str]:
-    """Return the hosts of one item of Slurm's notation, after `known` others. Raises HookError as `expand` does."""
-    choices: list[list[str]] = []  # alternately literal text and the inside of brackets
+    """Return the hosts of one item in Slurm's notation; `known` is the number of hosts before. Raises as `expand`."""
+    choices: list[list[str]] = []  # alternately literal text and the content of brackets
     count = 1
     rest = item
     while rest or not choices:
@@ -132,7 +132,8 @@ def expand_item(item: str, where: str, kind: str, limit: int, known: int) -> lis
         count *= len(choices[-1])
         if count > limit - known:
             raise _too_many(where, kind, limit)
-    # All others differ from the longest name in digits alone. They are made after that, since they may be many.
+    # All others differ from the longest name only in digits. They are generated after this check, since there may be
+    # many.
     longest = "".join(max(choice, key=len) for choice in choices)
     if not is_host(longest):
         raise HookError(kind, f"{where} has '{printable(item)}', not the name or address of a host")
@@ -145,7 +146,7 @@ def expand_item(item: str, where: str, kind: str, limit: int, known: int) -> lis
 
 
 def _numbers(ranges: str, item: str, where: str, kind: str, limit: int, known: int) -> list[str]:
-    """Return the numbers in ``001-003,7``, each as wide as the first of its range is written."""
+    """Return the numbers in ``001-003,7``, each padded to the width of the first in its range."""
     numbers: list[str] = []
     for text in ranges.split(","):
         start, dash, end = text.partition("-")
@@ -160,12 +161,12 @@ def _numbers(ranges: str, item: str, where: str, kind: str, limit: int, known: i
 
 
 def _natural(digits: str) -> int:
-    """Return the number that `digits` write; -1 where they are none, or more than 9."""
+    """Return the number in `digits`; -1 if they are not digits, or more than 9."""
     return int(digits) if is_decimal(digits, _MAX_DIGITS) else -1
 
 
 def compress(hosts: Iterable[tuple[str, int]]) -> str:
-    """Return the text from which `parse` makes `hosts`; as short as consecutive names allow."""
+    """Return the text that `parse` expands to `hosts`, shortened by runs of consecutive names."""
     return ",".join(_entry(first, counted, more, slots) for first, _last, counted, more, slots in _runs(hosts))
 
 
@@ -176,23 +177,23 @@ def in_slurms_notation(names: Iterable[str]) -> str:
 
 
 def is_name(name: str) -> bool:
-    """Tell whether `name` can be a host's name or IPv4 address, and no option of a command."""
+    """Return whether `name` can be a host's name or IPv4 address, and not a command's option."""
     return 0 < len(name) <= _MAX_NAME and _ALPHABET.issuperset(name) and name[0] not in "-."
 
 
 def is_host(name: str) -> bool:
-    """Tell whether `name` can be a host's name or IP address, of IPv6 too, and no option of a command."""
+    """Return whether `name` can be a host's name or IP address (also IPv6), and not a command's option."""
     return is_name(name.replace(":", "."))
 
 
 def _number(text: str, maximum: int) -> int:
-    """Return the number in `text`; -1 where it is not from 1 to `maximum`."""
+    """Return the number in `text`; -1 if it is not from 1 to `maximum`."""
     number = _natural(text)
     return number if 1 <= number <= maximum else -1
 
 
 def _parts(name: str) -> list[str]:
-    """Return the parts of a name: texts, of which the first and the last may be empty, and a number between two."""
+    """Return the parts of a name: texts (the first and the last may be empty) with a number between any two."""
     parts = [""]
     for character in name:
         if character.isdigit() == (len(parts) % 2 == 1):
@@ -202,10 +203,10 @@ def _parts(name: str) -> list[str]:
 
 
 def _runs(hosts: Iterable[tuple[str, int]]) -> Iterator[tuple[list[str], list[str], int, int, int]]:
-    """Yield runs of hosts with the same slots that come right after each other.
+    """Yield runs of consecutive hosts with the same slots.
 
-    Each is the parts of its first and of its last name, the index of the number that counts them (0 where it is one
-    host), how many come after the first, and their slots.
+    Each consists of the parts of its first and of its last name, the index of the number that counts (0 for a single
+    host), the number of hosts after the first, and their slots.
     """
     first: list[str] = []
     last: list[str] = []
@@ -225,7 +226,7 @@ def _runs(hosts: Iterable[tuple[str, int]]) -> Iterator[tuple[list[str], list[st
 
 
 def _following(parts: list[str], others: list[str]) -> int:
-    """Return the index of the number by which `others` come right after `parts`; 0 if they do not."""
+    """Return the index of the number in which `others` is one more than `parts`; 0 if it is not."""
     if len(parts) != len(others):
         return 0
     differing = [index for index in range(len(parts)) if parts[index] != others[index]]
@@ -237,14 +238,14 @@ def _following(parts: list[str], others: list[str]) -> int:
 
 
 def _item(start: list[str], last: list[str], counted: int) -> str:
-    """Return the item of the hosts from `start` to `last`, which are counted by the number at an index of the parts."""
+    """Return the item for the hosts from `start` to `last`; `counted` is the index of the part that counts them."""
     if not counted:
         return "".join(start)
     return f"{''.join(start[:counted])}[{start[counted]}-{last[counted]}]{''.join(start[counted + 1 :])}"
 
 
 def _entry(parts: list[str], counted: int, more: int, slots: int) -> str:
-    """Return the entry of a host and `more` after it, which are counted by the number at an index of its parts."""
+    """Return the entry for a host and `more` after it; `counted` is the index of the part that counts them."""
     if not more:
         return f"{''.join(parts)}:{slots}"
     end = len(parts) if counted == len(parts) - 2 else counted + 1
@@ -252,7 +253,7 @@ def _entry(parts: list[str], counted: int, more: int, slots: int) -> str:
 
 
 def _count_from(first: str, after: str, count: int, where: str, kind: str) -> list[str]:
-    """Return `count` names: `first` is a name up to its number that counts, or whole, and then `after` is empty."""
+    """Return `count` names. `first` is the name up to the number that counts, `after` the rest (may be empty)."""
     if count == 1:
         return [first]
     start = first.rstrip(_NO_DIGITS)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Read the JSON documents that a runtime passes to the hook, and check the types of their values."""
+"""Read the JSON documents that a runtime passes to the hook, and check their types."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def read_document(descriptor: int, limit: int, what: str) -> bytes:
 
 
 def parse(data: bytes, what: str) -> dict[str, Any]:
-    """Parse `data`, which must be one JSON object. Raises HookError, which names `what`.
+    """Parse `data`, which must be a JSON object. Raises HookError, which names `what`.
 
     Bytes that are not UTF-8 become lone surrogates (``surrogateescape``), so that the container's environment reaches
-    the session unchanged.
+    sessions unchanged.
     """
     try:
         value = load_json(fsdecode(data))
@@ -41,7 +41,7 @@ def parse(data: bytes, what: str) -> dict[str, Any]:
 
 
 class Node:
-    """A JSON object of a document. All methods raise HookError, which says where, for a value of the wrong type.
+    """A JSON object in a document. All methods raise HookError, with the place, for a value of the wrong type.
 
     Attributes:
         value: its members.
@@ -61,16 +61,16 @@ class Node:
         return value
 
     def has(self, name: str) -> bool:
-        """Tell whether the object has a member `name` that is not null."""
+        """Return whether the object has a member `name` that is not null."""
         return self.value.get(name) is not None
 
     def node(self, name: str) -> Node:
-        """Return the object at `name`; an empty one where it is absent."""
+        """Return the object at `name`; an empty one if it is absent."""
         value = self._get(name, dict, "an object") if self.has(name) else {}
         return Node(value, f"{self.where}: {name}")
 
     def nodes(self, name: str) -> list[Node]:
-        """Return the list of objects at `name`; an empty one where it is absent."""
+        """Return the list of objects at `name`; an empty one if it is absent."""
         values = self._get(name, list, "a list") if self.has(name) else []
         if not all(isinstance(value, dict) for value in values):
             raise HookError(CONFIG_WRONG, f"{self.where}: '{name}' is not a list of objects")
@@ -82,7 +82,7 @@ class Node:
         return self._checked_text(name, value)
 
     def texts(self, name: str) -> list[str]:
-        """Return the list of strings at `name`; an empty one where it is absent."""
+        """Return the list of strings at `name`; an empty one if it is absent."""
         values = self._get(name, list, "a list") if self.has(name) else []
         if not all(isinstance(value, str) for value in values):
             raise HookError(CONFIG_WRONG, f"{self.where}: '{name}' is not a list of strings")
@@ -105,7 +105,7 @@ class Node:
         return self._checked_integer(name, value, low, high)
 
     def integers(self, name: str, low: int, high: int) -> list[int]:
-        """Return the list of integers at `name`, each between `low` and `high`; an empty one where it is absent."""
+        """Return the list of integers at `name`, each between `low` and `high`; an empty one if it is absent."""
         values = self._get(name, list, "a list") if self.has(name) else []
         if not all(isinstance(value, int) and not isinstance(value, bool) for value in values):
             raise HookError(CONFIG_WRONG, f"{self.where}: '{name}' is not a list of integers")
@@ -117,5 +117,5 @@ class Node:
         return value
 
     def boolean(self, name: str) -> bool:
-        """Return the boolean at `name`; False where it is absent."""
+        """Return the boolean at `name`; False if it is absent."""
         return bool(self._get(name, bool, "a boolean")) if self.has(name) else False

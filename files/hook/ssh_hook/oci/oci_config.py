@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The container as config.json in its bundle describes it.
+"""The container, as described by config.json in its bundle.
 
 Formats: https://github.com/opencontainers/runtime-spec (config.md, config-linux.md), version 1.0 to 1.3.
 """
@@ -15,15 +15,15 @@ from .json_reader import Node, parse, read_document
 _MAX_SIZE = 16 << 20  # bytes; podman writes some 50 kB
 _MAX_LIMIT = 2**64 - 1
 _DEFAULT_UMASK = 0o022
-# Annotations that only the Kubernetes CRI sets, by containerd and CRI-O. podman's pods carry others of CRI-O's.
+# Annotations that only the Kubernetes CRI sets (containerd and CRI-O). podman's pods have other annotations of CRI-O's.
 _CRI_ANNOTATIONS = (
     "io.kubernetes.cri.sandbox-id",
     "io.kubernetes.cri.sandbox-namespace",
     "io.kubernetes.cri-o.SandboxName",
     "io.kubernetes.pod.namespace",
 )
-_MANAGER, _PODMAN = "io.container.manager", "libpod"  # the annotation by which podman marks its containers
-# Annotations of crun: it runs the container by a library or a virtual machine, and executes no program.
+_MANAGER, _PODMAN = "io.container.manager", "libpod"  # podman's annotation on its containers
+# Annotations of crun: it runs the container with a library or a virtual machine, and executes no program.
 _HANDLERS = ("run.oci.handler", "module.wasm.image/variant")
 
 
@@ -32,23 +32,23 @@ class Container:
 
     Attributes:
         annotations: the validated annotations.
-        is_podmans: whether podman made the container.
+        is_podmans: whether podman created the container.
         uid, gid, groups, umask: those of the process.
         environment: the variables of the process, by name.
         rootfs: the absolute path of the container's root directory.
         rlimits: (name, soft, hard) for each rlimit of the process.
         bounding, permitted, inheritable, ambient: names of the process's capabilities.
         no_new_privileges: whether the runtime sets no_new_privs for the process.
-        oom_score_adj: None where it is not set.
-        apparmor_profile, selinux_label: LSM labels of the process; empty where they are not set.
-        mount_label: the SELinux label of the container's mounts; empty where it is not set.
-        seccomp: the seccomp profile; None where there is none.
-        scheduler, io_priority, memory_policy, personality: objects of the process or of `linux`; None where not set.
-        has_shared_user_namespace: whether the container joins another one's user namespace.
+        oom_score_adj: None if not set.
+        apparmor_profile, selinux_label: LSM labels of the process; empty if not set.
+        mount_label: the SELinux label of the container's mounts; empty if not set.
+        seccomp: the seccomp profile; None if there is none.
+        scheduler, io_priority, memory_policy, personality: objects of the process or of `linux`; None if not set.
+        has_shared_user_namespace: whether the container joins another container's user namespace.
     """
 
     def __init__(self, config: Node, bundle: str) -> None:
-        """Read `config`, the config.json of `bundle`, a path. Raises HookError where it violates the specification."""
+        """Read `config`, the config.json of `bundle`, a path. Raises HookError if it violates the specification."""
         annotations = config.node("annotations")
         _refuse_unsupported(annotations)
         self.annotations = Annotations(annotations)
@@ -90,7 +90,7 @@ class Container:
 
 
 def _refuse_unsupported(annotations: Node) -> None:
-    """Raise HookError for a container of Kubernetes, whose uid proves nothing, or one that executes no program."""
+    """Raise HookError for a Kubernetes container, whose uid proves nothing, or one that executes no program."""
     for name in _CRI_ANNOTATIONS:
         if annotations.has(name):
             raise HookError(
@@ -109,12 +109,12 @@ def _refuse_unsupported(annotations: Node) -> None:
 
 
 def read_container(bundle_descriptor: int, bundle: str) -> Container:
-    """Read config.json in the bundle: an open directory, whose path is `bundle`. Raises HookError."""
+    """Read config.json in the open directory of the bundle, whose path is `bundle`. Raises HookError."""
     return Container(read_config(bundle_descriptor, bundle), bundle)
 
 
 def read_config(bundle_descriptor: int, bundle: str) -> Node:
-    """Read and parse config.json in the bundle: an open directory, whose path is `bundle`. Raises HookError."""
+    """Read and parse config.json in the open directory of the bundle, whose path is `bundle`. Raises HookError."""
     where = f"{bundle}/config.json"
     try:
         descriptor = os.open("config.json", os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY, dir_fd=bundle_descriptor)

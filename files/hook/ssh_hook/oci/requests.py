@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What users ask for by environment variables, where their engine knows no annotations.
+"""Users' requests in environment variables, for engines without annotations.
 
-The variables are the user's own, outside of the container: an image may set variables too, but only inside.
+The variables are set by the user outside the container: an image can only set variables inside.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from .annotations import AUTHORIZE_SSH_KEY, HOSTS, LOG_LEVEL, PIDFILE_CONTAINER,
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-# The variables, and the annotations that they stand for.
+# The variables, and the annotations that they replace.
 _VARIABLES = {
     "OCIHOOKS_SSH_PORT": PORT,
     "OCIHOOKS_SSH_WAIT": WAIT,
@@ -26,13 +26,13 @@ ALL = tuple(_VARIABLES.values())
 
 
 def requested(variables: Mapping[str, str], known: Iterable[str] = ALL) -> dict[str, str]:
-    """Return the annotations, of those that are `known`, for which `variables` have a value."""
+    """Return those of the `known` annotations that are set in `variables`."""
     wanted = {name: variables.get(variable, "") for variable, name in _VARIABLES.items() if name in known}
     return {name: value for name, value in wanted.items() if value}
 
 
 def named_by_variables(text: str) -> str:
-    """Return a message with the names of variables in place of those of annotations."""
+    """Return a message with annotation names replaced by variable names."""
     for variable, annotation in _VARIABLES.items():
         text = text.replace(f"the annotation {annotation}", variable)
     return text

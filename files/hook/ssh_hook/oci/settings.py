@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 LAST_PORT = 65535
-AUTO = "auto"  # in place of a port: the one that follows from the container's job
-NONE = "none"  # in place of a port: the container is entered by its door alone
+AUTO = "auto"  # instead of a port: the one derived from the container's job
+NONE = "none"  # instead of a port: the container has only its door
 NO_PORT = 0
 _MAX_ADDRESSES = 10  # Dropbear's DROPBEAR_MAX_PORTS
 _WHERE = "in the 'env' of the OCI hook's JSON file"
@@ -23,21 +23,22 @@ class Settings:
 
     Attributes:
         base_dir, passwd_file, dropbear_dir: absolute paths (HOOK_BASE_DIR, PASSWD_FILE, DROPBEAR_DIR).
-        port: 1 to 65535 (SERVER_PORT_DEFAULT, or the deprecated SERVER_PORT); with `has_automatic_port` it is that of
-            containers outside of jobs (SERVER_PORT_WITHOUT_JOB).
-        has_automatic_port: whether SERVER_PORT_DEFAULT is "auto", and the port of a job's containers follows from it.
+        port: 1 to 65535 (SERVER_PORT_DEFAULT, or the deprecated SERVER_PORT); with `has_automatic_port`, that of
+            containers outside jobs (SERVER_PORT_WITHOUT_JOB).
+        has_automatic_port: whether SERVER_PORT_DEFAULT is "auto": the port of a job's containers is derived from the
+        job.
         overlay, join, require_seccomp: true by default (OVERLAY_MOUNT_HOME_SSH, JOIN_NAMESPACES, REQUIRE_SECCOMP).
         require_shell: whether a container without a shell fails to start; true by default (REQUIRE_SHELL).
         make_keys: true by default (MAKE_KEYS).
-        log_commands: whether the system log gets the text of commands; false by default (LOG_COMMANDS).
+        log_commands: whether to log the text of commands; false by default (LOG_COMMANDS).
         key_type: the type of new keys; empty for the default (SSH_KEY_TYPE).
         require_user_annotation: false by default (REQUIRE_USER_ANNOTATION).
-        container_ports: ports beside `port` at which only the user's containers may answer (CONTAINER_PORTS).
+        container_ports: further ports at which only the user's containers may answer (CONTAINER_PORTS).
         listen: the node's addresses to listen on; empty for all (LISTEN_ADDRESSES).
     """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
-        """Validate the variables of `environment`. Raises HookError, which names the missing or wrong variable."""
+        """Validate the variables in `environment`. Raises HookError, which names the missing or invalid variable."""
         self.base_dir = _absolute_path(environment, "HOOK_BASE_DIR")
         self.passwd_file = _absolute_path(environment, "PASSWD_FILE")
         self.dropbear_dir = _absolute_path(environment, "DROPBEAR_DIR")
@@ -56,7 +57,7 @@ class Settings:
 
 
 def default_port(environment: Mapping[str, str]) -> int:
-    """Return the port of containers outside of jobs that do not choose one. Raises HookError."""
+    """Return the port of containers outside jobs that do not choose one. Raises HookError."""
     name = "SERVER_PORT" if "SERVER_PORT_DEFAULT" not in environment else "SERVER_PORT_DEFAULT"
     text = _required(environment, name, "SERVER_PORT_DEFAULT")
     if text != AUTO:
@@ -66,14 +67,14 @@ def default_port(environment: Mapping[str, str]) -> int:
 
 
 def is_port_automatic(environment: Mapping[str, str]) -> bool:
-    """Tell whether containers of jobs that do not choose a port have one that follows from their job."""
+    """Return whether a job's containers that do not choose a port use the job's."""
     return environment.get("SERVER_PORT_DEFAULT", environment.get("SERVER_PORT")) == AUTO
 
 
 def parse_port(text: str, where: str, kind: str, alternative: str = "") -> int:
     """Return `text`, decimal digits only, as a TCP port. Raises HookError of `kind`, which begins with `where`.
 
-    `alternative` ends the message: what else may be given.
+    `alternative` ends the message: other accepted values.
     """
     if is_decimal(text, 5) and 1 <= int(text) <= LAST_PORT:
         return int(text)
@@ -81,7 +82,7 @@ def parse_port(text: str, where: str, kind: str, alternative: str = "") -> int:
 
 
 def parse_port_choice(text: str, where: str, kind: str) -> int | None:
-    """Return `text` as a TCP port; None where it is "auto", NO_PORT where it is "none". Raises as `parse_port` does."""
+    """Return `text` as a TCP port; None for "auto", NO_PORT for "none". Raises as `parse_port` does."""
     if text == NONE:
         return NO_PORT
     return None if text == AUTO else parse_port(text, where, kind, f", {AUTO} or {NONE}")

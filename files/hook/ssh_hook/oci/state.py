@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The container's state, which the runtime writes to the hook's standard input.
+"""The container's state, from the runtime on the hook's standard input.
 
 Format: https://github.com/opencontainers/runtime-spec (runtime.md, State), version 1.0 and later.
 """
@@ -14,17 +14,17 @@ _WHAT = "the container's state on standard input"
 
 
 class State:
-    """The state of one container.
+    """The state of a container.
 
     Attributes:
-        id: the container's id; empty where it is missing.
+        id: the container's id; empty if missing.
         status: "creating", "stopped" and the like.
-        pid: the container's first process, in the runtime's pid namespace; 0 where there is none.
+        pid: the container's first process, in the runtime's pid namespace; 0 if there is none.
         bundle: an absolute path.
     """
 
     def __init__(self, data: bytes) -> None:
-        """Parse the JSON in `data`. Raises HookError where it is not a state."""
+        """Parse the JSON in `data`. Raises HookError if it is not a valid state."""
         state = Node(parse(data, _WHAT), "the container's state")
         self.id = state.text("id") if state.has("id") else ""
         self.status = state.text("status")
