@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is put into the container: mounts, files and the user's account."""
+"""Provision the container: mounts, files and the user's account."""

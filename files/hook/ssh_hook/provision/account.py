@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The user's account in the container, by its /etc/passwd and /etc/shells, and what these lack for a login.
+"""The user's account in the container, from its /etc/passwd and /etc/shells, with changes that a login needs.
 
 Formats: passwd(5), shells(5), getusershell(3).
 """
@@ -17,18 +17,18 @@ _MAX_HITS = 4096  # occurrences of ":UID:" in the file
 _MAX_LINE = 4096  # bytes
 _NO_LOGIN = ("nologin", "false")
 _NOT_NAMES = "#+-"  # first characters of comments and of NIS lines
-_STANDARD_SHELLS = ("/bin/sh", "/bin/csh")  # those of getusershell(3) without /etc/shells
+_STANDARD_SHELLS = ("/bin/sh", "/bin/csh")  # as in getusershell(3) without /etc/shells
 
 
 class Account:
-    """The user's account in the container, with the files that have to change for a login.
+    """The user's account in the container, with the new content of files for a login.
 
     Attributes:
         home: an absolute path.
         login_name: the preferred login name.
         names: all names under which the user can log in.
         entries: the user's lines of /etc/passwd.
-        passwd, shells: the new content of /etc/passwd and /etc/shells; None where the file stays as it is.
+        passwd, shells: the new content of /etc/passwd and /etc/shells; None if the file is unchanged.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class AccountRequest:
     Attributes:
         uid, gid: in the container's user namespace.
         name, shell: the name and the login shell on the cluster; the shell may be empty.
-        home: HOME of the container's process, or else a default.
+        home: HOME of the container's process, or a default.
         has_home: whether that HOME is usable.
     """
 
@@ -70,13 +70,13 @@ class AccountRequest:
 def find_account(
     request: AccountRequest, passwd: bytes, shells: bytes | None, is_program: Callable[[str], bool]
 ) -> Account | None:
-    """Return the account for `request`; None where the container has no shell.
+    """Return the account for `request`; None if the container has no shell.
 
-    `passwd` and `shells` are the container's files, None for a missing one. `is_program` tells whether a path is a
-    program in the container. The user can log in under the image's name for the uid and under the name on the cluster,
-    which is the same in all containers and means the user's uid, even where the image has that name for another one.
-    The login shell is the cluster's where the container has it, and the entry names no other than /bin/sh, as those do
-    that podman adds. Dropbear requires an entry with the gid of the process, and a shell that /etc/shells lists.
+    `passwd` and `shells` are the container's files, None for a missing one. `is_program` returns whether a path is a
+    program in the container. The user can log in under the image's name for the uid and under the name on the cluster.
+    The latter is the same in all containers and maps to the user's uid, even if the image uses it for another uid. The
+    cluster's login shell is used if the container has it and the entry names only /bin/sh, as entries added by podman
+    do. Dropbear requires an entry with the gid of the process, and a shell that is listed in /etc/shells.
     """
     lines = _find_lines(passwd, request.uid)
     present = [fsdecode(passwd[start:end]).split(":") for start, end in lines]
@@ -104,12 +104,12 @@ def find_account(
 
 
 def entries_of(passwd: bytes, uid: int) -> bytes:
-    """Return the lines of a passwd file that are entries of `uid`."""
+    """Return the lines of a passwd file with entries of `uid`."""
     return b"".join(passwd[start:end] + b"\n" for start, end in _find_lines(passwd, uid))
 
 
 def _find_lines(passwd: bytes, uid: int) -> list[tuple[int, int]]:
-    """Return start and end of the first entries of `uid`; split no other line, as a file may have millions."""
+    """Return start and end of the first entries of `uid`; other lines are not split, since a file may have millions."""
     needle = b":%d:" % uid
     lines: list[tuple[int, int]] = []
     hit, hits = passwd.find(needle), 0
@@ -127,7 +127,7 @@ def _find_lines(passwd: bytes, uid: int) -> list[tuple[int, int]]:
 
 
 def _find_name(passwd: bytes, name: str) -> int:
-    """Return where the first line with `name` starts; -1 where there is none."""
+    """Return the start of the first line with `name`; -1 if there is none."""
     prefix = fsencode(name) + b":"
     if passwd.startswith(prefix):
         return 0
@@ -136,18 +136,18 @@ def _find_name(passwd: bytes, name: str) -> int:
 
 
 def _new_entry(request: AccountRequest, present: list[list[str]], shell: str) -> list[str]:
-    """Return an entry under the name on the cluster, otherwise as the user's first one, if there is any.
+    """Return an entry with the name on the cluster, otherwise like the user's first one, if there is one.
 
-    Its shell is `shell`, if that is not empty.
+    Its shell is `shell`, unless that is empty.
     """
     template = present[0] if present else ["", "x", str(request.uid), str(request.gid), "", request.home, ""]
     return [request.name, *template[1:6], shell or template[6]]
 
 
 def _with_entries(passwd: bytes, lines: list[tuple[int, int]], entries: list[bytes], name: str) -> bytes:
-    """Return `passwd` with the first of `entries` in place of `lines`, and the other one, of `name`, added.
+    """Return `passwd` with `lines` replaced by the first of `entries`, and the other one, of `name`, added.
 
-    It comes before a line of another uid with that name. For a look-up by uid the user's first entry stays the first.
+    The added entry comes before another uid's line with that name. A lookup by uid still finds the user's first entry.
     """
     edits = [(start, end, entry) for (start, end), entry in zip(lines, entries)]
     place = _find_name(passwd, name)
@@ -166,7 +166,7 @@ def _with_entries(passwd: bytes, lines: list[tuple[int, int]], entries: list[byt
 
 
 def _is_entry_of(fields: list[str], uid: int) -> bool:
-    """Tell whether Dropbear's C library takes `fields` for an entry of `uid`: it stops at a NUL."""
+    """Return whether Dropbear's C library reads `fields` as an entry of `uid`: it stops at a NUL."""
     is_entry = len(fields) == 7 and fields[0] != "" and fields[0][0] not in _NOT_NAMES and fields[2] == str(uid)
     return is_entry and "\0" not in "".join(fields)
 
@@ -174,12 +174,12 @@ def _is_entry_of(fields: list[str], uid: int) -> bool:
 def _repair(
     fields: list[str], request: AccountRequest, preferred: str, is_program: Callable[[str], bool]
 ) -> list[str] | None:
-    """Return the entry with the gid of the process, a home, and a shell that exists; None where no shell does.
+    """Return the entry with the gid of the process, a home, and an existing shell; None if no shell exists.
 
-    The shell `preferred`, if it is not empty, takes the place of none, of /bin/sh and of one that allows no login.
+    The shell `preferred`, unless empty, replaces a missing shell, /bin/sh, and one that does not allow logins.
     """
     name, password, uid, _gid, gecos, home, shell = fields
-    # podman gives a user who is not in the image an entry with the home "/", whatever HOME is.
+    # podman gives a user who is not in the image an entry with the home "/", regardless of HOME.
     if not home.startswith("/") or home == "/nonexistent" or (home == "/" and request.has_home):
         home = request.home
     if basename(shell) in _NO_LOGIN or (shell and not (shell.startswith("/") and is_program(shell))):

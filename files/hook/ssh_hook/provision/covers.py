@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The hook's files on its tmpfs in the container, and mounts of them over the image's files."""
+"""Files on the hook's tmpfs in the container, and bind mounts of them over the image's files."""
 
 from __future__ import annotations
 
@@ -15,40 +15,40 @@ if TYPE_CHECKING:
     from ..linux.identity import Identity
     from ..linux.rootfs import Rootfs
 
-_MAX_REMOVED = 64 << 10  # bytes of a removed file whose content is kept
+_MAX_REMOVED = 64 << 10  # bytes; a larger removed file is not rewritten
 
 
 class Covers:
-    """Mounts over files of one container; each is noted, for a start that fails."""
+    """Bind mounts over files of one container; each is reported (Rootfs.note), for the rollback of a failed start."""
 
     def __init__(self, rootfs: Rootfs) -> None:
-        """Read the container's mounts, and cover nothing yet. Raises HookError."""
+        """Read the container's mounts; mount nothing yet. Raises HookError."""
         self._rootfs = rootfs
         self._mount_table = MountTable(rootfs.mountinfo)
 
     def refuse_shared(self, target: int, path: str) -> None:
-        """Raise HookError where a mount on `target`, at `path`, would appear outside of the container too."""
+        """Raise HookError if a mount on `target`, at `path`, would propagate out of the container."""
         self._mount_table.refuse_shared(target, path)
 
     def cover(self, path: str, source: int) -> None:
-        """Bind mount the file `source` on `path` in the container, which is created where missing. Raises HookError."""
+        """Bind mount the file `source` on `path` in the container; create `path` if missing. Raises HookError."""
         target = self._rootfs.file(path)
         self.refuse_shared(target, path)
         mount_bind(source, target)
         self._rootfs.note(MOUNT, path, "")
 
     def cover_with(self, path: str, directory: int, name: str, data: bytes) -> None:
-        """Have `path` in the container show a new file `name` of `directory` with `data`. Raises HookError, OSError."""
+        """Create `name` in `directory` with `data`; mount it on `path` in the container. Raises HookError, OSError."""
         target = self._rootfs.file(path)
         if os.fstat(target).st_nlink:
             self.cover(path, write_file(directory, name, data, 0o644, self._rootfs.owner))
-        else:  # ch-run mounts a file that it has removed: the kernel mounts nothing over that
+        else:  # ch-run mounts a file that it has removed: nothing can be mounted over that
             self._rewrite(path, target, data)
 
     def _rewrite(self, path: str, target: int, data: bytes) -> None:
-        """Write `data` into a file that only this container has. Raises HookError and OSError.
+        """Write `data` into a file that belongs to this container alone. Raises HookError and OSError.
 
-        It has to be a mount of its own: a file that somebody has just removed lies on the mount of its directory.
+        It must be a mount of its own: a file that was just removed is on the mount of its directory.
         """
         with closing(self._rootfs.open(dirname(path), os.O_PATH | os.O_DIRECTORY)) as parent:
             is_mount = mount_id(parent) != mount_id(target)
@@ -67,9 +67,9 @@ class Covers:
             rewrite(target, data)
 
     def cover_missing(self, path: str, name: str, directory: int) -> None:
-        """Bind mount the file `name` of `directory` on `path` in the container, if that is missing and it is possible.
+        """Bind mount the file `name` of `directory` on `path` in the container, if that is missing and can be created.
 
-        An empty file counts as missing: an earlier start leaves one as a mount point.
+        An empty file counts as missing: earlier starts leave one as a mount point.
         """
         try:
             with closing(self._rootfs.open(path, os.O_PATH)) as present:
@@ -87,7 +87,7 @@ class Covers:
 
 
 def is_program(descriptor: int) -> bool:
-    """Tell whether `descriptor` is an executable file, and not empty like a mount point that an earlier start left."""
+    """Return whether `descriptor` is an executable file, and not empty like a mount point from an earlier start."""
     status = os.fstat(descriptor)
     return stat.S_ISREG(status.st_mode) and status.st_mode & 0o111 != 0 and status.st_size > 0
 
@@ -100,7 +100,7 @@ def write_file(parent: int, name: str, data: bytes, mode: int, owner: Identity) 
 
 
 def protect_mount(name: str, parent: int) -> int:
-    """Make what is mounted on the entry `name` of `parent` private, read-only, without set-uid and devices.
+    """Make the mount on the entry `name` of `parent` private, read-only, nosuid and nodev.
 
     Return a descriptor of the mount's root. Raises OSError.
     """

@@ -22,15 +22,15 @@ class Home:
     """The home directory of the container's user.
 
     Attributes:
-        ssh: its open .ssh directory; -1 where there is none that is the user's own.
-        ssh_path: the path of that.
-        problem: why there is none.
+        ssh: its open .ssh directory; -1 if there is none that belongs to the user.
+        ssh_path: the path of .ssh.
+        problem: why there is no .ssh.
     """
 
     def __init__(self, rootfs: Rootfs, user: Identity, path: str, known: tuple[str, ...]) -> None:
         """Describe the home at `path`; `user` has the ids of the container's user namespace.
 
-        `known` are where homes may be: directories of homes, which end in a slash, and the user's own on the cluster.
+        `known` are the places for homes: directories of homes, ending in a slash, and the user's own on the cluster.
         """
         self._rootfs = rootfs
         self._known = known
@@ -42,11 +42,11 @@ class Home:
         self.problem = ""
 
     def open(self) -> None:
-        """Open the home and its .ssh, and create them where missing. Raises HookError.
+        """Open the home and its .ssh, and create them if missing. Raises HookError.
 
-        A session does without .ssh where it is a link or another user's, into which nothing may be put, and where
-        neither the user nor root may create it or the home. Root creates a home only where homes are known to be: an
-        image, or a variable, may name a directory from which programs of root's load code.
+        Sessions get no .ssh if it is a link or belongs to another user, since nothing may be written there, or if
+        neither the user nor root may create it or the home. Root creates a home only in `known` places: an image, or a
+        variable, may name a directory from which root's programs load code.
         """
         try:
             self._home = self._open_home()
@@ -59,9 +59,9 @@ class Home:
             self.problem = str(error)
 
     def is_refused(self, is_covered: bool) -> bool:
-        """Tell whether Dropbear takes no keys from this home, for its owner or mode, or for there is no usable .ssh.
+        """Return whether Dropbear rejects keys from this home because of its owner or mode, or there is no usable .ssh.
 
-        `is_covered`: an overlay is on .ssh.
+        `is_covered`: an overlay is mounted on .ssh.
         """
         return self.ssh < 0 or self._is_refused(self._home) or (not is_covered and self._is_refused(self.ssh))
 
@@ -72,7 +72,7 @@ class Home:
         work = make_directory(layers, "work", 0o700, self._user)
         self._write_keys(upper, credentials, credentials.authorized_keys)
         if self._rootfs.has_layer and not os.listdir(f"/proc/self/fd/{self.ssh}"):
-            mount_bind(upper, self.ssh)  # that layer is an overlay already, and the kernel stacks two of them at most
+            mount_bind(upper, self.ssh)  # that layer is already an overlay, and the kernel stacks at most two
             return
         try:
             mount_overlay(self.ssh, upper, work, self.ssh, self._user, in_user_namespace)
@@ -123,9 +123,9 @@ class Home:
             ) from None
 
     def _merged_authorized_keys(self, credentials: Credentials) -> bytes:
-        """Return the user's present authorized_keys, with the lines that it lacks appended. Raises HookError.
+        """Return the user's existing authorized_keys, with missing lines appended. Raises HookError.
 
-        On the root file system that file is the image's, and ignored: it would let the image's author in.
+        On the root file system that file is the image's and ignored: it would let the image's author in.
         """
         if mount_id(self.ssh) == mount_id(self._rootfs.descriptor):
             return credentials.authorized_keys

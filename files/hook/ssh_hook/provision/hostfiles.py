@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a container of a job of many hosts gets: host files for launchers, and the program ``first``."""
+"""The files for a container in a multi-host job: host files for launchers, and the program ``first``."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from .home import make_directory
 if TYPE_CHECKING:
     from ..linux.identity import Identity
 
-_ID = "id"  # in FIRST_STATE, as the FIFOs that first.sh uses
+_ID = "id"  # in FIRST_STATE, next to the FIFOs that first.sh uses
 _FIFOS = ("followers", "end", "answers", "open")
-_NAMES = 64  # of hosts on a line of known_hosts: OpenSSH before 7.9 reads no line that is longer than 16 KiB
-_AROUND_NAME = 16  # bytes of known_hosts for each name: "[]:65535,", and its part of the key
+_NAMES = 64  # of hosts on a line of known_hosts: OpenSSH before 7.9 does not read lines longer than 16 KiB
+_AROUND_NAME = 16  # bytes of known_hosts per name: "[]:65535,", and its share of the key
 _HOST_KEYS = 2
 _FIRST = f"{dirname(__file__)}/first.sh"  # a file of the package on the node
 
@@ -28,7 +28,7 @@ class Launch:
     """
 
     def __init__(self, hosts: list[tuple[str, int]]) -> None:
-        """Read ``first`` from the node, which takes that the container is not joined yet. Raises HookError.
+        """Read ``first`` from the node, before the container is entered. Raises HookError.
 
         `hosts` are those of the job in order, each with its slots.
         """
@@ -46,12 +46,12 @@ class Launch:
         }
 
     def known_names(self, port: int) -> list[str]:
-        """Return the hosts as known_hosts names them, some on each line, for clients that know no patterns there."""
+        """Return the hosts as in known_hosts, several on each line, for clients that do not support patterns there."""
         names = [f"[{name}]:{port}" for name in self._names]
         return [",".join(names[start : start + _NAMES]) for start in range(0, len(names), _NAMES)]
 
     def size(self) -> int:
-        """Return the bytes that the files take, with the names in known_hosts."""
+        """Return the size of the files in bytes, including the names in known_hosts."""
         return sum(map(len, self.files.values())) + sum(len(name) + _AROUND_NAME for name in self._names) * _HOST_KEYS
 
     def provide(self, base: int, binaries: int, user: Identity) -> None:

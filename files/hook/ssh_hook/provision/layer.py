@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Mount points in a container whose root directory is read-only, for one that runs already.
+"""Mount points in a running container whose root directory is read-only.
 
-What is mounted needs a file or directory to be mounted on. Where the image lacks some and cannot be written, an overlay
-without an upper layer shows them beside the image's files: below it lie a tmpfs with these mount points, and the root
-directory. It is mounted in a mount namespace of the sessions' own, with all other mounts of the container in it. So the
-container's own processes see none of it, and the image need not belong to the user.
+Every mount needs a file or directory to mount on. If the image lacks some and cannot be written, a read-only overlay
+adds them to the image's files: its layers are a tmpfs with the mount points, and the root directory. It is mounted in a
+separate mount namespace for sessions, together with all other mounts of the container. So the container's own processes
+do not see it, and the image need not belong to the user.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from ..linux.rootfs import Rootfs
 if TYPE_CHECKING:
     from ..linux.identity import Identity
 
-_STAGE = "/dev"  # every container has it; what is mounted over it here is seen by nobody
+_STAGE = "/dev"  # every container has it; mounts over it are only temporary here
 _SIZE = 1 << 20  # bytes
 _INODES = 256
 
 
 class MountPoint:
-    """A path in the container that something will be mounted on.
+    """A path in the container to mount something on.
 
     Attributes:
         path: an absolute path.
-        is_directory: whether it is to be a directory, and not a file.
-        owner: who owns it, if it is made.
+        is_directory: whether it must be a directory, not a file.
+        owner: its owner, if it is created.
     """
 
     def __init__(self, path: str, is_directory: bool, owner: Identity) -> None:
@@ -39,14 +39,14 @@ class MountPoint:
 
 
 def missing(rootfs: Rootfs, points: list[MountPoint]) -> list[MountPoint]:
-    """Return those of `points` that neither exist nor lie in a volume. Raises HookError."""
+    """Return those of `points` that neither exist nor are in a volume. Raises HookError."""
     return [point for point in points if _is_missing(rootfs, point.path)]
 
 
 def mount_layer(rootfs: Rootfs, points: list[MountPoint], mounted: list[str]) -> Rootfs:
-    """Return a root directory that has the files of `rootfs`, and `points`.
+    """Return a root directory with the files of `rootfs` and `points`.
 
-    The caller is in a mount namespace of its own. `mounted` are the mount points right below `rootfs`. Raises
+    The caller must be in a mount namespace of its own. `mounted` are the mount points directly on `rootfs`. Raises
     HookError.
     """
     try:
@@ -83,7 +83,7 @@ def _clone(rootfs: Rootfs, path: str) -> int:
 
 
 def _mount_volume(volume: int, target: int, directory: int, name: str) -> None:
-    """Mount `volume` on `target`, or a copy in `directory` of a removed file, over which nothing could be mounted."""
+    """Mount `volume` on `target`; for a removed file, over which nothing can be mounted, a copy in `directory`."""
     status = os.fstat(volume)
     if status.st_nlink or not stat.S_ISREG(status.st_mode) or status.st_size > _SIZE // 4:
         move_mount(volume, target)
@@ -104,7 +104,7 @@ def _is_missing(rootfs: Rootfs, path: str) -> bool:
 
 
 def _make(rootfs: Rootfs, below: int, point: MountPoint) -> None:
-    """Make `point` in the directory `below`, with parents that look as those of `rootfs`. Raises OSError."""
+    """Create `point` in the directory `below`, with parents that match those of `rootfs`. Raises OSError."""
     names, found = _resolve(rootfs, point.path)
     directory = os.dup(below)
     for depth, name in enumerate(names, 1):
@@ -114,7 +114,7 @@ def _make(rootfs: Rootfs, below: int, point: MountPoint) -> None:
         try:
             os.mkdir(name, 0o755, dir_fd=directory)
             is_new = True
-        except FileExistsError:  # another point's parent
+        except FileExistsError:  # created as another point's parent
             is_new = False
         parent, directory = directory, os.open(name, os.O_RDONLY | os.O_DIRECTORY, dir_fd=directory)
         os.close(parent)

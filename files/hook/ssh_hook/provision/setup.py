@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Set the container up for sessions: mounts, files, and the user's account.
+"""Set up the container for sessions: mounts, files, and the user's account.
 
-No program of the container runs yet, and its mount namespace still shows the host's tree at /, with the container's
+The container has not run a program yet, and its mount namespace still has the host's root at /, with the container's
 root file system below it. All generated files are on one small tmpfs, so that no key reaches the image's layer or a
 disk.
 """
@@ -45,13 +45,13 @@ if TYPE_CHECKING:
 _MAX_PASSWD = 32 << 20  # bytes
 _MAX_PASSWD_COPY = 1 << 20  # bytes: the hook's tmpfs is not charged to the container
 _MAX_SHELLS = 64 << 10  # bytes
-_SPARE = 1 << 20  # bytes of the tmpfs for what sessions write into ~/.ssh, such as host keys
+_SPARE = 1 << 20  # bytes of the tmpfs for files that sessions write to ~/.ssh, such as known_hosts
 _BLOCK = 4096  # bytes
 _INODES = 4096  # minimum for the tmpfs; the actual number is random, less than twice as many
 
 
 class Setup:
-    """The setup of one container, in three steps: mount, provide, finish.
+    """Sets up one container, in three steps: mount, provide, finish.
 
     Attributes:
         warnings: for the user.
@@ -68,10 +68,10 @@ class Setup:
         in_user_namespace: bool,
         launch: Launch | None,
     ) -> None:
-        """Read the container's files, and change nothing. Raises HookError.
+        """Read the container's files; change nothing. Raises HookError.
 
-        `entry` is the user's on the cluster, `mount_context` is the SELinux label of new mounts, empty for none.
-        `launch` is for a container of a job of many hosts.
+        `entry` is the user's passwd entry on the cluster, `mount_context` is the SELinux label of new mounts, empty for
+        none. `launch` is for a container in a multi-host job.
         """
         self.warnings: list[str] = []
         self._container = container
@@ -91,7 +91,7 @@ class Setup:
         self._base = self._dropbear = self._programs = -1  # opened by `mount`
 
     def mount_points(self) -> list[MountPoint]:
-        """Return what `mount` and `provide` will mount on, and create where it is missing."""
+        """Return the paths that `mount` and `provide` mount on, and create if missing."""
         from .layer import MountPoint  # here: no start of a container needs it
 
         files = [paths.SSH, *(f"{paths.USER_PROGRAMS}/{name}" for name in paths.COPIERS)]
@@ -105,10 +105,10 @@ class Setup:
         ]
 
     def mount(self, mount_programs: Callable[[int], None], provides_home: bool) -> None:
-        """Mount the hook's tmpfs, and Dropbear's programs read-only in it. Raises HookError and OSError.
+        """Mount the hook's tmpfs, and in it Dropbear's programs, read-only. Raises HookError and OSError.
 
-        `mount_programs` mounts their directory on the one that it is given. `provides_home` tells whether ~/.ssh is to
-        get the user's keys: enroot mounts homes afterwards.
+        `mount_programs` mounts their directory on its argument. `provides_home`: whether to put the user's keys into
+        ~/.ssh. Not under enroot, which mounts homes afterwards.
         """
         if provides_home:
             self._home.open()
@@ -122,9 +122,9 @@ class Setup:
         self._programs = protect_mount(programs, self._dropbear)
 
     def provide(self, credentials: Credentials, ssh_config: bytes, known_hosts: bytes) -> list[str]:
-        """Write the files that end with the container, and bind mount some over the image's. Raises HookError, OSError.
+        """Write the files on the tmpfs, and bind mount some over the image's. Raises HookError, OSError.
 
-        `ssh_config` and `known_hosts` are for the container's ssh. Return the directory of the authorized keys, and the
+        `ssh_config` and `known_hosts` are for the container's ssh. Return the directory of the authorized keys and the
         paths of the host keys.
         """
         self._provide_environment()
@@ -156,38 +156,38 @@ class Setup:
     def finish(self, credentials: Credentials) -> None:
         """Without an overlay, write the user's keys into ~/.ssh, which may be on a volume. Raises HookError.
 
-        This is the last step, so that a failed start neither leaves keys there nor has to remove another container's.
+        This is the last step, so that a failed start leaves no keys there, and need not remove another container's.
         """
         if self._home.ssh >= 0 and not self._covers_home():
             self._home.write(credentials)
 
     def _provide_environment(self) -> None:
-        """Make the file in which sessions keep their variables for login shells, and its directory, the user's."""
+        """Create the user's file, with its directory, in which sessions keep their variables for login shells."""
         session = make_directory(self._dropbear, basename(paths.SESSION), 0o700, self._owner)
         write_file(session, basename(paths.ENVIRONMENT), b"", 0o600, self._user)
-        os.fchown(session, self._user.uid, self._user.gid)  # last, so that nobody else can name anything there before
+        os.fchown(session, self._user.uid, self._user.gid)  # last, so that no one else can create anything there before
         target = f"{basename(paths.SESSION)}/{basename(paths.ENVIRONMENT)}"
         os.symlink(target, basename(paths.ENVIRONMENT_LINK), dir_fd=self._dropbear)
 
     def _environment_size(self) -> int:
-        """Return the bytes for the variables that sessions keep for login shells: a new file and the one before."""
+        """Return the size in bytes of sessions' variables for login shells: a new file and the previous one."""
         return 2 * sum(len(name) + len(value) for name, value in self._container.environment.items())
 
     def _covers_home(self) -> bool:
-        """Tell whether keys go onto ~/.ssh, and not into it: as the site decides, or where nothing can be written."""
+        """Return whether to mount an overlay on ~/.ssh, not write into it: by the site's setting, or if read-only."""
         if self._settings.overlay or not self._rootfs.has_layer:
             return self._settings.overlay
         return mount_id(self._home.ssh) == mount_id(self._rootfs.descriptor)
 
     def _provide_profile(self, etc: int) -> None:
-        """Have login shells read the variables of their sessions, if that is possible. Raises OSError."""
+        """Make login shells read the variables of their sessions, if possible. Raises OSError."""
         try:
             self._covers.cover_with(paths.PROFILE_MODULE, etc, "ssh-hook.sh", profile_module())
         except HookError as error:
             self.warnings.append(f"{error}: login shells keep the variables as /etc/profile sets them")
 
     def _provide_client(self, key: bytes, config: bytes, hosts: bytes) -> None:
-        """Provide ssh, scp and sftp, and the files by which ssh connects to the user's containers."""
+        """Provide ssh, scp and sftp, and the files that ssh needs to connect to the user's containers."""
         write_file(self._base, basename(paths.SSH_CONFIG), config, 0o644, self._owner)
         write_file(self._base, basename(paths.KNOWN_HOSTS), hosts, 0o644, self._owner)
         write_file(self._base, basename(paths.OPENSSH_KEY), key, 0o600, self._user)
@@ -200,11 +200,11 @@ class Setup:
             self._covers.cover_missing(paths.HOSTFILE_DEEPSPEED, basename(paths.HOSTFILE), self._base)
 
     def _find_account(self) -> tuple[Account, bytes | None]:
-        """Return the user's account, and the content of /etc/passwd for sessions; None where the image's stays."""
+        """Return the user's account, and the content of /etc/passwd for sessions; None to keep the image's."""
         is_readable = True
         try:
             passwd = self._rootfs.read(paths.PASSWD, _MAX_PASSWD) or b""
-        except PermissionError:  # then sessions get a copy with the user's own entries only
+        except PermissionError:  # sessions get a copy with only the user's own entries
             is_readable = False
             passwd = entries_of(self._rootfs.read(paths.PASSWD, _MAX_PASSWD, as_root=True) or b"", self._container.uid)
         home = self._container.environment.get("HOME", "")
@@ -234,7 +234,7 @@ class Setup:
         )
 
     def _read_shells(self) -> bytes | None:
-        """Return the content of /etc/shells; None where Dropbear, which runs as the user, cannot read it."""
+        """Return the content of /etc/shells; None if Dropbear, which runs as the user, cannot read it."""
         try:
             return self._rootfs.read(paths.SHELLS, _MAX_SHELLS)
         except PermissionError:
@@ -258,7 +258,7 @@ class Setup:
     def _mount_base(self, size: int) -> int:
         """Mount the tmpfs for all generated files; return a descriptor of its root directory. Raises HookError.
 
-        File system type and random number of inodes tell it from a directory that somebody moves there meanwhile.
+        The file system type and the random number of inodes distinguish it from a directory moved there by an attacker.
         """
         try:
             target = self._rootfs.directory(paths.BASE)
@@ -283,5 +283,5 @@ class Setup:
             if syscalls.filesystem_type(base) == syscalls.TMPFS_MAGIC and os.fstatvfs(base).f_files == inodes:
                 return base
         except OSError:
-            pass  # replaced by something that cannot even be opened
+            pass  # replaced by something that cannot be opened
         raise HookError(IMAGE_UNFIT, f"{paths.BASE} in the container was moved during setup")

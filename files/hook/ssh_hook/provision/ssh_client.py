@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What users call as ssh, scp and sftp in the container: which program that is, and where the image's own is then."""
+"""The programs ssh, scp and sftp in the container, and the new place of the image's own client."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 def provide_ssh(rootfs: Rootfs, covers: Covers, programs: int, binaries: int) -> str:
-    """Put ssh, scp and sftp where users call them. Return a warning, or nothing. Raises HookError, OSError.
+    """Mount ssh, scp and sftp on their usual paths. Return a warning, or an empty string. Raises HookError, OSError.
 
-    `programs` is the directory of the hook's programs in the container, `binaries` that which comes first in PATH.
+    `programs` is the directory of the hook's programs in the container, `binaries` the one that is first in PATH.
     """
     os.symlink(f"{paths.PROGRAMS}/ssh", "ssh", dir_fd=binaries)
     warning = _cover_ssh(rootfs, covers, programs, binaries)
@@ -28,14 +28,14 @@ def provide_ssh(rootfs: Rootfs, covers: Covers, programs: int, binaries: int) ->
 
 
 def _cover_ssh(rootfs: Rootfs, covers: Covers, programs: int, binaries: int) -> str:
-    """Bind mount ssh on /usr/bin/ssh, and the image's client, if it has one, in `binaries`. Return a warning.
+    """Bind mount ssh on /usr/bin/ssh, and the image's client, if it has one, in `binaries`. May return a warning.
 
-    A link to a multi-call program (busybox, toybox) is left alone, since the mount would cover all its commands.
+    A link to a multi-call program (busybox, toybox) is not changed, since the mount would cover all its commands.
     """
     try:
         target = rootfs.open(paths.SSH, os.O_PATH)
     except OSError:
-        covers.cover(paths.SSH, _open_ssh(programs))  # missing, else this raises the reason
+        covers.cover(paths.SSH, _open_ssh(programs))  # creates it, or raises the reason
         return ""
     name = basename(os.readlink(f"/proc/self/fd/{target}"))
     if "ssh" not in name:
@@ -59,7 +59,7 @@ def _open_ssh(programs: int) -> int:
 def _show_image_client(rootfs: Rootfs, binaries: int) -> None:
     """Bind mount the image's client in `binaries`.
 
-    It is opened as the user: a link may lead to a file that only root may reach, and the mount is for all.
+    It is opened as the user: a link may lead to a file that only root may read, and the mount is accessible to all.
     """
     try:
         with ActingAs(rootfs.user):
