@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a start consists of: its plan, by whatever asks for it, and its processes."""
+"""Start a daemon: the plan of a start, for each way to request one, and its processes."""

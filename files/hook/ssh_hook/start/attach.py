@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""`ssh_hook attach`: start an SSH server inside a container of the caller's own that runs already.
+"""`ssh_hook attach`: start an SSH server in one of the caller's running containers.
 
-The processes are those of a start, and so is nearly all that they do. The hook's part is the supervisor's, which is
-outside of the container too, but stays: it ends the daemon with the process that it was attached to. The provisioner
-joins the container before it forks the daemon. None of them is root.
+The processes are those of a start, and do nearly the same. The supervisor does the hook's part, also outside the
+container, but keeps running: it ends the daemon with the process that it was attached to. The provisioner joins the
+container before it forks the daemon. None of them is root.
 
-A process of the container cannot trace them: they are not dumpable, and Python was executed in the node's user
-namespace, over which a container's root has no capability. They leave the node's root directory only when they take on
-the container's confinement, so /proc is the node's, and no path leads through the container by itself.
+A process in the container cannot trace them: they are not dumpable, and Python was executed in the node's user
+namespace, over which a container's root has no capability. They keep the node's root directory until they are confined
+like the container, so /proc is the node's, and no path leads through the container by accident.
 """
 
 from __future__ import annotations
@@ -52,13 +52,13 @@ _UNDO_TIMEOUT = 10.0  # seconds
 
 
 class Attach:
-    """One attach, before it begins.
+    """The inputs of one attach.
 
     Attributes:
         plan: the plan of the start.
         root: the container's root directory.
         gate: the daemon's gate.
-        target: the process.
+        target: the process to attach to.
         warnings: for the user.
     """
 
@@ -73,7 +73,7 @@ class Attach:
 
 
 class Attachment:
-    """A daemon that runs in a container, its door, and what its provisioner has made there. Attributes: daemon."""
+    """A running daemon in a container, its door, and the provisioner's changes there. Attributes: daemon."""
 
     def __init__(self, daemon: Process, door: AnyDoor, root: RunningRoot, made: list[Made]) -> None:
         self.daemon = daemon
@@ -82,7 +82,7 @@ class Attachment:
         self._made = made
 
     def undo(self) -> list[str]:
-        """Unmount and remove all that was made in the container; return the mount points of mounts that are left."""
+        """Unmount and remove everything created in the container; return the mount points that are left."""
         self._door.remove()
         return self._root.undo(self._made)
 
@@ -115,23 +115,23 @@ def _attach(wanted: Attach) -> Attachment:
 
 
 class EndedBySupervisor(Ending):
-    """What ends the daemon of an attach: the hook's part, which stays. It has no record of the daemon."""
+    """Ends the daemon of an attach: the supervisor, which keeps running instead of writing a record."""
 
     def __init__(self, target: RunningProcess, container: Container) -> None:
         self._target = target
         self._container = container
 
     def prepare(self) -> None:
-        """Be the parent of all orphans among the sessions' processes, and end with the supervisor, past execve(2)."""
+        """Become the subreaper of the sessions' processes, and die with the supervisor, even after execve(2)."""
         syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
 
     def before_release(self) -> None:
-        """Make sure that the process is what was joined and copied."""
+        """Check that the process is still the one that was joined and copied."""
         self._target.require_unchanged()
 
     def when_listening(self, daemon: Process | None) -> None:
-        """Make sure that the daemon may do no more than the process."""
+        """Check that the daemon has no more privileges than the process."""
         assert daemon is not None
         init = self._target.process
         try:
@@ -148,13 +148,13 @@ class EndedBySupervisor(Ending):
             raise HookError(ATTACH_REFUSED, f"sessions would have more rights than process {init.pid}: {excess}")
 
     def roll_back(self, daemon: Process | None) -> None:
-        """End sessions too: without a gate of its own, the daemon may have accepted one already."""
+        """Kill sessions too: without a closed gate, the daemon may have accepted one already."""
         if daemon is not None:
             end_daemon(daemon)
 
 
 class RunningRoot:
-    """The root directory of a container that runs: the provisioner joins the container for all its processes."""
+    """The root directory of a running container: the provisioner joins the container for all processes."""
 
     def __init__(
         self,
@@ -165,7 +165,7 @@ class RunningRoot:
         labels: Labels,
         namespaces: Namespaces,
     ) -> None:
-        """Note where it is. `namespaces` are those of the process `target`, `entry` is the caller's passwd entry."""
+        """Store its location. `namespaces` are those of the process `target`, `entry` is the caller's passwd entry."""
         self._target = target
         self._container = container
         self._entry = entry
@@ -189,11 +189,11 @@ class RunningRoot:
         return _OpenRunningRoot(self._with_mount_points(rootfs), owner, programs)
 
     def _enter(self, for_daemon: bool) -> tuple[Rootfs, Identity, int]:
-        """Join the container's namespaces; return its root directory, and the caller's ids in its user namespace.
+        """Join the container's namespaces; return its root directory and the caller's ids in its user namespace.
 
-        The caller keeps the node's root directory, has all capabilities over the user namespace that owns the mounts,
-        and is its root, if it has one. `for_daemon`, clone the mount of Dropbear's programs before, and join the
-        namespaces that a daemon is to be in; the clone is returned too, else -1. Raises HookError.
+        The caller keeps the node's root directory, gets all capabilities over the user namespace that owns the mounts,
+        and becomes its root, if it has one. With `for_daemon`, first clone the mount of Dropbear's programs, and join
+        all namespaces of the daemon; return the clone too, else -1. Raises HookError.
         """
         target, namespaces = self._target, self._namespaces
         where, programs = f"process {target.process.pid}", -1
@@ -205,7 +205,7 @@ class RunningRoot:
                 owner = user_namespaces.owning(mounts)
                 syscalls.setns(target.user_namespaces[-1], syscalls.CLONE_NEWUSER)
                 if for_daemon:
-                    syscalls.unshare(syscalls.CLONE_NEWNS)  # a copy that the caller may clone mounts of
+                    syscalls.unshare(syscalls.CLONE_NEWNS)  # a copy whose mounts the caller may clone
                     programs = clone_mount(f"{self._settings.dropbear_dir}/bin")
                     namespaces.join(*_JOINED_FIRST)
                 syscalls.setns(mounts, syscalls.CLONE_NEWNS)
@@ -220,14 +220,14 @@ class RunningRoot:
         caller = Identity(os.geteuid(), os.getegid())
         user = Identity(self._container.uid, self._container.gid)
         if is_same(os.fstat(owner), os.fstat(target.user_namespaces[0])):
-            namespaces.take("user")  # the caller is in it
+            namespaces.take("user")  # already joined
         else:
             user = caller
         root = _become_root(user)
         return Rootfs(target.root, user, root), caller, programs
 
     def _with_mount_points(self, rootfs: Rootfs) -> Rootfs:
-        """Return `rootfs`, or, where it is read-only and lacks mount points, one that has them, for sessions alone."""
+        """Return `rootfs`, or if it is read-only and lacks mount points, one with them, only for sessions."""
         mounts = self._target.mounts
         if not mounts.is_read_only:
             return rootfs
@@ -237,7 +237,7 @@ class RunningRoot:
         if not points:
             return rootfs
         with closing(os.open("/", os.O_PATH | os.O_DIRECTORY)) as node:
-            # From here to there /proc is the image's: no path but "/" may be used.
+            # Until the root is changed back, /proc is the image's: no path but "/" may be used.
             change_root(rootfs.descriptor)
             syscalls.unshare(syscalls.CLONE_NEWNS)
             root = os.open("/", os.O_PATH | os.O_DIRECTORY)
@@ -247,9 +247,9 @@ class RunningRoot:
         return mount_layer(own, points, [unescape(fsdecode(path)) for path in dict.fromkeys(mounts.mount_points)])
 
     def undo(self, made: list[Made]) -> list[str]:
-        """Undo the changes of the container, by a process that enters it, and is left behind where it hangs.
+        """Undo the changes in the container, in a process that enters it, and is left behind if it hangs.
 
-        Return the mount points of mounts that are left.
+        Return the mount points that are left.
         """
         if not made:
             return []
@@ -261,7 +261,7 @@ class RunningRoot:
                     try:
                         _undo_change(rootfs, change)
                     except OSError:
-                        pass  # it is gone, or not empty, or something is mounted on it
+                        pass  # it is gone, not empty, or a mount point
             finally:
                 os._exit(0)
         if disposable_process.reap(pid, _UNDO_TIMEOUT) is None:
@@ -290,7 +290,7 @@ class _OpenRunningRoot:
 
 
 def _tell(to_hook: Sender, rootfs: Rootfs, kind: str, path: str, detail: str) -> None:
-    """Tell the hook of a change of the container, which it has to undo, unless only sessions see it."""
+    """Report a change in the container to the hook, which must undo it, unless only sessions see it."""
     if kind == MOUNT:
         if rootfs.has_layer:
             return
@@ -302,13 +302,13 @@ def _tell(to_hook: Sender, rootfs: Rootfs, kind: str, path: str, detail: str) ->
                 IMAGE_UNFIT, f"cannot open {path} in the container, on which the hook has mounted: {error.strerror}"
             ) from None
         before = {line.split(b" ", 1)[0] for line in (rootfs.mountinfo or b"").split(b"\n")}
-        if detail.encode() in before:  # the path leads elsewhere now, and that mount is not the hook's to undo
+        if detail.encode() in before:  # the path now leads elsewhere: not the hook's mount
             raise HookError(IMAGE_UNFIT, f"{path} in the container was moved during setup")
     to_hook.send(Made(kind, path, detail))
 
 
 def _become_root(user: Identity) -> Identity:
-    """Become root of the user namespace, if it has one, else `user`; return who the caller is. Raises HookError."""
+    """Become root of the user namespace if it has one, else `user`; return the new identity. Raises HookError."""
     has_root = all(read_map(f"/proc/self/{kind}").outside(0) is not None for kind in ("uid_map", "gid_map"))
     wanted = Identity(0, 0) if has_root else user
     try:
@@ -322,7 +322,7 @@ def _become_root(user: Identity) -> Identity:
 
 
 def still_mounted(paths: list[str]) -> str:
-    """Return a line for the user: what `undo` has left."""
+    """Return a message for the user about mounts that `undo` has left."""
     shown = ", ".join(map(printable, paths))
     return f"could not unmount {shown} in the container: its contents, including keys, stay until the container ends"
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The protocol of the three processes of a start: typed messages, over pipes of one sender and one receiver each.
+"""The protocol of the three processes of a start: typed messages over pipes, each with one sender and receiver.
 
     provisioner  ->  hook          KeysMissing?, Warned*, Made*, Provisioned; or Failed, or Unserved
     daemon       ->  hook          Forked, Warned*; or Failed; then what Dropbear writes when it listens
@@ -8,9 +8,9 @@
     hook         ->  daemon        Run
     hook         ->  provisioner   KeysMade, after KeysMissing; Keep
 
-The hook makes a Channel and forks. Each process then takes its own end and closes all other descriptors, so that a
-reader gets EOF when the writer has ended. An end has a method for each message that its process sends or awaits. A
-method that must follow an answer takes that answer as an argument.
+The hook creates a Channel and forks. Each process then takes its end and closes all other descriptors, so that a reader
+gets EOF when the writer has exited. An end has a method for each message that its process sends or awaits. A method
+that must follow another message takes that message as an argument.
 
 Format of a message: its size, four bytes, big-endian; then its kind and its fields, separated by NUL.
 """
@@ -29,17 +29,17 @@ if TYPE_CHECKING:
 
     M = TypeVar("M", bound="Message")
 
-_TIMEOUT = 30.0  # seconds; longer than the hook waits, which then ends the other side
+_TIMEOUT = 30.0  # seconds; longer than the hook waits before it kills the other side
 _CHUNK = 1 << 16  # bytes
 UNLOGGED = b"!"  # Dropbear's, where it listens, but cannot log logins
 
 
 class EndOfMessagesError(Exception):
-    """The sender has ended, or violates the protocol."""
+    """The sender has exited, or violated the protocol."""
 
 
 class NoAnswerError(Exception):
-    """No message has arrived before the timeout."""
+    """No message arrived before the timeout."""
 
 
 class Message:
@@ -57,11 +57,11 @@ class _Text(Message):
 
 
 class ServerFiles(Message):
-    """Where Dropbear finds keys in the container.
+    """The paths of Dropbear's keys in the container.
 
     Attributes:
         authorized_keys: the directory of the authorized keys.
-        host_keys: the paths of the host keys, the preferred one first.
+        host_keys: the paths of the host keys, preferred first.
     """
 
     def __init__(self, authorized_keys: str, *host_keys: str) -> None:
@@ -78,26 +78,26 @@ class Warned(_Text):
 
 
 class Failed(_Text):
-    """The sender has failed, and ends. Attributes: kind; text, one line that says why."""
+    """The sender has failed and exits. Attributes: kind; text, a one-line reason."""
 
 
 class Unserved(_Text):
-    """The container is to start without SSH, and the sender ends. Attributes: kind; text, one line that says why."""
+    """The container must start without SSH, and the sender exits. Attributes: kind; text, a one-line reason."""
 
 
 class KeysMissing(_Text):
-    """The user has no key set. Attributes: kind and text of the error if none can be made."""
+    """The user has no key set. Attributes: kind and text of the error if none can be created."""
 
 
 class KeysMade(Message):
-    """The user has a key set now."""
+    """The user now has a key set."""
 
 
 class Made(Message):
-    """The provisioner has changed a container that may outlive the daemon.
+    """The provisioner has changed something in a container that may outlive the daemon.
 
     Attributes:
-        kind: as of Rootfs.note.
+        kind: as in Rootfs.note.
         path: in the container.
         detail: the id of the mount as in mountinfo, or the old content.
     """
@@ -122,7 +122,7 @@ class Forked(Message):
 
 
 class PortIsFree(Message):
-    """The daemon's process can be confined, and its port is free. Attributes: pid, in the container's pid namespace."""
+    """The daemon's process can be confined and its port is free. Attributes: pid, in the container's pid namespace."""
 
     def __init__(self, pid: int | str) -> None:
         self.pid = int(pid)
@@ -133,7 +133,7 @@ class ProgramsMounted(Message):
 
 
 class Provisioned(ServerFiles):
-    """The container is set up."""
+    """The container is provisioned."""
 
 
 class Run(ServerFiles):
@@ -172,11 +172,11 @@ class Sender:
         self.descriptor = descriptor
 
     def send(self, message: Message) -> None:
-        """Send `message`. Raises BrokenPipeError where the receiver has ended."""
+        """Send `message`. Raises BrokenPipeError if the receiver has exited."""
         os.write(self.descriptor, encode(message))
 
     def fail(self, error: Exception, what: str) -> None:
-        """Send `error` as Failed, if the receiver lives; the text begins with `what`, unless it is a HookError."""
+        """Send `error` as Failed, if the receiver is alive; the text begins with `what`, except for a HookError."""
         text = describe_failure(error)
         try:
             self.send(Failed(kind_of(error), text if isinstance(error, HookError) else f"{what}: {text}"))
@@ -192,7 +192,7 @@ class Receiver:
         self._received = b""
 
     def receive(self, kind: type[M], seconds: float) -> M:
-        """Return the next message, of `kind`. Raises EndOfMessagesError, and NoAnswerError after `seconds`."""
+        """Return the next message, of type `kind`. Raises EndOfMessagesError, and NoAnswerError after `seconds`."""
         deadline = time.monotonic() + seconds
         while not self.has_message():
             if not syscalls.poll([self.descriptor], deadline):
@@ -201,7 +201,7 @@ class Receiver:
         return self._take(kind)
 
     def receive_by_read(self, kind: type[M]) -> M:
-        """Return the next message as `receive` does, without a timeout, and with no system call but read(2)."""
+        """Return the next message like `receive`, without a timeout, and with no system call but read(2)."""
         while not self.has_message():
             self.read()
         return self._take(kind)
@@ -211,7 +211,7 @@ class Receiver:
         return len(self._received) >= 4 + int.from_bytes(self._received[:4], "big") > 4
 
     def read(self) -> None:
-        """Wait for a part of a message, and buffer it. Raises EndOfMessagesError."""
+        """Wait for part of a message, and buffer it. Raises EndOfMessagesError."""
         more = os.read(self.descriptor, _CHUNK)
         if not more:
             raise EndOfMessagesError
@@ -227,7 +227,7 @@ class Receiver:
 
 
 class HookEnd:
-    """The hook's end of the channel. Attributes: made, what the provisioner has made so far."""
+    """The hook's end of the channel. Attributes: made, the provisioner's changes so far."""
 
     def __init__(self, provisioner: Receiver, daemon: Receiver, ready: int, run: Sender, keep: Sender) -> None:
         self.made: list[Made] = []
@@ -237,9 +237,9 @@ class HookEnd:
         self._keep = keep
 
     def receive(self, seconds: float) -> Message:
-        """Return the next message of provisioner or daemon; a Made is collected, not returned.
+        """Return the next message from provisioner or daemon; a Made is collected, not returned.
 
-        Raises NoAnswerError after `seconds`, EndOfMessagesError where one of them has ended.
+        Raises NoAnswerError after `seconds`, EndOfMessagesError if one of them has exited.
         """
         deadline = time.monotonic() + seconds
         while isinstance(message := self._receive(deadline), Made):
@@ -265,7 +265,7 @@ class HookEnd:
                 raise EndOfMessagesError
 
     def failure(self, seconds: float) -> tuple[str, str] | None:
-        """Return kind and text of the first Failed that either sends, or None; wait `seconds` for each message."""
+        """Return kind and text of the first Failed from either, or None; wait `seconds` for each message."""
         for receiver in self._receivers:
             try:
                 while True:
@@ -279,7 +279,7 @@ class HookEnd:
         return None
 
     def release(self, provisioned: Provisioned) -> None:
-        """Let the daemon exec Dropbear. Raises BrokenPipeError where it has ended."""
+        """Let the daemon exec Dropbear. Raises BrokenPipeError if it has exited."""
         self._run.send(Run(*provisioned.fields()))
 
     def await_ready(self, seconds: float) -> bytes:
@@ -292,7 +292,7 @@ class HookEnd:
         return os.read(self._ready, 1)
 
     def announce_keys(self) -> None:
-        """Tell the provisioner that the user has keys now. Raises BrokenPipeError where it has ended."""
+        """Tell the provisioner that the user now has keys. Raises BrokenPipeError if it has exited."""
         self._keep.send(KeysMade())
 
     def keep(self) -> None:
@@ -300,7 +300,7 @@ class HookEnd:
         try:
             self._keep.send(Keep())
         except BrokenPipeError:
-            pass  # there are none, and it has ended
+            pass  # there are none, and it has exited
 
 
 class ProvisionerEnd:
@@ -313,15 +313,15 @@ class ProvisionerEnd:
         self._keep = keep
 
     def await_keys(self) -> None:
-        """Wait until the hook has made the user's keys. Raises EndOfMessagesError and NoAnswerError."""
+        """Wait until the hook has created the user's keys. Raises EndOfMessagesError and NoAnswerError."""
         self._keep.receive(KeysMade, _TIMEOUT)
 
     def await_port(self) -> PortIsFree:
-        """Wait until the daemon can be confined, and its port is free. Raises EndOfMessagesError and NoAnswerError."""
+        """Wait until the daemon can be confined and its port is free. Raises EndOfMessagesError and NoAnswerError."""
         return self._port.receive(PortIsFree, _TIMEOUT)
 
     def announce_programs(self, _after: PortIsFree) -> None:
-        """Tell the daemon that Dropbear's programs are mounted. Raises BrokenPipeError where it has ended."""
+        """Tell the daemon that Dropbear's programs are mounted. Raises BrokenPipeError if it has exited."""
         self._programs.send(ProgramsMounted())
 
     def await_keep(self, _after: Provisioned) -> None:
@@ -330,7 +330,7 @@ class ProvisionerEnd:
 
 
 class DaemonEnd:
-    """The end of the daemon's process.
+    """The daemon's end of the channel.
 
     Attributes:
         to_hook: the sender of messages to the hook.
@@ -350,7 +350,7 @@ class DaemonEnd:
         return {self.to_hook.descriptor, self._programs.descriptor, self._run.descriptor, self.ready, self._hook}
 
     def announce_port(self, pid: int) -> None:
-        """Tell the provisioner that the port is free. Raises BrokenPipeError where it has ended."""
+        """Tell the provisioner that the port is free. Raises BrokenPipeError if it has exited."""
         self._port.send(PortIsFree(pid))
 
     def await_programs(self) -> ProgramsMounted:
@@ -360,18 +360,18 @@ class DaemonEnd:
     def await_run(self, _after: ProgramsMounted) -> Run:
         """Wait for the hook to release the daemon, with no system call but read(2): a seccomp filter may be loaded.
 
-        Raises EndOfMessagesError where the hook has ended, even after it sent Run.
+        Raises EndOfMessagesError if the hook has exited, even after it sent Run.
         """
         run = self._run.receive_by_read(Run)
         try:
             os.read(self._hook, 1)
         except BlockingIOError:
-            return run  # no EOF: the hook lives
+            return run  # no EOF: the hook is alive
         raise EndOfMessagesError
 
 
 class Channel:
-    """All pipes of a start, made before the hook forks."""
+    """All pipes of a start, created before the hook forks."""
 
     def __init__(self) -> None:
         self._provisioner_to_hook = os.pipe()
@@ -381,10 +381,10 @@ class Channel:
         self._hook_to_daemon = os.pipe()
         self._hook_to_provisioner = os.pipe()
         self._ready = os.pipe()
-        self._hook_alive = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)  # never written: EOF when the hook ends
+        self._hook_alive = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)  # never written: EOF when the hook exits
 
     def fail(self, error: Exception, what: str) -> None:
-        """Send an error to the hook, as a provisioner that has not taken its end yet; see Sender.fail."""
+        """Send an error to the hook, from a provisioner that has not taken its end yet; see Sender.fail."""
         Sender(self._provisioner_to_hook[1]).fail(error, what)
 
     def hook_end(self) -> HookEnd:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The daemon's process: it takes on the container's confinement, waits for the hook, and execs Dropbear."""
+"""The daemon's process: it enters and confines itself, waits for the hook, and execs Dropbear."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
     from .server import Programs
 
 
-_DEFAULT_PREFIX = "OCIHOOKS_SSH_DEFAULT_"  # before the names of what sessions get if they have no such variable
+_DEFAULT_PREFIX = "OCIHOOKS_SSH_DEFAULT_"  # prefix of variables that sessions get unless they have their own
 
 
 def become_daemon(plan: StartPlan, root: OpenRoot, channel: Channel) -> NoReturn:
-    """Run the daemon's process: send Forked, enter and confine, await Run, and exec Dropbear. Errors go to the hook."""
+    """Run the daemon's process: send Forked, enter, confine, await Run, and exec Dropbear. Errors go to the hook."""
     end = channel.daemon_end()
     try:
         _run_daemon(plan, root, end)
     except (EndOfMessagesError, NoAnswerError, BrokenPipeError):
-        pass  # the hook or the provisioner has ended, and the start has failed
+        pass  # the hook or the provisioner has exited, and the start has failed
     except Exception as error:
         end.to_hook.fail(error, "cannot start the SSH daemon")
     finally:
@@ -58,7 +58,7 @@ def _run_daemon(plan: StartPlan, root: OpenRoot, end: DaemonEnd) -> None:
 
     plan.cgroups.enter()
     entered = EnteredContainer(root, end.to_hook)
-    namespaces.join(*plan.last_namespaces)  # after Forked, whose start time has to be by the host's clock
+    namespaces.join(*plan.last_namespaces)  # after Forked, whose start time must be in the host's time namespace
     first = _describe(plan.init)
     ending.require(entered.rootfs)
     for_door, for_logins = plan.door.descriptors(), plan.logins.descriptors()
@@ -73,7 +73,7 @@ def _run_daemon(plan: StartPlan, root: OpenRoot, end: DaemonEnd) -> None:
         confinement.change_root(entered.rootfs.descriptor, programs)
     else:
         with closing(os.open("/proc/self", os.O_PATH | os.O_DIRECTORY)) as itself:
-            # A mountinfo shows mounts as seen from the root directory that its reader had when it was opened.
+            # A mountinfo shows mounts as seen from the reader's root directory at the time of open(2).
             passed.append(os.open("mountinfo", os.O_RDONLY, dir_fd=itself))
             confinement.change_root(entered.rootfs.descriptor, programs)
             passed.append(os.open("mountinfo", os.O_RDONLY, dir_fd=itself))
@@ -84,7 +84,7 @@ def _run_daemon(plan: StartPlan, root: OpenRoot, end: DaemonEnd) -> None:
 
     defaults = {f"{_DEFAULT_PREFIX}{name}": value for name, value in plan.variables.items()}
 
-    # From here on only read(2) and execve(2), which every seccomp profile must allow. The hook enforces the timeout.
+    # From here on, only read(2) and execve(2), which every seccomp profile must allow. The hook enforces the timeout.
     run = end.await_run(programs_mounted)
     ending.before_exec(server.place)
     arguments = server.arguments(unauthenticated, first, passed, mounts, run)
@@ -93,9 +93,9 @@ def _run_daemon(plan: StartPlan, root: OpenRoot, end: DaemonEnd) -> None:
 
 
 def _describe(init: Process) -> str:
-    """Return pid and start time of the container's first process as the container sees them. Raises HookError.
+    """Return pid and start time of the container's first process as seen in the container. Raises HookError.
 
-    To be called in the container's time namespace: the kernel shows start times by the reader's clock.
+    Must be called in the container's time namespace: the kernel shows start times by the reader's clock.
     """
     try:
         return f"{init.own_pid()},{init.start_time()}"
@@ -110,7 +110,7 @@ def _adjust_oom_score(score: int | None) -> None:
         with closing(os.open("/proc/self/oom_score_adj", os.O_WRONLY)) as descriptor:
             os.write(descriptor, str(score).encode())
     except PermissionError:
-        pass  # lowering takes CAP_SYS_RESOURCE, which a rootless engine lacks
+        pass  # lowering it requires CAP_SYS_RESOURCE, which a rootless engine lacks
 
 
 def _detach(null: int, kept: set[int]) -> None:
@@ -122,10 +122,10 @@ def _detach(null: int, kept: set[int]) -> None:
 
 
 def _open_programs(entered: EnteredContainer, expected: Programs) -> int:
-    """Open the directory in the container on which the provisioner has mounted Dropbear's programs. Raises HookError.
+    """Open the container's directory on which the provisioner has mounted Dropbear's programs. Raises HookError.
 
-    The owner of a directory above it could replace it by one with another program. So directory and file must be the
-    node's (`expected`), on a read-only mount. A link there must name that very file: the daemon follows it after
+    The owner of a parent directory could replace it by one with another program. So directory and file must be the
+    node's (`expected`), on a read-only mount. A link there must name that same file: the daemon follows it after
     chroot(2), where another target could lead elsewhere.
     """
     directory = entered.rootfs.open(PROGRAMS, os.O_PATH | os.O_DIRECTORY)

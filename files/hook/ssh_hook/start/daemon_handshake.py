@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How the daemon's process of an attach hands its open files in /proc to the supervisor, which alone has to know it.
+"""Pass the open /proc files of an attach's daemon to the supervisor, the only process that needs them.
 
-The supervisor is not root, and the process is not dumpable: on nodes whose /proc hides processes (hidepid) it could
-open none of these files, which the process itself may.
+The supervisor is not root, and the daemon's process is not dumpable: on nodes whose /proc hides processes (hidepid) the
+supervisor could not open these files, but the process itself can.
 """
 
 from __future__ import annotations
@@ -17,31 +17,31 @@ if TYPE_CHECKING:
     from .channel import Forked
 
 _FILES = ("status", "limits", "cgroup", "attr/current", "attr/apparmor/current")
-_TIMEOUT = 5.0  # seconds; the files were sent before the supervisor knows of the process
+_TIMEOUT = 5.0  # seconds; the files are sent before the supervisor learns of the process
 _MAX_NAMES = 256  # bytes
 
 
 class Introduction:
-    """A pair of sockets, made before the first fork: the registration of a daemon that is recorded nowhere."""
+    """A socket pair, created before the first fork: the registration of a daemon without a record."""
 
     def __init__(self) -> None:
         self._receiver, self._sender = socket.socketpair()
 
     def introduce(self, process: Process) -> None:
-        """Show `process`, the caller. Raises OSError."""
+        """Send the files of `process`, the caller. Raises OSError."""
         opened = {"": process.directory, "stat": process.stat}
         for name in _FILES:
             try:
                 opened[name] = process.open(name, os.O_PATH)
             except FileNotFoundError:
-                pass  # of a security module that the kernel lacks
+                pass  # a file of a security module that the kernel lacks
         socket.send_fds(self._sender, [" ".join(opened).encode()], list(opened.values()))
         for name in _FILES:
             if name in opened:
                 os.close(opened[name])
 
     def find(self, daemon: Forked) -> Process:
-        """Return the daemon's process, which has introduced itself. Raises HookError."""
+        """Return the daemon's process, from the files that it has sent. Raises HookError."""
         self._receiver.settimeout(_TIMEOUT)
         try:
             names, descriptors, _flags, _address = socket.recv_fds(self._receiver, _MAX_NAMES, len(_FILES) + 2)
@@ -53,7 +53,7 @@ class Introduction:
         return Process.of_files(daemon.pid, files.pop(""), files)
 
     def record(self, _daemon: Forked, _door: str) -> None:
-        """Do nothing: the supervisor lives as long as the daemon."""
+        """Do nothing: the supervisor runs as long as the daemon."""
 
     def remove(self) -> None:
         """Do nothing, since nothing is recorded."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Enter the container's mount and user namespaces, as provisioner and daemon do."""
+"""Enter the container's mount and user namespaces, for provisioner and daemon."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _NULL = os.makedev(1, 3)
 
 
 class EnteredContainer:
-    """The container as the calling process has entered it, with all capabilities over its user namespace.
+    """The container that the calling process has entered, with all capabilities over its user namespace.
 
     Attributes:
         rootfs: the container's root directory.
@@ -36,14 +36,14 @@ class EnteredContainer:
     """
 
     def __init__(self, root: OpenRoot, to_hook: Sender) -> None:
-        """Disable imports, and join the namespaces. Raises HookError."""
+        """Disable imports and join the namespaces. Raises HookError."""
         _disable_imports()
         self.rootfs = root.enter(to_hook)
         self.null = _open_null(self.rootfs)
 
 
 class MountedRoot:
-    """The root directory of a container that is being made: its runtime has mounted it, and not pivoted to it."""
+    """The root directory of a container under construction: the runtime has mounted it, but not pivoted to it."""
 
     def __init__(
         self,
@@ -55,11 +55,11 @@ class MountedRoot:
         outside: Callable[[], Outside | None],
         programs: str,
     ) -> None:
-        """Note where it is.
+        """Store its location.
 
-        `process` is an open directory in /proc, of a process in the container's mount namespace: of its first process
-        `init`, or of the hook. `outside` returns the mount namespace from which that was cloned; None where the hook
-        may not look into it. `programs` is the path of Dropbear's programs on the node.
+        `process` is the open directory in /proc of a process in the container's mount namespace: its first process
+        `init`, or the hook. `outside` returns the mount namespace from which that was cloned, or None if the hook may
+        not read it. `programs` is the path of Dropbear's programs on the node.
         """
         self._container = container
         self._owner = owner
@@ -70,7 +70,7 @@ class MountedRoot:
         self._programs = programs
 
     def open(self) -> OpenRoot:
-        """Implement Root. Before a process joins the container's mount namespace: /proc/PID/root leads there."""
+        """Implement Root. Must be called in the host's mount namespace, where /proc/PID/root is the container's."""
         try:
             mount = open_root_mount(self._container.rootfs, self._process, self._outside())
         except (HookError, OSError):
@@ -81,7 +81,7 @@ class MountedRoot:
 
 
 class _OpenMountedRoot:
-    """Implements OpenRoot: each process joins the namespaces for itself."""
+    """Implements OpenRoot: each process joins the namespaces itself."""
 
     def __init__(
         self, mount: RootMount, owner: Owner, container: Container, namespaces: Namespaces, programs: str
@@ -113,14 +113,14 @@ class _OpenMountedRoot:
 
 
 def _disable_imports() -> None:
-    """Make every further import fail, so that no module can come from the image."""
+    """Make all further imports fail, so that no module can come from the image."""
     sys.path.clear()
     sys.meta_path.clear()
     sys.path_hooks.clear()
 
 
 def _open_null(rootfs: Rootfs) -> int:
-    """Open the container's own /dev/null: root in the container could change mode and owner of the host's."""
+    """Open the container's /dev/null: root in the container could change mode and owner of the host's."""
     try:
         handle = rootfs.open("/dev/null", os.O_PATH)
         status = os.fstat(handle)

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The plan of a start under enroot, which calls no OCI runtime: its hooks.d runs a script of ours (enroot.sh.j2).
 
-enroot calls that as the user, with all capabilities over a user namespace that maps the user alone, in the container's
-mount namespace and before the switch of its root. The process that called becomes the container: it switches the root,
-drops its capabilities, sets no_new_privs, and executes the container's program. No hook is called at its end.
+enroot calls the script as the user, with all capabilities over a user namespace that maps only this user, in the
+container's mount namespace and before it switches the root. The calling process becomes the container: it switches the
+root, drops its capabilities, sets no_new_privs, and executes the container's program. No hook is called when it ends.
 
-All that enroot says is in environment variables, which are the user's own: ENROOT_PID, ENROOT_ROOTFS, and
-ENROOT_ENVIRON, the path of a file with the container's variables. So are the user's requests (oci/requests.py). They
-do not come from the container's variables, which an image may set.
+All inputs are environment variables, controlled by the user: ENROOT_PID, ENROOT_ROOTFS, and ENROOT_ENVIRON, the path of
+a file with the container's variables; and the user's requests (oci/requests.py). Requests are not read from the
+container's variables, which an image may set.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ _BY_ENROOT = "only enroot calls this command, from the hook in its hooks.d"
 
 
 def start_in_enroot(umask: int, packages: list[str]) -> None:
-    """Start the daemon of the container that enroot is making. `umask` is that of enroot.
+    """Start the daemon of the container that enroot is starting. `umask` is enroot's.
 
-    `packages` are directories that hold pyroute2. Raises HookError, after a rollback.
+    `packages` are directories with pyroute2. Raises HookError, after a rollback.
     """
     variables = environment()
     try:
@@ -60,7 +60,7 @@ def start_in_enroot(umask: int, packages: list[str]) -> None:
 
 
 def from_enroot(variables: dict[str, str], umask: int, packages: list[str]) -> StartPlan | None:
-    """Return the plan; None where an earlier hook of this start has started the daemon. Raises HookError."""
+    """Return the plan; None if an earlier hook of this start has started the daemon. Raises HookError."""
     engine = Engine()
     if not engine.is_rootless:
         raise HookError(
@@ -72,7 +72,7 @@ def from_enroot(variables: dict[str, str], umask: int, packages: list[str]) -> S
         _require_visible_processes()
     init = _first_process(_required(variables, "ENROOT_PID"))
     rootfs, path = _required(variables, "ENROOT_ROOTFS"), _required(variables, "ENROOT_ENVIRON")
-    log.subject = (basename(rootfs), "")  # enroot's name of the container
+    log.subject = (basename(rootfs), "")  # enroot's name for the container
     settings = Settings(variables)
     container = Container(Node(_configuration(variables, rootfs, path, umask), "enroot's container"), rootfs)
     log.level = container.annotations.log_level
@@ -81,7 +81,7 @@ def from_enroot(variables: dict[str, str], umask: int, packages: list[str]) -> S
     watcher = Watcher(init)
     require_undumpable()
     labels = Labels(container)
-    process = os.open("/proc/self", os.O_RDONLY | os.O_DIRECTORY)  # in the container's mount namespace, as the hook is
+    process = os.open("/proc/self", os.O_RDONLY | os.O_DIRECTORY)  # in the container's mount namespace, like the hook
     namespaces = Namespaces(None)
     user = outside_user(container, process, has_user_namespace=False)
     if bundle.has_daemon():
@@ -97,7 +97,7 @@ def from_enroot(variables: dict[str, str], umask: int, packages: list[str]) -> S
         packages=packages,
         owner=owner,
         init=init,
-        # The namespace that it was cloned from belongs to the node's user namespace: the hook may not look into it.
+        # The namespace that it was cloned from belongs to the node's user namespace: the hook may not read it.
         root=MountedRoot(container, owner, init, process, namespaces, lambda: None, server.programs.path),
         namespaces=namespaces,
         last_namespaces=(),
@@ -118,7 +118,7 @@ def from_enroot(variables: dict[str, str], umask: int, packages: list[str]) -> S
 
 
 def _require_visible_processes() -> None:
-    """Raise HookError where /proc hides processes: then the watcher would not see tasks that join from outside."""
+    """Raise HookError if /proc hides processes: the watcher would not see tasks that join from outside."""
     try:
         Process(1).close()
     except OSError:
@@ -162,9 +162,9 @@ def _first_process(pid: str) -> Process:
 
 
 def _configuration(variables: dict[str, str], rootfs: str, path: str, umask: int) -> dict[str, Any]:
-    """Return what config.json would say of the container whose variables are in the file `path`. Raises HookError."""
+    """Return a config.json for the container whose variables are in the file `path`. Raises HookError."""
     uid, gid = os.geteuid(), os.getegid()
-    # enroot leaves the capabilities to the root of --root, and takes all from anybody else.
+    # enroot keeps the capabilities of root with --root, and drops all of other users.
     capabilities = capability_names(syscalls.capget()[1]) if uid == 0 else []
     return {
         "annotations": requested(variables),
@@ -180,7 +180,7 @@ def _configuration(variables: dict[str, str], rootfs: str, path: str, umask: int
 
 
 def _read_environment(path: str) -> list[str]:
-    """Return the lines of enroot's environment file that are variables, as enroot reads it. Raises HookError."""
+    """Return the variables in enroot's environment file, parsed like enroot. Raises HookError."""
     problem = f"cannot read the container's variables in {printable(path)} (ENROOT_ENVIRON)"
     try:
         with closing(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)) as descriptor:

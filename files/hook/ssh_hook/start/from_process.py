@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The plan of `ssh_hook attach`: a running process stands for what config.json tells of a container that starts."""
+"""The plan of `ssh_hook attach`: derived from a running process instead of config.json."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ def from_process(
     without_seccomp: bool,
     annotations: dict[str, str],
 ) -> Attach:
-    """Return the plan, and what an attach needs beside it. Raises HookError.
+    """Return the plan, with the other inputs of an attach. Raises HookError.
 
     `entry` is the caller's passwd entry. `runtime_directory` is the user's, where runtimes keep their state.
-    `annotations` are what the user asks for.
+    `annotations` are the user's requests.
     """
     require_undumpable()
     init = target.process
@@ -61,7 +61,7 @@ def from_process(
     job = find_job(cgroups, entry.uid, engine.is_rootless, container.annotations)
     server = Server(container.annotations, settings, "--port", job, namespaces.has("net"))
     labels = Labels(container)
-    # SELinux takes files from a program that its label may not use: the memory file is the caller's.
+    # SELinux closes files that a program's label may not use: the memory file has the caller's label.
     gate = OpenGate(init) if labels.changes_selinux else Gate()
     caller = Identity(os.geteuid(), os.getegid())
     where = init.directory if namespaces.has("user") else None
@@ -103,10 +103,10 @@ def from_process(
 
 
 class _Description:
-    """What a process tells, in the form of config.json. Attributes: warnings, for the user."""
+    """Describes a process in the form of config.json. Attributes: warnings, for the user."""
 
     def __init__(self, target: RunningProcess) -> None:
-        """Read the maps of its ids. Raises HookError."""
+        """Read the process's id maps. Raises HookError."""
         self.warnings: list[str] = []
         self._target = target
         self._init = target.process
@@ -114,11 +114,11 @@ class _Description:
         self._uid_map, self._gid_map = read_map("uid_map", directory), read_map("gid_map", directory)
 
     def container(self, runtime_directory: str, without_seccomp: bool, annotations: dict[str, str]) -> Container:
-        """Return the container as its process shows it. Raises HookError."""
+        """Return the container, derived from its process. Raises HookError."""
         rights = self._target.rights
         capabilities = dict(rights.capabilities)
         uid = self._inside(self._uid_map, rights.uid, "uid")
-        if uid == 0:  # execve(2) gives root all of its bounding set, whatever it had before
+        if uid == 0:  # execve(2) gives root its whole bounding set
             capabilities["bounding"] &= capabilities["permitted"]
         process: dict[str, Any] = {
             "user": {
@@ -150,7 +150,7 @@ class _Description:
         return inside
 
     def _groups(self) -> list[int]:
-        """Return the supplementary groups that sessions can have. Raises HookError where they would have too many."""
+        """Return the supplementary groups for sessions. Raises HookError if there are too many."""
         rights, pid = self._target.rights, self._init.pid
         own = {*os.getgroups(), os.getegid()}
         mapped = {group: self._gid_map.inside(group) for group in rights.groups}
@@ -158,7 +158,7 @@ class _Description:
         foreign = [group for group in unmapped if group not in own]
         if foreign:
             raise HookError(ATTACH_REFUSED, f"process {pid} has more rights than you: the group{_list(foreign)}")
-        if self._target.read("setgroups").strip() == "deny":  # then sessions have the caller's
+        if self._target.read("setgroups").strip() == "deny":  # sessions keep the caller's
             surplus = sorted(own - {*rights.groups, rights.gid})
             if surplus:
                 raise HookError(
@@ -172,7 +172,7 @@ class _Description:
         return [inside for inside in mapped.values() if inside is not None]
 
     def _limits(self) -> list[dict[str, Any]]:
-        """Return the rlimits of the process, as far as the caller's own reach."""
+        """Return the rlimits of the process, capped at the caller's own."""
         limits, lowered = [], []
         for number, (name, (soft, hard)) in enumerate(zip(limit_names(), self._target.rights.limits)):
             _own_soft, most = syscalls.getrlimit(number)
@@ -184,7 +184,7 @@ class _Description:
         return limits
 
     def _from_engine(self, runtime_directory: str, without_seccomp: bool) -> dict[str, Any]:
-        """Return what only the engine's config.json tells. Raises HookError."""
+        """Return what is known only from the engine's config.json. Raises HookError."""
         rights, pid = self._target.rights, self._init.pid
         found: dict[str, Any] = {}
         bundle = find_bundle(self._target.namespace("mnt"), runtime_directory)
@@ -202,7 +202,7 @@ class _Description:
         return found
 
     def _check_filters(self, is_known: bool, without_seccomp: bool) -> None:
-        """Raise HookError where sessions would lack a seccomp filter of the process."""
+        """Raise HookError if sessions would lack a seccomp filter of the process."""
         rights, pid = self._target.rights, self._init.pid
         process = Process(os.getpid())
         own = Rights(process)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The stage createRuntime, or createContainer: the plan of a start that an OCI runtime asks for.
+"""The stage createRuntime or createContainer: the plan of a start for an OCI runtime.
 
-It is made of the runtime's state and config.json, under podman, Docker and Sarus, by hooks.d or a CDI device.
+It is made from the runtime's state and config.json, under podman, Docker and Sarus, with hooks.d or a CDI device.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 def create_runtime(state: State, packages: list[str]) -> None:
-    """Start the container's daemon and record it in the bundle. `packages` are directories that hold pyroute2.
+    """Start the container's daemon and record it in the bundle. `packages` are directories with pyroute2.
 
     Raises HookError, after a rollback.
     """
@@ -62,9 +62,9 @@ def create_runtime(state: State, packages: list[str]) -> None:
 def from_runtime(
     state: State, bundle_descriptor: int, container: Container, settings: Settings, packages: list[str]
 ) -> StartPlan | None:
-    """Return the plan; None where an earlier hook of this start has started the daemon.
+    """Return the plan; None if an earlier hook of this start has started the daemon.
 
-    Raises HookError where the container cannot be served.
+    Raises HookError if the container cannot be served.
     """
     _require_own_mount_namespace(settings)
     require_undumpable()
@@ -97,8 +97,8 @@ def from_runtime(
         PORT_OPTION,
         job,
         namespaces.has("net") if settings.join else not is_in_hosts_network(),
-        # podman makes it before it calls the runtime, unless the container has a user namespace of its own. Of other
-        # engines it is not known when they publish a port.
+        # podman creates the network namespace before it calls the runtime, unless the container has its own user
+        # namespace. For other engines it is unknown when they publish a port.
         container.is_podmans and namespaces.has("net") and not namespaces.has("user"),
     )
     outside = Outside if settings.join else lambda: _see_parent(init)
@@ -116,7 +116,7 @@ def from_runtime(
             label=label,
         )
     else:
-        door = NoDoor("JOIN_NAMESPACES is false")  # in the container's mount namespace names are the container's
+        door = NoDoor("JOIN_NAMESPACES is false")  # in the container's mount namespace, paths are the container's
     return StartPlan(
         container=container,
         settings=settings,
@@ -143,7 +143,7 @@ def from_runtime(
 
 
 def _see_parent(init: Process) -> Outside | None:
-    """Return the mount namespace of the runtime, the parent of `init`; None where the hook may not look into it."""
+    """Return the mount namespace of the runtime, the parent of `init`; None if the hook may not read it."""
     try:
         return Outside(Process(init.parent()))
     except OSError:
@@ -151,7 +151,7 @@ def _see_parent(init: Process) -> Outside | None:
 
 
 def _require_own_mount_namespace(settings: Settings) -> None:
-    """Raise HookError where the hook neither joins the container's mount namespace nor is in one of its own."""
+    """Raise HookError if the hook neither joins the container's mount namespace nor is outside the host's."""
     if settings.join:
         return
     try:
@@ -169,8 +169,9 @@ def _require_own_mount_namespace(settings: Settings) -> None:
 def _first_process(pid: int, settings: Settings) -> Process:
     """Return the container's first process, before its first execve(2). Raises HookError.
 
-    At createContainer that process runs the hook, perhaps by way of another program. The state may have its pid in the
-    container's pid namespace, or none. So it is the hook's outermost ancestor in the container's mount namespace.
+    At createContainer that process runs the hook, perhaps through another program. The state may have its pid in the
+    container's pid namespace, or no pid. So the outermost ancestor of the hook in the container's mount namespace is
+    returned.
     """
     try:
         if settings.join:
@@ -198,7 +199,7 @@ def _first_process(pid: int, settings: Settings) -> Process:
 
 
 def _open_proc_directory(pid: int, settings: Settings) -> int:
-    """Open the directory in /proc of the first process, or of the hook if it does not join. Raises HookError."""
+    """Open the directory in /proc of the first process, or of the hook if that does not join. Raises HookError."""
     if settings.join and pid == 0:
         raise HookError(
             CONTAINER_UNFIT, "the container's state names no process: the hook joins at the stage createRuntime"

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A gate that the hook's own side opens, where the container's first process has executed programs long before.
+"""A gate that the hook opens, for a container whose first process has already executed its program.
 
-Dropbear waits at its gate as ever, but what it reads there is a memory file in place of the /proc/PID/stat of that
-process. Nobody else can reach the file: Dropbear is not dumpable until the gate is open.
+Dropbear waits at the gate as usual, but reads a memory file instead of that process's /proc/PID/stat. No other process
+can open the file: Dropbear is not dumpable until the gate is open.
 
 Format: proc_pid_stat(5).
 """
@@ -14,7 +14,7 @@ from ..linux.fast_stdlib import TYPE_CHECKING, os
 if TYPE_CHECKING:
     from ..linux.process import Process
 
-# As much of /proc/PID/stat as Dropbear's gate reads. The last number are the flags: 64 is PF_FORKNOEXEC.
+# The part of /proc/PID/stat that Dropbear's gate reads. The last number contains the flags: 64 is PF_FORKNOEXEC.
 _CLOSED, _OPEN = b"0 () S 0 0 0 0 0 64\n", b"0 () S 0 0 0 0 0 00\n"
 
 
@@ -22,7 +22,7 @@ class Gate:
     """The gate of one daemon. Attributes: descriptor, of the memory file."""
 
     def __init__(self) -> None:
-        """Make the gate, closed. Raises OSError."""
+        """Create the gate, closed. Raises OSError."""
         self.descriptor = os.memfd_create("ocihooks-ssh-gate", os.MFD_CLOEXEC)
         os.write(self.descriptor, _CLOSED)
 
@@ -35,8 +35,8 @@ class OpenGate:
     """The gate of a daemon that may accept connections at once. Attributes: descriptor, of a /proc/PID/stat."""
 
     def __init__(self, process: Process) -> None:
-        """Take the stat of `process`, which runs a program."""
+        """Use the stat of `process`, which runs a program."""
         self.descriptor = process.stat
 
     def open(self) -> None:
-        """Do nothing: it is open."""
+        """Do nothing: it is already open."""

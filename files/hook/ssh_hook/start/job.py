@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The job that a container is part of: what the scheduler's cgroup says, and root's record of it.
+"""The job that a container is part of, from the scheduler's cgroup and root's record of the job.
 
-Nobody has to name the job, which an engine's variables may lack: Slurm's plugins call engines without the job's own.
+This needs no environment variables: Slurm's plugins call engines without those of the job.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ class Job:
     """The job of one container.
 
     Attributes:
-        name: the job's, as the scheduler's cgroup has it; empty outside of jobs.
-        step: the number of its step; 0 where the container is in none.
-        leader: the number that all components of the job have in common; 0 outside of jobs.
-        hosts: those that the container is to know, each with its slots; empty where they are not known, and where the
-            container has no port, by which hosts reach each other.
-        variables: those of the job that its sessions have, as the scheduler's tasks; none is a user's or a task's.
-        fields: what lines about the container in the system log say of the job.
+        name: the job's name from the scheduler's cgroup; empty outside jobs.
+        step: the number of its step; 0 if the container is not in a step.
+        leader: the number that all components of the job have in common; 0 outside jobs.
+        hosts: the job's hosts, each with its slots; empty if unknown, or if the container has no port, without which
+            hosts cannot reach each other.
+        variables: the scheduler's variables of the job, for its sessions; none that are specific to a user or a task.
+        fields: the job's fields for lines about the container in the system log.
     """
 
     def __init__(self, name: str, step: int, record: JobRecord | None, annotations: Annotations) -> None:
-        """`record` is what root has recorded of the job. What the user says of the hosts takes precedence."""
+        """`record` is root's record of the job. The user's annotation of hosts takes precedence."""
         self.name = name
         self.step = step
         own = number_of(name) if name else 0
@@ -44,7 +44,7 @@ class Job:
 
 
 def _variables(name: str, record: JobRecord | None) -> dict[str, str]:
-    """Return the scheduler's variables of the whole job, so far as they are known. PBS has no other than its name."""
+    """Return the known variables of the whole job. For PBS that is only the job's name."""
     if is_pbs(name):
         return {"PBS_JOBID": name}
     variables = {"SLURM_JOB_ID": name}
@@ -60,15 +60,15 @@ def _variables(name: str, record: JobRecord | None) -> dict[str, str]:
         variables["SLURM_JOB_NODELIST"] = hosts
     if record.cluster:
         variables["SLURM_CLUSTER_NAME"] = record.cluster
-    if str(record.leader) != name:  # else the job may be no heterogeneous one
+    if str(record.leader) != name:  # otherwise the job may not be heterogeneous
         variables["SLURM_HET_JOB_ID"] = str(record.leader)
     return variables
 
 
 def find_job(cgroups: Cgroups, uid: int, is_rootless: bool, annotations: Annotations) -> Job:
-    """Return the job of the container with these `cgroups` and `annotations`, whose user has the `uid` on the cluster.
+    """Return the job of the container with these `cgroups` and `annotations`; `uid` is its user on the cluster.
 
-    A job of another user is none. `is_rootless` tells whether the hook is in a user namespace.
+    Another user's job does not count. `is_rootless`: whether the hook is in a user namespace.
     """
     name, step = cgroups.job
     record = None

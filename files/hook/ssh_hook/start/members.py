@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The processes of a container without an OCI runtime, by which the watcher notices its end.
+"""The processes of a container without an OCI runtime, from which the watcher detects its end.
 
-All processes in the watcher's mount namespace are members, but the daemon and what it has started. They are known by
-the ids of their mounts, which any user can read in /proc/PID/mountinfo. The link ns/mnt needs the right to trace: the
-watcher has no capability, and a process that has joined a user namespace has all of them until it executes a program,
-or for good where it is root in a container of `enroot start --root`.
+All processes in the watcher's mount namespace are members, except the daemon and its descendants. They are recognized
+by their mount ids, which any user can read in /proc/PID/mountinfo. Reading the link ns/mnt would require permission to
+trace: the watcher has no capabilities, while a process that has joined a user namespace has all of them until it
+executes a program, or permanently if it is root in a container of `enroot start --root`.
 
 Format: proc_pid_mountinfo(5).
 """
@@ -21,9 +21,9 @@ from ..linux.process import Process, all_processes
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_POLL = 1.0  # seconds; before Linux 5.3, which has no pidfd_open
+_POLL = 1.0  # seconds; for kernels before 5.3, without pidfd_open
 _PIDFD_POLL = 60.0  # seconds
-_ATTEMPTS = 3  # to follow the parents of a process, some of which end meanwhile
+_ATTEMPTS = 3  # to follow the parents of a process, some of which may exit
 
 
 class Members:
@@ -35,13 +35,13 @@ class Members:
 
     def await_end(self) -> None:
         """Wait until no member is left. Raises OSError."""
-        # Twice: a process that another forked after the first look may be left of that one alone.
+        # Twice: the first scan may miss a child whose parent has exited by now.
         while members := self.find() or self.find():
             for pid, start_time in members:
                 self._await_end_of(pid, start_time)
 
     def find(self) -> list[tuple[int, int]]:
-        """Return pid and start time of each member. Raises OSError."""
+        """Return the pid and start time of each member. Raises OSError."""
         return [(process.pid, start_time) for process, start_time in self._each()]
 
     def statuses(self) -> list[bytes]:
@@ -51,7 +51,7 @@ class Members:
             try:
                 found.append(process.read("status"))
             except OSError:
-                pass  # it has ended meanwhile
+                pass  # it has exited
         return found
 
     def _each(self) -> Iterator[tuple[Process, int]]:
@@ -61,15 +61,15 @@ class Members:
         watcher.close()
         for process in all_processes(self.proc):
             try:
-                # Nothing is reachable where somebody has removed the root file system, and its mounts with it.
+                # Nothing is reachable if someone has removed the root file system, and its mounts with it.
                 inside = first_mount(process.directory) in mounts if mounts else process.mount_namespace() == namespace
                 if inside and process.is_alive() and not self._is_of_daemon(process.pid):
                     yield process, process.start_time()
             except OSError:
-                continue  # it has ended meanwhile
+                continue  # it has exited
 
     def _is_of_daemon(self, pid: int) -> bool:
-        """Tell whether the process `pid` is the daemon or a descendant: it is the subreaper of all that it starts."""
+        """Return whether the process `pid` is the daemon or a descendant: the daemon is their subreaper."""
         for _attempt in range(_ATTEMPTS):
             ancestor = pid
             try:
@@ -80,7 +80,7 @@ class Members:
                     finally:
                         process.close()
             except OSError:
-                continue  # that parent has ended, and its children have another
+                continue  # that parent has exited, and its children have a new one
             return ancestor == self.daemon
         return False
 
@@ -89,16 +89,16 @@ class Members:
             process = Process(pid, self.proc)
         except OSError:
             return
-        if _start_time(process) == start_time:  # else the pid was reused
+        if _start_time(process) == start_time:  # otherwise the pid was reused
             await_end_of(process)
         process.close()
 
 
 def await_end_of(process: Process) -> None:
-    """Wait until `process` has ended. Raises OSError."""
+    """Wait until `process` has exited. Raises OSError."""
     try:
         descriptor = os.pidfd_open(process.pid)
-    except (AttributeError, OSError):  # before Linux 5.3, also a Python built where that was so; or it has ended
+    except (AttributeError, OSError):  # before Linux 5.3, or a Python built on such a kernel; or it has exited
         descriptor = -1
     while process.is_alive():
         if descriptor < 0:
@@ -113,4 +113,4 @@ def _start_time(process: Process) -> int | None:
     try:
         return process.start_time()
     except OSError:
-        return None  # it has ended
+        return None  # it has exited

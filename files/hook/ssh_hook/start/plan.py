@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The plan of one start: all that its processes go by, decided before the first of them is forked.
+"""The plan of one start: all inputs of its processes, decided before the first of them is forked.
 
-A plan is made of a runtime's state and config.json (from_runtime.py), of enroot's variables (from_enroot.py) or of a
-running process (from_process.py), and of nothing else. Whoever reads a plan need not know of what it was made: where
-starts differ, it has an object that does what is to be done.
+A plan is made only from a runtime's state and config.json (from_runtime.py), enroot's variables (from_enroot.py), or a
+running process (from_process.py). Code that uses a plan need not know which: the plan has an object for each difference
+between starts.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ if TYPE_CHECKING:
     from .server import Server
 
     class Root(Protocol):
-        """How the container's root directory is opened."""
+        """How to open the container's root directory."""
 
         def open(self) -> OpenRoot:
-            """Open it, in the provisioner and before that forks the daemon's process. Raises HookError."""
+            """Open it in the provisioner, before that forks the daemon's process. Raises HookError."""
 
     class OpenRoot(Protocol):
-        """The container's root directory, open for the processes that are to enter it.
+        """The container's root directory, open for the processes that will enter it.
 
         Attributes:
-            mount: the directory, and the mount that it is the root of.
-            owner: the container's owner, by ids of the user namespace in which these processes are.
+            mount: the directory and its mount.
+            owner: the container's owner, with ids of these processes' user namespace.
         """
 
         mount: RootMount
@@ -47,32 +47,33 @@ if TYPE_CHECKING:
         def enter(self, to_hook: Sender) -> Rootfs:
             """Enter the container's mount and user namespaces, with all capabilities over the latter. Raises HookError.
 
-            The sender reports to the hook what has to be undone in a container that outlives the daemon.
+            Changes that must be undone in a container that outlives the daemon are reported through `to_hook`.
             """
 
         def open_programs(self) -> Callable[[int], None]:
-            """Open the directory of Dropbear's programs, after `enter`; return what mounts it. Raises HookError."""
+            """Open the directory of Dropbear's programs, after `enter`; return a function to mount it. Raises
+            HookError."""
 
     class Registration(Protocol):
-        """How the hook learns of the daemon's process, and records it."""
+        """How the hook finds the daemon's process, and records it."""
 
         def introduce(self, process: Process) -> None:
-            """Show `process`, the calling daemon's, to the hook. Raises OSError."""
+            """Make `process`, the calling daemon's, known to the hook. Raises OSError."""
 
         def find(self, daemon: Forked) -> Process | None:
-            """Return the daemon's process; None where it has ended. Raises HookError."""
+            """Return the daemon's process; None if it has exited. Raises HookError."""
 
         def record(self, daemon: Forked, door: str) -> None:
-            """Record the daemon, and the path of its door, for whoever ends it. Raises HookError."""
+            """Record the daemon, and the path of its door, for the process that ends it. Raises HookError."""
 
         def remove(self) -> None:
             """Remove the record, if there is one. Raises OSError."""
 
     class AnyDoor(Protocol):
-        """Where the user comes in without a key (node/door.py).
+        """A socket on which the daemon accepts its user without a key (node/door.py).
 
         Attributes:
-            path: its name; empty where it has none.
+            path: its name; empty if it has none.
         """
 
         path: str
@@ -81,58 +82,58 @@ if TYPE_CHECKING:
             """Return the descriptors that Dropbear gets."""
 
         def arguments(self) -> list[str]:
-            """Return the arguments with which Dropbear serves it."""
+            """Return Dropbear's arguments for it."""
 
         def open(self, pid: int, start_time: int) -> None:
-            """Give it the name for the daemon's process. Raises HookError, also where there can be none."""
+            """Create its name for the daemon's process. Raises HookError, also if none can be created."""
 
         def close(self) -> None:
-            """Close the descriptor of a caller that does not open it."""
+            """Close the descriptor, in a process that does not call `open`."""
 
         def remove(self) -> None:
             """Remove the name, if there is one."""
 
 
 class Ending:
-    """Who ends the daemon with the container. This one: poststop or a sweep, which need no help but the record."""
+    """How the daemon ends with its container. By default through poststop or a sweep, which need only the record."""
 
     def require(self, rootfs: Rootfs) -> None:
-        """Raise HookError in the daemon's process where the container lacks what ends the daemon."""
+        """Raise HookError in the daemon's process if the container lacks what is needed to end the daemon."""
 
     def descriptors(self) -> set[int]:
-        """Return the descriptors that the daemon's process has to keep for it."""
+        """Return the descriptors that the daemon's process must keep for it."""
         return set()
 
     def prepare(self) -> None:
         """Prepare the daemon's process, before it is confined. Raises OSError."""
 
     def before_exec(self, place: str) -> None:
-        """Do in the daemon's process, which is confined, what is left before it execs Dropbear for `place`.
+        """Do the last steps in the confined daemon's process before it execs Dropbear for `place`.
 
         Raises OSError.
         """
 
     def before_release(self) -> None:
-        """Raise HookError in the hook where the daemon may not run."""
+        """Raise HookError in the hook if the daemon must not run."""
 
     def when_listening(self, daemon: Process | None) -> None:
-        """Raise HookError in the hook where the daemon, which listens, has to end."""
+        """Raise HookError in the hook if the daemon, which now listens, must end."""
 
     def roll_back(self, daemon: Process | None) -> None:
-        """End in the hook what the daemon has started, before the daemon is killed."""
+        """In the hook, end what the daemon has started, before the daemon is killed."""
 
 
 class StartPlan:
-    """What one start consists of. It is complete when it is made, and never changed.
+    """The inputs of one start. A plan is complete when created, and never changed.
 
     Attributes:
-        container: the container as config.json describes it.
+        container: the container, as described by config.json.
         settings: the site's settings.
-        packages: directories that hold pyroute2.
+        packages: directories with pyroute2.
         owner: the container's owner.
         init: the container's first process.
-        root: how the root directory is opened.
-        namespaces: the namespaces to join; none where the hook is in the container already.
+        root: how to open the root directory.
+        namespaces: the namespaces to join; none if the hook is already in the container.
         last_namespaces: the names of those that the daemon's process joins last.
         in_user_namespace: whether the container has a user namespace other than the initial one.
         cgroups: the cgroups of the first process.
@@ -140,13 +141,13 @@ class StartPlan:
         cache: the node's directory for compiled seccomp profiles.
         provides_home: whether the user's keys go into ~/.ssh in the container.
         server: the server to start.
-        hosts: the hosts of the container's job in order, each with its slots; empty where it is to know none.
-        variables: those of the container's job, for sessions that have none of these names.
-        door: where the user comes in without a key.
-        logins: by what Dropbear logs logins.
-        gate: the descriptor that Dropbear reads until it may accept connections: a /proc/PID/stat, or what looks alike.
-        registration: how the hook learns of the daemon's process, and records it.
-        ending: who ends the daemon.
+        hosts: the hosts of the container's job in order, each with its slots; may be empty.
+        variables: those of the container's job, for sessions that do not set them.
+        door: the socket for the user's logins without a key.
+        logins: how Dropbear logs logins.
+        gate: the descriptor that Dropbear reads until it may accept connections: a /proc/PID/stat, or an imitation.
+        registration: how the hook finds the daemon's process, and records it.
+        ending: how the daemon ends.
     """
 
     def __init__(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Check that the port is free in the container's network namespace, and find out who listens on it if not."""
+"""Check that the port is free in the container's network namespace; if not, find the process that listens on it."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def require_free(
     option: str = f"the annotation {PORT}",
     owner: str = "",
 ) -> None:
-    """Bind `port` as `user` on each of `addresses`, or on the wildcards of both families without any, and close it.
+    """Bind `port` as `user` on each of `addresses`, or if empty on the wildcards of both families, and close it.
 
-    All must be free: Dropbear starts if it can bind one of them, and would then miss some clients. `packages` are
-    directories that hold pyroute2, which finds the process that listens. `option` is by what the user chooses the port.
-    `owner` follows the port in messages: the job whose port it is, if it is a job's.
+    All must be free: Dropbear starts if it can bind one of them, and would then be unreachable for some clients.
+    `packages` are directories with pyroute2, which finds the listening process. `option` names how users choose the
+    port. `owner` follows the port in messages: the job that it belongs to, if any.
 
-    Raises HookError, which names the port, and the process as far as that is visible.
+    Raises HookError, which names the port and, if visible, the process.
     """
     refused = _first_refused(port, addresses, user)
     if refused is None:
@@ -68,23 +68,23 @@ def require_free(
 
 
 def _next_free(port: int, addresses: list[str], user: Identity) -> int | None:
-    """Return the next port on which `user` could listen; None where there is none near."""
+    """Return the next port on which `user` could listen; None if none is near."""
     candidates = range(port + 1, min(port + _MAX_TRIED, LAST_PORT) + 1)
     return next((candidate for candidate in candidates if is_free(candidate, addresses, user)), None)
 
 
 def is_free(port: int, addresses: list[str], user: Identity) -> bool:
-    """Tell whether `user` could listen on `port` of these addresses; of all addresses where there are none.
+    """Return whether `user` could listen on `port` of these addresses, or of all if `addresses` is empty.
 
-    Looks into the network namespace of the calling process.
+    Checks the network namespace of the calling process.
     """
     return _first_refused(port, addresses, user) is None
 
 
 def _first_refused(port: int, addresses: list[str], user: Identity) -> tuple[str, OSError] | None:
-    """Return the first of the addresses on which `user` cannot listen, with the error; None where all are free.
+    """Return the first of the addresses on which `user` cannot listen, with the error; None if all are free.
 
-    Without addresses a wildcard whose address family the node lacks does not count.
+    Without addresses, a wildcard of an address family that the node lacks does not count.
     """
     for address in addresses or _WILDCARDS:
         try:
@@ -99,7 +99,7 @@ def _first_refused(port: int, addresses: list[str], user: Identity) -> tuple[str
 def _bind(address: str, port: int) -> None:
     family = syscalls.address_family(address)
     with closing(syscalls.socket(family, syscalls.SOCK_STREAM | syscalls.SOCK_CLOEXEC)) as probe:
-        # As Dropbear does: connections in TIME_WAIT must not block the port.
+        # Like Dropbear: connections in TIME_WAIT must not block the port.
         syscalls.setsockopt(probe, syscalls.SOL_SOCKET, syscalls.SO_REUSEADDR, 1)
         if family == syscalls.AF_INET6:
             syscalls.setsockopt(probe, syscalls.IPPROTO_IPV6, syscalls.IPV6_V6ONLY, 1)
@@ -107,7 +107,7 @@ def _bind(address: str, port: int) -> None:
 
 
 def describe_holder(port: int, user: Identity, packages: list[str]) -> str:
-    """Return words for a message to `user` that say who listens on `port`; empty where that is unknown."""
+    """Return text for a message to `user` about the process that listens on `port`; empty if unknown."""
     sys.path.extend(packages)
     try:
         from pyroute2 import DiagSocket
@@ -118,7 +118,7 @@ def describe_holder(port: int, user: Identity, packages: list[str]) -> str:
                     if sock["idiag_sport"] == port:
                         return _describe_process(port, sock["idiag_inode"], sock["idiag_uid"], user)
     except Exception:
-        pass  # pyroute2 or the kernel's sock_diag is missing; the message does without
+        pass  # pyroute2 or the kernel's sock_diag is missing: leave it out of the message
     return ""
 
 
@@ -133,7 +133,7 @@ def _describe_process(port: int, inode: int, uid: int, user: Identity) -> str:
                     with open(f"/proc/{pid}/comm", encoding="utf-8", errors="backslashreplace") as file:
                         return f" by process {pid} ({file.read().strip()}) of {owner}{_describe_job(pid)}"
         except OSError:
-            continue  # it ended, or the caller may not see it
+            continue  # it has exited, or the caller may not see it
     daemon = _find_daemon(port, uid) if uid == user.uid else ""
     if daemon:
         return f" by process {daemon} ({SERVER_NAME}) of {owner}{_describe_job(daemon)}"
@@ -141,9 +141,9 @@ def _describe_process(port: int, inode: int, uid: int, user: Identity) -> str:
 
 
 def _find_daemon(port: int, uid: int) -> str:
-    """Return the pid of a daemon of `uid` in the caller's network that is to listen on `port`; empty if there is none.
+    """Return the pid of a daemon of `uid` in the caller's network namespace for `port`; empty if there is none.
 
-    Where it logs logins, a child listens for it, whose descriptors root alone may see.
+    If it logs logins, a child listens for it, whose descriptors only root may see.
     """
     network = os.stat("/proc/self/ns/net")
     for pid in filter(str.isdigit, os.listdir("/proc")):
@@ -154,14 +154,14 @@ def _find_daemon(port: int, uid: int) -> str:
                 continue
             words = fsdecode(read_file(f"/proc/{pid}/cmdline")).split("\0")
         except OSError:
-            continue  # it ended, or is not the user's
+            continue  # it has exited, or is not the user's
         if any(word == "-p" and place.rpartition(":")[2] == str(port) for word, place in zip(words, words[1:])):
             return pid
     return ""
 
 
 def _describe_job(pid: str) -> str:
-    """Return words on the job of the process `pid`; empty outside of jobs, or where the process has ended."""
+    """Return text about the job of the process `pid`; empty outside jobs, or if the process has exited."""
     try:
         job, _step = job_and_step(fsdecode(read_file(f"/proc/{pid}/cgroup")).split("\n"))
     except OSError:
@@ -170,18 +170,18 @@ def _describe_job(pid: str) -> str:
 
 
 def _hides_processes() -> bool:
-    """Tell whether the node's /proc is mounted with hidepid: then messages must not reveal other users' processes."""
+    """Return whether the node's /proc is mounted with hidepid: then messages must not reveal other users' processes."""
     mounts = [line.split() for line in read_file("/proc/self/mountinfo").decode("utf-8", "replace").splitlines()]
     options = [line[-1].split(",") for line in mounts if line[4] == "/proc"]
     return any(option.startswith("hidepid=") and option not in _HIDEPID_OFF for option in (options or [[]])[-1])
 
 
 def _describe_uid(uid: int) -> str:
-    """Describe the user with `uid` in this user namespace by the uid in the initial one."""
+    """Describe the user `uid` of this user namespace by the uid in the initial one."""
     ours = read_map("/proc/self/uid_map")
     if ours.is_initial():
         return f"uid {uid}"
     with open("/proc/sys/kernel/overflowuid", encoding="ascii") as file:
-        unknown = int(file.read())  # stands for every uid that is not mapped
+        unknown = int(file.read())  # replaces every unmapped uid
     outside = None if uid == unknown else ours.outside(uid)
     return "another user" if outside is None else f"uid {outside}"

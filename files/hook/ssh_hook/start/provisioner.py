@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The provisioner: a child of the hook that joins the container, sets it up for sessions, and ends.
+"""The provisioner: a child of the hook that joins the container, sets it up for sessions, and exits.
 
-It stays in the hook's pid namespace, so that the container can end even while a directory of the user's blocks it. It
-forks the daemon by way of an intermediate process in the container's pid namespace, which ends at once: the
-container's first process then is the daemon's parent and reaps it, so that the pid namespace can end.
+It stays in the hook's pid namespace, so that the container can end even while a user's directory blocks the
+provisioner. It forks the daemon through an intermediate process in the container's pid namespace, which exits at once:
+so the container's first process becomes the daemon's parent and reaps it, and the pid namespace can end.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _PROBLEM = "cannot set the container up"
 def provision(plan: StartPlan, channel: Channel) -> NoReturn:
     """Run the provisioner: fork the daemon, and set the container up. Errors go to the hook; the exit status is 0 or 1.
 
-    It writes files that outlive the container last, when the daemon listens.
+    Files that outlive the container are written last, when the daemon listens.
     """
     status = 1
     try:
@@ -47,7 +47,7 @@ def provision(plan: StartPlan, channel: Channel) -> NoReturn:
             _provision(plan, root, end)
             status = 0
         except (EndOfMessagesError, NoAnswerError, BrokenPipeError):
-            pass  # the daemon has sent the reason to the hook, or the hook has ended
+            pass  # the daemon has sent the reason to the hook, or the hook has exited
         except UnservedError as error:
             end.to_hook.send(Unserved(error.kind, str(error)))
         except Exception as error:
@@ -59,7 +59,7 @@ def provision(plan: StartPlan, channel: Channel) -> NoReturn:
 
 
 def _close_output() -> None:
-    """Close the runtime's pipes: it waits for EOF, and a user may block this process longer than the hook lives."""
+    """Close the runtime's pipes: it waits for EOF, and a user may block this process longer than the hook runs."""
     null = os.open("/dev/null", os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(null, descriptor)
@@ -70,7 +70,7 @@ def _fork_daemon(plan: StartPlan, root: OpenRoot, channel: Channel) -> None:
     plan.namespaces.join("pid")  # for children only
     try:
         pid = syscalls.fork()
-    except OSError as error:  # ENOMEM where the pid namespace has ended
+    except OSError as error:  # ENOMEM if the pid namespace has ended
         raise HookError(kind_of_os(error), f"{problem}: {error.strerror}; has the container ended?") from None
     if pid == 0:
         try:
@@ -85,7 +85,7 @@ def _fork_daemon(plan: StartPlan, root: OpenRoot, channel: Channel) -> None:
 
 def _provision(plan: StartPlan, root: OpenRoot, end: ProvisionerEnd) -> None:
     container, server = plan.container, plan.server
-    # Not in the hook, since a user can block whoever reads the files.
+    # Not in the hook, since a user can block the process that reads the files.
     credentials = _read_credentials(plan, root.owner, end)
     launch = _launch(plan.hosts)
     entered = EnteredContainer(root, end.to_hook)
@@ -115,9 +115,9 @@ def _provision(plan: StartPlan, root: OpenRoot, end: ProvisionerEnd) -> None:
 
 
 def _read_credentials(plan: StartPlan, owner: Owner, end: ProvisionerEnd) -> Credentials:
-    """Read the user's keys; have the hook make them where there are none. Raises HookError.
+    """Read the user's keys; if there are none, let the hook create them. Raises HookError.
 
-    Not this process: its children are in the container's pid namespace, which could not end while one is blocked.
+    This process must not: its children are in the container's pid namespace, which cannot end while one is blocked.
     """
     try:
         return read_credentials(plan.container, owner, plan.settings)
@@ -128,7 +128,7 @@ def _read_credentials(plan: StartPlan, owner: Owner, end: ProvisionerEnd) -> Cre
 
 
 def _launch(hosts: list[tuple[str, int]]) -> Launch | None:
-    """Return what a container that knows its job's hosts gets, None for any other. To be called before imports end."""
+    """Return the files for a container with its job's hosts, or None. Must be called before imports are disabled."""
     if not hosts:
         return None
 
@@ -138,7 +138,7 @@ def _launch(hosts: list[tuple[str, int]]) -> Launch | None:
 
 
 def _open_pidfile(rootfs: Rootfs, path: str) -> int | None:
-    """Open and truncate the annotation's pidfile; return None where it is Dropbear's own. Raises HookError."""
+    """Open and truncate the annotation's pidfile; return None if it is Dropbear's default. Raises HookError."""
     if path == PIDFILE:
         return None
     try:

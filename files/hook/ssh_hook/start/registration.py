@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The record of a start in the bundle, for all who are to know its daemon: poststop, a sweep, a later hook."""
+"""The record of a start in the bundle, for the other users of the record: poststop, a sweep, a later hook."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ if TYPE_CHECKING:
 
 
 class Bundle:
-    """The bundle of a container that is being made."""
+    """The bundle of a container under construction."""
 
     def __init__(self, descriptor: int, path: str, init: Process) -> None:
-        """Take the open directory, and its `path` for messages. `init` is the container's first process."""
+        """`descriptor` is the open directory, `path` is for messages, `init` is the container's first process."""
         self.descriptor = descriptor
         self.path = path
         self.init = init
 
     def has_daemon(self) -> bool:
-        """Tell whether an earlier hook of this start has started the daemon: hooks.d and a CDI device may both name it.
+        """Return whether an earlier hook of this start has started the daemon: hooks.d and a CDI device may both call
+        one.
 
         Raises HookError.
         """
@@ -40,12 +41,12 @@ class Bundle:
 
 
 class BundleRecord:
-    """The registration (plan.py) of a daemon whose hook ends before it does."""
+    """The registration (plan.py) of a daemon that outlives its hook."""
 
     def __init__(
         self, bundle: Bundle, container: Container, file_owner: Identity, programs: Programs, copies: str
     ) -> None:
-        """Record a daemon that runs `programs`; `file_owner` and `copies` are those of record.record_of."""
+        """Record a daemon that runs `programs`; `file_owner` and `copies` are as in record.record_of."""
         self._bundle = bundle
         self._pidfile = container.annotations.pidfile_host
         self._file_owner = file_owner
@@ -54,7 +55,7 @@ class BundleRecord:
         self._record: record.Record | None = None
 
     def introduce(self, process: Process) -> None:
-        """Do nothing: the hook, which has the rights for that, finds the process in /proc."""
+        """Do nothing: the hook has the privileges to find the process in /proc."""
 
     def find(self, daemon: Forked) -> Process | None:
         """Return the daemon's process; None where it has ended. Raises HookError."""
@@ -78,7 +79,7 @@ class BundleRecord:
             raise self._explain(error) from None
 
     def remove(self) -> None:
-        """Remove the record, whole or not. Raises OSError."""
+        """Remove the record, even if incomplete. Raises OSError."""
         if self._record is not None:
             record.remove(self._bundle.descriptor, self._record)
 

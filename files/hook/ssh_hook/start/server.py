@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The SSH server of a container: where it listens, its program, its command line, and what clients need to reach it."""
+"""The SSH server of a container: where it listens, its program, its command line, and its clients' configuration."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from .job import Job
 
 _FIRST_PORT = 20000
-PORTS_OF_JOBS = range(_FIRST_PORT, 30000)  # below those that kernels assign by themselves, from 32768 on
-_STEP = 1103  # a prime: steps of one job, and jobs that follow each other, have ports of their own
-PORT_OPTION = f"the annotation {PORT} or --port of 'ssh_hook options'"  # by which users choose the port
+PORTS_OF_JOBS = range(_FIRST_PORT, 30000)  # below the ephemeral ports, which start at 32768
+_STEP = 1103  # a prime, so that steps of one job, and successive jobs, have different ports
+PORT_OPTION = f"the annotation {PORT} or --port of 'ssh_hook options'"  # how users choose the port
 
 
 class Server:
@@ -33,8 +33,8 @@ class Server:
 
     Attributes:
         port: the port to listen on; NO_PORT for none.
-        port_owner: whose port it is, as " of job 1234", for messages; empty where it does not follow from a job.
-        port_option: by what the user chooses the port, for messages.
+        port_owner: the port's job for messages, such as " of job 1234"; empty if it is not derived from a job.
+        port_option: how the user chooses the port, for messages.
         addresses: the addresses to listen on; empty for all.
         programs: Dropbear's programs on the node.
     """
@@ -50,9 +50,8 @@ class Server:
     ) -> None:
         """Find Dropbear on the node, and decide where it listens. Raises HookError.
 
-        `job` is the container's. `has_own_network` tells whether the container has a network namespace other than the
-        node's, and `is_behind_engine` whether the engine has set that up already, and publishes ports of it on the
-        node.
+        `job` is the container's. `has_own_network`: whether the container's network namespace differs from the node's.
+        `is_behind_engine`: whether the engine has already set that up, and publishes ports of it on the node.
         """
         self.programs = Programs(f"{settings.dropbear_dir}/bin")
         self.port = settings.port if annotations.port is None else annotations.port
@@ -64,14 +63,14 @@ class Server:
         self.port_option = port_option
         self.addresses = [] if has_own_network else settings.listen
         self._wait = annotations.wait if annotations.wait is not None else WAIT_IN_JOB if job.hosts else 0
-        # At these only the user's containers may answer.
+        # Only the user's containers may answer at these.
         self._clients_port = self.port or settings.port  # of other containers
         self._container_ports = sorted({self._clients_port, settings.port, *settings.container_ports})
         self._is_behind_engine = is_behind_engine
 
     @property
     def place(self) -> str:
-        """Return where it listens, for messages."""
+        """Return its addresses and port, for messages."""
         return "its door" if self.port == NO_PORT else f"port {self.port}"
 
     def arguments(
@@ -79,17 +78,17 @@ class Server:
     ) -> list[str]:
         """Return Dropbear's command line.
 
-        `first` says by which pid and start time Dropbear finds the container's first process, for its variables.
-        `unauthenticated` is how many connections may be without a login at a time. `gate` are the descriptors that it
-        reads and writes before it accepts connections, and `mounts` what it looks for in them.
+        `first` contains pid and start time of the container's first process, from which Dropbear reads variables.
+        `unauthenticated` is the limit of connections without a login. `gate` are the descriptors that it reads and
+        writes before it accepts connections, and `mounts` what it looks for in them.
         """
-        # Its name is its path, by which a site's monitoring finds it; Dropbear takes the end of it for the program's
-        # name.
+        # argv[0] is the full path, by which a site's monitoring finds it; Dropbear uses its last component as the
+        # program's name.
         arguments = [SERVER, "-F", "-e", "-U", str(unauthenticated), "-S", ",".join(map(str, gate)) + mounts]
         arguments += ["-J", f"{first},{ENVIRONMENT}"]
         for path in files.host_keys:
             arguments += ["-r", path]
-        # -D, since an image may give the user's uid a second account, with a home and keys of the image's author.
+        # -D, since an image may give the user's uid a second account, with a home and keys from the image's author.
         arguments += ["-D", files.authorized_keys]
         if self.port != NO_PORT:
             for place in [f"[{address}]:{self.port}" for address in self.addresses] or [str(self.port)]:
@@ -101,22 +100,22 @@ class Server:
         return texts.ssh_config(account.login_name, account.names, self._clients_port, self._wait)
 
     def known_hosts(self, public_keys: list[str], names: list[str]) -> bytes:
-        """Return the known hosts of the container's ssh, and of clients that know `names` alone.
+        """Return the known_hosts of the container's ssh, with `names` for clients without the alias.
 
         `public_keys` are the host keys, each ``<type> <base64>``.
         """
         return formats.known_hosts(public_keys, [f"[*]:{port}" for port in self._container_ports] + names)
 
     def is_unpublished(self, user: Identity) -> bool:
-        """Tell whether the engine could have published the port, and nobody listens on it on the node."""
+        """Return whether the engine could have published the port, but nothing listens on it on the node."""
         return self._is_behind_engine and self.port != NO_PORT and is_free(self.port, [], user)
 
 
 def job_port(job: int, number: int) -> int:
-    """Return a port of the job with the number `job`: the first is that of its containers, and of its step 0.
+    """Return a port of the job with the number `job`: the first is for its containers, and its step 0.
 
-    The port of step N is number N + 1, and that of set N of `ssh_hook options` is number N. Nodes need not talk to
-    agree on it, and nobody looks whether it is free.
+    Step N has port number N + 1, and set N of `ssh_hook options` has port number N. Nodes agree on it without
+    communication; it may be in use.
     """
     return _FIRST_PORT + (job + _STEP * (number - 1)) % len(PORTS_OF_JOBS)
 
@@ -127,14 +126,14 @@ class Programs:
     Attributes:
         path: its path.
         directory: the status of the directory.
-        name: the name of Dropbear's program file in it, to which the link `dropbear` may lead.
+        name: the file name of Dropbear's program in it, the target of the link `dropbear` if that is one.
         file: the status of that file.
     """
 
     def __init__(self, path: str) -> None:
         """Find Dropbear in the directory `path`.
 
-        Raises HookError, also for a readable file: its users could trace it before the container runs.
+        Raises HookError, also for a readable file: its users could trace the daemon before the container runs.
         """
         self.path = path
         try:
@@ -164,7 +163,7 @@ class Programs:
 
 
 def _read_link(path: str) -> str:
-    """Return the target of the link `path`; empty where it is not a link. Raises OSError."""
+    """Return the target of the link `path`; empty if it is not a link. Raises OSError."""
     try:
         return os.readlink(path)
     except OSError as error:
@@ -174,7 +173,7 @@ def _read_link(path: str) -> str:
 
 
 def require_undumpable() -> None:
-    """Raise HookError where fs.suid_dumpable lets users trace a program that they may not read, as Dropbear is."""
+    """Raise HookError if fs.suid_dumpable lets users trace a program that they may not read, such as Dropbear."""
     if read_file("/proc/sys/fs/suid_dumpable").strip() == b"1":
         raise HookError(
             INSTALL_DAMAGED,

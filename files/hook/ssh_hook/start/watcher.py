@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The watcher: it opens the gate and ends the daemon where no OCI runtime does, as under enroot.
+"""The watcher: it opens the gate and ends the daemon when there is no OCI runtime, as under enroot.
 
-It is a child of the daemon's process, which forks it just before it execs Dropbear: confined as Dropbear is, in the
-container's root directory, and not dumpable. It opens the gate when the container's first process runs a program of
-the container with no_new_privs.
+The daemon's process forks it just before it execs Dropbear: so it is confined like Dropbear, in the container's root
+directory, and not dumpable. It opens the gate when the container's first process runs a program of the container with
+no_new_privs.
 
-A container has ended when its first process has, and no other process is in its mount namespace but the daemon, its
-sessions, and the watcher (members.py): pyxis ends the first process as soon as the tasks of a job have joined. Orphans
-of sessions become children of the daemon (PR_SET_CHILD_SUBREAPER), so that all that sessions start can be told from the
-rest. Where SSH ends before the container, the watcher keeps a line for ``ssh_hook why``.
+A container has ended when its first process has exited and only the daemon, its sessions, and the watcher are left in
+its mount namespace (members.py): pyxis ends the first process as soon as the tasks of a job have joined. Orphans of
+sessions become children of the daemon (PR_SET_CHILD_SUBREAPER), so that all descendants of sessions can be recognized.
+If SSH ends before the container, the watcher saves a message for ``ssh_hook why``.
 
 Format: proc_pid_status(5).
 """
@@ -38,14 +38,14 @@ if TYPE_CHECKING:
 
 _SETS = ("CapInh", "CapPrm", "CapBnd", "CapAmb")
 _MAX_STATUS = 16 << 10  # bytes
-_FIRST_DELAY, _LAST_DELAY = 0.001, 0.1  # seconds between two looks at the first process
-_SHARE = 64  # of the time waited, between two looks
-_SETTLE = 1.0  # seconds in which a container ends whose processes are killed with the daemon
+_FIRST_DELAY, _LAST_DELAY = 0.001, 0.1  # seconds between two checks of the first process
+_SHARE = 64  # the delay is at most this fraction (1/64) of the time waited
+_SETTLE = 1.0  # seconds for a container to end whose processes are killed together with the daemon
 _REPORT_TIMEOUT = 2  # seconds
 
 
 class _DaemonEndedError(Exception):
-    """The daemon, the watcher's parent, has ended."""
+    """The daemon, the watcher's parent, has exited."""
 
 
 class Watcher(Ending):
@@ -68,7 +68,7 @@ class Watcher(Ending):
         return {self.gate.descriptor, self._status, self._ended, *self.init.descriptors()} - {-1}
 
     def require(self, rootfs: Rootfs) -> None:
-        """Raise HookError where the container has no process file system, by which the watcher finds its processes."""
+        """Raise HookError if the container has no /proc, in which the watcher finds its processes."""
         try:
             with closing(rootfs.open("/proc", os.O_PATH | os.O_DIRECTORY)) as directory:
                 is_proc = syscalls.filesystem_type(directory) == syscalls.PROC_SUPER_MAGIC
@@ -84,7 +84,7 @@ class Watcher(Ending):
     def before_exec(self, place: str) -> None:
         """Fork the watcher of the calling process, which then execs Dropbear for `place`. Raises OSError.
 
-        That takes more system calls than a seccomp profile has to allow: enroot has none.
+        That uses more system calls than a seccomp profile must allow: enroot has no profile.
         """
         syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
         daemon = os.getpid()
@@ -101,14 +101,14 @@ class Watcher(Ending):
             os._exit(0)
 
     def _explain_end(self, daemon: int) -> tuple[str, str]:
-        """Watch until SSH has to end; return kind and text of why it ends before its container, empty where not."""
+        """Watch until SSH must end; return kind and text of the error if it ends before its container, else empty."""
         try:
             return DAEMON_FAILED, self._run(daemon)
         except Exception as error:
             return kind_of(error), describe_failure(error)
 
     def _run(self, daemon: int) -> str:
-        # Kept open: whoever removes the root file system takes the mount on its /proc away.
+        # Keep it open: removing the root file system also removes the mount on its /proc.
         proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
         members = Members(daemon, proc)
         try:
@@ -132,10 +132,10 @@ class Watcher(Ending):
         return ""
 
     def _watch(self, members: Members) -> None:
-        """Open the gate when the time has come, and return when the container has ended. Raises HookError, OSError."""
+        """Open the gate when the container runs, and return when it has ended. Raises HookError, OSError."""
         runs_program = self._await_program()
         statuses = [self._read_status()] if runs_program else []
-        if not any(statuses):  # it has ended: members that have switched their root have joined since
+        if not any(statuses):  # it has exited: members that have switched their root joined later
             statuses = [_status_fields(data) for data in members.statuses()]
         if not statuses:
             return
@@ -151,7 +151,7 @@ class Watcher(Ending):
         members.await_end()
 
     def _await_program(self) -> bool:
-        """Wait until the first process runs a program of the container; return False where it ends before."""
+        """Wait until the first process runs a program of the container; return False if it exits before."""
         waited = 0.0
         while self.init.is_alive():
             if self._runs_program():
@@ -162,10 +162,10 @@ class Watcher(Ending):
         return False
 
     def _runs_program(self) -> bool:
-        """Tell whether the first process has switched its root, dropped its capabilities and executed a program.
+        """Return whether the first process has switched its root, dropped its capabilities and executed a program.
 
-        Until it has dropped them, its program is not to be seen by the watcher, which has none. The program that
-        switches roots is on a mount that the watcher's root directory does not lead to.
+        Until then the watcher, which has no capabilities, cannot read its /proc/PID/exe. The program that switches
+        roots is on a mount outside the watcher's root directory.
         """
         if self._read_status().get("NoNewPrivs") != "1":
             return False
@@ -173,26 +173,26 @@ class Watcher(Ending):
             with closing(self.init.open("exe", os.O_PATH)) as program:
                 return mount_id(program) in reachable_mounts()
         except PermissionError:
-            return self._has_dropped_capabilities()  # then it runs a program that its user may not read
+            return self._has_dropped_capabilities()  # it runs a program that its user may not read
         except OSError:
-            return False  # it has ended
+            return False  # it has exited
 
     def _has_dropped_capabilities(self) -> bool:
-        """Tell whether the first process has no capability that the watcher lacks."""
+        """Return whether the first process has no capability that the watcher lacks."""
         return _is_subset("CapPrm", self._read_status(), _own_status())
 
     def _read_status(self) -> dict[str, str]:
-        """Return the fields of the first process's /proc/PID/status; none where it has ended."""
+        """Return the fields of the first process's /proc/PID/status; none if it has exited."""
         try:
             return _status_fields(os.pread(self._status, _MAX_STATUS, 0))
         except OSError:
             return {}
 
     def _report(self, kind: str, text: str) -> None:
-        """Keep an error for ``ssh_hook why``, and log it where the container shows the node's /dev/log.
+        """Save an error for ``ssh_hook why``, and log it if the container has the node's /dev/log.
 
-        The user's terminal is not the watcher's any more. A child logs, which has two seconds: /dev/log may be the
-        image's, and whoever owns that may never read it.
+        The watcher no longer has the user's terminal. A child logs, for at most two seconds: /dev/log may be the
+        image's, and its owner may never read from it.
         """
         if self._ended >= 0:
             last_messages.write_ended(self._ended, log.subject[0], kind, text)
@@ -202,7 +202,7 @@ class Watcher(Ending):
             return
         try:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            signal.alarm(_REPORT_TIMEOUT)  # which ends it
+            signal.alarm(_REPORT_TIMEOUT)  # kills the child
             container = {"user": log.user, "uid": str(os.getuid()), "container_id": log.subject[0]}
             system_log.send(system_log.ERROR, f"{text} [{kind}]", {"kind": kind, **container})
         finally:
@@ -214,7 +214,7 @@ def _raise_daemon_ended(_signal: int, _frame: object) -> NoReturn:
 
 
 def _allows_sessions(status: dict[str, str]) -> bool:
-    """Tell whether the process with this `status` may do all that the watcher, and so a session, may do."""
+    """Return whether the process with this `status` has at least the privileges of the watcher, and so of a session."""
     own = _own_status()
     has_capabilities = all(_is_subset(name, own, status) for name in _SETS)
     is_filtered = status.get("Seccomp") == own["Seccomp"] and (
@@ -233,7 +233,7 @@ def _status_fields(data: bytes) -> dict[str, str]:
 
 
 def _is_subset(name: str, fields: dict[str, str], others: dict[str, str]) -> bool:
-    """Tell whether the capability set `name` of the status `fields` is a subset of that of `others`."""
+    """Return whether the capability set `name` of the status `fields` is a subset of that of `others`."""
     return int(fields.get(name, "0"), 16) & ~int(others.get(name, "0"), 16) == 0
 
 
@@ -242,6 +242,6 @@ def _end(daemon: int, proc: int) -> None:
     try:
         parent = Process(daemon, proc)
     except OSError:
-        return  # it has ended, or has begun no session: hidepid hides it until its gate is open
+        return  # it has exited, or has no session yet: hidepid hides it until its gate is open
     if os.getppid() == daemon:
         end_daemon(parent, proc=proc)

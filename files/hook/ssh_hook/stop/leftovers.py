@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What an attach has left in a container whose supervisor was killed: mounts, which the container's mountinfo names."""
+"""Mounts that an attach has left in a container whose supervisor was killed, found in the container's mountinfo."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def unmount_left(target: RunningProcess) -> list[str]:
     """Unmount the hook's mounts in the container of `target`; return the mount points of those that are left.
 
-    Files and directories that were made as mount points stay: nobody knows any more which these are. Raises HookError.
+    Files and directories that were created as mount points stay, since they are no longer known. Raises HookError.
     """
     mounts = target.mounts.left_by_hook()
     if not mounts:
@@ -37,14 +37,14 @@ def unmount_left(target: RunningProcess) -> list[str]:
 
 
 def _enter_and_unmount(target: RunningProcess, mounts: list[tuple[bytes, str]]) -> bytes:
-    """Unmount `mounts`, the last first, which lie on others. The caller is undumpable: see attach.py."""
+    """Unmount `mounts`, last first, since later ones are on earlier ones. The caller is undumpable: see attach.py."""
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
     try:
         with closing(os.open("/", os.O_PATH | os.O_DIRECTORY)) as node:
             namespace = os.open("ns/mnt", os.O_RDONLY, dir_fd=target.process.directory)
             syscalls.setns(target.user_namespaces[-1], syscalls.CLONE_NEWUSER)  # gives all capabilities over the mounts
             syscalls.setns(namespace, syscalls.CLONE_NEWNS)
-            change_root(node)  # so that /proc is the node's
+            change_root(node)  # so that /proc is the node's again
         syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)  # joining has reset it
     except OSError as error:
         raise HookError(
@@ -56,5 +56,5 @@ def _enter_and_unmount(target: RunningProcess, mounts: list[tuple[bytes, str]]) 
                 if mount_id(mounted) == identity:
                     unmount(mounted)
         except OSError:
-            continue  # it is gone, with one that it lay on
+            continue  # it is gone, with the mount below it
     return b""

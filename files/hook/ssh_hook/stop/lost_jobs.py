@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Records of jobs whose Epilog failed, or was never called, and directories of doors of users without a job.
+"""Remove records of jobs whose Epilog failed or was never called, and directories of doors of users without a job.
 
-Slurm repeats the end of a job until its node has answered, and /run is empty after a boot. So there are few of them.
-They do no harm, since Slurm reuses the numbers of jobs late, and are removed after 30 days, which is longer than jobs
-run: a job may be without a process on one of its nodes for most of its life, and then start a container there.
+Slurm repeats a job's end until the node answers, and a boot empties /run, so there are few of them. They are harmless,
+since Slurm does not reuse job numbers soon. They are removed after 30 days, longer than jobs run: a job may have no
+process on a node for most of its life, and then start a container there.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from ..node import job_doors, job_record
 from ..node.job_record import JobRecord
 from .sweep import is_held_up
 
-_AGE = 30 * 24 * 3600  # seconds: longer than jobs last
+_AGE = 30 * 24 * 3600  # seconds: longer than jobs run
 _TIMEOUT = 1.0  # seconds to remove a record
 
 
 def remove_lost_jobs(now: float) -> int:
-    """Remove the records of jobs that began long before `now` and have no process, and directories of doors.
+    """Remove the records of jobs that started long before `now` and have no process, and directories of doors.
 
-    Return how many could not be. To be called by root. Raises OSError where /run or /proc cannot be read.
+    Return the number of failures. Must be called by root. Raises OSError if /run or /proc cannot be read.
     """
     records = {name: _read(name) for name in _recorded()}
     old = {name for name, record in records.items() if record and record.start < now - _AGE}
@@ -45,7 +45,7 @@ def remove_lost_jobs(now: float) -> int:
 
 
 def _remove(name: str) -> None:
-    """Remove a record, by a process that is left behind where it hangs (job_doors.py). Raises HookError."""
+    """Remove a record, in a process that is left behind if it hangs (job_doors.py). Raises HookError."""
 
     def remove() -> bytes:
         job_record.remove(name)
@@ -55,7 +55,8 @@ def _remove(name: str) -> None:
 
 
 def _leave_doors() -> int:
-    """Remove the directories of doors of users without a recorded job; return how many could not be. Raises OSError."""
+    """Remove the directories of doors of users without a recorded job; return the number of failures. Raises
+    OSError."""
     failures = 0
     for uid in job_doors.users():
         if is_held_up():
@@ -73,11 +74,11 @@ def _recorded() -> list[str]:
     try:
         return [name for name in os.listdir(f"{job_record.PLACE}/{job_record.DIRECTORY}") if is_name(name)]
     except FileNotFoundError:
-        return []  # no Prolog has been called
+        return []  # no Prolog has run
 
 
 def _read(name: str) -> JobRecord | None:
-    """Return the record of a job; None where it is gone, or none of this version of the hook."""
+    """Return the record of a job; None if it is gone, or of another version of the hook."""
     try:
         return job_record.read(name, False)
     except HookError:
@@ -91,5 +92,5 @@ def _running() -> set[str]:
         try:
             found.add(job_and_step(fsdecode(process.read("cgroup")).split("\n"))[0])
         except OSError:
-            continue  # it ended meanwhile
+            continue  # it has exited
     return found

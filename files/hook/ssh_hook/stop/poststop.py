@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 def poststop(state: State) -> None:
-    """End the daemon that is recorded in the bundle, and its sessions; without a record, do nothing.
+    """End the daemon that is recorded in the bundle, and its sessions; do nothing without a record.
 
-    Raises HookError where a process stays alive, or the record cannot be trusted.
+    Raises HookError if a process stays alive, or the record cannot be trusted.
     """
     try:
         bundle = os.open(state.bundle, os.O_RDONLY | os.O_DIRECTORY)
@@ -33,7 +33,7 @@ def poststop(state: State) -> None:
             except LateError as error:
                 log(
                     ERROR, str(error), error.kind
-                )  # the daemon has ended; the user blocks only the removal of the pidfile
+                )  # the daemon has exited; the user only blocks the removal of the pidfile
             if known.door:
                 remove_door(known.door)
         record.remove(bundle, known)

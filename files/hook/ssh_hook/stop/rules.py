@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How a daemon ends, whoever ends it: poststop, a sweep, the supervisor of an attach, detach, or the watcher of enroot.
+"""How to end a daemon, for all callers: poststop, a sweep, the supervisor of an attach, detach, or enroot's watcher.
 
-Its sessions end first: while the daemon lives, the inode of its mount namespace is not reused, and orphans of sessions
-stay below it where it is their subreaper. They are looked for until none is left, since a session may fork,
-and the daemon may start another. No other process is signalled: a session is known by its mount namespace where the
-daemon has one of its own, and else by descent.
+Sessions are killed first: while the daemon is alive, the inode of its mount namespace is not reused, and orphans of
+sessions stay its descendants if it is their subreaper. The scan is repeated until none is left, since a session may
+fork, and the daemon may start another. No other process is signalled: a session is recognized by its mount namespace if
+the daemon has its own, and otherwise by descent.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _POLL = 0.002  # seconds
 
 
 def end_recorded(known: Record) -> None:
-    """Kill the recorded daemon and all processes in its container; remove its pidfile on the host, but not its door.
+    """Kill the recorded daemon and all processes in its mount namespace; remove its pidfile on the host, not its door.
 
-    Raises HookError where a process stays alive, and LateError where the pidfile's user blocks the removal.
+    Raises HookError if a process stays alive, and LateError if the pidfile's user blocks the removal.
     """
     daemon = known.process()
     if daemon is not None:
@@ -37,13 +37,13 @@ def end_recorded(known: Record) -> None:
         from ..linux.identity import Identity  # here: most callers of this module have no record
         from ..node.userfiles import remove_pidfile
 
-        is_root = os.geteuid() == 0  # else: a user's own sweep, outside of the user namespace
+        is_root = os.geteuid() == 0  # otherwise: a user's own sweep, outside the user namespace
         user = Identity(known.numbers["uid"], known.numbers["gid"]) if is_root else None
         remove_pidfile(known.pidfile_host, known.pid, user)
 
 
 def _own_mount_namespace(daemon: Process) -> tuple[int, int] | None:
-    """Return the daemon's mount namespace; None where that is unknown, or the caller's too."""
+    """Return the daemon's mount namespace; None if it is unknown or the caller's."""
     caller = Process(os.getpid())
     namespace = daemon.mount_namespace()
     is_shared = namespace == caller.mount_namespace()
@@ -52,21 +52,22 @@ def _own_mount_namespace(daemon: Process) -> tuple[int, int] | None:
 
 
 def require_end(daemon: Process, namespace: tuple[int, int] | None = None) -> None:
-    """Do what `end_daemon` does. Raises HookError where the daemon has not ended in time."""
+    """Like `end_daemon`, but raise HookError if the daemon has not exited in time."""
     if not end_daemon(daemon, namespace):
         raise HookError(DAEMON_FAILED, f"the SSH daemon with pid {daemon.pid} does not end")
 
 
 def end_daemon(daemon: Process, namespace: tuple[int, int] | None = None, proc: int | None = None) -> bool:
-    """Kill the daemon's sessions, and then the daemon; return whether that has ended in time.
+    """Kill the daemon's sessions, then the daemon; return whether the daemon has exited in time.
 
-    The sessions are all processes in the mount namespace `namespace`, and of those whose namespace the caller may not
-    see, or without one, the daemon's descendants, except the caller, as far as /proc, or the open `proc`, shows them.
+    The sessions are all processes in the mount namespace `namespace`. Without one, or for processes whose namespace the
+    caller may not read, they are the daemon's descendants, except the caller. Only processes visible in /proc, or the
+    open `proc`, count.
     """
     deadline = time.monotonic() + _TIMEOUT
     spared = {daemon.pid, os.getpid()}
     killed: set[int] = set()
-    daemon.stop()  # else it may end with its server, before those that this has started meanwhile are looked for
+    daemon.stop()  # otherwise it may exit with its server, before the server's new sessions have been found
     while daemon.is_alive():
         if time.monotonic() > deadline:
             daemon.resume()
@@ -81,7 +82,7 @@ def end_daemon(daemon: Process, namespace: tuple[int, int] | None = None, proc: 
         if not has_sessions:
             daemon.kill()
         time.sleep(_POLL)
-    # With the container's first process the kernel kills all of its pid namespace, and the server may end last.
+    # When the container's first process exits, the kernel kills its whole pid namespace; the server may exit last.
     while time.monotonic() < deadline and any(_is_alive(pid, proc) for pid in killed):
         time.sleep(_POLL)
     return True
@@ -99,19 +100,19 @@ def _is_alive(pid: int, proc: int | None) -> bool:
 
 
 class _Sessions:
-    """What tells the sessions of a daemon, as `end_daemon` knows them, from other processes, for one look at these."""
+    """Recognizes the sessions of a daemon (see `end_daemon`), for one scan of the processes."""
 
     def __init__(self, daemon: Process, namespace: tuple[int, int] | None, proc: int | None) -> None:
         self._daemon = daemon
         self._namespace = namespace
         self._proc = proc
-        self._family: set[int] = set()  # by pid, looked for where it is needed
+        self._family: set[int] = set()  # pids, determined when needed
 
     def include(self, process: Process) -> bool:
-        """Tell whether `process` is one.
+        """Return whether `process` is a session.
 
-        The daemon's namespace is looked at after the other: if the daemon has ended meanwhile, its namespace may have,
-        too, and the inode may be that of a container which starts just now.
+        The daemon's namespace is read after the process's: if the daemon has exited in between, its namespace may be
+        gone too, and the inode may belong to a container that is just starting.
         """
         own = None if self._namespace is None else process.mount_namespace()
         if own is not None:
@@ -121,7 +122,7 @@ class _Sessions:
 
 
 def end_orphans() -> None:
-    """Kill the caller's children, which sessions have left to it where the daemon was killed, and reap them."""
+    """Kill and reap the caller's children, which are orphans of sessions if the daemon was killed."""
     deadline = time.monotonic() + _TIMEOUT
     while time.monotonic() < deadline:
         try:

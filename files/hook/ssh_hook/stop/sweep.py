@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a sweep collects: daemons and files of containers whose runtime was killed before poststop.
+"""Sweep: end daemons and remove files of containers whose runtime was killed before poststop ran.
 
 Each daemon's record has a copy in one directory, to which only the same user's hook writes. A record is stale when the
-first process of its container has ended.
+first process of its container has exited.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from ..node import record
 from ..node.record import Record
 from .rules import end_recorded
 
-_TIMEOUT = 180.0  # seconds; then what takes longest has to end before systemd ends the sweep
-NAME = b"ssh_hook sweep"  # what processes of sweeps are called: others of the hook's may be in the same cgroup
+_TIMEOUT = 180.0  # seconds; the longest single step must then finish before systemd stops the sweep
+NAME = b"ssh_hook sweep"  # the name of sweeps' processes: other processes of the hook may be in the same cgroup
 _LOOKS = 5
 _BETWEEN_LOOKS = 0.1  # seconds
 _GRACE_PERIOD = 60  # seconds; longer than a hook waits for its processes
 
 
 def sweep(path: str) -> tuple[int, int]:
-    """Sweep the directory of copies `path`; return how many containers were collected, and how many could not be.
+    """Sweep the directory of copies `path`; return the number of containers collected, and of failures.
 
-    Raises HookError where it cannot be used.
+    Raises HookError if it cannot be used.
     """
     try:
         directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
@@ -43,7 +43,7 @@ def sweep(path: str) -> tuple[int, int]:
     collected = failures = 0
     late_uids = users_of_left_processes() - {0} if os.geteuid() == 0 else set()
     deadline = time.monotonic() + _TIMEOUT
-    for name in sorted(os.listdir(directory), key=hash):  # each time in another order, so that none waits for ever
+    for name in sorted(os.listdir(directory), key=hash):  # in a different order each time, so that none waits forever
         if time.monotonic() > deadline:
             log(ERROR, f"{path}: not finished within {_TIMEOUT:.0f} s: the rest waits for the next sweep", SYSTEM)
             failures += 1
@@ -59,9 +59,9 @@ def sweep(path: str) -> tuple[int, int]:
 
 
 def users_of_left_processes() -> set[int]:
-    """Return the uids of the processes of earlier sweeps in the caller's cgroup, which each has left behind.
+    """Return the uids of the processes in the caller's cgroup that earlier sweeps have left behind.
 
-    Otherwise there were one more at each sweep, within the unit's limit of memory. Nobody else can join this cgroup.
+    Without this check each sweep would add one, within the unit's memory limit. No one else can join this cgroup.
     """
     own = read_file("/proc/self/cgroup")
     found = set()
@@ -70,14 +70,14 @@ def users_of_left_processes() -> set[int]:
             if process.hangs() and process.read("cgroup") == own and process.read("comm") == NAME + b"\n":
                 found.add(process.uid())
         except OSError:
-            continue  # it ended meanwhile
+            continue  # it has exited
     return found
 
 
 def is_held_up() -> bool:
-    """Tell whether a process of root's that a sweep of root's has left behind waits: no second one is to join it.
+    """Return whether a root process left behind by a root sweep still waits: there must not be a second one.
 
-    It looks again, since another sweep that runs may wait for a disk.
+    It checks repeatedly, since another running sweep may be waiting for a disk.
     """
     if os.geteuid() != 0:
         return False
@@ -89,16 +89,16 @@ def is_held_up() -> bool:
 
 
 def _sweep_record(directory: int, name: str, path: str, late_uids: set[int]) -> bool:
-    """End the daemon and remove the files of the record `name` in the open `directory`, if its container is gone.
+    """End the daemon and remove the files of the record `name` in the open `directory`, if the container is gone.
 
-    Return whether it was, and they are removed. The door is left to `collect_doors`. `path` is the directory's. The uid
-    of a user who blocks a record, or whose daemon does not end, is added to `late_uids`; records of these users are
-    skipped until a later sweep. Raises HookError and OSError.
+    Return whether it was gone and everything was removed. The door is left to `collect_doors`. `path` is the
+    directory's. If a user blocks a record, or the daemon does not exit, the uid is added to `late_uids`; records of
+    these users are skipped until a later sweep. Raises HookError and OSError.
     """
     try:
         status = os.stat(name, dir_fd=directory, follow_symlinks=False)
     except FileNotFoundError:
-        return False  # poststop was quicker
+        return False  # poststop was faster
     if _is_young(status):
         return False
     if not _is_empty(status):
@@ -128,11 +128,11 @@ def _sweep_record(directory: int, name: str, path: str, late_uids: set[int]) -> 
 
 
 def _remove_record(known: Record) -> bytes:
-    """Remove the record from the bundle, but not a later one of a container that was started again."""
+    """Remove the record from the bundle, but not a later one of a restarted container."""
     try:
         bundle = _open_without_links(known.bundle)
     except OSError:
-        return b""  # it is gone, or not visible to the caller
+        return b""  # the bundle is gone, or not visible to the caller
     with closing(bundle):
         for name in (record.TEMPORARY, record.NAME):
             if _is_copy_of(known, bundle, name):
@@ -141,7 +141,7 @@ def _remove_record(known: Record) -> bytes:
 
 
 def _open_without_links(path: str) -> int:
-    """Open the directory `path`, which had no links when it was recorded. Raises OSError where it has one now."""
+    """Open the directory `path`, which had no links when it was recorded. Raises OSError if it now has one."""
     if not path.startswith("/"):
         raise FileNotFoundError
     directory = os.open("/", os.O_PATH | os.O_DIRECTORY)
@@ -152,7 +152,7 @@ def _open_without_links(path: str) -> int:
 
 
 def _is_copy_of(known: Record, bundle: int, name: str) -> bool:
-    """Tell whether the file `name` in the open directory `bundle` is the same record, or an unfinished one."""
+    """Return whether the file `name` in the open directory `bundle` is the same record, or an unfinished one."""
     try:
         status = os.stat(name, dir_fd=bundle, follow_symlinks=False)
         if name == record.TEMPORARY and _is_empty(status):
@@ -168,7 +168,7 @@ def _is_young(status: os.stat_result) -> bool:
 
 
 def _is_empty(status: os.stat_result) -> bool:
-    """Tell whether it is an empty file, whose writer was killed before it wrote."""
+    """Return whether it is an empty file, whose writer was killed before it wrote."""
     return is_own(status) and status.st_size == 0
 
 
@@ -176,4 +176,4 @@ def _unlink(name: str, directory: int) -> None:
     try:
         os.unlink(name, dir_fd=directory)
     except FileNotFoundError:
-        pass  # another sweep, or poststop, was quicker
+        pass  # another sweep, or poststop, was faster
