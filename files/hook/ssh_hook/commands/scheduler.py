@@ -52,7 +52,7 @@ def find_callers_job(environment: Mapping[str, str]) -> CallersJob | None:
     if environment.get(_PBS):
         return CallersJob(_number(environment, _PBS), _pbs_slots)
     if environment.get(_LSF):
-        index = environment.get("LSB_JOBINDEX", "")  # 0 outside of arrays
+        index = environment.get("LSB_JOBINDEX", "")  # 0 outside arrays
         return CallersJob(_number(environment, _LSF) + (int(index) if _INDEX.fullmatch(index) else 0), _lsf_slots)
     return None
 

@@ -286,7 +286,7 @@ def _walk(root: int, path: str, flags: int) -> int:
     """Open `path` like openat2 with RESOLVE_IN_ROOT and RESOLVE_NO_MAGICLINKS, for kernels before 5.6.
 
     `stack` holds a descriptor of every directory from the root down, so that ".." returns to where the walk came from,
-    even if a directory is moved meanwhile.
+    even if a directory is moved in the meantime.
     """
     stack = [os.dup(root)]
     pending = [name for name in reversed(path.split("/")) if name not in ("", ".")]

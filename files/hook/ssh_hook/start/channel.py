@@ -207,7 +207,7 @@ class Receiver:
         return self._take(kind)
 
     def has_message(self) -> bool:
-        """Tell whether a complete message is buffered."""
+        """Return whether a complete message is buffered."""
         return len(self._received) >= 4 + int.from_bytes(self._received[:4], "big") > 4
 
     def read(self) -> None:

@@ -51,8 +51,7 @@ if TYPE_CHECKING:
             """
 
         def open_programs(self) -> Callable[[int], None]:
-            """Open the directory of Dropbear's programs, after `enter`; return a function to mount it. Raises
-            HookError."""
+            """Open the directory of Dropbear's programs, after `enter`; return what mounts it. Raises HookError."""
 
     class Registration(Protocol):
         """How the hook finds the daemon's process, and records it."""

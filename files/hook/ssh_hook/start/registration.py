@@ -26,8 +26,7 @@ class Bundle:
         self.init = init
 
     def has_daemon(self) -> bool:
-        """Return whether an earlier hook of this start has started the daemon: hooks.d and a CDI device may both call
-        one.
+        """Return whether an earlier hook has started the daemon: hooks.d and a CDI device may both call one.
 
         Raises HookError.
         """

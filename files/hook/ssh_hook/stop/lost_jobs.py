@@ -55,8 +55,7 @@ def _remove(name: str) -> None:
 
 
 def _leave_doors() -> int:
-    """Remove the directories of doors of users without a recorded job; return the number of failures. Raises
-    OSError."""
+    """Remove the doors' directories of users without a recorded job; return the number of failures. Raises OSError."""
     failures = 0
     for uid in job_doors.users():
         if is_held_up():
