@@ -17,7 +17,7 @@ SPEC.loader.exec_module(release)
 
 TEXTS = {
     "galaxy.yml": "name: ssh\nversion: 1.0.0\n",
-    "README.md": "$ archive=ocihooks-ssh-1.0.0.tar.gz\n",
+    "docs/releases.md": "$ archive=ocihooks-ssh-1.0.0.tar.gz\n",
     "files/hook/ssh_hook/__init__.py": 'VERSION = "1.0.0"  # of galaxy.yml\n',
 }
 
@@ -41,8 +41,8 @@ def test_the_version_is_written_wherever_it_is_named(checkout: Path) -> None:
 
 
 def test_nothing_is_written_where_a_place_is_missing(checkout: Path) -> None:
-    (checkout / "README.md").write_text("No version.\n", encoding="utf-8")
-    with pytest.raises(release.Refused, match=r"^README\.md has 0 places"):
+    (checkout / "docs/releases.md").write_text("No version.\n", encoding="utf-8")
+    with pytest.raises(release.Refused, match=r"^docs/releases\.md has 0 places"):
         release.write_version(checkout, "1.10.0")
     assert (checkout / "galaxy.yml").read_text(encoding="utf-8") == TEXTS["galaxy.yml"]
 

@@ -1,4 +1,4 @@
-"""What tools/sign.py and the README's commands refuse, and what tools/repack.py makes equal.
+"""What tools/sign.py and the commands of docs/releases.md refuse, and what tools/repack.py makes equal.
 
 `make release-test` runs all of them in full.
 """
@@ -92,15 +92,16 @@ def signer(key: Path) -> str:
 
 
 def is_installed(release: Path, version: str) -> bool:
-    """Run the README's commands for a version in the directory of a release; tell whether they install an archive."""
+    """Run the commands of docs/releases.md for a version in the directory of a release; tell whether they install an archive."""
     programs = release.parent / "programs"
     programs.mkdir(exist_ok=True)
     (programs / "ansible-galaxy").write_text('#!/bin/sh\necho "$4" >../installed\n', encoding="ascii")
     (programs / "ansible-galaxy").chmod(0o755)
-    text = (TOOLS.parent / "README.md").read_text(encoding="utf-8")
-    block = re.search(r"```console\n((?:\$ .*\n)*\$ ssh-keygen -Y verify(?:.*\n)+?)```", text)
+    text = (TOOLS.parent / "docs/releases.md").read_text(encoding="utf-8")
+    block = re.search(r"```console\n(\$ archive=(?:.*\n)+?)```", text)
     assert block is not None
-    commands = re.sub(r"ocihooks-ssh-\d+\.\d+\.\d+", f"ocihooks-ssh-{version}", block[1].replace("$ ", ""))
+    shown = "\n".join(re.findall(r"^\$ (.*)$", block[1], re.MULTILINE))
+    commands = re.sub(r"ocihooks-ssh-\d+\.\d+\.\d+", f"ocihooks-ssh-{version}", shown)
     environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
     done = subprocess.run(["bash", "-eu", "-c", commands], cwd=release, env=environment, check=False)
     installed = release.with_name("installed")
@@ -108,13 +109,13 @@ def is_installed(release: Path, version: str) -> bool:
     return installed.exists() and installed.read_text(encoding="ascii") == f"./ocihooks-ssh-{version}.tar.gz\n"
 
 
-def test_the_readmes_commands_install_a_signed_release(tmp_path: Path) -> None:
+def test_the_pages_commands_install_a_signed_release(tmp_path: Path) -> None:
     publish(tmp_path / "release", tmp_path / "key", "1.0.0")
     (tmp_path / "allowed_signers").write_text(signer(tmp_path / "key"), encoding="ascii")
     assert is_installed(tmp_path / "release", "1.0.0")
 
 
-def test_the_readmes_commands_refuse_the_signed_list_of_an_older_release(tmp_path: Path) -> None:
+def test_the_pages_commands_refuse_the_signed_list_of_an_older_release(tmp_path: Path) -> None:
     """Of which an archive is there and right, while that of the version that is installed is in no list."""
     publish(tmp_path / "release", tmp_path / "key", "1.0.0")
     (tmp_path / "allowed_signers").write_text(signer(tmp_path / "key"), encoding="ascii")
@@ -122,7 +123,7 @@ def test_the_readmes_commands_refuse_the_signed_list_of_an_older_release(tmp_pat
     assert not is_installed(tmp_path / "release", "1.0.1")
 
 
-def test_the_readmes_commands_do_not_believe_the_releases_own_signers(tmp_path: Path) -> None:
+def test_the_pages_commands_do_not_believe_the_releases_own_signers(tmp_path: Path) -> None:
     publish(tmp_path / "genuine", tmp_path / "key", "1.0.0")
     publish(tmp_path / "release", tmp_path / "other", "1.0.0")
     (tmp_path / "allowed_signers").write_text(signer(tmp_path / "key"), encoding="ascii")
