@@ -264,6 +264,16 @@ def test_an_old_client(start: Start) -> None:
         assert run([*by_it, "cat"], data).out == data
 
 
+def test_a_client_that_knows_no_alias(start: Start) -> None:
+    """As of sshj, which is in JetBrains' IDEs: the host key is found by the name of the container."""
+    start("rootless", network="none", **where("it"))
+    lines = (HOME / ".ssh/config").read_text(encoding="ascii").replace("HostKeyAlias", "#")
+    own = HOME / ".ssh/without_alias"
+    own.write_text(lines, encoding="ascii")
+    result = ssh("-F", str(own), SAY)
+    assert (result.status, result.out) == (7, b"it\n"), result.err
+
+
 # Refusals.
 
 

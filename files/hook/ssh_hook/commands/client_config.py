@@ -33,11 +33,12 @@ _QUOTED_TWICE = r"\''%h'\'"
 _SHELL_WORD = re.compile(r"[\w/.@:,+=-]+", re.ASCII)  # a path that needs no quotes
 _JOBS = " ".join(f"{prefix}job{digit}*" for prefix in ("", "*.") for digit in range(1, 10))  # Host names
 _CONTAINERS = f"*{SUFFIX} {_JOBS}"  # Host names that are always containers
+_PATTERNS = _CONTAINERS.split()
 # Each connection is a job step, which costs Slurm work, so sessions share one. Windows' ssh cannot share. Its shell
 # has no "test", or Git's; all other shells have it, but differ in redirections. With ControlPersist, ssh discards what
 # a ProxyCommand writes to stderr.
 _SHARED = f"""\
-Match originalhost "{",".join(_CONTAINERS.split())}" exec "test ! -e C:/Windows"
+Match originalhost "{",".join(_PATTERNS)}" exec "test ! -e C:/Windows"
     ControlMaster auto
     ControlPath ~/.ssh/oci-hooks-%C
     ControlPersist no
@@ -47,7 +48,9 @@ _LAPTOP_TITLE = """\
 # By 'ssh_hook client-config --jump': ssh job1234, node002.job1234 and node002.container reach your containers. Put
 # these lines at the top of ~/.ssh/config itself: the next ones are the containers' host keys, which ssh reads there.
 """
-_HOST = "Host"  # such a line is valid in ssh_config(5), for no host, and in known_hosts, for this name
+# Begins a line that is valid in ssh_config(5), where no host matches it, and in known_hosts, where it is for the alias and
+# for all names of containers, since some clients do not support HostKeyAlias. sshj never finds names in capitals.
+_HOST_KEY = f"Host=,{','.join([formats.HOST_KEY_ALIAS, *_PATTERNS])}"
 _BELOW_HOME = "/.oci-hooks/ssh/client"
 _NOT_QUOTABLE = set("\"'\\%$*?[")  # in a path: special in ssh_config(5) or to a shell
 
@@ -105,7 +108,7 @@ def client_config(
     directory, user = caller(settings)
     keys = store.load(directory, user)
     path = _tilde_path(writer.client_directory(directory))
-    known_names = names if port == _SSH_PORT else [f"[{host}]:{port}" for host in names]
+    known_names = [*_at_port(names, port), ",".join(_at_port(_PATTERNS, port))]
     host_keys = store.host_public_keys(keys)
     text = config(names, port, user, path, [key.split()[0] for key in host_keys], via)
     files = {
@@ -132,11 +135,16 @@ def client_config(
     return told if jump is None else f"{told}\n{_laptop_steps(jump, path)}"
 
 
+def _at_port(names: list[str], port: int) -> list[str]:
+    """Return the names as known_hosts has them."""
+    return names if port == _SSH_PORT else [f"[{name}]:{port}" for name in names]
+
+
 def _check_jump(jump: str) -> None:
     """Raise HookError if `jump` cannot be a login node in an ssh_config(5)."""
     if not _JUMP.fullmatch(jump):
         raise HookError(ARGUMENTS_WRONG, f"--jump is '{printable(jump)}': give the name of a login node, or USER@NAME")
-    if any(fnmatchcase(jump.rpartition("@")[2], name) for name in _CONTAINERS.split()):
+    if any(fnmatchcase(jump.rpartition("@")[2], name) for name in _PATTERNS):
         raise HookError(
             ARGUMENTS_WRONG,
             f"--jump is '{jump}', and ssh takes such a name for a container: give another name of that host",
@@ -154,7 +162,7 @@ def laptop_lines(jump: str, settings: dict[str, str], via: str = "ssh") -> str:
     host_keys = store.host_public_keys(store.load(directory, user))
     common = [
         f"User {_checked_user(user)}",
-        f"HostKeyAlias {_HOST.lower()}",
+        f"HostKeyAlias {formats.HOST_KEY_ALIAS}",
         f"HostKeyAlgorithms {','.join(key.split()[0] for key in host_keys)}",
         "UserKnownHostsFile ~/.ssh/config",
         "GlobalKnownHostsFile /dev/null",
@@ -165,7 +173,7 @@ def laptop_lines(jump: str, settings: dict[str, str], via: str = "ssh") -> str:
     return "".join(
         [
             _LAPTOP_TITLE,
-            *(f"{_HOST} {key}\n" for key in host_keys),
+            *(f"{_HOST_KEY} {key}\n" for key in host_keys),
             *_laptop_entries(jump, via),
             *_shared(via),
             "\n    ".join([f"Host {_CONTAINERS}", *common]) + "\n",

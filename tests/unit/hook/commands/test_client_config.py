@@ -64,6 +64,13 @@ def ssh_reads(file: Path, host: str) -> dict[str, str]:
     return dict(line.split(" ", 1) for line in done.stdout.splitlines() if " " in line)
 
 
+def known_by(file: Path, name: str) -> list[str]:
+    """Return the host keys that OpenSSH finds for this name in a known_hosts file."""
+    found = subprocess.run(["ssh-keygen", "-F", name, "-f", file], capture_output=True, text=True, check=False)
+    assert found.stderr == ""
+    return [line.split(" ", 1)[1] for line in found.stdout.splitlines() if not line.startswith("#")]
+
+
 def identities(directory: Path) -> dict[str, tuple[int, int, int]]:
     """Return what changes when a file is written or replaced."""
     found = [directory, *directory.iterdir()]
@@ -85,8 +92,13 @@ def test_three_files_for_the_user_alone(settings: dict[str, str], client: Path) 
     assert (client / "id_container").read_bytes() == formats.openssh_private_key(keys.id_dropbear, "alice@ocihooks")
     public = store.host_public_keys(keys)
     assert [key.split()[0] for key in public] == ["ssh-ed25519", "ecdsa-sha2-nistp256"]
-    lines = [f"{name} {key}\n" for name in ("oci-hooks", "[node1]:15263") for key in public]
-    assert (client / "known_hosts").read_text() == "".join(lines)
+    assert known_by(client / "known_hosts", "oci-hooks") == public
+    for name in ("node1", *BY_COMMAND):  # some clients know no aliases
+        assert known_by(client / "known_hosts", f"[{name}]:15263") == public
+    assert known_by(client / "known_hosts", "[node2]:15263") == []
+    client_config(["node1", "--port", "22"], settings)
+    for name in ("node1", *BY_COMMAND):
+        assert known_by(client / "known_hosts", name) == public
 
 
 def test_a_set_with_one_host_key(settings: dict[str, str], client: Path) -> None:
@@ -94,7 +106,7 @@ def test_a_set_with_one_host_key(settings: dict[str, str], client: Path) -> None
     client_config(["node1"], settings)
     (public,) = store.host_public_keys(loaded(settings))
     assert public.startswith("ecdsa-sha2-nistp256 ")
-    assert (client / "known_hosts").read_text() == f"oci-hooks {public}\n[node1]:15263 {public}\n"
+    assert known_by(client / "known_hosts", "[node1]:15263") == [public]
     assert ssh_reads(client / "config", "container-node1")["hostkeyalgorithms"] == "ecdsa-sha2-nistp256"
 
 
@@ -197,11 +209,11 @@ def test_lines_for_a_laptop_need_no_file_and_no_key(
     for alias, command in BY_COMMAND.items():
         read = ssh_reads(own, alias)
         assert (read["proxycommand"], read["user"]) == (proxy_command(command), "alice")
-        assert (read["hostkeyalias"], read["hostkeyalgorithms"]) == ("host", "ssh-ed25519,ecdsa-sha2-nistp256")
+        assert (read["hostkeyalias"], read["hostkeyalgorithms"]) == ("oci-hooks", "ssh-ed25519,ecdsa-sha2-nistp256")
         assert (read["stricthostkeychecking"], read["updatehostkeys"]) == ("true", "false")
         assert read["userknownhostsfile"] == str(Path("~/.ssh/config").expanduser())
         assert read["globalknownhostsfile"] == "/dev/null"
-    for other in ("login.example.org", "node002", "host", "ssh-ed25519"):
+    for other in ("login.example.org", "node002", "host", "oci-hooks", "ssh-ed25519"):
         assert (ssh_reads(own, other)["user"], "proxycommand" in ssh_reads(own, other)) == ("zoe", False)
         assert ssh_reads(own, other)["userknownhostsfile"] == str(Path("~/.ssh/mine").expanduser())
 
@@ -254,11 +266,18 @@ def test_what_ssh_hook_says_is_seen(
 def test_the_lines_are_the_known_hosts_too(
     settings: dict[str, str], client: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """For the alias, and for names of containers: sshj, which is in JetBrains' IDEs, knows no aliases."""
     own = tmp_path / "config"
-    own.write_text(laptop_lines(["--jump", LOGIN], settings, capsys) + "Host other\n    User zoe\n")
-    found = subprocess.run(["ssh-keygen", "-F", "host", "-f", own], capture_output=True, text=True, check=True)
-    known = [line.split(" ", 1)[1] for line in found.stdout.splitlines() if not line.startswith("#")]
-    assert known == store.host_public_keys(loaded(settings))
+    lines = laptop_lines(["--jump", LOGIN], settings, capsys)
+    own.write_text(lines + "Host other\n    User zoe\n")
+    public = store.host_public_keys(loaded(settings))
+    for name in ("oci-hooks", *BY_COMMAND):
+        assert known_by(own, name) == public
+    for other in ("login.example.org", "node002", "jobs.example.org", "other"):
+        assert known_by(own, other) == []
+    # sshj compares the host's name, in small letters, with what is in the file.
+    names = [line.split()[0] for line in lines.splitlines() if line.endswith(tuple(public))]
+    assert [name.removeprefix("Host=") for name in names] == [names[0].removeprefix("Host=").lower()] * len(public)
 
 
 def test_hosts_by_their_ports_take_a_key(settings: dict[str, str], client: Path) -> None:
