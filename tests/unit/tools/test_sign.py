@@ -92,7 +92,7 @@ def signer(key: Path) -> str:
 
 
 def is_installed(release: Path, version: str) -> bool:
-    """Run the commands of docs/releases.md for a version in the directory of a release; tell whether they install an archive."""
+    """Run the commands of docs/releases.md in the directory of a release; tell whether they install an archive."""
     programs = release.parent / "programs"
     programs.mkdir(exist_ok=True)
     (programs / "ansible-galaxy").write_text('#!/bin/sh\necho "$4" >../installed\n', encoding="ascii")

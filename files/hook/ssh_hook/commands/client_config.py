@@ -48,8 +48,8 @@ _LAPTOP_TITLE = """\
 # By 'ssh_hook client-config --jump': ssh job1234, node002.job1234 and node002.container reach your containers. Put
 # these lines at the top of ~/.ssh/config itself: the next ones are the containers' host keys, which ssh reads there.
 """
-# Begins a line that is valid in ssh_config(5), where no host matches it, and in known_hosts, where it is for the alias and
-# for all names of containers, since some clients do not support HostKeyAlias. sshj never finds names in capitals.
+# Begins a line that is valid in ssh_config(5), where no host matches it, and in known_hosts, where it is for the alias
+# and for all names of containers, since some clients do not support HostKeyAlias. sshj never finds names in capitals.
 _HOST_KEY = f"Host=,{','.join([formats.HOST_KEY_ALIAS, *_PATTERNS])}"
 _BELOW_HOME = "/.oci-hooks/ssh/client"
 _NOT_QUOTABLE = set("\"'\\%$*?[")  # in a path: special in ssh_config(5) or to a shell
