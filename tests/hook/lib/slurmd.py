@@ -23,7 +23,7 @@ def call(command: str, job: int, label: Sequence[str] = (), **variables: str) ->
 
 
 def call_for_pbs(command: str, job: str) -> Result:
-    """Call `ssh_hook prolog` or `epilog` for a job of PBS's on two nodes, as the hook in the admin guide does."""
+    """Call `ssh_hook prolog` or `epilog` for a job of PBS's on two nodes, as the hook in docs/schedulers.md does."""
     words = [f"PBS_JOBID={job}", f"PBS_JOB_UID={ALICE}", "PBS_EXEC_HOST2=127.0.0.1:15002/0*8+node2:15002/0*8"]
     return run(["env", "-i", *words, "PBS_SCHEDSELECT=2:ncpus=8:mpiprocs=4", LAUNCHER, command])
 

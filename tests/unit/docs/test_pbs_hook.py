@@ -1,4 +1,4 @@
-"""The hook of PBS in the administrator's guide: what it calls, and that it keeps no job from starting."""
+"""The hook of PBS in docs/schedulers.md: what it calls, and that it keeps no job from starting."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from ssh_hook.commands.begun_job import name_of, record_of, user_of
 
-GUIDE = Path(__file__).parents[3] / "docs" / "admin-guide.md"
+GUIDE = Path(__file__).parents[3] / "docs" / "schedulers.md"
 LAUNCHER = "/opt/oci-hooks/bin/ssh_hook"
 BEGIN, END = object(), object()
 JOB = SimpleNamespace(

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The job that begins or ends on this node, from the variables of Slurm's Prolog and Epilog, or of a PBS hook.
 
-PBS's MoM passes its hooks a job object instead of variables. The script in the administrator's guide sets: PBS_JOBID;
+PBS's MoM passes its hooks a job object instead of variables. The script in docs/schedulers.md sets: PBS_JOBID;
 PBS_JOB_UID, the uid of the job's user; PBS_EXEC_HOST2 and PBS_SCHEDSELECT, the job attributes of these names.
 """
 

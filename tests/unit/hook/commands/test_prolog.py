@@ -26,7 +26,7 @@ SLURM = {
     "SLURM_CLUSTER_NAME": "alps",
 }
 
-# What the hook of PBS in the administrator's guide gives.
+# What the hook of PBS in docs/schedulers.md gives.
 PBS = {
     "PBS_JOBID": "1234.server",
     "PBS_JOB_UID": "2001",
