@@ -1,7 +1,7 @@
 # Copyright (c) ocihooks.ssh contributors
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Makes the row of a node from what the tasks of an audit have found, and says what is wrong with it."""
+"""Creates a node's row from the results of an audit's tasks, and reports what is wrong with the node."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class ActionModule(ActionBase):
     """The action plugin."""
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Return the row, and one message unless the node is as it should be. Asks the node nothing.
+        """Return the row, and a message if the node fails the audit. Does not contact the node.
 
-        The result of a node that an earlier task has not reached is that of one that is not reached.
+        If an earlier task could not reach the node, the result is that of an unreachable node.
         """
         result: dict[str, Any] = super().run(tmp, task_vars)
         variables, arguments = task_vars or {}, self._task.args

@@ -37,12 +37,12 @@ class ActionModule(NodeAction):
         variables, arguments = task_vars or {}, self._task.args
         hostvars = variables["hostvars"]
         rows = [self._row(host, hostvars[host]) for host in variables["ansible_play_hosts_all"]]
-        # What the arguments say is the first host's, whose facts could have set it.
+        # The arguments come from the first host, whose facts could have set them.
         suspicious = self.wrong_facts(variables) or self.of_one_host(variables, _ONCE)
         keys = self._keys(variables, rows) if arguments.get("users") and not suspicious else None
         text = _audit.report(rows, keys, variables.get("ansible_limit"), _sources.version())
         directory = str(arguments.get("directory", ""))
-        is_wanted = directory.startswith("/") and not suspicious  # the preflight refuses any other
+        is_wanted = directory.startswith("/") and not suspicious  # the preflight rejects any other
         page, with_lines = f"{directory}/{_PAGE}" if is_wanted else "", bool(self._task.diff)
         _display.display(f"\n{_audit.table(rows, keys, page, with_lines=with_lines)}\n")
         try:
@@ -59,7 +59,7 @@ class ActionModule(NodeAction):
 
     @staticmethod
     def _row(host: str, variables: Any) -> dict[str, Any]:
-        """Return the row of a host: the one that this audit has made, or one on why it has none."""
+        """Return the row of a host: the one from this audit, or one that says why there is none."""
         suspicious = _variables.wrong_facts(host, variables.get("ansible_facts", {}))
         if suspicious:
             return _audit.failed_row(host, suspicious[0])
@@ -67,7 +67,7 @@ class ActionModule(NodeAction):
         return _audit.reported_row(host, variables.get("ssh_hook__audited") or {}, results)
 
     def _keys(self, variables: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
-        """Ask the node that the task is delegated to which of the users have keys, if it is safe, and no image."""
+        """Ask the node that the task is delegated to which users have keys, if it is safe and not an image."""
         arguments = {key: self._task.args.get(key, default) for key, default in _KEYS.items()}
         self._task.check_mode = True
         answer: dict[str, Any]
@@ -82,15 +82,15 @@ class ActionModule(NodeAction):
             answer = self._execute_module(
                 module_name="ocihooks.ssh.user_keys", module_args=arguments, task_vars=variables
             )
-        except AnsibleError as error:  # the report is on all nodes, whatever has become of this one
+        except AnsibleError as error:  # the report covers all nodes, even if this one fails
             answer = {"msg": str(error)}
         return _audit.user_keys(self._task.delegate_to, arguments["base_dir"], answer)
 
 
 def write_report(directory: str, text: str, check: bool) -> list[str]:
-    """Write the files that are not there with this content. Return their paths. Raises OSError.
+    """Write the files that are missing or have other content. Return their paths. Raises OSError.
 
-    Their times say when the nodes were asked, whether something has changed or not.
+    Their timestamps show when the nodes were audited, even if nothing has changed.
     """
     if not check:
         os.makedirs(directory, mode=0o750, exist_ok=True)
@@ -108,7 +108,7 @@ def write_report(directory: str, text: str, check: bool) -> list[str]:
 
 
 def is_as(path: Path, content: str) -> bool:
-    """Return whether a path is a file with this content and the mode of a report."""
+    """Return whether a path is a file with this content and a report's mode."""
     try:
         return path.lstat().st_mode == 0o100000 | _MODE and path.read_text(encoding="utf-8") == content
     except (FileNotFoundError, UnicodeDecodeError):

@@ -1,7 +1,7 @@
 # Copyright (c) ocihooks.ssh contributors
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Sends the module the digests of a release's files, and all files in one archive where the node lacks some of them."""
+"""Sends the module the digests of a release's files, and one archive with all files if the node lacks some."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class ActionModule(NodeAction):
             ActionBase._remove_tmp_path(self, directory)
 
     def _without_programs(self, architecture: str) -> dict[str, Any]:
-        """Return the result where the build host has no programs for the node, which is right in check mode alone."""
+        """Return the result if the build host has no programs for the node, which is only valid in check mode."""
         if not self._task.check_mode:
             return {"failed": True, "msg": f"The build host has no programs for {architecture}."}
         versions, directory = self._task.args["versions"], f"{self._task.args['prefix']}/dropbear/bin"

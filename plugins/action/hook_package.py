@@ -1,7 +1,7 @@
 # Copyright (c) ocihooks.ssh contributors
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Sends the module the digests of the hook's sources, and the sources where the node lacks some of them."""
+"""Sends the module the digests of the hook's sources, and the sources if the node lacks some of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ansible.module_utils.parsing.convert_bool import boolean
 from ansible_collections.ocihooks.ssh.plugins.plugin_utils._node_action import NodeAction
 from ansible_collections.ocihooks.ssh.plugins.plugin_utils._sources import DIGESTS, SOURCES
 
-# Made when the plugin is loaded, in the process that the workers of all hosts are forked from.
+# Created when the plugin is loaded, in the process that all hosts' workers are forked from.
 _PACKED = base64.b64encode(zlib.compress(json.dumps(SOURCES).encode(), 9)).decode()
 
 

@@ -1,7 +1,7 @@
 # Copyright (c) ocihooks.ssh contributors
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Checks the variables on the controller, then asks the node by the module node_facts, and judges the answer."""
+"""Checks the variables on the controller, then runs the module node_facts on the node, and checks the result."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LOGIN_NODES = "login_nodes"  # a group
 
 
 def role_options(role: str) -> dict[str, dict[str, Any]]:
-    """Return the variables of a role as meta/argument_specs.yml describes them."""
+    """Return the variables of a role from its meta/argument_specs.yml."""
     text = (_ROLES / role / "meta" / "argument_specs.yml").read_text(encoding="utf-8")
     specs = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))["argument_specs"]
     return {
@@ -33,18 +33,18 @@ def role_options(role: str) -> dict[str, dict[str, Any]]:
     }
 
 
-# Read when the plugin is loaded, in the process that the workers of all hosts are forked from.
+# Read when the plugin is loaded, in the process that all hosts' workers are forked from.
 OPTIONS = {name: option for role in ("ssh_hook", "dropbear") for name, option in role_options(role).items()}
 DEFAULT_VERSIONS = {name: option["default"] for name, option in OPTIONS.items() if name.endswith("_version")}
 PROGRAMS = {"dropbear": "dropbear_version", "openssh": "dropbear_openssh_version"}
-# Of whose values one host's counts for all: tasks that run once, or on another host, read them.
+# One host's value of these counts for all: they are read by tasks that run once, or on another host.
 ONCE = [name for name in OPTIONS if name.startswith(_variables.DROPBEAR) and name not in _variables.EACH_HOSTS]
 ONCE += [*_variables.LISTS, "ssh_hook_report_dir"]
 LISTS = [*(name for name, option in OPTIONS.items() if option["type"] == "list"), *_variables.LISTS]
 
 
 def critical_paths(values: Mapping[str, Any], paths: EnginePaths) -> list[str]:
-    """Return those of `ssh_hook__own_paths` of the role ssh_hook that the node cannot know without being told."""
+    """Return those of the role ssh_hook's `ssh_hook__own_paths` that the node cannot find out by itself."""
     launcher = f"{values['ssh_hook_prefix']}/bin/ssh_hook"
     return [launcher, values["ssh_hook_passwd_file"], values["ssh_hook_dropbear_dir"], *paths.wanted]
 
@@ -82,12 +82,12 @@ def question(values: Mapping[str, Any], paths: EnginePaths, purpose: str, *, wit
 
 
 def wanted_versions(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the versions of what is built, by the variables that set them."""
+    """Return the versions to build, keyed by the variables that set them."""
     return {name: values.get(name, default) for name, default in DEFAULT_VERSIONS.items()}
 
 
 def has_module(name: str) -> bool:
-    """Return whether the controller has a module."""
+    """Return whether a module is installed on the controller."""
     return bool(module_loader.find_plugin_with_context(name).resolved)
 
 
@@ -158,10 +158,10 @@ class ActionModule(NodeAction):
         }
 
     def _key_users(self, users: list[str], node: Mapping[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
-        """Return which users get keys, and a warning on those who do not.
+        """Return which users get keys, and a warning about those who do not.
 
         Args:
-            node: what the preflight of the node on which keys are made has taken from that node's variables
+            node: the values that the preflight took from the variables of the node on which keys are created
         """
         path, base_dir = node["passwd_file"], node["base_dir"]
         question = {
@@ -179,7 +179,7 @@ class ActionModule(NodeAction):
         return {"users": [user for user in users if user not in left], "warnings": said}
 
     def _values(self, variables: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-        """Return the values of the roles' variables, with their types, and what is wrong with names and types."""
+        """Return the values of the roles' variables, converted to their types, and errors in names and types."""
         names = {*OPTIONS, *_variables.PLAYBOOKS}
         values = {name: self._templar.template(variables[name]) for name in names if name in variables}
         wrong = _variables.misspelt(variables, names) + _variables.wrong_lists(values, LISTS)
@@ -191,6 +191,6 @@ class ActionModule(NodeAction):
         return {**values, **checked.validated_parameters}, wrong + _variables.wrong_users(values)
 
     def _set_prefix(self, variables: dict[str, Any], host: str) -> str | None:
-        """Return dropbear_prefix if the inventory or the command line sets it: these do not know the role's default."""
+        """Return dropbear_prefix if the inventory or the command line sets it; its role default is not visible here."""
         own = variables["hostvars"][host]
         return self._templar.template(own["dropbear_prefix"]) if "dropbear_prefix" in own else None

@@ -1,7 +1,7 @@
 # Copyright (c) ocihooks.ssh contributors
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Asks a host for a few of its facts, and returns them under names of its own, with their types checked."""
+"""Gets a few facts about a host, and returns them under names of its own, with their types checked."""
 
 from __future__ import annotations
 

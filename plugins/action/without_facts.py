@@ -1,7 +1,7 @@
 # Copyright (c) ocihooks.ssh contributors
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Runs a module, also one of another collection, and drops from its result what would set variables."""
+"""Runs a module, also of another collection, and removes from its result what would set variables."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _OWN = "ocihooks.ssh.without_facts"
 
 
 class ActionModule(NodeAction):
-    """The action plugin, also of this collection's modules that have none of their own (meta/runtime.yml)."""
+    """The action plugin, also for this collection's modules without one of their own (meta/runtime.yml)."""
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Run the module, or the action plugin of its name."""
@@ -41,7 +41,7 @@ class ActionModule(NodeAction):
         return {**result, **answer, "module_changed": answer.get("changed") is True}
 
     def _defaults(self, name: str) -> dict[str, Any]:
-        """Return what the site's ``module_defaults`` have for a module."""
+        """Return the site's ``module_defaults`` for a module."""
         defaults: dict[str, Any] = {}
         for each in self._task.module_defaults or []:
             defaults.update(each.get(name) or {})

@@ -1,13 +1,13 @@
 # Copyright (c) ocihooks.ssh contributors
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the documentation of several modules says: attributes and notes."""
+"""Documentation that several modules share: attributes and notes."""
 
 from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """Parts of modules' documentation, which a module overrides where it has more to say."""
+    """Documentation fragments, which a module may override."""
 
     DOCUMENTATION = r"""
 attributes:
@@ -17,7 +17,7 @@ attributes:
     platforms: linux
 """
 
-    # Of modules that change something.
+    # For modules that change something.
     CHANGES = r"""
 attributes:
   check_mode:
@@ -28,8 +28,8 @@ attributes:
     support: full
 """
 
-    # Of modules that change something, and that only root can run. ansible-test refuses a fragment of notes
-    # alone, and one that is not a literal.
+    # For modules that change something, and that only root can run. ansible-test rejects a fragment with only notes,
+    # and one that is not a literal.
     ROOT = r"""
 attributes:
   check_mode:
@@ -42,7 +42,7 @@ notes:
   - Run it as root.
 """
 
-    # Of modules that only look.
+    # For modules that only read.
     READ_ONLY = r"""
 attributes:
   check_mode:

@@ -1,7 +1,7 @@
 # Copyright (c) ocihooks.ssh contributors
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The host pattern of a play, which has to match a host."""
+"""The host pattern of a play, which must match a host."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
 # Copyright (c) ocihooks.ssh contributors
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Do work in a user's own directories with no more rights than the hook has there: the user's, without groups.
+"""Do work in a user's own directories with the privileges that the hook has there: the user's, without groups.
 
-So a link or file that users plant there can harm nobody else, and an NFS server with root_squash serves the requests.
-Work that may change files runs in a child process for each user, which drops privileges for good first. That takes a
-millisecond. Checks that only read, as the hook does at each start of a container, run for a hundred users in one child,
+So a link or file planted by a user cannot harm others, and an NFS server with root_squash accepts the requests. Work
+that may change files runs in a child process for each user, which first drops privileges permanently. That takes a
+millisecond. Checks that only read, like the hook's at each start of a container, run for a hundred users in one child,
 which switches its effective ids.
 """
 
@@ -31,24 +31,24 @@ if TYPE_CHECKING:
     Look = Callable[[Entry], "dict[str, Any] | None"]
     Users = Sequence[Entry]
 
-CHILDREN = 4  # at once; the work waits for disks and file servers, not for processors
-BATCH = 100  # users for one child that checks
+CHILDREN = 4  # in parallel; the work waits for disks and file servers, not for processors
+BATCH = 100  # users per child that only checks
 TIMEOUT = 120.0  # seconds for one user
-LOOK_TIMEOUT = 20.0  # seconds for one child that checks; each user who is left then gets a child, and TIMEOUT
+LOOK_TIMEOUT = 20.0  # seconds for one child that only checks; then each remaining user gets a child, and TIMEOUT
 _RESULT_LIMIT = 1024 * 1024  # bytes
 
 
 class AsUserError(Exception):
-    """The work for one user failed. The text is one line that says why."""
+    """The work for one user failed. The text is a one-line reason."""
 
 
 class _Child:
     """A running child process.
 
     Attributes:
-        users: the users whom it works for.
+        users: the users that it works for.
         pid: its pid.
-        answers: the read end of its pipe.
+        answers: the read end of the pipe for its answer.
         deadline: a time of time.monotonic().
         data: its answer so far.
     """
@@ -64,10 +64,10 @@ class _Child:
 def run_as_users(
     users: Iterable[Entry], work: Work
 ) -> Generator[tuple[Entry, dict[str, Any] | AsUserError], None, None]:
-    """Run ``work(user)`` as each user; yield (user, result or error) in the order in which the children end.
+    """Run ``work(user)`` as each user; yield (user, result or error) in the order in which the children exit.
 
-    JSON must be able to represent the result. An exception in `work` becomes an AsUserError with its text. A caller
-    other than root can only act as itself.
+    The result must be serializable as JSON. An exception in `work` becomes an AsUserError with its text. Callers other
+    than root can only act as themselves.
     """
 
     def as_user(single: Users) -> dict[str, Any]:
@@ -81,8 +81,8 @@ def run_as_users(
 def look_as_users(users: Users, look: Look) -> Generator[tuple[Entry, dict[str, Any]], None, None]:
     """Call ``look(user)``, which changes nothing, as each user; yield (user, result).
 
-    Users are omitted whose check returned None or failed, and those whose child timed out; `run_as_users` handles them
-    or reports why not.
+    Omits users whose check returned None or failed, and those whose child timed out; `run_as_users` handles them or
+    reports the error.
     """
 
     def as_each(batch: Users) -> list[dict[str, Any] | None]:
@@ -99,7 +99,7 @@ def look_as_users(users: Users, look: Look) -> Generator[tuple[Entry, dict[str, 
 def _run(
     groups: Iterable[Users], work: Callable[[Users], Any], timeout: float
 ) -> Generator[tuple[Users, Any | AsUserError], None, None]:
-    """Run ``work(users)`` for each group of users in a child; yield (group, result or error) as the children end.
+    """Run ``work(users)`` for each group of users in a child; yield (group, result or error) as the children exit.
 
     `timeout` is in seconds, for one group.
     """
@@ -126,7 +126,7 @@ def _run(
 
 
 def become(user: Entry) -> None:
-    """Drop privileges for good, supplementary groups too. Raises AsUserError if that is not possible."""
+    """Drop privileges permanently, including supplementary groups. Raises AsUserError if that is not possible."""
     if os.geteuid() != 0:
         _require_same(user)
         return
@@ -148,7 +148,7 @@ def _look_as(user: Entry, look: Look) -> dict[str, Any] | None:
         with _acting_as(user):
             return look(user)
     except Exception:
-        return None  # run_as_users() will meet the same error, and report it
+        return None  # run_as_users() will get the same error, and report it
 
 
 @contextmanager
@@ -186,7 +186,7 @@ def _start(users: Users, work: Callable[[Users], Any], timeout: float, others: l
 
 
 def _child(users: Users, work: Callable[[Users], Any], answer: int) -> NoReturn:
-    """Do the work, write its outcome to the pipe, and exit, so that the child runs no code of the parent."""
+    """Do the work, write its result to the pipe, and exit, so that the child does not run the parent's code."""
     try:
         try:
             os.chdir("/")
@@ -204,7 +204,7 @@ def _child(users: Users, work: Callable[[Users], Any], answer: int) -> NoReturn:
 
 
 def _wait_for_children(running: dict[int, _Child]) -> list[_Child]:
-    """Wait until at least one child has ended its answer, or timed out; return all that have."""
+    """Wait until at least one child has finished its answer, or timed out; return all that have."""
     poll = select.poll()
     for descriptor in running:
         poll.register(descriptor, select.POLLIN)
@@ -218,7 +218,7 @@ def _wait_for_children(running: dict[int, _Child]) -> list[_Child]:
 
 
 def _read_answer(child: _Child) -> bool:
-    """Read from the child; return False where it has closed the pipe, or exceeded `_RESULT_LIMIT`."""
+    """Read from the child; return False if it has closed the pipe, or exceeded `_RESULT_LIMIT`."""
     data = os.read(child.answers, 65536)
     child.data += data
     return bool(data) and len(child.data) <= _RESULT_LIMIT
@@ -243,7 +243,7 @@ def _result(child: _Child) -> Any | AsUserError:
 
 
 def _reap(pid: int) -> int | None:
-    """Reap a child that is about to end within 5 s; return its wait status, or None if it hangs in the kernel."""
+    """Reap a child that should exit within 5 s; return its wait status, or None if it hangs in the kernel."""
     delay = 0.001
     deadline = time.monotonic() + 5.0
     while time.monotonic() < deadline:

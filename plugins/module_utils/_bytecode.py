@@ -3,14 +3,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Compile the hook's Python package: a .pyc file for each module, and one file for each of STAGES.
 
-A program: the interpreter that runs the hook runs it too, since each version has bytecode of its own. It reads from
-standard input a JSON object with `directory`, where the sources lie, and `package`, path -> text. It writes to standard
-output a JSON object with `cache_tag`, the interpreter's name for its bytecode (sys.implementation.cache_tag), and
-`files`, path -> content in base64.
+A program, run by the hook's interpreter, since each version has its own bytecode. It reads a JSON object from standard
+input with `directory`, the place of the sources, and `package`, path -> text. It writes a JSON object to standard
+output with `cache_tag`, the interpreter's name for its bytecode (sys.implementation.cache_tag), and `files`, path ->
+content in base64.
 
-A stage's file has the modules that are imported at once, each after those that it imports itself: a marshalled list of
-(name, parent's name, name within the parent, attributes, code), which the launcher executes. Reading a .pyc file for
-each would take 4 ms more in the start of every container. What functions import comes from the .pyc files.
+A stage's file contains the modules to import at once, each after its own imports: a marshalled list of (name, parent's
+name, name within the parent, attributes, code), which the launcher executes. Reading one .pyc file per module would add
+4 ms to the start of every container. Imports inside functions use the .pyc files.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from typing import Any
 
 PACKAGE = "ssh_hook"
 INIT = ".__init__"
-# What the launcher loads first, and what that loads by these names when it knows which it needs: keygen too, which a
-# site may call in every login.
+# The modules that the launcher loads first, and, under these names, those that it loads next as needed. These include
+# keygen, which a site may call at every login.
 CLI = "cli"
 STAGES = {
     CLI: ("cli",),
@@ -39,11 +39,11 @@ STAGES = {
     "enroot": ("start.from_enroot",),
     "keygen": ("commands.dispatch", "commands.keygen"),
 }
-PYC_HEADER = importlib.util.MAGIC_NUMBER + bytes(12)  # PEP 552; no source lies beside the file, so there is no date
+PYC_HEADER = importlib.util.MAGIC_NUMBER + bytes(12)  # PEP 552; there is no source next to the file, so no date
 
 
 def digest(digests: Mapping[str, str]) -> str:
-    """Return the SHA-256 of a package of which each file's path and SHA-256 are given."""
+    """Return the SHA-256 of a package, given path -> SHA-256 of its files."""
     return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
 
 
@@ -53,36 +53,36 @@ def digests(package: Mapping[str, str]) -> dict[str, str]:
 
 
 class TypesRemover(ast.NodeTransformer):
-    """Takes annotations, and what is imported for them alone, out of a module that does not look at them itself."""
+    """Removes annotations, and imports only for them, from a module that does not read them at run time."""
 
     def visit(self, node: ast.AST) -> Any:
-        """Any node. In expressions there are no annotations."""
+        """Visit any node. Expressions have no annotations."""
         return node if isinstance(node, ast.expr) else super().visit(node)
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
-        """A function."""
+        """Visit a function."""
         self.generic_visit(node)
         node.returns = None
         return node
 
     def visit_arg(self, node: ast.arg) -> ast.AST:
-        """A parameter."""
+        """Visit a parameter."""
         node.annotation = None
         return node
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
-        """A variable."""
+        """Visit a variable."""
         plain = ast.Pass() if node.value is None else ast.Assign([node.target], node.value)
         return ast.copy_location(plain, node)
 
     def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:
-        """What follows "if TYPE_CHECKING:" is never run."""
+        """Visit "if": a block "if TYPE_CHECKING:" is never run."""
         self.generic_visit(node)
         return node.orelse if isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING" else node
 
 
 def without_lines(code: CodeType) -> CodeType:
-    """The code without the tables of its line numbers, a sixth of its size."""
+    """Return the code without its line number tables, a sixth of its size."""
     consts = tuple(without_lines(const) if isinstance(const, CodeType) else const for const in code.co_consts)
     table = "co_linetable" if hasattr(code, "co_linetable") else "co_lnotab"  # before Python 3.10
     changes: dict[str, Any] = {"co_consts": consts, table: b""}
@@ -90,9 +90,7 @@ def without_lines(code: CodeType) -> CodeType:
 
 
 def compile_source(source: str, path: str) -> tuple[CodeType, ast.Module]:
-    """Compile a module, without docstrings, annotations and line numbers: reading them would take 3 % of a container's
-    start.
-    """
+    """Compile a module without docstrings, annotations and line numbers, which add 3 % to the start of a container."""
     tree = TypesRemover().visit(ast.parse(source, path))
     tree.body = [node for node in tree.body if not (isinstance(node, ast.ImportFrom) and node.module == "__future__")]
     code: CodeType = compile(tree, path, "exec", dont_inherit=True, optimize=2)
@@ -100,7 +98,7 @@ def compile_source(source: str, path: str) -> tuple[CodeType, ast.Module]:
 
 
 def own_imports(nodes: Iterable[ast.AST], package: str, modules: Collection[str]) -> list[str]:
-    """Those of the `modules` that the nodes, of a module in `package`, import by relative imports."""
+    """Return those of the `modules` that the nodes, of a module in `package`, import by relative imports."""
     found = []
     for node in nodes:
         if isinstance(node, ast.ImportFrom) and node.level:
@@ -111,13 +109,13 @@ def own_imports(nodes: Iterable[ast.AST], package: str, modules: Collection[str]
 
 
 def module_name(path: str) -> str:
-    """The name of the module in the file `path`, relative to the package's directory."""
+    """Return the name of the module in the file `path`, relative to the package's directory."""
     name = f"{PACKAGE}/{os.path.splitext(path)[0]}".replace("/", ".")
     return name[: -len(INIT)] if name.endswith(INIT) else name
 
 
 def bytecode(package: Mapping[str, str], directory: str) -> dict[str, bytes]:
-    """The files, path -> content, for a package, path -> text, whose own files lie in the directory."""
+    """Return the files, path -> content, for a package, path -> text, whose sources are in `directory`."""
     modules = {module_name(path): path for path in package if path.endswith(".py")}
     packages = {name for name, path in modules.items() if path.endswith("__init__.py")}
     codes = {}
@@ -129,12 +127,12 @@ def bytecode(package: Mapping[str, str], directory: str) -> dict[str, bytes]:
         at_once[name] = [parent] * bool(parent) + own
 
     files = {f"{PACKAGE}/{path}c": PYC_HEADER + marshal.dumps(codes[name]) for name, path in modules.items()}
-    # A module finds another file of the package beside its own, which is the .pyc file.
+    # A module finds other files of the package next to its own, which is the .pyc file.
     files.update((f"{PACKAGE}/{path}", text.encode()) for path, text in package.items() if not path.endswith(".py"))
     known: list[str] = []
     for stage, first in STAGES.items():
         names = [name for name in closure([f"{PACKAGE}.{module}" for module in first], at_once) if name not in known]
-        known = known or names  # the command line's modules are there when a stage is loaded
+        known = known or names  # the command line's modules are already loaded when a stage is
         entries = []
         for name in names:
             parent, _dot, own_name = name.rpartition(".")
@@ -148,7 +146,7 @@ def bytecode(package: Mapping[str, str], directory: str) -> dict[str, bytes]:
 
 
 def closure(modules: Iterable[str], at_once: dict[str, list[str]]) -> list[str]:
-    """The modules and all that they take, each after what it imports at once."""
+    """Return the modules and all that they import, each after its own imports."""
     found: list[str] = []
 
     def add(name: str) -> None:
@@ -164,7 +162,7 @@ def closure(modules: Iterable[str], at_once: dict[str, list[str]]) -> list[str]:
 
 
 def main() -> None:
-    """Do what the module's docstring says."""
+    """Run the program; see the module's docstring."""
     request = json.load(sys.stdin)
     files = bytecode(request["package"], request["directory"])
     encoded = {path: base64.b64encode(content).decode() for path, content in files.items()}

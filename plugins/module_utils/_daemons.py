@@ -1,9 +1,9 @@
 # Copyright (c) ocihooks.ssh contributors
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The hook's daemons among the processes of a node, as root sees them: by the program file that a process runs.
+"""Find the hook's daemons among a node's processes, as root, by the program file that a process runs.
 
-The hook's own commands, which run as users, know daemons by what /proc shows to these: commands/daemons.py.
+The hook's commands, which run as users, find daemons by what /proc shows to users: commands/daemons.py.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def processes() -> list[int]:
 
 
 def socket_inodes(pid: int) -> set[str]:
-    """Return the inodes of the sockets that a process holds; empty if it has ended meanwhile."""
+    """Return the inodes of the sockets that a process has open; empty if it has exited."""
     inodes = set()
     try:
         for name in os.listdir(f"/proc/{pid}/fd"):
@@ -55,7 +55,7 @@ def socket_inodes(pid: int) -> set[str]:
 
 
 def process_name(pid: int) -> str:
-    """Return the name of a process; "a process" if it has ended meanwhile."""
+    """Return the name of a process; "a process" if it has exited."""
     try:
         with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
             return file.read().strip()
@@ -64,7 +64,7 @@ def process_name(pid: int) -> str:
 
 
 def running_daemons(dropbear_dir: str) -> list[int]:
-    """Return the pids of processes that run our Dropbear, also in containers (another path) or after its removal."""
+    """Return the pids of processes that run our Dropbear, also in containers (another path) or if it was removed."""
     statuses = [os.stat(path) for path in glob.glob(glob.escape(dropbear_dir) + f"*/bin/{_dropbear.PROGRAM}")]
     programs = {(status.st_dev, status.st_ino) for status in statuses}
     devices = {status.st_dev for status in [*statuses, os.stat(_files.existing(dropbear_dir))]}
@@ -73,7 +73,7 @@ def running_daemons(dropbear_dir: str) -> list[int]:
         try:
             status = os.stat(f"/proc/{pid}/exe")
             name = os.path.basename(os.readlink(f"/proc/{pid}/exe"))
-        except OSError:  # it has ended, or is a thread of the kernel
+        except OSError:  # it has exited, or is a kernel thread
             continue
         is_removed = name == f"{_dropbear.PROGRAM} (deleted)" and was_ours(status, devices)
         if (status.st_dev, status.st_ino) in programs or is_removed:
@@ -82,7 +82,7 @@ def running_daemons(dropbear_dir: str) -> list[int]:
 
 
 def servers(daemons: list[int]) -> list[dict[str, object]]:
-    """Return the daemons among `daemons` that listen: one whose parent is among them too serves a session of that."""
+    """Return the listening daemons among `daemons`: a child of another one is one of its sessions."""
     parents = {pid: parent_and_owner(pid) for pid in daemons}
     found: list[dict[str, object]] = []
     for pid, (parent, uid) in parents.items():
@@ -94,7 +94,7 @@ def servers(daemons: list[int]) -> list[dict[str, object]]:
 
 
 def parent_and_owner(pid: int) -> tuple[int | None, int | None]:
-    """Return the pid of a process's parent, and the process's uid; None for both if it has ended."""
+    """Return the pid of a process's parent, and the process's uid; None for both if it has exited."""
     try:
         with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
             fields = dict(line.split(":\t", 1) for line in file if ":\t" in line)
@@ -104,7 +104,7 @@ def parent_and_owner(pid: int) -> tuple[int | None, int | None]:
 
 
 def user_name(uid: int) -> str:
-    """Return a user's name; the uid if there is none, as of a user namespace."""
+    """Return a user's name; the uid if there is none, as in a user namespace."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
@@ -112,7 +112,7 @@ def user_name(uid: int) -> str:
 
 
 def ports_of(pid: int) -> list[int]:
-    """Return the ports at which the command line has a daemon listen. Its user can change what is there."""
+    """Return the ports in a daemon's command line. Its user can change the command line."""
     try:
         with open(f"/proc/{pid}/cmdline", encoding="utf-8", errors="replace") as file:
             words = file.read(MOST_ARGUMENTS).split("\0")
@@ -123,10 +123,10 @@ def ports_of(pid: int) -> list[int]:
 
 
 def was_ours(status: os.stat_result, devices: set[int]) -> bool:
-    """Return whether a removed file was our Dropbear: as the role installs it, and on one of `devices`.
+    """Return whether a deleted file was our Dropbear: as the role installs it, and on one of `devices`.
 
-    A user can give any name to a file, but can make no file of root's, and no link to one that nobody may read
-    (fs.protected_hardlinks).
+    A user can choose any file name, but cannot create a file owned by root, nor a hard link to one that users cannot
+    read (fs.protected_hardlinks).
     """
     is_roots = stat.S_ISREG(status.st_mode) and status.st_uid == 0
     return is_roots and stat.S_IMODE(status.st_mode) == _dropbear.PROGRAM_MODE and status.st_dev in devices

@@ -1,7 +1,7 @@
 # Copyright (c) ocihooks.ssh contributors
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What --diff shows: of a configuration the lines that differ, of all that is new or one of many files a line."""
+"""The output of --diff: the lines that differ in a configuration; one line for new files, or for one of many."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MOST_NAMED = 4  # paths of a list
 
 
 def of_text(path: str, before: str, after: str) -> dict[str, str]:
-    """Return the difference of a text: one line if it is new or goes."""
+    """Return the difference of a text: one line if it is new or removed."""
     if not before:
         digest = hashlib.sha256(after.encode()).hexdigest()[:12]
         return of_lines(f"new: {path} ({len(after.splitlines())} lines, SHA-256 {digest}...)")
@@ -22,17 +22,17 @@ def of_text(path: str, before: str, after: str) -> dict[str, str]:
 
 
 def of_lines(*lines: str) -> dict[str, str]:
-    """Return a difference that is these lines."""
+    """Return a difference that consists of these lines."""
     return {"prepared": "".join(f"{line}\n" for line in lines)}
 
 
 def of_version(new: str, old: str, paths: Sequence[str]) -> dict[str, str]:
-    """Return the difference of a version's files: one line if another version comes; else some of the paths.
+    """Return the difference of a version's files: one line for a new version, else some of the paths.
 
     Args:
         new: directory of the version
-        old: directory of the version that is there, empty if there is none
-        paths: what is not as it should be
+        old: directory of the existing version, empty if there is none
+        paths: what is out of date
     """
     if new != old:
         return of_lines(f"new: {new} ({len(paths)} paths)" + (f", in place of {old}" if old else ""))
@@ -42,7 +42,7 @@ def of_version(new: str, old: str, paths: Sequence[str]) -> dict[str, str]:
 
 
 def of_names(kinds: dict[str, Sequence[str]]) -> str:
-    """Return how many names there are of each kind, and some of them; kinds without a name are left out."""
+    """Return the number of names of each kind, and some of them; kinds without names are omitted."""
     said = []
     for kind, names in kinds.items():
         more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""

@@ -1,7 +1,7 @@
 # Copyright (c) ocihooks.ssh contributors
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Switch on CDI in the configuration of Docker's daemon, and keep all else in it."""
+"""Enable CDI in the configuration of Docker's daemon, and keep everything else."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class NotChanged(Exception):
 
 
 def read(path: str) -> dict[str, Any]:
-    """Return the settings in the file, with features; none others if it does not exist or is empty, as Docker has it.
+    """Return the settings in the file, with features; a missing or empty file has no others, as in Docker.
 
     Raises:
-        NotChanged: it is no JSON object, or its features are not.
+        NotChanged: it is not a JSON object, or its features are not.
     """
     try:
         with open(path, encoding="utf-8") as file:
@@ -41,13 +41,13 @@ def read(path: str) -> dict[str, Any]:
 
 
 def switch_on(path: str, check: bool) -> tuple[str, str] | None:
-    """Switch on CDI in the file, or in the one that a link leads to. Owner, mode and the order of settings stay.
+    """Enable CDI in the file, or in a link's target. Owner, mode, and the order of settings stay.
 
-    Returns: that setting before and after, as JSON, or None if it was on. The rest of the file may hold secrets, such
-    as a proxy's password.
+    Returns: this setting before and after, as JSON, or None if it was enabled. The rest of the file may contain
+    secrets, such as a proxy's password.
 
     Raises:
-        NotChanged: the file is none that Docker takes.
+        NotChanged: Docker would not accept the file.
         OSError: it cannot be written.
     """
     settings = read(path)
@@ -67,5 +67,5 @@ def switch_on(path: str, check: bool) -> tuple[str, str] | None:
 
 
 def text_of(settings: dict[str, Any]) -> str:
-    """Return settings as they are written to the file."""
+    """Return settings in the file's format."""
     return json.dumps(settings, indent=INDENT, ensure_ascii=False) + "\n"

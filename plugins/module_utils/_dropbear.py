@@ -4,7 +4,7 @@
 """Install a release of Dropbear and OpenSSH's programs on a node, switch to it, and remove old ones.
 
 Each release is a directory of its own, <prefix>/dropbear-<version>-<digest>. The link <prefix>/dropbear is replaced by
-an atomic rename, so that a container that starts meanwhile gets the old release or the new one.
+an atomic rename, so that a container that is just starting gets the old release or the new one.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from typing import NamedTuple
 from . import _files, _secure_path
 
 PROGRAM = "dropbearmulti"
-# A process whose user may not read its program is not dumpable, so nobody can trace it from its first instruction on
+# A process whose user may not read its program is not dumpable, so no user can trace it, from its first instruction on
 # (ptrace(2), PR_SET_DUMPABLE).
 PROGRAM_MODE = 0o111
 PROGRAMS = (PROGRAM, "scp", "sftp", "sftp-server", "ssh")
 SBOM = "sbom.cdx.json"
 LINKS = ("dropbear", "dropbearkey")  # names of programs that it contains
 RELEASE = re.compile(r"dropbear-[0-9A-Za-z][0-9A-Za-z._+-]*-[0-9a-f]{12}")  # name of a release's directory
-SECONDS = 60  # for a program to say its version
+SECONDS = 60  # for a program to print its version
 
 
 class NotInstalled(Exception):
-    """The release cannot be installed, or does not run; str() is the sentence for the admin."""
+    """The release cannot be installed, or does not run; str() is the message for the admin."""
 
 
 class File(NamedTuple):
@@ -62,19 +62,19 @@ class Release(NamedTuple):
         return f"{self.prefix}/{self.name}"
 
     def paths(self) -> list[str]:
-        """Return the paths of all that the release consists of, its directory among them."""
+        """Return the paths of everything in the release, including its directory."""
         names = ["bin", *(file.path for file in self.files), *(f"bin/{name}" for name in LINKS)]
         return [self.directory, *(f"{self.directory}/{name}" for name in names)]
 
 
 class State(NamedTuple):
-    """What is not as it should be.
+    """What is missing or out of date.
 
     Attributes:
         directories: paths of directories
         files: the files
         links: names of links in bin
-        current: the release that is in use, empty if there is none
+        current: the current release, empty if there is none
     """
 
     directories: list[str]
@@ -83,23 +83,23 @@ class State(NamedTuple):
     current: str
 
     def paths(self, release: Release) -> list[str]:
-        """Return the paths of all that is not as it should be."""
+        """Return the paths of everything that is missing or out of date."""
         link = [link_path(release.prefix)] * (self.current != release.name)
         names = [*(file.path for file in self.files), *(f"bin/{name}" for name in self.links)]
         return [*self.directories, *(f"{release.directory}/{name}" for name in names), *link]
 
 
 def release_file(program: str | None, sha256: str) -> File:
-    """Return a program as a release has it; its bill of materials for None."""
+    """Return a program as a file of a release; the bill of materials for None."""
     if program is None:
         return File(SBOM, sha256, 0o644)
     return File(f"bin/{program}", sha256, PROGRAM_MODE if program == PROGRAM else 0o755)
 
 
 def release_name(version: str, digests: Iterable[str]) -> str:
-    """Return the name of a release's directory, with a digest of all its files', so that equal builds do not differ.
+    """Return the name of a release's directory, with a digest of its files: identical builds have the same name.
 
-    `dropbear__release_name` of the role dropbear is the same.
+    It must match `dropbear__release_name` of the role dropbear.
 
     Args:
         version: of Dropbear
@@ -109,12 +109,12 @@ def release_name(version: str, digests: Iterable[str]) -> str:
 
 
 def link_path(prefix: str) -> str:
-    """Return the path of the link to the release that is in use."""
+    """Return the path of the link to the current release."""
     return f"{prefix}/dropbear"
 
 
 def current(prefix: str) -> str:
-    """Return the name of the release that is in use; empty if there is none.
+    """Return the name of the current release; empty if there is none.
 
     Raises:
         NotInstalled: another installation is at that path.
@@ -131,7 +131,7 @@ def current(prefix: str) -> str:
 
 
 def compare(release: Release) -> State:
-    """Return what is not as it should be.
+    """Return what is missing or out of date.
 
     Raises:
         NotInstalled: another installation is at the link's path.
@@ -148,11 +148,11 @@ def compare(release: Release) -> State:
 
 
 def intact(prefix: str, versions: Mapping[str, str], relabel: Callable[[str], bool]) -> str:
-    """Return the name of the release that is in use, if it is whole, as its name says, and runs. Otherwise empty.
+    """Return the name of the current release, if it is complete, matches its name, and runs. Otherwise empty.
 
     Args:
-        versions: of dropbear and openssh, that the programs have to say
-        relabel: returns whether a path has another SELinux label than the node's policy has for it
+        versions: of dropbear and openssh, which the programs must print
+        relabel: returns whether a path's SELinux label differs from the node's policy
     """
     try:
         name = current(prefix)
@@ -170,12 +170,12 @@ def intact(prefix: str, versions: Mapping[str, str], relabel: Callable[[str], bo
 
 
 def is_installed(release: Release, file: File) -> bool:
-    """Return whether a file is there as it should be."""
+    """Return whether a file is present and correct."""
     return _files.digest(f"{release.directory}/{file.path}", file.mode) == file.sha256
 
 
 def is_link(path: str) -> bool:
-    """Return whether a path is a link of root's to PROGRAM."""
+    """Return whether a path is root's link to PROGRAM."""
     try:
         return os.readlink(path) == PROGRAM and os.lstat(path).st_uid == 0
     except OSError:
@@ -183,14 +183,14 @@ def is_link(path: str) -> bool:
 
 
 def install(release: Release, state: State, archive: str, relabel: Callable[[str], bool]) -> list[str]:
-    """Mend what `compare` found, and switch to the release. Return the paths that had a wrong SELinux label.
+    """Fix what `compare` found, and switch to the release. Return the paths that had a wrong SELinux label.
 
     Args:
-        archive: path of a tar archive with the files, needed if the state has some
-        relabel: gives a path the label that the node's policy has for it, and returns whether it had another
+        archive: path of a tar archive with the files, needed if the state has any
+        relabel: sets a path's label to that of the node's policy, and returns whether it was different
 
     Raises:
-        NotInstalled: a file in the archive is not the one that is wanted.
+        NotInstalled: a file in the archive has a wrong digest.
         OSError: a file cannot be written.
     """
     _files.make_missing(os.path.dirname(release.prefix))
@@ -201,7 +201,7 @@ def install(release: Release, state: State, archive: str, relabel: Callable[[str
         _files.write(f"{release.directory}/{file.path}", contents[file.path], file.mode)
     for name in state.links:
         replace_link(f"{release.directory}/bin/{name}", PROGRAM)
-    # Before the link: a container that starts meanwhile must be allowed to run what it leads to.
+    # Before the link: a container that is just starting must be allowed to run its target.
     relabelled = [path for path in release.paths() if relabel(path)]
     if state.current != release.name:
         replace_link(link_path(release.prefix), release.name)
@@ -209,10 +209,10 @@ def install(release: Release, state: State, archive: str, relabel: Callable[[str
 
 
 def read_archive(archive: str, files: Sequence[File]) -> dict[str, bytes]:
-    """Return the contents of files in a tar archive, by their paths.
+    """Return the contents of files in a tar archive, keyed by path.
 
     Raises:
-        NotInstalled: one of them is missing, or not the one that is wanted.
+        NotInstalled: one of them is missing, or has a wrong digest.
     """
     contents = {}
     try:
@@ -229,7 +229,7 @@ def read_archive(archive: str, files: Sequence[File]) -> dict[str, bytes]:
 
 
 def replace_link(path: str, target: str) -> None:
-    """Make a link, or replace what is at its path, by an atomic rename."""
+    """Create a link, or replace what is at its path, by an atomic rename."""
     temporary = f"{path}.new-{os.getpid()}"
     os.symlink(target, temporary)
     try:
@@ -243,7 +243,7 @@ def replace_link(path: str, target: str) -> None:
 def prune(release: Release, previous: str, check: bool) -> list[str]:
     """Remove old releases. Return their paths.
 
-    The previous one stays, since a starting container may have opened it, and so does one that a process runs.
+    The previous one stays, since a starting container may have opened it; so does one that a process runs.
     """
     if previous in ("", release.name):
         return []
@@ -257,14 +257,14 @@ def prune(release: Release, previous: str, check: bool) -> list[str]:
 
 
 def releases(prefix: str) -> list[str]:
-    """Return the directories of releases. The prefix may be a directory of others too, with other names."""
+    """Return the directories of releases. The prefix may also contain other directories, with other names."""
     found = sorted(glob.glob(f"{glob.escape(prefix)}/dropbear-*"))
     named = [path for path in found if RELEASE.fullmatch(os.path.basename(path))]
     return [path for path in named if os.path.isdir(path) and not os.path.islink(path)]
 
 
 def identity(path: str) -> tuple[int, int] | None:
-    """Return device and inode of a file, or None. By these and not by paths: containers have it mounted elsewhere."""
+    """Return device and inode of a file, or None. Not its path: containers have it mounted elsewhere."""
     try:
         status = os.stat(path)
     except OSError:
@@ -278,7 +278,7 @@ def running_programs() -> set[tuple[int, int] | None]:
 
 
 def says(*command: str) -> tuple[bool, str]:
-    """Return whether a command succeeds, and what it says."""
+    """Return whether a command succeeds, and its output."""
     try:
         answer = subprocess.run(
             command,
@@ -299,8 +299,8 @@ def inspect(prefix: str, versions: Mapping[str, str]) -> tuple[dict[str, str | N
     Args:
         versions: of dropbear and openssh
 
-    Returns: the versions that they say they have, None for one that says none; and a sentence on the first that does
-    not run or has another version, or None.
+    Returns: the versions that they print, None for one that prints none; and a message about the first that does not
+    run or has another version, or None.
     """
     directory = f"{link_path(prefix)}/bin"
     wanted = (("dropbear", "dropbear", r"Dropbear v"), ("openssh", "ssh", r"OpenSSH_"))
@@ -323,10 +323,10 @@ def inspect(prefix: str, versions: Mapping[str, str]) -> tuple[dict[str, str | N
 
 
 def report(prefix: str, versions: Mapping[str, str]) -> tuple[dict[str, str | None], str | None]:
-    """Do what `inspect` does, but run no program that others than root may be able to change: say that of it.
+    """Like `inspect`, but instead of running a program that users other than root may change, report that.
 
     Raises:
-        ValueError: the prefix is no absolute path.
+        ValueError: the prefix is not an absolute path.
     """
     violations = _secure_path.violations_of(link_path(prefix))
     unsafe = [violation.message for violation in violations if violation.rule not in _secure_path.ABSENT]
@@ -350,7 +350,7 @@ def verify(prefix: str, versions: Mapping[str, str]) -> None:
 
 
 def uninstall(prefix: str, check: bool) -> list[str]:
-    """Remove the link first, then all releases. Return what was there.
+    """Remove the link first, then all releases. Return the removed paths.
 
     Raises:
         NotInstalled: another installation is at the link's path.

@@ -12,13 +12,13 @@ _LEFT = (errno.ENOENT, errno.ENOTEMPTY, errno.ENOTDIR, errno.EBUSY)
 
 
 def remove_empty(paths: list[str], check: bool) -> list[str]:
-    """Remove the empty ones of the directories, in their order. Return those that were removed.
+    """Remove those of the directories that are empty, in order. Return those that were removed.
 
     Args:
-        check: only tell which would be; one counts as empty if all that it has would be removed before.
+        check: only report which would be; one counts as empty if everything in it would be removed before.
 
     Raises:
-        OSError: an empty one cannot be removed.
+        OSError: an empty directory cannot be removed.
     """
     removed: list[str] = []
     for path in paths:

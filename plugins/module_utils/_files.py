@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Write files by an atomic rename; compare and remove files and directories that belong to root.
 
-The standard library alone: what a timer runs on a node uses this module too.
+Uses only the standard library, since a program that a timer runs on nodes uses this module too.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ ROOT = (0, 0)  # uid and gid
 
 
 def write(path: str, content: bytes, mode: int = 0o644, owner: tuple[int, int] | None = ROOT) -> None:
-    """Replace a file by an atomic rename. Nobody ever reads it half written, also not after a crash.
+    """Replace a file by an atomic rename. No one can read it half written, even after a crash.
 
-    The temporary file beside it begins with a dot and has no suffix, so that no engine takes it for a hook.
+    The temporary file next to it begins with a dot and has no suffix, so that no engine reads it as a hook.
 
     Args:
         owner: uid and gid; None for those of the process.
 
     Raises:
-        OSError: it cannot be written. Nothing is left then.
+        OSError: it cannot be written. No temporary file is left then.
     """
     descriptor, temporary = tempfile.mkstemp(prefix=".new-", dir=os.path.dirname(path))
     try:
@@ -45,7 +45,7 @@ def write(path: str, content: bytes, mode: int = 0o644, owner: tuple[int, int] |
 
 
 def read(path: str) -> bytes:
-    """Return the content of a file; empty if there is none, or no regular one."""
+    """Return the content of a file; empty if it is missing, or not a regular file."""
     try:
         with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             return file.read() if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else b""
@@ -54,7 +54,7 @@ def read(path: str) -> bytes:
 
 
 def is_as(path: str, kind_and_mode: int) -> bool:
-    """Return whether a path is root's, and of this kind and mode, such as 0o100644 for a file."""
+    """Return whether a path is root's, and of this type and mode, such as 0o100644 for a file."""
     try:
         status = os.lstat(path)
     except OSError:
@@ -63,12 +63,12 @@ def is_as(path: str, kind_and_mode: int) -> bool:
 
 
 def digest(path: str, mode: int = 0o644) -> str | None:
-    """Return the SHA-256 of a regular file of root's with this mode; None if it is no such file."""
+    """Return the SHA-256 of root's regular file with this mode; None if it is not such a file."""
     return hashlib.sha256(read(path)).hexdigest() if is_as(path, stat.S_IFREG | mode) else None
 
 
 def update(path: str, content: bytes, mode: int = 0o644, check: bool = False) -> bool:
-    """Write a file of root's unless it is as it should be. Return whether it had to be written.
+    """Write a file, owned by root, unless it is up to date. Return whether it had to be written.
 
     Args:
         check: only compare.
@@ -84,7 +84,7 @@ def update(path: str, content: bytes, mode: int = 0o644, check: bool = False) ->
 
 
 def update_directory(path: str, check: bool = False) -> bool:
-    """Make or repair a directory of root's, mode 0755. Return whether that was needed. Nothing is done through a link.
+    """Create or repair a directory, owned by root, mode 0755. Return whether that was needed. Links are not followed.
 
     Args:
         check: only compare.
@@ -99,7 +99,7 @@ def update_directory(path: str, check: bool = False) -> bool:
     if os.path.lexists(path) and (os.path.islink(path) or not os.path.isdir(path)):
         os.unlink(path)
     if not os.path.lexists(path):
-        os.mkdir(path, 0o700)  # whatever the connection's umask is
+        os.mkdir(path, 0o700)  # regardless of the connection's umask
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         os.fchown(descriptor, *ROOT)  # first: then nobody can change the mode back
@@ -110,16 +110,16 @@ def update_directory(path: str, check: bool = False) -> bool:
 
 
 def existing(path: str) -> str:
-    """Return a directory, or the nearest one above it that exists."""
+    """Return a directory, or its nearest existing parent."""
     while not os.path.isdir(path):
         path = os.path.dirname(path)
     return path
 
 
 def make_missing(path: str, check: bool = False) -> bool:
-    """Make a directory of root's with those above it, mode 0755, where they miss. Return whether any was made.
+    """Create a directory and missing parents, owned by root, mode 0755. Return whether any was created.
 
-    One that exists is the site's, and stays as it is, also if a link leads to it.
+    An existing one belongs to the site, and stays as it is, also if it is a link.
 
     Raises:
         OSError: it cannot be made.
@@ -151,7 +151,7 @@ def remove(path: str, check: bool = False) -> bool:
 
 
 def remove_others(directory: str, wanted: set[str], check: bool = False) -> list[str]:
-    """Remove what is in a directory but not among the wanted names. Return the paths of what was there."""
+    """Remove what is in a directory but not in `wanted`. Return the removed paths."""
     if os.path.islink(directory) or not os.path.isdir(directory):
         return []
     others = sorted(os.path.join(directory, name) for name in os.listdir(directory) if name not in wanted)

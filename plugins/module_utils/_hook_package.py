@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Install the hook on a node: its Python package, and the launcher that names it.
 
-Each content of the package has a directory of its own, <prefix>/lib/ssh_hook-<digest>, and the launcher names one of
-them: a container that starts during an upgrade takes all modules from the old one or all from the new one.
+Each version of the package has a directory of its own, <prefix>/lib/ssh_hook-<digest>, and the launcher names one of
+them: a container that starts during an upgrade loads all modules from the old one or all from the new one.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from . import _bytecode, _files, _nobody
 if TYPE_CHECKING:
     from pathlib import Path
 
-DIGESTS = "digests"  # beside the bytecode, written last: a JSON object, path of each of its files -> SHA-256
+DIGESTS = "digests"  # next to the bytecode, written last: a JSON object, path of each of its files -> SHA-256
 RECORDS = "/var/lib/ocihooks-ssh"
-# Where the hook mounts its files in a container (files/hook/ssh_hook/oci/container_paths.py). It is a place on the
-# node too, so that it exists in a container that has the node's /opt for its own.
+# The hook's mount point in containers (files/hook/ssh_hook/oci/container_paths.py). It is created on the node too, so
+# that it exists in containers that bind mount the node's /opt.
 MOUNT_POINT = "/opt/oci-hooks/ssh"
 PACKAGE_FOLDER = "package/"  # in the names of `Sources`
-_SOURCE_SUFFIXES = (".py", ".sh")  # of the package's files: its modules, and what it puts into containers
+_SOURCE_SUFFIXES = (".py", ".sh")  # of the package's files: modules, and files for containers
 COMPLETION = "completion"
 SECONDS = 120  # for the interpreter to compile the package, or to run the launcher once
 CACHE_TAG = "import sys; print(sys.implementation.cache_tag)"
@@ -75,26 +75,26 @@ sys.exit(main(sys.argv[1:], {{
 
 
 def package_sources(top: Path) -> dict[str, str]:
-    """Return the texts of the package whose directory is `top`, by their names in `Hook.digests`. Raises OSError."""
+    """Return the texts of the package in the directory `top`, keyed by name as in `Hook.digests`. Raises OSError."""
     paths = sorted(path for path in top.rglob("*") if path.suffix in _SOURCE_SUFFIXES)
     return {PACKAGE_FOLDER + str(path.relative_to(top)): path.read_text(encoding="utf-8") for path in paths}
 
 
 class NotInstalled(Exception):
-    """The hook cannot be installed; str() is the sentence for the admin."""
+    """The hook cannot be installed; str() is the message for the admin."""
 
 
 class SourcesMissing(Exception):
-    """The node lacks files of the hook, so that their texts are needed."""
+    """The node lacks files of the hook, so their texts are needed."""
 
 
 class Hook(NamedTuple):
-    """The hook as it should be on a node.
+    """The hook as it should be installed on a node.
 
     Attributes:
         prefix: directory of the installation
         python: the interpreter that runs the hook
-        settings: what the launcher gives the hook, in this order
+        settings: the settings that the launcher passes to the hook, in this order
         digests: path of each file below PACKAGE_FOLDER, or COMPLETION -> its SHA-256
     """
 
@@ -110,7 +110,7 @@ class Hook(NamedTuple):
 
     @property
     def completion(self) -> str:
-        """Return the path of the completion for bash, which bash-completion finds by that of the launcher."""
+        """Return the path of the completion for bash, which bash-completion derives from the launcher's."""
         return f"{self.prefix}/share/bash-completion/completions/ssh_hook"
 
     @property
@@ -124,7 +124,7 @@ class Change(NamedTuple):
 
     Attributes:
         files: paths of files and directories of the package that were written or removed
-        launcher: text of the launcher before and after, or None if it was right
+        launcher: text of the launcher before and after, or None if it was up to date
         removed: directories of old versions
     """
 
@@ -134,7 +134,7 @@ class Change(NamedTuple):
 
 
 def below(names: Mapping[str, str], folder: str) -> dict[str, str]:
-    """Return the entries whose names begin with a folder, without it."""
+    """Return the entries below a folder, with names relative to it."""
     return {name[len(folder) :]: value for name, value in names.items() if name.startswith(folder)}
 
 
@@ -149,12 +149,12 @@ def launcher_text(hook: Hook) -> str:
 
 
 def is_ours(program: str) -> bool:
-    """Return whether this role wrote a program. A link to one is the site's."""
+    """Return whether this role wrote a program. A link to one was made by the site."""
     return MARK.encode() in _files.read(program)
 
 
 def found_settings(hook: Hook) -> dict[str, str] | None:
-    """Return what the launcher gives the hook; None if anything but the settings is not as `hook` says."""
+    """Return the launcher's settings for the hook; None if anything except the settings differs from `hook`."""
     text = _files.read(hook.launcher).decode(errors="replace")
     lines = re.findall(r'^    (".*"): (".*"),$', text, re.MULTILINE)
     try:
@@ -166,14 +166,14 @@ def found_settings(hook: Hook) -> dict[str, str] | None:
 
 
 def launched(prefix: str) -> str:
-    """Return the directory of the version that the launcher runs; empty if there is none."""
+    """Return the directory of the launcher's version; empty if there is none."""
     text = _files.read(os.path.join(prefix, "bin/ssh_hook")).decode(errors="replace")
     named = re.search(r'^directory = "(.*)"$', text, re.MULTILINE)
     return named.group(1) if named else ""
 
 
 def launched_version(prefix: str) -> str | None:
-    """Return the version, such as 1.0.0, of the hook that the launcher runs; None if there is none."""
+    """Return the version, such as 1.0.0, of the launcher's hook; None if there is none."""
     directory = launched(prefix)
     text = _files.read(os.path.join(directory, _bytecode.PACKAGE, "__init__.py")) if directory else b""
     named = re.search(r'^VERSION = "([0-9A-Za-z.+-]{1,40})"', text.decode(errors="replace"), re.MULTILINE)
@@ -181,17 +181,18 @@ def launched_version(prefix: str) -> str | None:
 
 
 def versions(prefix: str) -> list[str]:
-    """Return the directories of the hook's versions: the one that the launcher runs, then the newest first."""
+    """Return the directories of the hook's versions: the launcher's, then the others, newest first."""
     found = glob.glob(os.path.join(glob.escape(prefix), "lib/ssh_hook-*"))
     current = launched(prefix)
     return sorted(found, key=lambda path: (path == current, os.stat(path).st_mtime), reverse=True)
 
 
 def compiled(python: str, package: Mapping[str, str], directory: str) -> tuple[str, dict[str, bytes]]:
-    """Have the hook's interpreter compile a package, path -> text, in isolation. Return what it calls its bytecode, and
-    the files, path -> content, of the directory below `directory` that has this name.
+    """Compile a package, path -> text, with the hook's interpreter, isolated.
 
-    Root alone may have a hand in it, so it runs as root, and must have been verified.
+    Return its cache tag, and the files, path -> content, for the directory of that name below `directory`.
+
+    No one but root may influence the result, so it runs as root; the interpreter must have been verified.
 
     Raises:
         NotInstalled: it fails.
@@ -211,7 +212,7 @@ def compiled(python: str, package: Mapping[str, str], directory: str) -> tuple[s
 
 
 def cache_tag(python: str) -> str:
-    """Return what an interpreter calls its bytecode; empty if it says nothing."""
+    """Return an interpreter's cache tag; empty if it reports none."""
     try:
         return _nobody.run([python, "-I", "-S", "-c", CACHE_TAG], seconds=SECONDS).stdout.decode().strip()
     except (OSError, UnicodeDecodeError, subprocess.TimeoutExpired):
@@ -219,7 +220,7 @@ def cache_tag(python: str) -> str:
 
 
 def last_line(answer: subprocess.CompletedProcess[bytes]) -> str:
-    """Return the last line that a failed program wrote on standard error, or its exit status."""
+    """Return the last line of a failed program's standard error, or its exit status."""
     said = answer.stderr.decode(errors="replace").strip().splitlines()
     return said[-1] if said else f"exit status {answer.returncode}"
 
@@ -227,11 +228,11 @@ def last_line(answer: subprocess.CompletedProcess[bytes]) -> str:
 def compare_tree(
     directory: str, digests: Mapping[str, str], others: set[str]
 ) -> tuple[list[str], list[str], list[str]]:
-    """Return what of a tree is out of date: directories, names of files, and paths that are too many.
+    """Return what is out of date in a tree: directories, names of files, and superfluous paths.
 
     Args:
         digests: path of each file below the directory -> its SHA-256
-        others: paths of files below the directory that may be there too
+        others: paths of other allowed files below the directory
     """
     folders = sorted({"", *(os.path.dirname(name) for name in digests)})
     places = {folder: os.path.join(directory, folder).rstrip("/") for folder in folders}
@@ -245,18 +246,18 @@ def compare_tree(
 
 
 def child(path: str, folder: str) -> str:
-    """Return the name in a folder by which a path below it begins; empty if it is not below it."""
+    """Return the first component of a path below a folder; empty if it is not below it."""
     rest = path if not folder else path[len(folder) + 1 :] if path.startswith(f"{folder}/") else ""
     return rest.partition("/")[0]
 
 
 def is_file(path: str, sha256: str) -> bool:
-    """Return whether a path is a file of root's with mode 0644 and this content."""
+    """Return whether a path is root's file with mode 0644 and this content."""
     return _files.digest(path) == sha256
 
 
 def is_compiled(tree: str) -> bool:
-    """Return whether the bytecode in a directory is whole, and root's alone."""
+    """Return whether the bytecode in a directory is complete, and only root's."""
     try:
         digests: dict[str, str] = json.loads(_files.read(os.path.join(tree, DIGESTS)))
         return not any(
@@ -267,7 +268,7 @@ def is_compiled(tree: str) -> bool:
 
 
 def write_bytecode(tree: str, files: Mapping[str, bytes]) -> None:
-    """Bring a directory of bytecode to these files, path -> content.
+    """Update a directory of bytecode to these files, path -> content.
 
     Raises:
         OSError: a file cannot be written.
@@ -278,10 +279,10 @@ def write_bytecode(tree: str, files: Mapping[str, bytes]) -> None:
 
 
 def install(hook: Hook, texts: Mapping[str, str] | None, check: bool) -> Change:
-    """Bring a node to what `hook` says. The launcher comes last, so that a container never starts half a version.
+    """Install or update `hook` on a node. The launcher comes last, so that a container never starts half a version.
 
     Args:
-        texts: of the files, by the names in `hook.digests`; None if they are not at hand
+        texts: of the files, keyed by the names in `hook.digests`; None if not available
         check: change nothing
 
     Raises:
@@ -327,12 +328,12 @@ def install(hook: Hook, texts: Mapping[str, str] | None, check: bool) -> Change:
 
 
 def refuse_others(hook: Hook) -> None:
-    """Refuse a prefix in which another program, such as Sarus's hook, has the launcher's name.
+    """Reject a prefix in which another program, such as Sarus's hook, has the launcher's name.
 
-    Where a version of ours is installed the launcher is ours, though it may be damaged.
+    If a version of ours is installed, the launcher is ours, even if it is damaged.
 
     Raises:
-        NotInstalled: it has.
+        NotInstalled: there is such a program.
     """
     if os.path.lexists(hook.launcher) and not is_ours(hook.launcher) and not versions(hook.prefix):
         raise NotInstalled(f"{hook.launcher} was not written by this role: set another ssh_hook_prefix")
@@ -341,7 +342,7 @@ def refuse_others(hook: Hook) -> None:
 def write_tree(
     top: str, contents: Mapping[str, bytes], wrong: list[str], stale: list[str], superfluous: list[str]
 ) -> None:
-    """Mend what `compare_tree` found.
+    """Fix what `compare_tree` found.
 
     Raises:
         OSError: a file cannot be written.
@@ -358,9 +359,9 @@ def write_tree(
 
 
 def install_launcher(hook: Hook, check: bool) -> tuple[str, str] | None:
-    """Replace the launcher if it is not as it should be, once the new one has shown that it runs.
+    """Replace the launcher if it is out of date, after checking that the new one runs.
 
-    Returns: its text before and after, or None if it was right.
+    Returns: its text before and after, or None if it was up to date.
 
     Raises:
         NotInstalled: the new one does not run.
@@ -382,7 +383,7 @@ def install_launcher(hook: Hook, check: bool) -> tuple[str, str] | None:
 
 
 def uninstall(prefix: str, check: bool) -> list[str]:
-    """Remove the launcher first, then all versions and the records of daemons. Return what was there.
+    """Remove the launcher first, then all versions and the records of daemons. Return the removed paths.
 
     Raises:
         NotInstalled: the launcher is another program.

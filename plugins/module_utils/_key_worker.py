@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Run the work of the module user_keys in an interpreter of its own.
 
-It forks for each user who needs keys, and the time of a fork depends on the size of the process: with Ansible's modules
-loaded it takes three times as long.
+It forks for each user who needs keys, and a fork's time depends on the size of the process: with Ansible's modules
+loaded it is three times as long.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _PROGRAM = (
     "w.work(order)"
 )
 
-_LIBRARIES = ("binascii", "fcntl", "hashlib", "time")  # those that the key store imports in functions
+_LIBRARIES = ("binascii", "fcntl", "hashlib", "time")  # modules that the key store imports in functions
 
 
 class WorkerImportError(Exception):
@@ -39,11 +39,11 @@ class WorkerImportError(Exception):
 def run(
     users: list[Entry], params: dict[str, Any], check_mode: bool
 ) -> Generator[tuple[Entry, dict[str, Any] | AsUserError], None, None]:
-    """Do the task as each of the users; yield (user, result or error) in the order in which they end.
+    """Run the task as each of the users; yield (user, result or error) as they finish.
 
-    `params` are those of KeyTask. Raises WorkerImportError, before any key is made.
+    `params` are those of KeyTask. Raises WorkerImportError, before any key is created.
     """
-    import subprocess  # here: it imports threading, with which each fork of the worker would take twice as long
+    import subprocess  # here: it imports threading, which makes each fork of the worker twice as long
     import tempfile
 
     order = {
@@ -58,7 +58,7 @@ def run(
         file.seek(0)
         command = [sys.executable, "-BIS", "-c", _PROGRAM]
         with subprocess.Popen(command, stdin=file, stdout=subprocess.PIPE, stderr=errors) as process:
-            for line in process.stdout or ():  # never None here, which the type does not tell
+            for line in process.stdout or ():  # never None here; for the type checker
                 index, outcome, error = json.loads(line)
                 if index is None:
                     raise WorkerImportError(error)
@@ -71,10 +71,10 @@ def run(
 
 
 def work(order: dict[str, Any]) -> None:
-    """Run the worker: do the `order` of `run`, and print a line of JSON for each user."""
+    """Run the worker: execute the `order` from `run`, and print a line of JSON for each user."""
     task = KeyTask(order["params"], order["check_mode"])
     waiting = {Entry(name, uid, gid, "", "", ""): index for index, (name, uid, gid) in enumerate(order["users"])}
-    for name in _LIBRARIES:  # once, and as root: users may lack access to the interpreter's files
+    for name in _LIBRARIES:  # once, as root: users may lack access to the interpreter's files
         importlib.import_module(name)
     for user, settled in look_as_users(list(waiting), task.look):
         _answer(waiting.pop(user), settled, None)

@@ -1,7 +1,7 @@
 # Copyright (c) ocihooks.ssh contributors
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Find out what an interpreter loads for the SSH hook, and where the dynamic loader looks for it.
+"""Find out which files an interpreter loads for the SSH hook, and where the dynamic loader searches for them.
 
 The interpreter runs with the launcher's options, but as the user nobody and without the caller's environment.
 """
@@ -27,7 +27,8 @@ PRELOAD = "/etc/ld.so.preload"
 CACHE = "/etc/ld.so.cache"
 CONFIGURATION = "/etc/ld.so.conf"
 
-# What the hook and "ssh_hook keygen" import of the packages. ssh_hook_require_seccomp says whether libseccomp may miss.
+# Modules that the hook and "ssh_hook keygen" import from the packages. libseccomp is optional, see
+# ssh_hook_require_seccomp.
 LOAD = """
 import sys
 from ctypes import CDLL
@@ -58,9 +59,9 @@ class LoadError(Exception):
 
 
 def load(python: str, packages: list[str]) -> tuple[set[str], set[str]]:
-    """Return the files that the interpreter has mapped, and the paths at which the dynamic loader looked for libraries.
+    """Return the files that the interpreter has mapped, and the paths where the dynamic loader searched for libraries.
 
-    Without /proc the former are the libraries alone.
+    Without /proc the former are only the libraries.
 
     Raises LoadError.
     """
@@ -82,7 +83,7 @@ def mapped(maps: str) -> Iterator[str]:
     """Yield the regular files in a text of /proc/PID/maps."""
     for line in maps.splitlines():
         _numbers, slash, path = line.partition("/")
-        if slash and os.path.isfile(slash + path):  # excludes devices and deleted files, such as libffi's closures
+        if slash and os.path.isfile(slash + path):  # not devices and deleted files, such as libffi's closures
             yield slash + path
 
 
@@ -93,10 +94,10 @@ def initialized(debug: str) -> Iterator[str]:
 
 
 def tried(debug: str) -> Iterator[str]:
-    """Yield the paths at which glibc's dynamic loader looked for libraries, from its output with LD_DEBUG=libs."""
+    """Yield the paths where glibc's dynamic loader searched for libraries, from its output with LD_DEBUG=libs."""
     for found in re.finditer(r"^ +\d+:\t +trying file=(.*)$", debug, re.MULTILINE):
         directory, name = os.path.split(found[1])
-        if ".." in directory.split("/"):  # as in a run path of $ORIGIN/../lib
+        if ".." in directory.split("/"):  # as in a RUNPATH $ORIGIN/../lib
             directory = os.path.realpath(directory)
         yield os.path.join(directory, name)
 
@@ -111,7 +112,7 @@ def lines(path: str) -> list[str]:
 
 
 def preloaded(path: str) -> list[str]:
-    """Return the libraries that a file such as /etc/ld.so.preload names by their paths."""
+    """Return the libraries that a file such as /etc/ld.so.preload names by path."""
     return [name for line in lines(path) for name in re.split(r"[\s:]+", line) if name.startswith("/")]
 
 
@@ -120,8 +121,8 @@ class Configuration:
 
     Attributes:
         files: its files
-        directories: directory of libraries -> the file that names it
-        searched: directories in which ldconfig would read further files
+        directories: library directory -> the file that names it
+        searched: directories in which ldconfig would look for further files
     """
 
     def __init__(self, path: str) -> None:
@@ -152,13 +153,13 @@ class Configuration:
 
 
 class Loaded(NamedTuple):
-    """What an interpreter loads for the hook.
+    """The files that an interpreter loads for the hook.
 
     Attributes:
         files: files that the interpreter has mapped after loading libseccomp and the packages, the names by which the
             dynamic loader opened them, and the files that configure the dynamic loader
         directories: directories that the dynamic loader searched, or will search after the next ldconfig
-        configured: those of the directories that its configuration names -> the file that names it
+        configured: those of the directories that the loader's configuration names -> the file that names it
     """
 
     files: list[str]
@@ -166,18 +167,19 @@ class Loaded(NamedTuple):
     configured: dict[str, str]
 
     def naming(self, violations: Iterable[Violation]) -> list[str]:
-        """Return the files of the configuration that name a directory in which a violation was found."""
+        """Return the configuration files that name a directory with a violation."""
         via = {violation.via for violation in violations}
         return sorted({self.configured[path] for path in via & self.configured.keys()})
 
 
 def loaded(python: str, packages: list[str]) -> Loaded:
-    """Return what the interpreter loads. Raises LoadError."""
+    """Return the files that the interpreter loads. Raises LoadError."""
     files, places = load(python, packages)
     configuration = Configuration(CONFIGURATION)
     places.update(preloaded(PRELOAD))
     files.update(path for path in [PRELOAD, CACHE, *configuration.files, *places] if os.path.exists(path))
-    # Also directories that do not exist: whoever can create them, or a file in them, decides what is loaded next time.
+    # Also directories that do not exist: a user who can create them, or a file in them, decides what is loaded next
+    # time.
     directories = {os.path.dirname(path) for path in [PRELOAD, *places]}
     directories.update(configuration.searched, configuration.directories)
     return Loaded(sorted(files), sorted(directories), configuration.directories)

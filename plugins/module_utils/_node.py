@@ -24,9 +24,9 @@ ENGINES = ("podman", "crun", "runc", "sarus")
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 DOCKER_CDI = (25, 0)  # the first version with CDI
 DOCKER_CDI_DEFAULT = (28, 2)  # the first in which it is on by default
-ROOM = 8 << 20  # bytes: what one version of the programs and of the hook takes
+ROOM = 8 << 20  # bytes needed by one version of the programs and of the hook
 TIMERS = ("ssh-hook-passwd", "ssh-hook-sweep")
-GIVEN_PORT = re.compile(rb"\bSERVER_PORT_DEFAULT=([0-9]{1,5}|auto)\b")  # in each of the engines' files
+GIVEN_PORT = re.compile(rb"\bSERVER_PORT_DEFAULT=([0-9]{1,5}|auto)\b")  # present in each of the engines' files
 ENABLED = ("com.hooks.ssh.enabled", "true")
 COMMAND = "start-ssh-daemon"
 SUID_DUMPABLE = "/proc/sys/fs/suid_dumpable"
@@ -34,10 +34,10 @@ LOWEST_PORT = "/proc/sys/net/ipv4/ip_unprivileged_port_start"
 
 
 SECONDS = 60
-GETENT_SECONDS = 20  # a slower name service is asked again, with a longer deadline, when the file is written
+GETENT_SECONDS = 20  # a slower name service is queried again, with a longer deadline, when the file is written
 ZONES = ("/etc/firewalld/zones", "/usr/lib/firewalld/zones")
 
-# What the hook's interpreter, isolated and run by nobody, says of itself.
+# Prints the properties of the hook's interpreter, run isolated as the user nobody.
 INTERPRETER = """
 import sys
 print("Python %d.%d" % sys.version_info[:2])
@@ -61,9 +61,9 @@ PACKAGES = ("cryptography", "pyroute2")
 
 
 def interpreter(python: str, packages_dir: str) -> dict[str, object]:
-    """Return what is known of the interpreter of the hook: whether it is a program, its version, what it can load.
+    """Return the properties of the hook's interpreter: whether it is a program, its version, what it can load.
 
-    To its import path belongs the file by which a virtual environment sets it.
+    Its import path includes the file with which a virtual environment sets it.
     """
     facts: dict[str, Any] = {"exists": False, "problem": None, "unsafe": False, "version": None, "libseccomp": False}
     facts.update(import_path=[], packages=dict.fromkeys(PACKAGES))
@@ -97,17 +97,17 @@ def interpreter(python: str, packages_dir: str) -> dict[str, object]:
 
 
 def engines() -> dict[str, str]:
-    """Return the container engines of the node, also a Sarus that only an environment module puts on PATH."""
+    """Return the container engines of the node, including a Sarus that only an environment module puts on PATH."""
     path = ":".join([SEARCH_PATH, *glob.glob("/opt/sarus/*/bin")])
     found = {name: shutil.which(name, path=path) for name in ENGINES}
     return {name: program for name, program in found.items() if program}
 
 
 def docker(settings: str) -> dict[str, object] | None:
-    """Return what is known of Docker's daemon: `report` describes it. None if there is none.
+    """Return the properties of Docker's daemon, see `report`. None if there is none.
 
-    From 28.2 on it takes CDI devices unless its daemon.json `settings` say otherwise, from 25 on only if they say so,
-    and before never.
+    Since 28.2 it supports CDI devices unless its daemon.json `settings` disable them, since 25 only if they enable
+    them, and before never.
     """
     program = shutil.which("dockerd", path=SEARCH_PATH)
     if program is None:
@@ -139,9 +139,9 @@ def docker(settings: str) -> dict[str, object] | None:
 
 
 def podman_hooks_dirs(program: str) -> list[str] | None:
-    """Return the directories from which podman reads hooks. Its --help shows the values of containers.conf.
+    """Return the directories from which podman reads hooks. Its --help shows the values from containers.conf.
 
-    None if it does not run, as in an image without /proc, or others than root can change it.
+    None if it does not run, as in an image without /proc, or users other than root can change it.
     """
     if _secure_path.violations_of(program):
         return None
@@ -164,7 +164,7 @@ def sarus_hooks_dirs(program: str) -> list[str]:
 
 
 def hooks_dirs(found: dict[str, str]) -> dict[str, list[str]]:
-    """Return the directories from which engines read hooks, as far as they tell; crun and runc read none."""
+    """Return the directories from which engines read hooks, as far as known; crun and runc read none."""
     readers: dict[str, Callable[[str], list[str] | None]] = {"podman": podman_hooks_dirs, "sarus": sarus_hooks_dirs}
     read = {name: reader(found[name]) for name, reader in readers.items() if name in found}
     return {name: directories for name, directories in read.items() if directories is not None}
@@ -182,11 +182,11 @@ def ssh_hook_program(path: str) -> str | None:
             return None
         return str(root["hook"]["path"])
     except (OSError, ValueError, LookupError, TypeError, AttributeError, re.error):
-        return None  # no hook of schema 1.0.0, or none that depends on annotations
+        return None  # not a hook of schema 1.0.0, or one that does not depend on annotations
 
 
 def superfluous_hooks(directories: list[str], launcher: str, json_files: list[str]) -> tuple[list[str], list[str]]:
-    """Return the JSON files that would give containers a second SSH hook: those of this role, and those of others."""
+    """Return the JSON files that would give containers a second SSH hook: this role's, and others."""
     ours: list[str] = []
     others: list[str] = []
     for path in sorted({path for name in directories for path in glob.glob(os.path.join(glob.escape(name), "*.json"))}):
@@ -201,7 +201,7 @@ def superfluous_hooks(directories: list[str], launcher: str, json_files: list[st
 
 
 def given_port(paths: list[str]) -> int | str | None:
-    """Return the port that the engines' files give the hook, or "auto", by the first that names one; else None."""
+    """Return the port for the hook, or "auto", in the first of the engines' files that has one; else None."""
     named = (GIVEN_PORT.search(_files.read(path)) for path in paths)
     value = next((match[1].decode() for match in named if match), None)
     return int(value) if value and value.isdigit() else value
@@ -236,7 +236,7 @@ def full(path: str) -> bool:
 
 
 def dead_link(path: str) -> str | None:
-    """Return the link above a path that leads to nothing, or None: a directory may be mounted there later."""
+    """Return the dangling link above a path, or None: a directory may be mounted there later."""
     above = os.path.dirname(path)
     while not os.path.lexists(above):
         above = os.path.dirname(above)
@@ -244,7 +244,7 @@ def dead_link(path: str) -> str | None:
 
 
 def is_outdated(passwd_file: str) -> bool:
-    """Return whether a passwd file is not what the name service lists, or that cannot be told."""
+    """Return whether a passwd file differs from the name service, or that is unknown."""
     if not os.path.isfile(passwd_file):
         return True
     try:
@@ -270,7 +270,7 @@ def parameter(path: str) -> int:
 
 
 def running(question: dict[str, Any]) -> dict[str, object]:
-    """Return what is known of the kernel that runs and of processes."""
+    """Return the properties of the running kernel and of processes."""
     daemons = _daemons.running_daemons(question["dropbear_dir"])
     return {
         "kernel": os.uname().release,
@@ -283,7 +283,7 @@ def running(question: dict[str, Any]) -> dict[str, object]:
     }
 
 
-# The same of an image: its nodes have other kernels, processes and addresses than the machine that changes it.
+# The same for an image: its nodes have other kernels, processes and addresses than the machine that builds it.
 NOT_RUNNING = {
     "kernel": "",
     "port_holders": [],
@@ -296,7 +296,7 @@ NOT_RUNNING = {
 
 
 def release(dropbear_dir: str, versions: dict[str, str], relabel: Callable[[str], bool]) -> str:
-    """Return the name of the release of Dropbear, if it is whole, and only root can change it: its programs are run."""
+    """Return the name of Dropbear's release, if it is complete, and only root can change it: its programs are run."""
     try:
         if not versions or _secure_path.violations_of(dropbear_dir):
             return ""
@@ -306,7 +306,7 @@ def release(dropbear_dir: str, versions: dict[str, str], relabel: Callable[[str]
 
 
 def installed(question: dict[str, Any], runs: bool, relabel: Callable[[str], bool]) -> dict[str, object]:
-    """Return what is known of an installation, whose parts are only read, but for its programs, which are run.
+    """Return the properties of an installation. Its files are only read, except programs, which are run.
 
     Args:
         runs: whether the interpreter may be run
@@ -329,10 +329,10 @@ def installed(question: dict[str, Any], runs: bool, relabel: Callable[[str], boo
 
 
 def written(question: dict[str, Any], engines: bool) -> list[str]:
-    """Return the directories of an installation, and that of the passwd file if it is written.
+    """Return the directories of an installation, and that of the passwd file if the role writes it.
 
     Args:
-        engines: whether the node has a container engine; else it gets no Dropbear
+        engines: whether the node has a container engine; without one it gets no Dropbear
     """
     passwd_dir = os.path.dirname(question["passwd_file"])
     dropbear_prefix = os.path.dirname(question["dropbear_dir"])
@@ -340,7 +340,7 @@ def written(question: dict[str, Any], engines: bool) -> list[str]:
 
 
 def surroundings(question: dict[str, Any], engines: bool) -> list[str]:
-    """Return the directories in which an installation writes files, or makes directories of its own.
+    """Return the directories in which an installation writes files or creates directories.
 
     Args:
         engines: whether the node has a container engine
@@ -354,12 +354,12 @@ def surroundings(question: dict[str, Any], engines: bool) -> list[str]:
 
 
 def verification(question: dict[str, Any], node: dict[str, Any]) -> dict[str, object]:
-    """Return of what decides what root runs when a container starts whether only root can change it.
+    """Check that only root can change everything that decides what root runs when a container starts.
 
     Returns: `safe`, paths that only root can change; and `unsafe`, how others can change what an installation does not
-    write, a sentence without its beginning, or empty.
+    write, the end of a sentence, or empty.
     """
-    if not question["critical"] or node["python"]["problem"]:  # an interpreter with a problem is run no further
+    if not question["critical"] or node["python"]["problem"]:  # an interpreter with a problem is not run again
         return {"safe": [], "unsafe": ""}
     homes = node["python"]["packages"]
     packages = sorted({path for path in homes.values() if path})
@@ -389,24 +389,22 @@ def report(question: dict[str, Any], relabel: Callable[[str], bool]) -> dict[str
         relabel: returns whether a path has another SELinux label than the node's policy has for it
 
     Returns:
-        image (bool): whether this is an image of a node and no node that runs. Its root directory is not that of the
-            first process, as in a chroot, or `/proc` is not mounted. `kernel`, `port_holders`, `foreign`,
-            `suid_dumpable`, `lowest_port` and `daemons` are empty then, since they would tell of the machine that
-            changes the image.
-        dev_null (bool): whether `/dev/null` is a device, as it is not in an image without devices.
+        image (bool): whether this is an image of a node, not a running node: the root directory is not that of pid 1,
+            as in a chroot, or `/proc` is not mounted. `kernel`, `port_holders`, `foreign`, `suid_dumpable`,
+            `lowest_port` and `daemons` are then empty, since they would describe the machine that builds the image.
+        dev_null (bool): whether `/dev/null` is a device. It is not in an image without devices.
         architecture (str): the machine's architecture.
         kernel (str): release of the running kernel. Empty in an image.
         systemd (bool): whether the first process is systemd; in an image, whether systemd is installed.
-        python (dict): of `python` whether it `exists`; the `problem` for which it was not run, or does not run as the
-            user nobody, a sentence, or null, and whether that is that others can change it (`unsafe`); its `version`,
-            or null if it is not Python; its `import_path` when it is isolated, with the file by which a virtual
-            environment sets that; the directory of each of its `packages` cryptography and pyroute2, or null; and
-            whether it can load `libseccomp`.
+        python (dict): properties of `python`: whether it `exists`; the `problem`, a sentence or null, why it was not
+            run or does not run as the user nobody, and whether that is because others can change it (`unsafe`); its
+            `version`, or null if it is not Python; its isolated `import_path`, with the file with which a virtual
+            environment sets it; the directory of each of its `packages` cryptography and pyroute2, or null; and whether
+            it can load `libseccomp`.
         engines (dict): container engine to the absolute path of its program.
-        docker (dict): of Docker's daemon its `version`, whether it takes `cdi` devices, whether it `is_old`, before the
-            first version with CDI, and what is the `problem` with `docker_json`, or null. Null if there is no such
-            daemon.
-        hooks_dirs (dict): engine to the directories from which it reads OCI hooks. Without podman if that does not run,
+        docker (dict): properties of Docker's daemon: its `version`, whether it supports `cdi` devices, whether it
+            `is_old` (without CDI), and the `problem` with `docker_json`, or null. Null if there is no such daemon.
+        hooks_dirs (dict): engine to the directories from which it reads OCI hooks. Lacks podman if that does not run,
             as in an image without `/proc`.
         other_hooks (list): JSON files of other SSH hooks, in these directories or in those of `json_files`.
         port_holders (list): processes other than the hook's daemons that listen on `port` in the node's network
@@ -416,40 +414,40 @@ def report(question: dict[str, Any], relabel: Callable[[str], bool]) -> dict[str
             image.
         suid_dumpable (int): the kernel parameter fs.suid_dumpable.
         daemons (list): process ids of the SSH daemons that run from `dropbear_dir`, or from an older version beside it.
-        servers (list): of each of `daemons` that is no session of another: its `pid`, the name of its `user` (the uid
-            if there is no name), the TCP `ports` of its command line, and the number of its `sessions`.
+        servers (list): for each of `daemons` that is not a session of another: its `pid`, the name of its `user` (the
+            uid if there is no name), the TCP `ports` in its command line, and the number of its `sessions`.
         passwd_file (bool): whether `passwd_file` exists.
-        passwd_outdated (bool): with `name_service`, whether `passwd_file` is not what `getent passwd` lists, or that
-            cannot be told.
-        files (dict): those of `files` that are regular files of root's with that mode, to their SHA-256.
+        passwd_outdated (bool): with `name_service`, whether `passwd_file` differs from `getent passwd`, or that is
+            unknown.
+        files (dict): those of `files` that are root's regular files with that mode, to their SHA-256.
         firewalld_zone (bool): whether firewalld has `firewalld_zone`.
         missing (list): those of `directories` that do not exist.
-        dead_links (list): links above directories of an installation that lead to nothing, as in an image without what
-            its nodes mount.
+        dead_links (list): dangling links above directories of an installation, as in an image without its nodes'
+            mounts.
         read_only (list): directories of an installation, and that of `passwd_file` with `name_service`, on a read-only
             file system.
-        full (list): those of them that lie on a file system with too little room.
+        full (list): those of them on a file system with too little free space.
         stale (list): the hook JSON files of this collection with another name than `json_files`, or in another
-            directory that engines read, and those of `unwanted` that exist. Where there is no container engine, those
-            of `files`, too.
-        port (int): the TCP port of the SSH daemons that `files` give the hook, which need not be `port`, or "auto" if
-            it follows from the container's job; null if they name none.
+            directory that engines read, and those of `unwanted` that exist. Without a container engine, also those of
+            `files`.
+        port (int): the TCP port of the SSH daemons in `files`, which may differ from `port`, or "auto" if it is derived
+            from the container's job; null if there is none.
         units (dict): the units of those timers that are enabled and run, or, in an image, that are enabled, to their
             SHA-256.
-        safe (list): what only root can change. `provided` and of `python` `import_path` and `packages` are among it as
-            soon as cryptography is installed, and so are those of `critical`, `versions` and `units` that exist, if
-            only root can change all of them.
-        unsafe (str): how others can change what an installation does not write, and what to do about that. Empty if
-            only root can, if `critical` is empty, and if `python` has a problem.
+        safe (list): paths that only root can change. Once cryptography is installed, they include `provided`, and
+            `import_path` and `packages` of `python`. They include the existing ones of `critical`, `versions` and
+            `units` if only root can change all of these.
+        unsafe (str): how others can change what an installation does not write, and what to do about it. Empty if only
+            root can, if `critical` is empty, or if `python` has a problem.
         timers (list): names of the hook's systemd timers that are installed.
-        hook_settings (dict): what the launcher gives the hook, name to value. Null if anything but these settings is
-            not as `hook_digests`, `prefix` and `python` say, or if there is no hook.
+        hook_settings (dict): the launcher's settings for the hook, name to value. Null if anything except these
+            settings differs from `hook_digests`, `prefix` and `python`, or if there is no hook.
         dropbear (bool): whether there is a release of Dropbear beside `dropbear_dir`.
-        release (str): name of the release of Dropbear in use, if its files are those that its name says, all is as the
-            module dropbear_programs installs it, and its programs say `dropbear_versions`. Empty otherwise.
+        release (str): name of Dropbear's current release, if its files match its name, everything is as the module
+            dropbear_programs installs it, and its programs report `dropbear_versions`. Empty otherwise.
         hook_version (str): version of the hook that the launcher runs; null if there is none.
-        versions (list): directories of the installed versions of the hook, the one that the launcher runs first, then
-            the newest.
+        versions (list): directories of the installed versions of the hook: the launcher's, then the others, newest
+            first.
     """
     image = _image.is_image()
     found = engines()
@@ -460,7 +458,7 @@ def report(question: dict[str, Any], relabel: Callable[[str], bool]) -> dict[str
     launcher = f"{question['prefix']}/bin/ssh_hook"
     python = interpreter(question["python"], question["packages_dir"])
     stale, others = superfluous_hooks(searched, launcher, question["json_files"])
-    # Without an engine nothing reads the engines' files.
+    # Without an engine, nothing reads the engines' files.
     unwanted = [*question["unwanted"], *([] if found else set(question["files"]) - set(others))]
     node: dict[str, Any] = {
         "image": image,

@@ -1,7 +1,7 @@
 # Copyright (c) ocihooks.ssh contributors
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Check JSON by which container engines find OCI hooks: hook configurations of schema 1.0.0, and CDI specs."""
+"""Check JSON files in which engines find OCI hooks: hook configurations of schema 1.0.0, and CDI specs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def need(condition: object, reason: str) -> None:
 
 
 def keys(value: object, where: str, required: set[str], optional: set[str]) -> dict[str, object]:
-    """Return the value, an object that has the required keys and no unknown ones; raises BadHook."""
+    """Return the value, an object with the required keys and no unknown ones; raises BadHook."""
     if not isinstance(value, dict):
         raise BadHook(f"{where} is not an object")
     for name in sorted(required - set(value)):
@@ -54,7 +54,7 @@ def pattern(value: object, where: str) -> None:
 
 
 def json_of(text: str) -> object:
-    """Return what the JSON text says; raises BadHook."""
+    """Return the value of a JSON text; raises BadHook."""
     try:
         return json.loads(text)
     except ValueError as error:
@@ -62,7 +62,7 @@ def json_of(text: str) -> object:
 
 
 def program(hook: dict[str, object], where: str) -> None:
-    """Raise BadHook unless an OCI hook names a program of this node, and how to run it."""
+    """Raise BadHook unless an OCI hook has the path of a program on this node, and valid arguments."""
     path = hook["path"]
     if not isinstance(path, str) or not os.path.isabs(path):
         raise BadHook(f"{where}.path is not an absolute path")
@@ -78,7 +78,7 @@ def program(hook: dict[str, object], where: str) -> None:
 
 
 def named(value: object, pattern_text: str, where: str) -> None:
-    """Raise BadHook unless the value is a string of this form."""
+    """Raise BadHook unless the value is a string that matches the pattern."""
     need(
         isinstance(value, str) and re.fullmatch(pattern_text, value), f"{where} is '{value}', which CDI does not accept"
     )
@@ -92,7 +92,7 @@ def items(value: object, where: str) -> list[object]:
 
 
 def check_cdi(text: str) -> None:
-    """Raise BadHook unless the text is a CDI spec of OCI hooks, and nothing else, that can be run on this node."""
+    """Raise BadHook unless the text is a CDI spec with only OCI hooks, which can be run on this node."""
     root = keys(json_of(text), "the file", {"cdiVersion", "kind", "devices"}, set())
     named(root["cdiVersion"], CDI_VERSION, "cdiVersion")
     named(root["kind"], CDI_KIND, "kind")
@@ -135,7 +135,7 @@ KINDS = {"hook": ("an OCI hook of schema 1.0.0", check), "cdi": ("a CDI spec of 
 
 
 def refusal(path: str, kind: str, text: str) -> str | None:
-    """Return the sentence by which a text for `path` is refused, or None if engines can read it.
+    """Return the error message for a text for `path`, or None if engines can read it.
 
     Args:
         kind: one of KINDS

@@ -1,20 +1,20 @@
 # Copyright (c) ocihooks.ssh contributors
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Find and repair files and directories that somebody other than root could tamper with.
+"""Find and repair files and directories that users other than root could tamper with.
 
-A path is safe when it and every directory above it, up to ``/``, are owned by root and writable by neither group nor
-others. What a directory holds must be safe too, at any depth. A symbolic link must be owned by root (its mode means
-nothing), and where it leads must be safe just like a path that was asked for, including the directories above it.
+A path is safe when it and every directory above it, up to ``/``, are owned by root and not writable by group or others.
+The contents of a directory must be safe too, at any depth. A symbolic link must be owned by root (its mode has no
+meaning), and its target must be safe like a requested path, including the directories above it.
 
 *   A sticky directory is no exception. Others cannot rename root's entries in ``/tmp``, but they can create their own
     before root does, and after every reboot or clean-up that emptied it.
 *   Devices, sockets and FIFOs are judged by the same rules, and are never opened.
-*   Access control lists need no rule of their own: the group bits of a file's mode are the upper bound (mask) of what
-    its ACL grants to named users and groups. The ACL only tells who they are. Default ACLs grant nothing by themselves.
-*   Set-user-ID and hard links let nobody change a file of root's, so they are no violations.
+* Access control lists need no extra rule: the group bits of a file's mode are the mask of what its ACL grants to named
+users and groups. The ACL only names them. Default ACLs grant nothing by themselves.
+*   Set-user-ID bits and hard links do not let users change root's files, so they are no violations.
 
-The hook decides by the same functions (`_linux.ownership`, `_linux.resolution`), as for ``ssh_hook doctor --node``.
+The hook uses the same functions (`_linux.ownership`, `_linux.resolution`), for example in ``ssh_hook doctor --node``.
 
 Paths are bytes, as they are for the kernel; reports show them through `printable`.
 """
@@ -48,7 +48,7 @@ ACL_WRITABLE = "acl_writable"
 OTHER_WRITABLE = "other_writable"
 UNVERIFIABLE = "unverifiable"
 
-ABSENT = (MISSING, DANGLING_LINK)  # nobody can change what is not there
+ABSENT = (MISSING, DANGLING_LINK)  # a missing file cannot be changed
 CHANGEABLE = (OWNER, GROUP_WRITABLE, ACL_WRITABLE, OTHER_WRITABLE)
 
 _SHOWN = 3  # violations in a summary
@@ -72,22 +72,22 @@ class Permissions(NamedTuple):
     mode: int
 
     def shown(self) -> dict[str, object]:
-        """Return a dict for a report: owner (None if the uid has no name), uid, and mode as an octal string."""
+        """Return a dict for reports: owner (None if the uid has no name), uid, and mode as an octal string."""
         return {"owner": user_name(self.uid), "uid": self.uid, "mode": f"{self.mode:04o}"}
 
     def text(self) -> str:
-        """Return lines for a diff."""
+        """Return text lines for a diff."""
         return f"owner: {_with_number(user_name(self.uid), 'uid', self.uid)}\nmode: {self.mode:04o}\n"
 
 
 class Violation(NamedTuple):
-    """One rule that one file violates.
+    """A violation of a rule by a file.
 
     Attributes:
         path: the file's path, printable.
         rule: one of the constants above.
         message: one sentence, without a full stop.
-        owner, uid, mode: name, number, octal string; None where they are unknown.
+        owner, uid, mode: name, number, octal string; None if unknown.
         via: the requested path, or the link below it, that led to the file; printable.
     """
 
@@ -101,7 +101,7 @@ class Violation(NamedTuple):
 
 
 class Repair(NamedTuple):
-    """One change of a file, made or (in check mode) planned. path is printable."""
+    """A change of a file, made or (in check mode) planned. path is printable."""
 
     path: str
     before: Permissions
@@ -112,9 +112,9 @@ class Outcome(NamedTuple):
     """The outcome of a repair.
 
     Attributes:
-        repairs: the changes in their order.
-        planned: in check mode, the permissions that files would have.
-        refused: why a file was not repaired, by path.
+        repairs: the changes, in order.
+        planned: in check mode, the permissions that files would get.
+        refused: why a file was not repaired, keyed by path.
     """
 
     repairs: list[Repair]
@@ -123,16 +123,16 @@ class Outcome(NamedTuple):
 
 
 def permissions_of(file: File) -> Permissions:
-    """Return owner and mode as they were when the file was opened."""
+    """Return owner and mode at the time when the file was opened."""
     return Permissions(file.status.st_uid, stat.S_IMODE(file.status.st_mode))
 
 
 class WeakPoint(NamedTuple):
-    """A file on the way to another, by which somebody can replace that other.
+    """A file on the path to another, through which a user can replace the other.
 
     Attributes:
         path: the file's path, printable
-        owner: name and uid of its owner, if the owner can do so; None if others can by its mode
+        owner: name and uid of its owner, if the owner can do so; None if others can because of its mode
     """
 
     path: str
@@ -142,7 +142,7 @@ class WeakPoint(NamedTuple):
 def parse_paths(paths: Sequence[str]) -> list[bytes]:
     """Return the paths as normalized bytes, sorted and without duplicates.
 
-    Raises ValueError if there is none, or one is not absolute, or contains ``..`` or a NUL character.
+    Raises ValueError if the list is empty, or a path is not absolute, or contains ``..`` or a NUL character.
     """
     if not paths:
         raise ValueError("path is an empty list: name at least one path")
@@ -169,8 +169,8 @@ def verify(
 ) -> list[Violation]:
     """Return all violations in the given paths (of `parse_paths`), each pair of file and rule once.
 
-    directories are checked with the directories above them, but without their contents. Where one does not exist, the
-    nearest existing directory above it is checked, as whoever can write to that could create it.
+    directories are checked with the directories above them, but without their contents. If one does not exist, its
+    nearest existing parent is checked, since a user who can write to that could create it.
 
     planned, of `Outcome`, overrides the permissions of files; refused adds the reason to a violation's message.
     """
@@ -184,23 +184,23 @@ def verify(
 
 
 def violations_of(*paths: str) -> list[Violation]:
-    """Return what `verify` finds in these paths, one at least. Raises ValueError as `parse_paths` does."""
+    """Return what `verify` finds in these paths, at least one. Raises ValueError like `parse_paths`."""
     return verify(paths=parse_paths(paths))
 
 
 def weak_points(path: bytes, trusted: Collection[int]) -> list[WeakPoint]:
-    """Return the files on the way to a path, itself included, by which an untrusted user can replace what is there.
+    """Return the files on the way to a path, including itself, through which an untrusted user can replace it.
 
-    A sticky directory is none of them: others can create entries there, but rename or remove only their own. Neither is
-    one that belongs to a user and is writable by this user's private group: some distributions make them so. Where the
-    path does not exist, that part of it is checked that does. Check it again when it is made.
+    A sticky directory does not count: others can create entries there, but rename or remove only their own. Neither
+    does a directory that is writable by its owner's private group, as some distributions create them. If the path does
+    not exist, its existing part is checked. Check it again after creating it.
 
     Args:
-        path: an absolute path; links and ``..`` are followed as by the kernel
+        path: an absolute path; links and ``..`` are followed like in the kernel
         trusted: uids of the trusted users
 
     Raises:
-        OSError: the way cannot be followed.
+        OSError: the path cannot be resolved.
     """
     found = []
 
@@ -222,7 +222,7 @@ def weak_points(path: bytes, trusted: Collection[int]) -> list[WeakPoint]:
 
 
 def _is_private_group(file: File) -> bool:
-    """Return whether a file's group is the one of its owner, a user, that nobody else is in, and no ACL adds others."""
+    """Return whether a file's group is its owner's private group, without other members, and no ACL adds others."""
     if file.status.st_uid == 0:
         return False
     try:
@@ -235,14 +235,14 @@ def _is_private_group(file: File) -> bool:
 
 
 def repair(*, paths: Sequence[bytes], apply: bool) -> Outcome:
-    """Make root own the paths and all below them, and remove write permission of group and others. Idempotent.
+    """Make root own the paths and everything below, and remove write permission of group and others. Idempotent.
 
     Directories above a path, and the targets of links, stay as they are. Nothing is repaired below a directory that
-    stays unsafe, as others could replace files there. A file with several hard links is refused: its owner may have put
-    another name of it elsewhere. Files that change owner lose set-user-ID and set-group-ID. The group stays, as it can
-    no longer write.
+    stays unsafe, since others could replace files there. A file with several hard links is refused: its owner may have
+    another link to it elsewhere. Files that change owner lose set-user-ID and set-group-ID. The group stays, since it
+    can no longer write.
 
-    Contents are not checked: what others wrote stays, and so do descriptors that they hold open.
+    Contents are not checked: what others wrote stays, and so do their open descriptors.
 
     With apply=False nothing is changed, and the outcome is the plan. `verify` reports what cannot be repaired. Raises
     ValueError if a path is ``/``.
@@ -256,13 +256,13 @@ def repair(*, paths: Sequence[bytes], apply: bool) -> Outcome:
 
 
 def summary(violations: Sequence[Violation], named_by: Sequence[str]) -> str:
-    """Return one line with the number of violations and what `sentences` says."""
+    """Return one line with the number of violations and the result of `sentences`."""
     number = f"{len(violations)} violation{'s' if len(violations) != 1 else ''}"
     return f"{number}: {sentences(violations, named_by)}"
 
 
 def sentences(violations: Sequence[Violation], named_by: Sequence[str]) -> str:
-    """Return one line with the first messages and, if somebody can change something, the remedy.
+    """Return one line with the first messages and, if others can change something, the remedy.
 
     Args:
         named_by: files that name a directory with a violation to the dynamic loader
@@ -273,13 +273,13 @@ def sentences(violations: Sequence[Violation], named_by: Sequence[str]) -> str:
 
 
 def first_messages(messages: Sequence[str]) -> str:
-    """Return one line with the first messages of violations, and how many more there are."""
+    """Return one line with the first messages of violations, and the number of the others."""
     more = [f"and {len(messages) - _SHOWN} more"] if len(messages) > _SHOWN else []
     return "; ".join([*messages[:_SHOWN], *more])
 
 
 def remedy(named_by: Sequence[str]) -> str:
-    """Return what to do about violations, to follow them after a colon.
+    """Return what to do about violations, as the end of a message after a colon.
 
     Args:
         named_by: files that name a directory with a violation to the dynamic loader
@@ -310,7 +310,7 @@ def report(outcome: Outcome) -> dict[str, object]:
 
 
 def printable(path: bytes) -> str:
-    """Return a path on one line, with unprintable characters and the backslash itself escaped by a backslash."""
+    """Return a path on one line, with unprintable characters and backslashes escaped."""
 
     def shown(character: str) -> str:
         if character.isprintable() and character != "\\":
@@ -341,7 +341,7 @@ def group_name(gid: int) -> str | None:
 
 
 def acl_writers(acl: bytes) -> tuple[list[str], bool]:
-    """Return who can write by an access ACL: the named users and groups, and whether the file's own group can.
+    """Return who can write according to an access ACL: the named users and groups, and whether the owning group can.
 
     acl is the value of the attribute system.posix_acl_access. The user root does not count. Raises ValueError if it
     is not an ACL.
@@ -372,11 +372,11 @@ def _with_number(name: str | None, kind: str, number: int) -> str:
 
 
 def _access_acl(file: File) -> bytes:
-    """Return a file's access ACL, or b"" if it has none that can be read."""
+    """Return a file's access ACL, or b"" if it has none or cannot be read."""
     try:
         return os.getxattr(f"/proc/self/fd/{file.fd}", _ACL_ATTRIBUTE)
     except OSError:
-        return b""  # none, or the file system has no ACLs: the mode alone decides
+        return b""  # no ACL, or the file system has none: only the mode counts
 
 
 def _violated_rules(file: File, permissions: Permissions) -> Iterator[tuple[str, str]]:
@@ -422,8 +422,8 @@ def _names(directory: File) -> list[bytes]:
 def _walk(top: File, *, visit: Callable[[File], bool], fail: Callable[[bytes, OSError], None]) -> None:
     """Visit all files in a directory, at any depth, each directory before its contents.
 
-    visit is called with each open file, and tells whether to enter a directory. fail is called with a path that cannot
-    be visited or entered, and the error. Only one directory is open at a time: the walk goes up by "..".
+    visit is called with each open file, and returns whether to enter a directory. fail is called with a path that
+    cannot be visited or entered, and the error. Only one directory is open at a time: the walk returns through "..".
     """
     here = File(os.dup(top.fd), top.path, top.status)
     levels: list[tuple[Identity, list[bytes]]] = []
@@ -445,7 +445,7 @@ def _walk(top: File, *, visit: Callable[[File], bool], fail: Callable[[bytes, OS
                 try:
                     child = open_entry(name, here)
                 except FileNotFoundError:
-                    continue  # removed meanwhile
+                    continue  # it was removed
                 except OSError as error:
                     fail(os.path.join(here.path, name), error)
                     continue
@@ -465,7 +465,7 @@ def _walk(top: File, *, visit: Callable[[File], bool], fail: Callable[[bytes, OS
 
 
 def _back(directory: File, expected: Identity) -> File:
-    """Open the directory above. Raises UnreachableError where it is not the `expected` one: it was moved."""
+    """Open the parent directory. Raises UnreachableError if it is not the `expected` one: the directory was moved."""
     try:
         above = open_above(directory)
     except OSError as error:
@@ -478,7 +478,7 @@ def _back(directory: File, expected: Identity) -> File:
 
 
 class _Verification:
-    """One run of `verify`. Attributes: violations, those found so far."""
+    """A run of `verify`. Attributes: violations, those found so far."""
 
     def __init__(self, planned: Mapping[Identity, Permissions], refused: Mapping[bytes, str]) -> None:
         self.violations: dict[tuple[bytes, str], Violation] = {}
@@ -525,7 +525,7 @@ class _Verification:
             file.close()
 
     def _was_walked(self, path: bytes) -> bool:
-        """Tell whether a directory, or one above it, was walked before, which also ends loops of links."""
+        """Return whether a directory, or one above it, was walked before, which also ends loops of links."""
         while path not in self._walked:
             if path == b"/":
                 return False
@@ -594,14 +594,14 @@ def _is_at_or_below(path: bytes, directory: bytes) -> bool:
 
 
 class _RepairRun:
-    """One run of `repair`. Attributes: outcome."""
+    """A run of `repair`. Attributes: outcome."""
 
     def __init__(self, apply: bool) -> None:
         self.outcome = Outcome([], {}, {})
         self._apply = apply
 
     def run(self, path: bytes) -> None:
-        """Repair one path and all below it."""
+        """Repair a path and everything below it."""
         unsafe: list[bytes] = []
 
         def visit(file: File) -> None:
@@ -626,7 +626,7 @@ class _RepairRun:
         return self.outcome.planned.get(file.identity, permissions_of(file))
 
     def _repair(self, file: File) -> bool:
-        """Repair one file; tell whether it is a safe directory, whose contents can be repaired."""
+        """Repair a file; return whether it is a safe directory, whose contents can be repaired."""
         before = self._permissions(file)
         after = _repaired(file, before)
         if after != before:
@@ -643,10 +643,10 @@ class _RepairRun:
         return file.is_directory and _is_safe(file, after)
 
     def _change(self, file: File, before: Permissions, after: Permissions) -> Permissions:
-        """Change a file by its descriptor; return its permissions afterwards."""
+        """Change a file through its descriptor; return its new permissions."""
         place = f"/proc/self/fd/{file.fd}"  # the opened file itself, even if it is a link
         try:
-            # The owner first, else the old one could restore the mode.
+            # The owner first, otherwise the old one could restore the mode.
             if after.uid != before.uid:
                 os.chown(place, after.uid, -1)
             if not file.is_link and stat.S_IMODE(os.fstat(file.fd).st_mode) != after.mode:

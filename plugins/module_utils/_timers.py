@@ -1,7 +1,7 @@
 # Copyright (c) ocihooks.ssh contributors
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Install, start and remove systemd timers. In an image, where no systemd runs, enable them by systemctl's links."""
+"""Install, start and remove systemd timers. In an image, only create systemctl's links."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from contextlib import suppress
 from . import _files, _image
 
 UNITS = "/etc/systemd/system"
-KINDS = (".service", "@.service", ".timer")  # a timer need not have a template, whose instances its service starts
+KINDS = (".service", "@.service", ".timer")  # a timer may have a template, whose instances its service starts
 SECONDS = 60
 
 
 class SystemdError(Exception):
-    """systemctl failed; str() is the sentence for the admin."""
+    """systemctl failed; str() is the message for the admin."""
 
 
 def runs_systemd() -> bool:
-    """Return whether the first process is systemd, and this root directory its own."""
+    """Return whether pid 1 is systemd, with this root directory."""
     return not _image.is_image() and _files.read("/proc/1/comm").strip() == b"systemd"
 
 
@@ -61,12 +61,12 @@ def systemctl(*arguments: str, check: bool = True) -> bool:
 
 
 def unwanted(names: Sequence[str]) -> list[str]:
-    """Return those of the timers of which a unit is installed."""
+    """Return those of the timers that have an installed unit."""
     return [name for name in names if any(os.path.lexists(f"{UNITS}/{name}{kind}") for kind in KINDS)]
 
 
 def installed_units(names: Sequence[str]) -> dict[str, str]:
-    """Return unit -> SHA-256, of those of the timers that are enabled and run; in an image, that are enabled."""
+    """Return unit -> SHA-256 for those of the timers that are enabled and run; in an image, that are enabled."""
     digests = {}
     for name in names:
         there = [f"{name}{kind}" for kind in KINDS if os.path.lexists(f"{UNITS}/{name}{kind}")]
@@ -81,7 +81,7 @@ def installed_units(names: Sequence[str]) -> dict[str, str]:
 
 
 def remove(names: Sequence[str], check: bool) -> list[str]:
-    """Stop, disable and remove timers. Return those that were there.
+    """Stop, disable and remove timers. Return those that existed.
 
     Raises:
         OSError: a unit cannot be removed.
@@ -93,7 +93,7 @@ def remove(names: Sequence[str], check: bool) -> list[str]:
     running = runs_systemd()
     for name in found:
         if running:
-            for verb in ("stop", "disable"):  # not "disable --now", which fails where systemd only pretends to run
+            for verb in ("stop", "disable"):  # not "disable --now", which fails where systemd is only simulated
                 systemctl(verb, f"{name}.timer")
         else:
             disable(f"{name}.timer")
@@ -105,15 +105,15 @@ def remove(names: Sequence[str], check: bool) -> list[str]:
 
 
 def targets(text: str) -> list[str]:
-    """Return the units that want a unit of this text, by its [Install] section."""
+    """Return the units that want a unit with this text, from its [Install] section."""
     return [name for names in re.findall(r"^WantedBy=(.*)$", text, re.MULTILINE) for name in names.split()]
 
 
 def enable(name: str, text: str, check: bool) -> bool:
-    """Make the links by which systemd starts a unit when the image is booted. Return whether one was missing.
+    """Create the links that make systemd start a unit when the image is booted. Return whether one was missing.
 
     Raises:
-        OSError: a link cannot be made.
+        OSError: a link cannot be created.
     """
     unit = f"{UNITS}/{name}"
     links = [f"{UNITS}/{target}.wants/{name}" for target in targets(text)]
@@ -126,14 +126,14 @@ def enable(name: str, text: str, check: bool) -> bool:
 
 
 def disable(name: str) -> None:
-    """Remove the links by which systemd starts a unit, and directories that this leaves empty.
+    """Remove the links that make systemd start a unit, and directories that become empty.
 
     Raises:
         OSError: a link cannot be removed.
     """
     for link in glob.glob(f"{glob.escape(UNITS)}/*.wants/{name}"):
         _files.remove(link)
-        with suppress(OSError):  # other units are wanted too
+        with suppress(OSError):  # not empty: other units are wanted too
             os.rmdir(os.path.dirname(link))
 
 

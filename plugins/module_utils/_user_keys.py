@@ -15,11 +15,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-NAMES_SHOWN = 20  # in a message, and in the result of a range of users that Ansible prints since the task has failed
+NAMES_SHOWN = 20  # in a message, and in the result for a range of users, which Ansible prints if the task fails
 
 
 def select_users(data: bytes, wanted: list[str]) -> tuple[list[passwd.Entry], list[str]]:
-    """Return the entries of the passwd file `data` for the names and uids in `wanted`, and the missing ones."""
+    """Return the entries in the passwd file `data` for the names and uids in `wanted`, and the missing ones."""
     names: dict[str, passwd.Entry] = {}
     uids: dict[str, passwd.Entry] = {}
     asked = set(wanted)
@@ -34,7 +34,7 @@ def select_users(data: bytes, wanted: list[str]) -> tuple[list[passwd.Entry], li
 
 
 def users_in_range(data: bytes, uid_min: int, uid_max: int) -> list[passwd.Entry]:
-    """Return the entries of the passwd file `data` from `uid_min` to `uid_max`, inclusive, one for each name."""
+    """Return the entries in the passwd file `data` from `uid_min` to `uid_max`, inclusive, one for each name."""
     chosen: dict[str, passwd.Entry] = {}
     for entry in passwd.iterate(data):
         if uid_min <= entry.uid <= uid_max:
@@ -46,7 +46,7 @@ def homes_of_removed_users(base_dir: str, wanted: list[str]) -> tuple[list[passw
     """Find the homes in `base_dir` of users whose accounts were removed, by name, uid or path.
 
     Return an entry for each home, with the ids of its owner; and for each other item of `wanted` why its home cannot be
-    used, or None where there is none. Raises OSError if `base_dir` cannot be read.
+    used, or None if there is no home. Raises OSError if `base_dir` cannot be read.
     """
     uids = {item for item in wanted if item.isascii() and item.isdigit()}
     by_uid = _homes_by_uid(base_dir) if uids else {}
@@ -71,19 +71,19 @@ def homes_of_removed_users(base_dir: str, wanted: list[str]) -> tuple[list[passw
 
 
 def _homes_by_uid(base_dir: str) -> dict[str, list[str]]:
-    """Return the names of the directories in `base_dir` by their owners' uids. Raises OSError."""
+    """Return the names of the directories in `base_dir`, keyed by the owner's uid. Raises OSError."""
     names: dict[str, list[str]] = {}
     for entry in os.scandir(base_dir):
         try:
             if entry.is_dir():
                 names.setdefault(str(entry.stat().st_uid), []).append(entry.name)
         except OSError:
-            pass  # a link that leads nowhere, or a home that cannot be mounted
+            pass  # a dangling link, or a home that cannot be mounted
     return names
 
 
 def _name_in(base_dir: str, item: str) -> str:
-    """Return the name of a home in `base_dir` that `item` names, alone or with its path. Raises KeyStoreError."""
+    """Return the name of the home in `base_dir` for `item`, a name or a path. Raises KeyStoreError."""
     if not item.startswith("/"):
         return item
     directory, name = os.path.split(item.rstrip("/"))
@@ -102,12 +102,12 @@ def _owner_of_home(base_dir: str, name: str) -> passwd.Entry:
 
 
 def describe(keys: store.KeySet) -> str:
-    """Return the line that represents a key set in a diff."""
+    """Return the line for a key set in a diff."""
     return f"{store.public_key(keys).split()[0]} {store.fingerprint(keys)}\n"
 
 
 def state_of(directory: str, name: str) -> str:
-    """Return the text that represents the content of a key directory in a diff."""
+    """Return the text for the content of a key directory in a diff."""
     try:
         return describe(store.load(directory, name))
     except MissingKeysError:
@@ -117,7 +117,7 @@ def state_of(directory: str, name: str) -> str:
 
 
 class KeyTask:
-    """The task of one module call. `__call__` and `look` run as the user in a child process; results are JSON."""
+    """The task of a module call. `__call__` and `look` run as the user in a child process; results are JSON."""
 
     def __init__(self, params: dict[str, Any], check_mode: bool) -> None:
         """Store the module's parameters."""
@@ -128,7 +128,7 @@ class KeyTask:
         self.check_mode = check_mode
 
     def __call__(self, user: passwd.Entry) -> dict[str, Any]:
-        """Do the work for one user, or in check mode predict its result. Raises KeyStoreError."""
+        """Do the work for a user, or in check mode predict its result. Raises KeyStoreError."""
         try:
             return self._work(user)
         except MissingHomeError as error:
@@ -139,14 +139,14 @@ class KeyTask:
         if self.absent or self.overwrite:
             before = state_of(directory, user.name)
             outcome = self._remove(directory) if self.absent else self._make(directory, user.name)
-        else:  # an existing set is kept or an error, so that it need not be read twice
+        else:  # an existing set is kept, or is an error, so it need not be read twice
             outcome = self._make(directory, user.name)
             before = "" if outcome["changed"] else outcome["after"]
         outcome["before"] = before
         return outcome
 
     def look(self, user: passwd.Entry) -> dict[str, Any] | None:
-        """Return the result of `__call__` if there is nothing to do, else None. Raises KeyStoreError."""
+        """Return the result of `__call__` if nothing needs to be done, else None. Raises KeyStoreError."""
         try:
             return self._look(user)
         except MissingHomeError as error:
@@ -181,7 +181,7 @@ class KeyTask:
         return {**self._removed(False), "before": "", "missing_home": str(error)}
 
     def result(self, user: passwd.Entry, outcome: dict[str, Any] | AsUserError) -> dict[str, Any]:
-        """Return the module's result for one user. Keys that are to be absent need no home."""
+        """Return the module's result for a user. Absent keys need no home."""
         values = {} if isinstance(outcome, AsUserError) else outcome
         problem = str(outcome) if isinstance(outcome, AsUserError) else values.get("missing_home")
         error = None if self.absent and "missing_home" in values else problem
@@ -215,18 +215,18 @@ def _made(changed: bool, keys: store.KeySet) -> dict[str, Any]:
 
 
 def difference(result: dict[str, Any], outcome: dict[str, Any]) -> dict[str, str]:
-    """Return the diff for one user whose keys are changed."""
+    """Return the diff for a user whose keys change."""
     path = result["paths"]["directory"]
     return {"before_header": path, "after_header": path, "before": outcome["before"], "after": outcome["after"]}
 
 
 def has_no_home(outcome: dict[str, Any] | AsUserError) -> bool:
-    """Tell whether the work for a user ended because the user's directory does not exist."""
+    """Return whether the work for a user failed because the user's directory does not exist."""
     return not isinstance(outcome, AsUserError) and "missing_home" in outcome
 
 
 def unknown_user(name: str, error: str | None) -> dict[str, Any]:
-    """Return the module's result for a user who is not in the passwd file, and has no home that can be used."""
+    """Return the module's result for a user who is not in the passwd file and has no usable home."""
     return {
         "name": name,
         "uid": None,
@@ -245,7 +245,7 @@ def shortened(items: list[str], separator: str) -> str:
 
 
 def failure_message(results: list[dict[str, Any]], without_home: int) -> str | None:
-    """Return one line that names the users whose work failed, why, and the others; None if none failed.
+    """Return one line with the users whose work failed, the reasons, and the other users; None if none failed.
 
     `without_home` is the number of users whose directory does not exist.
     """
@@ -259,7 +259,7 @@ def failure_message(results: list[dict[str, Any]], without_home: int) -> str | N
 
 
 def bounded(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return at most `NAMES_SHOWN` of the results, in their order. Those of users whose work failed take precedence."""
+    """Return at most `NAMES_SHOWN` of the results, in order. Those of users whose work failed take precedence."""
     first = sorted(results, key=lambda result: not result["error"])[:NAMES_SHOWN]
     kept = {id(result) for result in first}
     return [result for result in results if id(result) in kept]

@@ -39,7 +39,7 @@ import stat
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.ocihooks.ssh.plugins.module_utils import _diff, _docker, _files, _image, _oci_json
 
-# Option -> kind of JSON, which is checked and whose directory is made, or None; and the mode of its files.
+# Option -> the mode of its files, and the kind of JSON or None. JSON is checked, and its directory created.
 KINDS = {
     "hooks": ("hook", 0o644),
     "cdi": ("cdi", 0o644),
@@ -50,7 +50,7 @@ KINDS = {
 
 
 def wrong_files(module: AnsibleModule) -> dict[str, tuple[str, int]]:
-    """Return those of the files that have to be written, path -> text and mode; fail if one of them is not right."""
+    """Return the files that must be written, path -> text and mode; fail if one of them is invalid."""
     wrong = {}
     for option, (kind, mode) in KINDS.items():
         for path, text in module.params[option].items():
@@ -64,7 +64,7 @@ def wrong_files(module: AnsibleModule) -> dict[str, tuple[str, int]]:
 
 
 def refusal_of(path: str, kind: str | None, text: str, check_mode: bool) -> str | None:
-    """Return why a file may not be written, a sentence, or None. In check mode the text of JSON is not checked."""
+    """Return an error message if a file must not be written, or None. In check mode JSON is not checked."""
     if kind:
         return None if check_mode else _oci_json.refusal(path, kind, text)
     directory = os.path.dirname(path)

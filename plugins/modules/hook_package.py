@@ -47,10 +47,10 @@ VERSION = re.compile(r"/ssh_hook-[0-9a-f]{12}")
 
 
 def differences(hook: _hook_package.Hook, change: _hook_package.Change, old: str) -> list[dict[str, str]]:
-    """Return what --diff shows.
+    """Return the output of --diff.
 
     Args:
-        old: directory of the version that was there, empty if there was none
+        old: directory of the previous version, empty if there was none
     """
     diffs = [_diff.of_version(hook.directory, old, change.files)] if change.files or old != hook.directory else []
     if change.launcher:

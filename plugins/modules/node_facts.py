@@ -76,14 +76,14 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    module.check_mode = True  # so that nothing changes a label either
+    module.check_mode = True  # so that no label is changed either
 
     def relabel(path: str) -> bool:
         return bool(module.set_default_selinux_context(path, False))
 
     try:
         module.exit_json(changed=False, node=_node.report(module.params, relabel))
-    except ValueError as error:  # a path that is not absolute, or a mode that is no octal number
+    except ValueError as error:  # a path that is not absolute, or an invalid octal mode
         module.fail_json(msg=str(error))
 
 

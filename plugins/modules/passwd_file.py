@@ -37,12 +37,12 @@ from ansible_collections.ocihooks.ssh.plugins.module_utils._keys import name_ser
 
 
 def names_of(data: bytes) -> dict[str, str]:
-    """Return the names of the accounts of a passwd file, by name and by uid."""
+    """Return the names of the accounts in a passwd file, keyed by name and by uid."""
     return {word: entry.name for entry in passwd.iterate(data) for word in (str(entry.uid), entry.name)}
 
 
 def difference(path: str, before: dict[bytes, bytes], after: dict[bytes, bytes]) -> dict[str, str]:
-    """Return what --diff shows of the accounts of a file before and after, a line."""
+    """Return the line of --diff for the accounts of a file before and after."""
     kinds = {
         "new": sorted(after.keys() - before.keys()),
         "gone": sorted(before.keys() - after.keys()),
@@ -53,7 +53,7 @@ def difference(path: str, before: dict[bytes, bytes], after: dict[bytes, bytes])
 
 
 def exists(path: str) -> bool:
-    """Return whether a path exists. One that root may not look at, as on NFS, counts as if it did."""
+    """Return whether a path exists. One that root may not access, as on NFS, counts as existing."""
     try:
         os.stat(path)
     except FileNotFoundError:
@@ -76,7 +76,7 @@ def main() -> None:
     )
     path, state, users = (module.params[name] for name in ("path", "state", "users"))
     if state == "provided":
-        path = os.path.realpath(path)  # a site's own file may be behind a link
+        path = os.path.realpath(path)  # a site's own file may be a link
     elif name_service.is_nodes_file(path):
         module.fail_json(msg=f"{path} is the node's own passwd file, which is never replaced or removed: name another")
     elif os.path.isdir(path):

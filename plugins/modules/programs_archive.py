@@ -62,7 +62,7 @@ def pack(params: Mapping[str, Any], check: bool) -> dict[str, Any]:
 
 
 def unpack(params: Mapping[str, Any], check: bool) -> dict[str, Any]:
-    """Put the programs of the archive into the directory, unless `check`; return the module's result."""
+    """Unpack the archive's programs into the directory, unless `check`; return the module's result."""
     request = archive.Request(
         Path(params["archive"]),
         params["sha256"],

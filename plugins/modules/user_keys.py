@@ -2,7 +2,7 @@
 # Copyright (c) ocihooks.ssh contributors
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Makes and removes the SSH key sets of users, as those users."""
+"""Creates and removes users' SSH key sets, as those users."""
 
 from __future__ import annotations
 
@@ -275,9 +275,9 @@ def main() -> None:
 
 
 def _chosen(module: AnsibleModule, data: bytes) -> tuple[list[Entry], list[dict[str, Any]]]:
-    """Return the entries of the task's users in the passwd file `data`, and the results for those who have none.
+    """Return the entries of the task's users in the passwd file `data`, and the results for users without one.
 
-    Keys that are to be absent are also removed from the homes of users whose accounts are gone.
+    Absent keys are also removed from the homes of users whose accounts were deleted.
     """
     params = module.params
     if params["users"] is None:

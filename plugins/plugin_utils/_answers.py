@@ -1,7 +1,7 @@
 # Copyright (c) ocihooks.ssh contributors
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What nodes answer, without what would set variables: a node decides what its modules answer."""
+"""Results of modules on nodes, without what would set variables: a node controls its modules' results."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import Any
 from ansible_collections.ocihooks.ssh.plugins.plugin_utils._text import printable
 from ansible_collections.ocihooks.ssh.plugins.plugin_utils._variables import AUTO
 
-# By these keys of any module's result ansible-core sets variables of hosts, adds hosts and groups, and hands variables
-# to the next job of a workflow.
+# With these keys in a module's result, ansible-core sets variables of hosts, adds hosts and groups, and passes
+# variables to the next job of a workflow.
 SETTING = ("ansible_facts", "ansible_stats", "add_host", "add_group")
-# What the module node_facts says of a node: name -> type.
+# The result of the module node_facts: name -> type.
 NODE: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("image", "dev_null", "systemd", "passwd_file", "passwd_outdated", "firewalld_zone"), bool),
     **dict.fromkeys(("architecture", "kernel", "unsafe", "release"), str),
@@ -33,19 +33,19 @@ _PATH = re.compile(r"/[^\x00-\x1f]{0,4000}")
 
 
 def harmless(answer: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an answer without what would set variables."""
+    """Return a result without what would set variables."""
     return {key: value for key, value in answer.items() if key not in SETTING}
 
 
 def unexpected(answer: Mapping[str, Any], module: str) -> dict[str, Any]:
-    """Return a failure: why a module did not answer as it should. Only texts of the answer are taken."""
+    """Return a failure that says why a module's result is invalid. Only texts are taken from the result."""
     texts = ("msg", "module_stdout", "module_stderr")
     said = {name: printable(answer[name]) for name in texts if answer.get(name)}
     return {"msg": f"Unexpected response from {module}.", **said, "failed": True}
 
 
 def is_node(value: object) -> bool:
-    """Return whether a value has all that the module node_facts says of a node. Tasks for all hosts read some of it."""
+    """Return whether a value has everything in node_facts' result. Tasks for all hosts read some of it."""
     if not isinstance(value, Mapping):
         return False
     has_types = all(name in value and isinstance(value[name], types) for name, types in NODE.items())
@@ -56,7 +56,7 @@ def system_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
     """Return the facts that the roles read.
 
     Raises:
-        KeyError, TypeError, ValueError: they are not what the module setup gives.
+        KeyError, TypeError, ValueError: they are not in the form of the module setup.
     """
     uid, selinux = facts["ansible_user_uid"], facts["ansible_selinux"]
     if not isinstance(uid, int) or isinstance(uid, bool) or not isinstance(selinux, Mapping):

@@ -1,9 +1,9 @@
 # Copyright (c) ocihooks.ssh contributors
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What an audit has found, node by node: rows, and the table, the JSON and the page that are made of them.
+"""The results of an audit: a row for each node, and the table, the JSON and the page made from the rows.
 
-Names of nodes and users, paths and messages come from strangers: a row has printable characters alone, and the page
+Names of nodes and users, paths and messages are untrusted input: rows contain only printable characters, and the page
 escapes them.
 """
 
@@ -27,7 +27,7 @@ from markupsafe import Markup
 
 _ROLE = Path(__file__).parents[2] / "roles" / "ssh_hook"
 FORMAT = 1
-# The worst first: a row has the first of these that fits.
+# Worst first: a row has the first of these that applies.
 UNREACHABLE, FAILED, UNSAFE, DIFFERS, OK = STATES = ("unreachable", "failed", "unsafe", "differs", "ok")
 MEANINGS = {
     UNREACHABLE: "was not reached",
@@ -36,7 +36,7 @@ MEANINGS = {
     DIFFERS: "differs from the configuration",
     OK: "matches the configuration",
 }
-# What the tasks of an audit register, in their order.
+# The names that the tasks of an audit register, in order.
 RESULTS = (
     "ssh_hook__facts",
     "ssh_hook__preflight",
@@ -49,27 +49,27 @@ RESULTS = (
     "ssh_hook__timers_result",
     "ssh_hook__verified",
 )
-# Of which results the page shows what differs, and of how much text.
+# The results whose differences the page shows, and the limits of text.
 _COMPARED = ("ssh_hook__installed", "ssh_hook__engines", "ssh_hook__timers_result")
 _MAX_TEXTS = 12  # of a node
 _MAX_READ = 200  # lines of a text
 _MAX_LINES = 24  # that differ
 _MAX_WIDTH = 200  # characters of a line
-_MAX_SHOWN = 6  # findings of a line of the table
+_MAX_SHOWN = 6  # findings in a line of the table
 _LONG_WORD = re.compile(r"[A-Za-z0-9+/=]{32,}")
 _NAMES_WIDTH = 36  # characters of the table's first column
 _WIDTH = 110  # characters of a line
-_SAME = ("state", "hook", "dropbear", "openssh", "port")  # of the nodes that share a line
+_SAME = ("state", "hook", "dropbear", "openssh", "port")  # equal for the nodes that share a line
 _COLUMNS = ("NODES", "STATE", "HOOK", "DROPBEAR", "OPENSSH", "PORT", "DAEMONS")
 
 
 class Variables(NamedTuple):
-    """What the variables say of a node, as far as its row names it.
+    """The values of a node's variables that its row mentions.
 
     Attributes:
         launcher: path of the hook's launcher
         docker_json: path of the configuration of Docker's daemon
-        firewalld_zone: in which firewalld opens the daemons' ports
+        firewalld_zone: the zone in which firewalld opens the daemons' ports
     """
 
     launcher: str
@@ -78,25 +78,25 @@ class Variables(NamedTuple):
 
 
 def plain(value: Any) -> Any:
-    """Return a value of JSON without the types by which Ansible follows where it comes from."""
+    """Return a JSON value without the types with which Ansible tracks its origin."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def natural(name: str) -> tuple[tuple[int, int, str], ...]:
-    """Return a key by which node9 comes before node10."""
+    """Return a sort key that puts node9 before node10."""
     parts = re.split(r"([0-9]+)", name)
     return tuple((0, int(part), part) if part.isascii() and part.isdigit() else (1, 0, part) for part in parts)
 
 
 def node_row(name: str, results: Mapping[str, Any], variables: Variables | None = None) -> dict[str, Any]:
-    """Return the row of a node whose audit came to its end, or of which a task failed.
+    """Return the row of a node whose audit was completed, or had a failed task.
 
     Args:
         name: the node's name in the inventory
-        results: what the tasks of the audit have registered, by the names in RESULTS, as far as they ran
-        variables: None if the audit did not come so far that the node was compared with them
+        results: what the tasks of the audit have registered, keyed by the names in RESULTS, as far as they ran
+        variables: None if the audit ended before the node was compared with them
     """
     try:
         return _row(name, results, variables)
@@ -105,12 +105,12 @@ def node_row(name: str, results: Mapping[str, Any], variables: Variables | None 
 
 
 def failed_row(name: str, problem: str) -> dict[str, Any]:
-    """Return the row of a node of which nothing is known but why."""
+    """Return the row of a node of which only the problem is known."""
     return _row(name, {"ssh_hook__facts": {"failed": True, "msg": problem}}, None)
 
 
 def unfinished_row(name: str, results: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the row of a node whose audit did not come to its end, for a reason that may not be known."""
+    """Return the row of a node whose audit was not completed, for a reason that may be unknown."""
     row = node_row(name, results)
     if row["problem"] is None:
         row.update(state=FAILED, problem="the audit did not finish: see the task that failed")
@@ -118,10 +118,10 @@ def unfinished_row(name: str, results: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def reported_row(name: str, audited: Mapping[str, Any], results: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the row of a node for the report: the one that this audit has made, or one on why it has made none.
+    """Return the row of a node for the report: the one from this audit, or one that says why there is none.
 
     Args:
-        audited: what the node's judgement has registered, which may be that of an audit before, in the same run
+        audited: what the task audit_node has registered, which may be from an earlier audit in the same run
         results: what the tasks of the audit have registered
     """
     row = _as_dict(audited.get("row"))
@@ -132,10 +132,10 @@ def reported_row(name: str, audited: Mapping[str, Any], results: Mapping[str, An
 
 
 def differences(results: Mapping[str, Any], variables: Variables) -> list[str]:
-    """Return sentences, without a full stop, on what the tasks of the deployment would have changed on a node.
+    """Return sentences, without a full stop, about what the deployment's tasks would change on a node.
 
     Args:
-        results: what they have registered in check mode, by the names in RESULTS
+        results: what they have registered in check mode, keyed by the names in RESULTS
 
     Raises:
         AttributeError, KeyError, TypeError: a result is not what this collection's modules give.
@@ -175,10 +175,10 @@ def differences(results: Mapping[str, Any], variables: Variables) -> list[str]:
 
 
 def changes(results: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the lines that differ, by the path of the text: what a deployment would take away, and what write.
+    """Return the lines that differ, keyed by path: those that a deployment would remove, and those that it would write.
 
-    A text is a stranger's, and as long as that one likes: it is read and shown up to a limit. A line that may hold a
-    key, such as of a file that was put in the place of ours, is not shown.
+    The text is untrusted and may have any length: it is read and shown up to a limit. A line that may contain a key,
+    for example in a file that replaced ours, is not shown.
 
     Raises:
         AttributeError, KeyError, TypeError: a result is not what this collection's modules give.
@@ -210,7 +210,7 @@ def _shown(line: str) -> str:
 
 
 def _may_be_key(word: str) -> bool:
-    """Return whether a long word is like random bytes in base64 or in hexadecimal digits, and not like a path."""
+    """Return whether a long word looks like random bytes in base64 or hexadecimal, and not like a path."""
     is_mixed = bool(re.search(r"[a-z]", word) and re.search(r"[A-Z]", word))
     return is_mixed or len(re.findall(r"[0-9]", word)) > len(word) // 6
 
@@ -230,7 +230,7 @@ def _row(name: str, results: Mapping[str, Any], variables: Variables | None) -> 
     absent = [found for found in tamper if found["rule"] in _secure_path.ABSENT]
     tamper = [found for found in tamper if found["rule"] not in _secure_path.ABSENT]
     differing = [] if variables is None else list(map(printable, differences(results, variables)))
-    # What was not run for what is in `tamper`.
+    # What was not run because of the findings in `tamper`.
     differing = [sentence for sentence in differing if not any(sentence.startswith(f["message"]) for f in tamper)]
     named = "\n".join(differing)
     differing += [found["message"] for found in absent if found["path"] not in named]
@@ -273,7 +273,7 @@ def _version(value: object) -> str | None:
 
 
 def _problem(results: Mapping[str, Any]) -> tuple[str, str | None]:
-    """Return the state of a node that an audit did not come to the end of, and why; empty and None for others."""
+    """Return the state of a node whose audit was not completed, and the reason; empty and None for others."""
     for name in RESULTS:
         result = _as_dict(results.get(name))
         if result.get("unreachable"):
@@ -286,22 +286,22 @@ def _problem(results: Mapping[str, Any]) -> tuple[str, str | None]:
 
 
 def _message(result: Mapping[str, Any]) -> str:
-    """Return why a task failed, in one line, without how Ansible begins all of them."""
+    """Return why a task failed, in one line, without Ansible's common prefix."""
     text = printable(" ".join(str(result.get("msg") or "no reason was given").split()))
     return re.sub(r"^(Task failed: |Action failed: )+", "", text)
 
 
 def findings(row: Mapping[str, Any]) -> list[str]:
-    """Return all sentences on what is wrong with a node."""
+    """Return all sentences about what is wrong with a node."""
     messages = [found["message"] for found in row["tamper"]]
     return [*[row["problem"]] * (row["problem"] is not None), *messages, *row["differences"]]
 
 
 def verdict(row: Mapping[str, Any], results: Mapping[str, Any]) -> str:
-    """Return what a node's audit fails with; empty if the node is as it should be.
+    """Return the message with which a node's audit fails; empty if it passes.
 
     Args:
-        results: what the row was made from
+        results: the results that the row was made from
     """
     named_by = _as_dict(results.get("ssh_hook__verified")).get("named_by")
     remedy = _secure_path.remedy(list(map(printable, named_by)) if isinstance(named_by, list) else [])
@@ -316,20 +316,20 @@ def verdict(row: Mapping[str, Any], results: Mapping[str, Any]) -> str:
 
 
 def count(rows: Iterable[Mapping[str, Any]]) -> dict[str, int]:
-    """Return how many nodes are in each state, the worst first; states without a node are not there."""
+    """Return the number of nodes in each state, worst first; states without nodes are omitted."""
     states = [row["state"] for row in rows]
     return {state: states.count(state) for state in STATES if state in states}
 
 
 def summary(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return a line that says how many nodes are in which state."""
+    """Return one line with the number of nodes in each state."""
     return f"{len(rows)} {'node' if len(rows) == 1 else 'nodes'}: " + ", ".join(
         f"{number} {state}" for state, number in count(rows).items()
     )
 
 
 def fold(names: Iterable[str]) -> str:
-    """Return names as ClusterShell and Slurm write them, such as node[001-128,130],login1."""
+    """Return names in the notation of ClusterShell and Slurm, such as node[001-128,130],login1."""
     groups: dict[tuple[str, str, int], list[int]] = {}
     others = []
     for name in sorted(set(names), key=natural):
@@ -347,7 +347,7 @@ def fold(names: Iterable[str]) -> str:
 
 
 def _ranges(numbers: Sequence[int]) -> list[tuple[int, int]]:
-    """Return sorted numbers as ranges, each with its first and its last."""
+    """Return sorted numbers as ranges (first, last)."""
     ranges: list[tuple[int, int]] = []
     for number in numbers:
         start = ranges.pop()[0] if ranges and ranges[-1][1] == number - 1 else number
@@ -358,12 +358,12 @@ def _ranges(numbers: Sequence[int]) -> list[tuple[int, int]]:
 def table(
     rows: Sequence[Mapping[str, Any]], keys: Mapping[str, Any] | None, page: str, *, with_lines: bool = False
 ) -> str:
-    """Return the table for a terminal: a line for all nodes of which the same is to be said, the worst first.
+    """Return the table for a terminal: one line for all nodes with identical results, worst first.
 
     Args:
-        keys: of users, as `report` has them
-        page: path of the page that has all of it; empty if there is none
-        with_lines: whether to show the lines that differ, too
+        keys: of users, as in `report`
+        page: path of the page with all details; empty if there is none
+        with_lines: whether to also show the lines that differ
     """
     groups = _groups(rows, (*_SAME, *["changes"] * with_lines))
     names = [_names_lines(group) for group in groups]
@@ -377,10 +377,10 @@ def table(
 
 
 def _groups(rows: Iterable[Mapping[str, Any]], same: Iterable[str]) -> list[list[Mapping[str, Any]]]:
-    """Return the rows in groups of which the table says the same, the worst first.
+    """Return the rows in groups with identical results in the table, worst first.
 
     Args:
-        same: keys of what a group shares, beside what is wrong
+        same: keys of the values that a group shares, besides its findings
     """
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for row in sorted(rows, key=lambda row: (STATES.index(row["state"]), natural(row["name"]))):
@@ -392,7 +392,7 @@ def _groups(rows: Iterable[Mapping[str, Any]], same: Iterable[str]) -> list[list
 def _names_lines(group: Iterable[Mapping[str, Any]]) -> list[str]:
     """Return the lines of the first cell of a group."""
     folded = fold(row["name"] for row in group)
-    lines = textwrap.wrap(folded.replace(",", ", "), _NAMES_WIDTH)  # which breaks lines at blanks
+    lines = textwrap.wrap(folded.replace(",", ", "), _NAMES_WIDTH)  # breaks lines at blanks
     return [line.replace(", ", ",") for line in lines] or [""]
 
 
@@ -404,14 +404,14 @@ def _cells(group: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _findings_lines(said: Sequence[str], page: str) -> list[str]:
-    """Return the lines below a group's cells: what is wrong, and where to read what is left out."""
+    """Return the lines below a group's cells: what is wrong, and where to read the omitted findings."""
     lines = [line for sentence in said[:_MAX_SHOWN] for line in _sentence(sentence)]
     where = f"see {page}" if page else "set ssh_hook_report_dir for all of them"
     return lines + [f"    and {len(said) - _MAX_SHOWN} more: {where}"] * (len(said) > _MAX_SHOWN)
 
 
 def _changes_lines(changes: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Return the lines that differ as they are below a group's findings."""
+    """Return the lines that differ, formatted for below a group's findings."""
     lines = []
     for change in changes:
         lines += [f"    {change['path']}"] * bool(change["path"]) + [f"      {line}" for line in change["lines"]]
@@ -437,21 +437,21 @@ def _keys_lines(keys: Mapping[str, Any] | None) -> list[str]:
 
 
 def is_safe(row: Mapping[str, Any]) -> bool:
-    """Return whether only root can change what the node runs, as far as an audit has found."""
+    """Return whether only root can change what the node runs, according to the audit."""
     return row["state"] in (OK, DIFFERS)
 
 
 def is_image(preflight: object) -> bool:
-    """Return whether a node is an image, by what the task of the preflight has registered. It has no homes."""
+    """Return whether a node is an image, which has no homes, from the result of the preflight task."""
     return bool(_as_dict(_as_dict(preflight).get("node")).get("image"))
 
 
 def user_keys(node: str, base_dir: str, answer: Mapping[str, Any]) -> dict[str, Any]:
-    """Return who has keys, from what the module user_keys answers in check mode.
+    """Return who has keys, from the result of the module user_keys in check mode.
 
     Args:
-        node: the node that was asked
-        base_dir: parent directory of the users' homes
+        node: the node on which it ran
+        base_dir: the parent directory of users' homes
     """
     try:
         users = _users(answer.get("users", []))
@@ -477,7 +477,7 @@ def report(rows: Iterable[Mapping[str, Any]], keys: Mapping[str, Any] | None, li
 
     Args:
         keys: what `user_keys` returned, or None if no users were named
-        limit: the hosts to which the run was limited, or None
+        limit: the value of --limit, or None
         version: of the collection
     """
     facts = {
@@ -516,5 +516,5 @@ def page(text: str) -> str:
 
 
 def _digest(text: str) -> str:
-    """Return the digest by which a content security policy allows an element with this text."""
+    """Return the digest with which a content security policy allows an element with this text."""
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

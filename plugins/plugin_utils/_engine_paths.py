@@ -1,7 +1,7 @@
 # Copyright (c) ocihooks.ssh contributors
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The files by which container engines and Slurm find the hook, by the variables of the role ssh_hook."""
+"""The files in which container engines and Slurm find the hook, from the variables of the role ssh_hook."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 CDI = "/etc/cdi/ocihooks-ssh.json"  # in the directory that all engines read without configuration
 DOCKER = "/etc/docker/daemon.json"
-# The names sort after those of the engines' own files: enroot's last hook knows all variables.
+# The names sort after those of the engines' own files: enroot's last hook has all variables.
 _ENROOT_DIR, _ENROOT_NAME = "/etc/enroot/hooks.d", "zz-ocihooks-ssh.sh"
 _PROLOG_DIR, _PROLOG_NAME = "/etc/slurm/prolog.d", "ocihooks-ssh-prolog.sh"
 _EPILOG_DIR, _EPILOG_NAME = "/etc/slurm/epilog.d", "ocihooks-ssh-epilog.sh"
@@ -18,18 +18,18 @@ _PODMAN_HPC_DIR, _PODMAN_HPC_NAME = "/etc/podman_hpc/modules.d", "ocihooks-ssh.y
 
 
 class EnginePaths(NamedTuple):
-    """Absolute paths of these files.
+    """The absolute paths of these files.
 
     Attributes:
-        hooks: the hook JSON, in each directory that engines read
+        hooks: the hook JSON files, one in each directory that engines read
         cdi: the CDI spec
         docker: the configuration of Docker's daemon
         enroot: the hook script of enroot
         podman_hpc: the module of podman-hpc
         prolog: the script for Slurm's Prolog
         epilog: the script for Slurm's Epilog
-        wanted: those that the site wants, to the mode that each has
-        possible: where such files may be, also from earlier values of the variables
+        wanted: the files for this site's settings -> mode
+        possible: all places for such files, including those for earlier values of the variables
     """
 
     hooks: list[str]
@@ -44,7 +44,7 @@ class EnginePaths(NamedTuple):
 
 
 def engine_paths(values: Mapping[str, Any]) -> EnginePaths:
-    """Return the paths by the values of the role's variables."""
+    """Return the paths for the values of the role's variables."""
     hooks = [
         f"{directory}/{values['ssh_hook_json_name']}" for directory in dict.fromkeys(values["ssh_hook_hooks_dirs"])
     ]

@@ -1,7 +1,7 @@
 # Copyright (c) ocihooks.ssh contributors
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Judge by its facts (module node_facts) whether a node is fit for the hook."""
+"""Check a node's facts (module node_facts) for whether it can run the hook."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from ansible_collections.ocihooks.ssh.plugins.plugin_utils import _variables
 from ansible_collections.ocihooks.ssh.plugins.plugin_utils._engine_paths import DOCKER
 
 OLDEST_PYTHON = (3, 9)
-ROOTLESS_OVERLAYS = (5, 13)  # the first kernel with them
-# Variables that may name a directory of an engine node, and what to do if there is none.
+ROOTLESS_OVERLAYS = (5, 13)  # the first kernel with rootless overlays
+# Variables with directories of an engine, and what to do if a directory is missing.
 OPTIONAL_DIRECTORIES = {
     "ssh_hook_metrics_dir": "create it, writable only by root, and let node_exporter read it "
     "(--collector.textfile.directory)",
@@ -28,7 +28,7 @@ OPTIONAL_DIRECTORIES = {
 
 
 def numbers(text: str) -> tuple[int, ...]:
-    """Return the two numbers that a version begins with."""
+    """Return the first two numbers of a version."""
     return tuple(map(int, re.findall(r"[0-9]+", text)[:2]))
 
 
@@ -59,7 +59,7 @@ def wrong_interpreter(host: str, variables: Mapping[str, Any], node: Mapping[str
 
 
 def is_client(variables: Mapping[str, Any], node: Mapping[str, Any]) -> bool:
-    """Return whether a node gets the users' side alone: it has no engine, and needs none."""
+    """Return whether a node gets only the users' commands: it has no engine, and needs none."""
     return not node["engines"] and not variables["ssh_hook_require_engine"]
 
 
@@ -74,11 +74,11 @@ def missing_packages(variables: Mapping[str, Any], node: Mapping[str, Any]) -> l
 def complaints(
     host: str, variables: Mapping[str, Any], node: Mapping[str, Any], *, audit: bool, with_dropbear: bool
 ) -> list[str]:
-    """Return a sentence for each reason for which a node is not fit for the hook.
+    """Return a sentence for each reason why a node cannot run the hook.
 
     Args:
         host: the node's name
-        audit: whether nothing will be written, so that room for it does not matter
+        audit: whether nothing will be written, so free space does not matter
         with_dropbear: whether the play also builds and installs Dropbear
     """
     wrong = wrong_devices(host, node) or wrong_interpreter(host, variables, node)
@@ -97,7 +97,7 @@ def _common(
     packages_dir, missing = variables["ssh_hook_python_packages_dir"], missing_packages(variables, node)
     base_dir, passwd_file = variables["ssh_hook_base_dir"], variables["ssh_hook_passwd_file"]
     yield (
-        node["image"] or base_dir not in node["missing"],  # homes are mounted when it is booted
+        node["image"] or base_dir not in node["missing"],  # homes are mounted after boot
         f"There is no directory {base_dir} (ssh_hook_base_dir) on {host}: name the parent directory of the users' "
         "homes, or mount it.",
     )
@@ -182,7 +182,7 @@ def _engine_rules(
 
 
 def _architecture(host: str, node: Mapping[str, Any]) -> Iterable[tuple[object, str]]:
-    # The build is one task for all nodes: with an architecture that it does not know it would fail for all of them.
+    # The build is one task for all nodes: an unknown architecture would make it fail for all of them.
     yield (
         node["architecture"] in ZIG_TARGETS,
         f"{host} is {node['architecture']}, and the role dropbear builds programs only for "
@@ -191,13 +191,13 @@ def _architecture(host: str, node: Mapping[str, Any]) -> Iterable[tuple[object, 
 
 
 def lacks_cdi(node: Mapping[str, Any]) -> bool:
-    """Return whether Docker's daemon is there and has CDI, but it is switched off."""
+    """Return whether Docker's daemon is installed and supports CDI, but CDI is disabled."""
     docker = node["docker"]
     return docker is not None and not docker["cdi"] and not docker["is_old"]
 
 
 def remarks(host: str, variables: Mapping[str, Any], node: Mapping[str, Any]) -> list[str]:
-    """Return a sentence for each thing that the admin should know, and that does not keep the hook from the node."""
+    """Return a sentence for each thing that the admin should know, but that does not prevent installing the hook."""
     said = [*_image_remarks(host, variables, node), *_timer_remarks(host, variables, node)]
     if is_client(variables, node):
         said += [

@@ -1,7 +1,7 @@
 # Copyright (c) ocihooks.ssh contributors
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Find out whether a host's modules fail since Ansible runs them by an interpreter that is too old."""
+"""Find out whether a host's modules fail because Ansible's interpreter there is too old."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _PROBE = 'import sys; print("Python %d.%d" % sys.version_info[:2])'  # for any P
 
 
 def too_old(action: ActionBase, host: str) -> str | None:
-    """Return a sentence if the interpreter that has run an action's last module is older than `OLDEST`, else None.
+    """Return a message if the interpreter of an action's last module is older than `OLDEST`, else None.
 
-    It costs a command on the host, so ask only where a module has failed.
+    It runs a command on the host, so call it only after a module has failed.
     """
     interpreter = str(action._used_interpreter or "").lstrip("#!").strip()
     if not interpreter:

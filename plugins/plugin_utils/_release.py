@@ -31,10 +31,10 @@ class Release(NamedTuple):
 
 
 def find_release(builds: Mapping[str, Any], architecture: str, version: str, source_dir: str) -> Release:
-    """Return the release for an architecture, as the module's options describe it.
+    """Return the release for an architecture, from the module's options.
 
     Raises:
-        ValueError: a file has a name or a digest that the role's builds do not have.
+        ValueError: a file has a name or a digest that is not in the role's builds.
     """
     built = [file for kind in ("files", "sboms") for file in builds[kind] if file["architecture"] == architecture]
     for file in built:

@@ -16,18 +16,18 @@ _COMPLETION = COLLECTION / "roles" / "ssh_hook" / "files" / "completion.bash"
 
 
 def hook_sources() -> dict[str, str]:
-    """Return the texts of the hook's package and of its completion, by their names in `_hook_package.Hook`."""
+    """Return the texts of the hook's package and its completion, keyed by their names in `_hook_package.Hook`."""
     completion = {_hook_package.COMPLETION: _COMPLETION.read_text(encoding="utf-8")}
     return dict(sorted({**_hook_package.package_sources(HOOK), **completion}.items()))
 
 
-# Read when a plugin is loaded, in the process that the workers of all hosts are forked from.
+# Read when a plugin is loaded, in the process that all hosts' workers are forked from.
 SOURCES = hook_sources()
 DIGESTS = _bytecode.digests(SOURCES)
 
 
 def missing_sources(hook: Path = HOOK) -> list[str]:
-    """Return a sentence where the directory `hook` is not whole, as in an archive that was built without files/."""
+    """Return a message if the directory `hook` is incomplete, as in an archive built without files/."""
     modules = [module for stage in _bytecode.STAGES.values() for module in stage]
     if all((hook / f"{module.replace('.', '/')}.py").is_file() for module in modules):
         return []
@@ -38,6 +38,6 @@ def missing_sources(hook: Path = HOOK) -> list[str]:
 
 
 def version(hook: Path = HOOK) -> str:
-    """Return the version of the collection, which the hook names too; empty if it is not there."""
+    """Return the version of the collection, also the hook's; empty if it is missing."""
     found = re.search(r'^VERSION = "(.*?)"', (hook / "__init__.py").read_text(encoding="utf-8"), re.MULTILINE)
     return found[1] if found else ""

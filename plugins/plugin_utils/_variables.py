@@ -1,7 +1,7 @@
 # Copyright (c) ocihooks.ssh contributors
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Say what is wrong with the variables of the roles: names that nobody knows, values of a wrong type, wrong values."""
+"""Check the variables of the roles: unknown names, values of a wrong type, invalid values."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
-NODES_FILE = "/etc/passwd"  # not taken from the hook's files: where these are missing, the preflight says so
+NODES_FILE = "/etc/passwd"  # not imported from the hook's files: if these are missing, the preflight reports that
 PLAYBOOKS = (
     "ssh_hook_hosts",
     "ssh_hook_max_fail_percentage",
@@ -19,8 +19,8 @@ PLAYBOOKS = (
     "ssh_hook_users",
 )
 LISTS = ("ssh_hook_users", "ssh_hook_remove_keys_of")  # of PLAYBOOKS
-EACH_HOSTS = ("dropbear_prefix", "dropbear_selinux_type")  # of the role dropbear: the others count for all hosts
-FOR_KEYS = {  # what the playbooks make and remove keys by
+EACH_HOSTS = ("dropbear_prefix", "dropbear_selinux_type")  # of the role dropbear: its others are global
+FOR_KEYS = {  # what the playbooks use to create and remove keys
     "base_dir": "ssh_hook_base_dir",
     "passwd_file": "ssh_hook_passwd_file",
     "passwd_source": "ssh_hook_passwd_source",
@@ -36,9 +36,9 @@ HEADER = (
 DROPBEAR = "dropbear_"
 PREFIXES = ("ssh_hook_", DROPBEAR)
 PRIVATE = ("ssh_hook__", "dropbear__")
-NEAR = 0.8  # of 1: how much a name has to resemble another to be taken for a misspelling
+NEAR = 0.8  # the similarity (0 to 1) from which a name counts as a misspelling
 
-# Absolute, plain enough for a "#!" line, a unit file and a colon-separated list, and without "." or "..".
+# Absolute paths that are valid in a "#!" line, a unit file and a colon-separated list, and without "." or "..".
 PATH = re.compile(r"(/(?!\.{1,2}(/|$))[A-Za-z0-9._+@-]+)+")
 OPTIONAL_PATHS = (  # which may be empty
     "ssh_hook_python_packages_dir",
@@ -60,17 +60,17 @@ PATHS = (
 ADDRESS = re.compile(r"[0-9A-Fa-f:.]+")
 JSON_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\.json")
 PORTS = range(1, 65536)
-AUTO = "auto"  # the port that follows from a container's job
-PORTS_OF_JOBS = range(20000, 30000)  # as the hook computes them
+AUTO = "auto"  # the port derived from a container's job
+PORTS_OF_JOBS = range(20000, 30000)  # as in the hook
 SSHD = 22  # its port
-MOST_ADDRESSES = 10  # at which Dropbear listens
-LONGEST_PYTHON = 100  # characters of an interpreter that a program can name
+MOST_ADDRESSES = 10  # on which Dropbear can listen
+LONGEST_PYTHON = 100  # characters of an interpreter's path in a "#!" line
 
 
 def misspelt(names: Iterable[str], known: Collection[str]) -> list[str]:
-    """Return a sentence for each name that is no variable of this collection, with the nearest that is one.
+    """Return a sentence for each name that is not a variable of this collection, with the closest one.
 
-    A name that begins with dropbear_ and goes on unlike all of ours may be another role's.
+    A name that begins with dropbear_, but is otherwise unlike ours, may be another role's.
     """
     sentences = []
     for name in sorted(names):
@@ -89,19 +89,19 @@ def misspelt(names: Iterable[str], known: Collection[str]) -> list[str]:
 def _near_dropbears(name: str, known: Iterable[str]) -> list[str]:
     """Return the variable of the role dropbear that `name` resembles, if there is one.
 
-    What follows dropbear_ alone counts: by what all of these names share, any two of them are alike.
+    Only what follows dropbear_ is compared: with the common prefix, all of these names are similar.
     """
     rests = [other.removeprefix(DROPBEAR) for other in known if other.startswith(DROPBEAR)]
     return [DROPBEAR + near for near in difflib.get_close_matches(name.removeprefix(DROPBEAR), rests, 1, NEAR)]
 
 
 def in_facts(facts: Iterable[str]) -> list[str]:
-    """Return the names of facts that would set variables of this collection: a node decides what its facts are."""
+    """Return the names of facts that would set variables of this collection: a node controls its facts."""
     return sorted(name for name in facts if name.startswith(PREFIXES))
 
 
 def wrong_facts(host: str, facts: Iterable[str]) -> list[str]:
-    """Return a sentence if facts of a host set variables of this collection, which are the site's."""
+    """Return a sentence if facts of a host set variables of this collection, which only the site may set."""
     names = in_facts(facts)
     if not names:
         return []
@@ -112,13 +112,13 @@ def wrong_facts(host: str, facts: Iterable[str]) -> list[str]:
 
 
 def shadowing(host: str, facts: Mapping[str, Any], variables: Mapping[str, Any], site: Mapping[str, Any]) -> list[str]:
-    """Return a sentence if facts of a host, which an earlier play has gathered, stand in for variables of the site.
+    """Return a sentence if facts of a host, gathered by an earlier play, override variables of the site.
 
     Args:
         host: the host's name
         facts: its facts, without the prefix ansible_
-        variables: the variables of the play, in which facts outrank the inventory
-        site: the variables of the inventory and of the command line alone
+        variables: the variables of the play, in which facts override the inventory
+        site: only the variables of the inventory and of the command line
     """
     names = [name for name, value in site.items() if is_fact(name, variables, facts) and variables[name] != value]
     if not names:
@@ -131,7 +131,7 @@ def shadowing(host: str, facts: Mapping[str, Any], variables: Mapping[str, Any],
 
 
 def is_fact(name: str, variables: Mapping[str, Any], facts: Mapping[str, Any]) -> bool:
-    """Return whether a variable of a play has its value from the host's facts."""
+    """Return whether a variable of a play gets its value from the host's facts."""
     return any(
         fact in facts and name in variables and bool(variables[name] == facts[fact])
         for fact in (name, name.removeprefix("ansible_"))
@@ -139,7 +139,7 @@ def is_fact(name: str, variables: Mapping[str, Any], facts: Mapping[str, Any]) -
 
 
 def of_one_host(host: str, names: Iterable[str]) -> list[str]:
-    """Return a sentence for each variable that counts for all hosts, and that is a template of one host's facts."""
+    """Return a sentence for each variable that counts for all hosts but is a template of one host's facts."""
     return [
         f"{name} is a template of facts, and the value of one host ({host}) would apply to all: write it without facts."
         for name in names
@@ -147,7 +147,7 @@ def of_one_host(host: str, names: Iterable[str]) -> list[str]:
 
 
 def ignored(inventory: Iterable[str], command_line: Collection[str]) -> list[str]:
-    """Return a sentence for each variable of a play's header that is set where the header cannot see it.
+    """Return a sentence for each variable of a play's header that is set where the header ignores it.
 
     Args:
         inventory: names of the variables that the inventory or the command line sets
@@ -162,7 +162,7 @@ def ignored(inventory: Iterable[str], command_line: Collection[str]) -> list[str
 
 
 def wrong_lists(variables: Mapping[str, Any], lists: Iterable[str]) -> list[str]:
-    """Return a sentence for each variable that must be a list and is not, as a string, which would count as letters."""
+    """Return a sentence for each variable that must be a list but is not: a string would be a list of letters."""
     wrong = {name: variables[name] for name in lists if not isinstance(variables.get(name, []), list)}
     return [
         f"{name} has no value, but must be a list: write []."
@@ -173,7 +173,7 @@ def wrong_lists(variables: Mapping[str, Any], lists: Iterable[str]) -> list[str]
 
 
 def wrong_users(variables: Mapping[str, Any]) -> list[str]:
-    """Return a sentence for each list of users with a member that is neither a name nor a uid."""
+    """Return a sentence for each list of users with an item that is neither a name nor a uid."""
     wrong = {name: [user for user in variables.get(name, []) if not _is_user(user)] for name in LISTS}
     return [
         f"{name} has '{users[0]}': give names or uids of users, such as [alice, 1002]."
@@ -183,10 +183,10 @@ def wrong_users(variables: Mapping[str, Any]) -> list[str]:
 
 
 def without_keys(answer: Mapping[str, Any], passwd_file: str, base_dir: str) -> list[str]:
-    """Return a sentence for each kind of users who get no keys.
+    """Return a sentence for each group of users who get no keys.
 
     Args:
-        answer: what the module passwd_file has found out about them
+        answer: the result of the module passwd_file about them
     """
     unknown, without_home = answer["unknown"], answer["without_home"]
     rules = [
@@ -209,7 +209,7 @@ def _is_user(value: object) -> bool:
 
 
 def wrong_paths(variables: Mapping[str, Any]) -> list[str]:
-    """Return a sentence for each path of the role ssh_hook that is none."""
+    """Return a sentence for each invalid path of the role ssh_hook."""
     named = [(name, variables[name]) for name in PATHS]
     named += [("ssh_hook_hooks_dirs", path) for path in variables["ssh_hook_hooks_dirs"]]
     return [
@@ -219,7 +219,7 @@ def wrong_paths(variables: Mapping[str, Any]) -> list[str]:
     ]
 
 
-# Variable -> collection of the module that does what it asks for, and that module.
+# Variable -> collection and name of the module that it requires.
 OTHER_MODULES = {
     "ssh_hook_firewalld_zone": ("ansible.posix", "firewalld"),
     "dropbear_selinux_type": ("community.general", "sefcontext"),
@@ -227,7 +227,7 @@ OTHER_MODULES = {
 
 
 def missing_collections(variables: Mapping[str, Any], has_module: Callable[[str], bool]) -> list[str]:
-    """Return a sentence for each variable that needs a module of a collection that the controller lacks."""
+    """Return a sentence for each variable that requires a collection's module which the controller lacks."""
     return [
         f"{name} needs the module {collection}.{module}, which is missing on the controller: run ansible-galaxy "
         "collection "
@@ -254,7 +254,7 @@ DROPBEAR_PATHS = (  # name, pattern, what else is right
 
 
 def wrong_dropbear_paths(variables: Mapping[str, Any]) -> list[str]:
-    """Return a sentence for each path of the role dropbear that is none."""
+    """Return a sentence for each invalid path of the role dropbear."""
     return [
         f"{name} is '{variables[name]}': set an absolute path without spaces{alternative}."
         for name, pattern, alternative in DROPBEAR_PATHS
@@ -263,7 +263,7 @@ def wrong_dropbear_paths(variables: Mapping[str, Any]) -> list[str]:
 
 
 def wrong_dropbear_dir(variables: Mapping[str, Any], prefix: str | None) -> list[str]:
-    """Return what is wrong with where the playbooks install Dropbear.
+    """Return what is wrong with Dropbear's directory in the playbooks.
 
     Args:
         prefix: dropbear_prefix if the site has set it
@@ -286,7 +286,7 @@ def wrong_dropbear_dir(variables: Mapping[str, Any], prefix: str | None) -> list
 
 
 def wrong_values(variables: Mapping[str, Any]) -> list[str]:
-    """Return a sentence for each value of the role ssh_hook that its type alone does not exclude."""
+    """Return a sentence for each invalid value of the role ssh_hook that has the right type."""
     python, name, port = (variables[f"ssh_hook_{key}"] for key in ("python", "json_name", "server_port"))
     dirs, cdi, docker_cdi = (variables[f"ssh_hook_{key}"] for key in ("hooks_dirs", "cdi", "docker_cdi"))
     ports, addresses, stages = (
@@ -385,20 +385,20 @@ def wrong_values(variables: Mapping[str, Any]) -> list[str]:
 
 
 def port_without_job(variables: Mapping[str, Any]) -> tuple[int, str]:
-    """Return the port of containers outside of jobs, and the variable that sets it."""
+    """Return the port of containers outside jobs, and the variable that sets it."""
     name = "ssh_hook_server_port"
     name = f"{name}_without_job" if variables[name] == AUTO else name
     return int(variables[name]), name
 
 
 def _port(value: object) -> int:
-    """Return the number that a port is given as, also as a string on a command line; 0 for what is none."""
+    """Return a port's number, which is a string on a command line; 0 if it is not a number."""
     text = str(value) if isinstance(value, (int, str)) and not isinstance(value, bool) else ""
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 5 else 0
 
 
 def shown(values: Iterable[object]) -> str:
-    """Return a list as it is written in an inventory."""
+    """Return a list as written in an inventory."""
     return f"[{', '.join(map(str, values))}]"
 
 

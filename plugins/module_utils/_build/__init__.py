@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Build Dropbear and OpenSSH's client programs as static, position-independent programs, once per architecture.
 
-From the ground up: `errors`, `files`; `recipes` and `job`, what is built; `compilers`; `unpack`, from a release archive
-to patched source; `elf`, `symbols` and `canaries`, the checks of what was built; `store`, the builds that are kept, and
-their keys; `compile`, one build; `plan`, all that is missing; `sbom`; `archive`, programs for sites without a compiler.
-`download` gets a release archive.
+Bottom up: `errors`, `files`; `recipes` and `job`, what to build; `compilers`; `unpack`, from a release archive to
+patched source; `elf`, `symbols` and `canaries`, checks of built programs; `store`, cached builds and their keys;
+`compile`, one build; `plan`, all missing builds; `sbom`; `archive`, programs for sites without a compiler. `download`
+gets a release archive.
 """

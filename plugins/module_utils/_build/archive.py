@@ -22,14 +22,14 @@ from .sbom import SBOM
 
 @dataclass(frozen=True)
 class Request:
-    """An archive of programs, and what is wanted of it.
+    """A request to use an archive of programs.
 
     Attributes:
         archive: its path
         sha256: its digest
         release: name of Dropbear's release, and the directory in the archive
-        architectures: those whose programs are wanted
-        directory: where the programs are put, named by their digests
+        architectures: the architectures of the required programs
+        directory: where to put the programs, named by their digests
     """
 
     archive: Path
@@ -43,10 +43,10 @@ def packed(files: Sequence[Mapping[str, str]], release: str) -> bytes:
     """Return an archive of programs and bills of materials. Equal files give an equal archive, byte for byte.
 
     Args:
-        files: as `Build.files` and `Sbom.file` describe them
+        files: as described by `Build.files` and `Sbom.file`
 
     Raises:
-        BuildError: a file is not the one that was built.
+        BuildError: a file has changed since the build.
     """
     members = {f"{release}/{file['architecture']}/{file.get('program', SBOM)}": read(file) for file in files}
     result = io.BytesIO()
@@ -63,7 +63,7 @@ def read(file: Mapping[str, str]) -> bytes:
     """Return the content of a built file.
 
     Raises:
-        BuildError: it was changed since it was built.
+        BuildError: it has changed since the build.
     """
     data = Path(file["path"]).read_bytes()
     if hashlib.sha256(data).hexdigest() != file["sha256"]:
@@ -72,10 +72,10 @@ def read(file: Mapping[str, str]) -> bytes:
 
 
 def contents(request: Request) -> dict[str, bytes]:
-    """Return what an archive has, by the names of its members.
+    """Return the contents of an archive, keyed by member name.
 
     Raises:
-        BuildError: it is not there, has a wrong digest, or is no archive.
+        BuildError: it is missing, has a wrong digest, or is not an archive.
     """
     archive = request.archive
     if not archive.is_file():
@@ -92,16 +92,16 @@ def contents(request: Request) -> dict[str, bytes]:
 
 
 def unpack(request: Request, check: bool) -> tuple[list[dict[str, str]], list[dict[str, str]], list[str]]:
-    """Put the programs of an archive where the role takes them from, checked, and their bills of materials.
+    """Check the programs of an archive, and put them and their bills of materials where the role expects them.
 
     Args:
         check: write nothing.
 
-    Returns: the programs, as `Build.files` does, the bills of materials, as `Sbom.file` does, and the paths that were
-    not there.
+    Returns: the programs (see `Build.files`), the bills of materials (see `Sbom.file`), and the paths that were
+    missing.
 
     Raises:
-        BuildError: the archive has a wrong digest, lacks a program, or one that must not be installed.
+        BuildError: the archive has a wrong digest, lacks a program, or has one that must not be installed.
     """
     names = sorted(PurePath(pattern).name for recipe in PROGRAMS for pattern, _place in RECIPES[recipe].kept)
     members = contents(request)

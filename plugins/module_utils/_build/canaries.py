@@ -1,9 +1,9 @@
 # Copyright (c) ocihooks.ssh contributors
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Stack canaries: how many functions of a source have one, in the linked program itself.
+"""Stack canaries: count the functions of a source that have one, in the linked program itself.
 
-A function that has a canary calls __stack_chk_fail. Every program that is linked with musl has that function, and some
+A function with a canary calls __stack_chk_fail. Every program linked with musl contains that function, and some
 distributions compile musl with canaries. So only calls from functions of the source's own objects count.
 """
 
@@ -18,7 +18,7 @@ from .errors import BuildError
 from .symbols import SHF_EXECINSTR, read_functions, read_sections
 
 FAIL = "__stack_chk_fail"
-FEWEST = 0.1  # of the functions of a program, and of the objects of a library; a third and a half have canaries
+FEWEST = 0.1  # of a program's functions, and of a library's objects; actually a third and a half have canaries
 
 
 def _signed(value: int, bits: int) -> int:
@@ -43,7 +43,7 @@ def _calls_ppc64le(code: bytes) -> Iterator[tuple[int, int]]:
         if word >> 26 == 18 and word & 3 == 1:  # bl
             distance = _signed(word & 0x3FFFFFC, 26)
             yield 4 * index, distance
-            yield 4 * index, distance - 8  # to the local entry point, behind two instructions
+            yield 4 * index, distance - 8  # to the local entry point, after two instructions
 
 
 def _calls_riscv64(code: bytes) -> Iterator[tuple[int, int]]:
@@ -56,7 +56,7 @@ def _calls_riscv64(code: bytes) -> Iterator[tuple[int, int]]:
             yield place, _signed(word & 0xFFFFF000, 32) + _signed(following >> 20, 12)
 
 
-# Of code: each place that may be a call, and the distance to what it would call.
+# For code: each possible call instruction, and the distance to its target.
 CALLS = {
     MACHINES["x86_64"]: _calls_x86_64,
     MACHINES["aarch64"]: _calls_aarch64,
@@ -66,7 +66,7 @@ CALLS = {
 
 
 def guarded_functions(program: bytes) -> set[str]:
-    """Return the names of a linked program's functions that have a canary; it must have its symbol table."""
+    """Return the names of a linked program's functions that have a canary; the program must have its symbol table."""
     functions = sorted(read_functions(program), key=lambda function: function.address)
     starts = [function.address for function in functions]
     targets = {function.address for function in functions if function.name == FAIL}
@@ -83,7 +83,7 @@ def guarded_functions(program: bytes) -> set[str]:
 
 
 def check_program_canaries(program: bytes, own: Set[str], name: str) -> None:
-    """Raise BuildError unless a linked program has canaries in the functions that are named in `own`."""
+    """Raise BuildError unless a linked program has canaries in the functions named in `own`."""
     linked = own & {function.name for function in read_functions(program)}
     guarded = linked & guarded_functions(program)
     if len(guarded) < max(1, FEWEST * len(linked)):

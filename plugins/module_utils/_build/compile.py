@@ -1,7 +1,7 @@
 # Copyright (c) ocihooks.ssh contributors
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Make one build: configure, make, check, and take the files to keep."""
+"""Run one build: configure, make, check, and collect the files to keep."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ STEP_SECONDS = 3600  # for one call of configure or make
 
 
 def cores() -> int:
-    """Return how many of the machine's cores this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0))
 
 
@@ -44,7 +44,7 @@ def environment(job: Job, build: Build, scratch: Path) -> dict[str, str]:
 
 
 def run_step(command: Sequence[str], directory: Path, variables: Mapping[str, str], log: Path) -> None:
-    """Run one command of the build, its output to the end of `log`; raises BuildError with the last of it."""
+    """Run one command of the build, appending its output to `log`; raises BuildError with the last lines."""
     with log.open("a") as output:
         try:
             status = subprocess.run(
@@ -66,7 +66,7 @@ def run_step(command: Sequence[str], directory: Path, variables: Mapping[str, st
 
 
 def keep_programs(build: Build, top: Path, made: Path) -> None:
-    """Check the programs that were linked in `top`, and put them into `made` without their symbols."""
+    """Check the programs that were linked in `top`, and put them into `made`, stripped."""
     own = function_names(object_files(top))
     for pattern, place in RECIPES[build.source].kept:
         (made / place).mkdir(parents=True, exist_ok=True)
@@ -80,13 +80,13 @@ def keep_programs(build: Build, top: Path, made: Path) -> None:
 
 
 def compile_source(job: Job, build: Build, scratch: Path) -> Path:
-    """Make a build in the new directory `scratch`. Return a directory with its files, checked."""
+    """Run a build in the new directory `scratch`. Return a directory with its checked files."""
     source, recipe = job.sources[build.source], RECIPES[build.source]
     log = job.build_dir / f"build-{source.release}-{build.architecture}.log"
     log.unlink(missing_ok=True)
     variables = environment(job, build, scratch.parent)
     top = unpack(job.archive(source), source, scratch / "source", recipe.left_out)
-    if not (top / recipe.configure[0]).is_file():  # in the repository, but not in a release, it has to be generated
+    if not (top / recipe.configure[0]).is_file():  # a release contains it, a repository must generate it
         raise BuildError(
             f"{source.archive} has no {recipe.configure[0]}: use the release archive that upstream publishes"
         )

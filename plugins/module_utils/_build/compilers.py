@@ -1,7 +1,7 @@
 # Copyright (c) ocihooks.ssh contributors
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The compilers musl-gcc and zig, and their tools: which are there, what identifies them, how they are called."""
+"""The compilers musl-gcc and zig, and their tools: detection, identification, command lines."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from .files import sha256
 from .job import Job
 from .recipes import ZIG_TARGETS
 
-# -fno-strict-overflow and the stack protector are Dropbear's own hardening, which --disable-harden
-# switches off because it would also choose a linking of its own.
+# -fno-strict-overflow and the stack protector are Dropbear's own hardening, which --disable-harden switches off because
+# it would also change the way of linking.
 CFLAGS = "-O3 -fPIC -fstack-protector-strong -fno-strict-overflow -Wno-pointer-sign"
-# zig has both; gcc has -ftrivial-auto-var-init from version 12 on.
+# zig supports both; gcc supports -ftrivial-auto-var-init since version 12.
 NEWER_CFLAGS = ("-fstack-clash-protection", "-ftrivial-auto-var-init=zero")
 LDFLAGS = "-Wl,-z,relro,-z,now,-z,noexecstack"
-# What switches off each flag that hardens, and a function that each of them changes.
+# The opposite of each hardening flag, and a function whose code the flag changes.
 OPPOSITES = {
     "-fstack-protector-strong": "-fno-stack-protector",
     "-fstack-clash-protection": "-fno-stack-clash-protection",
@@ -35,16 +35,16 @@ OPPOSITES = {
 PROBE = """void use(void *);
 int probe(void) { char large[1 << 17]; int number; use(large); use(&number); return number; }
 """
-LOG_TAIL = 20  # lines of what failed that are shown
+LOG_TAIL = 20  # lines of a failed command's output to show
 
 
 def last_lines(text: str) -> str:
-    """Return the end of a compiler's output, where the reason stands."""
+    """Return the end of a compiler's output, which has the reason."""
     return "\n".join(line for line in text.splitlines()[-LOG_TAIL:] if line.strip())
 
 
 def pip_command() -> list[str] | None:
-    """Return a pip to call, or None: a virtual environment's Python may be without."""
+    """Return the command for pip, or None: a virtual environment's Python may have none."""
     for python in (sys.executable, "/usr/bin/python3"):
         if os.access(python, os.X_OK):
             command = [python, "-m", "pip"]
@@ -54,7 +54,7 @@ def pip_command() -> list[str] | None:
 
 
 def has_perl() -> bool:
-    """Return whether there is a Perl with what OpenSSL's build uses; a distribution's smallest package lacks these."""
+    """Return whether there is a Perl with the modules for OpenSSL's build, which a minimal package lacks."""
     modules = ("FindBin", "File::Compare", "File::Copy", "IPC::Cmd")
     command = ["perl", *(f"-M{module}" for module in modules), "-e", "1"]
     return (
@@ -63,7 +63,7 @@ def has_perl() -> bool:
 
 
 def missing_tools(job: Job, architectures: Sequence[str]) -> list[str]:
-    """Return the tools that building for `architectures` needs and this host lacks."""
+    """Return the tools for building for `architectures` that this host lacks."""
     compilers = {job.compiler(architecture) for architecture in architectures}
     tools = ["make", "patch"] if compilers else []
     if "musl-gcc" in compilers:
@@ -78,11 +78,11 @@ def missing_tools(job: Job, architectures: Sequence[str]) -> list[str]:
 
 @functools.cache
 def gcc_identity() -> str | None:
-    """Return a digest of every file that shapes what musl-gcc makes, or None where it is absent."""
+    """Return a digest of all files that affect musl-gcc's output, or None if it is not installed."""
     if shutil.which("gcc") is None or shutil.which("musl-gcc") is None:
         return None
     with tempfile.TemporaryDirectory() as directory:
-        # The linker itself tells which start files and libraries it takes.
+        # The linker itself reports which start files and libraries it uses.
         trace = subprocess.run(
             ["musl-gcc", "-static-pie", "-Wl,--trace", "-x", "c", "-", "-o", f"{directory}/program"],
             input="int main(void) { return 0; }",
@@ -105,7 +105,7 @@ def gcc_identity() -> str | None:
 
 @functools.cache
 def gcc_flags() -> str:
-    """Return CFLAGS with those of NEWER_CFLAGS that musl-gcc takes."""
+    """Return CFLAGS with those of NEWER_CFLAGS that musl-gcc supports."""
     command = ["musl-gcc", "-Werror", "-x", "c", "-fsyntax-only", "/dev/null"]
     accepted = [
         flag
@@ -116,16 +116,16 @@ def gcc_flags() -> str:
 
 
 def identity(job: Job, architecture: str) -> str | None:
-    """Return what identifies the compiler for an architecture, or None if it is not installed yet."""
+    """Return the identity of the compiler for an architecture, or None if it is not installed yet."""
     return gcc_identity() if job.compiler(architecture) == "musl-gcc" else job.zig_requirement
 
 
 def settings(compiler: str, architecture: str) -> dict[str, str]:
-    """Return the environment that shapes what a compiler makes, wherever it does so."""
+    """Return the environment that affects a compiler's output, independent of directories."""
     everywhere = {
         "LC_ALL": "C",
         "TZ": "UTC",
-        "SOURCE_DATE_EPOCH": "1",  # OpenSSL's library tells its date
+        "SOURCE_DATE_EPOCH": "1",  # OpenSSL's library contains the build date
     }
     if compiler == "musl-gcc":
         return {**everywhere, "CC": "musl-gcc", "CFLAGS": gcc_flags(), "LDFLAGS": f"-static-pie {LDFLAGS}"}
@@ -134,27 +134,28 @@ def settings(compiler: str, architecture: str) -> dict[str, str]:
         "CC": f"zig cc -target {ZIG_TARGETS[architecture]}",
         "AR": "zig ar",
         "RANLIB": "zig ranlib",
-        "CFLAGS": " ".join([CFLAGS, *NEWER_CFLAGS, "-g0"]),  # debug information names temporary directories
+        "CFLAGS": " ".join([CFLAGS, *NEWER_CFLAGS, "-g0"]),  # debug information contains temporary directories
         "LDFLAGS": f"-static -pie {LDFLAGS}",
     }
 
 
 def places(compiler: str, scratch: Path) -> dict[str, str]:
-    """Return the rest of the environment: where a compiler is found and may write. Nothing is the caller's but PATH."""
+    """Return the rest of the environment: where the compiler is and may write. Only PATH is the caller's."""
     path = os.environ.get("PATH", "/usr/bin:/bin")
     environment = {"PATH": path, "HOME": str(scratch), "TMPDIR": str(scratch)}
     if compiler == "zig":
-        # Found by PATH: OpenSSL's library tells how it was compiled, which must not name a temporary directory.
+        # Found through PATH: OpenSSL's library contains its compiler command, which must not name a temporary
+        # directory.
         environment["PATH"] = f"{scratch / 'zig' / 'ziglang'}:{path}"
         environment |= {f"ZIG_{kind}_CACHE_DIR": str(scratch / "zig-cache") for kind in ("GLOBAL", "LOCAL")}
     return environment
 
 
 def check_flags(variables: Mapping[str, str], directory: Path) -> None:
-    """Raise BuildError if the compiler makes the same code without a flag that hardens, so that the flag does nothing.
+    """Raise BuildError if a hardening flag has no effect: the compiler generates the same code without it.
 
     Args:
-        variables: the environment of a build
+        variables: the environment of the build
         directory: where to compile
     """
     (directory / "probe.c").write_text(PROBE)
@@ -174,7 +175,7 @@ def check_flags(variables: Mapping[str, str], directory: Path) -> None:
 
 
 def install_zig(requirement: str, scratch: Path) -> None:
-    """Install the pinned zig below `scratch`, where `places` has it found. pip checks the digest."""
+    """Install the pinned zig below `scratch`, where `places` expects it. pip checks the digest."""
     pip = pip_command()
     if pip is None:
         raise BuildError("zig is installed by pip, which this host lacks: install python3-pip")

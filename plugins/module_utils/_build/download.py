@@ -1,11 +1,11 @@
 # Copyright (c) ocihooks.ssh contributors
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Get a release archive from the first origin that answers.
+"""Download a release archive from the first origin that answers.
 
-The origins are URLs in their order, and then, if the host has apt, Debian's archive of the same release (the same file,
-byte for byte) from the host's mirrors. An origin that does not answer is skipped. An origin with a file of another
-digest ends the search with an error, because somebody should look.
+The origins are the URLs in order, and then, if the host has apt, Debian's archive of the same release (the same file,
+byte for byte) from the host's mirrors. An origin that does not answer is skipped. An origin with a different file
+(digest) ends the search with an error, because someone should investigate.
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ from pathlib import Path
 from .errors import BuildError
 
 SILENCE = 10.0  # seconds without a byte, after which an origin is skipped
-DEADLINE = 600.0  # seconds that one download may take in all
-LIMIT = 96 * 1024 * 1024  # bytes; the largest archive, OpenSSL's, has 53 million
+DEADLINE = 600.0  # seconds for one whole download
+LIMIT = 96 * 1024 * 1024  # bytes; the largest archive is OpenSSL's, 53 million
 
 APT_HELPER = "/usr/lib/apt/apt-helper"
-# Components of the distribution that may hold the archive: Debian's main, Ubuntu's universe.
+# Components of the distribution that may contain the archive: Debian's main, Ubuntu's universe.
 COMPONENTS = ("main", "universe")
 
 
 class OriginError(Exception):
-    """This origin has no archive for us; the next one may."""
+    """This origin does not have the archive; the next one may."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """What to get.
+    """What to download.
 
     Attributes:
         archive: the file's name, such as dropbear-2026.94.tar.bz2
         sha256: its digest
-        urls: where it may be, in the order in which they are tried
+        urls: where it may be, in the order to try them
     """
 
     archive: str
@@ -54,7 +54,7 @@ class Request:
 
 
 def download(url: str) -> bytes:
-    """Return what `url` gives; raises OriginError. Proxies are taken from the environment."""
+    """Return the content of `url`; raises OriginError. Uses the proxies in the environment."""
     end = time.monotonic() + DEADLINE
     data = bytearray()
     try:
@@ -73,7 +73,7 @@ def download(url: str) -> bytes:
 
 
 def apt_download(url: str) -> bytes:
-    """Return what `url` gives by apt's own means, which know the host's proxy and credentials."""
+    """Return the content of `url`, downloaded by apt with the host's proxy and credentials."""
     options = [f"Acquire::{method}::Timeout={SILENCE:.0f}" for method in ("http", "https")] + ["Acquire::Retries=0"]
     with tempfile.TemporaryDirectory() as directory:
         file = Path(directory, "archive")
@@ -89,7 +89,7 @@ def apt_download(url: str) -> bytes:
 
 
 def mirror_addresses(uri: str) -> list[str]:
-    """Return the addresses behind one of apt's: a mirror list (`mirror+file:`) stands for its entries."""
+    """Return the addresses for a URI of apt: a mirror list (`mirror+file:`) is replaced by its entries."""
     prefix = "mirror+file:"
     if not uri.startswith(prefix):
         return [uri]
@@ -98,7 +98,7 @@ def mirror_addresses(uri: str) -> list[str]:
 
 
 def pool_path(archive: str) -> str:
-    """Return where a mirror has a release archive, below a component's part of its pool."""
+    """Return the path of a release archive on a mirror, below a component in its pool."""
     release, _dot, suffix = archive.partition(".tar.")
     name, _dash, version = release.partition("-")
     section = name[:4] if name.startswith("lib") else name[0]
@@ -106,7 +106,7 @@ def pool_path(archive: str) -> str:
 
 
 def apt_urls(archive: str) -> list[str]:
-    """Return where the mirrors of this host would have the archive; empty without apt or its package lists."""
+    """Return the possible URLs of the archive on this host's mirrors; empty without apt or its package lists."""
     if shutil.which("apt-get") is None or not os.access(APT_HELPER, os.X_OK):
         return []
     targets = subprocess.run(
@@ -115,7 +115,7 @@ def apt_urls(archive: str) -> list[str]:
         text=True,
         check=False,
     ).stdout
-    urls: dict[str, None] = {}  # in order, each once
+    urls: dict[str, None] = {}  # ordered, without duplicates
     for line in targets.splitlines():
         component, _blank, uri = line.partition(" ")
         if component not in COMPONENTS:
@@ -126,7 +126,7 @@ def apt_urls(archive: str) -> list[str]:
 
 
 def find(request: Request) -> bytes:
-    """Return the verified archive; raises BuildError if an origin gives a wrong one or none has it."""
+    """Return the verified archive; raises BuildError if an origin has a wrong one, or none has it."""
     origins: list[tuple[str, Callable[[str], bytes]]] = [(url, download) for url in request.urls]
     origins += [(url, apt_download) for url in apt_urls(request.archive)]
     failures = []

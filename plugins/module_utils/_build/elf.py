@@ -1,7 +1,7 @@
 # Copyright (c) ocihooks.ssh contributors
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Checks of what was compiled: it runs in a container without libc, and is hardened as intended."""
+"""Checks of compiled programs: they run in containers without libc, and are hardened as intended."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MACHINES = {"x86_64": 62, "aarch64": 183, "ppc64le": 21, "riscv64": 243}  # ELF'
 
 @dataclass(frozen=True)
 class Elf:
-    """What the checks need to know of a program."""
+    """The properties of a program for the checks."""
 
     machine: int
     position_independent: bool
@@ -27,7 +27,7 @@ class Elf:
 
 
 def read_elf(data: bytes) -> Elf:
-    """Read a 64-bit little-endian ELF file; raises BuildError if `data` is none, or is cut short."""
+    """Read a 64-bit little-endian ELF file; raises BuildError if `data` is invalid or truncated."""
     if data[:6] != b"\x7fELF\x02\x01":
         raise BuildError("not a 64-bit little-endian ELF file")
     try:

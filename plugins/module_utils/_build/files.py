@@ -22,13 +22,13 @@ def has_digest(path: Path, digest: str) -> bool:
 
 
 def make_directories(path: Path) -> None:
-    """Make a directory with those above it, where they miss. Only their owner can write to them, whatever the umask."""
+    """Create a directory and missing parents. Only their owner can write to them, regardless of the umask."""
     if not path.is_dir():
         make_directories(path.parent)
         path.mkdir(mode=0o755, exist_ok=True)
 
 
 def write_whole(data: bytes, path: Path, mode: int) -> None:
-    """Put `data` at `path` by an atomic rename; its directory is made where it misses."""
+    """Write `data` to `path` by an atomic rename; create its directory if missing."""
     make_directories(path.parent)
     _files.write(str(path), data, mode, owner=None)

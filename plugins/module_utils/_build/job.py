@@ -1,7 +1,7 @@
 # Copyright (c) ocihooks.ssh contributors
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is to be built, as the role says it."""
+"""What to build, from the role's parameters."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Source:
     Attributes:
         archive: its name, such as dropbear-2026.94.tar.bz2
         sha256: its digest
-        files: texts that are added, by their names
-        patches: unified diffs by their names, which give their order
+        files: texts to add, keyed by name
+        patches: unified diffs, keyed by name, and applied in the order of the names
     """
 
     archive: str
@@ -49,9 +49,9 @@ class Job:
     Attributes:
         build_dir: directory for sources and builds
         architectures: those of the programs
-        native_compiler: "musl-gcc" or "zig", for the build host's own architecture; every other is built by zig
+        native_compiler: "musl-gcc" or "zig", for the build host's own architecture; all others are built by zig
         zig_requirement: a pip requirements file with digests
-        sources: by the names of their recipes, sorted
+        sources: keyed by the name of the recipe, sorted
     """
 
     build_dir: Path
@@ -61,7 +61,7 @@ class Job:
     sources: Mapping[str, Source]
 
     def archive(self, source: Source) -> Path:
-        """Return where the release archive is put."""
+        """Return the path of the release archive."""
         return self.build_dir / "sources" / source.archive
 
     def compiler(self, architecture: str) -> str:

@@ -1,7 +1,7 @@
 # Copyright (c) ocihooks.ssh contributors
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Find out what a job lacks, and make it."""
+"""Find out what a job lacks, and build it."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from .store import Build, architectures, check_build_directory, keep, locked, lo
 
 @dataclass(frozen=True)
 class Status:
-    """What there is of a job.
+    """The state of a job.
 
     Attributes:
         builds: the builds of programs
-        bills: the bills of materials of the architectures whose programs are all there
+        bills: the bills of materials of the architectures whose programs are complete
     """
 
     builds: Sequence[Build]
@@ -35,15 +35,15 @@ class Status:
 
     @property
     def kept_bills(self) -> list[Sbom]:
-        """Those that are there too."""
+        """The bills of materials that exist."""
         return [bill for bill in self.bills if bill.is_kept]
 
 
 def inspect(job: Job) -> Status:
-    """Return what there is. Nothing is changed.
+    """Return the current state. Nothing is changed.
 
     Raises:
-        BuildError: the build directory is not safe.
+        BuildError: users other than the builder can write to the build directory.
     """
     check_build_directory(job.build_dir)
     builds = look(job)
@@ -51,29 +51,29 @@ def inspect(job: Job) -> Status:
 
 
 def missing_architectures(job: Job, status: Status) -> list[str]:
-    """Return the architectures whose programs, or their bill of materials, are not there."""
+    """Return the architectures whose programs or bill of materials are missing."""
     return sorted(set(job.architectures) - {bill.architecture for bill in status.kept_bills})
 
 
 def missing_builds(status: Status) -> list[Build]:
-    """Return the builds that are not there, libraries first. A library counts only if what is linked with it misses."""
+    """Return the missing builds, libraries first. A library counts only if a program that links it is missing."""
     builds = missing(status.builds)
     return [*missing([library for build in builds for library in build.libraries]), *builds]
 
 
 def missing_sources(job: Job, status: Status) -> list[str]:
-    """Return the sources that making what misses takes, whose release archive is not there, or damaged."""
+    """Return the sources for the missing builds whose release archive is missing or damaged."""
     sources = {build.source: job.sources[build.source] for build in missing_builds(status)}
     return [name for name, source in sorted(sources.items()) if not has_digest(job.archive(source), source.sha256)]
 
 
 def missing_tools(job: Job, status: Status) -> list[str]:
-    """Return the tools that making what misses takes, and that this host lacks."""
+    """Return the tools for the missing builds that this host lacks."""
     return compilers.missing_tools(job, architectures(missing(status.builds)))
 
 
 def make(job: Job, build: Build, scratch: Path) -> Build:
-    """Make a build, and the libraries that it lacks, and keep it; one that is there is returned as it is."""
+    """Run a build, with missing libraries, and store it; return an existing one as it is."""
     if build.digests is not None:
         return build
     if build.directory is None:
@@ -85,28 +85,28 @@ def make(job: Job, build: Build, scratch: Path) -> Build:
 
 
 def to_do(job: Job, status: Status) -> list[str]:
-    """Return what has to be made, a line for each."""
+    """Return one line for each thing to build."""
     builds = [f"build {job.sources[build.source].release} for {build.architecture}" for build in missing_builds(status)]
     return builds + [f"write {bill.path}" for bill in status.bills if not bill.is_kept]
 
 
 def make_all(job: Job) -> tuple[Status, list[str]]:
-    """Make what is missing. Return everything, and what had to be made.
+    """Build what is missing. Return the new state, and what was built.
 
     Raises:
-        BuildError: the host lacks a tool, the build directory is not safe, or a build fails.
+        BuildError: the host lacks a tool, others can write to the build directory, or a build fails.
     """
     make_directories(job.build_dir)
     check_build_directory(job.build_dir)
     with locked(job.build_dir):
-        status = inspect(job)  # again: another play may have built meanwhile
+        status = inspect(job)  # again: another play may have built something in the meantime
         made = to_do(job, status)
         if tools := missing_tools(job, status):
             raise BuildError(f"the build host {platform.node()} lacks {', '.join(tools)}: install what provides it")
         with tempfile.TemporaryDirectory(dir=job.build_dir, prefix="work-") as scratch:
             if "zig" in {job.compiler(architecture) for architecture in architectures(missing(status.builds))}:
                 compilers.install_zig(job.zig_requirement, Path(scratch))
-            # configure keeps one core busy
+            # configure uses one core
             with ThreadPoolExecutor(cores()) as pool:
                 builds = list(pool.map(lambda build: make(job, build, Path(scratch)), status.builds))
         bills = sboms(job, builds)

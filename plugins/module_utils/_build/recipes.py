@@ -28,7 +28,7 @@ class Recipe:
         bundled: libraries whose copies in the source are linked
         variables: for the environment of configure and make
         targets: configure's names of the architectures, passed as its first argument (default: --host when crossing)
-        left_out: directories of the source that the build does not need, except for their files build.info
+        left_out: directories of the source that the build does not need, except their build.info files
     """
 
     kept: tuple[tuple[str, str], ...]
@@ -50,7 +50,7 @@ class Recipe:
         return [self.configure[0], *options, *self.configure[1:]]
 
 
-# Without the utmp and wtmp switches musl logs an error at every terminal.
+# Without the utmp and wtmp options, musl logs an error for every terminal.
 DROPBEAR = Recipe(
     kept=(("dropbearmulti", ""),),
     configure=(
@@ -73,9 +73,9 @@ DROPBEAR = Recipe(
     variables={"LIBS": "-lsodium"},
 )
 
-# compilers.py has the flags of the stack protector and of linking. scp and sftp run the hook's ssh, which any image has.
-# configure cannot run programs of another architecture, so the answers are given: musl's malloc(0) is not NULL, and
-# configure itself adds OPENSSL_API_COMPAT when it can ask the library for its version.
+# compilers.py has the flags for the stack protector and linking. scp and sftp run the hook's ssh, which is in every
+# container. configure cannot run programs of another architecture, so results are preset: musl's malloc(0) is not NULL,
+# and configure adds OPENSSL_API_COMPAT itself only if it can run a program to get the library's version.
 OPENSSH = Recipe(
     kept=(("ssh", ""), ("scp", ""), ("sftp", ""), ("sftp-server", "")),
     configure=(
@@ -102,7 +102,7 @@ OPENSSH = Recipe(
     },
 )
 
-# Its configure would add the weaker -fstack-protector.
+# Otherwise its configure adds the weaker -fstack-protector.
 LIBSODIUM = Recipe(
     kept=(
         ("src/libsodium/.libs/libsodium.a", "lib"),
@@ -121,7 +121,7 @@ LIBSODIUM = Recipe(
     make=(("-C", "src/libsodium"),),
 )
 
-# libcrypto with what OpenSSH uses. It has Ed25519 from libcrypto, so ecx must stay on.
+# libcrypto with what OpenSSH uses. OpenSSH's Ed25519 comes from libcrypto, so ecx must stay on.
 OPENSSL_OFF = (
     "shared module dso engine tests apps docs ssl tls dtls quic cms cmp ct ocsp ts srp srtp comp zlib legacy async aria"
     " bf camellia cast des dsa idea md4 mdc2 rc2 rc4 rc5 rmd160 seed siphash sm2 sm3 sm4 whirlpool blake2 ec2m gost"
@@ -133,9 +133,9 @@ OPENSSL = Recipe(
     configure=(
         "./Configure",
         *(f"no-{name}" for name in OPENSSL_OFF.split()),
-        "enable-ec_nistp_64_gcc_128",  # the generic code for nistp384 and nistp521 leaks secrets by its timing
+        "enable-ec_nistp_64_gcc_128",  # the generic code for nistp384 and nistp521 leaks secrets through timing
         "--with-rand-seed=getrandom",
-        # Below the hook's read-only mount, where no image has a configuration.
+        # Below the hook's read-only mount, where no image can put a configuration.
         "--openssldir=/opt/oci-hooks/ssh/openssl",
     ),
     make=(("build_generated",), ("libcrypto.a",)),

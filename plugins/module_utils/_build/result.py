@@ -1,7 +1,7 @@
 # Copyright (c) ocihooks.ssh contributors
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the modules by which programs come return, whether they build them or unpack them."""
+"""The result of the modules that provide programs, by building or unpacking them."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def result(
     """Return the result of a module.
 
     Args:
-        work: a line for each thing that was done, or in check mode would be
-        files: the programs, as `Build.files` describes them
-        sboms: the bills of materials, as `Sbom.file` describes them
-        missing: architectures whose programs are not all there
+        work: a line for each thing that was done, or would be in check mode
+        files: the programs, see `Build.files`
+        sboms: the bills of materials, see `Sbom.file`
+        missing: architectures whose programs are incomplete
     """
     return {
         "changed": bool(work),

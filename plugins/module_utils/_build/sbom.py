@@ -18,7 +18,7 @@ from .recipes import PROGRAMS, RECIPES
 from .store import Build, architectures, missing
 
 SBOM = "sbom.cdx.json"
-# Of each source's CPE (Common Platform Enumeration): what the CVE database calls vendor and product.
+# Vendor and product of each source in its CPE (Common Platform Enumeration), as in the CVE database.
 CPES = {
     "dropbear": ("dropbear_ssh_project", "dropbear_ssh"),
     "libsodium": ("libsodium", "libsodium"),
@@ -30,7 +30,7 @@ CPES = {
 
 @dataclass(frozen=True)
 class Sbom:
-    """The bill of materials of one architecture's programs: its text, and the path where it is kept."""
+    """The bill of materials of one architecture's programs: its text and its path."""
 
     architecture: str
     text: str
@@ -38,17 +38,17 @@ class Sbom:
 
     @property
     def is_kept(self) -> bool:
-        """Whether it is there, undamaged."""
+        """Whether the file exists, undamaged."""
         return self.path.is_file() and self.path.read_bytes() == self.text.encode()
 
     def file(self) -> dict[str, str]:
-        """Return the file, as the role takes it."""
+        """Return the file, as the role expects it."""
         digest = hashlib.sha256(self.text.encode()).hexdigest()
         return {"architecture": self.architecture, "path": str(self.path), "sha256": digest}
 
 
 def cpe(name: str, version: str) -> str:
-    """Return the CPE of a version; OpenSSH's 10.3p1 is version 10.3, update p1."""
+    """Return the CPE of a version; OpenSSH's 10.3p1 is version 10.3, update p1, there."""
     vendor, product = CPES[name]
     number, update = (version, "*")
     if name == "openssh" and "p" in version:
@@ -58,7 +58,7 @@ def cpe(name: str, version: str) -> str:
 
 
 def musl_version(architecture: str) -> str | None:
-    """Return the version of this host's musl, which its loader tells, or None."""
+    """Return the version of this host's musl, from its loader, or None."""
     try:
         told = subprocess.run([f"/lib/ld-musl-{architecture}.so.1"], capture_output=True, text=True, check=False).stderr
     except OSError:
@@ -68,7 +68,7 @@ def musl_version(architecture: str) -> str | None:
 
 
 def libc_component(job: Job, architecture: str) -> dict[str, object]:
-    """Return musl as a component, without a version if it is the one that zig brings."""
+    """Return musl as a component, without a version if it comes with zig."""
     version = musl_version(architecture) if job.compiler(architecture) == "musl-gcc" else None
     component: dict[str, object] = {"type": "library", "bom-ref": "musl", "name": "musl"}
     if version is None:
@@ -78,7 +78,7 @@ def libc_component(job: Job, architecture: str) -> dict[str, object]:
 
 
 def bundled_components(name: str, source: Source) -> list[dict[str, object]]:
-    """Return the libraries that a source brings as components; which version each is depends on the source's."""
+    """Return the libraries bundled with a source, as components; their versions depend on the source's."""
     return [
         {"type": "library", "bom-ref": library, "name": library, "description": f"As {name} {source.version} brings it"}
         for library in RECIPES[name].bundled
@@ -86,12 +86,12 @@ def bundled_components(name: str, source: Source) -> list[dict[str, object]]:
 
 
 def linked(name: str) -> list[str]:
-    """Return the libraries that what is built from a source is linked with."""
+    """Return the libraries that the programs of a source are linked with."""
     return [*RECIPES[name].libraries, *RECIPES[name].bundled, "musl"]
 
 
 def source_component(name: str, source: Source, builds: Sequence[Build]) -> dict[str, object]:
-    """Return a source as a component: its archive, its patches and the programs that were built from it."""
+    """Return a source as a component: its archive, its patches, and the programs built from it."""
     component: dict[str, object] = {
         "type": "application" if name in PROGRAMS else "library",
         "bom-ref": name,
@@ -128,7 +128,7 @@ def source_component(name: str, source: Source, builds: Sequence[Build]) -> dict
 
 
 def sbom(job: Job, architecture: str, builds: Sequence[Build]) -> Sbom:
-    """Return the bill of materials (CycloneDX 1.6) of an architecture's builds, equal for equal builds."""
+    """Return the bill of materials (CycloneDX 1.6) of an architecture's builds, identical for identical builds."""
     sources = [name for name in job.sources if name in PROGRAMS]
     libraries = sorted({library for name in sources for library in RECIPES[name].libraries})
     content: dict[str, object] = {
@@ -153,14 +153,14 @@ def sbom(job: Job, architecture: str, builds: Sequence[Build]) -> Sbom:
         ],
     }
     key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-    # The format requires a number of the document. It is made of the content, so that equal builds do not change nodes.
+    # The format requires a serial number. It is derived from the content, so that identical builds do not change nodes.
     head = {"bomFormat": "CycloneDX", "specVersion": "1.6", "serialNumber": uuid.UUID(hex=key[:32], version=5).urn}
     text = json.dumps({**head, "version": 1, **content}, indent=2) + "\n"
     return Sbom(architecture, text, job.build_dir / "artefacts" / f"sbom-{architecture}-{key[:12]}" / SBOM)
 
 
 def sboms(job: Job, builds: Sequence[Build]) -> list[Sbom]:
-    """Return the bills of materials of the architectures whose programs are all there."""
+    """Return the bills of materials of the architectures whose programs are complete."""
     unbuilt = architectures(missing(builds))
     return [
         sbom(job, architecture, [build for build in builds if build.architecture == architecture])

@@ -1,7 +1,7 @@
 # Copyright (c) ocihooks.ssh contributors
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The builds that are kept, each under a key of all that shapes it."""
+"""The store of builds, each under a key derived from all its inputs."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ from .files import sha256
 from .job import Job
 from .recipes import PROGRAMS, RECIPES
 
-# Raise this number when a build takes other steps, or when its files are checked otherwise: what such a change makes must
-# not be taken from the cache. All else that shapes a build is in its key as data.
+# Increase this number when the steps of a build, or the checks of its files, change: older builds must not be used
+# then. All other inputs of a build are in its key as data.
 PROCEDURE = 2
 
-DIGESTS = "SHA256SUMS"  # of a build's files, beside them
-LOCK_SECONDS = 7200  # for another play to end
+DIGESTS = "SHA256SUMS"  # of a build's files, next to them
+LOCK_SECONDS = 7200  # to wait for another play
 
 
 @dataclass(frozen=True)
 class Build:
-    """What is made of one source for one architecture, and where it is kept.
+    """The build of one source for one architecture.
 
     Attributes:
         source: its recipe's name
-        architecture: what it runs on
-        directory: where it is kept or, if it is not there, is to be kept; None if its compiler is not installed yet
+        architecture: the architecture that it runs on
+        directory: its directory in the store, which may not exist yet; None if its compiler is not installed yet
         libraries: the builds that it is linked with
-        digests: SHA-256 of its files by their paths in `directory`; None if it is not there
+        digests: SHA-256 of its files, keyed by path in `directory`; None if there is no build
     """
 
     source: str
@@ -52,7 +52,7 @@ class Build:
     digests: Mapping[str, str] | None = None
 
     def files(self) -> list[dict[str, str]]:
-        """Return the programs, as the role takes them."""
+        """Return the programs, as the role expects them."""
         return [
             {
                 "architecture": self.architecture,
@@ -82,7 +82,7 @@ def key(job: Job, name: str, architecture: str, libraries: Sequence[Build]) -> s
 
 
 def find(job: Job, name: str, architecture: str) -> Build:
-    """Return a build, as not there unless its files have the digests recorded beside them."""
+    """Return a build; it counts as missing unless its files have the recorded digests."""
     libraries = tuple(find(job, library, architecture) for library in RECIPES[name].libraries)
     digest = key(job, name, architecture, libraries)
     if digest is None:
@@ -99,19 +99,19 @@ def find(job: Job, name: str, architecture: str) -> Build:
 
 
 def look(job: Job) -> list[Build]:
-    """Return what is there, and what is missing, of the programs of each source for each architecture."""
+    """Return the builds, existing or missing, of each source for each architecture."""
     return [
         find(job, name, architecture) for architecture in job.architectures for name in job.sources if name in PROGRAMS
     ]
 
 
 def missing(builds: Sequence[Build]) -> list[Build]:
-    """Return those that are not there."""
+    """Return those that are missing."""
     return [build for build in builds if build.digests is None]
 
 
 def architectures(builds: Sequence[Build]) -> list[str]:
-    """Return their architectures, each once."""
+    """Return their architectures, without duplicates."""
     return sorted({build.architecture for build in builds})
 
 
@@ -121,7 +121,7 @@ def digest_lines(digests: Mapping[str, str]) -> str:
 
 
 def keep(made: Path, build: Build, directory: Path) -> Build:
-    """Move the files of a build into its directory in the store as a whole, with their digests beside them."""
+    """Move the files of a build, with their digests, into its directory in the store, all at once."""
     paths = sorted(path for path in made.rglob("*") if path.is_file())
     for path in paths:
         path.chmod(0o755 if build.source in PROGRAMS else 0o644)
@@ -129,16 +129,16 @@ def keep(made: Path, build: Build, directory: Path) -> Build:
     (made / DIGESTS).write_text(digest_lines(digests))
     made.chmod(0o755)
     directory.parent.mkdir(mode=0o755, exist_ok=True)
-    if directory.exists():  # a damaged one, or it would have been found
+    if directory.exists():  # it is damaged, otherwise it would have been found
         shutil.rmtree(directory)
     made.rename(directory)
     return dataclasses.replace(build, digests=digests)
 
 
 def check_build_directory(path: Path) -> None:
-    """Raise BuildError if another user could change what is built there, and then run everywhere.
+    """Raise BuildError if another user could change builds there, which will run on all nodes.
 
-    Of a directory that is not there those above it are checked. Raises OSError where they cannot be.
+    If the directory does not exist, its parents are checked. Raises OSError if that is not possible.
     """
     if path.is_dir():
         status = path.stat()
@@ -157,9 +157,9 @@ def check_build_directory(path: Path) -> None:
 
 
 def builders() -> set[int]:
-    """Return the uids of those who may own what is above a build directory.
+    """Return the uids that may own the directories above a build directory.
 
-    They are root, the user who builds, and one who has become root by sudo, in whose home a checkout may be.
+    They are root, the user who builds, and the user who became root by sudo, whose home may contain the checkout.
     """
     invoker = os.environ.get("SUDO_UID", "")
     is_sudo = os.geteuid() == 0 and invoker.isascii() and invoker.isdigit()
@@ -168,10 +168,10 @@ def builders() -> set[int]:
 
 @contextlib.contextmanager
 def locked(directory: Path) -> Iterator[None]:
-    """Hold the build directory against other plays; the kernel releases it when the holder dies.
+    """Lock the build directory against other plays; the kernel releases the lock when the holder exits.
 
     Raises:
-        BuildError: another play has it for longer than builds take.
+        BuildError: another play holds the lock for longer than a build takes.
     """
     end = time.monotonic() + LOCK_SECONDS
     with (directory / "lock").open("w") as lock:

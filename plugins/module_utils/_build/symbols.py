@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Sections and symbols of ELF files that were just compiled.
 
-The symbols are removed here because zig has no strip, and that of the host knows one architecture.
+The symbols are removed here because zig has no strip, and the host's strip supports one architecture.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Function(NamedTuple):
 
 
 def read_sections(data: bytes) -> list[Section]:
-    """Return the headers of all sections, in their order."""
+    """Return the headers of all sections, in order."""
     (table,) = struct.unpack_from("<Q", data, 40)
     (count,) = struct.unpack_from("<H", data, 60)
     size = struct.calcsize(HEADER)
@@ -51,7 +51,7 @@ def read_sections(data: bytes) -> list[Section]:
 
 
 def read_functions(data: bytes) -> list[Function]:
-    """Return the functions that the file defines, by its symbol table; none if it was stripped."""
+    """Return the functions that the file defines, from its symbol table; none if it was stripped."""
     sections = read_sections(data)
     found = []
     for section in sections:
@@ -77,7 +77,7 @@ def function_names(files: Iterable[bytes]) -> set[str]:
 
 
 def strip(data: bytes) -> bytes:
-    """Return a linked program with nothing but what is loaded: no symbol table, no debug information."""
+    """Return a linked program with only what is loaded: no symbol table, no debug information."""
     sections = read_sections(data)
     (names_index,) = struct.unpack_from("<H", data, 62)
     kept = [number for number, section in enumerate(sections) if number == 0 or section.flags & SHF_ALLOC]

@@ -1,7 +1,7 @@
 # Copyright (c) ocihooks.ssh contributors
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""From a release archive to source that is ready to be configured: verified, unpacked, patched."""
+"""Turn a release archive into source that is ready to configure: verified, unpacked, patched."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from .job import Source
 
 
 def unpack(archive: Path, source: Source, directory: Path, left_out: Sequence[str] = ()) -> Path:
-    """Unpack the source into the empty `directory` and return its top.
+    """Unpack the source into the empty `directory` and return its top directory.
 
     Raises:
-        BuildError: the archive is missing, has a wrong digest or not one directory at its top, or a patch does not fit.
+        BuildError: the archive is missing, has a wrong digest or not one top directory, or a patch does not apply.
     """
     if not archive.is_file():
         raise BuildError(f"there is no {archive}: download {source.archive} to that place")
@@ -35,7 +35,7 @@ def unpack(archive: Path, source: Source, directory: Path, left_out: Sequence[st
         if hasattr(tarfile, "data_filter"):
             opened.extraction_filter = tarfile.data_filter
         opened.extractall(directory, [member for member in opened if needed(member.name)])
-    tops = list(directory.iterdir())  # not always named as the release: libsodium-1.0.22-RELEASE
+    tops = list(directory.iterdir())  # not always named like the release: libsodium-1.0.22-RELEASE
     if len(tops) != 1:
         raise BuildError(
             f"{archive} has {len(tops)} files at its top instead of one directory: it is not a release archive"
@@ -47,7 +47,7 @@ def unpack(archive: Path, source: Source, directory: Path, left_out: Sequence[st
 
 
 def apply_patches(source: Source, top: Path) -> None:
-    """Apply the patches to the unpacked source; raises BuildError, in one line, if one does not fit exactly."""
+    """Apply the patches to the unpacked source; raises a one-line BuildError if one does not apply exactly."""
     for name, text in sorted(source.patches.items()):
         result = subprocess.run(
             ["patch", "--strip=1", "--fuzz=0", "--batch", "--quiet"],
