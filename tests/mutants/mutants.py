@@ -415,8 +415,8 @@ PROMISES = (
         "No user can hold up a start, the end of another user's container or root's sweep with a file system mounted "
         "below `/run/ocihooks-ssh`",
         "collect_doors",
-        "_collect(directory) if uid else _collect_roots()",
-        "_collect(directory)",
+        "collect(directory) if uid else _collect_roots()",
+        "collect(directory)",
         "hook/test_door.py::test_a_file_system_on_a_door_holds_up_no_sweep",
         "cannot remove names in /run/ocihooks-ssh/",
     ),
@@ -496,7 +496,7 @@ PROMISES = (
     ),
     Fault(
         "Only the container's user can log in through the door without a key",
-        "Door._bind_in_directory",
+        "Door._bind_to",
         "os.umask(0o777 & ~_MODE)",
         "os.umask(0o111)",
         "hook/test_door.py::test_nobody_else and podman-crun",

@@ -20,9 +20,11 @@ from ..linux.cgroups import job_and_step
 from ..linux.fast_stdlib import closing
 from ..linux.job_names import is_number
 from ..linux.memory import read_memory
+from ..linux.process import pid_namespace
 from ..log import WARNING, log
 from ..node import job_record, record
-from ..node.door import all_places, name_of
+from ..node.door import name_of, places
+from ..node.door_removal import ROOT_PLACE
 from ..node.engine import Engine, directory_of_copies
 from ..node.monitor import JOB_VARIABLES
 from ..oci import container_paths as paths
@@ -241,12 +243,18 @@ def _read_daemon(pid: int, memory: _Memory, start: int, boot: int, caller: int) 
         return None
     daemon = Daemon(pid, _uid(pid), places, boot + start // os.sysconf("SC_CLK_TCK"))
     if has_door and (caller != 0 or daemon.uid == 0):  # root sees other users', whose doors accept only them
-        daemon.doors = [f"{place}/{name_of(pid, start)}" for place in all_places(caller)]
+        name = name_of(pid, start, pid_namespace())
+        daemon.doors = [f"{place}/{name}" for place in places_of_doors(caller)]
     daemon.is_of_running = _option(arguments, "-S").count(",") == 1
     daemon.has_server = bool(_option(arguments, "-L"))
     own = os.stat("/proc/self/ns/net")
     daemon.has_own_network = (network.st_dev, network.st_ino) != (own.st_dev, own.st_ino)
     return daemon
+
+
+def places_of_doors(uid: int) -> list[str]:
+    """Return the directories in which doors of the user `uid` can be."""
+    return [ROOT_PLACE, *(places(uid) if uid else [])]
 
 
 def _uid(pid: int) -> int:

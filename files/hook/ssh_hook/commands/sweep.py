@@ -12,7 +12,7 @@ from argparse import ArgumentParser, Namespace
 from ..errors import HOME_HANGS
 from ..linux.syscalls import set_name
 from ..log import ERROR, log
-from ..node.door import collect_doors
+from ..node.door_collection import collect_doors
 from ..node.engine import Engine, directory_of_copies
 from ..stop.lost_jobs import remove_lost_jobs
 from ..stop.sweep import NAME, is_held_up, sweep

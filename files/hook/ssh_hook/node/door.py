@@ -20,14 +20,12 @@ from __future__ import annotations
 
 import errno
 
-from ..errors import CONTAINER_UNFIT, SYSTEM, HookError, describe_failure, kind_of, printable
-from ..linux import disposable_process, syscalls
+from ..errors import CONTAINER_UNFIT, SYSTEM, HookError, printable
+from ..linux import syscalls
 from ..linux.fast_stdlib import TYPE_CHECKING, closing, dirname, fsencode, os, read_file
-from ..linux.process import MAX_PID, Process, is_decimal, pid_is_taken, pid_namespace
-from ..log import INFO, log
-from .door_removal import REMOVED, ROOT_PLACE, remove_door, unlink
+from ..linux.process import pid_namespace
+from .door_removal import ROOT_PLACE, remove_door
 from .engine import read_map, state_directory
-from .own_files import open_directory
 
 if TYPE_CHECKING:
     from ..linux.identity import IdMap
@@ -37,7 +35,6 @@ _PROBLEM = "the container has no door, through which its user logs in without a 
 _BACKLOG = 1000  # connections that wait for Dropbear to open its gate
 _MODE = 0o600  # to connect takes the right to write
 _SOCKET_LABEL = "/proc/self/attr/sockcreate"  # proc_pid_attr(5)
-_MAX_DIGITS = 20  # of 64 bits
 
 
 def places(uid: int) -> list[str]:
@@ -48,17 +45,12 @@ def places(uid: int) -> list[str]:
     return [f"{_JOBS_PLACE}/{uid}", f"{state_directory(uid)}/doors"] if uid else [ROOT_PLACE]
 
 
-def all_places(uid: int) -> list[str]:
-    """Return the directories in which doors of the user `uid` can be."""
-    return [ROOT_PLACE, *(places(uid) if uid else [])]
+def name_of(pid: int, start_time: int, namespace: int) -> str:
+    """Return the name of the door of the daemon `pid` of the pid namespace with the inode `namespace`.
 
-
-def name_of(pid: int, start_time: int) -> str:
-    """Return the name of the door of the daemon `pid` of the caller's pid namespace.
-
-    Its start time is in clock ticks since boot. Raises OSError.
+    Its start time is in clock ticks since boot.
     """
-    return f"{pid}-{start_time}-{pid_namespace()}"
+    return f"{pid}-{start_time}-{namespace}"
 
 
 def peer(uid: int, container_map: IdMap | None, in_user_namespace: bool) -> int | None:
@@ -75,7 +67,7 @@ def peer(uid: int, container_map: IdMap | None, in_user_namespace: bool) -> int 
 
 def make_door(
     engine_uid: int, user: int, process: int | None, *, in_user_namespace: bool, in_job: bool, label: str = ""
-) -> Door | NoDoor:
+) -> Door:
     """Make the door of a daemon whose user is `user`, a uid of the hook's user namespace. Raises OSError and HookError.
 
     `engine_uid` is that of the engine in the initial user namespace. `process` is the open directory in /proc of a
@@ -86,18 +78,18 @@ def make_door(
     """
     inside = peer(user, None if process is None else read_map("uid_map", process), in_user_namespace)
     if inside is None:
-        return NoDoor("its user namespace maps no uid to its user only")
+        return no_door("its user namespace maps no uid to its user only")
     try:
         _label_sockets(label)
     except OSError as error:
-        return NoDoor(f"its SELinux label '{printable(label)}' cannot be set for a socket: {error.strerror}")
+        return no_door(f"its SELinux label '{printable(label)}' cannot be set for a socket: {error.strerror}")
     directories = places(engine_uid)
     if not in_job:
         directories.reverse()
     try:
         return Door(directories, inside, owner=0 if engine_uid else user)
     except OSError as error:
-        return NoDoor(f"cannot make a socket: {error.strerror}")
+        return no_door(f"cannot make a socket: {error.strerror}")
     finally:
         if label:
             _label_sockets("\n")  # the hook's own again
@@ -110,6 +102,11 @@ def _label_sockets(label: str) -> None:
             os.write(descriptor, fsencode(label))
 
 
+def no_door(reason: str) -> Door:
+    """Return what stands for the door of a daemon that can have none. The `reason` is for a message."""
+    return Door([], inside=0, owner=0, reason=reason)
+
+
 class Door:
     """The door of one daemon, which has no name before `open`.
 
@@ -117,8 +114,8 @@ class Door:
         path: its name; empty where it has none.
     """
 
-    def __init__(self, directories: list[str], inside: int, owner: int) -> None:
-        """Make the socket. Raises OSError.
+    def __init__(self, directories: list[str], inside: int, owner: int, reason: str = "") -> None:
+        """Make the socket, unless there is a `reason` for which there can be none. Raises OSError.
 
         `directories` are those of `places`, the preferred one first. `inside` is the user's uid in the container's user
         namespace, `owner` is to own the name; 0 for the caller.
@@ -126,24 +123,29 @@ class Door:
         self._directories = directories
         self._inside = inside
         self._owner = owner
+        self._reason = reason
+        self._namespace = 0 if reason else pid_namespace()  # asked before the fork, after which each page is copied
         self.path = ""
-        self._socket = syscalls.socket(syscalls.AF_UNIX, syscalls.SOCK_STREAM | syscalls.SOCK_CLOEXEC)
+        kind = syscalls.SOCK_STREAM | syscalls.SOCK_CLOEXEC
+        self._sockets = [] if reason else [syscalls.socket(syscalls.AF_UNIX, kind)]
 
     def descriptors(self) -> list[int]:
         """Return the descriptors that Dropbear gets."""
-        return [self._socket]
+        return self._sockets
 
     def arguments(self) -> list[str]:
         """Return Dropbear's arguments. Where the door could not be opened, Dropbear does without."""
-        return ["-O", f"{self._socket},{self._inside}"]
+        return ["-O", f"{self._sockets[0]},{self._inside}"] if self._sockets else []
 
     def open(self, pid: int, start_time: int) -> None:
-        """Give the door its name, and close the caller's descriptor. Raises HookError."""
-        name = name_of(pid, start_time)
+        """Give the door its name, and close the caller's descriptor. Raises HookError, also where there can be none."""
+        if self._reason:
+            raise HookError(CONTAINER_UNFIT, f"{_PROBLEM}: {self._reason}")
+        name = name_of(pid, start_time, self._namespace)
         problems = []
         for directory in self._directories:
             try:
-                self._bind(f"{directory}/{name}", is_of_job=dirname(directory) == _JOBS_PLACE)
+                self._bind(directory, name)
             except OSError as error:
                 self.remove()  # what it has of a name already
                 problems.append(f"{directory}: {error.strerror or 'other users can write to it'}")
@@ -154,7 +156,8 @@ class Door:
 
     def close(self) -> None:
         """Close the caller's descriptor."""
-        os.close(self._socket)
+        for descriptor in self._sockets:
+            os.close(descriptor)
 
     def remove(self) -> None:
         """Remove the name, if there is one."""
@@ -162,123 +165,46 @@ class Door:
             remove_door(self.path)
             self.path = ""
 
-    def _bind(self, path: str, is_of_job: bool) -> None:
-        directory = dirname(path)
+    def _bind(self, directory: str, name: str) -> None:
+        path = f"{directory}/{name}"
         try:
-            self._bind_in_directory(path)
+            self._bind_to(path)
         except OSError as error:
-            if is_of_job:
-                # Its names are few, and in a batch job only the next Epilog removes those of daemons that were killed.
-                if error.errno != errno.ENOSPC or not _collect(directory):
-                    raise
-            elif error.errno == errno.ENOENT:
-                outer, _slash, name = directory.rpartition("/")
-                os.close(open_directory(outer, name))
-            else:
+            if not _can_mend(directory, error.errno):
                 raise
-            self._bind_in_directory(path)
+            self._bind_to(path)
 
-    def _bind_in_directory(self, path: str) -> None:
+    def _bind_to(self, path: str) -> None:
         self.path = path  # before there is something to remove
+        (descriptor,) = self._sockets
         mask = os.umask(0o777 & ~_MODE)
         try:
-            syscalls.bind(self._socket, syscalls.unix_address(path))
+            syscalls.bind(descriptor, syscalls.unix_address(path))
         finally:
             os.umask(mask)
         if self._owner:
             os.chown(path, self._owner, -1, follow_symlinks=False)
-        syscalls.listen(self._socket, _BACKLOG)  # before, nobody can connect
+        syscalls.listen(descriptor, _BACKLOG)  # before, nobody can connect
 
 
-class NoDoor:
-    """Stands for the door of a daemon that has none. Attributes: path, empty."""
+def _can_mend(directory: str, number: int | None) -> bool:
+    """Make what a directory of doors lacks: itself, or room; return whether it has it now. Raises OSError.
 
-    path = ""
-
-    def __init__(self, reason: str) -> None:
-        """Note why there is none, for a message."""
-        self._reason = reason
-
-    def descriptors(self) -> list[int]:
-        """Return no descriptor."""
-        return []
-
-    def arguments(self) -> list[str]:
-        """Return no argument."""
-        return []
-
-    def open(self, _pid: int, _start_time: int) -> None:
-        """Raise HookError."""
-        raise HookError(CONTAINER_UNFIT, f"{_PROBLEM}: {self._reason}")
-
-    def close(self) -> None:
-        """Do nothing."""
-
-    def remove(self) -> None:
-        """Do nothing."""
-
-
-def collect_doors(uid: int, level: int = INFO) -> int:
-    """Remove the doors of daemons of an engine of `uid` that have ended; return how many directories failed.
-
-    Whoever ends a daemon under enroot has nothing of the node's, and the supervisor of an attach may be killed.
-    Failures are logged at `level`.
+    `number` is the errno with which no name could be made in it.
     """
-    failures = 0
-    for directory in places(uid):
-        try:
-            removed = _collect(directory) if uid else _collect_roots()
-        except (HookError, OSError) as error:
-            log(level, f"cannot remove the doors of daemons that have ended: {describe_failure(error)}", kind_of(error))
-            failures += 1
-        else:
-            if removed:
-                log(INFO, f"{directory}: removed the doors of {removed} daemons that have ended")
-    return failures
+    if dirname(directory) != _JOBS_PLACE:
+        if number != errno.ENOENT:
+            return False
 
+        from .own_files import open_directory  # here: only an engine's first start needs it
 
-def _collect_roots() -> int:
-    """Do what `_collect` does in root's directory, and remove the names that were moved. Raises HookError."""
-
-    def collect() -> bytes:
-        for name in _names(REMOVED):
-            unlink(f"{REMOVED}/{name}")
-        return b"%d" % _collect(ROOT_PLACE)
-
-    return int(disposable_process.run(collect, f"cannot remove names in {ROOT_PLACE}", None))
-
-
-def _collect(directory: str) -> int:
-    """Remove names in a directory of doors whose daemons have ended; return how many. Raises OSError."""
-    # A daemon lived before its name was made.
-    return sum(unlink(f"{directory}/{name}") for name in _names(directory) if not _has_daemon(name))
-
-
-def _names(directory: str) -> list[str]:
-    """Return the names in a directory of doors. Raises OSError."""
-    try:
-        return os.listdir(directory)
-    except (FileNotFoundError, PermissionError):
-        return []  # or root's, where what it has mounted there for the user is in another mount namespace
-
-
-def _has_daemon(name: str) -> bool:
-    """Tell whether the process lives that a door is named after, or one of its pid that the caller may not see.
-
-    One of another pid namespace, as of a job that has its own, is taken to live.
-    """
-    pid, start_time, namespace = [*name.split("-"), "", ""][:3]
-    if not (all(is_decimal(part, _MAX_DIGITS) for part in (pid, start_time, namespace)) and 0 < int(pid) <= MAX_PID):
-        return False
-    if int(namespace) != pid_namespace():
+        outer, _slash, name = directory.rpartition("/")
+        os.close(open_directory(outer, name))
         return True
-    try:
-        process = Process(int(pid))
-    except OSError:
-        return pid_is_taken(int(pid))  # hidepid hides those of another user namespace, though they are the same user's
-    try:
-        return process.is_alive() and process.start_time() == int(start_time)
-    except OSError:
-        return pid_is_taken(int(pid))
-    finally:
-        process.close()
+    if number != errno.ENOSPC:
+        return False
+
+    from .door_collection import collect  # here: few starts need room
+
+    # Its names are few, and in a batch job only the next Epilog removes those of daemons that were killed.
+    return collect(directory) > 0

@@ -40,12 +40,13 @@ if TYPE_CHECKING:
     from ..keys.passwd import Entry
     from ..linux.namespaces import Namespaces
     from ..linux.process import Process
+    from ..node.door import Door
     from ..node.running import RunningProcess
     from ..oci.oci_config import Container
     from ..oci.settings import Settings
     from .channel import Sender
     from .gate import Gate, OpenGate
-    from .plan import AnyDoor, OpenRoot, StartPlan
+    from .plan import OpenRoot, StartPlan
 
 _JOINED_FIRST = ("cgroup", "ipc", "uts", "net", "pid")
 _UNDO_TIMEOUT = 10.0  # seconds
@@ -75,7 +76,7 @@ class Attach:
 class Attachment:
     """A running daemon in a container, its door, and the provisioner's changes there. Attributes: daemon."""
 
-    def __init__(self, daemon: Process, door: AnyDoor, root: RunningRoot, made: list[Made]) -> None:
+    def __init__(self, daemon: Process, door: Door, root: RunningRoot, made: list[Made]) -> None:
         self.daemon = daemon
         self._door = door
         self._root = root

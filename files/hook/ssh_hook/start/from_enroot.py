@@ -21,7 +21,8 @@ from ..linux.fast_stdlib import TYPE_CHECKING, basename, closing, dirname, envir
 from ..linux.namespaces import Namespaces, is_in_hosts_network
 from ..linux.process import Process, is_decimal
 from ..log import log
-from ..node.door import collect_doors, make_door
+from ..node.door import make_door
+from ..node.door_collection import collect_doors
 from ..node.engine import Engine, outside_user, state_directory
 from ..node.login_log import open_login_log
 from ..node.owner import find_owner

@@ -14,7 +14,8 @@ from ..linux.identity import Identity
 from ..linux.namespaces import Namespaces
 from ..linux.process import Process
 from ..node.bundle import find_bundle
-from ..node.door import collect_doors, make_door
+from ..node.door import make_door
+from ..node.door_collection import collect_doors
 from ..node.engine import Engine, read_map, state_directory
 from ..node.login_log import open_login_log
 from ..node.owner import Owner

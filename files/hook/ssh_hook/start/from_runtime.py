@@ -16,7 +16,7 @@ from ..linux.namespaces import Namespaces, is_in_hosts_network
 from ..linux.process import Process
 from ..linux.root_mount import Outside
 from ..log import WARNING, log
-from ..node.door import NoDoor, make_door
+from ..node.door import make_door, no_door
 from ..node.engine import Engine, directory_of_copies, outside_user, state_directory
 from ..node.login_log import open_login_log
 from ..node.owner import find_owner
@@ -33,7 +33,6 @@ from .supervisor import start
 if TYPE_CHECKING:
     from ..oci.oci_config import Container
     from ..oci.state import State
-    from .plan import AnyDoor
 
 
 def create_runtime(state: State, packages: list[str]) -> None:
@@ -107,7 +106,7 @@ def from_runtime(
     where = process if namespaces.has("user") else None
     if settings.join:
         user_id, label = owner.file_owner.uid, labels.socket_label
-        door: AnyDoor = make_door(
+        door = make_door(
             engine.host_uid,
             user_id,
             where,
@@ -116,7 +115,7 @@ def from_runtime(
             label=label,
         )
     else:
-        door = NoDoor("JOIN_NAMESPACES is false")  # in the container's mount namespace, paths are the container's
+        door = no_door("JOIN_NAMESPACES is false")  # in the container's mount namespace, paths are the container's
     return StartPlan(
         container=container,
         settings=settings,

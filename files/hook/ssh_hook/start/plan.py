@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ..linux.process import Process
     from ..linux.root_mount import RootMount
     from ..linux.rootfs import Rootfs
+    from ..node.door import Door
     from ..node.login_log import NoLoginLog
     from ..node.owner import Owner
     from ..oci.oci_config import Container
@@ -67,30 +68,6 @@ if TYPE_CHECKING:
 
         def remove(self) -> None:
             """Remove the record, if there is one. Raises OSError."""
-
-    class AnyDoor(Protocol):
-        """A socket on which the daemon accepts its user without a key (node/door.py).
-
-        Attributes:
-            path: its name; empty if it has none.
-        """
-
-        path: str
-
-        def descriptors(self) -> list[int]:
-            """Return the descriptors that Dropbear gets."""
-
-        def arguments(self) -> list[str]:
-            """Return Dropbear's arguments for it."""
-
-        def open(self, pid: int, start_time: int) -> None:
-            """Create its name for the daemon's process. Raises HookError, also if none can be created."""
-
-        def close(self) -> None:
-            """Close the descriptor, in a process that does not call `open`."""
-
-        def remove(self) -> None:
-            """Remove the name, if there is one."""
 
 
 class Ending:
@@ -168,7 +145,7 @@ class StartPlan:
         server: Server,
         hosts: list[tuple[str, int]],
         variables: dict[str, str],
-        door: AnyDoor,
+        door: Door,
         logins: NoLoginLog,
         gate: int,
         registration: Registration,

@@ -12,10 +12,13 @@ import pytest
 from patience import within
 from ssh_hook.commands import daemons
 from ssh_hook.commands.connect import choose
+from ssh_hook.linux.process import pid_namespace
 from ssh_hook.node import job_record
 from ssh_hook.node.door import name_of
 from ssh_hook.oci import container_paths as paths
 from ssh_hook.oci.settings import NO_PORT
+
+NAMESPACE = pid_namespace()
 
 TIMEOUT = 6.0  # seconds. One process that does not answer leaves a quarter of it for the next one's.
 
@@ -219,8 +222,8 @@ def test_the_door_of_a_daemon(proc: Path, caller: SimpleNamespace) -> None:
     make(proc, 10, cmdline=f"{command(15263)}-O\x007,1000\0")
     make(proc, 11, cmdline=command(15264))
     with_door, without = daemons.find_daemons()
-    assert with_door.doors[0] == f"/run/ocihooks-ssh/doors/{name_of(10, 10)}"
-    assert {Path(path).name for path in with_door.doors} == {name_of(10, 10)}
+    assert with_door.doors[0] == f"/run/ocihooks-ssh/doors/{name_of(10, 10, NAMESPACE)}"
+    assert {Path(path).name for path in with_door.doors} == {name_of(10, 10, NAMESPACE)}
     assert without.doors == []
 
 
@@ -229,7 +232,8 @@ def test_root_has_no_way_by_the_door_of_another(proc: Path, caller: SimpleNamesp
     make(proc, 10, cmdline=f"{command(15263)}-O\x007,1000\0")
     of_root = make(proc, 11, cmdline=f"{command(15264)}-O\x007,0\0")
     (of_root / "status").write_text("Uid:\t0\t0\t0\t0\n", encoding="utf-8")
-    assert [daemon.doors for daemon in daemons.find_daemons()] == [[], [f"/run/ocihooks-ssh/doors/{name_of(11, 11)}"]]
+    own = f"/run/ocihooks-ssh/doors/{name_of(11, 11, NAMESPACE)}"
+    assert [daemon.doors for daemon in daemons.find_daemons()] == [[], [own]]
 
 
 def test_a_daemon_with_a_door_alone(proc: Path, caller: SimpleNamespace) -> None:

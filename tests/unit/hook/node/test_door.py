@@ -1,4 +1,4 @@
-"""Doors: their names, whom the kernel must name at them, and what is left of daemons that have ended."""
+"""Doors: their names, and whom the kernel must name at them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 import posix
 import socket
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +13,12 @@ import pytest
 from ssh_hook.errors import HookError
 from ssh_hook.linux import syscalls
 from ssh_hook.linux.identity import IdMap
-from ssh_hook.linux.process import MAX_ID, MAX_PID, Process, pid_namespace
+from ssh_hook.linux.process import MAX_ID, MAX_PID, pid_namespace
 from ssh_hook.node import door
 from ssh_hook.node.door import Door
 
 PID, START = 4711, 88231
 NAMESPACE = pid_namespace()
-
-
-@pytest.fixture
-def own() -> Iterator[Process]:
-    process = Process(os.getpid())
-    yield process
-    process.close()
 
 
 def test_a_door_is_its_owners_alone_and_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,15 +130,13 @@ def test_without_a_directory_there_is_none(tmp_path: Path, users: Path) -> None:
 
 
 def test_names_fit_into_the_address_of_a_socket() -> None:
-    name = door.name_of(MAX_PID, 2**64 - 1)
-    assert all(len(f"{place}/{name}") < 108 for place in door.all_places(MAX_ID))
+    name = door.name_of(MAX_PID, 2**64 - 1, 2**32 - 1)
+    assert all(len(f"{place}/{name}") < 108 for place in (*door.places(0), *door.places(MAX_ID)))
 
 
 def test_where_a_users_doors_are() -> None:
-    assert door.places(0) == ["/run/ocihooks-ssh/doors"] == door.all_places(0)
-    of_user = ["/run/ocihooks-ssh/users/1000", "/run/user/1000/ocihooks-ssh/doors"]
-    assert door.places(1000) == of_user
-    assert door.all_places(1000) == ["/run/ocihooks-ssh/doors", *of_user]
+    assert door.places(0) == ["/run/ocihooks-ssh/doors"]
+    assert door.places(1000) == ["/run/ocihooks-ssh/users/1000", "/run/user/1000/ocihooks-ssh/doors"]
 
 
 KEEP_ID = "0 1 1000\n1000 0 1\n1001 1001 64536\n"  # as a rootless engine sees it, whose root is the user 1000
@@ -196,51 +186,3 @@ def test_a_label_that_the_kernel_refuses_leaves_no_door() -> None:
     found = door.make_door(1000, 1000, None, in_user_namespace=False, in_job=False, label=label)
     with pytest.raises(HookError, match=r"door, .*: its SELinux label 'a label that no policy knows.*' cannot be set"):
         found.open(PID, START)
-
-
-def test_what_daemons_that_have_ended_leave_is_collected(tmp_path: Path, own: Process) -> None:
-    alive = door.name_of(own.pid, own.start_time())
-    left = [door.name_of(own.pid, own.start_time() + 1), door.name_of(MAX_PID, START), "a", "1-", "1-2-", "1-2"]
-    left += [f"{2**70}-1-{NAMESPACE}", f"²-1-{NAMESPACE}"]
-    for name in (alive, *left):
-        (tmp_path / name).touch()
-    assert door._collect(str(tmp_path)) == len(left)
-    assert [path.name for path in tmp_path.iterdir()] == [alive]
-    assert door._collect(str(tmp_path / "missing")) == 0
-
-
-def test_the_door_of_a_daemon_of_another_pid_namespace_stays(tmp_path: Path) -> None:
-    """As of a container in a job that has one: the caller's /proc shows other processes with its pids."""
-    (tmp_path / f"{MAX_PID}-1-{NAMESPACE + 1}").touch()
-    assert door._collect(str(tmp_path)) == 0
-
-
-def test_the_door_of_a_daemon_that_the_caller_may_not_see_stays(
-    tmp_path: Path, own: Process, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As with hidepid, where another container of the user's has another user namespace."""
-    for error in (FileNotFoundError(), PermissionError()):
-
-        def refuse(_pid: int, error: OSError = error) -> Process:
-            raise error
-
-        monkeypatch.setattr(door, "Process", refuse)
-        (tmp_path / f"{own.pid}-1-{NAMESPACE}").touch()
-        (tmp_path / f"{MAX_PID}-1-{NAMESPACE}").touch()
-        assert door._collect(str(tmp_path)) == 1
-        assert [path.name for path in tmp_path.iterdir()] == [f"{own.pid}-1-{NAMESPACE}"]
-
-
-def test_what_cannot_be_removed_is_not_counted(tmp_path: Path) -> None:
-    (tmp_path / "1-").mkdir()
-    assert door._collect(str(tmp_path)) == 0
-
-
-def test_a_directory_of_roots_has_no_door_of_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As where a Prolog's mount for the user is in another mount namespace."""
-
-    def refuse(_path: str) -> list[str]:
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(posix, "listdir", refuse)
-    assert door._collect("/run/ocihooks-ssh/users/1000") == 0

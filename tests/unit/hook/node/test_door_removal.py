@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from ssh_hook.node import door, door_removal
+from ssh_hook.node import door_collection, door_removal
 from ssh_hook.node.engine import state_directory
 
 
@@ -45,11 +45,11 @@ def test_a_users_name_is_removed(tmp_path: Path, removed: Path) -> None:
 def test_a_sweep_of_roots_removes_names_that_were_moved(
     tmp_path: Path, removed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(door, "ROOT_PLACE", str(tmp_path / "doors"))
-    monkeypatch.setattr(door, "REMOVED", str(removed))
+    monkeypatch.setattr(door_collection, "ROOT_PLACE", str(tmp_path / "doors"))
+    monkeypatch.setattr(door_collection, "REMOVED", str(removed))
     path = tmp_path / "doors" / "1-2-3"  # of another pid namespace
     path.touch()
     door_removal.remove_door(str(path))
     assert list(removed.iterdir())
-    assert door.collect_doors(0) == 0
+    assert door_collection.collect_doors(0) == 0
     assert not list(removed.iterdir())

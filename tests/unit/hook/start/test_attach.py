@@ -14,7 +14,7 @@ from ssh_hook.linux.identity import Identity
 from ssh_hook.linux.mounts import mount_id
 from ssh_hook.linux.process import Process
 from ssh_hook.linux.rootfs import CONTENT, MOUNT, Rootfs
-from ssh_hook.node.door import NoDoor
+from ssh_hook.node.door import no_door
 from ssh_hook.node.running import Rights
 from ssh_hook.oci.json_reader import Node
 from ssh_hook.start import attach
@@ -76,7 +76,7 @@ def wanted(monkeypatch: pytest.MonkeyPatch) -> attach.Attach:
         daemon=process, supervise=lambda: ending.when_listening(process), made=list, read_to_end=lambda: None
     )
     monkeypatch.setattr(attach, "fork", lambda plan: supervisor)
-    plan: Any = SimpleNamespace(container=container, door=NoDoor(""))
+    plan: Any = SimpleNamespace(container=container, door=no_door("it has none"))
     root: Any = SimpleNamespace(undo=lambda made: made)
     return attach.Attach(plan, root, Gate(), target, [])
 

@@ -12,7 +12,7 @@ import os
 
 from ...errors import ATTACH_REFUSED, DAEMON_FAILED, HookError
 from ...linux.process import Process, all_processes, descendants
-from ...node.door import collect_doors
+from ...node.door_collection import collect_doors
 from ...node.engine import Engine
 from ...node.running import RunningProcess
 from ...stop.leftovers import unmount_left

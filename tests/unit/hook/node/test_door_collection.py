@@ -1,0 +1,70 @@
+"""What is left of the doors of daemons that have ended."""
+
+from __future__ import annotations
+
+import os
+import posix
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from ssh_hook.linux.process import MAX_PID, Process, pid_namespace
+from ssh_hook.node import door, door_collection
+
+START = 88231
+NAMESPACE = pid_namespace()
+
+
+@pytest.fixture
+def own() -> Iterator[Process]:
+    process = Process(os.getpid())
+    yield process
+    process.close()
+
+
+def test_what_daemons_that_have_ended_leave_is_collected(tmp_path: Path, own: Process) -> None:
+    alive = door.name_of(own.pid, own.start_time(), NAMESPACE)
+    left = [door.name_of(own.pid, own.start_time() + 1, NAMESPACE), door.name_of(MAX_PID, START, NAMESPACE), "a", "1-", "1-2-", "1-2"]
+    left += [f"{2**70}-1-{NAMESPACE}", f"²-1-{NAMESPACE}"]
+    for name in (alive, *left):
+        (tmp_path / name).touch()
+    assert door_collection.collect(str(tmp_path)) == len(left)
+    assert [path.name for path in tmp_path.iterdir()] == [alive]
+    assert door_collection.collect(str(tmp_path / "missing")) == 0
+
+
+def test_the_door_of_a_daemon_of_another_pid_namespace_stays(tmp_path: Path) -> None:
+    """As of a container in a job that has one: the caller's /proc shows other processes with its pids."""
+    (tmp_path / f"{MAX_PID}-1-{NAMESPACE + 1}").touch()
+    assert door_collection.collect(str(tmp_path)) == 0
+
+
+def test_the_door_of_a_daemon_that_the_caller_may_not_see_stays(
+    tmp_path: Path, own: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with hidepid, where another container of the user's has another user namespace."""
+    for error in (FileNotFoundError(), PermissionError()):
+
+        def refuse(_pid: int, error: OSError = error) -> Process:
+            raise error
+
+        monkeypatch.setattr(door_collection, "Process", refuse)
+        (tmp_path / f"{own.pid}-1-{NAMESPACE}").touch()
+        (tmp_path / f"{MAX_PID}-1-{NAMESPACE}").touch()
+        assert door_collection.collect(str(tmp_path)) == 1
+        assert [path.name for path in tmp_path.iterdir()] == [f"{own.pid}-1-{NAMESPACE}"]
+
+
+def test_what_cannot_be_removed_is_not_counted(tmp_path: Path) -> None:
+    (tmp_path / "1-").mkdir()
+    assert door_collection.collect(str(tmp_path)) == 0
+
+
+def test_a_directory_of_roots_has_no_door_of_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where a Prolog's mount for the user is in another mount namespace."""
+
+    def refuse(_path: str) -> list[str]:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(posix, "listdir", refuse)
+    assert door_collection.collect("/run/ocihooks-ssh/users/1000") == 0
