@@ -728,7 +728,7 @@ PROMISES = (
     ),
     Fault(
         "The descriptor of the log's directory leads nowhere else",
-        "LoginLog.__init__",
+        "open_login_log",
         '-1 if known.get("uid") == "0" else ',
         "",
         "unit/hook/node/test_login_log.py::test_root_of_the_node",
@@ -1610,8 +1610,8 @@ CONTRACT = (
     ),
     Fault(
         "`LOG_COMMANDS`",
-        "LoginLog._as_text",
-        "{self._with_commands:d}",
+        "_description",
+        "{with_commands:d}",
         "1",
         "unit/hook/node/test_login_log.py::test_journald_gets_fields",
         "At index 17 diff: b'1' != b'0'",

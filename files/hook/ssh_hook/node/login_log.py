@@ -28,87 +28,38 @@ _HARMLESS = (
 )
 
 
-class NoLoginLog:
-    """What a daemon gets that logs no logins: nothing."""
+class LoginLog:
+    """What one daemon gets; nothing where it logs no logins."""
+
+    def __init__(self, descriptors: list[int]) -> None:
+        """Take open descriptors: the log's socket, what is read of the container, and the log's directory, if any."""
+        self._descriptors = descriptors
 
     def descriptors(self) -> list[int]:
         """Return the descriptors that Dropbear gets."""
-        return []
+        return self._descriptors
 
     def arguments(self) -> list[str]:
         """Return the arguments with which Dropbear uses them."""
-        return []
+        return ["-L", ",".join(map(str, self._descriptors))] if self._descriptors else []
 
-    def describe(self, user: str) -> None:
-        """Say that it is a container of `user`, and what else is known of it, before Dropbear runs; close all.
-
-        Never raises: it must not fail the start.
-        """
-
-
-class LoginLog(NoLoginLog):
-    """What one daemon gets, and the end of a pipe at which the hook says whose container it is."""
-
-    def __init__(self, socket: int, path: str, with_commands: bool, known: dict[str, str], has_monitor: bool) -> None:
-        """Take the `socket` that is connected to `path`. Raises OSError."""
-        self._known = known
-        self._has_monitor = has_monitor
-        self._socket = socket
-        self._path = path
-        self._with_commands = with_commands
-        self._text, self._describer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        # In a container without a user namespace, root may trace Dropbear, and use what is root's alone in there.
-        self._directory = -1 if known.get("uid") == "0" else _open_directory(dirname(path))
-
-    def descriptors(self) -> list[int]:
-        """Return them."""
-        return [descriptor for descriptor in (self._socket, self._text, self._directory) if descriptor >= 0]
-
-    def arguments(self) -> list[str]:
-        """Return them."""
-        return ["-L", ",".join(map(str, self.descriptors()))]
-
-    def describe(self, user: str) -> None:
-        """Say it, and close all."""
-        arguments: list[str] = []
-        variables: dict[str, str] = {}
-        if self._has_monitor:
-            try:
-                arguments, variables = monitor.find()
-            except Exception:
-                pass  # the lines go without
-        found = {
-            "user": user,
-            "container": monitor.container_name(arguments),
-            "container_id": log.subject[0],
-            "job": monitor.job_by_variables(variables),
-            **self._known,
-        }
-        known = {name: _ascii(value) for name, value in found.items() if value}
-        os.write(self._describer, self._as_text(known))
-        for descriptor in (self._describer, *self.descriptors()):
+    def close(self) -> None:
+        """Close the descriptors of a caller that stays."""
+        for descriptor in self._descriptors:
             os.close(descriptor)
 
-    def _as_text(self, fields: dict[str, str]) -> bytes:
-        is_journal = self._path == system_log.JOURNAL
-        protocol = "journal" if is_journal else "syslog"
-        zone = 0 if is_journal else time.localtime().tm_gmtoff
-        label = "".join(f", {name} {fields[name]}" for name in ("user", "container", "job") if name in fields)
-        rendered = system_log.journal_fields(fields) if is_journal else system_log.parameters(fields)
-        return f"{protocol} {basename(self._path)} {zone} {self._with_commands:d}\n{label}\n{rendered}".encode("ascii")
 
+def open_login_log(user: str, with_commands: bool, known: dict[str, str], has_monitor: bool = False) -> LoginLog:
+    """Return what the daemon of a container of `user` gets. Never raises: it must not fail the start.
 
-def open_login_log(with_commands: bool, known: dict[str, str], has_monitor: bool = False) -> NoLoginLog:
-    """Return what a daemon gets: nothing where the node has no log for datagrams, or hides processes (hidepid).
-
-    In the latter case the processes of sessions, which nobody may trace, would be hidden from those who end them.
-    `known` are fields of its lines that are known already, and right where others of that name are not. With
-    `has_monitor` podman has called the runtime.
+    That is nothing where the node has no log for datagrams, or hides processes (hidepid): the processes of sessions,
+    which nobody may trace, would be hidden from those who end them. `known` are fields of its lines that are known
+    already, and right where others of that name are not. With `has_monitor` podman has called the runtime.
     """
     try:
         os.stat("/proc/1/stat")
     except OSError:
-        return NoLoginLog()
+        return LoginLog([])
     for path in (system_log.JOURNAL, system_log.SYSLOG):
         try:
             socket = syscalls.connect_to_path(path, syscalls.SOCK_DGRAM)
@@ -116,11 +67,47 @@ def open_login_log(with_commands: bool, known: dict[str, str], has_monitor: bool
             continue
         try:
             syscalls.set_send_timeout(socket, _TIMEOUT)
-            return LoginLog(socket, path, with_commands, known, has_monitor)
+            text = _readable(_description(path, user, with_commands, known, has_monitor))
         except OSError:
             os.close(socket)
             break  # no descriptors are left, or the like
-    return NoLoginLog()
+        # In a container without a user namespace, root may trace Dropbear, and use what is root's alone in there.
+        directory = -1 if known.get("uid") == "0" else _open_directory(dirname(path))
+        return LoginLog([socket, text] if directory < 0 else [socket, text, directory])
+    return LoginLog([])
+
+
+def _readable(data: bytes) -> int:
+    """Return a descriptor from which `data`, less than a page, can be read without waiting. Raises OSError."""
+    reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    os.write(writer, data)
+    os.close(writer)
+    return reader
+
+
+def _description(path: str, user: str, with_commands: bool, known: dict[str, str], has_monitor: bool) -> bytes:
+    """Return what Dropbear has to know of the log at `path`, and what its lines say of the container."""
+    arguments: list[str] = []
+    variables: dict[str, str] = {}
+    if has_monitor:
+        try:
+            arguments, variables = monitor.find()
+        except Exception:
+            pass  # the lines go without
+    found = {
+        "user": user,
+        "container": monitor.container_name(arguments),
+        "container_id": log.subject[0],
+        "job": known.get("job") or monitor.job_by_variables(variables),
+        **known,
+    }
+    fields = {name: _ascii(value) for name, value in found.items() if value}
+    is_journal = path == system_log.JOURNAL
+    protocol = "journal" if is_journal else "syslog"
+    zone = 0 if is_journal else time.localtime().tm_gmtoff
+    label = "".join(f", {name} {fields[name]}" for name in ("user", "container", "job") if name in fields)
+    rendered = system_log.journal_fields(fields) if is_journal else system_log.parameters(fields)
+    return f"{protocol} {basename(path)} {zone} {with_commands:d}\n{label}\n{rendered}".encode("ascii")
 
 
 def _open_directory(path: str) -> int:

@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-from ..linux.fast_stdlib import closing, environment, fsdecode, os, read_all
-from ..linux.process import Process
+from ..linux.fast_stdlib import closing, environment, fsdecode, os, read_all, read_file
 
-_CONMON = b"conmon\n"
+_CONMON = b"conmon"
+_PARENT = 1  # of the fields of proc_pid_stat(5) after the name
 _ANCESTORS = 4  # of the hook, among which it is
 JOB_VARIABLES = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID")  # the number of the job, of Slurm, PBS and LSF
 _LIMIT = 1 << 20  # bytes
@@ -20,24 +20,20 @@ def find() -> tuple[list[str], dict[str, str]]:
     pid = os.getppid()
     for _generation in range(_ANCESTORS):
         try:
-            process = Process(pid)
+            with closing(os.open(f"/proc/{pid}", os.O_RDONLY | os.O_DIRECTORY)) as process:
+                before, _bracket, fields = read_file("stat", process).rpartition(b")")
+                if before.partition(b"(")[2] == _CONMON and os.fstat(process).st_uid == os.geteuid():
+                    variables = [entry for entry in _strings(process, "environ") if "=" in entry]
+                    return _strings(process, "cmdline"), dict(entry.split("=", 1) for entry in variables)
         except OSError:
             break
-        try:
-            if process.read("comm") == _CONMON and os.fstat(process.directory).st_uid == os.geteuid():
-                variables = [entry for entry in _strings(process, "environ") if "=" in entry]
-                return _strings(process, "cmdline"), dict(entry.split("=", 1) for entry in variables)
-            pid = process.parent()
-        except OSError:
-            break
-        finally:
-            process.close()
+        pid = int(fields.split()[_PARENT])
     return [], {}
 
 
-def _strings(process: Process, name: str) -> list[str]:
-    """Return the strings in cmdline or environ. Raises OSError."""
-    with closing(process.open(name, os.O_RDONLY)) as descriptor:
+def _strings(process: int, name: str) -> list[str]:
+    """Return the strings in cmdline or environ of the open directory of a process. Raises OSError."""
+    with closing(os.open(name, os.O_RDONLY, dir_fd=process)) as descriptor:
         return fsdecode(read_all(descriptor, _LIMIT)).split("\0")
 
 

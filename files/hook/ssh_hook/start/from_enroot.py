@@ -111,7 +111,7 @@ def from_enroot(variables: dict[str, str], umask: int, packages: list[str]) -> S
         hosts=job.hosts,
         variables=job.variables,
         door=make_door(engine.host_uid, os.geteuid(), None, in_user_namespace=True, in_job=job.name != ""),
-        logins=open_login_log(settings.log_commands, {"uid": str(owner.entry.uid), **job.fields}),
+        logins=open_login_log(owner.name, settings.log_commands, {"uid": str(owner.entry.uid), **job.fields}),
         gate=watcher.gate.descriptor,
         registration=BundleRecord(bundle, container, owner.file_owner, server.programs, copies=""),
         ending=watcher,

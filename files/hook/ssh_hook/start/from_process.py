@@ -95,7 +95,9 @@ def from_process(
         hosts=job.hosts,
         variables=job.variables,
         door=door,
-        logins=open_login_log(settings.log_commands, {"uid": str(caller.uid), "process": str(init.pid), **job.fields}),
+        logins=open_login_log(
+            entry.name, settings.log_commands, {"uid": str(caller.uid), "process": str(init.pid), **job.fields}
+        ),
         gate=gate.descriptor,
         registration=Introduction(),
         ending=EndedBySupervisor(target, container),

@@ -134,7 +134,9 @@ def from_runtime(
         hosts=job.hosts,
         variables=job.variables,
         door=door,
-        logins=open_login_log(settings.log_commands, {"uid": str(owner.entry.uid), **job.fields}, container.is_podmans),
+        logins=open_login_log(
+            owner.name, settings.log_commands, {"uid": str(owner.entry.uid), **job.fields}, container.is_podmans
+        ),
         gate=init.stat,
         registration=BundleRecord(bundle, container, owner.file_owner, programs, directory_of_copies(engine.host_uid)),
         ending=Ending(),

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..linux.root_mount import RootMount
     from ..linux.rootfs import Rootfs
     from ..node.door import Door
-    from ..node.login_log import NoLoginLog
+    from ..node.login_log import LoginLog
     from ..node.owner import Owner
     from ..oci.oci_config import Container
     from ..oci.settings import Settings
@@ -146,7 +146,7 @@ class StartPlan:
         hosts: list[tuple[str, int]],
         variables: dict[str, str],
         door: Door,
-        logins: NoLoginLog,
+        logins: LoginLog,
         gate: int,
         registration: Registration,
         ending: Ending,

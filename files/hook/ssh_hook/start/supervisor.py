@@ -117,7 +117,7 @@ class Supervisor:
         Return False, after a rollback, where the container is to start without SSH.
         """
         try:
-            self._plan.logins.describe(self._plan.owner.name)  # while the others work
+            self._plan.logins.close()  # the others have theirs
             self._release(self._await_setup())
             self._await_listening()
             self._plan.ending.when_listening(self.daemon)

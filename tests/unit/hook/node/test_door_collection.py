@@ -24,8 +24,13 @@ def own() -> Iterator[Process]:
 
 def test_what_daemons_that_have_ended_leave_is_collected(tmp_path: Path, own: Process) -> None:
     alive = door.name_of(own.pid, own.start_time(), NAMESPACE)
-    left = [door.name_of(own.pid, own.start_time() + 1, NAMESPACE), door.name_of(MAX_PID, START, NAMESPACE), "a", "1-", "1-2-", "1-2"]
-    left += [f"{2**70}-1-{NAMESPACE}", f"²-1-{NAMESPACE}"]
+    left = [
+        door.name_of(own.pid, own.start_time() + 1, NAMESPACE),
+        door.name_of(MAX_PID, START, NAMESPACE),
+        f"{2**70}-1-{NAMESPACE}",
+        f"²-1-{NAMESPACE}",
+        *("a", "1-", "1-2-", "1-2"),
+    ]
     for name in (alive, *left):
         (tmp_path / name).touch()
     assert door_collection.collect(str(tmp_path)) == len(left)

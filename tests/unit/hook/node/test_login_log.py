@@ -63,13 +63,17 @@ def text_of(
 ) -> bytes:
     """Return what Dropbear reads of a container of alice's; name and job are those that podman's monitor has."""
     monkeypatch.setattr(monitor, "find", lambda: (["conmon", "-n", container], {"PBS_JOBID": job}))
-    found = login_log.open_login_log(with_commands, known, has_monitor=True)
+    return read_text(login_log.open_login_log("alice", with_commands, known, has_monitor=True))
+
+
+def read_text(found: login_log.LoginLog) -> bytes:
+    """Return what Dropbear reads of the container, to the end, and close all."""
     text = os.dup(found.descriptors()[1])
-    found.describe("alice")
-    try:
-        return os.read(text, MOST)
-    finally:
-        os.close(text)
+    found.close()
+    with open(text, "rb", buffering=0) as file:
+        data = file.read(MOST)
+        assert file.read() == b""
+    return data
 
 
 def test_journald_gets_fields(journal: socket.socket, syslog: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,7 +81,7 @@ def test_journald_gets_fields(journal: socket.socket, syslog: socket.socket, mon
     text = text_of({"uid": "1000"}, "", "7", monkeypatch)
     entries = b"SSH_HOOK_USER=alice\nSSH_HOOK_JOB=7\nSSH_HOOK_UID=1000\n"
     assert text == b"journal socket 0 0\n, user alice, job 7\n" + entries
-    with socket.socket(fileno=os.dup(login_log.open_login_log(False, {}).descriptors()[0])) as sender:
+    with socket.socket(fileno=os.dup(login_log.open_login_log("alice", False, {}).descriptors()[0])) as sender:
         sender.send(b"x")
         assert journal.recv(9) == b"x"
         seconds, microseconds = struct.unpack("ll", sender.getsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, 16))
@@ -101,11 +105,8 @@ def test_a_container_without_a_monitor(syslog: socket.socket, monkeypatch: pytes
     """For which no start looks, but has the variables of its own engine."""
     monkeypatch.setattr(monitor, "find", pytest.fail)
     monkeypatch.setattr(monitor, "environment", lambda: {"LSB_JOBID": "8"})
-    found = login_log.open_login_log(False, {})
-    text = os.dup(found.descriptors()[1])
-    found.describe("alice")
-    assert os.read(text, MOST).endswith(b'\n user="alice" job="8"')
-    os.close(text)
+    text = read_text(login_log.open_login_log("alice", False, {}))
+    assert text.endswith(b'\n user="alice" job="8"')
 
 
 @pytest.mark.usefixtures("journal")
@@ -120,13 +121,13 @@ def test_no_value_makes_a_line_of_its_own(monkeypatch: pytest.MonkeyPatch) -> No
     ]
 
 
-def test_what_dropbear_gets_is_closed_when_it_is_described(syslog: socket.socket) -> None:
-    found = login_log.open_login_log(False, {})
+def test_what_dropbear_gets(syslog: socket.socket) -> None:
+    found = login_log.open_login_log("alice", False, {})
     descriptors = found.descriptors()
     assert found.arguments() == ["-L", "{},{}".format(*descriptors)]
     assert not any(os.get_inheritable(descriptor) for descriptor in descriptors)
     assert fcntl.fcntl(descriptors[1], fcntl.F_GETFL) & os.O_NONBLOCK
-    found.describe("alice")
+    found.close()
     for descriptor in descriptors:
         with pytest.raises(OSError, match="Bad file descriptor"):
             os.fstat(descriptor)
@@ -144,11 +145,8 @@ def test_a_container_of_which_nothing_can_be_found_out(syslog: socket.socket, mo
         raise MemoryError
 
     monkeypatch.setattr(monitor, "find", fail)
-    found = login_log.open_login_log(False, {}, has_monitor=True)
-    text = os.dup(found.descriptors()[1])
-    found.describe("alice")
-    assert os.read(text, MOST).endswith(b'\n user="alice"')
-    os.close(text)
+    text = read_text(login_log.open_login_log("alice", False, {}, has_monitor=True))
+    assert text.endswith(b'\n user="alice"')
 
 
 def test_a_directory_from_which_something_harmful_could_be_reached_is_closed(
@@ -166,27 +164,27 @@ def test_a_directory_from_which_something_harmful_could_be_reached_is_closed(
 
     monkeypatch.setattr(login_log, "clone_mount", clone)
     monkeypatch.setattr(login_log.syscalls, "set_mount_attributes", refuse)
-    found = login_log.open_login_log(False, {})
+    found = login_log.open_login_log("alice", False, {})
     assert len(found.descriptors()) == 2
     (directory,) = opened
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(directory)
     monkeypatch.setattr(login_log.syscalls, "set_mount_attributes", lambda mounted, attributes: None)
-    found = login_log.open_login_log(False, {})
+    found = login_log.open_login_log("alice", False, {})
     assert found.descriptors()[2] == opened[1]
 
 
 def test_root_of_the_node_gets_no_directory(syslog: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
     """In it may be sockets that are root's alone."""
     monkeypatch.setattr(login_log, "_open_directory", lambda path: os.open(path, os.O_PATH))
-    counts = [len(login_log.open_login_log(False, {"uid": uid}).descriptors()) for uid in ("0", "1000")]
+    counts = [len(login_log.open_login_log("alice", False, {"uid": uid}).descriptors()) for uid in ("0", "1000")]
     assert counts == [2, 3]
 
 
 def test_a_node_without_a_log(place: Path) -> None:
-    assert login_log.open_login_log(False, {}).arguments() == []
+    assert login_log.open_login_log("alice", False, {}).arguments() == []
     with listen(place / "log", socket.SOCK_STREAM):
-        assert login_log.open_login_log(False, {}).arguments() == []
+        assert login_log.open_login_log("alice", False, {}).arguments() == []
 
 
 def test_a_node_that_hides_processes(syslog: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,7 +192,7 @@ def test_a_node_that_hides_processes(syslog: socket.socket, monkeypatch: pytest.
         raise FileNotFoundError
 
     monkeypatch.setattr(login_log.os, "stat", hide)
-    assert login_log.open_login_log(False, {}).arguments() == []
+    assert login_log.open_login_log("alice", False, {}).arguments() == []
 
 
 @pytest.mark.parametrize("refused", ["set_send_timeout", "pipe2"])
@@ -207,7 +205,7 @@ def test_a_start_does_not_fail_for_the_log(
     where = login_log.syscalls if refused == "set_send_timeout" else login_log.os
     monkeypatch.setattr(where, refused, refuse)
     before = os.listdir("/proc/self/fd")
-    assert login_log.open_login_log(False, {}).descriptors() == []
+    assert login_log.open_login_log("alice", False, {}).descriptors() == []
     assert os.listdir("/proc/self/fd") == before
 
 

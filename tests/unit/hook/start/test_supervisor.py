@@ -55,8 +55,8 @@ class Plan:
         time.sleep(0.05)
         raise OSError(0, "no daemon")
 
-    def describe(self, _name: str) -> None:
-        """Describe the container, in the hook."""
+    def close(self) -> None:
+        """Close the descriptors for the log, in the hook."""
         os.read(self._reader, 1)
         if not self._kills:
             raise HookError(NO_MEMORY, "the hook fails")
