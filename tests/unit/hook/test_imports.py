@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,15 @@ START = [
     "start.from_runtime",
 ]
 STOP = ["cli", "stop.poststop"]
+# What only some starts need. The others do not load it, in the one file of their stage or beside it.
+OF_SOME_STARTS = {
+    "ssh_hook.node.door_collection",
+    "ssh_hook.node.job_record",
+    "ssh_hook.node.last_messages",
+    "ssh_hook.node.own_files",
+    "ssh_hook.node.subject",
+    "ssh_hook.oci.host_list",
+}
 # Modules in C, and what takes as little; where `os` came in, it would come with a dozen more.
 CHEAP = {
     *{
@@ -35,18 +45,28 @@ CHEAP = {
 
 
 def imported(names: list[str]) -> set[str]:
-    """The modules that these of the hook's bring along, without the hook's own."""
+    """The modules that these of the hook's bring along."""
     program = "import sys; sys.path.insert(0, sys.argv[1]); before = set(sys.modules)\n"
     program += "\n".join(f"import ssh_hook.{name}" for name in names)
     program += "\nprint(*set(sys.modules) - before)"
     command = [sys.executable, "-ISXutf8", "-c", program, str(HOOK)]
     output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    return {name for name in output.split() if not name.startswith("ssh_hook")}
+    return set(output.split())
+
+
+def others(modules: set[str]) -> set[str]:
+    """Those that are not the hook's own."""
+    return {name for name in modules if name.partition(".")[0] != "ssh_hook"}
 
 
 def test_start() -> None:
-    assert imported(START) <= CHEAP
+    found = imported(START)
+    assert others(found) <= CHEAP
+    assert not found & OF_SOME_STARTS
+    assert all(importlib.util.find_spec(name) for name in OF_SOME_STARTS)
 
 
 def test_stop() -> None:
-    assert imported(STOP) <= CHEAP - {"_ctypes", "_sha2", "_sha256", "_socket", "binascii", "resource"}
+    found = imported(STOP)
+    assert others(found) <= CHEAP - {"_ctypes", "_sha2", "_sha256", "_socket", "binascii", "resource"}
+    assert "ssh_hook.node.door" not in found

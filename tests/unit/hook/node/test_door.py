@@ -52,6 +52,19 @@ def test_a_door_is_its_owners_alone_and_serves(tmp_path: Path, monkeypatch: pyte
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_a_start_asks_of_the_kernel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, system_calls: list[str]
+) -> None:
+    monkeypatch.setattr(door, "places", lambda _uid: [str(tmp_path)])
+    monkeypatch.setattr(posix, "chown", lambda *_arguments, **_options: system_calls.append("chown"))
+    made = door.make_door(0, 1000, None, in_user_namespace=False, in_job=False)
+    assert system_calls == ["stat", "socket"]  # before the fork
+    system_calls.clear()
+    made.open(PID, START)
+    made.arguments()
+    assert system_calls == ["umask", "bind", "umask", "chown", "listen", "close"]
+
+
 @pytest.fixture(name="users")
 def fixture_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(door, "_JOBS_PLACE", str(tmp_path / "users"))

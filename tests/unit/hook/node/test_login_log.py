@@ -133,6 +133,20 @@ def test_what_dropbear_gets(syslog: socket.socket) -> None:
             os.fstat(descriptor)
 
 
+@pytest.mark.usefixtures("journal")
+def test_what_a_start_asks_of_the_kernel(monkeypatch: pytest.MonkeyPatch, system_calls: list[str]) -> None:
+    """It looks for a monitor only where podman has called the runtime, which is then the hook's parent."""
+    found = login_log.open_login_log("alice", False, {"uid": "1000"})
+    assert system_calls == ["stat", "socket", "connect", "setsockopt", "pipe2", "write", "close"]
+    system_calls.clear()
+    found.close()
+    assert system_calls == ["close", "close"]
+    system_calls.clear()
+    monkeypatch.setattr(monitor, "_ANCESTORS", 1)
+    assert monitor.find() == ([], {})
+    assert system_calls == ["getppid", "open", "open", "read", "read", "close", "close"]
+
+
 def test_all_is_read_however_long_the_values_are(syslog: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
     long = '"' * 1000
     monkeypatch.setattr(log, "subject", (long, ""))
