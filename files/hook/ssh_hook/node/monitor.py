@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from ..linux.fast_stdlib import closing, environment, fsdecode, os, read_all, read_file
+from ..linux.fast_stdlib import closing, fsdecode, fsencode, os, read_all, read_file
 
 _CONMON = b"conmon"
 _PARENT = 1  # of the fields of proc_pid_stat(5) after the name
@@ -44,5 +44,6 @@ def container_name(arguments: list[str]) -> str:
 
 def job_by_variables(monitors: dict[str, str]) -> str:
     """Return the scheduler's job by the variables of the hook, or these of the monitor; empty where they name none."""
-    named = (variables.get(name, "") for variables in (environment(), monitors) for name in JOB_VARIABLES)
+    own = {name: fsdecode(os.environ.get(fsencode(name), b"")) for name in JOB_VARIABLES}
+    named = (variables.get(name, "") for variables in (own, monitors) for name in JOB_VARIABLES)
     return next(filter(None, named), "")

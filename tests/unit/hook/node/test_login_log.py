@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import posix
 import socket
 import struct
 import subprocess
@@ -30,7 +31,7 @@ def fixture_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(login_log, "clone_mount", no_right)
     monkeypatch.setattr(time, "localtime", lambda: SimpleNamespace(tm_gmtoff=HOUR))
     monkeypatch.setattr(log, "subject", ("", ""))
-    monkeypatch.setattr(monitor, "environment", dict)
+    monkeypatch.setattr(posix, "environ", {})
     return tmp_path
 
 
@@ -104,7 +105,7 @@ def test_the_job_is_that_of_the_container(syslog: socket.socket, monkeypatch: py
 def test_a_container_without_a_monitor(syslog: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
     """For which no start looks, but has the variables of its own engine."""
     monkeypatch.setattr(monitor, "find", pytest.fail)
-    monkeypatch.setattr(monitor, "environment", lambda: {"LSB_JOBID": "8"})
+    monkeypatch.setattr(posix, "environ", {b"LSB_JOBID": b"8"})
     text = read_text(login_log.open_login_log("alice", False, {}))
     assert text.endswith(b'\n user="alice" job="8"')
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import posix
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from ssh_hook.log import log
-from ssh_hook.node import last_messages, monitor, subject
+from ssh_hook.node import last_messages, subject
 
 HOOK = Path(subject.__file__).parents[2]
 CHILD = """
@@ -57,15 +58,15 @@ def test_without_a_monitor(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_cgroups_job_comes_before_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subject, "read_file", lambda _path: b"4:memory:/slurm/uid_1000/job_77/step_batch\n0::/\n")
-    monkeypatch.setattr(monitor, "environment", lambda: {"PBS_JOBID": "5.server"})
+    monkeypatch.setattr(posix, "environ", {b"PBS_JOBID": b"5.server"})
     assert subject.job({}) == "77"
 
 
 def test_the_hooks_own_variables_come_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subject, "_job_of_cgroup", str)
-    monkeypatch.setattr(monitor, "environment", lambda: {"PBS_JOBID": "5.server"})
+    monkeypatch.setattr(posix, "environ", {b"PBS_JOBID": b"5.server"})
     assert subject.job({"SLURM_JOB_ID": "6"}) == "5.server"
-    monkeypatch.setattr(monitor, "environment", dict)
+    monkeypatch.setattr(posix, "environ", {})
     assert subject.job({"SLURM_JOB_ID": "6"}) == "6"
 
 
