@@ -244,7 +244,7 @@ def test_a_record_is_read_as_it_was_written(path: bytes, pid: int, uid: int, gid
         try:
             init = Process(os.getpid())
             written = record.record_of(
-                identity, init, Identity(uid, gid), pidfile, bundle, f"{name}/state/copies", pidfile
+                identity, 2**32 - 1, init, Identity(uid, gid), pidfile, bundle, f"{name}/state/copies", pidfile
             )
             init.close()
             record.write(written, bundle)

@@ -124,7 +124,7 @@ class Door:
         self._inside = inside
         self._owner = owner
         self._reason = reason
-        self._namespace = 0 if reason else pid_namespace()  # asked before the fork, after which each page is copied
+        self._namespace = 0 if reason else pid_namespace()  # asked for before the fork, after which each page is copied
         self.path = ""
         kind = syscalls.SOCK_STREAM | syscalls.SOCK_CLOEXEC
         self._sockets = [] if reason else [syscalls.socket(syscalls.AF_UNIX, kind)]
@@ -170,7 +170,7 @@ class Door:
         try:
             self._bind_to(path)
         except OSError as error:
-            if not _can_mend(directory, error.errno):
+            if not _make_usable(directory, error.errno):
                 raise
             self._bind_to(path)
 
@@ -187,7 +187,7 @@ class Door:
         syscalls.listen(descriptor, _BACKLOG)  # before, nobody can connect
 
 
-def _can_mend(directory: str, number: int | None) -> bool:
+def _make_usable(directory: str, number: int | None) -> bool:
     """Make what a directory of doors lacks: itself, or room; return whether it has it now. Raises OSError.
 
     `number` is the errno with which no name could be made in it.

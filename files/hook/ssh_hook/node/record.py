@@ -144,6 +144,7 @@ class Record:
 
 def record_of(
     identity: tuple[int, int, int, int],
+    namespace: int,
     init: Process,
     file_owner: Identity,
     pidfile_host: str,
@@ -153,9 +154,9 @@ def record_of(
 ) -> Record:
     """Return a record of the process with this `identity` (pid, start time, device and inode of the program).
 
-    `init` is the container's first process. `file_owner` owns `pidfile_host`. `bundle` is the open bundle directory,
-    `copies` is the path of the directory for the record's copy; empty for no copy. `door` is the path of the daemon's
-    door. Raises OSError.
+    `namespace` is the inode of the caller's pid namespace. `init` is the container's first process. `file_owner` owns
+    `pidfile_host`. `bundle` is the open bundle directory, `copies` is the path of the directory for the record's copy;
+    empty for no copy. `door` is the path of the daemon's door. Raises OSError.
     """
     pid, start_time, *_program = identity
     container = init.pid, init.start_time()
@@ -164,7 +165,7 @@ def record_of(
     copy = f"{copies}/{pid}-{start_time}-{boot_id[:8]}" if copies else ""
     texts = (boot_id, pidfile_host, path if path.isprintable() else "", copy, door)
     numbers = dict(zip(_NUMBERS, (*identity, file_owner.uid, file_owner.gid, *container)))
-    numbers[_PID_NAMESPACE] = pid_namespace()
+    numbers[_PID_NAMESPACE] = namespace
     return Record(numbers, dict(zip(_TEXTS, texts)))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from ..errors import ContainerEndedError, HookError, kind_of_os
 from ..linux.fast_stdlib import TYPE_CHECKING
-from ..linux.process import Process
+from ..linux.process import Process, pid_namespace
 from ..log import INFO, log
 from ..node import record
 
@@ -45,12 +45,13 @@ class BundleRecord:
     def __init__(
         self, bundle: Bundle, container: Container, file_owner: Identity, programs: Programs, copies: str
     ) -> None:
-        """Record a daemon that runs `programs`; `file_owner` and `copies` are as in record.record_of."""
+        """Record a daemon that runs `programs`; `file_owner` and `copies` are as in `record_of`. Raises OSError."""
         self._bundle = bundle
         self._pidfile = container.annotations.pidfile_host
         self._file_owner = file_owner
         self._program = programs.file.st_dev, programs.file.st_ino
         self._copies = copies
+        self._namespace = pid_namespace()  # asked for before the fork, as in door.py
         self._record: record.Record | None = None
 
     def introduce(self, process: Process) -> None:
@@ -71,7 +72,14 @@ class BundleRecord:
         bundle, identity = self._bundle, (daemon.pid, daemon.start_time, *self._program)
         try:
             self._record = record.record_of(
-                identity, bundle.init, self._file_owner, self._pidfile, bundle.descriptor, self._copies, door
+                identity,
+                self._namespace,
+                bundle.init,
+                self._file_owner,
+                self._pidfile,
+                bundle.descriptor,
+                self._copies,
+                door,
             )
             record.write(self._record, bundle.descriptor)
         except OSError as error:

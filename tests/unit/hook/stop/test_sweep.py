@@ -11,7 +11,7 @@ import pytest
 from ssh_hook.errors import DAEMON_FAILED, HookError
 from ssh_hook.linux import syscalls
 from ssh_hook.linux.identity import Identity
-from ssh_hook.linux.process import Process
+from ssh_hook.linux.process import Process, pid_namespace
 from ssh_hook.node import record
 from ssh_hook.node.record import Record
 from ssh_hook.stop import rules
@@ -28,7 +28,9 @@ def copies(tmp_path: Path) -> Path:
     init = Process(os.getpid())
     bundle = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
     for number, uid in enumerate((1, 1, 2, 2, 2)):
-        known = record.record_of((init.pid, number, 2, 3), init, Identity(uid, uid), "", bundle, "", "")
+        known = record.record_of(
+            (init.pid, number, 2, 3), pid_namespace(), init, Identity(uid, uid), "", bundle, "", ""
+        )
         known.numbers["init_start_time"] = 1
         path = directory / str(number)
         path.write_bytes(known.data())
