@@ -49,13 +49,11 @@ REASONS = {
     "confine/seccomp.py _CachedProgram.write": "only their owner writes to /run and /run/user/UID",
     "confine/seccomp.py _CachedProgram._open": CHECKED,
     "node/bundle.py find_bundle": AS_USER,
-    "node/door.py Door._bind_to": "only root writes to /run/ocihooks-ssh; a rootless engine's places are its "
-    "user's",
+    "node/door.py Door._bind_to": "only root writes to /run/ocihooks-ssh; a rootless engine's places are its user's",
     "node/door.py _label_sockets": KERNEL,
     "node/door_collection.py _names": "as for Door._bind_to",
     "node/door_removal.py remove_door": "only root writes to /run/ocihooks-ssh",
-    "node/door_removal.py unlink": "as for Door._bind_to; only the caller could have written a record that "
-    "names it",
+    "node/door_removal.py unlink": "as for Door._bind_to; only the caller could have written a record that names it",
     "node/job_doors.py users": "/run is root's, and only root makes directories there",
     "node/job_record.py has_job_of": DESCRIPTOR,
     "node/last_messages.py _user_of": "the uid in it decides who may read one message, and nothing else",
