@@ -61,7 +61,7 @@ CATALOGUE: dict[str, Entry] = {
     errors.CONFIG_WRONG: Entry(
         "the container's `config.json`, its state, or the input from enroot is missing, or has a form that the hook "
         "does not expect",
-        "start the container with an engine, not by hand; if you did, send the message to the administrator",
+        "start the container with an engine, not by hand; if you used one, send the message to the administrator",
         "check that the versions of engine and runtime are supported, and that nothing else edits `config.json`",
         ENDS,
     ),
@@ -102,8 +102,8 @@ CATALOGUE: dict[str, Entry] = {
     errors.HOME_HANGS: Entry(
         "a file system, most often that of your home, did not respond in time, or a process blocks access to a file or "
         "a directory on it",
-        "check on that node that `ls` lists your home; if it does, stop your processes that have the files open which "
-        "the message names",
+        "check on that node that `ls` lists your home; if it does, stop those of your processes that have the files in "
+        "the message open",
         "check that the node's network file systems respond, for example with `timeout 5 ls /home/USER`",
         MAY_END,
     ),
@@ -147,8 +147,9 @@ CATALOGUE: dict[str, Entry] = {
         ENDS,
     ),
     errors.MOUNT_REFUSED: Entry(
-        "the kernel refused a mount in the container, or a volume is shared with the node",
-        "mount the volume with `:private` or `:slave`, or at another path",
+        "the kernel refused a mount in the container, or a volume was mounted with `:shared` or `:rshared`, so that "
+        "mounts in it would also appear on the node",
+        "mount the volume without this option, or at another path",
         "where overlays are not allowed, set `ssh_hook_overlay_mount_home_ssh: false`",
         ENDS,
     ),
@@ -199,7 +200,8 @@ CATALOGUE: dict[str, Entry] = {
     ),
     errors.ROOT_NOT_A_MOUNT: Entry(
         "the container's root directory is not the mount that its runtime created, or that mount was moved",
-        "keep the image in a directory that, with all its parent directories, only you and root can write to",
+        "keep the image in a directory to which only you and root can write; the same must be true of all its parent "
+        "directories",
         "check that nothing on the node unmounts or moves containers' directories",
         ENDS,
     ),

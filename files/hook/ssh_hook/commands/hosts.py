@@ -35,7 +35,9 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="a name or an address, or a list such as gpu[001-128]; without any, the hosts of the Slurm job",
     )
     parser.add_argument("--hostfile", metavar="FILE", help="read the hosts from FILE, one per line")
-    parser.add_argument("--port", help="the containers' port, if it is not the site's or the job's")
+    parser.add_argument(
+        "--port", help="the containers' port (default: the site's; at sites with a port for each job, the job's)"
+    )
 
 
 def add_way(parser: ArgumentParser) -> None:

@@ -49,8 +49,8 @@ _SSH_FAILED = 255  # the exit status of ssh if it has run no command
 
 
 DESCRIPTION = (
-    "Wait until your container on each host responds with one of your host keys; otherwise list the hosts where it "
-    "does not."
+    "Wait until your container on each host accepts your login. After the timeout, list the hosts where it does not, "
+    "and exit with 1."
 )
 EXAMPLE = "ssh_hook wait --timeout 120 'gpu[001-016]'"
 

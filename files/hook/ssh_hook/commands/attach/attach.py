@@ -46,8 +46,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--without-seccomp",
         action="store_true",
-        help="allow sessions without the container's seccomp filter, if only root can read it; they are then less "
-        "confined than the container",
+        help="if only root can read the container's seccomp filter, start the daemon anyway; sessions then lack the "
+        "filter, and are less confined than the container",
     )
 
 
