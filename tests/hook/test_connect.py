@@ -110,7 +110,7 @@ def test_processes_that_do_not_answer(start: Start) -> None:
         assert len(warning.rpartition(": ")[2].split(", ")) == 3, warning
     (found,) = json.loads(told.out)["containers"]
     assert found["port"] == 15263
-    assert "1 with an SSH daemon, and all answer" in doctor.text
+    assert "containers with an SSH daemon: 1, all respond" in doctor.text
 
 
 def test_several_containers(start: Start) -> None:

@@ -156,7 +156,7 @@ def test_without_a_port(start: Start, engine: str) -> None:
     assert_lands("it")
     (found,) = json.loads(run(as_user(ALICE, LAUNCHER, "status", "--json")).checked().out)["containers"]
     assert (found["pid"], found["port"]) == (container.daemon(), 0)
-    assert "1 with an SSH daemon, and all answer" in run_in_time(as_user(ALICE, LAUNCHER, "doctor")).text
+    assert "containers with an SSH daemon: 1, all respond" in run_in_time(as_user(ALICE, LAUNCHER, "doctor")).text
 
 
 def test_without_a_port_there_has_to_be_a_door(start: Start) -> None:

@@ -319,7 +319,7 @@ def test_annotations_of_others_mean_no_ssh(start: Start) -> None:
     others = {"com.hooks.mpi.enabled": "true", "com.hooks.slurm.enabled": "true", "com.docker.compose.ssh": "1"}
     start("rootless", "busybox", enabled=False, annotations=others)
     start("rootless", "busybox", annotations={"com.hooks.ssh.enabled": "false", "com.hooks.ssh.prot": "1"})
-    assert doctor("containers") == ("ok", "0 with an SSH daemon")
+    assert doctor("containers") == ("ok", "containers with an SSH daemon: 0")
 
 
 @pytest.fixture(name="place")
@@ -381,7 +381,7 @@ def test_port_that_is_not_published(start: Start, engine: str) -> None:
     )
     result, text = doctor("containers")
     assert result == "warning"
-    assert f"port {PORT} is not published" in text
+    assert f"does not publish port {PORT}, so other nodes cannot reach it" in text
 
 
 @pytest.mark.parametrize("engine", ["podman-crun", "rootless"])
@@ -389,7 +389,7 @@ def test_port_that_is_published(start: Start, engine: str) -> None:
     network = "pasta" if engine == "rootless" else "bridge"
     start(engine, network=network, options=["--publish", f"{PORT}:{PORT}"])
     assert kept() == []
-    assert doctor("containers") == ("ok", "1 with an SSH daemon, and all answer")
+    assert doctor("containers") == ("ok", "containers with an SSH daemon: 1, all respond")
 
 
 def test_home_in_which_nothing_can_be_put(start: Start) -> None:
@@ -426,9 +426,9 @@ def test_root_without_keys() -> None:
         found = json.loads(run([LAUNCHER, "status", "--json"]).checked().text)
     finally:
         aside.rename("/home/root")
-    assert home == ("ok", "/root; there is no /home/root, where keys for root's own containers would be")
+    assert home == ("ok", "/root (there is no /home/root, which is needed only for root's own containers)")
     assert own_keys[0] == "ok"
-    assert "root has none in /home/root/" in own_keys[1]
+    assert "root has no keys in /home/root/" in own_keys[1]
     assert "keys: " not in text
     assert (found["keys"], found["keys_problem"]) == ("", "")
 
@@ -436,7 +436,7 @@ def test_root_without_keys() -> None:
 def test_root_where_homes_are_not_mounted() -> None:
     result, text = doctor("home", 0, {"HOOK_BASE_DIR": "/no/such"})
     assert result == "problem"
-    assert "is the file system mounted on this node?" in text
+    assert "): is its file system mounted?" in text
 
 
 def test_home_is_not_mounted() -> None:
@@ -447,7 +447,7 @@ def test_home_is_not_mounted() -> None:
     finally:
         aside.rename("/home/alice")
     assert result == "problem"
-    assert "is the file system mounted on this node?" in text
+    assert "): is its file system mounted?" in text
 
 
 def test_home_that_others_can_write() -> None:
@@ -494,7 +494,7 @@ def test_own_configuration_that_hides_the_hook() -> None:
     finally:
         path.unlink()
     assert result == "problem"
-    assert f"no file in /no/hooks ({path}) names {LAUNCHER}" in text
+    assert f"no hook JSON in /no/hooks ({path}) calls {LAUNCHER}" in text
     assert "correct hooks_dir" in text
 
 
@@ -526,7 +526,7 @@ def test_container_that_is_paused(start: Start) -> None:
         container.podman("unpause", container.name)
         os.kill(container.daemon(), signal.SIGCONT)
     assert result == "problem"
-    assert f"{container.name} does not answer on port {PORT}" in text
+    assert f"container {container.name} does not respond on port {PORT}" in text
 
 
 # The file.

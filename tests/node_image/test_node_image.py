@@ -156,7 +156,7 @@ def test_what_the_hook_keeps_below_run(machine: Machine) -> None:
 def test_the_doctor_finds_no_fault(machine: Machine) -> None:
     said = machine.checked("runuser -l alice -c '/opt/oci-hooks/bin/ssh_hook doctor'")
     assert "problem" not in said
-    assert "2 with an SSH daemon, and all answer" in said
+    assert "containers with an SSH daemon: 2, all respond" in said
 
 
 def test_containers_end_without_a_trace(machine: Machine) -> None:

@@ -284,7 +284,10 @@ def use_as_login_node() -> None:
         doctor = launch("doctor")
         assert doctor.returncode == 0, doctor.stdout
         lines = {line.split()[1]: line.split(maxsplit=2) for line in doctor.stdout.splitlines()}
-        assert lines["programs"][::2] == ["ok", "/usr/bin/ssh, for wait: this node has only the users' commands"]
+        assert lines["programs"][::2] == [
+            "ok",
+            "'ssh_hook wait' uses /usr/bin/ssh; this node is set up without a container engine",
+        ]
         assert lines["engine"][0] == "ok"
         server = serve(home, program)
         waited = launch("wait", "--timeout=120", "127.0.0.1")

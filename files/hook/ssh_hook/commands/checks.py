@@ -36,7 +36,8 @@ def within_deadline(check: Check, settings: dict[str, str], deadline: float = DE
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
     thread.join(deadline)
-    return found[0] if found else (PROBLEM, f"no answer within {deadline:.0f} s: a file system or the network hangs")
+    late = f"not finished within {deadline:.0f} s: a file system or the network may hang"
+    return found[0] if found else (PROBLEM, late)
 
 
 def read_text(path: str) -> str:

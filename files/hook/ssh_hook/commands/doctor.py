@@ -64,9 +64,18 @@ def run(arguments: Namespace, settings: dict[str, str]) -> int:
     if arguments.json:
         print(as_json(results))
     else:
-        for name, (kind, text) in results.items():
+        for name, (kind, text) in _without_repeats(results).items():
             print(f"{kind:8} {name:10} {one_line(text)}")
     return 1 if any(kind == PROBLEM for kind, _text in results.values()) else 0
+
+
+def _without_repeats(results: Mapping[str, Result]) -> dict[str, Result]:
+    """Return `results`, in which a text that several checks have, such as that of a missing setting, is there once."""
+    first: dict[str, str] = {}
+    return {
+        name: (kind, text if first.setdefault(text, name) == name else f"same as '{first[text]}'")
+        for name, (kind, text) in results.items()
+    }
 
 
 def _check_account(settings: dict[str, str]) -> Result:
@@ -83,38 +92,41 @@ def _check_home(settings: dict[str, str]) -> Result:
         status = os.stat(home)
     except OSError as error:
         if os.getuid() == 0 and os.path.isdir(base):
-            return OK, f"{entry.home}; there is no {home}, where keys for root's own containers would be"
-        return PROBLEM, f"{home}, where your keys are: {error.strerror}: is the file system mounted on this node?"
+            return OK, f"{entry.home} (there is no {home}, which is needed only for root's own containers)"
+        return (
+            PROBLEM,
+            f"cannot access {home}, where your keys are stored ({error.strerror}): is its file system mounted?",
+        )
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
-        return PROBLEM, f"{home}, where your keys are, is not your own directory: tell the administrator"
+        return PROBLEM, f"{home}, where your keys are stored, is not a directory that you own: ask the administrator"
     if status.st_mode & 0o022:
-        return WARNING, f"others may write to {home}, where your keys are: run chmod go-w {home}"
+        return WARNING, f"{home}, where your keys are stored, is writable by other users: run chmod go-w {home}"
     space = os.statvfs(home)
     if space.f_bavail == 0 or (space.f_files and space.f_favail == 0):
-        return PROBLEM, f"{home}, where your keys are, has no space left: remove files"
+        return PROBLEM, f"the file system of {home}, where your keys are stored, is full: remove files"
     return OK, home
 
 
 def _check_keys(settings: dict[str, str]) -> Result:
     directory, name = caller(settings)
     if is_root_without_keys(directory):
-        return OK, f"root has none in {directory}: only root's own containers need them"
+        return OK, f"root has no keys in {directory}, and needs them only for its own containers"
     try:
         return OK, f"{describe(store.load(directory, name))} in {directory}"
     except MissingKeysError as error:
-        return WARNING, f"{error}, unless your site lets your first container make them"
+        return WARNING, f"{error}, or let your first container create them, if your site allows that"
 
 
 def _check_programs(settings: dict[str, str]) -> Result:
     if _is_client_only(settings):
-        return OK, f"{find_client(settings)}, for wait: this node has only the users' commands"
+        return OK, f"'ssh_hook wait' uses {find_client(settings)}; this node is set up without a container engine"
     directory = f"{settings.get('DROPBEAR_DIR', '')}/bin"
     programs = Programs(directory)
     for name in (programs.name, *CLIENT_PROGRAMS):
         if not os.access(f"{directory}/{name}", os.X_OK):
             return (
                 PROBLEM,
-                f"cannot run {directory}/{name}: tell the administrator, who can install it with the role dropbear",
+                f"cannot run {directory}/{name}: ask the administrator to install it (role dropbear)",
             )
     return OK, f"{directory}/{programs.name}, and ssh, scp, sftp"
 
@@ -129,7 +141,8 @@ def _check_kernel(_settings: dict[str, str]) -> Result:
             return WARNING, "user.max_user_namespaces is 0: rootless podman does not work on this node"
         if numbers < _OVERLAY_SINCE:
             return WARNING, (
-                f"Linux {release}: rootless containers need 5.13, or the site's OVERLAY_MOUNT_HOME_SSH=false"
+                f"Linux {release} is older than 5.13: rootless containers with SSH start here only if the site has set "
+                "OVERLAY_MOUNT_HOME_SSH=false"
             )
     return OK, f"Linux {release}"
 
@@ -142,7 +155,7 @@ def _is_client_only(settings: Mapping[str, str]) -> bool:
 def _check_engine(settings: dict[str, str]) -> Result:
     """Check that an engine is installed, and that its configuration names this hook."""
     if _is_client_only(settings):
-        return OK, "this node is for keygen, client-config and wait, and starts no containers with SSH"
+        return OK, "not checked: this node is set up without a container engine, for keygen, client-config and wait"
     engines = [name for name in _ENGINES if shutil.which(name)]
     if not engines:
         return PROBLEM, f"none of {', '.join(_ENGINES)} is in PATH: load the module of your container engine"
@@ -150,20 +163,29 @@ def _check_engine(settings: dict[str, str]) -> Result:
     files, devices = hook_files.naming_hook(directories), hook_files.naming_hook(hook_files.CDI_DIRS)
     if "podman" in engines and not files:
         return PROBLEM if not devices else WARNING, (
-            f"no file in {', '.join(directories)} ({where}) names {launcher()}, so the annotation does not start SSH: "
-            + ("use --device ocihooks.org/ssh=on" if devices else "correct hooks_dir, or tell the administrator")
+            f"no hook JSON in {', '.join(directories)} ({where}) calls {launcher()}, so the annotation has no effect: "
+            + (
+                "use --device ocihooks.org/ssh=on"
+                if devices
+                else "correct hooks_dir in containers.conf, or ask the administrator"
+            )
         )
     if not files and not devices:
         searched = ", ".join([*directories, *hook_files.CDI_DIRS])
-        return WARNING, f"no file in {searched} names {launcher()}: does your engine use it?"
-    return OK, f"{', '.join(engines)}; the hook is named by {', '.join(files + devices)}"
+        return (
+            WARNING,
+            f"no hook JSON or CDI spec in {searched} calls {launcher()}: does your engine read another directory?",
+        )
+    return OK, f"{', '.join(engines)}; the hook is configured in {', '.join(files + devices)}"
 
 
 def _check_rootless(_settings: dict[str, str]) -> Result:
     """Check what rootless podman requires of the node."""
     uid = os.getuid()
-    if uid == 0 or not shutil.which("podman"):
-        return OK, "not needed"
+    if uid == 0:
+        return OK, "not checked: root's containers do not need it"
+    if not shutil.which("podman"):
+        return OK, "not checked: podman is not in PATH"
     try:
         _directory, name = caller(_settings)
     except KeyStoreError:
@@ -172,13 +194,14 @@ def _check_rootless(_settings: dict[str, str]) -> Result:
         ranges = [line.split(":") for line in read_text(file).splitlines()]
         if not any(fields[0] in (name, str(uid)) for fields in ranges):
             return WARNING, (
-                f"{file} has no range for {name}: rootless containers have one user only; ask the administrator"
+                f"{file} has no range for {name}, so rootless containers have only one uid and gid: ask the "
+                "administrator for a range"
             )
     directory = os.environ.get("XDG_RUNTIME_DIR") or runtime_directory(uid)
     try:
         status = os.stat(directory)
     except OSError:
-        return WARNING, f"there is no {directory}: a sweep will not find what a killed rootless podman leaves"
+        return WARNING, f"there is no {directory}: if rootless podman is killed, its leftovers cannot be removed"
     if status.st_uid != uid:
         return PROBLEM, f"{directory} (XDG_RUNTIME_DIR) belongs to another user: log in as yourself, not with su"
     return OK, f"{directory}, /etc/subuid and /etc/subgid are OK"
@@ -188,7 +211,7 @@ def _check_port(settings: dict[str, str], daemons: list[Daemon]) -> Result:
     port = containers_port(settings)
     mine = [daemon for daemon in daemons if not daemon.has_own_network and daemon.port == port]
     if mine:
-        return OK, f"your container (daemon {mine[0].pid}) has port {port}: a second one needs com.hooks.ssh.port"
+        return OK, f"your container (daemon {mine[0].pid}) uses port {port}: for a second one set com.hooks.ssh.port"
     for family, address in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
         try:
             with socket.socket(family, socket.SOCK_STREAM) as probe:
@@ -204,7 +227,7 @@ def _check_port(settings: dict[str, str], daemons: list[Daemon]) -> Result:
                 holder = describe_holder(port, Identity(os.getuid(), os.getgid()), python_packages(settings))
                 problem = f" is in use{holder}"
             return WARNING, (
-                f"port {port} on this node{problem}: containers on the node's network need another one: set the "
+                f"port {port} on this node{problem}; for containers on the node's network choose another one with the "
                 "annotation com.hooks.ssh.port"
             )
     return OK, f"port {port} is free on this node"
@@ -217,22 +240,22 @@ def _check_network(_settings: dict[str, str]) -> Result:
     except OSError as error:
         return (
             WARNING,
-            f"this node's name {name} cannot be resolved ({error.strerror}): use addresses, or tell the administrator",
+            f"this node's name {name} cannot be resolved ({error.strerror}): use addresses, or ask the administrator",
         )
-    return OK, f"{name} is {', '.join(addresses)}"
+    return OK, f"this node's name {name} resolves to {', '.join(addresses)}"
 
 
 def _check_packages(settings: dict[str, str]) -> Result:
     """Check for a key generator: dropbearkey or, on a node without Dropbear, a Python package."""
     program = dropbearkey(settings)
     if program is not None:
-        return OK, f"{program.program}, for keygen"
+        return OK, f"keygen uses {program.program}"
     sys.path += [path for path in python_packages(settings) if path not in sys.path]
     if importlib.util.find_spec("cryptography") is None:
         return PROBLEM, (
-            f"{sys.executable} has no cryptography, which keygen needs: tell the administrator (role ssh_hook)"
+            f"keygen needs the Python package cryptography for {sys.executable}: ask the administrator (role ssh_hook)"
         )
-    return OK, "cryptography is installed, for keygen"
+    return OK, "keygen uses the Python package cryptography"
 
 
 def _check_containers(daemons: list[Daemon], silent: list[str], unseen: list[str]) -> Result:
@@ -242,33 +265,33 @@ def _check_containers(daemons: list[Daemon], silent: list[str], unseen: list[str
     """
     problems, warnings = list(silent), list(unseen)
     for daemon in daemons:
-        called = printable(daemon.called or str(daemon.pid))
+        called = f"container {printable(daemon.called or str(daemon.pid))}"
         if not daemon.places:
             if daemon.doors and not any(_answers_at_door(path) for path in daemon.doors):
                 problems.append(
-                    f"{called} has no port, and nobody answers at its door: its limits may be reached, or it is "
-                    "stopped or paused; if a logout or the end of a job has removed the door, start it again"
+                    f"{called} has no port, and does not respond at its door (a socket on the node): it may be paused "
+                    "or at its limits; if a logout or the end of a job has removed the door, start the container again"
                 )
         elif daemon.has_own_network:
             if not _answers(LOOPBACK, daemon.port):
                 warnings.append(
-                    f"{called} has a network of its own, and port {daemon.port} is not published: other nodes do not "
-                    f"reach it (podman: --publish {daemon.port}:{daemon.port}, or --network host)"
+                    f"{called} has its own network and does not publish port {daemon.port}, so other nodes cannot "
+                    f"reach it: use --publish {daemon.port}:{daemon.port}, or --network host"
                 )
         elif not _answers(daemon.addresses, daemon.port):
             problems.append(
-                f"{called} does not answer on port {daemon.port}: its limits may be reached (podman: --pids-limit, "
-                "--memory), or it is stopped or paused"
+                f"{called} does not respond on port {daemon.port}: it may be paused, or at its limits (podman: "
+                "--pids-limit, --memory)"
             )
     if problems or warnings:
         return PROBLEM if problems else WARNING, "; ".join(problems + warnings)
     closed = sum(not daemon.places and not daemon.doors for daemon in daemons)
     if closed:
         return OK, (
-            f"{len(daemons)} with an SSH daemon; all with a port answer, and {closed} of other users have only a "
-            "door, which admits nobody else"
+            f"containers with an SSH daemon: {len(daemons)}, all with a port respond; not checked: {closed} of other "
+            "users without a port"
         )
-    return OK, f"{len(daemons)} with an SSH daemon" + (", and all answer" if daemons else "")
+    return OK, f"containers with an SSH daemon: {len(daemons)}" + (", all respond" if daemons else "")
 
 
 def _answers_at_door(path: str) -> bool:

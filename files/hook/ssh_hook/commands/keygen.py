@@ -50,10 +50,10 @@ def keygen(settings: dict[str, str], overwrite: bool = False) -> str:
         raise KeyStoreError(
             NO_KEYS,
             f"{error}: install it for {sys.executable} (Debian: python3-cryptography),"
-            " or let the administrator name its directory in PYTHON_PACKAGES",
+            " or have the administrator set its directory in PYTHON_PACKAGES",
         ) from error
     if made:
-        return f"made SSH keys for {name} in {directory}: {describe(keys)}"
+        return f"created SSH keys for {name} in {directory}: {describe(keys)}"
     return f"{name} already has SSH keys in {directory} ({describe(keys)}): use --overwrite to replace them"
 
 
@@ -80,7 +80,7 @@ def caller_entry(settings: dict[str, str]) -> passwd.Entry:
     for setting in ("HOOK_BASE_DIR", "PASSWD_FILE"):
         if not settings.get(setting):
             raise KeyStoreError(
-                SETTING_WRONG, f"{setting} is not set: it is set in the environment or by the installation"
+                SETTING_WRONG, f"{setting} is not set: run the installed ssh_hook, which sets it, or set it yourself"
             )
     path = settings["PASSWD_FILE"]
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import shutil
 import socket
@@ -67,7 +68,7 @@ def test_home(settings: dict[str, str]) -> None:
 def test_home_of_another_user(settings: dict[str, str], monkeypatch: Patch) -> None:
     (Path(settings["HOOK_BASE_DIR"]) / "carol").mkdir()
     become(monkeypatch)
-    words = ("/home/carol, where your keys are, is not your own directory", "tell the administrator")
+    words = ("/home/carol, where your keys are stored, is not a directory that you own", "ask the administrator")
     assert_found(doctor._check_home, settings, PROBLEM, *words)
 
 
@@ -75,7 +76,7 @@ def test_home_that_is_a_file(settings: dict[str, str]) -> None:
     home = Path(settings["HOOK_BASE_DIR"]) / "alice"
     home.rmdir()
     home.touch()
-    assert_found(doctor._check_home, settings, PROBLEM, "is not your own directory")
+    assert_found(doctor._check_home, settings, PROBLEM, "is not a directory that you own")
 
 
 def test_home_that_others_can_write(settings: dict[str, str]) -> None:
@@ -102,7 +103,7 @@ def room(**values: int) -> Callable[[str], Any]:
 )
 def test_home_without_room(settings: dict[str, str], monkeypatch: Patch, values: dict[str, int], result: str) -> None:
     monkeypatch.setattr(os, "statvfs", room(**values))
-    words = () if result == OK else ("has no space left: remove files",)
+    words = () if result == OK else ("is full: remove files",)
     assert_found(doctor._check_home, settings, result, *words)
 
 
@@ -131,7 +132,10 @@ def test_kernel(kernel: Callable[..., None], release: str) -> None:
 @pytest.mark.parametrize("release", ["5.12.19", "4.18.0-553.el8.x86_64", "3.10.0-1160.el7.x86_64"])
 def test_kernel_without_overlays_in_user_namespaces(kernel: Callable[..., None], release: str) -> None:
     kernel(release)
-    words = (f"Linux {release}: rootless containers need 5.13", "OVERLAY_MOUNT_HOME_SSH=false")
+    words = (
+        f"Linux {release} is older than 5.13: rootless containers with SSH start here only if",
+        "OVERLAY_MOUNT_HOME_SSH=false",
+    )
     assert_found(doctor._check_kernel, {}, WARNING, *words)
 
 
@@ -172,26 +176,28 @@ def test_name_that_is_not_resolved(monkeypatch: Patch) -> None:
 def test_name_that_is_resolved(monkeypatch: Patch) -> None:
     monkeypatch.setattr(socket, "gethostname", lambda: "node002")
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_: [(0, 0, 0, "", ("192.0.2.2", 0))])
-    assert_found(doctor._check_network, {}, OK, "node002 is 192.0.2.2")
+    assert_found(doctor._check_network, {}, OK, "this node's name node002 resolves to 192.0.2.2")
 
 
 def test_dropbearkey_makes_keys_where_it_is_installed(tmp_path: Path) -> None:
     program = tmp_path / "bin/dropbearkey"
     program.parent.mkdir()
     program.touch(0o755)
-    assert_found(doctor._check_packages, {"DROPBEAR_DIR": str(tmp_path)}, OK, f"{program}, for keygen")
+    assert_found(doctor._check_packages, {"DROPBEAR_DIR": str(tmp_path)}, OK, f"keygen uses {program}")
 
 
 def test_package_cryptography(tmp_path: Path, monkeypatch: Patch) -> None:
     monkeypatch.setattr(sys, "path", [])
     monkeypatch.delitem(sys.modules, "cryptography", raising=False)
     importlib.invalidate_caches()
-    words = (f"{sys.executable} has no cryptography, which keygen needs", "tell the administrator")
+    words = (f"keygen needs the Python package cryptography for {sys.executable}", "ask the administrator")
     for directories in ("", f"{tmp_path}", "relative"):
         assert_found(doctor._check_packages, {"PYTHON_PACKAGES": directories}, PROBLEM, *words)
     (tmp_path / "cryptography.py").touch()
     importlib.invalidate_caches()
-    assert_found(doctor._check_packages, {"PYTHON_PACKAGES": f"/nowhere:{tmp_path}"}, OK, "cryptography is installed")
+    assert_found(
+        doctor._check_packages, {"PYTHON_PACKAGES": f"/nowhere:{tmp_path}"}, OK, "keygen uses the Python package"
+    )
 
 
 @pytest.fixture(name="rootless")
@@ -242,7 +248,10 @@ def test_rootless_without_a_runtime_directory(rootless: dict[str, str], monkeypa
 def test_what_root_does_not_need(rootless: dict[str, str], monkeypatch: Patch) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", "/no/such")
     become(monkeypatch, 0)
-    assert_found(doctor._check_rootless, rootless, OK, "not needed")
+    assert_found(doctor._check_rootless, rootless, OK, "not checked: root's containers do not need it")
+    become(monkeypatch)
+    monkeypatch.setattr(shutil, "which", lambda _name: None)
+    assert_found(doctor._check_rootless, rootless, OK, "not checked: podman is not in PATH")
 
 
 # The port.
@@ -263,7 +272,7 @@ def test_port_with_its_holder(monkeypatch: Patch, address: str) -> None:
         holder.listen()
         port = holder.getsockname()[1]
         settings = {"SERVER_PORT_DEFAULT": str(port), "PYTHON_PACKAGES": "/a:/b"}
-        words = (f"port {port} on this node is in use by process 7 (it) of uid 12: ", "com.hooks.ssh.port")
+        words = (f"port {port} on this node is in use by process 7 (it) of uid 12; ", "com.hooks.ssh.port")
         assert_found(lambda given: doctor._check_port(given, []), settings, WARNING, *words)
     assert asked == [(port, ME, ["/a", "/b"])]
     assert_found(lambda given: doctor._check_port(given, []), settings, OK, f"port {port} is free on this node")
@@ -352,9 +361,15 @@ def test_hook_in_a_directory_of_literal_strings(tmp_path: Path, monkeypatch: Pat
     monkeypatch.setattr(hook_files, "CDI_DIRS", ())
     monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
     assert hook_files.files_naming_hook() == [f"{named}/ssh.json"]
-    assert_found(doctor._check_engine, {}, OK, f"the hook is named by {named}/ssh.json")
+    assert_found(doctor._check_engine, {}, OK, f"the hook is configured in {named}/ssh.json")
     (named / "ssh.json").unlink()
-    assert_found(doctor._check_engine, {}, PROBLEM, f"no file in {named} ({path}) names", "correct hooks_dir")
+    assert_found(
+        doctor._check_engine,
+        {},
+        PROBLEM,
+        f"no hook JSON in {named} ({path}) calls",
+        "correct hooks_dir in containers.conf",
+    )
 
 
 # All of them.
@@ -373,6 +388,26 @@ def test_exit_status(monkeypatch: Patch, capsys: pytest.CaptureFixture[str], kin
     assert shown.count("\n") == 1
 
 
+def test_a_problem_of_several_checks_is_shown_once(monkeypatch: Patch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Programs get it with each check."""
+    found = {"account": "unknown user", "home": "unknown user", "kernel": "Linux 6.12"}
+    monkeypatch.setattr(doctor, "find_daemons", list)
+    monkeypatch.setattr(doctor, "look", lambda: ([], []))
+    monkeypatch.setattr(
+        doctor, "_checks", lambda *_: {name: lambda _, text=text: (PROBLEM, text) for name, text in found.items()}
+    )
+    parser = ArgumentParser()
+    doctor.add_arguments(parser)
+    doctor.run(parser.parse_args([]), {})
+    assert [line.split(maxsplit=2)[2] for line in capsys.readouterr().out.splitlines()] == [
+        "unknown user",
+        "same as 'account'",
+        "Linux 6.12",
+    ]
+    doctor.run(parser.parse_args(["--json"]), {})
+    assert {each["check"]: each["text"] for each in json.loads(capsys.readouterr().out)} == found
+
+
 def test_a_node_without_an_engine_is_not_asked_what_containers_need() -> None:
     everything = set(doctor._checks([], [], [], {}))
     without = set(doctor._checks([], [], [], {"CLIENT_ONLY": "true"}))
@@ -383,15 +418,15 @@ def test_a_container_with_a_door_alone(tmp_path: Path, monkeypatch: Patch) -> No
     monkeypatch.setattr(syscalls, "prctl", lambda *_words: None)  # the process is pytest's
     daemon = Daemon(11, USER, [], 0)
     found, text = doctor._check_containers([daemon], [], [])
-    assert (found, text.partition("; ")[2]) == (
+    assert (found, text) == (
         OK,
-        "all with a port answer, and 1 of other users have only a door, which admits nobody else",
+        "containers with an SSH daemon: 1, all with a port respond; not checked: 1 of other users without a port",
     )
     daemon.doors = [str(tmp_path / "missing"), str(tmp_path / "door")]
     found, text = doctor._check_containers([daemon], [], [])
     assert found == PROBLEM
     assert text.startswith(
-        "11 has no port, and nobody answers at its door: its limits may be reached, or it is stopped or"
+        "container 11 has no port, and does not respond at its door (a socket on the node): it may be paused"
     )
     with socket.socket(socket.AF_UNIX) as listener:
         listener.settimeout(60)
@@ -404,5 +439,5 @@ def test_a_container_with_a_door_alone(tmp_path: Path, monkeypatch: Patch) -> No
 
         answering = threading.Thread(target=greet)
         answering.start()
-        assert doctor._check_containers([daemon], [], []) == (OK, "1 with an SSH daemon, and all answer")
+        assert doctor._check_containers([daemon], [], []) == (OK, "containers with an SSH daemon: 1, all respond")
         answering.join()

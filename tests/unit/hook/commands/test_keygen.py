@@ -26,7 +26,7 @@ def test_keygen_makes_the_set_of_the_caller(settings: dict[str, str]) -> None:
     told = keygen.keygen(settings)
     directory = store.key_directory(settings["HOOK_BASE_DIR"], "alice")
     keys = store.load(directory, "alice")
-    assert told == f"made SSH keys for alice in {directory}: ssh-ed25519 {store.fingerprint(keys)}"
+    assert told == f"created SSH keys for alice in {directory}: ssh-ed25519 {store.fingerprint(keys)}"
     assert list(keys.host_keys) == ["dropbear_ed25519_host_key", "dropbear_ecdsa_host_key"]
 
 
@@ -147,7 +147,7 @@ def test_cryptography_is_looked_for_in_python_packages(settings: dict[str, str])
     packages = str(Path(cryptography.__file__).parents[1])
     done = isolated_keygen({**settings, "PYTHON_PACKAGES": f"/nonexistent:{packages}"})
     assert done.stderr == ""
-    assert done.stdout.startswith("made SSH keys for alice in ")
+    assert done.stdout.startswith("created SSH keys for alice in ")
 
 
 @pytest.mark.parametrize("packages", ["", "relative", "/nonexistent", ":"])
