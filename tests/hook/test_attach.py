@@ -267,7 +267,7 @@ def test_what_a_killed_supervisor_left_is_undone_and_done_again(
         wait_for(lambda: is_gone(server), "end of the daemon")
     if engine != "podman-read-only":  # where sessions have a mount namespace of their own, nothing is left in another
         refused_again = hook("attach", str(container.pid), "--port", str(PORT))
-        assert_one_line(refused_again.err.decode(), f"'ssh_hook detach {container.pid}' removes what attach has made")
+        assert_one_line(refused_again.err.decode(), f"'ssh_hook detach {container.pid}' removes what attach created")
     if engine != "podman-read-only" or killed == "supervisor":
         assert hook("detach", str(container.pid)).checked().text == f"detached from process {container.pid}"
     assert b"ocihooks-ssh" not in Path(f"/proc/{container.pid}/mountinfo").read_bytes()
@@ -280,7 +280,7 @@ def test_what_a_killed_supervisor_left_is_undone_and_done_again(
 def test_detach_leaves_a_server_of_the_hook_alone(start: Start) -> None:
     container = start("rootless", "busybox")
     said = hook("detach", str(container.init())).err.decode()
-    assert_one_line(said, "was not started by attach, and ends with its container", kind="attach-refused")
+    assert_one_line(said, "was not started by attach: it stops with its container", kind="attach-refused")
     assert_one_line(hook("detach").err.decode(), "you have attached no SSH server on this node")
     assert container.ssh("exit 7").status == 7
 
@@ -324,7 +324,7 @@ def test_step_of_a_slurm_job(steps: list[Path], launch: Launch, ssh: Callable[..
         assert srun.stdout is not None
         assert srun.stdout.readline().startswith(b"attached to process ")
         assert (
-            b"runs until the SSH server ends, since Slurm would kill the server at the end of step 7.1"
+            b"runs until the SSH server stops, since Slurm would kill the server at the end of step 7.1"
             in srun.stdout.readline()
         )
         try:
@@ -407,7 +407,7 @@ def test_refusals(launch: Launch) -> None:
     container = launch("ch-run")
     pid = str(container.pid)
     assert "another user or has more rights than you" in refused(pid, uid=BOB)
-    assert "run it as the user whose container it is" in run([LAUNCHER, "attach", pid]).err.decode()
+    assert "run it as the container's user" in run([LAUNCHER, "attach", pid]).err.decode()
     assert "there is no process 4194000" in refused("4194000")
     assert "is not a PID" in refused("1x")
     assert "--port is '0'" in refused(pid, "--port", "0")
@@ -444,7 +444,7 @@ def test_attached_already(launch: Launch) -> None:
         container = launch(engine)
         attach(container)
         done = hook("attach", str(container.pid), "--port", "15302")
-        assert_one_line(done.err.decode(), "an SSH daemon already")
+        assert_one_line(done.err.decode(), "already has an SSH daemon")
         hook("detach", str(container.pid)).checked()
 
 
@@ -462,8 +462,8 @@ def test_another_user_takes_the_sockets_name(launch: Launch) -> None:
         assert other.stdout is not None
         try:
             assert other.stdout.readline() == b"listening\n"
-            assert_one_line(hook("attach", str(container.pid)).err.decode(), "has an SSH daemon already")
-            assert_one_line(hook("detach", str(container.pid)).err.decode(), "to another user: nothing was done")
+            assert_one_line(hook("attach", str(container.pid)).err.decode(), "already has an SSH daemon")
+            assert_one_line(hook("detach", str(container.pid)).err.decode(), "to another user: it was not stopped")
             assert other.poll() is None
         finally:
             other.kill()

@@ -136,7 +136,7 @@ def test_detach_leaves_its_server_alone(enroot: Enter) -> None:
     container = enroot().wait_until_it_runs()
     refused = run(as_user(ALICE, LAUNCHER, "detach", str(container.init())))
     assert refused.status == 1
-    assert "was not started by attach, and ends with its container" in refused.err.decode()
+    assert "was not started by attach: it stops with its container" in refused.err.decode()
     assert container.ssh("echo served").checked().text == "served"
 
 

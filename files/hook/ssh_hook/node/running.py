@@ -156,7 +156,7 @@ class RunningProcess:
         except HookError as error:
             raise HookError(error.kind, f"cannot attach to process {pid}: {error}") from None
         except (FileNotFoundError, ProcessLookupError):
-            raise HookError(ATTACH_REFUSED, f"process {pid} has ended") from None
+            raise HookError(ATTACH_REFUSED, f"process {pid} has exited") from None
         except PermissionError:
             raise HookError(
                 ATTACH_REFUSED,
@@ -245,8 +245,8 @@ class RunningProcess:
         if is_same(os.stat("ns/user", dir_fd=directory), os.stat("/proc/self/ns/user")):
             raise HookError(
                 ATTACH_REFUSED,
-                "its container is not in a user namespace of yours, so only root can enter it: start it with the hook "
-                "(com.hooks.ssh.enabled=true)",
+                "its container is not in one of your user namespaces, so only root can enter it: start it with the "
+                "hook (com.hooks.ssh.enabled=true)",
             )
         found = user_namespaces.lineage(os.open("ns/user", os.O_RDONLY, dir_fd=directory))
         self._opened += found
@@ -266,8 +266,8 @@ class RunningProcess:
         if program_mount not in self.mounts.ids:
             raise HookError(
                 ATTACH_REFUSED,
-                f"its program ({self.name}) belongs to the engine that makes or watches the container: name a process "
-                "that the engine started in the container, or try again",
+                f"its program ({self.name}) belongs to the engine that creates or watches the container: give a "
+                "process that the engine started in the container, or try again",
             )
         if self.process.is_before_exec():
             raise HookError(ATTACH_REFUSED, "it has not started its program yet: try again")
@@ -275,7 +275,7 @@ class RunningProcess:
             raise HookError(
                 ATTACH_REFUSED,
                 f"its container already has an SSH daemon, or the remains of one ({BASE} is mounted there): "
-                f"'ssh_hook detach {self.process.pid}' removes what attach has made",
+                f"'ssh_hook detach {self.process.pid}' removes what attach created",
             )
 
 
@@ -298,5 +298,5 @@ def _open_pidfd(pid: int) -> int:
     except (AttributeError, OSError) as error:
         reason = error.strerror if isinstance(error, OSError) else "this Python lacks it"
         raise HookError(
-            ATTACH_REFUSED, f"cannot hold process {pid} by pidfd_open(2), which Linux supports since 5.3: {reason}"
+            ATTACH_REFUSED, f"cannot open process {pid} with pidfd_open(2), which Linux supports since 5.3: {reason}"
         ) from None

@@ -206,7 +206,7 @@ def test_a_pid_that_was_given_again(monkeypatch: pytest.MonkeyPatch) -> None:
     with subprocess.Popen(["/bin/true"]) as ended:
         pidfd = os.pidfd_open(ended.pid)
     monkeypatch.setattr(running, "_open_pidfd", lambda pid: pidfd)
-    with pytest.raises(HookError, match=rf"^process {os.getpid()} has ended$"):
+    with pytest.raises(HookError, match=rf"^process {os.getpid()} has exited$"):
         RunningProcess(os.getpid())
 
 

@@ -144,7 +144,9 @@ def _start_supervisor(wanted: Attach, listener: socket.socket) -> int | None:
         _run_supervisor(wanted, listener, reader, writer)
     os.close(writer)
     if not syscalls.poll([reader], time.monotonic() + _TIMEOUT):
-        raise HookError(HOME_HANGS, f"no answer within {_TIMEOUT:.0f} s: the attaching process has been stopped")
+        raise HookError(
+            HOME_HANGS, f"attach did not finish within {_TIMEOUT:.0f} s: its background process was stopped"
+        )
     return supervisor if os.read(reader, 1) == _DONE else None
 
 

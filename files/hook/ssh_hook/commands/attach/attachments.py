@@ -71,9 +71,9 @@ def claim(process: Process) -> socket.socket:
     except OSError as error:
         listener.close()
         if isinstance(error, (FileNotFoundError, ProcessLookupError)):
-            raise HookError(ATTACH_REFUSED, f"process {process.pid} has ended") from None
+            raise HookError(ATTACH_REFUSED, f"process {process.pid} has exited") from None
         raise HookError(
-            ATTACH_REFUSED, f"process {process.pid} has an SSH daemon already: 'ssh_hook detach {process.pid}' ends it"
+            ATTACH_REFUSED, f"process {process.pid} already has an SSH daemon: 'ssh_hook detach {process.pid}' stops it"
         ) from None
     return listener
 
@@ -85,7 +85,7 @@ def end(pid: int, name: str) -> list[str]:
     """
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
     left = b""
-    late = HookError(DAEMON_FAILED, f"the SSH daemon of process {pid} has not ended within {_TIMEOUT:.0f} s")
+    late = HookError(DAEMON_FAILED, f"the SSH daemon of process {pid} did not exit within {_TIMEOUT:.0f} s")
     deadline = time.monotonic() + _TIMEOUT
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(_TIMEOUT)
@@ -93,7 +93,8 @@ def end(pid: int, name: str) -> list[str]:
             connection.connect(_address(name))
             if _peer(connection) != os.geteuid():
                 raise HookError(
-                    ATTACH_REFUSED, f"the SSH daemon of process {pid} seems to belong to another user: nothing was done"
+                    ATTACH_REFUSED,
+                    f"the SSH daemon of process {pid} seems to belong to another user: it was not stopped",
                 )
             while (more := connection.recv(_MAX_LEFT)) and len(left) < _MAX_LEFT:
                 left += more

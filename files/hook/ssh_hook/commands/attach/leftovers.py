@@ -41,7 +41,7 @@ def end(pid: int) -> list[str]:
     daemons = [daemon for daemon in find_daemons() if _is_in(daemon, target)]
     if _are_of_a_start(daemons):
         raise HookError(
-            ATTACH_REFUSED, f"the SSH server of process {pid} was not started by attach, and ends with its container"
+            ATTACH_REFUSED, f"the SSH server of process {pid} was not started by attach: it stops with its container"
         )
     if not daemons and not target.mounts.left_by_hook():
         raise HookError(ATTACH_REFUSED, f"you have attached no SSH server to process {pid}")
@@ -100,4 +100,4 @@ def _kill(daemon: Daemon) -> None:
     except (FileNotFoundError, ProcessLookupError):
         pass  # it has exited
     except OSError as error:
-        raise HookError(DAEMON_FAILED, f"cannot end the SSH server with pid {daemon.pid}: {error.strerror}") from None
+        raise HookError(DAEMON_FAILED, f"cannot stop the SSH server with pid {daemon.pid}: {error.strerror}") from None

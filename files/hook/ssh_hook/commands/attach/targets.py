@@ -24,14 +24,14 @@ def require_user(command: str) -> None:
     """Raise HookError if the caller is root or a set-user-ID program: `command` joins a user's namespaces."""
     if os.geteuid() == 0 or os.getuid() != os.geteuid():
         raise HookError(
-            ATTACH_REFUSED, f"{command} is for users and their own containers: run it as the user whose container it is"
+            ATTACH_REFUSED, f"{command} is only for the users of containers: run it as the container's user"
         )
 
 
 def chosen_pid(arguments: Namespace) -> int | None:
     """Return the pid of the process that `arguments` name, or None if they name none. Raises HookError."""
     if None not in (arguments.name, arguments.pid):
-        raise HookError(ARGUMENTS_WRONG, "give a PID or --name, and not both")
+        raise HookError(ARGUMENTS_WRONG, "give a PID or --name, not both")
     if arguments.name is not None:
         return _pid_of_name(arguments.name)
     text = arguments.pid
@@ -58,7 +58,9 @@ def _pid_of_name(name: str) -> int:
             check=False,
         )
     except OSError as error:
-        raise HookError(SYSTEM, f"cannot ask podman about the container {printable(name)}: {error.strerror}") from None
+        raise HookError(
+            SYSTEM, f"cannot run podman to find the container {printable(name)}: {error.strerror}"
+        ) from None
     except subprocess.TimeoutExpired:
         raise HookError(
             SYSTEM, f"podman did not report the container {printable(name)} within {_TIMEOUT:.0f} s"
@@ -69,7 +71,7 @@ def _pid_of_name(name: str) -> int:
             NO_CONTAINER, f"your podman has no container {printable(name)}: {printable(found.stderr.strip())}"
         )
     if int(text) == 0:
-        raise HookError(NO_CONTAINER, f"the container {printable(name)} of your podman is not running")
+        raise HookError(NO_CONTAINER, f"your podman container {printable(name)} is not running")
     return int(text)
 
 

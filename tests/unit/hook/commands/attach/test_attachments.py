@@ -87,7 +87,7 @@ def test_mounts_that_are_left_are_named() -> None:
 def test_nobody_holds_detach(monkeypatch: pytest.MonkeyPatch, answer: Answer) -> None:
     monkeypatch.setattr(attachments, "_TIMEOUT", 0.4)
     begun = time.monotonic()
-    with pytest.raises(HookError, match="has not ended within"):
+    with pytest.raises(HookError, match="did not exit within"):
         answered(answer)
     assert time.monotonic() - begun < 5
 

@@ -13,5 +13,5 @@ from ssh_hook.linux.fast_stdlib import os
 def test_root_joins_no_container(monkeypatch: pytest.MonkeyPatch) -> None:
     """As with attach: root would enter namespaces in which hostile code runs."""
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    with pytest.raises(HookError, match="detach is for users and their own containers: run it as the user"):
+    with pytest.raises(HookError, match="detach is only for the users of containers: run it as the container's user"):
         detach.run(Namespace(pid="1", name=None), {})

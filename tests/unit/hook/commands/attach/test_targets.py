@@ -33,7 +33,7 @@ def test_pid_and_name() -> None:
 
 def test_name_without_podman(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(HookError, match="cannot ask podman"):
+    with pytest.raises(HookError, match="cannot run podman to find the container mine"):
         pid("--name", "mine")
 
 
