@@ -147,7 +147,7 @@ def full_home() -> Iterator[None]:
 
 
 def test_home_without_room(start: Start, syslog: Syslog, full_home: None) -> None:
-    words = f"cannot make SSH keys in {KEYS}: No space left on device"
+    words = f"cannot create SSH keys in {KEYS}: No space left on device"
     assert_refused(start, syslog, "crun", words, image="busybox", launcher=after_login_of(ALICE))
     assert not KEYS.exists()
     assert list(KEYS.parent.iterdir()) == []
@@ -157,7 +157,7 @@ def test_home_that_is_read_only(start: Start, syslog: Syslog) -> None:
     run(["mount", "--bind", "/home/alice", "/home/alice"]).checked()
     run(["mount", "-o", "remount,bind,ro", "/home/alice"]).checked()
     try:
-        words = f"cannot make SSH keys in {KEYS}: Read-only file system"
+        words = f"cannot create SSH keys in {KEYS}: Read-only file system"
         assert_refused(start, syslog, "crun", words, image="busybox", launcher=after_login_of(ALICE))
     finally:
         run(["umount", "/home/alice"]).checked()
@@ -215,7 +215,7 @@ def test_dropbearkey_that_fails(start: Start, syslog: Syslog) -> None:
     programs = WORK / "without-dropbearkey"
     shutil.copytree("/opt/oci-hooks/dropbear", programs)
     (programs / "bin/dropbearkey").unlink()
-    words = f"cannot make an SSH key: {programs}/bin/dropbearkey ends with status 127: No such file or directory"
+    words = f"cannot create an SSH key: {programs}/bin/dropbearkey failed with status 127: No such file or directory"
     settings = {"DROPBEAR_DIR": str(programs)}
     assert_refused(start, syslog, "crun", words, image="busybox", launcher=after_login_of(ALICE), settings=settings)
     assert not KEYS.parents[1].exists()

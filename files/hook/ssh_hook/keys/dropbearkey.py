@@ -48,7 +48,7 @@ class Dropbearkey:
                 os.rmdir(directory)
         except OSError as error:
             raise KeyStoreError(
-                kind_of_os(error, NO_KEYS), f"cannot make an SSH key in {directory}: {error.strerror}"
+                kind_of_os(error, NO_KEYS), f"cannot create an SSH key in {directory}: {error.strerror}"
             ) from error
 
     def _run(self, keys: list[tuple[str, str]]) -> None:
@@ -64,7 +64,7 @@ class Dropbearkey:
                 last = (output.strip().splitlines() or [""])[-1]
                 how = f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else f"status {os.WEXITSTATUS(status)}"
                 raise KeyStoreError(
-                    NO_KEYS, f"cannot make an SSH key: {self.program} ends with {how}: {last or 'no message'}"
+                    NO_KEYS, f"cannot create an SSH key: {self.program} failed with {how}: {last or 'no message'}"
                 )
 
     def _start(self, key_type: str, path: str) -> tuple[int, int]:
@@ -111,7 +111,7 @@ def _read_key(path: str) -> bytes:
     with closing(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)) as file:
         key = read_all(file, _KEY_LIMIT)
     if len(key) > _KEY_LIMIT:
-        raise KeyStoreError(NO_KEYS, f"cannot make an SSH key: {path} contains more than a key: it has been replaced")
+        raise KeyStoreError(NO_KEYS, f"cannot create an SSH key: {path} contains more than a key: it has been replaced")
     return key
 
 

@@ -137,7 +137,7 @@ def generate(
             return True, fresh
     except OSError as error:
         raise KeyStoreError(
-            kind_of_os(error, NO_KEYS), f"cannot make SSH keys in {directory}: {error.strerror}"
+            kind_of_os(error, NO_KEYS), f"cannot create SSH keys in {directory}: {error.strerror}"
         ) from error
     finally:
         os.umask(mask)
@@ -162,7 +162,7 @@ def generate_first(
             return _install_first(parent, directory, fresh, _FIRST)
     except OSError as error:
         raise KeyStoreError(
-            kind_of_os(error, NO_KEYS), f"cannot make SSH keys in {directory}: {error.strerror}"
+            kind_of_os(error, NO_KEYS), f"cannot create SSH keys in {directory}: {error.strerror}"
         ) from error
     finally:
         os.umask(mask)
@@ -266,7 +266,7 @@ def _new_set(key_type: str, name: str, new_keys: Callable[[list[str]], list[byte
         private, *host_keys = make([key_type, *KEY_TYPES[key_type]])
     except ImportError as error:
         raise MissingLibraryError(
-            NO_KEYS, f"cannot make SSH keys without the Python package cryptography: {error}"
+            NO_KEYS, f"cannot create SSH keys without the Python package cryptography: {error}"
         ) from error
     line = f"{public_line(public_blob(private))} {key_comment(name)}\n"
     return KeySet(private, line.encode("utf-8", "surrogateescape"), dict(zip(host_key_names(key_type), host_keys)))
@@ -284,7 +284,7 @@ def _new_key(key_type: str) -> bytes:
     except UnsupportedAlgorithm as error:  # Ed25519 with OpenSSL's FIPS provider
         raise KeyStoreError(
             NO_KEYS,
-            f"the package cryptography cannot make keys of type {key_type} on this host, which may be in FIPS mode: "
+            f"the package cryptography cannot create keys of type {key_type} on this host, which may be in FIPS mode: "
             "choose ecdsa (SSH_KEY_TYPE of 'ssh_hook keygen', key_type of the module user_keys)",
         ) from error
 

@@ -63,8 +63,8 @@ def run(
         reap(pid, 0)
         raise LateError(
             HOME_HANGS,
-            f"{what}: no answer within {timeout:g} s: the file system hangs, or a process holds the file or its "
-            "directory",
+            f"{what}: no answer within {timeout:g} s: the file system hangs, or a process blocks access to the file or "
+            "its directory",
         )
     reap(pid, min(_REAP_TIMEOUT, deadline - time.monotonic()))
     if answer[:1] == _DONE:

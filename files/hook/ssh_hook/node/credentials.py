@@ -79,4 +79,4 @@ def make_keys(owner: Owner, settings: Settings) -> bool:
         except KeyStoreError as error:
             raise HookError(error.kind, str(error)) from None
 
-    return bool(disposable_process.run(make, f"cannot make SSH keys in {directory}", owner.file_owner))
+    return bool(disposable_process.run(make, f"cannot create SSH keys in {directory}", owner.file_owner))

@@ -39,7 +39,7 @@ def parse(text: str, where: str, kind: str) -> list[tuple[str, int]]:
         raise HookError(
             kind,
             f"{where} has {len(text)} characters: it may have {MAX_TEXT}: order the hosts so that numbers in their "
-            "names count up, or leave it out and give your launcher a host file of your own",
+            "names count up, or leave it out and give your launcher your own host file",
         )
     found: dict[str, int] = {}
     size = 0
@@ -54,7 +54,7 @@ def parse(text: str, where: str, kind: str) -> list[tuple[str, int]]:
             names = _expand_entry(listed, entry, where, kind, len(found))
         for name in names:
             if name in found:
-                raise HookError(kind, f"{where} names {name} twice")
+                raise HookError(kind, f"{where} lists {name} twice")
             found[name] = every
             size += len(name)
         if size > _MAX_NAMES:

@@ -127,7 +127,7 @@ def _require_visible_processes() -> None:
             CONTAINER_UNFIT,
             "the node's /proc hides other users' processes (hidepid), and with them the tasks of a pyxis container, "
             "which SSH needs to notice its end: start it without OCIHOOKS_SSH, or ask the administrator for a /proc "
-            "that shows processes to a group of yours (gid=)",
+            "that shows processes to one of your groups (gid=)",
         ) from None
 
 
@@ -158,7 +158,7 @@ def _first_process(pid: str) -> Process:
     except (FileNotFoundError, ProcessLookupError):
         raise ContainerEndedError() from None
     raise HookError(
-        CONFIG_WRONG, f"ENROOT_PID is {pid}, which is not the process that makes the container: {_BY_ENROOT}"
+        CONFIG_WRONG, f"ENROOT_PID is {pid}, which is not the process that creates the container: {_BY_ENROOT}"
     )
 
 

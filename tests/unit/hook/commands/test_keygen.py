@@ -153,7 +153,7 @@ def test_cryptography_is_looked_for_in_python_packages(settings: dict[str, str])
 @pytest.mark.parametrize("packages", ["", "relative", "/nonexistent", ":"])
 def test_without_cryptography_keygen_says_what_to_install_or_set(settings: dict[str, str], packages: str) -> None:
     done = isolated_keygen({**settings, "PYTHON_PACKAGES": packages})
-    assert done.stderr.startswith("cannot make SSH keys without the Python package cryptography: ")
+    assert done.stderr.startswith("cannot create SSH keys without the Python package cryptography: ")
     assert f"install it for {sys.executable}" in done.stderr
     assert "PYTHON_PACKAGES" in done.stderr
     assert done.stderr.count("\n") == 1

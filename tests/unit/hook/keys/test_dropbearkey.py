@@ -49,7 +49,7 @@ def test_keys_are_made_side_by_side(tmp_path: Path, scratch: Path) -> None:
 def test_no_program_is_left_where_one_fails(tmp_path: Path, scratch: Path) -> None:
     """The one that fails first is told, when the slow one has ended too."""
     text = f'[ "$2" = ecdsa ] || exit 3; sleep 0.2; echo key >"$4"; echo ended >{tmp_path}/ended'
-    with pytest.raises(KeyStoreError, match="ends with status 3: no message"):
+    with pytest.raises(KeyStoreError, match="failed with status 3: no message"):
         installed(tmp_path, text).new_keys(["ed25519", "ecdsa"])
     assert (tmp_path / "ended").read_text() == "ended\n"
     assert os.listdir(scratch) == []
@@ -64,9 +64,9 @@ def test_program_has_no_environment(tmp_path: Path, scratch: Path, monkeypatch: 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("echo Generating; echo no entropy >&2; exit 1", "dropbearkey ends with status 1: no entropy"),
-        ('echo half >"$4"; kill -9 $$', "dropbearkey ends with signal 9: no message"),
-        ('echo half >"$4.tmp1"', "cannot make an SSH key in .*: No such file or directory"),
+        ("echo Generating; echo no entropy >&2; exit 1", "dropbearkey failed with status 1: no entropy"),
+        ('echo half >"$4"; kill -9 $$', "dropbearkey failed with signal 9: no message"),
+        ('echo half >"$4.tmp1"', "cannot create an SSH key in .*: No such file or directory"),
         ('head -c 5000 /dev/zero >"$4"', "/key0 contains more than a key: it has been replaced"),
         ('echo key >"$4.tmp1"; ln -s "$4.tmp1" "$4"', "an SSH key in .*: Too many levels of symbolic links"),
     ],
@@ -78,14 +78,14 @@ def test_failure_is_told_and_leaves_nothing(tmp_path: Path, scratch: Path, text:
 
 
 def test_missing_program(tmp_path: Path, scratch: Path) -> None:
-    words = f"{tmp_path}/bin/dropbearkey ends with status 127: No such file or directory"
+    words = f"{tmp_path}/bin/dropbearkey failed with status 127: No such file or directory"
     with pytest.raises(KeyStoreError, match=words):
         dropbearkey.Dropbearkey(str(tmp_path)).new_keys(["ed25519"])
 
 
 def test_missing_scratch_directory(tmp_path: Path, scratch: Path) -> None:
     scratch.rmdir()
-    with pytest.raises(KeyStoreError, match=f"cannot make an SSH key in {scratch}/.*: No such file or directory"):
+    with pytest.raises(KeyStoreError, match=f"cannot create an SSH key in {scratch}/.*: No such file or directory"):
         installed(tmp_path, MAKE).new_keys(["ed25519"])
 
 
@@ -95,7 +95,7 @@ def test_program_that_hangs_is_ended(tmp_path: Path, scratch: Path, monkeypatch:
     before = signal.signal(signal.SIGALRM, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])
     try:
-        with pytest.raises(KeyStoreError, match="ends with signal 14"):
+        with pytest.raises(KeyStoreError, match="failed with signal 14"):
             installed(tmp_path, "exec sleep 5").new_keys(["ed25519"])
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGALRM])

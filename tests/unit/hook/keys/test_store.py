@@ -241,7 +241,7 @@ def test_a_type_that_cryptography_refuses_is_told_with_the_other(
 
     monkeypatch.setattr(ed25519.Ed25519PrivateKey, "generate", generate)
     with pytest.raises(
-        KeyStoreError, match=r"cannot make keys of type ed25519 on this host, .* FIPS mode: choose ecdsa"
+        KeyStoreError, match=r"cannot create keys of type ed25519 on this host, .* FIPS mode: choose ecdsa"
     ):
         writer.generate(directory, "alice")
     assert os.listdir(os.path.dirname(os.path.dirname(os.path.dirname(directory)))) == []
@@ -1143,7 +1143,7 @@ def test_a_full_or_failing_disk_costs_nothing(
             raise OSError(122, "Disk quota exceeded")
 
         patch.setattr(posix, failing, fail)
-        with pytest.raises(KeyStoreError, match=r"cannot make SSH keys in .*: Disk quota exceeded"):
+        with pytest.raises(KeyStoreError, match=r"cannot create SSH keys in .*: Disk quota exceeded"):
             writer.generate(str(keys), "alice", overwrite=True)
     assert store.load(str(keys), "alice").id_dropbear == before
     assert entries(keys) == {"keys", "keygen.lock"}

@@ -149,7 +149,9 @@ def test_many_hosts_whose_names_have_several_numbers() -> None:
         text = compress(cabinets(count))
         assert text.startswith("x1000c0s0b0n0+1:8,x1000c0s0b1n0+1:8,")
         assert parse(text, "x", "system") == cabinets(count)
-    with pytest.raises(HookError, match=rf"it may have {MAX_TEXT}: order the hosts .* give your launcher a host file"):
+    with pytest.raises(
+        HookError, match=rf"it may have {MAX_TEXT}: order the hosts .* give your launcher your own host file"
+    ):
         parse(compress(cabinets(64)), "x", "system")
 
 
