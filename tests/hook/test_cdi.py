@@ -235,7 +235,7 @@ def test_kube_generate(nothing_left: None) -> None:
     with played(generated.replace("Always", "Never")):
         assert served() == []
         said = run_in_time(as_user(ALICE, LAUNCHER, "status")).checked().err.decode()
-        assert "com.hooks.ssh.enabled in place of com.hooks.ssh.enabled/solver-main" in said
+        assert "com.hooks.ssh.enabled instead of com.hooks.ssh.enabled/solver-main" in said
 
 
 LIMITS = ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024"]  # buildah's own may be above the machine's
@@ -405,7 +405,9 @@ def test_docker_without_the_device(started: list[dockerd.Docker]) -> None:
     finally:
         os.chmod(dockerd.SOCKET, 0o660)
     assert f"your container {started[0].name} (docker, " in told
-    assert "Docker needs --device ocihooks.org/ssh=on, not the annotation com.hooks.ssh.enabled; start it again" in told
+    assert (
+        "Docker ignores the annotation com.hooks.ssh.enabled: start it again with --device ocihooks.org/ssh=on" in told
+    )
     assert others == ""
 
 

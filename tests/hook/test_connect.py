@@ -91,7 +91,7 @@ def test_rootful_container_with_a_network_of_its_own(start: Start, engine: str) 
     close_doors()
     refused = ssh(f"{NODE}.container", SAY)
     assert refused.status == 255
-    assert b"it has a network of its own: publish its port (podman: --publish 15263:15263" in refused.err
+    assert b"it has its own network: publish its port (podman: --publish 15263:15263" in refused.err
     assert refused.err.count(b"ssh_hook: error: ") == 1
 
 
@@ -118,7 +118,7 @@ def test_several_containers(start: Start) -> None:
     second = start("podman-crun", annotations={"com.hooks.ssh.port": "16801"}, **where("second"))
     refused = ssh(f"{NODE}.container", SAY)
     assert refused.status == 255
-    for word in ("2 containers of yours are on", "choose one by --name PID", first.name, second.name, "port 16801"):
+    for word in ("you have 2 containers on", "choose one with --name PID", first.name, second.name, "port 16801"):
         assert word.encode() in refused.err, refused.err
     for container, name in ((first, "first"), (second, "second")):
         assert f"{container.daemon()} ({container.name}".encode() in refused.err
@@ -159,7 +159,7 @@ esac"""
     assert_lands(ssh(f"{NODE}.job98", SAY), "by variable")
     other = ssh(f"{NODE}.job12", SAY)
     assert b"no container of job 12 has an SSH daemon on" in other.err
-    assert b"there you have: " in other.err
+    assert b"your containers there: " in other.err
     assert b"job 7 has no node yet (pending)" in ssh("job7", SAY, path=path).err
     for container in ("job1234",):
         run(as_user(ALICE, "podman", "rm", "-f", "-t0", container)).checked()
@@ -169,7 +169,7 @@ esac"""
     ("script", "words"),
     [
         ("echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1", "Slurm has no job 5: slurm_load_jobs"),
-        ("exit 0", "Slurm has no nodes of job 5, which has ended: see sacct --jobs 5"),
+        ("exit 0", "job 5 has ended: see sacct --jobs 5"),
     ],
 )
 def test_job_that_slurm_does_not_know(tmp_path: Path, script: str, words: str) -> None:
@@ -179,7 +179,7 @@ def test_job_that_slurm_does_not_know(tmp_path: Path, script: str, words: str) -
 def test_no_container(start: Start) -> None:
     refused = ssh(f"{NODE}.container", SAY)
     assert refused.status == 255
-    assert b"no container of yours has an SSH daemon on" in refused.err
+    assert b"you have no container with an SSH daemon on" in refused.err
     assert b"'ssh_hook why'" in refused.err
 
 
@@ -187,7 +187,7 @@ def test_containers_of_others_are_not_seen(start: Start) -> None:
     start("podman-crun", user=f"{ALICE}:{ALICE}")
     done = run(as_user(BOB, LAUNCHER, "connect", "localhost", name="bob"))
     assert done.status == 1
-    assert b"no container of yours has an SSH daemon" in done.err
+    assert b"you have no container with an SSH daemon" in done.err
 
 
 @pytest.mark.parametrize("word", ["-oProxyCommand=x", "a b", "$(id)", "a;id", "`id`", "x" * 300])

@@ -287,7 +287,7 @@ def test_nobody_else(start: Start, engine: str) -> None:
     assert knock(door, 0) == "closed"
     refused = run(as_user(BOB, LAUNCHER, "connect", "localhost", name="bob"))
     assert refused.status == 1
-    assert b"no container of yours has an SSH daemon" in refused.err
+    assert b"you have no container with an SSH daemon" in refused.err
 
 
 def runs_connect(pid: str) -> bool:
@@ -335,8 +335,8 @@ def test_the_port_asks_for_a_key_as_ever(start: Start) -> None:
     refused = ssh(SAY)
     assert refused.status == 255
     assert (
-        b"the door of your container is missing (a logout or the end of a job removes it): connecting to its port 15263"
-        in refused.err
+        b"the door of your container (a socket on the node) is gone: a logout or the end of a job removes it; "
+        b"connecting to port 15263 instead" in refused.err
     )
     assert b"Permission denied (publickey)" in refused.err
 
@@ -359,7 +359,10 @@ def test_the_directory_of_a_job(nothing_left: None) -> None:
         assert not door.exists()
         slurmd.call("epilog", 4242).checked()
         assert not slurmd.DOORS.exists()
-        assert b"the door of your container is missing (a logout or the end of a job removes it)" in ssh(SAY).err
+        assert (
+            b"the door of your container (a socket on the node) is gone: a logout or the end of a job removes it"
+            in ssh(SAY).err
+        )
     finally:
         slurmd.call("epilog", 4242).checked()
         for container in started:
@@ -419,7 +422,7 @@ def test_a_file_system_on_a_door_holds_up_no_sweep(start: Start) -> None:
         assert "cannot remove the doors of daemons that have ended: cannot remove names in /run/ocihooks-ssh/" in said
         again = run([LAUNCHER, "sweep"])  # which leaves no second process behind
         assert again.status == 3
-        assert "is still waiting for a user's file system" in again.err.decode()
+        assert "is blocked on a user's file system" in again.err.decode()
         assert not left[0].exists()
         assert process.poll() is None
     wait_for(lambda: run([LAUNCHER, "sweep"]).status == 0, "the process that was left behind has ended")

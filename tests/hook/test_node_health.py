@@ -127,18 +127,24 @@ def through_a_directory_of_everybody() -> Iterator[None]:
 BROKEN: dict[str, tuple[Callable[[], AbstractContextManager[None]], str]] = {
     "launcher": (
         lambda: mode(Path(LAUNCHER), 0o020),
-        f"programs: {LAUNCHER} can be changed by users other than root (uid 0, mode 0775)",
+        f"programs: {LAUNCHER} is writable by users other than root (owner uid 0, mode 0775)",
     ),
-    "prefix": (lambda: mode(PREFIX, 0o002), f"{PREFIX} can be changed by users other than root"),
-    "passwd-owner": (lambda: owner(PASSWD), f"settings: {PASSWD} can be changed by users other than root (uid {ALICE}"),
+    "prefix": (lambda: mode(PREFIX, 0o002), f"{PREFIX} is writable by users other than root"),
+    "passwd-owner": (
+        lambda: owner(PASSWD),
+        f"settings: {PASSWD} is writable by users other than root (owner uid {ALICE}",
+    ),
     "passwd-empty": (lambda: empty(PASSWD), f"settings: {PASSWD} (PASSWD_FILE) is empty: run the playbook deploy"),
     "passwd-gone": (lambda: away(PASSWD), f"settings: {PASSWD}: No such file or directory"),
     "passwd-link": (
         through_a_directory_of_everybody,
-        f"settings: {PREFIX}/everybodys can be changed by users other than root (uid 0, mode 1777)",
+        f"settings: {PREFIX}/everybodys is writable by users other than root (owner uid 0, mode 1777)",
     ),
-    "json-owner": (lambda: owner(JSON), f"engine: {JSON} can be changed by users other than root"),
-    "json-gone": (lambda: empty(JSON), f"engine: no hook JSON and no CDI spec that engines read names {LAUNCHER}"),
+    "json-owner": (lambda: owner(JSON), f"engine: {JSON} is writable by users other than root"),
+    "json-gone": (
+        lambda: empty(JSON),
+        f"engine: no hook JSON or CDI spec in the engines' directories calls {LAUNCHER}",
+    ),
     "records": (records_of_another, f"records: {LAST} is not a directory that only root can write to: remove it"),
 }
 

@@ -256,7 +256,7 @@ def test_interrupted_it_ends_at_once_and_says_nothing() -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], "no hosts: name them"),
+        ([], "no hosts: give them"),
         (["--", "-oProxyCommand=touch /tmp/x"], "not the name or address of a host"),
         (["a\nb"], "not the name or address of a host"),
         (["n[1-99999999]"], "more than 65536 hosts"),

@@ -400,7 +400,7 @@ PROMISES = (
         "disposable_process.run(change, what, None, timeout=_TIMEOUT)",
         "change()",
         "hook/test_job.py::test_a_file_system_that_cannot_be_let_go_of_holds_up_no_job and another",
-        "not done within 1 s",
+        "timed out after 1 s",
     ),
     Fault(
         "No user can hold up a start, the end of another user's container or root's sweep with a file system mounted "
@@ -1202,7 +1202,7 @@ ATTACH = (
         "os.geteuid() == 0 or ",
         "",
         "hook/test_attach.py::test_refusals",
-        "run it as the user whose container it is' in",
+        "run it as the container's user\" in",
     ),
     Fault(
         "a process with more rights than the caller, such as further groups, or of a set-user-ID engine",
@@ -1388,7 +1388,7 @@ ATTACH = (
         "if _peer(connection) != os.geteuid():",
         "if False:",
         "hook/test_attach.py::test_another_user_takes_the_sockets_name",
-        "has not ended within 20 s",
+        "did not exit within 20 s",
     ),
     Fault(
         "another user, or an image, ends the daemon",

@@ -555,7 +555,7 @@ def test_one_line_says_whether_the_node_is_well() -> None:
         LAUNCHER.chmod(0o755)
     assert (
         unwell.returncode,
-        f"{LAUNCHER} can be changed by users other than root (uid 0, mode 0775)" in unwell.stdout,
+        f"{LAUNCHER} is writable by users other than root (owner uid 0, mode 0775)" in unwell.stdout,
     ) == (1, True)
 
 

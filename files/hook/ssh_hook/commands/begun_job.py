@@ -87,7 +87,7 @@ def _slurm_hosts(environment: Mapping[str, str]) -> list[str]:
     if nodes and nodes != str(len(hosts)):
         raise HookError(
             ARGUMENTS_WRONG,
-            f"{name} names {len(hosts)} of the job's {printable(nodes)} nodes, as if for a single step: set "
+            f"{name} lists {len(hosts)} of the job's {printable(nodes)} nodes, as if for a single step: set "
             "PrologFlags=Alloc or "
             "PrologFlags=Contain in slurm.conf",
         )

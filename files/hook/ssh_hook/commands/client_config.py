@@ -183,7 +183,7 @@ def laptop_lines(jump: str, settings: dict[str, str], via: str = "ssh") -> str:
 
 def _checked_user(user: str) -> str:
     if not _USER.fullmatch(user):
-        raise HookError(SETTING_WRONG, f"ssh's configuration cannot hold the user's name '{printable(user)}'")
+        raise HookError(SETTING_WRONG, f"ssh's configuration cannot contain the user name '{printable(user)}'")
     return user
 
 
@@ -310,7 +310,8 @@ def _quotable(path: str) -> str:
 
 def _bad_path(path: str) -> HookError:
     return HookError(
-        SETTING_WRONG, f"ssh's configuration cannot hold the path {printable(path)}: ask the administrator for another"
+        SETTING_WRONG,
+        f"ssh's configuration cannot contain the path {printable(path)}: ask the administrator for another",
     )
 
 

@@ -137,7 +137,7 @@ def _locate(job: str, node: str | None) -> tuple[str, str]:
     is returned: the container's variables may contain it. Raises HookError.
     """
     try:
-        tasks = _tasks(job, _SCHEDULER, "name the node too: ssh_hook connect --job JOB NODE")
+        tasks = _tasks(job, _SCHEDULER, "give the node too: ssh_hook connect --job JOB NODE")
         if not tasks:
             return job, node or HERE  # Slurm is not installed here
         number, nodes = _choose_task(tasks, job)
@@ -145,7 +145,7 @@ def _locate(job: str, node: str | None) -> tuple[str, str]:
         if node is None:
             raise
         return job, node
-    return number, node or expand(nodes, "the answer of squeue")[0]
+    return number, node or expand(nodes, "the output of squeue")[0]
 
 
 def find_nodes(job: str, timeout: float) -> tuple[int, list[str]]:
@@ -154,13 +154,15 @@ def find_nodes(job: str, timeout: float) -> tuple[int, list[str]]:
     For a heterogeneous job these are its leader's number and the nodes of all components. `timeout` is in seconds, at
     most 20. Raises HookError, and NotYetError if a later query may succeed.
     """
-    advice = "name the hosts and their --port"
+    advice = "give the hosts and their --port"
     tasks = _tasks(job, min(timeout, _SCHEDULER), advice)
     if not tasks:
-        raise HookError(ARGUMENTS_WRONG, f"there is no Slurm on this host to ask where job {job} runs: {advice}")
+        raise HookError(
+            ARGUMENTS_WRONG, f"cannot find where job {job} runs, since there is no squeue in PATH: {advice}"
+        )
     number, _nodes = _choose_task(tasks, job)
     own = [fields for fields in tasks if len(fields) == 4 and (fields[0] == number or "+" in fields[1])]
-    names = (host for fields in own for host in expand(fields[3], "the answer of squeue"))
+    names = (host for fields in own for host in expand(fields[3], "the output of squeue"))
     leader = own[0][1].partition("+")[0] if "+" in own[0][1] else number
     return int(leader), list(dict.fromkeys(names))
 
@@ -189,7 +191,7 @@ def _tasks(job: str, timeout: float, advice: str) -> list[list[str]]:
     lines = map(str.split, done.stdout.splitlines())
     tasks = [fields for fields in lines if len(fields) in (3, 4) and _NUMBER.fullmatch(fields[0])]
     if not tasks:
-        raise HookError(NO_CONTAINER, f"Slurm has no nodes of job {job}, which has ended: see sacct --jobs {job}")
+        raise HookError(NO_CONTAINER, f"job {job} has ended: see sacct --jobs {job}")
     return tasks
 
 
@@ -261,7 +263,7 @@ def _run_step(node: str, job: str | None) -> int:
     if status < 0 or status > _SIGNALLED:
         raise HookError(
             NO_CONTAINER,
-            f"the step on {node} was ended, perhaps at the end of job {number}: see squeue --jobs {number}",
+            f"the job step on {node} was killed, perhaps since job {number} ended: see squeue --jobs {number}",
         )
     return min(status, 1)
 
@@ -311,19 +313,21 @@ def choose(daemons: list[Daemon], job: str | None, name: str | None) -> Daemon:
     """Return the one container that `job` or `name` selects. Raises HookError, which lists the containers."""
     node = socket.gethostname()
     if name is not None:
-        found, what = [daemon for daemon in daemons if daemon.answers_to(name)], f"called {name}"
+        found, what = [daemon for daemon in daemons if daemon.answers_to(name)], f" called {name}"
     elif job is not None:
-        found, what = _of_job(daemons, job), f"of job {job}"
+        found, what = _of_job(daemons, job), f" of job {job}"
     else:
-        found, what = daemons, "of yours"
+        found, what = daemons, ""
     if len(found) == 1:
         return found[0]
     if not daemons:
-        raise HookError(NO_CONTAINER, f"no container of yours has an SSH daemon on {node}: see 'ssh_hook why' there")
+        raise HookError(NO_CONTAINER, f"you have no container with an SSH daemon on {node}: run 'ssh_hook why' there")
     shown = "; ".join(_describe(daemon) for daemon in (found or daemons)[:_MOST_NAMED])
     if not found:
-        raise HookError(NO_CONTAINER, f"no container {what} has an SSH daemon on {node}; there you have: {shown}")
-    raise HookError(ARGUMENTS_WRONG, f"{len(found)} containers {what} are on {node}: choose one by --name PID: {shown}")
+        raise HookError(NO_CONTAINER, f"no container{what} has an SSH daemon on {node}; your containers there: {shown}")
+    raise HookError(
+        ARGUMENTS_WRONG, f"you have {len(found)} containers{what} on {node}; choose one with --name PID: {shown}"
+    )
 
 
 def _of_job(daemons: list[Daemon], job: str) -> list[Daemon]:
@@ -356,15 +360,17 @@ def _open(daemon: Daemon) -> socket.socket:
         try:
             return _open_door(daemon)
         except FileNotFoundError:
-            gone = "the door of your container is missing (a logout or the end of a job removes it)"
+            gone = "the door of your container (a socket on the node) is gone: a logout or the end of a job removes it"
         except OSError as error:
-            gone = f"cannot enter by the door of your container ({error.strerror})"
+            gone = f"cannot connect to the door of your container (a socket on the node): {error.strerror}"
         if daemon.port == NO_PORT:
-            raise HookError(PORT_UNUSABLE, f"{gone}, and it has no port: start it again, with a port")
-        log(WARNING, f"{gone}: connecting to its port {daemon.port}")
+            raise HookError(PORT_UNUSABLE, f"{gone}; the container has no port, so start it again, with a port")
+        log(WARNING, f"{gone}; connecting to port {daemon.port} instead")
     elif daemon.port == NO_PORT:
         raise HookError(
-            PORT_UNUSABLE, "the container has no port, and its door admits only its user: run this as that user"
+            PORT_UNUSABLE,
+            "the container has no port, and its door (a socket on the node) admits only its user: run this as that "
+            "user",
         )
     return _open_port(daemon)
 
@@ -415,11 +421,9 @@ def _open_port(daemon: Daemon) -> socket.socket:
             return socket.create_connection((host, port), _TIMEOUT)
         except OSError as error:
             reason = error.strerror or str(error)
-    advice = "see 'ssh_hook doctor' on this node"
+    advice = "run 'ssh_hook doctor' on this node"
     if daemon.has_own_network and not joined:
-        advice = (
-            f"it has a network of its own: publish its port (podman: --publish {port}:{port}), or use --network host"
-        )
+        advice = f"it has its own network: publish its port (podman: --publish {port}:{port}), or use --network host"
     raise HookError(
         PORT_UNUSABLE, f"cannot connect to port {port} of your container on {socket.gethostname()}: {reason}: {advice}"
     )

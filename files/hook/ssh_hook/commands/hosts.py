@@ -71,7 +71,7 @@ def _select_hosts(words: list[str], file: str | None, nodelist: str | None) -> l
     elif not words:
         if not nodelist:
             raise HookError(
-                ARGUMENTS_WRONG, "no hosts: name them, or a file with --hostfile, or run this in a Slurm job"
+                ARGUMENTS_WRONG, "no hosts: give them, or a file with --hostfile, or run this in a Slurm job"
             )
         lists = [(nodelist, "SLURM_JOB_NODELIST")]
     hosts: dict[str, None] = {}
@@ -80,7 +80,7 @@ def _select_hosts(words: list[str], file: str | None, nodelist: str | None) -> l
         if len(hosts) > MAX_HOSTS:
             raise _too_many(where)
     if not hosts:
-        raise HookError(ARGUMENTS_WRONG, f"--hostfile {printable(file or '')} names no host")
+        raise HookError(ARGUMENTS_WRONG, f"--hostfile {printable(file or '')} lists no host")
     return list(hosts)
 
 
@@ -96,7 +96,7 @@ def read_slots(path: str, source: str) -> Iterator[tuple[str, int | None]]:
         for host in known[text]:
             yield host, slots
     if not known:
-        raise HookError(ARGUMENTS_WRONG, f"{source} {printable(path)} names no host")
+        raise HookError(ARGUMENTS_WRONG, f"{source} {printable(path)} lists no host")
 
 
 def expand_slots(text: str, where: str) -> list[tuple[str, int | None]]:

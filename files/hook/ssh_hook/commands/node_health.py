@@ -54,9 +54,8 @@ def _require_roots(path: str) -> None:
             uid, mode = file.status.st_uid, stat.S_IMODE(file.status.st_mode)
             raise HookError(
                 NOT_TRUSTED,
-                f"{os.fsdecode(file.path)} can be changed by users other than root (uid {uid}, mode {mode:04o}): "
-                "whoever can change it can "
-                "run code as root: run the playbook audit",
+                f"{os.fsdecode(file.path)} is writable by users other than root (owner uid {uid}, mode {mode:04o}), "
+                "who could run code as root: run the playbook audit",
             )
 
     try:
@@ -91,7 +90,7 @@ def _check_engine(_values: dict[str, str]) -> Result:
     if not files:
         raise HookError(
             INSTALL_DAMAGED,
-            f"no hook JSON and no CDI spec that engines read names {launcher()}: run the playbook deploy",
+            f"no hook JSON or CDI spec in the engines' directories calls {launcher()}: run the playbook deploy",
         )
     for path in files:
         _require_roots(path)
@@ -110,7 +109,7 @@ def _check_records(_values: dict[str, str]) -> Result:
                 raise HookError(NOT_TRUSTED, f"{place} is not a directory that only root can write to: remove it")
             space = os.statvfs(place)
             if space.f_flag & os.ST_RDONLY or space.f_bavail == 0 or (space.f_files and space.f_favail == 0):
-                raise HookError(DISK_FULL, f"nothing can be written to {place}: the file system is full or read-only")
+                raise HookError(DISK_FULL, f"cannot write to {place}: its file system is full or read-only")
     return OK, "records can be written"
 
 

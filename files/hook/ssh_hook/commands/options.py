@@ -137,7 +137,7 @@ def _engine(wanted: str | None, settings: Mapping[str, str]) -> str:
         if shutil.which(name, path=settings.get("PATH")):
             return name
     raise HookError(
-        ARGUMENTS_WRONG, f"there is no container engine in PATH: name one with --engine, of {', '.join(_ENGINES)}"
+        ARGUMENTS_WRONG, f"there is no container engine in PATH: choose one with --engine, of {', '.join(_ENGINES)}"
     )
 
 
@@ -164,7 +164,7 @@ def _hosts(arguments: Namespace, job: CallersJob | None, settings: Mapping[str, 
         if job is None:
             raise HookError(
                 ARGUMENTS_WRONG,
-                "no hosts: name them with --hosts or --hostfile, or run this in a Slurm, PBS or LSF job",
+                "no hosts: give them with --hosts or --hostfile, or run this in a Slurm, PBS or LSF job",
             )
         found += job.slots(settings).items()
     slots: dict[str, int] = {}  # a host file may list a host once per slot

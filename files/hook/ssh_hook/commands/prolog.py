@@ -58,7 +58,7 @@ def bounded(work: Callable[[], None], whose: str, environment: Mapping[str, str]
         disposable_process.run(answer, what, None, timeout=_WORK)
         return 0
     except LateError:
-        kind, failure = SYSTEM, f"{what}: not done within {_WORK:.0f} s: /run hangs, or the node is overloaded"
+        kind, failure = SYSTEM, f"{what} timed out after {_WORK:.0f} s: /run hangs, or the node is overloaded"
     except Exception as error:
         said = describe_failure(error)
         kind, failure = kind_of(error), said if said.startswith(what) else f"{what}: {said}"

@@ -27,7 +27,7 @@ def run(arguments: Namespace, _settings: dict[str, str]) -> int:
     """Refresh the file; return 0. Raises HookError if it cannot be updated."""
     path: str = arguments.file
     if name_service.is_nodes_file(path):
-        raise HookError(ARGUMENTS_WRONG, f"{path} is the node's own passwd file, which is never replaced: name another")
+        raise HookError(ARGUMENTS_WRONG, f"{path} is the node's own passwd file, which is never replaced: give another")
     try:
         print("changed" if _refresh(path) else "unchanged")
     except name_service.NotRefreshed as error:

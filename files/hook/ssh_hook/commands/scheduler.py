@@ -41,7 +41,7 @@ class CallersJob:
         """Return the hosts in order, each with the number of processes that launchers start on it. Raises HookError."""
         slots = self._read(environment)
         if not slots:
-            raise HookError(ARGUMENTS_WRONG, "the scheduler's variables name no host: name the hosts with --hosts")
+            raise HookError(ARGUMENTS_WRONG, "the scheduler's variables list no host: give the hosts with --hosts")
         return slots
 
 
@@ -198,5 +198,5 @@ def _is_count(text: str) -> bool:
 def _value(environment: Mapping[str, str], name: str) -> str:
     value = environment.get(name)
     if not value:
-        raise HookError(ARGUMENTS_WRONG, f"{name} is not set: name the hosts with --hosts")
+        raise HookError(ARGUMENTS_WRONG, f"{name} is not set: give the hosts with --hosts")
     return value

@@ -109,7 +109,7 @@ def table(answers: list[dict[str, Any]]) -> str:
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
     if len(rows) == 1:
         nodes = ", ".join(printable(str(answer["node"])) for answer in answers[:8]) + (", ..." if answers[8:] else "")
-        lines = [f"no container of yours has an SSH daemon on {nodes}: 'ssh_hook why' shows what failed there"]
+        lines = [f"you have no container with an SSH daemon on {nodes}: run 'ssh_hook why' there to see what failed"]
     problems = {answer["keys_problem"] for answer in answers}
     keys = {answer["keys"] for answer in answers if answer["keys"]}
     return "\n".join([*(f"keys: OK ({one})" for one in keys), *(f"keys: {one}" for one in problems if one), *lines])
@@ -196,12 +196,12 @@ def _ask(host: str, program: str) -> dict[str, Any] | str:
     except subprocess.TimeoutExpired:
         return f"no answer within {DEADLINE} s"
     except OSError as error:
-        raise HookError(SYSTEM, f"cannot run ssh, which asks the other nodes: {error.strerror}") from None
+        raise HookError(SYSTEM, f"cannot run ssh to query the other nodes: {error.strerror}") from None
     try:
         answer = _checked(json.loads(done.stdout))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         said = done.stderr.strip().splitlines()
-        return printable(said[-1]) if said else f"ssh ended with status {done.returncode}"
+        return printable(said[-1]) if said else f"ssh exited with status {done.returncode}"
     warning = f"{PREFIX}warning: "
     for line in [line for line in done.stderr.splitlines() if line.startswith(warning)][:_MOST_WARNINGS]:
         log(WARNING, f"{host}: {line[len(warning) :]}")

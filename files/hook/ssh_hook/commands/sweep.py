@@ -51,8 +51,8 @@ def run(arguments: Namespace, _settings: dict[str, str]) -> int:
     if is_held_up():
         log(
             ERROR,
-            "a root process of this or an earlier sweep is still waiting for a user's file system: until it ends, "
-            "sweeps still end daemons, but remove nothing that belongs to root, and write no metrics",
+            "a root process of this or an earlier sweep is blocked on a user's file system: until it exits, sweeps "
+            "stop daemons, but remove no files of root's and write no metrics",
             HOME_HANGS,
         )
         failures += 1

@@ -83,13 +83,13 @@ def look() -> tuple[list[Running], list[str]]:
     deadline = time.monotonic() + _TIMEOUT - _SPARE
     try:
         answer = disposable_process.run(
-            lambda: json.dumps(_look(deadline)).encode(), "cannot look at your containers", None, (), _TIMEOUT
+            lambda: json.dumps(_look(deadline)).encode(), "cannot list your containers", None, (), _TIMEOUT
         )
         found = json.loads(answer)
     except LateError:
-        return [], [f"cannot look at your containers within {_TIMEOUT:.0f} s: a file system may hang"]
+        return [], [f"could not list your containers within {_TIMEOUT:.0f} s: a file system may hang"]
     except (HookError, ValueError) as error:
-        return [], [f"cannot look at your containers: {error}"]
+        return [], [f"cannot list your containers: {error}"]
     return [Running(*fields) for fields in found["containers"]], found["warnings"]
 
 
@@ -109,14 +109,14 @@ def unserved(containers: Iterable[Running], daemons: Iterable[Daemon]) -> list[s
 def _advice(container: Running) -> str:
     """Return the correct annotation for a container whose engine does not call the hook."""
     wrong = {name: nearest(name) for name in container.requests}
-    words = [f"{right} in place of {printable(name)}" for name, right in wrong.items() if name != right]
+    words = [f"{right} instead of {printable(name)}" for name, right in wrong.items() if name != right]
     if container.engine == "docker":
-        others = f", and {', '.join(words)}" if words else ""
-        return f"Docker needs --device {DEVICE}, not the annotation {ENABLED}{others}; start it again"
+        others = f", and with {', '.join(words)}" if words else ""
+        return f"Docker ignores the annotation {ENABLED}: start it again with --device {DEVICE}{others}"
     if ENABLED in container.requests:
         return "podman found no hook for its annotations: see 'engine' in the output of 'ssh_hook doctor'"
     lead = [] if ENABLED in wrong.values() else [f"{ENABLED}=true"]
-    return f"write the annotation {', '.join([*lead, *words])}, and start it again"
+    return f"start it again with the annotation {', '.join([*lead, *words])}"
 
 
 def _look(deadline: float) -> dict[str, Any]:
@@ -135,7 +135,7 @@ def _of_podman(deadline: float, warnings: list[str]) -> Iterator[Running]:
     for _start, arguments in found[:_MOST]:
         if time.monotonic() > deadline:
             warnings.append(
-                f"looked at only some of your podman's containers: the time limit of {_TIMEOUT:.0f} s is over"
+                f"checked only some of your podman containers: the time limit of {_TIMEOUT:.0f} s was reached"
             )
             break
         identity, name, bundle = container_of_conmon(arguments)
@@ -152,9 +152,9 @@ def _of_podman(deadline: float, warnings: list[str]) -> Iterator[Running]:
             unread.append(printable(name[:_MAX_TEXT]))
     if unread:
         others = f" and {len(unread) - 1} more" if len(unread) > 1 else ""
-        warnings.append(f"cannot look at your podman's container {unread[0]}{others}: cannot read its config.json")
+        warnings.append(f"cannot check your podman container {unread[0]}{others}: its config.json is not readable")
     if len(found) > _MOST:
-        warnings.append(f"looked at only the newest {_MOST} of your podman's {len(found)} containers")
+        warnings.append(f"checked only the newest {_MOST} of your {len(found)} podman containers")
 
 
 def _monitors() -> Iterator[tuple[int, list[str]]]:
@@ -227,7 +227,7 @@ def _of_docker(deadline: float, warnings: list[str]) -> Iterator[Running]:
             return
         described = json.loads(_docker(deadline, "inspect", *ids[:_MOST]))
     except subprocess.TimeoutExpired:
-        warnings.append(f"cannot look at Docker's containers: no answer within {_TIMEOUT:.0f} s")
+        warnings.append(f"cannot list your Docker containers: no answer within {_TIMEOUT:.0f} s")
         return
     except (OSError, ValueError):
         return  # the caller may not use Docker, or its daemon is not running
@@ -241,7 +241,7 @@ def _of_docker(deadline: float, warnings: list[str]) -> Iterator[Running]:
         except (KeyError, TypeError, AttributeError):
             continue  # not Docker's output
     if len(ids) > _MOST:
-        warnings.append(f"looked at only {_MOST} of Docker's {len(ids)} containers")
+        warnings.append(f"checked only {_MOST} of {len(ids)} Docker containers")
 
 
 def _names() -> tuple[str, ...]:

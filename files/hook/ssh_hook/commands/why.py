@@ -18,8 +18,8 @@ from .error_catalogue import CATALOGUE, plain
 from .unserved import Running, find_running, unserved
 
 _NOTHING = (
-    "the hook has not reported any error or warning about your containers on this node since it booted: if a "
-    "container has no SSH here, see 'ssh_hook doctor'"
+    "the hook has reported no error or warning about your containers on this node since it booted: if a container "
+    "has no SSH here, run 'ssh_hook doctor'"
 )
 _SHOWN = 12  # characters of an id, as engines print it
 _UNITS = ((86400, "day"), (3600, "hour"), (60, "minute"), (1, "second"))
@@ -107,9 +107,9 @@ def _summary(found: list[Last], running: list[Running], now: float) -> str:
     """Return a summary: the containers and ages of the messages in `found`, newest first, and what is running."""
     ids = list(dict.fromkeys(known.container or "(unknown)" for known in found))
     age = _age(now - found[0].time)
-    text = f"about container {shorten([one[:_SHOWN] for one in ids])}; the newest message is {age} old"
+    text = f"messages about container {shorten([one[:_SHOWN] for one in ids])} (newest: {age} ago)"
     others = [each.called() for each in running if each.id not in ids]
-    return one_line(f"{text}; none is about {shorten(others)}" if others else text)
+    return one_line(f"{text}; no message about {shorten(others)}" if others else text)
 
 
 def _describe(uid: int, known: Last, now: float) -> str:

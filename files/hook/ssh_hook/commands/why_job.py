@@ -106,11 +106,15 @@ def _nodes(job: str, deadline: float) -> tuple[set[str], list[str]]:
         fields = [line.split() for line in lines.splitlines()]
         placed = [words for words in fields if len(words) == 2 and words[0].isdigit() and "(" not in words[1]]
         if placed:
-            hosts = [host for _number, nodes in placed for host in expand(nodes, "the answer of Slurm")]
+            hosts = [host for _number, nodes in placed for host in expand(nodes, f"the output of {source[0]}")]
             return {number for number, _nodes in placed}, list(dict.fromkeys(hosts))
     if not is_there:
         raise HookError(SYSTEM, "there is no squeue in PATH: run 'ssh_hook why' on the job's nodes")
-    raise HookError(NO_CONTAINER, f"Slurm lists no node for job {job}: see sacct --jobs {job}, or ask its nodes")
+    raise HookError(
+        NO_CONTAINER,
+        f"Slurm lists no nodes for job {job} (has it started?): see sacct --jobs {job}, or run 'ssh_hook why' on the "
+        "nodes",
+    )
 
 
 def _ask(host: str, deadline: float, program: str) -> Output | str:
@@ -125,7 +129,7 @@ def _ask(host: str, deadline: float, program: str) -> Output | str:
     except TimeoutError:
         return late
     except _TooLongError:
-        return f"its answer has more than {_MAX_ANSWER} bytes"
+        return f"its output is longer than {_MAX_ANSWER} bytes"
     except OSError as error:
         return f"cannot run ssh: {error.strerror}"
 
@@ -179,7 +183,7 @@ def _answer(output: Output, jobs: set[str]) -> tuple[Message, ...] | str:
         messages = _messages(json.loads(stdout), jobs)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         said = stderr.strip().splitlines()
-        return printable(said[-1]) if said else f"ssh ended with status {status}"
+        return printable(said[-1]) if said else f"ssh exited with status {status}"
     return tuple([*messages, *_warnings(stderr)][:_MOST_MESSAGES])
 
 

@@ -168,5 +168,7 @@ def _parse(text: str, where: str) -> JobRecord | None:
 def checked_number(text: str, what: str) -> int:
     """Return the number in `text`. Raises HookError, which begins with `what`."""
     if not is_number(text):
-        raise HookError(ARGUMENTS_WRONG, f"{what} is '{printable(text)}', not a number")
+        raise HookError(
+            ARGUMENTS_WRONG, f"{what} is '{printable(text)}', not a number" if text else f"{what} is not set"
+        )
     return int(text)

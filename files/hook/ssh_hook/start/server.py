@@ -71,7 +71,7 @@ class Server:
     @property
     def place(self) -> str:
         """Return its addresses and port, for messages."""
-        return "its door" if self.port == NO_PORT else f"port {self.port}"
+        return "its door (a socket on the node)" if self.port == NO_PORT else f"port {self.port}"
 
     def arguments(
         self, unauthenticated: int, first: str, gate: list[int], mounts: str, files: ServerFiles

@@ -378,7 +378,7 @@ def test_a_path_of_the_program_that_a_shell_reads_otherwise(
 ) -> None:
     monkeypatch.setattr(sys, "argv", [f"{path}/ssh_hook"])
     for call in (lambda: client_config([], settings), lambda: module.laptop_lines(LOGIN, settings)):
-        with pytest.raises(HookError, match=r"^ssh's configuration cannot hold the path /.*: ask the administrator"):
+        with pytest.raises(HookError, match=r"^ssh's configuration cannot contain the path /.*: ask the administrator"):
             call()
 
 
@@ -573,11 +573,11 @@ def test_names_of_users(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["a b", 'a"b', "a#", "a%h", "a$b", "a\\", "", "a\nPort 1"])
 def test_names_that_ssh_would_read_as_something_else(name: str) -> None:
-    with pytest.raises(HookError, match="cannot hold the user's name"):
+    with pytest.raises(HookError, match="cannot contain the user name"):
         config(["node1"], 1, name, "/x", ["ssh-ed25519"])
 
 
 @pytest.mark.parametrize("path", ["/a%h", "/a$x", '/a"', "/a\\b", "/a*", "/a?", "/a[b]"])
 def test_paths_that_ssh_would_read_as_something_else(path: str) -> None:
-    with pytest.raises(HookError, match="cannot hold the path"):
+    with pytest.raises(HookError, match="cannot contain the path"):
         config(["node1"], 1, "alice", path, ["ssh-ed25519"])

@@ -51,10 +51,10 @@ def test_the_one_that_is_meant(job: str | None, name: str | None, found: Daemon)
         (
             None,
             None,
-            r"3 containers of yours are on .*: choose one by --name PID: 11 \(solver, port 15263, job 12\); 12 ",
+            r"you have 3 containers on .*; choose one with --name PID: 11 \(solver, port 15263, job 12\); 12 ",
         ),
-        ("12", None, r"2 containers of job 12 are on .*11 .*; 13 \(port 15263, job 12\.server\)$"),
-        ("1", None, r"no container of job 1 has an SSH daemon on .*; there you have: 11 "),
+        ("12", None, r"2 containers of job 12 on .*11 .*; 13 \(port 15263, job 12\.server\)$"),
+        ("1", None, r"no container of job 1 has an SSH daemon on .*; your containers there: 11 "),
         (None, "ab", r"no container called ab has an SSH daemon"),
         (None, "1", r"no container called 1 has an SSH daemon"),
     ],
@@ -65,7 +65,7 @@ def test_none_or_several(job: str | None, name: str | None, words: str) -> None:
 
 
 def test_no_container() -> None:
-    with pytest.raises(HookError, match=r"no container of yours has an SSH daemon on .*: see 'ssh_hook why' there"):
+    with pytest.raises(HookError, match=r"you have no container with an SSH daemon on .*: run 'ssh_hook why' there"):
         choose([], None, "x")
 
 
@@ -215,7 +215,7 @@ def test_a_step_is_where_its_job_is(slurm: None, job: str, node: str | None, exp
     ("job", "words"),
     [
         ("13", r"job 13 has no node yet \(pending\): see squeue --jobs 13"),
-        ("14", r"Slurm has no nodes of job 14, which has ended: see sacct --jobs 14$"),
+        ("14", r"job 14 has ended: see sacct --jobs 14$"),
         ("1234_6", r"job 1234_6 has no node yet \(pending\)"),
         ("999", r"Slurm has no job 999: slurm_load_jobs error: Invalid job id specified"),
         (
@@ -223,7 +223,7 @@ def test_a_step_is_where_its_job_is(slurm: None, job: str, node: str | None, exp
             r"job 2000 is an array with 2 running tasks: choose one, such as job2000_2: "
             r"2000_2 \(node002\), 2000_1 \(node\[001-003\]\)$",
         ),
-        ("3100", r"Slurm has no nodes of job 3100"),
+        ("3100", r"job 3100 has ended"),
     ],
 )
 def test_jobs_without_one_first_node(slurm: None, job: str, words: str) -> None:
@@ -255,7 +255,8 @@ def test_jobs_without_nodes(slurm: None, job: str) -> None:
 def test_without_slurm_a_job_has_no_nodes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(
-        HookError, match=r"no Slurm on this host to ask where job 12 runs: name the hosts and their --port$"
+        HookError,
+        match=r"cannot find where job 12 runs, since there is no squeue in PATH: give the hosts and their --port$",
     ):
         connect.find_nodes("12", 600)
 
@@ -264,12 +265,12 @@ def test_a_slurm_that_does_not_answer(slurm: None, tmp_path: Path, monkeypatch: 
     """Another question may help; what else does is another thing for each command."""
     (tmp_path / "squeue").write_text("#!/bin/sh\nexec sleep 100\n", encoding="ascii")
     begun = time.monotonic()
-    with pytest.raises(connect.NotYetError, match=r"where job 12 runs \(squeue\): name the hosts and their --port$"):
+    with pytest.raises(connect.NotYetError, match=r"where job 12 runs \(squeue\): give the hosts and their --port$"):
         connect.find_nodes("12", 0.2)
     monkeypatch.setattr(connect, "_SCHEDULER", 0.2)
-    with pytest.raises(connect.NotYetError, match=r"\(squeue\): name the hosts and their --port$"):
+    with pytest.raises(connect.NotYetError, match=r"\(squeue\): give the hosts and their --port$"):
         connect.find_nodes("12", 600)
-    with pytest.raises(HookError, match=r"\(squeue\): name the node too: ssh_hook connect --job JOB NODE$"):
+    with pytest.raises(HookError, match=r"\(squeue\): give the node too: ssh_hook connect --job JOB NODE$"):
         _locate("12", None)
     assert time.monotonic() - begun < 90
 
@@ -279,7 +280,7 @@ def test_a_controller_that_squeue_does_not_reach(slurm: None, tmp_path: Path) ->
     said = "slurm_load_jobs error: Socket timed out on send/recv operation"
     (tmp_path / "squeue").write_text(f"#!/bin/sh\necho '{said}' >&2; exit 1\n", encoding="ascii")
     with pytest.raises(
-        connect.NotYetError, match=rf"^Slurm did not report where job 12 runs \({said}\): name the hosts"
+        connect.NotYetError, match=rf"^Slurm did not report where job 12 runs \({said}\): give the hosts"
     ):
         connect.find_nodes("12", 600)
 
@@ -287,7 +288,7 @@ def test_a_controller_that_squeue_does_not_reach(slurm: None, tmp_path: Path) ->
 def test_a_squeue_that_cannot_be_run(slurm: None, tmp_path: Path) -> None:
     """Another question does not help."""
     (tmp_path / "squeue").write_bytes(b"\x7fELF")
-    with pytest.raises(HookError, match=r"where job 12 runs \(squeue\): name the hosts") as error:
+    with pytest.raises(HookError, match=r"where job 12 runs \(squeue\): give the hosts") as error:
         connect.find_nodes("12", 600)
     assert not isinstance(error.value, connect.NotYetError)
 
@@ -397,7 +398,7 @@ def test_what_the_step_has_said_is_not_said_again(srun: Path, status: int, resul
 
 def test_a_step_that_ends_before_its_time(srun: Path) -> None:
     (srun / "status").write_text("143", encoding="ascii")
-    with pytest.raises(HookError, match=r"^the step on node002 was ended, perhaps at the end of job 12: see squeue"):
+    with pytest.raises(HookError, match=r"^the job step on node002 was killed, perhaps since job 12 ended: see squeue"):
         by_srun("--job", "12")
 
 
@@ -427,14 +428,14 @@ def test_a_step_ends_where_nobody_reads(srun: Path, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(connect, "write_all", write)
     (srun / "srun").write_text("#!/bin/sh\nwhile echo y; do :; done\n", encoding="ascii")
-    with pytest.raises(HookError, match=r"^the step on node002 was ended"):
+    with pytest.raises(HookError, match=r"^the job step on node002 was killed"):
         by_srun("--job", "12")
 
 
 def test_a_step_that_stays_where_nobody_reads(srun: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connect, "_STEP_END", 0.2)
     (srun / "srun").write_text("#!/bin/sh\nexec sleep 600 >&-\n", encoding="ascii")
-    with pytest.raises(HookError, match=r"^the step on node002 was ended"):
+    with pytest.raises(HookError, match=r"^the job step on node002 was killed"):
         by_srun("--job", "12")
 
 
@@ -452,7 +453,7 @@ def test_a_step_that_is_silent_when_ssh_ends(srun: Path, first: bytes) -> None:
         try:
             by_srun("--job", "12")
         except HookError as error:
-            os._exit(7 if "the step on node002 was ended" in str(error) else 8)
+            os._exit(7 if "the job step on node002 was killed" in str(error) else 8)
         finally:
             os._exit(1)
     os.close(writer)
@@ -522,9 +523,12 @@ def test_a_door_whose_queue_is_full_is_waited_for(port: socket.socket, tmp_path:
     [
         (
             False,
-            "the door of your container is missing (a logout or the end of a job removes it): connecting to its port",
+            "the door of your container (a socket on the node) is gone: a logout or the end of a job removes it; ",
         ),
-        (True, "cannot enter by the door of your container (Connection refused): connecting to its port"),
+        (
+            True,
+            "cannot connect to the door of your container (a socket on the node): Connection refused; connecting",
+        ),
     ],
 )
 def test_without_its_door_the_port_serves(
@@ -551,11 +555,15 @@ def test_without_door_and_port_there_is_no_way(tmp_path: Path) -> None:
     without = Daemon(11, 1000, [], 0)
     without.doors = [str(tmp_path / "missing")]
     with pytest.raises(
-        HookError, match=r"^the door of your container is missing .*, and it has no port: start it again"
+        HookError,
+        match=r"^the door of your container .* is gone: .*; the container has no port, so start it again, with a port",
     ):
         connect._open(without)
     without.doors = []  # as for root, who is not its user
-    with pytest.raises(HookError, match=r"^the container has no port, and its door admits only its user: run this as"):
+    with pytest.raises(
+        HookError,
+        match=r"^the container has no port, and its door \(a socket on the node\) admits only its user: run this as",
+    ):
         connect._open(without)
-    with pytest.raises(HookError, match=r"choose one by --name PID: 11 \(no port\); 12 "):
+    with pytest.raises(HookError, match=r"choose one with --name PID: 11 \(no port\); 12 "):
         choose([without, SECOND], None, None)

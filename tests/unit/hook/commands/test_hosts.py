@@ -159,7 +159,7 @@ def test_slurms_hosts_serve_where_none_are_named() -> None:
 @pytest.mark.parametrize("environment", [{}, {"SLURM_JOB_NODELIST": ""}])
 def test_no_hosts(environment: dict[str, str]) -> None:
     with pytest.raises(
-        HookError, match=r"^no hosts: name them, or a file with --hostfile, or run this in a Slurm job$"
+        HookError, match=r"^no hosts: give them, or a file with --hostfile, or run this in a Slurm job$"
     ):
         options(**environment)
 
@@ -188,8 +188,8 @@ def test_host_files(tmp_path: Path, text: str, hosts: str) -> None:
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (b"", "names no host"),
-        (b"# nothing\n\n", "names no host"),
+        (b"", "lists no host"),
+        (b"# nothing\n\n", "lists no host"),
         (b"a\n-oX\n", "line 2 has '-oX'"),
         (b"a\n\n^b\n", r"line 3 has '\^b'"),
         (b"\xff\xfe\n", "line 1 has"),

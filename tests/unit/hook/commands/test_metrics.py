@@ -199,7 +199,7 @@ def test_a_process_that_is_left_behind_is_the_only_one(
     monkeypatch.setattr(sweep, "remove_lost_jobs", lambda _now: 0)
     for _again in range(2):
         assert sweep.run(Namespace(metrics="/metrics"), {}) == sweep.INCOMPLETE
-        assert "a root process of this or an earlier sweep is still waiting" in capfd.readouterr().err
+        assert "a root process of this or an earlier sweep is blocked on a user" in capfd.readouterr().err
     assert done == ["doors"]
 
 

@@ -148,8 +148,8 @@ def test_nodes_of_a_large_job(capsys: pytest.CaptureFixture[str], tmp_path: Path
     ("content", "words"),
     [
         (None, "cannot read PBS_NODEFILE {path}: No such file or directory"),
-        (b"", "PBS_NODEFILE {path} names no host"),
-        (b"\n # only a comment\n", "PBS_NODEFILE {path} names no host"),
+        (b"", "PBS_NODEFILE {path} lists no host"),
+        (b"\n # only a comment\n", "PBS_NODEFILE {path} lists no host"),
         (b"a1\n\xff\xfe\n", "{path} line 2 has "),
         (b"a1\na2;id\n", "{path} line 2 has 'a2;id', not the name or address of a host"),
         (b"a" * 300 + b"\n", "{path} line 1 has "),
@@ -179,7 +179,7 @@ def test_variables_that_are_missing(tmp_path: Path) -> None:
         dispatch("options", ["--engine", "podman"], {**SITE, "PBS_JOBID": "7", "PBS_NODEFILE": str(tmp_path)})
     for name in ("PBS_NODEFILE", "LSB_MCPU_HOSTS"):
         job = "PBS_JOBID" if name.startswith("PBS") else "LSB_JOBID"
-        with pytest.raises(HookError, match=f"^{name} is not set: name the hosts with --hosts$"):
+        with pytest.raises(HookError, match=f"^{name} is not set: give the hosts with --hosts$"):
             dispatch("options", ["--engine", "podman"], {**SITE, job: "7", name: ""})
 
 
@@ -228,9 +228,9 @@ def test_hosts_of_lsf(
         ({"LSB_MCPU_HOSTS": "4 a1"}, "LSB_MCPU_HOSTS has 'a1', not a number of processes"),
         ({"LSB_MCPU_HOSTS": "a1 999999"}, "LSB_MCPU_HOSTS has '999999'"),
         ({"LSB_HOSTS": "a1 a2;id"}, "LSB_HOSTS has 'a2;id'"),
-        ({"LSB_HOSTS": "  "}, "the scheduler's variables name no host"),
-        ({"LSB_MCPU_HOSTS": "  "}, "the scheduler's variables name no host"),
-        ({}, "LSB_MCPU_HOSTS is not set: name the hosts with --hosts"),
+        ({"LSB_HOSTS": "  "}, "the scheduler's variables list no host"),
+        ({"LSB_MCPU_HOSTS": "  "}, "the scheduler's variables list no host"),
+        ({}, "LSB_MCPU_HOSTS is not set: give the hosts with --hosts"),
     ],
 )
 def test_lsf_that_makes_no_sense(variables: dict[str, str], words: str) -> None:
@@ -307,7 +307,7 @@ def test_ports_of_jobs_that_follow_each_other_and_of_their_sets_differ() -> None
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], "no hosts: name them with --hosts or --hostfile, or run this in a Slurm, PBS or LSF job"),
+        ([], "no hosts: give them with --hosts or --hostfile, or run this in a Slurm, PBS or LSF job"),
         (["--hosts", "a", "--set", "0"], "--set is '0': give a number from 1 to 9"),
         (["--hosts", "a", "--set", "10"], "--set is '10'"),
         (["--hosts", "a", "--port", "0"], "--port is '0'"),

@@ -183,7 +183,7 @@ def test_a_record_waits_for_no_directory_for_doors(
         assert recorded().uid == 2001
         assert dispatch("epilog", [], SLURM) == 0
     assert list(jobs.iterdir()) == []
-    assert capfd.readouterr().err.count("not done within 3 s") == 2
+    assert capfd.readouterr().err.count("timed out after 3 s") == 2
 
 
 def test_gpus_of_a_prolog(jobs: Path) -> None:
@@ -193,7 +193,7 @@ def test_gpus_of_a_prolog(jobs: Path) -> None:
 @pytest.mark.parametrize(
     ("called", "variables", "words"),
     [
-        ("the job", {"SLURM_JOB_ID": ""}, "SLURM_JOB_ID is '', not a number"),
+        ("the job", {"SLURM_JOB_ID": ""}, "SLURM_JOB_ID is not set"),
         ("job ../../x", {"SLURM_JOB_ID": "../../x"}, "SLURM_JOB_ID is '../../x'"),
         ("job 1234", {"SLURM_JOB_UID": "alice"}, "SLURM_JOB_UID is 'alice'"),
         ("job 1234", {"SLURM_JOB_UID": "4294967295"}, "SLURM_JOB_UID is 4294967295, not the uid of a user"),
@@ -206,7 +206,7 @@ def test_gpus_of_a_prolog(jobs: Path) -> None:
         (
             "job 1234",
             {"SLURM_JOB_NODELIST": "nid001", "SLURM_JOB_NUM_NODES": "3"},
-            "SLURM_JOB_NODELIST names 1 of the job's 3 nodes, as if for a single step: set PrologFlags=Alloc or "
+            "SLURM_JOB_NODELIST lists 1 of the job's 3 nodes, as if for a single step: set PrologFlags=Alloc or "
             "PrologFlags=Contain in slurm.conf [",
         ),
         ("job 1234", {"SLURM_JOB_NODELIST": "a[1-20000]", "SLURM_JOB_CPUS_PER_NODE": ""}, "the job has 20000 hosts"),
@@ -319,7 +319,7 @@ def test_a_prolog_that_is_late_is_of_no_home(
     monkeypatch.setattr(job_record, "write", hang)
     monkeypatch.setattr(prolog, "_WORK", LIMITS["_WORK"])
     assert dispatch("prolog", [], SLURM) == 0
-    words = "the Prolog of job 1234: not done within 1 s: /run hangs, or the node is overloaded [system]"
+    words = "the Prolog of job 1234 timed out after 1 s: /run hangs, or the node is overloaded [system]"
     assert capfd.readouterr().err == f"ssh_hook: error: {words}\n"
 
 

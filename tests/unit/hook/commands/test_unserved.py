@@ -47,11 +47,14 @@ def test_names_of_others(name: str) -> None:
 @pytest.mark.parametrize(
     ("annotations", "advice"),
     [
-        ({"com.hooks.ssh.enable": "true"}, f"write the annotation {ENABLED} in place of com.hooks.ssh.enable, and"),
-        ({"com.hooks.ssh.port": "15300"}, f"write the annotation {ENABLED}=true, and start it again"),
+        (
+            {"com.hooks.ssh.enable": "true"},
+            f"start it again with the annotation {ENABLED} instead of com.hooks.ssh.enable",
+        ),
+        ({"com.hooks.ssh.port": "15300"}, f"start it again with the annotation {ENABLED}=true"),
         (
             {"com.Hooks.ssh.prot": "1", "com.hooks.ssh.wait": "1"},
-            f"write the annotation {ENABLED}=true, com.hooks.ssh.port in place of com.Hooks.ssh.prot, and",
+            f"start it again with the annotation {ENABLED}=true, com.hooks.ssh.port instead of com.Hooks.ssh.prot",
         ),
         ({ENABLED: "true"}, "podman found no hook for its annotations"),
     ],
@@ -62,7 +65,7 @@ def test_advice(annotations: dict[str, str], advice: str) -> None:
     assert advice in sentence
     assert said(annotations, calls_hook=True) == []
     (of_docker,) = said(annotations, "docker")
-    assert "Docker needs --device ocihooks.org/ssh=on" in of_docker
+    assert "start it again with --device ocihooks.org/ssh=on" in of_docker
 
 
 def test_no_complaint_of_what_is_meant() -> None:
@@ -93,7 +96,7 @@ def test_nothing_is_opened_that_is_no_file(tmp_path: Path, monkeypatch: pytest.M
         deadline = time.monotonic() + 60
         while not opened and time.monotonic() < deadline:  # until it has executed its program
             list(module._of_podman(deadline, warnings))
-    assert "\n".join(warnings).startswith("cannot look at your podman's container solver")
+    assert "\n".join(warnings).startswith("cannot check your podman container solver")
     assert opened and all(flags & os.O_PATH for flags in opened)
 
 

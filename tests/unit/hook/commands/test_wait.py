@@ -323,7 +323,7 @@ def test_a_job_that_waits_for_too_long(tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("last", "words"),
     [
-        ("exit 0", r"^Slurm has no nodes of job 7, which has ended: see sacct --jobs 7$"),
+        ("exit 0", r"^job 7 has ended: see sacct --jobs 7$"),
         ("echo 'Invalid job id specified' >&2; exit 1", r"^Slurm has no job 7: Invalid job id specified$"),
         ("echo '7 7 FAILED'", r"^job 7 has no node yet \(failed\): see squeue --jobs 7$"),
     ],

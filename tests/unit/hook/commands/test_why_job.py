@@ -97,7 +97,7 @@ def test_a_job_that_squeue_has_forgotten(cluster: Cluster, capsys: pytest.Captur
 def test_a_job_without_a_node(cluster: Cluster, line: str) -> None:
     for name in ("squeue", "sacct"):
         cluster.program(name, f"echo '{line}'")
-    with pytest.raises(HookError, match="Slurm lists no node for job 7") as refused:
+    with pytest.raises(HookError, match="Slurm lists no nodes for job 7") as refused:
         why_job.run("7", as_json=False)
     assert refused.value.kind == NO_CONTAINER
 
@@ -174,7 +174,7 @@ def test_what_a_host_prints_is_bounded(cluster: Cluster, capfd: pytest.CaptureFi
     assert why_job.run("7", as_json=False) == 1
     shown = capfd.readouterr()
     assert shown.out.startswith(f"n1:\n  error: {TEXT}")
-    assert shown.err == "ssh_hook: error: n2: its answer has more than 1048576 bytes [system]\n"
+    assert shown.err == "ssh_hook: error: n2: its output is longer than 1048576 bytes [system]\n"
 
 
 def test_an_ssh_that_cannot_be_killed_is_left_behind(

@@ -104,4 +104,4 @@ def test_without_a_port_other_containers_are_known_at_the_sites(site: dict[str, 
     made = outside(site, NO_PORT, listen="10.0.0.1")
     assert places(made) == []
     assert made.known_hosts(["ssh-ed25519 AAAA"], []).decode().splitlines()[-1] == "[*]:15263 ssh-ed25519 AAAA"
-    assert (made.place, outside(site).place) == ("its door", "port 15263")
+    assert (made.place, outside(site).place) == ("its door (a socket on the node)", "port 15263")
