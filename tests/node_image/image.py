@@ -16,7 +16,7 @@ TREE = CACHE / "tree"
 NAME = "compute-image"
 ANSIBLE_OWN = "/root/.ansible"  # where Ansible keeps its temporary files on a host
 
-# As in docs/node-images.md: only hosts of this group are directories, and not the controller, which builds the programs.
+# As in docs/node-images.md: only hosts of this group are directories, not the controller, which builds the programs.
 INVENTORY: dict[str, object] = {
     "hosts": {NAME: {"ansible_host": str(TREE)}},
     "vars": {"ansible_connection": "community.general.chroot"},
