@@ -177,6 +177,7 @@ def laptop_lines(jump: str, settings: dict[str, str], via: str = "ssh") -> str:
             *_laptop_entries(jump, via),
             *_shared(via),
             "\n    ".join([f"Host {_CONTAINERS}", *common]) + "\n",
+            "Host *\n",  # what follows in the user's file is for all hosts again
         ]
     )
 

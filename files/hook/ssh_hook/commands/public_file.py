@@ -17,14 +17,14 @@ def replace(path: str, directory: int, content: bytes) -> None:
     """Replace the file `path`, whose directory is open, by one of the caller's that everybody may read.
 
     A user who has mounted FUSE on the file can hold up the process that replaces it, without end (docs/why.md). So that
-    is a disposable process, and a warning says so where it is late: the file is replaced before that. Raises HookError.
+    is a disposable process. Where it is late, but has replaced the file, a warning says so. Raises HookError.
     """
     name = os.path.basename(path)
 
     def work() -> bytes:
         try:
-            remove_leftovers(directory, name)
             replace_files(directory, {name: content}, _publish)
+            remove_leftovers(directory, name)  # last: a user can hold that up, too
         except OSError as error:
             raise HookError(kind_of_os(error), f"cannot write {path}: {error.strerror}") from None
         return b""
@@ -32,7 +32,17 @@ def replace(path: str, directory: int, content: bytes) -> None:
     try:
         disposable_process.run(work, f"cannot write {path}", None, (directory,))
     except LateError as error:
+        if _content(name, directory) != content:
+            raise
         log(WARNING, str(error), error.kind)
+
+
+def _content(name: str, directory: int) -> bytes | None:
+    try:
+        with open(os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory), "rb") as file:
+            return file.read()
+    except OSError:
+        return None
 
 
 def _publish(file: int) -> None:
