@@ -451,7 +451,7 @@ def test_without_proc(enroot: Enter) -> None:
 CALLS = [
     ({}, "ENROOT_PID is not set: only enroot calls this command"),
     ({"ENROOT_PID": "1", "ENROOT_ROOTFS": "/x", "ENROOT_ENVIRON": "/x"}, "ENROOT_PID is 1, which is not the process"),
-    ({"ENROOT_PID": "-1"}, "ENROOT_PID is '-1', which is not a PID"),
+    ({"ENROOT_PID": "-1"}, "ENROOT_PID is '-1', not a PID"),
     ({"ENROOT_PID": "$$", "ENROOT_ROOTFS": "rootfs"}, "ENROOT_ROOTFS is 'rootfs', not an absolute path"),
     ({"ENROOT_PID": "$$", "ENROOT_ROOTFS": "/tmp"}, "ENROOT_ENVIRON is not set"),
     ({"ENROOT_PID": "$$", "ENROOT_ROOTFS": "/tmp", "ENROOT_ENVIRON": "/no"}, "cannot read the container's variables"),
