@@ -11,9 +11,9 @@ short_description: Return a host pattern, if it matches a host
 version_added: "1.0.0"
 author: The ocihooks.ssh contributors (@ocihooks)
 description:
-  - Returns the pattern as it is, for C(hosts) of a play. Ansible ends with success if no host matches there; this
+  - Returns the pattern unchanged, for C(hosts) of a play. If no host matches C(hosts), Ansible ends with success; this
     fails.
-  - The option C(--limit) counts too. With C(--syntax-check) the pattern may match none.
+  - The option C(--limit) counts too. With C(--syntax-check) the pattern need not match a host.
 options:
   _terms:
     description: The host pattern.

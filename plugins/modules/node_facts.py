@@ -28,11 +28,11 @@ options:
   json_files: {type: list, elements: path, default: [], description: "Paths of the hook JSON."}
   files: {type: dict, default: {}, description: "Files that an installation writes, path to mode."}
   hook_digests: {type: dict, default: {}, description: "SHA-256 of the hook's sources. If empty, it is not compared."}
-  dropbear_versions: {type: dict, default: {}, description: "Of C(dropbear) and C(openssh). If empty, none is run."}
+  dropbear_versions: {type: dict, default: {}, description: "Versions of the programs. If empty, none is run."}
   metrics_dir: {type: str, default: "", description: "Directory of metrics for node_exporter, if any."}
   unwanted: {type: list, elements: path, default: [], description: "Files that must not exist."}
   docker_json: {type: path, default: /etc/docker/daemon.json, description: "The configuration of Docker's daemon."}
-  firewalld_zone: {type: str, default: "", description: "Name of a zone of firewalld."}
+  firewalld_zone: {type: str, default: "", description: "Name of a firewalld zone."}
   critical:
     {type: list, elements: path, default: [], description: "Files of the installation that decide what root runs. If
       given, they and files from elsewhere, such as O(provided), are verified as M(ocihooks.ssh.secure_path) does."}

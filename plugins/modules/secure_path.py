@@ -11,7 +11,7 @@ short_description: Verify that only root can change critical files and directori
 version_added: "1.0.0"
 description:
   - Verifies that only root can change the given files and directories, or repairs them.
-  - A path is safe if it is owned by root (uid 0) and writable by neither group nor others, and so is every
+  - A path is safe if it is owned by root (uid 0) and not writable by group or others, and so is every
     directory above it, up to C(/). The contents of a directory are checked as well, at any depth.
   - Links are checked at both ends. The link must be owned by root and be in a safe directory. Its target must be
     safe, with the directories above it and, if it is a directory, with its contents.
@@ -33,7 +33,7 @@ options:
       - Absolute paths of directories that are checked without their contents, with every directory above them.
         A V(..) is not accepted.
       - Use it for the directories of a search path, and name the files that are found there in O(path).
-      - If one does not exist, the nearest existing directory above it is checked, since whoever can write there
+      - If one does not exist, the nearest existing directory above it is checked, since a user who can write there
         could create it.
       - These directories are never repaired, not even with O(state=enforced).
     type: list
@@ -49,7 +49,7 @@ options:
       - What it loads is never repaired.
     type: path
   packages:
-    description: The directories that hold cryptography and pyroute2 for O(interpreter).
+    description: The directories with cryptography and pyroute2 for O(interpreter).
     type: list
     elements: path
     default: []
@@ -91,7 +91,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Verify that nobody but root can change what the hook's interpreter loads
+- name: Verify that only root can change what the hook's interpreter loads
   ocihooks.ssh.secure_path:
     path:
       - /usr/bin/python3
@@ -99,20 +99,20 @@ EXAMPLES = r"""
     packages:
       - /usr/lib/python3/dist-packages
 
-- name: Verify that nobody but root can change the hook
+- name: Verify that only root can change the hook
   ocihooks.ssh.secure_path:
     path:
       - /opt/oci-hooks
       - /usr/share/containers/oci/hooks.d/07-ssh-hook.json
       - /usr/bin/python3
 
-- name: Repair an installation that was unpacked by somebody else, and verify it
+- name: Repair an installation that was unpacked by another user, and verify it
   ocihooks.ssh.secure_path:
     path:
       - /opt/oci-hooks
     state: enforced
 
-- name: Verify that nobody but root can put a library where the dynamic loader looks first
+- name: Verify that only root can put a library where the dynamic loader searches first
   ocihooks.ssh.secure_path:
     path:
       - /etc/ld.so.cache
@@ -129,7 +129,7 @@ violations:
   elements: dict
   contains:
     path:
-      description: Path of the file that breaks the rule, with links resolved.
+      description: Path of the file that violates the rule, with links resolved.
       type: str
       returned: always
       sample: /opt/oci-hooks/bin/ssh_hook
@@ -173,15 +173,15 @@ violations:
       sample: /opt/oci-hooks
 named_by:
   description:
-    - Files of the dynamic loader's configuration that name a directory in which a violation was found. To remove the
-      directory from there, and to run ldconfig, is another way to repair it.
+    - Files of the dynamic loader's configuration that name a directory with a violation. Alternatively, repair it by
+      removing the directory from these files and running ldconfig.
   returned: when O(interpreter) is given
   type: list
   elements: str
   sample: [/etc/ld.so.conf.d/site.conf]
 repaired:
   description:
-    - The repairs, in their order; in check mode those that would be made.
+    - The repairs, in order; in check mode those that would be made.
   returned: when O(state=enforced)
   type: list
   elements: dict

@@ -19,7 +19,7 @@ description:
     C(ssh_hook keygen) creates.
   - A process that has dropped root's privileges does all work in a user's directories B(as that user).
     It therefore works on NFS homes that are exported with C(root_squash), and links planted by a user do no harm.
-  - A new set is written beside the old one and replaces it as a whole. A working set is never lost, not even if the
+  - A new set is written next to the old one and replaces it as a whole. A working set is never lost, not even if the
     host crashes.
   - Private keys are never returned, and never appear in the output at any verbosity.
 requirements:
@@ -34,10 +34,10 @@ options:
   users:
     description:
       - Names or numeric ids of the users. All of them must be in O(passwd_file), unless O(state=absent).
-      - A value that is a name in that file is taken as a name.
+      - A value that is a name in that file counts as a name.
       - With O(state=absent) the account may have been removed. A name then means the home of that name in O(base_dir),
-        a numeric id all homes there that belong to it, and an absolute path that home. Keys are removed as the user
-        whom the home belongs to. A name or id without a home is not an error, but causes a warning.
+        a numeric id all homes there that belong to it, and an absolute path that home. Keys are removed as the
+        owner of the home. A name or id without a home is not an error, but causes a warning.
       - Without this option, all users in O(passwd_file) with a uid from O(uid_min) to O(uid_max).
     type: list
     elements: str
@@ -54,7 +54,7 @@ options:
   base_dir:
     description:
       - The parent directory of the users' directories, which have the users' names; E(HOOK_BASE_DIR) of the hook.
-      - The user's directory must belong to the user and be writable by nobody else. See O(missing_homes) for
+      - The user's directory must belong to the user and not be writable by others. See O(missing_homes) for
         directories that do not exist.
     type: path
     default: /home
@@ -128,7 +128,7 @@ EXAMPLES = r"""
     overwrite: true
   become: true
 
-- name: Remove the keys of a user who leaves
+- name: Remove the keys of a user who is leaving
   ocihooks.ssh.user_keys:
     users: [bob]
     state: absent
@@ -145,14 +145,14 @@ EXAMPLES = r"""
 RETURN = r"""
 users:
   description:
-    - The outcome for each user, in the order of their uids.
+    - The result for each user, in the order of their uids.
     - If the task fails for some users of a range, at most 20 of them. Those for whom it failed take precedence.
   returned: always
   type: list
   elements: dict
   contains:
     name:
-      description: Name of the user, or of the home where the account was removed.
+      description: Name of the user, or of the home if the account was removed.
       type: str
       sample: alice
     uid:
@@ -203,7 +203,7 @@ users:
             - /home/alice/.oci-hooks/ssh/keys/dropbear_ed25519_host_key
             - /home/alice/.oci-hooks/ssh/keys/dropbear_ecdsa_host_key
 without_home:
-  description: Number of users whose directory in O(base_dir) does not exist. O(missing_homes=skip) leaves them out.
+  description: Number of users whose directory in O(base_dir) does not exist. O(missing_homes=skip) omits them.
   returned: unless the arguments are wrong
   type: int
   sample: 0
