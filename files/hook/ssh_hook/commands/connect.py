@@ -304,7 +304,7 @@ def _pass_output(output: int) -> None:
                 break
             write_all(1, data)
     except OSError:
-        pass  # ssh has ended
+        pass  # ssh has exited
     finally:
         os.close(output)
 

@@ -62,10 +62,10 @@ _GROUPS = {
     "For administrators": _FOR_ADMINISTRATORS,
 }
 SUMMARIES = {**_FOR_USERS, **_FOR_PROGRAMS, **_FOR_ADMINISTRATORS}
-_IN_FOLDERS = {"attach": "attach.attach", "detach": "attach.detach"}  # the others' modules are beside this one
+_IN_FOLDERS = {"attach": "attach.attach", "detach": "attach.detach"}  # all others are modules of this package
 
 
-# Flags that each command has, with their help.
+# Flags of every command, with their help.
 COMMON_FLAGS = {"verbose": "print what the command does", "debug": "print details for debugging"}
 
 

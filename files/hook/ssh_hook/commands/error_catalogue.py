@@ -23,8 +23,8 @@ class Entry:
     """The description of one kind of error.
 
     Attributes:
-        when: when it happens.
-        user: what the user does.
+        when: when it occurs.
+        user: what the user should do.
         admin: what the administrator does; empty where there is nothing to do.
         ends: what becomes of the start of the container.
     """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Files of root's that everybody may read, and that a timer replaces: the metrics and the hook's passwd file."""
+"""World-readable files that a root timer replaces: the metrics and the hook's passwd file."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ MODE = 0o644
 
 
 def replace(path: str, directory: int, content: bytes) -> None:
-    """Replace the file `path`, whose directory is open, by one of the caller's that everybody may read.
+    """Replace the file `path`, whose directory is open, by a world-readable file of the caller's.
 
-    A user who has mounted FUSE on the file can hold up the process that replaces it, without end (docs/why.md). So that
-    is a disposable process. Where it is late, but has replaced the file, a warning says so. Raises HookError.
+    A user who has mounted FUSE on the file can block the process that replaces it forever (docs/why.md). So a
+    disposable process does so. If it is late, but has replaced the file, a warning says so. Raises HookError.
     """
     name = os.path.basename(path)
 
@@ -46,7 +46,7 @@ def _content(name: str, directory: int) -> bytes | None:
 
 
 def _publish(file: int) -> None:
-    """Let everybody read the new file, which is on the disk before it has its name. Raises OSError."""
-    os.fchown(file, os.geteuid(), os.getegid())  # first: then nobody can change the mode back
+    """Make the new file readable for all, and flush it to disk before it is renamed. Raises OSError."""
+    os.fchown(file, os.geteuid(), os.getegid())  # first, so that no one else can change the mode back
     os.fchmod(file, MODE)
     os.fsync(file)
