@@ -1,16 +1,16 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
-# first COMMAND [ARGUMENT...]: as the program of each container of a job, run COMMAND in the one on the first host, and
-# end with its exit status in all.
+# first COMMAND [ARGUMENT...]: the program of every container in a job. Runs COMMAND in the container on the first host;
+# all exit with its exit status.
 #
-# The containers on the other hosts follow: each has an ssh session in the first one's container, which ends when
-# COMMAND does, or when that container is gone. A container is the first if that session leads to itself: the numbers in
-# the files `id` tell, whatever names the host has. The first writes the exit status of COMMAND into `status` and closes
-# the FIFO `end`; each session has the FIFO `followers` open until the other container has the status, and hangs up.
+# The other containers follow: each has an ssh session to the first container, which ends when COMMAND exits, or when
+# that container is gone. A container is the first if its session leads to itself, regardless of the host's names: then
+# the numbers in the files `id` are equal. The first writes the exit status of COMMAND to `status` and closes the FIFO
+# `end`; each session keeps the FIFO `followers` open until the other container has the status and hangs up.
 #
-# Its variables begin with `_`: a shell that sets one which it was given exports the new value, and COMMAND has to have
-# the user's own.
+# The variables here begin with `_`: a shell exports a changed value of an inherited variable, and COMMAND must get the
+# user's values.
 _base=/opt/oci-hooks/ssh
 _state=$_base/first
 _ssh=$_base/bin/ssh
@@ -20,14 +20,15 @@ say() {
     echo "first: $*" >&2
 }
 
-# Wait for the process $_child, and pass on what would end this one. Sets `_status`.
+# Wait for the process $_child, and forward signals that would end this one. Sets `_status`.
 await() {
     while :; do
         wait "$_child"
         _status=$?
         kill -0 "$_child" 2>/dev/null || break
     done
-    # Where a signal interrupts the wait just as the process ends, the status is the signal's: the next wait has its own.
+    # If a signal interrupts the wait just as the process exits, the status is the signal's: the next wait returns the
+    # process's.
     wait "$_child" 2>/dev/null
     _known=$?
     [ "$_known" -eq 127 ] || _status=$_known
@@ -38,9 +39,10 @@ pass_signals_on() {
     trap 'kill -s TERM "$_child" 2>/dev/null' HUP INT TERM
 }
 
-# The command is none of the job's tasks, even if this program is one. It has no variables of a task, nor those by which
-# Slurm has launchers start processes by srun: in a job they use ssh. Sessions have the same rules, by Dropbear's patch
-# 09-environment. A line of a value that looks like a variable does no harm: such a variable is to go in any case.
+# The command is not a task of the job, even if this program is one. So it gets no variables of a task, nor those with
+# which Slurm makes launchers start processes by srun: launchers use ssh. Sessions follow the same rules (Dropbear's
+# patch 09-environment). A line in a value that looks like a variable does no harm: such a variable is removed in any
+# case.
 leave_task() {
     _value=
     set -f
@@ -70,7 +72,7 @@ leave_task() {
     export OMPI_MCA_plm="${OMPI_MCA_plm-^slurm}" PRTE_MCA_plm="${PRTE_MCA_plm-^slurm}"
 }
 
-# Have up to 64 sessions at a time try each host, and so wait until all have started.
+# Try each host in up to 64 parallel sessions, and so wait until all have started.
 reach_all() {
     _failed=
     _workers=
@@ -109,7 +111,7 @@ reach_some() {
     done 3<"$_base/hosts"
 }
 
-# Name the directories in /proc of this user's ssh clients that run, in `_connections`.
+# List the /proc directories of this user's running ssh clients in `_connections`.
 find_connections() {
     _connections=
     for _process in /proc/[0-9]*; do
@@ -118,9 +120,9 @@ find_connections() {
     done
 }
 
-# Until the connections that the command has left behind have ended, as a launcher's that ends first, but for 5 s at
-# most: they would report that the other containers were gone. Those in `_earlier` are not the command's.
-settle() {
+# Wait at most 5 s until connections that the command has left behind have closed, for example those of a launcher that
+# exits early: they would report that the other containers were gone. Those in `_earlier` are not the command's.
+wait_for_connections() {
     _tries=50
     while [ "$_tries" -gt 0 ]; do
         find_connections
@@ -143,15 +145,15 @@ lead() {
         "$@" <&3 3<&- 8<&- 9<&- &
         _child=$!
         await
-        settle
+        wait_for_connections
     else
         _status=1
     fi
     echo "$_status" >"$_state/status"
     exec 7<"$_state/followers"
     exec 9<&-
-    # Until all others have come and gone, but for 10 s at most. A session that comes late waits to open `end`.
-    see_off &
+    # Wait at most 10 s until all others have connected and left. A late session waits to open `end`.
+    wait_for_followers &
     _child=$!
     exec 8<&-
     _seconds=0
@@ -166,14 +168,14 @@ lead() {
 }
 
 # Read the line of each follower, and then until none has the FIFO open.
-see_off() {
+wait_for_followers() {
     _came=1
     while [ "$_came" -lt "$_count" ] && read -r _ <&7; do _came=$((_came + 1)); done
     exec 8<&-
     while read -r _ <&7; do :; done
 }
 
-# In a session of another container on the first host: the end, and the exit status, of the command there.
+# In a session from another container on the first host: wait for the command's end, and print its exit status.
 serve() {
     if [ "$1" = "$_id" ]; then
         echo self
@@ -187,7 +189,7 @@ serve() {
     read -r _
 }
 
-# Write the last line of a session's answer into a file; do not wait for the session's end where no more follows.
+# Write the last line of a session's answer to a file; do not wait for the session's end if nothing follows.
 receive() {
     while read -r _line; do
         echo "$_line" >"$_state/answer"
