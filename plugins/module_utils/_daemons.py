@@ -17,7 +17,7 @@ import stat
 from . import _dropbear, _files
 
 LISTENING = "0A"
-MOST_ARGUMENTS = 65536  # characters of a daemon's command line
+MAX_ARGUMENTS = 65536  # characters of a daemon's command line
 
 
 def listening_inodes(port: int) -> set[str]:
@@ -115,7 +115,7 @@ def ports_of(pid: int) -> list[int]:
     """Return the ports in a daemon's command line. Its user can change the command line."""
     try:
         with open(f"/proc/{pid}/cmdline", encoding="utf-8", errors="replace") as file:
-            words = file.read(MOST_ARGUMENTS).split("\0")
+            words = file.read(MAX_ARGUMENTS).split("\0")
     except OSError:
         return []
     places = [re.fullmatch(r"(?:.*:)?([0-9]{1,5})", word) for option, word in zip(words, words[1:]) if option == "-p"]

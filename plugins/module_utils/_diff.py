@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-MOST_NAMED = 4  # paths of a list
+MAX_NAMED = 4  # paths of a list
 
 
 def of_text(path: str, before: str, after: str) -> dict[str, str]:
@@ -36,8 +36,8 @@ def of_version(new: str, old: str, paths: Sequence[str]) -> dict[str, str]:
     """
     if new != old:
         return of_lines(f"new: {new} ({len(paths)} paths)" + (f", in place of {old}" if old else ""))
-    more = len(paths) - MOST_NAMED
-    named = [f"out of date: {path}" for path in paths[:MOST_NAMED]]
+    more = len(paths) - MAX_NAMED
+    named = [f"out of date: {path}" for path in paths[:MAX_NAMED]]
     return of_lines(*named, *[f"and {more} more"] * (more > 0))
 
 
@@ -45,6 +45,6 @@ def of_names(kinds: dict[str, Sequence[str]]) -> str:
     """Return the number of names of each kind, and some of them; kinds without names are omitted."""
     said = []
     for kind, names in kinds.items():
-        more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-        said += [f"{len(names)} {kind} ({', '.join(names[:MOST_NAMED])}{more})"] if names else []
+        more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+        said += [f"{len(names)} {kind} ({', '.join(names[:MAX_NAMED])}{more})"] if names else []
     return ", ".join(said)

@@ -5,11 +5,11 @@
 
 from __future__ import annotations
 
-_LONGEST = 1000  # characters of a value
+_MAX_LENGTH = 1000  # characters of a value
 
 
 def printable(value: object) -> str:
     """Return a value as text of limited length, with unprintable characters as backslash escapes."""
     text = str(value)
-    text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+    text = text if len(text) <= _MAX_LENGTH else f"{text[:_MAX_LENGTH]}..."
     return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)

@@ -63,8 +63,8 @@ PORTS = range(1, 65536)
 AUTO = "auto"  # the port derived from a container's job
 PORTS_OF_JOBS = range(20000, 30000)  # as in the hook
 SSHD = 22  # its port
-MOST_ADDRESSES = 10  # on which Dropbear can listen
-LONGEST_PYTHON = 100  # characters of an interpreter's path in a "#!" line
+MAX_ADDRESSES = 10  # on which Dropbear can listen
+MAX_PYTHON_LENGTH = 100  # characters of an interpreter's path in a "#!" line
 
 
 def misspelt(names: Iterable[str], known: Collection[str]) -> list[str]:
@@ -300,9 +300,9 @@ def wrong_values(variables: Mapping[str, Any]) -> list[str]:
     starting = "createRuntime" if joins else "createContainer"
     rules = [
         (
-            len(python) <= LONGEST_PYTHON,
+            len(python) <= MAX_PYTHON_LENGTH,
             f"ssh_hook_python has {len(python)} characters, but a program can name an interpreter of at most "
-            f"{LONGEST_PYTHON}.",
+            f"{MAX_PYTHON_LENGTH}.",
         ),
         (
             dirs or cdi,
@@ -357,8 +357,8 @@ def wrong_values(variables: Mapping[str, Any]) -> list[str]:
             f"ssh_hook_listen_addresses is {shown(addresses)}: give each address once.",
         ),
         (
-            len(addresses) <= MOST_ADDRESSES,
-            f"ssh_hook_listen_addresses has {len(addresses)} addresses, but Dropbear listens on {MOST_ADDRESSES} at "
+            len(addresses) <= MAX_ADDRESSES,
+            f"ssh_hook_listen_addresses has {len(addresses)} addresses, but Dropbear listens on {MAX_ADDRESSES} at "
             "most.",
         ),
         (

@@ -480,7 +480,7 @@ PROMISES = (
     ),
     Fault(
         "Processes that root's sweeps leave behind do not accumulate, whatever users hold up",
-        "_leave_doors",
+        "_remove_door_directories",
         "        if is_held_up():\n            break\n",
         "",
         "unit/hook/node/test_job_record.py::test_all_wait",
@@ -802,7 +802,7 @@ PROMISES = (
         "A client at the port cannot end the daemon, take what the job needs, or keep out a user from another address",
         "unauthenticated_processes",
         'cgroups.limit("memory") // _MEMORY',
-        "_MOST",
+        "_MAX_PROCESSES",
         "unit/hook/confine/test_unauthenticated.py::test_number",
         "test_number",
     ),
@@ -1053,8 +1053,8 @@ PROMISES = (
     Fault(
         "No process can cost root's sweep memory or time by its name",
         "_Memory.read",
-        "_MOST, left / 2",
-        "_MOST << 6, left / 2",
+        "_MAX_SIZE, left / 2",
+        "_MAX_SIZE << 6, left / 2",
         "unit/hook/commands/test_daemons.py::test_what_a_process_calls_itself",
         r"== \(\(1 << 20\) \+ 1\)",
     ),

@@ -18,7 +18,7 @@ from .errors import BuildError
 from .symbols import SHF_EXECINSTR, read_functions, read_sections
 
 FAIL = "__stack_chk_fail"
-FEWEST = 0.1  # of a program's functions, and of a library's objects; actually a third and a half have canaries
+MIN_GUARDED = 0.1  # of a program's functions, and of a library's objects; actually a third and a half have canaries
 
 
 def _signed(value: int, bits: int) -> int:
@@ -86,7 +86,7 @@ def check_program_canaries(program: bytes, own: Set[str], name: str) -> None:
     """Raise BuildError unless a linked program has canaries in the functions named in `own`."""
     linked = own & {function.name for function in read_functions(program)}
     guarded = linked & guarded_functions(program)
-    if len(guarded) < max(1, FEWEST * len(linked)):
+    if len(guarded) < max(1, MIN_GUARDED * len(linked)):
         raise BuildError(
             f"{name} has stack canaries (-fstack-protector-strong) in {len(guarded)} of its {len(linked)} functions:"
             " refused"
@@ -96,7 +96,7 @@ def check_program_canaries(program: bytes, own: Set[str], name: str) -> None:
 def check_library_canaries(objects: Sequence[bytes], release: str) -> None:
     """Raise BuildError unless the object files of a static library have canaries."""
     guarded = sum(f"\0{FAIL}\0".encode() in data for data in objects)
-    if guarded < max(1, FEWEST * len(objects)):
+    if guarded < max(1, MIN_GUARDED * len(objects)):
         raise BuildError(
             f"{release} has stack canaries (-fstack-protector-strong) in {guarded} of its {len(objects)} objects:"
             " refused"

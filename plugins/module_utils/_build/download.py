@@ -25,7 +25,7 @@ from pathlib import Path
 
 from .errors import BuildError
 
-SILENCE = 10.0  # seconds without a byte, after which an origin is skipped
+IDLE_TIMEOUT = 10.0  # seconds without a byte, after which an origin is skipped
 DEADLINE = 600.0  # seconds for one whole download
 LIMIT = 96 * 1024 * 1024  # bytes; the largest archive is OpenSSL's, 53 million
 
@@ -58,7 +58,7 @@ def download(url: str) -> bytes:
     end = time.monotonic() + DEADLINE
     data = bytearray()
     try:
-        with urllib.request.build_opener().open(url, timeout=SILENCE) as response:
+        with urllib.request.build_opener().open(url, timeout=IDLE_TIMEOUT) as response:
             while chunk := response.read1(65536):
                 data += chunk
                 if len(data) > LIMIT:
@@ -74,7 +74,7 @@ def download(url: str) -> bytes:
 
 def apt_download(url: str) -> bytes:
     """Return the content of `url`, downloaded by apt with the host's proxy and credentials."""
-    options = [f"Acquire::{method}::Timeout={SILENCE:.0f}" for method in ("http", "https")] + ["Acquire::Retries=0"]
+    options = [f"Acquire::{method}::Timeout={IDLE_TIMEOUT:.0f}" for method in ("http", "https")] + ["Acquire::Retries=0"]
     with tempfile.TemporaryDirectory() as directory:
         file = Path(directory, "archive")
         command = [APT_HELPER, *(f"-o{option}" for option in options), "download-file", url, str(file)]

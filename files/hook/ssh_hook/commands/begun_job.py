@@ -30,14 +30,14 @@ _CHUNK = re.compile(r"([^:/+]+)(?::[0-9]+)?/[0-9]+(?:\*([0-9]{1,6}))?")  # node1
 _NUMBER = re.compile(r"[0-9]{1,6}")
 
 
-def called(environment: Mapping[str, str]) -> str:
+def raw_name(environment: Mapping[str, str]) -> str:
     """Return the job's name as the variables have it, unchecked; empty if they have none."""
     return environment.get(_variable(environment), "")
 
 
 def name_of(environment: Mapping[str, str]) -> str:
     """Return the job's name. Raises HookError."""
-    name = called(environment)
+    name = raw_name(environment)
     if not _is_pbs(environment):
         job_record.checked_number(name, _variable(environment))
     elif not is_pbs(name):

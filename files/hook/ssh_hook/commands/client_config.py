@@ -175,7 +175,7 @@ def laptop_lines(jump: str, settings: dict[str, str], via: str = "ssh") -> str:
             _LAPTOP_TITLE,
             *(f"{_HOST_KEY} {key}\n" for key in host_keys),
             *_laptop_entries(jump, via),
-            *_shared(via),
+            *_sharing_options(via),
             "\n    ".join([f"Host {_CONTAINERS}", *common]) + "\n",
             "Host *\n",  # what follows in the user's file is for all hosts again
         ]
@@ -188,11 +188,11 @@ def _checked_user(user: str) -> str:
     return user
 
 
-def _shared(via: str) -> list[str]:
+def _sharing_options(via: str) -> list[str]:
     return [_SHARED] if via == SRUN else []
 
 
-def _by(via: str) -> str:
+def _connect_arguments(via: str) -> str:
     """Return the arguments for `ssh_hook connect` to containers of jobs."""
     return f" --via {via}" if via == SRUN else ""
 
@@ -209,7 +209,7 @@ def _entries(command: str, via: str, name: str) -> list[str]:
     # Before OpenSSH 8.1 a ProxyCommand has no %n, so %h must be the name as typed: the user's own entries follow these.
     given = "    HostName %h\n    CanonicalizeHostname no\n"
     return [
-        f"Host {_JOBS} {_QUOTABLE}\n{given}    ProxyCommand {command}{_by(via)} --job {name}\n",
+        f"Host {_JOBS} {_QUOTABLE}\n{given}    ProxyCommand {command}{_connect_arguments(via)} --job {name}\n",
         f"Host *{SUFFIX} {_QUOTABLE}\n{given}    ProxyCommand {command} {name}\n",
     ]
 
@@ -244,7 +244,7 @@ def config(names: list[str], port: int, user: str, directory: str, host_key_type
     entries = [f"Host {PREFIX}{host}\n    HostName {host}\n" for host in names]
     entries += [
         *_entries(f"{_launcher()} connect", via, "'%h'"),
-        *_shared(via),
+        *_sharing_options(via),
     ]
     common = [
         f"Port {port}",

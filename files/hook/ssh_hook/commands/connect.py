@@ -48,7 +48,7 @@ _JOB = re.compile(r"(?:([A-Za-z0-9_][A-Za-z0-9_-]*)\.(?=job))?(?:job)?([0-9][A-Z
 _STEP = re.compile(r"([0-9]+(?:_[0-9]+)?)\.([0-9]{1,9})")  # of a job or an array task
 _NUMBER = re.compile(r"[0-9]+")
 _TASK = re.compile(r"[0-9]+_[0-9]+")  # of a Slurm array
-_MOST_NAMED = 8  # containers in a message
+_MAX_NAMED = 8  # containers in a message
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 
 
@@ -92,8 +92,8 @@ def run(arguments: Namespace, _settings: dict[str, str]) -> int:
     if node is not None and not _is_here(node):
         if arguments.via == SRUN:
             return _run_step(node, job)
-        _go_to(node, job, name)
-    _pass_bytes(_open(choose(find_daemons(), job, name)))
+        _exec_ssh(node, job, name)
+    _relay(_open(choose(find_daemons(), job, name)))
     return 0
 
 
@@ -218,7 +218,7 @@ def _is_here(node: str) -> bool:
     return node == HERE or node.partition(".")[0] == socket.gethostname().partition(".")[0]
 
 
-def _go_to(node: str, job: str | None, name: str | None) -> None:
+def _exec_ssh(node: str, job: str | None, name: str | None) -> None:
     """Exec OpenSSH's client, which runs this command on `node`. Raises HookError."""
     words = [launcher(), "connect"]
     words += ["--job", job] if job is not None else ["--name", name] if name is not None else []
@@ -258,7 +258,7 @@ def _run_step(node: str, job: str | None) -> int:
         raise HookError(
             SYSTEM, f"no step of job {number} started on {node} within {_STEP_START:.0f} s: see squeue --jobs {number}"
         )
-    _pass_output(output)
+    _copy_output(output)
     status = _end_status(process)
     if status < 0 or status > _SIGNALLED:
         raise HookError(
@@ -294,7 +294,7 @@ def _poll_output(output: int) -> select.poll:
     return poll
 
 
-def _pass_output(output: int) -> None:
+def _copy_output(output: int) -> None:
     """Copy the pipe `output` to standard output until one of them is closed; close the pipe."""
     poll = _poll_output(output)
     try:
@@ -322,7 +322,7 @@ def choose(daemons: list[Daemon], job: str | None, name: str | None) -> Daemon:
         return found[0]
     if not daemons:
         raise HookError(NO_CONTAINER, f"you have no container with an SSH daemon on {node}: run 'ssh_hook why' there")
-    shown = "; ".join(_describe(daemon) for daemon in (found or daemons)[:_MOST_NAMED])
+    shown = "; ".join(_describe(daemon) for daemon in (found or daemons)[:_MAX_NAMED])
     if not found:
         raise HookError(NO_CONTAINER, f"no container{what} has an SSH daemon on {node}; your containers there: {shown}")
     raise HookError(
@@ -347,7 +347,7 @@ def _of_job(daemons: list[Daemon], job: str) -> list[Daemon]:
 
 
 def _describe(daemon: Daemon) -> str:
-    called = f"{daemon.called}, " if daemon.called else ""
+    called = f"{daemon.label}, " if daemon.label else ""
     step = f".{daemon.step}" if daemon.step else ""
     job = f", job {daemon.task or daemon.job}{step}" if daemon.job else ""
     place = "no port" if daemon.port == NO_PORT else f"port {daemon.port}"
@@ -442,7 +442,7 @@ def _join_network(daemon: Daemon) -> bool:
     return True
 
 
-def _pass_bytes(peer: socket.socket) -> None:
+def _relay(peer: socket.socket) -> None:
     """Relay between standard input and output and `peer` until it hangs up or the output is closed."""
     peer.settimeout(None)
     if peer.family != socket.AF_UNIX:

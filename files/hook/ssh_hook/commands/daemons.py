@@ -38,9 +38,9 @@ _MAX_ANCESTORS = 16
 _ID = re.compile(r"(libpod|docker)[-/]([0-9a-f]{64})")
 _ENGINES = {"libpod": "podman", "docker": "docker"}
 _TIMEOUT = 5.0  # seconds to read the memory of all processes of a user
-_SHORTEST = 0.05  # seconds, for one process
+_MIN_TIMEOUT = 0.05  # seconds, for one process
 _QUICK = 0.02  # seconds; faster reads are not counted
-_MOST = 1 << 20  # bytes of a file in /proc: a process can make its command line any length
+_MAX_SIZE = 1 << 20  # bytes of a file in /proc: a process can make its command line any length
 _STEP = re.compile(r"[0-9]{1,9}")  # batch and interactive steps have more digits
 _PLACE = re.compile(r"(?:\[(.*)\]:)?([0-9]{1,5})")
 
@@ -90,7 +90,7 @@ class Daemon:
         return [address for address, _port in self.places if address] or [*LOOPBACK]
 
     @property
-    def called(self) -> str:
+    def label(self) -> str:
         """Return the container's name, or the beginning of its id; empty if both are unknown."""
         return self.name or self.id[:12]
 
@@ -129,14 +129,14 @@ class _Memory:
         except OSError:
             return ""  # it has exited
         left = self._left.get(uid, _TIMEOUT)
-        if left < _SHORTEST:
+        if left < _MIN_TIMEOUT:
             self.silent.add(pid)
             return ""
         begun = time.monotonic()
         data = b""
         try:
             with closing(os.open(_PROC / str(pid), os.O_RDONLY | os.O_DIRECTORY)) as directory:
-                data = read_memory(directory, name, f"process {pid}", _MOST, left / 2)
+                data = read_memory(directory, name, f"process {pid}", _MAX_SIZE, left / 2)
         except LateError:
             self.silent.add(pid)
         except (HookError, OSError):
@@ -368,6 +368,6 @@ def _read(pid: int, name: str) -> str:
     """Return the content of a file in /proc that is not in the process's memory; empty if it cannot be read."""
     try:
         with (_PROC / str(pid) / name).open("rb") as file:
-            return file.read(_MOST).decode("utf-8", "replace")
+            return file.read(_MAX_SIZE).decode("utf-8", "replace")
     except OSError:
         return ""

@@ -265,7 +265,7 @@ def _check_containers(daemons: list[Daemon], silent: list[str], unseen: list[str
     """
     problems, warnings = list(silent), list(unseen)
     for daemon in daemons:
-        called = f"container {printable(daemon.called or str(daemon.pid))}"
+        called = f"container {printable(daemon.label or str(daemon.pid))}"
         if not daemon.places:
             if daemon.doors and not any(_answers_at_door(path) for path in daemon.doors):
                 problems.append(

@@ -41,7 +41,7 @@ def bounded(work: Callable[[], None], whose: str, environment: Mapping[str, str]
 
     A failure is reported for the job in the variables `environment`; `whose` begins the message.
     """
-    job = begun_job.called(environment)
+    job = begun_job.raw_name(environment)
     what = f"{whose} {f'job {printable(job)}' if job else 'the job'}"
 
     def report() -> bytes:

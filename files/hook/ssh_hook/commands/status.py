@@ -24,9 +24,9 @@ from .unserved import find_running, unserved
 from .wait import Login, attempt, find_client
 
 DEADLINE = 30  # seconds for one host's answer
-_LOGINS, _LOGINS_AT_ONCE = 10.0, 8  # seconds for all logins on one host
-_AT_ONCE = 32  # hosts
-_MOST_WARNINGS = 8  # of one host
+_LOGINS, _MAX_LOGINS = 10.0, 8  # seconds for all logins on one host
+_MAX_PARALLEL = 32  # hosts
+_MAX_WARNINGS = 8  # of one host
 _MAX_NUMBER = 2**40  # numbers include seconds since the epoch
 _COLUMNS = ("NODE", "PORT", "CONTAINER", "PID", "ENGINE", "JOB", "SINCE", "SESSIONS", "NETWORK")
 
@@ -78,7 +78,7 @@ def status(settings: dict[str, str]) -> dict[str, Any]:
     problems = {} if keys is None else _try_logins(daemons, keys, name, settings)
     for daemon in daemons:
         if problems.get(daemon.pid):
-            called = daemon.called or f"with pid {daemon.pid}"
+            called = daemon.label or f"with pid {daemon.pid}"
             log(
                 WARNING,
                 f"cannot log in to the container {printable(called)}, port {daemon.port}: {problems[daemon.pid]}",
@@ -96,7 +96,7 @@ def status_of_hosts(hosts: list[str], program: str) -> tuple[list[dict[str, Any]
 
     `program` is the path of ssh_hook on the hosts.
     """
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
+    with ThreadPoolExecutor(_MAX_PARALLEL) as pool:
         answers = list(pool.map(lambda host: _ask(host, program), hosts))
     found = [{**answer, "node": host} for host, answer in zip(hosts, answers) if isinstance(answer, dict)]
     return found, {host: answer for host, answer in zip(hosts, answers) if isinstance(answer, str)}
@@ -142,7 +142,7 @@ def _try_logins(daemons: list[Daemon], keys: KeySet, name: str, settings: dict[s
                 break
         return reason
 
-    with ThreadPoolExecutor(_LOGINS_AT_ONCE) as pool:
+    with ThreadPoolExecutor(_MAX_LOGINS) as pool:
         return dict(zip([daemon.pid for daemon in reached], pool.map(log_in, reached)))
 
 
@@ -203,7 +203,7 @@ def _ask(host: str, program: str) -> dict[str, Any] | str:
         said = done.stderr.strip().splitlines()
         return printable(said[-1]) if said else f"ssh exited with status {done.returncode}"
     warning = f"{PREFIX}warning: "
-    for line in [line for line in done.stderr.splitlines() if line.startswith(warning)][:_MOST_WARNINGS]:
+    for line in [line for line in done.stderr.splitlines() if line.startswith(warning)][:_MAX_WARNINGS]:
         log(WARNING, f"{host}: {line[len(warning) :]}")
     return answer
 

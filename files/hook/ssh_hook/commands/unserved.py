@@ -32,8 +32,8 @@ from .hosts import launcher
 DEVICE = "ocihooks.org/ssh=on"
 _TIMEOUT = 2.0  # seconds, for all of them
 _SPARE = 0.2  # seconds reserved for returning the answer
-_MOST = 64  # containers of each engine
-_MOST_NAMES = 8  # annotations of a container
+_MAX_CONTAINERS = 64  # containers of each engine
+_MAX_NAMES = 8  # annotations of a container
 _MAX_CONFIG = 1 << 22  # bytes
 _MAX_ARGUMENTS = 1 << 16  # bytes; a process can make its command line any length
 _MAX_TEXT = 200  # characters of a name
@@ -62,7 +62,7 @@ class Running:
         """Return the constructor's arguments, for JSON."""
         return [self.engine, self.id, self.name, self.requests, self.calls_hook]
 
-    def called(self) -> str:
+    def label(self) -> str:
         """Return the container's name for messages."""
         return printable(f"{self.name} ({self.engine}, {self.id[:12]})")
 
@@ -100,7 +100,7 @@ def unserved(containers: Iterable[Running], daemons: Iterable[Daemon]) -> list[s
     """
     served = {daemon.id for daemon in daemons}
     return [
-        f"your container {each.called()} runs without SSH: {_advice(each)}"
+        f"your container {each.label()} runs without SSH: {_advice(each)}"
         for each in containers
         if not each.calls_hook and each.requests and each.requests.get(ENABLED) != "false" and each.id not in served
     ]
@@ -132,7 +132,7 @@ def _of_podman(deadline: float, warnings: list[str]) -> Iterator[Running]:
     """Yield podman's containers, newest first."""
     found = sorted(_monitors(), reverse=True)
     unread = []
-    for _start, arguments in found[:_MOST]:
+    for _start, arguments in found[:_MAX_CONTAINERS]:
         if time.monotonic() > deadline:
             warnings.append(
                 f"checked only some of your podman containers: the time limit of {_TIMEOUT:.0f} s was reached"
@@ -153,8 +153,8 @@ def _of_podman(deadline: float, warnings: list[str]) -> Iterator[Running]:
     if unread:
         others = f" and {len(unread) - 1} more" if len(unread) > 1 else ""
         warnings.append(f"cannot check your podman container {unread[0]}{others}: its config.json is not readable")
-    if len(found) > _MOST:
-        warnings.append(f"checked only the newest {_MOST} of your {len(found)} podman containers")
+    if len(found) > _MAX_CONTAINERS:
+        warnings.append(f"checked only the newest {_MAX_CONTAINERS} of your {len(found)} podman containers")
 
 
 def _monitors() -> Iterator[tuple[int, list[str]]]:
@@ -202,7 +202,7 @@ def _hooks(config: dict[str, Any]) -> set[str]:
 def _requests(annotations: Mapping[str, str]) -> dict[str, str]:
     """Return those of `annotations` that are meant for this hook."""
     found = [(name, value) for name, value in annotations.items() if is_near(name)]
-    return {name[:_MAX_TEXT]: str(value)[:_MAX_TEXT] for name, value in found[:_MOST_NAMES]}
+    return {name[:_MAX_TEXT]: str(value)[:_MAX_TEXT] for name, value in found[:_MAX_NAMES]}
 
 
 def is_near(name: str) -> bool:
@@ -225,7 +225,7 @@ def _of_docker(deadline: float, warnings: list[str]) -> Iterator[Running]:
         ids = _docker(deadline, "ps", "--quiet", "--no-trunc").split()
         if not ids:
             return
-        described = json.loads(_docker(deadline, "inspect", *ids[:_MOST]))
+        described = json.loads(_docker(deadline, "inspect", *ids[:_MAX_CONTAINERS]))
     except subprocess.TimeoutExpired:
         warnings.append(f"cannot list your Docker containers: no answer within {_TIMEOUT:.0f} s")
         return
@@ -240,8 +240,8 @@ def _of_docker(deadline: float, warnings: list[str]) -> Iterator[Running]:
                 yield Running("docker", each["Id"], each["Name"].lstrip("/"), requests, DEVICE in devices)
         except (KeyError, TypeError, AttributeError):
             continue  # not Docker's output
-    if len(ids) > _MOST:
-        warnings.append(f"checked only {_MOST} of {len(ids)} Docker containers")
+    if len(ids) > _MAX_CONTAINERS:
+        warnings.append(f"checked only {_MAX_CONTAINERS} of {len(ids)} Docker containers")
 
 
 def _names() -> tuple[str, ...]:

@@ -40,7 +40,7 @@ _STACK = 512 << 10  # bytes: RLIMIT_AS of a batch job counts all of it
 _ATTEMPT = 5.0  # seconds for one address
 _FIRST_DELAY, _LAST_DELAY = 0.1, 2.0  # seconds between two attempts; doubled each time
 _FIRST_QUESTION, _LAST_QUESTION = 1.0, 16.0  # seconds between two queries of Slurm, whose controller serves all users
-_SHORTEST_ANSWER = 5.0  # seconds for one answer of Slurm, even if less time is left
+_MIN_ANSWER = 5.0  # seconds for one answer of Slurm, even if less time is left
 _MAX_GREETING = 8192  # bytes; a server may send other lines before it identifies itself (RFC 4253, section 4.2)
 _NO_ANSWER = "no answer"
 _FOREIGN = "not your container, or one that started before your keys changed"
@@ -116,7 +116,7 @@ def _wait_for_nodes(job: str, deadline: float) -> tuple[int, list[str]]:
     delay = _FIRST_QUESTION
     while True:
         try:
-            return find_nodes(job, max(_SHORTEST_ANSWER, deadline - time.monotonic()))
+            return find_nodes(job, max(_MIN_ANSWER, deadline - time.monotonic()))
         except NotYetError:
             left = deadline - time.monotonic()
             if left <= 0:

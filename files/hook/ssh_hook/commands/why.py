@@ -12,7 +12,7 @@ from pathlib import Path
 from ..errors import SYSTEM, HookError, shorten
 from ..log import WARNING, log, one_line
 from ..node import last_messages
-from ..node.last_messages import Last
+from ..node.last_messages import SavedMessages
 from .daemons import find_daemons
 from .error_catalogue import CATALOGUE, plain
 from .unserved import Running, find_running, unserved
@@ -61,14 +61,14 @@ def run(arguments: Namespace, _settings: dict[str, str]) -> int:
     return 0
 
 
-def find(uid: int) -> list[tuple[int, Last]]:
+def find(uid: int) -> list[tuple[int, SavedMessages]]:
     """Return each saved file about the user `uid`, with its user's uid."""
     if uid == 0:
         directory = Path(last_messages.ROOT_PLACE, last_messages.DIRECTORY)
         paths = [(path.name.removesuffix(last_messages.WARNINGS), path) for path in _list(directory)]
         candidates = [(int(name), str(path)) for name, path in paths if name.isdigit()]
     else:
-        places = [last_messages.ROOT_PLACE, *last_messages.user_places(uid)]
+        places = [last_messages.ROOT_PLACE, *last_messages.user_directories(uid)]
         names = [f"{uid}{suffix}" for suffix in ("", last_messages.WARNINGS, last_messages.ENDED)]
         candidates = [(uid, f"{place}/{last_messages.DIRECTORY}/{name}") for place in places for name in names]
     found = []
@@ -92,7 +92,7 @@ def _list(directory: Path) -> list[Path]:
         raise HookError(SYSTEM, f"cannot read {directory}: {error.strerror}") from None
 
 
-def _as_json(uid: int, known: Last) -> dict[str, object]:
+def _as_json(uid: int, known: SavedMessages) -> dict[str, object]:
     return {
         "uid": uid,
         "time": known.time,
@@ -103,16 +103,16 @@ def _as_json(uid: int, known: Last) -> dict[str, object]:
     }
 
 
-def _summary(found: list[Last], running: list[Running], now: float) -> str:
+def _summary(found: list[SavedMessages], running: list[Running], now: float) -> str:
     """Return a summary: the containers and ages of the messages in `found`, newest first, and what is running."""
     ids = list(dict.fromkeys(known.container or "(unknown)" for known in found))
     age = _age(now - found[0].time)
     text = f"messages about container {shorten([one[:_SHOWN] for one in ids])} (newest: {age} ago)"
-    others = [each.called() for each in running if each.id not in ids]
+    others = [each.label() for each in running if each.id not in ids]
     return one_line(f"{text}; no message about {shorten(others)}" if others else text)
 
 
-def _describe(uid: int, known: Last, now: float) -> str:
+def _describe(uid: int, known: SavedMessages, now: float) -> str:
     """Return the text lines; for root they name the container's user."""
     whose = f" of uid {uid}" if os.getuid() == 0 else ""
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(known.time))

@@ -22,14 +22,14 @@ from .hosts import SSH, expand, launcher
 from .why import describe_messages
 
 DEADLINE = 10.0  # seconds for all answers
-_AT_ONCE = 64  # hosts
-_SHORTEST = 0.2  # seconds that a host is given at least
+_MAX_PARALLEL = 64  # hosts
+_MIN_TIMEOUT = 0.2  # seconds that a host is given at least
 _REAP_TIMEOUT = 1.0  # seconds; a process that hangs in the kernel, e.g. on a file system, is left behind
 _CHUNK = 1 << 16  # bytes
 _MAX_ANSWER = 1 << 20  # bytes per host: messages are few and short
 _MAX_NODES = 1 << 24  # bytes from Slurm: a line for each array task
 _JOB = re.compile(r"(?:job)?([0-9]{1,18}(?:_[0-9]{1,9})?)")
-_MOST_MESSAGES = 16  # of one host
+_MAX_MESSAGES = 16  # of one host
 _NOTHING = "the hook has reported nothing about your containers"
 # Each prints lines with a job's own number, not its array's, and its nodes.
 _SOURCES = (
@@ -74,7 +74,7 @@ def ask(
 
     Return the hosts of each answer, and the hosts of each error. `program` is ssh_hook's path on the hosts.
     """
-    with ThreadPoolExecutor(min(len(hosts), _AT_ONCE)) as pool:
+    with ThreadPoolExecutor(min(len(hosts), _MAX_PARALLEL)) as pool:
         done = list(pool.map(lambda host: _ask(host, deadline, program), hosts))
     # Not in the threads, whose stacks may be too small for deeply nested JSON.
     answers = [one if isinstance(one, str) else _answer(one, jobs) for one in done]
@@ -95,7 +95,7 @@ def _nodes(job: str, deadline: float) -> tuple[set[str], list[str]]:
         try:
             now = time.monotonic()
             lines, _stderr, _status = _output(
-                [*source, f"--jobs={job}"], now + max(_SHORTEST, (deadline - now) / 2), _MAX_NODES
+                [*source, f"--jobs={job}"], now + max(_MIN_TIMEOUT, (deadline - now) / 2), _MAX_NODES
             )
         except FileNotFoundError:
             continue
@@ -121,7 +121,7 @@ def _ask(host: str, deadline: float, program: str) -> Output | str:
     """Return the output of ssh to `host`, or an error."""
     late = f"no answer within {DEADLINE:.0f} s"
     left = deadline - time.monotonic()
-    if left < _SHORTEST:
+    if left < _MIN_TIMEOUT:
         return late
     command = [*SSH, "-oBatchMode=yes", "--", host, program, "why", "--json"]
     try:
@@ -142,7 +142,7 @@ def _output(command: list[str], deadline: float, limit: int) -> Output:
     pipes = [pipe for pipe in (process.stdout, process.stderr) if pipe is not None]
     try:
         stdout, stderr = _read([pipe.fileno() for pipe in pipes], deadline, limit)
-        status = process.wait(max(_SHORTEST, deadline - time.monotonic()))
+        status = process.wait(max(_MIN_TIMEOUT, deadline - time.monotonic()))
         return stdout.decode("utf-8", "replace"), stderr.decode("utf-8", "replace"), status
     except subprocess.TimeoutExpired:
         raise TimeoutError from None
@@ -184,7 +184,7 @@ def _answer(output: Output, jobs: set[str]) -> tuple[Message, ...] | str:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         said = stderr.strip().splitlines()
         return printable(said[-1]) if said else f"ssh exited with status {status}"
-    return tuple([*messages, *_warnings(stderr)][:_MOST_MESSAGES])
+    return tuple([*messages, *_warnings(stderr)][:_MAX_MESSAGES])
 
 
 def _messages(answer: list[dict[str, Any]], jobs: set[str]) -> list[Message]:

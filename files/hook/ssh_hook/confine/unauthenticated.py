@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..oci.oci_config import Container
 
 _PROCESSES = "RLIMIT_NPROC"
-_MOST = 768  # MAX_UNAUTH_PROCESSES of Dropbear's localoptions.h
+_MAX_PROCESSES = 768  # MAX_UNAUTH_PROCESSES of Dropbear's localoptions.h
 # Each uses up to 220 kB, and for each there may be three waiting connections, with up to 45 kB in the kernel. So
 # together they use at most a fourteenth of the container's memory. A client that only connects, or stops during login,
 # uses 140 kB.
@@ -31,4 +31,4 @@ def unauthenticated_processes(cgroups: Cgroups, container: Container) -> int:
     limits = {name: soft for name, soft, _hard in container.rlimits}
     inherited, _hard = syscalls.getrlimit(limit(_PROCESSES))
     processes = min(cgroups.limit("pids"), limits.get(_PROCESSES, inherited))
-    return max(1, min(_MOST, processes * 3 // 8, cgroups.limit("memory") // _MEMORY))
+    return max(1, min(_MAX_PROCESSES, processes * 3 // 8, cgroups.limit("memory") // _MEMORY))

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 _SUFFIX_LENGTH = 17  # characters in a temporary file name after "." and the file's own name
-_LONGEST_WRITE = 60  # seconds
+_MAX_WRITE_TIME = 60  # seconds
 
 
 def is_same(first: os.stat_result, second: os.stat_result) -> bool:
@@ -60,7 +60,7 @@ def remove_leftovers(directory: int, name: str) -> None:
     for other in os.listdir(directory):
         if other.startswith(f".{name}.") and len(other) == len(f".{name}") + _SUFFIX_LENGTH:
             try:
-                if time.time() - os.stat(other, dir_fd=directory, follow_symlinks=False).st_mtime > _LONGEST_WRITE:
+                if time.time() - os.stat(other, dir_fd=directory, follow_symlinks=False).st_mtime > _MAX_WRITE_TIME:
                     os.unlink(other, dir_fd=directory)
             except FileNotFoundError:
                 pass

@@ -12,7 +12,7 @@ from .fast_stdlib import closing, fsencode, os, read_file
 from .identity import ActingAs, Identity
 
 SOURCE = b"ocihooks-ssh"  # the source of the hook's file systems in mountinfo
-_LONGEST_ID = 12  # bytes, with the blank after it
+_MAX_ID_LENGTH = 12  # bytes, with the blank after it
 _LOCKED_FLAGS = {  # a remount must repeat these: a user namespace may not clear them on an inherited mount
     os.ST_NOSUID: syscalls.MS_NOSUID,
     os.ST_NODEV: syscalls.MS_NODEV,
@@ -75,7 +75,7 @@ def first_mount(process: int) -> bytes:
     Any user can read it. An id identifies a mount in one mount namespace. Empty if there is none. Raises OSError.
     """
     with closing(os.open("mountinfo", os.O_RDONLY, dir_fd=process)) as descriptor:
-        return os.read(descriptor, _LONGEST_ID).partition(b" ")[0]  # the kernel formats only one line
+        return os.read(descriptor, _MAX_ID_LENGTH).partition(b" ")[0]  # the kernel formats only one line
 
 
 def mount_tmpfs(target: int, size: int, inodes: int, context: str) -> None:

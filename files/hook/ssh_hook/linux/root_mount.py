@@ -164,7 +164,7 @@ class RootMount:
         self.mountinfo = mountinfo
 
 
-class Outside:
+class OuterMounts:
     """The mount namespace from which a container's was cloned.
 
     Attributes:
@@ -179,7 +179,7 @@ class Outside:
         self.mountinfo = read_file("/proc/self/mountinfo" if directory is None else "mountinfo", directory)
 
 
-def open_root_mount(path: str, process: int, outside: Outside | None) -> RootMount:
+def open_root_mount(path: str, process: int, outside: OuterMounts | None) -> RootMount:
     """Open the root directory `path` of the container in whose mount namespace `process` is.
 
     `process` is an open directory in /proc. `outside` is None if it is unknown; then only the mounts' paths are
@@ -232,7 +232,7 @@ def _is_root_of_mount(directory: int, ancestors: list[bytes]) -> bool:
         return mount_id(parent) in ancestors
 
 
-def _is_made(mount: bytes, table: _Table, outside: Outside | None) -> bool:
+def _is_made(mount: bytes, table: _Table, outside: OuterMounts | None) -> bool:
     """Return whether the runtime has bound this mount, and none above it: a volume may also be bound on itself.
 
     All mounts above the root are copies of outer ones. Only binds are checked, since the root is one.

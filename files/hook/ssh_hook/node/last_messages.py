@@ -37,7 +37,7 @@ _MAX_SIZE = 64 << 10  # bytes
 _ENDED_SIZE = 16 << 10  # bytes; all are always written, so that nothing of an earlier error is left
 
 
-class Last:
+class SavedMessages:
     """The messages saved from one call of the hook.
 
     Attributes:
@@ -57,7 +57,7 @@ class Last:
         self.messages = messages
 
 
-def user_places(uid: int) -> list[str]:
+def user_directories(uid: int) -> list[str]:
     """Return the directories in which the hook of a rootless engine of `uid` keeps files, preferred first."""
     return [state_directory(uid), temporary_directory(uid)]
 
@@ -77,7 +77,7 @@ def write(container: str, bundle: str, job: str, messages: list[tuple[int, str, 
     uid = concerned_uid(bundle)
     name = f"{uid}" if any(level >= ERROR for level, _kind, _text in messages) else f"{uid}{WARNINGS}"
     data = _format(container, bundle, job, messages)
-    places = [ROOT_PLACE] if engine.host_uid == 0 else user_places(engine.host_uid)
+    places = [ROOT_PLACE] if engine.host_uid == 0 else user_directories(engine.host_uid)
     for place in places:
         try:
             _replace(place, name, data, uid if engine.host_uid == 0 else 0)
@@ -90,7 +90,7 @@ def write(container: str, bundle: str, job: str, messages: list[tuple[int, str, 
 def open_ended() -> int:
     """Open the file for errors of a rootless engine's watcher; return -1 if no directory can be used."""
     uid = Engine().host_uid
-    for place in user_places(uid):
+    for place in user_directories(uid):
         try:
             with closing(open_directory(place, DIRECTORY)) as directory:
                 flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
@@ -156,7 +156,7 @@ def _replace(place: str, name: str, data: bytes, reader: int) -> None:
         replace_files(directory, {name: data}, None if reader == 0 else lambda file: let_read(file, reader))
 
 
-def read(path: str) -> Last | None:
+def read(path: str) -> SavedMessages | None:
     """Read a saved file; return None if there is none. Raises HookError if it is not the hook's."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY)
@@ -172,7 +172,7 @@ def read(path: str) -> Last | None:
         return _parse(text, path) if text else None
 
 
-def _parse(text: str, path: str) -> Last:
+def _parse(text: str, path: str) -> SavedMessages:
     version, *lines = text.split("\n")
     fields = [line.split("=", 1) for line in lines if "=" in line]
     values = dict(fields)
@@ -185,7 +185,7 @@ def _parse(text: str, path: str) -> Last:
         if level in NAMES
     ]
     container, bundle, job = (values.get(name, "") for name in ("container", "bundle", "job"))
-    return Last(int(seconds), container, bundle, job, messages)
+    return SavedMessages(int(seconds), container, bundle, job, messages)
 
 
 def _kind_after(fields: list[list[str]]) -> str:

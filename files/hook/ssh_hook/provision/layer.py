@@ -57,7 +57,7 @@ def mount_layer(rootfs: Rootfs, points: list[MountPoint], mounted: list[str]) ->
         os.mkdir("points", 0o755, dir_fd=top)
         os.mkdir("root", 0o755, dir_fd=top)
         with closing(os.open("points", os.O_RDONLY | os.O_DIRECTORY, dir_fd=top)) as below:
-            _imitate(below, os.fstat(rootfs.descriptor))
+            _copy_attributes(below, os.fstat(rootfs.descriptor))
             for point in points:
                 _make(rootfs, below, point)
             with closing(os.open("root", os.O_PATH | os.O_DIRECTORY, dir_fd=top)) as target:
@@ -120,14 +120,14 @@ def _make(rootfs: Rootfs, below: int, point: MountPoint) -> None:
         os.close(parent)
         if is_new and depth <= found:
             with closing(rootfs.open("/" + "/".join(names[:depth]), os.O_PATH)) as original:
-                _imitate(directory, os.fstat(original))
+                _copy_attributes(directory, os.fstat(original))
         elif is_new:
             os.fchown(directory, point.owner.uid, point.owner.gid)
             os.fchmod(directory, 0o755 if depth < len(names) else 0o700 if point.owner is not rootfs.owner else 0o755)
     os.close(directory)
 
 
-def _imitate(directory: int, original: os.stat_result) -> None:
+def _copy_attributes(directory: int, original: os.stat_result) -> None:
     try:
         os.fchown(directory, original.st_uid, original.st_gid)
     except OSError:

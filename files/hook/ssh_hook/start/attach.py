@@ -283,14 +283,14 @@ class _OpenRunningRoot:
         self._programs = programs
 
     def enter(self, to_hook: Sender) -> Rootfs:
-        self._rootfs.note = lambda kind, path, detail: _tell(to_hook, self._rootfs, kind, path, detail)
+        self._rootfs.note = lambda kind, path, detail: _report_change(to_hook, self._rootfs, kind, path, detail)
         return self._rootfs
 
     def open_programs(self) -> Callable[[int], None]:
         return lambda target: move_mount(self._programs, target)
 
 
-def _tell(to_hook: Sender, rootfs: Rootfs, kind: str, path: str, detail: str) -> None:
+def _report_change(to_hook: Sender, rootfs: Rootfs, kind: str, path: str, detail: str) -> None:
     """Report a change in the container to the hook, which must undo it, unless only sessions see it."""
     if kind == MOUNT:
         if rootfs.has_layer:

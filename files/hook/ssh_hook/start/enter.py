@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from ..linux.namespaces import Namespaces
     from ..linux.process import Process
-    from ..linux.root_mount import Outside, RootMount
+    from ..linux.root_mount import OuterMounts, RootMount
     from ..node.owner import Owner
     from ..oci.oci_config import Container
     from .channel import Sender
@@ -52,7 +52,7 @@ class MountedRoot:
         init: Process,
         process: int,
         namespaces: Namespaces,
-        outside: Callable[[], Outside | None],
+        outside: Callable[[], OuterMounts | None],
         programs: str,
     ) -> None:
         """Store its location.

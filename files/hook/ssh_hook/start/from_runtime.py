@@ -14,7 +14,7 @@ from ..linux.fast_stdlib import TYPE_CHECKING, environment, os
 from ..linux.files import is_same
 from ..linux.namespaces import Namespaces, is_in_hosts_network
 from ..linux.process import Process
-from ..linux.root_mount import Outside
+from ..linux.root_mount import OuterMounts
 from ..log import WARNING, log
 from ..node.door import make_door, no_door
 from ..node.engine import Engine, directory_of_copies, outside_user, state_directory
@@ -100,7 +100,7 @@ def from_runtime(
         # namespace. For other engines it is unknown when they publish a port.
         container.is_podmans and namespaces.has("net") and not namespaces.has("user"),
     )
-    outside = Outside if settings.join else lambda: _see_parent(init)
+    outside = OuterMounts if settings.join else lambda: _see_parent(init)
     programs = server.programs
     in_user_namespace = engine.is_rootless or namespaces.has("user")
     where = process if namespaces.has("user") else None
@@ -143,10 +143,10 @@ def from_runtime(
     )
 
 
-def _see_parent(init: Process) -> Outside | None:
+def _see_parent(init: Process) -> OuterMounts | None:
     """Return the mount namespace of the runtime, the parent of `init`; None if the hook may not read it."""
     try:
-        return Outside(Process(init.parent()))
+        return OuterMounts(Process(init.parent()))
     except OSError:
         return None
 

@@ -41,7 +41,7 @@ def remove_lost_jobs(now: float) -> int:
             failures += 1
         else:
             log(INFO, f"removed the record of job {name}, whose Epilog did not run or failed")
-    return failures + _leave_doors()
+    return failures + _remove_door_directories()
 
 
 def _remove(name: str) -> None:
@@ -54,7 +54,7 @@ def _remove(name: str) -> None:
     disposable_process.run(remove, "cannot remove it", None, timeout=_TIMEOUT)
 
 
-def _leave_doors() -> int:
+def _remove_door_directories() -> int:
     """Remove the doors' directories of users without a recorded job; return the number of failures. Raises OSError."""
     failures = 0
     for uid in job_doors.users():

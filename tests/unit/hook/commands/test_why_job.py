@@ -139,7 +139,7 @@ def test_what_a_node_says_cannot_command_the_terminal(cluster: Cluster, capfd: p
 def test_it_ends_in_time(cluster: Cluster, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Those that answer are shown; more hosts hang than are asked at once."""
     monkeypatch.setattr(why_job, "DEADLINE", 3.0)
-    monkeypatch.setattr(why_job, "_AT_ONCE", 4)
+    monkeypatch.setattr(why_job, "_MAX_PARALLEL", 4)
     cluster.program("squeue", 'echo "7 n[1-9]"')
     cluster.nodes(n1=[entry()])
     hangs = 'for last; do case "$last" in n[2-9]) exec sleep 60;; esac; done'

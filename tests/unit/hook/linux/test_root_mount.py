@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from ssh_hook.errors import HookError
 from ssh_hook.linux import root_mount
-from ssh_hook.linux.root_mount import Outside, open_root_mount
+from ssh_hook.linux.root_mount import OuterMounts, open_root_mount
 
 BUNDLE = 30  # the id of the mount that the runtime has bound on itself
 
@@ -34,7 +34,7 @@ def call(
         return b"%d" % (BUNDLE if os.fstat(descriptor).st_ino == rootfs else above)
 
     monkeypatch.setattr(root_mount, "mount_id", mount_id)
-    outside = None if outer is None else Outside()
+    outside = None if outer is None else OuterMounts()
     if outside is not None and outer is not None:
         outside.mountinfo = outer.encode()
     process = os.open(tmp_path / "process", os.O_RDONLY | os.O_DIRECTORY)

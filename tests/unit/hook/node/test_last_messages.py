@@ -18,7 +18,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The place of the calling user's files, and root's too."""
     monkeypatch.setattr(last_messages, "ROOT_PLACE", str(tmp_path / "place"))
     places = [str(tmp_path / "none/at/all"), str(tmp_path / "place")]
-    monkeypatch.setattr(last_messages, "user_places", lambda uid: places)
+    monkeypatch.setattr(last_messages, "user_directories", lambda uid: places)
     monkeypatch.setattr(last_messages, "_user_of", lambda bundle: 0)
     return tmp_path / "place"
 

@@ -39,7 +39,7 @@ def rootfs(tmp_path: Path) -> Rootfs:
 
 def tell(rootfs: Rootfs) -> list[Made]:
     hook: Any = Hook()
-    attach._tell(hook, rootfs, MOUNT, "/", "")
+    attach._report_change(hook, rootfs, MOUNT, "/", "")
     sent: list[Made] = hook.sent
     return sent
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from ssh_hook.errors import CONTAINER_ENDED, HookError
 from ssh_hook.linux.process import Process
-from ssh_hook.linux.root_mount import Outside
+from ssh_hook.linux.root_mount import OuterMounts
 from ssh_hook.start.enter import MountedRoot
 
 HOOK = Path(__file__).resolve().parents[4] / "files" / "hook"
@@ -71,7 +71,7 @@ def test_a_container_that_has_ended_has_no_root() -> None:
     init = Process(pid)
     container: Any = SimpleNamespace(rootfs="/run")
     unused: Any = None
-    root = MountedRoot(container, unused, init, init.directory, unused, Outside, "")
+    root = MountedRoot(container, unused, init, init.directory, unused, OuterMounts, "")
     for _is_reaped in (False, True):
         with pytest.raises(HookError) as refused:
             root.open()

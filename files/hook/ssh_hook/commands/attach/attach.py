@@ -82,7 +82,7 @@ def _attach(arguments: Namespace, settings: dict[str, str]) -> int:
     listener.close()  # the supervisor has a copy; when that is closed, the next attach can start
     wanted.plan.door.close()  # an open descriptor would accept connections after the daemon's exit
     step = job_step.foreign_step(target.process)
-    return job_step.stay_with(supervisor, step) if step else 0
+    return job_step.wait_for_supervisor(supervisor, step) if step else 0
 
 
 def _requests(arguments: Namespace, settings: dict[str, str]) -> dict[str, str]:
@@ -173,7 +173,7 @@ def _supervise(wanted: Attach, listener: socket.socket, writer: int) -> None:
     attachment = attach(wanted)
     for warning in wanted.warnings + missed_cgroups(wanted.target.process, attachment.daemon):
         log(WARNING, warning)
-    signals = attachments.heed_signals()  # before anyone can signal the supervisor
+    signals = attachments.redirect_signals()  # before anyone can signal the supervisor
     try:
         os.write(writer, _DONE)
         os.close(writer)

@@ -113,7 +113,7 @@ def _peer(connection: socket.socket) -> int:
     return uid
 
 
-def heed_signals() -> int:
+def redirect_signals() -> int:
     """Redirect signals that would end the supervisor into a pipe; return its read end, for `supervise`."""
     reader, writer = os.pipe()
     os.set_blocking(writer, False)

@@ -31,17 +31,17 @@ def _step_of(cgroup: str) -> str:
     return f"{job}.{step}" if step else ""
 
 
-def stay_with(supervisor: int, step: str) -> int:
+def wait_for_supervisor(supervisor: int, step: str) -> int:
     """Wait for the child `supervisor`, forwarding signals that would end the caller; return its exit status."""
 
-    def pass_on(*_: object) -> None:
+    def forward(*_: object) -> None:
         try:
             os.kill(supervisor, signal.SIGTERM)
         except ProcessLookupError:
             pass  # it has exited
 
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-        signal.signal(number, pass_on)
+        signal.signal(number, forward)
     print(
         f"this command runs until the SSH server stops, since Slurm would kill the server at the end of step {step}",
         flush=True,

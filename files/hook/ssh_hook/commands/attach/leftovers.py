@@ -39,7 +39,7 @@ def end(pid: int) -> list[str]:
     """
     target = RunningProcess(pid, may_be_served=True)
     daemons = [daemon for daemon in find_daemons() if _is_in(daemon, target)]
-    if _are_of_a_start(daemons):
+    if _started_by_engine(daemons):
         raise HookError(
             ATTACH_REFUSED, f"the SSH server of process {pid} was not started by attach: it stops with its container"
         )
@@ -79,7 +79,7 @@ def _is_alone(daemon: int, namespace: tuple[int, int] | None) -> bool:
     return all(each.pid in own or each.mount_namespace() != namespace for each in all_processes())
 
 
-def _are_of_a_start(daemons: list[Daemon]) -> bool:
+def _started_by_engine(daemons: list[Daemon]) -> bool:
     """Return whether a hook called by an engine started one of them.
 
     A runtime may pivot before it calls the hook: then only the record or the engine's configuration shows it.

@@ -104,7 +104,7 @@ def test_the_name_is_free_when_detach_returns(monkeypatch: pytest.MonkeyPatch) -
         supervisor = os.fork()
         if supervisor == 0:
             try:
-                attachments.supervise(attachment, os.pidfd_open(os.getppid()), listener, attachments.heed_signals())
+                attachments.supervise(attachment, os.pidfd_open(os.getppid()), listener, attachments.redirect_signals())
                 signal.pause()
             finally:
                 os._exit(1)
@@ -130,7 +130,7 @@ def test_another_user_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         supervisor = os.fork()
         if supervisor == 0:
             try:
-                attachments.supervise(attachment, os.pidfd_open(os.getppid()), listener, attachments.heed_signals())
+                attachments.supervise(attachment, os.pidfd_open(os.getppid()), listener, attachments.redirect_signals())
             finally:
                 os._exit(1)
     try:
