@@ -151,7 +151,7 @@ BROKEN: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
         {"settings": {"DROPBEAR_DIR": "/no/such"}},
         ("/no/such/bin/dropbear", "DROPBEAR_DIR"),
     ),
-    "setting-that-is-missing": ("setting-wrong", {"settings": {"PASSWD_FILE": None}}, ("PASSWD_FILE", "give it")),
+    "setting-that-is-missing": ("setting-wrong", {"settings": {"PASSWD_FILE": None}}, ("PASSWD_FILE", "set it")),
 }
 
 

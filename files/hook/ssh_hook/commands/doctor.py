@@ -104,7 +104,7 @@ def _check_home(settings: dict[str, str]) -> Result:
     space = os.statvfs(home)
     if space.f_bavail == 0 or (space.f_files and space.f_favail == 0):
         return PROBLEM, f"the file system of {home}, where your keys are stored, is full: remove files"
-    return OK, home
+    return OK, f"{home} is accessible, and has free space"
 
 
 def _check_keys(settings: dict[str, str]) -> Result:
@@ -128,7 +128,7 @@ def _check_programs(settings: dict[str, str]) -> Result:
                 PROBLEM,
                 f"cannot run {directory}/{name}: ask the administrator to install it (role dropbear)",
             )
-    return OK, f"{directory}/{programs.name}, and ssh, scp, sftp"
+    return OK, f"{directory}/{programs.name}, ssh, scp and sftp can be run"
 
 
 def _check_kernel(_settings: dict[str, str]) -> Result:
@@ -183,7 +183,7 @@ def _check_rootless(_settings: dict[str, str]) -> Result:
     """Check what rootless podman requires of the node."""
     uid = os.getuid()
     if uid == 0:
-        return OK, "not checked: root's containers do not need it"
+        return OK, "not checked: only other users run rootless containers"
     if not shutil.which("podman"):
         return OK, "not checked: podman is not in PATH"
     try:
@@ -211,7 +211,10 @@ def _check_port(settings: dict[str, str], daemons: list[Daemon]) -> Result:
     port = containers_port(settings)
     mine = [daemon for daemon in daemons if not daemon.has_own_network and daemon.port == port]
     if mine:
-        return OK, f"your container (daemon {mine[0].pid}) uses port {port}: for a second one set com.hooks.ssh.port"
+        return (
+            OK,
+            f"your container (daemon {mine[0].pid}) uses port {port}: give others another port (com.hooks.ssh.port)",
+        )
     for family, address in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
         try:
             with socket.socket(family, socket.SOCK_STREAM) as probe:

@@ -62,7 +62,7 @@ def replace_text(monkeypatch: Patch, files: dict[str, str]) -> None:
 
 
 def test_home(settings: dict[str, str]) -> None:
-    assert_found(doctor._check_home, settings, OK, "/home/alice")
+    assert_found(doctor._check_home, settings, OK, "/home/alice is accessible, and has free space")
 
 
 def test_home_of_another_user(settings: dict[str, str], monkeypatch: Patch) -> None:
@@ -248,7 +248,7 @@ def test_rootless_without_a_runtime_directory(rootless: dict[str, str], monkeypa
 def test_what_root_does_not_need(rootless: dict[str, str], monkeypatch: Patch) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", "/no/such")
     become(monkeypatch, 0)
-    assert_found(doctor._check_rootless, rootless, OK, "not checked: root's containers do not need it")
+    assert_found(doctor._check_rootless, rootless, OK, "not checked: only other users run rootless containers")
     become(monkeypatch)
     monkeypatch.setattr(shutil, "which", lambda _name: None)
     assert_found(doctor._check_rootless, rootless, OK, "not checked: podman is not in PATH")
