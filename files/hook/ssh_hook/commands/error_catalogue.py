@@ -25,7 +25,7 @@ class Entry:
     Attributes:
         when: when it occurs.
         user: what the user should do.
-        admin: what the administrator does; empty where there is nothing to do.
+        admin: what the administrator should do; empty if there is nothing to do.
         ends: what becomes of the start of the container.
     """
 
