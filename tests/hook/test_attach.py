@@ -281,7 +281,7 @@ def test_detach_leaves_a_server_of_the_hook_alone(start: Start) -> None:
     container = start("rootless", "busybox")
     said = hook("detach", str(container.init())).err.decode()
     assert_one_line(said, "was not started by attach: it stops with its container", kind="attach-refused")
-    assert_one_line(hook("detach").err.decode(), "you have attached no SSH server on this node")
+    assert_one_line(hook("detach").err.decode(), "you have attached no SSH daemon on this node")
     assert container.ssh("exit 7").status == 7
 
 
@@ -324,7 +324,7 @@ def test_step_of_a_slurm_job(steps: list[Path], launch: Launch, ssh: Callable[..
         assert srun.stdout is not None
         assert srun.stdout.readline().startswith(b"attached to process ")
         assert (
-            b"runs until the SSH server stops, since Slurm would kill the server at the end of step 7.1"
+            b"runs until the SSH daemon stops, since Slurm would kill the daemon at the end of step 7.1"
             in srun.stdout.readline()
         )
         try:
@@ -374,7 +374,7 @@ def test_without_argument(launch: Launch) -> None:
     assert_one_line(hook("attach").err.decode(), "you have no container on this node", kind="no-container")
     first = launch("ch-run")
     assert hook("attach").checked().text == (
-        f"attached to process {first.pid} (sleep): its SSH server listens on port {SETTINGS['SERVER_PORT_DEFAULT']}"
+        f"attached to process {first.pid} (sleep): its SSH daemon listens on port {SETTINGS['SERVER_PORT_DEFAULT']}"
     )
     hook("detach").checked()
     second = launch("podman")
@@ -383,7 +383,7 @@ def test_without_argument(launch: Launch) -> None:
     assert [line.split() for line in listed.text.splitlines()] == [
         [str(pid), "sleep", "ssh_hook", "attach", str(pid)] for pid in sorted((first.pid, second.pid))
     ]
-    assert_one_line(hook("detach").err.decode(), "you have attached no SSH server on this node")
+    assert_one_line(hook("detach").err.decode(), "you have attached no SSH daemon on this node")
 
 
 def test_by_name(launch: Launch) -> None:

@@ -61,11 +61,11 @@ def test_it_is_logged_and_the_next_container_makes_none(start: Start) -> None:
     annotations = {"com.hooks.logging.level": "1", "com.hooks.logging.stdoutfd": str(log)}
     try:
         start("crun", "busybox", launcher=after_login_of(ALICE), annotations=annotations).stop()
-        assert log.read_text(encoding="utf-8").startswith("ssh_hook: info: made SSH keys for alice\n")
+        assert log.read_text(encoding="utf-8").startswith("ssh_hook: info: created SSH keys for alice\n")
         made = (KEYS / "id_dropbear").read_bytes()
         log.write_bytes(b"")
         start("crun", "busybox", launcher=after_login_of(ALICE), annotations=annotations)
-        assert "made SSH keys" not in log.read_text(encoding="utf-8")
+        assert "created SSH keys" not in log.read_text(encoding="utf-8")
         assert (KEYS / "id_dropbear").read_bytes() == made
     finally:
         log.unlink()

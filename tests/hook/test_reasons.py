@@ -377,7 +377,7 @@ def test_port_that_is_not_published(start: Start, engine: str) -> None:
     container = start(engine, network=network)
     assert container.ssh("exit 7").status == 7
     assert_named(
-        "warning", ("a network of its own", f"--publish {PORT}:{PORT}", "--network host"), kind="port-unusable"
+        "warning", ("its own network", f"--publish {PORT}:{PORT}", "--network host"), kind="port-unusable"
     )
     result, text = doctor("containers")
     assert result == "warning"

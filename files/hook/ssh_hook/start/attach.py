@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""`ssh_hook attach`: start an SSH server in one of the caller's running containers.
+"""`ssh_hook attach`: start an SSH daemon in one of the caller's running containers.
 
 The processes are those of a start, and do nearly the same. The supervisor does the hook's part, also outside the
 container, but keeps running: it ends the daemon with the process that it was attached to. The provisioner joins the

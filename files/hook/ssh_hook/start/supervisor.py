@@ -75,8 +75,8 @@ def start(plan: StartPlan) -> None:
     if is_served and server.is_unpublished(owner.user):
         log.keep(
             WARNING,
-            f"the container has a network of its own, and its port {server.port} is not published: other nodes do not "
-            f"reach its SSH daemon (podman: --publish {server.port}:{server.port}, or --network host)",
+            f"the container has its own network and does not publish port {server.port}, so other nodes cannot reach its "
+            f"SSH daemon (podman: --publish {server.port}:{server.port}, or --network host)",
             PORT_UNUSABLE,
         )
 
@@ -178,7 +178,7 @@ class Supervisor:
             raise HookError(missing.kind, missing.text)
 
         if make_keys(owner, plan.settings):
-            log(INFO, f"made SSH keys for {owner.name}")
+            log(INFO, f"created SSH keys for {owner.name}")
         try:
             self._channel.announce_keys()
         except BrokenPipeError:

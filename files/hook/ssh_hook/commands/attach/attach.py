@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``ssh_hook attach``: start an SSH server in one of the caller's running containers.
+"""``ssh_hook attach``: start an SSH daemon in one of the caller's running containers.
 
 The command forks a supervisor, and exits when the daemon listens. The supervisor keeps running: attachments.py.
 """
@@ -78,7 +78,7 @@ def _attach(arguments: Namespace, settings: dict[str, str]) -> int:
     if supervisor is None:
         return 1
     place = wanted.plan.server.place
-    print(f"attached to process {pid} ({target.name}): its SSH server listens on {place}", flush=True)
+    print(f"attached to process {pid} ({target.name}): its SSH daemon listens on {place}", flush=True)
     listener.close()  # the supervisor has a copy; when that is closed, the next attach can start
     wanted.plan.door.close()  # an open descriptor would accept connections after the daemon's exit
     step = job_step.foreign_step(target.process)

@@ -27,7 +27,7 @@ def run(arguments: Namespace, _settings: dict[str, str]) -> int:
     attached = attachments.attached()
     candidates = [pid] if pid is not None else list(attached) or leftovers.find()
     if not candidates:
-        raise HookError(NO_CONTAINER, "you have attached no SSH server on this node")
+        raise HookError(NO_CONTAINER, "you have attached no SSH daemon on this node")
     if len(candidates) > 1:
         targets.print_choice("detach", {found: targets.name_of(found) for found in candidates})
         return 1

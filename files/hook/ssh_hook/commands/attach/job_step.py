@@ -43,7 +43,7 @@ def wait_for_supervisor(supervisor: int, step: str) -> int:
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         signal.signal(number, forward)
     print(
-        f"this command runs until the SSH server stops, since Slurm would kill the server at the end of step {step}",
+        f"this command runs until the SSH daemon stops, since Slurm would kill the daemon at the end of step {step}",
         flush=True,
     )
     _pid, status = os.waitpid(supervisor, 0)

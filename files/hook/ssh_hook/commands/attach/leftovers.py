@@ -41,10 +41,10 @@ def end(pid: int) -> list[str]:
     daemons = [daemon for daemon in find_daemons() if _is_in(daemon, target)]
     if _started_by_engine(daemons):
         raise HookError(
-            ATTACH_REFUSED, f"the SSH server of process {pid} was not started by attach: it stops with its container"
+            ATTACH_REFUSED, f"the SSH daemon of process {pid} was not started by attach: it stops with its container"
         )
     if not daemons and not target.mounts.left_by_hook():
-        raise HookError(ATTACH_REFUSED, f"you have attached no SSH server to process {pid}")
+        raise HookError(ATTACH_REFUSED, f"you have attached no SSH daemon to process {pid}")
     for daemon in daemons:
         _kill(daemon)
     collect_doors(Engine().host_uid)  # normally the supervisor removes them
@@ -100,4 +100,4 @@ def _kill(daemon: Daemon) -> None:
     except (FileNotFoundError, ProcessLookupError):
         pass  # it has exited
     except OSError as error:
-        raise HookError(DAEMON_FAILED, f"cannot stop the SSH server with pid {daemon.pid}: {error.strerror}") from None
+        raise HookError(DAEMON_FAILED, f"cannot stop the SSH daemon with pid {daemon.pid}: {error.strerror}") from None
