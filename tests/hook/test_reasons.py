@@ -376,9 +376,7 @@ def test_port_that_is_not_published(start: Start, engine: str) -> None:
     network = "pasta" if engine == "rootless" else "bridge"
     container = start(engine, network=network)
     assert container.ssh("exit 7").status == 7
-    assert_named(
-        "warning", ("its own network", f"--publish {PORT}:{PORT}", "--network host"), kind="port-unusable"
-    )
+    assert_named("warning", ("its own network", f"--publish {PORT}:{PORT}", "--network host"), kind="port-unusable")
     result, text = doctor("containers")
     assert result == "warning"
     assert f"does not publish port {PORT}, so other nodes cannot reach it" in text

@@ -75,8 +75,8 @@ def start(plan: StartPlan) -> None:
     if is_served and server.is_unpublished(owner.user):
         log.keep(
             WARNING,
-            f"the container has its own network and does not publish port {server.port}, so other nodes cannot reach its "
-            f"SSH daemon (podman: --publish {server.port}:{server.port}, or --network host)",
+            f"the container has its own network and does not publish port {server.port}, so other nodes cannot reach "
+            f"its SSH daemon (podman: --publish {server.port}:{server.port}, or --network host)",
             PORT_UNUSABLE,
         )
 
