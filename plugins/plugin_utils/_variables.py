@@ -154,7 +154,7 @@ def ignored(inventory: Iterable[str], command_line: Collection[str]) -> list[str
         command_line: names of those that the command line sets
     """
     return [
-        f"{name} is set in the inventory, which is not loaded yet when it is read: give it on the command line "
+        f"{name} has no effect in the inventory, because it applies to the whole play: set it on the command line "
         f"(--extra-vars {name}=...), and remove it from the inventory."
         for name in HEADER
         if name in inventory and name not in command_line

@@ -187,7 +187,7 @@ def test_server_that_sends_the_words_of_ssh() -> None:
     packet = (1 + len(payload) + padding).to_bytes(4, "big") + bytes([padding]) + payload + bytes(padding)
     with serving(address, b"SSH-2.0-liar\r\n" + packet, hangs_up=True):
         line = refusal(wait("--timeout", str(ceil(within(3))), address))
-    assert line.endswith(f"{address} (connected, but the server did not let ssh check its host key)")
+    assert line.endswith(f"{address} (connected, but the connection ended before ssh could check the host key)")
 
 
 def test_user_of_a_directory_service(start: Start) -> None:

@@ -174,9 +174,9 @@ def test_the_plays_header_is_not_set_in_the_inventory(untouched: dict[str, str],
     refused(
         untouched,
         done,
-        "ssh_hook_hosts is set in the inventory, which is not loaded yet when it is read: give it on the command line",
-        "ssh_hook_serial is set in the inventory, which is not loaded yet when it is read: give it on the command line "
-        "(--extra-vars ssh_hook_serial=...), and remove it from the inventory.",
+        "ssh_hook_hosts has no effect in the inventory, because it applies to the whole play: set it on the command",
+        "ssh_hook_serial has no effect in the inventory, because it applies to the whole play: set it on the command "
+        "line (--extra-vars ssh_hook_serial=...), and remove it from the inventory.",
     )
 
 

@@ -263,7 +263,7 @@ def _run_step(node: str, job: str | None) -> int:
     if status < 0 or status > _SIGNALLED:
         raise HookError(
             NO_CONTAINER,
-            f"the job step on {node} was killed, perhaps since job {number} ended: see squeue --jobs {number}",
+            f"the job step on {node} was killed, perhaps because job {number} has ended: see squeue --jobs {number}",
         )
     return min(status, 1)
 

@@ -155,7 +155,7 @@ def _is_client_only(settings: Mapping[str, str]) -> bool:
 def _check_engine(settings: dict[str, str]) -> Result:
     """Check that an engine is installed, and that its configuration names this hook."""
     if _is_client_only(settings):
-        return OK, "not checked: this node is set up without a container engine, for keygen, client-config and wait"
+        return OK, "not checked: this node is set up without a container engine"
     engines = [name for name in _ENGINES if shutil.which(name)]
     if not engines:
         return PROBLEM, f"none of {', '.join(_ENGINES)} is in PATH: load the module of your container engine"
@@ -174,7 +174,8 @@ def _check_engine(settings: dict[str, str]) -> Result:
         searched = ", ".join([*directories, *hook_files.CDI_DIRS])
         return (
             WARNING,
-            f"no hook JSON or CDI spec in {searched} calls {launcher()}: does your engine read another directory?",
+            f"no hook JSON or CDI spec in {searched} calls {launcher()}: ask the administrator, unless your engine "
+            "reads another directory",
         )
     return OK, f"{', '.join(engines)}; the hook is configured in {', '.join(files + devices)}"
 
@@ -201,7 +202,10 @@ def _check_rootless(_settings: dict[str, str]) -> Result:
     try:
         status = os.stat(directory)
     except OSError:
-        return WARNING, f"there is no {directory}: if rootless podman is killed, its leftovers cannot be removed"
+        return WARNING, (
+            f"there is no {directory}, because you have no login session here: what a killed rootless podman leaves "
+            "behind cannot be removed"
+        )
     if status.st_uid != uid:
         return PROBLEM, f"{directory} (XDG_RUNTIME_DIR) belongs to another user: log in as yourself, not with su"
     return OK, f"{directory}, /etc/subuid and /etc/subgid are OK"
@@ -213,7 +217,8 @@ def _check_port(settings: dict[str, str], daemons: list[Daemon]) -> Result:
     if mine:
         return (
             OK,
-            f"your container (daemon {mine[0].pid}) uses port {port}: give others another port (com.hooks.ssh.port)",
+            f"your container (daemon {mine[0].pid}) uses port {port}: to start another one, choose its port with "
+            "com.hooks.ssh.port",
         )
     for family, address in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
         try:
@@ -291,8 +296,8 @@ def _check_containers(daemons: list[Daemon], silent: list[str], unseen: list[str
     closed = sum(not daemon.places and not daemon.doors for daemon in daemons)
     if closed:
         return OK, (
-            f"containers with an SSH daemon: {len(daemons)}, all with a port respond; not checked: {closed} of other "
-            "users without a port"
+            f"containers with an SSH daemon: {len(daemons)}; not checked: {closed} of other users without a port; all "
+            "others respond"
         )
     return OK, f"containers with an SSH daemon: {len(daemons)}" + (", all respond" if daemons else "")
 

@@ -110,7 +110,7 @@ def _check_records(_values: dict[str, str]) -> Result:
             space = os.statvfs(place)
             if space.f_flag & os.ST_RDONLY or space.f_bavail == 0 or (space.f_files and space.f_favail == 0):
                 raise HookError(DISK_FULL, f"cannot write to {place}: its file system is full or read-only")
-    return OK, "records can be written"
+    return OK, "the records of daemons can be written"
 
 
 def _check_kernel(values: dict[str, str]) -> Result:

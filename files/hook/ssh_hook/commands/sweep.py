@@ -18,7 +18,7 @@ from ..stop.lost_jobs import remove_lost_jobs
 from ..stop.sweep import NAME, is_held_up, sweep
 
 DESCRIPTION = """Clean up after containers whose runtime was killed: stop their SSH daemons and remove their files.
-As root, those of all rootful containers; as a user, your own. A timer runs this."""
+Root cleans up after all rootful containers, and a user after their own. A timer runs this."""
 EXAMPLE = "ssh_hook sweep --verbose"
 INCOMPLETE = 3  # an exit status: users can cause it, so root's systemd unit does not treat it as a failure
 
@@ -51,8 +51,8 @@ def run(arguments: Namespace, _settings: dict[str, str]) -> int:
     if is_held_up():
         log(
             ERROR,
-            "a root process of this or an earlier sweep is blocked on a user's file system: until it exits, sweeps "
-            "stop daemons, but remove no files of root's and write no metrics",
+            "a root process of this or an earlier sweep is blocked on a user's file system: until that process exits, "
+            "a sweep still stops daemons, but does not remove root's files or write metrics",
             HOME_HANGS,
         )
         failures += 1

@@ -196,7 +196,7 @@ class Login:
             return f"it does not let {self._user} log in"
         if "Host key verification failed." in error.splitlines():
             return _FOREIGN
-        return "connected, but the server did not let ssh check its host key"
+        return "connected, but the connection ended before ssh could check the host key"
 
     def end(self) -> None:
         """Kill the clients that are still running."""

@@ -157,8 +157,8 @@ class Programs:
         if self.file.st_mode & 0o444:
             raise HookError(
                 INSTALL_DAMAGED,
-                f"{path}/{self.name} can be read, so that its users could trace it before their container runs: run "
-                "chmod 0111 on it, or the role dropbear again",
+                f"users can read {path}/{self.name}, and so could attach a debugger to it before their container runs: "
+                "run chmod 0111 on the file, or run the role dropbear again",
             )
 
 

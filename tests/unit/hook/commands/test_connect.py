@@ -398,7 +398,9 @@ def test_what_the_step_has_said_is_not_said_again(srun: Path, status: int, resul
 
 def test_a_step_that_ends_before_its_time(srun: Path) -> None:
     (srun / "status").write_text("143", encoding="ascii")
-    with pytest.raises(HookError, match=r"^the job step on node002 was killed, perhaps since job 12 ended: see squeue"):
+    with pytest.raises(
+        HookError, match=r"^the job step on node002 was killed, perhaps because job 12 has ended: see squeue"
+    ):
         by_srun("--job", "12")
 
 

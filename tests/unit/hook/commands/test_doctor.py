@@ -420,7 +420,7 @@ def test_a_container_with_a_door_alone(tmp_path: Path, monkeypatch: Patch) -> No
     found, text = doctor._check_containers([daemon], [], [])
     assert (found, text) == (
         OK,
-        "containers with an SSH daemon: 1, all with a port respond; not checked: 1 of other users without a port",
+        "containers with an SSH daemon: 1; not checked: 1 of other users without a port; all others respond",
     )
     daemon.doors = [str(tmp_path / "missing"), str(tmp_path / "door")]
     found, text = doctor._check_containers([daemon], [], [])

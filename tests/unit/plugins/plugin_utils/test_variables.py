@@ -124,8 +124,8 @@ def test_a_misspelt_variable_of_the_role_dropbear_is_refused(name: str, meant: s
 def test_what_the_header_of_a_play_reads_is_no_variable_of_the_inventory() -> None:
     (said,) = variables.ignored(["ssh_hook_users", "ssh_hook_serial", "ssh_hook_hosts"], {"ssh_hook_hosts": "all"})
     assert said == (
-        "ssh_hook_serial is set in the inventory, which is not loaded yet when it is read: give it on the command line "
-        "(--extra-vars ssh_hook_serial=...), and remove it from the inventory."
+        "ssh_hook_serial has no effect in the inventory, because it applies to the whole play: set it on the command "
+        "line (--extra-vars ssh_hook_serial=...), and remove it from the inventory."
     )
     assert variables.ignored(["ssh_hook_users"], {}) == []
 
