@@ -118,7 +118,13 @@ def test_several_containers(start: Start) -> None:
     second = start("podman-crun", annotations={"com.hooks.ssh.port": "16801"}, **where("second"))
     refused = ssh(f"{NODE}.container", SAY)
     assert refused.status == 255
-    for word in ("you have 2 containers on", "choose one with --name PID", first.name, second.name, "port 16801"):
+    for word in (
+        "you have 2 containers on",
+        "choose one with --name PID in the ProxyCommand",
+        first.name,
+        second.name,
+        "port 16801",
+    ):
         assert word.encode() in refused.err, refused.err
     for container, name in ((first, "first"), (second, "second")):
         assert f"{container.daemon()} ({container.name}".encode() in refused.err

@@ -145,7 +145,7 @@ BROKEN: dict[str, tuple[Callable[[], AbstractContextManager[None]], str]] = {
         lambda: empty(JSON),
         f"engine: no hook JSON or CDI spec in the engines' directories calls {LAUNCHER}",
     ),
-    "records": (records_of_another, f"records: {LAST} is not a directory that only root can write to: remove it"),
+    "records": (records_of_another, f"records: {LAST} must be a directory that only root can write to: remove it"),
 }
 
 

@@ -62,8 +62,8 @@ def test_rootless_podman_needs_a_setting(start: Starter, syslog: Syslog) -> None
     assert_refused(start, syslog, "rootless", "cannot mount an overlay", WITHOUT_OVERLAY, image="busybox")
     told = run(as_user(ALICE, LAUNCHER, "doctor")).text
     assert (
-        f"is older than 5.13: rootless containers with SSH start here only if the site has set {WITHOUT_OVERLAY}"
-        in told
+        "is older than 5.13, so rootless containers with SSH do not start here: ask the administrator to set "
+        f"{WITHOUT_OVERLAY}" in told
     )
 
 

@@ -131,7 +131,7 @@ def _check_programs(settings: dict[str, str]) -> Result:
     return OK, f"{directory}/{programs.name}, ssh, scp and sftp can be run"
 
 
-def _check_kernel(_settings: dict[str, str]) -> Result:
+def _check_kernel(settings: dict[str, str]) -> Result:
     require_undumpable()
     release = os.uname().release
     numbers = tuple(int(part) for part in re.findall(r"[0-9]+", release)[:2])
@@ -139,10 +139,10 @@ def _check_kernel(_settings: dict[str, str]) -> Result:
         spaces = read_text("/proc/sys/user/max_user_namespaces").strip()
         if spaces == "0":
             return WARNING, "user.max_user_namespaces is 0: rootless podman does not work on this node"
-        if numbers < _OVERLAY_SINCE:
+        if numbers < _OVERLAY_SINCE and settings.get("OVERLAY_MOUNT_HOME_SSH", "true").lower() == "true":
             return WARNING, (
-                f"Linux {release} is older than 5.13: rootless containers with SSH start here only if the site has set "
-                "OVERLAY_MOUNT_HOME_SSH=false"
+                f"Linux {release} is older than 5.13, so rootless containers with SSH do not start here: ask the "
+                "administrator to set OVERLAY_MOUNT_HOME_SSH=false"
             )
     return OK, f"Linux {release}"
 
@@ -184,7 +184,7 @@ def _check_rootless(_settings: dict[str, str]) -> Result:
     """Check what rootless podman requires of the node."""
     uid = os.getuid()
     if uid == 0:
-        return OK, "not checked: only other users run rootless containers"
+        return OK, "not checked: this is about rootless containers, which root does not run"
     if not shutil.which("podman"):
         return OK, "not checked: podman is not in PATH"
     try:
@@ -203,8 +203,8 @@ def _check_rootless(_settings: dict[str, str]) -> Result:
         status = os.stat(directory)
     except OSError:
         return WARNING, (
-            f"there is no {directory}, because you have no login session here: what a killed rootless podman leaves "
-            "behind cannot be removed"
+            f"there is no {directory}, because you have no login session on this node: if rootless podman is killed, "
+            "files of its containers stay; log in with ssh to avoid this"
         )
     if status.st_uid != uid:
         return PROBLEM, f"{directory} (XDG_RUNTIME_DIR) belongs to another user: log in as yourself, not with su"
@@ -296,8 +296,8 @@ def _check_containers(daemons: list[Daemon], silent: list[str], unseen: list[str
     closed = sum(not daemon.places and not daemon.doors for daemon in daemons)
     if closed:
         return OK, (
-            f"containers with an SSH daemon: {len(daemons)}; not checked: {closed} of other users without a port; all "
-            "others respond"
+            f"containers with an SSH daemon: {len(daemons)}; not checked: {closed}, which belong to other users and "
+            "have no port; all others respond"
         )
     return OK, f"containers with an SSH daemon: {len(daemons)}" + (", all respond" if daemons else "")
 

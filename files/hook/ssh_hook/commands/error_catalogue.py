@@ -66,8 +66,8 @@ CATALOGUE: dict[str, Entry] = {
         ENDS,
     ),
     errors.CONFINEMENT_REFUSED: Entry(
-        "the kernel does not let the hook give sessions the container's scheduling policy, rlimits or NUMA policy, or "
-        "the hook does not support them",
+        "sessions cannot have the container's scheduling policy, rlimits or NUMA policy, because the kernel refuses "
+        "this or the hook does not support the policy",
         "start the container without the option that the message names",
         _UPGRADE,
         ENDS,
@@ -81,7 +81,7 @@ CATALOGUE: dict[str, Entry] = {
     errors.CONTAINER_UNFIT: Entry(
         "the hook does not support this kind of container (Kubernetes, WebAssembly, a container without its own "
         "namespaces), or the engine called the hook at the wrong stage",
-        "start the container without `com.hooks.ssh.enabled`, or change what the message says",
+        "start the container without `com.hooks.ssh.enabled`, or make the change that the message suggests",
         "check that the OCI hook's JSON file has the stages `createRuntime` and `poststop`, and that "
         "`ssh_hook_join_namespaces` is right for the engine",
         ENDS,
@@ -179,10 +179,12 @@ CATALOGUE: dict[str, Entry] = {
         MAY_END,
     ),
     errors.NOT_TRUSTED: Entry(
-        "other users can write to a file or a directory that only root, or only you, should be able to change",
-        "tell the administrator the name of the node",
+        "other users can write to a file or a directory that only root, or only you, should be able to change, or the "
+        "job's record was written by another version of the hook",
+        "if the message names a file of yours, run `chmod go-w` on it; if not, tell the administrator the name of the "
+        "node",
         "find out who changed it, correct the owner and mode of what the message names, and run the playbook `audit`; "
-        "for a job record of another version of the hook, do nothing: it is removed when the job ends",
+        "ignore a record of another version: it is removed when the job ends",
         MAY_END,
     ),
     errors.PORT_TAKEN: Entry(
@@ -193,15 +195,16 @@ CATALOGUE: dict[str, Entry] = {
         ENDS,
     ),
     errors.PORT_UNUSABLE: Entry(
-        "you may not bind the port, its address does not belong to the node, or other nodes cannot reach it",
+        "you are not allowed to use the port (below 1024), the address to listen on does not belong to the node, or "
+        "other nodes cannot reach the port",
         "choose port 1024 or higher, and publish it if the container has its own network",
         "check `ssh_hook_listen_addresses` and `ssh_hook_server_port`",
         MAY_END,
     ),
     errors.ROOT_NOT_A_MOUNT: Entry(
-        "the container's root directory is not the mount that its runtime created, or that mount was moved",
-        "keep the image in a directory to which only you and root can write; the same must be true of all its parent "
-        "directories",
+        "the container's root directory is not the mount that its runtime created: somebody moved or replaced it",
+        "keep the image or the bundle in a directory to which only you and root can write; the same must be true of "
+        "all its parent directories",
         "check that nothing on the node unmounts or moves containers' directories",
         ENDS,
     ),

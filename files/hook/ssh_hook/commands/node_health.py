@@ -106,11 +106,14 @@ def _check_records(_values: dict[str, str]) -> Result:
             except FileNotFoundError:
                 break
             if not is_own(status, stat.S_IFDIR):
-                raise HookError(NOT_TRUSTED, f"{place} is not a directory that only root can write to: remove it")
+                raise HookError(
+                    NOT_TRUSTED,
+                    f"{place} must be a directory that only root can write to: remove it, a start creates it again",
+                )
             space = os.statvfs(place)
             if space.f_flag & os.ST_RDONLY or space.f_bavail == 0 or (space.f_files and space.f_favail == 0):
                 raise HookError(DISK_FULL, f"cannot write to {place}: its file system is full or read-only")
-    return OK, "the records of daemons can be written"
+    return OK, "the hook can write its records of running daemons"
 
 
 def _check_kernel(values: dict[str, str]) -> Result:

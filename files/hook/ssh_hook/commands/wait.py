@@ -135,7 +135,7 @@ def find_client(settings: Mapping[str, str]) -> str:
     if found is None:
         raise HookError(
             INSTALL_DAMAGED,
-            f"cannot run {client} (DROPBEAR_DIR), and there is no ssh in PATH: ask the administrator to install it",
+            f"this node has no SSH client, neither {client} nor ssh in PATH: ask the administrator to install one",
         )
     return found
 
