@@ -284,7 +284,7 @@ CLIMBING = ("/nope/../../../../home/alice", "/home/alice/nope/../../../..", "/no
 
 def is_climbing_ended(home: str, error: str, uid: int) -> bool:
     """Whether a start ended at a name that is none; or did without a home where the user may make no directory."""
-    return "is no name" in error if uid == 0 or home.startswith("/home/alice/") else error == ""
+    return "is not a name" in error if uid == 0 or home.startswith("/home/alice/") else error == ""
 
 
 @pytest.mark.parametrize("overlay", ["true", "false"])

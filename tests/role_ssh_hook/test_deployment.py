@@ -153,7 +153,7 @@ WRONG: dict[str, tuple[dict[str, object], list[str]]] = {
             "ssh_hook_server_port": "15263abc",
         },
         [
-            "ssh_hook_server_port is 15263abc, and a TCP port is a number",
+            "ssh_hook_server_port is 15263abc, but a TCP port is a number",
             "ssh_hook_prefix is '/': it must be an absolute path",
             "ssh_hook_hooks_dirs is empty, so no engine would find the hook",
             "ssh_hook_python has 105 characters",
@@ -921,7 +921,7 @@ def test_what_was_changed_is_found_and_repaired() -> None:
     PASSWD.chmod(0o600)
     audited = play("audit")
     assert audited.status != 0
-    for sentence in ("the hook is not the one of this collection", f"{LAUNCHER} is not as", f"{HOOK_JSON} is not as"):
+    for sentence in ("the hook is not the one of this collection", f"{LAUNCHER} differs", f"{HOOK_JSON} differs"):
         assert sentence in audited.said
     assert play("converge").status == 0
     assert listing() == right
