@@ -120,7 +120,7 @@ def test_several_containers(start: Start) -> None:
     assert refused.status == 255
     for word in (
         "you have 2 containers on",
-        "choose one with --name PID in the ProxyCommand",
+        "choose one with --name NAME or PID in the ProxyCommand",
         first.name,
         second.name,
         "port 16801",

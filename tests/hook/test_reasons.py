@@ -335,7 +335,7 @@ def test_hook_that_the_engine_does_not_know(start: Start, place: Path) -> None:
     silent = start("rootless", "busybox", hooks_dir=place)
     result, text = doctor("containers")
     assert result == "problem"
-    assert silent.name in text and "podman found no hook for its annotations" in text
+    assert silent.name in text and "podman called no hook for the annotations" in text
 
 
 def test_bundles_that_are_none(start: Start, place: Path) -> None:
@@ -424,7 +424,7 @@ def test_root_without_keys() -> None:
         found = json.loads(run([LAUNCHER, "status", "--json"]).checked().text)
     finally:
         aside.rename("/home/root")
-    assert home == ("ok", "/root (there is no /home/root, which is needed only for root's own containers)")
+    assert home == ("ok", "root has no directory /home/root for keys, and needs it only for its own containers")
     assert own_keys[0] == "ok"
     assert "root has no keys in /home/root/" in own_keys[1]
     assert "keys: " not in text

@@ -63,7 +63,7 @@ def test_rootless_podman_needs_a_setting(start: Starter, syslog: Syslog) -> None
     told = run(as_user(ALICE, LAUNCHER, "doctor")).text
     assert (
         "is older than 5.13, so rootless containers with SSH do not start here: ask the administrator to set "
-        f"{WITHOUT_OVERLAY}" in told
+        "ssh_hook_overlay_mount_home_ssh: false" in told
     )
 
 

@@ -327,7 +327,8 @@ def choose(daemons: list[Daemon], job: str | None, name: str | None) -> Daemon:
         raise HookError(NO_CONTAINER, f"no container{what} has an SSH daemon on {node}; your containers there: {shown}")
     raise HookError(
         ARGUMENTS_WRONG,
-        f"you have {len(found)} containers{what} on {node}; choose one with --name PID in the ProxyCommand: {shown}",
+        f"you have {len(found)} containers{what} on {node}; choose one with --name NAME or PID in the ProxyCommand: "
+        f"{shown}",
     )
 
 

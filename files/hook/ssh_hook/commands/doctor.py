@@ -92,7 +92,7 @@ def _check_home(settings: dict[str, str]) -> Result:
         status = os.stat(home)
     except OSError as error:
         if os.getuid() == 0 and os.path.isdir(base):
-            return OK, f"{entry.home} (there is no {home}, which is needed only for root's own containers)"
+            return OK, f"root has no directory {home} for keys, and needs it only for its own containers"
         return (
             PROBLEM,
             f"cannot access {home}, where your keys are stored ({error.strerror}): is its file system mounted?",
@@ -142,7 +142,7 @@ def _check_kernel(settings: dict[str, str]) -> Result:
         if numbers < _OVERLAY_SINCE and settings.get("OVERLAY_MOUNT_HOME_SSH", "true").lower() == "true":
             return WARNING, (
                 f"Linux {release} is older than 5.13, so rootless containers with SSH do not start here: ask the "
-                "administrator to set OVERLAY_MOUNT_HOME_SSH=false"
+                "administrator to set ssh_hook_overlay_mount_home_ssh: false"
             )
     return OK, f"Linux {release}"
 

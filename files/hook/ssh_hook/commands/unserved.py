@@ -114,7 +114,7 @@ def _advice(container: Running) -> str:
         others = f", and with {', '.join(words)}" if words else ""
         return f"Docker ignores the annotation {ENABLED}: start it again with --device {DEVICE}{others}"
     if ENABLED in container.requests:
-        return "podman found no hook for its annotations: see 'engine' in the output of 'ssh_hook doctor'"
+        return "podman called no hook for the annotations: see 'engine' in the output of 'ssh_hook doctor'"
     lead = [] if ENABLED in wrong.values() else [f"{ENABLED}=true"]
     return f"start it again with the annotation {', '.join([*lead, *words])}"
 

@@ -51,7 +51,7 @@ def test_the_one_that_is_meant(job: str | None, name: str | None, found: Daemon)
         (
             None,
             None,
-            r"you have 3 containers on .*; choose one with --name PID in the ProxyCommand: "
+            r"you have 3 containers on .*; choose one with --name NAME or PID in the ProxyCommand: "
             r"11 \(solver, port 15263, job 12\); 12 ",
         ),
         ("12", None, r"2 containers of job 12 on .*11 .*; 13 \(port 15263, job 12\.server\)$"),
@@ -568,5 +568,5 @@ def test_without_door_and_port_there_is_no_way(tmp_path: Path) -> None:
         match=r"^the container has no port, and its door \(a socket on the node\) admits only its user: run this as",
     ):
         connect._open(without)
-    with pytest.raises(HookError, match=r"choose one with --name PID in the ProxyCommand: 11 \(no port\); 12 "):
+    with pytest.raises(HookError, match=r"choose one with --name NAME or PID in the ProxyCommand: 11 \(no port\); 12 "):
         choose([without, SECOND], None, None)

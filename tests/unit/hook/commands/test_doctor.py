@@ -134,7 +134,7 @@ def test_kernel_without_overlays_in_user_namespaces(kernel: Callable[..., None],
     kernel(release)
     words = (
         f"Linux {release} is older than 5.13, so rootless containers with SSH do not start here",
-        "OVERLAY_MOUNT_HOME_SSH=false",
+        "ssh_hook_overlay_mount_home_ssh: false",
     )
     assert_found(doctor._check_kernel, {}, WARNING, *words)
     assert_found(doctor._check_kernel, {"OVERLAY_MOUNT_HOME_SSH": "false"}, OK, f"Linux {release}")

@@ -56,7 +56,7 @@ def test_names_of_others(name: str) -> None:
             {"com.Hooks.ssh.prot": "1", "com.hooks.ssh.wait": "1"},
             f"start it again with the annotation {ENABLED}=true, com.hooks.ssh.port instead of com.Hooks.ssh.prot",
         ),
-        ({ENABLED: "true"}, "podman found no hook for its annotations"),
+        ({ENABLED: "true"}, "podman called no hook for the annotations"),
     ],
 )
 def test_advice(annotations: dict[str, str], advice: str) -> None:
