@@ -192,12 +192,12 @@ def without_keys(answer: Mapping[str, Any], passwd_file: str, base_dir: str) -> 
     rules = [
         (
             unknown,
-            f"No keys are made for {_and(unknown)} (ssh_hook_users), who are not in {passwd_file}: remove users who "
+            f"No keys are created for {_and(unknown)} (ssh_hook_users), who are not in {passwd_file}: remove users who "
             "have left from ssh_hook_users, or correct the names.",
         ),
         (
             without_home,
-            f"No keys are made for {_and(without_home)} (ssh_hook_users), who have no directory in {base_dir}: make "
+            f"No keys are created for {_and(without_home)} (ssh_hook_users), who have no directory in {base_dir}: make "
             "it, or name the parent directory of the users' homes in ssh_hook_base_dir.",
         ),
     ]

@@ -74,7 +74,7 @@ def test_what_is_missing_is_found_and_mended() -> None:
 def test_no_keys_are_made_in_an_image() -> None:
     deployed = play("deploy", variables={"ssh_hook_users": ["alice"]})
     assert (deployed.status, deployed.changed) == (0, 0), deployed.said
-    assert f"No keys are made in the image {NAME}" in deployed.said
+    assert f"No keys are created in the image {NAME}" in deployed.said
     assert not (TREE / "home/alice").exists()
     audited = play("audit", variables={"ssh_hook_users": ["alice"]})
     assert audited.status == 0, audited.said

@@ -1093,7 +1093,7 @@ WITH_METRICS: dict[str, object] = {"ssh_hook_metrics_dir": str(METRICS.parent)}
 
 def test_the_directory_of_metrics_must_exist_and_be_roots(as_on_systemd: tuple[str, ...]) -> None:
     missing = play("preflight", variables=WITH_METRICS)
-    assert f"There is no directory {METRICS.parent} (ssh_hook_metrics_dir) on node: make it" in missing.said
+    assert f"There is no directory {METRICS.parent} (ssh_hook_metrics_dir) on node: create it" in missing.said
     assert missing.status != 0
     METRICS.parent.mkdir()
     METRICS.parent.chmod(0o775)

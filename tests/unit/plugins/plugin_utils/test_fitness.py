@@ -297,7 +297,9 @@ def test_and_only_where_it_matters(variables: dict[str, Any], facts: dict[str, A
 def test_an_image_gets_no_keys_and_needs_no_homes() -> None:
     image = node(image=True, kernel="", missing=["/home"])
     _first, said = fitness.remarks("n1", {**VARIABLES, "ssh_hook_users": ["alice"]}, image)
-    assert said.startswith("No keys are made in the image n1: those of ssh_hook_users are made on a node of this play")
+    assert said.startswith(
+        "No keys are created in the image n1: those of ssh_hook_users are created on a running node of this play"
+    )
     assert fitness.complaints("n1", VARIABLES, image, audit=False, with_dropbear=True) == []
 
 

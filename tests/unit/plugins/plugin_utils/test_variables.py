@@ -277,6 +277,6 @@ def test_a_variable_is_a_fact_if_it_has_the_facts_value() -> None:
 def test_users_who_get_no_keys_are_named() -> None:
     answer = {"unknown": ["bob", "1002"], "without_home": ["carol"]}
     unknown, without_home = variables.without_keys(answer, "/etc/passwd", "/users")
-    assert unknown.startswith("No keys are made for bob and 1002 (ssh_hook_users), who are not in /etc/passwd")
-    assert without_home.startswith("No keys are made for carol (ssh_hook_users), who have no directory in /users")
+    assert unknown.startswith("No keys are created for bob and 1002 (ssh_hook_users), who are not in /etc/passwd")
+    assert without_home.startswith("No keys are created for carol (ssh_hook_users), who have no directory in /users")
     assert variables.without_keys({"unknown": [], "without_home": []}, "/etc/passwd", "/users") == []
