@@ -223,8 +223,8 @@ def _image_remarks(host: str, variables: Mapping[str, Any], node: Mapping[str, A
         )
         if variables.get("ssh_hook_users"):
             yield (
-                f"No keys are created in the image {host}: those of ssh_hook_users are created on a running node of this "
-                "play, if there is one."
+                f"No keys are created in the image {host}: those of ssh_hook_users are created on a running node of "
+                "this play, if there is one."
             )
 
 
