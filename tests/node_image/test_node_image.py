@@ -78,7 +78,7 @@ def test_no_keys_are_made_in_an_image() -> None:
     assert not (TREE / "home/alice").exists()
     audited = play("audit", variables={"ssh_hook_users": ["alice"]})
     assert audited.status == 0, audited.said
-    assert "keys of ssh_hook_users: an image has no homes, and no node that runs is known" in audited.said
+    assert "keys of ssh_hook_users: an image has no homes, and no running node is known" in audited.said
 
 
 def test_an_image_without_devices_is_refused_before_anything_is_changed() -> None:

@@ -223,7 +223,7 @@ WRONG: dict[str, tuple[dict[str, object], list[str]]] = {
             "ssh_hook_passwd_file": "/etc/no-such-passwd",
         },
         [
-            "/opt (ssh_hook_python_packages_dir) on packages does not hold cryptography, or not all users",
+            "/opt (ssh_hook_python_packages_dir) on packages does not contain cryptography, or not all users",
             "There is no file /etc/no-such-passwd (ssh_hook_passwd_file) on packages: put it there",
         ],
     ),
