@@ -203,8 +203,8 @@ def _check_rootless(_settings: dict[str, str]) -> Result:
         status = os.stat(directory)
     except OSError:
         return WARNING, (
-            f"there is no {directory}, because you have no login session on this node: if rootless podman is killed, "
-            "files of its containers stay; log in with ssh to avoid this"
+            f"there is no {directory}, because you have no login session on this node: SSH works, but if podman is "
+            "killed, the hook cannot clean up after it"
         )
     if status.st_uid != uid:
         return PROBLEM, f"{directory} (XDG_RUNTIME_DIR) belongs to another user: log in as yourself, not with su"
