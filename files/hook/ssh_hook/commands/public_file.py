@@ -34,7 +34,7 @@ def replace(path: str, directory: int, content: bytes) -> None:
     except LateError as error:
         if _content(name, directory) != content:
             raise
-        log(WARNING, str(error), error.kind)
+        log(WARNING, f"{path} has been replaced, but the process that replaced it is blocked", error.kind)
 
 
 def _content(name: str, directory: int) -> bytes | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from argparse import ArgumentParser, Namespace
 
-from ..errors import HOME_HANGS
+from ..errors import HOME_HANGS, LateError
 from ..linux.syscalls import set_name
 from ..log import ERROR, log
 from ..node.door_collection import collect_doors
@@ -45,7 +45,11 @@ def run(arguments: Namespace, _settings: dict[str, str]) -> int:
     if arguments.metrics is not None and not is_held_up():
         from . import metrics  # here: most sweeps need no metrics
 
-        metrics.update(arguments.metrics, collected, failures)
+        try:
+            metrics.update(arguments.metrics, collected, failures)
+        except LateError as error:
+            log(ERROR, str(error), error.kind)
+            failures += 1
     if host_uid == 0:
         failures += remove_lost_jobs(time.time())  # last: it waits for a Prolog or Epilog that has the lock
     if is_held_up():

@@ -11,7 +11,17 @@ import pytest
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 from ssh_hook.commands import metrics, public_file, sweep
-from ssh_hook.errors import DISK_FULL, INTERNAL, KINDS, NO_KEYS, NOT_TRUSTED, PORT_TAKEN, HookError
+from ssh_hook.errors import (
+    DISK_FULL,
+    HOME_HANGS,
+    INTERNAL,
+    KINDS,
+    NO_KEYS,
+    NOT_TRUSTED,
+    PORT_TAKEN,
+    HookError,
+    LateError,
+)
 from ssh_hook.node import last_messages
 
 
@@ -165,7 +175,7 @@ def test_what_a_user_holds_up_does_not_hold_up_the_sweep(place: Path, capfd: pyt
     file = place / "ssh_hook.prom"
     metrics.update(str(file), 2, 0)
     assert samples(file.read_text(encoding="ascii"))["ssh_hook_collected_total", ""] == 2
-    assert f"cannot write {file}: no answer within 1 s" in capfd.readouterr().err
+    assert f"{file} has been replaced, but the process that replaced it is blocked" in capfd.readouterr().err
     os.waitpid(-1, 0)  # it was killed
 
 
@@ -201,6 +211,29 @@ def test_a_process_that_is_left_behind_is_the_only_one(
         assert sweep.run(Namespace(metrics="/metrics"), {}) == sweep.INCOMPLETE
         assert "a root process of this or an earlier sweep is blocked on a user" in capfd.readouterr().err
     assert done == ["doors"]
+
+
+def test_metrics_that_cannot_be_written_in_time_do_not_end_the_sweep(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def update(*_numbers: object) -> None:
+        raise LateError(HOME_HANGS, "cannot write /metrics: no answer within 10 s")
+
+    def remove(_now: float) -> int:
+        done.append("jobs")
+        return 0
+
+    done: list[str] = []
+    monkeypatch.setattr(sweep, "Engine", Root)
+    monkeypatch.setattr(sweep, "set_name", lambda _name: None)
+    monkeypatch.setattr(sweep, "sweep", lambda _path: (0, 0))
+    monkeypatch.setattr(sweep, "is_held_up", lambda: False)
+    monkeypatch.setattr(sweep, "collect_doors", lambda _uid, _level: 0)
+    monkeypatch.setattr(metrics, "update", update)
+    monkeypatch.setattr(sweep, "remove_lost_jobs", remove)
+    assert sweep.run(Namespace(metrics="/metrics"), {}) == sweep.INCOMPLETE
+    assert "cannot write /metrics: no answer within 10 s" in capfd.readouterr().err
+    assert done == ["jobs"]
 
 
 class Root:
