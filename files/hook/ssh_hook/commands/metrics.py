@@ -106,11 +106,7 @@ def update(path: str, collected: int, errors: int) -> None:
             text = metrics.text(len(daemons), sum(daemon.sessions for daemon in daemons))
             replace(path, place, text.encode())  # its temporary name has no suffix that node_exporter reads
     except OSError as error:
-        raise _failure(path, error) from None
-
-
-def _failure(path: str, error: OSError) -> HookError:
-    return HookError(kind_of_os(error), f"cannot write {path}: {error.strerror}")
+        raise HookError(kind_of_os(error), f"cannot write {path}: {error.strerror}") from None
 
 
 def _open_own(path: str) -> int:

@@ -33,12 +33,8 @@ def run(arguments: Namespace, _settings: dict[str, str]) -> int:
     except name_service.NotRefreshed as error:
         raise HookError(SYSTEM, str(error)) from None
     except OSError as error:
-        raise _failure(path, error) from None
+        raise HookError(kind_of_os(error), f"{path} cannot be refreshed: {error.strerror}") from None
     return 0
-
-
-def _failure(path: str, error: OSError) -> HookError:
-    return HookError(kind_of_os(error), f"{path} cannot be refreshed: {error.strerror}")
 
 
 def _refresh(path: str) -> bool:

@@ -13,7 +13,6 @@ import pytest
 from ssh_hook.commands import public_file, refresh_passwd
 from ssh_hook.errors import HookError, LateError
 from ssh_hook.keys import name_service
-from ssh_hook.linux import disposable_process
 
 HOOK = Path(__file__).resolve().parents[4] / "files" / "hook"
 PROGRAM = """
@@ -69,9 +68,8 @@ def test_what_a_user_holds_up_does_not_hold_up_the_refresh(
     os.waitpid(-1, 0)  # it was killed
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_late_refresh_that_has_replaced_nothing_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = disposable_process.run
-    monkeypatch.setattr(disposable_process, "run", lambda *arguments: run(*arguments, timeout=1.0))
     monkeypatch.setattr(public_file.os, "fsync", lambda _file: time.sleep(1000))
     monkeypatch.setattr(name_service, "list_accounts", lambda: b"root:secret:0:0::/root:/bin/sh\n")
     path = tmp_path / "passwd"
@@ -81,9 +79,8 @@ def test_a_late_refresh_that_has_replaced_nothing_fails(tmp_path: Path, monkeypa
     os.waitpid(-1, 0)  # it was killed
 
 
+@pytest.mark.usefixtures("impatient")
 def test_what_is_left_of_a_killed_refresh_holds_up_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = disposable_process.run
-    monkeypatch.setattr(disposable_process, "run", lambda *arguments: run(*arguments, timeout=1.0))
     monkeypatch.setattr(public_file, "remove_leftovers", lambda *_arguments: time.sleep(1000))
     monkeypatch.setattr(name_service, "list_accounts", lambda: b"root:secret:0:0::/root:/bin/sh\n")
     path = tmp_path / "passwd"
