@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import shutil
 import signal
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +18,7 @@ from containers import (
     ENGINES,
     LAUNCHER,
     PORT,
+    SETTINGS,
     Container,
     Podman,
     StartFailed,
@@ -192,6 +196,37 @@ def test_no_key_is_in_the_layer_or_in_a_commit(start: Start, engine: str) -> Non
         assert found.checked().text == ""
     finally:
         container.podman("rmi", image).checked()
+
+
+def test_a_release_that_is_installed_meanwhile_fails_no_start(start: Start) -> None:
+    """The link to the installed release is replaced all the time, as an upgrade does once."""
+    link = Path(SETTINGS["DROPBEAR_DIR"])
+    releases = [link.with_name("release-1"), link.with_name("release-2")]
+    shutil.copytree(link, releases[1], symlinks=True)
+    link.rename(releases[0])
+    link.symlink_to(releases[0])
+    ended = threading.Event()
+
+    def replace() -> None:
+        for release in itertools.cycle(releases):
+            if ended.wait(0.001):
+                break
+            (link.parent / "new").symlink_to(release)
+            (link.parent / "new").rename(link)
+
+    upgrades = threading.Thread(target=replace)
+    upgrades.start()
+    try:
+        for _number in range(20):
+            container = start("crun")
+            assert container.ssh("true").status == 0
+            container.stop().checked()
+    finally:
+        ended.set()
+        upgrades.join()
+        link.unlink()
+        releases[0].rename(link)
+        shutil.rmtree(releases[1])
 
 
 def test_forty_starts_and_stops_leave_the_node_as_it_was() -> None:

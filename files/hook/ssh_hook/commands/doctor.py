@@ -123,7 +123,7 @@ def _check_programs(settings: dict[str, str]) -> Result:
     directory = f"{settings.get('DROPBEAR_DIR', '')}/bin"
     programs = Programs(directory)
     for name in (programs.name, *CLIENT_PROGRAMS):
-        if not os.access(f"{directory}/{name}", os.X_OK):
+        if not os.access(f"{programs.path}/{name}", os.X_OK):
             return (
                 PROBLEM,
                 f"cannot run {directory}/{name}: ask the administrator to install it (role dropbear)",

@@ -75,14 +75,15 @@ def _check_settings(values: dict[str, str]) -> Result:
 
 def _check_programs(values: dict[str, str]) -> Result:
     directory = f"{Settings(values).dropbear_dir}/bin"
-    dropbear = Programs(directory).name
-    for name in (dropbear, *CLIENT_PROGRAMS):
-        path = f"{directory}/{name}"
+    programs = Programs(directory)
+    _require_roots(directory)
+    for name in (programs.name, *CLIENT_PROGRAMS):
+        path = f"{programs.path}/{name}"
         _require_roots(path)
         if not os.access(path, os.X_OK):
             raise HookError(INSTALL_DAMAGED, f"{path} cannot be executed: run the playbook deploy")
     _require_roots(launcher())
-    return OK, f"{directory}/{dropbear}"
+    return OK, f"{directory}/{programs.name}"
 
 
 def _check_engine(_values: dict[str, str]) -> Result:

@@ -165,14 +165,20 @@ class RunningRoot:
         settings: Settings,
         labels: Labels,
         namespaces: Namespaces,
+        programs: str,
     ) -> None:
-        """Store its location. `namespaces` are those of the process `target`, `entry` is the caller's passwd entry."""
+        """Store its location.
+
+        `entry` is the caller's passwd entry, `namespaces` are those of the process `target`, and `programs` is the path
+        of Dropbear's programs on the node.
+        """
         self._target = target
         self._container = container
         self._entry = entry
         self._settings = settings
         self._labels = labels
         self._namespaces = namespaces
+        self._programs = programs
 
     def open(self) -> OpenRoot:
         """Implement Root: enter the container."""
@@ -207,7 +213,7 @@ class RunningRoot:
                 syscalls.setns(target.user_namespaces[-1], syscalls.CLONE_NEWUSER)
                 if for_daemon:
                     syscalls.unshare(syscalls.CLONE_NEWNS)  # a copy whose mounts the caller may clone
-                    programs = clone_mount(f"{self._settings.dropbear_dir}/bin")
+                    programs = clone_mount(self._programs)
                     namespaces.join(*_JOINED_FIRST)
                 syscalls.setns(mounts, syscalls.CLONE_NEWNS)
                 if not is_same(os.fstat(owner), os.fstat(target.user_namespaces[-1])):

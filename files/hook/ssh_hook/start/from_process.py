@@ -76,7 +76,7 @@ def from_process(
         in_job=job.name != "",
         label=labels.socket_label,
     )
-    root = RunningRoot(target, container, entry, settings, labels, namespaces)
+    root = RunningRoot(target, container, entry, settings, labels, namespaces, server.programs.path)
     plan = StartPlan(
         container=container,
         settings=settings,

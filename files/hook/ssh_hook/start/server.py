@@ -7,7 +7,7 @@ import errno
 
 from ..errors import INSTALL_DAMAGED, HookError
 from ..keys import formats
-from ..linux.fast_stdlib import TYPE_CHECKING, os, read_file, stat
+from ..linux.fast_stdlib import TYPE_CHECKING, closing, os, read_file, stat
 from ..oci.annotations import PORT, WAIT_IN_JOB
 from ..oci.container_paths import ENVIRONMENT, PIDFILE, SERVER, SERVER_NAME
 from ..oci.settings import NO_PORT
@@ -124,7 +124,7 @@ class Programs:
     """The directory of Dropbear's programs on the node.
 
     Attributes:
-        path: its path.
+        path: its path, without links: an upgrade replaces the link to the installed release.
         directory: the status of the directory.
         name: the file name of Dropbear's program in it, the target of the link `dropbear` if that is one.
         file: the status of that file.
@@ -135,16 +135,17 @@ class Programs:
 
         Raises HookError, also for a readable file: its users could trace the daemon before the container runs.
         """
-        self.path = path
         try:
-            self.directory = os.stat(path)
-            self.name = _read_link(f"{path}/{SERVER_NAME}") or SERVER_NAME
+            with closing(os.open(path, os.O_PATH | os.O_DIRECTORY)) as directory:
+                self.path = os.readlink(f"/proc/self/fd/{directory}")
+                self.directory = os.fstat(directory)
+            self.name = _read_link(f"{self.path}/{SERVER_NAME}") or SERVER_NAME
             if "/" in self.name:
                 raise HookError(
                     INSTALL_DAMAGED,
                     f"{path}/{SERVER_NAME} is a link out of its directory: install it by the role dropbear",
                 )
-            self.file = os.stat(f"{path}/{self.name}", follow_symlinks=False)
+            self.file = os.stat(f"{self.path}/{self.name}", follow_symlinks=False)
         except OSError as error:
             raise HookError(
                 INSTALL_DAMAGED,

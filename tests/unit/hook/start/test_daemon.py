@@ -82,6 +82,14 @@ def test_a_link_out_of_the_directory(tmp_path: Path, node: Path) -> None:
         Programs(str(node))
 
 
+def test_another_release_is_installed_meanwhile(tmp_path: Path, node: Path) -> None:
+    (tmp_path / "installed").symlink_to(node)
+    programs = Programs(str(tmp_path / "installed"))
+    (tmp_path / "installed").unlink()
+    (tmp_path / "installed").symlink_to(tmp_path)
+    assert os.path.samestat(os.stat(programs.path), programs.directory)
+
+
 @pytest.mark.parametrize("mode", [0o755, 0o711, 0o511, 0o155])
 def test_a_program_that_can_be_read(node: Path, mode: int) -> None:
     (node / "dropbearmulti").chmod(mode)
