@@ -2,8 +2,10 @@
 PYTHON ?= /usr/bin/python3
 PARTS := lint docs unit fuzz sanity integration role-dropbear role-ssh-hook hook-tests vm-tests molecule engines launchers demo-test \
 	upgrade-from-sarus monitoring release-test slurm rootless
-SCENARIOS := upgrade debian11 old-kernel lifecycle old-beside-new slurm-editor sarus-suite launch-real node-image architectures mutants
+SCENARIOS := upgrade debian11 old-kernel lifecycle old-beside-new slurm-editor sarus-suite launch-real node-image architectures mutants \
+	soak
 FUZZ_SECONDS ?= 60
+SOAK_STARTS ?= 1000
 SOAK_SECONDS ?= 600
 ARGS := # only from the command line of make, not from the environment
 TAKE_ARGS := unit sanity integration role-dropbear role-ssh-hook hook-tests vm-tests el-policy old-kernel monitoring node-image architectures \
@@ -17,7 +19,7 @@ endif
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help venv test test-all under-load $(PARTS) $(SCENARIOS) real-engines el-policy soak audit-algorithms bench bench-deploy \
+.PHONY: help venv test test-all under-load $(PARTS) $(SCENARIOS) real-engines el-policy audit-algorithms bench bench-deploy \
 	scale demo demo-down
 .DEFAULT_GOAL := help
 
@@ -61,7 +63,8 @@ help:
 	@echo 'make node-image   an image of a stateless node: deployed into, booted in a virtual machine'
 	@echo 'make architectures  the programs for aarch64, ppc64le and riscv64, built and run under emulation'
 	@echo 'make mutants      small faults in the hook, one at a time: a test has to notice each; ARGS are words of them'
-	@echo 'make soak         thousands of starts and races, and fuzzing for SOAK_SECONDS (600)'
+	@echo 'make soak         SOAK_STARTS (1000) starts and as many races, and fuzzing for SOAK_SECONDS (600);'
+	@echo '                  in make test-all 150 starts and 60 seconds'
 	@echo 'make bench        performance of the hook and its peers; nine minutes'
 	@echo 'make bench-deploy a deployment to three nodes, twice: seconds, and the slowest tasks'
 	@echo 'make scale        a deployment to up to a hundred nodes, twice: seconds, processor time and memory; half an hour'
@@ -77,6 +80,8 @@ test: export FUZZ_SECONDS = 27
 test: venv
 	@python tests/run.py $(PARTS)
 
+test-all: export SOAK_STARTS = 150
+test-all: export SOAK_SECONDS = 60
 test-all: venv
 	@python tests/run.py $(PARTS) $(SCENARIOS)
 
@@ -182,7 +187,7 @@ release-test: venv
 	@tests/release
 
 soak: venv
-	@tests/hook/soak
+	@tests/hook/soak $(SOAK_STARTS)
 	@python -B tests/fuzz/campaign.py $(SOAK_SECONDS)
 
 audit-algorithms: venv
