@@ -139,6 +139,10 @@ def plain_changes() -> dict[str, Any]:
         config["linux"]["cgroupsPath"] = "/hook-test/memory"
         config["linux"]["resources"] = {"memory": {"limit": 200 << 20}}
 
+    def cpuset(config: dict[str, Any]) -> None:
+        config["linux"]["cgroupsPath"] = "/hook-test/cpuset"
+        config["linux"]["resources"] = {"cpu": {"cpus": str(min(os.sched_getaffinity(0)))}}
+
     def cgroup_namespace(config: dict[str, Any]) -> None:
         config["linux"]["namespaces"].append({"type": "cgroup"})
 
@@ -195,6 +199,7 @@ def plain_changes() -> dict[str, Any]:
             personality,
             masks,
             cgroup,
+            cpuset,
             cgroup_namespace,
             time_namespace,
             user_namespace,

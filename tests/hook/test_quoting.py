@@ -40,7 +40,7 @@ PIECES = [
 
 
 def values() -> dict[str, bytes]:
-    """Other ones at each run; a failure names the seed, which the environment variable QUOTING_SEED sets."""
+    """Other ones at each run; each test's name has the seed, which the environment variable QUOTING_SEED sets."""
     dice = random.Random(SEED)
     generated = [b"".join(dice.choices(PIECES, k=dice.randrange(12))) for _number in range(COUNT)]
     generated += [bytes(dice.randrange(1, 256) for _byte in range(60)) for _number in range(COUNT // 10)]
@@ -61,12 +61,12 @@ class Session:
     def check(self, output: bytes) -> None:
         """Fails on the first variable whose value is not the process's."""
         got = output.split(b"\0")
-        assert len(got) == len(self.variables) + 1, f"QUOTING_SEED={SEED}"
+        assert len(got) == len(self.variables) + 1
         for (name, value), there in zip(self.variables.items(), got):
-            assert there == value, f"{name}; QUOTING_SEED={SEED}"
+            assert there == value, name
 
 
-@pytest.fixture(scope="module", params=SHELLS)
+@pytest.fixture(scope="module", params=SHELLS, ids=lambda shell: f"{shell}-seed-{SEED}")
 def session(request: pytest.FixtureRequest, start_shared: Start) -> Session:
     shell = SHELLS[request.param]
     variables = values()
@@ -85,7 +85,7 @@ def session(request: pytest.FixtureRequest, start_shared: Start) -> Session:
     # runc writes U+FFFD for what is no UTF-8 (crun refuses it).
     for name, value in variables.items():
         if os.fsdecode(value).isprintable() or value.isascii():
-            assert there[name.encode()] == value, f"{name}; QUOTING_SEED={SEED}"
+            assert there[name.encode()] == value, name
     return Session(container, {name: there[name.encode()] for name in variables})
 
 
@@ -104,4 +104,4 @@ def test_login_shell_by_command(session: Session) -> None:
 
 def test_each_value_alone(session: Session) -> None:
     for name, value in list(session.variables.items())[:12]:
-        assert session.container.ssh(f'printf %s "${name}"').checked().out == value, f"{name}; QUOTING_SEED={SEED}"
+        assert session.container.ssh(f'printf %s "${name}"').checked().out == value, name

@@ -9,7 +9,7 @@ from pathlib import Path
 OWN = set(
     """
     Name State Tgid Ngid Pid PPid TracerPid NStgid NSpid NSpgid NSsid Kthread FDSize HugetlbPages CoreDumping
-    THP_enabled untag_mask Threads SigQ SigPnd ShdPnd SigBlk SigIgn SigCgt Cpus_allowed Cpus_allowed_list
+    THP_enabled untag_mask Threads SigQ SigPnd ShdPnd SigBlk SigIgn SigCgt
     voluntary_ctxt_switches nonvoluntary_ctxt_switches x86_Thread_features x86_Thread_features_locked
     """.split()
 )
