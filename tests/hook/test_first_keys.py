@@ -76,9 +76,10 @@ def test_type_of_the_site(start: Start) -> None:
     assert {path.name for path in KEYS.iterdir()} == FILES - {"dropbear_ed25519_host_key"}
 
 
-def test_unknown_type_of_the_site(start: Start, syslog: Syslog) -> None:
-    settings = {"SSH_KEY_TYPE": "dsa"}
-    assert_refused(start, syslog, "crun", "not 'dsa'", launcher=after_login_of(ALICE), settings=settings)
+@pytest.mark.parametrize("name", ["dsa", "/a\nb", "/" + "x" * 100_000], ids=["dsa", "newline", "overlong"])
+def test_unknown_type_of_the_site(start: Start, syslog: Syslog, name: str) -> None:
+    words, settings = "the type of SSH keys must be one of ed25519, ecdsa, not", {"SSH_KEY_TYPE": name}
+    assert_refused(start, syslog, "crun", words, kind="no-keys", launcher=after_login_of(ALICE), settings=settings)
     assert not KEYS.parents[1].exists()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -40,7 +41,12 @@ def test_each_unit_test_of_plugins_is_named() -> None:
 
 
 def test_each_annotation_and_each_setting_is_tried_with_wrong_values() -> None:
-    tried = set(re.findall(r'"([\w.]+)"', (ROOT / "tests/hook/test_values.py").read_text(encoding="utf-8")))
+    texts = {}
+    for statement in ast.parse((ROOT / "tests/hook/test_values.py").read_text(encoding="utf-8")).body:
+        if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
+            nodes = ast.walk(statement.value)
+            texts[statement.targets[0].id] = {node.value for node in nodes if isinstance(node, ast.Constant)}
+    tried = texts["ANNOTATIONS"] | texts["SETTINGS"]
     oci = ROOT / "files/hook/ssh_hook/oci"
     annotations = re.findall(r'"(com\.hooks\.\w+\.\w+)"', (oci / "annotations.py").read_text(encoding="utf-8"))
     settings = re.findall(r'"([A-Z]+_[A-Z_]+)"', (oci / "settings.py").read_text(encoding="utf-8"))
