@@ -45,25 +45,6 @@ def test_user_is_not_in_passwd_file(start: Starter, syslog: Syslog, engine: str)
     )
 
 
-# Which texts are ports, unit tests say: tests/unit/hook/oci/test_oci_config.py.
-def test_bad_port_in_the_annotation(start: Starter, syslog: Syslog) -> None:
-    assert_refused(
-        start,
-        syslog,
-        "crun",
-        PORT_ANNOTATION,
-        "1 to 65535",
-        kind="annotation-wrong",
-        annotations={PORT_ANNOTATION: "65536"},
-    )
-
-
-@pytest.mark.parametrize("name", ["SERVER_PORT_DEFAULT", "SERVER_PORT"])
-def test_bad_port_in_the_settings(start: Starter, syslog: Syslog, name: str) -> None:
-    settings: dict[str, str | None] = {"SERVER_PORT_DEFAULT": None, name: "65536"}
-    assert_refused(start, syslog, "crun", name, "1 to 65535", kind="setting-wrong", settings=settings)
-
-
 @pytest.mark.parametrize("name", ["HOOK_BASE_DIR", "PASSWD_FILE", "DROPBEAR_DIR", "SERVER_PORT_DEFAULT"])
 @pytest.mark.parametrize("value", [None, ""])
 def test_missing_setting(start: Starter, syslog: Syslog, name: str, value: str | None) -> None:

@@ -150,10 +150,8 @@ WRONG: dict[str, tuple[dict[str, object], list[str]]] = {
             "ssh_hook_prefix": "/",
             "ssh_hook_hooks_dirs": [],
             "ssh_hook_python": "/opt/" + 100 * "x",
-            "ssh_hook_server_port": "15263abc",
         },
         [
-            "ssh_hook_server_port is 15263abc, but a TCP port is a number",
             "ssh_hook_prefix is '/': it must be an absolute path",
             "ssh_hook_hooks_dirs is empty, so no engine would find the hook",
             "ssh_hook_python has 105 characters",
