@@ -269,7 +269,7 @@ def test_client_gets_few_answers_before_it_logs_in(start: Start) -> None:
     start("crun", "busybox")
     transport = paramiko.Transport(("127.0.0.1", PORT))
     try:
-        transport.start_client(timeout=60)
+        transport.start_client(timeout=within(20))
         service, request = paramiko.Message(), paramiko.Message()
         service.add_byte(bytes([5]))  # RFC 4253, section 10
         service.add_string("ssh-userauth")
@@ -303,7 +303,7 @@ def test_login_has_to_be_done_in_time(start: Start) -> None:
     silent, version, exchange = (socket.create_connection(("127.0.0.1", PORT)) for _client in range(3))
     exchange.sendall(flood.VERSION)
     transport = paramiko.Transport(("127.0.0.1", PORT))
-    transport.start_client(timeout=60)
+    transport.start_client(timeout=within(20))
     ignored = flood.packet(bytes([2]) + flood.string(b""))  # RFC 4253, section 11.2
     clients: dict[str, tuple[int, Callable[[], bool], Callable[[], object]]] = {
         "silent": (option("BANNER_TIMEOUT"), lambda: is_open(silent), lambda: None),

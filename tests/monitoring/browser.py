@@ -15,8 +15,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from patience import within
+
 PROGRAM = "chromium-headless-shell"
-PATIENCE = 60.0  # seconds for one answer, on a machine that is busy
+PATIENCE = 30.0  # seconds for one answer
 _FIRST_FREE = 10  # descriptor; the browser reads from 3 and writes to 4
 
 
@@ -60,7 +62,7 @@ class Page:
 
     def _receive(self) -> dict[str, Any]:
         """Return the next message, having noted what it complains of. Raises BrowserError."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + within(PATIENCE)
         while b"\0" not in self._buffer:
             readable, _writable, _failed = select.select([self._from], [], [], max(0.0, deadline - time.monotonic()))
             data = os.read(self._from, 1 << 20) if readable else b""
@@ -84,7 +86,7 @@ class Page:
         loaded = self.call("Page.navigate", url=path.as_uri())
         if "errorText" in loaded:
             raise BrowserError(f"{path}: {loaded['errorText']}")
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + within(PATIENCE)
         while self.ask("document.readyState + document.URL") != f"complete{path.as_uri()}":
             if time.monotonic() > deadline:
                 raise BrowserError(f"{path} is not loaded")

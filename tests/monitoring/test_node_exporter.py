@@ -9,6 +9,7 @@ import time
 import urllib.request
 from pathlib import Path
 
+from patience import within
 from ssh_hook.commands import metrics
 
 PATIENCE = 30.0  # seconds
@@ -35,10 +36,10 @@ def served(directory: Path) -> str:
         ["prometheus-node-exporter", *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as process:
         try:
-            deadline = time.monotonic() + PATIENCE
+            deadline = time.monotonic() + within(PATIENCE)
             while True:
                 try:
-                    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=PATIENCE) as answer:
+                    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=within(PATIENCE)) as answer:
                         text: str = answer.read().decode()
                         return text
                 except OSError:

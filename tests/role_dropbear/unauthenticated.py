@@ -13,8 +13,9 @@ import time
 from pathlib import Path
 
 import paramiko
+from patience import within
 
-PATIENCE = 60  # seconds, for what happens within one on an idle machine
+PATIENCE = within(20)  # seconds, for what happens within one on an idle machine
 MSG_KEXINIT, MSG_KEX_ECDH_INIT, MSG_KEX_ECDH_REPLY = 20, 30, 31
 MLKEM768, SNTRUP761 = bytes(1184), bytes(1158)  # public keys
 

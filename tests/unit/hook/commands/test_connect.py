@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from patience import within
 from ssh_hook.commands import connect
 from ssh_hook.commands.connect import HERE, _locate, _parse_job, _unquoted, choose
 from ssh_hook.commands.daemons import Daemon
@@ -273,7 +274,7 @@ def test_a_slurm_that_does_not_answer(slurm: None, tmp_path: Path, monkeypatch: 
         connect.find_nodes("12", 600)
     with pytest.raises(HookError, match=r"\(squeue\): give the node too: ssh_hook connect --job JOB NODE$"):
         _locate("12", None)
-    assert time.monotonic() - begun < 90
+    assert time.monotonic() - begun < within(20)
 
 
 def test_a_controller_that_squeue_does_not_reach(slurm: None, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from patience import within
 from ssh_hook.commands import why_job
 from ssh_hook.commands.error_catalogue import CATALOGUE, plain
 from ssh_hook.errors import ARGUMENTS_WRONG, NO_CONTAINER, NO_SHELL, PORT_TAKEN, SYSTEM, HookError
@@ -142,12 +143,12 @@ def test_it_ends_in_time(cluster: Cluster, capfd: pytest.CaptureFixture[str], mo
     monkeypatch.setattr(why_job, "_MAX_PARALLEL", 4)
     cluster.program("squeue", 'echo "7 n[1-9]"')
     cluster.nodes(n1=[entry()])
-    hangs = 'for last; do case "$last" in n[2-9]) exec sleep 60;; esac; done'
+    hangs = 'for last; do case "$last" in n[2-9]) exec sleep 100;; esac; done'
     script = (Path(cluster.place) / "ssh").read_text(encoding="utf-8").partition("\n")[2]
     cluster.program("ssh", f"{hangs}\n{script}")
     begun = time.monotonic()
     assert why_job.run("7", as_json=False) == 1
-    assert time.monotonic() - begun < 30, "the hosts that hang take 60 s"
+    assert time.monotonic() - begun < within(15), "it waited for the hosts that hang"
     shown = capfd.readouterr()
     assert shown.out.startswith(f"n1:\n  error: {TEXT}")
     assert shown.err == "ssh_hook: error: n2, n3, n4, n5, n6, n7, n8, n9: no answer within 3 s [system]\n"
@@ -183,7 +184,7 @@ def test_an_ssh_that_cannot_be_killed_is_left_behind(
     """As one that hangs in the kernel."""
     monkeypatch.setattr(why_job, "DEADLINE", 2.0)
     cluster.program("squeue", 'echo "7 n1"')
-    cluster.program("ssh", "exec sleep 60")
+    cluster.program("ssh", "exec sleep 100")
     kill = subprocess.Popen.kill
     left: list[subprocess.Popen[bytes]] = []
 
@@ -193,7 +194,7 @@ def test_an_ssh_that_cannot_be_killed_is_left_behind(
     monkeypatch.setattr(subprocess.Popen, "kill", leave)
     begun = time.monotonic()
     assert why_job.run("7", as_json=False) == 1
-    assert time.monotonic() - begun < 40, "it waited for the end of ssh, which comes after 60 s"
+    assert time.monotonic() - begun < within(15), "it waited for the end of ssh"
     assert capfd.readouterr().err == "ssh_hook: error: n1: no answer within 2 s [system]\n"
     for process in left:
         kill(process)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from patience import within
 from ssh_hook.errors import HookError, LateError
 from ssh_hook.linux import disposable_process
 from ssh_hook.linux.fast_stdlib import closing
@@ -111,7 +112,7 @@ def test_work_ends_with_who_has_the_lock(users: Path, tmp_path: Path, monkeypatc
 
     def work(_users: int, _uid: int) -> None:
         (tmp_path / "begun").touch()
-        time.sleep(60)
+        time.sleep(100)
 
     monkeypatch.setattr(job_doors, "_TIMEOUT", 60.0)
     pid = os.fork()
@@ -126,5 +127,5 @@ def test_work_ends_with_who_has_the_lock(users: Path, tmp_path: Path, monkeypatc
     os.waitpid(pid, 0)
     begun = time.monotonic()
     assert os.read(reader, 1) == b""  # the end of the last process that has the pipe
-    assert time.monotonic() - begun < 30
+    assert time.monotonic() - begun < within(15)
     os.close(reader)

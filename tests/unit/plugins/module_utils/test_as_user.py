@@ -10,6 +10,7 @@ from ansible_collections.ocihooks.ssh.plugins.module_utils import _as_user as as
 from ansible_collections.ocihooks.ssh.plugins.module_utils._as_user import AsUserError, look_as_users, run_as_users
 from ansible_collections.ocihooks.ssh.plugins.module_utils._keys.passwd import Entry
 from ansible_collections.ocihooks.ssh.plugins.module_utils._linux import ids
+from patience import within
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,7 +78,7 @@ def test_a_child_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None
     start = time.monotonic()
     results = outcomes(["bad", "good"], work)
     assert "a file system does not answer" in str(results["bad"])
-    assert time.monotonic() - start < 60
+    assert time.monotonic() - start < within(10)
 
 
 def test_a_large_result_comes_whole() -> None:
