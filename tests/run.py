@@ -87,8 +87,8 @@ CLOSING = re.compile(
     r"^[=\s]*(?:\w+: )?((?:\d+ [a-z]+, )*\d+ (?:passed|failed)(?:, \d+ [a-z]+)*)(?: in [\d.]+s.*)?[=\s]*$"
 )
 
-# A line of tests/hook/conftest.py.
-REPEATED = re.compile(r"^starts that were tried again: (\d+)", re.MULTILINE)
+# A line of tests/hook/conftest.py and tests/mutants/runner.py.
+REPEATED = re.compile(r"^tried again: (\d+)", re.MULTILINE)
 
 
 class Result(NamedTuple):
@@ -97,7 +97,7 @@ class Result(NamedTuple):
     Attributes:
         seconds: its time
         passed, failed: how many of its tests did
-        repeated: how many starts of containers were tried again
+        repeated: how often something was tried again
         load: how many processes ran or waited for a processor or a disk meanwhile, in the mean
     """
 
@@ -131,7 +131,7 @@ def count(log: str) -> tuple[int, int]:
 
 
 def count_repeated(log: str) -> int:
-    """Return how many starts were tried again by the lines in a log: one of each run of pytest."""
+    """Return how often something was tried again by the lines in a log."""
     return sum(map(int, REPEATED.findall(log)))
 
 
@@ -282,7 +282,7 @@ def summarise(results: list[Result], seconds: float, idle_seconds: float) -> Non
     repeated = {result.part: result.repeated for result in results if result.repeated}
     if repeated:
         parts = ", ".join(f"{part} {number}" for part, number in repeated.items())
-        print(f"starts that were tried again: {sum(repeated.values())} ({parts})")
+        print(f"tried again: {sum(repeated.values())} ({parts})")
     print(f"{passed} passed, {failed} failed")
 
 

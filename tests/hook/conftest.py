@@ -25,8 +25,8 @@ def pytest_sessionstart() -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Tell what succeeded at a later attempt only; tests/run.py adds these lines up."""
-    if repeated:
-        terminalreporter.write_line(f"starts that were tried again: {len(repeated)} (runc's seal)")
+    for reason, number in repeated.items():
+        terminalreporter.write_line(f"tried again: {number} ({reason})")
 
 
 @pytest.fixture(scope="session")

@@ -151,7 +151,7 @@ def main(words: list[str]) -> int:
     subprocess.run([ROOT / "tests" / "snapshot", CACHE / "mutants"], check=True)
     (COPY / ".cache").symlink_to(CACHE)
     has_bed = any(needs_bed(fault.test) for fault in faults)
-    failed = 0
+    failed = again = 0
     try:
         if has_bed:
             make_bed()
@@ -163,6 +163,7 @@ def main(words: list[str]) -> int:
             if problem and needs_bed(fault.test):
                 make_bed()  # an earlier fault may have left something that this test trips over
                 problem = judge(fault)
+                again += 1
             failed += bool(problem)
             seconds = time.monotonic() - start
             print(f"{'FAILED' if problem else 'ok':<7} {seconds:4.0f} s  {fault.function}: {fault.promise}", flush=True)
@@ -171,6 +172,8 @@ def main(words: list[str]) -> int:
     finally:
         if has_bed:
             checked(BED, "down")
+    if again:
+        print(f"tried again: {again} (faults, in a new bed)")
     print(f"{len(faults) - failed} passed, {failed} failed")
     return int(failed > 0)
 

@@ -6,11 +6,13 @@ import importlib.util
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any, ClassVar
 
+import containers
 import pytest
-from containers import RUNC_BUSY, Result, repeated, unless_busy
+from containers import RUNC_BUSY, Result, run_in_time, unless_busy
 from patience import within
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -23,12 +25,12 @@ SPEC.loader.exec_module(run)
 
 def test_a_log_has_the_results_of_each_run_of_pytest() -> None:
     log = (
-        "starts that were tried again: 2 (runc's seal)\n10 passed, 1 skipped in 3.1s\n"
-        "a test prints: starts that were tried again: 5\n"
-        "starts that were tried again: 1 (runc's seal)\n1 failed, 4 passed in 1.0s\n"
+        "tried again: 2 (runc's seal)\n10 passed, 1 skipped in 3.1s\n"
+        "a test prints: tried again: 5\n"
+        "tried again: 1 (runc's seal)\ntried again: 3 (commands that took 2 s)\n1 failed, 4 passed in 1.0s\n"
     )
     assert run.count(log) == (14, 2)
-    assert run.count_repeated(log) == 3
+    assert run.count_repeated(log) == 6
 
 
 def test_the_summary_has_budgets_and_warns_of_more_than_twice_as_much(capsys: pytest.CaptureFixture[str]) -> None:
@@ -46,7 +48,7 @@ def test_the_summary_has_budgets_and_warns_of_more_than_twice_as_much(capsys: py
     assert [line for line in said.splitlines() if line.startswith("warning: ")] == [
         f"warning: docs took {2 * budget + 1} s, more than twice its budget of {budget} s"
     ]
-    assert "starts that were tried again: 3 (hook-tests 2, engines 1)\n" in said
+    assert "tried again: 3 (hook-tests 2, engines 1)\n" in said
     assert said.endswith("\n719 passed, 1 failed\n")
 
 
@@ -151,9 +153,21 @@ def test_no_lane_has_two_parts_and_hook_tests_have_two_lanes(monkeypatch: pytest
     assert lanes == 1 or started[0][0] == "hook-tests", "the longest comes first"
 
 
-def test_a_start_that_runc_fails_is_tried_again_and_counted() -> None:
+def test_a_start_that_runc_fails_is_tried_again_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted: Counter[str] = Counter()
+    monkeypatch.setattr(containers, "repeated", counted)
     busy, fine = Result(1, b"", b"runc: " + RUNC_BUSY), Result(0, b"", b"")
     results = [busy, fine, busy, busy, busy]
     assert unless_busy(lambda: results.pop(0)) == fine
     assert unless_busy(lambda: results.pop(0)) == busy
-    assert (results, repeated) == ([], [busy, busy, busy])
+    assert (results, counted) == ([], {"runc's seal": 3})
+
+
+def test_a_command_that_is_late_is_tried_again_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted: Counter[str] = Counter()
+    monkeypatch.setattr(containers, "repeated", counted)
+    late, fine = Result(0, b"", b"looked at 1 of 2 containers within 2 s"), Result(0, b"all", b"")
+    results = [late, late, fine, fine]
+    monkeypatch.setattr(containers, "run", lambda _command, _stdin: results.pop(0))
+    assert run_in_time(["status"]) == run_in_time(["status"]) == fine
+    assert counted == {"commands that took 2 s": 2}
