@@ -39,6 +39,7 @@ from equality import (
     facts,
     listed_descriptors,
     namespaces,
+    seen_from_outside,
     strange_descriptors,
 )
 from held import unanswered
@@ -152,6 +153,16 @@ def test_session_is_what_the_process_is(launch: Launch, key: Path, engine: str) 
     assert b"ocihooks-ssh" not in Path(f"/proc/{container.pid}/mountinfo").read_bytes()
     assert tree(attached.WHERE) == before
     assert not is_gone(container.pid)
+
+
+def test_sessions_are_scheduled_as_the_process_is(launch: Launch, ssh: Callable[..., Result]) -> None:
+    scheduled = ["chrt", "--batch", "0", "nice", "-n", "15", "ionice", "--class", "3", "setarch", "linux32"]
+    container = launch("bwrap", *scheduled)
+    attach(container)
+    assert ssh("cut -d ' ' -f 19,41 /proc/self/stat").checked().text == f"15 {os.SCHED_BATCH}"  # see proc_pid_stat(5)
+    assert ssh("uname -m").checked().text == "i686"
+    assert seen_from_outside(container.pid) == (3 << 13 | 7, "00000008\n")
+    assert seen_from_outside(daemon()) == seen_from_outside(container.pid)
 
 
 @pytest.mark.parametrize("engine", ["ch-run", "ch-run-write-fake", "ch-run-write", "bwrap", "podman"])

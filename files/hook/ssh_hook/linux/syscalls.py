@@ -429,6 +429,12 @@ def ioprio_set(priority: int) -> None:
     _call("syscall", _syscall_number(_SYS_IOPRIO_SET), _IOPRIO_WHO_PROCESS, 0, priority)
 
 
+def ioprio_get(pid: int) -> int:
+    """Return the I/O priority of the process `pid`, with its class."""
+    number = _syscall_number(_SYS_IOPRIO_SET) + 1  # ioprio_get(2) follows ioprio_set(2) on each architecture
+    return _call("syscall", number, _IOPRIO_WHO_PROCESS, pid)
+
+
 def set_mempolicy(mode: int, nodes: int) -> None:
     """Set the NUMA memory policy of the calling process; `nodes` is a mask of at most 1024 nodes, 0 for none."""
     mask = integers(*((nodes >> shift & 2**64 - 1, 8) for shift in range(0, 1024, 64)))

@@ -13,6 +13,7 @@ like the container, so /proc is the node's, and no path leads through the contai
 from __future__ import annotations
 
 from ..confine.lsm import label_of
+from ..confine.process_scheduling import ProcessScheduling
 from ..errors import ATTACH_REFUSED, IMAGE_UNFIT, HookError, describe_failure, printable
 from ..linux import disposable_process, syscalls, user_namespaces
 from ..linux.fast_stdlib import TYPE_CHECKING, closing, fsdecode, fsencode, os, signal, split, stat
@@ -119,13 +120,19 @@ class EndedBySupervisor(Ending):
     """Ends the daemon of an attach: the supervisor, which keeps running instead of writing a record."""
 
     def __init__(self, target: RunningProcess, container: Container) -> None:
+        """Read the scheduling of the process `target`. Raises OSError."""
         self._target = target
         self._container = container
+        self._scheduling = ProcessScheduling(target.process)
 
     def prepare(self) -> None:
-        """Become the subreaper of the sessions' processes, and die with the supervisor, even after execve(2)."""
+        """Become the subreaper of the sessions' processes, and die with the supervisor, even after execve(2).
+
+        Take on the scheduling of the process: as late as possible, since SCHED_IDLE makes everything slow.
+        """
         syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+        self._scheduling.apply()
 
     def before_release(self) -> None:
         """Check that the process is still the one that was joined and copied."""

@@ -12,6 +12,7 @@ import time
 from argparse import ArgumentParser, Namespace
 from typing import NoReturn
 
+from ...confine.process_scheduling import ProcessScheduling
 from ...errors import ANNOTATION_WRONG, ARGUMENTS_WRONG, HOME_HANGS, NO_CONTAINER, HookError, describe_failure, kind_of
 from ...keys.passwd import Entry
 from ...linux import syscalls
@@ -171,7 +172,8 @@ def _supervise(wanted: Attach, listener: socket.socket, writer: int) -> None:
     _raise_oom_score(wanted.target.read("oom_score_adj"))
     syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
     attachment = attach(wanted)
-    for warning in wanted.warnings + missed_cgroups(wanted.target.process, attachment.daemon):
+    process, daemon = wanted.target.process, attachment.daemon
+    for warning in wanted.warnings + missed_cgroups(process, daemon) + missed_scheduling(process, daemon):
         log(WARNING, warning)
     signals = attachments.redirect_signals()  # before anyone can signal the supervisor
     try:
@@ -207,3 +209,13 @@ def missed_cgroups(process: Process, daemon: Process) -> list[str]:
     except OSError:
         return []  # one of them has exited
     return [] if is_same else ["sessions run in your own cgroup, since you may not move processes into the container's"]
+
+
+def missed_scheduling(process: Process, daemon: Process) -> list[str]:
+    """Return a warning if the daemon is not scheduled as the process is."""
+    try:
+        is_same = ProcessScheduling(daemon).values == ProcessScheduling(process).values
+    except OSError:
+        return []  # one of them has exited
+    different = "sessions have another scheduling policy, nice value or I/O priority than the process"
+    return [] if is_same else [f"{different}, since you may not set the process's"]
