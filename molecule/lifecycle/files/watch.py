@@ -4,8 +4,8 @@ moment to the next.
 watch.py DIRECTORY... [-- DIRECTORY...]
 
 Of the first directories nothing may change; in the others a name may only be replaced, by a rename, and what is new may
-not be seen by engines, which read all names that end in .json. Prints a line for each event that breaks this, until
-/run/load/stop is there.
+not be seen by engines, which read all names that end in .json. Prints a line for each event that breaks this, and what
+the hook sends to /dev/log, which the node has none of otherwise, until /run/load/stop is there.
 """
 
 from __future__ import annotations
@@ -13,10 +13,13 @@ from __future__ import annotations
 import ctypes
 import os
 import select
+import socket
 import struct
 import sys
 
 STOP = "/run/load/stop"
+LOG = "/dev/log"
+SEVERITIES = (b"<27>", b"<28>")  # errors and warnings of daemons; logins have others
 HEADER = struct.Struct("iIII")
 EVENTS = {0x2: "written", 0x4: "changed", 0x40: "moved away", 0x80: "replaced", 0x100: "made", 0x200: "deleted"}
 
@@ -49,10 +52,16 @@ def main(arguments: list[str]) -> int:
 
     still, renewed = watches(arguments[:split]), watches(arguments[split + 1 :])
     names = {os.path.join(path, name) for path in renewed.values() for name in os.listdir(path)}
+    log = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    log.bind(LOG)
     while not os.path.exists(STOP):
-        if select.select([inotify], [], [], 0.2)[0]:
+        ready = select.select([inotify, log], [], [], 0.2)[0]
+        if log in ready and (message := log.recv(65536)).startswith(SEVERITIES):
+            print(message.decode(), flush=True)
+        if inotify in ready:
             for complaint in complaints(os.read(inotify, 65536), still, renewed, names):
                 print(complaint, flush=True)
+    os.unlink(LOG)
     return 0
 
 
