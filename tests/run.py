@@ -41,6 +41,7 @@ EXPECTED = {
     "architectures": 1000,
     "role-dropbear": 690,
     "role-ssh-hook": 680,
+    "soak": 900,
     "launch-real": 600,
     "sarus-suite": 300,
     "upgrade": 290,
