@@ -115,7 +115,7 @@ def sleeper(*prefix: str) -> Iterator[subprocess.Popen[bytes]]:
         yield process
         is_alive = process.poll() is None
         process.kill()
-    assert is_alive
+    assert is_alive, "a process that has to stay was killed"
 
 
 @pytest.fixture
