@@ -91,7 +91,7 @@ def test_layout_in_the_container(start: Start) -> None:
         test -r /opt/oci-hooks/ssh/dropbear/environment && test -r /opt/oci-hooks/ssh/dropbear/dropbear.pid
         test -r ~/.ssh/id_dropbear && test -r ~/.ssh/authorized_keys
     """
-    assert container.exec("/bin/sh", "-e", "-c", script.replace("&&", "\n")).checked()
+    assert container.exec("/bin/sh", "-ex", "-c", script.replace("&&", "\n")).checked()
     modes = container.exec("/bin/sh", "-c", "stat -c '%a %u' ~/.ssh ~/.ssh/*").checked().text
     assert modes.splitlines() == [f"700 {ALICE}", *[f"600 {ALICE}"] * len(KEY_FILES)]
     assert container.exec("/bin/sh", "-c", "echo x >>/opt/oci-hooks/ssh/dropbear/bin/dropbear").status != 0

@@ -14,6 +14,7 @@ TABLES = {  # by the page: the heading before the table
     "security.md": ("## Promises", "## Attach"),
     "user-guide.md": ("## Annotations",),
     "admin-guide.md": ("## The hook's environment",),
+    "engines/sarus.md": ("## What stays the same", "## What you can rely on"),
 }
 BARE = tuple(
     f"E   {prefix}{text}"

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import cryptography
 import pytest
+from ssh_hook.cli import main
 from ssh_hook.commands import keygen
 from ssh_hook.commands.check_user_has_sshkeys import check
 from ssh_hook.keys import store, writer
 from ssh_hook.keys.errors import KeyStoreError
+from ssh_hook.log import log
 
 
 @pytest.fixture
@@ -71,6 +73,27 @@ def test_check(settings: dict[str, str]) -> None:
     Path(store.key_directory(settings["HOOK_BASE_DIR"], "alice"), "authorized_keys").unlink()
     with pytest.raises(KeyStoreError, match="incomplete, authorized_keys is missing"):
         check(settings)
+
+
+def test_the_command_lines_that_sarus_calls(
+    settings: dict[str, str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(log, "level", log.level)
+    level = log.level
+
+    def call(*words: str) -> tuple[int, str, str]:
+        log.level = level
+        status = main([*words], settings)
+        shown = capfd.readouterr()
+        return status, shown.out.partition(" in ")[0], shown.err.partition(" in ")[0]
+
+    assert call("check-user-has-sshkeys") == (1, "", "ssh_hook: error: alice has no SSH keys")
+    assert call("keygen") == (0, "created SSH keys for alice", "")
+    assert call("check-user-has-sshkeys") == (0, "", "")
+    for option in ("--verbose", "--debug"):
+        assert call("check-user-has-sshkeys", option) == (0, "ssh_hook: info: alice has SSH keys", "")
+        assert call("keygen", option) == (0, "alice already has SSH keys", "")
+        assert call("keygen", "--overwrite", option) == (0, "created SSH keys for alice", "")
 
 
 def test_no_private_key_is_told(settings: dict[str, str]) -> None:

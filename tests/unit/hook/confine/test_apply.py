@@ -1,8 +1,12 @@
 from __future__ import annotations
 
 import errno
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
+from ssh_hook.confine import apply
 from ssh_hook.confine.apply import Confinement
 from ssh_hook.linux import syscalls
 
@@ -37,3 +41,20 @@ def test_a_process_without_the_right_to_drop_need_not_drop_what_is_not_there(mon
     assert drop(monkeypatch, {CHOWN}, 1 << CHOWN, may_drop=False) == {CHOWN}
     with pytest.raises(PermissionError):
         drop(monkeypatch, {CHOWN, LAST}, 1 << CHOWN, may_drop=False)
+
+
+def test_no_signal_is_blocked_or_ignored_whatever_the_runtime_does() -> None:
+    """crun starts hooks with every signal blocked, and Python ignores some by itself."""
+    program = """
+import signal, sys
+sys.path.insert(0, sys.argv[1])
+from ssh_hook.confine import apply
+signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+apply._reset_signals()
+with open("/proc/self/status", encoding="ascii") as status:
+    print(*(line.split()[1] for line in status if line.startswith(("SigBlk:", "SigIgn:"))))
+"""
+    package = str(Path(apply.__file__).parents[2])
+    done = subprocess.run([sys.executable, "-c", program, package], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["0" * 16, "0" * 16], "blocked, ignored"

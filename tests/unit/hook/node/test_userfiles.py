@@ -9,7 +9,7 @@ import pytest
 from ssh_hook.errors import ANNOTATION_WRONG, HookError
 from ssh_hook.linux.identity import Identity
 from ssh_hook.log import LogTarget
-from ssh_hook.node.userfiles import log_target, may_be_new
+from ssh_hook.node.userfiles import log_target, may_be_new, read_public_keys
 
 DEFAULT = LogTarget(2)
 
@@ -55,3 +55,15 @@ def test_what_is_not_made(tmp_path: Path, name: str) -> None:
         log_target(str(tmp_path / name), caller(), str(tmp_path), DEFAULT)
     assert failure.value.kind == ANNOTATION_WRONG
     assert [path.name for path in tmp_path.iterdir()] == ["link.log"]
+
+
+@pytest.mark.parametrize("name", ["missing", "directory", "loop", "file/below"])
+def test_public_keys_that_cannot_be_read(tmp_path: Path, name: str) -> None:
+    (tmp_path / "directory").mkdir()
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "file").touch()
+    with pytest.raises(
+        HookError, match=r"com\.hooks\.ssh\.authorize_ssh_key: .*/test_public_keys_that_cannot"
+    ) as caught:
+        read_public_keys(str(tmp_path / name))
+    assert caught.value.kind == ANNOTATION_WRONG
