@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from mutants import FAULTS, UNTRIED
+from mutants import FAULTS, HALF_IN_C, PATCHES, UNTRIED
 from sources import Fault, find
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -40,6 +40,16 @@ def test_each_promise_has_a_fault_or_a_reason_why_not() -> None:
     assert set(promises()) == {fault.promise for fault in FAULTS} | set(UNTRIED)
     assert {fault.promise for fault in FAULTS} & set(UNTRIED) == set()
     assert all(reason.endswith(".") for reason in UNTRIED.values())
+
+
+def test_each_patch_has_a_test_or_a_reason_why_not() -> None:
+    patches = {f"{path.parent.name}/{path.stem}" for path in (ROOT / "roles/dropbear/files/patches").glob("*/*.patch")}
+    assert patches == {patch for patch, _place in PATCHES}
+    for _patch, place in PATCHES:
+        path, _colons, name = place.partition("::")
+        assert place.endswith(".") or f"\ndef {name}" in (ROOT / "tests" / path).read_text(encoding="utf-8")
+    assert set(HALF_IN_C) <= {fault.promise for fault in FAULTS}
+    assert set(HALF_IN_C.values()) <= {patch.partition("/")[2] for patch in patches}
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.function)
