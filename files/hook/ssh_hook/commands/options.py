@@ -25,6 +25,7 @@ from .scheduler import CallersJob, find_callers_job
 _PROGRAMS = ("podman", "podman-hpc", "docker")
 _EDF = "edf"  # the Sarus Suite, whose users write EDFs
 _ENGINES = (*_PROGRAMS, _EDF)
+_SPLITTING = ("podman", "podman-hpc")  # podman before 5.0 splits the value of --annotation at commas
 _SETS = 9
 _RENDEZVOUS_BELOW = 10000  # PyTorch's port of a job is this much below the containers': 10000 to 19999
 _DEVICE = "ocihooks.org/ssh=on"
@@ -84,7 +85,10 @@ def run(arguments: Namespace, settings: dict[str, str]) -> int:
     job = find_callers_job(settings)
     wait = parse_wait(arguments.wait, "--wait", ARGUMENTS_WRONG)
     port = _port(arguments, job, settings)
-    wanted = {PORT: str(port), WAIT: str(wait), HOSTS: _hosts(arguments, job, settings)}
+    hosts_of_job = _hosts(arguments, job, settings)
+    if engine in _SPLITTING:
+        hosts_of_job = hosts_of_job.replace(",", "/")
+    wanted = {PORT: str(port), WAIT: str(wait), HOSTS: hosts_of_job}
     variables = {**_VARIABLES, **_rendezvous(port, default_port(settings))}
     if engine == _EDF:
         print(_edf({ENABLED: "true", **wanted}, variables))

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The hosts of a job in one shell word: the annotation com.hooks.ssh.hosts.
 
-Format: entries separated by commas. An entry is ``NAME``, or ``NAME+MORE`` for NAME and MORE hosts after it, counted in
-the last number of the name: ``node001+127`` is node001 to node128. To count in another number, put ``+MORE`` after it:
-``x001+127-hsn0`` is x001-hsn0 to x128-hsn0. ``:SLOTS`` may follow, the number of processes that launchers start on each
-of these hosts; it is 1 by default. NAME is a host's name or IPv4 address (not IPv6: host files of launchers also
-separate slots with a colon). No character is special to a shell that expands the word.
+Format: entries separated by commas, or by slashes: podman before 5.0 splits the value of --annotation at commas. An
+entry is ``NAME``, or ``NAME+MORE`` for NAME and MORE hosts after it, counted in the last number of the name:
+``node001+127`` is node001 to node128. To count in another number, put ``+MORE`` after it: ``x001+127-hsn0`` is
+x001-hsn0 to x128-hsn0. ``:SLOTS`` may follow, the number of processes that launchers start on each of these hosts; it
+is 1 by default. NAME is a host's name or IPv4 address (not IPv6: host files of launchers also separate slots with a
+colon). No character is special to a shell that expands the word.
 
 An entry may also be in Slurm's notation, ``node[001-003,007]:4``. Commands accept this with IPv6 addresses as well.
 """
@@ -41,6 +42,7 @@ def parse(text: str, where: str, kind: str) -> list[tuple[str, int]]:
             f"{where} has {len(text)} characters: it may have {MAX_TEXT}: order the hosts so that numbers in their "
             "names count up, or leave it out and give your launcher your own host file",
         )
+    text = text.replace("/", ",")
     found: dict[str, int] = {}
     size = 0
     for entry in split_items(text, where, kind) if "[" in text else text.split(","):

@@ -76,14 +76,14 @@ SLURM = {"SLURM_JOB_ID": "1234", "SLURM_JOB_NODELIST": "gpu[1-3],login1"}
 @pytest.mark.parametrize(
     ("variables", "hosts"),
     [
-        ({}, "gpu1+2:1,login1:1"),
-        ({"SLURM_TASKS_PER_NODE": "8(x3),2"}, "gpu1+2:8,login1:2"),
-        ({"SLURM_TASKS_PER_NODE": "1,2,3(x2)"}, "gpu1:1,gpu2:2,gpu3:3,login1:3"),
-        ({"SLURM_TASKS_PER_NODE": "1(x4)", "SLURM_JOB_CPUS_PER_NODE": "72(x3),36"}, "gpu1+2:72,login1:36"),
-        ({"SLURM_TASKS_PER_NODE": "1(x4)", "SLURM_JOB_CPUS_PER_NODE": "9(x4)", **GPUS}, "gpu1+2:4,login1:4"),
-        ({"SLURM_TASKS_PER_NODE": "2(x4)", "SLURM_JOB_CPUS_PER_NODE": "9(x4)", **GPUS}, "gpu1+2:2,login1:2"),
-        ({"SLURM_GPUS_ON_NODE": "0"}, "gpu1+2:1,login1:1"),
-        ({"SLURM_JOB_GPUS": "0,1", "SLURM_JOB_CPUS_PER_NODE": "9(x4)"}, "gpu1+2:2,login1:2"),
+        ({}, "gpu1+2:1/login1:1"),
+        ({"SLURM_TASKS_PER_NODE": "8(x3),2"}, "gpu1+2:8/login1:2"),
+        ({"SLURM_TASKS_PER_NODE": "1,2,3(x2)"}, "gpu1:1/gpu2:2/gpu3:3/login1:3"),
+        ({"SLURM_TASKS_PER_NODE": "1(x4)", "SLURM_JOB_CPUS_PER_NODE": "72(x3),36"}, "gpu1+2:72/login1:36"),
+        ({"SLURM_TASKS_PER_NODE": "1(x4)", "SLURM_JOB_CPUS_PER_NODE": "9(x4)", **GPUS}, "gpu1+2:4/login1:4"),
+        ({"SLURM_TASKS_PER_NODE": "2(x4)", "SLURM_JOB_CPUS_PER_NODE": "9(x4)", **GPUS}, "gpu1+2:2/login1:2"),
+        ({"SLURM_GPUS_ON_NODE": "0"}, "gpu1+2:1/login1:1"),
+        ({"SLURM_JOB_GPUS": "0,1", "SLURM_JOB_CPUS_PER_NODE": "9(x4)"}, "gpu1+2:2/login1:2"),
     ],
 )
 def test_slurm(capsys: pytest.CaptureFixture[str], variables: dict[str, str], hosts: str) -> None:
@@ -122,8 +122,8 @@ def test_variables_that_make_no_sense(variables: dict[str, str]) -> None:
         ("a1 a1 a2 a2", None, "a1+1:2"),
         ("a1 a2", None, "a1+1:1"),
         ("a1 a2", "16", "a1+1:16"),
-        ("a1 a1 a2", "16", "a1:2,a2:1"),
-        ("a1 b a1 b b", None, "a1:2,b:3"),  # chunks of one host apart from each other
+        ("a1 a1 a2", "16", "a1:2/a2:1"),
+        ("a1 b a1 b b", None, "a1:2/b:3"),  # chunks of one host apart from each other
         ("b7.example.org b7.example.org", "0", "b7.example.org:2"),
         ("a1 a2", "x", "a1+1:1"),
     ],
@@ -200,16 +200,16 @@ def test_numbers_of_pbs(capsys: pytest.CaptureFixture[str], job: str, port: str)
 @pytest.mark.parametrize(("index", "port"), [("0", "29999"), ("2", "20001"), ("x", "29999")])
 def test_lsf(capsys: pytest.CaptureFixture[str], index: str, port: str) -> None:
     found = printed(capsys, LSB_JOBID="9999", LSB_JOBINDEX=index, LSB_MCPU_HOSTS="a1 4 a2 4 b 2 ")
-    assert (found["port"], found["hosts"]) == (port, "a1+1:4,b:2")
+    assert (found["port"], found["hosts"]) == (port, "a1+1:4/b:2")
 
 
 @pytest.mark.parametrize(
     ("variables", "hosts"),
     [
-        ({"LSB_MCPU_HOSTS": "b 1 a1 4 a2 4 b 2", "LSB_HOSTS": "x"}, "b:3,a1+1:4"),
-        ({"LSB_HOSTS": "a1 a1 b a1"}, "a1:3,b:1"),
-        ({"LSB_DJOB_HOSTFILE": "{file}", "LSB_HOSTS": "x"}, "a1:2,a2:1"),
-        ({"LSB_MCPU_HOSTS": "", "LSB_DJOB_HOSTFILE": "{file}"}, "a1:2,a2:1"),
+        ({"LSB_MCPU_HOSTS": "b 1 a1 4 a2 4 b 2", "LSB_HOSTS": "x"}, "b:3/a1+1:4"),
+        ({"LSB_HOSTS": "a1 a1 b a1"}, "a1:3/b:1"),
+        ({"LSB_DJOB_HOSTFILE": "{file}", "LSB_HOSTS": "x"}, "a1:2/a2:1"),
+        ({"LSB_MCPU_HOSTS": "", "LSB_DJOB_HOSTFILE": "{file}"}, "a1:2/a2:1"),
     ],
 )
 def test_hosts_of_lsf(
@@ -250,8 +250,8 @@ def test_hosts_of_the_command_line_and_a_file(capsys: pytest.CaptureFixture[str]
     (tmp_path / "hosts").write_text(
         "n1 slots=4\nn2:4 # two\nn[3-4]\nn5\nn5\nn5 max_slots=9 slots=7\n", encoding="ascii"
     )
-    assert printed(capsys, "--hostfile", str(tmp_path / "hosts"))["hosts"] == "n1+1:4,n3+1:1,n5:9"
-    assert printed(capsys, "--hosts", "b[1-2]:3,c,d:2")["hosts"] == "b1+1:3,c:1,d:2"
+    assert printed(capsys, "--hostfile", str(tmp_path / "hosts"))["hosts"] == "n1+1:4/n3+1:1/n5:9"
+    assert printed(capsys, "--hosts", "b[1-2]:3,c,d:2")["hosts"] == "b1+1:3/c:1/d:2"
     assert printed(capsys, "--hosts", "b", **SLURM)["hosts"] == "b:1"
     assert printed(capsys, "--hosts", "b", **SLURM)["port"] == "21234"
 
@@ -261,7 +261,7 @@ def test_words_are_arguments_for_the_kernel(capsys: pytest.CaptureFixture[str]) 
     hosts = ",".join(f"n{number}:1" for number in range(10001, 10001 + 2 * (MAX_TEXT // 9), 2))
     hosts = hosts[:-2] + "x" * (MAX_TEXT - len(hosts)) + ":1"
     assert len(hosts) == MAX_TEXT
-    assert printed(capsys, "--hosts", hosts)["hosts"] == hosts
+    assert printed(capsys, "--hosts", hosts)["hosts"] == hosts.replace(",", "/")
     dispatch("options", ["--engine", "podman", "--hosts", hosts], SITE)
     words = capsys.readouterr().out
     subprocess.run(["true", *words.split()], check=True)
