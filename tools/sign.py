@@ -37,12 +37,19 @@ class Refused(Exception):
     """The release cannot be signed; the message is one line that says why and what to do."""
 
 
-def run(*command: str | Path, cwd: Path, stdin: bytes | None = None) -> str:
-    """Return what a command prints. Raises: Refused, with what it says, if it fails."""
-    done = subprocess.run(command, cwd=cwd, input=stdin, capture_output=True, check=False)
+def run(*command: str | Path, cwd: Path, stdin: bytes | None = None, on_terminal: bool = False) -> str:
+    """Return what a command prints.
+
+    Args:
+        on_terminal: leave it this process's stderr
+
+    Raises: Refused, with what the command reports, if it fails.
+    """
+    stderr = None if on_terminal else subprocess.PIPE
+    done = subprocess.run(command, cwd=cwd, input=stdin, stdout=subprocess.PIPE, stderr=stderr, check=False)
     if done.returncode:
-        said = " ".join((done.stderr or done.stdout).decode(errors="replace").split())
-        raise Refused(f"{command[0]} {command[1]} failed: {said}")
+        reported = " ".join((done.stderr or done.stdout).decode(errors="replace").split())
+        raise Refused(f"{command[0]} {command[1]} failed: {'see above' if on_terminal else reported}")
     return done.stdout.decode().strip()
 
 
@@ -150,7 +157,8 @@ def sign(root: Path, directory: Path, key: Path) -> str:
     sums, signature = directory / SUMS, directory / SIGNATURE
     sums.write_text("".join(f"{digest(path)}  {path.name}\n" for path in sorted(files)), encoding="ascii")
     signature.unlink(missing_ok=True)
-    run("ssh-keygen", "-Y", "sign", "-f", key.resolve(), "-n", NAMESPACE, sums.name, cwd=directory)
+    # If the key is on a token, ssh-keygen asks for a touch, and only where its stderr is a terminal.
+    run("ssh-keygen", "-Y", "sign", "-f", key.resolve(), "-n", NAMESPACE, sums.name, cwd=directory, on_terminal=True)
     verify: list[str | Path] = ["-Y", "verify", "-f", root.resolve() / SIGNERS, "-I", PRINCIPAL, "-n", NAMESPACE]
     try:
         return run("ssh-keygen", *verify, "-s", signature.name, cwd=directory, stdin=sums.read_bytes())

@@ -74,11 +74,16 @@ def test_a_release_without_its_archives_is_refused(checkout: Path, tmp_path: Pat
         sign.sign(checkout, tmp_path, tmp_path / "key")
 
 
+def make_key(key: Path) -> Path:
+    if not key.exists():
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+    return key
+
+
 def publish(directory: Path, key: Path, version: str) -> None:
     """Write a release, with empty archives, which the key signs."""
     directory.mkdir()
-    if not key.exists():
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+    make_key(key)
     names = [f"ocihooks-{kind}-{version}.tar.gz" for kind in ("programs", "ssh")]
     for name in names:
         (directory / name).write_bytes(b"")
@@ -103,8 +108,9 @@ def is_installed(release: Path, version: str) -> bool:
     shown = "\n".join(re.findall(r"^\$ (.*)$", block[1], re.MULTILINE))
     commands = re.sub(r"ocihooks-ssh-\d+\.\d+\.\d+", f"ocihooks-ssh-{version}", shown)
     environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
-    done = subprocess.run(["bash", "-eu", "-c", commands], cwd=release, env=environment, check=False)
     installed = release.with_name("installed")
+    installed.unlink(missing_ok=True)  # of a release before
+    done = subprocess.run(["bash", "-eu", "-c", commands], cwd=release, env=environment, check=False)
     assert installed.exists() == (done.returncode == 0)
     return installed.exists() and installed.read_text(encoding="ascii") == f"./ocihooks-ssh-{version}.tar.gz\n"
 
@@ -129,6 +135,75 @@ def test_the_pages_commands_do_not_believe_the_releases_own_signers(tmp_path: Pa
     (tmp_path / "allowed_signers").write_text(signer(tmp_path / "key"), encoding="ascii")
     (tmp_path / "release" / "allowed_signers").write_text(signer(tmp_path / "other"), encoding="ascii")
     assert not is_installed(tmp_path / "release", "1.0.0")
+
+
+@pytest.fixture
+def release(checkout: Path, tmp_path: Path) -> Path:
+    """The directory with the archives of release 1.9.0, whose tag is the commit of `checkout`.
+
+    `allowed_signers` has a line for each of the keys `first` and `second`, in the tag and in a site's copy.
+    """
+    (checkout / "roles/dropbear/files").mkdir(parents=True)
+    (checkout / "roles/dropbear/files/zig-requirements.txt").write_text("ziglang==1.0 \\\n", encoding="ascii")
+    lines = "".join(signer(make_key(tmp_path / key)) for key in ("first", "second"))
+    for directory in (checkout, tmp_path):
+        (directory / sign.SIGNERS).write_text(lines, encoding="ascii")
+    git(checkout, "add", "--all")
+    git(checkout, "commit", "--quiet", "--message", "release 1.9.0")
+    git(checkout, "tag", "1.9.0")
+    directory = tmp_path / "release"
+    directory.mkdir()
+    bill = json.dumps({"metadata": {"component": {"description": "programs"}}, "components": []}).encode()
+    for kind, name in (("ssh", "README.md"), ("programs", f"dropbear/x86_64/{sign.SBOM}")):
+        with tarfile.open(directory / f"ocihooks-{kind}-1.9.0.tar.gz", "w:gz") as archive:
+            member = tarfile.TarInfo(name)
+            member.size = len(bill)
+            archive.addfile(member, io.BytesIO(bill))
+    return directory
+
+
+def test_what_ssh_keygen_asks_for_reaches_the_terminal(
+    checkout: Path, release: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """As "Confirm user presence" of a key on a token."""
+    sign.sign(checkout, release, tmp_path / "first")
+    assert "Signing file SHA256SUMS" in capfd.readouterr().err
+    with pytest.raises(sign.Refused) as refused:
+        sign.sign(checkout, release, tmp_path / "none")
+    assert str(refused.value) == "ssh-keygen -Y failed: see above"
+    assert f"{tmp_path / 'none'}: No such file or directory" in capfd.readouterr().err
+
+
+def test_if_the_key_is_lost_the_second_one_signs_for_sites_with_an_older_list(
+    checkout: Path, release: Path, tmp_path: Path
+) -> None:
+    """The release's own list has no line for the lost key, and one for a new second key."""
+    lines = [signer(make_key(tmp_path / key)) for key in ("second", "third")]
+    (checkout / sign.SIGNERS).write_text("".join(lines), encoding="ascii")
+    git(checkout, "commit", "--quiet", "--all", "--message", "release 1.9.0 with other keys")
+    git(checkout, "tag", "--force", "1.9.0")
+    sign.sign(checkout, release, tmp_path / "second")
+    assert is_installed(release, "1.9.0")
+    with pytest.raises(sign.Refused, match="does not know the key"):
+        sign.sign(checkout, release, tmp_path / "first")
+
+
+def test_if_the_key_is_stolen_its_signatures_are_refused_and_older_releases_are_signed_again(
+    checkout: Path, release: Path, tmp_path: Path
+) -> None:
+    sign.sign(checkout, release, tmp_path / "first")
+    signed = (release / sign.SUMS).read_bytes()
+    assert is_installed(release, "1.9.0")
+
+    older_list = (tmp_path / sign.SIGNERS).read_text(encoding="ascii")
+    (tmp_path / sign.SIGNERS).write_text(older_list.replace(signer(tmp_path / "first"), ""), encoding="ascii")
+    assert not is_installed(release, "1.9.0")
+
+    sign.sign(checkout, release, tmp_path / "second")
+    assert (release / sign.SUMS).read_bytes() == signed
+    assert is_installed(release, "1.9.0")
+    (tmp_path / sign.SIGNERS).write_text(older_list, encoding="ascii")  # a site that does not know of the theft yet
+    assert is_installed(release, "1.9.0")
 
 
 def write_archive(path: Path, names: list[str], mtime: int) -> Path:
