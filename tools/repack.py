@@ -2,7 +2,7 @@
 
 `ansible-galaxy collection build` writes the time of the build into the archive, and lists files as the file system
 does. This writes ARCHIVE anew: sorted, each member with the time SECONDS (since 1970). So equal files give an equal
-archive, byte for byte, whoever builds it, where and when.
+archive, byte for byte, whoever builds it, where and when, if Python has the same zlib.
 """
 
 from __future__ import annotations
