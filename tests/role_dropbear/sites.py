@@ -48,6 +48,19 @@ BUILD = [
     }
 ]
 
+ARCHIVE = [
+    {
+        "hosts": "all",
+        "gather_facts": False,
+        "tasks": [
+            {
+                "name": "Archive",
+                "ansible.builtin.import_role": {"name": "ocihooks.ssh.dropbear", "tasks_from": "archive"},
+            }
+        ],
+    }
+]
+
 
 class Site:
     """A prefix on the nodes and a build directory, below one directory that is empty at first."""
@@ -125,7 +138,7 @@ class Site:
             shutil.copytree(build, store / build.name)
 
 
-def build_as_another(site: Site, variables: Mapping[str, str] = NOTHING) -> None:
+def build_as_another(site: Site, variables: Mapping[str, str] = NOTHING, playbook: object = BUILD) -> None:
     """Build what the site's build directory lacks as another user, who may read all, on another day."""
     site.build_dir.mkdir(exist_ok=True)
     program, seconds = site.directory / "make", site.directory / "seconds"
@@ -153,7 +166,7 @@ exec {shutil.which("make")} "$@"
         "HOME": str(site.directory),
         "PATH": f"{site.directory}:{os.environ['PATH']}",
     }
-    succeeded(outcome(site.start([*another, *site.command(playbook=BUILD, variables=variables)], environment)))
+    succeeded(outcome(site.start([*another, *site.command(playbook=playbook, variables=variables)], environment)))
     assert all(int(line) > time.time() + 399 * 86400 for line in seconds.read_text().split())
 
 

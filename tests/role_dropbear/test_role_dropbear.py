@@ -20,6 +20,7 @@ import pytest
 import yaml
 from plays import Play
 from sites import (
+    ARCHIVE,
     BUILD,
     HERE,
     NOTHING,
@@ -867,20 +868,6 @@ def test_a_remote_build_host_gives_its_builds_by_way_of_the_controller(first: Fi
         installed = site.prefix / "dropbear" / "bin" / name
         assert installed.read_bytes() == first.site.artefacts(name)[0].read_bytes()
     assert (site.prefix / "dropbear" / SBOM).read_bytes() == (first.site.prefix / "dropbear" / SBOM).read_bytes()
-
-
-ARCHIVE = [
-    {
-        "hosts": "all",
-        "gather_facts": False,
-        "tasks": [
-            {
-                "name": "Archive",
-                "ansible.builtin.import_role": {"name": "ocihooks.ssh.dropbear", "tasks_from": "archive"},
-            }
-        ],
-    }
-]
 
 
 def test_a_site_without_a_compiler_installs_programs_from_an_archive(first: First, site: Site, tmp_path: Path) -> None:
