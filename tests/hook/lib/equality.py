@@ -68,11 +68,21 @@ def listed_descriptors(listing: str) -> list[str]:
 
 
 def strange_descriptors(daemon: int) -> list[str]:
-    """What a daemon has open beyond that which Dropbear itself opens or is given."""
+    """What a daemon has open beyond that which Dropbear itself opens or is given.
+
+    Where it logs logins, a child with the same command line serves in its place (patch 11-logins).
+    """
+    command = Path(f"/proc/{daemon}/cmdline").read_bytes()
+    children = Path(f"/proc/{daemon}/task/{daemon}/children").read_text(encoding="ascii").split()
+    servers = [int(pid) for pid in children if Path(f"/proc/{pid}/cmdline").read_bytes() == command]
+    return [target for pid in (daemon, *servers) for target in _strange_descriptors_of(pid)]
+
+
+def _strange_descriptors_of(pid: int) -> list[str]:
     own_program = "/opt/oci-hooks/ssh/dropbear/bin/dropbearmulti"  # which it runs anew for each session; by O_PATH
     allowed = ("/dev/null", "socket:", "pipe:", "/dev/urandom", own_program)
-    root = str(Path(f"/proc/{daemon}/root").readlink()).rstrip("/")
-    opened = [str(path.readlink()) for path in Path(f"/proc/{daemon}/fd").iterdir()]
+    root = str(Path(f"/proc/{pid}/root").readlink()).rstrip("/")
+    opened = [str(path.readlink()) for path in Path(f"/proc/{pid}/fd").iterdir()]
     inside = [target[len(root) :] if target.startswith(f"{root}/") else target for target in opened]
     return [target for target in inside if not target.startswith(allowed)]
 
