@@ -80,7 +80,7 @@ def strange_descriptors(daemon: int) -> list[str]:
 
 def _strange_descriptors_of(pid: int) -> list[str]:
     own_program = "/opt/oci-hooks/ssh/dropbear/bin/dropbearmulti"  # which it runs anew for each session; by O_PATH
-    allowed = ("/dev/null", "socket:", "pipe:", "/dev/urandom", own_program)
+    allowed = ("/dev/null", "socket:", "pipe:", "/dev/urandom", "/memfd:logins ", own_program)
     root = str(Path(f"/proc/{pid}/root").readlink()).rstrip("/")
     opened = [str(path.readlink()) for path in Path(f"/proc/{pid}/fd").iterdir()]
     inside = [target[len(root) :] if target.startswith(f"{root}/") else target for target in opened]
