@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from pathlib import Path
 
 # Of /proc/PID/status what is each process's own: its place in the tree, its memory, its time, what its program handles.
@@ -82,9 +83,20 @@ def _strange_descriptors_of(pid: int) -> list[str]:
     own_program = "/opt/oci-hooks/ssh/dropbear/bin/dropbearmulti"  # which it runs anew for each session; by O_PATH
     allowed = ("/dev/null", "socket:", "pipe:", "/dev/urandom", "/memfd:logins ", own_program)
     root = str(Path(f"/proc/{pid}/root").readlink()).rstrip("/")
-    opened = [str(path.readlink()) for path in Path(f"/proc/{pid}/fd").iterdir()]
+    opened = [str(path.readlink()) for path in Path(f"/proc/{pid}/fd").iterdir() if not _is_directory_of_log(path)]
     inside = [target[len(root) :] if target.startswith(f"{root}/") else target for target in opened]
     return [target for target in inside if not target.startswith(allowed)]
+
+
+def _is_directory_of_log(descriptor: Path) -> bool:
+    """Whether it is what Dropbear has to connect to a new socket of the log: a mount that is in no mount namespace."""
+    information = Path(str(descriptor).replace("/fd/", "/fdinfo/")).read_text(encoding="ascii").split()
+    mount = information[information.index("mnt_id:") + 1]
+    tables = [
+        Path(path).read_text(encoding="utf-8") for path in ("/proc/self/mountinfo", descriptor.parents[1] / "mountinfo")
+    ]
+    is_mounted = any(line.split()[0] == mount for table in tables for line in table.splitlines())
+    return not is_mounted and os.path.samestat(descriptor.stat(), os.stat("/dev"))
 
 
 def namespaces(pid: int) -> dict[str, tuple[int, int]]:
