@@ -12,10 +12,13 @@ if TYPE_CHECKING:
     from ..linux.process import Process
 
 _UNCHANGED = 0xFFFFFFFF  # as an argument of personality(2)
+_DOMAIN = 0xFF  # of a personality, without flags: some make programs easier to attack, such as ADDR_NO_RANDOMIZE
+_CLASS_SHIFT = 13  # see ioprio_set(2)
+_DEFAULT_PRIORITY = 2 << _CLASS_SHIFT | 4  # best effort
 
 
 class ProcessScheduling:
-    """What a process has; where the caller may not read it, what the caller has.
+    """The scheduling of a process, or of the caller if the caller may not read that.
 
     Attributes:
         values: all but the personality, to compare processes.
@@ -28,7 +31,7 @@ class ProcessScheduling:
         except PermissionError:  # SELinux may forbid it (getsched)
             self.values = _values(0)
         try:
-            self._personality = int(process.read("personality"), 16)
+            self._personality = int(process.read("personality"), 16) & _DOMAIN
         except PermissionError:  # it has another uid of its container
             self._personality = _UNCHANGED
 
@@ -51,4 +54,10 @@ class ProcessScheduling:
 def _values(pid: int) -> tuple[int, int, int, int]:
     """Return policy, real-time priority, nice value and I/O priority of a process, 0 for the caller. Raises OSError."""
     policy, priority = os.sched_getscheduler(pid), os.sched_getparam(pid).sched_priority
-    return policy, priority, os.getpriority(os.PRIO_PROCESS, pid), syscalls.ioprio_get(pid)
+    return policy, priority, os.getpriority(os.PRIO_PROCESS, pid), _io_priority(pid)
+
+
+def _io_priority(pid: int) -> int:
+    """Return the I/O priority of a process; 0 if it has never set one, which kernels show differently."""
+    priority = syscalls.ioprio_get(pid)
+    return 0 if priority >> _CLASS_SHIFT == 0 or priority == _DEFAULT_PRIORITY else priority

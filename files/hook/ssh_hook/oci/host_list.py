@@ -42,13 +42,15 @@ def parse(text: str, where: str, kind: str) -> list[tuple[str, int]]:
             f"{where} has {len(text)} characters: it may have {MAX_TEXT}: order the hosts so that numbers in their "
             "names count up, or leave it out and give your launcher your own host file",
         )
+    has_slashes = "/" in text
     text = text.replace("/", ",")
     found: dict[str, int] = {}
     size = 0
     for entry in split_items(text, where, kind) if "[" in text else text.split(","):
         listed, colon, slots = entry.partition(":")
         every = _number(slots, MAX_SLOTS) if colon else 1
-        if every < 1:
+        # NODE/CPU is PBS's notation, ADDRESS/BITS that of a network.
+        if every < 1 or (has_slashes and not listed.strip(_DIGITS)):
             raise _malformed(entry, where, kind)
         if "[" in listed:
             names = expand_item(listed, where, kind, MAX_HOSTS, len(found))

@@ -19,13 +19,14 @@ from ssh_hook.start.attach import EndedBySupervisor
 
 IDLE = 3 << 13 | 7  # I/O priority with its class
 LINUX32 = 8
+ADDR_NO_RANDOMIZE = 0x0040000  # a flag of the personality
 
 
 def schedule() -> None:
     os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     os.setpriority(os.PRIO_PROCESS, 0, 15)
     syscalls.ioprio_set(IDLE)
-    syscalls.personality(LINUX32)
+    syscalls.personality(LINUX32 | ADDR_NO_RANDOMIZE)
 
 
 @pytest.fixture
@@ -61,6 +62,13 @@ def daemon_of(process: Process) -> tuple[int, ...]:
 
 def test_a_daemon_has_what_the_process_has(process: Process) -> None:
     assert daemon_of(process) == (os.SCHED_BATCH, 0, 15, IDLE, LINUX32)
+
+
+@pytest.mark.parametrize("shown", [0, 4, 2 << 13 | 4])
+def test_an_io_priority_that_nobody_has_set(process: Process, monkeypatch: pytest.MonkeyPatch, shown: int) -> None:
+    """Kernels show it so, or so, by what the process has done."""
+    monkeypatch.setattr(syscalls, "ioprio_get", lambda _pid: shown)
+    assert ProcessScheduling(process).values == (os.SCHED_BATCH, 0, 15, 0)
 
 
 def test_what_the_kernel_refuses_stays(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,4 +111,4 @@ def test_a_personality_that_only_another_user_may_read_stays(process: Process, m
 def test_a_difference_is_reported(process: Process) -> None:
     warning = "sessions have another scheduling policy, nice value or I/O priority than the process"
     assert missed_scheduling(process, process) == []
-    assert missed_scheduling(process, Process(os.getpid())) == [f"{warning}, since you may not set the process's"]
+    assert missed_scheduling(process, Process(os.getpid())) == [f"{warning}: the kernel did not let you set them"]

@@ -218,4 +218,4 @@ def missed_scheduling(process: Process, daemon: Process) -> list[str]:
     except OSError:
         return []  # one of them has exited
     different = "sessions have another scheduling policy, nice value or I/O priority than the process"
-    return [] if is_same else [f"{different}, since you may not set the process's"]
+    return [] if is_same else [f"{different}: the kernel did not let you set them"]
