@@ -22,6 +22,7 @@ FAMILIES = {
 SET = {
     "rhel8": {"ssh_hook_packages": ["python3.11-cryptography"], "ssh_hook_container_ports": [15264, "15264", 15263]},
     "leap15": {"dropbear_prefix": "/srv/oci.hooks-1"},
+    "ubuntu24": {"ssh_hook_passwd_file": "/etc/site/passwd", "ssh_hook_hooks_dirs": ["/etc/site/hooks.d"]},
     "suite": {"ssh_hook_engines": ["sarus-suite"]},
 }
 BOTH = ["python3-cryptography", "python3-pyroute2"]
@@ -80,3 +81,12 @@ def test_defaults_for_the_sarus_suite(choices: dict[str, Any]) -> None:
 def test_paths_with_the_selinux_type(choices: dict[str, Any]) -> None:
     assert choices["rocky9"]["selinux"] == "/opt/oci-hooks/dropbear-.*"
     assert choices["leap15"]["selinux"] == r"/srv/oci\.hooks-1/dropbear-.*"
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_directory_is_removed_after_those_in_it(choices: dict[str, Any], name: str) -> None:
+    """One of them may be that of the passwd file, and above the one that engines read."""
+    paths = choices[name]["emptied"]
+    assert "/opt/oci-hooks" in paths
+    assert name != "ubuntu24" or "/etc/site" in paths
+    assert [path for path in paths if any(other.startswith(f"{path}/") for other in paths[paths.index(path) :])] == []
