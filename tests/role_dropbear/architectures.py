@@ -60,7 +60,7 @@ def test_what_is_built_is_not_built_again(built: Site) -> None:
 def test_another_user_on_another_day_builds_the_same(settings: Path, site: Site, tmp_path: Path) -> None:
     """All programs and libraries of this architecture, in another directory, and the archive of the programs."""
     theirs, ours = site.directory / "programs.tar.gz", tmp_path / "programs.tar.gz"
-    build_as_another(site, {"programs_archive_dest": str(theirs)}, ARCHIVE)
+    build_as_another(site, ARCHIVE, {"programs_archive_dest": str(theirs)})
     here = Site(tmp_path / "here", settings)
     here.build_dir = ROOT / ".cache" / "dropbear"
     succeeded(here.play(playbook=ARCHIVE, variables={"programs_archive_dest": str(ours)}))

@@ -138,7 +138,7 @@ class Site:
             shutil.copytree(build, store / build.name)
 
 
-def build_as_another(site: Site, variables: Mapping[str, str] = NOTHING, playbook: object = BUILD) -> None:
+def build_as_another(site: Site, playbook: object, variables: Mapping[str, str]) -> None:
     """Build what the site's build directory lacks as another user, who may read all, on another day."""
     site.build_dir.mkdir(exist_ok=True)
     program, seconds = site.directory / "make", site.directory / "seconds"

@@ -637,7 +637,7 @@ def test_the_builds_that_other_tests_use_are_the_same(first: First, others: Site
 def test_another_user_on_another_day_builds_the_same(first: First, site: Site, archives: dict[str, str]) -> None:
     """`make architectures` builds all so; here the libraries and OpenSSH, which take longest, are there."""
     site.take_builds(first.site, "libsodium", "openssl", "openssh")
-    build_as_another(site, archives)
+    build_as_another(site, BUILD, archives)
     (program,) = site.artefacts()
     assert program.stat().st_uid == 65534
     assert_equal_builds(site, first.site)
