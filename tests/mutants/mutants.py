@@ -278,9 +278,9 @@ PROMISES = (
         "No node is drained because the hook's Prolog or Epilog fails or hangs",
         "bounded",
         "timeout=_WORK",
-        "timeout=21",
-        "unit/hook/commands/test_prolog.py::test_nothing_holds_it_up",
-        "begun < 20",
+        "timeout=61",  # later than that test's deadline on a machine with twelve times its work
+        "unit/hook/commands/test_prolog.py::test_nothing_holds_it_up and file",
+        r"assert \(.* < \d",
     ),
     Fault(
         "No node is drained because the hook's Prolog or Epilog fails or hangs",
@@ -294,9 +294,9 @@ PROMISES = (
         "No node is drained because the hook's Prolog or Epilog fails or hangs",
         "bounded",
         "(2,), _REPORT)",
-        "(2,), 21)",
-        "unit/hook/commands/test_prolog.py::test_nothing_holds_it_up",
-        "begun < 20",
+        "(2,), 61)",
+        "unit/hook/commands/test_prolog.py::test_nothing_holds_it_up and error",
+        r"assert \(.* < \d",
     ),
     Fault(
         "An image cannot choose a user by its `USER` line under Docker",
@@ -1342,9 +1342,9 @@ ATTACH = (
         "a process of the container takes the socket's name and holds up `detach`",
         "end",
         "deadline = time.monotonic() + _TIMEOUT\n    with socket",
-        "deadline = time.monotonic() + 20 * _TIMEOUT\n    with socket",
+        "deadline = time.monotonic() + 150 * _TIMEOUT\n    with socket",
         "unit/hook/commands/attach/test_attachments.py::test_nobody_holds_detach and trickle",
-        r"assert \(.* < 5",
+        r"assert \(.* < \d",
     ),
     Fault(
         "the image owns files that the undo of `detach` would remove",

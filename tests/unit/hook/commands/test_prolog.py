@@ -310,7 +310,7 @@ def test_nothing_holds_it_up(
     stops(monkeypatch)
     begun = time.monotonic()
     assert dispatch("prolog", [], SLURM) == 0
-    assert time.monotonic() - begun < within(10)
+    assert time.monotonic() - begun < within(5)
 
 
 def test_a_prolog_that_is_late_is_of_no_home(
