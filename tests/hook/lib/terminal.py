@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import pty
+import re
 import select
 import struct
 import subprocess
@@ -16,6 +17,9 @@ from contextlib import contextmanager
 from patience import within
 
 PATIENCE = 20.0  # seconds
+
+# If a command ends before crun has read all of its output, crun prints the rest as errors: red, with the time.
+CRUN_REST = re.compile(rb"\x1b\[1;31m[-\dT:.]+Z: (.*?)\x1b\[0m\n", re.DOTALL)
 
 
 class Terminal:
@@ -51,7 +55,7 @@ class Terminal:
         deadline = time.monotonic() + within(PATIENCE)
         while self._read(deadline):
             pass
-        return self.process.wait(within(PATIENCE)), self.said
+        return self.process.wait(within(PATIENCE)), CRUN_REST.sub(rb"\1", self.said)
 
     def hang_up(self) -> None:
         """Close the window."""
