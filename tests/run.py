@@ -30,7 +30,7 @@ PATIENCE = 60  # seconds; so long may an ended part clean up
 POLL = 0.2  # seconds
 LOADS = (("compute",), ("compute",), ("write", str(LOGS)))  # arguments of load.py
 LANES = 3  # a part keeps one processor busy, most of the time, and two of three keep two busy all of the time
-TAIL = 40  # lines
+TAIL = 150  # lines; after the task that failed, ansible and molecule print some thirty
 
 # The budget: seconds that the parts take by themselves on an idle machine with two processors, in a bare system. Beside
 # two others each takes a half longer. The longest start first, so that the lanes end at about the same time.
