@@ -9,6 +9,8 @@ Formats: proc_pid_status(5), proc_pid_limits(5), proc_pid_mountinfo(5).
 
 from __future__ import annotations
 
+import errno
+
 from ..errors import ATTACH_REFUSED, HookError, printable
 from ..linux import syscalls, user_namespaces
 from ..linux.fast_stdlib import closing, fsdecode, os, read_file
@@ -95,8 +97,16 @@ class MountInfo:
     """
 
     def __init__(self, directory: int) -> None:
-        """Read them; `directory` is the process's open directory in /proc. Raises OSError."""
-        self.data = read_file("mountinfo", directory)
+        """Read them; `directory` is the process's open directory in /proc.
+
+        Raises OSError; ProcessLookupError if the process is about to exit.
+        """
+        try:
+            self.data = read_file("mountinfo", directory)
+        except OSError as error:
+            if error.errno == errno.EINVAL:  # it has no mount namespace any more
+                raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH)) from None
+            raise
         lines = [line.split(b" ") for line in self.data.split(b"\n")[:-1]]
         self.ids = {fields[0] for fields in lines}
         self.root = (b"", b"")

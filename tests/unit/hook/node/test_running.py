@@ -114,6 +114,23 @@ def test_mounts(directory: int) -> None:
     assert not mounts.has_daemon()
 
 
+def test_mounts_of_a_process_that_exits() -> None:
+    """A zombie has no mount namespace either, and it stays for as long as nobody asks for its status."""
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    try:
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        directory = os.open(f"/proc/{pid}", os.O_RDONLY)
+        try:
+            with pytest.raises(ProcessLookupError):
+                MountInfo(directory)
+        finally:
+            os.close(directory)
+    finally:
+        os.waitpid(pid, 0)
+
+
 @pytest.mark.parametrize(
     ("line", "has_daemon"),
     [
