@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -226,6 +227,25 @@ def test_nobody_is_served_before_the_program_runs(enroot: Enter, step: str) -> N
     container.go_on(step)
     container.wait_until_it_runs()
     wait_for(serves, "the daemon's answer")
+
+
+def test_a_program_that_its_user_may_not_read(enroot: Enter) -> None:
+    """Nobody sees which one it is; but that it runs is seen by the capabilities that the first process has dropped."""
+
+    def prepare(root: Path) -> None:
+        (root / "program").mkdir()
+        program = root / "program" / "sleep"
+        shutil.copy(root / "bin" / "busybox", program)
+        program.chmod(0o711)  # root's
+
+    container = enroot(command=("/program/sleep", "1000"), hold=["exec"], prepare=prepare)
+    container.wait_at("exec")
+    assert not serves()
+    container.go_on("exec")
+    wait_for(serves, "the daemon's answer")
+    look = ("readlink", f"/proc/{container.init()}/exe")
+    assert run(as_user(ALICE, *look)).status == 1
+    assert container.ssh("echo served").checked().text == "served"
 
 
 @pytest.mark.parametrize("step", ["switch", "exec"])

@@ -544,6 +544,14 @@ PROMISES = (
     ),
     Fault(
         "Nothing in an enroot container can inspect the hook's processes, and no session precedes its program",
+        "Watcher._runs_program",
+        '_is_subset("CapPrm", status, _own_status())',
+        '_is_subset("CapPrm", self._read_status(), _own_status())',
+        "unit/hook/start/test_watcher.py::test_a_hidden_program",
+        "assert True == False",
+    ),
+    Fault(
+        "Nothing in an enroot container can inspect the hook's processes, and no session precedes its program",
         "Confinement.apply",
         "        syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)  # the change of ids may have reset it\n",
         "        syscalls.prctl(syscalls.PR_SET_DUMPABLE, 1)\n",

@@ -167,19 +167,17 @@ class Watcher(Ending):
         Until then the watcher, which has no capabilities, cannot read its /proc/PID/exe. The program that switches
         roots is on a mount outside the watcher's root directory.
         """
-        if self._read_status().get("NoNewPrivs") != "1":
+        status = self._read_status()  # before its exe: it may drop its capabilities between the two
+        if status.get("NoNewPrivs") != "1":
             return False
         try:
             with closing(self.init.open("exe", os.O_PATH)) as program:
                 return mount_id(program) in reachable_mounts()
         except PermissionError:
-            return self._has_dropped_capabilities()  # it runs a program that its user may not read
+            # Without capabilities that the watcher lacks, it runs a program that its user may not read
+            return _is_subset("CapPrm", status, _own_status())
         except OSError:
             return False  # it has exited
-
-    def _has_dropped_capabilities(self) -> bool:
-        """Return whether the first process has no capability that the watcher lacks."""
-        return _is_subset("CapPrm", self._read_status(), _own_status())
 
     def _read_status(self) -> dict[str, str]:
         """Return the fields of the first process's /proc/PID/status; none if it has exited."""

@@ -1,0 +1,43 @@
+"""When the watcher of an enroot container takes its first process for the container's program."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import cast
+
+import pytest
+from ssh_hook.linux.process import Process
+from ssh_hook.node import last_messages
+from ssh_hook.start.watcher import Watcher
+
+MANY, NONE = "000001ffffffffff", "0000000000000000"
+
+
+class FirstProcess:
+    """A process whose exe the watcher may not open, and which then drops its capabilities."""
+
+    def __init__(self, status: Path, capabilities: str) -> None:
+        self._status = status
+        self._say(capabilities)
+
+    def _say(self, capabilities: str) -> None:
+        self._status.write_text(f"NoNewPrivs:\t1\nCapPrm:\t{capabilities}\n", encoding="ascii")
+
+    def open(self, name: str, flags: int) -> int:
+        if name == "status":
+            return os.open(self._status, flags)
+        assert name == "exe"
+        self._say(NONE)
+        raise PermissionError
+
+
+@pytest.mark.parametrize(("capabilities", "runs"), [(MANY, False), (NONE, True)])
+def test_a_hidden_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capabilities: str, runs: bool) -> None:
+    """What hides the program is that process's capabilities, or the program's mode.
+
+    It may drop them when the watcher has just looked, and still runs the program that switched the root.
+    """
+    monkeypatch.setattr(last_messages, "open_ended", lambda: -1)
+    watcher = Watcher(cast(Process, FirstProcess(tmp_path / "status", capabilities)))
+    assert watcher._runs_program() == runs
