@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -82,6 +84,27 @@ def test_owner_logs_in_where_queues_are_full(start: Start, key: Path, kind: str,
         if kind in ("silent", "hasty"):  # the owner's connection can be told from these
             log_in(key, SECONDS, ADDRESSES[0])
     assert_alive(container, daemon)
+
+
+def come_and_go(clients: int) -> None:
+    for _client in range(clients):
+        with socket.create_connection(("127.0.0.1", PORT)) as connection:
+            connection.sendall(flood.VERSION)
+
+
+def test_clients_who_have_left_take_no_place(start: Start) -> None:
+    """Not even of the address that they came from. They come while the daemon has no processor, as on a busy node."""
+    container = start("crun", "busybox", change=with_resources(memory={"limit": 48 * MEBIBYTE}))
+    daemon = container.daemon()
+    listener = server(daemon)
+    os.kill(listener, signal.SIGSTOP)
+    come_and_go(100)  # the daemon has 36 places
+    with socket.create_connection(("127.0.0.1", PORT)) as owner:
+        owner.sendall(flood.VERSION)
+        come_and_go(800)  # more than half of the kernel's queue: the daemon accepts them all
+        os.kill(listener, signal.SIGCONT)
+        wait_for(lambda: without_login(daemon)[1] == 1, "the owner's process")
+        assert is_open(owner)
 
 
 @pytest.mark.parametrize(("kind", "each"), [*((kind, EACH) for kind in KINDS), ("hasty", 1024)])
