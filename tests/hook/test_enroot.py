@@ -219,9 +219,10 @@ def test_who_does_not_ask_gets_nothing(enroot: Enter, value: str) -> None:
 # The gate.
 
 
+@pytest.mark.parametrize("remap", [False, True])
 @pytest.mark.parametrize("step", ["switch", "drop", "exec"])
-def test_nobody_is_served_before_the_program_runs(enroot: Enter, step: str) -> None:
-    container = enroot(hold=[step])
+def test_nobody_is_served_before_the_program_runs(enroot: Enter, step: str, remap: bool) -> None:
+    container = enroot(hold=[step], remap=remap)
     container.wait_at(step)
     assert not serves()
     container.go_on(step)
@@ -229,7 +230,7 @@ def test_nobody_is_served_before_the_program_runs(enroot: Enter, step: str) -> N
     wait_for(serves, "the daemon's answer")
 
 
-def test_a_program_that_its_user_may_not_read(enroot: Enter) -> None:
+def test_a_program_that_its_user_may_not_read(enroot: Enter, other_key: Path) -> None:
     """Nobody sees which one it is; but that it runs is seen by the capabilities that the first process has dropped."""
 
     def prepare(root: Path) -> None:
@@ -238,13 +239,15 @@ def test_a_program_that_its_user_may_not_read(enroot: Enter) -> None:
         shutil.copy(root / "bin" / "busybox", program)
         program.chmod(0o711)  # root's
 
-    container = enroot(command=("/program/sleep", "1000"), hold=["exec"], prepare=prepare)
+    requests = {"OCIHOOKS_SSH": "1", "OCIHOOKS_SSH_AUTHORIZE_SSH_KEY": str(other_key)}
+    container = enroot(command=("/program/sleep", "1000"), hold=["exec"], prepare=prepare, requests=requests)
     container.wait_at("exec")
     assert not serves()
     container.go_on("exec")
     wait_for(serves, "the daemon's answer")
-    look = ("readlink", f"/proc/{container.init()}/exe")
-    assert run(as_user(ALICE, *look)).status == 1
+    look = as_user(ALICE, "ls", "-l", f"/proc/{container.init()}/exe")
+    assert "Permission denied" in run(look).err.decode()
+    assert run(from_outside(PORT, "echo served")).checked().text == "served"
 
 
 @pytest.mark.parametrize("step", ["switch", "exec"])

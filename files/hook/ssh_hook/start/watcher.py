@@ -164,20 +164,32 @@ class Watcher(Ending):
     def _runs_program(self) -> bool:
         """Return whether the first process has switched its root, dropped its capabilities and executed a program.
 
-        Until then the watcher, which has no capabilities, cannot read its /proc/PID/exe. The program that switches
-        roots is on a mount outside the watcher's root directory.
+        The program that switches roots is on a mount outside the watcher's root directory.
         """
         status = self._read_status()  # before its exe: it may drop its capabilities between the two
         if status.get("NoNewPrivs") != "1":
             return False
         try:
-            with closing(self.init.open("exe", os.O_PATH)) as program:
+            with closing(self._open_program()) as program:
                 return mount_id(program) in reachable_mounts()
         except PermissionError:
-            # Without capabilities that the watcher lacks, it runs a program that its user may not read
+            # It runs a program that its user may not read, or has capabilities that the watcher lacks
             return _is_subset("CapPrm", status, _own_status())
         except OSError:
             return False  # it has exited
+
+    def _open_program(self) -> int:
+        """Open the first process's /proc/PID/exe. Raises OSError.
+
+        The kernel requires effective capabilities for that: all that the first process has (ptrace(2)). The watcher has
+        the same as root in a container (``--root``), and otherwise none.
+        """
+        _effective, permitted, inheritable = syscalls.capget()
+        syscalls.capset(permitted, permitted, inheritable)
+        try:
+            return self.init.open("exe", os.O_PATH)
+        finally:
+            syscalls.capset(0, permitted, inheritable)
 
     def _read_status(self) -> dict[str, str]:
         """Return the fields of the first process's /proc/PID/status; none if it has exited."""

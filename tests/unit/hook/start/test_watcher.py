@@ -9,6 +9,7 @@ from typing import cast
 import pytest
 from ssh_hook.linux.process import Process
 from ssh_hook.node import last_messages
+from ssh_hook.start import watcher as module
 from ssh_hook.start.watcher import Watcher
 
 MANY, NONE = "000001ffffffffff", "0000000000000000"
@@ -39,5 +40,6 @@ def test_a_hidden_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capab
     It may drop them when the watcher has just looked, and still runs the program that switched the root.
     """
     monkeypatch.setattr(last_messages, "open_ended", lambda: -1)
+    monkeypatch.setattr(module, "_own_status", lambda: {"CapPrm": NONE})
     watcher = Watcher(cast(Process, FirstProcess(tmp_path / "status", capabilities)))
     assert watcher._runs_program() == runs
