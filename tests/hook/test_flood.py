@@ -9,8 +9,8 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +86,15 @@ def test_owner_logs_in_where_queues_are_full(start: Start, key: Path, kind: str,
     assert_alive(container, daemon)
 
 
+@contextmanager
+def stopped(process: int) -> Iterator[None]:
+    os.kill(process, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(process, signal.SIGCONT)
+
+
 def come_and_go(clients: int) -> None:
     for _client in range(clients):
         with socket.create_connection(("127.0.0.1", PORT)) as connection:
@@ -96,15 +105,29 @@ def test_clients_who_have_left_take_no_place(start: Start) -> None:
     """Not even of the address that they came from. They come while the daemon has no processor, as on a busy node."""
     container = start("crun", "busybox", change=with_resources(memory={"limit": 48 * MEBIBYTE}))
     daemon = container.daemon()
-    listener = server(daemon)
-    os.kill(listener, signal.SIGSTOP)
-    come_and_go(100)  # the daemon has 36 places
-    with socket.create_connection(("127.0.0.1", PORT)) as owner:
+    with stopped(server(daemon)):
+        come_and_go(100)
+        owner = socket.create_connection(("127.0.0.1", PORT))
         owner.sendall(flood.VERSION)
         come_and_go(800)  # more than half of the kernel's queue: the daemon accepts them all
-        os.kill(listener, signal.SIGCONT)
-        wait_for(lambda: without_login(daemon)[1] == 1, "the owner's process")
+    with owner:
+        wait_for(lambda: without_login(daemon) == (9, 1), "the owner's process")  # there are 36 places
         assert is_open(owner)
+
+
+def test_who_came_first_is_served_first(start: Start) -> None:
+    """All from one address, at the same time for the daemon."""
+    container = start("crun", "busybox", change=with_resources(memory={"limit": 48 * MEBIBYTE}))
+    daemon = container.daemon()
+    with ExitStack() as clients:
+        with stopped(server(daemon)):
+            connections = [
+                clients.enter_context(socket.create_connection(("127.0.0.1", PORT))) for _client in range(800)
+            ]
+            for connection in connections:
+                connection.sendall(flood.VERSION)
+        wait_for(lambda: without_login(daemon) == (9, 8), "the first processes")
+        assert all(map(is_open, connections[:8]))
 
 
 @pytest.mark.parametrize(("kind", "each"), [*((kind, EACH) for kind in KINDS), ("hasty", 1024)])
