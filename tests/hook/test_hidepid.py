@@ -72,9 +72,10 @@ def test_port_of_another_users(start: Starter, syslog: Syslog) -> None:
             own.kill()
 
 
-def test_enroot(nothing_left: None) -> None:
-    """The container's own first process can be seen."""
-    container = Enroot()
+@pytest.mark.parametrize("remap", [False, True])
+def test_enroot(nothing_left: None, remap: bool) -> None:
+    """The container's own first process can be seen: also with --root, by the watcher's capabilities."""
+    container = Enroot(remap=remap, env={"HOME": "/root"} if remap else {})
     try:
         assert container.wait_until_it_runs().ssh("echo here").checked().text == "here"
     finally:

@@ -544,6 +544,14 @@ PROMISES = (
     ),
     Fault(
         "Nothing in an enroot container can inspect the hook's processes, and no session precedes its program",
+        "Watcher._open_program",
+        "syscalls.capset(permitted, permitted, inheritable)",
+        "syscalls.capset(0, permitted, inheritable)",
+        "hook/test_enroot.py::test_nobody_is_served_before_the_program_runs and drop and True",
+        r"where True = serves\(\)",
+    ),
+    Fault(
+        "Nothing in an enroot container can inspect the hook's processes, and no session precedes its program",
         "Watcher._runs_program",
         '_is_subset("CapPrm", status, _own_status())',
         '_is_subset("CapPrm", self._read_status(), _own_status())',
