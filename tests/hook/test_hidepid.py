@@ -12,7 +12,7 @@ from pathlib import Path
 import attached
 import openssh
 import pytest
-from containers import ALICE, ALICES_DOORS, keys, listening, run
+from containers import ALICE, ALICES_DOORS, keys, listening, run, running, wait_for
 from enroot import Enroot
 from hook_log import Syslog
 from refusals import assert_refused
@@ -73,11 +73,17 @@ def test_port_of_another_users(start: Starter, syslog: Syslog) -> None:
 
 
 @pytest.mark.parametrize("remap", [False, True])
-def test_enroot(nothing_left: None, remap: bool) -> None:
-    """The container's own first process can be seen: also with --root, by the watcher's capabilities."""
-    container = Enroot(remap=remap, env={"HOME": "/root"} if remap else {})
+def test_enroot(nothing_left: None, tmp_path: Path, remap: bool) -> None:
+    """The container's own first process can be seen: with --root by the watcher's capabilities, as can its sessions."""
+    key = openssh.convert(keys() / "id_dropbear", tmp_path / "id")
+    container = Enroot(remap=remap, env={"HOME": "/root"} if remap else {}).wait_until_it_runs()
     try:
-        assert container.wait_until_it_runs().ssh("echo here").checked().text == "here"
+        session = [*openssh.client(key), f"{'root' if remap else 'alice'}@127.0.0.1", "echo here; exec sleep 4321"]
+        with subprocess.Popen(session, stdout=subprocess.PIPE, text=True) as client:
+            assert client.stdout is not None and client.stdout.readline() == "here\n"
+            wait_for(lambda: running("sleep", "4321"), "the session")
+            container.end()
+            wait_for(lambda: not running("sleep", "4321"), "the end of the session")
     finally:
         container.remove()
 

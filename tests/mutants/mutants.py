@@ -544,7 +544,7 @@ PROMISES = (
     ),
     Fault(
         "Nothing in an enroot container can inspect the hook's processes, and no session precedes its program",
-        "Watcher._open_program",
+        "_raise_capabilities",
         "syscalls.capset(permitted, permitted, inheritable)",
         "syscalls.capset(0, permitted, inheritable)",
         "hook/test_enroot.py::test_nobody_is_served_before_the_program_runs and drop and True",

@@ -6,7 +6,7 @@ That works on every kernel, and needs one system call instead of four with fsope
 
 from __future__ import annotations
 
-from ..errors import MOUNT_REFUSED, HookError
+from ..errors import MOUNT_REFUSED, SYSTEM, HookError
 from . import syscalls
 from .fast_stdlib import closing, fsencode, os, read_file
 from .identity import ActingAs, Identity
@@ -56,8 +56,20 @@ def unescape(field: str) -> str:
 
 
 def mount_id(descriptor: int) -> bytes:
-    """Return the mount id, as in mountinfo, of the mount that `descriptor` is on."""
-    return read_file(f"/proc/self/fdinfo/{descriptor}").partition(b"mnt_id:")[2].split(None, 1)[0]
+    """Return the mount id, as in mountinfo, of the mount that `descriptor` is on. Raises OSError and HookError.
+
+    Before Linux 5.14 a process that is not dumpable may not read its fdinfo, unless it is root in its user namespace.
+    """
+    try:
+        return read_file(f"/proc/self/fdinfo/{descriptor}").partition(b"mnt_id:")[2].split(None, 1)[0]
+    except PermissionError:
+        number = syscalls.mount_id(descriptor)
+        if number is None:
+            raise HookError(
+                SYSTEM,
+                "SSH in a container of this user's needs Linux 5.8, or root in the container (enroot start --root)",
+            ) from None
+        return b"%d" % number
 
 
 def reachable_mounts(proc: int | None = None) -> set[bytes]:

@@ -115,6 +115,9 @@ _LINUX_CAPABILITY_VERSION_3 = 0x20080522
 _SYS_OPEN_TREE = 428
 _SYS_MOVE_MOUNT = 429
 _SYS_CLONE3 = 435  # system calls from 424 have the same number on all architectures
+_SYS_STATX = {"x86_64": 332, "aarch64": 291, "riscv64": 291, "loongarch64": 291, "ppc64le": 383, "s390x": 379}
+_AT_EMPTY_PATH, _AT_STATX_DONT_SYNC, _STATX_MNT_ID = 0x1000, 0x4000, 0x1000
+_STATX_SIZE, _STATX_MOUNT = 256, slice(144, 152)  # struct statx, and stx_mnt_id in it
 _SYS_OPENAT2 = 437
 _SYS_MOUNT_SETATTR = 442
 _SIGCHLD = 17
@@ -451,6 +454,16 @@ def _syscall_number(numbers: dict[str, int]) -> int:
     if _MACHINE not in numbers:
         raise OSError(errno.ENOEXEC, f"this hook does not support the architecture {_MACHINE}")
     return numbers[_MACHINE]
+
+
+def mount_id(descriptor: int) -> int | None:
+    """Return the id of the mount that `descriptor` is on, by statx(2); None before Linux 5.8. Raises OSError."""
+    found = _Buffer(bytes(_STATX_SIZE))
+    flags = _AT_EMPTY_PATH | _AT_STATX_DONT_SYNC
+    _call("syscall", _syscall_number(_SYS_STATX), descriptor, b"", flags, _STATX_MNT_ID, found.address)
+    if not int.from_bytes(found.memory[:4], sys.byteorder) & _STATX_MNT_ID:
+        return None
+    return int.from_bytes(found.memory[_STATX_MOUNT], sys.byteorder)
 
 
 def filesystem_type(descriptor: int) -> int:

@@ -3,8 +3,8 @@
 
 All processes in the watcher's mount namespace are members, except the daemon and its descendants. They are recognized
 by their mount ids, which any user can read in /proc/PID/mountinfo. Reading the link ns/mnt would require permission to
-trace: the watcher has no capabilities, while a process that has joined a user namespace has all of them until it
-executes a program, or permanently if it is root in a container of `enroot start --root`.
+trace: the watcher has only the container's capabilities, while a process that has joined a user namespace has all of
+them until it executes a program, or permanently if it is root in a container of `enroot start --root`.
 
 Format: proc_pid_mountinfo(5).
 """

@@ -117,6 +117,7 @@ class Watcher(Ending):
             if os.getppid() != daemon:
                 raise _DaemonEndedError
             close_all_but({0, 1, 2, proc, *self.descriptors()}, 0)
+            _raise_capabilities()
             self._watch(members)
             signal.signal(signal.SIGTERM, signal.SIG_IGN)  # sent when the daemon ends
             _end(daemon, proc)
@@ -170,26 +171,13 @@ class Watcher(Ending):
         if status.get("NoNewPrivs") != "1":
             return False
         try:
-            with closing(self._open_program()) as program:
+            with closing(self.init.open("exe", os.O_PATH)) as program:
                 return mount_id(program) in reachable_mounts()
         except PermissionError:
-            # It runs a program that its user may not read, or has capabilities that the watcher lacks
+            # It has capabilities that the watcher lacks, or runs a program that its user may not read
             return _is_subset("CapPrm", status, _own_status())
         except OSError:
             return False  # it has exited
-
-    def _open_program(self) -> int:
-        """Open the first process's /proc/PID/exe. Raises OSError.
-
-        The kernel requires effective capabilities for that: all that the first process has (ptrace(2)). The watcher has
-        the same as root in a container (``--root``), and otherwise none.
-        """
-        _effective, permitted, inheritable = syscalls.capget()
-        syscalls.capset(permitted, permitted, inheritable)
-        try:
-            return self.init.open("exe", os.O_PATH)
-        finally:
-            syscalls.capset(0, permitted, inheritable)
 
     def _read_status(self) -> dict[str, str]:
         """Return the fields of the first process's /proc/PID/status; none if it has exited."""
@@ -217,6 +205,16 @@ class Watcher(Ending):
             system_log.send(system_log.ERROR, f"{text} [{kind}]", {"kind": kind, **container})
         finally:
             os._exit(0)
+
+
+def _raise_capabilities() -> None:
+    """Make the permitted capabilities effective. Raises OSError.
+
+    They are the container's: with ``enroot start --root`` all over its user namespace, and otherwise none. There the
+    first process's program would be hidden without them, and with hidepid also the other processes.
+    """
+    _effective, permitted, inheritable = syscalls.capget()
+    syscalls.capset(permitted, permitted, inheritable)
 
 
 def _raise_daemon_ended(_signal: int, _frame: object) -> NoReturn:
