@@ -115,6 +115,16 @@ def test_clients_who_have_left_take_no_place(start: Start) -> None:
         assert is_open(owner)
 
 
+def got_key_exchange(connection: socket.socket) -> bool:
+    """Whether the server sends more than its version."""
+    connection.settimeout(within(10))
+    received = 0
+    with suppress(OSError):
+        while received < 256 and (data := connection.recv(256)):
+            received += len(data)
+    return received >= 256
+
+
 def test_who_came_first_is_served_first(start: Start) -> None:
     """All from one address, at the same time for the daemon."""
     container = start("crun", "busybox", change=with_resources(memory={"limit": 48 * MEBIBYTE}))
@@ -126,8 +136,10 @@ def test_who_came_first_is_served_first(start: Start) -> None:
             ]
             for connection in connections:
                 connection.sendall(flood.VERSION)
-        wait_for(lambda: without_login(daemon) == (9, 8), "the first processes")
-        assert all(map(is_open, connections[:8]))
+        assert all(
+            map(got_key_exchange, connections[:8])
+        )  # from a process: an eighth of the nine is for other addresses
+    assert without_login(daemon)[0] == 9
 
 
 @pytest.mark.parametrize(("kind", "each"), [*((kind, EACH) for kind in KINDS), ("hasty", 1024)])

@@ -76,8 +76,9 @@ def test_port_of_another_users(start: Starter, syslog: Syslog) -> None:
 def test_enroot(nothing_left: None, tmp_path: Path, remap: bool) -> None:
     """The container's own first process can be seen: with --root by the watcher's capabilities, as can its sessions."""
     key = openssh.convert(keys() / "id_dropbear", tmp_path / "id")
-    container = Enroot(remap=remap, env={"HOME": "/root"} if remap else {}).wait_until_it_runs()
+    container = Enroot(remap=remap, env={"HOME": "/root"} if remap else {})
     try:
+        container.wait_until_it_runs()
         session = [*openssh.client(key), "alice@127.0.0.1", "exec sleep 4321"]
         with subprocess.Popen(session) as client:
             try:
