@@ -136,9 +136,8 @@ def test_who_came_first_is_served_first(start: Start) -> None:
             ]
             for connection in connections:
                 connection.sendall(flood.VERSION)
-        assert all(
-            map(got_key_exchange, connections[:8])
-        )  # from a process: an eighth of the nine is for other addresses
+        # From their processes: of the nine, an eighth is for other addresses
+        assert all(map(got_key_exchange, connections[:8]))
     assert without_login(daemon)[0] == 9
 
 

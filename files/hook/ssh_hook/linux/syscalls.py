@@ -104,6 +104,9 @@ _SECCOMP_SET_MODE_FILTER = 1
 _SYS_SECCOMP = {"x86_64": 317, "aarch64": 277, "riscv64": 277, "loongarch64": 277, "ppc64le": 358, "s390x": 348}
 _SYS_KEYCTL = {"x86_64": 250, "aarch64": 219, "riscv64": 219, "loongarch64": 219, "ppc64le": 271, "s390x": 280}
 _KEYCTL_JOIN_SESSION_KEYRING = 1
+_SYS_STATX = {"x86_64": 332, "aarch64": 291, "riscv64": 291, "loongarch64": 291, "ppc64le": 383, "s390x": 379}
+_AT_STATX_DONT_SYNC, _STATX_MNT_ID = 0x4000, 0x1000
+_STATX_SIZE, _STATX_MOUNT = 256, slice(144, 152)  # struct statx, and stx_mnt_id in it
 _SYS_SCHED_SETATTR = {"x86_64": 314, "aarch64": 274, "riscv64": 274, "loongarch64": 274, "ppc64le": 355, "s390x": 345}
 _SYS_IOPRIO_SET = {"x86_64": 251, "aarch64": 30, "riscv64": 30, "loongarch64": 30, "ppc64le": 273, "s390x": 282}
 _IOPRIO_WHO_PROCESS = 1
@@ -115,9 +118,6 @@ _LINUX_CAPABILITY_VERSION_3 = 0x20080522
 _SYS_OPEN_TREE = 428
 _SYS_MOVE_MOUNT = 429
 _SYS_CLONE3 = 435  # system calls from 424 have the same number on all architectures
-_SYS_STATX = {"x86_64": 332, "aarch64": 291, "riscv64": 291, "loongarch64": 291, "ppc64le": 383, "s390x": 379}
-_AT_EMPTY_PATH, _AT_STATX_DONT_SYNC, _STATX_MNT_ID = 0x1000, 0x4000, 0x1000
-_STATX_SIZE, _STATX_MOUNT = 256, slice(144, 152)  # struct statx, and stx_mnt_id in it
 _SYS_OPENAT2 = 437
 _SYS_MOUNT_SETATTR = 442
 _SIGCHLD = 17
@@ -459,7 +459,7 @@ def _syscall_number(numbers: dict[str, int]) -> int:
 def mount_id(descriptor: int) -> int | None:
     """Return the id of the mount that `descriptor` is on, by statx(2); None before Linux 5.8. Raises OSError."""
     found = _Buffer(bytes(_STATX_SIZE))
-    flags = _AT_EMPTY_PATH | _AT_STATX_DONT_SYNC
+    flags = AT_EMPTY_PATH | _AT_STATX_DONT_SYNC
     _call("syscall", _syscall_number(_SYS_STATX), descriptor, b"", flags, _STATX_MNT_ID, found.address)
     if not int.from_bytes(found.memory[:4], sys.byteorder) & _STATX_MNT_ID:
         return None
