@@ -544,9 +544,9 @@ PROMISES = (
     ),
     Fault(
         "Nothing in an enroot container can inspect the hook's processes, and no session precedes its program",
-        "_raise_capabilities",
-        "syscalls.capset(permitted, permitted, inheritable)",
-        "syscalls.capset(0, permitted, inheritable)",
+        "Watcher._run",
+        "            syscalls.raise_capabilities()\n",
+        "",
         "hook/test_enroot.py::test_nobody_is_served_before_the_program_runs and drop and True",
         r"where True = serves\(\)",
     ),

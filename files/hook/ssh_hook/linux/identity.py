@@ -53,16 +53,14 @@ class ActingAs:
         try:
             ids.act_as(self._identity.uid, self._identity.gid)
             if self._privileged:
-                _effective, permitted, inheritable = syscalls.capget()
-                syscalls.capset(permitted, permitted, inheritable)
+                syscalls.raise_capabilities()
         except BaseException:
             self.__exit__()  # Python does not call it if __enter__ fails
             raise
 
     def __exit__(self, *_: object) -> None:
         if self._is_user:
-            _effective, permitted, inheritable = syscalls.capget()
-            syscalls.capset(permitted, permitted, inheritable)
+            syscalls.raise_capabilities()
             return
         ids.restore(self._own.uid, self._own.gid, self._groups)
 

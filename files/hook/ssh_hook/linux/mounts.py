@@ -67,7 +67,7 @@ def mount_id(descriptor: int) -> bytes:
         if number is None:
             raise HookError(
                 SYSTEM,
-                "SSH in a container of this user's needs Linux 5.8, or root in the container (enroot start --root)",
+                "SSH under enroot needs Linux 5.8 on this node; on an older kernel, start the container with --root",
             ) from None
         return b"%d" % number
 

@@ -407,6 +407,12 @@ def capset(effective: int, permitted: int, inheritable: int) -> None:
     _call("capset", header, data)
 
 
+def raise_capabilities() -> None:
+    """Make the permitted capabilities of the calling thread effective."""
+    _effective, permitted, inheritable = capget()
+    capset(permitted, permitted, inheritable)
+
+
 def set_filter(program: bytes, flags: int) -> None:
     """Install a seccomp filter, BPF instructions of eight bytes each; `flags` are those of seccomp(2)."""
     code = _Buffer(program)

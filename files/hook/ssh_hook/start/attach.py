@@ -327,8 +327,7 @@ def _become_root(user: Identity) -> Identity:
     wanted = Identity(0, 0) if has_root else user
     try:
         become(wanted.uid, wanted.gid)
-        _effective, permitted, inheritable = syscalls.capget()
-        syscalls.capset(permitted, permitted, inheritable)
+        syscalls.raise_capabilities()
         syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)  # the change of ids may have reset it
     except OSError as error:
         raise HookError(ATTACH_REFUSED, f"cannot become uid {wanted.uid} of the container: {error.strerror}") from None

@@ -117,7 +117,9 @@ class Watcher(Ending):
             if os.getppid() != daemon:
                 raise _DaemonEndedError
             close_all_but({0, 1, 2, proc, *self.descriptors()}, 0)
-            _raise_capabilities()
+            # The container's: with `enroot start --root` all over its user namespace, otherwise none. There the first
+            # process's program would be hidden without them, and with hidepid also the other processes.
+            syscalls.raise_capabilities()
             self._watch(members)
             signal.signal(signal.SIGTERM, signal.SIG_IGN)  # sent when the daemon ends
             _end(daemon, proc)
@@ -171,13 +173,14 @@ class Watcher(Ending):
         if status.get("NoNewPrivs") != "1":
             return False
         try:
-            with closing(self.init.open("exe", os.O_PATH)) as program:
-                return mount_id(program) in reachable_mounts()
+            program = self.init.open("exe", os.O_PATH)
         except PermissionError:
             # It has capabilities that the watcher lacks, or runs a program that its user may not read
             return _is_subset("CapPrm", status, _own_status())
         except OSError:
             return False  # it has exited
+        with closing(program):
+            return mount_id(program) in reachable_mounts()
 
     def _read_status(self) -> dict[str, str]:
         """Return the fields of the first process's /proc/PID/status; none if it has exited."""
@@ -205,16 +208,6 @@ class Watcher(Ending):
             system_log.send(system_log.ERROR, f"{text} [{kind}]", {"kind": kind, **container})
         finally:
             os._exit(0)
-
-
-def _raise_capabilities() -> None:
-    """Make the permitted capabilities effective. Raises OSError.
-
-    They are the container's: with ``enroot start --root`` all over its user namespace, and otherwise none. There the
-    first process's program would be hidden without them, and with hidepid also the other processes.
-    """
-    _effective, permitted, inheritable = syscalls.capget()
-    syscalls.capset(permitted, permitted, inheritable)
 
 
 def _raise_daemon_ended(_signal: int, _frame: object) -> NoReturn:
