@@ -20,6 +20,7 @@ import pytest
 from containers import (
     ALICE,
     PORT,
+    SETTINGS,
     WORK,
     Plain,
     as_user,
@@ -146,6 +147,27 @@ def test_root_of_another_container_cannot_look_into_it(start: Start) -> None:
         )
     container.begin()
     container.ssh("true").checked()
+
+
+@pytest.mark.parametrize("empty", ["", "stat", "before", "mounts"])
+def test_it_says_that_it_listens_only_if_it_can_read_the_gates_files(tmp_path: Path, empty: str) -> None:
+    """SELinux gives a program an empty file in the place of one that it may not read."""
+    reader, ready = os.pipe()
+    gate = {name: os.memfd_create(name) for name in ("stat", "before", "mounts")}
+    for name, descriptor in gate.items():
+        os.write(descriptor, b"" if name == empty else b"0 () S 0 0 0 0 0 64\n")
+    descriptors = [gate["stat"], ready, gate["before"], gate["mounts"]]
+    options = ["-F", "-E", "-P", str(tmp_path / "pid"), "-r", str(keys() / "id_dropbear"), "-p", f"127.0.0.1:{PORT}"]
+    command = [f"{SETTINGS['DROPBEAR_DIR']}/bin/dropbear", *options, "-S", ",".join(map(str, [*descriptors, 1, 1]))]
+    with subprocess.Popen(command, pass_fds=descriptors, stderr=subprocess.PIPE, text=True) as daemon:
+        for descriptor in descriptors:
+            os.close(descriptor)
+        with closing(os.fdopen(reader, "rb")) as pipe:
+            said = pipe.read(1)
+        daemon.terminate()
+        _out, log = daemon.communicate(timeout=within(SOON))
+    assert (said, daemon.returncode) == ((b"", 1) if empty else (b"\n", 0)), log
+    assert ("gate's files cannot be read" in log) == bool(empty)
 
 
 def test_each_session_has_a_memory_layout_of_its_own(start: Start, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from containers import (
     Container,
     Engine,
     Podman,
+    StartFailed,
     as_user,
     keys,
     podman_start,
@@ -142,6 +143,29 @@ def test_labels(start: Start, engine: str) -> None:
         container.stop().checked()
         wait_for(lambda: not doors(), "end of the door")
     assert_in_engines_domain(domains, "hook")
+
+
+@pytest.fixture
+def unlabelled() -> Iterator[None]:
+    """The engine's programs have the type that the policy gives to those of no domain."""
+    paths = [path for path in map(shutil.which, PROGRAMS) if path]
+    before = {path: os.getxattr(path, "security.selinux") for path in paths}
+    for path in paths:
+        os.setxattr(path, "security.selinux", b"system_u:object_r:bin_t:s0")
+    yield
+    for path, known in before.items():
+        os.setxattr(path, "security.selinux", known)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_an_engine_without_its_types(start: Start, unlabelled: None, engine: str) -> None:
+    """SELinux then keeps from Dropbear what the hook has opened for it: such a container does not start."""
+    with pytest.raises(StartFailed) as failure:
+        begin(start, engine)
+    assert "SELinux profile" in str(failure.value)
+    assert not doors()
+    assert not processes()
+    run(["dmesg", "--clear"]).checked()  # of what was denied here
 
 
 @pytest.mark.parametrize("engine", ["podman-crun", "rootless"])

@@ -89,8 +89,8 @@ CATALOGUE: dict[str, Entry] = {
     errors.DAEMON_FAILED: Entry(
         "the SSH daemon exited at startup, does not listen, or cannot be stopped",
         "try another port, and start the container again",
-        "check that `bin/dropbear` in `DROPBEAR_DIR` runs on this node, and that the container's seccomp, AppArmor or "
-        "SELinux profile allows a server",
+        "check that `bin/dropbear` in `DROPBEAR_DIR` runs on this node, that the container's seccomp, AppArmor or "
+        "SELinux profile allows a server, and that SELinux has the usual types for the engine's programs",
         ENDS,
     ),
     errors.DISK_FULL: Entry(
