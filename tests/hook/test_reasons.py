@@ -28,6 +28,7 @@ from containers import (
     as_user,
     call_hook,
     keys,
+    processes,
     run,
     run_in_time,
     wait_for,
@@ -633,10 +634,17 @@ def test_call_without_a_container() -> None:
 
 
 def is_listed(container: Container) -> Kept:
-    found = json.loads(run_in_time(as_user(ALICE, LAUNCHER, "status", "--json")).checked().text)
-    (entry,) = [entry for entry in found["containers"] if entry["pid"] == container.daemon()]
+    """Its entry, which is there as soon as its own program runs: the engine may have ended a moment before."""
+    deadline = time.monotonic() + within(10)
+    entries: list[Kept] = []
+    while not entries:
+        told = run_in_time(as_user(ALICE, LAUNCHER, "status", "--json")).checked()
+        found = json.loads(told.text)
+        entries = [entry for entry in found["containers"] if entry["pid"] == container.daemon()]
+        assert entries or time.monotonic() < deadline, (container.daemon(), processes(), told)
     assert found["keys"].startswith("SHA256:")
-    return dict(entry)
+    (entry,) = entries
+    return entry
 
 
 @pytest.mark.parametrize("engine", ["podman-crun", "podman-runc", "rootless", "crun", "runc"])

@@ -9,14 +9,32 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from containers import TOO_LATE
 from ssh_hook.commands import unserved as module
 from ssh_hook.commands.unserved import Running, is_near, unserved
+from ssh_hook.errors import HOME_HANGS, LateError
+from ssh_hook.linux import disposable_process
 
 ENABLED = "com.hooks.ssh.enabled"
 
 
 def said(annotations: dict[str, str], engine: str = "podman", calls_hook: bool = False) -> list[str]:
     return unserved([Running(engine, "0" * 64, "solver", annotations, calls_hook)], [])
+
+
+def test_tests_know_what_is_said_of_a_look_that_is_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They repeat it on a busy machine."""
+    monkeypatch.setattr(module, "_monitors", lambda: [(0, ["conmon"])])
+    monkeypatch.setattr(module, "_of_docker", lambda _deadline, _warnings: [])
+    told: list[str] = module._look(0)["warnings"]
+
+    def never(*_arguments: object) -> None:
+        raise LateError(HOME_HANGS, "")
+
+    monkeypatch.setattr(disposable_process, "run", never)
+    told += module.look()[1]
+    assert len(told) == 2
+    assert all(map(TOO_LATE.search, told)), told
 
 
 @pytest.mark.parametrize(
