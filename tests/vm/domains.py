@@ -21,12 +21,12 @@ class Domains:
     def __init__(self) -> None:
         self._last: dict[tuple[int, str], str] = {}
         self._end = threading.Event()
+        self._before = set(os.listdir("/proc"))
 
     def watch(self) -> None:
-        """Look until `end` at the processes that begin meanwhile."""
-        before = set(os.listdir("/proc"))
+        """Look until `end` at the processes that have begun since this object was made."""
         while not self._end.wait(_PAUSE):
-            for name in set(os.listdir("/proc")) - before:
+            for name in set(os.listdir("/proc")) - self._before:
                 try:
                     program = _program(name)
                     found = label(int(name)) if program else ""
