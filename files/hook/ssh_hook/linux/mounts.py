@@ -67,7 +67,7 @@ def mount_id(descriptor: int) -> bytes:
         if number is None:
             raise HookError(
                 SYSTEM,
-                "SSH under enroot needs Linux 5.8 on this node; on an older kernel, start the container with --root",
+                "SSH in this container needs Linux 5.8 on the node; an older kernel needs enroot start --root",
             ) from None
         return b"%d" % number
 

@@ -255,6 +255,8 @@ class Supervisor:
         failure = self._channel.failure(0)
         if failure is not None:
             raise HookError(*failure)
+        if not self._plan.init.is_alive():
+            raise ContainerEndedError()
         # The pipe was that of a child of the daemon's, as which it then ends itself.
         status = self.daemon.exit_status() if self.daemon is not None and _ends(self.daemon) else None
         raise self._end_error(problem, status)

@@ -25,7 +25,12 @@ def said(annotations: dict[str, str], engine: str = "podman", calls_hook: bool =
 def test_tests_know_what_is_said_of_a_look_that_is_late(monkeypatch: pytest.MonkeyPatch) -> None:
     """They repeat it on a busy machine."""
     monkeypatch.setattr(module, "_monitors", lambda: [(0, ["conmon"])])
-    monkeypatch.setattr(module, "_of_docker", lambda _deadline, _warnings: [])
+    monkeypatch.setattr(module.shutil, "which", lambda _name: "/usr/bin/docker")
+
+    def late(*_arguments: object) -> None:
+        raise subprocess.TimeoutExpired("docker", 0)
+
+    monkeypatch.setattr(module, "_docker", late)
     told: list[str] = module._look(0)["warnings"]
 
     def never(*_arguments: object) -> None:
@@ -33,7 +38,7 @@ def test_tests_know_what_is_said_of_a_look_that_is_late(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(disposable_process, "run", never)
     told += module.look()[1]
-    assert len(told) == 2
+    assert len(told) == 3
     assert all(map(TOO_LATE.search, told)), told
 
 

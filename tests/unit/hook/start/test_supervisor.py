@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ssh_hook.errors import DAEMON_FAILED, NO_MEMORY, HookError
+from ssh_hook.errors import DAEMON_FAILED, NO_MEMORY, ContainerEndedError, HookError
 from ssh_hook.linux import syscalls
 from ssh_hook.linux.process import Process
 from ssh_hook.start.channel import HookEnd, Receiver, Sender
@@ -146,10 +146,13 @@ def test_a_daemon_ends_a_moment_after_its_pipes(end: Callable[[], None], words: 
     assert error.kind == kind
 
 
-def supervisor_of_server(daemon: int, ready: int) -> Supervisor:
+def supervisor_of_server(daemon: int, ready: int, has_container: bool = True) -> Supervisor:
     """What waits until Dropbear listens."""
     unused = os.dup(ready)
-    plan: Any = SimpleNamespace(server=SimpleNamespace(port=22, port_option="--port", place="port 22"))
+    plan: Any = SimpleNamespace(
+        init=SimpleNamespace(is_alive=lambda: has_container),
+        server=SimpleNamespace(port=22, port_option="--port", place="port 22"),
+    )
     supervisor = Supervisor(plan, HookEnd(ended(), ended(), ready, Sender(unused), Sender(unused)), 0)
     supervisor.daemon = Process(daemon)
     return supervisor
@@ -174,6 +177,14 @@ def test_why_a_daemon_has_ended_is_known_when_it_has() -> None:
     finally:
         os.waitpid(daemon, 0)
     assert raised.value.kind == NO_MEMORY
+
+
+def test_a_server_that_ends_with_its_container() -> None:
+    """It cannot read its gate then."""
+    ready, writer = os.pipe()
+    os.close(writer)
+    with pytest.raises(ContainerEndedError):
+        supervisor_of_server(os.getpid(), ready, has_container=False)._await_listening()
 
 
 @pytest.mark.parametrize(("said", "warnings"), [(b"\n", 0), (b"!", 1)])

@@ -33,6 +33,21 @@ class FirstProcess:
         raise PermissionError
 
 
+def test_an_error_of_its_own_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is no sign of a hidden program, at which the gate would open."""
+
+    def refuse(_descriptor: int) -> bytes:
+        raise PermissionError
+
+    monkeypatch.setattr(last_messages, "open_ended", lambda: -1)
+    monkeypatch.setattr(module, "mount_id", refuse)
+    first = FirstProcess(tmp_path / "status", NONE)
+    monkeypatch.setattr(first, "open", lambda name, flags: os.open(tmp_path / "status", flags))
+    watcher = Watcher(cast(Process, first))
+    with pytest.raises(PermissionError):
+        watcher._runs_program()
+
+
 @pytest.mark.parametrize(("capabilities", "runs"), [(MANY, False), (NONE, True)])
 def test_a_hidden_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capabilities: str, runs: bool) -> None:
     """What hides the program is that process's capabilities, or the program's mode.
