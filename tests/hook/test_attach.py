@@ -11,6 +11,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from math import ceil
 from pathlib import Path
 
 import attached
@@ -30,6 +31,7 @@ from containers import (
     run,
     running,
     wait_for,
+    wait_until_found,
 )
 from equality import (
     LIST_DESCRIPTORS,
@@ -178,7 +180,7 @@ def test_ssh_to_another_container_and_back(
     if engine.startswith("ch-run"):  # /tmp is the node's
         assert ssh(scp).checked().text == ""
     Path("/tmp/attach-copied").unlink(missing_ok=True)
-    assert hook("wait", "--timeout", "5", "--port", "15301", "127.0.0.1").checked().err == b""
+    assert hook("wait", "--timeout", str(ceil(within(5))), "--port", "15301", "127.0.0.1").checked().err == b""
     listed = hook("detach")
     assert listed.status == 1
     assert f"ssh_hook detach {other.pid}" in listed.text
@@ -290,6 +292,7 @@ def test_what_a_killed_supervisor_left_is_undone_and_done_again(
 
 def test_detach_leaves_a_server_of_the_hook_alone(start: Start) -> None:
     container = start("rootless", "busybox")
+    wait_until_found()
     said = hook("detach", str(container.init())).err.decode()
     assert_one_line(said, "was not started by attach: it stops with its container", kind="attach-refused")
     assert_one_line(hook("detach").err.decode(), "you have attached no SSH daemon on this node")

@@ -736,11 +736,11 @@ def test_peer_that_comes_late(start: Start) -> None:
         start("crun", "busybox", settings={"LISTEN_ADDRESSES": LATE})
         came = time.monotonic()
         assert result(process) == RIGHT
-        assert time.monotonic() - came < within(2.5), "the longest pause between two attempts is 1 s"
+        assert time.monotonic() - came < 1 + within(5), "the longest pause between two attempts is 1 s"
     assert ssh(container, LATE, "echo right") == RIGHT
     before = time.monotonic()
     assert ssh(container, "-p", str(PORT + 1), LATE, "true").status == 255
-    assert time.monotonic() - before < within(1.5), "what is no container is not waited for"
+    assert time.monotonic() - before < within(5), "what is no container is not waited for"
 
 
 def test_name_that_is_known_late(start: Start) -> None:
@@ -757,9 +757,9 @@ def test_peer_that_never_comes(start: Start) -> None:
     for options in ([], ["-oConnectTimeout=1"], ["-oConnectionAttempts=9"]):
         assert_waits(container, NEVER, b"Connection refused (tried for 2 s)", *options)
         assert_waits(container, "nosuch.invalid", b"nosuch.invalid", *options)
-    before = time.monotonic()
-    assert ssh(waiting_not(start), NEVER, "true").status == 255
-    assert time.monotonic() - before < within(1.5)
+    refused = ssh(waiting_not(start), NEVER, "true")
+    assert refused.status == 255
+    assert b"Connection refused" in refused.err and b"tried for" not in refused.err
 
 
 @pytest.mark.parametrize("image", ["busybox", "debian"])

@@ -18,7 +18,19 @@ from typing import Any
 
 import node_sshd
 import pytest
-from containers import ALICE, ALICES_DOORS, BOB, DOORS, LAUNCHER, Result, as_user, run, run_in_time, wait_for
+from containers import (
+    ALICE,
+    ALICES_DOORS,
+    BOB,
+    DOORS,
+    LAUNCHER,
+    Result,
+    as_user,
+    run,
+    run_in_time,
+    wait_for,
+    wait_until_found,
+)
 from held import NO_MEMORY, held
 from patience import within
 from starter import Start
@@ -43,6 +55,7 @@ def ssh(host: str, *arguments: str, stdin: bytes = b"", path: str = "") -> Resul
     command = ["ssh", "-o", "BatchMode=yes", host, *arguments]
     if path:
         command = ["env", f"PATH={path}:/usr/bin:/bin", *command]
+    wait_until_found()
     return run(as_user(ALICE, *command), stdin)
 
 
@@ -261,7 +274,8 @@ def connects() -> int:
 
 def test_status_logs_in_as_users_do(start: Start, tmp_path: Path) -> None:
     container = start("rootless", network="host")
-    told = run(as_user(ALICE, LAUNCHER, "status", "--json")).checked()
+    wait_until_found()
+    told = run_in_time(as_user(ALICE, LAUNCHER, "status", "--json")).checked()
     assert (json.loads(told.out)["containers"][0]["login_problem"], told.err) == ("", b"")
     with tempfile.TemporaryDirectory(dir="/run") as base:  # a home with other keys
         home = Path(base, "alice")
@@ -279,6 +293,7 @@ def test_status_logs_in_as_users_do(start: Start, tmp_path: Path) -> None:
 
 def test_status_of_hosts(start: Start) -> None:
     container = start("rootless")
+    wait_until_found()
     done = run(as_user(ALICE, LAUNCHER, "status", "--hosts", f"{NODE},no-such-node"))
     assert done.status == 1
     assert b"ssh_hook: error: no-such-node: " in done.err

@@ -37,6 +37,7 @@ from containers import (
     run,
     run_in_time,
     wait_for,
+    wait_until_found,
 )
 from enroot import Enroot
 from held import NO_END, held
@@ -77,6 +78,7 @@ def configured() -> Iterator[None]:
 
 def ssh(*arguments: str, stdin: bytes = b"") -> Result:
     """Run alice's ssh to her only container."""
+    wait_until_found()
     return run(as_user(ALICE, "ssh", "-o", "BatchMode=yes", *arguments[:-1], HOST, arguments[-1]), stdin)
 
 
@@ -154,7 +156,7 @@ def test_without_a_port(start: Start, engine: str) -> None:
     container = start(engine, annotations=NONE, **where("it"))
     assert listening() == before
     assert_lands("it")
-    (found,) = json.loads(run(as_user(ALICE, LAUNCHER, "status", "--json")).checked().out)["containers"]
+    (found,) = json.loads(run_in_time(as_user(ALICE, LAUNCHER, "status", "--json")).checked().out)["containers"]
     assert (found["pid"], found["port"]) == (container.daemon(), 0)
     assert "containers with an SSH daemon: 1, all respond" in run_in_time(as_user(ALICE, LAUNCHER, "doctor")).text
 
@@ -257,6 +259,7 @@ def test_an_old_client(start: Start) -> None:
         program.write_text('#!/bin/sh\nexec ssh1 -2 "$@"\n', encoding="ascii")
         program.chmod(0o755)
         by_it = as_user(ALICE, "env", f"PATH={old}:/usr/bin:/bin", "ssh", "-o", "BatchMode=yes", "-v", HOST)
+        wait_until_found()
         result = run([*by_it, SAY])
         assert (result.status, result.out) == (7, b"it\n"), result.err
         assert result.err.startswith(b"OpenSSH_7.5p1")
@@ -302,6 +305,7 @@ def runs_connect(pid: str) -> bool:
 def test_nobody_in_the_container_takes_what_connect_has_open(start: Start) -> None:
     """As who has the other end of its socket, and so its pidfd, might: as a process of the same uid."""
     start("podman-crun")
+    wait_until_found()
     with subprocess.Popen(as_user(ALICE, "ssh", HOST, "echo; sleep 1000"), stdout=subprocess.PIPE) as session:
         try:
             assert session.stdout is not None
@@ -356,7 +360,7 @@ def test_the_directory_of_a_job(nothing_left: None) -> None:
         started.append(podman_start(engine, "debian", network="none", annotations=NONE))
         door = door_in(slurmd.DOORS, started[1].daemon())
         started[1].stop()
-        assert not door.exists()
+        wait_for(lambda: not door.exists(), "end of the door")
         slurmd.call("epilog", 4242).checked()
         assert not slurmd.DOORS.exists()
         assert (

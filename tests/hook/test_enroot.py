@@ -27,6 +27,7 @@ from containers import (
     run_in_time,
     running,
     wait_for,
+    wait_until_found,
 )
 from enroot import HOOKS, SCRIPT, Enroot
 
@@ -135,6 +136,8 @@ def other_key() -> Iterator[Path]:
 def test_detach_leaves_its_server_alone(enroot: Enter) -> None:
     """No record tells a user that this server is not one of attach's."""
     container = enroot().wait_until_it_runs()
+    wait_for(serves, "the daemon's answer")
+    wait_until_found()
     refused = run(as_user(ALICE, LAUNCHER, "detach", str(container.init())))
     assert refused.status == 1
     assert "was not started by attach: it stops with its container" in refused.err.decode()
@@ -203,7 +206,7 @@ def test_what_the_node_mounts_meanwhile(enroot: Enter) -> None:
         assert f" {store} " in Path(f"/proc/{container.process.pid}/mountinfo").read_text(encoding="utf-8")
         on.touch()
         container.wait_until_it_runs()
-        assert serves()
+        wait_for(serves, "the daemon's answer")
     finally:
         run(["umount", store]).checked()
 
@@ -366,14 +369,14 @@ def test_tasks_keep_it_before_they_execute(enroot: Enter, remap: bool) -> None:
     tasks = [container.join(*TASK), container.join(*TASK)]
     container.exits()
     time.sleep(QUIET)
-    assert serves()
+    wait_for(serves, "the daemon's answer")
     for task in tasks:
         execute(task)
     tasks[1].kill()
     time.sleep(QUIET)
-    assert serves()
+    wait_for(serves, "the daemon's answer")
     tasks[0].kill()
-    wait_for(lambda: not processes() and PORT not in listening(), "end of the daemon", 2)
+    wait_for(lambda: not processes() and PORT not in listening(), "end of the daemon")
 
 
 def test_a_watcher_that_sees_the_tasks_alone(enroot: Enter) -> None:

@@ -59,8 +59,8 @@ def of_init(container: Container) -> dict[str, object]:
 
 def assert_equal(container: Container) -> None:
     """A session is the container's first process in every field; what the engine's own exec gives is that too."""
-    init = of_init(container)
     session = facts(container.ssh(SCRIPT.replace("$P", "self")).checked().text + "\n")
+    init = of_init(container)  # which runs its program now: the engine may have ended a moment before
     executed = facts(container.exec("/bin/sh", "-c", SCRIPT.replace("$P", "self")).checked().text + "\n")
     assert len(session) > 35
     if isinstance(container, Podman):

@@ -292,7 +292,7 @@ def test_no_room_for_the_copy_of_the_record(copies: Path, start: Start, resource
     daemon = container.daemon()
     assert_alive(container, daemon)
     container.stop().checked()
-    assert not Path(f"/proc/{daemon}").exists()
+    wait_for(lambda: not Path(f"/proc/{daemon}").exists(), "end of the daemon")
     assert not [path for path in copies.glob("**/*") if path.is_file() and "filler" not in str(path)]
     shutil.rmtree(copies / "filler")
 
@@ -304,7 +304,7 @@ def test_disks_that_are_full_at_poststop(bundles: Path, copies: Path, start: Sta
     for directory in (bundles, copies):
         fill_disk(directory, resource)
     container.stop().checked()
-    assert not processes()
+    wait_for(lambda: not processes(), "end of the daemon")
     assert {path for path in records() if "filler" not in path} == set()
     shutil.rmtree(copies / "filler")
 

@@ -176,7 +176,7 @@ def test_poststop_with_a_held_pidfile(starts: Starts, start: Start, syslog: Sysl
     with held(path, NO_CHANGES):
         stopped = starts.call(container.stop)
         stopped.result(limit())
-        assert not Path(f"/proc/{daemon}").exists()
+        wait_for(lambda: not Path(f"/proc/{daemon}").exists(), "end of the daemon")
         assert PORT not in listening()
         assert records() == set()
         wait_for(syslog.of_hook, "a message in syslog")

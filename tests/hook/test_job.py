@@ -113,9 +113,10 @@ def test_a_file_system_that_cannot_be_let_go_of_holds_up_no_job(recorded: Callab
     recorded(4242)
     hold = held(slurmd.DOORS, NO_END, BOB) if who == "another user" else never_let_go(slurmd.DOORS)
     with hold as process:
-        said = slurmd.call("epilog", 4242).checked().err
-        assert not slurmd.DOORS.exists()
-        assert b"no answer within 0.5 s" in said or who == "the user", said
+        said = slurmd.call_once("epilog", 4242).checked().err
+        wait_for(lambda: not slurmd.DOORS.exists(), "end of the directory")
+        # on a busy machine the epilog's own second may be over before
+        assert b"no answer within 0.5 s" in said or b"timed out after 1 s" in said or who == "the user", said
         recorded(4243)
         assert mounts_on(slurmd.DOORS) == 1
         assert slurmd.call("epilog", 4243).checked().err == b""

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from changes import with_resources
-from containers import LAUNCHER, assert_alive, run
+from containers import LAUNCHER, assert_alive, run, wait_for
 from hook_log import Syslog
 from refusals import assert_refused
 from starter import Start
@@ -78,4 +78,4 @@ def test_clocks_of_a_time_namespace(start: Start) -> None:
     assert float(container.ssh("cat /proc/uptime").checked().text.split()[0]) > own + 9_999_000
     daemon = Path(f"/proc/{container.daemon()}")
     container.stop().checked()
-    assert not daemon.exists()
+    wait_for(lambda: not daemon.exists(), "end of the daemon")

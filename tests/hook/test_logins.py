@@ -229,6 +229,7 @@ def test_nothing_of_the_log_is_in_reach_of_a_session(begin: Begin, syslog: Syslo
     container = begin("rootless")
     descriptors = openssh.login(key, "ls -l /proc/self/fd").checked().text
     assert not re.search(r"socket:|memfd:|journal", descriptors)
+    wait_for(lambda: len(dropbears()) == 2, "the end of the session")
     found = dict(line.partition(":")[::2] for line in openssh.login(key, LOOK).checked().text.splitlines())
     assert len(found) == 3, found  # the daemon, its server, and the session's own
     status = Path(f"/proc/{container.daemon()}/status").read_text(encoding="utf-8")

@@ -8,7 +8,19 @@ from pathlib import Path
 
 import openssh
 import pytest
-from containers import ALICE, LAUNCHER, PORT, WORK, Container, as_user, keys, run, wait_for
+from containers import (
+    ALICE,
+    LAUNCHER,
+    PORT,
+    WORK,
+    Container,
+    as_user,
+    keys,
+    run,
+    run_in_time,
+    wait_for,
+    wait_until_found,
+)
 from enroot import Enroot
 from starter import Start
 
@@ -56,7 +68,8 @@ def test_root_in_rootless_podman(start: Start, key: Path, passwd: Path, which: s
         assert by_every_way(container, key, "root") == [f"0\nroot\n{home}"] * 2
         assert container.exec("id", "-un").text == "root"
     run(as_user(ALICE, LAUNCHER, "wait", "127.0.0.1")).checked()
-    assert run(as_user(ALICE, LAUNCHER, "status")).checked().err == b""  # it logs in, too
+    wait_until_found()
+    assert run_in_time(as_user(ALICE, LAUNCHER, "status")).checked().err == b""  # it logs in, too
 
 
 def test_another_user_than_root(start: Start, key: Path, passwd: Path) -> None:

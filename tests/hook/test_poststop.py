@@ -183,7 +183,7 @@ def test_twice(start: Start, canary: subprocess.Popen[bytes]) -> None:
     assert PORT in listening()
     assert stopped(container) == (0, "", "")
     assert PORT not in listening()
-    assert not Path(f"/proc/{daemon}").exists()
+    wait_for(lambda: not Path(f"/proc/{daemon}").exists(), "end of the daemon")
     assert stopped(container) == (0, "", "")
     assert stopped(container) == (0, "", "")
 

@@ -32,6 +32,7 @@ from containers import (
     run,
     run_in_time,
     wait_for,
+    wait_until_found,
 )
 from held import NO_END, held, unanswered
 from patience import within
@@ -388,6 +389,7 @@ def test_port_that_is_published(start: Start, engine: str) -> None:
     network = "pasta" if engine == "rootless" else "bridge"
     start(engine, network=network, options=["--publish", f"{PORT}:{PORT}"])
     assert kept() == []
+    wait_until_found()
     assert doctor("containers") == ("ok", "containers with an SSH daemon: 1, all respond")
 
 
@@ -517,6 +519,7 @@ def test_no_subordinate_ids() -> None:
 
 def test_container_that_is_paused(start: Start) -> None:
     container: Any = start("podman-crun")
+    wait_until_found()
     if container.podman("pause", container.name).status != 0:
         os.kill(container.daemon(), signal.SIGSTOP)
     try:
@@ -656,7 +659,7 @@ def test_status(start: Start, engine: str) -> None:
     if "podman" in engine or engine == "rootless":
         assert (entry["engine"], entry["name"]) == ("podman", container.name)
         assert len(entry["id"]) == 64
-    shown = run(as_user(ALICE, LAUNCHER, "status")).checked().text
+    shown = run_in_time(as_user(ALICE, LAUNCHER, "status")).checked().text
     assert shown.startswith("keys: OK (SHA256:")
     assert str(PORT) in shown.splitlines()[-1]
 

@@ -168,7 +168,7 @@ def test_sessions_of_a_dead_container_end(start: Start, session: Callable[[Plain
 def test_runtime_that_deletes_without_the_hook(start: Start, engine: str) -> None:
     container = start(engine, change=without_poststop(), annotations=WITH_PIDFILE)
     container.stop().checked()
-    assert not processes()
+    wait_for(lambda: not processes(), "end of the daemon")
     assert PIDFILE.exists()
     assert len(records()) == 2
     assert swept() == ""

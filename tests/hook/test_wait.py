@@ -49,7 +49,7 @@ def test_all_are_there(start: Start) -> None:
     started = time.monotonic()
     result = wait("127.0.6.[1-3]")
     assert (result.status, result.out, result.err) == (0, b"", b"")
-    assert time.monotonic() - started < within(3)
+    assert time.monotonic() - started < within(10)
     for number, container in enumerate(containers, 1):
         assert container.ssh("echo here", host=f"127.0.6.{number}").text == "here", "the probe did no harm"
 
@@ -58,7 +58,7 @@ def test_a_container_that_lets_nobody_in(start: Start) -> None:
     """wait logs in as users do: the right host key is not enough."""
     container = listen_on(start, "127.0.6.1")
     container.path("/home/alice/.ssh/authorized_keys").write_bytes(b"")
-    assert "127.0.6.1 (it does not let alice log in)" in refusal(wait("--timeout", str(ceil(within(3))), "127.0.6.1"))
+    assert "127.0.6.1 (it does not let alice log in)" in refusal(wait("--timeout", str(ceil(within(4))), "127.0.6.1"))
 
 
 def test_peers_that_come_late(start: Start) -> None:
@@ -111,7 +111,7 @@ def test_resolver_that_does_not_answer(tmp_path: Path) -> None:
 def test_hundreds_of_hosts(start: Start) -> None:
     start("crun", "busybox")
     started = time.monotonic()
-    assert wait("--timeout", "50", "127.0.[1-4].[1-200]").status == 0
+    assert wait("--timeout", str(ceil(within(50))), "127.0.[1-4].[1-200]").status == 0
     assert time.monotonic() - started < within(45)
 
 
@@ -141,7 +141,7 @@ def test_user_with_few_processes_left(start: Start) -> None:
 def test_containers_of_another_user(start: Start) -> None:
     """They do not count as there, and nothing of the user's is told to them."""
     start("crun", "busybox", change=of_bob)
-    line = refusal(wait("--timeout", str(ceil(within(2))), "127.0.6.[1-3]"))
+    line = refusal(wait("--timeout", str(ceil(within(4))), "127.0.6.[1-3]"))
     assert line.endswith(
         "127.0.6.1, 127.0.6.2, 127.0.6.3 (not your container, or one that started before your keys changed)"
     )
@@ -188,7 +188,7 @@ def test_server_that_sends_the_words_of_ssh() -> None:
     padding = 12 - (len(payload) + 1) % 8
     packet = (1 + len(payload) + padding).to_bytes(4, "big") + bytes([padding]) + payload + bytes(padding)
     with serving(address, b"SSH-2.0-liar\r\n" + packet, hangs_up=True):
-        line = refusal(wait("--timeout", str(ceil(within(3))), address))
+        line = refusal(wait("--timeout", str(ceil(within(4))), address))
     assert line.endswith(f"{address} (connected, but the connection ended before ssh could check the host key)")
 
 
@@ -276,5 +276,5 @@ def test_what_was_found_does_not_depend_on_the_callers_directory(tmp_path: Path)
     """Python modules of the caller's are not imported."""
     (tmp_path / "queue.py").write_text("raise SystemExit('imported')\n", encoding="ascii")
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    result = run([LAUNCHER, "wait", "--timeout", "1", "127.0.6.9"], env=environment, cwd=tmp_path)
+    result = run([LAUNCHER, "wait", "--timeout", str(ceil(within(4))), "127.0.6.9"], env=environment, cwd=tmp_path)
     assert "connection refused" in refusal(result)

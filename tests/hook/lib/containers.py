@@ -13,6 +13,8 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -164,6 +166,28 @@ def run_in_time(command: Sequence[str | bytes | Path], stdin: bytes = b"") -> Re
     if len(found) > 1:
         repeated["commands that were late"] += len(found) - 1
     return found[-1]
+
+
+def wait_until_found() -> None:
+    """Wait until commands of alice's find her SSH daemons in this bed: when their containers' own programs run.
+
+    The engine may have ended a moment before.
+    """
+    found: dict[int, dict[str, str]] = {}
+    for path in Path("/proc").glob("[0-9]*/status"):  # and no cmdline, which may hang
+        with suppress(OSError):  # it has ended
+            status = dict(line.split(":\t", 1) for line in path.read_text(encoding="utf-8").splitlines())
+            if status["Name"] == "dropbear":
+                found[int(path.parent.name)] = status
+    for pid, status in found.items():
+        is_child = int(status["PPid"]) in found  # a server or a connection, into which nobody looks
+        if not is_child and status["Uid"].split()[0] == str(ALICE):
+            wait_for(partial(_alice_sees, pid), f"daemon {pid}, which its user may look at")
+
+
+def _alice_sees(pid: int) -> bool:
+    look = as_user(ALICE, "stat", "--dereference", f"/proc/{pid}/ns/net")
+    return run(look).status == 0 or not Path(f"/proc/{pid}").exists()
 
 
 class Container:
