@@ -252,8 +252,9 @@ def test_what_an_editor_does(start: Start) -> None:
     with subprocess.Popen(forward, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as client:
         try:
             assert client.stdout is not None
-            wait_for(lambda: select.select([client.stdout], [], [], 0)[0], "the server's first line")
-            assert os.read(client.stdout.fileno(), 16) == b"SSH-2.0-dropbear"
+            output = client.stdout.fileno()
+            wait_for(lambda: select.select([output], [], [], 0)[0], "the server's first line")
+            assert os.read(output, 16) == b"SSH-2.0-dropbear"
         finally:
             client.kill()
 
