@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -25,16 +24,11 @@ TIMEOUT = 6.0  # seconds. One process that does not answer leaves a quarter of i
 
 
 @pytest.fixture(name="proc")
-def fixture_proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty /proc. The disposable processes are reaped at the end: they end, for they were killed."""
+def fixture_proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reaping: None) -> Path:
+    """An empty /proc."""
     monkeypatch.setattr(daemons, "_PROC", tmp_path)
     monkeypatch.setattr(daemons, "_TIMEOUT", TIMEOUT)
-    yield tmp_path
-    try:
-        while True:
-            os.waitpid(-1, 0)
-    except ChildProcessError:
-        pass
+    return tmp_path
 
 
 def make(

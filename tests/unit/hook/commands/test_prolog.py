@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
@@ -38,7 +38,7 @@ LIMITS = {name: getattr(prolog, name) for name in ("_WORK", "_REPORT")}
 
 
 @pytest.fixture(name="jobs")
-def fixture_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def fixture_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reaping: None) -> Path:
     monkeypatch.setattr(job_record, "PLACE", str(tmp_path / "place"))
     monkeypatch.setattr(job_record, "_roots", lambda _is_rootless: {os.geteuid()})
     monkeypatch.setattr(job_doors, "PLACE", str(tmp_path / "place"))
@@ -51,12 +51,7 @@ def fixture_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pa
     for limit in LIMITS:  # a busy machine takes its time
         monkeypatch.setattr(prolog, limit, within(5.0))
     monkeypatch.setattr(job_doors, "_TIMEOUT", within(5.0))
-    yield tmp_path / "place" / "jobs"
-    while True:  # children that hung were killed and left behind: they are reaped, for the tests that come after
-        try:
-            os.waitpid(-1, 0)
-        except ChildProcessError:
-            return
+    return tmp_path / "place" / "jobs"
 
 
 def recorded(**variables: str) -> job_record.JobRecord:
