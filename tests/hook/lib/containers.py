@@ -30,8 +30,8 @@ COPIES = Path("/var/lib/ocihooks-ssh/daemons")  # of the records of root's conta
 ALICES_COPIES = Path("/run/user/2001/ocihooks-ssh/daemons")
 DOORS = Path("/run/ocihooks-ssh/doors")  # of root's containers
 ALICES_DOORS = Path("/run/user/2001/ocihooks-ssh/doors")
-RUNC_BUSY = b"could not ensure we are a cloned binary: Device or resource busy"
-RUNC_ATTEMPTS = 3
+RUNC_BUSY = re.compile(rb"could not ensure we are a cloned binary: Device or resource busy")
+ATTEMPTS = 5  # at what a busy machine may keep from working
 TIMEOUT = 60.0  # seconds, of an idle machine; nothing takes a tenth of it, unless it hangs
 ENABLED = {"com.hooks.ssh.enabled": "true"}
 SETTINGS = {
@@ -147,25 +147,26 @@ def wait_for(condition: Callable[[], object], what: str, seconds: float = 10.0) 
         time.sleep(0.01)
 
 
+def repeat_while(said: re.Pattern[bytes], work: Callable[[], Result], reason: str) -> Result:
+    """What `work` returns; done again while its result says what `said` finds, as on a busy machine.
+
+    Each further attempt is counted by its reason. The result of the last one is returned whatever it says.
+    """
+    for _number in range(ATTEMPTS - 1):
+        result = work()
+        if said.search(result.err + result.out) is None:
+            return result
+        repeated[reason] += 1
+    return work()
+
+
 # What a command of the hook's says where it could not look at all containers in time (commands/unserved.py).
-TOO_LATE = re.compile(r"list your .* within [0-9]+ s|the time limit of [0-9]+ s was reached")
+TOO_LATE = re.compile(rb"list your .* within [0-9]+ s|the time limit of [0-9]+ s was reached")
 
 
 def run_in_time(command: Sequence[str | bytes | Path], stdin: bytes = b"") -> Result:
-    """Run a command of the hook's that looks at running containers, until its own seconds are enough for that.
-
-    On a busy machine they may not be, and the command says so. Each further attempt is counted.
-    """
-    found: list[Result] = []
-
-    def is_in_time() -> bool:
-        found.append(run(command, stdin))
-        return TOO_LATE.search((found[-1].err + found[-1].out).decode(errors="replace")) is None
-
-    wait_for(is_in_time, "an answer in time", 30)
-    if len(found) > 1:
-        repeated["commands that were late"] += len(found) - 1
-    return found[-1]
+    """Run a command of the hook's that looks at running containers, until its own seconds are enough for that."""
+    return repeat_while(TOO_LATE, lambda: run(command, stdin), "commands that were late")
 
 
 def wait_until_found() -> None:
@@ -412,30 +413,25 @@ def podman_start(
     source = ["--rootfs", image] if image.startswith("/") else [f"localhost/ssh-test/{image}"]
     arguments += [*options, *source, *command]
 
-    def attempt() -> Result:
+    def start() -> Result:
         started = container.podman(*global_options, "run", *arguments)
         if started.status != 0:
             container.podman("rm", "-f", "-t0", "-i", name)
         return started
 
-    started = unless_busy(attempt)
+    started = unless_busy(start)
     if started.status != 0:
         raise start_failed(started, errors)
     return container
 
 
-def unless_busy(attempt: Callable[[], Result]) -> Result:
-    """What the attempt returns; made again where runc itself failed before anything of the container ran.
+def unless_busy(work: Callable[[], Result]) -> Result:
+    """What `work` returns; done again where runc itself failed before anything of the container ran.
 
     runc runs a copy of itself that it has sealed in memory. The kernel refuses a seal while it uses a page of the copy
     itself, which a machine at work does now and then.
     """
-    for _number in range(RUNC_ATTEMPTS - 1):
-        result = attempt()
-        if RUNC_BUSY not in result.err:
-            return result
-        repeated["runc's seal"] += 1
-    return attempt()
+    return repeat_while(RUNC_BUSY, work, "runc's seal")
 
 
 def start_failed(started: Result, errors: HookErrors) -> StartFailed:

@@ -7,20 +7,20 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from containers import ALICE, LAUNCHER, Engine, Result, repeated, run, wait_for
+from containers import ALICE, LAUNCHER, Engine, Result, repeat_while, run, wait_for
 
 DOORS = Path("/run/ocihooks-ssh/users", str(ALICE))  # alice's directory, while she has jobs
-_ATTEMPTS = 5
 _TOO_LATE = re.compile(rb"no answer within 0\.5 s|timed out after 1 s")
+_LATE = "calls of slurmd's that were late"
 
 
 def call(command: str, job: int, label: Sequence[str] = (), **variables: str) -> Result:
     """Call `ssh_hook prolog` or `epilog` for a job on three nodes, by the command `label` where there is one."""
-    return _in_time(lambda: call_once(command, job, label, **variables))
+    return repeat_while(_TOO_LATE, lambda: call_once(command, job, label, **variables), _LATE)
 
 
 def call_once(command: str, job: int, label: Sequence[str] = (), **variables: str) -> Result:
@@ -33,17 +33,8 @@ def call_once(command: str, job: int, label: Sequence[str] = (), **variables: st
 def call_for_pbs(command: str, job: str) -> Result:
     """Call `ssh_hook prolog` or `epilog` for a job of PBS's on two nodes, as the hook in docs/schedulers.md does."""
     words = [f"PBS_JOBID={job}", f"PBS_JOB_UID={ALICE}", "PBS_EXEC_HOST2=127.0.0.1:15002/0*8+node2:15002/0*8"]
-    return _in_time(lambda: run(["env", "-i", *words, "PBS_SCHEDSELECT=2:ncpus=8:mpiprocs=4", LAUNCHER, command]))
-
-
-def _in_time(call_it: Callable[[], Result]) -> Result:
-    """Call again what was too late by its own words, as on a busy machine. Each time is counted."""
-    for _attempt in range(_ATTEMPTS - 1):
-        done = call_it()
-        if _TOO_LATE.search(done.err) is None:
-            return done
-        repeated["calls of slurmd's that were late"] += 1
-    return call_it()
+    called = ["env", "-i", *words, "PBS_SCHEDSELECT=2:ncpus=8:mpiprocs=4", LAUNCHER, command]
+    return repeat_while(_TOO_LATE, lambda: run(called), _LATE)
 
 
 def step(job: int) -> str:

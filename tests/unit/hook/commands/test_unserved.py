@@ -39,7 +39,7 @@ def test_tests_know_what_is_said_of_a_look_that_is_late(monkeypatch: pytest.Monk
     monkeypatch.setattr(disposable_process, "run", never)
     told += module.look()[1]
     assert len(told) == 3
-    assert all(map(TOO_LATE.search, told)), told
+    assert all(TOO_LATE.search(text.encode()) for text in told), told
 
 
 @pytest.mark.parametrize(
