@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import types
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 from hypothesis import settings
 
 # How long an example takes says something of the machine, which may be busy.
@@ -32,14 +29,3 @@ for name, places in (
     package = types.ModuleType(name)
     package.__path__ = places
     sys.modules[name] = package
-
-
-@pytest.fixture(name="reaping")
-def fixture_reaping() -> Iterator[None]:
-    """Reaps children that hung, and so were killed and left behind: those of tests that come after are all that are."""
-    yield
-    while True:
-        try:
-            os.waitpid(-1, 0)
-        except ChildProcessError:
-            return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import shlex
@@ -19,13 +20,17 @@ TEMPLATES = Path(__file__).resolve().parents[3] / "roles/ssh_hook/templates"
 
 def script(directory: Path, command: str, launcher: str) -> Path:
     """Write the script that the role makes of its template, and the launcher that it calls."""
-    (directory / "ssh_hook").write_text(f"#!/bin/sh\n{launcher}\n", encoding="utf-8")
+    pid = directory / "pid"
+    (directory / "ssh_hook").write_text(f"#!/bin/sh\necho $$ >{pid}\n{launcher}\n", encoding="utf-8")
     (directory / "ssh_hook").chmod(0o755)
     environment = Environment(loader=FileSystemLoader(TEMPLATES), trim_blocks=True, autoescape=False)
     environment.filters["quote"] = shlex.quote
     template = environment.get_template("slurm.sh.j2")
+    text = template.render(ssh_hook__launcher=f"{directory}/ssh_hook", ssh_hook__command=command) + "\n"
+    assert text.count("(sleep 3 &&") == 1
     path = directory / "script.sh"
-    path.write_text(template.render(ssh_hook__launcher=f"{directory}/ssh_hook", ssh_hook__command=command) + "\n")
+    # Its seconds count from when the launcher runs, which a busy machine starts late.
+    path.write_text(text.replace("(sleep 3 &&", f"(until [ -s {pid} ]; do sleep 0.1; done; sleep 3 &&"))
     path.chmod(0o755)
     return path
 
@@ -40,9 +45,10 @@ def wait_for_its_end(directory: Path) -> None:
     """Wait until the command that hung has ended; one that is left behind fails the test."""
     process = Path("/proc") / (directory / "pid").read_text(encoding="ascii").strip()
     deadline = time.monotonic() + within(20)
-    while process.exists() and ") Z " not in (process / "stat").read_text(encoding="utf-8"):
-        assert time.monotonic() < deadline, "it was left behind"
-        time.sleep(0.05)
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended
+        while ") Z " not in (process / "stat").read_text(encoding="utf-8"):
+            assert time.monotonic() < deadline, "it was left behind"
+            time.sleep(0.05)
 
 
 @pytest.mark.parametrize("command", ["prolog", "epilog"])
@@ -54,7 +60,7 @@ def test_the_command_is_called_with_the_jobs_variables(tmp_path: Path, command: 
 
 @pytest.mark.parametrize("launcher", ["echo no >&2; exit 1", "kill -s KILL $$", "kill -s STOP $$"])
 def test_nothing_makes_it_fail(tmp_path: Path, launcher: str) -> None:
-    done = run(script(tmp_path, "prolog", f"echo $$ >{tmp_path}/pid; {launcher}"))
+    done = run(script(tmp_path, "prolog", launcher))
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     wait_for_its_end(tmp_path)
 
@@ -86,6 +92,6 @@ def run_without_processes(*command: str) -> int:
 
 def test_a_command_that_hangs_is_killed(tmp_path: Path) -> None:
     begun = time.monotonic()
-    assert run(script(tmp_path, "epilog", f"echo $$ >{tmp_path}/pid; exec sleep 100")).returncode == 0
+    assert run(script(tmp_path, "epilog", "exec sleep 100")).returncode == 0
     assert time.monotonic() - begun < within(15)
     wait_for_its_end(tmp_path)

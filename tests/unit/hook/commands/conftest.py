@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 import os
-import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from ssh_hook.commands import public_file
-from ssh_hook.linux import disposable_process
-
-
-@pytest.fixture(name="impatient")
-def fixture_impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Has whoever waits for a disposable process wait for a second."""
-    run = disposable_process.run
-    monkeypatch.setattr(disposable_process, "run", lambda *arguments: run(*arguments, timeout=1.0))
 
 
 @pytest.fixture(name="held_up")
-def fixture_held_up(monkeypatch: pytest.MonkeyPatch, impatient: None) -> None:
-    """Has the process that replaces a file of root's hang once it is replaced; whoever waits for it does for a second.
+def fixture_held_up(monkeypatch: pytest.MonkeyPatch, hang: Callable[..., None]) -> None:
+    """Has the process that replaces a file of root's hang once it is replaced.
 
     As where a user has mounted a file system on the file.
     """
@@ -29,6 +21,6 @@ def fixture_held_up(monkeypatch: pytest.MonkeyPatch, impatient: None) -> None:
     def replace(*arguments: Any) -> None:
         real(*arguments)
         assert os.getpid() != caller
-        time.sleep(1000)
+        hang()
 
     monkeypatch.setattr(public_file, "replace_files", replace)

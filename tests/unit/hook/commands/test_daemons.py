@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ from patience import within
 from ssh_hook.commands import daemons
 from ssh_hook.commands.connect import choose
 from ssh_hook.errors import SYSTEM, LateError
+from ssh_hook.linux.memory import read_memory
 from ssh_hook.linux.process import pid_namespace
 from ssh_hook.node import job_record
 from ssh_hook.node.door import name_of
@@ -20,14 +22,19 @@ from ssh_hook.oci.settings import NO_PORT
 
 NAMESPACE = pid_namespace()
 
-TIMEOUT = 6.0  # seconds. One process that does not answer leaves a quarter of it for the next one's.
+PATIENCE = 0.5  # seconds for what hangs
 
 
 @pytest.fixture(name="proc")
-def fixture_proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reaping: None) -> Path:
-    """An empty /proc."""
+def fixture_proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty /proc. What hangs there is soon given up."""
+
+    def read(directory: int, name: str, what: str, size: int, timeout: float) -> bytes:
+        is_fifo = stat.S_ISFIFO(os.stat(name, dir_fd=directory).st_mode)
+        return read_memory(directory, name, what, size, PATIENCE if is_fifo else timeout)
+
+    monkeypatch.setattr(daemons, "read_memory", read)
     monkeypatch.setattr(daemons, "_PROC", tmp_path)
-    monkeypatch.setattr(daemons, "_TIMEOUT", TIMEOUT)
     return tmp_path
 
 
@@ -59,7 +66,7 @@ def hang(process: Path, name: str) -> None:
 def found_in_time() -> list[daemons.Daemon]:
     begin = time.monotonic()
     found = daemons.find_daemons()
-    assert time.monotonic() - begin < TIMEOUT + within(10)
+    assert time.monotonic() - begin < within(20)
     return found
 
 
@@ -183,7 +190,7 @@ def test_what_does_not_answer_is_skipped(proc: Path, capfd: pytest.CaptureFixtur
     assert [daemon.pid for daemon in found_in_time()] == [20]
     said = capfd.readouterr().err
     assert said.count("\n") == 1
-    assert said.startswith("ssh_hook: warning: cannot read the memory of these processes within 6 s")
+    assert said.startswith("ssh_hook: warning: cannot read the memory of these processes within 60 s")
     assert said.endswith(": 10\n")
 
 
@@ -208,7 +215,7 @@ def test_all_that_do_not_answer_cost_one_deadline(
     for pid in range(10, 110):
         make(proc, pid)
     assert daemons.find_daemons() == []
-    assert sum(waited) < TIMEOUT + 1
+    assert sum(waited) < daemons._TIMEOUT + 1
     assert capfd.readouterr().err.endswith(": 10, 11, 12, 13, 14, 15, 16, 17 and 92 more\n")
 
 

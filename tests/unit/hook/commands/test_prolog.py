@@ -14,7 +14,6 @@ from ssh_hook import system_log
 from ssh_hook.commands import begun_job, epilog, prolog
 from ssh_hook.commands.dispatch import dispatch
 from ssh_hook.errors import ARGUMENTS_WRONG, SYSTEM, HookError
-from ssh_hook.linux.fast_stdlib import closing
 from ssh_hook.node import job_doors, job_record
 
 # What slurmd gives a Prolog.
@@ -38,7 +37,7 @@ LIMITS = {name: getattr(prolog, name) for name in ("_WORK", "_REPORT")}
 
 
 @pytest.fixture(name="jobs")
-def fixture_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reaping: None) -> Path:
+def fixture_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(job_record, "PLACE", str(tmp_path / "place"))
     monkeypatch.setattr(job_record, "_roots", lambda _is_rootless: {os.geteuid()})
     monkeypatch.setattr(job_doors, "PLACE", str(tmp_path / "place"))
@@ -48,9 +47,6 @@ def fixture_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reaping: None)
     monkeypatch.setattr(job_doors, "_remove", lambda _users, uid: (mounted / str(uid)).unlink(missing_ok=True))
     monkeypatch.setattr(prolog, "require_root", lambda: None)
     monkeypatch.setattr(epilog, "require_root", lambda: None)
-    for limit in LIMITS:  # a busy machine takes its time
-        monkeypatch.setattr(prolog, limit, within(5.0))
-    monkeypatch.setattr(job_doors, "_TIMEOUT", within(5.0))
     return tmp_path / "place" / "jobs"
 
 
@@ -171,14 +167,13 @@ def test_a_user_without_a_directory_for_doors_has_a_record(
 
 
 def test_a_record_waits_for_no_directory_for_doors(
-    jobs: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    jobs: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], hang: Callable[..., None]
 ) -> None:
-    monkeypatch.setattr(prolog, "_WORK", 3.0)  # a busy machine does all but the last step in that time
-    with closing(job_doors._lock()):
-        assert recorded().uid == 2001
-        assert dispatch("epilog", [], SLURM) == 0
+    monkeypatch.setattr(job_doors, "_lock", hang)
+    assert recorded().uid == 2001
+    assert dispatch("epilog", [], SLURM) == 0
     assert list(jobs.iterdir()) == []
-    assert capfd.readouterr().err.count("timed out after 3 s") == 2
+    assert capfd.readouterr().err.count("timed out after 60 s") == 2
 
 
 def test_gpus_of_a_prolog(jobs: Path) -> None:
@@ -284,16 +279,16 @@ def refuse(*_arguments: object) -> int:
     raise HookError(ARGUMENTS_WRONG, "no")
 
 
-def hang(*_arguments: object) -> None:
+def stop(*_arguments: object) -> None:
     time.sleep(100)
 
 
 @pytest.mark.parametrize(
     "stops",
     [
-        lambda patch: patch.setattr(job_record, "write", hang),
-        lambda patch: (patch.setattr(job_record, "write", hang), patch.setattr(system_log, "send", hang)),
-        lambda patch: (patch.setattr(job_record, "write", hang), patch.setattr(prolog, "log", hang)),
+        lambda patch: patch.setattr(job_record, "write", stop),
+        lambda patch: (patch.setattr(job_record, "write", stop), patch.setattr(system_log, "send", stop)),
+        lambda patch: (patch.setattr(job_record, "write", stop), patch.setattr(prolog, "log", stop)),
     ],
     ids=["file system", "system's log", "standard error"],
 )
@@ -305,13 +300,13 @@ def test_nothing_holds_it_up(
     stops(monkeypatch)
     begun = time.monotonic()
     assert dispatch("prolog", [], SLURM) == 0
-    assert time.monotonic() - begun < within(5)
+    assert time.monotonic() - begun < within(15)
 
 
 def test_a_prolog_that_is_late_is_of_no_home(
     jobs: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(job_record, "write", hang)
+    monkeypatch.setattr(job_record, "write", stop)
     monkeypatch.setattr(prolog, "_WORK", LIMITS["_WORK"])
     assert dispatch("prolog", [], SLURM) == 0
     words = "the Prolog of job 1234 timed out after 1 s: /run hangs, or the node is overloaded [system]"

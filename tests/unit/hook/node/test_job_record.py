@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
-import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from patience import within
 from ssh_hook.errors import HookError
 from ssh_hook.node import job_doors, job_record
 from ssh_hook.node.job_record import JobRecord
 from ssh_hook.stop import lost_jobs
 
+LIMIT = lost_jobs._TIMEOUT
+Hang = Callable[..., None]
 TEXT = "ssh_hook job 1\nuid=2001\ncluster=alps\nhosts=nid001+2:4,login:1\nstart=1764390000\nleader=1234\n"
 
 
@@ -25,13 +26,11 @@ def record(**values: int) -> JobRecord:
 
 
 @pytest.fixture(name="jobs")
-def fixture_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reaping: None) -> Path:
+def fixture_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The directory of the records, of which the caller is root."""
     monkeypatch.setattr(job_record, "PLACE", str(tmp_path / "place"))
     monkeypatch.setattr(job_doors, "PLACE", str(tmp_path / "place"))
     monkeypatch.setattr(job_record, "_roots", lambda _is_rootless: {os.geteuid()})
-    for module in (job_doors, lost_jobs):
-        monkeypatch.setattr(module, "_TIMEOUT", within(10))  # a busy machine takes its time
     return tmp_path / "place" / "jobs"
 
 
@@ -82,7 +81,7 @@ def test_with_the_last_lost_job_goes_its_users_directory(jobs: Path, monkeypatch
 
 
 def test_what_a_user_holds_up_does_not_hold_up_the_sweep(
-    jobs: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    jobs: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], hang: Hang
 ) -> None:
     """By a file system of hers that she has mounted on a name of root's."""
     now = 1764390000 + 31 * 24 * 3600
@@ -90,10 +89,9 @@ def test_what_a_user_holds_up_does_not_hold_up_the_sweep(
     for name in ("2001", "2002"):
         (jobs.parent / "users" / name).mkdir(parents=True)
     monkeypatch.setattr(lost_jobs, "_running", set)
-    monkeypatch.setattr(lost_jobs, "_TIMEOUT", 1.0)
-    monkeypatch.setattr(job_doors, "_TIMEOUT", 5.0)  # one of two users holds it up
-    monkeypatch.setattr(job_record, "remove", lambda _number: time.sleep(1000))
-    monkeypatch.setattr(job_doors, "_remove", lambda _users, uid: time.sleep(1000 if uid == 2002 else 0))
+    monkeypatch.setattr(lost_jobs, "_TIMEOUT", LIMIT)
+    monkeypatch.setattr(job_record, "remove", hang)
+    monkeypatch.setattr(job_doors, "_remove", lambda _users, uid: hang() if uid == 2002 else None)
     assert lost_jobs.remove_lost_jobs(now) == 2
     said = capfd.readouterr().err
     assert "cannot sweep: the record of job 5: cannot remove it: no answer within 1 s" in said

@@ -108,7 +108,7 @@ def test_one_child_looks_at_many_users_and_tells_of_those_who_have_a_result() ->
 
 @pytest.mark.parametrize("end", [lambda: os._exit(3), lambda: os.kill(os.getpid(), signal.SIGKILL), signal.pause])
 def test_a_look_that_does_not_end_well_is_no_result(end: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(as_user, "LOOK_TIMEOUT", 5.0)
+    monkeypatch.setattr(as_user, "LOOK_TIMEOUT", 15.0 if end is signal.pause else 60.0)
     monkeypatch.setattr(as_user, "CHILDREN", 2)
     users = [user(name) for name in ("good", "bad", "third")]
     assert [who.name for who, _result in look_as_users(users, lambda who: end() if who.name == "bad" else {})] == [

@@ -84,13 +84,13 @@ def test_mounts_that_are_left_are_named() -> None:
     assert answered(lambda connection: connection.sendall(b"/a b\0/\xff")) == ["/a b", "/\udcff"]
 
 
-@pytest.mark.parametrize("answer", [trickle, lambda connection: time.sleep(1)], ids=["trickle", "silence"])
+@pytest.mark.parametrize("answer", [trickle, lambda connection: connection.recv(1)], ids=["trickle", "silence"])
 def test_nobody_holds_detach(monkeypatch: pytest.MonkeyPatch, answer: Answer) -> None:
     monkeypatch.setattr(attachments, "_TIMEOUT", 0.4)
     begun = time.monotonic()
     with pytest.raises(HookError, match="did not exit within"):
         answered(answer)
-    assert time.monotonic() - begun < within(5)
+    assert time.monotonic() - begun < within(15)
 
 
 def test_the_name_is_free_when_detach_returns(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,82 @@
+"""What tests of the hook have in common: a machine that is busy changes no result, and each test ends its children."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from patience import within
+from ssh_hook import log
+from ssh_hook.commands import daemons, doctor, prolog, wait, why_job
+from ssh_hook.linux import disposable_process, syscalls
+from ssh_hook.node import job_doors
+from ssh_hook.start import supervisor
+from ssh_hook.stop import lost_jobs, rules
+
+AMPLE = 60.0  # seconds
+LIMITS = (
+    (daemons, "_TIMEOUT"),
+    (disposable_process, "_REAP_TIMEOUT"),
+    (doctor, "DEADLINE"),
+    (job_doors, "_TIMEOUT"),
+    (log, "_TIMEOUT"),
+    (lost_jobs, "_TIMEOUT"),
+    (prolog, "_REPORT"),
+    (prolog, "_WORK"),
+    (rules, "_TIMEOUT"),
+    (supervisor, "_END_TIMEOUT"),
+    (supervisor, "_REAP_TIMEOUT"),
+    (wait, "_ATTEMPT"),
+    (wait, "_MIN_ANSWER"),
+    (why_job, "DEADLINE"),
+    (why_job, "_REAP_TIMEOUT"),
+)
+
+Hang = Callable[..., None]
+
+
+@pytest.fixture(autouse=True)
+def ample_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Limits of the hook's are never reached: a test of what is late sets its own, or has `hang`."""
+    for module, name in LIMITS:
+        monkeypatch.setattr(module, name, AMPLE)
+
+
+@pytest.fixture(autouse=True)
+def no_child_is_left() -> Iterator[None]:
+    """Those that hung were killed and left behind: they are reaped, for the tests that come after."""
+    yield
+    deadline = time.monotonic() + within(10)
+    while True:
+        try:
+            pid, _status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if not pid:
+            assert time.monotonic() < deadline, "a child goes on"
+            time.sleep(0.005)
+
+
+@pytest.fixture(name="hang")
+def fixture_hang(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Hang:
+    """What hangs in a disposable process. The time of whoever waits for that is over then, and no sooner."""
+    hangs = tmp_path_factory.mktemp("hang") / "hangs"
+    read = disposable_process._read
+
+    def read_until_it_hangs(reader: int, _deadline: float, limit: int) -> bytes | None:
+        deadline = time.monotonic() + within(AMPLE)
+        while not syscalls.poll([reader], time.monotonic() + 0.01):
+            if hangs.exists():
+                hangs.unlink()
+                return None
+            assert time.monotonic() < deadline, "it neither ends nor hangs"
+        return read(reader, deadline, limit)
+
+    def hang(*_arguments: object) -> None:
+        hangs.touch()
+        time.sleep(1000)
+
+    monkeypatch.setattr(disposable_process, "_read", read_until_it_hangs)
+    return hang
