@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from containers import ALICE, PORT, WORK, Container, Plain, Podman, Result, run, wait_for
+from containers import ALICE, PORT, WORK, Container, Plain, Podman, Result, repeat_while, run, wait_for
 from patience import within
 from programs import with_openssh
 from starter import Start
@@ -25,6 +25,7 @@ from terminal import terminal
 
 NETWORK = "10.98.7"
 DEAD = f"{NETWORK}.200"
+NO_ANSWER = re.compile(rb": no answer \(tried for 2 s\)")
 
 
 def named(prepare: Callable[[Path], None] | None = None) -> Callable[[Path], None]:
@@ -755,8 +756,10 @@ def test_name_that_is_known_late(start: Start) -> None:
 def test_peer_that_never_comes(start: Start) -> None:
     container = waiting(start, "2")
     for options in ([], ["-oConnectTimeout=1"], ["-oConnectionAttempts=9"]):
-        assert_waits(container, NEVER, b"Connection refused (tried for 2 s)", *options)
-        assert_waits(container, "nosuch.invalid", b"nosuch.invalid", *options)
+        said = waited(container, *options, NEVER, is_there=True)
+        assert NEVER.encode() in said and b"Connection refused (tried for 2 s)" in said and said.count(b"\n") == 1
+        said = waited(container, *options, "nosuch.invalid")
+        assert b"nosuch.invalid" in said and said.count(b"\n") == 1
     refused = ssh(waiting_not(start), NEVER, "true")
     assert refused.status == 255
     assert b"Connection refused" in refused.err and b"tried for" not in refused.err
@@ -767,12 +770,10 @@ def test_dead_peers_are_given_up_in_time(start: Start, image: str, silent: str, 
     """Whatever ConnectTimeout says: an address that swallows all packets, and a server that says nothing."""
     container = waiting(start, "2", image, prepare=programs_of_openssh if image == "debian" else None)
     for options in ([], ["-oConnectTimeout=30"]):
-        assert_waits(container, swallowed, b"(tried for 2 s)", *options)
-        before = time.monotonic()
-        said = ssh(container, *options, silent, "echo wrong")
-        assert 2 <= time.monotonic() - before < 2 + within(6)
-        assert (said.status, said.out) == (255, b"")
-        assert said.err.endswith(f"Connection to {silent} port {PORT} timed out\r\n".encode())
+        said = waited(container, *options, swallowed)
+        assert swallowed.encode() in said and b"(tried for 2 s)" in said and said.count(b"\n") == 1
+        said = waited(container, *options, silent, is_there=True)
+        assert said.endswith(f"Connection to {silent} port {PORT} timed out\r\n".encode())
 
 
 @pytest.fixture(name="mute")
@@ -799,10 +800,7 @@ def test_dead_peers_beyond_another_host_are_given_up_in_time(start: Start, silen
     container = waiting(start, "2")
     for peer in (silent, mute):
         for options in ([], ["-oConnectTimeout=30"]):
-            before = time.monotonic()
-            said = ssh(container, "-J", FIRST, *options, peer, "echo wrong")
-            assert 2 <= time.monotonic() - before < 2 + within(6)
-            assert (said.status, said.out) == (255, b"")
+            waited(container, "-J", FIRST, *options, peer)
 
 
 def test_command_on_the_way_ends_with_the_wait(start: Start) -> None:
@@ -824,13 +822,20 @@ def test_session_that_lasts_longer_than_the_wait(start: Start) -> None:
     ssh(container, "-S", "/tmp/master", "-O", "exit", FIRST).checked()
 
 
-def assert_waits(container: Container, host: str, words: bytes, *options: str) -> None:
-    """Two seconds, and says why it stops."""
-    before = time.monotonic()
-    said = ssh(container, *options, host, "echo wrong")
-    assert 2 <= time.monotonic() - before < 2 + within(6)
-    assert (said.status, said.out) == (255, b"")
-    assert host.encode() in said.err and words in said.err and said.err.count(b"\n") == 1
+def waited(container: Container, *arguments: str, is_there: bool = False) -> bytes:
+    """What the client says when it gives a host up, after two seconds.
+
+    On a busy machine they may not be enough to hear of a host that is there, so it is tried again.
+    """
+
+    def wait() -> Result:
+        before = time.monotonic()
+        said = ssh(container, *arguments, "echo wrong")
+        assert 2 <= time.monotonic() - before < 2 + within(6)
+        assert (said.status, said.out) == (255, b"")
+        return said
+
+    return (repeat_while(NO_ANSWER, wait, "waits without an answer") if is_there else wait()).err
 
 
 def waiting_not(start: Start) -> Container:
