@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import types
 from pathlib import Path
@@ -29,3 +30,9 @@ for name, places in (
     package = types.ModuleType(name)
     package.__path__ = places
     sys.modules[name] = package
+
+LATE = float(os.environ.get("LATE", "0"))  # seconds by which each process that a test forks begins late
+if LATE:
+    from late import delay_children
+
+    delay_children(LATE)
