@@ -74,6 +74,9 @@ def held(daemon: str, length: int, sent: int) -> str:
     before = sessions(daemon)
     with connect() as connection:
         pid = new_session(daemon, before)
+        stream = connection.makefile("rb")
+        stream.readline()  # the server's version; it has begun when its KEXINIT has come, too
+        stream.read(*struct.unpack(">I", stream.read(4)))
         connection.sendall(struct.pack(">IB", length - 4, 4) + bytes(sent - 5))
         time.sleep(0.5)
         return private(pid)

@@ -47,12 +47,12 @@ join_cgroups() {
 
 # remove_cgroups LIST: removes those cgroups and all below them; every process in them has ended.
 remove_cgroups() {
-    local own tries
+    local own
     [ -e "$1" ] || return 0
     while read -r own; do
-        for tries in 1 2 3 4 5 6 7 8 9 10; do # the kernel lets go of the dead a moment later
+        for _ in $(seq 600); do # the kernel lets go of the dead a moment later
             [ -d "$own" ] || break
-            find "$own" -depth -type d -exec rmdir {} + 2>/dev/null || [ "$tries" = 10 ] || sleep 0.1
+            find "$own" -depth -type d -exec rmdir {} + 2>/dev/null || sleep 0.1
         done
         [ ! -d "$own" ] || die "the cgroup $own cannot be removed: a process is still in it"
     done <"$1"
