@@ -10,6 +10,7 @@ import pytest
 from patience import within
 from ssh_hook import log
 from ssh_hook.commands import daemons, doctor, prolog, wait, why_job
+from ssh_hook.keys import writer
 from ssh_hook.linux import disposable_process, syscalls
 from ssh_hook.node import job_doors
 from ssh_hook.start import supervisor
@@ -32,6 +33,7 @@ LIMITS = (
     (wait, "_MIN_ANSWER"),
     (why_job, "DEADLINE"),
     (why_job, "_REAP_TIMEOUT"),
+    (writer, "_LOCK_SECONDS"),
 )
 
 Hang = Callable[..., None]
