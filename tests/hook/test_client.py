@@ -823,7 +823,7 @@ def test_session_that_lasts_longer_than_the_wait(start: Start) -> None:
 
 
 def waited(container: Container, *arguments: str, is_there: bool = False) -> bytes:
-    """What the client says when it gives a host up, after two seconds.
+    """Return what the client says when it gives a host up, after two seconds.
 
     On a busy machine they may not be enough to hear of a host that is there, so it is tried again.
     """

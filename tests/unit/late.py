@@ -1,4 +1,4 @@
-"""Has each process that a test forks begin late, as on a busy machine."""
+"""Has each process that a test forks begin late, as on a busy machine; not what `subprocess` starts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def delay_children(seconds: float) -> None:
     """From now on, each child of this process waits for so long before it does anything."""
     wait = partial(time.sleep, seconds)
     os.register_at_fork(after_in_child=wait)
-    for name in ("fork", "clone3_into_cgroup"):  # of which Python does not know
+    for name in ("fork", "clone3_into_cgroup"):  # for which Python runs no function
         setattr(syscalls, name, _delayed(getattr(syscalls, name), wait))
 
 

@@ -31,7 +31,7 @@ ALICES_COPIES = Path("/run/user/2001/ocihooks-ssh/daemons")
 DOORS = Path("/run/ocihooks-ssh/doors")  # of root's containers
 ALICES_DOORS = Path("/run/user/2001/ocihooks-ssh/doors")
 RUNC_BUSY = re.compile(rb"could not ensure we are a cloned binary: Device or resource busy")
-ATTEMPTS = 5  # at what a busy machine may keep from working
+ATTEMPTS = 5  # to do what may fail on a busy machine
 TIMEOUT = 60.0  # seconds, of an idle machine; nothing takes a tenth of it, unless it hangs
 ENABLED = {"com.hooks.ssh.enabled": "true"}
 SETTINGS = {
@@ -147,14 +147,14 @@ def wait_for(condition: Callable[[], object], what: str, seconds: float = 10.0) 
         time.sleep(0.01)
 
 
-def repeat_while(said: re.Pattern[bytes], work: Callable[[], Result], reason: str) -> Result:
-    """What `work` returns; done again while its result says what `said` finds, as on a busy machine.
+def repeat_while(pattern: re.Pattern[bytes], work: Callable[[], Result], reason: str) -> Result:
+    """Do `work` again while its output matches `pattern`, at most ATTEMPTS times; return the last result.
 
-    Each further attempt is counted by its reason. The result of the last one is returned whatever it says.
+    Each further attempt is counted by its reason.
     """
     for _number in range(ATTEMPTS - 1):
         result = work()
-        if said.search(result.err + result.out) is None:
+        if pattern.search(result.err + result.out) is None:
             return result
         repeated[reason] += 1
     return work()
@@ -426,7 +426,7 @@ def podman_start(
 
 
 def unless_busy(work: Callable[[], Result]) -> Result:
-    """What `work` returns; done again where runc itself failed before anything of the container ran.
+    """Do `work`, again where runc itself failed before anything of the container ran; return the last result.
 
     runc runs a copy of itself that it has sealed in memory. The kernel refuses a seal while it uses a page of the copy
     itself, which a machine at work does now and then.

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from patience import within
@@ -41,24 +43,30 @@ Hang = Callable[..., None]
 
 @pytest.fixture(autouse=True)
 def ample_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Limits of the hook's are never reached: a test of what is late sets its own, or has `hang`."""
+    """Raise the limits above so far that no test reaches them: a test of what is late sets its own, or has `hang`."""
     for module, name in LIMITS:
         monkeypatch.setattr(module, name, AMPLE)
 
 
 @pytest.fixture(autouse=True)
 def no_child_is_left() -> Iterator[None]:
-    """Those that hung were killed and left behind: they are reaped, for the tests that come after."""
+    """Reap what a test has started; fail if it still runs, and kill it, for the tests that come after."""
     yield
+    is_killed = False
     deadline = time.monotonic() + within(10)
     while True:
         try:
             pid, _status = os.waitpid(-1, os.WNOHANG)
         except ChildProcessError:
-            return
+            break
         if not pid:
-            assert time.monotonic() < deadline, "a child goes on"
+            if time.monotonic() > deadline and not is_killed:
+                is_killed = True
+                for task in Path("/proc/self/task").iterdir():
+                    for child in (task / "children").read_text(encoding="ascii").split():
+                        os.kill(int(child), signal.SIGKILL)
             time.sleep(0.005)
+    assert not is_killed, "a child went on"
 
 
 @pytest.fixture(name="hang")
@@ -73,7 +81,8 @@ def fixture_hang(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.M
             if hangs.exists():
                 hangs.unlink()
                 return None
-            assert time.monotonic() < deadline, "it neither ends nor hangs"
+            if time.monotonic() > deadline:
+                pytest.fail("it neither ends nor hangs")
         return read(reader, deadline, limit)
 
     def hang(*_arguments: object) -> None:
