@@ -539,8 +539,11 @@ def test_stopped_process_is_not_forgotten(starts: Starts) -> None:
     caught: list[str] = []
     for _attempt in range(20):
         with stopper() as end:
+            known = set(COPIES.glob("*"))
             starts.begin("crun", change=beside_others)
             wait_for(stopped, "a process that was stopped")
+            # The hook records the daemon meanwhile: a sweep knows of no other.
+            wait_for(lambda known=known: set(COPIES.glob("*")) - known, "the daemon's record")
             caught += end()
         others = set(processes()) - stopped()
         # The container's program runs where the daemon was stopped so late that the start was complete.
