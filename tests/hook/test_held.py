@@ -532,6 +532,11 @@ def runtimes() -> list[int]:
     return found
 
 
+def is_recorded(known: set[Path]) -> bool:
+    """Tell whether there is a record besides the known ones."""
+    return bool(set(COPIES.glob("*")) - known)
+
+
 def test_stopped_process_is_not_forgotten(starts: Starts) -> None:
     """Among the node's processes: who stops the daemon's before it is Dropbear, and has runtime and hook killed, gets
     no daemon when she lets it go on after the sweep.
@@ -543,7 +548,7 @@ def test_stopped_process_is_not_forgotten(starts: Starts) -> None:
             starts.begin("crun", change=beside_others)
             wait_for(stopped, "a process that was stopped")
             # The hook records the daemon meanwhile: a sweep knows of no other.
-            wait_for(lambda known=known: set(COPIES.glob("*")) - known, "the daemon's record")
+            wait_for(partial(is_recorded, known), "the daemon's record")
             caught += end()
         others = set(processes()) - stopped()
         # The container's program runs where the daemon was stopped so late that the start was complete.
