@@ -38,8 +38,6 @@ LIMITS = (
     (writer, "_LOCK_SECONDS"),
 )
 
-Hang = Callable[..., None]
-
 
 @pytest.fixture(autouse=True)
 def ample_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,7 +68,7 @@ def no_child_is_left() -> Iterator[None]:
 
 
 @pytest.fixture(name="hang")
-def fixture_hang(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Hang:
+def fixture_hang(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """What hangs in a disposable process. The time of whoever waits for that is over then, and no sooner."""
     hangs = tmp_path_factory.mktemp("hang") / "hangs"
     read = disposable_process._read

@@ -17,7 +17,6 @@ from ssh_hook.node import job_doors, job_record
 
 OTHER = os.geteuid() + 1
 LIMIT = job_doors._TIMEOUT
-Hang = Callable[..., None]
 
 
 @pytest.fixture(name="users")
@@ -61,7 +60,9 @@ def test_what_is_left_of_a_mount_goes(users: Path) -> None:
     assert job_doors.users() == []
 
 
-def test_whoever_hangs_with_it_holds_no_lock(users: Path, monkeypatch: pytest.MonkeyPatch, hang: Hang) -> None:
+def test_whoever_hangs_with_it_holds_no_lock(
+    users: Path, monkeypatch: pytest.MonkeyPatch, hang: Callable[..., None]
+) -> None:
     monkeypatch.setattr(job_doors, "_TIMEOUT", LIMIT)
     monkeypatch.setattr(job_doors, "_remove", hang)
     with pytest.raises(LateError, match=f"cannot make or remove .*/users/{OTHER}: no answer within 0.5 s"):

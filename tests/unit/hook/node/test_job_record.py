@@ -15,7 +15,6 @@ from ssh_hook.node.job_record import JobRecord
 from ssh_hook.stop import lost_jobs
 
 LIMIT = lost_jobs._TIMEOUT
-Hang = Callable[..., None]
 TEXT = "ssh_hook job 1\nuid=2001\ncluster=alps\nhosts=nid001+2:4,login:1\nstart=1764390000\nleader=1234\n"
 
 
@@ -81,7 +80,7 @@ def test_with_the_last_lost_job_goes_its_users_directory(jobs: Path, monkeypatch
 
 
 def test_what_a_user_holds_up_does_not_hold_up_the_sweep(
-    jobs: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], hang: Hang
+    jobs: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], hang: Callable[..., None]
 ) -> None:
     """By a file system of hers that she has mounted on a name of root's."""
     now = 1764390000 + 31 * 24 * 3600
