@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from pathlib import Path
 
@@ -53,6 +54,8 @@ def main() -> None:
     while until is not None and not is_there(until):
         step()
         time.sleep(0.5)
+    # DeepSpeed keeps its process groups: their threads may still run when Python finalizes, which then aborts.
+    os._exit(0)
 
 
 if __name__ == "__main__":
