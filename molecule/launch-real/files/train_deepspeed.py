@@ -54,7 +54,7 @@ def main() -> None:
     while until is not None and not is_there(until):
         step()
         time.sleep(0.5)
-    # DeepSpeed keeps its process groups: their threads may still run when Python finalizes, which then aborts.
+    # DeepSpeed keeps its process groups. If their threads still run when Python finalizes, the process aborts.
     os._exit(0)
 
 
