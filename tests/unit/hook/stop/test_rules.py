@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -76,10 +78,11 @@ def test_a_process_in_a_later_namespace_of_the_same_inode_is_spared(ends: Ends) 
 @pytest.fixture(name="daemon")
 def fixture_daemon() -> Iterator[tuple[Process, int]]:
     """A daemon, and the pid of a session that goes on when the daemon ends."""
-    with subprocess.Popen(["sh", "-c", "sleep 1000 & echo $!; wait"], stdout=subprocess.PIPE, text=True) as process:
+    command = ["sh", "-c", "sleep 1000 & echo $!; wait"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
         assert process.stdout is not None
         yield Process(process.pid), int(process.stdout.readline())
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def test_a_daemon_that_ends_with_its_server_is_kept_until_all_sessions_have_ended(
