@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from mutants import FAULTS, HALF_IN_C, PATCHES, UNTRIED
+from runner import said
 from sources import Fault, find
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -78,3 +79,16 @@ def test_no_reason_is_what_any_failure_prints(fault: Fault) -> None:
     names = re.findall(r"^def (test_\w+)", source, re.MULTILINE)
     assert len(fault.reason) > 5
     assert [text for text in (f"tests/{path}", *names, *BARE) if re.search(fault.reason, text)] == []
+
+
+def test_a_reason_is_not_looked_for_in_the_source() -> None:
+    """Whatever fails, pytest prints the lines of each call that led there."""
+    output = (
+        "tests/unit/test_a.py:7: in test_a\n    assert swept(words) == 'trusted'\n"
+        "tests/unit/helpers.py:9: in swept\n    return run(\n        'sweep', status=1,\n    )\n"
+        "E   assert 0 == 1\n---- Captured stderr call ----\n    a line of the program's\n"
+    )
+    assert said(output) == (
+        "tests/unit/test_a.py:7: in test_a\ntests/unit/helpers.py:9: in swept\n"
+        "E   assert 0 == 1\n---- Captured stderr call ----\n    a line of the program's\n"
+    )
