@@ -1080,7 +1080,7 @@ PROMISES = (
         "MemoryMax=256M\n",
         "",
         "unit/docs/test_units.py::test_the_sweep_has_a_limit_of_memory",
-        "MemoryMax",
+        r"assert \[\] == \['256M'\]",
     ),
     Fault(
         "Names of nodes, users and files are escaped in the report of an audit",
