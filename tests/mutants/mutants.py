@@ -721,6 +721,46 @@ PROMISES = (
     Fault(
         "A session has no more rights than the container's own process",
         "Scheduling.apply",
+        "syscalls.ioprio_set(self._io_priority)",
+        "pass",
+        "hook/test_equality.py::test_under_plain_runtimes and crun-io_idle",
+        "At index 0 diff: 0 != 24579",
+    ),
+    Fault(
+        "A session has no more rights than the container's own process",
+        "Scheduling.apply",
+        "syscalls.personality(self._personality)",
+        "pass",
+        "hook/test_equality.py::test_under_plain_runtimes and crun-personality",
+        "diff: '00000000.*' != '00000008",
+    ),
+    Fault(
+        "Its AppArmor profile and SELinux label apply",
+        "_write",
+        "os.write(descriptor, fsencode(value))",
+        "pass",
+        "unit/hook/confine/test_lsm.py::test_an_apparmor_profile",
+        "assert '' == 'exec profile'",
+    ),
+    Fault(
+        "Its AppArmor profile and SELinux label apply",
+        "Labels.__init__",
+        "if container.selinux_label:",
+        "if False:",
+        "unit/hook/confine/test_lsm.py::test_an_selinux_label",
+        "assert '' == 'system_u:",
+    ),
+    Fault(
+        "Its AppArmor profile and SELinux label apply",
+        "Labels.apply",
+        "except OSError as error:\n",
+        "except OSError as error:\n                continue\n",
+        "unit/hook/confine/test_lsm.py::test_a_label_that_cannot_be_set",
+        "DID NOT RAISE .*HookError",
+    ),
+    Fault(
+        "A session has no more rights than the container's own process",
+        "Scheduling.apply",
         "if self._memory_policy is not None:",
         "if False:",
         "hook/test_equality.py::test_memory_policy",
@@ -1901,9 +1941,6 @@ UNTRIED = {
     "Variables are passed on, never executed": "Dropbear quotes them, in C: PATCHES has a test of 09-environment.",
     "No process of a container can prevent a login's line in the system log": (
         "Dropbear's processes see to it, in C: PATCHES has a test of 11-logins, which looks at each process."
-    ),
-    "Its AppArmor profile and SELinux label apply": (
-        "It takes a virtual machine whose kernel enforces them, minutes long (make vm-tests)."
     ),
 }
 
