@@ -17,7 +17,7 @@ SECRET = "canary-secret-5f1c"
 OTHERS = "canary-others-77aa"  # in a passwd that only root can read, beside an entry of alice's
 _TREES = ("/run/hook-canary", "/etc", "/opt/oci-hooks", "/home/alice", "/home/bob", "/home/root")
 _DIRECTORIES = ("/", "/opt", "/home", "/usr/bin")
-_NEW = ("/root/.ssh", "/root/pid", "/root/log")  # other tests may write elsewhere in this home
+_NEW = ("/root/.ssh", "/root/pid", "/root/log")  # what a start might make; the machine may change the rest
 _NOT_THE_HOSTS = {"/home/alice/.local", "/home/alice/.config", "/home/alice/.cache", "/home/alice/.ssh"}
 
 
