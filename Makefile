@@ -73,7 +73,7 @@ help:
 
 venv:
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || tests/testbed/packages --only python3-venv
-	@tests/venv .venv requirements-dev.txt $(PYTHON)
+	@tests/venv .venv requirements/dev.txt $(PYTHON)
 	@command -v shellcheck >/dev/null || tests/testbed/packages --only shellcheck
 
 test: export FUZZ_SECONDS = 27

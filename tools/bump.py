@@ -175,7 +175,7 @@ def keep_signature(name: str, signature: bytes, kept: str, root: Path) -> None:
 
 def mentions(old: str, root: Path) -> list[str]:
     """Return the files of the checkout that still name a version."""
-    search = ["git", "grep", "--name-only", "--fixed-strings", "-e", old, "--", ".", ":!requirements-*", ":!changelogs"]
+    search = ["git", "grep", "--name-only", "--fixed-strings", "-e", old, "--", ".", ":!requirements/", ":!changelogs"]
     return subprocess.run(search, cwd=root, capture_output=True, text=True, check=False).stdout.split()
 
 

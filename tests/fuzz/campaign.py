@@ -73,7 +73,7 @@ def main(arguments: list[str]) -> int:
         print("usage: python tests/fuzz/campaign.py SECONDS", file=sys.stderr)
         return 2
     interpreter = Path(sys.base_prefix) / "bin" / f"python{sys.version_info[0]}.{sys.version_info[1]}"
-    subprocess.run([ROOT / "tests" / "venv", CACHE / "venv", ROOT / "requirements-fuzz.txt", interpreter], check=True)
+    subprocess.run([ROOT / "tests" / "venv", CACHE / "venv", ROOT / "requirements/fuzz.txt", interpreter], check=True)
     targets = names()
     seconds = max(1, int(arguments[0]) * PARALLEL // len(targets))
     with ThreadPoolExecutor(PARALLEL) as pool:

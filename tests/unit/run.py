@@ -68,7 +68,7 @@ def main(arguments: list[str]) -> int:
             continue
         directory = ROOT / ".cache" / "unit" / name
         print(f"unit tests on Python {name} ({found[version]})", flush=True)
-        subprocess.run([ROOT / "tests" / "venv", directory, ROOT / "requirements-unit.txt", found[version]], check=True)
+        subprocess.run([ROOT / "tests" / "venv", directory, ROOT / "requirements/unit.txt", found[version]], check=True)
         command: list[str | Path] = [
             directory / "bin" / "python",
             "-B",
