@@ -3,8 +3,8 @@
 
 The owner of a directory can hold its inode lock forever. A process that then opens or removes a file there waits in the
 kernel, where even SIGKILL does not help. A user's FUSE file system may also never answer, not even on the last close.
-So a child does such work: it drops privileges for good, and closes its caller's descriptors. On timeout it is killed
-and left behind.
+So a child does such work. It closes its caller's descriptors and, if the work is a user's, changes all its ids to that
+user's. On timeout it is killed and left behind.
 """
 
 from __future__ import annotations
