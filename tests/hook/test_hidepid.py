@@ -29,8 +29,29 @@ def hidepid(request: pytest.FixtureRequest) -> Iterator[None]:
     run(["mount", "-o", "remount,hidepid=0", "/proc"]).checked()
 
 
-@pytest.mark.parametrize("options", [[], ["--pid=host"]], ids=["own", "host"])
-@pytest.mark.parametrize("engine", ["podman-crun", "rootless"])
+# Engines, and options of podman, with each kind of user namespace.
+STARTS: dict[str, tuple[str, list[str]]] = {
+    "crun": ("crun", []),
+    "runc": ("runc", []),
+    "podman-crun": ("podman-crun", []),
+    "podman-crun-pid-host": ("podman-crun", ["--pid=host"]),
+    "podman-crun-uidmap": ("podman-crun", ["--uidmap=0:0:65534", "--gidmap=0:0:65534"]),
+    "podman-runc": ("podman-runc", []),
+    "podman-runc-uidmap": ("podman-runc", ["--uidmap=0:0:65534", "--gidmap=0:0:65534"]),
+    "rootless": ("rootless", []),
+    "rootless-pid-host": ("rootless", ["--pid=host"]),
+    "rootless-runc": ("rootless", ["--runtime=runc"]),
+    "rootless-another-uid": ("rootless", ["--user=1000"]),
+    "keep-id": ("rootless", ["--userns=keep-id"]),
+    "keep-id-pid-host": ("rootless", ["--userns=keep-id", "--pid=host"]),
+    "keep-id-runc": ("rootless", ["--userns=keep-id", "--runtime=runc"]),
+    "keep-id-another-uid": ("rootless", ["--userns=keep-id:uid=1000,gid=1000"]),
+    "nomap": ("rootless", ["--userns=nomap"]),
+}
+
+
+@pytest.mark.parametrize("hidepid", [1, 2], indirect=True)
+@pytest.mark.parametrize(("engine", "options"), STARTS.values(), ids=STARTS)
 def test_start_and_stop(start: Start, engine: str, options: list[str]) -> None:
     container = start(engine, "busybox", options=options)
     session = container.exec("ssh", "127.0.0.1", "echo here")

@@ -153,6 +153,17 @@ def test_daemon_of_a_dead_container(start: Start, engine: str) -> None:
     wait_for(is_clean, "end of what was left")
 
 
+def test_young_record(start: Start) -> None:
+    """Its start, or its poststop, may still be at work."""
+    orphan(start)
+    before = records()
+    sweep()
+    assert records() == before, "a sweep took a record that was less than a minute old"
+    assert PORT in listening()
+    assert swept() == ""
+    wait_for(is_clean, "end of what was left")
+
+
 def test_sessions_of_a_dead_container_end(start: Start, session: Callable[[Plain], object]) -> None:
     container = start("crun", change=without_poststop("pid"))
     assert isinstance(container, Plain)

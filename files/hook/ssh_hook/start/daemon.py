@@ -42,6 +42,7 @@ def become_daemon(plan: StartPlan, root: OpenRoot, channel: Channel) -> NoReturn
 def _run_daemon(plan: StartPlan, root: OpenRoot, end: DaemonEnd) -> None:
     container, server, namespaces, ending = plan.container, plan.server, plan.namespaces, plan.ending
     process = Process(int(os.readlink("/proc/self")))  # its pid in the host's /proc, still mounted here
+    init_pid = _own_pid(plan.init)  # in the container's user namespace, hidepid would hide the file that has it
     plan.registration.introduce(process)
     end.to_hook.send(Forked(process.pid, process.start_time()))
     _adjust_oom_score(container.oom_score_adj)
@@ -59,7 +60,7 @@ def _run_daemon(plan: StartPlan, root: OpenRoot, end: DaemonEnd) -> None:
     plan.cgroups.enter()
     entered = EnteredContainer(root, end.to_hook)
     namespaces.join(*plan.last_namespaces)  # after Forked, whose start time must be in the host's time namespace
-    first = _describe(plan.init)
+    first = f"{init_pid},{_start_time(plan.init)}"
     ending.require(entered.rootfs)
     for_door, for_logins = plan.door.descriptors(), plan.logins.descriptors()
     kept = {*end.kept(), plan.gate, entered.rootfs.descriptor, *for_door, *for_logins, *ending.descriptors()}
@@ -92,13 +93,21 @@ def _run_daemon(plan: StartPlan, root: OpenRoot, end: DaemonEnd) -> None:
     _execute(arguments, {**container.environment, **defaults})
 
 
-def _describe(init: Process) -> str:
-    """Return pid and start time of the container's first process as seen in the container. Raises HookError.
+def _own_pid(init: Process) -> int:
+    """Return the pid of the container's first process as seen in the container. Raises HookError."""
+    try:
+        return init.own_pid()
+    except (FileNotFoundError, ProcessLookupError, IndexError):
+        raise ContainerEndedError() from None
+
+
+def _start_time(init: Process) -> int:
+    """Return the start time of the container's first process as seen in the container. Raises HookError.
 
     Must be called in the container's time namespace: the kernel shows start times by the reader's clock.
     """
     try:
-        return f"{init.own_pid()},{init.start_time()}"
+        return init.start_time()
     except (FileNotFoundError, ProcessLookupError, IndexError):
         raise ContainerEndedError() from None
 
