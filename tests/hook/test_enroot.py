@@ -279,6 +279,21 @@ def test_nobody_of_the_container_sees_into_the_watcher(enroot: Enter) -> None:
     assert os.path.samefile(f"/proc/{watcher()}/root", f"/proc/{container.init()}/root")
 
 
+def test_a_root_directory_that_is_closed_meanwhile(enroot: Enter) -> None:
+    """As that of a step that is cancelled, which pyxis removes: no path is left, and the watcher needs none."""
+    container = enroot(hold=["exec"])
+    container.wait_at("exec")
+    wait_for(are_alone, "daemon, its server and watcher alone")
+    mode = container.root.stat().st_mode
+    container.root.chmod(0)
+    time.sleep(QUIET)
+    assert are_alone()
+    container.root.chmod(mode)
+    container.go_on("exec")
+    container.wait_until_it_runs()
+    wait_for(serves, "the daemon's answer")
+
+
 def test_a_container_that_may_do_less_than_sessions_gets_none(enroot: Enter) -> None:
     """Where another than enroot's own program switched the root: sessions would lack what it took away."""
     container = enroot(filters=1).wait_until_it_runs()

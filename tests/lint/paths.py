@@ -69,6 +69,7 @@ REASONS = {
     "engine, whose user it is",
     "linux/cgroups.py Cgroups.limit": "as for _open; only the numbers in cgroupfs's own files are read, and a path "
     "of the kernel's names them",
+    "linux/files.py close_all_but": DESCRIPTOR,
     "linux/files.py remove_leftovers": DESCRIPTOR,
     "linux/fast_stdlib.py exists": CALLERS,
     "linux/mounts.py clone_tree": DESCRIPTOR,

@@ -537,7 +537,7 @@ PROMISES = (
     Fault(
         "Nothing in an enroot container can inspect the hook's processes, and no session precedes its program",
         "Watcher._runs_program",
-        "return mount_id(program) in reachable_mounts()",
+        "return mount_id(program, self._proc) in reachable_mounts(self._proc)",
         "return True",
         "hook/test_enroot.py::test_nobody_is_served_before_the_program_runs and exec",
         r"where True = serves\(\)",
@@ -553,8 +553,8 @@ PROMISES = (
     Fault(
         "Nothing in an enroot container can inspect the hook's processes, and no session precedes its program",
         "Watcher._runs_program",
-        '_is_subset("CapPrm", status, _own_status())',
-        '_is_subset("CapPrm", self._read_status(), _own_status())',
+        '_is_subset("CapPrm", status, _own_status(self._proc))',
+        '_is_subset("CapPrm", self._read_status(), _own_status(self._proc))',
         "unit/hook/start/test_watcher.py::test_a_hidden_program",
         "assert True == False",
     ),

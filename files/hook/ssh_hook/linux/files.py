@@ -66,12 +66,17 @@ def remove_leftovers(directory: int, name: str) -> None:
                 pass
 
 
-def close_all_but(kept: set[int], null: int) -> None:
-    """Close all descriptors except `kept`; make 0, 1 and 2 copies of `null`, a descriptor of /dev/null."""
+def close_all_but(kept: set[int], null: int, proc: int | None = None) -> None:
+    """Close all descriptors except `kept`; make 0, 1 and 2 copies of `null`, a descriptor of /dev/null.
+
+    They are listed in /proc, or in the open `proc`. Raises OSError.
+    """
     for descriptor in {0, 1, 2} - kept:
         os.dup2(null, descriptor)
-    for descriptor in {int(name) for name in os.listdir("/proc/self/fd")} - kept - {0, 1, 2}:
+    with closing(os.open("/proc/self/fd" if proc is None else "self/fd", os.O_RDONLY, dir_fd=proc)) as directory:
+        opened = {int(name) for name in os.listdir(directory)} - {directory}
+    for descriptor in opened - kept - {0, 1, 2}:
         try:
             os.close(descriptor)
         except OSError:
-            pass  # the descriptor of os.listdir()
+            pass  # the copy that os.listdir() made of the directory's

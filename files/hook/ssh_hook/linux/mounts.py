@@ -55,13 +55,16 @@ def unescape(field: str) -> str:
     return start + "".join(chr(int(part[:3], 8)) + part[3:] for part in rest)
 
 
-def mount_id(descriptor: int) -> bytes:
-    """Return the mount id, as in mountinfo, of the mount that `descriptor` is on. Raises OSError and HookError.
+def mount_id(descriptor: int, proc: int | None = None) -> bytes:
+    """Return the mount id, as in mountinfo, of the mount that `descriptor` is on, from /proc or the open `proc`.
+
+    Raises OSError and HookError.
 
     Before Linux 5.14 a process that is not dumpable may not read its fdinfo, unless it is root in its user namespace.
     """
     try:
-        return read_file(f"/proc/self/fdinfo/{descriptor}").partition(b"mnt_id:")[2].split(None, 1)[0]
+        directory = "/proc/self" if proc is None else "self"
+        return read_file(f"{directory}/fdinfo/{descriptor}", proc).partition(b"mnt_id:")[2].split(None, 1)[0]
     except PermissionError:
         number = syscalls.mount_id(descriptor)
         if number is None:

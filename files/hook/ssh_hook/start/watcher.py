@@ -62,6 +62,7 @@ class Watcher(Ending):
         self.gate = Gate()
         self._status = init.open("status", os.O_RDONLY)
         self._ended = last_messages.open_ended()
+        self._proc = -1  # the container's /proc, open from `before_exec` on
 
     def descriptors(self) -> set[int]:
         """Return the descriptors that the watcher needs."""
@@ -87,6 +88,9 @@ class Watcher(Ending):
         That uses more system calls than a seccomp profile must allow: enroot has no profile.
         """
         syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
+        # Later the path may lead nowhere: if a step is cancelled, pyxis removes the root file system, and with it the
+        # mount on its /proc.
+        self._proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
         daemon = os.getpid()
         if syscalls.fork() != 0:
             return
@@ -108,21 +112,19 @@ class Watcher(Ending):
             return kind_of(error), describe_failure(error)
 
     def _run(self, daemon: int) -> str:
-        # Keep it open: removing the root file system also removes the mount on its /proc.
-        proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
-        members = Members(daemon, proc)
+        members = Members(daemon, self._proc)
         try:
             signal.signal(signal.SIGTERM, _raise_daemon_ended)
             syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGTERM)
             if os.getppid() != daemon:
                 raise _DaemonEndedError
-            close_all_but({0, 1, 2, proc, *self.descriptors()}, 0)
+            close_all_but({0, 1, 2, self._proc, *self.descriptors()}, 0, self._proc)
             # The container's: with `enroot start --root` all over its user namespace, otherwise none. There the first
             # process's program would be hidden without them, and with hidepid also the other processes.
             syscalls.raise_capabilities()
             self._watch(members)
             signal.signal(signal.SIGTERM, signal.SIG_IGN)  # sent when the daemon ends
-            _end(daemon, proc)
+            _end(daemon, self._proc)
         except _DaemonEndedError:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             time.sleep(_SETTLE)
@@ -142,7 +144,8 @@ class Watcher(Ending):
             statuses = [_status_fields(data) for data in members.statuses()]
         if not statuses:
             return
-        if not all(map(_allows_sessions, statuses)):
+        own = _own_status(self._proc)
+        if not all(_allows_sessions(status, own) for status in statuses):
             raise HookError(
                 CONTAINER_UNFIT,
                 "its sessions would have more rights than the container, whose first process dropped more rights than "
@@ -176,11 +179,11 @@ class Watcher(Ending):
             program = self.init.open("exe", os.O_PATH)
         except PermissionError:
             # It has capabilities that the watcher lacks, or runs a program that its user may not read
-            return _is_subset("CapPrm", status, _own_status())
+            return _is_subset("CapPrm", status, _own_status(self._proc))
         except OSError:
             return False  # it has exited
         with closing(program):
-            return mount_id(program) in reachable_mounts()
+            return mount_id(program, self._proc) in reachable_mounts(self._proc)
 
     def _read_status(self) -> dict[str, str]:
         """Return the fields of the first process's /proc/PID/status; none if it has exited."""
@@ -214,9 +217,11 @@ def _raise_daemon_ended(_signal: int, _frame: object) -> NoReturn:
     raise _DaemonEndedError
 
 
-def _allows_sessions(status: dict[str, str]) -> bool:
-    """Return whether the process with this `status` has at least the privileges of the watcher, and so of a session."""
-    own = _own_status()
+def _allows_sessions(status: dict[str, str], own: dict[str, str]) -> bool:
+    """Return whether a process has at least the privileges of the watcher, and so of a session.
+
+    `status` and `own` are the fields of the status of that process and of the watcher.
+    """
     has_capabilities = all(_is_subset(name, own, status) for name in _SETS)
     is_filtered = status.get("Seccomp") == own["Seccomp"] and (
         int(status.get("Seccomp_filters", "0")) <= int(own.get("Seccomp_filters", "0"))
@@ -224,8 +229,8 @@ def _allows_sessions(status: dict[str, str]) -> bool:
     return has_capabilities and is_filtered
 
 
-def _own_status() -> dict[str, str]:
-    return _status_fields(read_file("/proc/self/status"))
+def _own_status(proc: int) -> dict[str, str]:
+    return _status_fields(read_file("self/status", proc))
 
 
 def _status_fields(data: bytes) -> dict[str, str]:

@@ -10,7 +10,7 @@ from ssh_hook.errors import HookError
 from ssh_hook.linux import mounts, syscalls
 
 
-def refuse(_path: str) -> NoReturn:
+def refuse(_path: str, _proc: int | None) -> NoReturn:
     raise PermissionError
 
 

@@ -36,7 +36,7 @@ class FirstProcess:
 def test_an_error_of_its_own_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is no sign of a hidden program, at which the gate would open."""
 
-    def refuse(_descriptor: int) -> bytes:
+    def refuse(_descriptor: int, _proc: int) -> bytes:
         raise PermissionError
 
     monkeypatch.setattr(last_messages, "open_ended", lambda: -1)
@@ -55,6 +55,6 @@ def test_a_hidden_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capab
     It may drop them when the watcher has just looked, and still runs the program that switched the root.
     """
     monkeypatch.setattr(last_messages, "open_ended", lambda: -1)
-    monkeypatch.setattr(module, "_own_status", lambda: {"CapPrm": NONE})
+    monkeypatch.setattr(module, "_own_status", lambda _proc: {"CapPrm": NONE})
     watcher = Watcher(cast(Process, FirstProcess(tmp_path / "status", capabilities)))
     assert watcher._runs_program() == runs
