@@ -17,7 +17,6 @@ from pathlib import Path
 # File -> what stands before the version there. Each must be found once.
 PLACES = {
     "galaxy.yml": r"^version: ",
-    "README.md": r"^\$ archive=ocihooks-ssh-",
     "docs/releases.md": r"^\$ archive=ocihooks-ssh-",
     "files/hook/ssh_hook/__init__.py": r'^VERSION = "',
 }

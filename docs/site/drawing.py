@@ -1,4 +1,4 @@
-"""Draws a sequence of events as SVG, from text, for an HTML page: python drawing.py FILE.seq >FILE.svg
+"""Draws a sequence of events as SVG, from text: python drawing.py [--standalone] FILE.seq >FILE.svg
 
 A line of the text is one of:
 
@@ -10,7 +10,8 @@ A line of the text is one of:
     end NAME                 nothing follows in this lane
 
 Empty lines and lines that begin with # mean nothing. Colours are the page's CSS variables, so that the drawing is light
-or dark as the page is. It is narrow, so that it can be read on a phone.
+or dark as the page is; with --standalone they are in the file, for a README. It is narrow, so that it can be read on a
+phone.
 """
 
 from __future__ import annotations
@@ -29,6 +30,19 @@ LINE = 15  # height of a line of text
 GAP = 16  # between two events
 PAD = 7  # between a box and its text
 MARGIN = 6
+STYLE = """<style>
+text { font: 11.5px system-ui, sans-serif; text-anchor: middle; fill: #1f2328; }
+.strong { font-weight: 600; }
+.lane, .act { fill: #f3f5f7; stroke: #b8bfc7; }
+.group { fill: none; stroke: #1f6feb; stroke-dasharray: 4 3; }
+.page, .behind { fill: #ffffff; }
+.life { stroke: #b8bfc7; stroke-dasharray: 2 3; }
+.end { stroke: #59636e; stroke-width: 2; }
+.arrow { stroke: #1f6feb; stroke-width: 1.5; }
+.tip { fill: #1f6feb; }
+</style>
+<rect class="page" width="100%" height="100%" rx="6"/>
+"""
 
 
 class Mistake(Exception):
@@ -150,8 +164,8 @@ def wrap(text: str, width: float) -> list[str]:
     return textwrap.wrap(text, max(int(width / LETTER), 8), break_long_words=False, break_on_hyphens=False)
 
 
-def draw(source: str) -> str:
-    """Return the SVG of a text. Raises: Mistake."""
+def draw(source: str, standalone: bool = False) -> str:
+    """Return the SVG of a text; `standalone`: with the colours. Raises: Mistake."""
     drawing = Drawing()
     for number, line in enumerate(source.splitlines(), 1):
         if not line.strip() or line.startswith("#"):
@@ -160,7 +174,8 @@ def draw(source: str) -> str:
             read(drawing, line)
         except (KeyError, ValueError) as error:
             raise Mistake(f"line {number}: {line!r}: {error}") from error
-    return drawing.svg()
+    head, title, rest = drawing.svg().partition("</title>\n")
+    return f"{head}{title}{STYLE if standalone else ''}{rest}"
 
 
 def read(drawing: Drawing, line: str) -> None:
@@ -189,10 +204,10 @@ def read(drawing: Drawing, line: str) -> None:
 
 
 def main() -> int:
-    """Draw the file that the first argument names on standard output."""
-    path = Path(sys.argv[1])
+    """Draw the file that the last argument names on standard output."""
+    *options, path = sys.argv[1:]
     try:
-        sys.stdout.write(draw(path.read_text(encoding="utf-8")))
+        sys.stdout.write(draw(Path(path).read_text(encoding="utf-8"), options == ["--standalone"]))
     except Mistake as mistake:
         print(f"{path}: {mistake}", file=sys.stderr)
         return 1

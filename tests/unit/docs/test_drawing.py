@@ -49,3 +49,8 @@ def test_no_text_is_wider_than_its_drawing(name: str) -> None:
         left = float(box.get("x", ""))
         assert 0 <= left
         assert left + float(box.get("width", "")) <= width
+
+
+def test_the_readmes_drawing_is_that_of_its_source() -> None:
+    source = (SITE / "login.seq").read_text(encoding="utf-8")
+    assert (SITE / "login.svg").read_text(encoding="utf-8") == DRAWING["draw"](source, standalone=True)

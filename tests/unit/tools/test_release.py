@@ -17,7 +17,6 @@ SPEC.loader.exec_module(release)
 
 TEXTS = {
     "galaxy.yml": "name: ssh\nversion: 1.0.0\n",
-    "README.md": "$ archive=ocihooks-ssh-1.0.0.tar.gz\n",
     "docs/releases.md": "$ archive=ocihooks-ssh-1.0.0.tar.gz\n",
     "files/hook/ssh_hook/__init__.py": 'VERSION = "1.0.0"  # of galaxy.yml\n',
 }
