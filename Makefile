@@ -19,8 +19,11 @@ endif
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help venv test test-all under-load $(PARTS) $(SCENARIOS) real-engines el-policy audit-algorithms bench bench-deploy \
-	scale demo demo-down
+HERE := help venv lint unit# these need no root, and run on this machine itself; all others in the test system
+ALL := $(HERE) test test-all under-load $(PARTS) $(SCENARIOS) real-engines el-policy audit-algorithms bench bench-deploy scale \
+	demo demo-down
+IN_TEST_SYSTEM := $(and $(wildcard /etc/testbed),$(filter /srv/checkout,$(CURDIR)))
+.PHONY: $(ALL)
 .DEFAULT_GOAL := help
 
 help:
@@ -76,6 +79,16 @@ venv:
 	@tests/venv .venv requirements/dev.txt $(PYTHON)
 	@command -v shellcheck >/dev/null || tests/testbed/packages --only shellcheck
 
+lint: venv
+	@python tests/lint/run.py
+
+unit: venv
+	@python tests/unit/run.py $(ARGS)
+
+ifeq ($(IN_TEST_SYSTEM),)
+$(filter-out $(HERE),$(ALL)):
+	@tests/testbed/system make --no-print-directory $@
+else
 test: export FUZZ_SECONDS = 27
 test: venv
 	@python tests/run.py $(PARTS)
@@ -89,14 +102,8 @@ under-load: export FUZZ_SECONDS = 27
 under-load: venv
 	@python tests/run.py --under-load $(PARTS)
 
-lint: venv
-	@python tests/lint/run.py
-
 docs: venv
 	@docs/site/build
-
-unit: venv
-	@python tests/unit/run.py $(ARGS)
 
 fuzz: venv
 	@python -B tests/fuzz/campaign.py $(FUZZ_SECONDS)
@@ -207,3 +214,4 @@ demo: venv
 
 demo-down:
 	@demo/down
+endif

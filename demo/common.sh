@@ -2,6 +2,9 @@
 # shellcheck shell=bash
 repo=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 testbed=$repo/tests/testbed
+if [ ! -e /etc/testbed ] || [ "$repo" != /srv/checkout ]; then
+    exec "$testbed/system" "demo/${0##*/}" "$@"
+fi
 place=${DEMO_DIR:-$repo/.cache/demo} # the test of the demo uses another directory
 export TB_DIR=$place/bed
 export ANSIBLE_CONFIG=$repo/demo/ansible.cfg ANSIBLE_COLLECTIONS_PATH=$place ANSIBLE_HOME=$place/ansible
