@@ -70,6 +70,7 @@ def types() -> str:
         "vm",
         "monitoring",
         "node_image",
+        "real_engines",
         "testbed",
     )
     return packages + command("mypy", *roles, "tools", "docs/site/drawing.py", *(f"tests/{tool}" for tool in tools))

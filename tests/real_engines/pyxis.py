@@ -1,0 +1,147 @@
+"""What the real pyxis and enroot keep of the contract, on a cluster that molecule/real-engines has prepared.
+
+Usage: pyxis.py, in the bed of the cluster, with the environment of cluster.py.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import cluster
+from cluster import HOOK, TWICE, alice, configure_login, job, log_in, says, soon, ssh, when_it_runs
+
+ASKS = "OCIHOOKS_SSH=1"
+DIRECTORIES = ("/srv/containers/enroot-2001", "/run/enroot/2001", "/run/pyxis")
+IMAGE = "--container-image=/images/real-engines/busybox.sqsh"
+# slurmd runs its own program for a task prolog, in the container.
+SLURMSTEPD = "--container-mounts=" + ",".join(
+    ("/usr/lib:/usr/lib", "/usr/lib:/lib", "/usr/lib64:/lib64", *["/etc/alternatives/slurmstepd:" * 2])
+).removesuffix(":")
+ROWS = {
+    "plain": [],
+    "two tasks": ["--ntasks=2"],
+    "TaskProlog": ["--task-prolog=/bin/true", SLURMSTEPD],
+    "--container-remap-root": ["--container-remap-root"],
+}
+
+
+def srun(*options: str, command: str, variables: str = "", check: bool = True) -> str:
+    """Run a shell command in a container of pyxis whose user asks for SSH."""
+    return cluster.srun(*options, command=command, variables=f"{ASKS} {variables}", check=check)
+
+
+def start_row(name: str, options: list[str]) -> bool:
+    """Start containers; tell whether all had SSH."""
+
+    def start(node: str, worker: int) -> str:
+        port = f"OCIHOOKS_SSH_PORT={21000 + worker}"
+        return srun(f"--nodelist={node}", IMAGE, *options, command=TWICE, variables=port, check=False)
+
+    return cluster.start_row(name, start, 2 if "--ntasks=2" in options else 1)
+
+
+def end_time(name: str, options: list[str], ending: Callable[[], None]) -> bool:
+    """Measure how long the daemon outlives the last task."""
+
+    def run() -> str:
+        return srun("--nodelist=compute1", IMAGE, *options, command="exec sleep 4351", check=False)
+
+    return cluster.end_time(name, run, ending, ("dropbear", "ssh_hook"))
+
+
+def checks() -> list[bool]:
+    """Check the rest of the table; each says its result."""
+    import_image = "enroot create --force --name bb /images/real-engines/busybox.sqsh >/dev/null 2>&1"
+    by_root = "OCIHOOKS_SSH=1 enroot start --root bb sh -c 'ssh alice@127.0.0.1 id -u; ssh root@127.0.0.1 id -u'"
+    named = ["--nodelist=compute1", "--container-name=kept"]
+    hosts = "OCIHOOKS_SSH_HOSTS=compute1,compute2 OCIHOOKS_SSH_WAIT=60"
+    home = "--container-mount-home"
+    one = "--nodelist=compute1"
+    return [
+        says("enroot start --root", "0\n0", alice(f"{import_image}; {by_root}", "compute1", check=False)),
+        says(
+            "--container-remap-root, by name",
+            "0",
+            srun(one, IMAGE, "--container-remap-root", command="ssh alice@127.0.0.1 id -u", check=False),
+        ),
+        says(
+            "--container-name, twice",
+            "2001\n2001",
+            srun(*named, IMAGE, command="ssh 127.0.0.1 id -u", check=False)
+            + "\n"
+            + srun(*named, command="ssh 127.0.0.1 id -u", check=False),
+        ),
+        says(
+            "--container-mount-home",
+            "/home/alice/.oci-hooks",
+            srun(one, IMAGE, home, command="ssh 127.0.0.1 'ls -d ~/.oci-hooks'", check=False),
+        ),
+        says(
+            "first",
+            "compute1\ncompute2",
+            srun(
+                *("--nodes=2", IMAGE),
+                command="/opt/oci-hooks/ssh/bin/first sh -c 'ssh compute1 hostname; ssh compute2 hostname'",
+                variables=hosts,
+                check=False,
+            ),
+        ),
+        says("ssh job1234", "2001 compute1", to_job()),
+        says("attach in a step: lasts, detach, again, killed, again", "in in out in out in", by_attach()),
+    ]
+
+
+def to_job() -> str:
+    """Log in from the login node to the container of a job by its name."""
+    configure_login()
+    with job(f"{IMAGE} sleep 600", ASKS) as number:
+        soon(lambda: log_in(number) != "")
+        return log_in(number)
+
+
+def by_attach() -> str:
+    """Attach in steps of a job to its container, which has no SSH; say after each change whether a login gets in.
+
+    The server is there at once and a while later, is ended by detach, attached again, killed with its step as Slurm
+    kills it, and attached once more.
+    """
+    with ThreadPoolExecutor() as pool, job(f"{IMAGE} sleep 4352") as number:
+        step = f"srun --quiet --overlap --jobid={number} --ntasks=1"
+
+        def attach() -> str:
+            pool.submit(alice, f"{step} {HOOK} attach --without-seccomp", check=False)
+            return becomes("in")
+
+        def becomes(expected: str) -> str:
+            return expected if soon(lambda: (log_in(number) == "2001 compute1") is (expected == "in")) else "never"
+
+        soon(lambda: ssh("compute1", "pgrep -u alice -fx '/bin/sleep 4352'", check=False) != "")
+        seen = [attach()]
+        time.sleep(5)
+        seen.append("in" if log_in(number) else "out")
+        alice(f"{step} {HOOK} detach")
+        seen += [becomes("out"), attach()]
+        steps = alice(f"squeue --noheader --steps --jobs={number} --format=%i | sort --version-sort").split()
+        alice(f"scancel --signal=KILL {[each for each in steps if each.rpartition('.')[2].isdigit()][-1]}")
+        return " ".join([*seen, becomes("out"), attach()])
+
+
+def main() -> int:
+    """Go through the table; the exit status is 0 where all is right."""
+    results = [start_row(name, options) for name, options in ROWS.items()]
+    results += checks()
+    results += [
+        end_time("a task ends", [], when_it_runs("pkill -KILL -u alice -x sleep")),
+        end_time("scancel", [], when_it_runs("scancel --user alice")),
+        end_time("scancel, --container-remap-root", ["--container-remap-root"], when_it_runs("scancel -u alice")),
+        end_time("time limit", ["--time=0:01"], lambda: None),
+        cluster.leaves_nothing(f"{IMAGE} ssh 127.0.0.1 echo served", DIRECTORIES, variables=ASKS),
+    ]
+    return 0 if all(results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
