@@ -20,8 +20,8 @@ endif
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 HERE := help venv lint unit# these need no root, and run on this machine itself; all others in the test system
-ALL := $(HERE) test test-all under-load $(PARTS) $(SCENARIOS) real-engines el-policy audit-algorithms bench bench-deploy scale \
-	demo demo-down
+ALL := $(HERE) test test-all under-load $(PARTS) $(SCENARIOS) real-engines real-suite el-policy audit-algorithms bench bench-deploy \
+	scale demo demo-down
 IN_TEST_SYSTEM := $(and $(wildcard /etc/testbed),$(filter /srv/checkout,$(CURDIR)))
 .PHONY: $(ALL)
 .DEFAULT_GOAL := help
@@ -62,6 +62,7 @@ help:
 	@echo 'make sarus-suite  steps of Slurm in containers, as the plugin of the Sarus Suite starts them'
 	@echo 'make real-engines  the real enroot and pyxis, which TREE=DIR has as installed (tests/real_engines/pack);'
 	@echo '                  STARTS (20) of each row of its table, STEPS (40) after which nodes are compared'
+	@echo 'make real-suite   the real Sarus Suite, which TREE=DIR has; with STARTS and STEPS as well'
 	@echo 'make launch-real  DeepSpeed, PyTorch, Ray, Dask, mpi4py and other launchers as users have them'
 	@echo 'make node-image   an image of a stateless node: deployed into, booted in a virtual machine'
 	@echo 'make architectures  the programs for aarch64, ppc64le and riscv64, built and run under emulation'
@@ -147,8 +148,8 @@ slurm-editor: venv
 sarus-suite: venv
 	@tests/testbed/molecule sarus-suite
 
-real-engines: venv
-	@tests/testbed/molecule real-engines
+real-engines real-suite: venv
+	@tests/testbed/molecule $@
 
 launch-real: venv
 	@tests/testbed/molecule launch-real
