@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from ansible_collections.ocihooks.ssh.plugins.plugin_utils import _audit, _sourc
 from ansible_collections.ocihooks.ssh.plugins.plugin_utils._node_action import NodeAction
 
 _JSON, _PAGE = "audit.json", "audit.html"
+# What identifies an earlier report: only that is replaced.
+_PARTS = {_JSON: ('"format": ', '"collection": ', '"nodes": '), _PAGE: ("<title>SSH into containers: audit of ",)}
 _MODE = 0o640
 # Arguments of the module user_keys, with their defaults.
 _KEYS: dict[str, Any] = {
@@ -88,9 +91,12 @@ class ActionModule(NodeAction):
 
 
 def write_report(directory: str, text: str, check: bool) -> list[str]:
-    """Write the files that are missing or have other content. Return their paths. Raises OSError.
+    """Write the files that are missing or have other content. Return their paths.
 
     Their timestamps show when the nodes were audited, even if nothing has changed.
+
+    Raises:
+        OSError: a file cannot be written, or is not from an audit.
     """
     if not check:
         os.makedirs(directory, mode=0o750, exist_ok=True)
@@ -102,6 +108,8 @@ def write_report(directory: str, text: str, check: bool) -> list[str]:
                 os.utime(path)
             continue
         written.append(str(path))
+        if os.path.lexists(path) and not all(part in _text(path) for part in _PARTS[name]):
+            raise OSError(errno.EEXIST, "no audit wrote this file, so it stays", str(path))
         if not check:
             _files.write(str(path), content.encode(), _MODE, owner=None)
     return written
@@ -109,7 +117,8 @@ def write_report(directory: str, text: str, check: bool) -> list[str]:
 
 def is_as(path: Path, content: str) -> bool:
     """Return whether a path is a file with this content and a report's mode."""
-    try:
-        return path.lstat().st_mode == 0o100000 | _MODE and path.read_text(encoding="utf-8") == content
-    except (FileNotFoundError, UnicodeDecodeError):
-        return False
+    return os.path.lexists(path) and path.lstat().st_mode == 0o100000 | _MODE and _text(path) == content
+
+
+def _text(path: Path) -> str:
+    return _files.read(str(path)).decode(errors="replace")

@@ -61,6 +61,7 @@ def question(values: Mapping[str, Any], paths: EnginePaths, purpose: str, *, wit
         "port": _variables.port_without_job(values)[0],
         "addresses": values["ssh_hook_listen_addresses"],
         "passwd_file": passwd_file,
+        "writes_passwd_file": asks_names,
         "name_service": asks_names and not is_removal,
         "directories": [
             values["ssh_hook_base_dir"],
@@ -75,6 +76,7 @@ def question(values: Mapping[str, Any], paths: EnginePaths, purpose: str, *, wit
         "critical": critical_paths(values, paths) if purpose == "deploy" else [],
         "provided": [values["ssh_hook_python"], *[passwd_file] * (not asks_names)],
         "metrics_dir": values["ssh_hook_metrics_dir"],
+        "possible": paths.possible,
         "unwanted": [] if values["ssh_hook_cdi"] else [paths.cdi],
         "docker_json": paths.docker,
         "firewalld_zone": values["ssh_hook_firewalld_zone"],
@@ -112,6 +114,8 @@ class ActionModule(NodeAction):
         if with_dropbear:
             wrong = _variables.ignored(variables["hostvars"][host], load_extra_vars(self._loader)) + wrong
         wrong = _sources.missing_sources() + wrong
+        if purpose == "variables" and values.get("dropbear_programs_archive_dest"):
+            wrong += _variables.foreign_archive(values["dropbear_programs_archive_dest"])
         if purpose != "variables" and not wrong:
             wrong = _variables.wrong_paths(values) + _variables.wrong_values(values)
             if with_dropbear:
@@ -139,9 +143,9 @@ class ActionModule(NodeAction):
             problem = _interpreter.too_old(self, host)
             return {**result, **({"failed": True, "msg": problem} if problem else unexpected(answer, "node_facts"))}
         is_audit = purpose == "audit"
-        found = []
+        found = _fitness.foreign(host, values, node, paths)
         if purpose != "remove":
-            found = _fitness.complaints(host, values, node, audit=is_audit, with_dropbear=bool(with_dropbear))
+            found += _fitness.complaints(host, values, node, audit=is_audit, with_dropbear=bool(with_dropbear))
         if found:
             unsafe = node["python"]["unsafe"] is True
             return {**result, "failed": True, "unsafe": unsafe, "msg": " ".join(map(printable, found))}
@@ -166,6 +170,7 @@ class ActionModule(NodeAction):
         path, base_dir = node["passwd_file"], node["base_dir"]
         question = {
             "path": path,
+            "known": True,  # only looked up, in check mode
             "users": users,
             "base_dir": base_dir,
             "state": "present" if node["passwd_source"] == "getent" else "provided",

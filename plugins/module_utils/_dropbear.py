@@ -137,7 +137,7 @@ def compare(release: Release) -> State:
         NotInstalled: another installation is at the link's path.
     """
     directories = [release.directory, f"{release.directory}/bin"]
-    if not os.path.isdir(release.prefix) or not os.path.islink(release.prefix):  # a link to a directory is the site's
+    if not os.path.isdir(release.prefix):  # an existing one belongs to the site, and stays as it is
         directories.insert(0, release.prefix)
     return State(
         [path for path in directories if not _files.is_as(path, 0o40755)],
@@ -193,7 +193,7 @@ def install(release: Release, state: State, archive: str, relabel: Callable[[str
         NotInstalled: a file in the archive has a wrong digest.
         OSError: a file cannot be written.
     """
-    _files.make_missing(os.path.dirname(release.prefix))
+    _files.make_missing(release.prefix)
     for directory in state.directories:
         _files.update_directory(directory)
     contents = read_archive(archive, state.files) if state.files else {}

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Write files by an atomic rename; compare and remove files and directories that belong to root.
 
-Uses only the standard library, since a program that a timer runs on nodes uses this module too.
+Only what this collection has written is replaced or removed: see is_ours().
 """
 
 from __future__ import annotations
@@ -15,7 +15,13 @@ import shutil
 import stat
 import tempfile
 
+from ._keys import name_service
+
 ROOT = (0, 0)  # uid and gid
+# What identifies this collection's files in formats without comments: the hook JSON and the CDI spec, the metrics, and
+# the completion.
+JSON_PARTS = (b"start-ssh-daemon", b"REQUIRE_USER_ANNOTATION=")
+FIRST_WORDS = (b"# HELP ssh_hook_", b"# bash completion for ssh_hook:")
 
 
 def write(path: str, content: bytes, mode: int = 0o644, owner: tuple[int, int] | None = ROOT) -> None:
@@ -67,17 +73,41 @@ def digest(path: str, mode: int = 0o644) -> str | None:
     return hashlib.sha256(read(path)).hexdigest() if is_as(path, stat.S_IFREG | mode) else None
 
 
-def update(path: str, content: bytes, mode: int = 0o644, check: bool = False) -> bool:
+def is_ours(path: str) -> bool:
+    """Return whether this collection wrote a file: a mark in its first lines, or what no other program writes."""
+    content = read(path)
+    return (
+        name_service.is_marked(content)
+        or all(part in content for part in JSON_PARTS)
+        or content.startswith(FIRST_WORDS)
+    )
+
+
+def is_foreign(path: str) -> bool:
+    """Return whether something that this collection did not write is at a path."""
+    return os.path.lexists(path) and not is_ours(path)
+
+
+def refuse_foreign(path: str) -> None:
+    """Raise OSError if something that this collection did not write is at a path."""
+    if is_foreign(path):
+        raise OSError(errno.EEXIST, "this collection did not write it, and replaces and removes only its own", path)
+
+
+def update(path: str, content: bytes, mode: int = 0o644, check: bool = False, *, is_known: bool = False) -> bool:
     """Write a file, owned by root, unless it is up to date. Return whether it had to be written.
 
     Args:
         check: only compare.
+        is_known: whether the caller knows that this collection wrote the existing file.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: it cannot be written, or another program wrote it.
     """
     if is_as(path, stat.S_IFREG | mode) and read(path) == content:
         return False
+    if not is_known:
+        refuse_foreign(path)
     if not check:
         write(path, content, mode)
     return True
@@ -148,6 +178,16 @@ def remove(path: str, check: bool = False) -> bool:
         else:
             os.unlink(path)
     return True
+
+
+def remove_own(path: str, check: bool = False) -> bool:
+    """Remove a file that this collection wrote. Return whether there was one.
+
+    Raises:
+        OSError: it cannot be removed, or another program wrote it.
+    """
+    refuse_foreign(path)
+    return remove(path, check)
 
 
 def remove_others(directory: str, wanted: set[str], check: bool = False) -> list[str]:

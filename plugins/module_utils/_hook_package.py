@@ -21,7 +21,8 @@ import subprocess
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from . import _bytecode, _files, _nobody
+from . import _bytecode, _files, _nobody, _timers
+from ._keys import name_service
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,7 +37,7 @@ _SOURCE_SUFFIXES = (".py", ".sh")  # of the package's files: modules, and files 
 COMPLETION = "completion"
 SECONDS = 120  # for the interpreter to compile the package, or to run the launcher once
 CACHE_TAG = "import sys; print(sys.implementation.cache_tag)"
-MARK = "# Written by the role ocihooks.ssh.ssh_hook"  # in LAUNCHER
+VERSION = re.compile(r"ssh_hook-[0-9a-f]{12}")  # name of a version's directory
 
 LAUNCHER = """\
 #!{python} -BISXutf8
@@ -148,11 +149,6 @@ def launcher_text(hook: Hook) -> str:
     )
 
 
-def is_ours(program: str) -> bool:
-    """Return whether this role wrote a program. A link to one was made by the site."""
-    return MARK.encode() in _files.read(program)
-
-
 def found_settings(hook: Hook) -> dict[str, str] | None:
     """Return the launcher's settings for the hook; None if anything except the settings differs from `hook`."""
     text = _files.read(hook.launcher).decode(errors="replace")
@@ -182,7 +178,11 @@ def launched_version(prefix: str) -> str | None:
 
 def versions(prefix: str) -> list[str]:
     """Return the directories of the hook's versions: the launcher's, then the others, newest first."""
-    found = glob.glob(os.path.join(glob.escape(prefix), "lib/ssh_hook-*"))
+    found = [
+        path
+        for path in glob.glob(os.path.join(glob.escape(prefix), "lib/ssh_hook-*"))
+        if VERSION.fullmatch(os.path.basename(path))
+    ]
     current = launched(prefix)
     return sorted(found, key=lambda path: (path == current, os.stat(path).st_mtime), reverse=True)
 
@@ -316,7 +316,8 @@ def install(hook: Hook, texts: Mapping[str, str] | None, check: bool) -> Change:
         if not is_completed:
             _files.make_missing(os.path.dirname(hook.completion))
             _files.write(hook.completion, texts[COMPLETION].encode())
-    for directory in (hook.directory, os.path.dirname(hook.launcher), MOUNT_POINT):
+    changed += [hook.launcher] * _files.make_missing(os.path.dirname(hook.launcher), check)
+    for directory in (hook.directory, MOUNT_POINT):
         _files.make_missing(os.path.dirname(directory), check)
         changed += [directory] * _files.update_directory(directory, check)
     changed += _files.remove_others(hook.directory, {_bytecode.PACKAGE, os.path.basename(tree)}, check)
@@ -327,16 +328,43 @@ def install(hook: Hook, texts: Mapping[str, str] | None, check: bool) -> Change:
     return Change(list(dict.fromkeys(changed)), launcher, removed)
 
 
-def refuse_others(hook: Hook) -> None:
-    """Reject a prefix in which another program, such as Sarus's hook, has the launcher's name.
+def foreign(hook: Hook) -> list[str]:
+    """Return the paths at which there is something else, such as the launcher of Sarus's hook.
 
     If a version of ours is installed, the launcher is ours, even if it is damaged.
+    """
+    launcher = [] if versions(hook.prefix) else [hook.launcher]
+    files = [path for path in [*launcher, hook.completion] if _files.is_foreign(path)]
+    is_directory = os.path.isdir(MOUNT_POINT) and not os.path.islink(MOUNT_POINT)
+    return files + [MOUNT_POINT] * (os.path.lexists(MOUNT_POINT) and not is_directory)
+
+
+def refuse_others(hook: Hook) -> None:
+    """Reject a prefix in which another program's files have the names of ours.
 
     Raises:
-        NotInstalled: there is such a program.
+        NotInstalled: there is such a file.
     """
-    if os.path.lexists(hook.launcher) and not is_ours(hook.launcher) and not versions(hook.prefix):
-        raise NotInstalled(f"{hook.launcher} was not written by this role: set another ssh_hook_prefix")
+    for path in foreign(hook):
+        raise NotInstalled(f"{path} was not written by this role: move it away, or set another ssh_hook_prefix")
+
+
+def wrote_passwd_file(prefix: str, path: str) -> bool:
+    """Return whether an installed version that sets no mark wrote a passwd file on a node without systemd.
+
+    Its launcher names the file, and the file has the form that it writes. With systemd its unit tells.
+    """
+    content, named = _files.read(path), f'"PASSWD_FILE": {json.dumps(path)},\n'
+    accounts = name_service.entries(content)
+    sources = [_files.read(f"{version}/{_bytecode.PACKAGE}/keys/name_service.py") for version in versions(prefix)]
+    return (
+        not _timers.uses_systemd()
+        and any(source and name_service.MARK not in source for source in sources)
+        and named.encode() in _files.read(f"{prefix}/bin/ssh_hook")
+        and _files.is_as(path, stat.S_IFREG | 0o644)
+        and b"root" in accounts
+        and content == b"".join(line + b"\n" for line in accounts.values())
+    )
 
 
 def write_tree(

@@ -193,7 +193,7 @@ def superfluous_hooks(directories: list[str], launcher: str, json_files: list[st
         program = ssh_hook_program(path)
         if program is None or (program == launcher and path in json_files):
             continue
-        if not _hook_package.is_ours(program):
+        if not _files.is_ours(path):
             others.append(path)
         elif path not in json_files:
             ours.append(path)
@@ -249,10 +249,31 @@ def is_outdated(passwd_file: str) -> bool:
         return True
     try:
         accounts = name_service.entries(name_service.list_accounts(GETENT_SECONDS))
-        content = name_service.new_content(passwd_file, _files.read(passwd_file), accounts)
-        return _files.update(passwd_file, content, check=True)
+        content = name_service.new_content(passwd_file, _files.read(passwd_file), accounts, is_known=True)
+        return _files.update(passwd_file, content, check=True, is_known=True)
     except (name_service.NotRefreshed, OSError):
         return True
+
+
+def foreign_files(question: dict[str, Any]) -> list[str]:
+    """Return the paths of an installation at which there is what this collection did not write."""
+    prefix, passwd_file = question["prefix"], question["passwd_file"]
+    units = [f"{_timers.UNITS}/{name}{kind}" for name in TIMERS for kind in _timers.KINDS]
+    metrics = [f"{question['metrics_dir']}/ssh_hook.prom"] * bool(question["metrics_dir"])
+    found = _hook_package.foreign(_hook_package.Hook(prefix, question["python"], {}, {}))
+    try:
+        _dropbear.current(os.path.dirname(question["dropbear_dir"]))
+    except _dropbear.NotInstalled:
+        found.append(question["dropbear_dir"])
+    if (
+        question["writes_passwd_file"]
+        and _files.is_foreign(passwd_file)
+        and not name_service.is_ours(passwd_file, _files.read(passwd_file))
+        and not _hook_package.wrote_passwd_file(prefix, passwd_file)
+    ):
+        found.append(passwd_file)
+    paths = dict.fromkeys([*question["files"], *question["possible"], *units, *metrics])
+    return [*found, *filter(_files.is_foreign, paths)]
 
 
 def has_zone(name: str) -> bool:
@@ -429,7 +450,9 @@ def report(question: dict[str, Any], relabel: Callable[[str], bool]) -> dict[str
         full (list): those of them on a file system with too little free space.
         stale (list): the hook JSON files of this collection with another name than `json_files`, or in another
             directory that engines read, and those of `unwanted` that exist. Without a container engine, also those of
-            `files`.
+            `files`. Never one that this collection did not write.
+        foreign_files (list): paths of an installation, and those of `possible`, at which there is something that this
+            collection did not write.
         port (int): the TCP port of the SSH daemons in `files`, which may differ from `port`, or "auto" if it is derived
             from the container's job; null if there is none.
         units (dict): the units of those timers that are enabled and run, or, in an image, that are enabled, to their
@@ -477,7 +500,8 @@ def report(question: dict[str, Any], relabel: Callable[[str], bool]) -> dict[str
         "dead_links": sorted({link for path in places if (link := dead_link(path))}),
         "read_only": [path for path in places if read_only(path)],
         "full": [path for path in places if not read_only(path) and full(path)],
-        "stale": stale + sorted(path for path in unwanted if os.path.lexists(path)),
+        "stale": stale + sorted(path for path in unwanted if _files.is_ours(path)),
+        "foreign_files": foreign_files(question),
         "port": given_port([*question["files"], *stale]),
         **installed(question, not python["problem"], relabel),
     }

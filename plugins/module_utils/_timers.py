@@ -73,7 +73,7 @@ def installed_units(names: Sequence[str]) -> dict[str, str]:
         units = {unit: _files.read(f"{UNITS}/{unit}").decode(errors="replace") for unit in there}
         try:
             written, started = install(units, check=True)
-        except SystemdError:
+        except (SystemdError, OSError):
             continue
         if not written and not started:
             digests.update({unit: hashlib.sha256(text.encode()).hexdigest() for unit, text in units.items()})
@@ -92,13 +92,15 @@ def remove(names: Sequence[str], check: bool) -> list[str]:
         return found
     running = runs_systemd()
     for name in found:
+        for kind in KINDS:
+            _files.refuse_foreign(f"{UNITS}/{name}{kind}")
         if running:
             for verb in ("stop", "disable"):  # not "disable --now", which fails where systemd is only simulated
                 systemctl(verb, f"{name}.timer")
         else:
             disable(f"{name}.timer")
         for kind in KINDS:
-            _files.remove(f"{UNITS}/{name}{kind}")
+            _files.remove_own(f"{UNITS}/{name}{kind}")
     if running:
         systemctl("daemon-reload")
     return found
@@ -120,7 +122,8 @@ def enable(name: str, text: str, check: bool) -> bool:
     missing = [link for link in links if not os.path.islink(link) or os.readlink(link) != unit]
     for link in [] if check else missing:
         _files.make_missing(os.path.dirname(link))
-        _files.remove(link)
+        if os.path.islink(link):
+            os.unlink(link)
         os.symlink(unit, link)
     return bool(missing)
 
@@ -132,7 +135,8 @@ def disable(name: str) -> None:
         OSError: a link cannot be removed.
     """
     for link in glob.glob(f"{glob.escape(UNITS)}/*.wants/{name}"):
-        _files.remove(link)
+        if os.path.islink(link):
+            os.unlink(link)
         with suppress(OSError):  # not empty: other units are wanted too
             os.rmdir(os.path.dirname(link))
 

@@ -56,6 +56,7 @@ def wrong_files(module: AnsibleModule) -> dict[str, tuple[str, int]]:
         for path, text in module.params[option].items():
             if _files.is_as(path, stat.S_IFREG | mode) and _files.read(path) == text.encode():
                 continue
+            _files.refuse_foreign(path)
             wrong[path] = text, mode
             refusal = refusal_of(path, kind, text, module.check_mode)
             if refusal:
@@ -95,9 +96,7 @@ def main() -> None:
         docker = _docker.switch_on(docker_json, check=True) if docker_json else None
         wrong = wrong_files(module)
         for path in module.params["absent"]:
-            if os.path.isdir(path) and not os.path.islink(path):
-                module.fail_json(msg=f"{path} is a directory, not a file of an engine: remove it by hand")
-            if _files.remove(path, check):
+            if _files.remove_own(path, check):
                 removed.append(path)
                 diffs.append(_diff.of_lines(f"removed: {path}"))
         for path, (text, mode) in wrong.items():

@@ -23,6 +23,7 @@ options:
   port: {type: int, default: 15263, description: "TCP port of the SSH daemons."}
   addresses: {type: list, elements: str, default: [], description: "IP addresses on which they will listen."}
   passwd_file: {type: path, default: /opt/oci-hooks/etc/passwd, description: "The hook's passwd file."}
+  writes_passwd_file: {type: bool, default: false, description: "Whether an installation writes O(passwd_file)."}
   name_service: {type: bool, default: false, description: "Whether to compare O(passwd_file) with C(getent passwd)."}
   directories: {type: list, elements: path, default: [], description: "Directories that may be missing."}
   json_files: {type: list, elements: path, default: [], description: "Paths of the hook JSON."}
@@ -30,6 +31,7 @@ options:
   hook_digests: {type: dict, default: {}, description: "SHA-256 of the hook's sources. If empty, it is not compared."}
   dropbear_versions: {type: dict, default: {}, description: "Versions of the programs. If empty, none is run."}
   metrics_dir: {type: str, default: "", description: "Directory of metrics for node_exporter, if any."}
+  possible: {type: list, elements: path, default: [], description: "Files that earlier O(files) may have included."}
   unwanted: {type: list, elements: path, default: [], description: "Files that must not exist."}
   docker_json: {type: path, default: /etc/docker/daemon.json, description: "The configuration of Docker's daemon."}
   firewalld_zone: {type: str, default: "", description: "Name of a firewalld zone."}
@@ -61,6 +63,7 @@ def main() -> None:
             "port": {"type": "int", "default": 15263},
             "addresses": {"type": "list", "elements": "str", "default": []},
             "passwd_file": {"type": "path", "default": "/opt/oci-hooks/etc/passwd", "no_log": False},
+            "writes_passwd_file": {"type": "bool", "default": False, "no_log": False},
             "name_service": {"type": "bool", "default": False},
             "directories": paths,
             "json_files": paths,
@@ -70,6 +73,7 @@ def main() -> None:
             "critical": paths,
             "provided": paths,
             "metrics_dir": {"type": "str", "default": ""},
+            "possible": paths,
             "unwanted": paths,
             "docker_json": {"type": "path", "default": "/etc/docker/daemon.json"},
             "firewalld_zone": {"type": "str", "default": ""},

@@ -13,11 +13,13 @@ author: The ocihooks.ssh contributors (@ocihooks)
 extends_documentation_fragment: [ocihooks.ssh.attributes, ocihooks.ssh.attributes.root]
 description:
   - Writes the output of C(getent passwd), without password hashes, by an atomic rename, with mode 0644. If the list
-    lacks root, or more than half of the previous users, the task fails and the file stays as it is.
+    lacks root, or more than half of the previous users, the task fails and the file stays as it is. So it does if this
+    collection did not write the file.
   - Returns C(users), the number of accounts in the file, and those of O(users) who are C(unknown) or C(without_home).
 options:
   path: {type: path, required: true, description: "The file. It is not C(/etc/passwd) unless O(state=provided)."}
   users: {type: list, elements: str, default: [], description: "Names or numeric ids of users to look for."}
+  known: {type: bool, default: false, description: "Whether M(ocihooks.ssh.node_facts) knows that O(path) is ours."}
   base_dir: {type: path, description: "Directory in which O(users) should have one of their name."}
   state:
     {type: str, choices: [present, absent, provided], default: present, description: "V(absent) removes the file.
@@ -69,6 +71,7 @@ def main() -> None:
         argument_spec={
             "path": {"type": "path", "required": True},
             "users": {"type": "list", "elements": "str", "default": []},
+            "known": {"type": "bool", "default": False},
             "base_dir": {"type": "path"},
             "state": {"type": "str", "choices": ["present", "absent", "provided"], "default": "present"},
         },
@@ -81,8 +84,12 @@ def main() -> None:
         module.fail_json(msg=f"{path} is the node's own passwd file, which is never replaced or removed: name another")
     elif os.path.isdir(path):
         module.fail_json(msg=f"{path} is a directory: name a file")
+    old = _files.read(path)
+    is_known = module.params["known"] or name_service.is_ours(path, old)
     try:
         if state == "absent":
+            if not is_known:
+                _files.refuse_foreign(path)
             module.exit_json(changed=_files.remove(path, module.check_mode))
         accounts = {} if state == "provided" else name_service.entries(name_service.list_accounts())
         known = _files.read(path) if state == "provided" else b"\n".join(accounts.values())
@@ -96,15 +103,14 @@ def main() -> None:
         if state == "provided":
             module.exit_json(changed=False, users=len(known.splitlines()), **told)
         made = _files.make_missing(os.path.dirname(path), module.check_mode)
-        old = _files.read(path)
-        content = name_service.new_content(path, old, accounts)
-        changed = _files.update(path, content, check=module.check_mode)
+        content = name_service.new_content(path, old, accounts, is_known=is_known)
+        changed = _files.update(path, content, check=module.check_mode, is_known=is_known)
     except name_service.NotRefreshed as error:
         module.fail_json(msg=str(error))
     except OSError as error:
-        module.fail_json(msg=f"{error.filename or path} cannot be refreshed: {error.strerror}")
+        module.fail_json(msg=f"{error.filename or path} cannot be refreshed or removed: {error.strerror}")
     if not changed:
-        module.exit_json(changed=made, users=len(_files.read(path).splitlines()), **told)
+        module.exit_json(changed=made, users=len(accounts), **told)
     module.exit_json(
         changed=True, users=len(accounts), diff=difference(path, name_service.entries(old), accounts), **told
     )

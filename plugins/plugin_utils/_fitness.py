@@ -12,7 +12,7 @@ from typing import Any
 
 from ansible_collections.ocihooks.ssh.plugins.module_utils._build.recipes import ZIG_TARGETS
 from ansible_collections.ocihooks.ssh.plugins.plugin_utils import _variables
-from ansible_collections.ocihooks.ssh.plugins.plugin_utils._engine_paths import DOCKER
+from ansible_collections.ocihooks.ssh.plugins.plugin_utils._engine_paths import DOCKER, EnginePaths
 
 OLDEST_PYTHON = (3, 9)
 ROOTLESS_OVERLAYS = (5, 13)  # the first kernel with rootless overlays
@@ -69,6 +69,26 @@ def missing_packages(variables: Mapping[str, Any], node: Mapping[str, Any]) -> l
     named = [] if variables["ssh_hook_python_packages_dir"] else variables["ssh_hook_packages"]
     wanted = ["cryptography", *["pyroute2"] * any("pyroute2" in name for name in named)]
     return [name for name in wanted if node["python"]["packages"][name] is None]
+
+
+def foreign(host: str, variables: Mapping[str, Any], node: Mapping[str, Any], paths: EnginePaths) -> list[str]:
+    """Return a sentence for each path at which a run would replace or remove what this collection did not write.
+
+    Files of engines at places that the variables do not name are left alone, and so are other SSH hooks by a removal.
+    """
+    left = {*paths.possible, *node["other_hooks"]} - set([] if is_client(variables, node) else paths.wanted)
+    advice = {
+        variables["ssh_hook_passwd_file"]: "set ssh_hook_passwd_source to 'file' if the site provides this file, or "
+        "name another in ssh_hook_passwd_file",
+        variables["ssh_hook_dropbear_dir"]: "move it away, or set another ssh_hook_dropbear_dir",
+        **dict.fromkeys(paths.hooks, "move it away, or set another ssh_hook_json_name"),
+    }
+    return [
+        f"{path} on {host} was not written by this collection, which replaces and removes only its own files: "
+        f"{advice.get(path, 'move it away')}."
+        for path in node["foreign_files"]
+        if path not in left and path not in node["other_hooks"]
+    ]
 
 
 def complaints(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import tarfile
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
@@ -260,6 +261,20 @@ def wrong_dropbear_paths(variables: Mapping[str, Any]) -> list[str]:
         for name, pattern, alternative in DROPBEAR_PATHS
         if name in variables and not pattern.fullmatch(str(variables[name]))
     ]
+
+
+def foreign_archive(path: str) -> list[str]:
+    """Return a sentence if something other than an archive of programs is where one will be written."""
+    try:
+        with tarfile.open(path, "r:gz") as archive:
+            first = archive.next()
+    except FileNotFoundError:
+        return []
+    except (OSError, EOFError, tarfile.TarError):
+        first = None
+    if first is not None and first.name.startswith(DROPBEAR.replace("_", "-")):
+        return []
+    return [f"{path} (dropbear_programs_archive_dest) is not an archive of programs, so it stays: name another path."]
 
 
 def wrong_dropbear_dir(variables: Mapping[str, Any], prefix: str | None) -> list[str]:

@@ -147,6 +147,7 @@ CHECKS: dict[str, Callable[[], str]] = {
     "role files": lambda: command(sys.executable, "-B", "tests/lint/role_files.py"),
     "argument specs": lambda: command(sys.executable, "-B", "tests/lint/argument_specs.py"),
     "paths": lambda: command(sys.executable, "-B", "tests/lint/paths.py"),
+    "written files": lambda: command(sys.executable, "-B", "tests/lint/written.py"),
     "plans": lambda: command(sys.executable, "-B", "tests/lint/plans.py"),
     "texts": lambda: command(sys.executable, "-B", "tests/lint/texts.py"),
 }

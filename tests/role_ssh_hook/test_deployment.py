@@ -22,6 +22,7 @@ import pytest
 from node import CDI_SPEC, HOOK_JSON, LAUNCHER, PASSWD, PORT, PREFIX, ROOT, listing, package, play
 from patience import within
 
+MARK = "# Written by the role ocihooks.ssh.ssh_hook: changes here do not last.\n"
 COMPLETIONS = PREFIX / "share/bash-completion/completions"
 ASKED = 2  # tasks that a second run asks a node, as docs/scaling.md says; the goal is twelve at most
 WITHOUT_ENGINES = (
@@ -426,7 +427,9 @@ def test_the_json_names_the_nodes_own_addresses() -> None:
 
 
 def test_the_passwd_file_lists_every_account_without_passwords() -> None:
-    listed = [line.split(":") for line in PASSWD.read_text(encoding="utf-8").splitlines()]
+    mark, *lines = PASSWD.read_text(encoding="utf-8").splitlines(keepends=True)
+    listed = [line.rstrip("\n").split(":") for line in lines]
+    assert mark == MARK
     assert [(line[0], int(line[2]), int(line[3]), line[4], line[5], line[6]) for line in listed] == [
         (entry.pw_name, entry.pw_uid, entry.pw_gid, entry.pw_gecos, entry.pw_dir, entry.pw_shell)
         for entry in pwd.getpwall()
@@ -582,7 +585,7 @@ def test_the_cdi_spec_comes_and_goes_with_its_variable() -> None:
         str(CDI_SPEC.parent): ["drwxr-xr-x", "0:0"],
         str(CDI_SPEC): ["-rw-r--r--", "0:0"],
     }
-    CDI_SPEC.write_text("{}\n", encoding="utf-8")
+    CDI_SPEC.write_text(CDI_SPEC.read_text(encoding="utf-8").replace("poststop", "prestart"), encoding="utf-8")
     CDI_SPEC.chmod(0o664)
     audited = play("audit", variables=WITH_CDI)
     assert f"{CDI_SPEC} is writable by its group" in audited.said
@@ -915,7 +918,7 @@ def test_what_was_changed_is_found_and_repaired() -> None:
     compiled.write_bytes(compiled.read_bytes()[:-1])
     (package() / "ssh_hook/extra.py").write_text("", encoding="utf-8")
     LAUNCHER.write_text("#!/bin/sh\n", encoding="utf-8")
-    HOOK_JSON.write_text("{}\n", encoding="utf-8")
+    HOOK_JSON.write_text(HOOK_JSON.read_text(encoding="utf-8").replace("poststop", "prestart"), encoding="utf-8")
     PASSWD.chmod(0o600)
     audited = play("audit")
     assert audited.status != 0
@@ -1049,7 +1052,7 @@ def test_a_node_with_systemd_gets_the_timers(as_on_systemd: tuple[str, ...]) -> 
     audited = play("audit", before=as_on_systemd)
     assert (audited.status, audited.changed) == (0, 0), audited.said
     harmed = Path("/etc/systemd/system/ssh-hook-sweep.service")
-    harmed.write_text("[Service]\nExecStart=/bin/true\n", encoding="utf-8")
+    harmed.write_text(f"{MARK}[Service]\nExecStart=/bin/true\n", encoding="utf-8")
     found = play("audit", before=as_on_systemd)
     assert "On node the systemd timers differ from the configuration. Run the deployment." in found.said
     assert found.status != 0
@@ -1145,7 +1148,7 @@ def test_removal_leaves_nothing(untouched: dict[str, str], as_on_systemd: tuple[
     known.parent.mkdir(parents=True)
     known.touch()
     CDI_SPEC.parent.mkdir()
-    CDI_SPEC.write_text("{}\n", encoding="utf-8")
+    CDI_SPEC.write_text("start-ssh-daemon REQUIRE_USER_ANNOTATION=\n", encoding="utf-8")  # as of ours
     removed = play("remove", before=as_on_systemd, variables=WITH_METRICS)
     assert removed.status == 0, removed.said
     assert listing() == untouched

@@ -369,7 +369,8 @@ def deployed(untouched: dict[str, str]) -> Iterator[dict[str, str]]:
 def harm() -> None:
     """Change what is installed, and what is configured."""
     LAUNCHER.write_text("#!/bin/sh\n", encoding="utf-8")
-    HOOK_JSON.write_text("{}\n", encoding="utf-8")
+    text = HOOK_JSON.read_text(encoding="utf-8")
+    HOOK_JSON.write_text(text.replace('"poststop"', '"prestart"'), encoding="utf-8")
 
 
 STRANGE = "unfit<script>"

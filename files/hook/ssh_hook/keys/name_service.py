@@ -15,6 +15,9 @@ import shutil
 import subprocess
 
 NODES_FILE = "/etc/passwd"  # which is never written
+MARK = b"# Written by the role ocihooks.ssh.ssh_hook"  # in one of the first two lines of each of the role's text files
+_FIRST_LINE = MARK + b": changes here do not last.\n"
+_UNIT = "/etc/systemd/system/ssh-hook-passwd.service"
 GETENT_SECONDS = 120
 FIRST_PERSON = 1000
 NOBODY = 65534
@@ -92,11 +95,39 @@ def accepted(new: dict[bytes, bytes], old: dict[bytes, bytes], path: str) -> Non
         )
 
 
-def new_content(path: str, old: bytes, accounts: dict[bytes, bytes]) -> bytes:
+def is_marked(content: bytes) -> bool:
+    """Return whether this collection wrote a file with this content: one of the first two lines says so."""
+    return any(line.startswith(MARK) for line in content.split(b"\n", 2)[:2])
+
+
+def is_ours(path: str, content: bytes) -> bool:
+    """Return whether this collection wrote a passwd file. Earlier versions set no mark, but their unit names it."""
+    if is_marked(content):
+        return True
+    try:
+        with open(_UNIT, "rb") as file:
+            unit = file.read()
+    except OSError:
+        return False
+    return is_marked(unit) and any(
+        line.startswith(b"ExecStart=") and line.endswith(b" refresh-passwd " + os.fsencode(path))
+        for line in unit.split(b"\n")
+    )
+
+
+def new_content(path: str, old: bytes, accounts: dict[bytes, bytes], *, is_known: bool = False) -> bytes:
     """Return the new content for the file `path` with the content `old`, from these accounts, name -> line.
+
+    Args:
+        is_known: whether the caller knows that this collection wrote the file
 
     Raises:
         NotRefreshed: the file must not be changed.
     """
+    if os.path.lexists(path) and not is_known and not is_ours(path, old):
+        raise NotRefreshed(
+            f"{path} was not written by this collection, which replaces only its own files: set ssh_hook_passwd_source "
+            "to 'file' if it is the site's own passwd file, or name another file in ssh_hook_passwd_file"
+        )
     accepted(accounts, entries(old), path)
-    return b"".join(line + b"\n" for line in accounts.values())
+    return _FIRST_LINE + b"".join(line + b"\n" for line in accounts.values())

@@ -22,6 +22,7 @@ from ssh_hook.cli import main
 sys.exit(main(sys.argv[2:], {}))
 """
 
+MARK = name_service.MARK + b": changes here do not last.\n"
 Captured = pytest.CaptureFixture[str]
 
 
@@ -36,7 +37,7 @@ def test_a_file_is_written_where_it_differs_and_only_there(
         return capsys.readouterr().out
 
     assert refresh() == "changed\n"
-    assert path.read_bytes() == b"root:x:0:0::/root:/bin/sh\n"
+    assert path.read_bytes() == MARK + b"root:x:0:0::/root:/bin/sh\n"
     written = path.stat()
     assert refresh() == "unchanged\n"
     assert path.stat() == written
@@ -46,11 +47,9 @@ def test_a_file_is_written_where_it_differs_and_only_there(
     killed = tmp_path / ".passwd.00c0ffee00c0ffee"
     killed.touch()
     os.utime(killed, (0, 0))
-    path.rename(tmp_path / "elsewhere")
-    path.symlink_to("elsewhere")
+    path.chmod(0o600)
     assert refresh() == "changed\n"
-    assert not path.is_symlink()
-    assert {file.name for file in tmp_path.iterdir()} == {"passwd", "elsewhere"}
+    assert [file.name for file in tmp_path.iterdir()] == ["passwd"]
 
 
 @pytest.mark.usefixtures("held_up")
@@ -61,7 +60,7 @@ def test_what_a_user_holds_up_does_not_hold_up_the_refresh(
     monkeypatch.setattr(name_service, "list_accounts", lambda: b"root:secret:0:0::/root:/bin/sh\n")
     path = tmp_path / "passwd"
     assert refresh_passwd.run(Namespace(file=str(path)), {}) == 0
-    assert path.read_bytes() == b"root:x:0:0::/root:/bin/sh\n"
+    assert path.read_bytes() == MARK + b"root:x:0:0::/root:/bin/sh\n"
     out, said = capfd.readouterr()
     assert out == "changed\n"
     assert f"{path} has been replaced, but the process that replaced it is blocked" in said
@@ -85,16 +84,42 @@ def test_what_is_left_of_a_killed_refresh_holds_up_no_other(
     monkeypatch.setattr(name_service, "list_accounts", lambda: b"root:secret:0:0::/root:/bin/sh\n")
     path = tmp_path / "passwd"
     assert refresh_passwd.run(Namespace(file=str(path)), {}) == 0
-    assert path.read_bytes() == b"root:x:0:0::/root:/bin/sh\n"
+    assert path.read_bytes() == MARK + b"root:x:0:0::/root:/bin/sh\n"
 
 
 def test_a_broken_name_service_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(name_service, "list_accounts", lambda: b"daemon:x:1:1::/:/bin/sh\n")
     path = tmp_path / "passwd"
-    path.write_text("root:x:0:0::/root:/bin/sh\n", encoding="ascii")
+    path.write_bytes(MARK)
     with pytest.raises(HookError, match=f"does not list root, so {path} stays as it is"):
         refresh_passwd.run(Namespace(file=str(path)), {})
-    assert path.read_text(encoding="ascii") == "root:x:0:0::/root:/bin/sh\n"
+    assert path.read_bytes() == MARK
+
+
+def test_what_another_program_wrote_is_never_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(name_service, "list_accounts", lambda: b"root:x:0:0::/root:/bin/sh\n")
+    path, unit = tmp_path / "passwd", tmp_path / "unit"
+    monkeypatch.setattr(name_service, "_UNIT", str(unit))
+    named = f"[Service]\nExecStart=/opt/oci-hooks/bin/ssh_hook refresh-passwd {path}\n"
+    for content, text in (
+        ("root:x:0:0::/root:/bin/sh\n", ""),
+        ("", f"{name_service.MARK.decode()}\n{named}"[:-2]),
+        ("", f"# The site's.\n{named}"),
+    ):
+        path.write_text(content, encoding="ascii")
+        unit.write_text(text, encoding="ascii")
+        with pytest.raises(HookError, match=f"{path} was not written by this collection, .* set ssh_hook_passwd_so"):
+            refresh_passwd.run(Namespace(file=str(path)), {})
+        assert path.read_text(encoding="ascii") == content
+    path.unlink()
+    path.symlink_to("missing")
+    with pytest.raises(HookError, match=f"{path} was not written by this collection"):
+        refresh_passwd.run(Namespace(file=str(path)), {})
+    path.unlink()
+    path.write_text("as an earlier version wrote it, without a mark", encoding="ascii")
+    unit.write_text(f"{name_service.MARK.decode()}\n{named}", encoding="ascii")
+    assert refresh_passwd.run(Namespace(file=str(path)), {}) == 0
+    assert path.read_bytes() == MARK + b"root:x:0:0::/root:/bin/sh\n"
 
 
 def test_the_nodes_own_file_is_never_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

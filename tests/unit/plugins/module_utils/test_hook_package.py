@@ -71,7 +71,7 @@ def listing(directory: Path) -> dict[str, tuple[int, int, bytes]]:
 
 SOURCES = {
     **{f"package/{name}": text for name, text in PACKAGE.items()},
-    "completion": "# the completion\n",
+    "completion": "# bash completion for ssh_hook: and more\n",
 }
 
 
@@ -199,21 +199,24 @@ def test_a_stage_has_each_module_once_and_those_it_imports_before_it() -> None:
 
 
 def test_old_versions_are_removed_but_the_previous_one(hook: hook_package.Hook) -> None:
-    names = ("oldest", "old", "previous")
+    names = ("000000000001", "000000000002", "000000000003")
+    other = Path(hook.prefix, "lib", "ssh_hook-backup")
+    other.mkdir(parents=True)
     for age, name in enumerate(names):
         directory = Path(hook.prefix, "lib", f"ssh_hook-{name}")
         directory.mkdir(parents=True)
         os.utime(directory, (1000 - age, 1000 - age))  # the one that the launcher runs need not be the newest
     launcher = Path(hook.launcher)
     launcher.parent.mkdir()
-    launcher.write_text(f'if True:\ndirectory = "{hook.prefix}/lib/ssh_hook-previous"\n', encoding="utf-8")
+    launcher.write_text(f'if True:\ndirectory = "{hook.prefix}/lib/ssh_hook-{names[2]}"\n', encoding="utf-8")
     assert hook_package.versions(hook.prefix) == [
-        f"{hook.prefix}/lib/ssh_hook-{name}" for name in ("previous", *names[:2])
+        f"{hook.prefix}/lib/ssh_hook-{name}" for name in (names[2], *names[:2])
     ]
     change = hook_package.install(hook, SOURCES, check=False)
     assert change.removed == [f"{hook.prefix}/lib/ssh_hook-{name}" for name in names[:2]]
     assert {path.name for path in Path(hook.prefix, "lib").iterdir()} == {
-        "ssh_hook-previous",
+        f"ssh_hook-{names[2]}",
+        other.name,
         Path(hook.directory).name,
     }
 
@@ -237,7 +240,7 @@ def test_another_program_at_the_launchers_path_is_left_alone(hook: hook_package.
             lambda: hook_package.uninstall(hook.prefix, False),
         ):
             with pytest.raises(
-                hook_package.NotInstalled, match=f"^{launcher} was not written by this role: set another"
+                hook_package.NotInstalled, match=f"^{launcher} was not written by this role: move it away, or set"
             ):
                 act()
         assert os.path.lexists(launcher)
@@ -295,3 +298,58 @@ def test_nor_does_one_that_does_not_end(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(hook_package.NotInstalled, match=f"^{hook.launcher} did not end within 1 seconds, and is not"):
         hook_package.install_launcher(hook, check=False)
     assert not Path(hook.launcher).exists()
+
+
+def test_another_programs_files_are_foreign(tmp_path: Path, hook: hook_package.Hook) -> None:
+    assert hook_package.foreign(hook) == []
+    others = [Path(hook.launcher), Path(hook.completion), Path(hook_package.MOUNT_POINT)]
+    for path in others:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("theirs", encoding="utf-8")
+    assert hook_package.foreign(hook) == [str(path) for path in others]
+    others[2].unlink()
+    others[2].symlink_to(tmp_path)
+    for act in (lambda: installed(hook), lambda: hook_package.uninstall(hook.prefix, check=False)):
+        with pytest.raises(hook_package.NotInstalled, match=f"{hook.launcher} was not written by this role"):
+            act()
+    assert [os.path.lexists(path) for path in others] == [True] * 3
+    Path(hook.directory).mkdir(parents=True)  # then the launcher is ours, though damaged
+    assert hook_package.foreign(hook) == [str(path) for path in others[1:]]
+
+
+def test_a_directory_of_the_site_keeps_its_mode(hook: hook_package.Hook) -> None:
+    place = Path(hook.launcher).parent
+    place.mkdir(parents=True)
+    place.chmod(0o2775)
+    assert installed(hook)
+    assert place.stat().st_mode & 0o7777 == 0o2775
+
+
+def test_the_passwd_file_of_an_earlier_version_is_known(
+    hook: hook_package.Hook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no unit names it."""
+    monkeypatch.setattr(hook_package._files, "ROOT", (os.getuid(), os.getgid()))
+    monkeypatch.setattr(hook_package._timers, "uses_systemd", lambda: False)
+    passwd, source = tmp_path / "passwd", Path(hook.directory, "ssh_hook/keys/name_service.py")
+    exact = "root:x:0:0:root:/root:/bin/sh\nalice:x:2001:2001::/home/alice:/bin/sh\n"
+    old, named = "# no mark\n", f'    "PASSWD_FILE": "{passwd}",\n'
+    source.parent.mkdir(parents=True)
+    Path(hook.launcher).parent.mkdir(parents=True)
+
+    def known(content: str = exact, text: str = old, launcher: str = named, mode: int = 0o644) -> bool:
+        passwd.write_text(content, encoding="utf-8")
+        passwd.chmod(mode)
+        source.write_text(text, encoding="utf-8")
+        Path(hook.launcher).write_text(launcher, encoding="utf-8")
+        return hook_package.wrote_passwd_file(hook.prefix, str(passwd))
+
+    assert known()
+    assert not known(content=exact.replace(":x:", ":*:"))
+    assert not known(content=f"# The site's.\n{exact}")
+    assert not known(content="alice:x:2001:2001::/home/alice:/bin/sh\n")
+    assert not known(text=f'MARK = b"{hook_package.name_service.MARK.decode()}"\n')
+    assert not known(launcher=named.replace("passwd", "other"))
+    assert not known(mode=0o640)
+    monkeypatch.setattr(hook_package._timers, "uses_systemd", lambda: True)
+    assert not known()

@@ -117,6 +117,7 @@ def test_a_podman_that_does_not_run_says_nothing(tmp_path: Path) -> None:
     assert node.hooks_dirs({"podman": str(podman)}) == {}
 
 
+OURS = "start-ssh-daemon REQUIRE_USER_ANNOTATION="
 OTHER = {**HOOK, "hook": {**HOOK["hook"], "path": "/opt/sarus/bin/ssh_hook"}}
 
 
@@ -147,26 +148,12 @@ def test_another_ssh_hook_is_found(tmp_path: Path, name: str, content: object, f
 
 
 def test_an_ssh_hook_of_ours_is_superfluous_where_it_is_not_to_be(tmp_path: Path) -> None:
-    launcher, older, link = tmp_path / "ssh_hook", tmp_path / "older", tmp_path / "link"
-    for program in (launcher, older):
-        program.write_text(
-            f"#!/usr/bin/python3\n{node._hook_package.MARK}: changes here do not last.\n", encoding="utf-8"
-        )
-    link.symlink_to(launcher)
-    named = {
-        "new": older,
-        "old": launcher,
-        "older": older,
-        "linked": link,
-        "sites": "/bin/sh",
-        "gone": tmp_path / "none",
-    }
-    for name, program in named.items():
-        content = {**HOOK, "hook": {**HOOK["hook"], "path": str(program)}}
+    ours = {**HOOK, "hook": {**HOOK["hook"], "env": ["REQUIRE_USER_ANNOTATION=false"]}}
+    for name, content in {"new": ours, "old": ours, "older": ours, "sites": OTHER}.items():
         (tmp_path / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
-    stale, others = node.superfluous_hooks([str(tmp_path)], str(launcher), [str(tmp_path / "new.json")])
+    stale, others = node.superfluous_hooks([str(tmp_path)], "/opt/ssh_hook", [str(tmp_path / "new.json")])
     assert stale == [str(tmp_path / f"{name}.json") for name in ("old", "older")]
-    assert others == [str(tmp_path / f"{name}.json") for name in ("gone", "linked", "sites")]
+    assert others == [str(tmp_path / "sites.json")]
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1", "0:0:0::1"])
@@ -268,6 +255,7 @@ def test_the_report_is_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         "addresses": ["127.0.0.1", "192.0.2.1"],
         "passwd_file": "/etc/passwd",
         "name_service": False,
+        "writes_passwd_file": True,
         "directories": [str(tmp_path), str(tmp_path / "none")],
         "json_files": [str(tmp_path / "07-ssh-hook.json")],
         "files": {str(tmp_path / "07-ssh-hook.json"): "0644", str(tmp_path / "08-ssh-hook.json"): "0755"},
@@ -276,13 +264,15 @@ def test_the_report_is_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         "provided": [],
         "metrics_dir": "",
         "dropbear_versions": {"dropbear": "1", "openssh": "2p1"},
-        "unwanted": [str(tmp_path / "cdi.json"), str(tmp_path / "cdi.json.old")],
+        "unwanted": [str(tmp_path / "cdi.json"), str(tmp_path / "cdi.json.old"), str(tmp_path / "other.json")],
+        "possible": [str(tmp_path / "other.json")],
         "docker_json": str(tmp_path / "daemon.json"),
         "firewalld_zone": "",
     }
-    (tmp_path / "cdi.json").touch()
+    for name, text in {"cdi.json": OURS, "other.json": "{}", "dropbear": ""}.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
     (tmp_path / "08-ssh-hook.json").write_text(json.dumps(OTHER), encoding="utf-8")
-    (tmp_path / "lib/ssh_hook-1").mkdir(parents=True)
+    (tmp_path / "lib/ssh_hook-000000000001").mkdir(parents=True)
     monkeypatch.setattr(node._files, "ROOT", (os.getuid(), os.getgid()))
     (tmp_path / "08-ssh-hook.json").chmod(0o755)
     report = json.loads(json.dumps(node.report(question, lambda _path: False)))
@@ -297,8 +287,10 @@ def test_the_report_is_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert report["foreign"] == ["192.0.2.1"]
     assert report["other_hooks"] == [str(tmp_path / "08-ssh-hook.json")]
     assert report["stale"] == [str(tmp_path / "cdi.json")]
+    foreign = [str(tmp_path / name) for name in ("dropbear", "08-ssh-hook.json", "other.json")]
+    assert report["foreign_files"] == [foreign[0], "/etc/passwd", *foreign[1:]]
     assert (report["port"], report["dropbear"]) == (None, False)
-    assert report["versions"] == [str(tmp_path / "lib/ssh_hook-1")]
+    assert report["versions"] == [str(tmp_path / "lib/ssh_hook-000000000001")]
     assert report["image"] is False
     monkeypatch.setattr(node._image, "is_image", lambda: True)
     report = json.loads(json.dumps(node.report(question, lambda _path: False)))
@@ -306,7 +298,10 @@ def test_the_report_is_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert (report["kernel"], report["foreign"], report["daemons"], report["port_holders"]) == ("", [], [], [])
     assert report["stale"] == [str(tmp_path / "cdi.json")]
     ours = tmp_path / "07-ssh-hook.json"
-    ours.write_text(json.dumps({"env": ["A_SERVER_PORT_DEFAULT=1", "SERVER_PORT_DEFAULT=15264"]}), encoding="utf-8")
+    (tmp_path / "dropbear").unlink()
+    ours.write_text(
+        json.dumps({"args": OURS, "env": ["A_SERVER_PORT_DEFAULT=1", "SERVER_PORT_DEFAULT=15264"]}), encoding="utf-8"
+    )
     (tmp_path / "dropbear-1-0123456789ab").mkdir()
     for found, too_many in (({"crun": "/usr/bin/crun"}, []), ({}, [str(ours)])):  # what no engine reads
         monkeypatch.setattr(node, "engines", lambda found=found: found)
@@ -448,7 +443,7 @@ def test_a_passwd_file_is_outdated_unless_it_is_what_the_name_service_lists(
     monkeypatch.setattr(node.name_service, "list_accounts", lambda *_seconds: listing)
     file = tmp_path / "passwd"
     assert node.is_outdated(str(file)) is True
-    node._files.update(str(file), listing)
+    node._files.update(str(file), node.name_service.new_content(str(file), b"", {b"root": listing.rstrip()}))
     assert node.is_outdated(str(file)) is False
     file.chmod(0o666)
     assert node.is_outdated(str(file)) is True

@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 from ansible_collections.ocihooks.ssh.plugins.module_utils import _timers as timers
 
-INSTALL = "[Timer]\n[Install]\nWantedBy=timers.target\n"
-UNITS = {"a.service": "[Service]\n", "a.timer": INSTALL, "b.service": "[Service]\n", "b.timer": INSTALL}
+MARK = f"{timers._files.name_service.MARK.decode()}\n"
+INSTALL = f"{MARK}[Timer]\n[Install]\nWantedBy=timers.target\n"
+SERVICE = f"{MARK}[Service]\n"
+UNITS = {"a.service": SERVICE, "a.timer": INSTALL, "b.service": SERVICE, "b.timer": INSTALL}
 
 
 class Systemd:
@@ -55,7 +57,7 @@ def test_timers_are_installed_and_started_once(tmp_path: Path, systemd: Systemd)
 def test_a_changed_unit_restarts_its_timer_alone(systemd: Systemd) -> None:
     timers.install(UNITS, check=False)
     systemd.calls.clear()
-    changed = {**UNITS, "b.service": "[Service]\nType=oneshot\n"}
+    changed = {**UNITS, "b.service": f"{SERVICE}Type=oneshot\n"}
     assert timers.install(changed, check=False) == (["b.service"], ["b.timer"])
     assert systemd.calls == ["daemon-reload", "enable b.timer", "restart b.timer"]
 
@@ -73,7 +75,7 @@ def test_only_units_of_a_timer_that_runs_count_as_installed(tmp_path: Path, syst
     digests = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in UNITS.items()}
     assert timers.installed_units(["a", "b", "none"]) == digests
     systemd.running.discard("a.timer")
-    (tmp_path / "b.service").write_text("[Service]\nType=oneshot\n", encoding="utf-8")
+    (tmp_path / "b.service").write_text(f"{SERVICE}Type=oneshot\n", encoding="utf-8")
     found = timers.installed_units(["a", "b"])
     assert (list(found), found["b.timer"]) == (["b.service", "b.timer"], digests["b.timer"])
     assert found["b.service"] != digests["b.service"]
@@ -92,7 +94,7 @@ def test_a_timer_is_removed_with_its_service(tmp_path: Path, systemd: Systemd) -
 
 
 def test_a_template_of_the_service_belongs_to_the_timer(tmp_path: Path, systemd: Systemd) -> None:
-    template = {"a@.service": "[Service]\n"}
+    template = {"a@.service": SERVICE}
     timers.install({**UNITS, **template}, check=False)
     digests = timers.installed_units(["a", "b"])
     assert (len(digests), digests["a@.service"]) == (5, digests["a.service"])
@@ -196,3 +198,15 @@ def test_where_timers_are_of_use(
     monkeypatch.setattr(timers._files, "read", lambda _path: first)
     assert timers.uses_systemd() is expected
     assert timers.runs_systemd() is (expected and not image_root)
+
+
+def test_a_unit_of_the_site_is_neither_replaced_nor_removed(tmp_path: Path, systemd: Systemd) -> None:
+    masked = tmp_path / "a.timer"
+    masked.symlink_to("/dev/null")  # as systemctl mask does
+    for check in (True, False):
+        with pytest.raises(OSError, match="this collection did not write it"):
+            timers.install({"a.timer": INSTALL}, check=check)
+    with pytest.raises(OSError, match="this collection did not write it"):
+        timers.remove(["a"], check=False)
+    assert (os.readlink(masked), systemd.calls) == ("/dev/null", [])
+    assert timers.installed_units(["a"]) == {}

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.ocihooks.ssh.plugins.plugin_utils import _fitness as fitness
+from ansible_collections.ocihooks.ssh.plugins.plugin_utils._engine_paths import engine_paths
 
 VARIABLES: dict[str, Any] = {
     "ssh_hook_python": "/usr/bin/python3",
@@ -318,3 +319,31 @@ def test_a_node_without_systemd_is_told_what_its_timers_would_run() -> None:
     (said,) = fitness.remarks("n1", {**own, "ssh_hook_passwd_source": "file"}, node(systemd=False))
     assert "refresh-passwd" not in said
     assert fitness.remarks("n1", own, NODE) == []
+
+
+PATHS: dict[str, Any] = {
+    **VARIABLES,
+    "ssh_hook_json_name": "07.json",
+    "ssh_hook_dropbear_dir": "/opt/dropbear",
+    "ssh_hook_cdi": False,
+}
+
+
+def test_what_another_program_wrote_is_refused_where_a_run_would_write() -> None:
+    paths = engine_paths(PATHS)
+    foreign = ["/opt/passwd", "/opt/dropbear", "/etc/hooks.d/07.json", paths.cdi, "/etc/systemd/system/x.timer"]
+
+    def said(**changes: Any) -> list[str]:
+        return fitness.foreign("n1", PATHS, node(foreign_files=foreign, **changes), paths)
+
+    passwd, dropbear, hook, unit = said()
+    assert passwd.startswith("/opt/passwd on n1 was not written by this collection, which replaces and removes only")
+    assert passwd.endswith(
+        "set ssh_hook_passwd_source to 'file' if the site provides this file, or name another in ssh_hook_passwd_file."
+    )
+    assert dropbear.endswith(": move it away, or set another ssh_hook_dropbear_dir.")
+    assert hook.endswith(": move it away, or set another ssh_hook_json_name.")
+    assert unit.endswith(": move it away.")
+    assert said(other_hooks=["/etc/hooks.d/07.json"]) == [passwd, dropbear, unit]
+    login = {**PATHS, "ssh_hook_require_engine": False}
+    assert fitness.foreign("n1", login, node(foreign_files=foreign, engines={}), paths) == [passwd, dropbear, unit]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -280,3 +281,16 @@ def test_users_who_get_no_keys_are_named() -> None:
     assert unknown.startswith("No keys are created for bob and 1002 (ssh_hook_users), who are not in /etc/passwd")
     assert without_home.startswith("No keys are created for carol (ssh_hook_users), who have no directory in /users")
     assert variables.without_keys({"unknown": [], "without_home": []}, "/etc/passwd", "/users") == []
+
+
+def test_an_archive_of_programs_replaces_only_another(tmp_path: Path) -> None:
+    path = tmp_path / "programs.tar.gz"
+    refusal = f"{path} (dropbear_programs_archive_dest) is not an archive of programs, so it stays: name another path."
+    assert variables.foreign_archive(str(path)) == []
+    path.write_text("theirs", encoding="utf-8")
+    assert variables.foreign_archive(str(path)) == [refusal]
+    for name, said in (("backup/home", [refusal]), ("dropbear-1-0123456789ab/x86_64/ssh", [])):
+        with tarfile.open(path, "w:gz") as archive:
+            archive.addfile(tarfile.TarInfo(name))
+        assert variables.foreign_archive(str(path)) == said
+    assert variables.foreign_archive(str(tmp_path)) == [refusal.replace(str(path), str(tmp_path))]
