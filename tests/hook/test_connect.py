@@ -252,6 +252,27 @@ def test_what_an_editor_does(start: Start) -> None:
             process.terminate()
 
 
+PAGE = """use Socket;
+socket(my $server, PF_UNIX, SOCK_STREAM, 0);
+umask(0077);
+bind($server, sockaddr_un("/tmp/page"));
+listen($server, 5);
+while (accept(my $client, $server)) { syswrite($client, "HTTP/1.0 200 OK\\r\\n\\r\\nit"); close($client); }
+"""
+
+
+def test_a_page_at_a_unix_socket_of_the_container(start: Start) -> None:
+    """As Jupyter serves it where other users share the node: the container has no port that they could connect to."""
+    container = start("rootless", command=["perl", "-e", PAGE])
+    wait_for(lambda: container.exec("test", "-S", "/tmp/page").status == 0, "the page")
+    with subprocess.Popen(as_user(ALICE, "ssh", "-N", "-L", "18888:/tmp/page", f"{NODE}.container")) as forward:
+        try:
+            wait_for(lambda: run(["bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/18888"]).status == 0, "the forward")
+            assert run(["bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/18888; cat <&3"]).checked().text.endswith("it")
+        finally:
+            forward.terminate()
+
+
 def test_nothing_is_left_when_ssh_is_killed(start: Start) -> None:
     container = start("podman-crun")
     with subprocess.Popen(as_user(ALICE, "ssh", f"{NODE}.container", "echo; sleep 1000"), stdout=subprocess.PIPE) as it:

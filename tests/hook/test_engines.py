@@ -15,6 +15,7 @@ import attached
 import dockerd
 import podman_hpc
 import pytest
+import suite
 from containers import (
     ALICE,
     LAUNCHER,
@@ -46,15 +47,6 @@ LOOK = "; echo ---; ".join(
 CONTRACT = ("login", "port", "environment", "confinement", "wait", "gate")
 CONFINEMENT = ("CapInh", "CapPrm", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp", "Seccomp_filters", "Umask")
 BY_DEVICE = {"com.hooks.ssh.enabled": "false", "com.hooks.ssh.user": "alice"}
-MODULE = """[containers]
-netns = "host"
-pidns = "host"
-utsns = "host"
-cgroupns = "host"
-cgroups = "no-conmon"
-[engine]
-hooks_dir = ["/usr/share/containers/oci/hooks.d"]
-"""
 
 
 class Engine(NamedTuple):
@@ -94,9 +86,7 @@ def of_enroot(port: int) -> Container:
 
 
 def of_sarus_suite(port: int) -> Container:
-    engine = Runtime("rootless")
-    engine.podman = [*engine.podman, "--module", "hpc"]
-    return podman_start(engine, "busybox", annotations=asked(port))
+    return suite.start(asked(port))
 
 
 def of_attach(engine: str, port: int) -> Container:
@@ -137,17 +127,14 @@ def site() -> Iterator[None]:
         "ssh_hook_stages": ["createRuntime", "poststop"],
     }
     SPEC.write_text(template("cdi.json.j2", **values), encoding="utf-8")
-    module = Path("/etc/containers/containers.conf.modules/hpc")
-    module.parent.mkdir(parents=True, exist_ok=True)
-    module.write_text(MODULE, encoding="utf-8")
     with ExitStack() as stack:
         stack.enter_context(dockerd.installed())
         stack.enter_context(podman_hpc.installed())
+        stack.enter_context(suite.installed())
         attached.WHERE.mkdir()
         yield
         shutil.rmtree(attached.WHERE)
     SPEC.unlink()
-    module.unlink()
 
 
 def cell(source: Container, port: int) -> str:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import openssh
 import pytest
-from containers import ALICE, WORK, Container, Result, as_user, keys, listening, run, wait_for
+import suite
+from containers import ALICE, WORK, Container, Engine, Result, as_user, keys, listening, podman_start, run, wait_for
 from enroot import Enroot
 from held import NO_MEMORY, held
 from hook_log import Syslog
@@ -171,6 +172,46 @@ def test_enroot(nothing_left: None) -> None:
         assert "REMOVED" not in session
     finally:
         container.remove()
+
+
+# As schedulers and sites set them for GPUs and the network: with commas, blanks and quotes in them.
+GPUS = {
+    "CUDA_VISIBLE_DEVICES": "0,2",
+    "ROCR_VISIBLE_DEVICES": "GPU-17a2b96a48ed,1",
+    "ZE_AFFINITY_MASK": "0.0,1.1",
+    "NVIDIA_VISIBLE_DEVICES": "GPU-fef8089b-4820-abfc-e83e-94318197576e,none",
+    "SLURM_JOB_GPUS": "0,2",
+    "SLURM_STEP_GPUS": "0,2",
+    "SLURM_JOB_ID": "77",
+    "NCCL_NET": "AWS Libfabric",
+    "NCCL_DEBUG_FILE": '"quoted" $HOME `id` \\ %h',
+}
+
+
+@contextmanager
+def of_gpus(engine: str) -> Iterator[Container]:
+    with suite.installed():
+        container: Container
+        if engine == "enroot":
+            container = Enroot(env=GPUS).wait_until_it_runs()
+        elif engine == "suite":
+            container = suite.start(env=GPUS)
+        else:
+            container = podman_start(Engine(engine), "busybox", env=GPUS)
+        try:
+            yield container
+        finally:
+            container.remove()
+
+
+@pytest.mark.parametrize("engine", ["podman-crun", "rootless", "suite", "enroot"])
+def test_a_session_has_the_gpus_of_its_container(nothing_left: None, engine: str) -> None:
+    with of_gpus(engine) as container:
+        first = of_process(container.init())
+        for is_login in (False, True):
+            session = of_session(container, is_login=is_login)
+            assert {name: session.get(name) for name in GPUS} == GPUS
+            assert {name: first[name] for name in GPUS} == GPUS
 
 
 SRUN = {
