@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from containers import ALICE, COPIES, DOORS, PORT, RECORD, Container, as_user, call_hook, listening, run, wait_for
+from containers import (
+    ALICE,
+    COPIES,
+    DOORS,
+    PORT,
+    RECORD,
+    Container,
+    as_user,
+    call_hook,
+    listening,
+    processes,
+    records,
+    run,
+    wait_for,
+)
 from hook_log import Syslog
 from patience import within
 from recorded import BOOT_ID, OTHERS, describe, write_record
@@ -228,3 +244,20 @@ def test_other_containers_go_on(start: Start) -> None:
     second = start("crun", annotations={"com.hooks.ssh.port": "16200"})
     first.stop().checked()
     assert second.ssh("echo still").checked().text == "still"
+
+
+@pytest.mark.parametrize("engine", ["crun", "podman-runc", "rootless"])
+def test_an_admin_ends_all_daemons(start: Start, engine: str) -> None:
+    """By the command of docs/security-overview.md, in the bed's own pid namespace. The container goes on, and ends."""
+    page = (Path(__file__).resolve().parents[2] / "docs/security-overview.md").read_text(encoding="utf-8")
+    (command,) = set(re.findall("-a '(pkill .*)'", page))
+    container = start(engine)
+    with ThreadPoolExecutor() as pool:
+        session = pool.submit(container.ssh, "sleep 60")
+        wait_for(lambda: run(["pgrep", "--full", "^sleep 60$"]).status == 0, "the session")
+        run(command.split()).checked()
+        assert session.result().status == 255
+    assert PORT not in listening()
+    assert container.exec("echo", "runs on").checked().text == "runs on"
+    container.stop().checked()
+    wait_for(lambda: not processes() and not records(), "the end of everything")
