@@ -1,4 +1,4 @@
-"""Record a session in the demo's cluster: ``make demo``, then ``python docs/site/recording.py``.
+"""Record a session in the demo's cluster: after ``make demo``, run this by ``tests/testbed/system python``.
 
 A shell of alice's on the node login gets the lines of STEPS, each when its prompt has appeared. What she sees is
 written to recording.cast (asciicast v2, for asciinema) and, as text, to recording.svg, which the README shows.
