@@ -575,6 +575,22 @@ PROMISES = (
         "end of the daemon: not within",
     ),
     Fault(
+        "A start under pyxis never counts on another user's container, or on one of another root file system",
+        "find_joined",
+        "if found and process.uid() == os.geteuid():",
+        "if found:",
+        "unit/hook/start/test_successor.py::test_another and user",
+        "assert <ssh_hook.start.successor.JoinedContainer",
+    ),
+    Fault(
+        "A start under pyxis never counts on another user's container, or on one of another root file system",
+        "_root_mount",
+        "data.find(root)",
+        'data.find(root[: -len(b" / ")])',
+        "unit/hook/start/test_successor.py::test_another and directory",
+        "assert <ssh_hook.start.successor.JoinedContainer",
+    ),
+    Fault(
         "An image cannot ask for SSH under enroot, nor name files of the user's",
         "enroot.sh.j2",
         "    '' | 0 | false) exit 0 ;;\n",

@@ -5,6 +5,7 @@ Usage: pyxis.py, in the bed of the cluster, with the environment of cluster.py.
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -14,7 +15,7 @@ import cluster
 from cluster import HOOK, TWICE, alice, configure_login, job, log_in, says, soon, ssh, when_it_runs
 
 ASKS = "OCIHOOKS_SSH=1"
-DIRECTORIES = ("/srv/containers/enroot-2001", "/run/enroot/2001", "/run/pyxis")
+DIRECTORIES = ("/srv/enroot/enroot-2001", "/run/enroot/2001", "/run/pyxis")
 IMAGE = "--container-image=/images/real-engines/busybox.sqsh"
 # slurmd runs its own program for a task prolog, in the container.
 SLURMSTEPD = "--container-mounts=" + ",".join(
@@ -89,6 +90,9 @@ def checks() -> list[bool]:
                 check=False,
             ),
         ),
+        says(
+            "a step joins a running container, and outlives its first", "before\nended\n/mnt/real-engines", by_joining()
+        ),
         says("ssh job1234", "2001 compute1", to_job()),
         says("attach in a step: lasts, detach, again, killed, again", "in in out in out in", by_attach()),
     ]
@@ -100,6 +104,28 @@ def to_job() -> str:
     with job(f"{IMAGE} sleep 600", ASKS) as number:
         soon(lambda: log_in(number) != "")
         return log_in(number)
+
+
+def by_joining() -> str:
+    """Return what a step prints that joins the container of another step, before and after the end of that.
+
+    SSH then ends, and comes back. The mount shows that the session is in the container that was joined.
+    """
+    flag = "/dev/shm/real-engines.joined"
+    name, mounts = "--container-name=shared", "--container-mounts=/images:/mnt"
+    attempts = "$(seq 100)"
+    joining = (
+        f"ssh 127.0.0.1 echo before; touch {flag}; "
+        f"for i in {attempts}; do ssh 127.0.0.1 true || break; sleep 0.1; done; echo ended; "
+        f"for i in {attempts}; do ssh 127.0.0.1 ls -d /mnt/real-engines && break; sleep 0.5; done; rm {flag}"
+    )
+    step = ["srun", "--quiet", "--overlap"]
+    first = shlex.join([*step, name, IMAGE, mounts, "sh", "-c", f"until [ -e {flag} ]; do sleep 0.2; done"])
+    second = shlex.join([*step, f"{name}:exec", "sh", "-c", joining])
+    script = (
+        f"{first} & until srun --quiet --overlap pgrep -x dropbear >/dev/null; do sleep 1; done; {second} 2>/dev/null"
+    )
+    return alice(f"OCIHOOKS_SSH=1 salloc --quiet --nodelist=compute1 bash -c {shlex.quote(script)}", check=False)
 
 
 def by_attach() -> str:

@@ -50,22 +50,26 @@ class Enroot(Container):
         hooks: str = HOOKS,
         without_mounts: bool = False,
         filters: int = 0,
+        beside: Enroot | None = None,
     ) -> None:
         """Start it with `env` and alice's `requests` of the hook; `hold` are the steps at which it stops.
 
         `prepare` gets the root file system, to change it; with `remap` alice is root in it. Its
-        program has as many seccomp `filters` more than the one that enroot loads before its hooks.
+        program has as many seccomp `filters` more than the one that enroot loads before its hooks. It has the root file
+        system of `beside`, if there is one.
         """
         self.name = new_name()
         self._directory = WORK / self.name
-        self.root = self._directory / "rootfs"
+        self.root: Path = self._directory / "rootfs" if beside is None else beside.root
         self._steps = self._directory / "steps"
         self._environment = {"PATH": PATH, "HOME": "/home/alice", **(env or {})}
         self._remap = remap
         self._namespace = ""
         self._doors: set[Path] = set()
         self._tasks: list[subprocess.Popen[bytes]] = []
-        self._make_root()
+        self._make_directories()
+        if beside is None:
+            self._make_root()
         if prepare is not None:
             prepare(self.root)
         for step in hold:
@@ -91,16 +95,20 @@ class Enroot(Container):
             stderr=self._errors,
         )
 
-    def _make_root(self) -> None:
-        """A copy of busybox that is alice's, as enroot makes it."""
-        self.root.mkdir(parents=True)
-        self._steps.mkdir()
-        run(["cp", "-rT", (IMAGES / "busybox.rootfs").resolve(), self.root]).checked()
-        (self.root / "home" / "alice").mkdir(parents=True, exist_ok=True)
-        run(["chown", "-R", f"{ALICE}:{ALICE}", self.root, self._steps]).checked()
+    def _make_directories(self) -> None:
+        """The directory of its steps, and that of enroot's runtime files."""
+        self._steps.mkdir(parents=True)
         runtime = Path(f"/run/user/{ALICE}/enroot")
         runtime.mkdir(exist_ok=True)
-        os.chown(runtime, ALICE, ALICE)
+        for directory in (self._steps, runtime):
+            os.chown(directory, ALICE, ALICE)
+
+    def _make_root(self) -> None:
+        """A copy of busybox that is alice's, as enroot makes it."""
+        self.root.mkdir()
+        run(["cp", "-rT", (IMAGES / "busybox.rootfs").resolve(), self.root]).checked()
+        (self.root / "home" / "alice").mkdir(parents=True, exist_ok=True)
+        run(["chown", "-R", f"{ALICE}:{ALICE}", self.root]).checked()
 
     def go_on(self, step: str) -> None:
         """Let it go on from this step."""

@@ -123,6 +123,10 @@ class MountInfo:
         needle = b" " + BASE.encode() + b" "
         return any(needle in line and _HOOKS_TMPFS in line for line in self.data.split(b"\n"))
 
+    def has_home_overlay(self) -> bool:
+        """Return whether a hook's overlay is mounted on ~/.ssh, as by attach and by all engines' hooks but enroot's."""
+        return b" - overlay " + SOURCE + b" " in self.data
+
     def of_hook(self, before: set[bytes]) -> list[str]:
         """Return the mount points of a hook's mounts whose ids are not in `before`."""
         lines = [line.split(b" ") for line in self.data.split(b"\n")[:-1] if b" " + SOURCE + b" " in line]

@@ -12,6 +12,8 @@ container's variables, which an image may set.
 
 from __future__ import annotations
 
+import sys
+
 from ..confine.apply import capability_names
 from ..confine.lsm import Labels
 from ..errors import CONFIG_WRONG, CONTAINER_UNFIT, ContainerEndedError, HookError, printable
@@ -20,12 +22,13 @@ from ..linux.cgroups import Cgroups
 from ..linux.fast_stdlib import TYPE_CHECKING, basename, closing, dirname, environment, fsdecode, os, read_all, stat
 from ..linux.namespaces import Namespaces, is_in_hosts_network
 from ..linux.process import Process, is_decimal
-from ..log import log
+from ..log import INFO, log
 from ..node.door import make_door
 from ..node.door_collection import collect_doors
 from ..node.engine import Engine, outside_user, state_directory
 from ..node.login_log import open_login_log
 from ..node.owner import find_owner
+from ..oci.annotations import PORT
 from ..oci.json_reader import Node
 from ..oci.oci_config import Container
 from ..oci.requests import named_by_variables, requested
@@ -34,7 +37,7 @@ from .enter import MountedRoot
 from .job import find_job
 from .plan import StartPlan
 from .registration import Bundle, BundleRecord
-from .server import PORT_OPTION, Server, require_undumpable
+from .server import Server, require_undumpable
 from .supervisor import start
 from .watcher import Watcher
 
@@ -43,6 +46,7 @@ if TYPE_CHECKING:
 
 _MAX_ENVIRONMENT = 4 << 20  # bytes
 _MAX_PID_DIGITS = 10
+_PORT_OPTION = f"the annotation {PORT}=auto or a number"
 _BY_ENROOT = "only enroot calls this command, from the hook in its hooks.d"
 
 
@@ -61,7 +65,10 @@ def start_in_enroot(umask: int, packages: list[str]) -> None:
 
 
 def from_enroot(variables: dict[str, str], umask: int, packages: list[str]) -> StartPlan | None:
-    """Return the plan; None if an earlier hook of this start has started the daemon. Raises HookError."""
+    """Return the plan; None if an earlier hook has started the daemon, of this container or of one that is joined.
+
+    Raises HookError.
+    """
     engine = Engine()
     if not engine.is_rootless:
         raise HookError(
@@ -90,7 +97,9 @@ def from_enroot(variables: dict[str, str], umask: int, packages: list[str]) -> S
     owner = find_owner(user, engine, settings, container.annotations.user)
     cgroups = Cgroups(process, rootless=True)
     job = find_job(cgroups, owner.entry.uid, engine.is_rootless, container.annotations)
-    server = Server(container.annotations, settings, PORT_OPTION, job, not is_in_hosts_network())
+    server = Server(container.annotations, settings, _PORT_OPTION, job, not is_in_hosts_network())
+    if "PYXIS_RUNTIME_PATH" in variables and _is_served(rootfs, server.port, init, variables):
+        return None
     collect_doors(engine.host_uid)
     return StartPlan(
         container=container,
@@ -116,6 +125,23 @@ def from_enroot(variables: dict[str, str], umask: int, packages: list[str]) -> S
         registration=BundleRecord(bundle, container, owner.file_owner, server.programs, copies=""),
         ending=watcher,
     )
+
+
+def _is_served(rootfs: str, port: int, init: Process, variables: dict[str, str]) -> bool:
+    """Return whether the user's running container in the same root file system has a daemon at `port`.
+
+    pyxis then starts this container only for its hooks and variables, and the tasks join the other one. Raises OSError.
+    """
+    from .successor import find_joined, leave_successor  # here: few containers are joined
+
+    joined = find_joined(rootfs)
+    if joined is None:
+        return False
+    leave_successor(joined, init, variables, sys.argv[0])
+    is_served = joined.has_daemon(port)
+    if is_served:
+        log(INFO, f"{rootfs}: the container that runs in this root file system already has SSH at port {port}")
+    return is_served
 
 
 def _require_visible_processes() -> None:

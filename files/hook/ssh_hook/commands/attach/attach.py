@@ -26,7 +26,7 @@ from ...oci.settings import Settings, parse_port_choice
 from ...start.attach import Attach, attach
 from ...start.from_process import from_process
 from ..keygen import caller_entry, python_packages
-from . import attachments, job_step, targets
+from . import attachments, job_step, leftovers, targets
 
 DESCRIPTION = """Start an SSH daemon in one of your running containers.
 Without an argument, use your only container on this node, or list them if there are several."""
@@ -72,7 +72,7 @@ def _attach(arguments: Namespace, settings: dict[str, str]) -> int:
     pid = _choose_target(arguments)
     if pid is None:
         return 1
-    target = RunningProcess(pid)
+    target = RunningProcess(pid, may_be_served=leftovers.are_of_killed_hook(pid))
     listener = attachments.claim(target.process)
     wanted = _plan(target, entry, site, settings, arguments.without_seccomp, annotations)
     supervisor = _start_supervisor(wanted, listener)

@@ -32,6 +32,18 @@ def find() -> list[int]:
     ]
 
 
+def are_of_killed_hook(pid: int) -> bool:
+    """Return whether enroot's hook started the daemon of the container of the process `pid`, and it was killed.
+
+    Slurm kills a pyxis container's daemon with its job step, while tasks of other steps may still be in the container.
+    Its mounts stay: the container's ssh needs them, and those of attach cover them. Raises HookError.
+    """
+    target = RunningProcess(pid, may_be_served=True)
+    if not target.mounts.has_daemon() or target.mounts.has_home_overlay():
+        return False
+    return not any(_is_in(daemon, target) for daemon in find_daemons())
+
+
 def end(pid: int) -> list[str]:
     """End what is left in the container of the process `pid`; return the mount points of mounts that stay.
 
