@@ -170,6 +170,12 @@ def test_link_to_the_host(place: str, kind: str, kernel: str, old_kernel: str) -
         assert "link" in outcome.error or "not a regular file" in outcome.error
 
 
+@pytest.mark.parametrize("kind", LINKS)
+def test_no_key_is_written_through_a_link_to_the_host(kind: str) -> None:
+    settings = {"OVERLAY_MOUNT_HOME_SSH": "false"}
+    assert plain(prepare=link("home/alice/.ssh", kind), change=without_home, settings=settings).error == ""
+
+
 @pytest.mark.parametrize("kind", OBJECTS)
 @pytest.mark.parametrize("place", PLACES)
 def test_something_else_in_place(place: str, kind: str) -> None:

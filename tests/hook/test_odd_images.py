@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import openssh
 import pytest
 from changes import bind, with_home, without_home
-from containers import ALICE, ENGINES, WORK, Container, StartFailed, listening, processes, records, wait_for
+from containers import ALICE, ENGINES, WORK, Container, StartFailed, keys, listening, processes, records, wait_for
 from hook_log import Syslog
 from starter import Start
 
@@ -168,7 +169,7 @@ def test_ssh_that_is_a_link_to_a_program_of_many_names(start: Start) -> None:
 @pytest.fixture
 def home() -> Iterator[Path]:
     path = WORK / "home-of-alice"
-    path.mkdir()
+    path.mkdir(parents=True)
     os.chown(path, ALICE, ALICE)
     yield path
     shutil.rmtree(path)
@@ -381,6 +382,35 @@ def assert_warned(syslog: Syslog, *words: str) -> None:
     """The hook has warned in these words."""
     wait_for(syslog.of_hook, "a message in syslog")
     assert [message for message in syslog.of_hook() if all(word in message for word in words)], syslog.of_hook()
+
+
+def closed(name: str) -> Callable[[Path], None]:
+    """A change of an image, so that its user may not enter a directory."""
+
+    def prepare(root: Path) -> None:
+        (root / name).chmod(0o700)
+
+    return prepare
+
+
+def test_etc_that_the_user_may_not_enter(start: Start) -> None:
+    words = (
+        r"\(uid 2001\) may not enter the directory of /etc/passwd, so that every login .*: run chmod a\+x /etc in the"
+    )
+    with pytest.raises(StartFailed, match=words):
+        start("crun", prepare=closed("etc"))
+
+
+def test_opt_that_the_user_may_not_enter(start: Start, syslog: Syslog, tmp_path: Path) -> None:
+    container = start("crun", prepare=closed("opt"))
+    assert_warned(syslog, "(uid 2001) may not enter /opt/oci-hooks/ssh: others can log in", "run chmod a+x /opt")
+    own = openssh.convert(keys() / "id_dropbear", tmp_path / "own")
+    assert openssh.login(own, "echo here", container=container).checked().text == "here"
+
+
+def test_home_that_the_user_may_not_enter(start: Start) -> None:
+    container = start("crun", prepare=closed("home"), change=without_home)
+    assert container.ssh("echo here").checked().text == "here"
 
 
 def ssh_directory_of_root(root: Path) -> None:

@@ -21,6 +21,7 @@ from ..linux import syscalls
 from ..linux.identity import Identity
 from ..log import one_line
 from ..node.engine import runtime_directory
+from ..oci.container_paths import KEYS, from_programs
 from ..start.port import NO_SUCH_ADDRESS, describe_holder
 from ..start.server import Programs, require_undumpable
 from . import hook_files
@@ -274,6 +275,10 @@ def _check_containers(daemons: list[Daemon], silent: list[str], unseen: list[str
     problems, warnings = list(silent), list(unseen)
     for daemon in daemons:
         called = f"container {printable(daemon.label or str(daemon.pid))}"
+        if _refuses_keys(daemon):
+            problems.append(
+                f"{called} refuses every key, since others can write to ~/.ssh in it: run chmod go-w ~/.ssh there"
+            )
         if not daemon.places:
             if daemon.doors and not any(_answers_at_door(path) for path in daemon.doors):
                 problems.append(
@@ -300,6 +305,15 @@ def _check_containers(daemons: list[Daemon], silent: list[str], unseen: list[str
             "have no port; all others respond"
         )
     return OK, f"containers with an SSH daemon: {len(daemons)}" + (", all respond" if daemons else "")
+
+
+def _refuses_keys(daemon: Daemon) -> bool:
+    """Return whether others can write to the directory of its authorized keys, so that Dropbear ignores these."""
+    try:
+        status = os.stat(f"/proc/{daemon.pid}/cwd/{from_programs(KEYS)}")
+    except OSError:
+        return False
+    return status.st_mode & 0o022 != 0
 
 
 def _answers_at_door(path: str) -> bool:

@@ -15,6 +15,8 @@ HOSTFILE_DEEPSPEED = "/job/hostfile"  # DeepSpeed's default, which no variable c
 FIRST = f"{BASE}/bin/first"
 FIRST_STATE = f"{BASE}/first"  # files through which the containers of a job agree which is first, and when it has ended
 
+OVERLAY = f"{BASE}/overlay"  # the layers of the overlay on ~/.ssh
+KEYS = f"{OVERLAY}/upper"  # the user's keys; without an overlay, a bind mount of ~/.ssh
 DROPBEAR = f"{BASE}/dropbear"  # files that the daemon reads and writes
 PROGRAMS = f"{DROPBEAR}/bin"  # bind mount of the node's directory with Dropbear's programs
 SERVER_NAME = "dropbear"  # in that directory
@@ -31,3 +33,12 @@ USER_PROGRAMS = "/usr/bin"
 SSH = f"{USER_PROGRAMS}/ssh"
 COPIERS = ("scp", "sftp")  # next to it, if the image has none
 DEFAULT_SHELL = "/bin/sh"
+
+
+def from_programs(path: str) -> str:
+    """Return `path`, which is below BASE, relative to PROGRAMS, the working directory of the daemon.
+
+    `..` leads from the root of a mount to the directory above its mount point. So the kernel looks up none of the
+    image's directories, whoever owns or moves them.
+    """
+    return f"../..{path.removeprefix(BASE)}"

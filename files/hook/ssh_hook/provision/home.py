@@ -5,10 +5,11 @@ from __future__ import annotations
 
 from ..errors import IMAGE_UNFIT, MOUNT_REFUSED, HookError, NotCreatedError, kind_of_os
 from ..keys.store import AUTHORIZED_KEYS, PRIVATE_KEY
-from ..linux.fast_stdlib import TYPE_CHECKING, closing, os, read_all
+from ..linux.fast_stdlib import TYPE_CHECKING, basename, closing, os, read_all
 from ..linux.files import replace_files
 from ..linux.identity import ActingAs
-from ..linux.mounts import mount_bind, mount_id, mount_overlay
+from ..linux.mounts import make_private, mount_bind, mount_id, mount_overlay
+from ..oci.container_paths import KEYS, OVERLAY
 
 if TYPE_CHECKING:
     from ..linux.identity import Identity
@@ -37,6 +38,8 @@ class Home:
         self._user = user
         self._path = path
         self._home = -1
+        self._keys = self._work = -1  # opened by `make_keys_directory`
+        self._uses_ssh = False  # whether the directory of the keys is .ssh itself
         self.ssh_path = f"{path.rstrip('/')}/.ssh"
         self.ssh = -1
         self.problem = ""
@@ -58,24 +61,35 @@ class Home:
         except HookError as error:
             self.problem = str(error)
 
-    def is_refused(self, is_covered: bool) -> bool:
-        """Return whether Dropbear rejects keys from this home because of its owner or mode, or there is no usable .ssh.
+    def make_keys_directory(self, base: int, is_covered: bool) -> None:
+        """Create the directory of the user's keys, in which Dropbear looks for authorized ones, in the tmpfs `base`.
 
-        `is_covered`: an overlay is mounted on .ssh.
+        It is the upper layer of the overlay on .ssh if there is to be one (`is_covered`). Else it is .ssh itself, by a
+        bind mount, unless there is none, or others can write to it or to the home. Raises OSError.
         """
-        return self.ssh < 0 or self._is_refused(self._home) or (not is_covered and self._is_refused(self.ssh))
+        layers = make_directory(base, basename(OVERLAY), 0o755, self._rootfs.owner)
+        self._keys = make_directory(layers, basename(KEYS), 0o700, self._user)
+        self._work = make_directory(layers, "work", 0o700, self._user)
+        self._uses_ssh = (
+            self.ssh >= 0 and not is_covered and self._is_private(self._home) and self._is_private(self.ssh)
+        )
+        if self._uses_ssh:
+            mount_bind(self.ssh, self._keys)
+            with closing(os.open(basename(KEYS), os.O_PATH, dir_fd=layers)) as mounted:
+                make_private(mounted)
 
-    def cover(self, credentials: Credentials, base: int, in_user_namespace: bool) -> None:
-        """Mount an overlay with the user's keys on .ssh; its upper layer is below `base`. Raises HookError."""
-        layers = make_directory(base, "overlay", 0o700, self._rootfs.owner)
-        upper = make_directory(layers, "upper", 0o700, self._user)
-        work = make_directory(layers, "work", 0o700, self._user)
-        self._write_keys(upper, credentials, credentials.authorized_keys)
+    def provide_keys(self, credentials: Credentials) -> None:
+        """Write the key set into its directory, unless that is .ssh itself, for which see `write`. Raises HookError."""
+        if not self._uses_ssh:
+            self._write_keys(self._keys, credentials, credentials.authorized_keys)
+
+    def cover(self, in_user_namespace: bool) -> None:
+        """Mount an overlay on .ssh, with the directory of the keys as its upper layer. Raises HookError."""
         if self._rootfs.has_layer and not os.listdir(f"/proc/self/fd/{self.ssh}"):
-            mount_bind(upper, self.ssh)  # that layer is already an overlay, and the kernel stacks at most two
+            mount_bind(self._keys, self.ssh)  # that layer is already an overlay, and the kernel stacks at most two
             return
         try:
-            mount_overlay(self.ssh, upper, work, self.ssh, self._user, in_user_namespace)
+            mount_overlay(self.ssh, self._keys, self._work, self.ssh, self._user, in_user_namespace)
         except OSError as error:
             raise HookError(
                 MOUNT_REFUSED,
@@ -102,9 +116,9 @@ class Home:
         directories = tuple(known for known in self._known if known.endswith("/") and known != "/")
         return path in self._known or (path.startswith(directories) and f"{path}/" not in directories)
 
-    def _is_refused(self, directory: int) -> bool:
+    def _is_private(self, directory: int) -> bool:
         status = os.fstat(directory)
-        return status.st_mode & 0o022 != 0 or status.st_uid not in (0, self._user.uid)
+        return status.st_mode & 0o022 == 0 and status.st_uid in (0, self._user.uid)
 
     def _write_keys(self, directory: int, credentials: Credentials, authorized_keys: bytes) -> None:
         """Write the key set into a directory as the user, each file by an atomic rename. Raises HookError."""

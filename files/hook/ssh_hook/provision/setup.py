@@ -17,9 +17,9 @@ from ..errors import (
     UnservedError,
     printable,
 )
-from ..keys.store import AUTHORIZED_KEYS
 from ..linux import syscalls
 from ..linux.fast_stdlib import TYPE_CHECKING, basename, closing, dirname, os
+from ..linux.identity import ActingAs
 from ..linux.mounts import mount_id, mount_tmpfs
 from ..linux.rootfs import MOUNT
 from ..oci import container_paths as paths
@@ -88,6 +88,7 @@ class Setup:
         known = ("/home/", f"{settings.base_dir.rstrip('/')}/", entry.home.rstrip("/"))
         self._home = Home(rootfs, self._user, self.account.home, known)
         self._launch = launch
+        self._covers_home = False  # whether an overlay is mounted on ~/.ssh; set by `mount`
         self._base = self._dropbear = self._programs = -1  # opened by `mount`
 
     def mount_points(self) -> list[MountPoint]:
@@ -116,6 +117,8 @@ class Setup:
             self.warnings.append(f"{self._home.problem}: your keys are only in {paths.BASE}, where ssh finds them")
         size = len(self._passwd or b"") + len(self.account.shells or b"") + self._environment_size()
         self._base = self._mount_base(size + (self._launch.size() if self._launch else 0))
+        self._covers_home = self._home.ssh >= 0 and self._may_cover_home()
+        self._home.make_keys_directory(self._base, self._covers_home)
         self._dropbear = make_directory(self._base, basename(paths.DROPBEAR), 0o755, self._owner)
         programs = basename(paths.PROGRAMS)
         mount_programs(make_directory(self._dropbear, programs, 0o755, self._owner))
@@ -124,8 +127,7 @@ class Setup:
     def provide(self, credentials: Credentials, ssh_config: bytes, known_hosts: bytes) -> list[str]:
         """Write the files on the tmpfs, and bind mount some over the image's. Raises HookError, OSError.
 
-        `ssh_config` and `known_hosts` are for the container's ssh. Return the directory of the authorized keys and the
-        paths of the host keys.
+        `ssh_config` and `known_hosts` are for the container's ssh. Return the paths of the host keys.
         """
         self._provide_environment()
         write_file(self._dropbear, basename(paths.PIDFILE), b"", 0o644, self._user)
@@ -133,10 +135,10 @@ class Setup:
         for name, data in credentials.host_keys.items():
             write_file(self._dropbear, name, data, 0o600, self._user)
             host_keys.append(f"{paths.DROPBEAR}/{name}")
-        has_cover = self._home.ssh >= 0 and self._covers_home()
-        if has_cover:
+        self._home.provide_keys(credentials)
+        if self._covers_home:
             self._covers.refuse_shared(self._home.ssh, self._home.ssh_path)
-            self._home.cover(credentials, self._base, self._in_user_namespace)
+            self._home.cover(self._in_user_namespace)
             self._rootfs.note(MOUNT, self._home.ssh_path, "")
         account = self.account
         etc = make_directory(self._base, "etc", 0o755, self._owner)
@@ -146,19 +148,14 @@ class Setup:
         if self._has_directory(dirname(paths.PROFILE_MODULE)):
             self._provide_profile(etc)
         self._provide_client(credentials.openssh_key, ssh_config, known_hosts)
-
-        authorized = f"{account.home}/.ssh"
-        if self._home.is_refused(has_cover):
-            write_file(self._dropbear, AUTHORIZED_KEYS, credentials.authorized_keys, 0o600, self._user)
-            authorized = paths.DROPBEAR
-        return [authorized, *host_keys]
+        return host_keys
 
     def finish(self, credentials: Credentials) -> None:
         """Without an overlay, write the user's keys into ~/.ssh, which may be on a volume. Raises HookError.
 
         This is the last step, so that a failed start leaves no keys there, and need not remove another container's.
         """
-        if self._home.ssh >= 0 and not self._covers_home():
+        if self._home.ssh >= 0 and not self._covers_home:
             self._home.write(credentials)
 
     def _provide_environment(self) -> None:
@@ -173,7 +170,7 @@ class Setup:
         """Return the size in bytes of sessions' variables for login shells: a new file and the previous one."""
         return 2 * sum(len(name) + len(value) for name, value in self._container.environment.items())
 
-    def _covers_home(self) -> bool:
+    def _may_cover_home(self) -> bool:
         """Return whether to mount an overlay on ~/.ssh, not write into it: by the site's setting, or if read-only."""
         if self._settings.overlay or not self._rootfs.has_layer:
             return self._settings.overlay
@@ -195,6 +192,11 @@ class Setup:
         warning = provide_ssh(self._rootfs, self._covers, self._programs, binaries)
         if warning:
             self.warnings.append(warning)
+        if not self._user_can_reach(paths.SSH_CONFIG):
+            self.warnings.append(
+                f"the container's user (uid {self._user.uid}) may not enter {paths.BASE}: others can log in, but ssh, "
+                "scp and sftp do not work in the container: run chmod a+x /opt in the image"
+            )
         if self._launch is not None:
             self._launch.provide(self._base, binaries, self._user)
             self._covers.cover_missing(paths.HOSTFILE_DEEPSPEED, basename(paths.HOSTFILE), self._base)
@@ -207,6 +209,7 @@ class Setup:
         except PermissionError:  # sessions get a copy with only the user's own entries
             is_readable = False
             passwd = entries_of(self._rootfs.read(paths.PASSWD, _MAX_PASSWD, as_root=True) or b"", self._container.uid)
+            self._require_passwd()
         home = self._container.environment.get("HOME", "")
         wanted = AccountRequest(self._container.uid, self._container.gid, self._name, self._shell, home)
         account = find_account(wanted, passwd, self._read_shells(), self._is_program)
@@ -220,6 +223,26 @@ class Setup:
                 f"of {self._name}: it shows only the entries of uid {self._container.uid}"
             )
         return account, shown
+
+    def _require_passwd(self) -> None:
+        """Raise HookError if the user could not even read a copy of /etc/passwd there: Dropbear would know no user."""
+        if not self._user_can_reach(paths.PASSWD):
+            raise HookError(
+                IMAGE_UNFIT,
+                f"the container's user (uid {self._user.uid}) may not enter the directory of {paths.PASSWD}, so that "
+                "every login would be refused: run chmod a+x /etc in the image",
+            )
+
+    def _user_can_reach(self, path: str) -> bool:
+        """Return whether the user may enter the directories above `path`. Raises OSError."""
+        try:
+            with ActingAs(self._user):
+                os.close(self._rootfs.open(path, os.O_PATH))
+        except PermissionError:
+            return False
+        except FileNotFoundError:
+            pass
+        return True
 
     def _no_shell_error(self) -> HookError:
         chosen = self._container.annotations.require_shell

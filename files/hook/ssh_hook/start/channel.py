@@ -56,21 +56,15 @@ class _Text(Message):
         self.text = text.replace("\0", "\\0")
 
 
-class ServerFiles(Message):
-    """The paths of Dropbear's keys in the container.
+class _HostKeys(Message):
+    """Attributes: host_keys, the paths of the host keys in the container, preferred first."""
 
-    Attributes:
-        authorized_keys: the directory of the authorized keys.
-        host_keys: the paths of the host keys, preferred first.
-    """
-
-    def __init__(self, authorized_keys: str, *host_keys: str) -> None:
-        self.authorized_keys = authorized_keys
+    def __init__(self, *host_keys: str) -> None:
         self.host_keys = host_keys
 
     def fields(self) -> list[str]:
         """Return the arguments from which the constructor makes an equal message."""
-        return [self.authorized_keys, *self.host_keys]
+        return list(self.host_keys)
 
 
 class Warned(_Text):
@@ -132,12 +126,12 @@ class ProgramsMounted(Message):
     """Dropbear's programs are mounted in the container."""
 
 
-class Provisioned(ServerFiles):
-    """The container is provisioned."""
+class Provisioned(_HostKeys):
+    """The container is provisioned. Attributes: host_keys."""
 
 
-class Run(ServerFiles):
-    """The daemon is recorded, and may exec Dropbear."""
+class Run(_HostKeys):
+    """The daemon is recorded, and may exec Dropbear. Attributes: host_keys."""
 
 
 class Keep(Message):

@@ -88,7 +88,7 @@ def _run_daemon(plan: StartPlan, root: OpenRoot, end: DaemonEnd) -> None:
     # From here on, only read(2) and execve(2), which every seccomp profile must allow. The hook enforces the timeout.
     run = end.await_run(programs_mounted)
     ending.before_exec(server.place)
-    arguments = server.arguments(unauthenticated, first, passed, mounts, run)
+    arguments = server.arguments(unauthenticated, first, passed, mounts, run.host_keys)
     arguments += [*plan.door.arguments(), *plan.logins.arguments()]
     _execute(arguments, {**container.environment, **defaults})
 

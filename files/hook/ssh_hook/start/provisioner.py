@@ -100,11 +100,11 @@ def _provision(plan: StartPlan, root: OpenRoot, end: ProvisionerEnd) -> None:
     end.announce_programs(port_is_free)
     names = launch.known_names(server.port) if launch else []
     known_hosts = server.known_hosts(credentials.host_public_keys, names)
-    files = setup.provide(credentials, server.ssh_config(setup.account), known_hosts)
+    host_keys = setup.provide(credentials, server.ssh_config(setup.account), known_hosts)
     for warning in setup.warnings:
         end.to_hook.send(Warned(IMAGE_UNFIT, warning))
     pidfile = _open_pidfile(entered.rootfs, container.annotations.pidfile_container)
-    provisioned = Provisioned(*files)
+    provisioned = Provisioned(*host_keys)
     end.to_hook.send(provisioned)
     if pidfile is None and plan.settings.overlay:
         return  # no file outlives the container

@@ -9,7 +9,7 @@ from ..errors import INSTALL_DAMAGED, HookError
 from ..keys import formats
 from ..linux.fast_stdlib import TYPE_CHECKING, closing, os, read_file, stat
 from ..oci.annotations import PORT, WAIT_IN_JOB
-from ..oci.container_paths import ENVIRONMENT, PIDFILE, SERVER, SERVER_NAME
+from ..oci.container_paths import ENVIRONMENT, KEYS, PIDFILE, SERVER, SERVER_NAME, from_programs
 from ..oci.settings import NO_PORT
 from ..provision import texts
 from .port import is_free
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from ..oci.annotations import Annotations
     from ..oci.settings import Settings
     from ..provision.account import Account
-    from .channel import ServerFiles
     from .job import Job
 
 _FIRST_PORT = 20000
@@ -74,26 +73,28 @@ class Server:
         return "its door (a socket on the node)" if self.port == NO_PORT else f"port {self.port}"
 
     def arguments(
-        self, unauthenticated: int, first: str, gate: list[int], mounts: str, files: ServerFiles
+        self, unauthenticated: int, first: str, gate: list[int], mounts: str, host_keys: tuple[str, ...]
     ) -> list[str]:
         """Return Dropbear's command line.
 
         `first` contains pid and start time of the container's first process, from which Dropbear reads variables.
         `unauthenticated` is the limit of connections without a login. `gate` are the descriptors that it reads and
-        writes before it accepts connections, and `mounts` what it looks for in them.
+        writes before it accepts connections, and `mounts` what it looks for in them. `host_keys` are the paths of the
+        host keys in the container. Its working directory must be that of its programs.
         """
         # argv[0] is the full path, by which a site's monitoring finds it; Dropbear uses its last component as the
         # program's name.
         arguments = [SERVER, "-F", "-e", "-U", str(unauthenticated), "-S", ",".join(map(str, gate)) + mounts]
-        arguments += ["-J", f"{first},{ENVIRONMENT}"]
-        for path in files.host_keys:
-            arguments += ["-r", path]
+        arguments += ["-J", f"{first},{from_programs(ENVIRONMENT)}"]
+        for path in host_keys:
+            arguments += ["-r", from_programs(path)]
         # -D, since an image may give the user's uid a second account, with a home and keys from the image's author.
-        arguments += ["-D", files.authorized_keys]
+        # Dropbear checks owner and mode of each directory in the path: in this one all are the hook's.
+        arguments += ["-D", from_programs(KEYS)]
         if self.port != NO_PORT:
             for place in [f"[{address}]:{self.port}" for address in self.addresses] or [str(self.port)]:
                 arguments += ["-p", place]
-        return [*arguments, "-P", PIDFILE]
+        return [*arguments, "-P", from_programs(PIDFILE)]
 
     def ssh_config(self, account: Account) -> bytes:
         """Return the configuration of the container's ssh: user and port of the user's containers."""

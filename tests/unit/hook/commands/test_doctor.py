@@ -417,6 +417,17 @@ def test_a_node_without_an_engine_is_not_asked_what_containers_need() -> None:
     assert everything - without == {"rootless", "kernel", "port", "containers"}
 
 
+@pytest.mark.parametrize(("mode", "refuses"), [(0o700, False), (0o755, False), (0o720, True), (0o702, True)])
+def test_a_container_whose_keys_others_can_write(tmp_path: Path, monkeypatch: Patch, mode: int, refuses: bool) -> None:
+    base = tmp_path / "opt/oci-hooks/ssh"
+    (base / "overlay/upper").mkdir(parents=True)
+    (base / "overlay/upper").chmod(mode)
+    (base / "dropbear/bin").mkdir(parents=True)
+    monkeypatch.chdir(base / "dropbear/bin")
+    _found, text = doctor._check_containers([Daemon(os.getpid(), USER, [], 0)], [], [])
+    assert ("run chmod go-w ~/.ssh there" in text) == refuses
+
+
 def test_a_container_with_a_door_alone(tmp_path: Path, monkeypatch: Patch) -> None:
     monkeypatch.setattr(syscalls, "prctl", lambda *_words: None)  # the process is pytest's
     daemon = Daemon(11, USER, [], 0)

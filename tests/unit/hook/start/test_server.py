@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from ssh_hook.node.job_record import JobRecord
 from ssh_hook.oci.settings import NO_PORT, Settings
-from ssh_hook.start.channel import ServerFiles
 from ssh_hook.start.job import Job
 from ssh_hook.start.server import PORTS_OF_JOBS, Server, job_port
 
@@ -43,7 +42,7 @@ def outside(site: dict[str, str], port: int | None = None, listen: str = "") -> 
 
 
 def places(made: Server) -> list[str]:
-    arguments = made.arguments(8, "1,0", [3, 4], "", ServerFiles("/keys", "/host_key"))
+    arguments = made.arguments(8, "1,0", [3, 4], "", ("/opt/oci-hooks/ssh/dropbear/host_key",))
     return [value for option, value in zip(arguments, arguments[1:]) if option == "-p"]
 
 
