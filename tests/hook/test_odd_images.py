@@ -153,6 +153,13 @@ def test_entries_of_others_stay(start: Start) -> None:
     assert container.ssh("head -n 1 /etc/passwd").checked().out == b"jos\xe9:x:1:1:Jos\xe9:/:/bin/sh\n"
 
 
+def test_su_to_another_name_for_root(start: Start) -> None:
+    """PAM would look for the password of an entry with an "x" in /etc/shadow, which has no line with that name."""
+    container = start("rootless")
+    shown = container.ssh("su alice -c 'echo $USER; id -u'")
+    assert (shown.status, shown.text) == (0, "alice\n0"), shown.err
+
+
 def test_ssh_that_is_a_link_to_a_program_of_many_names(start: Start) -> None:
     def prepare(root: Path) -> None:
         (root / "usr/bin").mkdir(parents=True)

@@ -140,8 +140,9 @@ def _new_entry(request: AccountRequest, present: list[list[str]], shell: str) ->
 
     Its shell is `shell`, unless that is empty.
     """
-    template = present[0] if present else ["", "x", str(request.uid), str(request.gid), "", request.home, ""]
-    return [request.name, *template[1:6], shell or template[6]]
+    template = present[0] if present else ["", "", str(request.uid), str(request.gid), "", request.home, ""]
+    # "x" would make PAM look for the name in /etc/shadow, and so refuse even root's su.
+    return [request.name, "*", *template[2:6], shell or template[6]]
 
 
 def _with_entries(passwd: bytes, lines: list[tuple[int, int]], entries: list[bytes], name: str) -> bytes:
