@@ -33,6 +33,7 @@ _KEY_TYPES = (
     "sk-ecdsa-sha2-nistp256@openssh.com",
 )
 _ANNOTATION_KEY = f"the annotation {AUTHORIZE_SSH_KEY}"
+_CERTIFICATE = b"-cert-v01@openssh.com"  # the end of a type
 _ANNOTATION_PIDFILE = f"the annotation {PIDFILE_HOST}"
 
 
@@ -72,6 +73,12 @@ def parse_public_keys(data: bytes, path: str) -> bytes:
         fields = line.split()
         if not fields or fields[0].startswith(b"#"):
             continue
+        if fields[0].endswith(_CERTIFICATE):
+            raise HookError(
+                ANNOTATION_WRONG,
+                f"{_ANNOTATION_KEY}: line {number} of {path} is a certificate, which Dropbear does not accept: give "
+                "the file with the public key itself, such as id_ed25519.pub",
+            )
         if len(data) > _MAX_PUBLIC_KEYS or len(fields) < 2 or b"\0" in line or not _is_key(fields[0], fields[1]):
             raise HookError(ANNOTATION_WRONG, f"{_ANNOTATION_KEY}: line {number} of {path} is not an SSH public key")
         keys.append(b" ".join(fields) + b"\n")

@@ -9,7 +9,7 @@ import pytest
 from ssh_hook.errors import ANNOTATION_WRONG, HookError
 from ssh_hook.linux.identity import Identity
 from ssh_hook.log import LogTarget
-from ssh_hook.node.userfiles import log_target, may_be_new, read_public_keys
+from ssh_hook.node.userfiles import log_target, may_be_new, parse_public_keys, read_public_keys
 
 DEFAULT = LogTarget(2)
 
@@ -58,6 +58,13 @@ def test_what_is_not_made(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["missing", "directory", "loop", "file/below"])
+def test_certificate_in_place_of_a_public_key() -> None:
+    line = b"# by the CA\nssh-ed25519-cert-v01@openssh.com AAAAIHNzaC1lZDI1NTE5LWNlcnQtdjAxQG9wZW5zc2guY29t alice\n"
+    words = r"line 2 of it-cert.pub is a certificate, .*: give the file with the public key itself, such as id_ed25519"
+    with pytest.raises(HookError, match=words):
+        parse_public_keys(line, "it-cert.pub")
+
+
 def test_public_keys_that_cannot_be_read(tmp_path: Path, name: str) -> None:
     (tmp_path / "directory").mkdir()
     (tmp_path / "loop").symlink_to("loop")
