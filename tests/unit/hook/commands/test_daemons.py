@@ -252,3 +252,13 @@ def test_a_daemon_with_a_door_alone(proc: Path, caller: SimpleNamespace) -> None
     (found,) = daemons.find_daemons()
     assert (found.pid, found.port, found.places) == (10, NO_PORT, [])
     assert found.doors != []
+
+
+def test_rootless_docker_without_cgroups(proc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it may use no cgroups, its containers have those of its daemon: the bundle shows the engine."""
+    identity = "17fc882f" * 8
+    bundle = f"/run/user/1000/docker/containerd/daemon/io.containerd.runtime.v2.task/moby/{identity}"
+    make(proc, 11, cmdline=command(15263))
+    monkeypatch.setattr(daemons, "_bundles", lambda _caller: {11: bundle})
+    (found,) = daemons.find_daemons()
+    assert (found.engine, found.id) == ("docker", identity)
