@@ -3,6 +3,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import http.server
+import importlib
 import json
 import os
 import re
@@ -728,6 +729,44 @@ def test_a_program_that_is_made_otherwise_is_refused(
     assert re.search(sentence, play.said)
     assert site.artefacts() == []
     assert not site.prefix.exists()
+
+
+# musl-gcc without the option for static programs, as where its specs do not have it: gcc itself takes no notice then.
+WITHOUT_STATIC_PIE = 'for word; do shift; [ "$word" = -static-pie ] || set -- "$@" "$word"; done\n'
+WITHOUT_STATIC = WITHOUT_STATIC_PIE.replace("= -static-pie", "= -static-pie -o x${word#-Wl,-static} != x$word")
+
+
+def test_a_compiler_that_links_no_static_program_is_refused_before_downloads(site: Site, tmp_path: Path) -> None:
+    play = site.play(environment=tool(tmp_path, "musl-gcc", f'{WITHOUT_STATIC}exec "$real" "$@"'))
+    assert play.status != 0
+    assert re.search(
+        r"musl-gcc makes a program that needs the interpreter /lib/ld-musl-\w+\.so\.1; needs libc\.so: "
+        "install gcc and musl-tools of one release, Debian 12 or newer",
+        play.words,
+    )
+    assert not (site.build_dir / "sources").exists()
+
+
+def test_a_program_that_is_linked_without_static_pie_runs_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with the musl-gcc of Debian 12, which does not have the option."""
+    source, program = tmp_path / "source.c", tmp_path / "program"
+    source.write_text(
+        "#include <stdio.h>\n"
+        "static int calls; static _Thread_local int own = 2;\n"
+        "__attribute__((constructor)) static void before(void) { calls++; }\n"
+        "int (*moved[])(const char *) = {puts};\n"
+        'int main(void) { return moved[0](calls == 1 && own == 2 ? "all" : "not all") < 0; }\n'
+    )
+    for name, value in tool(tmp_path, "musl-gcc", f'{WITHOUT_STATIC_PIE}exec "$real" "$@"').items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.syspath_prepend(str(ROOT / "plugins"))
+    compilers = importlib.import_module("module_utils._build.compilers")
+    flags = compilers.settings("musl-gcc", os.uname().machine)
+    assert "-static-pie" not in flags["LDFLAGS"]
+    run("musl-gcc", *flags["CFLAGS"].split(), *flags["LDFLAGS"].split(), source, "-o", program)
+    assert run("unshare", "--root", tmp_path, "/program") == "all\n"
 
 
 def built_otherwise(

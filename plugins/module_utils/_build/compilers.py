@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from .elf import faults, read_elf
 from .errors import BuildError
 from .files import sha256
 from .job import Job
@@ -26,6 +28,10 @@ CFLAGS = "-O3 -fPIC -fstack-protector-strong -fno-strict-overflow -Wno-pointer-s
 # zig supports both; gcc supports -ftrivial-auto-var-init since version 12.
 NEWER_CFLAGS = ("-fstack-clash-protection", "-ftrivial-auto-var-init=zero")
 LDFLAGS = "-Wl,-z,relro,-z,now,-z,noexecstack"
+# Two ways to link a static, position-independent program. The musl-gcc of Debian 12 does not know the
+# first: its specs lack the option, so that gcc links a dynamic program and reports no error. In the second the linker gets
+# the options and the start file that newer specs derive from the first.
+STATIC_LDFLAGS = ("-static-pie", "-nostartfiles -Wl,-static,-pie,--no-dynamic-linker,-l:rcrt1.o")
 # The opposite of each hardening flag, and a function whose code the flag changes.
 OPPOSITES = {
     "-fstack-protector-strong": "-fno-stack-protector",
@@ -76,30 +82,58 @@ def missing_tools(job: Job, architectures: Sequence[str]) -> list[str]:
     return missing
 
 
+def link(flags: str, directory: str) -> str:
+    """Link a program of one line with musl-gcc. Return what the linker reports: the files that it used, one a line.
+
+    Raises:
+        BuildError: musl-gcc fails, or the program is not static or not hardened.
+    """
+    program = Path(directory, "program")
+    result = subprocess.run(
+        ["musl-gcc", *f"{CFLAGS} {flags} {LDFLAGS}".split(), "-Wl,--trace", "-x", "c", "-", "-o", str(program)],
+        input="int main(void) { return 0; }",
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "TMPDIR": directory},
+    )
+    if result.returncode != 0:
+        raise BuildError(f"musl-gcc cannot build a program of one line: {last_lines(result.stderr)}")
+    if found := faults(read_elf(program.read_bytes()), platform.machine()):
+        raise BuildError(f"musl-gcc makes a program that {'; '.join(found)}")
+    return result.stdout
+
+
+@functools.cache
+def static_link() -> tuple[str, frozenset[str]]:
+    """Return those of STATIC_LDFLAGS with which musl-gcc makes a static program, and the files that the linker uses.
+
+    Raises:
+        BuildError: it makes one with none of them.
+    """
+    reasons = []
+    for flags in STATIC_LDFLAGS:
+        with tempfile.TemporaryDirectory() as directory:
+            try:
+                lines = link(flags, directory).splitlines()
+            except BuildError as error:
+                reasons.append(str(error))
+            else:
+                return flags, frozenset(line.split("(")[0] for line in lines if not line.startswith(directory))
+    raise BuildError(f"{reasons[0]}: install gcc and musl-tools of one release, Debian 12 or newer")
+
+
 @functools.cache
 def gcc_identity() -> str | None:
     """Return a digest of all files that affect musl-gcc's output, or None if it is not installed."""
     if shutil.which("gcc") is None or shutil.which("musl-gcc") is None:
         return None
-    with tempfile.TemporaryDirectory() as directory:
-        # The linker itself reports which start files and libraries it uses.
-        trace = subprocess.run(
-            ["musl-gcc", "-static-pie", "-Wl,--trace", "-x", "c", "-", "-o", f"{directory}/program"],
-            input="int main(void) { return 0; }",
-            capture_output=True,
-            text=True,
-            check=False,
-            env={**os.environ, "TMPDIR": directory},
-        )
-        if trace.returncode != 0:
-            raise BuildError(f"musl-gcc cannot build a program of one line: {last_lines(trace.stderr)}")
-        files = {line.split("(")[0] for line in trace.stdout.splitlines() if not line.startswith(directory)}
+    files = {*static_link()[1], shutil.which("gcc") or "", shutil.which("musl-gcc") or ""}
     for program in ("cc1", "as", "ld"):
         found = subprocess.run(
             ["gcc", f"-print-prog-name={program}"], capture_output=True, text=True, check=True
         ).stdout.strip()
         files.add(shutil.which(found) or found)
-    files |= {shutil.which("gcc") or "", shutil.which("musl-gcc") or ""}
     return hashlib.sha256("".join(sha256(Path(name)) for name in sorted(files)).encode()).hexdigest()
 
 
@@ -128,7 +162,7 @@ def settings(compiler: str, architecture: str) -> dict[str, str]:
         "SOURCE_DATE_EPOCH": "1",  # OpenSSL's library contains the build date
     }
     if compiler == "musl-gcc":
-        return {**everywhere, "CC": "musl-gcc", "CFLAGS": gcc_flags(), "LDFLAGS": f"-static-pie {LDFLAGS}"}
+        return {**everywhere, "CC": "musl-gcc", "CFLAGS": gcc_flags(), "LDFLAGS": f"{static_link()[0]} {LDFLAGS}"}
     return {
         **everywhere,
         "CC": f"zig cc -target {ZIG_TARGETS[architecture]}",
